@@ -11,7 +11,7 @@ import os
 import sys
 
 from foundation import VERSION
-from foundation.cli import module_docstring, start
+from foundation.cli import module_docstring, run_command
 from foundation.errors import invalid_choice
 from foundation.plugin import merged_table
 from foundation.signals import exit_with_error
@@ -27,7 +27,7 @@ def main() -> None:
     if command in COMMANDS:
         # argparse and Hydra print the first word as the program's name.
         sys.argv = [f"{sys.argv[0]} {sys.argv[1]}", *sys.argv[2:]]
-        start(COMMANDS[command])
+        run_command(COMMANDS[command])
         return
     if command in ("__version", "_V"):
         sys.stdout.write(f"kelly-chronos {VERSION}\n")

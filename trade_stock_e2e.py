@@ -17,10 +17,10 @@ a dry cycle. `execution/live/` has the loop, its journal and its guards.
 
 from __future__ import annotations
 
-from foundation.cli import start
+from foundation.cli import run_command
 
 if __name__ == "__main__":
-    start("trade_stock_e2e")
+    run_command("trade_stock_e2e")
 
 import logging
 import os
@@ -33,13 +33,13 @@ from pathlib import Path
 import numpy as np
 from omegaconf import DictConfig
 
-from execution import PREVIEW, is_quantity, live_overrides
-from execution.brokers import Gateway, broker_connection
+from execution import PREVIEW_ARGUMENT, is_quantity_command, live_overrides
+from execution.brokers import Gateway, create_broker_connection
 from execution.decision.choice import Choice, no_order_text
 from execution.decision.trader import Trader
 from execution.journal.events import EventLog
 from execution.journal.halts import Halts
-from execution.journal.refusals import active_refusals
+from execution.journal.refusals import read_active_refusals
 from execution.journal.schema import open_current_schema
 from execution.live.account_lock import JOURNAL_FILE, KILL_FILE, may_exist
 from execution.live.accounts import TRADE_JOB
@@ -48,7 +48,7 @@ from execution.live.cycle import Cycle, decide_cycle, next_decision_instant, no_
 from execution.live.loop import print_line, print_warning
 from execution.live.runner import trading_loop
 from execution.live.settings import LiveSettings
-from execution.live.undecided import short_history, undecided_reasons
+from execution.live.undecided import short_history_reason, undecided_reasons
 from execution.orders.account_snapshot import AccountSnapshot
 from execution.orders.auctions import accepted_from
 from execution.orders.broker import Asset
@@ -76,31 +76,33 @@ from trainingdata.instruments import instrument
 log = logging.getLogger("live")
 
 SENDING_MODES = ("paper", "live")
-NOTHING_SENT = "nothing was sent"
+NOTHING_SENT_TEXT = "nothing was sent"
 # The modes, and the state after an interruption of each.
-MODES = {
-    **dict.fromkeys(("dry", PREVIEW), NOTHING_SENT),
+INTERRUPTION_TEXTS = {
+    **dict.fromkeys(("dry", PREVIEW_ARGUMENT), NOTHING_SENT_TEXT),
     **dict.fromkeys(SENDING_MODES, "what was sent stays sent; nothing else was"),
     "replay": "every cycle that was made is in the journal; the same line goes on after it",
 }
 
 
-def dry_cycle(settings: LiveSettings, positions: Mapping[str, Decimal]) -> Cycle:
+def run_dry_cycle(settings: LiveSettings, positions: Mapping[str, Decimal]) -> Cycle:
     """Decide once over bar files, for an account with the configured capital and these positions.
 
     positions: signed quantity by symbol.
 
     Raises InputError for a position without bars, which has no price.
     """
-    bars = settings.bars()
+    bars = settings.load_bars()
     prices = last_closes_by_symbol(bars)
     unpriced = [symbol for symbol in positions if symbol not in prices]
     if unpriced:
         raise InputError(f"positions.{unpriced[0]}: there are no bars of it, so it has no price")
     lent = settings.margin.leverage
-    account = AccountSnapshot(settings.capital, positions, prices, bars.now, leverage=lent)
-    trader = settings.trader(settings.forecaster.build(bars.symbols))
-    decision = trader.decide(settings.data.market(bars).view(), account)
+    account = AccountSnapshot(
+        settings.capital, positions, prices, bars.last_instant, max_leverage=lent
+    )
+    trader = settings.build_trader(settings.forecaster.build(bars.symbols))
+    decision = trader.decide(settings.data.market(bars).visible_bars(), account)
     return Cycle(
         account, bars, decision, idle_reason="" if decision else no_decision_reason(settings)
     )
@@ -123,7 +125,7 @@ def _positions(config: DictConfig) -> dict[str, Decimal]:
     return positions
 
 
-def venue_parts(config: DictConfig) -> tuple[LiveSettings, ApiKeys, BarFeed, Trader]:
+def build_venue_components(config: DictConfig) -> tuple[LiveSettings, ApiKeys, BarFeed, Trader]:
     """Build the settings, API keys, bar feed and trader of a run at a venue.
 
     Raises InputError for settings, keys or files that are invalid in the configured mode.
@@ -136,16 +138,16 @@ def venue_parts(config: DictConfig) -> tuple[LiveSettings, ApiKeys, BarFeed, Tra
         raise InputError("symbols: a venue has too many; name those to trade")
     settings.check_files()
     names = tuple(sorted(settings.tradable_symbols))
-    settings.check_schedule(settings.named_timeframe, names)
-    for unused in settings.unused_rows(names, settings.data.corporate_actions()):
+    settings.check_schedule(settings.timeframe_or_hourly, names)
+    for unused in settings.unused_row_warnings(names, settings.data.corporate_actions()):
         log.warning("%s", unused)
     # A replay's clock waits for its caller: a missing bar would never arrive.
     if config.mode == "replay":
         settings = replace(settings, bar_wait_seconds=0.0)
-    adjustment, timeframe = settings.data.adjustment, settings.named_timeframe
+    adjustment, timeframe = settings.data.adjustment, settings.timeframe_or_hourly
     data = MarketData(settings.broker, keys, settings.data.feed, adjustment, timeframe)
     feed = BarFeed(data, names, settings.effective_history_days, settings.bar_wait_seconds)
-    return settings, keys, feed, settings.trader(settings.forecaster.build(names))
+    return settings, keys, feed, settings.build_trader(settings.forecaster.build(names))
 
 
 def _refuse_unconfirmed(config: DictConfig, settings: LiveSettings) -> None:
@@ -163,7 +165,7 @@ def _refuse_other_keys(settings: LiveSettings, keys: ApiKeys) -> None:
     """Reject live keys in paper mode, and paper keys in live mode."""
     kind = "live" if keys.are_live else "paper" if keys.are_paper else ""
     wanted = "paper" if settings.broker.paper else "live"
-    if settings.broker.is_real and settings.broker.paper:
+    if settings.broker.is_live_host and settings.broker.paper:
         raise InputError(
             f"broker.url_override: {settings.broker.address} trades real money, and broker.paper is"
             " true; real money is mode=live"
@@ -176,7 +178,7 @@ def _refuse_other_keys(settings: LiveSettings, keys: ApiKeys) -> None:
 
 def run_at_venue(config: DictConfig) -> None:
     """Run the configured mode at a venue: the trading loop, a replay or a preview."""
-    settings, keys, feed, trader = venue_parts(config)
+    settings, keys, feed, trader = build_venue_components(config)
     if named := [key for key in ("start", "end", "days") if config[key] is not None]:
         with tolerate_print_errors():
             sys.stderr.write(f"{', '.join(named)}: not used; the venue's clock says when.\n")
@@ -191,7 +193,7 @@ def run_at_venue(config: DictConfig) -> None:
         decides = trader if TRADE_JOB in settings.jobs else None
         supervisor, cycles = Supervisor.from_environment(os.environ), config.cycles
         with trading_loop(
-            settings, keys, feed, decides, supervisor, cycles=cycles, reports=CyclePrinter(settings)
+            settings, keys, feed, decides, supervisor, cycles=cycles, reporter=CyclePrinter(settings)
         ) as loop:
             if loop is not None:
                 loop.run()
@@ -254,18 +256,18 @@ class PreviewBroker:
 
 def _show_preview(settings: LiveSettings, keys: ApiKeys, feed: BarFeed, trader: Trader) -> None:
     """Print the decision at the venue now, and the reasons why a loop would not send it."""
-    connection = broker_connection(settings.broker, keys)
+    connection = create_broker_connection(settings.broker, keys)
     stops, quarantined = _stopped(settings, connection.account_id())
 
-    gateway = connection.broker(terms=settings.orders, feed=feed)
+    gateway = connection.create_gateway(terms=settings.orders, feed=feed)
     refuse_unlisted(gateway, settings.tradable_symbols)
     broker = PreviewBroker(gateway, quarantined)
     cycle = decide_cycle(broker, feed, trader, settings, rules=VenueRules(broker))
     _log(cycle)
     with tolerate_print_errors():
         print_cycle(cycle)
-        print_unordered(cycle)
-        print_undecided(cycle, settings)
+        print_symbols_without_order(cycle)
+        print_symbols_without_decision(cycle, settings)
     for line in stops:
         print_line(line)
     if cycle.decision is None:
@@ -284,17 +286,17 @@ def _stopped(settings: LiveSettings, account: str) -> tuple[list[str], frozenset
     with open_current_schema(journal) as database:
         halts = Halts(database, EventLog(database))
         lines += [
-            f"A loop is halted, {halt.rule.forbids}: {halt}. {halt.rule.remedy}"
+            f"A loop is halted, {halt.rule.forbidden_scope}: {halt}. {halt.rule.remedy}"
             for halt in halts.active()
         ]
-        lines += [f"The venue refuses orders: {each}" for each in active_refusals(database)]
-        return lines, halts.quarantined()
+        lines += [f"The venue refuses orders: {each}" for each in read_active_refusals(database)]
+        return lines, halts.quarantined_symbols()
 
 
 def _short_histories(bars: Bars, settings: LiveSettings) -> list[str]:
     """Return one line per symbol with too few bars for a forecast."""
     asked = sorted(settings.tradable_symbols | {*bars.symbols})
-    reasons = {symbol: short_history(bars, symbol, settings) for symbol in asked}
+    reasons = {symbol: short_history_reason(bars, symbol, settings) for symbol in asked}
     return [f"{symbol} is not decided: {why}." for symbol, why in reasons.items() if why]
 
 
@@ -309,7 +311,7 @@ def print_cycle(cycle: Cycle) -> None:
                 number(choice.mu * 1e4, 1, sign=True),
                 number(choice.sigma * 1e4, 1),
                 number(choice.kelly, 3, sign=True),
-                number(choice.target, 3, sign=True),
+                number(choice.target_weight, 3, sign=True),
                 f"{choice.qty:+f}",
                 _bound_by(choice),
             )
@@ -328,12 +330,12 @@ def _lines(cycle: Cycle) -> list[str]:
     if decision is None:
         return [f"{utc_text(cycle.account.as_of)} idle: {cycle.idle_reason}."]
     lines = [f"{o.side} {o.qty} {o.symbol}: {o.reason}" for o in decision.orders]
-    if decision.failure:
-        lines.append(f"Enhanced sizing failed: {decision.failure}")
+    if decision.sizing_failure:
+        lines.append(f"Enhanced sizing failed: {decision.sizing_failure}")
     lines += [f"filled {f.qty:+f} {f.symbol} at {rounded_price(f.price)}" for f in cycle.fills]
-    if cycle.planned:
-        count = count_text(len(cycle.planned), "order")
-        at = utc_text(accepted_from(cycle.planned[0], cycle.account.as_of))
+    if cycle.planned_orders:
+        count = count_text(len(cycle.planned_orders), "order")
+        at = utc_text(accepted_from(cycle.planned_orders[0], cycle.account.as_of))
         lines.append(f"planned: {count} for the auction, sent at {at}")
     for order in decision.orders:
         if why := cycle.unsent_reasons.get(order.client_order_id):
@@ -344,11 +346,17 @@ def _lines(cycle: Cycle) -> list[str]:
 def print_cycle_briefly(cycle: Cycle) -> None:
     """Print a cycle; in one line if it has no order, cancellation, fill or failure."""
     decision = cycle.decision
-    if decision is None or decision.orders or decision.cancels or decision.failure or cycle.fills:
+    if (
+        decision is None
+        or decision.orders
+        or decision.orders_to_cancel
+        or decision.sizing_failure
+        or cycle.fills
+    ):
         print_cycle(cycle)
         return
     bound = [
-        f"{choice.symbol} ({choice.bound_by})" if choice.binding else choice.symbol
+        f"{choice.symbol} ({choice.bound_by})" if choice.binding_shadow_prices else choice.symbol
         for choice in decision.choices
     ]
     LoopTerminal().print(
@@ -359,7 +367,7 @@ def print_cycle_briefly(cycle: Cycle) -> None:
     )
 
 
-def print_unordered(cycle: Cycle) -> None:
+def print_symbols_without_order(cycle: Cycle) -> None:
     """Print one line for each decided symbol without an order, with the reason."""
     decision = cycle.decision
     for choice in () if decision is None else decision.choices:
@@ -368,7 +376,7 @@ def print_unordered(cycle: Cycle) -> None:
             LoopTerminal().print(text, highlight=False, soft_wrap=True)
 
 
-def print_undecided(cycle: Cycle, settings: LiveSettings) -> None:
+def print_symbols_without_decision(cycle: Cycle, settings: LiveSettings) -> None:
     """Print one line for each symbol without a decision, with the reason.
 
     It covers symbols that were requested or have bars.
@@ -379,7 +387,7 @@ def print_undecided(cycle: Cycle, settings: LiveSettings) -> None:
 
 def _bound_by(choice: Choice) -> str:
     """Return the binding limits as text; `cost` with the expected cost of the change."""
-    price = f" ({choice.cost * 1e4:.3g} bp)" if "cost" in choice.binding else ""
+    price = f" ({choice.unit_cost * 1e4:.3g} bp)" if "cost" in choice.binding_shadow_prices else ""
     return f"{choice.bound_by}{price}"
 
 
@@ -389,10 +397,10 @@ def _log(cycle: Cycle) -> None:
     if decision is None:
         log.info("%s idle: %s", utc_text(cycle.account.as_of), cycle.idle_reason)
         return
-    if decision.failure:
-        log.warning("Enhanced sizing failed: %s", decision.failure)
+    if decision.sizing_failure:
+        log.warning("Enhanced sizing failed: %s", decision.sizing_failure)
     at = utc_text(decision.at)
-    for rule in decision.rule:
+    for rule in decision.sizing_rules:
         log.info("%s %s", at, rule)
     for order in decision.orders:
         line = f"{order.client_order_id}: {order.side} {order.qty}: {order.reason}"
@@ -406,51 +414,51 @@ class LiveRequest:
     """A parsed command line.
 
     config: composed configuration.
-    quantity: symbol and price of the command `quantity`; None: another command.
+    quantity_arguments: symbol and price of the command `quantity_arguments`; None: another command.
     overrides: configuration overrides of the command line.
     """
 
     config: DictConfig
-    quantity: Sequence[str] | None
+    quantity_arguments: Sequence[str] | None
     overrides: Sequence[str]
 
 
-def read(words: Sequence[str]) -> tuple[LiveRequest, None]:
+def parse_arguments(words: Sequence[str]) -> tuple[LiveRequest, None]:
     """Parse a command line; return the request, and None for the output path.
 
     Raises InputError for an unknown mode or an invalid number of cycles.
     """
     overrides = live_overrides(words)
     config = compose_config("live", overrides)
-    if config.mode not in MODES:
-        raise invalid_choice("mode", config.mode, MODES)
+    if config.mode not in INTERRUPTION_TEXTS:
+        raise invalid_choice("mode", config.mode, INTERRUPTION_TEXTS)
     if config.cycles is not None and (not isinstance(config.cycles, int) or config.cycles < 1):
         raise InputError(
             f"cycles: {config.cycles!r} is not a whole number above 0; null goes on until it is"
             " told to stop"
         )
-    quantity = words[1:3] if is_quantity(words) else None
+    quantity = words[1:3] if is_quantity_command(words) else None
     return LiveRequest(config, quantity, overrides), None
 
 
 def run(settings: LiveRequest) -> Result | None:
     """Run the configured mode, or the command `quantity`."""
     config = settings.config
-    if settings.quantity is not None:
-        return quantity(settings.quantity, settings.overrides)
-    with one_line_errors(MODES[config.mode]):
+    if settings.quantity_arguments is not None:
+        return run_quantity(settings.quantity_arguments, settings.overrides)
+    with one_line_errors(INTERRUPTION_TEXTS[config.mode]):
         if config.mode != "dry":
             run_at_venue(config)
             return None
         live = LiveSettings.from_config(config)
-        cycle = dry_cycle(live, _positions(config))
+        cycle = run_dry_cycle(live, _positions(config))
         print_cycle(cycle)
-        print_unordered(cycle)
-        print_undecided(cycle, live)
+        print_symbols_without_order(cycle)
+        print_symbols_without_decision(cycle, live)
     return None
 
 
-def quantity(words: Sequence[str], overrides: Sequence[str]) -> Result:
+def run_quantity(words: Sequence[str], overrides: Sequence[str]) -> Result:
     """Return the quantity of one symbol to trade now, with the reason; no order is sent.
 
     words: symbol and price in USD.
@@ -465,4 +473,4 @@ def quantity(words: Sequence[str], overrides: Sequence[str]) -> Result:
             "quantity: a symbol and its price in USD are needed, quantity NVDA 150"
         ) from None
     answer = size_quantity(symbol, price, *overrides)
-    return Result(sentences=[f"{answer.symbol} {answer.qty:+f}: {answer.why}"])
+    return Result(sentences=[f"{answer.symbol} {answer.qty:+f}: {answer.reason}"])

@@ -22,25 +22,25 @@ from marketsimulator.run_result import (
     ORDER_COLUMNS,
 )
 
-PROMISES = Path(__file__).resolve().parent / "promises.yaml"
-FILES = {
+PROMISES_PATH = Path(__file__).resolve().parent / "promises.yaml"
+COLUMNS_BY_FILE = {
     "bookings.parquet": BOOKING_COLUMNS,
     "decisions.parquet": DECISION_COLUMNS,
     "equity.parquet": EQUITY_COLUMNS,
     "fills.parquet": FILL_COLUMNS,
     "orders.parquet": ORDER_COLUMNS,
 }
-SMALL = (
+SHORT_RUN_OVERRIDES = (
     "symbols=[SYA,SYB]",
     "forecaster=ewma",
     "data.start=2024-01-02",
     "data.end=2024-03-28",
     "start=2024-03-25",
 )
-HEAD = "# Made by `make promises`; CHANGELOG.md says what it means.\n"
+FILE_HEADER = "# Made by `make promises`; CHANGELOG.md says what it means.\n"
 
 
-def promises() -> dict[str, dict[str, list[str]]]:
+def collect_promises() -> dict[str, dict[str, list[str]]]:
     """Collect commands, public names by package, columns by file, and entries of a summary."""
     packages = {name: importlib.import_module(name) for name in PACKAGES}
     return {
@@ -48,14 +48,16 @@ def promises() -> dict[str, dict[str, list[str]]]:
         "names": {
             name: sorted(each.__all__) for name, each in packages.items() if "__all__" in vars(each)
         },
-        "columns": {name: list(columns) for name, columns in FILES.items()},
+        "columns": {name: list(columns) for name, columns in COLUMNS_BY_FILE.items()},
         "entries": {"summary.json": list(run_backtest(_small_run()).summary())},
     }
 
 
 def _small_run() -> BacktestSettings:
-    return BacktestSettings.from_config(compose_config("backtest", list(SMALL)))
+    return BacktestSettings.from_config(compose_config("backtest", list(SHORT_RUN_OVERRIDES)))
 
 
 if __name__ == "__main__":
-    PROMISES.write_text(HEAD + yaml.safe_dump(promises(), sort_keys=False, width=100))
+    PROMISES_PATH.write_text(
+        FILE_HEADER + yaml.safe_dump(collect_promises(), sort_keys=False, width=100)
+    )

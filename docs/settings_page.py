@@ -20,13 +20,13 @@ from pydantic import TypeAdapter
 from foundation.compose import CONFIGS, settings_classes
 from foundation.files import OVERWRITE_KEY
 from foundation.plugin import TARGET, merged_table
-from foundation.settings import NO_KEY, settings_class_in
+from foundation.settings import NO_KEY_MARKER, settings_class_in
 
 PAGE = Path(__file__).resolve().parent / "SETTINGS.md"
 _TIME = "-${now:%Y%m%dT%H%M%S}"
-NO_SETTINGS = {"defaults", "hydra", OVERWRITE_KEY}
+NON_SETTING_KEYS = {"defaults", "hydra", OVERWRITE_KEY}
 
-HEAD = "key | value | meaning\n--- | --- | ---"
+TABLE_HEADER = "key | value | meaning\n--- | --- | ---"
 _WORDS = {"number": "number", "integer": "whole", "boolean": "`true`, `false`"}
 _WORDS |= {"string": "text", "null": "`null`", "object": "mapping"}
 _BOUNDS = (("minimum", "≥"), ("exclusiveMinimum", ">"), ("maximum", "≤"), ("exclusiveMaximum", "<"))
@@ -48,7 +48,7 @@ CLASSES: Mapping[str, list[type[Any]]] = {
 INTRODUCTION = """# Settings
 
 Look up which words a command takes: `key=value`, as `sizing.fraction=0.25`. A list is in quotes,
-`'symbols=[NVDA,AAPL]'`; code of your own is `GROUP._target_=module.Name`.
+`'symbols=[NVDA,AAPL]'`; code of your own is `SIZING_GROUP._target_=module.Name`.
 `make settings-page` makes this page from the settings classes and `configs/*.yaml`.
 
 A value is the class's default, then what else the key takes: `1.0` stands for any number, `1` for
@@ -61,21 +61,21 @@ A configuration has the keys of its classes, and appends the time to their `outp
 `overwrite=true` lets that replace something else."""
 
 
-def bases_of(kind: type[Any]) -> list[type[Any]]:
+def settings_bases(kind: type[Any]) -> list[type[Any]]:
     """Return the settings classes from which a class inherits keys."""
     return [base for base in kind.__bases__ if dataclasses.is_dataclass(base)]
 
 
 def own_keys(kind: type[Any]) -> list[str]:
     """Return the keys that a class has in addition to those of its bases."""
-    return [key for key in schemas_of(kind) if key in _own(kind)]
+    return [key for key in setting_schemas(kind) if key in _own(kind)]
 
 
-def schemas_of(kind: type[Any]) -> dict[str, Any]:
+def setting_schemas(kind: type[Any]) -> dict[str, Any]:
     """Return the JSON schema of every key of a settings class."""
     schema = TypeAdapter(kind).json_schema()
     fields = schema.get("properties") or schema["$defs"][kind.__name__]["properties"]
-    return {key: _as_number(value) for key, value in fields.items() if NO_KEY not in value}
+    return {key: _as_number(value) for key, value in fields.items() if NO_KEY_MARKER not in value}
 
 
 def _as_number(schema: dict[str, Any]) -> dict[str, Any]:
@@ -98,17 +98,19 @@ def nested_classes(kind: type[Any]) -> dict[str, type[Any]]:
     """Return a settings class, its bases and the classes of all their fields, by class name."""
     found = {kind.__name__: kind}
     inner = (settings_class_in(field.type) for field in dataclasses.fields(kind))
-    for other in (*bases_of(kind), *inner):
+    for other in (*settings_bases(kind), *inner):
         if other is not None:
             found |= nested_classes(other)
     return found
 
 
-def table_of(kind: type[Any]) -> str:
+def settings_table(kind: type[Any]) -> str:
     """Return the table of a settings class in Markdown, one row for each of its own keys."""
-    rows = schemas_of(kind)
+    rows = setting_schemas(kind)
     fields = {field.name: field for field in dataclasses.fields(kind)}
-    return "\n".join([HEAD, *(_row(name, rows[name], fields[name]) for name in own_keys(kind))])
+    return "\n".join(
+        [TABLE_HEADER, *(_row(name, rows[name], fields[name]) for name in own_keys(kind))]
+    )
 
 
 def _row(name: str, schema: Mapping[str, Any], field: Any) -> str:
@@ -208,13 +210,13 @@ def _flow(value: Any) -> str:
     return re.sub(r"\$\{now:[^}]*\}", "TIME", text) or '""'
 
 
-def page() -> str:
+def render_page() -> str:
     """Return the content of docs/SETTINGS.md."""
     parts = [INTRODUCTION, *map(_section, CLASSES)]
     for name, kind in sorted(_all_classes().items()):
         if own_keys(kind):
             about = cast(str, kind.__doc__).splitlines()[0]
-            parts += [f"## {name}", about + _bases_text(bases_of(kind)), table_of(kind)]
+            parts += [f"## {name}", about + _bases_text(settings_bases(kind)), settings_table(kind)]
     return "\n\n".join(parts) + "\n"
 
 
@@ -239,7 +241,7 @@ def _section(name: str) -> str:
     parts = [f"### {name}", f"{about} {', '.join(map(_link, CLASSES[name]))}."]
     beside = _beside(name)
     parts += ["\n".join(f"- `{key}`: {said}" for key, said in beside.items())] if beside else []
-    without = NO_SETTINGS | beside.keys()
+    without = NON_SETTING_KEYS | beside.keys()
     listed = {key: value for key, value in _listed(name).items() if key not in without}
     instead = [
         f"`{key}: {value}`"
@@ -266,7 +268,7 @@ def _beside(name: str) -> dict[str, str]:
     known = {field.name for kind in CLASSES[name] for field in fields(kind)}
     text = (CONFIGS / f"{name}.yaml").read_text()
     said = dict(re.findall(r"^(\w+):.*?[ ]# *(.+)$", text, re.MULTILINE))
-    known |= NO_SETTINGS
+    known |= NON_SETTING_KEYS
     own = [key for key in _listed(name) if key not in known]
     return {key: said[key] for key in own if key in said}
 
@@ -277,7 +279,7 @@ def _listed(name: str) -> dict[str, Any]:
 
 def main() -> None:
     """Write docs/SETTINGS.md."""
-    PAGE.write_text(page())
+    PAGE.write_text(render_page())
 
 
 if __name__ == "__main__":

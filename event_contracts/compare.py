@@ -1,6 +1,6 @@
 r"""Comparison of variable sizes with one size, Kelly, random actions and none.
 
-    python -m event_contracts.compare variable=[A.safetensors,…] fixed=[B.safetensors,…] \
+    python -m event_contracts.compare variable_checkpoints=[A.safetensors,…] fixed_checkpoints=[B.safetensors,…] \
         [folder=RECORDED] [key=value …]
 
 Every policy plays every held-out session under the same money, fees and limits; checkpoints of
@@ -19,10 +19,10 @@ own bookings are listed next to the replays.
 
 from __future__ import annotations
 
-from foundation.cli import start
+from foundation.cli import run_command
 
 if __name__ == "__main__":
-    start("event_contracts.compare")
+    run_command("event_contracts.compare")
 
 import os
 from collections.abc import Callable, Collection, Mapping
@@ -40,10 +40,10 @@ from event_contracts.simulation.comparison import (
     MIN_EXCESS,
     BookedResult,
     Comparison,
-    Entrant,
-    EntrantResult,
+    ComparedPolicy,
+    PolicyResult,
     Estimate,
-    HeldOut,
+    HeldOutSessions,
     PairComparison,
     compare_policies,
 )
@@ -53,20 +53,20 @@ from event_contracts.simulation.settings import EpisodeSettings
 from event_contracts.simulation.synthetic import synthetic_sessions
 from event_contracts.trading.action_log import ACTION_TABLE, ActionRecords
 from event_contracts.trading.actions import POSITION_SIZES, LimitOrderActionSpace
-from event_contracts.trading.actor import MarketMemory
+from event_contracts.trading.actor import MarketHistory
 from event_contracts.trading.manager import ORDER_LIFE
 from event_contracts.trading.orders import EventContractOrder
 from event_contracts.trading.policies import (
     BinaryKelly,
     CheckpointInfo,
-    Codes,
+    ActionCodes,
     HoldPolicy,
     Observations,
     RandomPolicy,
     load_network,
 )
 from event_contracts.trading.position_sizes import SIZE_FIGURES, PositionSizeMetrics, size_view
-from execution.journal.order_store import intents_of
+from execution.journal.order_store import read_intents
 from execution.journal.schema import open_current_schema
 from forecasting.forecast import Progress, no_progress
 from foundation.arrays import Array, Index, Mask
@@ -76,71 +76,91 @@ from foundation.errors import InputError
 from foundation.files import file_digest
 from foundation.formatting import NumberFormatter, count_text, interval, number, percent, usd
 from foundation.tables import Cell, Row, Table, json_text
-from marketsimulator.results.comparison_page import Sheet
+from marketsimulator.results.comparison_page import ComparisonPage
 from marketsimulator.results.significance import CONFIDENCE_LEVEL, MIN_INTERVAL_DAYS
 from marketsimulator.results.verdict import Verdict
 
 HELD_OUT_SEED = 1923  # separate from training, which draws its synthetic sessions from one number
-VARIABLE = "variable"
-KELLY = "kelly"
-ACCOUNT = "account's policy, replayed"
-HEADS = (
+VARIABLE_SIZE_NAME = "variable"
+KELLY_NAME = "kelly"
+REPLAYED_ACCOUNT_NAME = "account's policy, replayed"
+TABLE_HEADERS = (
     *("run", "growth", "profit, USD", "Sharpe", "orders", "fills"),
     *(head for _, head, _, _ in SIZE_FIGURES),
 )
-BOOKED = "account, as booked"
+BOOKED_ROW_NAME = "account, as booked"
 NO_FILLS = "No policy has any fill in these sessions: their figures compare nothing."
-AMOUNT = partial(number, sign=True)
-RATIO = partial(number, places=3, sign=True)
-LEVELS: Mapping[str, Any] = {"yes": "good", "no": "bad", "no power": "open"}
+USD_FORMATTER = partial(number, sign=True)
+RATIO_FORMATTER = partial(number, places=3, sign=True)
+VERDICT_LEVELS: Mapping[str, Any] = {"yes": "good", "no": "bad", "no power": "open"}
 
 
-def held_out_sessions(settings: ComparisonSettings) -> HeldOut:
+def held_out_sessions(settings: ComparisonSettings) -> HeldOutSessions:
     """Return sessions that no training has used: synthetic ones, or markets of the last events."""
     if settings.folder is not None:
         return _recorded(settings, settings.folder)
     market = settings.episode.market
     drawn = synthetic_sessions((HELD_OUT_SEED, settings.seed), settings.sessions, market)
-    return HeldOut(
+    return HeldOutSessions(
         sessions=list(drawn),
         groups=np.arange(settings.sessions),
         source=f"{settings.sessions} synthetic sessions, seed {settings.seed}: {market}",
     )
 
 
-def _recorded(settings: ComparisonSettings, folder: str) -> HeldOut:
+def _recorded(settings: ComparisonSettings, folder: str) -> HeldOutSessions:
     markets = recorded_markets(folder)
     events = list_events(markets, settings.holdout_events, "holdout_events")
     last = events[-settings.holdout_events :]
     judging = [market for market in markets if market.event in last]
-    return HeldOut(
+    return HeldOutSessions(
         sessions=[market.session for market in judging],
         groups=np.array([last.index(market.event) for market in judging]),
         source=f"recorded markets of {', '.join(last)}",
-        earlier=len(events) - settings.holdout_events,
+        earlier_event_count=len(events) - settings.holdout_events,
     )
 
 
-def build_entrants(
-    settings: ComparisonSettings, held_out: HeldOut, account: JournaledDecisions | None = None
-) -> list[Entrant]:
+def build_compared_policies(
+    settings: ComparisonSettings,
+    held_out_sessions: HeldOutSessions,
+    account: JournaledDecisions | None = None,
+) -> list[ComparedPolicy]:
     """Return the policies to compare: account, checkpoints, Kelly, random actions and HOLD."""
     every = settings.episode
     single = replace(every, fixed_size=settings.fixed_size)
     entrants = []
     if account is not None:
         index = every.position_sizes.index(settings.fixed_size)
-        entrants.append(Entrant(ACCOUNT, (account.policy(),), every))
-        entrants.append(Entrant(settings.fixed_of(ACCOUNT), (account.policy(index),), single))
-    if settings.variable:
-        entrants.append(_trained(VARIABLE, settings.variable, every, held_out))
-    if settings.fixed:
-        entrants.append(_trained(settings.fixed_name, settings.fixed, single, held_out))
-    for name, episode in ((KELLY, every), (settings.fixed_of(KELLY), single)):
-        policy = BinaryKelly(episode.space(), episode.starting_cash, settings.kelly_fraction)
-        entrants.append(Entrant(name, (policy,), episode))
-    chance = tuple(RandomPolicy(settings.seed + k) for k in range(settings.runs))
-    return [*entrants, Entrant("random", chance, every), Entrant("nothing", (HoldPolicy(),), every)]
+        entrants.append(ComparedPolicy(REPLAYED_ACCOUNT_NAME, (account.replay_policy(),), every))
+        entrants.append(
+            ComparedPolicy(
+                settings.name_at_fixed_size(REPLAYED_ACCOUNT_NAME),
+                (account.replay_policy(index),),
+                single,
+            )
+        )
+    if settings.variable_checkpoints:
+        entrants.append(
+            _trained(VARIABLE_SIZE_NAME, settings.variable_checkpoints, every, held_out_sessions)
+        )
+    if settings.fixed_checkpoints:
+        entrants.append(
+            _trained(
+                settings.fixed_size_name, settings.fixed_checkpoints, single, held_out_sessions
+            )
+        )
+    for name, episode in ((KELLY_NAME, every), (settings.name_at_fixed_size(KELLY_NAME), single)):
+        policy = BinaryKelly(
+            episode.default_action_space(), episode.starting_cash, settings.kelly_fraction
+        )
+        entrants.append(ComparedPolicy(name, (policy,), episode))
+    chance = tuple(RandomPolicy(settings.seed + k) for k in range(settings.random_runs))
+    return [
+        *entrants,
+        ComparedPolicy("random", chance, every),
+        ComparedPolicy("nothing", (HoldPolicy(),), every),
+    ]
 
 
 def pairs_to_compare(
@@ -152,53 +172,57 @@ def pairs_to_compare(
     one kind of checkpoint is given, it is compared with Kelly. Without account and checkpoints the
     only pair is Kelly at all sizes and at one size.
     """
-    kelly, kelly_fixed = KELLY, settings.fixed_of(KELLY)
-    pairs = [] if account is None else [(ACCOUNT, settings.fixed_of(ACCOUNT))]
-    if settings.variable and settings.fixed:
-        pairs.append((VARIABLE, settings.fixed_name))
-    elif settings.variable:
-        pairs.append((VARIABLE, kelly))
-    elif settings.fixed:
-        pairs.append((settings.fixed_name, kelly_fixed))
+    kelly, kelly_fixed = KELLY_NAME, settings.name_at_fixed_size(KELLY_NAME)
+    pairs = (
+        []
+        if account is None
+        else [(REPLAYED_ACCOUNT_NAME, settings.name_at_fixed_size(REPLAYED_ACCOUNT_NAME))]
+    )
+    if settings.variable_checkpoints and settings.fixed_checkpoints:
+        pairs.append((VARIABLE_SIZE_NAME, settings.fixed_size_name))
+    elif settings.variable_checkpoints:
+        pairs.append((VARIABLE_SIZE_NAME, kelly))
+    elif settings.fixed_checkpoints:
+        pairs.append((settings.fixed_size_name, kelly_fixed))
     return [*pairs, (kelly, kelly_fixed)]
 
 
 def _trained(
-    name: str, paths: tuple[str, ...], episode: EpisodeSettings, held_out: HeldOut
-) -> Entrant:
+    name: str, paths: tuple[str, ...], episode: EpisodeSettings, held_out: HeldOutSessions
+) -> ComparedPolicy:
     """Return the checkpoints of one kind as one policy with several runs."""
     try:
         policies = tuple(load_network(path) for path in paths)
     except InputError as error:
-        key = VARIABLE if name == VARIABLE else "fixed"
+        key = VARIABLE_SIZE_NAME if name == VARIABLE_SIZE_NAME else "fixed"
         raise InputError(
             f"{key}: {error} (it names checkpoints that event_contracts.train has written)"
         ) from error
     for path, policy in zip(paths, policies, strict=True):
-        about = policy.about
-        if why := about.why_incompatible(episode):
+        about = policy.checkpoint_info
+        if why := about.incompatibility_reason(episode):
             raise InputError(f"{path}, {name}: {why}")
         _check_unseen(path, about, held_out)
     if len({file_digest(Path(path)) for path in paths}) < len(paths):
         raise InputError(f"{name}: the same checkpoint stands for several training runs")
-    return Entrant(name, policies, episode)
+    return ComparedPolicy(name, policies, episode)
 
 
-def _check_unseen(path: str, about: CheckpointInfo, held_out: HeldOut) -> None:
+def _check_unseen(path: str, about: CheckpointInfo, held_out: HeldOutSessions) -> None:
     """Refuse a checkpoint that was trained on recorded events of the held-out sessions."""
-    if held_out.earlier is None:
+    if held_out.earlier_event_count is None:
         return
     events = 0
-    for run in about.runs:
+    for run in about.training_run_settings:
         if run.get("folder") or run.get("recorded"):
             count = run.get("train_events")
             if not isinstance(count, int):
                 raise InputError(f"{path}: its header does not say how many events it has seen")
             events = max(events, count)
-    if events > held_out.earlier:
+    if events > held_out.earlier_event_count:
         raise InputError(
             f"{path}: trained on the first {events} recorded events; only the first"
-            f" {held_out.earlier} do not judge here"
+            f" {held_out.earlier_event_count} do not judge here"
         )
 
 
@@ -210,14 +234,14 @@ def compare(settings: ComparisonSettings, *, progress: Progress = no_progress) -
     account = None
     if settings.journal is not None:
         path = Path(settings.journal).expanduser()
-        account = journaled_decisions(path, settings.episode.space())
-        episode = replace(settings.episode, starting_cash=float(account.cash))
+        account = journaled_decisions(path, settings.episode.default_action_space())
+        episode = replace(settings.episode, starting_cash=float(account.starting_cash))
         settings = replace(settings, episode=episode)
-    held_out = held_out_sessions(settings) if account is None else account.held_out
-    entrants = build_entrants(settings, held_out, account)
+    held_out = held_out_sessions(settings) if account is None else account.held_out_sessions
+    entrants = build_compared_policies(settings, held_out, account)
     pairs = pairs_to_compare(settings, account)
     found = compare_policies(entrants, held_out, pairs, seed=settings.seed, progress=progress)
-    return found if account is None else replace(found, booked=account.booked)
+    return found if account is None else replace(found, booked_result=account.booked_result)
 
 
 def run(settings: ComparisonSettings, progress: Progress) -> Result:
@@ -229,20 +253,22 @@ def build_result(comparison: Comparison) -> Result:
 
     The files are an HTML page and its data as JSON.
     """
-    standings = comparison.standings
+    standings = comparison.policy_results
     sizes = {each.name: PositionSizeMetrics.from_episodes(each.episodes) for each in standings}
-    first, *others = (_sentence(pair, answer) for pair, answer in comparison.answers.items())
-    level = LEVELS[next(iter(comparison.answers.values())).verdict]
-    groups = comparison.held_out.independent
+    first, *others = (
+        _sentence(pair, answer) for pair, answer in comparison.pair_comparisons.items()
+    )
+    level = VERDICT_LEVELS[next(iter(comparison.pair_comparisons.values())).verdict]
+    groups = comparison.held_out_sessions.group_count
     verb = "is" if groups == 1 else "are"
     few = f"{count_text(groups, 'group')} {verb} fewer than {MIN_INTERVAL_DAYS}"
     warning = f"{few}: nothing has an interval, and no question an answer."
-    source = comparison.held_out.source
-    sheet = Sheet(
+    source = comparison.held_out_sessions.source
+    sheet = ComparisonPage(
         title="Policies over the same held-out sessions",
         subtitle=source,
         verdict=Verdict(level, first, " ".join([*others, *_booked_words(comparison)])),
-        table=Table(source, HEADS, _rows(comparison, sizes)),
+        table=Table(source, TABLE_HEADERS, _rows(comparison, sizes)),
         warnings=[
             *([] if comparison.has_fills else [NO_FILLS]),
             *([warning] if groups < MIN_INTERVAL_DAYS else []),
@@ -250,7 +276,7 @@ def build_result(comparison: Comparison) -> Result:
         notes=_notes(comparison),
     )
     views = {each.name: size_view(each.episodes) for each in standings}
-    page = sheet.page("event_contracts/policies.html.j2", views=views)
+    page = sheet.render("event_contracts/policies.html.j2", views=views)
     text = json_text(_content(comparison, sizes))
     files: dict[str, Callable[[Path], object]] = {
         "comparison.json": lambda path: path.write_text(text, encoding="utf-8"),
@@ -263,45 +289,49 @@ def build_result(comparison: Comparison) -> Result:
 def _rows(comparison: Comparison, sizes: Mapping[str, PositionSizeMetrics]) -> list[Row]:
     """Return the table's rows: the account's own result, and one row per policy."""
     rows = _booked_row(comparison)
-    for each in comparison.standings:
+    for each in comparison.policy_results:
         rows.append((each.name, *_cells(each, sizes[each.name])))
     return rows
 
 
 def _booked_row(comparison: Comparison) -> list[Row]:
     """Return the row of the account's own result; no row without a journal."""
-    booked = comparison.booked
+    booked = comparison.booked_result
     if booked is None:
         return []
-    count = len(comparison.held_out.sessions)
+    count = len(comparison.held_out_sessions.sessions)
     cells = {
-        "profit, USD": Cell(AMOUNT(float(booked.profit) / count)),
-        "orders": Cell(number(booked.orders / count, 1)),
+        "profit, USD": Cell(USD_FORMATTER(float(booked.profit) / count)),
+        "orders": Cell(number(booked.accepted_order_count / count, 1)),
     }
-    return [(BOOKED, *(cells.get(head, Cell(number(None))) for head in HEADS[1:]))]
+    return [(BOOKED_ROW_NAME, *(cells.get(head, Cell(number(None))) for head in TABLE_HEADERS[1:]))]
 
 
 def _booked_words(comparison: Comparison) -> list[str]:
     """Return sentences on the account's own result; empty without a journal."""
-    booked = comparison.booked
+    booked = comparison.booked_result
     if booked is None:
         return []
-    missing = f"; no profit is stated for {', '.join(booked.unstated)}" if booked.unstated else ""
+    missing = (
+        f"; no profit is stated for {', '.join(booked.markets_without_profit)}"
+        if booked.markets_without_profit
+        else ""
+    )
     return [
-        f"{BOOKED}: {usd(booked.profit, sign=True)} of settled profit, {booked.filled} of"
-        f" {count_text(booked.orders, 'order')} filled{missing}. The other rows are replays."
+        f"{BOOKED_ROW_NAME}: {usd(booked.profit, sign=True)} of settled profit, {booked.filled_order_count} of"
+        f" {count_text(booked.accepted_order_count, 'order')} filled{missing}. The other rows are replays."
     ]
 
 
-def _cells(standing: EntrantResult, sizes: PositionSizeMetrics) -> tuple[Cell, ...]:
-    """Return the cells of a row, one per column of `HEADS`."""
-    figures = standing.judgement
+def _cells(standing: PolicyResult, sizes: PositionSizeMetrics) -> tuple[Cell, ...]:
+    """Return the cells of a row, one per column of `SETTLED_MARKET_HEADERS`."""
+    figures = standing.performance
     return (
         _estimate_cell(figures.growth, partial(percent, places=3, sign=True)),
-        _estimate_cell(figures.profit_usd, AMOUNT),
-        _estimate_cell(figures.sharpe, RATIO),
-        Cell(number(standing.orders, 1)),
-        Cell(number(standing.fills, 1)),
+        _estimate_cell(figures.profit_usd, USD_FORMATTER),
+        _estimate_cell(figures.sharpe, RATIO_FORMATTER),
+        Cell(number(standing.orders_per_episode, 1)),
+        Cell(number(standing.fills_per_episode, 1)),
         # The histogram shows how many orders each size had.
         *(Cell(words(getattr(sizes, name))) for name, _, _, words in SIZE_FIGURES),
     )
@@ -315,8 +345,8 @@ def _estimate_cell(estimate: Estimate, words: NumberFormatter) -> Cell:
 def _sentence(pair: tuple[str, str], answer: PairComparison) -> str:
     """Return the verdict on a pair of policies as a sentence with both intervals."""
     one, other = pair
-    excess = _estimate_cell(answer.excess_usd, AMOUNT)
-    sharpe = _estimate_cell(answer.sharpe_difference, RATIO)
+    excess = _estimate_cell(answer.excess_usd, USD_FORMATTER)
+    sharpe = _estimate_cell(answer.sharpe_difference, RATIO_FORMATTER)
     return (
         f"Does {one} earn more than {percent(MIN_EXCESS, 0)} more than {other}, at a better Sharpe"
         " ratio?"
@@ -327,12 +357,12 @@ def _sentence(pair: tuple[str, str], answer: PairComparison) -> str:
 
 def _notes(comparison: Comparison) -> list[str]:
     """Return notes that explain the figures and verdicts of the table."""
-    groups = comparison.held_out.independent
+    groups = comparison.held_out_sessions.group_count
     return [
-        f"Figures are of an episode that begins with {usd(comparison.cash)}: growth of the"
+        f"Figures are of an episode that begins with {usd(comparison.starting_cash)}: growth of the"
         " account as a mean logarithm, mean profit after fees, and the Sharpe ratio, not annual."
         f" Intervals hold {percent(CONFIDENCE_LEVEL, 0)}:"
-        f" {count_text(len(comparison.held_out.sessions), 'session')} in"
+        f" {count_text(len(comparison.held_out_sessions.sessions), 'session')} in"
         f" {count_text(groups, 'independent group')}, and the runs of a policy, are drawn anew.",
         "Yes: both differences lie above 0. No: one of them does not. No power: these sessions do"
         " not decide it.",
@@ -343,39 +373,39 @@ def _booked_content(booked: BookedResult | None) -> dict[str, Any] | None:
     if booked is None:
         return None
     return {
-        "run": BOOKED,
+        "run": BOOKED_ROW_NAME,
         "total_profit_usd": float(booked.profit),
-        "unstated": list(booked.unstated),
-        "orders": booked.orders,
-        "orders_filled": booked.filled,
+        "unstated": list(booked.markets_without_profit),
+        "orders": booked.accepted_order_count,
+        "orders_filled": booked.filled_order_count,
     }
 
 
 def _content(comparison: Comparison, sizes: Mapping[str, PositionSizeMetrics]) -> dict[str, Any]:
     """Return the results as JSON data; money in USD, growth and returns as fractions."""
-    held_out = comparison.held_out
+    held_out = comparison.held_out_sessions
     return {
         "data": held_out.source,
         "sessions": len(held_out.sessions),
-        "groups": held_out.independent,
-        "starting_cash": comparison.cash,
+        "groups": held_out.group_count,
+        "starting_cash": comparison.starting_cash,
         "interval": CONFIDENCE_LEVEL,
-        "booked": _booked_content(comparison.booked),
+        "booked": _booked_content(comparison.booked_result),
         "runs": [
             {
                 "run": each.name,
-                "seeds": each.runs,
-                **asdict(each.judgement),
-                "total_profit_usd": each.profit,
-                "orders": each.orders,
-                "fills": each.fills,
+                "seeds": each.run_count,
+                **asdict(each.performance),
+                "total_profit_usd": each.mean_total_profit_usd,
+                "orders": each.orders_per_episode,
+                "fills": each.fills_per_episode,
                 "sizes": sizes[each.name].as_json(),
             }
-            for each in comparison.standings
+            for each in comparison.policy_results
         ],
         "answers": [
             {"run": one, "against": other, **asdict(answer)}
-            for (one, other), answer in comparison.answers.items()
+            for (one, other), answer in comparison.pair_comparisons.items()
         ],
     }
 
@@ -384,26 +414,26 @@ def _content(comparison: Comparison, sizes: Mapping[str, PositionSizeMetrics]) -
 class JournaledDecisions:
     """The decisions of an account's journal in its settled markets.
 
-    held_out: the settled markets as sessions.
-    codes: action code sent on each row of each market [N, T]; HOLD if none was sent.
-    cash: USD before the first decision, in whole cents.
-    booked: the account's own result in these markets.
+    held_out_sessions: the settled markets as sessions.
+    action_codes: action code sent on each row of each market [N, T]; HOLD if none was sent.
+    starting_cash: USD before the first decision, in whole cents.
+    booked_result: the account's own result in these markets.
     """
 
-    held_out: HeldOut
-    codes: Codes = field(repr=False)
-    cash: Decimal
-    booked: BookedResult
+    held_out_sessions: HeldOutSessions
+    action_codes: ActionCodes = field(repr=False)
+    starting_cash: Decimal
+    booked_result: BookedResult
 
-    def policy(self, size_index: int | None = None) -> ReplayPolicy:
+    def replay_policy(self, size_index: int | None = None) -> ReplayPolicy:
         """Return a policy that replays the decisions.
 
         size_index: index of one size for every order; None: the recorded sizes.
         """
         if size_index is None:
-            return ReplayPolicy(self.codes)
-        first = (self.codes - 1) // len(POSITION_SIZES) * len(POSITION_SIZES) + 1
-        return ReplayPolicy(np.where(self.codes > 0, first + size_index, 0))
+            return ReplayPolicy(self.action_codes)
+        first = (self.action_codes - 1) // len(POSITION_SIZES) * len(POSITION_SIZES) + 1
+        return ReplayPolicy(np.where(self.action_codes > 0, first + size_index, 0))
 
 
 class ReplayPolicy:
@@ -414,10 +444,10 @@ class ReplayPolicy:
 
     name = "account"
 
-    def __init__(self, codes: Codes) -> None:
+    def __init__(self, codes: ActionCodes) -> None:
         self._rows = iter(codes.T)
 
-    def actions(self, seen: Observations, allowed: Mask) -> Codes:
+    def choose_actions(self, observations: Observations, allowed: Mask) -> ActionCodes:
         codes = next(self._rows)
         return np.where(allowed[np.arange(len(codes)), codes], codes, 0)
 
@@ -445,18 +475,18 @@ def journaled_decisions(path: Path, space: LimitOrderActionSpace) -> JournaledDe
 
 def _booked(records: ActionRecords, markets: Collection[str]) -> BookedResult:
     """Return the account's own orders and settlements from its journal."""
-    paid = [each for each in records.paid() if each.market in markets]
+    paid = [each for each in records.settled_markets() if each.market in markets]
     stated = {each.market: each.profit for each in paid if each.profit is not None}
     orders = [
         intent
-        for intent in intents_of(records.database)
+        for intent in read_intents(records.database)
         if isinstance(intent.order, EventContractOrder) and intent.order.market in markets
     ]
     return BookedResult(
         profit=sum(stated.values(), Decimal(0)),
-        unstated=tuple(market for market in markets if market not in stated),
-        orders=sum(intent.was_accepted for intent in orders),
-        filled=sum(intent.progress.filled > 0 for intent in orders),
+        markets_without_profit=tuple(market for market in markets if market not in stated),
+        accepted_order_count=sum(intent.was_accepted for intent in orders),
+        filled_order_count=sum(intent.progress.filled > 0 for intent in orders),
     )
 
 
@@ -484,9 +514,9 @@ def _decisions(records: ActionRecords, space: LimitOrderActionSpace) -> Journale
         # A market first seen at its settlement has no decisions.
         if len(rows) < 2 or rows[-1] != schedule.rows - 1:
             continue
-        memory = MarketMemory(schedule, space, starting_equity=1)
+        memory = MarketHistory(schedule, space, starting_equity=1)
         for each in ticks:
-            memory.show(each.at, each.tick)
+            memory.add_tick(each.at, each.tick)
         is_recorded = np.zeros(schedule.rows, dtype=bool)
         is_recorded[rows[:-1]] = True
         # The quote of a row without a tick is unknown: nothing trades there.
@@ -505,16 +535,16 @@ def _decisions(records: ActionRecords, space: LimitOrderActionSpace) -> Journale
     codes = np.zeros(shape, np.int64)
     places = {market: place for place, market in enumerate(kept)}
     for entry in entries:
-        if entry.market in places and entry.sent:
+        if entry.market in places and entry.sent_count:
             row = np.searchsorted(kept[entry.market], schedules[entry.market].row(entry.at))
             codes[places[entry.market], row] = entry.action
     events = [market.rpartition("-")[0] or market for market in kept]
     return JournaledDecisions(
-        HeldOut(
+        HeldOutSessions(
             sessions=sessions,
             groups=np.unique(events, return_inverse=True)[1],
             source=f"{count_text(len(sessions), 'settled market')} of {records.database.path}",
-            recorded=may_trade,
+            tradable_rows=may_trade,
         ),
         codes,
         entries[0].cash // CENT * CENT,

@@ -22,10 +22,10 @@ with 409, and no resting order fills. `GET /exchange/status` states when the wee
 
 from __future__ import annotations
 
-from foundation.cli import start
+from foundation.cli import run_command
 
 if __name__ == "__main__":
-    start("event_contracts.practice_server")
+    run_command("event_contracts.practice_server")
 
 import base64
 import binascii
@@ -51,14 +51,20 @@ from event_contracts.simulation.recorded import recorded_markets
 from event_contracts.simulation.sessions import session_to_tape
 from event_contracts.simulation.settings import SyntheticSessionModel
 from event_contracts.simulation.synthetic import synthetic_session
-from event_contracts.simulation.venue import OrderRequest, milliseconds, placed_of, take, written
+from event_contracts.simulation.venue import (
+    OrderRequest,
+    epoch_milliseconds,
+    get_placed_order,
+    accept_order,
+    format_timestamp,
+)
 from event_contracts.trading.endpoint import (
     EXCHANGE_PAUSED,
     KEY_HEADER,
     PAUSE_CODES,
-    ROOT,
-    SIGNATURE,
-    TIMESTAMP,
+    API_ROOT,
+    SIGNATURE_HEADER,
+    TIMESTAMP_HEADER,
     TRADING_PAUSED,
     KalshiKeys,
 )
@@ -72,8 +78,8 @@ from event_contracts.trading.orders import (
     RestingOrder,
     opposite_side,
 )
-from event_contracts.trading.sampler import COLUMNS
-from event_contracts.trading.venue_orders import ORDER_PATH, order_request
+from event_contracts.trading.sampler import ESTIMATE_COLUMNS
+from event_contracts.trading.venue_orders import NEW_ORDERS_PATH, order_request
 from foundation.compose import compose_config, flags_to_overrides
 from foundation.errors import InputError
 from foundation.files import atomic_file, check_file
@@ -83,16 +89,16 @@ from marketsimulator.venue.server import PracticeServer
 from marketsimulator.venue.serving import ServerOptions, ServingParser, serve
 from trainingdata.instants import NEW_YORK
 
-EVENT = "SIM"  # event of synthetic markets
-PRIVATE = f"{ROOT}/portfolio"  # path that requires keys
-STATES: dict[OrderStatus, str] = {
+SYNTHETIC_EVENT = "SIM"  # event of synthetic markets
+PRIVATE_PATH = f"{API_ROOT}/portfolio"  # path that requires keys
+STATUS_BY_STATE: dict[OrderStatus, str] = {
     **dict.fromkeys(STATUSES, "resting"),
     "filled": "executed",
     "canceled": "canceled",
 }
-CODES = {401: "authentication_error", 403: "forbidden", 404: "not_found", 409: "clock"}
-BITS = 2048
-SHORTEST_INTERVAL = np.timedelta64(1, "ns")
+ERROR_CODES = {401: "authentication_error", 403: "forbidden", 404: "not_found", 409: "clock"}
+RSA_KEY_BITS = 2048
+MIN_TICK_INTERVAL = np.timedelta64(1, "ns")
 MAINTENANCE_DAY = 3  # Thursday
 MAINTENANCE_HOURS = range(3, 5)
 MAX_CLOCK_OFFSET_MS = (
@@ -100,9 +106,9 @@ MAX_CLOCK_OFFSET_MS = (
 )
 
 
-def new_keys() -> KalshiKeys:
+def generate_keys() -> KalshiKeys:
     """Generate throw-away keys; the private key is PEM (PKCS #8), unencrypted."""
-    key = rsa.generate_private_key(public_exponent=65_537, key_size=BITS)
+    key = rsa.generate_private_key(public_exponent=65_537, key_size=RSA_KEY_BITS)
     pem = key.private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     )
@@ -110,27 +116,29 @@ def new_keys() -> KalshiKeys:
 
 
 def authentication_failure(
-    keys: KalshiKeys, headers: Mapping[str, str], method: str, path: str, now: int
+    keys: KalshiKeys, headers: Mapping[str, str], method: str, path: str, now_ms: int
 ) -> str | None:
     """Return the reason why a request's signature is invalid, or None if it is valid.
 
     keys: keys that must have signed it.
     path: path without the query.
-    now: epoch milliseconds.
+    now_ms: epoch milliseconds.
     """
-    missing = [name for name in (KEY_HEADER, TIMESTAMP, SIGNATURE) if not headers.get(name)]
+    missing = [
+        name for name in (KEY_HEADER, TIMESTAMP_HEADER, SIGNATURE_HEADER) if not headers.get(name)
+    ]
     if missing:
         return f"{missing[0]} is missing"
     if headers[KEY_HEADER] != keys.key_id:
         return "there is no such key"
-    stamp = headers[TIMESTAMP]
+    stamp = headers[TIMESTAMP_HEADER]
     is_number = stamp.isascii() and stamp.isdigit() and len(stamp) < 20
-    if not is_number or abs(int(stamp) - now) > MAX_CLOCK_OFFSET_MS:
-        return f"{TIMESTAMP} is not within {MAX_CLOCK_OFFSET_MS} ms of the clock"
+    if not is_number or abs(int(stamp) - now_ms) > MAX_CLOCK_OFFSET_MS:
+        return f"{TIMESTAMP_HEADER} is not within {MAX_CLOCK_OFFSET_MS} ms of the clock"
     digest = hashes.SHA256()
     scheme = padding.PSS(padding.MGF1(digest), salt_length=digest.digest_size)
     try:
-        given = base64.b64decode(headers[SIGNATURE], validate=True)
+        given = base64.b64decode(headers[SIGNATURE_HEADER], validate=True)
         message = f"{stamp}{method}{path}".encode()
         keys.signing_key.public_key().verify(given, message, scheme, digest)
     except (binascii.Error, InvalidSignature, ValueError):
@@ -168,9 +176,9 @@ class KalshiServer(PracticeServer):
     """
 
     order_id = "order_id"
-    states = STATES
+    status_words = STATUS_BY_STATE
     invalid_request_status = 400
-    rejection = (400, "invalid_order")
+    rejection_code = (400, "invalid_order")
 
     def __init__(
         self,
@@ -186,7 +194,7 @@ class KalshiServer(PracticeServer):
         # and a faster clock shortens the interval between ticks.
         super().__init__(None if speed is None else 1.0)
         if speed is not None:
-            exchange.interval = max(exchange.interval / speed, SHORTEST_INTERVAL)
+            exchange.interval = max(exchange.interval / speed, MIN_TICK_INTERVAL)
         self.exchange = exchange
         self.keys = keys
         self._reused_ids_refused = reused_ids_refused
@@ -200,31 +208,33 @@ class KalshiServer(PracticeServer):
         reads = {
             "portfolio/orders": self._orders,
             "portfolio/orders/{name}": self._order,
-            "portfolio/fills": lambda asked: venue.fills(
+            "portfolio/fills": lambda asked: venue.get_fills(
                 exchange, asked.query, self._hidden(asked)
             ),
-            "portfolio/positions": lambda asked: venue.positions(exchange, asked.query),
-            "portfolio/settlements": lambda asked: venue.settlements(exchange, asked.query),
-            "portfolio/balance": lambda asked: venue.balance(exchange, asked.query),
-            "exchange/status": lambda _: catalog.exchange_status(self.pause, self.resumes_at),
-            "markets": lambda asked: catalog.markets(exchange, asked.query),
+            "portfolio/positions": lambda asked: venue.get_positions(exchange, asked.query),
+            "portfolio/settlements": lambda asked: venue.get_settlements(exchange, asked.query),
+            "portfolio/balance": lambda asked: venue.get_balance(exchange, asked.query),
+            "exchange/status": lambda _: catalog.get_exchange_status(
+                self.pause_code, self.resumes_at
+            ),
+            "markets": lambda asked: catalog.get_markets(exchange, asked.query),
             "markets/{name}": lambda asked: {
-                "market": catalog.market(exchange, asked.names["name"])
+                "market": catalog.get_market(exchange, asked.names["name"])
             },
-            "markets/{name}/orderbook": lambda asked: catalog.orderbook(
+            "markets/{name}/orderbook": lambda asked: catalog.get_orderbook(
                 exchange, asked.names["name"], asked.query
             ),
-            "events": lambda asked: catalog.events(exchange, asked.query),
-            "events/{name}": lambda asked: catalog.event(
+            "events": lambda asked: catalog.get_events(exchange, asked.query),
+            "events/{name}": lambda asked: catalog.get_event(
                 exchange, asked.names["name"], asked.query
             ),
-            "series": lambda asked: catalog.series_list(exchange, asked.query),
-            "series/{name}": lambda asked: catalog.series(exchange, asked.names["name"]),
+            "series": lambda asked: catalog.get_series_list(exchange, asked.query),
+            "series/{name}": lambda asked: catalog.get_series(exchange, asked.names["name"]),
         }
         return [
-            Route("POST", f"{ROOT}{ORDER_PATH}", self._submit, status=201),
-            Route("DELETE", f"{ROOT}{ORDER_PATH}/{{name}}", self._cancel),
-            *(Route("GET", f"{ROOT}/{path}", answer) for path, answer in reads.items()),
+            Route("POST", f"{API_ROOT}{NEW_ORDERS_PATH}", self._submit, status=201),
+            Route("DELETE", f"{API_ROOT}{NEW_ORDERS_PATH}/{{name}}", self._cancel),
+            *(Route("GET", f"{API_ROOT}/{path}", answer) for path, answer in reads.items()),
         ]
 
     def control_routes(self) -> list[Route]:
@@ -234,7 +244,7 @@ class KalshiServer(PracticeServer):
         ]
 
     @property
-    def pause(self) -> str:
+    def pause_code(self) -> str:
         """Return the error code that refuses orders during a pause; empty while trading is open."""
         if self._pause or not self._maintenance:
             return self._pause
@@ -246,24 +256,24 @@ class KalshiServer(PracticeServer):
 
         Pauses that a client has started have no known end.
         """
-        if self._pause or not self.pause:
+        if self._pause or not self.pause_code:
             return None
         return maintenance_end(self.exchange.now)
 
-    def authentication_failure(self, asked: Request) -> str | None:
+    def authentication_failure(self, request: Request) -> str | None:
         """Return why a request is not authenticated, or None; public paths need no keys."""
-        if KEY_HEADER not in asked.headers and not asked.path.startswith(PRIVATE):
+        if KEY_HEADER not in request.headers and not request.path.startswith(PRIVATE_PATH):
             return None
         now = time.time_ns() // 1_000_000
-        return authentication_failure(self.keys, asked.headers, asked.method, asked.path, now)
+        return authentication_failure(self.keys, request.headers, request.method, request.path, now)
 
-    def refusal(self, status: int, code: int | str | None, message: str) -> Response:
-        word = code or CODES.get(status, "invalid_parameters")
+    def error_response(self, status: int, code: int | str | None, message: str) -> Response:
+        word = code or ERROR_CODES.get(status, "invalid_parameters")
         return {"code": word, "message": message, "details": ""}
 
-    def clock(self) -> Response:
+    def clock_state(self) -> Response:
         """Return the exchange's time in epoch milliseconds, as a response."""
-        return {"ts_ms": milliseconds(self.exchange.now)}
+        return {"ts_ms": epoch_milliseconds(self.exchange.now)}
 
     @property
     def current_instant(self) -> np.datetime64:
@@ -273,14 +283,14 @@ class KalshiServer(PracticeServer):
     def next_instant(self) -> np.datetime64 | None:
         """Return the exchange's next instant; None once every market has settled and paid."""
         exchange = self.exchange
-        return None if exchange.is_over else exchange.at(exchange.tick + 1)
+        return None if exchange.is_over else exchange.instant_of(exchange.tick + 1)
 
     @property
-    def passed(self) -> int:
+    def step_count(self) -> int:
         return self.exchange.tick
 
     def step(self) -> None:
-        self.exchange.advance(paused=bool(self.pause))
+        self.exchange.advance(paused=bool(self.pause_code))
         self._write_estimates()
 
     def _write_estimates(self) -> None:
@@ -288,11 +298,13 @@ class KalshiServer(PracticeServer):
         if self._estimates is None:
             return
         exchange = self.exchange
-        lines = [",".join(COLUMNS)]
+        lines = [",".join(ESTIMATE_COLUMNS)]
         for ticker, listing in exchange.listings.items():
             if exchange.market_state(ticker) == "active":
-                until = written(exchange.at(listing.first + len(listing.tape) - 1))
-                lines.append(f"{ticker},{exchange.shown(ticker)['estimate']:.4f},{until}")
+                until = format_timestamp(
+                    exchange.instant_of(listing.first_tick + len(listing.tape) - 1)
+                )
+                lines.append(f"{ticker},{exchange.shown_tick(ticker)['estimate']:.4f},{until}")
         with atomic_file(self._estimates) as part:
             part.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
@@ -308,42 +320,42 @@ class KalshiServer(PracticeServer):
 
     def _refuse_in_pause(self, asked: Request) -> None:
         fault = self.faults.take(asked, TRADING_PAUSED, EXCHANGE_PAUSED)
-        if code := fault.kind if fault else self.pause:
+        if code := fault.kind if fault else self.pause_code:
             raise Refused(409, code, code.replace("_", " "))
 
     def _submit(self, asked: Request) -> Response:
         self._refuse_in_pause(asked)
         order = OrderRequest.parse(asked.json_object())
-        placed = take(
+        placed = accept_order(
             self.exchange,
             order,
             reused_ids_refused=self._reused_ids_refused,
             **self.order_faults(asked),
         )
-        return venue.receipt(placed, self.exchange.now)
+        return venue.submission_response(placed, self.exchange.now)
 
     def _cancel(self, asked: Request) -> Response:
         self._refuse_in_pause(asked)
-        placed = placed_of(self.exchange, asked.names["name"])
+        placed = get_placed_order(self.exchange, asked.path_parameters["name"])
         if placed.is_done:
             raise Refused(404, None, f"order {placed.order_id} is {placed.state}")
-        reduced = placed.waiting
+        reduced = placed.open_count
         self.exchange.cancel(placed.order_id)
-        return venue.cancellation(placed, reduced, self.exchange.now)
+        return venue.cancellation_response(placed, reduced, self.exchange.now)
 
     def _orders(self, asked: Request) -> Response:
-        answer = venue.orders(self.exchange, asked.query, self._hidden(asked))
+        answer = venue.get_orders(self.exchange, asked.query, self._hidden(asked))
         return {
             **answer,
             "orders": [self.apply_state_fault(each, asked) for each in answer["orders"]],
         }
 
     def _order(self, asked: Request) -> Response:
-        name = asked.names["name"]
+        name = asked.path_parameters["name"]
         if self._hidden(asked):
             raise Refused(404, None, f"order {name} not found")
-        placed = placed_of(self.exchange, name)
-        return {"order": self.apply_state_fault(venue.order(self.exchange, placed), asked)}
+        placed = get_placed_order(self.exchange, name)
+        return {"order": self.apply_state_fault(venue.order_response(self.exchange, placed), asked)}
 
     def _hidden(self, asked: Request) -> int:
         """Return the number of newest rows that a response omits because of a fault: 1 or 0."""
@@ -351,17 +363,17 @@ class KalshiServer(PracticeServer):
 
 
 @dataclass(frozen=True, slots=True)
-class Collateral:
+class CollateralCheck:
     """Pre-trade check of the venue: purchases need cash, except for closing a position.
 
     A sale is capped at the position before it is checked. Purchases first close positions of the
     other side, in the order in which they were placed.
 
-    positions: returns the contracts held of a market, YES positive and NO negative.
+    position_of: returns the contracts held of a market, YES positive and NO negative.
     """
 
     fees: FeeRules
-    positions: Callable[[str], Decimal]
+    position_of: Callable[[str], Decimal]
 
     def refusal(
         self,
@@ -377,8 +389,8 @@ class Collateral:
         del rests
         if action == "SELL":
             return None
-        free = view.cash - self._reserved(view.resting)
-        closes = view.held(opposite_side(side)) - view.resting_count("BUY", side)
+        free = view.cash - self._reserved(view.resting_orders)
+        closes = view.held_count(opposite_side(side)) - view.resting_count("BUY", side)
         opens = count - max(closes, ZERO)
         cost = self.fees.max_cost(price, opens) if opens > 0 else ZERO
         return None if cost <= free else f"buying {count} {side} may cost ${cost}; ${free} is free"
@@ -389,7 +401,7 @@ class Collateral:
         total = ZERO
         for each in resting:
             market, side = each.order.market, each.order.side
-            held = self.positions(market)
+            held = self.position_of(market)
             left = closing.get((market, side), max(-held if side == "YES" else held, ZERO))
             closes = min(left, each.remaining)
             closing[market, side] = left - closes
@@ -403,10 +415,12 @@ def build_listings(settings: KalshiVenueSettings) -> list[SimulatedListing]:
     if settings.folder is None:
         drawn = (
             synthetic_session((settings.seed, k), settings.market)
-            for k in range(settings.synthetic)
+            for k in range(settings.synthetic_markets)
         )
         return [
-            SimulatedListing(f"{EVENT}-{k}", session_to_tape(session), event=EVENT)
+            SimulatedListing(
+                f"{SYNTHETIC_EVENT}-{k}", session_to_tape(session), event=SYNTHETIC_EVENT
+            )
             for k, session in enumerate(drawn, start=1)
         ]
     step = np.timedelta64(settings.interval, "s").astype("timedelta64[ns]")
@@ -436,12 +450,14 @@ def build_exchange(
     """
     interval = np.timedelta64(settings.interval, "s").astype("timedelta64[ns]")
     begins = now.astype("datetime64[ns]")
-    exchange = Exchange(listings, settings.episode(), begins, interval, settings.settlement)
-    exchange.admission = Collateral(exchange.space.fees, exchange.position)
+    exchange = Exchange(
+        listings, settings.episode_settings(), begins, interval, settings.settlement_ticks
+    )
+    exchange.order_check = CollateralCheck(exchange.space.fees, exchange.position)
     return exchange
 
 
-def warm_up() -> None:
+def precompile_exchange() -> None:
     """Compile the exchange's functions before the server starts, so that no request waits."""
     session = synthetic_session(0, SyntheticSessionModel(steps=3))
     listings = [SimulatedListing("SIM", session_to_tape(session))]
@@ -450,22 +466,22 @@ def warm_up() -> None:
     order = EventContractOrder("rehearsal", "SIM", "BUY", "YES", Decimal("0.99"), Decimal(1), later)
     for force in get_args(ContractTimeInForce):
         named = replace(order, client_order_id=f"rehearsal {force}", time_in_force=force)
-        take(exchange, OrderRequest.parse(order_request(named)))
+        accept_order(exchange, OrderRequest.parse(order_request(named)))
     exchange.advance()
 
 
 @dataclass(frozen=True, slots=True)
-class Practice:
+class PracticeServerArguments:
     """Arguments of the practice server.
 
     settings: settings of the venue.
     key_file: file to which the private key is written.
-    serving: address and speed.
+    server_options: address and speed.
     """
 
     settings: KalshiVenueSettings
     key_file: str
-    serving: ServerOptions
+    server_options: ServerOptions
 
     def build_server(self) -> tuple[KalshiServer, str]:
         """Write the private key; return the server, and a text with its markets and key id."""
@@ -480,32 +496,32 @@ class Practice:
         if estimates is not None:
             check_file(estimates, "estimates")
         listings = build_listings(self.settings)
-        warm_up()
-        keys = new_keys()
+        precompile_exchange()
+        keys = generate_keys()
         exchange = build_exchange(self.settings, listings, np.datetime64(time.time_ns(), "ns"))
         with _key_errors(self.key_file), atomic_file(key_file) as part:
             part.write_text(keys.private_key, encoding="utf-8")
         server = KalshiServer(
             exchange,
             keys,
-            self.serving.speed,
+            self.server_options.speed,
             reused_ids_refused=self.settings.reused_ids_refused,
             estimates=estimates,
-            maintenance=self.settings.maintenance,
+            maintenance=self.settings.weekly_pause,
         )
         tickers = ", ".join(exchange.listings)
         key = f"key {keys.key_id}, its private half in {key_file}"
-        return server, f"{tickers} from {written(exchange.now)}; {key}"
+        return server, f"{tickers} from {format_timestamp(exchange.now)}; {key}"
 
 
-def read(words: Sequence[str]) -> tuple[Practice, None]:
+def parse_arguments(words: Sequence[str]) -> tuple[PracticeServerArguments, None]:
     """Parse the command line; return the arguments, and None as the output folder."""
     parser = ServingParser("event_contracts.practice_server", port=8001)
     parser.add_argument("--key-file")
     parser.add_argument("--folder")
     parser.add_argument("--markets", nargs="+", default=[])
     parser.add_argument("--capital", type=float)
-    arguments, serving = parser.read(words)
+    arguments, serving = parser.parse(words)
     # argparse's own check would hide the error of an unknown flag.
     if arguments.key_file is None:
         parser.error("--key-file is missing; name a new file, --key-file KEY.pem")
@@ -515,11 +531,13 @@ def read(words: Sequence[str]) -> tuple[Practice, None]:
         "starting_cash": arguments.capital,
     }
     config = compose_config("kalshi_venue", [*flags_to_overrides(flags), *arguments.overrides])
-    return Practice(KalshiVenueSettings.from_config(config), arguments.key_file, serving), None
+    return PracticeServerArguments(
+        KalshiVenueSettings.from_config(config), arguments.key_file, serving
+    ), None
 
 
-def run(settings: Practice) -> None:
-    serve(settings.serving, settings.build_server)
+def run(settings: PracticeServerArguments) -> None:
+    serve(settings.server_options, settings.build_server)
 
 
 @contextmanager

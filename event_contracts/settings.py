@@ -21,7 +21,7 @@ from foundation.errors import InputError
 from foundation.notifier import MonitoringSettings
 from foundation.settings import setting, settings_class, settings_from_config
 
-MOST_STEPS = 10_000_000  # steps of an update
+MAX_STEPS_PER_UPDATE = 10_000_000  # steps of an update
 
 
 @settings_class("guards")
@@ -45,7 +45,7 @@ class KalshiGuardSettings:
     drawdown: float = setting(
         0.40, "share of the highest equity whose loss halts openings", ge=0.001, le=1
     )
-    resume: float = setting(
+    drawdown_resume_fraction: float = setting(
         0.5, "share of the drawdown limit at which its halt ends by itself", ge=0, le=0.9
     )
 
@@ -89,8 +89,8 @@ class KalshiTradingSettings(OrderSettings, MonitoringSettings):
         if self.broker.mode != "demo" or self.broker.confirm_live:
             raise InputError("broker.mode: it follows from mode; set mode and confirm_live")
         MonitoringSettings.__post_init__(self)
-        self.venue()
-        self.action_space_at(FeeRules())
+        self.venue_settings()
+        self.action_space_with_fees(FeeRules())
 
     @classmethod
     def from_config(cls, config: DictConfig) -> KalshiTradingSettings:
@@ -100,10 +100,10 @@ class KalshiTradingSettings(OrderSettings, MonitoringSettings):
         return settings
 
     @property
-    def step(self) -> np.timedelta64:
+    def tick_interval(self) -> np.timedelta64:
         return np.timedelta64(round(self.interval * 1e9), "ns")
 
-    def venue(self) -> KalshiSettings:
+    def venue_settings(self) -> KalshiSettings:
         if self.mode != "live":
             return self.broker
         if not self.confirm_live:
@@ -128,19 +128,19 @@ class TrainingSettings(SessionSettings):
         9, "first events that are trained on; the others are held out", ge=1, le=1_000_000
     )
     resume: str | None = setting(None, "checkpoint to go on from")
-    every: int = setting(500_000, "steps between checkpoints", ge=1, le=10**12)
+    checkpoint_steps: int = setting(500_000, "steps between checkpoints", ge=1, le=10**12)
     learner: LearnerSettings = setting(LearnerSettings(), "of the learning")
     output: str = setting("outputs/kalshi-train", "folder")
 
     def __post_init__(self) -> None:
-        if self.round_steps > MOST_STEPS:
+        if self.steps_per_update > MAX_STEPS_PER_UPDATE:
             raise InputError(
                 f"markets, learner.rollout: {self.markets:,} times {self.learner.rollout:,} steps"
-                f" are more than {MOST_STEPS:,}, which an update holds in memory"
+                f" are more than {MAX_STEPS_PER_UPDATE:,}, which an update holds in memory"
             )
 
     @property
-    def round_steps(self) -> int:
+    def steps_per_update(self) -> int:
         """Return the number of steps, over all markets, between two updates."""
         return self.markets * self.learner.rollout
 
@@ -149,17 +149,17 @@ class TrainingSettings(SessionSettings):
 class ComparisonSettings(SessionSettings):
     """Settings of the comparison of policies over held-out sessions."""
 
-    variable: tuple[str, ...] = setting(
+    variable_checkpoints: tuple[str, ...] = setting(
         (), "checkpoints trained with all sizes, one for each seed of training"
     )
-    fixed: tuple[str, ...] = setting((), "checkpoints trained with one size, as many")
+    fixed_checkpoints: tuple[str, ...] = setting((), "checkpoints trained with one size, as many")
     fixed_size: int = setting(10, "contracts, the one size")
     kelly_fraction: float = setting(0.5, "of full Kelly", ge=0.001, le=10)
     holdout_events: int = setting(
         4, "last recorded events, whose markets judge", ge=1, le=1_000_000
     )
     sessions: int = setting(200, "synthetic ones", ge=1, le=1_000_000)
-    runs: int = setting(3, "of the random policy, each with its own seed", ge=1, le=1_000)
+    random_runs: int = setting(3, "of the random policy, each with its own seed", ge=1, le=1_000)
     seed: int = setting(0, "of synthetic sessions, random choices and intervals", ge=0, lt=2**63)
     journal: str | None = setting(
         None, "of an account, whose settled markets are the sessions and whose sizes play them"
@@ -178,18 +178,22 @@ class ComparisonSettings(SessionSettings):
             )
         if self.folder is not None and self.journal is not None:
             raise InputError("folder, journal: both name sessions; name one of them")
-        if len(self.variable) != len(self.fixed) and self.variable and self.fixed:
+        if (
+            len(self.variable_checkpoints) != len(self.fixed_checkpoints)
+            and self.variable_checkpoints
+            and self.fixed_checkpoints
+        ):
             raise InputError(
-                f"variable, fixed: {len(self.variable)} and {len(self.fixed)} checkpoints; as many"
+                f"variable, fixed: {len(self.variable_checkpoints)} and {len(self.fixed_checkpoints)} checkpoints; as many"
                 " of each are needed, one for each seed of training"
             )
 
     @property
-    def fixed_name(self) -> str:
+    def fixed_size_name(self) -> str:
         return f"fixed {self.fixed_size}"
 
-    def fixed_of(self, name: str) -> str:
-        return f"{name} {self.fixed_name}"
+    def name_at_fixed_size(self, name: str) -> str:
+        return f"{name} {self.fixed_size_name}"
 
 
 @settings_class()
@@ -202,7 +206,7 @@ class KalshiVenueSettings:
     markets: tuple[str, ...] = setting(
         (), "tickers of the recorded markets that are played; none: all"
     )
-    synthetic: int = setting(
+    synthetic_markets: int = setting(
         2, "how many synthetic markets, SIM-1, SIM-2, …, are played", ge=1, le=200
     )
     seed: int = setting(0, "of the synthetic markets", ge=0, le=2**62)
@@ -217,7 +221,7 @@ class KalshiVenueSettings:
         ge=1,
         le=1_000_000,
     )
-    settlement: int = setting(
+    settlement_ticks: int = setting(
         0, "ticks from the end of trading until a market pays", ge=0, le=10_000
     )
     reused_ids_refused: bool = setting(
@@ -232,20 +236,20 @@ class KalshiVenueSettings:
         "file that is written at every tick with the markets' fair prices, for `estimates` of "
         "`event_contracts.trade`; none: no file",
     )
-    maintenance: bool = setting(
+    weekly_pause: bool = setting(
         False, "whether trading pauses every Thursday from 3 to 5 in New York"
     )
 
     def __post_init__(self) -> None:
         if self.markets and self.folder is None:
             raise InputError("markets: tickers are of recorded markets; name their folder, too")
-        self.episode()
+        self.episode_settings()
 
     @classmethod
     def from_config(cls, config: DictConfig) -> KalshiVenueSettings:
         return settings_from_config(cls, config)
 
-    def episode(self) -> EpisodeSettings:
+    def episode_settings(self) -> EpisodeSettings:
         """Return the simulated exchange's settings, without cash buffer and position limits."""
         return EpisodeSettings(
             market=self.market,

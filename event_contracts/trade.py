@@ -13,10 +13,10 @@ venue is there, and its fees are dated by it.
 
 from __future__ import annotations
 
-from foundation.cli import start
+from foundation.cli import run_command
 
 if __name__ == "__main__":
-    start("event_contracts.trade")
+    run_command("event_contracts.trade")
 
 import hashlib
 import logging
@@ -44,7 +44,7 @@ from event_contracts.trading.listings import (
     QuarantinedMarket,
     UnknownMarket,
     read_markets,
-    refuse_unknown,
+    check_all_listed,
     sale_prices,
     unreadable_markets,
 )
@@ -52,7 +52,7 @@ from event_contracts.trading.manager import (
     NO_MARKETS,
     ORDER_LIFE,
     KalshiMultiMarketOrderManager,
-    KalshiReading,
+    KalshiSnapshot,
 )
 from event_contracts.trading.policies import (
     BinaryKelly,
@@ -62,7 +62,7 @@ from event_contracts.trading.policies import (
     load_network,
 )
 from event_contracts.trading.sampler import EstimateFile, Sampler, read_estimates
-from event_contracts.trading.status_sections import sections
+from event_contracts.trading.status_sections import build_sections
 from event_contracts.trading.venue_orders import OrderVenue
 from execution.journal.decisions import DecisionJournal
 from execution.journal.halts import Halts
@@ -73,7 +73,7 @@ from execution.live.guards import REDUCING_ROLES, halt_reason, rate_limit_reason
 from execution.live.loop import StopSignal, print_line, stop_on_signals
 from execution.live.losses import LossLimits, write_mark
 from execution.live.open_account import OpenAccount, open_account
-from execution.live.runner import SteadyClock, await_venue, supervised_loop
+from execution.live.runner import AlwaysRespondingClock, await_venue, supervised_loop
 from execution.live.status_page import PageLimits
 from execution.orders.event_contract_orders import EventContractOrder
 from execution.orders.gate import AnyOrder, OrderGate, OrderRole
@@ -92,12 +92,12 @@ from trainingdata.instants import utc_text
 
 log = logging.getLogger(__name__)
 
-Show = Callable[[ActionEntry], None]
+OnDecision = Callable[[ActionEntry], None]
 
-JOB = "kalshi"
+JOB_NAME = "kalshi"
 BUILT_IN_POLICIES = ("kelly", "random", "nothing")
-DIFFERENCES = "kalshi books"  # kind of the alert of book discrepancies
-NOT_LISTED_YET = "its settlement is not listed yet"
+DISCREPANCY_ALERT = "kalshi books"  # kind of the alert of book discrepancies
+SETTLEMENT_NOT_LISTED = "its settlement is not listed yet"
 _NAME = 16  # characters that distinguish accounts
 _TICK = np.timedelta64(1, "ns")
 
@@ -106,13 +106,13 @@ _TICK = np.timedelta64(1, "ns")
 class KalshiGate:
     """Gate that checks every order of an account.
 
-    book: orders of all jobs of the account.
+    order_store: orders of all jobs of the account.
     kill_file: path of the kill file; while it exists, nothing is sent.
     """
 
     settings: KalshiGuardSettings
     halts: Halts
-    book: OrderStore
+    order_store: OrderStore
     kill_file: Path
 
     # An order of event contracts is checked against the account before it, without prices.
@@ -130,7 +130,7 @@ class KalshiGate:
         if value > self.settings.max_order:
             return f"${value} are at stake; guards.max_order is ${self.settings.max_order:g}"
         return halt_reason(self.halts, "openings") or rate_limit_reason(
-            self.book, order, now, self.settings.max_orders_per_hour
+            self.order_store, order, now, self.settings.max_orders_per_hour
         )
 
 
@@ -140,11 +140,11 @@ class KalshiJob:
 
     account: account that the job reads and marks; a tick is a cycle of the account.
     steps: maximum number of ticks; None continues until every market has settled.
-    left_out: reasons why markets are not followed until the process restarts, by ticker.
+    skip_reasons: reasons why markets are not followed until the process restarts, by ticker.
     ticks_done: number of ticks so far.
-    orders: number of orders decided so far, sent or not.
+    order_count: number of orders decided so far, sent or not.
     last_reasons: reason of the last decision on each market that has had a tick.
-    unbooked: reasons why the settlement of an ended market is not in the journal, by ticker.
+    unbooked_reasons: reasons why the settlement of an ended market is not in the journal, by ticker.
     """
 
     service: ActorService
@@ -153,21 +153,21 @@ class KalshiJob:
     account: KalshiAccount
     stop: StopSignal
     steps: int | None
-    left_out: Mapping[str, str] = field(default_factory=dict)
+    skip_reasons: Mapping[str, str] = field(default_factory=dict)
     ticks_done: int = field(default=0, init=False)
-    orders: int = field(default=0, init=False)
+    order_count: int = field(default=0, init=False)
     last_reasons: dict[str, str] = field(default_factory=dict, init=False)
-    unbooked: Mapping[str, str] = field(default_factory=dict, init=False)
+    unbooked_reasons: Mapping[str, str] = field(default_factory=dict, init=False)
 
     @property
     def name(self) -> str:
-        return JOB
+        return JOB_NAME
 
     def due(self, now: np.datetime64) -> np.datetime64 | None:
         """Return the next tick's instant; None after the last, or once all markets are booked."""
-        if self.ticks_done == self.steps or not (self.sampler.schedules or self.unbooked):
+        if self.ticks_done == self.steps or not (self.sampler.schedules or self.unbooked_reasons):
             return None
-        return self.sampler.tick_after(now)
+        return self.sampler.next_tick_after(now)
 
     def step(self) -> None:
         """Sample the markets, decide on each tick, then read and mark the account."""
@@ -175,18 +175,20 @@ class KalshiJob:
         now = self.account.account.now()
         number = self.account.journal.cycles.begin(now)
         try:
-            updates = self.sampler.sample(self.sampler.tick_after(now) - self.sampler.interval)
+            updates = self.sampler.sample(self.sampler.next_tick_after(now) - self.sampler.interval)
             for update in updates:
                 if not self.stop:
                     entry = self.service.process(update)
-                    skipped = ", ".join(self.service.skipped) or "it failed"
+                    skipped = ", ".join(self.service.skip_counts) or "it failed"
                     self.last_reasons[update.market] = (
                         entry.reason if entry else f"undecided ({skipped})"
                     )
-                    self.orders += bool(entry and entry.size)
-            held = self.account.held()
-            reading = self.account.mark(self.manager, {**self.sampler.unreadable, **self.left_out})
-            self.unbooked = self._unbooked({*held, *reading.books.positions}, reading)
+                    self.order_count += bool(entry and entry.size)
+            held = self.account.held_markets()
+            reading = self.account.mark(
+                self.manager, {**self.sampler.unreadable_reasons, **self.skip_reasons}
+            )
+            self.unbooked_reasons = self._unbooked({*held, *reading.books.positions}, reading)
         except BrokerError as error:
             self.account.journal.cycles.end(number, self.account.account.now(), failure=str(error))
             raise
@@ -195,36 +197,36 @@ class KalshiJob:
         self.account.journal.cycles.end(
             number,
             self.account.account.now(),
-            decision=shown,
-            fills=reading.fills,
+            decision_id=shown,
+            fill_count=reading.new_fill_count,
             idle_reason=idle_reason,
         )
 
-    def refuse_unbooked(self) -> None:
+    def check_all_booked(self) -> None:
         """Raise BrokerError if followed markets have ended and are not booked.
 
         A stopped loop does not wait for them.
         """
         reasons = [
             f"{market} ({why})"
-            for market, why in self.unbooked.items()
-            if market not in self.left_out
+            for market, why in self.unbooked_reasons.items()
+            if market not in self.skip_reasons
         ]
         if reasons and not self.stop:
             raise BrokerError(f"ended without booking {'; '.join(reasons)}; start again to book it")
 
-    def _unbooked(self, held: Collection[str], reading: KalshiReading) -> dict[str, str]:
+    def _unbooked(self, held: Collection[str], reading: KalshiSnapshot) -> dict[str, str]:
         """Return the reasons why markets that have ended are not booked, by ticker.
 
         A market that was not followed from the start is checked while a position in it is held.
         """
         ended = {*self.sampler.markets} - {*self.sampler.schedules}
-        waiting = ended & {*held, *reading.quarantined(), *self.unbooked}
+        waiting = ended & {*held, *reading.quarantine_reasons(), *self.unbooked_reasons}
         if not waiting:
             return {}
-        waiting -= {each.market for each in self.account.actions.paid()}
-        not_listed = dict.fromkeys(waiting, NOT_LISTED_YET)
-        reasons = reading.quarantined(besides={**not_listed, **self.left_out})
+        waiting -= {each.market for each in self.account.actions.settled_markets()}
+        not_listed = dict.fromkeys(waiting, SETTLEMENT_NOT_LISTED)
+        reasons = reading.quarantine_reasons(known_reasons={**not_listed, **self.skip_reasons})
         return {market: reasons[market] for market in sorted(waiting)}
 
     def finish(self, *, flatten: bool) -> list[str]:
@@ -237,12 +239,12 @@ class KalshiJob:
         troubles = []
         for market in self.sampler.schedules:
             try:
-                self.manager.withdraw(market, now)
+                self.manager.cancel_stale_orders(market, now)
             except BrokerError as error:
                 troubles.append(f"{market}: {error}")
         if troubles:
             raise BrokerError("; ".join(troubles))
-        held = self.manager.reading().books.positions if flatten else {}
+        held = self.manager.read_snapshot().books.positions if flatten else {}
         return [f"{count:f} {market}" for market, count in held.items()]
 
 
@@ -250,14 +252,14 @@ def trade(
     settings: KalshiTradingSettings,
     keys: KalshiKeys,
     stop: StopSignal,
-    show: Show,
+    on_decision: OnDecision,
     time: TimeSource = SYSTEM_TIME,
 ) -> None:
     """Trade until `steps` ticks are done, every market has settled, or a stop is requested.
 
-    show: called with every decision.
+    on_decision: called with every decision.
     """
-    venue = settings.venue()
+    venue = settings.venue_settings()
     fees = MarketFees(settings.fees.rules_on)
     policy = build_policy(settings)
     estimates = None if settings.estimates is None else Path(settings.estimates)
@@ -268,41 +270,41 @@ def trade(
     hopeless = (AccessDenied, UnknownMarket)
     # Invalid keys and unknown markets create no account folder.
     check = partial(_checked, connection, settings.markets)
-    if is_new and not await_venue(check, stop, supervisor, patient=patient, hopeless=hopeless):
+    if is_new and not await_venue(check, stop, supervisor, retry=patient, fatal_errors=hopeless):
         return
-    with kalshi_account(settings, venue, keys, time) as ours:
+    with open_kalshi_account(settings, venue, keys, time) as ours:
         account = ours.account
         own = EstimateFile(estimates, account.notices)
-        sampler = Sampler(connection, settings.markets, settings.step, own.at)
+        sampler = Sampler(connection, settings.markets, settings.tick_interval, own.estimates_at)
 
         def begin() -> KalshiJob:
-            listings = sampler.read()
-            refuse_unknown(listings.values())
+            listings = sampler.read_listings()
+            check_all_listed(listings.values())
             left_out = unreadable_markets(listings.values())
             for market in [name for name in listings if name not in left_out]:
                 try:
-                    fees.learn(connection, (market,))
+                    fees.load_fee_terms(connection, (market,))
                 except ResponseRejected as error:
                     left_out[market] = str(error)
             followed = [market for market in listings if market not in left_out]
             if not followed:
                 raise BrokerError("; ".join(left_out.values()))
-            space = settings.action_space_at(fees.highest_rates(time.now()))
+            space = settings.action_space_with_fees(fees.highest_rates(time.now()))
             manager = KalshiMultiMarketOrderManager(
                 venue,
                 keys,
-                space.admission,
+                space.pre_trade_check,
                 fees,
-                book=account.book,
+                order_store=account.book,
                 gate=ours.gate,
-                job=JOB,
-                life=max(settings.life * settings.step, ORDER_LIFE),
+                job=JOB_NAME,
+                order_life=max(settings.life * settings.tick_interval, ORDER_LIFE),
                 time=time,
             )
             ours.resume_books(manager)
             starting_equity = ours.actions.read_starting_equity()
             if starting_equity is None:
-                starting_equity = ours.actions.starting_equity(_worth(manager, followed))
+                starting_equity = ours.actions.record_starting_equity(_worth(manager, followed))
             service = ActorService(
                 account.name,
                 manager,
@@ -312,32 +314,32 @@ def trade(
                 account.notices,
                 clock=account.now,
                 decision_valid_seconds=settings.decision_valid_seconds,
-                halted=ours.opens_nothing,
-                show=show,
+                is_opening_halted=ours.is_opening_halted,
+                on_decision=on_decision,
             )
             shown = {market: listings[market] for market in followed}
-            sampler.begin(shown, ours.actions.schedules(), account.now())
+            sampler.start_schedules(shown, ours.actions.schedules(), account.now())
             for market, schedule in sampler.schedules.items():
                 service.follow(market, schedule)
             ours.mark(manager, left_out)
             return KalshiJob(service, sampler, manager, ours, stop, settings.steps, left_out)
 
-        job = await_venue(begin, stop, supervisor, patient=patient, hopeless=hopeless)
+        job = await_venue(begin, stop, supervisor, retry=patient, fatal_errors=hopeless)
         if job is not None:
             with supervised_loop(
                 [job],
                 account,
                 stop,
                 supervisor,
-                clock=SteadyClock(time),
-                bounds=PageLimits(float(settings.limits.share), settings.guards),
-                sections=sections(account.book, ours.actions),
+                clock=AlwaysRespondingClock(time),
+                page_limits=PageLimits(float(settings.limits.share), settings.guards),
+                sections=build_sections(account.book, ours.actions),
                 max_failed_cycles=settings.max_failed_cycles,
             ) as loop:
                 loop.run()
-                job.refuse_unbooked()
-            log.info("%d ticks; not decided on: %s", job.ticks_done, job.service.skipped)
-            if not job.orders:
+                job.check_all_booked()
+            log.info("%d ticks; not decided on: %s", job.ticks_done, job.service.skip_counts)
+            if not job.order_count:
                 said = dict.fromkeys(settings.markets, "it shows nothing") | job.last_reasons
                 print_line(f"No order. {'; '.join(f'{name}: {said[name]}' for name in said)}")
 
@@ -348,7 +350,7 @@ def _checked(connection: OrderVenue, markets: Sequence[str]) -> bool:
     Raises UnknownMarket for the first market that the venue does not list.
     """
     connection.cash()
-    refuse_unknown(read_markets(connection, markets).values())
+    check_all_listed(read_markets(connection, markets).values())
     return True
 
 
@@ -383,7 +385,7 @@ def build_policy(
         raise InputError(
             f"policy: {error}; name a checkpoint, or kelly, random or nothing{hint}"
         ) from error
-    if why := network.about.why_incompatible(settings):
+    if why := network.checkpoint_info.incompatibility_reason(settings):
         raise InputError(f"{settings.policy}: {why}")
     return lambda *_: network
 
@@ -396,7 +398,7 @@ class KalshiAccount:
     journal, actions: journal and action log of the job.
     gate: gate of the account's orders.
     limits: loss limits, as shares of equity.
-    alerted: quarantined markets whose alert has been sent.
+    alerted_markets: quarantined markets whose alert has been sent.
     """
 
     account: OpenAccount
@@ -404,37 +406,39 @@ class KalshiAccount:
     actions: ActionLog
     gate: OrderGate
     limits: LossLimits
-    alerted: set[str] = field(default_factory=set)
+    alerted_markets: set[str] = field(default_factory=set)
 
-    def opens_nothing(self) -> bool:
+    def is_opening_halted(self) -> bool:
         """Return whether a halt forbids opening orders."""
         halts = self.account.halts
         return bool(halt_reason(halts, "everything") or halt_reason(halts, "openings"))
 
-    def held(self) -> Collection[str]:
+    def held_markets(self) -> Collection[str]:
         """Return the markets with a position at the last mark."""
-        kept = self.actions.kept()
+        kept = self.actions.read_books()
         return () if kept is None else kept[0].positions.keys()
 
     def resume_books(self, manager: KalshiMultiMarketOrderManager) -> None:
-        if kept := self.actions.kept():
-            manager.begin(kept[0])
+        if kept := self.actions.read_books():
+            manager.set_baseline(kept[0])
 
     def mark(
-        self, manager: KalshiMultiMarketOrderManager, unsampled: Mapping[str, str] = NO_MARKETS
-    ) -> KalshiReading:
+        self,
+        manager: KalshiMultiMarketOrderManager,
+        unsampled_reasons: Mapping[str, str] = NO_MARKETS,
+    ) -> KalshiSnapshot:
         """Mark the account, update halts by its losses, and return the account snapshot.
 
         The snapshot is compared with the books of the last mark.
 
-        unsampled: reasons why followed markets could not be read, by ticker.
+        unsampled_reasons: reasons why followed markets could not be read, by ticker.
         """
-        reading = manager.reading()
+        reading = manager.read_snapshot()
         cash, positions = reading.books.cash, reading.books.positions
         listings = read_markets(manager.venue, positions)
-        kept = self.actions.kept()
+        kept = self.actions.read_books()
         sales = sale_prices(listings, kept[1] if kept else {})
-        quarantined = reading.quarantined(listings.values(), unsampled)
+        quarantined = reading.quarantine_reasons(listings.values(), unsampled_reasons)
         values = {
             market: listings[market].value_of(count, sales[market])
             for market, count in positions.items()
@@ -446,20 +450,20 @@ class KalshiAccount:
             gross_stock=0.0,
             gross_crypto=0.0,
             stock_ceiling=0.0,
-            flows=float(reading.flow),
+            net_deposits=float(reading.net_deposits),
             positions={market: float(value) for market, value in values.items()},
         )
         with self.account.database.transaction():
             _, changes = write_mark(self.account.marks, self.account.halts, mark, self.limits)
-            self.actions.keep(reading.books, sales)
-            self.actions.record_paid(reading.paid)
-        manager.begin(reading.books)
+            self.actions.record_books(reading.books, sales)
+            self.actions.record_settlements(reading.paid_positions)
+        manager.set_baseline(reading.books)
         self._alert_quarantined(quarantined)
-        self.account.tell_of_changes(changes)
+        self.account.alert_halt_changes(changes)
         if reading.discrepancies:
-            self.account.notices.alert(DIFFERENCES, "; ".join(reading.discrepancies))
+            self.account.notices.alert(DISCREPANCY_ALERT, "; ".join(reading.discrepancies))
         else:
-            self.account.notices.end_alert(DIFFERENCES)
+            self.account.notices.end_alert(DISCREPANCY_ALERT)
         return reading
 
     def _alert_quarantined(self, quarantined: Mapping[str, str]) -> None:
@@ -468,31 +472,31 @@ class KalshiAccount:
         for market, why in quarantined.items():
             text = f"{market} is quarantined, the other markets are traded: {why}"
             notices.alert(failure_alert_kind(market), text)
-        for market in self.alerted - set(quarantined):
+        for market in self.alerted_markets - set(quarantined):
             notices.end_alert(failure_alert_kind(market))
-        self.alerted.clear()
-        self.alerted.update(quarantined)
+        self.alerted_markets.clear()
+        self.alerted_markets.update(quarantined)
 
     def _instant(self, at: np.datetime64) -> np.datetime64:
         """Return the instant of a mark: after the previous one, even if the clock was set back."""
-        last = self.account.marks.point_before()
+        last = self.account.marks.index_point_before()
         return at if last is None else max(at, last.at + _TICK)
 
 
 @contextmanager
-def kalshi_account(
+def open_kalshi_account(
     settings: KalshiTradingSettings, venue: KalshiSettings, keys: KalshiKeys, clock: InstantSource
 ) -> Iterator[KalshiAccount]:
     """Lock an account and open its journal, in memory for a dry run; yield the account."""
     name, root, dry = account_name(venue, keys), Path(settings.folder), settings.mode == "dry"
     told = settings.healthcheck_url, settings.alert_url
-    with open_account(name, root, keys, clock, *told, unattended=True, dry=dry) as account:
-        account.next_cycle.expect(JOB, clock.now(), clock.now())
+    with open_account(name, root, keys, clock, *told, unattended=True, is_dry_run=dry) as account:
+        account.next_cycle.record_next(JOB_NAME, clock.now(), clock.now())
         gate = KalshiGate(settings.guards, account.halts, account.book, account.kill_file)
         yield KalshiAccount(
             account,
-            account.journal(JOB),
-            ActionLog(account.database, account.events, account.book, JOB),
+            account.journal(JOB_NAME),
+            ActionLog(account.database, account.events, account.book, JOB_NAME),
             DryRunGate() if dry else gate,
             settings.guards,
         )
@@ -519,16 +523,16 @@ class DryRunGate:
         return "mode=dry sends nothing"
 
 
-def show(entry: ActionEntry) -> None:
+def print_decision(entry: ActionEntry) -> None:
     """Print a decision that has an order; other decisions print nothing."""
     if not entry.size:
         return
     with tolerate_print_errors():
         what = f"{entry.intent} {entry.size} at ${entry.price}"
-        sys.stdout.write(f"{utc_text(entry.at)} {entry.market}: {what}; {entry.answer}\n")
+        sys.stdout.write(f"{utc_text(entry.at)} {entry.market}: {what}; {entry.response}\n")
 
 
-def check_sources(settings: KalshiTradingSettings) -> None:
+def check_policy_and_estimates(settings: KalshiTradingSettings) -> None:
     """Raise `InputError` for an unreadable policy or estimate file, before keys are needed."""
     build_policy(settings)
     if settings.estimates is not None:
@@ -536,7 +540,7 @@ def check_sources(settings: KalshiTradingSettings) -> None:
 
 
 def run(settings: KalshiTradingSettings) -> None:
-    check_sources(settings)
+    check_policy_and_estimates(settings)
     stop = StopSignal()
     with stop_on_signals(stop):
-        trade(settings, KalshiKeys.from_environment(os.environ), stop, show)
+        trade(settings, KalshiKeys.from_environment(os.environ), stop, print_decision)

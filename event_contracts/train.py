@@ -9,10 +9,10 @@ run that was stopped.
 
 from __future__ import annotations
 
-from foundation.cli import start
+from foundation.cli import run_command
 
 if __name__ == "__main__":
-    start("event_contracts.train")
+    run_command("event_contracts.train")
 
 import json
 from dataclasses import asdict
@@ -33,11 +33,11 @@ from foundation.formatting import count_text
 if TYPE_CHECKING:
     from event_contracts.simulation.learner import Learner
 
-CHECKPOINT = "checkpoint.safetensors"
-UPDATES = "updates.jsonl"
+CHECKPOINT_FILE = "checkpoint.safetensors"
+UPDATES_FILE = "updates.jsonl"
 
 
-def sessions_to_train_on(settings: TrainingSettings) -> list[Array] | None:
+def load_training_sessions(settings: TrainingSettings) -> list[Array] | None:
     """Return the recorded sessions [T, F] to train on; None for synthetic markets."""
     if settings.folder is None:
         return None
@@ -57,11 +57,11 @@ def train(settings: TrainingSettings, progress: Progress = no_progress) -> Learn
 
     output = Path(settings.output).expanduser()
     check_output(output)
-    for name in (CHECKPOINT, UPDATES):
+    for name in (CHECKPOINT_FILE, UPDATES_FILE):
         check_file(output / name, "output")
     earlier = None if settings.resume is None else read_checkpoint(settings.resume)[1]
     _refuse_to_overwrite(output, settings.resume)
-    sessions = sessions_to_train_on(settings)
+    sessions = load_training_sessions(settings)
     # More threads slow such small networks down.
     torch.set_num_threads(1)
     env = VectorKalshiEnv(settings.markets, sessions, **settings.episode.as_keyword_arguments())
@@ -69,7 +69,7 @@ def train(settings: TrainingSettings, progress: Progress = no_progress) -> Learn
     if earlier is not None:
         # Sessions of the earlier run count as seen.
         given[RESUMED_FROM] = dict(earlier.settings)
-    learner = build_learner(env, settings.learner, settings.seed, given=given)
+    learner = build_learner(env, settings.learner, settings.seed, training_settings=given)
     if settings.resume is not None:
         learner.load(Path(settings.resume))
         if learner.steps >= settings.steps:
@@ -89,20 +89,20 @@ def _learn(learner: Learner, settings: TrainingSettings, output: Path, progress:
 
     def save_update(steps: int, figures: dict[str, float]) -> None:
         nonlocal saved
-        with (output / UPDATES).open("a") as file:
+        with (output / UPDATES_FILE).open("a") as file:
             file.write(json.dumps({"steps": steps, **figures}) + "\n")
-        if steps - saved >= settings.every:
-            learner.save(output / CHECKPOINT)
+        if steps - saved >= settings.checkpoint_steps:
+            learner.save(output / CHECKPOINT_FILE)
             saved = steps
         progress("training", min(steps, settings.steps), settings.steps)
 
     learner.learn(settings.steps, save_update)
-    learner.save(output / CHECKPOINT)
+    learner.save(output / CHECKPOINT_FILE)
 
 
 def _refuse_to_overwrite(output: Path, resume: str | None) -> None:
     """Refuse to replace the checkpoint of another run, unless it is resumed."""
-    there = output / CHECKPOINT
+    there = output / CHECKPOINT_FILE
     if there.exists() and (resume is None or not there.samefile(resume)):
         raise InputError(
             f"output: {there} exists; choose another folder or continue with resume={there}"
@@ -113,8 +113,8 @@ def run(settings: TrainingSettings, progress: Progress) -> Result:
     learner = train(settings, progress)
     return Result(
         sentences=[
-            f"{count_text(learner.steps, 'step')}, in whole rounds of {settings.round_steps:,};"
-            f" {Path(settings.output) / CHECKPOINT}; judge it with"
+            f"{count_text(learner.steps, 'step')}, in whole rounds of {settings.steps_per_update:,};"
+            f" {Path(settings.output) / CHECKPOINT_FILE}; judge it with"
             " python -m event_contracts.compare"
         ]
     )

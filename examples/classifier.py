@@ -36,8 +36,8 @@ class Classifier:
 
     def __call__(self, inputs: SizingInputs) -> Array:
         """Return equal weights [S], at most 0.2 each, of the symbols expected to rise."""
-        assert inputs.at is not None
-        month = inputs.at.astype("datetime64[M]")
+        assert inputs.decision_time is not None
+        month = inputs.decision_time.astype("datetime64[M]")
         rises = np.zeros(len(inputs.symbols), dtype=bool)
         for k in np.flatnonzero(inputs.universe):
             moves = np.diff(np.log(inputs.history.closes[k]))

@@ -32,10 +32,10 @@ COLUMNS = {
     "Adj Close": "adj_close",
     "Volume": "volume",
 }
-CRYPTO = "-USD"  # suffix of Yahoo's symbols of crypto
+CRYPTO_SUFFIX = "-USD"  # suffix of Yahoo's symbols of crypto
 
 
-def days_of(yfinance: Any, symbol: str, start: str, today: str) -> pd.DataFrame:
+def download_days(yfinance: Any, symbol: str, start: str, today: str) -> pd.DataFrame:
     """Download a symbol's daily bars of complete days before today, indexed by date."""
     frame: pd.DataFrame = yfinance.Ticker(symbol).history(
         start=start, interval="1d", auto_adjust=False, actions=False
@@ -45,7 +45,7 @@ def days_of(yfinance: Any, symbol: str, start: str, today: str) -> pd.DataFrame:
     if days.empty:
         raise SystemExit(f"{symbol}: Yahoo has no days from {start} on; is it spelled as there?")
     days = days[list(COLUMNS)].rename(columns=COLUMNS).dropna()
-    if symbol.upper().endswith(CRYPTO):
+    if symbol.upper().endswith(CRYPTO_SUFFIX):
         days["volume"] = days["volume"] / days["close"]
     return days
 
@@ -65,7 +65,7 @@ def main(words: Sequence[str]) -> None:
     today = str(pd.Timestamp.now(tz="America/New_York").date())
     given.folder.mkdir(parents=True, exist_ok=True)
     for symbol in given.symbols:
-        days = days_of(yfinance, symbol, given.start, today)
+        days = download_days(yfinance, symbol, given.start, today)
         days.to_csv(given.folder / f"{symbol}.csv")
         sys.stdout.write(f"{symbol}: {len(days):,} days, {days.index[0]} to {days.index[-1]}\n")
 

@@ -5,7 +5,7 @@ r"""A custom forecaster: the mean return of the last bars continues, with a rand
         forecaster.arguments.window=60 forecaster.calibrated=false output=outputs/example-drift
 
 `forecaster.calibrated=false` uses its forecasts unchanged; calibrated, the default, they count as
-far as they have proven themselves. `marketsimulator.audit look_ahead` shows whether it reads later
+far as they have proven themselves. `marketsimulator.audit check_look_ahead` shows whether it reads later
 data.
 """
 
@@ -41,6 +41,6 @@ class Drift:
         closes = windows.contexts(np.arange(len(windows)))
         mean = np.log(closes[:, -1] / closes[:, 0]) / (self.window - 1)  # [N], of a bar
         median = mean[:, None, None] * np.arange(1, HORIZON + 1)[:, None]  # [N, H, 1]
-        moves = median + RandomWalk(self.window).log_quantiles(closes)
+        moves = median + RandomWalk(self.window).log_return_quantiles(closes)
         quantiles = closes[:, -1, None, None] * np.exp(moves)  # [N, H, Q], USD
         return ForecastTable.from_quantiles(self.name, bars, windows, quantiles.astype(np.float32))

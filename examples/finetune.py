@@ -22,7 +22,7 @@ from trainingdata.bars import CLOSE
 from trainingdata.source import DataSettings, resolve_span
 
 CONTEXT = 100  # own bars that a forecast sees, `forecaster.context_length`
-WINDOWS = 32  # windows in a training step
+BATCH_SIZE = 32  # windows in a training step
 
 
 def main() -> None:
@@ -37,8 +37,10 @@ def main() -> None:
     words = parser.parse_args()
 
     read = DataSettings(dir=(words.bars,)).bars([], None, words.end)
-    bars = read.until(resolve_span(read, None, words.end)[1])
-    closes = [bars.real_bars(symbol)[1][:, CLOSE] for symbol in range(len(bars.symbols))]  # USD
+    bars = read.slice_until(resolve_span(read, None, words.end)[1])
+    closes = [
+        bars.bars_of_symbol(symbol)[1][:, CLOSE] for symbol in range(len(bars.symbols))
+    ]  # USD
     pipeline = Chronos2Pipeline.from_pretrained(words.model, use_safetensors=True)
     pipeline.fit(
         [{"target": series} for series in closes],
@@ -47,7 +49,7 @@ def main() -> None:
         min_past=CONTEXT,
         learning_rate=words.rate,
         num_steps=words.steps,
-        batch_size=WINDOWS,
+        batch_size=BATCH_SIZE,
         output_dir=words.output,
         finetuned_ckpt_name="model",
         seed=0,

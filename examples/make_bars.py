@@ -17,12 +17,17 @@ import numpy as np
 import pandas as pd
 
 FIRST, LAST = "2024-01-02", "2024-05-31"
-SHUT = ["2024-01-15", "2024-02-19", "2024-03-29", "2024-05-27"]  # exchange holidays between them
+HOLIDAYS = [
+    "2024-01-15",
+    "2024-02-19",
+    "2024-03-29",
+    "2024-05-27",
+]  # exchange holidays between them
 
 
 def starts_of_stock_bars() -> pd.DatetimeIndex:
     """Return the start times of the seven bars of each session."""
-    days = pd.bdate_range(FIRST, LAST, tz="America/New_York").drop(SHUT)
+    days = pd.bdate_range(FIRST, LAST, tz="America/New_York").drop(HOLIDAYS)
     return pd.DatetimeIndex([day + pd.Timedelta(hours=9.5 + k) for day in days for k in range(7)])
 
 

@@ -20,9 +20,9 @@ import numpy as np
 import pandas as pd
 from scipy.stats import norm
 
-LEVELS = [0.01, *np.linspace(0.05, 0.95, 19).round(2), 0.99]
+QUANTILE_LEVELS = [0.01, *np.linspace(0.05, 0.95, 19).round(2), 0.99]
 STEPS = np.arange(1, 25)
-WEEK = 35  # bars
+BARS_PER_WEEK = 35  # bars
 
 
 def forecasts_of(symbol: str, bars: pd.DataFrame) -> pd.DataFrame:
@@ -32,10 +32,14 @@ def forecasts_of(symbol: str, bars: pd.DataFrame) -> pd.DataFrame:
     last = starts.dt.tz_convert("America/New_York").dt.hour == 15
     known = starts + pd.to_timedelta(np.where(last, 30, 60), unit="min")
     returns = np.log(bars["close"]).diff()
-    median = returns.rolling(WEEK).mean().to_numpy()[:, None, None] * STEPS[:, None]
-    width = returns.rolling(WEEK).std().to_numpy()[:, None, None] * np.sqrt(STEPS)[:, None]
-    values = bars["close"].to_numpy()[:, None, None] * np.exp(median + width * norm.ppf(LEVELS))
-    index = pd.MultiIndex.from_product([known, STEPS, LEVELS], names=["issued_at", "step", "level"])
+    median = returns.rolling(BARS_PER_WEEK).mean().to_numpy()[:, None, None] * STEPS[:, None]
+    width = returns.rolling(BARS_PER_WEEK).std().to_numpy()[:, None, None] * np.sqrt(STEPS)[:, None]
+    values = bars["close"].to_numpy()[:, None, None] * np.exp(
+        median + width * norm.ppf(QUANTILE_LEVELS)
+    )
+    index = pd.MultiIndex.from_product(
+        [known, STEPS, QUANTILE_LEVELS], names=["issued_at", "step", "level"]
+    )
     table = pd.DataFrame({"value": values.ravel()}, index=index).dropna().reset_index()
     return table.assign(symbol=symbol)
 

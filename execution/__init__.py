@@ -23,24 +23,24 @@ if TYPE_CHECKING:
     from execution.quantity import get_qty as get_qty
 
 # Words of the live command line other than settings.
-PREVIEW = "preview"
-QUANTITY = "quantity"
+PREVIEW_ARGUMENT = "preview"
+QUANTITY_ARGUMENT = "quantity"
 
 COMMANDS = {
     "trade_stock_e2e": Command(
         "trade_stock_e2e",
         config="live",
-        interrupted="nothing was sent",
+        interruption_text="nothing was sent",
         log="live",
         log_links=("trade_stock_e2e", "sizing_utils"),
         words_parser="execution:live_overrides",
-        private=True,
+        is_private=True,
     ),
     "doctor": Command(
-        "execution.doctor", config="live", interrupted="nothing was sent", private=True
+        "execution.doctor", config="live", interruption_text="nothing was sent", is_private=True
     ),
     "live": Command(
-        "execution.live", config="live", interrupted="nothing was changed", private=True
+        "execution.live", config="live", interruption_text="nothing was changed", is_private=True
     ),
 }
 SETTINGS = {"live": "execution.live.settings:LiveSettings"}
@@ -52,19 +52,19 @@ def live_overrides(arguments: Sequence[str]) -> list[str]:
     from foundation.compose import is_override
 
     words = []
-    for word in arguments[3:] if is_quantity(arguments) else arguments:
-        if word == PREVIEW:
+    for word in arguments[3:] if is_quantity_command(arguments) else arguments:
+        if word == PREVIEW_ARGUMENT:
             continue
         if not is_override(word):
             also = "a setting as key=value (status, clear, kill: `python -m execution.live`)"
-            raise invalid_choice("word", word, (PREVIEW, QUANTITY), also=also)
+            raise invalid_choice("word", word, (PREVIEW_ARGUMENT, QUANTITY_ARGUMENT), also=also)
         words.append(word)
     # A later word wins: with `preview`, nothing is sent, whatever other words follow.
-    return [*words, f"mode={PREVIEW}"] if PREVIEW in arguments else words
+    return [*words, f"mode={PREVIEW_ARGUMENT}"] if PREVIEW_ARGUMENT in arguments else words
 
 
-def is_quantity(arguments: Sequence[str]) -> bool:
-    return list(arguments[:1]) == [QUANTITY]
+def is_quantity_command(arguments: Sequence[str]) -> bool:
+    return list(arguments[:1]) == [QUANTITY_ARGUMENT]
 
 
 __getattr__, __dir__, __all__ = lazy_exports(__name__)

@@ -19,17 +19,19 @@ from foundation.plugin import entry_point_names, load_entry_point
 from trainingdata.feed.endpoint import ApiKeys, BrokerSettings
 from trainingdata.instruments import instrument, is_symbol, placeholder_symbol
 
-REREAD_SECONDS = 2.0  # seconds before an account is read a second time
-ACCOUNT_READ_DELAYS = (0.0, REREAD_SECONDS)  # seconds before each read
+REREAD_DELAY_SECONDS = 2.0  # seconds before an account is read a second time
+ACCOUNT_READ_DELAYS = (0.0, REREAD_DELAY_SECONDS)  # seconds before each read
 CLOCK_TOLERANCE = np.timedelta64(60, "s")  # largest correction of a clock
-MAX_MULTIPLIER = Decimal(4)  # largest intraday multiple of equity on any stock, by Regulation T
+MAX_LEVERAGE_MULTIPLIER = Decimal(
+    4
+)  # largest intraday multiple of equity on any stock, by Regulation T
 
 
 class VenuePosition(NamedTuple):
     """A position at a venue: signed quantity, and unsigned value at the venue's mark, USD."""
 
     quantity: Decimal
-    worth: Decimal
+    market_value: Decimal
 
 
 NO_POSITION = VenuePosition(Decimal(0), Decimal(0))
@@ -40,15 +42,15 @@ class UnmodelledOrder:
     """An open order outside the account snapshot: on options, by value, or unreadable.
 
     client_order_id: id of the order.
-    place: symbol of the order, or the underlying of options.
-    at_risk: USD that the order's remainder could lose; infinite if unbounded.
-    why: reason why the order cannot be read; empty for a readable order.
+    instrument_name: symbol of the order, or the underlying of options.
+    max_loss_usd: USD that the order's remainder could lose; infinite if unbounded.
+    unreadable_reason: reason why the order cannot be read; empty for a readable order.
     """
 
     client_order_id: str
-    place: str
-    at_risk: Decimal
-    why: str = ""
+    instrument_name: str
+    max_loss_usd: Decimal
+    unreadable_reason: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,31 +60,31 @@ class AccountReading:
     account: account snapshot. Valuation replaces its prices: a rejected mark by the feed's price,
         a missing one by the last mark.
     cash: cash as the venue states it, USD; the cost of short options is not deducted.
-    multiplier: multiple of equity that the venue states as its leverage; values above
-        `MAX_MULTIPLIER` are not accepted.
-    is_open: true if the venue states that the exchange is open; None if the venue does not state
+    leverage_multiplier: multiple of equity that the venue states as its leverage; values above
+        `MAX_LEVERAGE_MULTIPLIER` are not accepted.
+    is_market_open: true if the venue states that the exchange is open; None if the venue does not state
         it.
-    reread: true for a second attempt, after the first responses were rejected.
+    is_reread: true for a second attempt, after the first responses were rejected.
     unmodelled_orders: open orders that the account snapshot does not model.
-    unpriced: signed quantities of positions without a price at the venue.
-    rejected: reasons why marks are rejected, set by valuation; empty if none is.
+    unpriced_quantities: signed quantities of positions without a price at the venue.
+    mark_rejection_reason: reasons why marks are rejected, set by valuation; empty if none is.
     """
 
     account: AccountSnapshot
     cash: Decimal
-    multiplier: Decimal
-    is_open: bool | None
-    reread: bool
+    leverage_multiplier: Decimal
+    is_market_open: bool | None
+    is_reread: bool
     unmodelled_orders: tuple[UnmodelledOrder, ...] = ()
-    unpriced: Mapping[str, Decimal] = field(default_factory=dict)
-    rejected: str = ""
+    unpriced_quantities: Mapping[str, Decimal] = field(default_factory=dict)
+    mark_rejection_reason: str = ""
 
 
 class RereadRequired(BrokerError):
     """The first responses about an account were rejected, so it has to be read again."""
 
 
-class ReadingRejected(BrokerError):
+class AccountReadingRejected(BrokerError):
     """The account contradicts the journal in the second attempt too; no decision uses it.
 
     account: rejected account snapshot.
@@ -93,7 +95,7 @@ class ReadingRejected(BrokerError):
         self.account = account
 
 
-class MarksRejected(ReadingRejected):
+class MarksRejected(AccountReadingRejected):
     """The venue's marks contradict the feed's prices; `account` is valued at the feed's prices."""
 
 
@@ -133,7 +135,7 @@ class Gateway(Broker, Protocol):
         symbol that the venue does not have.
         """
 
-    def accept(self, account: AccountSnapshot) -> None:
+    def cache_account(self, account: AccountSnapshot) -> None:
         """Cache this account snapshot for the pre-trade checks of the next orders."""
 
     def refresh_open_orders(self) -> None:
@@ -167,16 +169,16 @@ class BrokerConnection(Protocol):
     def cash(self) -> Decimal:
         """Return the account's cash, USD; below 0 for borrowed cash."""
 
-    def held(self) -> dict[str, VenuePosition]:
+    def positions(self) -> dict[str, VenuePosition]:
         """Return every position by symbol."""
 
     def activities_since(self, after: np.datetime64) -> list[Activity]:
         """Return all activities of the account after an instant, oldest first."""
 
-    def broker(self, **words: Any) -> Gateway:
+    def create_gateway(self, **options: Any) -> Gateway:
         """Return a gateway for one job's orders.
 
-        words: keyword arguments of `AlpacaBroker` other than settings, keys and time.
+        options: keyword arguments of `AlpacaBroker` other than settings, keys and time.
         """
 
 
@@ -190,7 +192,7 @@ class EstimatedClock:
         return self._connection.estimated_now()
 
 
-def broker_connection(settings: BrokerSettings, keys: ApiKeys) -> BrokerConnection:
+def create_broker_connection(settings: BrokerSettings, keys: ApiKeys) -> BrokerConnection:
     """Return a connection to the registered broker that the settings name."""
     if settings.name not in (names := entry_point_names("brokers")):
         raise invalid_choice("broker.name", settings.name, names)

@@ -9,10 +9,10 @@ that it deletes. Exit code 0: no check failed; 1: a check failed; 2: the setting
 
 from __future__ import annotations
 
-from foundation.cli import start
+from foundation.cli import run_command
 
 if __name__ == "__main__":
-    start("execution.doctor")
+    run_command("execution.doctor")
 
 import logging
 import os
@@ -28,21 +28,21 @@ from typing import Any, Literal
 
 import numpy as np
 
-from execution.alpaca.account import account_blocks, is_trading_status
+from execution.alpaca.account import account_block_reasons, is_trading_status
 from execution.alpaca.broker import AlpacaBroker
 from execution.alpaca.connection import VenueConnection, require_alpaca
 from execution.alpaca.fields import AccountEntry
 from execution.journal.halts import read_active_halts
-from execution.journal.order_store import unknown_outcome_count
+from execution.journal.order_store import count_unknown_outcomes
 from execution.live.account_lock import (
     JOURNAL_FILE,
     KILL_FILE,
     is_traded,
     may_exist,
-    recorded_journal,
+    recorded_journal_path,
     refuse_empty_journal,
     refuse_misplaced_journal,
-    refuse_unusable,
+    refuse_unusable_journal,
     state_folder,
 )
 from execution.live.asset_check import refuse_unlisted
@@ -64,9 +64,9 @@ Level = Literal["ok", "warning", "failure"]
 CheckResult = tuple[Level, str]
 
 BAR_LOOKBACK = np.timedelta64(10, "D")  # period in which every traded symbol has a bar
-NOTABLE_OFFSET = 5.0  # seconds between the clocks that give a warning
-LARGEST_OFFSET = 60.0  # seconds between the clocks that give a failure
-SIMULATED_OFFSET = 86_400.0  # seconds; beyond it a practice server simulates its time
+CLOCK_OFFSET_WARNING_SECONDS = 5.0  # seconds between the clocks that give a warning
+CLOCK_OFFSET_FAILURE_SECONDS = 60.0  # seconds between the clocks that give a failure
+SIMULATED_CLOCK_OFFSET_SECONDS = 86_400.0  # seconds; beyond it a practice server simulates its time
 GIGABYTE = 2**30
 MIN_FREE_BYTES = 100_000_000  # bytes that must be free before a start
 
@@ -77,15 +77,15 @@ class Finding:
 
     level: `ok`, `warning` if the loop can run despite the finding, `failure` if it cannot.
     name: name of the check.
-    found: text of the result, with the remedy if the level is not `ok`.
+    detail: text of the result, with the remedy if the level is not `ok`.
     """
 
     level: Level
     name: str
-    found: str
+    detail: str
 
     def __str__(self) -> str:
-        return f"{self.level:7} {self.name}: {' '.join(self.found.split())}"
+        return f"{self.level:7} {self.name}: {' '.join(self.detail.split())}"
 
 
 @dataclass(frozen=True)
@@ -107,36 +107,38 @@ class DoctorContext:
         return tuple(dict.fromkeys(instrument(each).symbol for each in self.settings.symbols))
 
     @property
-    def root(self) -> Path:
+    def accounts_folder(self) -> Path:
         return Path(self.settings.folder)
 
-    def given_keys(self) -> ApiKeys:
+    def require_keys(self) -> ApiKeys:
         if isinstance(self.keys, InputError):
             raise self.keys
         return self.keys
 
     @cached_property
     def connection(self) -> VenueConnection:
-        return VenueConnection(self.settings.broker, self.given_keys())
+        return VenueConnection(self.settings.broker, self.require_keys())
 
     @cached_property
-    def facts(self) -> Mapping[str, Any]:
+    def account_fields(self) -> Mapping[str, Any]:
         with self.connection.translate_errors("the account"):
             facts = as_mapping(self.connection.client.get_account())
             AccountEntry.id.read(facts)
         return facts
 
     @cached_property
-    def journal(self) -> Path:
+    def journal_path(self) -> Path:
         """Path of the account's journal; the file may be absent."""
-        return (self.root / AccountEntry.id.read(self.facts) / JOURNAL_FILE).absolute()
+        return (
+            self.accounts_folder / AccountEntry.id.read(self.account_fields) / JOURNAL_FILE
+        ).absolute()
 
     @cached_property
-    def traded(self) -> bool:
-        return is_traded(self.journal.parent.name, self.journal.parent)
+    def is_traded_now(self) -> bool:
+        return is_traded(self.journal_path.parent.name, self.journal_path.parent)
 
 
-def run_checks(start: DoctorContext) -> Iterator[Finding]:
+def run_checks(context: DoctorContext) -> Iterator[Finding]:
     """Run all checks in sequence, and yield their findings.
 
     If a check fails, the checks that depend on it are skipped with a warning.
@@ -149,7 +151,7 @@ def run_checks(start: DoctorContext) -> Iterator[Finding]:
             yield Finding("warning", name, text)
             continue
         try:
-            level, found = check(start)
+            level, found = check(context)
         except InputError as error:
             level, found = "failure", str(error)
             missing[name] = name
@@ -158,7 +160,7 @@ def run_checks(start: DoctorContext) -> Iterator[Finding]:
 
 def _keys(start: DoctorContext) -> CheckResult:
     try:
-        _ = start.facts
+        _ = start.account_fields
     except AccessDenied as error:
         raise InputError(f"present, and not accepted: {error}") from error
     except BrokerError as error:
@@ -183,17 +185,17 @@ def _venue(start: DoctorContext) -> CheckResult:
 
 def _account(start: DoctorContext) -> CheckResult:
     """Check whether the venue accepts orders of the account."""
-    account = AccountEntry.id.read(start.facts)
-    said = account_blocks(start.facts, paper=start.settings.broker.paper)
+    account = AccountEntry.id.read(start.account_fields)
+    said = account_block_reasons(start.account_fields, paper=start.settings.broker.paper)
     if not said:
-        return "ok", f"{account} is {AccountEntry.status.read(start.facts)}, with no block"
+        return "ok", f"{account} is {AccountEntry.status.read(start.account_fields)}, with no block"
     text = f"{account} {' and '.join(said)}; no order is taken until the venue lifts that"
     return "failure", text
 
 
 def _margin(start: DoctorContext) -> CheckResult:
     """Check whether the venue's margin covers the leverage that the limits allow."""
-    multiplier = AccountEntry.multiplier.read(start.facts)
+    multiplier = AccountEntry.multiplier.read(start.account_fields)
     leverage = start.settings.limits.intraday_leverage
     found = f"the venue lends up to {multiplier:f} times equity"
     if multiplier >= Decimal(repr(leverage)):
@@ -203,13 +205,13 @@ def _margin(start: DoctorContext) -> CheckResult:
 
 
 def _shorting(start: DoctorContext) -> CheckResult:
-    if AccountEntry.shorting.read(start.facts):
+    if AccountEntry.shorting.read(start.account_fields):
         return "ok", "enabled"
     return "warning", "not enabled, nothing is sold short; have it enabled at the venue"
 
 
 def _crypto(start: DoctorContext) -> CheckResult:
-    status = AccountEntry.crypto_status.read(start.facts)
+    status = AccountEntry.crypto_status.read(start.account_fields)
     if is_trading_status(status, paper=start.settings.broker.paper):
         return "ok", status
     coins = ", ".join(filter(is_crypto, start.symbols))
@@ -227,16 +229,18 @@ def _clock(start: DoctorContext) -> CheckResult:
     return check_clock_offset(offset, is_loopback=start.settings.broker.is_loopback)
 
 
-def clock_offset(shown: np.datetime64, asked: np.datetime64, heard: np.datetime64) -> float:
+def clock_offset(
+    venue_time: np.datetime64, requested_at: np.datetime64, received_at: np.datetime64
+) -> float:
     """Return the smallest offset between the venue's clock and ours that a request proves, seconds.
 
     The offset is positive if the venue's clock is ahead of ours.
 
-    shown: venue time in the response.
-    asked, heard: times by our clock before the request and after the response.
+    venue_time: venue time in the response.
+    requested_at, received_at: times by our clock before the request and after the response.
     """
     none = np.timedelta64(0, "ns")
-    ahead = max(shown - heard, none) + min(shown - asked, none)
+    ahead = max(venue_time - received_at, none) + min(venue_time - requested_at, none)
     return float(ahead / np.timedelta64(1, "s"))
 
 
@@ -249,10 +253,10 @@ def check_clock_offset(offset: float, *, is_loopback: bool) -> CheckResult:
     """
     side = "ahead of" if offset > 0 else "behind"
     found = f"the venue's is {duration_text(abs(offset))} {side} this machine's"
-    if is_loopback and abs(offset) >= SIMULATED_OFFSET:
+    if is_loopback and abs(offset) >= SIMULATED_CLOCK_OFFSET_SECONDS:
         return "ok", f"{found}; a practice server keeps its own time"
-    if abs(offset) > NOTABLE_OFFSET:
-        level: Level = "failure" if abs(offset) > LARGEST_OFFSET else "warning"
+    if abs(offset) > CLOCK_OFFSET_WARNING_SECONDS:
+        level: Level = "failure" if abs(offset) > CLOCK_OFFSET_FAILURE_SECONDS else "warning"
         return level, f"{found}; set this machine's clock, as by NTP"
     return "ok", f"{abs(offset):.1f} s between the venue's and this machine's"
 
@@ -261,7 +265,7 @@ def _symbols(start: DoctorContext) -> CheckResult:
     """Check whether the venue has an asset for every symbol."""
     if not start.symbols:
         return "ok", "none is named"
-    refuse_unlisted(AlpacaBroker(start.settings.broker, start.given_keys()), start.symbols)
+    refuse_unlisted(AlpacaBroker(start.settings.broker, start.require_keys()), start.symbols)
     return "ok", f"the venue has {', '.join(start.symbols)}"
 
 
@@ -274,11 +278,11 @@ def _feed(start: DoctorContext) -> CheckResult:
     now = start.connection.now_or_estimate()
     late = np.timedelta64(round(settings.bar_wait_seconds * 1e9), "ns")
     feed, adjustment = settings.data.feed, settings.data.adjustment
-    timeframe = settings.named_timeframe
-    data = MarketData(settings.broker, start.given_keys(), feed, adjustment, timeframe)
-    tables = data.tables(start.symbols, now - BAR_LOOKBACK, now, late)
+    timeframe = settings.timeframe_or_hourly
+    data = MarketData(settings.broker, start.require_keys(), feed, adjustment, timeframe)
+    tables = data.bars_by_symbol(start.symbols, now - BAR_LOOKBACK, now, late)
     latest = {item.symbol: times[-1] for item, times, _ in tables}
-    due = {s: timeframe.last_known(instrument(s).kind, now) for s in start.symbols}
+    due = {s: timeframe.last_bar_end(instrument(s).kind, now) for s in start.symbols}
     behind = [s for s in due if s not in latest or (latest[s] < due[s] and now - due[s] >= late)]
     if not behind:
         newest = max(latest, key=lambda symbol: latest[symbol])
@@ -316,7 +320,10 @@ def _checkpoint(start: DoctorContext) -> CheckResult:
 
 def _disk(start: DoctorContext) -> CheckResult:
     """Check that there is free space, and that a journal can be written, by writing one."""
-    places = {"journal": nearest_writable(start.root), "logs": nearest_writable(LOGS)}
+    places = {
+        "journal": nearest_writable_folder(start.accounts_folder),
+        "logs": nearest_writable_folder(LOGS),
+    }
     free = {name: shutil.disk_usage(place).free for name, place in places.items()}
     found = ", ".join(f"{size / GIGABYTE:,.1f} GiB for {name}" for name, size in free.items())
     try:
@@ -332,7 +339,7 @@ def _disk(start: DoctorContext) -> CheckResult:
     return "ok", found
 
 
-def nearest_writable(folder: Path) -> Path:
+def nearest_writable_folder(folder: Path) -> Path:
     """Return the folder or, if it is absent, its nearest existing parent.
 
     Raises
@@ -359,36 +366,36 @@ def nearest_writable(folder: Path) -> Path:
 
 def _process(start: DoctorContext) -> CheckResult:
     """Check whether another process trades the account, which would lock out this one."""
-    account = start.journal.parent.name
-    if start.traded:
+    account = start.journal_path.parent.name
+    if start.is_traded_now:
         text = f"account {account}: another process sends orders to it; end that one first"
         return "failure", text
-    nearest_writable(state_folder(account))  # folder of its lock
+    nearest_writable_folder(state_folder(account))  # folder of its lock
     return "ok", "no other process sends orders to the account"
 
 
-def check_journal(path: Path, *, traded: bool) -> CheckResult:
+def check_journal(path: Path, *, is_traded_now: bool) -> CheckResult:
     """Check whether the journal is intact, and whether the outcome of every order is known.
 
     path: path of the account's journal, which may be absent.
-    traded: true if another process may be writing the journal. Its integrity is then not checked,
+    is_traded_now: true if another process may be writing the journal. Its integrity is then not checked,
         because a long read would delay the commits of that process.
     """
     refuse_misplaced_journal(path.parent.name, path)
-    if nearest_writable(path.parent) != path.parent or not path.exists():
+    if nearest_writable_folder(path.parent) != path.parent or not path.exists():
         return "ok", f"none yet; the first run begins {path}"
     found = f"{path} is whole"
     try:
-        if traded:
+        if is_traded_now:
             found = f"{path} is not read through, as another process may be writing it"
         else:
-            if recorded_journal(path.parent.name) == path:
+            if recorded_journal_path(path.parent.name) == path:
                 refuse_empty_journal(path)
             # The uncommitted changes of a killed process are rolled back in a copy alone.
             with TemporaryDirectory() as scratch:
                 unfinished = rollback_journal(path).exists()
-                refuse_unusable(copy_database(path, Path(scratch)) if unfinished else path)
-        count = unknown_outcome_count(path)
+                refuse_unusable_journal(copy_database(path, Path(scratch)) if unfinished else path)
+        count = count_unknown_outcomes(path)
     except DatabaseFailed as error:
         raise InputError(
             f"{error}; bring its backup back, as without one the loop sets it aside and halts"
@@ -408,7 +415,7 @@ def check_halts(journal: Path) -> CheckResult:
     stopped = may_exist(kill_file)
     said = [f"{kill_file} stops everything: remove it."] if stopped else []
     for halt in read_active_halts(journal) if journal.exists() else ():
-        stopped |= halt.rule.forbids == "everything"
+        stopped |= halt.rule.forbidden_scope == "everything"
         said.append(f"{halt.kind}: {halt.rule.remedy}")
     if not said:
         return "ok", "no halt is active"
@@ -429,8 +436,11 @@ CHECKS: Mapping[str, tuple[Callable[[DoctorContext], CheckResult], str]] = {
     "checkpoint": (_checkpoint, ""),
     "disk": (_disk, ""),
     "process": (_process, "keys"),
-    "journal": (lambda start: check_journal(start.journal, traded=start.traded), "keys"),
-    "halts": (lambda start: check_halts(start.journal), "journal"),
+    "journal": (
+        lambda start: check_journal(start.journal_path, is_traded_now=start.is_traded_now),
+        "keys",
+    ),
+    "halts": (lambda start: check_halts(start.journal_path), "journal"),
 }
 
 
@@ -452,4 +462,4 @@ def run(settings: LiveSettings) -> Result:
         line = keys.redact(str(finding)) if isinstance(keys, ApiKeys) else str(finding)
         sys.stdout.write(f"{line}\n")
         sys.stdout.flush()
-    return Result(code=1 if failed else 0)
+    return Result(exit_code=1 if failed else 0)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from execution.brokers import broker_connection
+from execution.brokers import create_broker_connection
 from execution.decision.belief_building import NoForecast
 from execution.decision.choice import no_order_text, reason_text
 from execution.live.asset_check import refuse_unlisted
@@ -19,7 +19,7 @@ from execution.live.exposure import open_order_prices
 from execution.live.settings import LiveSettings
 from execution.orders.account_snapshot import AccountSnapshot
 from execution.orders.broker import Asset
-from execution.orders.last_trades import NoTrades
+from execution.orders.last_trades import EmptyTradeSource
 from execution.orders.venue_rules import with_venue_rules
 from foundation.compose import compose_config
 from foundation.errors import BrokerError, DataError, InputError
@@ -47,12 +47,12 @@ class SizedQuantity:
 
     symbol: name of the symbol.
     qty: shares or coins to trade; positive to buy, negative to sell.
-    why: text with the reason for the quantity.
+    reason: text with the reason for the quantity.
     """
 
     symbol: str
     qty: Decimal
-    why: str
+    reason: str
 
 
 def get_qty(symbol: str, price: float, *overrides: str) -> Decimal:
@@ -87,7 +87,7 @@ def size_quantity(symbol: str, price: float, *overrides: str) -> SizedQuantity:
         raise InputError(f"price: {price:g} is not above 0")
     settings = LiveSettings.from_config(compose_config("live", list(overrides)))
     keys = ApiKeys.from_environment(os.environ)
-    broker = broker_connection(settings.broker, keys).broker()
+    broker = create_broker_connection(settings.broker, keys).create_gateway()
     account = broker.account()
     refuse_unlisted(broker, {item.symbol, *settings.tradable_symbols})
     asset = broker.assets([item.symbol]).get(item.symbol)
@@ -123,28 +123,28 @@ def decide(
         return SizedQuantity(symbol, Decimal(0), why)
     # The caller's price values the symbol and the account's prices the rest. The limit of an open
     # order is used only for symbols that are not held and have no other price.
-    prices = {**open_order_prices(account, NoTrades()), **account.prices, symbol: price}
+    prices = {**open_order_prices(account, EmptyTradeSource()), **account.prices, symbol: price}
     account = replace(account, prices=prices)
     try:
         bars = fetch(_panel_symbols(symbol, settings, account), now)
-        bars = drop_unconfirmed(settings.data.market(settings.with_increments(bars)).view())
+        bars = drop_unconfirmed(settings.data.market(settings.with_increments(bars)).visible_bars())
         if asset is not None:
             bars = with_venue_rules(bars, {symbol: asset}, settings.increments)
         account = _fully_priced(account.with_prices(last_closes_by_symbol(bars)))
-        trader = settings.trader(settings.forecaster.build(bars.symbols))
-        belief = trader.belief_of(bars, symbol, now)
+        trader = settings.build_trader(settings.forecaster.build(bars.symbols))
+        belief = trader.build_symbol_belief(bars, symbol, now)
     except NoForecast as error:
         return _without_forecast(symbol, price, settings, _fully_priced(account), str(error))
     own_bars = OwnBars(bars, keep=settings.sizing.history_bars)
-    decision = trader.decide_on(belief, bars, account, own_bars)
+    decision = trader.decide_from_beliefs(belief, bars, account, own_bars)
     choice = next(c for c in decision.choices if c.symbol == symbol)
     unordered = no_order_text(choice, account.equity)
     lines = [unordered] if unordered else []
-    lines += [rule.log_phrase for rule in decision.rule]
-    lines.append(reason_text(choice, float((belief.until - now) / HOUR)))
-    if decision.failure:
-        log.warning("%s: Enhanced sizing failed: %s", symbol, decision.failure)
-        lines.insert(0, f"Enhanced sizing failed: {decision.failure}")
+    lines += [rule.log_phrase for rule in decision.sizing_rules]
+    lines.append(reason_text(choice, float((belief.first_period_end - now) / HOUR)))
+    if decision.sizing_failure:
+        log.warning("%s: Enhanced sizing failed: %s", symbol, decision.sizing_failure)
+        lines.insert(0, f"Enhanced sizing failed: {decision.sizing_failure}")
     why = "; ".join(lines)
     log.info("%s: %+f: %s", symbol, choice.qty, why)
     return SizedQuantity(symbol, choice.qty, why)
@@ -159,7 +159,7 @@ def _panel_symbols(symbol: str, settings: LiveSettings, account: AccountSnapshot
     if settings.symbols:
         others = {instrument(name).symbol for name in settings.symbols}
     else:
-        others = {name for name, quantity in account.exposure.items() if quantity}
+        others = {name for name, quantity in account.projected_positions.items() if quantity}
     return sorted({symbol, *others})
 
 
@@ -171,13 +171,13 @@ def _without_forecast(
     It adds no risk, unless a setting enables the legacy rule.
     """
     sizing = settings.sizing
-    stocks = settings.named_timeframe.stock_clock
+    stocks = settings.timeframe_or_hourly.stock_clock
     qty = sizing_quantity.get_qty(
         symbol,
         price,
         account=account,
         moments=None,
-        limits=settings.limits.with_account_leverage(account.leverage),
+        limits=settings.limits.with_account_leverage(account.max_leverage),
         overnight=not stocks.intraday_ceiling_applies(np.array([account.as_of]))[0],
         enhanced=sizing.enhanced,
         fallback=sizing.fallback,
@@ -205,12 +205,12 @@ def _bar_source(settings: LiveSettings, keys: ApiKeys) -> BarFetcher:
                 f"no forecast: no file of {' '.join(symbols)} in {' '.join(map(str, folders))}"
             )
         named = [symbol for symbol in symbols if symbol in files]
-        return settings.data.bars_up_to(named, now, settings.named_timeframe)
+        return settings.data.bars_up_to(named, now, settings.timeframe_or_hourly)
 
     def from_venue(symbols: Sequence[str], now: np.datetime64) -> Bars:
         try:
             data = MarketData(
-                settings.broker, keys, settings.data.feed, timeframe=settings.named_timeframe
+                settings.broker, keys, settings.data.feed, timeframe=settings.timeframe_or_hourly
             )
             return data.bars(symbols, history_start(now, settings.effective_history_days), now)
         except (DataError, BrokerError) as error:
@@ -221,7 +221,7 @@ def _bar_source(settings: LiveSettings, keys: ApiKeys) -> BarFetcher:
 
 def _fully_priced(account: AccountSnapshot) -> AccountSnapshot:
     """Return the account. Raises `BrokerError` if a position or an order has no price."""
-    for symbol, quantity in account.exposure.items():
+    for symbol, quantity in account.projected_positions.items():
         if quantity and symbol not in account.prices:
             raise BrokerError(
                 f"{symbol}: an open order, but no position, bar or limit says what it is worth"

@@ -20,15 +20,15 @@ from typing import Any
 
 import numpy as np
 
-from execution.orders.broker import Broker, place
+from execution.orders.broker import Broker, place_orders
 from execution.orders.orders import Order
 from trainingdata.bars import OPEN, Bars
 
-OPENING = np.datetime64("2024-02-20T15:30", "ns")
-FULL_HOUR = np.datetime64("2024-02-20T16:00", "ns")
-NEXT = np.datetime64("2024-02-20T16:30", "ns")
+BENCH_START = np.datetime64("2024-02-20T15:30", "ns")
+NEXT_FULL_HOUR = np.datetime64("2024-02-20T16:00", "ns")
+SECOND_BAR_START = np.datetime64("2024-02-20T16:30", "ns")
 HOUR = np.timedelta64(1, "h")
-CENTS = 0.05  # USD by which an account's cash may differ from a sum of prices
+CASH_TOLERANCE_USD = 0.05  # USD by which an account's cash may differ from a sum of prices
 
 
 @dataclass
@@ -50,11 +50,13 @@ class BrokerBench:
 
     def open_price(self, symbol: str, at: np.datetime64) -> float:
         """Return the open of the bar that starts at an instant."""
-        times, values = self.bars.real_bars(self.bars.symbols.index(symbol))
+        times, values = self.bars.bars_of_symbol(self.bars.symbols.index(symbol))
         return float(values[np.searchsorted(times, at + HOUR), OPEN])
 
 
-def order(name: str, symbol: str = "SYA", side: Any = "buy", qty: str = "10", **more: Any) -> Order:
+def make_order(
+    name: str, symbol: str = "SYA", side: Any = "buy", qty: str = "10", **more: Any
+) -> Order:
     """Return a test order with the given id."""
     return Order(name, symbol, side, Decimal(qty), "test", **more)
 
@@ -63,45 +65,49 @@ class BrokerContract:
     """Scenarios that a broker has to pass; a subclass defines the fixture `bench`."""
 
     def test_market_order_fills_at_next_open_and_its_id_once(self, bench: BrokerBench) -> None:
-        bought, sold = bench.broker.submit([order("a-1"), order("b-1", "SYB", "sell", "3")])
-        assert bought.price >= bench.open_price("SYA", OPENING)
-        assert sold.price <= bench.open_price("SYB", OPENING)
+        bought, sold = bench.broker.submit(
+            [make_order("a-1"), make_order("b-1", "SYB", "sell", "3")]
+        )
+        assert bought.price >= bench.open_price("SYA", BENCH_START)
+        assert sold.price <= bench.open_price("SYB", BENCH_START)
         assert (bought.qty, sold.qty) == (Decimal(10), Decimal(-3))
         account = bench.broker.account()
         assert account.positions == {"SYA": Decimal(10), "SYB": Decimal(-3)}
         spent = 10 * bought.price - 3 * sold.price
-        assert math.isclose(account.cash, 100_000 - spent, abs_tol=CENTS, rel_tol=0)
+        assert math.isclose(account.cash, 100_000 - spent, abs_tol=CASH_TOLERANCE_USD, rel_tol=0)
         assert math.isclose(account.short_proceeds, 3 * sold.price, abs_tol=0.01, rel_tol=0)
         unborrowed = 100_000 - 10 * bought.price
-        assert math.isclose(account.unborrowed_cash, unborrowed, abs_tol=CENTS, rel_tol=0)
-        bench.broker.submit([order("a-1")])
+        assert math.isclose(
+            account.unborrowed_cash, unborrowed, abs_tol=CASH_TOLERANCE_USD, rel_tol=0
+        )
+        bench.broker.submit([make_order("a-1")])
         assert bench.broker.account().positions == account.positions
 
     def test_crypto_pays_its_fee_in_crypto_at_full_hours(self, bench: BrokerBench) -> None:
-        early = order("early-1", "SYXUSD", qty="1", tif="gtc")
+        early = make_order("early-1", "SYXUSD", qty="1", tif="gtc")
         assert bench.broker.submit([early]) == []
         assert bench.broker.account().open_orders == ()
-        bench.advance(FULL_HOUR)
-        bench.broker.submit([order("coin-1", "SYXUSD", qty="1", tif="gtc")])
+        bench.advance(NEXT_FULL_HOUR)
+        bench.broker.submit([make_order("coin-1", "SYXUSD", qty="1", tif="gtc")])
         assert bench.broker.account().positions == {"SYXUSD": Decimal("0.9975")}
 
     def test_limit_order_rests_is_listed_and_cancelled(self, bench: BrokerBench) -> None:
-        low = round(bench.open_price("SYA", OPENING) * 0.5, 2)
-        resting = order("low-1", type="limit", limit_price=low, tif="gtc")
+        low = round(bench.open_price("SYA", BENCH_START) * 0.5, 2)
+        resting = make_order("low-1", type="limit", limit_price=low, tif="gtc")
         assert bench.broker.submit([resting]) == []
         (listed,) = bench.broker.account().open_orders
         assert (listed.client_order_id, listed.qty) == ("low-1", Decimal(10))
         assert listed.limit_price == low
-        assert bench.broker.account().exposure == {"SYA": Decimal(10)}
+        assert bench.broker.account().projected_positions == {"SYA": Decimal(10)}
         bench.broker.cancel(["nobody-1", "low-1"])
         bench.broker.cancel(["low-1"])
         assert bench.broker.account().open_orders == ()
 
     def test_openings_wait_for_reductions(self, bench: BrokerBench) -> None:
-        bench.broker.submit([order("a-1")])
-        bench.advance(NEXT)
-        closing = order("a-2", side="sell", reduces=True)
-        fills = place(bench.broker, [closing, order("b-2", "SYB", qty="4")])
+        bench.broker.submit([make_order("a-1")])
+        bench.advance(SECOND_BAR_START)
+        closing = make_order("a-2", side="sell", reduces=True)
+        fills = place_orders(bench.broker, [closing, make_order("b-2", "SYB", qty="4")])
         assert [(each.symbol, each.qty) for each in fills] == [
             ("SYA", Decimal(-10)),
             ("SYB", Decimal(4)),
@@ -120,16 +126,16 @@ class BrokerContract:
     def test_orders_a_venue_would_reject_are_not_sent(
         self, bench: BrokerBench, caplog: Any
     ) -> None:
-        bench.broker.submit([order("in-1")])
-        low = round(bench.open_price("SYB", OPENING) * 0.5, 2)
-        bid = order("bid-1", "SYB", type="limit", limit_price=low, tif="gtc")
+        bench.broker.submit([make_order("in-1")])
+        low = round(bench.open_price("SYB", BENCH_START) * 0.5, 2)
+        bid = make_order("bid-1", "SYB", type="limit", limit_price=low, tif="gtc")
         bench.broker.submit([bid])
         before = bench.broker.account()
-        whale = order("whale-1", "SYXUSD", qty="100000", tif="gtc")
+        whale = make_order("whale-1", "SYXUSD", qty="100000", tif="gtc")
         for wrong, why in (
-            (order("flip-1", side="sell", qty="11"), "no order goes through 0"),
+            (make_order("flip-1", side="sell", qty="11"), "no order goes through 0"),
             (whale, r"an order of coins is worth \$200,000 at most"),
-            (order("wash-1", "SYB", side="sell"), "a wash trade"),
+            (make_order("wash-1", "SYB", side="sell"), "a wash trade"),
         ):
             caplog.clear()
             assert bench.broker.submit([wrong]) == []

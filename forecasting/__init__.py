@@ -9,7 +9,7 @@ from foundation.cli import Command
 
 if TYPE_CHECKING:
     from forecasting.baseline import Garch as Garch
-    from forecasting.baseline import Historical as Historical
+    from forecasting.baseline import HistoricalQuantiles as HistoricalQuantiles
     from forecasting.baseline import Oracle as Oracle
     from forecasting.baseline import RandomWalk as RandomWalk
     from forecasting.calibration.forecaster import CalibratedForecaster as CalibratedForecaster
@@ -26,17 +26,17 @@ COMMANDS = {
     "batch": Command(
         "forecasting.batch",
         config="batch",
-        interrupted="what was computed is in the cache",
+        interruption_text="what was computed is in the cache",
         log="batch",
-        hydra=True,
+        takes_hydra_flags=True,
     ),
     "evaluate": Command(
         "forecasting.evaluate",
         config="evaluate",
-        output="evaluation.json",
-        keys=("forecaster", "groups"),
+        marker_file="evaluation.json",
+        marker_keys=("forecaster", "groups"),
         log="evaluate",
-        hydra=True,
+        takes_hydra_flags=True,
     ),
 }
 SETTINGS = {

@@ -11,10 +11,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from forecasting.forecast import (
-    CHUNK,
+    WINDOWS_PER_CHUNK,
     HORIZON,
     LEVELS,
-    READS_FUTURE,
+    LOOK_AHEAD_NOTE,
     ForecastTable,
     LocationScale,
     Progress,
@@ -27,7 +27,7 @@ from foundation.errors import InputError
 from trainingdata.bars import Bars
 from trainingdata.sessions import last_fridays
 
-GARCH_CONTEXT = 100  # minimum number of a symbol's own bars for a GARCH estimation
+MIN_GARCH_BARS = 100  # minimum number of a symbol's own bars for a GARCH estimation
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +94,7 @@ class RandomWalk:
         deviation = np.empty(count)
         before = self.context_length - 1
         for closes, own in zip(windows.closes, windows.slices_by_symbol(), strict=True):
-            last = windows.last[own]
+            last = windows.last_bar[own]
             if len(last):
                 first = last[0] - before
                 squares = np.diff(np.log(closes[first : last[-1] + 1])) ** 2
@@ -106,11 +106,11 @@ class RandomWalk:
             # A broadcast view: arrays for years of windows would take gigabytes.
             median=np.broadcast_to(0.0, steps) if median is None else median,
             scale=np.broadcast_to(scale_factor * deviation[:, None], steps),
-            shapes=self._shape()[None],
+            shape_quantiles=self._shape()[None],
             shape_index=np.broadcast_to(0, count),
         )
 
-    def log_quantiles(self, closes: Array) -> Array:
+    def log_return_quantiles(self, closes: Array) -> Array:
         """Return the quantiles [N, H, Q] of log returns after each step.
 
         closes: [N, L] closes of each window.
@@ -128,11 +128,11 @@ class RandomWalk:
     def _shape(self) -> Array:
         """Return quantiles [H, Q] of the log return after each step, in one-step deviations."""
         root = np.sqrt(np.arange(1, HORIZON + 1))
-        return np.asarray(root[:, None] * unit_student(self.degrees_of_freedom))
+        return np.asarray(root[:, None] * unit_student_quantiles(self.degrees_of_freedom))
 
 
 @dataclass(frozen=True, slots=True)
-class Historical:
+class HistoricalQuantiles:
     """A forecaster that uses the empirical quantiles of a window's overlapping log returns.
 
     context_length: number of the symbol's own bars in a window, at least 48.
@@ -155,8 +155,8 @@ class Historical:
     ) -> ForecastTable:
         windows = Windows.from_bars(bars, since, self.context_length)
         values = empty_array(len(windows), HORIZON, len(LEVELS))
-        for first in range(0, len(windows), CHUNK):
-            part = np.arange(first, min(first + CHUNK, len(windows)))
+        for first in range(0, len(windows), WINDOWS_PER_CHUNK):
+            part = np.arange(first, min(first + WINDOWS_PER_CHUNK, len(windows)))
             logs = np.log(windows.contexts(part))
             for h in range(1, HORIZON + 1):
                 returns = np.quantile(logs[:, h:] - logs[:, :-h], LEVELS, axis=1).T
@@ -178,7 +178,7 @@ class Oracle:
 
     @property
     def name(self) -> str:
-        return f"oracle ({READS_FUTURE})"
+        return f"oracle ({LOOK_AHEAD_NOTE})"
 
     def forecast(
         self, bars: Bars, since: np.datetime64 | Instants, progress: Progress = no_progress
@@ -186,7 +186,7 @@ class Oracle:
         windows = Windows.from_bars(bars, since, self.random_walk.context_length)
         ahead = np.full((len(windows), HORIZON), np.nan)
         for closes, rows in zip(windows.closes, windows.slices_by_symbol(), strict=True):
-            steps = windows.last[rows][:, None] + np.arange(1, HORIZON + 1)
+            steps = windows.last_bar[rows][:, None] + np.arange(1, HORIZON + 1)
             if len(steps):
                 following = closes[np.minimum(steps, len(closes) - 1)]
                 ahead[rows] = np.where(steps < len(closes), following, np.nan)
@@ -218,30 +218,30 @@ class Garch:
     def forecast(
         self, bars: Bars, since: np.datetime64 | Instants, progress: Progress = no_progress
     ) -> ForecastTable:
-        windows = Windows.from_bars(bars, since, GARCH_CONTEXT)
+        windows = Windows.from_bars(bars, since, MIN_GARCH_BARS)
         scale = np.empty((len(windows), HORIZON))
         shape_index = np.empty(len(windows), dtype=np.int64)
         shapes = []
         weeks = last_fridays(windows.issued_at).astype(np.int64)
-        jobs = np.unique(np.stack([windows.symbol, weeks], axis=1), axis=0)
+        jobs = np.unique(np.stack([windows.symbol_index, weeks], axis=1), axis=0)
         for done, (s, week) in enumerate(jobs):
-            rows = np.flatnonzero((windows.symbol == s) & (weeks == week))
-            times = bars.real_bars(int(s))[0]
+            rows = np.flatnonzero((windows.symbol_index == s) & (weeks == week))
+            times = bars.bars_of_symbol(int(s))[0]
             friday = np.datetime64(int(week), "ns")
             end = int(np.searchsorted(times, friday, side="right"))
             # A symbol whose first window lies within the week is estimated on that window.
-            end = max(end, GARCH_CONTEXT)
+            end = max(end, MIN_GARCH_BARS)
             scale[rows], degrees_of_freedom = self._scale(
-                windows.closes[s], windows.last[rows], end
+                windows.closes[s], windows.last_bar[rows], end
             )
-            shapes.append(np.tile(unit_student(degrees_of_freedom), (HORIZON, 1)))
+            shapes.append(np.tile(unit_student_quantiles(degrees_of_freedom), (HORIZON, 1)))
             shape_index[rows] = done
             progress("garch", done + 1, len(jobs))
         quantiles = LocationScale(
             price=windows.price,
             median=np.zeros(scale.shape),
             scale=scale,
-            shapes=np.array(shapes).reshape(-1, HORIZON, len(LEVELS)),
+            shape_quantiles=np.array(shapes).reshape(-1, HORIZON, len(LEVELS)),
             shape_index=shape_index,
         )
         return ForecastTable.from_quantiles(self.name, bars, windows, quantiles)
@@ -267,7 +267,7 @@ class Garch:
         return np.sqrt(total), max(float(fit.params["nu"]), 2.1)
 
 
-def unit_student(degrees_of_freedom: float) -> Array:
+def unit_student_quantiles(degrees_of_freedom: float) -> Array:
     """Return the quantiles [Q] of a Student-t with a standard deviation of one."""
     from scipy.special import stdtrit
 

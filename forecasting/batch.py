@@ -14,10 +14,10 @@ missing forecasts: one task per GPU, or one per ray.cores cores.
 
 from __future__ import annotations
 
-from foundation.cli import start
+from foundation.cli import run_command
 
 if __name__ == "__main__":
-    start("forecasting.batch")
+    run_command("forecasting.batch")
 
 import logging
 import time
@@ -31,9 +31,16 @@ import numpy as np
 from omegaconf import DictConfig
 
 from forecasting.chronos2.cached_forecaster import CachedForecaster, predict_locally
-from forecasting.chronos2.ray_predictor import RayPredictions
+from forecasting.chronos2.ray_predictor import RayPredictor
 from forecasting.file_forecaster import FORECASTER_METADATA_KEY
-from forecasting.forecast import CHUNK, HORIZON, LEVELS, ForecastTable, Progress, no_progress
+from forecasting.forecast import (
+    WINDOWS_PER_CHUNK,
+    HORIZON,
+    LEVELS,
+    ForecastTable,
+    Progress,
+    no_progress,
+)
 from forecasting.settings import BatchSettings
 from forecasting.windows import Windows
 from foundation.arrays import Index, Instants, Mask
@@ -49,10 +56,10 @@ from foundation.files import (
 from foundation.formatting import count_text
 from foundation.threads import parallel_map
 from trainingdata.bars import CLOSE, Bars
-from trainingdata.coverage import coverage_parts
+from trainingdata.coverage import coverage_report
 from trainingdata.instants import utc_text
 from trainingdata.source import resolve_span
-from trainingdata.timeframe import following_ends
+from trainingdata.timeframe import next_bar_ends
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -69,7 +76,7 @@ def run_batch(settings: BatchSettings, progress: Progress = no_progress) -> Batc
     Raises InputError if the range has no forecast.
     """
     settings.forecaster.check()
-    bars = settings.bars()
+    bars = settings.load_bars()
     first, last = resolve_span(bars, settings.start, settings.end)
     issued = Windows.from_bars(bars, first, settings.forecaster.context_length).issued_at
     # Checked before the computation, which would take just as long without a result.
@@ -80,10 +87,10 @@ def run_batch(settings: BatchSettings, progress: Progress = no_progress) -> Batc
             " its own"
         )
     del issued
-    predictions = RayPredictions(settings.ray) if settings.launcher == "ray" else predict_locally
+    predictions = RayPredictor(settings.ray) if settings.launcher == "ray" else predict_locally
     forecaster = settings.forecaster.build(bars.symbols, predictions)
     if isinstance(forecaster, CachedForecaster):
-        windows, tables = forecaster.by_month(bars, first, progress)
+        windows, tables = forecaster.forecast_by_month(bars, first, progress)
         return Batch(bars, forecaster.name, first, last, windows, tables)
     table = forecaster.forecast(bars, first, progress)
     return Batch(bars, table.name, first, last, table.windows, [table])
@@ -110,7 +117,9 @@ def run(settings: BatchSettings, progress: Progress) -> Result:
     began = time.monotonic()
     output = None if settings.output is None else Path(settings.output).expanduser()
     batch = run_batch(settings, progress)
-    issued = np.bincount(batch.windows.symbol[batch.issued], minlength=len(batch.bars.symbols))
+    issued = np.bincount(
+        batch.windows.symbol_index[batch.window_indices], minlength=len(batch.bars.symbols)
+    )
     if output is None:
         place, written = f"kept in {settings.forecaster.cache}", issued
     else:
@@ -122,9 +131,9 @@ def run(settings: BatchSettings, progress: Progress) -> Result:
     without = [each for s, each in enumerate(batch.bars.symbols) if s not in forecast]
     none = f"; none of {', '.join(without)}: too few own bars" if without else ""
     symbols = count_text(int((written > 0).sum()), "symbol")
-    doubts = batch.bars.doubts_between(batch.first, batch.last)
+    doubts = batch.bars.data_warnings_between(batch.start, batch.end)
     return Result(
-        list(coverage_parts(batch.bars, settings.start, settings.end, doubts)),
+        list(coverage_report(batch.bars, settings.start, settings.end, doubts)),
         [f"{forecasts} of {symbols} by {batch.name} in {seconds:.1f} s, {place}{none}"],
     )
 
@@ -135,54 +144,57 @@ class Batch:
 
     bars: bars from which the forecasts are computed.
     name: name of the forecaster.
-    first, last: first and last instant of the range, both inclusive.
+    start, end: first and last instant of the range, both inclusive.
     windows: input of each forecast, including forecasts that were issued before the range.
     tables: forecast tables: one for all forecasts, or one per month.
     """
 
     bars: Bars
     name: str
-    first: np.datetime64
-    last: np.datetime64
+    start: np.datetime64
+    end: np.datetime64
     windows: Windows
     tables: Iterable[ForecastTable]
 
     @property
-    def issued(self) -> Index:
+    def window_indices(self) -> Index:
         """Indices of the windows that were issued within the range."""
         return np.flatnonzero(self._within(self.windows.issued_at))
 
-    def missing_values_text(self, written: Index) -> str:
+    def missing_values_text(self, written_counts: Index) -> str:
         """Return a message suffix: each symbol's count of forecasts without values, and the reason.
 
-        written: [S] number of forecasts with values.
+        written_counts: [S] number of forecasts with values.
         """
         count = len(self.bars.symbols)
-        missing = np.bincount(self.windows.symbol[self.issued], minlength=count) - written
+        missing = (
+            np.bincount(self.windows.symbol_index[self.window_indices], minlength=count)
+            - written_counts
+        )
         said = []
         for s in np.flatnonzero(missing):
-            times, values = self.bars.real_bars(int(s))
-            closes = values[times <= self.last, CLOSE]
+            times, values = self.bars.bars_of_symbol(int(s))
+            closes = values[times <= self.end, CLOSE]
             still = len(closes) > 0 and np.ptp(closes) == 0
             why = "its closes never move" if still else "the forecaster returns none"
             said.append(f"; {missing[s]:,} of {self.bars.symbols[s]} have no values: {why}")
         return "".join(said)
 
-    def portions(self) -> Iterator[_Issued]:
+    def iterate_portions(self) -> Iterator[_Issued]:
         """Yield the forecasts of the range in portions, as a table and indices of its windows.
 
         Within a month, forecasts are ordered by instant and symbol.
         """
         for table in self.tables:
             windows = table.windows
-            for month in windows.by_month():
+            for month in windows.group_by_month():
                 rows = month[self._within(windows.issued_at[month])]
-                rows = rows[np.lexsort((windows.symbol[rows], windows.issued_at[rows]))]
-                for first in range(0, len(rows), CHUNK):
-                    yield table, rows[first : first + CHUNK]
+                rows = rows[np.lexsort((windows.symbol_index[rows], windows.issued_at[rows]))]
+                for first in range(0, len(rows), WINDOWS_PER_CHUNK):
+                    yield table, rows[first : first + WINDOWS_PER_CHUNK]
 
     def _within(self, issued_at: Instants) -> Mask:
-        return (issued_at >= self.first) & (issued_at <= self.last)
+        return (issued_at >= self.start) & (issued_at <= self.end)
 
 
 def is_batch_file(path: Path) -> bool:
@@ -204,7 +216,7 @@ def write_batch(batch: Batch, output: Path, progress: Progress = no_progress) ->
     from pyarrow import parquet
 
     made = _Rows.from_batch(batch)
-    total = len(batch.issued)
+    total = len(batch.window_indices)
     remove_stale_parts(output)
     # Instants, steps and levels repeat within the window of the compression: a dictionary for each
     # would be slower. Every group of rows holds every symbol.
@@ -218,10 +230,10 @@ def write_batch(batch: Batch, output: Path, progress: Progress = no_progress) ->
         with atomic_file(output) as part, parquet.ParquetWriter(part, made.schema, **how) as writer:
             done = 0
             written = np.zeros(len(batch.bars.symbols), dtype=np.int64)
-            for table, counts in parallel_map(made.table, batch.portions()):
+            for table, counts in parallel_map(made.to_arrow_table, batch.iterate_portions()):
                 writer.write_table(table)
                 written += counts
-                done = min(done + CHUNK, total)
+                done = min(done + WINDOWS_PER_CHUNK, total)
                 progress("forecasts", done, total)
             if not written.any():
                 raise InputError(
@@ -241,14 +253,14 @@ class _Rows:
 
     batch: the forecasts.
     schema: Arrow schema of the file.
-    ends: known-at instants of each symbol's own bars and next 24 calendar bars, concatenated.
-    begin: [S] position of each symbol's first instant in `ends`.
+    target_times: known-at instants of each symbol's own bars and next 24 calendar bars, concatenated.
+    target_offsets: [S] position of each symbol's first instant in `target_times`.
     """
 
     batch: Batch
     schema: pa.Schema
-    ends: Instants
-    begin: Index
+    target_times: Instants
+    target_offsets: Index
 
     @classmethod
     def from_batch(cls, batch: Batch) -> _Rows:
@@ -265,9 +277,9 @@ class _Rows:
         }
         ends = []
         for s, item in enumerate(batch.bars.instruments):
-            own = batch.bars.real_bars(s)[0]
+            own = batch.bars.bars_of_symbol(s)[0]
             clock = batch.bars.clock(item.kind)
-            ends += [own, following_ends(clock, own[-1:], HORIZON).ravel()]
+            ends += [own, next_bar_ends(clock, own[-1:], HORIZON).ravel()]
         lengths = [len(part) for part in ends]
         schema = pa.schema(
             [pa.field(name, kind, nullable=False) for name, kind in fields.items()],
@@ -275,7 +287,7 @@ class _Rows:
         )
         return cls(batch, schema, np.concatenate(ends), np.cumsum([0, *lengths])[:-1:2])
 
-    def table(self, portion: _Issued) -> tuple[pa.Table, Index]:
+    def to_arrow_table(self, portion: _Issued) -> tuple[pa.Table, Index]:
         """Convert a portion to an Arrow table; also return its number of forecasts by symbol, [S].
 
         Steps without a forecast are skipped.
@@ -284,11 +296,11 @@ class _Rows:
 
         table, rows = portion
         windows = table.windows
-        symbol = windows.symbol[rows]
+        symbol = windows.symbol_index[rows]
         values = table.quantiles[rows]
         # A step is a symbol's own next bar, even if it lacks bars of the calendar.
-        first = self.begin[symbol] + windows.last[rows] + 1
-        target = self.ends[first[:, None] + np.arange(HORIZON)]
+        first = self.target_offsets[symbol] + windows.last_bar[rows] + 1
+        target = self.target_times[first[:, None] + np.arange(HORIZON)]
         size = HORIZON * len(LEVELS)
         steps, levels = _labels(len(rows))
         names = pa.array(list(self.batch.bars.symbols))

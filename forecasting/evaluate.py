@@ -4,17 +4,17 @@
     [forecaster=…] [output=DIR]
 
 All forecasters are scored on the same symbols and bars: those for which all issue a forecast.
-candidates=[50,200,400] searches each symbol's settings over these context lengths and all
+candidate_contexts=[50,200,400] searches each symbol's settings over these context lengths and all
 pre-augmentations. Settings with a significant walk-forward gain are written to the folder of
 per-symbol settings.
 """
 
 from __future__ import annotations
 
-from foundation.cli import start
+from foundation.cli import run_command
 
 if __name__ == "__main__":
-    start("forecasting.evaluate")
+    run_command("forecasting.evaluate")
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -30,15 +30,20 @@ from rich.console import RenderableType
 
 from forecasting.chronos2.augmentation import AUGMENTATIONS
 from forecasting.chronos2.profile import SymbolSettings, write_symbol_settings
-from forecasting.forecast import Progress, no_progress, reads_future
-from forecasting.scores import clustered_mean, gain, score_common_forecasts, summarise_scores
+from forecasting.forecast import Progress, no_progress, has_look_ahead
+from forecasting.scores import (
+    clustered_mean,
+    gain_over_baseline,
+    score_common_forecasts,
+    summarise_scores,
+)
 from forecasting.settings import EvaluationSettings, ForecasterSettings
 from forecasting.windows import Windows
-from foundation.charts import COLOURS, Chart, Series, level_line, pit_density_chart
+from foundation.charts import SERIES_COLOURS, Chart, Series, horizontal_line, pit_density_chart
 from foundation.cli import Result
 from foundation.errors import InputError
 from foundation.formatting import (
-    MIN_WEEKS,
+    MIN_INTERVAL_WEEKS,
     NumberFormatter,
     count_text,
     number,
@@ -53,13 +58,13 @@ from trainingdata.instruments import AssetClass
 from trainingdata.source import resolve_span
 from trainingdata.timeframe import Clock, Timeframe
 
-FOLDS = 5
+SEARCH_FOLDS = 5
 SEARCH_STEPS = (1, 6, 24)
-MIN_FORECASTS = 100  # minimum number of forecasts in a fold
-CLASSES = {"stock": "stocks", "crypto": "coins"}
+MIN_FOLD_FORECASTS = 100  # minimum number of forecasts in a fold
+CLASS_LABELS = {"stock": "stocks", "crypto": "coins"}
 INTERVAL_NOTE = (
     "± is half of a 95 % interval, by Student's t over weeks: forecasts of one week are one"
-    f" observation. Below {MIN_WEEKS} weeks no interval is given and no claim is made."
+    f" observation. Below {MIN_INTERVAL_WEEKS} weeks no interval is given and no claim is made."
 )
 TERMINAL_COLUMNS = (
     "loss",
@@ -85,52 +90,52 @@ _COLUMNS: Mapping[str, tuple[str, NumberFormatter]] = {  # score by head; gains 
 }
 WHISKER_OFFSET = 0.05  # distance between whiskers of one step
 MAX_PIT_CURVES = 3  # maximum number of forecasters whose transform is drawn
-DRAWN_COVERAGE = 0.8  # nominal coverage of the drawn interval
-CLAIMS = {1.0: "loses less than", -1.0: "loses more than", 0.0: "cannot be told apart from"}
-TOO_FEW_WEEKS = "rests on too few weeks to be told from"
+CHART_COVERAGE = 0.8  # nominal coverage of the drawn interval
+CLAIM_PHRASES = {1.0: "loses less than", -1.0: "loses more than", 0.0: "cannot be told apart from"}
+TOO_FEW_WEEKS_PHRASE = "rests on too few weeks to be told from"
 
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Evaluation:
     """Scores of several forecasters over the same symbols and bars.
 
-    frames: score frames by forecaster name. All frames have the same symbols, instants and steps in
+    score_frames: score frames by forecaster name. All frames have the same symbols, instants and steps in
         the same rows; the first frame is the evaluated forecaster's.
-    source: data source of the bars.
+    data_source: data source of the bars.
     timeframe: timeframe of the bars.
-    first, last: first and last instant of issue, both inclusive.
+    start, end: first and last instant of issue, both inclusive.
     search_results: results of the candidate search, one per symbol; empty without candidates.
     """
 
-    frames: dict[str, pd.DataFrame]
-    source: str
+    score_frames: dict[str, pd.DataFrame]
+    data_source: str
     timeframe: Timeframe
-    first: np.datetime64
-    last: np.datetime64
+    start: np.datetime64
+    end: np.datetime64
     search_results: tuple[SymbolSearchResult, ...]
 
     @property
-    def main(self) -> str:
+    def evaluated_name(self) -> str:
         """Name of the evaluated forecaster."""
-        return next(iter(self.frames))
+        return next(iter(self.score_frames))
 
-    def figures(self) -> dict[str, Any]:
+    def build_figures(self) -> dict[str, Any]:
         """Compute the content of `evaluation.json`: scores and gains by group and step."""
-        main = self.frames[self.main]
+        main = self.score_frames[self.evaluated_name]
         groups = {kind: main["kind"] == kind for kind in sorted(main["kind"].unique())}
         groups |= {symbol: main["symbol"] == symbol for symbol in sorted(main["symbol"].unique())}
         return {
-            "forecaster": self.main,
-            "baselines": list(self.frames)[1:],
-            "data": self.source,
-            "start": utc_text(self.first),
-            "end": utc_text(self.last),
+            "forecaster": self.evaluated_name,
+            "baselines": list(self.score_frames)[1:],
+            "data": self.data_source,
+            "start": utc_text(self.start),
+            "end": utc_text(self.end),
             "groups": {name: self._group(chosen) for name, chosen in groups.items()},
         }
 
     def _group(self, chosen: pd.Series) -> dict[str, Any]:
         """Return the scores of a group: over all steps, by step, and overnight for stocks."""
-        main = self.frames[self.main]
+        main = self.score_frames[self.evaluated_name]
         parts = {"all": chosen}
         for step in sorted(main["step"].unique()):
             parts[str(step)] = chosen & (main["step"] == step)
@@ -147,12 +152,14 @@ class Evaluation:
 
     def _figures(self, rows: pd.Series) -> dict[str, Any]:
         """Return the scores of all forecasters on these rows, and the gains over baselines."""
-        main = self.frames[self.main][rows]
+        main = self.score_frames[self.evaluated_name][rows]
         figures: dict[str, Any] = {}
-        for name, frame in self.frames.items():
+        for name, frame in self.score_frames.items():
             figures[name] = summarise_scores(frame[rows])
-        others = [name for name in self.frames if name != self.main]
-        figures["skill"] = {name: gain(main, self.frames[name][rows]) for name in others}
+        others = [name for name in self.score_frames if name != self.evaluated_name]
+        figures["skill"] = {
+            name: gain_over_baseline(main, self.score_frames[name][rows]) for name in others
+        }
         hours = main.groupby("slot")[["inside80", "scale"]].mean()
         figures["hours"] = {str(slot): row.to_dict() for slot, row in hours.iterrows()}
         return figures
@@ -161,18 +168,18 @@ class Evaluation:
 def evaluate(settings: EvaluationSettings, progress: Progress = no_progress) -> Evaluation:
     """Compute and score the forecasts of all compared forecasters."""
     # Candidates are written into the folder of symbols' settings, which need not exist.
-    folder = None if settings.candidates else settings.forecaster.per_symbol
+    folder = None if settings.candidate_contexts else settings.forecaster.per_symbol
     replace(settings.forecaster, per_symbol=folder).check()
-    bars = settings.bars()
+    bars = settings.load_bars()
     first, last = resolve_span(bars, settings.start, settings.end)
     found: tuple[SymbolSearchResult, ...] = ()
-    if settings.candidates:
-        asked = search_results(
-            bars, first, last, settings.forecaster, settings.candidates, progress
+    if settings.candidate_contexts:
+        asked = search_symbol_settings(
+            bars, first, last, settings.forecaster, settings.candidate_contexts, progress
         )
         found = tuple(asked)
     compared = [settings.forecaster]
-    if settings.raw and settings.forecaster.calibrated:
+    if settings.include_uncalibrated and settings.forecaster.calibrated:
         compared.append(replace(settings.forecaster, calibrated=False))
     compared += [ForecasterSettings(kind=kind, calibrated=False) for kind in settings.baselines]
     tables = [item.build(bars.symbols).forecast(bars, first, progress) for item in compared]
@@ -189,19 +196,19 @@ def evaluation_files(
     figures: content of `evaluation.json`.
     """
     text = json.dumps(figures, indent=1, default=float, allow_nan=False)
-    page = render(figures, evaluation.frames, evaluation.timeframe)
+    page = render_evaluation(figures, evaluation.score_frames, evaluation.timeframe)
     return {
         "evaluation.json": lambda path: path.write_text(f"{text}\n"),
         "evaluation.html": lambda path: path.write_text(page, encoding="utf-8"),
     }
 
 
-def figure_parts(figures: dict[str, Any]) -> list[RenderableType]:
+def terminal_parts(figures: dict[str, Any]) -> list[RenderableType]:
     """Build the terminal output: a score table with one row per asset class and step."""
     loss, *rest = TERMINAL_COLUMNS
     heads = [loss, *(f"gain on {name}" for name in figures["baselines"]), *rest]
     rows: list[Row] = []
-    for group, named in CLASSES.items():
+    for group, named in CLASS_LABELS.items():
         for step, scores in figures["groups"].get(group, {}).items():
             cells = score_cells(figures, scores)
             rows.append((named, step, *(cells[head] for head in heads)))
@@ -209,15 +216,15 @@ def figure_parts(figures: dict[str, Any]) -> list[RenderableType]:
     return [title, Table("", ("", "step", *heads), rows, text_columns=(1,)), INTERVAL_NOTE]
 
 
-def write_proved_settings(found: Sequence[SymbolSearchResult], folder: Path) -> list[str]:
+def write_proved_settings(results: Sequence[SymbolSearchResult], folder: Path) -> list[str]:
     """Write the settings of symbols with a proven gain; return one line of text per symbol."""
     lines = []
-    for verdict in found:
-        gain = f"{100 * verdict.gain:+.2f} ± {100 * verdict.error:.2f} % walk-forward"
-        best = verdict.best
+    for verdict in results:
+        gain = f"{100 * verdict.walk_forward_gain:+.2f} ± {100 * verdict.gain_standard_error:.2f} % walk-forward"
+        best = verdict.best_settings
         said = "the settings stay"
         present = folder / f"{verdict.symbol}.json"
-        if verdict.proved:
+        if verdict.is_significant:
             path = write_symbol_settings(folder, verdict.symbol, best)
             said = f"context {best.context_length}, {best.augmentation}; written to {path}"
         elif present.exists():
@@ -229,10 +236,12 @@ def write_proved_settings(found: Sequence[SymbolSearchResult], folder: Path) -> 
 def run(settings: EvaluationSettings, progress: Progress) -> Result:
     """Score all forecasters, write proven symbol settings, and return the report."""
     evaluation = evaluate(settings, progress)
-    figures = evaluation.figures()
-    said = write_proved_settings(evaluation.search_results, settings.forecaster.symbols_folder)
+    figures = evaluation.build_figures()
+    said = write_proved_settings(
+        evaluation.search_results, settings.forecaster.symbol_settings_folder
+    )
     files = evaluation_files(evaluation, figures)
-    return Result(figure_parts(figures), files=files, sentences=said)
+    return Result(terminal_parts(figures), files=files, sentences=said)
 
 
 @dataclass(frozen=True, slots=True)
@@ -240,28 +249,28 @@ class SymbolSearchResult:
     """Result of the settings search for one symbol.
 
     symbol: name of the symbol.
-    best: candidate settings with the smallest loss over all folds.
-    gain: walk-forward reduction of the loss, as a fraction.
-    error: standard error of `gain`.
-    proved: whether `best` differs from the current settings and `gain` exceeds its error; only then
+    best_settings: candidate settings with the smallest loss over all folds.
+    walk_forward_gain: walk-forward reduction of the loss, as a fraction.
+    gain_standard_error: standard error of `walk_forward_gain`.
+    is_significant: whether `best_settings` differs from the current settings and `walk_forward_gain` exceeds its error; only then
         the settings are written to a file.
     """
 
     symbol: str
-    best: SymbolSettings
-    gain: float
-    error: float
-    proved: bool
+    best_settings: SymbolSettings
+    walk_forward_gain: float
+    gain_standard_error: float
+    is_significant: bool
 
 
-def search_results(
+def search_symbol_settings(
     bars: Bars,
     first: np.datetime64,
     last: np.datetime64,
     forecaster: ForecasterSettings,
     contexts: Sequence[int],
     progress: Progress = no_progress,
-    folds: int = FOLDS,
+    folds: int = SEARCH_FOLDS,
 ) -> Iterator[SymbolSearchResult]:
     """Search for better settings of each symbol, on forecasts issued from `first` to `last`.
 
@@ -284,9 +293,11 @@ def search_results(
     ]
     built = [settings.build(bars.symbols) for settings in raw]
     windows = Windows.from_bars(bars, first, max(length for length, _ in candidates))
-    counts = np.bincount(windows.symbol[windows.issued_at >= first], minlength=len(bars.symbols))
+    counts = np.bincount(
+        windows.symbol_index[windows.issued_at >= first], minlength=len(bars.symbols)
+    )
     for symbol, count in zip(bars.symbols, counts, strict=True):
-        if count < MIN_FORECASTS * folds:
+        if count < MIN_FOLD_FORECASTS * folds:
             raise InputError(
                 f"{symbol}: {count_text(count, 'forecast')} with {int(windows.lengths[0])} bars of"
                 f" context: too few for {folds} folds; start earlier"
@@ -362,12 +373,12 @@ class EvaluationVerdict:
     level: `good` if the loss is significantly smaller than every baseline's; `bad` if it is
         significantly larger than a baseline's, or the run is not valid evidence; else `open`.
     claim: verdict in one line.
-    rest: explanation of the intervals behind the verdict.
+    evidence: explanation of the intervals behind the verdict.
     """
 
     level: Literal["good", "bad", "open"]
     claim: str
-    rest: str
+    evidence: str
 
 
 def judge_scores(figures: dict[str, Any]) -> EvaluationVerdict:
@@ -376,17 +387,19 @@ def judge_scores(figures: dict[str, Any]) -> EvaluationVerdict:
     figures: content of `evaluation.json`.
     """
     claims = []
-    if reads_future(figures["forecaster"]):
+    if has_look_ahead(figures["forecaster"]):
         claims.append("No result: the forecaster reads the future.")
     elif figures["data"].startswith("synthetic"):
         claims.append("No result: the market is synthetic.")
     signs = [-1.0] * len(claims)
-    for kind, named in CLASSES.items():
+    for kind, named in CLASS_LABELS.items():
         said: dict[str, list[str]] = {}
         scores = figures["groups"].get(kind, {"all": {"skill": {}}})["all"]
         for name, skill in scores["skill"].items():
             signs.append(skill["beyond"])
-            words = TOO_FEW_WEEKS if skill["reach"] is None else CLAIMS[skill["beyond"]]
+            words = (
+                TOO_FEW_WEEKS_PHRASE if skill["reach"] is None else CLAIM_PHRASES[skill["beyond"]]
+            )
             said.setdefault(words, []).append(name.replace(", ", " "))
         parts = [f"{words} {', '.join(names)}" for words, names in said.items()]
         claims += [f"On {named}: {'; '.join(parts)}."] if parts else []
@@ -404,7 +417,9 @@ def date_range_text(figures: dict[str, Any]) -> str:
     return f"{first} to {last}"
 
 
-def render(figures: dict[str, Any], frames: dict[str, pd.DataFrame], timeframe: Timeframe) -> str:
+def render_evaluation(
+    figures: dict[str, Any], frames: dict[str, pd.DataFrame], timeframe: Timeframe
+) -> str:
     """Render the HTML page: verdict, gains, calibration, and tables.
 
     figures: content of `evaluation.json`.
@@ -416,7 +431,7 @@ def render(figures: dict[str, Any], frames: dict[str, pd.DataFrame], timeframe: 
         "forecasting/evaluation.html.j2",
         f=figures,
         span=date_range_text(figures),
-        classes=CLASSES,
+        classes=CLASS_LABELS,
         verdict=judge_scores(figures),
         legend=[(name, series_colour(number)) for number, name in enumerate(names)],
         panels=[
@@ -447,7 +462,7 @@ def _panels(
             timeframe.clock(kind), group[steps[0]]["hours"]
         ),
     }
-    return [(f"{title}, {CLASSES[kind]}", chart) for title, chart in charts.items()]
+    return [(f"{title}, {CLASS_LABELS[kind]}", chart) for title, chart in charts.items()]
 
 
 def gains_chart(group: dict[str, Any], baselines: Sequence[str], steps: Sequence[str]) -> Chart:
@@ -456,7 +471,7 @@ def gains_chart(group: dict[str, Any], baselines: Sequence[str], steps: Sequence
     group: scores of an asset class, from `evaluation.json`.
     """
     places = np.arange(float(len(steps)))
-    series = [level_line(0.0, places, "quiet")]
+    series = [horizontal_line(0.0, places, "quiet")]
     said = []
     for k, name in enumerate(baselines):
         gains = [group[step]["skill"][name] for step in steps]
@@ -468,7 +483,7 @@ def gains_chart(group: dict[str, Any], baselines: Sequence[str], steps: Sequence
         series.append(Series(name, colour, beside, means, "dotted"))
         said.append(f"{name} {', '.join(format(mean, '.1%') for mean in means)}")
     text = f"Gain by step, {'; '.join(said)}"
-    return Chart(text, tuple(series), "percent", labels=tuple(steps))
+    return Chart(text, tuple(series), "percent", x_labels=tuple(steps))
 
 
 def coverage_chart(clock: Clock, hours: dict[str, Any]) -> Chart:
@@ -484,14 +499,14 @@ def coverage_chart(clock: Clock, hours: dict[str, Any]) -> Chart:
     return Chart(
         f"Held by hour: {said}",
         (
-            level_line(DRAWN_COVERAGE, places, "limit", "meant"),
+            horizontal_line(CHART_COVERAGE, places, "limit", "meant"),
             Series("is", "first", places, held, "dotted"),
         ),
         "percent",
-        labels=tuple(labels),
+        x_labels=tuple(labels),
     )
 
 
 def series_colour(number: int) -> str:
     """Return the colour of a forecaster's series; number 0 is the evaluated forecaster."""
-    return COLOURS[number] if number < len(COLOURS) else "quiet"
+    return SERIES_COLOURS[number] if number < len(SERIES_COLOURS) else "quiet"

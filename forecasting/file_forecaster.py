@@ -28,7 +28,7 @@ import numpy as np
 from forecasting.forecast import (
     HORIZON,
     LEVELS,
-    MEDIAN,
+    MEDIAN_INDEX,
     ForecastTable,
     Progress,
     empty_array,
@@ -47,9 +47,9 @@ if TYPE_CHECKING:
     from pyarrow import parquet
 
 FORECASTER_METADATA_KEY = "forecaster"  # metadata key of the forecaster's name
-COLUMNS = ("symbol", "issued_at", "step", "level", "value")
+REQUIRED_COLUMNS = ("symbol", "issued_at", "step", "level", "value")
 FORECAST_SUFFIX = ".parquet"
-ROWS_PER_READ = 1_000_000  # rows of a file in memory at a time
+MAX_ROWS_PER_READ = 1_000_000  # rows of a file in memory at a time
 # Largest distance of a median from the last close, in widths of its step from the lowest level to
 # the highest, plus a rounding tolerance. A larger one means prices with another adjustment.
 MAX_MEDIAN_DISTANCE = 3.0
@@ -92,9 +92,9 @@ class FileForecaster:
         values[:] = np.nan
         for portion in _portions(self.path):
             _fill(values, windows, bars, portion)
-            done = portion.before + len(portion.rows)
+            done = portion.preceding_rows + len(portion.rows)
             progress("rows of forecasts read", done, done)
-        there = np.flatnonzero(np.isfinite(values[:, 0, MEDIAN]))
+        there = np.flatnonzero(np.isfinite(values[:, 0, MEDIAN_INDEX]))
         _check(values, windows, bars, self.path)
         if not len(there):
             raise DataError(
@@ -104,7 +104,7 @@ class FileForecaster:
         source = file_digest(self.path)[:16]
         if len(there) < len(windows):
             windows, values = windows.select(there), values[there]
-        return ForecastTable.from_quantiles(name, bars, windows, values, source=source)
+        return ForecastTable.from_quantiles(name, bars, windows, values, source_digest=source)
 
 
 @contextmanager
@@ -127,36 +127,38 @@ class _Portion:
 
     rows: the rows.
     path: path of the file.
-    before: number of preceding rows in the file.
+    preceding_rows: number of preceding rows in the file.
     """
 
     rows: pd.DataFrame
     path: Path
-    before: int
+    preceding_rows: int
 
     def __post_init__(self) -> None:
         for column in self.rows:
-            self.refuse(self.rows[column].isna().to_numpy(), f"{column} is empty")
+            self.raise_at_first(self.rows[column].isna().to_numpy(), f"{column} is empty")
 
-    def refuse(self, bad: Mask, what: str) -> None:
+    def raise_at_first(self, is_bad: Mask, reason: str) -> None:
         """Raise `DataError` for the first bad row, if any.
 
-        bad: [n] whether a row is bad.
-        what: reason, in which {column} stands for the row's cell.
+        is_bad: [n] whether a row is bad.
+        reason: reason, in which {column} stands for the row's cell.
         """
-        if bad.any():
-            row = first_true(bad)
+        if is_bad.any():
+            row = first_true(is_bad)
             held: dict[Any, Any] = self.rows.iloc[row].to_dict()
-            raise DataError(f"{self.path}: row {self.before + row + 1}: {what.format(**held)}")
+            raise DataError(
+                f"{self.path}: row {self.preceding_rows + row + 1}: {reason.format(**held)}"
+            )
 
-    def numbers(self, column: str) -> Array:
+    def float_column(self, column: str) -> Array:
         """Return a column as floats, [n]. Raises DataError for other values."""
         try:
             return self.rows[column].to_numpy(dtype=np.float64)
         except ValueError as error:
             raise DataError(f"{self.path}: {column}: {error}") from error
 
-    def symbols(self, bars: Bars) -> Index:
+    def symbol_indices(self, bars: Bars) -> Index:
         """Return the index of each row's symbol in the panel, [n]; -1 for any other symbol."""
         numbers = {symbol: number for number, symbol in enumerate(bars.symbols)}
         names = self.rows["symbol"].astype("category")
@@ -167,13 +169,13 @@ class _Portion:
 def _portions(path: Path) -> Iterator[_Portion]:
     """Yield the rows of a file in portions that fit into memory."""
     with _opened(path) as file:
-        for missing in (name for name in COLUMNS if name not in file.schema_arrow.names):
+        for missing in (name for name in REQUIRED_COLUMNS if name not in file.schema_arrow.names):
             raise DataError(
                 f"{path}: no file of forecasts: it has no column {missing!r}; forecasts have"
-                f" {', '.join(COLUMNS)}"
+                f" {', '.join(REQUIRED_COLUMNS)}"
             )
         before = 0
-        for batch in file.iter_batches(ROWS_PER_READ, columns=list(COLUMNS)):
+        for batch in file.iter_batches(MAX_ROWS_PER_READ, columns=list(REQUIRED_COLUMNS)):
             rows = batch.to_pandas(ignore_metadata=True)
             yield _Portion(rows, path, before)
             before += len(rows)
@@ -181,14 +183,14 @@ def _portions(path: Path) -> Iterator[_Portion]:
 
 def _fill(values: Array32, windows: Windows, bars: Bars, portion: _Portion) -> None:
     """Write a portion's rows into values [N, H, Q]; skip rows without a window."""
-    step, given, value = (portion.numbers(name) for name in ("step", "level", "value"))
+    step, given, value = (portion.float_column(name) for name in ("step", "level", "value"))
     level = np.abs(given[:, None] - np.array(LEVELS)).argmin(axis=1)
     for bad, what in (
         (~np.isin(step, np.arange(1, HORIZON + 1)), f"step {{step}} is not 1 … {HORIZON}"),
         (np.abs(given - np.array(LEVELS)[level]) > 1e-6, "level {level} is not one of the 21"),
         (~((value > 1e-30) & (value < 1e30)), "value {value} is not a price"),
     ):
-        portion.refuse(bad, what)
+        portion.raise_at_first(bad, what)
     window = _windows_of(portion, windows, bars)
     rows = np.flatnonzero(window >= 0)
     place = window[rows], step[rows].astype(np.int64) - 1, level[rows]
@@ -198,25 +200,27 @@ def _fill(values: Array32, windows: Windows, bars: Bars, portion: _Portion) -> N
     twice = np.zeros(len(window), dtype=bool)
     twice[rows[order[1:]][np.diff(cell[order]) == 0]] = True
     twice[rows] |= np.isfinite(flat[cell])
-    portion.refuse(twice, "{symbol} {issued_at}, step {step}, level {level} is listed twice")
+    portion.raise_at_first(
+        twice, "{symbol} {issued_at}, step {step}, level {level} is listed twice"
+    )
     flat[cell] = value[rows]
 
 
 def _windows_of(portion: _Portion, windows: Windows, bars: Bars) -> Index:
     """Return the index of each row's window, [n]; -1 for another symbol or an earlier time."""
-    symbol = portion.symbols(bars)
+    symbol = portion.symbol_indices(bars)
     column = portion.rows["issued_at"]
-    stamps = parse_instant_column(column, str(portion.path), portion.before)
+    stamps = parse_instant_column(column, str(portion.path), portion.preceding_rows)
     inside = (symbol >= 0) & (stamps >= bars.times[0]) & (stamps <= bars.times[-1])
     window = np.full(len(stamps), -1)
     for number, slot in enumerate(windows.slices_by_symbol()):
         rows = np.flatnonzero(inside & (symbol == number))
-        ends = bars.real_bars(number)[0]
+        ends = bars.bars_of_symbol(number)[0]
         off = np.zeros(len(stamps), dtype=bool)
         off[rows] = _places(ends, stamps[rows]) < 0
         if off.any():
             says = "{symbol} has no bar that becomes known at {issued_at}, as one does at its end"
-            portion.refuse(off, says)
+            portion.raise_at_first(off, says)
         place = _places(windows.issued_at[slot], stamps[rows])
         window[rows] = np.where(place < 0, -1, place + slot.start)
     return window
@@ -244,7 +248,7 @@ def _check(values: Array32, windows: Windows, bars: Bars, path: Path) -> None:
     short = there.any(axis=1) & ~there.all(axis=1)
     with np.errstate(invalid="ignore"):
         width = np.log(values[..., -1] / values[..., 0])
-        away = np.abs(np.log(values[..., MEDIAN] / windows.price[:, None]))
+        away = np.abs(np.log(values[..., MEDIAN_INDEX] / windows.price[:, None]))
         far = (away > MAX_MEDIAN_DISTANCE * width + MEDIAN_DISTANCE_TOL).any(axis=1)
         falling = (np.diff(values, axis=2) < 0).any(axis=(1, 2))
     partial = (there & (counted < len(LEVELS))).any(axis=1)
@@ -256,6 +260,6 @@ def _check(values: Array32, windows: Windows, bars: Bars, path: Path) -> None:
     ):
         if bad.any():
             number = first_true(np.asarray(bad))
-            name = bars.symbols[int(windows.symbol[number])]
+            name = bars.symbols[int(windows.symbol_index[number])]
             at = utc_text(windows.issued_at[number])
             raise DataError(f"{path}: {name} issued at {at}: {what}")

@@ -26,18 +26,18 @@ from trainingdata.instants import utc_text
 HORIZON = 24
 # Chronos-2's own levels, [Q = 21].
 LEVELS = (0.01, 0.05, *(round(0.05 * k, 2) for k in range(2, 19)), 0.95, 0.99)
-MEDIAN = LEVELS.index(0.5)
-CHUNK = 4096  # windows processed at a time in a scan of a table
-MAPPED_BYTES = 256 * 2**20  # size in bytes from which an array is memory-mapped to a file
+MEDIAN_INDEX = LEVELS.index(0.5)
+WINDOWS_PER_CHUNK = 4096  # windows processed at a time in a scan of a table
+MIN_MAPPED_BYTES = 256 * 2**20  # size in bytes from which an array is memory-mapped to a file
 
 Progress = Callable[[str, int, int], None]  # kind of work, done, total
-Volatility = Literal["original", "normal", "quantile"]  # rule that derives sigma from quantiles
+VolatilityRule = Literal["original", "normal", "quantile"]  # rule that derives sigma from quantiles
 
 
 def interpolate_levels(values: Array32, levels: Sequence[float]) -> Array32:
     """Interpolate quantiles linearly at other levels; return […, K].
 
-    values: […, Q] quantiles at `LEVELS`.
+    values: […, Q] quantiles at `VERDICT_LEVELS`.
     levels: [K] requested levels, 0.01 … 0.99.
     """
     wanted = np.asarray(levels)
@@ -48,18 +48,18 @@ def interpolate_levels(values: Array32, levels: Sequence[float]) -> Array32:
     return at.astype(np.float32)
 
 
-def no_progress(what: str, done: int, total: int) -> None:
+def no_progress(task: str, done: int, total: int) -> None:
     """Do nothing: the default progress callback."""
 
 
 def empty_array(*shape: int) -> Array32:
     """Return an uninitialised float32 array.
 
-    An array of at least `MAPPED_BYTES` is memory-mapped to a temporary file. Raises InputError if
+    An array of at least `MIN_MAPPED_BYTES` is memory-mapped to a temporary file. Raises InputError if
     the temporary folder has too little space.
     """
     size = 4 * prod(shape)
-    if size < MAPPED_BYTES:
+    if size < MIN_MAPPED_BYTES:
         return np.empty(shape, dtype=np.float32)
     try:
         with TemporaryFile() as file:
@@ -85,32 +85,32 @@ class LocationScale:
     price: [N] last close of each window, in USD.
     median, scale: [N, H] median and scale of the log return after each step; NaN without a
         forecast.
-    shapes: [W, H, Q] standardised quantiles: of the log return less its median, over its scale.
-    shape_index: [N] index of each window's shape in `shapes`; windows share shapes to save memory.
+    shape_quantiles: [W, H, Q] standardised quantiles: of the log return less its median, over its scale.
+    shape_index: [N] index of each window's shape in `shape_quantiles`; windows share shapes to save memory.
     """
 
     price: Array
     median: Array | Array32
     scale: Array | Array32
-    shapes: Array | Array32
+    shape_quantiles: Array | Array32
     shape_index: Index
 
     def __post_init__(self) -> None:
         steps = (len(self.price), HORIZON)
         if not self.median.shape == self.scale.shape == steps or len(self.shape_index) != steps[0]:
             raise ValueError(f"median and scale must have shape [N, H] = {steps}")
-        if (self.scale < 0).any() or (np.diff(self.shapes, axis=-1) < 0).any():
+        if (self.scale < 0).any() or (np.diff(self.shape_quantiles, axis=-1) < 0).any():
             raise ValueError("quantiles fall along the levels")
 
     @property
     def shape(self) -> tuple[int, ...]:
-        return len(self.price), *self.shapes.shape[1:]
+        return len(self.price), *self.shape_quantiles.shape[1:]
 
     def __getitem__(
         self, at: Index | slice | tuple[Index, int] | tuple[Index, int, int]
     ) -> Array32:
         rows, step, *level = at if isinstance(at, tuple) else (at, slice(None))
-        shape = self.shapes[self.shape_index[rows], step, *level]
+        shape = self.shape_quantiles[self.shape_index[rows], step, *level]
         each = (..., *[None] * (1 - len(level)))  # axes of the levels that are read
         move = self.scale[rows, step][each] * shape
         move += self.median[rows, step][each]
@@ -124,16 +124,16 @@ class QuantileView:
     """A view of the quantiles of selected windows, read step by step on demand.
 
     quantiles: [N, H, Q] quantiles of the table.
-    windows: [n] indices of the selected windows.
+    window_indices: [n] indices of the selected windows.
     """
 
     quantiles: Array32 | LocationScale
-    windows: Index
+    window_indices: Index
 
     def __getitem__(self, at: tuple[Index, int] | tuple[Index, int, int]) -> Array32:
         """Return the quantiles of one step of windows, [m, Q], or one level of the step, [m]."""
         rows, *rest = at
-        chosen: Any = (self.windows[rows], *rest)
+        chosen: Any = (self.window_indices[rows], *rest)
         return self.quantiles[chosen]
 
 
@@ -144,7 +144,7 @@ class ForecastTable:
     name: name of the forecaster.
     symbols: [S] symbols of the panel.
     clock: [T] instants of the panel.
-    latest: [S, T] index of the last window issued by each instant; -1 before the first window.
+    latest_window_index: [S, T] index of the last window issued by each instant; -1 before the first window.
     windows: input of each forecast.
     price: [N] last close of each window, in USD.
     quantiles: [N, H, Q] float32 quantiles of the close in USD after each of the symbol's own bars,
@@ -153,21 +153,21 @@ class ForecastTable:
     shrinkage: [N] factor that calibration applied to the base forecast's median; NaN without
         calibration.
     skill: [N] conservative estimate of the first step's information coefficient; 0 if unknown.
-    source: digest of inputs other than bars that can change under the same name, such as model
+    source_digest: digest of inputs other than bars that can change under the same name, such as model
         weights; else empty.
     """
 
     name: str
     symbols: tuple[str, ...]
     clock: Instants
-    latest: npt.NDArray[np.int32]
+    latest_window_index: npt.NDArray[np.int32]
     windows: Windows
     price: Array
     quantiles: Array32 | LocationScale
     persistence: Array
     shrinkage: Array
     skill: Array
-    source: str = ""
+    source_digest: str = ""
 
     def __post_init__(self) -> None:
         count = len(self.windows)
@@ -177,7 +177,7 @@ class ForecastTable:
                 column == "shrinkage" or np.isfinite(values).all()
             ):
                 raise ValueError(f"{column} must be one finite number a window, {count} of them")
-        if np.shape(self.latest) != (len(self.symbols), len(self.clock)):
+        if np.shape(self.latest_window_index) != (len(self.symbols), len(self.clock)):
             raise ValueError("latest must have shape [S, T]")
         expected = (count, HORIZON, len(LEVELS))
         if np.shape(self.quantiles) != expected:
@@ -197,7 +197,7 @@ class ForecastTable:
         persistence: Array | None = None,
         shrinkage: Array | None = None,
         skill: Array | None = None,
-        source: str = "",
+        source_digest: str = "",
     ) -> ForecastTable:
         """Build a table from the quantiles of windows, indexed by the clock of the panel `bars`.
 
@@ -209,14 +209,14 @@ class ForecastTable:
             name=name,
             symbols=bars.symbols,
             clock=bars.times,
-            latest=windows.latest(bars.times),
+            latest_window_index=windows.latest_by_instant(bars.times),
             windows=windows,
             price=windows.price,
             quantiles=quantiles,
             persistence=np.zeros(count) if persistence is None else persistence,
             shrinkage=np.broadcast_to(np.nan, count) if shrinkage is None else shrinkage,
             skill=np.zeros(count) if skill is None else skill,
-            source=source,
+            source_digest=source_digest,
         )
 
     def forecast(
@@ -226,19 +226,21 @@ class ForecastTable:
         return self
 
     @property
-    def values(self) -> Array32:
+    def all_quantiles(self) -> Array32:
         """Dense array of all quantiles, [N, H, Q]; two kilobytes per window."""
         if not isinstance(self.quantiles, LocationScale):
             return self.quantiles
         out = empty_array(*self.quantiles.shape)
-        for first in range(0, len(out), CHUNK):
-            out[first : first + CHUNK] = self.quantiles[first : first + CHUNK]
+        for first in range(0, len(out), WINDOWS_PER_CHUNK):
+            out[first : first + WINDOWS_PER_CHUNK] = self.quantiles[
+                first : first + WINDOWS_PER_CHUNK
+            ]
         return out
 
-    def check_quantiles(self, above: float) -> None:
+    def check_quantiles(self, lower_bound: float) -> None:
         """Check that quantiles are finite, nondecreasing along the levels, and above a bound.
 
-        above: exclusive lower bound in USD. It is minus infinity for a network, which may forecast
+        lower_bound: exclusive lower bound in USD. It is minus infinity for a network, which may forecast
             prices below zero in a crash.
 
         Raises ValueError with the symbol, instant and step of the first invalid quantile.
@@ -248,15 +250,19 @@ class ForecastTable:
             return
         if quantiles.dtype != np.float32:
             raise ValueError(f"quantiles must be float32, got {quantiles.dtype}")
-        for first in range(0, len(quantiles), CHUNK):
-            part = quantiles[first : first + CHUNK]
-            sides = part[..., 1:] >= part[..., :-1], part[..., 0] > above, part[..., -1] < np.inf
+        for first in range(0, len(quantiles), WINDOWS_PER_CHUNK):
+            part = quantiles[first : first + WINDOWS_PER_CHUNK]
+            sides = (
+                part[..., 1:] >= part[..., :-1],
+                part[..., 0] > lower_bound,
+                part[..., -1] < np.inf,
+            )
             if all(side.all() for side in sides):
                 continue
             sound = sides[0].all(axis=2) & sides[1] & sides[2] | np.isnan(part).all(axis=2)
             if not sound.all():
                 row, step = np.argwhere(~sound)[0]
-                symbol = self.symbols[self.windows.symbol[first + row]]
+                symbol = self.symbols[self.windows.symbol_index[first + row]]
                 at = utc_text(self.windows.issued_at[first + row])
                 said = " ".join(f"{value:g}" for value in part[row, step])
                 raise ValueError(
@@ -265,20 +271,20 @@ class ForecastTable:
                 )
 
 
-READS_FUTURE = "reads the future; not a result"
+LOOK_AHEAD_NOTE = "reads the future; not a result"
 
 
-ORACLE = "oracle"  # `forecaster=oracle`, whose name in the trial ledger is this word
+ORACLE_KIND = "oracle"  # `forecaster=oracle`, whose name in the trial ledger is this word
 
 
-def reads_future(name: str) -> bool:
+def has_look_ahead(name: str) -> bool:
     """Return whether a forecaster's name marks it as a look-ahead forecaster."""
-    return READS_FUTURE in name or name == ORACLE
+    return LOOK_AHEAD_NOTE in name or name == ORACLE_KIND
 
 
-def mark_as_future(name: str) -> str:
+def mark_as_look_ahead(name: str) -> str:
     """Add the look-ahead mark to a forecaster's name; a marked name is unchanged."""
-    return name if reads_future(name) else f"{name} ({READS_FUTURE})"
+    return name if has_look_ahead(name) else f"{name} ({LOOK_AHEAD_NOTE})"
 
 
 class Forecaster(Protocol):

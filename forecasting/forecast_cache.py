@@ -31,7 +31,7 @@ from foundation.errors import InputError
 
 log = logging.getLogger(__name__)
 
-DEFAULT_CACHE = Path("~/.cache/kelly-chronos/forecasts")
+DEFAULT_CACHE_FOLDER = Path("~/.cache/kelly-chronos/forecasts")
 FITS_FOLDER = "fits"  # folder of calibration fits in a cache
 DISK_FULL_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 PART_SHAPES = {"moments": (2, HORIZON), "quantiles": (HORIZON, len(LEVELS))}
@@ -47,7 +47,7 @@ _SCHEMA = (
 )
 
 
-class ForecastsDamaged(Exception):
+class CachedForecastsDamaged(Exception):
     """Raised when cached forecasts are missing or damaged; they can be recomputed."""
 
 
@@ -56,7 +56,7 @@ class CacheWriteFailed(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Partition:
+class CachePartition:
     """The cached forecasts of one specification, in one file per year; thread-safe.
 
     folder: folder of the partition, named after the digest of the specification.
@@ -67,7 +67,7 @@ class Partition:
     specification: str
 
     @classmethod
-    def for_specification(cls, cache: Path, specification: Mapping[str, Any]) -> Partition:
+    def for_specification(cls, cache: Path, specification: Mapping[str, Any]) -> CachePartition:
         """Return the partition of a specification, and update its folder's modification time.
 
         Raises InputError if the folder cannot be created.
@@ -98,7 +98,7 @@ class Partition:
         numbers, rows = [np.zeros(0, dtype=np.int64)], [np.zeros(0, dtype=np.int64)]
         parts = [np.empty(0, _ISSUE)]
         for number, blob in self._asked(year, lambda file: file.execute(query, asked).fetchall()):
-            with suppress(ForecastsDamaged):
+            with suppress(CachedForecastsDamaged):
                 parts.append(np.frombuffer(self._whole((year, number), blob), _ISSUE))
                 numbers.append(np.full(len(parts[-1]), number))
                 rows.append(np.arange(len(parts[-1])))
@@ -156,23 +156,23 @@ class Partition:
         except sqlite3.Error as error:
             raise CacheWriteFailed(f"{self.folder} cannot be written: {error}") from error
 
-    def read(self, issued_at: Instants, number: int, part: str) -> Array32:
+    def read(self, issued_at: Instants, portion: int, part: str) -> Array32:
         """Return all moments [n, 2, H] or quantiles [n, H, Q] of one portion.
 
         issued_at: instants of issue, which determine the year's file.
-        number: portion number from `locate`.
+        portion: portion number from `locate`.
         part: `moments` or `quantiles`.
 
-        Raises ForecastsDamaged if the portion is missing or damaged; a damaged portion is removed
+        Raises CachedForecastsDamaged if the portion is missing or damaged; a damaged portion is removed
         if possible.
         """
         year = int(_month(issued_at)[:4])
 
         def held(file: sqlite3.Connection) -> bytes:
-            with file.blobopen("portions", part, number, readonly=True) as blob:
+            with file.blobopen("portions", part, portion, readonly=True) as blob:
                 return blob.read()
 
-        whole = self._whole((year, number), self._asked(year, held) or b"")
+        whole = self._whole((year, portion), self._asked(year, held) or b"")
         return np.frombuffer(whole, np.float32).reshape(-1, *PART_SHAPES[part])
 
     def _asked(self, year: int, ask: Callable[[sqlite3.Connection], Sequence[Any]]) -> Any:
@@ -200,7 +200,7 @@ class Partition:
         log.warning("%s: damaged: portion %d; it is computed again", self._path(year), number)
         with suppress(sqlite3.Error), self._file(year) as file, file:
             file.execute("DELETE FROM portions WHERE number = ?", (number,))
-        raise ForecastsDamaged
+        raise CachedForecastsDamaged
 
     def _file(self, year: int) -> closing[sqlite3.Connection]:
         return closing(sqlite3.connect(self._path(year), timeout=_WAIT))

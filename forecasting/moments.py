@@ -9,13 +9,13 @@ import numpy as np
 import numpy.typing as npt
 
 from forecasting.forecast import (
-    CHUNK,
+    WINDOWS_PER_CHUNK,
     HORIZON,
     LEVELS,
-    MEDIAN,
+    MEDIAN_INDEX,
     ForecastTable,
     QuantileView,
-    Volatility,
+    VolatilityRule,
     empty_array,
 )
 from forecasting.windows import Windows
@@ -31,7 +31,7 @@ ROWS_PER_BLOCK = 64  # rows whose deviations are summed at once
 NORMAL_Q90 = 1.2815515655446004  # the standard normal's 90 % quantile
 
 
-def expected_return_between(values: Quantiles, price: Array, begin: Array, finish: Array) -> Array:
+def expected_return_between(values: Quantiles, price: Array, start: Array, end: Array) -> Array:
     """Return each forecast's median return between two points of the symbol's own bars.
 
     The median is interpolated linearly between steps; beyond the last step the expected return is
@@ -39,44 +39,46 @@ def expected_return_between(values: Quantiles, price: Array, begin: Array, finis
 
     values: [n, H, Q] price quantiles in USD.
     price: [n] last close at issue, in USD.
-    begin, finish: [n], or [P, n] for P intervals per forecast: start and end of the interval in own
+    start, end: [n], or [P, n] for P intervals per forecast: start and end of the interval in own
         bars after the issue, fractional inside a bar. A decision at the issue has begin 0 and an
         integer finish.
     """
-    return _median(values, price, finish) - _median(values, price, begin)
+    return _median(values, price, end) - _median(values, price, start)
 
 
-def variance_until(
-    values: Quantiles, price: Array, place: Array, rule: Volatility, beyond: Array
+def cumulative_variance(
+    values: Quantiles, price: Array, bars_ahead: Array, rule: VolatilityRule, tail_variance: Array
 ) -> Array:
-    """Return the cumulative variance of the return from issue to `place` own bars later.
+    """Return the cumulative variance of the return from issue to `bars_ahead` own bars later.
 
-    The variance is interpolated linearly between steps. The result has the shape of `place`.
+    The variance is interpolated linearly between steps. The result has the shape of `bars_ahead`.
 
     values: [n, H, Q] price quantiles in USD.
     price: [n] last close at issue, in USD.
-    place: [n], or [P, n] for P horizons per forecast: number of own bars after the issue.
+    bars_ahead: [n], or [P, n] for P horizons per forecast: number of own bars after the issue.
     rule: rule of `volatility`.
-    beyond: variance per bar after the last step.
+    tail_variance: variance per bar after the last step.
     """
 
-    def squared(rows: Index, step: int, close: Array) -> Array:
+    def squared_volatility(rows: Index, step: int, close: Array) -> Array:
         return np.asarray(volatility(values[rows, step], close, rule) ** 2)
 
-    return _along(price, place, squared) + variance_beyond(place, beyond)
+    return _along(price, bars_ahead, squared_volatility) + variance_after_last_step(
+        bars_ahead, tail_variance
+    )
 
 
-def variance_beyond(place: Array, beyond: Array) -> Array:
+def variance_after_last_step(bars_ahead: Array, tail_variance: Array) -> Array:
     """Return the variance that accrues after the last forecast step.
 
-    place: number of own bars after the issue.
-    beyond: variance per bar after the last step.
+    bars_ahead: number of own bars after the issue.
+    tail_variance: variance per bar after the last step.
     """
     # `beyond` is NaN where the last step is unknown, and must not reach places before that step.
-    return np.where(place > HORIZON, (place - HORIZON) * beyond, 0.0)
+    return np.where(bars_ahead > HORIZON, (bars_ahead - HORIZON) * tail_variance, 0.0)
 
 
-def volatility(values: npt.ArrayLike, price: npt.ArrayLike, rule: Volatility) -> Array:
+def volatility(values: npt.ArrayLike, price: npt.ArrayLike, rule: VolatilityRule) -> Array:
     """Return the standard deviation of returns from price quantiles [..., Q], by a named rule.
 
     original  |q90 - q10| / (2·price): 1.28 times the standard deviation of a normal.
@@ -106,7 +108,7 @@ def log_moments(values: Array32, price: Array) -> tuple[Array32, Array32]:
     close = price.astype(np.float32)[:, None]
     deviation = np.maximum(volatility(values, close, "quantile"), 1e-9)
     log_variance = (2 * np.log(deviation)).astype(np.float32)
-    return np.log(values[..., MEDIAN] / close), log_variance
+    return np.log(values[..., MEDIAN_INDEX] / close), log_variance
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -116,33 +118,33 @@ class LogMoments:
     name: name of the forecaster.
     windows: input of each forecast.
     median, log_variance: [N, H] median and log variance of the forecasts' log returns.
-    source: digest of inputs other than bars that can change under the same name; else empty.
+    source_digest: digest of inputs other than bars that can change under the same name; else empty.
     """
 
     name: str
     windows: Windows
     median: Array32
     log_variance: Array32
-    source: str
+    source_digest: str
 
     @classmethod
     def from_table(cls, table: ForecastTable) -> LogMoments:
         """Compute the moments of a table's quantiles."""
         count = len(table.windows)
         median, log_variance = empty_array(count, HORIZON), empty_array(count, HORIZON)
-        for first in range(0, count, CHUNK):
-            part = slice(first, first + CHUNK)
+        for first in range(0, count, WINDOWS_PER_CHUNK):
+            part = slice(first, first + WINDOWS_PER_CHUNK)
             median[part], log_variance[part] = log_moments(table.quantiles[part], table.price[part])
-        return cls(table.name, table.windows, median, log_variance, table.source)
+        return cls(table.name, table.windows, median, log_variance, table.source_digest)
 
 
 def _median(values: Quantiles, price: Array, place: Array) -> Array:
     """Return the median return from each issue to `place` own bars later, [n] or [P, n]."""
 
-    def returned(rows: Index, step: int, close: Array) -> Array:
-        return np.asarray(values[rows, step, MEDIAN] / close - 1)
+    def median_return(rows: Index, step: int, close: Array) -> Array:
+        return np.asarray(values[rows, step, MEDIAN_INDEX] / close - 1)
 
-    return _along(price, place, returned)
+    return _along(price, place, median_return)
 
 
 def _along(price: Array, place: Array, read: Callable[[Index, int, Array], Array]) -> Array:
@@ -205,7 +207,7 @@ def _deviations(
             for k in range(len(first)):
                 row[k] = values[begin + n, k] / price[begin + n]
             for k in range(len(first)):
-                q[k, n] = row[k] - row[MEDIAN]
+                q[k, n] = row[k] - row[MEDIAN_INDEX]
         mean[:] = 0.0
         square[:] = 0.0
         for k in range(len(first)):

@@ -15,11 +15,11 @@ import numpy as np
 import pandas as pd
 from scipy.special import stdtrit
 
-from forecasting.forecast import LEVELS, MEDIAN, ForecastTable, Progress, no_progress
+from forecasting.forecast import LEVELS, MEDIAN_INDEX, ForecastTable, Progress, no_progress
 from forecasting.moments import volatility
 from foundation.arrays import Array, Index
 from foundation.errors import InputError
-from foundation.formatting import MIN_WEEKS, count_text
+from foundation.formatting import MIN_INTERVAL_WEEKS, count_text
 from trainingdata.bars import Bars
 from trainingdata.instants import utc_text
 from trainingdata.instruments import AssetClass
@@ -28,13 +28,13 @@ from trainingdata.sessions import last_fridays
 TRAILING_BARS = 100  # own bars of the deviation that scales the scores
 FORECASTS_PER_CHUNK = 8192  # forecasts scored at once
 LEVEL_ARRAY = np.array(LEVELS)
-INTERVALS = {80: (LEVELS.index(0.1), LEVELS.index(0.9)), 90: (1, -2), 98: (0, -1)}
+INTERVAL_LEVELS = {80: (LEVELS.index(0.1), LEVELS.index(0.9)), 90: (1, -2), 98: (0, -1)}
 # weight of each level in twice the integral of the pinball loss over the levels
 CRPS_WEIGHTS = 2 * np.gradient(LEVEL_ARRAY)
 
 
-def pinball(quantiles: Array, realised: Array) -> Array:
-    """Return the pinball loss [n, Q] of quantiles [n, Q] at `LEVELS` (Koenker and Bassett 1978)."""
+def pinball_loss(quantiles: Array, realised: Array) -> Array:
+    """Return the pinball loss [n, Q] of quantiles [n, Q] at `VERDICT_LEVELS` (Koenker and Bassett 1978)."""
     error = realised[:, None] - quantiles
     return np.asarray(np.maximum(LEVEL_ARRAY * error, (LEVEL_ARRAY - 1) * error))
 
@@ -49,12 +49,12 @@ def interval_score(lower: Array, upper: Array, realised: Array, coverage: float)
     return np.asarray(upper - lower + 2 / (1 - coverage) * miss)
 
 
-def probability_transform(quantiles: Array, realised: Array) -> Array:
+def probability_integral_transform(quantiles: Array, realised: Array) -> Array:
     """Return the probability integral transform [n]: the quantile level of each outcome.
 
     It is interpolated linearly between levels; 0 or 1 beyond the outermost quantiles.
 
-    quantiles: [n, Q] quantiles at `LEVELS`.
+    quantiles: [n, Q] quantiles at `VERDICT_LEVELS`.
     realised: [n] outcomes.
     """
     above = (realised[:, None] >= quantiles).sum(axis=1)
@@ -69,7 +69,7 @@ def probability_transform(quantiles: Array, realised: Array) -> Array:
     return np.asarray(np.where(above == 0, 0.0, np.where(above == len(LEVEL_ARRAY), 1.0, inside)))
 
 
-def score_frame(
+def score_forecasts(
     bars: Bars, table: ForecastTable, rows: Index, steps: Sequence[int]
 ) -> pd.DataFrame:
     """Score forecasts: return a frame with one row per forecast and step.
@@ -103,14 +103,14 @@ def score_frame(
 class _Closes(NamedTuple):
     """Closes of all symbols over their own bars, concatenated.
 
-    log: [M] log of each close.
-    squares: [M] cumulative squared log returns, by symbol.
-    begin: [S + 1] position of each symbol's first close.
+    log_close: [M] log of each close.
+    cumulative_squares: [M] cumulative squared log returns, by symbol.
+    close_offsets: [S + 1] position of each symbol's first close.
     """
 
-    log: Array
-    squares: Array
-    begin: Index
+    log_close: Array
+    cumulative_squares: Array
+    close_offsets: Index
 
 
 def _scored(
@@ -118,15 +118,17 @@ def _scored(
 ) -> pd.DataFrame:
     """Return scores of the forecasts with indices `rows` [n] after `steps` [K], step by step."""
     windows = table.windows
-    symbol = windows.symbol[rows]
+    symbol = windows.symbol_index[rows]
     issued = windows.issued_at[rows]
-    last = closes.begin[symbol] + windows.last[rows]
+    last = closes.close_offsets[symbol] + windows.last_bar[rows]
     ahead = last + steps[:, None]
-    known = ahead < closes.begin[symbol + 1]
-    move = closes.log[np.where(known, ahead, last)] - closes.log[last]
+    known = ahead < closes.close_offsets[symbol + 1]
+    move = closes.log_close[np.where(known, ahead, last)] - closes.log_close[last]
     realised = np.where(known, move, np.nan).ravel()
-    since = np.maximum(last - TRAILING_BARS, closes.begin[symbol])
-    variance = (closes.squares[last] - closes.squares[since]) / np.maximum(last - since, 1)
+    since = np.maximum(last - TRAILING_BARS, closes.close_offsets[symbol])
+    variance = (closes.cumulative_squares[last] - closes.cumulative_squares[since]) / np.maximum(
+        last - since, 1
+    )
     unit = np.sqrt(variance * steps[:, None]).ravel()
     # A symbol that does not move has no scale.
     unit = np.where(unit > 0, unit, np.nan)
@@ -141,8 +143,8 @@ def _scored(
     price = np.tile(table.price[rows].astype(np.float32).astype(np.float64), len(steps))
     quantiles = np.log(values / price[:, None])
     sigma = volatility(values, price, "quantile")
-    loss = pinball(quantiles, realised)
-    low, high = INTERVALS[80]
+    loss = pinball_loss(quantiles, realised)
+    low, high = INTERVAL_LEVELS[80]
     of_forecasts = {
         "symbol": np.array(bars.symbols)[symbol],
         "kind": np.array([item.kind.value for item in bars.instruments])[symbol],
@@ -159,11 +161,11 @@ def _scored(
             "score80": interval_score(quantiles[:, low], quantiles[:, high], realised, 0.8) / unit,
             **{
                 f"inside{name}": (quantiles[:, low] <= realised) & (realised <= quantiles[:, high])
-                for name, (low, high) in INTERVALS.items()
+                for name, (low, high) in INTERVAL_LEVELS.items()
             },
-            "pit": probability_transform(quantiles, realised),
+            "pit": probability_integral_transform(quantiles, realised),
             "scale": (np.expm1(realised) / sigma) ** 2,
-            "expected": quantiles[:, MEDIAN] / sigma,
+            "expected": quantiles[:, MEDIAN_INDEX] / sigma,
             "realised": realised / sigma,
         }
     )
@@ -195,12 +197,12 @@ def interval_half_width(error: float, week: pd.Series) -> float | None:
     week: week of each value.
     """
     weeks = week.nunique()
-    if weeks < MIN_WEEKS or np.isnan(error):
+    if weeks < MIN_INTERVAL_WEEKS or np.isnan(error):
         return None
     return float(stdtrit(weeks - 1, 0.975) * error)
 
 
-def gain(main: pd.DataFrame, baseline: pd.DataFrame) -> dict[str, float | None]:
+def gain_over_baseline(scores: pd.DataFrame, baseline: pd.DataFrame) -> dict[str, float | None]:
     """Return the relative reduction of the loss against a baseline, with its error, as figures.
 
     mean: reduction of the loss, as a fraction of the baseline's loss.
@@ -209,9 +211,9 @@ def gain(main: pd.DataFrame, baseline: pd.DataFrame) -> dict[str, float | None]:
     beyond: sign of the mean if its size exceeds `reach`, else 0.
     """
     level = float(baseline["loss"].mean())
-    saved, error = clustered_mean(baseline["loss"] - main["loss"], main["week"])
+    saved, error = clustered_mean(baseline["loss"] - scores["loss"], scores["week"])
     mean = saved / level
-    half = interval_half_width(error / level, main["week"])
+    half = interval_half_width(error / level, scores["week"])
     beyond = float(np.sign(mean)) if half is not None and abs(mean) > half else 0.0
     return _defined({"mean": mean, "error": error / level, "reach": half, "beyond": beyond})
 
@@ -238,7 +240,7 @@ def rank_correlation(
 
 
 def summarise_scores(frame: pd.DataFrame) -> dict[str, float | None]:
-    """Return the mean scores of a `score_frame`, with standard errors of compared scores.
+    """Return the mean scores of a `score_forecasts`, with standard errors of compared scores.
 
     Undefined figures are None.
     """
@@ -280,7 +282,7 @@ def score_common_forecasts(
     """
     # Forecasters need different numbers of bars: scored on its own forecasts, one that begins later
     # would be compared on other weeks.
-    numbers = common_forecasts(tables, first, last)
+    numbers = select_common_forecasts(tables, first, last)
     if not len(numbers[0]):
         raise InputError(
             f"start, end: no forecast is issued by all between {utc_text(first)} and"
@@ -288,12 +290,12 @@ def score_common_forecasts(
         )
     frames = []
     for done, (table, rows) in enumerate(zip(tables, numbers, strict=True)):
-        frames.append(score_frame(bars, table, rows, steps))
+        frames.append(score_forecasts(bars, table, rows, steps))
         progress("scores", done + 1, len(tables))
     known = np.logical_and.reduce([frame["loss"].notna() for frame in frames])
     if not known.any():
         for table, rows in zip(tables, numbers, strict=True):
-            if np.isnan(table.quantiles[rows, 0, MEDIAN]).all():
+            if np.isnan(table.quantiles[rows, 0, MEDIAN_INDEX]).all():
                 raise InputError(
                     f"start, end: none of {count_text(len(rows), 'forecast')} by {table.name} has"
                     " values: closes that never move have no deviation; name other symbols"
@@ -304,7 +306,7 @@ def score_common_forecasts(
     return [frame[known] for frame in frames]
 
 
-def common_forecasts(
+def select_common_forecasts(
     tables: Sequence[ForecastTable], first: np.datetime64, last: np.datetime64
 ) -> list[Index]:
     """Return, for each table, the indices of the forecasts that all tables issue.
@@ -315,7 +317,7 @@ def common_forecasts(
     for table in tables:
         windows = table.windows
         inside = np.flatnonzero((windows.issued_at >= first) & (windows.issued_at <= last))
-        index = pd.MultiIndex.from_arrays([windows.issued_at[inside], windows.symbol[inside]])
+        index = pd.MultiIndex.from_arrays([windows.issued_at[inside], windows.symbol_index[inside]])
         keys.append(pd.Series(inside, index=index))
     common = keys[0].index
     for key in keys[1:]:

@@ -10,14 +10,21 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from omegaconf import DictConfig
 
-from forecasting.baseline import Garch, Historical, Oracle, RandomWalk
+from forecasting.baseline import Garch, HistoricalQuantiles, Oracle, RandomWalk
 from forecasting.calibration.settings import CalibrationSettings
 from forecasting.chronos2.forecaster import Chronos2Forecaster
 from forecasting.chronos2.profile import Profile, read_symbol_settings
 from forecasting.chronos2.ray_predictor import RaySettings
 from forecasting.file_forecaster import FORECAST_SUFFIX, FileForecaster
-from forecasting.forecast import CHUNK, HORIZON, Forecaster, ForecastTable, Progress, no_progress
-from forecasting.forecast_cache import DEFAULT_CACHE
+from forecasting.forecast import (
+    WINDOWS_PER_CHUNK,
+    HORIZON,
+    Forecaster,
+    ForecastTable,
+    Progress,
+    no_progress,
+)
+from forecasting.forecast_cache import DEFAULT_CACHE_FOLDER
 from foundation.arrays import Instants
 from foundation.errors import InputError, invalid_choice, one_line
 from foundation.plugin import (
@@ -32,16 +39,16 @@ from foundation.settings import setting, settings_class, settings_from_config
 from trainingdata.bars import Bars
 from trainingdata.instruments import normalize_data_symbol
 from trainingdata.source import DataSettings
-from trainingdata.timeframe import HOURLY, Fill, Timeframe, TimeframeName
+from trainingdata.timeframe import HOURLY, FillTime, Timeframe, TimeframeName
 
 if TYPE_CHECKING:  # compiled code; checking settings must not load it
     from forecasting.chronos2.cached_forecaster import Predictor
 
 Baseline = Literal["ewma", "mix", "garch", "historical"]
 
-GROUP = "forecaster"  # the settings group of a forecaster
-TARGET_KEY = f"{GROUP}.{TARGET}"
-DEFAULT_SYMBOL_FOLDER = (
+FORECASTER_GROUP = "forecaster"  # the settings group of a forecaster
+TARGET_KEY = f"{FORECASTER_GROUP}.{TARGET}"
+DEFAULT_SYMBOL_SETTINGS_FOLDER = (
     Path(__file__).resolve().parent.parent / "configs" / "preaugstrategies" / "chronos2" / "hourly"
 )
 
@@ -64,7 +71,9 @@ class ForecasterSettings(Profile):
         "windows a pass at most; none: 64 on a CPU, on CUDA 64 … 16,384 by model, context "
         "and free memory",
     )
-    cache: str | None = setting(str(DEFAULT_CACHE), "folder where Chronos-2's forecasts are kept")
+    cache: str | None = setting(
+        str(DEFAULT_CACHE_FOLDER), "folder where Chronos-2's forecasts are kept"
+    )
     per_symbol: str | None = setting(None, "folder of per-symbol settings; none: the project's")
     calibrated: bool = setting(
         True,
@@ -86,10 +95,12 @@ class ForecasterSettings(Profile):
         return 0 if self.kind == "file" or is_plugin(self.kind) else self.context_length
 
     @property
-    def symbols_folder(self) -> Path:
+    def symbol_settings_folder(self) -> Path:
         """Folder of per-symbol settings."""
         return (
-            DEFAULT_SYMBOL_FOLDER if self.per_symbol is None else Path(self.per_symbol).expanduser()
+            DEFAULT_SYMBOL_SETTINGS_FOLDER
+            if self.per_symbol is None
+            else Path(self.per_symbol).expanduser()
         )
 
     @property
@@ -97,10 +108,10 @@ class ForecasterSettings(Profile):
         """Whether the forecasts are cached on disk."""
         return self.kind == "chronos2" and self.cache is not None
 
-    def build(self, symbols: Sequence[str], predictions: Predictor | None = None) -> Forecaster:
+    def build(self, symbols: Sequence[str], predictor: Predictor | None = None) -> Forecaster:
         """Build the configured forecaster for these symbols.
 
-        predictions: function that computes forecasts missing from the cache; None: in this process.
+        predictor: function that computes forecasts missing from the cache; None: in this process.
 
         Raises InputError for a model, a file or a class that cannot be used.
         """
@@ -109,8 +120,8 @@ class ForecasterSettings(Profile):
         from forecasting.chronos2.cached_forecaster import CachedForecaster
 
         raw = self._raw(symbols)
-        if isinstance(raw, CachedForecaster) and predictions is not None:
-            raw = replace(raw, predictor=predictions)
+        if isinstance(raw, CachedForecaster) and predictor is not None:
+            raw = replace(raw, predictor=predictor)
         if not self.calibrated:
             return raw
         folder = raw.fits_folder if isinstance(raw, CachedForecaster) else None
@@ -125,20 +136,22 @@ class ForecasterSettings(Profile):
         Raises InputError naming the setting and its value.
         """
         if is_plugin(self.kind):
-            own = load_plugin(GROUP, self.kind)
+            own = load_plugin(FORECASTER_GROUP, self.kind)
             if isinstance(own, type):  # a function's result is checked when it is made
                 _refuse_incomplete(self.kind, own)
             return
-        if self.per_symbol is not None and not self.symbols_folder.is_dir():
-            raise InputError(f"forecaster.per_symbol: {self.symbols_folder} is not a folder")
+        if self.per_symbol is not None and not self.symbol_settings_folder.is_dir():
+            raise InputError(
+                f"forecaster.per_symbol: {self.symbol_settings_folder} is not a folder"
+            )
         self._raw(())
 
     def _raw(self, symbols: Sequence[str]) -> Forecaster:
         if is_plugin(self.kind):
-            make = load_plugin(GROUP, self.kind)
+            make = load_plugin(FORECASTER_GROUP, self.kind)
             origin = call_text(self.kind, self.arguments)
-            check_arguments(GROUP, self.kind, make, self.arguments)
-            with plugin_errors(GROUP, origin):
+            check_arguments(FORECASTER_GROUP, self.kind, make, self.arguments)
+            with plugin_errors(FORECASTER_GROUP, origin):
                 made = make(**self.arguments)
             _refuse_incomplete(self.kind, made)
             return PluginForecaster(made, origin)
@@ -163,7 +176,7 @@ def _file(settings: ForecasterSettings, symbols: Sequence[str]) -> Forecaster:
 def _chronos2(settings: ForecasterSettings, symbols: Sequence[str]) -> Forecaster:
     per_symbol = {}
     if settings.calibrated:
-        per_symbol = read_symbol_settings(settings.symbols_folder, symbols)
+        per_symbol = read_symbol_settings(settings.symbol_settings_folder, symbols)
     profile = Profile(**{each.name: getattr(settings, each.name) for each in fields(Profile)})
     forecaster = Chronos2Forecaster(profile, settings.batch_size, per_symbol)
     if settings.cache is None:
@@ -179,14 +192,14 @@ FORECASTERS: Mapping[str, Callable[[ForecasterSettings, Sequence[str]], Forecast
     "mix": lambda own, _: RandomWalk(
         context_length=own.context_length, sample_variance_share=0.5, label="mix"
     ),
-    "historical": lambda own, _: Historical(context_length=own.context_length),
+    "historical": lambda own, _: HistoricalQuantiles(context_length=own.context_length),
     "garch": lambda own, _: Garch(),
     "oracle": lambda own, _: Oracle(RandomWalk(context_length=own.context_length)),
     "file": _file,
 }
 
 
-def computed_on_text(forecaster: Forecaster) -> str:
+def computation_device_text(forecaster: Forecaster) -> str:
     """Describe the device that computed a model's forecasts; empty for other forecasters.
 
     forecaster: a forecaster from `ForecasterSettings.build`.
@@ -198,9 +211,9 @@ def computed_on_text(forecaster: Forecaster) -> str:
     model = raw.forecaster if isinstance(raw, CachedForecaster) else raw
     if not isinstance(model, Chronos2Forecaster):
         return ""
-    if not model.computed_on:
+    if not model.used_devices:
         return "from the cache"
-    return f"on {' and '.join(sorted(model.computed_on))}"
+    return f"on {' and '.join(sorted(model.used_devices))}"
 
 
 def _refuse_twice(words: Sequence[str]) -> None:
@@ -227,7 +240,7 @@ class PanelSettings:
         "of bars and decisions, made from shorter bars; none: days where a file has them, "
         "else hours",
     )
-    fill: Fill = setting(
+    fill: FillTime = setting(
         "open",
         "of stocks' daily decisions: next `open`, or the same session's closing auction, "
         "decided 15 minutes before its `close` on intraday bars",
@@ -239,23 +252,23 @@ class PanelSettings:
 
     def __post_init__(self) -> None:
         _refuse_twice(self.symbols)
-        if self.data.fills and not self.fills_orders:
+        if self.data.execution_bars and not self.fills_orders:
             raise InputError(
-                "data.fills: no order is filled on bars here, as in a backtest; leave it out"
+                "data.execution_bars: no order is filled on bars here, as in a backtest; leave it out"
             )
-        if self.named_timeframe.fills_at_close and self.data.fills:
+        if self.timeframe_or_hourly.fills_at_close and self.data.execution_bars:
             raise InputError(
-                "data.fills: a closing auction has one price, that finer bars do not show; leave it"
+                "data.execution_bars: a closing auction has one price, that finer bars do not show; leave it"
                 " out, or give fill=open"
             )
-        if self.named_timeframe.fills_at_close and self.data.adjustment == "raw":
+        if self.timeframe_or_hourly.fills_at_close and self.data.adjustment == "raw":
             raise InputError(
                 "fill: a bar from one closing auction to the next holds a split's two prices; give"
                 " prices that are adjusted for splits (data.adjustment=split) or fill=open"
             )
 
     @property
-    def files_timeframe(self) -> Timeframe | None:
+    def configured_timeframe(self) -> Timeframe | None:
         """Timeframe of bar files from the settings; None: the files determine it."""
         day = self.data.crypto_day
         # A setting of days alone is refused for hours, with its own message.
@@ -264,13 +277,13 @@ class PanelSettings:
         return Timeframe(named, self.fill, day) if named else None
 
     @property
-    def named_timeframe(self) -> Timeframe:
+    def timeframe_or_hourly(self) -> Timeframe:
         """Timeframe from the settings; hourly if they leave it to the files."""
-        return self.files_timeframe or HOURLY
+        return self.configured_timeframe or HOURLY
 
-    def bars(self) -> Bars:
+    def load_bars(self) -> Bars:
         """Load the panel of bars up to `end`, from files or from the synthetic market."""
-        return self.data.bars(self.symbols, self.start, self.end, self.files_timeframe)
+        return self.data.bars(self.symbols, self.start, self.end, self.configured_timeframe)
 
 
 @settings_class()
@@ -311,8 +324,8 @@ class EvaluationSettings(PanelSettings):
     baselines: tuple[Baseline, ...] = setting(
         ("ewma", "mix", "garch", "historical"), "baselines that it is compared with, uncalibrated"
     )
-    raw: bool = setting(True, "also score the forecaster uncalibrated")
-    candidates: tuple[int, ...] = setting(
+    include_uncalibrated: bool = setting(True, "also score the forecaster uncalibrated")
+    candidate_contexts: tuple[int, ...] = setting(
         (),
         "context lengths tried for each symbol with every augmentation; what proves "
         "itself is written into `forecaster.per_symbol`",
@@ -324,7 +337,7 @@ class EvaluationSettings(PanelSettings):
         wrong = [step for step in self.steps if not 1 <= step <= HORIZON]
         if wrong or not self.steps:
             raise InputError(f"steps: {wrong[0] if wrong else 'none'} is not among 1 … {HORIZON}")
-        if self.candidates and self.forecaster.kind != "chronos2":
+        if self.candidate_contexts and self.forecaster.kind != "chronos2":
             raise InputError(
                 f"candidates: settings of a symbol are Chronos-2's, not {self.forecaster.kind}'s"
             )
@@ -338,17 +351,17 @@ class EvaluationSettings(PanelSettings):
 class PluginForecaster:
     """A wrapper of a custom forecaster that reports invalid results as one-line errors.
 
-    inner: the custom forecaster.
+    custom_forecaster: the custom forecaster.
     origin: text of the call that created the forecaster, for messages.
     """
 
-    inner: Forecaster
+    custom_forecaster: Forecaster
     origin: str
 
     @property
     def name(self) -> str:
-        with plugin_errors(GROUP, self.origin):
-            return str(self.inner.name)
+        with plugin_errors(FORECASTER_GROUP, self.origin):
+            return str(self.custom_forecaster.name)
 
     def forecast(
         self, bars: Bars, since: np.datetime64 | Instants, progress: Progress = no_progress
@@ -358,8 +371,8 @@ class PluginForecaster:
         The table must have the panel's symbols and clock, and every forecast a first step. The
         forecaster gets read-only bars. Raises InputError for an invalid result.
         """
-        with plugin_errors(GROUP, self.origin):
-            table = self.inner.forecast(_read_only(bars), since, progress)
+        with plugin_errors(FORECASTER_GROUP, self.origin):
+            table = self.custom_forecaster.forecast(_read_only(bars), since, progress)
         sound = isinstance(table, ForecastTable) and len(table.windows) > 0
         if (
             not sound
@@ -371,10 +384,10 @@ class PluginForecaster:
                 f"{TARGET_KEY}: {self.origin}: a ForecastTable of the panel is needed, with a"
                 f" forecast; it answered {said}"
             )
-        with plugin_errors(GROUP, self.origin):
+        with plugin_errors(FORECASTER_GROUP, self.origin):
             table.check_quantiles(0.0)
-        for first in range(0, len(table.windows), CHUNK):
-            if np.isnan(table.quantiles[first : first + CHUNK][:, 0]).any():
+        for first in range(0, len(table.windows), WINDOWS_PER_CHUNK):
+            if np.isnan(table.quantiles[first : first + WINDOWS_PER_CHUNK][:, 0]).any():
                 raise InputError(f"{TARGET_KEY}: {self.origin}: a forecast has no first step")
         return table
 

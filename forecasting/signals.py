@@ -75,7 +75,7 @@ class SignalForecaster:
         for number, row in enumerate(instants := np.unique(rows)):
             progress(self.name, number + 1, len(instants))
             issued = np.flatnonzero(rows == row)
-            symbols = windows.symbol[issued]
+            symbols = windows.symbol_index[issued]
             history = own.history([bars.symbols[s] for s in symbols], self.lookback, int(row))
             claim[issued] = claimed_mean(self.signals(history), len(issued))
         share = np.minimum(np.arange(1, HORIZON + 1), self.holding) / self.holding

@@ -23,15 +23,15 @@ class Windows:
 
     closes: [S] arrays of closes in USD, one per symbol over its own bars.
     lengths: [S] number of bars in each symbol's windows.
-    symbol: [N] index of each window's symbol, nondecreasing.
-    last: [N] index of the issuing bar among the symbol's own bars.
+    symbol_index: [N] index of each window's symbol, nondecreasing.
+    last_bar: [N] index of the issuing bar among the symbol's own bars.
     issued_at: [N] instant at which the issuing bar became known.
     """
 
     closes: tuple[Array, ...]
     lengths: Index
-    symbol: Index
-    last: Index
+    symbol_index: Index
+    last_bar: Index
     issued_at: Instants
 
     @classmethod
@@ -57,27 +57,27 @@ class Windows:
         return cls(
             closes=tuple(np.split(bars.values[..., CLOSE][bars.mask], ends[:-1])),
             lengths=lengths,
-            symbol=symbol,
-            last=last,
+            symbol_index=symbol,
+            last_bar=last,
             issued_at=known[(ends - own)[symbol] + last],
         )
 
     def __len__(self) -> int:
-        return len(self.symbol)
+        return len(self.symbol_index)
 
-    def select(self, numbers: Index) -> Windows:
+    def select(self, indices: Index) -> Windows:
         """Return the windows with these indices."""
-        symbol = self.symbol[numbers]
-        last = self.last[numbers]
-        issued = self.issued_at[numbers]
+        symbol = self.symbol_index[indices]
+        last = self.last_bar[indices]
+        issued = self.issued_at[indices]
         return Windows(self.closes, self.lengths, symbol, last, issued)
 
     def slices_by_symbol(self) -> list[slice]:
         """Return the slice of each symbol's windows, [S]."""
-        bounds = np.searchsorted(self.symbol, np.arange(len(self.closes) + 1))
+        bounds = np.searchsorted(self.symbol_index, np.arange(len(self.closes) + 1))
         return [slice(first, last) for first, last in pairwise(bounds.tolist())]
 
-    def by_month(self) -> list[Index]:
+    def group_by_month(self) -> list[Index]:
         """Group windows by month of issue: return the increasing indices of each month in order."""
         if not len(self):
             return []
@@ -103,7 +103,7 @@ class Windows:
         """Last close of each window, in USD, [N]."""
         prices = np.empty(len(self))
         for closes, part in zip(self.closes, self.slices_by_symbol(), strict=True):
-            prices[part] = closes[self.last[part]]
+            prices[part] = closes[self.last_bar[part]]
         return prices
 
     def contexts(self, rows: Index) -> Array:
@@ -111,8 +111,8 @@ class Windows:
 
         Raises ValueError for windows of different lengths.
         """
-        symbol = self.symbol[rows]
-        last = self.last[rows]
+        symbol = self.symbol_index[rows]
+        last = self.last_bar[rows]
         length = int(self.lengths[symbol[0]]) if len(rows) else 0
         batch = np.empty((len(rows), length))
         for s in np.unique(symbol):
@@ -125,26 +125,26 @@ class Windows:
             batch[chosen] = view[last[chosen] - length + 1]
         return batch
 
-    def latest(self, clock: Instants) -> npt.NDArray[np.int32]:
+    def latest_by_instant(self, clock: Instants) -> npt.NDArray[np.int32]:
         """Return the index [S, T] of each symbol's last window issued by each instant of `clock`.
 
         It is -1 before the symbol's first window.
         """
         rows = np.full((len(self.closes), len(clock)), -1, dtype=np.int32)
         column = np.searchsorted(clock, self.issued_at)
-        rows[self.symbol, column] = np.arange(len(self), dtype=np.int32)
+        rows[self.symbol_index, column] = np.arange(len(self), dtype=np.int32)
         return np.maximum.accumulate(rows, axis=1, out=rows)
 
-    def keys(self) -> WindowKeys:
+    def content_keys(self) -> WindowKeys:
         """Return a 64-bit content address of each window, a hash of its closes and instant, [N]."""
         addresses = np.empty(len(self), dtype=np.uint64)
         parts = zip(self.closes, self.lengths.tolist(), self.slices_by_symbol(), strict=True)
         for closes, length, part in parts:
             if part.start < part.stop:
-                first = int(self.last[part.start]) - length + 1
+                first = int(self.last_bar[part.start]) - length + 1
                 hashed = _rolling(mix_bits(closes[first:].view(np.uint64)), length)
                 stamps = self.issued_at[part].astype("datetime64[ns]").view(np.uint64)
-                content = hashed[self.last[part] - length + 1 - first]
+                content = hashed[self.last_bar[part] - length + 1 - first]
                 addresses[part] = mix_bits(content ^ mix_bits(stamps))
         return addresses
 

@@ -13,7 +13,7 @@ import numpy as np
 from foundation.arrays import Array, Index, Instants
 
 MAX_POINTS = 400  # most points of a curve
-COLOURS = ("first", "second", "third", "fourth", "fifth", "sixth")  # of curves, in order
+SERIES_COLOURS = ("first", "second", "third", "fourth", "fifth", "sixth")  # of curves, in order
 PIT_BINS = 20  # bins of a probability integral transform
 VALUE_DIGITS = 8  # significant digits of a value
 FAINT_DIGITS = 4  # significant digits of series without a legend entry
@@ -31,8 +31,8 @@ class Series:
     x: [T] positions: instants, numbers, or indices of the chart's labels; increasing for lines.
     values: [T] heights; NaN leaves a gap.
     form: `steps` last until the next value, `area` fills the space below such steps, `dotted` is a
-        line through dots, `band` and `whiskers` reach from `base` to `values`.
-    base: [T] lower ends of `band` and `whiskers`.
+        line through dots, `band` and `whiskers` reach from `lower_values` to `values`.
+    lower_values: [T] lower ends of `band` and `whiskers`.
     """
 
     name: str
@@ -40,33 +40,33 @@ class Series:
     x: Array | Instants
     values: Array
     form: SeriesForm = "line"
-    base: Array | None = None
+    lower_values: Array | None = None
 
-    def thin(self, most: int = MAX_POINTS) -> Series:
-        """Return the series with at most `most` values that preserve the shape of the curve."""
-        kept = thin(self.values, most)
-        base = None if self.base is None else self.base[kept]
-        return replace(self, x=self.x[kept], values=self.values[kept], base=base)
+    def downsample(self, max_points: int = MAX_POINTS) -> Series:
+        """Return the series with at most `max_points` values that preserve the shape of the curve."""
+        kept = downsample_indices(self.values, max_points)
+        base = None if self.lower_values is None else self.lower_values[kept]
+        return replace(self, x=self.x[kept], values=self.values[kept], lower_values=base)
 
 
 @dataclass(frozen=True, slots=True)
 class Chart:
     """A chart: several series over one pair of axes.
 
-    text: description for readers who cannot see the chart.
+    description: description for readers who cannot see the chart.
     series: series in drawing order; the legend lists the last one first.
     unit: format of values; `percent` shows fractions in percent.
-    zone: time zone of instants; empty where x are not instants.
-    labels: labels of the x positions 0, 1, …; empty where x are numbers or instants.
-    logarithmic: whether the page offers a logarithmic scale.
+    time_zone: time zone of instants; empty where x are not instants.
+    x_labels: labels of the x positions 0, 1, …; empty where x are numbers or instants.
+    offers_log_scale: whether the page offers a logarithmic scale.
     """
 
-    text: str
+    description: str
     series: tuple[Series, ...]
     unit: ValueUnit = "plain"
-    zone: str = ""
-    labels: tuple[str, ...] = ()
-    logarithmic: bool = False
+    time_zone: str = ""
+    x_labels: tuple[str, ...] = ()
+    offers_log_scale: bool = False
 
     @property
     def json(self) -> str:
@@ -86,31 +86,31 @@ class Chart:
                     series.values, FAINT_DIGITS if series.form == "faint" else VALUE_DIGITS
                 ),
             }
-            if series.base is not None:
-                each["base"] = _numbers(series.base)
+            if series.lower_values is not None:
+                each["base"] = _numbers(series.lower_values)
             x = _places(series.x)
             if x != before:
                 each["x"] = before = x
             written.append(each)
         values = {
             "unit": self.unit,
-            "zone": self.zone,
-            "labels": self.labels,
-            "logarithmic": self.logarithmic,
+            "zone": self.time_zone,
+            "labels": self.x_labels,
+            "logarithmic": self.offers_log_scale,
             "series": written,
         }
         return json.dumps(values, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
 
 
-def level_line(
+def horizontal_line(
     value: float, x: Array | Instants, colour: str, name: str = "", form: SeriesForm = "line"
 ) -> Series:
     """Return a horizontal line at `value` from the first x to the last x."""
     return Series(name, colour, x[[0, -1]], np.full(2, value), form)
 
 
-def thin(values: Array, most: int = MAX_POINTS) -> Index:
-    """Return increasing indices of at most `most` values that preserve the shape of a curve.
+def downsample_indices(values: Array, max_points: int = MAX_POINTS) -> Index:
+    """Return increasing indices of at most `max_points` values that preserve the shape of a curve.
 
     The indices include the first and the last value, and the lowest and the highest value of each
     segment.
@@ -118,10 +118,10 @@ def thin(values: Array, most: int = MAX_POINTS) -> Index:
     values: [T], T at least 1.
     """
     count = len(values)
-    if count <= most:
+    if count <= max_points:
         return np.arange(count)
     kept = {0, count - 1}
-    bounds = np.linspace(0, count, most // 2, dtype=int)
+    bounds = np.linspace(0, count, max_points // 2, dtype=int)
     for begin, end in pairwise(bounds.tolist()):
         stretch = values[begin:end]
         if np.all(np.isnan(stretch)):
@@ -143,14 +143,14 @@ def pit_density_chart(
     """
     edges = np.linspace(0.0, 1.0, PIT_BINS + 1)
     series: list[Series] = []
-    for values, name, colour in zip(transforms, names, COLOURS, strict=False):
+    for values, name, colour in zip(transforms, names, SERIES_COLOURS, strict=False):
         density = np.histogram(values, bins=edges)[0] * PIT_BINS / len(values)
         form: SeriesForm = "steps" if series else "area"
         series.append(Series(name, colour, edges, np.append(density, density[-1]), form))
     said = ", ".join(f"{value:.2f}" for value in series[0].values[:-1])
     return Chart(
         f"{text} in {PIT_BINS} bins: {said}",
-        (series[0], *series[:0:-1], level_line(1.0, edges, "limit", target_name)),
+        (series[0], *series[:0:-1], horizontal_line(1.0, edges, "limit", target_name)),
     )
 
 

@@ -33,7 +33,12 @@ from foundation.errors import (
     invalid_choice,
     not_installed,
 )
-from foundation.files import OTHERS_PERMISSIONS, check_file, resolve_output, write_files_atomically
+from foundation.files import (
+    NON_OWNER_PERMISSIONS,
+    check_file,
+    resolve_output,
+    write_files_atomically,
+)
 from foundation.plugin import product_tables
 from foundation.signals import (
     ENDING_SIGNALS,
@@ -69,32 +74,32 @@ class Command:
 
     module: dotted name, as for `python -m`.
     config: name of the command's file in `configs`; None if the command takes only flags.
-    output: file that each run writes to the output folder, and that marks the folder as an earlier
+    marker_file: file that each run writes to the output folder, and that marks the folder as an earlier
         output; empty if the module checks the folder itself, or writes nothing.
-    keys: keys that this JSON file has after every run.
-    interrupted: text of the message after an interruption: the state of the output.
+    marker_keys: keys that this JSON file has after every run.
+    interruption_text: text of the message after an interruption: the state of the output.
     log: name of the log file in `logs/`; empty: none.
     log_links: names of links in `logs/` to the newest log file, without the suffix.
     words_parser: `module:function` that converts the command's arguments to key=value words; empty:
         none.
     flags: command-line flag by setting.
-    hydra: whether the command takes -m, --config-dir and --config-name.
-    private: whether only the owner may read the output files, such as those of an account.
+    takes_hydra_flags: whether the command takes -m, --config-dir and --config-name.
+    is_private: whether only the owner may read the output files, such as those of an account.
     extras: by optional library, the extra of this project that installs it.
     is_listed: whether `kelly-chronos` lists the command.
     """
 
     module: str
     config: str | None = None
-    output: str = ""
-    keys: tuple[str, ...] = ()
-    interrupted: str = "nothing was written"
+    marker_file: str = ""
+    marker_keys: tuple[str, ...] = ()
+    interruption_text: str = "nothing was written"
     log: str = ""
     log_links: tuple[str, ...] = ()
     words_parser: str = ""
     flags: Mapping[str, str] = field(default_factory=dict)
-    hydra: bool = False
-    private: bool = False
+    takes_hydra_flags: bool = False
+    is_private: bool = False
     extras: Mapping[str, str] = field(default_factory=dict)
     is_listed: bool = True
 
@@ -106,13 +111,13 @@ class Result:
     tables: rich tables and text lines, in print order.
     sentences: text lines printed below the tables.
     files: function that writes each output file, by file name; all files are written, or none.
-    code: exit code of the process.
+    exit_code: exit code of the process.
     """
 
     tables: Sequence[RenderableType] = ()
     sentences: Sequence[str] = ()
     files: Mapping[str, Callable[[Path], object]] = field(default_factory=dict)
-    code: int = 0
+    exit_code: int = 0
 
 
 def find_command(module: str) -> Command:
@@ -129,7 +134,7 @@ def find_command(module: str) -> Command:
     return found
 
 
-def start(module: str) -> None:
+def run_command(module: str) -> None:
     """Run a command with the process's arguments; --help and --cfg job only print a text.
 
     A signal before the command begins its work also ends the process with one line.
@@ -138,8 +143,8 @@ def start(module: str) -> None:
     """
     command = find_command(module)
     words = sys.argv[1:]
-    if command.private:
-        os.umask(OTHERS_PERMISSIONS)
+    if command.is_private:
+        os.umask(NON_OWNER_PERMISSIONS)
     with handle_signals(ENDING_SIGNALS, _end_while_loading):
         with _gc_disabled():
             try:
@@ -187,9 +192,9 @@ def _answer_or_refuse(command: Command, words: list[str]) -> CommandLine | None:
         _answer(f"# {command.module} has no settings; its flags are in --help\n{{}}\n")
     if command.config is not None:
         # This module imports Hydra, which help does not need.
-        from foundation.compose import refuse_repeated, refuse_words
+        from foundation.compose import refuse_repeated, refuse_unsupported_words
 
-        refuse_words(words)
+        refuse_unsupported_words(words)
         refuse_repeated(words)
         if shows:
             _show_settings(command, words)
@@ -198,14 +203,14 @@ def _answer_or_refuse(command: Command, words: list[str]) -> CommandLine | None:
             raise not_installed(library, command.module, extra)
     if command.config is None:
         return None
-    from foundation.compose import config_of_line, job_configs, refuse_values
+    from foundation.compose import compose_command_line, job_configs, validate_config
 
     line = _parsed(command, words)
     # Plain words, such as `status`, may need no settings, nor the time to compose them.
     if line.overrides or not words:
-        for config in job_configs(line) if line.multirun else [config_of_line(line)]:
-            refuse_values(command.config, config)
-    return line if command.hydra else None
+        for config in job_configs(line) if line.multirun else [compose_command_line(line)]:
+            validate_config(command.config, config)
+    return line if command.takes_hydra_flags else None
 
 
 def _parsed(command: Command, words: Sequence[str]) -> CommandLine:
@@ -213,7 +218,7 @@ def _parsed(command: Command, words: Sequence[str]) -> CommandLine:
     from foundation.compose import CommandLine, is_override, refuse_hydra_settings
 
     assert command.config is not None
-    if not command.hydra:
+    if not command.takes_hydra_flags:
         flagged = any(word.startswith("-") for word in words) and not command.words_parser
         overrides = [] if flagged else filter(is_override, _overrides(command, words))
         return CommandLine(command.config, list(overrides))
@@ -230,8 +235,8 @@ def _parsed(command: Command, words: Sequence[str]) -> CommandLine:
         multirun=typed.multirun,
     )
     refuse_hydra_settings(line)
-    if line.folder is not None:
-        _check_own_files(line.folder)
+    if line.config_dir is not None:
+        _check_own_files(line.config_dir)
     return line
 
 
@@ -315,7 +320,7 @@ def _work(
     """
     folder = folder if command.config in HYDRA_FOLDER_CONFIGS else None
     with (
-        one_line_errors(command.interrupted) as folders,
+        one_line_errors(command.interruption_text) as folders,
         name_flags_in_errors(command.flags, sys.argv[1:]),
     ):
         # Hydra has created its folder already; after an error it is removed.
@@ -335,8 +340,8 @@ def _work(
             write_files_atomically(result.files, output)
     with one_line_errors("the work is done"):
         _print(result, output)
-    if result.code:
-        sys.exit(result.code)
+    if result.exit_code:
+        sys.exit(result.exit_code)
 
 
 def _read(
@@ -353,17 +358,19 @@ def _read(
         return settings, output
     assert command.config is not None
     if config is None:
-        from foundation.compose import CommandLine, config_of_line
+        from foundation.compose import CommandLine, compose_command_line
 
-        config = config_of_line(line or CommandLine(command.config, _overrides(command, words)))
+        config = compose_command_line(
+            line or CommandLine(command.config, _overrides(command, words))
+        )
     settings = get_type_hints(home.run)["settings"].from_config(config)
     if hasattr(home, "resolve_output"):
         return settings, home.resolve_output(settings, config)
-    if not command.output:
+    if not command.marker_file:
         return settings, None
-    output = resolve_output(config, command.output, command.keys, folder)
-    if Path(command.output).suffix:
-        check_file(output / command.output, "output")
+    output = resolve_output(config, command.marker_file, command.marker_keys, folder)
+    if Path(command.marker_file).suffix:
+        check_file(output / command.marker_file, "output")
     return settings, output
 
 
@@ -440,7 +447,7 @@ class FlagParser(argparse.ArgumentParser):
             message = str(invalid_choice(wrong[1], wrong[2].strip("'"), known))
         exit_with_error(InputError(f"{message} (see --help)"))
 
-    def refuse_others(self, words: Iterable[str]) -> None:
+    def refuse_non_overrides(self, words: Iterable[str]) -> None:
         """Exit with an error at the first word that is not key=value."""
         from foundation.compose import is_override
 
@@ -449,7 +456,7 @@ class FlagParser(argparse.ArgumentParser):
                 self.error(f"{word!r} is no flag and no key=value")
 
 
-def typed_flags(flags: Mapping[str, str], words: Sequence[str]) -> dict[str, str]:
+def used_flags(flags: Mapping[str, str], words: Sequence[str]) -> dict[str, str]:
     """Return the flags that a command line contains, by setting.
 
     flags: the command's flags by setting. A flag may be abbreviated, and its value may follow an
@@ -470,7 +477,7 @@ def refuse_flag_and_word(flags: Mapping[str, str], words: Sequence[str]) -> None
     flags: the command's flags by setting.
     words: the command line.
     """
-    typed = typed_flags(flags, words)
+    typed = used_flags(flags, words)
     for word in words:
         key = word.partition("=")[0]
         if key in typed:
@@ -489,7 +496,7 @@ def name_flags_in_errors(flags: Mapping[str, str], words: Sequence[str]) -> Iter
     except InputError as error:
         if not flags:
             raise
-        typed = typed_flags(flags, words)
+        typed = used_flags(flags, words)
         place, colon, rest = str(error).partition(": ")
         names = place.split(", ")
         if not typed.keys().isdisjoint(names):

@@ -15,7 +15,7 @@ from foundation.errors import AccessDenied, BrokerError, TradingPaused
 
 log = logging.getLogger(__name__)
 
-Answer = TypeVar("Answer")
+Response = TypeVar("Response")
 
 
 def utc_now() -> np.datetime64:
@@ -40,12 +40,12 @@ class TimeSource:
     """A clock: the current instant, monotonic seconds, and waits.
 
     now: function that returns the current instant, UTC.
-    elapsed: function that returns monotonic seconds.
+    monotonic: function that returns monotonic seconds.
     wait: function that waits for a number of seconds.
     """
 
     now: Callable[[], np.datetime64] = utc_now
-    elapsed: Callable[[], float] = monotonic_seconds
+    monotonic: Callable[[], float] = monotonic_seconds
     wait: Callable[[float], None] = time.sleep
 
     def attempts(self, delays: Sequence[float]) -> Iterator[None]:
@@ -64,27 +64,27 @@ class TimeSource:
     def retry(
         self,
         delays: Sequence[float],
-        ask: Callable[[], Answer],
+        request: Callable[[], Response],
         retry_on: type[BrokerError] = BrokerError,
-    ) -> Answer:
+    ) -> Response:
         """Return the result of the first successful attempt; else raise the last attempt's error.
 
         `AccessDenied` and `TradingPaused` are raised at once, because a retry fails, too.
 
         delays: seconds before each attempt.
-        ask: the request.
+        request: the request.
         retry_on: errors after which the request is repeated.
         """
         *earlier, last = delays
         for _ in self.attempts(earlier):
             try:
-                return ask()
+                return request()
             except (AccessDenied, TradingPaused):
                 raise
             except retry_on as error:
                 log.warning("asked again: %s", error)
         self.wait(last)
-        return ask()
+        return request()
 
 
 SYSTEM_TIME = TimeSource()

@@ -45,14 +45,14 @@ from foundation.threads import run_in_background
 
 log = logging.getLogger(__name__)
 
-PROJECT = Path(__file__).resolve().parent.parent
+PROJECT_ROOT = Path(__file__).resolve().parent.parent
 EXPECTED_COMPILATIONS = 276  # number of compilations in a first backtest, both processes together
-LINKED = "-linked"
+LINKED_SUFFIX = "-linked"
 _CHECKED_HASH = (3).to_bytes(4, "little")
 
 
 @cache
-def module_digest(module: str, project: Path = PROJECT) -> str:
+def module_digest(module: str, project: Path = PROJECT_ROOT) -> str:
     """Return the SHA-256 of the code of a module and of the project's modules that it imports.
 
     module: dotted name of the module.
@@ -73,12 +73,12 @@ def _own_digest(module: str, project: Path) -> bytes:
     return digest.digest()
 
 
-def is_project_module(module: str, project: Path = PROJECT) -> bool:
+def is_project_module(module: str, project: Path = PROJECT_ROOT) -> bool:
     """Return whether a dotted name is a module of the project."""
     return module in _files(project)
 
 
-def module_closure(module: str, project: Path = PROJECT) -> set[str]:
+def module_closure(module: str, project: Path = PROJECT_ROOT) -> set[str]:
     """Return a module and the project modules that it imports, directly or indirectly."""
     found: set[str] = set()
     waiting = {module}
@@ -169,7 +169,7 @@ def compiled(function: Function) -> Function:
     of its code, and a function that is never called is never compiled. Division by zero gives inf
     or nan, as in numpy. Arguments and results are arrays, numbers and named tuples of them.
     """
-    return cast(Function, _Linked(function, LINKED).as_function())
+    return cast(Function, _Linked(function, LINKED_SUFFIX).as_function())
 
 
 def jit_inline(function: Function) -> Function:
@@ -298,7 +298,7 @@ class _Unit(ABC):
         self.code: Any = _with_cache(function, part, no_cpython_wrapper=True, **options)
 
     def as_function(self) -> Any:
-        """Return the Python function; numba compiles calls to it with `write_call`."""
+        """Return the Python function; numba compiles calls to it with `emit_call`."""
         signature = inspect.signature(self.function)
         parameters = len(signature.parameters)
 
@@ -325,7 +325,7 @@ class _Unit(ABC):
         known: Any = result
         known.__signature__ = signature
         type_callable(call)(lambda context: known)
-        _lower(call, _types.VarArg(_types.Any))(self.write_call)
+        _lower(call, _types.VarArg(_types.Any))(self.emit_call)
         seen: Any = call
         seen.py_func = self.function
         return call
@@ -342,14 +342,14 @@ class _Unit(ABC):
         return self.compiled_for(types).signature.return_type
 
     @abstractmethod
-    def write_address(self, context: Any, builder: Any, signature: Any) -> Any:
+    def emit_address(self, context: Any, builder: Any, signature: Any) -> Any:
         """Emit code into a caller that yields the function's address."""
 
-    def write_call(self, context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+    def emit_call(self, context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         """Emit a call into a caller's code. The caller raises the function's errors."""
         signature = signature.replace(args=_unliteral(signature.args))
         result, types = signature.return_type, signature.args
-        address = self.write_address(context, builder, signature)
+        address = self.emit_address(context, builder, signature)
         status, value = context.call_conv.call_function(builder, address, result, types, arguments)
         with _cgutils.if_unlikely(builder, status.is_error):
             context.call_conv.return_status_propagate(builder, status)
@@ -359,7 +359,7 @@ class _Unit(ABC):
 class _Inlined(_Unit):
     """A function whose machine code is linked into each caller."""
 
-    def write_address(self, context: Any, builder: Any, signature: Any) -> Any:
+    def emit_address(self, context: Any, builder: Any, signature: Any) -> Any:
         code = self.compiled_for(signature.args)
         context.add_linking_libs([code.library])
         return context.declare_function(builder.module, code.fndesc)
@@ -383,7 +383,7 @@ class _Linked(_Unit):
         declared = _declared(returned, same | _RESULTS)
         return super().result_type(types) if declared is None else declared
 
-    def write_address(self, context: Any, builder: Any, signature: Any) -> Any:
+    def emit_address(self, context: Any, builder: Any, signature: Any) -> Any:
         module = builder.module
         wanted = (self.name, signature.args, signature.return_type)
         # Each caller has its own cell: code that is read from disk looks its callees up again.
@@ -440,7 +440,7 @@ def _compile_lock(name: str) -> Iterator[None]:
 
 def _is_kept(module: str) -> bool:
     """Return whether the cache has machine code of a module's current code."""
-    folder = _cache_folder() / f"{module_digest(module)[:16]}{LINKED}"
+    folder = _cache_folder() / f"{module_digest(module)[:16]}{LINKED_SUFFIX}"
     return next(folder.rglob("*.nbi"), None) is not None
 
 
@@ -505,9 +505,9 @@ class _Compilations(event.Listener):
     def on_start(self, event: event.Event) -> None:
         name = event.data["dispatcher"].py_func.__qualname__
         log.info("compiling %s", name)
-        self.tell(name)
+        self.notify(name)
 
-    def tell(self, name: str) -> None:
+    def notify(self, name: str) -> None:
         if self.listener is not None:
             self.listener(name)
 
@@ -545,16 +545,16 @@ def count_compilations(progress: Callable[[str, int, int], None]) -> Iterator[No
 
 
 @contextmanager
-def compile_in_background(program: str, unless: str) -> Iterator[None]:
+def compile_in_background(program: str, cached_module: str) -> Iterator[None]:
     """Compile this process's functions in a second process that runs the module `program`.
 
     The second process prints the name of each function that it compiles. It starts only if the
-    cache has no machine code of the module `unless`. It is terminated when the block ends.
+    cache has no machine code of the module `cached_module`. It is terminated when the block ends.
     """
-    if _is_kept(unless):
+    if _is_kept(cached_module):
         yield
         return
-    code = f"sys.path.insert(0, {str(PROJECT)!r}); runpy.run_module({program!r}, None, '__main__')"
+    code = f"sys.path.insert(0, {str(PROJECT_ROOT)!r}); runpy.run_module({program!r}, None, '__main__')"
     with subprocess.Popen(
         [sys.executable, "-P", "-c", f"import runpy, sys; {code}"],
         stdin=subprocess.DEVNULL,
@@ -565,7 +565,7 @@ def compile_in_background(program: str, unless: str) -> Iterator[None]:
 
         def tell() -> None:
             for name in cast(IO[str], process.stdout):
-                _compilations.tell(name.strip())
+                _compilations.notify(name.strip())
 
         with run_in_background(tell, process.terminate):
             yield

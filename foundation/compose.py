@@ -37,16 +37,16 @@ from foundation.errors import (
 from foundation.plugin import (
     PLUGIN_KEYS,
     TARGET,
-    allow_named,
+    allow_configured_plugins,
     find_entry,
     is_plugin,
     product_tables,
 )
 from foundation.redaction import redact_secrets
 from foundation.settings import (
-    defaults_in,
+    setting_defaults,
     dotted_keys,
-    keys_in,
+    setting_fields,
     read_plain_yaml,
     register_env_resolver,
     settings_class_in,
@@ -56,7 +56,7 @@ from foundation.settings import (
 register_env_resolver()
 
 CONFIGS = Path(__file__).resolve().parent.parent / "configs"
-ADVICE = "see `--cfg job` for every setting"  # every command supports it
+LIST_SETTINGS_ADVICE = "see `--cfg job` for every setting"  # every command supports it
 LAUNCHERS = ("joblib", "ray")  # launchers of multiruns, each installed by the extra of its name
 COMPOSING_ERRORS = (HydraException, OmegaConfBaseException, ValueError)  # errors in a command line
 
@@ -82,23 +82,23 @@ _EMPTY = ("", "''", '""')
 class CommandLine:
     """The configuration file and the overrides of a command line.
 
-    config: name of the command's file in `configs`.
+    base_config: name of the command's file in `configs`.
     overrides: key=value words.
     config_name: name of the user's file that replaces the command's; empty: none.
-    folder: folder of the user's configuration files, searched after the project's.
+    config_dir: folder of the user's configuration files, searched after the project's.
     multirun: whether every combination of comma-separated values is a run.
     """
 
-    config: str
+    base_config: str
     overrides: Sequence[str]
     config_name: str = ""
-    folder: Path | None = None
+    config_dir: Path | None = None
     multirun: bool = False
 
     @property
     def name(self) -> str:
         """Name of the configuration file to compose, the user's or the command's."""
-        return self.config_name or self.config
+        return self.config_name or self.base_config
 
 
 def compose_config(name: str, overrides: Sequence[str]) -> DictConfig:
@@ -106,10 +106,10 @@ def compose_config(name: str, overrides: Sequence[str]) -> DictConfig:
 
     Environment variables are resolved later, when settings are created from the configuration.
     """
-    return config_of_line(CommandLine(name, overrides))
+    return compose_command_line(CommandLine(name, overrides))
 
 
-def config_of_line(line: CommandLine) -> DictConfig:
+def compose_command_line(line: CommandLine) -> DictConfig:
     """Return the read-only configuration of a command line.
 
     Raises InputError for an error that Hydra or OmegaConf reports.
@@ -118,12 +118,12 @@ def config_of_line(line: CommandLine) -> DictConfig:
         config = _composed(line, tuple(_hydras_words(line)))
     except COMPOSING_ERRORS as error:
         raise _hydras_refusal(error, line) from error
-    allow_named(OmegaConf.to_container(config, resolve=False))
+    allow_configured_plugins(OmegaConf.to_container(config, resolve=False))
     return config
 
 
 def _composed(line: CommandLine, words: tuple[str, ...] = ()) -> DictConfig:
-    return _compose(line.config, line.name, words, _search_words(line))
+    return _compose(line.base_config, line.name, words, _search_words(line))
 
 
 @lru_cache(maxsize=256)
@@ -140,7 +140,7 @@ def _compose(
 
 def _search_words(line: CommandLine) -> tuple[str, ...]:
     """Return the word that adds the user's folder to Hydra's search path."""
-    return (f"hydra.searchpath=['file://{line.folder.absolute()}']",) if line.folder else ()
+    return (f"hydra.searchpath=['file://{line.config_dir.absolute()}']",) if line.config_dir else ()
 
 
 def job_configs(line: CommandLine) -> Iterator[DictConfig]:
@@ -192,12 +192,12 @@ def _lay_defaults(config: str) -> None:
     others = {path.name for path in CONFIGS.iterdir() if path.is_dir()}  # groups of files set these
     for name in reversed(_chain(config)):
         kind = _class_of(name)
-        values = {key: each for key, each in defaults_in(kind).items() if key not in others}
+        values = {key: each for key, each in setting_defaults(kind).items() if key not in others}
         ConfigStore.instance().store(name, values, group="classes", package="_global_")
-        others |= keys_in(kind).keys()
+        others |= setting_fields(kind).keys()
 
 
-def refuse_values(name: str, config: DictConfig) -> None:
+def validate_config(name: str, config: DictConfig) -> None:
     """Validate a configuration against its settings classes.
 
     Raises InputError for the first invalid value.
@@ -224,7 +224,7 @@ def _hydras_words(line: CommandLine) -> list[str]:
         key, _, value = word.partition("=")
         is_list = _SEVERAL.fullmatch(value) and not line.multirun and not (CONFIGS / key).is_dir()
         words.append(f"{key}=[{value}]" if is_list else word)
-    open_prefixes = _open_prefixes(line.config)
+    open_prefixes = _open_prefixes(line.base_config)
     fills = [f"{word.partition('=')[0]}.".startswith(open_prefixes) for word in words]
     return [f"++{word}" if fill else word for word, fill in zip(words, fills, strict=True)]
 
@@ -236,7 +236,7 @@ def _open_prefixes(config: str) -> tuple[str, ...]:
     A mapping may be in a class or in a file alone, such as `positions` of `configs/live.yaml`.
     """
     in_files = [read_plain_yaml(CONFIGS / f"{each}.yaml") for each in _chain(config)]
-    defaults = [*map(defaults_in, settings_classes(config)), *in_files]
+    defaults = [*map(setting_defaults, settings_classes(config)), *in_files]
     return tuple(prefix for values in defaults for prefix in _empty_prefixes(values))
 
 
@@ -260,14 +260,16 @@ def _hydras_refusal(error: Exception, line: CommandLine) -> InputError:
         return _unreadable_word(error.override.lstrip("+"))
     if there := re.search(r"already at '([^']*)'", said):
         words = [word.lstrip("+") for word in line.overrides if word.startswith(f"+{there[1]}=")]
-        return InputError(f"{there[1]}: it is a setting{did_you_mean(words)} ({ADVICE})")
+        return InputError(
+            f"{there[1]}: it is a setting{did_you_mean(words)} ({LIST_SETTINGS_ADVICE})"
+        )
     if missing := getattr(error, "missing_cfg_file", None):
         return _unknown_file(str(missing), error, line)
     causes = (str(each or "").strip().split("\n")[0] for each in (error, error.__cause__))
     reason = ": ".join(dict.fromkeys(filter(None, causes))) or type(error).__name__
     if isinstance(error, ValueError) or not any(word in reason for word in line.overrides):
         reason = f"{' '.join(line.overrides)}: {reason}"
-    return InputError(f"{reason} ({ADVICE})")
+    return InputError(f"{reason} ({LIST_SETTINGS_ADVICE})")
 
 
 def _unreadable_word(word: str) -> InputError:
@@ -280,7 +282,7 @@ def _unreadable_word(word: str) -> InputError:
         cure = f"its value needs quotes; write {shlex.quote(quoted)}"
     else:
         cure = f'its value needs quotes; write "{quoted}"'
-    return InputError(f"{word}: {cure} ({ADVICE})")
+    return InputError(f"{word}: {cure} ({LIST_SETTINGS_ADVICE})")
 
 
 def _with_quotes(value: str) -> str:
@@ -314,7 +316,7 @@ def _unknown_setting(key: str, line: CommandLine) -> InputError:
         return _setting_of_others(key, others)
     moved = keys_with_last_word(key, keys)
     if len(moved) != 1 or not typed:
-        return unknown_key(key, keys, advice=ADVICE)
+        return unknown_key(key, keys, advice=LIST_SETTINGS_ADVICE)
     group, _, last = moved[0].rpartition(".")
     if is_plugin(typed[0]) and PLUGIN_KEYS.get(group) == last:
         word, reason = f"{group}.{TARGET}={typed[0]}", ""
@@ -324,15 +326,15 @@ def _unknown_setting(key: str, line: CommandLine) -> InputError:
     said = f"{key}: there is no such setting"
     if reason:
         return InputError(f"{said}{did_you_mean(moved)} {reason}")
-    return InputError(f"{said}{did_you_mean([word])} ({ADVICE})")
+    return InputError(f"{said}{did_you_mean([word])} ({LIST_SETTINGS_ADVICE})")
 
 
 def _refusal_of(word: str, line: CommandLine) -> str:
     """Return the error text for a single word, or an empty string if the word is valid."""
-    single = replace(line, overrides=[word], config_name="", folder=None)
+    single = replace(line, overrides=[word], config_name="", config_dir=None)
     try:
-        for config in job_configs(single) if line.multirun else [config_of_line(single)]:
-            refuse_values(line.config, config)
+        for config in job_configs(single) if line.multirun else [compose_command_line(single)]:
+            validate_config(line.base_config, config)
     except InputError as error:
         return str(error)
     return ""
@@ -342,7 +344,9 @@ def _commands_with(key: str) -> list[str]:
     """List the modules of commands whose own settings class has this key."""
     commands = (each for table in product_tables("COMMANDS") for each in table.values())
     configured = (each for each in commands if each.config)
-    return sorted({each.module for each in configured if key in keys_in(_class_of(each.config))})
+    return sorted(
+        {each.module for each in configured if key in setting_fields(_class_of(each.config))}
+    )
 
 
 def _setting_of_others(key: str, modules: Sequence[str]) -> InputError:
@@ -361,10 +365,12 @@ def _unknown_file(missing: str, error: Any, line: CommandLine) -> InputError:
     if group.startswith("hydra/"):
         return invalid_choice(group, choice, error.options or ())
     if not group:
-        names = [path.stem for path in sorted((line.folder or CONFIGS).glob("*.yaml"))]
+        names = [path.stem for path in sorted((line.config_dir or CONFIGS).glob("*.yaml"))]
         return invalid_choice("--config-name", choice, names)
     also = f"{group}.{TARGET}=module.name" if group in PLUGIN_KEYS else ""
-    return invalid_choice(group, choice, group_choices(group, line.config, line.folder), also=also)
+    return invalid_choice(
+        group, choice, group_choices(group, line.base_config, line.config_dir), also=also
+    )
 
 
 def group_choices(group: str, config: str, folder: Path | None = None) -> list[str]:
@@ -374,8 +380,8 @@ def group_choices(group: str, config: str, folder: Path | None = None) -> list[s
     """
     keys = {"defaults", TARGET}
     for kind in settings_classes(config):
-        if (about := keys_in(kind).get(group)) is not None:
-            keys |= keys_in(settings_class_in(about.annotation)).keys()
+        if (about := setting_fields(kind).get(group)) is not None:
+            keys |= setting_fields(settings_class_in(about.annotation)).keys()
             break
     files = sorted((CONFIGS / group).glob("[!_]*.yaml"))  # an underscore: part of other files
     fitting = [path.stem for path in files if read_plain_yaml(path).keys() <= keys]
@@ -387,7 +393,7 @@ def annotated_yaml(
     values: Mapping[str, Any], kinds: Sequence[Any], indent: str = ""
 ) -> Iterator[str]:
     """Yield lines of YAML, each with the description of its setting as a comment."""
-    keys = {name: about for kind in reversed(kinds) for name, about in keys_in(kind).items()}
+    keys = {name: about for kind in reversed(kinds) for name, about in setting_fields(kind).items()}
     for name, value in values.items():
         about = keys.get(name)
         said = "module.Name of your own" if name == TARGET else about and about.description
@@ -424,7 +430,7 @@ def run_jobs(line: CommandLine, run: Callable[[DictConfig, Path], None]) -> None
 
 
 def _run_job(run: Callable[[DictConfig, Path], None], config: DictConfig) -> None:
-    allow_named(OmegaConf.to_container(config, resolve=False))
+    allow_configured_plugins(OmegaConf.to_container(config, resolve=False))
     run(config, Path(HydraConfig.get().runtime.output_dir))
 
 
@@ -454,7 +460,7 @@ def refuse_repeated(words: Iterable[str]) -> None:
             raise InputError(f"{group} was given twice: {both}; leave one of them")
 
 
-def refuse_words(words: Iterable[str]) -> None:
+def refuse_unsupported_words(words: Iterable[str]) -> None:
     """Raise `InputError` for `~key`, unknown home folders, and code in Hydra's groups.
 
     `~key` would remove a setting from the configuration, so that the default of its class applies.
@@ -499,7 +505,9 @@ def refuse_hydra_settings(line: CommandLine) -> None:
     for word in line.overrides:
         key = word.lstrip("+").partition("=")[0]
         if not is_override(word):
-            raise InputError(f"{word}: not a setting of the form key=value ({ADVICE})")
+            raise InputError(
+                f"{word}: not a setting of the form key=value ({LIST_SETTINGS_ADVICE})"
+            )
         if key == "hydra.searchpath":
             raise InputError(f"{word}: a folder of your own files is --config-dir FOLDER")
         if re.match(r"hydra[./]", key) and not line.multirun:

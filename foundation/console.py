@@ -134,11 +134,11 @@ class ProgressLines:
         self._work: dict[str, tuple[int, int]] = {}
         self._lock = Lock()
 
-    def report(self, work: str, done: int, total: int) -> None:
+    def report(self, task: str, done: int, total: int) -> None:
         """Record the progress of a task; write a line if the last line is two seconds old."""
         with self._lock:
             first = not self._work
-            self._work[work] = (done, total)
+            self._work[task] = (done, total)
             if first or self._is_due():
                 self._write("")
 

@@ -47,7 +47,7 @@ def parse_number(text: str) -> Decimal:
     return Decimal(text)
 
 
-ZERO = Fraction(0)
+ZERO_FRACTION = Fraction(0)
 
 
 def to_fraction(number: Fraction | Decimal | float) -> Fraction:
@@ -93,7 +93,7 @@ def exact_sum(numbers: Iterable[Decimal]) -> Decimal:
     return whole
 
 
-def cents_that_add_up(
+def round_parts_to_cents(
     parts: Mapping[Name, Fraction | Decimal | float], total: Decimal
 ) -> dict[Name, Decimal]:
     """Round USD amounts to cents so that they add up to their total.
@@ -114,7 +114,7 @@ def cents_that_add_up(
     return {name: CENT * cents for name, cents in whole.items()}
 
 
-def table_that_adds_up(
+def round_table_to_cents(
     cells: Mapping[Name, Mapping[Column, float]],
     rows: Mapping[Name, Decimal],
     columns: Mapping[Column, Decimal],
@@ -133,7 +133,7 @@ def table_that_adds_up(
     table: dict[Name, dict[Column, Decimal]] = {row: {} for row in cells}
     for column, total in columns.items():
         parts = {row: own[column] for row, own in cells.items()}
-        for row, usd in cents_that_add_up(parts, total).items():
+        for row, usd in round_parts_to_cents(parts, total).items():
             table[row][column] = usd
     missing = {row: int((rows[row] - sum(own.values())) / CENT) for row, own in table.items()}
     if any(abs(count) > 2 * len(columns) for count in missing.values()):

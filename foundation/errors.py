@@ -13,7 +13,7 @@ _TURNING = (0x061C, 0x200E, 0x200F, *range(0x202A, 0x202F), *range(0x2066, 0x206
 _ENDS = (0x2028, 0x2029)
 MAX_LISTED = 24  # choices that a message names; it counts the others
 MAX_PROPOSED = 3  # settings with the same last word, or choices with the same first part
-SIMILARITY = 0.6  # difflib's ratio from which one word is proposed for another
+MIN_SIMILARITY = 0.6  # difflib's ratio from which one word is proposed for another
 CROSS_GROUP_SIMILARITY = 0.75  # the same ratio for a key of another group
 
 
@@ -75,10 +75,10 @@ class AccountChanged(BrokerError):
     """The account has changed since the account snapshot of the decision; no order was sent."""
 
 
-def one_line(text: str, most: int = 300) -> str:
-    """Return the text as one line of at most `most` characters; a cut text ends in `…`."""
+def one_line(text: str, max_length: int = 300) -> str:
+    """Return the text as one line of at most `max_length` characters; a cut text ends in `…`."""
     flat = " ".join(text.split())
-    return flat if len(flat) <= most else f"{flat[:most]}…"
+    return flat if len(flat) <= max_length else f"{flat[:max_length]}…"
 
 
 def escape_controls(text: str) -> str:
@@ -98,17 +98,17 @@ def _escapes() -> dict[int, str]:
 
 
 def invalid_choice(
-    place: str, value: object, choices: Iterable[str], *, also: str = ""
+    key: str, value: object, choices: Iterable[str], *, also: str = ""
 ) -> InputError:
     """Return the InputError for a value outside its choices; it suggests the nearest choice.
 
-    place: the setting, dotted, or the flag or file.
+    key: the setting, dotted, or the flag or file.
     also: other accepted values, in words.
     """
     known = list(choices)
     others = f", or {also}" if also else ""
     hint = did_you_mean(_same_duration(value, known) or closest_choices(str(value), known))
-    return InputError(f"{place}: {value!r} is not one of {list_choices(known)}{others}{hint}")
+    return InputError(f"{key}: {value!r} is not one of {list_choices(known)}{others}{hint}")
 
 
 def unknown_key(key: str, keys: Iterable[str], *, advice: str = "") -> InputError:
@@ -160,7 +160,9 @@ def _same_duration(value: object, choices: Iterable[str]) -> list[str]:
     ]
 
 
-def closest_choices(word: str, choices: Sequence[str], similarity: float = SIMILARITY) -> list[str]:
+def closest_choices(
+    word: str, choices: Sequence[str], similarity: float = MIN_SIMILARITY
+) -> list[str]:
     """Return the choice most similar to a word, ignoring case; empty without a similar one.
 
     If no choice is similar as a whole, return the choices whose first part is similar:

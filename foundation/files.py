@@ -23,12 +23,12 @@ if TYPE_CHECKING:
 OVERWRITE_KEY = "overwrite"  # key of a configuration that is not part of its settings
 OVERWRITE = f"{OVERWRITE_KEY}=true"
 SUMMARY_FILES = ("summary.json", "replay.json")  # summaries; a run's folder has one of them
-DIGESTS = "digests"  # key in the summary: digests of the run's other files by name
+DIGESTS_KEY = "digests"  # key in the summary: digests of the run's other files by name
 UNFINISHED_MARKER = ".unfinished"  # present while the files of a run are renamed into place
 
 
 def check_output(
-    folder: Path, mark: str | None = None, keys: Collection[str] = (), *, overwrite: bool = False
+    folder: Path, marker: str | None = None, keys: Collection[str] = (), *, overwrite: bool = False
 ) -> None:
     """Check that a command may write to a folder, and lock it against other processes.
 
@@ -36,7 +36,7 @@ def check_output(
     folder is created, and stays locked until `release_outputs` or the end of the process.
 
     folder: output folder of the command.
-    mark: glob pattern of a file that each run of the command writes. A folder with such a file
+    marker: glob pattern of a file that each run of the command writes. A folder with such a file
         belongs to an earlier run and is overwritten; any other folder must be empty. None: any
         content is accepted.
     keys: keys (JSON) or columns (Parquet) that this file has after every run.
@@ -45,8 +45,8 @@ def check_output(
     Raises InputError if the folder cannot be written, contains other files, or is locked.
     """
     _refuse_folder(folder, f"output: {folder}")
-    if mark is not None and not overwrite and folder.exists() and not _is_unfinished(folder):
-        _refuse_another(folder, mark, keys)
+    if marker is not None and not overwrite and folder.exists() and not _is_unfinished(folder):
+        _refuse_another(folder, marker, keys)
     _hold(folder)
 
 
@@ -62,11 +62,11 @@ def may_overwrite(config: DictConfig) -> bool:
 
 
 def resolve_output(
-    config: DictConfig, mark: str, keys: Collection[str] = (), output: Path | None = None
+    config: DictConfig, marker: str, keys: Collection[str] = (), output: Path | None = None
 ) -> Path:
     """Return the output folder of a command, checked and locked.
 
-    mark, keys: the file that marks an earlier run, as in `check_output`.
+    marker, keys: the file that marks an earlier run, as in `check_output`.
     output: folder to use instead of the configured one.
 
     Raises InputError for a folder that may not be written to.
@@ -76,7 +76,7 @@ def resolve_output(
             raise InputError("output: a folder's name is needed")
         output = Path(str(config.output)).expanduser()
     refuse_data_folder(config, output)
-    check_output(output, mark, keys, overwrite=may_overwrite(config))
+    check_output(output, marker, keys, overwrite=may_overwrite(config))
     return output
 
 
@@ -177,7 +177,7 @@ def _digests(path: Path) -> Mapping[str, str]:
         content: object = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
-    named = content.get(DIGESTS) if isinstance(content, dict) else None
+    named = content.get(DIGESTS_KEY) if isinstance(content, dict) else None
     return named if isinstance(named, dict) else {}
 
 
@@ -320,13 +320,13 @@ def _remove_stale(output: Path, writers: Collection[str]) -> None:
                 path.unlink()
 
 
-def run_files(
-    writers: Mapping[str, Callable[[Path], object]], mark: str, summary: Mapping[str, object]
+def run_writers_with_summary(
+    writers: Mapping[str, Callable[[Path], object]], marker: str, summary: Mapping[str, object]
 ) -> dict[str, Callable[[Path], object]]:
     """Return the writers of a run's files; the last one writes the summary with all digests.
 
     writers: function that writes each file, by file name.
-    mark: file name of the summary, one of `SUMMARY_FILES`.
+    marker: file name of the summary, one of `SUMMARY_FILES`.
     summary: content of the summary without the digests of the other files.
     """
     digests: dict[str, str] = {}
@@ -336,10 +336,10 @@ def run_files(
         digests[file] = file_digest(path)
 
     def write_summary(path: Path) -> None:
-        content = {**summary, DIGESTS: digests}
+        content = {**summary, DIGESTS_KEY: digests}
         path.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n", encoding="utf-8")
 
-    return {**{file: partial(write_and_digest, file) for file in writers}, mark: write_summary}
+    return {**{file: partial(write_and_digest, file) for file in writers}, marker: write_summary}
 
 
 def flush_to_disk(path: Path) -> None:
@@ -378,7 +378,7 @@ def _columns(path: Path) -> frozenset[str]:
         return frozenset()
 
 
-OTHERS_PERMISSIONS = stat.S_IRWXG | stat.S_IRWXO  # permissions of the group and of all others
+NON_OWNER_PERMISSIONS = stat.S_IRWXG | stat.S_IRWXO  # permissions of the group and of all others
 
 
 def make_private(folder: Path) -> None:
@@ -400,9 +400,9 @@ def _closed(path: Path) -> bool:
     """Remove all access of others to a file or folder; return whether they had any."""
     try:
         mode = stat.S_IMODE(path.stat().st_mode)
-        if not mode & OTHERS_PERMISSIONS:
+        if not mode & NON_OWNER_PERMISSIONS:
             return False
-        path.chmod(mode & ~OTHERS_PERMISSIONS)
+        path.chmod(mode & ~NON_OWNER_PERMISSIONS)
     except FileNotFoundError:
         return False  # another process has removed it
     except OSError as error:

@@ -20,14 +20,14 @@ def number(
     places: int = 2,
     *,
     sign: bool = False,
-    before: str = "",
+    prefix: str = "",
     unit: str = "",
     scale: int = 1,
 ) -> str:
     """Return a number as text such as 1,234.50; a value that rounds to zero has no sign.
 
     sign: whether positive values have a sign, too.
-    before, unit: text between sign and number, and text after the number.
+    prefix, unit: text between sign and number, and text after the number.
     scale: factor on the value, 100 for percent.
     """
     if value is None or value != value:
@@ -36,12 +36,12 @@ def number(
     size = f"{abs(exact):,.{places}f}"
     written = size.strip("0.,")
     mark = "" if not written else "-" if exact < 0 else "+" if sign else ""
-    return f"{mark}{before}{size}{unit}"
+    return f"{mark}{prefix}{size}{unit}"
 
 
 def usd(amount: Number | None, places: int = 2, *, sign: bool = False) -> str:
     """Return a USD amount as text such as $1,234.50 or -$0.10; with `sign` also +$1.00."""
-    return number(amount, places, sign=sign, before="$")
+    return number(amount, places, sign=sign, prefix="$")
 
 
 def short_usd(amount: Fraction) -> str:
@@ -76,11 +76,11 @@ def quantity(value: Number | None, digits: int = 10, *, sign: bool = False) -> s
     return text.rstrip("0").rstrip(".") if "." in text else text
 
 
-def rounded_price(value: float, places: int = 4, *, before: str = "") -> str:
+def rounded_price(value: float, places: int = 4, *, prefix: str = "") -> str:
     """Return a price as text with `places` decimals; below 0.001 with four significant digits."""
     if 0 < abs(value) < _SMALL_PRICE:
         places = 3 - math.floor(math.log10(abs(value)))
-    return number(value, places, before=before)
+    return number(value, places, prefix=prefix)
 
 
 def price(value: Decimal | float | str) -> str:
@@ -92,23 +92,25 @@ def price(value: Decimal | float | str) -> str:
     return usd(exact, max(len(quantity(exact).partition(".")[2]), 2))
 
 
-def interval(ends: Sequence[Number] | None, words: NumberFormatter, between: str = " to ") -> str:
+def interval(
+    bounds: Sequence[Number] | None, formatter: NumberFormatter, between: str = " to "
+) -> str:
     """Return an interval as text such as 1.0% to 2.0%; empty without an interval.
 
-    ends: lower and upper bound.
-    words: function that formats a bound.
+    bounds: lower and upper bound.
+    formatter: function that formats a bound.
     between: text between the bounds.
     """
-    return between.join(map(words, ends or ()))
+    return between.join(map(formatter, bounds or ()))
 
 
-def plus_minus(reach: Number | None, words: NumberFormatter) -> str:
+def plus_minus(half_width: Number | None, formatter: NumberFormatter) -> str:
     """Return the half-width of an interval as text such as ± 2.0%; empty without one.
 
-    reach: half the width of the interval.
-    words: function that formats it.
+    half_width: half the width of the interval.
+    formatter: function that formats it.
     """
-    return "" if reach is None else f" ± {words(reach)}"
+    return "" if half_width is None else f" ± {formatter(half_width)}"
 
 
 def minute_text(at: np.datetime64) -> str:
@@ -116,7 +118,7 @@ def minute_text(at: np.datetime64) -> str:
     return f"{np.datetime_as_string(at, unit='m')}Z".replace("T", " ")
 
 
-MINUTE = 60  # seconds
+SECONDS_PER_MINUTE = 60  # seconds
 
 
 def count_text(number: int, noun: str, plural: str = "") -> str:
@@ -132,11 +134,16 @@ def duration_text(seconds: float) -> str:
 
     Durations below one minute are shown as 5.2 s.
     """
-    if seconds < MINUTE:
+    if seconds < SECONDS_PER_MINUTE:
         return f"{seconds:.1f} s"
     rest = int(seconds)
     parts: list[tuple[int, str]] = []
-    for name, size in (("day", 86_400), ("hour", 3_600), ("minute", MINUTE), ("second", 1)):
+    for name, size in (
+        ("day", 86_400),
+        ("hour", 3_600),
+        ("minute", SECONDS_PER_MINUTE),
+        ("second", 1),
+    ):
         count, rest = divmod(rest, size)
         if count or parts:
             parts.append((count, name))
@@ -146,11 +153,11 @@ def duration_text(seconds: float) -> str:
 # Minimum data for a figure or a claim on a page. Annual figures need days and fills.
 # Intervals, and claims that one run is ahead of another beyond error, need days. Forecast errors
 # are correlated within weeks, so their claims need the weeks that 20 sessions span.
-MIN_FILLS = 30  # fills, for yearly figures
-MIN_DAYS = 60  # days, for yearly figures
+MIN_ANNUAL_FILLS = 30  # fills, for yearly figures
+MIN_ANNUAL_DAYS = 60  # days, for yearly figures
 MIN_INTERVAL_DAYS = 20  # days, for informative intervals
-MIN_WEEKS = 4  # weeks, for informative intervals of forecasts
+MIN_INTERVAL_WEEKS = 4  # weeks, for informative intervals of forecasts
 
 
 def allows_annual_figures(trades: int, days: int) -> bool:
-    return trades >= MIN_FILLS and days >= MIN_DAYS
+    return trades >= MIN_ANNUAL_FILLS and days >= MIN_ANNUAL_DAYS

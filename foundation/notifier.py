@@ -35,28 +35,32 @@ log = logging.getLogger(__name__)
 
 HEARTBEAT_SECONDS = 300.0  # seconds between heartbeats
 REQUEST_TIMEOUT = (3.0, 5.0)  # seconds to connect, and to wait for the next bytes
-NOTICE_DEADLINE = 10.0  # seconds that a notice may take
+NOTICE_DEADLINE_SECONDS = 10.0  # seconds that a notice may take
 FIRST_RETRY_SECONDS = 5.0  # seconds before a failed notice is sent again, doubled every time
 MAX_RETRY_SECONDS = 300.0
 EXIT_WAIT_SECONDS = 10.0  # seconds that a process waits for its alerts when it ends
 UNDELIVERED_FILE = "undelivered_alerts.json"
-MAX_TEXT = 4000  # characters of an alert
-MAX_CONTENT = 2000  # characters that Discord accepts
+MAX_ALERT_CHARACTERS = 4000  # characters of an alert
+MAX_DISCORD_CHARACTERS = 2000  # characters that Discord accepts
 MAX_LOGGED_TEXTS = 100  # different texts of one alert that are logged
-MAX_WAITING_ALERTS = 1000  # alerts that wait at most; beyond that the oldest are dropped
+MAX_QUEUED_ALERTS = 1000  # alerts that wait at most; beyond that the oldest are dropped
 ALL_CLEAR = "all clear"  # kind of a notice that an alert's cause has ended
 TRADING_PAUSED = "trading paused"  # kind of a notice that a venue is paused, which needs no person
 INFORMATIONAL_KINDS = (ALL_CLEAR, TRADING_PAUSED)
 SOCKET_VARIABLE = "NOTIFY_SOCKET"
-SEND_SECONDS = 1.0  # seconds that a message may take if the supervisor does not read
+SEND_TIMEOUT_SECONDS = 1.0  # seconds that a message may take if the supervisor does not read
 
 
 def _alert(kind: str, text: str) -> dict[str, str]:
-    return {"text": text[:MAX_TEXT], "content": text[:MAX_CONTENT], "kind": kind}
+    return {
+        "text": text[:MAX_ALERT_CHARACTERS],
+        "content": text[:MAX_DISCORD_CHARACTERS],
+        "kind": kind,
+    }
 
 
-def heading(kind: str) -> str:
-    """Return the first words of a notice's log line: `ALERT kind`, or the kind in capitals."""
+def alert_heading(kind: str) -> str:
+    """Return the first words of a notice's log line: `ESTIMATES_ALERT kind`, or the kind in capitals."""
     return kind.upper() if kind in INFORMATIONAL_KINDS else f"ALERT {kind}"
 
 
@@ -96,7 +100,7 @@ class Notifier:
         self._beat_due = False
         self._woken = False
         self._ended = False
-        self._waiting = deque(self._kept_alerts(), maxlen=MAX_WAITING_ALERTS)
+        self._waiting = deque(self._kept_alerts(), maxlen=MAX_QUEUED_ALERTS)
         self._thread: threading.Thread | None = None
         if self._waiting:
             self._wake()
@@ -105,21 +109,21 @@ class Notifier:
         return self
 
     def __exit__(self, *_: object) -> None:
-        end = self._time.elapsed() + EXIT_WAIT_SECONDS
+        end = self._time.monotonic() + EXIT_WAIT_SECONDS
         self.flush(EXIT_WAIT_SECONDS)
         with self._changed:
             self._ended = True
             self._changed.notify_all()
         if self._thread is not None:
-            self._thread.join(max(end - self._time.elapsed(), 0.0))
+            self._thread.join(max(end - self._time.monotonic(), 0.0))
 
-    def record_in(self, record: AlertRecord) -> None:
+    def add_record(self, record: AlertRecord) -> None:
         """Store every later alert in a record, too."""
         self._record = record
 
     def heartbeat(self) -> None:
         """Send a heartbeat if five minutes have passed since the last one."""
-        now = self._time.elapsed()
+        now = self._time.monotonic()
         if self._healthcheck is None or (
             self._beat_at is not None and now - self._beat_at < HEARTBEAT_SECONDS
         ):
@@ -139,9 +143,9 @@ class Notifier:
                 log.warning("still %s: %s", kind, text)
             return
         self._raised[kind] = {text}
-        self.announce(kind, text)
+        self.send_notice(kind, text)
 
-    def announce(self, kind: str, text: str) -> None:
+    def send_notice(self, kind: str, text: str) -> None:
         """Send and log a notice at every call, even if one of the same kind has been sent."""
         if self._alerts is not None:
             with self._changed:
@@ -149,7 +153,7 @@ class Notifier:
                 self._keep_alerts()
             self._wake()
         level = logging.WARNING if kind in INFORMATIONAL_KINDS else logging.ERROR
-        log.log(level, "%s: %s", heading(kind), text)
+        log.log(level, "%s: %s", alert_heading(kind), text)
         if self._record is not None:
             self._record.record(kind, text)
 
@@ -187,7 +191,9 @@ class Notifier:
 
         session = Session()
         for scheme in ("http://", "https://"):
-            session.mount(scheme, Transport(REQUEST_TIMEOUT, NOTICE_DEADLINE, 1, RateLimiter(None)))
+            session.mount(
+                scheme, Transport(REQUEST_TIMEOUT, NOTICE_DEADLINE_SECONDS, 1, RateLimiter(None))
+            )
         pause = FIRST_RETRY_SECONDS
         while not self._ended:
             with self._changed:
@@ -295,14 +301,14 @@ def check_url(name: str, url: str | None) -> None:
 class Supervisor:
     """The process supervisor, such as systemd, to which liveness messages are sent.
 
-    address: socket of the supervisor, a path or an abstract name that begins with `@`; empty
+    socket_address: socket of the supervisor, a path or an abstract name that begins with `@`; empty
         without a supervisor.
-    watchdog: seconds between two liveness messages, half of the supervisor's timeout; None if the
+    watchdog_seconds: seconds between two liveness messages, half of the supervisor's timeout; None if the
         supervisor expects none from this process.
     """
 
-    address: str = ""
-    watchdog: float | None = None
+    socket_address: str = ""
+    watchdog_seconds: float | None = None
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str]) -> Supervisor:
@@ -326,14 +332,14 @@ class Supervisor:
 
         A lost message is only logged: a supervisor that receives none restarts the process.
         """
-        if not self.address:
+        if not self.socket_address:
             return
         # A field ends with its line: a multi-line value would become several fields.
         lines = [f"{name}={' '.join(str(value).split())}" for name, value in fields.items()]
-        address = os.fsencode(self.address)
+        address = os.fsencode(self.socket_address)
         try:
             with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as channel:
-                channel.settimeout(SEND_SECONDS)
+                channel.settimeout(SEND_TIMEOUT_SECONDS)
                 message = "\n".join(lines).encode(errors="replace")
                 channel.sendto(message, b"\0" + address[1:] if address[:1] == b"@" else address)
         except OSError as error:

@@ -13,7 +13,7 @@ brokers      words of `broker.name=…`: functions of settings and keys that ret
 desks        classes like `OptionDesk`, for instruments of Alpaca's practice account other than
              stocks and crypto
 forecasters, strategies, correlations, ranks, fees
-             words of `GROUP._target_=…` in place of `module.Name`
+             words of `SIZING_GROUP._target_=…` in place of `module.Name`
 
 An entry point is imported when it is used. Those of this project are read from its pyproject.toml
 in a source tree, whose metadata may be missing or old, without a search of installed packages.
@@ -92,7 +92,7 @@ def allow_import(name: str) -> None:
     _named.add(name)
 
 
-def allow_named(values: Any) -> None:
+def allow_configured_plugins(values: Any) -> None:
     """Allow imports of the custom code that a command line's settings name with `_target_`.
 
     values: settings as nested mappings and lists, with interpolations unresolved.
@@ -102,7 +102,7 @@ def allow_named(values: Any) -> None:
         if isinstance(name, str):
             allow_import(name)
     for part in child_values(values).values():
-        allow_named(part)
+        allow_configured_plugins(part)
 
 
 def insert_plugins(values: dict[str, Any]) -> None:

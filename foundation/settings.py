@@ -52,8 +52,8 @@ Class = TypeVar("Class")
 Value = TypeVar("Value")
 Settings = TypeVar("Settings")
 
-NO_KEY = "no_key"  # in the schema of a field that is not a key of a configuration
-_NO_KEY: dict[str, Any] = {NO_KEY: True}
+NO_KEY_MARKER = "no_key"  # in the schema of a field that is not a key of a configuration
+_NO_KEY: dict[str, Any] = {NO_KEY_MARKER: True}
 _CONFIG = ConfigDict(extra="forbid", allow_inf_nan=False)
 _ENVIRONMENT = re.compile(r"\$\{oc\.env:(\w+)")
 _DURATION = re.compile(r"\d+([smhd])")  # default of a setting that is a duration, 60d
@@ -91,7 +91,7 @@ def setting(
     hidden: whether the value may contain a secret; printed settings do not show it.
     key: whether the field is a key of a configuration. A field that is derived from others is not,
         nor is one that a model takes from its source: a study sets that with a plus,
-        +index.jumps=0.
+        +index.jumps_per_year=0.
     bounds: pydantic's constraints: gt, ge, lt, le, min_length, pattern.
     """
     extra = {} if key else {"json_schema_extra": _NO_KEY}
@@ -212,7 +212,7 @@ def settings_error(error: ValidationError, kind: Any, group: str = "") -> InputE
     if problem["type"] == "value_error":
         return InputError(f"{place}: {reason}")
     if problem["type"] == "dataclass_type":
-        names = list(keys_in(settings_class_at(kind, parts)))
+        names = list(setting_fields(settings_class_at(kind, parts)))
         which = f"; {place} has {list_choices(names)}" if names else ""
         value = f"{place}: {problem['input']!r} is not a group of settings"
         return InputError(f"{value}; set {place}.NAME=…{which}")
@@ -238,8 +238,8 @@ def _with_group(reason: InputError, kind: Any, parts: Sequence[object]) -> Input
     """
     name = str(reason).partition(":")[0].partition(".")[0]
     owner = settings_class_at(kind, parts) if parts else None
-    nested = keys_in(owner) if owner else {}
-    if name not in nested or name in keys_in(kind):
+    nested = setting_fields(owner) if owner else {}
+    if name not in nested or name in setting_fields(kind):
         return reason
     return InputError(f"{'.'.join(map(str, parts))}.{reason}")
 
@@ -259,7 +259,7 @@ def _invalid_words(problem: Any, kind: Any, parts: Sequence[object]) -> str:
 def _unit_at(kind: Any, parts: Sequence[object]) -> str:
     """Return the unit of a setting whose default is a duration, `d` of 60d; else nothing."""
     owner = settings_class_at(kind, parts[:-1]) if parts else None
-    field = keys_in(owner).get(str(parts[-1])) if owner else None
+    field = setting_fields(owner).get(str(parts[-1])) if owner else None
     found = _DURATION.fullmatch(str(field.default)) if field else None
     return found[1] if found else ""
 
@@ -286,17 +286,17 @@ def settings_class_in(hint: Any) -> Any:
     return next(filter(None, map(settings_class_in, get_args(hint))), None)
 
 
-def keys_in(kind: Any) -> dict[str, FieldInfo]:
+def setting_fields(kind: Any) -> dict[str, FieldInfo]:
     """Return the configuration keys of a settings class, with pydantic's field information."""
     about_fields: dict[str, FieldInfo] = kind.__pydantic_fields__
     return {name: each for name, each in about_fields.items() if each.json_schema_extra != _NO_KEY}
 
 
-def defaults_in(kind: Any) -> dict[str, Any]:
+def setting_defaults(kind: Any) -> dict[str, Any]:
     """Return the defaults of a settings class as YAML values; `???` for a key without a default."""
     values = {}
     for field in dataclasses.fields(kind):
-        if field.name not in keys_in(kind):
+        if field.name not in setting_fields(kind):
             continue
         if field.default_factory is not dataclasses.MISSING:
             values[field.name] = to_yaml_value(field.default_factory())
@@ -309,7 +309,7 @@ def defaults_in(kind: Any) -> dict[str, Any]:
 def to_yaml_value(value: Any) -> Any:
     """Convert a setting's value to a value that YAML can represent."""
     if dataclasses.is_dataclass(value):
-        return {name: to_yaml_value(getattr(value, name)) for name in keys_in(type(value))}
+        return {name: to_yaml_value(getattr(value, name)) for name in setting_fields(type(value))}
     if isinstance(value, Mapping):
         return {name: to_yaml_value(part) for name, part in value.items()}
     if isinstance(value, list | tuple):

@@ -48,14 +48,14 @@ Row = Sequence[str | Cell]
 class Table:
     """A table of formatted values; the first column names the rows.
 
-    heads: column headings; empty for a list of named figures.
+    headings: column headings; empty for a list of named figures.
     text_columns: indices of columns aligned left, in addition to the first column.
     optional_columns: indices of the columns that narrow pages and terminals do not show.
     has_total: whether the last row is the sum of the others.
     """
 
     title: str
-    heads: Sequence[str]
+    headings: Sequence[str]
     rows: Sequence[Row]
     text_columns: Collection[int] = ()
     optional_columns: Collection[int] = ()
@@ -76,7 +76,7 @@ class Table:
 
     def _terminal_table(self, left_out: Collection[int]) -> TerminalTable:
         table = TerminalTable(title=self.title or None)
-        for k, head in enumerate(self.heads):
+        for k, head in enumerate(self.headings):
             if k not in left_out:
                 is_text = k == 0 or k in self.text_columns
                 table.add_column(head, justify="left" if is_text else "right", overflow="fold")
@@ -84,7 +84,7 @@ class Table:
             table.add_row(*(str(cell) for k, cell in enumerate(row) if k not in left_out))
         return table
 
-    def kind(self, column: int, cell: Cell = EMPTY_CELL) -> str:
+    def css_classes(self, column: int, cell: Cell = EMPTY_CELL) -> str:
         """Return the CSS classes of a cell of a column, or of its heading."""
         kinds = (
             ("words", column in self.text_columns),

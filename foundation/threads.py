@@ -39,17 +39,17 @@ def parallel_map(
 
 
 @contextmanager
-def run_in_background(work: Callable[[], object], end: Callable[[], object]) -> Generator[None]:
+def run_in_background(work: Callable[[], object], stop: Callable[[], object]) -> Generator[None]:
     """Run `work` in another thread during the block.
 
-    end: function that makes `work` return; it is called at the block's end.
+    stop: function that makes `work` return; it is called at the block's end.
     """
     thread = Thread(target=work, daemon=True)
     thread.start()
     try:
         yield
     finally:
-        end()
+        stop()
         thread.join()
 
 

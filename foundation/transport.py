@@ -43,10 +43,10 @@ from foundation.errors import BrokerError, InputError, InvalidResponse, Response
 
 log = logging.getLogger(__name__)
 
-MINUTE = 60.0  # seconds
+SECONDS_PER_MINUTE = 60.0  # seconds
 Signer = Callable[[str, str], Mapping[str, str]]  # headers of a method and a path with its query
 
-MAX_PAUSE = 60.0  # longest pause that a venue may ask for, seconds
+MAX_PAUSE_SECONDS = 60.0  # longest pause that a venue may ask for, seconds
 LOGGED_WAIT_SECONDS = 5.0  # seconds from which a wait is logged with its reason
 _CHANCE = random.Random()  # own generator: the program's may be seeded
 RETRIED_STATUSES = (429, 500, 502, 503, 504)  # statuses after which a read is repeated
@@ -60,7 +60,7 @@ class DeadlineGuard:
         self._socket: socket.socket | None = None
         self._timer = threading.Timer(seconds, self._end)
         self._timer.daemon = True
-        self.over = False
+        self.is_expired = False
 
     def __enter__(self) -> DeadlineGuard:
         self._timer.start()
@@ -73,12 +73,12 @@ class DeadlineGuard:
         """Guard this connection in place of the previous one."""
         with self._lock:
             self._socket = connection
-            if self.over:
+            if self.is_expired:
                 self._shut()
 
     def _end(self) -> None:
         with self._lock:
-            self.over = True
+            self.is_expired = True
             self._shut()
 
     def _shut(self) -> None:
@@ -123,7 +123,7 @@ class _Guarded(HTTPConnection):
         super()._tunnel()
         # A truncated status line can pass for a complete one.
         watch = _WATCH.get()
-        if watch is not None and watch.over:
+        if watch is not None and watch.is_expired:
             raise TimeoutError("no whole answer of the proxy")
 
     def request(self, *words: Any, **options: Any) -> None:
@@ -167,7 +167,7 @@ class Transport(HTTPAdapter):
         timeout: tuple[float, float],
         deadline: float,
         attempts: int,
-        pace: RateLimiter,
+        rate_limiter: RateLimiter,
         signer: Signer | None = None,
     ) -> None:
         super().__init__()
@@ -175,7 +175,7 @@ class Transport(HTTPAdapter):
         self._timeout = timeout
         self._deadline = deadline
         self._attempts = attempts
-        self._pace = pace
+        self._pace = rate_limiter
         self._signer = signer
 
     def proxy_manager_for(self, proxy: str, **options: Any) -> Any:
@@ -240,14 +240,14 @@ class Transport(HTTPAdapter):
                 # The body is read here, under the guard: a session would read it later.
                 _ = answer.content
         except RequestException as error:
-            if not watch.over:
+            if not watch.is_expired:
                 raise
             raise late from error
         finally:
             _WATCH.reset(token)
             _note_length(time.monotonic() - began, request)
         # A response without a length ends where its connection does.
-        if watch.over:
+        if watch.is_expired:
             raise late
         if answer.is_redirect:
             raise TooManyRedirects(
@@ -273,7 +273,7 @@ def retry_after_seconds(headers: Mapping[str, str]) -> float | None:
             seconds = parsedate_to_datetime(text).timestamp() - time.time()
         except (ValueError, OverflowError):
             return None
-    return None if math.isnan(seconds) else min(max(seconds, 0.0), MAX_PAUSE)
+    return None if math.isnan(seconds) else min(max(seconds, 0.0), MAX_PAUSE_SECONDS)
 
 
 def _note_length(seconds: float, request: PreparedRequest) -> None:
@@ -283,10 +283,10 @@ def _note_length(seconds: float, request: PreparedRequest) -> None:
         log.warning("%s %s took %.0f s", request.method, host, seconds)
 
 
-def log_pause(seconds: float, why: str) -> None:
+def log_pause(seconds: float, reason: str) -> None:
     """Log a long wait with its reason, so that the wait is not mistaken for a hang."""
     if seconds >= LOGGED_WAIT_SECONDS:
-        log.warning("waiting %.0f s: %s", seconds, why)
+        log.warning("waiting %.0f s: %s", seconds, reason)
 
 
 class RateLimiter:
@@ -305,11 +305,11 @@ class RateLimiter:
 
     def delay(self) -> float:
         """Return the seconds to wait before the next request."""
-        now = self.time.elapsed()
-        while self._sent and now - self._sent[0] >= MINUTE:
+        now = self.time.monotonic()
+        while self._sent and now - self._sent[0] >= SECONDS_PER_MINUTE:
             self._sent.popleft()
         full = self._limit is not None and len(self._sent) >= self._limit
-        until_free = self._sent[0] + MINUTE - now if full else 0.0
+        until_free = self._sent[0] + SECONDS_PER_MINUTE - now if full else 0.0
         return max(until_free, self._not_before - now, 0.0)
 
     def wait(self) -> None:
@@ -320,7 +320,7 @@ class RateLimiter:
         while True:
             with self._lock:
                 if (seconds := self.delay()) <= 0:
-                    self._sent.append(self.time.elapsed())
+                    self._sent.append(self.time.monotonic())
                     return
             if seconds >= _time_left():
                 raise ReadTimeout("no time is left for the request")
@@ -333,15 +333,15 @@ class RateLimiter:
         if headers.get("X-RateLimit-Remaining") == "0" and reset.isdecimal():
             # The venue counts by the minute: a later reset comes from a wrong clock.
             now = self.time.now().astype("datetime64[ms]").astype(np.int64) / 1000
-            seconds = min(max(float(reset) - now, 0.0), MINUTE)
-            self._not_before = self.time.elapsed() + seconds
+            seconds = min(max(float(reset) - now, 0.0), SECONDS_PER_MINUTE)
+            self._not_before = self.time.monotonic() + seconds
 
 
 @cache
-def shared_rate_limiter(where: str, limit: int | None) -> RateLimiter:
+def shared_rate_limiter(address: str, limit: int | None) -> RateLimiter:
     """Return the rate limiter that all clients of an address share: venues count per account.
 
-    where: name of the address or the account.
+    address: name of the address or the account.
     limit: requests per minute; None: no limit.
     """
     return RateLimiter(limit)

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from marketsimulator.account.broker import SimulatedBroker as SimulatedBroker
     from marketsimulator.backtest import run_backtest as run_backtest
     from marketsimulator.results.summary import Results as Results
-    from marketsimulator.runs.weight_replay import Replay as Replay
+    from marketsimulator.runs.weight_replay import ReplayResult as ReplayResult
     from marketsimulator.runs.weight_replay import replay as replay
     from marketsimulator.settings import BacktestSettings as BacktestSettings
 
@@ -26,16 +26,16 @@ COMMANDS = {
     "backtest": Command(
         "marketsimulator.backtest",
         config="backtest",
-        output="summary.json",
-        keys=("total_return", "comparisons"),
+        marker_file="summary.json",
+        marker_keys=("total_return", "comparisons"),
         log="backtest",
-        hydra=True,
+        takes_hydra_flags=True,
     ),
     "backtest_kelly_chronos2": Command(
         "marketsimulator.backtest_kelly_chronos2",
         config="backtest",
-        output="summary.json",
-        keys=("total_return", "comparisons"),
+        marker_file="summary.json",
+        marker_keys=("total_return", "comparisons"),
         log="backtest",
         words_parser="marketsimulator.original_flags:overrides_of",
         flags={**FLAGS, "days": "--days", "output": "--output"},
@@ -44,24 +44,24 @@ COMMANDS = {
     "compare": Command(
         "marketsimulator.compare",
         config="compare",
-        output="comparison.json",
-        keys=("verdict", "runs"),
+        marker_file="comparison.json",
+        marker_keys=("verdict", "runs"),
         log="compare",
         words_parser="marketsimulator.run_arguments:overrides_of",
-        hydra=True,
+        takes_hydra_flags=True,
     ),
     "audit": Command(
         "marketsimulator.audit",
         config="backtest",
-        interrupted="the audit is not finished",
+        interruption_text="the audit is not finished",
         log="audit",
     ),
-    "drift": Command("marketsimulator.drift", config="drift", log="drift", private=True),
-    "stress": Command("marketsimulator.stress", config="stress", log="stress", private=True),
+    "drift": Command("marketsimulator.drift", config="drift", log="drift", is_private=True),
+    "stress": Command("marketsimulator.stress", config="stress", log="stress", is_private=True),
     "alpaca_server": Command(
         "marketsimulator.alpaca_server",
         config="venue",
-        interrupted="the server is down",
+        interruption_text="the server is down",
         flags=FLAGS,
     ),
     "explain": Command("marketsimulator.explain"),

@@ -18,10 +18,10 @@ runs that many times as fast as a real clock. POST /control/faults injects fault
 
 from __future__ import annotations
 
-from foundation.cli import start
+from foundation.cli import run_command
 
 if __name__ == "__main__":
-    start("marketsimulator.alpaca_server")
+    run_command("marketsimulator.alpaca_server")
 
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -33,7 +33,7 @@ import numpy as np
 from foundation.compose import compose_config, flags_to_overrides, settings_classes
 from marketsimulator.settings import VenueSettings
 from marketsimulator.venue.market_data import bars_page, latest_bars, latest_trades
-from marketsimulator.venue.options import ASSET_STATES, option_contracts
+from marketsimulator.venue.options import ASSET_STATES, contracts_response
 from marketsimulator.venue.portfolio_history import extended_hours, portfolio_history
 from marketsimulator.venue.request import (
     Refused,
@@ -47,7 +47,7 @@ from marketsimulator.venue.request import (
 from marketsimulator.venue.server import PracticeServer
 from marketsimulator.venue.serving import ServerOptions, ServingParser, serve
 from marketsimulator.venue.stocks import ASSET_FLAGS, Venue
-from marketsimulator.venue.tickets import derive_id, quantity_text, timestamp
+from marketsimulator.venue.tickets import derive_id, quantity_text, format_timestamp
 from trainingdata.instants import new_york_minutes, parse_date, parse_instant, time_text
 from trainingdata.instruments import instrument, is_crypto, venue_spelling
 from trainingdata.market import Market
@@ -55,7 +55,7 @@ from trainingdata.sessions import calendar, in_session, session_on
 
 MAX_ORDERS_LISTED = 500  # in one response
 ASSET_CLASSES = ("us_equity", "us_option", "crypto")
-BOOLEAN_WORDS = ("true", "false", "True", "False")
+BOOLEAN_VALUES = ("true", "false", "True", "False")
 WARM_UP_INSTANTS = 9  # instants of the warm-up: a session with its end
 
 
@@ -70,7 +70,7 @@ class AlpacaServer(PracticeServer):
     def routes(self) -> list[Route]:
         """Return the API's routes: account, orders, positions, assets, calendar and prices."""
         venue = self.venue
-        find = venue.record.order
+        find = venue.record.order_by_venue_id
         return [
             Route("GET", "/v2/account", lambda _: account_response(venue)),
             Route(
@@ -87,7 +87,9 @@ class AlpacaServer(PracticeServer):
             Route(
                 "GET",
                 "/v2/options/contracts",
-                lambda asked: option_contracts(venue.options.listed(), venue.now, asked.query),
+                lambda asked: contracts_response(
+                    venue.options.listed_options(), venue.now, asked.query
+                ),
             ),
             Route("GET", "/v2/assets", self._assets),
             Route("GET", "/v2/assets/{symbol:.+}", self._asset),
@@ -98,7 +100,7 @@ class AlpacaServer(PracticeServer):
             Route(
                 "DELETE",
                 "/v2/orders/{number}",
-                lambda asked: venue.cancel(find(asked.names["number"])),
+                lambda asked: venue.cancel(find(asked.path_parameters["number"])),
                 status=204,
             ),
             Route("GET", "/v1beta1/options/quotes/latest", self._option_quotes),
@@ -117,17 +119,17 @@ class AlpacaServer(PracticeServer):
             Route("POST", "assets", self._flag_asset),
         ]
 
-    def authentication_failure(self, asked: Request) -> str | None:
+    def authentication_failure(self, request: Request) -> str | None:
         """Return why a request is not authenticated, or None; crypto prices need no keys."""
-        keyless = asked.path.startswith("/v1beta3") or asked.headers.get("APCA-API-KEY-ID")
+        keyless = request.path.startswith("/v1beta3") or request.headers.get("APCA-API-KEY-ID")
         return None if keyless else "request is not authorized"
 
-    def refusal(self, status: int, code: int | str | None, message: str) -> Response:
+    def error_response(self, status: int, code: int | str | None, message: str) -> Response:
         """Return an error response in Alpaca's format; its code starts with the HTTP status."""
         return {"code": code or status * 100_000 + 10_000, "message": message}
 
-    def clock(self) -> Response:
-        """Return the response of `GET /v2/clock` and the number of remaining instants."""
+    def clock_state(self) -> Response:
+        """Return the response of `GET /v2/clock_state` and the number of remaining instants."""
         left = len(self.venue.stops) - 1 - self.venue.stop
         return {**clock_response(self.venue.now), "left": left}
 
@@ -137,10 +139,10 @@ class AlpacaServer(PracticeServer):
 
     @property
     def next_instant(self) -> np.datetime64 | None:
-        return None if self.venue.over else self.venue.stops[self.venue.stop + 1]
+        return None if self.venue.is_over else self.venue.stops[self.venue.stop + 1]
 
     @property
-    def passed(self) -> int:
+    def step_count(self) -> int:
         return self.venue.stop
 
     def step(self) -> None:
@@ -159,7 +161,7 @@ class AlpacaServer(PracticeServer):
         return clock_response(self.now() + np.timedelta64(int(skew.seconds) if skew else 0, "s"))
 
     def _position(self, asked: Request) -> Response:
-        name = asked.names["symbol"].replace("/", "")
+        name = asked.path_parameters["symbol"].replace("/", "")
         for position in positions_response(self.venue):
             if name in (position["symbol"], position["asset_id"]):
                 return position
@@ -181,7 +183,7 @@ class AlpacaServer(PracticeServer):
         return [answer for answer in answers if answer["class"] == wanted]
 
     def _asset(self, asked: Request) -> Response:
-        symbol = instrument(asked.names["symbol"]).symbol
+        symbol = instrument(asked.path_parameters["symbol"]).symbol
         if symbol not in self.venue.market.bars.symbols:
             raise Refused(404, None, f"asset not found for {symbol}")
         return asset_response(self.venue, symbol)
@@ -198,7 +200,7 @@ class AlpacaServer(PracticeServer):
             if status == "all" or order.is_open == (status == "open")
         ]
         newest = chosen[::-1][: query_integer(query, "limit", 50, 1, MAX_ORDERS_LISTED)]
-        return [order.answer(nested=nested) for order in newest]
+        return [order.to_response(nested=nested) for order in newest]
 
     def _submit(self, asked: Request) -> Response:
         request = asked.json_object()
@@ -206,11 +208,11 @@ class AlpacaServer(PracticeServer):
 
     def _order_of_client(self, asked: Request) -> Response:
         order = self.venue.record.order_by_client_id(asked.query.get("client_order_id", ""))
-        return self.apply_state_fault(order.answer(), asked)
+        return self.apply_state_fault(order.to_response(), asked)
 
     def _order(self, asked: Request) -> Response:
-        order = self.venue.record.order(asked.names["number"])
-        return self.apply_state_fault(order.answer(nested=_is_nested(asked)), asked)
+        order = self.venue.record.order_by_venue_id(asked.path_parameters["number"])
+        return self.apply_state_fault(order.to_response(nested=_is_nested(asked)), asked)
 
     def _option_quotes(self, asked: Request) -> Response:
         refuse_unknown_keys(asked.query, "symbols", "feed")
@@ -226,7 +228,7 @@ class AlpacaServer(PracticeServer):
         kinds = asked.json_object().get("late")
         if not (isinstance(kinds, list) and all(isinstance(kind, str) for kind in kinds)):
             raise Refused(422, None, "late: a list of kinds of activities, as OPEXP, is needed")
-        self.venue.record.list_late(kinds)
+        self.venue.record.delay_listing(kinds)
 
     def _flag_asset(self, asked: Request) -> None:
         """Set an asset's permissions: {"symbol": "NVDA", "tradable": false, "shortable": false, …}.
@@ -245,7 +247,7 @@ class AlpacaServer(PracticeServer):
             needed = f"a symbol of this venue with {names} or halted, true or false, is needed"
             raise Refused(422, None, needed)
         if "halted" in flags:
-            self.venue.halt(symbol, flags.pop("halted"))
+            self.venue.set_halted(symbol, flags.pop("halted"))
         self.venue.flags[symbol] = {**self.venue.flags.get(symbol, {}), **flags}
 
 
@@ -260,7 +262,7 @@ def warm_up(settings: VenueSettings, market: Market) -> None:
         # A refused order compiles the checks.
         with suppress(Refused):
             venue.submit({"symbol": venue_spelling(symbol), **shared})
-    venue.advance(market.first + WARM_UP_INSTANTS)
+    venue.advance(market.start_row + WARM_UP_INSTANTS)
 
 
 def account_response(venue: Venue) -> Response:
@@ -282,16 +284,16 @@ def account_response(venue: Venue) -> Response:
         "status": "ACTIVE",
         "crypto_status": "ACTIVE",
         "currency": "USD",
-        "cash": repr(account.cash + venue.options.reserved),
+        "cash": repr(account.cash + venue.options.reserved_cash),
         "equity": repr(equity),
         "portfolio_value": repr(equity),
-        "buying_power": repr(max(account.leverage * marginable - stocks, 0.0)),
+        "buying_power": repr(max(account.max_leverage * marginable - stocks, 0.0)),
         "non_marginable_buying_power": repr(account.unborrowed_cash),
         "options_buying_power": repr(max(account.unborrowed_cash, 0.0)),
         "options_approved_level": options_level(venue),
         "long_market_value": repr(sum(v for v in worth if v > 0)),
         "short_market_value": repr(sum(v for v in worth if not v > 0)),
-        "multiplier": f"{account.leverage:g}",
+        "multiplier": f"{account.max_leverage:g}",
         "shorting_enabled": equity >= venue.settings.margin.margin_equity,
         "trading_blocked": False,
         "account_blocked": False,
@@ -328,7 +330,7 @@ def positions_response(venue: Venue) -> list[Response]:
                 "qty_available": quantity_text(available),
                 "side": "long" if quantity > 0 else "short",
                 "current_price": repr(price),
-                **venue.entries.results(symbol, float(quantity), price, entry),
+                **venue.entries.profit_fields(symbol, float(quantity), price, entry),
             }
         )
     return [*positions, *venue.options.positions()]
@@ -337,9 +339,9 @@ def positions_response(venue: Venue) -> list[Response]:
 def activities_response(venue: Venue, query: Mapping[str, str]) -> list[Response]:
     """Return a page of `GET /v2/account/activities`, newest first unless `direction` is `asc`."""
     refuse_unknown_keys(query, "after", "direction", "page_size", "page_token")
-    activities = venue.record.listed()
+    activities = venue.record.listed_activities()
     if "after" in query:
-        since = timestamp(parse_instant(query["after"], name="after"))
+        since = format_timestamp(parse_instant(query["after"], name="after"))
         # Trades have an instant and all other activities a date: as texts they compare in time
         # order.
         activities = [
@@ -361,10 +363,10 @@ def clock_response(now: np.datetime64) -> Response:
     opened = bool(in_session(np.array([now]))[0])
     following = current + 1 if opened else current
     return {
-        "timestamp": timestamp(now),
+        "timestamp": format_timestamp(now),
         "is_open": opened,
-        "next_open": timestamp(days.opens[following]),
-        "next_close": timestamp(days.closes[current]),
+        "next_open": format_timestamp(days.opens[following]),
+        "next_close": format_timestamp(days.closes[current]),
     }
 
 
@@ -440,18 +442,21 @@ def asset_response(venue: Venue, symbol: str) -> Response:
 class AlpacaServerSettings:
     """Settings of the practice server: its venue and its address."""
 
-    settings: VenueSettings
-    serving: ServerOptions
+    venue: VenueSettings
+    server_options: ServerOptions
 
     def build_server(self) -> tuple[AlpacaServer, str]:
         """Build the server; return it with a description of its market."""
-        market = self.settings.market()
-        warm_up(self.settings, market)
-        server = AlpacaServer(Venue(self.settings, market), self.serving.speed)
-        return server, f"{', '.join(market.bars.symbols)} from {timestamp(market.history.now)}"
+        market = self.venue.market()
+        warm_up(self.venue, market)
+        server = AlpacaServer(Venue(self.venue, market), self.server_options.speed)
+        return (
+            server,
+            f"{', '.join(market.bars.symbols)} from {format_timestamp(market.history.last_instant)}",
+        )
 
 
-def read(words: Sequence[str]) -> tuple[AlpacaServerSettings, None]:
+def parse_arguments(words: Sequence[str]) -> tuple[AlpacaServerSettings, None]:
     """Parse the command line; return the settings, and None because no folder is written."""
     parser = ServingParser("marketsimulator.alpaca_server", port=8000)
     parser.add_argument("--data-dir", nargs="+", default=[])
@@ -459,7 +464,7 @@ def read(words: Sequence[str]) -> tuple[AlpacaServerSettings, None]:
     parser.add_argument("--start")
     parser.add_argument("--end")
     parser.add_argument("--capital", type=float)
-    arguments, serving = parser.read(words)
+    arguments, serving = parser.parse(words)
     flags = {key: getattr(arguments, key) for key in ("start", "end", "capital", "symbols")}
     overrides = flags_to_overrides({**flags, "data.dir": arguments.data_dir})
     config = compose_config("venue", [*overrides, "trials=null", *arguments.overrides])
@@ -467,11 +472,11 @@ def read(words: Sequence[str]) -> tuple[AlpacaServerSettings, None]:
 
 
 def run(settings: AlpacaServerSettings) -> None:
-    serve(settings.serving, settings.build_server)
+    serve(settings.server_options, settings.build_server)
 
 
 def _is_nested(asked: Request) -> bool:
-    return query_choice(asked.query, "nested", BOOLEAN_WORDS, "false").lower() == "true"
+    return query_choice(asked.query, "nested", BOOLEAN_VALUES, "false").lower() == "true"
 
 
 def _query_date(query: Mapping[str, str], name: str, default: np.datetime64) -> np.datetime64:

@@ -3,17 +3,17 @@
     python -m marketsimulator.audit look_ahead …  do future bars change a decision?
     python -m marketsimulator.audit begin …       does an earlier start of the bars change one?
 
-Settings are those of configs/backtest.yaml. `look_ahead` exits with code 1 if a decision changed.
+Settings are those of configs/backtest.yaml. `check_look_ahead` exits with code 1 if a decision changed.
 Lagged or shuffled forecasts and other costs are variants: `marketsimulator.compare` with
 counterfactuals=[lag,shuffled,costs].
 """
 
 from __future__ import annotations
 
-from foundation.cli import start
+from foundation.cli import run_command
 
 if __name__ == "__main__":
-    start("marketsimulator.audit")
+    run_command("marketsimulator.audit")
 
 import logging
 from collections.abc import Iterator, Sequence
@@ -34,30 +34,30 @@ from marketsimulator.settings import BacktestSettings
 from trainingdata.instants import utc_text
 from trainingdata.market import Market
 
-QUESTIONS = ("look_ahead", "begin")
-REMOVED_QUESTIONS = {
+AUDITS = ("look_ahead", "begin")
+REMOVED_AUDITS = {
     "lag": "[lag]",
     "costs": "[costs]",
     "forecast": "[shuffled]",
 }  # that were questions
 AUDIT_INSTANTS = 8  # instants up to which decisions are compared
-HISTORY_COMPARED = np.timedelta64(20, "D")  # of decisions compared
-FUTURE_CHANGED = np.timedelta64(5, "D")  # of future that is changed
+COMPARED_HISTORY = np.timedelta64(20, "D")  # of decisions compared
+CHANGED_FUTURE = np.timedelta64(5, "D")  # of future that is changed
 
 
 @dataclass(frozen=True, slots=True)
-class Probe:
+class AuditCheck:
     """Comparison of the decisions before a cutoff, on the original and on changed bars.
 
-    cut: cutoff; decisions up to this instant are compared.
-    bars: kind of change of the bars.
-    compared: number of compared decisions.
+    cutoff: cutoff; decisions up to this instant are compared.
+    bar_change: kind of change of the bars.
+    compared_decisions: number of compared decisions.
     first_difference: description of the first decision or fill that changed; empty if none.
     """
 
-    cut: np.datetime64
-    bars: str
-    compared: int
+    cutoff: np.datetime64
+    bar_change: str
+    compared_decisions: int
     first_difference: str
 
 
@@ -66,64 +66,68 @@ def audit_windows(market: Market) -> Iterator[tuple[np.datetime64, Market]]:
 
     Each cutoff has bars before and after it.
     """
-    bars, first = market.bars, market.first
+    bars, first = market.bars, market.start_row
     last = len(bars.times) - 1
     if first == last:
-        raise InputError(f"start, end: only one bar becomes known, at {utc_text(bars.now)}")
+        raise InputError(
+            f"start, end: only one bar becomes known, at {utc_text(bars.last_instant)}"
+        )
     for row in np.unique(np.linspace(first, last - 1, AUDIT_INSTANTS + 2).astype(int)[1:-1]):
         cut = np.datetime64(bars.times[row])
-        edges = np.array([cut - HISTORY_COMPARED, cut + FUTURE_CHANGED], dtype="datetime64[ns]")
+        edges = np.array([cut - COMPARED_HISTORY, cut + CHANGED_FUTURE], dtype="datetime64[ns]")
         begin, end = np.searchsorted(bars.times, edges, side="right").tolist()
-        yield cut, replace(market, bars=bars.slice_rows(0, end), first=max(first, begin))
+        yield cut, replace(market, bars=bars.slice_rows(0, end), start_row=max(first, begin))
 
 
-def look_ahead(
+def check_look_ahead(
     settings: BacktestSettings, market: Market, progress: Progress = no_progress
-) -> list[Probe]:
+) -> list[AuditCheck]:
     """Check for look-ahead bias: compare decisions on the original bars and on changed futures.
 
     After each cutoff the bars are removed, scrambled, or end with delistings. An account starts
     some days before the cutoff. A decision or fill before the cutoff that differs depends on future
     bars.
     """
-    probes: list[Probe] = []
+    probes: list[AuditCheck] = []
     for done, (cut, window) in enumerate(audit_windows(market), 1):
         scrambled = scramble_bars(window.bars, cut, settings.seed)
         futures = {
-            "no future": window.on(truncate_bars(scrambled, cut)),
-            "another future": window.on(scrambled),
+            "no future": window.with_bars(truncate_bars(scrambled, cut)),
+            "another future": window.with_bars(scrambled),
             "ended symbols": delist_after(window, cut, settings.seed),
         }
         truth = _run_window(settings, window)
         for name, market_then in futures.items():
             other = _run_window(settings, market_then)
-            probes.append(Probe(cut, name, *_first_difference(truth, other, cut)))
+            probes.append(AuditCheck(cut, name, *_first_difference(truth, other, cut)))
         progress("instants", done, AUDIT_INSTANTS)
     return probes
 
 
-def compare_history_starts(
+def check_history_start(
     settings: BacktestSettings, market: Market, progress: Progress = no_progress
-) -> list[Probe]:
+) -> list[AuditCheck]:
     """Check dependence on the start of the bars: compare decisions with and without early bars.
 
     The second run has no bars in the first half of the history. Both accounts start at the same
     instant. Decisions differ only if the forecaster learns from its whole past or if its window
     exceeds the history.
     """
-    probes: list[Probe] = []
+    probes: list[AuditCheck] = []
     for done, (cut, window) in enumerate(audit_windows(market), 1):
-        later = window.bars.slice_rows(window.first // 2, len(window.bars.times))
-        truth, other = (_run_window(settings, each) for each in (window, window.on(later)))
+        later = window.bars.slice_rows(window.start_row // 2, len(window.bars.times))
+        truth, other = (_run_window(settings, each) for each in (window, window.with_bars(later)))
         since = f"bars from {utc_text(later.times[0])}"
-        probes.append(Probe(cut, since, *_first_difference(truth, other, cut)))
+        probes.append(AuditCheck(cut, since, *_first_difference(truth, other, cut)))
         progress("instants", done, AUDIT_INSTANTS)
     return probes
 
 
 def _run_window(settings: BacktestSettings, market: Market) -> Run:
-    trader = settings.trader(settings.forecaster.build(market.bars.symbols)).over(market)
-    return simulate_trading(settings, market, "audit", trader, level=logging.NOTSET)
+    trader = settings.build_trader(settings.forecaster.build(market.bars.symbols)).with_beliefs(
+        market
+    )
+    return simulate_trading(settings, market, "audit", trader, log_level=logging.NOTSET)
 
 
 def _first_difference(truth: Run, other: Run, cut: np.datetime64) -> tuple[int, str]:
@@ -160,46 +164,51 @@ def _decision_difference(before: Decision, after: Decision) -> str:
     return f"{utc_text(min(before.at, after.at))}: who decides, or the account"
 
 
-def _result(question: str, probes: Sequence[Probe]) -> Result:
+def _result(question: str, probes: Sequence[AuditCheck]) -> Result:
     """Return the verdict and the table of checks; exit code 1 if future bars changed a decision."""
     headings = ("decisions until", "changed bars", "decisions", "first change")
     rows = [
-        (utc_text(probe.cut), probe.bars, str(probe.compared), probe.first_difference or "none")
+        (
+            utc_text(probe.cutoff),
+            probe.bar_change,
+            str(probe.compared_decisions),
+            probe.first_difference or "none",
+        )
         for probe in probes
     ]
     table = Table(question, headings, rows, text_columns=(1, 3))
     if not any(probe.first_difference for probe in probes):
         return Result([f"{question}: no decision or fill changed.", table])
     if question == "look_ahead":
-        return Result(["Look-ahead bias: future bars change decisions.", table], code=1)
+        return Result(["Look-ahead bias: future bars change decisions.", table], exit_code=1)
     return Result(["Decisions depend on where the data begin.", table])
 
 
 @dataclass(frozen=True, slots=True)
 class AuditSettings:
-    """Settings of an audit: its name (one of `QUESTIONS`), and the settings of the backtest."""
+    """Settings of an audit: its name (one of `AUDITS`), and the settings of the backtest."""
 
-    name: str
+    audit: str
     backtest: BacktestSettings
 
 
-def read(words: Sequence[str]) -> tuple[AuditSettings, None]:
+def parse_arguments(words: Sequence[str]) -> tuple[AuditSettings, None]:
     """Parse the command line: the name of an audit, then settings. No folder is written."""
     name = words[0] if words else ""
-    if name in REMOVED_QUESTIONS:
+    if name in REMOVED_AUDITS:
         raise InputError(
             f"audit: {name} is a variant now: python -m marketsimulator.compare"
-            f" 'strategies=[kelly_50]' 'counterfactuals={REMOVED_QUESTIONS[name]}' and the same"
+            f" 'strategies=[kelly_50]' 'counterfactuals={REMOVED_AUDITS[name]}' and the same"
             " settings"
         )
-    if name not in QUESTIONS:
-        raise invalid_choice("audit", name, QUESTIONS)
+    if name not in AUDITS:
+        raise invalid_choice("audit", name, AUDITS)
     # An audit is not a trial: it leaves nothing in the ledger.
     config = compose_config("backtest", ["output=none", "trials=null", *words[1:]])
     settings = BacktestSettings.from_config(config)
-    if settings.data.fills:
+    if settings.data.execution_bars:
         raise InputError(
-            "data.fills: an audit alters the bars that are decided on, and finer ones would"
+            "data.execution_bars: an audit alters the bars that are decided on, and finer ones would"
             " contradict them; leave it out"
         )
     return AuditSettings(name, settings), None
@@ -208,7 +217,7 @@ def read(words: Sequence[str]) -> tuple[AuditSettings, None]:
 def run(settings: AuditSettings, progress: Progress) -> Result:
     """Run the audit and return its result."""
     market = settings.backtest.market()
-    ask = look_ahead if settings.name == "look_ahead" else compare_history_starts
-    result = _result(settings.name, ask(settings.backtest, market, progress))
+    ask = check_look_ahead if settings.audit == "look_ahead" else check_history_start
+    result = _result(settings.audit, ask(settings.backtest, market, progress))
     source = f"{market.bars.source}; {', '.join(market.bars.symbols)}"
     return replace(result, sentences=[*result.sentences, source])

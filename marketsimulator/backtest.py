@@ -8,32 +8,32 @@ real one.
 
 from __future__ import annotations
 
-from foundation.cli import start
+from foundation.cli import run_command
 
 if __name__ == "__main__":
-    start("marketsimulator.backtest")
+    run_command("marketsimulator.backtest")
 
 import logging
 import time
 from collections.abc import Callable
 from dataclasses import replace
 
-from forecasting.forecast import Progress, mark_as_future, no_progress
-from forecasting.settings import computed_on_text
+from forecasting.forecast import Progress, mark_as_look_ahead, no_progress
+from forecasting.settings import computation_device_text
 from foundation.cli import Result
 from foundation.compiled import compile_in_background
 from foundation.console import open_terminal, print_parts
 from foundation.errors import InputError
 from marketsimulator.results.forecast_outcomes import contains_future
 from marketsimulator.results.remarks import doubt_remarks
-from marketsimulator.results.report import result_files, result_parts
+from marketsimulator.results.report import result_files, terminal_parts
 from marketsimulator.results.summary import Results, run_baselines
 from marketsimulator.results.trials import NO_LEDGER_NOTE, check_ledger, record_trials
 from marketsimulator.runs.simulate import simulate_trading
 from marketsimulator.settings import BacktestSettings
 from trainingdata.bars import Bars
 from trainingdata.correlation import CachedCorrelations
-from trainingdata.coverage import coverage_parts
+from trainingdata.coverage import coverage_report
 from trainingdata.instants import utc_text
 from trainingdata.market import Market
 
@@ -70,20 +70,20 @@ def run_backtest(
     # Operators grep the log for one trader: only the main run's decisions go there.
     forecaster = settings.forecaster.build(market.bars.symbols)
     correlations = CachedCorrelations(settings.correlation.source())
-    trader = replace(settings.trader(forecaster), correlations=correlations)
-    decider = trader.over(market, progress)
+    trader = replace(settings.build_trader(forecaster), correlations=correlations)
+    decider = trader.with_beliefs(market, progress)
     name = forecaster.name
-    if decider.table is not None and contains_future(decider.table, market.bars):
-        name = mark_as_future(name)
+    if decider.belief_table is not None and contains_future(decider.belief_table, market.bars):
+        name = mark_as_look_ahead(name)
     main = simulate_trading(settings, market, name, decider, progress, logging.INFO)
     coarse_run = None
-    if market.finer is not None:
-        coarse_market = replace(market, finer=None)
+    if market.finer_bars is not None:
+        coarse_market = replace(market, finer_bars=None)
         coarse_run = simulate_trading(settings, coarse_market, name, decider, progress)
     comparisons = run_baselines(settings, trader, market, progress)
     seconds = time.monotonic() - began
     results = Results(settings, market, main, comparisons, seconds, coarse_run=coarse_run)
-    return _entered(replace(results, computed_on_text=computed_on_text(forecaster)))
+    return _entered(replace(results, computed_on_text=computation_device_text(forecaster)))
 
 
 def _check_context(settings: BacktestSettings, bars: Bars) -> None:
@@ -102,17 +102,17 @@ def run(settings: BacktestSettings, progress: Progress) -> Result:
     console = open_terminal()
 
     def show(market: Market) -> None:
-        bars, doubts = market.bars, market.doubts
-        print_parts(console, coverage_parts(bars, settings.start, settings.end, doubts))
+        bars, doubts = market.bars, market.data_warnings
+        print_parts(console, coverage_report(bars, settings.start, settings.end, doubts))
 
     with compile_in_background(
-        "marketsimulator.rehearsal", unless="marketsimulator.runs.compiled_instants"
+        "marketsimulator.rehearsal", cached_module="marketsimulator.runs.compiled_instants"
     ):
         results = run_backtest(settings, progress, show)
     summary = results.summary()
-    parts, sentences = result_parts(summary, results.seconds)
+    parts, sentences = terminal_parts(summary, results.elapsed_seconds)
     # The first lines have printed these warnings; the page and `summary.json` repeat them.
-    shown = doubt_remarks(results.market.doubts)
+    shown = doubt_remarks(results.market.data_warnings)
     sentences = [sentence for sentence in sentences if sentence not in shown]
     return Result(parts, sentences, result_files(results, summary))
 
@@ -123,7 +123,7 @@ def _entered(results: Results) -> Results:
     If the ledger fails after the run, a remark replaces the statistics.
     """
     try:
-        return replace(results, trials=record_trials(results.settings.trials, [results.trial()]))
+        return replace(results, trial_statistics=record_trials(results.settings.trials, [results.trial()]))
     except InputError as error:
         log.warning("%s", error)
         return replace(results, no_ledger_note=NO_LEDGER_NOTE.format(error))

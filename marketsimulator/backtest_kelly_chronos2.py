@@ -14,9 +14,9 @@ r"""The backtest with the original flags; further words are Hydra overrides.
 
 from __future__ import annotations
 
-from foundation.cli import start
+from foundation.cli import run_command
 
 if __name__ == "__main__":
-    start("marketsimulator.backtest_kelly_chronos2")
+    run_command("marketsimulator.backtest_kelly_chronos2")
 
 from marketsimulator.backtest import run as run

@@ -18,10 +18,10 @@ account is not a trial. Runs over different periods are compared over their comm
 
 from __future__ import annotations
 
-from foundation.cli import start
+from foundation.cli import run_command
 
 if __name__ == "__main__":
-    start("marketsimulator.compare")
+    run_command("marketsimulator.compare")
 
 import itertools
 from collections import Counter
@@ -37,7 +37,7 @@ from omegaconf import DictConfig, OmegaConf
 from execution.decision.beliefs import BeliefTable
 from forecasting.baseline import RandomWalk
 from forecasting.chronos2.ray_predictor import RaySettings
-from forecasting.forecast import Progress, mark_as_future, no_progress, reads_future
+from forecasting.forecast import Progress, mark_as_look_ahead, no_progress, has_look_ahead
 from foundation.cli import Result
 from foundation.errors import InputError
 from foundation.plugin import allow_import, is_plugin
@@ -56,14 +56,19 @@ from marketsimulator.results.run_record import (
     value_text,
 )
 from marketsimulator.results.trial_identity import data_hash, make_trial
-from marketsimulator.results.trials import NO_LEDGER, TrialStatistics, check_ledger, record_trials
+from marketsimulator.results.trials import (
+    TRIALS_OFF_NOTE,
+    TrialStatistics,
+    check_ledger,
+    record_trials,
+)
 from marketsimulator.runs.outcome import VariantOutcome, simulate_variants, simulate_variants_on_ray
 from marketsimulator.settings import BacktestSettings, ComparisonOptions, CounterfactualKind
 from trainingdata.correlation import CachedCorrelations
 from trainingdata.market import Market
 
-STRATEGY = "sizing.strategy"
-FRACTION = "sizing.fraction"
+STRATEGY_KEY = "sizing.strategy"
+FRACTION_KEY = "sizing.fraction"
 # Settings that all variants share: another panel is another comparison.
 PANEL_KEYS = (
     *("data", "symbols", "start", "end", "days", "timeframe", "fill", "increments", "seed"),
@@ -112,7 +117,10 @@ def compare(
     found = pd.DataFrame([record.summary for record in made[: len(variants)]])
     forecasters = [record.summary["forecaster"] for record in made[: len(variants)]]
     trials = _recorded(settings, variants, forecasters, found, market)
-    notes = [*doubt_remarks(market.doubts), *([NO_LEDGER] if settings.trials is None else [])]
+    notes = [
+        *doubt_remarks(market.data_warnings),
+        *([TRIALS_OFF_NOTE] if settings.trials is None else []),
+    ]
     tried = [record for record in kept if record.is_trial]
     no_ledger_note = sum(record.summary["trials"] is None for record in tried)
     beside_ledger = len(tried) if settings.trials is None else no_ledger_note
@@ -129,13 +137,13 @@ def _variants(
             raise InputError(
                 f"vary.{name}: variants share it; compare others in a run of their own"
             )
-        if name == STRATEGY and strategies:
+        if name == STRATEGY_KEY and strategies:
             raise InputError(f"vary.{name}: strategies names some; give them in one of the two")
         if inner := [other for other in vary if other.startswith(f"{name}.")]:
             raise InputError(f"vary.{inner[0]}: vary.{name} sets it as well; leave one of them")
         if not isinstance(values, Sequence) or isinstance(values, str) or not values:
             raise InputError(f"vary.{name}: {values!r} is not a list of values")
-    every = {STRATEGY: list(dict.fromkeys(strategies)), **vary} if strategies else vary
+    every = {STRATEGY_KEY: list(dict.fromkeys(strategies)), **vary} if strategies else vary
     if not every:
         return []
     rows = (dict(zip(every, values, strict=True)) for values in itertools.product(*every.values()))
@@ -169,14 +177,16 @@ def _recorded(
     own = {
         trial.config_hash: trial.daily_sharpe
         for trial in trials
-        if not reads_future(trial.forecaster)
+        if not has_look_ahead(trial.forecaster)
     }
-    return record_trials(settings.trials, trials) or TrialStatistics.from_ratios(own.values())
+    return record_trials(settings.trials, trials) or TrialStatistics.from_sharpe_ratios(
+        own.values()
+    )
 
 
 def _variant_name(variation: Variation, variant: BacktestSettings) -> str:
     """Return the name of a variant: strategy with its fraction, then the varied settings."""
-    named = (STRATEGY, FRACTION)
+    named = (STRATEGY_KEY, FRACTION_KEY)
     changes = [f"{k}={value_text(value)}" for k, value in variation.items() if k not in named]
     return " ".join([variant.sizing.label, *changes])
 
@@ -199,35 +209,38 @@ def _records(
     for beliefs, members, forecaster in _by_beliefs(variants, market, progress):
         forecasters |= dict.fromkeys(members, forecaster)
         for case in cases:
-            chosen = [case.settings(variants[k][1]) for k in members]
+            chosen = [case.change_settings(variants[k][1]) for k in members]
             before = len(found)
 
             def report_walk(what: str, done: int, _: int, before: int = before) -> None:
                 progress(what, before + done, every)
 
-            table = case.beliefs(beliefs)
+            table = case.change_beliefs(beliefs)
             if ray is None:
                 walked = simulate_variants(chosen, market, table, progress=report_walk)
             else:
                 walked = simulate_variants_on_ray(chosen, market, table, ray, progress=report_walk)
-            found |= {(case.name, k): each for k, each in zip(members, walked, strict=True)}
-    bars = market.period
+            found |= {(case.name_suffix, k): each for k, each in zip(members, walked, strict=True)}
+    bars = market.run_bars
     has_crypto = bool(bars.crypto.any())
     return [
         RunRecord(
-            name=f"{name} {case.name}".rstrip(),
+            name=f"{name} {case.name_suffix}".rstrip(),
             summary={
                 **account_figures(
-                    bars.times, found[case.name, k], capital=variant.capital, has_crypto=has_crypto
+                    bars.times,
+                    found[case.name_suffix, k],
+                    capital=variant.capital,
+                    has_crypto=has_crypto,
                 ),
                 "forecaster": forecasters[k],
                 "data": bars.source,
                 "symbols": list(bars.symbols),
                 "trials": None,
             },
-            settings={**flat_settings(asdict(variant)), "counterfactual": case.name or None},
+            settings={**flat_settings(asdict(variant)), "counterfactual": case.name_suffix or None},
             at=bars.times,
-            equity=found[case.name, k].equity,
+            equity=found[case.name_suffix, k].equity,
         )
         for case in cases
         for k, ((_, variant), name) in enumerate(zip(variants, names, strict=True))
@@ -244,10 +257,15 @@ def _by_beliefs(
     """
     groups: dict[str, list[int]] = {}
     for k, (_, variant) in enumerate(variants):
-        trader = variant.trader(RandomWalk())
-        sources = variant.forecaster, variant.correlation, variant.sizing.volatility, trader.periods
+        trader = variant.build_trader(RandomWalk())
+        sources = (
+            variant.forecaster,
+            variant.correlation,
+            variant.sizing.volatility,
+            trader.plan_periods,
+        )
         universe = variant.universe
-        ranked_by = (variant.prior, variant.costs, variant.fees) if universe.by_growth else ()
+        ranked_by = (variant.prior, variant.costs, variant.fees) if universe.ranks_by_growth else ()
         groups.setdefault(repr((*sources, universe, *ranked_by)), []).append(k)
     correlations: dict[str, CachedCorrelations] = {}
     for members in groups.values():
@@ -256,11 +274,11 @@ def _by_beliefs(
         if key not in correlations:
             correlations[key] = CachedCorrelations(variant.correlation.source())
         forecaster = variant.forecaster.build(market.bars.symbols)
-        trader = replace(variant.trader(forecaster), correlations=correlations[key])
+        trader = replace(variant.build_trader(forecaster), correlations=correlations[key])
         beliefs = trader.build_beliefs(market, progress)
         name = forecaster.name
         future = contains_future(beliefs, market.bars)
-        yield beliefs, members, mark_as_future(name) if future else name
+        yield beliefs, members, mark_as_look_ahead(name) if future else name
 
 
 COMPARISON_KEYS = tuple(field.name for field in fields(ComparisonOptions))
@@ -270,7 +288,7 @@ COMPARISON_KEYS = tuple(field.name for field in fields(ComparisonOptions))
 class ComparisonSettings:
     """Options of a comparison, and the backtest settings that all variants share."""
 
-    compared: ComparisonOptions
+    options: ComparisonOptions
     backtest: BacktestSettings
 
     @classmethod
@@ -297,7 +315,7 @@ def _refuse_own_output(runs: Sequence[str], output: object) -> None:
 
 def run(settings: ComparisonSettings, progress: Progress) -> Result:
     """Run a comparison; return its verdict, ranking, warnings and page."""
-    own = settings.compared
+    own = settings.options
     found = compare(
         settings.backtest,
         own.strategies,

@@ -20,10 +20,10 @@ Exit codes: 1 if anything drifts, 0 if not, 2 for unusable input.
 
 from __future__ import annotations
 
-from foundation.cli import start
+from foundation.cli import run_command
 
 if __name__ == "__main__":
-    start("marketsimulator.drift")
+    run_command("marketsimulator.drift")
 
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -43,20 +43,20 @@ from execution.live.settings import LiveSettings
 from execution.orders.account_snapshot import AccountSnapshot
 from execution.orders.orders import Fill, parse_order_prefix
 from forecasting.forecast import Progress, no_progress
-from forecasting.settings import computed_on_text
+from forecasting.settings import computation_device_text
 from foundation.cli import Result
 from foundation.compose import compose_config
-from foundation.decimals import ZERO
+from foundation.decimals import ZERO_FRACTION
 from foundation.errors import InputError
 from foundation.files import resolve_output
 from foundation.settings import settings_from_config
 from marketsimulator.account.broker import SimulatedBroker
 from marketsimulator.results.drift.decisions import compare_decisions, journaled_account
 from marketsimulator.results.drift.orders import (
-    NotCompared,
+    UncomparedCounts,
     compare_orders,
     planned_orders,
-    slippage,
+    slippage_by_symbol,
 )
 from marketsimulator.results.drift.report import Drift, drift_json, drift_parts
 from marketsimulator.results.drift.terms import (
@@ -68,14 +68,14 @@ from marketsimulator.results.drift.terms import (
 from marketsimulator.results.journal_record import (
     ExactAccount,
     JournalRecord,
-    marked_at_closes,
+    mark_at_closes,
     read_journal,
 )
 from marketsimulator.results.report import result_files
 from marketsimulator.results.run_record import LIVE_TITLE
 from marketsimulator.results.summary import Results, run_baselines
 from marketsimulator.run_result import InitialPosition, Run
-from marketsimulator.runs.simulate import step_trading
+from marketsimulator.runs.simulate import simulate_stepwise
 from marketsimulator.settings import BacktestSettings, DriftOptions
 from trainingdata.bars import Bars, build_panel, last_closes_by_symbol
 from trainingdata.instants import history_start, utc_text
@@ -91,7 +91,10 @@ LIVE_NOT_A_TRIAL = (
 LIVE_BARS_HINT = "name those that the live run met, data.dir=[DIR]"
 
 
-JOURNAL_KEYS = ("capital", "positions")  # settings of an account, which a journal has its own of
+JOURNALED_SETTINGS = (
+    "capital",
+    "positions",
+)  # settings of an account, which a journal has its own of
 DRIFT_KEYS = {field.name for field in fields(DriftOptions)}
 
 
@@ -101,14 +104,14 @@ class DriftSettings:
 
     journal: journal of the live account.
     history_days: calendar days of bars that the live run had before its first decision.
-    simulation: settings of the live run, converted to settings of a backtest.
-    with_report: true to write the complete report of the live account.
+    simulation_settings: settings of the live run, converted to settings of a backtest.
+    writes_report: true to write the complete report of the live account.
     """
 
     journal: Path
     history_days: int
-    simulation: BacktestSettings
-    with_report: bool = False
+    simulation_settings: BacktestSettings
+    writes_report: bool = False
 
     @classmethod
     def from_config(cls, config: DictConfig) -> DriftSettings:
@@ -146,7 +149,7 @@ class _Witness:
 
     def decide(self, bars: Bars, account: AccountSnapshot) -> Decision | None:
         """Return the decider's decision and record the account; None after the last instant."""
-        if bars.now > self._until:
+        if bars.last_instant > self._until:
             return None
         self.account = account
         self.fills = len(self._broker.fills)
@@ -160,27 +163,27 @@ class LiveSimulation:
 
     journal: path of the journal.
     record: content of the journal.
-    start, end: first and last account snapshot of the comparison.
-    simulation: settings of the simulation.
+    start_account, end_account: first and last account snapshot of the comparison.
+    simulation_settings: settings of the simulation.
     market: bars known to the live run, and bars with which its orders are matched.
     trader: trader of the simulation.
-    run: simulated run; it starts with the account of the first live decision.
-    simulated: simulated account up to the last live snapshot.
+    simulated_run: simulated run; it starts with the account of the first live decision.
+    simulated_side: simulated account up to the last live snapshot.
     decided_at: decision instant of each simulated order sent before that snapshot, by order id.
-    live: run of the live account, as its venue reports it.
+    live_run: run of the live account, as its venue reports it.
     """
 
     journal: Path
     record: JournalRecord
-    start: ExactAccount
-    end: ExactAccount
-    simulation: BacktestSettings
+    start_account: ExactAccount
+    end_account: ExactAccount
+    simulation_settings: BacktestSettings
     market: Market
     trader: Trader
-    run: Run
-    simulated: DriftSide
+    simulated_run: Run
+    simulated_side: DriftSide
     decided_at: Mapping[str, np.datetime64]
-    live: Run
+    live_run: Run
 
     @classmethod
     def from_settings(
@@ -188,52 +191,54 @@ class LiveSimulation:
     ) -> LiveSimulation:
         """Read a journal and simulate the period that it covers."""
         record = read_journal(settings.journal, TRADE_JOB)
-        simulation = settings.simulation
+        simulation = settings.simulation_settings
         if not simulation.symbols:
             simulation = replace(simulation, symbols=record.symbols)
         _refuse_other_names(record, simulation)
-        bars = simulation.bars()
+        bars = simulation.load_bars()
         start = record.first_account()
-        end = record.end(lambda at: is_covered(bars, at))
+        end = record.last_covered_account(lambda at: is_covered(bars, at))
         if end.at == start.at and len(record.decisions) > 1:
             raise InputError(
-                f"data.dir: the bars ({bars.source}) end at {utc_text(bars.now)}, before what was"
+                f"data.dir: the bars ({bars.source}) end at {utc_text(bars.last_instant)}, before what was"
                 f" decided first was met; {LIVE_BARS_HINT}"
             )
         decided = record.decisions[0].at
         since = history_start(start.at, settings.history_days)
         market = _market_between(simulation.data, bars, decided, since, end.at)
         forecaster = simulation.forecaster.build(bars.symbols)
-        trader = simulation.trader(forecaster).over(market, progress)
+        trader = simulation.build_trader(forecaster).with_beliefs(market, progress)
         simulated = _simulated(simulation, market, trader, record, end, progress)
-        live = record.run(forecaster.name, start, end, bars.symbols)
+        live = record.build_run(forecaster.name, start, end, bars.symbols)
         parts = settings.journal, record, start, end, simulation, market, trader
         return cls(*parts, *simulated, live)
 
 
-def measure_drift(hours: LiveSimulation, progress: Progress = no_progress) -> Drift:
+def measure_drift(simulation: LiveSimulation, progress: Progress = no_progress) -> Drift:
     """Compare decisions, orders and profit of the live account with those of its simulation."""
-    record, start, end = hours.record, hours.start, hours.end
-    simulated = hours.simulated
-    bars = hours.market.bars
+    record, start, end = simulation.record, simulation.start_account, simulation.end_account
+    simulated = simulation.simulated_side
+    bars = simulation.market.bars
     meant = planned_orders(record, TRADE_JOB, start.at, end.at)
     transfers = record.net_deposits(start.at, end.at)
-    live = compared_account(hours.live, start, end, meant, simulated.end_marks, transfers)
+    live = compared_account(simulation.live_run, start, end, meant, simulated.end_marks, transfers)
     until = partial(decision_deadline, bars)
-    orders = compare_orders(live.trades, simulated.trades, record, hours.decided_at, until)
-    anew, closes = _decided_anew(hours, progress)
+    orders = compare_orders(live.trades, simulated.trades, record, simulation.decided_at, until)
+    anew, closes = _decided_anew(simulation, progress)
     causes = {order.name: order.outcome for order in orders if order.outcome != "same"}
     return Drift(
-        source=f"{hours.journal}; {', '.join(bars.symbols)}: {bars.source}",
+        source=f"{simulation.journal}; {', '.join(bars.symbols)}: {bars.source}",
         start=start.at,
         end=end.at,
         live=live,
         simulated=simulated,
-        terms=profit_terms(live, simulated, causes),
-        decisions=compare_decisions(record, anew, closes, hours.run.decisions, until),
+        profit_terms=profit_terms(live, simulated, causes),
+        decisions=compare_decisions(
+            record, anew, closes, simulation.simulated_run.decisions, until
+        ),
         orders=orders,
-        slippage=slippage(orders),
-        not_compared=NotCompared.from_journal(record, TRADE_JOB, end.at),
+        slippage=slippage_by_symbol(orders),
+        not_compared=UncomparedCounts.from_journal(record, TRADE_JOB, end.at),
     )
 
 
@@ -258,15 +263,15 @@ def is_covered(bars: Bars, at: np.datetime64) -> bool:
     """
     latest: dict[AssetClass, np.datetime64] = {}
     for s, item in enumerate(bars.instruments):
-        times = bars.real_bars(s)[0]
+        times = bars.bars_of_symbol(s)[0]
         if len(times):
             latest[item.kind] = max(latest.get(item.kind, times[-1]), times[-1])
     # A bar that starts at the instant has not started before it.
     before = np.array([at - np.timedelta64(1, "ns")])
     for kind, last in latest.items():
         clock = bars.clock(kind)
-        end = clock.end_of(clock.count_ended_bars(before) + 1, before)
-        if last < end[0] and clock.started_at(end)[0] < at:
+        end = clock.ends_by_number(clock.count_ended_bars(before) + 1, before)
+        if last < end[0] and clock.starts_by_end(end)[0] < at:
             return False
     return True
 
@@ -281,8 +286,8 @@ def _market_between(
     """
     tables = []
     for s, item in enumerate(bars.instruments):
-        times, values = bars.real_bars(s)
-        opened = bars.clock(item.kind).started_at(times)
+        times, values = bars.bars_of_symbol(s)
+        opened = bars.clock(item.kind).starts_by_end(times)
         kept = (opened >= since) & (opened < end)
         tables.append((item, times[kept], values[kept]))
     bars = build_panel(tables, bars.source, bars.timeframe)
@@ -292,7 +297,7 @@ def _market_between(
             f"data.dir: no bar ({bars.source}) becomes known at {utc_text(begin)}, which the"
             f" journal has decided; {LIVE_BARS_HINT}"
         )
-    return data.with_finer(data.market(bars, first))
+    return data.with_finer_bars(data.market(bars, first))
 
 
 def _simulated(
@@ -315,16 +320,16 @@ def _simulated(
     cash = start.cash
     for symbol, quantity in start.positions.items():
         # Positions that are not simulated keep a constant value.
-        cash += ZERO if symbol in closes else quantity * start.prices[symbol]
+        cash += ZERO_FRACTION if symbol in closes else quantity * start.prices[symbol]
     initial_account = AccountSnapshot(
         cash=float(cash),
         positions={symbol: held for symbol, held in positions.items() if symbol in closes},
         prices=closes,
-        as_of=market.history.now,
+        as_of=market.history.last_instant,
     )
-    broker = settings.broker(market, initial_account)
+    broker = settings.build_broker(market, initial_account)
     witness = _Witness(trader, broker, end.at)
-    run = step_trading(settings, market, "simulation", witness, broker, progress)
+    run = simulate_stepwise(settings, market, "simulation", witness, broker, progress)
     met = {
         symbol: InitialPosition(held, closes[symbol])
         for symbol, held in initial_account.positions.items()
@@ -334,15 +339,15 @@ def _simulated(
     ends = witness.account
     fills = run.fills[: witness.fills]
     sent = [decision for decision in run.decisions if decision.at < last]
-    if record.sent_before(last, end):
+    if record.is_sent_before(last, end):
         fills = [fill for fill in run.fills if fill.booked_at <= last]
         sent = list(run.decisions)
-        (row,) = [row for row in run.rows if row.at == last]
+        (row,) = [row for row in run.equity_rows if row.at == last]
         ends = replace(ends, cash=row.cash, positions=_held(initial_account, fills))
     counted = replace(
         run,
         fills=fills,
-        rows=[row for row in run.rows if row.at < last],
+        equity_rows=[row for row in run.equity_rows if row.at < last],
         bookings=[
             booking
             for k, booking in enumerate(run.bookings)
@@ -367,54 +372,58 @@ def _decided_anew(
     hours: LiveSimulation, progress: Progress
 ) -> tuple[dict[np.datetime64, Decision | None], dict[np.datetime64, dict[str, float]]]:
     """Replay the decisions on the journaled accounts; return them and the closes, by instant."""
-    record, settings, market = hours.record, hours.simulation, hours.market
+    record, settings, market = hours.record, hours.simulation_settings, hours.market
     decisions: dict[np.datetime64, Decision | None] = {}
     closes = {}
-    compared = [decision for decision in record.decisions if decision.at <= hours.end.at]
+    compared = [decision for decision in record.decisions if decision.at <= hours.end_account.at]
     for number, journaled in enumerate(compared, 1):
         at = journaled.at
-        view = market.view(int(np.searchsorted(market.bars.times, at, side="right")))
+        view = market.visible_bars(int(np.searchsorted(market.bars.times, at, side="right")))
         closes[at] = last_closes_by_symbol(view)
         account = journaled_account(record, journaled, settings, closes[at])
-        decisions[at] = hours.trader.decide(view, account) if view.now == at else None
+        decisions[at] = hours.trader.decide(view, account) if view.last_instant == at else None
         progress("decisions, anew", number, len(compared))
     return decisions, closes
 
 
-def live_results(hours: LiveSimulation, progress: Progress = no_progress) -> Results:
+def live_results(simulation: LiveSimulation, progress: Progress = no_progress) -> Results:
     """Return backtest results: the live run, compared with its simulation and both baselines."""
     begun = time.monotonic()
-    market = hours.market.on(hours.market.bars.until(hours.end.at))
-    live = marked_at_closes(hours.live, market)
-    capital = live.rows[0].equity
+    market = simulation.market.with_bars(
+        simulation.market.bars.slice_until(simulation.end_account.at)
+    )
+    live = mark_at_closes(simulation.live_run, market)
+    capital = live.equity_rows[0].equity
     if capital <= 0:
         raise InputError(f"journal: the account was worth {capital:,.2f} USD: it earns no return")
-    settings = replace(hours.simulation, capital=capital)
-    simulated = hours.run.until(market.bars.now)
-    plain = run_baselines(settings, hours.trader, market, progress)
+    settings = replace(simulation.simulation_settings, capital=capital)
+    simulated = simulation.simulated_run.slice_until(market.bars.last_instant)
+    plain = run_baselines(settings, simulation.trader, market, progress)
     return Results(
         settings=settings,
         market=market,
-        main=live,
-        comparisons=(simulated, *plain),
-        seconds=time.monotonic() - begun,
+        main_run=live,
+        benchmark_runs=(simulated, *plain),
+        elapsed_seconds=time.monotonic() - begun,
         no_ledger_note=LIVE_NOT_A_TRIAL,
         title=LIVE_TITLE,
-        other_holdings=tuple(sorted(set(hours.end.positions) - set(market.bars.symbols))),
-        computed_on_text=computed_on_text(hours.trader.forecaster),
+        other_holdings=tuple(
+            sorted(set(simulation.end_account.positions) - set(market.bars.symbols))
+        ),
+        computed_on_text=computation_device_text(simulation.trader.forecaster),
     )
 
 
-def read(words: Sequence[str]) -> tuple[DriftSettings, Path | None]:
+def parse_arguments(words: Sequence[str]) -> tuple[DriftSettings, Path | None]:
     """Parse the command line; return the settings and the folder of the live account's report."""
     for word in words:
         key = word.lstrip("+~").partition("=")[0]
-        if key.partition(".")[0] in JOURNAL_KEYS:
+        if key.partition(".")[0] in JOURNALED_SETTINGS:
             raise InputError(f"{key}: the account is that of the journal; leave it out")
     config = compose_config("drift", ["trials=null", *words])
     settings = DriftSettings.from_config(config)
     output = None if config.output is None else resolve_output(config, DRIFT_FILE)
-    return replace(settings, with_report=output is not None), output
+    return replace(settings, writes_report=output is not None), output
 
 
 def run(settings: DriftSettings, progress: Progress) -> Result:
@@ -422,8 +431,8 @@ def run(settings: DriftSettings, progress: Progress) -> Result:
     hours = LiveSimulation.from_settings(settings, progress)
     drift = measure_drift(hours, progress)
     files: Mapping[str, Callable[[Path], object]] = {}
-    if settings.with_report:
+    if settings.writes_report:
         results = live_results(hours, progress)
         more = {DRIFT_FILE: lambda path: path.write_text(drift_json(drift))}
         files = result_files(results, results.summary(), more)
-    return Result(list(drift_parts(drift)), files=files, code=0 if drift.agrees else 1)
+    return Result(list(drift_parts(drift)), files=files, exit_code=0 if drift.is_equal else 1)

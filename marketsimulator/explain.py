@@ -10,10 +10,10 @@ order, or its last decision if it had no order. --full prints whole reasons.
 
 from __future__ import annotations
 
-from foundation.cli import start
+from foundation.cli import run_command
 
 if __name__ == "__main__":
-    start("marketsimulator.explain")
+    run_command("marketsimulator.explain")
 
 from argparse import Namespace
 from collections.abc import Sequence
@@ -29,7 +29,7 @@ from marketsimulator.results.order_reasons import decision_text, short_reason
 from marketsimulator.results.run_folder import RunFolder
 from marketsimulator.run_result import DECISION_COLUMNS, FILL_COLUMNS, ORDER_COLUMNS
 from trainingdata.instants import parse_instant, utc_text
-from trainingdata.instruments import instrument, nearest_symbol
+from trainingdata.instruments import instrument, closest_symbols
 
 
 def explain(
@@ -49,9 +49,9 @@ def explain(
     full: true to print complete reasons, false to cut them to 20 words.
     """
     folder = RunFolder(run)
-    decisions = folder.table("decisions", DECISION_COLUMNS)
-    orders = folder.table("orders", ORDER_COLUMNS)
-    fills = folder.table("fills", FILL_COLUMNS)
+    decisions = folder.read_table("decisions", DECISION_COLUMNS)
+    orders = folder.read_table("orders", ORDER_COLUMNS)
+    fills = folder.read_table("fills", FILL_COLUMNS)
     if order is not None:
         asked = orders[orders["client_order_id"] == order]
         what = f"--order: {run} has no order {order!r}"
@@ -59,7 +59,7 @@ def explain(
         name = instrument(symbol or "").symbol
         asked = decisions[decisions["symbol"] == name]
         known = sorted(set(decisions["symbol"]))
-        hint = did_you_mean(nearest_symbol(name, known))
+        hint = did_you_mean(closest_symbols(name, known))
         there = list_choices(known) or "nothing"
         what = f"--symbol: {run} has no decision of {name}; it has decisions of {there}{hint}"
         if at is not None and len(asked):
@@ -120,7 +120,7 @@ def _at(when: pd.Timestamp) -> str:
     return utc_text(when.to_datetime64())
 
 
-def read(words: Sequence[str]) -> tuple[Namespace, None]:
+def parse_arguments(words: Sequence[str]) -> tuple[Namespace, None]:
     parser = FlagParser()
     parser.add_argument("run", type=Path, metavar="RUN")
     parser.add_argument("--order")

@@ -20,7 +20,7 @@ import numpy as np
 import requests
 import yaml
 
-from execution.brokers import EstimatedClock, broker_connection
+from execution.brokers import EstimatedClock, create_broker_connection
 from execution.decision.trader import Trader
 from execution.journal.events import EventLog
 from execution.journal.order_store import NOT_SUBMITTED
@@ -29,13 +29,18 @@ from execution.live.accounts import TRADE_JOB
 from execution.live.asset_check import refuse_unlisted
 from execution.live.loop import StopSignal, print_warning, stop_on_signals
 from execution.live.open_account import open_account
-from execution.live.runner import CycleReports
+from execution.live.runner import CycleReporter
 from execution.live.settings import LiveSettings
 from execution.live.trading import TradingJob
 from forecasting.forecast import Progress
 from foundation.console import show_progress
 from foundation.errors import BrokerError, InputError
-from foundation.files import OVERWRITE, check_output, run_files, write_files_atomically
+from foundation.files import (
+    OVERWRITE,
+    check_output,
+    run_writers_with_summary,
+    write_files_atomically,
+)
 from foundation.formatting import count_text
 from foundation.signals import Terminated
 from foundation.transport import connection_error_text
@@ -57,16 +62,16 @@ NON_DECISION_SETTINGS = (*SECRET_SETTINGS, "broker", "folder", "start", "end")
 class WaitingClock:
     """Client of a practice server's clock, which stands still until the client moves it.
 
-    left: number of remaining instants.
-    passed: number of instants passed since the server started.
+    instants_left: number of remaining instants.
+    instants_passed: number of instants passed since the server started.
     """
 
     def __init__(self, url: str, now: np.datetime64) -> None:
         self._url = url
-        self.left = self.passed = 0
+        self.instants_left = self.instants_passed = 0
         self._advance({"to": f"{np.datetime_as_string(now, unit='s')}Z"})
 
-    def move(self) -> bool:
+    def advance(self) -> bool:
         """Move the clock to its next instant; return false if no instant is left."""
         return self._advance({})
 
@@ -82,7 +87,7 @@ class WaitingClock:
                 f" with --speed wait (status {answer.status_code})"
             )
         state = answer.json()
-        self.left, self.passed = int(state["left"]), int(state["passed"])
+        self.instants_left, self.instants_passed = int(state["left"]), int(state["passed"])
         return bool(state["moved"])
 
 
@@ -108,7 +113,7 @@ def run_replay(
     output: Path,
     *,
     overwrite: bool,
-    reports: CycleReports,
+    reports: CycleReporter,
 ) -> str:
     """Run a cycle at each remaining instant of the server's clock, and write the run files.
 
@@ -125,11 +130,11 @@ def run_replay(
             " (marketsimulator.alpaca_server)"
         )
     check_output(output, REPLAY_FILE, ("instants", "equity"), overwrite=overwrite)
-    connection = broker_connection(settings.broker, keys)
+    connection = create_broker_connection(settings.broker, keys)
     account_id = connection.account_id()
     if not overwrite:
         _refuse_other_account(output, account_id)
-    gateway = connection.broker(terms=settings.orders, feed=feed)
+    gateway = connection.create_gateway(terms=settings.orders, feed=feed)
     refuse_unlisted(gateway, settings.tradable_symbols)
     clock = WaitingClock(url, connection.now())
     with ExitStack() as held:
@@ -142,12 +147,12 @@ def run_replay(
         config = keys.redact(yaml.safe_dump(redacted_settings(settings), sort_keys=False))
         records = ReplayFiles(live, trader.forecaster.name, config, output)
         begun = account.journal(TRADE_JOB).last_decision() is not None
-        check_replay_settings(account.events, settings, begun=begun)
+        check_replay_settings(account.events, settings, has_decisions=begun)
         stop = StopSignal()
         held.enter_context(stop_on_signals(stop))
         progress = held.enter_context(show_progress())
         _make_cycles(job, clock, stop, reports, progress)
-        if clock.left:
+        if clock.instants_left:
             raise Terminated(signal.Signals[stop.why])
         return records.write(clock)
 
@@ -156,18 +161,18 @@ def _make_cycles(
     job: TradingJob,
     clock: WaitingClock,
     stop: StopSignal,
-    reports: CycleReports,
+    reports: CycleReporter,
     progress: Progress,
 ) -> None:
     """Run a cycle at the clock's present instant and at each later one.
 
     After an interruption the present instant has a second cycle.
     """
-    first, instants = clock.passed, clock.left + 1
+    first, instants = clock.instants_passed, clock.instants_left + 1
     while True:
         reports.report(job.cycle_now())
-        progress("instants", clock.passed - first + 1, instants)
-        if stop or not clock.move():
+        progress("instants", clock.instants_passed - first + 1, instants)
+        if stop or not clock.advance():
             return
 
 
@@ -175,49 +180,52 @@ def _make_cycles(
 class ReplayFiles:
     """Writer of a replay's run files, which are built from the account's journal.
 
-    live: live account of the replay.
+    live_account: live account of the replay.
     forecaster: name of the forecaster.
-    config: all settings, as YAML text.
+    config_yaml: all settings, as YAML text.
     output: folder of the run files.
     """
 
-    live: LiveAccount
+    live_account: LiveAccount
     forecaster: str
-    config: str
+    config_yaml: str
     output: Path
 
     def write(self, clock: WaitingClock) -> str:
         """Write the run files, warn of unsent orders and halts; return the summary as JSON."""
         try:
-            self.live.read_activities()
+            self.live_account.record_activities()
         except BrokerError as error:  # the activities read before count
             log.warning("%s", error)
-        record = JournalRecord.from_database(self.live.account.database, TRADE_JOB)
+        record = JournalRecord.from_database(self.live_account.account.database, TRADE_JOB)
         marks = record.marks
-        run = record.run(self.forecaster, *record.ends())
+        run = record.build_run(self.forecaster, *record.first_and_last_account())
         kept_back = [
-            each for each in self.live.book.in_states(NOT_SUBMITTED) if each.job == TRADE_JOB
+            each
+            for each in self.live_account.book.in_states(NOT_SUBMITTED)
+            if each.job == TRADE_JOB
         ]
-        halts = self.live.halts.active()
+        halts = self.live_account.halts.active()
         figures = {
             "instants": len(marks),
             "fills": len(run.fills),
             "equity": marks[-1].equity,
             "from": utc_text(marks[0].at),
             "to": utc_text(marks[-1].at),
-            "instants_left_out": clock.passed + 1 - len(marks),
+            "instants_left_out": clock.instants_passed + 1 - len(marks),
             "not_sent": len(kept_back),
             "halted": [str(halt) for halt in halts],
-            "account": self.live.account.name,
+            "account": self.live_account.account.name,
         }
         files: dict[str, Callable[[Path], object]] = {
-            "config.yaml": lambda path: path.write_text(self.config, encoding="utf-8")
+            "config.yaml": lambda path: path.write_text(self.config_yaml, encoding="utf-8")
         }
         write_files_atomically(
-            run_files({**file_writers(run), **files}, REPLAY_FILE, figures), self.output
+            run_writers_with_summary({**file_writers(run), **files}, REPLAY_FILE, figures),
+            self.output,
         )
         if kept_back:
-            first = f"{kept_back[0].client_order_id}: {kept_back[0].why}"
+            first = f"{kept_back[0].client_order_id}: {kept_back[0].state_reason}"
             print_warning(
                 f"{count_text(len(kept_back), 'order')} of it NOT sent. The first: {first}."
             )
@@ -226,14 +234,14 @@ class ReplayFiles:
         return json.dumps(figures)
 
 
-def check_replay_settings(events: EventLog, settings: LiveSettings, *, begun: bool) -> None:
+def check_replay_settings(events: EventLog, settings: LiveSettings, *, has_decisions: bool) -> None:
     """Record the settings that affect decisions; refuse changed ones after the first decision."""
     values = redacted_settings(settings)
     now = {
         key: json.dumps(value) for key, value in values.items() if key not in NON_DECISION_SETTINGS
     }
     kept = events.events(REPLAY_EVENT)
-    if not kept or not begun:
+    if not kept or not has_decisions:
         events.append("settings", REPLAY_EVENT, now)
     elif others := [key for key in now if now[key] != kept[-1].content.get(key)]:
         raise InputError(

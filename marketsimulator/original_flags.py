@@ -10,7 +10,7 @@ from foundation.compose import flags_to_overrides, is_override
 from trainingdata.instruments import parse_symbols
 
 
-def overrides_of(words: Sequence[str]) -> list[str]:
+def overrides_from_flags(words: Sequence[str]) -> list[str]:
     """Convert command-line arguments with the original flags to Hydra overrides."""
     parser = FlagParser(settings=True)
     parser.add_argument("--symbols", nargs="+", default=[])
@@ -32,7 +32,7 @@ def overrides_of(words: Sequence[str]) -> list[str]:
                 overrides.append(word)
             else:
                 others.append(word)
-    parser.refuse_others(values["overrides"])
+    parser.refuse_non_overrides(values["overrides"])
     refuse_flag_and_word(find_command("marketsimulator.backtest_kelly_chronos2").flags, words)
     named = values["data_dir"] or any(word.startswith("data.dir=") for word in overrides)
     if values["symbols"] and not named:
@@ -45,10 +45,10 @@ def overrides_of(words: Sequence[str]) -> list[str]:
 
 def _folders_of(symbols: Sequence[str]) -> list[str]:
     """Return the folders below trainingdata/ with bars of the symbols, as the original did."""
-    from trainingdata.bar_files import folders_with
-    from trainingdata.source import refuse_not_synthetic
+    from trainingdata.bar_files import find_symbol_folders
+    from trainingdata.source import refuse_non_synthetic_symbols
 
-    folders = [str(folder) for folder in folders_with(Path("trainingdata"), symbols)]
+    folders = [str(folder) for folder in find_symbol_folders(Path("trainingdata"), symbols)]
     if not folders:
-        refuse_not_synthetic(parse_symbols(symbols), "trainingdata/")
+        refuse_non_synthetic_symbols(parse_symbols(symbols), "trainingdata/")
     return folders

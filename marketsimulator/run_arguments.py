@@ -11,7 +11,7 @@ OUTPUT_KEYS = ("output", "overwrite")  # settings of a comparison of existing ru
 VARIANT_KEYS = ("strategies", "vary")  # settings that start further runs
 
 
-def overrides_of(words: Sequence[str]) -> list[str]:
+def overrides_from_arguments(words: Sequence[str]) -> list[str]:
     """Replace arguments that are folders by one `runs=[…]` override.
 
     If folders are given, only explicitly named strategies run.

@@ -20,7 +20,7 @@ from execution.decision.decision import Decision, DecisionColumns, concatenate_c
 from execution.orders.broker import is_fully_filled
 from execution.orders.orders import Fill, Order, parse_order_prefix
 from foundation.arrays import Array, Instants
-from sizing.binding import PRICED_LIMITS
+from sizing.binding import LIMITS_WITH_SHADOW_PRICE
 
 INSTANT_COLUMNS = ("at", "until", "booked_at")
 TEXT_COLUMNS = {"symbol", "client_order_id", "binding", "side", "type", "tif", "reason", "kind"}
@@ -28,7 +28,7 @@ DECISION_COLUMNS = (
     *("at", "symbol", "mu", "sigma", "kelly", "target", "qty", "binding"),
     *("until", "held", "price", "cost"),
     *(f"plan_{name}" for name in Rationale._fields),
-    *(f"shadow_{name}" for name in PRICED_LIMITS),
+    *(f"shadow_{name}" for name in LIMITS_WITH_SHADOW_PRICE),
     "equity",
 )
 
@@ -88,7 +88,7 @@ class DecisionLog(Sequence[Decision]):
     @property
     def failures(self) -> int:
         """Return the number of decisions without a sizing result."""
-        return sum(bool(decision.failure) for decision in self._decisions)
+        return sum(bool(decision.sizing_failure) for decision in self._decisions)
 
     @property
     def orders(self) -> Sequence[tuple[np.datetime64, Order]]:
@@ -102,7 +102,7 @@ class DecisionLog(Sequence[Decision]):
         columns = [DecisionColumns.from_choices((), self.group_limit_names)]
         columns += [decision.columns for decision in decisions]
         counts = np.array([len(decision.symbols) for decision in decisions], dtype=np.int64)
-        until = np.array([decision.until for decision in decisions], dtype="datetime64[ns]")
+        until = np.array([decision.interval_end for decision in decisions], dtype="datetime64[ns]")
         quantities = [float(quantity) for each in decisions for quantity in each.quantities]
         return decision_frame(
             concatenate_columns(columns),
@@ -131,19 +131,19 @@ def decision_frame(
     quantities: [N] signed ordered quantity.
     at, until, equity: [N] instant, end of the first interval and equity of the row's decision.
     """
-    prices = columns.binding_prices()
-    cost = np.where(quantities != 0.0, columns.cost * np.abs(quantities) * columns.price, 0.0)
+    prices = columns.binding_shadow_prices()
+    cost = np.where(quantities != 0.0, columns.unit_cost * np.abs(quantities) * columns.price, 0.0)
     values = {
         "at": at,
         "symbol": symbols,
         "mu": columns.mu,
         "sigma": columns.sigma,
         "kelly": columns.kelly,
-        "target": columns.target,
+        "target": columns.target_weight,
         "qty": quantities,
         "binding": columns.binding_texts(),
         "until": until,
-        "held": columns.held,
+        "held": columns.held_weight,
         "price": columns.price,
         "cost": cost,
         **dict(zip([f"plan_{name}" for name in Rationale._fields], columns.rationale, strict=True)),
@@ -274,8 +274,8 @@ class Run:
     name: name of the decider, such as its forecaster.
     decisions: one decision for each decided instant.
     fills: all fills, including crypto fees, splits and delistings.
-    rows: equity row of each instant at which a bar became known.
-    margin: number of margin interventions by kind; empty if they are not counted.
+    equity_rows: equity row of each instant at which a bar became known.
+    margin_events: number of margin interventions by kind; empty if they are not counted.
     bookings: cash flows of the equity rows by symbol, without fees.
     initial_positions: positions before the first equity row, by symbol.
     """
@@ -283,8 +283,8 @@ class Run:
     name: str
     decisions: Sequence[Decision]
     fills: list[Fill]
-    rows: list[EquityRow]
-    margin: dict[str, int]
+    equity_rows: list[EquityRow]
+    margin_events: dict[str, int]
     bookings: list[Booking] = field(default_factory=list)
     initial_positions: Mapping[str, InitialPosition] = field(default_factory=dict)
 
@@ -296,7 +296,9 @@ class Run:
 
     def equity(self) -> pd.DataFrame:
         """Return the equity rows as a frame: one row per instant of a known bar, USD."""
-        return frame_from_rows(EQUITY_COLUMNS, list(map(attrgetter(*EQUITY_COLUMNS), self.rows)))
+        return frame_from_rows(
+            EQUITY_COLUMNS, list(map(attrgetter(*EQUITY_COLUMNS), self.equity_rows))
+        )
 
     def equity_curve(self) -> tuple[Instants, Array]:
         """Return the instants and the equity (USD) of all equity rows, [N] each."""
@@ -304,7 +306,9 @@ class Run:
 
     @cached_property
     def _curve(self) -> tuple[Instants, Array]:
-        return np.array([r.at for r in self.rows]), np.array([r.equity for r in self.rows])
+        return np.array([r.at for r in self.equity_rows]), np.array(
+            [r.equity for r in self.equity_rows]
+        )
 
     def quantities(self, symbols: Sequence[str]) -> Array:
         """Return signed positions after the fills of each equity row, shares or coins, [S, N]."""
@@ -325,12 +329,12 @@ class Run:
             held[s] = sizes[np.searchsorted(booked, at, side="right")]
         return held
 
-    def until(self, at: np.datetime64) -> Run:
+    def slice_until(self, at: np.datetime64) -> Run:
         return replace(
             self,
             decisions=[decision for decision in self.decisions if decision.at <= at],
             fills=[fill for fill in self.fills if fill.booked_at <= at],
-            rows=[row for row in self.rows if row.at <= at],
+            equity_rows=[row for row in self.equity_rows if row.at <= at],
             bookings=[booking for booking in self.bookings if booking.at <= at],
         )
 
@@ -373,7 +377,7 @@ class Run:
     def decision_frame(self) -> pd.DataFrame:
         """Return a frame with one row per decided symbol.
 
-        mu and sigma are forecasts up to `until`. `plan_…` columns explain the target over the plan
+        mu and sigma are forecasts up to `slice_until`. `plan_…` columns explain the target over the plan
         periods that drive it. kelly (before any limit, over these periods), held and target are
         weights. price and the cost of the change are in USD. `shadow_…` columns are shadow prices:
         the gain in the plan's expected return net of risk per unit of a limit, in equity; 0 if the
@@ -412,7 +416,7 @@ def file_writers(run: Run) -> dict[str, Callable[[Path], object]]:
         "orders.parquet": run.order_frame,
         "decisions.parquet": run.decision_frame,
     }
-    if run.rows:
+    if run.equity_rows:
         frames |= {"equity.parquet": run.equity, "bookings.parquet": run.booking_frame}
     return {name: partial(_write_parquet, frame, run.name) for name, frame in frames.items()}
 

@@ -16,7 +16,7 @@ from execution.orders.account_snapshot import AccountSnapshot
 from forecasting.chronos2.ray_predictor import RaySettings
 from foundation.errors import InputError, invalid_choice
 from foundation.settings import required_setting, setting, settings_class, settings_from_config
-from marketsimulator.account.terms import FillTerms, holding_table, tier_table
+from marketsimulator.account.terms import FillTerms, holding_table, fee_tier_table
 from trainingdata.bars import Bars
 from trainingdata.feed.endpoint import BrokerSettings
 from trainingdata.instants import DAY, new_york_date, parse_instant, utc_text
@@ -86,7 +86,7 @@ class BacktestSettings(TradingSettings):
 
     def market(self) -> Market:
         """Load the market of the run: bars up to its end, its first row, corporate actions."""
-        bars = self.bars()
+        bars = self.load_bars()
         first, last = self.run_window(bars)
         begin = int(np.searchsorted(bars.times, first))
         end = int(np.searchsorted(bars.times, last, side="right"))
@@ -96,7 +96,7 @@ class BacktestSettings(TradingSettings):
                 f"{', '.join(typed)}: no bar becomes known between {utc_text(first)} and"
                 f" {utc_text(last)}"
             )
-        market = self.data.with_finer(self.data.market(bars.slice_rows(0, end), begin))
+        market = self.data.with_finer_bars(self.data.market(bars.slice_rows(0, end), begin))
         self.require_volume_units(market.execution_bars)
         return market
 
@@ -110,24 +110,26 @@ class BacktestSettings(TradingSettings):
             use = f"the limit on fills (fills.volume_share={self.fills.volume_share:g})"
             require_volume_units(bars, use, "fills.volume_share=null for fills of any size")
 
-    def book(self, bars: Bars) -> Book:
+    def build_book(self, bars: Bars) -> Book:
         """Return the account at the start: `capital` in cash, no positions."""
         from marketsimulator.account.book import create_book
 
         holding = holding_table(bars.instruments, self.costs, self.margin, self.orders)
-        return create_book(self.capital, holding, tier_table(self.fees))
+        return create_book(self.capital, holding, fee_tier_table(self.fees))
 
-    def timeline(self, market: Market, *, impact: bool = False) -> Timeline:
+    def build_timeline(self, market: Market, *, impact: bool = False) -> Timeline:
         """Build the timeline of a market for settlement.
 
         impact: true to estimate bar volatilities even if these settings have no market impact.
         """
-        from marketsimulator.account.timeline import timeline
+        from marketsimulator.account.timeline import build_timeline
 
-        impact = impact or bool(self.costs.impact(market.bars.crypto).any())
-        return timeline(market, self.fees, self.margin, self.fills, impact=impact)
+        impact = impact or bool(self.costs.impact_coefficient(market.bars.crypto).any())
+        return build_timeline(market, self.fees, self.margin, self.fills, impact=impact)
 
-    def broker(self, market: Market, initial: AccountSnapshot | None = None) -> SimulatedBroker:
+    def build_broker(
+        self, market: Market, initial: AccountSnapshot | None = None
+    ) -> SimulatedBroker:
         """Build a simulated broker at the start of a run.
 
         initial: initial cash and positions; None for `capital` in cash.
@@ -136,22 +138,26 @@ class BacktestSettings(TradingSettings):
         from marketsimulator.account.broker import SimulatedBroker
 
         bars = market.bars
-        book = self.book(bars)
+        book = self.build_book(bars)
         if initial is not None:
             held = [float(initial.positions.get(symbol, 0)) for symbol in bars.symbols]
             set_positions(book, initial.cash, np.array(held), market.history.last_closes())
         cancel_remainders = self.fills.remainder == "cancel"
         return SimulatedBroker(
-            market, self.timeline(market), book, self.orders, cancel_remainders=cancel_remainders
+            market,
+            self.build_timeline(market),
+            book,
+            self.orders,
+            cancel_remainders=cancel_remainders,
         )
 
     def run_window(self, bars: Bars) -> Span:
         """Return the first and last instant of the run."""
         first, last = resolve_span(bars, self.start, self.end)
         if self.days is not None:
-            lasts = [bars.times[present][-1] for present in bars.present]
+            lasts = [bars.times[present][-1] for present in bars.has_bar]
             # Delisted symbols have no recent bars to share.
-            endings = self.data.market(bars).endings
+            endings = self.data.market(bars).delisting_rules
             kept = [
                 at for at, gone in zip(lasts, endings.delisted_mask(bars), strict=True) if not gone
             ]
@@ -218,7 +224,7 @@ class Scenario:
     shorts: float | None = setting(
         None, "the same of every stock held short; none: as `stocks`", gt=-1, le=MAX_PRICE_RISE
     )
-    coins: float = setting(0.0, "the same of every coin", gt=-1, le=MAX_PRICE_RISE)
+    crypto: float = setting(0.0, "the same of every coin", gt=-1, le=MAX_PRICE_RISE)
     symbols: Mapping[
         str, Annotated[float, required_setting("a fraction", gt=-1, le=MAX_PRICE_RISE)]
     ] = setting({}, "moves of single symbols, in the place of their class's")
@@ -259,7 +265,7 @@ class StressSettings:
     output: str = setting("outputs/stress", "folder")
     broker: BrokerSettings = setting(BrokerSettings(), "how the venue is reached")
     scenarios: tuple[Scenario, ...] = setting((), "what may happen")
-    own: tuple[Scenario, ...] = setting((), "scenarios of the user's")
+    custom_scenarios: tuple[Scenario, ...] = setting((), "scenarios of the user's")
 
     def __post_init__(self) -> None:
         if self.at not in NAMED_INSTANTS and not self.at[:1].isdecimal():
@@ -268,9 +274,9 @@ class StressSettings:
             )
 
     @property
-    def chosen(self) -> tuple[Scenario, ...]:
+    def chosen_scenarios(self) -> tuple[Scenario, ...]:
         """Return the scenarios named by `only`, or all scenarios, in order of definition."""
-        every = {scenario.name: scenario for scenario in (*self.scenarios, *self.own)}
+        every = {scenario.name: scenario for scenario in (*self.scenarios, *self.custom_scenarios)}
         for name in self.only:
             if name not in every:
                 raise invalid_choice("only", name, every)

@@ -5,7 +5,7 @@
 
 RUN is the folder of a backtest; its book is taken at the end, at the highest leverage (at=worst) or
 at an instant. account=venue reads the account of the keys in the environment (paper unless
-broker.paper=false) and sends nothing. Scenarios are in configs/stress.yaml; own=[{…}] adds or
+broker.paper=false) and sends nothing. Scenarios are in configs/stress.yaml; custom_scenarios=[{…}] adds or
 replaces scenarios by name. In a scenario named after a day, a symbol moves as its own bars did, if
 data.dir or the run's data include that day. Margin and liquidation follow the simulator.
 
@@ -14,10 +14,10 @@ The output contains stress.json with every scenario.
 
 from __future__ import annotations
 
-from foundation.cli import start
+from foundation.cli import run_command
 
 if __name__ == "__main__":
-    start("marketsimulator.stress")
+    run_command("marketsimulator.stress")
 
 import os
 from collections.abc import Callable, Sequence
@@ -44,7 +44,7 @@ from marketsimulator.results.stress.report import (
     loss_table,
     scenario_table,
     stress_json,
-    verdict_of,
+    stress_verdict,
 )
 from marketsimulator.settings import BacktestSettings, StressSettings
 from trainingdata.feed.endpoint import ApiKeys
@@ -59,11 +59,11 @@ def stress_with_notes(
     """Run the stress test; note the symbols of `own` scenarios that are not in the book."""
     notes = [
         f"own: {each.name}: {symbol} is not in the book; nothing of it moves"
-        for each in settings.own
+        for each in settings.custom_scenarios
         for symbol in each.symbols
         if instrument(symbol).symbol not in book.symbols
     ]
-    return run_stress(replace(book, notes=(*book.notes, *notes)), settings.chosen, terms)
+    return run_stress(replace(book, notes=(*book.notes, *notes)), settings.chosen_scenarios, terms)
 
 
 STRESS_KEYS = tuple(each.name for each in fields(StressSettings))
@@ -111,7 +111,7 @@ def _changes(config: DictConfig, words: Sequence[str]) -> DictConfig:
     return changes
 
 
-def read(words: Sequence[str]) -> tuple[Callable[[], StressResult], Path]:
+def parse_arguments(words: Sequence[str]) -> tuple[Callable[[], StressResult], Path]:
     """Parse the command line; return the stress test to run and its checked output folder."""
     parser = FlagParser()
     parser.add_argument("words", nargs="*", metavar="RUN, key=value")
@@ -126,7 +126,7 @@ def run(settings: Callable[[], StressResult]) -> Result:
     found = settings()
     text = stress_json(found)
     return Result(
-        [*verdict_of(found), scenario_table(found), loss_table(found)],
+        [*stress_verdict(found), scenario_table(found), loss_table(found)],
         found.book.notes,
         {STRESS_FILE: lambda path: path.write_text(text, encoding="utf-8")},
     )

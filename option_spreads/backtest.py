@@ -12,10 +12,10 @@ profits are that model's, not fills.
 
 from __future__ import annotations
 
-from foundation.cli import start
+from foundation.cli import run_command
 
 if __name__ == "__main__":
-    start("option_spreads.backtest")
+    run_command("option_spreads.backtest")
 
 import logging
 from dataclasses import replace
@@ -28,35 +28,41 @@ from foundation.cli import Result
 from foundation.tables import json_text
 from option_spreads.autoscaler.rules import parse_strategies
 from option_spreads.simulation.path import IndexDays
-from option_spreads.simulation.selling import SpreadAccount, offered_spreads, spread_account
+from option_spreads.simulation.selling import (
+    SpreadAccountResult,
+    list_candidate_trades,
+    simulate_spread_account,
+)
 from option_spreads.simulation.settings import SpreadSettings
 from option_spreads.simulation.spread_report import (
     account_figures,
     cost_figures,
     report_parts,
     trade_figures,
-    trade_table,
+    format_trades_csv,
 )
 
 log = logging.getLogger(__name__)
 
-NOTE = "Options are priced by a model on the volatility index: these are its profits, not fills."
-SIMULATED_NOTE = (
-    " What a seller earns on the simulated index is the premium that is put in (index.premium),"
+MODEL_PRICES_NOTE = (
+    "Options are priced by a model on the volatility index: these are its profits, not fills."
+)
+SIMULATED_INDEX_NOTE = (
+    " What a seller earns on the simulated index is the premium that is put in (index.volatility_premium),"
     " less costs (docs/STUDIES.md)."
 )
 
 
-def run_account(settings: SpreadSettings, days: IndexDays) -> SpreadAccount:
+def backtest_account(settings: SpreadSettings, days: IndexDays) -> SpreadAccountResult:
     """Backtest the account over these sessions, with every spread that the strategies propose."""
     names = parse_strategies(settings.strategies)
     rules = [replace(settings.rules, strategy=name) for name in names]
-    offers = offered_spreads(days, rules, settings.costs, settings.quoted)
-    return spread_account(offers, settings, settings.max_position)
+    offers = list_candidate_trades(days, rules, settings.costs, settings.pricing_smile)
+    return simulate_spread_account(offers, settings, settings.max_position)
 
 
-def run_summary(
-    settings: SpreadSettings, days: IndexDays, account: SpreadAccount
+def summarize_backtest(
+    settings: SpreadSettings, days: IndexDays, account: SpreadAccountResult
 ) -> dict[str, Any]:
     """Return the content of spreads.json: figures of the account, and of each strategy in it."""
     costs = settings.costs
@@ -67,7 +73,9 @@ def run_summary(
     return {
         "index": days.source,
         "seed": settings.seed,
-        "note": NOTE if settings.bars.dir else NOTE + SIMULATED_NOTE,
+        "note": MODEL_PRICES_NOTE
+        if settings.bars.dir
+        else MODEL_PRICES_NOTE + SIMULATED_INDEX_NOTE,
         "first": str(days.dates[0]),
         "last": str(days.dates[-1]),
         "days": len(days.dates),
@@ -82,10 +90,13 @@ def run_summary(
 def run(settings: SpreadSettings, progress: Progress) -> Result:
     """Run a backtest of selling spreads; return its report and its files."""
     del progress  # there are no steps to count
-    days = settings.days()
-    account = run_account(settings, days)
-    summary = run_summary(settings, days, account)
-    texts = {"spreads.json": json_text(summary), "trades.csv": trade_table(account.trades, days)}
+    days = settings.load_days()
+    account = backtest_account(settings, days)
+    summary = summarize_backtest(settings, days, account)
+    texts = {
+        "spreads.json": json_text(summary),
+        "trades.csv": format_trades_csv(account.trades, days),
+    }
     files = {
         name: partial(Path.write_text, data=text, encoding="utf-8") for name, text in texts.items()
     }

@@ -10,10 +10,10 @@ Settings are those of configs/autoscaling.yaml, in that file or in the environme
 
 from __future__ import annotations
 
-from foundation.cli import start
+from foundation.cli import run_command
 
 if __name__ == "__main__":
-    start("option_spreads.contracts")
+    run_command("option_spreads.contracts")
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -29,7 +29,7 @@ from foundation.cli import Result
 from foundation.clock import utc_now
 from foundation.compose import compose_config, is_override
 from foundation.errors import InputError, invalid_choice
-from foundation.formatting import MIN_FILLS, count_text, number, usd
+from foundation.formatting import MIN_ANNUAL_FILLS, count_text, number, usd
 from foundation.notifier import Notifier
 from foundation.tables import Table
 from option_spreads.autoscaler.account import TRADES_FILE, AccountFiles, AccountState
@@ -38,7 +38,7 @@ from option_spreads.autoscaler.rules import (
     SPREAD_WIDTHS,
     AutoscalingSettings,
     max_risk,
-    recommended_cap,
+    recommend_max_contracts,
 )
 from option_spreads.simulation.resampled_accounts import limits_text, simulate_accounts
 from option_spreads.simulation.resampling import UNITS_PER_DOLLAR
@@ -48,13 +48,17 @@ from trainingdata.instants import new_york_date
 from trainingdata.sessions import calendar
 
 # Usual credits, in points, for the risk table.
-CREDITS = {"CALL": 2.5, "PUT": 2.5, "IRON_CONDOR": 2.7, "OTM_SINGLE_SIDED": 1.0}
-CAPITAL = "STARTING_CAPITAL"
-TASKS = ("init", "recover", "review")
+TYPICAL_CREDITS = {"CALL": 2.5, "PUT": 2.5, "IRON_CONDOR": 2.7, "OTM_SINGLE_SIDED": 1.0}
+CAPITAL_KEY = "STARTING_CAPITAL"
+ACCOUNT_TASKS = ("init", "recover", "review")
 REVIEW_SESSIONS = 21  # sessions of a month
 RANGE_PERCENTILES = (5.0, 95.0)  # percentiles of the 90 % range
 UNLIMITED_CAPITAL = 1e9  # USD; more than any run of single contracts can lose
-SETS = {"iid": "one by one", "block": "in blocks of a week", "stress": "with maximum losses"}
+REVIEW_SET_LABELS = {
+    "iid": "one by one",
+    "block": "in blocks of a week",
+    "stress": "with maximum losses",
+}
 
 
 def calculate_position_size(
@@ -125,36 +129,39 @@ def get_max_risk_for_strategy(
 
 
 @dataclass(frozen=True, eq=False, slots=True)
-class Review:
+class MonthlyReview:
     """Comparison of an account's last month with a Monte Carlo, per contract.
 
-    first, last: New York dates of the month's first and last session.
-    trades: number of closed trades entered in the month.
-    profit: total P/L of the month's trades, one contract each, USD.
-    before: number of closed trades before the month, which the Monte Carlo resamples.
-    profits: simulated total P/L over the same number of sessions, USD, [R] by set of runs.
-    limits: sentence on what resampling cannot show.
+    first_date, last_date: New York dates of the month's first and last session.
+    trade_count: number of closed trades entered in the month.
+    profit_per_contract: total P/L of the month's trades, one contract each, USD.
+    earlier_trade_count: number of closed trades before the month, which the Monte Carlo resamples.
+    simulated_profits: simulated total P/L over the same number of sessions, USD, [R] by set of runs.
+    resampling_limits: sentence on what resampling cannot show.
     """
 
-    first: np.datetime64
-    last: np.datetime64
-    trades: int
-    profit: float
-    before: int
-    profits: Mapping[str, Array]
-    limits: str
+    first_date: np.datetime64
+    last_date: np.datetime64
+    trade_count: int
+    profit_per_contract: float
+    earlier_trade_count: int
+    simulated_profits: Mapping[str, Array]
+    resampling_limits: str
 
-    def percentile(self, name: str) -> float:
+    def profit_percentile(self, run_set: str) -> float:
         """Return the percentile of the month's P/L among simulated ones; ties count half.
 
-        name: set of runs: `iid`, `block` or `stress`.
+        run_set: set of runs: `iid`, `block` or `stress`.
         """
-        runs = self.profits[name]
-        below, equal = (runs < self.profit).mean(), (runs == self.profit).mean()
+        runs = self.simulated_profits[run_set]
+        below, equal = (
+            (runs < self.profit_per_contract).mean(),
+            (runs == self.profit_per_contract).mean(),
+        )
         return float(100 * (below + equal / 2))
 
 
-def review_month(path: Path, settings: AutoscalingSettings, now: np.datetime64) -> Review:
+def review_month(path: Path, settings: AutoscalingSettings, now: np.datetime64) -> MonthlyReview:
     """Compare trades of the last 21 sessions with a Monte Carlo of earlier trades.
 
     Every trade counts as one contract, so that position sizes have no effect.
@@ -169,17 +176,19 @@ def review_month(path: Path, settings: AutoscalingSettings, now: np.datetime64) 
     dates = calendar().dates
     dates = dates[dates <= today][-REVIEW_SESSIONS:]
     trades = read_trades(path, now)
-    if any(trade.entered is None for trade in trades):
+    if any(trade.entry_time is None for trade in trades):
         raise InputError(f"{path}: review needs Timestamp_ET of every closed trade")
-    entered = new_york_date(np.array([trade.entered for trade in trades], dtype="datetime64[ns]"))
+    entered = new_york_date(
+        np.array([trade.entry_time for trade in trades], dtype="datetime64[ns]")
+    )
     month = [trade for trade, day in zip(trades, entered, strict=True) if day >= dates[0]]
     before = [trade for trade, day in zip(trades, entered, strict=True) if day < dates[0]]
     if not month:
         raise InputError(f"{path}: no closed trade was entered from {dates[0]} to {dates[-1]}")
-    if len(before) < MIN_FILLS:
+    if len(before) < MIN_ANNUAL_FILLS:
         raise InputError(
             f"{path}: {count_text(len(before), 'closed trade')} before {dates[0]}; a review needs"
-            f" {MIN_FILLS}"
+            f" {MIN_ANNUAL_FILLS}"
         )
     sample = build_sample(before)
     options = MonteCarloSettings(
@@ -189,55 +198,58 @@ def review_month(path: Path, settings: AutoscalingSettings, now: np.datetime64) 
         FEE_PER_CONTRACT=settings.FEE_PER_CONTRACT,
         days=len(dates),
     )
-    return Review(
-        first=dates[0],
-        last=dates[-1],
-        trades=len(month),
-        profit=_profit(month, settings),
-        before=len(before),
-        profits=_simulated_profits(sample, options),
-        limits=limits_text(sample, options),
+    return MonthlyReview(
+        first_date=dates[0],
+        last_date=dates[-1],
+        trade_count=len(month),
+        profit_per_contract=_profit(month, settings),
+        earlier_trade_count=len(before),
+        simulated_profits=_simulated_profits(sample, options),
+        resampling_limits=limits_text(sample, options),
     )
 
 
 def _profit(trades: list[TradeRow], settings: AutoscalingSettings) -> float:
     """Return the sum of trades at one contract each, after fees not yet in results, USD."""
     fee = Fraction(str(settings.FEE_PER_CONTRACT))
-    return float(sum((trade.result - fee for trade in trades), Fraction(0)))
+    return float(sum((trade.profit - fee for trade in trades), Fraction(0)))
 
 
 def _simulated_profits(sample: TradeSample, options: MonteCarloSettings) -> dict[str, Array]:
     sets = simulate_accounts(sample, options)
     return {
-        name: np.rint((runs.balances[:, -1] - runs.start) * UNITS_PER_DOLLAR) / UNITS_PER_DOLLAR
+        name: np.rint((runs.balances[:, -1] - runs.starting_balance) * UNITS_PER_DOLLAR)
+        / UNITS_PER_DOLLAR
         for name, runs in sets.items()
     }
 
 
-def review_parts(review: Review) -> Iterator[RenderableType]:
+def review_parts(review: MonthlyReview) -> Iterator[RenderableType]:
     """Yield the verdict, a table of percentiles by set of runs, and the limits of resampling."""
     yield Text(verdict_text(review))
     rows = []
-    for name, runs in review.profits.items():
+    for name, runs in review.simulated_profits.items():
         low, middle, high = np.percentile(runs, [RANGE_PERCENTILES[0], 50, RANGE_PERCENTILES[1]])
         figures = (usd(value, 2, sign=True) for value in (low, middle, high))
-        rows.append((SETS[name], *figures, number(review.percentile(name), 0)))
+        rows.append((REVIEW_SET_LABELS[name], *figures, number(review.profit_percentile(name), 0)))
     heads = ("runs", "5 %", "median", "95 %", "percentile of the month")
-    title = f"{count_text(review.before, 'trade')} before {review.first}, resampled"
+    title = (
+        f"{count_text(review.earlier_trade_count, 'trade')} before {review.first_date}, resampled"
+    )
     yield Table(title, heads, rows)
-    yield Text(f"USD of one contract a trade, sizes left out. {review.limits}")
+    yield Text(f"USD of one contract a trade, sizes left out. {review.resampling_limits}")
 
 
-def verdict_text(review: Review) -> str:
+def verdict_text(review: MonthlyReview) -> str:
     """Return a sentence with the month's P/L and its percentile among block bootstrap runs.
 
     The sentence also says whether the P/L is within the 90 % range of those runs.
     """
-    place = review.percentile("block")
+    place = review.profit_percentile("block")
     inside = RANGE_PERCENTILES[0] <= place <= RANGE_PERCENTILES[1]
     return (
-        f"Last {REVIEW_SESSIONS} sessions, {review.first} to {review.last}:"
-        f" {count_text(review.trades, 'trade')}, {usd(review.profit, 2, sign=True)} a contract, at"
+        f"Last {REVIEW_SESSIONS} sessions, {review.first_date} to {review.last_date}:"
+        f" {count_text(review.trade_count, 'trade')}, {usd(review.profit_per_contract, 2, sign=True)} a contract, at"
         f" percentile {number(place, 0)} of the Monte Carlo:"
         f" {'within' if inside else 'outside'} its 90 % range."
     )
@@ -252,31 +264,33 @@ def autoscaling_settings(*overrides: str) -> AutoscalingSettings:
 
 
 def account_result(
-    files: AccountFiles, settings: AutoscalingSettings, written: Sequence[str]
+    files: AccountFiles, settings: AutoscalingSettings, opening_sentences: Sequence[str]
 ) -> Result:
     """Return a report of an account: balance, trade statistics and contracts of each strategy.
 
-    written: sentences shown first.
+    opening_sentences: sentences shown first.
     """
     state = files.read()
     # The fifth line is the size for one risk; the table has the size for each strategy's own risk.
-    lines = ContractSizing.from_state(state, settings.STOP_LOSS_PER_CONTRACT, settings).lines[:4]
+    lines = ContractSizing.from_state(state, settings.STOP_LOSS_PER_CONTRACT, settings).log_lines[
+        :4
+    ]
     rows = []
     for strategy, width in SPREAD_WIDTHS.items():
-        credit = CREDITS[strategy]
-        risk = max_risk(strategy, credit, condor=settings.CONDOR_RISK)
+        credit = TYPICAL_CREDITS[strategy]
+        risk = max_risk(strategy, credit, condor_risk=settings.CONDOR_RISK)
         count = ContractSizing.from_state(state, risk, settings).count
         figures = f"{width:g}", f"{credit:.2f}", f"${risk:,.0f}", str(count.number)
-        rows.append((strategy, *figures, count.why))
+        rows.append((strategy, *figures, count.reason))
     heads = ("strategy", "width", "credit", "max risk", "contracts", "why")
     table = Table(f"{files.mode} account, {files.folder}", heads, rows, text_columns=(5,))
-    balance = float(state.lower_balance)
+    balance = float(state.conservative_balance)
     advice = (
         f"A balance of ${balance:,.0f} may well carry"
-        f" {count_text(recommended_cap(balance), 'contract')}; MAX_CONTRACTS is"
+        f" {count_text(recommend_max_contracts(balance), 'contract')}; MAX_CONTRACTS is"
         f" {settings.MAX_CONTRACTS}."
     )
-    return Result([*written, *lines, table], [advice])
+    return Result([*opening_sentences, *lines, table], [advice])
 
 
 def review_result(files: AccountFiles, settings: AutoscalingSettings) -> Result:
@@ -291,7 +305,7 @@ def _written_text(files: AccountFiles, state: AccountState) -> str:
     return (
         f"Written: {files.balance_file} and {files.folder / TRADES_FILE}; {files.mode} account,"
         f" ${float(state.balance):,.2f}: STARTING_CAPITAL and"
-        f" {count_text(len(state.results), 'trade')}."
+        f" {count_text(len(state.trade_profits), 'trade')}."
     )
 
 
@@ -309,7 +323,7 @@ class AccountRequest:
     settings: AutoscalingSettings
 
 
-def read(words: Sequence[str]) -> tuple[AccountRequest, None]:
+def parse_arguments(words: Sequence[str]) -> tuple[AccountRequest, None]:
     """Parse the command line into account, task and settings.
 
     Raises InputError for unknown words, for two accounts or tasks, and for `recover LIVE` without
@@ -317,21 +331,21 @@ def read(words: Sequence[str]) -> tuple[AccountRequest, None]:
     """
     named = [word for word in words if not is_override(word)]
     modes = [word for word in named if word.upper() in ("PAPER", "LIVE")]
-    tasks = [word for word in named if word in TASKS]
+    tasks = [word for word in named if word in ACCOUNT_TASKS]
     for word in named:
         if word not in (*modes, *tasks):
-            known = (*TASKS, "PAPER", "LIVE")
+            known = (*ACCOUNT_TASKS, "PAPER", "LIVE")
             raise invalid_choice("word", word, known, also="a setting as key=value")
     if len(modes) > 1 or len(tasks) > 1:
         raise InputError(f"{' '.join(named)}: one account and one task at a time")
     overrides = [word for word in words if is_override(word)]
     settings = autoscaling_settings(*overrides)
     request = AccountRequest((modes or ["PAPER"])[0], (tasks or [""])[0], settings)
-    named_capital = any(word.startswith(f"{CAPITAL}=") for word in overrides)
+    named_capital = any(word.startswith(f"{CAPITAL_KEY}=") for word in overrides)
     if request.task == "recover" and request.mode.upper() == "LIVE" and not named_capital:
         raise InputError(
-            f"{CAPITAL}: recover LIVE confirms a balance of real money; name what the account"
-            f" began with, {CAPITAL}=USD"
+            f"{CAPITAL_KEY}: recover LIVE confirms a balance of real money; name what the account"
+            f" began with, {CAPITAL_KEY}=USD"
         )
     return request, None
 

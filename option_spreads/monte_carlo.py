@@ -11,10 +11,10 @@ therefore gives each trade a chance of its maximum loss, which the file does not
 
 from __future__ import annotations
 
-from foundation.cli import start
+from foundation.cli import run_command
 
 if __name__ == "__main__":
-    start("option_spreads.monte_carlo")
+    run_command("option_spreads.monte_carlo")
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -31,10 +31,10 @@ from foundation.formatting import count_text, number, percent, usd
 from foundation.tables import json_text
 from option_spreads.simulation.resampled_accounts import (
     limits_text,
-    sample_doubts,
+    find_sample_warnings,
     simulate_accounts,
-    stress_chance,
-    summary,
+    stress_loss_probability,
+    summarize_paths,
 )
 from option_spreads.simulation.resampling import UNITS_PER_DOLLAR, AccountPaths
 from option_spreads.simulation.settings import MonteCarloSettings
@@ -45,28 +45,33 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-BINS = 60
-CUT = 0.995  # quantile of all final balances at which the axis ends: a few runs are far beyond
+HISTOGRAM_BINS = 60
+AXIS_CUTOFF_QUANTILE = (
+    0.995  # quantile of all final balances at which the axis ends: a few runs are far beyond
+)
 BLUE, ORANGE, RED, BLACK = "#2456c8", "#c2700c", "#b42318", "#1c2430"
-WORDS = {"iid": "one by one", "block": "in blocks", "stress": "with maximum losses"}
+RUN_SET_LABELS = {"iid": "one by one", "block": "in blocks", "stress": "with maximum losses"}
 
 
-def paths_content(
-    sample: TradeSample, settings: MonteCarloSettings, sets: Mapping[str, AccountPaths]
+def build_json_content(
+    sample: TradeSample, settings: MonteCarloSettings, paths_by_set: Mapping[str, AccountPaths]
 ) -> dict[str, Any]:
     """Return the content of monte_carlo.json.
 
     sample: closed trades that the runs resample.
-    sets: simulated accounts by set of runs.
+    paths_by_set: simulated accounts by set of runs.
     """
-    figures = {name: summary(runs, settings.balance_thresholds) for name, runs in sets.items()}
+    figures = {
+        name: summarize_paths(runs, settings.balance_thresholds)
+        for name, runs in paths_by_set.items()
+    }
     a_day = settings.trades_per_day or sample.trades_per_day
     return {
         "trades": {
             "file": settings.trades,
-            "n": len(sample.results),
-            "mean_per_contract": float(sample.results.mean() / UNITS_PER_DOLLAR),
-            "worst_per_contract": float(sample.results.min() / UNITS_PER_DOLLAR),
+            "n": len(sample.profits),
+            "mean_per_contract": float(sample.profits.mean() / UNITS_PER_DOLLAR),
+            "worst_per_contract": float(sample.profits.min() / UNITS_PER_DOLLAR),
             "maximum_losses": sample.max_loss_count,
             "a_day": a_day,
         },
@@ -74,24 +79,26 @@ def paths_content(
         "days": settings.days,
         "seed": settings.seed,
         # `block` is the name of a set of runs below.
-        "block_length": settings.block_length(a_day),
-        "stress_chance": stress_chance(sample, settings),
+        "block_length": settings.effective_block_length(a_day),
+        "stress_chance": stress_loss_probability(sample, settings),
         "starting_capital": settings.STARTING_CAPITAL,
         "limits_of_resampling": limits_text(sample, settings),
-        "warnings": list(sample_doubts(sample)),
+        "warnings": list(find_sample_warnings(sample)),
         **figures,
     }
 
 
-def result_files(
-    content: Mapping[str, Any], settings: MonteCarloSettings, sets: Mapping[str, AccountPaths]
+def build_file_writers(
+    content: Mapping[str, Any],
+    settings: MonteCarloSettings,
+    paths_by_set: Mapping[str, AccountPaths],
 ) -> dict[str, Callable[[Path], object]]:
     """Return functions that write monte_carlo.json and monte_carlo.png, by file name.
 
     content: content of monte_carlo.json.
     """
     text = json_text(content)
-    figure = runs_figure(_heading(content), sets, float(settings.halt_balance))
+    figure = plot_final_balances(_heading(content), paths_by_set, float(settings.halt_balance))
     return {
         "monte_carlo.json": lambda path: path.write_text(text),
         "monte_carlo.png": lambda path: figure.savefig(path, format="png", dpi=110),
@@ -145,7 +152,7 @@ def run(settings: MonteCarloSettings, progress: Progress) -> Result:
         )
     sample = read_sample(Path(settings.trades).expanduser(), utc_now())
     sets = simulate_accounts(sample, settings)
-    content = paths_content(sample, settings, sets)
+    content = build_json_content(sample, settings, sets)
     texts = {name: _figure_texts(content[name]) for name in sets}
     return Result(
         [figure_table(_heading(content), texts)],
@@ -153,31 +160,33 @@ def run(settings: MonteCarloSettings, progress: Progress) -> Result:
             content["limits_of_resampling"],
             *(f"Warning: {warning}" for warning in content["warnings"]),
         ],
-        result_files(content, settings, sets),
+        build_file_writers(content, settings, sets),
     )
 
 
-def runs_figure(heading: str, sets: Mapping[str, AccountPaths], floor: float) -> Figure:
+def plot_final_balances(
+    heading: str, paths_by_set: Mapping[str, AccountPaths], halt_balance: float
+) -> Figure:
     """Plot histograms of final balances, one panel per set of runs, with shared axes.
 
-    sets: simulated accounts by set of runs, at least one set, all with the same starting balance.
-    floor: halt balance, below which nothing is sold, USD.
+    paths_by_set: simulated accounts by set of runs, at least one set, all with the same starting balance.
+    halt_balance: halt balance, below which nothing is sold, USD.
     """
     # Imported here: reading a sample, as other commands do, needs no plots.
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(8, 0.7 + 3.2 * len(sets)), layout="constrained")
+    figure = Figure(figsize=(8, 0.7 + 3.2 * len(paths_by_set)), layout="constrained")
     figure.suptitle(heading, fontsize=14, fontweight="bold")
-    panels = figure.subplots(len(sets), squeeze=False, sharex=True, sharey=True)[:, 0]
-    finals = np.concatenate([runs.balances[:, -1] for runs in sets.values()])
-    start = next(iter(sets.values())).start
-    most = max(float(np.quantile(finals, CUT)), start)
-    least = min(float(finals.min()), floor, start)
-    edges = np.linspace(least, most, BINS + 1)
-    for (name, runs), panel in zip(sets.items(), panels, strict=True):
+    panels = figure.subplots(len(paths_by_set), squeeze=False, sharex=True, sharey=True)[:, 0]
+    finals = np.concatenate([runs.balances[:, -1] for runs in paths_by_set.values()])
+    start = next(iter(paths_by_set.values())).starting_balance
+    most = max(float(np.quantile(finals, AXIS_CUTOFF_QUANTILE)), start)
+    least = min(float(finals.min()), halt_balance, start)
+    edges = np.linspace(least, most, HISTOGRAM_BINS + 1)
+    for (name, runs), panel in zip(paths_by_set.items(), panels, strict=True):
         final = runs.balances[:, -1]
         panel.hist(final[final <= most], bins=edges.tolist(), color=BLUE, alpha=0.55)
-        if text := tail_text(final, most):
+        if text := describe_runs_beyond_axis(final, most):
             panel.annotate(
                 text, (0.99, 0.03), xycoords="axes fraction", ha="right", va="bottom", fontsize=8
             )
@@ -185,9 +194,13 @@ def runs_figure(heading: str, sets: Mapping[str, AccountPaths], floor: float) ->
         for value, color, label in ((start, BLACK, "start"), (middle, ORANGE, "median")):
             panel.axvline(value, color=color, linewidth=1.4, label=f"{label} {usd(value, 0)}")
         panel.axvline(
-            floor, color=RED, linestyle="--", linewidth=1.4, label=f"halt {usd(floor, 0)}"
+            halt_balance,
+            color=RED,
+            linestyle="--",
+            linewidth=1.4,
+            label=f"halt {usd(halt_balance, 0)}",
         )
-        panel.set(title=f"{name}, {WORDS.get(name, name)}: final balance", ylabel="runs")
+        panel.set(title=f"{name}, {RUN_SET_LABELS.get(name, name)}: final balance", ylabel="runs")
         panel.tick_params(labelbottom=True, labelleft=True)
         panel.xaxis.set_major_formatter(lambda x, _: usd(x, 0))
         # No frame above and at the right; lines from edge to edge, with labels.
@@ -197,14 +210,14 @@ def runs_figure(heading: str, sets: Mapping[str, AccountPaths], floor: float) ->
     return figure
 
 
-def tail_text(final: Array, most: float) -> str:
+def describe_runs_beyond_axis(final_balances: Array, axis_max: float) -> str:
     """Return a note on runs beyond the axis: their number and highest balance; empty if none.
 
-    final: final balances [R], USD.
-    most: upper end of the axis, USD.
+    final_balances: final balances [R], USD.
+    axis_max: upper end of the axis, USD.
     """
-    beyond = final[final > most]
+    beyond = final_balances[final_balances > axis_max]
     if not len(beyond):
         return ""
-    words = f"not drawn: {count_text(len(beyond), 'run')} above {usd(most, 0)},"
+    words = f"not drawn: {count_text(len(beyond), 'run')} above {usd(axis_max, 0)},"
     return f"{words} up to {usd(beyond.max(), 0)} →"

@@ -13,10 +13,10 @@ It is the loop of `trade_stock_e2e.py` with the one job `spreads`.
 
 from __future__ import annotations
 
-from foundation.cli import start
+from foundation.cli import run_command
 
 if __name__ == "__main__":
-    start("option_spreads.sell")
+    run_command("option_spreads.sell")
 
 import os
 from collections.abc import Sequence
@@ -32,21 +32,21 @@ from trainingdata.feed.endpoint import ApiKeys
 from trainingdata.feed.market_data import MarketData
 
 
-def sell(words: Sequence[str], keys: ApiKeys) -> None:
+def sell(overrides: Sequence[str], keys: ApiKeys) -> None:
     """Sell and monitor spreads until the configured number of polls, or until a stop.
 
-    words: `key=value` overrides of configs/sell_spreads.yaml.
+    overrides: `key=value` overrides of configs/sell_spreads.yaml.
     """
-    selling = SellingSettings.from_config(compose_config("sell_spreads", list(words)))
+    selling = SellingSettings.from_config(compose_config("sell_spreads", list(overrides)))
     # Read first: an unreadable file fails before the venue is asked.
-    selling.volatility()
+    selling.read_vix_closes()
     settings = LiveSettings(
         broker=selling.broker,
         folder=selling.folder,
         healthcheck_url=selling.HEALTHCHECK_URL,
         alert_url=selling.ALERT_URL,
         jobs=(SPREADS_JOB,),
-        spreads=tuple(words),
+        spreads=tuple(overrides),
     )
     data = MarketData(selling.broker, keys, selling.feed)
     with trading_loop(
@@ -61,7 +61,7 @@ def sell(words: Sequence[str], keys: ApiKeys) -> None:
             loop.run()
 
 
-def read(words: Sequence[str]) -> tuple[Sequence[str], None]:
+def parse_arguments(words: Sequence[str]) -> tuple[Sequence[str], None]:
     """Return the command line's overrides of configs/sell_spreads.yaml unchanged."""
     return words, None
 

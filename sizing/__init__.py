@@ -9,7 +9,7 @@ from foundation import lazy_exports
 if TYPE_CHECKING:
     from sizing.allocation import Allocation as Allocation
     from sizing.allocation import Strategy as Strategy
-    from sizing.allocation import allocate as allocate
+    from sizing.allocation import allocate_kelly as allocate_kelly
     from sizing.inputs import SizingInputs as SizingInputs
     from sizing.kelly import Covariance as Covariance
     from sizing.kelly import SizingProblem as SizingProblem

@@ -10,17 +10,17 @@ import numpy as np
 
 from foundation.arrays import Array, Index
 from foundation.compiled import compiled, jit_inline_ir
-from sizing.binding import BindingLimits, binding_bits
+from sizing.binding import BindingLimits, find_binding_limits
 from sizing.explanation import explain_targets
 from sizing.inputs import SizingInputs
-from sizing.kelly import SolverFailed, failure_text
+from sizing.kelly import SolverFailed, solver_failure_text
 from sizing.limits import count_shadow_prices, gross_rows, weight_bounds
 from sizing.problem import Costs, DecisionProblem
 from sizing.solver.active_set import SOLVED
 from sizing.solver.cardinality import sparse_weights
 from sizing.solver.multi_period import SizingProblem, optimal_weights
 from trainingdata.instruments import AssetClass
-from trainingdata.timeframe import Holding
+from trainingdata.timeframe import HoldingRule
 
 WEIGHT_TOL = 1e-9  # a weight this close to its desired value is set to that value
 
@@ -29,13 +29,13 @@ WEIGHT_TOL = 1e-9  # a weight this close to its desired value is set to that val
 class Allocation:
     """Target weights of a strategy, with the limits that bind them and the reasons for them.
 
-    unconstrained: [S] weights before any limit or cost, computed over `periods`; NaN for symbols
+    unconstrained_weight: [S] weights before any limit or cost, computed over `horizon_periods`; NaN for symbols
         that are not adjustable.
-    target: [S] weights under all limits.
+    target_weight: [S] weights under all limits.
     binding_limits: limits that bind each target; `cost` means that the gain from trading is below
         the trading cost.
-    periods: [S] number of periods, counted from the first, over which `unconstrained` is computed.
-    premium, forecast: [S] parts of `unconstrained` that come from the premium alone and from the
+    horizon_periods: [S] number of periods, counted from the first, over which `unconstrained_weight` is computed.
+    premium_weight, forecast_weight: [S] parts of `unconstrained_weight` that come from the premium alone and from the
         forecast alone. They are NaN for symbols that are not adjustable, and if the premium's part
         of the expected return is unknown. An unconstrained Kelly weight is linear in expected
         returns, so that both parts add up to it. Any remainder has another source: a hedge of other
@@ -45,22 +45,22 @@ class Allocation:
         chosen by return, or no bound is known.
     """
 
-    unconstrained: Array
-    target: Array
+    unconstrained_weight: Array
+    target_weight: Array
     binding_limits: BindingLimits
-    periods: Index
-    premium: Array
-    forecast: Array
+    horizon_periods: Index
+    premium_weight: Array
+    forecast_weight: Array
     optimality_gap: float = 0.0
 
     @property
-    def binding(self) -> tuple[Mapping[str, float], ...]:
+    def binding_shadow_prices(self) -> tuple[Mapping[str, float], ...]:
         """Shadow prices of the limits that bind each of S targets, by name of the limit.
 
         A shadow price is the gain in expected return over the interval, net of risk and cost, per
         unit of the limit; NaN if targets are not chosen by return.
         """
-        return self.binding_limits.names
+        return self.binding_limits.binding_shadow_prices
 
 
 class Strategy(Protocol):
@@ -75,7 +75,7 @@ class Strategy(Protocol):
         """Whether expected returns include the premium of the asset class."""
 
     @property
-    def holding(self) -> Holding | None:
+    def holding_interval(self) -> HoldingRule | None:
         """Holding interval that the strategy requires; None: the configured interval.
 
         `session` is for strategies that compare the risk of symbols over a whole day.
@@ -95,7 +95,7 @@ class Strategy(Protocol):
         """
 
 
-def allocate(inputs: SizingInputs, fraction: float) -> Allocation:
+def allocate_kelly(inputs: SizingInputs, fraction: float) -> Allocation:
     """Return fractional Kelly weights under limits, net of the costs of trading and borrowing.
 
     Symbols that are not adjustable keep their weights.
@@ -110,10 +110,16 @@ def allocate(inputs: SizingInputs, fraction: float) -> Allocation:
     weights, prices, gap = _solve(inputs.problem, fraction)
     why = explain_targets(inputs.problem, weights, prices, fraction)
     binding_limits = BindingLimits(
-        why.binding_bits, why.bound_price, prices, inputs.group_limit_names
+        why.binding_bits, why.bound_shadow_price, prices, inputs.group_limit_names
     )
     return Allocation(
-        why.unconstrained, weights[0], binding_limits, why.periods, why.premium, why.forecast, gap
+        why.unconstrained_weight,
+        weights[0],
+        binding_limits,
+        why.horizon_periods,
+        why.premium_weight,
+        why.forecast_weight,
+        gap,
     )
 
 
@@ -121,7 +127,7 @@ def project_onto_limits(
     inputs: SizingInputs,
     desired: Array,
     *,
-    ranked: Array | None = None,
+    ranking_weights: Array | None = None,
     forecast_directed: bool = False,
 ) -> Allocation:
     """Return the feasible weights that are closest to desired weights, by least squares.
@@ -129,7 +135,7 @@ def project_onto_limits(
     The allocation has one period and no premium.
 
     desired: [S] desired weights.
-    ranked: [S] weights by which positions are ranked if `limits.max_positions` allows fewer; None:
+    ranking_weights: [S] weights by which positions are ranked if `limits.max_positions` allows fewer; None:
         the desired weights.
     forecast_directed: whether the forecast alone determines the sign of every desired weight.
     """
@@ -138,15 +144,15 @@ def project_onto_limits(
     account = problem.account
     # The distance is Kelly's objective with the desired weights as returns and no correlation. The
     # distance has no costs, but purchases of crypto do, so the cash shrinks by them.
-    unborrowed = account.unborrowed / (1.0 + float(inputs.cost.max()))
+    unborrowed = account.unborrowed_cash_share / (1.0 + float(inputs.unit_cost.max()))
     distance = problem._replace(
         returns=problem.returns._replace(mu=desired[None], covariance=np.eye(n)[None]),
         costs=Costs(np.zeros((1, n)), np.zeros(1)),
-        account=account._replace(unborrowed=unborrowed),
+        account=account._replace(unborrowed_cash_share=unborrowed),
     )
     chosen_gap = 0.0
-    if ranked is not None and np.count_nonzero(desired) > problem.limits.max_positions:
-        choice = distance.returns._replace(mu=ranked[None])
+    if ranking_weights is not None and np.count_nonzero(desired) > problem.limits.max_positions:
+        choice = distance.returns._replace(mu=ranking_weights[None])
         chosen, _, chosen_gap = _solve(distance._replace(returns=choice), 1.0)
         standing = distance.returns._replace(mu=np.where(chosen != 0.0, desired, 0.0))
         distance = distance._replace(returns=standing)
@@ -158,7 +164,7 @@ def project_onto_limits(
     unconstrained = np.where(inputs.adjustable, desired, np.nan)
     unpriced = np.full(n, np.nan)
     no_prices = np.full(count_shadow_prices(problem), np.nan)
-    held_by, bound_price = binding_bits(problem, unconstrained, target, unpriced, no_prices)
+    held_by, bound_price = find_binding_limits(problem, unconstrained, target, unpriced, no_prices)
     binding_limits = BindingLimits(held_by, bound_price, no_prices, inputs.group_limit_names)
     none = np.where(inputs.adjustable, 0.0, np.nan)
     periods = np.ones(n, dtype=np.int64)
@@ -178,8 +184,8 @@ def _solve(problem: DecisionProblem, fraction: float) -> tuple[Array, Array, flo
     status, weights, prices, gap = solve_plan(problem, fraction)
     if status == SOLVED:
         return weights, prices, gap
-    text = failure_text(status, len(problem.account.held))
-    raise SolverFailed(text, sizing_problem(problem, fraction))
+    text = solver_failure_text(status, len(problem.account.held_weight))
+    raise SolverFailed(text, build_sizing_problem(problem, fraction))
 
 
 @jit_inline_ir
@@ -202,15 +208,15 @@ def solve_plan(problem: DecisionProblem, fraction: float) -> tuple[int, Array, A
     gap
         upper bound on the objective lost by the limit on the number of positions.
     """
-    program = sizing_problem(problem, fraction)
-    if problem.limits.max_positions < len(program.held):
+    program = build_sizing_problem(problem, fraction)
+    if problem.limits.max_positions < len(program.held_weight):
         return sparse_weights(program, problem.limits.max_positions)
     status, weights, prices = optimal_weights(program)
     return status, weights, prices, 0.0
 
 
 @compiled
-def sizing_problem(problem: DecisionProblem, fraction: float) -> SizingProblem:
+def build_sizing_problem(problem: DecisionProblem, fraction: float) -> SizingProblem:
     """Convert a decision problem to the solver's form, with limits as bounds and ceilings.
 
     fraction: fraction of full Kelly.
@@ -220,14 +226,14 @@ def sizing_problem(problem: DecisionProblem, fraction: float) -> SizingProblem:
     return SizingProblem(
         problem.returns.mu,
         problem.returns.covariance,
-        problem.costs.change,
-        problem.costs.financing,
-        problem.account.held,
+        problem.costs.unit_cost,
+        problem.costs.financing_cost,
+        problem.account.held_weight,
         lower,
         upper,
         rows,
         rooms,
         fraction,
-        problem.limits.group_constraints.net,
-        problem.limits.group_constraints.net_max,
+        problem.limits.group_constraints.net_coefficients,
+        problem.limits.group_constraints.net_limits,
     )

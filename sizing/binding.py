@@ -17,33 +17,35 @@ import numpy as np
 
 from foundation.arrays import Array, Index, Mask
 from foundation.compiled import compiled, jit_inline
-from sizing.limits import CEILINGS, gross_rows
+from sizing.limits import CEILING_NAMES, gross_rows
 from sizing.problem import DecisionProblem, GroupConstraints
 
-# All reasons that can bind a weight. A name's position is its bit in the result of `binding_bits`.
-BINDING_NAMES = ("symbol_cap", "long_only", *CEILINGS, "financing", "cost", "max_positions")
-SYMBOL_CAP = 0
-LONG_ONLY = 1
-FIRST_CEILING = 2
-FINANCING = 2 + len(CEILINGS)
-COST = 3 + len(CEILINGS)
-MAX_POSITIONS = 4 + len(CEILINGS)
+# All reasons that can bind a weight. A name's position is its bit in the result of `find_binding_limits`.
+BINDING_NAMES = ("symbol_cap", "long_only", *CEILING_NAMES, "financing", "cost", "max_positions")
+SYMBOL_CAP_BIT = 0
+LONG_ONLY_BIT = 1
+FIRST_CEILING_BIT = 2
+FINANCING_BIT = 2 + len(CEILING_NAMES)
+COST_BIT = 3 + len(CEILING_NAMES)
+MAX_POSITIONS_BIT = 4 + len(CEILING_NAMES)
 FIRST_GROUP_BIT = 22  # bit of the first limit on a group; all other reasons lie below it
-PRICED_LIMITS = BINDING_NAMES[:COST]  # reasons that have a shadow price
+LIMITS_WITH_SHADOW_PRICE = BINDING_NAMES[:COST_BIT]  # reasons that have a shadow price
 
 BINDING_TOL = 1e-6  # distance from a limit, in weight, at which the limit binds
 RETURN_TOL = 1e-12  # a return below this is rounding
 
-_OF_A_SYMBOL = 1 << SYMBOL_CAP | 1 << LONG_ONLY
+_OF_A_SYMBOL = 1 << SYMBOL_CAP_BIT | 1 << LONG_ONLY_BIT
 
 
 @cache
-def names_at_bits(bits: int, names: tuple[str, ...] = BINDING_NAMES) -> tuple[tuple[int, str], ...]:
+def indexed_names_of_bits(
+    bits: int, names: tuple[str, ...] = BINDING_NAMES
+) -> tuple[tuple[int, str], ...]:
     """Return the number and the name of each bit that is set."""
     return tuple((k, name) for k, name in enumerate(names) if bits >> k & 1)
 
 
-def names_by_bit(names: tuple[str, ...], rows: tuple[str, ...]) -> tuple[str, ...]:
+def limit_names_by_bit(names: tuple[str, ...], rows: tuple[str, ...]) -> tuple[str, ...]:
     """Return the name of every bit in order: built-in limits, then limits on groups.
 
     names: names of the built-in limits.
@@ -57,7 +59,7 @@ class BindingLimits(NamedTuple):
 
     binding_bits: [S] binding limits as bits: one for each of BINDING_NAMES, then, from
         FIRST_GROUP_BIT, one for each limit on groups.
-    bound_price: [S] shadow price of the symbol's own bound; NaN if targets are not chosen by
+    bound_shadow_price: [S] shadow price of the symbol's own bound; NaN if targets are not chosen by
         return.
     shadow_prices: [4 + G + K] shadow prices of the CEILINGS, of the G limits on groups, then of
         borrowing in each period; NaN if targets are not chosen by return.
@@ -65,28 +67,30 @@ class BindingLimits(NamedTuple):
     """
 
     binding_bits: Index
-    bound_price: Array
+    bound_shadow_price: Array
     shadow_prices: Array
     group_limit_names: tuple[str, ...] = ()
 
     @property
-    def names(self) -> tuple[Mapping[str, float], ...]:
+    def binding_shadow_prices(self) -> tuple[Mapping[str, float], ...]:
         """Shadow prices of the limits that bind each of S targets, by name of the limit."""
-        last = len(CEILINGS) + len(self.group_limit_names)
-        ceilings = self.shadow_prices[: len(CEILINGS)].tolist()
+        last = len(CEILING_NAMES) + len(self.group_limit_names)
+        ceilings = self.shadow_prices[: len(CEILING_NAMES)].tolist()
         financing = float(self.shadow_prices[last:].sum())
-        nothing = (np.nan,) * (FIRST_GROUP_BIT - COST)
-        groups = self.shadow_prices[len(CEILINGS) : last].tolist()
-        every = names_by_bit(BINDING_NAMES, self.group_limit_names)
+        nothing = (np.nan,) * (FIRST_GROUP_BIT - COST_BIT)
+        groups = self.shadow_prices[len(CEILING_NAMES) : last].tolist()
+        every = limit_names_by_bit(BINDING_NAMES, self.group_limit_names)
         named = []
         # Most of hundreds of symbols are bound by the same ceilings at the same prices: one mapping
         # serves all of them. A bound of the symbol itself has its own price.
         shared: dict[int, Mapping[str, float]] = {}
-        for bits, own in zip(self.binding_bits.tolist(), self.bound_price.tolist(), strict=True):
+        for bits, own in zip(
+            self.binding_bits.tolist(), self.bound_shadow_price.tolist(), strict=True
+        ):
             names = shared.get(bits)
             if names is None:
                 worth = (own, own, *ceilings, financing, *nothing, *groups)
-                names = {name: worth[k] for k, name in names_at_bits(bits, every)}
+                names = {name: worth[k] for k, name in indexed_names_of_bits(bits, every)}
                 if not bits & _OF_A_SYMBOL:
                     shared[bits] = names
             named.append(names)
@@ -94,7 +98,7 @@ class BindingLimits(NamedTuple):
 
 
 @compiled
-def binding_bits(
+def find_binding_limits(
     problem: DecisionProblem, unconstrained: Array, target: Array, gradient: Array, prices: Array
 ) -> tuple[Index, Array]:
     """Find the limits that bind each target; return bits [S], and prices of symbol bounds [S].
@@ -111,7 +115,7 @@ def binding_bits(
     """
     limits = problem.limits
     account = problem.account
-    cost = problem.costs.change[0]
+    cost = problem.costs.unit_cost[0]
     rows, rooms = gross_rows(problem)
     held_by = np.zeros(len(target), dtype=np.int64)
     bound_price = np.full(len(target), np.nan)
@@ -134,7 +138,7 @@ def binding_bits(
             continue
         desired = unconstrained[k]
         weight = target[k]
-        held_weight = account.held[k]
+        held_weight = account.held_weight[k]
         priced = np.isfinite(gradient[k])
         slope = gradient[k] if priced else desired - weight
         # Away from zero; at zero, the direction in which a position would begin.
@@ -160,15 +164,15 @@ def binding_bits(
         gain = outward * gradient[k] + saved - taken
         bound_price[k] = 0.0 if gain < 0.0 else gain
         if abs(weight) >= limits.symbol_cap - BINDING_TOL:
-            bits |= 1 << SYMBOL_CAP
+            bits |= 1 << SYMBOL_CAP_BIT
         # An existing short may stay where no new one may be opened, so the floor is that short.
         unshortable = limits.long_only[k] or account.equity < limits.margin_equity
         if weight == min(held_weight, 0.0) and outward < 0 and moves_on and unshortable:
-            bits |= 1 << LONG_ONLY
+            bits |= 1 << LONG_ONLY_BIT
         # A weight that no limit binds and that differs from its desired value stays because moving
         # does not pay.
         if bits == 0 and weight == held_weight and desired != weight and cost[k] > 0:
-            bits |= 1 << COST
+            bits |= 1 << COST_BIT
         held_by[k] = bits
     return held_by, bound_price
 
@@ -178,18 +182,18 @@ def _bits_at(weight: float, left_out: bool, back: int) -> int:
     """Return further bits of a weight: that of `max_positions` at zero, `back` elsewhere."""
     if weight != 0.0:
         return back
-    return 1 << MAX_POSITIONS if left_out else 0
+    return 1 << MAX_POSITIONS_BIT if left_out else 0
 
 
 @jit_inline
 def _full_net(rows: GroupConstraints, target: Array) -> Mask:
     """Return whether each net limit is fully used, [M]."""
-    full = np.empty(len(rows.net_max), dtype=np.bool_)
+    full = np.empty(len(rows.net_limits), dtype=np.bool_)
     for c in range(len(full)):
         use = 0.0
         for s in range(len(target)):
-            use += rows.net[c, s] * target[s]
-        full[c] = use >= rows.net_max[c] - BINDING_TOL
+            use += rows.net_coefficients[c, s] * target[s]
+        full[c] = use >= rows.net_limits[c] - BINDING_TOL
     return full
 
 
@@ -206,10 +210,10 @@ def _pressing_net(
     out = 0
     back = 0
     for c in range(len(full)):
-        part = rows.net[c, k] * outward
+        part = rows.net_coefficients[c, k] * outward
         if full[c] and part != 0.0:
             taken += prices[c] * part
-            bit = 1 << (FIRST_GROUP_BIT + len(rows.gross_max) + c)
+            bit = 1 << (FIRST_GROUP_BIT + len(rows.gross_limits) + c)
             if part > 0.0:
                 out |= bit
             else:
@@ -225,12 +229,12 @@ def _pressing_limits(row: Array, full: Mask, prices: Array, financing: float) ->
         financing: price of borrowing for it.
     """
     taken = financing
-    bits = 1 << FINANCING if financing > 0.0 else 0
+    bits = 1 << FINANCING_BIT if financing > 0.0 else 0
     for c in range(len(full)):
         if full[c]:
             taken += prices[c] * row[c]
-            if row[c] > 0 and c < len(CEILINGS):
-                bits |= 1 << (FIRST_CEILING + c)
+            if row[c] > 0 and c < len(CEILING_NAMES):
+                bits |= 1 << (FIRST_CEILING_BIT + c)
             elif row[c] > 0:
-                bits |= 1 << (FIRST_GROUP_BIT + c - len(CEILINGS))
+                bits |= 1 << (FIRST_GROUP_BIT + c - len(CEILING_NAMES))
     return taken, bits

@@ -14,32 +14,32 @@ import numpy as np
 
 from foundation.arrays import Array, Cube, Index, Mask
 from foundation.compiled import compiled, jit_inline, true_indices
-from sizing.binding import COST, LONG_ONLY, binding_bits
+from sizing.binding import COST_BIT, LONG_ONLY_BIT, find_binding_limits
 from sizing.kelly import unconstrained_kelly
 from sizing.problem import DecisionProblem, Returns
-from sizing.solver.cholesky import factored_solve, solve_in_place
+from sizing.solver.cholesky import solve_by_cholesky, solve_in_place
 
-WEIGHT_TOL = 1e-6  # distance, in weight, at which two weights count as equal
-PREMIUM_PART, TOTAL = 0, 1  # rows of `kelly_by_horizon`
+EXPLAINED_WEIGHT_TOL = 1e-6  # distance, in weight, at which two weights count as equal
+PREMIUM_PART, TOTAL_PART = 0, 1  # rows of `kelly_by_horizon`
 
 
 class Explanation(NamedTuple):
     """Reasons for S Kelly targets: unconstrained weights, their sources, and the binding limits.
 
-    unconstrained: [S] Kelly weights before any limit or cost, computed over `periods`.
+    unconstrained_weight: [S] Kelly weights before any limit or cost, computed over `horizon_periods`.
     binding_bits: [S] binding limits as bits: BINDING_NAMES, then the limits on groups.
-    bound_price: [S] shadow price of the symbol's own bound.
-    periods: [S] number of periods, counted from the first, that explain the target.
-    premium, forecast: [S] parts of `unconstrained` from the premium alone and from the forecast
+    bound_shadow_price: [S] shadow price of the symbol's own bound.
+    horizon_periods: [S] number of periods, counted from the first, that explain the target.
+    premium_weight, forecast_weight: [S] parts of `unconstrained_weight` from the premium alone and from the forecast
         alone; NaN if the premium's part of the expected return is unknown.
     """
 
-    unconstrained: Array
+    unconstrained_weight: Array
     binding_bits: Index
-    bound_price: Array
-    periods: Index
-    premium: Array
-    forecast: Array
+    bound_shadow_price: Array
+    horizon_periods: Index
+    premium_weight: Array
+    forecast_weight: Array
 
 
 def explain_targets(
@@ -65,7 +65,7 @@ def _spread_evenly(
     chosen = np.flatnonzero(problem.account.adjustable)
     for k in np.flatnonzero(singular).tolist():
         risk = covariance[0] + covariance[1 : k + 1].sum(axis=0)
-        for what, expected in ((PREMIUM_PART, premium), (TOTAL, mu)):
+        for what, expected in ((PREMIUM_PART, premium), (TOTAL_PART, mu)):
             whole = expected[0] + expected[1 : k + 1].sum(axis=0)
             if np.isfinite(whole[chosen]).all():
                 by_horizon[k, what, chosen] = unconstrained_kelly(
@@ -100,16 +100,16 @@ def kelly_by_horizon(problem: DecisionProblem, fraction: float) -> tuple[Cube, M
             i = chosen[a]
             # Both sums run in the same order, so that they are equal where the forecast is zero.
             both[PREMIUM_PART, a] = fraction * _sum_over(returns.premium, i, horizon)
-            both[TOTAL, a] = fraction * _sum_over(returns.mu, i, horizon)
+            both[TOTAL_PART, a] = fraction * _sum_over(returns.mu, i, horizon)
             for b in range(a + 1):
                 risk[a, b] = _risk_over(returns, i, chosen[b], horizon)
-        if not factored_solve(risk, both[TOTAL]):
+        if not solve_by_cholesky(risk, both[TOTAL_PART]):
             singular[horizon - 1] = True
             continue
         solve_in_place(risk, both[PREMIUM_PART])
         for a in range(count):
             by_horizon[horizon - 1, PREMIUM_PART, chosen[a]] = both[PREMIUM_PART, a]
-            by_horizon[horizon - 1, TOTAL, chosen[a]] = both[TOTAL, a]
+            by_horizon[horizon - 1, TOTAL_PART, chosen[a]] = both[TOTAL_PART, a]
     return by_horizon, singular
 
 
@@ -140,8 +140,8 @@ def explain_by_horizon(
             for r in range(size):
                 risk += returns.covariance[k, s, r] * weights[k, r]
             gradient[s] += returns.mu[k, s] - risk / fraction
-    unconstrained = by_horizon[whole - 1, TOTAL].copy()
-    held_by, bound_price = binding_bits(problem, unconstrained, target, gradient, prices)
+    unconstrained = by_horizon[whole - 1, TOTAL_PART].copy()
+    held_by, bound_price = find_binding_limits(problem, unconstrained, target, gradient, prices)
     periods = np.full(size, whole)
     premium = np.full(size, np.nan)
     forecast = np.full(size, np.nan)
@@ -152,9 +152,9 @@ def explain_by_horizon(
     chosen = true_indices(problem.account.adjustable)
     for a in range(len(chosen)):
         s = chosen[a]
-        direction = _direction(target[s], problem.account.held[s], held_by[s])
+        direction = _direction(target[s], problem.account.held_weight[s], held_by[s])
         horizon, beside = _explaining_horizon(returns, by_horizon, target, s, direction, fraction)
-        unconstrained[s] = by_horizon[horizon - 1, TOTAL, s]
+        unconstrained[s] = by_horizon[horizon - 1, TOTAL_PART, s]
         earned = by_horizon[horizon - 1, PREMIUM_PART, s]
         expected = unconstrained[s]
         if beside:
@@ -178,7 +178,7 @@ def _explaining_horizon(
     The second value is true if the explanation is the Kelly weight given the others' targets.
     """
     for horizon in range(len(by_horizon), 0, -1):
-        if _explains(by_horizon[horizon - 1, TOTAL, s], target[s], direction):
+        if _explains(by_horizon[horizon - 1, TOTAL_PART, s], target[s], direction):
             return horizon, False
     for horizon in range(len(by_horizon), 0, -1):
         if _explains(
@@ -227,9 +227,9 @@ def _direction(target: float, held: float, held_by: int) -> float:
     A weight that a limit binds would move away from zero; one that may not be short, below zero. A
     weight that no limit binds moved away from the held one.
     """
-    if held_by == 0 or held_by & (1 << COST):
+    if held_by == 0 or held_by & (1 << COST_BIT):
         return float(np.sign(target - held))
-    return -1.0 if held_by & (1 << LONG_ONLY) else float(np.sign(target))
+    return -1.0 if held_by & (1 << LONG_ONLY_BIT) else float(np.sign(target))
 
 
 @jit_inline
@@ -239,4 +239,4 @@ def _explains(weight: float, target: float, direction: float) -> bool:
     direction: direction in which the target would move further: -1, 1, or 0 if it is unknown.
     """
     beyond = weight - target
-    return beyond * direction > 0.0 or abs(beyond) <= WEIGHT_TOL or direction == 0.0
+    return beyond * direction > 0.0 or abs(beyond) <= EXPLAINED_WEIGHT_TOL or direction == 0.0

@@ -34,11 +34,11 @@ from sizing.solver.active_set import SOLVED
 from sizing.solver.multi_period import SizingProblem, optimal_weights
 from trainingdata.instruments import instrument
 
-GROUPS_KEY = "limits.groups"
+GROUPS_KEY = "limits.groups_file"
 ALL_SYMBOLS = "all"
-BETA = "beta"
+BETA_LIMIT_NAME = "beta"
 MAX_LEVEL = 10.0  # of equity: the largest limit
-MAX_GROUP_LIMITS = 40  # each is one of the 62 bits of `binding_bits`
+MAX_GROUP_LIMITS = 40  # each is one of the 62 bits of `find_binding_limits`
 FEASIBILITY_TOL = 1e-6  # of equity
 
 _NAME = r"^[A-Za-z][A-Za-z0-9_]{0,39}$"
@@ -126,19 +126,19 @@ class GroupLimits:
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
 
     def __post_init__(self) -> None:
-        if taken := [name for name in (BETA, "stock", "crypto") if name in self.groups]:
+        if taken := [name for name in (BETA_LIMIT_NAME, "stock", "crypto") if name in self.groups]:
             raise ValueError(f"groups.{taken[0]}: a limit of this name exists already")
 
     @property
-    def names(self) -> tuple[str, ...]:
+    def limit_names(self) -> tuple[str, ...]:
         """Names of the limits in the order of the constraints: gross limits, then net limits."""
         sizes = [f"{name}_gross" for name, each in self.groups.items() if each.gross is not None]
         nets = [name for name, each in self.groups.items() if each.net is not None]
-        nets += [] if self.beta is None else [BETA]
+        nets += [] if self.beta is None else [BETA_LIMIT_NAME]
         return (*sizes, *[f"{name}_{side}" for name in nets for side in ("most", "least")])
 
     @property
-    def markets(self) -> frozenset[str]:
+    def market_symbols(self) -> frozenset[str]:
         """Symbol of the market that beta refers to; empty without a limit on beta."""
         return frozenset() if self.beta is None else frozenset({self.beta.market})
 
@@ -146,9 +146,9 @@ class GroupLimits:
     def symbols(self) -> frozenset[str]:
         """All symbols that the limits name, including the market."""
         named = [group.symbols for group in self.groups.values() if group.symbols is not None]
-        return self.markets.union(*named)
+        return self.market_symbols.union(*named)
 
-    def constraints_over(
+    def build_constraints(
         self, symbols: Sequence[str], closing_symbols: Sequence[str] = ()
     ) -> GroupConstraints:
         """Return the limits as linear constraints on the weights of these symbols.
@@ -170,7 +170,7 @@ class GroupLimits:
         # If a group has all symbols, those that are not named may fill a whole book.
         symbols = [*sorted(self.symbols), ""]
         n = len(symbols)
-        rows = GroupLimits(self.groups).constraints_over(symbols)
+        rows = GroupLimits(self.groups).build_constraints(symbols)
         caps = np.array([symbol_cap] * (n - 1) + [leverage])
         none = np.zeros((1, n))
         status, weights, _ = optimal_weights(
@@ -182,21 +182,21 @@ class GroupLimits:
                 none[0],
                 -caps,
                 caps,
-                np.vstack([np.ones((1, n)), rows.gross]),
-                np.append(leverage, rows.gross_max),
+                np.vstack([np.ones((1, n)), rows.gross_coefficients]),
+                np.append(leverage, rows.gross_limits),
                 1.0,
-                rows.net,
-                rows.net_max,
+                rows.net_coefficients,
+                rows.net_limits,
             )
         )
-        missed = rows.net @ weights[0] - rows.net_max
-        names = GroupLimits(self.groups).names[len(rows.gross) :]
+        missed = rows.net_coefficients @ weights[0] - rows.net_limits
+        names = GroupLimits(self.groups).limit_names[len(rows.gross_coefficients) :]
         if status == SOLVED and not (missed > FEASIBILITY_TOL).any():
             return None
         return names[int(np.argmax(missed))]
 
 
-NO_GROUPS = GroupLimits()
+NO_GROUP_LIMITS = GroupLimits()
 _LIMITS = TypeAdapter(GroupLimits)
 
 
@@ -204,7 +204,7 @@ _LIMITS = TypeAdapter(GroupLimits)
 def _rows_over(
     limits: GroupLimits, symbols: tuple[str, ...], closing_symbols: tuple[str, ...]
 ) -> GroupConstraints:
-    if limits is NO_GROUPS:
+    if limits is NO_GROUP_LIMITS:
         return NO_GROUP_CONSTRAINTS
     size = len(symbols) + len(closing_symbols)
     gross: list[Array] = []
@@ -227,7 +227,7 @@ def _rows_over(
     if limits.beta is not None:
         if limits.beta.market not in symbols:
             raise InputError(
-                f"{GROUPS_KEY}: {BETA}.market: {limits.beta.market} is not among the symbols; name"
+                f"{GROUPS_KEY}: {BETA_LIMIT_NAME}.market: {limits.beta.market} is not among the symbols; name"
                 " it beside them, or bound no beta"
             )
         market = symbols.index(limits.beta.market)
@@ -260,9 +260,9 @@ def read_group_limits(path: str) -> GroupLimits:
         limits = _LIMITS.validate_python(read_plain_yaml(file))
     except ValidationError as error:
         raise InputError(f"{GROUPS_KEY}: {path}: {settings_error(error, GroupLimits)}") from None
-    if not 1 <= len(limits.names) <= MAX_GROUP_LIMITS:
+    if not 1 <= len(limits.limit_names) <= MAX_GROUP_LIMITS:
         raise InputError(
-            f"{GROUPS_KEY}: {path}: {len(limits.names)} limits, each side counted; at least one and"
+            f"{GROUPS_KEY}: {path}: {len(limits.limit_names)} limits, each side counted; at least one and"
             f" at most {MAX_GROUP_LIMITS}"
         )
     return limits

@@ -11,13 +11,13 @@ LOT_TOL = 1e-6  # share of a lot by which a float may fall short of a whole lot
 
 
 @jit_inline
-def whole_lots(quantity: float, step: float) -> float:
+def count_lots(quantity: float, lot_size: float) -> float:
     """Return the signed number of whole lots in a quantity, rounded towards zero.
 
-    step: size of a lot.
+    lot_size: size of a lot.
     """
     size = abs(quantity)
-    count = size if step == 1.0 else size / step
+    count = size if lot_size == 1.0 else size / lot_size
     # 0.3 / 0.1 is slightly below 3. Rounded down it would be 2 lots, and a weight computed from a
     # held quantity would be one lot short of that quantity.
     count = np.floor(count + count * DIVISION_TOL + LOT_TOL)
@@ -25,11 +25,11 @@ def whole_lots(quantity: float, step: float) -> float:
 
 
 @jit_inline
-def required_order_value(closes: bool, least: float, dust: float) -> float:
+def required_order_value(is_closing: bool, min_value: float, dust: float) -> float:
     """Return the minimum value of an order in USD (rule: `OrderSizeLimits.min_sent_value`).
 
-    closes: whether the order closes a whole position.
-    least: minimum value in USD of an order that does not close a position.
+    is_closing: whether the order closes a whole position.
+    min_value: minimum value in USD of an order that does not close a position.
     dust: minimum value in USD of a closing order.
     """
-    return dust if closes else least
+    return dust if is_closing else min_value

@@ -24,7 +24,7 @@ class AccountLike(Protocol):
         """Equity of the account in USD."""
 
     @property
-    def exposure(self) -> Mapping[str, Decimal]:
+    def projected_positions(self) -> Mapping[str, Decimal]:
         """Signed quantity by symbol: position plus open orders."""
 
     @property
@@ -43,14 +43,14 @@ class SizingInputs:
     problem: expected returns, costs, limits and current positions.
     symbols: [S] names of the symbols. An empty name marks a further position with a fixed weight;
         an empty tuple means that the caller names no symbols.
-    at: instant of the decision; None: unknown.
+    decision_time: instant of the decision; None: unknown.
     group_limit_names: names of the limits on groups, gross limits first.
     history: last own bars of the symbols, as many as the strategy's `lookback`.
     """
 
     problem: DecisionProblem
     symbols: tuple[str, ...] = ()
-    at: np.datetime64 | None = None
+    decision_time: np.datetime64 | None = None
     group_limit_names: tuple[str, ...] = ()
     history: PriceHistory = NO_HISTORY
 
@@ -70,19 +70,19 @@ class SizingInputs:
         return self.problem.returns.universe
 
     @property
-    def years(self) -> Array:
+    def period_years(self) -> Array:
         """Open time of each symbol's market in the first period, in years, [S]."""
-        return self.problem.returns.years
+        return self.problem.returns.period_years
 
     @property
-    def cost(self) -> Array:
+    def unit_cost(self) -> Array:
         """One-way trading cost of each symbol, in USD per USD traded, [S]."""
-        return np.asarray(self.problem.costs.change[0])
+        return np.asarray(self.problem.costs.unit_cost[0])
 
     @property
-    def financing(self) -> float:
+    def financing_cost(self) -> float:
         """Interest in USD on one USD borrowed for the first period."""
-        return float(self.problem.costs.financing[0])
+        return float(self.problem.costs.financing_cost[0])
 
     @property
     def crypto(self) -> Mask:
@@ -108,9 +108,9 @@ class SizingInputs:
         return self.problem.limits.granted_gross
 
     @property
-    def held(self) -> Array:
+    def held_weight(self) -> Array:
         """Current weight of each symbol, position plus open orders, [S]."""
-        return self.problem.account.held
+        return self.problem.account.held_weight
 
     @property
     def adjustable(self) -> Mask:
@@ -123,19 +123,21 @@ class SizingInputs:
         return self.problem.account.equity
 
     @property
-    def unborrowed(self) -> float:
+    def unborrowed_cash_share(self) -> float:
         """Cash that may buy crypto, in multiples of equity; negative for a debit balance."""
-        return self.problem.account.unborrowed
+        return self.problem.account.unborrowed_cash_share
 
     def with_weights(self, held: Array, adjustable: Mask) -> SizingInputs:
         """Return a copy of the inputs with other current weights [S] and adjustable symbols [S]."""
-        account = self.problem.account._replace(held=held, adjustable=adjustable)
+        account = self.problem.account._replace(held_weight=held, adjustable=adjustable)
         return replace(self, problem=self.problem._replace(account=account))
 
     def symbol_text(self, k: int) -> str:
         """Return the name of symbol k for a message, with the instant if it is known."""
         symbol = self.symbols[k] if self.symbols else f"symbol number {k}"
-        return symbol if self.at is None else f"{symbol} at {utc_text(self.at)}"
+        return (
+            symbol if self.decision_time is None else f"{symbol} at {utc_text(self.decision_time)}"
+        )
 
 
 def no_equity_text(equity: float) -> str:

@@ -26,7 +26,7 @@ from foundation.arrays import Array
 from foundation.compiled import compiled
 from foundation.threads import single_threaded_blas
 from sizing.solver.active_set import INFEASIBLE, SOLVED
-from sizing.solver.cholesky import factored_solve
+from sizing.solver.cholesky import solve_by_cholesky
 from sizing.solver.multi_period import SizingProblem as SizingProblem
 from sizing.solver.multi_period import optimal_weights
 
@@ -34,7 +34,7 @@ GroupCeiling = tuple[npt.ArrayLike, npt.ArrayLike]
 
 EIGENVALUE_TOL = 1e-9  # of the largest variance: how far below zero an eigenvalue is rounding
 SYMMETRY_TOL = 1e-8  # relative difference between Σᵢⱼ and Σⱼᵢ that is rounding
-MIN_THREADED_SIZE = 64  # numbers from which BLAS may split a product among threads
+MIN_BLAS_THREADED_SIZE = 64  # numbers from which BLAS may split a product among threads
 
 
 class SolverFailed(RuntimeError):
@@ -79,7 +79,7 @@ def unconstrained_kelly(mu: Array, covariance: Array, fraction: float = 0.5) -> 
     norm is returned, which splits a weight evenly between identical symbols.
     """
     weights = np.asarray(mu, dtype=np.float64) * fraction
-    if factored_solve(np.array(covariance, dtype=np.float64), weights):
+    if solve_by_cholesky(np.array(covariance, dtype=np.float64), weights):
         return weights
     return np.asarray(fraction * np.linalg.lstsq(covariance, mu, rcond=None)[0])
 
@@ -171,12 +171,12 @@ def kelly_weights(
         )
     # Threads that share a product wait actively for each other. On busy cores two threads take four
     # times as long as one for 500 symbols.
-    with single_threaded_blas() if expected.size >= MIN_THREADED_SIZE else nullcontext():
+    with single_threaded_blas() if expected.size >= MIN_BLAS_THREADED_SIZE else nullcontext():
         given = expected, covariance, float(fraction), lower, upper, groups
         return _history_weights(*given) if history else _instant_weights(*given, held, cost)
 
 
-def failure_text(status: int, symbols: int) -> str:
+def solver_failure_text(status: int, symbols: int) -> str:
     """Return the error message for a solver status other than SOLVED."""
     if status == INFEASIBLE:
         return (
@@ -230,7 +230,7 @@ def _solved_weights(
     problem = SizingProblem(*first, start, low, high, rows, limits, fraction)
     status, weights, _ = optimal_weights(problem)
     if status != SOLVED:
-        raise SolverFailed(failure_text(status, len(mu)), problem)
+        raise SolverFailed(solver_failure_text(status, len(mu)), problem)
     return np.asarray(weights[0])
 
 

@@ -6,12 +6,12 @@ import numpy as np
 
 from foundation.arrays import Array, Mask, Matrix
 from foundation.compiled import compiled, copy_row, jit_inline
-from sizing.increments import whole_lots
+from sizing.increments import count_lots
 from sizing.problem import BookLimits, CurrentWeights, DecisionProblem
 
-CENT = 0.01  # USD
+FEE_ROUNDING_USD = 0.01  # USD
 CEILING_TOL = 1e-9  # relative excess over a ceiling that counts as rounding of the solver
-CEILINGS = ("stock_gross", "crypto_gross", "unborrowed_cash", "joint")
+CEILING_NAMES = ("stock_gross", "crypto_gross", "unborrowed_cash", "joint")
 
 
 @jit_inline
@@ -24,7 +24,9 @@ def granted_leverage(leverage: float, equity: float, margin_equity: float) -> fl
 
 
 @jit_inline
-def overnight_share(weights: Array, crypto: Mask, trimmable: Mask, stock_ceiling: float) -> float:
+def overnight_trim_factor(
+    weights: Array, crypto: Mask, trimmable: Mask, stock_ceiling: float
+) -> float:
     """Return the factor, 0 … 1, that scales trimmable weights to satisfy the joint ceiling.
 
     The ceiling is: gross stock exposure / stock_ceiling + gross crypto exposure ≤ 1.
@@ -53,7 +55,7 @@ def weight_bounds(limits: BookLimits, account: CurrentWeights) -> tuple[Array, A
     weights, or at 0 if they are exiting. The lower bound is 0 for long-only symbols, and for all
     symbols if the account may not be short; an existing short position may stay.
     """
-    held = account.held
+    held = account.held_weight
     least = -limits.symbol_cap if account.equity >= limits.margin_equity else 0.0
     lower = held.copy()
     upper = held.copy()
@@ -73,7 +75,7 @@ def weight_bounds(limits: BookLimits, account: CurrentWeights) -> tuple[Array, A
 def ceiling_rows(problem: DecisionProblem) -> tuple[Array, Array]:
     """Return the coefficients [4, S] and limits [4] of the CEILINGS: Σ coefficients·|w| ≤ limit."""
     limits = problem.limits
-    held = problem.account.held
+    held = problem.account.held_weight
     coefficients = np.zeros((4, len(held)))
     rooms = np.empty(4)
     coins = 0.0
@@ -89,8 +91,8 @@ def ceiling_rows(problem: DecisionProblem) -> tuple[Array, Array]:
     # Trading costs are paid from the same cash, and crypto may not be bought with borrowed cash.
     dearest = 0.0
     for s in range(len(held)):
-        dearest = max(dearest, problem.costs.change[0, s])
-    spendable = problem.account.unborrowed / (1.0 + dearest)
+        dearest = max(dearest, problem.costs.unit_cost[0, s])
+    spendable = problem.account.unborrowed_cash_share / (1.0 + dearest)
     # Crypto is not marginable: cash below zero buys none, and held crypto is paid for already.
     rooms[2] = coins + max(spendable, 0.0)
     # Crypto is no margin for stocks: gross ≤ stock_ceiling · (1 - crypto), written as a sum.
@@ -103,7 +105,7 @@ def gross_rows(problem: DecisionProblem) -> tuple[Matrix, Array]:
     """Return the coefficients [4 + G, S] and limits [4 + G] of gross limits: CEILINGS, groups."""
     rows, rooms = ceiling_rows(problem)
     groups = problem.limits.group_constraints
-    count = len(groups.gross_max)
+    count = len(groups.gross_limits)
     if count == 0:
         return rows, rooms
     all_rows = np.empty((len(rows) + count, rows.shape[1]))
@@ -112,8 +114,8 @@ def gross_rows(problem: DecisionProblem) -> tuple[Matrix, Array]:
         all_rooms[k] = rooms[k]
         copy_row(all_rows[k], rows[k])
     for k in range(count):
-        all_rooms[len(rooms) + k] = groups.gross_max[k]
-        copy_row(all_rows[len(rooms) + k], groups.gross[k])
+        all_rooms[len(rooms) + k] = groups.gross_limits[k]
+        copy_row(all_rows[len(rooms) + k], groups.gross_coefficients[k])
     return all_rows, all_rooms
 
 
@@ -123,24 +125,29 @@ def count_shadow_prices(problem: DecisionProblem) -> int:
     There are 4 ceilings, G gross and N net limits on groups, and K borrowing periods.
     """
     rows = problem.limits.group_constraints
-    return len(CEILINGS) + len(rows.gross) + len(rows.net) + len(problem.returns.mu)
+    return (
+        len(CEILING_NAMES)
+        + len(rows.gross_coefficients)
+        + len(rows.net_coefficients)
+        + len(problem.returns.mu)
+    )
 
 
 @jit_inline
-def net_excess(problem: DecisionProblem, k: int, weights: Array, solved: Array) -> float:
+def net_excess(problem: DecisionProblem, k: int, weights: Array, solved_weights: Array) -> float:
     """Return the excess of weights over net limit k.
 
     The limit counts as at least its use by the solver's weights, which may exceed it.
 
-    weights, solved: [S] weights, and the solver's weights.
+    weights, solved_weights: [S] weights, and the solver's weights.
     """
     rows = problem.limits.group_constraints
     use = 0.0
     allowed = 0.0
-    for s in range(rows.net.shape[1]):
-        use += rows.net[k, s] * weights[s]
-        allowed += rows.net[k, s] * solved[s]
-    return float(use - max(allowed, rows.net_max[k]))
+    for s in range(rows.net_coefficients.shape[1]):
+        use += rows.net_coefficients[k, s] * weights[s]
+        allowed += rows.net_coefficients[k, s] * solved_weights[s]
+    return float(use - max(allowed, rows.net_limits[k]))
 
 
 @jit_inline
@@ -151,8 +158,8 @@ def _whole_sale(held: float, weight: float, increment: float) -> float:
     """
     if weight == 0.0 or increment == 0.0:
         return held - weight
-    left = whole_lots(weight, increment) * increment
-    return whole_lots(held - left, increment) * increment
+    left = count_lots(weight, increment) * increment
+    return count_lots(held - left, increment) * increment
 
 
 @compiled
@@ -170,9 +177,9 @@ def affordable_weights(problem: DecisionProblem, weights: Array) -> Array:
     # it if that cash falls short.
     account = problem.account
     crypto = problem.limits.crypto
-    cost = problem.costs.change[0]
-    held = account.held
-    cent = CENT / account.equity
+    cost = problem.costs.unit_cost[0]
+    held = account.held_weight
+    cent = FEE_ROUNDING_USD / account.equity
     needed = 0.0
     freed = 0.0
     for s in range(len(held)):
@@ -180,9 +187,9 @@ def affordable_weights(problem: DecisionProblem, weights: Array) -> Array:
         if crypto[s] and change > 0.0:
             needed += change * (1.0 + cost[s])
         elif crypto[s] and change < 0.0:
-            sold = _whole_sale(held[s], weights[s], account.increment[s])
+            sold = _whole_sale(held[s], weights[s], account.weight_increment[s])
             freed += max(sold * (1.0 - cost[s]) - cent, 0.0)
-    payable = max(account.unborrowed + freed / account.order_price_buffer, 0.0)
+    payable = max(account.unborrowed_cash_share + freed / account.order_price_buffer, 0.0)
     affordable = weights.copy()
     # The solver fills a ceiling up to rounding.
     if needed <= payable + CEILING_TOL:

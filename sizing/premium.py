@@ -69,8 +69,12 @@ def unit_premiums(
         stocks = true_indices(known & ~crypto)
         coins = true_indices(known & crypto)
         within = np.sqrt(
-            _write_class_premiums(premiums[t], variance[t], correlation, stocks, prior.stocks)
-            * _write_class_premiums(premiums[t], variance[t], correlation, coins, prior.crypto)
+            _write_class_premiums(
+                premiums[t], variance[t], correlation, stocks, prior.within_stocks
+            )
+            * _write_class_premiums(
+                premiums[t], variance[t], correlation, coins, prior.within_crypto
+            )
         )
         pairs = 0.0
         for i in stocks:

@@ -21,43 +21,43 @@ class Returns(NamedTuple):
         NaN if the part is unknown.
     covariance: [K, S, S] covariance of simple returns.
     universe: [S] whether the strategy may hold the symbol and it has a forecast.
-    years: [S] open time of each symbol's market in the first period, in years.
+    period_years: [S] open time of each symbol's market in the first period, in years.
     """
 
     mu: Array
     premium: Array
     covariance: Array
     universe: Mask
-    years: Array
+    period_years: Array
 
 
 class Costs(NamedTuple):
     """Costs of trading and borrowing.
 
-    change: [K, S] trading cost per unit of weight change at the start of each period.
-    financing: [K] interest in USD on one USD borrowed in each period.
+    unit_cost: [K, S] trading cost per unit of weight change at the start of each period.
+    financing_cost: [K] interest in USD on one USD borrowed in each period.
     """
 
-    change: Array
-    financing: Array
+    unit_cost: Array
+    financing_cost: Array
 
 
 class GroupConstraints(NamedTuple):
     """Linear constraints on groups of N weights, in multiples of equity.
 
-    gross: [G, N] coefficients cᵢ of the gross limits: Σ cᵢ·|wᵢ| ≤ gross_max.
-    gross_max: [G] gross limits.
-    net: [M, N] coefficients nᵢ of the net limits: Σ nᵢ·wᵢ ≤ net_max.
-    net_max: [M] net limits.
-    market: index of the market symbol; -1: no limit on beta. The last two rows of `net` are the
+    gross_coefficients: [G, N] coefficients cᵢ of the gross limits: Σ cᵢ·|wᵢ| ≤ gross_max.
+    gross_limits: [G] gross limits.
+    net_coefficients: [M, N] coefficients nᵢ of the net limits: Σ nᵢ·wᵢ ≤ net_max.
+    net_limits: [M] net limits.
+    market_index: index of the market symbol; -1: no limit on beta. The last two rows of `net_coefficients` are the
         betas to this symbol, and their negatives.
     """
 
-    gross: Array
-    gross_max: Array
-    net: Array
-    net_max: Array
-    market: int
+    gross_coefficients: Array
+    gross_limits: Array
+    net_coefficients: Array
+    net_limits: Array
+    market_index: int
 
 
 NO_GROUP_CONSTRAINTS = GroupConstraints(
@@ -71,17 +71,17 @@ def select_constraints(rows: GroupConstraints, chosen: Index) -> GroupConstraint
 
     chosen: [m] indices of the selected weights, in order; the market symbol must be among them.
     """
-    if len(rows.gross) + len(rows.net) == 0:
+    if len(rows.gross_coefficients) + len(rows.net_coefficients) == 0:
         return rows
     market = -1
     for a in range(len(chosen)):
-        if chosen[a] == rows.market:
+        if chosen[a] == rows.market_index:
             market = a
     return GroupConstraints(
-        take_columns(rows.gross, chosen),
-        rows.gross_max,
-        take_columns(rows.net, chosen),
-        rows.net_max,
+        take_columns(rows.gross_coefficients, chosen),
+        rows.gross_limits,
+        take_columns(rows.net_coefficients, chosen),
+        rows.net_limits,
         market,
     )
 
@@ -95,10 +95,10 @@ def with_betas(rows: GroupConstraints, covariance: Array) -> GroupConstraints:
 
     covariance: [K, S, S] covariance of simple returns.
     """
-    if rows.market < 0:
+    if rows.market_index < 0:
         return rows
-    net = rows.net.copy()
-    at = rows.market
+    net = rows.net_coefficients.copy()
+    at = rows.market_index
     variance = 0.0
     for k in range(len(covariance)):
         variance += covariance[k, at, at]
@@ -109,7 +109,9 @@ def with_betas(rows: GroupConstraints, covariance: Array) -> GroupConstraints:
         beta = shared / variance if variance > 0.0 else 0.0
         net[len(net) - 2, s] = beta
         net[len(net) - 1, s] = -beta
-    return GroupConstraints(rows.gross, rows.gross_max, net, rows.net_max, rows.market)
+    return GroupConstraints(
+        rows.gross_coefficients, rows.gross_limits, net, rows.net_limits, rows.market_index
+    )
 
 
 class BookLimits(NamedTuple):
@@ -141,23 +143,23 @@ class BookLimits(NamedTuple):
 class CurrentWeights(NamedTuple):
     """Current positions of an account, as weights.
 
-    held: [S] current weight, position plus open orders.
+    held_weight: [S] current weight, position plus open orders.
     adjustable: [S] whether the weight may change now; other weights are fixed.
     exiting: [S] whether the symbol is closed because the strategy may not hold it; an exiting
         symbol is not adjustable.
-    increment: [S] weight of one lot; 0 if quantities are not rounded.
+    weight_increment: [S] weight of one lot; 0 if quantities are not rounded.
     equity: equity in USD.
-    unborrowed: cash that may buy crypto at the venue's check, in multiples of equity. A negative
+    unborrowed_cash_share: cash that may buy crypto at the venue's check, in multiples of equity. A negative
         value is a debit that must be repaid before crypto can be bought.
     order_price_buffer: factor on the market price, at which the venue checks market buys.
     """
 
-    held: Array
+    held_weight: Array
     adjustable: Mask
     exiting: Mask
-    increment: Array
+    weight_increment: Array
     equity: float
-    unborrowed: float
+    unborrowed_cash_share: float
     order_price_buffer: float
 
 
@@ -184,9 +186,9 @@ class AccountArrays(NamedTuple):
     tradable: [N] whether the venue accepts orders for the row.
     position_count: number of rows that are positions.
     equity: equity in USD.
-    unborrowed: cash in USD that may buy crypto; 0 or less if none is available.
+    unborrowed_cash: cash in USD that may buy crypto; 0 or less if none is available.
     leverage: gross stock exposure that the venue grants, in multiples of equity.
-    shorting: whether the venue lends shares for short sales.
+    is_shorting_enabled: whether the venue lends shares for short sales.
     free_equity_share: share of equity that may support stock positions.
     """
 
@@ -198,9 +200,9 @@ class AccountArrays(NamedTuple):
     tradable: Mask
     position_count: int
     equity: float
-    unborrowed: float
+    unborrowed_cash: float
     leverage: float
-    shorting: bool
+    is_shorting_enabled: bool
     free_equity_share: float
 
 
@@ -222,7 +224,7 @@ def current_weights(
         if np.isfinite(account.price[s]):
             held[s] = account.quantity[s] * account.price[s] / equity
             increment[s] = account.increment[s] * account.price[s] / equity
-    unborrowed = account.unborrowed / equity / order_price_buffer
+    unborrowed = account.unborrowed_cash / equity / order_price_buffer
     return CurrentWeights(
         held, adjustable, exiting, increment, equity, unborrowed, order_price_buffer
     )

@@ -17,7 +17,7 @@ from foundation.arrays import Array, Mask
 from foundation.compiled import jit_inline
 from foundation.errors import InputError
 from sizing.allocation import Strategy
-from sizing.increments import whole_lots
+from sizing.increments import count_lots
 from sizing.inputs import AccountLike, SizingInputs, check_priced, no_equity_text
 from sizing.kelly import SolverFailed
 from sizing.problem import (
@@ -31,7 +31,7 @@ from sizing.problem import (
 )
 from sizing.settings import Fallback, Limits
 from sizing.solver.multi_period import change_costs
-from sizing.strategies import Kelly, Legacy
+from sizing.strategies import Kelly, LegacyStrategy
 from trainingdata.instruments import AssetClass, Instrument, instrument
 from trainingdata.timeframe import HOURLY
 
@@ -58,44 +58,44 @@ class MomentsLike(Protocol):
 
 
 @jit_inline
-def max_crypto_quantity(largest: float, price: float) -> float:
+def max_crypto_quantity(max_value: float, price: float) -> float:
     """Return the maximum quantity of a crypto order.
 
-    largest: maximum value of an order, in USD.
+    max_value: maximum value of an order, in USD.
     price: price in USD.
     """
-    return min(largest / price, MAX_CRYPTO_QUANTITY)
+    return min(max_value / price, MAX_CRYPTO_QUANTITY)
 
 
 @jit_inline
-def count_child_orders(steps: float, rest: float, most: float, step: float) -> int:
+def count_child_orders(lots: float, remainder: float, max_quantity: float, lot_size: float) -> int:
     """Return the number of child orders into which a quantity is split.
 
-    steps: number of whole lots in the quantity.
-    rest: remainder of the quantity, below one lot.
-    most: maximum quantity of a child order; an order has at least one lot, even above it.
-    step: size of a lot.
+    lots: number of whole lots in the quantity.
+    remainder: remainder of the quantity, below one lot.
+    max_quantity: maximum quantity of a child order; an order has at least one lot, even above it.
+    lot_size: size of a lot.
     """
-    slots = steps + (1.0 if rest > 0.0 else 0.0)
-    return max(int(np.ceil(slots / max(np.floor(most / step), 1.0))), 1)
+    slots = lots + (1.0 if remainder > 0.0 else 0.0)
+    return max(int(np.ceil(slots / max(np.floor(max_quantity / lot_size), 1.0))), 1)
 
 
 @jit_inline
-def child_order_lots(steps: float, count: int, k: int) -> float:
+def child_order_lots(lots: float, count: int, k: int) -> float:
     """Return the number of lots in child order k of `count`.
 
     The orders differ by at most one lot; larger orders come first.
 
-    steps: number of lots in all orders.
+    lots: number of lots in all orders.
     """
-    least = np.floor(steps / count)
-    return float(least + (1.0 if k < steps - least * count else 0.0))
+    least = np.floor(lots / count)
+    return float(least + (1.0 if k < lots - least * count else 0.0))
 
 
 def truncate_to_increment(quantity: float, increment: Decimal) -> Decimal:
     """Round a quantity towards zero to a multiple of `increment`."""
     step = 1.0 if increment == 1 else float(increment)
-    return int(whole_lots(quantity, step)) * increment
+    return int(count_lots(quantity, step)) * increment
 
 
 def target_quantity(
@@ -171,7 +171,7 @@ def get_qty(
         root mean square of the forecast return over the forecast's whole decay; it lowers the
         expected cost of the exit.
     enhanced
-        `USE_ENHANCED_KELLY_SIZING`; false: the legacy rule (`Legacy`) under the same limits.
+        `USE_ENHANCED_KELLY_SIZING`; false: the legacy rule (`LegacyStrategy`) under the same limits.
     fallback
         sizing rule if enhanced sizing fails: `none`, or `legacy`.
     risk_multiplier
@@ -188,27 +188,27 @@ def get_qty(
     )
     _check(request)
     rules = limits or Limits()
-    held = account.exposure.get(item.symbol, Decimal(0))
+    held = account.projected_positions.get(item.symbol, Decimal(0))
     if not account.equity > 0:
         log.warning("%s: Enhanced sizing failed: %s", item.symbol, no_equity_text(account.equity))
         return -held
     inputs, row = _inputs(request, rules)
     strategies: list[Strategy] = [strategy] if enhanced else []
     if fallback == "legacy" or not enhanced:
-        strategies.append(Legacy(risk_multiplier))
+        strategies.append(LegacyStrategy(risk_multiplier))
     weight = _first_answer(request, strategies, inputs, row)
     if weight is None:
         return Decimal(0)
-    held_weight = float(inputs.held[row])
+    held_weight = float(inputs.held_weight[row])
     equity = inputs.equity
-    return target_quantity(weight, held_weight, held, equity, price, item.increment) - held
+    return target_quantity(weight, held_weight, held, equity, price, item.qty_increment) - held
 
 
 @dataclass(frozen=True, slots=True)
 class _Request:
     """The parameters of one `get_qty` call."""
 
-    item: Instrument
+    instrument: Instrument
     price: float
     account: AccountLike
     moments: MomentsLike | None
@@ -224,13 +224,13 @@ def _first_answer(
     request: _Request, strategies: Sequence[Strategy], inputs: SizingInputs, row: int
 ) -> float | None:
     """Return the target weight of the first strategy that succeeds; log every failure."""
-    item = request.item
+    item = request.instrument
     for strategy in strategies:
         try:
             # The legacy rule needs no forecast, so it sizes symbols without one.
-            if not isinstance(strategy, Legacy):
+            if not isinstance(strategy, LegacyStrategy):
                 _check_moments_known(item.symbol, request.moments, request.correlation)
-            weight = float(strategy.allocate(inputs).target[row])
+            weight = float(strategy.allocate(inputs).target_weight[row])
         except (InputError, SolverFailed) as reason:
             log.warning("%s: Enhanced sizing failed: %s", item.symbol, reason)
         else:
@@ -242,11 +242,11 @@ def _first_answer(
 
 def _inputs(request: _Request, limits: Limits) -> tuple[SizingInputs, int]:
     """Return inputs in which only the requested symbol is adjustable, and its index."""
-    symbol = request.item.symbol
+    symbol = request.instrument.symbol
     account = request.account
     moments = request.moments
     considered = {symbol}
-    considered.update(s for s, quantity in account.exposure.items() if quantity)
+    considered.update(s for s, quantity in account.projected_positions.items() if quantity)
     if moments is not None:
         considered.update(s for s in moments.symbols if s in account.prices)
     symbols = sorted(considered)
@@ -262,7 +262,7 @@ def _inputs(request: _Request, limits: Limits) -> tuple[SizingInputs, int]:
         [*request.borrow_costs, *[0.0] * (periods - len(request.borrow_costs))], dtype=np.float64
     )
     prices = {**account.prices, symbol: request.price}
-    exposure = account.exposure
+    exposure = account.projected_positions
     book = AccountArrays(
         quantity=np.array([float(exposure.get(s, 0)) for s in symbols]),
         price=np.array([prices.get(s, np.nan) for s in symbols]),
@@ -272,9 +272,9 @@ def _inputs(request: _Request, limits: Limits) -> tuple[SizingInputs, int]:
         tradable=np.ones(n, dtype=bool),
         position_count=n,
         equity=account.equity,
-        unborrowed=account.unborrowed_cash,
+        unborrowed_cash=account.unborrowed_cash,
         leverage=np.inf,
-        shorting=True,
+        is_shorting_enabled=True,
         free_equity_share=1.0,
     )
     check_priced(symbols, book)
@@ -284,18 +284,18 @@ def _inputs(request: _Request, limits: Limits) -> tuple[SizingInputs, int]:
         Returns(mu, np.full(mu.shape, np.nan), covariance, universe, years),
         Costs(change_costs(cost, signal, periods), borrow_costs),
         BookLimits(
-            *limits.caps,
+            *limits.compiled_limits,
             stock_ceiling=ceiling,
             granted_gross=ceiling,
             crypto=crypto,
             long_only=np.array([not item.shortable for item in items]),
-            group_constraints=with_betas(groups.constraints_over(symbols), covariance),
+            group_constraints=with_betas(groups.build_constraints(symbols), covariance),
         ),
         current_weights(book, np.array([s == symbol for s in symbols]), np.zeros(n, bool), 1.0),
     )
-    return SizingInputs(problem, tuple(symbols), group_limit_names=groups.names), symbols.index(
-        symbol
-    )
+    return SizingInputs(
+        problem, tuple(symbols), group_limit_names=groups.limit_names
+    ), symbols.index(symbol)
 
 
 def _moments_of(

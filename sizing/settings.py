@@ -40,7 +40,7 @@ class Limits:
     margin_equity: float = setting(
         2000.0, "USD below which stocks are held 1×, and not short", ge=0
     )
-    groups: str | None = setting(
+    groups_file: str | None = setting(
         None, "YAML file of limits on groups and on market beta (docs/MATH.md)"
     )
     max_positions: int | None = setting(
@@ -49,12 +49,12 @@ class Limits:
 
     def group_limits(self) -> GroupLimits:
         """Return the limits on groups from the configured file; no limits without a file."""
-        from sizing.group_limits import NO_GROUPS
+        from sizing.group_limits import NO_GROUP_LIMITS
 
-        if self.groups is None:
-            return NO_GROUPS
+        if self.groups_file is None:
+            return NO_GROUP_LIMITS
         leverage = max(self.intraday_leverage, self.crypto_leverage)
-        return _checked_groups(self.groups, self.symbol_cap, leverage)
+        return _checked_groups(self.groups_file, self.symbol_cap, leverage)
 
     def stock_ceiling(self, *, overnight: bool, equity: float) -> float:
         """Return the maximum gross stock exposure, in multiples of equity.
@@ -84,7 +84,7 @@ class Limits:
         return min(self.overnight_leverage * (1.0 - self.overnight_buffer), self.intraday_leverage)
 
     @property
-    def caps(self) -> tuple[float, float, float, float]:
+    def compiled_limits(self) -> tuple[float, float, float, float]:
         """Limits for compiled functions: symbol cap, crypto cap, margin equity, maximum positions.
 
         Caps are multiples of equity. Short positions require at least the margin equity, in USD.
@@ -115,7 +115,7 @@ class DrawdownLimit:
     probability: Annotated[float, required_setting("that it ever is", gt=0, lt=1)]
 
     @property
-    def fraction(self) -> float:
+    def kelly_fraction(self) -> float:
         """Fraction c of full Kelly that satisfies the limit: 2 / (1 + ln p / ln(1 - d)), at most 1.
 
         With a fraction c of Kelly in a diffusion, wealth ever falls to a share x of itself with

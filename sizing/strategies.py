@@ -32,19 +32,19 @@ from foundation.plugin import (
 )
 from trainingdata.instants import utc_text
 from trainingdata.instruments import AssetClass
-from trainingdata.timeframe import DAYS_A_YEAR, Holding
+from trainingdata.timeframe import DAYS_A_YEAR, HoldingRule
 
 if TYPE_CHECKING:  # compiled code; checking settings must not load it
     from sizing.allocation import Allocation, Strategy
     from sizing.inputs import SizingInputs
     from sizing.kelly import SolverFailed
 
-KELLY_NAME = re.compile(r"(kelly|premium)_(\d+(?:\.\d+)?)(_x4|pct)?", re.IGNORECASE)
+KELLY_NAME_PATTERN = re.compile(r"(kelly|premium)_(\d+(?:\.\d+)?)(_x4|pct)?", re.IGNORECASE)
 MAX_NEWTON_STEPS = 500  # Newton steps of risk parity
-FULL_STEP_DECREMENT = 0.25  # Newton decrement up to which the full step is taken
+MAX_FULL_STEP_DECREMENT = 0.25  # Newton decrement up to which the full step is taken
 REL_TOL = 1e-10  # Newton decrement at which the steps end; relative tolerance of a day's length
-GROUP = "sizing"  # the settings group that names a custom rule
-TARGET_KEY = f"{GROUP}.{TARGET}"
+SIZING_GROUP = "sizing"  # the settings group that names a custom rule
+TARGET_KEY = f"{SIZING_GROUP}.{TARGET}"
 NO_ARGUMENTS: Mapping[str, Any] = MappingProxyType({})
 MAX_RULE_WEIGHT = 1e6  # size to which a custom rule's weight is clipped, in multiples of equity
 
@@ -56,7 +56,7 @@ class Kelly:
     fraction: fraction of full Kelly, above 0, at most 1.
     multiplier: factor on stock weights; the earlier system used 4.
     uses_forecast: whether expected returns include forecasts in addition to the premium.
-    holding: holding interval that the strategy requires; None: the configured interval.
+    holding_interval: holding interval that the strategy requires; None: the configured interval.
 
     The multiplier m scales the weights within the program: they are m·v, with v optimal for returns
     mu / m, costs / m and covariance Σ / (m m'). With 4, half-Kelly becomes twice full Kelly, where
@@ -66,7 +66,7 @@ class Kelly:
     fraction: float = 0.5
     multiplier: float = 1.0
     uses_forecast: bool = True
-    holding: Holding | None = None
+    holding_interval: HoldingRule | None = None
     uses_premium: ClassVar[bool] = True
     lookback: ClassVar[int] = 0
 
@@ -75,12 +75,12 @@ class Kelly:
 
     def allocate(self, inputs: SizingInputs) -> Allocation:
         """Return Kelly weights under the limits, net of trading costs."""
-        from sizing.allocation import allocate
+        from sizing.allocation import allocate_kelly
         from sizing.binding import BindingLimits
         from sizing.problem import Costs, DecisionProblem
 
         if self.multiplier == 1.0:
-            return allocate(inputs, self.fraction)
+            return allocate_kelly(inputs, self.fraction)
         times = np.where(inputs.crypto, 1.0, self.multiplier)
         returns, costs, limits, account = inputs.problem
         stretched_returns = returns._replace(
@@ -88,10 +88,10 @@ class Kelly:
             premium=returns.premium / times,
             covariance=returns.covariance / np.outer(times, times),
         )
-        stretched_costs = Costs(costs.change / times, costs.financing / self.multiplier)
+        stretched_costs = Costs(costs.unit_cost / times, costs.financing_cost / self.multiplier)
         problem = DecisionProblem(stretched_returns, stretched_costs, limits, account)
         stretched = replace(inputs, problem=problem)
-        allocation = allocate(stretched, self.fraction)
+        allocation = allocate_kelly(stretched, self.fraction)
         # The program's shadow prices are those of v, and the book holds m·v: only the names are
         # valid.
         held_by, bound_price, prices, rows = allocation.binding_limits
@@ -108,41 +108,43 @@ class Kelly:
 
 
 @dataclass(frozen=True, slots=True)
-class WeightPattern:
+class WeightRuleStrategy:
     """A strategy with a rule that proposes a weight for each symbol.
 
     name: name of the strategy, for logs.
     rule: function from inputs to desired weights [S].
-    band: relative distance from the desired weight within which a current weight is kept.
-    holding: holding interval that the strategy requires; None: the configured interval.
+    rebalance_band: relative distance from the desired weight within which a current weight is kept.
+    holding_interval: holding interval that the strategy requires; None: the configured interval.
     uses_forecast: whether the rule reads expected returns.
-    forecast_directed: whether the forecast alone determines the sign of every weight.
+    is_forecast_directed: whether the forecast alone determines the sign of every weight.
     lookback: number of own bars in the price history that the rule reads.
     """
 
     name: str
     rule: Callable[[SizingInputs], Array]
-    band: float = 0.0
-    holding: Holding | None = "session"
+    rebalance_band: float = 0.0
+    holding_interval: HoldingRule | None = "session"
     uses_forecast: bool = False
-    forecast_directed: bool = False
+    is_forecast_directed: bool = False
     lookback: int = 0
     uses_premium: ClassVar[bool] = False
 
     def allocate(self, inputs: SizingInputs) -> Allocation:
-        """Return the closest feasible weights; keep weights within `band` of their desired value.
+        """Return the closest feasible weights; keep weights within `rebalance_band` of their desired value.
 
         If `limits.max_positions` binds, a current position is replaced only by a position that is
-        larger by more than `band`.
+        larger by more than `rebalance_band`.
         """
         from sizing.allocation import project_onto_limits
 
         desired = self.rule(inputs)
-        near = np.abs(desired - inputs.held) <= self.band * np.abs(desired)
-        wanted = np.where(near, inputs.held, desired)
-        ranked = np.where(inputs.held * desired > 0.0, 1.0 + self.band, 1.0) * desired
+        near = np.abs(desired - inputs.held_weight) <= self.rebalance_band * np.abs(desired)
+        wanted = np.where(near, inputs.held_weight, desired)
+        ranked = (
+            np.where(inputs.held_weight * desired > 0.0, 1.0 + self.rebalance_band, 1.0) * desired
+        )
         return project_onto_limits(
-            inputs, wanted, ranked=ranked, forecast_directed=self.forecast_directed
+            inputs, wanted, ranking_weights=ranked, forecast_directed=self.is_forecast_directed
         )
 
     def log_phrase(self, kind: AssetClass, stock_ceiling: float) -> str:
@@ -150,7 +152,7 @@ class WeightPattern:
 
 
 @dataclass(frozen=True, slots=True)
-class Legacy:
+class LegacyStrategy:
     """The earlier system's rule: half of equity per crypto pair, half of buying power per stock.
 
     A stock gets half of the granted stock exposure that other stocks do not use, times
@@ -158,11 +160,11 @@ class Legacy:
     of the inputs; each weight is cut to the headroom that the rest of the book leaves.
 
     risk_multiplier: factor on stock weights.
-    holding: holding interval that the strategy requires; None: the configured interval.
+    holding_interval: holding interval that the strategy requires; None: the configured interval.
     """
 
     risk_multiplier: float = 1.0
-    holding: Holding | None = None
+    holding_interval: HoldingRule | None = None
     uses_forecast: ClassVar[bool] = True
     uses_premium: ClassVar[bool] = False
     lookback: ClassVar[int] = 0
@@ -172,24 +174,26 @@ class Legacy:
         from sizing.allocation import project_onto_limits
 
         # Symbols that leave the universe are closed and use no headroom.
-        held = np.where(inputs.problem.account.exiting, 0.0, inputs.held)
+        held = np.where(inputs.problem.account.exiting, 0.0, inputs.held_weight)
         unconstrained = np.full(len(held), np.nan)
         for k in np.flatnonzero(inputs.adjustable).tolist():
             turn = inputs.with_weights(held, np.arange(len(held)) == k)
             unconstrained[k] = self._unconstrained_weight(turn, k)
-            held = project_onto_limits(turn, np.where(turn.adjustable, unconstrained, held)).target
+            held = project_onto_limits(
+                turn, np.where(turn.adjustable, unconstrained, held)
+            ).target_weight
         # A projection of all targets together names the limits that bind in the final book.
         allocation = project_onto_limits(inputs, held)
         # The crypto weight is a constant: it does not depend on the forecast.
         none = np.where(inputs.adjustable, 0.0, np.nan)
         forecast = np.where(inputs.crypto, none, unconstrained)
-        return replace(allocation, unconstrained=unconstrained, forecast=forecast)
+        return replace(allocation, unconstrained_weight=unconstrained, forecast_weight=forecast)
 
     def _unconstrained_weight(self, s: SizingInputs, k: int) -> float:
         """Return the rule's weight of symbol k before limits."""
         if s.crypto[k]:
             return 0.5
-        others = float(np.abs(s.held[~s.crypto]).sum() - abs(s.held[k]))
+        others = float(np.abs(s.held_weight[~s.crypto]).sum() - abs(s.held_weight[k]))
         size = 0.5 * max(s.granted_gross - others, 0.0) * self.risk_multiplier
         return -size if s.mu[k] < 0 else size
 
@@ -206,54 +210,54 @@ def check_fraction(fraction: float) -> None:
         )
 
 
-def equal_weight(s: SizingInputs) -> Array:
+def equal_weight(inputs: SizingInputs) -> Array:
     """Return equal weights, 1 in total, for the universe; other symbols keep their weights."""
-    return np.where(s.universe, 1.0 / max(int(s.universe.sum()), 1), s.held)
+    return np.where(inputs.universe, 1.0 / max(int(inputs.universe.sum()), 1), inputs.held_weight)
 
 
-def buy_and_hold(s: SizingInputs) -> Array:
+def buy_and_hold(inputs: SizingInputs) -> Array:
     """Return equal weights for symbols without a position; existing positions stay."""
-    return np.where(s.held == 0, equal_weight(s), s.held)
+    return np.where(inputs.held_weight == 0, equal_weight(inputs), inputs.held_weight)
 
 
-def fixed_fraction(s: SizingInputs, size: float) -> Array:
+def fixed_fraction(inputs: SizingInputs, size: float) -> Array:
     """Return weights of ±`size` in the direction of forecasts that exceed the round-trip cost.
 
     A position stays until its forecast changes sign. Without this rule it would be sold whenever
     the forecast is small, and bought back whenever the forecast is large.
     """
-    pays = np.abs(s.mu) > 2 * s.cost
-    turned = np.sign(s.mu) * np.sign(s.held) < 0
-    stay = np.where(turned, 0.0, s.held)
-    return np.asarray(np.where(pays, np.sign(s.mu) * size, stay))
+    pays = np.abs(inputs.mu) > 2 * inputs.unit_cost
+    turned = np.sign(inputs.mu) * np.sign(inputs.held_weight) < 0
+    stay = np.where(turned, 0.0, inputs.held_weight)
+    return np.asarray(np.where(pays, np.sign(inputs.mu) * size, stay))
 
 
-def vol_target(s: SizingInputs, deviation: float) -> Array:
+def vol_target(inputs: SizingInputs, deviation: float) -> Array:
     """Return weights in proportion to 1/σ, scaled to a target volatility of the book.
 
     deviation: target yearly standard deviation of the book's return.
     """
 
-    def scaled(covariance: Array) -> Array:
+    def scaled_weights(covariance: Array) -> Array:
         inverse = 1.0 / np.sqrt(np.diag(covariance))
         return np.asarray(inverse * deviation / np.sqrt(inverse @ covariance @ inverse))
 
-    return _by_risk(s, scaled)
+    return _by_risk(inputs, scaled_weights)
 
 
-def inverse_volatility(s: SizingInputs) -> Array:
+def inverse_volatility(inputs: SizingInputs) -> Array:
     """Return weights in proportion to 1/σ, 1 in total."""
 
-    def shares(covariance: Array) -> Array:
+    def normalised_weights(covariance: Array) -> Array:
         inverse = 1.0 / np.sqrt(np.diag(covariance))
         return np.asarray(inverse / inverse.sum())
 
-    return _by_risk(s, shares)
+    return _by_risk(inputs, normalised_weights)
 
 
-def risk_parity(s: SizingInputs) -> Array:
+def risk_parity(inputs: SizingInputs) -> Array:
     """Return long weights, 1 in total, with equal contributions to the book's variance."""
-    return _by_risk(s, equal_risk)
+    return _by_risk(inputs, equal_risk_weights)
 
 
 def _by_risk(s: SizingInputs, weigh: Callable[[Array], Array]) -> Array:
@@ -261,14 +265,14 @@ def _by_risk(s: SizingInputs, weigh: Callable[[Array], Array]) -> Array:
     symbols = comparable_symbols(s)
     # Weights from risks that do not compare would be bought at one decision and sold at the next.
     if symbols is None:
-        return s.held
-    root = np.sqrt(s.years[symbols])
+        return s.held_weight
+    root = np.sqrt(s.period_years[symbols])
     weights = np.zeros(len(s.mu))
     weights[symbols] = weigh(s.covariance[np.ix_(symbols, symbols)] / np.outer(root, root))
     return weights
 
 
-def equal_risk(covariance: Array) -> Array:
+def equal_risk_weights(covariance: Array) -> Array:
     """Return weights [S] ≥ 0, 1 in total, with equal contributions wᵢ(Σw)ᵢ to the variance.
 
     Newton steps find the zero gradient of ½w'Σw − Σ ln(wᵢ)/S (Spinu 2013). S times that function is
@@ -289,25 +293,29 @@ def equal_risk(covariance: Array) -> Array:
         curvature = covariance + np.diag(1.0 / (n * weights**2))
         step = -np.linalg.solve(curvature, gradient)
         decrement = math.sqrt(max(-n * float(gradient @ step), 0.0))
-        weights = weights + step / (1.0 + (decrement if decrement > FULL_STEP_DECREMENT else 0.0))
+        weights = weights + step / (
+            1.0 + (decrement if decrement > MAX_FULL_STEP_DECREMENT else 0.0)
+        )
         if decrement <= REL_TOL:
             return np.asarray(weights / weights.sum())
     raise InputError(f"risk_parity: no weights of equal risk found for {n} symbols")
 
 
-def comparable_symbols(s: SizingInputs) -> Index | None:
+def comparable_symbols(inputs: SizingInputs) -> Index | None:
     """Return the indices of symbols with a forecast; None if their risks are not comparable.
 
     Risks are comparable if the interval covers at least one day of every symbol's open time. Before
     a weekend 24 hours cover only part of a session, and no night: stocks would look calm.
     """
-    symbols = np.flatnonzero(s.universe)
+    symbols = np.flatnonzero(inputs.universe)
     day = (
         1
-        / np.where(s.crypto, DAYS_A_YEAR[AssetClass.CRYPTO], DAYS_A_YEAR[AssetClass.STOCK])[symbols]
+        / np.where(inputs.crypto, DAYS_A_YEAR[AssetClass.CRYPTO], DAYS_A_YEAR[AssetClass.STOCK])[
+            symbols
+        ]
     )
-    variance = np.diag(s.covariance)[symbols]
-    comparable = (s.years[symbols] >= day * (1 - REL_TOL)) & (variance > 0)
+    variance = np.diag(inputs.covariance)[symbols]
+    comparable = (inputs.period_years[symbols] >= day * (1 - REL_TOL)) & (variance > 0)
     return symbols if len(symbols) and comparable.all() else None
 
 
@@ -358,7 +366,7 @@ def strategy_from_name(
     """
     if arguments and not is_plugin(name):
         raise InputError(f"sizing.arguments: {name} has none; code of your own has")
-    if KELLY_NAME.fullmatch(name):
+    if KELLY_NAME_PATTERN.fullmatch(name):
         return _kelly(name, fraction)
     if name not in STRATEGY_NAMES and not is_plugin(name):
         also = f"kelly_ or premium_ and a percentage, or {TARGET_KEY}=module.function"
@@ -368,21 +376,21 @@ def strategy_from_name(
     if is_plugin(name):
         return _plugin_strategy(name, band, lookback, json.dumps(dict(arguments)))
     if name == "legacy":
-        return Legacy(risk_multiplier)
+        return LegacyStrategy(risk_multiplier)
     if name == "buy_and_hold":
-        return WeightPattern(name, buy_and_hold)
+        return WeightRuleStrategy(name, buy_and_hold)
     if name == "vol_target":
-        return WeightPattern(name, partial(vol_target, deviation=deviation), band)
+        return WeightRuleStrategy(name, partial(vol_target, deviation=deviation), band)
     if name == "fixed_fraction":
         rule = partial(fixed_fraction, size=size)
-        return WeightPattern(
-            name, rule, band, holding=None, uses_forecast=True, forecast_directed=True
+        return WeightRuleStrategy(
+            name, rule, band, holding_interval=None, uses_forecast=True, is_forecast_directed=True
         )
-    return WeightPattern(name, WEIGHT_RULES[name], band)
+    return WeightRuleStrategy(name, WEIGHT_RULES[name], band)
 
 
 def _kelly(name: str, fraction: float | None) -> Kelly:
-    kelly = KELLY_NAME.fullmatch(name)
+    kelly = KELLY_NAME_PATTERN.fullmatch(name)
     assert kelly is not None
     percent = float(kelly[2])
     if percent < 1.0:
@@ -403,7 +411,7 @@ def _kelly(name: str, fraction: float | None) -> Kelly:
 
 def name_with_fraction(name: str, fraction: float | None) -> str:
     """Return the name of a Kelly strategy with this fraction; other names are unchanged."""
-    kelly = KELLY_NAME.fullmatch(name)
+    kelly = KELLY_NAME_PATTERN.fullmatch(name)
     if kelly is None or fraction is None or float(kelly[2]) / 100 == fraction:
         return name
     return f"{kelly[1].lower()}_{100 * fraction:g}{kelly[3] or ''}"
@@ -416,22 +424,27 @@ def _plugin_strategy(name: str, band: float, lookback: int, arguments: str) -> S
     arguments: JSON object of its arguments.
     """
     rule = _plugin_function(name, json.loads(arguments))
-    return WeightPattern(
-        name, plugin_rule(name, rule), band, holding=None, uses_forecast=True, lookback=lookback
+    return WeightRuleStrategy(
+        name,
+        load_plugin_rule(name, rule),
+        band,
+        holding_interval=None,
+        uses_forecast=True,
+        lookback=lookback,
     )
 
 
 def _plugin_function(name: str, arguments: Mapping[str, Any]) -> Callable[[SizingInputs], object]:
     """Return the function of `module.name`, or a new instance of its class, with its arguments."""
-    target = load_plugin(GROUP, name)
+    target = load_plugin(SIZING_GROUP, name)
     if not callable(target):
         kind = type(target).__name__
         raise InputError(f"{TARGET_KEY}: {name} is not a function or class but {kind}")
     if not isinstance(target, type):
-        check_arguments(GROUP, name, target, arguments, given=1)
+        check_arguments(SIZING_GROUP, name, target, arguments, given=1)
         return partial(target, **arguments)
-    check_arguments(GROUP, name, target, arguments)
-    with plugin_errors(GROUP, call_text(name, arguments)):
+    check_arguments(SIZING_GROUP, name, target, arguments)
+    with plugin_errors(SIZING_GROUP, call_text(name, arguments)):
         instance = target(**arguments)
     if not callable(instance):
         raise InputError(
@@ -441,7 +454,7 @@ def _plugin_function(name: str, arguments: Mapping[str, Any]) -> Callable[[Sizin
     return function
 
 
-def plugin_rule(
+def load_plugin_rule(
     name: str, rule: Callable[[SizingInputs], object]
 ) -> Callable[[SizingInputs], Array]:
     """Wrap a custom rule so that an invalid result raises `InputError`.
@@ -456,7 +469,7 @@ def plugin_rule(
         from sizing.kelly import SolverFailed
 
         unsolved: SolverFailed | None = None
-        with plugin_errors(GROUP, name):
+        with plugin_errors(SIZING_GROUP, name):
             try:
                 answer = rule(replace(s, problem=_copied(s.problem)))
             except SolverFailed as error:
@@ -485,10 +498,12 @@ def _finite_weights(name: str, answer: object, s: SizingInputs) -> Array:
     if isinstance(answer, np.ndarray | list | tuple):
         with suppress(ValueError):
             wanted = np.asarray(answer)
-    if wanted is None or wanted.shape != s.held.shape or wanted.dtype.kind not in "biuf":
-        when = "" if s.at is None else f" at {utc_text(s.at)}"
+    if wanted is None or wanted.shape != s.held_weight.shape or wanted.dtype.kind not in "biuf":
+        when = "" if s.decision_time is None else f" at {utc_text(s.decision_time)}"
         said = one_line(repr(answer), 80)
-        raise InputError(f"{needed}, an array for {len(s.held)} symbols{when}; it answered {said}")
+        raise InputError(
+            f"{needed}, an array for {len(s.held_weight)} symbols{when}; it answered {said}"
+        )
     if not (finite := np.isfinite(wanted)).all():
         k = first_true(~finite)
         raise InputError(f"{needed}; it answered {wanted[k]} for {s.symbol_text(k)}")

@@ -20,7 +20,7 @@ from sizing.solver.multi_period import SizingProblem, change_costs
 SIGMA = 0.006
 FRACTION = 0.5
 CAP = 0.6  # standard deviation of an hour; half-Kelly; cap of a symbol
-STOCK, COIN = TradingCosts().expected(np.array([False, True]), FeeSchedule()).tolist()
+STOCK, COIN = TradingCosts().expected_cost(np.array([False, True]), FeeSchedule()).tolist()
 STEPS = 8000
 MONTH = 28 * 7  # bars
 
@@ -125,7 +125,7 @@ def plan_objective(
     )
     for a in path:
         here = np.ascontiguousarray(expected[:, a, None])
-        new = problem._replace(mu=here, held=weight * one).solve()[1][0, 0]
+        new = problem._replace(mu=here, held_weight=weight * one).solve()[1][0, 0]
         total += mu[a] * new - new**2 * variance / (2 * FRACTION) - cost * abs(new - weight)
         weight = new
     return total / len(path)

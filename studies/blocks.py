@@ -78,7 +78,13 @@ def market(edge: float, seed: int) -> list[dict[str, Any]]:
 
     Each has growth and Sharpe ratio a year, turnover, and maximum drawdown.
     """
-    words = {**PERIOD, "data.edge": edge, "seed": seed, "data.seed": seed, "trials": None}
+    words = {
+        **PERIOD,
+        "data.information_coefficient": edge,
+        "seed": seed,
+        "data.seed": seed,
+        "trials": None,
+    }
     return list(
         _rows(
             edge,
@@ -93,8 +99,8 @@ def _rows(edge: float, seed: int, settings: BacktestSettings) -> Iterator[dict[s
     forecaster = Once(settings.forecaster.build(market.bars.symbols))
     for name, periods in PERIODS.items():
         chosen = with_changes(settings, periods)
-        found = chosen.trader(forecaster).build_beliefs(market)
-        ways = [(name, found), (name + PAID, found._replace(signal=0.0 * found.signal))]
+        found = chosen.build_trader(forecaster).build_beliefs(market)
+        ways = [(name, found), (name + PAID, found._replace(signal_size=0.0 * found.signal_size))]
         for (called, held), sharpe in itertools.product(
             [way for way in ways if way[0] in NAMES], PRIORS
         ):
@@ -102,7 +108,7 @@ def _rows(edge: float, seed: int, settings: BacktestSettings) -> Iterator[dict[s
                 [with_changes(chosen, {"prior.stock_sharpe": sharpe})], market, held, workers=1
             )[0]
             equity, year = daily_equity(
-                market.period.times, outcome.equity, capital=settings.capital, has_crypto=True
+                market.run_bars.times, outcome.equity, capital=settings.capital, has_crypto=True
             )
             daily = np.diff(np.log(equity))
             simple = np.diff(equity) / equity[:-1]

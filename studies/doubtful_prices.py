@@ -19,7 +19,7 @@ from trainingdata import load_bars
 from trainingdata.bars import CLOSE, HIGH, LOW, OPEN, VOLUME, Bars
 from trainingdata.confirmation import find_unconfirmed_rows
 from trainingdata.instruments import AssetClass
-from trainingdata.splits import RARE_RATIOS, judge_moves, overnight_moves
+from trainingdata.splits import RARE_SPLIT_RATIOS, classify_moves, overnight_moves
 
 NAMES = ("daily stocks", "hourly stocks", "hourly crypto")
 PLANTED = 100  # of each kind in each symbol
@@ -84,7 +84,7 @@ def histories(bars: Bars) -> Iterator[tuple[int, Array]]:
     """Yield the number and the values [N, 5] of each symbol, as in its file."""
     whole = bars.with_unconfirmed()
     for s in range(len(whole.symbols)):
-        yield s, whole.real_bars(s)[1]
+        yield s, whole.bars_of_symbol(s)[1]
 
 
 def parts(values: Array, rng: np.random.Generator) -> Iterator[Array]:
@@ -183,9 +183,9 @@ def overnight(bars: Bars) -> list[Array]:
     found = []
     for s, values in histories(bars):
         if bars.instruments[s].kind is AssetClass.STOCK:
-            starts = whole.clock(AssetClass.STOCK).started_at(whole.real_bars(s)[0])
+            starts = whole.clock(AssetClass.STOCK).starts_by_end(whole.bars_of_symbol(s)[0])
             left_out = np.zeros(len(values), dtype=bool)
-            found.append(overnight_moves(starts, values, left_out).moves)
+            found.append(overnight_moves(starts, values, left_out).log_returns)
     return found
 
 
@@ -198,11 +198,11 @@ def splits(panels: list[Bars]) -> None:
     series = [overnight(bars) for bars in panels[:2]]
     cells = []
     for found in series:
-        doubts = np.sum([np.sum(judge_moves(moves)[1:], axis=1) for moves in found], axis=0)
+        doubts = np.sum([np.sum(classify_moves(moves)[1:], axis=1) for moves in found], axis=0)
         years = sum(len(moves) for moves in found) / 252
         cells.append(f"{doubts[0]} + {doubts[1]} in {years:.0f} stock-years")
     row("none", *cells)
-    for ratio in (*RARE_RATIOS[::2], Fraction(2, 3), Fraction(7, 5), Fraction(8, 7)):
+    for ratio in (*RARE_SPLIT_RATIOS[::2], Fraction(2, 3), Fraction(7, 5), Fraction(8, 7)):
         cells = []
         for found in series:
             rng = np.random.default_rng(0)
@@ -211,7 +211,7 @@ def splits(panels: list[Bars]) -> None:
                 for place in rng.integers(0, len(moves), 20).tolist():
                     planted = moves.copy()
                     planted[place] -= np.log(float(ratio))
-                    hits.append([mask[place] for mask in judge_moves(planted)[1:]])
+                    hits.append([mask[place] for mask in classify_moves(planted)[1:]])
             by_rule = np.mean(hits, axis=0)
             cells.append(f"{by_rule.sum():.0%}, of it by the ratio {by_rule[0]:.0%}")
         row(f"{ratio.numerator}:{ratio.denominator}", *cells)

@@ -21,14 +21,14 @@ import numpy as np
 from scipy.special import ndtr
 
 from foundation.arrays import Array, Mask
-from option_spreads.selling.rules import HOURLY_VARIANCE_SHARES, SESSION, TRADING_DAYS
-from option_spreads.simulation.path import IndexDays, IndexModel, index_days
+from option_spreads.selling.rules import HOURLY_VARIANCE_SHARES, SESSION_MINUTES, TRADING_DAYS
+from option_spreads.simulation.path import IndexDays, IndexModel, build_index_days
 from option_spreads.simulation.pricing import Smile
 from trainingdata.bar_files import read_bars
 from trainingdata.sessions import calendar
 from trainingdata.volatility_index import read_volatility_index
 
-MARKS = (0, 60, 120, 180, 240, 300, 360, SESSION)
+MARKS = (0, 60, 120, 180, 240, 300, 360, SESSION_MINUTES)
 ENTRIES = (30, 120, 210)  # minutes, as in `SpreadRules`
 DRAWS = 300
 
@@ -38,7 +38,7 @@ def ends_in_deviations(days: IndexDays, smile: Smile, minute: int) -> Array:
     row = int(np.searchsorted(days.minutes, minute))
     deviation = smile.yearly_deviation(days.vix[:, row])
     moves = np.log(days.spot[:, -1] / days.spot[:, row])
-    return np.asarray(moves / (deviation * np.sqrt(smile.years(SESSION - minute))))
+    return np.asarray(moves / (deviation * np.sqrt(smile.variance_years(SESSION_MINUTES - minute))))
 
 
 def hourly_squares(days: IndexDays) -> Array:
@@ -114,8 +114,10 @@ def below(smile: Smile, x: Array) -> Array:
     index.
     """
     curve = 1 - smile.slope * x + smile.wing * (np.hypot(1.0, x) - 1)
-    rise = np.where(curve > smile.least, smile.wing * x / np.hypot(1.0, x) - smile.slope, 0.0)
-    u = x / np.maximum(curve, smile.least)
+    rise = np.where(
+        curve > smile.min_volatility_share, smile.wing * x / np.hypot(1.0, x) - smile.slope, 0.0
+    )
+    u = x / np.maximum(curve, smile.min_volatility_share)
     return np.asarray(ndtr(u) + np.exp(-u * u / 2) / np.sqrt(2 * np.pi) * rise)
 
 
@@ -149,20 +151,20 @@ def main() -> None:
     words = parser.parse_args()
     smile = Smile()
     vix = read_volatility_index(str(words.vix))[: words.until]
-    real = index_days(read_bars([words.bars], [words.symbol]), words.symbol, vix)
+    real = build_index_days(read_bars([words.bars], [words.symbol]), words.symbol, vix)
     real = part_of(real, real.dates <= np.datetime64(words.until))
     checked = real.dates >= np.datetime64(words.check)
     dates = np.resize(calendar().dates[:TRADING_DAYS], words.years * TRADING_DAYS)
     model = IndexModel()
     columns = {
-        "model": model.days(dates, words.seed, smile),
-        "premium 0": replace(model, premium=0.0).days(dates, words.seed, smile),
+        "model": model.simulate_days(dates, words.seed, smile),
+        "premium 0": replace(model, volatility_premium=0.0).simulate_days(dates, words.seed, smile),
         f"{words.symbol} before": part_of(real, ~checked),
         f"{words.symbol} from": part_of(real, checked),
     }
     for name, days in columns.items():
         print(f"\n{name}: {len(days.dates)} sessions, {days.dates[0]} to {days.dates[-1]}")
-        priced = smile if name.startswith(words.symbol) else smile.flat
+        priced = smile if name.startswith(words.symbol) else smile.flat_smile
         for label, (value, error) in figure_rows(days, priced, words.seed).items():
             numbers = zip(np.atleast_1d(value), np.atleast_1d(error), strict=True)
             print(f"  {label:50}", "  ".join(f"{v:.3f} ± {e:.3f}" for v, e in numbers))

@@ -35,7 +35,7 @@ from event_contracts.trading.actions import POSITION_SIZES
 from event_contracts.trading.observation import FEATURES
 from event_contracts.trading.policies import (
     BinaryKelly,
-    Codes,
+    ActionCodes,
     HoldPolicy,
     Observations,
     Policy,
@@ -72,7 +72,7 @@ class ThresholdRule:
     share: float
     name: str = "rule"
 
-    def actions(self, observations: Observations, allowed: Mask) -> Codes:
+    def choose_actions(self, observations: Observations, allowed: Mask) -> ActionCodes:
         """Return codes [N]."""
         shown = {name: observations[:, place].astype(np.float64) for name, place in PLACES.items()}
         wealth = 1000.0 * (1.0 + shown["profit"])
@@ -94,7 +94,7 @@ class ThresholdRule:
         return codes
 
 
-def _code(intent: int, count: Array, allowed: Mask) -> Codes:
+def _code(intent: int, count: Array, allowed: Mask) -> ActionCodes:
     """Return the largest permitted size within the count; 0 for none."""
     first = (intent - 1) * 5 + 1
     fits = (count[:, None] >= SIZES) & allowed[:, first : first + 5]
@@ -137,7 +137,7 @@ def judge(policy: Policy, episode: EpisodeSettings, episodes: int, seed: int) ->
     edges: list[Array] = []
     orders = 0
     while len(growth) < episodes:
-        codes = policy.actions(observations, env.action_masks())
+        codes = policy.choose_actions(observations, env.action_masks())
         flat = (env.markets["yes"] + env.markets["no"] + env.markets["resting"]) == 0
         buys = flat & (codes > 0) & ((codes - 1) // 5 % 2 == 0)
         orders += int((codes > 0).sum())
@@ -211,7 +211,7 @@ def main() -> None:
         print(json.dumps(row), flush=True)
 
     for edge in words.edges:
-        market = SyntheticSessionModel(edge=edge)
+        market = SyntheticSessionModel(mispricing=edge)
         plain = EpisodeSettings(market=market)
         for fraction in (0.5, 1.0):
             kelly = BinaryKelly(fraction=fraction, name=f"kelly {fraction:g}")

@@ -285,7 +285,7 @@ def strategy_rows() -> None:
     from execution.orders.orders import Order
     from forecasting.baseline import RandomWalk
     from foundation.compose import compose_config
-    from marketsimulator.runs.simulate import simulate_trading, step_trading
+    from marketsimulator.runs.simulate import simulate_trading, simulate_stepwise
     from marketsimulator.settings import BacktestSettings
     from trainingdata.market import Market
 
@@ -294,17 +294,17 @@ def strategy_rows() -> None:
     words.append("sizing._target_=studies.peers.follow")
     settings = BacktestSettings.from_config(compose_config("backtest", words))
     market = Market(synthetic(1, 1764))
-    trader = settings.trader(RandomWalk())
+    trader = settings.build_trader(RandomWalk())
     table = trader.build_beliefs(market)
-    wanted = given["weights"][np.searchsorted(given["at"], table.at)]
+    wanted = given["weights"][np.searchsorted(given["at"], table.instants)]
     mu = np.where(table.adjustable[:, None], wanted[:, None] / 100, table.mu)
-    trader = replace(trader, table=table._replace(mu=mu))
+    trader = replace(trader, belief_table=table._replace(mu=mu))
 
     symbol = market.bars.symbols[0]
     weights = given["weights"][:, 0].tolist()
 
     def by_hand() -> tuple[list[Any], list[Any]]:
-        broker = settings.broker(market)
+        broker = settings.build_broker(market)
         rows = []
         for t, weight in enumerate(weights):
             broker.advance(t)
@@ -316,7 +316,7 @@ def strategy_rows() -> None:
                 order = Order(f"follow-{t}", symbol, side, Decimal(abs(change)), reason="")
                 broker.submit((order,))
             broker.open_bars()
-            rows.append(broker.row())
+            rows.append(broker.equity_row())
         return rows, broker.fills
 
     def walked() -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -324,7 +324,7 @@ def strategy_rows() -> None:
         return run.equity(), run.fill_frame()
 
     def stepped() -> tuple[pd.DataFrame, pd.DataFrame]:
-        run = step_trading(settings, market, "follow", trader, settings.broker(market))
+        run = simulate_stepwise(settings, market, "follow", trader, settings.build_broker(market))
         return run.equity(), run.fill_frame()
 
     python = interpreter("backtesting")
@@ -444,7 +444,7 @@ def decision_rows() -> None:
     from foundation.compose import compose_config
     from foundation.settings import with_changes
     from marketsimulator.runs.outcome import simulate_variants
-    from marketsimulator.runs.simulate import simulate_trading, step_trading
+    from marketsimulator.runs.simulate import simulate_trading, simulate_stepwise
     from marketsimulator.settings import BacktestSettings
     from trainingdata.market import Market
 
@@ -452,19 +452,19 @@ def decision_rows() -> None:
     settings = BacktestSettings.from_config(compose_config("backtest", words))
 
     def believed(market: Market, settings: BacktestSettings) -> Any:
-        trader = settings.trader(RandomWalk())
+        trader = settings.build_trader(RandomWalk())
         table = trader.build_beliefs(market)
         spread = np.where(table.sigma > 0, table.sigma, 0.0)
         noise = np.random.default_rng(1).normal(0, 0.5, table.mu.shape) * spread
         mu = np.where(table.adjustable[:, None], noise, table.mu)
-        return replace(trader, table=table._replace(mu=mu))
+        return replace(trader, belief_table=table._replace(mu=mu))
 
     narrow = Market(synthetic(10, 1764))
     trader = believed(narrow, settings)
-    broker = settings.broker(narrow)
-    run = step_trading(settings, narrow, "noise", trader, broker)
+    broker = settings.build_broker(narrow)
+    run = simulate_stepwise(settings, narrow, "noise", trader, broker)
     (found,) = simulate_variants([settings], narrow, trader.table)
-    apart = np.abs(found.equity - [each.equity for each in run.rows]).max()
+    apart = np.abs(found.equity - [each.equity for each in run.equity_rows]).max()
     plan = with_changes(settings, {"sizing.holding": "plan"})
     planner = believed(narrow, plan)
     works: dict[str, Callable[[], object]] = {
@@ -474,8 +474,8 @@ def decision_rows() -> None:
         "the same, and every decision read": lambda: simulate_trading(
             settings, narrow, "noise", trader
         ).decision_frame(),
-        "asked at every instant, as live": lambda: step_trading(
-            settings, narrow, "noise", trader, settings.broker(narrow)
+        "asked at every instant, as live": lambda: simulate_stepwise(
+            settings, narrow, "noise", trader, settings.build_broker(narrow)
         ),
         f"compiled, as in a sweep; accounts {apart:.4f} USD apart": lambda: simulate_variants(
             [settings], narrow, trader.table, workers=1
@@ -585,7 +585,7 @@ def plan_rows() -> None:
         if interpreter("cvxportfolio"):
             mu = np.array([p.mu for p in given])
             risks = np.array([p.covariance for p in given])
-            held = np.array([p.held for p in given])
+            held = np.array([p.held_weight for p in given])
             with tempfile.TemporaryDirectory() as folder:
                 path = Path(folder, "problems.npz")
                 np.savez(path, mu=mu, covariance=risks, held=held, cost=given[0].cost[0, 0])
@@ -645,10 +645,10 @@ def write_files(bars: Bars, folder: Path, ending: str) -> list[Path]:
 
     paths = []
     for s, symbol in enumerate(bars.symbols):
-        times, values = bars.real_bars(s)
+        times, values = bars.bars_of_symbol(s)
         frame = pd.DataFrame(values, columns=list(FIELDS))
-        starts = pd.DatetimeIndex(bars.clock(AssetClass.STOCK).started_at(times), tz="UTC")
-        if bars.timeframe.daily:
+        starts = pd.DatetimeIndex(bars.clock(AssetClass.STOCK).starts_by_end(times), tz="UTC")
+        if bars.timeframe.is_daily:
             frame.insert(0, "date", starts.strftime("%Y-%m-%d"))
         else:
             frame.insert(0, "timestamp", starts)

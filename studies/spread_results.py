@@ -33,7 +33,7 @@ def means() -> dict[str, tuple[str, ...]]:
         rows[name] = exits
         rows[f"{name}, half the slippage"] = (*exits, *HALF)
         for level in LEVELS:
-            rows[f"{name}, level {level}"] = (*exits, f"smile.level={level}")
+            rows[f"{name}, level {level}"] = (*exits, f"smile.vix_multiple={level}")
         rows[f"{name}, no costs"] = (*exits, *FREE)
     return rows
 
@@ -45,7 +45,7 @@ def tables(real: tuple[str, ...], simulated: tuple[str, ...]) -> dict[str, tuple
         for name, row in means().items():
             # The index moves with the level, so the market is equally fair at another one.
             if "level" not in name and "half" not in name:
-                words = (*simulated, *ONE_EACH, f"index.premium={premium}", *row)
+                words = (*simulated, *ONE_EACH, f"index.volatility_premium={premium}", *row)
                 runs[f"simulated, premium {premium}: {name}"] = words
     for contracts in (0, 1):
         sized = f"NEGATIVE_KELLY_CONTRACTS={contracts}"
@@ -53,7 +53,7 @@ def tables(real: tuple[str, ...], simulated: tuple[str, ...]) -> dict[str, tuple
         runs[f"sized, real: negative Kelly {contracts}, held"] = (*real, sized, *HELD)
         for premium in (0.15, 0.0):
             name = f"sized, simulated, premium {premium}: negative Kelly {contracts}"
-            runs[name] = ("years=1", simulated[1], sized, f"index.premium={premium}")
+            runs[name] = ("years=1", simulated[1], sized, f"index.volatility_premium={premium}")
             runs[f"{name}, held"] = (*runs[name], *HELD)
     return runs
 

@@ -22,7 +22,7 @@ COMMANDS = {
     "download": Command(
         "trainingdata.download",
         config="live",
-        interrupted="what was written stays; run again to go on",
+        interruption_text="what was written stays; run again to go on",
         log="download",
     ),
     "build_correlation_matrix_from_csvs": Command(

@@ -26,33 +26,33 @@ from trainingdata.instruments import (
     instrument,
     is_quoted_in_usdt,
     is_symbol,
-    nearest_symbol,
+    closest_symbols,
     normalize_data_symbol,
     parse_symbols,
     series_in_file_name,
     symbol_in_file_name,
-    why_not_usd_pair,
-    why_other_security,
+    non_usd_pair_error_text,
+    other_security_error_text,
 )
-from trainingdata.resampling import part_lengths
-from trainingdata.timeframe import DAILY, HOURLY, MINUTE, TIMEFRAMES, Timeframe
+from trainingdata.resampling import resampling_minutes
+from trainingdata.timeframe import DAILY, HOURLY, ONE_MINUTE, TIMEFRAMES, Timeframe
 
-SUFFIXES = (".parquet", ".csv")
-_ENDINGS = " or ".join(SUFFIXES)
-STRICT = Conventions()
+BAR_FILE_SUFFIXES = (".parquet", ".csv")
+_ENDINGS = " or ".join(BAR_FILE_SUFFIXES)
+STRICT_CONVENTIONS = Conventions()
 _NAMING = "name the file after its symbol, as NVDA.csv or BTCUSD.csv"
 _TETHERS = "quoted in USDT, which is taken for USD"
 
 
 def find_files(
-    places: Sequence[Path], symbols: Sequence[str] | None, renames: Sequence[Rename] = ()
+    paths: Sequence[Path], symbols: Sequence[str] | None, renames: Sequence[Rename] = ()
 ) -> dict[str, tuple[Path, ...]]:
     """Find the bar files of each symbol in folders and files.
 
     A symbol may have several files if each has a column with the symbol, or if the file names are
     periods of one series, such as BTCUSDT-1h-2023-01.
 
-    places: folders of bar files, and single files.
+    paths: folders of bar files, and single files.
     symbols: the symbols to find; None: all.
     renames: renames whose old symbols are searched, too; an old symbol may have no file.
 
@@ -60,8 +60,8 @@ def find_files(
     """
     names = None if symbols is None else parse_symbols(symbols)
     besides = earlier_symbols(names or (), renames)
-    found, unread = _files_by_symbol(places)
-    where = ", ".join(str(place) for place in places)
+    found, unread = _files_by_symbol(paths)
+    where = ", ".join(str(place) for place in paths)
     if names is None and unread:
         raise unread[0]
     if names is None and not found:
@@ -72,13 +72,13 @@ def find_files(
                 raise DataError(f"{symbol}: no file in {where}, but one is unreadable: {unread[0]}")
             if other := _other_security(symbol, found):
                 raise DataError(
-                    f"{symbol}: {where} has {other} instead, and {why_other_security(other)}"
+                    f"{symbol}: {where} has {other} instead, and {other_security_error_text(other)}"
                 )
             there = sorted(filter(is_symbol, found))
             unnamed = sorted(name for name in found if not is_symbol(name))
             raise DataError(
                 f"{symbol}: no {symbol}.parquet or .csv in {where}; symbols there:"
-                f" {list_choices(there) or 'none'}{did_you_mean(nearest_symbol(symbol, there))}"
+                f" {list_choices(there) or 'none'}{did_you_mean(closest_symbols(symbol, there))}"
                 + (
                     f"; {found[unnamed[0]][0].path} is named after no symbol: {_NAMING}"
                     if unnamed
@@ -86,7 +86,7 @@ def find_files(
                 )
             )
         file = found[symbol][0].path
-        if reason := why_not_usd_pair(symbol) or why_other_security(symbol):
+        if reason := non_usd_pair_error_text(symbol) or other_security_error_text(symbol):
             raise DataError(f"{file}: {reason}; name the symbols you want, or move it")
         if not is_symbol(symbol):
             raise DataError(
@@ -140,7 +140,7 @@ def _paths_of(symbol: str, found: Sequence[_Found]) -> tuple[Path, ...]:
     return tuple(file.path for file in found)
 
 
-def folders_with(root: Path, symbols: Sequence[str]) -> list[Path]:
+def find_symbol_folders(root: Path, symbols: Sequence[str]) -> list[Path]:
     """Return the folders in and below `root` with a bar file named after one of the symbols."""
     names = set(parse_symbols(symbols))
     files = (path for path in root.rglob("*") if path.is_file() and _is_bar_file(path))
@@ -157,7 +157,7 @@ def _bar_files(place: Path) -> Iterator[Path]:
         raise DataError(f"data.dir: {place} is no {_ENDINGS} file; unpack or convert it")
     else:
         symbol = _symbol_of(place)
-        reason = why_not_usd_pair(symbol) or why_other_security(symbol)
+        reason = non_usd_pair_error_text(symbol) or other_security_error_text(symbol)
         if (reason or not is_symbol(symbol)) and not symbols_in_column(place):
             says = reason or _NAMING
             raise DataError(f"data.dir: the name of {place} says no symbol; {says}")
@@ -165,7 +165,7 @@ def _bar_files(place: Path) -> Iterator[Path]:
 
 
 def _is_bar_file(path: Path) -> bool:
-    return path.suffix.lower() in SUFFIXES
+    return path.suffix.lower() in BAR_FILE_SUFFIXES
 
 
 def _stem(path: Path) -> str:
@@ -182,18 +182,18 @@ def _symbol_of(path: Path) -> str:
 
 
 def read_bars(
-    places: Sequence[Path],
+    paths: Sequence[Path],
     symbols: Sequence[str] | None,
     *,
     start: np.datetime64 | None = None,
     end: np.datetime64 | None = None,
     timeframe: Timeframe | None = None,
-    conventions: Conventions = STRICT,
+    conventions: Conventions = STRICT_CONVENTIONS,
     renames: Sequence[Rename] = (),
 ) -> Bars:
     """Read a panel of bars up to `end`, including the history before `start`.
 
-    places: folders of bar files, and single files.
+    paths: folders of bar files, and single files.
     symbols: symbols of the panel; None: all.
     start, end: bounds between which every symbol needs a bar; None: no bound.
     timeframe: timeframe of the bars; None: days if the files have them, else hours.
@@ -202,23 +202,23 @@ def read_bars(
 
     Raises DataError for files that cannot be read or trusted.
     """
-    files = find_files(places, symbols, renames)
+    files = find_files(paths, symbols, renames)
     read = _read_rows(files, conventions)
     return _laid_out(files, read, timeframe or _timeframe_of(read), start, end, renames)
 
 
 def read_finer_bars(
-    places: Sequence[Path],
+    paths: Sequence[Path],
     symbols: Sequence[str],
     timeframe: Timeframe,
     end: np.datetime64,
     *,
-    conventions: Conventions = STRICT,
+    conventions: Conventions = STRICT_CONVENTIONS,
     renames: Sequence[Rename] = (),
 ) -> Bars:
     """Read a panel, up to `end`, of the shortest bars that the files of all symbols can form.
 
-    places: folders of bar files, and single files.
+    paths: folders of bar files, and single files.
     symbols: symbols of the panel.
     timeframe: timeframe than which the bars have to be shorter.
     conventions: conventions of files that do not state their own.
@@ -226,16 +226,18 @@ def read_finer_bars(
 
     Raises DataError if the files have no shorter bars.
     """
-    files = find_files(places, symbols, renames)
+    files = find_files(paths, symbols, renames)
     read = _read_rows(files, conventions)
-    for finer in (MINUTE, *reversed(TIMEFRAMES)):
-        lengths = finer.minutes, *part_lengths(finer)
-        if finer.minutes < timeframe.minutes and all(r.minutes in lengths for r in read.values()):
+    for finer in (ONE_MINUTE, *reversed(TIMEFRAMES)):
+        lengths = finer.minutes, *resampling_minutes(finer)
+        if finer.minutes < timeframe.minutes and all(
+            r.bar_minutes in lengths for r in read.values()
+        ):
             return _laid_out(files, read, finer, None, end, renames)
-    longest = max(read, key=lambda symbol: read[symbol].minutes)
+    longest = max(read, key=lambda symbol: read[symbol].bar_minutes)
     raise DataError(
-        f"{files[longest][0]}: {bar_length_text(read[longest].minutes)} make none that are finer"
-        f" than {timeframe.bar} and fill it; give bars of 1, 5, 15 or 30 minutes"
+        f"{files[longest][0]}: {bar_length_text(read[longest].bar_minutes)} make none that are finer"
+        f" than {timeframe.bar_text} and fill it; give bars of 1, 5, 15 or 30 minutes"
     )
 
 
@@ -261,12 +263,12 @@ def _read_rows(
 
 def _timeframe_of(read: Mapping[str, SymbolFileRows]) -> Timeframe:
     """Return the default timeframe: days if the files have them, else hours."""
-    daily = [rows for rows in read.values() if rows.daily]
-    others = [rows for rows in read.values() if not rows.daily]
+    daily = [rows for rows in read.values() if rows.is_daily]
+    others = [rows for rows in read.values() if not rows.is_daily]
     if daily and others:
         raise DataError(
             f"{daily[0].path} holds daily bars, and {others[0].path}"
-            f" {bar_length_text(others[0].minutes)}; timeframe=1d puts these together to days, or"
+            f" {bar_length_text(others[0].bar_minutes)}; timeframe=1d puts these together to days, or"
             " name the symbols of one length"
         )
     return DAILY if daily else HOURLY
@@ -293,7 +295,7 @@ def _laid_out(
         if not between.any():
             since = "its beginning" if start is None else utc_text(start)
             until = "its end" if end is None else utc_text(end)
-            held = timeframe.clock(item.kind).started_at(times[[0, -1]])
+            held = timeframe.clock(item.kind).starts_by_end(times[[0, -1]])
             raise DataError(
                 f"{path}: {symbol} has no bars between {since} and {until}; the file holds those"
                 f" that start from {utc_text(held[0])} to {utc_text(held[1])}, and a bar counts at"

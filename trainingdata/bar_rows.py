@@ -13,21 +13,21 @@ import pandas as pd
 from foundation.arrays import Array, Instants, Mask, first_true
 from foundation.errors import DataError
 from foundation.formatting import count_text
-from trainingdata.bars import CLOSE, VOLUME, Origin, check_bars, keep_regular_bars, row_error
+from trainingdata.bars import CLOSE, VOLUME, Provenance, check_bars, keep_regular_bars, row_error
 from trainingdata.conventions import Conventions, EpochUnit, StampSide
-from trainingdata.file_formats import DATE_FORMATS, Epoch, FileFormat
+from trainingdata.file_formats import DATE_FORMATS, EpochFormat, FileFormat
 from trainingdata.instants import DAY, cell_text, new_york_date, parse_instant_column, utc_text
 from trainingdata.instruments import AssetClass, Instrument, normalize_data_symbol
 from trainingdata.number_cells import number_columns
 from trainingdata.resampling import (
     PART_MINUTES,
-    join_bars,
-    join_days_between_closes,
-    part_lengths,
-    usual_minutes,
+    resample_bars,
+    resample_days_between_closes,
+    resampling_minutes,
+    modal_minutes,
 )
 from trainingdata.sessions import calendar, in_session, outside_calendar_text, session_opens_on
-from trainingdata.stamp_checks import are_ends_by_calendar, bar_starts, refuse_misread
+from trainingdata.stamp_checks import infer_stamps_are_ends, bar_starts, refuse_misread_stamps
 from trainingdata.timeframe import DAILY, HOURLY, TIMEFRAMES, Timeframe
 from trainingdata.volume_units import convert_crypto_volume
 
@@ -54,33 +54,33 @@ class SymbolFileRows:
     """The N validated rows of a symbol in its files.
 
     item: the instrument.
-    stamps: [N] instants, increasing; dates are midnight UTC.
+    timestamps: [N] instants, increasing; dates are midnight UTC.
     values: [N, 5] open, high, low, close and volume.
-    minutes: length of a bar in minutes, 1440 for a day.
-    zone: time zone of the stamps, as text.
-    ends: whether a stamp is the end of its bar.
-    naive_zone: time zone assumed for stamps without one.
+    bar_minutes: length of a bar in minutes, 1440 for a day.
+    time_zone: time zone of the stamps, as text.
+    stamps_are_ends: whether a stamp is the end of its bar.
+    naive_time_zone: time zone assumed for stamps without one.
     notes: texts on parts of the file that are ignored or changed.
     path: path of the file, for messages.
-    volume_known: whether the unit of the volume is known.
+    is_volume_unit_known: whether the unit of the volume is known.
     """
 
     item: Instrument
-    stamps: Instants
+    timestamps: Instants
     values: Array
-    minutes: int
-    zone: str
-    ends: bool
-    naive_zone: str | None
+    bar_minutes: int
+    time_zone: str
+    stamps_are_ends: bool
+    naive_time_zone: str | None
     notes: tuple[str, ...]
     path: str
-    volume_known: bool = True
+    is_volume_unit_known: bool = True
 
     @property
-    def daily(self) -> bool:
-        return self.minutes == DAILY.minutes
+    def is_daily(self) -> bool:
+        return self.bar_minutes == DAILY.minutes
 
-    def bars(self, timeframe: Timeframe) -> tuple[Instants, Array, Origin]:
+    def bars(self, timeframe: Timeframe) -> tuple[Instants, Array, Provenance]:
         """Convert the rows to bars of a timeframe.
 
         Return known-at instants [n], values [n, 5] and the provenance of the bars.
@@ -89,74 +89,86 @@ class SymbolFileRows:
         """
         notes = list(self.notes)
         starts = self._starts()
-        if self.daily and self.item.kind is AssetClass.CRYPTO and timeframe.crypto_day != "utc":
+        if self.is_daily and self.item.kind is AssetClass.CRYPTO and timeframe.crypto_day != "utc":
             raise DataError(
                 f"{self.path}: its days end at midnight UTC; data.crypto_day={timeframe.crypto_day}"
                 " needs the coin's bars of an hour or of minutes, of which days are put together"
             )
         closes = timeframe.fills_at_close and self.item.kind is AssetClass.STOCK
-        if self.minutes == timeframe.minutes and not closes:
+        if self.bar_minutes == timeframe.minutes and not closes:
             times, bars = keep_regular_bars(starts, self.values, self.item, timeframe, self.path)
             outside = len(starts) - len(times)
-        elif self.minutes in part_lengths(timeframe):
-            join = join_days_between_closes if closes else join_bars
-            made = join(starts, self.values, self.item, self.minutes, timeframe, self.path)
-            times, bars, outside = made.times, made.values, made.outside
-            unit = timeframe.unit
-            notes.append(f"{self.minutes}-minute bars are put together to {timeframe.bars}")
-            if made.lacking:
-                verb = "lacks" if made.lacking == 1 else "lack"
+        elif self.bar_minutes in resampling_minutes(timeframe):
+            join = resample_days_between_closes if closes else resample_bars
+            made = join(starts, self.values, self.item, self.bar_minutes, timeframe, self.path)
+            times, bars, outside = made.times, made.values, made.off_hours_parts
+            unit = timeframe.unit_text
+            notes.append(
+                f"{self.bar_minutes}-minute bars are put together to {timeframe.bars_text}"
+            )
+            if made.incomplete_bars:
+                verb = "lacks" if made.incomplete_bars == 1 else "lack"
                 of = count_text(len(times), unit)
-                notes.append(f"{made.lacking:,} of {of} {verb} some of them")
-            if made.cut:
-                cut = count_text(made.cut, unit)
+                notes.append(f"{made.incomplete_bars:,} of {of} {verb} some of them")
+            if made.truncated_bars:
+                cut = count_text(made.truncated_bars, unit)
                 notes.append(f"left out: {cut} in which the file begins or ends")
         else:
-            raise DataError(f"{self.path}: {_no_parts(self.minutes, timeframe)}")
+            raise DataError(f"{self.path}: {_no_parts(self.bar_minutes, timeframe)}")
         if outside:
             notes.append(f"left out: {count_text(outside, 'row')} outside regular New York hours")
-            if self.zone == self.naive_zone and self.item.kind is AssetClass.STOCK:
-                _refuse_wrong_zone(starts, self.minutes, self.zone, outside, self.path)
-        origin = Origin(
+            if self.time_zone == self.naive_time_zone and self.item.kind is AssetClass.STOCK:
+                _refuse_wrong_zone(starts, self.bar_minutes, self.time_zone, outside, self.path)
+        origin = Provenance(
             self.path,
-            self.zone,
-            self.minutes,
+            self.time_zone,
+            self.bar_minutes,
             tuple(notes),
-            ends=self.ends,
-            volume_known=self.volume_known,
+            stamps_are_ends=self.stamps_are_ends,
+            is_volume_unit_known=self.is_volume_unit_known,
         )
         return times, bars, origin
 
     def _starts(self) -> Instants:
         stock = self.item.kind is AssetClass.STOCK
-        if self.daily:
-            return _session_opens(self) if stock else self.stamps - (DAY if self.ends else 0 * DAY)
+        if self.is_daily:
+            return (
+                _session_opens(self)
+                if stock
+                else self.timestamps - (DAY if self.stamps_are_ends else 0 * DAY)
+            )
         if stock:
-            refuse_misread(self.stamps, self.minutes, self.zone, self.path, ends=self.ends)
-        if self.ends:
-            return bar_starts(self.item.kind, self.stamps, self.minutes)
-        return self.stamps
+            refuse_misread_stamps(
+                self.timestamps,
+                self.bar_minutes,
+                self.time_zone,
+                self.path,
+                are_ends=self.stamps_are_ends,
+            )
+        if self.stamps_are_ends:
+            return bar_starts(self.item.kind, self.timestamps, self.bar_minutes)
+        return self.timestamps
 
 
 def check_symbol_rows(
     parts: Sequence[pd.DataFrame],
-    head: FileFormat,
-    item: Instrument,
+    file_format: FileFormat,
+    instrument: Instrument,
     path: str,
     conventions: Conventions,
 ) -> SymbolFileRows:
     """Validate the rows of a symbol in its files; return them oldest first.
 
     parts: rows of the symbol in each file, with the columns of the header; files in any order.
-    head: format of the files.
-    item: the instrument.
+    file_format: format of the files.
+    instrument: the instrument.
     path: path of the file, for messages.
     conventions: conventions for anything that the header does not state.
 
     Raises DataError for rows that cannot be read or trusted.
     """
-    naive_zone = conventions.zone or head.zone or None
-    read, notes = _joined(parts, head, path, naive_zone, conventions.epoch)
+    naive_zone = conventions.time_zone or file_format.time_zone or None
+    read, notes = _joined(parts, file_format, path, naive_zone, conventions.epoch_unit)
     zone, dates = read.zone, read.dates
     # Rows without a trade show how long bars last, but are no bars.
     listed = read.stamps
@@ -167,21 +179,25 @@ def check_symbol_rows(
     check_bars(stamps, values, path)
     if gaps := len(listed) - len(stamps):
         notes.append(f"left out: {count_text(gaps, 'row')} without any number (no trade)")
-    if head.ignored:
+    if file_format.ignored_columns:
         notes.append(
-            f"not read: {count_text(len(head.ignored), 'column')} {', '.join(head.ignored)}"
+            f"not read: {count_text(len(file_format.ignored_columns), 'column')} {', '.join(file_format.ignored_columns)}"
         )
-    if head.adjusted and head.adjusted in frame.columns:
-        if conventions.adjusted:
-            values = _adjusted(values, frame[head.adjusted], path)
-            notes.append(f"prices are multiplied by {head.adjusted} over {head.fields[CLOSE]}")
+    if file_format.adjusted_close_column and file_format.adjusted_close_column in frame.columns:
+        if conventions.uses_adjusted_close:
+            values = _adjusted(values, frame[file_format.adjusted_close_column], path)
+            notes.append(
+                f"prices are multiplied by {file_format.adjusted_close_column} over {file_format.ohlcv_columns[CLOSE]}"
+            )
         else:
-            notes.append(f"{head.adjusted} is ignored")
-    longest = _LONGEST_DAILY[item.kind]
-    minutes = _minutes(listed, path, longest, daily=dates or (head.daily and _are_days(listed)))
-    ends = _are_ends(stamps, head, item, minutes, zone, path, conventions, dates=dates)
+            notes.append(f"{file_format.adjusted_close_column} is ignored")
+    longest = _LONGEST_DAILY[instrument.kind]
+    minutes = _minutes(
+        listed, path, longest, daily=dates or (file_format.is_daily and _are_days(listed))
+    )
+    ends = _are_ends(stamps, file_format, instrument, minutes, zone, path, conventions, dates=dates)
     # Stocks' daily bars are matched to sessions by their date.
-    if ends and (item.kind is AssetClass.CRYPTO or minutes != DAILY.minutes):
+    if ends and (instrument.kind is AssetClass.CRYPTO or minutes != DAILY.minutes):
         late = _in_last_second(stamps)
         if late.any():
             stamps = np.where(late, _next_minute(stamps), stamps)
@@ -189,14 +205,23 @@ def check_symbol_rows(
                 f"{count_text(int(late.sum()), 'stamp')} of :59 s are read as the next minute"
             )
     volume_known = True
-    _check_coin(head, item, path)
-    if item.kind is AssetClass.CRYPTO:
-        volume = convert_crypto_volume(values, frame, head, conventions.volume_unit, path)
-        values[:, VOLUME] = volume.coins
-        volume_known = volume.known
+    _check_coin(file_format, instrument, path)
+    if instrument.kind is AssetClass.CRYPTO:
+        volume = convert_crypto_volume(values, frame, file_format, conventions.volume_unit, path)
+        values[:, VOLUME] = volume.coin_volume
+        volume_known = volume.is_unit_known
         notes += [volume.note] if volume.note else []
     return SymbolFileRows(
-        item, stamps, values, minutes, zone, ends, naive_zone, tuple(notes), path, volume_known
+        instrument,
+        stamps,
+        values,
+        minutes,
+        zone,
+        ends,
+        naive_zone,
+        tuple(notes),
+        path,
+        volume_known,
     )
 
 
@@ -271,7 +296,7 @@ def _check_coin(head: FileFormat, item: Instrument, path: str) -> None:
     """Reject a volume column whose header names a coin other than the symbol's."""
     if head.volume_coin and normalize_data_symbol(f"{head.volume_coin}USD") != item.symbol:
         raise DataError(
-            f"{path}: column {head.fields[VOLUME]!r} counts {head.volume_coin}, and the file's"
+            f"{path}: column {head.ohlcv_columns[VOLUME]!r} counts {head.volume_coin}, and the file's"
             f" symbol is {item.symbol}; name the file after its pair"
         )
 
@@ -282,7 +307,7 @@ def _refuse_other_side(head: FileFormat, stated: StampSide | None, path: str) ->
         return
     raise DataError(
         f"{path}: data.stamps={stated} contradicts its head ({head.vendor}), by which"
-        f" {' '.join(head.stamp)} is the {'end' if head.stamps_are_ends else 'begin'} of a bar;"
+        f" {' '.join(head.timestamp_columns)} is the {'end' if head.stamps_are_ends else 'begin'} of a bar;"
         f" leave the setting out, or call the column {stated}"
     )
 
@@ -300,7 +325,7 @@ def _refuse_last_seconds(stamps: Instants, head: FileFormat, path: str) -> None:
     """Reject stamps in the last second of a minute, unless the header states that they are ends."""
     if not _in_last_second(stamps[:1]).any() or not _in_last_second(stamps).all():
         return
-    name = " ".join(head.stamp) or "the first column"
+    name = " ".join(head.timestamp_columns) or "the first column"
     cure = "state data.stamps=end" if head.stamps_are_ends is None else f"call column {name} end"
     raise row_error(
         path,
@@ -312,7 +337,7 @@ def _refuse_last_seconds(stamps: Instants, head: FileFormat, path: str) -> None:
 
 def _are_days(stamps: Instants) -> bool:
     """Return True if most stamps are a day apart, or if there are few; for a daily file."""
-    return bool(len(stamps) <= 2 or usual_minutes(stamps) * np.timedelta64(1, "m") >= _NEARLY_A_DAY)
+    return bool(len(stamps) <= 2 or modal_minutes(stamps) * np.timedelta64(1, "m") >= _NEARLY_A_DAY)
 
 
 def _are_ends(
@@ -329,19 +354,19 @@ def _are_ends(
     """Return True if stamps are the ends of bars by the header, the user or the calendar."""
     if dates:
         return bool(head.stamps_are_ends)
-    _refuse_other_side(head, conventions.stamps, path)
-    if head.stamps_are_ends or conventions.stamps == "end":
+    _refuse_other_side(head, conventions.stamp_side, path)
+    if head.stamps_are_ends or conventions.stamp_side == "end":
         return True
     daily = minutes == DAILY.minutes
     if item.kind is AssetClass.CRYPTO or not daily:
         _refuse_last_seconds(stamps, head, path)
-    if daily or head.stamps_are_ends is not None or conventions.stamps is not None:
+    if daily or head.stamps_are_ends is not None or conventions.stamp_side is not None:
         return False
     if item.kind is AssetClass.STOCK:
-        if (ends := are_ends_by_calendar(stamps)) is not None:
+        if (ends := infer_stamps_are_ends(stamps)) is not None:
             return ends
         # Another zone is the likelier cause, and its message names it.
-        refuse_misread(stamps, minutes, zone, path, ends=False)
+        refuse_misread_stamps(stamps, minutes, zone, path, are_ends=False)
     raise DataError(
         f"{path}: a stamp may be the begin or the end of its bar; state"
         " data.stamps=begin or data.stamps=end, or call the column begin or end"
@@ -368,7 +393,7 @@ def _minutes(stamps: Instants, path: str, longest: float, *, daily: bool) -> int
             f"{path}: its bars are {minutes} minutes apart and more; bars of"
             f" {', '.join(map(str, PART_MINUTES))} or 60 minutes, or of a day, can be used"
         )
-    return usual if (usual := usual_minutes(stamps)) in PART_MINUTES else HOURLY.minutes
+    return usual if (usual := modal_minutes(stamps)) in PART_MINUTES else HOURLY.minutes
 
 
 def _refuse_long_bars(stamps: Instants, path: str, longest: float) -> None:
@@ -388,7 +413,7 @@ def _refuse_long_bars(stamps: Instants, path: str, longest: float) -> None:
 
 def _no_parts(minutes: int, timeframe: Timeframe) -> str:
     """Return the message that bars of this length cannot form a timeframe."""
-    lengths = list(map(str, part_lengths(timeframe)))
+    lengths = list(map(str, resampling_minutes(timeframe)))
     if not timeframe.fills_at_close:
         lengths.append(str(timeframe.minutes))
     elif minutes == timeframe.minutes:
@@ -397,7 +422,7 @@ def _no_parts(minutes: int, timeframe: Timeframe) -> str:
             f" {', '.join(lengths)} minutes, or give fill=open"
         )
     return (
-        f"{bar_length_text(minutes)} make no {timeframe.bars}: timeframe={timeframe.name} needs"
+        f"{bar_length_text(minutes)} make no {timeframe.bars_text}: timeframe={timeframe.name} needs"
         f" rows of {', '.join(lengths)} minutes"
     )
 
@@ -413,7 +438,7 @@ def _session_opens(rows: SymbolFileRows) -> Instants:
     A stamp is a date, or an instant of its day in New York: midnight, the open, or, where stamps
     are ends, the close.
     """
-    stamps = rows.stamps
+    stamps = rows.timestamps
     midnight = stamps.astype("datetime64[D]")
     dates = midnight if (midnight == stamps).all() else new_york_date(stamps)
     opens = session_opens_on(dates)
@@ -465,19 +490,19 @@ def _instants(
 ) -> tuple[Instants, str, bool]:
     """Return the instants of the stamps [N], their zone as text, and whether they are dates."""
     column = _with_hyphens(_stamp_column(frame, head, path))
-    if head.epochs:
-        units = [each.unit for each in head.epochs]
+    if head.epoch_formats:
+        units = [each.unit for each in head.epoch_formats]
         if epoch is not None and epoch not in units:
             raise DataError(
                 f"{path}: data.epoch={epoch} contradicts its head ({head.vendor}), by which"
                 f" {column.name} counts {' or '.join(units)}; leave the setting out, or call the"
                 " column time"
             )
-        return *_counted(column, head.epochs, path, f"{head.vendor} writes it"), False
+        return *_counted(column, head.epoch_formats, path, f"{head.vendor} writes it"), False
     if _are_counts(column):
         if epoch is None:
             raise _unsaid_unit(column, path)
-        return *_counted(column, [Epoch(epoch)], path, "data.epoch says"), False
+        return *_counted(column, [EpochFormat(epoch)], path, "data.epoch says"), False
     column = _as_iso(column, head.date_formats or DATE_FORMATS, path)
     if _are_dates(column):
         return parse_instant_column(column, path, zone="UTC"), "dates", True
@@ -494,17 +519,17 @@ def _instants(
 
 def _stamp_column(frame: pd.DataFrame, head: FileFormat, path: str) -> pd.Series:
     """Return the stamp cells; separate date and time cells are joined by a blank."""
-    column = frame[head.stamp[0]]
-    if len(head.stamp) == 1:
+    column = frame[head.timestamp_columns[0]]
+    if len(head.timestamp_columns) == 1:
         return column if column.name else column.rename("the first column")
-    other = frame[head.stamp[1]]
+    other = frame[head.timestamp_columns[1]]
     date, time = (each.astype(str).str.strip() for each in (_with_hyphens(column), other))
     name = f"{column.name} {other.name}"
     joined: pd.Series = column + " " + other if head.date_formats else date + " " + time
     if head.date_formats:
         return joined.rename(name)
     # The date check applies only if the vendor's zone is known: such a vendor writes one form.
-    apart = time.str.fullmatch(_TIME) & (date.str.fullmatch(_DATE) | (not head.zone))
+    apart = time.str.fullmatch(_TIME) & (date.str.fullmatch(_DATE) | (not head.time_zone))
     if not apart.all():
         row = first_true(~apart.to_numpy(dtype=bool))
         raise row_error(
@@ -580,7 +605,7 @@ def _unsaid_unit(column: pd.Series, path: str) -> DataError:
     number = float(first)
     units = []
     for unit in get_args(EpochUnit):
-        begin, end = Epoch(unit).bounds
+        begin, end = EpochFormat(unit).timestamp_bounds
         if begin <= number < end:
             at = np.datetime64(int(number), unit).astype("datetime64[ns]")
             units.append(f"data.epoch={unit} reads it as {utc_text(at)}")
@@ -617,7 +642,7 @@ def _are_dates(column: pd.Series) -> bool:
 
 
 def _counted(
-    column: pd.Series, epochs: Sequence[Epoch], path: str, source: str
+    column: pd.Series, epochs: Sequence[EpochFormat], path: str, source: str
 ) -> tuple[Instants, str]:
     """Return the instants [N] of epoch timestamps in one of these units, and the unit as text.
 
@@ -628,7 +653,7 @@ def _counted(
     times: Instants = np.full(len(column), np.datetime64("NaT", "ns"))
     units = []
     for epoch in epochs:
-        first, last = epoch.bounds
+        first, last = epoch.timestamp_bounds
         fits = (exact.between(first, last, inclusive="left") & (exact % 1 == 0)).fillna(False)
         rows = fits.to_numpy(dtype=bool)
         if rows.any():
@@ -638,7 +663,7 @@ def _counted(
     if np.isnat(times).any():
         row = first_true(np.isnat(times))
         known = " or ".join(
-            f"{epoch.unit} (from {epoch.since} to {epoch.until})" for epoch in epochs
+            f"{epoch.unit} (from {epoch.start_date} to {epoch.end_date})" for epoch in epochs
         )
         raise row_error(
             path,

@@ -22,9 +22,9 @@ from foundation.arrays import Index, first_true
 from foundation.errors import DataError, InputError, one_line
 from trainingdata.bars import row_error
 from trainingdata.columns import (
-    UNNAMED,
+    UNNAMED_COLUMN,
     detect_format,
-    names_companies,
+    has_company_names,
     refuse_other_separator,
     separator_of,
 )
@@ -49,12 +49,12 @@ class BarTable:
     """The rows of a bar file, and the format of its header.
 
     path: path of the file, for messages.
-    head: format that the header identifies.
+    file_format: format that the header identifies.
     frame: the columns; text where the format declares text.
     """
 
     path: str
-    head: FileFormat
+    file_format: FileFormat
     frame: pd.DataFrame
 
     def spellings(self) -> dict[str, str]:
@@ -62,15 +62,18 @@ class BarTable:
 
         Raises DataError for an empty cell, and for two spellings of one symbol.
         """
-        if not self.head.symbol or self.head.symbol not in self.frame.columns:
+        if (
+            not self.file_format.symbol_column
+            or self.file_format.symbol_column not in self.frame.columns
+        ):
             return {}
-        column = self.frame[self.head.symbol]
+        column = self.frame[self.file_format.symbol_column]
         if column.isna().any():
             row = first_true(column.isna().to_numpy(bool))
-            raise row_error(self.path, row, f"{self.head.symbol} is empty")
+            raise row_error(self.path, row, f"{self.file_format.symbol_column} is empty")
         spelled: dict[str, str] = {}
         for cell in sorted(column.astype(str).unique()):
-            symbol = _symbol_in(cell, self.head.symbol_pattern)
+            symbol = _symbol_in(cell, self.file_format.symbol_pattern)
             if symbol in spelled:
                 raise DataError(
                     f"{self.path}: {spelled[symbol]!r} and {cell!r} are one symbol; spell it alike"
@@ -83,7 +86,7 @@ class BarTable:
         spellings = self.spellings()
         if not spellings:
             return SymbolRows(self, {}, {})
-        rows = self.frame.groupby(self.head.symbol).indices
+        rows = self.frame.groupby(self.file_format.symbol_column).indices
         return SymbolRows(
             self, spellings, {str(cell): np.asarray(found) for cell, found in rows.items()}
         )
@@ -120,14 +123,14 @@ def gather_symbol_rows(
     Raises DataError for files with different headers.
     """
     first = tables[0]
-    head = first.table.head
+    head = first.table.file_format
     spelling = first.spellings.get(symbol, symbol)
     if len(tables) == 1:
         several = len(first.spellings) > 1
         place = first.table.path + f", rows of {spelling}" * several
         return [first.select(symbol)], head, place
     for other in tables[1:]:
-        if _layout(other.table.head) != _layout(head):
+        if _layout(other.table.file_format) != _layout(head):
             raise DataError(
                 f"{symbol}: files {first.table.path} and {other.table.path} have different heads;"
                 " keep files of one vendor in a folder"
@@ -142,7 +145,7 @@ def _layout(head: FileFormat) -> FileFormat:
 
     Binance's archive has a header row in some months and none in others.
     """
-    return replace(head, headless=False, ignored=())
+    return replace(head, is_headerless=False, ignored_columns=())
 
 
 @cache
@@ -163,7 +166,7 @@ def symbols_in_column(path: Path) -> tuple[str, ...]:
     try:
         names = _columns(path)
         if names[0] != _PRICE:
-            symbol = detect_format(names, str(path)).symbol
+            symbol = detect_format(names, str(path)).symbol_column
             if not symbol or symbol not in names:
                 return ()
     except (DataError, OSError, ValueError, csv.Error):
@@ -222,25 +225,25 @@ def _of_csv(raw: bytes, path: str) -> BarTable:
         return _of_yfinance(text, path)
     head = detect_format(names, path)
     body, columns = (
-        (first + b"\n" + rest, head.columns) if head.headless else (rest, _distinct(names))
+        (first + b"\n" + rest, head.columns) if head.is_headerless else (rest, _distinct(names))
     )
     _refuse_rounded(head, columns, body, path)
     # A date may not be parsed as a number.
-    words = () if head.epochs else head.stamp
-    return _table(path, head, _frame(body, columns, (*words, head.symbol), path))
+    words = () if head.epoch_formats else head.timestamp_columns
+    return _table(path, head, _frame(body, columns, (*words, head.symbol_column), path))
 
 
 def _refuse_rounded(head: FileFormat, names: Sequence[str], body: bytes, path: str) -> None:
     """Reject an epoch timestamp in the first row that a spreadsheet rounded, such as 1.70E+12."""
     first = dict(zip(names, _cells(io.BytesIO(body).readline()), strict=False))
-    cell = first.get(head.stamp[0], "")
+    cell = first.get(head.timestamp_columns[0], "")
     found = _SCIENTIFIC.fullmatch(cell)
     # Programs write floats below 1e16 in full.
     if found and len(found[1] or "") < int(found[2]) < _IN_FULL:
         raise row_error(
             path,
             0,
-            f"{head.stamp[0]} {cell!r} is rounded, as spreadsheets write long numbers; save the"
+            f"{head.timestamp_columns[0]} {cell!r} is rounded, as spreadsheets write long numbers; save the"
             " column as whole numbers, or download the file again",
         )
 
@@ -264,8 +267,10 @@ def _is_address(line: bytes) -> bool:
 
 def _table(path: str, head: FileFormat, frame: pd.DataFrame) -> BarTable:
     """Return the table; ignore a symbol column that contains company names."""
-    if head.symbol in frame.columns and names_companies(head, frame[head.symbol].astype(str)):
-        head = replace(head, symbol="", ignored=(*head.ignored, head.symbol))
+    if head.symbol_column in frame.columns and has_company_names(
+        head, frame[head.symbol_column].astype(str)
+    ):
+        head = replace(head, symbol_column="", ignored_columns=(*head.ignored_columns, head.symbol_column))
     return BarTable(path, head, frame)
 
 
@@ -297,7 +302,7 @@ def _refuse_open_quotes(text: bytes, path: str) -> None:
 
 def _headings(names: Iterable[str]) -> list[str]:
     """Return the column names of a Parquet file, normalised like those of a CSV file."""
-    return [UNNAMED if name == _INDEX else str(name).strip() for name in names]
+    return [UNNAMED_COLUMN if name == _INDEX else str(name).strip() for name in names]
 
 
 def _distinct(names: Sequence[str]) -> list[str]:

@@ -26,8 +26,8 @@ OPEN, HIGH, LOW, CLOSE, VOLUME = range(5)
 MIN_PRICE = 1e-11
 NO_INSTANTS: Instants = np.empty(0, dtype="datetime64[ns]")
 
-DoubtKind = Literal["split", "ratio", "move", "action", "left_out"]
-MERGED_KINDS = ("move", "left_out")  # kinds that `merge_doubts` merges
+DataWarningKind = Literal["split", "ratio", "move", "action", "left_out"]
+MERGED_WARNING_KINDS = ("move", "left_out")  # kinds that `merge_warnings` merges
 UnconfirmedBars = tuple[
     Instants, Array
 ]  # known-at instants [n] and values [n, 5] of a symbol's bars
@@ -52,88 +52,88 @@ OHLC_RTOL = 1e-9
 
 
 @dataclass(frozen=True, slots=True)
-class Doubt:
+class DataWarning:
     """A data warning: a possible fault of a symbol's bars, reported with every result.
 
     symbol: the symbol.
-    at: start of the suspect bar, or of the first of several.
-    what: the observed fact.
+    bar_start: start of the suspect bar, or of the first of several.
+    observation: the observed fact.
     effect: the effect on a run's results.
-    cure: possible causes, and advice.
+    remedy: possible causes, and advice.
     kind: `split` (a usual split ratio), `ratio` (a rare split ratio), `move` (another large move),
         `action` (a listed action that prices do not show), or `left_out` (a bar that is not used).
-    size: size of the price move, to rank warnings of one kind.
+    move_size: size of the price move, to rank warnings of one kind.
     """
 
     symbol: str
-    at: np.datetime64
-    what: str
+    bar_start: np.datetime64
+    observation: str
     effect: str
-    cure: str
-    kind: DoubtKind
-    size: float = 0.0
+    remedy: str
+    kind: DataWarningKind
+    move_size: float = 0.0
 
     def __str__(self) -> str:
-        return f"{self.symbol}, {utc_text(self.at)}: {self.what}; {self.effect}; {self.cure}."
+        return f"{self.symbol}, {utc_text(self.bar_start)}: {self.observation}; {self.effect}; {self.remedy}."
 
     def as_dict(self) -> dict[str, str]:
         """Return the data warning as a dictionary of texts."""
         return {
             "symbol": self.symbol,
-            "at": utc_text(self.at),
-            "what": self.what,
+            "at": utc_text(self.bar_start),
+            "what": self.observation,
             "effect": self.effect,
-            "cure": self.cure,
+            "cure": self.remedy,
         }
 
 
-def merge_doubts(doubts: Iterable[Doubt]) -> tuple[Doubt, ...]:
+def merge_warnings(doubts: Iterable[DataWarning]) -> tuple[DataWarning, ...]:
     """Merge a symbol's warnings about moves into one warning, and those about unused bars into one.
 
     The warning about the largest move represents the merged warnings, and states their number and
     period.
     """
-    groups: dict[tuple[object, ...], list[Doubt]] = {}
+    groups: dict[tuple[object, ...], list[DataWarning]] = {}
     for doubt in sorted(doubts, key=attrgetter("symbol", "at")):
         place = (doubt.symbol, doubt.kind)
-        alone = () if doubt.kind in MERGED_KINDS else (doubt.at,)
+        alone = () if doubt.kind in MERGED_WARNING_KINDS else (doubt.bar_start,)
         groups.setdefault((*place, *alone), []).append(doubt)
     merged = []
     for group in groups.values():
         largest = max(group, key=attrgetter("size"))
         if len(group) > 1:
-            span = f"{utc_text(group[0].at)} to {utc_text(group[-1].at)}"
-            what = f"{largest.what} (the largest of {len(group)} such, {span})"
-            largest = replace(largest, what=what)
+            span = f"{utc_text(group[0].bar_start)} to {utc_text(group[-1].bar_start)}"
+            what = f"{largest.observation} (the largest of {len(group)} such, {span})"
+            largest = replace(largest, observation=what)
         merged.append(largest)
     return tuple(merged)
 
 
 @dataclass(frozen=True, slots=True)
-class Origin:
+class Provenance:
     """Provenance of a symbol's bars: their file and its conventions.
 
     file: path of the file.
-    zone: time zone of the stamps, as text.
-    minutes: length of a row in minutes; shorter than the bar if rows were joined to bars.
+    time_zone: time zone of the stamps, as text.
+    row_minutes: length of a row in minutes; shorter than the bar if rows were joined to bars.
     notes: texts on parts of the file that are ignored or converted.
-    ends: whether a stamp is the end of its bar, not the start.
-    doubts: data warnings about the bars, one per bar.
-    volume_known: whether the unit of volume is known.
+    stamps_are_ends: whether a stamp is the end of its bar, not the start.
+    data_warnings: data warnings about the bars, one per bar.
+    is_volume_unit_known: whether the unit of volume is known.
     """
 
     file: str
-    zone: str
-    minutes: int
+    time_zone: str
+    row_minutes: int
     notes: tuple[str, ...] = ()
-    ends: bool = False
-    doubts: tuple[Doubt, ...] = ()
-    volume_known: bool = True
+    stamps_are_ends: bool = False
+    data_warnings: tuple[DataWarning, ...] = ()
+    is_volume_unit_known: bool = True
 
     @property
-    def stamps(self) -> str:
+    def stamp_text(self) -> str:
         """Description of the stamps: time zone, and start or end of the bar."""
-        return f"{self.zone}, {'end' if self.ends else 'begin'}"
+        return f"{self.time_zone}, {'end' if self.stamps_are_ends else 'begin'}"
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -161,7 +161,7 @@ class Bars:
     mask: Mask
     source: str
     timeframe: Timeframe = HOURLY
-    origins: tuple[Origin, ...] = ()
+    origins: tuple[Provenance, ...] = ()
     unconfirmed_bars: tuple[UnconfirmedBars, ...] = ()
     symbols: tuple[str, ...] = field(init=False)
     crypto: Mask = field(init=False)
@@ -196,30 +196,30 @@ class Bars:
         put(self, "tradable", np.array([item.tradable for item in items], dtype=bool))
 
     @property
-    def doubts(self) -> tuple[Doubt, ...]:
-        """Data warnings about all bars, merged by `merge_doubts`."""
-        return self.doubts_between(None, None)
+    def data_warnings(self) -> tuple[DataWarning, ...]:
+        """Data warnings about all bars, merged by `merge_warnings`."""
+        return self.data_warnings_between(None, None)
 
-    def doubts_between(
+    def data_warnings_between(
         self, first: np.datetime64 | None, last: np.datetime64 | None
-    ) -> tuple[Doubt, ...]:
-        """Return the data warnings about bars known in [first, last], merged by `merge_doubts`.
+    ) -> tuple[DataWarning, ...]:
+        """Return the data warnings about bars known in [first, last], merged by `merge_warnings`.
 
         first, last: bounds, both inclusive; None: no bound.
         """
         found = []
         for item, origin in zip(self.instruments, self.origins, strict=bool(self.origins)):
-            known = self.clock(item.kind).known_at(_starts_of(origin.doubts))
+            known = self.clock(item.kind).ends_by_start(_starts_of(origin.data_warnings))
             inside = np.ones(len(known), dtype=bool)
             if first is not None:
                 inside &= known >= first
             if last is not None:
                 inside &= known <= last
-            found += [origin.doubts[k] for k in np.flatnonzero(inside)]
-        return merge_doubts(found)
+            found += [origin.data_warnings[k] for k in np.flatnonzero(inside)]
+        return merge_warnings(found)
 
     @property
-    def present(self) -> Mask:
+    def has_bar(self) -> Mask:
         """True where a file has a bar, including unconfirmed bars; [S, T].
 
         Only this mask shows that a symbol has no bar; `mask` is false for unconfirmed bars, too.
@@ -232,7 +232,7 @@ class Bars:
         return present
 
     @property
-    def now(self) -> np.datetime64:
+    def last_instant(self) -> np.datetime64:
         return np.datetime64(self.times[-1])
 
     def clock(self, kind: AssetClass) -> Clock:
@@ -249,7 +249,7 @@ class Bars:
             put(part, name, getattr(self, name))
         return part
 
-    def at_last_instant(self, symbols: Sequence[str]) -> Bars:
+    def last_row(self, symbols: Sequence[str]) -> Bars:
         """Return the panel's last instant for these symbols, in panel order."""
         return self.slice_rows(len(self.times) - 1, len(self.times)).select(symbols)
 
@@ -271,16 +271,16 @@ class Bars:
             else (),
         )
 
-    def until(self, now: np.datetime64) -> Bars:
-        """Return the panel of all instants up to `now`."""
+    def slice_until(self, now: np.datetime64) -> Bars:
+        """Return the panel of all instants up to `last_instant`."""
         return self.slice_rows(0, int(np.searchsorted(self.times, now, side="right")))
 
-    def real_bars(self, s: int) -> tuple[Instants, Array]:
+    def bars_of_symbol(self, s: int) -> tuple[Instants, Array]:
         """Return the bars of the symbol with index `s`: known-at instants [N] and values [N, 5]."""
         rows = self.mask[s]
         return self.times[rows], self.values[s, rows]
 
-    def without(self, left_out: Mask) -> Bars:
+    def drop_bars(self, left_out: Mask) -> Bars:
         """Return the panel without the marked bars [S, T]; they are added to `unconfirmed_bars`."""
         if not left_out.any():
             return self
@@ -327,8 +327,8 @@ class Bars:
         return np.where(recent.any(axis=1), closes, np.nan)
 
 
-def _starts_of(doubts: Sequence[Doubt]) -> Instants:
-    return np.array([doubt.at for doubt in doubts], dtype="datetime64[ns]")
+def _starts_of(doubts: Sequence[DataWarning]) -> Instants:
+    return np.array([doubt.bar_start for doubt in doubts], dtype="datetime64[ns]")
 
 
 def last_closes_by_symbol(bars: Bars) -> dict[str, float]:
@@ -377,7 +377,7 @@ def keep_regular_bars(
 
     Raises DataError for a bar off the timeframe's grid, and if no bar remains.
     """
-    ends = timeframe.clock(item.kind).known_at(starts)
+    ends = timeframe.clock(item.kind).ends_by_start(starts)
     irregular = np.isnat(ends)
     # Feeds include hours before and after the session: those are dropped. A start within the
     # session that is no start of a regular bar means another grid, and its bars would get wrong
@@ -385,7 +385,7 @@ def keep_regular_bars(
     misplaced = irregular & in_session(starts) if item.kind is AssetClass.STOCK else irregular
     if misplaced.any():
         row = first_true(misplaced)
-        place = f"{utc_text(starts[row])} is no start of {timeframe.bar}"
+        place = f"{utc_text(starts[row])} is no start of {timeframe.bar_text}"
         raise row_error(path, row, f"{place} {_grid_advice(item, timeframe)}")
     if irregular.all():
         raise no_regular_hours_error(starts, path)

@@ -20,10 +20,10 @@ It writes `matrix.parquet` (symbols × symbols) and `matrix.json` (known-at inst
 
 from __future__ import annotations
 
-from foundation.cli import start
+from foundation.cli import run_command
 
 if __name__ == "__main__":
-    start("trainingdata.build_correlation_matrix_from_csvs")
+    run_command("trainingdata.build_correlation_matrix_from_csvs")
 
 import argparse
 from collections.abc import Sequence
@@ -95,7 +95,7 @@ def _is_matrix(path: Path) -> bool:
     return True
 
 
-def read(words: Sequence[str]) -> tuple[argparse.Namespace, None]:
+def parse_arguments(words: Sequence[str]) -> tuple[argparse.Namespace, None]:
     """Parse and validate the flags before any work begins."""
     flags = _parser().parse_args(list(words))
     _refuse_other_files(flags.output, overwrite=flags.overwrite)
@@ -111,7 +111,9 @@ def read(words: Sequence[str]) -> tuple[argparse.Namespace, None]:
 def run(settings: argparse.Namespace) -> Result:
     """Estimate the matrix from the bar files and write it."""
     places = [place.expanduser() for place in settings.input]
-    conventions = Conventions(zone=settings.zone, epoch=settings.epoch, stamps=settings.stamps)
+    conventions = Conventions(
+        time_zone=settings.zone, epoch_unit=settings.epoch, stamp_side=settings.stamps
+    )
     read = read_bars(places, settings.symbols, end=settings.as_of, conventions=conventions)
     lookback = settings.lookback
     estimator = CorrelationEstimator(

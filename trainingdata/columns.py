@@ -15,11 +15,18 @@ from typing import NamedTuple
 
 from foundation.errors import DataError, one_line
 from trainingdata.bars import CLOSE, FIELDS
-from trainingdata.file_formats import FILE_FORMATS, GOOD, VENDORS, FileFormat, Vendor, VolumeUnit
+from trainingdata.file_formats import (
+    FILE_FORMATS,
+    EXAMPLE_LINES,
+    VENDORS,
+    FileFormat,
+    Vendor,
+    VolumeUnit,
+)
 from trainingdata.instruments import is_symbol
-from trainingdata.text_rows import why_other_separator
+from trainingdata.text_rows import separator_error_text
 
-UNNAMED = ""  # pandas writes its index without a heading
+UNNAMED_COLUMN = ""  # pandas writes its index without a heading
 # Names that state which side of a bar a stamp is.
 _BEGINS = ("timestamp", "begin", "start")
 _ENDS = ("end",)
@@ -46,11 +53,11 @@ def detect_format(names: Sequence[str], path: str) -> FileFormat:
 
     Raises DataError if a column is missing or ambiguous.
     """
-    found = next((head for head in FILE_FORMATS if head.fits(names)), None)
+    found = next((head for head in FILE_FORMATS if head.matches(names)), None)
     if found is None:
         return _named_columns(names, path)
     doubled = next((name for name in names if names.count(name) > 1), None)
-    if doubled is not None and not found.headless:
+    if doubled is not None and not found.is_headerless:
         raise DataError(f"{path}: column {doubled!r} appears twice; keep one")
     return found
 
@@ -63,14 +70,16 @@ def _named_columns(names: Sequence[str], path: str) -> FileFormat:
     )
     volume = columns.volume()
     prices = tuple(
-        columns.one({vendor.close}, field) if field == "close" else columns.field(field)
+        columns.one({vendor.close_column}, field) if field == "close" else columns.field(field)
         for field in FIELDS[:-1]
     )
     if prices[CLOSE] is None:
         prices = (*prices[:CLOSE], columns.field("close"))
     fields = (*prices, volume.name)
     missing = [field for field, name in zip(FIELDS, fields, strict=True) if name is None]
-    own = columns.one({vendor.stamp}, "time of a bar") if vendor.stamp else None
+    own = (
+        columns.one({vendor.timestamp_column}, "time of a bar") if vendor.timestamp_column else None
+    )
     stamp = (own,) if own else columns.stamp()
     if not stamp:
         missing.insert(0, f"the time ({', '.join(_STAMPS)} or t)")
@@ -83,33 +92,33 @@ def _named_columns(names: Sequence[str], path: str) -> FileFormat:
         vendor.name,
         stamp,
         tuple(name for name in fields if name is not None),
-        symbol=symbol,
-        adjusted=adjusted,
+        symbol_column=symbol,
+        adjusted_close_column=adjusted,
         date_formats=vendor.date_formats,
-        zone="UTC" if all(map(_on_utc, stamp)) else "",
-        epochs=vendor.epochs,
-        stamps_are_ends=vendor.stamps_are_ends if vendor.stamp else _side(stamp),
-        daily=vendor.daily,
+        time_zone="UTC" if all(map(_on_utc, stamp)) else "",
+        epoch_formats=vendor.epoch_formats,
+        stamps_are_ends=vendor.stamps_are_ends if vendor.timestamp_column else _side(stamp),
+        is_daily=vendor.is_daily,
         crypto_volume_unit=volume.unit or vendor.crypto_volume_unit,
-        quote_volume=volume.quote,
+        quote_volume_column=volume.quote,
         volume_coin=volume.coin,
-        volume_named=volume.unit is not None,
-        decorated=vendor.decorated,
-        gaps=vendor.gaps,
-        ignored=tuple(name for name in names if name and name not in used),
+        names_volume_unit=volume.unit is not None,
+        has_formatted_numbers=vendor.has_formatted_numbers,
+        has_empty_rows=vendor.has_empty_rows,
+        ignored_columns=tuple(name for name in names if name and name not in used),
     )
 
 
 def refuse_other_separator(names: Sequence[str], path: str) -> None:
     """Raise `DataError` for a header row whose cells are separated by semicolons or tabs."""
-    if why := why_other_separator(names):
+    if why := separator_error_text(names):
         raise _unknown_head(names, path, why)
 
 
 def separator_of(headings: str) -> str:
     """Return the separator of a header row: a semicolon for some vendors, else a comma."""
     meanings = {_meaning(name) for name in headings.split(";")}
-    written = any(one.semicolons and one.marker_columns <= meanings for one in VENDORS)
+    written = any(one.uses_semicolons and one.marker_columns <= meanings for one in VENDORS)
     return ";" if written else ","
 
 
@@ -201,12 +210,12 @@ class _Columns:
             or self.one(_OPENINGS, "begin of a bar")
             or self.one(_CLOSINGS, "end of a bar")
         )
-        return (other,) if other else tuple(self.by_meaning.get(UNNAMED, ())[:1])
+        return (other,) if other else tuple(self.by_meaning.get(UNNAMED_COLUMN, ())[:1])
 
 
-def names_companies(head: FileFormat, cells: Iterable[str]) -> bool:
+def has_company_names(file_format: FileFormat, cells: Iterable[str]) -> bool:
     """Return whether the symbol column is called `Name` and contains company names, not symbols."""
-    return _meaning(head.symbol) == _NAME and not all(map(is_symbol, cells))
+    return _meaning(file_format.symbol_column) == _NAME and not all(map(is_symbol, cells))
 
 
 def _meaning(name: str) -> str:
@@ -238,6 +247,6 @@ def _unknown_head(names: Sequence[str], path: str, why: str) -> DataError:
         why = "its first line is data; put a line of headings above it"
     return DataError(
         f"{path}: unknown head: {one_line(line)}; {why}; columns are found by"
-        f" name in any case and order; a good file begins with the two lines {GOOD[0]} and"
-        f" {GOOD[1]}"
+        f" name in any case and order; a good file begins with the two lines {EXAMPLE_LINES[0]} and"
+        f" {EXAMPLE_LINES[1]}"
     )

@@ -16,7 +16,7 @@ from dataclasses import replace
 import numpy as np
 
 from foundation.arrays import Array, Instants, Mask
-from trainingdata.bars import CLOSE, OPEN, VOLUME, Bars, Doubt
+from trainingdata.bars import CLOSE, OPEN, VOLUME, Bars, DataWarning
 from trainingdata.instruments import AssetClass, Instrument
 
 # Largest ratio of an open, high, low or close to the last accepted close, up or down; beyond it a
@@ -24,17 +24,17 @@ from trainingdata.instruments import AssetClass, Instrument
 # the furthest open and close are 1.26 away (NVDA 2023-05-25), the furthest high 1.37 and low 1.40
 # (XRP 2023-07-13, 2023-08-17). Of 93,000 days of 48 stocks, 2016 to 2023, four are beyond, OXY's
 # 2.17 of 2020-03-09 the furthest. Volume decides nothing: docs/STUDIES.md has the table.
-LARGEST_MOVE = 1.5
+MAX_PRICE_RATIO = 1.5
 # The same limit for the bars after a confirmed move. The days of GME's squeeze, 2021-01-26 to
 # 02-02, are within (the low of 01-28 is a third of the close before); a price ten times off is not.
-LARGEST_WILD_MOVE = 5.0
+MAX_PRICE_RATIO_AFTER_MOVE = 5.0
 # The same limit for a close of a volatility index: 2.16 on 2018-02-05 is the largest of the VIX.
-LARGEST_VOLATILITY_MOVE = 3.0
+MAX_VOLATILITY_INDEX_RATIO = 3.0
 # Number of a symbol's bars for which the wider limit lasts, in which a bar can be contradicted, and
 # in which a move can reverse.
 RECENT_BARS = 7
 
-CAUSES = {
+UNCONFIRMED_BAR_CAUSES = {
     AssetClass.STOCK: (
         "its causes are wrong rows, an unadjusted split or a true move: compare the file with a"
         " second source"
@@ -44,14 +44,16 @@ CAUSES = {
         " second source"
     ),
 }
-WAITS = "the bar is not decided on, filled or marked, because it waits for the next"
+UNCONFIRMED_BAR_EFFECT = (
+    "the bar is not decided on, filled or marked, because it waits for the next"
+)
 
 
 def find_unconfirmed(bars: Bars) -> Mask:
     """Return a mask [S, T] of the panel's unconfirmed bars."""
     mask = np.zeros(bars.mask.shape, dtype=bool)
     for s in range(len(bars.symbols)):
-        mask[s, bars.mask[s]] = find_unconfirmed_rows(bars.real_bars(s)[1])
+        mask[s, bars.mask[s]] = find_unconfirmed_rows(bars.bars_of_symbol(s)[1])
     return mask
 
 
@@ -60,12 +62,12 @@ def find_unconfirmed_volatility(closes: Array) -> Mask:
 
     closes: [N] points.
     """
-    return find_unconfirmed_rows(np.repeat(closes[:, None], 5, axis=1), LARGEST_VOLATILITY_MOVE)
+    return find_unconfirmed_rows(np.repeat(closes[:, None], 5, axis=1), MAX_VOLATILITY_INDEX_RATIO)
 
 
 def drop_unconfirmed(bars: Bars) -> Bars:
     """Return the panel without unconfirmed bars, or the same panel if there are none."""
-    return bars.without(find_unconfirmed(bars))
+    return bars.drop_bars(find_unconfirmed(bars))
 
 
 def restore_confirmed(bars: Bars) -> Bars:
@@ -81,18 +83,18 @@ def restore_confirmed(bars: Bars) -> Bars:
         accepted = np.maximum.accumulate(np.where(left_out, 0, np.arange(len(rows))))
         for k in np.flatnonzero(left_out[:-1] & ~left_out[1:]).tolist():
             three = whole.values[s, rows[[accepted[k], k, k + 1]]]
-            errors[s, rows[k]] = not _confirms(three, LARGEST_MOVE)
-    return whole.without(errors)
+            errors[s, rows[k]] = not _confirms(three, MAX_PRICE_RATIO)
+    return whole.drop_bars(errors)
 
 
-def find_contradicted(bars: Bars, prices: Mapping[str, float], gap: float) -> Mask:
+def find_contradicted(bars: Bars, prices: Mapping[str, float], tolerance: float) -> Mask:
     """Return a mask [S, T] of a symbol's latest bars that contradict the venue's price.
 
     The mask begins after the last recent bar that agrees with the price. If no bar agrees, as for a
     history in other units, only the last bar is marked.
 
     prices: USD, by symbol.
-    gap: tolerance, as a fraction of the close.
+    tolerance: tolerance, as a fraction of the close.
     """
     mask = np.zeros(bars.mask.shape, dtype=bool)
     for s, symbol in enumerate(bars.symbols):
@@ -100,7 +102,7 @@ def find_contradicted(bars: Bars, prices: Mapping[str, float], gap: float) -> Ma
         price = prices.get(symbol)
         if price is None or not len(rows):
             continue
-        agrees = np.abs(price / bars.values[s, rows, CLOSE] - 1.0) < gap
+        agrees = np.abs(price / bars.values[s, rows, CLOSE] - 1.0) < tolerance
         if not agrees[-1]:
             first = int(np.flatnonzero(agrees)[-1]) + 1 if agrees.any() else len(rows) - 1
             mask[s, rows[first:]] = True
@@ -113,15 +115,15 @@ def _apart(values: Array, before: Array | float, largest: float) -> Mask:
     return np.asarray((np.maximum(moves, 1.0 / moves) > largest).any(axis=-1))
 
 
-def find_unconfirmed_rows(values: Array, largest: float = LARGEST_MOVE) -> Mask:
+def find_unconfirmed_rows(values: Array, max_ratio: float = MAX_PRICE_RATIO) -> Mask:
     """Return a mask [N] of unconfirmed bars among a symbol's bars [N, 5].
 
-    largest: ratio to the last accepted close beyond which a bar is pending.
+    max_ratio: ratio to the last accepted close beyond which a bar is pending.
     """
     left_out = np.zeros(len(values), dtype=bool)
     # The first bar can only be compared with its own close.
     before = np.concatenate([values[:1, CLOSE], values[:-1, CLOSE]])
-    apart = _apart(values, before, largest)
+    apart = _apart(values, before, max_ratio)
     if not apart.any():
         return left_out
     left_out[0] = apart[0]
@@ -131,10 +133,10 @@ def find_unconfirmed_rows(values: Array, largest: float = LARGEST_MOVE) -> Mask:
         if accepted == k - 1 and not apart[k]:
             accepted = k
             continue
-        moved = bool(_apart(values[k], values[accepted, CLOSE], largest))
-        confirms = accepted < k - 1 and _confirms(values[[accepted, k - 1, k]], largest)
-        confirms = confirms or (moved and _repeats(values[: k + 1], accepted, left_out, largest))
-        limit = LARGEST_WILD_MOVE if k < wild_until else largest
+        moved = bool(_apart(values[k], values[accepted, CLOSE], max_ratio))
+        confirms = accepted < k - 1 and _confirms(values[[accepted, k - 1, k]], max_ratio)
+        confirms = confirms or (moved and _repeats(values[: k + 1], accepted, left_out, max_ratio))
+        limit = MAX_PRICE_RATIO_AFTER_MOVE if k < wild_until else max_ratio
         left_out[k] = not confirms and bool(_apart(values[k], values[accepted, CLOSE], limit))
         # No bar came before the first: if the two after it agree, the first one is the error.
         if confirms and moved and k == 2:
@@ -155,7 +157,7 @@ def _repeats(values: Array, accepted: int, left_out: Mask, largest: float) -> bo
     accepted: row of the last accepted close.
     """
     bar = values[-1]
-    if _apart(bar, values[accepted, CLOSE], LARGEST_WILD_MOVE):
+    if _apart(bar, values[accepted, CLOSE], MAX_PRICE_RATIO_AFTER_MOVE):
         return False
     begin = max(len(values) - 1 - RECENT_BARS, 0)
     recent = np.flatnonzero(left_out[begin : len(values) - 1]) + begin
@@ -168,7 +170,7 @@ def _confirms(values: Array, largest: float) -> bool:
     values: [3, 5] the last accepted bar, the pending bar and the next bar.
     """
     base, waiting, bar = values
-    if _apart(bar, waiting[CLOSE], LARGEST_WILD_MOVE):
+    if _apart(bar, waiting[CLOSE], MAX_PRICE_RATIO_AFTER_MOVE):
         return False
     ends = np.log(bar[[OPEN, CLOSE]] / base[CLOSE])
     reached = np.log(waiting[:VOLUME] / base[CLOSE])
@@ -181,9 +183,13 @@ def _confirms(values: Array, largest: float) -> bool:
     return bool(same_side or opens_there)
 
 
-def doubts_about_unconfirmed(
-    item: Instrument, starts: Instants, values: Array, left_out: Mask, others: Sequence[Doubt] = ()
-) -> tuple[Doubt, ...]:
+def unconfirmed_bar_warnings(
+    item: Instrument,
+    starts: Instants,
+    values: Array,
+    left_out: Mask,
+    others: Sequence[DataWarning] = (),
+) -> tuple[DataWarning, ...]:
     """Return the data warnings about a symbol's bars: `others`, and one per unconfirmed bar.
 
     starts: [N] start times of the bars.
@@ -193,27 +199,35 @@ def doubts_about_unconfirmed(
     """
     waits = starts[left_out]
     doubts = [
-        replace(each, effect=f"{WAITS}, and {each.effect}") if each.at in waits else each
+        replace(each, effect=f"{UNCONFIRMED_BAR_EFFECT}, and {each.effect}")
+        if each.bar_start in waits
+        else each
         for each in others
     ]
-    doubted = np.array([each.at for each in others], dtype="datetime64[ns]")
+    doubted = np.array([each.bar_start for each in others], dtype="datetime64[ns]")
     for row in np.flatnonzero(left_out & ~np.isin(starts, doubted)).tolist():
         before, close = values[max(row - 1, 0), CLOSE], values[row, CLOSE]
         what = (
-            f"the bar is left out: a price is more than {LARGEST_MOVE:g} times above or below the"
+            f"the bar is left out: a price is more than {MAX_PRICE_RATIO:g} times above or below the"
             f" last accepted close ({close:,.4g} after {before:,.4g})"
         )
         effect = (
-            f"{WAITS}; if that confirms the move, prices go on from there, and a position held over"
+            f"{UNCONFIRMED_BAR_EFFECT}; if that confirms the move, prices go on from there, and a position held over"
             f" it books {close / before - 1:+.0%}"
         )
         at = np.datetime64(starts[row])
         size = abs(float(np.log(close / before)))
-        doubts.append(Doubt(item.symbol, at, what, effect, CAUSES[item.kind], "left_out", size))
+        doubts.append(
+            DataWarning(
+                item.symbol, at, what, effect, UNCONFIRMED_BAR_CAUSES[item.kind], "left_out", size
+            )
+        )
     if len(starts) and left_out[-1]:
         payout = f"if the symbol ends here, its payout uses this price, {values[-1, CLOSE]:,.4g}"
         doubts = [
-            replace(each, effect=f"{each.effect}; {payout}") if each.at == starts[-1] else each
+            replace(each, effect=f"{each.effect}; {payout}")
+            if each.bar_start == starts[-1]
+            else each
             for each in doubts
         ]
     return tuple(doubts)

@@ -15,15 +15,15 @@ StampSide = Literal["begin", "end"]
 class Conventions:
     """Conventions for bar files that do not state their own; None: reject files that need one.
 
-    adjusted: whether prices are multiplied by adjusted close over close, if a file has both.
-    zone: time zone of stamps without a zone.
-    epoch: unit of epoch timestamps.
-    stamps: side of a bar, start or end, that its stamp marks.
+    uses_adjusted_close: whether prices are multiplied by adjusted close over close, if a file has both.
+    time_zone: time zone of stamps without a zone.
+    epoch_unit: unit of epoch timestamps.
+    stamp_side: side of a bar, start or end, that its stamp marks.
     volume_unit: unit of crypto volume; it overrides the vendor's usual unit.
     """
 
-    adjusted: bool = False
-    zone: str | None = None
-    epoch: EpochUnit | None = None
-    stamps: StampSide | None = None
+    uses_adjusted_close: bool = False
+    time_zone: str | None = None
+    epoch_unit: EpochUnit | None = None
+    stamp_side: StampSide | None = None
     volume_unit: VolumeUnit | None = None

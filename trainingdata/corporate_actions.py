@@ -31,11 +31,11 @@ from foundation.errors import DataError, InputError
 from trainingdata.bars import VOLUME, Bars
 from trainingdata.delistings import Delisting, Rename
 from trainingdata.instants import parse_date, parse_instant
-from trainingdata.instruments import instrument, is_crypto, names_symbol
+from trainingdata.instruments import instrument, is_crypto, is_symbol_in_any_case
 from trainingdata.sessions import calendar, first_open_from, outside_calendar_text
 from trainingdata.text_rows import text_rows
 
-COLUMNS = ("symbol", "date", "kind", "value")
+REQUIRED_COLUMNS = ("symbol", "date", "kind", "value")
 OPTIONAL_COLUMNS = ("into", "cash", "known")  # columns that a file may have
 DELISTING_KINDS = ("ended", "merger", "rename")
 ACTION_KINDS = ("dividend", "split", *DELISTING_KINDS)
@@ -48,18 +48,18 @@ class CorporateAction:
     """A dividend or a split of a stock.
 
     symbol: symbol of the stock.
-    opens: open of the session from which the action applies (the ex-date), UTC.
-    ratio: new shares for one old share; 1 without a split.
+    effective_open: open of the session from which the action applies (the ex-date), UTC.
+    split_ratio: new shares for one old share; 1 without a split.
     dividend: USD per old share; 0 without a dividend.
     """
 
     symbol: str
-    opens: np.datetime64
-    ratio: float = 1.0
+    effective_open: np.datetime64
+    split_ratio: float = 1.0
     dividend: float = 0.0
 
 
-ListedEvent = CorporateAction | Delisting | Rename
+CorporateEvent = CorporateAction | Delisting | Rename
 
 
 class _Row(NamedTuple):
@@ -74,14 +74,14 @@ class _Row(NamedTuple):
     known: str = ""
 
 
-def read_actions(path: Path) -> tuple[ListedEvent, ...]:
+def read_actions(path: Path) -> tuple[CorporateEvent, ...]:
     """Read the dividends, splits and ends of symbols in a file, in time order.
 
     Raises DataError for an invalid or a duplicate row.
     """
-    listed: list[ListedEvent] = []
+    listed: list[CorporateEvent] = []
     rows: dict[tuple[object, ...], int] = {}
-    found = text_rows(path, COLUMNS, ("corporate actions", "have"), OPTIONAL_COLUMNS)
+    found = text_rows(path, REQUIRED_COLUMNS, ("corporate actions", "have"), OPTIONAL_COLUMNS)
     for number, cells in enumerate(found, 1):
         row = _Row(**{**cells, "kind": cells["kind"].casefold()})
         try:
@@ -91,7 +91,7 @@ def read_actions(path: Path) -> tuple[ListedEvent, ...]:
         # A session may have a regular and a special dividend.
         same: tuple[object, ...] = (event.symbol,)
         if isinstance(event, CorporateAction):
-            same = (event.symbol, event.opens, row.kind, event.dividend)
+            same = (event.symbol, event.effective_open, row.kind, event.dividend)
         if same in rows:
             what = f"{event.symbol} ends twice; leave one of them"
             if isinstance(event, CorporateAction):
@@ -103,11 +103,11 @@ def read_actions(path: Path) -> tuple[ListedEvent, ...]:
     return tuple(sorted(listed, key=_place))
 
 
-def _place(event: ListedEvent) -> tuple[object, ...]:
+def _place(event: CorporateEvent) -> tuple[object, ...]:
     """Return an event's sort key; a dividend precedes its session's split, an end follows it."""
     if isinstance(event, CorporateAction):
-        return event.opens, event.symbol, event.ratio != 1.0, event.dividend
-    return event.opens, event.symbol, True, np.inf
+        return event.effective_open, event.symbol, event.split_ratio != 1.0, event.dividend
+    return event.effective_open, event.symbol, True, np.inf
 
 
 def adjust_for_splits(bars: Bars, actions: Sequence[CorporateAction]) -> Bars:
@@ -115,7 +115,7 @@ def adjust_for_splits(bars: Bars, actions: Sequence[CorporateAction]) -> Bars:
 
     Models compare prices across a split; in raw prices a split looks like a large loss.
     """
-    splits = [action for action in actions if action.ratio != 1.0]
+    splits = [action for action in actions if action.split_ratio != 1.0]
     if not splits:
         return bars
     values = bars.values.copy()
@@ -124,20 +124,20 @@ def adjust_for_splits(bars: Bars, actions: Sequence[CorporateAction]) -> Bars:
         # A decision sees only splits known by then. A panel that is adjusted for later ones, too,
         # would give the same returns up to the rounding of a quotient, and so sometimes another
         # share.
-        if action.symbol not in bars.symbols or action.opens > bars.now:
+        if action.symbol not in bars.symbols or action.effective_open > bars.last_instant:
             continue
         s = bars.symbols.index(action.symbol)
-        before = bars.times <= action.opens
-        values[s, before, :VOLUME] /= action.ratio
-        values[s, before, VOLUME] *= action.ratio
+        before = bars.times <= action.effective_open
+        values[s, before, :VOLUME] /= action.split_ratio
+        values[s, before, VOLUME] *= action.split_ratio
         if unconfirmed_bars:
             times, left_out = unconfirmed_bars[s]
-            left_out[times <= action.opens, :VOLUME] /= action.ratio
-            left_out[times <= action.opens, VOLUME] *= action.ratio
+            left_out[times <= action.effective_open, :VOLUME] /= action.split_ratio
+            left_out[times <= action.effective_open, VOLUME] *= action.split_ratio
     return replace(bars, values=values, unconfirmed_bars=tuple(unconfirmed_bars))
 
 
-def _event(row: _Row) -> ListedEvent:
+def _event(row: _Row) -> CorporateEvent:
     symbol, kind = row.symbol, row.kind
     _check_kind(symbol, kind)
     for column, kinds in _OF_KIND.items():
@@ -158,7 +158,7 @@ def _event(row: _Row) -> ListedEvent:
     if not (np.isfinite(value) and value > 0):
         raise DataError(f"{kind} of {row.value} on {row.date}; a value must be above 0")
     if kind == "split":
-        return CorporateAction(name, opens, ratio=value)
+        return CorporateAction(name, opens, split_ratio=value)
     return CorporateAction(name, opens, dividend=value)
 
 
@@ -171,7 +171,7 @@ def _number(column: str, cell: str) -> float:
 
 def _check_kind(symbol: str, kind: str) -> None:
     """Reject an event without a valid symbol, or of a kind that the asset class does not have."""
-    if not names_symbol(symbol):
+    if not is_symbol_in_any_case(symbol):
         raise DataError(f"{symbol!r} is not a symbol of a stock or crypto pair")
     if kind not in ACTION_KINDS:
         raise DataError(f"kind is {kind!r}, not one of {', '.join(ACTION_KINDS)}")
@@ -196,15 +196,17 @@ def _end(
     if not (np.isfinite(cash) and cash >= 0):
         raise DataError(f"cash of {row.cash}; a share is paid 0 USD or more")
     if kind == "ended":
-        return Delisting(name, opens, _booked(row, opens), price=value)
-    if not names_symbol(row.into):
+        return Delisting(name, opens, _booked(row, opens), cash_per_share=value)
+    if not is_symbol_in_any_case(row.into):
         raise DataError(f"a {kind} needs the symbol that takes its place in 'into': {row.into!r}")
     into = instrument(row.into).symbol
     if into == name:
         raise DataError(f"a {kind} of {name} into itself")
     if kind == "rename":
         return Rename(name, opens, into)
-    return Delisting(name, opens, _booked(row, opens), price=cash, ratio=value, into=into)
+    return Delisting(
+        name, opens, _booked(row, opens), cash_per_share=cash, exchange_ratio=value, successor=into
+    )
 
 
 def _booked(row: _Row, opens: np.datetime64) -> np.datetime64:

@@ -40,8 +40,8 @@ MIN_COMMON_ROWS = 3  # two returns have correlation one
 class MeanCorrelations(NamedTuple):
     """Mean correlations of daily returns among stocks, among crypto, and between the two."""
 
-    stocks: float = PRIOR_WITHIN_STOCKS
-    crypto: float = PRIOR_WITHIN_CRYPTO
+    within_stocks: float = PRIOR_WITHIN_STOCKS
+    within_crypto: float = PRIOR_WITHIN_CRYPTO
     stock_crypto: float = PRIOR_STOCK_CRYPTO
 
 
@@ -130,7 +130,7 @@ class CorrelationEstimator:
             return matrices
         known = bars.times[np.searchsorted(bars.times, instants, side="right") - 1]
         boundaries = estimation_times(bars.timeframe, known)
-        closes = _closes_of(bars.until(known[-1]), boundaries[-1])
+        closes = _closes_of(bars.slice_until(known[-1]), boundaries[-1])
 
         def of_day(boundary: np.datetime64) -> Array:
             return raise_eigenvalues(*self._estimated(bars, closes, boundary))
@@ -242,10 +242,10 @@ def _closes_of(bars: Bars, boundary: np.datetime64) -> _Closes:
 
 def estimation_times(timeframe: Timeframe, instants: Instants) -> Instants:
     """Return the as-of instant, a 16:00 New York, of the estimate used at each instant, [N]."""
-    return last_month_ends(instants) if timeframe.daily else last_four_pms(instants)
+    return last_month_ends(instants) if timeframe.is_daily else last_four_pms(instants)
 
 
-def correlations_in_force(
+def correlations_at(
     estimator: CorrelationSource, bars: Bars, instants: Instants
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]:
     """Return the index [T] of the matrix used at each instant, and the matrices [D, S, S].
@@ -281,10 +281,10 @@ class CachedCorrelations:
     def matrices_at(self, bars: Bars, instants: Instants) -> Array32:
         """Return the matrix [D, S, S] known at each of these instants, cached if possible."""
         boundaries = estimation_times(bars.timeframe, instants)
-        held, matrices = self._kept.get(bars.now, (None, None))
+        held, matrices = self._kept.get(bars.last_instant, (None, None))
         if held is None or matrices is None or not np.isin(boundaries, held).all():
             held, matrices = boundaries, self.source.matrices_at(bars, instants)
-            self._kept[bars.now] = held, matrices
+            self._kept[bars.last_instant] = held, matrices
         if np.array_equal(held, boundaries):
             return matrices
         return matrices[np.searchsorted(held, boundaries)]
@@ -341,24 +341,24 @@ def _hourly_logs(bars: Bars, members: Index) -> tuple[Index, Array]:
 
 
 def session_closes(
-    bars: Bars, boundary: np.datetime64, most: int | None = None
+    bars: Bars, boundary: np.datetime64, max_sessions: int | None = None
 ) -> tuple[Instants, Array]:
     """Return the 16:00 instants [N] of the last session days up to a boundary, and closes [N, S].
 
     A close is NaN if the symbol had no bar on the day.
 
     boundary: latest instant.
-    most: maximum number of session days; None: all.
+    max_sessions: maximum number of session days; None: all.
     """
     today = new_york_date(np.array([boundary]))[0]
     days = sessions_between(new_york_date(bars.times[:1])[0], today)
     marks: Instants = four_pm(days)
     marks = marks[marks >= bars.times[0]]
-    if most is not None:
-        marks = marks[-most:]
+    if max_sessions is not None:
+        marks = marks[-max_sessions:]
     closes = np.full((len(marks), len(bars.symbols)), np.nan)
     for s in range(len(bars.symbols)):
-        times, values = bars.real_bars(s)
+        times, values = bars.bars_of_symbol(s)
         if not len(times):
             continue
         k = np.searchsorted(times, marks, side="right") - 1

@@ -8,18 +8,18 @@ import numpy as np
 from rich.console import RenderableType
 
 from foundation.tables import Table
-from trainingdata.bars import CLOSE, Bars, Doubt
+from trainingdata.bars import CLOSE, Bars, DataWarning
 from trainingdata.instants import parse_instant, utc_text
 
 # Relative difference of a close from the one before that counts as a jump: an unadjusted split, a
 # wrong row, or news.
-JUMP_SHARE = 0.2
+MIN_JUMP_FRACTION = 0.2
 
 _NAMED = 6
 _HEADS = ("symbol", "first bar, UTC", "last bar, UTC", "stamps", "bars", "missing", "gaps")
 _MEANING = (
     "stamps: their zone in the file, and whether they are the begin or the end of a bar; missing:"
-    f" bars that the calendar has and the file lacks; jumps: closes more than {JUMP_SHARE:.0%} from"
+    f" bars that the calendar has and the file lacks; jumps: closes more than {MIN_JUMP_FRACTION:.0%} from"
     " the one before"
 )
 
@@ -27,9 +27,9 @@ _MEANING = (
 def coverage_rows(bars: Bars) -> list[tuple[str, ...]]:
     """Return the rows of the coverage table, one for each symbol with bars."""
     rows = []
-    present = bars.present
+    present = bars.has_bar
     for s, item in enumerate(bars.instruments):
-        values = bars.real_bars(s)[1]
+        values = bars.bars_of_symbol(s)[1]
         if not len(values):
             continue
         clock = bars.clock(item.kind)
@@ -37,10 +37,15 @@ def coverage_rows(bars: Bars) -> list[tuple[str, ...]]:
         missing = np.diff(clock.count_ended_bars(times)) - 1
         changes = np.abs(values[1:, CLOSE] / values[:-1, CLOSE] - 1)
         first, last = (
-            utc_text(at)[:-1].replace("T", " ") for at in clock.started_at(times[[0, -1]])
+            utc_text(at)[:-1].replace("T", " ") for at in clock.starts_by_end(times[[0, -1]])
         )
-        stamps = bars.origins[s].stamps if bars.origins else ""
-        counts = len(values), missing.sum(), (missing > 0).sum(), (changes > JUMP_SHARE).sum()
+        stamps = bars.origins[s].stamp_text if bars.origins else ""
+        counts = (
+            len(values),
+            missing.sum(),
+            (missing > 0).sum(),
+            (changes > MIN_JUMP_FRACTION).sum(),
+        )
         rows.append((item.symbol, first, last, stamps, *(f"{count:,}" for count in counts)))
     return rows
 
@@ -52,11 +57,11 @@ def missing_range_texts(bars: Bars, start: str | None, end: str | None) -> tuple
     """
     said: list[tuple[str, str]] = []
     for s, item in enumerate(bars.instruments):
-        times = bars.times[bars.present[s]]
+        times = bars.times[bars.has_bar[s]]
         if not len(times):
             continue
         clock = bars.clock(item.kind)
-        first, last = map(utc_text, clock.started_at(times[[0, -1]]))
+        first, last = map(utc_text, clock.starts_by_end(times[[0, -1]]))
         numbers = clock.count_ended_bars(times[[0, -1]])
         if start:
             before = np.array([parse_instant(start, name="start") - np.timedelta64(1, "ns")])
@@ -73,20 +78,23 @@ def missing_range_texts(bars: Bars, start: str | None, end: str | None) -> tuple
     return tuple(_grouped(said))
 
 
-def coverage_parts(
-    bars: Bars, start: str | None = None, end: str | None = None, doubts: Iterable[Doubt] = ()
+def coverage_report(
+    bars: Bars,
+    start: str | None = None,
+    end: str | None = None,
+    data_warnings: Iterable[DataWarning] = (),
 ) -> Iterator[RenderableType]:
     """Yield the report's parts: bar length, data warnings, table, and ranges without bars.
 
     start, end: bounds of the range, as in the settings of a run.
-    doubts: data warnings about bars in the range.
+    data_warnings: data warnings about bars in the range.
     """
     if bars.origins:
-        yield f"Bars are {bars.timeframe.bars}: timeframe={bars.timeframe.name}."
-        yield from (f"In doubt: {doubt}" for doubt in doubts)
+        yield f"Bars are {bars.timeframe.bars_text}: timeframe={bars.timeframe.name}."
+        yield from (f"In doubt: {doubt}" for doubt in data_warnings)
         yield Table(
             "Bars read",
-            (*_HEADS, f"jumps > {JUMP_SHARE:.0%}"),
+            (*_HEADS, f"jumps > {MIN_JUMP_FRACTION:.0%}"),
             coverage_rows(bars),
             text_columns=(1, 2, 3),
         )

@@ -18,7 +18,7 @@ import numpy as np
 from foundation.arrays import Array, Index, Instants, Mask
 from foundation.errors import DataError
 from foundation.formatting import rounded_price
-from trainingdata.bars import CLOSE, Bars, Origin
+from trainingdata.bars import CLOSE, Bars, Provenance
 from trainingdata.instants import new_york_date
 from trainingdata.instruments import instrument
 from trainingdata.sessions import calendar
@@ -30,7 +30,7 @@ DELISTING_LOSS = 0.3
 MAX_PAYOUT_MULTIPLE = 10.0  # times the last close; a larger payout is an error in the row, no offer
 DELISTING_SESSIONS = 10  # a halt for news lasts hours; one for late filings lasts weeks
 
-SymbolSeries = tuple[Instants, Array, Origin]
+SymbolSeries = tuple[Instants, Array, Provenance]
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,24 +38,24 @@ class Delisting:
     """The end of a symbol by delisting or merger, and the payout per share.
 
     symbol: the symbol that ends.
-    opens: open of the first session without the symbol.
-    booked: instant of the booking: the first session open, not before `opens`, at which the end was
+    effective_open: open of the first session without the symbol.
+    booked_at: instant of the booking: the first session open, not before `effective_open`, at which the end was
         known.
-    price: USD paid per share; NaN if unknown.
-    share: further payout, as a fraction of the last price.
-    ratio: further payout, in shares of `into` per share.
-    into: the symbol that replaces the old one; empty for none.
-    unconfirmed: last price in USD if no other bar confirms it and `price` depends on it; else 0.
+    cash_per_share: USD paid per share; NaN if unknown.
+    last_price_fraction: further payout, as a fraction of the last price.
+    exchange_ratio: further payout, in shares of `successor` per share.
+    successor: the symbol that replaces the old one; empty for none.
+    unconfirmed_price: last price in USD if no other bar confirms it and `cash_per_share` depends on it; else 0.
     """
 
     symbol: str
-    opens: np.datetime64
-    booked: np.datetime64
-    price: float = 0.0
-    share: float = 0.0
-    ratio: float = 0.0
-    into: str = ""
-    unconfirmed: float = 0.0
+    effective_open: np.datetime64
+    booked_at: np.datetime64
+    cash_per_share: float = 0.0
+    last_price_fraction: float = 0.0
+    exchange_ratio: float = 0.0
+    successor: str = ""
+    unconfirmed_price: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,57 +63,57 @@ class Rename:
     """A change of a symbol's name.
 
     symbol: the old symbol.
-    opens: open of the first session under the new symbol.
-    into: the new symbol.
+    effective_open: open of the first session under the new symbol.
+    successor: the new symbol.
     """
 
     symbol: str
-    opens: np.datetime64
-    into: str
+    effective_open: np.datetime64
+    successor: str
 
 
 @dataclass(frozen=True, slots=True)
-class Delistings:
+class DelistingRules:
     """Rules for the ends of symbols in a panel.
 
-    listed: ends stated in the actions file.
-    after: number of sessions without a bar after which a symbol has ended, unless it trades in the
+    listed_delistings: ends stated in the actions file.
+    missed_sessions: number of sessions without a bar after which a symbol has ended, unless it trades in the
         next session; None: only the actions file ends symbols.
-    loss: fraction of the last price that is lost if no file states the payout.
+    loss_fraction: fraction of the last price that is lost if no file states the payout.
     """
 
-    listed: tuple[Delisting, ...] = ()
-    after: int | None = None
-    loss: float = DELISTING_LOSS
+    listed_delistings: tuple[Delisting, ...] = ()
+    missed_sessions: int | None = None
+    loss_fraction: float = DELISTING_LOSS
 
-    def booked_until_end(self, bars: Bars) -> tuple[Delisting, ...]:
+    def booked_delistings(self, bars: Bars) -> tuple[Delisting, ...]:
         """Return the ends of symbols booked by the panel's last instant, in time order."""
         found = [
-            self._less_loss(each, bars) if np.isnan(each.price) else each
-            for each in self.listed
+            self._less_loss(each, bars) if np.isnan(each.cash_per_share) else each
+            for each in self.listed_delistings
             if each.symbol in bars.symbols
         ]
         found += [each for each in self._absent(bars) if not _is_back(bars, each)]
-        found = [each for each in found if each.booked <= bars.now]
-        return tuple(sorted(found, key=lambda each: (each.booked, each.symbol)))
+        found = [each for each in found if each.booked_at <= bars.last_instant]
+        return tuple(sorted(found, key=lambda each: (each.booked_at, each.symbol)))
 
-    def returned(self, bars: Bars) -> tuple[Delisting, ...]:
+    def cancelled_delistings(self, bars: Bars) -> tuple[Delisting, ...]:
         """Return the ends that are cancelled because the symbol trades again at the booking."""
         return tuple(each for each in self._absent(bars) if _is_back(bars, each))
 
     def _absent(self, bars: Bars) -> Iterator[Delisting]:
         """Yield an end for each symbol that has missed enough sessions."""
-        if self.after is None:
+        if self.missed_sessions is None:
             return
         absent = BarAbsence.from_bars(bars)
         # A daily bar shows whether a symbol trades in a session from its open on. With shorter
         # bars the session has to be over: a first trade may come at any hour of it.
-        missed = self.after if bars.timeframe.daily else self.after + 1
-        for s, span in np.argwhere(absent.missing == missed).tolist():
+        missed = self.missed_sessions if bars.timeframe.is_daily else self.missed_sessions + 1
+        for s, span in np.argwhere(absent.missed_sessions == missed).tolist():
             # A span without any bar does not increase the count: the first one is meant.
-            if span and absent.missing[s, span - 1] == missed:
+            if span and absent.missed_sessions[s, span - 1] == missed:
                 continue
-            opens = np.datetime64(absent.following[span])
+            opens = np.datetime64(absent.next_opens[span])
             yield self._less_loss(Delisting(bars.symbols[s], opens, opens), bars)
 
     def _less_loss(self, end: Delisting, bars: Bars) -> Delisting:
@@ -121,15 +121,15 @@ class Delistings:
 
         No later bar can confirm a move on a symbol's last bar, so its price counts unfiltered.
         """
-        worth = 1.0 - self.loss
+        worth = 1.0 - self.loss_fraction
         last = _last_unconfirmed(bars, end)
         if not last:
-            return replace(end, price=0.0, share=worth)
-        return replace(end, price=worth * last, share=0.0, unconfirmed=last)
+            return replace(end, cash_per_share=0.0, last_price_fraction=worth)
+        return replace(end, cash_per_share=worth * last, last_price_fraction=0.0, unconfirmed_price=last)
 
     def delisted_mask(self, bars: Bars) -> Mask:
         """Return a mask [S] of symbols that have ended by the panel's end, without a bar since."""
-        last = {each.symbol: each.booked for each in self.booked_until_end(bars)}
+        last = {each.symbol: each.booked_at for each in self.booked_delistings(bars)}
         return np.array(
             [
                 symbol in last and bool(_starts(bars, symbol)[-1] < last[symbol])
@@ -145,13 +145,13 @@ class BarAbsence:
 
     A span lasts from one session's open to the next; a panel has D spans.
 
-    missing: [S, D] number of spans since the symbol's last bar in which another symbol of its class
+    missed_sessions: [S, D] number of spans since the symbol's last bar in which another symbol of its class
         had a bar; 0 before the symbol's first bar.
-    following: [D] open of the session after each span.
+    next_opens: [D] open of the session after each span.
     """
 
-    missing: Index
-    following: Instants
+    missed_sessions: Index
+    next_opens: Instants
 
     @classmethod
     def from_bars(cls, bars: Bars) -> BarAbsence:
@@ -160,7 +160,7 @@ class BarAbsence:
         opens = calendar().opens
         number = np.searchsorted(opens, bars.times, side="left")
         spans, first = np.unique(number, return_index=True)
-        has = np.logical_or.reduceat(bars.present, first, axis=1)
+        has = np.logical_or.reduceat(bars.has_bar, first, axis=1)
         missing = np.zeros(has.shape, dtype=np.int64)
         for members in (bars.crypto, ~bars.crypto):
             due = np.cumsum(has[members].any(axis=0))
@@ -169,45 +169,45 @@ class BarAbsence:
         return cls(missing, opens[np.minimum(spans, len(opens) - 1)])
 
     @property
-    def at_end(self) -> Index:
+    def missed_at_end(self) -> Index:
         """Number of spans without a bar at the panel's end, [S]."""
-        return np.asarray(self.missing[:, -1])
+        return np.asarray(self.missed_sessions[:, -1])
 
 
-def check_delistings(bars: Bars, endings: Iterable[Delisting]) -> None:
+def check_delistings(bars: Bars, delistings: Iterable[Delisting]) -> None:
     """Validate the stated ends of symbols against the bars.
 
     Raises DataError for an end that the bars contradict, or that leads to a symbol without bars.
     """
-    for each in endings:
-        if each.symbol not in bars.symbols or each.opens > bars.now:
+    for each in delistings:
+        if each.symbol not in bars.symbols or each.effective_open > bars.last_instant:
             continue
-        date = _date(each.opens)
+        date = _date(each.effective_open)
         starts = _starts(bars, each.symbol)
-        if len(starts) and starts[-1] >= each.opens:
+        if len(starts) and starts[-1] >= each.effective_open:
             raise DataError(
                 f"{each.symbol} ends on {date}, and its file has bars after that; mend its row or"
                 " cut the file"
             )
-        last = bars.real_bars(bars.symbols.index(each.symbol))[1][-1:, CLOSE]
-        if (each.price > MAX_PAYOUT_MULTIPLE * last).any():
+        last = bars.bars_of_symbol(bars.symbols.index(each.symbol))[1][-1:, CLOSE]
+        if (each.cash_per_share > MAX_PAYOUT_MULTIPLE * last).any():
             raise DataError(
-                f"{each.symbol} ends on {date} with {rounded_price(each.price, 2)} USD a share, and"
+                f"{each.symbol} ends on {date} with {rounded_price(each.cash_per_share, 2)} USD a share, and"
                 f" its last close is {rounded_price(last[0], 2)}; mend its row, or its bars"
             )
-        if not each.into:
+        if not each.successor:
             continue
-        if each.into not in bars.symbols:
+        if each.successor not in bars.symbols:
             raise DataError(
-                f"{each.symbol} becomes {each.into} on {date}, which is not one of the run's"
+                f"{each.symbol} becomes {each.successor} on {date}, which is not one of the run's"
                 " symbols; add it"
             )
-        if instrument(each.into).kind is not instrument(each.symbol).kind:
-            raise DataError(f"{each.symbol} becomes {each.into}: a stock and a coin")
-        first = _starts(bars, each.into)[:1]
+        if instrument(each.successor).kind is not instrument(each.symbol).kind:
+            raise DataError(f"{each.symbol} becomes {each.successor}: a stock and a coin")
+        first = _starts(bars, each.successor)[:1]
         if not len(first) or new_york_date(first)[0] > date:
             raise DataError(
-                f"{each.symbol} becomes {each.into} on {date}, which has no bar by then; give its"
+                f"{each.symbol} becomes {each.successor} on {date}, which has no bar by then; give its"
                 " bars, or `ended` and what a share was worth"
             )
 
@@ -225,24 +225,24 @@ def join_renamed(
     for each in renames:
         if each.symbol not in series:
             continue
-        date = _date(each.opens)
-        words = f"data.actions: {each.symbol} is called {each.into} from {date} on"
-        if each.into not in series:
+        date = _date(each.effective_open)
+        words = f"data.actions: {each.symbol} is called {each.successor} from {date} on"
+        if each.successor not in series:
             raise DataError(
                 f"{words}, which is not one of the run's symbols; use that symbol instead"
             )
         times, values, origin = series.pop(each.symbol)
-        later_times, later_values, later = series[each.into]
-        clock = timeframe.clock(instrument(each.into).kind)
-        if len(times) and clock.started_at(times[-1:])[0] >= each.opens:
+        later_times, later_values, later = series[each.successor]
+        clock = timeframe.clock(instrument(each.successor).kind)
+        if len(times) and clock.starts_by_end(times[-1:])[0] >= each.effective_open:
             raise DataError(f"{words}, and {origin.file} has bars after that; cut it, or the row")
-        if len(later_times) and clock.started_at(later_times[:1])[0] < each.opens:
+        if len(later_times) and clock.starts_by_end(later_times[:1])[0] < each.effective_open:
             raise DataError(
                 f"{words}, and {later.file} has bars before that, which may be another company's;"
                 " cut it, or take the row out where they are the same ones"
             )
         note = f"until {date} called {each.symbol}, from {origin.file}"
-        series[each.into] = (
+        series[each.successor] = (
             np.concatenate([times, later_times]),
             np.concatenate([values, later_values]),
             replace(later, notes=(note, *origin.notes, *later.notes)),
@@ -255,8 +255,8 @@ def latest_symbol(symbol: str, at: np.datetime64, renames: Iterable[Rename]) -> 
     renames: renames in time order.
     """
     for each in renames:
-        if each.symbol == symbol and at <= each.opens:
-            symbol = each.into
+        if each.symbol == symbol and at <= each.effective_open:
+            symbol = each.successor
     return symbol
 
 
@@ -264,7 +264,7 @@ def earlier_symbols(symbols: Iterable[str], renames: Sequence[Rename]) -> list[s
     """Return all earlier names of symbols, sorted."""
     names = set(symbols)
     for each in reversed(renames):
-        if each.into in names:
+        if each.successor in names:
             names.add(each.symbol)
     return sorted(names.difference(symbols))
 
@@ -281,12 +281,12 @@ def _last_unconfirmed(bars: Bars, end: Delisting) -> float:
         return 0.0
     s = bars.symbols.index(end.symbol)
     times, values = bars.unconfirmed_bars[s]
-    before = np.flatnonzero((times <= end.booked) & (times >= bars.times[0]))
+    before = np.flatnonzero((times <= end.booked_at) & (times >= bars.times[0]))
     if not len(before):
         return 0.0
     last = before[times[before].argmax()]
     accepted = bars.times[bars.mask[s]]
-    later = (accepted > times[last]) & (accepted <= end.booked)
+    later = (accepted > times[last]) & (accepted <= end.booked_at)
     return 0.0 if later.any() else float(values[last, CLOSE])
 
 
@@ -296,14 +296,14 @@ def _is_back(bars: Bars, end: Delisting) -> bool:
     A first trade later in that session is unknown at the open, and does not cancel the end.
     """
     s = bars.symbols.index(end.symbol)
-    known = bars.times[bars.present[s]]
-    return bool(((_starts(bars, end.symbol) <= end.booked) & (known > end.booked)).any())
+    known = bars.times[bars.has_bar[s]]
+    return bool(((_starts(bars, end.symbol) <= end.booked_at) & (known > end.booked_at)).any())
 
 
 def _starts(bars: Bars, symbol: str) -> Instants:
     """Return the start times of a symbol's bars, including unconfirmed bars."""
     s = bars.symbols.index(symbol)
-    return bars.clock(bars.instruments[s].kind).started_at(bars.times[bars.present[s]])
+    return bars.clock(bars.instruments[s].kind).starts_by_end(bars.times[bars.has_bar[s]])
 
 
 def _date(opens: np.datetime64) -> np.datetime64:

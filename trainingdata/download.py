@@ -16,10 +16,10 @@ from APCA_API_KEY_ID and APCA_API_SECRET_KEY; crypto needs none.
 
 from __future__ import annotations
 
-from foundation.cli import start
+from foundation.cli import run_command
 
 if __name__ == "__main__":
-    start("trainingdata.download")
+    run_command("trainingdata.download")
 
 import os
 from collections.abc import Callable, Sequence
@@ -107,7 +107,7 @@ def _update_file(
     for step in range(steps):
         since = begin + step * REQUEST_SPAN
         until = min(begin + (step + 1) * REQUEST_SPAN, end)
-        for _, new_times, new_values in data.tables([item.symbol], since - reach, until):
+        for _, new_times, new_values in data.bars_by_symbol([item.symbol], since - reach, until):
             later = new_times > (times[-1] if len(times) else start)
             times = np.concatenate([times, new_times[later]])
             values = np.concatenate([values, new_values[later]])
@@ -132,7 +132,7 @@ def _stored_bars(
     if not path.exists():
         return nothing
     try:
-        times, values = read_bars([path], [item.symbol], timeframe=timeframe).real_bars(0)
+        times, values = read_bars([path], [item.symbol], timeframe=timeframe).bars_of_symbol(0)
     except DataError as error:
         raise DataError(f"{error}; move it away") from error
     return (times, values) if len(times) and times[0] <= start + MAX_START_DELAY else nothing
@@ -140,7 +140,7 @@ def _stored_bars(
 
 def _still_agrees(data: MarketData, item: Instrument, times: Instants, values: Array) -> bool:
     """Return whether the venue still returns the same bars for a file's last days."""
-    tables = data.tables([item.symbol], times[-1] - RECHECKED_SPAN, times[-1])
+    tables = data.bars_by_symbol([item.symbol], times[-1] - RECHECKED_SPAN, times[-1])
     if not tables:
         return False
     _, venue_times, venue_values = tables[0]
@@ -153,7 +153,7 @@ def _write(
     path: Path, item: Instrument, timeframe: Timeframe, times: Instants, values: Array
 ) -> None:
     frame = pd.DataFrame(values, columns=list(FIELDS))
-    starts = timeframe.clock(item.kind).started_at(times)
+    starts = timeframe.clock(item.kind).starts_by_end(times)
     frame.insert(0, "timestamp", pd.DatetimeIndex(starts).tz_localize("UTC"))
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -184,7 +184,7 @@ class DownloadSettings:
     timeframe: Timeframe
 
 
-def read(words: Sequence[str]) -> tuple[DownloadSettings, Path]:
+def parse_arguments(words: Sequence[str]) -> tuple[DownloadSettings, Path]:
     """Parse the command line; return the settings and the validated output folder.
 
     Raises InputError for invalid or conflicting flags or settings.
@@ -197,7 +197,7 @@ def read(words: Sequence[str]) -> tuple[DownloadSettings, Path]:
     flags = parser.parse_intermixed_args(list(words))
     # --symbols takes every word after it, the overrides, too.
     overrides = [*flags.overrides, *(word for word in flags.symbols if is_override(word))]
-    parser.refuse_others(overrides)
+    parser.refuse_non_overrides(overrides)
     config = compose_config("live", overrides)
     start = parse_instant(flags.start, name="--start")
     end = now = utc_now()
@@ -208,7 +208,7 @@ def read(words: Sequence[str]) -> tuple[DownloadSettings, Path]:
     if config.data.crypto_day != "utc":
         raise InputError("data.crypto_day: files hold the days of UTC; load hours, timeframe=1h")
     if config.data.fills:
-        raise InputError("data.fills: no order is filled here; leave it out")
+        raise InputError("data.execution_bars: no order is filled here; leave it out")
     check_output(
         flags.output, "*.parquet", ("timestamp", "open", "close"), overwrite=may_overwrite(config)
     )

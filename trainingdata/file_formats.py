@@ -19,25 +19,30 @@ VolumeUnit = Literal["coins", "usd"]
 
 _CAPITALS = ("Open", "High", "Low", "Close", "Volume")
 _COUNT = re.compile(r"\d+(\.\d+)?(e[+-]?\d+)?", re.IGNORECASE)
-GOOD = ("timestamp,open,high,low,close,volume", "2024-03-04T14:30:00Z,100,101.5,99,100.25,1000")
+EXAMPLE_LINES = (
+    "timestamp,open,high,low,close,volume",
+    "2024-03-04T14:30:00Z,100,101.5,99,100.25,1000",
+)
 
 
 @dataclass(frozen=True, slots=True)
-class Epoch:
+class EpochFormat:
     """Unit of epoch timestamps (UTC), and the period in which a vendor uses this unit.
 
     unit: `s`, `ms`, `us` or `ns`.
-    since, until: UTC dates of the period, `until` excluded.
+    start_date, end_date: UTC dates of the period, `end_date` excluded.
     """
 
     unit: str
-    since: str = "1990-01-01"
-    until: str = "2200-01-01"
+    start_date: str = "1990-01-01"
+    end_date: str = "2200-01-01"
 
     @property
-    def bounds(self) -> tuple[int, int]:
-        """The epoch timestamps of `since` and `until` in this unit."""
-        counts = np.array([self.since, self.until], dtype=f"datetime64[{self.unit}]").astype(int)
+    def timestamp_bounds(self) -> tuple[int, int]:
+        """The epoch timestamps of `start_date` and `end_date` in this unit."""
+        counts = np.array(
+            [self.start_date, self.end_date], dtype=f"datetime64[{self.unit}]"
+        ).astype(int)
         return int(counts[0]), int(counts[1])
 
 
@@ -46,65 +51,65 @@ class FileFormat:
     """A format of bar files.
 
     vendor: name of the vendor.
-    stamp: names of the columns of a bar's time; texts of several columns are joined by a blank.
-    fields: names of the columns of open, high, low, close and volume.
-    symbol: name of the column of symbols; empty if there is none.
+    timestamp_columns: names of the columns of a bar's time; texts of several columns are joined by a blank.
+    ohlcv_columns: names of the columns of open, high, low, close and volume.
+    symbol_column: name of the column of symbols; empty if there is none.
     symbol_pattern: regular expression of the symbol cells; its group is the symbol.
-    adjusted: name of the column of adjusted closes; empty if there is none.
-    others: names of optional columns that are not read.
+    adjusted_close_column: name of the column of adjusted closes; empty if there is none.
+    unread_columns: names of optional columns that are not read.
     date_formats: `strptime` formats of stamps that are not ISO text; empty: any fitting format of
         `DATE_FORMATS`.
-    zone: time zone of stamps without a zone; empty: the user states it (`data.zone`).
-    epochs: units of epoch timestamps; empty: stamps are text.
+    time_zone: time zone of stamps without a zone; empty: the user states it (`data.zone`).
+    epoch_formats: units of epoch timestamps; empty: stamps are text.
     stamps_are_ends: whether a stamp is the end of its bar, not the start; None: the header does not
         state it.
-    daily: whether the bars are daily.
-    headless: whether the file has no header row; it then has all columns of the format, in order.
+    is_daily: whether the bars are daily.
+    is_headerless: whether the file has no header row; it then has all columns of the format, in order.
     crypto_volume_unit: unit of the volume of crypto; None: the header does not state it. The volume
         of stocks counts shares.
     marker_columns: names of columns that only this vendor writes; without any of them
         `crypto_volume_unit` is unknown. Empty: no other vendor has this header.
-    quote_volume: name of the column of volume in the pair's other currency, which reveals the unit.
+    quote_volume_column: name of the column of volume in the pair's other currency, which reveals the unit.
     volume_coin: coin in the name of the volume column, BTC in `Volume BTC`.
-    volume_named: whether the name of the volume column states its unit.
-    decorated: whether numbers may have a dollar sign or commas, and volumes a suffix K, M or B.
-    gaps: whether a row without any number means a period without a trade.
-    ignored: names of the file's columns that are not read.
+    names_volume_unit: whether the name of the volume column states its unit.
+    has_formatted_numbers: whether numbers may have a dollar sign or commas, and volumes a suffix K, M or B.
+    has_empty_rows: whether a row without any number means a period without a trade.
+    ignored_columns: names of the file's columns that are not read.
     """
 
     vendor: str
-    stamp: tuple[str, ...]
-    fields: tuple[str, ...] = FIELDS
-    symbol: str = ""
+    timestamp_columns: tuple[str, ...]
+    ohlcv_columns: tuple[str, ...] = FIELDS
+    symbol_column: str = ""
     symbol_pattern: str = "(.+)"
-    adjusted: str = ""
-    others: tuple[str, ...] = ()
+    adjusted_close_column: str = ""
+    unread_columns: tuple[str, ...] = ()
     date_formats: tuple[str, ...] = ()
-    zone: str = ""
-    epochs: tuple[Epoch, ...] = ()
+    time_zone: str = ""
+    epoch_formats: tuple[EpochFormat, ...] = ()
     stamps_are_ends: bool | None = False
-    daily: bool = False
-    headless: bool = False
+    is_daily: bool = False
+    is_headerless: bool = False
     crypto_volume_unit: VolumeUnit | None = None
     marker_columns: tuple[str, ...] = ()
-    quote_volume: str = ""
+    quote_volume_column: str = ""
     volume_coin: str = ""
-    volume_named: bool = False
-    decorated: bool = False
-    gaps: bool = False
-    ignored: tuple[str, ...] = ()
+    names_volume_unit: bool = False
+    has_formatted_numbers: bool = False
+    has_empty_rows: bool = False
+    ignored_columns: tuple[str, ...] = ()
 
     @property
     def columns(self) -> tuple[str, ...]:
         """Names of all columns that a file may have, required columns first."""
-        optional = (self.symbol, self.adjusted, *self.others)
-        return (*self.stamp, *self.fields, *(name for name in optional if name))
+        optional = (self.symbol_column, self.adjusted_close_column, *self.unread_columns)
+        return (*self.timestamp_columns, *self.ohlcv_columns, *(name for name in optional if name))
 
-    def fits(self, names: Sequence[str]) -> bool:
+    def matches(self, names: Sequence[str]) -> bool:
         """Return whether a file with these column names, or this first line, has this format."""
-        if self.headless:
+        if self.is_headerless:
             return len(names) == len(self.columns) and all(map(_COUNT.fullmatch, names))
-        return {*self.stamp, *self.fields} <= {*names} <= {*self.columns}
+        return {*self.timestamp_columns, *self.ohlcv_columns} <= {*names} <= {*self.columns}
 
 
 _STOOQ = "Europe/Warsaw"  # the first 5-minute bar of New York's session is at 15:30
@@ -112,8 +117,8 @@ _QUOTE = "quote_volume"
 _KLINES = ("close_time", _QUOTE, "count", "taker_buy_volume", "taker_buy_quote_volume")
 _YAHOO = ("Dividends", "Stock Splits", "Capital Gains")
 # The archive of spot bars counts microseconds from 2025 on, that of futures milliseconds.
-_BINANCE = (Epoch("ms"), Epoch("us", since="2025-01-01"))
-_UNIX = (Epoch("s"), Epoch("ms"))
+_BINANCE = (EpochFormat("ms"), EpochFormat("us", start_date="2025-01-01"))
+_UNIX = (EpochFormat("s"), EpochFormat("ms"))
 # Date formats other than ISO. A file has the one that fits all its rows.
 _TIMES = ("", " %H:%M", " %H:%M:%S", " %H:%M:%S.%f", " %I:%M %p", " %I:%M:%S %p")
 _DATES = (
@@ -130,18 +135,20 @@ FILE_FORMATS = (
     FileFormat(
         "own, Alpaca",
         ("timestamp",),
-        symbol="symbol",
-        adjusted="adj_close",
-        others=("trade_count", "vwap"),
+        symbol_column="symbol",
+        adjusted_close_column="adj_close",
+        unread_columns=("trade_count", "vwap"),
         crypto_volume_unit="coins",
     ),
-    FileFormat("own", ("end",), symbol="symbol", stamps_are_ends=True, crypto_volume_unit="coins"),
+    FileFormat(
+        "own", ("end",), symbol_column="symbol", stamps_are_ends=True, crypto_volume_unit="coins"
+    ),
     FileFormat(
         "Alpaca",
         ("t",),
         ("o", "h", "l", "c", "v"),
-        symbol="S",
-        others=("n", "vw"),
+        symbol_column="S",
+        unread_columns=("n", "vw"),
         crypto_volume_unit="coins",
     ),
     # Yahoo's volume of crypto is in USD: that of BTC-USD is about its price times the coins traded.
@@ -149,9 +156,9 @@ FILE_FORMATS = (
         "yfinance",
         ("Datetime",),
         _CAPITALS,
-        symbol="Ticker",
-        adjusted="Adj Close",
-        others=_YAHOO,
+        symbol_column="Ticker",
+        adjusted_close_column="Adj Close",
+        unread_columns=_YAHOO,
         crypto_volume_unit="usd",
         marker_columns=("Adj Close", *_YAHOO),
     ),
@@ -159,47 +166,57 @@ FILE_FORMATS = (
         "yfinance, Stooq",
         ("Date",),
         _CAPITALS,
-        symbol="Ticker",
-        adjusted="Adj Close",
-        others=_YAHOO,
-        daily=True,
+        symbol_column="Ticker",
+        adjusted_close_column="Adj Close",
+        unread_columns=_YAHOO,
+        is_daily=True,
         crypto_volume_unit="usd",
         marker_columns=("Adj Close", *_YAHOO),
     ),
-    FileFormat("Stooq", ("Date", "Time"), _CAPITALS, zone=_STOOQ),
+    FileFormat("Stooq", ("Date", "Time"), _CAPITALS, time_zone=_STOOQ),
     FileFormat(
         "Stooq",
         ("<DATE>", "<TIME>"),
         ("<OPEN>", "<HIGH>", "<LOW>", "<CLOSE>", "<VOL>"),
-        symbol="<TICKER>",
+        symbol_column="<TICKER>",
         symbol_pattern=r"(.+)\.US",
-        others=("<PER>", "<OPENINT>"),
+        unread_columns=("<PER>", "<OPENINT>"),
         date_formats=("%Y%m%d %H%M%S",),
-        zone=_STOOQ,
+        time_zone=_STOOQ,
     ),
     FileFormat(
         "Polygon",
         ("window_start",),
-        symbol="ticker",
+        symbol_column="ticker",
         symbol_pattern="(?:X:)?(.+)",
-        others=("transactions",),
-        epochs=(Epoch("ns"),),
+        unread_columns=("transactions",),
+        epoch_formats=(EpochFormat("ns"),),
         crypto_volume_unit="coins",
     ),
     # Files of coin-margined futures have the same head, and their volume counts contracts.
     FileFormat(
-        "Binance", ("open_time",), others=(*_KLINES, "ignore"), epochs=_BINANCE, quote_volume=_QUOTE
+        "Binance",
+        ("open_time",),
+        unread_columns=(*_KLINES, "ignore"),
+        epoch_formats=_BINANCE,
+        quote_volume_column=_QUOTE,
     ),
     FileFormat(
         "Binance",
         ("open_time",),
-        others=(*_KLINES, "ignore"),
-        epochs=_BINANCE,
-        headless=True,
-        quote_volume=_QUOTE,
+        unread_columns=(*_KLINES, "ignore"),
+        epoch_formats=_BINANCE,
+        is_headerless=True,
+        quote_volume_column=_QUOTE,
     ),
     # Any vendor may write seven numbers, so the head does not state the volume's unit.
-    FileFormat("Kraken", ("time",), others=("trades",), epochs=(Epoch("s"),), headless=True),
+    FileFormat(
+        "Kraken",
+        ("time",),
+        unread_columns=("trades",),
+        epoch_formats=(EpochFormat("s"),),
+        is_headerless=True,
+    ),
 )
 
 
@@ -209,42 +226,44 @@ class Vendor:
 
     name: name of the vendor.
     marker_columns: normalised column names whose combination only this vendor writes.
-    stamp: name of the column of a bar's time.
-    close: name of the column of closes.
-    semicolons: whether semicolons separate cells.
+    timestamp_column: name of the column of a bar's time.
+    close_column: name of the column of closes.
+    uses_semicolons: whether semicolons separate cells.
 
     The other fields have the same meaning as in `FileFormat`.
     """
 
     name: str
     marker_columns: frozenset[str]
-    stamp: str
-    close: str = "close"
+    timestamp_column: str
+    close_column: str = "close"
     date_formats: tuple[str, ...] = ()
-    epochs: tuple[Epoch, ...] = ()
+    epoch_formats: tuple[EpochFormat, ...] = ()
     stamps_are_ends: bool | None = False
-    daily: bool = False
+    is_daily: bool = False
     crypto_volume_unit: VolumeUnit | None = None
-    decorated: bool = False
-    gaps: bool = False
-    semicolons: bool = False
+    has_formatted_numbers: bool = False
+    has_empty_rows: bool = False
+    uses_semicolons: bool = False
 
 
 VENDORS = (
-    Vendor("CryptoDataDownload", frozenset({"unix", "date", "symbol"}), "unix", epochs=_UNIX),
+    Vendor(
+        "CryptoDataDownload", frozenset({"unix", "date", "symbol"}), "unix", epoch_formats=_UNIX
+    ),
     Vendor(
         "CryptoDataDownload, Gemini",
         frozenset({"unixtimestamp", "date", "symbol"}),
         "unixtimestamp",
-        epochs=_UNIX,
+        epoch_formats=_UNIX,
     ),
     # The Bitcoin data set of Kaggle has a row for each minute, also for those without a trade.
     Vendor(
         "Kaggle",
         frozenset({"timestamp", "volumecurrency", "weightedprice"}),
         "timestamp",
-        epochs=(Epoch("s"),),
-        gaps=True,
+        epoch_formats=(EpochFormat("s"),),
+        has_empty_rows=True,
     ),
     Vendor("Dukascopy", frozenset({"gmttime"}), "gmttime"),
     Vendor("Dukascopy", frozenset({"localtime"}), "localtime"),
@@ -252,24 +271,24 @@ VENDORS = (
         "Nasdaq",
         frozenset({"date", "closelast"}),
         "date",
-        close="closelast",
+        close_column="closelast",
         date_formats=("%m/%d/%Y",),
-        daily=True,
-        decorated=True,
+        is_daily=True,
+        has_formatted_numbers=True,
     ),
     Vendor(
         "Investing.com",
         frozenset({"date", "price", "vol", "change"}),
         "date",
-        close="price",
-        daily=True,
-        decorated=True,
+        close_column="price",
+        is_daily=True,
+        has_formatted_numbers=True,
     ),
     Vendor(
         "Barchart",
         frozenset({"time", "last", "change", "chg"}),
         "time",
-        close="last",
+        close_column="last",
         stamps_are_ends=None,
     ),
     # Its other stamp is the day's last millisecond; its volume is in USD.
@@ -277,16 +296,20 @@ VENDORS = (
         "CoinMarketCap",
         frozenset({"timeopen", "timeclose", "marketcap"}),
         "timeopen",
-        daily=True,
+        is_daily=True,
         crypto_volume_unit="usd",
-        semicolons=True,
+        uses_semicolons=True,
     ),
     # Column names of clients of Binance's API.
-    Vendor("Binance", frozenset({"opentime", "closetime"}), "opentime", epochs=_BINANCE),
+    Vendor("Binance", frozenset({"opentime", "closetime"}), "opentime", epoch_formats=_BINANCE),
     # Any file may count seconds or milliseconds; its name does not state the side of a bar.
-    Vendor("unix", frozenset({"unix"}), "unix", epochs=_UNIX, stamps_are_ends=None),
-    Vendor("unix", frozenset({"unixtime"}), "unixtime", epochs=_UNIX, stamps_are_ends=None),
+    Vendor("unix", frozenset({"unix"}), "unix", epoch_formats=_UNIX, stamps_are_ends=None),
+    Vendor("unix", frozenset({"unixtime"}), "unixtime", epoch_formats=_UNIX, stamps_are_ends=None),
     Vendor(
-        "unix", frozenset({"unixtimestamp"}), "unixtimestamp", epochs=_UNIX, stamps_are_ends=None
+        "unix",
+        frozenset({"unixtimestamp"}),
+        "unixtimestamp",
+        epoch_formats=_UNIX,
+        stamps_are_ends=None,
     ),
 )

@@ -50,7 +50,7 @@ _SAME_CITY = 0.87  # difflib's ratio; below it Cuba is near Cuiaba, and WET near
 
 _NO_DATE = "{value} is not a date and time; write it as 2024-10-01T13:30Z (YYYY-MM-DD)"
 
-Fault = Callable[[int, str], InputError]  # of a row, with what is wrong with its {value}
+RowErrorFactory = Callable[[int, str], InputError]  # of a row, with what is wrong with its {value}
 
 
 def check_zone(zone: str | None, name: str) -> None:
@@ -208,7 +208,9 @@ def parse_instant_column(
     return instants
 
 
-def _stamps_of_text(text: pd.Series, zone: str | None, fault: Fault, advice: str) -> pd.Series:
+def _stamps_of_text(
+    text: pd.Series, zone: str | None, fault: RowErrorFactory, advice: str
+) -> pd.Series:
     """Parse stamps with a time zone from text."""
     import pandas as pd
 
@@ -250,7 +252,9 @@ def _has_zone(text: pd.Series) -> Mask:
     return text.str.contains(r"(?:Z|[+-]\d{2}:?\d{2})$").to_numpy(dtype=bool)
 
 
-def _typed_stamps(column: pd.Series, zone: str | None, fault: Fault, advice: str) -> pd.Series:
+def _typed_stamps(
+    column: pd.Series, zone: str | None, fault: RowErrorFactory, advice: str
+) -> pd.Series:
     """Return a column of timestamps with a time zone."""
     import pandas as pd
 
@@ -263,7 +267,9 @@ def _typed_stamps(column: pd.Series, zone: str | None, fault: Fault, advice: str
     return _on_clock(column, zone, np.arange(len(column)), fault)
 
 
-def _on_clock(naive: pd.Series, zone: str, rows: npt.NDArray[np.intp], fault: Fault) -> pd.Series:
+def _on_clock(
+    naive: pd.Series, zone: str, rows: npt.NDArray[np.intp], fault: RowErrorFactory
+) -> pd.Series:
     """Convert local stamps of a time zone to UTC.
 
     The hour that is repeated when summer time ends is resolved by the order of the rows.

@@ -12,7 +12,7 @@ from functools import cache
 from foundation.errors import InputError, closest_choices
 
 # The smallest increment of any venue.
-BILLIONTH = Decimal("1e-9")
+MIN_CRYPTO_QTY = Decimal("1e-9")
 
 
 class AssetClass(StrEnum):
@@ -72,7 +72,7 @@ class Instrument:
 
     symbol: symbol in the spelling of positions, BTCUSD or NVDA.
     kind: asset class.
-    increment: lot size; by default whole shares and thousandths of a coin.
+    qty_increment: lot size; by default whole shares and thousandths of a coin.
     tradable: whether the venue accepts orders in the instrument.
     borrowable: whether a stock can be sold short now.
     min_order_qty: minimum quantity of an order; 0 if the venue states none.
@@ -80,14 +80,14 @@ class Instrument:
 
     symbol: str
     kind: AssetClass
-    increment: Decimal
+    qty_increment: Decimal
     tradable: bool = True
     borrowable: bool = True
     min_order_qty: Decimal = Decimal(0)
 
     def __post_init__(self) -> None:
-        if self.increment <= 0:
-            raise ValueError(f"{self.symbol}: increment must be positive, got {self.increment}")
+        if self.qty_increment <= 0:
+            raise ValueError(f"{self.symbol}: increment must be positive, got {self.qty_increment}")
 
     @property
     def shortable(self) -> bool:
@@ -138,13 +138,13 @@ def normalize_data_symbol(text: str) -> str:
 
     Raises InputError for another quote currency, or an invalid symbol.
     """
-    if reason := why_not_usd_pair(text):
+    if reason := non_usd_pair_error_text(text):
         raise InputError(f"symbols: {reason}")
     pair = _PAIR.fullmatch(text.strip().upper())
     return f"{_KRAKEN_COINS.get(pair[1], pair[1])}USD" if pair else instrument(text).symbol
 
 
-def why_not_usd_pair(text: str) -> str:
+def non_usd_pair_error_text(text: str) -> str:
     """Return an error text for a crypto pair that is not quoted in dollars; else an empty text."""
     name = text.strip().upper()
     if _EXCHANGE_RATE.fullmatch(name):
@@ -186,7 +186,7 @@ def series_in_file_name(stem: str) -> str:
     return series if dated else ""
 
 
-def why_other_security(text: str) -> str:
+def other_security_error_text(text: str) -> str:
     """Return an error text if a mixed-case name means another security than its upper-case form.
 
     On the consolidated tape a lower-case letter marks a preferred share, a right or shares when
@@ -206,22 +206,22 @@ def why_other_security(text: str) -> str:
     )
 
 
-def nearest_symbol(symbol: str, there: Sequence[str]) -> list[str]:
+def closest_symbols(symbol: str, known_symbols: Sequence[str]) -> list[str]:
     """Return the available symbol nearest to an unknown one: BTCUSD for BTC, else the most similar.
 
-    there: available symbols.
+    known_symbols: available symbols.
     """
     pair = f"{symbol}USD"
-    return [pair] if pair in there else closest_choices(symbol, there)
+    return [pair] if pair in known_symbols else closest_choices(symbol, known_symbols)
 
 
 def is_symbol(text: str) -> bool:
     return bool(_COIN.fullmatch(text) or _STOCK.fullmatch(text))
 
 
-def names_symbol(text: str) -> bool:
+def is_symbol_in_any_case(text: str) -> bool:
     """Return whether a user's text is a symbol, in upper or lower case."""
-    return is_symbol(text.strip().upper()) and not why_other_security(text)
+    return is_symbol(text.strip().upper()) and not other_security_error_text(text)
 
 
 @cache
@@ -233,7 +233,7 @@ def instrument(symbol: str) -> Instrument:
 
     Raises InputError for any other text.
     """
-    if reason := why_other_security(symbol):
+    if reason := other_security_error_text(symbol):
         raise InputError(f"symbols: {reason}")
     name = symbol.strip().upper()
     if match := _SHARE_CLASS.fullmatch(name):

@@ -31,7 +31,7 @@ def long_run_variances(bars: Bars, instants: Instants) -> tuple[npt.NDArray[np.i
     """
     boundaries = last_four_pms(instants)
     days, number = np.unique(boundaries, return_inverse=True)
-    marks, closes = session_closes(bars, days[-1] if len(days) else bars.now)
+    marks, closes = session_closes(bars, days[-1] if len(days) else bars.last_instant)
     squared = np.diff(np.log(closes), axis=0) ** 2
     seen = np.maximum(np.searchsorted(marks, days, side="right") - 1, 0)
     prior = np.array([PRIOR_VARIANCE[item.kind] for item in bars.instruments])

@@ -21,22 +21,22 @@ class MidnightValues:
     bars: the panel.
     days: [R] increasing.
     window: length of a window in calendar days.
-    begin: first day of the daily counts, the day before all windows.
-    counts: [D + 1, S] number of bars known at each midnight from `begin` on.
+    first_day: first day of the daily counts, the day before all windows.
+    bar_counts: [D + 1, S] number of bars known at each midnight from `first_day` on.
     closes: [D + 1, S] last close known at each midnight; NaN before the first close.
-    traded: [D, S] traded value of each day, USD.
+    traded_usd: [D, S] traded value of each day, USD.
     """
 
     bars: Bars
     days: Dates
     window: int
-    begin: np.datetime64
-    counts: Index
+    first_day: np.datetime64
+    bar_counts: Index
     closes: Array
-    traded: Array
+    traded_usd: Array
 
     @classmethod
-    def before(cls, bars: Bars, days: Dates, window: int) -> MidnightValues:
+    def from_bars(cls, bars: Bars, days: Dates, window: int) -> MidnightValues:
         """Compute the values of the windows that end before each day."""
         begin = days[0] - window - 1
         midnights = midnight(np.arange(begin, days[-1] + 1))
@@ -57,8 +57,8 @@ class MidnightValues:
         _write_days(mask, close, volume, rows - rows[0], counts, closes, traded)
         return cls(bars, days, window, begin, counts, closes, traded)
 
-    def counts_at(self, days: Dates) -> Index:
-        return self.counts[self._places(days)]
+    def bar_counts_at(self, days: Dates) -> Index:
+        return self.bar_counts[self._places(days)]
 
     def closes_at(self, days: Dates) -> Array:
         """Return the last close known at each day's midnight, [R, S]; NaN without a close."""
@@ -71,25 +71,25 @@ class MidnightValues:
         """
         a_year = np.array([DAYS_A_YEAR[item.kind] for item in self.bars.instruments])
         last = self._places(self.days)
-        variance = _variances(self.counts, self.closes, last - self.window, last)
+        variance = _variances(self.bar_counts, self.closes, last - self.window, last)
         return np.asarray(np.sqrt(variance * a_year))
 
     def dollar_volume(self) -> Array:
         """Return the median daily traded value of the window, USD, [R, S]; -inf without a trade."""
         found = np.full((len(self.days), len(self.bars.symbols)), -np.inf)
         last = self._places(self.days)
-        sessions = np.isin(np.arange(self.begin, self.days[-1]), calendar().dates)
+        sessions = np.isin(np.arange(self.first_day, self.days[-1]), calendar().dates)
         for members, open_days in (
             (~self.bars.crypto, sessions),
             (self.bars.crypto, np.ones_like(sessions)),
         ):
             place = np.concatenate([[0], np.cumsum(open_days)])
-            daily = np.ascontiguousarray(self.traded[np.ix_(open_days, members)].T)
+            daily = np.ascontiguousarray(self.traded_usd[np.ix_(open_days, members)].T)
             found[:, members] = _medians(daily, place[last - self.window], place[last])
         return np.where(found > 0.0, found, -np.inf)
 
     def _places(self, days: Dates) -> Index:
-        return (days - self.begin).astype(np.int64)
+        return (days - self.first_day).astype(np.int64)
 
 
 @compiled

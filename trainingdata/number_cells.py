@@ -19,7 +19,7 @@ _MULTIPLES = {"K": 1e3, "M": 1e6, "B": 1e9}
 _NO_NUMBER = ("NaN", "nan")
 
 
-def number_columns(frame: pd.DataFrame, head: FileFormat, path: str) -> Array:
+def number_columns(frame: pd.DataFrame, file_format: FileFormat, path: str) -> Array:
     """Parse open, high, low, close and volume, [N, 5]; finite except in rows without a trade.
 
     frame: the rows, with the columns of the header.
@@ -29,12 +29,12 @@ def number_columns(frame: pd.DataFrame, head: FileFormat, path: str) -> Array:
     """
     columns: list[Array] = []
     gaps = np.zeros(len(frame), dtype=bool)
-    if head.gaps:
-        cells = frame[list(head.fields)]
+    if file_format.has_empty_rows:
+        cells = frame[list(file_format.ohlcv_columns)]
         gaps = (cells.isna() | cells.isin(_NO_NUMBER)).all(axis=1).to_numpy(dtype=bool)
-    for field, name in zip(FIELDS, head.fields, strict=True):
+    for field, name in zip(FIELDS, file_format.ohlcv_columns, strict=True):
         cells_of = frame[name]
-        if head.decorated or _has_thousands_commas(cells_of, prices=columns):
+        if file_format.has_formatted_numbers or _has_thousands_commas(cells_of, prices=columns):
             cells_of = _undecorated(cells_of, field)
         numbers = pd.to_numeric(cells_of, errors="coerce")
         column = numbers.to_numpy(dtype=np.float64, na_value=np.nan)

@@ -26,31 +26,31 @@ _A_DAY = int(DAY // _MINUTE)
 _EPOCH = np.datetime64(0, "ns")
 
 
-def part_lengths(timeframe: Timeframe) -> tuple[int, ...]:
+def resampling_minutes(timeframe: Timeframe) -> tuple[int, ...]:
     """Return the bar lengths, in minutes, that can be joined to bars of a timeframe."""
     lengths = (*PART_MINUTES, HOURLY.minutes)
     return tuple(p for p in lengths if p < timeframe.minutes and timeframe.minutes % p == 0)
 
 
 @dataclass(frozen=True, eq=False, slots=True)
-class JoinedBars:
+class ResampledBars:
     """B bars joined from N shorter bars, the parts.
 
     times: [B] known-at instant of each bar.
     values: [B, 5] open, high, low, close, volume.
-    outside: number of parts outside regular New York hours.
-    cut: number of bars dropped because the file begins or ends within them.
-    lacking: number of bars with missing parts.
+    off_hours_parts: number of parts outside regular New York hours.
+    truncated_bars: number of bars dropped because the file begins or ends within them.
+    incomplete_bars: number of bars with missing parts.
     """
 
     times: Instants
     values: Array
-    outside: int
-    cut: int
-    lacking: int
+    off_hours_parts: int
+    truncated_bars: int
+    incomplete_bars: int
 
 
-def usual_minutes(starts: Instants) -> int:
+def modal_minutes(starts: Instants) -> int:
     """Return the most common distance between start times [N], in whole minutes, at most 1440.
 
     The result is 0 for fewer than two rows, and for rows that mostly do not increase.
@@ -61,14 +61,14 @@ def usual_minutes(starts: Instants) -> int:
     return int(np.bincount(np.clip(minutes, 0, _A_DAY)).argmax())
 
 
-def join_bars(
+def resample_bars(
     starts: Instants, values: Array, item: Instrument, minutes: int, timeframe: Timeframe, path: str
-) -> JoinedBars:
+) -> ResampledBars:
     """Join validated bars of `minutes` to bars of a timeframe.
 
     starts: [N] start times of the parts, increasing.
     values: [N, 5] prices and volume of the parts.
-    minutes: length of a part, one of `part_lengths(timeframe)`.
+    minutes: length of a part, one of `resampling_minutes(timeframe)`.
     path: path of the file, for messages.
 
     A missing part within the file means that there was no trade, since vendors skip such parts; the
@@ -78,7 +78,7 @@ def join_bars(
     """
     step = minutes * _MINUTE
     _refuse_misplaced(starts, item.kind, minutes, path)
-    bar_starts, ends, within = bars_around(timeframe.clock(item.kind), starts)
+    bar_starts, ends, within = enclosing_bars(timeframe.clock(item.kind), starts)
     if not within.any():
         raise no_regular_hours_error(starts, path)
     # Only the file's own begin and end show which period it covers.
@@ -86,41 +86,41 @@ def join_bars(
     cut = len(np.unique(bar_starts[within & ~whole]))
     if not whole.any():
         raise DataError(
-            f"{path}: its {minutes}-minute bars fill no {timeframe.unit} from begin to end"
+            f"{path}: its {minutes}-minute bars fill no {timeframe.unit_text} from begin to end"
         )
-    first, bars = join_parts(bar_starts[whole], values[whole])
+    first, bars = aggregate_bars(bar_starts[whole], values[whole])
     counts = np.diff(np.append(first, np.count_nonzero(whole)))
     lengths = -((bar_starts - ends)[whole][first] // step)
     lacking = int((counts < lengths).sum())
-    return JoinedBars(ends[whole][first], bars, int((~within).sum()), cut, lacking)
+    return ResampledBars(ends[whole][first], bars, int((~within).sum()), cut, lacking)
 
 
-def join_days_between_closes(
+def resample_days_between_closes(
     starts: Instants, values: Array, item: Instrument, minutes: int, timeframe: Timeframe, path: str
-) -> JoinedBars:
-    """Join validated stock bars to days between closing auctions (`join_between_closes`).
+) -> ResampledBars:
+    """Join validated stock bars to days between closing auctions (`resample_between_closes`).
 
     starts: [N] start times of the parts, increasing.
     values: [N, 5] prices and volume of the parts.
-    minutes: length of a part, one of `part_lengths(timeframe)`.
+    minutes: length of a part, one of `resampling_minutes(timeframe)`.
     path: path of the file, for messages.
 
     Raises DataError for start times off the grid, and if no bar is complete.
     """
     _refuse_misplaced(starts, item.kind, minutes, path)
-    made = join_between_closes(starts, values, minutes, timeframe)
-    if made.outside == len(starts):
+    made = resample_between_closes(starts, values, minutes, timeframe)
+    if made.off_hours_parts == len(starts):
         raise no_regular_hours_error(starts, path)
     if not len(made.times):
         raise DataError(
-            f"{path}: its {minutes}-minute bars fill no {timeframe.unit} from close to close"
+            f"{path}: its {minutes}-minute bars fill no {timeframe.unit_text} from close to close"
         )
     return made
 
 
-def join_between_closes(
+def resample_between_closes(
     starts: Instants, values: Array, minutes: int, timeframe: Timeframe
-) -> JoinedBars:
+) -> ResampledBars:
     """Join parts to a stock's bars from one closing auction to the decision on the next one.
 
     A bar opens with the last price of the previous session, which its high and low include. A bar
@@ -140,7 +140,7 @@ def join_between_closes(
     bar = session - 1
     ends = np.minimum(begun + step, days.closes[session])
     known = (bar >= 0) & (ends <= grid.ends[np.maximum(bar, 0)])
-    first, bars = join_parts(grid.starts[bar[known]], parts[known])
+    first, bars = aggregate_bars(grid.starts[bar[known]], parts[known])
     counts = np.diff(np.append(first, np.count_nonzero(known)))
     bar = bar[known][first]
     last = np.searchsorted(session, bar, side="right") - 1
@@ -152,20 +152,20 @@ def join_between_closes(
     lengths = (grid.ends[bar] - days.opens[bar + 1]) // step
     lacking = int((counts < lengths)[whole].sum())
     outside = int((~regular).sum())
-    return JoinedBars(grid.ends[bar[whole]], bars[whole], outside, int((~whole).sum()), lacking)
+    return ResampledBars(grid.ends[bar[whole]], bars[whole], outside, int((~whole).sum()), lacking)
 
 
-def bars_around(clock: Clock, starts: Instants) -> tuple[Instants, Instants, Mask]:
+def enclosing_bars(clock: Clock, starts: Instants) -> tuple[Instants, Instants, Mask]:
     """Return the bar that encloses each part: start [N], end [N], and whether there is one [N].
 
     Between sessions no bar encloses a part; start and end are then those of the next bar.
     """
-    ends = clock.end_of(clock.count_ended_bars(starts) + 1, starts)
-    begun = clock.started_at(ends)
+    ends = clock.ends_by_number(clock.count_ended_bars(starts) + 1, starts)
+    begun = clock.starts_by_end(ends)
     return begun, ends, starts >= begun
 
 
-def join_parts(bar_starts: Instants, parts: Array) -> tuple[Index, Array]:
+def aggregate_bars(bar_starts: Instants, parts: Array) -> tuple[Index, Array]:
     """Aggregate parts to bars; return each bar's first part [B] (index) and values [B, 5].
 
     bar_starts: [N] start of each part's bar, non-decreasing.
@@ -190,7 +190,7 @@ def _refuse_misplaced(starts: Instants, kind: AssetClass, minutes: int, path: st
     """
     misplaced = (starts - _EPOCH) % (minutes * _MINUTE) != np.timedelta64(0)
     if minutes == HOURLY.minutes and kind is AssetClass.STOCK:
-        begun, _, within = bars_around(HOURLY.stock_clock, starts)
+        begun, _, within = enclosing_bars(HOURLY.stock_clock, starts)
         misplaced = within & (starts > begun)
     if misplaced.any():
         row = first_true(misplaced)

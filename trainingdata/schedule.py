@@ -19,10 +19,10 @@ from foundation.errors import InputError, closest_choices, did_you_mean, one_lin
 from trainingdata.instants import DAY, new_york_minutes, time_text
 from trainingdata.instruments import AssetClass
 from trainingdata.sessions import calendar, outside_calendar_error
-from trainingdata.timeframe import Clock, Holding, StockClock, Timeframe
+from trainingdata.timeframe import Clock, HoldingRule, StockClock, Timeframe
 
-Period = Literal["bars", "weekly", "monthly", "times"]
-_NAMED: tuple[Period, ...] = ("bars", "weekly", "monthly")
+DecisionFrequency = Literal["bars", "weekly", "monthly", "times"]
+_NAMED: tuple[DecisionFrequency, ...] = ("bars", "weekly", "monthly")
 
 _TIME = re.compile(r"([01]?\d|2[0-3]):([0-5]\d)")
 _CLASSES = {AssetClass.STOCK: "stocks", AssetClass.CRYPTO: "coins"}
@@ -35,12 +35,12 @@ _ORDINARY = (np.datetime64("2024-01-16", "ns"), np.datetime64("2024-07-16", "ns"
 class Schedule:
     """The schedule of decisions, a subset of the decisions of a bar clock.
 
-    period: `bars` (every decision of the clock), `weekly` or `monthly` (the first decision that
+    frequency: `bars` (every decision of the clock), `weekly` or `monthly` (the first decision that
         fills in a week or a month), or `times` (given times of day).
     times: times of day, in minutes after New York's midnight.
     """
 
-    period: Period = "bars"
+    frequency: DecisionFrequency = "bars"
     times: tuple[int, ...] = ()
 
     @classmethod
@@ -67,7 +67,7 @@ class Schedule:
         Raises InputError for a time without a decision, and for a class without scheduled
         decisions.
         """
-        if self.period != "times":
+        if self.frequency != "times":
             return
         grids = {kind: _times_of_day(timeframe.clock(kind)) for kind in kinds}
         others = set(self.times).difference(*grids.values())
@@ -76,22 +76,22 @@ class Schedule:
                 wrong = ", ".join(map(time_text, sorted(others or self.times)))
                 there = one_line(", ".join(map(time_text, grid)), 200) or "none"
                 raise InputError(
-                    f"schedule: {wrong} is not a time of a decision on {timeframe.bars};"
+                    f"schedule: {wrong} is not a time of a decision on {timeframe.bars_text};"
                     f" {_CLASSES[kind]} decide at {there}"
                 )
 
-    def decides(self, clock: Clock, instants: Instants) -> Mask:
+    def is_scheduled(self, clock: Clock, instants: Instants) -> Mask:
         """Return whether an asset class has a scheduled decision at each instant, [N]."""
         decides = clock.is_decision(instants)
-        if self.period == "bars":
+        if self.frequency == "bars":
             return decides
-        if self.period == "times":
+        if self.frequency == "times":
             return np.asarray(decides & np.isin(new_york_minutes(instants), self.times))
         before = clock.previous_decisions(instants)
         here, there = (self._period_of(clock.fill_dates(each)) for each in (instants, before))
         return np.asarray(decides & (here != there))
 
-    def holding_ends(self, clock: Clock, instants: Instants, holding: Holding) -> Instants:
+    def holding_ends(self, clock: Clock, instants: Instants, holding: HoldingRule) -> Instants:
         """Return the end of the holding interval of a decision at each instant, [N].
 
         The interval ends at the first scheduled decision at or after the end by the clock.
@@ -99,17 +99,17 @@ class Schedule:
         Raises InputError for an interval that ends beyond the calendar.
         """
         ends = clock.holding_ends(instants, holding)
-        if self.period == "bars" or not len(ends):
+        if self.frequency == "bars" or not len(ends):
             return ends
         ahead = clock.decisions_between(ends.min(), ends.max() + _APART)
-        decisions = ahead[self.decides(clock, ahead)]
+        decisions = ahead[self.is_scheduled(clock, ahead)]
         k = np.searchsorted(decisions, ends)
         if k.max() == len(decisions):
             raise outside_calendar_error(instants.max())
         return np.asarray(decisions[k])
 
     def holding_end(
-        self, clock: Clock, now: np.datetime64, holding: Holding = "next"
+        self, clock: Clock, now: np.datetime64, holding: HoldingRule = "next"
     ) -> np.datetime64:
         return np.datetime64(self.holding_ends(clock, np.array([now]), holding)[0])
 
@@ -120,13 +120,13 @@ class Schedule:
         closes = calendar().closes
         k = np.searchsorted(closes, instants, side="right")
         decisions = stocks.decisions_between(instants.min(), closes[k.max()])
-        decisions = decisions[self.decides(stocks, decisions)]
+        decisions = decisions[self.is_scheduled(stocks, decisions)]
         done = np.searchsorted(decisions, instants, side="right")
         return np.asarray(done == np.searchsorted(decisions, closes[k], side="right"))
 
     def _period_of(self, dates: npt.NDArray[np.datetime64]) -> Index:
         """Return the number of the week or the month of each date, [N]."""
-        if self.period == "monthly":
+        if self.frequency == "monthly":
             return dates.astype("datetime64[M]").astype(np.int64)
         # 1970-01-01 was a Thursday, and weeks begin on Mondays.
         return np.asarray((dates.astype("datetime64[D]").astype(np.int64) + 3) // 7)

@@ -143,15 +143,15 @@ def news_overlap(begin: Instants, end: Instants) -> Array:
     return np.asarray(np.divide(common, np.sqrt(spans), out=nothing, where=moves & (spans > 0)))
 
 
-def nights_between(instants: Instants) -> npt.NDArray[np.int64]:
+def count_nights_since_previous(instants: Instants) -> npt.NDArray[np.int64]:
     """Count the nights of debit interest of sessions that closed since the previous instant, [N].
 
     A Friday counts three nights.
     """
-    return nights_until(np.concatenate([instants[:1], instants[:-1]]), instants)
+    return count_nights_between(np.concatenate([instants[:1], instants[:-1]]), instants)
 
 
-def nights_until(begin: Instants, end: Instants) -> npt.NDArray[np.int64]:
+def count_nights_between(begin: Instants, end: Instants) -> npt.NDArray[np.int64]:
     """Count the nights of debit interest of sessions that close in (begin, end], [N].
 
     A Friday counts three nights.
@@ -192,18 +192,18 @@ class Session:
     """A regular session of the exchange.
 
     date: New York date.
-    before: date of the previous session.
+    previous_date: date of the previous session.
     opens: open of the session.
     closes: close of the session.
     """
 
     date: np.datetime64
-    before: np.datetime64
+    previous_date: np.datetime64
     opens: np.datetime64
     closes: np.datetime64
 
     @property
-    def whole(self) -> bool:
+    def is_full(self) -> bool:
         return bool(self.closes - self.opens == FULL_SESSION)
 
 
@@ -215,7 +215,7 @@ def session_on(date: np.datetime64) -> Session | None:
         return None
     return Session(
         date=np.datetime64(days.dates[k]),
-        before=np.datetime64(days.dates[k - 1]),
+        previous_date=np.datetime64(days.dates[k - 1]),
         opens=np.datetime64(days.opens[k]),
         closes=np.datetime64(days.closes[k]),
     )

@@ -13,25 +13,25 @@ from foundation.arrays import Array, Instants, first_true
 from foundation.errors import DataError, InputError, did_you_mean
 from foundation.settings import setting, settings_class
 from trainingdata.bars import FIELDS, HIGH, LOW, VOLUME, Bars, build_panel
-from trainingdata.confirmation import doubts_about_unconfirmed, find_unconfirmed
+from trainingdata.confirmation import unconfirmed_bar_warnings, find_unconfirmed
 from trainingdata.conventions import Conventions, EpochUnit, StampSide
 from trainingdata.corporate_actions import CorporateAction, adjust_for_splits, read_actions
 from trainingdata.delistings import (
     DELISTING_LOSS,
     DELISTING_SESSIONS,
     Delisting,
-    Delistings,
+    DelistingRules,
     Rename,
     check_delistings,
     latest_symbol,
 )
 from trainingdata.file_formats import VolumeUnit
 from trainingdata.instants import check_zone, parse_instant, utc_text
-from trainingdata.instruments import nearest_symbol, parse_symbols
+from trainingdata.instruments import closest_symbols, parse_symbols
 from trainingdata.market import Market
-from trainingdata.resampling import join_parts
-from trainingdata.splits import find_doubtful_opens, find_unexplained_jumps, refuse_jumps
-from trainingdata.synthetic import SYMBOLS, SyntheticMarket
+from trainingdata.resampling import aggregate_bars
+from trainingdata.splits import find_suspect_opens, find_unexplained_jumps, refuse_jumps
+from trainingdata.synthetic import SYNTHETIC_SYMBOLS, SyntheticMarket
 from trainingdata.timeframe import HOURLY, CryptoDay, Timeframe, TimeframeName
 
 Adjustment = Literal["split", "all", "raw"]
@@ -42,21 +42,21 @@ Span = tuple[np.datetime64, np.datetime64]
 FINER_BARS_RTOL = 1e-3
 
 
-class ListedEvents(NamedTuple):
+class CorporateEvents(NamedTuple):
     """The events of an actions file by kind, each kind in time order.
 
     actions: dividends and splits.
-    endings: delistings and mergers.
+    delistings: delistings and mergers.
     renames: changes of a symbol's name.
     """
 
     actions: tuple[CorporateAction, ...] = ()
-    endings: tuple[Delisting, ...] = ()
+    delistings: tuple[Delisting, ...] = ()
     renames: tuple[Rename, ...] = ()
 
-    def renamed_by(self, at: np.datetime64 | None) -> list[Rename]:
+    def renames_until(self, at: np.datetime64 | None) -> list[Rename]:
         """Return the renames up to an instant; None: all renames."""
-        return [each for each in self.renames if at is None or each.opens <= at]
+        return [each for each in self.renames if at is None or each.effective_open <= at]
 
 
 @settings_class("data")
@@ -78,7 +78,7 @@ class DataSettings:
         "of crypto volume, `coins` or `usd`, if a file does not state it; none: refused as soon "
         "as anything depends on it",
     )
-    fills: tuple[str, ...] = setting(
+    execution_bars: tuple[str, ...] = setting(
         (),
         "folders or files of finer bars (1, 5, 15 or 30 minutes) that orders meet; none: "
         "those decided on",
@@ -115,7 +115,7 @@ class DataSettings:
     )
     feed: Feed = setting("iex", "of the venue's stock bars, `iex` (free keys) or `sip` (paid)")
     seed: int = setting(0, "of the synthetic market's draws", ge=0, lt=2**63)
-    edge: float = setting(
+    information_coefficient: float = setting(
         0.15, "information coefficient of the synthetic market at one bar", ge=0, le=0.5
     )
     start: str = setting("2023-01-02", "New York date on which the synthetic market begins")
@@ -130,10 +130,10 @@ class DataSettings:
     def conventions(self) -> Conventions:
         """Conventions for bar files that do not state their own."""
         return Conventions(
-            adjusted=self.adjustment == "all",
-            zone=self.zone,
-            epoch=self.epoch,
-            stamps=self.stamps,
+            uses_adjusted_close=self.adjustment == "all",
+            time_zone=self.zone,
+            epoch_unit=self.epoch,
+            stamp_side=self.stamps,
             volume_unit=self.volume_unit,
         )
 
@@ -164,7 +164,7 @@ class DataSettings:
         else:
             bars = self._synthetic(names, first, last, timeframe or HOURLY)
         try:
-            check_delistings(bars, self._events().endings)
+            check_delistings(bars, self._events().delistings)
         except DataError as error:
             raise DataError(f"data.actions: {error}") from None
         return bars
@@ -185,62 +185,68 @@ class DataSettings:
             end=end,
             timeframe=timeframe,
             conventions=self.conventions,
-            renames=self._events().renamed_by(end),
+            renames=self._events().renames_until(end),
         )
 
     def _doubted(self, bars: Bars) -> Bars:
-        """Drop unconfirmed bars, and record every data warning in `Origin.doubts`."""
+        """Drop unconfirmed bars, and record every data warning in `Provenance.data_warnings`."""
         listed = self.listed_actions()
         raw = self.adjustment == "raw"
         jumps = find_unexplained_jumps(bars, listed, raw=raw)
         refuse_jumps(jumps, accepted=self.accept_jumps)
         left_out = find_unconfirmed(adjust_for_splits(bars, listed) if raw else bars)
-        named = {(one.symbol, one.at) for one in jumps}
-        opens = find_doubtful_opens(bars, left_out, listed, raw=raw)
-        found = [*jumps, *(one for one in opens if (one.symbol, one.at) not in named)]
+        named = {(one.symbol, one.bar_start) for one in jumps}
+        opens = find_suspect_opens(bars, left_out, listed, raw=raw)
+        found = [*jumps, *(one for one in opens if (one.symbol, one.bar_start) not in named)]
         if not found and not left_out.any():
             return bars
         origins = []
         for s, (item, origin) in enumerate(zip(bars.instruments, bars.origins, strict=True)):
             own = [one for one in found if one.symbol == item.symbol]
-            times, values = bars.real_bars(s)
-            starts = bars.clock(item.kind).started_at(times)
-            doubts = doubts_about_unconfirmed(item, starts, values, left_out[s, bars.mask[s]], own)
-            origins.append(replace(origin, doubts=doubts))
-        return replace(bars, origins=tuple(origins)).without(left_out)
+            times, values = bars.bars_of_symbol(s)
+            starts = bars.clock(item.kind).starts_by_end(times)
+            doubts = unconfirmed_bar_warnings(item, starts, values, left_out[s, bars.mask[s]], own)
+            origins.append(replace(origin, data_warnings=doubts))
+        return replace(bars, origins=tuple(origins)).drop_bars(left_out)
 
-    def market(self, bars: Bars, first: int = 0) -> Market:
+    def market(self, bars: Bars, start_row: int = 0) -> Market:
         """Return the market data of a run: its bars, corporate actions and ends of symbols.
 
-        first: index of the run's first instant in `bars`.
+        start_row: index of the run's first instant in `bars`.
         """
-        endings = Delistings(self._events().endings, self.delisted_after, self.delisting_loss)
-        return Market(bars, first, self.corporate_actions(), self.accept_jumps, endings)
+        endings = DelistingRules(
+            self._events().delistings, self.delisted_after, self.delisting_loss
+        )
+        return Market(bars, start_row, self.corporate_actions(), self.accept_jumps, endings)
 
-    def with_finer(self, market: Market) -> Market:
-        """Return the market with finer bars for order fills, if `data.fills` names such files.
+    def with_finer_bars(self, market: Market) -> Market:
+        """Return the market with finer bars for order fills, if `data.execution_bars` names such files.
 
         Raises InputError for files that cannot be used, or that contradict the market's bars.
         """
-        if not self.fills:
+        if not self.execution_bars:
             return market
         if not self.dir:
-            raise InputError("data.fills: the synthetic market has no finer bars; name data.dir")
+            raise InputError(
+                "data.execution_bars: the synthetic market has no finer bars; name data.dir"
+            )
         from trainingdata.bar_files import read_finer_bars
 
         bars = market.bars
         try:
             finer = read_finer_bars(
-                [Path(place).expanduser() for place in self.fills],
+                [Path(place).expanduser() for place in self.execution_bars],
                 bars.symbols,
                 bars.timeframe,
-                bars.now,
+                bars.last_instant,
                 conventions=self.conventions,
-                renames=self._events().renamed_by(bars.now),
+                renames=self._events().renames_until(bars.last_instant),
             )
         except DataError as error:
-            raise DataError(f"data.fills: {str(error).removeprefix('data.dir: ')}") from error
-        return replace(market, finer=build_finer_panel(finer, bars, market.first))
+            raise DataError(
+                f"data.execution_bars: {str(error).removeprefix('data.dir: ')}"
+            ) from error
+        return replace(market, finer_bars=build_finer_panel(finer, bars, market.start_row))
 
     def bars_up_to(
         self, symbols: Sequence[str], now: np.datetime64, timeframe: Timeframe | None = None
@@ -276,10 +282,10 @@ class DataSettings:
             )
         return found
 
-    def _events(self) -> ListedEvents:
+    def _events(self) -> CorporateEvents:
         """Read the events of the actions file in time order, under the symbols' latest names."""
         if self.actions is None:
-            return ListedEvents()
+            return CorporateEvents()
         try:
             listed = read_actions(Path(self.actions).expanduser())
         except DataError as error:
@@ -292,11 +298,13 @@ class DataSettings:
 
         actions = (each for each in listed if isinstance(each, CorporateAction))
         ends = (each for each in listed if isinstance(each, Delisting))
-        return ListedEvents(
-            tuple(replace(each, symbol=last(each.symbol, each.opens)) for each in actions),
+        return CorporateEvents(
+            tuple(replace(each, symbol=last(each.symbol, each.effective_open)) for each in actions),
             tuple(
                 replace(
-                    each, symbol=last(each.symbol, each.opens), into=last(each.into, each.opens)
+                    each,
+                    symbol=last(each.symbol, each.effective_open),
+                    successor=last(each.successor, each.effective_open),
                 )
                 for each in ends
             ),
@@ -311,37 +319,41 @@ class DataSettings:
         timeframe: Timeframe,
     ) -> Bars:
         market = SyntheticMarket(
-            seed=self.seed, edge=self.edge, start=self.start, end=self.end, timeframe=timeframe
+            seed=self.seed,
+            information_coefficient=self.information_coefficient,
+            start=self.start,
+            end=self.end,
+            timeframe=timeframe,
         )
-        refuse_not_synthetic(names or ())
+        refuse_non_synthetic_symbols(names or ())
         # The whole market is drawn and then cut: fewer symbols or an earlier end would otherwise
         # change the draws of the rest.
         bars = market.bars()
         if end is not None:
-            bars = bars.until(end)
-        if not len(bars.times) or (start is not None and start > bars.now):
+            bars = bars.slice_until(end)
+        if not len(bars.times) or (start is not None and start > bars.last_instant):
             raise InputError(
                 f"start, end: the synthetic market runs from {self.start} to {self.end}"
                 " (data.start, data.end)"
             )
         numbers = [s for s, symbol in enumerate(bars.symbols) if names is None or symbol in names]
-        tables = [(bars.instruments[s], *bars.real_bars(s)) for s in numbers]
+        tables = [(bars.instruments[s], *bars.bars_of_symbol(s)) for s in numbers]
         return build_panel(tables, bars.source, timeframe)
 
 
-def refuse_not_synthetic(names: Sequence[str], searched: str = "") -> None:
+def refuse_non_synthetic_symbols(names: Sequence[str], searched: str = "") -> None:
     """Raise `InputError` for symbols that the synthetic market does not have.
 
     names: symbols to check.
     searched: folder that was searched for their bars, for the message.
     """
-    unknown = next((symbol for symbol in names if symbol not in SYMBOLS), None)
+    unknown = next((symbol for symbol in names if symbol not in SYNTHETIC_SYMBOLS), None)
     if unknown is not None:
         where = f", and no bars of {unknown} lie below {searched} here" if searched else ""
         raise InputError(
             f"symbols: the synthetic market has no {unknown}{where}"
-            f"; here are {', '.join(SYMBOLS)}; bars of your own: data.dir=FOLDER"
-            f"{did_you_mean(nearest_symbol(unknown, SYMBOLS))}"
+            f"; here are {', '.join(SYNTHETIC_SYMBOLS)}; bars of your own: data.dir=FOLDER"
+            f"{did_you_mean(closest_symbols(unknown, SYNTHETIC_SYMBOLS))}"
         )
 
 
@@ -351,7 +363,7 @@ def load_bars(
     start: str | None = None,
     end: str | None = None,
     timeframe: TimeframeName | None = None,
-    zone: str | None = None,
+    time_zone: str | None = None,
     epoch: EpochUnit | None = None,
     stamps: StampSide | None = None,
     volume_unit: VolumeUnit | None = None,
@@ -367,7 +379,7 @@ def load_bars(
         history before `start`, which the first decision needs.
     timeframe: `1d`, `1h`, `30m`, `15m` or `5m`; shorter bars are joined to it. None: days if the
         files have them, else hours.
-    zone: time zone of stamps without a zone, such as America/New_York; None: such stamps are
+    time_zone: time zone of stamps without a zone, such as America/New_York; None: such stamps are
         rejected.
     epoch: unit of epoch timestamps, `s`, `ms`, `us` or `ns`, if the files do not state it.
     stamps: side of a bar, `begin` or `end`, that a stamp marks, if the files do not state it.
@@ -382,7 +394,7 @@ def load_bars(
     places = tuple(str(folder) for folder in folders)
     settings = DataSettings(
         dir=places,
-        zone=zone,
+        zone=time_zone,
         epoch=epoch,
         stamps=stamps,
         volume_unit=volume_unit,
@@ -394,48 +406,48 @@ def load_bars(
 def resolve_span(bars: Bars, start: str | None, end: str | None) -> Span:
     """Return a range's bounds as instants; None: the panel's first or last instant."""
     first = parse_instant(start, name="start") if start else bars.times[0]
-    last = parse_instant(end, name="end", end_of_day=True) if end else bars.now
+    last = parse_instant(end, name="end", end_of_day=True) if end else bars.last_instant
     return np.datetime64(first), np.datetime64(last)
 
 
-def build_finer_panel(finer: Bars, bars: Bars, first: int) -> Bars:
+def build_finer_panel(finer_bars: Bars, bars: Bars, start_row: int) -> Bars:
     """Return a panel of finer bars whose instants include all instants of `bars`.
 
     Finer bars outside every bar of `bars` are dropped, since no decision knows them.
 
-    finer: finer bars of the same symbols, from files.
+    finer_bars: finer bars of the same symbols, from files.
     bars: the panel of the run.
-    first: index of the instant after which every bar needs finer bars.
+    start_row: index of the instant after which every bar needs finer bars.
 
     Raises DataError for bars without finer bars, or contradicted by finer bars.
     """
     tables = []
     origins = []
     for s, item in enumerate(bars.instruments):
-        number = finer.symbols.index(item.symbol)
-        what = f"data.fills: {finer.origins[number].file}: {item.symbol}"
-        times, values = bars.real_bars(s)
-        starts = bars.clock(item.kind).started_at(times)
-        ends, parts = finer.real_bars(number)
-        begun = finer.clock(item.kind).started_at(ends)
+        number = finer_bars.symbols.index(item.symbol)
+        what = f"data.execution_bars: {finer_bars.origins[number].file}: {item.symbol}"
+        times, values = bars.bars_of_symbol(s)
+        starts = bars.clock(item.kind).starts_by_end(times)
+        ends, parts = finer_bars.bars_of_symbol(number)
+        begun = finer_bars.clock(item.kind).starts_by_end(ends)
         k = np.searchsorted(starts, begun, side="right") - 1
         within = (k >= 0) & (begun < times[k])
         k, ends, parts = k[within], ends[within], parts[within]
-        lacking = ~np.isin(np.arange(len(times)), k) & (times > bars.times[first])
+        lacking = ~np.isin(np.arange(len(times)), k) & (times > bars.times[start_row])
         if lacking.any():
             at = utc_text(starts[first_true(lacking)])
             raise DataError(
-                f"{what} has no {finer.timeframe.minutes}-minute bar within"
-                f" {bars.timeframe.bar} that starts at {at}; give files that hold the whole run, or"
+                f"{what} has no {finer_bars.timeframe.minutes}-minute bar within"
+                f" {bars.timeframe.bar_text} that starts at {at}; give files that hold the whole run, or"
                 " a start and an end within them"
             )
         held = np.unique(k)
         _refuse_contradiction(
-            what, bars, starts[held], values[held], join_parts(starts[k], parts)[1]
+            what, bars, starts[held], values[held], aggregate_bars(starts[k], parts)[1]
         )
         tables.append((item, ends, parts))
-        origins.append(finer.origins[number])
-    met = build_panel(tables, finer.source, finer.timeframe, bars.times)
+        origins.append(finer_bars.origins[number])
+    met = build_panel(tables, finer_bars.source, finer_bars.timeframe, bars.times)
     return replace(met, origins=tuple(origins))
 
 
@@ -456,7 +468,7 @@ def _refuse_contradiction(
     if wrong.any():
         row, column = np.argwhere(wrong)[0]
         raise DataError(
-            f"{what}: {bars.timeframe.bar} that starts at {utc_text(starts[row])} has the"
+            f"{what}: {bars.timeframe.bar_text} that starts at {utc_text(starts[row])} has the"
             f" {FIELDS[column]} {values[row, column]:.10g}, and its finer bars make"
             f" {made[row, column]:.10g}; give both folders of one vendor, adjusted alike"
         )

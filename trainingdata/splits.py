@@ -5,9 +5,9 @@ rules classify a stock's moves. Crypto pairs have no splits and are not checked.
 
 `split`: closes and open differ by about a whole ratio (2:1 to 1,000:1), or closes differ by more
     than the largest ratio. The bars are rejected unless jumps are accepted.
-`ratio`: a session opens within `RATIO_TOLERANCE` of a ratio below 2:1, or of 5:2, and moves more
-    than `RATIO_MULTIPLE` times the symbol's usual overnight move. Reported as a data warning.
-`move`: a session opens beyond `MOVE_MULTIPLE` times the usual overnight move, as after a spin-off.
+`ratio`: a session opens within `RARE_SPLIT_RTOL` of a ratio below 2:1, or of 5:2, and moves more
+    than `MIN_SPLIT_MOVE_MULTIPLE` times the symbol's usual overnight move. Reported as a data warning.
+`move`: a session opens beyond `MIN_SUSPECT_MOVE_MULTIPLE` times the usual overnight move, as after a spin-off.
     Reported as a data warning.
 
 docs/STUDIES.md has the error rates of the last two rules, from `studies/doubtful_prices.py`.
@@ -29,7 +29,7 @@ import numpy as np
 from foundation.arrays import Array, Index, Instants, Mask
 from foundation.errors import DataError
 from foundation.formatting import rounded_price
-from trainingdata.bars import CLOSE, OPEN, Bars, Doubt
+from trainingdata.bars import CLOSE, OPEN, Bars, DataWarning
 from trainingdata.confirmation import RECENT_BARS
 from trainingdata.corporate_actions import CorporateAction
 from trainingdata.instants import new_york_date, utc_text
@@ -42,41 +42,41 @@ OPEN_LOG_TOL = (
 )
 # Split ratios: new shares for one old share, and the reverse; 3:2 moves a price by less than
 # `MIN_SPLIT_MOVE`.
-LARGEST_RATIO = 1000
-_WHOLE = range(2, LARGEST_RATIO + 1)
+MAX_SPLIT_RATIO = 1000
+_WHOLE = range(2, MAX_SPLIT_RATIO + 1)
 SPLIT_RATIOS = (*map(Fraction, _WHOLE), *(Fraction(1, k) for k in _WHOLE))
 _LOGS = np.log([float(ratio) for ratio in SPLIT_RATIOS])
 
 # Splits of rare ratios: stock dividends of 10 to 50 %, five or three for two, five for three.
 _RARE = ((3, 2), (4, 3), (5, 4), (6, 5), (5, 2), (5, 3), (11, 10))
-RARE_RATIOS = tuple(Fraction(*sides) for pair in _RARE for sides in (pair, pair[::-1]))
-_RARE_LOGS = np.log([float(ratio) for ratio in RARE_RATIOS])
-RATIO_TOLERANCE = 0.005  # relative distance from a ratio within which an open matches it
-NEAR_TOLERANCE = 0.03  # the same including an ordinary night's move: the ratio is named
+RARE_SPLIT_RATIOS = tuple(Fraction(*sides) for pair in _RARE for sides in (pair, pair[::-1]))
+_RARE_LOGS = np.log([float(ratio) for ratio in RARE_SPLIT_RATIOS])
+RARE_SPLIT_RTOL = 0.005  # relative distance from a ratio within which an open matches it
+NEAR_SPLIT_RTOL = 0.03  # the same including an ordinary night's move: the ratio is named
 # Multiples of the usual overnight move beyond which an open is suspect: near a rare split ratio,
 # and anywhere else.
-RATIO_MULTIPLE = 8.0
-MOVE_MULTIPLE = 15.0
-MIN_SESSIONS = 20  # overnight moves of a symbol below which none is judged
+MIN_SPLIT_MOVE_MULTIPLE = 8.0
+MIN_SUSPECT_MOVE_MULTIPLE = 15.0
+MIN_OVERNIGHT_MOVES = 20  # overnight moves of a symbol below which none is judged
 NEARBY_SESSIONS = 20  # sessions before and after a move whose size is usual locally
-MIN_SCALE = 0.001  # usual overnight move of a symbol that hardly moves
+MIN_USUAL_MOVE = 0.001  # usual overnight move of a symbol that hardly moves
 _NORMAL = 1.4826  # median absolute deviations in a normal distribution's standard deviation
 
 
 def _split_like(
     symbol: str, at: np.datetime64, ratio: Fraction | None, before: float, after: float
-) -> Doubt:
+) -> DataWarning:
     """Return the data warning about a jump between two closes, in USD.
 
     ratio: ratio of the split that the jump resembles, new shares per old share; None beyond the
         largest ratio.
     """
     prices = f"({rounded_price(after, 2)} after {rounded_price(before, 2)})"
-    what = f"jumps by more than {LARGEST_RATIO:,} times {prices}, and no true move is that large"
+    what = f"jumps by more than {MAX_SPLIT_RATIO:,} times {prices}, and no true move is that large"
     if ratio is not None:
         what = f"looks like a split of {ratio.numerator}:{ratio.denominator} that the prices are"
         what += f" not adjusted for {prices}"
-    return Doubt(
+    return DataWarning(
         symbol,
         at,
         what,
@@ -95,7 +95,7 @@ def _opens_far(
     after: float,
     multiple: float,
     ratio: Fraction | None,
-) -> Doubt:
+) -> DataWarning:
     """Return the data warning about a session that opens far from the last close.
 
     before, after: last close and open, in USD.
@@ -106,12 +106,12 @@ def _opens_far(
     prices = f"({rounded_price(after, 2)} after {rounded_price(before, 2)})"
     what = f"opens {change:+.1%} from the last close {prices}, {multiple:.0f} times its"
     what += " usual overnight move"
-    if near := _rare_ratio(np.log(after / before), NEAR_TOLERANCE):
+    if near := _rare_ratio(np.log(after / before), NEAR_SPLIT_RTOL):
         what += f", near a split of {near.numerator}:{near.denominator}"
     if ratio is not None:
         what = f"opens like a split of {ratio.numerator}:{ratio.denominator} {prices}"
         what += f", {multiple:.0f} times its usual overnight move"
-    return Doubt(
+    return DataWarning(
         symbol,
         at,
         what,
@@ -124,13 +124,15 @@ def _opens_far(
     )
 
 
-def _not_shown(action: CorporateAction, at: np.datetime64, before: float, after: float) -> Doubt:
+def _not_shown(
+    action: CorporateAction, at: np.datetime64, before: float, after: float
+) -> DataWarning:
     """Return the data warning about a listed action that the closes around it do not show."""
     parts = [f"dividend of {rounded_price(action.dividend, 2)}"] if action.dividend else []
-    parts += [f"split of {action.ratio:g}:1"] if action.ratio != 1.0 else []
+    parts += [f"split of {action.split_ratio:g}:1"] if action.split_ratio != 1.0 else []
     closes = f"{rounded_price(after, 2)} after {rounded_price(before, 2)}"
-    booked = (after * action.ratio + action.dividend) / before - 1
-    return Doubt(
+    booked = (after * action.split_ratio + action.dividend) / before - 1
+    return DataWarning(
         action.symbol,
         at,
         f"the prices do not show the {' and '.join(parts)} of data.actions ({closes})",
@@ -142,30 +144,30 @@ def _not_shown(action: CorporateAction, at: np.datetime64, before: float, after:
 
 def find_unexplained_jumps(
     bars: Bars, actions: Sequence[CorporateAction] = (), *, raw: bool = False
-) -> tuple[Doubt, ...]:
+) -> tuple[DataWarning, ...]:
     """Find lasting price jumps of stocks that resemble a split, and actions that prices contradict.
 
     bars: the panel.
     actions: corporate actions of a file, in time order.
     raw: whether prices are not adjusted for splits; a listed split then explains a jump.
     """
-    found: list[Doubt] = []
+    found: list[DataWarning] = []
     for s, item in enumerate(bars.instruments):
         if item.kind is not AssetClass.STOCK:
             continue
-        times, values = bars.real_bars(s)
-        starts = bars.clock(item.kind).started_at(times)
-        splits = [action for action in actions if raw and action.ratio != 1]
-        known = [action.opens for action in splits if action.symbol == item.symbol]
+        times, values = bars.bars_of_symbol(s)
+        starts = bars.clock(item.kind).starts_by_end(times)
+        splits = [action for action in actions if raw and action.split_ratio != 1]
+        known = [action.effective_open for action in splits if action.symbol == item.symbol]
         found += list(_of_symbol(item.symbol, starts, values, known))
-    seen = {(one.symbol, one.at) for one in found}
+    seen = {(one.symbol, one.bar_start) for one in found}
     against = find_actions_not_in_prices(bars, actions, raw=raw)
-    return *found, *(one for one in against if (one.symbol, one.at) not in seen)
+    return *found, *(one for one in against if (one.symbol, one.bar_start) not in seen)
 
 
-def find_doubtful_opens(
+def find_suspect_opens(
     bars: Bars, left_out: Mask, actions: Sequence[CorporateAction] = (), *, raw: bool = False
-) -> tuple[Doubt, ...]:
+) -> tuple[DataWarning, ...]:
     """Find stock sessions that open near a rare split ratio, or unusually far from the last close.
 
     left_out: [S, T] mask of unconfirmed bars; a price that reverses is not a split.
@@ -177,16 +179,16 @@ def find_doubtful_opens(
     for s, item in enumerate(bars.instruments):
         if item.kind is not AssetClass.STOCK:
             continue
-        times, values = bars.real_bars(s)
-        starts = bars.clock(item.kind).started_at(times)
+        times, values = bars.bars_of_symbol(s)
+        starts = bars.clock(item.kind).starts_by_end(times)
         alone = left_out[s, bars.mask[s]]
         own = [action for action in actions if action.symbol == item.symbol]
         night = overnight_moves(starts, values, alone, own, raw=raw)
-        moves = night.moves
-        multiples, by_ratio, by_size = judge_moves(moves)
+        moves = night.log_returns
+        multiples, by_ratio, by_size = classify_moves(moves)
         for k in np.flatnonzero(by_ratio | by_size):
-            row = int(night.rows[k])
-            before, after = float(night.before[k]), float(night.after[k])
+            row = int(night.row_indices[k])
+            before, after = float(night.previous_closes[k]), float(night.opens[k])
             if alone[row] and not _stays(values, row, before):
                 continue
             at = np.datetime64(starts[row])
@@ -198,19 +200,19 @@ def find_doubtful_opens(
 class OvernightMoves(NamedTuple):
     """Overnight moves of a stock: previous close and open of each session, [N] each.
 
-    rows: indices of the sessions' first bars among the symbol's bars.
-    before: previous closes, USD.
-    after: opens, USD, adjusted for the session's corporate actions.
+    row_indices: indices of the sessions' first bars among the symbol's bars.
+    previous_closes: previous closes, USD.
+    opens: opens, USD, adjusted for the session's corporate actions.
     """
 
-    rows: Index
-    before: Array
-    after: Array
+    row_indices: Index
+    previous_closes: Array
+    opens: Array
 
     @property
-    def moves(self) -> Array:
+    def log_returns(self) -> Array:
         """Log returns from close to open, [N]."""
-        return np.log(self.after / self.before)
+        return np.log(self.opens / self.previous_closes)
 
 
 def overnight_moves(
@@ -233,27 +235,27 @@ def overnight_moves(
     before = _closes_before(values, left_out)[firsts]
     after = values[firsts, OPEN].copy()
     for action in actions:
-        k = int(np.searchsorted(starts[firsts], action.opens))
-        if k < len(firsts) and starts[firsts[k] - 1] < action.opens:
-            after[k] = after[k] * (action.ratio if raw else 1.0) + action.dividend
+        k = int(np.searchsorted(starts[firsts], action.effective_open))
+        if k < len(firsts) and starts[firsts[k] - 1] < action.effective_open:
+            after[k] = after[k] * (action.split_ratio if raw else 1.0) + action.dividend
     return OvernightMoves(firsts, before, after)
 
 
-def judge_moves(moves: Array) -> tuple[Array, Mask, Mask]:
+def classify_moves(moves: Array) -> tuple[Array, Mask, Mask]:
     """Classify overnight moves; return their size and a mask of doubtful moves per rule, [N] each.
 
     The size is a multiple of the symbol's usual overnight move. The first mask flags moves near a
-    rare split ratio, the second mask any other large move. Fewer than `MIN_SESSIONS` moves are not
+    rare split ratio, the second mask any other large move. Fewer than `MIN_OVERNIGHT_MOVES` moves are not
     classified.
 
     moves: [N] log overnight moves of a symbol.
     """
-    if len(moves) < MIN_SESSIONS:
+    if len(moves) < MIN_OVERNIGHT_MOVES:
         return np.zeros(len(moves)), *np.zeros((2, len(moves)), dtype=bool)
     multiples = np.abs(moves - np.median(moves)) / _usual_moves(moves)
-    by_ratio = multiples > RATIO_MULTIPLE
-    by_ratio[by_ratio] = _distances(moves[by_ratio]).min(axis=1) <= np.log1p(RATIO_TOLERANCE)
-    return multiples, by_ratio, (multiples > MOVE_MULTIPLE) & ~by_ratio
+    by_ratio = multiples > MIN_SPLIT_MOVE_MULTIPLE
+    by_ratio[by_ratio] = _distances(moves[by_ratio]).min(axis=1) <= np.log1p(RARE_SPLIT_RTOL)
+    return multiples, by_ratio, (multiples > MIN_SUSPECT_MOVE_MULTIPLE) & ~by_ratio
 
 
 def _distances(moves: Array) -> Array:
@@ -262,11 +264,11 @@ def _distances(moves: Array) -> Array:
     return np.abs(moves[:, None] + _RARE_LOGS)
 
 
-def _rare_ratio(move: float, tolerance: float = RATIO_TOLERANCE) -> Fraction | None:
+def _rare_ratio(move: float, tolerance: float = RARE_SPLIT_RTOL) -> Fraction | None:
     """Return the rare split ratio within a tolerance of a log move; new shares per old share."""
     apart = _distances(np.array([move]))[0]
     nearest = int(apart.argmin())
-    return RARE_RATIOS[nearest] if apart[nearest] <= np.log1p(tolerance) else None
+    return RARE_SPLIT_RATIOS[nearest] if apart[nearest] <= np.log1p(tolerance) else None
 
 
 def _usual_moves(moves: Array) -> Array:
@@ -277,12 +279,12 @@ def _usual_moves(moves: Array) -> Array:
     for moves that are large against all moves.
     """
     apart = np.abs(moves - np.median(moves))
-    usual = np.full(len(moves), max(_NORMAL * np.median(apart), MIN_SCALE))
+    usual = np.full(len(moves), max(_NORMAL * np.median(apart), MIN_USUAL_MOVE))
     around = np.pad(
         apart, NEARBY_SESSIONS, mode="reflect" if len(apart) > NEARBY_SESSIONS else "symmetric"
     )
     windows = np.lib.stride_tricks.sliding_window_view(around, 2 * NEARBY_SESSIONS + 1)
-    far = apart > RATIO_MULTIPLE * usual
+    far = apart > MIN_SPLIT_MOVE_MULTIPLE * usual
     usual[far] = np.maximum(usual[far], _NORMAL * np.median(windows[far], axis=1))
     return usual
 
@@ -313,26 +315,26 @@ def count_checked_splits(bars: Bars, actions: Sequence[CorporateAction]) -> int:
     """Count the listed splits that prices would show if they were not adjusted."""
     count = 0
     for action in actions:
-        if action.symbol in bars.symbols and abs(np.log(action.ratio)) > OPEN_LOG_TOL:
-            times = bars.times[bars.present[bars.symbols.index(action.symbol)]]
-            count += bool(len(times) and times[0] <= action.opens < times[-1])
+        if action.symbol in bars.symbols and abs(np.log(action.split_ratio)) > OPEN_LOG_TOL:
+            times = bars.times[bars.has_bar[bars.symbols.index(action.symbol)]]
+            count += bool(len(times) and times[0] <= action.effective_open < times[-1])
     return count
 
 
-def refuse_jumps(jumps: Sequence[Doubt], *, accepted: bool) -> None:
+def refuse_jumps(jumps: Sequence[DataWarning], *, accepted: bool) -> None:
     """Raise `DataError` for the first jump, unless the user accepts jumps."""
     if jumps and not accepted:
         one = jumps[0]
         more = f" (and {len(jumps) - 1} more)" if len(jumps) > 1 else ""
         raise DataError(
-            f"{one.symbol}, {utc_text(one.at)}: {one.what}{more}: {one.cure};"
+            f"{one.symbol}, {utc_text(one.bar_start)}: {one.observation}{more}: {one.remedy};"
             " data.accept_jumps=true takes it for a move of the market"
         )
 
 
 def find_actions_not_in_prices(
     bars: Bars, actions: Sequence[CorporateAction], *, raw: bool
-) -> list[Doubt]:
+) -> list[DataWarning]:
     """Find listed actions that raw prices lack, or that adjusted prices still show.
 
     A smaller effect on the price than `OPEN_LOG_TOL` is indistinguishable from a night's news.
@@ -346,10 +348,10 @@ def find_actions_not_in_prices(
 
     @cache
     def of_symbol(s: int) -> tuple[Instants, Array]:
-        times, values = bars.real_bars(s)
-        return bars.clock(bars.instruments[s].kind).started_at(times), values
+        times, values = bars.bars_of_symbol(s)
+        return bars.clock(bars.instruments[s].kind).starts_by_end(times), values
 
-    found: list[Doubt] = []
+    found: list[DataWarning] = []
     for (symbol, opens), each in groupby(actions, key=attrgetter("symbol", "opens")):
         if symbol not in places:
             continue
@@ -365,9 +367,9 @@ def find_actions_not_in_prices(
 
 def _of_symbol(
     symbol: str, starts: Instants, values: Array, known: Sequence[np.datetime64]
-) -> list[Doubt]:
+) -> list[DataWarning]:
     closes = values[:, CLOSE]
-    found: list[Doubt] = []
+    found: list[DataWarning] = []
     back = 0
     for k in np.flatnonzero(np.abs(closes[1:] / closes[:-1] - 1) > MIN_SPLIT_MOVE).tolist():
         if k < back or any(starts[k] < opens <= starts[k + 1] for opens in known):
@@ -383,28 +385,28 @@ def _of_symbol(
 
 def _together(actions: Sequence[CorporateAction]) -> CorporateAction:
     """Return the dividends and splits of one session as one action."""
-    ratio = math.prod(action.ratio for action in actions)
-    return replace(actions[0], ratio=ratio, dividend=sum(action.dividend for action in actions))
+    ratio = math.prod(action.split_ratio for action in actions)
+    return replace(actions[0], split_ratio=ratio, dividend=sum(action.dividend for action in actions))
 
 
 def _unconfirmed(
     listed: CorporateAction, at: np.datetime64, around: Array, raw: bool
-) -> Iterator[Doubt]:
+) -> Iterator[DataWarning]:
     """Yield data warnings about a session's actions that the bars [2, 5] around it contradict."""
     before = float(around[0, CLOSE])
     after = float(around[1, CLOSE])
     unsplit = max(before - listed.dividend, 0.0)
-    expected = unsplit / listed.ratio if raw else unsplit
+    expected = unsplit / listed.split_ratio if raw else unsplit
     with np.errstate(divide="ignore"):
         size = abs(np.log(expected / before))
         # The nearer price counts: by then news has moved the other price, or it is wrong.
         apart = np.abs(np.log(around[1, [OPEN, CLOSE]] / expected))
-        from_split = np.abs(np.log(around[1, [OPEN, CLOSE]] * listed.ratio / unsplit))
-    if not raw and listed.ratio != 1.0 and apart.min() > OPEN_LOG_TOL >= from_split.max():
-        ratio = Fraction(listed.ratio).limit_denominator(1000)
+        from_split = np.abs(np.log(around[1, [OPEN, CLOSE]] * listed.split_ratio / unsplit))
+    if not raw and listed.split_ratio != 1.0 and apart.min() > OPEN_LOG_TOL >= from_split.max():
+        ratio = Fraction(listed.split_ratio).limit_denominator(1000)
         yield _split_like(listed.symbol, at, ratio, before, after)
     elif size > OPEN_LOG_TOL and apart.min() > OPEN_LOG_TOL:
-        yield _not_shown(listed if raw else replace(listed, ratio=1.0), at, before, after)
+        yield _not_shown(listed if raw else replace(listed, split_ratio=1.0), at, before, after)
 
 
 def _ratio(values: Array, k: int) -> Fraction | None:

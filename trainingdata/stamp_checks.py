@@ -34,29 +34,34 @@ _COLUMNS = {True: "end", False: "timestamp"}
 class CalendarFit:
     """How well the bar starts of a stock fit the exchange's calendar.
 
-    sessions: number of sessions with any bar.
-    trading: share of bar starts between 04:00 and 20:00 New York on session days.
-    opened: share of sessions with a bar at the open.
-    closed: share of sessions with a bar up to the close.
-    on_grid: share of bar starts within sessions that lie a whole number of bars after the open.
+    session_count: number of sessions with any bar.
+    trading_hours_share: share of bar starts between 04:00 and 20:00 New York on session days.
+    open_share: share of sessions with a bar at the open.
+    close_share: share of sessions with a bar up to the close.
+    on_grid_share: share of bar starts within sessions that lie a whole number of bars after the open.
     """
 
-    sessions: int
-    trading: float
-    opened: float
-    closed: float
-    on_grid: float
+    session_count: int
+    trading_hours_share: float
+    open_share: float
+    close_share: float
+    on_grid_share: float
 
     @property
-    def poor(self) -> bool:
+    def is_implausible(self) -> bool:
         """True if the assumed time zone and side of the bar are implausible."""
-        return self.trading < 0.9 or self.opened < 0.2 or self.closed < 0.2
+        return self.trading_hours_share < 0.9 or self.open_share < 0.2 or self.close_share < 0.2
 
     @property
-    def good(self) -> bool:
+    def is_conclusive(self) -> bool:
         """True if the fit is too good to be due to chance."""
-        enough = self.sessions >= _FEWEST_SESSIONS and self.on_grid > 0.5
-        return enough and self.trading >= 0.98 and self.opened >= 0.8 and self.closed >= 0.8
+        enough = self.session_count >= _FEWEST_SESSIONS and self.on_grid_share > 0.5
+        return (
+            enough
+            and self.trading_hours_share >= 0.98
+            and self.open_share >= 0.8
+            and self.close_share >= 0.8
+        )
 
 
 def fit_to_calendar(starts: Instants, minutes: int) -> CalendarFit:
@@ -102,13 +107,15 @@ def bar_starts(kind: AssetClass, ends: Instants, minutes: int) -> Instants:
     return np.asarray(ends - np.where(shorter, length, step))
 
 
-def refuse_misread(stamps: Instants, minutes: int, zone: str, path: str, *, ends: bool) -> None:
+def refuse_misread_stamps(
+    stamps: Instants, minutes: int, zone: str, path: str, *, are_ends: bool
+) -> None:
     """Raise `DataError` for stock stamps [N] that fit only another time zone or side of the bar.
 
     minutes: length of a bar, 1 … 60.
     zone: assumed time zone of the stamps, as text.
     path: path of the file, for messages.
-    ends: whether stamps are assumed to be the ends of bars, not the starts.
+    are_ends: whether stamps are assumed to be the ends of bars, not the starts.
     """
 
     def fit_as(rows: Instants, ends: bool) -> CalendarFit:
@@ -121,25 +128,25 @@ def refuse_misread(stamps: Instants, minutes: int, zone: str, path: str, *, ends
     summer = new_york_minutes(noons) == 8 * 60
     for half, which in (("", summer | True), (" in summer", summer), (" in winter", ~summer)):
         rows = stamps[which]
-        if not len(rows) or not fit_as(rows, ends).poor:
+        if not len(rows) or not fit_as(rows, are_ends).is_implausible:
             continue
-        for side, hours in product((ends, not ends), _HOURS_OFF):
-            if fit_as(rows + hours * HOUR, side).good:
+        for side, hours in product((are_ends, not are_ends), _HOURS_OFF):
+            if fit_as(rows + hours * HOUR, side).is_conclusive:
                 off = f" {abs(hours)} h {'later' if hours > 0 else 'earlier'}" if hours else ""
-                cures = [] if side is ends else [f"call their column {_COLUMNS[side]}"]
+                cures = [] if side is are_ends else [f"call their column {_COLUMNS[side]}"]
                 if hours:
                     cures.append(
                         "write them in UTC, 2024-03-04T14:30Z, or without a zone and set data.zone"
                         " to the clock they were written on (Etc/GMT+5: New York's winter all year)"
                     )
                 raise DataError(
-                    f"{path}: read as {_SIDES[ends]} on the clock of {zone}, its stamps miss New"
+                    f"{path}: read as {_SIDES[are_ends]} on the clock of {zone}, its stamps miss New"
                     f" York's sessions{half}, which they fit as {_SIDES[side]}{off};"
                     f" {', and '.join(cures)}"
                 )
 
 
-def are_ends_by_calendar(stamps: Instants) -> bool | None:
+def infer_stamps_are_ends(stamps: Instants) -> bool | None:
     """Infer whether a stock's stamps [N] are ends of bars; None if the calendar cannot tell.
 
     In regular hours, start stamps include the open and never the close; end stamps the reverse.

@@ -104,9 +104,9 @@ class StoredCorrelation:
 
         Raises InputError if the matrix was not known at the panel's end, or lacks a symbol.
         """
-        if self.matrix.as_of > bars.now:
+        if self.matrix.as_of > bars.last_instant:
             as_of = utc_text(self.matrix.as_of)
-            now = utc_text(bars.now)
+            now = utc_text(bars.last_instant)
             raise InputError(
                 f"correlation.file: the matrix is as of {as_of}; a decision at {now} could not have"
                 " known it"
@@ -129,7 +129,7 @@ class StoredCorrelation:
         size = len(bars.symbols)
         if not len(instants):
             return np.empty((0, size, size), dtype=np.float32)
-        values = self.matrix_at_end(bars.until(instants[0])).values.astype(np.float32)
+        values = self.matrix_at_end(bars.slice_until(instants[0])).values.astype(np.float32)
         return np.broadcast_to(values, (len(instants), size, size)).copy()
 
 
@@ -188,11 +188,11 @@ class FactorCorrelation:
     """A correlation source that reduces the matrices of another source to a few common factors.
 
     source: source of the full matrices.
-    factors: number of factors; a matrix of at most as many symbols is unchanged.
+    factor_count: number of factors; a matrix of at most as many symbols is unchanged.
     """
 
     source: CorrelationSource
-    factors: int
+    factor_count: int
 
     @property
     def prior_means(self) -> MeanCorrelations:
@@ -200,18 +200,20 @@ class FactorCorrelation:
 
     def matrix_at_end(self, bars: Bars) -> CorrelationMatrix:
         found = self.source.matrix_at_end(bars)
-        values = keep_factors(found.values, self.factors).astype(np.float32).astype(np.float64)
+        values = (
+            reduce_to_factors(found.values, self.factor_count).astype(np.float32).astype(np.float64)
+        )
         return CorrelationMatrix(found.symbols, values, found.as_of)
 
     def matrices_at(self, bars: Bars, instants: Instants) -> Array32:
         """Return the reduced matrix [D, S, S] known at each of these instants."""
         matrices = self.source.matrices_at(bars, instants)
         for day, values in enumerate(matrices):
-            matrices[day] = keep_factors(values.astype(np.float64), self.factors)
+            matrices[day] = reduce_to_factors(values.astype(np.float64), self.factor_count)
         return matrices
 
 
-def keep_factors(correlation: Array, factors: int) -> Array:
+def reduce_to_factors(correlation: Array, factors: int) -> Array:
     """Return the factor-model correlation [S, S]: strongest factors plus idiosyncratic variance.
 
     The result is L L' + diag(1 - the squares of each row of L), with L the eigenvectors of the

@@ -22,12 +22,12 @@ from trainingdata.instruments import AssetClass, Instrument, instrument
 from trainingdata.sessions import calendar, in_session, sessions_between
 from trainingdata.timeframe import HOURLY, Clock, Timeframe
 
-SYMBOLS = ("SYA", "SYB", "SYC", "SYD", "SYE", "SYXUSD", "SYYUSD", "SYZUSD")
+SYNTHETIC_SYMBOLS = ("SYA", "SYB", "SYC", "SYD", "SYE", "SYXUSD", "SYYUSD", "SYZUSD")
 HALF_HOUR = np.timedelta64(30, "m")
-MOMENTUM = 0.6  # share of the last bar's momentum that a bar keeps
+MOMENTUM_PERSISTENCE = 0.6  # share of the last bar's momentum that a bar keeps
 # Loading of a symbol on the factor of its class; its square is the correlation within the class.
-COMMON = {AssetClass.STOCK: 0.65, AssetClass.CRYPTO: 0.75}
-WORLD = 0.6  # loading of a class factor on the factor all classes share
+CLASS_FACTOR_LOADINGS = {AssetClass.STOCK: 0.65, AssetClass.CRYPTO: 0.75}
+WORLD_FACTOR_LOADING = 0.6  # loading of a class factor on the factor all classes share
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +35,7 @@ class SyntheticMarket:
     """Parameters of the synthetic market.
 
     seed: seed of all random draws, at least 0.
-    edge: information coefficient at one bar, 0 … 0.5.
+    information_coefficient: information coefficient at one bar, 0 … 0.5.
     start: New York date of the first bars; half a year of history before a backtest suffices for
         correlations and forecast contexts.
     end: New York date of the last bars, inclusive.
@@ -44,15 +44,17 @@ class SyntheticMarket:
     """
 
     seed: int = 0
-    edge: float = 0.15
+    information_coefficient: float = 0.15
     start: str = "2023-01-02"
     end: str = "2024-06-28"
-    symbols: tuple[str, ...] = SYMBOLS
+    symbols: tuple[str, ...] = SYNTHETIC_SYMBOLS
     timeframe: Timeframe = HOURLY
 
     def __post_init__(self) -> None:
-        if not 0 <= self.edge <= 0.5:
-            raise InputError(f"data.edge: {self.edge} is outside 0 … 0.5")
+        if not 0 <= self.information_coefficient <= 0.5:
+            raise InputError(
+                f"data.information_coefficient: {self.information_coefficient} is outside 0 … 0.5"
+            )
         if self.seed < 0:
             raise InputError(f"data.seed: {self.seed} is negative")
 
@@ -75,8 +77,10 @@ class SyntheticMarket:
         for k, item in enumerate(items):
             rng = np.random.default_rng((self.seed, k))
             spans = _bar_times(self.timeframe.clock(item.kind), slots)
-            tables.append(_symbol_bars(rng, item, slots, *spans, shocks[k], self.edge))
-        source = f"synthetic market (seed {self.seed}, edge {self.edge:g})"
+            tables.append(
+                _symbol_bars(rng, item, slots, *spans, shocks[k], self.information_coefficient)
+            )
+        source = f"synthetic market (seed {self.seed}, edge {self.information_coefficient:g})"
         return build_panel(tables, source, self.timeframe)
 
 
@@ -90,13 +94,15 @@ def _shocks(
     world = rng.normal(size=slots)
     classes = {}
     for kind in AssetClass:
-        classes[kind] = WORLD * world + np.sqrt(1 - WORLD**2) * rng.normal(size=slots)
+        classes[kind] = WORLD_FACTOR_LOADING * world + np.sqrt(
+            1 - WORLD_FACTOR_LOADING**2
+        ) * rng.normal(size=slots)
     # A normal over the root of a chi-square is a t; one draw for all makes extremes come together.
     common_tail = np.sqrt(4.0 / rng.chisquare(6.0, size=slots))
     market_volatility = _volatility_clusters(rng, slots, 120.0 * HOUR / slot, width=0.35)
     rows = []
     for item in items:
-        loading = COMMON[item.kind]
+        loading = CLASS_FACTOR_LOADINGS[item.kind]
         specific = np.sqrt(1 - loading**2) * rng.normal(size=slots)
         specific = specific * np.sqrt(4.0 / rng.chisquare(6.0, size=slots))
         common = loading * classes[item.kind] * common_tail
@@ -170,15 +176,15 @@ def _momentum(standardised: Array, edge: float) -> Array:
 
     The returns themselves contain edge · momentum, so the filter's pole is MOMENTUM + share · edge.
     """
-    share = np.sqrt(1 - MOMENTUM**2)
+    share = np.sqrt(1 - MOMENTUM_PERSISTENCE**2)
     unit = standardised / max(float(standardised.std()), 1e-12)
-    state = _summed(share * unit, MOMENTUM + share * edge)
+    state = _summed(share * unit, MOMENTUM_PERSISTENCE + share * edge)
     return np.concatenate([[0.0], state[:-1]])
 
 
 def _bar_times(clock: Clock, slots: Instants) -> tuple[Instants, Instants]:
     """Return start times [N] and end times [N] of the bars that end within the slots."""
-    ends = clock.known_at(slots)
+    ends = clock.ends_by_start(slots)
     rows = ends <= slots[-1]
     return slots[rows], ends[rows]
 

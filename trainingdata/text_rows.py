@@ -11,7 +11,7 @@ _OTHER_SEPARATORS = {";": "semicolons", "\t": "tabs"}
 
 
 def text_rows(
-    path: Path, columns: Sequence[str], what: tuple[str, str], more: Sequence[str] = ()
+    path: Path, columns: Sequence[str], what: tuple[str, str], optional_columns: Sequence[str] = ()
 ) -> list[dict[str, str]]:
     """Read the rows of a file as stripped cells by column name; an empty cell is an empty text.
 
@@ -19,7 +19,7 @@ def text_rows(
 
     columns: required columns.
     what: content of the file and its verb, `have` or `has`, for messages.
-    more: optional columns.
+    optional_columns: optional columns.
 
     Raises DataError for a file that cannot be read, or a column that is missing or repeated.
     """
@@ -34,7 +34,7 @@ def text_rows(
     except (OSError, ValueError, pd.errors.EmptyDataError) as error:
         reason = getattr(error, "strerror", None) or (str(error).splitlines() or ["empty"])[0]
         raise DataError(f"{path}: cannot be read as {words}: {reason}") from error
-    if why := why_other_separator(list(map(str, frame.columns))):
+    if why := separator_error_text(list(map(str, frame.columns))):
         raise DataError(f"{path}: {why}")
     frame.columns = pd.Index([str(name).strip().casefold() for name in frame.columns])
     if not frame.columns.is_unique:
@@ -45,7 +45,7 @@ def text_rows(
         raise DataError(
             f"{path}: column {missing[0]!r} is missing; {words} {have} {', '.join(columns)}"
         )
-    names = [name for name in (*columns, *more) if name in frame.columns]
+    names = [name for name in (*columns, *optional_columns) if name in frame.columns]
     return [
         {
             # Dates in a Parquet file include their midnight.
@@ -56,7 +56,7 @@ def text_rows(
     ]
 
 
-def why_other_separator(names: Sequence[str]) -> str:
+def separator_error_text(names: Sequence[str]) -> str:
     """Return an error text if semicolons or tabs separate a header's cells; else an empty text."""
     for separator, name in _OTHER_SEPARATORS.items():
         if len(names) == 1 and separator in names[0]:

@@ -32,9 +32,9 @@ from trainingdata.instants import (
 from trainingdata.instruments import AssetClass
 from trainingdata.sessions import FULL_SESSION, calendar, four_pms, outside_calendar_error
 
-Holding = Literal["next", "session", "plan"]
+HoldingRule = Literal["next", "session", "plan"]
 TimeframeName = Literal["1d", "1h", "30m", "15m", "5m"]
-Fill = Literal["open", "close"]
+FillTime = Literal["open", "close"]
 
 BarName = TimeframeName | Literal["1m"]
 CryptoDay = Literal["utc", "new_york"]
@@ -67,16 +67,16 @@ class Timeframe:
     """
 
     name: BarName
-    fill: Fill = "open"
+    fill: FillTime = "open"
     crypto_day: CryptoDay = "utc"
 
     def __post_init__(self) -> None:
-        if self.fill != "open" and not self.daily:
+        if self.fill != "open" and not self.is_daily:
             raise InputError(
                 f"fill: {self.fill} fills daily decisions alone; it goes with timeframe=1d and bars"
                 " within the session"
             )
-        if self.crypto_day != "utc" and not self.daily:
+        if self.crypto_day != "utc" and not self.is_daily:
             raise InputError(
                 f"data.crypto_day: {self.crypto_day} needs daily bars; set timeframe=1d"
             )
@@ -90,7 +90,7 @@ class Timeframe:
     @property
     def auction(self) -> Literal["opg", "cls"] | None:
         """Time in force of orders in the auction at a stock bar's start; None without one."""
-        if not self.daily:
+        if not self.is_daily:
             return None
         return "opg" if self.fill == "open" else "cls"
 
@@ -108,20 +108,20 @@ class Timeframe:
         return np.timedelta64(self.minutes * 60 * 10**9, "ns")
 
     @property
-    def daily(self) -> bool:
+    def is_daily(self) -> bool:
         return self.name == "1d"
 
     @property
-    def bar(self) -> str:
+    def bar_text(self) -> str:
         return _BAR.get(self.name, f"a {self.minutes}-minute bar")
 
     @property
-    def unit(self) -> str:
+    def unit_text(self) -> str:
         return _UNIT.get(self.name, "bar")
 
     @property
-    def bars(self) -> str:
-        return f"{self.unit}s" if self.name in _UNIT else f"{self.minutes}-minute bars"
+    def bars_text(self) -> str:
+        return f"{self.unit_text}s" if self.name in _UNIT else f"{self.minutes}-minute bars"
 
     @property
     def stock_clock(self) -> StockClock:
@@ -142,32 +142,32 @@ class Timeframe:
         """
         if kind is AssetClass.CRYPTO:
             return HOURLY if self.minutes > HOURLY.minutes else self
-        if self.daily:
+        if self.is_daily:
             return Timeframe("15m") if self.fills_at_close else self
         return Timeframe("30m") if self.minutes >= HOURLY.minutes else self
 
-    def last_known(self, kind: AssetClass, now: np.datetime64) -> np.datetime64:
+    def last_bar_end(self, kind: AssetClass, now: np.datetime64) -> np.datetime64:
         """Return the end of the last complete bar at `now`, when the bar becomes known."""
         clock = self.clock(kind)
         here = np.array([now])
-        return np.datetime64(clock.end_of(clock.count_ended_bars(here), here)[0])
+        return np.datetime64(clock.ends_by_number(clock.count_ended_bars(here), here)[0])
 
 
 HOURLY = Timeframe("1h")
 DAILY = Timeframe("1d")
-MINUTE = Timeframe("1m")
+ONE_MINUTE = Timeframe("1m")
 TIMEFRAMES = tuple(map(Timeframe, get_args(TimeframeName)))
 
 
-def following_ends(clock: Clock, instants: Instants, ahead: int) -> Instants:
+def next_bar_ends(clock: Clock, instants: Instants, ahead: int) -> Instants:
     """Return the known-at instants [N, ahead] of the next `ahead` bars after each instant."""
     numbers = clock.count_ended_bars(instants)[:, None] + np.arange(1, 1 + ahead)
-    return clock.end_of(numbers, instants)
+    return clock.ends_by_number(numbers, instants)
 
 
-def nth_end_after(clock: Clock, instants: Instants, ahead: int) -> Instants:
+def nth_next_bar_end(clock: Clock, instants: Instants, ahead: int) -> Instants:
     """Return the known-at instant [N] of the `ahead`-th calendar bar after each instant."""
-    return clock.end_of(clock.count_ended_bars(instants) + ahead, instants)
+    return clock.ends_by_number(clock.count_ended_bars(instants) + ahead, instants)
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -176,18 +176,18 @@ class CalendarClock:
 
     starts: [N] start of each bar.
     ends: [N] end of each bar, at which it becomes known.
-    session: [N] index of each bar's session.
+    session_indices: [N] index of each bar's session.
     decisions: [K] ends of bars that another bar of the same session follows.
-    decision_session: [K] index of the session of each decision.
+    decision_session_indices: [K] index of the session of each decision.
     """
 
     starts: Instants
     ends: Instants
-    session: npt.NDArray[np.int64]
+    session_indices: npt.NDArray[np.int64]
     decisions: Instants
-    decision_session: npt.NDArray[np.int64]
+    decision_session_indices: npt.NDArray[np.int64]
 
-    def known_at(self, starts: Instants) -> Instants:
+    def ends_by_start(self, starts: Instants) -> Instants:
         """Return the end, at which it becomes known, of the bar with each start time, [N].
 
         The end is NaT if no bar starts at that time.
@@ -195,10 +195,10 @@ class CalendarClock:
         k = np.minimum(np.searchsorted(self.starts, starts), len(self.starts) - 1)
         return np.where(self.starts[k] == starts, self.ends[k], _NEVER)
 
-    def started_at(self, ends: Instants) -> Instants:
+    def starts_by_end(self, ends: Instants) -> Instants:
         """Return the start time of the bar that ends at each instant, [N]; NaT if no bar ends then.
 
-        This is the inverse of `known_at`.
+        This is the inverse of `ends_by_start`.
         """
         k = np.minimum(np.searchsorted(self.ends, ends), len(self.ends) - 1)
         return np.where(self.ends[k] == ends, self.starts[k], _NEVER)
@@ -207,7 +207,7 @@ class CalendarClock:
         """Return the number of calendar bars that have ended by each instant, [N]."""
         return np.asarray(np.searchsorted(self.ends, instants, side="right"), dtype=np.int64)
 
-    def end_of(self, numbers: Index, instants: Instants) -> Instants:
+    def ends_by_number(self, numbers: Index, instants: Instants) -> Instants:
         """Return the end times of calendar bars by their numbers.
 
         numbers: numbers of the bars, counted from 1.
@@ -219,7 +219,7 @@ class CalendarClock:
             raise outside_calendar_error(instants.max())
         return np.asarray(self.ends[numbers - 1])
 
-    def position(self, instants: Instants) -> Array:
+    def bars_elapsed(self, instants: Instants) -> Array:
         """Return the number of bars elapsed by each instant, [N], with the fraction of an open bar.
 
         The number is constant while the market is closed.
@@ -253,11 +253,11 @@ class CalendarClock:
         k = np.minimum(self.count_ended_bars(instants), len(self.starts) - 1)
         return new_york_date(self.starts[k])
 
-    def holding_ends(self, instants: Instants, holding: Holding = "next") -> Instants:
+    def holding_ends(self, instants: Instants, holding: HoldingRule = "next") -> Instants:
         """Return the end of the holding interval of a decision at each instant, [N].
 
         With `next` the interval ends at the next decision, which also ends a plan's first period.
-        With `session` it ends at the same decision of the next session, or at that session's last
+        With `session_indices` it ends at the same decision of the next session, or at that session's last
         decision; for crypto it ends a day later.
 
         Raises InputError for an interval that ends beyond the calendar.
@@ -268,8 +268,8 @@ class CalendarClock:
             raise outside_calendar_error(instants[first_true(beyond)])
         if holding != "session":
             return np.asarray(self.decisions[k])
-        sessions = self.decision_session[k - 1][:, None] + np.arange(3)
-        first, next_first, next_end = np.searchsorted(self.decision_session, sessions).T
+        sessions = self.decision_session_indices[k - 1][:, None] + np.arange(3)
+        first, next_first, next_end = np.searchsorted(self.decision_session_indices, sessions).T
         place = k - 1 - first
         return np.asarray(self.decisions[np.minimum(next_first + place, next_end - 1)])
 
@@ -278,24 +278,24 @@ class CalendarClock:
 class StockClock(CalendarClock):
     """The clock of stocks: bars within sessions; with daily bars every bar's end is a decision.
 
-    whole: number of bars of a full session.
+    bars_per_session: number of bars of a full session.
     """
 
-    whole: int
+    bars_per_session: int
 
     @property
     def bars_a_day(self) -> int:
         """Number of bars of a full session."""
-        return self.whole
+        return self.bars_per_session
 
     @property
     def bars_a_year(self) -> float:
-        return self.whole * DAYS_A_YEAR[AssetClass.STOCK]
+        return self.bars_per_session * DAYS_A_YEAR[AssetClass.STOCK]
 
     @property
-    def places(self) -> int:
+    def slot_count(self) -> int:
         """Number of different slots of a day, as in `slots`."""
-        return self.whole
+        return self.bars_per_session
 
     def slots(self, ends: Instants, ahead: int) -> Slots:
         """Return the slots of the bar ending at each instant and of the next bars, [N, 1 + ahead].
@@ -311,13 +311,13 @@ class StockClock(CalendarClock):
             raise outside_calendar_error(ends.max())
         return np.asarray(place[k[:, None] + np.arange(1 + ahead)])
 
-    def slot_text(self, place: int) -> str:
+    def slot_text(self, slot: int) -> str:
         """Return the New York time at which bars of a slot have ended, such as 10:30."""
-        opens, closes = self.starts[0], self.ends[self.whole - 1]
-        ended = min(opens + (place + 1) * (self.ends[0] - opens), closes)
+        opens, closes = self.starts[0], self.ends[self.bars_per_session - 1]
+        ended = min(opens + (slot + 1) * (self.ends[0] - opens), closes)
         return time_text(int(new_york_minutes(np.array([ended]))[0]))
 
-    def is_weekend_slot(self, place: int) -> bool:
+    def is_weekend_slot(self, slot: int) -> bool:
         """Return False: stocks have no weekend slots."""
         return False
 
@@ -327,14 +327,14 @@ class StockClock(CalendarClock):
         The intraday ceiling applies up to the session's last decision, and from there to the next
         open the overnight ceiling. With daily bars the intraday ceiling never applies.
         """
-        if self.whole == 1:
+        if self.bars_per_session == 1:
             return np.zeros(len(instants), dtype=bool)
         days = calendar()
         k = np.searchsorted(days.opens, instants, side="right") - 1
         # In a shortened session the last decision but one makes the cut. Feeds often lack the half
         # hour that would fill the orders of the last decision.
         shortened = days.closes[k] - days.opens[k] < FULL_SESSION
-        end = np.searchsorted(self.decision_session, k, side="right")
+        end = np.searchsorted(self.decision_session_indices, k, side="right")
         return np.asarray((k >= 0) & (instants < self.decisions[end - 1 - shortened]))
 
 
@@ -356,23 +356,23 @@ class CryptoClock:
         return self.bars_a_day * DAYS_A_YEAR[AssetClass.CRYPTO]
 
     @property
-    def places(self) -> int:
+    def slot_count(self) -> int:
         return 2 if self.bars_a_day == 1 else 2 * _HOURS
 
-    def known_at(self, starts: Instants) -> Instants:
+    def ends_by_start(self, starts: Instants) -> Instants:
         return np.where(self.is_decision(starts), starts + self.length, _NEVER)
 
-    def started_at(self, ends: Instants) -> Instants:
+    def starts_by_end(self, ends: Instants) -> Instants:
         return np.where(self.is_decision(ends), ends - self.length, _NEVER)
 
     def count_ended_bars(self, instants: Instants) -> Index:
         return np.asarray((instants - _EPOCH) // self.length, dtype=np.int64)
 
-    def end_of(self, numbers: Index, instants: Instants) -> Instants:
+    def ends_by_number(self, numbers: Index, instants: Instants) -> Instants:
         del instants
         return np.asarray(_EPOCH + numbers * self.length)
 
-    def position(self, instants: Instants) -> Array:
+    def bars_elapsed(self, instants: Instants) -> Array:
         return np.asarray((instants - _EPOCH) / self.length)
 
     def slots(self, ends: Instants, ahead: int) -> Slots:
@@ -397,12 +397,12 @@ class CryptoClock:
         k = ((ends - self.length - first) // self.length).astype(np.int64)
         return np.asarray(place[k[:, None] + np.arange(1 + ahead)])
 
-    def slot_text(self, place: int) -> str:
+    def slot_text(self, slot: int) -> str:
         hours = _HOURS // min(self.bars_a_day, _HOURS)
-        return f"{(place + hours) % _HOURS:02d}:00" if hours < _HOURS else "a day"
+        return f"{(slot + hours) % _HOURS:02d}:00" if hours < _HOURS else "a day"
 
-    def is_weekend_slot(self, place: int) -> bool:
-        return 2 * place >= self.places
+    def is_weekend_slot(self, slot: int) -> bool:
+        return 2 * slot >= self.slot_count
 
     def is_decision(self, instants: Instants) -> Mask:
         return np.asarray((instants - _EPOCH) % self.length == np.timedelta64(0))
@@ -418,7 +418,7 @@ class CryptoClock:
     def fill_dates(self, instants: Instants) -> npt.NDArray[np.datetime64]:
         return np.asarray(instants.astype("datetime64[D]"))
 
-    def holding_ends(self, instants: Instants, holding: Holding = "next") -> Instants:
+    def holding_ends(self, instants: Instants, holding: HoldingRule = "next") -> Instants:
         begun = instants - (instants - _EPOCH) % self.length
         return np.asarray(begun + (DAY if holding == "session" else self.length))
 
@@ -436,7 +436,7 @@ class NewYorkDayClock(CalendarClock):
         return DAYS_A_YEAR[AssetClass.CRYPTO]
 
     @property
-    def places(self) -> int:
+    def slot_count(self) -> int:
         return 2
 
     def slots(self, ends: Instants, ahead: int) -> Slots:
@@ -451,11 +451,11 @@ class NewYorkDayClock(CalendarClock):
         weekday = (new_york_date(self.ends).astype(np.int64) + 3) % 7
         return np.asarray((weekday >= 5)[k], dtype=np.int8)
 
-    def slot_text(self, place: int) -> str:
+    def slot_text(self, slot: int) -> str:
         return "a day"
 
-    def is_weekend_slot(self, place: int) -> bool:
-        return place == 1
+    def is_weekend_slot(self, slot: int) -> bool:
+        return slot == 1
 
 
 Clock = StockClock | CryptoClock | NewYorkDayClock
@@ -467,7 +467,7 @@ def _stock_clock(name: BarName) -> StockClock:
     step = Timeframe(name).length
     # Six and a half hours make seven bars of an hour: the floor of a negative quotient rounds up.
     counts = -((days.opens - days.closes) // step)
-    if name == MINUTE.name:
+    if name == ONE_MINUTE.name:
         counts[days.dates < _FIRST_MINUTES] = 0
     session = np.repeat(np.arange(len(days.opens)), counts)
     first = np.repeat(np.cumsum(counts) - counts, counts)
@@ -499,5 +499,5 @@ def _coin_clock(name: BarName, day: CryptoDay) -> Clock:
 
 @cache
 def _numbers_in_session(clock: StockClock) -> Slots:
-    session = clock.session
+    session = clock.session_indices
     return (np.arange(len(session)) - np.searchsorted(session, session)).astype(np.int8)

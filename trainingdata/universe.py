@@ -33,7 +33,7 @@ from foundation.plugin import TARGET, is_plugin, load_plugin, plugin_errors
 from foundation.settings import setting, settings_class
 from trainingdata.bars import Bars
 from trainingdata.instants import Dates, midnight, new_york_date, parse_date
-from trainingdata.instruments import AssetClass, instrument, names_symbol
+from trainingdata.instruments import AssetClass, instrument, is_symbol_in_any_case
 from trainingdata.text_rows import text_rows
 from trainingdata.volume_units import require_volume_units
 
@@ -41,17 +41,26 @@ if TYPE_CHECKING:
     from trainingdata.midnight_values import MidnightValues
 
 SETTINGS_GROUP = "universe"  # the settings group that names a custom function
-GROWTH = "growth"
-RANKS = (GROWTH, "momentum")
+GROWTH_RANK = "growth"
+BUILT_IN_RANKS = (GROWTH_RANK, "momentum")
 # Rules that exclude a symbol, named by their settings. The number of a rule is its index here; the
 # first rule that applies counts.
-RULES = ("", "classes", "members", "min_bars", "min_price", "max_volatility", "top", "keep")
-TOP, KEEP = RULES.index("top"), RULES.index("keep")
+EXCLUSION_RULES = (
+    "",
+    "classes",
+    "members",
+    "min_bars",
+    "min_price",
+    "max_volatility",
+    "top",
+    "keep",
+)
+TOP, KEEP = EXCLUSION_RULES.index("top"), EXCLUSION_RULES.index("keep")
 MAX_WINDOW_DAYS = 1000  # longest window
-COLUMNS = ("symbol", "from", "to")
+MEMBER_COLUMNS = ("symbol", "from", "to")
 NO_END_DATE = np.datetime64("9999-12-31", "D")
 
-Rule = npt.NDArray[np.int8]  # numbers of RULES; 0 is in the universe
+RuleNumbers = npt.NDArray[np.int8]  # numbers of RULES; 0 is in the universe
 Rank = Callable[[Bars], Any]
 
 
@@ -60,7 +69,7 @@ class UniverseSettings:
     """Settings of the universe: the rule for the symbols that may be held at each instant."""
 
     top: int | None = setting(None, "the largest so many of those that pass; none: all", ge=1)
-    by: Literal["dollar_volume"] = setting(
+    top_by: Literal["dollar_volume"] = setting(
         "dollar_volume", "what is large: median of a day's price times volume, over the window"
     )
     window: str = setting("60d", "that volume, volatility and momentum are of, in calendar days")
@@ -85,7 +94,7 @@ class UniverseSettings:
     keep: int | None = setting(None, "the best so many by `rank`; none: all", ge=1)
 
     def __post_init__(self) -> None:
-        if not (re.fullmatch(r"[1-9]\d*d", self.window) and self.days <= MAX_WINDOW_DAYS):
+        if not (re.fullmatch(r"[1-9]\d*d", self.window) and self.window_days <= MAX_WINDOW_DAYS):
             meant = [f"{self.window}d"] if self.window.isdecimal() else []
             raise InputError(
                 f"universe.window: {self.window!r} is not a number of calendar days from 1d to"
@@ -101,14 +110,14 @@ class UniverseSettings:
             raise InputError(
                 f"universe.keep: {self.keep} is more than universe.top={self.top} leaves to keep"
             )
-        if self.rank is not None and self.rank not in RANKS and not is_plugin(self.rank):
+        if self.rank is not None and self.rank not in BUILT_IN_RANKS and not is_plugin(self.rank):
             also = f"universe.{TARGET}=module.function"
-            raise invalid_choice("universe.rank", self.rank, RANKS, also=also)
+            raise invalid_choice("universe.rank", self.rank, BUILT_IN_RANKS, also=also)
         if len(set(self.classes)) != len(self.classes):
             raise InputError(f"universe.classes: {', '.join(self.classes)} names one twice")
 
     @property
-    def days(self) -> int:
+    def window_days(self) -> int:
         return int(self.window[:-1])
 
     @property
@@ -117,10 +126,10 @@ class UniverseSettings:
         return plain and not (self.min_price or self.min_bars or self.classes or self.members)
 
     @property
-    def by_growth(self) -> bool:
-        return self.rank == GROWTH
+    def ranks_by_growth(self) -> bool:
+        return self.rank == GROWTH_RANK
 
-    def rule(self) -> Universe:
+    def build_universe(self) -> Universe:
         """Build the universe that these settings define.
 
         Raises InputError for a custom rank that is not a function; DataError for a list of members
@@ -171,7 +180,7 @@ class Universe:
     members: Members | None = None
     rank: Rank | None = None
 
-    def exclusion_rules(self, bars: Bars, instants: Instants) -> Rule:
+    def exclusion_rules(self, bars: Bars, instants: Instants) -> RuleNumbers:
         """Return the rule (index in RULES, or 0) that excludes each symbol at each instant, [T, S].
 
         The result does not include a rank by growth, which `keep_best` applies to the expected
@@ -179,10 +188,10 @@ class Universe:
         """
         if self.settings.is_unrestricted or not len(instants):
             return np.zeros((len(instants), len(bars.symbols)), dtype=np.int8)
-        days, number = np.unique(self.renewals(instants), return_inverse=True)
+        days, number = np.unique(self.renewal_days(instants), return_inverse=True)
         return self._left_out_on(bars, days)[number]
 
-    def renewals(self, instants: Instants) -> Dates:
+    def renewal_days(self, instants: Instants) -> Dates:
         """Return the day whose midnight renewed the membership valid at each instant, [T]."""
         dates = new_york_date(instants).astype("datetime64[D]")
         if self.settings.rebalance == "weekly":
@@ -193,30 +202,30 @@ class Universe:
         else:
             since = dates
         if self.members is not None:
-            changes = self.members.changes
+            changes = self.members.change_days
             last = np.searchsorted(changes, dates, side="right") - 1
             since = np.where(last >= 0, np.maximum(since, changes[np.maximum(last, 0)]), since)
         return np.asarray(since)
 
-    def _left_out_on(self, bars: Bars, days: Dates) -> Rule:
+    def _left_out_on(self, bars: Bars, days: Dates) -> RuleNumbers:
         """Return the rule that excludes each symbol from each day's midnight on, [R, S]."""
         from trainingdata.midnight_values import MidnightValues
 
         settings = self.settings
-        known = MidnightValues.before(bars, days, settings.days)
+        known = MidnightValues.from_bars(bars, days, settings.window_days)
         rule = np.zeros((len(days), len(bars.symbols)), dtype=np.int8)
 
         def leave_out(name: str, out: Mask) -> None:
-            rule[out & (rule == 0)] = RULES.index(name)
+            rule[out & (rule == 0)] = EXCLUSION_RULES.index(name)
 
         if settings.classes:
             kinds = {AssetClass.STOCK: "stock", AssetClass.CRYPTO: "crypto"}
             others = [kinds[item.kind] not in settings.classes for item in bars.instruments]
             leave_out("classes", np.broadcast_to(np.array(others), rule.shape))
         if self.members is not None:
-            leave_out("members", ~self.members.on(days, bars.symbols))
+            leave_out("members", ~self.members.membership_mask(days, bars.symbols))
         if settings.min_bars:
-            leave_out("min_bars", known.counts_at(days) < settings.min_bars)
+            leave_out("min_bars", known.bar_counts_at(days) < settings.min_bars)
         if settings.min_price:
             leave_out("min_price", ~(known.closes_at(days) >= settings.min_price))
         if settings.max_volatility is not None:
@@ -224,21 +233,21 @@ class Universe:
         if settings.top is not None:
             require_volume_units(bars, "universe.top")
             keep_best(rule, known.dollar_volume(), settings.top, TOP)
-        if settings.keep is not None and not settings.by_growth:
+        if settings.keep is not None and not settings.ranks_by_growth:
             keep_best(rule, self._scores(bars, known, days), settings.keep, KEEP)
         return rule
 
     def _scores(self, bars: Bars, known: MidnightValues, days: Dates) -> Array:
         """Return the scores of the rank, [R, S]; NaN where undefined."""
         if self.rank is None:
-            return known.closes_at(days) / known.closes_at(days - self.settings.days) - 1.0
+            return known.closes_at(days) / known.closes_at(days - self.settings.window_days) - 1.0
         return np.array([self._own_scores(bars, now) for now in midnight(days)])
 
     def _own_scores(self, bars: Bars, now: np.datetime64) -> Array:
         """Return the scores of the custom rank at an instant, [S]."""
         assert self.rank is not None
         name = str(self.settings.rank)
-        seen = bars.until(now)
+        seen = bars.slice_until(now)
         if not len(seen.times):
             return np.full(len(bars.symbols), np.nan)
         for array in (seen.times, seen.values, seen.mask):
@@ -254,16 +263,16 @@ class Universe:
         return scores.astype(np.float64)
 
 
-def keep_best(rule: Rule, score: Array, most: int, number: int) -> None:
-    """Exclude by rule `number` all but the `most` highest scores in each row of [R, S].
+def keep_best(rule: RuleNumbers, score: Array, count: int, rule_number: int) -> None:
+    """Exclude by rule `rule_number` all but the `count` highest scores in each row of [R, S].
 
     A symbol whose score is NaN or minus infinity is excluded; ties are broken by order.
     """
     taking_part = (rule == 0) & (score > -np.inf)
     order = np.argsort(np.where(taking_part, -score, np.inf), axis=1, kind="stable")
     best = np.zeros(rule.shape, dtype=bool)
-    np.put_along_axis(best, order[:, :most], True, axis=1)
-    rule[(rule == 0) & ~(best & taking_part)] = number
+    np.put_along_axis(best, order[:, :count], True, axis=1)
+    rule[(rule == 0) & ~(best & taking_part)] = rule_number
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -272,21 +281,23 @@ class Members:
 
     file: path of the file.
     symbols: [M] symbol of each membership.
-    begins: [M] first day of each membership.
-    ends: [M] first day after each membership.
+    first_days: [M] first day of each membership.
+    end_days: [M] first day after each membership.
     """
 
     file: str
     symbols: tuple[str, ...]
-    begins: Dates
-    ends: Dates
+    first_days: Dates
+    end_days: Dates
 
     @property
-    def changes(self) -> Dates:
+    def change_days(self) -> Dates:
         """Days on which a membership begins or ends, increasing."""
-        return np.unique(np.concatenate([self.begins, self.ends[self.ends != NO_END_DATE]]))
+        return np.unique(
+            np.concatenate([self.first_days, self.end_days[self.end_days != NO_END_DATE]])
+        )
 
-    def on(self, dates: Dates, symbols: tuple[str, ...]) -> Mask:
+    def membership_mask(self, dates: Dates, symbols: tuple[str, ...]) -> Mask:
         """Return whether each symbol is a member on each day, [R, S].
 
         dates: [R] increasing days.
@@ -303,7 +314,7 @@ class Members:
             )
         members = np.zeros((len(dates), len(symbols)), dtype=bool)
         for m in rows:
-            begin, end = np.searchsorted(dates, [self.begins[m], self.ends[m]])
+            begin, end = np.searchsorted(dates, [self.first_days[m], self.end_days[m]])
             members[begin:end, place[self.symbols[m]]] = True
         return members
 
@@ -313,11 +324,11 @@ def read_members(path: Path) -> Members:
 
     Raises DataError for rows that are invalid or overlap.
     """
-    found = text_rows(path, COLUMNS, ("a list of members", "has"))
+    found = text_rows(path, MEMBER_COLUMNS, ("a list of members", "has"))
     if not found:
         raise DataError(f"{path}: no row; a list of members has one a membership")
     rows = [
-        _membership(f"{path}: row {number}", *(row[name] for name in COLUMNS))
+        _membership(f"{path}: row {number}", *(row[name] for name in MEMBER_COLUMNS))
         for number, row in enumerate(found, 1)
     ]
     _refuse_overlaps(path, rows)
@@ -328,7 +339,7 @@ def read_members(path: Path) -> Members:
 def _membership(
     place: str, symbol: str, begin: str, end: str
 ) -> tuple[str, np.datetime64, np.datetime64]:
-    if not names_symbol(symbol):
+    if not is_symbol_in_any_case(symbol):
         raise DataError(f"{place}: {symbol!r} is not a symbol")
     try:
         first = parse_date(begin)

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from foundation.errors import DataError
 from foundation.formatting import count_text
-from trainingdata.confirmation import LARGEST_VOLATILITY_MOVE, find_unconfirmed_volatility
+from trainingdata.confirmation import MAX_VOLATILITY_INDEX_RATIO, find_unconfirmed_volatility
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -68,22 +68,25 @@ def read_volatility_index(path: str, key: str = "bars.vix") -> pd.Series:
             " confirms it, the first of %s; the session after each is not traded: look at the file",
             key,
             count_text(int(unconfirmed_closes.sum()), "close"),
-            LARGEST_VOLATILITY_MOVE,
+            MAX_VOLATILITY_INDEX_RATIO,
             closes.index[unconfirmed_closes][0].date(),
         )
     return closes[~unconfirmed_closes]
 
 
 def intraday_volatility_index(
-    before: float, index: npt.ArrayLike, close: float, response: float = VOLATILITY_RESPONSE
+    previous_close: float,
+    index: npt.ArrayLike,
+    index_close: float,
+    response: float = VOLATILITY_RESPONSE,
 ) -> npt.NDArray[np.float64]:
     """Estimate a volatility index from its previous close and the move of the stock index since.
 
     The estimate is before · (index / close) ^ -response.
 
-    before: previous close of the volatility index, points.
+    previous_close: previous close of the volatility index, points.
     index: current level of the stock index.
-    close: previous close of the stock index, in the units of `index`.
+    index_close: previous close of the stock index, in the units of `index`.
     response: elasticity: log gain of the volatility index per log loss of the stock index.
     """
-    return np.asarray(before * (np.asarray(index, dtype=float) / close) ** -response)
+    return np.asarray(previous_close * (np.asarray(index, dtype=float) / index_close) ** -response)

@@ -27,13 +27,13 @@ _ROUNDING = 1e-3
 class CryptoVolume(NamedTuple):
     """Volume of crypto, and whether its unit is known.
 
-    coins: [N] volume in coins, or in the file's unit if the unit is unknown.
-    known: whether the unit is known.
+    coin_volume: [N] volume in coins, or in the file's unit if the unit is unknown.
+    is_unit_known: whether the unit is known.
     note: description of the conversion; empty without a conversion.
     """
 
-    coins: Array
-    known: bool
+    coin_volume: Array
+    is_unit_known: bool
     note: str = ""
 
 
@@ -52,18 +52,18 @@ def convert_crypto_volume(
     Raises DataError for a user's unit that contradicts the rows or the heading.
     """
     volume = values[:, VOLUME]
-    heading = head.fields[VOLUME]
-    if head.volume_named and unit is not None and unit != head.crypto_volume_unit:
+    heading = head.ohlcv_columns[VOLUME]
+    if head.names_volume_unit and unit is not None and unit != head.crypto_volume_unit:
         raise _contradiction(
             path, unit, f"by its heading {heading!r} is in {head.crypto_volume_unit}"
         )
-    if head.quote_volume in frame.columns:
-        shown = _shown_by_quote_volume(values, frame[head.quote_volume])
+    if head.quote_volume_column in frame.columns:
+        shown = _shown_by_quote_volume(values, frame[head.quote_volume_column])
         if shown is not None and unit == "usd":
             raise _contradiction(
                 path,
                 unit,
-                f"beside {head.quote_volume} is in {'contracts' if shown.note else 'coins'}",
+                f"beside {head.quote_volume_column} is in {'contracts' if shown.note else 'coins'}",
             )
         if shown is not None:
             return shown
@@ -74,11 +74,11 @@ def convert_crypto_volume(
     if used == "usd":
         source = "data.volume_unit" if unit else f"as {_vendor(head)} writes it"
         note = f"volume is in USD ({source}): it is divided by the close"
-        return CryptoVolume(volume / values[:, CLOSE], known=True, note=note)
+        return CryptoVolume(volume / values[:, CLOSE], is_unit_known=True, note=note)
     if used == "coins" and usual == "usd":
         note = f"volume is in coins (data.volume_unit), not in USD as {_vendor(head)} writes it"
-        return CryptoVolume(volume, known=True, note=note)
-    return CryptoVolume(volume, known=used is not None)
+        return CryptoVolume(volume, is_unit_known=True, note=note)
+    return CryptoVolume(volume, is_unit_known=used is not None)
 
 
 def _contradiction(path: str, unit: VolumeUnit, states: str) -> DataError:
@@ -116,21 +116,21 @@ def _shown_by_quote_volume(values: Array, column: pd.Series) -> CryptoVolume | N
     if in_coins == in_contracts:
         return None
     if in_coins:
-        return CryptoVolume(values[:, VOLUME], known=True)
+        return CryptoVolume(values[:, VOLUME], is_unit_known=True)
     note = f"volume counts contracts: {column.name}, in coins, is read instead"
-    return CryptoVolume(quote, known=True, note=note)
+    return CryptoVolume(quote, is_unit_known=True, note=note)
 
 
-def require_volume_units(bars: Bars, use: str, escape: str = "") -> None:
+def require_volume_units(bars: Bars, use: str, advice: str = "") -> None:
     """Raise `InputError` for bars whose unit of volume is unknown.
 
     use: setting or feature that needs the volume, for the message.
-    escape: a setting that needs no volume, for the message; empty for none.
+    advice: a setting that needs no volume, for the message; empty for none.
     """
     for symbol, origin in zip(bars.symbols, bars.origins, strict=False):
-        if not origin.volume_known:
+        if not origin.is_volume_unit_known:
             raise InputError(
                 f"data.volume_unit: {origin.file} does not state whether the volume of {symbol} is"
                 f" in coins or in USD, and {use} needs it; state data.volume_unit=coins or"
-                f" data.volume_unit=usd{escape and f', or {escape}'}"
+                f" data.volume_unit=usd{advice and f', or {advice}'}"
             )

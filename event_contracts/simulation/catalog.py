@@ -10,21 +10,21 @@ import numpy as np
 
 from event_contracts.simulation.exchange import Exchange, MarketState, SimulatedListing
 from event_contracts.simulation.venue import (
-    PAGED,
-    SHARD,
-    event_of,
+    PAGE_PARAMETERS,
+    EXCHANGE_INDEX,
+    event_ticker_of,
     format_count,
     format_dollars,
-    is_asked_for,
-    listing_of,
-    numbered,
-    page,
-    written,
+    matches_filters,
+    get_listing,
+    enumerate_rows,
+    paginate,
+    format_timestamp,
 )
 from event_contracts.trading.endpoint import EXCHANGE_PAUSED
 from event_contracts.trading.event_risk import strike_fields
 from event_contracts.trading.fees import ZERO, FeeRules
-from event_contracts.trading.orders import PAYOUT
+from event_contracts.trading.orders import PAYOUT_USD
 from event_contracts.trading.records import PRICE_UNITS, price_usd
 from foundation.arrays import Records
 from foundation.errors import InputError
@@ -38,9 +38,9 @@ from marketsimulator.venue.request import (
 
 MAX_DEPTH = 100  # levels of a book in one response
 DAY = np.timedelta64(1, "D")
-CATEGORY = "Practice"  # category of every series
+SERIES_CATEGORY = "Practice"  # category of every series
 # Kalshi's filter of markets by status, and the states that pass it.
-FILTERS: Mapping[str, tuple[MarketState, ...]] = {
+STATES_BY_STATUS_FILTER: Mapping[str, tuple[MarketState, ...]] = {
     "unopened": ("initialized",),
     "open": ("active",),
     "paused": (),
@@ -48,7 +48,7 @@ FILTERS: Mapping[str, tuple[MarketState, ...]] = {
     "settled": ("finalized",),
 }
 # Kalshi's names of the steps between prices; the server invents a name for any other step.
-STRUCTURES = {Decimal("0.01"): "linear_cent", Decimal("0.001"): "deci_cent"}
+PRICE_LEVEL_STRUCTURES = {Decimal("0.01"): "linear_cent", Decimal("0.001"): "deci_cent"}
 
 
 class TopOfBook(NamedTuple):
@@ -59,7 +59,7 @@ class TopOfBook(NamedTuple):
 
     bid: Decimal = ZERO
     bid_size: Decimal = ZERO
-    ask: Decimal = PAYOUT
+    ask: Decimal = PAYOUT_USD
     ask_size: Decimal = ZERO
 
     def quote_fields(self, prefix: str = "") -> Response:
@@ -70,65 +70,67 @@ class TopOfBook(NamedTuple):
         }
 
 
-def markets(exchange: Exchange, query: Query) -> Response:
+def get_markets(exchange: Exchange, query: Query) -> Response:
     """Return the response to `GET /markets`: the markets that pass the query's filters."""
-    refuse_unknown_keys(query, *PAGED, "tickers", "event_ticker", "series_ticker", "status")
+    refuse_unknown_keys(
+        query, *PAGE_PARAMETERS, "tickers", "event_ticker", "series_ticker", "status"
+    )
     wanted = [name for name in query.get("tickers", "").split(",") if name]
     status = query.get("status")
-    if status and status not in FILTERS:
-        raise InputError(f"status: {status} is not one of {', '.join(FILTERS)}")
-    states = FILTERS.get(status or "")
+    if status and status not in STATES_BY_STATUS_FILTER:
+        raise InputError(f"status: {status} is not one of {', '.join(STATES_BY_STATUS_FILTER)}")
+    states = STATES_BY_STATUS_FILTER.get(status or "")
     rows = {}
-    for number, ticker in numbered(exchange.listings):
+    for number, ticker in enumerate_rows(exchange.listings):
         listing = exchange.listings[ticker]
-        is_listed = is_asked_for(
-            query, event_ticker=event_of(listing), series_ticker=series_of(listing)
+        is_listed = matches_filters(
+            query, event_ticker=event_ticker_of(listing), series_ticker=series_ticker_of(listing)
         )
         is_named = not wanted or ticker in wanted
         if is_listed and is_named and (states is None or exchange.market_state(ticker) in states):
-            rows[number] = market(exchange, ticker)
-    return page("markets", rows, query)
+            rows[number] = get_market(exchange, ticker)
+    return paginate("markets", rows, query)
 
 
-def market(exchange: Exchange, ticker: str) -> Response:
+def get_market(exchange: Exchange, ticker: str) -> Response:
     """Return one market in the API's format; empty sides and closed markets quote $0 and $1."""
-    listing = listing_of(exchange, ticker)
+    listing = get_listing(exchange, ticker)
     outcome = exchange.outcome(ticker)
-    opens, closes = listing.first, listing.first + len(listing.tape) - 1
+    opens, closes = listing.first_tick, listing.first_tick + len(listing.tape) - 1
     top = _top(exchange, ticker)
     step = Decimal(str(exchange.settings.market.tick))
     rows = listing.tape[: max(exchange.tick - opens + 1, 0)]
     day = int(DAY / exchange.interval)
-    pays = exchange.at(closes) + exchange.settlement_timer
+    pays = exchange.instant_of(closes) + exchange.settlement_timer
     return {
         "ticker": ticker,
-        "event_ticker": event_of(listing),
+        "event_ticker": event_ticker_of(listing),
         **strike_fields(listing.strike),
         "market_type": "binary",
         "title": ticker,
         "yes_sub_title": "Yes",
         "no_sub_title": "No",
-        "created_time": written(exchange.begins),
-        "updated_time": written(exchange.begins),
-        "open_time": written(exchange.at(opens)),
-        "close_time": written(exchange.at(closes)),
-        "expected_expiration_time": written(exchange.at(closes)),
-        "latest_expiration_time": written(exchange.at(closes)),
+        "created_time": format_timestamp(exchange.start),
+        "updated_time": format_timestamp(exchange.start),
+        "open_time": format_timestamp(exchange.instant_of(opens)),
+        "close_time": format_timestamp(exchange.instant_of(closes)),
+        "expected_expiration_time": format_timestamp(exchange.instant_of(closes)),
+        "latest_expiration_time": format_timestamp(exchange.instant_of(closes)),
         "settlement_timer_seconds": int(exchange.settlement_timer / np.timedelta64(1, "s")),
         "status": exchange.market_state(ticker),
         **top.quote_fields(),
         "yes_bid_size_fp": format_count(top.bid_size),
         "yes_ask_size_fp": format_count(top.ask_size),
-        "no_bid_dollars": format_dollars(PAYOUT - top.ask),
-        "no_ask_dollars": format_dollars(PAYOUT - top.bid),
+        "no_bid_dollars": format_dollars(PAYOUT_USD - top.ask),
+        "no_ask_dollars": format_dollars(PAYOUT_USD - top.bid),
         "last_price_dollars": format_dollars(_last_price(rows)),
         "volume_fp": format_count(_volume(rows)),
         "volume_24h_fp": format_count(_volume(rows[-day:])),
         "open_interest_fp": format_count(abs(exchange.position(ticker))),
-        "notional_value_dollars": format_dollars(PAYOUT),
+        "notional_value_dollars": format_dollars(PAYOUT_USD),
         **_last_top(rows[:-day]).quote_fields("previous_"),
         "previous_price_dollars": format_dollars(_last_price(rows[:-day])),
-        "price_level_structure": STRUCTURES.get(step, f"linear_{step}"),
+        "price_level_structure": PRICE_LEVEL_STRUCTURES.get(step, f"linear_{step}"),
         "price_ranges": [{"start": "0.0000", "end": "1.0000", "step": format_dollars(step)}],
         "can_close_early": False,
         "rules_primary": "A simulated market.",
@@ -137,35 +139,37 @@ def market(exchange: Exchange, ticker: str) -> Response:
         "expiration_value": "",
         "settlement_bounds_type": "default",
         "settlement_value_dollars": (
-            None if outcome is None else format_dollars(PAYOUT if outcome == "YES" else ZERO)
+            None if outcome is None else format_dollars(PAYOUT_USD if outcome == "YES" else ZERO)
         ),
-        "settlement_ts": written(pays) if pays <= exchange.now else None,
-        "exchange_index": SHARD,
+        "settlement_ts": format_timestamp(pays) if pays <= exchange.now else None,
+        "exchange_index": EXCHANGE_INDEX,
     }
 
 
-def orderbook(exchange: Exchange, ticker: str, query: Query) -> Response:
+def get_orderbook(exchange: Exchange, ticker: str, query: Query) -> Response:
     """Return the response to `GET /markets/{ticker}/orderbook`: one bid level of each side."""
     refuse_unknown_keys(query, "depth")
     query_integer(query, "depth", 0, 0, MAX_DEPTH)
-    listing_of(exchange, ticker)
+    get_listing(exchange, ticker)
     top = _top(exchange, ticker)
     yes = [[format_dollars(top.bid), format_count(top.bid_size)]] if top.bid_size else []
-    no = [[format_dollars(PAYOUT - top.ask), format_count(top.ask_size)]] if top.ask_size else []
+    no = (
+        [[format_dollars(PAYOUT_USD - top.ask), format_count(top.ask_size)]] if top.ask_size else []
+    )
     return {"orderbook_fp": {"yes_dollars": yes, "no_dollars": no}}
 
 
-def series_list(exchange: Exchange, query: Query) -> Response:
+def get_series_list(exchange: Exchange, query: Query) -> Response:
     """Return the response to `GET /series`: every series, or none for another category."""
     refuse_unknown_keys(query, "category")
-    listed = dict.fromkeys(map(series_of, exchange.listings.values()))
-    named = is_asked_for(query, category=CATEGORY)
+    listed = dict.fromkeys(map(series_ticker_of, exchange.listings.values()))
+    named = matches_filters(query, category=SERIES_CATEGORY)
     return {"series": [_series(exchange, each) for each in listed if named]}
 
 
-def series(exchange: Exchange, ticker: str) -> Response:
+def get_series(exchange: Exchange, ticker: str) -> Response:
     """Return the response to `GET /series/{series_ticker}`: a series with its fees."""
-    if ticker not in {series_of(each) for each in exchange.listings.values()}:
+    if ticker not in {series_ticker_of(each) for each in exchange.listings.values()}:
         raise Refused(404, None, f"series {ticker} not found")
     return {"series": _series(exchange, ticker)}
 
@@ -177,8 +181,8 @@ def _series(exchange: Exchange, ticker: str) -> Response:
         "ticker": ticker,
         "title": ticker,
         "frequency": "custom",
-        "category": CATEGORY,
-        "categories": [CATEGORY],
+        "category": SERIES_CATEGORY,
+        "categories": [SERIES_CATEGORY],
         "tags": None,
         "settlement_sources": None,
         "contract_url": "",
@@ -186,24 +190,24 @@ def _series(exchange: Exchange, ticker: str) -> Response:
         "fee_type": kind,
         "fee_multiplier": float(fees.taker / FeeRules().taker),
         "additional_prohibitions": None,
-        "exchange_index": SHARD,
+        "exchange_index": EXCHANGE_INDEX,
     }
 
 
-def events(exchange: Exchange, query: Query) -> Response:
+def get_events(exchange: Exchange, query: Query) -> Response:
     """Return the response to `GET /events`: the events that pass the query's filters."""
-    refuse_unknown_keys(query, *PAGED, "series_ticker", "with_nested_markets")
+    refuse_unknown_keys(query, *PAGE_PARAMETERS, "series_ticker", "with_nested_markets")
     members = _by_event(exchange)
     nested = query.get("with_nested_markets") == "true"
     rows = {
         number: _event(exchange, members[name], nested=nested)
-        for number, name in numbered(members)
-        if is_asked_for(query, series_ticker=series_of(members[name][0]))
+        for number, name in enumerate_rows(members)
+        if matches_filters(query, series_ticker=series_ticker_of(members[name][0]))
     }
-    return page("events", rows, query)
+    return paginate("events", rows, query)
 
 
-def event(exchange: Exchange, ticker: str, query: Query) -> Response:
+def get_event(exchange: Exchange, ticker: str, query: Query) -> Response:
     """Return the response to `GET /events/{event_ticker}`: an event with its markets."""
     refuse_unknown_keys(query, "with_nested_markets")
     members = _by_event(exchange).get(ticker)
@@ -211,7 +215,7 @@ def event(exchange: Exchange, ticker: str, query: Query) -> Response:
         raise Refused(404, None, f"event {ticker} not found")
     if query.get("with_nested_markets") == "true":
         return {"event": _event(exchange, members, nested=True), "markets": []}
-    listed = [market(exchange, each.ticker) for each in members]
+    listed = [get_market(exchange, each.ticker) for each in members]
     return {"event": _event(exchange, members, nested=False), "markets": listed}
 
 
@@ -219,32 +223,32 @@ def _by_event(exchange: Exchange) -> dict[str, list[SimulatedListing]]:
     """Return the listings of each event, by event ticker."""
     members: dict[str, list[SimulatedListing]] = {}
     for listing in exchange.listings.values():
-        members.setdefault(event_of(listing), []).append(listing)
+        members.setdefault(event_ticker_of(listing), []).append(listing)
     return members
 
 
 def _event(exchange: Exchange, members: Sequence[SimulatedListing], *, nested: bool) -> Response:
     """Return one event; nested: true if it contains its markets."""
-    name = event_of(members[0])
-    markets = {"markets": [market(exchange, each.ticker) for each in members]} if nested else {}
+    name = event_ticker_of(members[0])
+    markets = {"markets": [get_market(exchange, each.ticker) for each in members]} if nested else {}
     return {
         "event_ticker": name,
-        "series_ticker": series_of(members[0]),
+        "series_ticker": series_ticker_of(members[0]),
         "title": name,
         "sub_title": "",
-        "collateral_return_type": "MECNET" if members[0].exclusive else "",
-        "mutually_exclusive": members[0].exclusive,
+        "collateral_return_type": "MECNET" if members[0].is_mutually_exclusive else "",
+        "mutually_exclusive": members[0].is_mutually_exclusive,
         "settlement_sources": None,
-        "exchange_index": SHARD,
+        "exchange_index": EXCHANGE_INDEX,
         **markets,
     }
 
 
-def series_of(listing: SimulatedListing) -> str:
-    return event_of(listing).split("-")[0]
+def series_ticker_of(listing: SimulatedListing) -> str:
+    return event_ticker_of(listing).split("-")[0]
 
 
-def exchange_status(pause: str = "", resumes_at: np.datetime64 | None = None) -> Response:
+def get_exchange_status(pause: str = "", resumes_at: np.datetime64 | None = None) -> Response:
     """Return the response to `GET /exchange/status`.
 
     pause: error code of the present pause; empty while trading is open.
@@ -255,10 +259,12 @@ def exchange_status(pause: str = "", resumes_at: np.datetime64 | None = None) ->
         "exchange_active": is_active,
         "trading_active": is_trading,
         "intra_exchange_transfers_active": False,
-        "exchange_estimated_resume_time": None if resumes_at is None else written(resumes_at),
+        "exchange_estimated_resume_time": None
+        if resumes_at is None
+        else format_timestamp(resumes_at),
         "exchange_index_statuses": [
             {
-                "exchange_index": SHARD,
+                "exchange_index": EXCHANGE_INDEX,
                 "description": "practice",
                 "exchange_active": is_active,
                 "trading_active": is_trading,
@@ -272,7 +278,7 @@ def _top(exchange: Exchange, ticker: str) -> TopOfBook:
     """Return a market's present best prices; empty before its opening and after its close."""
     if exchange.market_state(ticker) != "active":
         return TopOfBook()
-    row = exchange.shown(ticker)
+    row = exchange.shown_tick(ticker)
     return _top_of(row["bid"], row["ask"], *exchange.depth(ticker))
 
 
@@ -288,7 +294,7 @@ def _last_top(rows: Records) -> TopOfBook:
 def _top_of(bid: int, ask: int, bid_size: Decimal, ask_size: Decimal) -> TopOfBook:
     """Return the best prices of a quote in ten-thousandths; a side without contracts is empty."""
     bids = (price_usd(bid), bid_size) if bid > 0 and bid_size else (ZERO, ZERO)
-    asks = (price_usd(ask), ask_size) if ask < PRICE_UNITS and ask_size else (PAYOUT, ZERO)
+    asks = (price_usd(ask), ask_size) if ask < PRICE_UNITS and ask_size else (PAYOUT_USD, ZERO)
     return TopOfBook(*bids, *asks)
 
 

@@ -20,7 +20,7 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from event_contracts.simulation.exchange import fill_of
+from event_contracts.simulation.exchange import to_contract_fill
 from event_contracts.simulation.sessions import session_outcome
 from event_contracts.simulation.settings import EpisodeSettings
 from event_contracts.simulation.vector import VectorKalshiEnv
@@ -57,7 +57,7 @@ def play_sessions(
     policy: Policy,
     sessions: Sequence[Array],
     settings: EpisodeSettings,
-    recorded: Mask | None = None,
+    tradable_rows: Mask | None = None,
 ) -> PlayedSessions:
     """Let a policy play every session from its first row to its settlement.
 
@@ -65,7 +65,7 @@ def play_sessions(
     orders while others are still played.
 
     sessions: arrays [T, F].
-    recorded: mask of rows of each session at which orders may be sent [N, T]; None: all rows.
+    tradable_rows: mask of rows of each session at which orders may be sent [N, T]; None: all rows.
     """
     env = _EachOnce(len(sessions), sessions, **settings.as_keyword_arguments())
     observations, _ = env.reset(seed=0)
@@ -77,10 +77,10 @@ def play_sessions(
     while playing.any():
         allowed = env.action_masks()
         allowed[~playing, 1:] = False
-        if recorded is not None:
-            allowed[~recorded[:, step], 1:] = False
+        if tradable_rows is not None:
+            allowed[~tradable_rows[:, step], 1:] = False
         step += 1
-        codes = policy.actions(observations, allowed)
+        codes = policy.choose_actions(observations, allowed)
         observations, _, terminated, _, info = env.step(np.where(playing, codes, 0))
         # A settled market begins again: its final records are in the info.
         markets = env.markets.copy()
@@ -90,7 +90,7 @@ def play_sessions(
             if markets["sent"][k]:
                 orders[k].append(SentOrder(str(len(orders[k])), int(markets["sent"][k])))
             for row in env.fills[k, : markets["fills"][k]]:
-                fills[k].append(fill_of(row, f"{row['number']}", "session"))
+                fills[k].append(to_contract_fill(row, f"{row['number']}", "session"))
         ended = playing & terminated
         # Cash moves in whole cents.
         profits[ended] = (markets["cash"] - markets["starting_equity"])[ended] / MICROS_PER_DOLLAR
@@ -109,40 +109,40 @@ class _EachOnce(VectorKalshiEnv):
 
 
 @dataclass(frozen=True, eq=False, slots=True)
-class HeldOut:
+class HeldOutSessions:
     """Held-out sessions, with their groups and origin.
 
     sessions: N arrays [T, F].
     groups: index of each session's group [N], 0 … G - 1; sessions of a group are dependent.
     source: description of the sessions' origin.
-    earlier: number of earlier recorded events, which training may have seen; None for synthetic
+    earlier_event_count: number of earlier recorded events, which training may have seen; None for synthetic
         sessions.
-    recorded: mask of rows of each session at which orders may be sent [N, T]; None: all rows.
+    tradable_rows: mask of rows of each session at which orders may be sent [N, T]; None: all rows.
     """
 
     sessions: Sequence[Array] = field(repr=False)
     groups: Index = field(repr=False)
     source: str
-    earlier: int | None = None
-    recorded: Mask | None = field(default=None, repr=False)
+    earlier_event_count: int | None = None
+    tradable_rows: Mask | None = field(default=None, repr=False)
 
     @property
-    def independent(self) -> int:
+    def group_count(self) -> int:
         """Return the number of independent groups of sessions."""
         return int(self.groups.max()) + 1
 
 
 @dataclass(frozen=True, slots=True)
-class Entrant:
+class ComparedPolicy:
     """A policy to compare, with one instance per run.
 
     name: name in the results.
-    policies: one policy per run, each with its own seed.
+    seeded_policies: one policy per run, each with its own seed.
     episode: money, order and fee settings under which it plays.
     """
 
     name: str
-    policies: tuple[Policy, ...]
+    seeded_policies: tuple[Policy, ...]
     episode: EpisodeSettings
 
 
@@ -185,7 +185,7 @@ class Estimate:
 
 
 @dataclass(frozen=True, slots=True)
-class Judgement:
+class PolicyPerformance:
     """Performance of one policy per episode.
 
     growth: mean logarithm of final over starting cash.
@@ -230,15 +230,15 @@ class ResampledReturns:
     cash: float = 1.0
     seed: int = 0
 
-    def judge(self, name: str) -> Judgement:
+    def estimate_performance(self, name: str) -> PolicyPerformance:
         mean, square, growth = self._means(name)
-        return Judgement(
+        return PolicyPerformance(
             growth=Estimate.from_draws(growth),
             profit_usd=Estimate.from_draws(mean, self.cash),
             sharpe=Estimate.from_draws(_sharpe(mean, square)),
         )
 
-    def answer(self, one: str, other: str) -> PairComparison:
+    def compare_pair(self, one: str, other: str) -> PairComparison:
         """Compare two policies.
 
         one: name of the potentially better policy.
@@ -289,28 +289,28 @@ def _sharpe(mean: Array, square: Array) -> Array:
 
 
 @dataclass(frozen=True, slots=True)
-class EntrantResult:
+class PolicyResult:
     """Result of one compared policy over all sessions.
 
-    runs: number of runs.
-    judgement: performance per episode with intervals.
-    profit: total profit over all sessions, USD, mean over the runs.
+    run_count: number of runs.
+    performance: performance per episode with intervals.
+    mean_total_profit_usd: total profit over all sessions, USD, mean over the runs.
     episodes: orders and fills of every session of every run.
     """
 
     name: str
-    runs: int
-    judgement: Judgement
-    profit: float
+    run_count: int
+    performance: PolicyPerformance
+    mean_total_profit_usd: float
     episodes: tuple[Episode, ...] = field(repr=False)
 
     @property
-    def orders(self) -> float:
+    def orders_per_episode(self) -> float:
         """Return the mean number of orders sent per episode, filled or not."""
         return sum(len(each.orders) for each in self.episodes) / len(self.episodes)
 
     @property
-    def fills(self) -> float:
+    def fills_per_episode(self) -> float:
         return sum(len(each.fills) for each in self.episodes) / len(self.episodes)
 
 
@@ -319,42 +319,42 @@ class BookedResult:
     """An account's own result in the compared markets, from its journal.
 
     profit: profit after fees in USD, as the venue's settlements state it.
-    unstated: markets whose settlement states no profit, or is not in the journal.
-    orders: number of orders that the venue accepted.
-    filled: number of accepted orders with a fill.
+    markets_without_profit: markets whose settlement states no profit, or is not in the journal.
+    accepted_order_count: number of orders that the venue accepted.
+    filled_order_count: number of accepted orders with a fill.
     """
 
     profit: Decimal
-    unstated: tuple[str, ...]
-    orders: int
-    filled: int
+    markets_without_profit: tuple[str, ...]
+    accepted_order_count: int
+    filled_order_count: int
 
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Comparison:
     """Results of a comparison of policies over the same sessions.
 
-    cash: starting cash of each session, USD.
-    standings: result of each policy.
-    answers: comparison of each pair of policies, by their names, the potentially better one first.
-    booked: the account's own result in these markets; None without a journal.
+    starting_cash: starting cash of each session, USD.
+    policy_results: result of each policy.
+    pair_comparisons: comparison of each pair of policies, by their names, the potentially better one first.
+    booked_result: the account's own result in these markets; None without a journal.
     """
 
-    held_out: HeldOut
-    cash: float
-    standings: tuple[EntrantResult, ...]
-    answers: Mapping[tuple[str, str], PairComparison]
-    booked: BookedResult | None = None
+    held_out_sessions: HeldOutSessions
+    starting_cash: float
+    policy_results: tuple[PolicyResult, ...]
+    pair_comparisons: Mapping[tuple[str, str], PairComparison]
+    booked_result: BookedResult | None = None
 
     @property
     def has_fills(self) -> bool:
         """Return whether any policy has a fill."""
-        return any(each.fills for each in self.standings)
+        return any(each.fills_per_episode for each in self.policy_results)
 
 
 def compare_policies(
-    entrants: Sequence[Entrant],
-    held_out: HeldOut,
+    compared_policies: Sequence[ComparedPolicy],
+    held_out_sessions: HeldOutSessions,
     pairs: Sequence[tuple[str, str]],
     *,
     seed: int = 0,
@@ -367,27 +367,27 @@ def compare_policies(
     progress: called after each run.
     """
     played: dict[str, list[PlayedSessions]] = {}
-    total = sum(len(entrant.policies) for entrant in entrants)
-    for entrant in entrants:
+    total = sum(len(entrant.seeded_policies) for entrant in compared_policies)
+    for entrant in compared_policies:
         runs = played[entrant.name] = []
-        for policy in entrant.policies:
-            sessions, recorded = held_out.sessions, held_out.recorded
+        for policy in entrant.seeded_policies:
+            sessions, recorded = held_out_sessions.sessions, held_out_sessions.tradable_rows
             runs.append(play_sessions(policy, sessions, entrant.episode, recorded))
             progress("runs", sum(map(len, played.values())), total)
-    cash = entrants[0].episode.starting_cash
+    cash = compared_policies[0].episode.starting_cash
     returns = {
         name: np.array([run.profits for run in runs]) / cash for name, runs in played.items()
     }
-    judged = ResampledReturns(returns, held_out.groups, cash, seed)
+    judged = ResampledReturns(returns, held_out_sessions.groups, cash, seed)
     standings = tuple(
-        EntrantResult(
+        PolicyResult(
             name=name,
-            runs=len(runs),
-            judgement=judged.judge(name),
-            profit=float(np.mean([run.profits.sum() for run in runs])),
+            run_count=len(runs),
+            performance=judged.estimate_performance(name),
+            mean_total_profit_usd=float(np.mean([run.profits.sum() for run in runs])),
             episodes=tuple(episode for run in runs for episode in run.episodes),
         )
         for name, runs in played.items()
     )
-    answers = {pair: judged.answer(*pair) for pair in pairs}
-    return Comparison(held_out, cash, standings, answers)
+    answers = {pair: judged.compare_pair(*pair) for pair in pairs}
+    return Comparison(held_out_sessions, cash, standings, answers)

@@ -28,10 +28,16 @@ from typing import Any, ClassVar, Literal, Protocol
 
 import numpy as np
 
-from event_contracts.simulation.kernel import is_yes_outcome, reach, send, show_depth, step
+from event_contracts.simulation.kernel import (
+    is_yes_outcome,
+    reachable_depth,
+    match_new_order,
+    reset_depth,
+    step,
+)
 from event_contracts.simulation.settings import EpisodeSettings
 from event_contracts.trading.actions import INTENT_SIDES, intent_of
-from event_contracts.trading.event_risk import MarketEvent, Strike, exposure_of_others
+from event_contracts.trading.event_risk import MarketEvent, Strike, compute_exposure
 from event_contracts.trading.fees import ZERO
 from event_contracts.trading.orders import (
     ContractAction,
@@ -45,14 +51,14 @@ from event_contracts.trading.orders import (
     RestingOrder,
 )
 from event_contracts.trading.records import (
-    FILL,
-    MARKET,
+    FILL_DTYPE,
+    MARKET_DTYPE,
     MAX_AMOUNT,
     MAX_FILLS,
     MAX_RESTING_ORDERS,
     MICROS_PER_DOLLAR,
     MICROS_PER_PRICE_UNIT,
-    ORDER,
+    ORDER_DTYPE,
     PRICE_UNITS,
     Record,
     price_usd,
@@ -85,36 +91,36 @@ class SimulatedListing:
     """A market of the simulated exchange.
 
     tape: TICK records [T], T ≥ 2, the settlement row last (`sessions.session_to_tape`).
-    first: tick of the exchange at which the market opens and shows row 0.
+    first_tick: tick of the exchange at which the market opens and shows row 0.
     event: ticker of the market's event; if empty, the market is its own event.
-    exclusive: true if at most one market of its event pays YES.
+    is_mutually_exclusive: true if at most one market of its event pays YES.
     strike: range of figures for which the market pays YES; None for a market without thresholds.
     """
 
     ticker: str
     tape: Records = field(repr=False)
-    first: int = 0
+    first_tick: int = 0
     event: str = ""
-    exclusive: bool = False
+    is_mutually_exclusive: bool = False
     strike: Strike | None = None
 
     def __post_init__(self) -> None:
-        if len(self.tape) < 2 or self.first < 0:
+        if len(self.tape) < 2 or self.first_tick < 0:
             raise InputError(
                 f"{self.ticker}: two rows or more from tick 0 on are needed, got"
-                f" {len(self.tape)} from {self.first}"
+                f" {len(self.tape)} from {self.first_tick}"
             )
 
     @property
     def market_event(self) -> MarketEvent:
-        return MarketEvent(self.event or self.ticker, self.exclusive, self.strike)
+        return MarketEvent(self.event or self.ticker, self.is_mutually_exclusive, self.strike)
 
 
 @dataclass(eq=False, slots=True)
 class PlacedOrder:
     """An accepted order and its progress.
 
-    placed: tick at which the order was accepted.
+    placed_tick: tick at which the order was accepted.
     remaining: contracts that can still trade; 0 once the order has ended.
     state: `resting`; `executed`, completely traded; `canceled`, ended before that.
     fills: fills of the order, in booking order.
@@ -126,7 +132,7 @@ class PlacedOrder:
 
     order_id: str
     order: EventContractOrder
-    placed: int
+    placed_tick: int
     remaining: Decimal
     state: Status = "resting"
     fills: list[ContractFill] = field(default_factory=list)
@@ -144,11 +150,11 @@ class PlacedOrder:
         return self.order.count + self.withheld_count
 
     @property
-    def filled(self) -> Decimal:
+    def filled_count(self) -> Decimal:
         return sum((each.count for each in self.fills), ZERO)
 
     @property
-    def waiting(self) -> Decimal:
+    def open_count(self) -> Decimal:
         """Return the contracts that can still trade, plus withheld ones until the order ends."""
         return ZERO if self.is_done else self.remaining + self.withheld_count
 
@@ -158,7 +164,7 @@ class PlacedOrder:
 
     @property
     def progress(self) -> OrderProgress:
-        filled = self.filled
+        filled = self.filled_count
         paid = sum((each.price * each.count for each in self.fills), ZERO)
         return OrderProgress(
             STATE_OF_STATUS[self.state], self.order_id, filled, paid / filled if filled else None
@@ -172,18 +178,18 @@ class PlacedOrder:
 class SimulatedSettlement:
     """Settlement of a simulated market.
 
-    tick: tick of the exchange at which the market settled.
-    pays: tick at which the payout is added to the cash.
+    settled_tick: tick of the exchange at which the market settled.
+    payout_tick: tick at which the payout is added to the cash.
     outcome: the winning side.
-    held: contracts before settlement, YES positive and NO negative.
+    position: contracts before settlement, YES positive and NO negative.
     payout: USD.
     """
 
     market: str
-    tick: int
-    pays: int
+    settled_tick: int
+    payout_tick: int
     outcome: Outcome
-    held: Decimal
+    position: Decimal
     payout: Decimal
 
 
@@ -199,14 +205,14 @@ class _Market:
 
     @classmethod
     def from_listing(cls, listing: SimulatedListing) -> _Market:
-        record = np.zeros(1, MARKET)
+        record = np.zeros(1, MARKET_DTYPE)
         record["rows"] = len(listing.tape)
         tape = np.ascontiguousarray(listing.tape)
-        show_depth(record[0], tape[0])
-        return cls(listing, record[0], np.zeros(MAX_RESTING_ORDERS, ORDER), tape)
+        reset_depth(record[0], tape[0])
+        return cls(listing, record[0], np.zeros(MAX_RESTING_ORDERS, ORDER_DTYPE), tape)
 
     @property
-    def shown(self) -> Record:
+    def shown_tick(self) -> Record:
         return self.tape[int(self.record["row"])]
 
     @property
@@ -218,9 +224,9 @@ class _Market:
         return Decimal(int(self.record["yes"]) - int(self.record["no"]))
 
     @property
-    def worth(self) -> int:
+    def value_micros(self) -> int:
         """Return the position's value at mid quote, millionths of a USD."""
-        quotes = int(self.shown["bid"]) + int(self.shown["ask"])
+        quotes = int(self.shown_tick["bid"]) + int(self.shown_tick["ask"])
         yes, no = int(self.record["yes"]), int(self.record["no"])
         return (yes * quotes + no * (2 * PRICE_UNITS - quotes)) * (MICROS_PER_PRICE_UNIT // 2)
 
@@ -232,14 +238,14 @@ class _Market:
         rows = self.slots[: int(self.record["resting"])]
         return {self.order_id(row["number"]): Decimal(int(row["remaining"])) for row in rows}
 
-    def take_out(self, order_id: str) -> None:
+    def remove_order(self, order_id: str) -> None:
         slot = list(self.remaining()).index(order_id)
         resting = int(self.record["resting"])
         self.slots[slot : resting - 1] = self.slots[slot + 1 : resting].copy()
         self.record["resting"] -= 1
 
 
-class OrderAdmission(Protocol):
+class OrderCheck(Protocol):
     """Interface of a pre-trade check of orders."""
 
     def refusal(
@@ -260,7 +266,7 @@ class Exchange:
 
     tick: present tick, the number of calls of `advance`.
     space: action space of the settings.
-    admission: pre-trade check of orders; by default the check of the action space.
+    order_check: pre-trade check of orders; by default the check of the action space.
     orders: every accepted order by its order_id, in the order of placement.
     fills: fills of all markets, in booking order.
     settlements: settlements of markets, paid or not.
@@ -268,7 +274,7 @@ class Exchange:
     listings: one or more markets with distinct names.
     settings: starting cash, life of an order, limits, fees, price tick; the settings of synthetic
         markets, rewards and features are not used.
-    begins: UTC, the instant of tick 0.
+    start: UTC, the instant of tick 0.
     interval: time between ticks.
     settlement: ticks from the end of trading until a market pays. The outcome is known one tick
         before the payment.
@@ -278,37 +284,37 @@ class Exchange:
         self,
         listings: Sequence[SimulatedListing],
         settings: EpisodeSettings | None = None,
-        begins: np.datetime64 = _EPOCH,
+        start: np.datetime64 = _EPOCH,
         interval: np.timedelta64 = _MINUTE,
-        settlement: int = 0,
+        settlement_ticks: int = 0,
     ) -> None:
         self.listings = {listing.ticker: listing for listing in listings}
         if not listings or len(self.listings) != len(listings):
             raise InputError("listings: one market or more, each with a ticker of its own")
         self.settings = settings or EpisodeSettings()
-        self.begins = begins
+        self.start = start
         self.interval = interval
         self.tick = 0
         self.orders: dict[str, PlacedOrder] = {}
         self.fills: list[ContractFill] = []
         self.settlements: list[SimulatedSettlement] = []
-        self.space = self.settings.space()
-        self.admission: OrderAdmission = self.space.admission
-        self._terms = self.settings.terms()
-        self._cash = self.settings.cash
-        self._delay = settlement
+        self.space = self.settings.default_action_space()
+        self.order_check: OrderCheck = self.space.pre_trade_check
+        self._terms = self.settings.build_order_rule_terms()
+        self._cash = self.settings.starting_cash_micros
+        self._delay = settlement_ticks
         self._markets = {each.ticker: _Market.from_listing(each) for each in listings}
-        self._fills = np.zeros(MAX_FILLS, FILL)
+        self._fills = np.zeros(MAX_FILLS, FILL_DTYPE)
         self._open: dict[str, PlacedOrder] = {}
 
     @property
     def now(self) -> np.datetime64:
         """Return the instant of the present tick, UTC."""
-        return self.at(self.tick)
+        return self.instant_of(self.tick)
 
-    def at(self, tick: int) -> np.datetime64:
+    def instant_of(self, tick: int) -> np.datetime64:
         """Return the instant of a tick, UTC."""
-        instant: np.datetime64 = self.begins + tick * self.interval
+        instant: np.datetime64 = self.start + tick * self.interval
         return instant
 
     @property
@@ -328,7 +334,7 @@ class Exchange:
 
     @property
     def payments(self) -> list[SimulatedSettlement]:
-        return [each for each in self.settlements if each.pays <= self.tick]
+        return [each for each in self.settlements if each.payout_tick <= self.tick]
 
     @property
     def is_over(self) -> bool:
@@ -336,7 +342,7 @@ class Exchange:
         return len(self.payments) == len(self.listings)
 
     @property
-    def resting(self) -> tuple[RestingOrder, ...]:
+    def resting_orders(self) -> tuple[RestingOrder, ...]:
         """Return the account's orders in every market, oldest first."""
         placed = self._open.values()
         return tuple(RestingOrder(each.order_id, each.order, each.remaining) for each in placed)
@@ -345,8 +351,8 @@ class Exchange:
         """Return the present state of a market."""
         settlement = self._market(market).settlement
         if settlement is None:
-            return "initialized" if self.tick < self.listings[market].first else "active"
-        left = settlement.pays - self.tick
+            return "initialized" if self.tick < self.listings[market].first_tick else "active"
+        left = settlement.payout_tick - self.tick
         if left <= 0:
             return "finalized"
         return "determined" if left == 1 else "closed"
@@ -354,7 +360,9 @@ class Exchange:
     def outcome(self, market: str) -> Outcome | None:
         """Return the winning side; None before the market is determined."""
         settlement = self._market(market).settlement
-        return settlement.outcome if settlement and settlement.pays <= self.tick + 1 else None
+        return (
+            settlement.outcome if settlement and settlement.payout_tick <= self.tick + 1 else None
+        )
 
     def position(self, market: str) -> Decimal:
         """Return the contracts held of a market, NO negative.
@@ -362,16 +370,16 @@ class Exchange:
         A settled market keeps its contracts until it pays.
         """
         unpaid = self._unpaid(market)
-        return unpaid.held if unpaid else self._market(market).position
+        return unpaid.position if unpaid else self._market(market).position
 
-    def shown(self, market: str) -> Record:
+    def shown_tick(self, market: str) -> Record:
         """Return the present tick of a market, a TICK record; the settlement row once settled."""
         if self.market_state(market) == "initialized":
-            raise InputError(f"{market}: opens at tick {self.listings[market].first}")
-        return self._market(market).shown
+            raise InputError(f"{market}: opens at tick {self.listings[market].first_tick}")
+        return self._market(market).shown_tick
 
     def quote(self, market: str) -> ContractQuote:
-        return quote_from_tick(self.shown(market), price_usd(self._terms.tick))
+        return quote_from_tick(self.shown_tick(market), price_usd(self._terms.tick))
 
     def view(self, market: str) -> MarketView:
         """Return the account and the quote of a market.
@@ -382,23 +390,25 @@ class Exchange:
         others = (other for other in self.listings if other != market)
         elsewhere = Decimal(sum(map(self._worth, others))) / MICROS_PER_DOLLAR
         quote = self.quote(market)
-        exposure = self._exposure(market, self.resting)
-        return MarketView(market, self.cash, position, self.resting, quote, elsewhere, exposure)
+        exposure = self._exposure(market, self.resting_orders)
+        return MarketView(
+            market, self.cash, position, self.resting_orders, quote, elsewhere, exposure
+        )
 
     def depth(self, market: str) -> tuple[Decimal, Decimal]:
         """Return the contracts available at the YES bid and at the YES ask of a market."""
         record = self._market(market).record
         return Decimal(int(record["bids"])), Decimal(int(record["asks"]))
 
-    def reach(self, order: EventContractOrder) -> tuple[Decimal, Decimal | None]:
+    def reachable_depth(self, order: EventContractOrder) -> tuple[Decimal, Decimal | None]:
         """Return the depth within an order's limit price, and the depth before an own order.
 
         The second number is the contracts that would trade before the account's first resting order
         that the new order would meet; None without such an order.
         """
         market = self._market(order.market)
-        tables = market.record, market.slots, market.shown
-        depth, own = reach(*tables, intent_of(order), int(order.price * PRICE_UNITS))
+        tables = market.record, market.slots, market.shown_tick
+        depth, own = reachable_depth(*tables, intent_of(order), int(order.price * PRICE_UNITS))
         return Decimal(int(depth)), None if own == MAX_AMOUNT else Decimal(int(own))
 
     def submit(
@@ -427,10 +437,10 @@ class Exchange:
             why = f"{MAX_RESTING_ORDERS} orders rest, there is room for no more"
         else:
             terms = order.action, order.side, order.price, order.count
-            why = self.admission.refusal(*terms, self.view(order.market), rests=order.rests)
+            why = self.order_check.refusal(*terms, self.view(order.market), rests=order.rests)
         prevention = self_trade or self_trade_prevention(order)
         if not why and order.time_in_force == "fill_or_kill":
-            depth, own = self.reach(order)
+            depth, own = self.reachable_depth(order)
             found = depth if own is None or prevention == "maker" else min(depth, own)
             if found < order.count:
                 why = f"killed: {order.count} at ${order.price}, {found} in the book"
@@ -454,7 +464,7 @@ class Exchange:
         if order_id not in self.orders:
             raise InputError(f"{order_id}: no order has this id")
         if placed := self._open.get(order_id):
-            self._market(placed.order.market).take_out(order_id)
+            self._market(placed.order.market).remove_order(order_id)
             self._end(placed)
 
     def advance(self, *, paused: bool = False) -> None:
@@ -467,11 +477,11 @@ class Exchange:
             if placed.rejects_later or (placed.expires is not None and placed.expires < after):
                 self.cancel(placed.order_id)
         self.tick += 1
-        due = [each for each in self.settlements if each.pays == self.tick]
+        due = [each for each in self.settlements if each.payout_tick == self.tick]
         self._cash += sum(int(each.payout * MICROS_PER_DOLLAR) for each in due)
         worth = sum(map(self._worth, self.listings))
         for ticker, market in self._markets.items():
-            if self.tick > market.listing.first and not market.is_settled:
+            if self.tick > market.listing.first_tick and not market.is_settled:
                 elsewhere = worth - self._worth(ticker)
                 if market.record["resting"]:
                     self._set_exposure(ticker, market)
@@ -485,9 +495,9 @@ class Exchange:
         self._lend(market, sum(map(self._worth, self.listings)) - self._worth(ticker))
         self._set_exposure(ticker, market)
         market.record["fills"] = 0
-        tables = market.record, market.slots, self._fills, market.shown, self._terms
+        tables = market.record, market.slots, self._fills, market.shown_tick, self._terms
         terms = intent_of(order), int(order.price * PRICE_UNITS), int(order.count)
-        send(*tables, *terms, order.rests, cancels_own, placed.rejects_later)
+        match_new_order(*tables, *terms, order.rests, cancels_own, placed.rejects_later)
         self._cash = int(market.record["cash"])
         self._take_fills(ticker, market)
         self._note_remaining(ticker, market)
@@ -510,7 +520,7 @@ class Exchange:
         """Append the kernel's fills in a market to the exchange's and the orders' fills."""
         for row in self._fills[: int(market.record["fills"])]:
             order_id = market.order_id(row["number"])
-            self.fills.append(fill_of(row, order_id, ticker, self.tick))
+            self.fills.append(to_contract_fill(row, order_id, ticker, self.tick))
             self.orders[order_id].fills.append(self.fills[-1])
 
     def _step(self, ticker: str, market: _Market, elsewhere: int, paused: bool) -> None:
@@ -528,7 +538,7 @@ class Exchange:
         if paused and not market.is_settled:
             record["resting"] = resting
         if market.is_settled:
-            outcome: Outcome = "YES" if is_yes_outcome(market.shown) else "NO"
+            outcome: Outcome = "YES" if is_yes_outcome(market.shown_tick) else "NO"
             payout = Decimal(int(record["cash"]) - self._cash) / MICROS_PER_DOLLAR
             pays = self.tick + self._delay
             market.settlement = SimulatedSettlement(ticker, self.tick, pays, outcome, held, payout)
@@ -549,13 +559,15 @@ class Exchange:
 
     def _end(self, placed: PlacedOrder) -> None:
         placed.remaining = ZERO
-        placed.state = "executed" if placed.filled == placed.count else "canceled"
+        placed.state = "executed" if placed.filled_count == placed.count else "canceled"
         del self._open[placed.order_id]
 
     def _worth(self, ticker: str) -> int:
         """Return a position's value at mid quote, or its unpaid payout, millionths of a USD."""
         unpaid = self._unpaid(ticker)
-        return int(unpaid.payout * MICROS_PER_DOLLAR) if unpaid else self._market(ticker).worth
+        return (
+            int(unpaid.payout * MICROS_PER_DOLLAR) if unpaid else self._market(ticker).value_micros
+        )
 
     def _exposure(self, market: str, resting: tuple[RestingOrder, ...]) -> Exposure:
         """Return the maximum losses of other markets; resting: orders that may still fill."""
@@ -566,12 +578,12 @@ class Exchange:
         }
         quotes = {ticker: self.quote(ticker) for ticker in held}
         events = {ticker: each.market_event for ticker, each in self.listings.items()}
-        return exposure_of_others(market, held, resting, quotes, events)
+        return compute_exposure(market, held, resting, quotes, events)
 
     def _unpaid(self, ticker: str) -> SimulatedSettlement | None:
         """Return the unpaid settlement of a market, or None."""
         settlement = self._market(ticker).settlement
-        return settlement if settlement and settlement.pays > self.tick else None
+        return settlement if settlement and settlement.payout_tick > self.tick else None
 
     def _market(self, ticker: str) -> _Market:
         if ticker not in self._markets:
@@ -579,7 +591,7 @@ class Exchange:
         return self._markets[ticker]
 
 
-def fill_of(row: Record, order_id: str, market: str, tick: int = 0) -> ContractFill:
+def to_contract_fill(row: Record, order_id: str, market: str, tick: int = 0) -> ContractFill:
     """Convert a FILL record of the kernel to a `ContractFill`."""
     action, side = INTENT_SIDES[int(row["intent"]) - 1]
     price, count = price_usd(row["price"]), Decimal(int(row["count"]))
@@ -606,15 +618,15 @@ class SimulatedOrderManager:
 
     def advance(self) -> None:
         """Move every active market to its next tick, and match its resting orders with the tick."""
-        before = self.exchange.resting
+        before = self.exchange.resting_orders
         self.exchange.advance()
         for each in before:
-            self._outbox.record(self.exchange.orders[each.order_id])
+            self._outbox.record_report(self.exchange.orders[each.order_id])
 
     def view(self, market: str) -> MarketView:
         return self.exchange.view(market)
 
-    def expiry(self) -> None:
+    def next_order_expiry(self) -> None:
         """Return None: orders on the simulated exchange do not expire at an instant."""
 
     def submit(self, order: EventContractOrder) -> OrderReceipt:
@@ -622,33 +634,35 @@ class SimulatedOrderManager:
 
         The order trades with the present book; a resting remainder can fill from the next tick on.
         """
-        before = self.exchange.resting
+        before = self.exchange.resting_orders
         placed = self._outbox.post(order, self._gate)
         for each in before:
-            self._outbox.record(self.exchange.orders[each.order_id])
-        return OrderReceipt(placed.order_id, placed.filled, placed.remaining)
+            self._outbox.record_report(self.exchange.orders[each.order_id])
+        return OrderReceipt(placed.order_id, placed.filled_count, placed.remaining)
 
-    def unknown_outcomes(self, market: str) -> tuple[OrderIntent, ...]:
+    def query_unknown_outcomes(self, market: str) -> tuple[OrderIntent, ...]:
         unknown = self._outbox.book.unknown_outcomes()
         return self._outbox.refresh(
             each for each in unknown if contract_order(each).market == market
         )
 
-    def withdraw(self, market: str, before: np.datetime64) -> tuple[OrderIntent, ...]:
+    def cancel_stale_orders(
+        self, market: str, sent_before: np.datetime64
+    ) -> tuple[OrderIntent, ...]:
         """Return no orders: the exchange itself ends orders after `life` ticks."""
-        del market, before
+        del market, sent_before
         return ()
 
     def cancel(self, order_id: str) -> None:
         self.exchange.cancel(order_id)
-        self._outbox.record(self.exchange.orders[order_id])
+        self._outbox.record_report(self.exchange.orders[order_id])
 
 
 class _Venue:
     """Adapter of the exchange to the `Venue` interface; it accepts two orders with one id."""
 
     name: ClassVar[str] = "simulated"
-    idempotent_client_ids: ClassVar[bool] = False
+    has_idempotent_client_ids: ClassVar[bool] = False
 
     def __init__(self, exchange: Exchange) -> None:
         self._exchange = exchange

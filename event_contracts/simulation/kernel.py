@@ -24,11 +24,11 @@ from __future__ import annotations
 from event_contracts.trading.record_rules import (
     best_ask,
     best_bid,
-    fits,
-    held_of,
-    is_beyond_limits,
+    is_order_permitted,
+    held_count,
+    breaks_limits,
     is_purchase,
-    is_yes,
+    is_yes_intent,
     order_bounds,
 )
 from event_contracts.trading.records import (
@@ -38,7 +38,7 @@ from event_contracts.trading.records import (
     PRICE_UNITS,
     Record,
 )
-from event_contracts.trading.rules import OrderRuleTerms, fee_of, is_immediate
+from event_contracts.trading.rules import OrderRuleTerms, compute_fee, is_immediate
 from foundation.arrays import Records
 from foundation.compiled import compiled, jit_inline
 
@@ -54,19 +54,19 @@ def _book(
     maker: bool,
 ) -> bool:
     """Book a fill and return true, unless a purchase would break the cash buffer or a limit."""
-    yes = is_yes(order.intent)
+    yes = is_yes_intent(order.intent)
     buys = is_purchase(order.intent)
     revenue = price * count * MICROS_PER_PRICE_UNIT
     if buys:
         revenue = -revenue
     step = terms.fees.balance_step
-    fee = fee_of(terms.fees, price, count, maker)
+    fee = compute_fee(terms.fees, price, count, maker)
     change = (revenue - fee) // step * step
     rounding = revenue - fee - change
     rebate = (order.carried + rounding) // step * step
-    pairs = min(count, held_of(market, not yes)) if buys else 0
+    pairs = min(count, held_count(market, not yes)) if buys else 0
     left = market.cash + change + rebate + pairs * MICROS_PER_DOLLAR
-    if buys and (left < terms.cash_buffer or is_beyond_limits(market, terms, yes, price, count, 0)):
+    if buys and (left < terms.cash_buffer or breaks_limits(market, terms, yes, price, count, 0)):
         return False
     market.cash = left
     order.carried += rounding - rebate
@@ -101,7 +101,7 @@ def _sweep(market: Record, orders: Records) -> None:
 
 
 @jit_inline
-def show_depth(market: Record, tick: Record) -> None:
+def reset_depth(market: Record, tick: Record) -> None:
     """Set the market's available depth to the sizes of a tick."""
     market.asks = tick.ask_size
     market.bids = tick.bid_size
@@ -110,12 +110,12 @@ def show_depth(market: Record, tick: Record) -> None:
 @jit_inline
 def _is_bid(intent: int) -> bool:
     """Return whether an intent's orders rest on the YES bid: YES purchases and NO sales."""
-    return is_purchase(intent) == is_yes(intent)
+    return is_purchase(intent) == is_yes_intent(intent)
 
 
 @jit_inline
 def _yes_price(intent: int, price: int) -> int:
-    return price if is_yes(intent) else PRICE_UNITS - price
+    return price if is_yes_intent(intent) else PRICE_UNITS - price
 
 
 @jit_inline
@@ -142,7 +142,7 @@ def _crosses_own(order: Record, intent: int, price: int) -> bool:
 
 
 @compiled
-def reach(
+def reachable_depth(
     market: Record, orders: Records, tick: Record, intent: int, price: int
 ) -> tuple[int, int]:
     """Return the depth within an order's limit price, and the depth before an own order.
@@ -150,7 +150,7 @@ def reach(
     The second number is the contracts that would trade before the account's first resting order
     that the new order would meet; `MAX_AMOUNT` without such an order.
     """
-    yes = is_yes(intent)
+    yes = is_yes_intent(intent)
     buys = is_purchase(intent)
     met = best_ask(tick, yes) if buys else best_bid(tick, yes)
     within = 0 < met < PRICE_UNITS and (met <= price if buys else met >= price)
@@ -163,7 +163,7 @@ def reach(
 
 
 @compiled
-def send(
+def match_new_order(
     market: Record,
     orders: Records,
     fills: Records,
@@ -185,9 +185,9 @@ def send(
         stops before them.
     rejects_later: true if a fault keeps the order from trading.
     """
-    yes = is_yes(intent)
+    yes = is_yes_intent(intent)
     buys = is_purchase(intent)
-    depth, own = reach(market, orders, tick, intent, price)
+    depth, own = reachable_depth(market, orders, tick, intent, price)
     taken = 0 if rejects_later else min(count, depth)
     stopped = False
     if own < count and not rejects_later:
@@ -254,7 +254,7 @@ def _at_the_quote(
     market: Record, order: Record, fills: Records, after: Record, terms: OrderRuleTerms
 ) -> bool:
     """Trade a resting order with the other side's quote; return whether the prices cross."""
-    yes = is_yes(order.intent)
+    yes = is_yes_intent(order.intent)
     buys = is_purchase(order.intent)
     met = best_ask(after, yes) if buys else best_bid(after, yes)
     if not (0 < met < PRICE_UNITS and (met <= order.price if buys else met >= order.price)):
@@ -271,7 +271,7 @@ def _in_the_queue(
     market: Record, order: Record, fills: Records, after: Record, terms: OrderRuleTerms
 ) -> None:
     """Trade an order at the best price with incoming market orders, behind its queue."""
-    yes = is_yes(order.intent)
+    yes = is_yes_intent(order.intent)
     buys = is_purchase(order.intent)
     bids = _is_bid(order.intent)
     top = best_bid(after, yes) if buys else best_ask(after, yes)
@@ -297,7 +297,7 @@ def _meet(
     market: Record, orders: Records, fills: Records, after: Record, terms: OrderRuleTerms
 ) -> None:
     """Match every resting order with a tick, the oldest first."""
-    show_depth(market, after)
+    reset_depth(market, after)
     market.sold = after.sold
     market.bought = after.bought
     for k in range(market.resting):
@@ -305,7 +305,7 @@ def _meet(
         if order.remaining > 0 and not _at_the_quote(market, order, fills, after, terms):
             _in_the_queue(market, order, fills, after, terms)
         order.age += 1
-        if order.age >= terms.life:
+        if order.age >= terms.order_life_ticks:
             order.remaining = 0
     _sweep(market, orders)
 
@@ -334,17 +334,21 @@ def step(
         if size_limit >= 0:
             count = terms.sizes[size]
             price, most, free, towards = order_bounds(market, orders, before, terms, intent)
-            if fits(market, terms, intent, count, price, most, free, towards, size_limit):
+            if is_order_permitted(
+                market, terms, intent, count, price, most, free, towards, size_limit
+            ):
                 buys = is_purchase(intent)
                 rests = not is_immediate(buys, terms.styles[intent])
                 sale = not buys
-                send(market, orders, fills, before, terms, intent, price, count, rests, sale, False)
+                match_new_order(
+                    market, orders, fills, before, terms, intent, price, count, rests, sale, False
+                )
     market.row += 1
     after = tape[market.row]
     if market.row < market.rows - 1:
         _meet(market, orders, fills, after, terms)
         # The book is that after the trades of the step, including the account's resting orders.
-        show_depth(market, after)
+        reset_depth(market, after)
     else:
         market.resting = 0
         market.asks = 0

@@ -20,7 +20,7 @@ from torch import Tensor
 from torch.nn.functional import linear
 
 from event_contracts.simulation.settings import LearnerSettings
-from event_contracts.simulation.vector import Codes, Floats, VectorKalshiEnv
+from event_contracts.simulation.vector import ActionCodes, Floats, VectorKalshiEnv
 from event_contracts.trading.actions import ACTION_COUNT
 from event_contracts.trading.observation import FEATURES
 from event_contracts.trading.policies import (
@@ -31,23 +31,23 @@ from event_contracts.trading.policies import (
     Weights,
     read_checkpoint,
 )
-from event_contracts.trading.rules import ORDER_RULES
+from event_contracts.trading.rules import ORDER_RULES_VERSION
 from foundation.arrays import Array, Mask
 from foundation.errors import InputError
 from foundation.files import write_atomically
 
-VALUING = "mlp_extractor.value_net."
-VALUE = "value_net."
-PARTS = ("weight", "bias")  # parameters of a layer
-OPTIMIZER = "optimizer."
+VALUE_LAYERS = "mlp_extractor.value_net."
+VALUE_OUTPUT_LAYER = "value_net."
+LAYER_PARAMETERS = ("weight", "bias")  # parameters of a layer
+OPTIMIZER_PREFIX = "optimizer."
 MAX_TRAINED_STEPS = 10**12  # over all markets and runs
 MASKED_LOGIT = -1e8  # logit of a forbidden action
-ERROR_WEIGHT = 0.5  # weight of the value network's error
-LARGEST_GRADIENT = 0.5  # maximum norm of the gradient
+VALUE_LOSS_WEIGHT = 0.5  # weight of the value network's error
+MAX_GRADIENT_NORM = 0.5  # maximum norm of the gradient
 PERCENT = 100
 QUOTE_FEATURES = [FEATURES.index(name) for name in ("bid", "ask", "estimate")]
 # Maps observations [N, F] and allowed actions [N, 25] to codes [N] and their log-likelihoods [N].
-Choose = Callable[[Floats, Mask], tuple[Codes, Floats]]
+ChooseActions = Callable[[Floats, Mask], tuple[ActionCodes, Floats]]
 
 
 class Networks:
@@ -56,42 +56,42 @@ class Networks:
     width: number of features.
     layers: units of each hidden layer.
     draws: random generator of the initial weights.
-    vector: all parameters of both networks [P].
+    parameter_vector: all parameters of both networks [P].
     """
 
     def __init__(self, width: int, layers: tuple[int, ...], draws: torch.Generator) -> None:
         self._shapes = _shapes(width, layers)
         self._layers = len(layers)
-        self.vector = torch.zeros(sum(map(math.prod, self._shapes.values())))
-        gains = {f"{ACTION_LAYER}weight": 0.01, f"{VALUE}weight": 1.0}
-        for name, weights in self.named.items():
+        self.parameter_vector = torch.zeros(sum(map(math.prod, self._shapes.values())))
+        gains = {f"{ACTION_LAYER}weight": 0.01, f"{VALUE_OUTPUT_LAYER}weight": 1.0}
+        for name, weights in self.named_parameters.items():
             if name.endswith("weight"):
                 torch.nn.init.orthogonal_(weights, gains.get(name, math.sqrt(2)), draws)
-        self.vector.requires_grad_()
+        self.parameter_vector.requires_grad_()
 
     @property
-    def named(self) -> dict[str, Tensor]:
+    def named_parameters(self) -> dict[str, Tensor]:
         """Return views of weights [out, in] and biases [out], by their names in checkpoints."""
         shapes = self._shapes.values()
-        parts = torch.split(self.vector, [math.prod(shape) for shape in shapes])
+        parts = torch.split(self.parameter_vector, [math.prod(shape) for shape in shapes])
         views = (part.view(shape) for part, shape in zip(parts, shapes, strict=True))
         return dict(zip(self._shapes, views, strict=True))
 
-    def logits(self, observations: Tensor, masked: Tensor) -> Tensor:
+    def logits(self, observations: Tensor, masked_actions: Tensor) -> Tensor:
         """Return the logits of the actions [B, 25].
 
-        masked: mask of forbidden actions [B, 25].
+        masked_actions: mask of forbidden actions [B, 25].
         """
         return self._output(POLICY_LAYERS, ACTION_LAYER, observations).add(
-            masked, alpha=MASKED_LOGIT
+            masked_actions, alpha=MASKED_LOGIT
         )
 
     def values(self, observations: Tensor) -> Tensor:
         """Return the value network's estimates of the discounted future reward [B]."""
-        return self._output(VALUING, VALUE, observations)[:, 0]
+        return self._output(VALUE_LAYERS, VALUE_OUTPUT_LAYER, observations)[:, 0]
 
     def _output(self, hidden: str, last: str, observations: Tensor) -> Tensor:
-        named = self.named
+        named = self.named_parameters
         for name in (f"{hidden}{2 * k}." for k in range(self._layers)):
             observations = linear(observations, named[f"{name}weight"], named[f"{name}bias"]).tanh()
         return linear(observations, named[f"{last}weight"], named[f"{last}bias"])
@@ -102,14 +102,14 @@ def _shapes(width: int, layers: tuple[int, ...]) -> dict[str, tuple[int, ...]]:
     widths = (width, *layers)
     linear = {
         f"{hidden}{2 * k}.": (units, widths[k])
-        for hidden in (POLICY_LAYERS, VALUING)
+        for hidden in (POLICY_LAYERS, VALUE_LAYERS)
         for k, units in enumerate(layers)
     }
-    linear |= {ACTION_LAYER: (ACTION_COUNT, layers[-1]), VALUE: (1, layers[-1])}
+    linear |= {ACTION_LAYER: (ACTION_COUNT, layers[-1]), VALUE_OUTPUT_LAYER: (1, layers[-1])}
     return {
         f"{name}{of}": shape if of == "weight" else shape[:1]
         for name, shape in linear.items()
-        for of in PARTS
+        for of in LAYER_PARAMETERS
     }
 
 
@@ -117,23 +117,23 @@ class TrainingBatch(NamedTuple):
     """A training batch of B steps.
 
     observations: features [B, F].
-    masked: mask of forbidden actions [B, 25].
-    codes: codes of the chosen actions [B, 1].
-    likelihoods: [B], log-likelihoods of the chosen actions under the policy that chose them.
+    masked_actions: mask of forbidden actions [B, 25].
+    action_codes: codes of the chosen actions [B, 1].
+    log_probs: [B], log-likelihoods of the chosen actions under the policy that chose them.
     advantages: [B], generalised advantage estimates.
     returns: [B], discounted sums of later rewards.
     """
 
     observations: Tensor
-    masked: Tensor
-    codes: Tensor
-    likelihoods: Tensor
+    masked_actions: Tensor
+    action_codes: Tensor
+    log_probs: Tensor
     advantages: Tensor
     returns: Tensor
 
 
 def estimate_advantages(
-    rewards: Floats, values: Floats, terminated: Mask, discount: float, trace: float
+    rewards: Floats, values: Floats, terminated: Mask, discount: float, gae_lambda: float
 ) -> Floats:
     """Return generalised advantage estimates [T, N] (Schulman et al. 2016).
 
@@ -141,19 +141,19 @@ def estimate_advantages(
     values: state values [T + 1, N], before each step and after the last.
     terminated: [T, N], true if a step ended the episode.
     discount: discount γ of a reward one step later.
-    trace: λ of the estimates.
+    gae_lambda: λ of the estimates.
     """
     found = np.empty_like(rewards)
     following = np.zeros_like(rewards[0])
     for t in range(len(rewards) - 1, -1, -1):
         kept = np.where(terminated[t], np.float32(0), np.float32(discount))
-        following = rewards[t] + kept * (values[t + 1] + trace * following) - values[t]
+        following = rewards[t] + kept * (values[t + 1] + gae_lambda * following) - values[t]
         found[t] = following
     return found
 
 
 def surrogate_and_entropy(
-    logits: Tensor, lessons: TrainingBatch, clip: float
+    logits: Tensor, batch: TrainingBatch, clip: float
 ) -> tuple[Tensor, Tensor]:
     """Return the mean clipped surrogate loss, and the mean entropy of the action distribution.
 
@@ -161,51 +161,51 @@ def surrogate_and_entropy(
     clip: bound on the deviation of the probability ratio from 1.
     """
     logarithms = logits.log_softmax(1)
-    ratio = (logarithms.gather(1, lessons.codes)[:, 0] - lessons.likelihoods).exp()
-    clipped = lessons.advantages * ratio.clamp(1 - clip, 1 + clip)
+    ratio = (logarithms.gather(1, batch.action_codes)[:, 0] - batch.log_probs).exp()
+    clipped = batch.advantages * ratio.clamp(1 - clip, 1 + clip)
     doubt = -(logarithms.exp() * logarithms).sum(1)
-    return -torch.minimum(lessons.advantages * ratio, clipped).mean(), doubt.mean()
+    return -torch.minimum(batch.advantages * ratio, clipped).mean(), doubt.mean()
 
 
 @dataclass(eq=False, slots=True)
 class Learner:
     """Trainer of the policy and value networks by proximal policy optimisation.
 
-    about: description that checkpoints get; `save` sets its number of steps.
-    draws: random generator of actions and of the order of batches.
+    checkpoint_info: description that checkpoints get; `save` sets its number of steps.
+    generator: random generator of actions and of the order of batches.
     steps: number of steps so far, over all markets and runs.
     """
 
     networks: Networks
     optimizer: torch.optim.Adam
-    markets: Markets
+    rollout_collector: RolloutCollector
     settings: LearnerSettings
-    about: CheckpointInfo
-    draws: torch.Generator
+    checkpoint_info: CheckpointInfo
+    generator: torch.Generator
     steps: int = 0
 
     @torch.no_grad()
-    def learn(self, until: int, on_update: Callable[[int, dict[str, float]], None]) -> None:
+    def learn(self, total_steps: int, on_update: Callable[[int, dict[str, float]], None]) -> None:
         """Train until a total number of steps.
 
-        until: total number of steps, over all markets and runs.
+        total_steps: total number of steps, over all markets and runs.
         on_update: called after each update with the steps so far and training statistics.
         """
-        while self.steps < until:
-            experience = self.markets.play(self._choose)
+        while self.steps < total_steps:
+            experience = self.rollout_collector.collect_rollout(self._choose)
             figures = self._improve(self._lessons(experience))
-            self.steps += experience.codes.size
-            on_update(self.steps, self.markets.figures() | figures)
+            self.steps += experience.action_codes.size
+            on_update(self.steps, self.rollout_collector.pop_statistics() | figures)
 
-    def _choose(self, observations: Floats, allowed: Mask) -> tuple[Codes, Floats]:
+    def _choose(self, observations: Floats, allowed: Mask) -> tuple[ActionCodes, Floats]:
         logits = self.networks.logits(torch.from_numpy(observations), torch.from_numpy(~allowed))
         chances = logits.softmax(1)
         sums = chances.cumsum(1)
-        drawn = torch.rand(len(observations), 1, generator=self.draws) * sums[:, -1:]
+        drawn = torch.rand(len(observations), 1, generator=self.generator) * sums[:, -1:]
         codes = (sums <= drawn).sum(1, keepdim=True)
         return codes[:, 0].numpy(), chances.gather(1, codes)[:, 0].log_().numpy()
 
-    def _lessons(self, experience: Experience) -> TrainingBatch:
+    def _lessons(self, experience: Rollout) -> TrainingBatch:
         everything = torch.from_numpy(experience.observations).flatten(0, 1)
         values = self.networks.values(everything).view(experience.observations.shape[:2]).numpy()
         advantages = estimate_advantages(
@@ -215,12 +215,12 @@ class Learner:
             self.settings.discount,
             self.settings.gae_lambda,
         )
-        codes = torch.from_numpy(experience.codes).view(-1, 1)
+        codes = torch.from_numpy(experience.action_codes).view(-1, 1)
         return TrainingBatch(
             observations=everything[: len(codes)],
-            masked=torch.from_numpy(~experience.allowed).flatten(0, 1),
-            codes=codes,
-            likelihoods=torch.from_numpy(experience.likelihoods).flatten(),
+            masked_actions=torch.from_numpy(~experience.allowed).flatten(0, 1),
+            action_codes=codes,
+            log_probs=torch.from_numpy(experience.log_probs).flatten(),
             advantages=torch.from_numpy(advantages).flatten(),
             returns=torch.from_numpy(advantages + values[:-1]).flatten(),
         )
@@ -229,7 +229,7 @@ class Learner:
         """Optimise over the rollout in minibatches; return the mean of each loss."""
         losses = []
         for _ in range(self.settings.epochs):
-            order = torch.randperm(len(lessons.codes), generator=self.draws)
+            order = torch.randperm(len(lessons.action_codes), generator=self.generator)
             for rows in torch.split(order, self.settings.batch):
                 some = TrainingBatch(*(each[rows] for each in lessons))
                 losses.append(torch.stack(self._descend(some)))
@@ -242,21 +242,23 @@ class Learner:
         normed = lessons._replace(advantages=(lessons.advantages - mean) / (deviation + 1e-8))
         networks = self.networks
         with torch.enable_grad():
-            logits = networks.logits(lessons.observations, lessons.masked)
+            logits = networks.logits(lessons.observations, lessons.masked_actions)
             surrogate, doubt = surrogate_and_entropy(logits, normed, self.settings.clip)
             error = (networks.values(lessons.observations) - lessons.returns).square().mean()
-            loss = surrogate + ERROR_WEIGHT * error - self.settings.entropy * doubt
-        [networks.vector.grad] = torch.autograd.grad(loss, networks.vector)
-        torch.nn.utils.clip_grad_norm_(networks.vector, LARGEST_GRADIENT)
+            loss = surrogate + VALUE_LOSS_WEIGHT * error - self.settings.entropy * doubt
+        [networks.parameter_vector.grad] = torch.autograd.grad(loss, networks.parameter_vector)
+        torch.nn.utils.clip_grad_norm_(networks.parameter_vector, MAX_GRADIENT_NORM)
         self.optimizer.step()
         return surrogate.detach(), doubt.detach(), error.detach()
 
     def save(self, path: Path) -> None:
         """Write networks, optimizer state and description to a checkpoint."""
-        tensors = {name: value.detach().numpy() for name, value in self.networks.named.items()}
+        tensors = {
+            name: value.detach().numpy() for name, value in self.networks.named_parameters.items()
+        }
         moments = self.optimizer.state_dict()["state"].get(0, {})
-        tensors |= {f"{OPTIMIZER}{name}": moment.numpy() for name, moment in moments.items()}
-        about = {**asdict(self.about), "steps": self.steps}
+        tensors |= {f"{OPTIMIZER_PREFIX}{name}": moment.numpy() for name, moment in moments.items()}
+        about = {**asdict(self.checkpoint_info), "steps": self.steps}
         write_atomically(path, save(tensors, {CHECKPOINT_KEY: json.dumps(about)}))
 
     def load(self, path: Path) -> None:
@@ -266,33 +268,33 @@ class Learner:
         """
         weights, about = read_checkpoint(path)
         for name in ("position_sizes", "fixed_size"):
-            there, here = getattr(about, name), getattr(self.about, name)
+            there, here = getattr(about, name), getattr(self.checkpoint_info, name)
             if there != here:
                 raise InputError(f"{path}: trained with {name} {there}, this run has {here}")
         if not 0 <= about.steps <= MAX_TRAINED_STEPS:
             raise InputError(
                 f"{path}: trained for {about.steps} steps, outside 0 … {MAX_TRAINED_STEPS}"
             )
-        shapes = {name: value.shape for name, value in self.networks.named.items()}
+        shapes = {name: value.shape for name, value in self.networks.named_parameters.items()}
         vector = _vector(path, weights, shapes)
         moments: dict[int, dict[str, Tensor]] = {}
-        if any(name.startswith(OPTIMIZER) for name in weights):
-            [count] = _vector(path, weights, {f"{OPTIMIZER}step": torch.Size()})
+        if any(name.startswith(OPTIMIZER_PREFIX) for name in weights):
+            [count] = _vector(path, weights, {f"{OPTIMIZER_PREFIX}step": torch.Size()})
             mean, square = (
-                _vector(path, weights, {f"{OPTIMIZER}{name}": vector.shape})
+                _vector(path, weights, {f"{OPTIMIZER_PREFIX}{name}": vector.shape})
                 for name in ("exp_avg", "exp_avg_sq")
             )
             if count < 0 or (square < 0).any():
                 raise InputError(f"{path}: its optimizer has counts or squares below 0")
             moments[0] = {"step": count, "exp_avg": mean, "exp_avg_sq": square}
         with torch.no_grad():
-            self.networks.vector.copy_(vector)
+            self.networks.parameter_vector.copy_(vector)
         self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": moments})
         self.steps = about.steps
-        self.markets.skip_to(about.steps)
+        self.rollout_collector.skip_played_sessions(about.steps)
         # With the same seed, the draws of the earlier run would repeat.
-        again = np.random.SeedSequence([self.about.seed, about.steps]).generate_state(1)
-        self.draws.manual_seed(int(again[0]))
+        again = np.random.SeedSequence([self.checkpoint_info.seed, about.steps]).generate_state(1)
+        self.generator.manual_seed(int(again[0]))
 
 
 def _vector(path: Path, weights: Weights, shapes: Mapping[str, torch.Size]) -> Tensor:
@@ -311,36 +313,38 @@ def build_learner(
     settings: LearnerSettings,
     seed: int,
     *,
-    given: dict[str, Any] | None = None,
+    training_settings: dict[str, Any] | None = None,
 ) -> Learner:
     """Build a learner with new networks.
 
     env: environment of the markets to play.
     seed: seed of networks, actions and markets.
-    given: training settings that checkpoints store.
+    training_settings: training settings that checkpoints store.
     """
     draws = torch.Generator().manual_seed(seed)
     networks = Networks(len(FEATURES), settings.layers, draws)
-    optimizer = torch.optim.Adam([networks.vector], settings.rate, eps=1e-5, fused=True)
+    optimizer = torch.optim.Adam(
+        [networks.parameter_vector], settings.learning_rate, eps=1e-5, fused=True
+    )
     about = CheckpointInfo(
         position_sizes=env.settings.position_sizes,
         fixed_size=env.settings.fixed_size,
         seed=seed,
-        settings=given or {},
-        order_rules=ORDER_RULES,
+        settings=training_settings or {},
+        order_rules=ORDER_RULES_VERSION,
     )
-    markets = Markets(env, settings, seed)
+    markets = RolloutCollector(env, settings, seed)
     return Learner(networks, optimizer, markets, settings, about, draws)
 
 
 @dataclass(frozen=True, eq=False, slots=True)
-class Experience:
+class Rollout:
     """A rollout: T steps of N markets, the data of one update.
 
     observations: features [T + 1, N, F], before each step and after the last.
     allowed: mask of permitted actions [T, N, 25].
-    codes: codes of the chosen actions [T, N].
-    likelihoods: log-likelihoods of the chosen actions [T, N].
+    action_codes: codes of the chosen actions [T, N].
+    log_probs: log-likelihoods of the chosen actions [T, N].
     rewards: [T, N], percent of the starting cash, or 100 times the change of log wealth.
     terminated: [T, N], true if a step settled the market; the next observation is of the next
         episode.
@@ -348,17 +352,17 @@ class Experience:
 
     observations: Floats
     allowed: Mask
-    codes: Codes
-    likelihoods: Floats
+    action_codes: ActionCodes
+    log_probs: Floats
     rewards: Floats
     terminated: Mask
 
 
-class Markets:
+class RolloutCollector:
     """Collector of rollouts, which plays all markets `rollout` steps at a time.
 
-    sent: number of orders sent by action [25] since the last call of `figures`.
-    earned: results of the episodes that settled since the last call of `figures`, percent.
+    order_counts: number of orders sent by action [25] since the last call of `pop_statistics`.
+    episode_results: results of the episodes that settled since the last call of `pop_statistics`, percent.
     """
 
     def __init__(self, env: VectorKalshiEnv, settings: LearnerSettings, seed: int) -> None:
@@ -370,24 +374,24 @@ class Markets:
         self._seen: Floats | None = None
         self._potential = np.zeros(env.num_envs)
         self._total = np.zeros(env.num_envs)
-        self.sent = np.zeros(ACTION_COUNT, np.int64)
-        self.earned: list[float] = []
+        self.order_counts = np.zeros(ACTION_COUNT, np.int64)
+        self.episode_results: list[float] = []
 
-    def skip_to(self, steps: int) -> None:
+    def skip_played_sessions(self, steps: int) -> None:
         """Change the seeds so that sessions of the first `steps` steps are not played again."""
         self._seeds = [[each, steps] for each in self._seeds]
 
-    def begin(self) -> Floats:
+    def reset(self) -> Floats:
         self._seen, _ = self.env.reset(seed=self._seeds)
         return self._seen
 
-    def play(self, choose: Choose) -> Experience:
+    def collect_rollout(self, choose: ChooseActions) -> Rollout:
         """Play the next `rollout` steps, continuing open episodes, and return them.
 
         choose: returns action codes and log-likelihoods for observations and masks.
         """
         env, length = self.env, self._settings.rollout
-        first = self.begin() if self._seen is None else self._seen
+        first = self.reset() if self._seen is None else self._seen
         observations = np.empty((length + 1, *first.shape), np.float32)
         allowed = np.empty((length, env.num_envs, ACTION_COUNT), dtype=bool)
         codes = np.empty((length, env.num_envs), np.int64)
@@ -406,16 +410,16 @@ class Markets:
             equity[t] = env.equity
             sent[t] = env.markets["sent"] > 0
             self._count(rewards[t], info.get("settled"))
-        self.sent += np.bincount(codes[sent], minlength=ACTION_COUNT)
+        self.order_counts += np.bincount(codes[sent], minlength=ACTION_COUNT)
         self._seen = observations[-1]
-        if self._settings.shaping:
+        if self._settings.use_reward_shaping:
             # A settled market has begun again without a position.
             potential = np.where(terminated, 0.0, self._potentials(observations[1:], held, equity))
             before = np.concatenate([self._potential[None], potential[:-1]])
             rewards += self._settings.discount * potential - before
             self._potential = potential[-1]
         rewards *= self._scale
-        return Experience(
+        return Rollout(
             observations, allowed, codes, likelihoods, rewards.astype(np.float32), terminated
         )
 
@@ -427,32 +431,32 @@ class Markets:
         potential = held * (estimate - (bid + ask) / 2)
         return np.log1p(potential / equity) if self._is_log else potential
 
-    def _count(self, rewards: Array, settled: Codes | None) -> None:
+    def _count(self, rewards: Array, settled: ActionCodes | None) -> None:
         self._total += rewards
         if settled is not None:
-            self.earned += (self._total[settled] * self._scale).tolist()
+            self.episode_results += (self._total[settled] * self._scale).tolist()
             self._total[settled] = 0
 
-    def figures(self) -> dict[str, float]:
+    def pop_statistics(self) -> dict[str, float]:
         """Return and reset statistics of the episodes since the last call; omit undefined ones.
 
-        earned: mean result of an episode, percent.
+        episode_results: mean result of an episode, percent.
         orders: mean number of orders in an episode.
         size: mean contracts of an order.
         share_…: share of each size among the orders.
         """
         figures: dict[str, float] = {}
         sizes = self.env.settings.position_sizes
-        counts = self.sent[1:21].reshape(4, len(sizes)).sum(axis=0)
-        if self.earned:
-            figures["earned"] = float(np.mean(self.earned))
-            figures["orders"] = float(counts.sum() / len(self.earned))
+        counts = self.order_counts[1:21].reshape(4, len(sizes)).sum(axis=0)
+        if self.episode_results:
+            figures["earned"] = float(np.mean(self.episode_results))
+            figures["orders"] = float(counts.sum() / len(self.episode_results))
         if counts.sum():
             figures["size"] = float(counts @ sizes / counts.sum())
             figures |= {
                 f"share_{size}": float(c / counts.sum())
                 for size, c in zip(sizes, counts, strict=True)
             }
-        self.sent[:] = 0
-        self.earned.clear()
+        self.order_counts[:] = 0
+        self.episode_results.clear()
         return figures

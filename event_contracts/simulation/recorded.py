@@ -11,7 +11,7 @@ whose price has become certain therefore lasts as long as the others, and the le
 independent of its outcome. The YES ask is 100 less the NO bid. Quotes whose bid is not below their
 ask last for moments, and are skipped. A settlement row follows the last instant.
 
-Such files have no sizes and no trades. Instead every level of the book holds `LEVEL_DEPTH`
+Such files have no sizes and no trades. Instead every level of the book holds `CONTRACTS_PER_LEVEL`
 contracts. If the bid falls by some ticks, as many levels have gone: market sellers took the share
 `TRADED_SHARE` of them, and the rest was cancelled. Buyers at the ask are the mirror image. No trade
 is assumed without a move of the quote, so that a resting order never fills because nothing
@@ -34,7 +34,7 @@ from event_contracts.simulation.sessions import (
     ASK_SIZE,
     BID_SIZE,
     BOUGHT,
-    COLUMNS,
+    SESSION_COLUMNS,
     ESTIMATE,
     SOLD,
     YES_ASK,
@@ -49,7 +49,7 @@ log = logging.getLogger(__name__)
 
 FIVE_MINUTES = np.timedelta64(5, "m")
 CENTS_PER_DOLLAR = 100  # the tick of these files is a cent
-LEVEL_DEPTH = 100
+CONTRACTS_PER_LEVEL = 100
 TRADED_SHARE = 0.5
 _QUOTES = "_top_of_book.parquet"
 _SETTLEMENT = "_settlement.parquet"
@@ -198,13 +198,13 @@ def _markets_of_event(
 
 def _session(bid: Index, ask: Index, outcome: int) -> Array:
     """Build a session [T, F] from quotes in cents, with the settlement row."""
-    session = np.zeros((len(bid) + 1, len(COLUMNS)))
+    session = np.zeros((len(bid) + 1, len(SESSION_COLUMNS)))
     rows = session[:-1]
     rows[:, YES_BID] = bid / CENTS_PER_DOLLAR
     rows[:, YES_ASK] = ask / CENTS_PER_DOLLAR
-    rows[:, BID_SIZE] = np.where(bid > 0, LEVEL_DEPTH, 0)
-    rows[:, ASK_SIZE] = np.where(ask < CENTS_PER_DOLLAR, LEVEL_DEPTH, 0)
-    level = TRADED_SHARE * LEVEL_DEPTH
+    rows[:, BID_SIZE] = np.where(bid > 0, CONTRACTS_PER_LEVEL, 0)
+    rows[:, ASK_SIZE] = np.where(ask < CENTS_PER_DOLLAR, CONTRACTS_PER_LEVEL, 0)
+    level = TRADED_SHARE * CONTRACTS_PER_LEVEL
     rows[1:, SOLD] = np.round(level * np.maximum(bid[:-1] - bid[1:], 0))
     rows[1:, BOUGHT] = np.round(level * np.maximum(ask[1:] - ask[:-1], 0))
     session[-1, YES_BID] = outcome * (CENTS_PER_DOLLAR - 1) / CENTS_PER_DOLLAR

@@ -1,7 +1,7 @@
 """Sessions: arrays of quotes and trades over which one market of event contracts is played.
 
 A session is a float64 array [T, F] of equal steps, at least two rows, and the F columns of
-`COLUMNS`. A session has no timestamps.
+`MEMBER_COLUMNS`. A session has no timestamps.
 
     yes_bid    best bid for YES, USD, a whole number of ticks from 0 to 1
     yes_ask    best ask of YES, USD, above the bid; the NO ask is 1 less the YES bid
@@ -23,23 +23,23 @@ import numpy as np
 import numpy.typing as npt
 
 from event_contracts.trading.records import PRICE_UNITS
-from event_contracts.trading.records import TICK as TICK_RECORD
+from event_contracts.trading.records import TICK_DTYPE as TICK_RECORD
 from foundation.arrays import Array, Records
 from foundation.errors import InputError
 
-COLUMNS = ("yes_bid", "yes_ask", "bid_size", "ask_size", "sold", "bought", "estimate")
-YES_BID, YES_ASK, BID_SIZE, ASK_SIZE, SOLD, BOUGHT, ESTIMATE = range(len(COLUMNS))
-TICK = 0.01  # USD
+SESSION_COLUMNS = ("yes_bid", "yes_ask", "bid_size", "ask_size", "sold", "bought", "estimate")
+YES_BID, YES_ASK, BID_SIZE, ASK_SIZE, SOLD, BOUGHT, ESTIMATE = range(len(SESSION_COLUMNS))
+DEFAULT_TICK_USD = 0.01  # USD
 _SLACK = 1e-6  # USD: tolerance of a price to its tick, for 32-bit floats
 MAX_CONTRACT_COUNT = 1e9  # contracts that wait or trade at once
 _ROUNDING = 1e-9  # USD
-_EVERY = list(range(len(COLUMNS)))
+_EVERY = list(range(len(SESSION_COLUMNS)))
 _QUOTES = [YES_BID, YES_ASK]
 _COUNTS = [BID_SIZE, ASK_SIZE, SOLD, BOUGHT]
 _PROBABILITIES = [YES_BID, YES_ASK, ESTIMATE]
 
 
-def validate_session(array: npt.ArrayLike, tick: float = TICK) -> Array:
+def validate_session(array: npt.ArrayLike, tick: float = DEFAULT_TICK_USD) -> Array:
     """Validate an array, and return a copy as a session [T, F] with prices exactly on ticks.
 
     tick: price step, USD; a dollar is a whole number of ticks.
@@ -67,7 +67,7 @@ def validate_session(array: npt.ArrayLike, tick: float = TICK) -> Array:
             row, place = np.argwhere(wrong)[0]
             column = columns[place]
             value = session[row, column]
-            raise InputError(f"session: row {row}, {COLUMNS[column]}: {value:g} {why}")
+            raise InputError(f"session: row {row}, {SESSION_COLUMNS[column]}: {value:g} {why}")
     session[:, _QUOTES] = on_ticks
     return session
 
@@ -113,9 +113,9 @@ def _as_floats(array: npt.ArrayLike) -> Array:
         session = np.array(array, dtype=np.float64, order="C")
     except (TypeError, ValueError) as error:
         raise InputError(f"session: no array of numbers: {str(error).splitlines()[0]}") from None
-    if session.ndim != 2 or session.shape[1] != len(COLUMNS) or len(session) < 2:
+    if session.ndim != 2 or session.shape[1] != len(SESSION_COLUMNS) or len(session) < 2:
         raise InputError(
             f"session: shape {session.shape}, expected two rows or more of"
-            f" {len(COLUMNS)} columns ({', '.join(COLUMNS)})"
+            f" {len(SESSION_COLUMNS)} columns ({', '.join(SESSION_COLUMNS)})"
         )
     return session

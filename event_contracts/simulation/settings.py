@@ -8,7 +8,7 @@ from typing import Any, Literal, Self
 
 from omegaconf import DictConfig
 
-from event_contracts.simulation.sessions import TICK, ticks_per_dollar
+from event_contracts.simulation.sessions import DEFAULT_TICK_USD, ticks_per_dollar
 from event_contracts.trading.actions import LimitOrderActionSpace, OrderSettings
 from event_contracts.trading.fees import KalshiFees
 from event_contracts.trading.records import MICROS_PER_DOLLAR
@@ -17,7 +17,7 @@ from foundation.errors import InputError
 from foundation.settings import setting, settings_class, settings_from_config
 
 Reward = Literal["value", "log_wealth"]
-CENTS = 100
+CENTS_PER_DOLLAR = 100
 MAX_STARTING_CASH = 1_000_000  # USD
 MAX_LAYERS = 8
 MAX_LAYER_UNITS = 4096
@@ -28,7 +28,7 @@ class SyntheticSessionModel:
     """Parameters of the random model of synthetic sessions."""
 
     steps: int = setting(300, "of a session, which has one row more", ge=1, le=100_000)
-    level: float = setting(
+    mean_probability: float = setting(
         0.5, "probability that the log-odds revert to", ge=0.001, le=0.999, key=False
     )
     start_deviation: float = setting(
@@ -38,19 +38,21 @@ class SyntheticSessionModel:
     volatility: float = setting(
         4.0, "deviation of the log-odds over a session without the pull", ge=0, le=100
     )
-    tick: float = setting(TICK, "USD between prices, a whole share of a dollar")
+    tick: float = setting(DEFAULT_TICK_USD, "USD between prices, a whole share of a dollar")
     width: float = setting(2.0, "mean of the quote, ticks", ge=1, le=20)
     depth: float = setting(100.0, "mean contracts at the top", ge=1, le=1e6)
     lot: int = setting(20, "contracts of a market order", ge=1, le=10_000, key=False)
-    informed: float = setting(
+    informed_order_rate: float = setting(
         1.0,
         "orders expected a step for each tick that the price moves beyond a quote",
         ge=0,
         le=100,
     )
-    noise: float = setting(0.0, "uninformed orders expected a step, each side", ge=0, le=20)
-    edge: float = setting(0.0, "deviation of the mispricing, USD", ge=0, le=0.25)
-    memory: float = setting(
+    noise_order_rate: float = setting(
+        0.0, "uninformed orders expected a step, each side", ge=0, le=20
+    )
+    mispricing: float = setting(0.0, "deviation of the mispricing, USD", ge=0, le=0.25)
+    mispricing_persistence: float = setting(
         0.95, "share of the mispricing that a step keeps", ge=0, le=0.9999, key=False
     )
     estimate_noise: float = setting(
@@ -77,25 +79,27 @@ class EpisodeSettings(OrderSettings):
     )
 
     def __post_init__(self) -> None:
-        cents = self.starting_cash * CENTS
+        cents = self.starting_cash * CENTS_PER_DOLLAR
         if abs(cents - round(cents)) > 1e-6:
             raise InputError(f"starting_cash: ${self.starting_cash} is not a number of whole cents")
-        self.terms()
+        self.build_order_rule_terms()
 
-    def space(self) -> LimitOrderActionSpace:
-        return self.action_space_at(self.fees.default_rules())
+    def default_action_space(self) -> LimitOrderActionSpace:
+        return self.action_space_with_fees(self.fees.default_rules())
 
-    def terms(self) -> OrderRuleTerms:
-        return self.space().terms(Decimal(str(self.market.tick)))
+    def build_order_rule_terms(self) -> OrderRuleTerms:
+        return self.default_action_space().build_order_rule_terms(Decimal(str(self.market.tick)))
 
     def as_keyword_arguments(self) -> dict[str, Any]:
         """Return all settings as keyword arguments of the environments."""
         return {each.name: getattr(self, each.name) for each in fields(self)}
 
     @property
-    def cash(self) -> int:
+    def starting_cash_micros(self) -> int:
         """Return the starting cash of an episode, in millionths of a USD."""
-        return round(self.starting_cash * CENTS) * (MICROS_PER_DOLLAR // CENTS)
+        return round(self.starting_cash * CENTS_PER_DOLLAR) * (
+            MICROS_PER_DOLLAR // CENTS_PER_DOLLAR
+        )
 
 
 @settings_class()
@@ -124,12 +128,12 @@ class LearnerSettings:
     rollout: int = setting(32, "steps of each market between updates", ge=2, le=100_000)
     batch: int = setting(1024, "steps of a gradient", ge=2, le=1_000_000)
     epochs: int = setting(1, "times that an update goes through its steps", ge=1, le=100)
-    rate: float = setting(1e-3, "of learning", ge=1e-7, le=0.1)
+    learning_rate: float = setting(1e-3, "of learning", ge=1e-7, le=0.1)
     discount: float = setting(0.99, "of a reward a step later", ge=0, le=1, key=False)
     gae_lambda: float = setting(0.8, "λ of the advantage estimates", ge=0, le=1, key=False)
     clip: float = setting(0.2, "of the ratio of probabilities", ge=0.001, le=1, key=False)
     entropy: float = setting(0.01, "weight of the choice's entropy", ge=0, le=1)
-    shaping: bool = setting(
+    use_reward_shaping: bool = setting(
         True,
         "whether a position counts at the estimate, and not at the middle of the quote, "
         "while it is held: a potential, which leaves the best policy as it is (Ng, Harada "

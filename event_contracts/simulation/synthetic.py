@@ -34,7 +34,7 @@ from event_contracts.simulation.sessions import (
     ASK_SIZE,
     BID_SIZE,
     BOUGHT,
-    COLUMNS,
+    SESSION_COLUMNS,
     ESTIMATE,
     SOLD,
     YES_ASK,
@@ -48,31 +48,33 @@ from foundation.errors import InputError
 
 Seed = int | Sequence[int]
 
-FIELDS = len(COLUMNS)
-NUMBERS = 2**62  # number of sessions from which an episode draws one
+COLUMN_COUNT = len(SESSION_COLUMNS)
+SESSION_SEED_COUNT = 2**62  # number of sessions from which an episode draws one
 # Weights w_j and scales σ_j of L, fitted for the smallest maximum error, 4.9e-6.
-WEIGHTS = np.array(
+MIXTURE_WEIGHTS = np.array(
     [0.060712796664669, 0.37311937571408765, 0.45883133361415573, 0.10733649400708759]
 )
-SCALES = np.array([0.32093903660569, 0.4747536685674188, 0.6980309039041006, 1.0220711569970546])
+MIXTURE_SCALES = np.array(
+    [0.32093903660569, 0.4747536685674188, 0.6980309039041006, 1.0220711569970546]
+)
 MIN_PRICE_TICKS = 0.25  # minimum distance of the market's price from 0 and 1, ticks
 MAX_EXPECTED_ORDERS = 50.0  # maximum of the expected orders in a step, however far the price moves
 LATENT, MISPRICING, ESTIMATION = range(3)  # purposes of the normal draws
 WIDTH, BID_DEPTH, ASK_DEPTH, SELLERS, BUYERS = range(5)  # purposes of the uniform draws
-OUTCOME = WIDTH  # draw of the last row, which needs no width
+OUTCOME_DRAW = WIDTH  # draw of the last row, which needs no width
 
 
 @dataclass(frozen=True, eq=False, slots=True)
-class Draws:
+class RandomDraws:
     """The random numbers of C markets with T rows, separate for each row.
 
-    normals: normal draws [C, 3, T] of the log-odds, the mispricing and the estimate.
-    uniforms: uniform draws [C, T, 5] of width, two depths, sellers and buyers; the first draw of
+    normal_draws: normal draws [C, 3, T] of the log-odds, the mispricing and the estimate.
+    uniform_draws: uniform draws [C, T, 5] of width, two depths, sellers and buyers; the first draw of
         the last row decides the outcome.
     """
 
-    normals: Array
-    uniforms: Array
+    normal_draws: Array
+    uniform_draws: Array
 
 
 def synthetic_session(
@@ -94,43 +96,53 @@ def synthetic_sessions(
     Raises `InputError` for a negative seed or market number.
     """
     settings = settings or SyntheticSessionModel()
-    return sessions_from(draw_markets(seed, count, settings, first), settings)
+    return build_sessions(draw_markets(seed, count, settings, first), settings)
 
 
-def draw_markets(seed: Seed, count: int, settings: SyntheticSessionModel, first: int = 0) -> Draws:
+def draw_markets(
+    seed: Seed, count: int, settings: SyntheticSessionModel, first: int = 0
+) -> RandomDraws:
     """Draw the random numbers of markets first … first + count - 1 under a seed."""
     if first < 0:
         raise InputError(f"market: {first} is negative, markets are counted from 0")
-    return draws_from([market_generator(seed, first + k) for k in range(count)], settings)
+    return draw_from_generators([market_generator(seed, first + k) for k in range(count)], settings)
 
 
 def next_generator(rng: np.random.Generator) -> np.random.Generator:
     """Return the generator of a market's next session; rng: generator of the market."""
-    return market_generator(int(rng.integers(NUMBERS)))
+    return market_generator(int(rng.integers(SESSION_SEED_COUNT)))
 
 
-def draws_from(generators: Sequence[np.random.Generator], settings: SyntheticSessionModel) -> Draws:
+def draw_from_generators(
+    generators: Sequence[np.random.Generator], settings: SyntheticSessionModel
+) -> RandomDraws:
     """Draw the random numbers of one market from each generator."""
     count = len(generators)
     rows = settings.steps + 1
     normals = np.zeros((count, 3, rows))
     uniforms = np.empty((count, rows, 5))
-    has_estimate_draws = settings.edge > 0 or settings.estimate_noise > 0
+    has_estimate_draws = settings.mispricing > 0 or settings.estimate_noise > 0
     for k, rng in enumerate(generators):
         # The draws that every market needs come first, so that an edge leaves the event unchanged.
         rng.standard_normal(out=normals[k, LATENT])
         rng.random(out=uniforms[k])
         if has_estimate_draws:
             rng.standard_normal(out=normals[k, MISPRICING:])
-    return Draws(normals, uniforms)
+    return RandomDraws(normals, uniforms)
 
 
-def sessions_from(draws: Draws, settings: SyntheticSessionModel) -> Array:
+def build_sessions(draws: RandomDraws, settings: SyntheticSessionModel) -> Array:
     """Build sessions [C, T, F] from random draws; row k uses the draws of rows 0 … k only."""
-    sessions = np.empty((*draws.uniforms.shape[:2], FIELDS))
+    sessions = np.empty((*draws.uniform_draws.shape[:2], COLUMN_COUNT))
     decay, slopes = _expectations(settings)
     _write_sessions(
-        sessions, draws.normals, draws.uniforms, decay, slopes, WEIGHTS, _terms_of(settings)
+        sessions,
+        draws.normal_draws,
+        draws.uniform_draws,
+        decay,
+        slopes,
+        MIXTURE_WEIGHTS,
+        _terms_of(settings),
     )
     return sessions
 
@@ -138,33 +150,33 @@ def sessions_from(draws: Draws, settings: SyntheticSessionModel) -> Array:
 class _Terms(NamedTuple):
     """Parameters of synthetic sessions for compiled code.
 
-    centre: log-odds to which the process reverts.
+    mean_log_odds: log-odds to which the process reverts.
     start_deviation: standard deviation of the first log-odds around the centre.
-    keep: share of the distance to the centre that remains after a step.
-    shock: standard deviation of a step's increment.
-    ticks: ticks per dollar.
-    wider: mean number of ticks by which the spread exceeds one.
-    fade: logarithm of the ratio of the geometric distribution of depth.
+    retained_share: share of the distance to the centre that remains after a step.
+    step_deviation: standard deviation of a step's increment.
+    tick_count: ticks per dollar.
+    mean_extra_ticks: mean number of ticks by which the spread exceeds one.
+    log_depth_ratio: logarithm of the ratio of the geometric distribution of depth.
     lot: contracts of a market order.
-    informed: expected informed orders per step for each tick that the price passes the quote.
-    noise: expected uninformed orders per step on each side.
-    edge: standard deviation of the mispricing, USD.
-    memory: autocorrelation of the mispricing from step to step.
+    informed_order_rate: expected informed orders per step for each tick that the price passes the quote.
+    noise_order_rate: expected uninformed orders per step on each side.
+    mispricing: standard deviation of the mispricing, USD.
+    mispricing_persistence: autocorrelation of the mispricing from step to step.
     estimate_noise: standard deviation of the estimate around the fair price.
     """
 
-    centre: float
+    mean_log_odds: float
     start_deviation: float
-    keep: float
-    shock: float
-    ticks: int
-    wider: float
-    fade: float
+    retained_share: float
+    step_deviation: float
+    tick_count: int
+    mean_extra_ticks: float
+    log_depth_ratio: float
     lot: int
-    informed: float
-    noise: float
-    edge: float
-    memory: float
+    informed_order_rate: float
+    noise_order_rate: float
+    mispricing: float
+    mispricing_persistence: float
     estimate_noise: float
 
 
@@ -173,12 +185,12 @@ def _terms_of(settings: SyntheticSessionModel) -> _Terms:
     deeper = 1 - 1 / settings.depth
     as_they_are = ("start_deviation", "informed", "noise", "edge", "memory", "estimate_noise")
     return _Terms(
-        centre=math.log(settings.level / (1 - settings.level)),
-        keep=keep,
-        shock=shock,
-        ticks=ticks_per_dollar(settings.tick),
-        wider=float(settings.width - 1),
-        fade=math.log(deeper) if deeper > 0 else -math.inf,
+        mean_log_odds=math.log(settings.mean_probability / (1 - settings.mean_probability)),
+        retained_share=keep,
+        step_deviation=shock,
+        tick_count=ticks_per_dollar(settings.tick),
+        mean_extra_ticks=float(settings.width - 1),
+        log_depth_ratio=math.log(deeper) if deeper > 0 else -math.inf,
         lot=int(settings.lot),
         **{name: float(getattr(settings, name)) for name in as_they_are},
     )
@@ -203,7 +215,7 @@ def _expectations(settings: SyntheticSessionModel) -> tuple[Array, Array]:
     left = np.arange(settings.steps, -1, -1)
     squares = keep ** (2.0 * np.arange(settings.steps))
     variance = shock**2 * np.concatenate([[0.0], np.cumsum(squares)])[left]
-    slopes = SCALES / np.sqrt(2 * (1 + SCALES**2 * variance[:, None]))
+    slopes = MIXTURE_SCALES / np.sqrt(2 * (1 + MIXTURE_SCALES**2 * variance[:, None]))
     return keep ** left.astype(float), slopes
 
 
@@ -249,7 +261,7 @@ def _arrivals(uniform: float, beyond: float, terms: _Terms) -> float:
 
     beyond: ticks by which the price moved past the quote.
     """
-    mean = terms.noise + terms.informed * max(beyond, 0.0)
+    mean = terms.noise_order_rate + terms.informed_order_rate * max(beyond, 0.0)
     if mean == 0.0:
         return 0.0
     return float(terms.lot * _poisson(uniform, min(mean, MAX_EXPECTED_ORDERS)))
@@ -276,8 +288,8 @@ def _write_sessions(
     weights: Array,
     terms: _Terms,
 ) -> None:
-    ticks = terms.ticks
-    fresh = math.sqrt(1.0 - terms.memory**2)
+    ticks = terms.tick_count
+    fresh = math.sqrt(1.0 - terms.mispricing_persistence**2)
     last = sessions.shape[1] - 1
     for c in range(len(sessions)):
         distance = terms.start_deviation * normals[c, LATENT, 0]
@@ -286,28 +298,32 @@ def _write_sessions(
         ask = ticks
         for k in range(last):
             if k > 0:
-                distance = terms.keep * distance + terms.shock * normals[c, LATENT, k]
-                mispricing = terms.memory * mispricing + fresh * normals[c, MISPRICING, k]
-            fair = _normal_mixture(terms.centre + decay[k] * distance, slopes[k], weights)
-            price = (fair + terms.edge * mispricing) * ticks
+                distance = (
+                    terms.retained_share * distance + terms.step_deviation * normals[c, LATENT, k]
+                )
+                mispricing = (
+                    terms.mispricing_persistence * mispricing + fresh * normals[c, MISPRICING, k]
+                )
+            fair = _normal_mixture(terms.mean_log_odds + decay[k] * distance, slopes[k], weights)
+            price = (fair + terms.mispricing * mispricing) * ticks
             price = min(max(price, MIN_PRICE_TICKS), ticks - MIN_PRICE_TICKS)
             draw = uniforms[c, k]
             row = sessions[c, k]
             sellers = _arrivals(draw[SELLERS], bid - price, terms) if k > 0 and bid > 0 else 0.0
             buyers = _arrivals(draw[BUYERS], price - ask, terms) if k > 0 and ask < ticks else 0.0
-            width = 1 + _poisson(draw[WIDTH], terms.wider)
+            width = 1 + _poisson(draw[WIDTH], terms.mean_extra_ticks)
             low = math.floor(price - (width - 1) / 2)
             bid = max(low, 0)
             ask = min(low + width, ticks)
             row[YES_BID] = bid / ticks
             row[YES_ASK] = ask / ticks
-            row[BID_SIZE] = _depth(draw[BID_DEPTH], terms.fade) if bid > 0 else 0.0
-            row[ASK_SIZE] = _depth(draw[ASK_DEPTH], terms.fade) if ask < ticks else 0.0
+            row[BID_SIZE] = _depth(draw[BID_DEPTH], terms.log_depth_ratio) if bid > 0 else 0.0
+            row[ASK_SIZE] = _depth(draw[ASK_DEPTH], terms.log_depth_ratio) if ask < ticks else 0.0
             row[SOLD] = sellers
             row[BOUGHT] = buyers
             estimate = fair + terms.estimate_noise * normals[c, ESTIMATION, k]
             row[ESTIMATE] = min(max(estimate, 0.0), 1.0)
-        distance = terms.keep * distance + terms.shock * normals[c, LATENT, last]
-        chance = _normal_mixture(terms.centre + distance, slopes[last], weights)
-        is_yes = uniforms[c, last, OUTCOME] < chance
+        distance = terms.retained_share * distance + terms.step_deviation * normals[c, LATENT, last]
+        chance = _normal_mixture(terms.mean_log_odds + distance, slopes[last], weights)
+        is_yes = uniforms[c, last, OUTCOME_DRAW] < chance
         _write_settlement(sessions[c, last], is_yes, ticks)

@@ -14,21 +14,30 @@ from gymnasium.spaces import Box
 from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 
-from event_contracts.simulation.kernel import show_depth, step
+from event_contracts.simulation.kernel import reset_depth, step
 from event_contracts.simulation.sessions import session_to_tape, validate_session
 from event_contracts.simulation.settings import EpisodeSettings
-from event_contracts.simulation.synthetic import draws_from, next_generator, sessions_from
+from event_contracts.simulation.synthetic import (
+    draw_from_generators,
+    next_generator,
+    build_sessions,
+)
 from event_contracts.trading.actions import ACTION_COUNT, INTENT_SIDES, decode_action
-from event_contracts.trading.observation import FEATURE_BOUND, FEATURES, observe, value
+from event_contracts.trading.observation import (
+    FEATURE_BOUND,
+    FEATURES,
+    write_observation,
+    account_value,
+)
 from event_contracts.trading.records import (
-    FILL,
-    MARKET,
+    FILL_DTYPE,
+    MARKET_DTYPE,
     MAX_FILLS,
     MAX_RESTING_ORDERS,
     MICROS_PER_DOLLAR,
-    ORDER,
+    ORDER_DTYPE,
     PRICE_UNITS,
-    TICK,
+    TICK_DTYPE,
 )
 from event_contracts.trading.rules import OrderRuleTerms
 from foundation.arrays import Array, Mask, Records
@@ -37,10 +46,10 @@ from foundation.errors import InputError
 from foundation.settings import with_changes
 
 Floats = npt.NDArray[np.float32]
-Codes = npt.NDArray[np.int64]
+ActionCodes = npt.NDArray[np.int64]
 
 
-class VectorKalshiEnv(VectorEnv[Floats, Codes, Any]):
+class VectorKalshiEnv(VectorEnv[Floats, ActionCodes, Any]):
     """Vector environment of N markets; a settled market starts another episode at once.
 
     Market i plays exactly like a `MarketAgnosticKalshiEnv` with the seed of the first reset plus i.
@@ -74,17 +83,17 @@ class VectorKalshiEnv(VectorEnv[Floats, Codes, Any]):
                 raise InputError("sessions: no session; at least one is required")
             longest = max(len(tape) for tape in self._sessions)
         self.metadata = {**self.metadata, "autoreset_mode": AutoresetMode.SAME_STEP}
-        self.single_action_space = self.settings.space().get_gym_space()
+        self.single_action_space = self.settings.default_action_space().get_gym_space()
         width = len(FEATURES)
         self.single_observation_space = Box(-FEATURE_BOUND, FEATURE_BOUND, (width,), np.float32)
         self.action_space = batch_space(self.single_action_space, count)
         self.observation_space = batch_space(self.single_observation_space, count)
-        self.markets = np.zeros(count, MARKET)
-        self.orders = np.zeros((count, MAX_RESTING_ORDERS), ORDER)
-        self.fills = np.zeros((count, MAX_FILLS), FILL)
+        self.markets = np.zeros(count, MARKET_DTYPE)
+        self.orders = np.zeros((count, MAX_RESTING_ORDERS), ORDER_DTYPE)
+        self.fills = np.zeros((count, MAX_FILLS), FILL_DTYPE)
         self.equity = np.zeros(count)
-        self._terms = self.settings.terms()
-        self.tapes = np.zeros((count, longest), TICK)
+        self._terms = self.settings.build_order_rule_terms()
+        self.tapes = np.zeros((count, longest), TICK_DTYPE)
         self.observations = np.zeros((count, width), np.float32)
         self._allowed = np.zeros((count, ACTION_COUNT), dtype=bool)
         self.generators: list[np.random.Generator] = []
@@ -141,7 +150,7 @@ class VectorKalshiEnv(VectorEnv[Floats, Codes, Any]):
             info,
         )
 
-    def advance(self, codes: Codes) -> tuple[Array, Mask]:
+    def advance(self, codes: ActionCodes) -> tuple[Array, Mask]:
         """Step every market without validation or reset; return rewards and settled markets, [N].
 
         codes: action codes [N].
@@ -177,8 +186,10 @@ class VectorKalshiEnv(VectorEnv[Floats, Codes, Any]):
         for i, tape in zip(which, tapes, strict=True):
             self.tapes[i, : len(tape)] = tape
             self.markets["rows"][i] = len(tape)
-        self.markets["cash"][which] = self.markets["starting_equity"][which] = self.settings.cash
-        self.equity[which] = self.settings.cash / MICROS_PER_DOLLAR
+        self.markets["cash"][which] = self.markets["starting_equity"][which] = (
+            self.settings.starting_cash_micros
+        )
+        self.equity[which] = self.settings.starting_cash_micros / MICROS_PER_DOLLAR
         _show_first(
             which,
             self.markets,
@@ -195,7 +206,7 @@ class VectorKalshiEnv(VectorEnv[Floats, Codes, Any]):
             return [self._sessions[rng.integers(len(self._sessions))] for rng in generators]
         market = self.settings.market
         drawn = [next_generator(rng) for rng in generators]
-        return session_to_tape(sessions_from(draws_from(drawn, market), market))
+        return session_to_tape(build_sessions(draw_from_generators(drawn, market), market))
 
 
 @compiled
@@ -205,7 +216,7 @@ def _step_all(
     fills: Records,
     tapes: Records,
     terms: OrderRuleTerms,
-    actions: Codes,
+    actions: ActionCodes,
     is_log: bool,
     rewards: Array,
     terminated: Mask,
@@ -224,11 +235,11 @@ def _step_all(
             actions[i],
         )
         tick = tapes[i, market.row]
-        after = value(market, tick)
+        after = account_value(market, tick)
         rewards[i] = math.log(after / equity[i]) if is_log else after - equity[i]
         equity[i] = after
         terminated[i] = market.row == market.rows - 1
-        observe(
+        write_observation(
             market,
             without_refcount(orders[i]),
             without_refcount(tapes[i]),
@@ -249,8 +260,8 @@ def _show_first(
     allowed: Mask,
 ) -> None:
     for i in which:
-        show_depth(markets[i], tapes[i, 0])
-        observe(markets[i], orders[i], tapes[i], terms, observations[i], allowed[i])
+        reset_depth(markets[i], tapes[i, 0])
+        write_observation(markets[i], orders[i], tapes[i], terms, observations[i], allowed[i])
 
 
 class MarketAgnosticKalshiEnv(gymnasium.Env[Floats, np.int64]):
@@ -271,7 +282,7 @@ class MarketAgnosticKalshiEnv(gymnasium.Env[Floats, np.int64]):
     def __init__(self, session: npt.ArrayLike | None = None, **settings: Any) -> None:
         self._one = VectorKalshiEnv(1, None if session is None else [session], **settings)
         self.settings = self._one.settings
-        self.space = self.settings.space()
+        self.space = self.settings.default_action_space()
         self._market = self._one.markets[0]
         self._orders = self._one.orders[0]
         self.action_space = self._one.single_action_space

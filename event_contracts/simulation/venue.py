@@ -47,7 +47,7 @@ from event_contracts.simulation.exchange import (
 )
 from event_contracts.trading.fees import ZERO
 from event_contracts.trading.orders import (
-    PAYOUT,
+    PAYOUT_USD,
     ContractFill,
     ContractTimeInForce,
     EventContractOrder,
@@ -151,23 +151,25 @@ class OrderRequest:
             raise Refused(400, "invalid_order", message)
         return request
 
-    def limit_order(self, name: str, count: Decimal) -> EventContractOrder:
+    def limit_order(self, client_order_id: str, count: Decimal) -> EventContractOrder:
         """Return the order of this request.
 
-        name: client_order_id of the order.
+        client_order_id: client_order_id of the order.
         count: contracts of the order.
         """
         action, side = order_side(self.side, bool(self.reduce_only))
         terms = action, side, yes_price(side, self.price), count
-        return EventContractOrder(name, self.ticker, *terms, time_in_force=self.time_in_force)
+        return EventContractOrder(
+            client_order_id, self.ticker, *terms, time_in_force=self.time_in_force
+        )
 
 
-def take(
+def accept_order(
     exchange: Exchange,
     request: OrderRequest,
     *,
     reused_ids_refused: bool = True,
-    partial: bool = False,
+    fills_half: bool = False,
     reject: bool = False,
 ) -> PlacedOrder:
     """Accept an order request and submit its order to the exchange.
@@ -175,10 +177,10 @@ def take(
     Raises `Refused` with the status and code of the API.
 
     reused_ids_refused: true if a used client_order_id is refused.
-    partial: fault by which half of the order may trade and the rest never does.
+    fills_half: fault by which half of the order may trade and the rest never does.
     reject: fault by which the order trades nothing and ends before the next tick.
     """
-    market = listing_of(exchange, request.ticker)
+    market = get_listing(exchange, request.ticker)
     if exchange.market_state(market.ticker) != "active":
         raise Refused(409, "market_closed", f"{market.ticker} is not trading")
     name = request.client_order_id or f"venue-{len(exchange.orders) + 1}"
@@ -189,10 +191,10 @@ def take(
         raise Refused(400, "invalid_parameters", "expiration_time has passed")
     covered = _covered_count(exchange, request)
     count = covered or request.count
-    traded = max(count // 2, Decimal(1)) if partial else count
+    traded = max(count // 2, Decimal(1)) if fills_half else count
     order = request.limit_order(name, traded)
     rejects_later = reject or not covered
-    depth, own = exchange.reach(order)
+    depth, own = exchange.reachable_depth(order)
     stops = own is not None and request.self_trade_prevention_type == "taker_at_cross"
     if request.post_only and (depth or own is not None):
         raise Refused(400, "invalid_order", "post only cross")
@@ -212,19 +214,19 @@ def take(
     return placed
 
 
-def listing_of(exchange: Exchange, ticker: str) -> SimulatedListing:
+def get_listing(exchange: Exchange, ticker: str) -> SimulatedListing:
     """Return the listing of a market. Raises `Refused` (404) if the ticker is unknown."""
     if ticker not in exchange.listings:
         raise Refused(404, "not_found", f"market {ticker} not found")
     return exchange.listings[ticker]
 
 
-def event_of(listing: SimulatedListing) -> str:
+def event_ticker_of(listing: SimulatedListing) -> str:
     """Return the ticker of a market's event; without one, the market's own ticker."""
     return listing.event or listing.ticker
 
 
-def placed_of(exchange: Exchange, order_id: str) -> PlacedOrder:
+def get_placed_order(exchange: Exchange, order_id: str) -> PlacedOrder:
     """Return the order with an id. Raises `Refused` (404) if the id is unknown."""
     if order_id not in exchange.orders:
         raise Refused(404, "not_found", f"order {order_id} not found")
@@ -236,39 +238,39 @@ def _covered_count(exchange: Exchange, request: OrderRequest) -> Decimal:
     if not request.reduce_only:
         return request.count
     _, side = order_side(request.side, reduces=True)
-    return min(request.count, exchange.view(request.ticker).held(side))
+    return min(request.count, exchange.view(request.ticker).held_count(side))
 
 
 Row = TypeVar("Row")
 MAX_PAGE_SIZE = 1000
 DEFAULT_PAGE_SIZE = 100
-PAGED = ("limit", "cursor")  # filters of every list
-DATED = ("min_ts", "max_ts")  # filters of a list with instants
-USER = "practice"  # the venue's id of the account's owner
-SHARD = 0  # the exchange has one shard, Kalshi's default
-CENTS = 100
+PAGE_PARAMETERS = ("limit", "cursor")  # filters of every list
+TIME_PARAMETERS = ("min_ts", "max_ts")  # filters of a list with instants
+USER_ID = "practice"  # the venue's id of the account's owner
+EXCHANGE_INDEX = 0  # the exchange has one shard, Kalshi's default
+CENTS_PER_DOLLAR = 100
 COUNT_FILTERS = ("position", "total_traded")
 
 
-def order(exchange: Exchange, placed: PlacedOrder) -> Response:
+def order_response(exchange: Exchange, placed: PlacedOrder) -> Response:
     """Return an order in the API's format, without the deprecated `side` and `action`."""
-    last = max([placed.placed, *(fill.tick for fill in placed.fills)])
+    last = max([placed.placed_tick, *(fill.tick for fill in placed.fills)])
     return {
         **_ids(placed),
-        **terms(placed.order),
-        "user_id": USER,
+        **order_fields(placed.order),
+        "user_id": USER_ID,
         "type": "limit",
         "status": placed.state,
-        "fill_count_fp": format_count(placed.filled),
-        "remaining_count_fp": format_count(placed.waiting),
+        "fill_count_fp": format_count(placed.filled_count),
+        "remaining_count_fp": format_count(placed.open_count),
         "initial_count_fp": format_count(placed.count),
-        **_costs("taker", [fill for fill in placed.fills if not fill.maker]),
-        **_costs("maker", [fill for fill in placed.fills if fill.maker]),
-        "expiration_time": None if placed.expires is None else written(placed.expires),
-        "created_time": written(exchange.at(placed.placed)),
-        "last_update_time": written(exchange.at(last)),
+        **_costs("taker", [fill for fill in placed.fills if not fill.is_maker]),
+        **_costs("maker", [fill for fill in placed.fills if fill.is_maker]),
+        "expiration_time": None if placed.expires is None else format_timestamp(placed.expires),
+        "created_time": format_timestamp(exchange.instant_of(placed.placed_tick)),
+        "last_update_time": format_timestamp(exchange.instant_of(last)),
         "subaccount_number": 0,
-        "exchange_index": SHARD,
+        "exchange_index": EXCHANGE_INDEX,
     }
 
 
@@ -282,44 +284,52 @@ def _costs(kind: str, fills: Sequence[ContractFill]) -> Response:
     }
 
 
-def receipt(placed: PlacedOrder, now: np.datetime64) -> Response:
+def submission_response(placed: PlacedOrder, now: np.datetime64) -> Response:
     """Return the response to a new order, with the contracts filled at once and resting."""
     counts = {
-        "fill_count": format_count(placed.filled),
-        "remaining_count": format_count(placed.waiting),
+        "fill_count": format_count(placed.filled_count),
+        "remaining_count": format_count(placed.open_count),
     }
-    return {**_ids(placed), **counts, "ts_ms": milliseconds(now)}
+    return {**_ids(placed), **counts, "ts_ms": epoch_milliseconds(now)}
 
 
-def cancellation(placed: PlacedOrder, reduced: Decimal, now: np.datetime64) -> Response:
+def cancellation_response(
+    placed: PlacedOrder, cancelled_count: Decimal, now: np.datetime64
+) -> Response:
     """Return the response to the cancellation of an order.
 
-    reduced: resting contracts that were cancelled.
+    cancelled_count: resting contracts that were cancelled.
     """
-    return {**_ids(placed), "reduced_by": format_count(reduced), "ts_ms": milliseconds(now)}
+    return {
+        **_ids(placed),
+        "reduced_by": format_count(cancelled_count),
+        "ts_ms": epoch_milliseconds(now),
+    }
 
 
-def orders(exchange: Exchange, query: Query, hidden: int = 0) -> Response:
-    refuse_unknown_keys(query, *PAGED, *DATED, "ticker", "event_ticker", "status", "subaccount")
+def get_orders(exchange: Exchange, query: Query, hidden_count: int = 0) -> Response:
+    refuse_unknown_keys(
+        query, *PAGE_PARAMETERS, *TIME_PARAMETERS, "ticker", "event_ticker", "status", "subaccount"
+    )
     status = query.get("status")
     if status not in (None, "resting", "canceled", "executed"):
         raise Refused(400, None, "status must be resting, canceled or executed")
     rows = {
-        number: order(exchange, placed)
-        for number, placed in numbered(exchange.orders.values(), hidden)
-        if is_asked_for(
+        number: order_response(exchange, placed)
+        for number, placed in enumerate_rows(exchange.orders.values(), hidden_count)
+        if matches_filters(
             query,
             status=placed.state,
             ticker=placed.order.market,
-            event_ticker=event_of(exchange.listings[placed.order.market]),
+            event_ticker=event_ticker_of(exchange.listings[placed.order.market]),
             subaccount="0",
         )
-        and is_within(query, exchange.at(placed.placed))
+        and is_within_time_filter(query, exchange.instant_of(placed.placed_tick))
     }
-    return page("orders", rows, query)
+    return paginate("orders", rows, query)
 
 
-def terms(order: EventContractOrder | ContractFill) -> Response:
+def order_fields(order: EventContractOrder | ContractFill) -> Response:
     """Return API fields of an order or fill: ticker, sides and prices, in the book of YES."""
     side = book_side(order.action, order.side)
     price = yes_price(order.side, order.price)
@@ -329,7 +339,7 @@ def terms(order: EventContractOrder | ContractFill) -> Response:
         # Kalshi, "Order direction": a bid is positioned for YES whether it buys YES or sells NO.
         "outcome_side": "yes" if side == "bid" else "no",
         "yes_price_dollars": format_dollars(price),
-        "no_price_dollars": format_dollars(PAYOUT - price),
+        "no_price_dollars": format_dollars(PAYOUT_USD - price),
     }
 
 
@@ -337,31 +347,31 @@ def _ids(placed: PlacedOrder) -> Response:
     return {"order_id": placed.order_id, "client_order_id": placed.client_order_id}
 
 
-def numbered(rows: Collection[Row], hidden: int = 0) -> Iterator[tuple[int, Row]]:
+def enumerate_rows(rows: Collection[Row], hidden_count: int = 0) -> Iterator[tuple[int, Row]]:
     """Yield rows with their numbers from 1, which serve as cursors.
 
-    hidden: number of the newest rows to skip.
+    hidden_count: number of the newest rows to skip.
     """
-    return enumerate(islice(rows, len(rows) - hidden), start=1)
+    return enumerate(islice(rows, len(rows) - hidden_count), start=1)
 
 
-def is_asked_for(query: Query, **said: str) -> bool:
+def matches_filters(query: Query, **row_values: str) -> bool:
     """Return whether a row passes the filters of a query.
 
-    said: values of the row by filter name.
+    row_values: values of the row by filter name.
     """
-    return all(query.get(name) in (None, value) for name, value in said.items())
+    return all(query.get(name) in (None, value) for name, value in row_values.items())
 
 
-def is_within(query: Query, at: np.datetime64) -> bool:
+def is_within_time_filter(query: Query, at: np.datetime64) -> bool:
     """Return whether an instant is within the query's `min_ts` and `max_ts`, epoch seconds."""
-    seconds = milliseconds(at) // 1000
+    seconds = epoch_milliseconds(at) // 1000
     first = query_integer(query, "min_ts", 0)
     last = query_integer(query, "max_ts", 2**62)
     return first <= seconds <= last
 
 
-def page(name: str, rows: Mapping[int, Response], query: Query) -> Response:
+def paginate(name: str, rows: Mapping[int, Response], query: Query) -> Response:
     """Return one page of a list: the newest rows before the cursor, and the next cursor.
 
     name: key of the list in the response.
@@ -385,12 +395,12 @@ def format_count(contracts: Decimal) -> str:
     return f"{contracts:.2f}"
 
 
-def milliseconds(at: np.datetime64) -> int:
+def epoch_milliseconds(at: np.datetime64) -> int:
     """Return an instant as epoch milliseconds."""
     return int(at.astype("datetime64[ms]").astype(np.int64))
 
 
-def written(at: np.datetime64) -> str:
+def format_timestamp(at: np.datetime64) -> str:
     return f"{np.datetime_as_string(at, unit='ms')}Z"
 
 
@@ -398,51 +408,53 @@ def written(at: np.datetime64) -> str:
 class PositionCost:
     """Cost basis of one market from its fills, by the average-cost method.
 
-    held: contracts, YES positive and NO negative.
-    price: mean entry price, USD of YES; a NO cost 1 − price.
-    traded: price times contracts of all fills, USD.
-    realized: realised profit before fees, USD.
+    position: contracts, YES positive and NO negative.
+    average_price: mean entry price, USD of YES; a NO cost 1 − price.
+    traded_usd: price times contracts of all fills, USD.
+    realized_pnl: realised profit before fees, USD.
     fees: fees of all fills, USD.
-    tick: tick of the exchange at the last fill.
-    yes_bought, no_bought: contracts bought and their cost in USD; a sale of one side counts as a
+    last_fill_tick: tick of the exchange at the last fill.
+    yes_purchases, no_purchases: contracts bought and their cost in USD; a sale of one side counts as a
         purchase of the other.
     """
 
-    held: Decimal = ZERO
-    price: Decimal = ZERO
-    traded: Decimal = ZERO
-    realized: Decimal = ZERO
+    position: Decimal = ZERO
+    average_price: Decimal = ZERO
+    traded_usd: Decimal = ZERO
+    realized_pnl: Decimal = ZERO
     fees: Decimal = ZERO
-    tick: int = 0
-    yes_bought: tuple[Decimal, Decimal] = (ZERO, ZERO)
-    no_bought: tuple[Decimal, Decimal] = (ZERO, ZERO)
+    last_fill_tick: int = 0
+    yes_purchases: tuple[Decimal, Decimal] = (ZERO, ZERO)
+    no_purchases: tuple[Decimal, Decimal] = (ZERO, ZERO)
 
     @property
     def exposure(self) -> Decimal:
         """Return the cost of the position, USD."""
-        return abs(self.held) * (self.price if self.held > 0 else PAYOUT - self.price)
+        return abs(self.position) * (
+            self.average_price if self.position > 0 else PAYOUT_USD - self.average_price
+        )
 
     def with_fill(self, fill: ContractFill) -> PositionCost:
         """Return the cost basis after one more fill."""
         price = yes_price(fill.side, fill.price)
         is_bid = book_side(fill.action, fill.side) == "bid"
         change = fill.count if is_bid else -fill.count
-        mean, realized = average_cost(self.held, self.price, change, price)
-        (yes, yes_cost), (no, no_cost) = self.yes_bought, self.no_bought
+        mean, realized = average_cost(self.position, self.average_price, change, price)
+        (yes, yes_cost), (no, no_cost) = self.yes_purchases, self.no_purchases
         if is_bid:
             yes, yes_cost = yes + fill.count, yes_cost + fill.count * price
         else:
-            no, no_cost = no + fill.count, no_cost + fill.count * (PAYOUT - price)
+            no, no_cost = no + fill.count, no_cost + fill.count * (PAYOUT_USD - price)
         return replace(
             self,
-            held=self.held + change,
-            price=mean,
-            traded=self.traded + fill.price * fill.count,
-            realized=self.realized + realized,
+            position=self.position + change,
+            average_price=mean,
+            traded_usd=self.traded_usd + fill.price * fill.count,
+            realized_pnl=self.realized_pnl + realized,
             fees=self.fees + fill.fee,
-            tick=fill.tick,
-            yes_bought=(yes, yes_cost),
-            no_bought=(no, no_cost),
+            last_fill_tick=fill.tick,
+            yes_purchases=(yes, yes_cost),
+            no_purchases=(no, no_cost),
         )
 
 
@@ -457,37 +469,39 @@ def position_costs(fills: Iterable[ContractFill]) -> dict[str, PositionCost]:
     return dict(costs)
 
 
-def balance(exchange: Exchange, query: Query) -> Response:
+def get_balance(exchange: Exchange, query: Query) -> Response:
     """Return the response to `GET /portfolio/balance`, with the cash of resting orders."""
     refuse_unknown_keys(query, "subaccount", "exchange_index")
     cash = exchange.cash
     return {
-        "balance": int(cash * CENTS // 1),
+        "balance": int(cash * CENTS_PER_DOLLAR // 1),
         "balance_dollars": format_dollars(cash),
-        "portfolio_value": int(exchange.position_value * CENTS // 1),
-        "updated_ts": milliseconds(exchange.now) // 1000,
-        "balance_breakdown": [{"exchange_index": SHARD, "balance": format_dollars(cash)}],
+        "portfolio_value": int(exchange.position_value * CENTS_PER_DOLLAR // 1),
+        "updated_ts": epoch_milliseconds(exchange.now) // 1000,
+        "balance_breakdown": [{"exchange_index": EXCHANGE_INDEX, "balance": format_dollars(cash)}],
     }
 
 
-def positions(exchange: Exchange, query: Query) -> Response:
+def get_positions(exchange: Exchange, query: Query) -> Response:
     """Return the response to `GET /portfolio/positions`: traded markets that have not paid."""
-    refuse_unknown_keys(query, *PAGED, "ticker", "event_ticker", "count_filter", "subaccount")
+    refuse_unknown_keys(
+        query, *PAGE_PARAMETERS, "ticker", "event_ticker", "count_filter", "subaccount"
+    )
     counted_by = _filter_names(query.get("count_filter", ""))
     paid = {settlement.market for settlement in exchange.payments}
     costs = position_costs(exchange.fills)
     rows = {}
-    for number, ticker in numbered(exchange.listings):
-        event = event_of(exchange.listings[ticker])
-        is_named = is_asked_for(query, ticker=ticker, event_ticker=event, subaccount="0")
+    for number, ticker in enumerate_rows(exchange.listings):
+        event = event_ticker_of(exchange.listings[ticker])
+        is_named = matches_filters(query, ticker=ticker, event_ticker=event, subaccount="0")
         if not is_named or ticker not in costs or ticker in paid:
             continue
-        amounts = {"position": exchange.position(ticker), "total_traded": costs[ticker].traded}
+        amounts = {"position": exchange.position(ticker), "total_traded": costs[ticker].traded_usd}
         if not counted_by or any(amounts[name] for name in counted_by):
             rows[number] = _position(exchange, ticker, costs[ticker])
-    shown = page("market_positions", rows, query)
+    shown = paginate("market_positions", rows, query)
     events = dict.fromkeys(
-        event_of(exchange.listings[row["ticker"]]) for row in shown["market_positions"]
+        event_ticker_of(exchange.listings[row["ticker"]]) for row in shown["market_positions"]
     )
     return {**shown, "event_positions": [_event_position(exchange, e, costs) for e in events]}
 
@@ -503,19 +517,19 @@ def _filter_names(text: str) -> tuple[str, ...]:
 def _position(exchange: Exchange, ticker: str, cost: PositionCost) -> Response:
     return {
         "ticker": ticker,
-        "exchange_index": SHARD,
-        "total_traded_dollars": format_dollars(cost.traded),
+        "exchange_index": EXCHANGE_INDEX,
+        "total_traded_dollars": format_dollars(cost.traded_usd),
         # A closed market that has not paid lists the contracts that it will pay for.
         "position_fp": format_count(exchange.position(ticker)),
         "market_exposure_dollars": format_dollars(cost.exposure),
-        "realized_pnl_dollars": format_dollars(cost.realized),
+        "realized_pnl_dollars": format_dollars(cost.realized_pnl),
         "fees_paid_dollars": format_dollars(cost.fees),
-        "last_updated_ts": written(exchange.at(cost.tick)),
+        "last_updated_ts": format_timestamp(exchange.instant_of(cost.last_fill_tick)),
     }
 
 
 def _event_position(exchange: Exchange, event: str, costs: dict[str, PositionCost]) -> Response:
-    ours = [costs[name] for name in costs if event_of(exchange.listings[name]) == event]
+    ours = [costs[name] for name in costs if event_ticker_of(exchange.listings[name]) == event]
 
     def total(name: str) -> str:
         return format_dollars(sum((getattr(each, name) for each in ours), ZERO))
@@ -524,7 +538,7 @@ def _event_position(exchange: Exchange, event: str, costs: dict[str, PositionCos
         "event_ticker": event,
         "total_cost_dollars": total("traded"),
         "total_cost_shares_fp": format_count(
-            sum((each.yes_bought[0] + each.no_bought[0] for each in ours), ZERO)
+            sum((each.yes_purchases[0] + each.no_purchases[0] for each in ours), ZERO)
         ),
         "event_exposure_dollars": total("exposure"),
         "realized_pnl_dollars": total("realized"),
@@ -532,70 +546,76 @@ def _event_position(exchange: Exchange, event: str, costs: dict[str, PositionCos
     }
 
 
-def fills(exchange: Exchange, query: Query, hidden: int = 0) -> Response:
+def get_fills(exchange: Exchange, query: Query, hidden_count: int = 0) -> Response:
     """Return the response to `GET /portfolio/fills`.
 
-    hidden: number of the newest fills to skip.
+    hidden_count: number of the newest fills to skip.
     """
-    refuse_unknown_keys(query, *PAGED, *DATED, "ticker", "order_id", "subaccount")
+    refuse_unknown_keys(
+        query, *PAGE_PARAMETERS, *TIME_PARAMETERS, "ticker", "order_id", "subaccount"
+    )
     rows = {
         number: _fill(exchange, number, fill)
-        for number, fill in numbered(exchange.fills, hidden)
-        if is_asked_for(query, ticker=fill.market, order_id=fill.order_id, subaccount="0")
-        and is_within(query, exchange.at(fill.tick))
+        for number, fill in enumerate_rows(exchange.fills, hidden_count)
+        if matches_filters(query, ticker=fill.market, order_id=fill.order_id, subaccount="0")
+        and is_within_time_filter(query, exchange.instant_of(fill.tick))
     }
-    return page("fills", rows, query)
+    return paginate("fills", rows, query)
 
 
 def _fill(exchange: Exchange, number: int, fill: ContractFill) -> Response:
-    at = exchange.at(fill.tick)
+    at = exchange.instant_of(fill.tick)
     name = f"trade-{number:06d}"
     return {
         "fill_id": name,
         "trade_id": name,
         "order_id": fill.order_id,
-        **terms(fill),
+        **order_fields(fill),
         "market_ticker": fill.market,
-        "exchange_index": SHARD,
+        "exchange_index": EXCHANGE_INDEX,
         "count_fp": format_count(fill.count),
-        "is_taker": not fill.maker,
+        "is_taker": not fill.is_maker,
         "fee_cost": format_dollars(fill.fee),
-        "created_time": written(at),
-        "ts": milliseconds(at) // 1000,
+        "created_time": format_timestamp(at),
+        "ts": epoch_milliseconds(at) // 1000,
         "subaccount_number": 0,
     }
 
 
-def settlements(exchange: Exchange, query: Query) -> Response:
+def get_settlements(exchange: Exchange, query: Query) -> Response:
     """Return the response to `GET /portfolio/settlements`: traded markets that have paid."""
-    refuse_unknown_keys(query, *PAGED, *DATED, "ticker", "event_ticker", "subaccount")
+    refuse_unknown_keys(
+        query, *PAGE_PARAMETERS, *TIME_PARAMETERS, "ticker", "event_ticker", "subaccount"
+    )
     costs = position_costs(exchange.fills)
     rows = {}
-    for number, settlement in numbered(exchange.payments):
+    for number, settlement in enumerate_rows(exchange.payments):
         ticker = settlement.market
-        event = event_of(exchange.listings[ticker])
-        is_listed = ticker in costs and is_within(query, exchange.at(settlement.pays))
-        if is_listed and is_asked_for(query, ticker=ticker, event_ticker=event, subaccount="0"):
+        event = event_ticker_of(exchange.listings[ticker])
+        is_listed = ticker in costs and is_within_time_filter(
+            query, exchange.instant_of(settlement.payout_tick)
+        )
+        if is_listed and matches_filters(query, ticker=ticker, event_ticker=event, subaccount="0"):
             rows[number] = _settlement(exchange, settlement, costs[ticker])
-    return page("settlements", rows, query)
+    return paginate("settlements", rows, query)
 
 
 def _settlement(
     exchange: Exchange, settlement: SimulatedSettlement, cost: PositionCost
 ) -> Response:
-    yes, yes_cost = cost.yes_bought
-    no, no_cost = cost.no_bought
+    yes, yes_cost = cost.yes_purchases
+    no, no_cost = cost.no_purchases
     return {
         "ticker": settlement.market,
-        "exchange_index": SHARD,
-        "event_ticker": event_of(exchange.listings[settlement.market]),
+        "exchange_index": EXCHANGE_INDEX,
+        "event_ticker": event_ticker_of(exchange.listings[settlement.market]),
         "market_result": settlement.outcome.lower(),
         "yes_count_fp": format_count(yes),
         "yes_total_cost_dollars": format_dollars(yes_cost),
         "no_count_fp": format_count(no),
         "no_total_cost_dollars": format_dollars(no_cost),
-        "revenue": int(settlement.payout * CENTS),
-        "settled_time": written(exchange.at(settlement.pays)),
+        "revenue": int(settlement.payout * CENTS_PER_DOLLAR),
+        "settled_time": format_timestamp(exchange.instant_of(settlement.payout_tick)),
         "fee_cost": format_dollars(cost.fees),
-        "value": CENTS if settlement.outcome == "YES" else 0,
+        "value": CENTS_PER_DOLLAR if settlement.outcome == "YES" else 0,
     }

@@ -17,7 +17,7 @@ from pydantic import Json
 
 from event_contracts.trading.listings import SidePrices
 from event_contracts.trading.manager import AccountBooks, PaidPosition
-from event_contracts.trading.records import TICK, MarketUpdate, SamplingSchedule
+from event_contracts.trading.records import TICK_DTYPE, MarketUpdate, SamplingSchedule
 from execution.journal.events import EventLog
 from execution.journal.order_store import OrderIntent, OrderStore
 from execution.journal.rows import (
@@ -45,7 +45,7 @@ class _Began:
 @dataclass(frozen=True, slots=True)
 class _Kept:
     books: AccountBooks
-    sales: Mapping[str, tuple[Amount, Amount]]  # USD of YES and of NO
+    sale_prices: Mapping[str, tuple[Amount, Amount]]  # USD of YES and of NO
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +57,7 @@ class _BooksRow:
 @dataclass(frozen=True, slots=True)
 class _Span:
     market: Text
-    begins: Instant
+    start: Instant
     interval: Integer  # nanoseconds
     rows: Integer
 
@@ -76,11 +76,11 @@ class _Tick:
 
 
 def _span(row: _Span) -> tuple[str, SamplingSchedule]:
-    return row.market, SamplingSchedule(row.begins, np.timedelta64(row.interval, "ns"), row.rows)
+    return row.market, SamplingSchedule(row.start, np.timedelta64(row.interval, "ns"), row.rows)
 
 
 def _update(row: _Tick) -> MarketUpdate:
-    return MarketUpdate(row.market, row.at, np.array([astuple(row)[2:]], TICK)[0])
+    return MarketUpdate(row.market, row.at, np.array([astuple(row)[2:]], TICK_DTYPE)[0])
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,9 +88,9 @@ class SettledMarket:
     """A market that has settled and paid.
 
     at: UTC, instant of the payment.
-    result: `yes`, `no`, or the venue's word for another result.
-    yes: settlement value of a YES contract, USD.
-    held: contracts at settlement, YES positive and NO negative.
+    result: `yes_payout`, `no`, or the venue's word for another result.
+    yes_payout: settlement value of a YES contract, USD.
+    position: contracts at settlement, YES positive and NO negative.
     payout: USD paid for the contracts held.
     profit: USD after fees, as the venue states it; None if it does not.
     """
@@ -98,8 +98,8 @@ class SettledMarket:
     market: Text
     at: Instant
     result: Text
-    yes: Amount
-    held: Amount
+    yes_payout: Amount
+    position: Amount
     payout: Amount
     profit: Amount | None
 
@@ -123,12 +123,12 @@ class ActionEntry:
     size: contracts of the order; 0 without one.
     price: limit price of the order, USD; None without an order.
     reason: reason of the order, or of sending none.
-    digest: SHA-256 of the observation (features and action mask); empty without an observation.
-    allowed: bit mask of permitted actions, bit k for action k; 0 without an observation.
+    observation_digest: SHA-256 of the observation (features and action mask); empty without an observation.
+    allowed_bits: bit mask of permitted actions, bit k for action k; 0 without an observation.
     cash: cash of the account before the decision, USD.
     equity: equity of the account with positions at mid quotes, USD.
     client_order_id: id of the order; empty without one.
-    answer: response of the venue, `accepted …`, `rejected: …` or `unknown: …`; empty if no order
+    response: response of the venue, `accepted …`, `rejected: …` or `unknown: …`; empty if no order
         was sent, or if the process ended before the response.
     """
 
@@ -140,18 +140,18 @@ class ActionEntry:
     size: Integer
     price: Amount | None
     reason: Text
-    digest: Text
-    allowed: Integer
+    observation_digest: Text
+    allowed_bits: Integer
     cash: Amount
     equity: Amount
     client_order_id: Text = ""
-    answer: Text = ""
+    response: Text = ""
     job: Text = ""
 
     @property
-    def sent(self) -> int:
+    def sent_count(self) -> int:
         """Return the contracts of the order, or 0 if none was sent or it was rejected."""
-        return 0 if self.answer.startswith("rejected") else self.size
+        return 0 if self.response.startswith("rejected") else self.size
 
 
 _ACTIONS = JournalTable(ACTION_TABLE, ActionEntry, key="market, at")
@@ -174,16 +174,16 @@ class ActionRecords:
     def ticks(self, market: str) -> list[MarketUpdate]:
         return _TICKS.map_rows(self.database, _update, "WHERE market = ? ORDER BY at", (market,))
 
-    def paid(self, last: int | None = None) -> list[SettledMarket]:
+    def settled_markets(self, max_markets: int | None = None) -> list[SettledMarket]:
         """Return the markets that have paid, newest first; last: maximum number of markets."""
-        limit = "" if last is None else f" LIMIT {last}"
-        return _PAID.rows(self.database, f"ORDER BY at DESC, rowid DESC{limit}")
+        limit = "" if max_markets is None else f" LIMIT {max_markets}"
+        return _PAID.select_rows(self.database, f"ORDER BY at DESC, rowid DESC{limit}")
 
     def entries(self, market: str | None = None) -> list[ActionEntry]:
         """Return the decisions on a market, or on all, oldest first."""
         condition, values = ("", ()) if market is None else ("WHERE market = ? ", (market,))
         clause = f"{condition}ORDER BY at, rowid"
-        return _ACTIONS.rows(self.database, clause, values)
+        return _ACTIONS.select_rows(self.database, clause, values)
 
 
 class ActionLog(ActionRecords):
@@ -193,10 +193,10 @@ class ActionLog(ActionRecords):
     """
 
     def __init__(
-        self, database: Database, events: EventLog, book: OrderStore, job: str = "kalshi"
+        self, database: Database, events: EventLog, order_store: OrderStore, job: str = "kalshi"
     ) -> None:
         super().__init__(database)
-        self.book = book
+        self.order_store = order_store
         self.job = job
         self._events = events
         for table in (_BEGAN, _BOOKS, _SPANS, _TICKS, _ACTIONS, _PAID):
@@ -204,10 +204,10 @@ class ActionLog(ActionRecords):
 
     def read_starting_equity(self) -> Decimal | None:
         """Return the account's equity when the journal began, USD; None before that."""
-        row = _BEGAN.last(self.database)
+        row = _BEGAN.first_row(self.database)
         return None if row is None else row.equity
 
-    def starting_equity(self, equity: Decimal) -> Decimal:
+    def record_starting_equity(self, equity: Decimal) -> Decimal:
         """Record the starting equity unless one is recorded; return the recorded one, USD.
 
         equity: present equity, USD.
@@ -217,48 +217,48 @@ class ActionLog(ActionRecords):
             first = self.read_starting_equity()
         return equity if first is None else first
 
-    def schedule(self, market: str, schedule: SamplingSchedule) -> SamplingSchedule:
+    def record_schedule(self, market: str, schedule: SamplingSchedule) -> SamplingSchedule:
         """Record the sampling schedule of a market unless it has one; return the recorded one."""
         interval = int(schedule.interval.astype("timedelta64[ns]").astype(np.int64))
         with self.database.transaction():
-            row = _Span(market, schedule.begins, interval, schedule.rows)
+            row = _Span(market, schedule.start, interval, schedule.rows)
             _SPANS.insert(self.database, row, then=_UNLESS_THERE)
             return self.schedules()[market]
 
-    def show(self, update: MarketUpdate) -> None:
+    def record_tick(self, update: MarketUpdate) -> None:
         """Record a tick, unless the market already has one at that instant."""
         row = _Tick(update.market, update.at, *update.tick.item())
         _TICKS.insert(self.database, row, then=_UNLESS_THERE)
 
-    def write(
+    def record_decision(
         self, update: MarketUpdate, entry: ActionEntry, intent: OrderIntent | None = None
     ) -> None:
         """Record a tick, its decision and the order intent, if any, in one commit."""
         with self.database.transaction():
-            self.show(update)
+            self.record_tick(update)
             _ACTIONS.insert(self.database, entry)
             said = {"action": entry.action, "size": entry.size, "reason": entry.reason}
             self._events.append("decided", f"{entry.market} {entry.at}", said)
             if intent is not None:
-                self.book.plan(intent)
+                self.order_store.plan(intent)
 
-    def answer(self, market: str, at: np.datetime64, said: str) -> None:
+    def record_response(self, market: str, at: np.datetime64, response: str) -> None:
         """Record the venue's response to the order of a decision."""
         one = "WHERE market = ? AND at = ?"
-        _ACTIONS.change(self.database, one, (market, format_instant(at)), answer=said)
+        _ACTIONS.update(self.database, one, (market, format_instant(at)), answer=response)
 
-    def keep(self, books: AccountBooks, sales: Mapping[str, SidePrices]) -> None:
+    def record_books(self, books: AccountBooks, sale_prices: Mapping[str, SidePrices]) -> None:
         """Record the account's books; sales: last prices at which its contracts could be sold."""
-        _BOOKS.put(self.database, _BooksRow(_ACCOUNT, _Kept(books, sales)))
+        _BOOKS.upsert(self.database, _BooksRow(_ACCOUNT, _Kept(books, sale_prices)))
 
-    def kept(self) -> tuple[AccountBooks, Mapping[str, SidePrices]] | None:
+    def read_books(self) -> tuple[AccountBooks, Mapping[str, SidePrices]] | None:
         """Return the last recorded books and sale prices, or None."""
-        row = _BOOKS.last(self.database)
+        row = _BOOKS.first_row(self.database)
         if row is None:
             return None
-        return row.content.books, row.content.sales
+        return row.content.books, row.content.sale_prices
 
-    def record_paid(self, paid: Iterable[PaidPosition]) -> None:
+    def record_settlements(self, paid: Iterable[PaidPosition]) -> None:
         """Record settled positions; an existing record of the same market and instant is kept.
 
         If the books no longer contain the position, the contracts that the settlement states are
@@ -266,25 +266,27 @@ class ActionLog(ActionRecords):
         """
         for each in paid:
             settled = each.settlement
-            held = each.held or settled.net or each.held
+            held = each.position or settled.net_position or each.position
             row = SettledMarket(
                 settled.market,
                 settled.at,
                 settled.result,
-                settled.yes.quantize(PAYOUT_STEP),
+                settled.yes_payout.quantize(PAYOUT_STEP),
                 held,
-                each.payout if held == each.held else settled.payout(held),
+                each.payout if held == each.position else settled.payout(held),
                 settled.profit,
             )
             _PAID.insert(self.database, row, then=_UNLESS_THERE)
 
-    def deny_planned(self) -> int:
+    def deny_unsent_orders(self) -> int:
         """Deny intents that an earlier process planned but never sent; return their number."""
         with self.database.transaction():
-            left = [each for each in self.book.in_states(("planned",)) if each.job == self.job]
+            left = [
+                each for each in self.order_store.in_states(("planned",)) if each.job == self.job
+            ]
             for intent in left:
-                self.book.deny(intent, UNSENT_AT_END)
+                self.order_store.deny(intent, UNSENT_AT_END)
                 one = "WHERE client_order_id = ?"
                 said = f"rejected: {UNSENT_AT_END}"
-                _ACTIONS.change(self.database, one, (intent.client_order_id,), answer=said)
+                _ACTIONS.update(self.database, one, (intent.client_order_id,), answer=said)
         return len(left)

@@ -6,7 +6,7 @@
 
 An action becomes a limit order whose price and time in force follow from the price style of its
 intent. Action masks, the simulated order manager and the live one apply the same pre-trade check,
-`Admission`. Every function raises `ValueError` for an unknown code.
+`PreTradeCheck`. Every function raises `ValueError` for an unknown code.
 """
 
 from __future__ import annotations
@@ -157,7 +157,9 @@ def intent_of(order: EventContractOrder) -> int:
     return INTENT_SIDES.index((order.action, order.side)) + 1
 
 
-def styles_of(price_style: PriceStyle | Mapping[str, PriceStyle]) -> Mapping[str, PriceStyle]:
+def expand_price_styles(
+    price_style: PriceStyle | Mapping[str, PriceStyle],
+) -> Mapping[str, PriceStyle]:
     """Return the price style of each intent: BUY_YES, SELL_YES, BUY_NO and SELL_NO.
 
     price_style: a mapping by intent, or a single style for all intents.
@@ -204,8 +206,8 @@ class PositionLimits:
         price: Decimal,
         held: Decimal,
         cash: Decimal,
-        resting: Decimal = ZERO,
-        elsewhere: Decimal = ZERO,
+        resting_count: Decimal = ZERO,
+        other_positions_value: Decimal = ZERO,
         event: Decimal = ZERO,
         other_events: Decimal = ZERO,
     ) -> str | None:
@@ -222,8 +224,8 @@ class PositionLimits:
         held: contracts held, positive for the side that the order goes towards, negative for the
             other.
         cash: USD, including the cash that resting orders may use.
-        resting: contracts of resting orders in the same direction.
-        elsewhere: USD, value of positions in other markets.
+        resting_count: contracts of resting orders in the same direction.
+        other_positions_value: USD, value of positions in other markets.
         event: maximum loss of the event's other markets if this order loses, USD.
         other_events: maximum loss of markets of other events, USD.
         """
@@ -231,17 +233,19 @@ class PositionLimits:
             in_units(price, PRICE_UNITS),
             in_units(count),
             in_units(held),
-            in_units(resting),
-            in_units(cash + elsewhere, MICROS_PER_DOLLAR),
+            in_units(resting_count),
+            in_units(cash + other_positions_value, MICROS_PER_DOLLAR),
         )
         event_loss = value + in_units(event, MICROS_PER_DOLLAR)
         account_loss = event_loss + in_units(other_events, MICROS_PER_DOLLAR)
-        broken = broken_limit(self.units, position, value, portfolio, event_loss, account_loss)
+        broken = broken_limit(
+            self.in_rule_units, position, value, portfolio, event_loss, account_loss
+        )
         if broken == NO_LIMIT:
             return None
         if broken == CONTRACTS:
             return (
-                f"{held + resting + count} contracts after this order and the resting ones; at most"
+                f"{held + resting_count + count} contracts after this order and the resting ones; at most"
                 f" {self.contracts} a market"
             )
         most = {
@@ -289,7 +293,7 @@ class PositionLimits:
         return min(2 * self.share, Decimal(1)) if self.account_share is None else self.account_share
 
     @property
-    def units(self) -> LimitUnits:
+    def in_rule_units(self) -> LimitUnits:
         return limit_units(
             contracts=in_units(self.contracts),
             value=in_units(self.value, MICROS_PER_DOLLAR),
@@ -316,15 +320,15 @@ def reserved_cash(resting: Iterable[RestingOrder], fees: FeeRules) -> Decimal:
 
 
 @dataclass(frozen=True, slots=True)
-class Admission:
+class PreTradeCheck:
     """Pre-trade check of an order against cash, contracts held and position limits.
 
-    limits: limits on the position in a market.
+    position_limits: limits on the position in a market.
     cash_buffer: USD that no purchase may use, at least 0.
     fees: rates and steps in force.
     """
 
-    limits: PositionLimits = field(default_factory=PositionLimits)
+    position_limits: PositionLimits = field(default_factory=PositionLimits)
     cash_buffer: Decimal = CASH_BUFFER
     fees: FeeRules = field(default_factory=FeeRules)
 
@@ -349,7 +353,7 @@ class Admission:
         rests: true if the order rests; the venue caps an immediate sale at the position.
         """
         against = opposite_side(side)
-        held, opposite = view.held(side), view.held(against)
+        held, opposite = view.held_count(side), view.held_count(against)
         if action == "SELL":
             sales, purchases = view.resting_count("SELL", side), view.resting_count("BUY", against)
             taken = in_units(sales), in_units(purchases)
@@ -370,20 +374,22 @@ class Admission:
                 f"buying {count} {side} may cost ${cost}; ${free} is free and ${self.cash_buffer}"
                 " stays"
             )
-        return self.limits.validate_order(
+        return self.position_limits.validate_order(
             count=count,
             price=price,
             held=held - opposite,
             cash=view.cash,
-            resting=view.resting_towards(side),
-            elsewhere=view.elsewhere,
-            event=micros_to_usd(view.exposure.if_no if side == "YES" else view.exposure.if_yes),
-            other_events=micros_to_usd(view.exposure.other_events),
+            resting_count=view.resting_count_towards(side),
+            other_positions_value=view.other_positions_value,
+            event=micros_to_usd(
+                view.exposure.event_loss_if_no if side == "YES" else view.exposure.event_loss_if_yes
+            ),
+            other_events=micros_to_usd(view.exposure.other_events_loss),
         )
 
     def free_cash(self, view: MarketView) -> Decimal:
         """Return the cash that is not reserved for resting purchases, USD."""
-        return view.cash - reserved_cash(view.resting, self.fees)
+        return view.cash - reserved_cash(view.resting_orders, self.fees)
 
 
 @dataclass(frozen=True, slots=True)
@@ -437,7 +443,7 @@ class OrderSettings:
         le=MAX_ORDER_TICKS,
     )
 
-    def action_space_at(self, fees: FeeRules) -> LimitOrderActionSpace:
+    def action_space_with_fees(self, fees: FeeRules) -> LimitOrderActionSpace:
         """Return the action space of these settings.
 
         fees: fee rules in force.
@@ -474,13 +480,13 @@ class LimitOrderActionSpace(OrderSettings):
 
     @cached_property
     def styles(self) -> Mapping[str, PriceStyle]:
-        return styles_of(self.price_style)
+        return expand_price_styles(self.price_style)
 
     @cached_property
-    def admission(self) -> Admission:
-        return Admission(self.limits, Decimal(str(self.cash_buffer)), self.fees)
+    def pre_trade_check(self) -> PreTradeCheck:
+        return PreTradeCheck(self.limits, Decimal(str(self.cash_buffer)), self.fees)
 
-    def terms(self, tick: Decimal) -> OrderRuleTerms:
+    def build_order_rule_terms(self, tick: Decimal) -> OrderRuleTerms:
         """Return the order rules for compiled code.
 
         tick: price step, USD.
@@ -511,7 +517,7 @@ class LimitOrderActionSpace(OrderSettings):
                     "limits.account_share", limits.max_account_share, MICROS_PER_DOLLAR
                 ),
             ),
-            _whole("cash_buffer", self.admission.cash_buffer, MICROS_PER_DOLLAR),
+            _whole("cash_buffer", self.pre_trade_check.cash_buffer, MICROS_PER_DOLLAR),
             self.life,
             _whole("tick", tick, PRICE_UNITS),
             sizes,
@@ -534,7 +540,7 @@ class LimitOrderActionSpace(OrderSettings):
     def process_action(self, action: int) -> tuple[str, int]:
         return process_action(action, self.position_sizes)
 
-    def price(self, intent: int, quote: ContractQuote) -> Decimal | None:
+    def order_price(self, intent: int, quote: ContractQuote) -> Decimal | None:
         """Return the limit price of an intent's order, USD; None if the quote lacks that side.
 
         intent: code 1 … 4.
@@ -572,7 +578,7 @@ class LimitOrderActionSpace(OrderSettings):
         """Return the mask of permitted actions, bool [25]: HOLD always, reserved codes never."""
         return np.array([self.refusal(action, view) is None for action in range(ACTION_COUNT)])
 
-    def order(
+    def build_order(
         self, action: int, view: MarketView, client_order_id: str
     ) -> EventContractOrder | None:
         found = self._asked_for(action, view, client_order_id)
@@ -588,7 +594,7 @@ class LimitOrderActionSpace(OrderSettings):
         count = self.position_sizes[size_index]
         if self.fixed_size is not None and count != self.fixed_size:
             return f"the size is fixed at {self.fixed_size}, not {count}"
-        price = self.price(intent, view.quote)
+        price = self.order_price(intent, view.quote)
         if price is None:
             quote = view.quote
             return f"{INTENTS[intent]} has no price at YES {quote.yes_bid} bid, {quote.yes_ask} ask"
@@ -597,7 +603,9 @@ class LimitOrderActionSpace(OrderSettings):
         order = EventContractOrder(
             name, view.market, verb, side, price, Decimal(count), time_in_force=immediacy
         )
-        why = self.admission.refusal(verb, side, price, Decimal(count), view, rests=order.rests)
+        why = self.pre_trade_check.refusal(
+            verb, side, price, Decimal(count), view, rests=order.rests
+        )
         if verb == "BUY":
             why = self._size_refusal(side, count, view) or why
         return why or order
@@ -606,7 +614,10 @@ class LimitOrderActionSpace(OrderSettings):
         """Return the reason why `size_limits` forbids a purchase, or None."""
         most = (self.size_limits or {}).get(count)
         after = (
-            view.held(side) - view.held(opposite_side(side)) + view.resting_towards(side) + count
+            view.held_count(side)
+            - view.held_count(opposite_side(side))
+            + view.resting_count_towards(side)
+            + count
         )
         if most is None or after <= most:
             return None
@@ -624,7 +635,7 @@ class LimitOrderActionSpace(OrderSettings):
         order, and `OutcomeUnknown` if its outcome is unknown.
         """
         view = manager.view(market)
-        order = self.order(action, view, client_order_id)
+        order = self.build_order(action, view, client_order_id)
         if order is None:
             return ActionResult(action, None, None, self.refusal(action, view) or INTENTS[0])
         receipt = manager.submit(order)

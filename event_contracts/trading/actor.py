@@ -28,7 +28,7 @@ from event_contracts.trading.actions import (
     intent_of,
     reserved_cash,
 )
-from event_contracts.trading.observation import FEATURES, observe
+from event_contracts.trading.observation import FEATURES, write_observation
 from event_contracts.trading.orders import (
     EventContractOrder,
     MarketView,
@@ -38,12 +38,12 @@ from event_contracts.trading.orders import (
 )
 from event_contracts.trading.policies import Observations, Policy
 from event_contracts.trading.records import (
-    MARKET,
+    MARKET_DTYPE,
     MAX_RESTING_ORDERS,
     MICROS_PER_DOLLAR,
-    ORDER,
+    ORDER_DTYPE,
     PRICE_UNITS,
-    TICK,
+    TICK_DTYPE,
     MarketUpdate,
     Record,
     SamplingSchedule,
@@ -58,7 +58,7 @@ from foundation.notifier import Notifier
 
 log = logging.getLogger(__name__)
 
-UNKNOWN_OUTCOME = "an order of unknown outcome keeps this market"
+UNKNOWN_OUTCOME_REASON = "an order of unknown outcome keeps this market"
 
 
 @dataclass(eq=False)
@@ -72,29 +72,29 @@ class ActorService:
     space: sizes, limits, price styles and life of the orders, as in the policy's training.
     clock: returns the present instant, UTC, or the time of a simulation.
     decision_valid_seconds: seconds after a tick within which a decision is allowed.
-    halted: returns true if openings are halted: resting orders are then cancelled at every tick.
-    show: called with every decision after its order was sent.
-    skipped: number of ticks without a decision, by reason: `old`, `settling`, `late`, `paused`.
+    is_opening_halted: returns true if openings are halted: resting orders are then cancelled at every tick.
+    on_decision: called with every decision after its order was sent.
+    skip_counts: number of ticks without a decision, by reason: `old`, `settling`, `late`, `paused`.
     """
 
     account: str
     manager: OrderManager
     space: LimitOrderActionSpace
     policy: Policy
-    actions: ActionLog
+    action_log: ActionLog
     notices: Notifier
     _: KW_ONLY
     clock: Callable[[], np.datetime64]
     decision_valid_seconds: float = 60.0
-    halted: Callable[[], bool] = lambda: False
-    show: Callable[[ActionEntry], None] = lambda entry: None
-    skipped: dict[str, int] = field(default_factory=dict, init=False)
-    _markets: dict[str, MarketMemory] = field(default_factory=dict, init=False)
+    is_opening_halted: Callable[[], bool] = lambda: False
+    on_decision: Callable[[ActionEntry], None] = lambda entry: None
+    skip_counts: dict[str, int] = field(default_factory=dict, init=False)
+    _markets: dict[str, MarketHistory] = field(default_factory=dict, init=False)
     _began: int | None = field(default=None, init=False)
     _paused_at: np.datetime64 | None = field(default=None, init=False)
 
     def __post_init__(self) -> None:
-        self.actions.deny_planned()
+        self.action_log.deny_unsent_orders()
 
     def follow(self, market: str, schedule: SamplingSchedule) -> None:
         """Start to trade a market, with the ticks in the journal as its history.
@@ -102,11 +102,13 @@ class ActorService:
         schedule: sampling schedule; a schedule in the journal takes precedence.
         """
         starting_equity = self._began_with(market)
-        memory = MarketMemory(self.actions.schedule(market, schedule), self.space, starting_equity)
-        for update in self.actions.ticks(market):
-            memory.show(update.at, update.tick)
-        for entry in self.actions.entries(market):
-            memory.record_order(memory.schedule.row(entry.at), entry.sent)
+        memory = MarketHistory(
+            self.action_log.record_schedule(market, schedule), self.space, starting_equity
+        )
+        for update in self.action_log.ticks(market):
+            memory.add_tick(update.at, update.tick)
+        for entry in self.action_log.entries(market):
+            memory.record_order(memory.schedule.row(entry.at), entry.sent_count)
         self._markets[market] = memory
 
     def process(self, update: MarketUpdate) -> ActionEntry | None:
@@ -115,10 +117,10 @@ class ActorService:
         if not memory.is_newer(update.at):
             self._skip("old")
             return None
-        is_open = memory.show(update.at, update.tick)
+        is_open = memory.add_tick(update.at, update.tick)
         if update.at == self._paused_at:
             # Another market has met the pause at this tick: no requests are sent for this one.
-            self.actions.show(update)
+            self.action_log.record_tick(update)
             self._skip("paused")
             return None
         try:
@@ -126,7 +128,7 @@ class ActorService:
             age = (self.clock() - update.at) / np.timedelta64(1, "s")
             is_late = age > self.decision_valid_seconds
             if not is_open or is_late:
-                self.actions.show(update)
+                self.action_log.record_tick(update)
                 self._skip("late" if is_open else "settling")
                 return None
             entry = self._decide(memory, update)
@@ -134,57 +136,57 @@ class ActorService:
             # Nothing was sent, and orders to be cancelled rest until a later tick.
             log.info("%s: %s", update.market, error)
             self._paused_at = update.at
-            self.actions.book.refusals.report_pause(str(error), self.clock())
-            self.actions.show(update)
+            self.action_log.order_store.refusals.report_pause(str(error), self.clock())
+            self.action_log.record_tick(update)
             self._skip("paused")
             return None
         except BrokerError as error:
-            self.actions.show(update)
+            self.action_log.record_tick(update)
             self._fail(update.market, str(error))
             return None
-        self.show(entry)
+        self.on_decision(entry)
         return entry
 
     def _skip(self, why: str) -> None:
-        self.skipped[why] = self.skipped.get(why, 0) + 1
+        self.skip_counts[why] = self.skip_counts.get(why, 0) + 1
 
     def _withdraw(self, update: MarketUpdate, schedule: SamplingSchedule) -> None:
         """Cancel orders in a market that have rested for the maximum number of ticks."""
-        met = 1 if self.halted() else self.space.life
+        met = 1 if self.is_opening_halted() else self.space.life
         before = update.at - (met - 1) * schedule.interval
-        for each in self.manager.withdraw(update.market, before):
+        for each in self.manager.cancel_stale_orders(update.market, before):
             log.info("%s: order %s is taken out", update.market, each.client_order_id)
-            self.actions.book.refusals.report_resumed()
+            self.action_log.order_store.refusals.report_resumed()
 
-    def _decide(self, memory: MarketMemory, update: MarketUpdate) -> ActionEntry:
+    def _decide(self, memory: MarketHistory, update: MarketUpdate) -> ActionEntry:
         """Build an observation, select a permitted action, record it and send its order."""
         market = update.market
-        unknown = self.manager.unknown_outcomes(market)
+        unknown = self.manager.query_unknown_outcomes(market)
         view = self.manager.view(market)
         if unknown:
-            self.notices.alert(_outcome_of(market), f"{market}: {UNKNOWN_OUTCOME}")
-            reason = f"{UNKNOWN_OUTCOME}: {unknown[0].client_order_id}"
+            self.notices.alert(_outcome_of(market), f"{market}: {UNKNOWN_OUTCOME_REASON}")
+            reason = f"{UNKNOWN_OUTCOME_REASON}: {unknown[0].client_order_id}"
             entry = self._entry(update, view, None, LimitOrderActions.HOLD, reason)
-            self.actions.write(update, entry)
+            self.action_log.record_decision(update, entry)
             return entry
         self.notices.end_alert(_outcome_of(market))
         # An order has the price that the policy saw, whatever the venue quotes at present.
         view = replace(view, quote=quote_from_tick(update.tick, view.quote.tick))
-        seen = memory.seen(view)
-        chosen = int(self.policy.actions(seen.features[None], seen.allowed[None])[0])
+        seen = memory.build_observation(view)
+        chosen = int(self.policy.choose_actions(seen.features[None], seen.allowed[None])[0])
         # A masked action does what HOLD does, as in the environment.
         action = chosen if seen.allowed[chosen] else LimitOrderActions.HOLD
         held = f"{self.policy.name} chose {chosen}, which is masked" if action != chosen else ""
         entry = self._entry(update, view, seen, action, held)
         name = make_client_order_id(self.account, market, update.at, action)
-        order = self.space.order(action, view, name)
+        order = self.space.build_order(action, view, name)
         if order is None:
             entry = replace(entry, reason=held or self.space.refusal(action, view) or INTENTS[0])
-            self.actions.write(update, entry)
+            self.action_log.record_decision(update, entry)
             self.notices.end_alert(failure_alert_kind(market))
         else:
             entry = self._send(order, update, view, entry)
-        memory.record_order(memory.row, entry.sent)
+        memory.record_order(memory.row, entry.sent_count)
         return entry
 
     def _send(
@@ -203,7 +205,7 @@ class ActorService:
         )
         order = replace(
             order,
-            expires_at=self.manager.expiry(),
+            expires_at=self.manager.next_order_expiry(),
             reduces=_reduces(order, view),
             reason=entry.reason,
         )
@@ -211,19 +213,19 @@ class ActorService:
             order=order,
             sent_at=self.clock(),
             state="planned",
-            job=self.actions.job,
+            job=self.action_log.job,
             venue="kalshi",
-            decision=f"{entry.market} {entry.at}",
+            decision_id=f"{entry.market} {entry.at}",
             role=role_of(order),
         )
-        self.actions.write(update, entry, intent)
+        self.action_log.record_decision(update, entry, intent)
         try:
             receipt = self.manager.submit(order)
             said = _accepted(order, receipt)
             self.notices.end_alert(failure_alert_kind(update.market))
         except (OrderRejected, OutcomeUnknown) as error:
             said = f"{'unknown' if isinstance(error, OutcomeUnknown) else 'rejected'}: {error}"
-            kept = self.actions.book.get(order.client_order_id)
+            kept = self.action_log.order_store.get(order.client_order_id)
             # An order that a guard denied is not a failure of its market. The record of refusals
             # has already alerted the venue's rejections.
             alerted = isinstance(error, OrderRejected) and error.alerted
@@ -231,8 +233,8 @@ class ActorService:
                 self._paused_at = update.at
             if not alerted and (kept is None or kept.state != "denied"):
                 self._fail(update.market, str(error))
-        self.actions.answer(update.market, update.at, said)
-        return replace(entry, answer=said)
+        self.action_log.record_response(update.market, update.at, said)
+        return replace(entry, response=said)
 
     def _fail(self, market: str, why: str) -> None:
         log.warning("%s: %s", market, why)
@@ -243,9 +245,11 @@ class ActorService:
     def _began_with(self, market: str) -> int:
         """Return the recorded starting equity, millionths of a USD; record it at the first call."""
         if self._began is None:
-            starting_equity = self.actions.read_starting_equity()
+            starting_equity = self.action_log.read_starting_equity()
             if starting_equity is None:
-                starting_equity = self.actions.starting_equity(self.manager.view(market).equity)
+                starting_equity = self.action_log.record_starting_equity(
+                    self.manager.view(market).equity
+                )
             self._began = int(starting_equity * MICROS_PER_DOLLAR)
         return self._began
 
@@ -266,20 +270,22 @@ class ActorService:
             size=0,
             price=None,
             reason=reason,
-            digest=hashlib.sha256(b"".join(each.tobytes() for each in seen)).hexdigest()
+            observation_digest=hashlib.sha256(b"".join(each.tobytes() for each in seen)).hexdigest()
             if seen
             else "",
-            allowed=sum(1 << int(code) for code in np.flatnonzero(seen.allowed)) if seen else 0,
+            allowed_bits=sum(1 << int(code) for code in np.flatnonzero(seen.allowed))
+            if seen
+            else 0,
             cash=view.cash,
             equity=view.equity,
-            job=self.actions.job,
+            job=self.action_log.job,
         )
 
 
 def _accepted(order: EventContractOrder, receipt: OrderReceipt) -> str:
     """Return text on an accepted order: contracts filled, resting and cancelled at once."""
-    text = f"accepted {receipt.order_id}: {receipt.filled} filled, {receipt.remaining} rest"
-    missed = order.count - receipt.filled - receipt.remaining
+    text = f"accepted {receipt.order_id}: {receipt.filled_count} filled, {receipt.remaining} rest"
+    missed = order.count - receipt.filled_count - receipt.remaining
     return f"{text}, {missed} cancelled: the book showed no more" if missed else text
 
 
@@ -288,7 +294,9 @@ def _reduces(order: EventContractOrder, view: MarketView) -> bool:
     if order.action == "SELL":
         return True
     # Resting orders in the same direction may use up the position before this one does.
-    return order.count + view.resting_towards(order.side) <= view.held(opposite_side(order.side))
+    return order.count + view.resting_count_towards(order.side) <= view.held_count(
+        opposite_side(order.side)
+    )
 
 
 def failure_alert_kind(market: str) -> str:
@@ -311,7 +319,7 @@ class Observation(NamedTuple):
     allowed: Mask
 
 
-class MarketMemory:
+class MarketHistory:
     """History of one market: its ticks, and the sizes of the orders sent.
 
     tape: TICK records of all rows of the schedule; future rows are empty.
@@ -326,9 +334,9 @@ class MarketMemory:
         self.schedule = schedule
         self.row = -1  # the row shown
         self._fees = space.fees
-        self._terms = space.terms(CENT)
-        self.tape: Records = np.zeros(schedule.rows, TICK)
-        self._market = np.zeros(1, MARKET)
+        self._terms = space.build_order_rule_terms(CENT)
+        self.tape: Records = np.zeros(schedule.rows, TICK_DTYPE)
+        self._market = np.zeros(1, MARKET_DTYPE)
         self._market["rows"] = schedule.rows
         self._market["starting_equity"] = starting_equity
         self._sent = (-1, 0)  # row of the last decision, and contracts sent
@@ -336,7 +344,7 @@ class MarketMemory:
     def is_newer(self, at: np.datetime64) -> bool:
         return self.row < self.schedule.row(at) < self.schedule.rows
 
-    def show(self, at: np.datetime64, tick: Record) -> bool:
+    def add_tick(self, at: np.datetime64, tick: Record) -> bool:
         """Add a newer tick; return whether the tick comes before settlement.
 
         Missed rows repeat the previous quote without trades. Rows before the first tick repeat its
@@ -357,34 +365,34 @@ class MarketMemory:
         self._market["numbers"] += size > 0
         self._market["total"] += size
 
-    def seen(self, view: MarketView) -> Observation:
+    def build_observation(self, view: MarketView) -> Observation:
         """Build the policy's observation of an account and the latest tick.
 
         Positions are rounded down to whole contracts, resting orders are rounded up.
         """
-        resting = [each for each in view.resting if each.order.market == view.market]
-        elsewhere = [each for each in view.resting if each.order.market != view.market]
-        orders = np.zeros(max(len(resting), MAX_RESTING_ORDERS), ORDER)
+        resting = [each for each in view.resting_orders if each.order.market == view.market]
+        elsewhere = [each for each in view.resting_orders if each.order.market != view.market]
+        orders = np.zeros(max(len(resting), MAX_RESTING_ORDERS), ORDER_DTYPE)
         for slot, each in zip(orders, resting, strict=False):
             slot["intent"] = intent_of(each.order)
             slot["price"] = int(each.order.price * PRICE_UNITS)
             slot["remaining"] = int(each.remaining.to_integral_value(ROUND_CEILING))
         record = self._market[0]
         record["cash"] = _millionths(view.cash, ROUND_FLOOR)
-        record["yes"] = int(view.yes)
-        record["no"] = int(view.no)
+        record["yes"] = int(view.yes_count)
+        record["no"] = int(view.no_count)
         record["row"] = self.row
         record["sent"] = self._sent[1] if self._sent[0] == self.row - 1 else 0
         record["resting"] = len(resting)
-        record["elsewhere"] = _millionths(view.elsewhere, ROUND_FLOOR)
-        record["event_if_yes"] = math.ceil(view.exposure.if_yes)
-        record["event_if_no"] = math.ceil(view.exposure.if_no)
-        record["other_events"] = math.ceil(view.exposure.other_events)
+        record["elsewhere"] = _millionths(view.other_positions_value, ROUND_FLOOR)
+        record["event_if_yes"] = math.ceil(view.exposure.event_loss_if_yes)
+        record["event_if_no"] = math.ceil(view.exposure.event_loss_if_no)
+        record["other_events"] = math.ceil(view.exposure.other_events_loss)
         record["reserved_cash"] = _millionths(reserved_cash(elsewhere, self._fees), ROUND_CEILING)
         terms = self._terms._replace(tick=int(view.quote.tick * PRICE_UNITS))
         features = np.zeros(len(FEATURES), np.float32)
         allowed = np.zeros(ACTION_COUNT, dtype=bool)
-        observe(record, orders, self.tape, terms, features, allowed)
+        write_observation(record, orders, self.tape, terms, features, allowed)
         if len(resting) > MAX_RESTING_ORDERS:
             # The environment never has so many orders, so the policy is not trained for them.
             allowed[1:] = False

@@ -39,22 +39,22 @@ from trainingdata.instants import utc_text
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 
-KEY_ID = "KALSHI_API_KEY_ID"
-PRIVATE_KEY = "KALSHI_PRIVATE_KEY"
-PRIVATE_KEY_PATH = "KALSHI_PRIVATE_KEY_PATH"
-ROOT = "/trade-api/v2"
+KEY_ID_VARIABLE = "KALSHI_API_KEY_ID"
+PRIVATE_KEY_VARIABLE = "KALSHI_PRIVATE_KEY"
+PRIVATE_KEY_PATH_VARIABLE = "KALSHI_PRIVATE_KEY_PATH"
+API_ROOT = "/trade-api/v2"
 # Headers of a request: the key's id, milliseconds since 1970, and the signature.
 KEY_HEADER = "KALSHI-ACCESS-KEY"
-TIMESTAMP = "KALSHI-ACCESS-TIMESTAMP"
-SIGNATURE = "KALSHI-ACCESS-SIGNATURE"
-HOSTS = {  # as published in autumn 2026
+TIMESTAMP_HEADER = "KALSHI-ACCESS-TIMESTAMP"
+SIGNATURE_HEADER = "KALSHI-ACCESS-SIGNATURE"
+VENUE_ADDRESSES = {  # as published in autumn 2026
     "demo": "https://external-api.demo.kalshi.co",
     "live": "https://external-api.kalshi.com",
 }
 _SHOWN = 8  # characters of a key's line; shorter ones could be any word
 
 Mode = Literal["demo", "live"]
-Response = Mapping[str, Any]
+JsonObject = Mapping[str, Any]
 Value = TypeVar("Value")
 NOT_FOUND_STATUS = 404
 # Codes of a refusal while trading is paused, as on Thursdays from 3 to 5 in New York. Seen in
@@ -85,7 +85,7 @@ class KalshiKeys:
 
     def __post_init__(self) -> None:
         if not (self.key_id and self.key_id.isascii() and self.key_id.isprintable()):
-            raise InputError(f"{KEY_ID}: not an id as the venue writes it")
+            raise InputError(f"{KEY_ID_VARIABLE}: not an id as the venue writes it")
         _ = self.signing_key
 
     @classmethod
@@ -94,21 +94,21 @@ class KalshiKeys:
 
         The private key is PEM text, or the path of its file.
         """
-        key_id = environment.get(KEY_ID, "").strip()
-        text = environment.get(PRIVATE_KEY, "").strip()
-        path = environment.get(PRIVATE_KEY_PATH, "").strip()
+        key_id = environment.get(KEY_ID_VARIABLE, "").strip()
+        text = environment.get(PRIVATE_KEY_VARIABLE, "").strip()
+        path = environment.get(PRIVATE_KEY_PATH_VARIABLE, "").strip()
         if not key_id or not (text or path):
-            missing = PRIVATE_KEY if key_id else KEY_ID
+            missing = PRIVATE_KEY_VARIABLE if key_id else KEY_ID_VARIABLE
             raise InputError(
-                f"{missing}: not set in the environment; an account needs {KEY_ID}, and"
-                f" {PRIVATE_KEY} or {PRIVATE_KEY_PATH}"
+                f"{missing}: not set in the environment; an account needs {KEY_ID_VARIABLE}, and"
+                f" {PRIVATE_KEY_VARIABLE} or {PRIVATE_KEY_PATH_VARIABLE}"
             )
         if not text:
             try:
                 text = Path(path).read_text(encoding="ascii").strip()
             except (OSError, ValueError) as error:
                 raise InputError(
-                    f"{PRIVATE_KEY_PATH}: {path}: cannot be read ({type(error).__name__})"
+                    f"{PRIVATE_KEY_PATH_VARIABLE}: {path}: cannot be read ({type(error).__name__})"
                 ) from None
         # Environment files write a line break as two characters.
         return cls(key_id, text.replace("\\n", "\n").strip())
@@ -122,16 +122,18 @@ class KalshiKeys:
         try:
             key = load_pem_private_key(self.private_key.encode(), password=None)
         except (ValueError, TypeError, UnsupportedAlgorithm):
-            raise InputError(f"{PRIVATE_KEY}: no private key in PEM without a password") from None
+            raise InputError(
+                f"{PRIVATE_KEY_VARIABLE}: no private key in PEM without a password"
+            ) from None
         if not isinstance(key, RSAPrivateKey):
-            raise InputError(f"{PRIVATE_KEY}: the venue takes RSA keys alone")
+            raise InputError(f"{PRIVATE_KEY_VARIABLE}: the venue takes RSA keys alone")
         return key
 
-    def headers(self, method: str, path: str, at: int) -> dict[str, str]:
+    def signature_headers(self, method: str, path: str, timestamp_ms: int) -> dict[str, str]:
         """Return the signature headers of a request: RSA-PSS with SHA-256, in base64.
 
         path: path from the root of the host; its query is not signed.
-        at: epoch milliseconds.
+        timestamp_ms: epoch milliseconds.
         """
         from cryptography.hazmat.primitives import hashes
         from cryptography.hazmat.primitives.asymmetric import padding
@@ -139,13 +141,17 @@ class KalshiKeys:
         bare = urlsplit(path).path
         digest = hashes.SHA256()
         scheme = padding.PSS(padding.MGF1(digest), salt_length=padding.PSS.DIGEST_LENGTH)
-        signature = self.signing_key.sign(f"{at}{method}{bare}".encode(), scheme, digest)
+        signature = self.signing_key.sign(f"{timestamp_ms}{method}{bare}".encode(), scheme, digest)
         encoded = base64.b64encode(signature).decode()
-        return {KEY_HEADER: self.key_id, TIMESTAMP: str(at), SIGNATURE: encoded}
+        return {
+            KEY_HEADER: self.key_id,
+            TIMESTAMP_HEADER: str(timestamp_ms),
+            SIGNATURE_HEADER: encoded,
+        }
 
     def sign(self, method: str, path: str) -> Mapping[str, str]:
         """Return the headers of one attempt of a request, signed by this machine's clock."""
-        return self.headers(method, path, time.time_ns() // 1_000_000)
+        return self.signature_headers(method, path, time.time_ns() // 1_000_000)
 
     def redact(self, text: str) -> str:
         """Return a text without the key id, the private key, or any line of the private key."""
@@ -184,7 +190,7 @@ class KalshiSettings(RequestSettings):
     @property
     def address(self) -> str:
         """Return scheme, host and port of the REST interface."""
-        return (self.url_override or HOSTS[self.mode]).rstrip("/")
+        return (self.url_override or VENUE_ADDRESSES[self.mode]).rstrip("/")
 
 
 def _check_address(url: str) -> None:
@@ -207,7 +213,7 @@ class HttpStatusError(Exception):
     def __init__(self, status: int, words: str) -> None:
         super().__init__(f"status {status}: {words}")
         self.status = status
-        self.words = words
+        self.response_text = words
 
     @property
     def code(self) -> str:
@@ -216,7 +222,7 @@ class HttpStatusError(Exception):
         The code is at the top level or inside `error`.
         """
         try:
-            said = json.loads(self.words)
+            said = json.loads(self.response_text)
             inner = said.get("error", said)
             return str(inner.get("code") or "")
         except (ValueError, AttributeError, RecursionError):
@@ -228,7 +234,7 @@ class HttpStatusError(Exception):
         return self.code in PAUSE_CODES
 
 
-class KalshiPace(RateLimiter):
+class KalshiRateLimiter(RateLimiter):
     """Rate limiter with at most `REQUESTS_PER_SECOND` requests in any second."""
 
     def delay(self) -> float:
@@ -236,16 +242,16 @@ class KalshiPace(RateLimiter):
         seconds = super().delay()
         if len(self._sent) < REQUESTS_PER_SECOND:
             return seconds
-        return max(seconds, self._sent[-REQUESTS_PER_SECOND] + 1.0 - self.time.elapsed())
+        return max(seconds, self._sent[-REQUESTS_PER_SECOND] + 1.0 - self.time.monotonic())
 
 
 @cache
-def shared_pace(where: str) -> KalshiPace:
+def shared_rate_limiter(account_key: str) -> KalshiRateLimiter:
     """Return the rate limiter that all clients of an account share.
 
-    where: address and key id, which identify the account.
+    account_key: address and key id, which identify the account.
     """
-    return KalshiPace(None)
+    return KalshiRateLimiter(None)
 
 
 class KalshiConnection:
@@ -265,7 +271,9 @@ class KalshiConnection:
         # A practice server allows any number of requests: its ticks may be a second apart.
         is_practice = settings.is_loopback
         pace = (
-            RateLimiter(None) if is_practice else shared_pace(f"{settings.address} {keys.key_id}")
+            RateLimiter(None)
+            if is_practice
+            else shared_rate_limiter(f"{settings.address} {keys.key_id}")
         )
         self._session = requests.Session()
         # A local server must not be reached through a proxy.
@@ -278,34 +286,38 @@ class KalshiConnection:
         return self.time.now()
 
     @contextmanager
-    def translate_errors(self, what: str) -> Iterator[None]:
+    def translate_errors(self, subject: str) -> Iterator[None]:
         """Translate errors of a request into errors with a one-line message without secrets.
 
         Raises `TradingPaused`, `AccessDenied` or another `BrokerError`.
 
-        what: object of the request, for the message.
+        subject: object of the request, for the message.
         """
         from foundation.transport import raise_broker_errors
 
         venue = self.settings.url_override or f"Kalshi ({self.settings.mode})"
-        asked = f"{venue}: {what}"
+        asked = f"{venue}: {subject}"
         with raise_broker_errors(asked, self.keys.redact):
             try:
                 yield
             except HttpStatusError as error:
-                words = one_line(self.keys.redact(error.words))
+                words = one_line(self.keys.redact(error.response_text))
                 if error.is_pause:
-                    why = f"trading is paused ({error.code}){self.resumption()}"
+                    why = f"trading is paused ({error.code}){self.resume_time_text()}"
                     raise TradingPaused(f"{asked}: {why}") from None
                 if error.status not in AUTH_STATUSES:
                     raise BrokerError(f"{asked}: status {error.status}: {words}") from None
-                hint = f"check {KEY_ID}, {PRIVATE_KEY}, mode and this machine's clock"
+                hint = f"check {KEY_ID_VARIABLE}, {PRIVATE_KEY_VARIABLE}, mode and this machine's clock"
                 why = f"refused ({error.status}): {words}; {hint}"
                 raise AccessDenied(f"{asked}: {why}") from None
 
     def request(
-        self, method: str, path: str, query: Response | None = None, body: Response | None = None
-    ) -> Response:
+        self,
+        method: str,
+        path: str,
+        query: JsonObject | None = None,
+        body: JsonObject | None = None,
+    ) -> JsonObject:
         """Send one request and return the JSON object of the response.
 
         Raises `HttpStatusError` for an HTTP error status, `RequestException` without a complete
@@ -316,14 +328,14 @@ class KalshiConnection:
         body: JSON body.
         """
         response = self._session.request(
-            method, f"{self.settings.address}{ROOT}{path}", params=query, json=body
+            method, f"{self.settings.address}{API_ROOT}{path}", params=query, json=body
         )
         if not 200 <= response.status_code < 300:
             raise HttpStatusError(response.status_code, " ".join(response.text.split()))
         # The response to a cancellation may be empty.
         return as_mapping(response.json()) if response.content else {}
 
-    def resumption(self) -> str:
+    def resume_time_text(self) -> str:
         """Return text with the venue's estimate of the end of a pause; empty if it gives none.
 
         Errors of this query are ignored.
@@ -337,13 +349,13 @@ class KalshiConnection:
             return ""
         return "" if ends is None else f"; the venue expects to resume at {utc_text(ends)}"
 
-    def get(self, what: str, path: str, name: str) -> Response | None:
+    def get(self, subject: str, path: str, name: str) -> JsonObject | None:
         """Read one object and return it; None if the venue responds that it does not exist.
 
-        what: object of the request, for error messages.
+        subject: object of the request, for error messages.
         name: key of the object in the response.
         """
-        with self.translate_errors(what):
+        with self.translate_errors(subject):
             try:
                 answer = self.request("GET", path)
             except HttpStatusError as error:
@@ -352,12 +364,12 @@ class KalshiConnection:
                 return None
             return RequiredField(name, as_mapping).read(answer)
 
-    def pages(
-        self, what: str, path: str, name: str, parse: Callable[[Response], Value], **query: Any
+    def list_entries(
+        self, subject: str, path: str, name: str, parse: Callable[[JsonObject], Value], **query: Any
     ) -> list[Value]:
         """Read all pages of a list and return its parsed entries, in the venue's order.
 
-        what: object of the request, for error messages.
+        subject: object of the request, for error messages.
         name: key of the list in each response.
         """
         listed = RequiredField(name, parse_objects)
@@ -365,35 +377,35 @@ class KalshiConnection:
         query = {**query, "limit": PAGE_SIZE}
         found: list[Value] = []
         for _ in range(MAX_PAGES):
-            with self.translate_errors(what):
+            with self.translate_errors(subject):
                 page = self.request("GET", path, query)
                 found += map(parse, listed.read(page))
                 query["cursor"] = cursor.read(page)
             if not query["cursor"]:
                 return found
-        raise BrokerError(f"{what}: it has more than {MAX_PAGES} pages")
+        raise BrokerError(f"{subject}: it has more than {MAX_PAGES} pages")
 
-    def rows(
-        self, what: str, path: str, name: str, parse: Callable[[Response], Value], **query: Any
+    def list_readable_entries(
+        self, subject: str, path: str, name: str, parse: Callable[[JsonObject], Value], **query: Any
     ) -> tuple[list[Value], tuple[UnreadableRow, ...]]:
         """Read all pages of a list; return its parsed entries, and rows that cannot be read.
 
         An unreadable entry without a market fails the whole list.
 
-        what: object of the request, for error messages.
+        subject: object of the request, for error messages.
         name: key of the list in each response.
         """
         unread: list[UnreadableRow] = []
 
-        def kept(entry: Response) -> list[Value]:
+        def kept(entry: JsonObject) -> list[Value]:
             try:
                 return [parse(entry)]
             except ValueError as error:
-                row = unreadable_row(what, entry, error)
+                row = unreadable_row(subject, entry, error)
                 if row is None:
                     raise
                 unread.append(row)
                 return []
 
-        pages = self.pages(what, path, name, kept, **query)
+        pages = self.list_entries(subject, path, name, kept, **query)
         return [value for found in pages for value in found], tuple(unread)

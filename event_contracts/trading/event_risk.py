@@ -54,7 +54,7 @@ class Strike:
             raise ValueError(f"a strike's floor {self.low} is above its cap {self.high}")
 
     @property
-    def ends(self) -> tuple[Decimal, ...]:
+    def bounds(self) -> tuple[Decimal, ...]:
         return tuple(end for end in (self.low, self.high) if end is not None)
 
     def contains(self, figure: Decimal) -> bool:
@@ -116,27 +116,27 @@ class MarketEvent:
     """The event of a market, and its relations to the event's other markets.
 
     event: ticker of the event. Markets of unknown events ("") count as one event.
-    exclusive: true if at most one market of the event pays YES.
+    is_mutually_exclusive: true if at most one market of the event pays YES.
     strike: strike of a threshold market, else None.
     """
 
     event: str = ""
-    exclusive: bool = False
+    is_mutually_exclusive: bool = False
     strike: Strike | None = None
 
 
 class MarketLoss(NamedTuple):
     """Loss of one market by its outcome, micro-dollars; gains are negative.
 
-    yes: loss if YES wins.
-    no: loss if NO wins.
+    if_yes: loss if YES wins.
+    if_no: loss if NO wins.
     """
 
-    yes: Number
-    no: Number
+    if_yes: Number
+    if_no: Number
 
 
-Leg = tuple[MarketEvent, MarketLoss]
+EventLeg = tuple[MarketEvent, MarketLoss]
 
 
 def market_loss(
@@ -149,50 +149,51 @@ def market_loss(
     yes_orders, no_orders: cost of orders towards a side if they fill, micro-dollars.
     """
     return MarketLoss(
-        yes=value - max(position, 0) * MICROS_PER_DOLLAR + no_orders,
-        no=value - max(-position, 0) * MICROS_PER_DOLLAR + yes_orders,
+        if_yes=value - max(position, 0) * MICROS_PER_DOLLAR + no_orders,
+        if_no=value - max(-position, 0) * MICROS_PER_DOLLAR + yes_orders,
     )
 
 
-def greatest_loss(legs: Sequence[Leg]) -> Number:
+def greatest_loss(legs: Sequence[EventLeg]) -> Number:
     """Return the maximum loss of one event's markets over its outcomes."""
-    exclusive = bool(legs) and all(event.exclusive for event, _ in legs)
-    return losses_of_others(MarketEvent(exclusive=exclusive), legs).no
+    exclusive = bool(legs) and all(event.is_mutually_exclusive for event, _ in legs)
+    return max_loss_of_other_markets(MarketEvent(is_mutually_exclusive=exclusive), legs).if_no
 
 
-def losses_of_others(own: MarketEvent, legs: Sequence[Leg]) -> MarketLoss:
+def max_loss_of_other_markets(own: MarketEvent, legs: Sequence[EventLeg]) -> MarketLoss:
     """Return the maximum loss of an event's other markets, by the outcome of one market.
 
     own: event and strike of that market.
     legs: events and losses of the other markets.
     """
-    if own.exclusive:
-        none = sum(loss.no for _, loss in legs)
-        one = max((none - loss.no + loss.yes for _, loss in legs), default=none)
-        return MarketLoss(yes=none, no=max(none, one))
+    if own.is_mutually_exclusive:
+        none = sum(loss.if_no for _, loss in legs)
+        one = max((none - loss.if_no + loss.if_yes for _, loss in legs), default=none)
+        return MarketLoss(if_yes=none, if_no=max(none, one))
     thresholds = [(event.strike, loss) for event, loss in legs if event.strike is not None]
     alone = sum(max(loss) for event, loss in legs if event.strike is None)
     strikes = [strike for strike, _ in thresholds]
     found: dict[bool, list[Number]] = {True: [], False: []}
     for figure in _figures(strikes if own.strike is None else [own.strike, *strikes]):
         total = sum(
-            (loss.yes if strike.contains(figure) else loss.no for strike, loss in thresholds), alone
+            (loss.if_yes if strike.contains(figure) else loss.if_no for strike, loss in thresholds),
+            alone,
         )
         for pays in (True, False) if own.strike is None else (own.strike.contains(figure),):
             found[pays].append(total)
-    return MarketLoss(yes=max(found[True]), no=max(found[False]))
+    return MarketLoss(if_yes=max(found[True]), if_no=max(found[False]))
 
 
 def _figures(strikes: Sequence[Strike]) -> list[Decimal]:
     """Return one figure for each outcome: every bound, and a figure in each interval."""
-    ends = sorted({end for strike in strikes for end in strike.ends})
+    ends = sorted({end for strike in strikes for end in strike.bounds})
     if not ends:
         return [Decimal(0)]
     between = [(low + high) / 2 for low, high in pairwise(ends)]
     return [ends[0] - 1, *ends, *between, ends[-1] + 1]
 
 
-def exposure_of_others(
+def compute_exposure(
     market: str,
     positions: Mapping[str, Decimal],
     resting: Iterable[RestingOrder],
@@ -216,7 +217,7 @@ def exposure_of_others(
         towards = order.side if bought else opposite_side(order.side)
         price = order.price if bought else 1 - order.price
         costs[order.market, towards] += in_units(price * each.remaining, MICROS_PER_DOLLAR)
-    legs: dict[str, list[Leg]] = defaultdict(list)
+    legs: dict[str, list[EventLeg]] = defaultdict(list)
     for name in dict.fromkeys([*positions, *(name for name, _ in costs)]):
         if name == market:
             continue
@@ -227,5 +228,5 @@ def exposure_of_others(
             value = in_units(abs(position) * ask, MICROS_PER_DOLLAR)
         loss = market_loss(in_units(position), value, costs[name, "YES"], costs[name, "NO"])
         legs[events[name].event].append((events[name], loss))
-    own_event = losses_of_others(events[market], legs.pop(events[market].event, []))
-    return Exposure(own_event.yes, own_event.no, sum(map(greatest_loss, legs.values())))
+    own_event = max_loss_of_other_markets(events[market], legs.pop(events[market].event, []))
+    return Exposure(own_event.if_yes, own_event.if_no, sum(map(greatest_loss, legs.values())))

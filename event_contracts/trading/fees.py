@@ -28,7 +28,7 @@ from decimal import Decimal
 import numpy as np
 
 from event_contracts.trading.records import MICROS_PER_DOLLAR, PRICE_UNITS
-from event_contracts.trading.rules import FeeUnits, fee_of, in_units, max_cost, micros_to_usd
+from event_contracts.trading.rules import FeeUnits, compute_fee, in_units, max_cost, micros_to_usd
 from execution.orders.fees import DatedRate, rates_on
 from foundation.errors import InputError
 from foundation.settings import setting, settings_class
@@ -62,7 +62,7 @@ class FeeRules:
                 raise InputError(f"fees.{name}: {getattr(self, name)} is not above 0, at most 1")
 
     @property
-    def units(self) -> FeeUnits:
+    def in_rule_units(self) -> FeeUnits:
         return FeeUnits(
             *(in_units(getattr(self, name), MICROS_PER_DOLLAR) for name in FeeUnits._fields)
         )
@@ -73,7 +73,7 @@ class FeeRules:
         Example of 10 contracts at $0.37: a taker pays 0.16317 → 0.1632, a maker 0.0407925 → 0.0408.
         """
         return micros_to_usd(
-            fee_of(self.units, in_units(price, PRICE_UNITS), in_units(count), maker)
+            compute_fee(self.in_rule_units, in_units(price, PRICE_UNITS), in_units(count), maker)
         )
 
     def max_cost(self, price: Decimal, count: Decimal) -> Decimal:
@@ -84,7 +84,9 @@ class FeeRules:
         rounding. 10 at $0.37: 3.70 + 0.1632 + 0.001 + 0.01 = $3.8742. Fills are of whole contracts.
         """
         # price + rate · price · (1 − price) grows with the price: a better price never costs more.
-        return micros_to_usd(max_cost(self.units, in_units(price, PRICE_UNITS), in_units(count)))
+        return micros_to_usd(
+            max_cost(self.in_rule_units, in_units(price, PRICE_UNITS), in_units(count))
+        )
 
 
 @settings_class("fees")

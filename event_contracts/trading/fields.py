@@ -52,31 +52,31 @@ class UnreadableRow:
     """A row of the venue's lists that could not be parsed.
 
     market: ticker of the row's market.
-    what: name of the list that contains the row.
-    name: id of the row in the list.
-    why: the invalid field and its error.
+    list_name: name of the list that contains the row.
+    row_id: id of the row in the list.
+    reason: the invalid field and its error.
     """
 
     market: str
-    what: str
-    name: str
-    why: str
+    list_name: str
+    row_id: str
+    reason: str
 
     def __str__(self) -> str:
-        return f"{self.what} {self.name}: {self.why}"
+        return f"{self.list_name} {self.row_id}: {self.reason}"
 
 
-def unreadable_row(what: str, entry: JsonEntry, error: Exception) -> UnreadableRow | None:
+def unreadable_row(list_name: str, entry: JsonEntry, error: Exception) -> UnreadableRow | None:
     """Return the `UnreadableRow` of an entry; None for an entry without a market.
 
-    what: name of the list that contains the entry.
+    list_name: name of the list that contains the entry.
     error: error of parsing the entry.
     """
     market = _first_text(entry, TICKER_FIELDS)
     if not market:
         return None
     why = error.why if isinstance(error, InvalidResponse) else str(error)
-    return UnreadableRow(market, what, _first_text(entry, ID_FIELDS), one_line(why))
+    return UnreadableRow(market, list_name, _first_text(entry, ID_FIELDS), one_line(why))
 
 
 def _first_text(entry: JsonEntry, names: tuple[str, ...]) -> str:

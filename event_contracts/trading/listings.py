@@ -33,7 +33,7 @@ from event_contracts.trading.endpoint import KalshiConnection
 from event_contracts.trading.event_risk import MarketEvent, Strike, StrikeFields
 from event_contracts.trading.fees import ZERO, FeeRules
 from event_contracts.trading.fields import FirstField
-from event_contracts.trading.orders import PAYOUT, ContractQuote, EventContractOrder, Outcome
+from event_contracts.trading.orders import PAYOUT_USD, ContractQuote, EventContractOrder, Outcome
 from event_contracts.trading.venue_orders import (
     ParsedEntry,
     parse_cents,
@@ -60,13 +60,15 @@ log = logging.getLogger(__name__)
 TICKERS_PER_REQUEST = 50  # limited by the maximum length of a URL
 ACTIVE_STATUS = "active"  # the status of a market that takes orders
 PAID_STATUS = "finalized"  # the status of a market that has paid
-NOT_LISTED = "the venue has no such market"
-LAST_CLOSE = "2199-12-31T00:00:00Z"  # for a market that does not state when its trading ends
+NOT_LISTED_REASON = "the venue has no such market"
+UNKNOWN_CLOSE_TIME = (
+    "2199-12-31T00:00:00Z"  # for a market that does not state when its trading ends
+)
 NO_SETTLEMENT_TIME = np.datetime64("NaT", "ns")  # for a settlement without an instant
 SidePrices = tuple[Decimal, Decimal]  # USD of YES and of NO
 _UNSOLD: SidePrices = (ZERO, ZERO)
 MAX_FEE_MULTIPLIER = 10  # of fee rates
-CHARGED_MAKERS = {"quadratic": False, "quadratic_with_maker_fees": True}
+MAKERS_PAY_BY_FEE_TYPE = {"quadratic": False, "quadratic_with_maker_fees": True}
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +83,7 @@ class PriceTicks:
 
     def __post_init__(self) -> None:
         ends = [ZERO, *(end for _, end, _ in self.ranges)]
-        starts = [*(start for start, _, _ in self.ranges), PAYOUT]
+        starts = [*(start for start, _, _ in self.ranges), PAYOUT_USD]
         if ends != starts:
             raise ValueError("ranges of prices must follow one another from 0 to 1")
         for start, end, step in self.ranges:
@@ -89,7 +91,7 @@ class PriceTicks:
                 raise ValueError(f"a step of {step} does not divide prices from {start} to {end}")
 
     @classmethod
-    def read(cls, value: Any) -> PriceTicks:
+    def parse(cls, value: Any) -> PriceTicks:
         """Parse the price steps from the venue's list of price ranges, in any order."""
         names = ("start", "end", "step")
         found = sorted(
@@ -99,7 +101,7 @@ class PriceTicks:
 
     def allows(self, price: Decimal) -> bool:
         """Return whether a price is valid for orders, USD of YES; 0 and 1 are invalid."""
-        return 0 < price < PAYOUT and any(
+        return 0 < price < PAYOUT_USD and any(
             start <= price <= end and (price - start) % step == 0
             for start, end, step in self.ranges
         )
@@ -114,7 +116,7 @@ class PriceTicks:
 
 
 # A market that does not state its prices accepts at least whole cents.
-CENT_TICKS = PriceTicks(((ZERO, PAYOUT, Decimal("0.01")),))
+CENT_TICKS = PriceTicks(((ZERO, PAYOUT_USD, Decimal("0.01")),))
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,10 +129,10 @@ class MarketListing(ParsedEntry):
     bid_size: contracts at the YES bid.
     ask_size: contracts at the YES ask.
     ticks: price steps.
-    closes: UTC, the end of trading.
+    close_time: UTC, the end of trading.
     result: `yes` or `no`, or `scalar` or another word for another settlement; empty before the
         result is known.
-    pays: settlement value of a YES, USD; None until the venue states it.
+    yes_payout: settlement value of a YES, USD; None until the venue states it.
     event: ticker of the market's event; empty if the venue does not state it.
     strike: range of figures for which YES wins; None for a market without thresholds.
     """
@@ -143,11 +145,11 @@ class MarketListing(ParsedEntry):
     ask_size: Annotated[Decimal, OptionalField("yes_ask_size_fp", parse_count, ZERO)]
     ticks: Annotated[
         PriceTicks,
-        OptionalField("price_ranges", PriceTicks.read, CENT_TICKS, "prices are whole cents"),
+        OptionalField("price_ranges", PriceTicks.parse, CENT_TICKS, "prices are whole cents"),
     ]
-    closes: Annotated[np.datetime64, RequiredField("close_time", parse_timestamp)]
+    close_time: Annotated[np.datetime64, RequiredField("close_time", parse_timestamp)]
     result: Annotated[str, OptionalField("result", parse_text, "")]
-    pays: Annotated[Decimal | None, optional_field("settlement_value_dollars", parse_price)]
+    yes_payout: Annotated[Decimal | None, optional_field("settlement_value_dollars", parse_price)]
     event: Annotated[str, OptionalField("event_ticker", parse_text, "")]
     strike: Annotated[Strike | None, StrikeFields()]
 
@@ -156,7 +158,7 @@ class MarketListing(ParsedEntry):
 
     @property
     def quote(self) -> ContractQuote:
-        ask = self.ask or PAYOUT
+        ask = self.ask or PAYOUT_USD
         return ContractQuote(self.bid, ask, self.ticks.step(self.bid, ask))
 
     @property
@@ -169,7 +171,7 @@ class MarketListing(ParsedEntry):
         return bool(self.result) or self.status == PAID_STATUS
 
     @property
-    def trades(self) -> bool:
+    def is_trading(self) -> bool:
         return self.status == ACTIVE_STATUS and not self.has_ended
 
     def refusal(self, order: EventContractOrder) -> str | None:
@@ -180,7 +182,7 @@ class MarketListing(ParsedEntry):
             return f"{order.market} has no price of {order.price} for {order.side}"
         return None
 
-    def value_of(self, position: Decimal, sale: SidePrices) -> Decimal:
+    def value_of(self, position: Decimal, sale_prices: SidePrices) -> Decimal:
         """Return the value of a position from this market alone, USD; YES positive, NO negative.
 
             both sides quoted            the mid quote
@@ -192,22 +194,22 @@ class MarketListing(ParsedEntry):
 
         A side without a bid so far has the sale price 0.
 
-        sale: last sale prices of YES and NO.
+        sale_prices: last sale prices of YES and NO.
         """
         side: Outcome = "YES" if position > 0 else "NO"
-        return abs(position) * self._price(side, sale[side == "NO"])
+        return abs(position) * self._price(side, sale_prices[side == "NO"])
 
     def _price(self, side: Outcome, last: Decimal) -> Decimal:
         bid, ask = self.quote.bid(side), self.quote.ask(side)
         if self.is_settled:
-            return PAYOUT if self.result == side.lower() else ZERO
-        if self.has_ended and self.pays is not None:
-            return self.pays if side == "YES" else PAYOUT - self.pays
-        if not self.trades:
+            return PAYOUT_USD if self.result == side.lower() else ZERO
+        if self.has_ended and self.yes_payout is not None:
+            return self.yes_payout if side == "YES" else PAYOUT_USD - self.yes_payout
+        if not self.is_trading:
             return last
         if not bid:
             return min(last, ask)
-        return bid if ask == PAYOUT else (bid + ask) / 2
+        return bid if ask == PAYOUT_USD else (bid + ask) / 2
 
 
 class QuarantinedMarket(BrokerError):
@@ -226,9 +228,11 @@ class UnreadableListing(MarketListing):
     """
 
     @classmethod
-    def because(cls, market: str, why: str) -> UnreadableListing:
+    def from_reason(cls, market: str, reason: str) -> UnreadableListing:
         quoted = {"price_ranges": [{"start": "0", "end": "1", "step": "0.01"}]}
-        return cls.parse({"ticker": market, "status": why, "close_time": LAST_CLOSE, **quoted})
+        return cls.parse(
+            {"ticker": market, "status": reason, "close_time": UNKNOWN_CLOSE_TIME, **quoted}
+        )
 
 
 def read_markets(connection: KalshiConnection, markets: Iterable[str]) -> dict[str, MarketListing]:
@@ -240,22 +244,24 @@ def read_markets(connection: KalshiConnection, markets: Iterable[str]) -> dict[s
     listed: dict[str, MarketListing] = {}
     for first in range(0, len(wanted), TICKERS_PER_REQUEST):
         tickers = ",".join(wanted[first : first + TICKERS_PER_REQUEST])
-        found, unread = connection.rows(
+        found, unread = connection.list_readable_entries(
             "markets", "/markets", "markets", MarketListing.parse, tickers=tickers
         )
         listed |= {listing.market: listing for listing in found}
-        listed |= {row.market: UnreadableListing.because(row.market, str(row)) for row in unread}
+        listed |= {
+            row.market: UnreadableListing.from_reason(row.market, str(row)) for row in unread
+        }
     for market in wanted:
         if market not in listed:
-            listed[market] = UnreadableListing.because(market, NOT_LISTED)
+            listed[market] = UnreadableListing.from_reason(market, NOT_LISTED_REASON)
     return listed
 
 
-def refuse_unknown(listings: Iterable[MarketListing]) -> None:
+def check_all_listed(listings: Iterable[MarketListing]) -> None:
     """Raise `UnknownMarket` for the first market that the venue does not list."""
     for listing in listings:
-        if isinstance(listing, UnreadableListing) and listing.status == NOT_LISTED:
-            raise UnknownMarket(f"{listing.market}: {NOT_LISTED}")
+        if isinstance(listing, UnreadableListing) and listing.status == NOT_LISTED_REASON:
+            raise UnknownMarket(f"{listing.market}: {NOT_LISTED_REASON}")
 
 
 def unreadable_markets(listings: Iterable[MarketListing]) -> dict[str, str]:
@@ -313,16 +319,16 @@ def bid_value(positions: Mapping[str, Decimal], listings: Mapping[str, MarketLis
 
 
 def sale_prices(
-    listings: Mapping[str, MarketListing], before: Mapping[str, SidePrices]
+    listings: Mapping[str, MarketListing], previous_prices: Mapping[str, SidePrices]
 ) -> dict[str, SidePrices]:
     """Return the last bid of YES and of NO in each market, USD; 0 if a side never had one.
 
-    before: earlier result, used for sides without a bid at present.
+    previous_prices: earlier result, used for sides without a bid at present.
     """
     prices = {}
     for market, listing in listings.items():
-        yes, no = before.get(market, _UNSOLD)
-        if listing.trades:
+        yes, no = previous_prices.get(market, _UNSOLD)
+        if listing.is_trading:
             yes, no = listing.quote.bid("YES") or yes, listing.quote.bid("NO") or no
         prices[market] = (yes, no)
     return prices
@@ -332,17 +338,17 @@ def sale_prices(
 class FeeTerms:
     """Fee terms of a market's series.
 
-    multiplier: factor on taker and maker rates.
-    makers: true if fills of resting orders are charged.
+    rate_multiplier: factor on taker and maker rates.
+    charges_makers: true if fills of resting orders are charged.
     """
 
-    multiplier: Decimal = Decimal(1)
-    makers: bool = True
+    rate_multiplier: Decimal = Decimal(1)
+    charges_makers: bool = True
 
-    def rules(self, dated: FeeRules) -> FeeRules:
+    def apply_to(self, dated: FeeRules) -> FeeRules:
         """Return the day's fee rules with the series' fee multiplier applied."""
-        maker = dated.maker * self.multiplier if self.makers else ZERO
-        return replace(dated, taker=dated.taker * self.multiplier, maker=maker)
+        maker = dated.maker * self.rate_multiplier if self.charges_makers else ZERO
+        return replace(dated, taker=dated.taker * self.rate_multiplier, maker=maker)
 
 
 class MarketFees:
@@ -351,20 +357,20 @@ class MarketFees:
     on: returns the dated rules in force on a New York date, YYYY-MM-DD.
     """
 
-    def __init__(self, on: Callable[[str], FeeRules]) -> None:
-        self._on = on
+    def __init__(self, rules_on: Callable[[str], FeeRules]) -> None:
+        self._on = rules_on
         self._terms: dict[str, FeeTerms] = {}
 
     def __call__(self, market: str, at: np.datetime64) -> FeeRules:
-        return self._terms.get(market, FeeTerms()).rules(self._dated(at))
+        return self._terms.get(market, FeeTerms()).apply_to(self._dated(at))
 
     def highest_rates(self, at: np.datetime64) -> FeeRules:
         """Return fee rules with the highest rates among the markets whose series were read."""
-        rules = [each.rules(self._dated(at)) for each in self._terms.values() or (FeeTerms(),)]
+        rules = [each.apply_to(self._dated(at)) for each in self._terms.values() or (FeeTerms(),)]
         taker = max(each.taker for each in rules)
         return replace(rules[0], taker=taker, maker=max(each.maker for each in rules))
 
-    def learn(self, connection: KalshiConnection, markets: Iterable[str]) -> None:
+    def load_fee_terms(self, connection: KalshiConnection, markets: Iterable[str]) -> None:
         """Read the series' fee terms of markets that have none yet."""
         for market in markets:
             if market not in self._terms:
@@ -396,13 +402,13 @@ def _terms(connection: KalshiConnection, market: str) -> FeeTerms:
     )
     kind = own_kind or kind
     multiplier = multiplier if own_multiplier is None else own_multiplier
-    if kind not in CHARGED_MAKERS:
-        known = ", ".join(CHARGED_MAKERS)
+    if kind not in MAKERS_PAY_BY_FEE_TYPE:
+        known = ", ".join(MAKERS_PAY_BY_FEE_TYPE)
         where = event if own_kind else series
         raise InputError(
             f"{market}: fee_type {kind!r} of {where} is not one of {known}; leave it out"
         )
-    return FeeTerms(multiplier, CHARGED_MAKERS[kind])
+    return FeeTerms(multiplier, MAKERS_PAY_BY_FEE_TYPE[kind])
 
 
 def _multiplier(value: Any) -> Decimal:
@@ -415,7 +421,7 @@ def _multiplier(value: Any) -> Decimal:
 def parse_payout(value: Any) -> Decimal:
     """Return a contract's payout in USD from cents."""
     usd = parse_cents(value)
-    if not 0 <= usd <= PAYOUT:
+    if not 0 <= usd <= PAYOUT_USD:
         raise ValueError("no payout between 0 and 100 cents")
     return usd
 
@@ -435,23 +441,27 @@ class _SettlementRow(ParsedEntry):
         ),
     ]
     result: Annotated[str, OptionalField("market_result", parse_text, "")]
-    value: Annotated[Decimal | None, optional_field("value", parse_payout)]
+    stated_yes_payout: Annotated[Decimal | None, optional_field("value", parse_payout)]
     revenue: Annotated[Decimal | None, optional_field("revenue", parse_cents)]
-    yes: Annotated[Decimal | None, optional_field("yes_count_fp", parse_count)]
-    no: Annotated[Decimal | None, optional_field("no_count_fp", parse_count)]
+    yes_count: Annotated[Decimal | None, optional_field("yes_count_fp", parse_count)]
+    no_count: Annotated[Decimal | None, optional_field("no_count_fp", parse_count)]
     yes_cost: Annotated[Decimal | None, optional_field("yes_total_cost_dollars", parse_fixed_point)]
     no_cost: Annotated[Decimal | None, optional_field("no_total_cost_dollars", parse_fixed_point)]
     fees: Annotated[Decimal | None, optional_field("fee_cost", parse_fixed_point)]
 
     @property
     def result_payout(self) -> Decimal | None:
-        """Return the payout of a YES, USD, for the results `yes` and `no`; None for any other."""
-        return {"yes": PAYOUT, "no": ZERO}.get(self.result)
+        """Return the payout of a YES, USD, for the results `yes_count` and `no_count`; None for any other."""
+        return {"yes": PAYOUT_USD, "no": ZERO}.get(self.result)
 
     @property
-    def net(self) -> Decimal | None:
+    def net_position(self) -> Decimal | None:
         """Return the contracts held at the end, YES positive and NO negative."""
-        return None if self.yes is None or self.no is None else self.yes - self.no
+        return (
+            None
+            if self.yes_count is None or self.no_count is None
+            else self.yes_count - self.no_count
+        )
 
     @property
     def profit(self) -> Decimal | None:
@@ -459,21 +469,28 @@ class _SettlementRow(ParsedEntry):
 
         Profits of matched YES/NO pairs are included.
         """
-        figures = (self.revenue, self.yes, self.no, self.yes_cost, self.no_cost, self.fees)
+        figures = (
+            self.revenue,
+            self.yes_count,
+            self.no_count,
+            self.yes_cost,
+            self.no_cost,
+            self.fees,
+        )
         if any(figure is None for figure in figures):
             return None
         revenue, yes, no, yes_cost, no_cost, fees = (figure or ZERO for figure in figures)
-        return revenue + min(yes, no) * PAYOUT - yes_cost - no_cost - fees
+        return revenue + min(yes, no) * PAYOUT_USD - yes_cost - no_cost - fees
 
 
 @dataclass(frozen=True, slots=True)
 class MarketSettlement:
     """The settlement of a market.
 
-    yes: settlement value of a YES, USD; a NO is paid $1 less this value.
+    yes_payout: settlement value of a YES, USD; a NO is paid $1 less this value.
     at: UTC, instant of the payment; NaT if the venue does not state it.
-    result: `yes`, `no`, or the venue's word for another result.
-    net: contracts that were paid, YES positive and NO negative; None if the venue does not state
+    result: `yes_payout`, `no`, or the venue's word for another result.
+    net_position: contracts that were paid, YES positive and NO negative; None if the venue does not state
         them.
     revenue: USD paid for these contracts; None if the settlement value gives it exactly.
     profit: USD after fees; None if the venue does not state it.
@@ -481,10 +498,10 @@ class MarketSettlement:
     """
 
     market: str
-    yes: Decimal
+    yes_payout: Decimal
     at: np.datetime64
     result: str = ""
-    net: Decimal | None = None
+    net_position: Decimal | None = None
     revenue: Decimal | None = None
     profit: Decimal | None = None
     remark: str = ""
@@ -496,14 +513,14 @@ class MarketSettlement:
         Raises InvalidResponse for an entry without a payout and without revenue and counts.
         """
         row = _SettlementRow.parse(entry)
-        net, paid = row.net, row.revenue
+        net, paid = row.net_position, row.revenue
         if net is None or paid is None:
-            certain = row.value if row.result_payout is None else row.result_payout
+            certain = row.stated_yes_payout if row.result_payout is None else row.result_payout
             if certain is not None:
                 return cls(row.market, certain, row.at, row.result, net)
             missing = "revenue" if paid is None else "yes_count_fp or no_count_fp"
             raise InvalidResponse(f"value and {missing} are missing")
-        stated = row.result_payout if row.value is None else row.value
+        stated = row.result_payout if row.stated_yes_payout is None else row.stated_yes_payout
         remark = ""
         if stated is not None:
             due = position_payout(net, stated)
@@ -515,22 +532,22 @@ class MarketSettlement:
         yes = _rate(net, paid) if net else stated or ZERO
         return cls(row.market, yes, row.at, row.result, net, paid, row.profit, remark)
 
-    def payout(self, held: Decimal) -> Decimal:
+    def payout(self, position: Decimal) -> Decimal:
         """Return the payout of a position, USD; held: contracts, YES positive and NO negative."""
-        if self.revenue is not None and held == self.net:
+        if self.revenue is not None and position == self.net_position:
             return self.revenue
-        return position_payout(held, self.yes)
+        return position_payout(position, self.yes_payout)
 
 
-def position_payout(held: Decimal, yes: Decimal) -> Decimal:
+def position_payout(position: Decimal, yes_payout: Decimal) -> Decimal:
     """Return the payout of a position, USD.
 
-    held: contracts, YES positive and NO negative.
-    yes: settlement value of a YES, USD.
+    position: contracts, YES positive and NO negative.
+    yes_payout: settlement value of a YES, USD.
     """
-    return held * yes if held > 0 else -held * (PAYOUT - yes)
+    return position * yes_payout if position > 0 else -position * (PAYOUT_USD - yes_payout)
 
 
 def _rate(net: Decimal, paid: Decimal) -> Decimal:
     """Return the payout of a YES, USD, implied by the payment for a position."""
-    return paid / net if net > 0 else PAYOUT + paid / net
+    return paid / net if net > 0 else PAYOUT_USD + paid / net

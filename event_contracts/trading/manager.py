@@ -29,9 +29,14 @@ from types import MappingProxyType
 
 import numpy as np
 
-from event_contracts.trading.actions import Admission
-from event_contracts.trading.endpoint import KalshiConnection, KalshiKeys, KalshiSettings, Response
-from event_contracts.trading.event_risk import exposure_of_others
+from event_contracts.trading.actions import PreTradeCheck
+from event_contracts.trading.endpoint import (
+    KalshiConnection,
+    KalshiKeys,
+    KalshiSettings,
+    JsonObject,
+)
+from event_contracts.trading.event_risk import compute_exposure
 from event_contracts.trading.fees import ZERO, FeeRules
 from event_contracts.trading.fields import UnreadableRow
 from event_contracts.trading.listings import (
@@ -42,7 +47,7 @@ from event_contracts.trading.listings import (
     bid_value,
     position_payout,
     read_markets,
-    refuse_unknown,
+    check_all_listed,
     unreadable_markets,
 )
 from event_contracts.trading.orders import (
@@ -56,13 +61,13 @@ from event_contracts.trading.venue_orders import (
     OrderVenue,
     VenueFill,
     VenueOrder,
-    as_resting,
+    to_resting_order,
     contract_order,
     epoch_seconds,
     parse_signed_count,
 )
 from execution.journal.order_store import OrderIntent, OrderStore
-from execution.journal.outbox import ONE_POLL, POLL_DELAYS, Outbox
+from execution.journal.outbox import SINGLE_POLL_DELAYS, POLL_DELAYS, Outbox
 from execution.journal.rows import Amount, Instant
 from execution.orders.gate import UNGUARDED, OrderGate
 from foundation.clock import SYSTEM_TIME, TimeSource
@@ -93,12 +98,12 @@ class AccountUpdates:
 
     fills: fills, oldest first.
     settlements: settlements of markets.
-    unreadable: rows of both lists that could not be parsed.
+    unreadable_rows: rows of both lists that could not be parsed.
     """
 
     fills: tuple[VenueFill, ...] = ()
     settlements: tuple[MarketSettlement, ...] = ()
-    unreadable: tuple[UnreadableRow, ...] = ()
+    unreadable_rows: tuple[UnreadableRow, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,27 +113,27 @@ class AccountBooks:
     at: instant on this machine's clock at which the snapshot began.
     cash: USD, including the cash that resting orders may use.
     positions: contracts by market, YES positive and NO negative.
-    fills: ids of the fills in these books, as far as the venue still listed them.
-    settlements: market and instant of the settlements in these books, as far as still listed.
+    fill_ids: ids of the fills in these books, as far as the venue still listed them.
+    settlement_keys: market and instant of the settlements in these books, as far as still listed.
     """
 
     at: Instant
     cash: Amount
     positions: Mapping[str, Amount] = field(default_factory=dict)
-    fills: frozenset[str] = frozenset()
-    settlements: frozenset[tuple[str, Instant]] = frozenset()
+    fill_ids: frozenset[str] = frozenset()
+    settlement_keys: frozenset[tuple[str, Instant]] = frozenset()
 
     @classmethod
     def build(
-        cls, at: np.datetime64, cash: Decimal, positions: Positions, news: AccountUpdates
+        cls, at: np.datetime64, cash: Decimal, positions: Positions, updates: AccountUpdates
     ) -> AccountBooks:
         """Return the books of an account snapshot, which include every listed update.
 
         The id of an unreadable fill is included, because its contracts are in the positions.
         """
-        unread = (row.name for row in news.unreadable if row.what == "fills")
-        fills = frozenset((*(fill.fill_id for fill in news.fills), *unread))
-        settlements = frozenset((each.market, each.at) for each in news.settlements)
+        unread = (row.row_id for row in updates.unreadable_rows if row.list_name == "fills")
+        fills = frozenset((*(fill.fill_id for fill in updates.fills), *unread))
+        settlements = frozenset((each.market, each.at) for each in updates.settlements)
         return cls(at, cash, positions, fills, settlements)
 
 
@@ -136,12 +141,12 @@ class AccountBooks:
 class PaidPosition:
     """A position that a settlement has paid out.
 
-    held: contracts, YES positive and NO negative.
+    position: contracts, YES positive and NO negative.
     payout: USD.
     """
 
     settlement: MarketSettlement
-    held: Decimal
+    position: Decimal
     payout: Decimal
 
 
@@ -149,52 +154,54 @@ class PaidPosition:
 class ExpectedBooks:
     """Expected books: earlier books plus the fills and settlements listed since.
 
-    expected: books with the expected cash and positions.
-    fills: number of fills that are not in the earlier books.
-    fees: descriptions of charges above the fee rules.
-    paid: positions that settlements have paid out and removed from the books.
+    books: books with the expected cash and positions.
+    new_fill_count: number of fills that are not in the earlier books.
+    excess_fees: descriptions of charges above the fee rules.
+    paid_positions: positions that settlements have paid out and removed from the books.
     """
 
-    expected: AccountBooks
-    fills: int = 0
-    fees: tuple[str, ...] = ()
-    paid: tuple[PaidPosition, ...] = ()
+    books: AccountBooks
+    new_fill_count: int = 0
+    excess_fees: tuple[str, ...] = ()
+    paid_positions: tuple[PaidPosition, ...] = ()
 
     @property
     def remarks(self) -> tuple[str, ...]:
         """Return descriptions of charges above the fee rules and of contradictory settlements."""
-        settled = (each.settlement for each in self.paid)
+        settled = (each.settlement for each in self.paid_positions)
         said = [f"settlement of {each.market}: {each.remark}" for each in settled if each.remark]
-        return (*self.fees, *said)
+        return (*self.excess_fees, *said)
 
-    def flow(self, books: AccountBooks) -> Decimal:
+    def net_deposits(self, books: AccountBooks) -> Decimal:
         """Return deposits less withdrawals, USD; books: books of a later snapshot."""
-        flow = books.cash - self.expected.cash
-        return ZERO if self.contracts(books) or abs(flow) < MIN_CASH_FLOW else flow
+        flow = books.cash - self.books.cash
+        return ZERO if self.unexplained_positions(books) or abs(flow) < MIN_CASH_FLOW else flow
 
-    def contracts(self, books: AccountBooks, but: Collection[str] = ()) -> tuple[str, ...]:
+    def unexplained_positions(
+        self, books: AccountBooks, excluded_markets: Collection[str] = ()
+    ) -> tuple[str, ...]:
         """Return descriptions of unexplained positions in the books of a later snapshot.
 
-        but: markets to skip.
+        excluded_markets: markets to skip.
         """
-        positions = self.expected.positions
+        positions = self.books.positions
         return tuple(
             f"{market}: {_words(expected)} by its fills, {_words(shown)} at the venue"
-            for market in sorted({*positions, *books.positions} - {*but})
+            for market in sorted({*positions, *books.positions} - {*excluded_markets})
             if (expected := positions.get(market, ZERO))
             != (shown := books.positions.get(market, ZERO))
         )
 
 
 def apply_updates(
-    books: AccountBooks, news: AccountUpdates, fee_rules_of: FeeRulesLookup
+    books: AccountBooks, updates: AccountUpdates, fee_rules_of: FeeRulesLookup
 ) -> ExpectedBooks:
     """Return the books expected after the listed updates, by the formula of this module.
 
     books: earlier books.
     fee_rules_of: returns the fee rules of a market at an instant.
     """
-    new = {fill.fill_id: fill for fill in news.fills if fill.fill_id not in books.fills}
+    new = {fill.fill_id: fill for fill in updates.fills if fill.fill_id not in books.fill_ids}
     cash = books.cash + _set_aside(books.positions)
     traded: dict[str, Decimal] = defaultdict(Decimal)
     fees = []
@@ -202,7 +209,7 @@ def apply_updates(
         bought = fill.count if fill.side == "bid" else -fill.count
         traded[fill.market] += bought
         rules = fee_rules_of(fill.market, fill.at)
-        ours = rules.fee(fill.price, fill.count, maker=not fill.taker)
+        ours = rules.fee(fill.price, fill.count, maker=not fill.is_taker)
         fee = ours if fill.fee is None else fill.fee
         if fee - ours >= FEE_TOL:
             fees.append(f"fill {fill.fill_id}: a fee of ${ours} by our rules, ${fee} charged")
@@ -211,12 +218,12 @@ def apply_updates(
     positions = {**books.positions, **positions}
     held = {market: count + traded[market] for market, count in positions.items()}
     paid = []
-    for each in news.settlements:
-        paid_before = (each.market, each.at) in books.settlements
+    for each in updates.settlements:
+        paid_before = (each.market, each.at) in books.settlement_keys
         # In a market that had paid before, fills listed late are paid out as well.
         count = (traded if paid_before else held).get(each.market, ZERO)
         if paid_before:
-            payout = position_payout(count, each.yes)
+            payout = position_payout(count, each.yes_payout)
         else:
             payout = each.payout(count)
             paid.append(PaidPosition(each, count, payout))
@@ -229,40 +236,40 @@ def apply_updates(
 
 
 @dataclass(frozen=True, slots=True)
-class KalshiReading:
+class KalshiSnapshot:
     """An account snapshot compared with earlier books.
 
-    resting: resting orders of any sender, oldest first, and unlisted orders of this project that
+    resting_orders: resting orders of any sender, oldest first, and unlisted orders of this project that
         may still trade.
-    fills: number of fills beyond the earlier books.
-    cash: USD available for orders, the smaller of the venue's and the expected cash. It excludes
+    new_fill_count: number of fills beyond the earlier books.
+    spendable_cash: USD available for orders, the smaller of the venue's and the expected cash. It excludes
         unbooked deposits.
-    flow: deposits less withdrawals since the earlier books, USD.
+    net_deposits: deposits less withdrawals since the earlier books, USD.
     discrepancies: descriptions of changes that fills, settlements and fee rules do not explain.
         Deposits and quarantined markets are not included.
-    paid: positions that were paid out since the earlier books.
-    unreadable: reasons why rows of markets cannot be read, by ticker. The books keep the last known
+    paid_positions: positions that were paid out since the earlier books.
+    unreadable_reasons: reasons why rows of markets cannot be read, by ticker. The books keep the last known
         positions in these markets.
     """
 
     books: AccountBooks
-    resting: tuple[RestingOrder, ...]
-    fills: int
-    cash: Decimal
-    flow: Decimal
+    resting_orders: tuple[RestingOrder, ...]
+    new_fill_count: int
+    spendable_cash: Decimal
+    net_deposits: Decimal
     discrepancies: tuple[str, ...]
-    paid: tuple[PaidPosition, ...] = ()
-    unreadable: Mapping[str, str] = field(default_factory=dict)
+    paid_positions: tuple[PaidPosition, ...] = ()
+    unreadable_reasons: Mapping[str, str] = field(default_factory=dict)
 
-    def quarantined(
-        self, listings: Iterable[MarketListing] = (), besides: Mapping[str, str] = NO_MARKETS
+    def quarantine_reasons(
+        self, listings: Iterable[MarketListing] = (), known_reasons: Mapping[str, str] = NO_MARKETS
     ) -> dict[str, str]:
         """Return the reasons why markets are quarantined, by ticker.
 
         listings: listings of markets, some of which may be unreadable.
-        besides: further reasons; reasons of listings and of this snapshot take precedence.
+        known_reasons: further reasons; reasons of listings and of this snapshot take precedence.
         """
-        return {**besides, **unreadable_markets(listings), **self.unreadable}
+        return {**known_reasons, **unreadable_markets(listings), **self.unreadable_reasons}
 
 
 class AccountReader:
@@ -285,28 +292,28 @@ class AccountReader:
         self._listed: dict[str, dict[str, Decimal]] = defaultdict(dict)
         self._lasting: tuple[Decimal, tuple[str, ...]] | None = None
 
-    def begin(self, books: AccountBooks) -> None:
+    def set_baseline(self, books: AccountBooks) -> None:
         self.books = books
         self._began_at = books.at if self._began_at is None else self._began_at
 
-    def expect(self, order: VenueOrder, sent_at: np.datetime64) -> None:
+    def expect_fills(self, order: VenueOrder, sent_at: np.datetime64) -> None:
         """Reject snapshots that list fewer fills of an order than its response stated.
 
         sent_at: instant of sending. Orders sent before the first books are not checked, because
             their fills may be too old to be listed.
         """
-        if order.filled and self._began_at is not None and sent_at >= self._began_at:
+        if order.filled_count and self._began_at is not None and sent_at >= self._began_at:
             said = self._answered.get(order.order_id, ZERO)
-            self._answered[order.order_id] = max(said, order.filled)
+            self._answered[order.order_id] = max(said, order.filled_count)
             self._market_of[order.order_id] = order.market
 
-    def read(self) -> KalshiReading:
+    def read_snapshot(self) -> KalshiSnapshot:
         """Read the account until two reads of its lists agree and include all stated fills.
 
         Unexplained changes are accepted once they persist in a second snapshot. Raises
         `BrokerError` if the reads never agree.
         """
-        for _ in self._venue.time.attempts((*ONE_POLL, *POLL_DELAYS)):
+        for _ in self._venue.time.attempts((*SINGLE_POLL_DELAYS, *POLL_DELAYS)):
             at = self._venue.now()
             since = (at if self.books is None else min(self.books.at, at)) - REREAD_SPAN
             news = self._news(at, since)
@@ -316,7 +323,7 @@ class AccountReader:
             # A trade between the snapshots may or may not be in the cash.
             still = self._news(at, since) == news
             self._began_at = at if self._began_at is None else self._began_at
-            unread = (*news.unreadable, *unread_positions, *unread_orders)
+            unread = (*news.unreadable_rows, *unread_positions, *unread_orders)
             quarantined = {row.market: self._venue.keys.redact(str(row)) for row in unread}
             missing = self._missing(news, quarantined)
             if not still or missing:
@@ -325,11 +332,11 @@ class AccountReader:
             if self.books is None:
                 self.books = books
             come_to = apply_updates(self.books, news, self._rules_of)
-            before = come_to.expected.positions
+            before = come_to.books.positions
             expected = {row.market: before.get(row.market) for row in unread_positions}
             known = {market: count for market, count in expected.items() if count}
             books = replace(books, positions={**positions, **known})
-            unexplained = (come_to.flow(books), come_to.contracts(books))
+            unexplained = (come_to.net_deposits(books), come_to.unexplained_positions(books))
             if not any(unexplained) or unexplained == self._lasting:
                 break
         if missing:
@@ -339,15 +346,15 @@ class AccountReader:
         if any(unexplained) and unexplained != self._lasting:
             log.warning("the account: $%s and contracts %s are not explained", *unexplained)
         self._lasting = unexplained
-        return KalshiReading(
+        return KalshiSnapshot(
             books=books,
-            resting=resting,
-            fills=come_to.fills,
-            cash=min(books.cash, come_to.expected.cash),
-            flow=come_to.flow(books),
-            discrepancies=(*come_to.contracts(books, quarantined), *come_to.remarks),
-            paid=come_to.paid,
-            unreadable=quarantined,
+            resting_orders=resting,
+            new_fill_count=come_to.new_fill_count,
+            spendable_cash=min(books.cash, come_to.books.cash),
+            net_deposits=come_to.net_deposits(books),
+            discrepancies=(*come_to.unexplained_positions(books, quarantined), *come_to.remarks),
+            paid_positions=come_to.paid_positions,
+            unreadable_reasons=quarantined,
         )
 
     def _news(self, at: np.datetime64, since: np.datetime64) -> AccountUpdates:
@@ -356,7 +363,7 @@ class AccountReader:
         A settlement without an instant gets the instant of the first snapshot that lists it.
         """
         news = _read_news(self._venue, since)
-        known = {} if self.books is None else dict(self.books.settlements)
+        known = {} if self.books is None else dict(self.books.settlement_keys)
         settlements = tuple(
             replace(each, at=known.get(each.market, at)) if np.isnat(each.at) else each
             for each in news.settlements
@@ -373,17 +380,17 @@ class AccountReader:
         must appear in the list of fills later.
         """
         book = self._outbox.book
-        waiting, unread = self._venue.resting()
-        listed = [self._outbox.record(order) for order in waiting]
+        waiting, unread = self._venue.list_resting_orders()
+        listed = [self._outbox.record_report(order) for order in waiting]
         resting = []
         with self._venue.translate_errors("orders that wait"):
             for order in listed:
                 intent = book.get(order.client_order_id)
                 if intent is None or not order.matches(intent):
-                    resting.append(order.resting(reduces=False))
+                    resting.append(order.to_resting_order(reduces=False))
                 else:
-                    self.expect(order, intent.sent_at)
-                    resting.append(order.resting(contract_order(intent).action == "SELL"))
+                    self.expect_fills(order, intent.sent_at)
+                    resting.append(order.to_resting_order(contract_order(intent).action == "SELL"))
         names = {order.order_id for order in listed}
         for intent in book.in_states(("accepted",)):
             venue_id = intent.progress.venue_id
@@ -391,7 +398,7 @@ class AccountReader:
                 continue
             found = None
             try:
-                found = self._venue.order(venue_id)
+                found = self._venue.get_order(venue_id)
             except ResponseRejected as error:
                 unread = (
                     *unread,
@@ -400,11 +407,11 @@ class AccountReader:
             except BrokerError as error:
                 log.warning("%s", error)
             if found is None:
-                resting.append(as_resting(intent))
-            elif self._outbox.record(found).is_done or not found.remaining:
-                self.expect(found, intent.sent_at)
+                resting.append(to_resting_order(intent))
+            elif self._outbox.record_report(found).is_done or not found.remaining:
+                self.expect_fills(found, intent.sent_at)
             else:
-                resting.append(found.resting(contract_order(intent).action == "SELL"))
+                resting.append(found.to_resting_order(contract_order(intent).action == "SELL"))
         return tuple(resting), unread
 
     def _missing(self, news: AccountUpdates, quarantined: Mapping[str, str]) -> tuple[str, ...]:
@@ -435,10 +442,10 @@ def _read_positions(
         RequiredField("position_fp", parse_signed_count),
     )
 
-    def position(entry: Response) -> tuple[str, Decimal]:
+    def position(entry: JsonObject) -> tuple[str, Decimal]:
         return ticker.read(entry), count.read(entry)
 
-    stated, unread = connection.rows(
+    stated, unread = connection.list_readable_entries(
         "positions", "/portfolio/positions", "market_positions", position
     )
     return {market: count for market, count in stated if count}, unread
@@ -446,9 +453,11 @@ def _read_positions(
 
 def _read_news(connection: KalshiConnection, since: np.datetime64) -> AccountUpdates:
     query = {"min_ts": epoch_seconds(since)}
-    fills, unread = connection.rows("fills", FILLS_PATH, "fills", VenueFill.parse, **query)
+    fills, unread = connection.list_readable_entries(
+        "fills", FILLS_PATH, "fills", VenueFill.parse, **query
+    )
     what = "settlements"
-    paid, unpaid = connection.rows(
+    paid, unpaid = connection.list_readable_entries(
         what, f"/portfolio/{what}", what, MarketSettlement.parse, **query
     )
     return AccountUpdates(_in_order(fills, since), tuple(paid), (*unread, *unpaid))
@@ -501,35 +510,35 @@ class KalshiMultiMarketOrderManager:
         self,
         settings: KalshiSettings,
         keys: KalshiKeys,
-        admission: Admission,
+        pre_trade_check: PreTradeCheck,
         fee_rules_of: FeeRulesLookup,
         *,
-        book: OrderStore | None = None,
+        order_store: OrderStore | None = None,
         gate: OrderGate = UNGUARDED,
         job: str = "",
-        life: np.timedelta64 = ORDER_LIFE,
+        order_life: np.timedelta64 = ORDER_LIFE,
         time: TimeSource = SYSTEM_TIME,
     ) -> None:
         self.venue = OrderVenue(settings, keys, time)
-        self._life = life
-        self._outbox = Outbox(self.venue, book, job)
+        self._life = order_life
+        self._outbox = Outbox(self.venue, order_store, job)
         self._gate = gate
         self._account = AccountReader(self.venue, self._outbox, fee_rules_of)
-        self._admission = admission
+        self._admission = pre_trade_check
         self._events = MarketEvents(self.venue)
         self._job = job
         # An order is checked against an account that includes the previous one.
         self._turn = threading.RLock()
 
-    def begin(self, books: AccountBooks) -> None:
+    def set_baseline(self, books: AccountBooks) -> None:
         """Set the baseline books of later comparisons; the default is the first snapshot."""
         with self._turn:
-            self._account.begin(books)
+            self._account.set_baseline(books)
 
-    def reading(self) -> KalshiReading:
+    def read_snapshot(self) -> KalshiSnapshot:
         """Read the account and compare it with the baseline; new deposits are not spendable."""
         with self._turn:
-            return self._account.read()
+            return self._account.read_snapshot()
 
     def view(self, market: str) -> MarketView:
         """Read the account and the quote of a market, as the view for a decision.
@@ -540,7 +549,7 @@ class KalshiMultiMarketOrderManager:
         with self._turn:
             return self._look(market)[0]
 
-    def expiry(self) -> np.datetime64:
+    def next_order_expiry(self) -> np.datetime64:
         """Return the instant at which an order sent now ends at the venue, in whole seconds."""
         return np.datetime64(epoch_seconds(self.venue.now() + self._life) * 10**9, "ns")
 
@@ -558,10 +567,12 @@ class KalshiMultiMarketOrderManager:
             if is_new and (why := self._refusal(order)):
                 self._outbox.deny(name, why)
                 raise OrderRejected(f"{name}: not sent: {why}")
-            answer = self._outbox.post(replace(order, expires_at=self.expiry()), self._gate)
+            answer = self._outbox.post(
+                replace(order, expires_at=self.next_order_expiry()), self._gate
+            )
             if is_new:
-                self._account.expect(answer, self.venue.now())
-            return OrderReceipt(answer.order_id, answer.filled, answer.remaining)
+                self._account.expect_fills(answer, self.venue.now())
+            return OrderReceipt(answer.order_id, answer.filled_count, answer.remaining)
 
     def cancel(self, order_id: str) -> None:
         """Cancel an order, unless it has ended.
@@ -569,13 +580,15 @@ class KalshiMultiMarketOrderManager:
         order_id: the venue's id, or the client_order_id for an order of unknown outcome.
         """
         with self._turn:
-            if self._outbox.may_have_left(order_id):
+            if self._outbox.may_have_been_sent(order_id):
                 if self._outbox.resolve(order_id) == "unknown":
                     raise OutcomeUnknown(f"order {order_id}: it may still come to work")
                 return
             self._end(order_id, EPOCH)
 
-    def withdraw(self, market: str, before: np.datetime64) -> tuple[OrderIntent, ...]:
+    def cancel_stale_orders(
+        self, market: str, sent_before: np.datetime64
+    ) -> tuple[OrderIntent, ...]:
         """Cancel working orders in a market that are old or inadmissible, and return them.
 
         The venue fills a resting order without a check. An order is therefore inadmissible if its
@@ -583,21 +596,21 @@ class KalshiMultiMarketOrderManager:
         senders, of other jobs and of unknown outcome stay. Guards are not checked, because
         cancelling only reduces risk. Without a working order the venue is not queried.
 
-        before: orders sent before this instant are old.
+        sent_before: orders sent before this instant are old.
         """
         with self._turn:
             working = self._outbox.book.in_states(("accepted",))
             ours = [i for i in working if _is_of(i, market) and i.job == self._job]
-            ended = [i for i in ours if i.sent_at < before]
+            ended = [i for i in ours if i.sent_at < sent_before]
             for intent in reversed(ended):
                 self._end(intent.progress.venue_id, intent.sent_at)
-            for intent in reversed([i for i in ours if i.sent_at >= before]):
+            for intent in reversed([i for i in ours if i.sent_at >= sent_before]):
                 if not self._may_rest(intent):
                     self._end(intent.progress.venue_id, intent.sent_at)
                     ended.append(intent)
             return tuple(ended)
 
-    def unknown_outcomes(self, market: str) -> tuple[OrderIntent, ...]:
+    def query_unknown_outcomes(self, market: str) -> tuple[OrderIntent, ...]:
         """Query orders of unknown outcome in a market, and return those that stay unknown.
 
         The queries take 20 seconds at most, however many orders there are.
@@ -610,12 +623,14 @@ class KalshiMultiMarketOrderManager:
         """Read the account; return its view for a market, and the market's listing."""
         unknown = self._outbox.book.unknown_outcomes()
         waiting = self._outbox.refresh(each for each in unknown if each.venue == OrderVenue.name)
-        reading = self._account.read()
+        reading = self._account.read_snapshot()
         positions = reading.books.positions
         elsewhere = {name: count for name, count in positions.items() if name != market}
-        listed = {each.order.client_order_id for each in reading.resting}
-        unlisted = [as_resting(each) for each in waiting if each.client_order_id not in listed]
-        resting = (*reading.resting, *unlisted)
+        listed = {each.order.client_order_id for each in reading.resting_orders}
+        unlisted = [
+            to_resting_order(each) for each in waiting if each.client_order_id not in listed
+        ]
+        resting = (*reading.resting_orders, *unlisted)
         markets = (market, *positions, *(each.order.market for each in resting))
         listings = read_markets(self.venue, markets)
         events = self._events.lookup(listings.values())
@@ -625,15 +640,15 @@ class KalshiMultiMarketOrderManager:
         quotes = {name: each.quote for name, each in listings.items()}
         view = MarketView(
             market,
-            reading.cash,
+            reading.spendable_cash,
             positions.get(market, ZERO),
             resting,
             listings[market].quote,
             bid_value(elsewhere, listings),
-            exposure_of_others(market, unsettled, resting, quotes, events),
+            compute_exposure(market, unsettled, resting, quotes, events),
         )
-        refuse_unknown((listings[market],))
-        if why := reading.quarantined(listings.values()).get(market):
+        check_all_listed((listings[market],))
+        if why := reading.quarantine_reasons(listings.values()).get(market):
             raise QuarantinedMarket(f"{market} is quarantined: {why}")
         return view, listings[market]
 
@@ -649,8 +664,8 @@ class KalshiMultiMarketOrderManager:
             log.warning("%s", error)
             return False
         name = intent.progress.venue_id
-        others = replace(view, resting=tuple(r for r in view.resting if r.order_id != name))
-        left = [each.remaining for each in view.resting if each.order_id == name]
+        others = replace(view, resting_orders=tuple(r for r in view.resting_orders if r.order_id != name))
+        left = [each.remaining for each in view.resting_orders if each.order_id == name]
         return not any(
             self._admission.refusal(order.action, order.side, order.price, count, others)
             for count in left
@@ -658,11 +673,11 @@ class KalshiMultiMarketOrderManager:
 
     def _end(self, order_id: str, sent_at: np.datetime64) -> None:
         """Cancel a working order; later snapshots must list the fills that it had until then."""
-        order = self.venue.order(order_id)
+        order = self.venue.get_order(order_id)
         if order is None:
             raise BrokerError(f"order {order_id}: the venue knows no such order")
         ended = self._outbox.cancel_and_wait(order)
-        self._account.expect(ended, sent_at)
+        self._account.expect_fills(ended, sent_at)
         if ended.status == "resting":
             raise BrokerError(f"order {order_id}: it was cancelled, and still works")
 

@@ -46,13 +46,13 @@ FEATURES = (  # all within ±FEATURE_BOUND
     "largest_no",  # largest permitted purchase of NO, in multiples of the largest size
 )
 FEATURE_BOUND = 10.0
-NICKEL = 0.05  # USD: networks learn from features that are neither tiny nor large
-TREND = 10  # steps
-ROOT_MEAN = 20  # steps
+PRICE_FEATURE_SCALE = 0.05  # USD: networks learn from features that are neither tiny nor large
+TREND_STEPS = 10  # steps
+DEVIATION_STEPS = 20  # steps
 
 
 @jit_inline
-def value(market: Record, tick: Record) -> float:
+def account_value(market: Record, tick: Record) -> float:
     """Return the account's value, USD: cash, this position at mid quote, and other positions."""
     return float((market.cash + market.elsewhere) / MICROS_PER_DOLLAR + _held(market, tick))
 
@@ -75,7 +75,7 @@ def _depth(contracts: int) -> float:
 
 @jit_inline
 def _deviation(tape: Records, row: int) -> float:
-    count = min(row, ROOT_MEAN)
+    count = min(row, DEVIATION_STEPS)
     total = 0
     before = tape[row - count].bid + tape[row - count].ask
     for k in range(row - count + 1, row + 1):
@@ -95,7 +95,7 @@ def _largest(allowed: Mask, terms: OrderRuleTerms, intent: int) -> float:
 
 
 @compiled
-def observe(
+def write_observation(
     market: Record,
     orders: Records,
     tape: Records,
@@ -115,7 +115,7 @@ def observe(
     middle = _middle(tick)
     limit = float(terms.limits.contracts)
     starting_equity = market.starting_equity / MICROS_PER_DOLLAR
-    equity = value(market, tick)
+    equity = account_value(market, tick)
     observations[0] = tick.bid / PRICE_UNITS
     observations[1] = tick.ask / PRICE_UNITS
     observations[2] = _depth(tick.bid_size)
@@ -123,10 +123,10 @@ def observe(
     observations[4] = _depth(tick.sold)
     observations[5] = _depth(tick.bought)
     observations[6] = tick.estimate
-    observations[7] = (tick.estimate - middle) / NICKEL
-    observations[8] = (middle - _middle(tape[max(row - 1, 0)])) / NICKEL
-    observations[9] = (middle - _middle(tape[max(row - TREND, 0)])) / NICKEL
-    observations[10] = _deviation(tape, row) / NICKEL
+    observations[7] = (tick.estimate - middle) / PRICE_FEATURE_SCALE
+    observations[8] = (middle - _middle(tape[max(row - 1, 0)])) / PRICE_FEATURE_SCALE
+    observations[9] = (middle - _middle(tape[max(row - TREND_STEPS, 0)])) / PRICE_FEATURE_SCALE
+    observations[10] = _deviation(tape, row) / PRICE_FEATURE_SCALE
     observations[11] = (market.rows - 1 - row) / (market.rows - 1)
     observations[12] = market.cash / MICROS_PER_DOLLAR / starting_equity
     observations[13] = (market.yes - market.no) / limit

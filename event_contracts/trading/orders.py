@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 import numpy as np
 
 from execution.orders.event_contract_orders import COUNT_STEP as COUNT_STEP
-from execution.orders.event_contract_orders import PAYOUT as PAYOUT
-from execution.orders.event_contract_orders import PRICE_STEP as PRICE_STEP
+from execution.orders.event_contract_orders import PAYOUT_USD as PAYOUT_USD
+from execution.orders.event_contract_orders import PRICE_STEP_USD as PRICE_STEP_USD
 from execution.orders.event_contract_orders import ContractAction as ContractAction
 from execution.orders.event_contract_orders import ContractTimeInForce as ContractTimeInForce
 from execution.orders.event_contract_orders import EventContractOrder as EventContractOrder
@@ -41,20 +41,20 @@ class ContractQuote:
     tick: Decimal = CENT
 
     def __post_init__(self) -> None:
-        if not 0 <= self.yes_bid <= self.yes_ask <= PAYOUT:
+        if not 0 <= self.yes_bid <= self.yes_ask <= PAYOUT_USD:
             raise ValueError(
                 f"quote: 0 ≤ yes_bid ≤ yes_ask ≤ 1, got {self.yes_bid} and {self.yes_ask}"
             )
-        if not (self.tick.is_finite() and 0 < self.tick < PAYOUT):
+        if not (self.tick.is_finite() and 0 < self.tick < PAYOUT_USD):
             raise ValueError(f"quote: tick must be between 0 and 1, got {self.tick}")
 
     def bid(self, side: Outcome) -> Decimal:
         """Return the best bid for a side: YES as quoted, NO = 1 − YES ask."""
-        return self.yes_bid if side == "YES" else PAYOUT - self.yes_ask
+        return self.yes_bid if side == "YES" else PAYOUT_USD - self.yes_ask
 
     def ask(self, side: Outcome) -> Decimal:
         """Return the best ask of a side: YES as quoted, NO = 1 − YES bid."""
-        return self.yes_ask if side == "YES" else PAYOUT - self.yes_bid
+        return self.yes_ask if side == "YES" else PAYOUT_USD - self.yes_bid
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +82,7 @@ class ContractFill:
 
     order_id: the venue's id, which joins fills to orders.
     price: USD of the order's side.
-    maker: true if the order rested in the book.
+    is_maker: true if the order rested in the book.
     fee: USD, with rounding, net of the rebate.
     tick: tick of the exchange at which it traded.
     """
@@ -93,7 +93,7 @@ class ContractFill:
     side: Outcome
     price: Decimal
     count: Decimal
-    maker: bool
+    is_maker: bool
     fee: Decimal = Decimal(0)
     tick: int = 0
 
@@ -105,12 +105,12 @@ class ContractFill:
 class OrderReceipt:
     """The venue's response to an order.
 
-    filled: contracts that traded at once.
+    filled_count: contracts that traded at once.
     remaining: contracts that rest in the book.
     """
 
     order_id: str
-    filled: Decimal
+    filled_count: Decimal
     remaining: Decimal
 
 
@@ -119,14 +119,14 @@ class Exposure(NamedTuple):
 
     The rules are in `event_contracts.trading.event_risk`.
 
-    if_yes: loss of other markets of the event if the excepted market settles YES.
-    if_no: loss of other markets of the event if the excepted market settles NO.
-    other_events: loss of markets of other events.
+    event_loss_if_yes: loss of other markets of the event if the excepted market settles YES.
+    event_loss_if_no: loss of other markets of the event if the excepted market settles NO.
+    other_events_loss: loss of markets of other events.
     """
 
-    if_yes: int | Fraction = 0
-    if_no: int | Fraction = 0
-    other_events: int | Fraction = 0
+    event_loss_if_yes: int | Fraction = 0
+    event_loss_if_no: int | Fraction = 0
+    other_events_loss: int | Fraction = 0
 
 
 NO_EXPOSURE = Exposure()
@@ -139,48 +139,53 @@ class MarketView:
     cash: USD, including the cash that resting orders may use.
     position: contracts held of this market, YES positive and NO negative; a pair of both is paid
         out at once.
-    resting: the account's orders in every market.
+    resting_orders: the account's orders in every market.
     quote: best prices of this market.
-    elsewhere: USD, value of positions in other markets.
+    other_positions_value: USD, value of positions in other markets.
     exposure: maximum losses of other markets.
     """
 
     market: str
     cash: Decimal
     position: Decimal
-    resting: tuple[RestingOrder, ...]
+    resting_orders: tuple[RestingOrder, ...]
     quote: ContractQuote
-    elsewhere: Decimal = Decimal(0)
+    other_positions_value: Decimal = Decimal(0)
     exposure: Exposure = NO_EXPOSURE
 
     @property
-    def yes(self) -> Decimal:
+    def yes_count(self) -> Decimal:
         return max(self.position, Decimal(0))
 
     @property
-    def no(self) -> Decimal:
+    def no_count(self) -> Decimal:
         return max(-self.position, Decimal(0))
 
     @property
     def equity(self) -> Decimal:
         """Return equity, USD: cash, this position at mid quote, and positions elsewhere."""
         middle = (self.quote.yes_bid + self.quote.yes_ask) / 2
-        return self.cash + self.elsewhere + self.yes * middle + self.no * (PAYOUT - middle)
+        return (
+            self.cash
+            + self.other_positions_value
+            + self.yes_count * middle
+            + self.no_count * (PAYOUT_USD - middle)
+        )
 
-    def held(self, side: Outcome) -> Decimal:
-        return self.yes if side == "YES" else self.no
+    def held_count(self, side: Outcome) -> Decimal:
+        return self.yes_count if side == "YES" else self.no_count
 
     def resting_count(self, action: ContractAction, side: Outcome) -> Decimal:
         """Return the contracts in this market that resting orders of a kind can still fill."""
         kind = (self.market, action, side)
         waiting = [
             r.remaining
-            for r in self.resting
+            for r in self.resting_orders
             if (r.order.market, r.order.action, r.order.side) == kind
         ]
         return sum(waiting, Decimal(0))
 
-    def resting_towards(self, side: Outcome) -> Decimal:
+    def resting_count_towards(self, side: Outcome) -> Decimal:
         """Return the contracts that resting orders can still add to a side's position."""
         return self.resting_count("BUY", side) + self.resting_count("SELL", opposite_side(side))
 
@@ -204,16 +209,18 @@ class OrderManager(Protocol):
     def cancel(self, order_id: str) -> None:
         """Cancel an order, unless it has ended."""
 
-    def expiry(self) -> np.datetime64 | None:
+    def next_order_expiry(self) -> np.datetime64 | None:
         """Return the instant at which an order sent now ends at the venue, or None."""
 
-    def unknown_outcomes(self, market: str) -> tuple[OrderIntent, ...]:
+    def query_unknown_outcomes(self, market: str) -> tuple[OrderIntent, ...]:
         """Query orders of unknown outcome in a market, and return those that stay unknown."""
 
-    def withdraw(self, market: str, before: np.datetime64) -> tuple[OrderIntent, ...]:
+    def cancel_stale_orders(
+        self, market: str, sent_before: np.datetime64
+    ) -> tuple[OrderIntent, ...]:
         """Cancel working orders in a market that are old or may not rest, and return them.
 
-        before: orders sent before this instant are old.
+        sent_before: orders sent before this instant are old.
         """
 
 

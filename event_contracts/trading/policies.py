@@ -25,17 +25,17 @@ from event_contracts.trading.actions import (
     LimitOrderActionSpace,
     OrderSettings,
     encode_action,
-    styles_of,
+    expand_price_styles,
 )
 from event_contracts.trading.fees import FeeRules
 from event_contracts.trading.observation import FEATURES
-from event_contracts.trading.rules import ORDER_RULES
+from event_contracts.trading.rules import ORDER_RULES_VERSION
 from foundation.arrays import Array, Mask
 from foundation.errors import InputError, one_line
 from sizing.kelly import binary_kelly
 
 Observations = npt.NDArray[np.float32]
-Codes = npt.NDArray[np.int64]
+ActionCodes = npt.NDArray[np.int64]
 
 _SIZES = len(POSITION_SIZES)
 _PLACES = {name: place for place, name in enumerate(FEATURES)}
@@ -53,7 +53,7 @@ class Policy(Protocol):
     def name(self) -> str:
         """Return the policy's name in results."""
 
-    def actions(self, observations: Observations, allowed: Mask) -> Codes:
+    def choose_actions(self, observations: Observations, allowed: Mask) -> ActionCodes:
         """Return the code of a permitted action for each market [N].
 
         observations: [N, F], the features of `event_contracts.trading.observation`.
@@ -66,7 +66,7 @@ class HoldPolicy:
 
     name = "nothing"
 
-    def actions(self, observations: Observations, allowed: Mask) -> Codes:
+    def choose_actions(self, observations: Observations, allowed: Mask) -> ActionCodes:
         return np.zeros(len(observations), np.int64)
 
 
@@ -85,7 +85,7 @@ class RandomPolicy:
         self._seed = seed
         self._calls = 0
 
-    def actions(self, observations: Observations, allowed: Mask) -> Codes:
+    def choose_actions(self, observations: Observations, allowed: Mask) -> ActionCodes:
         draws = np.random.default_rng([self._seed, self._calls]).random(len(allowed))
         self._calls += 1
         counts = allowed.cumsum(axis=1)
@@ -96,18 +96,18 @@ class RandomPolicy:
 class _Side(NamedTuple):
     """Kelly bounds for one side, YES or NO, in N markets.
 
-    buy: the intent that buys the side; the next intent sells it.
-    held: contracts [N].
-    share: share of the account to hold at the cost of a purchase [N].
-    most: contracts up to which buying is worth its costs, within the limits [N].
-    least: contracts down to which selling is worth its costs; the whole position without a bid [N].
+    buy_intent: the intent that buys the side; the next intent sells it.
+    held_counts: contracts [N].
+    target_share: share of the account to hold at the cost of a purchase [N].
+    max_counts: contracts up to which buying is worth its costs, within the limits [N].
+    min_counts: contracts down to which selling is worth its costs; the whole position without a bid [N].
     """
 
-    buy: int
-    held: Array
-    share: Array
-    most: Array
-    least: Array
+    buy_intent: int
+    held_counts: Array
+    target_share: Array
+    max_counts: Array
+    min_counts: Array
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,7 +137,7 @@ class BinaryKelly:
         if not 0 < self.starting_cash < np.inf:
             raise InputError(f"starting_cash: {self.starting_cash} is not above 0")
 
-    def actions(self, observations: Observations, allowed: Mask) -> Codes:
+    def choose_actions(self, observations: Observations, allowed: Mask) -> ActionCodes:
         """Return action codes [N]; a sale of the position precedes a purchase of the other side."""
         columns = {
             name: observations[:, place].astype(np.float64) for name, place in _PLACES.items()
@@ -151,14 +151,16 @@ class BinaryKelly:
         yes = self._side(1, chance, bid, ask, np.maximum(held, 0.0), cash)
         no = self._side(3, 1.0 - chance, 1.0 - ask, 1.0 - bid, np.maximum(-held, 0.0), cash)
         # If orders rest at a price inside the spread, both sides can be worth it.
-        better = yes.share >= no.share
+        better = yes.target_share >= no.target_share
         codes = np.zeros(len(observations), np.int64)
         for side, chosen in ((yes, better), (no, ~better)):
-            wanted = side.most - side.held - buying
+            wanted = side.max_counts - side.held_counts - buying
             wanted[~chosen | (selling > 0)] = 0.0
-            codes += self._code(side.buy, wanted, allowed)
+            codes += self._code(side.buy_intent, wanted, allowed)
         for side in (yes, no):
-            sale = self._code(side.buy + 1, side.held - side.least - selling, allowed)
+            sale = self._code(
+                side.buy_intent + 1, side.held_counts - side.min_counts - selling, allowed
+            )
             codes = np.where(sale > 0, sale, codes)
         return codes
 
@@ -196,7 +198,7 @@ class BinaryKelly:
         priced = np.clip(price, 1e-4, 1.0 - 1e-4)
         return priced, float(fees.taker if style == "aggressive" else fees.maker)
 
-    def _code(self, intent: int, wanted: Array, allowed: Mask) -> Codes:
+    def _code(self, intent: int, wanted: Array, allowed: Mask) -> ActionCodes:
         """Return codes [N] of the largest permitted size of an intent within a count; else 0."""
         first = encode_action(intent, 0)
         sizes = np.array(self.space.position_sizes)
@@ -226,18 +228,22 @@ class CheckpointInfo:
     settings: Mapping[str, Any] = field(default_factory=dict)
     order_rules: int = 1
 
-    def why_incompatible(self, orders: OrderSettings) -> str | None:
+    def incompatibility_reason(self, orders: OrderSettings) -> str | None:
         """Return the reason why the checkpoint does not fit order settings, or None if it does.
 
         A header without `life` or `price_style` fits every value of that setting.
         """
         given = self.settings.get("episode")
         episode = given if isinstance(given, Mapping) else {}
-        space = orders.action_space_at(FeeRules())
+        space = orders.action_space_with_fees(FeeRules())
         style = episode.get("price_style")
         for name, trained, needed in (
             ("life", episode.get("life", orders.life), orders.life),
-            ("price_style", space.styles if style is None else styles_of(style), space.styles),
+            (
+                "price_style",
+                space.styles if style is None else expand_price_styles(style),
+                space.styles,
+            ),
             ("position_sizes", self.position_sizes, space.position_sizes),
             ("fixed_size", self.fixed_size, space.fixed_size),
         ):
@@ -248,7 +254,7 @@ class CheckpointInfo:
         return None
 
     @property
-    def runs(self) -> tuple[Mapping[str, Any], ...]:
+    def training_run_settings(self) -> tuple[Mapping[str, Any], ...]:
         """Return the settings of every training run behind the checkpoint, the last one first."""
         found = []
         settings: Any = self.settings
@@ -262,15 +268,15 @@ class CheckpointInfo:
 class NetworkPolicy:
     """Policy that chooses the permitted action with the highest output of a tanh network.
 
-    about: description of the training.
+    checkpoint_info: description of the training.
     layers: weights [out, in] and biases [out] of each layer; the last has 25 outputs.
     """
 
     name: str
-    about: CheckpointInfo
+    checkpoint_info: CheckpointInfo
     layers: tuple[tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]], ...] = field(repr=False)
 
-    def actions(self, observations: Observations, allowed: Mask) -> Codes:
+    def choose_actions(self, observations: Observations, allowed: Mask) -> ActionCodes:
         values = observations
         for weights, offsets in self.layers[:-1]:
             values = np.tanh(values @ weights.T + offsets)
@@ -311,10 +317,10 @@ def read_checkpoint(path: Path | str) -> tuple[Weights, CheckpointInfo]:
         about = TypeAdapter(CheckpointInfo).validate_json(header[CHECKPOINT_KEY], extra="forbid")
     except (KeyError, ValueError):
         raise InputError(f"{path}: its header does not say what it was trained for") from None
-    if about.order_rules != ORDER_RULES:
+    if about.order_rules != ORDER_RULES_VERSION:
         raise InputError(
             f"{path}: trained under version {about.order_rules} of the order rules, this system has"
-            f" {ORDER_RULES}: train again"
+            f" {ORDER_RULES_VERSION}: train again"
         )
     _check_layers(path, weights, about)
     return weights, about

@@ -39,16 +39,16 @@ from foundation.charts import Chart, Series
 from foundation.formatting import NO_VALUE, NumberFormatter, number, percent, quantity, usd
 from foundation.tables import Cell, Table, bar_shape
 
-MEAN = partial(number, places=1)
-RATIO = partial(number, places=3, sign=True)
+MEAN_FORMATTER = partial(number, places=1)
+RATIO_FORMATTER = partial(number, places=3, sign=True)
 SIZE_FIGURES: tuple[
     tuple[str, str, str, NumberFormatter], ...
 ] = (  # field, heads of a column and a row, formatter
-    ("avg_winning_position_size", "winning size", "mean size of winning orders", MEAN),
-    ("avg_losing_position_size", "losing size", "mean size of losing orders", MEAN),
-    ("size_efficiency", "size, profit", "correlation of size and profit", RATIO),
+    ("avg_winning_position_size", "winning size", "mean size of winning orders", MEAN_FORMATTER),
+    ("avg_losing_position_size", "losing size", "mean size of losing orders", MEAN_FORMATTER),
+    ("size_efficiency", "size, profit", "correlation of size and profit", RATIO_FORMATTER),
     ("max_position_reached", "largest", "largest position, contracts", quantity),
-    ("size_changes_per_episode", "changes", "changes of size an episode", MEAN),
+    ("size_changes_per_episode", "changes", "changes of size an episode", MEAN_FORMATTER),
 )
 MIN_CORRELATED_ORDERS = 3  # minimum for a correlation: two points always lie on a line
 
@@ -76,10 +76,10 @@ class Episode:
     orders: orders in the order in which they were sent.
     fills: fills of the orders, as booked.
     outcome: the winning side; None before settlement.
-    pays: settlement value of a YES in USD, as an alternative to an outcome.
-    profits: USD after fees of each order, in the same order; None for an order that opened nothing,
+    yes_payout: settlement value of a YES in USD, as an alternative to an outcome.
+    order_profits: USD after fees of each order, in the same order; None for an order that opened nothing,
         or has contracts open.
-    largest: maximum contracts of one side held at once; None before the first fill.
+    max_position: maximum contracts of one side held at once; None before the first fill.
 
     Raises `ValueError` for a fill of an order that was not sent, and a sale beyond the position.
     """
@@ -87,9 +87,9 @@ class Episode:
     orders: tuple[SentOrder, ...]
     fills: tuple[ContractFill, ...]
     outcome: Outcome | None = None
-    pays: Decimal | None = None
-    profits: tuple[Fraction | None, ...] = field(init=False, repr=False)
-    largest: Decimal | None = field(init=False, repr=False)
+    yes_payout: Decimal | None = None
+    order_profits: tuple[Fraction | None, ...] = field(init=False, repr=False)
+    max_position: Decimal | None = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         sent = {order.order_id for order in self.orders}
@@ -100,8 +100,8 @@ class Episode:
             ledger.book(fill)
         if self.outcome is not None:
             ledger.settle(Fraction(self.outcome == "YES"))
-        elif self.pays is not None:
-            ledger.settle(Fraction(self.pays))
+        elif self.yes_payout is not None:
+            ledger.settle(Fraction(self.yes_payout))
         profits = ledger.final_profits()
         found = tuple(profits.get(order.order_id) for order in self.orders)
         object.__setattr__(self, "profits", found)
@@ -138,8 +138,8 @@ class PositionSizeMetrics:
     def from_episodes(cls, episodes: Iterable[Episode]) -> PositionSizeMetrics:
         episodes = tuple(episodes)
         sizes = Counter(order.size for episode in episodes for order in episode.orders)
-        sized = sized_profits(episodes)
-        largest = [episode.largest for episode in episodes if episode.largest is not None]
+        sized = list_sizes_and_profits(episodes)
+        largest = [episode.max_position for episode in episodes if episode.max_position is not None]
         changes = [episode.size_changes for episode in episodes]
         return cls(
             position_size_distribution=dict(sorted(sizes.items())),
@@ -163,12 +163,12 @@ class PositionSizeMetrics:
         return Table("Sizes", (), rows)
 
 
-def sized_profits(episodes: Iterable[Episode]) -> list[tuple[int, float]]:
+def list_sizes_and_profits(episodes: Iterable[Episode]) -> list[tuple[int, float]]:
     """Return contracts and profit in USD of each order with a known profit, in sent order."""
     return [
         (order.size, float(profit))
         for episode in episodes
-        for order, profit in zip(episode.orders, episode.profits, strict=True)
+        for order, profit in zip(episode.orders, episode.order_profits, strict=True)
         if profit is not None
     ]
 
@@ -258,7 +258,7 @@ def size_view(episodes: Iterable[Episode]) -> SizeView | None:
     metrics = PositionSizeMetrics.from_episodes(episodes)
     if not metrics.position_size_distribution:
         return None
-    profits = sized_profits(episodes)
+    profits = list_sizes_and_profits(episodes)
     plot = _against_profit(*np.array(profits).T) if profits else None
     return SizeView(metrics.table(), _histogram(metrics, profits), plot)
 
@@ -289,7 +289,7 @@ def _against_profit(sizes: Array, profits: Array) -> Chart:
         f"Profit of {len(profits)} orders by their size, from {number(profits.min())} to"
         f" {number(profits.max())} USD.",
         (
-            Series("an order", "second", sizes, profits, "dots").thin(),
+            Series("an order", "second", sizes, profits, "dots").downsample(),
             Series("mean of a size", "first", each, means),
         ),
         "usd",

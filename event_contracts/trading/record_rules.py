@@ -16,7 +16,7 @@ from event_contracts.trading.rules import (
     NO_LIMIT,
     OrderRuleTerms,
     broken_limit,
-    fee_of,
+    compute_fee,
     is_immediate,
     limit_price,
     max_cost,
@@ -28,7 +28,7 @@ from foundation.arrays import Mask, Records
 from foundation.compiled import jit_inline, jit_or_python
 
 for each in (
-    fee_of,
+    compute_fee,
     max_cost,
     position_after,
     broken_limit,
@@ -46,7 +46,7 @@ def is_purchase(intent: int) -> bool:
 
 
 @jit_inline
-def is_yes(intent: int) -> bool:
+def is_yes_intent(intent: int) -> bool:
     return intent in (BUY_YES, SELL_YES)
 
 
@@ -61,7 +61,7 @@ def best_ask(tick: Record, yes: bool) -> int:
 
 
 @jit_inline
-def held_of(market: Record, yes: bool) -> int:
+def held_count(market: Record, yes: bool) -> int:
     return int(market.yes if yes else market.no)
 
 
@@ -95,7 +95,7 @@ def order_bounds(
     purchase, the cash that it may use and the contracts that resting orders may add to the
     position.
     """
-    yes = is_yes(intent)
+    yes = is_yes_intent(intent)
     buys = is_purchase(intent)
     style = terms.styles[intent]
     price = int(limit_price(best_bid(tick, yes), best_ask(tick, yes), terms.tick, buys, style))
@@ -105,18 +105,18 @@ def order_bounds(
     if not buys:
         immediate = is_immediate(buys, style)
         against = 0 if immediate else _resting(orders, market, BUY_NO if yes else BUY_YES)
-        return price, int(max_sale(held_of(market, yes), same, against, immediate)), 0, 0
+        return price, int(max_sale(held_count(market, yes), same, against, immediate)), 0, 0
     sales = _resting(orders, market, SELL_NO if yes else SELL_YES)
-    most = int(max_purchase(held_of(market, not yes), sales, same))
+    most = int(max_purchase(held_count(market, not yes), sales, same))
     return price, most, _free_cash(orders, market, terms), same + sales
 
 
 @jit_inline
-def is_beyond_limits(
+def breaks_limits(
     market: Record, terms: OrderRuleTerms, yes: bool, price: int, count: int, resting: int
 ) -> bool:
     """Return whether an order, with the resting ones filled, would break a position limit."""
-    held = held_of(market, yes) - held_of(market, not yes)
+    held = held_count(market, yes) - held_count(market, not yes)
     money = market.cash + market.elsewhere
     position, value, portfolio = position_after(price, count, held, resting, money)
     event = value + (market.event_if_no if yes else market.event_if_yes)
@@ -126,35 +126,35 @@ def is_beyond_limits(
 
 
 @jit_inline
-def fits(
+def is_order_permitted(
     market: Record,
     terms: OrderRuleTerms,
     intent: int,
     count: int,
     price: int,
-    most: int,
-    free: int,
-    towards: int,
+    max_count: int,
+    free_cash: int,
+    resting_count: int,
     size_limit: int,
 ) -> bool:
     """Return whether an order of `count` contracts may be sent.
 
     price: limit price; 0 if there is none.
-    most: maximum contracts of the order.
-    free: cash that a purchase may use, millionths of a USD.
-    towards: contracts that resting orders may add to the position.
+    max_count: maximum contracts of the order.
+    free_cash: cash that a purchase may use, millionths of a USD.
+    resting_count: contracts that resting orders may add to the position.
     size_limit: maximum position after an order of this size, contracts.
     """
-    if price == 0 or count > most:
+    if price == 0 or count > max_count:
         return False
     if not is_purchase(intent):
         return True
-    yes = is_yes(intent)
-    if held_of(market, yes) - held_of(market, not yes) + towards + count > size_limit:
+    yes = is_yes_intent(intent)
+    if held_count(market, yes) - held_count(market, not yes) + resting_count + count > size_limit:
         return False
-    if free < max_cost(terms.fees, price, count):
+    if free_cash < max_cost(terms.fees, price, count):
         return False
-    return not is_beyond_limits(market, terms, yes, price, count, towards)
+    return not breaks_limits(market, terms, yes, price, count, resting_count)
 
 
 @jit_inline
@@ -169,6 +169,6 @@ def write_action_masks(
             count = terms.sizes[size]
             code = (intent - 1) * 5 + size + 1
             size_limit = terms.size_limits[size]
-            allowed[code] = size_limit >= 0 and fits(
+            allowed[code] = size_limit >= 0 and is_order_permitted(
                 market, terms, intent, count, price, most, free, towards, size_limit
             )

@@ -33,7 +33,7 @@ MAX_RESTING_ORDERS = 8  # per market
 MAX_FILLS = MAX_RESTING_ORDERS + 1  # of one step
 
 # The quote of a market at one step, and the trades in the step that ended there.
-TICK = np.dtype(
+TICK_DTYPE = np.dtype(
     [
         ("bid", "i8"),  # of YES, 0 without a bid
         ("ask", "i8"),  # PRICE_UNITS without an offer
@@ -45,7 +45,7 @@ TICK = np.dtype(
     ],
     align=True,
 )
-MARKET = np.dtype(
+MARKET_DTYPE = np.dtype(
     [
         ("cash", "i8"),
         ("yes", "i8"),
@@ -72,7 +72,7 @@ MARKET = np.dtype(
     ],
     align=True,
 )
-ORDER = np.dtype(
+ORDER_DTYPE = np.dtype(
     [
         ("number", "i8"),
         ("intent", "i8"),
@@ -84,7 +84,7 @@ ORDER = np.dtype(
     ],
     align=True,
 )
-FILL = np.dtype(
+FILL_DTYPE = np.dtype(
     [
         ("number", "i8"),
         ("intent", "i8"),
@@ -101,12 +101,12 @@ FILL = np.dtype(
 class SamplingSchedule:
     """Schedule that samples the ticks of a market at equal time steps.
 
-    begins: UTC, instant of row 0.
+    start: UTC, instant of row 0.
     interval: time between rows, positive.
     rows: number of rows from the first one to settlement, both included, at least 2.
     """
 
-    begins: np.datetime64
+    start: np.datetime64
     interval: np.timedelta64
     rows: int
 
@@ -118,7 +118,7 @@ class SamplingSchedule:
 
     def row(self, at: np.datetime64) -> int:
         """Return the row of an instant; negative before the first row."""
-        return int((at - self.begins) // self.interval)
+        return int((at - self.start) // self.interval)
 
 
 @dataclass(frozen=True, eq=False, slots=True)

@@ -1,7 +1,7 @@
 """Order rules shared by compiled and Python code: prices, fees, cash, inventory and limits.
 
 Money is in millionths of a USD and prices in ten-thousandths, as whole numbers. Compiled code calls
-these functions for `event_contracts.trading.records`, in whole contracts. `Admission`, `FeeRules`
+these functions for `event_contracts.trading.records`, in whole contracts. `PreTradeCheck`, `FeeRules`
 and `LimitOrderActionSpace` call them with Python's unbounded numbers, and with fractions if a
 market trades parts of contracts.
 """
@@ -23,7 +23,7 @@ from event_contracts.trading.records import (
 
 # Version of the order rules; a policy needs the version of its training. 1: new orders are matched
 # with the next tick. 2: they trade with the present book; sales cancel own purchases.
-ORDER_RULES = 2
+ORDER_RULES_VERSION = 2
 
 Number = int | Fraction
 _FEE_UNIT = 100_000_000  # 10⁻¹⁴ USD, units of rate · count · price · (1 − price), in a millionth
@@ -46,7 +46,7 @@ class LimitUnits(NamedTuple):
 
     Units are contracts, millionths of a USD, and for shares millionths of the portfolio.
 
-    value_decides: 1 if loss limits cannot bind unless other markets may lose, the usual case. Then
+    is_value_limit_sufficient: 1 if loss limits cannot bind unless other markets may lose, the usual case. Then
         compiled code can return early.
     """
 
@@ -57,7 +57,7 @@ class LimitUnits(NamedTuple):
     event_share: Number
     account_loss: Number
     account_share: Number
-    value_decides: int
+    is_value_limit_sufficient: int
 
 
 def limit_units(
@@ -78,7 +78,7 @@ def limit_units(
 class OrderRuleTerms(NamedTuple):
     """Order rules for compiled code.
 
-    life: number of steps after which a resting order is cancelled.
+    order_life_ticks: number of steps after which a resting order is cancelled.
     tick: ten-thousandths between prices.
     size_limits: maximum position after a purchase of each of the five sizes, contracts; -1 if the
         size is masked.
@@ -88,7 +88,7 @@ class OrderRuleTerms(NamedTuple):
     fees: FeeUnits
     limits: LimitUnits
     cash_buffer: int
-    life: int
+    order_life_ticks: int
     tick: int
     sizes: tuple[int, ...]
     size_limits: tuple[int, ...]
@@ -106,21 +106,21 @@ def micros_to_usd(millionths: Number) -> Decimal:
     return Decimal(millionths.numerator) / millionths.denominator / MICROS_PER_DOLLAR
 
 
-def fee_of(fees: FeeUnits, price: Number, count: Number, maker: bool) -> Number:
+def compute_fee(fees: FeeUnits, price: Number, count: Number, is_maker: bool) -> Number:
     """Return the fee of a fill in millionths of a USD, rounded up to the fee step."""
-    rate = fees.maker if maker else fees.taker
+    rate = fees.maker if is_maker else fees.taker
     unit = _FEE_UNIT * fees.fee_step
     return -(-(rate * count * price * (PRICE_UNITS - price)) // unit) * fees.fee_step
 
 
 def max_cost(fees: FeeUnits, price: Number, count: Number) -> Number:
     """Return the maximum cost of buying at this price or below, with fees, millionths of a USD."""
-    fee = fee_of(fees, price, count, fees.maker > fees.taker)
+    fee = compute_fee(fees, price, count, fees.maker > fees.taker)
     return price * count * MICROS_PER_PRICE_UNIT + fee + count * fees.fee_step + fees.balance_step
 
 
 def position_after(
-    price: Number, count: Number, held: Number, resting: Number, money: Number
+    price: Number, count: Number, held: Number, resting: Number, other_value: Number
 ) -> tuple[Number, Number, Number]:
     """Return the position after an order, its value, and the value of the portfolio.
 
@@ -129,28 +129,32 @@ def position_after(
     price: price of the side that the order goes towards, ten-thousandths of a USD.
     held: contracts held, positive for that side, negative for the other.
     resting: contracts of resting orders in the same direction.
-    money: cash, and the value of positions in other markets.
+    other_value: cash, and the value of positions in other markets.
     """
     position = held + resting + count
     worth = held * price if held > 0 else -held * (PRICE_UNITS - price)
-    return position, position * price * MICROS_PER_PRICE_UNIT, money + worth * MICROS_PER_PRICE_UNIT
+    return (
+        position,
+        position * price * MICROS_PER_PRICE_UNIT,
+        other_value + worth * MICROS_PER_PRICE_UNIT,
+    )
 
 
 def broken_limit(
     limits: LimitUnits,
     position: Number,
     value: Number,
-    portfolio: Number,
-    event: Number,
-    account: Number,
+    portfolio_value: Number,
+    event_loss: Number,
+    account_loss: Number,
 ) -> int:
     """Return the code of the first limit that an order violates, or `NO_LIMIT`.
 
     An order after which the side has no position violates none.
 
     position, value: position after the order, and its value.
-    portfolio: value of the portfolio.
-    event, account: maximum loss of the event, and of all markets, over the outcomes in which this
+    portfolio_value: value of the portfolio.
+    event_loss, account_loss: maximum loss of the event, and of all markets, over the outcomes in which this
         order loses. No order raises the loss of an outcome in which it wins.
     """
     if position <= 0:
@@ -159,22 +163,22 @@ def broken_limit(
         return CONTRACTS
     if value > limits.value:
         return VALUE
-    if value * MICROS_PER_DOLLAR > limits.share * portfolio:
+    if value * MICROS_PER_DOLLAR > limits.share * portfolio_value:
         return SHARE
-    if limits.value_decides == 1 and event <= value and account <= value:
+    if limits.is_value_limit_sufficient == 1 and event_loss <= value and account_loss <= value:
         return NO_LIMIT
-    if event > limits.event_loss:
+    if event_loss > limits.event_loss:
         return EVENT_LOSS
     if (
         limits.event_share < MICROS_PER_DOLLAR
-        and event * MICROS_PER_DOLLAR > limits.event_share * portfolio
+        and event_loss * MICROS_PER_DOLLAR > limits.event_share * portfolio_value
     ):
         return EVENT_SHARE
-    if account > limits.account_loss:
+    if account_loss > limits.account_loss:
         return ACCOUNT_LOSS
     if (
         limits.account_share < MICROS_PER_DOLLAR
-        and account * MICROS_PER_DOLLAR > limits.account_share * portfolio
+        and account_loss * MICROS_PER_DOLLAR > limits.account_share * portfolio_value
     ):
         return ACCOUNT_SHARE
     return NO_LIMIT

@@ -24,10 +24,10 @@ import numpy as np
 
 from event_contracts.trading.endpoint import KalshiConnection
 from event_contracts.trading.listings import MarketListing, read_markets, unreadable_markets
-from event_contracts.trading.orders import PAYOUT
+from event_contracts.trading.orders import PAYOUT_USD
 from event_contracts.trading.records import (
     PRICE_UNITS,
-    TICK,
+    TICK_DTYPE,
     MarketUpdate,
     Record,
     SamplingSchedule,
@@ -40,8 +40,8 @@ from trainingdata.instants import utc_text
 
 log = logging.getLogger(__name__)
 
-COLUMNS = ("market", "probability", "until")
-ALERT = "estimates"  # kind of the alert
+ESTIMATE_COLUMNS = ("market", "probability", "until")
+ESTIMATES_ALERT = "estimates"  # kind of the alert
 _CENT = PRICE_UNITS // 100
 _OUTCOMES = {
     "yes": (PRICE_UNITS - _CENT, PRICE_UNITS),
@@ -61,14 +61,14 @@ class EstimateFile:
         self._notices = notices
         self._said = {} if path is None else read_estimates(path)
 
-    def at(self, at: np.datetime64) -> Mapping[str, float]:
+    def estimates_at(self, at: np.datetime64) -> Mapping[str, float]:
         """Return unexpired probabilities of YES at an instant, by market."""
         if self._path is not None:
             try:
                 self._said = read_estimates(self._path)
-                self._notices.end_alert(ALERT)
+                self._notices.end_alert(ESTIMATES_ALERT)
             except InputError as error:
-                self._notices.alert(ALERT, str(error))
+                self._notices.alert(ESTIMATES_ALERT, str(error))
         return {market: chance for market, (chance, until) in self._said.items() if at < until}
 
 
@@ -81,9 +81,11 @@ def read_estimates(path: Path) -> dict[str, tuple[float, np.datetime64]]:
         raise InputError(f"{path}: estimates cannot be read: {why}") from None
     lines = csv.reader(text.splitlines())
     header = [name.strip() for name in next(lines, [])]
-    if sorted(header) != sorted(COLUMNS):
+    if sorted(header) != sorted(ESTIMATE_COLUMNS):
         shown = one_line(",".join(header))
-        raise InputError(f"{path}: its first line has to name {','.join(COLUMNS)}; it is {shown!r}")
+        raise InputError(
+            f"{path}: its first line has to name {','.join(ESTIMATE_COLUMNS)}; it is {shown!r}"
+        )
     found: dict[str, tuple[float, np.datetime64]] = {}
     for line in lines:
         if not line:
@@ -107,7 +109,7 @@ def read_estimates(path: Path) -> dict[str, tuple[float, np.datetime64]]:
 
 def tick_from_listing(listing: MarketListing) -> Record:
     """Return a listed market's quote as a TICK record; the settlement row once it has settled."""
-    tick = np.zeros(1, TICK)[0]
+    tick = np.zeros(1, TICK_DTYPE)[0]
     if listing.is_settled:
         tick["bid"], tick["ask"] = _OUTCOMES[listing.result]
         tick["estimate"] = float(listing.result == "yes")
@@ -116,7 +118,7 @@ def tick_from_listing(listing: MarketListing) -> Record:
     tick["bid"] = int(bid * PRICE_UNITS)
     tick["ask"] = int(ask * PRICE_UNITS)
     tick["bid_size"] = int(listing.bid_size) if bid else 0
-    tick["ask_size"] = int(listing.ask_size) if ask < PAYOUT else 0
+    tick["ask_size"] = int(listing.ask_size) if ask < PAYOUT_USD else 0
     tick["estimate"] = float((bid + ask) / 2)
     return tick
 
@@ -126,28 +128,28 @@ class Sampler:
     """Sampler of the quotes of a fixed set of markets, at equal time steps.
 
     interval: time between ticks, positive.
-    estimates: returns the user's probabilities of YES at an instant, by ticker.
+    estimates_at: returns the user's probabilities of YES at an instant, by ticker.
     schedules: schedules of the followed markets.
-    unreadable: reasons why markets could not be read in the last sample, by ticker.
+    unreadable_reasons: reasons why markets could not be read in the last sample, by ticker.
     """
 
     connection: KalshiConnection
     markets: tuple[str, ...]
     interval: np.timedelta64
-    estimates: Callable[[np.datetime64], Mapping[str, float]] = lambda _: {}
+    estimates_at: Callable[[np.datetime64], Mapping[str, float]] = lambda _: {}
     schedules: dict[str, SamplingSchedule] = field(default_factory=dict, init=False)
-    unreadable: dict[str, str] = field(default_factory=dict, init=False)
+    unreadable_reasons: dict[str, str] = field(default_factory=dict, init=False)
 
-    def tick_after(self, now: np.datetime64) -> np.datetime64:
+    def next_tick_after(self, now: np.datetime64) -> np.datetime64:
         """Return the first tick after an instant; ticks are whole steps since the epoch."""
         epoch = np.datetime64(0, "ns")
         instant: np.datetime64 = epoch + ((now - epoch) // self.interval + 1) * self.interval
         return instant
 
-    def begin(
+    def start_schedules(
         self,
         listings: Mapping[str, MarketListing],
-        earlier: Mapping[str, SamplingSchedule],
+        recorded_schedules: Mapping[str, SamplingSchedule],
         now: np.datetime64,
     ) -> None:
         """Set the schedule of each market: the recorded one, or a new one that starts now.
@@ -155,14 +157,14 @@ class Sampler:
         A market whose trading ends before the next tick is logged and not followed. Raises
         `InputError` if no market is followed.
 
-        earlier: schedules that an earlier process recorded, by ticker.
+        recorded_schedules: schedules that an earlier process recorded, by ticker.
         """
         for market, listing in listings.items():
-            if schedule := earlier.get(market) or self.schedule(listing, now):
+            if schedule := recorded_schedules.get(market) or self.build_schedule(listing, now):
                 self.schedules[market] = schedule
             else:
                 print_warning(
-                    f"{market}: trading ends at {utc_text(listing.closes)}, before the next tick;"
+                    f"{market}: trading ends at {utc_text(listing.close_time)}, before the next tick;"
                     " it is not followed"
                 )
         if not self.schedules:
@@ -170,16 +172,16 @@ class Sampler:
                 "markets: trading ends before the next tick in all of them; name open ones"
             )
 
-    def schedule(self, listing: MarketListing, now: np.datetime64) -> SamplingSchedule | None:
+    def build_schedule(self, listing: MarketListing, now: np.datetime64) -> SamplingSchedule | None:
         """Return a new schedule of a market; its last row is the first one after trading ends.
 
         Returns None if trading ends before the first tick.
         """
-        begins = self.tick_after(now)
-        steps = -int(-(listing.closes - begins) // self.interval)
+        begins = self.next_tick_after(now)
+        steps = -int(-(listing.close_time - begins) // self.interval)
         return SamplingSchedule(begins, self.interval, steps + 1) if steps >= 1 else None
 
-    def read(self) -> dict[str, MarketListing]:
+    def read_listings(self) -> dict[str, MarketListing]:
         return read_markets(self.connection, self.markets)
 
     def sample(self, at: np.datetime64) -> list[MarketUpdate]:
@@ -188,17 +190,17 @@ class Sampler:
         A settled market gets its settlement row and is no longer followed. A market that is not
         active has no tick until it becomes active or settles. A market that settles between YES
         and NO is dropped without a tick, because a session settles at YES or NO. A market that
-        cannot be read has no tick, and is added to `unreadable`.
+        cannot be read has no tick, and is added to `unreadable_reasons`.
         """
         updates = []
-        own = self.estimates(at)
-        listings = self.read()
-        self.unreadable = unreadable_markets(listings.values())
+        own = self.estimates_at(at)
+        listings = self.read_listings()
+        self.unreadable_reasons = unreadable_markets(listings.values())
         for market, listing in listings.items():
             schedule = self.schedules.get(market)
             if schedule is None:
                 continue
-            last = schedule.begins + (schedule.rows - 1) * schedule.interval
+            last = schedule.start + (schedule.rows - 1) * schedule.interval
             tick = tick_from_listing(listing)
             if listing.is_settled:
                 updates.append(MarketUpdate(market, last, tick))
@@ -206,7 +208,7 @@ class Sampler:
             elif listing.has_ended:
                 log.warning("%s: ended as %r, neither yes nor no", market, listing.result)
                 del self.schedules[market]
-            elif listing.trades and at < last:
+            elif listing.is_trading and at < last:
                 tick["estimate"] = own.get(market, tick["estimate"])
                 updates.append(MarketUpdate(market, at, tick))
         return updates

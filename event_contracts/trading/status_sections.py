@@ -26,15 +26,15 @@ _LATEST = (
     f"{_TAKEN} AND symbol IN (SELECT symbol FROM intents WHERE {_TAKEN}"
     f" GROUP BY symbol ORDER BY max(rowid) DESC LIMIT {MARKETS_SHOWN})"
 )
-HEADS = ("market", "settled, UTC", "result", "held", "paid", "profit")
+SETTLED_MARKET_HEADERS = ("market", "settled, UTC", "result", "held", "paid", "profit")
 
 
-def sections(book: OrderStore, records: ActionRecords) -> list[PageSection]:
+def build_sections(order_store: OrderStore, records: ActionRecords) -> list[PageSection]:
     """Return the status page's sections; each reads the journal when the page is written."""
-    return [SettledMarkets(records), OrderSizes(book, records)]
+    return [SettledMarketsSection(records), OrderSizesSection(order_store, records)]
 
 
-class SettledMarkets(PageSection):
+class SettledMarketsSection(PageSection):
     """Section of the status page with the latest settled markets and their payouts."""
 
     title = "Settled markets"
@@ -46,7 +46,7 @@ class SettledMarkets(PageSection):
         return _settled_body(self._records)
 
 
-class OrderSizes(PageSection):
+class OrderSizesSection(PageSection):
     """Section of the status page with order sizes, their profits, and sizes over time."""
 
     title = "Sizes of event contracts"
@@ -60,7 +60,7 @@ class OrderSizes(PageSection):
 
 
 def _settled_body(records: ActionRecords) -> str:
-    paid = records.paid(MARKETS_SHOWN)
+    paid = records.settled_markets(MARKETS_SHOWN)
     if not paid:
         return ""
     stated = [each.profit for each in paid if each.profit is not None]
@@ -69,20 +69,25 @@ def _settled_body(records: ActionRecords) -> str:
     return render_page(
         "event_contracts/settled.html.j2",
         summary=f"{markets} earned {total} after fees, as the venue states it",
-        table=Table("Settled markets", HEADS, [_row(each) for each in paid], text_columns=(1, 2)),
+        table=Table(
+            "Settled markets",
+            SETTLED_MARKET_HEADERS,
+            [_row(each) for each in paid],
+            text_columns=(1, 2),
+        ),
         chart=_profit_chart(paid) if stated else None,
     )
 
 
 def _row(paid: SettledMarket) -> tuple[Cell, ...]:
-    """Return the cells of a settled market, one for each of `HEADS`."""
+    """Return the cells of a settled market, one for each of `SETTLED_MARKET_HEADERS`."""
     tone = "" if not paid.profit else "good" if paid.profit > 0 else "bad"
     profit = None if paid.profit is None else float(paid.profit)
     return (
         Cell(paid.market),
         Cell(utc_text(paid.at)),
         Cell(_result(paid)),
-        Cell(_position(paid.held)),
+        Cell(_position(paid.position)),
         Cell(usd(float(paid.payout))),
         Cell(usd(profit, sign=True), tone=tone),
     )
@@ -92,7 +97,7 @@ def _result(paid: SettledMarket) -> str:
     """Return the result as text, with the settlement value of a YES if it is not $1 or $0."""
     if paid.result in ("yes", "no"):
         return paid.result.upper()
-    pays = f"{usd(float(paid.yes), 4)} a YES"
+    pays = f"{usd(float(paid.yes_payout), 4)} a YES"
     return f"{paid.result}: {pays}" if paid.result else pays
 
 
@@ -109,7 +114,7 @@ def _profit_chart(paid: Sequence[SettledMarket]) -> Chart:
     total = np.cumsum([float(each.profit or 0) for each in rows])
     text = f"Settled profit of {count_text(len(rows), 'market')} is {usd(total[-1], sign=True)}."
     return Chart(
-        text, (Series("settled profit", "first", at, total, "steps").thin(),), "usd", "UTC"
+        text, (Series("settled profit", "first", at, total, "steps").downsample(),), "usd", "UTC"
     )
 
 
@@ -118,7 +123,7 @@ def _sizes_body(book: OrderStore, records: ActionRecords) -> str:
     intents = book.select(_LATEST)
     for intent in intents:
         by_market.setdefault(contract_order(intent).market, []).append(intent)
-    paid = {each.market: each for each in records.paid()}
+    paid = {each.market: each for each in records.settled_markets()}
     sizes = size_view(_episode(each, paid.get(name)) for name, each in by_market.items())
     if sizes is None:
         return ""
@@ -139,7 +144,7 @@ def _size_chart(intents: Sequence[OrderIntent]) -> Chart:
             at = np.array([intent.sent_at for intent in rows], "datetime64[ns]")
             counts = np.array([float(contract_order(intent).count) for intent in rows])
             order = np.argsort(at, kind="stable")
-            series.append(Series(name, colour, at[order], counts[order], "dots").thin())
+            series.append(Series(name, colour, at[order], counts[order], "dots").downsample())
     sizes = [contract_order(intent).count for intent in intents]
     orders = count_text(len(intents), "order")
     text = (
@@ -165,9 +170,9 @@ def _episode(intents: Sequence[OrderIntent], paid: SettledMarket | None) -> Epis
             price = intent.progress.filled_price or order.price
             fee = FeeRules().fee(price, filled, maker=False)
             terms = order.market, order.action, order.side, price, filled
-            fills.append(ContractFill(name, *terms, maker=False, fee=fee))
-    pays = None if paid is None else paid.yes
+            fills.append(ContractFill(name, *terms, is_maker=False, fee=fee))
+    pays = None if paid is None else paid.yes_payout
     try:
-        return Episode(tuple(orders), tuple(fills), pays=pays)
+        return Episode(tuple(orders), tuple(fills), yes_payout=pays)
     except ValueError:
         return Episode(tuple(orders), ())

@@ -7,7 +7,7 @@ order counts as a purchase, which uses more cash than a sale.
 
 A sale is either immediate-or-cancel with `reduce_only`, which the venue caps at the position and
 accepts on no other order. Or it rests as a plain order on the other side of the book, which would
-reverse the position if more of it fills than is held: `Admission` prevents that.
+reverse the position if more of it fills than is held: `PreTradeCheck` prevents that.
 
 The venue does not document that it refuses a second order with a used id. Orders are therefore
 posted once, and looked up by client_order_id among the account's orders and fills. An order of
@@ -29,20 +29,20 @@ from event_contracts.trading.endpoint import (
     NOT_FOUND_STATUS,
     HttpStatusError,
     KalshiConnection,
-    Response,
+    JsonObject,
 )
 from event_contracts.trading.fields import FirstField, UnreadableRow
 from event_contracts.trading.orders import (
     COUNT_STEP,
-    PAYOUT,
-    PRICE_STEP,
+    PAYOUT_USD,
+    PRICE_STEP_USD,
     ContractAction,
     EventContractOrder,
     Outcome,
     RestingOrder,
 )
 from execution.journal.order_store import OrderIntent, OrderProgress, OrderState
-from execution.journal.outbox import NoAnswer, OrderDenied, OrderPaused
+from execution.journal.outbox import InconclusiveResponse, OrderDenied, OrderPaused
 from foundation.decimals import CENT
 from foundation.errors import BrokerError, InputError, InvalidResponse, OrderRejected
 from trainingdata.feed.fields import (
@@ -68,15 +68,15 @@ STATE_OF_STATUS: Mapping[Status, OrderState] = {
 parse_book_side: Callable[[Any], BookSide] = parse_choice("bid", "ask")
 parse_status: Callable[[Any], Status] = parse_choice("resting", "canceled", "executed")
 log = logging.getLogger(__name__)
-ORDER_PATH = "/portfolio/events/orders"
+NEW_ORDERS_PATH = "/portfolio/events/orders"
 ORDERS_PATH = "/portfolio/orders"
 FILLS_PATH = "/portfolio/fills"
 TOO_MANY_REQUESTS = 429
 # Statuses below 500 that leave an order's outcome unknown: 409 may refer to this very order.
-UNCLEAR_STATUSES = (408, 409, 425)
+UNKNOWN_OUTCOME_STATUSES = (408, 409, 425)
 # Code of the 409 that ends a fill-or-kill order without a fill.
 FOK_KILLED: Final = "fill_or_kill_insufficient_resting_volume"
-LAST_SECOND = 2**33  # since 1970, in the year 2242
+MAX_EPOCH_SECOND = 2**33  # since 1970, in the year 2242
 MAX_CLOCK_SKEW = np.timedelta64(1, "h")  # maximum lead of this machine's clock over the venue's
 
 
@@ -90,7 +90,7 @@ def parse_fixed_point(value: Any) -> Decimal:
 def parse_price(value: Any) -> Decimal:
     """Parse a price in USD, from 0 to 1."""
     price = parse_fixed_point(value)
-    if not 0 <= price <= PAYOUT:
+    if not 0 <= price <= PAYOUT_USD:
         raise ValueError("outside 0 … 1")
     return price
 
@@ -98,7 +98,7 @@ def parse_price(value: Any) -> Decimal:
 def parse_order_price(value: Any) -> Decimal:
     """Parse a price in USD, above 0 and below 1, in ten-thousandths."""
     price = parse_price(value)
-    if price in (0, PAYOUT) or price % PRICE_STEP:
+    if price in (0, PAYOUT_USD) or price % PRICE_STEP_USD:
         raise ValueError("no price of an order")
     return price
 
@@ -131,7 +131,7 @@ def parse_outcome_side(value: Any) -> BookSide:
 
 def parse_no_price(value: Any) -> Decimal:
     """Parse an order's price of NO and return the price of YES, USD."""
-    return PAYOUT - parse_order_price(value)
+    return PAYOUT_USD - parse_order_price(value)
 
 
 def parse_cents(value: Any) -> Decimal:
@@ -145,16 +145,16 @@ def parse_cents(value: Any) -> Decimal:
 def parse_epoch_second(value: Any) -> np.datetime64:
     """Parse an epoch timestamp in seconds."""
     seconds = parse_decimal(value)
-    if not 0 <= seconds < LAST_SECOND:
+    if not 0 <= seconds < MAX_EPOCH_SECOND:
         raise ValueError("not between 1970 and 2242")
     return np.datetime64(int(seconds * 10**9), "ns")
 
 
 # Both directions are stated since May 2026 (`book_side` and `outcome_side`), and both prices.
-BOOK_SIDE: FirstField[BookSide] = FirstField(
+BOOK_SIDE_FIELD: FirstField[BookSide] = FirstField(
     ("book_side", parse_book_side), ("outcome_side", parse_outcome_side)
 )
-YES_PRICE = FirstField(
+YES_PRICE_FIELD = FirstField(
     ("yes_price_dollars", parse_order_price), ("no_price_dollars", parse_no_price)
 )
 NO_INSTANT = np.datetime64("NaT", "ns")
@@ -182,7 +182,7 @@ class VenueOrder(ParsedEntry):
     client_order_id: the sender's id; empty without one.
     side: side in the book of YES.
     price: USD of YES.
-    filled: contracts that have traded.
+    filled_count: contracts that have traded.
     remaining: contracts that can still trade.
     status: resting, executed or canceled.
     """
@@ -191,24 +191,24 @@ class VenueOrder(ParsedEntry):
     # Orders of other programs, and manual orders, may have none.
     client_order_id: Annotated[str, OptionalField("client_order_id", parse_text, "")]
     market: Annotated[str, RequiredField("ticker", parse_text)]
-    side: Annotated[BookSide, BOOK_SIDE]
-    price: Annotated[Decimal, YES_PRICE]
-    filled: Annotated[Decimal, RequiredField("fill_count_fp", parse_count)]
+    side: Annotated[BookSide, BOOK_SIDE_FIELD]
+    price: Annotated[Decimal, YES_PRICE_FIELD]
+    filled_count: Annotated[Decimal, RequiredField("fill_count_fp", parse_count)]
     remaining: Annotated[Decimal, RequiredField("remaining_count_fp", parse_count)]
     status: Annotated[Status, RequiredField("status", parse_status)]
 
     @classmethod
-    def from_answer(cls, intent: OrderIntent, answer: Mapping[str, Any]) -> VenueOrder:
+    def from_response(cls, intent: OrderIntent, response: Mapping[str, Any]) -> VenueOrder:
         """Return the order of an intent from the response to its POST.
 
         Raises `InvalidResponse` if the response is about another order.
         """
         # Without this optional field the response refers to the posted order.
-        named = OptionalField("client_order_id", parse_text, intent.client_order_id).read(answer)
+        named = OptionalField("client_order_id", parse_text, intent.client_order_id).read(response)
         if named != intent.client_order_id:
             raise InvalidResponse("it is about another order")
-        filled = RequiredField("fill_count", parse_count).read(answer)
-        remaining = RequiredField("remaining_count", parse_count).read(answer)
+        filled = RequiredField("fill_count", parse_count).read(response)
+        remaining = RequiredField("remaining_count", parse_count).read(response)
         order = contract_order(intent)
         if filled + remaining > order.count:
             raise InvalidResponse(
@@ -216,7 +216,7 @@ class VenueOrder(ParsedEntry):
             )
         ended: Status = "executed" if filled == order.count else "canceled"
         return cls(
-            RequiredField("order_id", parse_text).read(answer),
+            RequiredField("order_id", parse_text).read(response),
             intent.client_order_id,
             order.market,
             book_side(order.action, order.side),
@@ -228,7 +228,7 @@ class VenueOrder(ParsedEntry):
 
     @property
     def progress(self) -> OrderProgress:
-        return OrderProgress(STATE_OF_STATUS[self.status], self.order_id, self.filled)
+        return OrderProgress(STATE_OF_STATUS[self.status], self.order_id, self.filled_count)
 
     @property
     def is_done(self) -> bool:
@@ -243,7 +243,7 @@ class VenueOrder(ParsedEntry):
             book_side(order.action, order.side),
         )
 
-    def resting(self, reduces: bool) -> RestingOrder:
+    def to_resting_order(self, reduces: bool) -> RestingOrder:
         """Return this order as a `RestingOrder`.
 
         reduces: true if the order may only sell the position.
@@ -262,7 +262,7 @@ class VenueFill(ParsedEntry):
     order_id: the venue's id of the order.
     side: side in the book of YES.
     price: USD of YES.
-    taker: true if the order took liquidity, or if the venue does not state it.
+    is_taker: true if the order took liquidity, or if the venue does not state it.
     at: UTC, instant of the fill; `NO_INSTANT` if the venue does not state it.
     fee: USD; None if the venue does not state it.
     """
@@ -270,10 +270,10 @@ class VenueFill(ParsedEntry):
     fill_id: Annotated[str, FirstField(("fill_id", parse_text), ("trade_id", parse_text))]
     order_id: Annotated[str, RequiredField("order_id", parse_text)]
     market: Annotated[str, FirstField(("ticker", parse_text), ("market_ticker", parse_text))]
-    side: Annotated[BookSide, BOOK_SIDE]
-    price: Annotated[Decimal, YES_PRICE]
+    side: Annotated[BookSide, BOOK_SIDE_FIELD]
+    price: Annotated[Decimal, YES_PRICE_FIELD]
     count: Annotated[Decimal, RequiredField("count_fp", parse_traded_count)]
-    taker: Annotated[bool, OptionalField("is_taker", parse_bool, True, "its fee is a taker's")]
+    is_taker: Annotated[bool, OptionalField("is_taker", parse_bool, True, "its fee is a taker's")]
     at: Annotated[
         np.datetime64,
         FirstField(
@@ -300,7 +300,7 @@ def book_side(action: ContractAction, side: Outcome) -> BookSide:
 
 def yes_price(side: Outcome, price: Decimal) -> Decimal:
     """Convert a side's price to USD of YES, or the reverse."""
-    return price if side == "YES" else PAYOUT - price
+    return price if side == "YES" else PAYOUT_USD - price
 
 
 def order_request(order: EventContractOrder) -> dict[str, Any]:
@@ -346,7 +346,7 @@ def contract_order(intent: OrderIntent) -> EventContractOrder:
     return intent.order
 
 
-def as_resting(intent: OrderIntent) -> RestingOrder:
+def to_resting_order(intent: OrderIntent) -> RestingOrder:
     """Return the unfilled remainder of an intent as a resting order, under its client_order_id."""
     order = contract_order(intent)
     return RestingOrder(intent.client_order_id, order, order.count - intent.progress.filled)
@@ -356,7 +356,7 @@ class OrderVenue(KalshiConnection):
     """Client for the orders of one account, which implements the `Venue` interface."""
 
     name: ClassVar[str] = "kalshi"
-    idempotent_client_ids: ClassVar[bool] = False
+    has_idempotent_client_ids: ClassVar[bool] = False
 
     def estimated_now(self) -> np.datetime64:
         return self.now()
@@ -369,14 +369,14 @@ class OrderVenue(KalshiConnection):
                 ("balance_dollars", parse_fixed_point), ("balance", parse_cents)
             ).read(answer)
 
-    def resting(self) -> tuple[tuple[VenueOrder, ...], tuple[UnreadableRow, ...]]:
+    def list_resting_orders(self) -> tuple[tuple[VenueOrder, ...], tuple[UnreadableRow, ...]]:
         """Return the account's resting orders, oldest first, and rows that cannot be read."""
-        listed, unread = self.rows(
+        listed, unread = self.list_readable_entries(
             "orders", ORDERS_PATH, "orders", VenueOrder.parse, status="resting"
         )
         return tuple(reversed([order for order in listed if order.remaining])), unread
 
-    def order(self, order_id: str) -> VenueOrder | None:
+    def get_order(self, order_id: str) -> VenueOrder | None:
         """Return the order with an id of the venue; None if the venue does not know the id."""
         what = f"order {order_id}"
         answer = self.get(what, f"{ORDERS_PATH}/{order_id}", "order")
@@ -396,14 +396,14 @@ class OrderVenue(KalshiConnection):
         if intent is None:
             return None
         if intent.progress.venue_id:
-            return self.order(intent.progress.venue_id)
+            return self.get_order(intent.progress.venue_id)
         what = f"order {client_order_id}"
         query = {
             "ticker": contract_order(intent).market,
             "min_ts": epoch_seconds(intent.sent_at - MAX_CLOCK_SKEW),
         }
 
-        def candidate(entry: Response) -> VenueOrder | str:
+        def candidate(entry: JsonObject) -> VenueOrder | str:
             # Orders with other ids are not parsed, so an unreadable one hides no other.
             others = entry.get("client_order_id") not in (None, "", client_order_id)
             return (
@@ -412,7 +412,7 @@ class OrderVenue(KalshiConnection):
                 else VenueOrder.parse(entry)
             )
 
-        listed = self.pages(what, ORDERS_PATH, "orders", candidate, **query)
+        listed = self.list_entries(what, ORDERS_PATH, "orders", candidate, **query)
         orders = [each for each in listed if isinstance(each, VenueOrder)]
         found = [order for order in orders if order.matches(intent)]
         if not found:
@@ -427,16 +427,16 @@ class OrderVenue(KalshiConnection):
         return found[-1] if found else None
 
     def _behind_fills(
-        self, what: str, query: Response, known: Collection[str], intent: OrderIntent
+        self, what: str, query: JsonObject, known: Collection[str], intent: OrderIntent
     ) -> list[VenueOrder]:
         """Return orders that match an intent and have listed fills, but are not listed themselves.
 
         known: ids of listed orders.
         """
         order_id = RequiredField("order_id", parse_text)
-        fills = self.pages(f"fills of {what}", FILLS_PATH, "fills", order_id.read, **query)
+        fills = self.list_entries(f"fills of {what}", FILLS_PATH, "fills", order_id.read, **query)
         names = dict.fromkeys(fills)
-        read = [self.order(name) for name in names if name not in known]
+        read = [self.get_order(name) for name in names if name not in known]
         return [order for order in read if order is not None and order.matches(intent)]
 
     def reload(self, placed: VenueOrder) -> VenueOrder:
@@ -444,7 +444,7 @@ class OrderVenue(KalshiConnection):
 
         Raises `BrokerError` if the venue does not know it.
         """
-        order = self.order(placed.order_id)
+        order = self.get_order(placed.order_id)
         if order is None:
             raise BrokerError(f"order {placed.order_id}: the venue knows it no more")
         return order
@@ -456,7 +456,7 @@ class OrderVenue(KalshiConnection):
         """
         with self.translate_errors(f"cancelling order {placed.order_id}"):
             try:
-                self.request("DELETE", f"{ORDER_PATH}/{placed.order_id}")
+                self.request("DELETE", f"{NEW_ORDERS_PATH}/{placed.order_id}")
             except HttpStatusError as error:
                 if error.status != NOT_FOUND_STATUS:
                     raise
@@ -465,28 +465,30 @@ class OrderVenue(KalshiConnection):
         """Post one order and return the venue's response; the request is never repeated.
 
         Raises `OrderRejected`, `OrderPaused` and `OrderDenied` if the order was not accepted, and
-        `NoAnswer` if its outcome is unknown.
+        `InconclusiveResponse` if its outcome is unknown.
         """
         from requests.exceptions import RequestException
 
         del patience
         name = intent.client_order_id
         try:
-            answer = self.request("POST", ORDER_PATH, body=order_request(contract_order(intent)))
-            return VenueOrder.from_answer(intent, answer)
+            answer = self.request(
+                "POST", NEW_ORDERS_PATH, body=order_request(contract_order(intent))
+            )
+            return VenueOrder.from_response(intent, answer)
         except HttpStatusError as error:
-            words = self.keys.redact(error.words)[:300]
+            words = self.keys.redact(error.response_text)[:300]
             if error.is_pause:
-                why = f"trading is paused at the venue ({error.code}){self.resumption()}"
+                why = f"trading is paused at the venue ({error.code}){self.resume_time_text()}"
                 raise OrderPaused(f"{name}: not sent: {why}") from None
             if error.status == TOO_MANY_REQUESTS:
                 return self._despite_busy(intent)
-            is_unclear = error.status in UNCLEAR_STATUSES and error.code != FOK_KILLED
+            is_unclear = error.status in UNKNOWN_OUTCOME_STATUSES and error.code != FOK_KILLED
             if error.status >= 500 or error.status < 400 or is_unclear:
-                raise NoAnswer(f"status {error.status}") from None
+                raise InconclusiveResponse(f"status {error.status}") from None
             raise OrderRejected(f"{name}: rejected ({error.status}): {words}") from None
         except (RequestException, ValueError, KeyError, TypeError, RecursionError) as error:
-            raise NoAnswer(type(error).__name__) from None
+            raise InconclusiveResponse(type(error).__name__) from None
 
     def _despite_busy(self, intent: OrderIntent) -> VenueOrder:
         """Look up an order once after a 429, which states that the venue did nothing."""
@@ -494,7 +496,7 @@ class OrderVenue(KalshiConnection):
         try:
             order = self.find(name, intent)
         except BrokerError as error:
-            raise NoAnswer(f"status {TOO_MANY_REQUESTS}, and {error}") from None
+            raise InconclusiveResponse(f"status {TOO_MANY_REQUESTS}, and {error}") from None
         if order is None:
             raise OrderDenied(f"{name}: not sent: the venue limits requests ({TOO_MANY_REQUESTS})")
         return order

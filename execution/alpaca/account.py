@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from typing import Any
 
-from execution.alpaca.fields import AccountEntry, ClockEntry, OrderEntry, PositionEntry, stated_cash
+from execution.alpaca.fields import AccountEntry, ClockEntry, OrderEntry, PositionEntry, parse_cash
 from execution.alpaca.holdings import (
     ParsedPositions,
     check_equity_sum,
@@ -22,7 +22,12 @@ from execution.alpaca.holdings import (
     has_price,
     parse_positions,
 )
-from execution.brokers import MAX_MULTIPLIER, AccountReading, UnmodelledOrder, parse_venue_symbol
+from execution.brokers import (
+    MAX_LEVERAGE_MULTIPLIER,
+    AccountReading,
+    UnmodelledOrder,
+    parse_venue_symbol,
+)
 from execution.journal.order_store import OrderIntent
 from execution.orders.account_snapshot import AccountSnapshot
 from execution.orders.gate import AnyOrder
@@ -34,17 +39,17 @@ from execution.orders.option_orders import (
     parse_occ_symbol,
 )
 from execution.orders.orders import PRICE_FIELDS, TIMES_IN_FORCE, Fill, Order, open_crypto_bid_cost
-from execution.orders.venue_rules import ACCOUNT_BLOCKED
+from execution.orders.venue_rules import ACCOUNT_BLOCKED_TEXT
 from foundation.decimals import INFINITY
 from foundation.errors import BrokerError, one_line
 from trainingdata.instruments import is_symbol
 
 log = logging.getLogger(__name__)
 
-Entry = Mapping[str, Any]
+JsonObject = Mapping[str, Any]
 
-ACTIVE = "ACTIVE"
-PAPER_ONLY = "PAPER_ONLY"
+ACTIVE_STATUS = "ACTIVE"
+PAPER_ONLY_STATUS = "PAPER_ONLY"
 _PRICES_OF: Mapping[str, tuple[str, ...]] = {
     "limit": ("limit_price",),
     "stop": ("stop_price",),
@@ -58,29 +63,29 @@ INVALID_ID_CHARACTERS = re.compile(r"[^A-Za-z0-9_.-]")
 class AccountResponses:
     """Venue responses that together describe an account.
 
-    facts, positions, orders, clock: responses to /account, /positions, /orders (open ones) and
+    account_entry, positions, orders, clock: responses to /account, /positions, /orders (open ones) and
         /clock.
     in_flight: intents of our orders with an unknown outcome.
-    reread: true if the previous responses were inconsistent. Differences that price moves between
+    is_reread: true if the previous responses were inconsistent. Differences that price moves between
         the responses can explain are then accepted.
     last_prices: last trade prices, USD, of symbols without a price in the responses.
-    sent: our open orders as they were sent, by id. Their terms complete a response that lacks some.
+    sent_orders: our open orders as they were sent, by id. Their terms complete a response that lacks some.
         An unreadable order of another client becomes an `UnmodelledOrder`.
-    paper: true if the account trades without real money.
+    is_paper: true if the account trades without real money.
     """
 
-    facts: Entry
-    positions: Sequence[Entry]
-    orders: Sequence[Entry]
-    clock: Entry
+    account_entry: JsonObject
+    positions: Sequence[JsonObject]
+    orders: Sequence[JsonObject]
+    clock: JsonObject
     in_flight: Sequence[OrderIntent] = ()
-    reread: bool = False
+    is_reread: bool = False
     last_prices: Mapping[str, float] = field(default_factory=dict)
-    sent: Mapping[str, AnyOrder] = field(default_factory=dict)
-    paper: bool = False
+    sent_orders: Mapping[str, AnyOrder] = field(default_factory=dict)
+    is_paper: bool = False
 
 
-def parse_reading(answers: AccountResponses) -> AccountReading:
+def parse_account_reading(responses: AccountResponses) -> AccountReading:
     """Return the account that the venue's responses describe.
 
     The account snapshot excludes unreadable orders of other clients and positions without a price.
@@ -92,29 +97,29 @@ def parse_reading(answers: AccountResponses) -> AccountReading:
         for responses that cannot be read or contradict each other.
     """
     understood, others = [], []
-    for entry in (_complete_terms(each, answers.sent) for each in answers.orders):
+    for entry in (_complete_terms(each, responses.sent_orders) for each in responses.orders):
         try:
             others += _unmodelled_orders(entry)
             understood.append(entry)
         except BrokerError as error:
             name = entry_order_id(entry)
-            if name in answers.sent:
+            if name in responses.sent_orders:
                 raise
             place = parse_venue_symbol(str(entry.get("symbol") or ""))
             others.append(UnmodelledOrder(name, place, INFINITY, one_line(str(error))))
-    holdings = parse_positions(answers.positions, answers.last_prices)
+    holdings = parse_positions(responses.positions, responses.last_prices)
     return AccountReading(
-        _account_of(replace(answers, orders=understood), holdings, others),
-        stated_cash(answers.facts),
-        AccountEntry.multiplier.read(answers.facts),
-        ClockEntry.is_open.read(answers.clock),
-        answers.reread,
+        _account_of(replace(responses, orders=understood), holdings, others),
+        parse_cash(responses.account_entry),
+        AccountEntry.multiplier.read(responses.account_entry),
+        ClockEntry.is_open.read(responses.clock),
+        responses.is_reread,
         tuple(others),
-        holdings.unpriced,
+        holdings.unpriced_quantities,
     )
 
 
-def unpriced_symbols(positions: Sequence[Entry]) -> set[str]:
+def unpriced_symbols(positions: Sequence[JsonObject]) -> set[str]:
     """Return the symbols of positions without a price in the venue's response."""
     return {
         parse_venue_symbol(PositionEntry.symbol.read(each))
@@ -123,7 +128,7 @@ def unpriced_symbols(positions: Sequence[Entry]) -> set[str]:
     }
 
 
-def _complete_terms(entry: Entry, sent: Mapping[str, AnyOrder]) -> Entry:
+def _complete_terms(entry: JsonObject, sent: Mapping[str, AnyOrder]) -> JsonObject:
     """Complete an open order with its recorded terms where the response lacks them.
 
     Alpaca's API reference requires none of these fields.
@@ -141,10 +146,10 @@ def _complete_terms(entry: Entry, sent: Mapping[str, AnyOrder]) -> Entry:
     return {**entry, **{name: terms[name] for name in absent}}
 
 
-def _unmodelled_orders(entry: Entry) -> list[UnmodelledOrder]:
+def _unmodelled_orders(entry: JsonObject) -> list[UnmodelledOrder]:
     """Return a list of the open order if an account does not model it; else an empty list.
 
-    Raises the errors of `parse_reading`.
+    Raises the errors of `parse_account_reading`.
     """
     if _is_of_options(entry):
         return [_option_order(entry)]
@@ -166,12 +171,12 @@ def _account_of(
 
     others: open orders that the account does not model.
     """
-    facts, orders, reread = answers.facts, answers.orders, answers.reread
+    facts, orders, reread = answers.account_entry, answers.orders, answers.is_reread
     AccountEntry.currency.read(facts)
     check_position_sums(facts, holdings, reread=reread)
     # A long option is not cash, but its value covers the cost of short ones.
-    covered = min(holdings.short_option_value, holdings.options)
-    cash = float(stated_cash(facts)) - holdings.short_option_value + covered
+    covered = min(holdings.short_option_value, holdings.long_option_value)
+    cash = float(parse_cash(facts)) - holdings.short_option_value + covered
     listed = {entry_order_id(entry) for entry in orders}
     # An order that has arrived since it was queried is among the open ones, or has filled.
     waiting = [
@@ -200,19 +205,19 @@ def _account_of(
         prices=holdings.prices,
         as_of=ClockEntry.timestamp.read(answers.clock),
         open_orders=working,
-        unsettled=unsettled,
+        unsettled_proceeds=unsettled,
         short_proceeds=holdings.short_proceeds,
-        leverage=float(min(AccountEntry.multiplier.read(facts), MAX_MULTIPLIER)),
-        shorting=AccountEntry.shorting.read(facts),
-        block_reason=_block_reason(facts, paper=answers.paper),
-        crypto_enabled=is_trading_status(
-            AccountEntry.crypto_status.read(facts), paper=answers.paper
+        max_leverage=float(min(AccountEntry.multiplier.read(facts), MAX_LEVERAGE_MULTIPLIER)),
+        is_shorting_enabled=AccountEntry.shorting.read(facts),
+        block_reason=_block_reason(facts, paper=answers.is_paper),
+        is_crypto_enabled=is_trading_status(
+            AccountEntry.crypto_status.read(facts), paper=answers.is_paper
         ),
         uncertain_symbols=frozenset(order.symbol for order in waiting)
-        | {other.place for other in others if is_symbol(other.place)}
-        | {*holdings.unpriced},
+        | {other.instrument_name for other in others if is_symbol(other.instrument_name)}
+        | {*holdings.unpriced_quantities},
     )
-    return _with_held_back(account, holdings.available)
+    return _with_held_back(account, holdings.available_quantities)
 
 
 def with_fills(account: AccountSnapshot, fills: Sequence[Fill]) -> AccountSnapshot:
@@ -236,19 +241,19 @@ def is_trading_status(status: str, *, paper: bool) -> bool:
     accounts. Any other status marks an account that is not open yet, is being changed, is
     restricted or is closed.
     """
-    return status == ACTIVE or (paper and status == PAPER_ONLY)
+    return status == ACTIVE_STATUS or (paper and status == PAPER_ONLY_STATUS)
 
 
-def account_blocks(facts: Entry, *, paper: bool) -> list[str]:
+def account_block_reasons(account_entry: JsonObject, *, paper: bool) -> list[str]:
     """Return the reasons why an account may not trade, from a response to /account."""
-    status = AccountEntry.status.read(facts)
-    blocks = [f"has {block.name}" for block in AccountEntry.blocks if block.read(facts)]
+    status = AccountEntry.status.read(account_entry)
+    blocks = [f"has {block.name}" for block in AccountEntry.blocks if block.read(account_entry)]
     return blocks if is_trading_status(status, paper=paper) else [f"is {status}", *blocks]
 
 
-def _block_reason(facts: Entry, *, paper: bool) -> str:
-    blocks = account_blocks(facts, paper=paper)
-    return f"{ACCOUNT_BLOCKED}: it {' and '.join(blocks)}" if blocks else ""
+def _block_reason(facts: JsonObject, *, paper: bool) -> str:
+    blocks = account_block_reasons(facts, paper=paper)
+    return f"{ACCOUNT_BLOCKED_TEXT}: it {' and '.join(blocks)}" if blocks else ""
 
 
 def _with_held_back(account: AccountSnapshot, available: Mapping[str, Decimal]) -> AccountSnapshot:
@@ -265,7 +270,7 @@ def _with_held_back(account: AccountSnapshot, available: Mapping[str, Decimal]) 
     return replace(account, uncertain_symbols=account.uncertain_symbols | held_back)
 
 
-def _is_by_value(entry: Entry) -> bool:
+def _is_by_value(entry: JsonObject) -> bool:
     """Return whether an order is for an amount of dollars (notional), without a quantity."""
     return not OrderEntry.qty.read(entry) and OrderEntry.notional.read(entry) is not None
 
@@ -280,7 +285,7 @@ def _reserved_cash(open_orders: Sequence[Order], prices: Mapping[str, float]) ->
     return total
 
 
-def parse_open_order(entry: Entry) -> list[Order]:
+def parse_open_order(entry: JsonObject) -> list[Order]:
     """Return the unfilled part of an open order, as a list of at most one order.
 
     The list is empty for options, and for orders by value (notional). Legs that wait for the order
@@ -318,7 +323,7 @@ def parse_open_order(entry: Entry) -> list[Order]:
         return [at_market]
 
 
-def entry_order_id(entry: Entry) -> str:
+def entry_order_id(entry: JsonObject) -> str:
     """Return the order's client order id, or the venue's id.
 
     Invalid characters are replaced, because ids of other clients may contain any character.
@@ -327,13 +332,13 @@ def entry_order_id(entry: Entry) -> str:
     return INVALID_ID_CHARACTERS.sub("_", str(name))[:128]
 
 
-def _is_of_options(entry: Entry) -> bool:
+def _is_of_options(entry: JsonObject) -> bool:
     """Return whether an order is for options; an order of several legs has no symbol."""
     name = OrderEntry.symbol.read(entry)
     return name is None or is_option(name)
 
 
-def _option_order(entry: Entry) -> UnmodelledOrder:
+def _option_order(entry: JsonObject) -> UnmodelledOrder:
     """Return an open order of options, with the largest loss that its remainder can cause."""
     legs = [entry] if OrderEntry.symbol.read(entry) else list(OrderEntry.legs.read(entry))
     options: defaultdict[OptionContract, Decimal] = defaultdict(Decimal)

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from execution.alpaca.connection import Response, VenueConnection
+from execution.alpaca.connection import JsonObject, VenueConnection
 from execution.alpaca.fields import ActivityEntry
 from execution.brokers import parse_venue_symbol
 from execution.journal.activities import Activity, ActivityKind, traded_amount
@@ -21,7 +21,7 @@ from trainingdata.instants import DAY
 
 log = logging.getLogger(__name__)
 
-ACTIVITIES_A_PAGE = 100
+ACTIVITIES_PER_PAGE = 100
 _KINDS: Mapping[str, ActivityKind] = {
     "FILL": "trade",
     # Cash by journal, by wire, from another broker.
@@ -56,7 +56,7 @@ def activities_since(connection: VenueConnection, after: np.datetime64) -> list[
     with connection.translate_errors("activities"):
         for row in _rows_since(connection, after):
             try:
-                activities.append(activity_of(row))
+                activities.append(parse_activity(row))
             except InvalidResponse as error:
                 unreadable_activities.append(_in_words(row, error.why))
         _refuse_future_trades(connection, activities)
@@ -64,13 +64,13 @@ def activities_since(connection: VenueConnection, after: np.datetime64) -> list[
     return sorted(activities, key=lambda activity: activity.at)
 
 
-def _in_words(entry: Response, why: str) -> str:
+def _in_words(entry: JsonObject, why: str) -> str:
     """Describe an activity that cannot be read by its symbol and type."""
     symbol, kind = (str(entry.get(name) or "") for name in ("symbol", "activity_type"))
     return one_line(f"{symbol or 'no symbol'} {kind or 'no activity_type'}: {why}")
 
 
-def activity_of(entry: Response) -> Activity:
+def parse_activity(entry: JsonObject) -> Activity:
     """Return the activity that an entry of the venue's list describes.
 
     A cancelled activity has quantity and amount 0.
@@ -82,7 +82,7 @@ def activity_of(entry: Response) -> Activity:
     """
     name = ActivityEntry.id.read(entry)
     try:
-        kind = kind_of(ActivityEntry.kind.read(entry))
+        kind = parse_activity_kind(ActivityEntry.kind.read(entry))
         canceled = ActivityEntry.status.read(entry) == "canceled"
         activity = _trade_of(entry, name) if kind == "trade" else _booking_of(entry, name, kind)
     except InvalidResponse as error:
@@ -93,14 +93,14 @@ def activity_of(entry: Response) -> Activity:
     return replace(activity, quantity=Decimal(0), amount=Decimal(0)) if canceled else activity
 
 
-def kind_of(word: str) -> ActivityKind:
+def parse_activity_kind(word: str) -> ActivityKind:
     """Return the project's activity kind for a venue's activity type, such as CFEE."""
     if word.startswith("DIV"):
         return "dividend"
     return "option" if word.startswith("OP") else _KINDS.get(word, "other")
 
 
-def _trade_of(entry: Response, name: str) -> Activity:
+def _trade_of(entry: JsonObject, name: str) -> Activity:
     symbol = _symbol_of(entry)
     if not symbol:
         raise InvalidResponse("symbol is missing")
@@ -115,11 +115,11 @@ def _trade_of(entry: Response, name: str) -> Activity:
         quantity=quantity,
         price=price,
         amount=traded_amount(symbol, quantity, price),
-        order_id=ActivityEntry.order_id.read(entry),
+        venue_order_id=ActivityEntry.order_id.read(entry),
     )
 
 
-def _booking_of(entry: Response, name: str, kind: ActivityKind) -> Activity:
+def _booking_of(entry: JsonObject, name: str, kind: ActivityKind) -> Activity:
     amount = ActivityEntry.transfer if kind == "transfer" else ActivityEntry.amount
     return Activity(
         id=name,
@@ -129,11 +129,11 @@ def _booking_of(entry: Response, name: str, kind: ActivityKind) -> Activity:
         quantity=_booked_quantity(entry, kind),
         price=ActivityEntry.price.read(entry),
         amount=amount.read(entry),
-        order_id=ActivityEntry.order_id.read(entry),
+        venue_order_id=ActivityEntry.order_id.read(entry),
     )
 
 
-def _booked_quantity(entry: Response, kind: ActivityKind) -> Decimal:
+def _booked_quantity(entry: JsonObject, kind: ActivityKind) -> Decimal:
     """Return the signed change of a position by a booking."""
     quantity = ActivityEntry.qty.read(entry)
     # A dividend's quantity is the number of shares that it was paid for, unless it was paid in
@@ -144,18 +144,18 @@ def _booked_quantity(entry: Response, kind: ActivityKind) -> Decimal:
     return EXACT_CONTEXT.minus(EXACT_CONTEXT.abs(quantity)) if kind == "coin fee" else quantity
 
 
-def _symbol_of(entry: Response) -> str:
+def _symbol_of(entry: JsonObject) -> str:
     """Return the symbol of an entry; for a security without one, a placeholder of its CUSIP."""
     name = ActivityEntry.symbol.read(entry) or ActivityEntry.cusip.read(entry)
     return parse_venue_symbol(name) if name else ""
 
 
-def _rows_since(connection: VenueConnection, after: np.datetime64) -> list[Response]:
-    rows: list[Response] = []
+def _rows_since(connection: VenueConnection, after: np.datetime64) -> list[JsonObject]:
+    rows: list[JsonObject] = []
     query: dict[str, Any] = {
         "after": f"{after}Z",
         "direction": "asc",
-        "page_size": ACTIVITIES_A_PAGE,
+        "page_size": ACTIVITIES_PER_PAGE,
     }
     listed: set[str] = set()
     while True:
@@ -167,7 +167,7 @@ def _rows_since(connection: VenueConnection, after: np.datetime64) -> list[Respo
             if name is not None:
                 listed.add(name)
         rows += page
-        if len(page) < ACTIVITIES_A_PAGE:
+        if len(page) < ACTIVITIES_PER_PAGE:
             return rows
         log.info("activities: %d so far, and there are more", len(rows))
         query = {**query, "page_token": ActivityEntry.id.read(page[-1])}

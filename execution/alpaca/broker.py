@@ -14,30 +14,36 @@ import numpy as np
 from execution.alpaca.account import (
     AccountResponses,
     entry_order_id,
-    parse_reading,
+    parse_account_reading,
     unpriced_symbols,
     with_fills,
 )
 from execution.alpaca.activities import activities_since
-from execution.alpaca.connection import Response, VenueConnection
+from execution.alpaca.connection import JsonObject, VenueConnection
 from execution.alpaca.fields import AssetEntry, OrderEntry
 from execution.alpaca.holdings import read_positions
 from execution.alpaca.order_venue import MAX_ORDERS_LISTED, OrderVenue
 from execution.alpaca.placed_order import AlpacaOrder
-from execution.brokers import REREAD_SECONDS, AccountReading, RereadRequired
+from execution.brokers import REREAD_DELAY_SECONDS, AccountReading, RereadRequired
 from execution.journal.order_store import OrderIntent, OrderStore
 from execution.journal.outbox import Outbox
 from execution.orders.account_snapshot import AccountSnapshot
 from execution.orders.broker import Asset
 from execution.orders.gate import UNGUARDED, OrderGate
-from execution.orders.last_trades import NoTrades, TradeSource, last_prices
+from execution.orders.last_trades import EmptyTradeSource, TradeSource, last_prices
 from execution.orders.orders import DEFAULT_SIZE_LIMITS, Fill, Order, OrderSizeLimits
-from execution.orders.venue_rules import refusal
+from execution.orders.venue_rules import venue_refusal
 from foundation.clock import SYSTEM_TIME, TimeSource
 from foundation.errors import BrokerError, InvalidResponse, OrderRejected, OutcomeUnknown
 from trainingdata.feed.endpoint import ApiKeys, BrokerSettings
 from trainingdata.feed.fields import parse_objects
-from trainingdata.instruments import BILLIONTH, AssetClass, instrument, is_symbol, venue_spelling
+from trainingdata.instruments import (
+    MIN_CRYPTO_QTY,
+    AssetClass,
+    instrument,
+    is_symbol,
+    venue_spelling,
+)
 
 log = logging.getLogger(__name__)
 
@@ -77,7 +83,7 @@ class AlpacaBroker:
         self._venue = OrderVenue(settings, keys, time)
         self._outbox = Outbox(self._venue, book, job)
         self._paper = settings.paper
-        self._feed = feed or NoTrades()
+        self._feed = feed or EmptyTradeSource()
         self._time = time
         self._patience = patience
         self._assets: dict[str, Asset] = {}
@@ -95,9 +101,9 @@ class AlpacaBroker:
             reading = self.read_account()
         except RereadRequired as error:
             log.warning("asked again: %s", error)
-            self._time.wait(REREAD_SECONDS)
+            self._time.wait(REREAD_DELAY_SECONDS)
             reading = self.read_account(reread=True)
-        self.accept(reading.account)
+        self.cache_account(reading.account)
         return reading.account
 
     def read_account(self, *, reread: bool = False) -> AccountReading:
@@ -134,7 +140,7 @@ class AlpacaBroker:
         # Orders are read before positions. An order that fills in between is counted twice, which
         # is conservative; in the other order it would not be counted at all. An empty list of
         # orders is read twice, as no other response can contradict it.
-        orders = self._venue.open_entries() or self._venue.open_entries()
+        orders = self._venue.open_order_entries() or self._venue.open_order_entries()
         if len(orders) >= MAX_ORDERS_LISTED:
             raise BrokerError(
                 f"{len(orders)} orders are open, and the venue lists no more at once: the account"
@@ -146,7 +152,7 @@ class AlpacaBroker:
         names = map(entry_order_id, orders)
         sent = {name: intent.order for name in names if (intent := self._outbox.book.get(name))}
         unpriced = unpriced_symbols(positions)
-        reading = parse_reading(
+        reading = parse_account_reading(
             AccountResponses(
                 facts,
                 positions,
@@ -170,13 +176,13 @@ class AlpacaBroker:
         """
         return (
             self._last is not None
-            and self._time.elapsed() - self._read_at <= ACCOUNT_MAX_AGE_SECONDS
+            and self._time.monotonic() - self._read_at <= ACCOUNT_MAX_AGE_SECONDS
         )
 
-    def accept(self, account: AccountSnapshot) -> None:
+    def cache_account(self, account: AccountSnapshot) -> None:
         """Cache this snapshot for a minute for pre-trade checks, updated with subsequent fills."""
         self._last = account
-        self._read_at = self._time.elapsed()
+        self._read_at = self._time.monotonic()
 
     def refresh_open_orders(self) -> None:
         """Query orders that were open at their last report, and record the new reports."""
@@ -244,7 +250,7 @@ class AlpacaBroker:
             last = (
                 self._outbox.cancel_and_wait(placed)
                 if order.is_immediate
-                else self._outbox.record(placed)
+                else self._outbox.record_report(placed)
             )
             done = done and last.is_done
             if last.status in ("rejected", "expired"):
@@ -256,9 +262,9 @@ class AlpacaBroker:
 
     def _refusal(self, order: Order, account: AccountSnapshot) -> str:
         """Return why the venue would refuse an order, given the account, or an empty string."""
-        others = account.without(self._not_against(order, account))
+        others = account.without_orders(self._not_against(order, account))
         asset = self._assets.get(order.symbol)
-        return refusal(order, asset, others, self._terms, self._venue.estimated_now())
+        return venue_refusal(order, asset, others, self._terms, self._venue.estimated_now())
 
     def _not_against(self, order: Order, account: AccountSnapshot) -> list[Order]:
         """Return open orders that do not prevent another order from being sent."""
@@ -266,7 +272,7 @@ class AlpacaBroker:
         # not wait for an opening of unknown outcome: if the venue has the opening, it refuses the
         # reduction.
         against = [o for o in account.open_orders if o.signed_qty * order.signed_qty < 0]
-        unknown = [o for o in against if self._outbox.is_unknown_outcome(o.client_order_id)]
+        unknown = [o for o in against if self._outbox.has_unknown_outcome(o.client_order_id)]
         return [order, *unknown] if order.reduces else [order]
 
     def cancel(self, client_order_ids: Iterable[str]) -> dict[str, Decimal]:
@@ -291,11 +297,11 @@ class AlpacaBroker:
             if not answer.is_done:
                 raise OutcomeUnknown(f"{name}: cancelled, and it still works")
             with self._venue.translate_errors(f"order {name}"):
-                left[name] = OrderEntry.whole_qty.read(answer.answer) - answer.filled
+                left[name] = OrderEntry.whole_qty.read(answer.response) - answer.filled_quantity
         return left
 
     def assets(self, symbols: Sequence[str]) -> dict[str, Asset]:
-        listed: dict[str, Response] = {}
+        listed: dict[str, JsonObject] = {}
         if len(symbols) > MAX_SINGLE_ASSET_QUERIES:
             for kind in {instrument(symbol).kind for symbol in symbols}:
                 listed |= self._listed(kind)
@@ -318,7 +324,7 @@ class AlpacaBroker:
                 names += self._listed(kind)
         return sorted(instrument(name).symbol for name in names if is_symbol(name))
 
-    def _listed(self, kind: AssetClass) -> dict[str, Response]:
+    def _listed(self, kind: AssetClass) -> dict[str, JsonObject]:
         """Return the venue's entries of all active assets of a class, by the venue's symbol."""
         name = "crypto" if kind is AssetClass.CRYPTO else "us_equity"
         with self._venue.translate_errors(f"assets of {name}"):
@@ -333,22 +339,22 @@ class AlpacaBroker:
 class AlpacaConnection(VenueConnection):
     """A `BrokerConnection` to the Alpaca account that the API keys belong to."""
 
-    held = read_positions
+    positions = read_positions
     activities_since = activities_since
 
-    def broker(self, **words: Any) -> AlpacaBroker:
-        return AlpacaBroker(self._settings, self._keys, time=self.time, **words)
+    def create_gateway(self, **options: Any) -> AlpacaBroker:
+        return AlpacaBroker(self._settings, self._keys, time=self.time, **options)
 
 
 def _fills_of(order: Order, placed: AlpacaOrder) -> list[Fill]:
     """Return one fill, at its mean price, per order of a replacement chain."""
     fills = []
-    for each in reversed(placed.chain):
-        if quantity := each.filled:
+    for each in reversed(placed.replacement_chain):
+        if quantity := each.filled_quantity:
             signed = quantity if order.side == "buy" else -quantity
-            price = float(OrderEntry.filled_price.read(each.answer))
+            price = float(OrderEntry.filled_price.read(each.response))
             name = order.client_order_id
-            fills.append(Fill(name, order.symbol, signed, price, 0.0, each.traded_at))
+            fills.append(Fill(name, order.symbol, signed, price, 0.0, each.last_filled_at))
     return fills
 
 
@@ -357,11 +363,11 @@ def _is_of_one_symbol(intent: OrderIntent) -> bool:
     return isinstance(intent.order, Order)
 
 
-def _asset(symbol: str, answer: Response) -> Asset:
+def _asset(symbol: str, answer: JsonObject) -> Asset:
     fractions = AssetEntry.fractionable.read(answer)
     # Without an increment of the venue, quantities have nine decimals if fractions trade, and are
     # whole otherwise.
-    increment = AssetEntry.increment.read(answer) or (BILLIONTH if fractions else Decimal(1))
+    increment = AssetEntry.increment.read(answer) or (MIN_CRYPTO_QTY if fractions else Decimal(1))
     easy = AssetEntry.easy_to_borrow.read(answer)
     if easy is None:
         easy = AssetEntry.borrow_status.read(answer) == "easy_to_borrow"

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from execution.alpaca.fields import AccountEntry, ClockEntry, stated_cash
+from execution.alpaca.fields import AccountEntry, ClockEntry, parse_cash
 from execution.brokers import CLOCK_TOLERANCE
 from foundation.clock import SYSTEM_TIME, TimeSource
 from foundation.errors import BrokerError, InvalidResponse, invalid_choice
@@ -19,14 +19,16 @@ from trainingdata.feed.fields import OptionalField, RequiredField, as_mapping
 
 log = logging.getLogger(__name__)
 
-Response = Mapping[str, Any]
-Fact = TypeVar("Fact")
+JsonObject = Mapping[str, Any]
+FieldValue = TypeVar("FieldValue")
 
 ALPACA = "alpaca"  # registered name of the broker
 NOT_FOUND_STATUS = 404
-NO_TIME = np.timedelta64(0, "ns")
+ZERO_DURATION = np.timedelta64(0, "ns")
 MAX_ON_TIME_LAG = np.timedelta64(1, "s")
-KEPT_PACE_SECONDS = 60.0  # seconds in step with ours after which a slow clock is accepted again
+CLOCK_RECOVERY_SECONDS = (
+    60.0  # seconds in step with ours after which a slow clock is accepted again
+)
 MAX_CLOCK_LAG = np.timedelta64(
     300, "s"
 )  # largest lag of a clock behind the time that has passed here
@@ -74,15 +76,15 @@ class VenueConnection:
         )
         self.client = settings.secure_client(raw)
 
-    def translate_errors(self, what: str) -> AbstractContextManager[None]:
+    def translate_errors(self, subject: str) -> AbstractContextManager[None]:
         """Return a context manager that turns a request's failure into a one-line error."""
-        return translate_errors(what, self._settings, self._keys)
+        return translate_errors(subject, self._settings, self._keys)
 
     def now(self) -> np.datetime64:
         with self.translate_errors("the clock"):
             return self.record_clock(self.client.get_clock())
 
-    def record_clock(self, clock: Response) -> np.datetime64:
+    def record_clock(self, clock: JsonObject) -> np.datetime64:
         """Return the time in a response to /clock, and base later estimates on it.
 
         A time that has advanced more than the local clock, or has gone back, needs a second
@@ -107,13 +109,16 @@ class VenueConnection:
                 log.info("the venue's clock has moved to %s", at)
             self._on_time = None
         self._refuse_slow(at)
-        self._read_clock = (at, self.time.elapsed())
+        self._read_clock = (at, self.time.monotonic())
         return at
 
     def _refuse_slow(self, at: np.datetime64) -> None:
         """Reject a venue clock that lags behind the local time passed since it was last on time."""
-        seconds = self.time.elapsed()
-        if self._on_time is None or (behind := _carried(self._on_time, seconds) - at) <= NO_TIME:
+        seconds = self.time.monotonic()
+        if (
+            self._on_time is None
+            or (behind := _carried(self._on_time, seconds) - at) <= ZERO_DURATION
+        ):
             self._on_time, self._slow = (at, seconds), None
         elif behind > MAX_CLOCK_LAG and not self._settings.is_loopback:
             # If our own clock has jumped, the venue's keeps pace with it from then on.
@@ -128,7 +133,7 @@ class VenueConnection:
     def _has_kept_pace(self, at: np.datetime64, seconds: float) -> bool:
         """Return whether a clock that had lagged has advanced in step with ours for a minute."""
         since = self._slow
-        if since is not None and seconds - since[1] < KEPT_PACE_SECONDS:
+        if since is not None and seconds - since[1] < CLOCK_RECOVERY_SECONDS:
             return False
         self._slow = (at, seconds)
         return since is not None and bool(_carried(since, seconds) - at < MAX_ON_TIME_LAG)
@@ -146,7 +151,7 @@ class VenueConnection:
         """Return the venue's estimated time; the first call reads the venue's clock."""
         if self._read_clock is None:
             return self.now()
-        return _carried(self._read_clock, self.time.elapsed())
+        return _carried(self._read_clock, self.time.monotonic())
 
     def now_or_estimate(self) -> np.datetime64:
         """Return the venue's time, or its estimate if the venue does not respond."""
@@ -156,11 +161,13 @@ class VenueConnection:
             log.warning("%s", error)
         return self.estimated_now()
 
-    def lookup(self, what: str, path: str, query: dict[str, str] | None = None) -> Response | None:
+    def lookup(
+        self, subject: str, path: str, query: dict[str, str] | None = None
+    ) -> JsonObject | None:
         """Send a GET request for a path, and return the response; None for status 404."""
         from alpaca.common.exceptions import APIError
 
-        with self.translate_errors(what):
+        with self.translate_errors(subject):
             try:
                 answer = self.client.get(path, query)
             except APIError as error:
@@ -169,7 +176,9 @@ class VenueConnection:
                 return None
             return as_mapping(answer)
 
-    def read_account_field(self, field: RequiredField[Fact] | OptionalField[Fact]) -> Fact:
+    def read_account_field(
+        self, field: RequiredField[FieldValue] | OptionalField[FieldValue]
+    ) -> FieldValue:
         with self.translate_errors("the account"):
             return field.read(as_mapping(self.client.get_account()))
 
@@ -179,7 +188,7 @@ class VenueConnection:
     def cash(self) -> Decimal:
         """Return the account's cash, USD; below 0 for borrowed cash."""
         with self.translate_errors("the account"):
-            return stated_cash(as_mapping(self.client.get_account()))
+            return parse_cash(as_mapping(self.client.get_account()))
 
     def next_close(self) -> np.datetime64 | None:
         """Return the venue's next stock market close; None if the venue does not state one."""

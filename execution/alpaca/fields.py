@@ -12,7 +12,7 @@ import numpy as np
 from foundation.decimals import EXACT_CONTEXT
 from foundation.errors import InvalidResponse
 from trainingdata.feed.fields import (
-    ZERO,
+    ZERO_DECIMAL,
     OptionalField,
     RequiredField,
     optional_field,
@@ -76,7 +76,7 @@ class AccountEntry:
     )
 
 
-def stated_cash(facts: Mapping[str, Any]) -> Decimal:
+def parse_cash(account_entry: Mapping[str, Any]) -> Decimal:
     """Return the cash in a response to /account, USD; if missing, derive it from the equity.
 
     Alpaca's API reference requires only `id` and `status`, and defines equity as the sum of cash,
@@ -87,13 +87,13 @@ def stated_cash(facts: Mapping[str, Any]) -> Decimal:
     InvalidResponse
         if cash is missing and does not follow from equity.
     """
-    cash = AccountEntry.cash.read(facts)
+    cash = AccountEntry.cash.read(account_entry)
     if cash is not None:
         return cash
     sums = (AccountEntry.equity, AccountEntry.long_value, AccountEntry.short_value)
-    equity, long, short = (field.read(facts) for field in sums)
+    equity, long, short = (field.read(account_entry) for field in sums)
     if equity is None or long is None or short is None:
-        absent = [field.name for field in sums if field.read(facts) is None]
+        absent = [field.name for field in sums if field.read(account_entry) is None]
         raise InvalidResponse(f"cash and {absent[0]} are missing")
     return EXACT_CONTEXT.subtract(equity, EXACT_CONTEXT.add(long, short))
 
@@ -137,7 +137,7 @@ class OrderEntry:
     qty = optional_field("qty", parse_non_negative)
     whole_qty = RequiredField("qty", parse_positive)
     notional = optional_field("notional", parse_positive)
-    filled_qty = OptionalField("filled_qty", parse_non_negative, ZERO)
+    filled_qty = OptionalField("filled_qty", parse_non_negative, ZERO_DECIMAL)
     filled_stated = RequiredField("filled_qty", parse_non_negative)
     mean_price = optional_field("filled_avg_price", parse_truncated(parse_non_negative))
     net_price = optional_field(
@@ -192,7 +192,7 @@ _DAY = re.compile(r"(\d{4}-\d{2}-\d{2})(?:T00:00:00Z)?")
 _CAPITALS = re.compile(r"[A-Z][A-Z0-9_]{0,15}")
 
 
-def parse_capitals(value: Any) -> str:
+def parse_activity_type(value: Any) -> str:
     """Validate and return an activity type of the venue, such as CFEE."""
     if not isinstance(value, str) or not _CAPITALS.fullmatch(value):
         raise ValueError("no word of capitals")
@@ -215,7 +215,7 @@ class ActivityEntry:
 
     id = RequiredField("id", parse_text)
     stated_id = optional_field("id", parse_text)
-    kind = RequiredField("activity_type", parse_capitals)
+    kind = RequiredField("activity_type", parse_activity_type)
     sub_kind = OptionalField("activity_sub_type", parse_text, "")
     status = OptionalField("status", parse_choice("executed", "correct", "canceled"), "executed")
     traded_at = RequiredField("transaction_time", parse_timestamp)
@@ -223,12 +223,12 @@ class ActivityEntry:
     symbol = optional_field("symbol", parse_text)
     cusip = optional_field("cusip", parse_text)
     traded_qty = RequiredField("qty", parse_positive)
-    qty = OptionalField("qty", parse_decimal, ZERO)
+    qty = OptionalField("qty", parse_decimal, ZERO_DECIMAL)
     side = RequiredField("side", parse_choice("buy", "sell", "sell_short"))
     traded_price = RequiredField("price", parse_non_negative)
     price = optional_field("price", parse_non_negative)
     transfer = RequiredField(
         "net_amount", parse_decimal
     )  # the only amount of a deposit or withdrawal
-    amount = OptionalField("net_amount", parse_decimal, ZERO)
+    amount = OptionalField("net_amount", parse_decimal, ZERO_DECIMAL)
     order_id = OptionalField("order_id", parse_text, "")

@@ -11,7 +11,7 @@ from types import MappingProxyType
 from typing import Any
 
 from execution.alpaca.connection import VenueConnection
-from execution.alpaca.fields import AccountEntry, PositionEntry, stated_cash
+from execution.alpaca.fields import AccountEntry, PositionEntry, parse_cash
 from execution.brokers import NO_POSITION, VenuePosition, parse_venue_symbol
 from execution.orders.option_orders import SHARES_PER_OPTION, is_option
 from foundation.decimals import EXACT_CONTEXT
@@ -21,17 +21,17 @@ from trainingdata.instruments import is_crypto, is_symbol, placeholder_symbol
 
 log = logging.getLogger(__name__)
 
-Entry = Mapping[str, Any]
+JsonObject = Mapping[str, Any]
 
-ROUNDING = Decimal(1)  # USD
+ROUNDING_TOLERANCE_USD = Decimal(1)  # USD
 # Fractions of a sum by which prices may move it between two responses: at the first read, and at a
 # second one, which only prices should have changed.
-FIRST_REL_TOL = Decimal("0.001")
+FIRST_READ_REL_TOL = Decimal("0.001")
 REREAD_REL_TOL = Decimal("0.01")
-STOCKS = "us_equity"
-OPTIONS = "us_option"
-CRYPTO = "crypto"
-OTHERS = "other"  # other asset classes, and positions without a price of today
+STOCK_ASSET_CLASS = "us_equity"
+OPTION_ASSET_CLASS = "us_option"
+CRYPTO_ASSET_CLASS = "crypto"
+OTHER_ASSET_CLASS = "other"  # other asset classes, and positions without a price of today
 
 
 def read_positions(
@@ -52,7 +52,7 @@ def read_positions(
                 worth = abs(PositionEntry.market_value.read(position) or Decimal(0))
                 before = held.get(symbol, NO_POSITION)
                 whole = EXACT_CONTEXT.add(before.quantity, quantity)
-                held[symbol] = VenuePosition(whole, EXACT_CONTEXT.add(before.worth, worth))
+                held[symbol] = VenuePosition(whole, EXACT_CONTEXT.add(before.market_value, worth))
     return held
 
 
@@ -62,44 +62,44 @@ class ParsedPositions:
 
     quantities: signed quantities of stocks, crypto and foreign positions, by symbol.
     prices: prices by symbol, USD.
-    available: quantities that no order reserves, if the venue states them.
+    available_quantities: quantities that no order reserves, if the venue states them.
     short_proceeds: proceeds of open shorts, USD.
     short_option_value: cost of buying back short options, USD.
-    options: value of long options, USD.
-    longs, shorts: values by asset class as the venue states them, options included, USD, at least
+    long_option_value: value of long options, USD.
+    long_values, short_values: values by asset class as the venue states them, options included, USD, at least
         0.
-    unpriced: signed quantities of positions without a price above 0; they are not in `quantities`.
+    unpriced_quantities: signed quantities of positions without a price above 0; they are not in `quantities`.
     unvalued_sides: sides, `long` and `short`, with at least one position without any value.
     """
 
     quantities: dict[str, Decimal] = field(default_factory=dict)
     prices: dict[str, float] = field(default_factory=dict)
-    available: dict[str, Decimal] = field(default_factory=dict)
+    available_quantities: dict[str, Decimal] = field(default_factory=dict)
     short_proceeds: float = 0.0
     short_option_value: float = 0.0
-    options: float = 0.0
-    longs: dict[str, Decimal] = field(default_factory=dict)
-    shorts: dict[str, Decimal] = field(default_factory=dict)
-    unpriced: dict[str, Decimal] = field(default_factory=dict)
+    long_option_value: float = 0.0
+    long_values: dict[str, Decimal] = field(default_factory=dict)
+    short_values: dict[str, Decimal] = field(default_factory=dict)
+    unpriced_quantities: dict[str, Decimal] = field(default_factory=dict)
     unvalued_sides: set[str] = field(default_factory=set)
 
-    def add(self, kind: str, worth: Decimal) -> None:
+    def add_value(self, kind: str, worth: Decimal) -> None:
         """Add a signed value, USD, to an asset class."""
-        side = self.longs if worth > 0 else self.shorts
+        side = self.long_values if worth > 0 else self.short_values
         side[kind] = side.get(kind, Decimal(0)) + abs(worth)
 
 
-def has_price(position: Entry) -> bool:
+def has_price(position: JsonObject) -> bool:
     """Return whether the venue states a current price or market value of a position."""
     return bool(PositionEntry.price.read(position) or PositionEntry.market_value.read(position))
 
 
 def parse_positions(
-    positions: Sequence[Entry], trades: Mapping[str, float] = MappingProxyType({})
+    positions: Sequence[JsonObject], last_prices: Mapping[str, float] = MappingProxyType({})
 ) -> ParsedPositions:
     """Parse the entries of /positions, and add up the position values.
 
-    trades: last trade prices, USD, for positions without a price.
+    last_prices: last trade prices, USD, for positions without a price.
     """
     found = ParsedPositions()
     for position in positions:
@@ -107,22 +107,24 @@ def parse_positions(
         kind = _asset_class(position)
         quantity = PositionEntry.qty.read(position)
         said = (PositionEntry.price.read(position), PositionEntry.market_value.read(position))
-        if kind == OPTIONS:
+        if kind == OPTION_ASSET_CLASS:
             name = PositionEntry.symbol.read(position)
             value = _worth_of_option(position)
             if value:
-                found.add(kind, value)
+                found.add_value(kind, value)
                 found.short_option_value += max(-float(value), 0.0)
-                found.options += max(float(value), 0.0)
+                found.long_option_value += max(float(value), 0.0)
             elif quantity < 0 and said == (None, None):
-                found.unpriced[name] = quantity
+                found.unpriced_quantities[name] = quantity
                 found.unvalued_sides.add("short")
             continue
         symbol = _position_symbol(position)
-        price = _mark(position, symbol, trades.get(symbol))
+        price = _mark(position, symbol, last_prices.get(symbol))
         _add_worth(found, kind, position, quantity * Decimal(repr(price)))
         if quantity and not price:
-            found.unpriced[symbol] = found.unpriced.get(symbol, Decimal(0)) + quantity
+            found.unpriced_quantities[symbol] = (
+                found.unpriced_quantities.get(symbol, Decimal(0)) + quantity
+            )
             if said == (None, None):
                 found.unvalued_sides.add("long" if quantity > 0 else "short")
         if not price:
@@ -134,17 +136,19 @@ def parse_positions(
             found.short_proceeds += float(-quantity) * (price if entry is None else float(entry))
         free_to_trade = PositionEntry.available.read(position)
         if free_to_trade is not None:
-            found.available[symbol] = free_to_trade
+            found.available_quantities[symbol] = free_to_trade
     return found
 
 
-def check_position_sums(facts: Entry, holdings: ParsedPositions, *, reread: bool) -> None:
+def check_position_sums(
+    account_entry: JsonObject, holdings: ParsedPositions, *, reread: bool
+) -> None:
     """Reject positions whose long or short values do not sum to the account's totals.
 
     For an account without positions the venue returns an empty list. If an empty list is wrong, the
     proceeds of shorts would count as cash, and every position would be traded a second time.
 
-    facts: response to /account.
+    account_entry: response to /account.
     holdings: response to /positions.
     reread: true if the previous responses were inconsistent: a difference that price moves explain
         is then accepted and logged.
@@ -154,32 +158,32 @@ def check_position_sums(facts: Entry, holdings: ParsedPositions, *, reread: bool
     InvalidResponse
         if a long or short total differs.
     """
-    short = AccountEntry.short_value.read(facts)
-    long = AccountEntry.long_value.read(facts)
+    short = AccountEntry.short_value.read(account_entry)
+    long = AccountEntry.long_value.read(account_entry)
     for side, name, stated, worth in (
-        ("long", AccountEntry.long_value.name, long, holdings.longs),
-        ("short", AccountEntry.short_value.name, short and abs(short), holdings.shorts),
+        ("long", AccountEntry.long_value.name, long, holdings.long_values),
+        ("short", AccountEntry.short_value.name, short and abs(short), holdings.short_values),
     ):
         if stated is None or side in holdings.unvalued_sides:
             continue
         apart = min(abs(listed - stated) for listed in _possible_sums(worth))
-        if apart <= FIRST_REL_TOL * stated + ROUNDING:
+        if apart <= FIRST_READ_REL_TOL * stated + ROUNDING_TOLERANCE_USD:
             continue
         difference = (
             f"positions (qty times price) are worth ${sum(worth.values()):,.0f},"
             f" {name} says ${stated:,.0f}"
         )
-        if not reread or apart > REREAD_REL_TOL * stated + ROUNDING:
+        if not reread or apart > REREAD_REL_TOL * stated + ROUNDING_TOLERANCE_USD:
             raise InvalidResponse(difference)
         log.warning("it is taken for prices that move: %s", difference)
 
 
 def check_equity_sum(
-    facts: Entry, holdings: ParsedPositions, reserved_cash: Decimal, *, reread: bool
+    account_entry: JsonObject, holdings: ParsedPositions, reserved_cash: Decimal, *, reread: bool
 ) -> None:
     """Reject an account whose equity is not cash plus the values of its positions.
 
-    facts: response to /account; a response without equity or one of the sums is not checked.
+    account_entry: response to /account; a response without equity or one of the sums is not checked.
     holdings: response to /positions; if one position has no value, nothing is checked.
     reserved_cash: USD that open purchases may have reserved; infinite if unknown.
     reread: true if the previous responses were inconsistent: less cash than equity implies is then
@@ -190,23 +194,25 @@ def check_equity_sum(
     InvalidResponse
         if the equity differs.
     """
-    equity = AccountEntry.equity.read(facts)
-    long = AccountEntry.long_value.read(facts)
-    short = AccountEntry.short_value.read(facts)
+    equity = AccountEntry.equity.read(account_entry)
+    long = AccountEntry.long_value.read(account_entry)
+    short = AccountEntry.short_value.read(account_entry)
     if equity is None or long is None or short is None or holdings.unvalued_sides:
         return
-    cash = stated_cash(facts)
+    cash = parse_cash(account_entry)
     # By Alpaca's reference equity is cash + long_market_value + short_market_value;
     # `check_position_sums` compares the two sums with the positions. Equity may include values that
     # neither sum has. As observed live in 2026, cash excludes the cost of open bids for crypto, and
     # equity does not.
     worths = [
         longs - shorts
-        for longs in _possible_sums(holdings.longs)
-        for shorts in _possible_sums(holdings.shorts)
+        for longs in _possible_sums(holdings.long_values)
+        for shorts in _possible_sums(holdings.short_values)
     ]
-    listed = sum(holdings.longs.values()) + sum(holdings.shorts.values())
-    tolerance = REREAD_REL_TOL * (abs(cash) + max(abs(long) + abs(short), listed)) + ROUNDING
+    listed = sum(holdings.long_values.values()) + sum(holdings.short_values.values())
+    tolerance = (
+        REREAD_REL_TOL * (abs(cash) + max(abs(long) + abs(short), listed)) + ROUNDING_TOLERANCE_USD
+    )
     missing = [equity - cash - worth for worth in worths]
     if any(-tolerance <= each <= tolerance + reserved_cash for each in missing):
         return
@@ -227,14 +233,14 @@ def _possible_sums(worth: Mapping[str, Decimal]) -> Iterator[Decimal]:
     could not be verified that this includes options and positions without a price of today, so a
     difference of those classes does not reject a sound account.
     """
-    stocks = worth.get(STOCKS, Decimal(0))
-    others = [value for kind, value in worth.items() if kind != STOCKS]
+    stocks = worth.get(STOCK_ASSET_CLASS, Decimal(0))
+    others = [value for kind, value in worth.items() if kind != STOCK_ASSET_CLASS]
     for count in range(len(others) + 1):
         for counted in itertools.combinations(others, count):
             yield stocks + sum(counted)
 
 
-def _refuse_contradicting_signs(position: Entry) -> None:
+def _refuse_contradicting_signs(position: JsonObject) -> None:
     """Reject a position that is long by one of its fields, and short or flat by another."""
     quantity = PositionEntry.qty.read(position)
     value = PositionEntry.market_value.read(position)
@@ -249,27 +255,35 @@ def _refuse_contradicting_signs(position: Entry) -> None:
         )
 
 
-def _asset_class(position: Entry) -> str:
+def _asset_class(position: JsonObject) -> str:
     name = PositionEntry.symbol.read(position)
     kind = PositionEntry.asset_class.read(position)
-    if kind == OPTIONS or is_option(name):
-        return OPTIONS
+    if kind == OPTION_ASSET_CLASS or is_option(name):
+        return OPTION_ASSET_CLASS
     if kind is None and is_symbol(name):
-        return CRYPTO if is_crypto(name) else STOCKS
-    return kind if kind in (STOCKS, CRYPTO) and is_symbol(name) else OTHERS
+        return CRYPTO_ASSET_CLASS if is_crypto(name) else STOCK_ASSET_CLASS
+    return (
+        kind
+        if kind in (STOCK_ASSET_CLASS, CRYPTO_ASSET_CLASS) and is_symbol(name)
+        else OTHER_ASSET_CLASS
+    )
 
 
-def _add_worth(found: ParsedPositions, kind: str, position: Entry, at_last_mark: Decimal) -> None:
+def _add_worth(
+    found: ParsedPositions, kind: str, position: JsonObject, at_last_mark: Decimal
+) -> None:
     """Add the value of a position as the venue states it, USD; else at its last mark."""
     value = PositionEntry.market_value.read(position)
     price = PositionEntry.price.read(position)
     if not value and not price:
-        found.add(OTHERS, at_last_mark)
+        found.add_value(OTHER_ASSET_CLASS, at_last_mark)
     else:
-        found.add(kind, PositionEntry.qty.read(position) * (price or 0) if value is None else value)
+        found.add_value(
+            kind, PositionEntry.qty.read(position) * (price or 0) if value is None else value
+        )
 
 
-def _worth_of_option(option: Entry) -> Decimal:
+def _worth_of_option(option: JsonObject) -> Decimal:
     """Return the value of an option, USD, below 0 for a short one; 0 if unknown.
 
     A short option without a value counts at its current price, or at its price of the last day.
@@ -282,15 +296,15 @@ def _worth_of_option(option: Entry) -> Decimal:
     return quantity * SHARES_PER_OPTION * price
 
 
-def _position_symbol(position: Entry) -> str:
+def _position_symbol(position: JsonObject) -> str:
     """Return the symbol of a position; foreign unless a stock, or crypto in dollars."""
     name = PositionEntry.symbol.read(position)
     kind = PositionEntry.asset_class.read(position)
-    ours = is_symbol(name) and (kind is None or (kind == CRYPTO) == is_crypto(name))
+    ours = is_symbol(name) and (kind is None or (kind == CRYPTO_ASSET_CLASS) == is_crypto(name))
     return parse_venue_symbol(name) if ours else placeholder_symbol(name)
 
 
-def _mark(position: Entry, symbol: str, traded: float | None) -> float:
+def _mark(position: JsonObject, symbol: str, traded: float | None) -> float:
     """Return the price of one unit of a position, USD; 0 without a price above 0.
 
     traded: last trade price, USD, which counts if the venue states no price of today; if None, the
@@ -301,7 +315,7 @@ def _mark(position: Entry, symbol: str, traded: float | None) -> float:
     price = PositionEntry.price.read(position)
     if price:
         # Bonds are priced for a hundred of their units.
-        for unit in (1, 100) if _asset_class(position) == OTHERS else (1,):
+        for unit in (1, 100) if _asset_class(position) == OTHER_ASSET_CLASS else (1,):
             if value is None or _are_near(abs(value), abs(quantity) * price / unit):
                 return float(price / unit)
         raise InvalidResponse(
@@ -316,4 +330,6 @@ def _mark(position: Entry, symbol: str, traded: float | None) -> float:
 def _are_near(value: Decimal, worth: Decimal) -> bool:
     """Return whether two values in USD agree within the tolerance for rounding and price moves."""
     nearly = 1 - REREAD_REL_TOL
-    return worth * nearly - ROUNDING <= value <= worth / nearly + ROUNDING
+    return (
+        worth * nearly - ROUNDING_TOLERANCE_USD <= value <= worth / nearly + ROUNDING_TOLERANCE_USD
+    )

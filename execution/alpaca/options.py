@@ -14,10 +14,10 @@ from execution.alpaca.holdings import read_positions
 from execution.alpaca.order_venue import OrderVenue
 from execution.alpaca.placed_order import AlpacaOrder, filled_spreads
 from execution.journal.order_store import OrderStore
-from execution.journal.outbox import REJECTED_LATER, Outbox
+from execution.journal.outbox import REJECTED_AFTER_ACCEPTANCE, Outbox
 from execution.orders.gate import UNGUARDED, OrderGate
 from execution.orders.option_orders import (
-    NeverSent,
+    OrderNeverSent,
     OptionContract,
     Quote,
     SpreadFill,
@@ -65,13 +65,13 @@ class AlpacaSpreads:
     def now(self) -> np.datetime64:
         return self._venue.now()
 
-    def index(self) -> float:
+    def index_level(self) -> float:
         """Return the last trade price of the underlying, in index points."""
-        return self._data.index(self._venue.estimated_now())
+        return self._data.index_level(self._venue.estimated_now())
 
-    def close_of(self, day: date) -> float | None:
+    def index_close(self, day: date) -> float | None:
         """Return the index at the close of a session, points; None if not yet known."""
-        return self._data.close_of(day, self.now())
+        return self._data.index_close(day, self.now())
 
     def quotes(self, contracts: Iterable[OptionContract]) -> dict[OptionContract, Quote]:
         """Return the quotes of options, without those that have no quote of the last 20 minutes."""
@@ -109,14 +109,14 @@ class AlpacaSpreads:
         Raises
         ------
         OrderRejected
-            for an order that the venue never accepted; `NeverSent` if it was never sent.
+            for an order that the venue never accepted; `OrderNeverSent` if it was never sent.
         OutcomeUnknown
             for an order of unknown outcome.
         """
         placed = self._outbox.resolve(client_order_id, retry_gate=retry_gate)
         if placed is None:
-            begun = self._outbox.may_have_left(client_order_id)
-            refusal = OrderRejected if begun else NeverSent
+            begun = self._outbox.may_have_been_sent(client_order_id)
+            refusal = OrderRejected if begun else OrderNeverSent
             raise refusal(f"{client_order_id}: it never came about")
         return self._traded(client_order_id, placed)
 
@@ -126,14 +126,14 @@ class AlpacaSpreads:
             raise OutcomeUnknown(
                 f"{name}: outcome unknown after every query; the order may be open at the venue"
             )
-        chain = [self._venue.with_legs(each) for each in placed.chain]
+        chain = [self._venue.with_legs(each) for each in placed.replacement_chain]
         with self._venue.translate_errors(f"order {name}"):
             fill = SpreadFill(*filled_spreads(chain))
         if fill.contracts == 0 and placed.status == "rejected":
-            raise OrderRejected(f"{name}: {REJECTED_LATER}", alerted=True)
+            raise OrderRejected(f"{name}: {REJECTED_AFTER_ACCEPTANCE}", alerted=True)
         return fill
 
-    def held(self) -> dict[OptionContract, int]:
+    def option_positions(self) -> dict[OptionContract, int]:
         """Return the signed number of contracts of each option in the account."""
         return {
             parse_occ_symbol(symbol): int(holding.quantity)

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from execution.alpaca.connection import NOT_FOUND_STATUS, Response, VenueConnection
+from execution.alpaca.connection import NOT_FOUND_STATUS, JsonObject, VenueConnection
 from execution.alpaca.fields import OrderEntry
 from execution.alpaca.placed_order import NO_PRICES, AlpacaOrder
 from execution.journal.order_store import OrderIntent
-from execution.journal.outbox import NoAnswer, OrderDenied, expiry_text
+from execution.journal.outbox import InconclusiveResponse, OrderDenied, expiry_text
 from execution.orders.gate import AnyOrder
 from execution.orders.option_orders import SpreadOrder
 from execution.orders.orders import PRICE_FIELDS, Order
@@ -33,14 +33,14 @@ log = logging.getLogger(__name__)
 MAX_ORDERS_LISTED = 500  # the most that the venue lists at once
 ORDER_READ_DELAYS = (0.0, 0.1)  # seconds before each query of an order whose response is rejected
 # Attempts for an order while the venue returns 429, which means that it did not process it.
-MAX_POSTS = 5
-MAX_SUCCESSORS = 10  # longest chain of replaced orders
+MAX_POST_ATTEMPTS = 5
+MAX_REPLACEMENTS = 10  # longest chain of replaced orders
 OPTION_EXPIRY_GRACE = np.timedelta64(
     1, "h"
 )  # after the last session of an option, until its orders cannot fill
 
 UNPROCESSABLE_STATUS = 422  # also if an id was used before, or there is nothing to cancel
-TOO_MANY_REQUESTS = 429
+TOO_MANY_REQUESTS_STATUS = 429
 AMBIGUOUS_STATUSES = (408, 409, 425)  # below 500, with an unknown outcome of the request
 
 
@@ -53,7 +53,7 @@ class OrderVenue(VenueConnection):
     """
 
     name: ClassVar[str] = "alpaca"
-    idempotent_client_ids: ClassVar[bool] = True
+    has_idempotent_client_ids: ClassVar[bool] = True
 
     def __init__(
         self, settings: BrokerSettings, keys: ApiKeys, time: TimeSource = SYSTEM_TIME
@@ -69,16 +69,16 @@ class OrderVenue(VenueConnection):
 
         name = intent.client_order_id
         waited = 0.0
-        for _ in range(MAX_POSTS):
+        for _ in range(MAX_POST_ATTEMPTS):
             try:
                 answer = self.client.post("/orders", order_request(intent.order))
                 return AlpacaOrder.parse(name, answer, self.prices)
             except APIError as error:
                 pause = self._pause_of(name, error)
             except InvalidResponse as error:
-                raise NoAnswer(one_line(self._keys.redact(error.why))) from None
+                raise InconclusiveResponse(one_line(self._keys.redact(error.why))) from None
             except (RequestException, ValueError, KeyError, TypeError, RecursionError) as error:
-                raise NoAnswer(type(error).__name__) from None
+                raise InconclusiveResponse(type(error).__name__) from None
             waited += pause
             # Nothing else is supervised during the wait.
             if waited > patience:
@@ -99,14 +99,14 @@ class OrderVenue(VenueConnection):
         status = error.status_code
         words = self._keys.redact(" ".join(str(error).split()))[:300]
         # Only 429 means that the venue has not processed the request, so it may be sent again.
-        if status == TOO_MANY_REQUESTS:
+        if status == TOO_MANY_REQUESTS_STATUS:
             seconds = retry_after_seconds({} if error.response is None else error.response.headers)
             return 1.0 if seconds is None else seconds
         # If the venue refuses the id, it has an order of this id, which may be this very order,
         # sent before a crash. That is no rejection of the order.
         known_id = status == UNPROCESSABLE_STATUS and "client_order_id" in words
         if status is None or status >= 500 or known_id or status in AMBIGUOUS_STATUSES:
-            raise NoAnswer(f"status {status}") from None
+            raise InconclusiveResponse(f"status {status}") from None
         raise OrderRejected(f"{name}: rejected ({status}): {words}") from None
 
     def find(self, client_order_id: str, intent: OrderIntent | None = None) -> AlpacaOrder | None:
@@ -119,7 +119,7 @@ class OrderVenue(VenueConnection):
         with self.translate_errors(what):
             return self._followed(AlpacaOrder.parse(client_order_id, answer, self.prices))
 
-    def open_entries(self) -> tuple[Response, ...]:
+    def open_order_entries(self) -> tuple[JsonObject, ...]:
         """Return the venue's entries of all open orders of the account, oldest first."""
         query = {"status": "open", "limit": MAX_ORDERS_LISTED, "nested": "true"}
         return parse_objects(self.client.get("/orders", query))[::-1]
@@ -127,15 +127,17 @@ class OrderVenue(VenueConnection):
     def reload(self, order: AlpacaOrder) -> AlpacaOrder:
         if order.is_done:
             return order
-        with self.translate_errors(f"order {order.name}"):
+        with self.translate_errors(f"order {order.current_client_order_id}"):
             return self._followed(self._read(order))
 
     def await_done(self, orders: Sequence[AlpacaOrder], patience: float) -> list[AlpacaOrder]:
         """Wait at most `patience` seconds for all orders to be final; return the last reports."""
         seen = list(orders)
-        end = self.time.elapsed() + patience
+        end = self.time.monotonic() + patience
         step = 0.05
-        while not all(order.is_done for order in seen) and (left := end - self.time.elapsed()) > 0:
+        while (
+            not all(order.is_done for order in seen) and (left := end - self.time.monotonic()) > 0
+        ):
             self.time.wait(min(step, left))
             step = min(2 * step, 1.0)
             seen = [self.reload(order) for order in seen]
@@ -143,9 +145,9 @@ class OrderVenue(VenueConnection):
 
     def with_legs(self, order: AlpacaOrder) -> AlpacaOrder:
         """Return the order with its legs, queried again if the last response lacks them."""
-        if OrderEntry.legs.read(order.answer):
+        if OrderEntry.legs.read(order.response):
             return order
-        with self.translate_errors(f"order {order.name}"):
+        with self.translate_errors(f"order {order.current_client_order_id}"):
             return self._read(order)
 
     def _read(self, order: AlpacaOrder) -> AlpacaOrder:
@@ -154,9 +156,11 @@ class OrderVenue(VenueConnection):
 
     def _read_once(self, order: AlpacaOrder) -> AlpacaOrder:
         answer = self._get(order.venue_id)
-        return AlpacaOrder.parse(order.name, answer, self.prices, order.replaced)
+        return AlpacaOrder.parse(
+            order.current_client_order_id, answer, self.prices, order.replaced_order
+        )
 
-    def _get(self, venue_id: str) -> Response:
+    def _get(self, venue_id: str) -> JsonObject:
         """Return the venue's entry of the order with this venue id."""
         answer = as_mapping(self.client.get(f"/orders/{venue_id}", {"nested": "true"}))
         if OrderEntry.id.read(answer) != venue_id:
@@ -164,21 +168,21 @@ class OrderVenue(VenueConnection):
         return answer
 
     def _followed(self, order: AlpacaOrder) -> AlpacaOrder:
-        for _ in range(MAX_SUCCESSORS):
+        for _ in range(MAX_REPLACEMENTS):
             if order.status != "replaced":
                 return order
-            successor = OrderEntry.replaced_by.read(order.answer)
+            successor = OrderEntry.replaced_by.read(order.response)
             if successor is None:
                 raise InvalidResponse("it was replaced, and replaced_by does not say by what")
             answer = self._get(successor)
             name = OrderEntry.client_order_id.read(answer)
             order = AlpacaOrder.parse(name, answer, self.prices, order)
-        raise InvalidResponse(f"it was replaced more than {MAX_SUCCESSORS - 1} times")
+        raise InvalidResponse(f"it was replaced more than {MAX_REPLACEMENTS - 1} times")
 
     def cancel(self, placed: AlpacaOrder) -> None:
         from alpaca.common.exceptions import APIError
 
-        with self.translate_errors(f"cancelling order {placed.name}"):
+        with self.translate_errors(f"cancelling order {placed.current_client_order_id}"):
             try:
                 self.client.delete(f"/orders/{placed.venue_id}")
             except APIError as error:

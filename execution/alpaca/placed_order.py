@@ -10,7 +10,7 @@ from types import MappingProxyType
 
 import numpy as np
 
-from execution.alpaca.connection import Response
+from execution.alpaca.connection import JsonObject
 from execution.alpaca.fields import OrderEntry
 from execution.journal.order_store import OrderIntent, OrderProgress, OrderState
 from execution.orders.orders import Order
@@ -30,85 +30,89 @@ NO_PRICES: Mapping[str, float] = MappingProxyType({})
 class AlpacaOrder:
     """An order at Alpaca, as the venue's last response describes it.
 
-    answer: last response about the order.
-    replaced: the order that this one replaces; None for the first of a chain.
+    response: last response about the order.
+    replaced_order: the order that this one replaces; None for the first of a chain.
     """
 
-    answer: Response
-    replaced: AlpacaOrder | None = None
+    response: JsonObject
+    replaced_order: AlpacaOrder | None = None
 
     @classmethod
     def parse(
         cls,
-        name: str,
-        answer: Response,
+        client_order_id: str,
+        response: JsonObject,
         prices: Mapping[str, float] = NO_PRICES,
-        replaced: AlpacaOrder | None = None,
+        replaced_order: AlpacaOrder | None = None,
     ) -> AlpacaOrder:
         """Return the order that a response describes.
 
-        name: client order id.
-        answer: response about the order.
+        client_order_id: client order id.
+        response: response about the order.
         prices: last known prices, USD.
-        replaced: the order that this one replaces; None for the first of a chain.
+        replaced_order: the order that this one replaces; None for the first of a chain.
 
         Raises
         ------
         InvalidResponse
             for a response about another order, or one that contradicts itself.
         """
-        stated = OrderEntry.stated_client_order_id.read(as_mapping(answer))
-        if stated not in (None, name):
+        stated = OrderEntry.stated_client_order_id.read(as_mapping(response))
+        if stated not in (None, client_order_id):
             raise InvalidResponse("it is about another order")
         # Alpaca's document makes the id optional: a response to a query for one order is about it.
-        answer = {**answer, "client_order_id": name}
+        response = {**response, "client_order_id": client_order_id}
         for field in (OrderEntry.id, OrderEntry.status, OrderEntry.traded_side):
-            field.read(answer)
-        for each in (answer, *OrderEntry.legs.read(answer)):
+            field.read(response)
+        for each in (response, *OrderEntry.legs.read(response)):
             _refuse_impossible_fill(each)
-        _refuse_distant_price(answer, prices)
-        return cls(answer, replaced)
+        _refuse_distant_price(response, prices)
+        return cls(response, replaced_order)
 
     @property
-    def chain(self) -> tuple[AlpacaOrder, ...]:
+    def replacement_chain(self) -> tuple[AlpacaOrder, ...]:
         """The order and the orders that it has replaced, newest first."""
-        return (self,) if self.replaced is None else (self, *self.replaced.chain)
+        return (
+            (self,)
+            if self.replaced_order is None
+            else (self, *self.replaced_order.replacement_chain)
+        )
 
     @property
-    def name(self) -> str:
+    def current_client_order_id(self) -> str:
         """Client order id of this order, which may be a replacement."""
-        return OrderEntry.client_order_id.read(self.answer)
+        return OrderEntry.client_order_id.read(self.response)
 
     @property
     def client_order_id(self) -> str:
         """Client order id of the first order of the chain, the one that we sent."""
-        return self.chain[-1].name
+        return self.replacement_chain[-1].current_client_order_id
 
     @property
     def venue_id(self) -> str:
-        return OrderEntry.id.read(self.answer)
+        return OrderEntry.id.read(self.response)
 
     @property
     def status(self) -> str:
-        return OrderEntry.status.read(self.answer)
+        return OrderEntry.status.read(self.response)
 
     @property
     def is_done(self) -> bool:
         # An order that is good till cancelled continues the next day.
-        lasting = OrderEntry.time_in_force.read(self.answer) == "gtc"
+        lasting = OrderEntry.time_in_force.read(self.response) == "gtc"
         return self.status in DONE_STATUSES or (self.status == "done_for_day" and not lasting)
 
     @property
-    def traded_at(self) -> np.datetime64:
+    def last_filled_at(self) -> np.datetime64:
         """Instant of the last fill, or of the last update if nothing has filled."""
         for field in (OrderEntry.filled_at, *OrderEntry.changed_at):
-            if (at := field.read(self.answer)) is not None:
+            if (at := field.read(self.response)) is not None:
                 return at
         raise InvalidResponse("it has filled, and neither filled_at nor updated_at says when")
 
     @property
-    def filled(self) -> Decimal:
-        return _filled(self.answer)
+    def filled_quantity(self) -> Decimal:
+        return _filled(self.response)
 
     @property
     def progress(self) -> OrderProgress:
@@ -117,18 +121,18 @@ class AlpacaOrder:
         A replaced order continues as its successor. If a response does not state the filled
         quantity, the order counts as open.
         """
-        chain = self.chain
+        chain = self.replacement_chain
         first = chain[-1].venue_id
-        successor = self.name if self.replaced else ""
+        successor = self.current_client_order_id if self.replaced_order else ""
         try:
-            traded = [(each.filled, _mean_price(each.answer)) for each in chain]
+            traded = [(each.filled_quantity, _mean_price(each.response)) for each in chain]
             state = self._state
         except InvalidResponse:
             return OrderProgress("accepted", first, successor=successor)
         filled = sum((quantity for quantity, _ in traded), Decimal(0))
         paid = [quantity * price for quantity, price in traded if quantity and price is not None]
         # Each leg of an order of several legs states its own price.
-        whole = filled and len(paid) == len(chain) and not _has_legs(self.answer)
+        whole = filled and len(paid) == len(chain) and not _has_legs(self.response)
         price = sum(paid, Decimal(0)) / filled if whole else None
         return OrderProgress(state, first, filled, price, successor)
 
@@ -144,7 +148,7 @@ class AlpacaOrder:
 
         A replacement may have other terms, so the first order of the chain is compared.
         """
-        sent, order = self.chain[-1].answer, intent.order
+        sent, order = self.replacement_chain[-1].response, intent.order
         quantity = OrderEntry.qty.read(sent)
         if not isinstance(order, Order):
             return quantity is None or quantity == getattr(order, "contracts", None)
@@ -172,7 +176,7 @@ def filled_spreads(chain: Sequence[AlpacaOrder]) -> tuple[int, Decimal]:
     """
     traded: defaultdict[str, Decimal] = defaultdict(Decimal)
     credit = Decimal(0)
-    for leg in (leg for each in chain for leg in OrderEntry.legs.read(each.answer)):
+    for leg in (leg for each in chain for leg in OrderEntry.legs.read(each.response)):
         count = _filled(leg)
         traded[OrderEntry.leg_symbol.read(leg)] += count
         if count:
@@ -181,9 +185,9 @@ def filled_spreads(chain: Sequence[AlpacaOrder]) -> tuple[int, Decimal]:
     counts = set(traded.values())
     if not traded:
         # Without legs the order has to state that nothing filled, unless it was rejected.
-        begun = [each.answer for each in chain if each.status != "rejected"]
+        begun = [each.response for each in chain if each.status != "rejected"]
         counts = {sum((OrderEntry.filled_stated.read(each) for each in begun), Decimal(0))}
-    if whole := sum(each.filled for each in chain):
+    if whole := sum(each.filled_quantity for each in chain):
         counts.add(Decimal(whole))
     # A leg that filled without its protecting leg is not a spread, and its loss is unbounded.
     if len(counts) != 1 or any(count % 1 or (count and not traded) for count in counts):
@@ -195,7 +199,7 @@ def filled_spreads(chain: Sequence[AlpacaOrder]) -> tuple[int, Decimal]:
     return contracts, credit
 
 
-def _filled(answer: Response) -> Decimal:
+def _filled(answer: JsonObject) -> Decimal:
     quantity = OrderEntry.filled_qty.read(answer)
     traded = (
         OrderEntry.status.read(answer) in FILLED_STATUSES
@@ -206,11 +210,11 @@ def _filled(answer: Response) -> Decimal:
     return quantity
 
 
-def _has_legs(answer: Response) -> bool:
+def _has_legs(answer: JsonObject) -> bool:
     return OrderEntry.order_class.read(answer) == "mleg"
 
 
-def _mean_price(answer: Response) -> Decimal | None:
+def _mean_price(answer: JsonObject) -> Decimal | None:
     """Return the mean price of the fills, USD; None before the first fill.
 
     Alpaca states the net price of several legs with the sign of their limit: above 0 for a debit,
@@ -219,7 +223,7 @@ def _mean_price(answer: Response) -> Decimal | None:
     return (OrderEntry.net_price if _has_legs(answer) else OrderEntry.mean_price).read(answer)
 
 
-def _refuse_impossible_fill(answer: Response) -> None:
+def _refuse_impossible_fill(answer: JsonObject) -> None:
     """Reject a response with fills beyond the quantity, or with fills of a rejected order."""
     quantity = OrderEntry.qty.read(answer)
     filled = OrderEntry.filled_qty.read(answer)
@@ -229,7 +233,7 @@ def _refuse_impossible_fill(answer: Response) -> None:
         raise InvalidResponse(f"its status is rejected, and filled_qty {filled}")
 
 
-def _refuse_distant_price(answer: Response, prices: Mapping[str, float]) -> None:
+def _refuse_distant_price(answer: JsonObject, prices: Mapping[str, float]) -> None:
     """Reject a mean fill price implausibly far from the last known price."""
     name = OrderEntry.symbol.read(answer)
     if name is None or not is_symbol(name):

@@ -17,26 +17,30 @@ from forecasting.forecast import (
     ForecastTable,
     Progress,
     QuantileView,
-    Volatility,
+    VolatilityRule,
 )
-from forecasting.moments import expected_return_between, variance_beyond, variance_until
+from forecasting.moments import (
+    expected_return_between,
+    variance_after_last_step,
+    cumulative_variance,
+)
 from foundation.arrays import Array, Array32, Index, Instants, Mask
 from foundation.errors import DataError
 from foundation.threads import parallel_map
 from sizing.premium import unit_premiums
 from sizing.settings import PriorSettings
 from trainingdata.bars import Bars
-from trainingdata.correlation import CorrelationSource, MeanCorrelations, correlations_in_force
+from trainingdata.correlation import CorrelationSource, MeanCorrelations, correlations_at
 from trainingdata.instants import DAY, utc_text
 from trainingdata.instruments import AssetClass
 from trainingdata.long_run_variance import long_run_variances
 from trainingdata.schedule import EVERY_BAR, Schedule
-from trainingdata.sessions import news_overlap, nights_until
-from trainingdata.timeframe import nth_end_after
-from trainingdata.universe import KEEP, Rule, Universe, keep_best
+from trainingdata.sessions import news_overlap, count_nights_between
+from trainingdata.timeframe import nth_next_bar_end
+from trainingdata.universe import KEEP, RuleNumbers, Universe, keep_best
 
 FORECAST_BATCH_SIZE = 4096  # forecasts read at once, to bound memory
-STALE_AFTER = 7 * DAY  # after which a symbol without a forecast does not count for its class
+MAX_FORECAST_AGE = 7 * DAY  # after which a symbol without a forecast does not count for its class
 UNRANKED = -1  # temporary code of symbols without a rank
 _KINDS = (AssetClass.STOCK, AssetClass.CRYPTO)
 ALL_SYMBOLS = Universe()
@@ -50,12 +54,12 @@ class GrowthRanking(NamedTuple):
     """Ranking of S symbols by expected growth per risk.
 
     prior: stated Sharpe ratio of each asset class.
-    cost: [S] one-way cost of trading one USD.
+    unit_cost: [S] one-way cost of trading one USD.
     long_only: [S] true for symbols that may not be short.
     """
 
     prior: PriorSettings
-    cost: Array
+    unit_cost: Array
     long_only: Mask
 
     def scores(self, table: BeliefTable) -> Array:
@@ -68,8 +72,8 @@ class GrowthRanking(NamedTuple):
         years = table.symbol_years.sum(axis=1)
         ratios = self.prior.class_sharpe(table.crypto_correlation)
         sharpe = ratios[:, table.crypto.astype(np.intp)]
-        expected = table.mu.sum(axis=1) + table.premium * sharpe * years
-        gain = np.where(self.long_only, expected, np.abs(expected)) - self.cost
+        expected = table.mu.sum(axis=1) + table.unit_premium * sharpe * years
+        gain = np.where(self.long_only, expected, np.abs(expected)) - self.unit_cost
         deviation = np.sqrt((table.sigma**2).sum(axis=1))
         with np.errstate(divide="ignore", invalid="ignore"):
             return np.asarray(np.where(deviation > 0, gain / deviation, np.nan))
@@ -81,7 +85,7 @@ def build_beliefs(
     bars: Bars,
     since: np.datetime64,
     *,
-    rule: Volatility,
+    rule: VolatilityRule,
     periods: PlanPeriods,
     progress: Progress,
     universe: Universe = ALL_SYMBOLS,
@@ -100,8 +104,8 @@ def build_beliefs(
     """
     first = int(np.searchsorted(bars.times, since))
     part = bars.slice_rows(first, len(bars.times))
-    closed = closed_and_due(part)
-    scheduled = closed_and_due(part, periods.schedule)
+    closed = is_due_mask(part)
+    scheduled = is_due_mask(part, periods.schedule)
     stocks = bars.timeframe.stock_clock
     # Stocks are trimmed overnight even if no symbol is due to trade or has a forecast: the ceiling
     # is the broker's.
@@ -147,7 +151,7 @@ def build_beliefs(
         matrices=matrices,
         prior=correlations.prior_means,
     )
-    if growth is None or not universe.settings.by_growth:
+    if growth is None or not universe.settings.ranks_by_growth:
         return table
     return _kept_by_growth(table, universe.settings.keep or 0, growth, scheduled[kept], moments)
 
@@ -175,14 +179,14 @@ def _kept_by_growth(
     )
 
 
-def belief_of_symbol(
+def build_symbol_belief(
     forecaster: Forecaster,
     correlations: CorrelationSource,
     bars: Bars,
     symbol: str,
     now: np.datetime64,
     *,
-    rule: Volatility,
+    rule: VolatilityRule,
     periods: PlanPeriods,
 ) -> BeliefTable:
     """Return the belief about one symbol at any instant, as if only that symbol were traded.
@@ -196,18 +200,21 @@ def belief_of_symbol(
         raise NoForecast(f"{symbol}: no forecast: there are no bars of it")
     s = bars.symbols.index(symbol)
     clock = bars.clock(bars.instruments[s].kind)
-    bar_times = bars.real_bars(s)[0]
+    bar_times = bars.bars_of_symbol(s)[0]
     here = np.array([now])
     # The last bar that should be known closed less than one own bar ago.
-    if not len(bar_times) or clock.position(here)[0] - clock.position(bar_times[-1:])[0] >= 1:
-        present = bars.times[bars.present[s]]
+    if (
+        not len(bar_times)
+        or clock.bars_elapsed(here)[0] - clock.bars_elapsed(bar_times[-1:])[0] >= 1
+    ):
+        present = bars.times[bars.has_bar[s]]
         last = utc_text(present[-1]) if len(present) else "never"
         why = f"its last bar was known at {last}, and it is {utc_text(now)}"
-        if len(present) and clock.position(here)[0] - clock.position(present[-1:])[0] < 1:
+        if len(present) and clock.bars_elapsed(here)[0] - clock.bars_elapsed(present[-1:])[0] < 1:
             why = f"its last bar, known at {last}, waits for another bar to confirm it"
         raise NoForecast(f"{symbol}: no forecast: {why}")
-    table = forecaster.forecast(bars, bars.now)
-    latest = table.latest[s, -1]
+    table = forecaster.forecast(bars, bars.last_instant)
+    latest = table.latest_window_index[s, -1]
     if latest < 0 or table.windows.issued_at[latest] != bar_times[-1]:
         raise NoForecast(f"{symbol}: no forecast: it has {len(bar_times)} own bars, too few")
     adjustable = (np.arange(len(bars.symbols)) == s)[None]
@@ -239,21 +246,21 @@ def belief_of_symbol(
     )
 
 
-def closed_and_due(bars: Bars, schedule: Schedule = EVERY_BAR) -> Mask:
+def is_due_mask(bars: Bars, schedule: Schedule = EVERY_BAR) -> Mask:
     """Return the mask [T, S] of symbols due to trade: the bar has closed, the class is scheduled.
 
     A class is due only while its market is open, so that orders can fill.
     """
-    stock, coin = (schedule.decides(bars.clock(kind), bars.times)[:, None] for kind in _KINDS)
+    stock, coin = (schedule.is_scheduled(bars.clock(kind), bars.times)[:, None] for kind in _KINDS)
     return np.asarray(bars.mask.T & np.where(bars.crypto, coin, stock))
 
 
-def deciding_symbols(bars: Bars) -> Mask:
+def symbols_due_for_decision(bars: Bars) -> Mask:
     """Return the mask [S] of symbols that are due to trade at the panel's last instant.
 
     The bar of such a symbol has just closed, and its market is open, so that orders can fill.
     """
-    closed: Mask = closed_and_due(bars.slice_rows(len(bars.times) - 1, len(bars.times)))[0]
+    closed: Mask = is_due_mask(bars.slice_rows(len(bars.times) - 1, len(bars.times)))[0]
     return closed
 
 
@@ -286,7 +293,7 @@ def _assembled_beliefs(
     ends: Instants,
     *,
     adjustable: Mask,
-    exclusion_rule: Rule,
+    exclusion_rule: RuleNumbers,
     exiting: Mask,
     overnight: Mask,
     trim_overnight: Mask,
@@ -302,7 +309,7 @@ def _assembled_beliefs(
     years = []
     for kind in _KINDS:
         clock = bars.clock(kind)
-        years.append((clock.position(end) - clock.position(begin)) / clock.bars_a_year)
+        years.append((clock.bars_elapsed(end) - clock.bars_elapsed(begin)) / clock.bars_a_year)
     premium, crypto_correlation = unit_premiums(
         np.where(exclusion_rule == 0, moments.variance, np.nan),
         numbers,
@@ -311,13 +318,13 @@ def _assembled_beliefs(
         prior,
     )
     return BeliefTable(
-        symbol=np.arange(len(bars.symbols)),
-        at=times,
-        ends=ends,
-        overnight=overnight,
+        symbol_index=np.arange(len(bars.symbols)),
+        instants=times,
+        period_ends=ends,
+        is_overnight=overnight,
         trim_overnight=trim_overnight,
-        years=np.stack(years, axis=-1).reshape(*ends.shape, 2),
-        nights=nights_until(begin, end).reshape(ends.shape),
+        class_years=np.stack(years, axis=-1).reshape(*ends.shape, 2),
+        interest_nights=count_nights_between(begin, end).reshape(ends.shape),
         news_overlap=news_overlap(begin, end).reshape(ends.shape),
         crypto=bars.crypto,
         adjustable=adjustable,
@@ -326,10 +333,10 @@ def _assembled_beliefs(
         mu=moments.mu,
         sigma=moments.sigma,
         shrinkage=moments.shrinkage,
-        signal=moments.signal,
-        premium=premium,
+        signal_size=moments.signal,
+        unit_premium=premium,
         crypto_correlation=crypto_correlation,
-        matrix=numbers,
+        matrix_index=numbers,
         correlations=matrices,
     )
 
@@ -341,15 +348,15 @@ def _period_ends(bars: Bars, times: Instants, closed: Mask, periods: PlanPeriods
 
     closed: [T, S] true for the symbols that the periods apply to.
     """
-    plans = periods.holding == "plan"
+    plans = periods.holding_interval == "plan"
     ends = np.full((len(times), 3 if plans else 1), np.datetime64("1900-01-01", "ns"))
     for kind, members in ((AssetClass.STOCK, ~bars.crypto), (AssetClass.CRYPTO, bars.crypto)):
         rows = np.flatnonzero(closed[:, members].any(axis=1))
         clock = bars.clock(kind)
-        first = periods.schedule.holding_ends(clock, times[rows], periods.holding)
+        first = periods.schedule.holding_ends(clock, times[rows], periods.holding_interval)
         ends[rows, 0] = np.maximum(ends[rows, 0], first)
         if plans:
-            second = nth_end_after(clock, times[rows], periods.signal_bars)
+            second = nth_next_bar_end(clock, times[rows], periods.signal_bars)
             ends[rows, 1] = np.maximum(ends[rows, 1], second)
     if plans:
         # A period may be empty, for instance if the next decision comes after the signal's end.
@@ -367,21 +374,26 @@ def _correlation_matrices(
     Instants that need no matrix have index 0; if none is needed, the only matrix is the identity.
     """
     numbers = np.zeros(len(times), dtype=np.int64)
-    numbers[needed], matrices = correlations_in_force(correlations, bars, times[needed])
+    numbers[needed], matrices = correlations_at(correlations, bars, times[needed])
     if not len(matrices):
         matrices = np.eye(len(bars.symbols), dtype=np.float32)[None]
     return numbers, matrices
 
 
 def _forecast_moments(
-    table: ForecastTable, bars: Bars, rows: Index, times: Instants, ends: Instants, rule: Volatility
+    table: ForecastTable,
+    bars: Bars,
+    rows: Index,
+    times: Instants,
+    ends: Instants,
+    rule: VolatilityRule,
 ) -> _Moments:
     """Return the moments of each symbol's latest forecast.
 
     rows: [T] rows of the panel whose latest forecasts are used.
     times: [T] start times of the first period.
     """
-    latest = table.latest[:, rows].T
+    latest = table.latest_window_index[:, rows].T
     count, size = latest.shape
     periods = ends.shape[1]
     mu = np.full((count, periods, size), np.nan)
@@ -411,18 +423,18 @@ def _forecast_moments(
         bars_a_year = np.where(crypto, coin_year, stock_year)
         horizon = np.full(len(t), float(HORIZON))
         steps = np.stack([horizon, *np.minimum(place, HORIZON)])
-        whole, *within = variance_until(values, price, steps, rule, np.zeros(len(t)))
+        whole, *within = cumulative_variance(values, price, steps, rule, np.zeros(len(t)))
         # Beyond the forecast's last step, variance is the geometric mean of the forecast's and of
         # the last year's.
         beyond = np.sqrt(whole * bars_a_year / HORIZON * slow[row_of[part][t], s])
-        until = within + variance_beyond(place, beyond / bars_a_year)
+        until = within + variance_after_last_step(place, beyond / bars_a_year)
         # A later step can be forecast with less variance than an earlier one; the period between
         # them then has variance 0.
         sigma[part][t, :, s] = np.sqrt(np.maximum(np.diff(until, axis=0), 0.0)).T
         mu[part][t, :, s] = _expected_returns(values, price, place, persistence).T
         age = times[part][t] - issued
         fresh[part][t, s] = age == np.timedelta64(0)
-        alive = age <= STALE_AFTER
+        alive = age <= MAX_FORECAST_AGE
         variance[part][t, s] = np.where(alive, beyond, np.nan)
         shrinkage[part][t, s] = table.shrinkage[window]
         # A median that decays by its persistence from bar to bar sums to its first step times
@@ -448,8 +460,8 @@ def _bars_since_issue(
     place = np.empty((bounds.shape[1], len(t)))
     for kind, members in ((AssetClass.STOCK, ~crypto), (AssetClass.CRYPTO, crypto)):
         clock = bars.clock(kind)
-        position = clock.position(bounds.ravel()).reshape(bounds.shape).T
-        place[:, members] = position[:, t[members]] - clock.position(issued[members])
+        position = clock.bars_elapsed(bounds.ravel()).reshape(bounds.shape).T
+        place[:, members] = position[:, t[members]] - clock.bars_elapsed(issued[members])
     return place
 
 

@@ -15,8 +15,8 @@ from foundation.arrays import Array, Array32, Index, Instants, Mask
 from foundation.compiled import AnyArray, compiled, jit_inline
 from sizing.problem import Returns
 from trainingdata.schedule import EVERY_BAR, Schedule
-from trainingdata.timeframe import Holding
-from trainingdata.universe import Rule
+from trainingdata.timeframe import HoldingRule
+from trainingdata.universe import RuleNumbers
 
 _OF_SYMBOLS = (
     "adjustable",
@@ -35,14 +35,14 @@ _OF_NO_INSTANT = ("symbol", "crypto", "correlations")
 class PlanPeriods:
     """Periods of a decision: one holding interval, or the three periods of a plan.
 
-    holding: `next` or `session` for one interval, or `plan`, whose first period ends with the next
+    holding_interval: `next` or `session` for one interval, or `plan`, whose first period ends with the next
         decision.
     signal_bars: own bars from now after which a plan's second period ends.
     horizon_days: calendar days from now after which a plan's last period ends.
     schedule: schedule of decisions.
     """
 
-    holding: Holding = "plan"
+    holding_interval: HoldingRule = "plan"
     signal_bars: int = 3
     horizon_days: int = 28
     schedule: Schedule = EVERY_BAR
@@ -54,63 +54,63 @@ class BeliefTable(NamedTuple):
     The table of a history has one row per instant at which symbols are due to trade or are trimmed
     to the overnight ceiling. The table of a decision has one row.
 
-    symbol: [S] index of each symbol in the panel.
-    at: [T] instants.
-    ends: [T, K] ends of the periods.
-    overnight: [T] true if the first period includes the night, or if no later decision can reduce
+    symbol_index: [S] index of each symbol in the panel.
+    instants: [T] instants.
+    period_ends: [T, K] ends of the periods.
+    is_overnight: [T] true if the first period includes the night, or if no later decision can reduce
         positions before the night.
     trim_overnight: [T] true if stocks can be trimmed to the overnight ceiling at the instant, with
         or without a forecast.
-    years: [T, K, 2] time for which the markets of stocks and of crypto are open, years.
-    nights: [T, K] number of nights for which a loan costs interest.
+    class_years: [T, K, 2] time for which the markets of stocks and of crypto are open, years.
+    interest_nights: [T, K] number of nights for which a loan costs interest.
     news_overlap: [T, K] share of the news in a period that affects stock and crypto prices alike.
     crypto: [S] true for crypto.
     adjustable: [T, S] true for symbols due to trade: the bar has just closed, the market is open,
         and a forecast of that bar exists.
-    exclusion_rule: [T, S] index in `RULES` of the universe rule that excludes the symbol; 0 for a
+    exclusion_rule: [T, S] index in `EXCLUSION_RULES` of the universe rule that excludes the symbol; 0 for a
         symbol of the universe.
     exiting: [T, S] true for excluded symbols that can be closed at the instant, with or without a
         forecast.
     mu: [T, K, S] expected returns; NaN without a forecast.
     sigma: [T, K, S] standard deviations of the returns; NaN without a forecast.
     shrinkage: [T, S] factor that multiplied the forecaster's median; NaN without shrinkage.
-    signal: [T, S] root mean square of the median forecast's return over its whole decay.
-    premium: [T, S] yearly return of the symbol if its class has a Sharpe ratio of 1.
+    signal_size: [T, S] root mean square of the median forecast's return over its whole decay.
+    unit_premium: [T, S] yearly return of the symbol if its class has a Sharpe ratio of 1.
     crypto_correlation: [T] correlation of the diversified crypto class with the stock market.
-    matrix: [T] index in `correlations` of the matrix in force.
+    matrix_index: [T] index in `correlations` of the matrix in force.
     correlations: [D, S, S] correlation matrices, float32.
     """
 
-    symbol: Index
-    at: Instants
-    ends: Instants
-    overnight: Mask
+    symbol_index: Index
+    instants: Instants
+    period_ends: Instants
+    is_overnight: Mask
     trim_overnight: Mask
-    years: Array
-    nights: Index
+    class_years: Array
+    interest_nights: Index
     news_overlap: Array
     crypto: Mask
     adjustable: Mask
-    exclusion_rule: Rule
+    exclusion_rule: RuleNumbers
     exiting: Mask
     mu: Array
     sigma: Array
     shrinkage: Array
-    signal: Array
-    premium: Array
+    signal_size: Array
+    unit_premium: Array
     crypto_correlation: Array
-    matrix: Index
+    matrix_index: Index
     correlations: Array32
 
     @property
     def symbol_years(self) -> Array:
         """Time in years [T, K, S] for which each symbol's market is open in the periods."""
-        return self.years[:, :, self.crypto.astype(np.intp)]
+        return self.class_years[:, :, self.crypto.astype(np.intp)]
 
     @property
-    def until(self) -> np.datetime64:
+    def first_period_end(self) -> np.datetime64:
         """End of the first period at the table's first instant."""
-        return np.datetime64(self.ends[0, 0])
+        return np.datetime64(self.period_ends[0, 0])
 
     def at_instant(self, now: np.datetime64, held: Mask | None = None) -> BeliefTable | None:
         """Return the beliefs at one instant about its relevant symbols; None if it has none.
@@ -118,21 +118,21 @@ class BeliefTable(NamedTuple):
         held: [S] true for held symbols, which are relevant even outside the universe; None includes
             all symbols.
         """
-        t = int(self.at.searchsorted(now))
-        if t >= len(self.at) or self.at[t] != now:
+        t = int(self.instants.searchsorted(now))
+        if t >= len(self.instants) or self.instants[t] != now:
             return None
-        held = np.ones(len(self.symbol), dtype=bool) if held is None else held
+        held = np.ones(len(self.symbol_index), dtype=bool) if held is None else held
         chosen = relevant_symbols(self.sigma[t], self.exclusion_rule[t], held)
-        one = self.rows(np.array([t]))
+        one = self.select_rows(np.array([t]))
         return one._replace(
-            symbol=self.symbol[chosen],
+            symbol_index=self.symbol_index[chosen],
             crypto=self.crypto[chosen],
-            matrix=np.zeros(1, dtype=np.int64),
-            correlations=self.correlations[self.matrix[t]][np.ix_(chosen, chosen)][None],
+            matrix_index=np.zeros(1, dtype=np.int64),
+            correlations=self.correlations[self.matrix_index[t]][np.ix_(chosen, chosen)][None],
             **{name: getattr(one, name).take(chosen, axis=-1) for name in _OF_SYMBOLS},
         )
 
-    def rows(self, rows: Index) -> BeliefTable:
+    def select_rows(self, rows: Index) -> BeliefTable:
         """Return the beliefs at the instants with these indices."""
         names = [name for name in self._fields if name not in _OF_NO_INSTANT]
         return self._replace(**{name: getattr(self, name)[rows] for name in names})
@@ -144,16 +144,16 @@ def concatenate_beliefs(parts: Sequence[BeliefTable]) -> BeliefTable:
         return parts[0]
     # Every part numbers its matrices from 0; offsets renumber them in the whole.
     offsets = np.cumsum([0, *(len(part.correlations) for part in parts[:-1])])
-    numbers = [part.matrix + offset for part, offset in zip(parts, offsets, strict=True)]
+    numbers = [part.matrix_index + offset for part, offset in zip(parts, offsets, strict=True)]
     arrays: dict[str, Any] = {}
     for name in BeliefTable._fields:
         if name not in ("symbol", "crypto", "matrix"):
             arrays[name] = np.concatenate([getattr(part, name) for part in parts])
-    return parts[0]._replace(matrix=np.concatenate(numbers), **arrays)
+    return parts[0]._replace(matrix_index=np.concatenate(numbers), **arrays)
 
 
 @compiled
-def relevant_symbols(sigma: Array, exclusion_rule: Rule, held: Mask) -> Index:
+def relevant_symbols(sigma: Array, exclusion_rule: RuleNumbers, held: Mask) -> Index:
     """Return the indices [m] of a decision's symbols: symbols that are held or may be held.
 
     All other symbols keep weight 0.
@@ -172,8 +172,13 @@ def relevant_symbols(sigma: Array, exclusion_rule: Rule, held: Mask) -> Index:
 
 
 @compiled
-def returns_of(
-    beliefs: BeliefTable, row: int, chosen: Index, class_sharpe: Array, forecast: bool, size: int
+def build_returns(
+    beliefs: BeliefTable,
+    row: int,
+    chosen: Index,
+    class_sharpe: Array,
+    uses_forecast: bool,
+    size: int,
 ) -> Returns:
     """Return the expected returns and covariances of chosen symbols at instant `row`.
 
@@ -183,14 +188,14 @@ def returns_of(
 
     chosen: [m] indices of the relevant symbols among the S.
     class_sharpe: [2] yearly Sharpe ratios of stocks and of crypto, as used by the strategy.
-    forecast: true if the strategy uses the forecast.
+    uses_forecast: true if the strategy uses the forecast.
     size: number of rows of the result: m plus the number of positions outside the panel.
     """
     periods = beliefs.mu.shape[1]
     count = len(chosen)
     crypto = beliefs.crypto
     sigma = beliefs.sigma[row]
-    matrix = beliefs.correlations[beliefs.matrix[row]]
+    matrix = beliefs.correlations[beliefs.matrix_index[row]]
     mu = np.zeros((periods, size))
     premium = np.zeros((periods, size))
     covariance = np.zeros((periods, size, size))
@@ -201,15 +206,15 @@ def returns_of(
         for a in range(count):
             s = chosen[a]
             kind = 1 if crypto[s] else 0
-            symbol_years = beliefs.years[row, k, kind]
+            symbol_years = beliefs.class_years[row, k, kind]
             if k == 0:
                 years[a] = symbol_years
                 universe[a] = np.isfinite(sigma[0, s]) and beliefs.exclusion_rule[row, s] == 0
             # A symbol that is not due to trade earns the same for all weights: its return is 0.
             # Its risk counts, because its position is part of the book.
             if beliefs.adjustable[row, s]:
-                premium[k, a] = beliefs.premium[row, s] * class_sharpe[kind] * symbol_years
-                mu[k, a] = (beliefs.mu[row, k, s] if forecast else 0.0) + premium[k, a]
+                premium[k, a] = beliefs.unit_premium[row, s] * class_sharpe[kind] * symbol_years
+                mu[k, a] = (beliefs.mu[row, k, s] if uses_forecast else 0.0) + premium[k, a]
             is_crypto = crypto[s]
             deviation = sigma[k, s]
             for b in range(count):

@@ -13,8 +13,8 @@ from typing import NamedTuple
 from foundation import formatting
 from trainingdata.instruments import is_stock
 
-FORECAST_BEGIN = "forecast "  # a reason with a forecast states it first; a failure precedes it
-_NEXT = FORECAST_BEGIN + "%+.1f bp, deviation %.1f bp over %.4g h"
+FORECAST_PREFIX = "forecast "  # a reason with a forecast states it first; a failure precedes it
+_NEXT = FORECAST_PREFIX + "%+.1f bp, deviation %.1f bp over %.4g h"
 _PLAN = (
     "; over %s premium %+.1f bp (%.2f %% a year, Sharpe ratio %g), forecast %+.1f bp%s,"
     " deviation %.0f bp"
@@ -22,11 +22,11 @@ _PLAN = (
 _CHANGE = "weight %+.3f to %+.3f"
 _WORTH = "%s (worth %.2f bp)"
 # Telling the two causes apart would need a second solution of the program.
-KEPT_OFF = "kept from the unconstrained weight by costs or by what else is held"
+COST_OR_BOOK_TEXT = "kept from the unconstrained weight by costs or by what else is held"
 MIN_WEIGHT_SHOWN = 0.0005  # smallest difference of weights that a text shows
 MIN_RETURN_SHOWN = 5e-6  # a twentieth of a basis point; a text shows smaller returns as 0
-CENT = 0.01  # USD
-LEGACY_END = "sized by the legacy rule"  # the last words of a reason of that rule
+MIN_VALUE_SHOWN_USD = 0.01  # USD
+LEGACY_SUFFIX = "sized by the legacy rule"  # the last words of a reason of that rule
 UNIVERSE_PREFIX = "universe."  # prefix of the name of a universe rule that a symbol fails
 _PARTS = " (premium %+.3f, forecast %+.3f)"
 
@@ -72,13 +72,13 @@ class Choice(NamedTuple):
     sigma: standard deviation of that return; NaN without a forecast.
     kelly: the strategy's weight before limits and costs over the horizon of `rationale`, a multiple
         of equity.
-    held: weight of position and open orders before the decision, a multiple of equity.
-    target: weight after all limits, a multiple of equity.
+    held_weight: weight of position and open orders before the decision, a multiple of equity.
+    target_weight: weight after all limits, a multiple of equity.
     qty: signed quantity ordered: shares or units of crypto.
     price: price used for sizing, USD.
-    binding: shadow price of each binding limit, by name: the gain in the plan's expected return net
+    binding_shadow_prices: shadow price of each binding limit, by name: the gain in the plan's expected return net
         of risk per unit of the limit, in multiples of equity; NaN if unknown.
-    cost: one-way cost of trading one USD, USD.
+    unit_cost: one-way cost of trading one USD, USD.
     rationale: figures that explain the target.
     """
 
@@ -86,45 +86,45 @@ class Choice(NamedTuple):
     mu: float
     sigma: float
     kelly: float
-    held: float
-    target: float
+    held_weight: float
+    target_weight: float
     qty: Decimal
     price: float
-    binding: Mapping[str, float]
-    cost: float
+    binding_shadow_prices: Mapping[str, float]
+    unit_cost: float
     rationale: Rationale = NO_RATIONALE
 
     @property
     def bound_by(self) -> str:
         """Names of the limits and reasons that bind, joined by `+`."""
-        return "+".join(self.binding)
+        return "+".join(self.binding_shadow_prices)
 
     @property
     def change_cost(self) -> float:
         """Expected cost of the ordered change, USD."""
-        return self.cost * abs(float(self.qty)) * self.price if self.qty else 0.0
+        return self.unit_cost * abs(float(self.qty)) * self.price if self.qty else 0.0
 
 
 class OrderReason(NamedTuple):
     """The choice that led to an order; `str` returns it as a sentence.
 
     choice: choice of the order's symbol.
-    hours: length of the holding interval, hours.
-    failure: reason why enhanced sizing failed; empty if it did not.
-    legacy: true if the legacy rule sized the order, even if the order id names another strategy.
+    holding_hours: length of the holding interval, hours.
+    sizing_failure: reason why enhanced sizing failed; empty if it did not.
+    is_legacy: true if the legacy rule sized the order, even if the order id names another strategy.
     """
 
     choice: Choice
-    hours: float
-    failure: str = ""
-    legacy: bool = False
+    holding_hours: float
+    sizing_failure: str = ""
+    is_legacy: bool = False
 
     # The text is built on demand, because the reasons of most backtest orders are never read.
     def __str__(self) -> str:
-        text = reason_text(self.choice, self.hours)
-        if self.legacy:
-            text += f", {LEGACY_END}"
-        return f"{self.failure}; {text}" if self.failure else text
+        text = reason_text(self.choice, self.holding_hours)
+        if self.is_legacy:
+            text += f", {LEGACY_SUFFIX}"
+        return f"{self.sizing_failure}; {text}" if self.sizing_failure else text
 
 
 def reason_text(choice: Choice, hours: float) -> str:
@@ -136,29 +136,29 @@ def reason_text(choice: Choice, hours: float) -> str:
         text = f"no forecast: {_change_text(choice)}"
     else:
         text = _NEXT % (choice.mu * 1e4, choice.sigma * 1e4, hours)
-        text += plan_text(choice.rationale, hours)
+        text += horizon_text(choice.rationale, hours)
         # A stock that is only trimmed overnight has no weight of the strategy.
         unlimited = ""
         if not math.isnan(choice.kelly):
-            unlimited = f" unconstrained {choice.kelly:+.3f}{parts_text(choice.rationale)},"
+            unlimited = f" unconstrained {choice.kelly:+.3f}{weight_parts_text(choice.rationale)},"
         text += f":{unlimited} {_change_text(choice)}"
     if (
-        not choice.binding
-        and choice.cost != 0
-        and abs(choice.kelly - choice.target) >= MIN_WEIGHT_SHOWN
+        not choice.binding_shadow_prices
+        and choice.unit_cost != 0
+        and abs(choice.kelly - choice.target_weight) >= MIN_WEIGHT_SHOWN
     ):
-        text += f", {KEPT_OFF}"
+        text += f", {COST_OR_BOOK_TEXT}"
     cost = ""
-    if choice.qty and not math.isnan(choice.cost):
-        cost = f", cost ${choice.change_cost:,.2f} ({choice.cost * 1e4:.3g} bp)"
+    if choice.qty and not math.isnan(choice.unit_cost):
+        cost = f", cost ${choice.change_cost:,.2f} ({choice.unit_cost * 1e4:.3g} bp)"
     return f"{text}{_binding_text(choice)}{cost}"
 
 
 def _change_text(choice: Choice) -> str:
     """Return the change of weight as text; without equity, positions are closed."""
-    if math.isnan(choice.held):
+    if math.isnan(choice.held_weight):
         return "no equity is left, the position is closed"
-    return _CHANGE % (choice.held, choice.target)
+    return _CHANGE % (choice.held_weight, choice.target_weight)
 
 
 def no_order_text(choice: Choice, equity: float) -> str:
@@ -170,19 +170,21 @@ def no_order_text(choice: Choice, equity: float) -> str:
         return ""
     if math.isnan(choice.sigma):
         return "not ordered: it has no forecast"
-    if rule := next((name for name in choice.binding if name.startswith(UNIVERSE_PREFIX)), ""):
+    if rule := next(
+        (name for name in choice.binding_shadow_prices if name.startswith(UNIVERSE_PREFIX)), ""
+    ):
         return f"not ordered: it has left the universe ({rule})"
     if math.isnan(choice.kelly):
         return "not ordered: sizing failed, so nothing is opened"
-    if abs(choice.held) >= MIN_WEIGHT_SHOWN:
+    if abs(choice.held_weight) >= MIN_WEIGHT_SHOWN:
         return f"not ordered: {_why_unchanged(choice)}"
     return f"not held: {_why_not_held(choice, equity)}"
 
 
 def _why_unchanged(choice: Choice) -> str:
     change = _change_text(choice)
-    if "cost" in choice.binding:
-        return f"{change}, a change is worth less than it costs ({choice.cost * 1e4:.3g} bp)"
+    if "cost" in choice.binding_shadow_prices:
+        return f"{change}, a change is worth less than it costs ({choice.unit_cost * 1e4:.3g} bp)"
     return f"{change}, {_below_one_unit(choice, choice.price)}"
 
 
@@ -195,8 +197,8 @@ def _below_one_unit(choice: Choice, worth: float) -> str:
 
 
 def _why_not_held(choice: Choice, equity: float) -> str:
-    worth = abs(choice.target) * equity
-    if worth >= CENT:
+    worth = abs(choice.target_weight) * equity
+    if worth >= MIN_VALUE_SHOWN_USD:
         return f"the target of {formatting.usd(worth)} is {_below_one_unit(choice, worth)}"
     if abs(choice.kelly) < MIN_WEIGHT_SHOWN:
         expected = choice.rationale.period_premium + choice.rationale.forecast
@@ -205,14 +207,14 @@ def _why_not_held(choice: Choice, equity: float) -> str:
                 f"it pays no more than the risk it shares with the rest: {_expected_text(choice)}"
             )
         return f"no return is expected: {_expected_text(choice)}"
-    if choice.kelly < 0 and "long_only" in choice.binding:
+    if choice.kelly < 0 and "long_only" in choice.binding_shadow_prices:
         return f"a loss is expected, and it is not sold short: {_expected_text(choice)}"
-    if "cost" in choice.binding:
-        cost = f"trading costs {choice.cost * 1e4:.3g} bp one way"
+    if "cost" in choice.binding_shadow_prices:
+        cost = f"trading costs {choice.unit_cost * 1e4:.3g} bp one way"
         return f"{_expected_text(choice)}, less than it takes: {cost}"
-    if choice.binding:
-        return f"bound by {' and '.join(choice.binding)}: {_expected_text(choice)}"
-    return f"{KEPT_OFF}: {_expected_text(choice)}"
+    if choice.binding_shadow_prices:
+        return f"bound by {' and '.join(choice.binding_shadow_prices)}: {_expected_text(choice)}"
+    return f"{COST_OR_BOOK_TEXT}: {_expected_text(choice)}"
 
 
 def _expected_text(choice: Choice) -> str:
@@ -228,13 +230,13 @@ def _expected_text(choice: Choice) -> str:
     )
 
 
-def parts_text(rationale: Rationale) -> str:
+def weight_parts_text(rationale: Rationale) -> str:
     """Return the weights on premium and on forecast as text; empty unless both are used."""
     parts = rationale.premium_weight, rationale.forecast_weight
     return _PARTS % parts if all(abs(part) >= MIN_WEIGHT_SHOWN for part in parts) else ""
 
 
-def plan_text(rationale: Rationale, hours: float) -> str:
+def horizon_text(rationale: Rationale, hours: float) -> str:
     """Return premium, forecast and deviation over the horizon that determined a choice, as text.
 
     The text is empty if that horizon ends at the next decision and no premium is stated.
@@ -266,11 +268,11 @@ def _span_text(days: float) -> str:
 def _binding_text(choice: Choice) -> str:
     """Return the binding limits and their shadow prices as part of a reason."""
     limits = []
-    for name, price in choice.binding.items():
+    for name, price in choice.binding_shadow_prices.items():
         if name.startswith(UNIVERSE_PREFIX):
             return f", it has left the universe ({name})"
-        if name == "cost" and not math.isnan(choice.cost):
-            limits.append(f"cost ({choice.cost * 1e4:.3g} bp)")
+        if name == "cost" and not math.isnan(choice.unit_cost):
+            limits.append(f"cost ({choice.unit_cost * 1e4:.3g} bp)")
         else:
             limits.append(name if math.isnan(price) else _WORTH % (name, price * 1e4))
     return f", bound by {' and '.join(limits)}" if limits else ""

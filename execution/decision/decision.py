@@ -24,34 +24,34 @@ from sizing.allocation import Allocation, Strategy
 from sizing.binding import (
     BINDING_NAMES,
     FIRST_GROUP_BIT,
-    PRICED_LIMITS,
+    LIMITS_WITH_SHADOW_PRICE,
     BindingLimits,
-    names_at_bits,
-    names_by_bit,
+    indexed_names_of_bits,
+    limit_names_by_bit,
 )
-from sizing.limits import CEILINGS, count_shadow_prices
+from sizing.limits import CEILING_NAMES, count_shadow_prices
 from sizing.problem import DecisionProblem
 from trainingdata.instants import DAY
 from trainingdata.instruments import AssetClass, Instrument
-from trainingdata.universe import RULES
+from trainingdata.universe import EXCLUSION_RULES
 
 YEAR = 365.25 * DAY
-NO_ORDER_REASONS = ("smallest_order", "dust")  # in the order of `TOO_SMALL` and `DUST`
+NO_ORDER_REASONS = ("smallest_order", "dust")  # in the order of `TOO_SMALL_CODE` and `DUST_CODE`
 # Reasons that fix a target: a limit, the venue's check of cash, an unsolved program, the overnight
 # ceiling, a rule of the universe that the symbol fails, the venue's smallest order.
-REASONS = (
+BINDING_REASONS = (
     *BINDING_NAMES,
     "unborrowed_cash",
     "failed",
     "overnight",
-    *(f"{UNIVERSE_PREFIX}{rule}" for rule in RULES[1:]),
+    *(f"{UNIVERSE_PREFIX}{rule}" for rule in EXCLUSION_RULES[1:]),
     *NO_ORDER_REASONS,
 )
 # Bits of the three reasons that follow BINDING_NAMES.
 CASH_CHECK_BIT = len(BINDING_NAMES)
 FAILED_BIT = len(BINDING_NAMES) + 1
 OVERNIGHT_BIT = len(BINDING_NAMES) + 2
-FIRST_NO_ORDER_BIT = len(REASONS) - len(NO_ORDER_REASONS)
+FIRST_NO_ORDER_BIT = len(BINDING_REASONS) - len(NO_ORDER_REASONS)
 NON_LIMIT_REASONS = ("", "cost", "failed", "overnight")  # "": nothing binds
 
 
@@ -69,10 +69,10 @@ class DecisionColumns(NamedTuple):
     mu: Array
     sigma: Array
     kelly: Array
-    held: Array
-    target: Array
+    held_weight: Array
+    target_weight: Array
     price: Array
-    cost: Array
+    unit_cost: Array
     binding_bits: Index
     shadow_prices: Array
     rationale: tuple[Array, ...]
@@ -83,23 +83,25 @@ class DecisionColumns(NamedTuple):
         cls, choices: Sequence[Choice], group_limit_names: tuple[str, ...] = ()
     ) -> DecisionColumns:
         """Return choices as columns; shadow prices of limits that do not bind are 0."""
-        names = names_by_bit(REASONS, group_limit_names)
-        priced = (*PRICED_LIMITS, *group_limit_names)
+        names = limit_names_by_bit(BINDING_REASONS, group_limit_names)
+        priced = (*LIMITS_WITH_SHADOW_PRICE, *group_limit_names)
 
         def column(name: str) -> Array:
             return np.array([getattr(choice, name) for choice in choices], dtype=np.float64)
 
-        binding_bits = [_bits_of(each.binding, names) for each in choices]
-        prices = [[each.binding.get(name, 0.0) for name in priced] for each in choices]
+        binding_bits = [_bits_of(each.binding_shadow_prices, names) for each in choices]
+        prices = [
+            [each.binding_shadow_prices.get(name, 0.0) for name in priced] for each in choices
+        ]
         rationale = np.array([each.rationale for each in choices], dtype=np.float64)
         return cls(
             mu=column("mu"),
             sigma=column("sigma"),
             kelly=column("kelly"),
-            held=column("held"),
-            target=column("target"),
+            held_weight=column("held"),
+            target_weight=column("target"),
             price=column("price"),
-            cost=column("cost"),
+            unit_cost=column("cost"),
             binding_bits=np.array(binding_bits, dtype=np.int64),
             shadow_prices=np.array(prices, dtype=np.float64).reshape(-1, len(priced)),
             rationale=tuple(rationale.reshape(-1, len(Rationale._fields)).T),
@@ -107,11 +109,11 @@ class DecisionColumns(NamedTuple):
         )
 
     @property
-    def names(self) -> tuple[str, ...]:
+    def reason_names(self) -> tuple[str, ...]:
         """Names of all limits and reasons that can bind, each at the index of its bit."""
-        return names_by_bit(REASONS, self.group_limit_names)
+        return limit_names_by_bit(BINDING_REASONS, self.group_limit_names)
 
-    def at(self, chosen: Index | slice) -> DecisionColumns:
+    def select(self, chosen: Index | slice) -> DecisionColumns:
         """Return the columns of the selected symbols."""
         names = self._fields[: self._fields.index("rationale")]
         columns: dict[str, Any] = {name: getattr(self, name)[chosen] for name in names}
@@ -119,15 +121,19 @@ class DecisionColumns(NamedTuple):
             rationale=tuple([column[chosen] for column in self.rationale]), **columns
         )
 
-    def choice(self, i: int, symbol: str, qty: Decimal) -> Choice:
+    def choice_at(self, i: int, symbol: str, qty: Decimal) -> Choice:
         """Return the `Choice` of row `i`.
 
         symbol: name of the row's symbol.
         qty: signed quantity ordered.
         """
         prices = self.shadow_prices[i].tolist()
-        unpriced = (math.nan,) * (FIRST_GROUP_BIT - len(PRICED_LIMITS))
-        prices = (*prices[: len(PRICED_LIMITS)], *unpriced, *prices[len(PRICED_LIMITS) :])
+        unpriced = (math.nan,) * (FIRST_GROUP_BIT - len(LIMITS_WITH_SHADOW_PRICE))
+        prices = (
+            *prices[: len(LIMITS_WITH_SHADOW_PRICE)],
+            *unpriced,
+            *prices[len(LIMITS_WITH_SHADOW_PRICE) :],
+        )
         parts = [float(column[i]) for column in self.rationale]
         rests_on = NO_RATIONALE if all(map(math.isnan, parts)) else Rationale(*parts)
         if math.isnan(rests_on.shrinkage or 0.0):
@@ -137,23 +143,28 @@ class DecisionColumns(NamedTuple):
             mu=float(self.mu[i]),
             sigma=float(self.sigma[i]),
             kelly=float(self.kelly[i]),
-            held=float(self.held[i]),
-            target=float(self.target[i]),
+            held_weight=float(self.held_weight[i]),
+            target_weight=float(self.target_weight[i]),
             qty=qty,
             price=float(self.price[i]),
             # If a name has two bits, the price at the later one counts.
-            binding={
-                name: prices[k] for k, name in names_at_bits(int(self.binding_bits[i]), self.names)
+            binding_shadow_prices={
+                name: prices[k]
+                for k, name in indexed_names_of_bits(int(self.binding_bits[i]), self.reason_names)
             },
-            cost=float(self.cost[i]),
+            unit_cost=float(self.unit_cost[i]),
             rationale=rests_on,
         )
 
-    def binding_prices(self) -> dict[str, Array]:
+    def binding_shadow_prices(self) -> dict[str, Array]:
         """Return the shadow price [N] of each limit that has one, by name; 0 if not binding."""
         prices: dict[str, Array] = {}
-        for k, name in enumerate((*PRICED_LIMITS, *self.group_limit_names)):
-            bit = k if k < len(PRICED_LIMITS) else FIRST_GROUP_BIT + k - len(PRICED_LIMITS)
+        for k, name in enumerate((*LIMITS_WITH_SHADOW_PRICE, *self.group_limit_names)):
+            bit = (
+                k
+                if k < len(LIMITS_WITH_SHADOW_PRICE)
+                else FIRST_GROUP_BIT + k - len(LIMITS_WITH_SHADOW_PRICE)
+            )
             prices[name] = np.where(self.binding_bits >> bit & 1, self.shadow_prices[:, k], 0.0)
         checked = (self.binding_bits >> CASH_CHECK_BIT & 1).astype(bool)
         prices["unborrowed_cash"][checked] = np.nan
@@ -163,7 +174,7 @@ class DecisionColumns(NamedTuple):
         """Return the names [N] of the reasons that bind, joined by `+`."""
         kinds, kind = np.unique(self.binding_bits, return_inverse=True)
         names = [
-            dict.fromkeys(name for _, name in names_at_bits(bits, self.names))
+            dict.fromkeys(name for _, name in indexed_names_of_bits(bits, self.reason_names))
             for bits in kinds.tolist()
         ]
         texts = np.array(["+".join(each) for each in names], dtype=object)
@@ -199,12 +210,12 @@ def concatenate_columns(parts: Sequence[DecisionColumns]) -> DecisionColumns:
 class ClassRule:
     """Sizing rule of one asset class and the symbols that it sized; `str` is its log line.
 
-    kind: asset class.
+    asset_class: asset class.
     log_phrase: name of the rule in the log, for which operators search.
     symbols: symbols that the rule sized, in the panel's order.
     """
 
-    kind: AssetClass
+    asset_class: AssetClass
     log_phrase: str
     symbols: tuple[str, ...]
 
@@ -217,7 +228,7 @@ class Decision:
     """Decision at one instant: figures and orders of its N symbols.
 
     at: instant of the decision.
-    until: end of the first period: the next decision that can change the positions.
+    interval_end: end of the first period: the next decision that can change the positions.
     equity: equity of the account, USD.
     stock_ceiling: largest gross stock exposure, in multiples of equity.
     symbols: [N] symbols that were due to trade, are trimmed to the overnight ceiling, or are closed
@@ -225,32 +236,32 @@ class Decision:
     quantities: [N] signed quantities ordered: shares or units of crypto.
     columns: columns of the N symbols.
     orders: orders in the sequence in which they are sent.
-    rule: sizing rule and symbols of each asset class; empty if no weights were computed.
-    failure: reason why enhanced sizing failed; empty if it did not.
+    sizing_rules: sizing rule and symbols of each asset class; empty if no weights were computed.
+    sizing_failure: reason why enhanced sizing failed; empty if it did not.
     optimality_gap: upper bound on the improvement by the best book of `limits.max_positions`
         positions, as a yearly return net of risk and cost; NaN if unknown. Equality ignores it.
-    cancels: the trader's own open orders that this decision replaces; they are cancelled before its
+    orders_to_cancel: the trader's own open orders that this decision replaces; they are cancelled before its
         orders are sent.
     """
 
     at: np.datetime64
-    until: np.datetime64
+    interval_end: np.datetime64
     equity: float
     stock_ceiling: float
     symbols: tuple[str, ...]
     quantities: tuple[Decimal, ...]
     columns: DecisionColumns
     orders: tuple[Order, ...]
-    rule: tuple[ClassRule, ...] = ()
-    failure: str = ""
-    cancels: tuple[Order, ...] = ()
+    sizing_rules: tuple[ClassRule, ...] = ()
+    sizing_failure: str = ""
+    orders_to_cancel: tuple[Order, ...] = ()
     optimality_gap: float = 0.0
 
     @property
     def choices(self) -> tuple[Choice, ...]:
         """Choices of the symbols, one per row of `columns`."""
         named = enumerate(zip(self.symbols, self.quantities, strict=True))
-        return tuple([self.columns.choice(i, symbol, qty) for i, (symbol, qty) in named])
+        return tuple([self.columns.choice_at(i, symbol, qty) for i, (symbol, qty) in named])
 
     @property
     def group_limit_names(self) -> tuple[str, ...]:
@@ -258,13 +269,13 @@ class Decision:
         return self.columns.group_limit_names
 
     @property
-    def cancelled(self) -> dict[str, Decimal]:
+    def cancelled_quantities(self) -> dict[str, Decimal]:
         """Unfilled quantity of each order that the decision replaces, by client order id."""
-        return {order.client_order_id: order.qty for order in self.cancels}
+        return {order.client_order_id: order.qty for order in self.orders_to_cancel}
 
     def _compared(self) -> tuple[object, ...]:
-        interval = self.at, self.until, self.equity, self.stock_ceiling
-        sent = self.orders, self.rule, self.failure, self.cancels
+        interval = self.at, self.interval_end, self.equity, self.stock_ceiling
+        sent = self.orders, self.sizing_rules, self.sizing_failure, self.orders_to_cancel
         return (*interval, self.choices, *sent, self.group_limit_names)
 
     def __eq__(self, other: object) -> bool:
@@ -276,7 +287,7 @@ class Decision:
         return f"Decision{(*self._compared(), self.optimality_gap)}"
 
 
-def gap_a_year(gap: float, at: np.datetime64, ends: Instants) -> float:
+def yearly_optimality_gap(gap: float, at: np.datetime64, ends: Instants) -> float:
     """Convert an optimality gap over the periods of a plan into a gap per year.
 
     ends: [K] ends of the periods.
@@ -284,7 +295,7 @@ def gap_a_year(gap: float, at: np.datetime64, ends: Instants) -> float:
     return gap * float(YEAR / (ends[-1] - at))
 
 
-def decision_of_choices(
+def decision_from_choices(
     at: np.datetime64,
     until: np.datetime64,
     equity: float,
@@ -299,14 +310,14 @@ def decision_of_choices(
     """Return a decision rebuilt from recorded choices; arguments are fields of `Decision`."""
     return Decision(
         at=at,
-        until=until,
+        interval_end=until,
         equity=equity,
         stock_ceiling=stock_ceiling,
         symbols=tuple([choice.symbol for choice in choices]),
         quantities=tuple([choice.qty for choice in choices]),
         columns=DecisionColumns.from_choices(choices, group_limit_names),
         orders=orders,
-        failure=failure,
+        sizing_failure=failure,
         optimality_gap=optimality_gap,
     )
 
@@ -314,49 +325,49 @@ def decision_of_choices(
 class DecisionArrays(NamedTuple):
     """Sizing results for R instants and S symbols, filled by compiled code; [R, S] unless stated.
 
-    sized: [R] true if the strategy has computed weights; otherwise all fields from `unconstrained`
+    is_sized: [R] true if the strategy has computed weights; otherwise all fields from `unconstrained_weight`
         on are NaN or 0.
-    held, target: weights before and after the decision.
+    held_weight, target_weight: weights before and after the decision.
     lots: signed number of quantity increments of the target; NaN if the symbol is not traded.
-    trimmed: true for stocks trimmed to the overnight ceiling without new weights.
-    no_order_code: reason why a change makes no order: 0 for none, `TOO_SMALL` or `DUST`.
+    is_trimmed: true for stocks trimmed to the overnight ceiling without new weights.
+    no_order_code: reason why a change makes no order: 0 for none, `TOO_SMALL_CODE` or `DUST_CODE`.
     price: price used for sizing, USD.
-    cost: one-way cost of trading one USD.
-    unconstrained: weight over `periods` before limits and costs.
-    allocated: weight under all limits, before it is rounded to lots.
+    unit_cost: one-way cost of trading one USD.
+    unconstrained_weight: weight over `horizon_periods` before limits and costs.
+    allocated_weight: weight under all limits, before it is rounded to lots.
     binding_bits: bit mask of the limits that bind the weight.
-    bound_price: shadow price of the symbol's own bound.
-    periods: number of plan periods, from the first, over which `unconstrained` is computed.
-    premium, forecast: parts of `unconstrained` due to the premium and due to the forecast.
+    bound_shadow_price: shadow price of the symbol's own bound.
+    horizon_periods: number of plan periods, from the first, over which `unconstrained_weight` is computed.
+    premium_weight, forecast_weight: parts of `unconstrained_weight` due to the premium and due to the forecast.
     shadow_prices: [R, 4 + G + K] shadow prices of 4 account ceilings, of G group limits, and of
         borrowing in K periods.
     optimality_gap: [R] upper bound on the gain of the best book of `limits.max_positions`
         positions, as a return net of risk and cost.
     """
 
-    sized: Mask
-    held: Array
-    target: Array
+    is_sized: Mask
+    held_weight: Array
+    target_weight: Array
     lots: Array
-    trimmed: Mask
+    is_trimmed: Mask
     no_order_code: Index
     price: Array
-    cost: Array
-    unconstrained: Array
-    allocated: Array
+    unit_cost: Array
+    unconstrained_weight: Array
+    allocated_weight: Array
     binding_bits: Index
-    bound_price: Array
-    periods: Index
-    premium: Array
-    forecast: Array
+    bound_shadow_price: Array
+    horizon_periods: Index
+    premium_weight: Array
+    forecast_weight: Array
     shadow_prices: Array
     optimality_gap: Array
 
     @classmethod
-    def empty(cls, rows: int, size: int, priced: int) -> DecisionArrays:
+    def empty(cls, rows: int, size: int, shadow_price_count: int) -> DecisionArrays:
         """Return arrays for R instants and S symbols without positions and targets.
 
-        priced: number of shadow prices: 4 ceilings, G group limits and K borrowing periods.
+        shadow_price_count: number of shadow prices: 4 ceilings, G group limits and K borrowing periods.
         """
         columns: dict[str, Any] = {
             name: np.full((rows, size), np.nan) for name in cls._fields if name != "shadow_prices"
@@ -370,17 +381,17 @@ class DecisionArrays(NamedTuple):
             | {
                 "sized": np.zeros(rows, dtype=bool),
                 "trimmed": np.zeros((rows, size), dtype=bool),
-                "shadow_prices": np.full((rows, priced), np.nan),
+                "shadow_prices": np.full((rows, shadow_price_count), np.nan),
                 "optimality_gap": np.zeros(rows),
             }
         )
 
-    def write(self, row: int, chosen: Index, instant: DecisionArrays) -> None:
+    def write_row(self, row: int, chosen: Index, instant: DecisionArrays) -> None:
         """Copy the arrays of one instant into row `row`.
 
         chosen: [m] ascending indices of the instant's symbols.
         """
-        every = len(chosen) == self.held.shape[1]
+        every = len(chosen) == self.held_weight.shape[1]
         for name, column, values in zip(self._fields, self, instant, strict=True):
             whole = every or name in ("sized", "shadow_prices", "optimality_gap")
             column[row if whole else (row, chosen)] = values[0]
@@ -392,8 +403,8 @@ def decided_cells(beliefs: BeliefTable, arrays: DecisionArrays) -> tuple[Index, 
     A cell has a decision if its symbol is due to trade, is trimmed to the overnight ceiling, or is
     held and has left the universe.
     """
-    exits = beliefs.exiting & (arrays.held != 0.0)
-    row, symbol = np.nonzero(beliefs.adjustable | arrays.trimmed | exits)
+    exits = beliefs.exiting & (arrays.held_weight != 0.0)
+    row, symbol = np.nonzero(beliefs.adjustable | arrays.is_trimmed | exits)
     return row, symbol
 
 
@@ -414,13 +425,13 @@ def decision_columns(
     """
     row, symbol = cells
     adjustable = beliefs.adjustable[cells]
-    exits = beliefs.exiting[cells] & (arrays.held[cells] != 0.0)
-    sized = adjustable & arrays.sized[row]
-    trimmed = arrays.trimmed[cells] & ~sized
-    target = arrays.target[cells]
+    exits = beliefs.exiting[cells] & (arrays.held_weight[cells] != 0.0)
+    sized = adjustable & arrays.is_sized[row]
+    trimmed = arrays.is_trimmed[cells] & ~sized
+    target = arrays.target_weight[cells]
     binding_bits = np.where(sized, arrays.binding_bits[cells], 0)
     no_order_code = arrays.no_order_code[cells]
-    checked = sized & (no_order_code == 0) & (target != arrays.allocated[cells])
+    checked = sized & (no_order_code == 0) & (target != arrays.allocated_weight[cells])
     binding_bits |= checked.astype(np.int64) << CASH_CHECK_BIT
     binding_bits |= np.where(no_order_code > 0, 1 << (FIRST_NO_ORDER_BIT + no_order_code - 1), 0)
     binding_bits |= (adjustable & ~sized).astype(np.int64) << FAILED_BIT
@@ -429,20 +440,20 @@ def decision_columns(
         OVERNIGHT_BIT + beliefs.exclusion_rule[cells].astype(np.int64)
     )
     # All symbols of an instant share the shadow price of a limit on the book.
-    count = len(CEILINGS)
+    count = len(CEILING_NAMES)
     last = count + len(group_limit_names)
     ceilings = arrays.shadow_prices[row, :count]
     groups = arrays.shadow_prices[row, count:last]
     financing = arrays.shadow_prices[:, last:].sum(axis=1)[row]
-    own = arrays.bound_price[cells]
+    own = arrays.bound_shadow_price[cells]
     return DecisionColumns(
         mu=beliefs.mu[row, 0, symbol],
         sigma=beliefs.sigma[row, 0, symbol],
-        kelly=np.where(sized, arrays.unconstrained[cells], np.nan),
-        held=arrays.held[cells],
-        target=target,
+        kelly=np.where(sized, arrays.unconstrained_weight[cells], np.nan),
+        held_weight=arrays.held_weight[cells],
+        target_weight=target,
         price=arrays.price[cells],
-        cost=np.where(sized | trimmed | exits, arrays.cost[cells], np.nan),
+        unit_cost=np.where(sized | trimmed | exits, arrays.unit_cost[cells], np.nan),
         binding_bits=binding_bits,
         shadow_prices=np.column_stack([own, own, ceilings, financing, groups]),
         rationale=_rationale_of(beliefs, arrays, cells, sized, class_sharpe, uses_forecast),
@@ -466,24 +477,24 @@ def _rationale_of(
     sized: [N] true for cells with a new weight.
     """
     row, symbol = cells
-    last = np.where(sized, arrays.periods[cells], 1) - 1
+    last = np.where(sized, arrays.horizon_periods[cells], 1) - 1
 
     def over(periods: Array) -> Array:
         """Return the sum of values [N, K] over the periods that determine each target."""
         return np.asarray(periods.cumsum(axis=1)[np.arange(len(row)), last])
 
     sharpe = class_sharpe[row, beliefs.crypto[symbol].astype(np.intp)]
-    premium = beliefs.premium[cells] * sharpe
+    premium = beliefs.unit_premium[cells] * sharpe
     columns = (
-        (beliefs.ends[row, last] - beliefs.at[row]) / DAY,
+        (beliefs.period_ends[row, last] - beliefs.instants[row]) / DAY,
         sharpe,
         premium,
         premium * over(beliefs.symbol_years[row, :, symbol]),
         over(beliefs.mu[row, :, symbol]) if uses_forecast else np.zeros_like(premium),
         beliefs.shrinkage[cells],
         np.sqrt(over(beliefs.sigma[row, :, symbol] ** 2)),
-        arrays.premium[cells],
-        arrays.forecast[cells],
+        arrays.premium_weight[cells],
+        arrays.forecast_weight[cells],
     )
     return tuple(np.where(sized, column, np.nan) for column in columns)
 
@@ -505,21 +516,21 @@ def decision_arrays(
 
     given = allocation or _no_allocation(problem)
     return DecisionArrays(
-        sized=np.array([allocation is not None]),
-        held=row(problem.account.held),
-        target=row(after.target),
+        is_sized=np.array([allocation is not None]),
+        held_weight=row(problem.account.held_weight),
+        target_weight=row(after.target_weight),
         lots=row(after.lots),
-        trimmed=row(after.trimmed),
+        is_trimmed=row(after.is_trimmed),
         no_order_code=row(after.no_order_code),
         price=row(price),
-        cost=row(problem.costs.change[0]),
-        unconstrained=row(given.unconstrained),
-        allocated=row(given.target),
+        unit_cost=row(problem.costs.unit_cost[0]),
+        unconstrained_weight=row(given.unconstrained_weight),
+        allocated_weight=row(given.target_weight),
         binding_bits=row(given.binding_limits.binding_bits),
-        bound_price=row(given.binding_limits.bound_price),
-        periods=row(given.periods),
-        premium=row(given.premium),
-        forecast=row(given.forecast),
+        bound_shadow_price=row(given.binding_limits.bound_shadow_price),
+        horizon_periods=row(given.horizon_periods),
+        premium_weight=row(given.premium_weight),
+        forecast_weight=row(given.forecast_weight),
         shadow_prices=given.binding_limits.shadow_prices[None],
         optimality_gap=np.array([given.optimality_gap]),
     )
@@ -527,7 +538,7 @@ def decision_arrays(
 
 def _no_allocation(problem: DecisionProblem) -> Allocation:
     """Return an allocation of NaN and 0 for an instant without sizing."""
-    size = len(problem.account.held)
+    size = len(problem.account.held_weight)
     none = np.full(size, np.nan)
     zeros = np.zeros(size, dtype=np.int64)
     binding_limits = BindingLimits(zeros, none, np.full(count_shadow_prices(problem), np.nan))

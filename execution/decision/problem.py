@@ -1,6 +1,6 @@
 """Conversion of beliefs and account to the sizing problem, and of weights to lots.
 
-Live trading, a backtest and a sweep all call `problem_of` and `round_to_lots` at every instant.
+Live trading, a backtest and a sweep all call `build_problem` and `round_to_lots` at every instant.
 """
 
 from __future__ import annotations
@@ -9,18 +9,18 @@ from typing import NamedTuple
 
 import numpy as np
 
-from execution.decision.beliefs import BeliefTable, pick_and_pad, returns_of
+from execution.decision.beliefs import BeliefTable, pick_and_pad, build_returns
 from execution.orders.account_snapshot import AccountSnapshot
 from execution.orders.orders import OrderSizeLimits
 from foundation.arrays import Array, Index, Mask
 from foundation.compiled import compiled, jit_inline, take
-from sizing.increments import required_order_value, whole_lots
+from sizing.increments import required_order_value, count_lots
 from sizing.limits import (
     CEILING_TOL,
     affordable_weights,
     granted_leverage,
     net_excess,
-    overnight_share,
+    overnight_trim_factor,
 )
 from sizing.problem import (
     NO_GROUP_CONSTRAINTS,
@@ -38,8 +38,8 @@ from trainingdata.bars import Bars
 from trainingdata.instruments import is_crypto
 
 MAX_NET_LIMIT_ROUNDS = 3  # rounds, as a reduction for one net limit can exceed another
-TOO_SMALL = 1  # the order's value is below the venue's minimum
-DUST = 2  # the position's value is below the least that the venue closes
+TOO_SMALL_CODE = 1  # the order's value is below the venue's minimum
+DUST_CODE = 2  # the position's value is below the least that the venue closes
 
 
 class SizingTerms(NamedTuple):
@@ -47,22 +47,22 @@ class SizingTerms(NamedTuple):
 
     crypto: [N] true for crypto.
     long_only: [N] true for rows that may not be short, even if the venue lends shares.
-    cost: [N] one-way cost of trading one USD.
-    forecast: true if the strategy uses the forecast.
-    caps: symbol cap, crypto cap, margin equity (USD) and position count, from `Limits.caps`.
-    leverage: largest gross stock exposure intraday, and overnight, in multiples of equity.
+    unit_cost: [N] one-way cost of trading one USD.
+    uses_forecast: true if the strategy uses the forecast.
+    caps: symbol cap, crypto cap, margin equity (USD) and position count, from `Limits.compiled_limits`.
+    leverage_limits: largest gross stock exposure intraday, and overnight, in multiples of equity.
     order_price_buffer: factor on the price at which the venue checks orders.
-    rows: group limits over the N rows, without betas.
+    group_constraints: group limits over the N rows, without betas.
     """
 
     crypto: Mask
     long_only: Mask
-    cost: Array
-    forecast: bool
+    unit_cost: Array
+    uses_forecast: bool
     caps: tuple[float, float, float, float]
-    leverage: tuple[float, float]
+    leverage_limits: tuple[float, float]
     order_price_buffer: float
-    rows: GroupConstraints = NO_GROUP_CONSTRAINTS
+    group_constraints: GroupConstraints = NO_GROUP_CONSTRAINTS
 
 
 @compiled
@@ -71,33 +71,33 @@ def select_terms(terms: SizingTerms, chosen: Index) -> SizingTerms:
     return SizingTerms(
         take(terms.crypto, chosen),
         take(terms.long_only, chosen),
-        take(terms.cost, chosen),
-        terms.forecast,
+        take(terms.unit_cost, chosen),
+        terms.uses_forecast,
         terms.caps,
-        terms.leverage,
+        terms.leverage_limits,
         terms.order_price_buffer,
-        select_constraints(terms.rows, chosen),
+        select_constraints(terms.group_constraints, chosen),
     )
 
 
-class LabelledRow(NamedTuple):
+class LabelledAccount(NamedTuple):
     """Arrays of an account, with the names of its N rows.
 
     symbols: [N] names; empty in rows for the part of a position that an open order would close.
     crypto: [N] true for crypto.
-    row: account arrays with quantities held plus open.
-    reductions: symbols of the rows without a name.
+    arrays: account arrays with quantities held plus open.
+    reduction_symbols: symbols of the rows without a name.
     """
 
     symbols: tuple[str, ...]
     crypto: Mask
-    row: AccountArrays
-    reductions: tuple[str, ...] = ()
+    arrays: AccountArrays
+    reduction_symbols: tuple[str, ...] = ()
 
 
-def labelled_row(bars: Bars, account: AccountSnapshot, terms: OrderSizeLimits) -> LabelledRow:
+def label_account(bars: Bars, account: AccountSnapshot, terms: OrderSizeLimits) -> LabelledAccount:
     """Return an account's arrays with names: the panel's symbols, then other positions."""
-    exposure = account.exposure
+    exposure = account.projected_positions
     outside = [symbol for symbol in exposure if symbol not in bars.symbols]
     # Exposure counts an open reduction as filled. Until it has filled, the position and its margin
     # are still there, so it keeps its part of every ceiling.
@@ -112,22 +112,24 @@ def labelled_row(bars: Bars, account: AccountSnapshot, terms: OrderSizeLimits) -
     row = AccountArrays(
         quantity=np.array(quantities),
         price=price,
-        increment=np.array([float(item.increment) for item in bars.instruments] + fixed * [0.0]),
+        increment=np.array(
+            [float(item.qty_increment) for item in bars.instruments] + fixed * [0.0]
+        ),
         min_order_value=np.append(least, np.zeros(fixed)),
         dust=np.append(dust, np.zeros(fixed)),
         # Positions outside the panel are never traded.
         tradable=np.append(bars.tradable, np.zeros(fixed, dtype=bool)),
         position_count=len(symbols),
         equity=account.equity,
-        unborrowed=account.unborrowed_cash,
-        leverage=account.leverage,
-        shorting=account.shorting,
+        unborrowed_cash=account.unborrowed_cash,
+        leverage=account.max_leverage,
+        is_shorting_enabled=account.is_shorting_enabled,
         free_equity_share=account.free_equity_share,
     )
     beside = [is_crypto(symbol) for symbol in named[len(bars.symbols) :]]
     crypto = np.append(bars.crypto, np.array(beside, dtype=bool))
     names = (*symbols, *[""] * len(reductions))
-    return LabelledRow(names, crypto, row, tuple(reductions))
+    return LabelledAccount(names, crypto, row, tuple(reductions))
 
 
 def _smallest_values(bars: Bars, price: Array, terms: OrderSizeLimits) -> tuple[Array, Array]:
@@ -143,20 +145,20 @@ def _smallest_values(bars: Bars, price: Array, terms: OrderSizeLimits) -> tuple[
 class RoundedTargets(NamedTuple):
     """Targets of an account's N rows, rounded to lots.
 
-    target: [N] target weight.
+    target_weight: [N] target weight.
     lots: [N] signed number of increments of the target; NaN for rows that are not traded.
-    trimmed: [N] true for stocks trimmed to the overnight ceiling without new weights.
-    no_order_code: [N] reason why a change makes no order: 0 for none, `TOO_SMALL` or `DUST`.
+    is_trimmed: [N] true for stocks trimmed to the overnight ceiling without new weights.
+    no_order_code: [N] reason why a change makes no order: 0 for none, `TOO_SMALL_CODE` or `DUST_CODE`.
     """
 
-    target: Array
+    target_weight: Array
     lots: Array
-    trimmed: Mask
+    is_trimmed: Mask
     no_order_code: Index
 
 
 @compiled
-def problem_of(
+def build_problem(
     beliefs: BeliefTable,
     row: int,
     chosen: Index,
@@ -177,11 +179,11 @@ def problem_of(
     adjustable = pick_and_pad(beliefs.adjustable[row], chosen, size)
     exiting = pick_and_pad(beliefs.exiting[row], chosen, size)
     signal = np.zeros(size)
-    if terms.forecast:
-        signal = pick_and_pad(beliefs.signal[row], chosen, size)
-    returns = returns_of(beliefs, row, chosen, class_sharpe, terms.forecast, size)
-    day, night = terms.leverage
-    allowed = night if beliefs.overnight[row] else day
+    if terms.uses_forecast:
+        signal = pick_and_pad(beliefs.signal_size[row], chosen, size)
+    returns = build_returns(beliefs, row, chosen, class_sharpe, terms.uses_forecast, size)
+    day, night = terms.leverage_limits
+    allowed = night if beliefs.is_overnight[row] else day
     margin_equity = terms.caps[2]
     # The venue's check of orders leaves a part of its loan unused. Collateral of open spreads
     # supports no loan on stocks.
@@ -195,12 +197,12 @@ def problem_of(
         granted_leverage(min(allowed, account.leverage), account.equity, margin_equity),
         terms.crypto,
         # An account to which the venue lends no shares holds stocks long only, like crypto.
-        terms.long_only if account.shorting else np.ones(size, dtype=np.bool_),
-        with_betas(terms.rows, returns.covariance),
+        terms.long_only if account.is_shorting_enabled else np.ones(size, dtype=np.bool_),
+        with_betas(terms.group_constraints, returns.covariance),
     )
     return DecisionProblem(
         returns,
-        Costs(change_costs(terms.cost, signal, len(financing)), financing),
+        Costs(change_costs(terms.unit_cost, signal, len(financing)), financing),
         limits,
         current_weights(account, adjustable, exiting, terms.order_price_buffer),
     )
@@ -223,7 +225,7 @@ def round_to_lots(
     sized: true if `weights` solve the problem. Otherwise positions are unchanged.
     trim_overnight: true if stocks can be trimmed to the overnight ceiling at this instant.
     """
-    held = problem.account.held
+    held = problem.account.held_weight
     adjustable = problem.account.adjustable
     exiting = problem.account.exiting
     crypto = problem.limits.crypto
@@ -245,7 +247,7 @@ def round_to_lots(
         return RoundedTargets(target, lots, trimmable, no_order_code)
     if trim_overnight:
         ceiling = problem.limits.stock_ceiling
-        share = overnight_share(target[:count], crypto[:count], trimmable[:count], ceiling)
+        share = overnight_trim_factor(target[:count], crypto[:count], trimmable[:count], ceiling)
         for s in range(count):
             trimmable[s] &= share < 1.0
             if trimmable[s]:
@@ -254,7 +256,7 @@ def round_to_lots(
         # A fee in crypto leaves quantities off the grid of increments. Rounding a position that is
         # at its target would sell that dust in every decision.
         if target[s] != held[s]:
-            lots[s] = whole_lots(
+            lots[s] = count_lots(
                 target[s] * account.equity / account.price[s], account.increment[s]
             )
     _keep_to_net_limits(problem, weights, sized, lots, account)
@@ -290,7 +292,7 @@ def _leave_small_changes(
         closes = lots[s] == 0.0 and account.quantity[s] != 0.0
         size = abs(account.quantity[s])
         if not closes:
-            size = abs(whole_lots(lots[s] * lot - account.quantity[s], lot)) * lot
+            size = abs(count_lots(lots[s] * lot - account.quantity[s], lot)) * lot
         # A change of less than one increment is not an order at all.
         if (
             0.0
@@ -299,7 +301,7 @@ def _leave_small_changes(
         ):
             target[s] = held[s]
             lots[s] = np.nan
-            no_order_code[s] = DUST if closes else TOO_SMALL
+            no_order_code[s] = DUST_CODE if closes else TOO_SMALL_CODE
 
 
 @compiled
@@ -313,16 +315,16 @@ def _keep_to_net_limits(
     weights: [N] weights of the solution.
     """
     rows = problem.limits.group_constraints
-    if len(rows.net_max) == 0 or not sized:
+    if len(rows.net_limits) == 0 or not sized:
         return
-    held = problem.account.held
+    held = problem.account.held_weight
     rounded = held.copy()
     for s in range(len(held)):
         if not np.isnan(lots[s]):
-            rounded[s] = lots[s] * problem.account.increment[s]
+            rounded[s] = lots[s] * problem.account.weight_increment[s]
     for _ in range(MAX_NET_LIMIT_ROUNDS):
-        for k in range(len(rows.net_max)):
-            if rows.net_max[k] >= 0.0:
+        for k in range(len(rows.net_limits)):
+            if rows.net_limits[k] >= 0.0:
                 _keep_to_net_limit(problem, k, weights, rounded, lots, account)
 
 
@@ -340,14 +342,14 @@ def _keep_to_net_limit(
     rounded: [N] weights of the lots.
     """
     for s in range(account.position_count):
-        lot = problem.account.increment[s]
-        taken = problem.limits.group_constraints.net[k, s]
+        lot = problem.account.weight_increment[s]
+        taken = problem.limits.group_constraints.net_coefficients[k, s]
         over = net_excess(problem, k, rounded, weights)
         if over <= CEILING_TOL:
             return
         if problem.account.adjustable[s] and taken * rounded[s] > 0.0 and lot > 0.0:
             if np.isnan(lots[s]):
-                lots[s] = whole_lots(account.quantity[s], account.increment[s])
+                lots[s] = count_lots(account.quantity[s], account.increment[s])
             fewer = min(np.ceil(over / (abs(taken) * lot)), abs(lots[s]))
             lots[s] -= np.sign(lots[s]) * fewer
             rounded[s] = lots[s] * lot

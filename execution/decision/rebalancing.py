@@ -12,13 +12,13 @@ from execution.decision.choice import OrderReason
 from execution.decision.decision import DecisionColumns
 from execution.orders.account_snapshot import AccountSnapshot
 from execution.orders.orders import (
-    UNLIMITED,
+    UNLIMITED_QUANTITY,
     Order,
     OrderSizeLimits,
     Side,
     format_order_id,
     parse_order_prefix,
-    time_in_force,
+    default_time_in_force,
 )
 from sizing.quantity import count_child_orders, truncate_to_increment
 from trainingdata.instants import HOUR, compact_text
@@ -35,7 +35,7 @@ def rebalance(
     instruments: Sequence[Instrument],
     held: Sequence[Decimal],
     targets: Sequence[Decimal],
-    largest: Sequence[float],
+    max_quantities: Sequence[float],
     reasons: Sequence[object],
     timeframe: Timeframe = HOURLY,
 ) -> tuple[Order, ...]:
@@ -50,7 +50,7 @@ def rebalance(
     at: instant of the decision.
     instruments: [N] instruments, with their quantity increments.
     held, targets: [N] signed quantity held plus open, and signed quantity to hold.
-    largest: [N] largest quantity of one order; infinite without a limit.
+    max_quantities: [N] largest quantity of one order; infinite without a limit.
     reasons: [N] reason for the orders of each instrument.
     timeframe: timeframe of decisions. With daily decisions, the next bar starts with an auction,
         and orders for stocks are auction orders of whole shares. A change of sign then sends only
@@ -60,22 +60,22 @@ def rebalance(
     ranked: list[tuple[int, str, Order]] = []
     when = compact_text(at)
     for item, before, target, most, reason in zip(
-        instruments, held, targets, largest, reasons, strict=True
+        instruments, held, targets, max_quantities, reasons, strict=True
     ):
         symbol = item.symbol
         coin = item.kind is AssetClass.CRYPTO
         auction = None if coin else timeframe.auction
-        tif = time_in_force(symbol, auction)
+        tif = default_time_in_force(symbol, auction)
         leg = 0
         steps = _steps(before, target)
         for begin, end in steps[:1] if auction else steps:
             reduces = abs(end) < abs(begin)
             rank = _rank(reduces, coin)
             side: Side = "buy" if end > begin else "sell"
-            quantity = _order_quantity(begin, end, item.increment)
+            quantity = _order_quantity(begin, end, item.qty_increment)
             if auction:
                 quantity -= quantity % 1
-            for part in split_quantity(quantity, most, item.increment):
+            for part in split_quantity(quantity, most, item.qty_increment):
                 identity = format_order_id(strategy, when, symbol, leg)
                 order = Order(identity, symbol, side, part, reason, reduces, tif=tif)
                 ranked.append((rank, symbol, order))
@@ -109,7 +109,7 @@ def decision_orders(
     """
     changed = [i for i, quantity in enumerate(quantities) if quantity]
     hours = hours_between(at, until)
-    choices = [columns.choice(i, instruments[i].symbol, quantities[i]) for i in changed]
+    choices = [columns.choice_at(i, instruments[i].symbol, quantities[i]) for i in changed]
     items = [instruments[i] for i in changed]
     return rebalance(
         strategy,
@@ -135,7 +135,7 @@ def ordered_quantity(lots: float, increment: Decimal, held: Decimal) -> Decimal:
     return (held if np.isnan(lots) else int(lots) * increment) - held
 
 
-def reductions_to_redecide(
+def reductions_to_resize(
     strategy: str, account: AccountSnapshot, adjustable: Collection[str]
 ) -> tuple[Order, ...]:
     """Return the strategy's own open orders that reduce positions in symbols due to trade.
@@ -154,7 +154,7 @@ def reductions_to_redecide(
     return tuple(reductions)
 
 
-def replaced_orders(
+def orders_to_replace(
     strategy: str, account: AccountSnapshot, quantities: Mapping[str, Decimal]
 ) -> tuple[Order, ...]:
     """Return the strategy's own open orders that a new order in the same symbol replaces.
@@ -176,12 +176,12 @@ def replaced_orders(
     return tuple(replaced)
 
 
-def quantities_without(
+def quantities_after_cancels(
     quantities: Mapping[str, Decimal], account: AccountSnapshot, replaced: Sequence[Order]
 ) -> dict[str, Decimal]:
     """Adjust order quantities so that they reach the same targets after orders are cancelled."""
-    before = account.exposure
-    after = account.without(replaced).exposure
+    before = account.projected_positions
+    after = account.without_orders(replaced).projected_positions
     changed = {}
     for symbol, quantity in quantities.items():
         freed = before.get(symbol, _NOTHING) - after.get(symbol, _NOTHING)
@@ -220,16 +220,16 @@ def _order_quantity(before: Decimal, after: Decimal, increment: Decimal) -> Deci
     return truncate_to_increment(float(size), increment)
 
 
-def split_quantity(quantity: Decimal, largest: float, increment: Decimal) -> list[Decimal]:
-    """Split a quantity into parts of at most `largest`; return an empty list for 0.
+def split_quantity(quantity: Decimal, max_quantity: float, increment: Decimal) -> list[Decimal]:
+    """Split a quantity into parts of at most `max_quantity`; return an empty list for 0.
 
     Parts differ by at most one increment. The last part also includes the remainder that is not a
     whole increment.
     """
-    if largest == UNLIMITED or float(quantity) <= largest:
+    if max_quantity == UNLIMITED_QUANTITY or float(quantity) <= max_quantity:
         return [quantity] if quantity > 0 else []
     steps, rest = divmod(quantity, increment)
-    count = count_child_orders(float(steps), float(rest), largest, float(increment))
+    count = count_child_orders(float(steps), float(rest), max_quantity, float(increment))
     least, longer = divmod(int(steps), count)
     parts = [(least + (k < longer)) * increment for k in range(count)]
     parts[-1] += rest

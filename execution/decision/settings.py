@@ -19,7 +19,7 @@ from sizing.settings import Limits, PriorSettings
 from trainingdata.bars import Bars
 from trainingdata.corporate_actions import CorporateAction
 from trainingdata.delistings import Delisting
-from trainingdata.instruments import BILLIONTH, AssetClass, instrument
+from trainingdata.instruments import MIN_CRYPTO_QTY, AssetClass, instrument
 from trainingdata.schedule import Schedule
 from trainingdata.stored_correlation import CorrelationSettings
 from trainingdata.timeframe import Timeframe
@@ -79,7 +79,7 @@ class TradingSettings(PanelSettings):
         """Schedule of decisions."""
         return Schedule.parse(",".join(self.schedule))
 
-    def bars(self) -> Bars:
+    def load_bars(self) -> Bars:
         """Return the panel of files or of the synthetic market.
 
         Files are read up to `end`, with all history before `start`.
@@ -90,8 +90,8 @@ class TradingSettings(PanelSettings):
             if settings or files cannot be used; raised before any bar is read, if possible.
         """
         self.check_files()
-        bars = self.with_increments(PanelSettings.bars(self))
-        self.orders.check(bars)
+        bars = self.with_increments(PanelSettings.load_bars(self))
+        self.orders.check_increments(bars)
         self.check_schedule(bars.timeframe, bars.symbols)
         return bars
 
@@ -118,12 +118,12 @@ class TradingSettings(PanelSettings):
         """
         self.data.corporate_actions()
         self.forecaster.check()
-        self.sizing.chosen_strategy()
+        self.sizing.build_strategy()
         self.limits.group_limits()
         self.correlation.source()
-        self.universe.rule()
+        self.universe.build_universe()
 
-    def unused_rows(
+    def unused_row_warnings(
         self, symbols: Collection[str], actions: Sequence[CorporateAction | Delisting]
     ) -> list[str]:
         """Return a warning for each file or table that names symbols outside a run."""
@@ -135,7 +135,7 @@ class TradingSettings(PanelSettings):
         named = {
             place: {instrument(row.symbol).symbol for row in rows} for place, rows in tables.items()
         }
-        named["limits.groups"] = set(self.limits.group_limits().symbols)
+        named["limits.groups_file"] = set(self.limits.group_limits().symbols)
         said = []
         for place, of_place in named.items():
             names = sorted(of_place.difference(symbols))
@@ -151,10 +151,10 @@ class TradingSettings(PanelSettings):
         instruments = []
         for item in bars.instruments:
             coin = item.kind is AssetClass.CRYPTO
-            instruments.append(replace(item, increment=BILLIONTH) if coin else item)
+            instruments.append(replace(item, qty_increment=MIN_CRYPTO_QTY) if coin else item)
         return replace(bars, instruments=tuple(instruments))
 
-    def trader(self, forecaster: Forecaster) -> Trader:
+    def build_trader(self, forecaster: Forecaster) -> Trader:
         from execution.decision.trader import Trader
 
         return Trader(
@@ -169,5 +169,5 @@ class TradingSettings(PanelSettings):
             self.prior,
             self.margin,
             self.decisions,
-            self.universe.rule(),
+            self.universe.build_universe(),
         )

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from forecasting.forecast import HORIZON, Volatility
+from forecasting.forecast import HORIZON, VolatilityRule
 from foundation.errors import InputError
 from foundation.plugin import is_plugin
 from foundation.settings import setting, settings_class
 from sizing.settings import DrawdownLimit, Fallback
-from sizing.strategies import Kelly, Legacy, name_with_fraction, strategy_from_name
-from trainingdata.timeframe import Holding
+from sizing.strategies import Kelly, LegacyStrategy, name_with_fraction, strategy_from_name
+from trainingdata.timeframe import HoldingRule
 
 if TYPE_CHECKING:
     from sizing.allocation import Strategy
@@ -36,8 +36,8 @@ class SizingSettings:
         "{depth: 0.2, probability: 0.1} chooses the fraction: a fall by a fifth, ever, "
         "with 10 % at most",
     )
-    volatility: Volatility = setting("quantile", "the rule that reads sigma from quantiles")
-    holding: Holding = setting("plan", "a `plan`, or one interval, `next` or `session`")
+    volatility: VolatilityRule = setting("quantile", "the rule that reads sigma from quantiles")
+    holding: HoldingRule = setting("plan", "a `plan`, or one interval, `next` or `session`")
     signal_bars: int = setting(
         3,
         "own bars after which a plan's second period ends, and with it a forecast's worth",
@@ -60,7 +60,7 @@ class SizingSettings:
         if self.drawdown is not None:
             self._check_drawdown()
         if not is_plugin(self.strategy):  # plugins are loaded when a run needs them
-            self.chosen_strategy()
+            self.build_strategy()
 
     def _check_drawdown(self) -> None:
         """Refuse `drawdown` with a stated fraction, and for strategies without a Kelly fraction."""
@@ -80,7 +80,7 @@ class SizingSettings:
     @property
     def kelly_fraction(self) -> float | None:
         """Kelly fraction that replaces the one in the strategy's name; None keeps the name's."""
-        return self.fraction if self.drawdown is None else self.drawdown.fraction
+        return self.fraction if self.drawdown is None else self.drawdown.kelly_fraction
 
     @property
     def label(self) -> str:
@@ -94,7 +94,7 @@ class SizingSettings:
         """Number of own bars of price history that the strategy reads."""
         return self.lookback if is_plugin(self.strategy) else 0
 
-    def chosen_strategy(self) -> Strategy:
+    def build_strategy(self) -> Strategy:
         strategy = strategy_from_name(
             self.strategy,
             fraction=self.kelly_fraction,
@@ -105,17 +105,17 @@ class SizingSettings:
             lookback=self.lookback,
             arguments=self.arguments,
         )
-        return strategy if self.enhanced else self.legacy()
+        return strategy if self.enhanced else self.build_legacy_strategy()
 
     def strategies(self) -> tuple[Strategy, ...]:
         """Return the strategy, and its fallback if the settings name one."""
         if self.fallback == "legacy":
-            return self.chosen_strategy(), self.legacy()
-        return (self.chosen_strategy(),)
+            return self.build_strategy(), self.build_legacy_strategy()
+        return (self.build_strategy(),)
 
-    def holding_interval(self) -> Holding:
+    def holding_interval(self) -> HoldingRule:
         """Return the holding interval of the strategy, else the one of the settings."""
-        return self.chosen_strategy().holding or self.holding
+        return self.build_strategy().holding_interval or self.holding
 
-    def legacy(self) -> Legacy:
-        return Legacy(self.risk_multiplier)
+    def build_legacy_strategy(self) -> LegacyStrategy:
+        return LegacyStrategy(self.risk_multiplier)

@@ -15,7 +15,7 @@ import numpy as np
 from execution.decision.belief_building import (
     ALL_SYMBOLS,
     GrowthRanking,
-    belief_of_symbol,
+    build_symbol_belief,
     build_beliefs,
 )
 from execution.decision.beliefs import BeliefTable, PlanPeriods, concatenate_beliefs
@@ -27,22 +27,22 @@ from execution.decision.decision import (
     decided_cells,
     decision_arrays,
     decision_columns,
-    gap_a_year,
+    yearly_optimality_gap,
 )
 from execution.decision.problem import (
-    LabelledRow,
+    LabelledAccount,
     RoundedTargets,
     SizingTerms,
-    labelled_row,
-    problem_of,
+    label_account,
+    build_problem,
     round_to_lots,
 )
 from execution.decision.rebalancing import (
     decision_orders,
     ordered_quantity,
-    quantities_without,
-    reductions_to_redecide,
-    replaced_orders,
+    quantities_after_cancels,
+    reductions_to_resize,
+    orders_to_replace,
 )
 from execution.decision.sizing import SizingSettings
 from execution.orders.account_snapshot import AccountSnapshot
@@ -57,7 +57,7 @@ from sizing.inputs import SizingInputs, check_priced, no_equity_text
 from sizing.kelly import SolverFailed
 from sizing.problem import AccountArrays
 from sizing.settings import Limits, PriorSettings
-from sizing.strategies import Legacy
+from sizing.strategies import LegacyStrategy
 from trainingdata.bars import Bars
 from trainingdata.correlation import CorrelationSource
 from trainingdata.history import OwnBars
@@ -82,16 +82,16 @@ class SizingResult(NamedTuple):
     inputs: inputs of the strategy.
     allocation: result of the strategy; None if sizing was not possible.
     strategy: strategy that was run.
-    failure: reason why there is no allocation; empty if there is one, or if no symbol is due to
+    failure_reason: reason why there is no allocation; empty if there is one, or if no symbol is due to
         trade.
-    unsolved: true if the strategy's optimisation problem was not solved.
+    is_unsolved: true if the strategy's optimisation problem was not solved.
     """
 
     inputs: SizingInputs
     allocation: Allocation | None
     strategy: Strategy
-    failure: str = ""
-    unsolved: bool = False
+    failure_reason: str = ""
+    is_unsolved: bool = False
 
 
 def run_strategy(strategy: Strategy, inputs: SizingInputs, account: AccountArrays) -> SizingResult:
@@ -106,7 +106,7 @@ def run_strategy(strategy: Strategy, inputs: SizingInputs, account: AccountArray
         with single_threaded_blas():
             return SizingResult(inputs, strategy.allocate(inputs), strategy)
     except SolverFailed as error:
-        return SizingResult(inputs, None, strategy, str(error), unsolved=True)
+        return SizingResult(inputs, None, strategy, str(error), is_unsolved=True)
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -120,12 +120,12 @@ class Trader:
     limits: limits of weights by time of day.
     costs: expected costs of a trade other than fees.
     fees: fees of a trade.
-    terms: smallest and largest values of an order.
+    order_size_limits: smallest and largest values of an order.
     prior: stated premiums, and the horizon of a plan.
     margin: costs of borrowing.
     schedule: schedule of decisions.
     universe: rule that determines which symbols may be held.
-    table: beliefs computed in advance, equal to the beliefs from bars up to each instant; None
+    belief_table: beliefs computed in advance, equal to the beliefs from bars up to each instant; None
         computes beliefs at each decision.
     """
 
@@ -136,27 +136,27 @@ class Trader:
     limits: Limits
     costs: TradingCosts
     fees: FeeSchedule
-    terms: OrderSizeLimits = DEFAULT_SIZE_LIMITS
+    order_size_limits: OrderSizeLimits = DEFAULT_SIZE_LIMITS
     prior: PriorSettings = field(default_factory=PriorSettings)
     margin: MarginTerms = field(default_factory=MarginTerms)
     schedule: Schedule = EVERY_BAR
     universe: Universe = ALL_SYMBOLS
-    table: BeliefTable | None = None
+    belief_table: BeliefTable | None = None
 
     @property
-    def periods(self) -> PlanPeriods:
+    def plan_periods(self) -> PlanPeriods:
         sizing, days = self.sizing, self.prior.horizon_days
         return PlanPeriods(sizing.holding_interval(), sizing.signal_bars, days, self.schedule)
 
-    def over(self, market: Market, progress: Progress = no_progress) -> Trader:
+    def with_beliefs(self, market: Market, progress: Progress = no_progress) -> Trader:
         """Return this trader with the beliefs at all instants of a run computed in advance."""
-        return replace(self, table=self.build_beliefs(market, progress))
+        return replace(self, belief_table=self.build_beliefs(market, progress))
 
     def build_beliefs(self, market: Market, progress: Progress = no_progress) -> BeliefTable:
         """Return the beliefs at each instant of a run, from data known at that instant."""
         bars = market.bars
         growth = GrowthRanking(
-            self.prior, self.costs.expected(bars.crypto, self.fees), bars.long_only
+            self.prior, self.costs.expected_cost(bars.crypto, self.fees), bars.long_only
         )
         parts = [
             build_beliefs(
@@ -165,16 +165,16 @@ class Trader:
                 view,
                 view.times[begin],
                 rule=self.sizing.volatility,
-                periods=self.periods,
+                periods=self.plan_periods,
                 progress=progress,
                 universe=self.universe,
                 growth=growth,
             )
-            for begin, _, view in market.views()
+            for begin, _, view in market.visible_bars_by_segment()
         ]
         return concatenate_beliefs(parts)
 
-    def belief_of(self, bars: Bars, symbol: str, now: np.datetime64) -> BeliefTable:
+    def build_symbol_belief(self, bars: Bars, symbol: str, now: np.datetime64) -> BeliefTable:
         """Return the belief about one symbol at any instant, as if only that symbol were traded.
 
         Raises
@@ -182,14 +182,14 @@ class Trader:
         NoForecast
             if the symbol has no forecast at that instant.
         """
-        return belief_of_symbol(
+        return build_symbol_belief(
             self.forecaster,
             self.correlations,
             bars,
             symbol,
             now,
             rule=self.sizing.volatility,
-            periods=self.periods,
+            periods=self.plan_periods,
         )
 
     def decide(self, bars: Bars, account: AccountSnapshot) -> Decision | None:
@@ -212,24 +212,26 @@ class Trader:
         7. **Orders.** Weights become quantities, and the difference to the position and open orders
            becomes orders.
 
-        `execution.decision.belief_building` does steps 1 to 4, `decide_on` the others.
+        `execution.decision.belief_building` does steps 1 to 4, `decide_from_beliefs` the others.
         """
         # Beliefs do not depend on the account. A backtest can therefore compute those of all
         # instants in one pass, and both read the same numbers.
         now = Market(bars, len(bars.times) - 1)
-        table = self.build_beliefs(now) if self.table is None else self.table
+        table = self.build_beliefs(now) if self.belief_table is None else self.belief_table
         # Symbols that are neither held nor may be held have weight 0 and are skipped below.
         groups = self.limits.group_limits()
-        counts = {*account.exposure, *account.open_reductions, *groups.markets}
-        belief = table.at_instant(bars.now, np.array([symbol in counts for symbol in bars.symbols]))
+        counts = {*account.projected_positions, *account.open_reductions, *groups.market_symbols}
+        belief = table.at_instant(
+            bars.last_instant, np.array([symbol in counts for symbol in bars.symbols])
+        )
         if belief is None:
             return None
-        symbols = tuple([bars.symbols[s] for s in belief.symbol.tolist()])
+        symbols = tuple([bars.symbols[s] for s in belief.symbol_index.tolist()])
         own_bars = OwnBars(bars, keep=self.sizing.history_bars)
-        decision = self.decide_on(belief, bars.at_last_instant(symbols), account, own_bars)
+        decision = self.decide_from_beliefs(belief, bars.last_row(symbols), account, own_bars)
         return decision if decision.symbols or belief.adjustable.any() else None
 
-    def decide_on(
+    def decide_from_beliefs(
         self, belief: BeliefTable, bars: Bars, account: AccountSnapshot, own_bars: OwnBars
     ) -> Decision:
         """Return the decision that follows from beliefs: steps 5 to 7 of `decide`.
@@ -243,19 +245,19 @@ class Trader:
                 adjustable=belief.adjustable & bars.tradable, exiting=belief.exiting & bars.tradable
             )
 
-        now = np.datetime64(belief.at[0])
+        now = np.datetime64(belief.instants[0])
         # 5. Weights. Open reductions of symbols due to trade are sized again from the position. If
         # sizing fails, they stay open: cancelling them would be new risk.
         adjustable = {bars.symbols[s] for s in np.flatnonzero(belief.adjustable[0]).tolist()}
-        withdrawn = reductions_to_redecide(self.order_prefix, account, adjustable)
-        book = account.without(withdrawn)
-        labelled = labelled_row(bars, book, self.terms)
+        withdrawn = reductions_to_resize(self.order_prefix, account, adjustable)
+        book = account.without_orders(withdrawn)
+        labelled = label_account(bars, book, self.order_size_limits)
         sizing = self._size(bars, labelled, belief, own_bars)
         allocation = sizing.allocation
         if allocation is None and withdrawn:
             withdrawn = ()
             book = account
-            labelled = labelled_row(bars, book, self.terms)
+            labelled = label_account(bars, book, self.order_size_limits)
             inputs = self._inputs(bars, labelled, belief, sizing.strategy, own_bars)
             sizing = sizing._replace(inputs=inputs)
         problem = sizing.inputs.problem
@@ -267,13 +269,17 @@ class Trader:
             )
 
         # 6. The night, and whole quantities.
-        weights = problem.account.held if allocation is None else allocation.target
+        weights = problem.account.held_weight if allocation is None else allocation.target_weight
         rounded = round_to_lots(
-            problem, weights, allocation is not None, labelled.row, bool(belief.trim_overnight[0])
+            problem,
+            weights,
+            allocation is not None,
+            labelled.arrays,
+            bool(belief.trim_overnight[0]),
         )
         chosen, columns = self._columns(bars, belief, labelled, sizing, rounded)
         instruments = [bars.instruments[s] for s in chosen.tolist()]
-        exposure = book.exposure
+        exposure = book.projected_positions
         quantities = {}
         for item, lots in zip(instruments, rounded.lots[chosen].tolist(), strict=True):
             held = exposure.get(item.symbol, _NOTHING)
@@ -281,38 +287,38 @@ class Trader:
 
         # 7. Orders. Open orders that a new order would trade with are cancelled first, and their
         # remainder becomes part of the new order.
-        replaced = replaced_orders(self.order_prefix, book, quantities)
+        replaced = orders_to_replace(self.order_prefix, book, quantities)
         if replaced:
-            quantities = quantities_without(quantities, book, replaced)
-            exposure = book.without(replaced).exposure
+            quantities = quantities_after_cancels(quantities, book, replaced)
+            exposure = book.without_orders(replaced).projected_positions
         orders = decision_orders(
             self.order_prefix,
             now,
-            belief.until,
+            belief.first_period_end,
             columns,
             instruments,
             [exposure.get(symbol, _NOTHING) for symbol in quantities],
             tuple(quantities.values()),
-            self.terms,
+            self.order_size_limits,
             bars.timeframe,
-            failure=sizing.failure,
-            legacy=allocation is not None and isinstance(sizing.strategy, Legacy),
+            failure=sizing.failure_reason,
+            legacy=allocation is not None and isinstance(sizing.strategy, LegacyStrategy),
         )
         gap = 0.0
         if allocation is not None:
-            gap = gap_a_year(allocation.optimality_gap, now, belief.ends[0])
+            gap = yearly_optimality_gap(allocation.optimality_gap, now, belief.period_ends[0])
         return Decision(
             at=now,
-            until=belief.until,
+            interval_end=belief.first_period_end,
             equity=account.equity,
             stock_ceiling=problem.limits.stock_ceiling,
             symbols=tuple(quantities),
             quantities=tuple(quantities.values()),
             columns=columns,
             orders=orders,
-            rule=rule,
-            failure=sizing.failure,
-            cancels=(*withdrawn, *replaced),
+            sizing_rules=rule,
+            sizing_failure=sizing.failure_reason,
+            orders_to_cancel=(*withdrawn, *replaced),
             optimality_gap=gap,
         )
 
@@ -320,7 +326,7 @@ class Trader:
         self,
         bars: Bars,
         belief: BeliefTable,
-        labelled: LabelledRow,
+        labelled: LabelledAccount,
         sizing: SizingResult,
         rounded: RoundedTargets,
     ) -> tuple[Index, DecisionColumns]:
@@ -328,7 +334,7 @@ class Trader:
 
         Symbols are indices into the panel.
         """
-        price = labelled.row.price[: len(bars.symbols)]
+        price = labelled.arrays.price[: len(bars.symbols)]
         arrays = decision_arrays(sizing.allocation, sizing.inputs.problem, rounded, price)
         cells = decided_cells(belief, arrays)
         strategy = sizing.strategy
@@ -343,35 +349,35 @@ class Trader:
         return cells[1], columns
 
     def _size(
-        self, bars: Bars, labelled: LabelledRow, belief: BeliefTable, own_bars: OwnBars
+        self, bars: Bars, labelled: LabelledAccount, belief: BeliefTable, own_bars: OwnBars
     ) -> SizingResult:
         """Return the strategy's result; if its problem is unsolved, the result of its fallback."""
         chosen, *fallbacks = self.sizing.strategies()
         inputs = self._inputs(bars, labelled, belief, chosen, own_bars)
-        result = run_strategy(chosen, inputs, labelled.row)
-        if not result.unsolved:
+        result = run_strategy(chosen, inputs, labelled.arrays)
+        if not result.is_unsolved:
             return result
         for strategy in fallbacks:
             # Each strategy has its own problem: the legacy rule uses the forecast alone, and the
             # premium of the strategy before could turn its direction around.
             inputs = self._inputs(bars, labelled, belief, strategy, own_bars)
-            second = run_strategy(strategy, inputs, labelled.row)
+            second = run_strategy(strategy, inputs, labelled.arrays)
             if second.allocation is None:
                 return second
-            return second._replace(failure=result.failure)
+            return second._replace(failure_reason=result.failure_reason)
         return result
 
     def _inputs(
         self,
         bars: Bars,
-        labelled: LabelledRow,
+        labelled: LabelledAccount,
         belief: BeliefTable,
         strategy: Strategy,
         own_bars: OwnBars,
     ) -> SizingInputs:
-        beside = len(labelled.symbols) - labelled.row.position_count
-        traded = labelled.crypto[: labelled.row.position_count]
-        positions = labelled.row.position_count
+        beside = len(labelled.symbols) - labelled.arrays.position_count
+        traded = labelled.crypto[: labelled.arrays.position_count]
+        positions = labelled.arrays.position_count
         groups = self.limits.group_limits()
         terms = SizingTerms(
             crypto=labelled.crypto,
@@ -379,26 +385,30 @@ class Trader:
             long_only=np.append(
                 bars.long_only, np.ones(len(labelled.crypto) - len(bars.symbols), bool)
             ),
-            cost=np.append(self.costs.expected(traded, self.fees), np.zeros(beside)),
-            forecast=strategy.uses_forecast,
-            caps=self.limits.caps,
-            leverage=(self.limits.intraday_leverage, self.limits.overnight_ceiling),
+            unit_cost=np.append(self.costs.expected_cost(traded, self.fees), np.zeros(beside)),
+            uses_forecast=strategy.uses_forecast,
+            caps=self.limits.compiled_limits,
+            leverage_limits=(self.limits.intraday_leverage, self.limits.overnight_ceiling),
             order_price_buffer=self.margin.order_price_buffer,
-            rows=groups.constraints_over(labelled.symbols[:positions], labelled.reductions),
+            group_constraints=groups.build_constraints(
+                labelled.symbols[:positions], labelled.reduction_symbols
+            ),
         )
-        (nightly,) = self.margin.nightly_rate(belief.at).tolist()
+        (nightly,) = self.margin.nightly_rate(belief.instants).tolist()
         class_sharpe = self._class_sharpe(belief, strategy)[0]
-        problem = problem_of(
+        problem = build_problem(
             belief,
             0,
             np.arange(len(bars.symbols)),
             class_sharpe,
-            nightly * belief.nights[0],
-            labelled.row,
+            nightly * belief.interest_nights[0],
+            labelled.arrays,
             terms,
         )
         history = own_bars.history(labelled.symbols, strategy.lookback)
-        return SizingInputs(problem, labelled.symbols, belief.at[0], groups.names, history)
+        return SizingInputs(
+            problem, labelled.symbols, belief.instants[0], groups.limit_names, history
+        )
 
     def _class_sharpe(self, belief: BeliefTable, strategy: Strategy) -> Array:
         """Return the Sharpe ratios [T, 2] of stocks and crypto that a strategy uses, or zeros."""

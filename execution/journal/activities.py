@@ -28,7 +28,7 @@ from foundation.decimals import EXACT_CONTEXT, exact_sum, is_bounded
 
 log = logging.getLogger(__name__)
 
-ALL_TIME = np.datetime64("1970-01-01", "ns")
+EPOCH = np.datetime64("1970-01-01", "ns")
 
 # "transfer": cash that a person pays in (above 0) or withdraws (below 0). "option": an option's
 # end without a trade, and the shares delivered for it. "merger": the end or beginning of a symbol.
@@ -66,7 +66,7 @@ class Activity:
     quantity: signed change of the position: shares, units of crypto or contracts.
     price: price in USD of one share, unit of crypto or share under an option; None if not stated.
     amount: signed change of cash, USD.
-    order_id: the venue's id of the order that traded; empty without an order.
+    venue_order_id: the venue's id of the order that traded; empty without an order.
     """
 
     id: str
@@ -76,7 +76,7 @@ class Activity:
     quantity: Decimal
     price: Decimal | None
     amount: Decimal
-    order_id: str = ""
+    venue_order_id: str = ""
 
     def __post_init__(self) -> None:
         if not self.id:
@@ -102,7 +102,7 @@ class Activity:
         return self.kind == "trade"
 
     @property
-    def is_exchange(self) -> bool:
+    def exchanges_cash_for_position(self) -> bool:
         """Return whether the activity exchanges cash for a position, at about the same value."""
         return self.is_trade or (self.kind == "merger" and bool(self.quantity))
 
@@ -112,25 +112,25 @@ class FillRow:
     """Journal row of a trade.
 
     id: the venue's id of the trade.
-    order: client order id; empty for a trade of another client's order.
-    order_id: the venue's id of the order.
+    client_order_id: client order id; empty for a trade of another client's order.
+    venue_order_id: the venue's id of the order.
     symbol: symbol in the project's spelling.
     quantity: signed quantity.
     price: price of one unit, USD.
     at: instant of the trade.
     listed_at: instant at which the trade was read.
-    since_opening: 0 if the opening balance includes the activity, else 1.
+    is_after_opening: 0 if the opening balance includes the activity, else 1.
     """
 
     id: Text
-    order: Text
-    order_id: Text
+    client_order_id: Text
+    venue_order_id: Text
     symbol: Text
     quantity: ExactDecimal
     price: ExactDecimal
     at: Instant
     listed_at: Instant
-    since_opening: Integer = 1
+    is_after_opening: Integer = 1
 
     @property
     def amount(self) -> Decimal:
@@ -149,7 +149,7 @@ class BookingRow:
     quantity: signed change of the position.
     amount: signed change of cash, USD.
     listed_at: instant at which the booking was read.
-    since_opening: 0 if the opening balance includes the activity, else 1.
+    is_after_opening: 0 if the opening balance includes the activity, else 1.
     """
 
     id: Text
@@ -159,7 +159,7 @@ class BookingRow:
     quantity: ExactDecimal
     amount: ExactDecimal
     listed_at: Instant
-    since_opening: Integer = 1
+    is_after_opening: Integer = 1
 
 
 _FILLS = JournalTable(
@@ -186,12 +186,12 @@ class ActivityBook:
         _FILLS.create(database)
         _BOOKINGS.create(database)
 
-    def unwritten(self, activities: Iterable[Activity]) -> list[Activity]:
+    def find_unrecorded(self, activities: Iterable[Activity]) -> list[Activity]:
         """Return the activities that are not yet recorded, or recorded with different content."""
-        return [each for each in activities if self._changed(each, ALL_TIME, 0) is not None]
+        return [each for each in activities if self._changed(each, EPOCH, 0) is not None]
 
     def write(
-        self, activities: Iterable[Activity], at: np.datetime64, *, since_opening: int
+        self, activities: Iterable[Activity], at: np.datetime64, *, is_after_opening: int
     ) -> list[tuple[Activity, Decimal]]:
         """Record new and changed activities, and return them with their changes of cash.
 
@@ -201,16 +201,16 @@ class ActivityBook:
         linked.
 
         at: instant by the venue's clock at which the activities were listed.
-        since_opening: 0 if the journal's opening balance includes the activities, else 1.
+        is_after_opening: 0 if the journal's opening balance includes the activities, else 1.
         """
         written = []
         with self._database.transaction():
             for activity in activities:
-                changed = self._changed(activity, at, since_opening)
+                changed = self._changed(activity, at, is_after_opening)
                 if changed is None:
                     continue
                 before, after = changed
-                _table(activity).put(self._database, after)
+                _table(activity).upsert(self._database, after)
                 if before is not None:
                     name = activity.id
                     log.warning("activity %s: the venue lists it otherwise than before", name)
@@ -219,27 +219,27 @@ class ActivityBook:
                 earlier = Decimal(0) if before is None else before.amount
                 change = (
                     EXACT_CONTEXT.subtract(after.amount, earlier)
-                    if after.since_opening
+                    if after.is_after_opening
                     else Decimal(0)
                 )
                 written.append((activity, change))
             for order_id, name in self._database.rows(_LINKS):
                 unlinked = "WHERE order_id = ? AND client_order_id = ''"
-                _FILLS.change(self._database, unlinked, (order_id,), order=name)
+                _FILLS.update(self._database, unlinked, (order_id,), order=name)
         return written
 
     def last_trade(self) -> np.datetime64 | None:
         """Return the instant of the last trade; None before the first."""
-        last = _FILLS.last(self._database, "ORDER BY at DESC")
+        last = _FILLS.first_row(self._database, "ORDER BY at DESC")
         return None if last is None else last.at
 
-    def traded(self, symbol: str, order_id: str) -> Decimal:
+    def traded_quantity(self, symbol: str, order_id: str) -> Decimal:
         """Return the total quantity, unsigned, that an order has traded in a symbol.
 
         order_id: the venue's id of the order.
         """
         condition = "WHERE symbol = ? AND order_id = ?"
-        fills = _FILLS.rows(self._database, condition, (symbol, order_id))
+        fills = _FILLS.select_rows(self._database, condition, (symbol, order_id))
         return exact_sum(abs(fill.quantity) for fill in fills)
 
     def net_transfers(self, since: np.datetime64) -> Decimal:
@@ -250,7 +250,7 @@ class ActivityBook:
         condition = "WHERE kind = 'transfer' AND listed_at > ? AND since_opening > 0"
         return exact_sum(
             each.amount
-            for each in _BOOKINGS.rows(self._database, condition, (format_instant(since),))
+            for each in _BOOKINGS.select_rows(self._database, condition, (format_instant(since),))
         )
 
     def position_changes(self, symbol: str, since: np.datetime64) -> dict[str, Decimal]:
@@ -259,7 +259,7 @@ class ActivityBook:
         The changes are signed quantities, oldest first, without share transfers between accounts.
         """
         condition = "WHERE symbol = ? AND listed_at > ? AND kind != 'share transfer' ORDER BY rowid"
-        found = _BOOKINGS.rows(self._database, condition, (symbol, format_instant(since)))
+        found = _BOOKINGS.select_rows(self._database, condition, (symbol, format_instant(since)))
         return {each.id: each.quantity for each in found}
 
     def _changed(
@@ -267,7 +267,7 @@ class ActivityBook:
     ) -> tuple[FillRow | BookingRow | None, FillRow | BookingRow] | None:
         """Return an activity's old and new row; None if the activity has not changed."""
         table = _table(activity)
-        before = table.last(self._database, "WHERE id = ?", (activity.id,))
+        before = table.first_row(self._database, "WHERE id = ?", (activity.id,))
         after = _row(activity, at, since_opening)
         if before is not None:
             kept: dict[str, Any] = {
@@ -275,20 +275,20 @@ class ActivityBook:
                 "since_opening": before.since_opening,
             }
             if isinstance(before, FillRow):
-                kept["order"] = before.order
+                kept["order"] = before.client_order_id
             after = replace(after, **kept)
         return None if after == before else (before, after)
 
 
-def fills_of(database: Database, since: np.datetime64) -> list[FillRow]:
+def read_fills_since(database: Database, since: np.datetime64) -> list[FillRow]:
     """Return trades after an instant, oldest first, without those in the opening balance."""
     condition = "WHERE since_opening > 0 AND at > ? ORDER BY at, rowid"
-    return _FILLS.rows(database, condition, (format_instant(since),))
+    return _FILLS.select_rows(database, condition, (format_instant(since),))
 
 
-def bookings_of(database: Database) -> list[BookingRow]:
+def read_bookings(database: Database) -> list[BookingRow]:
     """Return all bookings in listing order, without those in the opening balance."""
-    return _BOOKINGS.rows(database, "WHERE since_opening > 0 ORDER BY listed_at, rowid")
+    return _BOOKINGS.select_rows(database, "WHERE since_opening > 0 ORDER BY listed_at, rowid")
 
 
 def traded_amount(symbol: str, quantity: Decimal, price: Decimal) -> Decimal:
@@ -310,5 +310,7 @@ def _row(activity: Activity, at: np.datetime64, since_opening: int) -> FillRow |
     said |= {"listed_at": at, "since_opening": since_opening}
     if activity.is_trade:
         price = activity.price or Decimal(0)
-        return FillRow(order="", order_id=activity.order_id, price=price, **said)
+        return FillRow(
+            client_order_id="", venue_order_id=activity.venue_order_id, price=price, **said
+        )
     return BookingRow(kind=activity.kind, amount=activity.amount, **said)

@@ -27,8 +27,8 @@ class CycleRow:
     job: name of the job.
     began_at: start time of the cycle.
     ended_at: end time of the cycle; None while it runs.
-    decision: id of the cycle's decision; empty without one.
-    fills: number of fills in the cycle.
+    decision_id: id of the cycle's decision; empty without one.
+    fill_count: number of fills in the cycle.
     idle_reason, failure: reason why there is no decision, and error that ended the cycle; empty for
         none.
     """
@@ -37,8 +37,8 @@ class CycleRow:
     job: Text
     began_at: Instant
     ended_at: Instant | None = None
-    decision: Text = ""
-    fills: Integer = 0
+    decision_id: Text = ""
+    fill_count: Integer = 0
     idle_reason: Text = ""
     failure: Text = ""
 
@@ -65,25 +65,25 @@ class CycleBook:
         number: int,
         at: np.datetime64,
         *,
-        decision: str = "",
-        fills: int = 0,
+        decision_id: str = "",
+        fill_count: int = 0,
         idle_reason: str = "",
         failure: str = "",
     ) -> None:
         """Record the end and the result of a cycle.
 
-        decision: id of the cycle's decision; empty without one.
-        fills: number of fills in the cycle.
+        decision_id: id of the cycle's decision; empty without one.
+        fill_count: number of fills in the cycle.
         idle_reason: reason why there is no decision; empty if there is one.
         failure: error that ended the cycle; empty for none.
         """
         came_to = {
-            "decision": decision,
-            "fills": fills,
+            "decision": decision_id,
+            "fills": fill_count,
             "idle_reason": idle_reason,
             "failure": failure,
         }
-        _CYCLES.change(self._database, "WHERE number = ?", (number,), ended_at=at, **came_to)
+        _CYCLES.update(self._database, "WHERE number = ?", (number,), ended_at=at, **came_to)
 
     def last(self, *, ended: bool = False) -> CycleRow | None:
         """Return the latest cycle; None without one.
@@ -91,10 +91,12 @@ class CycleBook:
         ended: true skips a cycle that has not ended.
         """
         condition = "job = ?" + (" AND ended_at IS NOT NULL" if ended else "")
-        return _CYCLES.last(self._database, f"WHERE {condition} ORDER BY number DESC", (self._job,))
+        return _CYCLES.first_row(
+            self._database, f"WHERE {condition} ORDER BY number DESC", (self._job,)
+        )
 
 
-def cycle_count(database: Database) -> int:
+def count_cycles(database: Database) -> int:
     """Return the number of cycles that an account's jobs have run."""
     latest = latest_cycles(database, 1)
     return latest[0].number if latest else 0
@@ -107,12 +109,12 @@ def latest_cycles(database: Database, limit: int) -> list[CycleRow]:
     """
     if not database.rows("SELECT 1 FROM sqlite_master WHERE name = 'cycles'"):
         return []
-    return _CYCLES.rows(database, "ORDER BY number DESC LIMIT ?", (limit,))
+    return _CYCLES.select_rows(database, "ORDER BY number DESC LIMIT ?", (limit,))
 
 
-def cycles_of(database: Database, job: str) -> list[CycleRow]:
+def read_cycles(database: Database, job: str) -> list[CycleRow]:
     """Return all cycles of a job, oldest first."""
-    return _CYCLES.rows(database, "WHERE job = ? ORDER BY number", (job,))
+    return _CYCLES.select_rows(database, "WHERE job = ? ORDER BY number", (job,))
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,22 +122,22 @@ class NextCycle:
     """Journal row of the next scheduled cycle.
 
     job: name of the cycle's job.
-    due: scheduled start of the cycle, by the venue's clock.
+    due_at: scheduled start of the cycle, by the venue's clock.
     overdue_at: deadline of the cycle, by this machine's clock.
-    only: constant key of the table's only row.
+    row_key: constant key of the table's only row.
     """
 
     job: Text
-    due: Instant
+    due_at: Instant
     overdue_at: Instant
-    only: Integer = 0
+    row_key: Integer = 0
 
-    def is_late(self, now: np.datetime64) -> bool:
+    def is_overdue(self, now: np.datetime64) -> bool:
         """Return whether the cycle is overdue at an instant by this machine's clock."""
         return bool(now > self.overdue_at)
 
     def __str__(self) -> str:
-        return f"{self.job} at {utc_text(self.due)}"
+        return f"{self.job} at {utc_text(self.due_at)}"
 
 
 _NEXT = JournalTable("next_cycle", NextCycle, key="only")
@@ -158,7 +160,7 @@ class NextCycleBook:
         self._written: tuple[str, np.datetime64] | None = None
         _NEXT.create(database)
 
-    def expect(self, job: str, due: np.datetime64, now: np.datetime64) -> None:
+    def record_next(self, job: str, due: np.datetime64, now: np.datetime64) -> None:
         """Record the cycle that is due next, and its deadline.
 
         due, now: start of the cycle and present time, by the clock that starts the cycle.
@@ -167,13 +169,13 @@ class NextCycleBook:
             return
         wait = max(due - now, np.timedelta64(0, "ns"))
         overdue_at = self._clock.now() + wait + self._longest
-        _NEXT.put(self._database, NextCycle(job, due, overdue_at))
+        _NEXT.upsert(self._database, NextCycle(job, due, overdue_at))
         self._written = job, due
 
-    def expected(self) -> NextCycle | None:
-        return _NEXT.last(self._database)
+    def next_cycle(self) -> NextCycle | None:
+        return _NEXT.first_row(self._database)
 
-    def expect_none(self) -> None:
+    def clear(self) -> None:
         self._database.execute("DELETE FROM next_cycle")
         self._written = None
 

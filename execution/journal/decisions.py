@@ -30,12 +30,12 @@ if TYPE_CHECKING:
     from execution.decision.decision import Decision  # readers of a journal need no compiled code
 
 EXPIRED_REASON = "expired: its decision was not sent in time"
-DECISIONS_SEARCHED = 120  # latest decisions: crypto's hourly ones hide no stock's for four days
-WITHDRAWN = "taken back"  # end of a decision whose instant was decided again
+MAX_DECISIONS_SEARCHED = 120  # latest decisions: crypto's hourly ones hide no stock's for four days
+WITHDRAWN_OUTCOME = "taken back"  # end of a decision whose instant was decided again
 _ENDED = "ended"
 
 
-def choice_entry(choice: Choice) -> dict[str, Any]:
+def encode_choice(choice: Choice) -> dict[str, Any]:
     """Return a choice as a JSON object; the quantity is text, NaN and infinity are null."""
     entry = {**choice._asdict(), "qty": str(choice.qty), "rationale": choice.rationale._asdict()}
     return {key: _without_nan(value) for key, value in entry.items()}
@@ -49,7 +49,7 @@ def decode_choice(entry: Mapping[str, Any]) -> Choice:
     return Choice(
         symbol=entry["symbol"],
         qty=Decimal(entry["qty"]),
-        binding={key: _number(value) for key, value in entry["binding"].items()},
+        binding_shadow_prices={key: _number(value) for key, value in entry["binding"].items()},
         rationale=Rationale(shrinkage=written["shrinkage"], **rationale),
         **{key: _number(entry[key]) for key in numbers},
     )
@@ -73,45 +73,47 @@ def _choices(text: str) -> Mapping[str, Choice]:
 
 
 def _entries(choices: Mapping[str, Choice]) -> str:
-    return json.dumps([choice_entry(choice) for choice in choices.values()])
+    return json.dumps([encode_choice(choice) for choice in choices.values()])
 
 
-Choices = Annotated[Mapping[str, Choice], PlainValidator(_choices), PlainSerializer(_entries)]
+ChoicesBySymbol = Annotated[
+    Mapping[str, Choice], PlainValidator(_choices), PlainSerializer(_entries)
+]
 
 
 @dataclass(frozen=True, slots=True)
 class DecisionRow:
     """Journal row of a decision.
 
-    name: id of the decision.
-    at, until: start and end of the decision's first period.
+    decision_id: id of the decision.
+    at, interval_end: start and end of the decision's first period.
     decided_at: instant of the decision by the venue's clock.
     equity: equity of the account at the decision, USD.
     stock_ceiling: largest gross stock exposure at the decision, in multiples of equity.
     failure: reason why sizing failed; empty without a failure.
     rules: sizing rules of the strategy, one sentence each.
     choices: choices by symbol.
-    cancels: unfilled quantity of each order that the decision replaces, by order id.
+    cancelled_quantities: unfilled quantity of each order that the decision replaces, by order id.
     positions: positions at the decision, signed quantities by symbol.
     job: name of the job that decided.
-    ended: outcome of the decision; empty until all its orders are sent.
+    outcome: outcome of the decision; empty until all its orders are sent.
     optimality_gap: upper bound on the yearly return that a better book would add; None if unknown.
     group_limit_names: names of the group limits.
     """
 
-    name: Text
+    decision_id: Text
     at: Instant
-    until: Instant
+    interval_end: Instant
     decided_at: Instant
     equity: Float
     stock_ceiling: Float
     failure: Text
     rules: Json[tuple[str, ...]]
-    choices: Choices
-    cancels: Json[Mapping[str, ExactDecimal]]
+    choices: ChoicesBySymbol
+    cancelled_quantities: Json[Mapping[str, ExactDecimal]]
     positions: Json[Mapping[str, ExactDecimal]]
     job: Text = ""
-    ended: Text = ""
+    outcome: Text = ""
     optimality_gap: Json[float | None] = 0.0
     group_limit_names: Json[tuple[str, ...]] = ()
 
@@ -132,9 +134,9 @@ DECISIONS = JournalTable(
 class ChoiceRow(NamedTuple):
     """The last choice of a symbol, with the id and the interval of its decision."""
 
-    decision: str
+    decision_id: str
     at: np.datetime64
-    until: np.datetime64
+    interval_end: np.datetime64
     choice: Choice
 
 
@@ -153,10 +155,10 @@ class DecisionJournal:
         DECISIONS.create(database)
         self.cycles = CycleBook(database, job)
 
-    def is_decided(self, at: np.datetime64) -> bool:
+    def has_decision(self, at: np.datetime64) -> bool:
         """Return whether an instant has a decision that was not withdrawn."""
         query = "SELECT 1 FROM decisions WHERE job = ? AND at = ? AND ended != ?"
-        return bool(self._database.rows(query, (self._job, format_instant(at), WITHDRAWN)))
+        return bool(self._database.rows(query, (self._job, format_instant(at), WITHDRAWN_OUTCOME)))
 
     def write(self, decision: Decision, account: AccountSnapshot) -> str:
         """Write a decision and its orders in one transaction, and return the decision's id.
@@ -170,16 +172,16 @@ class DecisionJournal:
             if before := self._database.rows(query, (self._job, format_instant(decision.at))):
                 name = f"{name}.{len(before) + 1}"
             row = DecisionRow(
-                name=name,
+                decision_id=name,
                 at=decision.at,
-                until=decision.until,
+                interval_end=decision.interval_end,
                 decided_at=account.as_of,
                 equity=float(decision.equity),
                 stock_ceiling=float(decision.stock_ceiling),
-                failure=decision.failure,
-                rules=tuple(str(rule) for rule in decision.rule),
+                failure=decision.sizing_failure,
+                rules=tuple(str(rule) for rule in decision.sizing_rules),
                 choices={choice.symbol: choice for choice in decision.choices},
-                cancels=decision.cancelled,
+                cancelled_quantities=decision.cancelled_quantities,
                 positions=account.positions,
                 job=self._job,
                 optimality_gap=None
@@ -195,7 +197,7 @@ class DecisionJournal:
 
     def _planned(self, order: Order, decision: str, at: np.datetime64) -> OrderIntent:
         return OrderIntent(
-            order, at, "planned", job=self._job, decision=decision, role=role_of(order)
+            order, at, "planned", job=self._job, decision_id=decision, role=role_of(order)
         )
 
     def write_orders(self, name: str, orders: Sequence[Order], at: np.datetime64) -> None:
@@ -208,14 +210,14 @@ class DecisionJournal:
             for order in orders:
                 self._book.plan(replace(self._planned(order, name, at), role="night"))
 
-    def next_overnight_trim(self, closes: np.datetime64) -> tuple[str, int]:
+    def next_overnight_trim_id(self, closes: np.datetime64) -> tuple[str, int]:
         """Return an unused id, and its number, for the next overnight cut before a close.
 
         closes: instant of the session's close.
         """
         prefix = f"{self._job}-night-{compact_text(closes)}-"
         earlier = self._book.select("decision GLOB ?", (f"{prefix}*",))
-        numbers = [int(intent.decision.removeprefix(prefix)) for intent in earlier]
+        numbers = [int(intent.decision_id.removeprefix(prefix)) for intent in earlier]
         number = max(numbers, default=-1) + 1
         return f"{prefix}{number}", number
 
@@ -224,10 +226,10 @@ class DecisionJournal:
 
         Intents of unfinished decisions stay planned; `live.resumption` resumes these decisions.
         """
-        unfinished = {decision.name for decision in self.unfinished_decisions()}
+        unfinished = {decision.decision_id for decision in self.unfinished_decisions()}
         with self._database.transaction():
             for intent in self._book.in_states(("planned",)):
-                if intent.job == self._job and intent.decision not in unfinished:
+                if intent.job == self._job and intent.decision_id not in unfinished:
                     self._book.deny(intent, "the process ended before it was sent")
 
     def end(self, name: str, why: str, *, may_redecide: bool = False) -> None:
@@ -237,29 +239,33 @@ class DecisionJournal:
         may_redecide: true if a new decision may be made at the same instant.
         """
         with self._database.transaction():
-            for intent in self._book.of_decision(name):
+            for intent in self._book.for_decision(name):
                 if intent.state == "planned":
                     self._book.deny(intent, why)
-            ended = WITHDRAWN if may_redecide else _ENDED
-            DECISIONS.change(self._database, "WHERE id = ?", (name,), ended=ended)
+            ended = WITHDRAWN_OUTCOME if may_redecide else _ENDED
+            DECISIONS.update(self._database, "WHERE id = ?", (name,), ended=ended)
 
     def unfinished_decisions(self) -> list[DecisionRow]:
         """Return decisions that have not ended, oldest first."""
         condition = "WHERE job = ? AND ended = '' ORDER BY rowid"
-        return DECISIONS.rows(self._database, condition, (self._job,))
+        return DECISIONS.select_rows(self._database, condition, (self._job,))
 
     def last_decision(self) -> DecisionRow | None:
         """Return the job's last decision; None before the first."""
         condition = "NOT INDEXED WHERE job = ? ORDER BY rowid DESC"
-        return DECISIONS.last(self._database, condition, (self._job,))
+        return DECISIONS.first_row(self._database, condition, (self._job,))
 
     def last_choices(self) -> list[ChoiceRow]:
         """Return the last choice of each symbol, newest decision first."""
         latest = "NOT INDEXED WHERE job = ? ORDER BY rowid DESC LIMIT ?"
         found: dict[str, ChoiceRow] = {}
-        for row in DECISIONS.rows(self._database, latest, (self._job, DECISIONS_SEARCHED)):
+        for row in DECISIONS.select_rows(
+            self._database, latest, (self._job, MAX_DECISIONS_SEARCHED)
+        ):
             for symbol, choice in sorted(row.choices.items()):
-                found.setdefault(symbol, ChoiceRow(row.name, row.at, row.until, choice))
+                found.setdefault(
+                    symbol, ChoiceRow(row.decision_id, row.at, row.interval_end, choice)
+                )
         return list(found.values())
 
 
@@ -269,4 +275,6 @@ def decisions_since(database: Database, job: str, since: np.datetime64) -> list[
     Withdrawn decisions are excluded.
     """
     condition = "WHERE job = ? AND decided_at > ? AND ended != ? ORDER BY rowid"
-    return DECISIONS.rows(database, condition, (job, format_instant(since), WITHDRAWN))
+    return DECISIONS.select_rows(
+        database, condition, (job, format_instant(since), WITHDRAWN_OUTCOME)
+    )

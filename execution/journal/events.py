@@ -17,8 +17,8 @@ from foundation.redaction import NO_SECRETS, Redactor
 
 log = logging.getLogger(__name__)
 
-HELD = "held"  # positions of a job, a line each; an index below names this kind
-UNDECIDED = "undecided"  # reasons why a cycle did not decide symbols; an index names it
+HELD_EVENT = "held"  # positions of a job, a line each; an index below names this kind
+UNDECIDED_EVENT = "undecided"  # reasons why a cycle did not decide symbols; an index names it
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,20 +81,20 @@ class EventLog:
         event = Event(0, self._clock.now(), kind, self._redactor.redact(subject), said)
         _EVENTS.insert(self._database, event)
 
-    def last_number(self) -> int:
+    def last_event_number(self) -> int:
         """Return the number of the last event; 0 before the first."""
         return int(self._database.rows("SELECT coalesce(max(number), 0) FROM events")[0][0])
 
-    def last_undecided(self, job: str) -> dict[str, str]:
+    def last_undecided_reasons(self, job: str) -> dict[str, str]:
         """Return the reasons why a job's last cycle skipped symbols, by symbol."""
         latest = "WHERE kind = 'undecided' AND subject = ? ORDER BY number DESC"
-        event = _EVENTS.last(self._database, latest, (job,))
+        event = _EVENTS.first_row(self._database, latest, (job,))
         return {} if event is None else dict(event.content)
 
-    def last_held(self, job: str) -> list[str]:
+    def last_reported_positions(self, job: str) -> list[str]:
         """Return the positions that a job reported last, one line each."""
         latest = "WHERE kind = 'held' AND subject = ? ORDER BY number DESC LIMIT 1"
-        events = _EVENTS.rows(self._database, latest, (job,))
+        events = _EVENTS.select_rows(self._database, latest, (job,))
         return [str(line) for event in events for line in event.content]
 
     def events(self, subject: str | None = None) -> list[Event]:
@@ -103,8 +103,8 @@ class EventLog:
         subject: id of the subject of the events; None for all subjects.
         """
         if subject is None:
-            return _EVENTS.rows(self._database, "ORDER BY number")
-        return _EVENTS.rows(self._database, "WHERE subject = ? ORDER BY number", (subject,))
+            return _EVENTS.select_rows(self._database, "ORDER BY number")
+        return _EVENTS.select_rows(self._database, "WHERE subject = ? ORDER BY number", (subject,))
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +127,7 @@ _NOTICES = JournalTable("notices", NoticeRow, autoincrement=True)
 
 
 class NoticeBook:
-    """The record of an account's sent alerts, to be passed to `Notifier.record_in`.
+    """The record of an account's sent alerts, to be passed to `Notifier.add_record`.
 
     database: the account's journal.
     redactor: redactor that removes secrets from what is recorded.
@@ -155,4 +155,4 @@ class NoticeBook:
 
         limit: largest number of alerts.
         """
-        return _NOTICES.rows(self._database, "ORDER BY number DESC LIMIT ?", (limit,))
+        return _NOTICES.select_rows(self._database, "ORDER BY number DESC LIMIT ?", (limit,))

@@ -11,7 +11,7 @@ from foundation.decimals import EXACT_CONTEXT
 
 NO_QUANTITY = Decimal(0)
 # An SQL condition on intents: more of the order has filled than is applied.
-FILLS_UNAPPLIED = (
+UNAPPLIED_FILLS_CONDITION = (
     "filled != coalesce((SELECT qty FROM applied_fills WHERE name = client_order_id), '0')"
 )
 
@@ -20,15 +20,16 @@ class ExpectedPosition(NamedTuple):
     """Expected signed position in a symbol, and the crypto fee that may still reduce it."""
 
     quantity: Decimal = NO_QUANTITY
-    fee: Decimal = NO_QUANTITY
+    unlisted_fee: Decimal = NO_QUANTITY
 
-    def with_change(self, change: Decimal, fee: Decimal = NO_QUANTITY) -> ExpectedPosition:
-        """Return the expected position after a change; `fee` is what the venue may still deduct."""
+    def with_change(self, change: Decimal, unlisted_fee: Decimal = NO_QUANTITY) -> ExpectedPosition:
+        """Return the expected position after a change; `unlisted_fee` is what the venue may still deduct."""
         return ExpectedPosition(
-            EXACT_CONTEXT.add(self.quantity, change), EXACT_CONTEXT.add(self.fee, fee)
+            EXACT_CONTEXT.add(self.quantity, change),
+            EXACT_CONTEXT.add(self.unlisted_fee, unlisted_fee),
         )
 
-    def accepting(self, actual: Decimal) -> ExpectedPosition:
+    def with_accepted(self, actual: Decimal) -> ExpectedPosition:
         """Return the expected position after the actual quantity is accepted.
 
         If the quantities differ, the fee counts as deducted.
@@ -42,18 +43,18 @@ class ExpectedRow:
 
     symbol: Text
     qty: ExactDecimal
-    fee: ExactDecimal
+    unlisted_fee: ExactDecimal
 
 
 @dataclass(frozen=True, slots=True)
 class AppliedFill:
     """Journal row: quantity of an order or a booking that expected positions include."""
 
-    name: Text
+    order_or_booking_id: Text
     qty: ExactDecimal
 
 
-EXPECTED = JournalTable("expected", ExpectedRow)
+EXPECTED_POSITIONS = JournalTable("expected", ExpectedRow)
 APPLIED_FILLS = JournalTable("applied_fills", AppliedFill)
 
 
@@ -61,28 +62,28 @@ APPLIED_FILLS = JournalTable("applied_fills", AppliedFill)
 class OpeningBalance:
     """Journal row of the expected cash, carried forward from the opening balance; USD.
 
-    begun_at: start time of the journal.
+    journal_started_at: start time of the journal.
     cash: opening balance plus all later trades and bookings.
-    booked: signed sum of bookings (activities other than trades).
+    booked_usd: signed sum of bookings (activities other than trades).
     accepted_unexplained_usd: signed difference of the venue's cash from the expected cash at the
         last accepted account snapshot; None before the first.
-    accepted_booked: `booked` at that snapshot; None before the first.
-    number: constant key of the table's only row.
+    accepted_booked_usd: `booked_usd` at that snapshot; None before the first.
+    row_key: constant key of the table's only row.
     """
 
-    begun_at: Instant
+    journal_started_at: Instant
     cash: ExactDecimal
-    booked: ExactDecimal = Decimal(0)
+    booked_usd: ExactDecimal = Decimal(0)
     accepted_unexplained_usd: ExactDecimal | None = None
-    accepted_booked: ExactDecimal | None = None
-    number: Integer = 1
+    accepted_booked_usd: ExactDecimal | None = None
+    row_key: Integer = 1
 
     @property
-    def accepted(self) -> tuple[Decimal, Decimal] | None:
+    def accepted_difference(self) -> tuple[Decimal, Decimal] | None:
         """Last accepted cash difference, and sum of bookings at that time, USD; None if none."""
-        if self.accepted_unexplained_usd is None or self.accepted_booked is None:
+        if self.accepted_unexplained_usd is None or self.accepted_booked_usd is None:
             return None
-        return self.accepted_unexplained_usd, self.accepted_booked
+        return self.accepted_unexplained_usd, self.accepted_booked_usd
 
 
 OPENING_BALANCE = JournalTable("opening_balance", OpeningBalance, key="number")

@@ -30,14 +30,14 @@ AUTO = "itself"  # in place of a person's name, if the cause of a halt has ended
 class HaltRule:
     """Effect of a kind of halt, and the way in which it ends.
 
-    forbids: scope of forbidden orders: all orders, all but reductions, or orders in the symbols
+    forbidden_scope: scope of forbidden orders: all orders, all but reductions, or orders in the symbols
         that the cause names. Halts of positions and of cash still allow buying back short options.
-    auto_end: condition on which the halt ends automatically; empty if only a person can end it.
+    auto_end_condition: condition on which the halt ends automatically; empty if only a person can end it.
     remedy: sentence that tells the operator what to do.
     """
 
-    forbids: HaltScope
-    auto_end: str
+    forbidden_scope: HaltScope
+    auto_end_condition: str
     remedy: str
 
 
@@ -75,7 +75,7 @@ HALT_RULES: Mapping[HaltKind, HaltRule] = MappingProxyType(
         ),
         "drawdown": HaltRule(
             "openings",
-            "when the loss from the peak has come back to guards.resume of its limit",
+            "when the loss from the peak has come back to guards.drawdown_resume_fraction of its limit",
             "Find out what lost the money; clear the halt to open positions again before that.",
         ),
     }
@@ -89,7 +89,7 @@ class Halt:
     number: number of the halt, increasing.
     kind: kind of the halt, a key of `HALT_RULES`.
     raised_at: start time of the halt by the venue's clock.
-    why: reason of the halt in one line.
+    reason: reason of the halt in one line.
     cleared_at: end time of the halt by the venue's clock; None while the halt is active.
     cleared_by: person who ended the halt, or `AUTO` if its cause has ended; empty while the halt is
         active.
@@ -99,7 +99,7 @@ class Halt:
     number: Integer
     kind: HaltKind
     raised_at: Instant
-    why: Text
+    reason: Text
     cleared_at: Instant | None = None
     cleared_by: Text = ""
     job: Text = ""
@@ -111,7 +111,7 @@ class Halt:
             raise ValueError(f"halt {self.kind}: cleared_at and cleared_by are there together")
 
     def __str__(self) -> str:
-        return f"{self.kind} since {utc_text(self.raised_at)}: {self.why}"
+        return f"{self.kind} since {utc_text(self.raised_at)}: {self.reason}"
 
     @property
     def is_active(self) -> bool:
@@ -126,12 +126,12 @@ class Halt:
 class HaltChanges:
     """Halts to end automatically, and halts to raise afterwards.
 
-    ended: kinds of the halts to end.
-    raised: reasons of the halts to raise, by kind.
+    kinds_to_end: kinds of the halts to end.
+    reasons_to_raise: reasons of the halts to raise, by kind.
     """
 
-    ended: tuple[HaltKind, ...] = ()
-    raised: Mapping[HaltKind, str] = field(default_factory=dict)
+    kinds_to_end: tuple[HaltKind, ...] = ()
+    reasons_to_raise: Mapping[HaltKind, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,23 +168,25 @@ class Halts:
         _HALTS.create(database)
         _CAUSES.create(database)
 
-    def raise_halt(self, kind: HaltKind, why: str, at: np.datetime64, *, cause: str = "") -> bool:
+    def raise_halt(
+        self, kind: HaltKind, reason: str, at: np.datetime64, *, cause: str = ""
+    ) -> bool:
         """Raise a halt, and return true if no halt of its kind was active before.
 
         While a halt of the same kind is active, nothing is recorded.
 
-        why: reason of the halt, without secrets.
+        reason: reason of the halt, without secrets.
         cause: item, such as a discrepancy, that a person acknowledges by clearing the halt; empty
             if clearing acknowledges nothing.
         """
-        halt = Halt(0, kind, at, one_line(why))
+        halt = Halt(0, kind, at, one_line(reason))
         with self._database.transaction():
             if any(each.kind == kind for each in self.active()):
                 return False
             _HALTS.insert(self._database, halt)
             if cause:
                 _CAUSES.insert(self._database, _Cause(self.active()[-1].number, cause))
-            self._events.append("halted", kind, {"why": halt.why})
+            self._events.append("halted", kind, {"why": halt.reason})
         return True
 
     def clear(self, kind: HaltKind, by: str, at: np.datetime64) -> Halt | None:
@@ -204,7 +206,7 @@ class Halts:
             ended = next((each for each in self.active() if each.kind == kind), None)
             if ended is not None:
                 person = one_line(by)
-                _HALTS.put(self._database, replace(ended, cleared_at=at, cleared_by=person))
+                _HALTS.upsert(self._database, replace(ended, cleared_at=at, cleared_by=person))
                 self._events.append("halt ended", kind, {"by": person})
         return ended
 
@@ -216,7 +218,7 @@ class Halts:
         last = self.latest().get(kind)
         if last is None or last.is_active or last.cleared_by == AUTO:
             return ""
-        found = _CAUSES.last(
+        found = _CAUSES.first_row(
             self._database, "WHERE halt = ? AND NOT acknowledgement_used", (last.number,)
         )
         return "" if found is None else found.cause
@@ -225,11 +227,11 @@ class Halts:
         """Return start and cause of the active halt of a kind; None without a halt or a cause."""
         for halt in self.active():
             if halt.kind == kind:
-                found = _CAUSES.last(self._database, "WHERE halt = ?", (halt.number,))
+                found = _CAUSES.first_row(self._database, "WHERE halt = ?", (halt.number,))
                 return None if found is None else (halt.raised_at, found.cause)
         return None
 
-    def quarantined(self) -> frozenset[str]:
+    def quarantined_symbols(self) -> frozenset[str]:
         """Return the symbols that are not traded because of unresolved discrepancies.
 
         A person or the venue resolves the discrepancies.
@@ -241,28 +243,28 @@ class Halts:
         """Mark the acknowledgements of a kind as used, so that the same cause halts again."""
         cleared = "SELECT number FROM halts WHERE kind = ? AND cleared_at IS NOT NULL"
         unused = f"WHERE NOT acknowledgement_used AND halt IN ({cleared})"
-        _CAUSES.change(self._database, unused, (kind,), acknowledgement_used=1)
+        _CAUSES.update(self._database, unused, (kind,), acknowledgement_used=1)
 
-    def apply(self, changes: HaltChanges, at: np.datetime64) -> None:
+    def apply_changes(self, changes: HaltChanges, at: np.datetime64) -> None:
         """End halts and raise new ones in one transaction."""
         with self._database.transaction():
-            for kind in changes.ended:
+            for kind in changes.kinds_to_end:
                 self.clear(kind, AUTO, at)
-            for kind, why in changes.raised.items():
+            for kind, why in changes.reasons_to_raise.items():
                 self.raise_halt(kind, why, at)
 
     def active(self) -> tuple[Halt, ...]:
         """Return active halts, oldest first."""
-        return tuple(_HALTS.rows(self._database, _STANDING))
+        return tuple(_HALTS.select_rows(self._database, _STANDING))
 
     def latest(self) -> dict[HaltKind, Halt]:
         """Return the last halt of each kind, active or not."""
-        found = _HALTS.rows(self._database, _LATEST)
+        found = _HALTS.select_rows(self._database, _LATEST)
         return {halt.kind: halt for halt in found}
 
     def history(self) -> tuple[Halt, ...]:
         """Return all halts, oldest first."""
-        return tuple(_HALTS.rows(self._database, "ORDER BY number"))
+        return tuple(_HALTS.select_rows(self._database, "ORDER BY number"))
 
 
 def read_active_halts(journal: Path) -> list[Halt]:

@@ -34,7 +34,7 @@ class EquityMark:
     gross_stock: sum of the absolute values of stock positions.
     gross_crypto: sum of the absolute values of crypto positions.
     stock_ceiling: largest gross stock exposure allowed at the mark, in multiples of equity.
-    flows: deposits less withdrawals since the previous mark.
+    net_deposits: deposits less withdrawals since the previous mark.
     positions: signed value of each position, by symbol.
     return_index: index of linked returns at the mark.
     index_peak, index_at_day_start: its highest value so far, and its value at the day's start.
@@ -47,7 +47,7 @@ class EquityMark:
     gross_stock: Float
     gross_crypto: Float
     stock_ceiling: Float
-    flows: Float
+    net_deposits: Float
     positions: Json[Mapping[str, Float]]
     return_index: ExactDecimal = _ONE
     index_peak: ExactDecimal = _ONE
@@ -56,7 +56,7 @@ class EquityMark:
     accepted_drawdown: ExactDecimal = _NOTHING
 
     @property
-    def point(self) -> IndexPoint:
+    def index_point(self) -> IndexPoint:
         """Point of the mark in the linked-return index."""
         index = (
             self.return_index,
@@ -67,7 +67,7 @@ class EquityMark:
         )
         return IndexPoint(self.at, to_decimal(self.equity), *index)
 
-    def with_point(self, point: IndexPoint) -> EquityMark:
+    def with_index_point(self, point: IndexPoint) -> EquityMark:
         return replace(
             self,
             return_index=point.index,
@@ -91,36 +91,36 @@ class MarkBook:
         self._database = database
         MARKS.create(database)
 
-    def mark(self, mark: EquityMark, point: IndexPoint) -> None:
+    def record(self, mark: EquityMark, point: IndexPoint) -> None:
         """Record a mark with its index point, replacing an earlier mark of the same instant."""
-        MARKS.put(self._database, mark.with_point(point))
+        MARKS.upsert(self._database, mark.with_index_point(point))
 
-    def point_before(self, at: np.datetime64 | None = None) -> IndexPoint | None:
+    def index_point_before(self, at: np.datetime64 | None = None) -> IndexPoint | None:
         """Return the index point of the last mark; None without one.
 
         at: only marks before this instant count; None for all marks.
         """
         condition, values = ("", ()) if at is None else ("WHERE at < ?", (format_instant(at),))
-        last = MARKS.last(self._database, f"{condition} ORDER BY at DESC", values)
-        return None if last is None else last.point
+        last = MARKS.first_row(self._database, f"{condition} ORDER BY at DESC", values)
+        return None if last is None else last.index_point
 
     def last_mark(self) -> EquityMark | None:
         """Return the latest mark; None without one."""
-        return MARKS.last(self._database, "ORDER BY at DESC")
+        return MARKS.first_row(self._database, "ORDER BY at DESC")
 
-    def flows_before(self, at: np.datetime64) -> float:
+    def net_deposits_before(self, at: np.datetime64) -> float:
         """Return deposits less withdrawals in marks before an instant, USD."""
         query = "SELECT coalesce(sum(flows), 0) FROM marks WHERE at < ?"
         return float(self._database.rows(query, (format_instant(at),))[0][0])
 
     def marks(self, since: np.datetime64) -> list[EquityMark]:
         """Return marks from an instant on, oldest first."""
-        return marks_of(self._database, since)
+        return read_marks(self._database, since)
 
 
-def marks_of(database: Database, since: np.datetime64) -> list[EquityMark]:
+def read_marks(database: Database, since: np.datetime64) -> list[EquityMark]:
     """Return the marks in a journal from an instant on, oldest first."""
-    return MARKS.rows(database, "WHERE at >= ? ORDER BY at", (format_instant(since),))
+    return MARKS.select_rows(database, "WHERE at >= ? ORDER BY at", (format_instant(since),))
 
 
 def exposure_line(mark: EquityMark) -> str:
@@ -150,17 +150,17 @@ def _each_of(mark: EquityMark, digits: str) -> str:
     return f"; {', '.join(parts)}" if parts else ""
 
 
-def mark_of(account: AccountSnapshot, limits: Limits, flows: float) -> EquityMark:
+def build_mark(account: AccountSnapshot, limits: Limits, net_deposits: float) -> EquityMark:
     """Return the mark of an account snapshot.
 
-    flows: deposits less withdrawals since the previous mark, USD.
+    net_deposits: deposits less withdrawals since the previous mark, USD.
     """
     values = {s: float(q) * account.prices[s] for s, q in account.positions.items() if q}
     stock = sum(abs(value) for symbol, value in values.items() if is_stock(symbol))
     coin = sum(abs(value) for symbol, value in values.items() if not is_stock(symbol))
     session = session_on(new_york_date(np.array([account.as_of]))[0])
     night = session is None or not session.opens <= account.as_of < session.closes
-    granted = limits.with_account_leverage(account.leverage)
+    granted = limits.with_account_leverage(account.max_leverage)
     return EquityMark(
         at=account.as_of,
         equity=account.equity,
@@ -168,7 +168,7 @@ def mark_of(account: AccountSnapshot, limits: Limits, flows: float) -> EquityMar
         gross_stock=stock,
         gross_crypto=coin,
         stock_ceiling=granted.stock_ceiling(overnight=night, equity=account.equity),
-        flows=flows,
+        net_deposits=net_deposits,
         positions=values,
     )
 
@@ -219,7 +219,9 @@ class IndexPoint:
         base = begin or _ONE
         return cls(at, to_decimal(equity), begin, base, base)
 
-    def next(self, at: np.datetime64, equity: Decimal | float, flow: Decimal | float) -> IndexPoint:
+    def next_point(
+        self, at: np.datetime64, equity: Decimal | float, flow: Decimal | float
+    ) -> IndexPoint:
         """Return the next point of the index.
 
         equity: equity at the next point, USD.
@@ -240,13 +242,13 @@ class IndexPoint:
             accepted_drawdown=self.accepted_drawdown,
         )
 
-    def restarted(
+    def restart(
         self, at: np.datetime64, equity: Decimal | float, flow: Decimal | float
     ) -> IndexPoint:
         """Start a new index at this point, and return its next point."""
         if self.equity <= 0:
             return IndexPoint.first(at, equity)
-        return IndexPoint.first(self.at, self.equity).next(at, equity, flow)
+        return IndexPoint.first(self.at, self.equity).next_point(at, equity, flow)
 
 
 def to_decimal(value: Decimal | float) -> Decimal:

@@ -107,10 +107,10 @@ class OrderIntent:
     order: the order; its client order id is unique in the account.
     sent_at: instant by the venue's clock at which the intent was sent, or planned if it is unsent.
     state: state of the intent; the module's docstring lists the transitions.
-    why: reason of the state: the venue's reason for a rejection, or ours for a denial.
+    state_reason: reason of the state: the venue's reason for a rejection, or ours for a denial.
     job: name of the job that sends the order.
     venue: name of the venue.
-    decision: id of the order's decision; empty without one.
+    decision_id: id of the order's decision; empty without one.
     role: role of the order in its decision: openings wait for reductions.
     progress: last report of the venue on an accepted order.
     """
@@ -118,10 +118,10 @@ class OrderIntent:
     order: AnyOrder
     sent_at: np.datetime64
     state: OrderState = "submitting"
-    why: str = ""
+    state_reason: str = ""
     job: str = ""
     venue: str = "alpaca"
-    decision: str = ""
+    decision_id: str = ""
     role: OrderRole = ""
     progress: OrderProgress = field(default_factory=lambda: OrderProgress("accepted"))
 
@@ -164,14 +164,14 @@ class _IntentRow:
     client_order_id: Text
     job: Text
     venue: Text
-    decision: Text
+    decision_id: Text
     role: OrderRole
     terms: Json[Mapping[str, Any]]
     reason: Text
     sent_at: Instant
     expires_at: Instant | None
     state: OrderState
-    why: Text
+    state_reason: Text
     venue_id: Text
     filled: ExactDecimal
     filled_price: ExactDecimal | None
@@ -261,7 +261,7 @@ class OrderStore:
             raise InputError(f"{intent.client_order_id}: this id was used before")
         self._write(intent, "planned")
 
-    def begin(self, intent: OrderIntent) -> None:
+    def record_submission(self, intent: OrderIntent) -> None:
         """Record an intent right before sending, in place of a planned intent with the same id.
 
         Raises
@@ -279,7 +279,7 @@ class OrderStore:
 
     def _write(self, intent: OrderIntent, state: OrderState) -> None:
         with self._database.transaction():
-            INTENTS.put(self._database, _row(intent, state))
+            INTENTS.upsert(self._database, _row(intent, state))
             self._events.append(state, intent.client_order_id, encode_order(intent.order))
 
     def set_state(self, client_order_id: str, state: OrderState, why: str = "") -> None:
@@ -294,14 +294,14 @@ class OrderStore:
         """
         with self._database.transaction():
             before = self.get(client_order_id)
-            if before is None or (before.state, before.why) == (state, why):
+            if before is None or (before.state, before.state_reason) == (state, why):
                 return
             if state != before.state and state not in _AFTER[before.state]:
                 raise InputError(f"{client_order_id}: it is {before.state}, and cannot be {state}")
-            INTENTS.put(self._database, _row(replace(before, why=why), state))
+            INTENTS.upsert(self._database, _row(replace(before, state_reason=why), state))
             self._events.append(state, client_order_id, why)
 
-    def refuse(self, client_order_id: str, state: OrderState, why: str) -> None:
+    def record_refusal(self, client_order_id: str, state: OrderState, why: str) -> None:
         """Record that the venue has refused an intent, and alert once per cause.
 
         state: the intent's new state, `rejected` or `denied`.
@@ -310,9 +310,9 @@ class OrderStore:
             self.set_state(client_order_id, state, why)
             if intent := self.get(client_order_id):
                 answer = why.removeprefix(f"{client_order_id}: ")
-                self.refusals.refuse(intent.order, answer, intent.sent_at)
+                self.refusals.record_refusal(intent.order, answer, intent.sent_at)
 
-    def pause(self, client_order_id: str, why: str) -> None:
+    def record_pause(self, client_order_id: str, why: str) -> None:
         """Record that an intent is denied because trading is paused at the venue."""
         with self._database.transaction():
             self.set_state(client_order_id, "denied", why)
@@ -336,8 +336,8 @@ class OrderStore:
                 )
                 return
             self.set_state(client_order_id, progress.state)
-            INTENTS.put(
-                self._database, _row(replace(before, progress=progress, why=""), progress.state)
+            INTENTS.upsert(
+                self._database, _row(replace(before, progress=progress, state_reason=""), progress.state)
             )
             price = progress.filled_price
             said = {"filled": str(progress.filled), "price": None if price is None else str(price)}
@@ -373,15 +373,15 @@ class OrderStore:
         clause = f"WHERE state IN ({marks}) ORDER BY rowid DESC LIMIT ?"
         return tuple(INTENTS.map_rows(self._database, _intent, clause, (*names, limit)))
 
-    def of_decision(self, decision: str) -> tuple[OrderIntent, ...]:
+    def for_decision(self, decision: str) -> tuple[OrderIntent, ...]:
         """Return the intents of a decision, in the order in which they were planned."""
         return self.select("decision = ?", (decision,))
 
-    def unsent_reasons_of(self, decision: str) -> dict[str, str]:
+    def unsent_reasons(self, decision: str) -> dict[str, str]:
         """Return the reasons why orders of a decision were denied or rejected, by order id."""
         return {
-            intent.client_order_id: intent.why
-            for intent in self.of_decision(decision)
+            intent.client_order_id: intent.state_reason
+            for intent in self.for_decision(decision)
             if intent.state in NOT_SUBMITTED
         }
 
@@ -400,12 +400,12 @@ class OrderStore:
         return tuple(INTENTS.map_rows(self._database, _intent, found, values))
 
 
-def intents_of(database: Database) -> tuple[OrderIntent, ...]:
+def read_intents(database: Database) -> tuple[OrderIntent, ...]:
     """Return all intents of an account, oldest first."""
     return tuple(INTENTS.map_rows(database, _intent, "ORDER BY rowid"))
 
 
-def unknown_outcome_count(journal: Path) -> int:
+def count_unknown_outcomes(journal: Path) -> int:
     """Return the number of orders of unknown outcome in a journal."""
     marks = ", ".join("?" * len(OUTCOME_UNKNOWN))
     query = f"SELECT 1 FROM intents WHERE state IN ({marks})"

@@ -54,8 +54,8 @@ def encode_order(order: AnyOrder) -> dict[str, Any]:
 
 
 def decode_order(
-    name: str,
-    words: Mapping[str, Any],
+    client_order_id: str,
+    encoded: Mapping[str, Any],
     *,
     reason: str = "",
     reduces: bool = False,
@@ -63,54 +63,58 @@ def decode_order(
 ) -> AnyOrder:
     """Return the order that a JSON object encodes.
 
-    name: client order id.
-    words: JSON object that `encode_order` returns.
+    client_order_id: client order id.
+    encoded: JSON object that `encode_order` returns.
 
     Raises
     ------
     ValueError, KeyError
         for an object that is not an order.
     """
-    kind = words["kind"]
+    kind = encoded["kind"]
     if kind == "single":
         return Order(
-            client_order_id=name,
-            symbol=words["symbol"],
-            side=_side(words["side"]),
-            qty=Decimal(words["qty"]),
+            client_order_id=client_order_id,
+            symbol=encoded["symbol"],
+            side=_side(encoded["side"]),
+            qty=Decimal(encoded["qty"]),
             reason=reason,
             reduces=reduces,
-            type=words["type"],
-            tif=words["tif"],
-            extended_hours=bool(words["extended_hours"]),
+            type=encoded["type"],
+            tif=encoded["tif"],
+            extended_hours=bool(encoded["extended_hours"]),
             expires_at=expires_at,
-            **{each: float(words[each]) for each in PRICE_FIELDS if words.get(each) is not None},
+            **{
+                each: float(encoded[each]) for each in PRICE_FIELDS if encoded.get(each) is not None
+            },
         )
     if kind == "spread":
-        limit = words.get("min_credit")
+        limit = encoded.get("min_credit")
         return SpreadOrder(
-            client_order_id=name,
-            legs=tuple(_leg(leg) for leg in words["legs"]),
-            contracts=int(words["qty"]),
+            client_order_id=client_order_id,
+            legs=tuple(_leg(leg) for leg in encoded["legs"]),
+            contracts=int(encoded["qty"]),
             min_credit=None if limit is None else Decimal(limit),
             expires_at=expires_at,
             reduces=reduces,
             reason=reason,
         )
     if kind == "contract":
-        action, side = words["side"].split()
+        action, side = encoded["side"].split()
         if action not in get_args(ContractAction) or side not in get_args(Outcome):
-            raise ValueError(f"{name}: side {words['side']!r} is not one of a contract")
+            raise ValueError(
+                f"{client_order_id}: side {encoded['side']!r} is not one of a contract"
+            )
         # A journal without this term has resting orders alone.
-        tif = words.get("tif", "good_till_canceled")
+        tif = encoded.get("tif", "good_till_canceled")
         if tif not in get_args(ContractTimeInForce):
             raise ValueError(
-                f"{name}: tif {tif!r} is not one of {', '.join(get_args(ContractTimeInForce))}"
+                f"{client_order_id}: tif {tif!r} is not one of {', '.join(get_args(ContractTimeInForce))}"
             )
-        price = Decimal(words["limit_price"])
-        terms = words["symbol"], action, side, price, Decimal(words["qty"])
-        return EventContractOrder(name, *terms, expires_at, reduces, reason, tif)
-    raise ValueError(f"{name}: unknown order kind {kind!r}")
+        price = Decimal(encoded["limit_price"])
+        terms = encoded["symbol"], action, side, price, Decimal(encoded["qty"])
+        return EventContractOrder(client_order_id, *terms, expires_at, reduces, reason, tif)
+    raise ValueError(f"{client_order_id}: unknown order kind {kind!r}")
 
 
 def _side(word: object) -> Side:
@@ -124,7 +128,7 @@ def _leg(words: Mapping[str, Any]) -> OptionLeg:
     return OptionLeg(parse_occ_symbol(words["symbol"]), _side(words["side"]))
 
 
-def is_same_order(one: AnyOrder, other: AnyOrder) -> bool:
+def has_same_terms(one: AnyOrder, other: AnyOrder) -> bool:
     """Return whether two orders with the same id have the same terms.
 
     Limit prices are compared only for event contracts.

@@ -35,7 +35,7 @@ from execution.journal.order_store import (
     OrderStore,
     role_of,
 )
-from execution.journal.orders import is_same_order
+from execution.journal.orders import has_same_terms
 from execution.orders.gate import UNGUARDED, AnyOrder, OrderGate
 from foundation.clock import TimeSource
 from foundation.errors import BrokerError, OrderRejected, OutcomeUnknown
@@ -45,12 +45,12 @@ log = logging.getLogger(__name__)
 
 # Seconds before each poll for an order whose outcome is unknown.
 POLL_DELAYS = (0.1, 0.5, 1.0, 2.0, 4.0)
-ONE_POLL = (0.0,)
+SINGLE_POLL_DELAYS = (0.0,)
 CANCELLED_POLL_DELAYS = (0.0, 0.1, 0.5, 1.0, 2.0)  # the same, for an order that was cancelled
 CANCEL_DELAYS = (0.0, 0.1, 0.5, 1.0)  # seconds before each attempt to cancel
-QUERY_SECONDS = 20.0  # seconds for one series of queries
-CANCEL_SECONDS = 30.0  # seconds for all requests that end one order
-BUSY_PATIENCE = 60.0  # longest wait of an order while the venue limits requests
+QUERY_TIMEOUT_SECONDS = 20.0  # seconds for one series of queries
+CANCEL_TIMEOUT_SECONDS = 30.0  # seconds for all requests that end one order
+MAX_RATE_LIMIT_WAIT_SECONDS = 60.0  # longest wait of an order while the venue limits requests
 
 
 class LookupResult(Enum):
@@ -68,26 +68,26 @@ class OrderPaused(OrderDenied):
     """The venue did not process the order because trading is paused."""
 
 
-class TooLate(OrderDenied):
+class OrderExpired(OrderDenied):
     """The order expired before it was sent."""
 
 
-class NoAnswer(Exception):
+class InconclusiveResponse(Exception):
     """The response to a POST does not state whether the order was accepted."""
 
 
-class NotReceived(OrderRejected):
+class OrderNotReceived(OrderRejected):
     """The venue does not know the order, which has expired and can no longer be accepted."""
 
 
 _UNANSWERED: tuple[OrderState, ...] = ("planned", "denied")
 _REFUSED: Mapping[type, OrderState] = {
-    NotReceived: "not_received",
+    OrderNotReceived: "not_received",
     OrderDenied: "denied",
     OrderPaused: "denied",
-    TooLate: "denied",
+    OrderExpired: "denied",
 }
-REJECTED_LATER = "rejected by the venue after acceptance"
+REJECTED_AFTER_ACCEPTANCE = "rejected by the venue after acceptance"
 
 
 def expiry_text(intent: OrderIntent) -> str:
@@ -121,15 +121,15 @@ class OrderReport(Protocol):
         ...
 
 
-Placed = TypeVar("Placed", bound=OrderReport)
+Report = TypeVar("Report", bound=OrderReport)
 
 
-class Venue(Protocol[Placed]):
+class Venue(Protocol[Report]):
     """Interface for order requests to one venue.
 
     name: name of the venue, as stored in the order store.
     time: clock by which waits are measured.
-    idempotent_client_ids: true if the venue accepts only one order per client order id. An order
+    has_idempotent_client_ids: true if the venue accepts only one order per client order id. An order
         that is unknown or rejected may then be sent again.
 
     Raises
@@ -139,13 +139,13 @@ class Venue(Protocol[Placed]):
     """
 
     name: ClassVar[str]
-    idempotent_client_ids: ClassVar[bool]
+    has_idempotent_client_ids: ClassVar[bool]
     time: TimeSource
 
     def now(self) -> np.datetime64: ...
     def estimated_now(self) -> np.datetime64: ...
 
-    def post(self, intent: OrderIntent, patience: float) -> Placed:
+    def post(self, intent: OrderIntent, patience: float) -> Report:
         """Post one order and return the venue's report.
 
         patience: seconds to wait while a rate limit applies.
@@ -154,30 +154,30 @@ class Venue(Protocol[Placed]):
         ------
         OrderRejected
             if the venue rejects the order; `OrderDenied` if it did not process it.
-        NoAnswer
+        InconclusiveResponse
             if the response does not state whether the order was accepted.
         """
         ...
 
-    def find(self, client_order_id: str, intent: OrderIntent | None) -> Placed | None:
+    def find(self, client_order_id: str, intent: OrderIntent | None) -> Report | None:
         """Return the order with this client order id; None if the venue has none.
 
         intent: recorded intent of the order; None without one.
         """
         ...
 
-    def cancel(self, placed: Placed) -> None:
+    def cancel(self, placed: Report) -> None:
         """Cancel a resting order; do nothing for an order that has already ended."""
         ...
 
-    def reload(self, placed: Placed) -> Placed: ...
+    def reload(self, placed: Report) -> Report: ...
 
     def is_lost(self, intent: OrderIntent, now: np.datetime64) -> bool:
         """Return whether an order that is unknown to the venue can no longer arrive after `now`."""
         ...
 
 
-class Outbox(Generic[Placed]):
+class Outbox(Generic[Report]):
     """Submission and tracking of order intents at one venue.
 
     venue: the venue.
@@ -185,13 +185,13 @@ class Outbox(Generic[Placed]):
     job: name of the job that sends through this outbox.
     """
 
-    def __init__(self, venue: Venue[Placed], book: OrderStore | None = None, job: str = "") -> None:
+    def __init__(self, venue: Venue[Report], book: OrderStore | None = None, job: str = "") -> None:
         self._venue = venue
         self._time = venue.time
         self.book = OrderStore() if book is None else book
         self._job = job
 
-    def post(self, order: AnyOrder, gate: OrderGate = UNGUARDED) -> Placed:
+    def post(self, order: AnyOrder, gate: OrderGate = UNGUARDED) -> Report:
         """Submit an order and return the venue's report.
 
         If an order with this id was sent before, its report is returned or its rejection raised. A
@@ -209,25 +209,27 @@ class Outbox(Generic[Placed]):
         """
         name = order.client_order_id
         before = self.book.get(name)
-        if before is not None and not is_same_order(before.order, order):
+        if before is not None and not has_same_terms(before.order, order):
             raise OrderRejected(f"{name}: another order of this id was meant to be sent before")
         if before is not None and not self.may_be_sent(before):
             if is_unsent(before):
-                raise OrderRejected(f"{before.why}; it is not sent a second time")
-            return self._resync(before, (*ONE_POLL, *POLL_DELAYS), gate=gate)
+                raise OrderRejected(f"{before.state_reason}; it is not sent a second time")
+            return self._resync(before, (*SINGLE_POLL_DELAYS, *POLL_DELAYS), gate=gate)
         now = self._venue.estimated_now()
         intent = before or self._own(OrderIntent(order, now, role=role_of(order)))
-        intent = replace(intent, state="submitting", why="", sent_at=now)
+        intent = replace(intent, state="submitting", state_reason="", sent_at=now)
         if why := gate.refusal(intent.order, intent.role, now):
             self.book.deny(intent, why)
             raise OrderRejected(f"{name}: not sent: {why}")
-        self.book.begin(intent)
+        self.book.record_submission(intent)
         with self._outcome_recorded(name):
             if not intent.is_unexpired(now):
-                raise TooLate(f"{name}: not sent: {expiry_text(intent)}")
+                raise OrderExpired(f"{name}: not sent: {expiry_text(intent)}")
             try:
-                answer: Placed | LookupResult = self._venue.post(intent, BUSY_PATIENCE)
-            except NoAnswer as error:
+                answer: Report | LookupResult = self._venue.post(
+                    intent, MAX_RATE_LIMIT_WAIT_SECONDS
+                )
+            except InconclusiveResponse as error:
                 _warn_of_silence(name, error)
                 answer = self._query(intent, POLL_DELAYS, gate)
             return self._resolved(intent, answer)
@@ -235,7 +237,7 @@ class Outbox(Generic[Placed]):
     def may_be_sent(self, intent: OrderIntent) -> bool:
         """Return whether an intent may be sent; a rejected one only if ids are idempotent."""
         return is_unsent(intent) and (
-            self._venue.idempotent_client_ids or intent.state in _UNANSWERED
+            self._venue.has_idempotent_client_ids or intent.state in _UNANSWERED
         )
 
     def _own(self, intent: OrderIntent) -> OrderIntent:
@@ -255,10 +257,10 @@ class Outbox(Generic[Placed]):
         from foundation.transport import time_limit
 
         silent = []
-        with time_limit(QUERY_SECONDS):
+        with time_limit(QUERY_TIMEOUT_SECONDS):
             for intent in intents:
                 try:
-                    self._resync(intent, ONE_POLL, gate=None)
+                    self._resync(intent, SINGLE_POLL_DELAYS, gate=None)
                 except BrokerError as error:
                     # A missing response makes one symbol uncertain, not the account.
                     log.warning("%s", error)
@@ -266,19 +268,19 @@ class Outbox(Generic[Placed]):
                         silent.append(intent)
         return tuple(silent)
 
-    def may_have_left(self, client_order_id: str) -> bool:
+    def may_have_been_sent(self, client_order_id: str) -> bool:
         """Return whether an order may have been sent: its submission was recorded."""
         intent = self.book.get(client_order_id)
         return intent is not None and intent.state != "planned"
 
-    def is_unknown_outcome(self, client_order_id: str) -> bool:
+    def has_unknown_outcome(self, client_order_id: str) -> bool:
         """Return whether an order was sent and its outcome is unknown."""
         intent = self.book.get(client_order_id)
         return intent is not None and intent.state in OUTCOME_UNKNOWN
 
     def resolve(
         self, client_order_id: str, *, retry_gate: OrderGate | None = None
-    ) -> Placed | Literal["unknown"] | None:
+    ) -> Report | Literal["unknown"] | None:
         """Return the final report on one of our orders; None if it was never at the venue.
 
         A resting order is cancelled first. The result is `unknown` for an order that may still
@@ -299,8 +301,8 @@ class Outbox(Generic[Placed]):
             answer = None
         else:
             try:
-                with time_limit(QUERY_SECONDS):
-                    answer = self._resync(intent, ONE_POLL, gate=retry_gate)
+                with time_limit(QUERY_TIMEOUT_SECONDS):
+                    answer = self._resync(intent, SINGLE_POLL_DELAYS, gate=retry_gate)
             except OrderRejected:
                 answer = None
             except OutcomeUnknown:
@@ -310,7 +312,7 @@ class Outbox(Generic[Placed]):
         answer = self.cancel_and_wait(answer)
         return answer if answer.is_done else "unknown"
 
-    def cancel_and_wait(self, placed: Placed) -> Placed:
+    def cancel_and_wait(self, placed: Report) -> Report:
         """Cancel an order if it is open, wait for its end, and record and return its report.
 
         The result may still be open if the venue is slow. The requests take at most 30 seconds.
@@ -318,17 +320,17 @@ class Outbox(Generic[Placed]):
         from foundation.transport import time_limit
 
         if not placed.is_done:
-            with time_limit(CANCEL_SECONDS):
+            with time_limit(CANCEL_TIMEOUT_SECONDS):
                 self._time.retry(CANCEL_DELAYS, lambda: self._venue.cancel(placed))
                 for _ in self._time.attempts(CANCELLED_POLL_DELAYS):
                     placed = self._venue.reload(placed)
                     if placed.is_done:
                         break
-        return self.record(placed)
+        return self.record_report(placed)
 
     def _resync(
         self, intent: OrderIntent, polls: Sequence[float], *, gate: OrderGate | None
-    ) -> Placed:
+    ) -> Report:
         """Query an intent that was sent before, record and return the venue's report.
 
         gate: gate of a second post if the venue has not accepted the order and does not know it;
@@ -339,7 +341,7 @@ class Outbox(Generic[Placed]):
         with self._outcome_recorded(intent.client_order_id):
             return self._resolved(intent, self._query(intent, polls, gate))
 
-    def record(self, placed: Placed) -> Placed:
+    def record_report(self, placed: Report) -> Report:
         """Record the venue's report on an order in the book, and return the report.
 
         If two orders have the same id, the store tracks the first. A rejection after acceptance is
@@ -362,9 +364,9 @@ class Outbox(Generic[Placed]):
         if after is None:
             return
         if after.state == "rejected" != before.state:
-            self.book.refuse(name, "rejected", f"{name}: {REJECTED_LATER}")
+            self.book.record_refusal(name, "rejected", f"{name}: {REJECTED_AFTER_ACCEPTANCE}")
         elif after.was_accepted and not before.was_accepted and after.state != "rejected":
-            self.book.refusals.accept(after.order)
+            self.book.refusals.record_acceptance(after.order)
 
     @contextmanager
     def _outcome_recorded(self, name: str) -> Iterator[None]:
@@ -373,28 +375,28 @@ class Outbox(Generic[Placed]):
             yield
         except OrderRejected as error:
             state = _REFUSED.get(type(error), "rejected")
-            if isinstance(error, NotReceived | TooLate):
+            if isinstance(error, OrderNotReceived | OrderExpired):
                 self.book.set_state(name, state, str(error))
             elif isinstance(error, OrderPaused):
-                self.book.pause(name, str(error))
+                self.book.record_pause(name, str(error))
                 error.alerted = True
             else:
-                self.book.refuse(name, state, str(error))
+                self.book.record_refusal(name, state, str(error))
                 error.alerted = True
             raise
         except OutcomeUnknown as error:
             self.book.set_state(name, "unknown", str(error))
             raise
 
-    def _resolved(self, intent: OrderIntent, answer: Placed | LookupResult) -> Placed:
+    def _resolved(self, intent: OrderIntent, answer: Report | LookupResult) -> Report:
         """Return the venue's order for an intent, and record it."""
         if not isinstance(answer, LookupResult) and not answer.matches(intent):
             answer = self._poll_again(intent, answer)
         if isinstance(answer, LookupResult):
             raise self._unknown(intent, answer)
-        return self.record(answer)
+        return self.record_report(answer)
 
-    def _poll_again(self, intent: OrderIntent, other: Placed) -> Placed | LookupResult:
+    def _poll_again(self, intent: OrderIntent, other: Report) -> Report | LookupResult:
         """Query an order again whose first report described another order.
 
         If the report is wrong, an accepted order would otherwise not be tracked.
@@ -417,14 +419,14 @@ class Outbox(Generic[Placed]):
             and self._venue.is_lost(intent, self._venue.estimated_now())
             and self._venue.is_lost(intent, self._venue.now())
         ):
-            return NotReceived(f"{name}: the venue never took it")
+            return OrderNotReceived(f"{name}: the venue never took it")
         return OutcomeUnknown(
             f"{name}: outcome unknown after every query; the order may be open at the venue"
         )
 
     def _query(
         self, intent: OrderIntent, polls: Sequence[float], gate: OrderGate | None
-    ) -> Placed | LookupResult:
+    ) -> Report | LookupResult:
         """Return the result of queries for an intent that was sent.
 
         An intent that is not found is posted a second time if the gate allows it.
@@ -438,14 +440,14 @@ class Outbox(Generic[Placed]):
 
     def _send_again(
         self, intent: OrderIntent, polls: Sequence[float], result: LookupResult, gate: OrderGate
-    ) -> Placed | LookupResult:
+    ) -> Report | LookupResult:
         """Post an intent under its id once more, if that cannot create a second order.
 
         result: result of the query before.
         """
         name = intent.client_order_id
         now = self._venue.estimated_now()
-        once_more = self._venue.idempotent_client_ids and intent.is_unexpired(now)
+        once_more = self._venue.has_idempotent_client_ids and intent.is_unexpired(now)
         if not once_more or gate.refusal(intent.order, intent.role, now):
             return result
         try:
@@ -453,11 +455,11 @@ class Outbox(Generic[Placed]):
         except OrderRejected as error:
             # A refusal of the second post says nothing about the first.
             log.warning("%s; an earlier one of its id may still land", error)
-        except NoAnswer as error:
+        except InconclusiveResponse as error:
             _warn_of_silence(name, error)
         return self._poll(name, polls)
 
-    def _poll(self, name: str, polls: Sequence[float]) -> Placed | LookupResult:
+    def _poll(self, name: str, polls: Sequence[float]) -> Report | LookupResult:
         """Query an order by its id until it is found, and return it or the last result.
 
         polls: seconds before each query.
@@ -465,7 +467,7 @@ class Outbox(Generic[Placed]):
         from foundation.transport import time_limit
 
         result = LookupResult.NO_RESPONSE
-        with time_limit(QUERY_SECONDS):
+        with time_limit(QUERY_TIMEOUT_SECONDS):
             for _ in self._time.attempts(polls):
                 try:
                     answer = self._venue.find(name, self.book.get(name))
@@ -478,13 +480,13 @@ class Outbox(Generic[Placed]):
                 result = LookupResult.NOT_FOUND
         return result
 
-    def _taken(self, name: str, polls: Sequence[float]) -> Placed:
+    def _taken(self, name: str, polls: Sequence[float]) -> Report:
         """Query an accepted order; such an order is never sent again."""
         answer = self._poll(name, polls)
         if isinstance(answer, LookupResult):
             raise BrokerError(f"order {name}: the venue took it, and does not say how it is now")
-        return self.record(answer)
+        return self.record_report(answer)
 
 
-def _warn_of_silence(name: str, error: NoAnswer) -> None:
+def _warn_of_silence(name: str, error: InconclusiveResponse) -> None:
     log.warning("%s: sent, and no answer that says what became of it (%s)", name, error)

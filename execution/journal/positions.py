@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from execution.journal.activities import ALL_TIME, ActivityBook, bookings_of, fills_of
+from execution.journal.activities import EPOCH, ActivityBook, read_bookings, read_fills_since
 from execution.journal.activities import ActivityKind as BookingKind
 from execution.journal.events import EventLog
 from execution.journal.order_store import OrderStore
@@ -26,10 +26,10 @@ from execution.journal.rows import ExactDecimal, JournalTable, Text
 from execution.orders.account_snapshot import AccountSnapshot
 from execution.orders.average_cost import average_cost
 from foundation.database import Database
-from foundation.decimals import ZERO, to_fraction
+from foundation.decimals import ZERO_FRACTION, to_fraction
 from trainingdata.instruments import is_crypto, is_symbol
 
-MAX_UNLISTED_CRYPTO_FEE = Fraction(
+MAX_UNLISTED_CRYPTO_FEE_SHARE = Fraction(
     1, 100
 )  # largest fee in crypto that the venue may list later, a share of a position
 
@@ -71,24 +71,24 @@ class PositionChange(NamedTuple):
 
 
 @dataclass(slots=True)
-class Ledger:
+class PositionLedger:
     """A position and its realised profit, computed from its trades at average cost.
 
     quantity: signed quantity.
-    entry: mean entry price of one unit, USD; 0 for a flat position.
-    realised: profit of closed units, USD.
-    priced: true if every unit has a known cost.
+    entry_price: mean entry price of one unit, USD; 0 for a flat position.
+    realised_profit: profit of closed units, USD.
+    is_cost_known: true if every unit has a known cost.
     """
 
-    quantity: Fraction = ZERO
-    entry: Fraction = ZERO
-    realised: Fraction = ZERO
-    priced: bool = True
+    quantity: Fraction = ZERO_FRACTION
+    entry_price: Fraction = ZERO_FRACTION
+    realised_profit: Fraction = ZERO_FRACTION
+    is_cost_known: bool = True
 
     @property
     def cost(self) -> Fraction:
         """Cost of the position, USD; below 0 for the proceeds of a short."""
-        return self.entry * self.quantity
+        return self.entry_price * self.quantity
 
     def apply(self, trade: PositionChange) -> None:
         """Apply a change of the position to quantity, entry price and realised profit."""
@@ -99,30 +99,30 @@ class Ledger:
         elif trade.quantity:
             self._exchange(trade.quantity, -trade.amount / trade.quantity)
         if not self.quantity:
-            self.entry, self.priced = ZERO, True
+            self.entry_price, self.is_cost_known = ZERO_FRACTION, True
 
     def _split(self, change: Fraction) -> None:
         """Add units without changing the cost of the position."""
         cost = self.cost
         self.quantity += change
         if self.quantity:
-            self.entry = cost / self.quantity
+            self.entry_price = cost / self.quantity
 
     def _move(self, change: Fraction) -> None:
         """Remove units without a profit, or add units without a known cost."""
         reduces = change * self.quantity < 0 and abs(change) <= abs(self.quantity)
         self.quantity += change
-        self.priced = self.priced and reduces
+        self.is_cost_known = self.is_cost_known and reduces
 
     def _exchange(self, change: Fraction, price: Fraction) -> None:
         """Close the part of the change that reduces the position, and open the rest."""
         before = self.quantity
-        self.entry, realised = average_cost(before, self.entry, change, price)
+        self.entry_price, realised = average_cost(before, self.entry_price, change, price)
         self.quantity += change
-        if self.priced:
-            self.realised += realised
+        if self.is_cost_known:
+            self.realised_profit += realised
         # Units beyond 0 are all of this trade.
-        self.priced = self.priced or before * self.quantity < 0
+        self.is_cost_known = self.is_cost_known or before * self.quantity < 0
 
 
 class PositionProfit(NamedTuple):
@@ -130,18 +130,18 @@ class PositionProfit(NamedTuple):
 
     symbol: symbol of the position.
     quantity: signed quantity; 0 for a closed position.
-    entry: average cost of one unit.
-    last: the venue's price of one unit; None for a closed position.
-    unrealised: profit of the open position at `last`.
-    realised: profit of closed units.
+    entry_price: average cost of one unit.
+    last_price: the venue's price of one unit; None for a closed position.
+    unrealised_profit: profit of the open position at `last_price`.
+    realised_profit: profit of closed units.
     """
 
     symbol: str
     quantity: Decimal
-    entry: Fraction | None
-    last: Fraction | None
-    unrealised: Fraction | None
-    realised: Fraction
+    entry_price: Fraction | None
+    last_price: Fraction | None
+    unrealised_profit: Fraction | None
+    realised_profit: Fraction
 
 
 class PositionBook:
@@ -157,42 +157,42 @@ class PositionBook:
         for table in (_OPENING, _HELD):
             table.create(database)
 
-    def begin(self, opening: Iterable[PositionRow]) -> None:
+    def record_opening(self, opening: Iterable[PositionRow]) -> None:
         """Record the account's positions at the start of the journal."""
         for position in opening:
-            _OPENING.put(self._database, position)
+            _OPENING.upsert(self._database, position)
 
-    def read(self, account: AccountSnapshot) -> None:
+    def record_positions(self, account: AccountSnapshot) -> None:
         """Record the positions of an account snapshot, replacing the earlier ones."""
         with self._database.transaction():
             self._database.execute(f"DELETE FROM {_HELD.name}")
             for symbol, quantity in account.positions.items():
                 if quantity:
                     price = Decimal(repr(account.prices[symbol]))
-                    _HELD.put(self._database, PositionRow(symbol, quantity, price))
+                    _HELD.upsert(self._database, PositionRow(symbol, quantity, price))
 
     def profits(self) -> list[PositionProfit]:
         """Return the profits of open positions, and of closed ones if not 0, sorted by symbol."""
-        ledgers = ledgers_of(self._trades())
-        held = {each.symbol: each for each in _HELD.rows(self._database)}
-        symbols = {*held, *(symbol for symbol, ledger in ledgers.items() if ledger.realised)}
+        ledgers = build_ledgers(self._trades())
+        held = {each.symbol: each for each in _HELD.select_rows(self._database)}
+        symbols = {*held, *(symbol for symbol, ledger in ledgers.items() if ledger.realised_profit)}
         return [
-            position_profit(symbol, held.get(symbol), ledgers.get(symbol, Ledger()))
+            position_profit(symbol, held.get(symbol), ledgers.get(symbol, PositionLedger()))
             for symbol in sorted(symbols)
         ]
 
     def _trades(self) -> Iterator[PositionChange]:
-        for opening in _OPENING.rows(self._database):
+        for opening in _OPENING.select_rows(self._database):
             worth = None if opening.price is None else -opening.quantity * opening.price
-            yield _trade(ALL_TIME, opening.symbol, opening.quantity, worth)
-        fills = fills_of(self._database, ALL_TIME)
+            yield _trade(EPOCH, opening.symbol, opening.quantity, worth)
+        fills = read_fills_since(self._database, EPOCH)
         orders = self._orders.select(_FILLED_SINGLES)
         ours = {intent.progress.venue_id for intent in orders}
         listed: defaultdict[str, list[PositionChange]] = defaultdict(list)
         for fill in fills:
             trade = _trade(fill.at, fill.symbol, fill.quantity, fill.amount)
-            if fill.order_id in ours:
-                listed[fill.order_id].append(trade)
+            if fill.venue_order_id in ours:
+                listed[fill.venue_order_id].append(trade)
             else:
                 yield trade
         for intent in orders:
@@ -206,21 +206,23 @@ class PositionBook:
                 change = progress.filled.copy_sign(order.signed_qty)
                 worth = -change * progress.filled_price
                 yield _trade(intent.sent_at, order.symbol, change, worth)
-        for row in bookings_of(self._database):
+        for row in read_bookings(self._database):
             if row.quantity:
                 amount = None if row.kind == "share transfer" else row.amount
                 yield _trade(row.listed_at, row.symbol, row.quantity, amount, row.kind)
 
 
-def ledgers_of(trades: Iterable[PositionChange]) -> dict[str, Ledger]:
+def build_ledgers(trades: Iterable[PositionChange]) -> dict[str, PositionLedger]:
     """Return the ledger of each symbol, with its trades applied in time order."""
-    ledgers: defaultdict[str, Ledger] = defaultdict(Ledger)
+    ledgers: defaultdict[str, PositionLedger] = defaultdict(PositionLedger)
     for trade in sorted(trades, key=lambda each: each.at):
         ledgers[trade.symbol].apply(trade)
     return dict(ledgers)
 
 
-def position_profit(symbol: str, held: PositionRow | None, ledger: Ledger) -> PositionProfit:
+def position_profit(
+    symbol: str, held: PositionRow | None, ledger: PositionLedger
+) -> PositionProfit:
     """Return the profit of a position from its ledger.
 
     The entry price is unknown if the quantities of position and ledger differ.
@@ -229,22 +231,24 @@ def position_profit(symbol: str, held: PositionRow | None, ledger: Ledger) -> Po
     difference = to_fraction(quantity) - ledger.quantity
     if _is_coin_fee(symbol, difference, ledger.quantity):
         ledger = replace(ledger)
-        ledger.apply(PositionChange(ALL_TIME, symbol, difference, ZERO, "coin fee"))
-        difference = ZERO
+        ledger.apply(PositionChange(EPOCH, symbol, difference, ZERO_FRACTION, "coin fee"))
+        difference = ZERO_FRACTION
     if held is None:
-        return PositionProfit(symbol, quantity, None, None, None, ledger.realised)
+        return PositionProfit(symbol, quantity, None, None, None, ledger.realised_profit)
     last = None if held.price is None else to_fraction(held.price)
-    if difference or last is None or not ledger.priced:
-        return PositionProfit(symbol, quantity, None, last, None, ledger.realised)
+    if difference or last is None or not ledger.is_cost_known:
+        return PositionProfit(symbol, quantity, None, last, None, ledger.realised_profit)
     unrealised = to_fraction(quantity) * last - ledger.cost
-    return PositionProfit(symbol, quantity, ledger.entry, last, unrealised, ledger.realised)
+    return PositionProfit(
+        symbol, quantity, ledger.entry_price, last, unrealised, ledger.realised_profit
+    )
 
 
 def _is_coin_fee(symbol: str, difference: Fraction, quantity: Fraction) -> bool:
     """Return whether a missing quantity may be a fee in crypto that the venue lists hours later."""
-    missing = -difference if quantity > 0 else ZERO
+    missing = -difference if quantity > 0 else ZERO_FRACTION
     return (
-        0 < missing <= quantity * MAX_UNLISTED_CRYPTO_FEE
+        0 < missing <= quantity * MAX_UNLISTED_CRYPTO_FEE_SHARE
         and is_symbol(symbol)
         and is_crypto(symbol)
     )

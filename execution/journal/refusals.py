@@ -35,8 +35,8 @@ from foundation.notifier import ALL_CLEAR, TRADING_PAUSED, Notifier
 from trainingdata.instants import utc_text
 from trainingdata.instruments import is_stock
 
-REFUSED = "refused"
-REDUCTION_REFUSED = "refused reduction"
+REFUSED_ALERT = "refused"
+REDUCTION_REFUSED_ALERT = "refused reduction"
 PAUSE_CAUSE = "trading is paused at the venue"
 MAX_SYMBOLS_NAMED = 6
 # A number, a price or an id of one order, which differs between refusals for one reason.
@@ -78,8 +78,8 @@ class Refusal:
     cause: Text
     first_at: Instant
     last_at: Instant
-    orders: Integer
-    last: Text
+    order_count: Integer
+    last_text: Text
     scopes: Json[list[OrderScope]]
 
     @property
@@ -88,28 +88,28 @@ class Refusal:
         return any(place.reduces for place in self.scopes)
 
     @property
-    def is_pause(self) -> bool:
+    def is_venue_pause(self) -> bool:
         """True if trading is paused for all accounts, which needs no action."""
         return _VENUE in self.scopes
 
     @property
-    def is_block(self) -> bool:
+    def is_account_block(self) -> bool:
         """True if the venue accepts no orders from the account."""
         return any(place.kind == "account" for place in self.scopes)
 
     @property
     def headline(self) -> str:
         """Short description of the refusal, in one phrase."""
-        if self.is_pause:
+        if self.is_venue_pause:
             return PAUSE_CAUSE
-        if self.is_block:
+        if self.is_account_block:
             return "the venue takes no orders of this account"
         return "the venue refuses orders" + (" that reduce positions" if self.is_urgent else "")
 
     @property
-    def heading(self) -> str:
+    def line_prefix(self) -> str:
         """First words of a text line about this refusal."""
-        if self.is_pause or self.is_block:
+        if self.is_venue_pause or self.is_account_block:
             return self.headline
         return "refused by the venue"
 
@@ -118,16 +118,16 @@ class Refusal:
         return sorted({place.symbol for place in self.scopes})
 
     def __str__(self) -> str:
-        if self.is_pause or self.is_block:
-            return f"since {utc_text(self.first_at)}, last at {utc_text(self.last_at)}: {self.last}"
+        if self.is_venue_pause or self.is_account_block:
+            return f"since {utc_text(self.first_at)}, last at {utc_text(self.last_at)}: {self.last_text}"
         names = self.symbols
         shown = " ".join(names[:MAX_SYMBOLS_NAMED])
         more = len(names) - MAX_SYMBOLS_NAMED
         where = f"{shown} and {more} more" if more > 0 else shown
         urgent = "URGENT, reductions among them: " if self.is_urgent else ""
         return (
-            f"{urgent}{count_text(self.orders, 'order')} since {utc_text(self.first_at)}"
-            f" ({where}), last at {utc_text(self.last_at)}: {self.last}"
+            f"{urgent}{count_text(self.order_count, 'order')} since {utc_text(self.first_at)}"
+            f" ({where}), last at {utc_text(self.last_at)}: {self.last_text}"
         )
 
 
@@ -155,20 +155,23 @@ class RefusalBook:
 
     def active(self) -> list[Refusal]:
         """Return the causes for which the venue refuses orders, oldest first."""
-        return _REFUSALS.rows(self._database, "ORDER BY first_at, cause")
+        return _REFUSALS.select_rows(self._database, "ORDER BY first_at, cause")
 
-    def refuse(self, order: AnyOrder, answer: str, at: np.datetime64) -> None:
+    def record_refusal(self, order: AnyOrder, response: str, at: np.datetime64) -> None:
         """Record a refused order, and alert once per cause.
 
-        answer: the venue's response, without the order's id.
+        response: the venue's response, without the order's id.
         """
         place = scope_of(order)
         self._accepted.add(_VENUE)
         self._record(
-            place, generalise_reason(answer, place.symbol), f"{_order_text(order)}: {answer}", at
+            place,
+            generalise_reason(response, place.symbol),
+            f"{_order_text(order)}: {response}",
+            at,
         )
 
-    def accept(self, order: AnyOrder) -> None:
+    def record_acceptance(self, order: AnyOrder) -> None:
         """Record an accepted order; `end_step` later clears causes that the order contradicts."""
         self._accepted |= {scope_of(order), _VENUE}
 
@@ -206,10 +209,13 @@ class RefusalBook:
             ]
             if not left:
                 self._end(
-                    row, "trading has resumed" if row.is_pause else "the venue accepts orders again"
+                    row,
+                    "trading has resumed"
+                    if row.is_venue_pause
+                    else "the venue accepts orders again",
                 )
             elif left != row.scopes:
-                _REFUSALS.put(self._database, replace(row, scopes=left))
+                _REFUSALS.upsert(self._database, replace(row, scopes=left))
 
     def clear(self, by: str) -> int:
         """Clear all causes of refusals, and return the number of causes.
@@ -225,35 +231,37 @@ class RefusalBook:
 
     def _announce(self, kind: str, text: str) -> None:
         if self._notices is not None:
-            self._notices.announce(kind, text)
+            self._notices.send_notice(kind, text)
 
     def _record(self, place: OrderScope, cause: str, last: str, at: np.datetime64) -> None:
         self._refused.add(place)
         self._causes.add(cause)
         with self._database.transaction():
-            before = _REFUSALS.last(self._database, "WHERE cause = ?", (cause,))
+            before = _REFUSALS.first_row(self._database, "WHERE cause = ?", (cause,))
             scopes = [] if before is None else list(before.scopes)
             if place not in scopes:
                 scopes.append(place)
             first = at if before is None else before.first_at
-            count = 1 if before is None else before.orders + 1
+            count = 1 if before is None else before.order_count + 1
             now = Refusal(cause, first, at, count, one_line(last, 600), scopes)
-            _REFUSALS.put(self._database, now)
+            _REFUSALS.upsert(self._database, now)
             escalates = now.is_urgent and not (before and before.is_urgent)
             if before is None or escalates:
-                self._events.append(REFUSED, cause, {"last": now.last})
+                self._events.append(REFUSED_ALERT, cause, {"last": now.last_text})
                 self._announce(*_alert(now))
 
     def _end(self, row: Refusal, how: str) -> None:
         with self._database.transaction():
             self._database.execute("DELETE FROM refusals WHERE cause = ?", (row.cause,))
             self._events.append("refusal ended", row.cause, {"how": how})
-            count = count_text(row.orders, "order")
-            refused = "" if row.is_pause or row.is_block else f"refused before, {count}: "
+            count = count_text(row.order_count, "order")
+            refused = (
+                "" if row.is_venue_pause or row.is_account_block else f"refused before, {count}: "
+            )
             self._announce(ALL_CLEAR, f"{how}; {refused or 'before: '}{row.cause}")
 
 
-def active_refusals(database: Database) -> list[Refusal]:
+def read_active_refusals(database: Database) -> list[Refusal]:
     """Return the causes of refused orders in an account's journal, oldest first."""
     return RefusalBook(database, EventLog(database)).active()
 
@@ -268,13 +276,13 @@ def scope_of(order: AnyOrder) -> OrderScope:
     return OrderScope(order.market, "contract", order.reduces)
 
 
-def generalise_reason(answer: str, symbol: str) -> str:
+def generalise_reason(response: str, symbol: str) -> str:
     """Return the reason in a venue's response without the numbers and ids of a single order.
 
     The HTTP status is kept, and so is the symbol if the reason names it.
     """
-    found = _ANSWER.match(answer)
-    status, words = (found["status"], found["words"]) if found else ("", answer)
+    found = _ANSWER.match(response)
+    status, words = (found["status"], found["words"]) if found else ("", response)
     if message := _MESSAGE.search(words):
         words = _unescaped(message[1])
     general = symbol.join(_NUMBER.sub("#", part) for part in words.split(symbol))
@@ -312,15 +320,15 @@ def _order_text(order: AnyOrder) -> str:
 
 def _alert(refusal: Refusal) -> tuple[str, str]:
     """Return the kind and the text of an alert."""
-    last = refusal.last
-    if refusal.is_pause:
+    last = refusal.last_text
+    if refusal.is_venue_pause:
         return TRADING_PAUSED, f"{last}. Orders are denied until it resumes; no action is required."
     until = "No further alert is sent; an all-clear follows when the venue accepts orders again."
-    if refusal.is_block:
-        return REFUSED, f"{last}. Nothing is decided or sent, positions stay. {until}"
+    if refusal.is_account_block:
+        return REFUSED_ALERT, f"{last}. Nothing is decided or sent, positions stay. {until}"
     if refusal.is_urgent:
-        return REDUCTION_REFUSED, (
+        return REDUCTION_REFUSED_ALERT, (
             f"URGENT: the venue refuses an order that reduces risk, the position stays: {last}."
             f" Close it at the venue if necessary. {until}"
         )
-    return REFUSED, f"the venue refuses orders: {last}. {until}"
+    return REFUSED_ALERT, f"the venue refuses orders: {last}. {until}"

@@ -24,10 +24,10 @@ from foundation.database import Database, DatabaseDamaged, query_rows, query_tab
 from foundation.decimals import is_bounded, plain_text
 from foundation.errors import one_line
 
-DIGEST = "row_digest"  # the last column of a table
+DIGEST_COLUMN = "row_digest"  # the last column of a table
 
-Value = TypeVar("Value")
-Made = TypeVar("Made")
+Row = TypeVar("Row")
+Built = TypeVar("Built")
 
 # numpy also parses words and time zones as instants; differences since 1970 fit into 64 bits.
 _INSTANT = re.compile(r"(19[7-9]|2\d\d)\d-\d\d-\d\dT\d\d:\d\d(:\d\d(\.\d{1,9})?)?")
@@ -35,7 +35,7 @@ _SHOWN = 60  # characters of a value, in messages
 _COLUMNS = "SELECT name FROM pragma_table_info(?)"
 _WITH_DIGEST = (
     "SELECT kept.name FROM sqlite_master AS kept JOIN pragma_table_info(kept.name) AS found"
-    f" ON found.name = '{DIGEST}' WHERE kept.type = 'table'"
+    f" ON found.name = '{DIGEST_COLUMN}' WHERE kept.type = 'table'"
 )
 _CHANGED = "it is not as it was written"
 _AT_ONCE = 1000  # rows per query
@@ -80,7 +80,7 @@ ExactDecimal = Annotated[Decimal, PlainValidator(_number), PlainSerializer(plain
 Amount = Annotated[Decimal, PlainValidator(parse_amount), PlainSerializer(plain_text)]
 
 
-class JournalTable(Generic[Value]):
+class JournalTable(Generic[Row]):
     """A table whose columns are the fields of a dataclass, in their order.
 
     name: name of the table.
@@ -96,7 +96,7 @@ class JournalTable(Generic[Value]):
     def __init__(
         self,
         name: str,
-        kind: type[Value],
+        kind: type[Row],
         *more: str,
         key: str = "",
         autoincrement: bool = False,
@@ -117,7 +117,7 @@ class JournalTable(Generic[Value]):
         self._optional = [type(None) in get_args(hints[each]) for each in self._fields]
 
     @cached_property
-    def _adapter(self) -> TypeAdapter[Value]:
+    def _adapter(self) -> TypeAdapter[Row]:
         return TypeAdapter(self._kind)
 
     def create(self, database: Database) -> None:
@@ -127,21 +127,21 @@ class JournalTable(Generic[Value]):
             lines.append(f"{column} {kind}" if optional else f"{column} {kind} NOT NULL")
         if self._counted:
             lines[0] = f"{self.columns[0]} INTEGER PRIMARY KEY AUTOINCREMENT"
-        lines += [f"{DIGEST} TEXT NOT NULL", *self._computed]
+        lines += [f"{DIGEST_COLUMN} TEXT NOT NULL", *self._computed]
         if not self._counted:
             lines.append(f"PRIMARY KEY ({', '.join(self._key)})")
         content = ", ".join(lines)
         definition = f"CREATE TABLE IF NOT EXISTS {self.name} ({content}) STRICT"
         create_tables(database, definition, *self._more)
 
-    def put(self, database: Database, row: Value) -> None:
+    def upsert(self, database: Database, row: Row) -> None:
         """Write a row, replacing an existing row with the same key."""
-        others = [*(each for each in self.columns if each not in self._key), DIGEST]
+        others = [*(each for each in self.columns if each not in self._key), DIGEST_COLUMN]
         changes = ", ".join(f"{each} = excluded.{each}" for each in others)
         then = f"ON CONFLICT ({', '.join(self._key)}) DO UPDATE SET {changes}"
         self._write(database, self._cells(row), then)
 
-    def insert(self, database: Database, row: Value, *, then: str = "") -> None:
+    def insert(self, database: Database, row: Row, *, then: str = "") -> None:
         """Write a row; an existing row with the same key is an error unless `then` resolves it.
 
         then: ON CONFLICT clause.
@@ -154,15 +154,15 @@ class JournalTable(Generic[Value]):
                 cells[self.columns[0]] = sum(last[0]) + 1 if last else 1
             self._write(database, cells, then)
 
-    def change(
+    def update(
         self, database: Database, clause: str, values: Sequence[object], **changes: object
     ) -> None:
         """Change fields of the rows that an SQL clause selects."""
         with database.transaction():
-            for row in self.rows(database, clause, values):
-                self.put(database, replace(row, **changes))  # type: ignore[type-var]
+            for row in self.select_rows(database, clause, values):
+                self.upsert(database, replace(row, **changes))  # type: ignore[type-var]
 
-    def _cells(self, row: Value) -> dict[str, object]:
+    def _cells(self, row: Row) -> dict[str, object]:
         """Return the values of a row by column."""
         said = self._adapter.dump_python(row, mode="json", round_trip=True)
         cells = {}
@@ -173,14 +173,14 @@ class JournalTable(Generic[Value]):
         return cells
 
     def _write(self, database: Database, cells: Mapping[str, object], then: str) -> None:
-        names = ", ".join([*cells, DIGEST])
+        names = ", ".join([*cells, DIGEST_COLUMN])
         marks = ", ".join("?" * (len(cells) + 1))
         query = f"INSERT INTO {self.name} ({names}) VALUES ({marks}) {then}"
-        database.execute(query, (*cells.values(), digest_of(cells)))
+        database.execute(query, (*cells.values(), compute_digest(cells)))
 
-    def rows(
+    def select_rows(
         self, database: Database, clause: str = "", values: Sequence[object] = ()
-    ) -> list[Value]:
+    ) -> list[Row]:
         """Return the rows that an SQL clause selects.
 
         clause: text that follows the table's name in a query.
@@ -190,52 +190,52 @@ class JournalTable(Generic[Value]):
     def map_rows(
         self,
         database: Database,
-        make: Callable[[Value], Made],
+        make: Callable[[Row], Built],
         clause: str = "",
         values: Sequence[object] = (),
-    ) -> list[Made]:
+    ) -> list[Built]:
         """Build an object with `make` from each row that an SQL clause selects.
 
         A row from which `make` cannot build an object is reported as damaged.
         """
         made = []
-        for row in self.rows(database, clause, values):
-            with damage_reported(database.path, self.name, *self._key_of(row)):
+        for row in self.select_rows(database, clause, values):
+            with report_damage(database.path, self.name, *self._key_of(row)):
                 made.append(make(row))
         return made
 
-    def last(
+    def first_row(
         self, database: Database, clause: str = "", values: Sequence[object] = ()
-    ) -> Value | None:
+    ) -> Row | None:
         """Return the first row that an SQL clause selects; None without one."""
-        found = self.rows(database, f"{clause} LIMIT 1", values)
+        found = self.select_rows(database, f"{clause} LIMIT 1", values)
         return found[0] if found else None
 
-    def read_rows(self, path: Path, clause: str = "") -> list[Value]:
+    def read_rows(self, path: Path, clause: str = "") -> list[Row]:
         """Read rows from a file that another process may write; return none without the table."""
         return self._values(query_table(path, self.name, self._query(clause)), path)
 
-    def _key_of(self, row: Value) -> list[object]:
+    def _key_of(self, row: Row) -> list[object]:
         names = dict(zip(self.columns, self._fields, strict=True))
         return [getattr(row, names[column]) for column in self._key]
 
     def _query(self, clause: str) -> str:
-        return f"SELECT {', '.join([*self.columns, DIGEST])} FROM {self.name} {clause}"
+        return f"SELECT {', '.join([*self.columns, DIGEST_COLUMN])} FROM {self.name} {clause}"
 
-    def _values(self, rows: Sequence[Sequence[Any]], path: Path | None) -> list[Value]:
+    def _values(self, rows: Sequence[Sequence[Any]], path: Path | None) -> list[Row]:
         found = []
         for *row, digest in rows:
             named = dict(zip(self.columns, row, strict=True))
             key = [named[column] for column in self._key]
-            with damage_reported(path, self.name, *key):
+            with report_damage(path, self.name, *key):
                 cells = dict(zip(self._fields, row, strict=True))
                 found.append(self._adapter.validate_python(cells))
-            if digest != digest_of(named):
+            if digest != compute_digest(named):
                 raise damage_error(path, self.name, *key, why=_CHANGED)
         return found
 
 
-def digest_of(cells: Mapping[str, object]) -> str:
+def compute_digest(cells: Mapping[str, object]) -> str:
     """Return the digest by which corruption of a row is detected.
 
     cells: values by column, without the digest.
@@ -244,7 +244,7 @@ def digest_of(cells: Mapping[str, object]) -> str:
     return blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()
 
 
-def refuse_changed(path: Path) -> None:
+def verify_digests(path: Path) -> None:
     """Check that every row of a journal matches its digest.
 
     Raises
@@ -258,17 +258,17 @@ def refuse_changed(path: Path) -> None:
 
 
 def _refuse_changed_rows(path: Path, table: str) -> None:
-    columns = [name for (name,) in query_rows(path, _COLUMNS, (table,)) if name != DIGEST]
-    query = f"SELECT rowid, {DIGEST}, {', '.join(columns)} FROM {table} WHERE rowid > ?"
+    columns = [name for (name,) in query_rows(path, _COLUMNS, (table,)) if name != DIGEST_COLUMN]
+    query = f"SELECT rowid, {DIGEST_COLUMN}, {', '.join(columns)} FROM {table} WHERE rowid > ?"
     last = -1
     while rows := query_rows(path, f"{query} ORDER BY rowid LIMIT {_AT_ONCE}", (last,)):
         for last, digest, *row in rows:
-            if digest != digest_of(dict(zip(columns, row, strict=True))):
+            if digest != compute_digest(dict(zip(columns, row, strict=True))):
                 raise damage_error(path, table, last, why=_CHANGED)
 
 
 @contextmanager
-def damage_reported(path: Path | None, table: str, *key: object) -> Iterator[None]:
+def report_damage(path: Path | None, table: str, *key: object) -> Iterator[None]:
     """Return a context manager that turns errors in decoding a row into `DatabaseDamaged`.
 
     Raises

@@ -7,7 +7,7 @@
 
 `status` exits with code 1 if a cycle is late (not finished by the time that its loop announced),
 and while the venue refuses orders. The default account is the only one in `data/live` or, if there
-are several, the one that a process trades now. `--account ID` and `--folder FOLDER` select another
+are several, the one that a process trades now. `--account ID` and `--folder SPREADS_FOLDER_EVENT` select another
 account. Both flags may be placed before or after the command.
 
 --by NAME            person who has checked the halt, or the refused orders, that are cleared
@@ -16,10 +16,10 @@ account. Both flags may be placed before or after the command.
 
 from __future__ import annotations
 
-from foundation.cli import start
+from foundation.cli import run_command
 
 if __name__ == "__main__":
-    start("execution.live")
+    run_command("execution.live")
 
 from argparse import SUPPRESS, Namespace
 from collections.abc import Iterator, Sequence
@@ -35,15 +35,15 @@ from execution.journal.halts import Halt, HaltKind, Halts
 from execution.journal.marks import EquityMark, MarkBook, event_exposure_line, exposure_line
 from execution.journal.order_store import PENDING_STATES, OrderStore
 from execution.journal.orders import encode_order
-from execution.journal.refusals import REFUSED, RefusalBook, active_refusals
+from execution.journal.refusals import REFUSED_ALERT, RefusalBook, read_active_refusals
 from execution.journal.schema import open_current_schema
 from execution.live.account_lock import (
-    FLATTEN,
+    FLATTEN_REQUEST,
     KILL_FILE,
     is_traded,
     may_exist,
     refuse_empty_journal,
-    refuse_unusable,
+    refuse_unusable_journal,
 )
 from execution.live.accounts import (
     SPREADS_JOB,
@@ -58,19 +58,19 @@ from foundation.database import Database
 from foundation.errors import InputError
 from foundation.files import write_atomically
 from foundation.formatting import count_text
-from foundation.notifier import heading
+from foundation.notifier import alert_heading
 from foundation.redaction import NO_SECRETS
 from trainingdata.instants import utc_text
 
-CYCLES_SHOWN = 5
-ALERTS_SHOWN = 3
-TROUBLE = 1  # exit code of `status` if the next cycle is late, or orders are refused
+MAX_CYCLES_SHOWN = 5
+MAX_ALERTS_SHOWN = 3
+TROUBLE_EXIT_CODE = 1  # exit code of `status` if the next cycle is late, or orders are refused
 
 
 def status(path: Path, now: np.datetime64) -> Result:
     """Report the state of an account from its journal.
 
-    The exit code is `TROUBLE` if the next cycle is late, and while the venue refuses orders. The
+    The exit code is `TROUBLE_EXIT_CODE` if the next cycle is late, and while the venue refuses orders. The
     journal's integrity is not checked, because a long read would delay the loop's commits.
 
     path: path of the account's journal.
@@ -78,24 +78,24 @@ def status(path: Path, now: np.datetime64) -> Result:
     """
     refuse_empty_journal(path)
     with open_current_schema(path) as database:
-        refusals = active_refusals(database)
+        refusals = read_active_refusals(database)
         lines = [
             *_account_lines(path, database),
-            *(f"{each.heading}: {each}" for each in refusals),
+            *(f"{each.line_prefix}: {each}" for each in refusals),
             *_order_lines(database),
             *_cycle_lines(database),
             *_alert_lines(database),
         ]
     expected = read_next_cycle(path)
-    refused = any(not each.is_pause for each in refusals)
-    late = expected is not None and expected.is_late(now)
+    refused = any(not each.is_venue_pause for each in refusals)
+    late = expected is not None and expected.is_overdue(now)
     if expected is None:
         lines.append("no cycle is expected")
     else:
         until = f"over by {utc_text(expected.overdue_at)} here"
         was = f"late: {expected} was to be {until}, and it is {utc_text(now)}"
         lines.append(was if late else f"next: {expected}, {until}")
-    return Result(sentences=lines, code=TROUBLE if late or refused else 0)
+    return Result(sentences=lines, exit_code=TROUBLE_EXIT_CODE if late or refused else 0)
 
 
 def _account_lines(path: Path, database: Database) -> Iterator[str]:
@@ -122,18 +122,18 @@ def _order_lines(database: Database) -> Iterator[str]:
         asked = f"{words.get('side', '')} {words['qty']}".strip()
         filled = f"{intent.progress.filled:f} filled"
         yield f"{intent.state}: {intent.client_order_id}, {asked}, {filled}: {intent.order.reason}"
-    for line in EventLog(database).last_held(SPREADS_JOB):
+    for line in EventLog(database).last_reported_positions(SPREADS_JOB):
         yield f"open: {line}"
 
 
 def _cycle_lines(database: Database) -> Iterator[str]:
     """Yield the results of the latest cycles."""
     book = OrderStore(database)
-    for row in reversed(latest_cycles(database, CYCLES_SHOWN)):
+    for row in reversed(latest_cycles(database, MAX_CYCLES_SHOWN)):
         what = row.failure or row.idle_reason
-        if row.decision:
-            what = what or f"{row.decision}, {count_text(row.fills, 'fill')}"
-            if unsent := book.unsent_reasons_of(row.decision):
+        if row.decision_id:
+            what = what or f"{row.decision_id}, {count_text(row.fill_count, 'fill')}"
+            if unsent := book.unsent_reasons(row.decision_id):
                 what += (
                     f", {count_text(len(unsent), 'order')} NOT sent: {next(iter(unsent.values()))}"
                 )
@@ -144,8 +144,8 @@ def _cycle_lines(database: Database) -> Iterator[str]:
 
 
 def _alert_lines(database: Database) -> Iterator[str]:
-    for notice in reversed(NoticeBook(database, NO_SECRETS).latest(ALERTS_SHOWN)):
-        yield f"{utc_text(notice.at)} {heading(notice.kind)}: {notice.text}"
+    for notice in reversed(NoticeBook(database, NO_SECRETS).latest(MAX_ALERTS_SHOWN)):
+        yield f"{utc_text(notice.at)} {alert_heading(notice.kind)}: {notice.text}"
 
 
 def clear(path: Path, kind: HaltKind, by: str) -> Result:
@@ -175,7 +175,7 @@ def clear(path: Path, kind: HaltKind, by: str) -> Result:
     return Result(sentences=[f"cleared: {ended}"])
 
 
-def clear_refused(path: Path, by: str) -> Result:
+def clear_refusals(path: Path, by: str) -> Result:
     """Clear the causes of refused orders, which a person has checked.
 
     path: path of the account's journal.
@@ -189,7 +189,7 @@ def clear_refused(path: Path, by: str) -> Result:
     with _written_journal(path) as database:
         ended = RefusalBook(database, EventLog(database)).clear(by)
     if not ended:
-        raise InputError(f"{REFUSED}: the venue refuses no orders at present")
+        raise InputError(f"{REFUSED_ALERT}: the venue refuses no orders at present")
     return Result(sentences=[f"cleared: {count_text(ended, 'cause')} of refused orders"])
 
 
@@ -197,7 +197,7 @@ def clear_refused(path: Path, by: str) -> Result:
 def _written_journal(path: Path) -> Iterator[Database]:
     """Open a usable journal for writing."""
     refuse_empty_journal(path)
-    refuse_unusable(path)
+    refuse_unusable_journal(path)
     with closing(Database(path)) as database:
         yield database
 
@@ -228,7 +228,7 @@ def kill(folder: Path, *, flatten: bool) -> Result:
         # The lock is checked first, because a loop that sees the file may end at once.
         traded = any(is_traded(each.name, each) for each in folders)
     finally:
-        files = [_put_kill_file(each, FLATTEN if flatten else "stop") for each in folders]
+        files = [_put_kill_file(each, FLATTEN_REQUEST if flatten else "stop") for each in folders]
     there = f"{' and '.join(map(str, files))}: a kill file is there"
     if traded and flatten and is_event_account(folder.name):
         raise InputError(
@@ -268,14 +268,14 @@ def _parsed(arguments: list[str]) -> Namespace:
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("status", parents=[named])
     clearing = commands.add_parser("clear", parents=[named])
-    clearing.add_argument("kind", type=str.lower, choices=[*get_args(HaltKind), REFUSED])
+    clearing.add_argument("kind", type=str.lower, choices=[*get_args(HaltKind), REFUSED_ALERT])
     clearing.add_argument("--by", required=True)
     killing = commands.add_parser("kill", parents=[named])
     killing.add_argument("--flatten", action="store_true")
     return parser.parse_args(arguments)
 
 
-def read(words: Sequence[str]) -> tuple[Namespace, None]:
+def parse_arguments(words: Sequence[str]) -> tuple[Namespace, None]:
     return _parsed(list(words)), None
 
 
@@ -286,8 +286,8 @@ def run(settings: Namespace) -> Result:
     if settings.command == "clear":
         traded = active_folder(folder.absolute())
         journal = find_journal(traded)
-        if settings.kind == REFUSED:
-            result = clear_refused(journal, settings.by)
+        if settings.kind == REFUSED_ALERT:
+            result = clear_refusals(journal, settings.by)
         else:
             result = clear(journal, settings.kind, settings.by)
         if traded != folder.absolute():

@@ -12,15 +12,15 @@ import numpy as np
 
 from execution.brokers import (
     ACCOUNT_READ_DELAYS,
-    MAX_MULTIPLIER,
+    MAX_LEVERAGE_MULTIPLIER,
     AccountReading,
     BrokerConnection,
     VenuePosition,
 )
-from execution.journal.activities import ALL_TIME
-from execution.journal.marks import exposure_line, mark_of, profit_line
+from execution.journal.activities import EPOCH
+from execution.journal.marks import exposure_line, build_mark, profit_line
 from execution.journal.positions import PositionRow
-from execution.live.expected_positions import ACTIVITY_OVERLAP
+from execution.live.expected_positions import ACTIVITY_QUERY_OVERLAP
 from execution.live.exposure import open_order_prices
 from execution.live.guards import Guards, SnapshotGate
 from execution.live.loop import StopSignal
@@ -39,7 +39,7 @@ from trainingdata.sessions import in_session
 log = logging.getLogger(__name__)
 
 # Seconds before each comparison of positions with activities, until both agree.
-COMPARISON_READ_DELAYS = (*ACCOUNT_READ_DELAYS, ACCOUNT_READ_DELAYS[-1])
+RECONCILIATION_READ_DELAYS = (*ACCOUNT_READ_DELAYS, ACCOUNT_READ_DELAYS[-1])
 
 
 class IdentityMismatch(InputError):
@@ -73,11 +73,11 @@ class LiveAccount:
         # Maximum loss of open and pending spreads, USD by root of their options, as last reported
         # by each job.
         self.spread_risk_by_job: dict[str, Mapping[str, float]] = {}
-        self.cycles_made = False  # whether the trading job has done all its cycles
+        self.all_cycles_done = False  # whether the trading job has done all its cycles
         self._settings = settings
         self._time = connection.time
         self._stop = stop
-        self._read_at: np.datetime64 = ALL_TIME
+        self._read_at: np.datetime64 = EPOCH
         self._readings = 0  # earlier readings at that instant
 
     def check_account_id(self) -> None:
@@ -94,22 +94,24 @@ class LiveAccount:
         account: AccountSnapshot,
         symbols: Iterable[str],
         *,
-        needed: bool = True,
-        at_risk: Mapping[str, float] | None = None,
+        require_trades: bool = True,
+        max_loss_by_root: Mapping[str, float] | None = None,
     ) -> SnapshotGate:
         """Return the gate (pre-trade checks) of orders in these symbols.
 
         account: fresh account snapshot.
-        needed: true if the orders require last trades; reducing orders do not.
-        at_risk: maximum loss of open spreads, USD by root; None takes the jobs' last reports.
+        require_trades: true if the orders require last trades; reducing orders do not.
+        max_loss_by_root: maximum loss of open spreads, USD by root; None takes the jobs' last reports.
 
         Raises
         ------
         BrokerError
-            if `needed` is true and the feed does not respond.
+            if `require_trades` is true and the feed does not respond.
         """
-        return self.guards.check(
-            self.with_guard_data(account, symbols, needed=needed, at_risk=at_risk)
+        return self.guards.build_gate(
+            self.with_guard_data(
+                account, symbols, require_trades=require_trades, max_loss_by_root=max_loss_by_root
+            )
         )
 
     def with_guard_data(
@@ -117,21 +119,21 @@ class LiveAccount:
         account: AccountSnapshot,
         symbols: Iterable[str],
         *,
-        needed: bool = True,
-        at_risk: Mapping[str, float] | None = None,
+        require_trades: bool = True,
+        max_loss_by_root: Mapping[str, float] | None = None,
     ) -> AccountSnapshot:
         """Return the snapshot with the data by which guards check orders in these symbols.
 
         The data are the symbols' last trades (None if the feed does not respond), prices of open
         orders in other symbols, and the maximum loss of spreads and of discrepancies in options.
 
-        needed: true if the orders require last trades; reducing orders do not.
-        at_risk: maximum loss of open spreads, USD by root; None takes the jobs' last reports.
+        require_trades: true if the orders require last trades; reducing orders do not.
+        max_loss_by_root: maximum loss of open spreads, USD by root; None takes the jobs' last reports.
 
         Raises
         ------
         BrokerError
-            if `needed` is true and the feed does not respond.
+            if `require_trades` is true and the feed does not respond.
         """
         names = sorted(set(symbols))
         trades: Mapping[str, LastTrade] | None
@@ -139,16 +141,16 @@ class LiveAccount:
             trades = self.feed.last_trades(names) if names else {}
             account = account.with_prices(open_order_prices(account, self.feed))
         except BrokerError as error:
-            if needed:
+            if require_trades:
                 raise
             log.warning("judged without last trades: %s", error)
             trades = None
-        risks = self.at_risk() if at_risk is None else dict(at_risk)
+        risks = self.max_loss_by_root() if max_loss_by_root is None else dict(max_loss_by_root)
         for place, stake in self.reconciler.option_risks().items():
             risks[place] = risks.get(place, 0.0) + stake
-        return replace(account, last_trades=trades, at_risk=risks)
+        return replace(account, last_trades=trades, max_loss_by_root=risks)
 
-    def at_risk(self) -> dict[str, float]:
+    def max_loss_by_root(self) -> dict[str, float]:
         """Return the maximum loss of all jobs' open spreads, USD by root of their options."""
         risks: defaultdict[str, float] = defaultdict(float)
         for stated in self.spread_risk_by_job.values():
@@ -166,17 +168,17 @@ class LiveAccount:
         InvalidResponse
             if the list of activities lacks fills that orders have reported.
         """
-        if not self.reconciler.holdings.begun:
+        if not self.reconciler.holdings.has_opening_balance:
             self._begin()
-        self.reconciler.note_acknowledgements()
+        self.reconciler.load_acknowledgements()
         late = ""
-        for _ in self._time.attempts(COMPARISON_READ_DELAYS):
-            self.read_activities()
-            if late := self.reconciler.late_fills():
+        for _ in self._time.attempts(RECONCILIATION_READ_DELAYS):
+            self.record_activities()
+            if late := self.reconciler.describe_unlisted_fills():
                 continue
-            held = self.connection.held()
+            held = self.connection.positions()
             found = self.reconciler.compare(held)
-            if self.reconciler.is_stable(found):
+            if self.reconciler.is_comparison_final(found):
                 break
         if late:
             raise InvalidResponse(late)
@@ -191,58 +193,60 @@ class LiveAccount:
         ------
         RereadRequired
             for unexplained cash or unconfirmed marks at the first reading.
-        ReadingRejected
+        AccountReadingRejected
             for unexplained cash or unconfirmed marks at the second reading.
         """
         self._check_hours(reading)
-        self._check_multiplier(reading.multiplier)
+        self._check_multiplier(reading.leverage_multiplier)
         if self._stop.flattening:
             return reading.account
-        if not self.reconciler.holdings.begun:
+        if not self.reconciler.holdings.has_opening_balance:
             self._begin()
-        reading = self.reconciler.value(reading)
-        if self.reconciler.unexplained_cash(reading):
+        reading = self.reconciler.value_positions(reading)
+        if self.reconciler.cash_difference_reason(reading):
             # Activities that explain it may have been listed since.
-            self.read_activities()
+            self.record_activities()
         return self.reconciler.check(reading)
 
     def _check_hours(self, reading: AccountReading) -> None:
         """Alert if the venue's clock and the calendar disagree on whether the exchange is open."""
         at = reading.account.as_of
         opened = bool(in_session(np.array([at]))[0])
-        differs = reading.is_open is not None and reading.is_open != opened
+        differs = reading.is_market_open is not None and reading.is_market_open != opened
         self.guards.exchange_closed = differs and opened
-        shown = "open" if reading.is_open else "closed"
+        shown = "open" if reading.is_market_open else "closed"
         so = "no order of a stock is sent" if opened else "the calendar counts"
         text = f"by the venue's clock the exchange is {shown} at {utc_text(at)}, by the calendar"
         self.notices.set_alert("hours", f"{text} it is not: {so}" if differs else "")
 
     def _check_multiplier(self, multiplier: Decimal) -> None:
-        """Alert about a multiplier above `MAX_MULTIPLIER`."""
-        text = f"the venue states a multiplier of {multiplier}: it counts as {MAX_MULTIPLIER}"
-        self.notices.set_alert("multiplier", text if multiplier > MAX_MULTIPLIER else "")
+        """Alert about a multiplier above `MAX_LEVERAGE_MULTIPLIER`."""
+        text = (
+            f"the venue states a multiplier of {multiplier}: it counts as {MAX_LEVERAGE_MULTIPLIER}"
+        )
+        self.notices.set_alert("multiplier", text if multiplier > MAX_LEVERAGE_MULTIPLIER else "")
 
-    def read_activities(self) -> None:
+    def record_activities(self) -> None:
         """Query the venue's activities and record the new ones, once there is an opening balance.
 
         A list with a trade priced far from its order is fetched again. A booking larger than the
         late-listing tolerance is recorded only once the cash balance confirms it.
         """
         reconciler = self.reconciler
-        if not reconciler.holdings.begun:
+        if not reconciler.holdings.has_opening_balance:
             return
         for _ in self._time.attempts(ACCOUNT_READ_DELAYS):
             at = self._listing_instant()
-            listed = self.connection.activities_since(reconciler.holdings.query_start())
-            if not (mispriced := reconciler.holdings.mispriced_trades(listed)):
+            listed = self.connection.activities_since(reconciler.holdings.activity_query_start())
+            if not (mispriced := reconciler.holdings.describe_mispriced_trades(listed)):
                 break
             log.warning("activities are read: %s", mispriced)
         self.notices.set_alert("price", mispriced)
         unread = "; ".join(self.connection.unreadable_activities)
         text = f"unreadable activities are left out, cash and positions count: {unread}"
         self.notices.set_alert("unread", text if unread else "")
-        if large := reconciler.record(listed, at):
-            reconciler.record_large(large, self.connection.cash(), at)
+        if large := reconciler.record_activities(listed, at):
+            reconciler.record_large_bookings(large, self.connection.cash(), at)
 
     def _listing_instant(self) -> np.datetime64:
         """Return the venue's time, later than the last account snapshot even if its clock stops.
@@ -252,40 +256,40 @@ class LiveAccount:
         now = self.connection.now()
         self._readings = self._readings + 1 if now == self._read_at else 0
         self._read_at = now
-        self.reconciler.note_listing(now)
+        self.reconciler.set_listing_time(now)
         return now + np.timedelta64(self._readings, "ns")
 
     def _begin(self) -> None:
         """Record the opening balance and positions."""
-        for _ in self._time.attempts(COMPARISON_READ_DELAYS):
+        for _ in self._time.attempts(RECONCILIATION_READ_DELAYS):
             at = self.connection.now()
-            listed = self.connection.activities_since(at - ACTIVITY_OVERLAP)
+            listed = self.connection.activities_since(at - ACTIVITY_QUERY_OVERLAP)
             cash = self.connection.cash()
-            held = self.connection.held()
+            held = self.connection.positions()
             # A trade during the reading may or may not be part of the positions.
-            unchanged = self.connection.activities_since(at - ACTIVITY_OVERLAP) == listed
+            unchanged = self.connection.activities_since(at - ACTIVITY_QUERY_OVERLAP) == listed
             if unchanged and self.connection.cash() == cash:
                 quantities = {symbol: each.quantity for symbol, each in held.items()}
                 with self.account.database.transaction():
-                    self.reconciler.holdings.begin(quantities, cash, at, listed)
-                    self.account.positions.begin(_opening(held))
+                    self.reconciler.holdings.record_opening_balance(quantities, cash, at, listed)
+                    self.account.positions.record_opening(_opening(held))
                 log.info("the journal begins with %d positions and %s USD", len(held), cash)
                 return
         raise BrokerError("the account: something trades in it whenever it is read")
 
-    def mark(self, account: AccountSnapshot) -> None:
+    def record_mark(self, account: AccountSnapshot) -> None:
         """Record an equity mark of the account, and raise or end the loss halts."""
-        flows = self.flows() - self.account.marks.flows_before(account.as_of)
-        mark = mark_of(account, self._settings.limits, flows)
+        flows = self.net_deposits() - self.account.marks.net_deposits_before(account.as_of)
+        mark = build_mark(account, self._settings.limits, flows)
         with self.account.database.transaction():
             point, changes = write_mark(self.account.marks, self.halts, mark, self._settings.guards)
-            self.account.positions.read(account)
-        self.account.tell_of_changes(changes)
+            self.account.positions.record_positions(account)
+        self.account.alert_halt_changes(changes)
         # Operators search the log for these words.
         for line in (exposure_line(mark), profit_line(point)):
             log.info("%s %s", utc_text(mark.at), line)
 
-    def flows(self) -> float:
+    def net_deposits(self) -> float:
         """Return deposits less withdrawals since the start of the journal, USD.
 
         A transfer counts from its first listing, not from its date, which is earlier than the
@@ -293,7 +297,7 @@ class LiveAccount:
         Dividends, interest and fees count as profit or loss. So do shares that are moved between
         accounts, because the venue states no amount.
         """
-        return float(self.reconciler.holdings.listed.net_transfers(ALL_TIME))
+        return float(self.reconciler.holdings.listed.net_transfers(EPOCH))
 
 
 def _opening(held: Mapping[str, VenuePosition]) -> Iterator[PositionRow]:

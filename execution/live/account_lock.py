@@ -20,8 +20,8 @@ from filelock import FileLock, Timeout
 from platformdirs import user_state_path
 
 from execution.journal.halts import read_active_halts
-from execution.journal.order_store import intents_of
-from execution.journal.rows import refuse_changed
+from execution.journal.order_store import read_intents
+from execution.journal.rows import verify_digests
 from execution.journal.schema import open_current_schema
 from foundation.clock import utc_now
 from foundation.database import (
@@ -42,7 +42,7 @@ JOURNAL_FILE = "journal.sqlite"
 PAGE_FILE = "status.html"  # status page, which the loop writes
 LOCK_FILE = "lock"
 KILL_FILE = "KILL"  # name of the kill file in the account's folder
-FLATTEN = "flatten"  # content of a kill file that also closes all positions
+FLATTEN_REQUEST = "flatten"  # content of a kill file that also closes all positions
 _JOURNAL_NOTE = "journal"
 _ACCOUNT_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
@@ -160,7 +160,7 @@ def open_journal(
             for place in (folder, path.parent):
                 make_private(place)
             damaged_copy = _checked(
-                path, replace_damaged, known=recorded_journal(account_id) == path
+                path, replace_damaged, known=recorded_journal_path(account_id) == path
             )
             with closing(Database(path)) as database:
                 try:
@@ -183,7 +183,7 @@ def _checked(path: Path, replace_damaged: bool, *, known: bool) -> Path | None:
     try:
         if known:
             refuse_empty_journal(path)
-        refuse_unusable(path)
+        refuse_unusable_journal(path)
     except DatabaseDamaged as error:
         if not replace_damaged:
             raise
@@ -207,7 +207,7 @@ def refuse_empty_journal(path: Path) -> None:
         raise DatabaseDamaged(f"{path}: the journal is damaged: nothing is left in it")
 
 
-def refuse_unusable(path: Path) -> None:
+def refuse_unusable_journal(path: Path) -> None:
     """Raise an error for a journal that is damaged, or has another schema.
 
     Raises
@@ -220,9 +220,9 @@ def refuse_unusable(path: Path) -> None:
     """
     check_integrity(path)
     with raise_damaged(), open_current_schema(path) as database:
-        refuse_changed(path)
+        verify_digests(path)
         if database.rows("SELECT 1 FROM sqlite_master WHERE name = 'intents'"):
-            intents_of(database)
+            read_intents(database)
         read_active_halts(path)
 
 
@@ -238,7 +238,7 @@ def may_exist(path: Path) -> bool:
     return True
 
 
-def recorded_journal(account_id: str) -> Path | None:
+def recorded_journal_path(account_id: str) -> Path | None:
     """Return the path of the journal that this user last opened for an account, if any.
 
     Raises
@@ -257,7 +257,7 @@ def recorded_journal(account_id: str) -> Path | None:
 
 def refuse_misplaced_journal(account_id: str, path: Path) -> None:
     """Raise `InputError` if the account's recorded journal is missing, or is not at `path`."""
-    known = recorded_journal(account_id)
+    known = recorded_journal_path(account_id)
     if known is None:
         return
     try:

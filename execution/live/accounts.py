@@ -12,7 +12,7 @@ from execution.live.account_lock import (
     is_account_id,
     is_locked,
     is_traded,
-    recorded_journal,
+    recorded_journal_path,
 )
 from foundation.errors import InputError
 from foundation.formatting import count_text
@@ -72,7 +72,7 @@ def active_folder(folder: Path) -> Path:
     folder: folder of the account, as given on the command line. It is returned if a process has
         locked the account there, or no other folder is recorded.
     """
-    noted = recorded_journal(folder.name)
+    noted = recorded_journal_path(folder.name)
     if noted is None or not noted.parent.is_dir() or is_locked(folder.name, folder):
         return folder
     return noted.parent

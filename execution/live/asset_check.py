@@ -14,7 +14,7 @@ from execution.journal.schema import open_current_schema
 from execution.live.accounts import TRADE_JOB
 from foundation.database import DatabaseFailed
 from foundation.errors import BrokerError, InputError, did_you_mean
-from trainingdata.instruments import nearest_symbol, why_not_usd_pair
+from trainingdata.instruments import closest_symbols, non_usd_pair_error_text
 
 log = logging.getLogger("live")
 
@@ -68,9 +68,9 @@ def _unlisted(gateway: Gateway, symbols: Iterable[str]) -> list[str]:
 
 
 def _refusal(gateway: Gateway, symbol: str) -> InputError:
-    if reason := why_not_usd_pair(symbol):
+    if reason := non_usd_pair_error_text(symbol):
         return InputError(f"symbols: {reason}")
-    hint = did_you_mean(nearest_symbol(symbol, gateway.listed_symbols()))
+    hint = did_you_mean(closest_symbols(symbol, gateway.listed_symbols()))
     return InputError(f"{symbol}: the venue has no such asset{hint}")
 
 

@@ -11,7 +11,7 @@ from decimal import Decimal
 import numpy as np
 
 from execution.journal.decisions import DecisionJournal
-from execution.live.cycle import REDUCTION_UNFILLED, AccountProtocol, Cycle
+from execution.live.cycle import REDUCTION_UNFILLED_REASON, AccountProtocol, Cycle
 from execution.orders.auctions import accepted_from, order_send_deadline
 from execution.orders.gate import UNGUARDED, OrderGate
 from execution.orders.orders import Fill, Order
@@ -24,29 +24,29 @@ log = logging.getLogger("live")
 class OrderBatch:
     """Orders of one decision that are sent together, and their result.
 
-    name: id of the decision in the journal; empty without a decision.
+    decision_id: id of the decision in the journal; empty without a decision.
     orders: orders of the batch.
     gate: pre-trade gate of the orders.
     cancels: unfilled quantity of each order that the decision replaces, by order id.
     cycle: cycle of the decision; None for a decision of an earlier process.
     planned_orders: orders of the decision that the venue will accept only later.
-    is_final: true if this is the decision's last batch of orders.
-    retries: true if a failed batch is sent again unchanged.
+    completes_decision: true if this is the decision's last batch of orders.
+    is_retryable: true if a failed batch is sent again unchanged.
     fills: fills of the orders.
-    is_last: true for the cycle's last attempt; a fill of a replaced order leads to no new decision.
+    is_last_attempt: true for the cycle's last attempt; a fill of a replaced order leads to no new decision.
     is_withdrawn: true if the decision was withdrawn, because an order that it replaces has filled.
     """
 
-    name: str
+    decision_id: str
     orders: Sequence[Order]
     gate: OrderGate
     cancels: Mapping[str, Decimal] = field(default_factory=dict)
     cycle: Cycle | None = None
     planned_orders: tuple[Order, ...] = ()
-    is_final: bool = True
-    retries: bool = False
+    completes_decision: bool = True
+    is_retryable: bool = False
     fills: Sequence[Fill] = ()
-    is_last: bool = True
+    is_last_attempt: bool = True
     is_withdrawn: bool = False
 
 
@@ -54,20 +54,22 @@ def record_batch(
     cycle: Cycle,
     journal: DecisionJournal,
     live: AccountProtocol,
-    seconds: float,
+    lifetime_seconds: float,
     *,
-    is_last: bool = True,
+    is_last_attempt: bool = True,
 ) -> OrderBatch:
     """Record the decision of a cycle in the journal, and return the batch of its orders.
 
     live: account that provides the pre-trade gate.
-    seconds: lifetime of the decision's orders, seconds; expired orders are not sent.
-    is_last: true for the cycle's last attempt; a fill of a replaced order leads to no new decision.
+    lifetime_seconds: lifetime of the decision's orders, seconds; expired orders are not sent.
+    is_last_attempt: true for the cycle's last attempt; a fill of a replaced order leads to no new decision.
     """
     if cycle.decision is None:
-        return OrderBatch("", (), UNGUARDED, cycle=cycle, is_final=False)  # without any order
+        return OrderBatch(
+            "", (), UNGUARDED, cycle=cycle, completes_decision=False
+        )  # without any order
     account = cycle.account
-    lifetime = np.timedelta64(round(seconds * 1000), "ms")
+    lifetime = np.timedelta64(round(lifetime_seconds * 1000), "ms")
     orders = [
         replace(
             order, expires_at=order_send_deadline(order, cycle.decision.at, account.as_of, lifetime)
@@ -77,18 +79,20 @@ def record_batch(
     planned_orders = tuple(o for o in orders if accepted_from(o, account.as_of) > account.as_of)
     decision = replace(cycle.decision, orders=tuple(orders))
     # A replaced order is cancelled first, so the gate does not count it with its successor.
-    gate = live.gate(account.without(decision.cancels), {order.symbol for order in orders})
+    gate = live.gate(
+        account.without_orders(decision.orders_to_cancel), {order.symbol for order in orders}
+    )
     name = journal.write(decision, account)
     now = [order for order in orders if order not in planned_orders]
     return OrderBatch(
         name,
         now,
         gate,
-        decision.cancelled,
+        decision.cancelled_quantities,
         cycle,
         planned_orders,
-        is_final=not planned_orders,
-        is_last=is_last,
+        completes_decision=not planned_orders,
+        is_last_attempt=is_last_attempt,
     )
 
 
@@ -104,14 +108,14 @@ def record_sending(batch: OrderBatch, journal: DecisionJournal) -> Iterator[None
         except AccountChanged as error:
             if batch.cycle is None:
                 raise
-            journal.end(batch.name, str(error), may_redecide=True)
+            journal.end(batch.decision_id, str(error), may_redecide=True)
             batch.is_withdrawn = True
-            if batch.is_last:
+            if batch.is_last_attempt:
                 raise
             log.warning("%s; deciding once more", error)
             return
-    if batch.is_final:
-        journal.end(batch.name, REDUCTION_UNFILLED)
+    if batch.completes_decision:
+        journal.end(batch.decision_id, REDUCTION_UNFILLED_REASON)
 
 
 @contextmanager
@@ -120,8 +124,8 @@ def _ended_in_trouble(batch: OrderBatch, journal: DecisionJournal) -> Iterator[N
     try:
         yield
     except BrokerError as error:
-        if not (batch.retries or batch.is_withdrawn):
-            journal.end(batch.name, str(error))
+        if not (batch.is_retryable or batch.is_withdrawn):
+            journal.end(batch.decision_id, str(error))
         raise
 
 
@@ -134,9 +138,9 @@ def finish_cycle(batch: OrderBatch) -> Cycle:
         for a batch of a decision of an earlier process.
     """
     if batch.cycle is None:
-        raise ValueError(f"batch {batch.name} follows from no cycle")
-    if not batch.name:
+        raise ValueError(f"batch {batch.decision_id} follows from no cycle")
+    if not batch.decision_id:
         return batch.cycle
     return replace(
-        batch.cycle, fills=tuple(batch.fills), name=batch.name, planned=batch.planned_orders
+        batch.cycle, fills=tuple(batch.fills), decision_id=batch.decision_id, planned_orders=batch.planned_orders
     )

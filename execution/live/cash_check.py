@@ -17,10 +17,10 @@ from foundation.decimals import plain_text
 # Share of equity by which cash may differ. Late bookings amount to less: selling crypto worth all
 # of equity costs 0.25 %, a loan over a long weekend 0.1 %, and a dividend of 1 % on a share that is
 # three quarters of equity pays 0.75 %.
-LATE_BOOKING_SHARE = Decimal("0.01")
+LATE_BOOKING_EQUITY_FRACTION = Decimal("0.01")
 # Share of equity beyond which a booking is accepted only once a person has acknowledged it.
-LARGE_BOOKING_SHARE = Decimal("0.5")
-ROUNDING = Decimal(1)  # USD
+LARGE_BOOKING_EQUITY_FRACTION = Decimal("0.5")
+CASH_ROUNDING_TOLERANCE_USD = Decimal(1)  # USD
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,17 +28,20 @@ class CashDifference:
     """Difference between the venue's cash and the journal's, USD.
 
     unexplained_usd: the venue's cash less opening balance, trades and bookings; signed.
-    booked: sum of all bookings (activities other than trades); signed.
+    booked_usd: sum of all bookings (activities other than trades); signed.
     """
 
     unexplained_usd: Decimal
-    booked: Decimal
+    booked_usd: Decimal
 
     @property
     def cause(self) -> str:
         """JSON text of the difference; a person acknowledges it by clearing the halt."""
         return json.dumps(
-            {"unexplained_usd": plain_text(self.unexplained_usd), "booked": plain_text(self.booked)}
+            {
+                "unexplained_usd": plain_text(self.unexplained_usd),
+                "booked": plain_text(self.booked_usd),
+            }
         )
 
     @classmethod
@@ -48,7 +51,7 @@ class CashDifference:
 
     def is_near(self, other: CashDifference, tolerance: Decimal) -> bool:
         """Return whether this difference equals another one within a tolerance, USD."""
-        apart = (self.unexplained_usd - other.unexplained_usd, self.booked - other.booked)
+        apart = (self.unexplained_usd - other.unexplained_usd, self.booked_usd - other.booked_usd)
         return max(map(abs, apart)) <= tolerance
 
 
@@ -57,29 +60,38 @@ def cash_tolerance(equity: Decimal) -> Decimal:
 
     equity: equity of the account, USD.
     """
-    return LATE_BOOKING_SHARE * abs(equity) + ROUNDING
+    return LATE_BOOKING_EQUITY_FRACTION * abs(equity) + CASH_ROUNDING_TOLERANCE_USD
 
 
 def unexplained_cash_reason(
-    now: CashDifference, before: CashDifference | None, equity: Decimal, bids: Decimal
+    difference: CashDifference,
+    last_accepted: CashDifference | None,
+    equity: Decimal,
+    reserved_usd: Decimal,
 ) -> str:
     """Return why a difference in cash is unexplained, or an empty string.
 
-    now: present difference.
-    before: last accepted difference; None before the first one.
+    difference: present difference.
+    last_accepted: last accepted difference; None before the first one.
     equity: equity of the account as the venue states it, USD.
-    bids: cash that the venue may have reserved for open purchases of crypto, USD.
+    reserved_usd: cash that the venue may have reserved for open purchases of crypto, USD.
     """
-    last = before or CashDifference(Decimal(0), now.booked)
-    moved = now.unexplained_usd - last.unexplained_usd
-    booked = now.booked - last.booked
-    if abs(booked) > LARGE_BOOKING_SHARE * abs(equity - booked) + ROUNDING:
+    last = last_accepted or CashDifference(Decimal(0), difference.booked_usd)
+    moved = difference.unexplained_usd - last.unexplained_usd
+    booked = difference.booked_usd - last.booked_usd
+    if (
+        abs(booked)
+        > LARGE_BOOKING_EQUITY_FRACTION * abs(equity - booked) + CASH_ROUNDING_TOLERANCE_USD
+    ):
         return (
-            f"cash: {booked:+,.2f} USD are booked at once, more than {LARGE_BOOKING_SHARE:.0%} of"
+            f"cash: {booked:+,.2f} USD are booked at once, more than {LARGE_BOOKING_EQUITY_FRACTION:.0%} of"
             " what the account was worth before"
         )
     tolerance = cash_tolerance(equity - moved)
-    if any(-tolerance - bids <= each <= tolerance for each in (now.unexplained_usd, moved)):
+    if any(
+        -tolerance - reserved_usd <= each <= tolerance
+        for each in (difference.unexplained_usd, moved)
+    ):
         return ""
     return (
         f"cash: the venue has {moved:+,.2f} USD that no trade and no booking explains, and"

@@ -38,8 +38,10 @@ log = logging.getLogger(__name__)
 MAX_BAR_AGE = np.timedelta64(30, "m")
 BAR_POLL_SECONDS = 2.0  # seconds between queries for a late bar
 
-REDUCTION_UNFILLED = "a reduction of its decision did not fill whole"
-NOTHING_CLOSED = "nothing decides at this instant (no bar closed for a market that is open to fill)"
+REDUCTION_UNFILLED_REASON = "a reduction of its decision did not fill whole"
+NO_BAR_CLOSED_REASON = (
+    "nothing decides at this instant (no bar closed for a market that is open to fill)"
+)
 
 
 class AccountProtocol(Protocol):
@@ -67,9 +69,9 @@ class Cycle:
     fills: fills of the decision's orders.
     idle_reason: reason why the cycle made no decision; empty if it made one.
     rejected_bars: reasons why the last bar of a symbol was rejected, by symbol.
-    name: id of the decision in the journal; empty for an unrecorded decision.
+    decision_id: id of the decision in the journal; empty for an unrecorded decision.
     unsent_reasons: reasons why orders of the decision were not sent, by order id.
-    planned: orders of the decision that a later cycle sends, once the venue accepts them.
+    planned_orders: orders of the decision that a later cycle sends, once the venue accepts them.
     """
 
     account: AccountSnapshot
@@ -78,9 +80,9 @@ class Cycle:
     fills: tuple[Fill, ...] = ()
     idle_reason: str = ""
     rejected_bars: Mapping[str, str] = field(default_factory=dict)
-    name: str = ""
+    decision_id: str = ""
     unsent_reasons: Mapping[str, str] = field(default_factory=dict)
-    planned: tuple[Order, ...] = ()
+    planned_orders: tuple[Order, ...] = ()
 
 
 def decide_cycle(
@@ -107,7 +109,7 @@ def decide_cycle(
     validator = validator or BarValidator()
     account = broker.account()
     bars, waited = _await_bars(feed, account.as_of, settings.bar_wait_seconds, time)
-    bars = settings.data.market(settings.with_increments(bars)).view()
+    bars = settings.data.market(settings.with_increments(bars)).visible_bars()
     _say_missing(bars)
     if waited:
         if live is not None:
@@ -116,8 +118,8 @@ def decide_cycle(
     if rules is not None:
         bars = rules.apply(bars, account.as_of, settings.increments)
     idle_reason = _idle_reason(account, bars)
-    if not idle_reason and journal is not None and journal.is_decided(bars.now):
-        idle_reason = f"{utc_text(bars.now)} has been decided before"
+    if not idle_reason and journal is not None and journal.has_decision(bars.last_instant):
+        idle_reason = f"{utc_text(bars.last_instant)} has been decided before"
     if idle_reason:
         return idle_cycle(account, bars, idle_reason, validator)
     closed = [bars.symbols[s] for s in np.flatnonzero(bars.mask[:, -1])]
@@ -170,7 +172,7 @@ def _await_bars(
     at = now
     most = np.timedelta64(round(patience * 1000), "ms")
     step = np.timedelta64(round(BAR_POLL_SECONDS * 1000), "ms")
-    while at - now < most and (late := feed.late(at)):
+    while at - now < most and (late := feed.late_symbols(at)):
         log.info("%s: waiting for the bars of %s", utc_text(now), " ".join(late))
         time.wait(BAR_POLL_SECONDS)
         at = at + step
@@ -180,7 +182,9 @@ def _await_bars(
 
 def _say_missing(bars: Bars) -> None:
     """Log symbols without a bar since before this session, while others have bars."""
-    for symbol, count in zip(bars.symbols, BarAbsence.from_bars(bars).at_end.tolist(), strict=True):
+    for symbol, count in zip(
+        bars.symbols, BarAbsence.from_bars(bars).missed_at_end.tolist(), strict=True
+    ):
         if count:
             log.warning(
                 "%s: no bar for %s, it does not decide", symbol, count_text(count, "session")
@@ -191,9 +195,9 @@ def _idle_reason(account: AccountSnapshot, bars: Bars) -> str:
     """Return why the account or the age of the bars allows no decision, or an empty string."""
     if account.block_reason:
         return account.block_reason
-    if account.as_of >= (end := decision_deadline(bars, bars.now)):
-        last = f"the last bar is of {utc_text(bars.now)}, and was decided on until {utc_text(end)}"
-        return f"{NOTHING_CLOSED}; {last}"
+    if account.as_of >= (end := decision_deadline(bars, bars.last_instant)):
+        last = f"the last bar is of {utc_text(bars.last_instant)}, and was decided on until {utc_text(end)}"
+        return f"{NO_BAR_CLOSED_REASON}; {last}"
     return ""
 
 
@@ -204,7 +208,7 @@ def _without_unknown(bars: Bars, account: AccountSnapshot) -> Bars:
         log.warning("what is held and open is not certain, nothing is ordered: %s", names)
     items = []
     for item in bars.instruments:
-        shut = item.kind is AssetClass.CRYPTO and not account.crypto_enabled
+        shut = item.kind is AssetClass.CRYPTO and not account.is_crypto_enabled
         if shut or item.symbol in account.uncertain_symbols:
             item = replace(item, tradable=False)
         items.append(item)
@@ -239,5 +243,5 @@ def next_decision_instant(
 def no_decision_reason(settings: TradingSettings) -> str:
     """Return the reason to report if the trader of these settings made no decision at a bar."""
     if settings.decisions == EVERY_BAR:
-        return NOTHING_CLOSED
+        return NO_BAR_CLOSED_REASON
     return f"no decision is due (schedule={','.join(settings.schedule)})"

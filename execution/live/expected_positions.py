@@ -26,8 +26,8 @@ from execution.journal.activities import Activity, ActivityBook
 from execution.journal.events import EventLog
 from execution.journal.expected import (
     APPLIED_FILLS,
-    EXPECTED,
-    FILLS_UNAPPLIED,
+    EXPECTED_POSITIONS,
+    UNAPPLIED_FILLS_CONDITION,
     NO_QUANTITY,
     OPENING_BALANCE,
     AppliedFill,
@@ -52,12 +52,14 @@ from foundation.decimals import CENT, EXACT_CONTEXT, INFINITY, exact_sum, plain_
 from trainingdata.instants import DAY
 from trainingdata.instruments import is_crypto, is_symbol
 
-MAX_CRYPTO_FEE = Decimal("0.01")  # fraction of a purchase; above any fee of the venue
+MAX_CRYPTO_FEE_FRACTION = Decimal("0.01")  # fraction of a purchase; above any fee of the venue
 EXPLAINED_RATIO = 10  # least ratio of a surplus to the part that bookings leave unexplained
-MAX_PRICE_RATIO = 2  # largest ratio of a trade's price to its order's mean price, up or down
+MAX_TRADE_TO_MEAN_PRICE_RATIO = (
+    2  # largest ratio of a trade's price to its order's mean price, up or down
+)
 # Activities are queried again from this long before the last trade: a booking that has only a date
 # is listed after a night, a weekend, or with the statement of a month's last days.
-ACTIVITY_OVERLAP = np.timedelta64(7, "D").astype("timedelta64[ns]")
+ACTIVITY_QUERY_OVERLAP = np.timedelta64(7, "D").astype("timedelta64[ns]")
 # Filled quantities of orders and quantities of bookings, by name.
 _FILLED = "SELECT client_order_id, filled FROM intents"
 _BOOKED = "SELECT id, qty FROM activities"
@@ -84,14 +86,14 @@ class Discrepancy:
     expected, found: signed shares, coins or contracts of a position; for an order, numbers of
         orders.
     reason: text that describes the difference.
-    order: id of an unknown order; empty for a position.
+    order_id: id of an unknown order; empty for a position.
     """
 
     symbol: str
     expected: Decimal
     found: Decimal
     reason: str
-    order: str = ""
+    order_id: str = ""
 
     @classmethod
     def of_position(cls, symbol: str, expected: Decimal, found: Decimal) -> Discrepancy:
@@ -115,7 +117,7 @@ class Discrepancy:
     @property
     def cause(self) -> str:
         """Order id or surplus, as text; a person acknowledges it by clearing the halt."""
-        return self.order or plain_text(self.surplus)
+        return self.order_id or plain_text(self.surplus)
 
 
 class ExpectedPositions:
@@ -129,60 +131,62 @@ class ExpectedPositions:
         self._events = events
         self._intents = OrderStore(database, events)
         self.listed = ActivityBook(database, events)
-        for table in (EXPECTED, APPLIED_FILLS, OPENING_BALANCE):
+        for table in (EXPECTED_POSITIONS, APPLIED_FILLS, OPENING_BALANCE):
             table.create(database)
 
     @property
-    def begun(self) -> bool:
+    def has_opening_balance(self) -> bool:
         """Return whether the opening balance is recorded."""
-        return OPENING_BALANCE.last(self._database) is not None
+        return OPENING_BALANCE.first_row(self._database) is not None
 
-    def begin(
+    def record_opening_balance(
         self,
         held: Mapping[str, Decimal],
         cash: Decimal,
         at: np.datetime64,
-        listed: Iterable[Activity],
+        activities: Iterable[Activity],
     ) -> None:
         """Record the opening balance, and the fills and activities that it includes.
 
         held: signed quantity of every position, by symbol.
         cash: USD.
         at: time of the venue's clock, read before positions, cash and activities.
-        listed: activities since `at - ACTIVITY_OVERLAP`, which the positions already include.
+        activities: activities since `at - ACTIVITY_QUERY_OVERLAP`, which the positions already include.
         """
         with self._database.transaction():
             OPENING_BALANCE.insert(self._database, OpeningBalance(at, cash))
             self._expect({symbol: ExpectedPosition(quantity) for symbol, quantity in held.items()})
             self._apply(_FILLED)
-            self.listed.write(listed, at, since_opening=0)
+            self.listed.write(activities, at, is_after_opening=0)
             self._apply(_BOOKED)
             texts = {symbol: plain_text(quantity) for symbol, quantity in held.items()}
             self._events.append("holdings begun", "1", {"cash": plain_text(cash), "held": texts})
 
-    def add(self, activities: Iterable[Activity], at: np.datetime64) -> int:
+    def record_activities(self, activities: Iterable[Activity], at: np.datetime64) -> int:
         """Record new activities in one transaction, and return their number.
 
         at: time of the venue's clock when it listed the activities.
         """
         with self._database.transaction():
-            written = self.listed.write(activities, at, since_opening=1)
+            written = self.listed.write(activities, at, is_after_opening=1)
             cash = exact_sum(change for _, change in written)
-            booked = exact_sum(change for activity, change in written if not activity.is_exchange)
+            booked = exact_sum(
+                change for activity, change in written if not activity.exchanges_cash_for_position
+            )
             if cash or booked:
                 last = self._opening()
                 cash, booked = (
                     EXACT_CONTEXT.add(last.cash, cash),
-                    EXACT_CONTEXT.add(last.booked, booked),
+                    EXACT_CONTEXT.add(last.booked_usd, booked),
                 )
-                OPENING_BALANCE.put(self._database, replace(last, cash=cash, booked=booked))
+                OPENING_BALANCE.upsert(self._database, replace(last, cash=cash, booked_usd=booked))
         return len(written)
 
-    def query_start(self) -> np.datetime64:
+    def activity_query_start(self) -> np.datetime64:
         """Return the start of the next query for activities: a week before the last trade."""
-        begun_at = self._opening().begun_at
+        begun_at = self._opening().journal_started_at
         return np.datetime64(
-            max(begun_at, self.listed.last_trade() or begun_at) - ACTIVITY_OVERLAP, "ns"
+            max(begun_at, self.listed.last_trade() or begun_at) - ACTIVITY_QUERY_OVERLAP, "ns"
         )
 
     def compare(self, held: Mapping[str, Decimal], at: np.datetime64) -> dict[str, Discrepancy]:
@@ -195,19 +199,19 @@ class ExpectedPositions:
         at: time of the venue's clock.
         """
         with self._database.transaction():
-            before = self.expected()
+            before = self.positions_by_symbol()
             expected = defaultdict(ExpectedPosition, before)
             self._apply_fills(expected)
             tolerances = fill_tolerances(self._intents.in_states((*OUTCOME_UNKNOWN, "accepted")))
             moving = set(tolerances)
             for symbol, position in expected.items():
                 tolerances[symbol] = Tolerance(
-                    tolerances[symbol].below + position.fee, tolerances[symbol].above
+                    tolerances[symbol].below + position.unlisted_fee, tolerances[symbol].above
                 )
             found = find_discrepancies(expected, held, tolerances, at)
             for symbol, each in list(found.items()):
                 changes = self._unapplied(symbol, at)
-                for name in explaining_bookings(each.surplus, changes, tolerances[symbol]):
+                for name in find_explaining_bookings(each.surplus, changes, tolerances[symbol]):
                     expected[symbol] = expected[symbol].with_change(changes[name])
                     self._apply(f"{_BOOKED} WHERE id = ?", name)
                 found[symbol] = Discrepancy.of_position(
@@ -216,7 +220,7 @@ class ExpectedPositions:
                 if tolerances[symbol].contains(found[symbol].surplus):
                     del found[symbol]
             for symbol in {*expected, *held} - {*found} - moving:
-                expected[symbol] = expected[symbol].accepting(held.get(symbol, NO_QUANTITY))
+                expected[symbol] = expected[symbol].with_accepted(held.get(symbol, NO_QUANTITY))
             changed = {s: each for s, each in expected.items() if each != before.get(s)}
             self._expect(changed)
         return found
@@ -228,13 +232,13 @@ class ExpectedPositions:
         orders: ids of acknowledged unknown orders.
         """
         with self._database.transaction():
-            expected = defaultdict(ExpectedPosition, self.expected())
+            expected = defaultdict(ExpectedPosition, self.positions_by_symbol())
             self._expect({s: expected[s].with_change(each) for s, each in surpluses.items()})
             for symbol, surplus in surpluses.items():
                 self._apply(f"{_BOOKED} WHERE symbol = ?", symbol)
                 self._events.append("acknowledged", symbol, plain_text(surplus))
             for name in orders:
-                APPLIED_FILLS.put(self._database, AppliedFill(name, NO_QUANTITY))
+                APPLIED_FILLS.upsert(self._database, AppliedFill(name, NO_QUANTITY))
                 self._events.append("acknowledged", name)
 
     def unknown_orders(self, orders: Iterable[SomeOrder]) -> list[SomeOrder]:
@@ -250,7 +254,7 @@ class ExpectedPositions:
             and self._applied(order.client_order_id) is None
         ]
 
-    def unlisted_fills(self, at: np.datetime64) -> str:
+    def describe_unlisted_fills(self, at: np.datetime64) -> str:
         """Describe an order whose filled quantity exceeds its listed fills; empty without one.
 
         The caller then rejects the list of activities. Orders sent more than a day ago are not
@@ -260,10 +264,12 @@ class ExpectedPositions:
         """
         single_order = "symbol IS NOT NULL AND successor = '' AND sent_at > ?"
         for intent in self._intents.select(
-            f"{FILLS_UNAPPLIED} AND {single_order}", (str(at - DAY),)
+            f"{UNAPPLIED_FILLS_CONDITION} AND {single_order}", (str(at - DAY),)
         ):
             filled = intent.progress.filled
-            listed = self.listed.traded(intent.single_order.symbol, intent.progress.venue_id)
+            listed = self.listed.traded_quantity(
+                intent.single_order.symbol, intent.progress.venue_id
+            )
             if listed < filled:
                 name = intent.client_order_id
                 return (
@@ -272,23 +278,26 @@ class ExpectedPositions:
                 )
         return ""
 
-    def mispriced_trades(self, activities: Iterable[Activity]) -> str:
+    def describe_mispriced_trades(self, activities: Iterable[Activity]) -> str:
         """Describe new trades at more than twice, or less than half, their order's mean price.
 
         The text is empty if there are none.
         """
-        trades = [each for each in self.listed.unwritten(activities) if each.is_trade]
+        trades = [each for each in self.listed.find_unrecorded(activities) if each.is_trade]
         orders = self._intents.select(
-            f"venue_id IN ({', '.join('?' * len(trades))})", tuple(each.order_id for each in trades)
+            f"venue_id IN ({', '.join('?' * len(trades))})",
+            tuple(each.venue_order_id for each in trades),
         )
         means = {each.progress.venue_id: each.progress.filled_price for each in orders}
         odd = []
         for trade in trades:
-            mean = means.get(trade.order_id)
+            mean = means.get(trade.venue_order_id)
             if (
                 mean
                 and trade.price
-                and not mean / MAX_PRICE_RATIO <= trade.price <= mean * MAX_PRICE_RATIO
+                and not mean / MAX_TRADE_TO_MEAN_PRICE_RATIO
+                <= trade.price
+                <= mean * MAX_TRADE_TO_MEAN_PRICE_RATIO
             ):
                 odd.append(
                     f"activity {trade.id}: {trade.symbol} at {plain_text(trade.price)}, and its"
@@ -299,54 +308,54 @@ class ExpectedPositions:
     def cash_difference(self, cash: Decimal) -> CashDifference:
         """Return the difference between the venue's cash, USD, and the journal's."""
         opening = self._opening()
-        return CashDifference(EXACT_CONTEXT.subtract(cash, opening.cash), opening.booked)
+        return CashDifference(EXACT_CONTEXT.subtract(cash, opening.cash), opening.booked_usd)
 
-    def last_cash(self) -> CashDifference | None:
+    def last_accepted_difference(self) -> CashDifference | None:
         """Return the last accepted cash difference; None before the first."""
-        accepted = self._opening().accepted
+        accepted = self._opening().accepted_difference
         return CashDifference(*accepted) if accepted else None
 
-    def accept_cash(self, difference: CashDifference) -> None:
+    def accept_cash_difference(self, difference: CashDifference) -> None:
         """Record a cash difference as accepted, to the cent; later ones are compared with it."""
         cents = [
             each.quantize(CENT, context=EXACT_CONTEXT)
-            for each in (difference.unexplained_usd, difference.booked)
+            for each in (difference.unexplained_usd, difference.booked_usd)
         ]
-        if CashDifference(*cents) != self.last_cash():
+        if CashDifference(*cents) != self.last_accepted_difference():
             unexplained_usd, booked = cents
             now = replace(
-                self._opening(), accepted_unexplained_usd=unexplained_usd, accepted_booked=booked
+                self._opening(), accepted_unexplained_usd=unexplained_usd, accepted_booked_usd=booked
             )
-            OPENING_BALANCE.put(self._database, now)
+            OPENING_BALANCE.upsert(self._database, now)
 
-    def expected(self) -> dict[str, ExpectedPosition]:
+    def positions_by_symbol(self) -> dict[str, ExpectedPosition]:
         """Return the expected positions by symbol."""
-        rows = EXPECTED.rows(self._database, "ORDER BY symbol")
-        return {row.symbol: ExpectedPosition(row.qty, row.fee) for row in rows}
+        rows = EXPECTED_POSITIONS.select_rows(self._database, "ORDER BY symbol")
+        return {row.symbol: ExpectedPosition(row.qty, row.unlisted_fee) for row in rows}
 
     def _opening(self) -> OpeningBalance:
-        opening = OPENING_BALANCE.last(self._database)
+        opening = OPENING_BALANCE.first_row(self._database)
         if opening is None:
             raise DatabaseFailed("the journal has no opening balance: its account was never read")
         return opening
 
     def _expect(self, expected: Mapping[str, ExpectedPosition]) -> None:
         for symbol, position in expected.items():
-            EXPECTED.put(self._database, ExpectedRow(symbol, *position))
+            EXPECTED_POSITIONS.upsert(self._database, ExpectedRow(symbol, *position))
 
     def _applied(self, name: str) -> Decimal | None:
         """Return the quantity of an order or a booking that is applied; None if none is."""
-        found = APPLIED_FILLS.last(self._database, "WHERE name = ?", (name,))
+        found = APPLIED_FILLS.first_row(self._database, "WHERE name = ?", (name,))
         return None if found is None else found.qty
 
     def _apply(self, query: str, *values: str) -> None:
         """Record quantities as applied; an SQL query selects the names and quantities."""
         for name, quantity in self._database.rows(query, values):
-            APPLIED_FILLS.put(self._database, AppliedFill(name, parse_amount(quantity)))
+            APPLIED_FILLS.upsert(self._database, AppliedFill(name, parse_amount(quantity)))
 
     def _apply_fills(self, expected: defaultdict[str, ExpectedPosition]) -> None:
         """Add fills that are not yet applied to the expected positions."""
-        for intent in self._intents.select(FILLS_UNAPPLIED):
+        for intent in self._intents.select(UNAPPLIED_FILLS_CONDITION):
             name, filled = intent.client_order_id, intent.progress.filled
             news = EXACT_CONTEXT.subtract(filled, self._applied(name) or NO_QUANTITY)
             for symbol, change in position_changes_of(intent, news).items():
@@ -361,7 +370,7 @@ class ExpectedPositions:
         changes = {
             name: EXACT_CONTEXT.subtract(quantity, self._applied(name) or NO_QUANTITY)
             for name, quantity in self.listed.position_changes(
-                symbol, at - ACTIVITY_OVERLAP
+                symbol, at - ACTIVITY_QUERY_OVERLAP
             ).items()
         }
         return {name: change for name, change in changes.items() if change}
@@ -392,7 +401,7 @@ def find_discrepancies(
     return found
 
 
-def explaining_bookings(
+def find_explaining_bookings(
     surplus: Decimal, changes: Mapping[str, Decimal], tolerance: Tolerance
 ) -> list[str]:
     """Return the names of bookings that explain at least 90 % of a surplus, or an empty list.
@@ -462,36 +471,38 @@ def max_crypto_fee(symbol: str, change: Decimal, position: ExpectedPosition) -> 
         return NO_QUANTITY
     largest = max(abs(position.quantity), abs(EXACT_CONTEXT.add(position.quantity, change)))
     tolerance = EXACT_CONTEXT.subtract(
-        EXACT_CONTEXT.multiply(largest, MAX_CRYPTO_FEE), position.fee
+        EXACT_CONTEXT.multiply(largest, MAX_CRYPTO_FEE_FRACTION), position.unlisted_fee
     )
-    return max(min(EXACT_CONTEXT.multiply(change, MAX_CRYPTO_FEE), tolerance), NO_QUANTITY)
+    return max(min(EXACT_CONTEXT.multiply(change, MAX_CRYPTO_FEE_FRACTION), tolerance), NO_QUANTITY)
 
 
 class DiscrepancyValue(NamedTuple):
     """Largest value of discrepancies in positions, USD; infinite if unbounded.
 
-    stocks: value of stocks and crypto.
-    options: maximum loss of the options or, if larger, their market value, by root.
+    stock_and_crypto_usd: value of stocks and crypto.
+    option_usd_by_root: maximum loss of the options or, if larger, their market value, by root.
     """
 
-    stocks: Decimal = NO_QUANTITY
-    options: Mapping[str, Decimal] = MappingProxyType({})
+    stock_and_crypto_usd: Decimal = NO_QUANTITY
+    option_usd_by_root: Mapping[str, Decimal] = MappingProxyType({})
 
     @property
     def total(self) -> Decimal:
-        return self.stocks + sum(self.options.values())
+        return self.stock_and_crypto_usd + sum(self.option_usd_by_root.values())
 
 
 def value_discrepancies(
-    surpluses: Mapping[str, Decimal], units: Mapping[str, Decimal], marked: Mapping[str, float]
+    surpluses: Mapping[str, Decimal],
+    unit_values: Mapping[str, Decimal],
+    last_position_values: Mapping[str, float],
 ) -> DiscrepancyValue:
     """Return the largest value of surpluses, USD, for stocks and crypto and for options.
 
     If neither a price nor a mark is known, a long surplus counts as 0 and a short one as infinite.
 
     surpluses: signed quantities by symbol.
-    units: value of one share, coin or contract, USD by symbol.
-    marked: signed values of positions at the last mark, USD; used for symbols without a price.
+    unit_values: value of one share, coin or contract, USD by symbol.
+    last_position_values: signed values of positions at the last mark, USD; used for symbols without a price.
     """
     stake = NO_QUANTITY
     options: dict[OptionContract, Decimal] = {}
@@ -499,16 +510,16 @@ def value_discrepancies(
     for symbol, surplus in surpluses.items():
         if is_option(symbol):
             options[parse_occ_symbol(symbol)] = surplus
-        elif symbol in units:
-            stake += abs(surplus) * units[symbol]
-        elif last := marked.get(symbol):
+        elif symbol in unit_values:
+            stake += abs(surplus) * unit_values[symbol]
+        elif last := last_position_values.get(symbol):
             stake += Decimal(repr(abs(last)))
         elif surplus < 0:
             stake = INFINITY
     for together in group_by_expiry(options):
         loss = max_expiry_loss(together)
         worth = exact_sum(
-            abs(n) * units.get(each.symbol, NO_QUANTITY) for each, n in together.items()
+            abs(n) * unit_values.get(each.symbol, NO_QUANTITY) for each, n in together.items()
         )
         root = next(iter(together)).root
         by_root[root] += INFINITY if loss is None else max(loss, worth)

@@ -35,7 +35,7 @@ class PositionRange:
     def largest(self) -> Decimal:
         return max(-self.low, self.high)
 
-    def with_open(self, quantity: Decimal) -> PositionRange:
+    def with_open_order(self, quantity: Decimal) -> PositionRange:
         """Return the range after adding an open order, which may fill completely, partly or never.
 
         quantity: signed remainder of the order.
@@ -44,7 +44,7 @@ class PositionRange:
             self.low + min(quantity, _NOTHING), self.high + max(quantity, _NOTHING)
         )
 
-    def with_filled(self, quantity: Decimal) -> PositionRange:
+    def with_fill(self, quantity: Decimal) -> PositionRange:
         return PositionRange(self.low + quantity, self.high + quantity)
 
 
@@ -53,11 +53,11 @@ class Exposure:
     """Positions and losses that an account can reach, for any combination of fills of its orders.
 
     ranges: ranges of positions in stocks and crypto, by symbol.
-    at_risk: maximum loss of spreads, USD by root of their options.
+    max_loss_by_root: maximum loss of spreads, USD by root of their options.
     """
 
     ranges: Mapping[str, PositionRange]
-    at_risk: Mapping[str, float]
+    max_loss_by_root: Mapping[str, float]
 
     def position_range(self, symbol: str) -> PositionRange:
         return self.ranges.get(symbol, PositionRange())
@@ -71,16 +71,18 @@ class Exposure:
         """
         filled, left = _progress(order, intent)
         if isinstance(order, Order):
-            position_range = self.position_range(order.symbol).with_filled(filled).with_open(left)
-            return Exposure({**self.ranges, order.symbol: position_range}, self.at_risk)
+            position_range = (
+                self.position_range(order.symbol).with_fill(filled).with_open_order(left)
+            )
+            return Exposure({**self.ranges, order.symbol: position_range}, self.max_loss_by_root)
         if order.is_fully_covered:
             return self
-        risk = self.at_risk.get(order.root, 0.0) + order.at_risk(filled + left)
-        return Exposure(self.ranges, {**self.at_risk, order.root: risk})
+        risk = self.max_loss_by_root.get(order.root, 0.0) + order.max_loss_usd(filled + left)
+        return Exposure(self.ranges, {**self.max_loss_by_root, order.root: risk})
 
     def gross(self, snapshot: AccountSnapshot) -> float:
         """Return the largest gross exposure of positions plus the maximum loss of spreads, USD."""
-        total = sum(self.at_risk.values())
+        total = sum(self.max_loss_by_root.values())
         for symbol, position_range in self.ranges.items():
             if position_range.largest:
                 total += float(position_range.largest) * snapshot.price(symbol)
@@ -89,20 +91,20 @@ class Exposure:
 
 def build_exposure(
     snapshot: AccountSnapshot,
-    sent: Iterable[tuple[GuardedOrder, OrderIntent | None]],
-    excluded: str = "",
+    sent_orders: Iterable[tuple[GuardedOrder, OrderIntent | None]],
+    excluded_order_id: str = "",
 ) -> Exposure:
     """Return the exposure from a snapshot's positions and open orders, and from later orders.
 
-    sent: orders sent since the snapshot, each with its intent; None if it is not recorded yet.
-    excluded: id of an open order to skip.
+    sent_orders: orders sent since the snapshot, each with its intent; None if it is not recorded yet.
+    excluded_order_id: id of an open order to skip.
     """
     ranges = {symbol: PositionRange(held, held) for symbol, held in snapshot.positions.items()}
     exposure = Exposure(ranges, snapshot.spread_risks)
     for waiting in snapshot.open_orders:
-        if waiting.client_order_id != excluded:
+        if waiting.client_order_id != excluded_order_id:
             exposure = exposure.with_order(waiting)
-    for order, intent in sent:
+    for order, intent in sent_orders:
         exposure = exposure.with_order(order, intent)
     return exposure
 

@@ -8,7 +8,7 @@ from decimal import Decimal
 
 import numpy as np
 
-from execution.brokers import REREAD_SECONDS, Gateway, ReadingRejected, RereadRequired
+from execution.brokers import REREAD_DELAY_SECONDS, Gateway, AccountReadingRejected, RereadRequired
 from execution.live.account import LiveAccount
 from execution.orders.account_snapshot import AccountSnapshot
 from execution.orders.broker import Asset
@@ -17,7 +17,7 @@ from execution.orders.orders import Fill, Order
 
 log = logging.getLogger(__name__)
 
-MAX_MARK_READINGS = 3  # readings for one mark, if deposits or withdrawals arrive
+MAX_MARK_READ_ATTEMPTS = 3  # readings for one mark, if deposits or withdrawals arrive
 
 
 class GuardedBroker:
@@ -41,7 +41,7 @@ class GuardedBroker:
 
         Raises
         ------
-        ReadingRejected
+        AccountReadingRejected
             if the second reading contradicts the journal as well.
         BrokerError
             if the venue does not respond.
@@ -50,16 +50,16 @@ class GuardedBroker:
             account = self._read(reread=False)
         except RereadRequired as error:
             log.warning("asked again: %s", error)
-            self._live.connection.time.wait(REREAD_SECONDS)
+            self._live.connection.time.wait(REREAD_DELAY_SECONDS)
             account = self._read(reread=True)
-        self._gateway.accept(account)
+        self._gateway.cache_account(account)
         return account
 
     def _read(self, *, reread: bool) -> AccountSnapshot:
         reading = self._gateway.read_account(reread=reread)
         account = self._live.check(reading)
         return (
-            account.with_collateral(sum(self._live.at_risk().values()))
+            account.with_collateral(sum(self._live.max_loss_by_root().values()))
             if self._secured
             else account
         )
@@ -75,11 +75,11 @@ class GuardedBroker:
         if orders and not self._gateway.has_recent_account:
             try:
                 self.account()
-            except ReadingRejected as error:
+            except AccountReadingRejected as error:
                 if not all(order.reduces for order in orders):
                     raise
-                self._gateway.accept(error.account)
-        return self._gateway.submit(orders, gate or self._live.guards.check(None))
+                self._gateway.cache_account(error.account)
+        return self._gateway.submit(orders, gate or self._live.guards.build_gate(None))
 
     def cancel(self, client_order_ids: Iterable[str]) -> Mapping[str, Decimal]:
         return self._gateway.cancel(client_order_ids)
@@ -97,11 +97,11 @@ class GuardedBroker:
         The account is read up to three times while deposits or withdrawals arrive, because a
         deposit between snapshot and mark would count as profit. A loss may halt the account.
         """
-        for _ in range(MAX_MARK_READINGS):
-            before = self._live.flows()
+        for _ in range(MAX_MARK_READ_ATTEMPTS):
+            before = self._live.net_deposits()
             account = self.account()
-            self._live.read_activities()
-            if self._live.flows() == before:
+            self._live.record_activities()
+            if self._live.net_deposits() == before:
                 break
-        self._live.mark(account)
+        self._live.record_mark(account)
         return account

@@ -69,7 +69,7 @@ class GuardSettings:
     drawdown: float = setting(
         0.30, "share of the highest equity whose loss halts openings", ge=0.001, le=1
     )
-    resume: float = setting(
+    drawdown_resume_fraction: float = setting(
         0.5, "share of the drawdown limit at which its halt ends by itself", ge=0, le=0.9
     )
 
@@ -99,7 +99,7 @@ class Guards:
         self._stop = stop
         self.exchange_closed = False  # by the venue's clock, although the calendar has a session
 
-    def check(self, snapshot: AccountSnapshot | None) -> SnapshotGate:
+    def build_gate(self, snapshot: AccountSnapshot | None) -> SnapshotGate:
         """Return the gate that checks orders against a snapshot.
 
         snapshot: fresh account snapshot; all orders sent since must pass this gate. None allows no
@@ -113,14 +113,14 @@ class Guards:
         role: OrderRole,
         now: np.datetime64,
         snapshot: AccountSnapshot | None,
-        passed: Mapping[str, GuardedOrder],
+        allowed_orders: Mapping[str, GuardedOrder],
     ) -> str:
         """Return why an order may not be sent, or an empty string.
 
         role: role of the order in its decision.
         now: time of the venue's clock.
         snapshot: fresh account snapshot; None allows no order that opens a position.
-        passed: orders that were allowed since the snapshot, by id.
+        allowed_orders: orders that were allowed since the snapshot, by id.
         """
         if self._stop.flattening:
             return "" if role in REDUCING_ROLES else "everything is being closed"
@@ -130,13 +130,13 @@ class Guards:
             return why
         if not isinstance(order, Order | SpreadOrder):
             return "an order of event contracts goes to another venue"
-        if isinstance(order, Order) and order.symbol in self._halts.quarantined():
+        if isinstance(order, Order) and order.symbol in self._halts.quarantined_symbols():
             return f"{order.symbol} is quarantined until it is settled"
         if self.exchange_closed and _waits_for_the_open(role, order, now):
             return "the exchange is closed by the venue's clock, and it would wait for the open"
         if role in REDUCING_ROLES:
             return self._senseless_reduction(order, now, snapshot)
-        return self._refused_opening(order, now, snapshot, passed)
+        return self._refused_opening(order, now, snapshot, allowed_orders)
 
     def _buys_back(self, order: object) -> bool:
         """Return whether an order closes short options and passes halts of positions or cash.
@@ -146,7 +146,9 @@ class Guards:
         """
         if not (isinstance(order, SpreadOrder) and order.reduces and order.is_fully_covered):
             return False
-        kinds = {halt.kind for halt in self._halts.active() if halt.rule.forbids == "everything"}
+        kinds = {
+            halt.kind for halt in self._halts.active() if halt.rule.forbidden_scope == "everything"
+        }
         return kinds <= {"positions", "cash"} and not may_exist(self._kill_file)
 
     def _senseless_reduction(
@@ -201,7 +203,7 @@ class Guards:
         if trade is None:
             return f"no last trade of {symbol} was seen"
         if _is_open(symbol, now) and _is_old(trade, now, settings.max_trade_age):
-            seconds = (now - trade.at) / SECOND
+            seconds = (now - trade.traded_at) / SECOND
             return (
                 f"the last trade of {symbol} is {seconds:.0f} seconds old;"
                 f" guards.max_trade_age is {settings.max_trade_age:g}"
@@ -220,7 +222,7 @@ class Guards:
 
     def _too_large(self, order: GuardedOrder, snapshot: AccountSnapshot) -> str:
         if isinstance(order, SpreadOrder):
-            value = order.at_risk(Decimal(order.contracts))
+            value = order.max_loss_usd(Decimal(order.contracts))
         else:
             price = snapshot.price(order.symbol)
             if order.limit_price is not None:
@@ -277,20 +279,20 @@ class SnapshotGate:
 
     guards: guards of the account.
     snapshot: fresh account snapshot; None allows no order that opens a position.
-    passed: orders that were allowed since the snapshot, by id; each reduces the headroom of later
+    allowed_orders: orders that were allowed since the snapshot, by id; each reduces the headroom of later
         orders.
     """
 
     guards: Guards
     snapshot: AccountSnapshot | None
-    passed: dict[str, GuardedOrder] = field(default_factory=dict, compare=False)
+    allowed_orders: dict[str, GuardedOrder] = field(default_factory=dict, compare=False)
 
     @property
     def prices(self) -> Mapping[str, float]:
         return {} if self.snapshot is None else self.snapshot.market_prices
 
     def refusal(self, order: AnyOrder, role: OrderRole, now: np.datetime64) -> str:
-        why = self.guards.refusal(order, role, now, self.snapshot, self.passed)
+        why = self.guards.refusal(order, role, now, self.snapshot, self.allowed_orders)
         if not why and isinstance(order, GuardedOrder):
             self._record_passed(order)
         return why
@@ -299,7 +301,7 @@ class SnapshotGate:
         """Record an allowed order, unless the snapshot's open orders already include it."""
         name = order.client_order_id
         if self.snapshot and all(o.client_order_id != name for o in self.snapshot.open_orders):
-            self.passed[name] = order
+            self.allowed_orders[name] = order
 
 
 def stop_reason(halts: Halts, kill_file: Path) -> str:
@@ -312,17 +314,19 @@ def stop_reason(halts: Halts, kill_file: Path) -> str:
 def halt_reason(halts: Halts, forbidden: HaltScope) -> str:
     """Describe the first active halt with this scope; empty without one."""
     for halt in halts.active():
-        if halt.rule.forbids == forbidden:
+        if halt.rule.forbidden_scope == forbidden:
             return f"halted: {halt}"
     return ""
 
 
-def rate_limit_reason(book: OrderStore, order: AnyOrder, now: np.datetime64, most: int) -> str:
+def rate_limit_reason(
+    book: OrderStore, order: AnyOrder, now: np.datetime64, max_orders: int
+) -> str:
     """Return why the limit on orders per hour refuses an opening order, or an empty string.
 
     book: order store with the orders of all jobs.
     now: time of the venue's clock.
-    most: largest number of orders per hour, over all jobs.
+    max_orders: largest number of orders per hour, over all jobs.
     """
     since = now - HOUR
     # Instants are text in the book. Text to the minute sorts before every instant within it.
@@ -330,10 +334,10 @@ def rate_limit_reason(book: OrderStore, order: AnyOrder, now: np.datetime64, mos
     recent = book.select("sent_at >= ? AND state NOT IN ('planned', 'denied')", (minute,))
     name = order.client_order_id
     count = sum(each.sent_at > since and each.client_order_id != name for each in recent)
-    if count < most:
+    if count < max_orders:
         return ""
     were = "1 order was" if count == 1 else f"{count} orders were"
-    return f"{were} sent within an hour; guards.max_orders_per_hour is {most}"
+    return f"{were} sent within an hour; guards.max_orders_per_hour is {max_orders}"
 
 
 def _position(
@@ -341,7 +345,9 @@ def _position(
 ) -> tuple[str, float]:
     """Return the position that an order adds to, and its largest size including the order, USD."""
     if isinstance(order, SpreadOrder):
-        return f"what spreads on {order.root} can lose", exposure.at_risk.get(order.root, 0.0)
+        return f"what spreads on {order.root} can lose", exposure.max_loss_by_root.get(
+            order.root, 0.0
+        )
     largest = exposure.position_range(order.symbol).largest
     return order.symbol, float(largest) * snapshot.price(order.symbol)
 
@@ -352,7 +358,7 @@ def _measure(order: GuardedOrder, snapshot: AccountSnapshot) -> tuple[float, str
     The risk of spreads is limited by both the balance that spreads are sized from and the venue's
     equity, which may be larger.
     """
-    balance = snapshot.balance
+    balance = snapshot.spread_balance
     if isinstance(order, SpreadOrder) and balance is not None and balance < snapshot.equity:
         return balance, f"the balance of {balance:,.2f} USD"
     return snapshot.equity, "equity"
@@ -375,7 +381,7 @@ def _is_open(symbol: str, now: np.datetime64) -> bool:
 
 def _is_old(trade: LastTrade, now: np.datetime64, seconds: float) -> bool:
     """Return whether a trade is too old, or too far in the future."""
-    return bool(abs(float((now - trade.at) / SECOND)) > seconds)
+    return bool(abs(float((now - trade.traded_at) / SECOND)) > seconds)
 
 
 def _beyond_collar(order: Order, trade: LastTrade, price_collar: float) -> str:

@@ -64,7 +64,7 @@ class LoopClock(Protocol):
 
     def now(self) -> np.datetime64: ...
 
-    def is_answering(self) -> bool:
+    def is_responding(self) -> bool:
         """Return whether the venue responded when its clock was last read.
 
         While the venue does not respond, no job is stepped.
@@ -75,18 +75,18 @@ class LoopClock(Protocol):
 class LoopObserver(Protocol):
     """Observer that a loop notifies of its progress."""
 
-    def expect(self, job: str, due: np.datetime64, now: np.datetime64) -> None:
+    def on_next_step(self, job: str, due: np.datetime64, now: np.datetime64) -> None:
         """Record the job and the time of the next step, before the loop waits for it.
 
         now: present time of the loop's clock.
         """
         ...
 
-    def wait(self, job: str, due: np.datetime64) -> None:
+    def on_wait(self, job: str, due: np.datetime64) -> None:
         """Send heartbeats while the loop waits for the next step."""
         ...
 
-    def end_step(self, job: str, outcome: object) -> None:
+    def on_step_end(self, job: str, outcome: object) -> None:
         """Record that a step has ended.
 
         outcome: result of the step; None for a failed one.
@@ -109,7 +109,7 @@ class StopSignal:
     def __bool__(self) -> bool:
         return bool(self.why)
 
-    def tell(self, why: str) -> None:
+    def request_stop(self, why: str) -> None:
         """Request that the loop stops after the order in flight.
 
         why: reason in a few words.
@@ -136,7 +136,7 @@ def stop_on_signals(stop: StopSignal) -> Iterator[None]:
     def end(number: int, _: object) -> None:
         if stop:
             raise Terminated(signal.Signals(number))
-        stop.tell(signal.Signals(number).name)
+        stop.request_stop(signal.Signals(number).name)
 
     with handle_signals((signal.SIGTERM, signal.SIGHUP, signal.SIGINT), end):
         yield
@@ -182,7 +182,7 @@ class Loop:
                 return
             # While a practice server's clock stands still, a job that is due at once stays due.
             due, job = min(dues, key=lambda each: (each[0], each[1] is last))
-            self._observer.expect(job.name, due, now)
+            self._observer.on_next_step(job.name, due, now)
             if self._wait_until(due, now, job.name):
                 last = job
                 self._step(job)
@@ -199,7 +199,7 @@ class Loop:
         # A clock that runs faster than ours, as that of a practice server may, would pass the
         # instant during one long wait. Half of the rest at a time comes close without that.
         while (rest := float((due - now) / SECOND)) > 0:
-            self._observer.wait(job, due)
+            self._observer.on_wait(job, due)
             seconds = min(max(rest / 2 / self._rate, MIN_WAIT_SECONDS), MAX_WAIT_SECONDS)
             if self._stop.wait(seconds):
                 return False
@@ -213,10 +213,10 @@ class Loop:
         """Wait until the venue responds; return false if the loop was stopped first."""
         kind = f"waiting {job}"
         seconds = MIN_WAIT_SECONDS
-        while not (self._stop or self._clock.is_answering()):
+        while not (self._stop or self._clock.is_responding()):
             if seconds >= MAX_WAIT_SECONDS:
                 self._notices.alert(kind, f"{job} is due, and the venue does not answer")
-            self._observer.wait(job, due)
+            self._observer.on_wait(job, due)
             self._stop.wait(seconds)
             seconds = min(2 * seconds, MAX_WAIT_SECONDS)
             self._clock.now()
@@ -240,7 +240,7 @@ class Loop:
         else:
             self._failures[job.name] = 0
             self._notices.end_alert(kind)
-        self._observer.end_step(job.name, outcome)
+        self._observer.on_step_end(job.name, outcome)
 
 
 def print_line(line: str) -> None:

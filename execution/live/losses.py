@@ -30,7 +30,7 @@ class LossLimits(Protocol):
         ...
 
     @property
-    def resume(self) -> float:
+    def drawdown_resume_fraction(self) -> float:
         """Fraction of the drawdown limit at or below which the drawdown halt ends."""
         ...
 
@@ -43,15 +43,15 @@ def write_mark(
     Return the mark's index point and the changes of halts.
     """
     latest = halts.latest()
-    last = book.point_before(mark.at)
-    point = next_point(last, mark.at, mark.equity, mark.flows, latest, limits)
+    last = book.index_point_before(mark.at)
+    point = next_index_point(last, mark.at, mark.equity, mark.net_deposits, latest, limits)
     changes = loss_halts(point, latest, limits)
-    book.mark(mark, point)
-    halts.apply(changes, mark.at)
+    book.record(mark, point)
+    halts.apply_changes(changes, mark.at)
     return point, changes
 
 
-def next_point(
+def next_index_point(
     last: IndexPoint | None,
     at: np.datetime64,
     equity: Decimal | float,
@@ -74,8 +74,8 @@ def next_point(
     drawdown = halts.get("drawdown")
     is_active = drawdown is not None and drawdown.is_active
     if not last.index and not is_active and (last.equity > 0 or equity > 0):
-        return last.restarted(at, equity, flow)
-    point = last.next(at, equity, flow)
+        return last.restart(at, equity, flow)
+    point = last.next_point(at, equity, flow)
     if _cleared_since(halts.get("daily_loss"), last, at) and new_york_day(at) == new_york_day(
         last.at
     ):
@@ -128,7 +128,7 @@ def loss_halts(
 
 
 def _back(limits: LossLimits) -> Decimal:
-    return to_decimal(limits.drawdown) * to_decimal(limits.resume)
+    return to_decimal(limits.drawdown) * to_decimal(limits.drawdown_resume_fraction)
 
 
 def _halts(loss: Decimal, limit: float, let: Decimal) -> bool:

@@ -22,7 +22,7 @@ from foundation.clock import InstantSource
 from foundation.console import tolerate_print_errors
 from foundation.database import Database
 from foundation.errors import InputError
-from foundation.notifier import Notifier, heading
+from foundation.notifier import Notifier, alert_heading
 from foundation.redaction import Redactor
 
 
@@ -62,7 +62,7 @@ class OpenAccount:
         self._clock = clock
         self._redactor = redactor
         self._alerts = NoticeBook(database, redactor, clock)
-        notices.record_in(self)
+        notices.add_record(self)
 
     def record(self, kind: str, text: str) -> None:
         """Record an alert in the journal, and print it on standard error."""
@@ -70,14 +70,14 @@ class OpenAccount:
         # The reason that ends the process is printed as its last line.
         if kind != "stopped":
             with tolerate_print_errors():
-                sys.stderr.write(f"{heading(kind)}: {self._redactor.redact(text)}\n")
+                sys.stderr.write(f"{alert_heading(kind)}: {self._redactor.redact(text)}\n")
 
     def now(self) -> np.datetime64:
         """Return the venue's time, estimated between readings of its clock."""
         return self._clock.now()
 
     @property
-    def killed(self) -> bool:
+    def has_kill_file(self) -> bool:
         return may_exist(self.kill_file)
 
     def journal(self, job: str) -> DecisionJournal:
@@ -95,14 +95,14 @@ class OpenAccount:
 
     def end_halt(self, kind: HaltKind) -> None:
         """End the active halt of a kind, because its cause is resolved."""
-        self.halts.apply(HaltChanges(ended=(kind,)), self.now())
+        self.halts.apply_changes(HaltChanges(kinds_to_end=(kind,)), self.now())
         self.notices.end_alert(f"halt {kind}")
 
-    def tell_of_changes(self, changes: HaltChanges) -> None:
+    def alert_halt_changes(self, changes: HaltChanges) -> None:
         """Send alerts about raised halts, and close the alerts of ended halts."""
-        for kind in changes.ended:
+        for kind in changes.kinds_to_end:
             self.notices.end_alert(f"halt {kind}")
-        for kind, why in changes.raised.items():
+        for kind, why in changes.reasons_to_raise.items():
             self._tell_of_halt(kind, why, new=True)
 
     def _tell_of_halt(self, kind: HaltKind, why: str, *, new: bool) -> None:
@@ -121,21 +121,21 @@ def open_account(
     root: Path,
     redactor: Redactor,
     clock: InstantSource,
-    healthcheck: str | None = None,
-    alerts: str | None = None,
+    healthcheck_url: str | None = None,
+    alert_url: str | None = None,
     *,
     cycle_seconds: float = 0.0,
     replace_damaged: bool = False,
     unattended: bool = False,
-    dry: bool = False,
+    is_dry_run: bool = False,
 ) -> Iterator[OpenAccount]:
     """Lock an account, and open its journal in `root/<name>`, during a `with` block.
 
-    healthcheck, alerts: URLs that receive heartbeats and alerts; None sends none.
+    healthcheck_url, alert_url: URLs that receive heartbeats and alerts; None sends none.
     cycle_seconds: longest duration of a cycle that the settings allow, seconds.
     replace_damaged: true to rename a damaged journal, and start a new one.
     unattended: true to send an alert about an error that ends the process.
-    dry: true for a dry run: a journal in memory, no locks, and nothing written to the folder.
+    is_dry_run: true for a dry run: a journal in memory, no locks, and nothing written to the folder.
 
     Raises
     ------
@@ -144,25 +144,27 @@ def open_account(
     """
     with ExitStack() as held:
         folder, damaged_copy = root, None
-        if dry:
+        if is_dry_run:
             database = held.enter_context(closing(Database()))
         else:
             opened = open_journal(name, root, replace_damaged=replace_damaged)
             database, folder, damaged_copy = held.enter_context(opened)
-        notices = held.enter_context(Notifier(healthcheck, alerts, None if dry else folder))
+        notices = held.enter_context(
+            Notifier(healthcheck_url, alert_url, None if is_dry_run else folder)
+        )
         try:
             found = HaltChanges()
             if damaged_copy is not None:
                 why = f"the journal was damaged and is kept as {damaged_copy.name}"
-                found = HaltChanges(raised={"journal": why})
+                found = HaltChanges(reasons_to_raise={"journal": why})
             # A journal is created together with the halt that it needs.
             with database.transaction():
                 account = OpenAccount(
                     name, database, folder, notices, redactor, clock, cycle_seconds
                 )
-                account.halts.apply(found, clock.now())
-            account.tell_of_changes(found)
-            if account.killed:
+                account.halts.apply_changes(found, clock.now())
+            account.alert_halt_changes(found)
+            if account.has_kill_file:
                 raise InputError(
                     f"{account.kill_file} is there: nothing is traded; remove it first"
                 )

@@ -13,7 +13,7 @@ from decimal import ROUND_CEILING, Decimal
 
 import numpy as np
 
-from execution.brokers import MarksRejected, ReadingRejected
+from execution.brokers import MarksRejected, AccountReadingRejected
 from execution.decision.rebalancing import split_quantity
 from execution.journal.decisions import DecisionJournal
 from execution.journal.order_store import OUTCOME_UNKNOWN
@@ -30,7 +30,7 @@ from execution.orders.orders import (
     Side,
     format_order_id,
     parse_order_prefix,
-    time_in_force,
+    default_time_in_force,
 )
 from foundation.errors import BrokerError
 from sizing.limits import CEILING_TOL
@@ -43,9 +43,9 @@ log = logging.getLogger("live")
 
 MINUTE = np.timedelta64(1, "m")
 CHECKS_BEFORE_CLOSE = (10 * MINUTE, 2 * MINUTE)  # before the close
-FLATTEN_LEG = 9  # number, in place of a leg, in the ids of orders that close all positions
-CHECK_RETRY = np.timedelta64(15, "s")  # time until a failed check is repeated
-NOTHING_YET = np.datetime64("1970-01-01", "ns")
+FLATTEN_LEG_NUMBER = 9  # number, in place of a leg, in the ids of orders that close all positions
+CHECK_RETRY_INTERVAL = np.timedelta64(15, "s")  # time until a failed check is repeated
+NO_CHECK_YET = np.datetime64("1970-01-01", "ns")
 
 
 class OvernightTrimmer:
@@ -72,9 +72,9 @@ class OvernightTrimmer:
         self._live = live
         self._journal = journal
         self._settings = settings
-        self._looked_until: np.datetime64 = NOTHING_YET
-        self._not_before: np.datetime64 = NOTHING_YET
-        self.closes: np.datetime64 | None = (
+        self._looked_until: np.datetime64 = NO_CHECK_YET
+        self._not_before: np.datetime64 = NO_CHECK_YET
+        self.venue_close: np.datetime64 | None = (
             None  # the venue's next close; None if it does not state one
         )
 
@@ -83,7 +83,7 @@ class OvernightTrimmer:
 
         The time may be in the past.
         """
-        closes = session_close(now, self.closes)
+        closes = session_close(now, self.venue_close)
         if closes is None or now >= closes or not any(map(is_stock, self._settings.symbols)):
             return None
         looks = [
@@ -96,14 +96,14 @@ class OvernightTrimmer:
 
         A failed check is repeated.
         """
-        closes = session_close(now, self.closes)
+        closes = session_close(now, self.venue_close)
         due = self.due(now)
         if closes is None or due is None or now < due:
             return False
-        self._not_before = now + CHECK_RETRY
+        self._not_before = now + CHECK_RETRY_INTERVAL
         try:
             self._look(closes, last=bool(now >= closes - CHECKS_BEFORE_CLOSE[-1]))
-        except ReadingRejected as error:
+        except AccountReadingRejected as error:
             # Unexplained cash halts all orders; rejected marks may be valid at the next check.
             log.warning("nothing is cut before %s: %s", utc_text(closes), error)
         except BrokerError as error:
@@ -120,7 +120,7 @@ class OvernightTrimmer:
         self._desk.cancel(
             order.client_order_id
             for order in self._seen().open_orders
-            if self._is_ours(order) and is_stock(order.symbol) and not order.for_auction
+            if self._is_ours(order) and is_stock(order.symbol) and not order.is_for_auction
         )
         try:
             account = self._desk.read_and_mark()
@@ -136,8 +136,8 @@ class OvernightTrimmer:
             log.info("the book is under the night's ceiling")
             return
         counted = with_reductions(account, self._of_unknown_outcome("night"))
-        name, number = self._journal.next_overnight_trim(closes)
-        tradable = self._settings.tradable_symbols - self._live.halts.quarantined()
+        name, number = self._journal.next_overnight_trim_id(closes)
+        tradable = self._settings.tradable_symbols - self._live.halts.quarantined_symbols()
         orders = overnight_trims(
             counted,
             with_reductions(counted, self._of_unknown_outcome("reduction")).positions,
@@ -148,19 +148,19 @@ class OvernightTrimmer:
             tradable - self._wash_trade_symbols(account),
         )
         if orders:
-            self.send(orders, account, name)
+            self.send_reductions(orders, account, name)
         if last and exceeds_overnight_ceiling(
             after_closing_auction(self._seen()), self._settings.limits
         ):
             text = "the book is above the night's ceiling two minutes before the close"
             self._live.notices.alert("overnight", f"{text}; the broker may sell of it")
 
-    def send(self, orders: Sequence[Order], account: AccountSnapshot, name: str) -> None:
+    def send_reductions(self, orders: Sequence[Order], account: AccountSnapshot, name: str) -> None:
         """Record reducing orders in the journal under one name, and send them.
 
         account: account snapshot by which the gate checks the orders.
         """
-        gate = self._live.gate(account, {order.symbol for order in orders}, needed=False)
+        gate = self._live.gate(account, {order.symbol for order in orders}, require_trades=False)
         self._journal.write_orders(name, orders, account.as_of)
         for order in orders:
             log.warning("%s: %s %s %s: %s", name, order.side, order.qty, order.symbol, order.reason)
@@ -188,7 +188,7 @@ class OvernightTrimmer:
         cuts = [cut for cut in self._of_unknown_outcome("night") if cut.expires_at == closes]
         if not cuts:
             return
-        gate = self._live.gate(self._seen(), {cut.symbol for cut in cuts}, needed=False)
+        gate = self._live.gate(self._seen(), {cut.symbol for cut in cuts}, require_trades=False)
         try:
             place_reductions(self._desk, cuts, gate)
         except BrokerError as error:
@@ -205,22 +205,24 @@ class OvernightTrimmer:
         return {
             order.symbol
             for order in account.open_orders
-            if (order.for_auction or not self._is_ours(order))
+            if (order.is_for_auction or not self._is_ours(order))
             and order.signed_qty * account.positions.get(order.symbol, Decimal(0)) > 0
         }
 
 
-def session_close(now: np.datetime64, closes: np.datetime64 | None = None) -> np.datetime64 | None:
+def session_close(
+    now: np.datetime64, venue_close: np.datetime64 | None = None
+) -> np.datetime64 | None:
     """Return the close of the session on the New York date of `now`; None without a session.
 
-    closes: the venue's next close; None if unknown. The earlier of it and the calendar's close is
+    venue_close: the venue's next close; None if unknown. The earlier of it and the calendar's close is
         returned.
     """
     session = session_on(new_york_date(np.array([now]))[0])
     if session is None:
         return None
-    if closes is not None and session.opens < closes < session.closes:
-        return closes
+    if venue_close is not None and session.opens < venue_close < session.closes:
+        return venue_close
     return session.closes
 
 
@@ -232,11 +234,11 @@ def exceeds_overnight_ceiling(account: AccountSnapshot, limits: Limits) -> bool:
 
 def overnight_trims(
     account: AccountSnapshot,
-    certain: Mapping[str, Decimal],
+    certain_positions: Mapping[str, Decimal],
     limits: Limits,
-    strategy: str,
-    closes: np.datetime64,
-    number: int,
+    order_prefix: str,
+    session_close_at: np.datetime64,
+    trim_number: int,
     tradable: Collection[str],
 ) -> tuple[Order, ...]:
     """Return market orders that trim positions to the overnight ceiling; empty if none is needed.
@@ -245,14 +247,14 @@ def overnight_trims(
     rounded up to whole shares, so that positions are not above the ceiling by rounding.
 
     account: account snapshot at the latest prices.
-    certain: parts of the positions that no order of unknown outcome may still reduce; only these
+    certain_positions: parts of the positions that no order of unknown outcome may still reduce; only these
         parts are trimmed.
     limits: limits of weights.
-    strategy: prefix of the order ids.
-    closes, number: close of the session, and number of the trim before it, for the order ids.
+    order_prefix: prefix of the order ids.
+    session_close_at, trim_number: close of the session, and number of the trim before it, for the order ids.
     tradable: symbols that may be traded.
     """
-    ours = {s: q for s, q in certain.items() if q and s in tradable and is_stock(s)}
+    ours = {s: q for s, q in certain_positions.items() if q and s in tradable and is_stock(s)}
     if not ours or not exceeds_overnight_ceiling(account, limits):
         return ()
     needed, of_ours = (
@@ -267,10 +269,10 @@ def overnight_trims(
         quantity = min(excess, abs(held))
         if not quantity:
             continue
-        name = format_order_id(strategy, compact_text(closes), symbol, 0, number)
+        name = format_order_id(order_prefix, compact_text(session_close_at), symbol, 0, trim_number)
         reason = f"the night's ceiling: {quantity:f} of {held:f} at {account.prices[symbol]:g}"
         cut = _reduction(name, symbol, held, quantity, reason)
-        orders.append(replace(cut, expires_at=closes))
+        orders.append(replace(cut, expires_at=session_close_at))
     return tuple(orders)
 
 
@@ -292,17 +294,20 @@ def with_reductions(account: AccountSnapshot, reductions: Iterable[Order]) -> Ac
 
 def after_closing_auction(account: AccountSnapshot) -> AccountSnapshot:
     """Return the account as if its reducing auction orders had filled completely."""
-    return with_reductions(account, (each for each in account.open_orders if each.for_auction))
+    return with_reductions(account, (each for each in account.open_orders if each.is_for_auction))
 
 
 def flattening_orders(
-    account: AccountSnapshot, strategy: str, tradable: Collection[str], terms: OrderSizeLimits
+    account: AccountSnapshot,
+    order_prefix: str,
+    tradable: Collection[str],
+    size_limits: OrderSizeLimits,
 ) -> tuple[Order, ...]:
     """Return market orders that close every tradable position whose market is open.
 
-    strategy: prefix of the order ids.
+    order_prefix: prefix of the order ids.
     tradable: symbols that may be traded.
-    terms: smallest and largest value of an order; larger positions are closed by several orders.
+    size_limits: smallest and largest value of an order; larger positions are closed by several orders.
     """
     orders = []
     open_now = bool(in_session(np.array([account.as_of]))[0])
@@ -314,23 +319,23 @@ def flattening_orders(
             log.warning("%s is not closed: its market is shut", symbol)
             continue
         item = instrument(symbol)
-        largest = terms.max_order_quantity(item, account.prices[symbol])
-        for k, part in enumerate(split_quantity(abs(held), largest, item.increment)):
-            name = format_order_id(strategy, when, symbol, FLATTEN_LEG, k)
+        largest = size_limits.max_order_quantity(item, account.prices[symbol])
+        for k, part in enumerate(split_quantity(abs(held), largest, item.qty_increment)):
+            name = format_order_id(order_prefix, when, symbol, FLATTEN_LEG_NUMBER, k)
             orders.append(_reduction(name, symbol, held, part, "everything is closed, as was told"))
     return tuple(orders)
 
 
 def _reduction(name: str, symbol: str, held: Decimal, quantity: Decimal, reason: str) -> Order:
     side: Side = "sell" if held > 0 else "buy"
-    return Order(name, symbol, side, quantity, reason, True, tif=time_in_force(symbol))
+    return Order(name, symbol, side, quantity, reason, True, tif=default_time_in_force(symbol))
 
 
 def _equity_needed(
     account: AccountSnapshot, limits: Limits, overnight: float, positions: Mapping[str, Decimal]
 ) -> float:
     """Return the equity that positions need overnight, USD: a fraction of stocks, all of crypto."""
-    lent = limits.with_account_leverage(account.leverage).intraday_leverage
+    lent = limits.with_account_leverage(account.max_leverage).intraday_leverage
     ceiling = min(overnight, lent) * account.free_equity_share
     held = {symbol: abs(float(quantity)) for symbol, quantity in positions.items() if quantity}
     return sum(

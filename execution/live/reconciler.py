@@ -20,12 +20,12 @@ from execution.brokers import (
     NO_POSITION,
     AccountReading,
     MarksRejected,
-    ReadingRejected,
+    AccountReadingRejected,
     RereadRequired,
     UnmodelledOrder,
     VenuePosition,
 )
-from execution.journal.activities import ALL_TIME, Activity
+from execution.journal.activities import EPOCH, Activity
 from execution.journal.expected import NO_QUANTITY
 from execution.journal.halts import HaltKind
 from execution.live.cash_check import CashDifference, cash_tolerance, unexplained_cash_reason
@@ -47,7 +47,7 @@ log = logging.getLogger(__name__)
 
 # Largest value of discrepancies, a fraction of equity, at which other symbols are still traded. It
 # equals the daily loss limit (`guards.daily_loss`), so that losing all of it ruins no account.
-MAX_DISCREPANCY = Decimal("0.1")
+MAX_DISCREPANCY_EQUITY_FRACTION = Decimal("0.1")
 DISCREPANCY_HALTS: tuple[HaltKind, HaltKind] = ("positions", "symbols")
 Discrepancies = Mapping[str, Sequence[Discrepancy]]  # by symbol, or by underlying for options
 
@@ -66,7 +66,7 @@ class Reconciler:
         self._notices = account.notices
         self._feed = feed
         self._marks = MarkValidator(feed)
-        self._listed_at: np.datetime64 = ALL_TIME
+        self._listed_at: np.datetime64 = EPOCH
         self._equity: Decimal | None = None  # USD, of the last accepted reading
         # By symbol; None before the first comparison.
         self._differences: Mapping[str, Discrepancy] | None = None
@@ -81,55 +81,57 @@ class Reconciler:
         Unexplained cash at a second reading halts the account. A person's acknowledgement counts
         once, and only for the cash difference that raised the halt.
 
-        reading: account as read from the venue, with positions valued by `value`.
+        reading: account as read from the venue, with positions valued by `value_positions`.
 
         Raises
         ------
         RereadRequired
             for unexplained cash or unconfirmed marks at the first reading.
-        ReadingRejected
+        AccountReadingRejected
             for unexplained cash or unconfirmed marks at the second reading. For marks it is a
             `MarksRejected` with the account at the feed's prices.
         """
-        marks = reading.rejected
+        marks = reading.mark_rejection_reason
         equity = _equity(reading.account)
-        why = self.unexplained_cash(reading)
+        why = self.cash_difference_reason(reading)
         now = self.holdings.cash_difference(reading.cash)
-        if not reading.reread and (reason := why or marks):
+        if not reading.is_reread and (reason := why or marks):
             raise RereadRequired(reason)
         account = self._quarantine(reading.account, reading.unmodelled_orders)
         if why and not self._is_cleared(now, equity):
-            late = self.holdings.unlisted_fills(self._listed_at)
+            late = self.holdings.describe_unlisted_fills(self._listed_at)
             if not late:
                 self._account.halt("cash", why, cause=now.cause)
-            raise ReadingRejected(late or why, account)
+            raise AccountReadingRejected(late or why, account)
         self._notices.set_alert("marks", marks)
-        held = ", ".join(sorted(f"{plain_text(q)} {s}" for s, q in reading.unpriced.items()))
+        held = ", ".join(
+            sorted(f"{plain_text(q)} {s}" for s, q in reading.unpriced_quantities.items())
+        )
         text = f"no price for {held}: quarantined, valued at its last mark or at nothing"
         self._notices.set_alert("unpriced", text if held else "")
         if marks:
             raise MarksRejected(marks, account)
         self._end_listed_halt(now, equity)
         self._use_clearing("cash")
-        self.holdings.accept_cash(now)
+        self.holdings.accept_cash_difference(now)
         self._equity = equity
-        self._marks.accept(account)
+        self._marks.accept_marks(account)
         return account
 
-    def value(self, reading: AccountReading) -> AccountReading:
+    def value_positions(self, reading: AccountReading) -> AccountReading:
         """Validate the marks of a reading, and value its positions without a price.
 
         The last trade, if known, replaces a rejected mark, and the last accepted mark a missing
         price. Reasons for rejection are in the result's `rejected`. Its `unpriced` has only the
         positions that caused no rejection.
         """
-        rejected = self._marks.rejected(reading.account, reread=reading.reread)
+        rejected = self._marks.find_rejected_marks(reading.account, reread=reading.is_reread)
         known = {symbol: price for symbol, price in rejected.items() if price > 0}
         account = replace(reading.account, prices={**reading.account.prices, **known})
-        account, reasons = self._at_last_marks(account, reading.unpriced)
+        account, reasons = self._at_last_marks(account, reading.unpriced_quantities)
         marks = "; ".join((*_rejections(rejected, reading.account.prices), *reasons.values()))
-        unpriced = {s: q for s, q in reading.unpriced.items() if s not in reasons}
-        return replace(reading, account=account, unpriced=unpriced, rejected=marks)
+        unpriced = {s: q for s, q in reading.unpriced_quantities.items() if s not in reasons}
+        return replace(reading, account=account, unpriced_quantities=unpriced, mark_rejection_reason=marks)
 
     def _at_last_marks(
         self, account: AccountSnapshot, unpriced: Mapping[str, Decimal]
@@ -144,24 +146,31 @@ class Reconciler:
         proceeds = account.short_proceeds
         reasons = {}
         for symbol, quantity in unpriced.items():
-            price = self._marks.accepted(symbol) or abs(marked.get(symbol, 0.0) / float(quantity))
+            price = self._marks.last_accepted_mark(symbol) or abs(
+                marked.get(symbol, 0.0) / float(quantity)
+            )
             held = f"{plain_text(abs(quantity))} {symbol}"
             if price:
                 positions[symbol], prices[symbol] = quantity, price
                 proceeds += max(-float(quantity), 0.0) * price
-                if abs(float(quantity)) * price > float(MAX_DISCREPANCY) * account.equity:
+                if (
+                    abs(float(quantity)) * price
+                    > float(MAX_DISCREPANCY_EQUITY_FRACTION) * account.equity
+                ):
                     reasons[symbol] = f"no price for {held}, marked last at {price:g}"
             elif quantity < 0:
                 reasons[symbol] = f"no price for {held}, sold short and never marked"
         changed = replace(account, positions=positions, prices=prices, short_proceeds=proceeds)
         return changed, reasons
 
-    def unexplained_cash(self, reading: AccountReading) -> str:
+    def cash_difference_reason(self, reading: AccountReading) -> str:
         """Return why the journal does not explain the cash of a reading, or an empty string."""
         account = reading.account
         now = self.holdings.cash_difference(reading.cash)
         bids = Decimal(repr(open_crypto_bid_cost(account.open_orders, account.prices)))
-        return unexplained_cash_reason(now, self.holdings.last_cash(), _equity(account), bids)
+        return unexplained_cash_reason(
+            now, self.holdings.last_accepted_difference(), _equity(account), bids
+        )
 
     def _is_cleared(self, now: CashDifference, equity: Decimal) -> bool:
         """Return whether a person has acknowledged this cash difference.
@@ -179,17 +188,17 @@ class Reconciler:
         standing = self._halts.active_cause("cash")
         if standing is None:
             return
-        booked = now.booked - CashDifference.from_cause(standing[1]).booked
+        booked = now.booked_usd - CashDifference.from_cause(standing[1]).booked_usd
         if abs(booked) > cash_tolerance(equity):
             self._account.end_halt("cash")
 
-    def note_acknowledgements(self) -> None:
+    def load_acknowledgements(self) -> None:
         """Load the causes that a person acknowledged, before positions are compared."""
         self._cleared = {*map(self._halts.acknowledged_cause, DISCREPANCY_HALTS)}
 
-    def late_fills(self) -> str:
+    def describe_unlisted_fills(self) -> str:
         """Describe an order whose filled quantity exceeds its listed fills; empty without one."""
-        return self.holdings.unlisted_fills(self._listed_at)
+        return self.holdings.describe_unlisted_fills(self._listed_at)
 
     def compare(self, held: Mapping[str, VenuePosition]) -> Mapping[str, Discrepancy]:
         """Compare positions with the expected positions, and return the discrepancies by symbol.
@@ -199,7 +208,7 @@ class Reconciler:
         quantities = {symbol: each.quantity for symbol, each in held.items()}
         return self.holdings.compare(quantities, self._listed_at)
 
-    def is_stable(self, found: Mapping[str, Discrepancy]) -> bool:
+    def is_comparison_final(self, found: Mapping[str, Discrepancy]) -> bool:
         """Return whether a comparison is final: no discrepancies, or those quarantined before.
 
         found: discrepancies of the comparison, by symbol.
@@ -224,7 +233,7 @@ class Reconciler:
         """
         differences, unknown = self._differences or {}, set()
         if self._differences is None:
-            unknown = {*self._halts.quarantined()}
+            unknown = {*self._halts.quarantined_symbols()}
         ours = {
             s: _common(q, differences[s].expected) if s in differences else q
             for s, q in positions.items()
@@ -237,8 +246,8 @@ class Reconciler:
         Unbounded losses are excluded, because they halt the account.
         """
         risks: defaultdict[str, float] = defaultdict(float)
-        ordered = [(order.place, order.at_risk) for order in self._unknown_orders]
-        for place, stake in (*self._at_stake.options.items(), *ordered):
+        ordered = [(order.instrument_name, order.max_loss_usd) for order in self._unknown_orders]
+        for place, stake in (*self._at_stake.option_usd_by_root.items(), *ordered):
             if stake < INFINITY:
                 risks[place] += float(stake)
         return dict(risks)
@@ -294,8 +303,8 @@ class Reconciler:
         positions, symbols = DISCREPANCY_HALTS
         orders = self.holdings.unknown_orders(account.open_orders)
         stake = self._at_stake.total + self._order_value(orders, account)
-        stake += exact_sum(order.at_risk for order in self._unknown_orders)
-        large = stake > MAX_DISCREPANCY * _equity(account)
+        stake += exact_sum(order.max_loss_usd for order in self._unknown_orders)
+        large = stake > MAX_DISCREPANCY_EQUITY_FRACTION * _equity(account)
         kind = positions if large or self._halts.active_cause(positions) else symbols
         standing = self._halts.active_cause(kind)
         if standing is None or standing[1] != cause:
@@ -314,8 +323,10 @@ class Reconciler:
             found[order.symbol].append(Discrepancy.of_order(order.client_order_id, order.symbol))
         self._unknown_orders = self.holdings.unknown_orders(others)
         for other in self._unknown_orders:
-            unknown = Discrepancy.of_order(other.client_order_id, other.place, other.why)
-            found[other.place].append(unknown)
+            unknown = Discrepancy.of_order(
+                other.client_order_id, other.instrument_name, other.unreadable_reason
+            )
+            found[other.instrument_name].append(unknown)
         return dict(found)
 
     def _acknowledge(self, found: Discrepancies) -> None:
@@ -323,7 +334,7 @@ class Reconciler:
         differences = dict(self._differences or {})
         log.warning("acknowledged, the opening balance from now on: %s", _reasons(found))
         surpluses = {s: differences.pop(s).surplus for s in found if s in differences}
-        orders = [each.order for group in found.values() for each in group if each.order]
+        orders = [each.order_id for group in found.values() for each in group if each.order_id]
         self.holdings.acknowledge(surpluses, orders)
         self._put_differences(differences)
 
@@ -345,27 +356,29 @@ class Reconciler:
         if self._halts.acknowledged_cause(kind):
             self._halts.consume_acknowledgement(kind)
 
-    def note_listing(self, at: np.datetime64) -> None:
+    def set_listing_time(self, at: np.datetime64) -> None:
         """Set the venue time at which the activities that are recorded next were listed."""
         self._listed_at = at
 
-    def record(self, listed: Sequence[Activity], at: np.datetime64) -> list[Activity]:
+    def record_activities(self, listed: Sequence[Activity], at: np.datetime64) -> list[Activity]:
         """Record listed activities except large bookings, and return the large bookings.
 
         A large booking exceeds the late-listing tolerance, so that cash has to confirm it.
         """
         large = self._large_bookings(listed)
-        self.holdings.add([each for each in listed if each not in large], at)
+        self.holdings.record_activities([each for each in listed if each not in large], at)
         if not large:
             self._notices.set_alert("booking", "")
         return large
 
-    def record_large(self, large: Sequence[Activity], cash: Decimal, at: np.datetime64) -> None:
+    def record_large_bookings(
+        self, large: Sequence[Activity], cash: Decimal, at: np.datetime64
+    ) -> None:
         """Record large bookings that the venue's cash confirms, and send an alert about others.
 
         cash: the venue's cash, USD.
         """
-        self.holdings.add(self._shown_by_cash(large, cash), at)
+        self.holdings.record_activities(self._shown_by_cash(large, cash), at)
 
     def _large_bookings(self, listed: Sequence[Activity]) -> list[Activity]:
         """Return new bookings that exceed the tolerance for late listings."""
@@ -375,7 +388,7 @@ class Reconciler:
                 return []
             self._equity = Decimal(repr(mark.equity))
         tolerance = cash_tolerance(self._equity)
-        news = self.holdings.listed.unwritten(listed)
+        news = self.holdings.listed.find_unrecorded(listed)
         return [each for each in news if not each.is_trade and abs(each.amount) > tolerance]
 
     def _shown_by_cash(self, large: Sequence[Activity], cash: Decimal) -> list[Activity]:
@@ -387,7 +400,7 @@ class Reconciler:
         overpaid = {each.id: why for each in large if (why := self._why_overpaid(each))}
         hidden = list(overpaid.values())
         large = [each for each in large if each.id not in overpaid]
-        last = self.holdings.last_cash() or CashDifference(NO_QUANTITY, NO_QUANTITY)
+        last = self.holdings.last_accepted_difference() or CashDifference(NO_QUANTITY, NO_QUANTITY)
         away = self.holdings.cash_difference(cash).unexplained_usd - last.unexplained_usd
         tolerance = cash_tolerance(self._equity or NO_QUANTITY)
         if not hidden and abs(away - exact_sum(each.amount for each in large)) <= tolerance:
@@ -408,7 +421,7 @@ class Reconciler:
     def _why_overpaid(self, each: Activity) -> str:
         """Return why the payment for a position that ends is rejected, or an empty string."""
         worth = self._last_marked().get(each.symbol)
-        if not each.is_exchange or not worth:
+        if not each.exchanges_cash_for_position or not worth:
             return ""
         if abs(float(each.amount)) <= MAX_PAYOUT_MULTIPLE * abs(worth):
             return ""

@@ -15,7 +15,7 @@ from execution.journal.decisions import EXPIRED_REASON, DecisionJournal, Decisio
 from execution.journal.expected import NO_QUANTITY, ExpectedPosition
 from execution.journal.order_store import OUTCOME_UNKNOWN, OrderIntent, OrderStore
 from execution.live.batch import OrderBatch
-from execution.live.cycle import REDUCTION_UNFILLED, AccountProtocol
+from execution.live.cycle import REDUCTION_UNFILLED_REASON, AccountProtocol
 from execution.live.expected_positions import Tolerance, max_crypto_fee, position_changes_of
 from execution.orders.account_snapshot import AccountSnapshot
 from execution.orders.auctions import accepted_from
@@ -24,7 +24,7 @@ from foundation.errors import BrokerError
 
 log = logging.getLogger(__name__)
 
-HOLDINGS_CHANGED = "the account has other positions than when it was decided"
+POSITIONS_CHANGED_REASON = "the account has other positions than when it was decided"
 
 
 def resume_batches(
@@ -46,7 +46,7 @@ def resume_batches(
     for decision in journal.unfinished_decisions():
         # Reading the account queries orders of unknown outcome, and records their outcomes.
         account = broker.account()
-        intents = book.of_decision(decision.name)
+        intents = book.for_decision(decision.decision_id)
         if not _due(intents, account.as_of) and any(map(_is_left, intents)):
             continue
         # Orders that rested when the process ended were unsupervised since; auctions need no
@@ -54,30 +54,35 @@ def resume_batches(
         accepted = [
             each.client_order_id
             for each in intents
-            if each.state == "accepted" and not each.single_order.for_auction
+            if each.state == "accepted" and not each.single_order.is_for_auction
         ]
         if accepted:
             broker.cancel(accepted)
-            intents = book.of_decision(decision.name)
+            intents = book.for_decision(decision.decision_id)
         why = not_resumed_reason(decision, intents, account, tradable)
         if why:
-            log.warning("%s is not resumed: %s", decision.name, why)
-            journal.end(decision.name, why)
+            log.warning("%s is not resumed: %s", decision.decision_id, why)
+            journal.end(decision.decision_id, why)
             continue
-        log.info("%s is resumed", decision.name)
+        log.info("%s is resumed", decision.decision_id)
         due = _due(intents, account.as_of)
         orders = [intent.single_order for intent in due]
         # An auction is hours away: its orders are tried again until they expire.
-        retries = any(order.for_auction for order in orders)
+        retries = any(order.is_for_auction for order in orders)
         try:
             gate = live.gate(account.with_prices(decision.prices), decision.prices)
         except BrokerError as error:
             if not retries:
-                journal.end(decision.name, str(error))
+                journal.end(decision.decision_id, str(error))
             raise
         is_final = len(due) == sum(map(_is_left, intents))
         yield OrderBatch(
-            decision.name, orders, gate, decision.cancels, is_final=is_final, retries=retries
+            decision.decision_id,
+            orders,
+            gate,
+            decision.cancelled_quantities,
+            completes_decision=is_final,
+            is_retryable=retries,
         )
 
 
@@ -105,11 +110,11 @@ def not_resumed_reason(
     if any(
         not is_fully_filled(each.progress.filled, each.single_order.qty)
         for each in done
-        if each.state != "replaced" and not each.single_order.for_auction
+        if each.state != "replaced" and not each.single_order.is_for_auction
     ):
-        return REDUCTION_UNFILLED
+        return REDUCTION_UNFILLED_REASON
     if not _holds_what_it_should(decision, intents, left, account):
-        return HOLDINGS_CHANGED
+        return POSITIONS_CHANGED_REASON
     return ""
 
 
@@ -139,6 +144,6 @@ def _holds_what_it_should(
             change = position_changes_of(intent, intent.progress.filled).get(symbol, NO_QUANTITY)
             position = position.with_change(change, max_crypto_fee(symbol, change, position))
         surplus = account.positions.get(symbol, NO_QUANTITY) - position.quantity
-        if not Tolerance(below=position.fee).contains(surplus):
+        if not Tolerance(below=position.unlisted_fee).contains(surplus):
             return False
     return True

@@ -11,13 +11,13 @@ from typing import Protocol, TypeVar
 
 import numpy as np
 
-from execution.brokers import CLOCK_TOLERANCE, EstimatedClock, broker_connection
+from execution.brokers import CLOCK_TOLERANCE, EstimatedClock, create_broker_connection
 from execution.decision.trader import Trader
-from execution.journal.cycles import cycle_count
+from execution.journal.cycles import count_cycles
 from execution.journal.order_store import OrderState, OrderStore
 from execution.journal.refusals import PAUSE_CAUSE
 from execution.live.account import LiveAccount
-from execution.live.account_lock import FLATTEN, JOURNAL_FILE
+from execution.live.account_lock import FLATTEN_REQUEST, JOURNAL_FILE
 from execution.live.accounts import TRADE_JOB
 from execution.live.asset_check import refuse_misspelt
 from execution.live.cycle import Cycle
@@ -46,17 +46,21 @@ from trainingdata.instants import utc_text
 
 log = logging.getLogger("live")
 
-Answer = TypeVar("Answer")
+ResponseT = TypeVar("ResponseT")
 
 # Microseconds by which a process supervisor extends its start timeout.
 STARTUP_EXTENSION_USEC = 60_000_000
 KILL_FILE_REASON = "the kill file is there"
-DECISION_EVENTS = "kind IN ('planned', 'denied', 'submitting')"  # events that record a new order
+ORDER_EVENTS_CONDITION = (
+    "kind IN ('planned', 'denied', 'submitting')"  # events that record a new order
+)
 # Events that record a full or partial fill; the venue writes "no fill" as 0, 0.00 or null.
-FILL_EVENTS = "kind LIKE 'noted %' AND CAST(json_extract(content, '$.filled') AS REAL) > 0"
+FILL_EVENTS_CONDITION = (
+    "kind LIKE 'noted %' AND CAST(json_extract(content, '$.filled') AS REAL) > 0"
+)
 NEVER_SUBMITTED: tuple[OrderState, ...] = ("planned", "denied")
 # Consecutive unreadable clock responses after which the next step runs, and fails on them.
-MAX_UNREADABLE_CLOCKS = 3
+MAX_UNREADABLE_CLOCK_READS = 3
 
 
 class ProductJob(Job, Protocol):
@@ -69,7 +73,7 @@ class ProductJob(Job, Protocol):
     def section(self) -> PageSection: ...
 
 
-class CycleReports(Protocol):
+class CycleReporter(Protocol):
     """Reporter that displays the cycles of a loop to a person."""
 
     def report(self, cycle: Cycle) -> None: ...
@@ -84,7 +88,7 @@ def trading_loop(
     supervisor: Supervisor,
     *,
     cycles: int | None,
-    reports: CycleReports | None = None,
+    reporter: CycleReporter | None = None,
 ) -> Iterator[Loop | None]:
     """Open the trading loop of an account at Alpaca, during a `with` block.
 
@@ -96,18 +100,18 @@ def trading_loop(
     trader: trader of stocks and crypto; None if the jobs do not include one.
     supervisor: process supervisor that is notified when the loop is ready and alive.
     cycles: number of cycles; None runs until the loop is stopped.
-    reports: reporter of every cycle; None displays no cycles.
+    reporter: reporter of every cycle; None displays no cycles.
     """
     stop = StopSignal()
     with ExitStack() as held:
         held.enter_context(stop_on_signals(stop))
-        connection = broker_connection(settings.broker, keys)
-        account_id = await_venue(connection.account_id, stop, supervisor, patient=cycles is None)
+        connection = create_broker_connection(settings.broker, keys)
+        account_id = await_venue(connection.account_id, stop, supervisor, retry=cycles is None)
         if account_id is None:
             yield None
             return
         if trader is not None:
-            gateway = connection.broker(terms=settings.orders, feed=feed)
+            gateway = connection.create_gateway(terms=settings.orders, feed=feed)
             journal = Path(settings.folder) / account_id / JOURNAL_FILE
             refuse_misspelt(gateway, settings.tradable_symbols, journal)
         account = held.enter_context(
@@ -118,12 +122,12 @@ def trading_loop(
                 EstimatedClock(connection),
                 settings.healthcheck_url,
                 settings.alert_url,
-                cycle_seconds=settings.cycle_seconds,
+                cycle_seconds=settings.max_cycle_seconds,
                 replace_damaged=True,
                 unattended=cycles is None,
             )
         )
-        account.next_cycle.expect("the first cycle", utc_now(), utc_now())
+        account.next_cycle.record_next("the first cycle", utc_now(), utc_now())
         live = LiveAccount(connection, account, settings, feed, stop)
         sections: list[PageSection] = []
         jobs: list[Job] = []
@@ -145,16 +149,16 @@ def trading_loop(
                 account,
                 stop,
                 supervisor,
-                clock=WatchedClock(live),
-                bounds=PageLimits(limits.symbol_cap, settings.guards, limits.crypto_leverage),
+                clock=VenueLoopClock(live),
+                page_limits=PageLimits(limits.symbol_cap, settings.guards, limits.crypto_leverage),
                 sections=sections,
                 max_failed_cycles=settings.max_failed_cycles,
-                reports=reports,
+                reporter=reporter,
             )
         )
 
 
-class LoopKeeper:
+class LiveLoopObserver:
     """Loop observer that updates process supervisor, heartbeats, status page and next cycle."""
 
     def __init__(
@@ -163,7 +167,7 @@ class LoopKeeper:
         stop: StopSignal,
         supervisor: Supervisor,
         page: StatusPage,
-        reports: CycleReports | None,
+        reports: CycleReporter | None,
     ) -> None:
         self._account = account
         self._stop = stop
@@ -172,16 +176,16 @@ class LoopKeeper:
         self._reports = reports
         self._announced: set[np.datetime64] = set()
 
-    def expect(self, job: str, due: np.datetime64, now: np.datetime64) -> None:
-        self._account.next_cycle.expect(job, due, now)
+    def on_next_step(self, job: str, due: np.datetime64, now: np.datetime64) -> None:
+        self._account.next_cycle.record_next(job, due, now)
 
-    def wait(self, job: str, due: np.datetime64) -> None:
+    def on_wait(self, job: str, due: np.datetime64) -> None:
         self._keep(f"{job} at {utc_text(due)}")
         if job == TRADE_JOB and due not in self._announced:
             self._announced.add(due)
             print_line(f"The next cycle is at {utc_text(due)}.")
 
-    def end_step(self, job: str, outcome: object) -> None:
+    def on_step_end(self, job: str, outcome: object) -> None:
         if self._reports is not None and isinstance(outcome, Cycle):
             self._reports.report(outcome)
         self._account.refusals.end_step()
@@ -190,8 +194,8 @@ class LoopKeeper:
     def _keep(self, state: str) -> None:
         self._supervisor.notify(WATCHDOG=1, STATUS=state)
         self._account.notices.heartbeat()
-        if self._account.killed:
-            self._stop.tell(KILL_FILE_REASON)
+        if self._account.has_kill_file:
+            self._stop.request_stop(KILL_FILE_REASON)
         self._page.refresh()
 
 
@@ -203,10 +207,10 @@ def supervised_loop(
     supervisor: Supervisor,
     *,
     clock: LoopClock,
-    bounds: PageLimits,
+    page_limits: PageLimits,
     sections: Sequence[PageSection],
     max_failed_cycles: int,
-    reports: CycleReports | None = None,
+    reporter: CycleReporter | None = None,
 ) -> Iterator[Loop]:
     """Open a loop over the jobs of an account, during a `with` block.
 
@@ -215,30 +219,30 @@ def supervised_loop(
 
     supervisor: process supervisor that is notified when the loop is ready and alive.
     clock: clock of the venue.
-    bounds: limits that the status page shows.
+    page_limits: limits that the status page shows.
     sections: sections that plugins add to the status page.
     max_failed_cycles: number of consecutive failed steps of one job after which the loop ends.
-    reports: reporter of every cycle; None displays no cycles.
+    reporter: reporter of every cycle; None displays no cycles.
     """
-    page = StatusPage(account, bounds, sections)
+    page = StatusPage(account, page_limits, sections)
     if page.path is not None:
         print_line(f"Status page: {page.path.absolute()}")
-    with print_summary_at_end(account, stop), page.written_while_running(stop):
+    with print_summary_at_end(account, stop), page.keep_updated(stop):
         supervisor.notify(READY=1)
-        keeper = LoopKeeper(account, stop, supervisor, page, reports)
+        keeper = LiveLoopObserver(account, stop, supervisor, page, reporter)
         yield Loop(jobs, clock, stop, account.notices, keeper, max_failed_cycles)
         if not stop:
-            account.next_cycle.expect_none()
+            account.next_cycle.clear()
             account.events.append("stopped", jobs[-1].name, {"why": NO_CYCLE_DUE})
         else:
             supervisor.notify(STOPPING=1)
-            finish(jobs, account, stop)
+            finish_jobs(jobs, account, stop)
 
 
 @contextmanager
 def print_summary_at_end(account: OpenAccount, stop: StopSignal) -> Iterator[None]:
     """Return a context manager that prints the counts of cycles, orders and fills at its end."""
-    event, cycle = account.events.last_number(), cycle_count(account.database)
+    event, cycle = account.events.last_event_number(), count_cycles(account.database)
     end = "by an error"
     try:
         yield
@@ -251,18 +255,18 @@ def print_summary_at_end(account: OpenAccount, stop: StopSignal) -> Iterator[Non
 
 def _done_since(account: OpenAccount, event: int, cycle: int) -> str:
     """Describe cycles, orders and fills since an event and a cycle, and the account's state."""
-    cycles = cycle_count(account.database) - cycle
+    cycles = count_cycles(account.database) - cycle
     mark = account.marks.last_mark()
     equity = "equity not read" if mark is None else f"equity {usd(mark.equity)}"
     halts = ", ".join(halt.kind for halt in account.halts.active())
     refusals = account.refusals.active()
-    refused = [each for each in refusals if not each.is_pause]
+    refused = [each for each in refusals if not each.is_venue_pause]
     parts = [
         count_text(cycles, "cycle"),
         *_orders_since(account.book, event),
         equity,
         f"halted: {halts}" if halts else "no halt",
-        *([PAUSE_CAUSE] if any(each.is_pause for each in refusals) else []),
+        *([PAUSE_CAUSE] if any(each.is_venue_pause for each in refusals) else []),
         *([f"the venue refuses orders: {count_text(len(refused), 'cause')}"] if refused else []),
     ]
     return ", ".join(parts)
@@ -273,9 +277,11 @@ def _orders_since(book: OrderStore, event: int) -> list[str]:
 
     A submitted order counts as sent, an order with a full or partial fill as filled.
     """
-    decided = Counter(intent.state for intent in book.with_event_since(event, DECISION_EVENTS))
+    decided = Counter(
+        intent.state for intent in book.with_event_since(event, ORDER_EVENTS_CONDITION)
+    )
     unsent = sum(decided[state] for state in NEVER_SUBMITTED)
-    filled = book.with_event_since(event, FILL_EVENTS)
+    filled = book.with_event_since(event, FILL_EVENTS_CONDITION)
     in_part = sum(intent.state != "filled" for intent in filled)
     apart = {
         f"{in_part} of them in part": in_part,
@@ -290,32 +296,32 @@ def _orders_since(book: OrderStore, event: int) -> list[str]:
 
 
 def await_venue(
-    ask: Callable[[], Answer],
+    ask: Callable[[], ResponseT],
     stop: StopSignal,
     supervisor: Supervisor,
     *,
-    patient: bool,
-    hopeless: tuple[type[BrokerError], ...] = (AccessDenied,),
-) -> Answer | None:
+    retry: bool,
+    fatal_errors: tuple[type[BrokerError], ...] = (AccessDenied,),
+) -> ResponseT | None:
     """Send a request to a venue until it responds, and return the response.
 
     Returns None if a stop is requested before the venue responds.
 
     ask: function that sends the request.
-    patient: true to repeat the request while the venue does not respond.
-    hopeless: errors that are raised at once, without another request.
+    retry: true to repeat the request while the venue does not respond.
+    fatal_errors: errors that are raised at once, without another request.
 
     Raises
     ------
     BrokerError
-        if the request fails and `patient` is false, or if the error is one of `hopeless`.
+        if the request fails and `retry` is false, or if the error is one of `fatal_errors`.
     """
     said = False
     while not stop:
         try:
             return ask()
         except BrokerError as error:
-            if not patient or isinstance(error, hopeless):
+            if not retry or isinstance(error, fatal_errors):
                 raise
             log.warning("the venue is not there yet: %s", error)
             if not said:
@@ -331,7 +337,7 @@ def await_venue(
     return None
 
 
-def finish(jobs: Sequence[Job], account: OpenAccount, stop: StopSignal) -> None:
+def finish_jobs(jobs: Sequence[Job], account: OpenAccount, stop: StopSignal) -> None:
     """Cancel open orders, close positions if the kill file requests it, and report the outcome.
 
     An error in one job does not prevent other jobs from finishing.
@@ -365,12 +371,12 @@ def finish(jobs: Sequence[Job], account: OpenAccount, stop: StopSignal) -> None:
 
 def _says_flatten(kill_file: Path) -> bool:
     try:
-        return FLATTEN in kill_file.read_text(encoding="utf-8", errors="replace").lower()
+        return FLATTEN_REQUEST in kill_file.read_text(encoding="utf-8", errors="replace").lower()
     except OSError:
         return False
 
 
-class SteadyClock:
+class AlwaysRespondingClock:
     """Loop clock that always responds, such as this machine's clock.
 
     time: source of the time.
@@ -382,11 +388,11 @@ class SteadyClock:
     def now(self) -> np.datetime64:
         return self._time.now()
 
-    def is_answering(self) -> bool:
+    def is_responding(self) -> bool:
         return True
 
 
-class WatchedClock:
+class VenueLoopClock:
     """Loop clock that reads the venue's clock, and estimates it while the venue does not respond.
 
     live: the account at the venue. Its id is checked again once the venue responds again, or after
@@ -400,13 +406,13 @@ class WatchedClock:
         self._refusals = 0
         self._shown: np.datetime64 | None = None
 
-    def is_answering(self) -> bool:
+    def is_responding(self) -> bool:
         """Return whether the venue responded when its clock was last read.
 
         Three consecutive unreadable responses count as a response: the next step then runs and
         fails, instead of waiting for a readable response.
         """
-        return not self._away or self._refusals >= MAX_UNREADABLE_CLOCKS
+        return not self._away or self._refusals >= MAX_UNREADABLE_CLOCK_READS
 
     def now(self) -> np.datetime64:
         """Return the venue's time, or its estimate while the venue does not respond."""

@@ -19,7 +19,7 @@ from trainingdata.instruments import AssetClass, instrument
 from trainingdata.timeframe import DAYS_A_YEAR
 
 MIN_HISTORY_DAYS = 730  # calendar days that correlations and slow variances need
-LEAP_YEAR = 366
+LEAP_YEAR_DAYS = 366
 
 
 @settings_class()
@@ -68,7 +68,7 @@ class LiveSettings(TradingSettings, MonitoringSettings):
         """Refuse a universe that needs more history than is loaded, which would close positions."""
         days = self.effective_history_days
         most = self._fewest_a_year() * days / DAYS_A_YEAR[AssetClass.CRYPTO]
-        if self.universe.days >= days and not self.universe.is_unrestricted:
+        if self.universe.window_days >= days and not self.universe.is_unrestricted:
             raise InputError(
                 f"universe.window: {self.universe.window} is not within history_days={days};"
                 " raise that"
@@ -87,7 +87,7 @@ class LiveSettings(TradingSettings, MonitoringSettings):
     def _fewest_a_year(self) -> float:
         """Return the fewest own bars per year of any asset class."""
         kinds = {instrument(symbol).kind for symbol in self.symbols} or set(AssetClass)
-        return min(self.named_timeframe.clock(kind).bars_a_year for kind in kinds)
+        return min(self.timeframe_or_hourly.clock(kind).bars_a_year for kind in kinds)
 
     @property
     def effective_history_days(self) -> int:
@@ -98,10 +98,10 @@ class LiveSettings(TradingSettings, MonitoringSettings):
         own = max(
             forecaster.context_length + forecaster.calibration.window, self.sizing.history_bars
         )
-        return max(MIN_HISTORY_DAYS, math.ceil(own / self._fewest_a_year() * LEAP_YEAR))
+        return max(MIN_HISTORY_DAYS, math.ceil(own / self._fewest_a_year() * LEAP_YEAR_DAYS))
 
     @property
-    def cycle_seconds(self) -> float:
+    def max_cycle_seconds(self) -> float:
         """Longest duration of a cycle, from waiting for bars to sending a decision, seconds."""
         return self.bar_wait_seconds + self.decision_valid_seconds
 

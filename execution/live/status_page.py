@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from markupsafe import Markup
 
-from execution.decision.choice import no_order_text, plan_text
+from execution.decision.choice import no_order_text, horizon_text
 from execution.journal.cycles import NextCycle, latest_cycles
 from execution.journal.decisions import ChoiceRow
 from execution.journal.events import NoticeBook, NoticeRow
@@ -39,9 +39,9 @@ from execution.live.losses import LossLimits
 from execution.live.open_account import OpenAccount
 from foundation import formatting
 from foundation.arrays import Array
-from foundation.charts import Chart, Series, level_line
+from foundation.charts import Chart, Series, horizontal_line
 from foundation.clock import SYSTEM_TIME, TimeSource
-from foundation.decimals import ZERO, to_cents
+from foundation.decimals import ZERO_FRACTION, to_cents
 from foundation.errors import InputError
 from foundation.files import atomic_file, remove_stale_parts
 from foundation.page import render_page
@@ -52,19 +52,19 @@ from trainingdata.instruments import is_symbol
 
 log = logging.getLogger(__name__)
 
-OWNER_ALONE = 0o600
-WRITE_REST_RATIO = 20.0  # pause before the next page, as a multiple of the last writing time
+OWNER_ONLY_MODE = 0o600
+WRITE_PAUSE_RATIO = 20.0  # pause before the next page, as a multiple of the last writing time
 MAX_ROWS_SHOWN = 20  # orders and alerts
 NO_CYCLE_DUE = "no further cycle is due"  # reason for the end if no stop was requested
 FINISHED_STATES = tuple(state for state in ORDER_STATES if state not in PENDING_STATES)
 
-CHOICES = (
+CHOICE_COLUMNS = (
     *("symbol", "decided, UTC", "forecast μ", "σ", "Kelly", "held", "target", "order", "price"),
     *("bound by", "rests on"),
 )
 
-WEIGHT_HEADS = ("value", "of equity", "at most")
-PROFIT_HEADS = ("quantity", "entry", "last", "unrealised", "realised")
+WEIGHT_COLUMNS = ("value", "of equity", "at most")
+PROFIT_COLUMNS = ("quantity", "entry", "last", "unrealised", "realised")
 
 # Fields of a mark on the page. at: time of the mark. equity: USD. flows: deposits less withdrawals
 # since the previous mark, USD. index: index of linked returns, 0 after a total loss. drawdown:
@@ -77,15 +77,15 @@ CURVE_DTYPE = np.dtype(
 class PageLimits(NamedTuple):
     """Limits of an account that the status page shows.
 
-    position: maximum weight of one position, a fraction of equity.
-    losses: loss limits at which the account is halted.
-    coins: maximum gross crypto exposure, a multiple of equity; None for an account of event
+    max_position_weight: maximum weight of one position, a fraction of equity.
+    loss_limits: loss limits at which the account is halted.
+    max_crypto_weight: maximum gross crypto exposure, a multiple of equity; None for an account of event
         contracts.
     """
 
-    position: float
-    losses: LossLimits
-    coins: float | None = None
+    max_position_weight: float
+    loss_limits: LossLimits
+    max_crypto_weight: float | None = None
 
 
 class PageSection(ABC):
@@ -115,18 +115,18 @@ class PageSection(ABC):
 class PageState(NamedTuple):
     """State that the status page shows; the page is rewritten when the state changes.
 
-    event: number of the journal's last event.
-    expected: next cycle of the loop; None if no cycle follows.
-    killed: true while the kill file exists.
-    end: reason why the loop has ended; empty while it runs.
-    failed: true if an error has ended the loop, false if it was stopped or has done its cycles.
+    last_event: number of the journal's last event.
+    next_cycle: next cycle of the loop; None if no cycle follows.
+    has_kill_file: true while the kill file exists.
+    end_reason: reason why the loop has ended; empty while it runs.
+    has_failed: true if an error has ended the loop, false if it was stopped or has done its cycles.
     """
 
-    event: int
-    expected: NextCycle | None
-    killed: bool
-    end: str = ""
-    failed: bool = False
+    last_event: int
+    next_cycle: NextCycle | None
+    has_kill_file: bool
+    end_reason: str = ""
+    has_failed: bool = False
 
 
 class StatusPage:
@@ -164,11 +164,11 @@ class StatusPage:
         A failure is logged once and not raised. Writing takes at most 5 % of the time, so the next
         page may show a change only after a pause.
         """
-        if self._time.elapsed() >= self._rests_until:
+        if self._time.monotonic() >= self._rests_until:
             self._try_to_write()
 
     @contextmanager
-    def written_while_running(self, stop: StopSignal) -> Iterator[None]:
+    def keep_updated(self, stop: StopSignal) -> Iterator[None]:
         """Return a context manager that writes the page when a loop starts and when it ends."""
         self.refresh()
         try:
@@ -186,7 +186,7 @@ class StatusPage:
     def _try_to_write(self, end: str = "", *, failed: bool = False) -> None:
         if self._path is None:
             return
-        begun = self._time.elapsed()
+        begun = self._time.monotonic()
         try:
             self._write(self._path, end, failed=failed)
             self._fails = False
@@ -197,20 +197,22 @@ class StatusPage:
                 text = "%s is not written: %s; the loop goes on"
                 log.error(text, self._path, error, exc_info=error if ours else None)
             self._fails = True
-        now = self._time.elapsed()
-        self._rests_until = now + WRITE_REST_RATIO * (now - begun)
+        now = self._time.monotonic()
+        self._rests_until = now + WRITE_PAUSE_RATIO * (now - begun)
 
     def _write(self, path: Path, end: str, *, failed: bool) -> None:
         account = self._account
-        expected = account.next_cycle.expected()
-        change = PageState(account.events.last_number(), expected, account.killed, end, failed)
+        expected = account.next_cycle.next_cycle()
+        change = PageState(
+            account.events.last_event_number(), expected, account.has_kill_file, end, failed
+        )
         if change == self._written:
             return
         if self._written is None:
             remove_stale_parts(path)
         page = self._page(path.parent, change)
         with atomic_file(path) as part:
-            part.touch(mode=OWNER_ALONE)
+            part.touch(mode=OWNER_ONLY_MODE)
             part.write_text(page, encoding="utf-8")
         self._written = change
 
@@ -229,8 +231,8 @@ class StatusPage:
         headline, level = _verdict(change, halts, refusals, trouble=bool(unknown or failed))
         return render_page(
             "execution/status.html.j2",
-            clock=clock_text,
-            day=day_text,
+            clock=utc_and_new_york_text,
+            day=new_york_date_text,
             formatting=formatting,
             styles=[section.style for section in self._sections if section.style],
             folder=folder,
@@ -252,11 +254,11 @@ class StatusPage:
             recent=book.latest(FINISHED_STATES, MAX_ROWS_SHOWN),
             what=order_text,
             decision=decision,
-            choices=decision and choice_table(choices, decision.name),
-            unordered=unordered_lines(
+            choices=decision and choice_table(choices, decision.decision_id),
+            unordered=no_order_lines(
                 choices,
                 decision.equity if decision else math.nan,
-                self._account.events.last_undecided(TRADE_JOB),
+                self._account.events.last_undecided_reasons(TRADE_JOB),
             ),
             sections=self._sections,
             notices=notice_table(self._notices.latest(MAX_ROWS_SHOWN)),
@@ -264,26 +266,26 @@ class StatusPage:
 
     def _profits(self) -> list[PositionProfit]:
         """Return profits of stocks and crypto; empty for an account of event contracts."""
-        return [] if self._bounds.coins is None else self._account.positions.profits()
+        return [] if self._bounds.max_crypto_weight is None else self._account.positions.profits()
 
 
 def _verdict(
     change: PageState, halts: Sequence[Halt], refusals: Sequence[Refusal], *, trouble: bool
 ) -> tuple[str, str]:
     """Return the headline of the page and the headline's colour level."""
-    forbidden = {halt.rule.forbids for halt in halts}
+    forbidden = {halt.rule.forbidden_scope for halt in halts}
     urgent = any(refusal.is_urgent for refusal in refusals)
     # A pause is named only if nothing else is wrong.
-    first = min(refusals, key=lambda each: (each.is_pause, not each.is_urgent), default=None)
-    if change.failed:
-        return f"Stopped by an error: {change.end}", "bad"
-    if change.end:
-        word = "Finished" if change.end == NO_CYCLE_DUE else "Stopped"
+    first = min(refusals, key=lambda each: (each.is_venue_pause, not each.is_urgent), default=None)
+    if change.has_failed:
+        return f"Stopped by an error: {change.end_reason}", "bad"
+    if change.end_reason:
+        word = "Finished" if change.end_reason == NO_CYCLE_DUE else "Stopped"
         level = "bad" if "everything" in forbidden or urgent else ""
         level = level or ("warn" if forbidden or refusals or trouble else "open")
         also = f"; {first.headline}" if first else ""
-        return f"{word}: {change.end}{also}", level
-    if change.killed or "everything" in forbidden:
+        return f"{word}: {change.end_reason}{also}", level
+    if change.has_kill_file or "everything" in forbidden:
         return "Running, and nothing is sent", "bad"
     if first:
         return f"Running, and {first.headline}", "bad" if urgent else "warn"
@@ -308,11 +310,11 @@ class EquityCurve:
     """Equity marks of an account, oldest first, up to the last mark that was read.
 
     marks: [T] marks as `CURVE_DTYPE` records.
-    earned_today: return on the New York date of the last mark, a fraction.
+    return_today: return on the New York date of the last mark, a fraction.
     """
 
     marks: np.ndarray[Any, Any] = field(default_factory=lambda: np.empty(0, CURVE_DTYPE))
-    earned_today: float = 0.0
+    return_today: float = 0.0
 
     @property
     def last_mark_at(self) -> np.datetime64:
@@ -326,38 +328,38 @@ class EquityCurve:
         """
         if not marks:
             return self
-        points = [mark.point for mark in marks]
+        points = [mark.index_point for mark in marks]
         rows = [
-            (mark.at, mark.equity, mark.flows, float(point.index), float(point.drawdown))
+            (mark.at, mark.equity, mark.net_deposits, float(point.index), float(point.drawdown))
             for mark, point in zip(marks, points, strict=True)
         ]
         known = np.append(self.marks[:-1], np.array(rows, CURVE_DTYPE))
         return EquityCurve(known, -float(points[-1].daily_loss))
 
     @property
-    def paid_in(self) -> float:
+    def net_deposits(self) -> float:
         """Deposits less withdrawals since the first mark, USD."""
         return float(self.marks["flows"][1:].sum())
 
     @property
-    def earned(self) -> float:
+    def profit_usd(self) -> float:
         """Profit since the first mark, USD, without deposits and withdrawals."""
         equity = self.marks["equity"]
-        return float(equity[-1] - equity[0]) - self.paid_in
+        return float(equity[-1] - equity[0]) - self.net_deposits
 
     @property
-    def share_earned(self) -> float:
+    def linked_return(self) -> float:
         """Linked return since the first mark; NaN after a total loss."""
         # The index restarts after a total loss, so returns cannot be linked across a 0.
         index = self.marks["index"]
         return float(index[-1] / index[0] - 1.0) if np.all(index > 0) else math.nan
 
-    def charts(self, limit: float) -> list[Chart]:
+    def charts(self, max_drawdown: float) -> list[Chart]:
         """Return two charts, of equity with paid-in capital and of the drawdown.
 
         With fewer than two marks, the list is empty.
 
-        limit: drawdown at which the account is halted, a fraction.
+        max_drawdown: drawdown at which the account is halted, a fraction.
         """
         if len(self.marks) < 2:
             return []
@@ -367,8 +369,8 @@ class EquityCurve:
             Chart(
                 f"Equity {self._said(equity, formatting.usd)}",
                 (
-                    Series("paid in", "limit", at, paid, "steps").thin(),
-                    Series("equity", "first", at, equity).thin(),
+                    Series("paid in", "limit", at, paid, "steps").downsample(),
+                    Series("equity", "first", at, equity).downsample(),
                 ),
                 "usd",
                 "UTC",
@@ -376,8 +378,8 @@ class EquityCurve:
             Chart(
                 f"Drawdown {self._said(lost, partial(formatting.percent, places=1))}",
                 (
-                    level_line(-limit, at, "limit", "halts"),
-                    Series("below the peak", "first", at, lost).thin(),
+                    horizontal_line(-max_drawdown, at, "limit", "halts"),
+                    Series("below the peak", "first", at, lost).downsample(),
                 ),
                 "percent",
                 "UTC",
@@ -387,7 +389,7 @@ class EquityCurve:
     def _said(self, values: Array, text: Callable[[float], str]) -> str:
         at = self.marks["at"]
         return (
-            f"from {day_text(at[0])} to {day_text(at[-1])}: {text(values[0])} to"
+            f"from {new_york_date_text(at[0])} to {new_york_date_text(at[-1])}: {text(values[0])} to"
             f" {text(values[-1])}, lowest {text(values.min())}, highest {text(values.max())}."
         )
 
@@ -402,13 +404,14 @@ def position_table(
     exposures nor entry prices nor profits.
     """
     largest = sorted(mark.positions.items(), key=lambda item: -abs(item[1]))
-    contracts = bounds.coins is None
+    contracts = bounds.max_crypto_weight is None
     ceilings = {
-        name: bounds.position if contracts or is_symbol(name) else None for name in mark.positions
+        name: bounds.max_position_weight if contracts or is_symbol(name) else None
+        for name in mark.positions
     }
     if contracts:
         rows = [(name, *_weight(mark, value, ceilings[name])) for name, value in largest]
-        return Table("Positions", ("held", *WEIGHT_HEADS), rows)
+        return Table("Positions", ("held", *WEIGHT_COLUMNS), rows)
     by_symbol = {each.symbol: each for each in profits}
     rows = [
         (name, *_profit(by_symbol.get(name)), *_weight(mark, value, ceilings[name]))
@@ -417,46 +420,53 @@ def position_table(
     closed = [each for each in profits if each.symbol not in mark.positions]
     rows += [(each.symbol, *_profit(each), "", "", "") for each in closed]
     if rows:
-        known = [each.unrealised for each in profits if each.unrealised is not None]
-        total = _money(sum(known, ZERO)), _money(sum((each.realised for each in profits), ZERO))
-        blank = ("",) * len(PROFIT_HEADS)
+        known = [each.unrealised_profit for each in profits if each.unrealised_profit is not None]
+        total = (
+            _money(sum(known, ZERO_FRACTION)),
+            _money(sum((each.realised_profit for each in profits), ZERO_FRACTION)),
+        )
+        blank = ("",) * len(PROFIT_COLUMNS)
         rows = [
             ("stocks, gross", *blank, *_weight(mark, mark.gross_stock, mark.stock_ceiling)),
-            ("coins, gross", *blank, *_weight(mark, mark.gross_crypto, bounds.coins)),
+            ("coins, gross", *blank, *_weight(mark, mark.gross_crypto, bounds.max_crypto_weight)),
             *rows,
             ("all", *blank[2:], *total, "", "", ""),
         ]
-    return Table("Positions", ("held", *PROFIT_HEADS, *WEIGHT_HEADS), rows, has_total=bool(rows))
+    return Table(
+        "Positions", ("held", *PROFIT_COLUMNS, *WEIGHT_COLUMNS), rows, has_total=bool(rows)
+    )
 
 
-def choice_table(choices: Sequence[ChoiceRow], last: str) -> Table:
+def choice_table(choices: Sequence[ChoiceRow], last_decision_id: str) -> Table:
     """Return the table of the latest target and order of each symbol.
 
     choices: latest choice of each symbol.
-    last: name of the last decision; rows of earlier decisions are muted.
+    last_decision_id: name of the last decision; rows of earlier decisions are muted.
     """
     rows = []
     for row in choices:
         c = row.choice
-        plan = plan_text(c.rationale, float((row.until - row.at) / HOUR)).lstrip("; ")
+        plan = horizon_text(c.rationale, float((row.interval_end - row.at) / HOUR)).lstrip("; ")
         texts = (
             c.symbol,
-            hour_text(row.at),
+            utc_minute_text(row.at),
             formatting.basis_points(c.mu, 1, sign=True),
             formatting.basis_points(c.sigma, 1),
             formatting.multiple(c.kelly, sign=True),
-            formatting.multiple(c.held, 3, sign=True),
-            formatting.multiple(c.target, 3, sign=True),
+            formatting.multiple(c.held_weight, 3, sign=True),
+            formatting.multiple(c.target_weight, 3, sign=True),
             formatting.quantity(c.qty, sign=True) if c.qty else "none",
             formatting.price(c.price),
-            ", ".join(c.binding) or "nothing",
+            ", ".join(c.binding_shadow_prices) or "nothing",
             plan or "the forecast alone",
         )
-        rows.append([Cell(text, "" if row.decision == last else "muted") for text in texts])
-    return Table("Choices of the last decision", CHOICES, rows, text_columns=(9, 10))
+        rows.append(
+            [Cell(text, "" if row.decision_id == last_decision_id else "muted") for text in texts]
+        )
+    return Table("Choices of the last decision", CHOICE_COLUMNS, rows, text_columns=(9, 10))
 
 
-def unordered_lines(
+def no_order_lines(
     choices: Sequence[ChoiceRow], equity: float, undecided: Mapping[str, str]
 ) -> list[str]:
     """Return one line per symbol without an order in its last decision, with the reason.
@@ -471,23 +481,23 @@ def unordered_lines(
 
 
 def notice_table(notices: Sequence[NoticeRow]) -> Table:
-    rows = [(hour_text(each.at), each.kind, each.text) for each in notices]
+    rows = [(utc_minute_text(each.at), each.kind, each.text) for each in notices]
     return Table("Alerts", ("at, UTC", "of", "what was said"), rows, text_columns=(1, 2))
 
 
 def _profit(position: PositionProfit | None) -> Row:
-    """Return the table cells of a position's profit, one per column of `PROFIT_HEADS`."""
+    """Return the table cells of a position's profit, one per column of `PROFIT_COLUMNS`."""
     if position is None:
-        return ("unknown",) * len(PROFIT_HEADS)
+        return ("unknown",) * len(PROFIT_COLUMNS)
     quantity = formatting.quantity(position.quantity, sign=True) if position.quantity else "0"
     if not position.quantity:
-        return quantity, "", "", "", _money(position.realised)
+        return quantity, "", "", "", _money(position.realised_profit)
     return (
         quantity,
-        _unit_price(position.entry),
-        _unit_price(position.last),
-        "unknown" if position.unrealised is None else _money(position.unrealised),
-        _money(position.realised),
+        _unit_price(position.entry_price),
+        _unit_price(position.last_price),
+        "unknown" if position.unrealised_profit is None else _money(position.unrealised_profit),
+        _money(position.realised_profit),
     )
 
 
@@ -517,7 +527,7 @@ def _weight(mark: EquityMark, value: float, ceiling: float | None) -> Row:
     return formatting.usd(value, 0), of_equity, formatting.multiple(ceiling)
 
 
-def clock_text(at: np.datetime64) -> str:
+def utc_and_new_york_text(at: np.datetime64) -> str:
     """Return a time as text in both zones, such as "20 Feb 2024 16:30 UTC, 11:30 New York".
 
     New York's date is added if it differs from the UTC date.
@@ -530,14 +540,14 @@ def clock_text(at: np.datetime64) -> str:
     return f"{utc:%d %b %Y %H:%M} UTC, {there} New York"
 
 
-def hour_text(at: np.datetime64) -> str:
+def utc_minute_text(at: np.datetime64) -> str:
     """Return a time as text in UTC, such as "20 Feb 16:30"."""
     import pandas as pd
 
     return f"{pd.Timestamp(at):%d %b %H:%M}"
 
 
-def day_text(at: np.datetime64) -> str:
+def new_york_date_text(at: np.datetime64) -> str:
     """Return the New York date of a time as text, such as "20 Feb 2024"."""
     import pandas as pd
 

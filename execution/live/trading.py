@@ -13,9 +13,9 @@ from dataclasses import replace
 
 import numpy as np
 
-from execution.brokers import ReadingRejected
+from execution.brokers import AccountReadingRejected
 from execution.decision.trader import Trader
-from execution.journal.events import UNDECIDED
+from execution.journal.events import UNDECIDED_EVENT
 from execution.journal.order_store import PENDING_STATES
 from execution.live.account import LiveAccount
 from execution.live.accounts import TRADE_JOB
@@ -27,10 +27,10 @@ from execution.live.overnight import OvernightTrimmer, flattening_orders
 from execution.live.resumption import resume_batches
 from execution.live.settings import LiveSettings
 from execution.live.undecided import undecided_reasons
-from execution.live.validation import BarValidator, missing_histories
+from execution.live.validation import BarValidator, missing_history_reasons
 from execution.orders.account_snapshot import AccountSnapshot
 from execution.orders.auctions import auction_send_deadline, next_send_time
-from execution.orders.broker import place
+from execution.orders.broker import place_orders
 from execution.orders.orders import Order
 from execution.orders.venue_rules import VenueRules
 from foundation.errors import BrokerError, DataError
@@ -43,7 +43,7 @@ log = logging.getLogger("live")
 
 # Time until a failed daily cycle is repeated, or an order that could not be sent for an auction is
 # sent again: the opening auction accepts orders all night, the closing one for minutes.
-CYCLE_RETRY = {"open": np.timedelta64(15, "m"), "close": np.timedelta64(1, "m")}
+CYCLE_RETRY_INTERVALS = {"open": np.timedelta64(15, "m"), "close": np.timedelta64(1, "m")}
 
 
 class TradingJob:
@@ -71,7 +71,7 @@ class TradingJob:
     ) -> None:
         self._live = live
         self._connection = live.connection
-        gateway = live.connection.broker(
+        gateway = live.connection.create_gateway(
             terms=settings.orders, patience=patience, book=live.book, job=TRADE_JOB, feed=live.feed
         )
         self.desk = GuardedBroker(gateway, live, secured=True)
@@ -94,7 +94,7 @@ class TradingJob:
         self._last_idle = "" if last is None else last.idle_reason
 
     @property
-    def ended(self) -> bool:
+    def is_done(self) -> bool:
         """Return whether all cycles are done and no order remains to be sent."""
         return self._made == self._cycles and self._next_sending is None
 
@@ -129,16 +129,18 @@ class TradingJob:
         with self._begun(now) as number:
             try:
                 self._follow()
-                self._night.closes = self._connection.next_close()
+                self._night.venue_close = self._connection.next_close()
                 self._live.reconcile()
                 account = self.desk.read_and_mark()
                 cycle = self._idle(account)
                 if cycle is None:
                     for batch in self._batches():
                         with record_sending(batch, self._journal):
-                            batch.fills = place(self.desk, batch.orders, batch.cancels, batch.gate)
+                            batch.fills = place_orders(
+                                self.desk, batch.orders, batch.cancels, batch.gate
+                            )
                     cycle = self._sent(batch)
-            except ReadingRejected as error:
+            except AccountReadingRejected as error:
                 cycle = self._rejected(error)
             self._waits = self._waits_for_bars(cycle)
         self._record(number, cycle)
@@ -158,7 +160,7 @@ class TradingJob:
             # The clock of a practice server is moved only after the cycle has ended.
             self._next_cycle = self._instant_after(done=not self._waits)
             self._next_sending = self._sending_after()
-            self._live.cycles_made = self.ended
+            self._live.all_cycles_done = self.is_done
 
     def _record(self, number: int, cycle: Cycle) -> None:
         """Record the result of a cycle.
@@ -171,8 +173,8 @@ class TradingJob:
         self._journal.cycles.end(
             number,
             self._connection.estimated_now(),
-            decision=cycle.name,
-            fills=len(cycle.fills),
+            decision_id=cycle.decision_id,
+            fill_count=len(cycle.fills),
             idle_reason=cycle.idle_reason,
         )
 
@@ -193,34 +195,34 @@ class TradingJob:
         done: true if the previous cycle made the day's decision; otherwise the cycle is repeated
             while there is time until the auction.
         """
-        timeframe = self._settings.named_timeframe
+        timeframe = self._settings.timeframe_or_hourly
         try:
             now = self._connection.now_or_estimate()
             following = next_decision_instant(now, self._settings.symbols, timeframe)
         except BrokerError:
             return None
-        retried = now + CYCLE_RETRY[timeframe.fill]
-        return min(following, retried) if timeframe.daily and not done else following
+        retried = now + CYCLE_RETRY_INTERVALS[timeframe.fill]
+        return min(following, retried) if timeframe.is_daily and not done else following
 
     def _waits_for_bars(self, cycle: Cycle) -> bool:
         """Return whether the last daily bar of all stocks is missing, in time for the auction."""
-        timeframe, now = self._settings.named_timeframe, cycle.account.as_of
+        timeframe, now = self._settings.timeframe_or_hourly, cycle.account.as_of
         auction = timeframe.auction
         if auction is None or not any(map(is_stock, self._settings.symbols)):
             return False
-        ended = timeframe.last_known(AssetClass.STOCK, now)
-        return bool(cycle.bars.now < ended and now < auction_send_deadline(auction, ended))
+        ended = timeframe.last_bar_end(AssetClass.STOCK, now)
+        return bool(cycle.bars.last_instant < ended and now < auction_send_deadline(auction, ended))
 
     def _sending_after(self) -> np.datetime64 | None:
         """Return when orders planned for an auction are next sent, sent again or abandoned."""
         planned = [
             intent.single_order
             for decision in self._journal.unfinished_decisions()
-            for intent in self._live.book.of_decision(decision.name)
+            for intent in self._live.book.for_decision(decision.decision_id)
             if intent.state in PENDING_STATES and intent.state != "accepted"
         ]
         try:
-            retry = CYCLE_RETRY[self._settings.fill]
+            retry = CYCLE_RETRY_INTERVALS[self._settings.fill]
             return next_send_time(planned, self._connection.now_or_estimate(), retry)
         except BrokerError:
             return self._next_sending
@@ -231,10 +233,10 @@ class TradingJob:
         why = stopped or self._gone(account)
         if not why:
             return None
-        bars = self._settings.data.market(self._feed.bars(account.as_of)).view()
+        bars = self._settings.data.market(self._feed.bars(account.as_of)).visible_bars()
         return idle_cycle(account, bars, why, self._validator)
 
-    def _rejected(self, error: ReadingRejected) -> Cycle:
+    def _rejected(self, error: AccountReadingRejected) -> Cycle:
         """Return a cycle without a decision for a rejected account reading."""
         bars = self._feed.bars(error.account.as_of)
         account = error.account.with_prices(last_closes_by_symbol(bars))
@@ -254,7 +256,7 @@ class TradingJob:
         seconds = self._settings.decision_valid_seconds
         for is_last in (False, True):
             batch = record_batch(
-                self._decide(), self._journal, self._live, seconds, is_last=is_last
+                self._decide(), self._journal, self._live, seconds, is_last_attempt=is_last
             )
             yield batch
             self._filled |= bool(batch.fills)
@@ -272,11 +274,13 @@ class TradingJob:
             }
         )
         if self._filled:
-            with suppress(ReadingRejected):  # alerted already, and the cycle reports what it did
+            with suppress(
+                AccountReadingRejected
+            ):  # alerted already, and the cycle reports what it did
                 self.desk.read_and_mark()
         return (
-            replace(cycle, unsent_reasons=self._live.book.unsent_reasons_of(cycle.name))
-            if cycle.name
+            replace(cycle, unsent_reasons=self._live.book.unsent_reasons(cycle.decision_id))
+            if cycle.decision_id
             else cycle
         )
 
@@ -303,8 +307,8 @@ class TradingJob:
     def _note_undecided(self, reasons: Mapping[str, str]) -> None:
         """Record the reasons of undecided symbols if they differ from the last record."""
         events = self._live.account.events
-        if reasons != events.last_undecided(TRADE_JOB):
-            events.append(UNDECIDED, TRADE_JOB, dict(reasons))
+        if reasons != events.last_undecided_reasons(TRADE_JOB):
+            events.append(UNDECIDED_EVENT, TRADE_JOB, dict(reasons))
 
     def _tell_of_bars(self, rejected_bars: Mapping[str, str]) -> None:
         """Send alerts about symbols whose last bars are rejected."""
@@ -330,7 +334,7 @@ class TradingJob:
 
     def _histories_gone(self, bars: Bars) -> dict[str, str]:
         ours = self._decided & self._settings.tradable_symbols
-        return missing_histories(bars, ours, self._settings.forecaster.context_bars)
+        return missing_history_reasons(bars, ours, self._settings.forecaster.context_bars)
 
     def finish(self, *, flatten: bool) -> list[str]:
         self.desk.refresh_open_orders()
@@ -353,9 +357,9 @@ class TradingJob:
                 self._settings.orders,
             )
             name = f"{TRADE_JOB}-flat-{compact_text(account.as_of)}"
-            self._night.send(orders, account, name)
+            self._night.send_reductions(orders, account, name)
             # Positions without a price are open too, and were not closed.
-            held = self._connection.held()
+            held = self._connection.positions()
             ours = sorted(self._settings.tradable_symbols & {*held})
             left = [f"{held[symbol].quantity:f} {symbol}" for symbol in ours]
         if troubles:

@@ -9,8 +9,8 @@ from execution.live.settings import LiveSettings
 from foundation.errors import did_you_mean
 from trainingdata.bars import Bars
 from trainingdata.instants import utc_text
-from trainingdata.instruments import AssetClass, instrument, nearest_symbol
-from trainingdata.universe import RULES
+from trainingdata.instruments import AssetClass, instrument, closest_symbols
+from trainingdata.universe import EXCLUSION_RULES
 
 
 def undecided_reasons(cycle: Cycle, settings: LiveSettings) -> dict[str, str]:
@@ -24,14 +24,16 @@ def undecided_reasons(cycle: Cycle, settings: LiveSettings) -> dict[str, str]:
     choices = () if cycle.decision is None else cycle.decision.choices
     bars = cycle.bars
     asked = settings.tradable_symbols | set(bars.symbols)
-    rules = settings.universe.rule().exclusion_rules(bars, bars.times[-1:])[0].tolist()
+    rules = settings.universe.build_universe().exclusion_rules(bars, bars.times[-1:])[0].tolist()
     left_out = {symbol: rule for symbol, rule in zip(bars.symbols, rules, strict=True) if rule}
     reasons = {}
     for symbol in sorted(asked - {choice.symbol for choice in choices}):
         if symbol in left_out:
-            reasons[symbol] = f"it is not in the universe (universe.{RULES[left_out[symbol]]})"
+            reasons[symbol] = (
+                f"it is not in the universe (universe.{EXCLUSION_RULES[left_out[symbol]]})"
+            )
         else:
-            besides = " or it is not in universe.keep" if settings.universe.by_growth else ""
+            besides = " or it is not in universe.keep" if settings.universe.ranks_by_growth else ""
             reasons[symbol] = _why_undecided(cycle, symbol, settings) + besides
     return reasons
 
@@ -43,33 +45,33 @@ def _why_undecided(cycle: Cycle, symbol: str, settings: LiveSettings) -> str:
         return cycle.rejected_bars[symbol]
     if symbol in account.uncertain_symbols:
         return "its position or open orders are uncertain"
-    if short := short_history(bars, symbol, settings):
+    if short := short_history_reason(bars, symbol, settings):
         return short
     s = bars.symbols.index(symbol)
     kind = instrument(symbol).kind
-    if (kind is AssetClass.CRYPTO and not account.crypto_enabled) or not bars.instruments[
+    if (kind is AssetClass.CRYPTO and not account.is_crypto_enabled) or not bars.instruments[
         s
     ].tradable:
         return "the venue takes no orders for it"
-    now, last = account.as_of, bars.real_bars(s)[0][-1]
-    expected = bars.timeframe.last_known(kind, now)
+    now, last = account.as_of, bars.bars_of_symbol(s)[0][-1]
+    expected = bars.timeframe.last_bar_end(kind, now)
     if last < expected:
         return f"its last bar is of {utc_text(last)}, and that of {utc_text(expected)} is late"
     clock, schedule = bars.timeframe.clock(kind), settings.decisions
     if (
-        now >= decision_deadline(bars, bars.now)
-        or not schedule.decides(clock, np.array([bars.now]))[0]
+        now >= decision_deadline(bars, bars.last_instant)
+        or not schedule.is_scheduled(clock, np.array([bars.last_instant]))[0]
     ):
         return f"its market decides again at {utc_text(schedule.holding_end(clock, now))}"
     return "its last bar has no forecast, or one without a deviation"
 
 
-def short_history(bars: Bars, symbol: str, settings: LiveSettings) -> str:
+def short_history_reason(bars: Bars, symbol: str, settings: LiveSettings) -> str:
     """Return why a symbol has too few bars for a forecast, or an empty string."""
     least = settings.forecaster.context_bars
-    count = len(bars.real_bars(bars.symbols.index(symbol))[0]) if symbol in bars.symbols else 0
+    count = len(bars.bars_of_symbol(bars.symbols.index(symbol))[0]) if symbol in bars.symbols else 0
     if not count:
-        return f"it has no bars{did_you_mean(nearest_symbol(symbol, bars.symbols))}"
+        return f"it has no bars{did_you_mean(closest_symbols(symbol, bars.symbols))}"
     if count >= least:
         return ""
     return f"it has {count} bars, and a forecast needs {least} (forecaster.context_length)"

@@ -25,18 +25,18 @@ MAX_TRADE_AGE = 7 * DAY  # a last trade of this age or older confirms no mark
 UNKNOWN_PRICE = float("nan")
 
 
-def missing_histories(bars: Bars, symbols: Iterable[str], least: int) -> dict[str, str]:
+def missing_history_reasons(bars: Bars, symbols: Iterable[str], min_bars: int) -> dict[str, str]:
     """Return the reasons why symbols lack the history for a forecast, by symbol.
 
     symbols: symbols that an earlier cycle has decided on.
-    least: smallest number of bars for a forecast.
+    min_bars: smallest number of bars for a forecast.
     """
-    listed = dict(zip(bars.symbols, bars.present.sum(axis=1).tolist(), strict=True))
+    listed = dict(zip(bars.symbols, bars.has_bar.sum(axis=1).tolist(), strict=True))
     counts = {symbol: listed.get(symbol, 0) for symbol in sorted(symbols)}
     return {
         symbol: f"it was decided before, and the venue lists {count_text(count, 'bar')} of it"
         for symbol, count in counts.items()
-        if count < max(least, 1)
+        if count < max(min_bars, 1)
     }
 
 
@@ -59,7 +59,7 @@ class BarValidator:
         """
         now = find_contradicted(bars, prices, MAX_PRICE_GAP)
         still = self._still_denied(bars, now)
-        agreeing = bars.without(now | still)
+        agreeing = bars.drop_bars(now | still)
         self._remember(bars, now, still, prices)
         valid = drop_unconfirmed(agreeing)
         closes = last_closes_by_symbol(bars)
@@ -119,7 +119,7 @@ class MarkValidator:
         self._accepted: Mapping[str, float] = {}  # USD by symbol
         self._read: Mapping[str, float] = {}  # the same, at the last reading
 
-    def rejected(self, account: AccountSnapshot, *, reread: bool) -> dict[str, float]:
+    def find_rejected_marks(self, account: AccountSnapshot, *, reread: bool) -> dict[str, float]:
         """Return the reference prices of symbols with rejected marks, USD; NaN if unknown.
 
         The reference price is the last trade. Without a recent trade it is, if `reread` is true,
@@ -137,10 +137,10 @@ class MarkValidator:
             if not _is_near(self._read[symbol], prices.get(symbol))
         }
 
-    def accept(self, account: AccountSnapshot) -> None:
+    def accept_marks(self, account: AccountSnapshot) -> None:
         self._accepted = _marks(account)
 
-    def accepted(self, symbol: str) -> float | None:
+    def last_accepted_mark(self, symbol: str) -> float | None:
         """Return the last accepted mark of a symbol, USD; None before the first."""
         return self._accepted.get(symbol)
 
@@ -150,7 +150,7 @@ class MarkValidator:
         return {
             symbol: trade.price
             for symbol, trade in trades.items()
-            if now - trade.at < MAX_TRADE_AGE
+            if now - trade.traded_at < MAX_TRADE_AGE
         }
 
 

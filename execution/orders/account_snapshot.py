@@ -27,7 +27,7 @@ class ValueUnknown(InputError):
 class AccountSnapshot:
     """An account at an instant, from a simulation, a venue or a journal.
 
-    Only the guards of a live account need `last_trades`, `at_risk` and `balance`. None means that
+    Only the guards of a live account need `last_trades`, `max_loss_by_root` and `spread_balance`. None means that
     the data were not read; an empty mapping means that there are none.
 
     cash: cash in USD; below 0 for borrowed cash.
@@ -35,20 +35,20 @@ class AccountSnapshot:
     prices: last known closes in USD, by symbol; orders are sized at these prices.
     as_of: instant of the snapshot.
     open_orders: open orders, and orders that may be open (unknown outcome).
-    unsettled: net proceeds of stock trades that settle on the next session, USD, without proceeds
+    unsettled_proceeds: net proceeds of stock trades that settle on the next session, USD, without proceeds
         of shorts that are still open.
     short_proceeds: proceeds of open short positions, USD.
-    leverage: largest gross stock exposure that the venue allows, in multiples of equity.
-    shorting: true if the venue lends shares.
+    max_leverage: largest gross stock exposure that the venue allows, in multiples of equity.
+    is_shorting_enabled: true if the venue lends shares.
     block_reason: reason why the venue has blocked the account; empty if it accepts orders.
-    crypto_enabled: true if the venue accepts orders of crypto.
+    is_crypto_enabled: true if the venue accepts orders of crypto.
     uncertain_symbols: symbols with an order of unknown outcome or with a quantity that is not
         available; no order is planned in these symbols.
     free_equity_share: share of equity that supports stocks, above 0, at most 1; the rest secures
         open spreads.
     last_trades: last trade of each symbol that may be ordered.
-    at_risk: largest loss of open and pending spreads, USD, by the root of their options.
-    balance: capital in USD by which spreads are sized, according to the account's files.
+    max_loss_by_root: largest loss of open and pending spreads, USD, by the root of their options.
+    spread_balance: capital in USD by which spreads are sized, according to the account's files.
     equity: cash plus positions at these prices, USD.
     """
 
@@ -57,17 +57,17 @@ class AccountSnapshot:
     prices: Mapping[str, float]
     as_of: np.datetime64
     open_orders: tuple[Order, ...] = ()
-    unsettled: float = 0.0
+    unsettled_proceeds: float = 0.0
     short_proceeds: float = 0.0
-    leverage: float = float("inf")
-    shorting: bool = True
+    max_leverage: float = float("inf")
+    is_shorting_enabled: bool = True
     block_reason: str = ""
-    crypto_enabled: bool = True
+    is_crypto_enabled: bool = True
     uncertain_symbols: frozenset[str] = frozenset()
     free_equity_share: float = 1.0
     last_trades: Mapping[str, LastTrade] | None = None
-    at_risk: Mapping[str, float] | None = None
-    balance: float | None = None
+    max_loss_by_root: Mapping[str, float] | None = None
+    spread_balance: float | None = None
     equity: float = field(init=False)
 
     def __post_init__(self) -> None:
@@ -81,9 +81,9 @@ class AccountSnapshot:
         equity = self.cash + value
         if not math.isfinite(equity):
             raise ValueError(f"equity must be a finite number, got {equity}")
-        if self.balance is not None and not math.isfinite(self.balance):
-            raise ValueError(f"balance must be a finite number, got {self.balance}")
-        for root, risk in (self.at_risk or {}).items():
+        if self.spread_balance is not None and not math.isfinite(self.spread_balance):
+            raise ValueError(f"balance must be a finite number, got {self.spread_balance}")
+        for root, risk in (self.max_loss_by_root or {}).items():
             if not 0 <= risk < math.inf:
                 raise ValueError(f"at_risk: {root} must be at least 0, got {risk}")
         object.__setattr__(self, "equity", equity)
@@ -101,11 +101,11 @@ class AccountSnapshot:
         return replace(
             self,
             free_equity_share=max(share, MIN_FREE_EQUITY_SHARE),
-            unsettled=max(self.unsettled, 0.0) + reserved,
+            unsettled_proceeds=max(self.unsettled_proceeds, 0.0) + reserved,
         )
 
     @property
-    def exposure(self) -> Mapping[str, Decimal]:
+    def projected_positions(self) -> Mapping[str, Decimal]:
         """Signed quantity of position plus open orders, by symbol."""
         total = dict(self.positions)
         for order in self.open_orders:
@@ -127,7 +127,7 @@ class AccountSnapshot:
                 reductions[order.symbol] = min(before + order.qty, abs(held)).copy_sign(held)
         return reductions
 
-    def without(self, orders: Collection[Order]) -> AccountSnapshot:
+    def without_orders(self, orders: Collection[Order]) -> AccountSnapshot:
         """Return the snapshot as if these open orders were cancelled."""
         if not orders:
             return self
@@ -160,10 +160,10 @@ class AccountSnapshot:
 
     @property
     def spread_risks(self) -> Mapping[str, float]:
-        """Largest loss of spreads by root, USD; raises ValueUnknown if `at_risk` was not read."""
-        if self.at_risk is None:
+        """Largest loss of spreads by root, USD; raises ValueUnknown if `max_loss_by_root` was not read."""
+        if self.max_loss_by_root is None:
             raise ValueUnknown("the risk of open spreads was not read")
-        return self.at_risk
+        return self.max_loss_by_root
 
     @property
     def market_prices(self) -> dict[str, float]:
@@ -176,6 +176,6 @@ class AccountSnapshot:
         """Cash that may buy crypto, USD; below 0 for a shortfall."""
         # Crypto is bought with settled cash alone. Proceeds of stocks settle a session later, those
         # of open shorts secure the shorts, and open bids reserve their cost.
-        proceeds = max(self.unsettled, 0.0)
+        proceeds = max(self.unsettled_proceeds, 0.0)
         bids = open_crypto_bid_cost(self.open_orders, self.prices)
         return self.cash - self.short_proceeds - proceeds - bids

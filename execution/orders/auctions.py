@@ -17,12 +17,15 @@ from trainingdata.sessions import calendar, outside_calendar_error, session_on
 
 MINUTE = np.timedelta64(1, "m")
 # New York time from which the venue accepts orders for auctions of the next session.
-NEXT_AUCTION_OPENS = 19 * HOUR
+NEXT_AUCTION_OPEN_TIME = 19 * HOUR
 # New York time from which it accepts none for the day's auctions; earlier on half-days.
 _SHUT = {"opg": 9 * HOUR + 28 * MINUTE, "cls": 15 * HOUR + 50 * MINUTE}
 _NAMES = {"opg": "opening", "cls": "closing"}
-CUTOFF_BEFORE_CLOSE = 10 * MINUTE  # on half-days as well
-SEND_LEAD_TIMES = {"opg": 5 * MINUTE, "cls": 11 * MINUTE}  # before the auction, our own limit
+AUCTION_CUTOFF_BEFORE_CLOSE = 10 * MINUTE  # on half-days as well
+AUCTION_SEND_LEAD_TIMES = {
+    "opg": 5 * MINUTE,
+    "cls": 11 * MINUTE,
+}  # before the auction, our own limit
 
 
 def auction_refusal(order: Order, at: np.datetime64) -> str:
@@ -41,14 +44,14 @@ def accepted_from(order: Order, at: np.datetime64) -> np.datetime64:
 
     The result is `at` for an order that is not for an auction.
     """
-    if not order.for_auction:
+    if not order.is_for_auction:
         return at
     today = new_york_date(np.array([at]))
     shut = at_new_york_time(today, _SHUT[order.tif])[0]
     session = session_on(today[0])
     if order.tif == "cls" and session is not None:
-        shut = min(shut, session.closes - CUTOFF_BEFORE_CLOSE)
-    evening = np.datetime64(at_new_york_time(today, NEXT_AUCTION_OPENS)[0])
+        shut = min(shut, session.closes - AUCTION_CUTOFF_BEFORE_CLOSE)
+    evening = np.datetime64(at_new_york_time(today, NEXT_AUCTION_OPEN_TIME)[0])
     return evening if shut <= at < evening else at
 
 
@@ -62,7 +65,7 @@ def auction_send_deadline(tif: TimeInForce, decided_at: np.datetime64) -> np.dat
     k = int(np.searchsorted(auctions, decided_at, side="right"))
     if k == len(auctions):
         raise outside_calendar_error(decided_at)
-    return np.datetime64(auctions[k] - SEND_LEAD_TIMES[tif])
+    return np.datetime64(auctions[k] - AUCTION_SEND_LEAD_TIMES[tif])
 
 
 def order_send_deadline(
@@ -77,7 +80,7 @@ def order_send_deadline(
     decided_at: instant of the decision.
     lifetime: lifetime of a decision; orders for an auction may be sent until the auction instead.
     """
-    if order.for_auction:
+    if order.is_for_auction:
         return auction_send_deadline(order.tif, bar_at)
     end = decided_at + lifetime
     if order.instrument.kind is AssetClass.STOCK:

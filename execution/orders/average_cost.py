@@ -10,7 +10,7 @@ Number = TypeVar("Number", float, Fraction, Decimal)
 
 
 def average_cost(
-    held: Number, entry: Number, change: Number, price: Number
+    held: Number, entry_price: Number, change: Number, price: Number
 ) -> tuple[Number, Number]:
     """Return the mean entry price after a trade, and the trade's realised profit, USD.
 
@@ -18,7 +18,7 @@ def average_cost(
     own price. All numbers have the same type; the result is exact for exact types.
 
     held: signed quantity before the trade.
-    entry: mean entry price of one unit before the trade, USD.
+    entry_price: mean entry price of one unit before the trade, USD.
     change: signed quantity of the trade.
     price: price of one unit in the trade, USD.
     """
@@ -26,10 +26,10 @@ def average_cost(
     closed = min(abs(held), abs(change)) if held * change < 0 else nothing
     kept = abs(held) - closed
     opened = abs(change) - closed
-    gain = closed * (price - entry)
+    gain = closed * (price - entry_price)
     realised = gain if held > 0 else -gain
     if not opened:
-        return (entry if kept else nothing), realised
+        return (entry_price if kept else nothing), realised
     if not kept:
         return price, realised
-    return (kept * entry + opened * price) / (kept + opened), realised
+    return (kept * entry_price + opened * price) / (kept + opened), realised

@@ -16,7 +16,7 @@ from foundation.errors import AccountChanged, BrokerError
 
 # Least filled share of an order that counts as complete: a float has no exact number of billionths
 # for tens of millions of a coin.
-COMPLETE_FILL_RATIO = 1 - 1e-12
+MIN_COMPLETE_FILL_RATIO = 1 - 1e-12
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +69,7 @@ class Broker(Protocol):
         ...
 
 
-def place(
+def place_orders(
     broker: Broker,
     orders: Sequence[Order],
     cancels: Mapping[str, Decimal] | None = None,
@@ -104,7 +104,7 @@ def place(
     filled = {fill.client_order_id: abs(fill.qty) for fill in fills}
     for order in reductions:
         done = filled.get(order.client_order_id, Decimal(0))
-        if not order.for_auction and not is_fully_filled(done, order.qty):
+        if not order.is_for_auction and not is_fully_filled(done, order.qty):
             return fills
     return fills + broker.submit([order for order in orders if not order.reduces], gate)
 
@@ -132,4 +132,4 @@ def place_reductions(
 
 
 def is_fully_filled(filled: Decimal, quantity: Decimal) -> bool:
-    return float(filled) >= float(quantity) * COMPLETE_FILL_RATIO
+    return float(filled) >= float(quantity) * MIN_COMPLETE_FILL_RATIO

@@ -24,12 +24,12 @@ class DatedRate:
     rate: Annotated[float, required_setting("in the unit of its table", ge=0, lt=10)]
     cap: float = setting(float("inf"), "USD that a trade pays at most", ge=0, allow_inf_nan=True)
     source: str = setting("", "where the rate was published")
-    read: str | None = setting(None, "day it was looked up there, YYYY-MM-DD")
+    read_on: str | None = setting(None, "day it was looked up there, YYYY-MM-DD")
     verified: bool = setting(True, "false: the source does not confirm it; reports say so")
 
     def __post_init__(self) -> None:
         parse_date(self.since)
-        _check_read(self.read)
+        _check_read(self.read_on)
 
 
 @settings_class("fees.crypto_tiers")
@@ -44,11 +44,11 @@ class CryptoTier:
         float, required_setting("fraction of what an order trades that did not", ge=0, lt=1)
     ]
     source: str = setting("", "where the tier was published")
-    read: str | None = setting(None, "day it was looked up there, YYYY-MM-DD")
+    read_on: str | None = setting(None, "day it was looked up there, YYYY-MM-DD")
     verified: bool = setting(True, "false: the source does not confirm it; reports say so")
 
     def __post_init__(self) -> None:
-        _check_read(self.read)
+        _check_read(self.read_on)
 
 
 def _check_read(read: str | None) -> None:
@@ -85,7 +85,7 @@ class FeeSchedule:
             )
 
     @property
-    def crypto_taker(self) -> float:
+    def crypto_taker_rate(self) -> float:
         return self.crypto_tiers[0].taker
 
     def unverified_stock_tables(self, first: np.datetime64, last: np.datetime64) -> list[str]:
@@ -97,7 +97,7 @@ class FeeSchedule:
         return [name for name in tables if _unverified_on(getattr(self, name), first, last)]
 
     @property
-    def crypto_is_unverified(self) -> bool:
+    def has_unverified_crypto_tier(self) -> bool:
         """True if at least one crypto tier is not confirmed by its source."""
         return not all(tier.verified for tier in self.crypto_tiers)
 
@@ -126,7 +126,7 @@ class TradingCosts:
     crypto_slippage_bps: float = setting(1.0, "as for stocks", ge=0, lt=5000)
     crypto_impact: float = setting(0.0, "as for stocks", ge=0, lt=5000)
 
-    def impact(self, crypto: npt.NDArray[np.bool_]) -> Array:
+    def impact_coefficient(self, crypto: npt.NDArray[np.bool_]) -> Array:
         """Return the coefficient [S] of the square-root law of market impact."""
         return np.where(crypto, self.crypto_impact, self.stock_impact)
 
@@ -140,7 +140,7 @@ class TradingCosts:
         points = np.where(crypto, self.crypto_slippage_bps, self.stock_slippage_bps)
         return points * BASIS_POINT
 
-    def expected(self, crypto: npt.NDArray[np.bool_], fees: FeeSchedule) -> Array:
+    def expected_cost(self, crypto: npt.NDArray[np.bool_], fees: FeeSchedule) -> Array:
         """Return the expected cost [S] of trading one USD in a decision.
 
         The cost is the sum of half-spread, slippage, commission and taker fee. Regulatory fees on
@@ -149,7 +149,7 @@ class TradingCosts:
         # A decision sends market orders, which take liquidity, so crypto pays the taker fee; the
         # first tier is that of an account without volume.
         commission = fees.commission_bps * BASIS_POINT
-        fee = np.where(crypto, fees.crypto_taker + commission, commission)
+        fee = np.where(crypto, fees.crypto_taker_rate + commission, commission)
         return self.half_spread(crypto) + self.slippage(crypto) + fee
 
 

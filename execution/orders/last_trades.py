@@ -27,7 +27,7 @@ class TradeSource(Protocol):
         ...
 
 
-class NoTrades:
+class EmptyTradeSource:
     """A feed that has no trades."""
 
     def last_trades(self, symbols: Sequence[str]) -> Mapping[str, LastTrade]:

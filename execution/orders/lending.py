@@ -19,22 +19,22 @@ Number = TypeVar("Number", float, Fraction)
 
 
 def short_proceeds_after_trade(
-    sold: Number, held: Number, quantity: Number, value: Number
+    proceeds: Number, held: Number, quantity: Number, value: Number
 ) -> Number:
     """Return the USD proceeds of an open short position after a trade.
 
     Sales add to the proceeds, and a purchase reduces them in proportion to the quantity.
 
-    sold, held: proceeds in USD and signed quantity before the trade.
+    proceeds, held: proceeds in USD and signed quantity before the trade.
     quantity, value: signed quantity and signed value of the trade, USD.
     """
     if held > 0:
-        return sold
+        return proceeds
     if quantity < 0:
-        return sold - value
+        return proceeds - value
     if quantity >= -held:
-        return sold * 0
-    return sold * (1 + quantity / held)
+        return proceeds * 0
+    return proceeds * (1 + quantity / held)
 
 
 @settings_class("margin")
@@ -85,7 +85,7 @@ class MarginTerms:
     interest_rates: tuple[DatedRate, ...] = setting(
         (), 'the same by date: [{since: "2024-01-01", rate: 0.0675}, …]'
     )
-    debit: Literal["trade", "settlement"] = setting(
+    debit_basis: Literal["trade", "settlement"] = setting(
         "trade", "counts today's trades, or only settled ones"
     )
     short_proceeds: Literal["held", "credited"] = setting(

@@ -20,9 +20,9 @@ from execution.orders.orders import Side
 from foundation.errors import InputError, InvalidResponse, OrderRejected
 from trainingdata.sessions import session_on, sessions_between
 
-Count = TypeVar("Count", bound=Decimal | int)  # of contracts, signed
+ContractCount = TypeVar("ContractCount", bound=Decimal | int)  # of contracts, signed
 
-TWO_WEEKS = np.timedelta64(14, "D")  # longest time between two sessions
+MAX_SESSION_GAP = np.timedelta64(14, "D")  # longest time between two sessions
 SHARES_PER_OPTION = 100  # shares that one option is on
 _OCC_SYMBOL = re.compile(r"([A-Z]{1,6})(\d{6})([CP])(\d{8})")
 MAX_SPREADS_PER_ORDER = 10_000  # limit of one order
@@ -35,13 +35,13 @@ class OptionContract:
 
     root: root of the option symbol, one to six capital letters, such as SPXW or SPY.
     expiry: expiry date.
-    call: true for a call, false for a put.
+    is_call: true for a call, false for a put.
     strike: strike price in points, exact to a thousandth.
     """
 
     root: str
     expiry: date
-    call: bool
+    is_call: bool
     strike: Decimal
 
     def __post_init__(self) -> None:
@@ -54,14 +54,14 @@ class OptionContract:
     @property
     def symbol(self) -> str:
         """OCC symbol, such as SPXW250312P05410000."""
-        kind = "C" if self.call else "P"
+        kind = "C" if self.is_call else "P"
         return f"{self.root}{self.expiry:%y%m%d}{kind}{int(self.strike * 1000):08d}"
 
     def has_expired(self, at: np.datetime64) -> bool:
         """Return whether the option's last session has closed by an instant."""
         day = np.datetime64(self.expiry, "D")
         # An option that expires on a holiday ends with the session before.
-        days = sessions_between(day - TWO_WEEKS, day)
+        days = sessions_between(day - MAX_SESSION_GAP, day)
         session = session_on(days[-1]) if len(days) else None
         return session is not None and bool(session.closes <= at)
 
@@ -87,7 +87,7 @@ def min_expiry_value(options: Mapping[OptionContract, Decimal | int]) -> Decimal
 
     options: signed number of contracts of each option.
     """
-    if sum(count for contract, count in options.items() if contract.call) < 0:
+    if sum(count for contract, count in options.items() if contract.is_call) < 0:
         return None
     ends = [Decimal(0), *(contract.strike for contract in options)]
     return SHARES_PER_OPTION * min(
@@ -96,9 +96,11 @@ def min_expiry_value(options: Mapping[OptionContract, Decimal | int]) -> Decimal
     )
 
 
-def group_by_expiry(options: Mapping[OptionContract, Count]) -> list[dict[OptionContract, Count]]:
+def group_by_expiry(
+    options: Mapping[OptionContract, ContractCount],
+) -> list[dict[OptionContract, ContractCount]]:
     """Group options that can cover each other: those with the same root and expiry."""
-    together: dict[tuple[str, date], dict[OptionContract, Count]] = defaultdict(dict)
+    together: dict[tuple[str, date], dict[OptionContract, ContractCount]] = defaultdict(dict)
     for contract, count in options.items():
         together[contract.root, contract.expiry][contract] = count
     return list(together.values())
@@ -124,7 +126,7 @@ def max_expiry_loss(options: Mapping[OptionContract, Decimal | int]) -> Decimal 
 
 def _payoff(contract: OptionContract, end: Decimal) -> Decimal:
     """Return the payoff of an option if its underlying ends at `end`, points."""
-    inside = end - contract.strike if contract.call else contract.strike - end
+    inside = end - contract.strike if contract.is_call else contract.strike - end
     return max(inside, Decimal(0))
 
 
@@ -153,7 +155,7 @@ class OptionLeg:
         return 1 if self.side == "buy" else -1
 
     @property
-    def closing(self) -> OptionLeg:
+    def closing_leg(self) -> OptionLeg:
         return OptionLeg(self.contract, "sell" if self.side == "buy" else "buy")
 
 
@@ -232,7 +234,7 @@ class SpreadOrder:
         """
         return min_expiry_values({leg.contract: sign * leg.direction for leg in self.legs})
 
-    def at_risk(self, contracts: Decimal) -> float:
+    def max_loss_usd(self, contracts: Decimal) -> float:
         """Return the largest loss of a number of these spreads, USD."""
         return self.max_loss * float(contracts) if contracts else 0.0
 
@@ -249,7 +251,7 @@ class SpreadFill:
     credit: Decimal
 
 
-class NeverSent(OrderRejected):
+class OrderNeverSent(OrderRejected):
     """The order was never sent: its submission did not start."""
 
 

@@ -26,7 +26,7 @@ ORDER_TYPES: tuple[OrderType, ...] = get_args(OrderType)
 TIMES_IN_FORCE: tuple[TimeInForce, ...] = get_args(TimeInForce)
 PRICE_FIELDS = ("limit_price", "stop_price", "trail_price", "trail_percent")
 MAX_QTY = 10**12  # quantities of orders are below it
-UNLIMITED = float("inf")
+UNLIMITED_QUANTITY = float("inf")
 # The venue accepts ids of at most 128 characters.
 _IDENTITY = re.compile(r"[A-Za-z0-9_.-]{1,128}")
 _prices = attrgetter(*PRICE_FIELDS)
@@ -112,14 +112,14 @@ class Order:
         return instrument(self.symbol)
 
     @property
-    def for_auction(self) -> bool:
+    def is_for_auction(self) -> bool:
         """Return whether the order trades only in the opening or the closing auction."""
         return self.tif in ("opg", "cls")
 
     @property
     def is_immediate(self) -> bool:
         """Return whether the order should trade at once; an unfilled remainder is cancelled."""
-        return self.type == "market" and not self.for_auction
+        return self.type == "market" and not self.is_for_auction
 
     @property
     def limit_or_stop_price(self) -> float | None:
@@ -161,16 +161,16 @@ class OrderSizeLimits:
                 f"{self.min_crypto_value:g}: dust cannot exceed it"
             )
 
-    def min_sent_value(self, *, coin: bool, closes: bool) -> float:
+    def min_sent_value(self, *, is_crypto: bool, closes_position: bool) -> float:
         """Return the smallest value at which an order may be sent, USD.
 
         The minimum applies to crypto and to fractions of a share. An order that closes a whole
         crypto position need only exceed the dust threshold; otherwise the position could never be
         sold. `sizing.increments.required_order_value` is the compiled form of this rule.
         """
-        if not coin:
+        if not is_crypto:
             return self.min_fractional_value
-        return self.crypto_dust if closes else self.min_crypto_value
+        return self.crypto_dust if closes_position else self.min_crypto_value
 
     def min_sized_values(self, crypto: Mask) -> Array:
         """Return the smallest value [S] of an order at sizing, unless it closes a position, USD."""
@@ -188,13 +188,13 @@ class OrderSizeLimits:
     def max_order_quantity(self, item: Instrument, price: float) -> float:
         """Return the largest quantity of one order at a price in USD; infinite for stocks."""
         if item.kind is not AssetClass.CRYPTO:
-            return UNLIMITED
+            return UNLIMITED_QUANTITY
         # Imported here, because readers of a journal need orders but no compiled rules of sizes.
         from sizing.quantity import max_crypto_quantity
 
         return max_crypto_quantity(self.max_sized_crypto_value, price)
 
-    def check(self, bars: Bars) -> None:
+    def check_increments(self, bars: Bars) -> None:
         """Check that one increment of each crypto symbol is worth less than the largest order.
 
         Otherwise no order for that symbol could be sent.
@@ -207,8 +207,8 @@ class OrderSizeLimits:
         for s in np.flatnonzero(bars.crypto).tolist():
             # The smallest order is one increment. If the price makes it worth more than the venue
             # accepts in one order, a position could not be closed.
-            highest = float(bars.real_bars(s)[1][:, HIGH].max(initial=0.0))
-            worth = float(bars.instruments[s].increment) * highest
+            highest = float(bars.bars_of_symbol(s)[1][:, HIGH].max(initial=0.0))
+            worth = float(bars.instruments[s].qty_increment) * highest
             if worth > self.max_sized_crypto_value:
                 raise InputError(
                     f"orders.max_crypto_value: {self.max_crypto_value:g} USD less room is below the"
@@ -254,7 +254,7 @@ def open_crypto_bid_cost(orders: Iterable[Order], prices: Mapping[str, float]) -
     return sum(float(o.qty) * (o.limit_price or prices.get(o.symbol, 0.0)) for o in bids)
 
 
-def time_in_force(symbol: str, auction: TimeInForce | None = None) -> TimeInForce:
+def default_time_in_force(symbol: str, auction: TimeInForce | None = None) -> TimeInForce:
     """Return the time in force of our orders: `gtc` for crypto, else `auction` or `day`.
 
     auction: auction at the start of the next bar of stocks; None without one.
@@ -263,7 +263,7 @@ def time_in_force(symbol: str, auction: TimeInForce | None = None) -> TimeInForc
 
 
 @lru_cache(maxsize=1 << 12)  # a backtest converts the same positions at every bar
-def exact_decimal(quantity: float) -> Decimal:
+def to_shortest_decimal(quantity: float) -> Decimal:
     """Convert a float to the decimal of its shortest text: 3, not 3.0; 0.123 as written."""
     return Decimal(int(quantity)) if quantity.is_integer() else Decimal(repr(quantity))
 

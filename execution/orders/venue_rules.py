@@ -14,20 +14,20 @@ from execution.orders.auctions import auction_refusal
 from execution.orders.broker import Asset, Broker
 from execution.orders.orders import DEFAULT_SIZE_LIMITS, Order, OrderSizeLimits
 from trainingdata.bars import Bars
-from trainingdata.instruments import BILLIONTH, AssetClass
+from trainingdata.instruments import MIN_CRYPTO_QTY, AssetClass
 
 _NOTHING = Decimal(0)
 _CENT = Decimal("0.01")
 _HUNDREDTH_OF_CENT = Decimal("0.0001")
 IncrementSource = Literal["original", "broker"]
-ACCOUNT_BLOCKED = "the venue has blocked this account from trading"
+ACCOUNT_BLOCKED_TEXT = "the venue has blocked this account from trading"
 
 
-def refusal(
+def venue_refusal(
     order: Order,
     asset: Asset | None = None,
     account: AccountSnapshot | None = None,
-    terms: OrderSizeLimits = DEFAULT_SIZE_LIMITS,
+    size_limits: OrderSizeLimits = DEFAULT_SIZE_LIMITS,
     at: np.datetime64 | None = None,
 ) -> str:
     """Return why the venue would refuse an order, or an empty string.
@@ -35,22 +35,22 @@ def refusal(
     order: order to be sent.
     asset: the venue's properties of the symbol; None if unknown.
     account: positions and open orders; None if unknown.
-    terms: smallest and largest values of an order.
+    size_limits: smallest and largest values of an order.
     at: instant at which the order is sent; None skips the check of auction times.
     """
     # The simulator applies Alpaca's rules as well, so that a backtest trades nothing that the venue
     # would have refused.
     coin = order.instrument.kind is AssetClass.CRYPTO
     fraction = order.qty % 1 != 0
-    if fraction and order.qty % BILLIONTH:
+    if fraction and order.qty % MIN_CRYPTO_QTY:
         return f"a quantity has nine decimals at most, not {order.qty:f}"
-    why = _shape_refusal(order, coin, fraction) or price_refusal(order)
+    why = _shape_refusal(order, coin, fraction) or tick_size_refusal(order)
     if not why and at is not None:
         why = auction_refusal(order, at)
     if not why and asset is not None:
         why = _asset_refusal(order, coin, fraction, asset)
     if not why and account is not None:
-        why = _account_refusal(order, coin, fraction, account, terms)
+        why = _account_refusal(order, coin, fraction, account, size_limits)
     return why
 
 
@@ -73,7 +73,7 @@ def _shape_refusal(order: Order, coin: bool, fraction: bool) -> str:
     return ""
 
 
-def price_refusal(order: Order) -> str:
+def tick_size_refusal(order: Order) -> str:
     """Return Alpaca's error text for a stock price off the tick, or an empty string.
 
     From 1 USD on a price has at most two decimals, below it four: Rule 612 of Regulation NMS and
@@ -150,7 +150,7 @@ def _value_refusal(
     if price is None:
         return ""
     worth = order.qty * Decimal(repr(price))
-    least = terms.min_sent_value(coin=coin, closes=closes)
+    least = terms.min_sent_value(is_crypto=coin, closes_position=closes)
     if worth < Decimal(repr(least)):
         if not coin:
             return f"a fraction of a share is worth ${least:g} at least, this ${worth:.2f}"
@@ -227,7 +227,7 @@ def with_venue_rules(
                 its_own = increments == "broker" and item.kind is AssetClass.CRYPTO
                 item = replace(
                     item,
-                    increment=asset.increment if its_own else item.increment,
+                    qty_increment=asset.increment if its_own else item.qty_increment,
                     min_order_qty=asset.min_order_qty
                     if item.kind is AssetClass.CRYPTO
                     else item.min_order_qty,

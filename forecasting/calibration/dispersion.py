@@ -12,113 +12,127 @@ from functools import cache
 import numpy as np
 
 from forecasting.calibration.variance import LOOKBACKS, MIN_VARIANCE_RATIO
-from forecasting.forecast import HORIZON, LEVELS, MEDIAN
+from forecasting.forecast import HORIZON, LEVELS, MEDIAN_INDEX
 from foundation.arrays import Array, Index, Mask, Matrix
 from foundation.compiled import compiled
 
-PRIOR_ROWS = 300.0  # weight of the prior regression, in one-step forecasts
-PRIOR_INSTANTS = 200.0  # weight of the Student-t(5) prior of the shape, in independent forecasts
-PRIOR_GROUP = 60.0  # weight of a correction's prior, which is zero, in independent instants
+REGRESSION_PRIOR_ROWS = 300.0  # weight of the prior regression, in one-step forecasts
+SHAPE_PRIOR_ROWS = 200.0  # weight of the Student-t(5) prior of the shape, in independent forecasts
+CORRECTION_PRIOR_INSTANTS = (
+    60.0  # weight of a correction's prior, which is zero, in independent instants
+)
 MAX_INDEPENDENT_SYMBOLS = 3  # symbols of a class count at most as this many independent ones
 STEP_NUMBERS = 1 + np.arange(HORIZON)
-UPPER_LEVELS = np.array(LEVELS[MEDIAN + 1 :])
+UPPER_LEVELS = np.array(LEVELS[MEDIAN_INDEX + 1 :])
 REGIME_COUNT = 5
 # Volatility reverts to its mean: the prior weights of the trailing averages add up to 0.9 for one
 # bar ahead and to 0.7 for 24.
-PRIOR_SUM = 0.9 - 0.2 * np.log(STEP_NUMBERS) / np.log(HORIZON)
+PRIOR_WEIGHT_SUM = 0.9 - 0.2 * np.log(STEP_NUMBERS) / np.log(HORIZON)
 
 
 @dataclass(frozen=True, eq=False, slots=True)
 class CalibrationSample:
     """Regression inputs of n forecasts, all known at issue.
 
-    past_variance: [n, K] log of trailing averages of the variance per bar, deseasonalised by the
+    log_past_variances: [n, K] log of trailing averages of the variance per bar, deseasonalised by the
         intraday pattern.
-    base: [n, H] log of the base forecast's variance per bar over each horizon, deseasonalised.
+    base_log_variance: [n, H] log of the base forecast's variance per bar over each horizon, deseasonalised.
     median: [n, H] median log return of the base forecast after each step.
-    season: [n, H] cumulative sum of the intraday pattern over the steps.
-    slot: [n] intraday slot of the issuing bar.
-    symbol: [n] index of the symbol within its asset class.
-    instant: [n] index of the issuing bar's instant on the class's clock.
+    intraday_factor: [n, H] cumulative sum of the intraday pattern over the steps.
+    slot_of_day: [n] intraday slot of the issuing bar.
+    symbol_index: [n] index of the symbol within its asset class.
+    instant_index: [n] index of the issuing bar's instant on the class's clock.
     """
 
-    past_variance: Array
-    base: Array
+    log_past_variances: Array
+    base_log_variance: Array
     median: Array
-    season: Array
-    slot: Index
-    symbol: Index
-    instant: Index
+    intraday_factor: Array
+    slot_of_day: Index
+    symbol_index: Index
+    instant_index: Index
 
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Dispersion:
     """A fitted model of the standard deviation and shape of log returns after each step.
 
-    weights: [K + 2, H] regression weights of the intercept and of each log variance.
-    upper_half: [H, 10] standardised quantiles above the median; the shape is symmetric.
+    regression_weights: [K + 2, H] regression weights of the intercept and of each log variance.
+    upper_half_quantiles: [H, 10] standardised quantiles above the median; the shape is symmetric.
     hour_correction: [slots, H] log of the deviation's correction by intraday slot.
     regime_correction: [5, H] log of the correction by volatility regime.
     symbol_correction: [S, H] log of the correction by symbol.
-    edges: [4, H] boundaries between regimes: log variance per bar, relative to the symbol's median.
-    median_level: [S, H] median log variance per bar of each symbol.
+    regime_edges: [4, H] boundaries between regimes: log variance per bar, relative to the symbol's median.
+    median_log_variance: [S, H] median log variance per bar of each symbol.
     """
 
-    weights: Array
-    upper_half: Array
+    regression_weights: Array
+    upper_half_quantiles: Array
     hour_correction: Array
     regime_correction: Array
     symbol_correction: Array
-    edges: Array
-    median_level: Array
+    regime_edges: Array
+    median_log_variance: Array
 
-    def deviation(self, sample: CalibrationSample) -> Array:
+    def predict_deviation(self, sample: CalibrationSample) -> Array:
         """Predict the standard deviation of the log return after each step, [n, H]."""
-        level = _level(sample.past_variance, sample.base, self.weights)
-        relative = level - self.median_level[sample.symbol]
-        by_regime = _of_rows(self.regime_correction, _regime(relative, self.edges))
+        level = _level(sample.log_past_variances, sample.base_log_variance, self.regression_weights)
+        relative = level - self.median_log_variance[sample.symbol_index]
+        by_regime = _of_rows(self.regime_correction, _regime(relative, self.regime_edges))
         correction = (
-            self.hour_correction[sample.slot] + by_regime + self.symbol_correction[sample.symbol]
+            self.hour_correction[sample.slot_of_day]
+            + by_regime
+            + self.symbol_correction[sample.symbol_index]
         )
-        return np.asarray(np.exp(level / 2 + correction) * np.sqrt(sample.season))
+        return np.asarray(np.exp(level / 2 + correction) * np.sqrt(sample.intraday_factor))
 
     @property
-    def shape(self) -> Array:
+    def standardised_quantiles(self) -> Array:
         """Standardised quantiles [H, Q]: of the log return over its standard deviation."""
-        median = np.zeros((len(self.upper_half), 1))
-        return np.concatenate([-self.upper_half[:, ::-1], median, self.upper_half], axis=1)
+        median = np.zeros((len(self.upper_half_quantiles), 1))
+        return np.concatenate(
+            [-self.upper_half_quantiles[:, ::-1], median, self.upper_half_quantiles], axis=1
+        )
 
 
 def fit_dispersion(
-    sample: CalibrationSample, variance: Array, move: Array, slots: int, symbols: int
+    sample: CalibrationSample,
+    variance: Array,
+    log_return: Array,
+    slot_count: int,
+    symbol_count: int,
 ) -> tuple[Dispersion, Array]:
     """Fit a `Dispersion` to known outcomes; return it and its deviations of the sample, [n, H].
 
     sample: regression inputs of the n forecasts.
     variance: [n, H] realised variance after each step; NaN where the outcome is not known yet.
-    move: [n, H] realised log return after each step; NaN where the outcome is not known yet.
-    slots: number of intraday slots.
-    symbols: number of symbols in the class.
+    log_return: [n, H] realised log return after each step; NaN where the outcome is not known yet.
+    slot_count: number of intraday slots.
+    symbol_count: number of symbols in the class.
     """
-    known = np.isfinite(move)
+    known = np.isfinite(log_return)
     # The variance of bars that did not move has no logarithm: a share of the longest average
     # replaces it.
-    floor = MIN_VARIANCE_RATIO * np.exp(sample.past_variance[:, -1:])
-    target = np.log(np.where(known, np.maximum(variance / sample.season, floor), np.nan))
+    floor = MIN_VARIANCE_RATIO * np.exp(sample.log_past_variances[:, -1:])
+    target = np.log(np.where(known, np.maximum(variance / sample.intraday_factor, floor), np.nan))
     weights = _regression_weights(sample, target)
-    level = _level(sample.past_variance, sample.base, weights)
+    level = _level(sample.log_past_variances, sample.base_log_variance, weights)
     # Regimes are relative to a symbol's own median: otherwise the calm symbols of a class would
     # fill the lowest regime and the volatile ones the highest.
-    median_level = _medians_by_symbol(level, sample.symbol, symbols)
-    relative = level - median_level[sample.symbol]
+    median_level = _medians_by_symbol(level, sample.symbol_index, symbol_count)
+    relative = level - median_level[sample.symbol_index]
     edges = _quantiles(relative, np.arange(1, REGIME_COUNT) / REGIME_COUNT).T
     regime = _regime(relative, edges)
-    season = np.sqrt(sample.season)
-    size = np.where(known, np.abs(move) / (np.exp(level / 2) * season), 0.0)
-    instants = _distinct_instants(sample.instant, known)
+    season = np.sqrt(sample.intraday_factor)
+    size = np.where(known, np.abs(log_return) / (np.exp(level / 2) * season), 0.0)
+    instants = _distinct_instants(sample.instant_index, known)
     tables = []
     correction = np.zeros(level.shape)
-    for group, count in ((sample.slot, slots), (regime, REGIME_COUNT), (sample.symbol, symbols)):
+    for group, count in (
+        (sample.slot_of_day, slot_count),
+        (regime, REGIME_COUNT),
+        (sample.symbol_index, symbol_count),
+    ):
         # Each correction is fitted to the residuals of the one before: they are added, and their
         # common part must count once.
         logs = _group_logs(size, known, group, count, instants)
@@ -126,7 +140,7 @@ def fit_dispersion(
         correction += _of_rows(logs, group)
         tables.append(logs)
     deviation = np.exp(level / 2 + correction) * season
-    upper_half = _upper_half(np.abs(move) / deviation, instants)
+    upper_half = _upper_half(np.abs(log_return) / deviation, instants)
     hour, by_regime, by_symbol = tables
     return Dispersion(
         weights, upper_half, hour, by_regime, by_symbol, edges, median_level
@@ -143,7 +157,7 @@ def _regression_weights(sample: CalibrationSample, target: Array) -> Array:
 
     classical = np.append(np.full(len(LOOKBACKS), 1 / len(LOOKBACKS)), 0.0)
     weights = np.zeros((1 + len(classical), HORIZON))
-    inputs = np.column_stack([sample.past_variance, np.empty(len(target))])
+    inputs = np.column_stack([sample.log_past_variances, np.empty(len(target))])
     targets = np.ascontiguousarray(target.T)
     # The inputs are known to be finite: 24 checks took longer than the fits.
     with sklearn.config_context(assume_finite=True, skip_parameter_validation=True):
@@ -153,12 +167,12 @@ def _regression_weights(sample: CalibrationSample, target: Array) -> Array:
                 # Without data there is no mean reversion, and the prior weights add up to one.
                 weights[1:, h] = classical
                 continue
-            inputs[:, -1] = sample.base[:, h]
+            inputs[:, -1] = sample.base_log_variance[:, h]
             rows = inputs[known]
-            prior = PRIOR_SUM[h] * classical
+            prior = PRIOR_WEIGHT_SUM[h] * classical
             # Forecasts of several steps overlap, so as many rows contain less information: the
             # prior counts more.
-            ridge = Ridge(alpha=PRIOR_ROWS * step, solver="cholesky")
+            ridge = Ridge(alpha=REGRESSION_PRIOR_ROWS * step, solver="cholesky")
             ridge.fit(rows, targets[h, known] - rows @ prior)
             weights[:, h] = np.append(ridge.intercept_, ridge.coef_ + prior)
     return weights
@@ -244,7 +258,9 @@ def _group_logs(size: Array, known: Mask, group: Index, groups: int, instants: I
     independent = count * instants / rows / STEP_NUMBERS
     seen = (count > 0) & (mean > 0)
     ratio = np.divide(total / np.maximum(count, 1), mean, out=np.ones(count.shape), where=seen)
-    return np.asarray(np.log(np.maximum(ratio, 1e-3)) * independent / (independent + PRIOR_GROUP))
+    return np.asarray(
+        np.log(np.maximum(ratio, 1e-3)) * independent / (independent + CORRECTION_PRIOR_INSTANTS)
+    )
 
 
 def _upper_half(size: Array, instants: Index) -> Array:
@@ -265,7 +281,7 @@ def _upper_half(size: Array, instants: Index) -> Array:
         * np.minimum(count / np.maximum(instants, 1), MAX_INDEPENDENT_SYMBOLS)
         / STEP_NUMBERS
     )
-    share = (independent / (independent + PRIOR_INSTANTS))[:, None]
+    share = (independent / (independent + SHAPE_PRIOR_ROWS))[:, None]
     # A move of more than ten deviations counts as ten: one jump would otherwise widen every level.
     square = np.where(known, np.minimum(size, 10), 0.0) ** 2
     root = np.sqrt(square.sum(axis=0) / some)[:, None]

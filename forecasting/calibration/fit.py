@@ -15,35 +15,40 @@ from dataclasses import dataclass
 import numpy as np
 
 from forecasting.calibration.dispersion import CalibrationSample, Dispersion, fit_dispersion
-from forecasting.calibration.history import MIN_LOG_VARIANCE, ClassHistory, build_sample, outcomes
-from forecasting.calibration.variance import LOOKBACKS, day_pattern
+from forecasting.calibration.history import (
+    MIN_LOG_VARIANCE,
+    ClassHistory,
+    build_sample,
+    compute_outcomes,
+)
+from forecasting.calibration.variance import LOOKBACKS, estimate_intraday_pattern
 from forecasting.forecast import HORIZON
 from foundation.arrays import Array, Index, concatenate_ranges
 
 # Maximum number of forecasts in a fit: symbols of a class move together, so that more add little
 # information.
-MAX_ROWS = 16_384
+MAX_FIT_FORECASTS = 16_384
 MAX_PERSISTENCE = 0.99
-MIN_INSTANTS = 30  # independent instants below which a slope is not estimated
+MIN_SLOPE_INSTANTS = 30  # independent instants below which a slope is not estimated
 
 
 @dataclass(frozen=True, eq=False, slots=True)
 class CalibrationFit:
     """The calibration of one asset class for one week.
 
-    pattern: [K] intraday pattern: variance per bar by slot, in multiples of the day's mean.
+    intraday_pattern: [K] intraday pattern: variance per bar by slot, in multiples of the day's mean.
     dispersion: model of the standard deviation and shape of log returns.
-    slopes: [H] shrinkage factor on the base forecast's median at each step.
-    begin: [S] index of the first own bar of each symbol that the fit uses.
+    median_slopes: [H] shrinkage factor on the base forecast's median at each step.
+    first_bars: [S] index of the first own bar of each symbol that the fit uses.
     persistence: lag-1 autocorrelation of the base forecast's first-step median.
     skill: conservative estimate of the first step's information coefficient: root mean square of
         the shrunk median over that of the returns.
     """
 
-    pattern: Array
+    intraday_pattern: Array
     dispersion: Dispersion
-    slopes: Array
-    begin: Index
+    median_slopes: Array
+    first_bars: Index
     persistence: float
     skill: float
 
@@ -54,8 +59,8 @@ class CalibrationFit:
         member: [n] index of each forecast's symbol in the class, nondecreasing.
         last: [n] index of the issuing bar among the symbol's own bars, increasing within a symbol.
         """
-        sample = build_sample(history, self.begin, member, last, self.pattern)
-        return self.slopes * sample.median, self.dispersion.deviation(sample)
+        sample = build_sample(history, self.first_bars, member, last, self.intraday_pattern)
+        return self.median_slopes * sample.median, self.dispersion.predict_deviation(sample)
 
 
 def fit_calibration(
@@ -68,12 +73,12 @@ def fit_calibration(
     window: number of each symbol's own bars in the fit.
     confidence: number of standard errors by which a median's slope must exceed zero to count.
     """
-    slots = history.places
+    slots = history.slot_count
     ends = history.count_known_bars(week)
     starts = np.maximum(ends - window, 0)
-    bar = concatenate_ranges(history.begin[:-1] + starts, history.begin[:-1] + ends)
-    column = history.column[bar]
-    pattern = day_pattern(
+    bar = concatenate_ranges(history.bar_offsets[:-1] + starts, history.bar_offsets[:-1] + ends)
+    column = history.clock_index[bar]
+    pattern = estimate_intraday_pattern(
         history.variance[bar],
         history.slots[column, 0],
         column,
@@ -81,15 +86,15 @@ def fit_calibration(
         slots,
     )
     begin = np.maximum(starts - LOOKBACKS[-1], 0)
-    member, last = _thinned(np.maximum(starts, history.first), ends)
+    member, last = _thinned(np.maximum(starts, history.first_forecast_bar), ends)
     sample = build_sample(history, begin, member, last, pattern)
-    move, variance = outcomes(history, member, last, ends)
+    move, variance = compute_outcomes(history, member, last, ends)
     # A symbol that does not move carries no information, and its forecasts over a deviation near
     # zero would dominate.
-    move[sample.past_variance[:, -1] < MIN_LOG_VARIANCE] = np.nan
-    members = len(history.members)
+    move[sample.log_past_variances[:, -1] < MIN_LOG_VARIANCE] = np.nan
+    members = len(history.panel_indices)
     dispersion, deviation = fit_dispersion(sample, variance, move, slots, members)
-    persistence = autocorrelation(history.first_steps(starts, ends))
+    persistence = autocorrelation(history.first_step_ratios(starts, ends))
     slopes = _slopes(sample, deviation, move, confidence)
     skill = 0.0
     if slopes[0] > 0:
@@ -105,8 +110,10 @@ def _slopes(sample: CalibrationSample, deviation: Array, move: Array, confidence
     realised = (move / deviation).T
     known = np.isfinite(forecasts) & np.isfinite(realised)
     for h, rows in enumerate(known):
-        instant = sample.instant[rows]
-        slopes[h] = shrinkage(forecasts[h, rows], realised[h, rows], instant, h + 1, confidence)
+        instant = sample.instant_index[rows]
+        slopes[h] = estimate_shrinkage(
+            forecasts[h, rows], realised[h, rows], instant, h + 1, confidence
+        )
     return slopes
 
 
@@ -119,10 +126,10 @@ def _first_step_size(values: Array, deviation: Array) -> float:
 def _thinned(starts: Index, ends: Index) -> tuple[Index, Index]:
     """Return the symbol [n] and own bar [n] of every k-th bar from starts [S] to ends - 1 [S].
 
-    The stride k leaves about `MAX_ROWS` bars.
+    The stride k leaves about `MAX_FIT_FORECASTS` bars.
     """
     counts = np.maximum(ends - starts, 0)
-    stride = max(-(-int(counts.sum()) // MAX_ROWS), 1)
+    stride = max(-(-int(counts.sum()) // MAX_FIT_FORECASTS), 1)
     # The stride runs back from the last bar, which is nearest to the week that starts. Its offset
     # differs by symbol, so that the symbols together still cover nearly every instant.
     newest = ends - 1 - np.arange(len(ends)) % stride
@@ -133,7 +140,7 @@ def _thinned(starts: Index, ends: Index) -> tuple[Index, Index]:
     return member, oldest[member] + nth * stride
 
 
-def shrinkage(
+def estimate_shrinkage(
     forecast: Array, realised: Array, instant: Index, overlap: int, confidence: float
 ) -> float:
     """Estimate the shrinkage factor of a median, from 0 to 1.
@@ -153,7 +160,7 @@ def shrinkage(
     scores = [np.bincount(at, weights=forecast * other) for other in (forecast, realised)]
     by_instant = np.stack(scores, axis=1)
     square, product = by_instant.sum(axis=0)
-    if square <= 0 or seen < MIN_INSTANTS * overlap:
+    if square <= 0 or seen < MIN_SLOPE_INSTANTS * overlap:
         return 0.0
     slope = product / square
     # Symbols of one instant move together, so their scores are summed before they are squared

@@ -50,7 +50,7 @@ _Key = tuple[str, str]  # source of the base forecasts, digest of the bars
 # key of the fit, the fit, medians and deviations of the week's windows
 _Taught = tuple[_Key, CalibrationFit, Array, Array]
 
-MAX_FITS = 64  # maximum number of fits in memory
+MAX_CACHED_FITS = 64  # maximum number of fits in memory
 
 
 @runtime_checkable
@@ -93,7 +93,7 @@ class CalibratedForecaster:
         raw = self._raw(bars, list(classes.values()), since, progress)
         windows = raw.windows.select(_answered(raw.windows, since))
         histories = {kind: own.with_forecasts(raw) for kind, own in classes.items()}
-        source = raw.source
+        source = raw.source_digest
         # For years its windows take as much memory as all that follows.
         del raw
         weeks = windows.split_at(np.unique(last_fridays(bars.times)))
@@ -102,7 +102,9 @@ class CalibratedForecaster:
         median, scale = empty_array(count, HORIZON), empty_array(count, HORIZON)
         fit_of = np.zeros(count, dtype=np.int64)
         for kind, history in histories.items():
-            own = [rows[np.isin(windows.symbol[rows], history.members)] for rows in weeks]
+            own = [
+                rows[np.isin(windows.symbol_index[rows], history.panel_indices)] for rows in weeks
+            ]
             own = [rows for rows in own if len(rows)]
             fitted = parallel_map(partial(self._fitted, source, kind, history, windows), own)
             for done, (rows, (key, fit, *moves)) in enumerate(zip(own, fitted, strict=True), 1):
@@ -111,7 +113,7 @@ class CalibratedForecaster:
                 fit_of[rows] = len(fits)
                 fits.append(fit)
                 progress(f"calibration, {kind.value}", done, len(own))
-        shapes = np.array([fit.dispersion.shape for fit in fits], dtype=np.float32)
+        shapes = np.array([fit.dispersion.standardised_quantiles for fit in fits], dtype=np.float32)
         return ForecastTable.from_quantiles(
             self.name,
             bars,
@@ -120,11 +122,11 @@ class CalibratedForecaster:
                 price=windows.price,
                 median=median,
                 scale=scale,
-                shapes=shapes.reshape(-1, HORIZON, len(LEVELS)),
+                shape_quantiles=shapes.reshape(-1, HORIZON, len(LEVELS)),
                 shape_index=fit_of,
             ),
             persistence=np.array([fit.persistence for fit in fits])[fit_of],
-            shrinkage=np.array([fit.slopes[0] for fit in fits])[fit_of],
+            shrinkage=np.array([fit.median_slopes[0] for fit in fits])[fit_of],
             skill=np.array([fit.skill for fit in fits])[fit_of],
         )
 
@@ -135,8 +137,8 @@ class CalibratedForecaster:
         friday = last_fridays(windows.issued_at[rows[:1]])[0]
         key = source, history.fit_key(friday)
         fit = self._fit(key, kind, history, friday)
-        member = np.searchsorted(history.members, windows.symbol[rows])
-        return key, fit, *fit.apply(history, member, windows.last[rows])
+        member = np.searchsorted(history.panel_indices, windows.symbol_index[rows])
+        return key, fit, *fit.apply(history, member, windows.last_bar[rows])
 
     def _raw(
         self, bars: Bars, classes: Sequence[ClassHistory], since: Instants, progress: Progress
@@ -148,7 +150,7 @@ class CalibratedForecaster:
         if latest is not None and self._knows_all(classes, since, latest[0]):
             raw = self._moments(bars, since, progress)
             # A fit from other weights is not used: it is valid only for its own source.
-            if raw.source == latest[0]:
+            if raw.source_digest == latest[0]:
                 return raw
         return self._moments(bars, self._learned_since(bars, classes, since), progress)
 
@@ -175,7 +177,7 @@ class CalibratedForecaster:
         return fit
 
     def _remember(self, key: _Key, fit: CalibrationFit) -> None:
-        if key not in self._fits and len(self._fits) >= MAX_FITS:
+        if key not in self._fits and len(self._fits) >= MAX_CACHED_FITS:
             del self._fits[next(iter(self._fits))]
         self._fits[key] = fit
 
@@ -193,7 +195,7 @@ class CalibratedForecaster:
         self, bars: Bars, classes: Sequence[ClassHistory], since: Instants
     ) -> Instants:
         """Return the instant of each symbol's first bar in the first fit of its class, [S]."""
-        begin = np.full(len(since), bars.now)
+        begin = np.full(len(since), bars.last_instant)
         for history in classes:
             own = [(s, times) for s, times in history.bar_times() if len(times)]
             if not own:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from forecasting.calibration.dispersion import CalibrationSample
-from forecasting.calibration.variance import Slots, bar_variance, trailing_averages
+from forecasting.calibration.variance import Slots, bar_variance, trailing_variance_averages
 from forecasting.forecast import HORIZON
 from forecasting.moments import LogMoments
 from forecasting.windows import WindowKeys, mix_bits
@@ -41,47 +41,47 @@ class ClassHistory:
 
     kind: asset class.
     timeframe: timeframe of the bars.
-    members: [S] index of each symbol in the panel, increasing.
+    panel_indices: [S] index of each symbol in the panel, increasing.
     symbols: [S] names of the symbols.
-    begin: [S + 1] position of each symbol's first bar.
+    bar_offsets: [S + 1] position of each symbol's first bar.
     times: [M] instant at which each bar became known.
-    digest: [M + 1, 2] cumulative digests of the preceding bars; the digest of a range is a
+    cumulative_digests: [M + 1, 2] cumulative digests of the preceding bars; the digest of a range is a
         difference of two.
-    close: [M] log of the close.
+    log_close: [M] log of the close.
     variance: [M] variance of each bar's log return.
     slots: [T, 1 + H] intraday slot of the bar at each instant of the class's clock, and of the next
         H bars.
-    column: [M] index of each bar's instant on that clock.
-    first: [S] index of the own bar with each symbol's first base forecast.
-    rows: [S] position of each symbol's first base forecast; every later bar has a forecast, too.
+    clock_index: [M] index of each bar's instant on that clock.
+    first_forecast_bar: [S] index of the own bar with each symbol's first base forecast.
+    forecast_offsets: [S] position of each symbol's first base forecast; every later bar has a forecast, too.
     median, log_variance: [N, H] median and log variance of the base forecasts' log returns, for all
         asset classes.
-    first_step: [N] median of the first step over its deviation. It is 0 without a forecast, for
+    first_step_ratio: [N] median of the first step over its deviation. It is 0 without a forecast, for
         another class, and for a symbol that does not move, whose ratio is rounding error.
     """
 
     kind: AssetClass
     timeframe: Timeframe
-    members: Index
+    panel_indices: Index
     symbols: tuple[str, ...]
-    begin: Index
+    bar_offsets: Index
     times: Instants
-    digest: WindowKeys
-    close: Array
+    cumulative_digests: WindowKeys
+    log_close: Array
     variance: Array
     slots: Slots
-    column: Index
-    first: Index = field(default_factory=lambda: _NO_NUMBERS)
-    rows: Index = field(default_factory=lambda: _NO_NUMBERS)
+    clock_index: Index
+    first_forecast_bar: Index = field(default_factory=lambda: _NO_NUMBERS)
+    forecast_offsets: Index = field(default_factory=lambda: _NO_NUMBERS)
     median: Array32 = field(default_factory=lambda: _NO_FORECASTS)
     log_variance: Array32 = field(default_factory=lambda: _NO_FORECASTS)
-    first_step: Array = field(default_factory=lambda: _NOTHING)
+    first_step_ratio: Array = field(default_factory=lambda: _NOTHING)
 
     @classmethod
     def from_bars(cls, kind: AssetClass, bars: Bars) -> ClassHistory:
         """Build the history of an asset class from a panel, without forecasts."""
         members = np.flatnonzero(bars.crypto == (kind is AssetClass.CRYPTO))
-        tables = [bars.real_bars(s) for s in members.tolist()]
+        tables = [bars.bars_of_symbol(s) for s in members.tolist()]
         times = np.concatenate([_NO_TIMES, *(own for own, _ in tables)])
         clock = bars.times[bars.mask[members].any(axis=0)]
         column = np.searchsorted(clock, times)
@@ -92,15 +92,15 @@ class ClassHistory:
         return cls(
             kind=kind,
             timeframe=bars.timeframe,
-            members=members,
+            panel_indices=members,
             symbols=tuple(bars.symbols[s] for s in members.tolist()),
-            begin=np.cumsum([0, *(len(own) for own, _ in tables)]),
+            bar_offsets=np.cumsum([0, *(len(own) for own, _ in tables)]),
             times=times,
-            digest=digest,
-            close=np.concatenate([_NOTHING, *(np.log(own[:, CLOSE]) for _, own in tables)]),
+            cumulative_digests=digest,
+            log_close=np.concatenate([_NOTHING, *(np.log(own[:, CLOSE]) for _, own in tables)]),
             variance=np.concatenate([_NOTHING, *(bar_variance(own) for _, own in tables)]),
             slots=bars.clock(kind).slots(clock, HORIZON),
-            column=column,
+            clock_index=column,
         )
 
     def with_forecasts(self, base: LogMoments) -> ClassHistory:
@@ -116,7 +116,7 @@ class ClassHistory:
         plain = np.ones(len(self.slots))
         for member, (s, own) in enumerate(self.bar_times()):
             symbol = self.symbols[member]
-            last = base.windows.last[parts[s]]
+            last = base.windows.last_bar[parts[s]]
             # Fits look a forecast up by its bar: with one missing they would read another's.
             gaps = np.flatnonzero(np.diff(last) != 1)
             if len(gaps):
@@ -126,34 +126,36 @@ class ClassHistory:
                     " from every bar; forecaster.calibrated=false takes forecasts as they are"
                 )
             first.append(int(last[0]) if len(last) else len(own))
-            recent = trailing_averages(
+            recent = trailing_variance_averages(
                 self.variance,
-                self.column,
+                self.clock_index,
                 plain,
-                self.begin[:-1],
+                self.bar_offsets[:-1],
                 np.full(len(last), member),
-                self.begin[member] + last,
+                self.bar_offsets[member] + last,
             )
             rows = parts[s].start + np.flatnonzero(recent[:, -1] >= np.exp(MIN_LOG_VARIANCE))
             deviation = np.exp(base.log_variance[rows, 0] / 2)
             first_step[rows] = np.nan_to_num(base.median[rows, 0] / deviation)
         return replace(
             self,
-            first=np.array(first, dtype=np.int64),
-            rows=np.array([parts[s].start for s in self.members.tolist()], dtype=np.int64),
+            first_forecast_bar=np.array(first, dtype=np.int64),
+            forecast_offsets=np.array([parts[s].start for s in self.panel_indices.tolist()], dtype=np.int64),
             median=base.median,
             log_variance=base.log_variance,
-            first_step=first_step,
+            first_step_ratio=first_step,
         )
 
     @property
-    def places(self) -> int:
+    def slot_count(self) -> int:
         """Number of intraday slots in a day."""
-        return self.timeframe.clock(self.kind).places
+        return self.timeframe.clock(self.kind).slot_count
 
     def bar_times(self) -> Iterator[tuple[int, Instants]]:
         """Yield each symbol's index in the panel, and the instants when its bars became known."""
-        spans = zip(self.members.tolist(), self.begin, self.begin[1:], strict=False)
+        spans = zip(
+            self.panel_indices.tolist(), self.bar_offsets, self.bar_offsets[1:], strict=False
+        )
         return ((s, self.times[first:stop]) for s, first, stop in spans)
 
     def count_known_bars(self, now: np.datetime64) -> Index:
@@ -166,17 +168,22 @@ class ClassHistory:
         # The numbers of bars are part of it, because a fit states the first own bar of its
         # averages.
         ends = self.count_known_bars(week)
-        bars = self.digest[self.begin[:-1] + ends] - self.digest[self.begin[:-1]]
+        bars = (
+            self.cumulative_digests[self.bar_offsets[:-1] + ends]
+            - self.cumulative_digests[self.bar_offsets[:-1]]
+        )
         what = f"{self.timeframe.name} {week} {self.symbols} {ends.tolist()} ".encode()
         return hashlib.sha256(what + bars.tobytes()).hexdigest()
 
-    def first_steps(self, starts: Index, stops: Index) -> list[Array]:
-        """Return each symbol's `first_step` values at its bars starts [S] … stops - 1 [S]."""
-        rows = self.rows - self.first
+    def first_step_ratios(self, starts: Index, stops: Index) -> list[Array]:
+        """Return each symbol's `first_step_ratio` values at its bars starts [S] … stops - 1 [S]."""
+        rows = self.forecast_offsets - self.first_forecast_bar
         spans = zip(
-            rows + np.maximum(starts, self.first), rows + np.maximum(stops, self.first), strict=True
+            rows + np.maximum(starts, self.first_forecast_bar),
+            rows + np.maximum(stops, self.first_forecast_bar),
+            strict=True,
         )
-        return [self.first_step[first:stop] for first, stop in spans]
+        return [self.first_step_ratio[first:stop] for first, stop in spans]
 
 
 def build_sample(
@@ -192,38 +199,42 @@ def build_sample(
     """
     # The averages use no bar before `since`: the result is a function of the last bars, whatever
     # the length of the loaded history.
-    bar = history.begin[member] + last
-    row = history.rows[member] + last - history.first[member]
-    first = history.begin[:-1] + since
-    column = history.column[bar]
+    bar = history.bar_offsets[member] + last
+    row = history.forecast_offsets[member] + last - history.first_forecast_bar[member]
+    first = history.bar_offsets[:-1] + since
+    column = history.clock_index[bar]
     by_instant = pattern[history.slots]
-    # `trailing_averages` would be compiled again for a strided array.
+    # `trailing_variance_averages` would be compiled again for a strided array.
     of_day = np.ascontiguousarray(by_instant[:, 0])
-    past_variance = trailing_averages(history.variance, history.column, of_day, first, member, bar)
+    past_variance = trailing_variance_averages(
+        history.variance, history.clock_index, of_day, first, member, bar
+    )
     season = np.cumsum(by_instant[column, 1:], axis=1)
     return CalibrationSample(
-        past_variance=np.log(past_variance),
+        log_past_variances=np.log(past_variance),
         # The base forecaster's variance covers the whole horizon, so it is divided by the pattern's
         # sum over all its bars.
-        base=history.log_variance[row] - np.log(season),
+        base_log_variance=history.log_variance[row] - np.log(season),
         median=history.median[row].astype(np.float64),
-        season=season,
-        slot=history.slots[column, 0].astype(np.int64),
-        symbol=member,
-        instant=column,
+        intraday_factor=season,
+        slot_of_day=history.slots[column, 0].astype(np.int64),
+        symbol_index=member,
+        instant_index=column,
     )
 
 
-def outcomes(history: ClassHistory, member: Index, last: Index, ends: Index) -> tuple[Array, Array]:
+def compute_outcomes(
+    history: ClassHistory, member: Index, last: Index, ends: Index
+) -> tuple[Array, Array]:
     """Return the realised log return and variance after each step of n forecasts, each [n, H].
 
     member, last: [n] index of each forecast's symbol, and of its issuing bar among own bars.
     ends: [S] number of own bars of each symbol that are known; later outcomes are NaN.
     """
-    issued = history.begin[member] + last
+    issued = history.bar_offsets[member] + last
     known = last[:, None] + 1 + np.arange(HORIZON) < ends[member][:, None]
     bar = np.where(known, issued[:, None] + 1 + np.arange(HORIZON), issued[:, None])
-    move = np.where(known, history.close[bar] - history.close[issued][:, None], np.nan)
+    move = np.where(known, history.log_close[bar] - history.log_close[issued][:, None], np.nan)
     return move, np.where(known, np.cumsum(history.variance[bar], axis=1), np.nan)
 
 

@@ -17,7 +17,7 @@ from trainingdata.bars import CLOSE, HIGH, LOW, OPEN
 Slots = npt.NDArray[np.int8]
 
 LOOKBACKS = (4, 16, 64, 256)  # own bars of each average
-LOCAL_BARS = 100  # own bars around each bar, to whose mean its variance is compared
+LOCAL_WINDOW_BARS = 100  # own bars around each bar, to whose mean its variance is compared
 MIN_VARIANCE_RATIO = 1e-3  # minimum variance of a bar, relative to the longest average
 _SPANS = np.array(LOOKBACKS)
 _LEAST = 1e-300  # minimum variance, so that its logarithm exists
@@ -33,33 +33,35 @@ def bar_variance(values: Array) -> Array:
     return np.asarray((logs[:, HIGH] - logs[:, LOW]) ** 2 / (4 * np.log(2)) + gap**2)
 
 
-def day_pattern(variance: Array, slots: Slots, columns: Index, bounds: Index, count: int) -> Array:
+def estimate_intraday_pattern(
+    variance: Array, slots: Slots, clock_index: Index, bar_offsets: Index, slot_count: int
+) -> Array:
     """Estimate the intraday pattern [K]: variance per bar by slot, relative to the day's mean.
 
     The bars are concatenated by symbol.
 
     variance: [n] variance of each bar.
     slots: [n] intraday slot of each bar.
-    columns: [n] index of each bar's instant on the clock.
-    bounds: [S + 1] position of each symbol's first bar.
-    count: number of slots in a day, K.
+    clock_index: [n] index of each bar's instant on the clock.
+    bar_offsets: [S + 1] position of each symbol's first bar.
+    slot_count: number of slots in a day, K.
     """
     # A bar is compared with the bars around it. Over a whole window the level of volatility varies
     # more than its pattern, and a volatile week would look like a volatile hour.
-    first = int(columns.min()) if len(columns) else 0
-    size = int(columns.max()) - first + 1 if len(columns) else 0
-    total, symbols, place = _by_instant(variance, slots, columns - first, bounds, size)
+    first = int(clock_index.min()) if len(clock_index) else 0
+    size = int(clock_index.max()) - first + 1 if len(clock_index) else 0
+    total, symbols, place = _by_instant(variance, slots, clock_index - first, bar_offsets, size)
     seen = symbols > 0
     if not seen.any():
-        return np.ones(count)
+        return np.ones(slot_count)
     # Symbols move together: the error of a slot's mean is estimated from means over the symbols at
     # each instant. Treated as independent, symbols would make the pattern look certain.
     together = total[seen] / symbols[seen]
     slot = place[seen]
-    counts = np.bincount(slot, minlength=count)
+    counts = np.bincount(slot, minlength=slot_count)
     measured = counts > 1
-    mean = np.bincount(slot, weights=together, minlength=count) / np.maximum(counts, 1)
-    squares = np.bincount(slot, weights=(together - mean[slot]) ** 2, minlength=count)
+    mean = np.bincount(slot, weights=together, minlength=slot_count) / np.maximum(counts, 1)
+    squares = np.bincount(slot, weights=(together - mean[slot]) ** 2, minlength=slot_count)
     within = squares / np.maximum(counts - 1, 1)
     error = np.where(measured, within / np.maximum(counts, 1), np.inf)
     between = 0.0
@@ -67,14 +69,14 @@ def day_pattern(variance: Array, slots: Slots, columns: Index, bounds: Index, co
         between = max(float(np.var(mean[measured]) - error[measured].mean()), 0.0)
     # Each slot's mean is shrunk to the day's according to its error (James and Stein 1961).
     centre = float((mean * counts).sum() / counts.sum())
-    trust = np.divide(between, between + error, out=np.zeros(count), where=measured)
+    trust = np.divide(between, between + error, out=np.zeros(slot_count), where=measured)
     factor = np.where(measured, centre + trust * (mean - centre), centre)
     return np.asarray(factor / float((factor * counts).sum() / counts.sum()))
 
 
 @compiled
-def trailing_averages(
-    variance: Array, column: Index, pattern: Array, first: Index, member: Index, bar: Index
+def trailing_variance_averages(
+    variance: Array, clock_index: Index, pattern: Array, first: Index, member: Index, bar: Index
 ) -> Matrix:
     """Return trailing averages [n, K] of deseasonalised variance over the last `LOOKBACKS` bars.
 
@@ -82,7 +84,7 @@ def trailing_averages(
     the longest, so that its logarithm exists.
 
     variance: [M] variance of all bars.
-    column: [M] index of each bar's instant on the clock.
+    clock_index: [M] index of each bar's instant on the clock.
     pattern: [T] intraday pattern at each instant of the clock.
     first: [S] position of each symbol's first bar in the averages.
     member: [n] index of the symbol of each requested bar, nondecreasing.
@@ -105,7 +107,7 @@ def trailing_averages(
         end = bar[row] + 1 - begin
         while summed < end:
             at = begin + summed
-            total[summed + 1] = total[summed] + variance[at] / pattern[column[at]]
+            total[summed + 1] = total[summed] + variance[at] / pattern[clock_index[at]]
             summed += 1
         for k in range(len(_SPANS)):
             span = min(end, _SPANS[k])
@@ -121,7 +123,7 @@ def _by_instant(
 ) -> tuple[Array, Index, Index]:
     """Return the sum of relative variances, the number of symbols, and the slot at each instant.
 
-    Symbols with fewer than `LOCAL_BARS` bars are skipped.
+    Symbols with fewer than `LOCAL_WINDOW_BARS` bars are skipped.
     """
     total = np.zeros(size)
     symbols = np.zeros(size, dtype=np.int64)
@@ -129,15 +131,17 @@ def _by_instant(
     for s in range(len(bounds) - 1):
         begin = bounds[s]
         count = bounds[s + 1] - begin
-        if count < LOCAL_BARS:
+        if count < LOCAL_WINDOW_BARS:
             continue
         before = np.zeros(count + 1)
         for t in range(count):
             before[t + 1] = before[t] + variance[begin + t]
         for t in range(count):
             # Bars at the edges have the same number of neighbours.
-            first = min(max(t - LOCAL_BARS // 2, 0), count - LOCAL_BARS)
-            around = max((before[first + LOCAL_BARS] - before[first]) / LOCAL_BARS, _LEAST)
+            first = min(max(t - LOCAL_WINDOW_BARS // 2, 0), count - LOCAL_WINDOW_BARS)
+            around = max(
+                (before[first + LOCAL_WINDOW_BARS] - before[first]) / LOCAL_WINDOW_BARS, _LEAST
+            )
             at = columns[begin + t]
             total[at] += variance[begin + t] / around
             symbols[at] += 1

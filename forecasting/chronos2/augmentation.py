@@ -36,14 +36,16 @@ def augment(closes: Tensor, kind: Augmentation) -> tuple[Tensor, Tensor | None]:
     return x - line, _pair(level, slope)
 
 
-def restore(values: Tensor, kind: Augmentation, trend: Tensor | None, first: int) -> Tensor:
+def undo_augmentation(
+    values: Tensor, kind: Augmentation, trend: Tensor | None, first_bar: int
+) -> Tensor:
     """Transform the model's output [B, H, Q] back to prices: the inverse of `augment`.
 
     trend: [B, 2] removed level and slope; None without detrending.
-    first: bar number of the first step, counted from the start of the window.
+    first_bar: bar number of the first step, counted from the start of the window.
     """
     if trend is not None:
-        time = _bar_numbers(values, first, first + values.shape[1])
+        time = _bar_numbers(values, first_bar, first_bar + values.shape[1])
         values = values + (trend[:, :1] + trend[:, 1:] * time)[..., None]
     return values.exp() if kind.startswith("log") else values
 

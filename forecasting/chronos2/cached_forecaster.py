@@ -20,8 +20,8 @@ from forecasting.forecast_cache import (
     FITS_FOLDER,
     PART_SHAPES,
     CacheWriteFailed,
-    ForecastsDamaged,
-    Partition,
+    CachedForecastsDamaged,
+    CachePartition,
 )
 from forecasting.moments import LogMoments, log_moments
 from forecasting.windows import WindowKeys, Windows
@@ -37,13 +37,13 @@ MAX_PORTION_ROWS = 16_384  # maximum forecasts in a portion, which is lost if th
 class Prediction:
     """The forecasts of one portion of windows, and their specification.
 
-    rows: [n] indices of the windows.
-    values: [n, H, Q] float32 price quantiles in USD.
+    window_indices: [n] indices of the windows.
+    quantiles: [n, H, Q] float32 price quantiles in USD.
     specification: inputs and computation that were actually used, other than bars.
     """
 
-    rows: Index
-    values: Array32
+    window_indices: Index
+    quantiles: Array32
     specification: Mapping[str, Any]
 
     @classmethod
@@ -76,11 +76,11 @@ def predict_locally(
     portions: indices [n] of the windows of each portion.
     progress: callback with the number of computed windows and the total.
     """
-    engine = forecaster.engine(profile.for_job(sum(map(len, portions))))
-    yield Prediction.empty(forecaster.specification(profile, engine))
-    values = engine.quantiles(windows, portions, profile.augmentation, progress=progress)
+    engine = forecaster.load_engine(profile.for_job(sum(map(len, portions))))
+    yield Prediction.empty(forecaster.build_specification(profile, engine))
+    values = engine.forecast_quantiles(windows, portions, profile.augmentation, progress=progress)
     for rows, part in zip(portions, values, strict=True):
-        yield Prediction(rows, part, forecaster.specification(profile, engine))
+        yield Prediction(rows, part, forecaster.build_specification(profile, engine))
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -107,35 +107,35 @@ class CachedForecaster:
         A fit's key does not tell which of several profiles belongs to which symbol, so fits are not
         cached if symbols have their own settings.
         """
-        return None if self.forecaster.symbols else self.folder / FITS_FOLDER
+        return None if self.forecaster.symbol_settings else self.folder / FITS_FOLDER
 
     def forecast(
         self, bars: Bars, since: np.datetime64 | Instants, progress: Progress = no_progress
     ) -> ForecastTable:
         """Return forecasts from the cache; compute and cache missing ones, a portion at a time."""
-        return self._table(bars, self.forecaster.windows(bars, since), progress)
+        return self._table(bars, self.forecaster.build_windows(bars, since), progress)
 
-    def by_month(
+    def forecast_by_month(
         self, bars: Bars, since: np.datetime64 | Instants, progress: Progress = no_progress
     ) -> tuple[Windows, Iterator[ForecastTable]]:
         """Return the windows of all forecasts, and an iterator over one table per month.
 
         Missing forecasts are computed and cached before the method returns.
         """
-        windows = self.forecaster.windows(bars, since)
+        windows = self.forecaster.build_windows(bars, since)
         self._complete(None, bars.symbols, windows, progress)
-        parts = map(windows.select, windows.by_month())
+        parts = map(windows.select, windows.group_by_month())
         return windows, (self._table(bars, part, no_progress) for part in parts)
 
     def log_moments(self, bars: Bars, since: Instants, progress: Progress) -> LogMoments:
         """Return the moments of the forecasts from the cache; compute and cache missing ones."""
-        windows = self.forecaster.windows(bars, since)
+        windows = self.forecaster.build_windows(bars, since)
         both, source = self._complete("moments", bars.symbols, windows, progress)
         return LogMoments(self.name, windows, both[:, 0], both[:, 1], source)
 
     def _table(self, bars: Bars, windows: Windows, progress: Progress) -> ForecastTable:
         values, source = self._complete("quantiles", bars.symbols, windows, progress)
-        return ForecastTable.from_quantiles(self.name, bars, windows, values, source=source)
+        return ForecastTable.from_quantiles(self.name, bars, windows, values, source_digest=source)
 
     def _complete(
         self, what: str | None, symbols: tuple[str, ...], windows: Windows, progress: Progress
@@ -144,13 +144,13 @@ class CachedForecaster:
 
         what: `moments` or `quantiles`; None: only fill the cache.
         """
-        keys = windows.keys()
+        keys = windows.content_keys()
         out = empty_array(len(windows), *PART_SHAPES[what]) if what else empty_array(0)
         specifications = []
-        for profile, rows in self.forecaster.by_profile(symbols, windows):
+        for profile, rows in self.forecaster.group_by_profile(symbols, windows):
             if len(rows):
                 part = _Part(self, windows, keys, profile, rows, what, out)
-                part.complete(progress)
+                part.compute_missing(progress)
                 specifications.append(json.loads(part.partition.specification))
         return out, source_digest(specifications)
 
@@ -159,37 +159,39 @@ class CachedForecaster:
 class _Part:
     """The windows of one profile, with the state of reading and computing their forecasts.
 
-    rows: [n] indices of the profile's windows among all N windows, increasing.
-    what: requested part of each forecast, `moments` or `quantiles`; None: none.
-    out: [N, …] array into which the requested part is written.
-    missing: [n] whether a forecast is neither read nor computed yet.
+    window_indices: [n] indices of the profile's windows among all N windows, increasing.
+    part_name: requested part of each forecast, `moments` or `quantiles`; None: none.
+    output: [N, …] array into which the requested part is written.
+    is_missing: [n] whether a forecast is neither read nor computed yet.
     """
 
     cached: CachedForecaster
     windows: Windows
     keys: WindowKeys
     profile: Profile
-    rows: Index
-    what: str | None
-    out: Array32
+    window_indices: Index
+    part_name: str | None
+    output: Array32
     price: Array = field(init=False)
-    partition: Partition = field(init=False)
-    missing: Mask = field(init=False)
-    warned: bool = False
+    partition: CachePartition = field(init=False)
+    is_missing: Mask = field(init=False)
+    has_warned: bool = False
 
     def __post_init__(self) -> None:
         self.price = self.windows.price
         forecaster = self.cached.forecaster
         self._take(
-            Partition.for_specification(self.cached.folder, forecaster.specification(self.profile))
+            CachePartition.for_specification(
+                self.cached.folder, forecaster.build_specification(self.profile)
+            )
         )
 
-    def _take(self, partition: Partition) -> None:
+    def _take(self, partition: CachePartition) -> None:
         """Read the forecasts in a partition."""
         self.partition = partition
-        self.missing = np.ones(len(self.rows), dtype=bool)
-        for places in self.windows.select(self.rows).by_month():
-            rows = self.rows[places]
+        self.is_missing = np.ones(len(self.window_indices), dtype=bool)
+        for places in self.windows.select(self.window_indices).group_by_month():
+            rows = self.window_indices[places]
             issued = self.windows.issued_at[rows]
             portion, row = partition.locate(issued, self.keys[rows])
             # In storage order.
@@ -197,30 +199,32 @@ class _Part:
             numbers, first = np.unique(portion[found], return_index=True)
             for number, order in zip(numbers.tolist(), np.split(found, first[1:]), strict=False):
                 # A damaged portion is computed again.
-                with suppress(ForecastsDamaged):
-                    if self.what:
-                        values = partition.read(issued, number, self.what)
+                with suppress(CachedForecastsDamaged):
+                    if self.part_name:
+                        values = partition.read(issued, number, self.part_name)
                         # Usually all rows are used: that saves a copy.
                         if not np.array_equal(row[order], np.arange(len(values))):
                             values = values[row[order]]
-                        self.out[rows[order]] = values
-                    self.missing[places[order]] = False
+                        self.output[rows[order]] = values
+                    self.is_missing[places[order]] = False
 
-    def complete(self, progress: Progress) -> None:
+    def compute_missing(self, progress: Progress) -> None:
         """Compute and cache the forecasts that are missing from the cache."""
-        missing = np.flatnonzero(self.missing)
-        kept = len(self.rows) - len(missing)
+        missing = np.flatnonzero(self.is_missing)
+        kept = len(self.window_indices) - len(missing)
         if kept:
             progress("forecasts from cache", kept, kept)
         work = "new forecasts" if kept else "forecasts"
         while len(missing):
-            self._fill(self.rows[missing], lambda _, done, total: progress(work, done, total))
-            missing = np.flatnonzero(self.missing)
+            self._fill(
+                self.window_indices[missing], lambda _, done, total: progress(work, done, total)
+            )
+            missing = np.flatnonzero(self.is_missing)
 
     def _fill(self, missing: Index, progress: Progress) -> None:
         """Compute and cache forecasts of windows.
 
-        missing: indices of the windows.
+        is_missing: indices of the windows.
 
         Each prediction states its actual specification. It may differ from the planned one: weights
         may have been overwritten since the partition was opened, or a fallback may have been used.
@@ -234,7 +238,7 @@ class _Part:
             for answer in predictions:
                 if keeping is not None:
                     keeping.result()
-                actual = Partition.for_specification(self.cached.folder, answer.specification)
+                actual = CachePartition.for_specification(self.cached.folder, answer.specification)
                 if actual != self.partition:
                     self.partition = actual
                     self._keep(answer)
@@ -246,26 +250,26 @@ class _Part:
                 keeping.result()
 
     def _keep(self, answer: Prediction) -> None:
-        rows, quantiles = answer.rows, answer.values
+        rows, quantiles = answer.window_indices, answer.quantiles
         if not len(rows):
             return
         moments = np.stack(log_moments(quantiles, self.price[rows]), axis=1)
-        if self.what:
-            self.out[rows] = moments if self.what == "moments" else quantiles
-        self.missing[np.searchsorted(self.rows, rows)] = False
+        if self.part_name:
+            self.output[rows] = moments if self.part_name == "moments" else quantiles
+        self.is_missing[np.searchsorted(self.window_indices, rows)] = False
         try:
             self.partition.add(self.windows.issued_at[rows], self.keys[rows], moments, quantiles)
         except CacheWriteFailed as error:
-            if not self.warned:
-                held = "it is held for this run alone" if self.what else "it is computed again"
+            if not self.has_warned:
+                held = "it is held for this run alone" if self.part_name else "it is computed again"
                 log.warning("forecaster.cache: %s; %s", error, held)
-            self.warned = True
+            self.has_warned = True
 
 
 def _portions(windows: Windows, rows: Index) -> Iterator[Index]:
     """Yield portions of window indices in writing order: by month, then instant, then symbol."""
     part = windows.select(rows)
-    for month in part.by_month():
-        order = month[np.lexsort((part.symbol[month], part.issued_at[month]))]
+    for month in part.group_by_month():
+        order = month[np.lexsort((part.symbol_index[month], part.issued_at[month]))]
         for first in range(0, len(order), MAX_PORTION_ROWS):
             yield rows[order[first : first + MAX_PORTION_ROWS]]

@@ -17,7 +17,7 @@ from foundation.errors import InputError
 BUNDLED_CHECKPOINT = Path(__file__).resolve().parent.parent / "checkpoints" / "small"
 WEIGHTS_FILE = "model.safetensors"
 ARCHITECTURE = "Chronos2Model"
-CHANGE_TIME_RESOLUTION = (
+CHANGE_TIME_RESOLUTION_SECONDS = (
     2.0  # seconds until a file's change is reliably visible: file systems' clocks are coarse
 )
 
@@ -29,21 +29,21 @@ class Checkpoint:
     folder: path of the folder.
     name: name in reports.
     max_context: maximum context length, in bars.
-    patch: number of bars in a patch.
-    width: width of a token's state (`d_model`).
-    inner: hidden width of a layer's feed-forward network (`d_ff`).
-    attention: total width of all attention heads.
-    levels: [Q] indices of `LEVELS` among the model's own quantile levels.
+    patch_bars: number of bars in a patch.
+    model_width: width of a token's state (`d_model`).
+    feed_forward_width: hidden width of a layer's feed-forward network (`d_ff`).
+    attention_width: total width of all attention heads.
+    level_rows: [Q] indices of `VERDICT_LEVELS` among the model's own quantile levels.
     """
 
     folder: Path
     name: str
     max_context: int
-    patch: int
-    width: int
-    inner: int
-    attention: int
-    levels: tuple[int, ...]
+    patch_bars: int
+    model_width: int
+    feed_forward_width: int
+    attention_width: int
+    level_rows: tuple[int, ...]
 
     @property
     def digest(self) -> str:
@@ -55,7 +55,9 @@ class Checkpoint:
             # A program can set a file's modification time, but not its change time.
             stamped = tuple((path, path.stat().st_ctime_ns) for path in _files(self.folder))
             # Otherwise old forecasts could get the address of new weights.
-            settled = time.time() - max(at for _, at in stamped) / 1e9 > CHANGE_TIME_RESOLUTION
+            settled = (
+                time.time() - max(at for _, at in stamped) / 1e9 > CHANGE_TIME_RESOLUTION_SECONDS
+            )
             return (_digest_of_files if settled else _digest_of_files.__wrapped__)(stamped)
         except OSError as error:
             raise _unreadable(self.folder, error) from error
@@ -145,11 +147,11 @@ def _described(folder: Path, name: str, written: bytes) -> Checkpoint:
         folder=folder,
         name=name,
         max_context=context,
-        patch=patch,
-        width=width,
-        inner=inner,
-        attention=attention,
-        levels=tuple(levels.index(q) for q in LEVELS),
+        patch_bars=patch,
+        model_width=width,
+        feed_forward_width=inner,
+        attention_width=attention,
+        level_rows=tuple(levels.index(q) for q in LEVELS),
     )
 
 

@@ -27,8 +27,10 @@ NetworkFunction = Callable[..., torch.Tensor]
 # Maximum number of graphs that dynamo keeps of a layer. Each shape of a pass needs two: a context
 # length, alone or in groups of one size. With the default limit of 8 a fifth length would fail.
 MAX_COMPILED_GRAPHS = 256
-MAX_GRAPHED_WINDOWS = 512  # maximum number of windows in a pass with a CUDA graph
-MAX_GRAPHED_SHAPES = 8  # maximum number of pass shapes with a CUDA graph, each with its own memory
+MAX_CUDA_GRAPH_WINDOWS = 512  # maximum number of windows in a pass with a CUDA graph
+MAX_CUDA_GRAPH_SHAPES = (
+    8  # maximum number of pass shapes with a CUDA graph, each with its own memory
+)
 
 OUT_OF_MEMORY_PHRASES = ("out of memory", "CUBLAS_STATUS_ALLOC_FAILED", "can't allocate memory")
 
@@ -75,7 +77,7 @@ class CudaGraphNetwork:
         self._network = network
         # None: a shape that has occurred once. Making a graph takes as long as several passes.
         self._graphs: dict[tuple[object, ...], _Graph | None] = {}
-        self._most = MAX_GRAPHED_SHAPES
+        self._most = MAX_CUDA_GRAPH_SHAPES
 
     def __call__(self, context: torch.Tensor, **how: int) -> torch.Tensor:
         """Return the network's sorted quantiles [B, H, Q] in USD of contexts [B, L]."""
@@ -92,7 +94,7 @@ class CudaGraphNetwork:
             else:
                 self._graphs[shape] = graph
                 return graph.replay(context)
-        elif len(context) <= MAX_GRAPHED_WINDOWS and len(self._graphs) < self._most:
+        elif len(context) <= MAX_CUDA_GRAPH_WINDOWS and len(self._graphs) < self._most:
             self._graphs[shape] = None
         return self._network(context, **how)
 

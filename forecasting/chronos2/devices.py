@@ -85,28 +85,28 @@ def bf16_unit(capabilities: Mapping[str, object]) -> str:
     return next((unit for name, unit in BF16_UNITS.items() if capabilities.get(name)), "")
 
 
-def default_batch_size(checkpoint: Checkpoint, place: str, length: int, dtype: Dtype) -> int:
+def default_batch_size(checkpoint: Checkpoint, device: str, length: int, dtype: Dtype) -> int:
     """Return the default number of windows in a pass.
 
-    place: device, as resolved.
+    device: device, as resolved.
     length: bars in a window.
     dtype: precision of matrix products.
     """
-    if place == "cpu":
+    if device == "cpu":
         return CPU_BATCH_SIZE
-    return fitting_batch_size(bytes_per_window(checkpoint, length, dtype), free_memory(place))
+    return fitting_batch_size(bytes_per_window(checkpoint, length, dtype), free_gpu_memory(device))
 
 
-def fitting_batch_size(window: int, free: int) -> int:
+def fitting_batch_size(window_bytes: int, free_bytes: int) -> int:
     """Return the number of windows in a CUDA pass that fits into memory.
 
-    window: bytes per window.
-    free: free bytes of the GPU.
+    window_bytes: bytes per window.
+    free_bytes: free bytes of the GPU.
     """
     # A power of two from `MIN_CUDA_BATCH_SIZE` to `MAX_CUDA_BATCH_SIZE`: small differences in free
     # memory then change nothing. The last bits of tf32 and bf16, and with them the cache address,
     # depend on the size.
-    room = int(free * FREE_MEMORY_SHARE) // window
+    room = int(free_bytes * FREE_MEMORY_SHARE) // window_bytes
     return min(max(MIN_CUDA_BATCH_SIZE, 1 << max(room, 1).bit_length() - 1), MAX_CUDA_BATCH_SIZE)
 
 
@@ -118,10 +118,12 @@ def bytes_per_window(checkpoint: Checkpoint, length: int, dtype: Dtype) -> int:
     states. The output counts as prices and during the sort. If the estimate is too small, memory
     runs out and the batch is halved.
     """
-    width = checkpoint.width
-    tokens = math.ceil(length / checkpoint.patch) + 1 + math.ceil(HORIZON / checkpoint.patch)
-    forward = 2 * checkpoint.inner + 4 * width
-    attention = 13 * checkpoint.attention + 2 * width
+    width = checkpoint.model_width
+    tokens = (
+        math.ceil(length / checkpoint.patch_bars) + 1 + math.ceil(HORIZON / checkpoint.patch_bars)
+    )
+    forward = 2 * checkpoint.feed_forward_width + 4 * width
+    attention = 13 * checkpoint.attention_width + 2 * width
     number = 2 if dtype == "bf16" else 4
     # A norm is computed in float32: its input is squared, and scaled.
     layer = tokens * (number * max(forward, attention) + 2 * 4 * width)
@@ -130,10 +132,10 @@ def bytes_per_window(checkpoint: Checkpoint, length: int, dtype: Dtype) -> int:
 
 
 @cache
-def free_memory(place: str) -> int:
+def free_gpu_memory(device: str) -> int:
     """Return a GPU's free memory in bytes at the first call in this process.
 
     The value is cached, because later allocations would change the batch size.
     """
-    free, _ = torch.cuda.mem_get_info(place)
+    free, _ = torch.cuda.mem_get_info(device)
     return free

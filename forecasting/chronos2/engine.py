@@ -29,7 +29,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from forecasting.chronos2.augmentation import Augmentation, augment, restore
+from forecasting.chronos2.augmentation import Augmentation, augment, undo_augmentation
 from forecasting.chronos2.checkpoint import Checkpoint, CheckpointContents
 from forecasting.chronos2.compilation import (
     CompilationError,
@@ -47,7 +47,7 @@ from forecasting.chronos2.devices import (
     resolve_device,
 )
 from forecasting.chronos2.network import Network
-from forecasting.chronos2.profile import Dtype, Profile, tf32_refusal
+from forecasting.chronos2.profile import Dtype, Profile, tf32_cpu_error
 from forecasting.forecast import HORIZON, LEVELS, Progress
 from forecasting.windows import Windows
 from foundation.arrays import Array32, Index
@@ -63,8 +63,8 @@ ExecutionMode = Literal["compiled", "eager"]
 
 SMALL_BATCH_SIZES = (64, 512, 4096)  # windows in a pass of a call with at most as many windows
 MAX_CACHED_NETWORKS = 4  # maximum networks in memory; engines of all execution modes share them
-BUFFERS = 2  # one that is read while the other is filled
-MAX_WORKERS = 8  # threads that compute passes; more would wait for the interpreter lock
+BUFFER_COUNT = 2  # one that is read while the other is filled
+MAX_PASS_THREADS = 8  # threads that compute passes; more would wait for the interpreter lock
 MALLOC_THRESHOLD_BYTES = (
     31 << 20
 )  # below 32 MiB, the largest freed block that raises glibc's threshold
@@ -72,7 +72,7 @@ MALLOC_THRESHOLD_BYTES = (
 # A pending result waits for a pass's quantiles [B, H, Q] and for a check that they are finite. They
 # are valid until the result after the next is sent.
 PendingResult = Callable[[], tuple[Array32, bool]]
-BeginPass = Callable[[int], PendingResult]  # number of the first window → its pass, started
+StartPass = Callable[[int], PendingResult]  # number of the first window → its pass, started
 
 
 @dataclass(eq=False, slots=True)
@@ -84,7 +84,7 @@ class Engine:
     batch_size: number of windows in a pass; halved when memory runs out.
     weights_digest: digest of the loaded weights.
     execution_mode: compiled or eager.
-    fallback: network to use if the compilation fails; None: the failure is an error.
+    fallback_network: network to use if the compilation fails; None: the failure is an error.
     dtype: precision of matrix products.
     bf16_unit: CPU instruction set for bf16 products, `AMX` or `AVX-512`; empty if none is used.
     on_cpu: whether the device is a CPU. Each portion then has its own passes, which threads compute
@@ -96,20 +96,20 @@ class Engine:
     batch_size: int
     weights_digest: str
     execution_mode: ExecutionMode = "eager"
-    fallback: Callable[..., torch.Tensor] | None = None
+    fallback_network: Callable[..., torch.Tensor] | None = None
     dtype: Dtype = "fp32"
     bf16_unit: str = ""
     on_cpu: bool = False
 
     @property
-    def computation(self) -> str:
+    def computation_text(self) -> str:
         """Text on device, execution mode and batch size, which affect the last bits of forecasts.
 
         In fp32 they affect forecasts by rounding only.
         """
         return _computation_text(self.device, self.execution_mode, self.bf16_unit, self.batch_size)
 
-    def quantiles(
+    def forecast_quantiles(
         self,
         windows: Windows,
         portions: Sequence[Index],
@@ -122,7 +122,7 @@ class Engine:
 
         On a GPU all portions are one stream of passes: the next pass is computed while the caller
         uses the last one. On a CPU each portion is a separate stream: the last bit of a forecast
-        can depend on its place in a pass, and must not depend on earlier portions. `computation`
+        can depend on its place in a pass, and must not depend on earlier portions. `computation_text`
         describes the portion that was yielded last.
 
         portions: indices [n] of the windows of each portion.
@@ -169,14 +169,18 @@ class Engine:
         return next((size for size in sizes if size >= count), sizes[-1])
 
     def _leave_compilation(self, reason: str) -> None:
-        if self.fallback is None:
+        if self.fallback_network is None:
             raise InputError(
                 f"forecaster.compile=true: torch.compile failed: {reason}; set it to false"
             )
         log.warning(
             "forecaster.compile=auto: torch.compile failed, going on without it: %s", reason
         )
-        self.network, self.fallback, self.execution_mode = self.fallback, None, "eager"
+        self.network, self.fallback_network, self.execution_mode = (
+            self.fallback_network,
+            None,
+            "eager",
+        )
 
     def _halve(self, size: int, group: int) -> None:
         """Halve the batch after a pass of `size` windows for which memory ran out."""
@@ -242,7 +246,10 @@ class Engine:
 
         firsts = range(0, len(rows), size)
         threads = torch.get_num_threads() if self.on_cpu and self.execution_mode == "eager" else 1
-        with passes_in_threads(begin, min(len(firsts), threads, MAX_WORKERS)) as (begun, ahead):
+        with passes_in_threads(begin, min(len(firsts), threads, MAX_PASS_THREADS)) as (
+            begun,
+            ahead,
+        ):
             for first in firsts:
                 waiting.append(begun(first))
                 # Some passes are always running, while the previous one is read and the next one
@@ -261,9 +268,11 @@ class Engine:
         # how full its pass is.
         answer = self.network(transformed.float(), group=group)
         if augmentation != "none":
-            answer = restore(answer.double(), augmentation, trend, context.shape[1]).float()
+            answer = undo_augmentation(
+                answer.double(), augmentation, trend, context.shape[1]
+            ).float()
         # Levels are sorted, NaN last.
-        return back.send(answer, answer[..., :: len(LEVELS) - 1].isfinite().all())
+        return back.start_copy(answer, answer[..., :: len(LEVELS) - 1].isfinite().all())
 
     def _checked(self, arrival: PendingResult) -> Array32:
         predictions, finite = arrival()
@@ -277,30 +286,30 @@ class Engine:
 
 
 @contextmanager
-def passes_in_threads(begin: BeginPass, workers: int) -> Iterator[tuple[BeginPass, int]]:
+def passes_in_threads(start_pass: StartPass, workers: int) -> Iterator[tuple[StartPass, int]]:
     """Yield a function that starts a pass in a worker thread, and the number of concurrent passes.
 
     Each worker gets an equal share of the caller's torch threads for its operators. With one worker
     the passes run in the calling thread. All started passes are complete when the context ends.
 
-    begin: function that starts the pass from a window on, in the thread that calls it.
+    start_pass: function that starts the pass from a window on, in the thread that calls it.
     workers: maximum number of concurrent passes.
     """
     if workers <= 1:
-        yield begin, 1
+        yield start_pass, 1
         return
     threads = torch.get_num_threads()
 
     @torch.inference_mode()
-    def computed(first: int) -> tuple[Array32, bool]:
-        return begin(first)()
+    def run_pass(first: int) -> tuple[Array32, bool]:
+        return start_pass(first)()
 
     # torch keeps a thread count for each thread; a new thread takes the value that was set last.
     try:
         with ThreadPoolExecutor(
             workers, "pass", torch.set_num_threads, (threads // workers,)
         ) as pool:
-            yield lambda first: pool.submit(computed, first).result, workers
+            yield lambda first: pool.submit(run_pass, first).result, workers
     finally:
         torch.set_num_threads(threads)
 
@@ -313,7 +322,7 @@ def load_engine(checkpoint: Checkpoint, profile: Profile, batch_size: int | None
     """
     device, execution_mode, unit, size = _plan(checkpoint, profile, batch_size)
     if profile.dtype == "tf32" and device.type == "cpu":
-        raise tf32_refusal()
+        raise tf32_cpu_error()
     packed = (
         execution_mode == "eager"
         and device.type == "cpu"
@@ -326,8 +335,10 @@ def load_engine(checkpoint: Checkpoint, profile: Profile, batch_size: int | None
     )
 
 
-def planned_computation(checkpoint: Checkpoint, profile: Profile, batch_size: int | None) -> str:
-    """Return the text of `Engine.computation` in advance, without loading the weights.
+def planned_computation_text(
+    checkpoint: Checkpoint, profile: Profile, batch_size: int | None
+) -> str:
+    """Return the text of `Engine.computation_text` in advance, without loading the weights.
 
     An engine's own text differs after a failed compilation, or when memory has run out.
     """
@@ -369,7 +380,15 @@ def _kept_engine(
         # which clears each page again. Freeing one large block raises its threshold, mallopt(3).
         torch.empty(MALLOC_THRESHOLD_BYTES, dtype=torch.uint8)
     return Engine(
-        network, device, batch_size, source.digest, execution_mode, fallback, dtype, unit, on_cpu
+        network,
+        device,
+        batch_size,
+        source.weights_digest,
+        execution_mode,
+        fallback,
+        dtype,
+        unit,
+        on_cpu,
     )
 
 
@@ -386,11 +405,11 @@ class LoadedNetwork:
     """A network on a device, and the digest of the checkpoint contents it was loaded from.
 
     network: network with the weights.
-    digest: digest of the checkpoint's contents.
+    weights_digest: digest of the checkpoint's contents.
     """
 
     network: Network
-    digest: str
+    weights_digest: str
 
 
 _kept: OrderedDict[tuple[str, torch.device, Dtype, bool], LoadedNetwork] = OrderedDict()
@@ -408,8 +427,8 @@ def load_network(
         _kept.move_to_end(key)
         return _kept[key]
     contents = checkpoint.contents()
-    levels = contents.checkpoint.levels
-    model = load(contents, device)
+    levels = contents.checkpoint.level_rows
+    model = load_model(contents, device)
     network = Network(model, HORIZON, levels, dtype, device, packed=packed).eval()
     # The key is the digest of the bytes that were read, not of an earlier look at the files.
     found = LoadedNetwork(network, contents.digest)
@@ -419,7 +438,7 @@ def load_network(
     return found
 
 
-def load(contents: CheckpointContents, device: torch.device) -> Chronos2Model:
+def load_model(contents: CheckpointContents, device: torch.device) -> Chronos2Model:
     """Load the Chronos library's model from a checkpoint's contents, from safetensors only.
 
     Raises InputError unless the contents are a complete Chronos-2 with finite weights.
@@ -495,8 +514,8 @@ class DeviceHistory:
     def __init__(
         self, windows: Windows, rows: Index, kind: torch.dtype, device: torch.device
     ) -> None:
-        symbol = windows.symbol[rows]
-        last = windows.last[rows]
+        symbol = windows.symbol_index[rows]
+        last = windows.last_bar[rows]
         length = int(windows.lengths[symbol[0]])
         # Only the bars from a symbol's first window to its last go to the device.
         begin = np.full(len(windows.closes), np.iinfo(np.int64).max)
@@ -515,7 +534,7 @@ class DeviceHistory:
 
     def contexts(self, rows: Index, size: int) -> torch.Tensor:
         """Return the closes [size, L] of windows `rows`, padded with copies of the last window."""
-        starts = self._offsets[self._windows.symbol[rows]] + self._windows.last[rows]
+        starts = self._offsets[self._windows.symbol_index[rows]] + self._windows.last_bar[rows]
         starts = np.append(starts, np.full(size - len(rows), starts[-1]))
         return self._views.index_select(0, to_device(torch.from_numpy(starts), self._views.device))
 
@@ -533,25 +552,25 @@ class ResultTransfer:
         self._buffers: list[tuple[torch.Tensor, torch.Tensor]] = []
         self._stream: torch.cuda.Stream | None = None
         if device.type == "cuda":
-            for _ in range(BUFFERS):
+            for _ in range(BUFFER_COUNT):
                 truth = torch.empty((), dtype=torch.bool, pin_memory=True)
                 self._buffers.append((torch.empty(shape, pin_memory=True), truth))
             self._stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
 
-    def send(self, answer: torch.Tensor, holds: torch.Tensor) -> PendingResult:
+    def start_copy(self, result: torch.Tensor, flag: torch.Tensor) -> PendingResult:
         """Start to copy a result and a flag about it; return a function that waits for both.
 
         Buffers are reused: the result of two calls before must have been read.
         """
         if self._stream is None:
-            return lambda: (answer.numpy(), bool(holds))
-        values, truth = self._buffers[self._sent % BUFFERS]
+            return lambda: (result.numpy(), bool(flag))
+        values, truth = self._buffers[self._sent % BUFFER_COUNT]
         self._sent += 1
         # The copy begins when the result has been computed; the device continues meanwhile.
         self._stream.wait_stream(torch.cuda.current_stream(self._device))
         with torch.cuda.stream(self._stream):
-            values.copy_(answer, non_blocking=True)
-            truth.copy_(holds, non_blocking=True)
+            values.copy_(result, non_blocking=True)
+            truth.copy_(flag, non_blocking=True)
             copied = self._stream.record_event()
 
         def arrived() -> tuple[Array32, bool]:
@@ -559,13 +578,13 @@ class ResultTransfer:
             return values.numpy(), bool(truth)
 
         # The allocator must not give their memory to the next pass while they are copied.
-        answer.record_stream(self._stream)
-        holds.record_stream(self._stream)
+        result.record_stream(self._stream)
+        flag.record_stream(self._stream)
         return arrived
 
 
-def to_device(numbers: torch.Tensor, device: torch.device) -> torch.Tensor:
+def to_device(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
     """Copy a tensor to a device, asynchronously on a GPU; a CPU tensor is returned unchanged."""
     if device.type == "cpu":
-        return numbers
-    return numbers.pin_memory().to(device, non_blocking=True)
+        return tensor
+    return tensor.pin_memory().to(device, non_blocking=True)

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
 # Version of the computation, incremented when forecasts change by more than rounding: cached
 # forecasts of earlier versions are not used.
-IMPLEMENTATION = 2
+IMPLEMENTATION_VERSION = 2
 OHLC = ("open", "high", "low", "close")
 TIMESTAMP_COLUMNS = (
     "timestamp",
@@ -86,19 +86,22 @@ class Chronos2Forecaster:
     profile: model, context length, pre-augmentation, device, dtype, compilation.
     batch_size: maximum number of windows in a forward pass. None: 64 on a CPU, and 64 … 16,384 on
         CUDA, depending on model, context length and free memory.
-    symbols: per-symbol settings that override the profile, by symbol.
-    computed_on: devices that have computed forecasts in this process, `cpu` or `cuda:N`.
+    symbol_settings: per-symbol settings that override the profile, by symbol.
+    used_devices: devices that have computed forecasts in this process, `cpu` or `cuda:N`.
     """
 
     profile: Profile = field(default_factory=Profile)
     batch_size: int | None = None
-    symbols: Mapping[str, SymbolSettings] = field(default_factory=dict)
-    computed_on: set[str] = field(default_factory=set, init=False, repr=False)
+    symbol_settings: Mapping[str, SymbolSettings] = field(default_factory=dict)
+    used_devices: set[str] = field(default_factory=set, init=False, repr=False)
 
     def __post_init__(self) -> None:
         if self.batch_size is not None and self.batch_size < 1:
             raise InputError(f"forecaster.batch_size: {self.batch_size} is below 1")
-        profiles = {self.profile, *(self.profile_of(symbol) for symbol in self.symbols)}
+        profiles = {
+            self.profile,
+            *(self.profile_for_symbol(symbol) for symbol in self.symbol_settings),
+        }
         for profile in profiles:
             limit = _checkpoint(profile).max_context
             if profile.context_length > limit:
@@ -113,23 +116,23 @@ class Chronos2Forecaster:
     def name(self) -> str:
         return f"chronos2 ({_checkpoint(self.profile).name})"
 
-    def profile_of(self, symbol: str) -> Profile:
+    def profile_for_symbol(self, symbol: str) -> Profile:
         """Return the profile of a symbol, with its own settings applied."""
-        settings = self.symbols.get(symbol)
+        settings = self.symbol_settings.get(symbol)
         return self.profile if settings is None else settings.apply_to(self.profile)
 
-    def specification(
-        self, profile: Profile, by: Engine | None = None
+    def build_specification(
+        self, profile: Profile, engine: Engine | None = None
     ) -> dict[str, str | int | list[float]]:
         """Return all inputs of a profile's forecasts other than bars, for their content address.
 
-        by: engine that computes the forecasts, for its weights and computation; None: the current
+        engine: engine that computes the forecasts, for its weights and computation; None: the current
             weights and the planned computation.
         """
         model = _checkpoint(profile)
         specification: dict[str, str | int | list[float]] = {
-            "weights": model.digest if by is None else by.weights_digest,
-            "implementation": f"{IMPLEMENTATION}",
+            "weights": model.digest if engine is None else engine.weights_digest,
+            "implementation": f"{IMPLEMENTATION_VERSION}",
             "context_length": profile.context_length,
             "steps": HORIZON,
             "levels": list(LEVELS),
@@ -139,21 +142,23 @@ class Chronos2Forecaster:
         }
         # Forecasts in fp32 differ by rounding alone between machines; shorter formats differ more.
         if profile.dtype != "fp32":
-            planned = self._planned_computation(profile) if by is None else by.computation
+            planned = (
+                self._planned_computation(profile) if engine is None else engine.computation_text
+            )
             specification["computed"] = planned
         return specification
 
-    def windows(self, bars: Bars, since: np.datetime64 | Instants) -> Windows:
+    def build_windows(self, bars: Bars, since: np.datetime64 | Instants) -> Windows:
         """Return the input windows of a panel; each symbol's profile gives the context length."""
-        lengths = [self.profile_of(symbol).context_length for symbol in bars.symbols]
+        lengths = [self.profile_for_symbol(symbol).context_length for symbol in bars.symbols]
         return Windows.from_bars(bars, since, np.array(lengths))
 
-    def engine(self, profile: Profile) -> Engine:
+    def load_engine(self, profile: Profile) -> Engine:
         """Load the engine of a profile, with the checkpoint's current weights."""
         from forecasting.chronos2.engine import load_engine
 
         found = load_engine(_checkpoint(profile), profile, self.batch_size)
-        self.computed_on.add(str(found.device))
+        self.used_devices.add(str(found.device))
         return found
 
     def predict(
@@ -162,15 +167,17 @@ class Chronos2Forecaster:
         rows: Index,
         profile: Profile,
         progress: Progress = no_progress,
-        by: Engine | None = None,
+        engine: Engine | None = None,
     ) -> Array32:
         """Return the price quantiles [n, H, Q] in USD of windows that share a profile.
 
         rows: indices [n] of the windows.
-        by: engine that computes the forecasts; None: the profile's engine.
+        engine: engine that computes the forecasts; None: the profile's engine.
         """
-        engine = by or self.engine(profile.for_job(len(rows)))
-        (values,) = engine.quantiles(windows, [rows], profile.augmentation, progress=progress)
+        engine = engine or self.load_engine(profile.for_job(len(rows)))
+        (values,) = engine.forecast_quantiles(
+            windows, [rows], profile.augmentation, progress=progress
+        )
         return values
 
     def forecast(
@@ -180,23 +187,25 @@ class Chronos2Forecaster:
 
         since: one instant for all symbols, or one per symbol, [S].
         """
-        windows = self.windows(bars, since)
+        windows = self.build_windows(bars, since)
         values = empty_array(len(windows), HORIZON, len(LEVELS))
         specifications = []
-        for profile, rows in self.by_profile(bars.symbols, windows):
-            engine = self.engine(profile.for_job(len(rows)))
+        for profile, rows in self.group_by_profile(bars.symbols, windows):
+            engine = self.load_engine(profile.for_job(len(rows)))
             values[rows] = self.predict(windows, rows, profile, progress, engine)
-            specifications.append(self.specification(profile, engine))
+            specifications.append(self.build_specification(profile, engine))
         source = source_digest(specifications)
-        return ForecastTable.from_quantiles(self.name, bars, windows, values, source=source)
+        return ForecastTable.from_quantiles(self.name, bars, windows, values, source_digest=source)
 
-    def by_profile(self, symbols: tuple[str, ...], windows: Windows) -> list[tuple[Profile, Index]]:
+    def group_by_profile(
+        self, symbols: tuple[str, ...], windows: Windows
+    ) -> list[tuple[Profile, Index]]:
         """Group windows by profile: return each profile with the indices of its windows."""
-        profiles = [self.profile_of(symbol) for symbol in symbols]
+        profiles = [self.profile_for_symbol(symbol) for symbol in symbols]
         parts = []
         for profile in dict.fromkeys(profiles):
             members = np.array([item == profile for item in profiles])
-            parts.append((profile, np.flatnonzero(members[windows.symbol])))
+            parts.append((profile, np.flatnonzero(members[windows.symbol_index])))
         return parts
 
     def predict_ohlc(
@@ -222,8 +231,8 @@ class Chronos2Forecaster:
         Raises InputError for invalid lengths or bars, and for timestamps in the index or a column
         that start with the newest.
         """
-        settings = self.symbols.get(instrument(symbol).symbol)
-        profile = self.profile_of(instrument(symbol).symbol)
+        settings = self.symbol_settings.get(instrument(symbol).symbol)
+        profile = self.profile_for_symbol(instrument(symbol).symbol)
         steps = prediction_length
         if steps is None:
             steps = (settings and settings.prediction_length) or 1
@@ -235,15 +244,17 @@ class Chronos2Forecaster:
         windows = Windows(
             closes=closes,
             lengths=np.full(4, length),
-            symbol=four,
-            last=np.full(4, length - 1),
+            symbol_index=four,
+            last_bar=np.full(4, length - 1),
             issued_at=np.full(4, np.datetime64("NaT", "ns")),
         )
         # All 24 steps are computed: another number would change step 1. Nothing of it is cached, so
         # that its computation needs no address.
         engine = self._engine_of_few(profile)
         kind = profile.augmentation
-        (joint,) = engine.quantiles(windows, [four], kind, group=len(four), progress=no_progress)
+        (joint,) = engine.forecast_quantiles(
+            windows, [four], kind, group=len(four), progress=no_progress
+        )
         if coherent:
             # The levels of four series need not be coherent: at each, low becomes the smallest of
             # the four and high the largest. Open and close are unchanged. joint is [4, H, Q].
@@ -265,9 +276,9 @@ class Chronos2Forecaster:
         )
 
     def _planned_computation(self, profile: Profile) -> str:
-        from forecasting.chronos2.engine import planned_computation
+        from forecasting.chronos2.engine import planned_computation_text
 
-        return planned_computation(_checkpoint(profile), profile, self.batch_size)
+        return planned_computation_text(_checkpoint(profile), profile, self.batch_size)
 
 
 def source_digest(specifications: Iterable[Mapping[str, Any]]) -> str:

@@ -45,11 +45,11 @@ except ImportError:  # torch for CPUs has no Triton
 if TYPE_CHECKING:
     from chronos.chronos2.model import Chronos2Model
 
-DTYPES = {"fp32": torch.float32, "tf32": torch.float32, "bf16": torch.bfloat16}
-ZERO_DEVIATION = 1e-5  # replaces a deviation of zero, as in the library's InstanceNorm
+TORCH_DTYPES = {"fp32": torch.float32, "tf32": torch.float32, "bf16": torch.bfloat16}
+ZERO_DEVIATION_SUBSTITUTE = 1e-5  # replaces a deviation of zero, as in the library's InstanceNorm
 MAX_GRID_BLOCKS = 65_535  # limit of a CUDA grid's second and third dimension
-MAX_KERNEL_TOKENS = 64  # maximum tokens of a window in one program of the attention kernel
-HEAD_WIDTHS = (32, 64, 128)  # head widths that the attention kernel supports
+MAX_FUSED_TOKENS = 64  # maximum tokens of a window in one program of the attention kernel
+FUSED_HEAD_WIDTHS = (32, 64, 128)  # head widths that the attention kernel supports
 
 RunLayer = Callable[..., Tensor]  # a layer and the arguments of its `forward` → its result
 
@@ -89,7 +89,7 @@ class Network(nn.Module):
         super().__init__()
         onednn = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
         packed = packed and device.type == "cpu" and onednn
-        form = MatrixFormat(torch.float32 if packed else DTYPES[dtype], device, packed)
+        form = MatrixFormat(torch.float32 if packed else TORCH_DTYPES[dtype], device, packed)
         config = model.chronos_config
         self.patch = config.input_patch_size
         self.steps = steps
@@ -112,7 +112,7 @@ class Network(nn.Module):
             self.embed = Linear(weight, torch.cat([embed.hidden_layer.bias, skip_bias]), form)
             self.embed_out = Linear(embed.output_layer.weight, None, form)
             blocks = model.encoder.block
-            short = MatrixFormat(DTYPES[dtype], device, packed)
+            short = MatrixFormat(TORCH_DTYPES[dtype], device, packed)
             self.layers = nn.ModuleList(Layer(block, short) for block in blocks)
             gain = model.encoder.final_layer_norm.weight.double()
             # The model returns [Q, P] of a patch: its rows are read in the order [P, Q].
@@ -194,7 +194,7 @@ def standardise(context: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """
     loc = torch.nan_to_num(context.nanmean(dim=-1, keepdim=True), nan=0.0)
     scale = torch.nan_to_num((context - loc).square().nanmean(dim=-1, keepdim=True).sqrt(), nan=1.0)
-    scale = torch.where(scale == 0, ZERO_DEVIATION, scale)
+    scale = torch.where(scale == 0, ZERO_DEVIATION_SUBSTITUTE, scale)
     return (context - loc) / scale, loc, scale
 
 
@@ -204,12 +204,12 @@ class MatrixFormat:
 
     dtype: dtype of the matrices.
     device: device of the matrices.
-    packed: whether the matrices are packed for oneDNN.
+    is_packed: whether the matrices are packed for oneDNN.
     """
 
     dtype: torch.dtype
     device: torch.device
-    packed: bool
+    is_packed: bool
 
 
 class Linear(nn.Module):
@@ -232,7 +232,7 @@ class Linear(nn.Module):
     def __init__(self, weight: Tensor, bias: Tensor | None, form: MatrixFormat) -> None:
         super().__init__()
         weight = weight.detach().to(form.device, form.dtype).contiguous()
-        self.packed = form.packed
+        self.packed = form.is_packed
         if self.packed:
             weight = torch.ops.mkldnn._reorder_linear_weight(weight)
         if bias is not None:
@@ -287,14 +287,14 @@ class Layer(nn.Module):
             return Linear(weight if gain is None else weight * gain, None, form)
 
         def activated(weight: Tensor, gain: Tensor) -> Linear:
-            bias = None if form.packed else torch.zeros(len(weight))
+            bias = None if form.is_packed else torch.zeros(len(weight))
             return Linear(weight * gain, bias, form)
 
         # The library rotates the first half of a head's width against the second. On a CPU rows of
         # queries and keys are put side by side instead, because neighbours rotate as one complex
         # number; their products stay the same.
         pairs = torch.arange(self.heads * self.width)
-        if form.packed:
+        if form.is_packed:
             pairs = pairs.view(self.heads, 2, self.width // 2).mT.reshape(-1)
         # Matrices are folded in float64 and rounded once.
         gain = time.layer_norm.weight.double()
@@ -317,28 +317,32 @@ class Layer(nn.Module):
         self.wide = activated(forward.mlp.wi.weight.double(), forward.layer_norm.weight.double())
         self.narrow = linear(forward.mlp.wo.weight)
 
-    def forward(self, h: Tensor, turn: Tensor, first: int, group: int, epsilon: float) -> Tensor:
-        """Apply the layer to tokens h [B, T, d]; return the tokens from `first` on.
+    def forward(
+        self, h: Tensor, rotation: Tensor, first_token: int, group: int, epsilon: float
+    ) -> Tensor:
+        """Apply the layer to tokens h [B, T, d]; return the tokens from `first_token` on.
 
         h: state of all tokens, to which the returned tokens [B, T - first, d] attend.
-        turn: rotation of each token, an argument of `apply_rotary`.
-        first: index of the first token to return.
+        rotation: rotation of each token, an argument of `apply_rotary`.
+        first_token: index of the first token to return.
         group: number of consecutive rows that attend to each other.
         epsilon: term added to a mean square before its root.
         """
         batch, tokens, _ = h.shape
         split = (self.heads, self.width)
         x = rms_normalise(h, epsilon)
-        if first:
-            q = self.query(x[:, first:].contiguous()).view(batch, tokens - first, *split)
+        if first_token:
+            q = self.query(x[:, first_token:].contiguous()).view(
+                batch, tokens - first_token, *split
+            )
             k, v = self.key_value(x).view(batch, tokens, 2, *split).unbind(2)
         else:
             q, k, v = self.qkv(x).view(batch, tokens, 3, *split).unbind(2)
-        if fits_one_kernel(q, k):
-            mixed = attend_in_one_kernel(q, k, v, turn)
+        if can_attend_fused(q, k):
+            mixed = attend_fused(q, k, v, rotation)
         else:
-            mixed = attend(apply_rotary(q, turn[first:]), apply_rotary(k, turn), v)
-        h = self.out(mixed, residual=h[:, first:])
+            mixed = attend(apply_rotary(q, rotation[first_token:]), apply_rotary(k, rotation), v)
+        h = self.out(mixed, residual=h[:, first_token:])
         h = self._within_groups(h, group, epsilon)
         x = self.wide(rms_normalise(h, epsilon).to(self.dtype), relu=self.relu)
         return self.narrow(x if self.relu else self.activation(x), residual=h)
@@ -367,27 +371,27 @@ def rms_normalise(h: Tensor, epsilon: float) -> Tensor:
     return scaled.to(h.dtype)
 
 
-def fits_one_kernel(q: Tensor, k: Tensor) -> bool:
-    """Return whether `attend_in_one_kernel` supports queries q and keys k.
+def can_attend_fused(q: Tensor, k: Tensor) -> bool:
+    """Return whether `attend_fused` supports queries q and keys k.
 
     It needs a compilation on CUDA, few tokens, and a supported head width.
     """
     # Triton needs a C compiler at run time. `torch.compile` needs it as well, but falls back.
     if triton is None or not (q.is_cuda and torch.compiler.is_compiling()):
         return False
-    return k.shape[1] <= MAX_KERNEL_TOKENS and k.shape[3] in HEAD_WIDTHS
+    return k.shape[1] <= MAX_FUSED_TOKENS and k.shape[3] in FUSED_HEAD_WIDTHS
 
 
-def apply_rotary(x: Tensor, turn: Tensor) -> Tensor:
+def apply_rotary(x: Tensor, rotation: Tensor) -> Tensor:
     """Apply rotary position embeddings to x [B, T, heads, width].
 
-    turn: rotation of each token. Complex [T, width/2] rotates neighbouring pairs and overwrites x.
+    rotation: rotation of each token. Complex [T, width/2] rotates neighbouring pairs and overwrites x.
         Cosine and sine [T, 2, width/2] rotate the first half of a width against the second.
     """
-    if turn.is_complex():
-        torch.view_as_complex(x.view(*x.shape[:-1], -1, 2)).mul_(turn[:, None])
+    if rotation.is_complex():
+        torch.view_as_complex(x.view(*x.shape[:-1], -1, 2)).mul_(rotation[:, None])
         return x
-    cosine, sine = turn[:, :, None].unbind(1)
+    cosine, sine = rotation[:, :, None].unbind(1)
     first, second = x.chunk(2, dim=-1)
     return torch.cat([first * cosine - second * sine, second * cosine + first * sine], dim=-1)
 
@@ -410,14 +414,14 @@ def _attended_at_once(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     return mixed.transpose(1, 2).flatten(-2)
 
 
-def attend_in_one_kernel(q: Tensor, k: Tensor, v: Tensor, turn: Tensor) -> Tensor:
+def attend_fused(q: Tensor, k: Tensor, v: Tensor, rotation: Tensor) -> Tensor:
     """Return the attention [B, T, heads * width] of q, k and v by one CUDA kernel.
 
     The kernel applies rotary position embeddings to q and k.
 
-    turn: [U, 2, width/2] cosine and sine of each key's token; the queries belong to the last T.
+    rotation: [U, 2, width/2] cosine and sine of each key's token; the queries belong to the last T.
     """
-    mixed: Tensor = _program(q, k, v, turn)
+    mixed: Tensor = _program(q, k, v, rotation)
     return mixed
 
 

@@ -22,7 +22,7 @@ from foundation.settings import setting, settings_class
 
 Device = str  # `auto`, `cpu`, `cuda` or `cuda:N`: see `DEVICE_PATTERN`
 Dtype = Literal["fp32", "tf32", "bf16"]
-Compile = Literal["auto"] | bool
+CompileMode = Literal["auto"] | bool
 
 # Number of windows from which a compilation pays off; the first one on a machine takes five
 # seconds. In fp32 on an H200 it pays off within 0.8 million windows for the checkpoint of 120 M
@@ -54,7 +54,7 @@ class Profile:
         "precision of matrix products; tf32 keeps 10 of fp32's 23 mantissa bits, on CUDA only; "
         "bf16 keeps 7, on CPUs with AMX or AVX-512 bf16 in the layers only",
     )
-    compile: Compile = setting(
+    compile: CompileMode = setting(
         "auto",
         "auto: on CUDA, for 1,000,000 windows and more, in tf32 and bf16 for all, and "
         "goes on where that fails; true fails then",
@@ -66,7 +66,7 @@ class Profile:
             devices = ("auto", "cpu", "cuda", "cuda:N")
             raise invalid_choice("forecaster.device", self.device, devices)
         if self.dtype == "tf32" and self.device == "cpu":
-            raise tf32_refusal()
+            raise tf32_cpu_error()
 
     def for_job(self, windows: int) -> Profile:
         """Return the profile for a job of this many windows.
@@ -100,7 +100,7 @@ class SymbolSettings(BaseModel):
     model: Annotated[str, Field(min_length=1)] | None = None
     device: Annotated[Device, Field(pattern=DEVICE_PATTERN)] | None = None
     dtype: Dtype | None = None
-    compile: Compile | None = None
+    compile: CompileMode | None = None
 
     def apply_to(self, profile: Profile) -> Profile:
         """Return a copy of a profile with this symbol's settings applied."""
@@ -108,19 +108,19 @@ class SymbolSettings(BaseModel):
         return replace(profile, **changes)
 
 
-def check_whole_number(place: str, value: object, low: int, high: int) -> int:
+def check_whole_number(name: str, value: object, low: int, high: int) -> int:
     """Return the value as an int; raise `InputError` unless it is a whole number in low … high.
 
-    place: name of the setting or argument, for the message.
+    name: name of the setting or argument, for the message.
     """
     if isinstance(value, int | np.integer) and not isinstance(value, bool):
         number = int(value)
         if low <= number <= high:
             return number
-    raise InputError(f"{place}: {value!r} is not a whole number from {low} to {high}")
+    raise InputError(f"{name}: {value!r} is not a whole number from {low} to {high}")
 
 
-def tf32_refusal() -> InputError:
+def tf32_cpu_error() -> InputError:
     """Return the error about TF32 on a CPU."""
     return InputError(
         "forecaster.dtype: tf32 needs CUDA, and this computes on a CPU; use fp32 there"

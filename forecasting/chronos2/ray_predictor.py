@@ -38,9 +38,9 @@ if TYPE_CHECKING:  # compiled code; checking settings must not load it
 log = logging.getLogger(__name__)
 
 TASKS_PER_SLOT = 2  # submitted tasks per slot: one is running, one is queued
-ATTEMPTS = 3  # attempts at a portion whose process dies, before it is an error
-FIRST_TASK_SECONDS = 600.0  # timeout of the first task, in seconds
-PROBE_SECONDS = 5.0  # timeout of a connection to the cluster's address, in seconds
+MAX_TASK_ATTEMPTS = 3  # attempts at a portion whose process dies, before it is an error
+FIRST_TASK_TIMEOUT_SECONDS = 600.0  # timeout of the first task, in seconds
+PROBE_TIMEOUT_SECONDS = 5.0  # timeout of a connection to the cluster's address, in seconds
 # Ray reports usage statistics to its developers by default.
 NO_USAGE_STATS = {"RAY_USAGE_STATS_ENABLED": "0"}
 # A Ray instance that is started for one command listens on loopback only, and requires a token.
@@ -70,7 +70,7 @@ class RaySettings:
 
 
 @dataclass(frozen=True, slots=True)
-class RayPredictions:
+class RayPredictor:
     """A predictor for `CachedForecaster` that computes forecasts on a Ray cluster.
 
     settings: settings of the cluster.
@@ -96,7 +96,7 @@ class RayPredictions:
         total = sum(map(len, portions))
         places, share = _places(self.settings, ray.nodes(), profile)
         # A process that has computed on a GPU is reused, with its loaded network.
-        task = ray.remote(max_calls=0, max_retries=ATTEMPTS - 1, **share)(_answer)
+        task = ray.remote(max_calls=0, max_retries=MAX_TASK_ATTEMPTS - 1, **share)(_answer)
         given = (forecaster, profile.for_job(total), self.settings.cores)
         # In a list, so that a task receives the reference and maps the object.
         shared = [ray.put(windows)]
@@ -112,18 +112,18 @@ class RayPredictions:
                     rows = left.popleft()
                     running[task.remote(*given, shared, rows)] = rows
                 ended, _ = ray.wait(
-                    list(running), timeout=FIRST_TASK_SECONDS if first is None else None
+                    list(running), timeout=FIRST_TASK_TIMEOUT_SECONDS if first is None else None
                 )
                 if not ended:
                     raise InputError(
-                        f"ray: no task could begin within {FIRST_TASK_SECONDS / 60:.0f} minutes;"
+                        f"ray: no task could begin within {FIRST_TASK_TIMEOUT_SECONDS / 60:.0f} minutes;"
                         " wait until the cluster has room, or ask for fewer cores or GPUs a task"
                     )
                 rows = running.pop(ended[0])
                 answer = _of_ray(ray, ended[0])
                 first = first or answer
                 _refuse_other(answer, first)
-                log.info("%s computed by %s", count_text(len(rows), "forecast"), answer.machine)
+                log.info("%s computed by %s", count_text(len(rows), "forecast"), answer.worker_text)
                 done += len(rows)
                 if done:
                     progress("forecasts", done, total)
@@ -136,13 +136,13 @@ class RayPredictions:
 class TaskResult(NamedTuple):
     """Result of a Ray task.
 
-    machine: text with the task's host, process and computation.
+    worker_text: text with the task's host, process and computation.
     version: version of kelly-chronos on the host.
     values: [n, H, Q] price quantiles in USD.
     specification: inputs and computation of the forecasts, other than bars.
     """
 
-    machine: str
+    worker_text: str
     version: str
     values: Array32
     specification: Mapping[str, Any]
@@ -157,12 +157,12 @@ def _answer(
 
     # The last bits of sums depend on the number of threads.
     torch.set_num_threads(cores)
-    engine = forecaster.engine(profile)
+    engine = forecaster.load_engine(profile)
     values = empty_array(0, HORIZON, len(LEVELS))
     if len(rows):
-        values = forecaster.predict(ray.get(shared[0]), rows, profile, by=engine)
-    machine = f"{socket.gethostname()}, process {os.getpid()}: {engine.computation}"
-    return TaskResult(machine, VERSION, values, forecaster.specification(profile, engine))
+        values = forecaster.predict(ray.get(shared[0]), rows, profile, engine=engine)
+    machine = f"{socket.gethostname()}, process {os.getpid()}: {engine.computation_text}"
+    return TaskResult(machine, VERSION, values, forecaster.build_specification(profile, engine))
 
 
 def _of_ray(ray: Any, reference: Any) -> TaskResult:
@@ -176,7 +176,7 @@ def _of_ray(ray: Any, reference: Any) -> TaskResult:
         raise
     except ray.exceptions.RayError as error:
         raise InputError(
-            f"ray: {ATTEMPTS} processes died over the same portion: higher ray.cores make fewer at"
+            f"ray: {MAX_TASK_ATTEMPTS} processes died over the same portion: higher ray.cores make fewer at"
             f" a time, and kelly-chronos is needed on every machine ({one_line(str(error))})"
         ) from None
 
@@ -185,14 +185,14 @@ def _refuse_other(answer: TaskResult, first: TaskResult) -> None:
     """Reject a machine whose version or computation differs from the first one's."""
     if answer.version != VERSION:
         raise InputError(
-            f"ray: {answer.machine} has version {answer.version} of kelly-chronos, and {VERSION}"
+            f"ray: {answer.worker_text} has version {answer.version} of kelly-chronos, and {VERSION}"
             " runs here; install the same on every machine of the cluster"
         )
     ours, its = first.specification, answer.specification
     other = [name for name, value in ours.items() if its.get(name) != value]
     if other:
         raise InputError(
-            f"ray: machines do not compute alike: {answer.machine} has another {', '.join(other)}"
+            f"ray: machines do not compute alike: {answer.worker_text} has another {', '.join(other)}"
             f" ({its.get(other[0])}) than the first ({ours[other[0]]}); give all of them the same"
             " model and libraries, or set forecaster.batch_size and forecaster.compile"
         )
@@ -264,7 +264,9 @@ def _probe(address: str) -> None:
     """Check that the address accepts connections; Ray itself would try for two minutes."""
     host, _, port = address.rpartition(":")
     try:
-        socket.create_connection((host.strip("[]"), int(port)), timeout=PROBE_SECONDS).close()
+        socket.create_connection(
+            (host.strip("[]"), int(port)), timeout=PROBE_TIMEOUT_SECONDS
+        ).close()
     except OSError as error:
         raise InputError(
             f"ray.address: nothing answers at {address} ({error.strerror or error}); start a"

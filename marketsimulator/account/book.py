@@ -37,16 +37,16 @@ BY_ORDER, BY_CRYPTO_FEE, BY_LIQUIDATION, BY_SPLIT, BY_DELISTING = _codes(0, 5)
 DIVIDEND, SPLIT_CASH, INTEREST, CASH_INTEREST, BORROW, ROUNDING = _codes(5, 11)
 
 (NO_ORDER,) = _codes(-1, 0)
-ACCOUNT_LEVEL = NO_ORDER  # replaces the symbol of a flow that belongs to no symbol
+NO_SYMBOL = NO_ORDER  # replaces the symbol of a flow that belongs to no symbol
 FIRST_LEG, SECOND_LEG = _codes(0, 2)  # an order's place among the orders of one decision and symbol
 MAKER, TAKER = cast(bool, np.True_), cast(bool, np.False_)
-BILLION = 1e9  # quantities are whole billionths, the smallest step of any venue
-MILLION = 1e6  # fees of a fill are whole millionths of a USD
+QUANTITY_STEPS_PER_UNIT = 1e9  # quantities are whole billionths, the smallest step of any venue
+FEE_STEPS_PER_USD = 1e6  # fees of a fill are whole millionths of a USD
 CENTS_PER_USD = 100.0
 TWO_ULPS = 2.0**-51  # two units in the last place of a float, relative
 NOT_FROZEN = np.iinfo(np.int64).min  # a date before all others; those before 1970 are below 0
 
-FLOWS = (
+FLOW_FIELDS = (
     "interest",
     "fees",
     "other",
@@ -88,7 +88,7 @@ ACCOUNT = np.dtype(
         ("freezes", "i8"),
         ("refusals", "i8"),  # orders refused or cut for lack of buying power
         ("tape_length", "i8"),  # entries written on the tape
-        *((name, "f8") for name in FLOWS),  # USD at this instant
+        *((name, "f8") for name in FLOW_FIELDS),  # USD at this instant
     ],
     align=True,
 )
@@ -137,7 +137,7 @@ ORDER = np.dtype(
     align=True,
 )
 # Cash changes by Σ usd - quantity · price - fee over the tape, a position by Σ quantity.
-ENTRY = np.dtype(
+TAPE_ENTRY = np.dtype(
     [
         ("at", "i8"),  # ns on a timeline; the row number in a replay of weights
         ("number", "i4"),  # order number
@@ -187,16 +187,16 @@ class Book(NamedTuple):
     holding: [S] HOLDING: position and constants of each symbol.
     orders: [K] ORDER: waiting orders, in the order in which they were sent.
     crypto_volume: [31] USD traded in crypto, by date modulo 31.
-    tiers: [N, 3] the crypto venue's fee tiers: 30-day volume in USD, maker rate, taker rate.
-    day_trades: [4] day trades of each of the four sessions before today's.
+    fee_tiers: [N, 3] the crypto venue's fee tiers: 30-day volume in USD, maker rate, taker rate.
+    recent_day_trades: [4] day trades of each of the four sessions before today's.
     """
 
     account: Records
     holding: Records
     orders: Records
     crypto_volume: Array
-    tiers: Array
-    day_trades: Index
+    fee_tiers: Array
+    recent_day_trades: Index
 
 
 class BarOpens(NamedTuple):
@@ -215,7 +215,14 @@ class BarOpens(NamedTuple):
 @jit_inline
 def replace_orders(book: Book, orders: Records) -> Book:
     """Return the book with these orders in place of its own."""
-    return Book(book.account, book.holding, orders, book.crypto_volume, book.tiers, book.day_trades)
+    return Book(
+        book.account,
+        book.holding,
+        orders,
+        book.crypto_volume,
+        book.fee_tiers,
+        book.recent_day_trades,
+    )
 
 
 @jit_inline
@@ -223,7 +230,7 @@ def round_quantity(quantity: float) -> float:
     """Round a quantity to the nearest billionth; whole quantities are unchanged."""
     if quantity == np.floor(quantity):
         return float(quantity)
-    return float(np.rint(quantity * BILLION) / BILLION)
+    return float(np.rint(quantity * QUANTITY_STEPS_PER_UNIT) / QUANTITY_STEPS_PER_UNIT)
 
 
 # Both tolerate a millionth of a unit, or two ulps if that is more: a product one ulp beyond an
@@ -286,7 +293,7 @@ def write_flow(account: Record, tape: Records, at: int, cause: int, s: int, usd:
 
 
 @jit_inline
-def max_flows(size: int, actions: int) -> int:
+def max_flow_entries(size: int, actions: int) -> int:
     """Return the maximum number of cash flows that one step writes to the tape.
 
     Two for each corporate action, a borrow fee for each symbol, and three of the account.
@@ -294,24 +301,24 @@ def max_flows(size: int, actions: int) -> int:
     return 2 * actions + size + 3
 
 
-def create_book(capital: float, holding: Records, tiers: Array) -> Book:
+def create_book(capital: float, holding: Records, fee_tiers: Array) -> Book:
     """Create the state of an account with cash and no positions.
 
     capital: USD.
     holding: [S] HOLDING with the constants of each symbol.
-    tiers: [N, 3] the crypto venue's fee tiers: 30-day volume in USD, maker rate, taker rate.
+    fee_tiers: [N, 3] the crypto venue's fee tiers: 30-day volume in USD, maker rate, taker rate.
     """
     account = np.zeros(1, ACCOUNT)
     holding = holding.copy()
     for name in ("cash", "equity", "close_equity"):
         account[name] = capital
-    account["maker"], account["taker"] = tiers[0, 1:]
+    account["maker"], account["taker"] = fee_tiers[0, 1:]
     account["frozen_until"] = NOT_FROZEN
     holding["mark"] = np.nan
     holding["fillable"] = np.inf
     orders = np.zeros(0, ORDER)
     day_trades = np.zeros(4, dtype=np.int64)
-    return Book(account, holding, orders, np.zeros(31), tiers, day_trades)
+    return Book(account, holding, orders, np.zeros(31), fee_tiers, day_trades)
 
 
 def set_positions(
@@ -332,7 +339,10 @@ def set_positions(
     if short_proceeds is None:
         short = stocks & (quantities < 0)
         # Settlement keeps proceeds in whole millionths.
-        short_proceeds = np.rint(np.where(short, -quantities * closes, 0.0) * MILLION) / MILLION
+        short_proceeds = (
+            np.rint(np.where(short, -quantities * closes, 0.0) * FEE_STEPS_PER_USD)
+            / FEE_STEPS_PER_USD
+        )
     book.holding["short_proceeds"] = short_proceeds
     account["short_proceeds"] = short_proceeds.sum()
     stock_value = np.where(stocks & (quantities != 0), quantities * closes, 0.0).sum()
@@ -341,4 +351,4 @@ def set_positions(
 
 def create_tape(length: int) -> Records:
     """Allocate a tape of `length` entries; unwritten entries take no physical memory."""
-    return np.empty(length, ENTRY)
+    return np.empty(length, TAPE_ENTRY)

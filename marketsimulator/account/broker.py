@@ -14,14 +14,20 @@ import numpy as np
 from execution.orders.account_snapshot import AccountSnapshot
 from execution.orders.broker import Asset
 from execution.orders.gate import UNGUARDED, OrderGate
-from execution.orders.orders import DEFAULT_SIZE_LIMITS, Fill, Order, OrderSizeLimits, exact_decimal
-from execution.orders.venue_rules import refusal
+from execution.orders.orders import (
+    DEFAULT_SIZE_LIMITS,
+    Fill,
+    Order,
+    OrderSizeLimits,
+    to_shortest_decimal,
+)
+from execution.orders.venue_rules import venue_refusal
 from foundation.arrays import Records
 from marketsimulator.account.book import (
     ACCOUNT,
     CANCELLED,
     DAY_ORDER,
-    FLOWS,
+    FLOW_FIELDS,
     GTC,
     LIMIT,
     MARKET,
@@ -35,15 +41,15 @@ from marketsimulator.account.book import (
     BarOpens,
     Book,
     create_tape,
-    max_flows,
+    max_flow_entries,
 )
 from marketsimulator.account.matching import send_orders
 from marketsimulator.account.settlement import mark_positions
-from marketsimulator.account.tape import Entry, read_tape
+from marketsimulator.account.tape import TapeEntry, read_tape
 from marketsimulator.account.timeline import (
     Timeline,
     advance,
-    fills_orders,
+    can_fill_orders,
     open_bars,
     step_finer_bars,
 )
@@ -67,7 +73,7 @@ OrderState = Literal["working", "filled", "canceled", "expired"]
 ORDER_STATES: tuple[OrderState, ...] = ("working", "filled", "canceled", "expired")
 
 _NO_ORDERS = np.zeros(0, ORDER)
-_ROW_FIELDS = ("cash", "equity", "stock", "crypto", *FLOWS)
+_ROW_FIELDS = ("cash", "equity", "stock", "crypto", *FLOW_FIELDS)
 _SNAPSHOT_FIELDS = ("cash", "equity", "unsettled", "unsettled_short_proceeds", "short_proceeds")
 
 
@@ -79,13 +85,13 @@ def _columns_of(fields: Iterable[str]) -> list[int]:
 
 _row_values = itemgetter(*_columns_of(_ROW_FIELDS))
 _snapshot_values = itemgetter(*_columns_of(_SNAPSHOT_FIELDS))
-_FLOW_COLUMNS = _columns_of(FLOWS)
+_FLOW_COLUMNS = _columns_of(FLOW_FIELDS)
 
 
 class SimulatedBroker:
     """A simulated account, stepped through the instants of a run.
 
-    At each instant call `advance`, `account`, `submit`, `open_bars` and `row`, in this order. A
+    At each instant call `advance`, `account`, `submit`, `open_bars` and `equity_row`, in this order. A
     market order fills at the open of the bar that starts at that instant. With finer bars it fills
     at their opens until the next instant. Later bars fill waiting orders. `account` and
     `short_proceeds` change nothing.
@@ -116,15 +122,15 @@ class SimulatedBroker:
         self._numbers: dict[str, int] = {}
         self._states: list[OrderState] = []
         # With finer bars the timeline has more rows than the run has instants.
-        self._rows = np.searchsorted(line.now, bars.times.astype(np.int64))
-        self._index = market.first
+        self._rows = np.searchsorted(line.instants, bars.times.astype(np.int64))
+        self._index = market.start_row
         self._row = int(self._rows[self._index])
-        self._cancels = cancel_remainders and market.finer is not None
+        self._cancels = cancel_remainders and market.finer_bars is not None
         self._opening: BarOpens | None = None
         self._recorded: np.ndarray | None = None
         self._columns = book.account.view(np.float64)
-        self._leverage = line.days["leverage"].tolist()
-        self._margin_equity = line.days["margin_equity"].tolist()
+        self._leverage = line.day_terms["leverage"].tolist()
+        self._margin_equity = line.day_terms["margin_equity"].tolist()
         self._tape_buffer = create_tape(0)
         mark_positions(book.account[0], book.holding, market.history.last_closes())
 
@@ -169,7 +175,7 @@ class SimulatedBroker:
         """Return a snapshot of the account at this instant, before its bars open."""
         state = self._book.account.item()
         cash, equity, unsettled, unsettled_short_proceeds, short_proceeds = _snapshot_values(state)
-        day = self._line.day[self._row]
+        day = self._line.day_rows[self._row]
         lends = equity >= self._margin_equity[day]
         leverage = self._leverage[day]
         quantities = self._book.holding["quantity"].tolist()
@@ -178,7 +184,7 @@ class SimulatedBroker:
         prices: dict[str, float] = {}
         for symbol, quantity, mark in zip(self._bars.symbols, quantities, marks, strict=True):
             if quantity:
-                positions[symbol] = exact_decimal(quantity)
+                positions[symbol] = to_shortest_decimal(quantity)
             # A mark is NaN, which differs from itself, before a symbol's first close.
             if mark == mark:
                 prices[symbol] = mark
@@ -190,10 +196,10 @@ class SimulatedBroker:
             prices=prices,
             as_of=self.now(),
             open_orders=tuple(self._open_orders()),
-            unsettled=unsettled - unsettled_short_proceeds,
+            unsettled_proceeds=unsettled - unsettled_short_proceeds,
             short_proceeds=short_proceeds,
-            leverage=leverage if lends else min(leverage, 1.0),
-            shorting=lends,
+            max_leverage=leverage if lends else min(leverage, 1.0),
+            is_shorting_enabled=lends,
         )
 
     def short_proceeds(self) -> dict[str, float]:
@@ -221,8 +227,8 @@ class SimulatedBroker:
         line = self._line
         t = self._row
         tape = self._tape()
-        day = line.days[line.day[t]]
-        now = int(line.now[t])
+        day = line.day_terms[line.day_rows[t]]
+        now = int(line.instants[t])
         send_orders(self._book, day, tape, first, self._opening, now)
         fills = self._record(tape)
         self._drop_done_orders()
@@ -233,7 +239,7 @@ class SimulatedBroker:
         if order.client_order_id in self._numbers:
             why = "its client_order_id was used before"
         else:
-            why = refusal(order, None, account, self._terms)
+            why = venue_refusal(order, None, account, self._terms)
         if why:
             log.warning("%s is refused: %s", order.client_order_id, why)
             self._book.account["refusals"] += 1
@@ -243,7 +249,7 @@ class SimulatedBroker:
         self._states.append("working")
         return True
 
-    def states(self, client_order_ids: Iterable[str]) -> dict[str, OrderState]:
+    def order_states(self, client_order_ids: Iterable[str]) -> dict[str, OrderState]:
         """Return the state of each order by id; orders that were never accepted are skipped."""
         self._sync_states()
         numbers = self._numbers
@@ -255,12 +261,12 @@ class SimulatedBroker:
         None if no bar of the symbol starts.
         """
         s = self._symbol[symbol]
-        line, row = self._line, self._line.ends[self._row, int(self._bars.crypto[s])]
+        line, row = self._line, self._line.bar_end_rows[self._row, int(self._bars.crypto[s])]
         bar = line.bars[row, s]
-        meets = row >= 0 and fills_orders(line.days[line.day[self._row]], bar[VOLUME])
+        meets = row >= 0 and can_fill_orders(line.day_terms[line.day_rows[self._row]], bar[VOLUME])
         return float(bar[OPEN]) if meets else None
 
-    def halt(self, symbol: str, halted: bool) -> None:
+    def set_halted(self, symbol: str, halted: bool) -> None:
         """Halt or resume trading in a symbol after this instant.
 
         A halted symbol has no bars.
@@ -282,7 +288,7 @@ class SimulatedBroker:
             self._states[number] = ORDER_STATES[state]
 
     def now(self) -> np.datetime64:
-        return np.datetime64(int(self._line.now[self._row]), "ns")
+        return np.datetime64(int(self._line.instants[self._row]), "ns")
 
     def assets(self, symbols: Sequence[str]) -> dict[str, Asset]:
         """Return these symbols as assets: all are tradable, and stocks can be sold short."""
@@ -290,7 +296,7 @@ class SimulatedBroker:
         for item in self._bars.instruments:
             if item.symbol in symbols:
                 stock = item.kind is AssetClass.STOCK
-                step = item.increment
+                step = item.qty_increment
                 assets[item.symbol] = Asset(
                     item.symbol, True, item.shortable, stock, True, step, step
                 )
@@ -305,7 +311,7 @@ class SimulatedBroker:
             name = self._orders[rows[k]["number"]].client_order_id
             if rows[k]["state"] == WORKING and name in names:
                 rows[k]["state"] = CANCELLED
-                left[name] = exact_decimal(abs(float(rows[k]["quantity"])))
+                left[name] = to_shortest_decimal(abs(float(rows[k]["quantity"])))
         return left
 
     def deposit(self, usd: float) -> None:
@@ -316,7 +322,7 @@ class SimulatedBroker:
         self._book.account["cash"] += usd
         self._book.account["equity"] += usd
 
-    def row(self) -> EquityRow:
+    def equity_row(self) -> EquityRow:
         """Return the equity row of this instant, after the fills up to this call."""
         return EquityRow(self.now(), *_row_values(self._book.account.item()))
 
@@ -334,7 +340,7 @@ class SimulatedBroker:
         bar, each time with a fee in crypto. The cash flows of the step are added.
         """
         size, actions = len(self._book.holding), len(self._line.actions)
-        return 4 * (size + len(self._book.orders)) + actions + int(max_flows(size, actions))
+        return 4 * (size + len(self._book.orders)) + actions + int(max_flow_entries(size, actions))
 
     def _tape(self) -> Records:
         """Allocate a tape for one step."""
@@ -354,12 +360,12 @@ class SimulatedBroker:
             read_tape(written, at, symbols, self._name_of, self.fills, self.bookings)
         return self.fills[before:]
 
-    def _name_of(self, entry: Entry) -> str:
-        return self._orders[entry.number].client_order_id
+    def _name_of(self, entry: TapeEntry) -> str:
+        return self._orders[entry.order_number].client_order_id
 
     def _book_rows(self, orders: Sequence[Order]) -> Records:
         """Convert orders to rows of ORDER."""
-        now = int(self._line.now[self._row])
+        now = int(self._line.instants[self._row])
         rows = [
             (
                 self._numbers[order.client_order_id],
@@ -388,7 +394,7 @@ class SimulatedBroker:
             return
         for row in self._book.orders:
             if row["state"] == WORKING and row["quantity"] != 0:
-                remaining = exact_decimal(abs(float(row["quantity"])))
+                remaining = to_shortest_decimal(abs(float(row["quantity"])))
                 yield replace(self._orders[row["number"]], qty=remaining)
 
     def _cancel_remainders(self) -> None:

@@ -11,7 +11,7 @@ from execution.orders.lending import INTEREST_DAYS_PER_YEAR
 from foundation.arrays import Records
 from foundation.compiled import compiled, jit_inline
 from marketsimulator.account.book import (
-    ACCOUNT_LEVEL,
+    NO_SYMBOL,
     BORROW,
     BY_DELISTING,
     BY_SPLIT,
@@ -92,9 +92,9 @@ def close_session(book: Book, tape: Records, at: int, day: Record, nights: int) 
     # SEC, TAF and CAT fees are rounded up to the cent as one sum per account and day.
     rounding = round_up(account.day_fees, CENTS_PER_USD) - account.day_fees
     account.day_fees = 0.0
-    write_flow(account, tape, at, INTEREST, ACCOUNT_LEVEL, -interest)
-    write_flow(account, tape, at, CASH_INTEREST, ACCOUNT_LEVEL, idle)
-    write_flow(account, tape, at, ROUNDING, ACCOUNT_LEVEL, -rounding)
+    write_flow(account, tape, at, INTEREST, NO_SYMBOL, -interest)
+    write_flow(account, tape, at, CASH_INTEREST, NO_SYMBOL, idle)
+    write_flow(account, tape, at, ROUNDING, NO_SYMBOL, -rounding)
     account.interest += interest
     account.borrow += borrow
     account.rounding += rounding
@@ -110,25 +110,25 @@ def close_session(book: Book, tape: Records, at: int, day: Record, nights: int) 
 
 
 @compiled
-def update_crypto_tier(book: Book, before: int, date: int) -> None:
+def update_crypto_tier(book: Book, previous_date: int, date: int) -> None:
     """Start a New York day: set the crypto venue's rates from the volume of the last 30 days.
 
-    before: previous date with a bar; today's traded USD are stored under it. Volume older than
+    previous_date: previous date with a bar; today's traded USD are stored under it. Volume older than
         30 days is dropped.
     """
     account = book.account[0]
     volumes = book.crypto_volume
-    volumes[before % len(volumes)] = account.crypto_traded
-    for day in range(before + 1, min(date, before + len(volumes)) + 1):
+    volumes[previous_date % len(volumes)] = account.crypto_traded
+    for day in range(previous_date + 1, min(date, previous_date + len(volumes)) + 1):
         volumes[day % len(volumes)] = 0.0
     account.crypto_traded = 0.0
     traded = 0.0
     for k in range(len(volumes)):
         traded += volumes[k]
-    for k in range(len(book.tiers)):
-        if traded >= book.tiers[k, 0]:
-            account.maker = book.tiers[k, 1]
-            account.taker = book.tiers[k, 2]
+    for k in range(len(book.fee_tiers)):
+        if traded >= book.fee_tiers[k, 0]:
+            account.maker = book.fee_tiers[k, 1]
+            account.taker = book.fee_tiers[k, 2]
 
 
 @compiled
@@ -192,13 +192,20 @@ def apply_corporate_action(
 
 @compiled
 def delist_symbol(
-    book: Book, tape: Records, at: int, s: int, price: float, share: float, into: int, ratio: float
+    book: Book,
+    tape: Records,
+    at: int,
+    s: int,
+    price: float,
+    payout_share: float,
+    successor_index: int,
+    ratio: float,
 ) -> None:
     """Delist a symbol: cancel its orders and close its position at the delisting value.
 
-    The delisting value of a share is `price` in USD, plus the fraction `share` of its last price,
-    plus `ratio` shares of symbol `into` at their last price (negative `into`: no successor). A
-    short position pays this value. Whole shares of `into` become a position at that price;
+    The delisting value of a share is `price` in USD, plus the fraction `payout_share` of its last price,
+    plus `ratio` shares of symbol `successor_index` at their last price (negative `successor_index`: no successor). A
+    short position pays this value. Whole shares of `successor_index` become a position at that price;
     fractions are paid in cash.
     """
     for k in range(len(book.orders)):
@@ -209,24 +216,24 @@ def delist_symbol(
     quantity = position.quantity
     if quantity == 0.0:
         return
-    worth = price + share * position.mark
-    if into >= 0:
-        successor = book.holding[into]
+    worth = price + payout_share * position.mark
+    if successor_index >= 0:
+        successor = book.holding[successor_index]
         # A successor without a price of its own takes the closing price: no gain or loss.
         if np.isnan(successor.mark):
             successor.mark = max(position.mark - worth, 0.0) / ratio
         worth += ratio * successor.mark
     _exchange(book, tape, at, s, -quantity, worth)
-    if into >= 0:
-        successor = book.holding[into]
+    if successor_index >= 0:
+        successor = book.holding[successor_index]
         held = successor.quantity
         added = _whole_towards_zero(quantity * ratio, quantity, successor.increment)
         # An opposite position in the successor is closed first, as the venue nets positions.
         closing = 0.0
         if held * added < 0.0:
             closing = min(abs(held), abs(added)) * (1.0 if added > 0.0 else -1.0)
-        _exchange(book, tape, at, into, closing, successor.mark)
-        _exchange(book, tape, at, into, round_quantity(added - closing), successor.mark)
+        _exchange(book, tape, at, successor_index, closing, successor.mark)
+        _exchange(book, tape, at, successor_index, round_quantity(added - closing), successor.mark)
 
 
 @jit_inline

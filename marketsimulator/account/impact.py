@@ -7,7 +7,7 @@ import numpy as np
 from foundation.compiled import jit_inline
 from marketsimulator.account.book import Record, round_down, round_up
 
-FINE_TICK_BELOW = 1e-5  # USD; a billionth is a basis point of it
+FINE_TICK_MAX_PRICE = 1e-5  # USD; a billionth is a basis point of it
 MIN_TICKS_PER_PRICE = 1e6  # minimum for prices below FINE_TICK_BELOW
 MAX_TICK_SCALE = 1e22  # the last power of ten that a float holds exactly
 
@@ -22,14 +22,14 @@ def round_to_tick(price: float, up: bool) -> float:
     up: true to round up, false to round down.
     """
     scale = 1e4 if price >= 1.0 else 1e9
-    if 0.0 < price < FINE_TICK_BELOW:
+    if 0.0 < price < FINE_TICK_MAX_PRICE:
         while price * scale < MIN_TICKS_PER_PRICE and scale < MAX_TICK_SCALE:
             scale *= 10.0
     return round_up(price, scale) if up else round_down(price, scale)
 
 
 @jit_inline
-def market_price(
+def market_order_price(
     position: Record, reference: float, quantity: float, volume: float, volatility: float
 ) -> float:
     """Return the fill price of a market order, USD: the reference price plus or less costs.

@@ -15,42 +15,48 @@ from marketsimulator.account.book import Book, Record, round_quantity
 
 # Alpaca, "Margin and Short Selling", read 2026-11-28:
 INITIAL_REQUIREMENT = 0.5
-MAINTENANCE = 0.3  # fraction of an ordinary stock's value
+MAINTENANCE_REQUIREMENT = 0.3  # fraction of an ordinary stock's value
 # FINRA Rule 4210 before the SEC order of 2026-04-14, read 2026-11-20:
-PATTERN_EQUITY = 25_000.0  # USD at the last close, minimum for day trading on margin
-PATTERN_TRADES = 3  # day trades in five sessions that a smaller account may make
+PATTERN_DAY_TRADER_MIN_EQUITY = 25_000.0  # USD at the last close, minimum for day trading on margin
+PATTERN_DAY_TRADER_MAX_TRADES = 3  # day trades in five sessions that a smaller account may make
 # Alpaca, "Margin and Short Selling", read 2026-11-20:
 CLOSING_ONLY_LEVERAGE = 6.0  # gross over equity; above it the broker accepts only closing orders
 CONCENTRATION_SHARE = 0.7  # share of one stock in all stocks, above which it needs 50 %
-CONCENTRATED_DEBIT = 100_000.0  # USD, from which concentration applies
+CONCENTRATION_MIN_DEBIT = 100_000.0  # USD, from which concentration applies
 # FINRA Regulatory Notice 26-10 (intraday margin deficits), read 2026-11-20:
-DE_MINIMIS = 1_000.0  # USD: a deficit up to the lesser of this and the next is forgiven
-DE_MINIMIS_SHARE = 0.05  # of equity
-DEFICIT_CLOSES = 2  # closes within which a deficit must be met
+DE_MINIMIS_DEFICIT = 1_000.0  # USD: a deficit up to the lesser of this and the next is forgiven
+DE_MINIMIS_EQUITY_SHARE = 0.05  # of equity
+DEFICIT_GRACE_CLOSES = 2  # closes within which a deficit must be met
 FREEZE_DAYS = 90
 # An assumption: the broker publishes no figure.
-CALL_BUFFER = 0.95  # a liquidation reduces the requirement to this share of equity
+LIQUIDATION_REQUIREMENT_SHARE = (
+    0.95  # a liquidation reduces the requirement to this share of equity
+)
 
 
 @compiled
-def maintenance_requirement(quantity: float, mark: float, special: float) -> float:
+def maintenance_requirement(quantity: float, mark: float, special_rate: float) -> float:
     """Return the overnight maintenance requirement of one stock position, USD.
 
     Alpaca, "Margin and Short Selling", read 2026-11-28. Long: all of the value below 2.50 USD a
     share, half of it below 6, else 30 %. Short: below 5 USD the value, at least 2.50 a share; else
     30 % of it, at least 5 a share.
 
-    special: special maintenance rate of the symbol; it applies if it is above the table's rate.
+    special_rate: special maintenance rate of the symbol; it applies if it is above the table's rate.
     """
     size = abs(quantity)
     value = size * mark
     if quantity < 0:
-        need = max(2.5 * size, value) if mark < 5.0 else max(5.0 * size, MAINTENANCE * value)
+        need = (
+            max(2.5 * size, value)
+            if mark < 5.0
+            else max(5.0 * size, MAINTENANCE_REQUIREMENT * value)
+        )
     elif mark < 2.5:
         need = value
     else:
-        need = (0.5 if mark < 6.0 else MAINTENANCE) * value
-    return max(need, special * value)
+        need = (0.5 if mark < 6.0 else MAINTENANCE_REQUIREMENT) * value
+    return max(need, special_rate * value)
 
 
 @compiled
@@ -61,7 +67,7 @@ def required_equity(book: Book, leverage: float) -> float:
         1 / leverage of an ordinary stock's value.
     """
     account = book.account[0]
-    concentrated = account.cash <= -CONCENTRATED_DEBIT
+    concentrated = account.cash <= -CONCENTRATION_MIN_DEBIT
     total = 0.0
     for s in range(len(book.holding)):
         position = book.holding[s]
@@ -71,7 +77,7 @@ def required_equity(book: Book, leverage: float) -> float:
         need = maintenance_requirement(position.quantity, position.mark, position.requirement)
         # Intraday leverage applies to ordinary stocks. A cheap stock, a low-priced short or a stock
         # with a special rate requires its overnight amount by day as well.
-        if leverage > 0.0 and need <= MAINTENANCE * value * (1.0 + 1e-9):
+        if leverage > 0.0 and need <= MAINTENANCE_REQUIREMENT * value * (1.0 + 1e-9):
             need = value / leverage
         elif concentrated and value >= CONCENTRATION_SHARE * account.stock:
             need = max(need, 0.5 * value)
@@ -120,10 +126,12 @@ def buying_power(account: Record, position: Record, day: Record, short: bool) ->
     # day trades of five sessions are used up: one more would make the account a pattern day trader
     # below the minimum.
     overnight = collateral / INITIAL_REQUIREMENT - used
-    if account.close_equity >= PATTERN_EQUITY:
+    if account.close_equity >= PATTERN_DAY_TRADER_MIN_EQUITY:
         return max(overnight, float(account.day_trading_power - account.reserved_stock))
     return (
-        0.0 if account.day_trades_today + account.recent_day_trades >= PATTERN_TRADES else overnight
+        0.0
+        if account.day_trades_today + account.recent_day_trades >= PATTERN_DAY_TRADER_MAX_TRADES
+        else overnight
     )
 
 
@@ -135,7 +143,7 @@ def start_margin_day(book: Book, day: Record) -> None:
     times the excess of equity over the margin requirement, both at the last close.
     """
     account = book.account[0]
-    day_trades = book.day_trades
+    day_trades = book.recent_day_trades
     for k in range(len(day_trades) - 1, 0, -1):
         day_trades[k] = day_trades[k - 1]
     day_trades[0] = account.day_trades_today
@@ -160,7 +168,7 @@ def record_deficit(book: Book, day: Record) -> None:
     if account.stock <= collateral:
         return
     missing = required_equity(book, day.leverage) - collateral
-    forgiven = min(DE_MINIMIS, DE_MINIMIS_SHARE * account.equity)
+    forgiven = min(DE_MINIMIS_DEFICIT, DE_MINIMIS_EQUITY_SHARE * account.equity)
     # The deficit of a day is its largest; recovering prices do not meet it.
     if missing > account.deficit and missing > forgiven:
         if account.deficit == 0.0:
@@ -185,7 +193,7 @@ def assess_margin(book: Book, day: Record) -> None:
         account.deficit_age += 1
         if collateral - need >= account.deficit:
             account.deficit = 0.0
-        elif account.deficit_age >= DEFICIT_CLOSES:
+        elif account.deficit_age >= DEFICIT_GRACE_CLOSES:
             account.deficit = 0.0
             # The deficit replaced the pattern-day-trader rule and freezes nothing while that rule
             # is in force.
@@ -193,14 +201,14 @@ def assess_margin(book: Book, day: Record) -> None:
                 account.freezes += 1
                 account.frozen_until = day.date + FREEZE_DAYS
     if need <= collateral:
-        clear_call(book)
+        clear_margin_call(book)
         return
     if account.called == 0:
         account.margin_calls += 1
     account.called = 1
     # Closing a share of every position reduces the requirement by that share and leaves equity, but
     # for costs, unchanged: the rest then requires CALL_BUFFER of equity.
-    share = min(1.0, 1.0 - max(collateral, 0.0) * CALL_BUFFER / need)
+    share = min(1.0, 1.0 - max(collateral, 0.0) * LIQUIDATION_REQUIREMENT_SHARE / need)
     for s in range(len(book.holding)):
         position = book.holding[s]
         if not position.crypto:
@@ -211,14 +219,14 @@ def assess_margin(book: Book, day: Record) -> None:
 
 
 @compiled
-def is_call_met(book: Book) -> bool:
+def is_margin_call_met(book: Book) -> bool:
     """Return whether equity less crypto covers the overnight requirement, at the marks."""
     account = book.account[0]
     return bool(required_equity(book, 0.0) <= account.equity - account.crypto)
 
 
 @compiled
-def clear_call(book: Book) -> None:
+def clear_margin_call(book: Book) -> None:
     """Cancel the margin call of every position."""
     if book.account[0].called:
         book.account[0].called = 0

@@ -37,7 +37,7 @@ from marketsimulator.account.book import (
     Record,
     round_quantity,
 )
-from marketsimulator.account.impact import market_price
+from marketsimulator.account.impact import market_order_price
 from marketsimulator.account.margin import buying_power
 from marketsimulator.account.settlement import (
     fillable_quantity,
@@ -82,7 +82,9 @@ def send_orders(
             position = book.holding[s]
             if kind == MARKET and position.min_order_value > 0.0:
                 volume, deviation = opens.volume[s], opens.volatility[s]
-                price = market_price(position, opens.price[s], order.quantity, volume, deviation)
+                price = market_order_price(
+                    position, opens.price[s], order.quantity, volume, deviation
+                )
                 if is_too_small(position, order.quantity, price):
                     book.account[0].refusals += 1
                     order.state = CANCELLED
@@ -96,12 +98,12 @@ def send_orders(
 
 @compiled
 def match_opens(
-    book: Book, day: Record, tape: Records, opens: BarOpens, starts: Index, first: bool
+    book: Book, day: Record, tape: Records, opens: BarOpens, starts: Index, begins_session: bool
 ) -> None:
     """Match waiting orders with the opens of bars.
 
     starts: [2] start of the bars (ns; stocks, crypto).
-    first: true if the stocks' bars are the first of their session.
+    begins_session: true if the stocks' bars are the first of their session.
     """
     for k in range(len(book.orders)):
         order = book.orders[k]
@@ -112,7 +114,7 @@ def match_opens(
         # The open of a bar that started before the order was sent was known to the trader.
         if order.active_from > start or order.time_in_force == ON_CLOSE:
             continue
-        if order.time_in_force == ON_OPEN and not first:
+        if order.time_in_force == ON_OPEN and not begins_session:
             continue
         _match_open(book, day, tape, k, opens, start)
         # An order on the open has one open: an unfilled remainder, or a limit out of reach,
@@ -177,7 +179,7 @@ def _match_open(book: Book, day: Record, tape: Records, k: int, opens: BarOpens,
     if cancel_if_flat(book, k):
         return
     if order.kind == STOP or order.kind == STOP_LIMIT or order.kind == TRAILING:
-        if is_better(open_, order.stop, buys):
+        if is_better_price(open_, order.stop, buys):
             if order.kind == TRAILING:
                 order.stop = trailing_stop_price(order, open_)
             return
@@ -186,8 +188,8 @@ def _match_open(book: Book, day: Record, tape: Records, k: int, opens: BarOpens,
     if order.kind == LIMIT:
         # The order would take liquidity there, so spread and slippage count against its limit.
         volume, deviation = opens.volume[s], opens.volatility[s]
-        price = market_price(book.holding[s], open_, quantity, volume, deviation)
-        if is_worse(price, order.limit, buys):
+        price = market_order_price(book.holding[s], open_, quantity, volume, deviation)
+        if is_worse_price(price, order.limit, buys):
             return
     # Orders that waited before this one have their buying power reserved.
     reserve_buying_power(book, day, k)
@@ -223,13 +225,17 @@ def _match_extreme(
     if order.kind == LIMIT:
         # The bar must trade beyond the limit: at the price itself, other orders may be ahead in the
         # queue.
-        if (side == LOW_SIDE) == buys and is_better(price, order.limit, buys):
+        if (side == LOW_SIDE) == buys and is_better_price(price, order.limit, buys):
             _fill_limit(book, day, tape, k, end)
         return
     # The better extreme moves a trailing stop; the other extreme triggers it.
     if order.kind == TRAILING and (side == HIGH_SIDE) != buys:
         order.stop = trailing_stop_price(order, price)
-    if order.kind == MARKET or (side == HIGH_SIDE) != buys or is_better(price, order.stop, buys):
+    if (
+        order.kind == MARKET
+        or (side == HIGH_SIDE) != buys
+        or is_better_price(price, order.stop, buys)
+    ):
         return
     _fill_stop(book, day, tape, k, volume, volatility, end)
 
@@ -271,8 +277,8 @@ def _fill_stop(
     quantity = order.quantity
     position = book.holding[s]
     if order.kind == STOP_LIMIT:
-        price = market_price(position, stop, quantity, volume, volatility)
-        if is_worse(price, order.limit, quantity > 0):
+        price = market_order_price(position, stop, quantity, volume, volatility)
+        if is_worse_price(price, order.limit, quantity > 0):
             order.kind = LIMIT
             order.active_from = end
             return
@@ -288,18 +294,18 @@ def _fill_stop(
 
 
 @jit_inline
-def is_better(price: float, level: float, buys: bool) -> bool:
+def is_better_price(price: float, level: float, is_buy: bool) -> bool:
     """Return whether a price is better than a level: below it for a buy, above it for a sale.
 
     A limit order fills at a better price; a stop order is not triggered by it.
     """
-    return price < level if buys else price > level
+    return price < level if is_buy else price > level
 
 
 @jit_inline
-def is_worse(price: float, level: float, buys: bool) -> bool:
+def is_worse_price(price: float, level: float, is_buy: bool) -> bool:
     """Return whether a price is worse than a level: above it for a buy, below it for a sale."""
-    return price > level if buys else price < level
+    return price > level if is_buy else price < level
 
 
 @compiled

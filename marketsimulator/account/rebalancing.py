@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from execution.orders.broker import COMPLETE_FILL_RATIO
+from execution.orders.broker import MIN_COMPLETE_FILL_RATIO
 from foundation.arrays import Array, Index, Records
 from foundation.compiled import compiled, jit_inline
 from marketsimulator.account.book import (
@@ -25,10 +25,10 @@ from marketsimulator.account.book import (
     replace_orders,
     round_quantity,
 )
-from marketsimulator.account.impact import market_price
+from marketsimulator.account.impact import market_order_price
 from marketsimulator.account.matching import send_orders
 from marketsimulator.account.settlement import is_too_small, trade_at_open
-from sizing.increments import whole_lots
+from sizing.increments import count_lots
 from sizing.quantity import child_order_lots, count_child_orders, max_crypto_quantity
 
 
@@ -39,7 +39,7 @@ def trade_to_targets(
     day: Record,
     tape: Records,
     at: int,
-    before: Array,
+    held: Array,
     targets: Array,
     opens: BarOpens,
     max_crypto_order: float,
@@ -49,7 +49,7 @@ def trade_to_targets(
 
     On the tape an order's number is its leg: its place among the decision's orders of its symbol.
 
-    before: [S] quantities held at the decision. Later liquidations do not change the orders.
+    held: [S] quantities held at the decision. Later liquidations do not change the orders.
     opens: opens of the bars that start at this instant.
     max_crypto_order: limit of one crypto order, USD.
     queue: [S] scratch space for the numbers of symbols with an order to send.
@@ -60,13 +60,13 @@ def trade_to_targets(
     crypto = 0
     for k in range(len(holding)):
         crypto += holding[k].crypto
-    for k in range(_queue_reductions(before, targets, queue)):
+    for k in range(_queue_reductions(held, targets, queue)):
         s = queue[k]
         position = holding[s]
-        reduction = _whole_change(before[s], targets[s], position.increment)
+        reduction = _whole_change(held[s], targets[s], position.increment)
         # Closing or reversing a position sells all of it, whole increments or not.
-        quantity = -before[s]
-        if targets[s] * before[s] > 0.0:
+        quantity = -held[s]
+        if targets[s] * held[s] > 0.0:
             quantity = reduction
         filled = 0.0
         met = not np.isnan(opens.price[s])
@@ -74,18 +74,18 @@ def trade_to_targets(
             filled = _trade_in_parts(
                 account, position, day, tape, at, FIRST_LEG, s, quantity, opens, max_crypto_order
             )
-        done = done and abs(filled) >= abs(quantity) * COMPLETE_FILL_RATIO
+        done = done and abs(filled) >= abs(quantity) * MIN_COMPLETE_FILL_RATIO
     # Openings are sized on the cash that the reductions free. On top of an unfilled reduction they
     # would violate the limits.
     if not done:
         return False
     # Crypto before stocks: it is paid with settled cash, which a stock purchase would use up.
     for kind in range(1 if crypto else 0, -1, -1):
-        for k in range(_queue_openings(holding, before, targets, opens.price, kind, queue)):
+        for k in range(_queue_openings(holding, held, targets, opens.price, kind, queue)):
             s = queue[k]
             position = holding[s]
-            turns = targets[s] * before[s] < 0.0
-            start = 0.0 if turns else before[s]
+            turns = targets[s] * held[s] < 0.0
+            start = 0.0 if turns else held[s]
             quantity = _whole_change(start, targets[s], position.increment)
             if quantity != 0.0:
                 # Crypto is never short: a reversal sends only the closing order.
@@ -103,9 +103,9 @@ def send_auction_orders(
     tape: Records,
     at: int,
     t: int,
-    before: Array,
+    held: Array,
     targets: Array,
-    opens: bool,
+    allow_openings: bool,
 ) -> Book:
     """Send orders to the next auction that move every stock [S] to its target.
 
@@ -113,8 +113,8 @@ def send_auction_orders(
     the auction price, so openings do not wait for reductions. For a change of sign only the closing
     order is sent. An order's number is the number of its instant.
 
-    before: [S] quantities held at the decision.
-    opens: true if opening orders are allowed.
+    held: [S] quantities held at the decision.
+    allow_openings: true if opening orders are allowed.
     """
     holding = book.holding
     size = len(targets)
@@ -123,19 +123,19 @@ def send_auction_orders(
     sent = len(book.orders)
     orders = np.zeros(sent + size, book.orders.dtype)
     orders[:sent] = book.orders
-    for leg in range(2 if opens else 1):
+    for leg in range(2 if allow_openings else 1):
         first = sent
         if leg == 0:
-            count = _queue_reductions(before, targets, queue)
+            count = _queue_reductions(held, targets, queue)
         else:
-            count = _queue_openings(holding, before, targets, np.zeros(size), 0, queue)
+            count = _queue_openings(holding, held, targets, np.zeros(size), 0, queue)
         for k in range(count):
             s = queue[k]
             position = holding[s]
-            turns = targets[s] * before[s] < 0.0
-            quantity = _whole_change(before[s], targets[s], position.increment)
-            if targets[s] * before[s] <= 0.0 and before[s] != 0.0:
-                quantity = -before[s]
+            turns = targets[s] * held[s] < 0.0
+            quantity = _whole_change(held[s], targets[s], position.increment)
+            if targets[s] * held[s] <= 0.0 and held[s] != 0.0:
+                quantity = -held[s]
             if position.crypto or quantity == 0.0 or (leg == 1 and turns):
                 continue
             order = orders[sent]
@@ -198,7 +198,7 @@ def _queue_openings(
 
 
 @jit_inline
-def max_fills(holding: Records, targets: Array, max_crypto_order: float) -> int:
+def max_fill_entries(holding: Records, targets: Array, max_crypto_order: float) -> int:
     """Return the maximum number of tape entries that `trade_to_targets` writes.
 
     A stock has at most two fills. Each part of a crypto order has two entries: the fill and its fee
@@ -214,12 +214,12 @@ def max_fills(holding: Records, targets: Array, max_crypto_order: float) -> int:
 
 
 @jit_inline
-def ensure_tape_space(tape: Records, written: int, more: int) -> Records:
-    """Return the tape with space for `more` entries, copied to a longer tape if needed."""
-    if written + more <= len(tape):
+def ensure_tape_space(tape: Records, tape_length: int, new_entries: int) -> Records:
+    """Return the tape with space for `new_entries` entries, copied to a longer tape if needed."""
+    if tape_length + new_entries <= len(tape):
         return tape
-    longer = np.zeros(2 * (written + more), tape.dtype)
-    for k in range(written):
+    longer = np.zeros(2 * (tape_length + new_entries), tape.dtype)
+    for k in range(tape_length):
         longer[k] = tape[k]
     return longer
 
@@ -245,7 +245,7 @@ def _trade_in_parts(
     """
     if position.min_order_value > 0.0:
         reference, volume, deviation = opens.price[s], opens.volume[s], opens.volatility[s]
-        price = market_price(position, reference, quantity, volume, deviation)
+        price = market_order_price(position, reference, quantity, volume, deviation)
         if is_too_small(position, quantity, price):
             account.refusals += 1
             return 0.0
@@ -254,7 +254,7 @@ def _trade_in_parts(
         return trade_at_open(account, position, day, tape, at, leg, BY_ORDER, s, quantity, opens)
     step = position.increment
     filled = 0.0
-    steps = abs(whole_lots(quantity, step))
+    steps = abs(count_lots(quantity, step))
     # Negative for a quantity that is a billionth short of a step.
     rest = round_quantity(abs(quantity) - steps * step)
     count = count_child_orders(steps, rest, most, step)
@@ -277,7 +277,7 @@ def _whole_change(start: float, end: float, step: float) -> float:
 @jit_inline
 def truncate_to_steps(quantity: float, step: float) -> float:
     """Truncate a quantity towards zero to a multiple of `step`."""
-    return steps_to_quantity(whole_lots(quantity, step), step)
+    return steps_to_quantity(count_lots(quantity, step), step)
 
 
 @jit_inline

@@ -17,11 +17,11 @@ from execution.orders.lending import short_proceeds_after_trade
 from foundation.arrays import Array, Records
 from foundation.compiled import compiled, jit_inline
 from marketsimulator.account.book import (
-    BILLION,
+    QUANTITY_STEPS_PER_UNIT,
     BY_CRYPTO_FEE,
     BY_LIQUIDATION,
     CENTS_PER_USD,
-    MILLION,
+    FEE_STEPS_PER_USD,
     NO_ORDER,
     TAKER,
     BarOpens,
@@ -31,8 +31,8 @@ from marketsimulator.account.book import (
     round_up,
     write_fill,
 )
-from marketsimulator.account.impact import add_market_volume, market_price
-from marketsimulator.account.margin import buying_power, clear_call, is_call_met
+from marketsimulator.account.impact import add_market_volume, market_order_price
+from marketsimulator.account.margin import buying_power, clear_margin_call, is_margin_call_met
 from sizing.increments import required_order_value
 
 _proceeds = jit_inline(short_proceeds_after_trade)
@@ -40,14 +40,19 @@ _proceeds = jit_inline(short_proceeds_after_trade)
 
 @jit_inline
 def fillable_quantity(
-    account: Record, position: Record, day: Record, quantity: float, price: float, limited: bool
+    account: Record,
+    position: Record,
+    day: Record,
+    quantity: float,
+    price: float,
+    is_limit_price: bool,
 ) -> float:
     """Return the quantity of an order that volume, position and buying power allow to fill.
 
     Quantity and result are signed, in whole billionths. A reducing order fills at most the position
     and needs no buying power. Crypto is never sold short.
 
-    limited: true if `price` is the limit of the order.
+    is_limit_price: true if `price` is the limit of the order.
     """
     size = abs(quantity)
     step = position.increment
@@ -64,7 +69,7 @@ def fillable_quantity(
         # overdrawn by its commission. As at Alpaca, short sales and orders that may fill at a worse
         # price are checked above the present price.
         unit = price * (1.0 + day.commission) + day.commission_per_share
-        if quantity < 0 or not limited:
+        if quantity < 0 or not is_limit_price:
             unit *= day.order_price_buffer
         power = buying_power(account, position, day, quantity < 0)
         if size * unit > power:
@@ -104,7 +109,7 @@ def _whole_increments(size: float, step: float) -> float:
 
 @jit_inline
 def charge_fees(
-    account: Record, position: Record, day: Record, quantity: float, price: float, maker: bool
+    account: Record, position: Record, day: Record, quantity: float, price: float, is_maker: bool
 ) -> float:
     """Return the fees of a fill, USD, and add them to the account's daily sums.
 
@@ -115,11 +120,13 @@ def charge_fees(
     fee = 0.0
     commission = notional * day.commission + size * day.commission_per_share
     if commission > 0.0:
-        fee = round_up(commission, MILLION)
+        fee = round_up(commission, FEE_STEPS_PER_USD)
     if position.crypto:
         account.crypto_traded += notional
         if quantity < 0:
-            fee += round_up(notional * (account.maker if maker else account.taker), CENTS_PER_USD)
+            fee += round_up(
+                notional * (account.maker if is_maker else account.taker), CENTS_PER_USD
+            )
         return fee
     # SEC and TAF apply to sales, CAT to both sides. The broker rounds their daily sum up to the
     # cent, not each fill: `close_session` charges the rounding.
@@ -127,7 +134,7 @@ def charge_fees(
     if quantity < 0:
         regulatory += notional * day.sec + min(size * day.taf, day.taf_cap)
     if regulatory > 0.0:
-        regulatory = round_up(regulatory, MILLION)
+        regulatory = round_up(regulatory, FEE_STEPS_PER_USD)
         account.day_fees += regulatory
     return float(fee + regulatory)
 
@@ -145,7 +152,7 @@ def settle_fill(
     quantity: float,
     price: float,
     reference: float,
-    maker: bool,
+    is_maker: bool,
 ) -> None:
     """Apply a fill to cash, position and all dependent amounts, and append it to the tape.
 
@@ -155,7 +162,7 @@ def settle_fill(
     # account would be worth NaN.
     if np.isnan(position.mark):
         position.mark = reference
-    fee = charge_fees(account, position, day, quantity, price, maker)
+    fee = charge_fees(account, position, day, quantity, price, is_maker)
     account.cash -= quantity * price + fee
     account.fees += fee
     if not position.crypto:
@@ -169,7 +176,7 @@ def settle_fill(
     change_position(account, position, quantity, -quantity * price - fee)
     position.fillable -= abs(quantity)
     # A maker's order does not move the market.
-    if position.impact > 0.0 and not maker:
+    if position.impact > 0.0 and not is_maker:
         add_market_volume(position, quantity)
     paid_away = abs(quantity) * abs(price - reference)
     spread = min(paid_away, abs(quantity) * reference * position.half_spread)
@@ -180,8 +187,8 @@ def settle_fill(
     if position.crypto and quantity > 0:
         # Alpaca takes the fee of a crypto purchase in crypto: of 0.1 BTC bought, 0.09975 arrive. A
         # fill at price 0 keeps positions the sum of the tape.
-        rate = account.maker if maker else account.taker
-        crypto = round_up(quantity * rate, BILLION)
+        rate = account.maker if is_maker else account.taker
+        crypto = round_up(quantity * rate, QUANTITY_STEPS_PER_UNIT)
         if crypto > 0:
             account.crypto_fees += crypto * price
             change_position(account, position, -crypto, 0.0)
@@ -204,7 +211,7 @@ def trade_at_market(
     volatility: float,
 ) -> float:
     """Fill a market order at the reference price after costs; return the signed filled quantity."""
-    price = market_price(position, reference, quantity, volume, volatility)
+    price = market_order_price(position, reference, quantity, volume, volatility)
     # Costs of at least the whole price leave no price to sell at.
     if not price > 0.0:
         return 0.0
@@ -212,7 +219,7 @@ def trade_at_market(
     if filled != 0.0:
         # A quantity cut by volume or buying power has less impact than the order as sent.
         if position.impact > 0.0:
-            price = market_price(position, reference, filled, volume, volatility)
+            price = market_order_price(position, reference, filled, volume, volatility)
         settle_fill(
             account, position, day, tape, at, number, cause, s, filled, price, reference, TAKER
         )
@@ -293,8 +300,8 @@ def liquidate(book: Book, day: Record, tape: Records, at: int, opens: BarOpens) 
     account = book.account[0]
     if account.called == 0:
         return
-    if is_call_met(book):
-        clear_call(book)
+    if is_margin_call_met(book):
+        clear_margin_call(book)
         return
     standing = 0
     for s in range(len(opens.price)):

@@ -10,10 +10,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from execution.orders.orders import Fill, exact_decimal, make_order_id
+from execution.orders.orders import Fill, to_shortest_decimal, make_order_id
 from foundation.arrays import Records
 from marketsimulator.account.book import (
-    ACCOUNT_LEVEL,
+    NO_SYMBOL,
     BORROW,
     BY_DELISTING,
     BY_LIQUIDATION,
@@ -38,11 +38,11 @@ _KINDS: dict[int, BookingKind] = {
 _CAUSES = {BY_LIQUIDATION: "liquidation", BY_DELISTING: DELISTED}
 
 
-class Entry(NamedTuple):
-    """One entry of the tape, with the fields of `ENTRY`."""
+class TapeEntry(NamedTuple):
+    """One entry of the tape, with the fields of `TAPE_ENTRY`."""
 
     at: int
-    number: int
+    order_number: int
     cause: int
     symbol: int
     quantity: float
@@ -57,28 +57,28 @@ def read_tape(
     tape: Records,
     now: np.datetime64,
     symbols: Sequence[str],
-    name_of: Callable[[Entry], str],
+    order_id_of: Callable[[TapeEntry], str],
     fills: list[Fill],
     bookings: list[Booking],
 ) -> None:
     """Convert the entries of a tape and append them to `fills` and `bookings`.
 
     now: instant of the account row that includes the entries.
-    name_of: maps an entry to the `client_order_id` of its order.
+    order_id_of: maps an entry to the `client_order_id` of its order.
     """
     for row in tape.tolist():
-        entry = Entry(*row)
-        symbol = "" if entry.symbol == ACCOUNT_LEVEL else symbols[entry.symbol]
+        entry = TapeEntry(*row)
+        symbol = "" if entry.symbol == NO_SYMBOL else symbols[entry.symbol]
         if entry.cause in _KINDS:
             bookings.append(Booking(now, symbol, _KINDS[entry.cause], entry.usd))
             continue
         at = np.datetime64(entry.at, "ns")
-        if entry.number == NO_ORDER:
+        if entry.order_number == NO_ORDER:
             cause = _CAUSES.get(entry.cause, "split")
             name = make_order_id(cause, at, symbol, 0)
         else:
-            name = name_of(entry)
-        quantity = exact_decimal(entry.quantity)
+            name = order_id_of(entry)
+        quantity = to_shortest_decimal(entry.quantity)
         booked_at = None if at == now else now
         fills.append(Fill(name, symbol, quantity, entry.price, entry.fee, at, booked_at))
         if entry.cause == BY_DELISTING:

@@ -14,7 +14,9 @@ from foundation.arrays import Array, Instants, Records
 from foundation.settings import setting, settings_class
 from trainingdata.instruments import AssetClass, Instrument, instrument
 
-PATTERN_RULE_ENDS = np.datetime64("2026-06-04", "D")  # SEC order of 2026-04-14, FINRA notice 26-10
+PATTERN_DAY_TRADER_RULE_END = np.datetime64(
+    "2026-06-04", "D"
+)  # SEC order of 2026-04-14, FINRA notice 26-10
 
 
 @settings_class("fills")
@@ -28,7 +30,7 @@ class FillTerms:
         gt=0,
         le=1,
     )
-    coverage: float = setting(
+    feed_volume_share: float = setting(
         1.0, "share of the market's volume in the bars; IEX about 0.03", gt=0, le=1
     )
     remainder: Literal["cancel", "carry"] = setting(
@@ -53,19 +55,19 @@ def holding_table(
     symbols = [item.symbol for item in instruments]
     table = np.zeros(len(symbols), HOLDING)
     table["crypto"] = crypto
-    table["increment"] = [float(item.increment) for item in instruments]
+    table["increment"] = [float(item.qty_increment) for item in instruments]
     if orders is not None:
         table["min_order_value"] = np.where(crypto, orders.min_crypto_value, 0.0)
         table["dust"] = orders.dust_values(crypto)
     table["half_spread"] = costs.half_spread(crypto)
     table["slippage"] = costs.slippage(crypto)
-    table["impact"] = costs.impact(crypto)
+    table["impact"] = costs.impact_coefficient(crypto)
     table["requirement"] = _rates_by_symbol(symbols, terms.requirements, 0.0)
     table["borrow_rate"] = _rates_by_symbol(symbols, terms.borrow_rates, terms.borrow_rate)
     return table
 
 
-def tier_table(fees: FeeSchedule) -> Array:
+def fee_tier_table(fees: FeeSchedule) -> Array:
     """Return the crypto venue's fee tiers, [N, 3]: 30-day volume in USD, maker and taker rate."""
     return np.array([(tier.volume, tier.maker, tier.taker) for tier in fees.crypto_tiers])
 
@@ -85,8 +87,10 @@ def day_table(dates: Instants, fees: FeeSchedule, margin: MarginTerms, fills: Fi
     table["interest_rate"] = margin.interest_rate_on(days)
     for name in ("cash_rate", "leverage", "margin_equity", "order_price_buffer"):
         table[name] = getattr(margin, name)
-    table["pattern_day_trader_rule"] = (days < PATTERN_RULE_ENDS) & (margin.regime == "dated")
-    table["interest_by_settlement"] = margin.debit == "settlement"
+    table["pattern_day_trader_rule"] = (days < PATTERN_DAY_TRADER_RULE_END) & (
+        margin.regime == "dated"
+    )
+    table["interest_by_settlement"] = margin.debit_basis == "settlement"
     table["credits_short_proceeds"] = margin.short_proceeds == "credited"
     table["volume_share"] = np.inf if fills.volume_share is None else fills.volume_share
     table["cuts_to_power"] = fills.shortfall == "cut"

@@ -32,10 +32,15 @@ from trainingdata.bars import CLOSE, HIGH, LOW, OPEN, VOLUME, Bars
 from trainingdata.instants import new_york_date
 from trainingdata.instruments import AssetClass
 from trainingdata.market import Market
-from trainingdata.sessions import calendar, has_session_opened, in_session, nights_between
+from trainingdata.sessions import (
+    calendar,
+    has_session_opened,
+    in_session,
+    count_nights_since_previous,
+)
 from trainingdata.timeframe import Clock
 
-ACTION = np.dtype(
+CORPORATE_ACTION = np.dtype(
     [
         ("opens", "i8"),
         ("symbol", "i8"),
@@ -55,43 +60,43 @@ class Timeline(NamedTuple):
 
     bars: [T, S, 5] bars that became known at each instant, NaN without a bar; volume of the whole
         market.
-    ends: [T, 2] row at which the bar that starts at an instant becomes known; -1 without a bar.
-    starts: [T, 2] start (ns) of the bars known at each instant.
+    bar_end_rows: [T, 2] row at which the bar that starts at an instant becomes known; -1 without a bar.
+    bar_starts: [T, 2] start (ns) of the bars known at each instant.
     skipped_open_rows: [T, 2] row of the bar that started between the previous instant and this one;
         its open is matched at this instant. -1 without such a bar.
-    now: [T] instant (ns).
-    day: [T] row of `days`.
-    days: [D] DAY_TERMS of each date.
+    instants: [T] instant (ns).
+    day_rows: [T] row of `day_terms`.
+    day_terms: [D] DAY_TERMS of each date.
     nights: [T] number of nights since the previous instant.
     session_opened: [T] true if a session opened since the previous instant.
     begins_session: [T] true if the stock bar known at the instant is the first of its session.
-    trading: [T] true if the stock market is open.
-    auction: true if stock orders wait for the auction at the open of the next bar.
-    closes: true if that auction is the closing auction.
+    stocks_trading: [T] true if the stock market is open.
+    waits_for_auction: true if stock orders wait for the auction at the open of the next bar.
+    is_closing_auction: true if that auction is the closing auction.
     volatility: [T, S] standard deviation of a bar's return; [1, S] of zeros without impact.
     actions: [A] corporate actions (ACTION), in the order in which they take effect.
-    first_action: [T + 1] row of `actions` with the first corporate action of each instant.
+    first_action_rows: [T + 1] row of `actions` with the first corporate action of each instant.
     """
 
     bars: Array
-    ends: Index
-    starts: Index
+    bar_end_rows: Index
+    bar_starts: Index
     skipped_open_rows: Index
-    now: Index
-    day: Index
-    days: Records
+    instants: Index
+    day_rows: Index
+    day_terms: Records
     nights: Index
     session_opened: Mask
     begins_session: Mask
-    trading: Mask
-    auction: bool
-    closes: bool
+    stocks_trading: Mask
+    waits_for_auction: bool
+    is_closing_auction: bool
     volatility: Array
     actions: Records
-    first_action: Index
+    first_action_rows: Index
 
 
-def timeline(
+def build_timeline(
     market: Market, fees: FeeSchedule, margin: MarginTerms, fills: FillTerms, *, impact: bool
 ) -> Timeline:
     """Build the timeline of a market.
@@ -100,7 +105,7 @@ def timeline(
     """
     bars = market.execution_bars
     # Between two decisions several finer bars match an order's remainder.
-    if market.finer is not None:
+    if market.finer_bars is not None:
         fills = replace(fills, remainder="carry")
     if fills.volume_share is not None:
         _check_volume(bars)
@@ -111,38 +116,38 @@ def timeline(
     values = np.where(bars.mask[:, :, None], bars.values, np.nan)
     panel = np.ascontiguousarray(values.transpose(1, 0, 2))
     # An account is valued at the bars of its decisions: finer bars fill orders and mark nothing.
-    if market.finer is not None:
+    if market.finer_bars is not None:
         panel[:, :, CLOSE] = np.nan
         rows = np.searchsorted(times, market.bars.times)
         panel[rows, :, CLOSE] = np.where(
             market.bars.mask, market.bars.values[:, :, CLOSE], np.nan
         ).T
     # The volume of a partial feed (IEX: 3 %) is scaled to the whole market.
-    panel[:, :, VOLUME] /= fills.coverage
+    panel[:, :, VOLUME] /= fills.feed_volume_share
     days, day = np.unique(dates, return_inverse=True)
     clocks = [bars.clock(kind) for kind in (AssetClass.STOCK, AssetClass.CRYPTO)]
-    starts = np.stack([clock.started_at(times) for clock in clocks], axis=1)
+    starts = np.stack([clock.starts_by_end(times) for clock in clocks], axis=1)
     session_opened = has_session_opened(times)
     # For a daily bar that fills in the closing auction, the auction is the first price.
     opens = calendar().closes if bars.timeframe.fills_at_close else calendar().opens
     action_table, first_action = _action_table(market, session_opened)
     return Timeline(
         bars=panel,
-        ends=np.stack([_end_rows(clock, times) for clock in clocks], axis=1),
-        starts=starts.astype(np.int64),
+        bar_end_rows=np.stack([_end_rows(clock, times) for clock in clocks], axis=1),
+        bar_starts=starts.astype(np.int64),
         skipped_open_rows=np.stack([_unseen_rows(times, starts[:, k]) for k in (0, 1)], axis=1),
-        now=times.astype(np.int64),
-        day=day.astype(np.int64),
-        days=day_table(days, fees, margin, fills),
-        nights=nights_between(times),
+        instants=times.astype(np.int64),
+        day_rows=day.astype(np.int64),
+        day_terms=day_table(days, fees, margin, fills),
+        nights=count_nights_since_previous(times),
         session_opened=session_opened,
         begins_session=np.isin(starts[:, 0], opens),
-        trading=in_session(times),
-        auction=bars.timeframe.auction is not None,
-        closes=bars.timeframe.fills_at_close,
+        stocks_trading=in_session(times),
+        waits_for_auction=bars.timeframe.auction is not None,
+        is_closing_auction=bars.timeframe.fills_at_close,
         volatility=_range_volatility(panel) if impact else np.zeros((1, panel.shape[1])),
         actions=action_table,
-        first_action=first_action,
+        first_action_rows=first_action,
     )
 
 
@@ -152,16 +157,16 @@ def advance(book: Book, line: Timeline, tape: Records, t: int) -> None:
 
     Opens and closes sessions, applies corporate actions, and matches the bars known since t - 1.
     """
-    day = line.days[line.day[t]]
-    if line.day[t] != line.day[t - 1]:
-        update_crypto_tier(book, line.days[line.day[t - 1]].date, day.date)
+    day = line.day_terms[line.day_rows[t]]
+    if line.day_rows[t] != line.day_rows[t - 1]:
+        update_crypto_tier(book, line.day_terms[line.day_rows[t - 1]].date, day.date)
     volatility = _volatility_at(line, t)
-    if line.closes:
+    if line.is_closing_auction:
         _close_in_auction(book, line, tape, t)
     # Shares sold before the ex-date get no dividend, and opens are quoted after the split: actions
     # come before the session's prices.
     if line.session_opened[t]:
-        for k in range(line.first_action[t], line.first_action[t + 1]):
+        for k in range(line.first_action_rows[t], line.first_action_rows[t + 1]):
             action = line.actions[k]
             at, s = action.opens, action.symbol
             ratio, paid = action.ratio, action.dividend
@@ -170,28 +175,28 @@ def advance(book: Book, line: Timeline, tape: Records, t: int) -> None:
             else:
                 apply_corporate_action(book, tape, at, s, ratio, paid)
         open_session(book, day)
-    if not line.closes:
+    if not line.is_closing_auction:
         _match_opens(book, line, day, tape, t)
     if len(book.orders) > 0:
         _match_ranges(book, line, day, tape, t, volatility)
     mark_positions(book.account[0], book.holding, line.bars[t, :, CLOSE])
     # Interest and margin calls of the night use the book after the last bar.
-    if line.nights[t] > 0 and not line.closes:
-        close_session(book, tape, line.now[t], day, line.nights[t])
-    elif line.trading[t]:
+    if line.nights[t] > 0 and not line.is_closing_auction:
+        close_session(book, tape, line.instants[t], day, line.nights[t])
+    elif line.stocks_trading[t]:
         record_deficit(book, day)
 
 
 @jit_inline
 def _close_in_auction(book: Book, line: Timeline, tape: Records, t: int) -> None:
     """Close a session that ended since t - 1: fill its auction, mark positions, charge costs."""
-    day = line.days[line.day[t - 1]]
+    day = line.day_terms[line.day_rows[t - 1]]
     _match_opens(book, line, day, tape, t)
     row = line.skipped_open_rows[t, 0]
     if row >= 0:
         mark_positions(book.account[0], book.holding, line.bars[row, :, OPEN])
     if line.nights[t] > 0:
-        close_session(book, tape, line.now[t], day, line.nights[t])
+        close_session(book, tape, line.instants[t], day, line.nights[t])
 
 
 @compiled
@@ -200,15 +205,15 @@ def open_bars(book: Book, line: Timeline, tape: Records, t: int) -> BarOpens:
 
     Matches the orders that wait for an open, and liquidates called positions.
     """
-    day = line.days[line.day[t]]
-    opens = _opens_of(book, line, day, line.ends[t], _volatility_at(line, t))
+    day = line.day_terms[line.day_rows[t]]
+    opens = _opens_of(book, line, day, line.bar_end_rows[t], _volatility_at(line, t))
     reset_bar_volume(book, day, opens.volume)
-    if book.account[0].called and line.ends[t, 0] >= 0:
-        liquidate(book, day, tape, line.now[t], opens)
+    if book.account[0].called and line.bar_end_rows[t, 0] >= 0:
+        liquidate(book, day, tape, line.instants[t], opens)
     # A session opens between two instants, as no bar becomes known then. `_match_opens` matches its
     # first open, so none of the opens here begins a session.
     if len(book.orders) > 0:
-        match_opens(book, day, tape, opens, np.full(2, line.now[t]), False)
+        match_opens(book, day, tape, opens, np.full(2, line.instants[t]), False)
     return opens
 
 
@@ -222,7 +227,7 @@ def _opens_of(book: Book, line: Timeline, day: Record, rows: Index, volatility: 
     opens = BarOpens(np.full(size, np.nan), np.full(size, np.nan), volatility)
     for s in range(size):
         row = rows[book.holding[s].crypto]
-        if row >= 0 and fills_orders(day, line.bars[row, s, VOLUME]):
+        if row >= 0 and can_fill_orders(day, line.bars[row, s, VOLUME]):
             opens.price[s] = line.bars[row, s, OPEN]
             opens.volume[s] = line.bars[row, s, VOLUME]
     return opens
@@ -262,10 +267,10 @@ def _match_opens(book: Book, line: Timeline, day: Record, tape: Records, t: int)
     stocks = line.skipped_open_rows[t, 0]
     crypto = line.skipped_open_rows[t, 1]
     if book.account[0].called and stocks >= 0:
-        liquidate(book, day, tape, line.starts[stocks, 0], opens)
+        liquidate(book, day, tape, line.bar_starts[stocks, 0], opens)
     if len(book.orders) > 0:
         # Without an open, the start of its bar is not used.
-        starts = np.array([line.starts[stocks, 0], line.starts[crypto, 1]])
+        starts = np.array([line.bar_starts[stocks, 0], line.bar_starts[crypto, 1]])
         first = stocks >= 0 and line.begins_session[stocks]
         match_opens(book, day, tape, opens, starts, first)
 
@@ -276,23 +281,23 @@ def _match_ranges(
 ) -> None:
     """Match waiting orders with the bars known at t, and with closes that end a session."""
     size = len(book.holding)
-    now = line.now[t]
+    now = line.instants[t]
     highs = np.full(size, np.nan)
     lows = np.full(size, np.nan)
     volumes = line.bars[t, :, VOLUME]
     for s in range(size):
-        if fills_orders(day, volumes[s]):
+        if can_fill_orders(day, volumes[s]):
             highs[s] = line.bars[t, s, HIGH]
             lows[s] = line.bars[t, s, LOW]
-    match_extremes(book, day, tape, highs, lows, volumes, volatility, line.starts[t], now)
-    if line.nights[t] > 0 and not line.closes:
+    match_extremes(book, day, tape, highs, lows, volumes, volatility, line.bar_starts[t], now)
+    if line.nights[t] > 0 and not line.is_closing_auction:
         # Contiguous, as opens are: other strides would compile everything a second time.
         closes = BarOpens(line.bars[t, :, CLOSE].copy(), volumes.copy(), volatility)
         match_closes(book, day, tape, closes, now)
 
 
 @compiled
-def fills_orders(day: Record, volume: float) -> bool:
+def can_fill_orders(day: Record, volume: float) -> bool:
     """Return whether a bar exists and can fill orders: it has volume, or volume is ignored."""
     return volume > 0.0 or (volume == 0.0 and day.volume_share == np.inf)
 
@@ -306,7 +311,7 @@ def _volatility_at(line: Timeline, t: int) -> Array:
 def _check_volume(bars: Bars) -> None:
     """Refuse a symbol whose bars have no volume, because its orders would never fill."""
     for s, symbol in enumerate(bars.symbols):
-        if not (bars.real_bars(s)[1][:, VOLUME] > 0).any():
+        if not (bars.bars_of_symbol(s)[1][:, VOLUME] > 0).any():
             raise InputError(
                 f"{symbol}: no bar has volume, so nothing would fill; fills.volume_share=null"
                 " ignores volume"
@@ -331,7 +336,7 @@ def _end_rows(clock: Clock, times: Instants) -> Index:
 
     -1 if that instant is not in the panel.
     """
-    ends = clock.known_at(times)
+    ends = clock.ends_by_start(times)
     row = np.minimum(np.searchsorted(times, ends), len(times) - 1)
     return np.where(times[row] == ends, row, -1).astype(np.int64)
 
@@ -368,13 +373,19 @@ def _action_table(market: Market, session_opened: Mask) -> tuple[Records, Index]
     bars = market.execution_bars
     place = {symbol: s for s, symbol in enumerate(bars.symbols)}
     listed: list[tuple[np.datetime64, tuple[float, ...]]] = []
-    for each in sorted(market.actions, key=lambda action: action.opens):
+    for each in sorted(market.actions, key=lambda action: action.effective_open):
         if each.symbol in place:
-            does = (place[each.symbol], each.ratio, each.dividend, 0, 0.0, -1)
-            listed.append((each.opens, does))
-    for end in market.ended:
-        becomes = (end.ratio, end.price, 1, end.share, place.get(end.into, -1))
-        listed.append((end.booked, (place[end.symbol], *becomes)))
+            does = (place[each.symbol], each.split_ratio, each.dividend, 0, 0.0, -1)
+            listed.append((each.effective_open, does))
+    for end in market.booked_delistings:
+        becomes = (
+            end.exchange_ratio,
+            end.cash_per_share,
+            1,
+            end.last_price_fraction,
+            place.get(end.successor, -1),
+        )
+        listed.append((end.booked_at, (place[end.symbol], *becomes)))
     rows: list[tuple[float, ...]] = []
     instants: list[int] = []
     openings: npt.NDArray[np.int64] = np.flatnonzero(session_opened)
@@ -384,4 +395,4 @@ def _action_table(market: Market, session_opened: Mask) -> tuple[Records, Index]
             instants.append(int(later[0]))
             rows.append((int(opens.astype("datetime64[ns]").astype(np.int64)), *row))
     first_action = np.searchsorted(instants, np.arange(len(bars.times) + 1))
-    return np.array(rows, dtype=ACTION), first_action.astype(np.int64)
+    return np.array(rows, dtype=CORPORATE_ACTION), first_action.astype(np.int64)

@@ -63,28 +63,28 @@ class Attribution:
 
     symbols: names of the symbols; the last one stands for the account itself.
     hours: New York times of day, such as 10:30.
-    usd: [symbols, hours, PARTS] profit, USD.
+    profit: [symbols, hours, PARTS] profit, USD.
     """
 
     symbols: tuple[str, ...]
     hours: tuple[str, ...]
-    usd: Array
+    profit: Array
 
-    def parts(self) -> dict[ProfitPart, float]:
+    def profit_by_part(self) -> dict[ProfitPart, float]:
         """Return the total profit by part, USD."""
-        return dict(zip(PROFIT_PARTS, self.usd.sum(axis=(0, 1)).tolist(), strict=True))
+        return dict(zip(PROFIT_PARTS, self.profit.sum(axis=(0, 1)).tolist(), strict=True))
 
-    def by_symbol(self) -> dict[str, dict[ProfitPart, float]]:
+    def profit_by_symbol(self) -> dict[str, dict[ProfitPart, float]]:
         """Return the profit of each symbol and of the account, by part, USD."""
-        return _table(self.symbols, self.usd.sum(axis=1))
+        return _table(self.symbols, self.profit.sum(axis=1))
 
-    def by_hour(self) -> dict[str, dict[ProfitPart, float]]:
+    def profit_by_hour(self) -> dict[str, dict[ProfitPart, float]]:
         """Return the profit of each hour of day, by part, USD."""
-        return _table(self.hours, self.usd.sum(axis=0))
+        return _table(self.hours, self.profit.sum(axis=0))
 
     def as_dict(self) -> dict[str, dict[str, dict[ProfitPart, float]]]:
         """Return the profit by part for each symbol and hour, as in `summary.json`, USD."""
-        return {"symbols": self.by_symbol(), "hours": self.by_hour()}
+        return {"symbols": self.profit_by_symbol(), "hours": self.profit_by_hour()}
 
 
 class SymbolHistory(NamedTuple):
@@ -93,24 +93,24 @@ class SymbolHistory(NamedTuple):
     Amounts are in USD; quantities are signed shares or coins.
 
     marks: [N] last known price.
-    before: mark and quantity before the first instant.
-    ratios: [N] new shares per old share since the previous instant.
-    changes: [N] change of the quantity, splits included.
-    paid: [N] sum of quantity times price of the fills.
-    price_costs: [N] spread and slippage within `paid`, not negative.
+    initial_mark_and_quantity: mark and quantity before the first instant.
+    split_ratios: [N] new shares per old share since the previous instant.
+    quantity_changes: [N] change of the quantity, splits included.
+    traded_value: [N] sum of quantity times price of the fills.
+    price_costs: [N] spread and slippage within `traded_value`, not negative.
     crypto_fees: [N] value of fees charged in crypto, at the price of the fill.
-    charges: [N] fees in USD, not negative.
+    other_costs: [N] fees in USD, not negative.
     financing: [N] cash flows from financing; negative if paid.
     """
 
     marks: Array
-    before: tuple[float, float]
-    ratios: Array
-    changes: Array
-    paid: Array
+    initial_mark_and_quantity: tuple[float, float]
+    split_ratios: Array
+    quantity_changes: Array
+    traded_value: Array
     price_costs: Array
     crypto_fees: Array
-    charges: Array
+    other_costs: Array
     financing: Array
 
 
@@ -157,17 +157,17 @@ def attribute_symbol(history: SymbolHistory, rows: Index, quantities: Array) -> 
     quantities: [D, 4] ordered quantities from `split_ordered_quantity`.
     """
     h = history
-    mark, quantity = h.before
-    held = np.append(quantity, quantity + np.cumsum(h.changes)[:-1])
-    move = h.ratios * h.marks - np.append(mark, h.marks[:-1])
-    grown = np.asarray(np.cumprod(h.ratios), dtype=np.float64)
+    mark, quantity = h.initial_mark_and_quantity
+    held = np.append(quantity, quantity + np.cumsum(h.quantity_changes)[:-1])
+    move = h.split_ratios * h.marks - np.append(mark, h.marks[:-1])
+    grown = np.asarray(np.cumprod(h.split_ratios), dtype=np.float64)
     planned = _planned(rows, quantities, grown)
     parts = np.zeros((len(h.marks), len(PROFIT_PARTS)))
     parts[:, _PLANNED] = planned * move[:, None]
-    parts[:, _COSTS] = 0.0 - h.price_costs - h.crypto_fees - h.charges
+    parts[:, _COSTS] = 0.0 - h.price_costs - h.crypto_fees - h.other_costs
     parts[:, _FINANCING] = h.financing
     otherwise = (held - planned.sum(axis=1)) * move
-    traded = (h.changes - (h.ratios - 1.0) * held) * h.marks - h.paid
+    traded = (h.quantity_changes - (h.split_ratios - 1.0) * held) * h.marks - h.traded_value
     parts[:, _TIMING] = otherwise + traded + h.price_costs + h.crypto_fees
     return parts
 
@@ -242,18 +242,18 @@ def marks_and_split_ratios(market: Market, s: int, at: Instants) -> tuple[Array,
 
     Instants before the first close have the first close.
     """
-    times, values = market.bars.real_bars(s)
+    times, values = market.bars.bars_of_symbol(s)
     latest = np.searchsorted(times, at, side="right") - 1
     marks = values[np.maximum(latest, 0), CLOSE].copy()
     known = times[np.maximum(latest, 0)]
     ratios = np.ones(len(at))
     for split in market.splits:
-        k = int(np.searchsorted(at, split.opens))
+        k = int(np.searchsorted(at, split.effective_open))
         if split.symbol != market.bars.symbols[s] or not 0 < k < len(at):
             continue
-        ratios[k] *= split.ratio
+        ratios[k] *= split.split_ratio
         old = np.arange(len(at)) >= k
-        marks[old & (known < at[k])] /= split.ratio
+        marks[old & (known < at[k])] /= split.split_ratio
     return marks, ratios
 
 

@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 
 from foundation.formatting import (
-    MIN_FILLS,
+    MIN_ANNUAL_FILLS,
     NO_VALUE,
     allows_annual_figures,
     count_text,
@@ -23,14 +23,14 @@ from foundation.formatting import (
     percent,
 )
 from foundation.tables import Cell, Row, Table, json_text
-from marketsimulator.results.comparison_page import Sheet, colours_by_run, growth_chart
+from marketsimulator.results.comparison_page import ComparisonPage, colours_by_run, growth_chart
 from marketsimulator.results.metrics import (
     TABLE_FIGURES,
-    daily_performance,
+    measure_daily_performance,
     figure_text,
     returns_until_ruin,
 )
-from marketsimulator.results.remarks import NO_ANNUAL_FIGURES
+from marketsimulator.results.remarks import NO_ANNUAL_FIGURES_NOTE
 from marketsimulator.results.run_record import (
     RunRecord,
     run_names,
@@ -42,19 +42,19 @@ from marketsimulator.results.run_set import (
     MAX_COMPARED_RUNS,
     Relation,
     RunSet,
-    Separation,
+    BestRunComparison,
     SharedDays,
     comparison_verdict,
     overfitting_figures,
     run_length_remarks,
-    separation,
+    compare_best_run,
 )
 from marketsimulator.results.significance import (
     INTERVAL_FIGURES,
     Outperformance,
     deflated_sharpe,
     estimate_overfitting,
-    intervals,
+    bootstrap_intervals,
 )
 from marketsimulator.results.trials import TrialStatistics
 from marketsimulator.results.verdict import BUY_AND_HOLD, Verdict, no_evidence_reason
@@ -90,14 +90,14 @@ class Comparison:
 
     records: [V] complete runs.
     runs: runs cut to their common days.
-    found: comparison of the best run with the others.
+    best_run_comparison: comparison of the best run with the others.
     warnings: data warnings about the figures.
     notes: remarks on the method of the runs.
     """
 
     records: tuple[RunRecord, ...]
     runs: RunSet
-    found: Separation
+    best_run_comparison: BestRunComparison
     warnings: tuple[str, ...]
     notes: tuple[str, ...]
 
@@ -111,11 +111,11 @@ class Comparison:
 
     @property
     def verdict(self) -> Verdict:
-        return comparison_verdict(self.runs, self.found)
+        return comparison_verdict(self.runs, self.best_run_comparison)
 
     def sentences(self) -> list[str]:
         """Return the sentences below the verdict: supporting figures, warnings and notes."""
-        return [self.verdict.rest, *self._all_warnings(), *self.notes]
+        return [self.verdict.evidence, *self._all_warnings(), *self.notes]
 
     def terminal_table(self) -> Table:
         """Return the table for the terminal: the first runs of the ranking."""
@@ -150,8 +150,8 @@ class Comparison:
                     link=links[k] if links else "",
                 ),
                 *(_cell(figures[k], name) for name in main),
-                _lead_cell(self.found.outperformances[k]),
-                RELATION_LABELS[self.found.relations[k]],
+                _lead_cell(self.best_run_comparison.outperformances[k]),
+                RELATION_LABELS[self.best_run_comparison.relations[k]],
                 *(_cell(figures[k], name) for name in more),
             )
             for k in self.runs.ranking()[:shown]
@@ -169,7 +169,7 @@ class Comparison:
     def _settings_text(self, k: int) -> str:
         """Return the varied settings of run k as text, without those in its name."""
         name = self.names[k] if self.records[k].path is None else ""
-        varied = {setting: values[k] for setting, values in self.runs.varied.items()}
+        varied = {setting: values[k] for setting, values in self.runs.varied_settings.items()}
         return ", ".join(
             setting_text(setting, value)
             for setting, value in varied.items()
@@ -183,18 +183,24 @@ class Comparison:
         figures = json.loads(self.table.to_json(orient="records", double_precision=15))
         rows = []
         for k in self.runs.ranking():
-            outperformance, folder = self.found.outperformances[k], self.records[k].path
+            outperformance, folder = (
+                self.best_run_comparison.outperformances[k],
+                self.records[k].path,
+            )
             rows.append(
                 {
                     **figures[k],
                     "folder": None if folder is None else str(folder),
-                    "settings": {name: self.runs.varied[name][k] for name in self.runs.varied},
-                    "against_best": self.found.relations[k],
+                    "settings": {
+                        name: self.runs.varied_settings[name][k]
+                        for name in self.runs.varied_settings
+                    },
+                    "against_best": self.best_run_comparison.relations[k],
                     "outperformance": None if outperformance is None else asdict(outperformance),
                 }
             )
         return {
-            "verdict": f"{verdict.claim} {verdict.rest}",
+            "verdict": f"{verdict.claim} {verdict.evidence}",
             "data": self._every("data"),
             "symbols": self._symbols(),
             "start": utc_text(self.runs.at[0]),
@@ -206,7 +212,7 @@ class Comparison:
             "notes": list(self.notes),
         }
 
-    def page(self, output: Path) -> str:
+    def render_page(self, output: Path) -> str:
         """Return the HTML of `comparison.html`.
 
         output: folder of the page; links to the runs' reports are relative to it.
@@ -214,7 +220,7 @@ class Comparison:
         colours = colours_by_run(self.runs)
         links = [_link(record.path, output) for record in self.records]
         first, last = new_york_date(np.array([self.runs.at[0], self.runs.end]))
-        sheet = Sheet(
+        sheet = ComparisonPage(
             title=f"{count_text(len(self.names), 'run')}, {first} to {last}",
             subtitle=f"{self._subtitle()} · dates are New York's, amounts are USD",
             verdict=self.verdict,
@@ -222,11 +228,11 @@ class Comparison:
             warnings=self._all_warnings(),
             notes=self.notes,
         )
-        return sheet.page(
+        return sheet.render(
             "marketsimulator/comparison.html.j2",
-            per_year=self.runs.per_year,
-            best=self.names[self.found.best],
-            rule=NO_ANNUAL_FIGURES,
+            per_year=self.runs.days_per_year,
+            best=self.names[self.best_run_comparison.best_run],
+            rule=NO_ANNUAL_FIGURES_NOTE,
             growth=growth_chart(self.runs, colours),
         )
 
@@ -235,7 +241,7 @@ class Comparison:
         text = json_text(_plain(self.summary()))
         return {
             "comparison.html": lambda path: path.write_text(
-                self.page(path.parent), encoding="utf-8"
+                self.render_page(path.parent), encoding="utf-8"
             ),
             "comparison.json": lambda path: path.write_text(text),
         }
@@ -266,8 +272,8 @@ def compare_records(
     names = run_names(records)
     shared = SharedDays.from_records(records)
     table = _table(records, names, shared)
-    tried = table["sharpe"][[record.is_trial for record in records]] / np.sqrt(shared.per_year)
-    trials = counted_trials or TrialStatistics.from_ratios(tried.astype(float).tolist())
+    tried = table["sharpe"][[record.is_trial for record in records]] / np.sqrt(shared.days_per_year)
+    trials = counted_trials or TrialStatistics.from_sharpe_ratios(tried.astype(float).tolist())
     ledgers = [int(record.summary["trials"] or 0) for record in records]
     _add_deflated_sharpe(table, replace(trials, count=max(trials.count, *ledgers)))
     reasons = [
@@ -276,15 +282,15 @@ def compare_records(
     runs = RunSet(
         *(getattr(shared, field.name) for field in fields(shared)),
         names=names,
-        varied=varied_settings(records),
+        varied_settings=varied_settings(records),
         table=table,
-        overfitting=estimate_overfitting(returns_until_ruin(shared.daily)),
+        overfitting=estimate_overfitting(returns_until_ruin(shared.daily_equity)),
         seed=seed,
         no_evidence_reason=" and ".join(dict.fromkeys(filter(None, reasons))),
     )
     _add_intervals(runs)
-    warnings = [*_market_warnings(records), *([] if shared.whole else [_cut(shared)])]
-    return Comparison(tuple(records), runs, separation(runs), tuple(warnings), tuple(notes))
+    warnings = [*_market_warnings(records), *([] if shared.is_uncut else [_cut(shared)])]
+    return Comparison(tuple(records), runs, compare_best_run(runs), tuple(warnings), tuple(notes))
 
 
 def _table(records: Sequence[RunRecord], names: Sequence[str], shared: SharedDays) -> pd.DataFrame:
@@ -292,14 +298,14 @@ def _table(records: Sequence[RunRecord], names: Sequence[str], shared: SharedDay
 
     If no run was cut, the figures are those of the complete runs.
     """
-    whole = [name for name in (*WHOLE_RUN_FIGURES, "costs_by_kind") if shared.whole]
+    whole = [name for name in (*WHOLE_RUN_FIGURES, "costs_by_kind") if shared.is_uncut]
     whole = [name for name in whole if all(name in record.summary for record in records)]
     rows = []
-    for record, name, daily in zip(records, names, shared.daily, strict=True):
-        total = float(record.summary["total_return"]) if shared.whole else None
+    for record, name, daily in zip(records, names, shared.daily_equity, strict=True):
+        total = float(record.summary["total_return"]) if shared.is_uncut else None
         row = {
             "run": name,
-            **daily_performance(daily, shared.per_year, total_return=total).as_dict(),
+            **measure_daily_performance(daily, shared.days_per_year, total_return=total).as_dict(),
         }
         for figure in whole:
             value = record.summary[figure]
@@ -309,7 +315,7 @@ def _table(records: Sequence[RunRecord], names: Sequence[str], shared: SharedDay
             )
         # Buy and hold trades too rarely for a minimum of fills.
         holds = name.split(" ")[0] == BUY_AND_HOLD
-        fills = MIN_FILLS if holds else record.summary["trades"]
+        fills = MIN_ANNUAL_FILLS if holds else record.summary["trades"]
         rows.append({**row, "annual_figures": allows_annual_figures(fills, shared.days)})
     return pd.DataFrame(rows)
 
@@ -326,7 +332,7 @@ def _add_deflated_sharpe(table: pd.DataFrame, trials: TrialStatistics) -> None:
             row["sharpe"] / np.sqrt(row["periods_per_year"]),
             row["days"],
             trials=trials.count,
-            variance=trials.variance,
+            variance=trials.sharpe_variance,
             skewness=row["skewness"],
             excess_kurtosis=row["excess_kurtosis"],
             autocorrelation=row["autocorrelation"],
@@ -351,11 +357,11 @@ def is_missing(value: Any) -> bool:
 def _add_intervals(runs: RunSet) -> None:
     """Add columns with the 90 % intervals of the best runs."""
     table = runs.table
-    returns = returns_until_ruin(runs.daily)
+    returns = returns_until_ruin(runs.daily_equity)
     for name in INTERVAL_FIGURES:
         table[[f"{name}_low", f"{name}_high"]] = np.nan
     for k in runs.ranking()[: MAX_COMPARED_RUNS + 1]:
-        found = intervals(returns[k], runs.per_year, seed=runs.seed)
+        found = bootstrap_intervals(returns[k], runs.days_per_year, seed=runs.seed)
         for name in INTERVAL_FIGURES:
             table.loc[k, [f"{name}_low", f"{name}_high"]] = found.get(name, (np.nan, np.nan))
 
@@ -365,7 +371,7 @@ def _cell(row: Mapping[str, Any], column: str) -> Cell:
     text = figure_text(row, column, annual=row["annual_figures"])
     if column == "sharpe" and row["annual_figures"] and not is_missing(row["sharpe_low"]):
         ends = (row["sharpe_low"], row["sharpe_high"])
-        return Cell(text, subtext=interval(ends, TABLE_FIGURES[column].words, " … "))
+        return Cell(text, subtext=interval(ends, TABLE_FIGURES[column].formatter, " … "))
     return Cell(text)
 
 
@@ -374,7 +380,7 @@ def _lead_cell(lead: Outperformance | None) -> Cell:
     if lead is None:
         return Cell(NO_VALUE)
     ends = interval(lead.interval, partial(percent, places=1, sign=True), " … ")
-    return Cell(percent(lead.ahead, sign=True), subtext=ends)
+    return Cell(percent(lead.lead, sign=True), subtext=ends)
 
 
 def _link(folder: Path | None, output: Path) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from foundation.charts import COLOURS, Chart, Series
+from foundation.charts import SERIES_COLOURS, Chart, Series
 from foundation.formatting import percent
 from foundation.page import render_page
 from foundation.tables import Table
@@ -16,7 +16,7 @@ from trainingdata.instants import NEW_YORK
 
 
 @dataclass(frozen=True, eq=False, slots=True)
-class Sheet:
+class ComparisonPage:
     """Content of a comparison page.
 
     title, subtitle: headings; the subtitle names symbols and data.
@@ -33,24 +33,24 @@ class Sheet:
     warnings: Sequence[str] = ()
     notes: Sequence[str] = ()
 
-    def page(self, template: str, **values: Any) -> str:
+    def render(self, template: str, **values: Any) -> str:
         """Render the page with a template that extends `marketsimulator/runs.html.j2`."""
         return render_page(template, sheet=self, **values)
 
 
 def colours_by_run(runs: RunSet) -> dict[int, str]:
     """Return the chart colours of the best six runs, by run number."""
-    return dict(zip(runs.ranking(), COLOURS, strict=False))
+    return dict(zip(runs.ranking(), SERIES_COLOURS, strict=False))
 
 
 def growth_chart(runs: RunSet, colours: Mapping[int, str]) -> Chart:
     """Return the chart of cumulative returns of the runs with a colour."""
-    at, growth = runs.growth()
+    at, growth = runs.cumulative_returns()
     ends = ", ".join(f"{runs.names[k]} {percent(growth[k, -1])}" for k in colours)
     drawn = [Series(runs.names[k], colour, at, growth[k]) for k, colour in colours.items()]
     return Chart(
         f"Cumulative returns; at the end: {ends}",
-        tuple(series.thin() for series in reversed(drawn)),
+        tuple(series.downsample() for series in reversed(drawn)),
         "percent",
         NEW_YORK.key,
     )

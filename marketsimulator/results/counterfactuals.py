@@ -20,23 +20,23 @@ from trainingdata.market import Market
 
 COST_MULTIPLES = (0.0, 2.0, 4.0)  # multiples of the costs
 SCRAMBLE_VOLATILITY = 0.02  # of a bar's log return, in a scrambled future
-DATED_RATES = ("sec_per_dollar", "taf_per_share", "cat_per_share")
-COMMISSIONS = ("commission_bps", "commission_per_share")
-LENDING_RATES = ("interest_rate", "borrow_rate")
+DATED_FEE_RATES = ("sec_per_dollar", "taf_per_share", "cat_per_share")
+COMMISSION_FIELDS = ("commission_bps", "commission_per_share")
+LENDING_RATE_FIELDS = ("interest_rate", "borrow_rate")
 LENDING_RATE_TABLES = ("interest_rates", "borrow_rates")
 
 
 class Counterfactual(NamedTuple):
     """One change of a variant, as functions on its settings and beliefs.
 
-    name: suffix appended to the variant's name.
-    settings: function that maps the variant's settings to those of the counterfactual.
-    beliefs: function that maps the variant's beliefs to those of the counterfactual.
+    name_suffix: suffix appended to the variant's name.
+    change_settings: function that maps the variant's settings to those of the counterfactual.
+    change_beliefs: function that maps the variant's beliefs to those of the counterfactual.
     """
 
-    name: str
-    settings: Callable[[BacktestSettings], BacktestSettings]
-    beliefs: Callable[[BeliefTable], BeliefTable]
+    name_suffix: str
+    change_settings: Callable[[BacktestSettings], BacktestSettings]
+    change_beliefs: Callable[[BeliefTable], BeliefTable]
 
 
 def _unchanged(value: Any) -> Any:
@@ -61,18 +61,18 @@ def build_counterfactuals(kinds: Sequence[CounterfactualKind], seed: int) -> lis
     return found
 
 
-def scramble_bars(bars: Bars, cut: np.datetime64, seed: int) -> Bars:
-    """Return the bars with all prices after `cut` multiplied by a random walk.
+def scramble_bars(bars: Bars, cutoff: np.datetime64, seed: int) -> Bars:
+    """Return the bars with all prices after `cutoff` multiplied by a random walk.
 
-    Bars that start at `cut` or later change completely. A bar that contains `cut` keeps its open,
+    Bars that start at `cutoff` or later change completely. A bar that contains `cutoff` keeps its open,
     at which orders may have filled; its high, low and close change.
     """
     rng = np.random.default_rng(seed)
     values = bars.values.copy()
     for s, item in enumerate(bars.instruments):
-        starts = bars.clock(item.kind).started_at(bars.times)
-        later = starts >= cut
-        running = (starts < cut) & (bars.times > cut)
+        starts = bars.clock(item.kind).starts_by_end(bars.times)
+        later = starts >= cutoff
+        running = (starts < cutoff) & (bars.times > cutoff)
         walk = np.exp(np.cumsum(rng.normal(0, SCRAMBLE_VOLATILITY, int(later.sum()))))
         values[s, later, :VOLUME] *= walk[:, None]
         close = values[s, running, CLOSE] * np.exp(
@@ -84,20 +84,20 @@ def scramble_bars(bars: Bars, cut: np.datetime64, seed: int) -> Bars:
     return replace(bars, values=values)
 
 
-def truncate_bars(bars: Bars, cut: np.datetime64) -> Bars:
-    """Return the panel without the bars that start at `cut` or later.
+def truncate_bars(bars: Bars, cutoff: np.datetime64) -> Bars:
+    """Return the panel without the bars that start at `cutoff` or later.
 
-    A bar that contains `cut` stays, because an order decided at `cut` may fill in it.
+    A bar that contains `cutoff` stays, because an order decided at `cutoff` may fill in it.
     """
     mask = bars.mask.copy()
     for s, item in enumerate(bars.instruments):
         # An instant without a bar of this kind has no start, NaT, for which every comparison is
         # false: the negation keeps its mask.
-        mask[s] &= ~(bars.clock(item.kind).started_at(bars.times) >= cut)
+        mask[s] &= ~(bars.clock(item.kind).starts_by_end(bars.times) >= cutoff)
     values = np.where(mask[:, :, None], bars.values, np.nan)
     stop = int(np.flatnonzero(mask.any(axis=0))[-1]) + 1
     shorter = replace(
-        bars, values=values, mask=mask, unconfirmed_bars=_unread_before(bars, cut, bars.symbols)
+        bars, values=values, mask=mask, unconfirmed_bars=_unread_before(bars, cutoff, bars.symbols)
     )
     return shorter.slice_rows(0, stop)
 
@@ -110,14 +110,14 @@ def _unread_before(
     for item, (times, values) in zip(
         bars.instruments, bars.unconfirmed_bars, strict=bool(bars.unconfirmed_bars)
     ):
-        early = bars.clock(item.kind).started_at(times) < cut
+        early = bars.clock(item.kind).starts_by_end(times) < cut
         early |= item.symbol not in symbols
         kept.append((times[early], values[early]))
     return tuple(kept)
 
 
-def delist_after(market: Market, cut: np.datetime64, seed: int) -> Market:
-    """Return the market with a random half of the symbols delisted after `cut`.
+def delist_after(market: Market, cutoff: np.datetime64, seed: int) -> Market:
+    """Return the market with a random half of the symbols delisted after `cutoff`.
 
     These symbols have no later bars. Every second of them also has a listed delisting in the next
     session, at a price of zero.
@@ -125,17 +125,19 @@ def delist_after(market: Market, cut: np.datetime64, seed: int) -> Market:
     bars = market.bars
     rng = np.random.default_rng(seed)
     chosen = rng.permutation(len(bars.symbols))[: max(1, len(bars.symbols) // 2)]
-    shorter = truncate_bars(bars, cut)
+    shorter = truncate_bars(bars, cutoff)
     mask = bars.mask.copy()
     mask[chosen, : len(shorter.times)] = shorter.mask[chosen]
     mask[chosen, len(shorter.times) :] = False
     values = np.where(mask[:, :, None], bars.values, np.nan)
-    unconfirmed_bars = _unread_before(bars, cut, {bars.symbols[s] for s in chosen.tolist()})
+    unconfirmed_bars = _unread_before(bars, cutoff, {bars.symbols[s] for s in chosen.tolist()})
     cut_short = replace(bars, values=values, mask=mask, unconfirmed_bars=unconfirmed_bars)
-    opens = next_session_open(cut)
+    opens = next_session_open(cutoff)
     listed = tuple(Delisting(bars.symbols[s], opens, opens) for s in sorted(chosen[::2].tolist()))
-    endings = replace(market.endings, listed=(*market.endings.listed, *listed))
-    return replace(market, bars=cut_short, endings=endings)
+    endings = replace(
+        market.delisting_rules, listed_delistings=(*market.delisting_rules.listed_delistings, *listed)
+    )
+    return replace(market, bars=cut_short, delisting_rules=endings)
 
 
 def lag_beliefs(beliefs: BeliefTable) -> BeliefTable:
@@ -179,8 +181,8 @@ def scale_costs(settings: BacktestSettings, scale: float) -> BacktestSettings:
 
 
 def _scaled_fees(fees: FeeSchedule, scale: float) -> FeeSchedule:
-    scaled: dict[str, Any] = {name: scale * getattr(fees, name) for name in COMMISSIONS}
-    for name in DATED_RATES:
+    scaled: dict[str, Any] = {name: scale * getattr(fees, name) for name in COMMISSION_FIELDS}
+    for name in DATED_FEE_RATES:
         # A rate without a cap has an infinite one, and 0 times infinity is not a number.
         scaled[name] = tuple(
             replace(rate, rate=scale * rate.rate, cap=scale * rate.cap if scale else rate.cap)
@@ -195,7 +197,7 @@ def _scaled_fees(fees: FeeSchedule, scale: float) -> FeeSchedule:
 
 
 def _scaled_margin(margin: MarginTerms, scale: float) -> MarginTerms:
-    scaled: dict[str, Any] = {name: scale * getattr(margin, name) for name in LENDING_RATES}
+    scaled: dict[str, Any] = {name: scale * getattr(margin, name) for name in LENDING_RATE_FIELDS}
     for name in LENDING_RATE_TABLES:
         rates = getattr(margin, name)
         scaled[name] = tuple(replace(rate, rate=scale * rate.rate) for rate in rates)

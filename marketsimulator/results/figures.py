@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from foundation.arrays import Instants
-from marketsimulator.results.metrics import annual_turnover, largest_drawdown, performance
+from marketsimulator.results.metrics import annual_turnover, largest_drawdown, measure_performance
 from marketsimulator.run_result import Run
 from marketsimulator.runs.outcome import VariantOutcome
 from trainingdata.bars import Bars
@@ -23,11 +23,11 @@ def account_figures(
     capital: equity at the start, USD.
     has_crypto: true if the universe contains crypto, so that days are calendar days.
     """
-    equity, gross, totals = outcome.equity, outcome.gross, outcome.totals
+    equity, gross, totals = outcome.equity, outcome.gross_exposure, outcome.totals
     solvent = equity > 0
     leverage = gross[solvent] / equity[solvent]
     return {
-        **performance(at, equity, capital=capital, has_crypto=has_crypto).as_dict(),
+        **measure_performance(at, equity, capital=capital, has_crypto=has_crypto).as_dict(),
         "max_drawdown_intraday": largest_drawdown(np.append(capital, equity)),
         "turnover": annual_turnover(totals.notional, at, equity),
         "mean_leverage": float(leverage.mean()) if len(leverage) else None,
@@ -79,6 +79,6 @@ def contributions(bars: Bars, run: Run, capital: float) -> dict[str, float]:
     parts = {symbol: usd / capital for symbol, usd in earned.items()}
     return {
         **parts,
-        "interest": -sum(row.interest for row in run.rows) / capital,
-        "other": sum(row.other for row in run.rows) / capital,
+        "interest": -sum(row.interest for row in run.equity_rows) / capital,
+        "other": sum(row.other for row in run.equity_rows) / capital,
     }

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from execution.decision.belief_building import closed_and_due
+from execution.decision.belief_building import is_due_mask
 from execution.decision.beliefs import BeliefTable
 from foundation.arrays import Array, Index, Instants, Mask
 from foundation.formatting import count_text
@@ -29,36 +29,36 @@ class ForecastOutcomes:
     """N forecasts of a run with known outcomes, in the order of the decisions.
 
     symbols: names of the panel's symbols.
-    symbol: [N] index of the symbol in `symbols`.
-    at: [N] instant of the decision.
-    until: [N] end of the forecast interval, which is the decision's first.
+    symbol_index: [N] index of the symbol in `symbols`.
+    decided_at: [N] instant of the decision.
+    horizon_end: [N] end of the forecast interval, which is the decision's first.
     price: [N] last close at the decision, USD.
     mu: [N] expected simple return.
     sigma: [N] standard deviation of the return, above 0.
-    outcome: [N] realised simple return.
+    realised_return: [N] realised simple return.
     """
 
     symbols: tuple[str, ...]
-    symbol: Index
-    at: Instants
-    until: Instants
+    symbol_index: Index
+    decided_at: Instants
+    horizon_end: Instants
     price: Array
     mu: Array
     sigma: Array
-    outcome: Array
+    realised_return: Array
 
     def __len__(self) -> int:
-        return len(self.at)
+        return len(self.decided_at)
 
-    def scores(self) -> Array:
+    def z_scores(self) -> Array:
         """Return the z-scores [N]: realised return less mu, divided by sigma."""
-        return (self.outcome - self.mu) / self.sigma
+        return (self.realised_return - self.mu) / self.sigma
 
     def pit(self) -> Array:
         """Return the probability integral transform [N]: forecast CDF at the realised return."""
         from scipy.special import ndtr  # only reports need it; it loads in 0.2 s
 
-        return np.asarray(ndtr(self.scores()))
+        return np.asarray(ndtr(self.z_scores()))
 
 
 def forecast_outcomes(
@@ -84,20 +84,20 @@ def forecast_outcomes(
     # Without a bar at the end of an interval its outcome is unknown.
     ended = np.isfinite(outcome)
     for split in splits:
-        if split.ratio != 1.0 and split.symbol in number:
-            crossed = (at <= split.opens) & (split.opens < until)
+        if split.split_ratio != 1.0 and split.symbol in number:
+            crossed = (at <= split.effective_open) & (split.effective_open < until)
             ended &= ~(crossed & (symbol == number[split.symbol]))
     mu = known["mu"].to_numpy()
     sigma = known["sigma"].to_numpy()
     return ForecastOutcomes(
         symbols=bars.symbols,
-        symbol=symbol[ended],
-        at=at[ended],
-        until=until[ended],
+        symbol_index=symbol[ended],
+        decided_at=at[ended],
+        horizon_end=until[ended],
         price=price[ended],
         mu=mu[ended],
         sigma=sigma[ended],
-        outcome=outcome[ended],
+        realised_return=outcome[ended],
     )
 
 
@@ -106,7 +106,7 @@ def _followed(bars: Bars, s: int, at: Instants, until: Instants) -> tuple[Array,
 
     The return is NaN if no bar became known at `until`.
     """
-    times, values = bars.real_bars(s)
+    times, values = bars.bars_of_symbol(s)
     closes = values[:, CLOSE]
     begin = np.searchsorted(times, at, side="right") - 1
     end = np.searchsorted(times, until, side="right") - 1
@@ -134,7 +134,7 @@ def contains_future(beliefs: BeliefTable, bars: Bars) -> bool:
         rows = np.flatnonzero(beliefs.adjustable[:, s] & np.isfinite(beliefs.mu[:, 0, s]))
         if not len(rows):
             continue
-        _, outcome = _followed(bars, s, beliefs.at[rows], beliefs.ends[rows, 0])
+        _, outcome = _followed(bars, s, beliefs.instants[rows], beliefs.period_ends[rows, 0])
         known = np.isfinite(outcome)
         mu = beliefs.mu[rows, 0, s][known]
         if len(mu):
@@ -166,8 +166,8 @@ def coverage_remarks(run: Run, market: Market, schedule: Schedule, in_universe: 
     schedule: times of day at which decisions are made.
     in_universe: [T, S] true if a symbol is in the universe at an instant.
     """
-    bars = market.period
-    possible = int((closed_and_due(bars, schedule) & in_universe).sum())
+    bars = market.run_bars
+    possible = int((is_due_mask(bars, schedule) & in_universe).sum())
     decisions = run.decision_frame()
     forecast = decisions["at"][decisions["sigma"].notna()].to_numpy(dtype="datetime64[ns]")
     if not len(forecast) or len(forecast) >= MIN_FORECAST_COVERAGE * possible:

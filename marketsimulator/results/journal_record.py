@@ -1,6 +1,6 @@
 """Live account read from its journal, as a run: decisions, orders, fills, bookings, positions.
 
-`marked_at_closes` marks the positions of the run at bar closes, as in a backtest.
+`mark_at_closes` marks the positions of the run at bar closes, as in a backtest.
 """
 
 from __future__ import annotations
@@ -17,25 +17,25 @@ from typing import get_args
 
 import numpy as np
 
-from execution.decision.decision import Decision, decision_of_choices
+from execution.decision.decision import Decision, decision_from_choices
 from execution.journal.activities import (
-    ALL_TIME,
+    EPOCH,
     ActivityKind,
     BookingRow,
     FillRow,
-    bookings_of,
-    fills_of,
+    read_bookings,
+    read_fills_since,
 )
-from execution.journal.cycles import CycleRow, cycles_of
+from execution.journal.cycles import CycleRow, read_cycles
 from execution.journal.decisions import DecisionRow, decisions_since
-from execution.journal.marks import EquityMark, marks_of
-from execution.journal.order_store import OrderIntent, intents_of
+from execution.journal.marks import EquityMark, read_marks
+from execution.journal.order_store import OrderIntent, read_intents
 from execution.journal.schema import open_current_schema
 from execution.orders.option_orders import SHARES_PER_OPTION, is_option
 from execution.orders.orders import Fill, Order, make_order_id
 from foundation.arrays import Instants
 from foundation.database import Database
-from foundation.decimals import ZERO, to_fraction
+from foundation.decimals import ZERO_FRACTION, to_fraction
 from foundation.errors import InputError
 from marketsimulator.results import attribution
 from marketsimulator.run_result import (
@@ -52,7 +52,7 @@ from trainingdata.instruments import is_crypto
 from trainingdata.market import Market
 
 Number = float | Fraction
-HALF_A_CENT = 0.005  # USD, above any rounding error of floats
+ROUNDING_TOLERANCE_USD = 0.005  # USD, above any rounding error of floats
 _BOOKED: Mapping[ActivityKind, BookingKind] = {
     "dividend": "dividend",
     "split": "split",
@@ -82,15 +82,15 @@ class ExactAccount:
     @property
     def cash(self) -> Fraction:
         """Return equity less the value of positions, USD."""
-        return self.equity - sum(self.worth.values(), ZERO)
+        return self.equity - sum(self.position_values.values(), ZERO_FRACTION)
 
     @property
-    def worth(self) -> dict[str, Fraction]:
+    def position_values(self) -> dict[str, Fraction]:
         """Return the signed value of each position, USD by symbol."""
         return {symbol: held * self.prices[symbol] for symbol, held in self.positions.items()}
 
     @property
-    def held(self) -> dict[str, InitialPosition]:
+    def initial_positions(self) -> dict[str, InitialPosition]:
         """Convert the positions to initial positions of a run."""
         return {
             symbol: InitialPosition(
@@ -123,12 +123,12 @@ class JournalRecord:
     def from_database(cls, database: Database, job: str) -> JournalRecord:
         """Read all records of a journal; job: job whose decisions and cycles are read."""
         return cls(
-            decisions=_last_of_each(decisions_since(database, job, ALL_TIME)),
-            intents={intent.client_order_id: intent for intent in intents_of(database)},
-            fills=tuple(fills_of(database, ALL_TIME)),
-            activities=tuple(bookings_of(database)),
-            marks=tuple(marks_of(database, ALL_TIME)),
-            cycles=_ended(cycles_of(database, job)),
+            decisions=_last_of_each(decisions_since(database, job, EPOCH)),
+            intents={intent.client_order_id: intent for intent in read_intents(database)},
+            fills=tuple(read_fills_since(database, EPOCH)),
+            activities=tuple(read_bookings(database)),
+            marks=tuple(read_marks(database, EPOCH)),
+            cycles=_ended(read_cycles(database, job)),
         )
 
     @property
@@ -142,9 +142,9 @@ class JournalRecord:
         return self.intents[name].single_order
 
     def first_account(self) -> ExactAccount:
-        return self.account_of(self.decisions[0])
+        return self.account_at_decision(self.decisions[0])
 
-    def ends(self) -> tuple[ExactAccount, ExactAccount]:
+    def first_and_last_account(self) -> tuple[ExactAccount, ExactAccount]:
         """Return the account at the first and at the last mark of the journal.
 
         If the first mark has positions, the account of the first decision replaces it.
@@ -155,29 +155,29 @@ class JournalRecord:
             begin = self.first_account()
         return begin, self._marked(last, begin)
 
-    def end(self, covered: Callable[[np.datetime64], bool]) -> ExactAccount:
+    def last_covered_account(self, is_covered: Callable[[np.datetime64], bool]) -> ExactAccount:
         """Return the last account snapshot at an instant that the bars cover.
 
         The orders of a cycle are listed by the next cycle. So of the last cycle only the snapshot
         before its orders is used.
 
-        covered: returns whether the bars cover an instant.
+        is_covered: returns whether the bars cover an instant.
         """
         for each in reversed(self.cycles):
             decided = [d for d in self.decisions if _within(d.decided_at, each)]
-            if decided and covered(decided[0].decided_at):
-                return self.account_of(decided[0])
+            if decided and is_covered(decided[0].decided_at):
+                return self.account_at_decision(decided[0])
             marked = [mark for mark in self.marks if _within(mark.at, each)]
-            if not decided and marked and covered(marked[0].at):
+            if not decided and marked and is_covered(marked[0].at):
                 return self._marked(marked[0], self.first_account())
         return self.first_account()
 
-    def sent_before(self, instant: np.datetime64, reading: ExactAccount) -> bool:
+    def is_sent_before(self, instant: np.datetime64, snapshot: ExactAccount) -> bool:
         """Return whether the orders decided at an instant were sent before a snapshot was taken."""
-        later = [d for d in self.decisions if d.at == instant and d.decided_at >= reading.at]
-        return bool(reading.at > instant) and not later
+        later = [d for d in self.decisions if d.at == instant and d.decided_at >= snapshot.at]
+        return bool(snapshot.at > instant) and not later
 
-    def account_of(self, decision: DecisionRow) -> ExactAccount:
+    def account_at_decision(self, decision: DecisionRow) -> ExactAccount:
         """Return the account snapshot on which a decision was based.
 
         Raises `InputError` if the journal has no price of a position.
@@ -190,7 +190,9 @@ class JournalRecord:
             if symbol in prices:
                 continue
             if symbol not in values:
-                raise InputError(f"{decision.name}: the journal has no price of {symbol} then")
+                raise InputError(
+                    f"{decision.decision_id}: the journal has no price of {symbol} then"
+                )
             prices[symbol] = to_fraction(values[symbol]) / held
         return ExactAccount(decision.decided_at, to_fraction(decision.equity), positions, prices)
 
@@ -201,10 +203,12 @@ class JournalRecord:
         """
         held = dict(start.positions)
         for fill in self.fills_between(start.at, mark.at):
-            held[fill.symbol] = held.get(fill.symbol, ZERO) + to_fraction(fill.quantity)
+            held[fill.symbol] = held.get(fill.symbol, ZERO_FRACTION) + to_fraction(fill.quantity)
         for each in self.activities:
             if each.symbol and start.at < each.listed_at <= mark.at:
-                held[each.symbol] = held.get(each.symbol, ZERO) + to_fraction(each.quantity)
+                held[each.symbol] = held.get(each.symbol, ZERO_FRACTION) + to_fraction(
+                    each.quantity
+                )
         positions = {symbol: quantity for symbol, quantity in held.items() if quantity}
         known = {symbol: value for symbol, value in mark.positions.items() if symbol in positions}
         prices = {symbol: to_fraction(value) / positions[symbol] for symbol, value in known.items()}
@@ -227,7 +231,7 @@ class JournalRecord:
         A practice venue dates a fill by the instant of its bar, which may precede the cycle that
         sent the order. So a fill of an order in the journal counts only after the order was sent.
         """
-        intent = self.intents.get(fill.order)
+        intent = self.intents.get(fill.client_order_id)
         if intent is not None and intent.sent_at >= at:
             return False
         return bool(fill.at < at or fill.listed_at <= at)
@@ -237,15 +241,15 @@ class JournalRecord:
         orders: dict[str, list[Order]] = {}
         for intent in self.intents.values():
             if isinstance(intent.order, Order):
-                orders.setdefault(intent.decision, []).append(intent.order)
+                orders.setdefault(intent.decision_id, []).append(intent.order)
         return [
-            decision_of_choices(
+            decision_from_choices(
                 row.at,
-                row.until,
+                row.interval_end,
                 row.equity,
                 row.stock_ceiling,
                 tuple(row.choices.values()),
-                tuple(orders.get(row.name, ())),
+                tuple(orders.get(row.decision_id, ())),
                 failure=row.failure,
                 optimality_gap=np.nan if row.optimality_gap is None else row.optimality_gap,
                 group_limit_names=row.group_limit_names,
@@ -260,29 +264,29 @@ class JournalRecord:
             for each in self.activities
             if each.kind == "transfer" and since < each.listed_at <= until
         )
-        return sum(paid_in, ZERO)
+        return sum(paid_in, ZERO_FRACTION)
 
-    def run(
+    def build_run(
         self,
         name: str,
-        begin: ExactAccount,
+        start: ExactAccount,
         end: ExactAccount,
         symbols: Collection[str] | None = None,
     ) -> Run:
         """Build the run of the live account between two snapshots, with the venue's figures.
 
         Each mark of the account is an equity row. Equity and cash are the venue's, less net
-        deposits since `begin`. Positions in symbols outside `symbols` count as cash. Fill prices
+        deposits since `start`. Positions in symbols outside `symbols` count as cash. Fill prices
         include the spread, which the venue does not report separately. All fees are booked as
         `rounding`, because the venue books fees separately from trades.
 
         name: name of the decider.
-        begin, end: first and last snapshot.
+        start, last_covered_account: first and last snapshot.
         symbols: symbols of the run; None: all symbols with a decision.
         """
         symbols = set(self.symbols if symbols is None else symbols)
-        marks = [mark for mark in self.marks if begin.at < mark.at < end.at]
-        instants = np.unique([begin.at, *(mark.at for mark in marks), end.at])
+        marks = [mark for mark in self.marks if start.at < mark.at < end.at]
+        instants = np.unique([start.at, *(mark.at for mark in marks), end.at])
         fills = [
             _fill(fill, instants[k])
             for fill in self.fills
@@ -300,10 +304,10 @@ class JournalRecord:
                 else:
                     booked[k].append(each)
         read: list[tuple[Number, Mapping[str, Number]]] = [
-            (begin.equity, begin.worth),
+            (start.equity, start.position_values),
             *((mark.equity, mark.positions) for mark in marks),
         ]
-        read += [(end.equity, end.worth)] * (len(instants) - len(read))
+        read += [(end.equity, end.position_values)] * (len(instants) - len(read))
         rows = []
         paid_in = 0.0
         for at, (equity, worth), own in zip(instants, read, booked, strict=True):
@@ -325,7 +329,7 @@ class JournalRecord:
                 )
         decisions = [decision for decision in self.decisions_with_orders() if decision.at <= end.at]
         fills.sort(key=attrgetter("booked_at"))
-        return Run(name, decisions, fills, rows, {}, bookings, begin.held)
+        return Run(name, decisions, fills, rows, {}, bookings, start.initial_positions)
 
     def _booking_row(self, fill: FillRow, instants: Instants) -> int:
         """Return the index of the first of these instants whose account snapshot includes a fill.
@@ -334,7 +338,7 @@ class JournalRecord:
         stands still during a cycle, unlike the local clock. So times of sending and listing are
         compared in whole seconds.
         """
-        intent = self.intents.get(fill.order)
+        intent = self.intents.get(fill.client_order_id)
         traded = np.searchsorted(instants, fill.at)
         after = np.searchsorted(instants, fill.at, side="right")
         listed = np.searchsorted(instants, _second(fill.listed_at))
@@ -425,7 +429,7 @@ def _fill(fill: FillRow, booked_at: np.datetime64) -> Fill:
     booked_at: instant of the equity row that includes the fill.
     """
     units = SHARES_PER_OPTION if is_option(fill.symbol) else 1
-    name = fill.order or unknown_trade_name(fill.symbol, fill.at)
+    name = fill.client_order_id or unknown_trade_name(fill.symbol, fill.at)
     price = float(fill.price * units)
     return Fill(name, fill.symbol, fill.quantity, price, 0.0, fill.at, booked_at)
 
@@ -451,7 +455,7 @@ def unknown_trade_name(symbol: str, at: np.datetime64) -> str:
     return f"{symbol} {utc_text(at)}"
 
 
-def marked_at_closes(run: Run, market: Market) -> Run:
+def mark_at_closes(run: Run, market: Market) -> Run:
     """Return the run with its equity rows revalued at the closes of the bars.
 
     Positions are marked at their last close, as in a backtest. Symbols without bars count as cash.
@@ -460,7 +464,7 @@ def marked_at_closes(run: Run, market: Market) -> Run:
     bars = market.bars
     fills = [fill for fill in run.fills if fill.symbol in bars.symbols]
     at, _ = run.equity_curve()
-    cash = np.array([row.cash for row in run.rows])
+    cash = np.array([row.cash for row in run.equity_rows])
     counted = np.minimum(np.searchsorted(at, [fill.booked_at for fill in fills]), len(at) - 1)
     paid = np.zeros(len(at))
     np.add.at(paid, counted, [float(fill.qty) * fill.price for fill in fills])
@@ -481,7 +485,7 @@ def marked_at_closes(run: Run, market: Market) -> Run:
             initial_positions[symbol] = InitialPosition(
                 run.initial_positions[symbol].quantity, float(marks[0])
             )
-    listed = np.array([row.other - row.interest for row in run.rows])
+    listed = np.array([row.other - row.interest for row in run.equity_rows])
     unlisted = np.diff(cash, prepend=cash[0]) + paid - listed
     rows = [
         row._replace(
@@ -491,17 +495,17 @@ def marked_at_closes(run: Run, market: Market) -> Run:
             other=row.other + float(unlisted[k]),
             crypto_fees=float(crypto_fees[k]),
         )
-        for k, row in enumerate(run.rows)
+        for k, row in enumerate(run.equity_rows)
     ]
     unexplained = [
         Booking(row.at, "", "other", float(unlisted[k]))
-        for k, row in enumerate(run.rows)
-        if abs(unlisted[k]) >= HALF_A_CENT
+        for k, row in enumerate(run.equity_rows)
+        if abs(unlisted[k]) >= ROUNDING_TOLERANCE_USD
     ]
     bookings = [
         booking if booking.symbol in bars.symbols else booking._replace(symbol="")
         for booking in (*run.bookings, *unexplained)
     ]
     return replace(
-        run, fills=fills, rows=rows, bookings=bookings, initial_positions=initial_positions
+        run, fills=fills, equity_rows=rows, bookings=bookings, initial_positions=initial_positions
     )

@@ -27,26 +27,26 @@ NORMAL_KURTOSIS = 3.0  # fourth standardised moment of a normal distribution
 class Figure(NamedTuple):
     """Format and label of a figure.
 
-    words: function that formats the value.
+    formatter: function that formats the value.
     label: label in the table of figures, as in quantstats, pyfolio or freqtrade; empty: not listed.
-    annual: true if the figure is annualised; short runs do not show it.
-    ratio: true if short runs show the annualised figure, marked as short.
+    is_annual: true if the figure is annualised; short runs do not show it.
+    is_ratio: true if short runs show the annualised figure, marked as short.
     """
 
-    words: NumberFormatter
+    formatter: NumberFormatter
     label: str = ""
-    annual: bool = False
-    ratio: bool = False
+    is_annual: bool = False
+    is_ratio: bool = False
 
 
 TABLE_FIGURES: Mapping[str, Figure] = {  # by name in the summary, in the order of the table
     "total_return": Figure(partial(percent, sign=True), "Total return"),
-    "annual_return": Figure(partial(percent, sign=True), "CAGR", annual=True),
-    "volatility": Figure(percent, "Volatility (ann.)", annual=True),
-    "sharpe": Figure(number, "Sharpe", annual=True, ratio=True),
+    "annual_return": Figure(partial(percent, sign=True), "CAGR", is_annual=True),
+    "volatility": Figure(percent, "Volatility (ann.)", is_annual=True),
+    "sharpe": Figure(number, "Sharpe", is_annual=True, is_ratio=True),
     "deflated_sharpe": Figure(partial(percent, places=0)),
-    "sortino": Figure(number, "Sortino", annual=True, ratio=True),
-    "calmar": Figure(number, "Calmar", annual=True),
+    "sortino": Figure(number, "Sortino", is_annual=True, is_ratio=True),
+    "calmar": Figure(number, "Calmar", is_annual=True),
     "max_drawdown": Figure(percent, "Max drawdown (close)"),
     "max_drawdown_intraday": Figure(percent, "Max drawdown (intraday)"),
     "drawdown_days": Figure(partial(number, places=0), "Longest drawdown (days)"),
@@ -58,13 +58,13 @@ TABLE_FIGURES: Mapping[str, Figure] = {  # by name in the summary, in the order 
     "excess_kurtosis": Figure(number, "Excess kurtosis"),
     "mean_leverage": Figure(multiple, "Exposure (mean)"),
     "max_leverage": Figure(multiple, "Exposure (max)"),
-    "turnover": Figure(partial(multiple, places=0), "Turnover (ann.)", annual=True),
+    "turnover": Figure(partial(multiple, places=0), "Turnover (ann.)", is_annual=True),
     "costs": Figure(usd, "Costs"),
     "interest": Figure(usd, "of which interest"),
     "trades": Figure(partial(number, places=0), "Fills"),
 }
 SHORT_RUN_SUFFIX = "(short)"  # suffix of a ratio whose run is too short for yearly figures
-MAX_LOG = 700.0  # a float64 holds no more than e ^ 709
+MAX_LOG_RETURN = 700.0  # a float64 holds no more than e ^ 709
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,14 +127,16 @@ def figure_text(figures: Mapping[str, Any], name: str, *, annual: bool) -> str:
         as short, and no other annualised figures.
     """
     figure = TABLE_FIGURES[name]
-    if annual or not figure.annual:
-        return figure.words(figures[name])
-    if not figure.ratio or (text := figure.words(figures[name])) == NO_VALUE:
+    if annual or not figure.is_annual:
+        return figure.formatter(figures[name])
+    if not figure.is_ratio or (text := figure.formatter(figures[name])) == NO_VALUE:
         return NO_VALUE
     return f"{text} {SHORT_RUN_SUFFIX}"
 
 
-def performance(at: Instants, equity: Array, *, capital: float, has_crypto: bool) -> Performance:
+def measure_performance(
+    at: Instants, equity: Array, *, capital: float, has_crypto: bool
+) -> Performance:
     """Compute the performance of a run from its equity.
 
     at: instants [N].
@@ -143,10 +145,10 @@ def performance(at: Instants, equity: Array, *, capital: float, has_crypto: bool
     has_crypto: true if the universe contains crypto.
     """
     daily, per_year = daily_equity(at, equity, capital=capital, has_crypto=has_crypto)
-    return daily_performance(daily, per_year, total_return=float(equity[-1] / capital - 1))
+    return measure_daily_performance(daily, per_year, total_return=float(equity[-1] / capital - 1))
 
 
-def daily_performance(
+def measure_daily_performance(
     daily: Array, per_year: int, *, total_return: float | None = None
 ) -> Performance:
     """Compute the performance from daily equity.
@@ -208,7 +210,7 @@ def bootstrap_figures(returns: Array, per_year: int) -> dict[str, Array]:
     defined = np.where((growth > 0).all(axis=1), 1.0, np.nan)
     deviation = returns.std(axis=1, ddof=1) * defined
     power = np.log(total, out=np.full(count, np.nan), where=total > 0) * per_year / days
-    power[power > MAX_LOG] = np.nan
+    power[power > MAX_LOG_RETURN] = np.nan
     root = np.sqrt(per_year)
     sharpe = np.full(count, np.nan)
     np.divide(returns.mean(axis=1) * root, deviation, out=sharpe, where=deviation > 0)
@@ -230,7 +232,7 @@ def daily_returns(daily: Array) -> Array:
     return daily[1:] / daily[:-1] - 1 if (daily > 0).all() else np.empty(0)
 
 
-def wiped_out_on(days: Instants, daily: Array) -> str | None:
+def wipeout_date(days: Instants, daily: Array) -> str | None:
     """Return the New York date of the first of these days [D] that ends without equity, or None.
 
     daily: equity [1 + D]; the first value is the starting capital.
@@ -310,15 +312,15 @@ def count_periods_per_year(at: Instants, *, has_crypto: bool) -> int:
     return len(sessions_between(first, max(last, first + 364 * DAY)))
 
 
-def returns_by(unit: str, at: Instants, equity: Array, *, capital: float) -> pd.Series:
+def returns_by_period(period: str, at: Instants, equity: Array, *, capital: float) -> pd.Series:
     """Return monthly or yearly returns in New York time, by the first day of the period.
 
     The returns compound to the total return; the first and last period may be partial. Returns are
     NaN from the period in which the account is wiped out.
 
-    unit: `M` for months, `Y` for years.
+    period: `M` for months, `Y` for years.
     """
-    ends = pd.Series(equity).groupby(new_york_date(at).astype(f"datetime64[{unit}]")).last()
+    ends = pd.Series(equity).groupby(new_york_date(at).astype(f"datetime64[{period}]")).last()
     before = ends.shift(fill_value=capital)
     return (ends / before - 1).where(before > 0)
 
@@ -352,7 +354,7 @@ def first_autocorrelation(returns: Array) -> float:
 
 def _annualised(growth: float, times: float) -> float | None:
     """Return growth ^ times - 1; None if growth is not positive or the result overflows."""
-    if growth <= 0 or times * np.log(growth) > MAX_LOG:
+    if growth <= 0 or times * np.log(growth) > MAX_LOG_RETURN:
         return None
     return float(growth**times - 1)
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from execution.decision.choice import FORECAST_BEGIN, LEGACY_END, UNIVERSE_PREFIX
+from execution.decision.choice import FORECAST_PREFIX, LEGACY_SUFFIX, UNIVERSE_PREFIX
 from foundation.formatting import basis_points, number
 
 MAX_REASON_WORDS = 20
@@ -42,8 +42,8 @@ def short_reason(reason: str, decision: Mapping[Any, Any] | None) -> str:
     decision: row of the order's decision; None if unknown.
     """
     if len(reason.split()) > MAX_REASON_WORDS and decision is not None:
-        failure = reason.partition(FORECAST_BEGIN)[0]
-        legacy = f" {LEGACY_END}" if reason.endswith(LEGACY_END) else ""
+        failure = reason.partition(FORECAST_PREFIX)[0]
+        legacy = f" {LEGACY_SUFFIX}" if reason.endswith(LEGACY_SUFFIX) else ""
         reason = f"{failure}{decision_text(decision)}{legacy}"
     words = reason.split()
     if len(words) <= MAX_REASON_WORDS:

@@ -16,8 +16,8 @@ from execution.orders.orders import DEFAULT_SIZE_LIMITS, OrderSizeLimits
 from foundation.arrays import Mask
 from foundation.decimals import to_cents
 from foundation.formatting import (
-    MIN_DAYS,
-    MIN_FILLS,
+    MIN_ANNUAL_DAYS,
+    MIN_ANNUAL_FILLS,
     allows_annual_figures,
     basis_points,
     count_text,
@@ -29,7 +29,7 @@ from foundation.formatting import (
 from foundation.plugin import is_plugin
 from marketsimulator.run_result import DELISTED, Run
 from sizing.settings import DrawdownLimit, Limits
-from trainingdata.bars import CLOSE, Bars, Doubt
+from trainingdata.bars import CLOSE, Bars, DataWarning
 from trainingdata.corporate_actions import CorporateAction
 from trainingdata.delistings import BarAbsence
 from trainingdata.instants import DAY, new_york_date, utc_text
@@ -39,39 +39,37 @@ from trainingdata.source import Adjustment
 from trainingdata.splits import count_checked_splits
 from trainingdata.universe import UniverseSettings
 
-PARAMETER_OWNERS = {"target_volatility": "vol_target", "position": "fixed_fraction"}
+STRATEGY_OF_PARAMETER = {"target_volatility": "vol_target", "position": "fixed_fraction"}
 FULLY_INVESTED_SHARE = 0.95  # of the capital, below which a remark explains buy and hold
-NO_ANNUAL_FIGURES = (
-    f"no annual figures below {MIN_FILLS} fills or {MIN_DAYS} days, ratios marked short"
-)
+NO_ANNUAL_FIGURES_NOTE = f"no annual figures below {MIN_ANNUAL_FILLS} fills or {MIN_ANNUAL_DAYS} days, ratios marked short"
 CALIBRATED_SUFFIX = ", calibrated"  # end of a calibrated forecaster's name
-SURVIVORSHIP_DURATION = 365 * DAY  # of a run, from which on survivorship bias is reported
+MIN_SURVIVORSHIP_DURATION = 365 * DAY  # of a run, from which on survivorship bias is reported
 MAX_SYMBOLS_NAMED = 8  # symbols that a remark names
 MIN_DEFLATED_SHARPE = 0.95  # below which luck is not ruled out
-INTERVENTIONS = {
+MARGIN_EVENT_TEXTS = {
     "margin_calls": ("margin call", "margin calls"),
     "freezes": ("freeze of 90 days", "freezes of 90 days"),
 }
 
 
-def doubt_remarks(doubts: Iterable[Doubt]) -> list[str]:
+def doubt_remarks(doubts: Iterable[DataWarning]) -> list[str]:
     """Return the data warnings of a run's bars, one sentence each."""
     return [f"In doubt: {doubt}" for doubt in doubts]
 
 
 def delisting_remarks(
-    run: Run, market: Market, earned: Mapping[str, float], *, chosen: bool = False
+    run: Run, market: Market, profits: Mapping[str, float], *, is_universe_chosen: bool = False
 ) -> list[str]:
     """Report the profit of delisted symbols, survivorship bias, and symbols missing at the end.
 
-    earned: profit by symbol, and of `interest` and `other`, USD.
-    chosen: true if a universe rule selects among the symbols.
+    profits: profit by symbol, and of `interest` and `other`, USD.
+    is_universe_chosen: true if a universe rule selects among the symbols.
     """
     bars = market.bars
     notes = []
-    if ended := sorted({each.symbol for each in market.ended}):
-        total = sum(earned.values())
-        own = sum(earned[symbol] for symbol in ended)
+    if ended := sorted({each.symbol for each in market.booked_delistings}):
+        total = sum(profits.values())
+        own = sum(profits[symbol] for symbol in ended)
         booked = sum(each.usd for each in run.bookings if each.kind == DELISTED)
         notes.append(
             f"{count_text(len(ended), 'symbol')} delisted within the run ({_named(ended)}): profit"
@@ -80,22 +78,24 @@ def delisting_remarks(
         )
     notes += [
         f"{each.symbol} is paid out at its last price as read"
-        f" ({rounded_price(each.unconfirmed, 2)}), which no later bar confirms."
-        for each in market.ended
-        if each.unconfirmed
+        f" ({rounded_price(each.unconfirmed_price, 2)}), which no later bar confirms."
+        for each in market.booked_delistings
+        if each.unconfirmed_price
     ]
     notes += [
-        f"{each.symbol} traded again at {utc_text(each.booked)}, when its delisting would be"
+        f"{each.symbol} traded again at {utc_text(each.booked_at)}, when its delisting would be"
         " booked: its position stays."
-        for each in market.returned
+        for each in market.cancelled_delistings
     ]
-    long = bool(bars.now - bars.times[market.first] >= SURVIVORSHIP_DURATION)
-    if (long or chosen) and bars.origins and (~bars.crypto).sum() > 1 and not ended:
+    long = bool(bars.last_instant - bars.times[market.start_row] >= MIN_SURVIVORSHIP_DURATION)
+    if (long or is_universe_chosen) and bars.origins and (~bars.crypto).sum() > 1 and not ended:
         notes.append(
             "No symbol is delisted within the run: survivorship bias flatters every strategy that"
             " holds stocks."
         )
-    absent = (BarAbsence.from_bars(bars).at_end > 0) & ~market.endings.delisted_mask(bars)
+    absent = (BarAbsence.from_bars(bars).missed_at_end > 0) & ~market.delisting_rules.delisted_mask(
+        bars
+    )
     if missing := [symbol for symbol, is_ in zip(bars.symbols, absent, strict=True) if is_]:
         notes.append(
             f"Without bars at the end, valued at the last price, not traded: {_named(missing)}."
@@ -111,14 +111,17 @@ def _named(symbols: Sequence[str]) -> str:
 
 
 def prices_text(
-    adjustment: Adjustment, bars: Bars, doubts: Iterable[Doubt], listed: Sequence[CorporateAction]
+    adjustment: Adjustment,
+    bars: Bars,
+    doubts: Iterable[DataWarning],
+    corporate_actions: Sequence[CorporateAction],
 ) -> str:
     """Return a text on how prices are adjusted and how far that was verified.
 
     adjustment: configured adjustment of prices.
     bars: bars of the run.
     doubts: data warnings of the run.
-    listed: dividends and splits of the actions file.
+    corporate_actions: dividends and splits of the actions file.
     """
     if adjustment == "raw":
         return "raw"
@@ -126,7 +129,7 @@ def prices_text(
         return "synthetic, without splits"
     if bars.crypto.all():
         return "as filed: crypto pairs have no splits"
-    checked = count_checked_splits(bars, listed)
+    checked = count_checked_splits(bars, corporate_actions)
     splits = "said to be adjusted for splits (not checked: data.actions lists none)"
     if any(doubt.kind == "split" for doubt in doubts):
         splits = "not adjusted for every split"
@@ -149,7 +152,7 @@ def daily_remarks(bars: Bars, limits: Limits) -> list[str]:
 
     There is no bar before the close at which positions could be reduced.
     """
-    if not bars.timeframe.daily or bars.crypto.all():
+    if not bars.timeframe.is_daily or bars.crypto.all():
         return []
     auction = "closing" if bars.timeframe.fills_at_close else "opening"
     return [
@@ -170,13 +173,13 @@ def uncalibrated_remarks(forecaster: str, *, calibrated: bool) -> list[str]:
     return ["The forecasts are raw: not calibrated on realised returns."]
 
 
-def drawdown_remarks(bound: DrawdownLimit | None) -> list[str]:
+def drawdown_remarks(limit: DrawdownLimit | None) -> list[str]:
     """Report the Kelly fraction that a drawdown limit implies."""
-    if bound is None:
+    if limit is None:
         return []
     return [
-        f"Sized at {bound.fraction:.3g} of Kelly: if the assumed returns are right, the probability"
-        f" of a drawdown of {percent(bound.depth, 0)} is at most {percent(bound.probability, 0)}."
+        f"Sized at {limit.kelly_fraction:.3g} of Kelly: if the assumed returns are right, the probability"
+        f" of a drawdown of {percent(limit.depth, 0)} is at most {percent(limit.probability, 0)}."
     ]
 
 
@@ -184,9 +187,9 @@ def sample_size_remarks(trades: int, days: int) -> list[str]:
     """Report a run that is too short for annual figures."""
     if allows_annual_figures(trades, days):
         return []
-    few = [count_text(trades, "fill")] if trades < MIN_FILLS else []
-    few += [count_text(days, "day")] if days < MIN_DAYS else []
-    return [f"Small sample ({' and '.join(few)}): {NO_ANNUAL_FIGURES}."]
+    few = [count_text(trades, "fill")] if trades < MIN_ANNUAL_FILLS else []
+    few += [count_text(days, "day")] if days < MIN_ANNUAL_DAYS else []
+    return [f"Small sample ({' and '.join(few)}): {NO_ANNUAL_FIGURES_NOTE}."]
 
 
 def cost_remarks(profit: float, costs: float) -> list[str]:
@@ -210,7 +213,7 @@ def fee_remarks(run: Run, fees: FeeSchedule) -> list[str]:
     stocks = [fill.at for fill in run.fills if not is_crypto(fill.symbol)]
     days = new_york_date(np.array(stocks, dtype="datetime64[ns]"))
     tables = fees.unverified_stock_tables(days.min(), days.max()) if len(days) else []
-    if fees.crypto_is_unverified and len(stocks) < len(run.fills):
+    if fees.has_unverified_crypto_tier and len(stocks) < len(run.fills):
         tables.append("crypto_tiers")
     if not tables:
         return []
@@ -222,7 +225,7 @@ def unused_sizing_remarks(sizing: SizingSettings) -> list[str]:
     """Report sizing parameters that are set but not used by the chosen strategy."""
     usual = SizingSettings()
     notes = []
-    for name, owner in PARAMETER_OWNERS.items():
+    for name, owner in STRATEGY_OF_PARAMETER.items():
         value = getattr(sizing, name)
         if value != getattr(usual, name) and sizing.label != owner:
             notes.append(
@@ -232,24 +235,24 @@ def unused_sizing_remarks(sizing: SizingSettings) -> list[str]:
     return notes
 
 
-def buy_and_hold_remarks(held: Run, bars: Bars, capital: float) -> list[str]:
+def buy_and_hold_remarks(run: Run, bars: Bars, capital: float) -> list[str]:
     """Explain why buy and hold invests less than the capital.
 
-    held: buy-and-hold run over these bars.
+    run: buy-and-hold run over these bars.
     capital: starting capital, USD.
     """
-    spent = sum(max(float(fill.qty), 0.0) * fill.price for fill in held.fills)
+    spent = sum(max(float(fill.qty), 0.0) * fill.price for fill in run.fills)
     if spent >= FULLY_INVESTED_SHARE * capital or bars.crypto.all():
         return []
     part = capital / len(bars.symbols)
-    bought = {fill.symbol for fill in held.fills}
+    bought = {fill.symbol for fill in run.fills}
     dear: list[str] = []
     others: list[str] = []
     for s, item in enumerate(bars.instruments):
         if item.symbol in bought:
             continue
-        closes = bars.real_bars(s)[1][:, CLOSE]
-        costs_more = len(closes) > 0 and closes[0] * float(item.increment) > part
+        closes = bars.bars_of_symbol(s)[1][:, CLOSE]
+        costs_more = len(closes) > 0 and closes[0] * float(item.qty_increment) > part
         (dear if costs_more else others).append(item.symbol)
     text = (
         f"Buy and hold invests {percent(spent / capital, 0)} of the capital: it buys whole shares"
@@ -260,12 +263,12 @@ def buy_and_hold_remarks(held: Run, bars: Bars, capital: float) -> list[str]:
     return [f"{text}."]
 
 
-def luck_remarks(deflated: float | None, trials: int | None) -> list[str]:
+def deflated_sharpe_remarks(deflated_sharpe: float | None, trials: int | None) -> list[str]:
     """Report a deflated Sharpe ratio that does not rule out luck."""
-    if deflated is None or trials is None or deflated >= MIN_DEFLATED_SHARPE:
+    if deflated_sharpe is None or trials is None or deflated_sharpe >= MIN_DEFLATED_SHARPE:
         return []
     return [
-        f"Luck is not ruled out: deflated Sharpe {percent(deflated, 0)} after"
+        f"Luck is not ruled out: deflated Sharpe {percent(deflated_sharpe, 0)} after"
         f" {count_text(trials, 'variant')} tried on these data, below"
         f" {percent(MIN_DEFLATED_SHARPE, 0)}."
     ]
@@ -291,10 +294,10 @@ def account_remarks(run: Run, other_holdings: Sequence[str]) -> list[str]:
     return notes
 
 
-def same_trades_remarks(main: Run, walk: Run) -> list[str]:
+def same_trades_remarks(run: Run, baseline: Run) -> list[str]:
     """Report that the no-forecast baseline made the same trades as the run, if it did."""
     # Caps that always bind hide the forecast; equal trades are the only sign of it.
-    if _quantities(main) == _quantities(walk):
+    if _quantities(run) == _quantities(baseline):
         return ["The no-forecast baseline makes the same trades: the forecast has no effect."]
     return []
 
@@ -309,8 +312,8 @@ def universe_remarks(
     if settings.is_unrestricted:
         return []
     bars = market.bars
-    rule = settings.rule()
-    _, first = np.unique(rule.renewals(market.period.times), return_index=True)
+    rule = settings.build_universe()
+    _, first = np.unique(rule.renewal_days(market.run_bars.times), return_index=True)
     held = in_universe[first]
     counts = np.count_nonzero(in_universe, axis=1)
     notes = [
@@ -319,7 +322,7 @@ def universe_remarks(
         f" renewals {np.count_nonzero(held[1:] > held[:-1]):,} joined and"
         f" {np.count_nonzero(held[1:] < held[:-1]):,} left."
     ]
-    if settings.by_growth:
+    if settings.ranks_by_growth:
         notes[0] = notes[0][:-1] + f", before the {settings.keep} best are chosen at each decision."
     if settings.min_price and adjustment != "raw":
         notes.append(
@@ -345,9 +348,9 @@ def undecided_remarks(run: Run, symbols: Sequence[str]) -> list[str]:
 def broker_remarks(run: Run) -> list[str]:
     """Report margin calls, freezes and incomplete orders."""
     notes = [
-        f"Broker intervention: {count_text(run.margin[name], *words)}."
-        for name, words in INTERVENTIONS.items()
-        if run.margin.get(name)
+        f"Broker intervention: {count_text(run.margin_events[name], *words)}."
+        for name, words in MARGIN_EVENT_TEXTS.items()
+        if run.margin_events.get(name)
     ]
     short = run.incomplete_orders()
     if short:
@@ -357,7 +360,7 @@ def broker_remarks(run: Run) -> list[str]:
     return notes
 
 
-def small_order_remarks(run: Run, terms: OrderSizeLimits) -> list[str]:
+def small_order_remarks(run: Run, size_limits: OrderSizeLimits) -> list[str]:
     """Report the number of crypto orders that were not sent because they are below a minimum."""
     binding = run.decision_frame()["binding"].value_counts()
     small, dust = (
@@ -368,27 +371,27 @@ def small_order_remarks(run: Run, terms: OrderSizeLimits) -> list[str]:
     if small:
         notes.append(
             f"{count_text(small, 'crypto order')} not sent: below orders.min_crypto_value"
-            f" ${terms.min_crypto_value:g} plus orders.price_margin {percent(terms.price_margin)}."
+            f" ${size_limits.min_crypto_value:g} plus orders.price_margin {percent(size_limits.price_margin)}."
         )
     if dust:
         notes.append(
             f"{count_text(dust, 'crypto sale')} not sent: position below orders.crypto_dust"
-            f" ${terms.crypto_dust:g}."
+            f" ${size_limits.crypto_dust:g}."
         )
     return notes
 
 
-def position_remarks(run: Run, most: int | None) -> list[str]:
+def position_remarks(run: Run, max_positions: int | None) -> list[str]:
     """Report the expected return that a limit on the number of positions costs at most.
 
-    most: maximum number of positions; None: no limit.
+    max_positions: maximum number of positions; None: no limit.
     """
-    if most is None:
+    if max_positions is None:
         return []
     gaps = run.decision_log.optimality_gaps
     known = gaps[np.isfinite(gaps)]
     bounded = count_text(int((gaps != 0.0).sum()), "decision")
-    text = f"At most {count_text(most, 'position')}: at {bounded} more were wanted"
+    text = f"At most {count_text(max_positions, 'position')}: at {bounded} more were wanted"
     if len(known):
         text += (
             f"; the optimum is at most {percent(known.mean())} a year better on average,"
@@ -407,12 +410,12 @@ def failure_remarks(run: Run) -> list[str]:
 
 
 def no_trade_remarks(
-    run: Run, strategy: str, terms: OrderSizeLimits = DEFAULT_SIZE_LIMITS
+    run: Run, strategy: str, size_limits: OrderSizeLimits = DEFAULT_SIZE_LIMITS
 ) -> list[str]:
     """Explain why a run never traded: state the largest expected return of a decision and its cost.
 
     strategy: name of the strategy; for a plugin the largest change of weight is reported instead.
-    terms: minimum order values.
+    size_limits: minimum order values.
     """
     if run.fills:
         return []
@@ -420,16 +423,18 @@ def no_trade_remarks(
     forecast = [choice for choice in choices if np.isfinite(choice.mu)]
     if not forecast:
         return ["No trades: no symbol had a forecast."]
-    if small := _too_small(run, terms):
+    if small := _too_small(run, size_limits):
         return [small]
     if is_plugin(strategy):
         best = max(choices, key=_wanted_change)
         change = f"the largest change that {strategy} requested, {_wanted_change(best):.2g} of"
         return [f"No trades: {change} equity ({best.symbol}), led to no order."]
-    best = max(forecast, key=lambda choice: _edge(choice) - choice.cost)
+    best = max(forecast, key=lambda choice: _edge(choice) - choice.unit_cost)
     edge = f"{basis_points(_edge(best))} ({best.symbol})"
-    bound = f"; limits: {best.bound_by}" if best.binding else ""
-    return [f"No trades: the largest edge was {edge}, its cost {basis_points(best.cost)}{bound}."]
+    bound = f"; limits: {best.bound_by}" if best.binding_shadow_prices else ""
+    return [
+        f"No trades: the largest edge was {edge}, its cost {basis_points(best.unit_cost)}{bound}."
+    ]
 
 
 def _too_small(run: Run, terms: OrderSizeLimits) -> str:
@@ -440,18 +445,22 @@ def _too_small(run: Run, terms: OrderSizeLimits) -> str:
     """
     coin = float(terms.min_sized_values(np.array([True]))[0])
     wanted = [
-        (choice, abs(choice.target) * decision.equity, coin if is_crypto(choice.symbol) else price)
+        (
+            choice,
+            abs(choice.target_weight) * decision.equity,
+            coin if is_crypto(choice.symbol) else price,
+        )
         for decision in run.decisions
         for choice in decision.choices
-        if abs(choice.target) > 0 and (price := choice.price) > 0
+        if abs(choice.target_weight) > 0 and (price := choice.price) > 0
     ]
     if any(amount >= least for _, amount, least in wanted):
         return ""
     if not wanted:
         return _only_small_orders(run, coin)
     best, most, least = max(wanted, key=lambda each: each[1] / each[2])
-    equity = most / abs(best.target)
-    capital = f"capital={math.ceil(least / abs(best.target))}"
+    equity = most / abs(best.target_weight)
+    capital = f"capital={math.ceil(least / abs(best.target_weight))}"
     coins = is_crypto(best.symbol)
     what = "the smallest order of crypto" if coins else "one share"
     cure = f"at least {capital} is needed" if coins else f"about {capital} buys one"
@@ -467,7 +476,7 @@ def _only_small_orders(run: Run, least: float) -> str:
         (decision.equity, choice.symbol)
         for decision in run.decisions
         for choice in decision.choices
-        if NO_ORDER_REASONS[0] in choice.binding
+        if NO_ORDER_REASONS[0] in choice.binding_shadow_prices
     ]
     if not refused:
         return ""
@@ -485,7 +494,13 @@ def _edge(choice: Choice) -> float:
 
 def _wanted_change(choice: Choice) -> float:
     """Return the largest change of weight that a strategy requested, before or after limits."""
-    return float(np.nanmax(np.abs([0.0, choice.kelly - choice.held, choice.target - choice.held])))
+    return float(
+        np.nanmax(
+            np.abs(
+                [0.0, choice.kelly - choice.held_weight, choice.target_weight - choice.held_weight]
+            )
+        )
+    )
 
 
 def _quantities(run: Run) -> list[tuple[str, Decimal]]:

@@ -14,11 +14,11 @@ from rich.console import RenderableType
 
 from foundation.charts import Chart
 from foundation.decimals import to_cents
-from foundation.files import run_files
+from foundation.files import run_writers_with_summary
 from foundation.formatting import number, percent, usd
 from foundation.page import render_page
 from marketsimulator.results.forecast_outcomes import ForecastOutcomes, forecast_outcomes
-from marketsimulator.results.metrics import daily_marks, daily_rows, returns_by
+from marketsimulator.results.metrics import daily_marks, daily_rows, returns_by_period
 from marketsimulator.results.report_charts import (
     Curve,
     daily_weights,
@@ -30,13 +30,13 @@ from marketsimulator.results.report_charts import (
 )
 from marketsimulator.results.report_tables import (
     MAX_ORDERS_SHOWN,
-    MAX_TRIPS_SHOWN,
+    MAX_ROUND_TRIPS_SHOWN,
     attribution_tables,
     column_names,
     cost_table,
     figure_table,
     fill_table,
-    heading,
+    report_heading,
     month_table,
     order_table,
     outperformance_table,
@@ -44,17 +44,17 @@ from marketsimulator.results.report_tables import (
     run_name,
     significance_text,
     symbol_table,
-    trip_facts,
-    trip_table,
+    round_trip_facts,
+    round_trip_table,
 )
 from marketsimulator.results.round_trips import round_trips
 from marketsimulator.results.run_folder import SUMMARY_FILE
 from marketsimulator.results.summary import Results
-from marketsimulator.results.verdict import verdict
+from marketsimulator.results.verdict import backtest_verdict
 from marketsimulator.run_result import Run, file_writers, holding_hours
 from trainingdata.bars import last_closes_by_symbol
 
-MARGIN_RULES = {
+MARGIN_REGIME_TEXTS = {
     "current": "autumn 2026 on every date",
     "dated": "as of each date; before 2026-06-04 the pattern-day-trader rule",
 }
@@ -64,7 +64,7 @@ MAX_FAN_CHARTS = 4  # symbols with a chart of forecasts
 def result_files(
     results: Results,
     summary: dict[str, Any],
-    more: Mapping[str, Callable[[Path], object]] | None = None,
+    extra_files: Mapping[str, Callable[[Path], object]] | None = None,
 ) -> dict[str, Callable[[Path], object]]:
     """Return the writer of each file of a backtest, by file name.
 
@@ -72,8 +72,8 @@ def result_files(
     summary: content of `summary.json`.
     more: writers of additional files, by file name.
     """
-    run = results.main
-    config = yaml.safe_dump(plain(asdict(results.settings)), sort_keys=False)
+    run = results.main_run
+    config = yaml.safe_dump(to_plain_value(asdict(results.settings)), sort_keys=False)
 
     def write_report(path: Path) -> None:
         files = (*(name for name in writers if name != "report.html"), SUMMARY_FILE)
@@ -81,14 +81,16 @@ def result_files(
 
     writers: dict[str, Callable[[Path], object]] = {
         **file_writers(run),
-        **(more or {}),
+        **(extra_files or {}),
         "config.yaml": lambda path: path.write_text(config),
         "report.html": write_report,
     }
-    return run_files(writers, SUMMARY_FILE, summary)
+    return run_writers_with_summary(writers, SUMMARY_FILE, summary)
 
 
-def result_parts(summary: dict[str, Any], seconds: float) -> tuple[list[RenderableType], list[str]]:
+def terminal_parts(
+    summary: dict[str, Any], seconds: float
+) -> tuple[list[RenderableType], list[str]]:
     """Return the terminal output of a backtest.
 
     The first item has the verdict and the table of figures, the second sentences with further
@@ -97,23 +99,23 @@ def result_parts(summary: dict[str, Any], seconds: float) -> tuple[list[Renderab
     seconds: elapsed time.
     """
     symbols = ", ".join(summary["symbols"])
-    title = f"{run_name(summary)}\n{heading(summary)}\n{symbols}\n{summary['data']}"
+    title = f"{run_name(summary)}\n{report_heading(summary)}\n{symbols}\n{summary['data']}"
     table = figure_table(summary, title)
-    found = verdict(summary)
-    sentences = [significance_text(summary), found.rest, *summary["remarks"]]
-    regime = MARGIN_RULES[summary["margin_regime"]]
+    found = backtest_verdict(summary)
+    sentences = [significance_text(summary), found.evidence, *summary["remarks"]]
+    regime = MARGIN_REGIME_TEXTS[summary["margin_regime"]]
     sentences.append(
         f"Prices: {summary['prices']}. Margin rules: {regime}. Elapsed: {number(seconds, 1)} s."
     )
     return [found.claim, table], list(filter(None, sentences))
 
 
-def plain(value: Any) -> Any:
+def to_plain_value(value: Any) -> Any:
     """Convert all dicts and sequences in a value to plain dicts and lists, for YAML."""
     if isinstance(value, dict):
-        return {key: plain(item) for key, item in value.items()}
+        return {key: to_plain_value(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
-        return [plain(item) for item in value]
+        return [to_plain_value(item) for item in value]
     return value
 
 
@@ -127,7 +129,7 @@ def render_report(
     settings: settings of the main run, as YAML text.
     files: names of the other files, to which the page links.
     """
-    main, bars = results.main, results.market.bars
+    main, bars = results.main_run, results.market.bars
     capital = results.settings.capital
     orders = main.order_frame()
     trips = round_trips(main, last_closes_by_symbol(bars))
@@ -145,9 +147,9 @@ def render_report(
         s=summary,
         title=results.title,
         run_name=run_name(summary),
-        heading=heading(summary),
+        heading=report_heading(summary),
         computed_on_text=results.computed_on_text,
-        verdict=verdict(summary),
+        verdict=backtest_verdict(summary),
         notes=[note for note in summary["remarks"] if note not in summary["warnings"]],
         figures=figure_table(summary, ranges=True),
         significance=significance_text(summary),
@@ -157,13 +159,17 @@ def render_report(
         drawdown=drawdown_chart(names, falls) if falls else None,
         deepest=percent(summary["max_drawdown"]),
         leverage=leverage_chart(main, results.settings.limits.crypto_leverage),
-        months=month_table(*(returns_by(unit, at, values, capital=capital) for unit in "MY")),
+        months=month_table(
+            *(returns_by_period(unit, at, values, capital=capital) for unit in "MY")
+        ),
         symbols=symbol_table(bars.symbols, daily_weights(bars, main, rows), profits),
         costs=cost_table(summary["costs_by_kind"], notional),
         gross=f"Before costs {usd(gross, sign=True)}, after them {usd(profit, sign=True)}.",
         money=attribution_tables(**summary["attribution"], profit=profit),
-        trip_facts=trip_facts(trips),
-        trips=trip_table(sorted(trips, key=lambda trip: trip.closed_at is None)[-MAX_TRIPS_SHOWN:]),
+        trip_facts=round_trip_facts(trips),
+        trips=round_trip_table(
+            sorted(trips, key=lambda trip: trip.closed_at is None)[-MAX_ROUND_TRIPS_SHOWN:]
+        ),
         made=len(trips),
         forecasts=len(outcomes),
         fans=_fans(results, outcomes),
@@ -186,7 +192,7 @@ def _daily_fall(run: Run, results: Results) -> Curve:
 def _fans(results: Results, outcomes: ForecastOutcomes) -> Sequence[tuple[str, Chart]]:
     """Return the fan charts of the symbols with the largest mean positions."""
     size = dict.fromkeys(results.market.bars.symbols, 0.0)
-    decisions = results.main.decision_frame()
+    decisions = results.main_run.decision_frame()
     held = holding_hours(decisions) * decisions["target"].abs()
     for symbol, hours in held.groupby(decisions["symbol"]).sum().items():
         if symbol in size:

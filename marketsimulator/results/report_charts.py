@@ -41,15 +41,15 @@ def drawdown_chart(names: Sequence[str], curves: Sequence[Curve]) -> Chart:
     return _curves_chart("Drawdown", names, curves, "percent", percent)
 
 
-def leverage_chart(run: Run, coins: float) -> Chart | None:
+def leverage_chart(run: Run, crypto_leverage_limit: float) -> Chart | None:
     """Return the chart of daily maximum exposure by asset class, with the limits.
 
     None without positions.
 
-    coins: limit on crypto exposure, multiple of equity.
+    crypto_leverage_limit: limit on crypto exposure, multiple of equity.
     """
     at, equity = run.equity_curve()
-    gross = np.array([(row.gross_stock, row.gross_crypto) for row in run.rows])
+    gross = np.array([(row.gross_stock, row.gross_crypto) for row in run.equity_rows])
     leverage = np.zeros_like(gross)
     np.divide(gross, equity[:, None], out=leverage, where=equity[:, None] > 0)
     held = pd.DataFrame(leverage).groupby(new_york_date(at)).max()
@@ -59,10 +59,10 @@ def leverage_chart(run: Run, coins: float) -> Chart | None:
     def add(name: str, colour: str, values: pd.Series, form: SeriesForm) -> None:
         # At 16:00 New York: midnight UTC is the evening before there.
         days = four_pm(values.index.to_numpy().astype("datetime64[D]"))
-        series.append(Series(name, colour, days, values.to_numpy(), form).thin())
+        series.append(Series(name, colour, days, values.to_numpy(), form).downsample())
 
     if held[1].any():
-        add("crypto limit", "quiet", held[1] * 0.0 + coins, "steps")
+        add("crypto limit", "quiet", held[1] * 0.0 + crypto_leverage_limit, "steps")
         add("crypto", "third", held[1], "area")
     if held[0].any():
         add("stock limit overnight", "quiet", allowed.min(), "steps")
@@ -95,11 +95,11 @@ def fan_chart(outcomes: ForecastOutcomes, s: int) -> Chart | None:
     """
     from scipy.special import ndtri
 
-    rows = np.flatnonzero(outcomes.symbol == s)[-MAX_CONES:]
+    rows = np.flatnonzero(outcomes.symbol_index == s)[-MAX_CONES:]
     if len(rows) < 2:
         return None
     price = outcomes.price[rows]
-    ends = price * (1 + outcomes.outcome[rows])
+    ends = price * (1 + outcomes.realised_return[rows])
     middle = price * (1 + outcomes.mu[rows])
     deviation = outcomes.sigma[rows] * price
     decisions = np.arange(len(rows) + 1.0)
@@ -111,7 +111,9 @@ def fan_chart(outcomes: ForecastOutcomes, s: int) -> Chart | None:
         return Series(name, "first", places, high, "band", low)
 
     inside = int((np.abs(ends - middle) <= ndtri(0.9) * deviation).sum())
-    at = pd.DatetimeIndex([*outcomes.at[rows], outcomes.until[rows[-1]]]).tz_localize("UTC")
+    at = pd.DatetimeIndex([*outcomes.decided_at[rows], outcomes.horizon_end[rows[-1]]]).tz_localize(
+        "UTC"
+    )
     return Chart(
         f"The last {len(rows)} forecasts of {outcomes.symbols[s]} up to the next decision, and the"
         f" price: {inside} of {len(rows)} inside the 80% interval",
@@ -121,7 +123,7 @@ def fan_chart(outcomes: ForecastOutcomes, s: int) -> Chart | None:
             Series("price", "third", decisions, np.append(price, ends[-1])),
         ),
         "usd",
-        labels=tuple(f"{each.day} {each:%b %H:%M}" for each in at.tz_convert(NEW_YORK)),
+        x_labels=tuple(f"{each.day} {each:%b %H:%M}" for each in at.tz_convert(NEW_YORK)),
     )
 
 
@@ -130,21 +132,21 @@ def daily_weights(bars: Bars, run: Run, rows: Index) -> Array:
     at, equity = run.equity_curve()
     held = run.quantities(bars.symbols)[:, rows]
     for s in np.flatnonzero(held.any(axis=1)).tolist():
-        times, values = bars.real_bars(s)
+        times, values = bars.bars_of_symbol(s)
         held[s] *= values[np.searchsorted(times, at[rows], side="right") - 1, CLOSE]
     weights = np.zeros_like(held)
     np.divide(held, equity[rows], out=weights, where=equity[rows] > 0)
     return weights
 
 
-def sparkline(weights: Array, every: Array) -> tuple[DrawnShape, ...]:
+def sparkline(weights: Array, all_weights: Array) -> tuple[DrawnShape, ...]:
     """Return a sparkline of one symbol's weights [D], drawn as filled steps.
 
-    every: [S, D] weights of all symbols; their maximum determines the scale.
+    all_weights: [S, D] weights of all symbols; their maximum determines the scale.
     """
-    scale = max(float(np.abs(every).max(initial=0.0)), 1e-9)
+    scale = max(float(np.abs(all_weights).max(initial=0.0)), 1e-9)
     # Where nothing was short, the half below 0 would be empty.
-    zero = 50.0 if (every < 0).any() else 100.0
+    zero = 50.0 if (all_weights < 0).any() else 100.0
     axis = ("axis", f"M0 {zero}H1000")
     if not weights.any():
         return (axis,)
@@ -166,10 +168,10 @@ def _curves_chart(
     ends = []
     for name, colour, (at, values) in zip(names, RUN_COLOURS, curves, strict=False):
         over = _hidden_text(names, curves[: len(series)], at, values)
-        series.append(Series(name + over, colour, at, values).thin())
+        series.append(Series(name + over, colour, at, values).downsample())
         ends.append(f"{name} {written(values[-1]) if math.isfinite(values[-1]) else 'nothing'}")
     said = f"{text}; at the end: {', '.join(ends)}"
-    return Chart(said, tuple(series[::-1]), unit, CHART_TIMEZONE, logarithmic=unit == "usd")
+    return Chart(said, tuple(series[::-1]), unit, CHART_TIMEZONE, offers_log_scale=unit == "usd")
 
 
 def _hidden_text(names: Sequence[str], above: Sequence[Curve], at: Instants, values: Array) -> str:

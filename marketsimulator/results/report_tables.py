@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from foundation.arrays import Array
-from foundation.decimals import cents_that_add_up, table_that_adds_up, to_cents
+from foundation.decimals import round_parts_to_cents, round_table_to_cents, to_cents
 from foundation.formatting import (
     NO_VALUE,
     basis_points,
@@ -33,7 +33,7 @@ from marketsimulator.results.verdict import run_label
 from trainingdata.instants import DAY, NEW_YORK
 
 MAX_ORDERS_SHOWN = 2000  # orders on the page; the file has all
-MAX_TRIPS_SHOWN = 1000  # round trips on the page
+MAX_ROUND_TRIPS_SHOWN = 1000  # round trips on the page
 QUANTITY_DIGITS = 6  # of quantities
 MONTHS = tuple(f"{pd.Timestamp(2001, month, 1):%b}" for month in range(1, 13))
 COST_LABELS = {
@@ -46,7 +46,7 @@ COST_LABELS = {
 }
 
 
-def heading(summary: dict[str, Any]) -> str:
+def report_heading(summary: dict[str, Any]) -> str:
     """Return the period of the run as text: its first and last New York date."""
     first, last = (
         pd.Timestamp(summary[key]).tz_convert(NEW_YORK).date() for key in ("start", "end")
@@ -78,9 +78,9 @@ def figure_table(summary: dict[str, Any], title: str = "Figures", *, ranges: boo
         if not figure.label:
             continue
         main, *others = (figure_text(column, key, annual=annual) for column in columns)
-        shown = ranges and (annual or not figure.annual)
+        shown = ranges and (annual or not figure.is_annual)
         ends = summary["intervals"].get(key) if shown else None
-        rows.append((figure.label, Cell(main, "strong", interval(ends, figure.words)), *others))
+        rows.append((figure.label, Cell(main, "strong", interval(ends, figure.formatter)), *others))
     return Table(title, ("", *column_names(summary)), rows)
 
 
@@ -157,7 +157,7 @@ def cost_table(costs: dict[str, float], notional: float) -> Table:
     def row(name: str, paid: Decimal, exact: float) -> Row:
         return name, usd(paid), basis_points(exact / notional) if notional else ""
 
-    cents = cents_that_add_up(costs, total).items()
+    cents = round_parts_to_cents(costs, total).items()
     rows = [row(COST_LABELS[kind], paid, costs[kind]) for kind, paid in cents if paid]
     rows.append(row("all", total, sum(costs.values())))
     return Table("Costs", ("kind", "USD", "of value traded"), rows, has_total=True)
@@ -172,7 +172,7 @@ def profit_cents(contributions: Mapping[str, float], capital: float) -> dict[str
     capital: starting capital, USD.
     """
     earned = {name: share * capital for name, share in contributions.items()}
-    return cents_that_add_up(earned, to_cents(sum(earned.values())))
+    return round_parts_to_cents(earned, to_cents(sum(earned.values())))
 
 
 def symbol_table(symbols: Sequence[str], weights: Array, profits: Mapping[str, Decimal]) -> Table:
@@ -204,7 +204,7 @@ def month_table(months: pd.Series, years: pd.Series) -> Table:
 
     Cells outside the run are empty.
 
-    months, years: returns by the first day of their period, from `returns_by`.
+    months, years: returns by the first day of their period, from `returns_by_period`.
     """
     at = pd.DatetimeIndex(months.index)
     known = dict(zip(zip(at.month, at.year, strict=True), map(_toned, months), strict=True))
@@ -217,7 +217,7 @@ def month_table(months: pd.Series, years: pd.Series) -> Table:
     return Table("Monthly returns", ("", *map(str, every)), rows, has_total=True)
 
 
-def trip_facts(trips: Sequence[RoundTrip]) -> list[tuple[str, str]]:
+def round_trip_facts(trips: Sequence[RoundTrip]) -> list[tuple[str, str]]:
     """Return statistics of the round trips as (name, text) pairs."""
     closed = [trip for trip in trips if trip.closed_at is not None]
     facts = [("closed", number(len(closed), 0)), ("open", number(len(trips) - len(closed), 0))]
@@ -235,14 +235,14 @@ def trip_facts(trips: Sequence[RoundTrip]) -> list[tuple[str, str]]:
     ]
 
 
-def trip_table(trips: Sequence[RoundTrip]) -> Table:
+def round_trip_table(trips: Sequence[RoundTrip]) -> Table:
     """Return the table of round trips; open ones are valued at the last close."""
     rows = [
         (
             trip.symbol,
             minute_text(trip.opened_at),
             "open" if trip.closed_at is None else minute_text(trip.closed_at),
-            quantity(float(trip.largest), QUANTITY_DIGITS, sign=True),
+            quantity(float(trip.max_quantity), QUANTITY_DIGITS, sign=True),
             usd(to_cents(trip.fees)),
             Cell(usd(to_cents(trip.profit), sign=True), "good" if trip.profit > 0 else "bad"),
         )
@@ -275,7 +275,7 @@ def order_table(orders: pd.DataFrame, fills: pd.DataFrame, decisions: pd.DataFra
         name = order["client_order_id"]
         filled = ("none", "", "")
         if size.get(name):
-            price = rounded_price(value[name] / size[name], before="$")
+            price = rounded_price(value[name] / size[name], prefix="$")
             filled = (quantity(size[name], QUANTITY_DIGITS, sign=True), price, usd(fee[name], 4))
         at = minute_text(order["at"].to_datetime64())
         asked = f"{order['side']} {quantity(order['qty'], QUANTITY_DIGITS)}"
@@ -294,8 +294,8 @@ def _toned(value: float | None) -> Cell:
     return Cell(text, {"+": "good", "-": "bad"}.get(text[0], ""))
 
 
-Parts = Mapping[ProfitPart, float]
-RoundedParts = Mapping[ProfitPart, Decimal]
+ProfitParts = Mapping[ProfitPart, float]
+RoundedProfitParts = Mapping[ProfitPart, Decimal]
 PART_MEANINGS: Mapping[ProfitPart, str] = {
     "premium": "position wanted on the risk premium alone, before limits",
     "forecast": "position wanted on the forecast alone, before limits",
@@ -309,7 +309,7 @@ CASH_PARTS: tuple[ProfitPart, ...] = ("costs", "financing")  # paid or received 
 
 
 def attribution_tables(
-    symbols: Mapping[str, Parts], hours: Mapping[str, Parts], profit: Decimal
+    symbols: Mapping[str, ProfitParts], hours: Mapping[str, ProfitParts], profit: Decimal
 ) -> dict[str, Table]:
     """Return the tables of attributed profit by name: realised, and by part.
 
@@ -321,7 +321,7 @@ def attribution_tables(
     # Crypto has bars at every hour of the day, even where no coin was held.
     hours = {hour: parts for hour, parts in hours.items() if any(parts.values())} or hours
     exact = {part: sum(row[part] for row in symbols.values()) for part in PROFIT_PARTS}
-    totals = cents_that_add_up(exact, profit)
+    totals = round_parts_to_cents(exact, profit)
     by_symbol, by_hour = (_rounded_rows(each, totals) for each in (symbols, hours))
     rows: list[Row] = [
         (part, usd(cents, sign=True), PART_MEANINGS[part]) for part, cents in totals.items()
@@ -337,14 +337,16 @@ def attribution_tables(
     }
 
 
-def _rounded_rows(exact: Mapping[str, Parts], totals: RoundedParts) -> dict[str, RoundedParts]:
+def _rounded_rows(
+    exact: Mapping[str, ProfitParts], totals: RoundedProfitParts
+) -> dict[str, RoundedProfitParts]:
     """Round the parts of each row to cents so that rows and columns add up; append the total."""
     profit = sum(totals.values(), Decimal(0))
-    sums = cents_that_add_up({name: sum(row.values()) for name, row in exact.items()}, profit)
-    return {**table_that_adds_up(exact, sums, totals), "total": totals}
+    sums = round_parts_to_cents({name: sum(row.values()) for name, row in exact.items()}, profit)
+    return {**round_table_to_cents(exact, sums, totals), "total": totals}
 
 
-def _realised_table(title: str, rounded: Mapping[str, RoundedParts]) -> Table:
+def _realised_table(title: str, rounded: Mapping[str, RoundedProfitParts]) -> Table:
     """Return a table of profit, split into price moves of positions and cash flows."""
     rows: list[Row] = []
     for name, parts in rounded.items():
@@ -356,7 +358,7 @@ def _realised_table(title: str, rounded: Mapping[str, RoundedParts]) -> Table:
     return Table(title, heads, rows, optional_columns=(2, 3), has_total=True)
 
 
-def _parts_table(title: str, rounded: Mapping[str, RoundedParts]) -> Table:
+def _parts_table(title: str, rounded: Mapping[str, RoundedProfitParts]) -> Table:
     """Return a table of the attributed parts and the profit of each row."""
     rows: list[Row] = []
     for name, parts in rounded.items():

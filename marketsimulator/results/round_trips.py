@@ -22,8 +22,8 @@ class RoundTrip:
     symbol: symbol of the instrument.
     opened_at: instant of the first fill.
     closed_at: instant of the last fill; None while the position is open.
-    held: signed present position, shares or coins.
-    largest: signed maximum position, shares or coins.
+    open_quantity: signed present position, shares or coins.
+    max_quantity: signed maximum position, shares or coins.
     fees: fees of all fills, USD.
     profit: profit after fees, USD.
     """
@@ -31,18 +31,18 @@ class RoundTrip:
     symbol: str
     opened_at: np.datetime64
     closed_at: np.datetime64 | None = None
-    held: Decimal = Decimal(0)
-    largest: Decimal = Decimal(0)
+    open_quantity: Decimal = Decimal(0)
+    max_quantity: Decimal = Decimal(0)
     fees: float = 0.0
     profit: float = 0.0
 
-    def add(self, qty: Decimal, price: float, fee: float, at: np.datetime64) -> None:
+    def add_fill(self, qty: Decimal, price: float, fee: float, at: np.datetime64) -> None:
         """Add a fill; crypto fees and splits, at price 0, change only the quantity."""
-        self.held += qty
-        self.largest = max(self.largest, self.held, key=abs)
+        self.open_quantity += qty
+        self.max_quantity = max(self.max_quantity, self.open_quantity, key=abs)
         self.fees += fee
         self.profit -= float(qty) * price + fee
-        self.closed_at = None if self.held else at
+        self.closed_at = None if self.open_quantity else at
 
 
 def round_trips(run: Run, marks: Mapping[str, float]) -> list[RoundTrip]:
@@ -57,19 +57,19 @@ def round_trips(run: Run, marks: Mapping[str, float]) -> list[RoundTrip]:
         if symbol not in latest or latest[symbol].closed_at is not None:
             latest[symbol] = RoundTrip(symbol, at)
             trips.append(latest[symbol])
-        latest[symbol].add(qty, price, fee, at)
+        latest[symbol].add_fill(qty, price, fee, at)
 
     for symbol, met in run.initial_positions.items():
-        add(symbol, met.quantity, met.price, 0.0, run.rows[0].at)
+        add(symbol, met.quantity, met.price, 0.0, run.equity_rows[0].at)
     for fill in run.fills:
         symbol, qty, fee = fill.symbol, fill.qty, fill.fee
-        held = latest[symbol].held if symbol in latest else Decimal(0)
+        held = latest[symbol].open_quantity if symbol in latest else Decimal(0)
         if held * (held + qty) < 0:  # reversal: its first part closes
             share = float(-held / qty)
             add(symbol, -held, fill.price, fee * share, fill.at)
             qty, fee = qty + held, fee * (1.0 - share)
         add(symbol, qty, fill.price, fee, fill.at)
     for symbol, trip in latest.items():
-        if trip.held:
-            trip.profit += float(trip.held) * marks[symbol]
+        if trip.open_quantity:
+            trip.profit += float(trip.open_quantity) * marks[symbol]
     return trips

@@ -70,7 +70,7 @@ class RunFolder:
                 f"RUN: {self.path} holds no {SUMMARY_FILE}: it is not a backtest's folder"
             )
 
-    def summary(self) -> dict[str, Any]:
+    def read_summary(self) -> dict[str, Any]:
         path = self.path / SUMMARY_FILE
         try:
             content = json.loads(path.read_text(encoding="utf-8"))
@@ -82,7 +82,7 @@ class RunFolder:
             raise DataError(f"{path}: no summary of a backtest: an object is needed")
         return content
 
-    def settings(self) -> dict[str, Any]:
+    def read_settings(self) -> dict[str, Any]:
         """Read the settings in `config.yaml`; return an empty dict without that file."""
         path = self.path / CONFIG_FILE
         if not path.is_file():
@@ -95,7 +95,7 @@ class RunFolder:
             raise DataError(f"{path}: no settings: key: value is needed")
         return content
 
-    def table(self, name: str, columns: Sequence[str]) -> pd.DataFrame:
+    def read_table(self, name: str, columns: Sequence[str]) -> pd.DataFrame:
         """Read columns of `NAME.parquet`; instants are UTC without a time zone."""
         path = self.path / f"{name}.parquet"
         try:
@@ -119,13 +119,13 @@ class RunFolder:
         at: `end`, `worst` for the highest leverage, a New York date or an instant with a time zone.
         Raises `InputError` if there is no position at that instant.
         """
-        rows = self.table("equity", EQUITY_COLUMNS)
+        rows = self.read_table("equity", EQUITY_COLUMNS)
         if rows.empty:
             raise DataError(f"RUN: {self.path / 'equity.parquet'}: it has no row")
         row = rows.iloc[_row_at(rows, at)]
         now = np.datetime64(row["at"], "ns")
-        fills = self.table("fills", FILL_COLUMNS)
-        told = self.summary() if (self.path / SUMMARY_FILE).is_file() else {}
+        fills = self.read_table("fills", FILL_COLUMNS)
+        told = self.read_summary() if (self.path / SUMMARY_FILE).is_file() else {}
         positions, short_proceeds = _held(
             self._initial_positions(told), fills[fills["booked_at"] <= now]
         )
@@ -148,7 +148,7 @@ class RunFolder:
         """Return deposits less withdrawals of a live account up to an instant, USD."""
         if not (self.path / "bookings.parquet").is_file():
             return 0.0
-        bookings = self.table("bookings", BOOKING_COLUMNS)
+        bookings = self.read_table("bookings", BOOKING_COLUMNS)
         own = (bookings["kind"] == "transfer") & (bookings["at"] <= now)
         return float(bookings["usd"][own].sum())
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from forecasting.forecast import reads_future
+from forecasting.forecast import has_look_ahead
 from foundation.arrays import Array, Instants
 from foundation.errors import DataError, InputError
 from marketsimulator.results.metrics import daily_marks
@@ -63,7 +63,7 @@ class RunRecord:
         Live accounts and runs that read the future do not.
         """
         is_live = self.summary.get("title") == LIVE_TITLE
-        return not is_live and not reads_future(str(self.summary["forecaster"]))
+        return not is_live and not has_look_ahead(str(self.summary["forecaster"]))
 
     def marks(self) -> tuple[Instants, Array]:
         """Return the start and each 16:00 New York [1 + D], and the equity at these instants."""
@@ -72,13 +72,13 @@ class RunRecord:
         return daily_marks(self.at, self.equity, capital=capital, has_crypto=self.has_crypto)
 
 
-def find_run_folders(words: Sequence[Path]) -> list[Path]:
+def find_run_folders(run_paths: Sequence[Path]) -> list[Path]:
     """Return the run folders named by paths; a folder of several runs stands for all of them.
 
     Raises `InputError` if a path has no run or is named twice.
     """
     paths: list[Path] = []
-    for word in words:
+    for word in run_paths:
         folder = word.expanduser()
         if not folder.is_dir():
             raise InputError(f"RUN: {word} is not a folder")
@@ -105,10 +105,10 @@ def _by_number(path: Path) -> tuple[int, str]:
 def read_run(folder: Path) -> RunRecord:
     """Read a run from its results folder. Raises `DataError` for unreadable files."""
     run = RunFolder(folder)
-    summary = run.summary()
+    summary = run.read_summary()
     _check_summary(summary, folder / SUMMARY_FILE)
     at, equity = _curve(run)
-    return RunRecord(summary, flat_settings(run.settings()), at, equity, folder)
+    return RunRecord(summary, flat_settings(run.read_settings()), at, equity, folder)
 
 
 def _check_summary(content: Mapping[str, Any], path: Path) -> None:
@@ -120,7 +120,7 @@ def _check_summary(content: Mapping[str, Any], path: Path) -> None:
 
 
 def _curve(run: RunFolder) -> tuple[Instants, Array]:
-    frame = run.table(EQUITY_TABLE, ("at", "equity"))
+    frame = run.read_table(EQUITY_TABLE, ("at", "equity"))
     instants = frame["at"].to_numpy(dtype="datetime64[ns]")
     equity = pd.to_numeric(frame["equity"], errors="coerce").to_numpy(dtype=np.float64)
     # A missing instant (NaT) does not increase either.

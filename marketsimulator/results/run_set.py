@@ -12,8 +12,8 @@ import pandas as pd
 
 from foundation.arrays import Array, Instants
 from foundation.errors import InputError
-from foundation.formatting import MIN_DAYS, MIN_FILLS, count_text, percent
-from marketsimulator.results.remarks import MIN_DEFLATED_SHARPE, NO_ANNUAL_FIGURES
+from foundation.formatting import MIN_ANNUAL_DAYS, MIN_ANNUAL_FILLS, count_text, percent
+from marketsimulator.results.remarks import MIN_DEFLATED_SHARPE, NO_ANNUAL_FIGURES_NOTE
 from marketsimulator.results.run_record import RunRecord
 from marketsimulator.results.significance import (
     CONFIDENCE_LEVEL,
@@ -44,19 +44,19 @@ class SharedDays:
     """Equity of V runs over their D common days.
 
     at: [1 + D] start, then 16:00 New York of each day.
-    daily: [V, 1 + D] equity at these instants, USD.
+    daily_equity: [V, 1 + D] equity at these instants, USD.
     end: last common instant; not before the last instant of `at`.
-    final: [V] equity at `end`, USD.
-    per_year: days per year.
-    whole: true if all runs cover the same period, so that none was cut.
+    final_equity: [V] equity at `end`, USD.
+    days_per_year: days per year.
+    is_uncut: true if all runs cover the same period, so that none was cut.
     """
 
     at: Instants
-    daily: Array
+    daily_equity: Array
     end: np.datetime64
-    final: Array
-    per_year: int
-    whole: bool = True
+    final_equity: Array
+    days_per_year: int
+    is_uncut: bool = True
 
     @classmethod
     def from_records(cls, runs: Sequence[RunRecord]) -> SharedDays:
@@ -80,7 +80,7 @@ class SharedDays:
                 f" compare; these share {len(common)}"
             )
         daily = np.stack([equity[np.searchsorted(at, common)] for at, equity in marks])
-        return cls(common, daily, common[-1], daily[:, -1], per_year, whole=False)
+        return cls(common, daily, common[-1], daily[:, -1], per_year, is_uncut=False)
 
     @property
     def days(self) -> int:
@@ -92,7 +92,7 @@ class RunSet(SharedDays):
     """V runs over the same D days, with their figures.
 
     names: [V] unique names.
-    varied: values [V] of each setting that differs between runs, by key.
+    varied_settings: values [V] of each setting that differs between runs, by key.
     table: one row per run: its figures, whether it is long enough for annual figures
         (`annual_figures`), its deflated Sharpe ratio (`deflated_sharpe`) and the number of trials
         (`trials`).
@@ -102,20 +102,20 @@ class RunSet(SharedDays):
     """
 
     names: tuple[str, ...]
-    varied: Mapping[str, tuple[Any, ...]]
+    varied_settings: Mapping[str, tuple[Any, ...]]
     table: pd.DataFrame
     overfitting: Overfitting | None
     seed: int
     no_evidence_reason: str = ""
 
     @property
-    def totals(self) -> Array:
+    def total_returns(self) -> Array:
         """Return the total return of each run [V]: final over initial equity, minus 1."""
-        return np.asarray(self.final / self.daily[:, 0] - 1)
+        return np.asarray(self.final_equity / self.daily_equity[:, 0] - 1)
 
     @property
-    def all_lost(self) -> bool:
-        return bool((self.totals < 0).all())
+    def have_all_lost(self) -> bool:
+        return bool((self.total_returns < 0).all())
 
     def ranking(self) -> list[int]:
         """Return run numbers from best to worst.
@@ -123,42 +123,44 @@ class RunSet(SharedDays):
         Runs are ranked by Sharpe ratio, undefined ratios last. If all runs lost money they are
         ranked by total return, because the Sharpe ratio prefers the riskier of two equal losses.
         """
-        figures = self.totals if self.all_lost else self.table["sharpe"].to_numpy(dtype=float)
+        figures = (
+            self.total_returns if self.have_all_lost else self.table["sharpe"].to_numpy(dtype=float)
+        )
         return sorted(range(len(figures)), key=lambda k: -np.nan_to_num(figures[k], nan=-9e9))
 
-    def growth(self) -> tuple[Instants, Array]:
+    def cumulative_returns(self) -> tuple[Instants, Array]:
         """Return the instants [N] from start to end, and the cumulative returns [V, N]."""
-        at, equity = self.at, self.daily
+        at, equity = self.at, self.daily_equity
         if self.end > at[-1]:
             at = np.append(at, self.end)
-            equity = np.concatenate([equity, self.final[:, None]], axis=1)
+            equity = np.concatenate([equity, self.final_equity[:, None]], axis=1)
         return at, np.asarray(equity / equity[:, :1] - 1)
 
 
 @dataclass(frozen=True, slots=True)
-class Separation:
+class BestRunComparison:
     """Comparison of the best run of a set with each other run.
 
-    best: number of the first run of the ranking that was not wiped out.
+    best_run: number of the first run of the ranking that was not wiped out.
     relations: [V] relation of each run to the best one: significantly `behind` or `ahead`,
         `not_significant`, `same` (no day differs), `insufficient_data` (too few days), `ruined`
         (no equity on some day), `left out` (ranked too low to be compared).
     outperformances: [V] lead of each run over the best one; None if undefined.
     """
 
-    best: int
+    best_run: int
     relations: tuple[Relation, ...]
     outperformances: tuple[Outperformance | None, ...]
 
 
-def separation(runs: RunSet) -> Separation:
+def compare_best_run(runs: RunSet) -> BestRunComparison:
     """Compare the best run with the other runs by paired daily returns.
 
     The intervals are joint over all pairs, because the best run was selected among all runs.
     """
     ranking = runs.ranking()
-    growth = 1 + runs.totals
-    solvent = (np.minimum(runs.daily.min(axis=1), runs.final) > 0).tolist()
+    growth = 1 + runs.total_returns
+    solvent = (np.minimum(runs.daily_equity.min(axis=1), runs.final_equity) > 0).tolist()
     best = next((k for k in ranking if solvent[k]), ranking[0])
     others = [k for k in ranking if k != best and solvent[k] and solvent[best]][:MAX_COMPARED_RUNS]
     relations: list[Relation] = [
@@ -167,28 +169,28 @@ def separation(runs: RunSet) -> Separation:
     outperformances: list[Outperformance | None] = [None] * len(ranking)
     relations[best] = "best"
     if others:
-        daily = runs.daily[[best, *others]]
+        daily = runs.daily_equity[[best, *others]]
         returns = daily[:, 1:] / daily[:, :-1] - 1
         for k, found in zip(
             others, measure_all_outperformances(returns, seed=runs.seed), strict=True
         ):
             outperformances[k] = at_end = found.extend_to_end(float(growth[k]), float(growth[best]))
             relations[k] = _relation(at_end)
-    return Separation(best, tuple(relations), tuple(outperformances))
+    return BestRunComparison(best, tuple(relations), tuple(outperformances))
 
 
 def _relation(found: Outperformance) -> Relation:
-    if found.same:
+    if found.is_identical:
         return "same"
     if found.interval is None:
         return "insufficient_data"
     return {1: "ahead", 0: "not_significant", -1: "behind"}[found.significant_sign]  # type: ignore[return-value]
 
 
-def comparison_verdict(runs: RunSet, found: Separation) -> Verdict:
+def comparison_verdict(runs: RunSet, comparison: BestRunComparison) -> Verdict:
     """Return the verdict on a set of runs: significant differences, deflated Sharpe, PBO."""
     names = {
-        kind: [runs.names[k] for k in runs.ranking() if found.relations[k] == kind]
+        kind: [runs.names[k] for k in runs.ranking() if comparison.relations[k] == kind]
         for kind in (*BEST_RUN_CLAIMS, "ruined")
     }
     claims = [
@@ -197,24 +199,24 @@ def comparison_verdict(runs: RunSet, found: Separation) -> Verdict:
     claim = "; ".join(claims) or "is the only run that ends with equity"
     ahead_of_all = bool(names["behind"]) and not (names["ahead"] or names["not_significant"])
     level: Literal["good", "bad", "open"] = "open"
-    if ahead_of_all and runs.table["deflated_sharpe"][found.best] >= MIN_DEFLATED_SHARPE:
+    if ahead_of_all and runs.table["deflated_sharpe"][comparison.best_run] >= MIN_DEFLATED_SHARPE:
         level = "good"
     if runs.no_evidence_reason:
         level = "bad"
-    claim = f"{runs.names[found.best]} {claim}."
+    claim = f"{runs.names[comparison.best_run]} {claim}."
     if runs.no_evidence_reason:
         claim = qualified_claim(runs.no_evidence_reason, claim)
-    return Verdict(level, claim, _rest(runs, found, names["ruined"]))
+    return Verdict(level, claim, _rest(runs, comparison, names["ruined"]))
 
 
-def _rest(runs: RunSet, found: Separation, ruined: Sequence[str]) -> str:
+def _rest(runs: RunSet, found: BestRunComparison, ruined: Sequence[str]) -> str:
     """Return the figures that support the verdict, one sentence each."""
-    order = "All lost: ranked by total return" if runs.all_lost else "Ranked by Sharpe"
+    order = "All lost: ranked by total return" if runs.have_all_lost else "Ranked by Sharpe"
     sentences = [
         f"{order}: {count_text(len(runs.names), 'run')} over the same"
         f" {count_text(runs.days, 'day')}"
     ]
-    best: Any = runs.table.iloc[found.best]
+    best: Any = runs.table.iloc[found.best_run]
     deflated = float(best["deflated_sharpe"])
     if np.isfinite(deflated):
         luck = ", luck is not ruled out" if deflated < MIN_DEFLATED_SHARPE else ""
@@ -244,7 +246,9 @@ def overfitting_text(runs: RunSet) -> str:
     """
     found = runs.overfitting
     if found is None:
-        return f"PBO (probability of backtest overfitting) needs {MIN_DAYS} days and two runs"
+        return (
+            f"PBO (probability of backtest overfitting) needs {MIN_ANNUAL_DAYS} days and two runs"
+        )
     return (
         f"PBO (probability of backtest overfitting): {percent(found.probability, 1)}. In that share"
         f" of {found.splits:,} splits the best run of one half is below the median in the other"
@@ -259,7 +263,7 @@ def overfitting_figures(runs: RunSet) -> dict[str, float | int] | None:
         return None
     figures = asdict(found)
     for name in ("in_sample", "out_of_sample"):
-        figures[f"sharpe_{name}"] = figures.pop(name) * float(np.sqrt(runs.per_year))
+        figures[f"sharpe_{name}"] = figures.pop(name) * float(np.sqrt(runs.days_per_year))
     return figures
 
 
@@ -273,7 +277,11 @@ def _few(names: Sequence[str]) -> str:
 
 def run_length_remarks(runs: RunSet) -> list[str]:
     """Report the runs that are too short for annual figures."""
-    if runs.days < MIN_DAYS:
-        return [f"Only {count_text(runs.days, 'day')}: {NO_ANNUAL_FIGURES}."]
+    if runs.days < MIN_ANNUAL_DAYS:
+        return [f"Only {count_text(runs.days, 'day')}: {NO_ANNUAL_FIGURES_NOTE}."]
     few = [runs.names[k] for k in runs.ranking() if not runs.table["annual_figures"][k]]
-    return [f"Fewer than {MIN_FILLS} fills: {_few(few)}; {NO_ANNUAL_FIGURES}."] if few else []
+    return (
+        [f"Fewer than {MIN_ANNUAL_FILLS} fills: {_few(few)}; {NO_ANNUAL_FIGURES_NOTE}."]
+        if few
+        else []
+    )

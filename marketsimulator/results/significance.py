@@ -15,11 +15,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from foundation.arrays import Array, Index, Mask
-from foundation.formatting import MIN_DAYS
+from foundation.formatting import MIN_ANNUAL_DAYS
 from foundation.formatting import MIN_INTERVAL_DAYS as MIN_INTERVAL_DAYS
 from marketsimulator.results.metrics import bootstrap_figures
 
-EULER = 0.5772156649015329  # the Euler-Mascheroni constant
+EULER_GAMMA = 0.5772156649015329  # the Euler-Mascheroni constant
 CONFIDENCE_LEVEL = 0.9  # probability mass of an interval
 BOOTSTRAP_DRAWS = 1000  # bootstrap draws
 ZERO_RETURN_TOL = 1e-12  # differences of daily log returns below which two runs are the same
@@ -79,8 +79,8 @@ def expected_maximum_sharpe(trials: int, variance: float) -> float:
 
     if trials < 2:
         return 0.0
-    typical = (1.0 - EULER) * ndtri(1.0 - 1.0 / trials)
-    extreme = EULER * ndtri(1.0 - 1.0 / (trials * np.e))
+    typical = (1.0 - EULER_GAMMA) * ndtri(1.0 - 1.0 / trials)
+    extreme = EULER_GAMMA * ndtri(1.0 - 1.0 / (trials * np.e))
     return float(np.sqrt(variance) * (typical + extreme))
 
 
@@ -110,7 +110,9 @@ def deflated_sharpe(
     )
 
 
-def intervals(returns: Array, per_year: int, *, seed: int) -> dict[str, tuple[float, float]]:
+def bootstrap_intervals(
+    returns: Array, per_year: int, *, seed: int
+) -> dict[str, tuple[float, float]]:
     """Return 90 % intervals of annual figures from daily returns [D], by the stationary bootstrap.
 
     The bootstrap follows Politis and Romano (1994), with the mean block length that is optimal for
@@ -134,15 +136,15 @@ def intervals(returns: Array, per_year: int, *, seed: int) -> dict[str, tuple[fl
 class Outperformance:
     """Lead of one run over another on the same days, with its interval.
 
-    ahead: growth of one run divided by the growth of the other, minus 1.
-    interval: 90 % interval of `ahead` by the stationary bootstrap of daily differences; None for
+    lead: growth of one run divided by the growth of the other, minus 1.
+    interval: 90 % interval of `lead` by the stationary bootstrap of daily differences; None for
         too few days or constant differences.
-    same: true if the returns of all days and the final growth are equal.
+    is_identical: true if the returns of all days and the final growth are equal.
     """
 
-    ahead: float
+    lead: float
     interval: tuple[float, float] | None
-    same: bool = False
+    is_identical: bool = False
 
     @property
     def significant_sign(self) -> int:
@@ -160,7 +162,7 @@ class Outperformance:
         growth, other: final equity over capital of each run, above 0.
         """
         ahead = growth / other - 1
-        return replace(self, ahead=ahead, same=self.same and abs(ahead) < ZERO_RETURN_TOL)
+        return replace(self, lead=ahead, is_identical=self.is_identical and abs(ahead) < ZERO_RETURN_TOL)
 
 
 def measure_outperformance(returns: Array, other: Array, *, seed: int) -> Outperformance | None:
@@ -174,7 +176,9 @@ def measure_outperformance(returns: Array, other: Array, *, seed: int) -> Outper
     difference = np.log1p(returns) - np.log1p(other)
     ahead = float(np.expm1(difference.sum()))
     if len(difference) < MIN_INTERVAL_DAYS or np.ptp(difference) < ZERO_RETURN_TOL:
-        return Outperformance(ahead, None, same=bool((np.abs(difference) < ZERO_RETURN_TOL).all()))
+        return Outperformance(
+            ahead, None, is_identical=bool((np.abs(difference) < ZERO_RETURN_TOL).all())
+        )
     return Outperformance(ahead, central_interval(np.expm1(_draws(difference, seed).sum(axis=1))))
 
 
@@ -194,7 +198,7 @@ def measure_all_outperformances(returns: Array, *, seed: int) -> list[Outperform
     alike = (np.abs(logs[1:] - logs[0]) < ZERO_RETURN_TOL).all(axis=1).tolist()
     if returns.shape[1] < MIN_INTERVAL_DAYS or np.ptp(logs - logs[0]) < ZERO_RETURN_TOL:
         return [
-            Outperformance(float(np.expm1(value)), None, same=same)
+            Outperformance(float(np.expm1(value)), None, is_identical=same)
             for value, same in zip(ahead, alike, strict=True)
         ]
     moving = np.ptp(logs[1:] - logs[0], axis=1) >= ZERO_RETURN_TOL
@@ -209,7 +213,7 @@ def measure_all_outperformances(returns: Array, *, seed: int) -> list[Outperform
         Outperformance(
             float(np.expm1(value)),
             (float(np.expm1(value - half)), float(np.expm1(value + half))) if moves else None,
-            same=same,
+            is_identical=same,
         )
         for value, half, moves, same in zip(ahead, reach, moving, alike, strict=True)
     ]
@@ -222,7 +226,7 @@ def _joint_draws(logs: Array, seed: int) -> Array:
     # The median of the differences' block lengths: the longest of many is long by chance, and long
     # blocks make intervals that are too narrow.
     length = max(1, round(float(np.median([mean_block_length(each) for each in moving]))))
-    days = draw_days(logs.shape[1], length, BOOTSTRAP_DRAWS, seed=seed)
+    days = draw_bootstrap_days(logs.shape[1], length, BOOTSTRAP_DRAWS, seed=seed)
     return np.array([logs[:, drawn].sum(axis=1) for drawn in days])
 
 
@@ -231,7 +235,9 @@ def _draws(returns: Array, seed: int) -> Array:
     # Daily returns cluster in volatility: days drawn one by one would lose that, and with it the
     # depth of drawdowns. Blocks keep it.
     length = max(1, round(mean_block_length(returns)))
-    return np.asarray(returns[draw_days(len(returns), length, BOOTSTRAP_DRAWS, seed=seed)])
+    return np.asarray(
+        returns[draw_bootstrap_days(len(returns), length, BOOTSTRAP_DRAWS, seed=seed)]
+    )
 
 
 def central_interval(values: Array) -> tuple[float, float]:
@@ -241,17 +247,17 @@ def central_interval(values: Array) -> tuple[float, float]:
     return float(low), float(high)
 
 
-def draw_days(count: int, length: float, runs: int, *, seed: int) -> Index:
+def draw_bootstrap_days(count: int, length: float, draws: int, *, seed: int) -> Index:
     """Draw day numbers for the stationary bootstrap, [runs, count].
 
     Days are drawn in blocks that start at a random day and wrap around at the end.
 
     count: number of days.
     length: mean block length; each day ends its block with probability 1 / length.
-    runs: number of draws.
+    draws: number of draws.
     """
     random = np.random.default_rng(seed)
-    drawn = [(random.integers(count, size=count), random.random(count)) for _ in range(runs)]
+    drawn = [(random.integers(count, size=count), random.random(count)) for _ in range(draws)]
     days = np.array([first for first, _ in drawn])
     begins = np.array([chance for _, chance in drawn]) <= 1.0 / length
     begins[:, 0] = True
@@ -334,7 +340,7 @@ def estimate_overfitting(
         variant = int(np.flatnonzero(~np.isfinite(returns).all(axis=1))[0])
         raise ValueError(f"returns must be finite, those of variant {variant} are not")
     days = returns.shape[1]
-    if days < max(MIN_DAYS, 2 * blocks):
+    if days < max(MIN_ANNUAL_DAYS, 2 * blocks):
         return None
     moments = _block_moments(returns, blocks)
     if moments.variants < 2:

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from execution.decision.belief_building import deciding_symbols
+from execution.decision.belief_building import symbols_due_for_decision
 from execution.decision.choice import Choice
-from execution.decision.decision import Decision, decision_of_choices
+from execution.decision.decision import Decision, decision_from_choices
 from execution.decision.rebalancing import rebalance
 from execution.decision.trader import Decider, Trader
 from execution.orders.account_snapshot import AccountSnapshot
@@ -28,8 +28,8 @@ from marketsimulator.results.metrics import (
     daily_equity,
     daily_marks,
     daily_returns,
-    performance,
-    wiped_out_on,
+    measure_performance,
+    wipeout_date,
 )
 from marketsimulator.results.remarks import (
     account_remarks,
@@ -42,7 +42,7 @@ from marketsimulator.results.remarks import (
     drawdown_remarks,
     failure_remarks,
     fee_remarks,
-    luck_remarks,
+    deflated_sharpe_remarks,
     no_evidence_remarks,
     no_trade_remarks,
     position_remarks,
@@ -57,12 +57,12 @@ from marketsimulator.results.remarks import (
 )
 from marketsimulator.results.significance import (
     deflated_sharpe,
-    intervals,
+    bootstrap_intervals,
     measure_outperformance,
     probabilistic_sharpe,
 )
 from marketsimulator.results.trial_identity import data_hash, make_trial
-from marketsimulator.results.trials import NO_LEDGER, Trial, TrialStatistics
+from marketsimulator.results.trials import TRIALS_OFF_NOTE, Trial, TrialStatistics
 from marketsimulator.results.verdict import BUY_AND_HOLD as BUY_AND_HOLD
 from marketsimulator.results.verdict import RANDOM_WALK as RANDOM_WALK
 from marketsimulator.results.verdict import no_evidence_reason
@@ -83,12 +83,12 @@ class Results:
 
     settings: settings of the main run.
     market: market of all runs.
-    main: run of the configured trader.
-    comparisons: benchmark runs: the no-forecast baseline and buy and hold.
-    seconds: elapsed time, seconds.
-    trials: statistics of all trials on these data, with this run; None without a ledger.
+    main_run: run of the configured trader.
+    benchmark_runs: benchmark runs: the no-forecast baseline and buy and hold.
+    elapsed_seconds: elapsed time, seconds.
+    trial_statistics: statistics of all trials on these data, with this run; None without a ledger.
     no_ledger_note: remark for runs without a ledger.
-    computed_on_text: device of the main run's model (`forecasting.settings.computed_on_text`).
+    computed_on_text: device of the main run's model (`forecasting.settings.computation_device_text`).
     title: kind of the main run, such as "Backtest".
     other_holdings: symbols with a position of the live account outside the run, at the end.
     coarse_run: run of the same trader with fills on the decision bars; None without finer bars.
@@ -96,11 +96,11 @@ class Results:
 
     settings: BacktestSettings
     market: Market
-    main: Run
-    comparisons: tuple[Run, ...]
-    seconds: float
-    trials: TrialStatistics | None = None
-    no_ledger_note: str = NO_LEDGER
+    main_run: Run
+    benchmark_runs: tuple[Run, ...]
+    elapsed_seconds: float
+    trial_statistics: TrialStatistics | None = None
+    no_ledger_note: str = TRIALS_OFF_NOTE
     computed_on_text: str = ""
     title: str = "Backtest"
     other_holdings: tuple[str, ...] = ()
@@ -108,7 +108,7 @@ class Results:
 
     @property
     def runs(self) -> tuple[Run, ...]:
-        return (self.main, *self.comparisons)
+        return (self.main_run, *self.benchmark_runs)
 
     @property
     def has_crypto(self) -> bool:
@@ -118,15 +118,15 @@ class Results:
     @property
     def label(self) -> str:
         """Return the name of the main run's forecaster; a random walk has the name of its kind."""
-        name = self.main.name
+        name = self.main_run.name
         kind = self.settings.forecaster.kind
         return name.replace(RANDOM_WALK, kind, 1) if kind in RANDOM_WALK_KINDS else name
 
     def trial(self) -> Trial:
         """Return the main run as an entry of the trial ledger."""
-        found = self.performance(self.main)
+        found = self.performance(self.main_run)
         return make_trial(
-            *(self.settings, self.market, data_hash(self.market), self.main.name),
+            *(self.settings, self.market, data_hash(self.market), self.main_run.name),
             days=found.days,
             daily_sharpe=found.daily_sharpe(),
             total_return=found.total_return,
@@ -134,40 +134,45 @@ class Results:
 
     def summary(self) -> dict[str, Any]:
         """Return the content of `summary.json`."""
-        figures = self.figures(self.main)
-        comparisons = {run.name: self.figures(run) for run in self.comparisons}
+        figures = self.figures(self.main_run)
+        comparisons = {run.name: self.figures(run) for run in self.benchmark_runs}
         significance = self.significance()
         sizing = self.settings.sizing
         bars = self.market.bars
-        growth = self.settings.universe.by_growth
+        growth = self.settings.universe.ranks_by_growth
         in_universe = self._inside()
         due = self.settings.decisions
         ever_held = [bars.symbols[s] for s in np.flatnonzero(in_universe.any(axis=0))]
         capital = self.settings.capital
         earned = {name: part * capital for name, part in figures["contributions"].items()}
-        listed = self.market.endings.listed
-        doubts = self.market.doubts
+        listed = self.market.delisting_rules.listed_delistings
+        doubts = self.market.data_warnings
         warnings = [
-            *account_remarks(self.main, self.other_holdings),
+            *account_remarks(self.main_run, self.other_holdings),
             *doubt_remarks(doubts),
             *delisting_remarks(
-                self.main, self.market, earned, chosen=not self.settings.universe.is_unrestricted
+                self.main_run,
+                self.market,
+                earned,
+                is_universe_chosen=not self.settings.universe.is_unrestricted,
             ),
             *unused_sizing_remarks(sizing),
-            *self.settings.unused_rows(bars.symbols, (*self.market.actions, *listed)),
+            *self.settings.unused_row_warnings(bars.symbols, (*self.market.actions, *listed)),
             *universe_remarks(
                 self.settings.universe, self.market, in_universe, self.settings.data.adjustment
             ),
-            *no_evidence_remarks(no_evidence_reason(self.main.name, bars.source)),
+            *no_evidence_remarks(no_evidence_reason(self.main_run.name, bars.source)),
             *daily_remarks(bars, self.settings.limits),
-            *uncalibrated_remarks(self.main.name, calibrated=self.settings.forecaster.calibrated),
-            *([] if growth else coverage_remarks(self.main, self.market, due, in_universe)),
+            *uncalibrated_remarks(
+                self.main_run.name, calibrated=self.settings.forecaster.calibrated
+            ),
+            *([] if growth else coverage_remarks(self.main_run, self.market, due, in_universe)),
             *sample_size_remarks(figures["trades"], figures["days"]),
             *cost_remarks(figures["total_return"] * self.settings.capital, figures["costs"]),
-            *same_trades_remarks(self.main, self._walk),
-            *luck_remarks(significance["deflated_sharpe"], significance["trials"]),
+            *same_trades_remarks(self.main_run, self._walk),
+            *deflated_sharpe_remarks(significance["deflated_sharpe"], significance["trials"]),
         ]
-        fills = self.fills()
+        fills = self.figures_by_fill_bars()
         return {
             "title": self.title,
             "strategy": sizing.label,
@@ -175,17 +180,17 @@ class Results:
             **figures,
             **significance,
             **({"fills": fills} if fills else {}),
-            "wiped_out_on": self.wiped_out_on(),
+            "wiped_out_on": self.wipeout_date(),
             "annual_figures": allows_annual_figures(figures["trades"], figures["days"]),
             "outperformances": self.outperformances(),
             "attribution": self.attribution(),
-            "start": pd.Timestamp(self.main.rows[0].at, tz="UTC").isoformat(),
-            "end": pd.Timestamp(self.main.rows[-1].at, tz="UTC").isoformat(),
+            "start": pd.Timestamp(self.main_run.equity_rows[0].at, tz="UTC").isoformat(),
+            "end": pd.Timestamp(self.main_run.equity_rows[-1].at, tz="UTC").isoformat(),
             "symbols": list(bars.symbols),
             "other_holdings": list(self.other_holdings),
             "initial_positions": {
                 symbol: {"quantity": str(held.quantity), "price": held.price}
-                for symbol, held in self.main.initial_positions.items()
+                for symbol, held in self.main_run.initial_positions.items()
             },
             "doubts": [doubt.as_dict() for doubt in doubts],
             "data": bars.source,
@@ -198,51 +203,54 @@ class Results:
             "warnings": warnings,
             "remarks": [
                 *warnings,
-                *([self.no_ledger_note] if self.trials is None else []),
+                *([self.no_ledger_note] if self.trial_statistics is None else []),
                 *no_trade_remarks(
-                    self.main,
+                    self.main_run,
                     sizing.strategy if sizing.enhanced else "legacy",
                     self.settings.orders,
                 ),
                 *drawdown_remarks(sizing.drawdown),
-                *buy_and_hold_remarks(self._hold, self.market.period, self.settings.capital),
-                *undecided_remarks(self.main, ever_held),
-                *broker_remarks(self.main),
-                *fee_remarks(self.main, self.settings.fees),
-                *small_order_remarks(self.main, self.settings.orders),
-                *failure_remarks(self.main),
-                *position_remarks(self.main, self.settings.limits.max_positions),
+                *buy_and_hold_remarks(self._hold, self.market.run_bars, self.settings.capital),
+                *undecided_remarks(self.main_run, ever_held),
+                *broker_remarks(self.main_run),
+                *fee_remarks(self.main_run, self.settings.fees),
+                *small_order_remarks(self.main_run, self.settings.orders),
+                *failure_remarks(self.main_run),
+                *position_remarks(self.main_run, self.settings.limits.max_positions),
             ],
         }
 
-    def fills(self) -> dict[str, dict[str, float]]:
+    def figures_by_fill_bars(self) -> dict[str, dict[str, float]]:
         """Return the figures with fills on finer bars and on decision bars, by timeframe.
 
         Empty without finer bars.
         """
-        finer = self.market.finer
+        finer = self.market.finer_bars
         if finer is None or self.coarse_run is None:
             return {}
-        met = {finer.timeframe.bars: self.main, self.market.bars.timeframe.bars: self.coarse_run}
+        met = {
+            finer.timeframe.bars_text: self.main_run,
+            self.market.bars.timeframe.bars_text: self.coarse_run,
+        }
         return {bars: fill_figures(run, self.settings.capital) for bars, run in met.items()}
 
-    def wiped_out_on(self) -> str | None:
+    def wipeout_date(self) -> str | None:
         """Return the New York date of the first day that ends without equity; None if none does."""
-        at, equity = self.main.equity_curve()
+        at, equity = self.main_run.equity_curve()
         marks, daily = daily_marks(
             at, equity, capital=self.settings.capital, has_crypto=self.has_crypto
         )
-        return wiped_out_on(marks[1:], daily)
+        return wipeout_date(marks[1:], daily)
 
     def outperformances(self) -> dict[str, dict[str, Any] | None]:
         """Return the main run's lead over each benchmark, with a 90 % interval, by benchmark.
 
         None if the two runs share no days, or if one of them ends without equity.
         """
-        mine, _ = self._daily(self.main)
-        growth = 1 + self.performance(self.main).total_return
+        mine, _ = self._daily(self.main_run)
+        growth = 1 + self.performance(self.main_run).total_return
         found: dict[str, dict[str, Any] | None] = {}
-        for run in self.comparisons:
+        for run in self.benchmark_runs:
             other, _ = self._daily(run)
             ahead = measure_outperformance(
                 daily_returns(mine), daily_returns(other), seed=self.settings.seed
@@ -256,11 +264,13 @@ class Results:
 
     def attribution(self) -> dict[str, Any]:
         """Return the main run's profit by part, for each symbol and each hour of day, USD."""
-        return attribute_run(self.main, self.market).as_dict()
+        return attribute_run(self.main_run, self.market).as_dict()
 
     def performance(self, run: Run) -> Performance:
         at, equity = run.equity_curve()
-        return performance(at, equity, capital=self.settings.capital, has_crypto=self.has_crypto)
+        return measure_performance(
+            at, equity, capital=self.settings.capital, has_crypto=self.has_crypto
+        )
 
     def figures(self, run: Run) -> dict[str, Any]:
         """Return all figures of one run; fractions and USD."""
@@ -274,7 +284,7 @@ class Results:
             "contributions": contributions(self.market.bars, run, self.settings.capital),
             "orders": len(run.decision_log.orders),
             "incomplete_orders": run.incomplete_orders(),
-            "margin": run.margin,
+            "margin": run.margin_events,
         }
 
     def significance(self) -> dict[str, Any]:
@@ -282,9 +292,9 @@ class Results:
 
         Without a ledger the number of trials is unknown, and the deflated Sharpe ratio is None.
         """
-        daily, per_year = self._daily(self.main)
-        figures = self.performance(self.main)
-        trials = self.trials
+        daily, per_year = self._daily(self.main_run)
+        figures = self.performance(self.main_run)
+        trials = self.trial_statistics
         ratio = figures.daily_sharpe()
         probabilistic = deflated = None
         shape = (figures.skewness, figures.excess_kurtosis, figures.autocorrelation)
@@ -295,31 +305,37 @@ class Results:
             probabilistic = probabilistic_sharpe(ratio, figures.days, **moments)
             if trials is not None:
                 deflated = deflated_sharpe(
-                    ratio, figures.days, trials=trials.count, variance=trials.variance, **moments
+                    ratio,
+                    figures.days,
+                    trials=trials.count,
+                    variance=trials.sharpe_variance,
+                    **moments,
                 )
         return {
             "probabilistic_sharpe": probabilistic,
             "deflated_sharpe": deflated,
             "trials": None if trials is None else trials.count,
-            "intervals": intervals(daily_returns(daily), per_year, seed=self.settings.seed),
+            "intervals": bootstrap_intervals(
+                daily_returns(daily), per_year, seed=self.settings.seed
+            ),
         }
 
     def _inside(self) -> Mask:
         """Return whether each symbol is in the universe at the instants of the run, [T, S]."""
-        rule = self.settings.universe.rule()
+        rule = self.settings.universe.build_universe()
         parts = [
             rule.exclusion_rules(view, view.times[begin:end]) == 0
-            for begin, end, view in self.market.views()
+            for begin, end, view in self.market.visible_bars_by_segment()
         ]
         return np.concatenate(parts)
 
     @property
     def _walk(self) -> Run:
-        return next(run for run in self.comparisons if run.name == RANDOM_WALK)
+        return next(run for run in self.benchmark_runs if run.name == RANDOM_WALK)
 
     @property
     def _hold(self) -> Run:
-        return next(run for run in self.comparisons if run.name == BUY_AND_HOLD)
+        return next(run for run in self.benchmark_runs if run.name == BUY_AND_HOLD)
 
     def _daily(self, run: Run) -> tuple[Array, int]:
         """Return the daily equity of a run, [1 + D], and the days per year."""
@@ -333,7 +349,7 @@ def run_baselines(
     """Run the no-forecast baseline (the same trader on a random walk) and buy and hold."""
     walk = RandomWalk(context_length=settings.forecaster.context_length)
     deciders: list[tuple[str, Decider]] = [
-        (RANDOM_WALK, replace(trader, forecaster=walk).over(market)),
+        (RANDOM_WALK, replace(trader, forecaster=walk).with_beliefs(market)),
         (BUY_AND_HOLD, BuyAndHold(settings.orders)),
     ]
     walked, held = (
@@ -348,17 +364,17 @@ class BuyAndHold:
 
     Each symbol is bought at its first decision.
 
-    terms: minimum and maximum sizes of orders.
+    size_limits: minimum and maximum sizes of orders.
     """
 
-    terms: OrderSizeLimits = DEFAULT_SIZE_LIMITS
+    size_limits: OrderSizeLimits = DEFAULT_SIZE_LIMITS
 
     def decide(self, bars: Bars, account: AccountSnapshot) -> Decision | None:
         """Decide to buy the deciding symbols without a position; None if there are none."""
         equity = account.equity
         missing = [s for s, symbol in enumerate(bars.symbols) if symbol not in account.positions]
         if missing:
-            adjustable = deciding_symbols(bars)
+            adjustable = symbols_due_for_decision(bars)
             missing = [s for s in missing if adjustable[s]]
         if not missing or equity <= 0:
             return None
@@ -371,20 +387,20 @@ class BuyAndHold:
         for s in missing:
             item = bars.instruments[s]
             price = account.prices[item.symbol]
-            quantity = truncate_to_increment(weight * equity / price, item.increment)
-            too_small = float(quantity) * price < self.terms.min_sized_values(bars.crypto)[s]
+            quantity = truncate_to_increment(weight * equity / price, item.qty_increment)
+            too_small = float(quantity) * price < self.size_limits.min_sized_values(bars.crypto)[s]
             if not quantity or too_small:
                 continue
             choices.append(
                 Choice(item.symbol, nan, nan, nan, 0.0, weight, quantity, price, {}, nan)
             )
             items.append(item)
-            largest.append(self.terms.max_order_quantity(item, price))
+            largest.append(self.size_limits.max_order_quantity(item, price))
         if not choices:
             return None
         orders = rebalance(
             "buy_and_hold",
-            bars.now,
+            bars.last_instant,
             items,
             [Decimal(0)] * len(items),
             [choice.qty for choice in choices],
@@ -392,4 +408,6 @@ class BuyAndHold:
             ["bought once and held"] * len(items),
             bars.timeframe,
         )
-        return decision_of_choices(bars.now, bars.now, equity, 1.0, choices, orders)
+        return decision_from_choices(
+            bars.last_instant, bars.last_instant, equity, 1.0, choices, orders
+        )

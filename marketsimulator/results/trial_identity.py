@@ -20,7 +20,7 @@ from foundation.plugin import is_plugin, plugin_digest
 from marketsimulator.results.trials import Trial
 from marketsimulator.settings import BacktestSettings
 from sizing.allocation import Strategy
-from sizing.strategies import Kelly, Legacy, WeightPattern
+from sizing.strategies import Kelly, LegacyStrategy, WeightRuleStrategy
 from trainingdata.bars import Bars
 from trainingdata.instants import utc_text
 from trainingdata.market import Market
@@ -44,21 +44,21 @@ def config_hash(variant: Mapping[str, Any]) -> str:
 
 
 def make_trial(
-    settings: BacktestSettings, market: Market, digest: str, forecaster: str, **figures: Any
+    settings: BacktestSettings, market: Market, data_digest: str, forecaster: str, **figures: Any
 ) -> Trial:
     """Build the ledger entry of a backtest.
 
-    digest: `data_hash` of the market.
+    data_digest: `data_hash` of the market.
     figures: performance fields of `Trial`: days, daily_sharpe, total_return.
     """
-    bars = market.period
+    bars = market.run_bars
     return Trial(
         config_hash=config_hash(variant_settings(settings, bars)),
-        data_hash=digest,
+        data_hash=data_digest,
         source=bars.source,
         symbols=bars.symbols,
         first=utc_text(bars.times[0]),
-        last=utc_text(bars.now),
+        last=utc_text(bars.last_instant),
         forecaster=forecaster,
         **figures,
     )
@@ -93,7 +93,7 @@ def variant_settings(settings: BacktestSettings, bars: Bars) -> dict[str, Any]:
             "holding": sizing.holding_interval(),
             "strategies": [_strategy(each) for each in sizing.strategies()],
         },
-        "limits": {**parts["limits"], "groups": _content(settings.limits.groups)},
+        "limits": {**parts["limits"], "groups": _content(settings.limits.groups_file)},
         "forecaster": {
             **_without(parts["forecaster"], COMPUTE_SETTINGS),
             "kind": _code(forecaster.kind),
@@ -110,7 +110,7 @@ def variant_settings(settings: BacktestSettings, bars: Bars) -> dict[str, Any]:
 def data_hash(market: Market) -> str:
     """Return the digest of a run's bars; it does not depend on the order of the symbols."""
     digest = hashlib.sha256()
-    for part in (market.period, *([] if market.finer is None else [market.finer])):
+    for part in (market.run_bars, *([] if market.finer_bars is None else [market.finer_bars])):
         order = sorted(range(len(part.symbols)), key=lambda s: part.symbols[s])
         digest.update(json.dumps([part.symbols[s] for s in order]).encode())
         digest.update(np.ascontiguousarray(part.times).tobytes())
@@ -126,10 +126,10 @@ def _without(values: Mapping[str, Any], names: Collection[str]) -> dict[str, Any
 
 def _strategy(strategy: Strategy) -> list[Any]:
     """Return values that identify a strategy; `kelly_50` equals Kelly with a fraction of 0.5."""
-    if isinstance(strategy, (Kelly, Legacy)):
+    if isinstance(strategy, (Kelly, LegacyStrategy)):
         return [type(strategy).__name__, asdict(strategy)]
-    assert isinstance(strategy, WeightPattern)
-    return [_code(strategy.name), strategy.band]
+    assert isinstance(strategy, WeightRuleStrategy)
+    return [_code(strategy.name), strategy.rebalance_band]
 
 
 def _code(name: str | None) -> str | list[str] | None:

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from forecasting.forecast import reads_future
+from forecasting.forecast import has_look_ahead
 from foundation.errors import InputError
 
 # The key makes a repeated run the same trial: counted again, it would deflate its own ratio.
@@ -35,9 +35,9 @@ CREATE TABLE IF NOT EXISTS trials (
     PRIMARY KEY (config_hash, data_hash)
 )
 """
-LOCK_TIMEOUT = 30.0  # seconds that a run waits for another one to write
+LOCK_TIMEOUT_SECONDS = 30.0  # seconds that a run waits for another one to write
 NO_LEDGER_NOTE = "No trial ledger ({}): other variants tried on these data are not counted."
-NO_LEDGER = NO_LEDGER_NOTE.format("trials=null")
+TRIALS_OFF_NOTE = NO_LEDGER_NOTE.format("trials=null")
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,14 +73,14 @@ class TrialStatistics:
     """Number of trials on the same data, and the variance of their Sharpe ratios.
 
     count: number of variants.
-    variance: sample variance of the variants' daily Sharpe ratios; 0 for fewer than two.
+    sharpe_variance: sample variance of the variants' daily Sharpe ratios; 0 for fewer than two.
     """
 
     count: int
-    variance: float
+    sharpe_variance: float
 
     @classmethod
-    def from_ratios(cls, ratios: Collection[float | None]) -> TrialStatistics:
+    def from_sharpe_ratios(cls, ratios: Collection[float | None]) -> TrialStatistics:
         """Compute the statistics from daily Sharpe ratios, one per variant.
 
         Undefined ratios (None or NaN) count as trials but not in the variance.
@@ -116,7 +116,7 @@ def record_trials(ledger: str | Path | None, trials: Sequence[Trial]) -> TrialSt
         }
         for trial in trials
     ]
-    entered = [row for row in rows if not reads_future(str(row["forecaster"]))]
+    entered = [row for row in rows if not has_look_ahead(str(row["forecaster"]))]
     names = ", ".join(rows[0])
     values = ", ".join(":" + name for name in rows[0])
     with _opened(ledger) as file:
@@ -133,9 +133,9 @@ def record_trials(ledger: str | Path | None, trials: Sequence[Trial]) -> TrialSt
     ratio_by_config = {
         config: ratio
         for config, symbols, ratio, forecaster in candidates
-        if universe & set(json.loads(symbols)) and not reads_future(forecaster)
+        if universe & set(json.loads(symbols)) and not has_look_ahead(forecaster)
     }
-    return TrialStatistics.from_ratios(ratio_by_config.values())
+    return TrialStatistics.from_sharpe_ratios(ratio_by_config.values())
 
 
 def check_ledger(ledger: str | Path | None) -> None:
@@ -156,7 +156,7 @@ def _opened(ledger: str | Path) -> Iterator[sqlite3.Connection]:
     try:
         path = Path(ledger).expanduser()
         path.parent.mkdir(parents=True, exist_ok=True)
-        with closing(sqlite3.connect(path, timeout=LOCK_TIMEOUT)) as file, file:
+        with closing(sqlite3.connect(path, timeout=LOCK_TIMEOUT_SECONDS)) as file, file:
             file.execute(SCHEMA)
             yield file
     except (OSError, RuntimeError, sqlite3.Error) as error:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from forecasting.forecast import reads_future
+from forecasting.forecast import has_look_ahead
 from foundation.formatting import count_text, percent
 
 RANDOM_WALK = "random_walk"  # the comparison that shows what the forecast adds
@@ -27,12 +27,12 @@ class Verdict:
     level: `good` if the run is significantly ahead of all comparisons; `bad` if it is significantly
         behind one, lost all equity, or is not valid evidence (as with look-ahead); else `open`.
     claim: conclusion in one sentence.
-    rest: sentences with figures that support the claim.
+    evidence: sentences with figures that support the claim.
     """
 
     level: Literal["good", "bad", "open"]
     claim: str
-    rest: str
+    evidence: str
 
 
 def run_label(summary: dict[str, Any], name: str) -> str:
@@ -46,7 +46,7 @@ def run_label(summary: dict[str, Any], name: str) -> str:
     return label
 
 
-def verdict(summary: dict[str, Any]) -> Verdict:
+def backtest_verdict(summary: dict[str, Any]) -> Verdict:
     """Return the verdict on a backtest from the content of its `summary.json`."""
     names: dict[str, list[str]] = {}
     for name, outperformance in summary["outperformances"].items():
@@ -76,7 +76,7 @@ def no_evidence_reason(forecaster: str, data: str) -> str:
     forecaster: name of the forecaster.
     data: source of the bars.
     """
-    if reads_future(forecaster):
+    if has_look_ahead(forecaster):
         return "the forecaster reads the future"
     if data.startswith("synthetic"):
         return "the market is synthetic"

@@ -13,7 +13,7 @@ from execution.decision.beliefs import BeliefTable, relevant_symbols
 from execution.decision.problem import (
     RoundedTargets,
     SizingTerms,
-    problem_of,
+    build_problem,
     round_to_lots,
     select_terms,
 )
@@ -29,24 +29,24 @@ from foundation.compiled import (
 )
 from marketsimulator.account.book import (
     BY_DELISTING,
-    FLOWS,
+    FLOW_FIELDS,
     WORKING,
     Book,
-    max_flows,
+    max_flow_entries,
     replace_orders,
 )
 from marketsimulator.account.margin import unborrowed_cash
 from marketsimulator.account.rebalancing import (
     ensure_tape_space,
     immediate_targets,
-    max_fills,
+    max_fill_entries,
     send_auction_orders,
     steps_to_quantity,
     trade_to_targets,
 )
 from marketsimulator.account.timeline import Timeline, advance, open_bars
 from sizing.allocation import solve_plan
-from sizing.limits import CEILINGS, granted_leverage
+from sizing.limits import CEILING_NAMES, granted_leverage
 from sizing.problem import NO_GROUP_CONSTRAINTS, AccountArrays, DecisionProblem, GroupConstraints
 from sizing.solver.active_set import SOLVED, UNFINISHED
 
@@ -55,7 +55,7 @@ EQUITY_ROW = np.dtype(
     [
         (name, "f8")
         for name in (
-            *("cash", "equity", "stock", "crypto", *FLOWS),
+            *("cash", "equity", "stock", "crypto", *FLOW_FIELDS),
             "notional",  # USD bought and sold
             "trades",  # fills of orders and liquidations at a price
             "failures",  # 1 if the decision failed: by the solver, or without equity
@@ -71,11 +71,11 @@ class CompiledInputs(NamedTuple):
     beliefs: beliefs at T' decision instants over K periods.
     class_sharpe: [T', 2] Sharpe ratios of stocks and of crypto, as used by the strategy.
     financing: [T', K] interest on one borrowed USD in each period.
-    terms: sizing terms of a decision.
+    sizing_terms: sizing terms of a decision.
     lending_terms: leverage of the broker, and the equity in USD from which it lends more than 1×.
-    fraction: fraction of full Kelly; NaN for a strategy in Python.
+    kelly_fraction: fraction of full Kelly; NaN for a strategy in Python.
     max_crypto_value: USD, maximum value of one crypto order.
-    least: [S] minimum value of an order that does not close the position, USD.
+    min_order_value: [S] minimum value of an order that does not close the position, USD.
     dust: [S] value below which a position cannot be closed, USD.
     increment: [S] smallest step of a quantity, in shares or coins.
     tradable: [S] true if a symbol accepts orders.
@@ -84,24 +84,24 @@ class CompiledInputs(NamedTuple):
     beliefs: BeliefTable
     class_sharpe: Array
     financing: Array
-    terms: SizingTerms
+    sizing_terms: SizingTerms
     lending_terms: tuple[float, float]
-    fraction: float
+    kelly_fraction: float
     max_crypto_value: float
-    least: Array
+    min_order_value: Array
     dust: Array
     increment: Array
     tradable: Mask
 
 
-class KeptDecisions(NamedTuple):
+class RecordedDecisions(NamedTuple):
     """Account states and solver results of T' decisions; no rows if they are not recorded.
 
     quantity, price: [T', S] positions and marks before the decision.
     equity: [T'] USD; NaN for decisions that the run did not reach.
-    unborrowed: [T'] unborrowed cash that may buy crypto, USD; NaN for decisions that the run did
+    unborrowed_cash: [T'] unborrowed cash that may buy crypto, USD; NaN for decisions that the run did
         not reach.
-    status: [T'] status of the solve, a code of `sizing.solver.active_set`.
+    solve_status: [T'] status of the solve, a code of `sizing.solver.active_set`.
     weights: [T', K, S] planned weights over K periods.
     shadow_prices: [T', 4 + G + K] shadow prices of 4 ceilings, G group limits and K borrowing
         limits.
@@ -111,8 +111,8 @@ class KeptDecisions(NamedTuple):
     quantity: Array
     price: Array
     equity: Array
-    unborrowed: Array
-    status: Index
+    unborrowed_cash: Array
+    solve_status: Index
     weights: Array
     shadow_prices: Array
     optimality_gap: Array
@@ -123,14 +123,14 @@ class KeptDecisions(NamedTuple):
         table: BeliefTable,
         limits: GroupConstraints = NO_GROUP_CONSTRAINTS,
         *,
-        none: bool = False,
-    ) -> KeptDecisions:
+        without_rows: bool = False,
+    ) -> RecordedDecisions:
         """Allocate arrays for the decisions of a belief table under group limits.
 
-        none: true to allocate no rows.
+        without_rows: true to allocate no rows.
         """
         rows, periods, size = table.mu.shape
-        rows = 0 if none else rows
+        rows = 0 if without_rows else rows
         return cls(
             np.full((rows, size), np.nan),
             np.full((rows, size), np.nan),
@@ -138,7 +138,16 @@ class KeptDecisions(NamedTuple):
             np.full(rows, np.nan),
             np.full(rows, UNFINISHED, dtype=np.int64),
             np.full((rows, periods, size), np.nan),
-            np.full((rows, len(CEILINGS) + len(limits.gross) + len(limits.net) + periods), np.nan),
+            np.full(
+                (
+                    rows,
+                    len(CEILING_NAMES)
+                    + len(limits.gross_coefficients)
+                    + len(limits.net_coefficients)
+                    + periods,
+                ),
+                np.nan,
+            ),
             np.zeros(rows),
         )
 
@@ -148,26 +157,26 @@ def step_instants(
     book: Book,
     line: Timeline,
     span: tuple[int, int, int],
-    rows: Index,
+    belief_rows: Index,
     inputs: CompiledInputs,
     tape: Records,
     account_rows: Records,
-    written: Index,
-    kept: KeptDecisions,
+    tape_lengths: Index,
+    kept: RecordedDecisions,
 ) -> tuple[Book, Records]:
     """Advance, decide, fill and record at each instant in [begin, end).
 
     Returns the book, with waiting orders, and the tape.
 
     span: first instant of the run, then `begin` and `end`.
-    rows: [T] row of the beliefs for each instant; negative without a decision.
-    written: [T] set to the number of tape entries after each instant; empty: the tape is not kept.
+    belief_rows: [T] row of the beliefs for each instant; negative without a decision.
+    tape_lengths: [T] set to the number of tape entries after each instant; empty: the tape is not kept.
     """
     first, begin, end = span
     for t in range(begin, end):
-        book, tape = advance_to(book, line, tape, first, t, written)
+        book, tape = advance_to(book, line, tape, first, t, tape_lengths)
         targets = np.empty(0)
-        decision = rows[t]
+        decision = belief_rows[t]
         # Decided before the bars open, as in live trading: a liquidation at the open changes
         # positions, not the decision.
         held = book.holding["quantity"].copy()
@@ -175,15 +184,15 @@ def step_instants(
             targets, failed = target_quantities(book, inputs, decision, kept)
             account_rows[t - first].failures = failed
         book, tape = trade_decision(
-            book, line, tape, (first, t), held, targets, inputs.max_crypto_value, written
+            book, line, tape, (first, t), held, targets, inputs.max_crypto_value, tape_lengths
         )
-        record_instant(account_rows, book, tape, t - first, written)
+        record_instant(account_rows, book, tape, t - first, tape_lengths)
     return book, tape
 
 
 @compiled
 def advance_to(
-    book: Book, line: Timeline, tape: Records, first: int, t: int, written: Index
+    book: Book, line: Timeline, tape: Records, first: int, t: int, tape_lengths: Index
 ) -> tuple[Book, Records]:
     """Advance the account to an instant.
 
@@ -191,9 +200,9 @@ def advance_to(
     """
     account = book.account[0]
     size = len(book.holding)
-    actions = line.first_action[t + 1] - line.first_action[t]
-    if len(written) > 0:
-        tape_space = 3 * size + len(book.orders) + actions + max_flows(size, actions)
+    actions = line.first_action_rows[t + 1] - line.first_action_rows[t]
+    if len(tape_lengths) > 0:
+        tape_space = 3 * size + len(book.orders) + actions + max_flow_entries(size, actions)
         tape = ensure_tape_space(tape, account.tape_length, tape_space)
     else:
         account.tape_length = 0
@@ -214,7 +223,7 @@ def trade_decision(
     held: Array,
     targets: Array,
     max_crypto_value: float,
-    written: Index,
+    tape_lengths: Index,
 ) -> tuple[Book, Records]:
     """Open the bars and trade to the targets, at once or in the next auction.
 
@@ -228,26 +237,26 @@ def trade_decision(
     first, t = place
     opens = open_bars(book, line, tape, t)
     if len(targets) > 0:
-        fills = max_fills(book.holding, targets, max_crypto_value)
+        fills = max_fill_entries(book.holding, targets, max_crypto_value)
         tape = ensure_tape_space(tape, account.tape_length, fills)
-        day, now = line.days[line.day[t]], line.now[t]
+        day, now = line.day_terms[line.day_rows[t]], line.instants[t]
         at_once = targets
-        if line.auction:
+        if line.waits_for_auction:
             at_once = immediate_targets(book.holding, held, targets)
         queue = np.zeros(len(held), np.int64)
         done = trade_to_targets(
             account, book.holding, day, tape, now, held, at_once, opens, max_crypto_value, queue
         )
-        if line.auction:
+        if line.waits_for_auction:
             book = send_auction_orders(book, day, tape, now, t, held, targets, done)
-    if len(written) > 0:
-        written[t - first] = account.tape_length
+    if len(tape_lengths) > 0:
+        tape_lengths[t - first] = account.tape_length
     return book, tape
 
 
 @compiled
 def target_quantities(
-    book: Book, inputs: CompiledInputs, row: int, kept: KeptDecisions
+    book: Book, inputs: CompiledInputs, row: int, kept: RecordedDecisions
 ) -> tuple[Array, float]:
     """Decide: return target quantities [S], and 1 if the solve failed, else 0.
 
@@ -255,24 +264,24 @@ def target_quantities(
     """
     shown = visible_account(book, inputs)
     chosen, account, problem = decision_inputs(inputs, row, shown)
-    weights = problem.account.held
+    weights = problem.account.held_weight
     status = SOLVED
     if not account.equity > 0.0:
         status = UNFINISHED
     elif any_true(problem.account.adjustable):
-        status, plan, prices, gap = solve_plan(problem, inputs.fraction)
+        status, plan, prices, gap = solve_plan(problem, inputs.kelly_fraction)
         weights = plan[0]
-        if len(kept.status) > 0:
+        if len(kept.solve_status) > 0:
             for k in range(len(plan)):
                 scatter(kept.weights[row, k], chosen, plan[k])
             copy_row(kept.shadow_prices[row], prices)
             kept.optimality_gap[row] = gap
-    if len(kept.status) > 0:
+    if len(kept.solve_status) > 0:
         copy_row(kept.quantity[row], shown.quantity)
         copy_row(kept.price[row], shown.price)
         kept.equity[row] = account.equity
-        kept.unborrowed[row] = account.unborrowed
-        kept.status[row] = status
+        kept.unborrowed_cash[row] = account.unborrowed_cash
+        kept.solve_status[row] = status
     rounded = round_to_lots(
         problem, weights, status == SOLVED, account, inputs.beliefs.trim_overnight[row]
     )
@@ -296,8 +305,8 @@ def decision_inputs(
     """Return the symbols [m] of a decision, the account over them, and the sizing problem."""
     beliefs = inputs.beliefs
     held = shown.quantity != 0.0
-    if inputs.terms.rows.market >= 0:
-        held[inputs.terms.rows.market] = True
+    if inputs.sizing_terms.group_constraints.market_index >= 0:
+        held[inputs.sizing_terms.group_constraints.market_index] = True
     chosen = relevant_symbols(beliefs.sigma[row], beliefs.exclusion_rule[row], held)
     account = AccountArrays(
         take(shown.quantity, chosen),
@@ -308,19 +317,19 @@ def decision_inputs(
         take(shown.tradable, chosen),
         len(chosen),
         shown.equity,
-        shown.unborrowed,
+        shown.unborrowed_cash,
         shown.leverage,
-        shown.shorting,
+        shown.is_shorting_enabled,
         shown.free_equity_share,
     )
-    problem = problem_of(
+    problem = build_problem(
         beliefs,
         row,
         chosen,
         inputs.class_sharpe[row],
         inputs.financing[row],
         account,
-        select_terms(inputs.terms, chosen),
+        select_terms(inputs.sizing_terms, chosen),
     )
     return chosen, account, problem
 
@@ -340,11 +349,13 @@ def visible_account(book: Book, inputs: CompiledInputs) -> AccountArrays:
         if quantity[s] != 0.0:
             value += quantity[s] * holding[s].mark
     equity = account.cash + value
-    return account_row(inputs, quantity, holding["mark"].copy(), equity, unborrowed_cash(account))
+    return account_arrays(
+        inputs, quantity, holding["mark"].copy(), equity, unborrowed_cash(account)
+    )
 
 
 @jit_inline
-def account_row(
+def account_arrays(
     inputs: CompiledInputs, quantity: Array, price: Array, equity: float, unborrowed: float
 ) -> AccountArrays:
     """Return an account without open orders as arrays; its equity determines the leverage."""
@@ -353,7 +364,7 @@ def account_row(
         quantity,
         price,
         inputs.increment,
-        inputs.least,
+        inputs.min_order_value,
         inputs.dust,
         inputs.tradable,
         len(quantity),
@@ -367,7 +378,7 @@ def account_row(
 
 @compiled
 def recompute_decision(
-    inputs: CompiledInputs, kept: KeptDecisions, row: int, begin: int = 0
+    inputs: CompiledInputs, kept: RecordedDecisions, row: int, begin: int = 0
 ) -> tuple[Index, DecisionProblem, Array, RoundedTargets]:
     """Recompute a recorded decision: symbols [m], problem, weights [K, m] and rounded targets.
 
@@ -375,13 +386,17 @@ def recompute_decision(
 
     row: row of `kept`; row 0 of `kept` is row `begin` of the beliefs.
     """
-    shown = account_row(
-        inputs, kept.quantity[row], kept.price[row], kept.equity[row], kept.unborrowed[row]
+    shown = account_arrays(
+        inputs, kept.quantity[row], kept.price[row], kept.equity[row], kept.unborrowed_cash[row]
     )
     chosen, account, problem = decision_inputs(inputs, begin + row, shown)
-    sized = kept.status[row] == SOLVED
+    sized = kept.solve_status[row] == SOLVED
     weights = take_columns(kept.weights[row], chosen)
-    first = weights[0] if sized and any_true(problem.account.adjustable) else problem.account.held
+    first = (
+        weights[0]
+        if sized and any_true(problem.account.adjustable)
+        else problem.account.held_weight
+    )
     return (
         chosen,
         problem,
@@ -391,11 +406,13 @@ def recompute_decision(
 
 
 @compiled
-def record_instant(rows: Records, book: Book, tape: Records, number: int, written: Index) -> None:
+def record_instant(
+    rows: Records, book: Book, tape: Records, number: int, tape_lengths: Index
+) -> None:
     """Record the account after instant `number` of the run, and reset its cash flows."""
     account = book.account[0]
     row = rows[number]
-    before = written[number - 1] if len(written) > 0 and number > 0 else 0
+    before = tape_lengths[number - 1] if len(tape_lengths) > 0 and number > 0 else 0
     for k in range(before, account.tape_length):
         entry = tape[k]
         if entry.price > 0.0 and entry.cause != BY_DELISTING:

@@ -20,13 +20,13 @@ from execution.decision.problem import RoundedTargets, SizingTerms, round_to_lot
 from execution.decision.trader import SizingResult, run_strategy
 from foundation.arrays import Array, Index, Records
 from foundation.threads import single_threaded_blas
-from marketsimulator.account.book import Book, create_tape, max_flows
+from marketsimulator.account.book import Book, create_tape, max_flow_entries
 from marketsimulator.account.settlement import mark_positions
 from marketsimulator.account.timeline import Timeline
 from marketsimulator.runs.compiled_instants import (
     EQUITY_ROW,
     CompiledInputs,
-    KeptDecisions,
+    RecordedDecisions,
     advance_to,
     decision_inputs,
     record_instant,
@@ -38,7 +38,7 @@ from marketsimulator.runs.compiled_instants import (
 from marketsimulator.settings import BacktestSettings
 from sizing.allocation import Strategy
 from sizing.inputs import SizingInputs
-from sizing.limits import CEILINGS
+from sizing.limits import CEILING_NAMES
 from sizing.problem import NO_GROUP_CONSTRAINTS, GroupConstraints
 from sizing.solver.active_set import SOLVED, UNFINISHED
 from sizing.strategies import Kelly
@@ -53,15 +53,15 @@ class StrategyTrace(NamedTuple):
     """Results of a Python strategy at T' decisions.
 
     arrays: decisions as arrays.
-    ceiling: [T'] maximum gross stock exposure that orders may reach, multiple of equity.
+    stock_ceiling: [T'] maximum gross stock exposure that orders may reach, multiple of equity.
     granted_gross: [T'] maximum gross stock exposure that the broker grants, multiple of equity.
-    failed: results without an allocation, by row.
+    failures: results without an allocation, by row.
     """
 
     arrays: DecisionArrays
-    ceiling: Array
+    stock_ceiling: Array
     granted_gross: Array
-    failed: dict[int, SizingResult]
+    failures: dict[int, SizingResult]
 
     @classmethod
     def empty(
@@ -69,15 +69,20 @@ class StrategyTrace(NamedTuple):
         table: BeliefTable,
         limits: GroupConstraints = NO_GROUP_CONSTRAINTS,
         *,
-        none: bool = False,
+        without_rows: bool = False,
     ) -> StrategyTrace:
         """Allocate arrays for the decisions of a belief table under group limits.
 
-        none: true to allocate no rows.
+        without_rows: true to allocate no rows.
         """
         rows, periods, size = table.mu.shape
-        rows = 0 if none else rows
-        priced = len(CEILINGS) + len(limits.gross) + len(limits.net) + periods
+        rows = 0 if without_rows else rows
+        priced = (
+            len(CEILING_NAMES)
+            + len(limits.gross_coefficients)
+            + len(limits.net_coefficients)
+            + periods
+        )
         arrays = DecisionArrays.empty(rows, size, priced)
         return cls(arrays, np.full(rows, np.nan), np.full(rows, np.nan), {})
 
@@ -87,30 +92,30 @@ class StrategyTrace(NamedTuple):
         """Record the decision of a row for the chosen symbols [m]."""
         problem = result.inputs.problem
         arrays = decision_arrays(result.allocation, problem, rounded, price)
-        self.arrays.write(row, chosen, arrays)
-        self.ceiling[row] = problem.limits.stock_ceiling
+        self.arrays.write_row(row, chosen, arrays)
+        self.stock_ceiling[row] = problem.limits.stock_ceiling
         self.granted_gross[row] = problem.limits.granted_gross
-        if result.failure:
-            self.failed[row] = result
+        if result.failure_reason:
+            self.failures[row] = result
 
 
 class CompiledRun(NamedTuple):
     """Result of a compiled run over T instants.
 
     inputs: inputs of the decisions.
-    account: [T] EQUITY_ROW.
+    equity_rows: [T] EQUITY_ROW.
     tape: tape entries; empty unless decisions are recorded.
-    written: [T] number of tape entries after each instant; empty unless decisions are recorded.
-    kept: recorded decisions.
+    tape_lengths: [T] number of tape entries after each instant; empty unless decisions are recorded.
+    decisions: recorded decisions.
     trace: results of a Python strategy; None if the solver sized the decisions.
     book: account state at the end.
     """
 
     inputs: CompiledInputs
-    account: Records
+    equity_rows: Records
     tape: Records
-    written: Index
-    kept: KeptDecisions
+    tape_lengths: Index
+    decisions: RecordedDecisions
     trace: StrategyTrace | None
     book: Book
 
@@ -118,28 +123,28 @@ class CompiledRun(NamedTuple):
 def compiled_inputs(settings: BacktestSettings, bars: Bars, table: BeliefTable) -> CompiledInputs:
     """Build the inputs of a compiled run from settings, bars and beliefs."""
     limits = settings.limits
-    rule = settings.sizing.chosen_strategy()
+    rule = settings.sizing.build_strategy()
     class_sharpe = settings.prior.class_sharpe(table.crypto_correlation)
     return CompiledInputs(
         beliefs=table,
         class_sharpe=class_sharpe if rule.uses_premium else np.zeros_like(class_sharpe),
-        financing=settings.margin.nightly_rate(table.at)[:, None] * table.nights,
-        terms=SizingTerms(
+        financing=settings.margin.nightly_rate(table.instants)[:, None] * table.interest_nights,
+        sizing_terms=SizingTerms(
             crypto=bars.crypto,
             long_only=bars.long_only,
-            cost=settings.costs.expected(bars.crypto, settings.fees),
-            forecast=rule.uses_forecast,
-            caps=limits.caps,
-            leverage=(limits.intraday_leverage, limits.overnight_ceiling),
+            unit_cost=settings.costs.expected_cost(bars.crypto, settings.fees),
+            uses_forecast=rule.uses_forecast,
+            caps=limits.compiled_limits,
+            leverage_limits=(limits.intraday_leverage, limits.overnight_ceiling),
             order_price_buffer=settings.margin.order_price_buffer,
-            rows=limits.group_limits().constraints_over(bars.symbols),
+            group_constraints=limits.group_limits().build_constraints(bars.symbols),
         ),
         lending_terms=(settings.margin.leverage, settings.margin.margin_equity),
-        fraction=rule.fraction if uses_solver_only(rule) else np.nan,
+        kelly_fraction=rule.fraction if uses_solver_only(rule) else np.nan,
         max_crypto_value=settings.orders.max_sized_crypto_value,
-        least=settings.orders.min_sized_values(bars.crypto),
+        min_order_value=settings.orders.min_sized_values(bars.crypto),
         dust=settings.orders.dust_values(bars.crypto),
-        increment=np.array([float(item.increment) for item in bars.instruments]),
+        increment=np.array([float(item.qty_increment) for item in bars.instruments]),
         tradable=bars.tradable,
     )
 
@@ -165,24 +170,28 @@ def run_compiled(
     keep_decisions: true to record decisions and tape entries.
     progress: called with the number of finished instants.
     """
-    bars, first = market.bars, market.first
+    bars, first = market.bars, market.start_row
     inputs = compiled_inputs(settings, bars, table)
-    book = settings.book(bars)
+    book = settings.build_book(bars)
     mark_positions(book.account[0], book.holding, market.history.last_closes())
     count = len(bars.times)
     rows = np.full(count, -1, dtype=np.int64)
-    places = np.searchsorted(bars.times, table.at)
-    rows[places] = np.arange(len(table.at))
+    places = np.searchsorted(bars.times, table.instants)
+    rows[places] = np.arange(len(table.instants))
     size, actions = len(book.holding), len(line.actions)
-    tape = create_tape(4 * size + actions + max_flows(size, actions))
+    tape = create_tape(4 * size + actions + max_flow_entries(size, actions))
     account = np.zeros(count - first, EQUITY_ROW)
     written = np.zeros(count - first if keep_decisions else 0, dtype=np.int64)
-    kept = KeptDecisions.empty(table, inputs.terms.rows, none=not keep_decisions)
-    strategy = settings.sizing.chosen_strategy()
-    views = [(begin, OwnBars(view)) for begin, _, view in market.views()]
+    kept = RecordedDecisions.empty(
+        table, inputs.sizing_terms.group_constraints, without_rows=not keep_decisions
+    )
+    strategy = settings.sizing.build_strategy()
+    views = [(begin, OwnBars(view)) for begin, _, view in market.visible_bars_by_segment()]
     trace = None
     if not uses_solver_only(strategy):
-        trace = StrategyTrace.empty(table, inputs.terms.rows, none=not keep_decisions)
+        trace = StrategyTrace.empty(
+            table, inputs.sizing_terms.group_constraints, without_rows=not keep_decisions
+        )
     step = INSTANTS_PER_CALL if progress else count
     for begin in range(first, count, step):
         end = min(begin + step, count)
@@ -194,7 +203,7 @@ def run_compiled(
                     book, line, span, rows, inputs, tape, account, written, kept
                 )
             else:
-                names = settings.limits.group_limits().names
+                names = settings.limits.group_limits().limit_names
                 calls = _StrategyCalls(strategy, bars.symbols, views, inputs, kept, trace, names)
                 book, tape = _call_instants(book, line, span, rows, calls, tape, account, written)
         if progress:
@@ -213,7 +222,7 @@ class _StrategyCalls(NamedTuple):
     symbols: tuple[str, ...]
     views: Sequence[tuple[int, OwnBars]]
     inputs: CompiledInputs
-    kept: KeptDecisions
+    kept: RecordedDecisions
     trace: StrategyTrace
     group_limit_names: tuple[str, ...]
 
@@ -257,17 +266,17 @@ def _strategy_targets(book: Book, calls: _StrategyCalls, t: int, row: int) -> tu
     names = tuple([symbols[s] for s in chosen.tolist()])
     own_bars = next(view for begin, view in reversed(views) if begin <= t)
     history = own_bars.history(names, strategy.lookback, t)
-    given = SizingInputs(problem, names, inputs.beliefs.at[row], group_limit_names, history)
+    given = SizingInputs(problem, names, inputs.beliefs.instants[row], group_limit_names, history)
     result = run_strategy(strategy, given, account)
     allocation = result.allocation
-    weights = problem.account.held if allocation is None else allocation.target
+    weights = problem.account.held_weight if allocation is None else allocation.target_weight
     rounded = round_to_lots(
         problem, weights, allocation is not None, account, bool(inputs.beliefs.trim_overnight[row])
     )
     targets = target_quantities_of(rounded, chosen, shown)
-    if len(kept.status):
+    if len(kept.solve_status):
         kept.quantity[row], kept.price[row] = shown.quantity, shown.price
-        kept.equity[row], kept.unborrowed[row] = account.equity, account.unborrowed
-        kept.status[row] = UNFINISHED if allocation is None else SOLVED
+        kept.equity[row], kept.unborrowed_cash[row] = account.equity, account.unborrowed_cash
+        kept.solve_status[row] = UNFINISHED if allocation is None else SOLVED
         trace.record(row, chosen, result, rounded, account.price)
-    return targets, not result.failure
+    return targets, not result.failure_reason

@@ -20,22 +20,26 @@ from execution.decision.decision import (
     concatenate_columns,
     decided_cells,
     decision_columns,
-    gap_a_year,
+    yearly_optimality_gap,
 )
 from execution.decision.rebalancing import decision_orders, ordered_quantity
-from execution.orders.orders import Order, exact_decimal
+from execution.orders.orders import Order, to_shortest_decimal
 from foundation.arrays import Array, Index, Instants, Mask
 from foundation.compiled import any_true, compiled, scatter
 from foundation.threads import parallel_map
 from marketsimulator.run_result import DecisionLog, decision_frame
-from marketsimulator.runs.compiled_instants import CompiledInputs, KeptDecisions, recompute_decision
+from marketsimulator.runs.compiled_instants import (
+    CompiledInputs,
+    RecordedDecisions,
+    recompute_decision,
+)
 from marketsimulator.runs.compiled_run import CompiledRun
 from marketsimulator.settings import BacktestSettings
 from sizing.explanation import Explanation, explain_by_horizon, explain_targets, kelly_by_horizon
 from sizing.inputs import no_equity_text
-from sizing.kelly import failure_text
+from sizing.kelly import solver_failure_text
 from sizing.solver.active_set import SOLVED
-from sizing.strategies import Legacy
+from sizing.strategies import LegacyStrategy
 from trainingdata.bars import Bars
 from trainingdata.instruments import Instrument
 
@@ -80,20 +84,20 @@ class CompiledDecisions(DecisionLog):
     ) -> None:
         """Read the decisions of `walk`; belief rows that the run did not reach are skipped."""
         self._settings = settings
-        self._strategy = settings.sizing.chosen_strategy()
+        self._strategy = settings.sizing.build_strategy()
         self._order_name = order_prefix
         self._instruments = bars.instruments
         self._symbols = bars.symbols
         self._timeframe = bars.timeframe
         self._table = table
         self._inputs = walk.inputs
-        self._kept = walk.kept
+        self._kept = walk.decisions
         self._trace = walk.trace
-        self.group_limit_names = settings.limits.group_limits().names
+        self.group_limit_names = settings.limits.group_limits().limit_names
 
     @cached_property
     def _every(self) -> _Decided:
-        count = max(1, len(self._kept.status))
+        count = max(1, len(self._kept.solve_status))
         parts = list(parallel_map(self._decided_in, range(0, count, DECISIONS_PER_CALL)))
         rows, sized, ceiling, granted_gross, gap, _, symbol, lots = (
             np.concatenate([part[k] for part in parts]) for k in range(8)
@@ -115,14 +119,14 @@ class CompiledDecisions(DecisionLog):
         every, ceiling, granted_gross = self._arrays(part)
         selected: Any = [column[walked] for column in every]
         arrays = DecisionArrays(*selected)
-        believed = self._table.rows(begin + walked)
+        believed = self._table.select_rows(begin + walked)
         place = decided_cells(believed, arrays)
         columns = decision_columns(
             believed,
             arrays,
             place,
             self._inputs.class_sharpe[begin + walked],
-            uses_forecast=self._inputs.terms.forecast,
+            uses_forecast=self._inputs.sizing_terms.uses_forecast,
             group_limit_names=self.group_limit_names,
         )
         row, symbol = place
@@ -130,7 +134,7 @@ class CompiledDecisions(DecisionLog):
         at = walked[decided]
         return _Decided(
             begin + at,
-            every.sized[at],
+            every.is_sized[at],
             ceiling[at],
             granted_gross[at],
             every.optimality_gap[at],
@@ -149,17 +153,17 @@ class CompiledDecisions(DecisionLog):
             traced: Any = [column[part] for column in self._trace.arrays]
             return (
                 DecisionArrays(*traced),
-                self._trace.ceiling[part],
+                self._trace.stock_ceiling[part],
                 self._trace.granted_gross[part],
             )
         columns: Any = [column[part] for column in self._kept]
-        kept = KeptDecisions(*columns)
+        kept = RecordedDecisions(*columns)
         rows, size = kept.quantity.shape
         arrays = DecisionArrays.empty(rows, size, kept.shadow_prices.shape[1])._replace(
-            sized=self._table.adjustable[part].any(axis=1) & (kept.status == SOLVED),
+            is_sized=self._table.adjustable[part].any(axis=1) & (kept.solve_status == SOLVED),
             price=kept.price,
-            cost=np.broadcast_to(self._inputs.terms.cost, (rows, size)),
-            allocated=kept.weights[:, 0],
+            unit_cost=np.broadcast_to(self._inputs.sizing_terms.unit_cost, (rows, size)),
+            allocated_weight=kept.weights[:, 0],
             shadow_prices=kept.shadow_prices,
             optimality_gap=kept.optimality_gap,
         )
@@ -169,7 +173,7 @@ class CompiledDecisions(DecisionLog):
         for row in np.flatnonzero(singular).tolist():
             chosen, problem, weights, _ = recompute_decision(self._inputs, kept, row, part.start)
             prices = kept.shadow_prices[row]
-            why = explain_targets(problem, weights, prices, self._inputs.fraction)
+            why = explain_targets(problem, weights, prices, self._inputs.kelly_fraction)
             _write(arrays, row, chosen, why)
         return arrays, *ceilings
 
@@ -192,7 +196,7 @@ class CompiledDecisions(DecisionLog):
         """Return the signed ordered quantity of each choice, [N]."""
         every = self._every
         before = self._kept.quantity[every.rows[every.number], every.symbol]
-        increment = np.array([float(item.increment) for item in self._instruments])
+        increment = np.array([float(item.qty_increment) for item in self._instruments])
         # Quantities are whole billionths.
         ordered = np.rint((increment[every.symbol] * every.lots - before) * 1e9) / 1e9
         return np.where(np.isnan(every.lots), 0.0, ordered)
@@ -202,7 +206,7 @@ class CompiledDecisions(DecisionLog):
 
     @property
     def at(self) -> Instants:
-        return np.asarray(self._table.at[self._rows])
+        return np.asarray(self._table.instants[self._rows])
 
     @cached_property
     def stock_ceilings(self) -> Array:
@@ -213,9 +217,10 @@ class CompiledDecisions(DecisionLog):
     def optimality_gaps(self) -> Array:
         """Return the optimality gap of each decision's solve, [D]."""
         rows = self._rows
-        ends, at = self._table.ends[rows], self._table.at[rows]
+        ends, at = self._table.period_ends[rows], self._table.instants[rows]
         gaps = [
-            gap_a_year(*each) for each in zip(self._every.optimality_gap, at, ends, strict=True)
+            yearly_optimality_gap(*each)
+            for each in zip(self._every.optimality_gap, at, ends, strict=True)
         ]
         return np.array(gaps, dtype=np.float64)
 
@@ -227,7 +232,7 @@ class CompiledDecisions(DecisionLog):
     def orders(self) -> Sequence[tuple[np.datetime64, Order]]:
         """Return every order with the instant of its decision."""
         return [
-            (self._table.at[self._rows[d]], order)
+            (self._table.instants[self._rows[d]], order)
             for d, orders in self._orders.items()
             for order in orders
         ]
@@ -247,8 +252,8 @@ class CompiledDecisions(DecisionLog):
             every.columns,
             np.array(self._symbols, dtype=object)[every.symbol],
             self._quantities,
-            at=self._table.at[rows],
-            until=self._table.ends[rows, 0],
+            at=self._table.instants[rows],
+            until=self._table.period_ends[rows, 0],
             equity=self._kept.equity[rows],
         )
 
@@ -258,16 +263,16 @@ class CompiledDecisions(DecisionLog):
         chosen = np.arange(*self._begins[number : number + 2])
         items, _, quantities = self._ordered(row, chosen)
         return Decision(
-            at=self._table.at[row],
-            until=self._table.ends[row, 0],
+            at=self._table.instants[row],
+            interval_end=self._table.period_ends[row, 0],
             equity=float(self._kept.equity[row]),
             stock_ceiling=float(self.stock_ceilings[number]),
             symbols=tuple([item.symbol for item in items]),
             quantities=tuple(quantities),
-            columns=self._every.columns.at(chosen),
+            columns=self._every.columns.select(chosen),
             orders=self.orders_of(number),
-            rule=self.rule_of(number),
-            failure=self.failure_of(number),
+            sizing_rules=self.class_rules_of(number),
+            sizing_failure=self.failure_of(number),
             optimality_gap=float(self.optimality_gaps[number]),
         )
 
@@ -278,13 +283,13 @@ class CompiledDecisions(DecisionLog):
         row = int(self._rows[number])
         equity = float(self._kept.equity[row])
         if self._trace is not None:
-            return self._trace.failed[row].failure
+            return self._trace.failures[row].failure_reason
         if not equity > 0:
             return no_equity_text(equity)
         chosen, *_ = recompute_decision(self._inputs, self._kept, row)
-        return failure_text(int(self._kept.status[row]), len(chosen))
+        return solver_failure_text(int(self._kept.solve_status[row]), len(chosen))
 
-    def rule_of(self, number: int) -> tuple[ClassRule, ...]:
+    def class_rules_of(self, number: int) -> tuple[ClassRule, ...]:
         """Return the rules that determined a decision's weights, each with its symbols."""
         if not self._every.sized[number]:
             return ()
@@ -312,16 +317,16 @@ class CompiledDecisions(DecisionLog):
         items, held, quantities = self._ordered(row, chosen)
         return decision_orders(
             self._order_name,
-            self._table.at[row],
-            self._table.ends[row, 0],
-            self._every.columns.at(chosen),
+            self._table.instants[row],
+            self._table.period_ends[row, 0],
+            self._every.columns.select(chosen),
             items,
             held,
             quantities,
             self._settings.orders,
             self._timeframe,
             failure=self.failure_of(number),
-            legacy=isinstance(self._strategy, Legacy) and bool(self._every.sized[number]),
+            legacy=isinstance(self._strategy, LegacyStrategy) and bool(self._every.sized[number]),
         )
 
     def _ordered(
@@ -342,13 +347,13 @@ class CompiledDecisions(DecisionLog):
     def _before(self, row: int, s: int) -> Decimal:
         """Return the position in a symbol before the decision of a row."""
         held = float(self._kept.quantity[row, s])
-        return exact_decimal(held) if held else _NOTHING
+        return to_shortest_decimal(held) if held else _NOTHING
 
 
 @compiled
 def _explain(
     inputs: CompiledInputs,
-    kept: KeptDecisions,
+    kept: RecordedDecisions,
     begin: int,
     arrays: DecisionArrays,
     ceilings: tuple[Array, Array],
@@ -362,24 +367,24 @@ def _explain(
         Cholesky factor.
     """
     ceiling, granted_gross = ceilings
-    for row in range(len(kept.status)):
+    for row in range(len(kept.solve_status)):
         if not np.isfinite(kept.equity[row]):
             continue
         chosen, problem, weights, rounded = recompute_decision(inputs, kept, row, begin)
-        scatter(arrays.held[row], chosen, problem.account.held)
-        scatter(arrays.target[row], chosen, rounded.target)
+        scatter(arrays.held_weight[row], chosen, problem.account.held_weight)
+        scatter(arrays.target_weight[row], chosen, rounded.target_weight)
         scatter(arrays.lots[row], chosen, rounded.lots)
-        scatter(arrays.trimmed[row], chosen, rounded.trimmed)
+        scatter(arrays.is_trimmed[row], chosen, rounded.is_trimmed)
         scatter(arrays.no_order_code[row], chosen, rounded.no_order_code)
         ceiling[row] = problem.limits.stock_ceiling
         granted_gross[row] = problem.limits.granted_gross
-        if kept.status[row] == SOLVED and any_true(problem.account.adjustable):
-            by_horizon, without_factor = kelly_by_horizon(problem, inputs.fraction)
+        if kept.solve_status[row] == SOLVED and any_true(problem.account.adjustable):
+            by_horizon, without_factor = kelly_by_horizon(problem, inputs.kelly_fraction)
             if any_true(without_factor):
                 singular[row] = True
                 continue
             why = explain_by_horizon(
-                problem, weights, kept.shadow_prices[row], by_horizon, inputs.fraction
+                problem, weights, kept.shadow_prices[row], by_horizon, inputs.kelly_fraction
             )
             _write(arrays, row, chosen, why)
 
@@ -387,9 +392,9 @@ def _explain(
 @compiled
 def _write(arrays: DecisionArrays, row: int, chosen: Index, why: Explanation) -> None:
     """Write the explanation of the chosen symbols [m] into a row."""
-    scatter(arrays.unconstrained[row], chosen, why.unconstrained)
+    scatter(arrays.unconstrained_weight[row], chosen, why.unconstrained_weight)
     scatter(arrays.binding_bits[row], chosen, why.binding_bits)
-    scatter(arrays.bound_price[row], chosen, why.bound_price)
-    scatter(arrays.periods[row], chosen, why.periods)
-    scatter(arrays.premium[row], chosen, why.premium)
-    scatter(arrays.forecast[row], chosen, why.forecast)
+    scatter(arrays.bound_shadow_price[row], chosen, why.bound_shadow_price)
+    scatter(arrays.horizon_periods[row], chosen, why.horizon_periods)
+    scatter(arrays.premium_weight[row], chosen, why.premium_weight)
+    scatter(arrays.forecast_weight[row], chosen, why.forecast_weight)

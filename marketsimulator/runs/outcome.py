@@ -5,7 +5,7 @@ margin, fills, capital. Compiled runs release the interpreter lock and run on al
 
 On a Ray cluster the outcomes are identical, byte for byte. The market and the beliefs are put into
 Ray's object store once, and each process copies them once. A task runs several variants in
-sequence. Ray retries the tasks of a failed machine on other machines, up to `ATTEMPTS` times each.
+sequence. Ray retries the tasks of a failed machine on other machines, up to `MAX_TASK_ATTEMPTS` times each.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ import numpy as np
 
 from execution.decision.beliefs import BeliefTable
 from forecasting.baseline import RandomWalk
-from forecasting.chronos2.ray_predictor import ATTEMPTS, RaySettings, connect_ray
+from forecasting.chronos2.ray_predictor import MAX_TASK_ATTEMPTS, RaySettings, connect_ray
 from forecasting.forecast import Progress, no_progress
 from foundation import VERSION
 from foundation.arrays import Array, Records
@@ -103,12 +103,12 @@ class VariantOutcome:
     """Equity, exposure and costs of an account over T instants.
 
     equity: [T] equity after the fills of each instant, USD.
-    gross: [T] gross value of the positions after these fills, USD.
+    gross_exposure: [T] gross value of the positions after these fills, USD.
     totals: traded value and costs of the whole run.
     """
 
     equity: Array
-    gross: Array
+    gross_exposure: Array
     totals: Totals
 
     @classmethod
@@ -122,7 +122,7 @@ class VariantOutcome:
     @classmethod
     def from_run(cls, run: Run) -> VariantOutcome:
         """Build the outcome from a run's equity rows and fills."""
-        flows: Any = {name: sum(map(attrgetter(name), run.rows)) for name in _FLOWS}
+        flows: Any = {name: sum(map(attrgetter(name), run.equity_rows)) for name in _FLOWS}
         trades = [fill for fill in run.fills if is_trade(fill)]
         totals = Totals(
             notional=sum(abs(float(fill.qty)) * fill.price for fill in trades),
@@ -130,8 +130,8 @@ class VariantOutcome:
             failures=run.decision_log.failures,
             **flows,
         )
-        gross = np.array([row.gross_stock + row.gross_crypto for row in run.rows])
-        return cls(np.array([row.equity for row in run.rows]), gross, totals)
+        gross = np.array([row.gross_stock + row.gross_crypto for row in run.equity_rows])
+        return cls(np.array([row.equity for row in run.equity_rows]), gross, totals)
 
 
 def simulate_variants(
@@ -147,21 +147,21 @@ def simulate_variants(
     variants: complete settings; settings that determine the beliefs are equal in all variants.
     workers: number of threads; None: one per core.
     """
-    base = variants[0].timeline(market, impact=True)
+    base = variants[0].build_timeline(market, impact=True)
 
     def simulate(variant: BacktestSettings) -> VariantOutcome:
         if not can_run_compiled(variant, market):
-            trader = replace(variant.trader(RandomWalk()), table=beliefs)
+            trader = replace(variant.build_trader(RandomWalk()), belief_table=beliefs)
             return VariantOutcome.from_run(simulate_trading(variant, market, "variant", trader))
         # Laying out the panel takes longer than many runs, and depends on one setting only.
-        if variant.fills.coverage == variants[0].fills.coverage:
-            dates = base.days["date"].astype("datetime64[D]")
+        if variant.fills.feed_volume_share == variants[0].fills.feed_volume_share:
+            dates = base.day_terms["date"].astype("datetime64[D]")
             days = day_table(dates, variant.fees, variant.margin, variant.fills)
-            line = base._replace(days=days)
+            line = base._replace(day_terms=days)
         else:
-            line = variant.timeline(market, impact=True)
+            line = variant.build_timeline(market, impact=True)
         walk = run_compiled(variant, market, beliefs, line, keep_decisions=False)
-        return VariantOutcome.from_compiled(walk.account)
+        return VariantOutcome.from_compiled(walk.equity_rows)
 
     # Threads suffice, because compiled loops hold no lock, and the market and beliefs are shared. A
     # plugin's strategy is called by one variant at a time, because its state is unknown.
@@ -188,7 +188,7 @@ def simulate_variants_on_ray(
     """
     settings = settings or RaySettings()
     ray = connect_ray(settings.address)
-    walk = ray.remote(_walk).options(num_cpus=settings.cores, max_retries=ATTEMPTS)
+    walk = ray.remote(_walk).options(num_cpus=settings.cores, max_retries=MAX_TASK_ATTEMPTS)
     # Inside a list Ray passes the reference itself, and the task copies the object.
     shared = [ray.put((market, beliefs))]
     starts = range(0, len(variants), VARIANTS_PER_TASK)
@@ -211,7 +211,7 @@ def simulate_variants_on_ray(
         raise
     except ray.exceptions.RayError as error:
         raise InputError(
-            f"ray: processes died {ATTEMPTS + 1} times over the same {VARIANTS_PER_TASK} variants;"
+            f"ray: processes died {MAX_TASK_ATTEMPTS + 1} times over the same {VARIANTS_PER_TASK} variants;"
             f" does their machine have the memory? The last one: {one_line(str(error))}"
         ) from None
     finally:

@@ -12,12 +12,12 @@ import numpy as np
 
 from execution.decision.decision import ClassRule, Decision
 from execution.decision.trader import Decider, Trader
-from execution.orders.broker import place
+from execution.orders.broker import place_orders
 from execution.orders.orders import Fill, Order, format_order_id
 from forecasting.forecast import Progress, no_progress
 from foundation.arrays import Index
 from marketsimulator.account.broker import SimulatedBroker, margin_events
-from marketsimulator.account.tape import Entry, read_tape
+from marketsimulator.account.tape import TapeEntry, read_tape
 from marketsimulator.run_result import Booking, EquityRow, Run
 from marketsimulator.runs.compiled_run import run_compiled
 from marketsimulator.runs.decisions import CompiledDecisions
@@ -36,7 +36,7 @@ def simulate_trading(
     name: str,
     decider: Decider,
     progress: Progress = no_progress,
-    level: int = logging.DEBUG,
+    log_level: int = logging.DEBUG,
 ) -> Run:
     """Simulate a decider on an account that starts in cash; return the run.
 
@@ -45,12 +45,12 @@ def simulate_trading(
 
     name: name of the run in log lines and progress.
     decider: trader, or any other object that maps bars and an account to a decision.
-    level: log level of the decisions.
+    log_level: log level of the decisions.
     """
     if isinstance(decider, Trader) and _can_walk(settings, market, decider):
-        return _walk(settings, market, name, decider, progress, level)
-    broker = settings.broker(market)
-    return step_trading(settings, market, name, decider, broker, progress, level)
+        return _walk(settings, market, name, decider, progress, log_level)
+    broker = settings.build_broker(market)
+    return simulate_stepwise(settings, market, name, decider, broker, progress, log_level)
 
 
 def can_run_compiled(settings: BacktestSettings, market: Market) -> bool:
@@ -61,17 +61,24 @@ def can_run_compiled(settings: BacktestSettings, market: Market) -> bool:
     crypto are not supported, because crypto decisions then depend on waiting stock orders.
     """
     bars = market.bars
-    carries = settings.fills.remainder == "carry" or market.finer is not None
-    mixed = bars.timeframe.daily and bool(bars.crypto.any()) and not bars.crypto.all()
+    carries = settings.fills.remainder == "carry" or market.finer_bars is not None
+    mixed = bars.timeframe.is_daily and bool(bars.crypto.any()) and not bars.crypto.all()
     plain = not carries and settings.sizing.fallback == "none"
     return plain and not mixed and bool(bars.tradable.all())
 
 
 def _can_walk(settings: BacktestSettings, market: Market, trader: Trader) -> bool:
     """Return whether the trader has these settings and can run compiled."""
-    own = trader.sizing, trader.limits, trader.costs, trader.fees, trader.terms, trader.prior
+    own = (
+        trader.sizing,
+        trader.limits,
+        trader.costs,
+        trader.fees,
+        trader.order_size_limits,
+        trader.prior,
+    )
     named = settings.sizing, settings.limits, settings.costs, settings.fees, settings.orders
-    if type(trader) is not Trader or trader.table is None:
+    if type(trader) is not Trader or trader.belief_table is None:
         return False
     same = own == (*named, settings.prior) and trader.margin == settings.margin
     same &= trader.schedule == settings.decisions
@@ -87,12 +94,12 @@ def _walk(
     level: int,
 ) -> Run:
     """Simulate a trader in compiled code and return its run."""
-    table = trader.table
+    table = trader.belief_table
     assert table is not None
     bars = market.bars
-    line = settings.timeline(market)
+    line = settings.build_timeline(market)
     work = _work_of(name)
-    at = market.period.times
+    at = market.run_bars.times
     walk = run_compiled(
         settings,
         market,
@@ -103,7 +110,7 @@ def _walk(
     )
     rows = [
         EquityRow(instant, *values[: len(EquityRow._fields) - 1])
-        for instant, values in zip(at, walk.account.tolist(), strict=True)
+        for instant, values in zip(at, walk.equity_rows.tolist(), strict=True)
     ]
     decisions = CompiledDecisions(settings, trader.order_prefix, bars, table, walk)
     fills: list[Fill] = []
@@ -113,39 +120,39 @@ def _walk(
     def text_of(at: int) -> str:
         return compact_text(np.datetime64(at, "ns"))
 
-    def name_of(entry: Entry) -> str:
+    def name_of(entry: TapeEntry) -> str:
         symbol = bars.symbols[entry.symbol]
-        sent, leg = entry.at, entry.number
-        if line.auction and not bars.crypto[entry.symbol]:
-            sent, leg = int(line.now[entry.number]), 0
+        sent, leg = entry.at, entry.order_number
+        if line.waits_for_auction and not bars.crypto[entry.symbol]:
+            sent, leg = int(line.instants[entry.order_number]), 0
         return format_order_id(trader.order_prefix, text_of(sent), symbol, leg)
 
     begin = 0
-    ends: Index = np.unique(walk.written, return_index=True)[1]
+    ends: Index = np.unique(walk.tape_lengths, return_index=True)[1]
     with _without_full_collections():
         for t in ends.tolist():
-            written = walk.tape[begin : walk.written[t]]
+            written = walk.tape[begin : walk.tape_lengths[t]]
             read_tape(written, at[t], bars.symbols, name_of, fills, bookings)
-            begin = walk.written[t]
+            begin = walk.tape_lengths[t]
     run = Run(name, decisions, fills, rows, margin_events(walk.book), bookings)
     if log.isEnabledFor(level):
         row_at = np.searchsorted(at, decisions.at)
         stamps = utc_texts(decisions.at)
         for k, (t, stamp) in enumerate(zip(row_at.tolist(), stamps, strict=True)):
-            what = decisions.failure_of(k), decisions.rule_of(k), decisions.orders_of(k)
+            what = decisions.failure_of(k), decisions.class_rules_of(k), decisions.orders_of(k)
             ceiling = float(decisions.stock_ceilings[k])
             _log_decision(level, stamp, name, *what, ceiling, rows[t], settings.capital)
     return run
 
 
-def step_trading(
+def simulate_stepwise(
     settings: BacktestSettings,
     market: Market,
     name: str,
     decider: Decider,
     broker: SimulatedBroker,
     progress: Progress = no_progress,
-    level: int = logging.DEBUG,
+    log_level: int = logging.DEBUG,
 ) -> Run:
     """Simulate a decider stepwise: call it at every instant, as a live loop does; return the run.
 
@@ -153,25 +160,27 @@ def step_trading(
     """
     decisions: list[Decision] = []
     rows: list[EquityRow] = []
-    first = market.first
+    first = market.start_row
     total = len(market.bars.times)
     work = _work_of(name)
     with _without_full_collections():
-        for begin, end, view in market.views():
+        for begin, end, view in market.visible_bars_by_segment():
             for index in range(begin, end):
                 if index > first:
                     broker.advance(index)
                 decision = decider.decide(view.slice_rows(0, index + 1), broker.account())
                 if decision is not None:
                     decisions.append(decision)
-                    place(broker, decision.orders, decision.cancelled)
+                    place_orders(broker, decision.orders, decision.cancelled_quantities)
                 broker.open_bars()
-                rows.append(broker.row())
-                if decision is not None and log.isEnabledFor(level):
-                    what = decision.failure, decision.rule, decision.orders
+                rows.append(broker.equity_row())
+                if decision is not None and log.isEnabledFor(log_level):
+                    what = decision.sizing_failure, decision.sizing_rules, decision.orders
                     ceiling = decision.stock_ceiling
                     stamp = utc_text(rows[-1].at)
-                    _log_decision(level, stamp, name, *what, ceiling, rows[-1], settings.capital)
+                    _log_decision(
+                        log_level, stamp, name, *what, ceiling, rows[-1], settings.capital
+                    )
                 if index % 64 == 0 or index == total - 1:
                     progress(work, index + 1 - first, total - first)
     return Run(name, decisions, broker.fills, rows, broker.margin_events(), broker.bookings)

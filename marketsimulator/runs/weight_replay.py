@@ -28,12 +28,12 @@ from marketsimulator.account.book import (
     Record,
     create_book,
     create_tape,
-    max_flows,
+    max_flow_entries,
 )
 from marketsimulator.account.calendar_events import close_session, open_session
 from marketsimulator.account.rebalancing import trade_to_targets, truncate_to_steps
 from marketsimulator.account.settlement import liquidate, mark_positions
-from marketsimulator.account.terms import FillTerms, day_table, holding_table, tier_table
+from marketsimulator.account.terms import FillTerms, day_table, holding_table, fee_tier_table
 from trainingdata.instants import new_york_date
 from trainingdata.instruments import AssetClass, Instrument, instrument, is_symbol
 
@@ -53,24 +53,24 @@ class _Bounds:
 
 
 @dataclass(frozen=True, eq=False)
-class Replay:
+class ReplayResult:
     """Result of a replay of weights.
 
     index: [T] index of the weights.
     symbols: [S] columns of the weights.
-    values: [T] equity at each row's close, USD.
+    equity_values: [T] equity at each row's close, USD.
     tape: tape entries of the fills, in order.
     """
 
     index: pd.DatetimeIndex
     symbols: pd.Index
-    values: Array
+    equity_values: Array
     tape: Records
 
     @cached_property
     def equity(self) -> pd.Series:
         """Return the equity at each row's close, after its fills, USD."""
-        return pd.Series(self.values, index=self.index, name="equity")
+        return pd.Series(self.equity_values, index=self.index, name="equity")
 
     @cached_property
     def fills(self) -> pd.DataFrame:
@@ -104,7 +104,7 @@ def replay(
     intraday_leverage: float = 4.0,
     overnight_leverage: float = 2.0,
     interest_rate: float = 0.065,
-) -> Replay:
+) -> ReplayResult:
     """Replay target weights over bars in one account for all symbols.
 
     Parameters
@@ -149,12 +149,12 @@ def replay(
     margin = MarginTerms(
         leverage=intraday_leverage, order_price_buffer=1.0, interest_rate=interest_rate
     )
-    book = create_book(bounds.capital, holding_table(instruments, costs), tier_table(fees))
+    book = create_book(bounds.capital, holding_table(instruments, costs), fee_tier_table(fees))
     dates = new_york_date(index.asi8.view(f"datetime64[{index.unit}]"))
     begins = np.concatenate([[True], np.diff(dates) > np.timedelta64(0)])
     # At most a liquidation, a close and an opening per row and symbol, and the flows of each night.
     size = len(columns)
-    tape = create_tape(3 * len(dates) * size + int(begins.sum()) * max_flows(size, 0))
+    tape = create_tape(3 * len(dates) * size + int(begins.sum()) * max_flow_entries(size, 0))
     values = _follow_weights(
         book,
         day_table(dates[begins], fees, margin, FillTerms(volume_share=None)),
@@ -166,7 +166,7 @@ def replay(
         tape,
     )
     written = tape[: int(book.account["tape_length"][0])]
-    return Replay(index, columns, values, written[written["cause"] < DIVIDEND])
+    return ReplayResult(index, columns, values, written[written["cause"] < DIVIDEND])
 
 
 @compiled

@@ -20,11 +20,11 @@ class EntryPrices:
     def __init__(self) -> None:
         self._held: dict[str, tuple[Decimal, float]] = {}
 
-    def price(self, symbol: str) -> float:
+    def entry_price(self, symbol: str) -> float:
         """Return the mean entry price of a position, USD."""
         return self._held[symbol][1]
 
-    def add(self, symbol: str, quantity: Decimal, price: float) -> None:
+    def add_fill(self, symbol: str, quantity: Decimal, price: float) -> None:
         """Apply a fill: an opening fill changes the mean entry price, a closing fill does not.
 
         A crypto fee is a fill at price 0.
@@ -33,7 +33,7 @@ class EntryPrices:
         entry, _ = average_cost(float(before), entry, float(quantity), price)
         self._held[symbol] = before + quantity, entry
 
-    def split(self, symbol: str, quantity: Decimal) -> float:
+    def apply_split(self, symbol: str, quantity: Decimal) -> float:
         """Apply a split and return the number of old shares per new share.
 
         The cost of the position does not change.
@@ -66,27 +66,27 @@ class DailyEntries:
         self.since_close = EntryPrices()
         self.last_day = dict(last_day)
 
-    def begin_day(self, closes: Mapping[str, float]) -> None:
+    def start_day(self, closes: Mapping[str, float]) -> None:
         """Start a trading day: set the last closes, at which open positions enter the day."""
         self.last_day = {**self.last_day, **closes}
         self.since_close.revalue(self.last_day)
 
-    def add(self, symbol: str, quantity: Decimal, price: float) -> None:
+    def add_fill(self, symbol: str, quantity: Decimal, price: float) -> None:
         """Apply a fill to both entry prices."""
-        self.since_opened.add(symbol, quantity, price)
-        self.since_close.add(symbol, quantity, price)
+        self.since_opened.add_fill(symbol, quantity, price)
+        self.since_close.add_fill(symbol, quantity, price)
 
-    def split(self, symbol: str, quantity: Decimal) -> None:
+    def apply_split(self, symbol: str, quantity: Decimal) -> None:
         """Apply a split to the entry prices and to the last day's close.
 
         quantity: signed change of the position.
         """
-        ratio = self.since_opened.split(symbol, quantity)
-        self.since_close.split(symbol, quantity)
+        ratio = self.since_opened.apply_split(symbol, quantity)
+        self.since_close.apply_split(symbol, quantity)
         if symbol in self.last_day:
             self.last_day[symbol] *= ratio
 
-    def results(
+    def profit_fields(
         self, symbol: str, units: float, price: float, entry: float | None = None
     ) -> dict[str, str]:
         """Return the profit fields of a position in Alpaca's format.
@@ -96,11 +96,11 @@ class DailyEntries:
         entry: mean entry price, USD; None: the recorded one.
         """
         if entry is None:
-            entry = self.since_opened.price(symbol)
+            entry = self.since_opened.entry_price(symbol)
         # A symbol without a price on the last trading day is compared with its entry price.
         last_day = self.last_day.get(symbol, entry)
         cost = units * entry
-        day_cost = units * self.since_close.price(symbol)
+        day_cost = units * self.since_close.entry_price(symbol)
         value = units * price
         return {
             "avg_entry_price": repr(entry),

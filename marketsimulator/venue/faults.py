@@ -9,8 +9,8 @@ from foundation.errors import InputError
 from foundation.settings import required_setting, setting, settings_class
 from marketsimulator.venue.request import Request
 
-FaultBefore = Literal["delay", "drop_before", "late", "status"]  # not done, or done later
-FaultAfter = Literal["drop_after", "status_after", "malformed", "other"]
+FaultBeforeRequest = Literal["delay", "drop_before", "late", "status"]  # not done, or done later
+FaultAfterRequest = Literal["drop_after", "status_after", "malformed", "other"]
 OrderFault = Literal[
     "reject",
     "reject_later",
@@ -21,12 +21,12 @@ OrderFault = Literal[
     "trading_is_paused",
     "exchange_is_paused",
 ]
-FaultKind = Literal[FaultBefore, FaultAfter, OrderFault]
+FaultKind = Literal[FaultBeforeRequest, FaultAfterRequest, OrderFault]
 HttpMethod = Literal[
     "", "GET", "POST", "DELETE"
 ]  # methods of the requests that practice servers take
-FAULTS_BEFORE: tuple[FaultKind, ...] = get_args(FaultBefore)
-FAULTS_AFTER: tuple[FaultKind, ...] = get_args(FaultAfter)
+FAULTS_BEFORE: tuple[FaultKind, ...] = get_args(FaultBeforeRequest)
+FAULTS_AFTER: tuple[FaultKind, ...] = get_args(FaultAfterRequest)
 
 OpenStatus = Literal[
     "new",
@@ -37,10 +37,10 @@ OpenStatus = Literal[
     "pending_cancel",
     "pending_replace",
 ]
-EndStatus = Literal["filled", "canceled", "expired", "replaced", "rejected"]
+TerminalStatus = Literal["filled", "canceled", "expired", "replaced", "rejected"]
 OrderStatus = Literal[
     OpenStatus,
-    EndStatus,
+    TerminalStatus,
     "done_for_day",
     "stopped",
     "suspended",
@@ -91,12 +91,12 @@ class FaultPlan:
     def __init__(self) -> None:
         self._remaining: list[Fault] = []
 
-    def add(self, asked: Request) -> None:
+    def add(self, request: Request) -> None:
         """Add the faults in a request's JSON body: one object, or a list of objects.
 
         Raises `InputError` for any other JSON.
         """
-        body = asked.json()
+        body = request.json()
         rows: list[Any] = body if isinstance(body, list) else [body]
         if not all(isinstance(row, dict) for row in rows):
             raise InputError('faults: an object is needed, as {"kind": "drop_after"}')
@@ -105,14 +105,14 @@ class FaultPlan:
     def clear(self) -> None:
         self._remaining.clear()
 
-    def take(self, asked: Request, *kinds: FaultKind) -> Fault | None:
+    def take(self, request: Request, *kinds: FaultKind) -> Fault | None:
         """Take the first planned fault of these kinds that applies to a request, or return None.
 
         The remaining count of the fault is reduced by one.
         """
         for place, fault in enumerate(self._remaining):
-            of_method = fault.method in ("", asked.method)
-            if fault.kind in kinds and of_method and asked.path.startswith(fault.path):
+            of_method = fault.method in ("", request.method)
+            if fault.kind in kinds and of_method and request.path.startswith(fault.path):
                 left = [replace(fault, count=fault.count - 1)] if fault.count > 1 else []
                 self._remaining[place : place + 1] = left
                 return fault

@@ -16,7 +16,7 @@ from marketsimulator.venue.request import (
     refuse_unknown_keys,
 )
 from marketsimulator.venue.stocks import Venue
-from marketsimulator.venue.tickets import timestamp
+from marketsimulator.venue.tickets import format_timestamp
 from trainingdata.bars import Bars
 from trainingdata.corporate_actions import adjust_for_splits
 from trainingdata.instants import DAY, midnight, new_york_date, parse_instant
@@ -105,12 +105,12 @@ def latest_trades(venue: Venue, now: np.datetime64, query: Mapping[str, str]) ->
     """
     refuse_unknown_keys(query, "symbols", "feed", "currency")
     _refuse_other_data(query)
-    shared = {"t": timestamp(now), "s": 1, "i": 1}
+    shared = {"t": format_timestamp(now), "s": 1, "i": 1}
     of_stocks = {**shared, "x": "V", "c": ["@"], "z": "C"}
     of_crypto = {**shared, "tks": "B"}
     trades = {}
     for symbol in query_symbols(query):
-        price = venue.price_of(symbol) if symbol in venue.market.bars.symbols else None
+        price = venue.market_price(symbol) if symbol in venue.market.bars.symbols else None
         if price is not None:
             fields = of_crypto if is_crypto(symbol) else of_stocks
             trades[venue_spelling(symbol)] = {**fields, "p": price}
@@ -158,21 +158,21 @@ def _rows(
 ) -> list[Response]:
     """Return the bars of one symbol in Alpaca's format."""
     s = past.symbols.index(symbol)
-    times, values = past.real_bars(s)
+    times, values = past.bars_of_symbol(s)
     near = int(np.searchsorted(times, start, side="right"))
     times = times[near:]
     values = values[near:]
-    begins = past.clock(past.instruments[s].kind).started_at(times)
+    begins = past.clock(past.instruments[s].kind).starts_by_end(times)
     within = (begins >= start) & (begins <= end)
     # The panel has bars during a halt set by a test; the venue has none.
     for since, until in venue.halts.get(symbol, []):
         within &= (times <= since) | (False if until is None else times > until)
     rows = np.flatnonzero(within)[-latest:]  # with 0 all of them
-    if past.timeframe.daily and latest:
+    if past.timeframe.is_daily and latest:
         begins = times - MINUTE  # the venue's latest bar is of a minute
     elif past.timeframe.auction == "opg" and past.instruments[s].kind is AssetClass.STOCK:
         begins = midnight(new_york_date(begins))
-    stamps = [timestamp(begin) for begin in begins[rows]]
+    stamps = [format_timestamp(begin) for begin in begins[rows]]
     return [
         {"t": at, "o": o, "h": h, "l": low, "c": c, "v": v, "n": 1, "vw": c}
         for at, (o, h, low, c, v) in zip(stamps, values[rows].tolist(), strict=True)
@@ -194,11 +194,11 @@ def split_bars(
     opens = calendar().opens
     for bar in bars:
         begins = np.array([bar["t"][:-1]], dtype="datetime64[ns]")
-        ends = timeframe.clock(kind).known_at(begins)
+        ends = timeframe.clock(kind).ends_by_start(begins)
         if kind is AssetClass.STOCK and timeframe.fills_at_close:
             # The auction with which a bar begins is the last price of the previous session.
             auction = {"h": bar["o"], "l": bar["o"], "c": bar["o"], "v": 0.0}
-            parts.append({**bar, **auction, "t": timestamp((begins - length)[0])})
+            parts.append({**bar, **auction, "t": format_timestamp((begins - length)[0])})
             begins = opens[np.searchsorted(opens, begins)]
         starts = np.arange(begins[0], ends[0], length)
         early = float(np.floor(bar["v"] / len(starts)))
@@ -206,7 +206,9 @@ def split_bars(
         flat = {"o": close, "h": close, "l": close, "v": early}
         made = [{**bar, **(flat if k else {"v": early})} for k in range(len(starts))]
         made[-1]["v"] = bar["v"] - early * (len(starts) - 1)
-        parts += [{**part, "t": timestamp(at)} for part, at in zip(made, starts, strict=True)]
+        parts += [
+            {**part, "t": format_timestamp(at)} for part, at in zip(made, starts, strict=True)
+        ]
     return parts
 
 

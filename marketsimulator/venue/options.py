@@ -37,26 +37,26 @@ from marketsimulator.venue.spread_tickets import (
     parse_spread_order,
     quote_response,
 )
-from marketsimulator.venue.tickets import derive_id, quantity_text, timestamp
+from marketsimulator.venue.tickets import derive_id, quantity_text, format_timestamp
 from marketsimulator.venue.underlying import PriceSource, Underlying
 from trainingdata.bars import Bars
 from trainingdata.instants import parse_date
 from trainingdata.volatility_index import read_volatility_index
 
 
-class Desk(Protocol):
+class OptionsDesk(Protocol):
     """Simulated market in the options on one stock; a product registers its constructor.
 
-    reserved: cash reserved for the maximum loss of the positions, USD.
+    reserved_cash: cash reserved for the maximum loss of the positions, USD.
     """
 
-    reserved: Decimal
+    reserved_cash: Decimal
 
-    def listed(self) -> Iterable[OptionContract]:
+    def listed_options(self) -> Iterable[OptionContract]:
         """Return the options listed at present."""
         ...
 
-    def held(self) -> Mapping[OptionContract, int]:
+    def option_positions(self) -> Mapping[OptionContract, int]:
         """Return the position in each option, contracts; negative if short."""
         ...
 
@@ -64,7 +64,7 @@ class Desk(Protocol):
         """Return the quote of each option; options without a quote are skipped."""
         ...
 
-    def send(
+    def submit_order(
         self, order: SpreadOrder, *, partial: bool = False, rejected: bool = False
     ) -> SpreadTicket:
         """Accept an order and fill it if possible; return its ticket.
@@ -109,7 +109,7 @@ class VenueOptions:
         terms: settings of the options.
         """
         self._record = record
-        self.desks: dict[str, Desk] = {}
+        self.desks: dict[str, OptionsDesk] = {}
         self._entries = DailyEntries({})
         self._marks: dict[
             str, float
@@ -139,9 +139,9 @@ class VenueOptions:
             )
 
     @property
-    def reserved(self) -> float:
+    def reserved_cash(self) -> float:
         """Return the cash reserved for the maximum loss of all positions, USD."""
-        return float(sum(desk.reserved for desk in self.desks.values()))
+        return float(sum(desk.reserved_cash for desk in self.desks.values()))
 
     def advance(self) -> None:
         for desk in self.desks.values():
@@ -149,18 +149,18 @@ class VenueOptions:
                 self._record_expiry(contract, count, cash)
         self._mark_positions()
 
-    def begin_day(self) -> None:
+    def start_day(self) -> None:
         """Start a trading day; positions enter it at their last marks."""
-        self._entries.begin_day(self._marks)
+        self._entries.start_day(self._marks)
 
-    def listed(self) -> list[OptionContract]:
+    def listed_options(self) -> list[OptionContract]:
         """Return the options listed at present, on all underlyings."""
-        return [contract for desk in self.desks.values() for contract in desk.listed()]
+        return [contract for desk in self.desks.values() for contract in desk.listed_options()]
 
     def _mark_positions(self) -> None:
         """Mark each position with a quote at the price at which it can be closed."""
         for desk in self.desks.values():
-            counts = desk.held()
+            counts = desk.option_positions()
             for contract, quote in desk.quotes(counts).items():
                 self._marks[contract.symbol] = float(closing_price(counts[contract], quote))
 
@@ -181,11 +181,11 @@ class VenueOptions:
             raise Refused(422, None, f"options on {symbols} are traded here, on one in an order")
         self._record.refuse_used_id(order.client_order_id)
         try:
-            ticket = desk.send(order, partial=partial, rejected=reject)
+            ticket = desk.submit_order(order, partial=partial, rejected=reject)
         except OrderRejected as error:
             raise Refused(403, None, str(error)) from None
         self._record.record_order(ticket)
-        return ticket.answer(nested=True)
+        return ticket.to_response(nested=True)
 
     def cancel(self, ticket: SpreadTicket) -> None:
         root = ticket.order.legs[0].contract.root
@@ -195,7 +195,7 @@ class VenueOptions:
         """Return the option positions in the format of `GET /v2/positions`."""
         positions = []
         for desk in self.desks.values():
-            counts = desk.held()
+            counts = desk.option_positions()
             quotes = desk.quotes(counts)
             for contract, count in counts.items():
                 price = closing_price(count, quotes.get(contract))
@@ -216,11 +216,13 @@ class VenueOptions:
 
     def _record_fill(self, ticket: SpreadTicket) -> None:
         """Record the fill of an order as one activity for each leg, in Alpaca's format."""
-        contracts = quantity_text(Decimal(ticket.filled))
-        at = max(timestamp(ticket.closed_at or ticket.submitted_at), self._record.stamp)
-        for leg, price in zip(ticket.order.legs, ticket.prices, strict=True):
-            signed = Decimal(leg.direction * ticket.filled)
-            self._entries.add(leg.contract.symbol, signed, float(price))
+        contracts = quantity_text(Decimal(ticket.filled_contracts))
+        at = max(
+            format_timestamp(ticket.closed_at or ticket.submitted_at), self._record.timestamp_text
+        )
+        for leg, price in zip(ticket.order.legs, ticket.leg_prices, strict=True):
+            signed = Decimal(leg.direction * ticket.filled_contracts)
+            self._entries.add_fill(leg.contract.symbol, signed, float(price))
             self._record.record_activity(
                 {
                     "activity_type": "FILL",
@@ -239,7 +241,7 @@ class VenueOptions:
 
     def _record_expiry(self, contract: OptionContract, count: int, cash: Decimal) -> None:
         """Record the expiry of an option position and its cash settlement, USD."""
-        self._entries.add(contract.symbol, Decimal(-count), 0.0)
+        self._entries.add_fill(contract.symbol, Decimal(-count), 0.0)
         self._record.record_activity(
             {
                 "activity_type": "OPEXP",
@@ -252,14 +254,14 @@ class VenueOptions:
         )
 
 
-DEFAULT_PER_PAGE = 100
-MAX_PER_PAGE = 10_000
-STYLE = "american"  # exercise style of options on stocks and funds
-STYLES = (STYLE, "european")
+DEFAULT_CONTRACTS_PER_PAGE = 100
+MAX_CONTRACTS_PER_PAGE = 10_000
+EXERCISE_STYLE = "american"  # exercise style of options on stocks and funds
+EXERCISE_STYLES = (EXERCISE_STYLE, "european")
 ASSET_STATES = ("active", "inactive")  # states of an asset or an option
 
 
-def option_contracts(
+def contracts_response(
     listed: Iterable[OptionContract], now: np.datetime64, query: Mapping[str, str]
 ) -> Response:
     """Return a page of the listed options that match a query, sorted by symbol.
@@ -277,10 +279,13 @@ def option_contracts(
     )
     tests = [*_tests_of_names(query), *_tests_of_bounds(query, now)]
     status = query_choice(query, "status", ASSET_STATES, ASSET_STATES[0])
-    active = status == "active" and query_choice(query, "style", STYLES, STYLE) == STYLE
+    active = (
+        status == "active"
+        and query_choice(query, "style", EXERCISE_STYLES, EXERCISE_STYLE) == EXERCISE_STYLE
+    )
     chosen = [each for each in listed if active and all(test(each) for test in tests)]
     chosen.sort(key=lambda contract: contract.symbol)
-    limit = query_integer(query, "limit", DEFAULT_PER_PAGE, 1, MAX_PER_PAGE)
+    limit = query_integer(query, "limit", DEFAULT_CONTRACTS_PER_PAGE, 1, MAX_CONTRACTS_PER_PAGE)
     begin = query_integer(query, "page_token", 0)
     left = begin + limit < len(chosen)
     return {
@@ -297,7 +302,7 @@ def _tests_of_names(query: Mapping[str, str]) -> Iterable[Callable[[OptionContra
         yield lambda contract: contract.root == query["root_symbol"]
     if "type" in query:
         call = query_choice(query, "type", ("call", "put")) == "call"
-        yield lambda contract: contract.call == call
+        yield lambda contract: contract.is_call == call
 
 
 def _tests_of_bounds(
@@ -338,7 +343,7 @@ def _number(query: Mapping[str, str], name: str) -> Decimal | None:
 
 
 def _answer(contract: OptionContract) -> Response:
-    kind = "call" if contract.call else "put"
+    kind = "call" if contract.is_call else "put"
     return {
         "id": derive_id(contract.symbol),
         "symbol": contract.symbol,
@@ -350,7 +355,7 @@ def _answer(contract: OptionContract) -> Response:
         "underlying_symbol": contract.root,
         "underlying_asset_id": derive_id(contract.root),
         "type": kind,
-        "style": STYLE,
+        "style": EXERCISE_STYLE,
         "strike_price": f"{contract.strike:f}",
         "multiplier": str(SHARES_PER_OPTION),
         "size": str(SHARES_PER_OPTION),

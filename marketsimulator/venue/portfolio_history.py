@@ -108,7 +108,7 @@ def extended_hours(session: Session) -> tuple[np.datetime64, np.datetime64]:
 
     They last from 4:00 to 20:00 New York time, after an early close to 17:00.
     """
-    last = EXTENDED_CLOSE if session.whole else np.timedelta64(17, "h")
+    last = EXTENDED_CLOSE if session.is_full else np.timedelta64(17, "h")
     dates = np.array([session.date])
     first, end = (at_new_york_time(dates, hour)[0] for hour in (EXTENDED_OPEN, last))
     return np.datetime64(first), np.datetime64(end)

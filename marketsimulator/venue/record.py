@@ -12,11 +12,11 @@ import numpy as np
 
 from marketsimulator.venue.request import Refused, Response
 from marketsimulator.venue.spread_tickets import SpreadTicket
-from marketsimulator.venue.tickets import Ticket, timestamp
+from marketsimulator.venue.tickets import OrderTicket, format_timestamp
 from trainingdata.instants import DAY
 from trainingdata.sessions import session_on, sessions_between
 
-VenueOrder = Ticket | SpreadTicket
+VenueOrder = OrderTicket | SpreadTicket
 
 
 class VenueRecord:
@@ -39,9 +39,9 @@ class VenueRecord:
         self._listed_from: dict[str, np.datetime64] = {}
 
     @property
-    def stamp(self) -> str:
+    def timestamp_text(self) -> str:
         """Return the time on the clock as text in the API's format."""
-        return timestamp(max(self.now(), self.running()))
+        return format_timestamp(max(self.now(), self.running()))
 
     def refuse_used_id(self, client_order_id: str) -> None:
         """Refuse a client_order_id that any earlier order had, even if that order is done."""
@@ -50,13 +50,13 @@ class VenueRecord:
 
     def record_order(self, order: VenueOrder) -> None:
         self.orders[order.client_order_id] = order
-        self._by_number[order.number] = order
+        self._by_number[order.venue_id] = order
 
-    def order(self, number: str) -> VenueOrder:
+    def order_by_venue_id(self, venue_id: str) -> VenueOrder:
         """Return the order with this venue id. Raises `Refused` (404) if it is unknown."""
-        if number not in self._by_number:
-            raise Refused(404, None, f"order not found for {number}")
-        return self._by_number[number]
+        if venue_id not in self._by_number:
+            raise Refused(404, None, f"order not found for {venue_id}")
+        return self._by_number[venue_id]
 
     def order_by_client_id(self, client_order_id: str) -> VenueOrder:
         """Return the order with this client_order_id. Raises `Refused` (404) if it is unknown."""
@@ -70,14 +70,14 @@ class VenueRecord:
         activity: activity in Alpaca's format; a trade has a `transaction_time`, any other activity
             a `date`.
         """
-        number = f"{timestamp(self.now())}::{len(self.activities):09d}"
+        number = f"{format_timestamp(self.now())}::{len(self.activities):09d}"
         kind = activity["activity_type"]
         shared = {"account_id": self.account_id, "description": kind, "status": "executed"}
         self.activities.append({"id": number, **shared, **activity})
         if kind in self._late_kinds:
             self._listed_from[number] = _next_opening(self.now())
 
-    def list_late(self, kinds: Iterable[str]) -> None:
+    def delay_listing(self, kinds: Iterable[str]) -> None:
         """Delay the listing of these kinds of activities to the next session open.
 
         Alpaca's paper accounts do so; positions change at once. The setting applies to later
@@ -85,7 +85,7 @@ class VenueRecord:
         """
         self._late_kinds = frozenset(kinds)
 
-    def listed(self) -> list[Response]:
+    def listed_activities(self) -> list[Response]:
         """Return the activities that are listed at present, in order of arrival."""
         now = self.now()
         return [each for each in self.activities if self._listed_from.get(each["id"], now) <= now]

@@ -34,7 +34,7 @@ class Request:
     method: HTTP method.
     path: path without the query.
     query: parameters of the query.
-    names: values of the variable parts of the path, by their names in the route.
+    path_parameters: values of the variable parts of the path, by their names in the route.
     headers: HTTP headers.
     body: bytes of the body.
     """
@@ -42,7 +42,7 @@ class Request:
     method: str
     path: str
     query: Mapping[str, str]
-    names: Mapping[str, str]
+    path_parameters: Mapping[str, str]
     headers: Mapping[str, str]
     body: bytes
 
@@ -69,50 +69,52 @@ class Request:
 class Route:
     """A route of an API: method, path and handler.
 
-    answer: handler that returns the JSON of the response. Raises `Refused`, or `ValueError` for an
+    handler: handler that returns the JSON of the response. Raises `Refused`, or `ValueError` for an
         invalid request.
     status: HTTP status of the response; 204 has no content.
     """
 
     method: str
     path: str
-    answer: Callable[[Request], Any]
+    handler: Callable[[Request], Any]
     status: int = 200
 
 
 def query_integer(
-    query: Mapping[str, str], name: str, default: int, low: int = 0, high: int = 2**62
+    query: Mapping[str, str], name: str, default: int, minimum: int = 0, maximum: int = 2**62
 ) -> int:
     """Parse an integer parameter of a query.
 
-    Raises `InputError` for a value that is not an integer from `low` to `high`.
+    Raises `InputError` for a value that is not an integer from `minimum` to `maximum`.
     """
     text = query.get(name) or str(default)
-    if not (text.isascii() and text.isdigit() and len(text) < 20 and low <= int(text) <= high):
+    if not (
+        text.isascii() and text.isdigit() and len(text) < 20 and minimum <= int(text) <= maximum
+    ):
         shown = text if len(text) < 40 else f"{text[:40]}…"
-        raise InputError(f"{name}: {shown!r} is not a whole number of {low} to {high}")
+        raise InputError(f"{name}: {shown!r} is not a whole number of {minimum} to {maximum}")
     return int(text)
 
 
 def query_choice(
-    query: Mapping[str, str], name: str, words: Sequence[str], default: str = ""
+    query: Mapping[str, str], name: str, choices: Sequence[str], default: str = ""
 ) -> str:
-    """Return a parameter of a query that must be one of `words`.
+    """Return a parameter of a query that must be one of `choices`.
 
     Raises `InputError` for any other value.
     """
     word = query.get(name, default)
-    if name in query and word not in words:
-        raise invalid_choice(name, word[:MAX_WORD_SHOWN], words)
+    if name in query and word not in choices:
+        raise invalid_choice(name, word[:MAX_WORD_SHOWN], choices)
     return word
 
 
-def refuse_unknown_keys(given: Iterable[str], *served: str) -> None:
+def refuse_unknown_keys(keys: Iterable[str], *known_keys: str) -> None:
     """Refuse a request with unknown keys, because ignoring them would change its meaning.
 
-    given: keys of the request.
-    served: supported keys.
+    keys: keys of the request.
+    known_keys: supported keys.
     Raises `InputError` with the first unknown key.
     """
-    if others := set(given) - set(served):
-        raise InputError(f"{min(others)} is not served here: {', '.join(served)}")
+    if others := set(keys) - set(known_keys):
+        raise InputError(f"{min(others)} is not served here: {', '.join(known_keys)}")

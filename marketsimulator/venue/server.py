@@ -39,9 +39,14 @@ class PracticeServer(ABC):
     """
 
     order_id = "id"  # the API's key of the venue's order id
-    states: ClassVar[Mapping[OrderStatus, str]] = {}  # the API's words for Alpaca's order states
+    status_words: ClassVar[
+        Mapping[OrderStatus, str]
+    ] = {}  # the API's words for Alpaca's order states
     invalid_request_status = 422  # status of an invalid request
-    rejection: tuple[int, int | str | None] = (403, None)  # status and code of a rejected order
+    rejection_code: tuple[int, int | str | None] = (
+        403,
+        None,
+    )  # status and code of a rejected order
 
     def __init__(self, speed: float | None = None) -> None:
         self.speed = speed
@@ -59,11 +64,11 @@ class PracticeServer(ABC):
         """Return the venue's own control routes; those of clock and faults are shared."""
 
     @abstractmethod
-    def authentication_failure(self, asked: Request) -> str | None:
+    def authentication_failure(self, request: Request) -> str | None:
         """Return why a request is not authenticated; None if it is."""
 
     @abstractmethod
-    def refusal(self, status: int, code: int | str | None, message: str) -> Response:
+    def error_response(self, status: int, code: int | str | None, message: str) -> Response:
         """Return an error response in the API's format.
 
         status: HTTP status.
@@ -72,7 +77,7 @@ class PracticeServer(ABC):
         """
 
     @abstractmethod
-    def clock(self) -> Response:
+    def clock_state(self) -> Response:
         """Return the response to a request that moves the clock: the time on the clock."""
 
     @property
@@ -87,7 +92,7 @@ class PracticeServer(ABC):
 
     @property
     @abstractmethod
-    def passed(self) -> int:
+    def step_count(self) -> int:
         """Return the number of instants passed since the server started."""
 
     @abstractmethod
@@ -115,24 +120,24 @@ class PracticeServer(ABC):
             app.cleanup_ctx.append(self._clockwork)
         return app
 
-    def apply_state_fault(self, answer: Response, asked: Request) -> Response:
+    def apply_state_fault(self, response: Response, request: Request) -> Response:
         """Return an order's response; a planned `state` fault replaces its status."""
-        fault = self.faults.take(asked, "state")
+        fault = self.faults.take(request, "state")
         if fault is None:
-            return answer
-        return {**answer, "status": self.states.get(fault.state, fault.state)}
+            return response
+        return {**response, "status": self.status_words.get(fault.state, fault.state)}
 
-    def order_faults(self, asked: Request) -> dict[str, bool]:
+    def order_faults(self, request: Request) -> dict[str, bool]:
         """Take the planned faults of a new order.
 
         Returns the flags `partial` (fills in part) and `reject` (is rejected later). Raises
         `Refused` for the fault `reject`.
         """
-        if self.faults.take(asked, "reject"):
-            raise Refused(*self.rejection, "rejected on demand")
+        if self.faults.take(request, "reject"):
+            raise Refused(*self.rejection_code, "rejected on demand")
         return {
-            "partial": self.faults.take(asked, "partial") is not None,
-            "reject": self.faults.take(asked, "reject_later") is not None,
+            "partial": self.faults.take(request, "partial") is not None,
+            "reject": self.faults.take(request, "reject_later") is not None,
         }
 
     def _shared_control_routes(self) -> list[Route]:
@@ -162,7 +167,7 @@ class PracticeServer(ABC):
         while (at := self.next_instant) is not None and (moved < steps if to is None else at <= to):
             self.step()
             moved += 1
-        return {**self.clock(), "moved": moved, "passed": self.passed, "over": at is None}
+        return {**self.clock_state(), "moved": moved, "passed": self.step_count, "over": at is None}
 
     async def _clockwork(self, _: web.Application) -> AsyncIterator[None]:
         # A server may be built long before it starts: time passes from its start.
@@ -231,12 +236,14 @@ class PracticeServer(ABC):
     def _done(self, route: Route, asked: Request, invalid_request_status: int) -> tuple[int, Any]:
         """Execute a request; return the status and JSON of its response."""
         try:
-            return route.status, route.answer(asked)
+            return route.status, route.handler(asked)
         except Refused as refused:
             status, code = refused.status, refused.code
-            return status, self.refusal(status, code, str(refused))
+            return status, self.error_response(status, code, str(refused))
         except ValueError as error:  # an invalid symbol, instant, number or JSON
-            return invalid_request_status, self.refusal(invalid_request_status, None, str(error))
+            return invalid_request_status, self.error_response(
+                invalid_request_status, None, str(error)
+            )
 
     def _failed(
         self, fault: Fault, request: web.Request, route: Route, asked: Request
@@ -288,7 +295,7 @@ class PracticeServer(ABC):
         return content
 
     def _refused(self, status: int, code: int | str | None, message: str) -> web.Response:
-        return web.json_response(self.refusal(status, code, message), status=status)
+        return web.json_response(self.error_response(status, code, message), status=status)
 
     def _foreign_page(self, request: web.Request) -> str | None:
         """Return why a control request is refused as cross-site, or None if it is allowed.

@@ -20,9 +20,9 @@ from foundation.errors import InputError
 from marketsimulator.venue.server import PracticeServer
 
 MAX_SPEED = 1_000_000  # simulated seconds per second
-ENDING_SECONDS = 0.5  # seconds for open requests to end, and again to cancel them
+SHUTDOWN_SECONDS = 0.5  # seconds for open requests to end, and again to cancel them
 MAX_CONNECTIONS = 512
-HEAD_SECONDS = 10.0  # seconds until the head of a connection's first request
+HEADER_TIMEOUT_SECONDS = 10.0  # seconds until the head of a connection's first request
 
 log = logging.getLogger(__name__)
 
@@ -87,13 +87,13 @@ class ServingParser(FlagParser):
         self.add_argument("--host", default="127.0.0.1")
         self.add_argument("--port", type=int, default=port)
 
-    def read(self, words: Sequence[str]) -> tuple[Namespace, ServerOptions]:
+    def parse(self, words: Sequence[str]) -> tuple[Namespace, ServerOptions]:
         """Parse command-line arguments; return them and the server options.
 
         Raises `InputError` with the flag, the value and what was expected.
         """
         arguments = self.parse_intermixed_args(list(words))
-        self.refuse_others(arguments.overrides)
+        self.refuse_non_overrides(arguments.overrides)
         refuse_flag_and_word(find_command(self._module).flags, words)
         speed = _speed(arguments.speed)
         return arguments, ServerOptions(arguments.host, arguments.port, speed)
@@ -124,7 +124,7 @@ async def _serve(app: web.Application, listener: socket.socket) -> None:
         loop.add_signal_handler(number, told_to_end.set)
     limit = ConnectionLimiter()
     app.middlewares.append(limit.keep_connection)
-    runner = web.AppRunner(app, access_log=None, shutdown_timeout=ENDING_SECONDS)
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=SHUTDOWN_SECONDS)
     await runner.setup()
     assert runner.server is not None
     server = runner.server
@@ -139,7 +139,7 @@ async def _serve(app: web.Application, listener: socket.socket) -> None:
 class ConnectionLimiter:
     """Limiter of connections and of the time until a connection's first request.
 
-    A silent connection is closed after `HEAD_SECONDS`, or earlier if a new one needs its place. A
+    A silent connection is closed after `HEADER_TIMEOUT_SECONDS`, or earlier if a new one needs its place. A
     client that has sent a request keeps its connection. aiohttp limits lines, headers, bodies and
     idle time, but not these two.
     """
@@ -170,7 +170,7 @@ class ConnectionLimiter:
                 )
         accepted = server()
         self._silent.add(accepted)
-        asyncio.get_running_loop().call_later(HEAD_SECONDS, self._drop, accepted)
+        asyncio.get_running_loop().call_later(HEADER_TIMEOUT_SECONDS, self._drop, accepted)
         return accepted
 
     def _drop(self, connection: web.RequestHandler | None) -> None:

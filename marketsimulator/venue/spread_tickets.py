@@ -25,12 +25,12 @@ from execution.orders.option_orders import (
 from marketsimulator.venue.entry_prices import DailyEntries
 from marketsimulator.venue.request import Response
 from marketsimulator.venue.tickets import (
-    client_id,
+    parse_client_order_id,
     derive_id,
     parse_decimal,
-    refused_fields,
+    refuse_invalid_fields,
     status_fields,
-    timestamp,
+    format_timestamp,
 )
 
 SpreadStatus = Literal["new", "filled", "canceled", "expired", "rejected"]
@@ -43,16 +43,16 @@ class SpreadTicket:
     order: order of the client.
     submitted_at: instant of arrival.
     status: Alpaca's order status.
-    filled: number of filled contracts.
-    prices: fill price of each leg, points, in the order of the legs; empty before a fill.
+    filled_contracts: number of filled contracts.
+    leg_prices: fill price of each leg, points, in the order of the legs; empty before a fill.
     closed_at: instant at which the order ended; None while it is open.
     """
 
     order: SpreadOrder
     submitted_at: np.datetime64
     status: SpreadStatus = "new"
-    filled: int = 0
-    prices: tuple[Decimal, ...] = ()
+    filled_contracts: int = 0
+    leg_prices: tuple[Decimal, ...] = ()
     closed_at: np.datetime64 | None = None
 
     @property
@@ -60,7 +60,7 @@ class SpreadTicket:
         return self.order.client_order_id
 
     @property
-    def number(self) -> str:
+    def venue_id(self) -> str:
         return spread_order_id(self.client_order_id)
 
     @property
@@ -69,21 +69,21 @@ class SpreadTicket:
 
     @property
     def fill(self) -> SpreadFill:
-        traded = zip(self.order.legs, self.prices, strict=False)
+        traded = zip(self.order.legs, self.leg_prices, strict=False)
         credit = sum((-leg.direction * price for leg, price in traded), Decimal(0))
-        return SpreadFill(self.filled, credit)
+        return SpreadFill(self.filled_contracts, credit)
 
-    def answer(self, *, nested: bool = False) -> Response:
+    def to_response(self, *, nested: bool = False) -> Response:
         """Return the order in Alpaca's format; nested: true to include its legs."""
         order = self.order
         name = self.client_order_id
         limit = None if order.min_credit is None else f"{-order.min_credit:.2f}"
         kind = "market" if limit is None else "limit"
-        closed_at = None if self.closed_at is None else timestamp(self.closed_at)
+        closed_at = None if self.closed_at is None else format_timestamp(self.closed_at)
         shared = {
-            **status_fields(self.status, timestamp(self.submitted_at), closed_at),
+            **status_fields(self.status, format_timestamp(self.submitted_at), closed_at),
             "qty": str(order.contracts),
-            "filled_qty": str(self.filled),
+            "filled_qty": str(self.filled_contracts),
             "order_class": "mleg",
             "order_type": kind,
             "type": kind,
@@ -92,7 +92,7 @@ class SpreadTicket:
             "extended_hours": False,
             "notional": None,
         }
-        prices: Sequence[Decimal | None] = self.prices or (None,) * len(order.legs)
+        prices: Sequence[Decimal | None] = self.leg_prices or (None,) * len(order.legs)
         legs = []
         for leg, price in zip(order.legs, prices, strict=True):
             number = leg_order_id(name, leg)
@@ -112,9 +112,9 @@ class SpreadTicket:
         # In Alpaca's document a multi-leg order has neither a symbol nor a side.
         return {
             **shared,
-            "id": self.number,
+            "id": self.venue_id,
             "client_order_id": name,
-            "filled_avg_price": repr(float(-self.fill.credit)) if self.filled else None,
+            "filled_avg_price": repr(float(-self.fill.credit)) if self.filled_contracts else None,
             "limit_price": limit,
             "legs": legs if nested else None,
         }
@@ -135,7 +135,7 @@ def parse_spread_order(request: Mapping[str, Any], number: int) -> SpreadOrder:
 
     number: number of earlier orders; it determines the id if the client gives none.
     """
-    with refused_fields():
+    with refuse_invalid_fields():
         kind = str(request["type"])
         limited = request.get("limit_price") is not None
         if kind not in ("market", "limit") or (kind == "limit") != limited:
@@ -153,7 +153,9 @@ def parse_spread_order(request: Mapping[str, Any], number: int) -> SpreadOrder:
         if not 1 <= contracts <= MAX_SPREADS_PER_ORDER or contracts != int(contracts):
             raise ValueError(f"qty {contracts} is not a number of contracts")
         min_credit = -parse_decimal(request, "limit_price") if limited else None
-        return SpreadOrder(client_id(request, f"spread {number}"), legs, int(contracts), min_credit)
+        return SpreadOrder(
+            parse_client_order_id(request, f"spread {number}"), legs, int(contracts), min_credit
+        )
 
 
 def _parse_leg(request: Mapping[str, Any]) -> OptionLeg:
@@ -185,7 +187,7 @@ def option_position_response(
     price: price at which it can be closed, points.
     entries: entry prices of all option positions.
     """
-    results = entries.results(contract.symbol, float(count * SHARES_PER_OPTION), float(price))
+    results = entries.profit_fields(contract.symbol, float(count * SHARES_PER_OPTION), float(price))
     return {
         **results,
         "asset_id": derive_id(contract.symbol),
@@ -204,7 +206,7 @@ def option_position_response(
 def quote_response(quote: Quote, at: np.datetime64) -> Response:
     """Return a quote in the format of `GET /v1beta1/options/quotes/latest`."""
     return {
-        "t": timestamp(at),
+        "t": format_timestamp(at),
         "bp": float(quote.bid),
         "bs": 10,
         "ap": float(quote.ask),

@@ -17,10 +17,10 @@ from typing import Any
 import numpy as np
 
 from execution.orders.account_snapshot import AccountSnapshot
-from execution.orders.auctions import NEXT_AUCTION_OPENS
+from execution.orders.auctions import NEXT_AUCTION_OPEN_TIME
 from execution.orders.broker import Asset
 from execution.orders.orders import Fill, Order, Side, parse_order_prefix
-from execution.orders.venue_rules import price_refusal, refusal
+from execution.orders.venue_rules import tick_size_refusal, venue_refusal
 from foundation.arrays import Instants
 from marketsimulator.account.broker import SimulatedBroker
 from marketsimulator.run_result import DELISTED, BookingKind
@@ -31,15 +31,15 @@ from marketsimulator.venue.options import VenueOptions
 from marketsimulator.venue.portfolio_history import EquityPoint
 from marketsimulator.venue.record import VenueOrder, VenueRecord
 from marketsimulator.venue.request import Refused, Response
-from marketsimulator.venue.tickets import Ticket, parse_order, quantity_text, timestamp
+from marketsimulator.venue.tickets import OrderTicket, parse_order, quantity_text, format_timestamp
 from sizing.quantity import truncate_to_increment
 from trainingdata.bars import CLOSE
 from trainingdata.instants import at_new_york_time, midnight, new_york_date
-from trainingdata.instruments import BILLIONTH, AssetClass, is_crypto, venue_spelling
+from trainingdata.instruments import MIN_CRYPTO_QTY, AssetClass, is_crypto, venue_spelling
 from trainingdata.market import Market
 from trainingdata.sessions import in_session
 
-THOUSANDTH = Decimal("0.001")
+PARTIAL_FILL_CRYPTO_INCREMENT = Decimal("0.001")
 # Activities other than trades, by Alpaca's document: cash for a fraction is part of SPLIT, PTC is
 # the cost of a short.
 _LISTED_AS: Mapping[BookingKind, str] = {
@@ -81,28 +81,28 @@ class Venue:
         self.settings = settings
         self.market = market
         self.client_bars = market.bars.with_unconfirmed()
-        self.index = market.first
+        self.index = market.start_row
         self.stops = clock_stops(market)
         self.stop = 0
-        self.broker: SimulatedBroker = settings.broker(market)
-        self.tickets: dict[str, Ticket] = {}
+        self.broker: SimulatedBroker = settings.build_broker(market)
+        self.tickets: dict[str, OrderTicket] = {}
         self.record = VenueRecord(lambda: self.now)
         self.flags: dict[str, dict[str, bool]] = {}
         self.halts: dict[str, list[tuple[np.datetime64, np.datetime64 | None]]] = {}
         self.entries = DailyEntries(self._closes_before(trading_day(self.now)))
         self.equities: list[EquityPoint] = []
-        self._working: dict[str, Ticket] = {}
+        self._working: dict[str, OrderTicket] = {}
         self._fills_seen = 0
         self._bookings_seen = 0
         terms = settings.options if isinstance(settings, VenueSettings) else OptionTerms()
-        self.options = VenueOptions(self.record, self.broker, market.bars, self.price_of, terms)
+        self.options = VenueOptions(self.record, self.broker, market.bars, self.market_price, terms)
 
     @property
     def now(self) -> np.datetime64:
         return np.datetime64(self.stops[self.stop])
 
     @property
-    def over(self) -> bool:
+    def is_over(self) -> bool:
         """Return whether the clock is at its last stop."""
         return self.stop + 1 >= len(self.stops)
 
@@ -124,8 +124,8 @@ class Venue:
         self._record_bookings()
         self.equities.append((self.now, self.equity))
         if trading_day(self.stops[self.stop + 1]) != trading_day(self.now):
-            self.entries.begin_day(self.broker.account().prices)
-            self.options.begin_day()
+            self.entries.start_day(self.broker.account().prices)
+            self.options.start_day()
         self.stop += 1
         self.index += 1
         self.broker.advance(self.index)
@@ -136,14 +136,14 @@ class Venue:
     def equity(self) -> float:
         """Return cash plus the value of all positions, including options, USD."""
         options = sum(float(position["market_value"]) for position in self.options.positions())
-        return self.broker.account().equity + self.options.reserved + options
+        return self.broker.account().equity + self.options.reserved_cash + options
 
     def _closes_before(self, day: np.datetime64) -> dict[str, float]:
         """Return the last close of each symbol before a New York date."""
         until = midnight(np.array([day]))[0]
         closes = {}
         for s, symbol in enumerate(self.market.bars.symbols):
-            times, values = self.market.bars.real_bars(s)
+            times, values = self.market.bars.bars_of_symbol(s)
             known = int(np.searchsorted(times, until, side="right"))
             if known:
                 closes[symbol] = float(values[known - 1, CLOSE])
@@ -164,15 +164,15 @@ class Venue:
             return self.options.submit(request, partial=partial, reject=reject)
         order = parse_order(request, len(self.tickets))
         self._check(order, self.broker.account())
-        ticket = Ticket(order, self.record.stamp)
+        ticket = OrderTicket(order, self.record.timestamp_text)
         self._send(ticket, partial=partial, reject=reject)
-        return ticket.answer()
+        return ticket.to_response()
 
     def cancel(self, order: VenueOrder) -> None:
         """Cancel an open order. Raises `Refused` if it is not open."""
         if not order.is_open:
             raise Refused(422, None, f"order is already in {order.status} state")
-        if not isinstance(order, Ticket):
+        if not isinstance(order, OrderTicket):
             self.options.cancel(order)
             return
         self.broker.cancel([order.client_order_id])
@@ -183,7 +183,7 @@ class Venue:
         self.record.refuse_used_id(order.client_order_id)
         if order.symbol not in self.market.bars.symbols:
             raise Refused(422, None, f"asset {order.symbol} is not tradable here")
-        if reason := price_refusal(order):
+        if reason := tick_size_refusal(order):
             raise Refused(422, SUB_PENNY_CODE, reason)
         # A request does not state whether it opens or closes: the venue derives that from the
         # position. Only an order marked as opening is subject to the asset's limits on shorts.
@@ -191,31 +191,35 @@ class Venue:
         opens_short = not order.reduces and order.side == "sell" and held <= 0
         marked = order if opens_short else replace(order, reduces=True)
         asset, at = self.asset(order.symbol), self.record.running()
-        if reason := refusal(marked, asset, account, self.settings.orders, at):
+        if reason := venue_refusal(marked, asset, account, self.settings.orders, at):
             raise Refused(403, None, reason)
         if opens_short and order.instrument.kind is AssetClass.CRYPTO:
             name = venue_spelling(order.symbol)
             raise Refused(403, None, f"insufficient balance for {name} (available: 0)")
 
-    def _send(self, ticket: Ticket, *, partial: bool = False, reject: bool = False) -> None:
+    def _send(self, ticket: OrderTicket, *, partial: bool = False, reject: bool = False) -> None:
         """Record a ticket and send its order to the broker."""
         order = ticket.order
         self.tickets[order.client_order_id] = ticket
         self.record.record_order(ticket)
         if reject:
             ticket.status = "rejected"
-            ticket.closed_at = self.record.stamp
+            ticket.closed_at = self.record.timestamp_text
             return
         self._working[order.client_order_id] = ticket
         if partial:
             # The ticket keeps the whole quantity: after the half has filled it ends cancelled.
-            increment = Decimal(1) if order.instrument.kind is AssetClass.STOCK else THOUSANDTH
+            increment = (
+                Decimal(1)
+                if order.instrument.kind is AssetClass.STOCK
+                else PARTIAL_FILL_CRYPTO_INCREMENT
+            )
             half = truncate_to_increment(float(order.qty) / 2, increment)
             order = replace(order, qty=half) if half else order
         self.broker.submit([order])
         self._update_tickets()
 
-    def price_of(self, symbol: str) -> float | None:
+    def market_price(self, symbol: str) -> float | None:
         """Return the present price of a symbol before costs, USD; None before its first bar.
 
         It is the open of the bar that starts at this instant, else the last close.
@@ -233,7 +237,9 @@ class Venue:
             "fractionable": True,
         }
         flags |= self.flags.get(symbol, {})
-        return Asset(symbol, **flags, increment=BILLIONTH, min_order_qty=self._smallest(symbol))
+        return Asset(
+            symbol, **flags, increment=MIN_CRYPTO_QTY, min_order_qty=self._smallest(symbol)
+        )
 
     def _smallest(self, symbol: str) -> Decimal:
         """Return the minimum order quantity of a symbol.
@@ -242,11 +248,11 @@ class Venue:
         """
         price = self.broker.account().prices.get(symbol)
         if not is_crypto(symbol) or price is None:
-            return BILLIONTH
-        quantity = truncate_to_increment(self.settings.orders.crypto_dust / price, BILLIONTH)
-        return max(quantity, BILLIONTH)
+            return MIN_CRYPTO_QTY
+        quantity = truncate_to_increment(self.settings.orders.crypto_dust / price, MIN_CRYPTO_QTY)
+        return max(quantity, MIN_CRYPTO_QTY)
 
-    def halt(self, symbol: str, halted: bool) -> None:
+    def set_halted(self, symbol: str, halted: bool) -> None:
         """Halt or resume trading in a symbol.
 
         A halted symbol has no bars, and its orders wait.
@@ -258,12 +264,12 @@ class Venue:
             spans.append((self.now, None))
         else:
             spans[-1] = (spans[-1][0], self.now)
-        self.broker.halt(symbol, halted)
+        self.broker.set_halted(symbol, halted)
 
     def _record_bookings(self) -> None:
         """Record the cash flows of an instant other than trades as activities."""
         self.broker.open_bars()
-        row = self.broker.row()
+        row = self.broker.equity_row()
         self._update_tickets()
         flows: defaultdict[tuple[str, str], float] = defaultdict(float, {("FEE", ""): -row.fees})
         for booking in self.broker.bookings[self._bookings_seen :]:
@@ -285,23 +291,23 @@ class Venue:
         for fill in self.broker.fills[self._fills_seen :]:
             self._record_fill(fill)
         self._fills_seen = len(self.broker.fills)
-        states = self.broker.states(self._working)
+        states = self.broker.order_states(self._working)
         for client_id, ticket in list(self._working.items()):
             # An order that the broker refused has no state there: it ends as cancelled.
             state = states.get(client_id, "canceled")
             if state == "working":
                 ticket.status = self._open_status(ticket)
                 continue
-            ticket.closed_at = self.record.stamp
+            ticket.closed_at = self.record.timestamp_text
             del self._working[client_id]
-            if ticket.filled == ticket.order.qty:
+            if ticket.filled_quantity == ticket.order.qty:
                 ticket.status = "filled"
                 continue
             ticket.status = "expired" if state == "expired" else "canceled"
 
-    def _open_status(self, ticket: Ticket) -> OrderStatus:
+    def _open_status(self, ticket: OrderTicket) -> OrderStatus:
         """Return Alpaca's status of an open order."""
-        if ticket.filled:
+        if ticket.filled_quantity:
             return "partially_filled"
         # An order for a closed market is accepted, and new once the market opens.
         stock = ticket.order.instrument.kind is AssetClass.STOCK
@@ -310,34 +316,34 @@ class Venue:
     def _record_fill(self, fill: Fill) -> None:
         """Add a fill to its ticket and record it as an activity."""
         ticket = self.tickets.get(fill.client_order_id)
-        traded_at = max(timestamp(fill.at), self.record.stamp)
+        traded_at = max(format_timestamp(fill.at), self.record.timestamp_text)
         ended = parse_order_prefix(fill.client_order_id) == DELISTED
         if ticket is None and fill.price > 0 and not ended:
             # It was priced at the open, even if the clock has moved over several instants since.
-            ticket, traded_at = self._margin_call(fill), timestamp(fill.at)
+            ticket, traded_at = self._margin_call(fill), format_timestamp(fill.at)
         if ticket is not None:
             ticket.fills.append(fill)
         if ticket is None or fill.price == 0:
             kind = "CFEE" if ticket else "MA" if ended else "SPLIT"
             if kind == "SPLIT":
-                self.entries.split(fill.symbol, fill.qty)
+                self.entries.apply_split(fill.symbol, fill.qty)
             else:
-                self.entries.add(fill.symbol, fill.qty, fill.price)
+                self.entries.add_fill(fill.symbol, fill.qty, fill.price)
             self._record_unordered_fill(fill, kind)
             return
-        self.entries.add(fill.symbol, fill.qty, fill.price)
-        done = ticket.filled == ticket.order.qty
+        self.entries.add_fill(fill.symbol, fill.qty, fill.price)
+        done = ticket.filled_quantity == ticket.order.qty
         ticket.status = "filled" if done else "partially_filled"
-        ticket.closed_at = self.record.stamp if done else None
+        ticket.closed_at = self.record.timestamp_text if done else None
         activity = {
             "activity_type": "FILL",
             "type": "fill" if done else "partial_fill",
             "transaction_time": traded_at,
             **_trade_fields(fill),
             "side": ticket.order.side,
-            "leaves_qty": quantity_text(ticket.order.qty - ticket.filled),
-            "cum_qty": quantity_text(ticket.filled),
-            "order_id": ticket.number,
+            "leaves_qty": quantity_text(ticket.order.qty - ticket.filled_quantity),
+            "cum_qty": quantity_text(ticket.filled_quantity),
+            "order_id": ticket.venue_id,
             "order_status": ticket.status,
         }
         self.record.record_activity(activity)
@@ -357,11 +363,11 @@ class Venue:
             {"activity_type": kind, "date": day, **signed, "net_amount": paid}
         )
 
-    def _margin_call(self, fill: Fill) -> Ticket:
+    def _margin_call(self, fill: Fill) -> OrderTicket:
         """Create and record the venue's own order for a liquidation; return its ticket."""
         side: Side = "buy" if fill.qty > 0 else "sell"
         order = Order(fill.client_order_id, fill.symbol, side, abs(fill.qty), "margin call")
-        ticket = Ticket(order, timestamp(fill.booked_at))
+        ticket = OrderTicket(order, format_timestamp(fill.booked_at))
         self.tickets[order.client_order_id] = ticket
         self.record.record_order(ticket)
         return ticket
@@ -373,10 +379,10 @@ def clock_stops(market: Market) -> Instants:
     With daily bars auctions accept orders from the evening on.
     """
     bars = market.bars
-    times = bars.times[market.first :]
+    times = bars.times[market.start_row :]
     if bars.timeframe.auction != "opg" or bars.crypto.all():
         return times
-    evenings = at_new_york_time(new_york_date(times), NEXT_AUCTION_OPENS)
+    evenings = at_new_york_time(new_york_date(times), NEXT_AUCTION_OPEN_TIME)
     return np.union1d(times, evenings[(evenings > times[0]) & (evenings < times[-1])])
 
 

@@ -31,7 +31,7 @@ END_TIME_KEYS = {  # key of the time at which an order ended, by its final statu
 
 
 @dataclass(slots=True)
-class Ticket:
+class OrderTicket:
     """The venue's record of an order.
 
     order: order of the client.
@@ -52,11 +52,11 @@ class Ticket:
         return self.order.client_order_id
 
     @property
-    def number(self) -> str:
+    def venue_id(self) -> str:
         return derive_id(self.client_order_id)
 
     @property
-    def filled(self) -> Decimal:
+    def filled_quantity(self) -> Decimal:
         """Return the filled quantity, without crypto fees."""
         return sum((abs(fill.qty) for fill in self.fills if fill.price > 0), Decimal(0))
 
@@ -64,13 +64,13 @@ class Ticket:
     def is_open(self) -> bool:
         return self.status in OPEN_STATUSES
 
-    def answer(self, *, nested: bool = False) -> Response:
+    def to_response(self, *, nested: bool = False) -> Response:
         """Return the order in Alpaca's format; `nested` has no effect, as it has no legs."""
         del nested
         order = self.order
         coin = order.instrument.kind is AssetClass.CRYPTO
         return {
-            "id": self.number,
+            "id": self.venue_id,
             "client_order_id": order.client_order_id,
             **status_fields(self.status, self.submitted_at, self.closed_at),
             "replaced_by": None,
@@ -80,7 +80,7 @@ class Ticket:
             "asset_class": "crypto" if coin else "us_equity",
             "notional": None,
             "qty": quantity_text(order.qty),
-            "filled_qty": quantity_text(self.filled),
+            "filled_qty": quantity_text(self.filled_quantity),
             "filled_avg_price": self._mean_price(),
             "order_class": "simple",
             "order_type": order.type,
@@ -95,11 +95,11 @@ class Ticket:
 
     def _mean_price(self) -> str | None:
         """Return the mean fill price, USD; None before a fill."""
-        if not self.filled:
+        if not self.filled_quantity:
             return None
         traded = (fill for fill in self.fills if fill.price > 0)
         value = sum(abs(fill.qty) * Decimal(repr(fill.price)) for fill in traded)
-        return str(value / self.filled)
+        return str(value / self.filled_quantity)
 
 
 def parse_order(request: Mapping[str, Any], number: int) -> Order:
@@ -107,7 +107,7 @@ def parse_order(request: Mapping[str, Any], number: int) -> Order:
 
     number: number of earlier orders; it determines the id if the client gives none.
     """
-    with refused_fields():
+    with refuse_invalid_fields():
         _refuse_exits(request)
         if request.get("notional") is not None:
             raise ValueError("notional is not served here: qty")
@@ -117,7 +117,7 @@ def parse_order(request: Mapping[str, Any], number: int) -> Order:
             if request.get(name) is not None
         }
         return Order(
-            client_order_id=client_id(request, f"order {number}"),
+            client_order_id=parse_client_order_id(request, f"order {number}"),
             symbol=instrument(str(request["symbol"])).symbol,
             side=_choice(request, "side", ("buy", "sell")),
             qty=parse_decimal(request, "qty"),
@@ -130,7 +130,7 @@ def parse_order(request: Mapping[str, Any], number: int) -> Order:
 
 
 @contextmanager
-def refused_fields() -> Iterator[None]:
+def refuse_invalid_fields() -> Iterator[None]:
     """Raise `Refused` with Alpaca's error for a missing or invalid field within the block."""
     try:
         yield
@@ -151,7 +151,7 @@ def parse_decimal(request: Mapping[str, Any], key: str) -> Decimal:
         raise ValueError(f"{key} {str(value)[:MAX_VALUE_SHOWN]!r} is not a number") from None
 
 
-def client_id(request: Mapping[str, Any], name: str) -> str:
+def parse_client_order_id(request: Mapping[str, Any], name: str) -> str:
     """Return the client_order_id of a request; without one, an id derived from `name`."""
     return str(request.get("client_order_id") or derive_id(name))
 
@@ -200,6 +200,6 @@ def quantity_text(quantity: Decimal) -> str:
     return f"{quantity.normalize():f}" if quantity else "0"
 
 
-def timestamp(at: np.datetime64) -> str:
+def format_timestamp(at: np.datetime64) -> str:
     """Format an instant in the API's format, as 2024-03-18T14:30:00Z."""
     return f"{np.datetime_as_string(at, unit='s')}Z"

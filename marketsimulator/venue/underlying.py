@@ -47,36 +47,36 @@ class Underlying:
         self._symbol = symbol
         self._vix = vix
         self._response = vix_response
-        times, values = bars.real_bars(bars.symbols.index(symbol))
+        times, values = bars.bars_of_symbol(bars.symbols.index(symbol))
         self._closes = dict(zip(times.tolist(), values[:, CLOSE].tolist(), strict=True))
 
     def now(self) -> np.datetime64:
         return self._record.now()
 
-    def index(self) -> float | None:
+    def index_level(self) -> float | None:
         """Return the stock's price, USD; None while the market is closed."""
         return self._price(self._symbol) if in_session(np.array([self.now()]))[0] else None
 
-    def last(self) -> float | None:
+    def last_level(self) -> float | None:
         """Return the stock's last price, USD, also while the market is closed."""
         return self._price(self._symbol)
 
-    def volatility(self) -> float | None:
+    def volatility_index(self) -> float | None:
         """Return the present volatility index, points.
 
         None while the market is closed, or if a previous close is unknown.
         """
         session = session_on(new_york_date(np.array([self.now()]))[0])
-        index = self.index()
+        index = self.index_level()
         if session is None or index is None:
             return None
-        vix_before = self._vix.get(pd.Timestamp(session.before))
-        close_before = self.close_of(session.before.astype(object))
+        vix_before = self._vix.get(pd.Timestamp(session.previous_date))
+        close_before = self.index_close(session.previous_date.astype(object))
         if vix_before is None or close_before is None:
             return None
         return float(intraday_volatility_index(vix_before, index, close_before, self._response))
 
-    def close_of(self, day: date) -> float | None:
+    def index_close(self, day: date) -> float | None:
         """Return the stock's close in the session of a day; None unless that session has ended."""
         session = session_on(np.datetime64(day, "D"))
         # The panel holds future closes: none is returned before its session has ended.

@@ -28,26 +28,26 @@ from foundation.errors import InputError
 from foundation.files import flush_to_disk, make_private, write_atomically
 from option_spreads.autoscaler.rules import AutoscalingSettings
 from option_spreads.autoscaler.trades import (
-    COLUMNS,
+    TRADE_COLUMNS,
     ClosedTrade,
-    Row,
+    CsvRow,
     format_csv,
-    is_trade,
+    is_closed_trade,
     parse_dollars,
     parse_trade_rows,
-    trade_size,
-    trade_total,
+    parse_position_size,
+    parse_total_profit,
 )
 
 BALANCE_FILE = "account_balance.json"
 TRADES_FILE = "trades.csv"
 UPDATE_FILE = ".update.json"
 LOCK_FILE = ".lock"
-RECENT_TRADES = 50  # number of trades in the balance file
-LOCK_TIMEOUT = 10.0  # seconds to wait for another process
+MAX_RECENT_TRADES = 50  # number of trades in the balance file
+LOCK_TIMEOUT_SECONDS = 10.0  # seconds to wait for another process
 CENT = Fraction(1, 100)
 _UPDATE = TypeAdapter(dict[str, str])
-UNCONFIRMED = (
+UNCONFIRMED_BALANCE_MESSAGE = (
     "no trade says what the balance is: look it up at the broker, and confirm it with"
     " `python -m option_spreads.contracts recover LIVE STARTING_CAPITAL=USD`"
 )
@@ -70,23 +70,23 @@ class AccountState:
     """Balance and closed trades of an account.
 
     balance: balance of the balance file, or as given by the caller, USD.
-    results: P/L of each closed trade, USD per contract, oldest first.
+    trade_profits: P/L of each closed trade, USD per contract, oldest first.
     booked_balance: starting balance plus every P/L and deposit, USD; None if the caller gave the
         balance.
     """
 
     balance: Fraction
-    results: tuple[Fraction, ...]
+    trade_profits: tuple[Fraction, ...]
     booked_balance: Fraction | None = None
 
     @property
-    def difference(self) -> Fraction:
+    def balance_discrepancy(self) -> Fraction:
         """Return the balance less the booked balance, USD; 0 if they agree within a cent."""
         above = Fraction(0) if self.booked_balance is None else self.balance - self.booked_balance
         return above if abs(above) > CENT else Fraction(0)
 
     @property
-    def lower_balance(self) -> Fraction:
+    def conservative_balance(self) -> Fraction:
         """Return the lower of the balance and the booked balance, USD."""
         return (
             self.balance if self.booked_balance is None else min(self.balance, self.booked_balance)
@@ -120,7 +120,12 @@ class AccountFiles:
         )
 
     def __init__(
-        self, folder: Path, starting: float, *, live: bool = False, balance_file: Path | None = None
+        self,
+        folder: Path,
+        starting_balance: float,
+        *,
+        live: bool = False,
+        balance_file: Path | None = None,
     ) -> None:
         self.folder = folder
         self.balance_file = balance_file or folder / BALANCE_FILE
@@ -128,10 +133,10 @@ class AccountFiles:
         self._owner = ("LIVE" if live else "PAPER") if balance_file else None
         self._live = live
         self.mode = "LIVE" if live else "PAPER"
-        self._starting = Decimal(str(starting))
-        self._lock = FileLock(folder / LOCK_FILE, timeout=LOCK_TIMEOUT)
+        self._starting = Decimal(str(starting_balance))
+        self._lock = FileLock(folder / LOCK_FILE, timeout=LOCK_TIMEOUT_SECONDS)
 
-    def command(self, task: str) -> str:
+    def format_command(self, task: str) -> str:
         """Return the shell command that runs a task of `option_spreads.contracts` on the account.
 
         task: `init`, `recover` or `review`.
@@ -139,7 +144,7 @@ class AccountFiles:
         return f"python -m option_spreads.contracts {task}{' LIVE' if self._live else ''}"
 
     @property
-    def empty(self) -> bool:
+    def is_empty(self) -> bool:
         """Return whether the account has no files yet."""
         files = (self.balance_file, self.folder / TRADES_FILE, self.folder / UPDATE_FILE)
         return not any(path.exists() for path in files)
@@ -147,7 +152,7 @@ class AccountFiles:
     @property
     def missing_account_text(self) -> str:
         """Return the error message for an account without files, with the command to create it."""
-        return f"{self.folder}: there is no account; `{self.command('init')}` begins one"
+        return f"{self.folder}: there is no account; `{self.format_command('init')}` begins one"
 
     def initialise(self) -> None:
         """Create the files of a new account without trades.
@@ -159,14 +164,14 @@ class AccountFiles:
             make_private(self.folder)
             self.balance_file.parent.mkdir(parents=True, exist_ok=True)
             with self._lock:
-                if not self.empty:
+                if not self.is_empty:
                     self._finish_update()
                     self._read_rows()
                     raise InputError(
                         f"{self.folder}: there is an account already;"
-                        f" `{self.command('recover')}` rebuilds its balance"
+                        f" `{self.format_command('recover')}` rebuilds its balance"
                     )
-                self._write(list(COLUMNS), [])
+                self._write(list(TRADE_COLUMNS), [])
         except Timeout:
             raise InputError(f"{self.folder}: another process holds the account") from None
         except OSError as error:
@@ -189,14 +194,14 @@ class AccountFiles:
         with self._locked():
             return self._read_state()
 
-    def read_at(self, balance: Fraction) -> AccountState:
+    def read_with_balance(self, balance: Fraction) -> AccountState:
         """Read the trades of the account, and combine them with a balance that the caller gives.
 
         An account without files has no trades. Existing files must be readable.
 
         balance: USD.
         """
-        if self.empty:
+        if self.is_empty:
             return AccountState(balance, ())
         return replace(self.read(), balance=balance, booked_balance=None)
 
@@ -229,7 +234,7 @@ class AccountFiles:
     @contextmanager
     def _locked(self) -> Iterator[None]:
         """Lock the account for this process, after finishing an update that another began."""
-        if self.empty:
+        if self.is_empty:
             raise UnknownAccountState(self.missing_account_text)
         self._refuse_other_balance()
         try:
@@ -251,7 +256,7 @@ class AccountFiles:
         """Raise UnknownAccountState if the balance file belongs to the other account."""
         path = self.balance_file
         try:
-            parse_balance(path.read_bytes(), self._owner)
+            parse_balance_file(path.read_bytes(), self._owner)
         except WrongAccountFile as error:
             raise UnknownAccountState(f"{path}: {error}") from None
         except (OSError, ValueError):
@@ -266,7 +271,7 @@ class AccountFiles:
             contents = _UPDATE.validate_json(journal.read_text(encoding="utf-8-sig"))
             # The new source of truth is checked before it replaces the old one.
             parse_trade_rows(contents[TRADES_FILE].encode())
-            parse_balance(contents[BALANCE_FILE].encode(), self._owner)
+            parse_balance_file(contents[BALANCE_FILE].encode(), self._owner)
         except (OSError, ValueError, LookupError) as error:
             raise UnknownAccountState(
                 f"{journal}: an update that cannot be read: {error}"
@@ -279,16 +284,18 @@ class AccountFiles:
         path = self.balance_file
         if not path.exists():
             raise UnknownAccountState(
-                f"{path} is missing; `{self.command('recover')}` rebuilds it from the trades"
+                f"{path} is missing; `{self.format_command('recover')}` rebuilds it from the trades"
             )
-        closed = [row for row in rows if is_trade(row)]
+        closed = [row for row in rows if is_closed_trade(row)]
         try:
-            balance, total = parse_balance(path.read_bytes(), self._owner)
+            balance, total = parse_balance_file(path.read_bytes(), self._owner)
         except WrongAccountFile as error:
             raise UnknownAccountState(f"{path}: {error}") from None
         except ValueError as error:
             if self._live and not closed:
-                raise UnknownAccountState(f"{path}: {error}; {UNCONFIRMED}") from None
+                raise UnknownAccountState(
+                    f"{path}: {error}; {UNCONFIRMED_BALANCE_MESSAGE}"
+                ) from None
             # Quarantined and never overwritten: its contents may explain the damage.
             aside = self._set_balance_aside()
             self._write(columns, rows)
@@ -300,10 +307,12 @@ class AccountFiles:
             raise UnknownAccountState(
                 f"{path}: total_trades is {total}, {TRADES_FILE} holds {len(closed)} closed trades"
             )
-        results = tuple(Fraction(trade_total(row)) / trade_size(row) for row in closed)
+        results = tuple(
+            Fraction(parse_total_profit(row)) / parse_position_size(row) for row in closed
+        )
         return AccountState(Fraction(balance), results, Fraction(self._balance_after(rows)))
 
-    def _read_rows(self) -> tuple[list[str], list[Row]]:
+    def _read_rows(self) -> tuple[list[str], list[CsvRow]]:
         """Return columns and rows of trades.csv, checked."""
         path = self.folder / TRADES_FILE
         try:
@@ -318,14 +327,14 @@ class AccountFiles:
     def _book_trade(self, trade: ClosedTrade) -> None:
         """Add a trade to both files, unless it is booked already."""
         columns, rows = self._read_rows()
-        balance, _ = parse_balance(self.balance_file.read_bytes(), self._owner)
+        balance, _ = parse_balance_file(self.balance_file.read_bytes(), self._owner)
         name = trade.trade_id.strip()
         entry = next((row for row in rows if row["Trade_ID"].strip() == name), None)
         # A monitor that was killed after booking books its trade again after a restart.
         if entry is not None and entry["P/L_$"].strip():
-            if trade_total(entry) != trade.total:
+            if parse_total_profit(entry) != trade.total_profit:
                 raise ConflictingBooking(
-                    f"{trade.trade_id}: booked already with {entry['P/L_$']}, now {trade.total}"
+                    f"{trade.trade_id}: booked already with {entry['P/L_$']}, now {trade.total_profit}"
                 )
             return
         update = trade.row()
@@ -333,9 +342,11 @@ class AccountFiles:
         rows = [row for row in rows if row is not entry]
         # A row without P/L is the open trade: its other columns are kept.
         rows.append({**(entry or {}), **update})
-        self._write(columns, rows, balance + trade.total)
+        self._write(columns, rows, balance + trade.total_profit)
 
-    def _write(self, columns: list[str], rows: list[Row], balance: Decimal | None = None) -> None:
+    def _write(
+        self, columns: list[str], rows: list[CsvRow], balance: Decimal | None = None
+    ) -> None:
         """Write both files, or neither, whenever the process is killed.
 
         balance: USD; None: the booked balance of the rows.
@@ -343,7 +354,7 @@ class AccountFiles:
         amount = self._balance_after(rows) if balance is None else balance
         contents = {
             TRADES_FILE: format_csv(columns, rows),
-            BALANCE_FILE: balance_text(amount, rows, self._owner),
+            BALANCE_FILE: format_balance_file(amount, rows, self._owner),
         }
         write_atomically(self.folder / UPDATE_FILE, json.dumps(contents).encode())
         self._put_files(contents)
@@ -359,34 +370,36 @@ class AccountFiles:
 
     def _set_balance_aside(self) -> Path:
         path = self.balance_file
-        aside = quarantine_name(path)
+        aside = find_quarantine_path(path)
         if path.exists():
             path.replace(aside)
         return aside
 
-    def _balance_after(self, rows: list[Row]) -> Decimal:
+    def _balance_after(self, rows: list[CsvRow]) -> Decimal:
         """Return the starting balance plus every P/L and deposit of the rows, USD."""
-        flows = [trade_total(row) for row in rows if row["P/L_$"].strip()]
+        flows = [parse_total_profit(row) for row in rows if row["P/L_$"].strip()]
         return self._starting + sum(flows, Decimal(0))
 
 
-def quarantine_name(path: Path) -> Path:
+def find_quarantine_path(path: Path) -> Path:
     """Return an unused path beside a file, to which the caller moves the file to quarantine it."""
     stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
     names = (path.with_name(f"{path.name}.aside-{stamp}-{k}") for k in itertools.count())
     return next(name for name in names if not name.exists())
 
 
-def balance_text(balance: Decimal, rows: Sequence[Row], owner: str | None = None) -> str:
+def format_balance_file(balance: Decimal, rows: Sequence[CsvRow], owner: str | None = None) -> str:
     """Format the JSON text of a balance file.
 
     balance: USD.
     rows: rows of trades.csv.
     owner: `PAPER` or `LIVE` for a file outside the account's folder.
     """
-    closed = [row for row in rows if is_trade(row)]
-    latest = closed[-RECENT_TRADES:]
-    recent = [{"trade_id": row["Trade_ID"], "pnl": float(trade_total(row))} for row in latest]
+    closed = [row for row in rows if is_closed_trade(row)]
+    latest = closed[-MAX_RECENT_TRADES:]
+    recent = [
+        {"trade_id": row["Trade_ID"], "pnl": float(parse_total_profit(row))} for row in latest
+    ]
     content = {
         "balance": float(balance),
         "last_updated": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -397,7 +410,7 @@ def balance_text(balance: Decimal, rows: Sequence[Row], owner: str | None = None
     return json.dumps(content, indent=1)
 
 
-def parse_balance(content: bytes, owner: str | None = None) -> tuple[Decimal, int]:
+def parse_balance_file(content: bytes, owner: str | None = None) -> tuple[Decimal, int]:
     """Parse a balance file; return the balance in USD and the number of closed trades.
 
     owner: `PAPER` or `LIVE`, the account that the file must belong to; None skips this check. A

@@ -17,7 +17,7 @@ from option_spreads.autoscaler.rules import (
     ContractCount,
     TradeStatistics,
     count_contracts,
-    kelly_name,
+    format_kelly_multiple,
 )
 
 log = logging.getLogger(__name__)
@@ -30,52 +30,52 @@ class ContractSizing:
     """Contract count of the next spread, with the figures that explain it.
 
     state: balance and closed trades of the account.
-    risk: maximum loss of one contract, USD.
-    fraction: multiple of full Kelly that is used for sizing, such as 0.5.
+    max_loss: maximum loss of one contract, USD.
+    kelly_multiple: multiple of full Kelly that is used for sizing, such as 0.5.
     statistics: statistics of the trades in the rolling window.
     count: number of contracts, sized from the lower of balance and booked balance.
     """
 
     state: AccountState
-    risk: float
-    fraction: float
+    max_loss: float
+    kelly_multiple: float
     statistics: TradeStatistics
     count: ContractCount
 
     @classmethod
     def from_state(
-        cls, state: AccountState, risk: float, settings: AutoscalingSettings
+        cls, state: AccountState, max_loss: float, settings: AutoscalingSettings
     ) -> ContractSizing:
         """Size the next spread from an account's state.
 
-        risk: maximum loss of one contract, USD.
+        max_loss: maximum loss of one contract, USD.
         """
-        window = state.results[-settings.ROLLING_WINDOW :]
-        statistics = TradeStatistics.from_results(window, settings.FEE_PER_CONTRACT)
-        balance = state.lower_balance
-        closed = len(state.results)
-        count = count_contracts(balance, statistics, closed, Fraction(str(risk)), settings)
+        window = state.trade_profits[-settings.ROLLING_WINDOW :]
+        statistics = TradeStatistics.from_profits(window, settings.FEE_PER_CONTRACT)
+        balance = state.conservative_balance
+        closed = len(state.trade_profits)
+        count = count_contracts(balance, statistics, closed, Fraction(str(max_loss)), settings)
         count = replace(count, balance=balance)
-        return cls(state, risk, settings.KELLY_FRACTION, statistics, count)
+        return cls(state, max_loss, settings.KELLY_FRACTION, statistics, count)
 
     @property
-    def lines(self) -> list[str]:
+    def log_lines(self) -> list[str]:
         """Return five log lines with the tag `[AUTOSCALING]`, which operators search for."""
         s, kelly = self.statistics, self.count.kelly
-        share = None if kelly is None else kelly * Fraction(str(self.fraction))
+        share = None if kelly is None else kelly * Fraction(str(self.kelly_multiple))
         balance = f"${float(self.state.balance):,.0f}"
-        if self.state.difference > 0:
-            balance += f", sized from the trades' ${float(self.state.lower_balance):,.0f}"
-        name = kelly_name(self.fraction).capitalize().replace("kelly", "Kelly")
-        rate = f"{s.win_rate:.1%}" if s.trades else "n/a"
+        if self.state.balance_discrepancy > 0:
+            balance += f", sized from the trades' ${float(self.state.conservative_balance):,.0f}"
+        name = format_kelly_multiple(self.kelly_multiple).capitalize().replace("kelly", "Kelly")
+        rate = f"{s.win_rate:.1%}" if s.trade_count else "n/a"
         return [
             f"{LOG_TAG} Account Balance: {balance}",
-            f"{LOG_TAG} Trade History: {count_text(s.trades, 'trade')}"
+            f"{LOG_TAG} Trade History: {count_text(s.trade_count, 'trade')}"
             f" ({count_text(s.wins, 'win')}, {count_text(s.losses, 'loss', 'losses')})",
             f"{LOG_TAG} Win Rate: {rate} | Avg Win: ${s.average_win:.2f}"
             f" | Avg Loss: ${s.average_loss:.2f}",
             f"{LOG_TAG} Kelly%: {_percent_text(kelly)} | {name}%: {_percent_text(share)}",
-            f"{LOG_TAG} Max Risk: ${float(self.risk):,.0f} | Position Size: {self.count.number}"
+            f"{LOG_TAG} Max Risk: ${float(self.max_loss):,.0f} | Position Size: {self.count.number}"
             " contract(s)",
         ]
 
@@ -84,8 +84,8 @@ class ContractSizing:
         """Return a one-line summary for the log; it begins with `Position sizing`."""
         return (
             f"Position sizing: {self.count.number} contract(s) at a balance of"
-            f" {short_usd(self.state.lower_balance)} and a risk of"
-            f" ${float(self.risk):,.0f}: {self.count.why}"
+            f" {short_usd(self.state.conservative_balance)} and a risk of"
+            f" ${float(self.max_loss):,.0f}: {self.count.reason}"
         )
 
 
@@ -118,7 +118,7 @@ def size_contracts(
     balance = None if account_balance is None else check_amount(account_balance, "account_balance")
     account = f"{LOG_TAG} {files.mode}"
     try:
-        state = files.read() if balance is None else files.read_at(balance)
+        state = files.read() if balance is None else files.read_with_balance(balance)
     except UnknownAccountState as error:
         log.error("%s Unknown state, 0 contracts: %s", LOG_TAG, error)
         notices.alert("unknown_state", f"{account}: unknown state, nothing is ordered: {error}")
@@ -128,14 +128,14 @@ def size_contracts(
     sizing = ContractSizing.from_state(state, max_risk_per_contract, settings)
     count = sizing.count
     if count.number == 0:
-        log.error("%s No order: %s", LOG_TAG, count.why)
-    held = f"balance ${float(state.lower_balance):,.2f}"
-    if state.difference > 0:
+        log.error("%s No order: %s", LOG_TAG, count.reason)
+    held = f"balance ${float(state.conservative_balance):,.2f}"
+    if state.balance_discrepancy > 0:
         held += f" by the trades, the file says ${float(state.balance):,.2f}"
-    halt = f"{account}: nothing is ordered: {count.why}, {held}"
-    notices.set_alert("halt", halt if count.halted else "")
+    halt = f"{account}: nothing is ordered: {count.reason}, {held}"
+    notices.set_alert("halt", halt if count.is_halted else "")
     if verbose:
-        for line in [*sizing.lines, sizing.sentence]:
+        for line in [*sizing.log_lines, sizing.sentence]:
             _say(line)
     return count
 
@@ -150,10 +150,10 @@ def _say(line: str) -> None:
 
 def _difference_text(state: AccountState, files: AccountFiles) -> str:
     """Return the alert for a balance that differs from the booked balance, or an empty string."""
-    if not state.difference or state.booked_balance is None:
+    if not state.balance_discrepancy or state.booked_balance is None:
         return ""
     return (
         f"{LOG_TAG} {files.mode}: the balance is ${float(state.balance):,.2f},"
         f" STARTING_CAPITAL and the trades add up to ${float(state.booked_balance):,.2f}; the lower"
-        f" one is sized from; `{files.command('recover')}` takes the trades' word"
+        f" one is sized from; `{files.format_command('recover')}` takes the trades' word"
     )

@@ -25,8 +25,8 @@ from foundation.formatting import short_usd
 from foundation.notifier import check_url
 from foundation.settings import setting, settings_class, settings_from_config
 
-Bootstrap = Literal["one_contract", "prior"]
-CondorRisk = Literal["formula", "table"]
+BootstrapMode = Literal["one_contract", "prior"]
+CondorRiskMethod = Literal["formula", "table"]
 
 # Prior before there are trades: share of wins, and average win and loss of one contract, USD.
 PRIOR_WIN_RATE = Fraction("0.582")
@@ -34,13 +34,13 @@ PRIOR_AVERAGE_WIN = Fraction(266)
 PRIOR_AVERAGE_LOSS = Fraction(109)
 
 # Recommended contracts by minimum balance, USD. Advice only: MAX_CONTRACTS is the limit.
-RECOMMENDED_CAPS = ((10_000, 2), (20_000, 3), (50_000, 5), (100_000, 10))
+RECOMMENDED_MAX_CONTRACTS = ((10_000, 2), (20_000, 3), (50_000, 5), (100_000, 10))
 
-CONDOR_TABLE = 250.0  # USD: the earlier system's table for a condor of width 5
+CONDOR_TABLE_RISK_USD = 250.0  # USD: the earlier system's table for a condor of width 5
 
 # Width of one side in points, by strategy.
 SPREAD_WIDTHS = {"CALL": 5.0, "PUT": 5.0, "IRON_CONDOR": 5.0, "OTM_SINGLE_SIDED": 10.0}
-SHORT_NAMES = {"IC": "IRON_CONDOR", "OTM-SS": "OTM_SINGLE_SIDED"}
+STRATEGY_ALIASES = {"IC": "IRON_CONDOR", "OTM-SS": "OTM_SINGLE_SIDED"}
 
 
 @settings_class()
@@ -60,7 +60,7 @@ class AutoscalingSettings:
     BOOTSTRAP_TRADES: int = setting(
         10, "closed trades before their statistics count", ge=0, le=100_000
     )
-    BOOTSTRAP_MODE: Bootstrap = setting(
+    BOOTSTRAP_MODE: BootstrapMode = setting(
         "one_contract", "until then `one_contract`, or Kelly on a `prior`"
     )
     ROLLING_WINDOW: int = setting(50, "last closed trades that statistics are of", ge=1, le=100_000)
@@ -71,7 +71,7 @@ class AutoscalingSettings:
     NEGATIVE_KELLY_CONTRACTS: int = setting(
         1, "contracts where trades have lost, 0 or 1", ge=0, le=1
     )
-    CONDOR_RISK: CondorRisk = setting(
+    CONDOR_RISK: CondorRiskMethod = setting(
         "formula", "of a condor of width 5; `table` is the earlier system's"
     )
     AUTOSCALING_DATA_DIR: str = setting("data/autoscaling", "folder with paper/ and live/ below it")
@@ -113,19 +113,19 @@ class AutoscalingSettings:
 class TradeStatistics:
     """Win and loss statistics of closed trades, per contract.
 
-    trades: number of trades.
+    trade_count: number of trades.
     wins: number of winning trades.
-    won: gross profit, the sum of all wins, USD per contract.
-    lost: gross loss, the sum of all losses, USD per contract, positive.
+    gross_profit: gross profit, the sum of all wins, USD per contract.
+    gross_loss: gross loss, the sum of all losses, USD per contract, positive.
     """
 
-    trades: int
+    trade_count: int
     wins: int
-    won: Fraction
-    lost: Fraction
+    gross_profit: Fraction
+    gross_loss: Fraction
 
     @classmethod
-    def from_results(cls, results: Sequence[Fraction], fee: float = 0.0) -> TradeStatistics:
+    def from_profits(cls, profits: Sequence[Fraction], fee: float = 0.0) -> TradeStatistics:
         """Compute statistics from the P/L of trades, USD per contract.
 
         fee: USD per contract, subtracted from every P/L.
@@ -133,32 +133,32 @@ class TradeStatistics:
         cost = Fraction(str(fee))
         # Adding fractions reduces every sum to lowest terms. Over one denominator they are
         # integers, which add much faster.
-        unit = math.lcm(cost.denominator, *(result.denominator for result in results))
+        unit = math.lcm(cost.denominator, *(result.denominator for result in profits))
         paid = cost.numerator * (unit // cost.denominator)
-        net = [result.numerator * (unit // result.denominator) - paid for result in results]
+        net = [result.numerator * (unit // result.denominator) - paid for result in profits]
         wins = [r for r in net if r > 0]
         losses = [-r for r in net if r <= 0]
         won, lost = Fraction(sum(wins), unit), Fraction(sum(losses), unit)
-        return cls(trades=len(net), wins=len(wins), won=won, lost=lost)
+        return cls(trade_count=len(net), wins=len(wins), gross_profit=won, gross_loss=lost)
 
     @property
     def losses(self) -> int:
-        return self.trades - self.wins
+        return self.trade_count - self.wins
 
     @property
     def win_rate(self) -> float:
         """Return the share of trades that won; NaN without trades."""
-        return self.wins / self.trades if self.trades else float("nan")
+        return self.wins / self.trade_count if self.trade_count else float("nan")
 
     @property
     def average_win(self) -> float:
         """Return the average win, USD per contract; 0 without wins."""
-        return float(self.won / self.wins) if self.wins else 0.0
+        return float(self.gross_profit / self.wins) if self.wins else 0.0
 
     @property
     def average_loss(self) -> float:
         """Return the average loss, USD per contract, positive; 0 without losses."""
-        return float(self.lost / self.losses) if self.losses else 0.0
+        return float(self.gross_loss / self.losses) if self.losses else 0.0
 
     @property
     def kelly(self) -> Fraction | None:
@@ -169,7 +169,11 @@ class TradeStatistics:
         """
         if not self.wins:
             return None
-        return self.wins * (self.won - self.lost) / (self.trades * self.won)
+        return (
+            self.wins
+            * (self.gross_profit - self.gross_loss)
+            / (self.trade_count * self.gross_profit)
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,23 +181,23 @@ class ContractCount:
     """Number of contracts of the next position, with the reason.
 
     number: contracts to sell.
-    why: name of the sizing rule that applied.
+    reason: name of the sizing rule that applied.
     kelly: full Kelly fraction; None if the rule used none, or if it is undefined.
-    halted: true while the safety halt is in force.
+    is_halted: true while the safety halt is in force.
     balance: account balance that the count is based on, USD; None if unknown.
     """
 
     number: int
-    why: str
+    reason: str
     kelly: Fraction | None = None
-    halted: bool = False
+    is_halted: bool = False
     balance: Fraction | None = None
 
 
 def count_contracts(
     balance: Fraction,
     statistics: TradeStatistics,
-    closed: int,
+    closed_trade_count: int,
     max_risk: Fraction,
     settings: AutoscalingSettings,
 ) -> ContractCount:
@@ -204,25 +208,27 @@ def count_contracts(
 
     balance: account balance, USD.
     statistics: statistics of the trades in the rolling window.
-    closed: number of all closed trades, inside and before the window.
+    closed_trade_count: number of all closed trades, inside and before the window.
     max_risk: maximum loss of one contract, USD.
     """
     if balance < settings.halt_balance:
         # Balances are whole cents: one is below the floor if it is below the next cent.
         floor = short_usd(Fraction(math.ceil(settings.halt_balance * 100), 100))
-        return ContractCount(0, f"safety halt: balance below {floor}", halted=True)
+        return ContractCount(0, f"safety halt: balance below {floor}", is_halted=True)
     if not settings.AUTOSCALING_ENABLED:
         return ContractCount(1, "autoscaling is switched off")
-    if closed < settings.BOOTSTRAP_TRADES:
+    if closed_trade_count < settings.BOOTSTRAP_TRADES:
         if settings.BOOTSTRAP_MODE == "one_contract":
-            return ContractCount(1, f"bootstrap: {closed} of {settings.BOOTSTRAP_TRADES} trades")
+            return ContractCount(
+                1, f"bootstrap: {closed_trade_count} of {settings.BOOTSTRAP_TRADES} trades"
+            )
         kelly: Fraction | None = (
             PRIOR_WIN_RATE - (1 - PRIOR_WIN_RATE) * PRIOR_AVERAGE_LOSS / PRIOR_AVERAGE_WIN
         )
-        why = f"bootstrap by prior: {closed} of {settings.BOOTSTRAP_TRADES} trades"
+        why = f"bootstrap by prior: {closed_trade_count} of {settings.BOOTSTRAP_TRADES} trades"
     else:
         kelly = statistics.kelly
-        why = kelly_name(settings.KELLY_FRACTION)
+        why = format_kelly_multiple(settings.KELLY_FRACTION)
     if kelly is None or kelly < 0:
         return ContractCount(settings.NEGATIVE_KELLY_CONTRACTS, "negative Kelly", kelly)
     share = Fraction(str(settings.KELLY_FRACTION))
@@ -230,9 +236,9 @@ def count_contracts(
     return ContractCount(min(max(affordable, 1), settings.MAX_CONTRACTS), why, kelly)
 
 
-def kelly_name(fraction: float) -> str:
+def format_kelly_multiple(multiple: float) -> str:
     """Return the name of a multiple of full Kelly: `half-Kelly`, `full-Kelly` or `0.25-Kelly`."""
-    return {0.5: "half-Kelly", 1.0: "full-Kelly"}.get(fraction, f"{fraction:g}-Kelly")
+    return {0.5: "half-Kelly", 1.0: "full-Kelly"}.get(multiple, f"{multiple:g}-Kelly")
 
 
 def parse_strategy(word: str, key: str = "strategy") -> str:
@@ -245,9 +251,9 @@ def parse_strategy(word: str, key: str = "strategy") -> str:
     if not isinstance(word, str):
         raise InputError(f"{key}: {word!r} is not a word; it is one of {', '.join(SPREAD_WIDTHS)}")
     capitals = word.strip().upper()
-    name = SHORT_NAMES.get(capitals, capitals)
+    name = STRATEGY_ALIASES.get(capitals, capitals)
     if name not in SPREAD_WIDTHS:
-        raise invalid_choice(key, word, [*SPREAD_WIDTHS, *SHORT_NAMES])
+        raise invalid_choice(key, word, [*SPREAD_WIDTHS, *STRATEGY_ALIASES])
     return name
 
 
@@ -263,13 +269,16 @@ def parse_strategies(words: Sequence[str]) -> tuple[str, ...]:
 
 
 def max_risk(
-    strategy: str, entry_credit: float, width: float | None = None, condor: CondorRisk = "formula"
+    strategy: str,
+    entry_credit: float,
+    width: float | None = None,
+    condor_risk: CondorRiskMethod = "formula",
 ) -> float:
     """Return the maximum loss of one contract, USD: (width − credit) · 100.
 
     entry_credit: credit of the sale, points.
     width: points between the strikes of one side; by default the strategy's usual width.
-    condor: `formula`; or `table`, the earlier system's 250 USD for an iron condor of width 5.
+    condor_risk: `formula`; or `table`, the earlier system's 250 USD for an iron condor of width 5.
 
     Raises InputError for an unknown strategy, and for a credit outside 0 … width.
     """
@@ -282,11 +291,11 @@ def max_risk(
         raise InputError(
             f"entry_credit: {entry_credit} is outside 0 … {float(points):g}, the width"
         )
-    if name == "IRON_CONDOR" and condor == "table" and points == SPREAD_WIDTHS[name]:
-        return CONDOR_TABLE
+    if name == "IRON_CONDOR" and condor_risk == "table" and points == SPREAD_WIDTHS[name]:
+        return CONDOR_TABLE_RISK_USD
     return float((points - credit) * SHARES_PER_OPTION)
 
 
-def recommended_cap(balance: float) -> int:
+def recommend_max_contracts(balance: float) -> int:
     """Return the recommended maximum number of contracts for a balance in USD, at least 1."""
-    return max([cap for least, cap in RECOMMENDED_CAPS if balance >= least], default=1)
+    return max([cap for least, cap in RECOMMENDED_MAX_CONTRACTS if balance >= least], default=1)

@@ -12,9 +12,9 @@ from typing import Any
 from foundation.decimals import is_bounded, parse_number
 from foundation.errors import InputError
 
-Row = dict[str, str]
+CsvRow = dict[str, str]
 
-COLUMNS = (
+TRADE_COLUMNS = (
     "Timestamp_ET",
     "Trade_ID",
     "Strategy",
@@ -26,7 +26,10 @@ COLUMNS = (
     "Exit_Reason",
 )
 MAX_TRADE_CONTRACTS = 1_000_000  # of one trade
-CASH_FLOW_WORDS = ("DEPOSIT", "WITHDRAWAL")  # in the column `Strategy`: rows that are not trades
+CASH_FLOW_STRATEGIES = (
+    "DEPOSIT",
+    "WITHDRAWAL",
+)  # in the column `Strategy`: rows that are not trades
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,19 +39,19 @@ class ClosedTrade:
     trade_id: unique id, under which the trade is booked only once.
     strategy: value of the column `Strategy`, such as `PUT`.
     position_size: number of contracts, at least 1.
-    total: P/L of all contracts, USD.
+    total_profit: P/L of all contracts, USD.
     exit_time: value of the column `Exit_Time`.
     exit_reason: value of the column `Exit_Reason`.
-    more: values of further columns, by column.
+    extra_columns: values of further columns, by column.
     """
 
     trade_id: str
     strategy: str
     position_size: int
-    total: Decimal
+    total_profit: Decimal
     exit_time: str
     exit_reason: str = ""
-    more: Mapping[str, str] | None = None
+    extra_columns: Mapping[str, str] | None = None
 
     def __post_init__(self) -> None:
         for name in ("trade_id", "strategy", "exit_time", "exit_reason"):
@@ -68,9 +71,9 @@ class ClosedTrade:
                 f"{self.trade_id}: position_size {str(size)[:50]} is not a whole number of"
                 f" contracts in 1 … {MAX_TRADE_CONTRACTS:,}"
             )
-        if not (isinstance(self.total, Decimal) and is_bounded(self.total)):
+        if not (isinstance(self.total_profit, Decimal) and is_bounded(self.total_profit)):
             raise InputError(
-                f"{self.trade_id}: P/L {str(self.total)[:50]} is not an amount of money"
+                f"{self.trade_id}: P/L {str(self.total_profit)[:50]} is not an amount of money"
             )
         if not self.exit_time.strip():
             raise InputError(f"{self.trade_id}: a closed trade has an exit time")
@@ -82,23 +85,23 @@ class ClosedTrade:
             "Strategy": self.strategy,
             "Position_Size": str(self.position_size),
             "Exit_Time": self.exit_time,
-            "P/L_$": f"{self.total:f}",
+            "P/L_$": f"{self.total_profit:f}",
             "Exit_Reason": self.exit_reason,
         }
-        return {**(self.more or {}), **columns}
+        return {**(self.extra_columns or {}), **columns}
 
 
-def entry_columns(entered: str, strikes: str, credit: Decimal) -> dict[str, str]:
+def entry_columns(entry_time: str, strikes: str, credit: Decimal) -> dict[str, str]:
     """Return the columns of trades.csv that describe the entry into a spread.
 
-    entered: New York time of the entry.
+    entry_time: New York time of the entry.
     strikes: strikes of the legs, separated by slashes.
     credit: credit of the sale, points.
     """
-    return {"Timestamp_ET": entered, "Strikes": strikes, "Entry_Credit": f"{credit:.4f}"}
+    return {"Timestamp_ET": entry_time, "Strikes": strikes, "Entry_Credit": f"{credit:.4f}"}
 
 
-def parse_trade_rows(content: bytes) -> tuple[list[str], list[Row]]:
+def parse_trade_rows(content: bytes) -> tuple[list[str], list[CsvRow]]:
     """Parse and validate the content of trades.csv; return its columns and its rows.
 
     Raises ValueError with the number of the invalid row, and the reason.
@@ -122,7 +125,7 @@ def parse_trade_rows(content: bytes) -> tuple[list[str], list[Row]]:
     return columns, rows
 
 
-def format_csv(columns: list[str], rows: list[Row]) -> str:
+def format_csv(columns: list[str], rows: list[CsvRow]) -> str:
     """Format rows as the text of a CSV file with these columns."""
     stream = io.StringIO(newline="")
     writer = csv.DictWriter(stream, columns, restval="", lineterminator="\n")
@@ -143,8 +146,8 @@ def _check_row(row: Mapping[str, Any], booked: set[str]) -> None:
         if row.get("Exit_Time", "").strip():
             raise ValueError("it has an exit time and no P/L_$")
         return
-    trade_total(row)
-    trade_size(row)
+    parse_total_profit(row)
+    parse_position_size(row)
     name = row["Trade_ID"].strip()
     if name and name in booked:
         raise ValueError(f"Trade_ID {name} is there twice")
@@ -156,7 +159,7 @@ def _has_line_break(text: str) -> bool:
     return "\n" in text or "\r" in text
 
 
-def trade_total(row: Mapping[str, str]) -> Decimal:
+def parse_total_profit(row: Mapping[str, str]) -> Decimal:
     """Parse a row's P/L of all contracts, USD. Raises ValueError."""
     return parse_dollars(row["P/L_$"].strip(), "P/L_$")
 
@@ -175,7 +178,7 @@ def parse_dollars(text: str, name: str) -> Decimal:
     return amount
 
 
-def trade_size(row: Mapping[str, str]) -> int:
+def parse_position_size(row: Mapping[str, str]) -> int:
     """Parse a row's number of contracts; 1 for an old row without `Position_Size`.
 
     Raises ValueError if it is not a whole number from 1 to MAX_TRADE_CONTRACTS.
@@ -192,9 +195,9 @@ def trade_size(row: Mapping[str, str]) -> int:
     return int(size)
 
 
-def is_trade(row: Mapping[str, str]) -> bool:
+def is_closed_trade(row: Mapping[str, str]) -> bool:
     """Return whether a row is a closed trade, instead of an open trade, deposit or withdrawal."""
     return (
         bool(row["P/L_$"].strip())
-        and row.get("Strategy", "").strip().upper() not in CASH_FLOW_WORDS
+        and row.get("Strategy", "").strip().upper() not in CASH_FLOW_STRATEGIES
     )

@@ -12,7 +12,7 @@ import numpy as np
 from filelock import FileLock, Timeout
 
 from execution.alpaca.options import AlpacaSpreads
-from execution.journal.events import HELD, EventLog
+from execution.journal.events import HELD_EVENT, EventLog
 from execution.live.account import IdentityMismatch, LiveAccount
 from execution.live.accounts import SPREADS_JOB, TRADE_JOB
 from execution.live.guarded_broker import GuardedBroker
@@ -27,16 +27,16 @@ from foundation.errors import BrokerError, InputError
 from foundation.page import table_html
 from foundation.tables import Table
 from option_spreads.autoscaler.account import AccountFiles, UnknownAccountState
-from option_spreads.selling.seller import STEP_ERRORS, SpreadSeller, alert_trouble, error_text
+from option_spreads.selling.seller import RETRYABLE_ERRORS, SpreadSeller, alert_failures, error_text
 from option_spreads.selling.settings import SellingSettings
-from option_spreads.selling.state import STATE_FILE, OpenSpread, collateral, read_state
+from option_spreads.selling.state import STATE_FILE, OpenSpread, total_collateral, read_state
 from trainingdata.feed.endpoint import ApiKeys
 
 log = logging.getLogger(__name__)
 
 MARK_INTERVAL = np.timedelta64(1, "m")
 MAX_CLOSING_POLLS = 3  # until open spreads that were to be bought back are reported
-FOLDER = "spreads folder"  # journal event with the folder of the open spreads
+SPREADS_FOLDER_EVENT = "spreads folder"  # journal event with the folder of the open spreads
 
 
 class ReconciledAccount:
@@ -73,13 +73,13 @@ class ReconciledAccount:
         else:
             self._desk.account()
 
-    def gate(self, spreads: Sequence[OpenSpread]) -> OrderGate:
+    def build_gate(self, spreads: Sequence[OpenSpread]) -> OrderGate:
         """Return the gate of a spread order, which knows the maximum loss of the open spreads.
 
         Sales in flight are excluded, because the gate adds the loss of the order that it checks.
         """
         held = [each for each in spreads if each.stage != "opening"]
-        return SpreadGate(self._live, self._desk, self._files, risk_of(held, self._root))
+        return SpreadGate(self._live, self._desk, self._files, max_loss_by_root(held, self._root))
 
 
 class SpreadGate:
@@ -106,26 +106,28 @@ class SpreadGate:
         Raises `BrokerError` if the venue does not respond; the order is then not sent.
         """
         if role == "reduction":
-            return self._live.guards.check(None).refusal(order, role, now)
+            return self._live.guards.build_gate(None).refusal(order, role, now)
         try:
-            balance = float(self._files.read().lower_balance)
+            balance = float(self._files.read().conservative_balance)
         except UnknownAccountState as error:
             why = f"unknown state: {error}"
         else:
-            snapshot = self._live.with_guard_data(self._desk.account(), (), at_risk=self._at_risk)
-            gate = self._live.guards.check(replace(snapshot, balance=balance))
+            snapshot = self._live.with_guard_data(
+                self._desk.account(), (), max_loss_by_root=self._at_risk
+            )
+            gate = self._live.guards.build_gate(replace(snapshot, spread_balance=balance))
             why = gate.refusal(order, role, now)
         name = order.client_order_id
         self._live.notices.set_alert("denied", f"{name} is not sold: {why}" if why else "")
         return why
 
 
-def risk_of(spreads: Sequence[OpenSpread], root: str) -> Mapping[str, float]:
+def max_loss_by_root(spreads: Sequence[OpenSpread], root: str) -> Mapping[str, float]:
     """Return the maximum loss of spreads, USD, by the root of their options; empty if none."""
-    return {root: float(collateral(spreads))} if spreads else {}
+    return {root: float(total_collateral(spreads))} if spreads else {}
 
 
-class OpenSpreads(PageSection):
+class OpenSpreadsSection(PageSection):
     """Section of the status page that lists the open spreads."""
 
     title = "Open spreads"
@@ -154,7 +156,7 @@ class SpreadJob:
     ) -> None:
         self._settings = settings
         self._live = live
-        gateway = live.connection.broker(book=live.book, feed=live.feed)
+        gateway = live.connection.create_gateway(book=live.book, feed=live.feed)
         desk = GuardedBroker(gateway, live)
         venue = AlpacaSpreads(
             settings.broker,
@@ -162,13 +164,13 @@ class SpreadJob:
             underlying=settings.underlying,
             scale=settings.scale,
             feed=settings.feed,
-            patience=settings.patience,
+            patience=settings.order_timeout,
             book=live.book,
             job=SPREADS_JOB,
         )
-        line = ReconciledAccount(live, desk, settings.account, settings.root, marks=marks)
-        self._seller = SpreadSeller(venue, settings, settings.volatility, live.notices, line)
-        self._interval = np.timedelta64(round(settings.interval * 1000), "ms")
+        line = ReconciledAccount(live, desk, settings.account_files, settings.root, marks=marks)
+        self._seller = SpreadSeller(venue, settings, settings.read_vix_closes, live.notices, line)
+        self._interval = np.timedelta64(round(settings.poll_interval * 1000), "ms")
         self._next: np.datetime64 | None = None
         self._looks = 0
         self._shown = ""
@@ -176,11 +178,11 @@ class SpreadJob:
 
     @property
     def section(self) -> PageSection:
-        return OpenSpreads(self._seller)
+        return OpenSpreadsSection(self._seller)
 
     def due(self, now: np.datetime64) -> np.datetime64 | None:
         """Return the instant of the next poll; None after the last one."""
-        if self._live.cycles_made or self._looks == self._settings.polls:
+        if self._live.all_cycles_done or self._looks == self._settings.polls:
             return None
         # After the clock was set back, the job does not wait until the old time is reached again.
         return now if self._next is None else min(self._next, now + self._interval)
@@ -202,8 +204,8 @@ class SpreadJob:
         unknown = self._looks == 1 and isinstance(trouble, UnknownAccountState)
         is_last = self._looks == self._settings.polls
         if trouble is not None and (unknown or is_last):
-            with suppress(*STEP_ERRORS):
-                self._seller.end_orders()
+            with suppress(*RETRYABLE_ERRORS):
+                self._seller.cancel_working_orders()
             raise InputError(error_text(trouble)) from trouble
 
     def _look(self) -> Exception | None:
@@ -212,13 +214,13 @@ class SpreadJob:
         self._next = now + self._interval
         trouble: Exception | None = None
         try:
-            with alert_trouble(self._live.notices, "account"):
+            with alert_failures(self._live.notices, "account"):
                 if self._settings.broker.is_loopback:
                     self._live.check_account_id()
             self._seller.step()
         except (IdentityMismatch, DatabaseFailed):
             raise
-        except STEP_ERRORS as error:
+        except RETRYABLE_ERRORS as error:
             log.exception("a look was not finished")
             trouble = error
         text = "\n".join(self._noted_lines()) or "nothing is open"
@@ -232,14 +234,18 @@ class SpreadJob:
     def _noted_lines(self) -> list[str]:
         """Return the open spreads as text, one line each; record changes in the journal."""
         spreads = self._seller.spreads
-        self._live.spread_risk_by_job[SPREADS_JOB] = risk_of(spreads, self._settings.root)
+        self._live.spread_risk_by_job[SPREADS_JOB] = max_loss_by_root(spreads, self._settings.root)
         lines = [str(spread) for spread in spreads]
         # Before the first poll it is unknown what is open.
         if self._seller.has_read and lines != self._noted:
             self._noted = lines
             events = self._live.account.events
-            events.append(HELD, SPREADS_JOB, lines)
-            events.append(HELD, FOLDER, [str(self._settings.account.folder.resolve())])
+            events.append(HELD_EVENT, SPREADS_JOB, lines)
+            events.append(
+                HELD_EVENT,
+                SPREADS_FOLDER_EVENT,
+                [str(self._settings.account_files.folder.resolve())],
+            )
         return lines
 
     def finish(self, *, flatten: bool) -> list[str]:
@@ -250,8 +256,8 @@ class SpreadJob:
         """
         if not flatten:
             try:
-                self._seller.end_orders()
-            except STEP_ERRORS as error:
+                self._seller.cancel_working_orders()
+            except RETRYABLE_ERRORS as error:
                 raise BrokerError(error_text(error)) from error
             finally:
                 self._noted_lines()
@@ -264,7 +270,7 @@ class SpreadJob:
         return [each.trade_id for each in self._seller.spreads]
 
 
-def refuse_another_folder(folder: Path, events: EventLog) -> None:
+def refuse_missing_open_spreads(folder: Path, events: EventLog) -> None:
     """Refuse a folder that lacks a spread which the account's journal records as open.
 
     The stops of that spread would not be monitored. A spread may be missing from an existing file
@@ -276,8 +282,12 @@ def refuse_another_folder(folder: Path, events: EventLog) -> None:
     Raises InputError.
     """
     known = {spread.trade_id for spread in read_state(folder).spreads}
-    lost = [line for line in events.last_held(SPREADS_JOB) if line.partition(":")[0] not in known]
-    owners = events.last_held(FOLDER)
+    lost = [
+        line
+        for line in events.last_reported_positions(SPREADS_JOB)
+        if line.partition(":")[0] not in known
+    ]
+    owners = events.last_reported_positions(SPREADS_FOLDER_EVENT)
     # A person may have removed a spread from the file; a missing file proves nothing.
     if lost and (owners not in ([], [str(folder.resolve())]) or not (folder / STATE_FILE).exists()):
         raise InputError(
@@ -301,13 +311,13 @@ def open_job(live_settings: LiveSettings, keys: ApiKeys, live: LiveAccount) -> I
         compose_config("sell_spreads", list(live_settings.spreads))
     )
     settings = replace(selling, broker=live_settings.broker, folder=live_settings.folder)
-    files = settings.account
-    refuse_another_folder(files.folder, live.account.events)
-    if files.empty:
+    files = settings.account_files
+    refuse_missing_open_spreads(files.folder, live.account.events)
+    if files.is_empty:
         raise InputError(files.missing_account_text)
     # An unreadable file is refused now instead of at the first entry. Each entry reads it again,
     # because it grows by a close a day.
-    settings.volatility()
+    settings.read_vix_closes()
     # Two sellers on one folder would overwrite each other's state, even for two accounts.
     lock = FileLock(files.folder / ".seller.lock", timeout=0)
     try:

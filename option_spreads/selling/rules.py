@@ -24,28 +24,28 @@ from foundation.settings import setting, settings_class
 from option_spreads.autoscaler.rules import SPREAD_WIDTHS, parse_strategy
 from trainingdata.sessions import Session
 
-Exit = Literal["stop", "gap", "target", "trailing", "time", "expired", "settled", "flattened"]
+ExitReason = Literal["stop", "gap", "target", "trailing", "time", "expired", "settled", "flattened"]
 Number = TypeVar("Number", float, Array)
 
-SESSION = 390  # minutes from 09:30 to 16:00
+SESSION_MINUTES = 390  # minutes from 09:30 to 16:00
 TRADING_DAYS = 252
-Minute = Annotated[float, Field(ge=0, le=SESSION)]  # minutes after 09:30
-Share = Annotated[float, Field(gt=0, le=1)]
+SessionMinute = Annotated[float, Field(ge=0, le=SESSION_MINUTES)]  # minutes after 09:30
+UnitFraction = Annotated[float, Field(gt=0, le=1)]
 
 # Implied by prints of same-day S&P 500 options (docs/STUDIES.md): volatility at the money as a
 # multiple of the volatility index, and the session's share of a day's variance.
 DEFAULT_VIX_MULTIPLE = 0.8
-SESSION_SHARE = 0.65
+DEFAULT_SESSION_VARIANCE_SHARE = 0.65
 
 # Share of a session's variance in each of its hours; the last is half an hour. SPY against its
 # volatility index, 2023-04 to 2024-12, each ± 0.01 to 0.02 (docs/STUDIES.md).
 HOURLY_VARIANCE_SHARES = (0.245, 0.150, 0.105, 0.105, 0.140, 0.130, 0.125)
 
 # Distance of the short strikes from the index, in standard deviations to the close.
-DISTANCES = {"CALL": 0.6, "PUT": 0.6, "IRON_CONDOR": 0.8, "OTM_SINGLE_SIDED": 1.0}
+DEFAULT_STRIKE_DISTANCES = {"CALL": 0.6, "PUT": 0.6, "IRON_CONDOR": 0.8, "OTM_SINGLE_SIDED": 1.0}
 
 # Fraction of a stock's price: so near to a strike at the close, assignment is uncertain.
-NEAR_STRIKE = 0.002
+UNCERTAIN_ASSIGNMENT_SHARE = 0.002
 
 # Minutes before the close from which on a broker takes no orders for options that then expire.
 # Alpaca, "How To Trade 0DTE Options on Alpaca", read on 2026-11-23: until 15:15 New York time, for
@@ -53,8 +53,8 @@ NEAR_STRIKE = 0.002
 # options. This applies to openings and closings alike. The page does not mention half-days, for
 # which the same distance is assumed, nor other ETFs, nor index options: they settle in cash, and
 # are assumed to trade until the close.
-STOCKS = 45.0
-BROAD_ETFS = 30.0
+STOCK_CUTOFF_MINUTES = 45.0
+BROAD_ETF_CUTOFF_MINUTES = 30.0
 _BROAD_ETFS = frozenset({"SPY", "QQQ"})
 _IN_CASH = frozenset(
     {
@@ -78,7 +78,7 @@ class StrikeLeg:
     side: Side
 
     @property
-    def sold(self) -> bool:
+    def is_short(self) -> bool:
         return self.side == "sell"
 
 
@@ -94,7 +94,7 @@ class Spread:
     legs: tuple[StrikeLeg, ...]
 
     def __post_init__(self) -> None:
-        shorts = sum(leg.sold for leg in self.legs)
+        shorts = sum(leg.is_short for leg in self.legs)
         if len(self.legs) not in (2, 4) or shorts * 2 != len(self.legs):
             raise InputError(
                 f"{self.strategy}: a spread sells one option a side and buys one beyond it"
@@ -103,7 +103,7 @@ class Spread:
             # A long leg nearer to the index than the short one, or of the other kind, caps no loss:
             # the width would understate the risk that contracts are sized from.
             beyond = (long.strike > short.strike) if short.call else (long.strike < short.strike)
-            if not (short.sold and not long.sold and short.call == long.call and beyond):
+            if not (short.is_short and not long.is_short and short.call == long.call and beyond):
                 raise InputError(
                     f"{self.strategy}: {long.strike:g} does not protect {short.strike:g}"
                 )
@@ -128,38 +128,40 @@ class Spread:
         """Return the collateral per contract in USD: the width, without the credit."""
         return Decimal(str(self.width)) * SHARES_PER_OPTION
 
-    def covered(self, power: Decimal | Fraction) -> int:
+    def affordable_contracts(self, buying_power: Decimal | Fraction) -> int:
         """Return the number of contracts whose collateral this buying power in USD covers."""
         # The credit is excluded, because it depends on the fill.
-        return max(int(Fraction(power) // Fraction(self.collateral)), 0)
+        return max(int(Fraction(buying_power) // Fraction(self.collateral)), 0)
 
-    def settles_at(self, index: float) -> float:
+    def settlement_value(self, index_close: float) -> float:
         """Return the points that the seller pays at cash settlement.
 
-        index: level of the index at the close, points.
+        index_close: level of the index at the close, points.
         """
-        worths = (index - leg.strike if leg.call else leg.strike - index for leg in self.legs)
-        signs = (1 if leg.sold else -1 for leg in self.legs)
+        worths = (
+            index_close - leg.strike if leg.call else leg.strike - index_close for leg in self.legs
+        )
+        signs = (1 if leg.is_short else -1 for leg in self.legs)
         return math.fsum(sign * max(worth, 0.0) for sign, worth in zip(signs, worths, strict=True))
 
-    def delivers_at(self, price: float) -> bool:
+    def may_deliver_shares(self, stock_price: float) -> bool:
         """Return whether shares may be delivered if the options expire at this stock price.
 
         Shares are delivered if a short option expires in the money and its long option does not; if
         both do, the shares offset. Near a strike delivery is uncertain: holders may exercise after
         the close, and the last bar of a feed is not the official price.
         """
-        near = NEAR_STRIKE * price
+        near = UNCERTAIN_ASSIGNMENT_SHARE * stock_price
         for short, long in self.sides:
-            beyond = price if short.call else -price
+            beyond = stock_price if short.call else -stock_price
             sold, bought = (leg.strike if leg.call else -leg.strike for leg in (short, long))
             if beyond > sold - near and not beyond > bought + near:
                 return True
         return False
 
 
-def spread_of(
-    strategy: str, spot: float, *, distance: float, width: float, step: float = 5.0
+def build_spread(
+    strategy: str, spot: float, *, distance: float, width: float, strike_step: float = 5.0
 ) -> Spread:
     """Build the spread that a strategy sells at this level of the index; amounts are points.
 
@@ -169,31 +171,31 @@ def spread_of(
     spot: level of the index.
     distance: distance of the short strikes from the index, before rounding.
     width: distance of a long strike from its short strike.
-    step: step between listed strikes; short strikes are rounded to it, away from the index.
+    strike_step: step between listed strikes; short strikes are rounded to it, away from the index.
 
     Raises InputError for an unknown strategy, and for amounts that do not fit the index.
     """
     name = parse_strategy(strategy)
-    if not (distance >= 0 and width > 0 and step > 0 and spot > distance + width):
+    if not (distance >= 0 and width > 0 and strike_step > 0 and spot > distance + width):
         raise InputError(
-            f"{name}: distance {distance}, width {width} and step {step} fit no index at {spot}"
+            f"{name}: distance {distance}, width {width} and step {strike_step} fit no index at {spot}"
         )
-    above = math.ceil((spot + distance) / step) * step
-    below = math.floor((spot - distance) / step) * step
+    above = math.ceil((spot + distance) / strike_step) * strike_step
+    below = math.floor((spot - distance) / strike_step) * strike_step
     calls = (StrikeLeg(above, True, "sell"), StrikeLeg(above + width, True, "buy"))
     puts = (StrikeLeg(below, False, "sell"), StrikeLeg(below - width, False, "buy"))
     legs = {"CALL": calls, "PUT": puts, "OTM_SINGLE_SIDED": puts, "IRON_CONDOR": (*calls, *puts)}
     return Spread(name, legs[name])
 
 
-def variance_left(minutes: Number) -> Number:
+def remaining_variance_share(minutes: Number) -> Number:
     """Return the share of a session's variance in its last minutes, by HOURLY_VARIANCE_SHARES.
 
     minutes: minutes to the close, 0 to 390.
     """
-    ends = np.minimum(60.0 * np.arange(len(HOURLY_VARIANCE_SHARES) + 1), SESSION)
+    ends = np.minimum(60.0 * np.arange(len(HOURLY_VARIANCE_SHARES) + 1), SESSION_MINUTES)
     passed = np.concatenate([[0.0], np.cumsum(HOURLY_VARIANCE_SHARES)])
-    left: Number = 1.0 - np.interp(SESSION - minutes, ends, passed)
+    left: Number = 1.0 - np.interp(SESSION_MINUTES - minutes, ends, passed)
     return left
 
 
@@ -201,23 +203,26 @@ def variance_left(minutes: Number) -> Number:
 class ImpliedVolatility:
     """Implied volatility of same-day options: at the money, and within a session."""
 
-    level: float = setting(
+    vix_multiple: float = setting(
         DEFAULT_VIX_MULTIPLE,
         "volatility at the money, as a multiple of the volatility index",
         ge=0,
         le=10,
     )
-    session: float = setting(
-        SESSION_SHARE, "share of a day's variance between open and close (SPY: 0.64)", ge=0, le=1
+    session_variance_share: float = setting(
+        DEFAULT_SESSION_VARIANCE_SHARE,
+        "share of a day's variance between open and close (SPY: 0.64)",
+        ge=0,
+        le=1,
     )
 
-    def session_days(self, minutes: Number) -> Number:
+    def variance_days(self, minutes: Number) -> Number:
         """Return the variance of a session's last minutes, as a share of a day's variance."""
-        return variance_left(minutes) * self.session
+        return remaining_variance_share(minutes) * self.session_variance_share
 
-    def years(self, minutes: Number) -> Number:
+    def variance_years(self, minutes: Number) -> Number:
         """Return the variance of a session's last minutes in years, for option prices."""
-        return self.session_days(minutes) / TRADING_DAYS
+        return self.variance_days(minutes) / TRADING_DAYS
 
     def yearly_deviation(self, vix: Number, index: float = 1.0) -> Number:
         """Return the implied standard deviation of the index at the money, points per year.
@@ -227,15 +232,17 @@ class ImpliedVolatility:
         vix: volatility index, points.
         index: level of the index, points.
         """
-        return index * self.level * vix / 100
+        return index * self.vix_multiple * vix / 100
 
-    def deviation(self, index: float, vix: float, minute: float) -> float:
+    def deviation_to_close(self, index: float, vix: float, minute: float) -> float:
         """Return the implied standard deviation of the index from a minute to the close, points.
 
         index, vix: index and volatility index, points.
         minute: minutes after 09:30.
         """
-        return self.yearly_deviation(vix, index) * math.sqrt(self.years(SESSION - minute))
+        return self.yearly_deviation(vix, index) * math.sqrt(
+            self.variance_years(SESSION_MINUTES - minute)
+        )
 
 
 @settings_class("rules")
@@ -252,8 +259,8 @@ class SpreadRules:
     width: float | None = setting(
         None, "between the strikes of a side, points; none: the strategy's own", gt=0, lt=1e4
     )
-    step: float = setting(5.0, "between listed strikes, points", ge=0.01, le=1e3)
-    entries: tuple[Annotated[int, Field(ge=0, lt=SESSION)], ...] = setting(
+    strike_step: float = setting(5.0, "between listed strikes, points", ge=0.01, le=1e3)
+    entry_minutes: tuple[Annotated[int, Field(ge=0, lt=SESSION_MINUTES)], ...] = setting(
         (30, 120, 210), "times of sale, minutes after 09:30, each 0 to 389", min_length=1
     )
     min_vix: float = setting(0.0, "volatility index below which nothing is sold, points")
@@ -278,7 +285,7 @@ class SpreadRules:
         gt=0,
         le=1,
     )
-    holds: tuple[tuple[Minute, Share], ...] = setting(
+    hold_to_close: tuple[tuple[SessionMinute, UnitFraction], ...] = setting(
         ((240, 0.6), (300, 0.45), (345, 0.3)),
         "pairs: from that minute after 09:30 on, a profit of that share of the credit is "
         "held to the close, stops left on",
@@ -288,36 +295,38 @@ class SpreadRules:
         "minute after 09:30 from which everything is bought back, for options that "
         "deliver shares; none: held to settlement in cash",
         gt=0,
-        lt=SESSION,
+        lt=SESSION_MINUTES,
     )
 
     def __post_init__(self) -> None:
-        if len(set(self.entries)) < len(self.entries):
-            raise InputError(f"rules.entries: {list(self.entries)} names a minute twice")
+        if len(set(self.entry_minutes)) < len(self.entry_minutes):
+            raise InputError(
+                f"rules.entry_minutes: {list(self.entry_minutes)} names a minute twice"
+            )
         if self.min_vix > self.max_vix:
             raise InputError(
                 f"rules.min_vix: {self.min_vix:g} is above rules.max_vix, {self.max_vix:g}:"
                 " nothing would be sold"
             )
         parse_strategy(self.strategy)
-        minutes = [minute for minute, _ in self.holds]
+        minutes = [minute for minute, _ in self.hold_to_close]
         if minutes != sorted(minutes):
-            raise InputError(f"rules.holds: {minutes} are no rising minutes")
+            raise InputError(f"rules.hold_to_close: {minutes} are no rising minutes")
 
     @property
-    def shape(self) -> tuple[float, float]:
+    def distance_and_width(self) -> tuple[float, float]:
         """Return distance in standard deviations and width in points; defaults by strategy."""
         name = parse_strategy(self.strategy)
-        distance = DISTANCES[name] if self.distance is None else self.distance
+        distance = DEFAULT_STRIKE_DISTANCES[name] if self.distance is None else self.distance
         width = SPREAD_WIDTHS[name] if self.width is None else self.width
         return distance, width
 
     @property
-    def latest(self) -> float:
+    def last_entry_minute(self) -> float:
         """Return the minute after 09:30 from which no spread is sold."""
-        return SESSION if self.exit_minute is None else self.exit_minute
+        return SESSION_MINUTES if self.exit_minute is None else self.exit_minute
 
-    def spread(self, spot: float, vix: float, deviation: float) -> Spread | None:
+    def propose_spread(self, spot: float, vix: float, deviation: float) -> Spread | None:
         """Return the spread to sell; None if the volatility index is outside the rules' bounds.
 
         spot, vix: index and volatility index, points.
@@ -325,41 +334,45 @@ class SpreadRules:
         """
         if not self.min_vix <= vix <= self.max_vix:
             return None
-        distance, width = self.shape
-        return spread_of(
-            self.strategy, spot, distance=distance * deviation, width=width, step=self.step
+        distance, width = self.distance_and_width
+        return build_spread(
+            self.strategy,
+            spot,
+            distance=distance * deviation,
+            width=width,
+            strike_step=self.strike_step,
         )
 
-    def sells_for(self, credit: float, spread: Spread) -> bool:
+    def accepts_credit(self, credit: float, spread: Spread) -> bool:
         """Return whether a spread is sold at this credit, points in whole cents."""
         # A credit of the whole width leaves no risk to size contracts from.
         return self.min_credit <= credit < spread.width
 
-    def refuse_late_entries(self, last_orders: float = SESSION) -> None:
+    def refuse_late_entries(self, last_orders: float = SESSION_MINUTES) -> None:
         """Raise InputError for entry times at which no spread can be sold.
 
         last_orders: minute after 09:30 from which the broker accepts no orders.
         """
-        latest = min(self.latest, last_orders)
-        if late := [minute for minute in self.entries if minute >= latest]:
+        latest = min(self.last_entry_minute, last_orders)
+        if late := [minute for minute in self.entry_minutes if minute >= latest]:
             raise InputError(
-                f"rules.entries: nothing would be sold at {late}, which is not before minute"
+                f"rules.entry_minutes: nothing would be sold at {late}, which is not before minute"
                 f" {latest:g} (rules.exit_minute, or the broker's last orders)"
             )
 
-    def must_leave(self, minute: float) -> bool:
+    def must_exit(self, minute: float) -> bool:
         """Return whether spreads must be bought back at this minute after 09:30, at any profit."""
         return self.exit_minute is not None and minute >= self.exit_minute
 
-    def exit(
-        self, credit: float, cost: float, before: float, best: float, minute: float
-    ) -> Exit | None:
+    def find_exit_reason(
+        self, credit: float, cost: float, previous_cost: float, best_profit: float, minute: float
+    ) -> ExitReason | None:
         """Return the reason to buy a spread back, or None to keep it. Amounts are points.
 
         credit: credit of the sale.
         cost: present cost of buying the spread back.
-        before: cost of buying the spread back at the previous poll.
-        best: highest profit of any poll, including this one.
+        previous_cost: cost of buying the spread back at the previous poll.
+        best_profit: highest profit of any poll, including this one.
         minute: minutes after 09:30.
         """
         profit = credit - cost
@@ -368,17 +381,17 @@ class SpreadRules:
         if -profit >= stop:
             # A cost that rose by more than the whole stop since the last poll has jumped over it:
             # the excess is lost as well, and the exit has its own name.
-            return "gap" if cost - before > stop else "stop"
+            return "gap" if cost - previous_cost > stop else "stop"
         # Options that deliver shares must be closed before the close, whatever their profit.
-        if self.must_leave(minute):
+        if self.must_exit(minute):
             return "time"
-        held = [share for since, share in self.holds if minute >= since]
+        held = [share for since, share in self.hold_to_close if minute >= since]
         if held and profit >= held[-1] * credit:
             return None
         if self.target is not None and profit >= self.target * credit:
             return "target"
-        armed = self.trail_start is not None and best >= self.trail_start * credit
-        if armed and best - profit >= self.trail_giveback * credit:
+        armed = self.trail_start is not None and best_profit >= self.trail_start * credit
+        if armed and best_profit - profit >= self.trail_giveback * credit:
             return "trailing"
         return None
 
@@ -409,7 +422,7 @@ class SpreadCosts:
         return a_leg * len(spread.legs) * orders
 
 
-def legs_of(spread: Spread, root: str, expiry: date) -> tuple[OptionLeg, ...]:
+def build_option_legs(spread: Spread, root: str, expiry: date) -> tuple[OptionLeg, ...]:
     """Return a spread's legs as option contracts of a root and an expiry, in the same order."""
     return tuple(
         OptionLeg(OptionContract(root, expiry, leg.call, Decimal(str(leg.strike))), leg.side)
@@ -417,22 +430,22 @@ def legs_of(spread: Spread, root: str, expiry: date) -> tuple[OptionLeg, ...]:
     )
 
 
-def minute_of(session: Session, at: np.datetime64) -> float:
+def minutes_since_open(session: Session, at: np.datetime64) -> float:
     """Return the minutes from a session's open to an instant."""
     return float((at - session.opens) / np.timedelta64(1, "m"))
 
 
-def cutoff_of(root: str) -> float:
+def default_cutoff_minutes(root: str) -> float:
     """Return the order cutoff of expiring options, minutes before the close, by Alpaca's rules.
 
     root: root of the options' symbols, such as SPY or SPXW.
     """
     if root in _IN_CASH:
         return 0.0
-    return BROAD_ETFS if root in _BROAD_ETFS else STOCKS
+    return BROAD_ETF_CUTOFF_MINUTES if root in _BROAD_ETFS else STOCK_CUTOFF_MINUTES
 
 
-def orders_taken_until(session: Session, cutoff: float) -> np.datetime64:
+def order_cutoff_time(session: Session, cutoff: float) -> np.datetime64:
     """Return the instant from which a broker refuses orders for options that expire in a session.
 
     cutoff: minutes before the session's close.

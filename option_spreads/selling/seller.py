@@ -22,7 +22,7 @@ import pandas as pd
 from execution.alpaca.options import AlpacaSpreads
 from execution.orders.gate import UNGUARDED, OrderGate
 from execution.orders.option_orders import (
-    NeverSent,
+    OrderNeverSent,
     OptionContract,
     OptionLeg,
     SpreadFill,
@@ -35,16 +35,16 @@ from foundation.notifier import Notifier
 from option_spreads.autoscaler.account import ConflictingBooking, UnknownAccountState
 from option_spreads.autoscaler.contract_sizing import size_contracts
 from option_spreads.autoscaler.rules import ContractCount, max_risk
-from option_spreads.selling.rules import Spread, SpreadRules, legs_of, minute_of
-from option_spreads.selling.settings import MODE, SellingSettings
+from option_spreads.selling.rules import Spread, SpreadRules, build_option_legs, minutes_since_open
+from option_spreads.selling.settings import ACCOUNT_MODE, SellingSettings
 from option_spreads.selling.state import (
     STATE_FILE,
     OpenSpread,
     SellerState,
-    collateral,
-    option_discrepancies,
+    total_collateral,
+    find_option_discrepancies,
     read_state,
-    set_state_aside,
+    quarantine_state,
     write_state,
 )
 from trainingdata.instants import NEW_YORK, new_york_date
@@ -54,23 +54,23 @@ from trainingdata.volatility_index import intraday_volatility_index
 log = logging.getLogger(__name__)
 
 # Errors that the next step may not meet: responses, files, numbers. Other errors are bugs.
-STEP_ERRORS = (OSError, ArithmeticError, ValueError, LookupError, TypeError, RecursionError)
+RETRYABLE_ERRORS = (OSError, ArithmeticError, ValueError, LookupError, TypeError, RecursionError)
 
 # Time from the close until an unknown close is alerted. A feed of the whole market may deliver it
 # to unpaid accounts a quarter of an hour late.
-SETTLING_PATIENCE = np.timedelta64(30, "m")
+SETTLEMENT_ALERT_DELAY = np.timedelta64(30, "m")
 
 NO_FILL = SpreadFill(0, Decimal(0))
-ALERTS_OF_A_SPREAD = ("blind", "leaving", "closing", "late", "settling")
+SPREAD_ALERT_KINDS = ("blind", "leaving", "closing", "late", "settling")
 
 
 @contextmanager
-def alert_trouble(notices: Notifier, what: str) -> Iterator[None]:
-    """Alert a failure in the block as `step <what>`, and re-raise it; success ends the alert."""
-    kind = f"step {what}"
+def alert_failures(notices: Notifier, step_part: str) -> Iterator[None]:
+    """Alert a failure in the block as `step <step_part>`, and re-raise it; success ends the alert."""
+    kind = f"step {step_part}"
     try:
         yield
-    except STEP_ERRORS as error:
+    except RETRYABLE_ERRORS as error:
         notices.alert(kind, error_text(error))
         raise
     notices.end_alert(kind)
@@ -88,7 +88,7 @@ class SellerAccount(Protocol):
         """Reconcile the whole account with the journal."""
         ...
 
-    def gate(self, spreads: Sequence[OpenSpread]) -> OrderGate:
+    def build_gate(self, spreads: Sequence[OpenSpread]) -> OrderGate:
         """Return the gate that checks a spread order, given the open spreads."""
         ...
 
@@ -99,12 +99,12 @@ class UnreconciledAccount:
     def reconcile(self) -> None:
         pass
 
-    def gate(self, spreads: Sequence[OpenSpread]) -> OrderGate:
+    def build_gate(self, spreads: Sequence[OpenSpread]) -> OrderGate:
         del spreads
         return UNGUARDED
 
 
-UNRECONCILED = UnreconciledAccount()
+UNRECONCILED_ACCOUNT = UnreconciledAccount()
 
 
 class SpreadSeller:
@@ -123,14 +123,14 @@ class SpreadSeller:
         settings: SellingSettings,
         vix: Callable[[], pd.Series],
         notices: Notifier,
-        line: SellerAccount = UNRECONCILED,
+        line: SellerAccount = UNRECONCILED_ACCOUNT,
     ) -> None:
         self._venue = venue
         self._settings = settings
         self._vix = vix
         self._notices = notices
         self._line = line
-        self._account = settings.account
+        self._account = settings.account_files
         self._state = SellerState()
         self.has_read = False  # true once the open spreads were read from the account's file
         self._met: list[Exception] = []
@@ -157,9 +157,9 @@ class SpreadSeller:
             the step's first failure, such as a venue that does not respond. It was alerted, and the
             next step continues.
         """
-        with alert_trouble(self._notices, "file"):
+        with alert_failures(self._notices, "file"):
             certain = self._read()
-        with alert_trouble(self._notices, "clock"):
+        with alert_failures(self._notices, "clock"):
             now = self._venue.now()
         self._met = []
         # Spreads in a certain state come first: querying an order of unknown outcome takes time.
@@ -181,7 +181,7 @@ class SpreadSeller:
                     self._enter_due(rules, session, now)
         return self._stepped()
 
-    def end_orders(self) -> None:
+    def cancel_working_orders(self) -> None:
         """Cancel working orders at the venue, and save their outcomes; send no new order."""
         self._met = []
         for spread in self.spreads:
@@ -194,9 +194,9 @@ class SpreadSeller:
     def _part(self, what: str) -> Iterator[None]:
         """Catch and alert a failure in the block, so that the step continues."""
         try:
-            with alert_trouble(self._notices, what):
+            with alert_failures(self._notices, what):
                 yield
-        except STEP_ERRORS as error:
+        except RETRYABLE_ERRORS as error:
             self._met.append(error)
 
     def _stepped(self) -> SellerState:
@@ -211,13 +211,15 @@ class SpreadSeller:
         A person may have edited it.
         """
         try:
-            self._state = read_state(self._account.folder, missing=not self.spreads)
+            self._state = read_state(self._account.folder, may_be_missing=not self.spreads)
         except UnknownAccountState as error:
             if not self.has_read:
                 raise
-            self._notices.alert("open_spreads", f"{MODE}: unknown state, nothing is sold: {error}")
+            self._notices.alert(
+                "open_spreads", f"{ACCOUNT_MODE}: unknown state, nothing is sold: {error}"
+            )
             # The stops of these spreads must be watched. The damaged file is kept.
-            set_state_aside(self._account.folder)
+            quarantine_state(self._account.folder)
             self._save(self._state)
             return False
         self.has_read = True
@@ -243,12 +245,12 @@ class SpreadSeller:
                     log.warning(text, spread.trade_id)
                 return
             spread = ended
-        session = spread.last_session
-        if spread.remaining == 0:
+        session = spread.expiry_session
+        if spread.remaining_contracts == 0:
             self._book(spread, now, None)
         elif session is None or now >= session.closes:
             self._settle(spread, session, now)
-        elif now >= self._settings.ordered_until(session):
+        elif now >= self._settings.order_cutoff_time(session):
             self._after_cutoff(spread, session)
         elif now >= session.opens:
             self._apply_rules(spread, session, now)
@@ -258,7 +260,9 @@ class SpreadSeller:
 
         Return the spread afterwards; None if it was not sold, or if the outcome is unknown.
         """
-        return self._ended(spread, lambda: self._venue.submit(spread.order(until), self._gate()))
+        return self._ended(
+            spread, lambda: self._venue.submit(spread.build_order(until), self._gate())
+        )
 
     def _resumed(self, spread: OpenSpread, *, send_again: bool) -> OpenSpread | None:
         """Query an order left in flight by an earlier step or process.
@@ -269,7 +273,7 @@ class SpreadSeller:
         return self._ended(spread, lambda: self._venue.resume(spread.order_id, retry_gate=gate))
 
     def _gate(self) -> OrderGate:
-        return self._line.gate(self.spreads)
+        return self._line.build_gate(self.spreads)
 
     def _ended(self, spread: OpenSpread, ask: Callable[[], SpreadFill]) -> OpenSpread | None:
         """Save and return the spread with the outcome of its order.
@@ -284,11 +288,11 @@ class SpreadSeller:
         fill = NO_FILL
         try:
             fill = ask()
-        except NeverSent as error:
+        except OrderNeverSent as error:
             # The process that wrote the spread ended before it sent the order.
             log.info("%s", error)
             if not opening:
-                return self._put(spread.never_left())
+                return self._put(spread.revert_unsent_close())
             self._save(self._state.without_entry(spread.trade_id))
             return None
         except OrderRejected as error:
@@ -303,12 +307,12 @@ class SpreadSeller:
             self._notices.end_alert(kind)
         if opening and fill.contracts == 0:
             log.info("%s: was not sold at %s", spread.trade_id, spread.credit)
-            self._save(self._state.without(spread.trade_id))
+            self._save(self._state.without_spread(spread.trade_id))
             return None
         if opening:
             options = " ".join(spread.legs)
             log.info("%s: %d sold at %s: %s", spread.trade_id, fill.contracts, fill.credit, options)
-        return self._put(spread.after(fill))
+        return self._put(spread.apply_fill(fill))
 
     def _holds_as_before(self, spread: OpenSpread) -> bool:
         """Return whether the venue holds as many of a spread's options as before its last order.
@@ -316,10 +320,10 @@ class SpreadSeller:
         The holding may differ after a late fill or a manual trade: sending the same order again
         would open a position.
         """
-        others = self._state.without(spread.trade_id).spreads
+        others = self._state.without_spread(spread.trade_id).spreads
         before = () if spread.stage == "opening" else (replace(spread, stage="open"),)
-        held = self._venue.held()
-        return not option_discrepancies((*others, *before), held, spread.options.__contains__)
+        held = self._venue.option_positions()
+        return not find_option_discrepancies((*others, *before), held, spread.options.__contains__)
 
     def _apply_rules(self, spread: OpenSpread, session: Session, now: np.datetime64) -> None:
         """Apply the exit rules to the cost of buying a spread back; buy it back if required."""
@@ -327,14 +331,14 @@ class SpreadSeller:
         if self.exiting and not spread.exit_reason:
             spread = replace(spread, exit_reason="flattened")
         if not spread.exit_reason:
-            rules = self._settings.rules_of(spread.strategy)
-            minute = minute_of(session, now)
-            leaving = rules.must_leave(minute)
+            rules = self._settings.find_rules(spread.strategy)
+            minute = minutes_since_open(session, now)
+            leaving = rules.must_exit(minute)
             price = self._price(spread, needed=not leaving)
             if price is not None:
                 credit, cost = float(spread.credit), float(-price)
                 best = max(spread.best_profit, credit - cost)
-                why = rules.exit(credit, cost, float(spread.last_cost), best, minute)
+                why = rules.find_exit_reason(credit, cost, float(spread.last_cost), best, minute)
                 spread = replace(
                     spread, last_cost=Decimal(str(cost)), best_profit=best, exit_reason=why or ""
                 )
@@ -376,8 +380,10 @@ class SpreadSeller:
             )
             return
         self._notices.end_alert(kind)
-        ended = self._sent(self._put(spread.closing()), self._settings.ordered_until(session))
-        if ended is not None and ended.remaining == 0:
+        ended = self._sent(
+            self._put(spread.start_closing()), self._settings.order_cutoff_time(session)
+        )
+        if ended is not None and ended.remaining_contracts == 0:
             self._book(ended, now, None)
 
     def _after_cutoff(self, spread: OpenSpread, session: Session) -> None:
@@ -386,13 +392,13 @@ class SpreadSeller:
         Record whether the spread is still held.
         """
         # Cash-settled spreads may be held to the close.
-        rules = self._settings.rules_of(spread.strategy)
+        rules = self._settings.find_rules(spread.strategy)
         leaves = self._settings.delivers_shares or rules.exit_minute is not None
         if leaves or self.exiting or spread.exit_reason:
-            until = new_york_text(self._settings.ordered_until(session))
+            until = new_york_text(self._settings.order_cutoff_time(session))
             self._notices.alert(
                 f"late {spread.trade_id}",
-                f"{spread.trade_id} is open with {spread.remaining} contracts, and since {until}"
+                f"{spread.trade_id} is open with {spread.remaining_contracts} contracts, and since {until}"
                 " New York time the broker takes no orders for its options, which expire today, and"
                 " may close them itself: nothing is ordered any more; look at the account there",
             )
@@ -400,8 +406,8 @@ class SpreadSeller:
         # after the holdings: after the session nothing is held in any case. One response may be
         # wrong: a position that another response shows was never closed.
         held = any(self._holdings_match(spread.options.__contains__) for _ in range(2))
-        if spread.closed_elsewhere == held and self._venue.now() < session.closes:
-            self._put(replace(spread, closed_elsewhere=not held))
+        if spread.is_closed_elsewhere == held and self._venue.now() < session.closes:
+            self._put(replace(spread, is_closed_elsewhere=not held))
 
     def _settle(self, spread: OpenSpread, session: Session | None, now: np.datetime64) -> None:
         """Book an expired spread at its settlement value; alert if that is unknown."""
@@ -411,22 +417,22 @@ class SpreadSeller:
             f" trades.csv, and take it out of {self._account.folder / STATE_FILE}; nothing is sold"
             " until then"
         )
-        index = None if session is None else self._venue.close_of(spread.options[0].expiry)
-        if spread.closed_elsewhere:
+        index = None if session is None else self._venue.index_close(spread.options[0].expiry)
+        if spread.is_closed_elsewhere:
             why = (
                 f"{expired}, and before that its options were held otherwise, by no order from"
                 f" here: {by_hand}"
             )
         elif session is None or index is None:
             why = f"{expired}, and the close it settles at is not known yet"
-            if session is not None and now - session.closes < SETTLING_PATIENCE:
+            if session is not None and now - session.closes < SETTLEMENT_ALERT_DELAY:
                 log.warning("%s", why)
                 return
             why += "; nothing is sold until it is booked"
-        elif self._settings.delivers_shares and spread.spread.delivers_at(index):
+        elif self._settings.delivers_shares and spread.spread.may_deliver_shares(index):
             why = f"{expired} with the stock at {index:g}, where shares change hands: {by_hand}"
         else:
-            points = round(spread.spread.settles_at(index), 2)
+            points = round(spread.spread.settlement_value(index), 2)
             self._book(spread, session.closes, Decimal(str(points)))
             return
         self._notices.alert(f"settling {spread.trade_id}", why)
@@ -440,23 +446,23 @@ class SpreadSeller:
         # The trade is booked before the spread leaves the state. After a crash between the two it
         # is booked again, which changes nothing: the account knows a trade by its id. Until the
         # account can book it, the spread stays in the state.
-        trade = spread.closed_trade(self._settings.costs, new_york_text(at), settled_at)
+        trade = spread.to_closed_trade(self._settings.costs, new_york_text(at), settled_at)
         name = trade.trade_id
         try:
             account = self._account.record(trade)
         except UnknownAccountState as error:
-            text = f"{MODE}: {name} closed with ${trade.total}: {error}"
+            text = f"{ACCOUNT_MODE}: {name} closed with ${trade.total_profit}: {error}"
             self._notices.alert("unknown_state", text)
             return
         except ConflictingBooking as error:
             self._notices.alert(f"booked {name}", str(error))
         else:
-            closed = f"{name} closed: {trade.exit_reason}, ${trade.total}"
+            closed = f"{name} closed: {trade.exit_reason}, ${trade.total_profit}"
             log.info("%s; balance $%s", closed, float(account.balance))
             self._notices.end_alert("unknown_state")
-        for kind in ALERTS_OF_A_SPREAD:
+        for kind in SPREAD_ALERT_KINDS:
             self._notices.end_alert(f"{kind} {name}")
-        self._save(self._state.without(name))
+        self._save(self._state.without_spread(name))
 
     def _holdings_agree(self, session: Session) -> bool:
         """Return whether the venue's holdings of unexpired options agree with the state."""
@@ -468,7 +474,9 @@ class SpreadSeller:
 
     def _holdings_match(self, concerned: Callable[[OptionContract], bool]) -> bool:
         """Return whether the venue's holdings agree with the state, among the options concerned."""
-        different = option_discrepancies(self.spreads, self._venue.held(), concerned)
+        different = find_option_discrepancies(
+            self.spreads, self._venue.option_positions(), concerned
+        )
         if different:
             symbols = ", ".join(sorted(contract.symbol for contract in different))
             text = (
@@ -480,16 +488,16 @@ class SpreadSeller:
     def _enter_due(self, rules: SpreadRules, session: Session, now: np.datetime64) -> None:
         """Process the due entries of a strategy."""
         # Half-days have no entries: distances and exits count the minutes to 16:00.
-        cutoff = self._settings.ordered_until(session)
-        if not session.whole or now >= cutoff:
+        cutoff = self._settings.order_cutoff_time(session)
+        if not session.is_full or now >= cutoff:
             return
-        minute = minute_of(session, now)
+        minute = minutes_since_open(session, now)
         day = f"{session.date.astype(object):%Y%m%d}"
-        for entry in rules.entries:
+        for entry in rules.entry_minutes:
             name = f"{rules.strategy}-{day}-{entry:03d}"
-            last = min(entry + self._settings.window, rules.latest)
-            due = entry <= minute < last and name not in self._state.tried_entries
-            if not due or self._state.is_pending(now) or not self._holdings_agree(session):
+            last = min(entry + self._settings.entry_window, rules.last_entry_minute)
+            due = entry <= minute < last and name not in self._state.processed_entries
+            if not due or self._state.has_pending_spread(now) or not self._holdings_agree(session):
                 continue
             # An entry is processed once, whatever its outcome: its name is the id of its order, and
             # no id is sent twice.
@@ -513,33 +521,35 @@ class SpreadSeller:
         closes = self._previous_closes(session)
         if closes is None:
             return None
-        index = self._venue.index()
+        index = self._venue.index_level()
         previous_vix, previous_index = closes
         vix = float(intraday_volatility_index(previous_vix, index, previous_index))
-        deviation = settings.implied.deviation(index, vix, minute_of(session, now))
-        spread = rules.spread(index, vix, deviation)
+        deviation = settings.implied.deviation_to_close(
+            index, vix, minutes_since_open(session, now)
+        )
+        spread = rules.propose_spread(index, vix, deviation)
         if spread is None:
             log.info("%s: no entry at a volatility index of %.2f", name, vix)
             return None
-        legs = legs_of(spread, settings.root, session.date.astype(object))
+        legs = build_option_legs(spread, settings.root, session.date.astype(object))
         prices = self._prices(legs, name)
         if prices is None:
             return None
         credit, cost = prices
-        if not rules.sells_for(float(credit), spread):
+        if not rules.accepts_credit(float(credit), spread):
             log.info("%s: no entry at a credit of %s", name, credit)
             return None
         risk = max_risk(rules.strategy, float(credit), spread.width, settings.CONDOR_RISK)
-        size = size_contracts(settings.account, settings, risk, self._notices)
+        size = size_contracts(settings.account_files, settings, risk, self._notices)
         if size.number == 0 or size.balance is None:
             return None
-        rest = size.balance - Fraction(collateral(self.spreads))
+        rest = size.balance - Fraction(total_collateral(self.spreads))
         contracts = min(size.number, self._affordable(spread, rest, name))
         if contracts == 0:
             return None
         reason = (
             f"index {index:.2f}, volatility index {vix:.2f};"
-            f" short strikes {rules.shape[0]:g} deviations of {deviation:.2f} away;"
+            f" short strikes {rules.distance_and_width[0]:g} deviations of {deviation:.2f} away;"
             f" credit {credit}, {_size_text(size, risk)}"
         )
         log.info("%s: %s", name, reason)
@@ -550,9 +560,9 @@ class SpreadSeller:
             stage="opening",
             contracts=contracts,
             credit=credit,
-            entered=new_york_text(now),
+            entry_time=new_york_text(now),
             last_cost=cost,
-            reason=reason,
+            entry_reason=reason,
             balance=Decimal(f"{float(size.balance):.2f}"),
         )
 
@@ -562,7 +572,7 @@ class SpreadSeller:
         rest: balance less the collateral of open spreads, USD. The venue subtracts this collateral
             from its buying power.
         """
-        count = spread.covered(rest)
+        count = spread.affordable_contracts(rest)
         if count == 0:
             text = "%s: the balance without the collateral of open spreads, %s, covers no contract"
             log.warning(text, name, short_usd(rest))
@@ -570,7 +580,7 @@ class SpreadSeller:
         power = self._venue.buying_power()
         if power is None:
             return count
-        count = min(count, spread.covered(power))
+        count = min(count, spread.affordable_contracts(power))
         if count:
             self._notices.end_alert("buying_power")
         else:
@@ -586,7 +596,7 @@ class SpreadSeller:
         options = [leg.contract for leg in legs]
         quotes = self._venue.quotes(options)
         credit = net_credit(legs, quotes)
-        closing_price = net_credit([leg.closing for leg in legs], quotes)
+        closing_price = net_credit([leg.closing_leg for leg in legs], quotes)
         if credit is None or closing_price is None:
             missing = " ".join(option.symbol for option in options if option not in quotes)
             log.warning("%s: no quote of %s", name, missing)
@@ -599,14 +609,14 @@ class SpreadSeller:
 
         None, with an alert, if one of them is unknown.
         """
-        before = session.before
+        before = session.previous_date
         kind = f"volatility {session.date}"
         try:
             volatility = self._vix().get(pd.Timestamp(before))
         except InputError as error:
             self._notices.alert(kind, f"nothing is sold: {error}")
             return None
-        index = self._venue.close_of(before.astype(object))
+        index = self._venue.index_close(before.astype(object))
         if volatility is None or index is None:
             what = "the volatility index" if volatility is None else "the index"
             text = f"nothing is sold: the close of {what} on {before} is not known"
@@ -623,4 +633,4 @@ def new_york_text(at: np.datetime64) -> str:
 def _size_text(size: ContractCount, risk: float) -> str:
     kelly = "" if size.kelly is None else f" at Kelly {float(size.kelly):.2%}"
     held = "" if size.balance is None else f"balance {short_usd(size.balance)}, "
-    return f"{held}${risk:,.0f} at risk a contract; {size.number} by {size.why}{kelly}"
+    return f"{held}${risk:,.0f} at risk a contract; {size.number} by {size.reason}{kelly}"

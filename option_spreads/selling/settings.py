@@ -13,12 +13,12 @@ from foundation.settings import setting, settings_class
 from option_spreads.autoscaler.account import AccountFiles
 from option_spreads.autoscaler.rules import AutoscalingSettings, parse_strategies
 from option_spreads.selling.rules import (
-    SESSION,
+    SESSION_MINUTES,
     ImpliedVolatility,
     SpreadCosts,
     SpreadRules,
-    cutoff_of,
-    orders_taken_until,
+    default_cutoff_minutes,
+    order_cutoff_time,
 )
 from trainingdata.feed.endpoint import BrokerSettings
 from trainingdata.instruments import AssetClass, instrument
@@ -29,7 +29,7 @@ from trainingdata.volatility_index import read_volatility_index
 if TYPE_CHECKING:
     import pandas as pd
 
-MODE = "PAPER"  # the account whose files are used; nothing is sold with real money
+ACCOUNT_MODE = "PAPER"  # the account whose files are used; nothing is sold with real money
 
 
 @settings_class()
@@ -44,7 +44,7 @@ class SellingSettings(AutoscalingSettings):
         1.0, "1 for options on the stock, 10 for S&P 500 beside SPY", ge=1e-3, le=1e3
     )
     root: str = setting("SPY", "of the options' symbols, as SPY or SPXW")
-    delivers: bool | None = setting(
+    share_delivery: bool | None = setting(
         None,
         "whether options that expire in the money deliver shares; none: those on the "
         "stock itself do",
@@ -57,13 +57,15 @@ class SellingSettings(AutoscalingSettings):
         "none: Alpaca's of 2026-11-23: 30 for SPY and QQQ, 45 for other stocks, 0 for an "
         "index",
         ge=0,
-        lt=SESSION,
+        lt=SESSION_MINUTES,
     )
-    window: float = setting(
+    entry_window: float = setting(
         5.0, "minutes after its time in which an entry may be sold", ge=0.1, le=60
     )
-    interval: float = setting(15.0, "seconds of the venue's clock between two looks", ge=0, le=3600)
-    patience: float = setting(
+    poll_interval: float = setting(
+        15.0, "seconds of the venue's clock between two looks", ge=0, le=3600
+    )
+    order_timeout: float = setting(
         10.0, "seconds after which an order that still works is cancelled", ge=0, le=600
     )
     polls: int | None = setting(None, "how many; none goes on until interrupted", ge=1)
@@ -93,7 +95,7 @@ class SellingSettings(AutoscalingSettings):
                 " the close"
             )
         self._refuse_late_exit()
-        self.rules.refuse_late_entries(SESSION - self.cutoff_minutes)
+        self.rules.refuse_late_entries(SESSION_MINUTES - self.cutoff_minutes)
         if not self.broker.paper:
             raise InputError(
                 "broker.paper: spreads are sold on paper accounts and practice servers only"
@@ -103,7 +105,9 @@ class SellingSettings(AutoscalingSettings):
         """Refuse an exit minute too close to the cutoff of the broker's orders."""
         exit_minute = self.rules.exit_minute
         # A poll must happen, and its order must end, before the venue stops taking orders.
-        latest = SESSION - self.cutoff_minutes - (self.interval + self.patience) / 60
+        latest = (
+            SESSION_MINUTES - self.cutoff_minutes - (self.poll_interval + self.order_timeout) / 60
+        )
         if exit_minute is not None and exit_minute > latest:
             raise InputError(
                 f"rules.exit_minute: {exit_minute:g} is too late for a look and an order before the"
@@ -114,12 +118,12 @@ class SellingSettings(AutoscalingSettings):
     @property
     def cutoff_minutes(self) -> float:
         """Return the order cutoff of expiring options, minutes before the session's close."""
-        return cutoff_of(self.root) if self.cutoff is None else self.cutoff
+        return default_cutoff_minutes(self.root) if self.cutoff is None else self.cutoff
 
     @property
     def delivers_shares(self) -> bool:
         """Return whether options that expire in the money deliver shares, instead of cash."""
-        return self.root == self.underlying if self.delivers is None else self.delivers
+        return self.root == self.underlying if self.share_delivery is None else self.share_delivery
 
     @property
     def strategy_rules(self) -> tuple[SpreadRules, ...]:
@@ -128,20 +132,20 @@ class SellingSettings(AutoscalingSettings):
             replace(self.rules, strategy=name) for name in parse_strategies(self.strategies)
         )
 
-    def rules_of(self, strategy: str) -> SpreadRules:
+    def find_rules(self, strategy: str) -> SpreadRules:
         """Return the rules of a strategy; of the first strategy if it is not in the settings."""
         every = self.strategy_rules
         return next((each for each in every if each.strategy == strategy), every[0])
 
-    def ordered_until(self, session: Session) -> np.datetime64:
+    def order_cutoff_time(self, session: Session) -> np.datetime64:
         """Return the instant of a session from which its expiring options are not ordered."""
-        return orders_taken_until(session, self.cutoff_minutes)
+        return order_cutoff_time(session, self.cutoff_minutes)
 
-    def volatility(self) -> pd.Series:
+    def read_vix_closes(self) -> pd.Series:
         """Read the daily closes of the volatility index, points, by date, from the file `vix`."""
         return read_volatility_index(self.vix, "vix")
 
     @property
-    def account(self) -> AccountFiles:
+    def account_files(self) -> AccountFiles:
         """Return the files of the paper account, on which contract counts are based."""
-        return AccountFiles.from_settings(self, MODE)
+        return AccountFiles.from_settings(self, ACCOUNT_MODE)

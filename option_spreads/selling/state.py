@@ -30,9 +30,9 @@ from execution.orders.option_orders import (
 from foundation.decimals import is_bounded, parse_number
 from foundation.errors import InputError
 from foundation.files import write_atomically
-from option_spreads.autoscaler.account import UnknownAccountState, quarantine_name
+from option_spreads.autoscaler.account import UnknownAccountState, find_quarantine_path
 from option_spreads.autoscaler.trades import ClosedTrade, entry_columns
-from option_spreads.selling.rules import Exit, Spread, SpreadCosts, StrikeLeg
+from option_spreads.selling.rules import ExitReason, Spread, SpreadCosts, StrikeLeg
 from trainingdata.sessions import Session, session_on
 
 STATE_FILE = "open_spreads.json"
@@ -54,18 +54,18 @@ class OpenSpread:
     trade_id: id of the trade and of its opening order.
     strategy: CALL, PUT, IRON_CONDOR or OTM_SINGLE_SIDED.
     legs: OCC symbols, for each side the short option and then the long option.
-    stage: `opening` or `closing` while an order is in flight, otherwise `open`.
+    stage: `opening` or `start_closing` while an order is in flight, otherwise `open`.
     contracts: number of spreads ordered; once open, number of spreads sold.
     credit: credit of the sale, points per spread.
-    entered: New York time of the entry.
+    entry_time: New York time of the entry.
     last_cost: cost of buying the spread back at the last poll, points.
-    reason: reason of the sale.
+    entry_reason: reason of the sale.
     best_profit: highest profit of any poll, points.
     exit_reason: reason to buy the spread back; empty without one.
-    attempts: number of closing orders sent so far.
-    closed: number of contracts bought back.
-    paid: points paid in total for the contracts bought back.
-    closed_elsewhere: true if the venue's positions lacked the spread at the last check after the
+    closing_attempts: number of closing orders sent so far.
+    closed_contracts: number of contracts bought back.
+    buyback_cost: points paid in total for the contracts bought back.
+    is_closed_elsewhere: true if the venue's positions lacked the spread at the last check after the
         order cutoff, because the broker or a person has closed it.
     balance: account balance when the spread was sized, USD; None in files of an earlier version.
     """
@@ -76,24 +76,30 @@ class OpenSpread:
     stage: Stage
     contracts: Integer
     credit: Price
-    entered: str
+    entry_time: str
     last_cost: Price
-    reason: str = ""
+    entry_reason: str = ""
     best_profit: Float = 0.0
-    exit_reason: Exit | Literal[""] = ""
-    attempts: Integer = 0
-    closed: Integer = 0
-    paid: Price = Decimal(0)
-    closed_elsewhere: bool = False
+    exit_reason: ExitReason | Literal[""] = ""
+    closing_attempts: Integer = 0
+    closed_contracts: Integer = 0
+    buyback_cost: Price = Decimal(0)
+    is_closed_elsewhere: bool = False
     balance: Price | None = None
 
     # A misspelt field would be lost with its value.
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
 
     def __post_init__(self) -> None:
-        if not (self.contracts >= 1 and 0 <= self.closed <= self.contracts and self.attempts >= 0):
-            raise InputError(f"{self.trade_id}: {self.closed} of {self.contracts} contracts closed")
-        prices = (self.credit, self.last_cost, self.paid, self.balance or Decimal(0))
+        if not (
+            self.contracts >= 1
+            and 0 <= self.closed_contracts <= self.contracts
+            and self.closing_attempts >= 0
+        ):
+            raise InputError(
+                f"{self.trade_id}: {self.closed_contracts} of {self.contracts} contracts closed"
+            )
+        prices = (self.credit, self.last_cost, self.buyback_cost, self.balance or Decimal(0))
         if not (all(map(is_bounded, prices)) and math.isfinite(self.best_profit)):
             raise InputError(f"{self.trade_id}: a price of it is not a number")
         _ = self.spread
@@ -104,8 +110,8 @@ class OpenSpread:
         line = f"{self.trade_id}: {self.contracts} {self.strategy} {self.spread.strikes}"
         line += f" {sold} at {self.credit}"
         if self.exit_reason:
-            line += f"; {self.remaining} still to be bought back ({self.exit_reason})"
-        if self.closed_elsewhere:
+            line += f"; {self.remaining_contracts} still to be bought back ({self.exit_reason})"
+        if self.is_closed_elsewhere:
             line += "; the venue holds its options otherwise"
         return line
 
@@ -114,7 +120,7 @@ class OpenSpread:
         return tuple(parse_occ_symbol(symbol) for symbol in self.legs)
 
     @property
-    def option_legs(self) -> tuple[OptionLeg, ...]:
+    def opening_legs(self) -> tuple[OptionLeg, ...]:
         """Return the legs of the opening order: short options are sold, long ones bought."""
         # The file keeps symbols without sides, so the sides follow from the order of the symbols.
         # Only this function relies on that order.
@@ -125,65 +131,69 @@ class OpenSpread:
 
     @property
     def closing_legs(self) -> tuple[OptionLeg, ...]:
-        return tuple(leg.closing for leg in self.option_legs)
+        return tuple(leg.closing_leg for leg in self.opening_legs)
 
     @property
     def spread(self) -> Spread:
         """Return strategy, strikes and sides as a validated spread."""
         legs = [
-            StrikeLeg(float(leg.contract.strike), leg.contract.call, leg.side)
-            for leg in self.option_legs
+            StrikeLeg(float(leg.contract.strike), leg.contract.is_call, leg.side)
+            for leg in self.opening_legs
         ]
         return Spread(self.strategy, tuple(legs))
 
     @property
-    def last_session(self) -> Session | None:
+    def expiry_session(self) -> Session | None:
         """Return the session in which the options expire; None if that day has no session."""
         return session_on(np.datetime64(self.options[0].expiry, "D"))
 
     @property
-    def remaining(self) -> int:
-        return self.contracts - self.closed
+    def remaining_contracts(self) -> int:
+        return self.contracts - self.closed_contracts
 
     @property
     def order_id(self) -> str:
         """Return the id of the opening order while in flight, else of the last closing order."""
         # Each attempt has a separate id: the venue refuses a used id, even that of a cancelled
         # order.
-        return self.trade_id if self.stage == "opening" else f"{self.trade_id}.close{self.attempts}"
+        return (
+            self.trade_id
+            if self.stage == "opening"
+            else f"{self.trade_id}.close{self.closing_attempts}"
+        )
 
-    def order(self, until: np.datetime64) -> SpreadOrder:
+    def build_order(self, expires_at: np.datetime64) -> SpreadOrder:
         """Build the opening order, a sale at `credit` or more, or the closing market order.
 
-        until: instant at which the order expires.
+        expires_at: instant at which the order expires.
         """
         opening = self.stage == "opening"
         return SpreadOrder(
             self.order_id,
-            self.option_legs if opening else self.closing_legs,
-            self.remaining,
+            self.opening_legs if opening else self.closing_legs,
+            self.remaining_contracts,
             self.credit if opening else None,
-            expires_at=until,
+            expires_at=expires_at,
             reduces=not opening,
-            reason=self.reason if opening else self.exit_reason,
+            reason=self.entry_reason if opening else self.exit_reason,
         )
 
-    def closing(self) -> OpenSpread:
+    def start_closing(self) -> OpenSpread:
         """Return the spread with its next closing order about to be sent."""
-        return replace(self, stage="closing", attempts=self.attempts + 1)
+        return replace(self, stage="closing", closing_attempts=self.closing_attempts + 1)
 
-    def never_left(self) -> OpenSpread:
+    def revert_unsent_close(self) -> OpenSpread:
         """Return the spread without its unsent closing order; the next order reuses the id."""
-        return replace(self, stage="open", attempts=self.attempts - 1)
+        return replace(self, stage="open", closing_attempts=self.closing_attempts - 1)
 
-    def after(self, fill: SpreadFill) -> OpenSpread:
+    def apply_fill(self, fill: SpreadFill) -> OpenSpread:
         """Return the spread, updated by the final fill of its opening or closing order."""
         if self.stage == "opening":
             return replace(self, stage="open", contracts=fill.contracts, credit=fill.credit)
-        paid = self.paid - fill.credit * fill.contracts
-        return replace(self, stage="open", closed=self.closed + fill.contracts, paid=paid)
+        paid = self.buyback_cost - fill.credit * fill.contracts
+        return replace(self, stage="open", closed_contracts=self.closed_contracts + fill.contracts, buyback_cost=paid)
 
-    def closed_trade(
+    def to_closed_trade(
         self, costs: SpreadCosts, exit_time: str, settled_at: Decimal | None = None
     ) -> ClosedTrade:
         """Return the closed trade to book, with its P/L after all costs.
@@ -193,12 +203,12 @@ class OpenSpread:
         settled_at: settlement value of the contracts held to expiry, points per spread; None if all
             were bought back.
         """
-        settlement = (settled_at or Decimal(0)) * self.remaining
-        points = self.credit * self.contracts - self.paid - settlement
+        settlement = (settled_at or Decimal(0)) * self.remaining_contracts
+        points = self.credit * self.contracts - self.buyback_cost - settlement
         # Cash settlement is not an order and costs no fees.
-        fees = costs.fees(self.spread, 1) * (self.contracts + self.closed)
-        columns = entry_columns(self.entered, self.spread.strikes, self.credit)
-        columns["Entry_Reason"] = self.reason
+        fees = costs.fees(self.spread, 1) * (self.contracts + self.closed_contracts)
+        columns = entry_columns(self.entry_time, self.spread.strikes, self.credit)
+        columns["Entry_Reason"] = self.entry_reason
         if self.balance is not None:
             columns["Account_Balance"] = f"{self.balance:.2f}"
         return ClosedTrade(
@@ -218,34 +228,34 @@ class SellerState:
     """State of a seller, saved after every change.
 
     spreads: open spreads, and spreads with an order in flight.
-    tried_entries: names of the day's entries that were processed, with or without a sale.
+    processed_entries: names of the day's entries that were processed, with or without a sale.
     """
 
     spreads: tuple[OpenSpread, ...] = ()
-    tried_entries: tuple[str, ...] = ()
+    processed_entries: tuple[str, ...] = ()
 
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
 
-    def is_pending(self, now: np.datetime64) -> bool:
+    def has_pending_spread(self, now: np.datetime64) -> bool:
         """Return whether any spread has an order in flight, or has expired and is not booked."""
-        sessions = [spread.last_session for spread in self.spreads]
+        sessions = [spread.expiry_session for spread in self.spreads]
         lasting = all(session is not None and now < session.closes for session in sessions)
         return not lasting or any(spread.stage != "open" for spread in self.spreads)
 
     def with_spread(self, spread: OpenSpread) -> SellerState:
         """Return the state with this spread added, or replaced if it has the same trade id."""
-        others = self.without(spread.trade_id).spreads
+        others = self.without_spread(spread.trade_id).spreads
         return replace(self, spreads=(*others, spread))
 
-    def without(self, trade_id: str) -> SellerState:
+    def without_spread(self, trade_id: str) -> SellerState:
         """Return the state without the spread of this trade id."""
         others = tuple(each for each in self.spreads if each.trade_id != trade_id)
         return replace(self, spreads=others)
 
     def without_entry(self, entry: str) -> SellerState:
         """Return the state without an entry and its spread, whose order was never sent."""
-        tried = tuple(each for each in self.tried_entries if each != entry)
-        return replace(self.without(entry), tried_entries=tried)
+        tried = tuple(each for each in self.processed_entries if each != entry)
+        return replace(self.without_spread(entry), processed_entries=tried)
 
     def with_entry(self, entry: str, day: str) -> SellerState:
         """Return the state with this entry marked as processed; drop entries of other days.
@@ -253,49 +263,49 @@ class SellerState:
         entry: name of the entry, which contains the day.
         day: YYYYMMDD.
         """
-        today = tuple(each for each in self.tried_entries if day in each)
-        return replace(self, tried_entries=(*today, entry))
+        today = tuple(each for each in self.processed_entries if day in each)
+        return replace(self, processed_entries=(*today, entry))
 
 
 _STATE = TypeAdapter(SellerState)
 
 
-def collateral(spreads: Iterable[OpenSpread]) -> Decimal:
+def total_collateral(spreads: Iterable[OpenSpread]) -> Decimal:
     """Return the collateral that the venue reserves for spreads, USD: width times contracts."""
-    return sum((each.spread.collateral * each.remaining for each in spreads), Decimal(0))
+    return sum((each.spread.collateral * each.remaining_contracts for each in spreads), Decimal(0))
 
 
-def option_discrepancies(
+def find_option_discrepancies(
     spreads: Iterable[OpenSpread],
-    held: Mapping[OptionContract, int],
-    concerned: Callable[[OptionContract], bool],
+    positions: Mapping[OptionContract, int],
+    is_concerned: Callable[[OptionContract], bool],
 ) -> list[OptionContract]:
     """Return the options whose position at the venue differs from the open spreads.
 
     While an order is in flight, any position between unfilled and filled is accepted.
 
-    held: positions at the venue, in contracts, negative if short.
-    concerned: predicate that selects the options to compare.
+    positions: positions at the venue, in contracts, negative if short.
+    is_concerned: predicate that selects the options to compare.
     """
     least = Counter[OptionContract]()
     most = Counter[OptionContract]()
     for spread in spreads:
-        for leg in spread.option_legs:
-            count = spread.remaining * leg.direction
+        for leg in spread.opening_legs:
+            count = spread.remaining_contracts * leg.direction
             certain = spread.stage == "open"
             least[leg.contract] += count if certain else min(count, 0)
             most[leg.contract] += count if certain else max(count, 0)
     return [
         option
-        for option in {*least, *held}
-        if concerned(option) and not least[option] <= held.get(option, 0) <= most[option]
+        for option in {*least, *positions}
+        if is_concerned(option) and not least[option] <= positions.get(option, 0) <= most[option]
     ]
 
 
-def read_state(folder: Path, *, missing: bool = True) -> SellerState:
+def read_state(folder: Path, *, may_be_missing: bool = True) -> SellerState:
     """Read the state from a folder; an empty state if the folder never had a state file.
 
-    missing: true to accept a folder without a state file.
+    may_be_missing: true to accept a folder without a state file.
 
     Raises
     ------
@@ -308,7 +318,7 @@ def read_state(folder: Path, *, missing: bool = True) -> SellerState:
         state = _STATE.validate_python(data)
     except FileNotFoundError:
         # A quarantined file, or a file that has just disappeared, means that something may be open.
-        if missing and not any(folder.glob(f"{STATE_FILE}.aside-*")):
+        if may_be_missing and not any(folder.glob(f"{STATE_FILE}.aside-*")):
             return SellerState()
         raise UnknownAccountState(
             f"{path} is gone; compare the venue's positions with what was in it, and write it again"
@@ -326,7 +336,7 @@ def read_state(folder: Path, *, missing: bool = True) -> SellerState:
     return state
 
 
-def set_state_aside(folder: Path) -> None:
+def quarantine_state(folder: Path) -> None:
     """Quarantine an unreadable state file: rename it to an unused name in its folder.
 
     Raises InputError if it cannot be renamed.
@@ -334,7 +344,7 @@ def set_state_aside(folder: Path) -> None:
     path = folder / STATE_FILE
     try:
         if path.exists():
-            path.replace(quarantine_name(path))
+            path.replace(find_quarantine_path(path))
     except OSError as error:
         raise InputError(f"{path}: cannot be kept: {error.strerror}") from error
 

@@ -25,14 +25,14 @@ from execution.orders.option_orders import (
 from foundation.errors import OrderRejected
 from marketsimulator.venue.spread_tickets import SpreadStatus, SpreadTicket
 from marketsimulator.venue.underlying import Underlying
-from option_spreads.selling.rules import TRADING_DAYS, cutoff_of, orders_taken_until
+from option_spreads.selling.rules import TRADING_DAYS, default_cutoff_minutes, order_cutoff_time
 from option_spreads.simulation.pricing import bid_and_ask, option_value
-from option_spreads.simulation.settings import QuotedTerms
+from option_spreads.simulation.settings import QuotedOptionTerms
 from trainingdata.sessions import session_on, sessions_between
 
-DAYS_AHEAD = 10  # number of coming sessions with listed options
+LISTED_SESSIONS = 10  # number of coming sessions with listed options
 # Listed strikes are within this share of the underlying's last price; others are quoted too.
-LISTED_WITHIN = 0.1
+LISTED_STRIKE_RANGE = 0.1
 MINUTE = np.timedelta64(1, "m")
 
 
@@ -43,56 +43,58 @@ class OptionDesk:
     market: index, volatility index and clock.
     tickets: orders by client_order_id, in the order of their arrival.
     positions: number of contracts by option, negative if short.
-    reserved: cash reserved for the maximum loss of the positions, USD.
+    reserved_cash: cash reserved for the maximum loss of the positions, USD.
     """
 
     def __init__(
         self,
         root: str,
         market: Underlying,
-        terms: QuotedTerms,
+        terms: QuotedOptionTerms,
         *,
         free_cash: Callable[[], float] = lambda: float("inf"),
-        cash_flow: Callable[[Decimal], None] = lambda usd: None,
-        filled: Callable[[SpreadTicket], None] = lambda ticket: None,
+        on_cash_flow: Callable[[Decimal], None] = lambda usd: None,
+        on_filled: Callable[[SpreadTicket], None] = lambda ticket: None,
     ) -> None:
         """Build a desk without positions.
 
         terms: volatility smile and slippage of the quotes.
         free_cash: function that returns the cash that may still be reserved, USD.
-        cash_flow: callback for each change of cash, USD: fills, settlement and reserves.
-        filled: callback for each order that has filled.
+        on_cash_flow: callback for each change of cash, USD: fills, settlement and reserves.
+        on_filled: callback for each order that has filled.
         """
         self.root = root
         self.tickets = dict[str, SpreadTicket]()
         self._working = set[str]()
         self.positions = Counter[OptionContract]()
-        self.reserved = Decimal(0)
+        self.reserved_cash = Decimal(0)
         self.market = market
         self._terms = terms
         self._free_cash = free_cash
-        self._cash_flow = cash_flow
-        self._filled = filled
+        self._cash_flow = on_cash_flow
+        self._filled = on_filled
 
     def now(self) -> np.datetime64:
         return self.market.now()
 
-    def held(self) -> dict[OptionContract, int]:
+    def option_positions(self) -> dict[OptionContract, int]:
         """Return the open positions: number of contracts by option, negative if short."""
         return {contract: count for contract, count in self.positions.items() if count}
 
-    def listed(self) -> list[OptionContract]:
+    def listed_options(self) -> list[OptionContract]:
         """Return the options of the next ten sessions, with strikes around the last price.
 
         Strikes are whole points within a tenth of the underlying's last price.
         """
-        price = self.market.last()
+        price = self.market.last_level()
         if price is None:
             return []
         now = self.now()
         today = now.astype("datetime64[D]")
-        days = sessions_between(today, today + 3 * DAYS_AHEAD)[:DAYS_AHEAD]
-        strikes = range(round(price * (1 - LISTED_WITHIN)), round(price * (1 + LISTED_WITHIN)) + 1)
+        days = sessions_between(today, today + 3 * LISTED_SESSIONS)[:LISTED_SESSIONS]
+        strikes = range(
+            round(price * (1 - LISTED_STRIKE_RANGE)), round(price * (1 + LISTED_STRIKE_RANGE)) + 1
+        )
         contracts = [
             OptionContract(self.root, day.astype(object), call, Decimal(strike))
             for day in days
@@ -110,8 +112,8 @@ class OptionDesk:
         requested = list(contracts)
         if not requested:
             return {}
-        index = self.market.index()
-        vix = self.market.volatility()
+        index = self.market.index_level()
+        vix = self.market.volatility_index()
         if index is None or vix is None:
             return {}
         now = self.now()
@@ -121,13 +123,15 @@ class OptionDesk:
             if years is None or contract.root != self.root:
                 continue
             strike = float(contract.strike)
-            value = option_value(strike, index, years, vix, self._terms.smile, call=contract.call)
+            value = option_value(
+                strike, index, years, vix, self._terms.smile, call=contract.is_call
+            )
             prices = bid_and_ask(value, self._terms.slippage)
             bid, ask = (Decimal(str(round(float(price), 2))) for price in prices)
             quotes[contract] = Quote(bid, ask)
         return quotes
 
-    def send(
+    def submit_order(
         self, order: SpreadOrder, *, partial: bool = False, rejected: bool = False
     ) -> SpreadTicket:
         """Accept an order, and fill it if its limit price is met; return its ticket.
@@ -172,16 +176,16 @@ class OptionDesk:
                 self._end(ticket, "expired")
             else:
                 self._match(ticket, ticket.order.contracts)
-        for contract, count in list(self.held().items()):
+        for contract, count in list(self.option_positions().items()):
             session = session_on(np.datetime64(contract.expiry, "D"))
             if session is None or now < session.closes:
                 continue
             # The close may become known after the session has ended: the position waits for it.
-            index = self.market.close_of(contract.expiry)
+            index = self.market.index_close(contract.expiry)
             if index is None:
                 continue
             strike = float(contract.strike)
-            payoff = max(index - strike if contract.call else strike - index, 0.0)
+            payoff = max(index - strike if contract.is_call else strike - index, 0.0)
             del self.positions[contract]
             cash = Decimal(str(round(payoff, 2))) * count * SHARES_PER_OPTION
             self._book_cash(cash)
@@ -196,8 +200,8 @@ class OptionDesk:
         if credit is None or (order.min_credit is not None and credit < order.min_credit):
             return
         self.positions.update(_changes(order.legs, contracts))
-        ticket.filled = contracts
-        ticket.prices = tuple(quotes[leg.contract].price(leg.side) for leg in order.legs)
+        ticket.filled_contracts = contracts
+        ticket.leg_prices = tuple(quotes[leg.contract].price(leg.side) for leg in order.legs)
         self._end(ticket, "filled" if contracts == order.contracts else "canceled")
         self._filled(ticket)
         self._book_cash(credit * contracts * SHARES_PER_OPTION)
@@ -209,9 +213,9 @@ class OptionDesk:
 
     def _book_cash(self, cash: Decimal) -> None:
         """Book the cash of an order or a settlement, and update the reserve."""
-        needed = max_expiry_loss(self.held()) or Decimal(0)
-        self._cash_flow(cash + self.reserved - needed)
-        self.reserved = needed
+        needed = max_expiry_loss(self.option_positions()) or Decimal(0)
+        self._cash_flow(cash + self.reserved_cash - needed)
+        self.reserved_cash = needed
 
     def _refusal(self, order: SpreadOrder) -> str:
         """Return the reason to reject an order, or an empty string."""
@@ -223,7 +227,7 @@ class OptionDesk:
         if expiring := [leg.contract for leg in order.legs if self._is_past_cutoff(leg.contract)]:
             return f"{expiring[0].symbol} expires today, and orders for it are taken no more"
         # The loss is that of all positions together: two orders may cover each other.
-        after = Counter(self.held())
+        after = Counter(self.option_positions())
         after.update(_changes(order.legs, order.contracts))
         loss = max_expiry_loss(after)
         if loss is None:
@@ -231,9 +235,9 @@ class OptionDesk:
         proceeds = (
             (net_credit(order.legs, quotes) or Decimal(0)) * order.contracts * SHARES_PER_OPTION
         )
-        needed = loss - self.reserved - proceeds
+        needed = loss - self.reserved_cash - proceeds
         # An order that raises no loss is accepted without free cash: positions can be closed.
-        if loss > self.reserved and float(needed) > self._free_cash():
+        if loss > self.reserved_cash and float(needed) > self._free_cash():
             return (
                 f"insufficient options buying power: ${needed} is needed,"
                 f" ${self._free_cash():.2f} is free"
@@ -244,7 +248,7 @@ class OptionDesk:
         """Return whether an option expires today and is past the cutoff of its orders."""
         session = session_on(np.datetime64(contract.expiry, "D"))
         return session is not None and bool(
-            self.now() >= orders_taken_until(session, cutoff_of(contract.root))
+            self.now() >= order_cutoff_time(session, default_cutoff_minutes(contract.root))
         )
 
     def _years(self, expiry: date, now: np.datetime64) -> float | None:
@@ -258,9 +262,9 @@ class OptionDesk:
             return None
         days = sessions_between(today, last.date)
         first = session_on(days[0])
-        if first is None or len(days) > DAYS_AHEAD or not first.opens <= now < first.closes:
+        if first is None or len(days) > LISTED_SESSIONS or not first.opens <= now < first.closes:
             return None
-        rest_of_today = self._terms.smile.session_days(float((first.closes - now) / MINUTE))
+        rest_of_today = self._terms.smile.variance_days(float((first.closes - now) / MINUTE))
         return (rest_of_today + len(days) - 1) / TRADING_DAYS
 
 

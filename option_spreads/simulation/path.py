@@ -11,7 +11,7 @@ import numpy.typing as npt
 from foundation.arrays import Array
 from foundation.errors import DataError, InputError
 from foundation.settings import setting, settings_class
-from option_spreads.selling.rules import SESSION, TRADING_DAYS, variance_left
+from option_spreads.selling.rules import SESSION_MINUTES, TRADING_DAYS, remaining_variance_share
 from option_spreads.simulation.pricing import Smile
 from trainingdata.bars import CLOSE, HIGH, LOW, OPEN, Bars
 from trainingdata.instants import new_york_date
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 
 Dates = npt.NDArray[np.datetime64]
 
-CRASH_RESPONSE = 5.0  # log change of the volatility index per log of a downward jump
-STEP = 5  # minutes between the points of real bars
+JUMP_VOLATILITY_RESPONSE = 5.0  # log change of the volatility index per log of a downward jump
+PATH_STEP_MINUTES = 5  # minutes between the points of real bars
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -51,7 +51,7 @@ class IndexDays:
             )
         if (
             self.minutes[0] != 0
-            or self.minutes[-1] != SESSION
+            or self.minutes[-1] != SESSION_MINUTES
             or not (np.diff(self.minutes) > 0).all()
         ):
             raise ValueError("minutes go from 0 to 390")
@@ -64,7 +64,7 @@ class IndexModel:
     """Model of an index that moves as its options imply, with a mean-reverting volatility index.
 
     Within a session its logarithm has independent normal increments on the variance clock of the
-    prices, and its options are quoted flat (`Smile.flat`). From every minute on, its close has the
+    prices, and its options are quoted flat (`Smile.flat_smile`). From every minute on, its close has the
     distribution that prices imply, narrower by the premium and conditional on the path so far.
 
     The volatility index is constant from open to close, and falls raise it for the next session. At
@@ -72,36 +72,42 @@ class IndexModel:
     mean, independent of the rules of its sale and exit.
     """
 
-    start: float = setting(5000.0, "the index before the first session, points", ge=1, le=1e6)
+    initial_index: float = setting(
+        5000.0, "the index before the first session, points", ge=1, le=1e6
+    )
     vix: float = setting(18.0, "mean of the volatility index, points", ge=1, le=200)
-    reversion: float = setting(
+    reversion_rate: float = setting(
         6.0, "speed at which log volatility goes back to its mean, a year", ge=0, le=252, key=False
     )
     vol_of_vol: float = setting(1.1, "deviation of log volatility, a year", ge=0, le=10, key=False)
     correlation: float = setting(
         -0.7, "of index returns and changes of log volatility", ge=-1, le=1, key=False
     )
-    premium: float = setting(
+    volatility_premium: float = setting(
         0.15,
         "implied deviation over the realised one, less 1 (SPY, 2023-04 to 2024-12: 0.15 ± "
         "0.12); 0 is a fair market",
         ge=-0.9,
         le=10,
     )
-    night: float = setting(
+    overnight_variance_share: float = setting(
         0.35, "share of a day's variance that falls before the open", ge=0, le=0.99, key=False
     )
-    jumps: float = setting(3.0, "how many a year, between sessions", ge=0, le=252, key=False)
-    jump: float = setting(0.015, "deviation of a jump, a share of price", ge=0, le=0.5, key=False)
-    step: int = setting(5, "minutes between points; divides a session", ge=1, key=False)
+    jumps_per_year: float = setting(
+        3.0, "how many a year, between sessions", ge=0, le=252, key=False
+    )
+    jump_deviation: float = setting(
+        0.015, "deviation of a jump, a share of price", ge=0, le=0.5, key=False
+    )
+    step_minutes: int = setting(5, "minutes between points; divides a session", ge=1, key=False)
 
     def __post_init__(self) -> None:
-        if SESSION % self.step:
+        if SESSION_MINUTES % self.step_minutes:
             raise InputError(
-                f"index.step: {self.step} minutes do not divide a session of {SESSION}"
+                f"index.step_minutes: {self.step_minutes} minutes do not divide a session of {SESSION_MINUTES}"
             )
 
-    def days(self, dates: Dates, seed: int, smile: Smile | None = None) -> IndexDays:
+    def simulate_days(self, dates: Dates, seed: int, smile: Smile | None = None) -> IndexDays:
         """Simulate the index and its volatility index in sessions on these dates, [D].
 
         The path of a date does not depend on how many dates follow.
@@ -110,87 +116,106 @@ class IndexModel:
         smile: volatility smile that prices the options; its `level` and `session` scale the moves
             of the index. None: the default smile.
         """
-        steps = SESSION // self.step
+        steps = SESSION_MINUTES // self.step_minutes
         smile = smile or Smile()
-        minutes = np.arange(0.0, SESSION + 1, self.step)
+        minutes = np.arange(0.0, SESSION_MINUTES + 1, self.step_minutes)
         rng = np.random.default_rng([seed, 7])
         spot, vix = np.empty((2, len(dates), steps + 1))
-        level = self.start
+        level = self.initial_index
         log_vol = np.log(self.vix)
         # Realised volatility per unit of the volatility index, of whole days.
-        session_vol = smile.level * np.sqrt(smile.session) / (1 + self.premium)
-        realised = float(session_vol / np.sqrt(1 - self.night))
+        session_vol = (
+            smile.vix_multiple
+            * np.sqrt(smile.session_variance_share)
+            / (1 + self.volatility_premium)
+        )
+        realised = float(session_vol / np.sqrt(1 - self.overnight_variance_share))
         daily_vol = self.vol_of_vol / np.sqrt(TRADING_DAYS)
-        left = np.asarray(variance_left(SESSION - minutes))
+        left = np.asarray(remaining_variance_share(SESSION_MINUTES - minutes))
         for d in range(len(dates)):
             night = rng.standard_normal(2)
-            jumped = rng.random() < self.jumps / TRADING_DAYS
-            jump = rng.standard_normal() * self.jump if jumped else 0.0
+            jumped = rng.random() < self.jumps_per_year / TRADING_DAYS
+            jump = rng.standard_normal() * self.jump_deviation if jumped else 0.0
 
-            opening = np.exp(log_vol) / 100 * realised * np.sqrt(self.night / TRADING_DAYS)
+            opening = (
+                np.exp(log_vol)
+                / 100
+                * realised
+                * np.sqrt(self.overnight_variance_share / TRADING_DAYS)
+            )
             # Half the variance is subtracted from each log return, so that volatility alone earns
             # nothing.
             open_ = level * np.exp(opening * night[0] - opening**2 / 2 + jump)
-            before_open = self.correlation * daily_vol * night[0] * np.sqrt(self.night)
-            vix[d] = np.exp(log_vol + before_open - CRASH_RESPONSE * min(jump, 0.0))
+            before_open = (
+                self.correlation * daily_vol * night[0] * np.sqrt(self.overnight_variance_share)
+            )
+            vix[d] = np.exp(log_vol + before_open - JUMP_VOLATILITY_RESPONSE * min(jump, 0.0))
 
             yearly = vix[d, 0] / 100 * realised
-            session = yearly * np.sqrt((1 - self.night) / TRADING_DAYS)
-            moves = normal_paths(left, session, 1, rng)[0]
+            session = yearly * np.sqrt((1 - self.overnight_variance_share) / TRADING_DAYS)
+            moves = simulate_log_returns(left, session, 1, rng)[0]
             spot[d] = open_ * np.exp(moves)
             level = float(spot[d, -1])
 
             # In the units of the night's noise: daily standard deviations.
-            shared = moves[-1] / session * np.sqrt(1 - self.night) if session > 0 else 0.0
+            shared = (
+                moves[-1] / session * np.sqrt(1 - self.overnight_variance_share)
+                if session > 0
+                else 0.0
+            )
             unshared = night[1] * np.sqrt(1 - self.correlation**2)
-            pull = self.reversion / TRADING_DAYS * (np.log(self.vix) - log_vol)
+            pull = self.reversion_rate / TRADING_DAYS * (np.log(self.vix) - log_vol)
             log_vol = np.log(vix[d, 0]) + pull
             log_vol += daily_vol * (self.correlation * shared + unshared)
         return IndexDays(dates, minutes, spot, vix, f"simulated index, seed {seed}")
 
 
-def normal_paths(left: Array, deviation: float, count: int, rng: np.random.Generator) -> Array:
+def simulate_log_returns(
+    remaining_variance: Array, deviation: float, path_count: int, rng: np.random.Generator
+) -> Array:
     """Simulate cumulative log returns of the index from the first point on, [count, K + 1].
 
     The first value is 0. The index is a martingale: its expected later level is its present level.
 
-    left: share of the variance from each point to the end, falling from 1 to 0 [K + 1].
+    remaining_variance: share of the variance from each point to the end, falling from 1 to 0 [K + 1].
     deviation: standard deviation from the first point to the end, log.
-    count: number of paths.
+    path_count: number of paths.
     rng: random generator.
     """
-    steps = np.sqrt(-np.diff(left)) * rng.standard_normal((count, len(left) - 1))
-    walked = np.concatenate([np.zeros((count, 1)), np.cumsum(steps, axis=1)], axis=1)
+    steps = np.sqrt(-np.diff(remaining_variance)) * rng.standard_normal(
+        (path_count, len(remaining_variance) - 1)
+    )
+    walked = np.concatenate([np.zeros((path_count, 1)), np.cumsum(steps, axis=1)], axis=1)
     # Half the variance is subtracted from each log return, so that volatility alone earns nothing.
-    return np.asarray(deviation * walked - deviation**2 * (1 - left) / 2)
+    return np.asarray(deviation * walked - deviation**2 * (1 - remaining_variance) / 2)
 
 
-def index_days(
+def build_index_days(
     bars: Bars,
     symbol: str,
     vix: pd.Series,
     scale: float = 1.0,
-    response: float = VOLATILITY_RESPONSE,
+    volatility_response: float = VOLATILITY_RESPONSE,
 ) -> IndexDays:
     """Build intraday paths of an index from the full sessions of a symbol's hourly bars.
 
     A session needs the previous close of the symbol and of the volatility index. Within a session
     the volatility index is estimated: it moves from its previous close against the index's move
-    since that close, times `response`. The path of an hour is linear from its open to the extreme
+    since that close, times `volatility_response`. The path of an hour is linear from its open to the extreme
     opposite to its move, then to the other extreme, then to its close.
 
     bars: panel that contains the symbol.
     symbol: symbol whose bars represent the index.
     vix: daily closes of the volatility index by date, points.
     scale: factor of prices, such as 10 to scale SPY to the S&P 500.
-    response: response of the volatility index to the index's move, see
+    volatility_response: response of the volatility index to the index's move, see
         `intraday_volatility_index`.
 
     Raises DataError if no session qualifies.
     """
     import pandas as pd
 
-    times, values = bars.real_bars(bars.symbols.index(symbol))
+    times, values = bars.bars_of_symbol(bars.symbols.index(symbol))
     closes = dict(zip(times.tolist(), values[:, CLOSE].tolist(), strict=True))
     dates, first = np.unique(new_york_date(times), return_index=True)
     kept = []
@@ -198,7 +223,7 @@ def index_days(
     levels = []
     for date, begin, end in zip(dates, first, [*first[1:], len(times)], strict=True):
         session = session_on(date)
-        before = None if session is None else session_on(session.before)
+        before = None if session is None else session_on(session.previous_date)
         # Half-days and days with a missing bar have another number of points.
         if (
             session is None
@@ -213,13 +238,15 @@ def index_days(
         path = _path_within(values[begin:end])
         kept.append(date)
         spots.append(path * scale)
-        levels.append(intraday_volatility_index(float(vix_before), path, close_before, response))
+        levels.append(
+            intraday_volatility_index(float(vix_before), path, close_before, volatility_response)
+        )
     if not kept:
         raise DataError(
             f"{symbol}: no full session follows one with a close, its own and of the volatility"
             " index"
         )
-    minutes = np.arange(0.0, SESSION + 1, STEP)
+    minutes = np.arange(0.0, SESSION_MINUTES + 1, PATH_STEP_MINUTES)
     source = f"{symbol} hourly bars x {scale:g}, VIX"
     return IndexDays(np.array(kept), minutes, np.array(spots), np.array(levels), source)
 
@@ -236,7 +263,7 @@ def _path_within(bars: Array) -> Array:
         length = 60.0
         # The close is one step before the hour's end, because the next hour begins there at its own
         # open.
-        ended = length - STEP
+        ended = length - PATH_STEP_MINUTES
         if k == len(bars) - 1:
             length = 30.0
             ended = length
@@ -244,4 +271,6 @@ def _path_within(bars: Array) -> Array:
         # An hour that rises is assumed to have fallen first, and vice versa.
         extremes = (low, high) if close >= opens else (high, low)
         prices += [opens, *extremes, close]
-    return np.asarray(np.interp(np.arange(0.0, anchors[-1] + 1, STEP), anchors, prices))
+    return np.asarray(
+        np.interp(np.arange(0.0, anchors[-1] + 1, PATH_STEP_MINUTES), anchors, prices)
+    )

@@ -27,7 +27,7 @@ class Smile(ImpliedVolatility):
     """Implied volatility by strike: lowest near the money, higher on both sides of it.
 
     With σ = level · index / 100 it is σ · (1 − slope · x + wing · (√(1 + x²) − 1)), at least the
-    share `least` of σ. x = ln(K / S) / (σ √T) is the distance of strike K from spot S in deviations
+    share `min_volatility_share` of σ. x = ln(K / S) / (σ √T) is the distance of strike K from spot S in deviations
     over T years. The curve is round at the money and straight far out.
 
     The defaults are 0.804 ± 0.075, 0.025 ± 0.011 and 0.221 ± 0.018 by jackknife over days. They
@@ -41,21 +41,25 @@ class Smile(ImpliedVolatility):
     wing: float = setting(
         0.22, "how much dearer far strikes are, both sides, a deviation of distance", ge=0, le=2
     )
-    least: float = setting(0.5, "the lowest volatility of a strike, as a share of σ", ge=0, le=1)
+    min_volatility_share: float = setting(
+        0.5, "the lowest volatility of a strike, as a share of σ", ge=0, le=1
+    )
 
     @property
-    def flat(self) -> Smile:
+    def flat_smile(self) -> Smile:
         """Return the smile without slope and wings: every strike has at-the-money volatility."""
         return replace(self, slope=0.0, wing=0.0)
 
-    def volatility(self, index: Numbers, spot: Numbers, strike: Numbers, years: Numbers) -> Array:
+    def implied_volatility(
+        self, vix: Numbers, spot: Numbers, strike: Numbers, years: Numbers
+    ) -> Array:
         """Return annualised implied volatility, as an array of the arguments' broadcast shape.
 
-        index: volatility index, points.
+        vix: volatility index, points.
         spot, strike: points.
         years: years to expiry.
         """
-        base = self.yearly_deviation(np.asarray(index, dtype=float))
+        base = self.yearly_deviation(np.asarray(vix, dtype=float))
         deviation = base * np.sqrt(np.asarray(years, dtype=float))
         logs = np.log(np.asarray(strike, dtype=float) / np.asarray(spot, dtype=float))
         # At expiry the distance in deviations is undefined; the option has its intrinsic value at
@@ -67,7 +71,7 @@ class Smile(ImpliedVolatility):
     def _curve(self, x: Array) -> Array:
         """Return implied volatility over at-the-money volatility, x deviations from the index."""
         curve = 1.0 - self.slope * x + self.wing * (np.hypot(1.0, x) - 1.0)
-        return np.asarray(np.maximum(curve, self.least))
+        return np.asarray(np.maximum(curve, self.min_volatility_share))
 
 
 def black_scholes(
@@ -98,16 +102,16 @@ def black_scholes(
 
 
 def option_value(
-    strike: float, spot: Numbers, years: Numbers, index: Numbers, smile: Smile, *, call: bool
+    strike: float, spot: Numbers, years: Numbers, vix: Numbers, smile: Smile, *, call: bool
 ) -> Array:
     """Return the Black–Scholes value of an option at the smile's implied volatility, points.
 
     strike, spot: points.
     years: years to expiry; at 0 the value is the intrinsic value.
-    index: volatility index, points.
+    vix: volatility index, points.
     call: true for a call, false for a put.
     """
-    volatility = smile.volatility(index, spot, strike, years)
+    volatility = smile.implied_volatility(vix, spot, strike, years)
     return black_scholes(spot, strike, years, volatility, call=call)
 
 
@@ -121,12 +125,7 @@ def bid_and_ask(value: Array, slippage: float = 0.0) -> tuple[Array, Array]:
 
 
 def spread_prices(
-    spread: Spread,
-    spot: Numbers,
-    years: Numbers,
-    index: Numbers,
-    smile: Smile,
-    slippage: float = 0.0,
+    spread: Spread, spot: Numbers, years: Numbers, vix: Numbers, smile: Smile, slippage: float = 0.0
 ) -> tuple[Array, Array, Array]:
     """Return (value, credit of a sale, cost of buying back) of a spread, points.
 
@@ -134,16 +133,16 @@ def spread_prices(
 
     spot: level of the index, points.
     years: years to expiry.
-    index: volatility index, points.
+    vix: volatility index, points.
     slippage: half-spread of each leg, points.
     """
     worth, credit, cost = np.zeros(
-        (3, *np.broadcast(np.asarray(spot), np.asarray(years), np.asarray(index)).shape)
+        (3, *np.broadcast(np.asarray(spot), np.asarray(years), np.asarray(vix)).shape)
     )
     for leg in spread.legs:
-        value = option_value(leg.strike, spot, years, index, smile, call=leg.call)
+        value = option_value(leg.strike, spot, years, vix, smile, call=leg.call)
         bid, ask = bid_and_ask(value, slippage)
-        if leg.sold:
+        if leg.is_short:
             worth, credit, cost = worth + value, credit + bid, cost + ask
         else:
             worth, credit, cost = worth - value, credit - ask, cost - bid

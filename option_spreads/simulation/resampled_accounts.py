@@ -14,14 +14,14 @@ import numpy as np
 
 from foundation.arrays import Array
 from foundation.errors import InputError
-from foundation.formatting import MIN_FILLS, count_text
+from foundation.formatting import MIN_ANNUAL_FILLS, count_text
 from option_spreads.selling.rules import TRADING_DAYS
 from option_spreads.simulation.resampling import (
     AccountPaths,
     ResamplingRules,
-    account_paths,
+    simulate_account_paths,
     draw_trades,
-    with_full_losses,
+    add_max_losses,
 )
 from option_spreads.simulation.settings import MonteCarloSettings
 from option_spreads.simulation.trade_sample import TradeSample
@@ -37,24 +37,24 @@ def simulate_accounts(sample: TradeSample, settings: MonteCarloSettings) -> dict
 
     Raises InputError if the runs do not fit into memory.
     """
-    n = len(sample.results)
+    n = len(sample.profits)
     a_day = settings.trades_per_day or sample.trades_per_day
     _refuse_beyond_memory(settings, math.ceil(a_day))
     rules = ResamplingRules.from_settings(settings)
     # Trade n + k is trade k with its maximum loss, for the stress runs.
-    results = np.concatenate([sample.results, -sample.risks])
-    risks = np.concatenate([sample.risks, sample.risks])
-    overlaps = np.concatenate([sample.overlaps, sample.overlaps])
+    results = np.concatenate([sample.profits, -sample.max_losses])
+    risks = np.concatenate([sample.max_losses, sample.max_losses])
+    overlaps = np.concatenate([sample.overlap_counts, sample.overlap_counts])
     shape = n, settings.runs, settings.days, a_day, settings.seed
     single = draw_trades(*shape)
-    iid = account_paths(results, risks, single, rules, overlaps)
-    worse = with_full_losses(single, n, stress_chance(sample, settings), settings.seed)
+    iid = simulate_account_paths(results, risks, single, rules, overlaps)
+    worse = add_max_losses(single, n, stress_loss_probability(sample, settings), settings.seed)
     del single
-    stress = account_paths(results, risks, worse, rules, overlaps)
+    stress = simulate_account_paths(results, risks, worse, rules, overlaps)
     del worse
     # Blocks keep trades in their order, and with it runs of losses.
-    blocks = draw_trades(*shape, block=settings.block_length(a_day))
-    block = account_paths(results, risks, blocks, rules, overlaps)
+    blocks = draw_trades(*shape, block_length=settings.effective_block_length(a_day))
+    block = simulate_account_paths(results, risks, blocks, rules, overlaps)
     return {"iid": iid, "block": block, "stress": stress}
 
 
@@ -70,24 +70,24 @@ def _refuse_beyond_memory(settings: MonteCarloSettings, most: int) -> None:
         )
 
 
-def stress_chance(sample: TradeSample, settings: MonteCarloSettings) -> float:
+def stress_loss_probability(sample: TradeSample, settings: MonteCarloSettings) -> float:
     """Return the probability that a trade of the stress runs loses its maximum.
 
     By default the share of maximum losses in the sample. If n trades have none, it is the upper
     bound of the 95 % confidence interval, 1 - 0.05^(1/n).
     """
-    n = len(sample.results)
-    if settings.stress is not None:
-        return settings.stress
+    n = len(sample.profits)
+    if settings.stress_probability is not None:
+        return settings.stress_probability
     return sample.max_loss_count / n if sample.max_loss_count else 1.0 - 0.05 ** (1.0 / n)
 
 
 def limits_text(sample: TradeSample, settings: MonteCarloSettings) -> str:
     """Return sentences on what resampling these trades cannot show, and on the stress runs."""
-    share = max(float((-sample.results / sample.risks).max()), 0.0)
-    chance = stress_chance(sample, settings)
+    share = max(float((-sample.profits / sample.max_losses).max()), 0.0)
+    chance = stress_loss_probability(sample, settings)
     if sample.max_loss_count:
-        unseen = f"{sample.max_loss_count} of {len(sample.results)} lost all."
+        unseen = f"{sample.max_loss_count} of {len(sample.profits)} lost all."
     else:
         unseen = f"none lost all. The stress runs let a trade do so with a chance of {chance:.2%}."
     return (
@@ -96,17 +96,19 @@ def limits_text(sample: TradeSample, settings: MonteCarloSettings) -> str:
     )
 
 
-def summary(runs: AccountPaths, balance_thresholds: Sequence[float] = ()) -> dict[str, Any]:
+def summarize_paths(
+    paths: AccountPaths, balance_thresholds: Sequence[float] = ()
+) -> dict[str, Any]:
     """Return summary statistics of simulated accounts, in USD, days and shares of 1.
 
     balance_thresholds: USD; `p_final_above` contains the share of runs that end above each one.
     """
-    final = runs.balances[:, -1]
-    start = runs.start
-    course = runs.course
+    final = paths.balances[:, -1]
+    start = paths.starting_balance
+    course = paths.balances_from_start
     ratios = sortino(np.diff(course, axis=1), course[:, :-1])
     defined = ratios[np.isfinite(ratios)]
-    trades = int(runs.trades.sum())
+    trades = int(paths.trade_counts.sum())
     return {
         "final_balance": {
             "mean": float(final.mean()),
@@ -119,15 +121,15 @@ def summary(runs: AccountPaths, balance_thresholds: Sequence[float] = ()) -> dic
         "p_at_least_2x": float((final >= 2 * start).mean()),
         "p_at_least_3x": float((final >= 3 * start).mean()),
         "p_final_above": {f"{usd:.15g}": float((final > usd).mean()) for usd in balance_thresholds},
-        "p_halt": float(runs.halted.mean()),
-        "max_drawdown": _figures_of(runs.drawdown),
-        "max_drawdown_usd": _figures_of(runs.largest_fall),
+        "p_halt": float(paths.is_halted.mean()),
+        "max_drawdown": _figures_of(paths.max_drawdown),
+        "max_drawdown_usd": _figures_of(paths.max_drawdown_usd),
         "sortino": _percentiles(defined) if len(defined) else None,
-        "longest_days_under_water": _percentiles(runs.days_under_water.astype(float)),
-        "mean_contracts": float(runs.contracts.mean()),
-        "mean_trades": float(runs.trades.mean()),
-        "win_rate": int(runs.wins.sum()) / trades if trades else None,
-        "share_at_cap": int(runs.at_cap.sum()) / trades if trades else None,
+        "longest_days_under_water": _percentiles(paths.longest_days_under_water.astype(float)),
+        "mean_contracts": float(paths.contract_counts.mean()),
+        "mean_trades": float(paths.trade_counts.mean()),
+        "win_rate": int(paths.win_counts.sum()) / trades if trades else None,
+        "share_at_cap": int(paths.capped_trade_counts.sum()) / trades if trades else None,
     }
 
 
@@ -140,30 +142,37 @@ def _percentiles(values: Array) -> dict[str, float]:
     return {f"p{q}": float(value) for q, value in zip(PERCENTILES, quantiles, strict=True)}
 
 
-def sortino(daily: Array, before: Array) -> Array:
+def sortino(daily_profits: Array, opening_balances: Array) -> Array:
     """Return the annualised Sortino ratio [...] of daily profits [..., D]; NaN without a loss.
 
-    daily: profit of each day, USD.
-    before: balance at the start of each day [..., D], USD.
+    daily_profits: profit of each day, USD.
+    opening_balances: balance at the start of each day [..., D], USD.
     """
     # Days without a trade count as well: √252 is for all sessions of a year. A day that begins with
     # no balance has no return; 0 excludes it from gains and losses.
-    returns = np.divide(daily, before, out=np.zeros_like(daily), where=before > 0)
+    returns = np.divide(
+        daily_profits,
+        opening_balances,
+        out=np.zeros_like(daily_profits),
+        where=opening_balances > 0,
+    )
     downside = np.sqrt((np.minimum(returns, 0.0) ** 2).mean(axis=-1))
     undefined = np.full(np.shape(downside), np.nan)
     ratio = np.divide(returns.mean(axis=-1), downside, out=undefined, where=downside > 0)
     return np.asarray(ratio * np.sqrt(TRADING_DAYS))
 
 
-def sample_doubts(sample: TradeSample) -> Iterator[str]:
+def find_sample_warnings(sample: TradeSample) -> Iterator[str]:
     """Yield data warnings about a file's trades, one sentence each."""
-    n = len(sample.results)
-    if n < MIN_FILLS:
+    n = len(sample.profits)
+    if n < MIN_ANNUAL_FILLS:
         yield (
-            f"The file holds {count_text(n, 'trade')}; with fewer than {MIN_FILLS} every figure"
+            f"The file holds {count_text(n, 'trade')}; with fewer than {MIN_ANNUAL_FILLS} every figure"
             " rests on a few lucky or unlucky ones."
         )
-    if beyond := int(((sample.results > sample.gains) | (sample.results < -sample.risks)).sum()):
+    if beyond := int(
+        ((sample.profits > sample.max_gains) | (sample.profits < -sample.max_losses)).sum()
+    ):
         yield (
             f"{beyond} of {count_text(n, 'trade')} won more than the credit or lost more than width"
             " less credit, which no spread does. Check P/L_$, Position_Size, Entry_Credit and"

@@ -32,39 +32,45 @@ RUNS_PER_STREAM = 500  # runs that draw from one stream of random numbers
 NO_TRADE = -1
 LOSS_STREAM, DAY_STREAM = 1, 2  # further purposes of streams
 
-Units = npt.NDArray[np.int64]
-Index = npt.NDArray[np.int32]
+IntArray = npt.NDArray[np.int64]
+DrawArray = npt.NDArray[np.int32]
 
 
 def draw_trades(
-    n: int, runs: int, days: int, trades_a_day: float, seed: int, *, block: int = 1
-) -> Index:
+    trade_count: int,
+    runs: int,
+    days: int,
+    trades_per_day: float,
+    seed: int,
+    *,
+    block_length: int = 1,
+) -> DrawArray:
     """Draw the trades of each run by iid or circular block bootstrap; return indices [R, D, P].
 
     With a mean of 2.4 trades per day, each day has 2 trades, and a third one with probability 0.4.
     A missing trade is -1. Random streams depend on the run's number: the first thousand of ten
     thousand runs equal a thousand runs.
 
-    n: number of trades in the sample.
+    trade_count: number of trades in the sample.
     runs, days: number of runs R, and of days D in a run.
-    trades_a_day: mean number of trades per day, above 0; P is this number rounded up.
+    trades_per_day: mean number of trades per day, above 0; P is this number rounded up.
     seed: seed of all random streams.
-    block: number of consecutive trades that are drawn together; 1 for an iid bootstrap.
+    block_length: number of consecutive trades that are drawn together; 1 for an iid bootstrap.
     """
-    most = math.ceil(trades_a_day)
+    most = math.ceil(trades_per_day)
     parts = [
-        _draw_chunk(rng, n, count, days * most, block).reshape(count, days, most)
+        _draw_chunk(rng, trade_count, count, days * most, block_length).reshape(count, days, most)
         for rng, count in _streams(seed, runs)
     ]
-    if most > trades_a_day:
-        chance = trades_a_day - math.floor(trades_a_day)
+    if most > trades_per_day:
+        chance = trades_per_day - math.floor(trades_per_day)
         for part, (rng, count) in zip(parts, _streams(seed, runs, DAY_STREAM), strict=True):
             has_all = rng.random((RUNS_PER_STREAM, days))[:count] < chance
             part[:] = _over_days(part, has_all)
     return np.concatenate(parts)
 
 
-def _over_days(draws: Index, has_all: npt.NDArray[np.bool_]) -> Index:
+def _over_days(draws: DrawArray, has_all: npt.NDArray[np.bool_]) -> DrawArray:
     """Distribute draws [R, D, P] in order over days with P or P - 1 trades.
 
     has_all: [R, D] true for days with P trades.
@@ -92,7 +98,7 @@ def _streams(seed: int, runs: int, *purpose: int) -> Iterator[tuple[np.random.Ge
         )
 
 
-def _draw_chunk(rng: np.random.Generator, n: int, runs: int, length: int, block: int) -> Index:
+def _draw_chunk(rng: np.random.Generator, n: int, runs: int, length: int, block: int) -> DrawArray:
     """Return the draws of one chunk of runs, [R, length]."""
     # The whole chunk is drawn and the rest cut off, so that a run does not depend on the number of
     # runs.
@@ -101,19 +107,19 @@ def _draw_chunk(rng: np.random.Generator, n: int, runs: int, length: int, block:
     return np.ascontiguousarray(places.reshape(runs, -1)[:, :length])
 
 
-def with_full_losses(draws: Index, n: int, chance: float, seed: int) -> Index:
-    """Return a copy of the draws in which each trade is a maximum loss with probability `chance`.
+def add_max_losses(draws: DrawArray, trade_count: int, probability: float, seed: int) -> DrawArray:
+    """Return a copy of the draws in which each trade is a maximum loss with probability `probability`.
 
     Draw k + n is trade k with its maximum loss.
 
-    n: number of trades in the sample.
+    trade_count: number of trades in the sample.
     """
     worse = draws.copy()
     first = 0
     for rng, count in _streams(seed, len(draws), LOSS_STREAM):
         part = worse[first : first + count]
         uniform = rng.random((RUNS_PER_STREAM, *draws.shape[1:]), dtype=np.float32)[:count]
-        part += ((uniform < chance) & (part != NO_TRADE)) * np.int32(n)
+        part += ((uniform < probability) & (part != NO_TRADE)) * np.int32(trade_count)
         first += count
     return worse
 
@@ -121,28 +127,28 @@ def with_full_losses(draws: Index, n: int, chance: float, seed: int) -> Index:
 class ResamplingRules(NamedTuple):
     """Sizing settings as numbers, for compiled code. A unit is a ten-thousandth of a dollar.
 
-    start: starting balance of a run, units.
-    floor: halt balance, below which nothing is sold, units.
-    fee: fee per contract that is not included in the sample's P/L, units.
-    window: number of trades in the rolling window of the statistics.
-    bootstrap: number of closed trades before statistics are used.
-    prior: full Kelly fraction during the bootstrap; NaN for one contract.
-    share: multiple of full Kelly that is used, such as 0.5.
-    most: maximum number of contracts of a trade.
-    negative: number of contracts if the Kelly fraction is negative.
-    enabled: true to size by Kelly; false for one contract per trade.
+    starting_balance: starting balance of a run, units.
+    halt_balance: halt balance, below which nothing is sold, units.
+    fee_per_contract: fee per contract that is not included in the sample's P/L, units.
+    rolling_window: number of trades in the rolling window of the statistics.
+    bootstrap_trades: number of closed trades before statistics are used.
+    prior_kelly_fraction: full Kelly fraction during the bootstrap; NaN for one contract.
+    kelly_multiple: multiple of full Kelly that is used, such as 0.5.
+    max_contracts: maximum number of contracts of a trade.
+    negative_kelly_contracts: number of contracts if the Kelly fraction is negative.
+    is_enabled: true to size by Kelly; false for one contract per trade.
     """
 
-    start: int
-    floor: int
-    fee: int
-    window: int
-    bootstrap: int
-    prior: float
-    share: float
-    most: int
-    negative: int
-    enabled: bool
+    starting_balance: int
+    halt_balance: int
+    fee_per_contract: int
+    rolling_window: int
+    bootstrap_trades: int
+    prior_kelly_fraction: float
+    kelly_multiple: float
+    max_contracts: int
+    negative_kelly_contracts: int
+    is_enabled: bool
 
     @classmethod
     def from_settings(cls, settings: AutoscalingSettings) -> ResamplingRules:
@@ -151,17 +157,17 @@ class ResamplingRules(NamedTuple):
             PRIOR_WIN_RATE - (1 - PRIOR_WIN_RATE) * PRIOR_AVERAGE_LOSS / PRIOR_AVERAGE_WIN
         )
         return cls(
-            start=whole_units(Fraction(str(settings.STARTING_CAPITAL))),
+            starting_balance=whole_units(Fraction(str(settings.STARTING_CAPITAL))),
             # A balance of whole units is below a sum if it is below the next whole unit.
-            floor=math.ceil(settings.halt_balance * UNITS_PER_DOLLAR),
-            fee=whole_units(Fraction(str(settings.FEE_PER_CONTRACT))),
-            window=settings.ROLLING_WINDOW,
-            bootstrap=settings.BOOTSTRAP_TRADES,
-            prior=prior if settings.BOOTSTRAP_MODE == "prior" else math.nan,
-            share=settings.KELLY_FRACTION,
-            most=settings.MAX_CONTRACTS,
-            negative=settings.NEGATIVE_KELLY_CONTRACTS,
-            enabled=settings.AUTOSCALING_ENABLED,
+            halt_balance=math.ceil(settings.halt_balance * UNITS_PER_DOLLAR),
+            fee_per_contract=whole_units(Fraction(str(settings.FEE_PER_CONTRACT))),
+            rolling_window=settings.ROLLING_WINDOW,
+            bootstrap_trades=settings.BOOTSTRAP_TRADES,
+            prior_kelly_fraction=prior if settings.BOOTSTRAP_MODE == "prior" else math.nan,
+            kelly_multiple=settings.KELLY_FRACTION,
+            max_contracts=settings.MAX_CONTRACTS,
+            negative_kelly_contracts=settings.NEGATIVE_KELLY_CONTRACTS,
+            is_enabled=settings.AUTOSCALING_ENABLED,
         )
 
 
@@ -173,76 +179,76 @@ def whole_units(amount: Fraction) -> int:
 class AccountPaths(NamedTuple):
     """Simulated balances and statistics of an account in R runs of D days.
 
-    start: starting balance of each run, USD.
+    starting_balance: starting balance of each run, USD.
     balances: [R, D], balance at the end of each day, USD.
-    drawdown: [R], maximum drawdown as a share of the peak, trade by trade.
-    largest_fall: [R], maximum drawdown in USD, which may be another drawdown.
-    days_under_water: [R], longest number of days below the previous peak.
-    halted: [R], true if the safety halt applied at any time.
-    contracts: [R], total number of contracts.
-    trades: [R], total number of trades.
-    wins: [R], number of winning trades.
-    at_cap: [R], number of trades with the maximum number of contracts.
+    max_drawdown: [R], maximum drawdown as a share of the peak, trade by trade.
+    max_drawdown_usd: [R], maximum drawdown in USD, which may be another drawdown.
+    longest_days_under_water: [R], longest number of days below the previous peak.
+    is_halted: [R], true if the safety halt applied at any time.
+    contract_counts: [R], total number of contracts.
+    trade_counts: [R], total number of trades.
+    win_counts: [R], number of winning trades.
+    capped_trade_counts: [R], number of trades with the maximum number of contracts.
     """
 
-    start: float
+    starting_balance: float
     balances: Array
-    drawdown: Array
-    largest_fall: Array
-    days_under_water: Units
-    halted: npt.NDArray[np.bool_]
-    contracts: Units
-    trades: Units
-    wins: Units
-    at_cap: Units
+    max_drawdown: Array
+    max_drawdown_usd: Array
+    longest_days_under_water: IntArray
+    is_halted: npt.NDArray[np.bool_]
+    contract_counts: IntArray
+    trade_counts: IntArray
+    win_counts: IntArray
+    capped_trade_counts: IntArray
 
     @property
-    def course(self) -> Array:
+    def balances_from_start(self) -> Array:
         """Return the starting balance followed by the daily balances, [R, D + 1], USD."""
-        begins = np.full((len(self.balances), 1), self.start)
+        begins = np.full((len(self.balances), 1), self.starting_balance)
         return np.concatenate([begins, self.balances], axis=1)
 
-    def of_runs(self, rows: slice) -> AccountPaths:
+    def select_runs(self, rows: slice) -> AccountPaths:
         """Return these runs; their arrays are views that share memory."""
         arrays = {name: getattr(self, name)[rows] for name in self._fields if name != "start"}
         return self._replace(**arrays)
 
 
-def account_paths(
-    results: Units,
-    risks: Units,
-    draws: Index,
+def simulate_account_paths(
+    profits: IntArray,
+    max_losses: IntArray,
+    draws: DrawArray,
     rules: ResamplingRules,
-    overlaps: Units | None = None,
+    overlap_counts: IntArray | None = None,
 ) -> AccountPaths:
     """Simulate an account for each run of draws [R, D, P] from a sample of N trades.
 
-    results: P/L per contract before fees [N], units.
-    risks: maximum loss per contract [N], units.
+    profits: P/L per contract before fees [N], units.
+    max_losses: maximum loss per contract [N], units.
     draws: indices of trades; a negative index is not a trade, and ends the day.
     rules: sizing rules.
-    overlaps: [N], number of preceding trades that were still open at each trade's entry. A trade is
+    overlap_counts: [N], number of preceding trades that were still open at each trade's entry. A trade is
         sized without their P/L. At the end of a day all trades are closed. None: no overlaps.
     """
-    if overlaps is None:
-        overlaps = np.zeros(len(results), dtype=np.int64)
-    net = results - rules.fee
+    if overlap_counts is None:
+        overlap_counts = np.zeros(len(profits), dtype=np.int64)
+    net = profits - rules.fee_per_contract
     runs, days, _ = draws.shape
     paths = AccountPaths(
-        start=rules.start / UNITS_PER_DOLLAR,
+        starting_balance=rules.starting_balance / UNITS_PER_DOLLAR,
         balances=np.empty((runs, days)),
-        drawdown=np.empty(runs),
-        largest_fall=np.empty(runs),
-        days_under_water=np.empty(runs, dtype=np.int64),
-        halted=np.empty(runs, dtype=np.bool_),
-        contracts=np.empty(runs, dtype=np.int64),
-        trades=np.empty(runs, dtype=np.int64),
-        wins=np.empty(runs, dtype=np.int64),
-        at_cap=np.empty(runs, dtype=np.int64),
+        max_drawdown=np.empty(runs),
+        max_drawdown_usd=np.empty(runs),
+        longest_days_under_water=np.empty(runs, dtype=np.int64),
+        is_halted=np.empty(runs, dtype=np.bool_),
+        contract_counts=np.empty(runs, dtype=np.int64),
+        trade_counts=np.empty(runs, dtype=np.int64),
+        win_counts=np.empty(runs, dtype=np.int64),
+        capped_trade_counts=np.empty(runs, dtype=np.int64),
     )
 
     def follow(rows: slice) -> None:
-        _follow(net, risks, overlaps, draws[rows], rules, paths.of_runs(rows))
+        _follow(net, max_losses, overlap_counts, draws[rows], rules, paths.select_runs(rows))
 
     # Compiled code releases the interpreter's lock: threads share the arrays they write to.
     threads = min(os.cpu_count() or 1, max(runs, 1))
@@ -270,45 +276,45 @@ def _next_contracts(
     closed: number of trades so far.
     risk: risk of one contract, units.
     """
-    if not rules.enabled:
+    if not rules.is_enabled:
         return 1
-    if closed < rules.bootstrap:
-        if np.isnan(rules.prior):
+    if closed < rules.bootstrap_trades:
+        if np.isnan(rules.prior_kelly_fraction):
             return 1
-        kelly = rules.prior
+        kelly = rules.prior_kelly_fraction
     else:
         if wins == 0 or won < lost:
-            return rules.negative
+            return rules.negative_kelly_contracts
         kelly = wins * float(won - lost) / (n * float(won))
     # The balance comes last: the other factors are known before the previous trade has ended, so
     # the processor divides meanwhile. All are at least 0, so that truncation is the floor.
-    contracts = int(balance * (kelly * rules.share / risk) + CONTRACT_TOL)
-    return min(max(contracts, 1), rules.most)
+    contracts = int(balance * (kelly * rules.kelly_multiple / risk) + CONTRACT_TOL)
+    return min(max(contracts, 1), rules.max_contracts)
 
 
 @compiled
 def _follow(
-    results: Units,
-    risks: Units,
-    overlaps: Units,
-    draws: Index,
+    results: IntArray,
+    risks: IntArray,
+    overlaps: IntArray,
+    draws: DrawArray,
     rules: ResamplingRules,
     paths: AccountPaths,
 ) -> None:
     """Simulate every run trade by trade, and write the results into the arrays of `paths`."""
     # A ring holds the last trades. A trade that leaves the window is subtracted from the sums,
     # which are exact integers.
-    ring = np.zeros(rules.window, dtype=np.int64)
+    ring = np.zeros(rules.rolling_window, dtype=np.int64)
     trades_of_day = np.empty(draws.shape[2], dtype=np.int64)
     sizes = np.empty(draws.shape[2], dtype=np.int64)
     for r in range(draws.shape[0]):
-        balance = rules.start
-        peak = rules.start
+        balance = rules.starting_balance
+        peak = rules.starting_balance
         slot = closed = n = wins = won = lost = total = trades = winners = at_cap = fall = 0
         halted = False
         drawdown = 0.0
         below_peak = longest = 0
-        high = rules.start
+        high = rules.starting_balance
         for d in range(draws.shape[1]):
             decided = booked = 0
             goes_on = True
@@ -323,7 +329,7 @@ def _follow(
                     booked += 1
                     # Without branches, because the processor cannot predict wins. The ring holds 0
                     # until the window is full.
-                    old = ring[slot] if n == rules.window else 0
+                    old = ring[slot] if n == rules.rolling_window else 0
                     old_gain = max(old, 0)
                     gain = max(result, 0)
                     old_loss = old_gain - old
@@ -331,9 +337,9 @@ def _follow(
                     wins += (result > 0) - (old > 0)
                     won += gain - old_gain
                     lost += loss - old_loss
-                    n = min(n + 1, rules.window)
+                    n = min(n + 1, rules.rolling_window)
                     ring[slot] = result
-                    slot = slot + 1 if slot + 1 < rules.window else 0
+                    slot = slot + 1 if slot + 1 < rules.rolling_window else 0
                     closed += 1
                     total += size
                     balance += size * result
@@ -342,7 +348,7 @@ def _follow(
                     drawdown = max(drawdown, (peak - balance) / peak)
                 if k < 0:
                     break
-                if balance < rules.floor:
+                if balance < rules.halt_balance:
                     halted = True
                     goes_on = False
                     continue
@@ -352,7 +358,7 @@ def _follow(
                     continue
                 trades += 1
                 winners += results[k] > 0
-                at_cap += size == rules.most
+                at_cap += size == rules.max_contracts
                 trades_of_day[decided] = k
                 sizes[decided] = size
                 decided += 1
@@ -360,12 +366,12 @@ def _follow(
             below_peak = 0 if balance >= high else below_peak + 1
             high = max(high, balance)
             longest = max(longest, below_peak)
-        paths.drawdown[r] = drawdown
-        paths.largest_fall[r] = fall / UNITS_PER_DOLLAR
-        paths.days_under_water[r] = longest
+        paths.max_drawdown[r] = drawdown
+        paths.max_drawdown_usd[r] = fall / UNITS_PER_DOLLAR
+        paths.longest_days_under_water[r] = longest
         # Includes a halt caused by the last trade.
-        paths.halted[r] = halted or balance < rules.floor
-        paths.contracts[r] = total
-        paths.trades[r] = trades
-        paths.wins[r] = winners
-        paths.at_cap[r] = at_cap
+        paths.is_halted[r] = halted or balance < rules.halt_balance
+        paths.contract_counts[r] = total
+        paths.trade_counts[r] = trades
+        paths.win_counts[r] = winners
+        paths.capped_trade_counts[r] = at_cap

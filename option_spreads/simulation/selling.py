@@ -25,58 +25,64 @@ import numpy as np
 from execution.orders.option_orders import SHARES_PER_OPTION
 from option_spreads.autoscaler.rules import (
     AutoscalingSettings,
-    CondorRisk,
+    CondorRiskMethod,
     TradeStatistics,
     count_contracts,
     max_risk,
 )
-from option_spreads.selling.rules import SESSION, Exit, Spread, SpreadCosts, SpreadRules
+from option_spreads.selling.rules import (
+    SESSION_MINUTES,
+    ExitReason,
+    Spread,
+    SpreadCosts,
+    SpreadRules,
+)
 from option_spreads.simulation.path import IndexDays
 from option_spreads.simulation.pricing import Smile, spread_prices
 
 # Limit of open spreads as a share of the balance; `guards.max_position` of a live account.
-MAX_POSITION = 0.75
+MAX_COLLATERAL_SHARE = 0.75
 
 # Reasons for an unsold offer: a halt, losing trades (NEGATIVE_KELLY_CONTRACTS), a balance that
 # covers no further contract, an order beyond MAX_POSITION.
-Unsold = Literal["halt", "negative_kelly", "not_covered", "max_position"]
+RefusalReason = Literal["halt", "negative_kelly", "not_covered", "max_position"]
 
 
 @dataclass(frozen=True, slots=True)
 class SpreadTrade:
     """A simulated trade: a spread from its sale to its exit.
 
-    day: index of the day in the path.
+    day_index: index of the day in the path.
     entry_row: index of the point of the day at which the spread was sold.
     exit_row: index of the point of the day at which it was bought back; the last one at expiry.
     spread: strikes and sides of the legs.
     credit: credit of the sale after slippage, points.
-    result: P/L after all costs, USD per contract.
-    exit: reason of the exit.
+    profit_per_contract: P/L after all costs, USD per contract.
+    exit_reason: reason of the exit.
     contracts: number of contracts; 0 before sizing.
     slippage: points by which the prices were worse than the model's values, including rounding to
         cents against the trader.
     """
 
-    day: int
+    day_index: int
     entry_row: int
     exit_row: int
     spread: Spread
     credit: float
-    result: Fraction
-    exit: Exit
+    profit_per_contract: Fraction
+    exit_reason: ExitReason
     contracts: int = 0
     slippage: float = 0.0
 
     @property
-    def orders(self) -> int:
+    def order_count(self) -> int:
         """Return the number of orders of the trade: 1 if it was held to settlement, otherwise 2."""
-        return 1 if self.exit in ("expired", "settled") else 2
+        return 1 if self.exit_reason in ("expired", "settled") else 2
 
     @property
-    def total(self) -> Fraction:
+    def total_profit(self) -> Fraction:
         """Return the P/L of all contracts in USD, rounded to cents as in the account files."""
-        return round(self.result * self.contracts, 2)
+        return round(self.profit_per_contract * self.contracts, 2)
 
     @property
     def max_loss(self) -> float:
@@ -85,33 +91,33 @@ class SpreadTrade:
 
 
 @dataclass(frozen=True, slots=True)
-class Refusal:
+class RefusedTrade:
     """A candidate trade that the account did not sell.
 
-    day: index of the day in the path.
+    day_index: index of the day in the path.
     reason: reason of the refusal.
     """
 
-    day: int
-    reason: Unsold
+    day_index: int
+    reason: RefusalReason
 
 
 @dataclass(frozen=True, slots=True)
-class SpreadAccount:
+class SpreadAccountResult:
     """Result of the simulation of an account that sells spreads.
 
-    start: balance before the first trade, USD.
+    starting_balance: balance before the first trade, USD.
     trades: trades in the order of their closing, as in the account files.
-    refusals: candidate trades that were not sold, in the order of their entries.
-    cut: number of trades with fewer contracts than sized, because the balance covered no more.
-    most_collateral: highest collateral of the open spreads at any time, USD.
+    refused_trades: candidate trades that were not sold, in the order of their entries.
+    reduced_trade_count: number of trades with fewer contracts than sized, because the balance covered no more.
+    max_collateral: highest collateral of the open spreads at any time, USD.
     """
 
-    start: float
+    starting_balance: float
     trades: tuple[SpreadTrade, ...]
-    refusals: tuple[Refusal, ...]
-    cut: int
-    most_collateral: float
+    refused_trades: tuple[RefusedTrade, ...]
+    reduced_trade_count: int
+    max_collateral: float
 
 
 def sell_spread(
@@ -126,18 +132,18 @@ def sell_spread(
     path = days.spot[day, entry_row:]
     vix = days.vix[day, entry_row:]
     minutes = days.minutes[entry_row:]
-    years = smile.years(SESSION - minutes)
+    years = smile.variance_years(SESSION_MINUTES - minutes)
     spot = float(path[0])
     vix_at_entry = float(vix[0])
-    deviation = smile.deviation(spot, vix_at_entry, float(minutes[0]))
-    spread = rules.spread(spot, vix_at_entry, deviation)
+    deviation = smile.deviation_to_close(spot, vix_at_entry, float(minutes[0]))
+    spread = rules.propose_spread(spot, vix_at_entry, deviation)
     if spread is None:
         return None
     values, credits, closing_costs = spread_prices(spread, path, years, vix, smile, costs.slippage)
     credit = float(credits[0])
-    if not rules.sells_for(credit, spread):
+    if not rules.accepts_credit(credit, spread):
         return None
-    settlement = round(spread.settles_at(float(path[-1])), 2)
+    settlement = round(spread.settlement_value(float(path[-1])), 2)
     step, reason = _exit(credit, closing_costs.tolist(), minutes.tolist(), rules)
     # A spread held to the close pays its settlement and the fees of one order; one that is bought
     # back pays the price of that point and the fees of a second order.
@@ -157,7 +163,7 @@ def sell_spread(
     )
 
 
-def offered_spreads(
+def list_candidate_trades(
     days: IndexDays, rules: Sequence[SpreadRules], costs: SpreadCosts, smile: Smile
 ) -> list[SpreadTrade]:
     """Return the unsized candidate trades of all strategies, in the live seller's order.
@@ -174,21 +180,23 @@ def offered_spreads(
     return offers
 
 
-def spread_account(
-    offers: Iterable[SpreadTrade], sizing: AutoscalingSettings, max_position: float = MAX_POSITION
-) -> SpreadAccount:
+def simulate_spread_account(
+    candidates: Iterable[SpreadTrade],
+    sizing: AutoscalingSettings,
+    max_position: float = MAX_COLLATERAL_SHARE,
+) -> SpreadAccountResult:
     """Simulate the account over these candidate trades, in order of entry.
 
     max_position: limit on the collateral of all open spreads, as a share of the balance.
     """
     book = _Book(sizing, Fraction(str(max_position)))
     refusals = []
-    for offer in offers:
-        book.close_until(offer.day, offer.entry_row)
+    for offer in candidates:
+        book.close_until(offer.day_index, offer.entry_row)
         if reason := book.enter(offer):
-            refusals.append(Refusal(offer.day, reason))
+            refusals.append(RefusedTrade(offer.day_index, reason))
     book.close_all()
-    return SpreadAccount(
+    return SpreadAccountResult(
         sizing.STARTING_CAPITAL,
         tuple(book.closed),
         tuple(refusals),
@@ -208,10 +216,10 @@ class _Book:
         self._max_position = max_position
         self._balance = Fraction(str(sizing.STARTING_CAPITAL))
         self._results: list[Fraction] = []
-        self._statistics = TradeStatistics.from_results([], sizing.FEE_PER_CONTRACT)
+        self._statistics = TradeStatistics.from_profits([], sizing.FEE_PER_CONTRACT)
         self._open: list[SpreadTrade] = []
 
-    def enter(self, offer: SpreadTrade) -> Unsold | None:
+    def enter(self, offer: SpreadTrade) -> RefusalReason | None:
         """Size and sell a candidate trade; return None, or the reason why it was not sold."""
         spread = offer.spread
         # A size may depend on closed trades only.
@@ -223,12 +231,12 @@ class _Book:
             self._sizing,
         )
         if size.number == 0:
-            return "halt" if size.halted else "negative_kelly"
+            return "halt" if size.is_halted else "negative_kelly"
         held = sum(
             (Fraction(trade.spread.collateral) * trade.contracts for trade in self._open),
             Fraction(0),
         )
-        contracts = min(size.number, spread.covered(self._balance - held))
+        contracts = min(size.number, spread.affordable_contracts(self._balance - held))
         if contracts == 0:
             return "not_covered"
         held += Fraction(spread.collateral) * contracts
@@ -242,34 +250,36 @@ class _Book:
 
     def close_until(self, day: int, row: int) -> None:
         """Book the trades that exited up to a point of the path, in the order of their exits."""
-        ended = [trade for trade in self._open if (trade.day, trade.exit_row) <= (day, row)]
+        ended = [trade for trade in self._open if (trade.day_index, trade.exit_row) <= (day, row)]
         if not ended:
             return
-        self._open = [trade for trade in self._open if (trade.day, trade.exit_row) > (day, row)]
+        self._open = [
+            trade for trade in self._open if (trade.day_index, trade.exit_row) > (day, row)
+        ]
         # Exits at the same point are booked in the order of their entries, as the seller follows
         # them.
-        for trade in sorted(ended, key=lambda trade: (trade.day, trade.exit_row)):
-            self._balance += trade.total
-            self._results.append(trade.total / trade.contracts)
+        for trade in sorted(ended, key=lambda trade: (trade.day_index, trade.exit_row)):
+            self._balance += trade.total_profit
+            self._results.append(trade.total_profit / trade.contracts)
             self.closed.append(trade)
         window = self._results[-self._sizing.ROLLING_WINDOW :]
-        self._statistics = TradeStatistics.from_results(window, self._sizing.FEE_PER_CONTRACT)
+        self._statistics = TradeStatistics.from_profits(window, self._sizing.FEE_PER_CONTRACT)
 
     def close_all(self) -> None:
         """Book the remaining open trades at the end of the path; same-day options have expired."""
         for trade in self._open[-1:]:
-            self.close_until(trade.day + 1, 0)
+            self.close_until(trade.day_index + 1, 0)
 
 
 @cache
-def _risk(strategy: str, credit: float, width: float, condor: CondorRisk) -> Fraction:
+def _risk(strategy: str, credit: float, width: float, condor: CondorRiskMethod) -> Fraction:
     """Return the maximum loss of one contract, USD; cached, because few credits differ."""
     return Fraction(str(max_risk(strategy, credit, width, condor)))
 
 
 def _exit(
     credit: float, closing_costs: Sequence[float], minutes: Sequence[float], rules: SpreadRules
-) -> tuple[int, Exit | None]:
+) -> tuple[int, ExitReason | None]:
     """Return (step, reason) of the exit; the last step and None if the spread is held to the close.
 
     closing_costs: [K], cost of buying the spread back, points.
@@ -280,7 +290,7 @@ def _exit(
     for k in range(1, len(closing_costs) - 1):
         cost = closing_costs[k]
         best = max(best, credit - cost)
-        reason = rules.exit(credit, cost, closing_costs[k - 1], best, minutes[k])
+        reason = rules.find_exit_reason(credit, cost, closing_costs[k - 1], best, minutes[k])
         if reason is not None:
             return k, reason
     return len(closing_costs) - 1, None
@@ -293,8 +303,8 @@ def _entries(days: IndexDays, rules: Sequence[SpreadRules]) -> list[tuple[int, S
     """
     entries = []
     for rule in rules:
-        for minute in rule.entries:
+        for minute in rule.entry_minutes:
             row = int(np.searchsorted(days.minutes, minute))
-            if days.minutes[row] < rule.latest:
+            if days.minutes[row] < rule.last_entry_minute:
                 entries.append((row, rule))
     return sorted(entries, key=lambda entry: entry[0])

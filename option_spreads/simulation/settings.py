@@ -13,9 +13,9 @@ from foundation.settings import required_setting, setting, settings_class
 from marketsimulator.settings import OptionTerms, VenueSettings
 from option_spreads.autoscaler.rules import AutoscalingSettings, parse_strategies
 from option_spreads.selling.rules import TRADING_DAYS, SpreadCosts, SpreadRules
-from option_spreads.simulation.path import IndexDays, IndexModel, index_days
+from option_spreads.simulation.path import IndexDays, IndexModel, build_index_days
 from option_spreads.simulation.pricing import Smile
-from option_spreads.simulation.selling import MAX_POSITION
+from option_spreads.simulation.selling import MAX_COLLATERAL_SHARE
 from trainingdata.bars import Bars
 from trainingdata.instants import check_zone, parse_instant
 from trainingdata.sessions import calendar
@@ -49,7 +49,7 @@ class IndexBarsSettings:
                 " bars.vix=VIX.parquet"
             )
 
-    def read(self) -> Bars:
+    def read_bars(self) -> Bars:
         """Read the symbol's confirmed hourly bars; log data warnings."""
         data = DataSettings(self.dir, self.zone, accept_jumps=True)
         try:
@@ -57,7 +57,7 @@ class IndexBarsSettings:
         except DataError as error:
             said = str(error).replace("data.dir:", "bars.dir:", 1)
             raise DataError(said.replace("data.zone", "bars.zone")) from error
-        for doubt in bars.doubts:
+        for doubt in bars.data_warnings:
             log.warning("%s", doubt)
         return bars
 
@@ -71,7 +71,7 @@ class SpreadSettings(AutoscalingSettings):
     )
     years: int = setting(1, "of 252 sessions; bars are traded as far as they go", ge=1, le=100)
     max_position: float = setting(
-        MAX_POSITION,
+        MAX_COLLATERAL_SHARE,
         "collateral of all open spreads, multiples of the balance, as "
         "`guards.max_position` live; beyond 1 the balance is the bound",
         ge=0.01,
@@ -97,22 +97,22 @@ class SpreadSettings(AutoscalingSettings):
         self.rules.refuse_late_entries()
 
     @property
-    def quoted(self) -> Smile:
+    def pricing_smile(self) -> Smile:
         """Return the smile that prices options: the full smile on bars, a flat one on the model.
 
         Moves of the model are normal: wings would pay the seller for crashes that never happen.
         """
-        return self.smile if self.bars.dir else self.smile.flat
+        return self.smile if self.bars.dir else self.smile.flat_smile
 
-    def days(self) -> IndexDays:
+    def load_days(self) -> IndexDays:
         """Return the index paths of the backtest, from bars or simulated.
 
         Raises InputError if the calendar ends before the last session.
         """
         if self.bars.dir and self.bars.vix is not None:
-            bars = self.bars.read()
+            bars = self.bars.read_bars()
             vix = read_volatility_index(self.bars.vix)
-            return index_days(bars, bars.symbols[0], vix, self.bars.scale)
+            return build_index_days(bars, bars.symbols[0], vix, self.bars.scale)
         sessions = calendar().dates
         count = self.years * TRADING_DAYS
         dates = sessions[sessions >= np.datetime64(self.start, "D")][:count]
@@ -121,7 +121,7 @@ class SpreadSettings(AutoscalingSettings):
                 f"start, years: the calendar ends before {count_text(self.years, 'year')} from"
                 f" {self.start} passed"
             )
-        return self.index.days(dates, self.seed, self.smile)
+        return self.index.simulate_days(dates, self.seed, self.smile)
 
 
 @settings_class()
@@ -138,7 +138,7 @@ class MonteCarloSettings(AutoscalingSettings):
     block: int | None = setting(
         None, "trades that stay together in the block bootstrap; none: a week's", ge=1, le=100_000
     )
-    stress: float | None = setting(
+    stress_probability: float | None = setting(
         None,
         "chance of a maximum loss; none: 1 - 0.05^(1/n), the most that n trades without "
         "one leave possible at 95 %",
@@ -150,13 +150,13 @@ class MonteCarloSettings(AutoscalingSettings):
     )
     output: str = setting("outputs/monte-carlo", "folder for the results")
 
-    def block_length(self, trades_a_day: float) -> int:
+    def effective_block_length(self, trades_per_day: float) -> int:
         """Return the number of trades per block; by default those of a week, five sessions."""
-        return self.block or max(round(5 * trades_a_day), 1)
+        return self.block or max(round(5 * trades_per_day), 1)
 
 
 @settings_class("options")
-class QuotedTerms(OptionTerms):
+class QuotedOptionTerms(OptionTerms):
     """Settings of the options on a practice venue, and of their quotes."""
 
     smile: Smile = setting(Smile(), "of implied volatility over strikes")
@@ -166,4 +166,4 @@ class QuotedTerms(OptionTerms):
 class PracticeSettings(VenueSettings):
     """Settings of a practice venue: bars, costs and margin of a backtest, and quoted options."""
 
-    options: QuotedTerms = setting(QuotedTerms(), "that are traded on its stocks")
+    options: QuotedOptionTerms = setting(QuotedOptionTerms(), "that are traded on its stocks")

@@ -19,60 +19,66 @@ from execution.orders.option_orders import SHARES_PER_OPTION
 from foundation.arrays import Array
 from foundation.formatting import NO_VALUE, count_text, number, percent, usd
 from foundation.tables import Table
-from option_spreads.autoscaler.trades import COLUMNS, ClosedTrade, entry_columns, format_csv
+from option_spreads.autoscaler.trades import TRADE_COLUMNS, ClosedTrade, entry_columns, format_csv
 from option_spreads.selling.rules import SpreadCosts
 from option_spreads.simulation.path import IndexDays
 from option_spreads.simulation.resampled_accounts import sortino
-from option_spreads.simulation.selling import SpreadAccount, SpreadTrade, Unsold
+from option_spreads.simulation.selling import SpreadAccountResult, SpreadTrade, RefusalReason
 
 OPENING_MINUTE = 570  # minute of the day, 09:30 New York
-UNSOLD = {
+REFUSAL_TEXTS = {
     "halt": "in a halt",
     "negative_kelly": "as trades have lost",
     "not_covered": "as the balance covered no contract",
     "max_position": "beyond max_position",
 }
-STOPS = {  # refusals after which no offer can be sold
+TRADING_STOP_TEXTS = {  # refusals after which no offer can be sold
     "halt": "the safety halt (SAFETY_HALT_PCT)",
     "negative_kelly": "a negative Kelly fraction (NEGATIVE_KELLY_CONTRACTS=0)",
 }
 
 
-def account_figures(account: SpreadAccount, days: IndexDays) -> dict[str, Any]:
+def account_figures(account: SpreadAccountResult, days: IndexDays) -> dict[str, Any]:
     """Return performance figures of an account, and counts of unsold candidates by reason."""
-    reasons = [refusal.reason for refusal in account.refusals]
-    halts = [refusal.day for refusal in account.refusals if refusal.reason == "halt"]
+    reasons = [refusal.reason for refusal in account.refused_trades]
+    halts = [refusal.day_index for refusal in account.refused_trades if refusal.reason == "halt"]
     return {
-        **figures(account.trades, days, account.start),
+        **compute_figures(account.trades, days, account.starting_balance),
         "offers": len(account.trades) + len(reasons),
-        "unsold": {reason: reasons.count(reason) for reason in get_args(Unsold)},
-        "cut_to_balance": account.cut,
-        "most_collateral": account.most_collateral,
+        "unsold": {reason: reasons.count(reason) for reason in get_args(RefusalReason)},
+        "cut_to_balance": account.reduced_trade_count,
+        "most_collateral": account.max_collateral,
         "first_halt": str(days.dates[halts[0]]) if halts else None,
         "stopped": _stop_of(account, days),
     }
 
 
-def _stop_of(account: SpreadAccount, days: IndexDays) -> dict[str, Any] | None:
+def _stop_of(account: SpreadAccountResult, days: IndexDays) -> dict[str, Any] | None:
     """Return when and why an account stopped trading for good; None if it sold to the end.
 
     The account stopped if a halt or a negative Kelly fraction refuses every candidate trade after
     the last sale.
     """
-    last = max((trade.day for trade in account.trades), default=-1)
-    later = [refusal for refusal in account.refusals if refusal.day > last]
-    if not later or any(refusal.reason not in STOPS for refusal in later):
+    last = max((trade.day_index for trade in account.trades), default=-1)
+    later = [refusal for refusal in account.refused_trades if refusal.day_index > last]
+    if not later or any(refusal.reason not in TRADING_STOP_TEXTS for refusal in later):
         return None
-    since = (each for each in account.refusals if each.day >= last and each.reason in STOPS)
+    since = (
+        each
+        for each in account.refused_trades
+        if each.day_index >= last and each.reason in TRADING_STOP_TEXTS
+    )
     first = next(since)
     return {
-        "date": str(days.dates[first.day]),
+        "date": str(days.dates[first.day_index]),
         "reason": first.reason,
-        "sessions_left": len(days.dates) - first.day,
+        "sessions_left": len(days.dates) - first.day_index,
     }
 
 
-def figures(trades: Sequence[SpreadTrade], days: IndexDays, start: float) -> dict[str, Any]:
+def compute_figures(
+    trades: Sequence[SpreadTrade], days: IndexDays, starting_balance: float
+) -> dict[str, Any]:
     """Return performance figures of an account's trades.
 
     Results of trades are USD per contract; balances and profits are USD of the account; rates are
@@ -80,20 +86,20 @@ def figures(trades: Sequence[SpreadTrade], days: IndexDays, start: float) -> dic
 
     trades: trades of one account.
     days: index paths on which the trades were simulated.
-    start: balance before the first trade, USD.
+    starting_balance: balance before the first trade, USD.
     """
     daily = _daily_profits(trades, days)
     # Balances before the first day, then at each end.
-    balance = start + np.concatenate([[0.0], np.cumsum(daily)])
+    balance = starting_balance + np.concatenate([[0.0], np.cumsum(daily)])
     ratio = float(sortino(daily, balance[:-1]))
     return {
         **trade_figures(trades),
-        "days_with_trades": len({trade.day for trade in trades}),
+        "days_with_trades": len({trade.day_index for trade in trades}),
         "winning_days": int((daily > 0).sum()),
         "losing_days": int((daily < 0).sum()),
         "worst_day": float(daily.min()) if trades else None,
         "final_balance": float(balance[-1]),
-        "total_return": float(balance[-1] / start - 1),
+        "total_return": float(balance[-1] / starting_balance - 1),
         "max_drawdown": float((1 - balance / np.maximum.accumulate(balance)).max()),
         "sortino": ratio if math.isfinite(ratio) else None,
     }
@@ -104,19 +110,19 @@ def trade_figures(trades: Sequence[SpreadTrade]) -> dict[str, Any]:
 
     trades: all trades of an account, or those of one strategy.
     """
-    results = np.array([float(trade.result) for trade in trades])
+    results = np.array([float(trade.profit_per_contract) for trade in trades])
     sizes = np.array([trade.contracts for trade in trades], dtype=float)
-    exits = [trade.exit for trade in trades]
+    exits = [trade.exit_reason for trade in trades]
     wins = results > 0
-    won = sum((trade.total for trade in trades if trade.total > 0), Fraction(0))
-    lost = -sum((trade.total for trade in trades if trade.total < 0), Fraction(0))
+    won = sum((trade.total_profit for trade in trades if trade.total_profit > 0), Fraction(0))
+    lost = -sum((trade.total_profit for trade in trades if trade.total_profit < 0), Fraction(0))
     return {
         "trades": len(trades),
         "win_rate": _mean(wins),
         "average_win": _mean(results[wins]),
         "average_loss": _mean(results[~wins]),
         "mean": _mean(results),
-        "mean_error": _mean_error(results, [trade.day for trade in trades]),
+        "mean_error": _mean_error(results, [trade.day_index for trade in trades]),
         "worst": float(results.min()) if trades else None,
         "largest_possible_loss": max((trade.max_loss for trade in trades), default=None),
         "mean_contracts": _mean(sizes),
@@ -129,7 +135,11 @@ def trade_figures(trades: Sequence[SpreadTrade]) -> dict[str, Any]:
 def _daily_profits(trades: Sequence[SpreadTrade], days: IndexDays) -> Array:
     """Return the profit of each day, USD [D], to the cent."""
     daily = np.zeros(len(days.dates))
-    np.add.at(daily, [trade.day for trade in trades], [float(trade.total) for trade in trades])
+    np.add.at(
+        daily,
+        [trade.day_index for trade in trades],
+        [float(trade.total_profit) for trade in trades],
+    )
     # A day whose trades cancel out is neither won nor lost, although floats may not sum to 0.
     return np.round(daily, 2)
 
@@ -162,8 +172,10 @@ def cost_figures(trades: Sequence[SpreadTrade], costs: SpreadCosts) -> dict[str,
     costs: cost settings of the trades.
     """
     broker = replace(costs, fee=0.0)
-    commission = sum((broker.fees(t.spread, t.orders) * t.contracts for t in trades), Decimal(0))
-    fees = sum((costs.fees(t.spread, t.orders) * t.contracts for t in trades), Decimal(0))
+    commission = sum(
+        (broker.fees(t.spread, t.order_count) * t.contracts for t in trades), Decimal(0)
+    )
+    fees = sum((costs.fees(t.spread, t.order_count) * t.contracts for t in trades), Decimal(0))
     cents = sum(round(t.slippage * SHARES_PER_OPTION * t.contracts * 100) for t in trades)
     slippage = Decimal(cents) / 100
     return {
@@ -201,7 +213,7 @@ def report_parts(summary: Mapping[str, Any]) -> Iterator[RenderableType]:
     yield Text(summary["note"])
 
 
-def trade_table(trades: Sequence[SpreadTrade], days: IndexDays) -> str:
+def format_trades_csv(trades: Sequence[SpreadTrade], days: IndexDays) -> str:
     """Format trades as the text of a trades.csv that the autoscaler can read.
 
     A trade's id has the live seller's format: strategy, day, minutes after the open. Further
@@ -210,7 +222,7 @@ def trade_table(trades: Sequence[SpreadTrade], days: IndexDays) -> str:
     rows = []
     same: Counter[str] = Counter()
     for trade in trades:
-        date = days.dates[trade.day]
+        date = days.dates[trade.day_index]
         minute = days.minutes[trade.entry_row]
         name = f"{trade.spread.strategy}-{str(date).replace('-', '')}-{minute:03.0f}"
         same[name] += 1
@@ -218,15 +230,15 @@ def trade_table(trades: Sequence[SpreadTrade], days: IndexDays) -> str:
             name if same[name] == 1 else f"{name}-{same[name]}",
             trade.spread.strategy,
             trade.contracts,
-            Decimal(f"{float(trade.total):.2f}"),
+            Decimal(f"{float(trade.total_profit):.2f}"),
             f"{date} {_clock_text(days.minutes[trade.exit_row])}",
-            trade.exit,
+            trade.exit_reason,
             entry_columns(
                 f"{date} {_clock_text(minute)}", trade.spread.strikes, Decimal(str(trade.credit))
             ),
         )
         rows.append(closed.row())
-    return format_csv(list(COLUMNS), rows)
+    return format_csv(list(TRADE_COLUMNS), rows)
 
 
 def figure_table(title: str, columns: Mapping[str, Mapping[str, str]]) -> Table:
@@ -252,7 +264,7 @@ def _stopped_text(summary: Mapping[str, Any]) -> str:
         return ""
     balance = usd(summary["account"]["final_balance"], 0)
     return (
-        f"Stopped on {stopped['date']}: {STOPS[stopped['reason']]} at a balance of {balance}. The"
+        f"Stopped on {stopped['date']}: {TRADING_STOP_TEXTS[stopped['reason']]} at a balance of {balance}. The"
         f" last {count_text(stopped['sessions_left'], 'session')} of {summary['days']:,} have no"
         " trades, and every figure below counts them."
     )
@@ -260,7 +272,9 @@ def _stopped_text(summary: Mapping[str, Any]) -> str:
 
 def _unsold_text(account: Mapping[str, Any]) -> str:
     """Return sentences with the counts of candidate trades, sold and unsold, and collateral."""
-    unsold = [f"{count:,} {UNSOLD[name]}" for name, count in account["unsold"].items() if count]
+    unsold = [
+        f"{count:,} {REFUSAL_TEXTS[name]}" for name, count in account["unsold"].items() if count
+    ]
     text = f"{count_text(account['offers'], 'spread')} offered, {account['trades']:,} sold"
     if unsold:
         text += f"; not sold: {', '.join(unsold)}"

@@ -18,19 +18,19 @@ from foundation.decimals import parse_number
 from foundation.errors import DataError
 from option_spreads.autoscaler.rules import max_risk
 from option_spreads.autoscaler.trades import (
-    Row,
-    is_trade,
+    CsvRow,
+    is_closed_trade,
     parse_trade_rows,
-    trade_size,
-    trade_total,
+    parse_position_size,
+    parse_total_profit,
 )
-from option_spreads.simulation.resampling import Units, whole_units
+from option_spreads.simulation.resampling import IntArray, whole_units
 from trainingdata.instants import NEW_YORK, new_york_date, parse_instant, utc_text
 from trainingdata.sessions import sessions_between
 
 ENTRY_COLUMN = "Timestamp_ET"
 EXIT_COLUMN = "Exit_Time"
-MAX_RESULT = 10**9  # USD of a contract; sums of draws stay within 64-bit integers
+MAX_ABS_PROFIT_USD = 10**9  # USD of a contract; sums of draws stay within 64-bit integers
 _DATE = re.compile(r"\d{4}-\d{2}-\d{2}")
 _TIME = re.compile(r"\d{2}:\d{2}(:\d{2})?")
 _NEW_YORK_TIME = re.compile(r"\d{4}-\d{2}-\d{2}[T ]\d{2}:\d{2}(:\d{2}(\.\d+)?)?")
@@ -40,40 +40,40 @@ _NEW_YORK_TIME = re.compile(r"\d{4}-\d{2}-\d{2}[T ]\d{2}:\d{2}(:\d{2}(\.\d+)?)?"
 class TradeSample:
     """Sample of N closed trades for resampling; amounts are ten-thousandths of a dollar.
 
-    results: P/L per contract [N].
-    risks: maximum loss per contract of each trade [N].
-    gains: maximum gain per contract of each trade, its credit [N].
+    profits: P/L per contract [N].
+    max_losses: maximum loss per contract of each trade [N].
+    max_gains: maximum gain per contract of each trade, its credit [N].
     trades_per_day: mean number of trades per session, from the first session with a trade to the
         last.
-    overlaps: number of preceding trades that were still open at each trade's entry [N].
+    overlap_counts: number of preceding trades that were still open at each trade's entry [N].
     """
 
-    results: Units
-    risks: Units
-    gains: Units
+    profits: IntArray
+    max_losses: IntArray
+    max_gains: IntArray
     trades_per_day: float
-    overlaps: Units
+    overlap_counts: IntArray
 
     @property
     def max_loss_count(self) -> int:
         """Return the number of trades that lost their maximum loss or more."""
-        return int((self.results <= -self.risks).sum())
+        return int((self.profits <= -self.max_losses).sum())
 
 
 class TradeRow(NamedTuple):
     """A closed trade from trades.csv, with amounts per contract.
 
-    result: P/L, USD.
-    risk: maximum loss, USD.
-    gain: maximum gain, the credit, USD.
-    entered, exited: instants of entry and exit; None if the row does not state them.
+    profit: P/L, USD.
+    max_loss: maximum loss, USD.
+    max_gain: maximum gain, the credit, USD.
+    entry_time, exit_time: instants of entry and exit; None if the row does not state them.
     """
 
-    result: Fraction
-    risk: Fraction
-    gain: Fraction
-    entered: np.datetime64 | None
-    exited: np.datetime64 | None
+    profit: Fraction
+    max_loss: Fraction
+    max_gain: Fraction
+    entry_time: np.datetime64 | None
+    exit_time: np.datetime64 | None
 
 
 def read_sample(path: Path, now: np.datetime64) -> TradeSample:
@@ -100,7 +100,7 @@ def read_trades(path: Path, now: np.datetime64) -> list[TradeRow]:
     try:
         _, rows = parse_trade_rows(path.read_bytes())
         for number, row in enumerate(rows, 1):
-            if is_trade(row):
+            if is_closed_trade(row):
                 try:
                     trades.append(_trade(row, now))
                 except ValueError as error:
@@ -111,7 +111,7 @@ def read_trades(path: Path, now: np.datetime64) -> list[TradeRow]:
         raise DataError(f"trades: {path}: {error}") from None
     if not trades:
         raise DataError(f"trades: {path}: no closed trade in it")
-    exits = [trade.exited for trade in trades]
+    exits = [trade.exit_time for trade in trades]
     # Blocks and overlaps need trades in the order of their closing, however a file is sorted.
     if None not in exits:
         trades = [trades[k] for k in np.argsort(np.array(exits), kind="stable")]
@@ -121,10 +121,12 @@ def read_trades(path: Path, now: np.datetime64) -> list[TradeRow]:
 def build_sample(trades: Sequence[TradeRow]) -> TradeSample:
     """Build a sample from closed trades, at least one, sorted by exit time."""
     return TradeSample(
-        results=_units([trade.result for trade in trades]),
-        risks=_units([trade.risk for trade in trades]),
-        gains=_units([trade.gain for trade in trades]),
-        overlaps=np.array([_still_open(trades, k) for k in range(len(trades))], dtype=np.int64),
+        profits=_units([trade.profit for trade in trades]),
+        max_losses=_units([trade.max_loss for trade in trades]),
+        max_gains=_units([trade.max_gain for trade in trades]),
+        overlap_counts=np.array(
+            [_still_open(trades, k) for k in range(len(trades))], dtype=np.int64
+        ),
         trades_per_day=_trades_per_session(trades),
     )
 
@@ -134,10 +136,10 @@ def _still_open(trades: Sequence[TradeRow], number: int) -> int:
 
     Trades are in the order of their closing.
     """
-    entered = trades[number].entered
+    entered = trades[number].entry_time
     count = 0
     while entered is not None and count < number:
-        left = trades[number - count - 1].exited
+        left = trades[number - count - 1].exit_time
         if left is None or left <= entered:
             break
         count += 1
@@ -149,26 +151,26 @@ def _trades_per_session(trades: Sequence[TradeRow]) -> float:
 
     Sessions without a trade count. A trade without a time counts as a separate session.
     """
-    days = [_new_york_day(trade.entered) for trade in trades if trade.entered is not None]
+    days = [_new_york_day(trade.entry_time) for trade in trades if trade.entry_time is not None]
     sessions = max(len(sessions_between(min(days), max(days))), 1) if days else 0
     return len(trades) / (sessions + len(trades) - len(days))
 
 
-def _trade(row: Row, now: np.datetime64) -> TradeRow:
-    amount, size = Fraction(trade_total(row)), trade_size(row)
-    if abs(amount) > MAX_RESULT * size:
+def _trade(row: CsvRow, now: np.datetime64) -> TradeRow:
+    amount, size = Fraction(parse_total_profit(row)), parse_position_size(row)
+    if abs(amount) > MAX_ABS_PROFIT_USD * size:
         raise ValueError(f"P/L_$ {row['P/L_$']} is no result of {size} contracts")
     risk = _contract_risk(row)
     gain = Fraction(parse_number(row["Entry_Credit"].strip())) * SHARES_PER_OPTION
     return TradeRow(amount / size, risk, gain, *_times_of(row, now))
 
 
-def _units(values: Sequence[Fraction]) -> Units:
+def _units(values: Sequence[Fraction]) -> IntArray:
     """Return whole ten-thousandths of a dollar [N], so that balances of a run are exact."""
     return np.array([whole_units(value) for value in values], dtype=np.int64)
 
 
-def _contract_risk(row: Row) -> Fraction:
+def _contract_risk(row: CsvRow) -> Fraction:
     """Return the USD that one contract of a trade could lose: its width less its credit.
 
     The width comes from the strikes if the row has them. One risk for every spread would understate
@@ -186,7 +188,7 @@ def _contract_risk(row: Row) -> Fraction:
     return Fraction(str(max_risk(row.get("Strategy", ""), float(parse_number(credit)), width)))
 
 
-def _times_of(row: Row, now: np.datetime64) -> tuple[np.datetime64 | None, np.datetime64 | None]:
+def _times_of(row: CsvRow, now: np.datetime64) -> tuple[np.datetime64 | None, np.datetime64 | None]:
     """Return the instants of a trade's entry and exit; None if the row does not state one.
 
     An exit time without a date is on the entry's day, both in New York time. An exit that is not

@@ -23,27 +23,27 @@ import numpy as np
 
 from foundation.arrays import Array, Index
 from foundation.compiled import compiled, jit_inline, jit_inline_ir
-from sizing.solver.cholesky import RIDGE, eliminate, solve_in_place
+from sizing.solver.cholesky import RIDGE, solve_by_elimination, solve_in_place
 from sizing.solver.coordinate_ascent import MIN_ASCENT_WEIGHTS, ascend_coordinates, shrink_to_limits
 from sizing.solver.segments import (
     AT_LIMIT,
     BELOW_LIMIT,
     BEYOND_LIMIT,
-    FREE_COUNT,
-    LAST_FREED,
+    FREE_COUNT_INDEX,
+    LAST_FREED_INDEX,
     QuadraticProgram,
     SolverState,
-    bends_at_zero,
-    covariance,
+    has_knot_at_zero,
+    risk_element,
     exceeds_gross,
     exceeds_net,
     fix_weight,
-    free_weight,
+    release_weight,
     gradient_at,
     group_slope,
     group_use,
-    is_net,
-    move_gradient,
+    is_hard_net_limit,
+    update_gradient,
     next_knot,
 )
 
@@ -61,7 +61,7 @@ CAP_PENALTY, FLOOR_PENALTY, CHANGE_COST, CURVATURE = 1e6, 1e3, 1e-3, 1e-7
 
 
 @jit_inline_ir
-def solve(program: QuadraticProgram) -> tuple[int, Array, Array]:
+def solve_program(program: QuadraticProgram) -> tuple[int, Array, Array]:
     """Solve a sizing program by the active-set method.
 
     The program is modified in place: a ridge is added to its variances, and a net group that no
@@ -101,7 +101,7 @@ def _optimum(program: QuadraticProgram, start: Array, tolerance: float) -> tuple
     # The objective never falls. Ties and rounding may still make the method cycle; the bound then
     # ends it as UNFINISHED.
     for _ in range(100 + 30 * (n + m)):
-        find_step(program, state, step)
+        compute_newton_step(program, state, step)
         if _take_step(program, state, step):
             repeats = 0
             continue
@@ -117,8 +117,8 @@ def _optimum(program: QuadraticProgram, start: Array, tolerance: float) -> tuple
             continue
         if not _free_one(program, state, tolerance):
             _snap_to_knots(state)
-            return SOLVED, state.weight, state.price
-    return UNFINISHED, state.weight, state.price
+            return SOLVED, state.weight, state.group_prices
+    return UNFINISHED, state.weight, state.group_prices
 
 
 @jit_inline_ir
@@ -126,9 +126,9 @@ def _snap_to_knots(state: SolverState) -> None:
     """Set free weights that differ from a knot by rounding only to the knot."""
     # A held weight keeps the held quantity to its last decimal; one close to it would go through a
     # division and lose a step of the increment.
-    for a in range(state.counts[FREE_COUNT]):
-        i = state.free[a]
-        for knot in (state.low[i], state.high[i]):
+    for a in range(state.counts[FREE_COUNT_INDEX]):
+        i = state.free_indices[a]
+        for knot in (state.segment_low[i], state.segment_high[i]):
             if abs(state.weight[i] - knot) <= STEP_TOL:
                 state.weight[i] = knot
 
@@ -159,7 +159,7 @@ def _set_start(program: QuadraticProgram, weight: Array) -> bool:
     n = len(program.linear_term)
     least = np.empty(n)
     for i in range(n):
-        weight[i] = min(max(program.held[i], program.lower[i]), program.upper[i])
+        weight[i] = min(max(program.held_weight[i], program.lower[i]), program.upper[i])
         least[i] = min(max(0.0, program.lower[i]), program.upper[i])
     feasible = not exceeds_gross(program, least)
     if feasible and n >= MIN_ASCENT_WEIGHTS:
@@ -191,7 +191,7 @@ def _keep_to_net(program: QuadraticProgram, weight: Array) -> None:
     penalty = program.penalty.copy()
     headroom = program.headroom.copy()
     for k in range(m):
-        if is_net(program.net, program.penalty, k):
+        if is_hard_net_limit(program.is_net_group, program.penalty, k):
             penalty[k] = CAP_PENALTY if headroom[k] >= 0.0 else FLOOR_PENALTY
         elif penalty[k] < np.inf:
             headroom[k] = np.inf
@@ -207,18 +207,19 @@ def _keep_to_net(program: QuadraticProgram, weight: Array) -> None:
         program.upper,
         weight.copy(),
         cost,
-        program.groups,
+        program.group_coefficients,
         headroom,
         penalty,
-        program.net,
+        program.is_net_group,
     )
     _, moved, _ = _optimum(nearest, weight.copy(), GRADIENT_TOL * FLOOR_PENALTY)
     for i in range(n):
         weight[i] = moved[i]
     for k in range(m):
-        if is_net(program.net, program.penalty, k):
+        if is_hard_net_limit(program.is_net_group, program.penalty, k):
             program.headroom[k] = max(
-                program.headroom[k], group_use(program.groups, program.net, k, weight)
+                program.headroom[k],
+                group_use(program.group_coefficients, program.is_net_group, k, weight),
             )
 
 
@@ -230,34 +231,35 @@ def _state_at(program: QuadraticProgram, weight: Array) -> SolverState:
     state = SolverState(
         weight=weight,
         gradient=gradient_at(program.linear_term, program.risk, program.variance, weight),
-        low=np.empty(n),
-        high=np.empty(n),
+        segment_low=np.empty(n),
+        segment_high=np.empty(n),
         sign=np.empty(n),
-        side=np.empty(n),
-        free=np.empty(n, dtype=np.int64),
+        trade_sign=np.empty(n),
+        free_indices=np.empty(n, dtype=np.int64),
         free_position=np.full(n, -1),
-        active=np.zeros(m, dtype=np.int64),
-        price=np.zeros(m),
-        factor=np.empty((n, n)),
-        barred=np.zeros(n, dtype=np.int64),
+        group_states=np.zeros(m, dtype=np.int64),
+        group_prices=np.zeros(m),
+        cholesky_factor=np.empty((n, n)),
+        is_barred=np.zeros(n, dtype=np.int64),
         counts=np.zeros(3, dtype=np.int64),
     )
     for k in range(m):
         if (
             program.penalty[k] < np.inf
-            and group_use(program.groups, program.net, k, weight) > program.headroom[k]
+            and group_use(program.group_coefficients, program.is_net_group, k, weight)
+            > program.headroom[k]
         ):
-            state.active[k] = BEYOND_LIMIT
-            state.price[k] = program.penalty[k]
+            state.group_states[k] = BEYOND_LIMIT
+            state.group_prices[k] = program.penalty[k]
     for i in range(n):
         w = weight[i]
-        at_held = w == program.held[i] and program.cost[i] > 0.0
-        at_zero = w == 0.0 and bends_at_zero(program.groups, program.net, i)
+        at_held = w == program.held_weight[i] and program.cost[i] > 0.0
+        at_zero = w == 0.0 and has_knot_at_zero(program.group_coefficients, program.is_net_group, i)
         if at_held or at_zero or w == program.lower[i] or w == program.upper[i]:
             continue
         below = next_knot(program, i, w, -1.0)
         above = next_knot(program, i, w, 1.0)
-        free_weight(program, state, i, below, above)
+        release_weight(program, state, i, below, above)
     return state
 
 
@@ -268,28 +270,28 @@ def _take_step(program: QuadraticProgram, state: SolverState, step: Array) -> bo
     to_ceiling, k = _nearest_ceiling(program, state, step)
     length = min(to_knot, to_ceiling, 1.0)
     if length > 0.0:
-        for a in range(state.counts[FREE_COUNT]):
+        for a in range(state.counts[FREE_COUNT_INDEX]):
             moved = length * step[a]
-            at = state.free[a]
+            at = state.free_indices[a]
             state.weight[at] += moved
-            move_gradient(program.risk, program.variance, state.gradient, at, moved)
+            update_gradient(program.risk, program.variance, state.gradient, at, moved)
             if abs(moved) > STEP_TOL:
                 # At another point a weight that could not move before may be able to. The weight
                 # freed last has moved as well, and may cross the next knot that it meets.
-                _clear_bars(state.barred)
-                state.counts[LAST_FREED] = -1
+                _clear_bars(state.is_barred)
+                state.counts[LAST_FREED_INDEX] = -1
     if to_ceiling < 1.0 and to_ceiling <= to_knot:
-        state.active[k] = AT_LIMIT
-        _clear_bars(state.barred)
+        state.group_states[k] = AT_LIMIT
+        _clear_bars(state.is_barred)
         return True
     if to_knot < 1.0:
         # A weight that was freed and is back at its knot without a move would be freed for the same
         # gradient for ever. It waits until another weight has moved. Only the weight freed last is
         # barred: another one that meets its knot at length 0 may have to cross it.
-        if length == 0.0 and i == state.counts[LAST_FREED]:
-            state.barred[i] = 1
+        if length == 0.0 and i == state.counts[LAST_FREED_INDEX]:
+            state.is_barred[i] = 1
         upwards = step[state.free_position[i]] > 0.0
-        fix_weight(program, state, i, state.high[i] if upwards else state.low[i])
+        fix_weight(program, state, i, state.segment_high[i] if upwards else state.segment_low[i])
         return True
     return False
 
@@ -309,10 +311,10 @@ def _nearest_knot(state: SolverState, step: Array) -> tuple[float, int]:
     """
     nearest = np.inf
     which = -1
-    for a in range(state.counts[FREE_COUNT]):
-        i = state.free[a]
+    for a in range(state.counts[FREE_COUNT_INDEX]):
+        i = state.free_indices[a]
         if abs(step[a]) > STEP_TOL:
-            end = state.high[i] if step[a] > 0.0 else state.low[i]
+            end = state.segment_high[i] if step[a] > 0.0 else state.segment_low[i]
             share = max((end - state.weight[i]) / step[a], 0.0)
             if share < nearest:
                 nearest = share
@@ -332,20 +334,26 @@ def _nearest_ceiling(
     nearest = np.inf
     which = -1
     for k in range(len(program.headroom)):
-        if state.active[k] == AT_LIMIT:
+        if state.group_states[k] == AT_LIMIT:
             continue
         rise = 0.0
         size = 0.0
-        for a in range(state.counts[FREE_COUNT]):
-            i = state.free[a]
-            rise += group_slope(program.groups, program.net, state.sign, k, i) * step[a]
-            size += abs(program.groups[k, i]) * abs(step[a])
-        toward = -rise if state.active[k] == BEYOND_LIMIT else rise
+        for a in range(state.counts[FREE_COUNT_INDEX]):
+            i = state.free_indices[a]
+            rise += (
+                group_slope(program.group_coefficients, program.is_net_group, state.sign, k, i)
+                * step[a]
+            )
+            size += abs(program.group_coefficients[k, i]) * abs(step[a])
+        toward = -rise if state.group_states[k] == BEYOND_LIMIT else rise
         # A group of the same weights as a full one rises by rounding alone. Taken for a rise it
         # would stop every step at length 0.
         if toward > max(1e-10 * size, STEP_TOL):
             share = max(
-                (program.headroom[k] - group_use(program.groups, program.net, k, state.weight))
+                (
+                    program.headroom[k]
+                    - group_use(program.group_coefficients, program.is_net_group, k, state.weight)
+                )
                 / rise,
                 0.0,
             )
@@ -365,21 +373,21 @@ def _leave_ceiling(program: QuadraticProgram, state: SolverState, tolerance: flo
     worst = tolerance
     at = -1
     side = BELOW_LIMIT
-    for k in range(len(state.active)):
-        if state.active[k] != AT_LIMIT:
+    for k in range(len(state.group_states)):
+        if state.group_states[k] != AT_LIMIT:
             continue
-        if -state.price[k] > worst:
-            worst = -state.price[k]
+        if -state.group_prices[k] > worst:
+            worst = -state.group_prices[k]
             at = k
             side = BELOW_LIMIT
-        if state.price[k] - program.penalty[k] > worst:
-            worst = state.price[k] - program.penalty[k]
+        if state.group_prices[k] - program.penalty[k] > worst:
+            worst = state.group_prices[k] - program.penalty[k]
             at = k
             side = BEYOND_LIMIT
     if at >= 0:
-        state.active[at] = side
-        state.price[at] = program.penalty[at] if side == BEYOND_LIMIT else 0.0
-        _clear_bars(state.barred)
+        state.group_states[at] = side
+        state.group_prices[at] = program.penalty[at] if side == BEYOND_LIMIT else 0.0
+        _clear_bars(state.is_barred)
     return at >= 0
 
 
@@ -395,48 +403,48 @@ def _free_one(program: QuadraticProgram, state: SolverState, tolerance: float) -
     chosen = -1
     direction = 0.0
     for i in range(len(state.weight)):
-        if state.free_position[i] >= 0 or state.barred[i]:
+        if state.free_position[i] >= 0 or state.is_barred[i]:
             continue
         w = state.weight[i]
         price = 0.0
         gradient = state.gradient[i]
         # A net group is linear in w and shifts the gradient; the others bend at 0 with |w|.
         for k in priced:
-            if program.net[k]:
-                gradient -= state.price[k] * program.groups[k, i]
+            if program.is_net_group[k]:
+                gradient -= state.group_prices[k] * program.group_coefficients[k, i]
             else:
-                price += state.price[k] * program.groups[k, i]
+                price += state.group_prices[k] * program.group_coefficients[k, i]
         if w < program.upper[i]:
-            slope = _slope_above(program.cost, program.held, i, w, price)
+            slope = _slope_above(program.cost, program.held_weight, i, w, price)
             if gradient - slope > worst:
                 worst = gradient - slope
                 chosen = i
                 direction = 1.0
         if w > program.lower[i]:
-            slope = _slope_below(program.cost, program.held, i, w, price)
+            slope = _slope_below(program.cost, program.held_weight, i, w, price)
             if slope - gradient > worst:
                 worst = slope - gradient
                 chosen = i
                 direction = -1.0
     if chosen < 0:
         return False
-    state.counts[LAST_FREED] = chosen
+    state.counts[LAST_FREED_INDEX] = chosen
     # Read back from the array it is an integer like any other. A value that may be the literal -1
     # would be compiled for twice.
-    freed = state.counts[LAST_FREED]
+    freed = state.counts[LAST_FREED_INDEX]
     w = state.weight[freed]
     beyond = next_knot(program, freed, w, direction)
-    free_weight(program, state, freed, min(w, beyond), max(w, beyond))
+    release_weight(program, state, freed, min(w, beyond), max(w, beyond))
     return True
 
 
 @jit_inline_ir
 def _priced_groups(state: SolverState) -> Index:
     """Return the indices of the groups with a nonzero shadow price."""
-    priced = np.empty(len(state.price), dtype=np.int64)
+    priced = np.empty(len(state.group_prices), dtype=np.int64)
     count = 0
-    for k in range(len(state.price)):
-        if state.price[k] != 0.0:
+    for k in range(len(state.group_prices)):
+        if state.group_prices[k] != 0.0:
             priced[count] = k
             count += 1
     return priced[:count]
@@ -457,7 +465,7 @@ def _slope_below(cost: Array, held: Array, i: int, w: float, price: float) -> fl
 
 
 @jit_inline_ir
-def find_step(program: QuadraticProgram, state: SolverState, step: Array) -> None:
+def compute_newton_step(program: QuadraticProgram, state: SolverState, step: Array) -> None:
     """Compute the step [free] to the optimum of the free weights, and the groups' shadow prices.
 
     The step keeps full groups at their ceilings. With R the risk of the free weights, g their net
@@ -465,7 +473,7 @@ def find_step(program: QuadraticProgram, state: SolverState, step: Array) -> Non
 
         R d + A'p = g,   A d = 0
     """
-    count = state.counts[FREE_COUNT]
+    count = state.counts[FREE_COUNT_INDEX]
     full = _full_groups(program, state)
     rows = len(full)
     rest = np.empty(count)
@@ -473,11 +481,13 @@ def find_step(program: QuadraticProgram, state: SolverState, step: Array) -> Non
     lines = np.empty((rows, count))
     prices = np.empty(rows)
     for a in range(count):
-        i = state.free[a]
+        i = state.free_indices[a]
         step[a] = 0.0
         rest[a] = _net_gradient(program, state, i)
         for r in range(rows):
-            lines[r, a] = group_slope(program.groups, program.net, state.sign, full[r], i)
+            lines[r, a] = group_slope(
+                program.group_coefficients, program.is_net_group, state.sign, full[r], i
+            )
     # Where R is nearly singular the step without ceilings is huge, and the ceilings take most of it
     # back: a difference of large numbers. The residual gradient gives the digits that it loses.
     for _ in range(MAX_REFINEMENTS):
@@ -486,15 +496,15 @@ def find_step(program: QuadraticProgram, state: SolverState, step: Array) -> Non
         huge = _solve_on_lines(state, lines, part, prices)
         _add_multiple(step, 1.0, part)
         for r in range(rows):
-            state.price[full[r]] += prices[r]
+            state.group_prices[full[r]] += prices[r]
             _add_multiple(rest, -prices[r], lines[r])
         if not huge:
             break
         for a in range(count):
-            i = state.free[a]
+            i = state.free_indices[a]
             for b in range(count):
-                j = state.free[b]
-                shared = program.variance[i] if i == j else covariance(program.risk, i, j)
+                j = state.free_indices[b]
+                shared = program.variance[i] if i == j else risk_element(program.risk, i, j)
                 rest[a] -= shared * part[b]
 
 
@@ -504,8 +514,8 @@ def _full_groups(program: QuadraticProgram, state: SolverState) -> Index:
     full = np.empty(len(program.headroom), dtype=np.int64)
     rows = 0
     for k in range(len(program.headroom)):
-        state.price[k] = program.penalty[k] if state.active[k] == BEYOND_LIMIT else 0.0
-        if state.active[k] == AT_LIMIT:
+        state.group_prices[k] = program.penalty[k] if state.group_states[k] == BEYOND_LIMIT else 0.0
+        if state.group_states[k] == AT_LIMIT:
             full[rows] = k
             rows += 1
     return full[:rows]
@@ -515,18 +525,20 @@ def _full_groups(program: QuadraticProgram, state: SolverState) -> Index:
 def largest_residual(program: QuadraticProgram, state: SolverState) -> float:
     """Return the largest net gradient among the free weights: 0 at their optimum."""
     largest = 0.0
-    for a in range(state.counts[FREE_COUNT]):
-        largest = max(largest, abs(_net_gradient(program, state, state.free[a])))
+    for a in range(state.counts[FREE_COUNT_INDEX]):
+        largest = max(largest, abs(_net_gradient(program, state, state.free_indices[a])))
     return largest
 
 
 @jit_inline
 def _net_gradient(program: QuadraticProgram, state: SolverState, i: int) -> float:
     """Return the gradient of free weight i, net of trading costs and group prices."""
-    net = state.gradient[i] - program.cost[i] * state.side[i]
+    net = state.gradient[i] - program.cost[i] * state.trade_sign[i]
     for k in range(len(program.headroom)):
-        if state.price[k] != 0.0:
-            net -= state.price[k] * group_slope(program.groups, program.net, state.sign, k, i)
+        if state.group_prices[k] != 0.0:
+            net -= state.group_prices[k] * group_slope(
+                program.group_coefficients, program.is_net_group, state.sign, k, i
+            )
     return float(net)
 
 
@@ -543,7 +555,7 @@ def _solve_on_lines(state: SolverState, lines: Array, part: Array, prices: Array
     """
     count = len(part)
     rows = len(prices)
-    solve_in_place(state.factor, part)
+    solve_in_place(state.cholesky_factor, part)
     if rows == 0:
         return False
     longest = _largest_size(part)
@@ -552,20 +564,20 @@ def _solve_on_lines(state: SolverState, lines: Array, part: Array, prices: Array
     gram = np.empty((rows, rows))
     off = np.empty(rows)
     for r in range(rows):
-        solve_in_place(state.factor, answers[r])
+        solve_in_place(state.cholesky_factor, answers[r])
         prices[r] = np.dot(lines[r], part)
     for r in range(rows):
         for q in range(rows):
             system[r, q] = np.dot(lines[r], answers[q])
             gram[r, q] = np.dot(lines[r], lines[q])
-    eliminate(system, prices, 1e-15)
+    solve_by_elimination(system, prices, 1e-15)
     for r in range(rows):
         _add_multiple(part, -prices[r], answers[r])
     # Rounding may take the step off the lines, and the weights would then exceed a ceiling by as
     # much. A projection puts it back.
     for r in range(rows):
         off[r] = np.dot(lines[r], part)
-    rank = eliminate(gram, off, 1e-10)
+    rank = solve_by_elimination(gram, off, 1e-10)
     for r in range(rows):
         _add_multiple(part, -off[r], lines[r])
     # As many independent lines as free weights meet in a point: the remaining step is rounding.

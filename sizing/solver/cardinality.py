@@ -13,19 +13,26 @@ import numpy as np
 from foundation.arrays import Array, Index, Mask, Matrix
 from foundation.compiled import compiled, jit_inline, true_indices
 from sizing.solver.active_set import SOLVED
-from sizing.solver.multi_period import SizingProblem, cannot_borrow, fixed_use, optimal_weights
+from sizing.solver.multi_period import (
+    SizingProblem,
+    cannot_borrow,
+    fixed_weight_use,
+    optimal_weights,
+)
 
 MAX_EXCHANGES = 12  # maximum number of exchanges tried
-MIN_GAIN = 1e-12  # minimum gain of an exchange, as a return
+MIN_EXCHANGE_GAIN = 1e-12  # minimum gain of an exchange, as a return
 VIOLATION_PENALTY = 1e3  # return lost per unit of equity beyond a net limit
 VIOLATION_TOL = 1e-9  # of equity: smaller excess over a net limit is rounding
 
 
 @compiled
-def sparse_weights(problem: SizingProblem, most: float) -> tuple[int, Matrix, Array, float]:
-    """Solve a multi-period plan with at most `most` nonzero weights in its first period.
+def sparse_weights(
+    problem: SizingProblem, max_positions: float
+) -> tuple[int, Matrix, Array, float]:
+    """Solve a multi-period plan with at most `max_positions` nonzero weights in its first period.
 
-    Fixed nonzero weights count towards `most`. A weight that is not selected is zero in every
+    Fixed nonzero weights count towards `max_positions`. A weight that is not selected is zero in every
     period. Ties are broken by the order of symbols.
 
     Returns
@@ -41,12 +48,12 @@ def sparse_weights(problem: SizingProblem, most: float) -> tuple[int, Matrix, Ar
         the best choice. NaN where the weights exceed net limits that the relaxation satisfies.
     """
     status, weights, prices = optimal_weights(problem)
-    if status != SOLVED or _count(weights[0]) <= most:
+    if status != SOLVED or _count(weights[0]) <= max_positions:
         return status, weights, prices, 0.0
     bound = _objective(problem, weights)
     missed = _net_violation(problem, weights)
     unfixed = problem.upper > problem.lower
-    places = max(int(most) - _count(problem.lower * ~unfixed), 0)
+    places = max(int(max_positions) - _count(problem.lower * ~unfixed), 0)
     stands = unfixed.copy()
     standing = _count(weights[0] * unfixed)
     while standing > places:
@@ -69,7 +76,7 @@ def sparse_weights(problem: SizingProblem, most: float) -> tuple[int, Matrix, Ar
             changed[_least_inside(_contributions(problem, weights), stands)] = False
         found, others, other_prices = optimal_weights(_restricted_to(problem, changed))
         value = _objective(problem, others) - VIOLATION_PENALTY * _net_violation(problem, others)
-        if found == SOLVED and value > worth + MIN_GAIN:
+        if found == SOLVED and value > worth + MIN_EXCHANGE_GAIN:
             weights, prices, stands, worth = others, other_prices, changed, value
     if _net_violation(problem, weights) > missed + VIOLATION_TOL:
         return status, weights, prices, np.nan
@@ -100,13 +107,13 @@ def _restricted_to(problem: SizingProblem, stands: Mask) -> SizingProblem:
         problem.covariance,
         problem.cost,
         problem.financing,
-        problem.held,
+        problem.held_weight,
         lower,
         upper,
-        problem.coefficients,
-        problem.limits,
+        problem.ceiling_coefficients,
+        problem.ceilings,
         problem.fraction,
-        problem.net,
+        problem.net_coefficients,
         problem.net_limits,
     )
 
@@ -114,7 +121,7 @@ def _restricted_to(problem: SizingProblem, stands: Mask) -> SizingProblem:
 @compiled
 def _objective(problem: SizingProblem, weights: Array) -> float:
     """Return the objective of weights [K, S]."""
-    unfixed = 1.0 - fixed_use(problem, np.full(len(problem.held), 1.0))
+    unfixed = 1.0 - fixed_weight_use(problem, np.full(len(problem.held_weight), 1.0))
     free_of_financing = cannot_borrow(problem)
     total = 0.0
     for k in range(len(weights)):
@@ -128,8 +135,8 @@ def _objective(problem: SizingProblem, weights: Array) -> float:
             total += w * (problem.mu[k, i] - 0.5 * risk / problem.fraction)
             if problem.upper[i] > problem.lower[i]:
                 borrowed += abs(w) if k == 0 else w
-        for i in range(len(problem.held)):
-            before = problem.held[i] if k == 0 else weights[k - 1, i]
+        for i in range(len(problem.held_weight)):
+            before = problem.held_weight[i] if k == 0 else weights[k - 1, i]
             total -= problem.cost[k, i] * abs(weights[k, i] - before)
         if not free_of_financing:
             total -= problem.financing[k] * max(borrowed, 0.0)
@@ -141,7 +148,7 @@ def _net_violation(problem: SizingProblem, weights: Array) -> float:
     """Return the total excess of weights [K, S] over the net limits."""
     missed = 0.0
     for g in range(len(problem.net_limits)):
-        missed += max(np.dot(problem.net[g], weights[0]) - problem.net_limits[g], 0.0)
+        missed += max(np.dot(problem.net_coefficients[g], weights[0]) - problem.net_limits[g], 0.0)
     return missed
 
 
@@ -154,10 +161,10 @@ def _contributions(problem: SizingProblem, weights: Array) -> Array:
     saved and would be paid. It does not count where the position shrinks or reverses, since that
     trade pays for the exit already. The contribution is 0 where the weight is 0.
     """
-    parts = np.zeros(len(problem.held))
+    parts = np.zeros(len(problem.held_weight))
     for i in range(len(parts)):
         if weights[0, i] != 0.0:
-            held = problem.held[i]
+            held = problem.held_weight[i]
             direction = np.sign(weights[0, i] - held)
             parts[i] = problem.cost[0, i] * (abs(held) + direction * held)
             for k in range(len(weights)):
@@ -215,16 +222,18 @@ def _added_alone(problem: SizingProblem, weights: Array, prices: Array, i: int) 
         for j in range(weights.shape[1]):
             if weights[k, j] != 0.0:
                 slope -= problem.covariance[k, i, j] * weights[k, j] / problem.fraction
-    size = prices[len(problem.limits) + len(problem.net_limits)]
-    for g in range(len(problem.limits)):
-        size += prices[g] * problem.coefficients[g, i]
+    size = prices[len(problem.ceilings) + len(problem.net_limits)]
+    for g in range(len(problem.ceilings)):
+        size += prices[g] * problem.ceiling_coefficients[g, i]
     for g in range(len(problem.net_limits)):
-        slope -= prices[len(problem.limits) + g] * problem.net[g, i]
+        slope -= prices[len(problem.ceilings) + g] * problem.net_coefficients[g, i]
     most = 0.0
     for direction in (1.0, -1.0):
         headroom = problem.upper[i] if direction > 0.0 else -problem.lower[i]
         # On the way back to the held weight a trade is saved.
-        trade = -problem.cost[0, i] if problem.held[i] * direction > 0.0 else problem.cost[0, i]
+        trade = (
+            -problem.cost[0, i] if problem.held_weight[i] * direction > 0.0 else problem.cost[0, i]
+        )
         gain = direction * slope - size - trade
         length = min(headroom, gain / variance) if variance > 0.0 else headroom
         if gain > 0.0:

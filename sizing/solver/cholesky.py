@@ -19,7 +19,7 @@ RIDGE = 1e-10
 # combination of them and its weight is not determined.
 SINGULAR_TOL = 1e-10
 
-PANEL = 8  # number of columns that are eliminated at once
+PANEL_COLUMNS = 8  # number of columns that are eliminated at once
 
 
 @jit_fastmath
@@ -89,7 +89,7 @@ def solve_in_place(factor: Array, x: Array) -> None:
 
 
 @compiled
-def eliminate(system: Array, solution: Array, least: float) -> int:
+def solve_by_elimination(system: Array, solution: Array, least: float) -> int:
     """Solve a small symmetric system by Gaussian elimination with pivoting; return its rank.
 
     system: [r, r] matrix, overwritten.
@@ -136,7 +136,7 @@ def _pivot(system: Array, c: int) -> int:
 
 
 @compiled
-def factored_solve(matrix: Array, solution: Array) -> bool:
+def solve_by_cholesky(matrix: Array, solution: Array) -> bool:
     """Solve a positive definite system in place; return False if it is nearly singular.
 
     matrix: [n, n] matrix, overwritten by its Cholesky factor.
@@ -148,9 +148,9 @@ def factored_solve(matrix: Array, solution: Array) -> bool:
     variance = np.empty(n)
     for k in range(n):
         variance[k] = matrix[k, k]
-    panel = np.empty((PANEL, n))
-    for begin in range(0, n, PANEL):
-        end = min(begin + PANEL, n)
+    panel = np.empty((PANEL_COLUMNS, n))
+    for begin in range(0, n, PANEL_COLUMNS):
+        end = min(begin + PANEL_COLUMNS, n)
         for a in range(begin, n):
             for b in range(begin, min(a + 1, end)):
                 value = matrix[a, b]

@@ -14,14 +14,14 @@ import numpy as np
 
 from foundation.arrays import Array, Index
 from foundation.compiled import compiled, jit_inline, jit_inline_ir
-from sizing.solver.segments import QuadraticProgram, gradient_at, group_use, move_gradient
+from sizing.solver.segments import QuadraticProgram, gradient_at, group_use, update_gradient
 
 # Number of weights from which coordinate ascent pays. In a narrower program it costs as much as the
 # steps that it saves.
 MIN_ASCENT_WEIGHTS = 100
 
 MAX_ROUNDS = 40  # maximum number of rounds
-ROUND_TOL = 1e-4  # largest move of a weight in a round at which the ascent ends
+ROUND_WEIGHT_TOL = 1e-4  # largest move of a weight in a round at which the ascent ends
 
 
 @compiled
@@ -40,7 +40,7 @@ def ascend_coordinates(program: QuadraticProgram, weight: Array, least: Array) -
     stiffness = np.empty(m)
     use = np.empty(m)
     for k in range(m):
-        use[k] = group_use(program.groups, program.net, k, weight)
+        use[k] = group_use(program.group_coefficients, program.is_net_group, k, weight)
     for _ in range(MAX_ROUNDS):
         _set_stiffness(program, members, weight, stiffness)
         for k in range(m):
@@ -55,12 +55,12 @@ def ascend_coordinates(program: QuadraticProgram, weight: Array, least: Array) -
             furthest = max(furthest, abs(change))
             for c in range(1, 1 + members[i, 0]):
                 k = members[i, c]
-                grown = change if program.net[k] else abs(best) - abs(weight[i])
-                use[k] += program.groups[k, i] * grown
+                grown = change if program.is_net_group[k] else abs(best) - abs(weight[i])
+                use[k] += program.group_coefficients[k, i] * grown
                 price[k] = _price(program, k, use[k], settled[k], stiffness[k])
             weight[i] = best
-            move_gradient(program.risk, program.variance, gradient, i, change)
-        if furthest <= ROUND_TOL:
+            update_gradient(program.risk, program.variance, gradient, i, change)
+        if furthest <= ROUND_WEIGHT_TOL:
             break
     shrink_to_limits(program, weight, least)
 
@@ -71,7 +71,7 @@ def _groups_of_each(program: QuadraticProgram) -> Index:
     members = np.zeros((len(program.linear_term), 1 + len(program.headroom)), dtype=np.int64)
     for i in range(len(members)):
         for k in range(len(program.headroom)):
-            if program.groups[k, i] != 0.0:
+            if program.group_coefficients[k, i] != 0.0:
                 members[i, 0] += 1
                 members[i, members[i, 0]] = k
     return members
@@ -96,7 +96,7 @@ def _set_stiffness(
         between = _between_knots(program, i, weight[i])
         for c in range(1, 1 + members[i, 0]):
             k = members[i, c]
-            square = program.groups[k, i] ** 2
+            square = program.group_coefficients[k, i] ** 2
             stiffness[k] = stiffness[k] + square if between else max(stiffness[k], square)
     for k in range(len(stiffness)):
         stiffness[k] = variance / stiffness[k]
@@ -115,7 +115,7 @@ def _price(
 def _between_knots(program: QuadraticProgram, i: int, w: float) -> bool:
     """Return whether weight i lies strictly between its knots."""
     at_bound = w == program.lower[i] or w == program.upper[i]
-    return bool(w not in (0.0, program.held[i]) and not at_bound)
+    return bool(w not in (0.0, program.held_weight[i]) and not at_bound)
 
 
 @jit_inline_ir
@@ -133,18 +133,18 @@ def _best_alone(
     curve = program.variance[i]
     for c in range(1, 1 + members[i, 0]):
         k = members[i, c]
-        part = program.groups[k, i]
+        part = program.group_coefficients[k, i]
         if price[k] > 0.0:
             if price[k] < program.penalty[k]:
                 curve += stiffness[k] * part * part
-            if program.net[k]:
+            if program.is_net_group[k]:
                 gradient -= price[k] * part
             else:
                 size += price[k] * part
     # The summit of the parabola without bends, then with them: the size's price bends at 0 and the
     # cost at `held`, and both push the summit towards the bend from either side.
     summit = w + gradient / curve
-    held = program.held[i]
+    held = program.held_weight[i]
     outside = (program.cost[i] + size) / curve
     inside = (size - program.cost[i]) / curve * (1.0 if held > 0.0 else -1.0)
     low = min(held, 0.0)
@@ -161,11 +161,14 @@ def shrink_to_limits(program: QuadraticProgram, weight: Array, least: Array) -> 
     """
     for k in range(len(program.headroom)):
         over = 0.0
-        if program.penalty[k] == np.inf and not program.net[k]:
-            over = group_use(program.groups, program.net, k, weight) - program.headroom[k]
+        if program.penalty[k] == np.inf and not program.is_net_group[k]:
+            over = (
+                group_use(program.group_coefficients, program.is_net_group, k, weight)
+                - program.headroom[k]
+            )
         for knots in (False, True):
             for i in range(len(weight)):
-                part = program.groups[k, i]
+                part = program.group_coefficients[k, i]
                 if over > 0.0 and part > 0.0 and _between_knots(program, i, weight[i]) != knots:
                     cut = min(over / part, abs(weight[i] - least[i]))
                     weight[i] += cut if weight[i] < least[i] else -cut

@@ -25,11 +25,11 @@ import numpy as np
 from foundation.arrays import Array, Index, Matrix
 from foundation.compiled import compiled, jit_inline, jit_inline_ir
 from foundation.errors import InputError
-from sizing.solver.active_set import solve
+from sizing.solver.active_set import solve_program
 from sizing.solver.segments import QuadraticProgram
 
 MAX_WEIGHT = 100.0  # larger than any weight of a plan
-NO_NET_ROWS = np.zeros((0, 0))
+NO_NET_COEFFICIENTS = np.zeros((0, 0))
 NO_NET_LIMITS = np.zeros(0)
 
 
@@ -40,14 +40,14 @@ class SizingProblem(NamedTuple):
     covariance: [K, S, S] covariance of simple returns in each period.
     cost: [K, S] trading cost per unit of weight change at the start of each period.
     financing: [K] interest in each period, as a fraction of the loan.
-    held: [S] current weight.
+    held_weight: [S] current weight.
     lower: [S] minimum weight in the first period. A fixed weight (lower = upper) affects the others
         through its covariance in every period, and uses its part of every ceiling.
     upper: [S] maximum weight in the first period.
-    coefficients: [G, S] coefficients cᵢ of the ceilings: Σ cᵢ·|w₁ᵢ| ≤ limit.
-    limits: [G] ceilings. A ceiling below its use by fixed weights is raised to that use.
+    ceiling_coefficients: [G, S] coefficients cᵢ of the ceilings: Σ cᵢ·|w₁ᵢ| ≤ limit.
+    ceilings: [G] ceilings. A ceiling below its use by fixed weights is raised to that use.
     fraction: fraction of full Kelly.
-    net: [N, S] coefficients nᵢ of the net limits: Σ nᵢ·w₁ᵢ ≤ limit.
+    net_coefficients: [N, S] coefficients nᵢ of the net limits: Σ nᵢ·w₁ᵢ ≤ limit.
     net_limits: [N] net limits. A net limit that no weights within bounds and ceilings satisfy is
         widened to the use by the closest weights.
     """
@@ -56,13 +56,13 @@ class SizingProblem(NamedTuple):
     covariance: Array
     cost: Array
     financing: Array
-    held: Array
+    held_weight: Array
     lower: Array
     upper: Array
-    coefficients: Array
-    limits: Array
+    ceiling_coefficients: Array
+    ceilings: Array
     fraction: float
-    net: Array = NO_NET_ROWS
+    net_coefficients: Array = NO_NET_COEFFICIENTS
     net_limits: Array = NO_NET_LIMITS
 
     def solve(self) -> tuple[int, Array, Array]:
@@ -150,10 +150,10 @@ def optimal_weights(problem: SizingProblem) -> tuple[int, Matrix, Array]:
     for a in range(n):
         low[a] = problem.lower[free[a]]
         high[a] = problem.upper[free[a]]
-        start[a] = problem.held[free[a]]
+        start[a] = problem.held_weight[free[a]]
         for k in range(periods):
             price[k * n + a] = problem.cost[k, free[a]]
-    sizes = len(problem.limits)
+    sizes = len(problem.ceilings)
     m = sizes + len(problem.net_limits)
     penalties = _penalties(problem)
     # A group that may be exceeded at no price limits no weight, and would only cost time.
@@ -169,7 +169,7 @@ def optimal_weights(problem: SizingProblem) -> tuple[int, Matrix, Array]:
     net = np.empty(rows, dtype=np.bool_)
     # The sum of all weights beyond 1 is borrowed. Fixed weights count by size, as the proceeds of a
     # short sale do not offset borrowing.
-    unfixed = 1.0 - fixed_use(problem, np.full(len(problem.held), 1.0))
+    unfixed = 1.0 - fixed_weight_use(problem, np.full(len(problem.held_weight), 1.0))
     for row in range(rows):
         g = counted[row]
         penalty[row] = penalties[g]
@@ -178,7 +178,11 @@ def optimal_weights(problem: SizingProblem) -> tuple[int, Matrix, Array]:
         # less shorts, which is linear (`net`).
         net[row] = g != m and g >= sizes
         if g < m:
-            parts = problem.coefficients[g] if g < sizes else problem.net[g - sizes]
+            parts = (
+                problem.ceiling_coefficients[g]
+                if g < sizes
+                else problem.net_coefficients[g - sizes]
+            )
             headroom[row] = _headroom_beside_fixed(problem, g)
             for a in range(n):
                 groups[row, a] = parts[free[a]]
@@ -188,7 +192,7 @@ def optimal_weights(problem: SizingProblem) -> tuple[int, Matrix, Array]:
                 groups[row, a] = 1.0
     linear_term = _pull(problem, free)
     variance, risk = _risk(problem, free)
-    status, solved, paid = solve(
+    status, solved, paid = solve_program(
         QuadraticProgram(
             linear_term, variance, risk, low, high, start, price, groups, headroom, penalty, net
         )
@@ -202,9 +206,9 @@ def optimal_weights(problem: SizingProblem) -> tuple[int, Matrix, Array]:
 @jit_inline
 def _symbols(problem: SizingProblem, free: bool) -> Index:
     """Return the indices of symbols with free weights, or with fixed weights if `free` is false."""
-    chosen = np.empty(len(problem.held), dtype=np.int64)
+    chosen = np.empty(len(problem.held_weight), dtype=np.int64)
     count = 0
-    for i in range(len(problem.held)):
+    for i in range(len(problem.held_weight)):
         if (problem.upper[i] > problem.lower[i]) == free:
             chosen[count] = i
             count += 1
@@ -228,7 +232,7 @@ def _weights_by_period(problem: SizingProblem, free: Index, solved: Array) -> Ar
 @jit_inline_ir
 def _penalties(problem: SizingProblem) -> Array:
     """Return the penalties per unit of excess: infinite for limits, finite for borrowing."""
-    groups = len(problem.limits) + len(problem.net_limits)
+    groups = len(problem.ceilings) + len(problem.net_limits)
     penalties = np.full(groups + len(problem.financing), np.inf)
     free_of_penalty = cannot_borrow(problem)
     for k in range(len(problem.financing)):
@@ -244,12 +248,14 @@ def cannot_borrow(problem: SizingProblem) -> bool:
     most = 0.0
     for i in range(len(problem.lower)):
         most += max(abs(problem.lower[i]), abs(problem.upper[i]))
-    for g in range(len(problem.limits)):
+    for g in range(len(problem.ceilings)):
         least = np.inf
         for i in range(len(problem.lower)):
-            least = min(least, problem.coefficients[g, i])
+            least = min(least, problem.ceiling_coefficients[g, i])
         if 0.0 < least < np.inf:
-            ceiling = max(problem.limits[g], fixed_use(problem, problem.coefficients[g]))
+            ceiling = max(
+                problem.ceilings[g], fixed_weight_use(problem, problem.ceiling_coefficients[g])
+            )
             most = min(most, ceiling / least)
     return bool(most <= 1.0 + 1e-9)
 
@@ -307,19 +313,21 @@ def _headroom_beside_fixed(problem: SizingProblem, limit: int) -> float:
 
     limit: index of a limit, ceilings first, then net limits.
     """
-    if limit < len(problem.limits):
-        left = problem.limits[limit] - fixed_use(problem, problem.coefficients[limit])
+    if limit < len(problem.ceilings):
+        left = problem.ceilings[limit] - fixed_weight_use(
+            problem, problem.ceiling_coefficients[limit]
+        )
         return float(max(left, 0.0))
-    g = limit - len(problem.limits)
+    g = limit - len(problem.ceilings)
     headroom = float(problem.net_limits[g])
     for i in range(len(problem.lower)):
         if problem.upper[i] == problem.lower[i]:
-            headroom -= problem.net[g, i] * problem.lower[i]
+            headroom -= problem.net_coefficients[g, i] * problem.lower[i]
     return headroom
 
 
 @jit_inline
-def fixed_use(problem: SizingProblem, coefficients: Array) -> float:
+def fixed_weight_use(problem: SizingProblem, coefficients: Array) -> float:
     """Return the use by fixed weights of a group with these coefficients [S]."""
     total = 0.0
     for i in range(len(problem.lower)):

@@ -20,14 +20,14 @@ BELOW_LIMIT, AT_LIMIT, BEYOND_LIMIT = range(3)
 
 # Number of changes of the free set after which its factor and the gradient are recomputed, because
 # the rounding errors of rotations and updates add up.
-REFRESH = 40
+REFRESH_INTERVAL = 40
 
 NET_TOL = 1e-12  # absolute tolerance of a net group: longs and shorts cancel in its sum
 
 # Positions in SolverState.counts.
-FREE_COUNT = 0
-CHANGE_COUNT = 1
-LAST_FREED = 2
+FREE_COUNT_INDEX = 0
+CHANGE_COUNT_INDEX = 1
+LAST_FREED_INDEX = 2
 
 
 class QuadraticProgram(NamedTuple):
@@ -39,12 +39,12 @@ class QuadraticProgram(NamedTuple):
         of two different periods have the covariance of the later period.
     lower: [n] minimum weight.
     upper: [n] maximum weight.
-    held: [n] current weight.
+    held_weight: [n] current weight.
     cost: [n] trading cost per unit of weight.
-    groups: [m, n] use of a group by one unit of a weight; ≥ 0 for a gross group.
+    group_coefficients: [m, n] use of a group by one unit of a weight; ≥ 0 for a gross group.
     headroom: [m] maximum use of each group.
     penalty: [m] price per unit of use beyond a group's headroom; infinite for a hard limit.
-    net: [m] whether a group counts signed weights wᵢ instead of |wᵢ|.
+    is_net_group: [m] whether a group counts signed weights wᵢ instead of |wᵢ|.
     """
 
     linear_term: Array
@@ -52,12 +52,12 @@ class QuadraticProgram(NamedTuple):
     risk: Array
     lower: Array
     upper: Array
-    held: Array
+    held_weight: Array
     cost: Array
-    groups: Array
+    group_coefficients: Array
     headroom: Array
     penalty: Array
-    net: Mask
+    is_net_group: Mask
 
 
 class SolverState(NamedTuple):
@@ -65,44 +65,44 @@ class SolverState(NamedTuple):
 
     weight: [n] weights, feasible after every step.
     gradient: [n] gradient before costs and prices, linear term - R·weight.
-    low: [n] lower end of a free weight's segment.
-    high: [n] upper end of a free weight's segment.
+    segment_low: [n] lower end of a free weight's segment.
+    segment_high: [n] upper end of a free weight's segment.
     sign: [n] sign of the weight within its segment.
-    side: [n] sign of weight - held within the segment.
-    free: [n] indices of the free weights; only the first counts[FREE_COUNT] are valid.
-    free_position: [n] position of a weight in `free`; -1 for a weight at a knot.
-    active: [m] state of each group: BELOW_LIMIT, AT_LIMIT or BEYOND_LIMIT.
-    price: [m] shadow price of each group.
-    factor: [n, n] Cholesky factor of the free weights' R, in the order of `free`.
-    barred: [n] 1 for a weight that was freed and stopped before it moved.
+    trade_sign: [n] sign of weight - held within the segment.
+    free_indices: [n] indices of the free weights; only the first counts[FREE_COUNT] are valid.
+    free_position: [n] position of a weight in `free_indices`; -1 for a weight at a knot.
+    group_states: [m] state of each group: BELOW_LIMIT, AT_LIMIT or BEYOND_LIMIT.
+    group_prices: [m] shadow price of each group.
+    cholesky_factor: [n, n] Cholesky factor of the free weights' R, in the order of `free_indices`.
+    is_barred: [n] 1 for a weight that was freed and stopped before it moved.
     counts: [3] number of free weights; number of changes since the factor was computed; index of
         the weight freed last if no weight has moved since, else -1.
     """
 
     weight: Array
     gradient: Array
-    low: Array
-    high: Array
+    segment_low: Array
+    segment_high: Array
     sign: Array
-    side: Array
-    free: Index
+    trade_sign: Array
+    free_indices: Index
     free_position: Index
-    active: Index
-    price: Array
-    factor: Array
-    barred: Index
+    group_states: Index
+    group_prices: Array
+    cholesky_factor: Array
+    is_barred: Index
     counts: Index
 
 
 @jit_inline
-def covariance(risk: Array, i: int, j: int) -> float:
+def risk_element(risk: Array, i: int, j: int) -> float:
     """Return element (i, j) of R for two different weights."""
     size = risk.shape[1]
     return float(risk[max(i // size, j // size), i % size, j % size])
 
 
 @jit_inline
-def move_gradient(risk: Array, variance: Array, gradient: Array, i: int, change: float) -> None:
+def update_gradient(risk: Array, variance: Array, gradient: Array, i: int, change: float) -> None:
     """Update a gradient [n] for a change of weight i, in place."""
     size = risk.shape[1]
     period = i // size
@@ -121,7 +121,7 @@ def gradient_at(linear_term: Array, risk: Array, variance: Array, weight: Array)
     gradient = linear_term.copy()
     for i in range(len(weight)):
         if weight[i] != 0.0:
-            move_gradient(risk, variance, gradient, i, weight[i])
+            update_gradient(risk, variance, gradient, i, weight[i])
     return gradient
 
 
@@ -132,7 +132,7 @@ def group_slope(groups: Array, net: Mask, sign: Array, k: int, i: int) -> float:
 
 
 @jit_inline
-def is_net(net: Mask, penalty: Array, k: int) -> bool:
+def is_hard_net_limit(net: Mask, penalty: Array, k: int) -> bool:
     """Return whether group k is a hard net limit, which even zero weights can violate."""
     return bool(net[k] and penalty[k] == np.inf)
 
@@ -142,10 +142,10 @@ def exceeds_gross(program: QuadraticProgram, weight: Array) -> bool:
     """Return whether weights [n] exceed a hard gross limit."""
     passed = False
     for k in range(len(program.headroom)):
-        if program.penalty[k] == np.inf and not program.net[k]:
+        if program.penalty[k] == np.inf and not program.is_net_group[k]:
             # Held weights may fill a group exactly, and their sum may round upwards.
             passed |= (
-                group_use(program.groups, program.net, k, weight)
+                group_use(program.group_coefficients, program.is_net_group, k, weight)
                 > program.headroom[k] * (1.0 + 1e-12) + 1e-15
             )
     return passed
@@ -156,9 +156,10 @@ def exceeds_net(program: QuadraticProgram, weight: Array) -> bool:
     """Return whether weights [n] exceed a hard net limit."""
     passed = False
     for k in range(len(program.headroom)):
-        if is_net(program.net, program.penalty, k):
+        if is_hard_net_limit(program.is_net_group, program.penalty, k):
             passed |= (
-                group_use(program.groups, program.net, k, weight) > program.headroom[k] + NET_TOL
+                group_use(program.group_coefficients, program.is_net_group, k, weight)
+                > program.headroom[k] + NET_TOL
             )
     return passed
 
@@ -175,7 +176,7 @@ def group_use(groups: Array, net: Mask, k: int, weight: Array) -> float:
 
 
 @jit_inline
-def bends_at_zero(groups: Array, net: Mask, i: int) -> bool:
+def has_knot_at_zero(groups: Array, net: Mask, i: int) -> bool:
     """Return whether weight i has a knot at 0, because a gross group includes it."""
     bends = False
     for k in range(len(groups)):
@@ -190,7 +191,7 @@ def next_knot(program: QuadraticProgram, i: int, w: float, direction: float) -> 
     direction: 1.0 upwards, -1.0 downwards.
     """
     nearest: float = program.upper[i] if direction > 0.0 else program.lower[i]
-    held: float = program.held[i]
+    held: float = program.held_weight[i]
     if (
         program.cost[i] > 0.0
         and (held - w) * direction > 0.0
@@ -198,13 +199,13 @@ def next_knot(program: QuadraticProgram, i: int, w: float, direction: float) -> 
     ):
         nearest = held
     crosses = (0.0 - w) * direction > 0.0 and (nearest - 0.0) * direction > 0.0
-    if crosses and bends_at_zero(program.groups, program.net, i):
+    if crosses and has_knot_at_zero(program.group_coefficients, program.is_net_group, i):
         nearest = 0.0
     return nearest
 
 
 @jit_inline
-def free_weight(
+def release_weight(
     program: QuadraticProgram, state: SolverState, i: int, low: float, high: float
 ) -> None:
     """Release weight i to move between two neighbouring knots, and add its row to the factor.
@@ -214,15 +215,19 @@ def free_weight(
     # At the knot itself w and w - held may be 0 and have no sign. Inside the segment the signs are
     # those of its middle, as no knot lies between its ends.
     middle = 0.5 * (low + high)
-    state.low[i] = low
-    state.high[i] = high
+    state.segment_low[i] = low
+    state.segment_high[i] = high
     state.sign[i] = 1.0 if middle > 0.0 else -1.0
-    state.side[i] = 1.0 if middle > program.held[i] else -1.0
-    state.free[state.counts[FREE_COUNT]] = i
-    state.free_position[i] = state.counts[FREE_COUNT]
-    state.counts[FREE_COUNT] += 1
+    state.trade_sign[i] = 1.0 if middle > program.held_weight[i] else -1.0
+    state.free_indices[state.counts[FREE_COUNT_INDEX]] = i
+    state.free_position[i] = state.counts[FREE_COUNT_INDEX]
+    state.counts[FREE_COUNT_INDEX] += 1
     _extend_factor(
-        program.risk, program.variance, state.free, state.factor, state.counts[FREE_COUNT] - 1
+        program.risk,
+        program.variance,
+        state.free_indices,
+        state.cholesky_factor,
+        state.counts[FREE_COUNT_INDEX] - 1,
     )
 
 
@@ -231,7 +236,7 @@ def _extend_factor(risk: Array, variance: Array, free: Index, factor: Array, las
     """Append the row of the free weight at position `last` to the factor."""
     i = free[last]
     for a in range(last):
-        factor[last, a] = covariance(risk, i, free[a])
+        factor[last, a] = risk_element(risk, i, free[a])
     factor[last, last] = variance[i]
     append_row(factor, last)
 
@@ -245,20 +250,22 @@ def fix_weight(program: QuadraticProgram, state: SolverState, i: int, w: float) 
     change = w - state.weight[i]
     if change != 0.0:
         state.weight[i] = w
-        move_gradient(program.risk, program.variance, state.gradient, i, change)
+        update_gradient(program.risk, program.variance, state.gradient, i, change)
     state.free_position[i] = -1
-    state.counts[FREE_COUNT] -= 1
-    state.counts[CHANGE_COUNT] += 1
-    count = state.counts[FREE_COUNT]
+    state.counts[FREE_COUNT_INDEX] -= 1
+    state.counts[CHANGE_COUNT_INDEX] += 1
+    count = state.counts[FREE_COUNT_INDEX]
     for a in range(removed, count):
-        state.free[a] = state.free[a + 1]
-        state.free_position[state.free[a]] = a
-    delete_row(state.factor, removed, count)
-    if state.counts[CHANGE_COUNT] >= REFRESH:
+        state.free_indices[a] = state.free_indices[a + 1]
+        state.free_position[state.free_indices[a]] = a
+    delete_row(state.cholesky_factor, removed, count)
+    if state.counts[CHANGE_COUNT_INDEX] >= REFRESH_INTERVAL:
         for a in range(count):
-            _extend_factor(program.risk, program.variance, state.free, state.factor, a)
+            _extend_factor(
+                program.risk, program.variance, state.free_indices, state.cholesky_factor, a
+            )
         copy_row(
             state.gradient,
             gradient_at(program.linear_term, program.risk, program.variance, state.weight),
         )
-        state.counts[CHANGE_COUNT] = 0
+        state.counts[CHANGE_COUNT_INDEX] = 0

@@ -146,10 +146,10 @@ def beside_the_pipeline(
     forecaster = Chronos2Forecaster(profile)
     windows = walks(min(count, 500), -(-count // min(count, 500)))
     rows = np.arange(count)
-    engine = forecaster.engine(profile)
+    engine = forecaster.load_engine(profile)
 
     def ours() -> np.ndarray:
-        return forecaster.predict(windows, rows, profile, by=engine)
+        return forecaster.predict(windows, rows, profile, engine=engine)
 
     ours()
     pipeline = Chronos2Pipeline.from_pretrained(model, device_map="cuda" if gpu else "cpu")
@@ -170,7 +170,7 @@ def beside_the_pipeline(
         (best, spent_theirs), size = min(zip(theirs, sizes, strict=True))
         # A reference on all cores would slow down measurements of other processes.
         exact = on_the_cpu(model, windows, check) if gpu else by(pipeline, windows, check)
-        answers = forecaster.predict(windows, check, profile, by=engine)
+        answers = forecaster.predict(windows, check, profile, engine=engine)
     error = np.abs(answers - exact) / windows.contexts(check).std(axis=1)[:, None, None]
     share = None
     if gpu and (peak := gates.peak_of(torch.cuda.get_device_name(), dtype)):
@@ -189,7 +189,7 @@ def beside_the_pipeline(
         memory=memory,
         largest=float(error.max()),
         mean=float(error.max(axis=(1, 2)).mean()),
-        note=f"{engine.computation}; load {load:.1f}; processor µs a window: {each:.0f},"
+        note=f"{engine.computation_text}; load {load:.1f}; processor µs a window: {each:.0f},"
         f" pipeline {of_pipeline:.0f}",
     )
 
@@ -216,7 +216,7 @@ def few(model: str, dtype: str, count: int, alone: Alone) -> Row:
     if torch.cuda.is_available():
         from forecasting.chronos2 import compilation
 
-        compilation.MAX_GRAPHED_WINDOWS = 0
+        compilation.MAX_CUDA_GRAPH_WINDOWS = 0
         forecaster = Chronos2Forecaster(Profile(model=model), batch_size=513)  # a new engine
         windows = walks(count, 1)
         with alone():

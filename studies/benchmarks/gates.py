@@ -50,10 +50,10 @@ def flops_a_window(checkpoint: Checkpoint, layers: int, length: int) -> float:
 
     Attention scores, the embedding and the head are left out, because they are small.
     """
-    context = math.ceil(length / checkpoint.patch) + 1
-    ahead = math.ceil(HORIZON / checkpoint.patch)
-    square = checkpoint.width * checkpoint.attention
-    forward = 2 * checkpoint.width * checkpoint.inner
+    context = math.ceil(length / checkpoint.patch_bars) + 1
+    ahead = math.ceil(HORIZON / checkpoint.patch_bars)
+    square = checkpoint.model_width * checkpoint.attention_width
+    forward = 2 * checkpoint.model_width * checkpoint.feed_forward_width
     # Query, key, value and output over time, one matrix within a group of one.
     whole = (layers - 1) * (context + ahead) * (5 * square + forward)
     # The last layer reads keys and values of all tokens, and continues with those of the future

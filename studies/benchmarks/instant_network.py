@@ -23,7 +23,7 @@ from forecasting.chronos2 import forecaster as chronos2
 from forecasting.forecast import HORIZON, LEVELS
 from forecasting.windows import Windows
 from foundation.arrays import Array32, Index
-from foundation.cli import start
+from foundation.cli import run_command
 
 STEPS = np.sqrt(np.arange(1, HORIZON + 1))
 CURVE = np.exp(0.004 * STEPS[:, None] * norm.ppf(LEVELS)).astype(np.float32)
@@ -57,7 +57,7 @@ class InstantEngine:
 
     def _of(self, windows: Windows, rows: Index) -> Array32:
         began = time.perf_counter()
-        symbol, last = windows.symbol[rows], windows.last[rows]
+        symbol, last = windows.symbol_index[rows], windows.last_bar[rows]
         price = np.empty(len(rows), dtype=np.float32)
         for s in np.unique(symbol):
             chosen = symbol == s
@@ -75,9 +75,9 @@ def main() -> None:
         engines.append(InstantEngine(chronos2._checkpoint(profile).digest))
         return engines[-1]
 
-    chronos2.Chronos2Forecaster.engine = engine  # type: ignore[assignment, method-assign]
+    chronos2.Chronos2Forecaster.load_engine = engine  # type: ignore[assignment, method-assign]
     began = time.perf_counter()
-    start("forecasting.batch")
+    run_command("forecasting.batch")
     taken = {
         "seconds": time.perf_counter() - began,
         "processors": time.process_time(),

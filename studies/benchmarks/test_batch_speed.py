@@ -32,7 +32,7 @@ def bars(tmp_path_factory: pytest.TempPathFactory) -> Path:
     rng = np.random.default_rng(0)
     ends = HOURLY.stock_clock.ends
     ends = ends[ends < np.datetime64("2025-01-01")][-BARS:]
-    starts = pd.DatetimeIndex(HOURLY.clock(AssetClass.STOCK).started_at(ends)).tz_localize("UTC")
+    starts = pd.DatetimeIndex(HOURLY.clock(AssetClass.STOCK).starts_by_end(ends)).tz_localize("UTC")
     market = rng.standard_t(5, BARS)
     level = np.exp(np.cumsum(0.03 * rng.normal(size=BARS)) / 4)
     for s in range(SYMBOLS):

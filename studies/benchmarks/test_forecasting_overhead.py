@@ -29,7 +29,7 @@ pytestmark = [pytest.mark.bench, pytest.mark.filterwarnings("ignore::Deprecation
 def test_one_call_per_symbol_per_bar(seconds: Seconds) -> None:
     bars = SyntheticMarket().bars()
     forecaster = Chronos2Forecaster()
-    every = forecaster.windows(bars, bars.times[0])
+    every = forecaster.build_windows(bars, bars.times[0])
     rows = np.arange(20_000) % len(every)
     contexts = [torch.tensor(c, dtype=torch.float32) for c in every.contexts(rows[:300])]
     pipeline = Chronos2Pipeline.from_pretrained(str(BUNDLED_CHECKPOINT))
@@ -56,7 +56,7 @@ def test_a_cached_year_of_twenty_symbols(tmp_path: Path, seconds: Seconds) -> No
     since = np.datetime64("2023-06-29", "ns")
     CachedForecaster(Chronos2Forecaster(), tmp_path).forecast(many, since)
     cached = CachedForecaster(Chronos2Forecaster(), tmp_path)
-    taken = seconds(lambda: cached.forecast(many, since).values)
+    taken = seconds(lambda: cached.forecast(many, since).all_quantiles)
     size = sum(p.stat().st_size for p in tmp_path.rglob("*.sqlite")) / 1e6
     count = len(cached.forecast(many, since).windows)
     print(f"\na cached year of 20 stocks, {count:,} forecasts, {size:,.0f} MB: {taken:.2f} s")

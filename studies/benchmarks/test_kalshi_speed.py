@@ -64,7 +64,7 @@ def test_learning() -> None:
     torch.set_num_threads(1)
     settings = TrainingSettings()
     learner = build_learner(VectorKalshiEnv(settings.markets), settings.learner, 0)
-    learner.learn(3 * settings.round_steps, lambda steps, figures: None)
+    learner.learn(3 * settings.steps_per_update, lambda steps, figures: None)
     first, began, spent = learner.steps, time.perf_counter(), time.process_time()
     learner.learn(first + LEARNED, lambda steps, figures: None)
     done = learner.steps - first

@@ -27,8 +27,8 @@ def known_bars(bars: Bars, now: np.datetime64, days: int) -> Bars:
     """Return the bars that a live run knows at an instant."""
     tables = []
     for s, item in enumerate(bars.instruments):
-        times, values = bars.real_bars(s)
-        kept = (HOURLY.clock(item.kind).started_at(times) >= history_start(now, days)) & (
+        times, values = bars.bars_of_symbol(s)
+        kept = (HOURLY.clock(item.kind).starts_by_end(times) >= history_start(now, days)) & (
             times <= now
         )
         tables.append((item, times[kept], values[kept]))
@@ -40,13 +40,15 @@ def test_live_cycle_without_the_network(tmp_path: Path) -> None:
     bars = SyntheticMarket(symbols=(*STOCKS, *COINS), start="2022-06-01", end="2024-02-20").bars()
     words = [f"forecaster.cache={tmp_path}", f"symbols=[{','.join(bars.symbols)}]"]
     settings = LiveSettings.from_config(compose_config("live", ["forecaster=chronos2", *words]))
-    trader = settings.trader(settings.forecaster.build(bars.symbols))
+    trader = settings.build_trader(settings.forecaster.build(bars.symbols))
     taken = []
     for now in bars.times[-HOURS:]:
         known = known_bars(bars, now, settings.effective_history_days)
-        account = AccountSnapshot(100_000.0, {}, last_closes_by_symbol(known), now, leverage=4.0)
+        account = AccountSnapshot(
+            100_000.0, {}, last_closes_by_symbol(known), now, max_leverage=4.0
+        )
         began = time.perf_counter()
-        trader.decide(settings.data.market(known).view(), account)
+        trader.decide(settings.data.market(known).visible_bars(), account)
         taken.append(time.perf_counter() - began)
     first, *others = taken
     most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024

@@ -10,12 +10,12 @@ import pytest
 
 from foundation.arrays import Index
 from option_spreads.autoscaler.rules import AutoscalingSettings
-from option_spreads.simulation.resampled_accounts import simulate_accounts, summary
+from option_spreads.simulation.resampled_accounts import simulate_accounts, summarize_paths
 from option_spreads.simulation.resampling import (
     UNITS_PER_DOLLAR,
     ResamplingRules,
-    Units,
-    account_paths,
+    IntArray,
+    simulate_account_paths,
     draw_trades,
 )
 from option_spreads.simulation.settings import MonteCarloSettings
@@ -29,7 +29,7 @@ PLAIN = 20
 
 
 def plain(
-    results: Units, risks: Units, draws: Index, rules: AutoscalingSettings
+    results: IntArray, risks: IntArray, draws: Index, rules: AutoscalingSettings
 ) -> list[list[int]]:
     """Return balances [R, D] in units by the same rules in a plain loop in Python."""
     pnl = results.tolist()
@@ -87,12 +87,12 @@ def test_a_year_of_trades_ten_thousand_times() -> None:
     computing = time.process_time()
     sets = simulate_accounts(sample, MonteCarloSettings(runs=RUNS, days=DAYS))
     simulated = time.perf_counter() - began
-    figures = {name: summary(runs) for name, runs in sets.items()}
+    figures = {name: summarize_paths(runs) for name, runs in sets.items()}
     whole = time.perf_counter() - began
     computed = time.process_time() - computing
     draws = draw_trades(200, RUNS, DAYS, A_DAY, 0)
     began = time.perf_counter()
-    fast = account_paths(results, risks, draws, ResamplingRules.from_settings(rules))
+    fast = simulate_account_paths(results, risks, draws, ResamplingRules.from_settings(rules))
     ours = time.perf_counter() - began
     began = time.perf_counter()
     slow = plain(results, risks, draws[:PLAIN], rules)

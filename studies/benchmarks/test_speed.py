@@ -30,8 +30,8 @@ def test_decisions_a_second(seconds: Seconds) -> None:
         )
     )
     market = settings.market()
-    bars = market.period
-    trader = settings.trader(settings.forecaster.build(bars.symbols)).over(market)
+    bars = market.run_bars
+    trader = settings.build_trader(settings.forecaster.build(bars.symbols)).with_beliefs(market)
     taken = seconds(lambda: simulate_trading(settings, market, "oracle", trader))
     instants = len(bars.times)
     each = 1e3 * taken / instants
@@ -110,14 +110,14 @@ def test_sizing_at_width(symbols: int, groups: int, seconds: Seconds) -> None:
 
 def test_a_random_walk_over_a_long_history(seconds: Seconds) -> None:
     bars = SyntheticMarket(start="2019-01-02").bars()
-    taken = seconds(lambda: RandomWalk().forecast(bars, bars.times[0]).values)
+    taken = seconds(lambda: RandomWalk().forecast(bars, bars.times[0]).all_quantiles)
     print(f"\n{bars.mask.sum():,} windows of a random walk: {bars.mask.sum() / taken:,.0f}/s")
 
 
 def test_beliefs_of_a_wide_history(seconds: Seconds) -> None:
     settings = BacktestSettings.from_config(compose_config("backtest", ["trials=null"]))
     bars = synthetic(500, 8820, "2020-01-02")
-    trader = settings.trader(RandomWalk())
+    trader = settings.build_trader(RandomWalk())
     taken = seconds(lambda: trader.build_beliefs(Market(bars)))
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     print(f"\nbeliefs of 500 stocks x 8,820 bars: {taken:.1f} s; the process held {peak:.2f} GiB")

@@ -59,7 +59,7 @@ def test_a_sweep_over_two_machines() -> None:
         assert killed
         assert content(found) == content(expected)
     driver = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-    bars = market.period
+    bars = market.run_bars
     print(
         f"\n{VARIANTS:,} variants of {len(bars.symbols)} symbols × {len(bars.times):,}"
         f" instants: one core {alone:.1f} s ({spent:.1f} s of processor),"

@@ -20,7 +20,7 @@ from execution.journal.halts import HALT_RULES
 from execution.journal.order_store import ORDER_STATES, OrderIntent, OrderStore
 from execution.orders.orders import Order
 from foundation.database import Database, query_rows
-from marketsimulator.venue.tickets import Ticket
+from marketsimulator.venue.tickets import OrderTicket
 from trainingdata.instants import compact_text
 
 CAP = 0.6  # of equity, that a symbol may have
@@ -175,14 +175,16 @@ class World:
         )
 
 
-def ordered(ticket: Ticket) -> Ordered:
+def ordered(ticket: OrderTicket) -> Ordered:
     """An order as the practice server has it."""
     order = ticket.order
     signed = order.qty if order.side == "buy" else -order.qty
     fills = [
         (fill.qty, Decimal(repr(float(fill.price)))) for fill in ticket.fills if fill.price > 0
     ]
-    return Ordered(order.client_order_id, ticket.number, order.symbol, signed, ticket.status, fills)
+    return Ordered(
+        order.client_order_id, ticket.venue_id, order.symbol, signed, ticket.status, fills
+    )
 
 
 def intention(name: str, *, look: bool = False) -> tuple[str, ...]:
@@ -290,8 +292,8 @@ def _opening_breaches(world: World, sent: Sent, written: OrderIntent) -> Counter
 
 def _reductions(world: World, written: OrderIntent) -> list[Order]:
     """What the decision of an order was to reduce."""
-    key = (written.decision, "reduction")
-    return [e.single_order for e in world.books.written.values() if (e.decision, e.role) == key]
+    key = (written.decision_id, "reduction")
+    return [e.single_order for e in world.books.written.values() if (e.decision_id, e.role) == key]
 
 
 def sent_under_halts(books: Books) -> int:
@@ -306,7 +308,9 @@ def sent_under_halts(books: Books) -> int:
         elif kind == "submitting":
             written = books.written.get(subject)
             forbidden = {
-                str(HALT_RULES[name].forbids) for name, number in standing.items() if number > 0
+                str(HALT_RULES[name].forbidden_scope)
+                for name, number in standing.items()
+                if number > 0
             }
             opening = written is not None and written.role == "opening"
             count += "everything" in forbidden or ("openings" in forbidden and opening)

@@ -247,7 +247,7 @@ def before_the_close(one: Trading) -> Iterator[None]:
     # Once a cycle has read the person's purchase, the account is halted. Quarantined positions
     # stay; all others are cut.
     with one.halts() as halts:
-        aside = halts.quarantined()
+        aside = halts.quarantined_symbols()
         halted = any(halt.kind == "positions" for halt in halts.active())
     left = {symbol for symbol, held in account.positions.items() if held} - aside - {"SYXUSD"}
     kept = any(ticket.is_open for ticket in persons) or halted or (aside and not left)

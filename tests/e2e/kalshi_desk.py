@@ -14,7 +14,7 @@ import numpy as np
 
 from event_contracts.settings import KalshiTradingSettings
 from event_contracts.simulation.exchange import Exchange
-from event_contracts.trading.actions import Admission, PositionLimits
+from event_contracts.trading.actions import PreTradeCheck, PositionLimits
 from event_contracts.trading.endpoint import KalshiSettings
 from event_contracts.trading.fees import FeeRules
 from event_contracts.trading.manager import (
@@ -24,7 +24,7 @@ from event_contracts.trading.manager import (
     KalshiMultiMarketOrderManager,
 )
 from event_contracts.trading.orders import ContractAction, EventContractOrder
-from event_contracts.trading.policies import Codes, Observations
+from event_contracts.trading.policies import ActionCodes, Observations
 from event_contracts.trading.records import MICROS_PER_DOLLAR
 from execution.journal.order_store import OrderStore
 from execution.orders.gate import UNGUARDED, OrderGate
@@ -37,7 +37,7 @@ from tests.support.messages import refused
 
 D = Decimal
 POST = "/trade-api/v2/portfolio/events/orders"
-UNLIMITED = Admission(PositionLimits(D(10**6), D(10**6), D(1)), D(0))
+UNLIMITED = PreTradeCheck(PositionLimits(D(10**6), D(10**6), D(1)), D(0))
 
 
 @dataclass
@@ -68,7 +68,7 @@ class KalshiStand:
 
     def manager(
         self,
-        admission: Admission = UNLIMITED,
+        admission: PreTradeCheck = UNLIMITED,
         fee_rules_of: FeeRulesLookup = lambda *_: FeeRules(),
         gate: OrderGate = UNGUARDED,
         job: str = "",
@@ -80,12 +80,12 @@ class KalshiStand:
             KEYS,
             admission,
             fee_rules_of,
-            book=self.book,
+            order_store=self.book,
             gate=gate,
             job=job,
             time=TimeSource(now=self.clock, wait=self.waited.append),
         )
-        manager.begin(AccountBooks(EPOCH, D(1000)))
+        manager.set_baseline(AccountBooks(EPOCH, D(1000)))
         return manager
 
     def lose(
@@ -160,7 +160,7 @@ class Always:
     def __init__(self, *codes: int) -> None:
         self._codes = codes
 
-    def actions(self, seen: Observations, allowed: Mask) -> Codes:
+    def actions(self, seen: Observations, allowed: Mask) -> ActionCodes:
         return np.array([next((c for c in self._codes if row[c]), 0) for row in allowed])
 
 

@@ -24,7 +24,7 @@ from event_contracts import SyntheticSessionModel
 from event_contracts.simulation.synthetic import synthetic_session
 from event_contracts.simulation.venue import OrderRequest
 from event_contracts.trading.action_log import ActionRecords
-from event_contracts.trading.actions import Admission, PositionLimits
+from event_contracts.trading.actions import PreTradeCheck, PositionLimits
 from event_contracts.trading.endpoint import PAUSE_CODES
 from event_contracts.trading.orders import EventContractOrder, MarketView, Outcome, opposite_side
 from event_contracts.trading.venue_orders import contract_order
@@ -80,7 +80,7 @@ DOOR = Door(
 
 BY_HAND = "by-hand"  # how ids of a person's orders begin
 # A portfolio may have changed by a tenth since it was looked at.
-ADMISSION = Admission(PositionLimits(share=Decimal("1.1") / 4))
+ADMISSION = PreTradeCheck(PositionLimits(share=Decimal("1.1") / 4))
 
 
 def breach(order: EventContractOrder, view: MarketView) -> str | None:
@@ -88,7 +88,7 @@ def breach(order: EventContractOrder, view: MarketView) -> str | None:
 
     A resting sale leaves as a purchase of the other side that closes what is held.
     """
-    closes = view.held(opposite_side(order.side)) - view.resting_count("BUY", order.side)
+    closes = view.held_count(opposite_side(order.side)) - view.resting_count("BUY", order.side)
     if order.action == "SELL" or order.count <= closes:
         return None
     return ADMISSION.refusal(order.action, order.side, order.price, order.count, view)
@@ -101,7 +101,7 @@ def going(folder: Path, seed: int, counts: Counter[str]) -> Iterator[KalshiTradi
     lengths = (LONG, rng.choice((25, 60, LONG)))
     sessions = {
         name: synthetic_session(
-            (seed, k), SyntheticSessionModel(steps=length, start_deviation=0.5, edge=0.1)
+            (seed, k), SyntheticSessionModel(steps=length, start_deviation=0.5, mispricing=0.1)
         )
         for k, (name, length) in enumerate(zip(MARKETS, lengths, strict=True))
     }
@@ -192,7 +192,7 @@ class KalshiTrading(FaultRuns):
         decided = [(each.market, each.at) for each in entries if each.client_order_id]
         ids = (self.sent, [each.client_order_id for each in placed], decided)
         self.counts["duplicates"] += sum(len(each) - len({*each}) for each in ids)
-        filled = {name: each.filled for name, each in ours.items()}
+        filled = {name: each.filled_count for name, each in ours.items()}
         self.counts["lost"] += lost_either_way(ours, book)
         self.counts["differing_fills"] += differently_filled(filled, book)
         self.counts["differing_fills"] += sum(

@@ -32,7 +32,7 @@ from execution.live.cycle import AccountProtocol, Cycle, decide_cycle
 from execution.live.resumption import resume_batches
 from execution.live.settings import LiveSettings
 from execution.orders.account_snapshot import AccountSnapshot
-from execution.orders.broker import place
+from execution.orders.broker import place_orders
 from execution.orders.gate import UNGUARDED, OrderGate
 from execution.orders.orders import Order
 from foundation.compose import compose_config
@@ -118,7 +118,7 @@ def practising() -> Iterator[Start]:
         )
         market = settings.market()
         _rehearse_once(settings, market)
-        server = AlpacaServer(Venue(settings, market.on(bars(market.bars))), speed)
+        server = AlpacaServer(Venue(settings, market.with_bars(bars(market.bars))), speed)
         posts = []
         app = server.app()
 
@@ -152,8 +152,8 @@ def write_bars(bars: Bars, folder: Path, symbols: Sequence[str]) -> Path:
     folder.mkdir()
     for s, item in enumerate(bars.instruments):
         if item.symbol in symbols:
-            times, values = bars.real_bars(s)
-            starts = pd.DatetimeIndex(bars.clock(item.kind).started_at(times)).tz_localize("UTC")
+            times, values = bars.bars_of_symbol(s)
+            starts = pd.DatetimeIndex(bars.clock(item.kind).starts_by_end(times)).tz_localize("UTC")
             frame = pd.DataFrame(values, columns=list(FIELDS)).assign(timestamp=starts)
             frame.to_csv(folder / f"{item.symbol}.csv", index=False)
     return folder
@@ -207,7 +207,7 @@ def resume(
     """Send what is left of earlier decisions."""
     for batch in resume_batches(mine, journal, book, tradable, UNGATED):
         with record_sending(batch, journal):
-            place(mine, batch.orders, batch.cancels, batch.gate)
+            place_orders(mine, batch.orders, batch.cancels, batch.gate)
 
 
 def forgotten() -> tuple[DecisionJournal, OrderStore]:
@@ -243,11 +243,11 @@ class Live:
     def at(cls, here: Practice, *words: str, patience: float = 0.0, **more: Any) -> Live:
         settings = live_settings(here, *SPAN[3:], f"bar_wait_seconds={patience}", *words, **more)
         bars = here.venue.market.bars
-        trader = settings.trader(settings.forecaster.build(bars.symbols))
+        trader = settings.build_trader(settings.forecaster.build(bars.symbols))
         if "oracle" in trader.forecaster.name:
-            trader = trader.over(Market(bars, here.venue.index))
+            trader = trader.with_beliefs(Market(bars, here.venue.index))
         symbols = settings.symbols or bars.symbols
-        adjustment, timeframe = settings.data.adjustment, settings.named_timeframe
+        adjustment, timeframe = settings.data.adjustment, settings.timeframe_or_hourly
         data = MarketData(settings.broker, KEYS, "iex", adjustment, timeframe)
         return cls(
             settings, BarFeed(data, symbols, settings.effective_history_days, patience), trader
@@ -262,7 +262,7 @@ class Live:
             resume(mine, journal, book, self.settings.tradable_symbols)
             cycle = self.cycle(mine, journal, **more)
             decisions += [cycle.decision] if cycle.decision is not None else []
-            if here.venue.over:
+            if here.venue.is_over:
                 return decisions
             here.advance()
 
@@ -282,9 +282,9 @@ class Live:
         seconds = self.settings.decision_valid_seconds
         for is_last in (False, True):
             decided = self.decide(mine, journal=kept, **more)
-            batch = record_batch(decided, kept, live, seconds, is_last=is_last)
+            batch = record_batch(decided, kept, live, seconds, is_last_attempt=is_last)
             with record_sending(batch, kept):
-                batch.fills = place(mine, batch.orders, batch.cancels, batch.gate)
+                batch.fills = place_orders(mine, batch.orders, batch.cancels, batch.gate)
             if not batch.is_withdrawn:
                 break
         return finish_cycle(batch)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from foundation.cli import start
+from foundation.cli import run_command
 
 
 @contextmanager
@@ -32,7 +32,7 @@ def restored_logging() -> Iterator[None]:
         os.umask(mask)
 
 
-def started(module: str, *words: str, run: Callable[[str], object] = start) -> int:
+def started(module: str, *words: str, run: Callable[[str], object] = run_command) -> int:
     """Run a command in this process; its exit code. What it prints stays this process's."""
     with pytest.MonkeyPatch.context() as patch, restored_logging():
         patch.setattr(sys, "argv", [module, *words])
@@ -44,7 +44,7 @@ def started(module: str, *words: str, run: Callable[[str], object] = start) -> i
 
 
 def answer_of(
-    module: str, *words: str, cwd: Path | None = None, run: Callable[[str], object] = start
+    module: str, *words: str, cwd: Path | None = None, run: Callable[[str], object] = run_command
 ) -> tuple[int, str, str]:
     """A command's exit code, output and errors, run in a folder."""
     printed, said = io.StringIO(), io.StringIO()

@@ -15,19 +15,25 @@ import numpy as np
 import pandas as pd
 
 from execution.orders.gate import UNGUARDED, OrderGate
-from execution.orders.option_orders import NeverSent, OptionContract, Quote, SpreadFill, SpreadOrder
+from execution.orders.option_orders import (
+    OrderNeverSent,
+    OptionContract,
+    Quote,
+    SpreadFill,
+    SpreadOrder,
+)
 from foundation.errors import OrderRejected
 from foundation.notifier import Notifier
 from option_spreads.autoscaler.account import AccountFiles
-from option_spreads.autoscaler.trades import Row, parse_trade_rows
+from option_spreads.autoscaler.trades import CsvRow, parse_trade_rows
 from option_spreads.selling.rules import ImpliedVolatility, SpreadCosts, SpreadRules
 from option_spreads.selling.seller import SpreadSeller
 from option_spreads.selling.settings import SellingSettings
 from option_spreads.selling.state import OpenSpread, SellerState, write_state
 from option_spreads.simulation.desk import OptionDesk
-from option_spreads.simulation.path import IndexDays, index_days
+from option_spreads.simulation.path import IndexDays, build_index_days
 from option_spreads.simulation.pricing import Smile
-from option_spreads.simulation.settings import QuotedTerms
+from option_spreads.simulation.settings import QuotedOptionTerms
 from tests.support.alerts import Alerts
 from trainingdata.bars import CLOSE, Bars, build_panel
 from trainingdata.instants import new_york_date
@@ -107,26 +113,26 @@ class DeskVenue:
     def now(self) -> np.datetime64:
         return self.desk.market.now()
 
-    def index(self) -> float:
-        index = self.desk.market.index()
+    def index_level(self) -> float:
+        index = self.desk.market.index_level()
         if index is None:
             raise OrderRejected(f"{self.desk.root} does not trade now")
         return index
 
-    def close_of(self, day: date) -> float | None:
-        return self.desk.market.close_of(day)
+    def index_close(self, day: date) -> float | None:
+        return self.desk.market.index_close(day)
 
     def quotes(self, contracts: Iterable[OptionContract]) -> Mapping[OptionContract, Quote]:
         return self.desk.quotes(contracts)
 
-    def held(self) -> Mapping[OptionContract, int]:
-        return self.desk.held()
+    def option_positions(self) -> Mapping[OptionContract, int]:
+        return self.desk.option_positions()
 
     def buying_power(self) -> Decimal | None:
         return None
 
     def submit(self, order: SpreadOrder, gate: OrderGate = UNGUARDED) -> SpreadFill:
-        self.desk.send(order)
+        self.desk.submit_order(order)
         self.desk.cancel(order.client_order_id)
         return self.desk.tickets[order.client_order_id].fill
 
@@ -134,7 +140,7 @@ class DeskVenue:
         """All that is sent arrives: nothing is sent again."""
         self.desk.cancel(client_order_id)
         if client_order_id not in self.desk.tickets:
-            raise NeverSent(f"{client_order_id}: it was never sent")
+            raise OrderNeverSent(f"{client_order_id}: it was never sent")
         return self.desk.tickets[client_order_id].fill
 
 
@@ -153,7 +159,7 @@ class Practising:
     def has_ended(self, kind: str) -> bool:
         """Whether no alert of a kind is raised: if so, its next one is announced."""
         alerts = Alerts()
-        self.notices.record_in(alerts)
+        self.notices.add_record(alerts)
         self.notices.alert(kind, "asked by a test")
         self.notices.end_alert(kind)
         return alerts.told != []
@@ -174,7 +180,7 @@ class Practising:
         self.market.at = day, int(np.searchsorted(self.market.days.minutes, minute))
         self.desk.advance()
 
-    def booked(self) -> list[Row]:
+    def booked(self) -> list[CsvRow]:
         return parse_trade_rows((self.folder / "trades.csv").read_bytes())[1]
 
 
@@ -191,8 +197,8 @@ def practising_seller(
     folder: Path, days: int, seed: int, *strategies: str, **more: Any
 ) -> Practising:
     bars, vix = synthetic(days, seed, more.pop("deviation", 0.002))
-    path = index_days(bars, "SPY", vix, 10.0)
-    ends, values = bars.real_bars(0)
+    path = build_index_days(bars, "SPY", vix, 10.0)
+    ends, values = bars.bars_of_symbol(0)
     closes = {
         d.astype(object): float(c) * 10
         for d, c in zip(new_york_date(ends), values[:, CLOSE], strict=True)
@@ -204,14 +210,15 @@ def practising_seller(
         root="SPXW",
         rules=SpreadRules(**more),
         costs=COSTS,
-        implied=ImpliedVolatility(SMILE.level, SMILE.session),
+        implied=ImpliedVolatility(SMILE.vix_multiple, SMILE.session_variance_share),
         **sizing,
     )
     market = PathMarket(path, closes)
     flows: list[Decimal] = []
     AccountFiles(folder / "paper", settings.STARTING_CAPITAL).initialise()
     desk = OptionDesk(
-        *("SPXW", market, QuotedTerms(slippage=COSTS.slippage, smile=SMILE)), cash_flow=flows.append
+        *("SPXW", market, QuotedOptionTerms(slippage=COSTS.slippage, smile=SMILE)),
+        on_cash_flow=flows.append,
     )
     return Practising(market, desk, settings, vix, folder / "paper", Notifier(None, None), flows)
 

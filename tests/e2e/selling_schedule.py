@@ -25,7 +25,7 @@ from execution.journal.order_store import PENDING_STATES
 from execution.live.account_lock import JOURNAL_FILE
 from foundation.compose import compose_config
 from option_spreads.autoscaler.account import TRADES_FILE, AccountFiles, UnknownAccountState
-from option_spreads.autoscaler.trades import Row, parse_trade_rows, trade_total
+from option_spreads.autoscaler.trades import CsvRow, parse_trade_rows, parse_total_profit
 from option_spreads.selling.settings import SellingSettings
 from option_spreads.selling.state import SellerState, read_state
 from option_spreads.simulation.desk import OptionDesk, SpreadTicket
@@ -42,7 +42,7 @@ STRATEGIES = ("PUT", "CALL", "IRON_CONDOR", "OTM_SINGLE_SIDED")
 MOST = 4  # contracts of a trade
 RULES = (
     *("rules.max_vix=90", "rules.min_credit=0.05", "rules.distance=0.4"),
-    *("costs.commission=0.65", "costs.fee=0.05", "patience=0.2", "interval=0"),
+    *("costs.commission=0.65", "costs.fee=0.05", "order_timeout=0.2", "poll_interval=0"),
     *(f"MAX_CONTRACTS={MOST}", "BOOTSTRAP_MODE=prior", "BOOTSTRAP_TRADES=4"),
 )
 LEAVE_AT = (300, None)  # minutes: the server's last instant before the venue's cut-off is 14:30
@@ -144,8 +144,11 @@ class Selling(FaultRuns):
         return {
             "cash": round(self.here.venue.broker.account().cash, 2),
             **{f"booked {row['Trade_ID']}": row for row in self._booked()},
-            **{str(contract): number for contract, number in self._desk.held().items()},
-            **{name: (ticket.filled, ticket.fill.credit) for name, ticket in tickets.items()},
+            **{str(contract): number for contract, number in self._desk.option_positions().items()},
+            **{
+                name: (ticket.filled_contracts, ticket.fill.credit)
+                for name, ticket in tickets.items()
+            },
         }
 
     def _meanwhile(self) -> Callable[[], object] | None:
@@ -170,7 +173,7 @@ class Selling(FaultRuns):
         book = book_of_orders(self._journal)
         trades = by_trade(tickets)
         known = {row["Trade_ID"] for row in rows} | {spread.trade_id for spread in spreads}
-        filled = {name: Decimal(ticket.filled) for name, ticket in tickets.items()}
+        filled = {name: Decimal(ticket.filled_contracts) for name, ticket in tickets.items()}
         self.counts["lost"] += lost_either_way(tickets, book) + len({*trades} - known)
         self.counts["differing_fills"] += differently_filled(filled, book)
         self.counts["differing_fills"] += not self._money_agrees(rows)
@@ -184,12 +187,13 @@ class Selling(FaultRuns):
         self.counts["undetermined_at_the_end"] += undetermined + len(spreads)
         self.counts["orders"] += len(tickets)
 
-    def _money_agrees(self, rows: list[Row]) -> bool:
+    def _money_agrees(self, rows: list[CsvRow]) -> bool:
         """Whether the balance is what was booked, and that what the venue's cash says."""
-        result = sum(map(trade_total, rows), Decimal(0))
+        result = sum(map(parse_total_profit, rows), Decimal(0))
         costs = self._settings.costs
         contracts = sum(
-            ticket.filled * len(ticket.order.legs) for ticket in self._desk.tickets.values()
+            ticket.filled_contracts * len(ticket.order.legs)
+            for ticket in self._desk.tickets.values()
         )
         fees = Decimal(str(costs.commission + costs.fee)) * contracts
         venue = self.here.venue
@@ -214,7 +218,7 @@ class Selling(FaultRuns):
         account = self.here.venue.record.account_id
         return self.place.folder / self._settings.folder / account / JOURNAL_FILE
 
-    def _booked(self) -> list[Row]:
+    def _booked(self) -> list[CsvRow]:
         return parse_trade_rows((self._account.folder / TRADES_FILE).read_bytes())[1]
 
     def _state(self) -> SellerState:
@@ -230,11 +234,11 @@ def by_trade(tickets: Tickets) -> dict[str, tuple[list[int], list[int]]]:
     """Contracts of each order that traded, by the entry that it was sent for: sold, and bought."""
     groups: dict[str, tuple[list[int], list[int]]] = {}
     for name, ticket in tickets.items():
-        if ticket.filled:
+        if ticket.filled_contracts:
             entry = ENTRY.match(name)
             sale = ticket.order.legs[0].side == "sell"
             group = groups.setdefault(entry[0] if entry else name, ([], []))
-            group[0 if sale else 1].append(ticket.filled)
+            group[0 if sale else 1].append(ticket.filled_contracts)
     return groups
 
 
@@ -247,8 +251,8 @@ def _words(folder: Path, vix: Path, wire: FaultProxy, rng: random.Random) -> lis
         *(f"vix={vix}", f"underlying={UNDER}", f"root={UNDER}", *RULES),
         *(f"broker.url_override={wire.url}", f"strategies=[{strategies}]"),
         # The practice server settles in cash whatever expires.
-        "delivers=false",
-        *(f"rules.entries=[{entries}]", f"rules.exit_minute={exit_minute or 'null'}"),
+        "share_delivery=false",
+        *(f"rules.entry_minutes=[{entries}]", f"rules.exit_minute={exit_minute or 'null'}"),
         f"STARTING_CAPITAL={rng.choice(CAPITALS)}",
         f"AUTOSCALING_DATA_DIR={folder / 'account'}",
     ]

@@ -1,6 +1,6 @@
 """Optional fields of Alpaca's answers may be absent or null: the account stays readable.
 
-The document of 2026-06-29 requires `id` and `status` of an account, `type`, `time_in_force` and
+The document of 2026-06-29 requires `id` and `status` of an account, `type`, `default_time_in_force` and
 `notional` of an order, and nothing of an activity; `qty_available` of a position is optional, and
 alpaca-py lets its prices and profits be null.
 """
@@ -121,9 +121,9 @@ def test_an_absent_field_leaves_the_account_readable(held: Practice) -> None:
         what = (path, name, way is None)
         known = {s: q for s, q in account.positions.items() if s not in account.uncertain_symbols}
         assert known.items() <= whole.positions.items(), what
-        assert account.leverage <= whole.leverage, what
+        assert account.max_leverage <= whole.max_leverage, what
         assert account.cash == pytest.approx(whole.cash), what
-        exposed = {s: abs(q) for s, q in account.exposure.items()}
+        exposed = {s: abs(q) for s, q in account.projected_positions.items()}
         assert all(exposed.get(s, 0) <= abs(q) for s, q in whole.positions.items()), what
     assert not unread
     ours.cancel(["waits"])
@@ -211,5 +211,5 @@ def test_a_spread_survives_absent_fields(practice: Start, vix: Path) -> None:
                 fill = spreads(seen).submit(spread)
                 assert fill.contracts == 1
                 filled.add(name)
-            assert spreads(here).held()
+            assert spreads(here).option_positions()
     assert filled >= {"side", "symbol", "updated_at", "filled_at", "client_order_id", "order_class"}

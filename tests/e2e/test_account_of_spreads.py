@@ -26,9 +26,13 @@ from option_spreads.autoscaler.account import AccountFiles
 from option_spreads.autoscaler.trades import parse_trade_rows
 from option_spreads.selling.job import SpreadGate
 from option_spreads.selling.seller import SpreadSeller
-from option_spreads.selling.state import collateral, read_state
-from option_spreads.simulation.selling import MAX_POSITION, offered_spreads, spread_account
-from option_spreads.simulation.spread_report import trade_table
+from option_spreads.selling.state import total_collateral, read_state
+from option_spreads.simulation.selling import (
+    MAX_COLLATERAL_SHARE,
+    list_candidate_trades,
+    simulate_spread_account,
+)
+from option_spreads.simulation.spread_report import format_trades_csv
 from tests.e2e.selling import COSTS, HELD, SMILE, DeskVenue, Practising, practising_seller
 
 BOOKED = (
@@ -54,7 +58,7 @@ class Watched:
         self, account: AccountSnapshot, symbols: tuple[str, ...], *, at_risk: dict[str, float]
     ) -> AccountSnapshot:
         del symbols
-        return replace(account, at_risk=at_risk)
+        return replace(account, max_loss_by_root=at_risk)
 
 
 @dataclass
@@ -79,7 +83,7 @@ class Funded(DeskVenue):
 
     def held_against(self) -> Decimal:
         spreads = read_state(self.here.folder).spreads
-        return collateral(each for each in spreads if each.stage != "opening")
+        return total_collateral(each for each in spreads if each.stage != "opening")
 
     def buying_power(self) -> Decimal:
         return Decimal(str(self.account().equity)) - self.held_against()
@@ -106,14 +110,14 @@ def funded(here: Practising, max_position: float, beyond: int) -> SpreadSeller:
 @pytest.mark.parametrize(
     ("strategies", "days", "capital", "max_position", "bound", "beyond", "rules"),
     [
-        (("PUT", "IRON_CONDOR"), 2, 3_500.0, MAX_POSITION, "max_position", 100_000, {}),
+        (("PUT", "IRON_CONDOR"), 2, 3_500.0, MAX_COLLATERAL_SHARE, "max_position", 100_000, {}),
         (("IRON_CONDOR", "PUT"), 6, 5_300.0, 10.0, "cut", 100_000, {}),
         pytest.param(
             ("IRON_CONDOR", "PUT"), 3, 5_300.0, 10.0, "cut", 0, {**HELD, "exit_minute": 380},
             marks=pytest.mark.slow,
         ),
         pytest.param(
-            ("CALL", "IRON_CONDOR", "OTM_SINGLE_SIDED"), 8, 20_000.0, MAX_POSITION, "max_position",
+            ("CALL", "IRON_CONDOR", "OTM_SINGLE_SIDED"), 8, 20_000.0, MAX_COLLATERAL_SHARE, "max_position",
             0, {}, marks=pytest.mark.slow,
         ),
     ],
@@ -140,23 +144,23 @@ def test_live_account_sells_the_same_spreads_as_backtest(
         },
         **rules,
     )  # fmt: skip
-    offers = offered_spreads(here.market.days, here.settings.strategy_rules, COSTS, SMILE)
-    account = spread_account(offers, here.settings, max_position)
-    _, theirs = parse_trade_rows(trade_table(account.trades, here.market.days).encode())
+    offers = list_candidate_trades(here.market.days, here.settings.strategy_rules, COSTS, SMILE)
+    account = simulate_spread_account(offers, here.settings, max_position)
+    _, theirs = parse_trade_rows(format_trades_csv(account.trades, here.market.days).encode())
     seller = funded(here, max_position, beyond)
     for _ in here.market.points():
         here.desk.advance()
         seller.step()
     assert not seller.step().spreads
-    assert not here.desk.held()
+    assert not here.desk.option_positions()
     ours = here.booked()
     assert [[row[name] for name in BOOKED] for row in ours] == [
         [row[name] for name in BOOKED] for row in theirs
     ]
     assert {row["Strategy"] for row in ours} == set(strategies)
     assert len({row["Position_Size"] for row in ours}) > 1
-    refused = {refusal.reason for refusal in account.refusals}
-    assert bound in (refused | {"cut"} if account.cut else refused)
+    refused = {refusal.reason for refusal in account.refused_trades}
+    assert bound in (refused | {"cut"} if account.reduced_trade_count else refused)
     assert days < 3 or len({row["Account_Balance"] for row in ours}) > 1, "what it was sized from"
     reasons = {row["Exit_Reason"] for row in ours}
     assert days < 6 or reasons >= {"stop", "trailing"}, reasons

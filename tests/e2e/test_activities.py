@@ -26,7 +26,7 @@ from execution.journal.activities import Activity
 from execution.journal.events import EventLog
 from execution.journal.halts import AUTO
 from execution.journal.order_store import OrderIntent, OrderStore
-from execution.live.expected_positions import ACTIVITY_OVERLAP, Discrepancy, ExpectedPositions
+from execution.live.expected_positions import ACTIVITY_QUERY_OVERLAP, Discrepancy, ExpectedPositions
 from execution.orders.option_orders import OptionLeg, SpreadOrder, parse_occ_symbol
 from execution.orders.orders import Side
 from foundation.database import Database
@@ -70,11 +70,11 @@ class Desk:
 
     def begin(self) -> None:
         at = self.connection.now()
-        listed = activities_since(self.connection, at - ACTIVITY_OVERLAP)
-        self.book.begin(self.held(), Decimal(0), at, listed)
+        listed = activities_since(self.connection, at - ACTIVITY_QUERY_OVERLAP)
+        self.book.record_opening_balance(self.held(), Decimal(0), at, listed)
 
     def expected(self) -> dict[str, Decimal]:
-        owned = ExpectedPositions(self.database, EventLog(self.database)).expected()
+        owned = ExpectedPositions(self.database, EventLog(self.database)).positions_by_symbol()
         return {symbol: each.quantity for symbol, each in owned.items() if each.quantity}
 
     def held(self) -> Mapping[str, Decimal]:
@@ -86,13 +86,13 @@ class Desk:
         return self.book.compare(self.held(), self.connection.now())
 
     def listed(self) -> list[Activity]:
-        return activities_since(self.connection, self.book.query_start())
+        return activities_since(self.connection, self.book.activity_query_start())
 
     def read(self, without: frozenset[str] = frozenset()) -> list[Activity]:
         """Add what the venue lists, but for what has one of these ids."""
         listed = self.listed()
         at = self.connection.now()
-        self.book.add([each for each in listed if each.id not in without], at)
+        self.book.record_activities([each for each in listed if each.id not in without], at)
         return listed
 
 
@@ -146,7 +146,7 @@ def test_listed_activities_always_explain_cash_and_positions(
             ours = SpreadOrder(
                 "spread", tuple(OptionLeg(parse_occ_symbol(s), d) for s, d in legs), 2
             )
-            book.begin(OrderIntent(ours, here.venue.now))
+            book.record_submission(OrderIntent(ours, here.venue.now))
             answer: Any = desk.connection.client.post("/orders", spread)
             book.record_progress("spread", AlpacaOrder(answer).progress)
         if instant == 8:
@@ -193,7 +193,7 @@ def test_activity_pages_are_read_once_and_duplicates_rejected(
         noted(here, "CSD", net_amount=str(number))
     listed = desk.listed()
     assert [each.amount for each in listed] == [Decimal(number) for number in range(count)]
-    assert desk.book.add(listed, desk.connection.now()) == count
+    assert desk.book.record_activities(listed, desk.connection.now()) == count
     whole = alpaca_server.activities_response
 
     def without_token(venue: Any, query: Any) -> Any:
@@ -242,7 +242,7 @@ def test_late_listed_split_halts_its_symbol_until_listed(
         desk.job.step()
         assert len(desk.live.halts.active()) == standing, at
     (halt,) = desk.live.halts.history()
-    assert halt.why.startswith("SYA is ")
+    assert halt.reason.startswith("SYA is ")
     assert halt.cleared_by == AUTO
     assert desk.cycles[-1].decision is not None
 

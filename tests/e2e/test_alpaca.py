@@ -50,7 +50,7 @@ def test_late_order_counts_as_exposure_and_fills_once(practice: Start) -> None:
     here.fail(kind="late", method="POST", path="/v2/orders", seconds=3600)
     account = mine.account()
     assert account.uncertain_symbols == {"SYA"}
-    assert account.exposure == {"SYA": 10}
+    assert account.projected_positions == {"SYA": 10}
     here.land()
     assert list(here.venue.tickets) == ["late-1"]
     account = mine.account()

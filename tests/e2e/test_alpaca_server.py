@@ -45,7 +45,9 @@ def test_alpaca_clients_read_account_clock_assets_and_bars(practice: Start) -> N
     bars = stocks.get_stock_bars(
         StockBarsRequest(symbol_or_symbols="SYA", timeframe=half_hours, start="2024-02-16")
     )["SYA"]
-    times, values = here.venue.market.bars.real_bars(here.venue.market.bars.symbols.index("SYA"))
+    times, values = here.venue.market.bars.bars_of_symbol(
+        here.venue.market.bars.symbols.index("SYA")
+    )
     known = values[times <= np.datetime64(OPENING[:-1], "ns")]
     hours = {
         (bar.timestamp - pd.Timedelta(minutes=30 * (bar.timestamp.minute == 0))): bar.close

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from execution.live.loop import Loop, StopSignal
-from execution.live.runner import WatchedClock
+from execution.live.runner import VenueLoopClock
 from foundation.errors import BrokerError
 from tests.e2e.changed_answers import Told, changed_answers
 from tests.e2e.practice import OPENING, Practice, Start
@@ -103,9 +103,9 @@ def test_late_listed_deposit_clears_its_cash_halt(here: Practice, tmp_path: Path
         desk.step_at(THIRD)
         assert halted_by(desk) == []
         assert desk.cycles[-1].decision is not None
-        assert [mark.flows for mark in desk.live.account.marks.marks(np.datetime64(0, "ns"))][
-            1
-        ] == 20_000
+        assert [
+            mark.net_deposits for mark in desk.live.account.marks.marks(np.datetime64(0, "ns"))
+        ][1] == 20_000
 
 
 @pytest.mark.slow
@@ -187,7 +187,7 @@ def test_broker_multiplier_is_capped_at_four(here: Practice, tmp_path: Path) -> 
     with attacked(here, tmp_path, told) as desk:
         told.answers = ALWAYS
         desk.job.step()
-        assert desk.cycles[-1].account.leverage == 4.0
+        assert desk.cycles[-1].account.max_leverage == 4.0
         assert "a multiplier of 1000: it counts as 4" in alerts(desk)
 
 
@@ -216,11 +216,11 @@ def test_no_stock_order_while_venue_clock_says_closed(practice: Start, tmp_path:
 class Unobserved:
     """A loop that nobody follows."""
 
-    def expect(self, job: str, due: np.datetime64, now: np.datetime64) -> None: ...
+    def on_next_step(self, job: str, due: np.datetime64, now: np.datetime64) -> None: ...
 
-    def wait(self, job: str, due: np.datetime64) -> None: ...
+    def on_wait(self, job: str, due: np.datetime64) -> None: ...
 
-    def end_step(self, job: str, outcome: object) -> None: ...
+    def on_step_end(self, job: str, outcome: object) -> None: ...
 
 
 @pytest.mark.first_example
@@ -234,7 +234,7 @@ def test_nonsensical_venue_clock_ends_the_cycle_by_name(
         connection = desk.live.connection
         connection.now()
         told.answers = ALWAYS
-        clock = WatchedClock(desk.live)
+        clock = VenueLoopClock(desk.live)
         loop = Loop([desk.job], clock, StopSignal(), desk.live.notices, Unobserved(), 3)
         with refused(BrokerError, "clock", "timestamp"):
             loop.run()

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from execution.alpaca.broker import AlpacaBroker
-from execution.testing import OPENING, BrokerBench, BrokerContract
+from execution.testing import BENCH_START, BrokerBench, BrokerContract
 from foundation.compose import compose_config
 from marketsimulator.settings import BacktestSettings
 from tests.e2e.practice import KEYS, SPAN, practising
@@ -32,9 +32,9 @@ class TestSimulator(BrokerContract):
     def bench(self) -> BrokerBench:
         settings = backtest()
         market = settings.market()
-        simulated = settings.broker(market)
+        simulated = settings.build_broker(market)
         here = BrokerBench(simulated, market.bars, simulated.advance)
-        here.advance(OPENING)
+        here.advance(BENCH_START)
         return here
 
 
@@ -48,7 +48,7 @@ class TestAlpaca(BrokerContract):
             practice = start()
             broker = AlpacaBroker(BrokerSettings(url_override=practice.url), KEYS, patience=0.0)
             here = BrokerBench(broker, market.bars, practice.venue.advance)
-            here.advance(OPENING)
+            here.advance(BENCH_START)
             yield here
 
 

@@ -32,8 +32,10 @@ REFUSES = ("fills.shortfall=refuse", "fills.volume_share=null")
 
 def all_in_one_coin(inputs: SizingInputs) -> Array:
     """Everything in one coin, and every two hours in the other one."""
-    hours = int(inputs.at.astype("datetime64[h]").astype(int)) if inputs.at else 0
-    weights = np.zeros(len(inputs.held))
+    hours = (
+        int(inputs.decision_time.astype("datetime64[h]").astype(int)) if inputs.decision_time else 0
+    )
+    weights = np.zeros(len(inputs.held_weight))
     weights[(hours // TURN) % 2] = 1.0
     return weights
 
@@ -47,10 +49,12 @@ def walked(*words: str) -> tuple[BacktestSettings, Market, Trader, Run]:
     """A run by itself, in which coins are rotated and nothing is refused."""
     settings = alone(*REFUSES, *words)
     market = settings.market()
-    trader = settings.trader(settings.forecaster.build(market.bars.symbols)).over(market)
+    trader = settings.build_trader(settings.forecaster.build(market.bars.symbols)).with_beliefs(
+        market
+    )
     run = simulate_trading(settings, market, "alone", trader)
     assert rotations(run) > 10
-    assert run.margin["refusals"] == 0
+    assert run.margin_events["refusals"] == 0
     return settings, market, trader, run
 
 
@@ -74,14 +78,14 @@ def test_full_crypto_rotation_buys_all_that_venue_accepts(capital: float) -> Non
     """It checks a purchase at 1.03 of its price against the cash that the sale has brought."""
     _, market, _, run = walked(f"capital={capital}")
     # No bar starts at the last instant.
-    decisions = [d for d in run.decisions if d.at < market.bars.now]
+    decisions = [d for d in run.decisions if d.at < market.bars.last_instant]
     ordered = {o.client_order_id: o.qty for d in decisions for o in d.orders}
     traded = dict.fromkeys(ordered, Decimal(0))
     for fill in run.fills:
         if fill.price > 0:
             traded[fill.client_order_id] += abs(fill.qty)
     assert traded == ordered, "nothing is lost, nothing is sent twice"
-    for row in run.rows[1:]:
+    for row in run.equity_rows[1:]:
         assert row.gross_crypto > 0.95 * row.equity, "no hour is spent in cash"
 
 
@@ -93,7 +97,7 @@ def test_partial_crypto_proceeds_are_not_spent_before_rounding(
     words = (f"sizing._target_={__name__}.half_in_each_and_half_in_one", "limits.crypto_leverage=1")
     *_, run = walked(*words, f"capital={capital}", f"increments={increments}")
     least = 0.6 if increments == "original" and capital < 10_000 else 0.95
-    for row in run.rows[2:]:
+    for row in run.equity_rows[2:]:
         assert row.gross_crypto > least * row.equity, "no hour is spent in cash"
 
 
@@ -102,7 +106,7 @@ def test_live_full_rotation_matches_the_backtest(practice: Start) -> None:
     settings = alone(*REFUSES, "end=2024-02-21")
     market = here.venue.market
     oracle = settings.forecaster.build(market.bars.symbols)
-    trader = settings.trader(oracle).over(market)
+    trader = settings.build_trader(oracle).with_beliefs(market)
     expected = simulate_trading(settings, market, "alone", trader)
     decisions = Live.at(here, *WORDS).through(here)
     assert rotations(expected) > 10
@@ -110,16 +114,21 @@ def test_live_full_rotation_matches_the_backtest(practice: Start) -> None:
     assert here.venue.broker.margin_events()["refusals"] == 0
     filled = [name for name, ticket in here.venue.tickets.items() if ticket.status == "filled"]
     assert filled == [o.client_order_id for d in decisions[:-1] for o in d.orders]
-    assert here.venue.broker.row().equity == expected.rows[-1].equity
+    assert here.venue.broker.equity_row().equity == expected.equity_rows[-1].equity
 
 
 def test_compiled_sweep_cuts_rotations_as_backtest_does() -> None:
     settings, market, trader, run = walked(
         "sizing.strategy=kelly_100", "sizing._target_=null", "end=2024-02-23"
     )
-    assert trader.table is not None
-    (outcome,) = simulate_variants([settings], market, trader.table)
-    cut = [c for d in run.decisions for c in d.choices if np.isnan(c.binding.get(CASH, 0.0))]
+    assert trader.belief_table is not None
+    (outcome,) = simulate_variants([settings], market, trader.belief_table)
+    cut = [
+        c
+        for d in run.decisions
+        for c in d.choices
+        if np.isnan(c.binding_shadow_prices.get(CASH, 0.0))
+    ]
     assert len(cut) > 10
-    np.testing.assert_allclose(outcome.equity, [row.equity for row in run.rows], atol=1e-6)
+    np.testing.assert_allclose(outcome.equity, [row.equity for row in run.equity_rows], atol=1e-6)
     assert outcome.totals.trades == sum(fill.price > 0 for fill in run.fills)

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from foundation.compose import compose_config
-from marketsimulator.original_flags import overrides_of
-from marketsimulator.results.verdict import verdict
+from marketsimulator.original_flags import overrides_from_flags
+from marketsimulator.results.verdict import backtest_verdict
 from tests.e2e.refused import answer_of, refusal_of
 from tests.support.messages import check_message
 from tests.support.original_command import ORIGINAL, bars_file
@@ -23,7 +23,7 @@ def test_original_flags_read_files_and_write_the_output(tmp_path: Path) -> None:
     assert "report.html" in printed
     summary = json.loads((tmp_path / "out" / "summary.json").read_text())
     assert summary["symbols"] == ["AAAUSD"]
-    assert verdict(summary).claim in " ".join(printed.split())
+    assert backtest_verdict(summary).claim in " ".join(printed.split())
     assert "fraction: 0.25" in (tmp_path / "out" / "config.yaml").read_text()
     assert list((tmp_path / "logs").glob("backtest-*.log"))
     assert {path.name for path in tmp_path.iterdir()} == {"coins", "out", "logs"}
@@ -57,7 +57,9 @@ def test_wrong_input_is_one_line_and_writes_nothing(
 
 def test_flags_become_overrides_literally() -> None:
     words = ["--symbols", "NVDA", "BTC/USD", "limits.symbol_cap=0.5"]
-    overrides = overrides_of([*words, "--data-dir", "/a folder/x,y", "it's", "--output", "o"])
+    overrides = overrides_from_flags(
+        [*words, "--data-dir", "/a folder/x,y", "it's", "--output", "o"]
+    )
     config = compose_config("backtest", overrides)
     assert list(config.symbols) == ["NVDA", "BTC/USD"]
     assert list(config.data.dir) == ["/a folder/x,y", "it's"]
@@ -114,5 +116,5 @@ def test_named_folder_overrides_bars_below_trainingdata(
     bars_file(tmp_path / "trainingdata" / "crypto", "AAAUSD.parquet")
     monkeypatch.chdir(tmp_path)
     for words in (["--data-dir", "other"], ["data.dir=[other]"]):
-        config = compose_config("backtest", overrides_of(["--symbols", "AAAUSD", *words]))
+        config = compose_config("backtest", overrides_from_flags(["--symbols", "AAAUSD", *words]))
         assert list(config.data.dir) == ["other"]

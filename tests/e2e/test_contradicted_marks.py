@@ -115,7 +115,7 @@ def test_price_jump_confirmed_by_feed_is_traded(
     desk.job.step()
     assert desk.cycles[-1].decision is not None
     assert held(desk) != before
-    assert abs(equities(desk)[-1] - here.venue.broker.row().equity) < 1_000
+    assert abs(equities(desk)[-1] - here.venue.broker.equity_row().equity) < 1_000
 
 
 def test_wrong_marks_do_not_block_final_overnight_cut(practice: Start, tmp_path: Path) -> None:

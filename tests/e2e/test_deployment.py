@@ -237,7 +237,7 @@ def test_image_is_unhealthy_while_a_cycle_is_late(
         longest = 1_000
         due = utc_now() - np.timedelta64(round(CYCLE_SLACK_SECONDS) + longest + late_by, "s")
         with closing(Database(tmp_path / "data" / "live" / "account-1" / JOURNAL_FILE)) as database:
-            NextCycleBook(database, longest, clock=TimeSource(now=lambda: due)).expect(
+            NextCycleBook(database, longest, clock=TimeSource(now=lambda: due)).record_next(
                 "trade", due, due
             )
     assert answer_of(*words[2:], cwd=tmp_path)[0] == code

@@ -113,7 +113,7 @@ def opened(here: Practice, folder: Path) -> Iterator[Database]:
 def begun(here: Practice, folder: Path) -> Path:
     """A journal with an order of unknown outcome."""
     with opened(here, folder) as database:
-        OrderStore(database).begin(OrderIntent(ORDER, NOW))
+        OrderStore(database).record_submission(OrderIntent(ORDER, NOW))
     return journal(here, folder)
 
 
@@ -167,10 +167,10 @@ def test_rejected_keys_differ_from_an_unreachable_venue(
     here.fail(**fault, path="/v2/account", count=99)
     found = examined(here, tmp_path)
     assert found["keys"].level == "failure"
-    assert re.search(says, found["keys"].found), found["keys"].found
-    assert ("not accepted" in found["keys"].found) == (fault.get("status") == 401)
+    assert re.search(says, found["keys"].detail), found["keys"].detail
+    assert ("not accepted" in found["keys"].detail) == (fault.get("status") == 401)
     for name in OF_THE_ACCOUNT:
-        assert found[name].found == "not checked, because of keys; mend that first", name
+        assert found[name].detail == "not checked, because of keys; mend that first", name
 
 
 @pytest.mark.parametrize(
@@ -203,7 +203,7 @@ def test_each_account_restriction_changes_only_its_own_finding(
     monkeypatch.setattr(alpaca_server, "account_response", told)
     sick = examined(here, tmp_path)
     assert sick[name].level == level, sick[name]
-    assert says in sick[name].found
+    assert says in sick[name].detail
     differing = {each for each in NAMES if sick[each].level != healthy[each].level}
     assert differing <= {name}
 
@@ -243,7 +243,7 @@ def test_a_journal_is_read_and_not_changed(here: Practice, tmp_path: Path) -> No
     before = path.read_bytes()
     found = examined(here, tmp_path)
     assert found["journal"].level == "warning"
-    assert f"{path} is whole; 1 of its orders have an unknown outcome" in found["journal"].found
+    assert f"{path} is whole; 1 of its orders have an unknown outcome" in found["journal"].detail
     assert found["halts"].level == "ok"
     assert path.read_bytes() == before
     assert {each.name for each in path.parent.iterdir()} == {JOURNAL_FILE, LOCK_FILE}
@@ -251,7 +251,7 @@ def test_a_journal_is_read_and_not_changed(here: Practice, tmp_path: Path) -> No
         OrderStore(database).set_state("a", "accepted")
     settled = examined(here, tmp_path)["journal"]
     assert settled.level == "ok"
-    assert settled.found == f"{path} is whole, and the outcome of every order is known"
+    assert settled.detail == f"{path} is whole, and the outcome of every order is known"
 
 
 def test_damaged_journal_is_a_failure(here: Practice, tmp_path: Path) -> None:
@@ -265,10 +265,10 @@ def test_damaged_journal_is_a_failure(here: Practice, tmp_path: Path) -> None:
         path.write_bytes(content)
         found = examined(here, tmp_path)
         assert found["journal"].level == "failure", says
-        assert str(path) in found["journal"].found
-        assert says in found["journal"].found
-        assert found["journal"].found.endswith("the loop sets it aside and halts")
-        assert found["halts"].found == "not checked, because of journal; mend that first"
+        assert str(path) in found["journal"].detail
+        assert says in found["journal"].detail
+        assert found["journal"].detail.endswith("the loop sets it aside and halts")
+        assert found["halts"].detail == "not checked, because of journal; mend that first"
 
 
 def test_halts_and_kill_file_fail_with_their_remedy(here: Practice, tmp_path: Path) -> None:
@@ -276,7 +276,7 @@ def test_halts_and_kill_file_fail_with_their_remedy(here: Practice, tmp_path: Pa
 
     def stands() -> tuple[str, str]:
         found = examined(here, tmp_path)["halts"]
-        return found.level, found.found
+        return found.level, found.detail
 
     def raise_halt(kind: HaltKind, why: str) -> None:
         with opened(here, tmp_path) as database:
@@ -324,9 +324,9 @@ def test_a_journal_in_another_folder_is_found(here: Practice, tmp_path: Path) ->
     found = examined(here, tmp_path / "second")
     assert found["journal"].level == "failure"
     assert (
-        f": its journal is {path}: continue with folder={tmp_path}/first" in found["journal"].found
+        f": its journal is {path}: continue with folder={tmp_path}/first" in found["journal"].detail
     )
-    assert found["halts"].found == "not checked, because of journal; mend that first"
+    assert found["halts"].detail == "not checked, because of journal; mend that first"
 
 
 @pytest.mark.parametrize(
@@ -344,7 +344,7 @@ def test_clock_offset_is_reported_over_the_wire(
     here.fail(kind="skew", seconds=seconds)
     found = examined(here, tmp_path, clock=TimeSource(now=lambda: here.venue.now))["clock"]
     assert found.level == level
-    assert said in found.found
+    assert said in found.detail
 
 
 @pytest.mark.slow
@@ -364,18 +364,18 @@ def test_missing_late_and_refused_bars_are_told_apart(here: Practice, tmp_path: 
     assert examined(here, tmp_path, "symbols=[]")["feed"].level == "warning"
     coin = examined(here, tmp_path, "symbols=[SYX/USD]")["feed"]
     assert coin.level == "ok"
-    assert "the latest bar, of SYXUSD, closed at 2024-02-20T15:" in coin.found
+    assert "the latest bar, of SYXUSD, closed at 2024-02-20T15:" in coin.detail
     here.fail(kind="status", status=403, path="/v2/stocks/bars", count=99)
     refused = examined(here, tmp_path, "data.feed=sip")["feed"]
     assert refused.level == "failure"
-    assert "keys without a paid plan read data.feed=iex, not sip" in refused.found
+    assert "keys without a paid plan read data.feed=iex, not sip" in refused.detail
 
 
 @pytest.mark.slow
 def test_missing_or_damaged_checkpoint_is_named(here: Practice, tmp_path: Path) -> None:
     gone = examined(here, tmp_path, "forecaster.model=/no/where")["checkpoint"]
     assert gone.level == "failure"
-    assert "forecaster.model: /no/where is neither a folder nor a hub id" in gone.found
+    assert "forecaster.model: /no/where is neither a folder nor a hub id" in gone.detail
     torn = tmp_path / "torn"
     shutil.copytree(BUNDLED_CHECKPOINT, torn)
     assert examined(here, tmp_path, f"forecaster.model={torn}")["checkpoint"].level == "ok"
@@ -385,10 +385,10 @@ def test_missing_or_damaged_checkpoint_is_named(here: Practice, tmp_path: Path) 
     tensors[name].flat[-1] = np.nan
     save_file(tensors, path)
     ill = examined(here, tmp_path, f"forecaster.model={torn}")["checkpoint"]
-    assert (ill.level, f"{name} is not finite" in ill.found) == ("failure", True)
+    assert (ill.level, f"{name} is not finite" in ill.detail) == ("failure", True)
     os.truncate(path, 100_000)
     sick = examined(here, tmp_path, f"forecaster.model={torn}")["checkpoint"]
     assert sick.level == "failure"
-    assert sick.found.startswith(f"{torn}/model.safetensors: these weights cannot be read: ")
+    assert sick.detail.startswith(f"{torn}/model.safetensors: these weights cannot be read: ")
     other = examined(here, tmp_path, "forecaster=ewma", "forecaster.calibrated=false")["checkpoint"]
     assert other == Finding("ok", "checkpoint", "ewma")

@@ -138,7 +138,7 @@ def test_the_bars_that_a_page_shows_are_read(tmp_path: Path) -> None:
 def test_group_limits_shown_on_a_page_load(tmp_path: Path) -> None:
     (shown,) = blocks("docs/MATH", "yaml")
     (tmp_path / "groups.yaml").write_text(shown)
-    limits = Limits(groups=str(tmp_path / "groups.yaml")).group_limits()
+    limits = Limits(groups_file=str(tmp_path / "groups.yaml")).group_limits()
     assert [*limits.groups] == ["tech", "book"]
 
 

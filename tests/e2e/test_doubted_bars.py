@@ -155,7 +155,7 @@ def test_bad_last_bar_affects_no_other_symbol(
     assert "SYA: its bars end at" in said
     assert why in said
     assert not query_rows(undisturbed.journal, "SELECT 1 FROM notices")
-    ended = [each.here.venue.broker.row().equity for each in (spoilt, undisturbed)]
+    ended = [each.here.venue.broker.equity_row().equity for each in (spoilt, undisturbed)]
     assert ended[0] == pytest.approx(ended[1], rel=0.01)
     marks = "SELECT gross_stock / equity, stock_ceiling FROM marks"
     for gross, ceiling in query_rows(spoilt.journal, marks):
@@ -178,7 +178,7 @@ def filed(folder: Path, *odd: tuple[int, str, float], without: int | None = None
 
 def backtested(settings: BacktestSettings) -> Run:
     market = settings.market()
-    trader = settings.trader(settings.forecaster.build(market.bars.symbols))
+    trader = settings.build_trader(settings.forecaster.build(market.bars.symbols))
     return simulate_trading(settings, market, "alone", trader)
 
 
@@ -197,7 +197,7 @@ def test_backtest_with_a_bad_bar_equals_one_without(tmp_path: Path) -> None:
     assert missing.fills
     for run in spoilt:
         assert run.fills == missing.fills
-        assert run.rows == missing.rows
+        assert run.equity_rows == missing.equity_rows
 
 
 ROW = 33 * 7  # of 2024-02-20
@@ -221,7 +221,7 @@ def test_replay_leaves_out_the_same_bars(
     live.through(here, validator=BarValidator())
     assert expected.fills
     assert here.venue.broker.fills == expected.fills
-    assert here.venue.broker.row().equity == expected.rows[-1].equity
+    assert here.venue.broker.equity_row().equity == expected.equity_rows[-1].equity
 
 
 def test_venue_mark_replaces_a_missing_price(

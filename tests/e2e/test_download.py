@@ -43,8 +43,8 @@ class Known:
         self.asked.append(since)
         found = []
         for s, item in enumerate(self.bars.instruments):
-            times, values = self.bars.real_bars(s)
-            part = (HOURLY.clock(item.kind).started_at(times) >= since) & (times <= now)
+            times, values = self.bars.bars_of_symbol(s)
+            part = (HOURLY.clock(item.kind).starts_by_end(times) >= since) & (times <= now)
             if item.symbol in symbols and part.any():
                 found.append((item, times[part], values[part]))
         return found
@@ -62,10 +62,10 @@ def bring(data: Any, folder: Path, *symbols: str, end: np.datetime64 = END) -> N
 def same(folder: Path, market: Bars, *symbols: str) -> None:
     read = read_bars([folder], list(symbols))
     for s, symbol in enumerate(read.symbols):
-        times, values = market.real_bars(market.symbols.index(symbol))
+        times, values = market.bars_of_symbol(market.symbols.index(symbol))
         part = (times > START) & (times <= END)
-        np.testing.assert_array_equal(read.real_bars(s)[0], times[part])
-        np.testing.assert_array_equal(read.real_bars(s)[1], values[part])
+        np.testing.assert_array_equal(read.bars_of_symbol(s)[0], times[part])
+        np.testing.assert_array_equal(read.bars_of_symbol(s)[1], values[part])
 
 
 @pytest.mark.parametrize("fails", [1, 6, 13])

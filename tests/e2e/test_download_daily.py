@@ -55,12 +55,18 @@ def test_downloaded_days_are_read_by_the_next_command(
     assert "SPY: 16 days, 2023-11-01 to 2023-11-22" in capsys.readouterr().out
     words = [word for word in second[3:] if not word.startswith(("start", "end"))]
     settings = BacktestSettings.from_config(compose_config("backtest", words))
-    bars = settings.bars()
+    bars = settings.load_bars()
     assert bars.timeframe == DAILY
     assert set(bars.symbols) == {"SPY", "QQQ", "TLT", "GLD", "BTCUSD"}
-    assert bars.real_bars(bars.symbols.index("SPY"))[1][-1].tolist() == [115, 116, 114, 115, 1000]
+    assert bars.bars_of_symbol(bars.symbols.index("SPY"))[1][-1].tolist() == [
+        115,
+        116,
+        114,
+        115,
+        1000,
+    ]
     coin = bars.symbols.index("BTCUSD")
     assert int(bars.mask[coin].sum()) == 22
     # Yahoo's 1,000 USD at a close of 121 are 8.26 coins.
     assert bars.values[coin, -1, VOLUME] == pytest.approx(1000 / 121)
-    assert bars.origins[coin].volume_known
+    assert bars.origins[coin].is_volume_unit_known

@@ -73,7 +73,7 @@ def measure_drift(journal: Path, *words: str) -> Drift:
 
 def named_terms(drift: Drift) -> dict[str, Decimal]:
     """The terms that are a cent or more; all of them add up to the difference to the cent."""
-    terms = to_whole_cents(drift.terms)
+    terms = to_whole_cents(drift.profit_terms)
     assert sum(terms.values()) == CENT * round(drift.difference * 100)
     assert drift.residual == 0
     return {name: value for name, value in terms.items() if value}
@@ -86,14 +86,16 @@ def outcomes(drift: Drift) -> set[str]:
 def does_not_drift(drift: Drift, decided: int) -> None:
     """Every decision, every fill and the profit to the cent; to the last reading of the account."""
     assert drift.decisions.differences == ()
-    assert drift.decisions.equal == drift.decisions.compared >= decided
+    assert drift.decisions.equal_instants == drift.decisions.compared_instants >= decided
     assert named_terms(drift) == {}
     assert outcomes(drift) == {"same"}
     assert len(drift.orders) > decided // 2
     assert drift.live.profit != 0
-    assert drift.agrees
+    assert drift.is_equal
     assert set(drift.slippage.values()) == {0.0}
-    assert any(order.ordered < 0 for o in drift.orders if (order := o.live)), "it sells short"
+    assert any(order.ordered_quantity < 0 for o in drift.orders if (order := o.live)), (
+        "it sells short"
+    )
 
 
 def begun(practice: Start, *words: str) -> Practice:
@@ -148,7 +150,7 @@ def test_account_with_a_delisted_symbol_does_not_drift(practice: Start, tmp_path
     assert end.usd > 0 > end.quantity
     assert named_terms(drift) == {}
     assert outcomes(drift) == {"same"}
-    assert drift.agrees
+    assert drift.is_equal
 
 
 WORDS = (STOCKS, *STEADY)
@@ -204,16 +206,16 @@ def test_extra_cycle_between_bars_causes_no_drift(practice: Start, tmp_path: Pat
     assert drift.end == np.datetime64("2024-02-20T15:31")
     assert len(drift.orders) == len(here.venue.tickets) == 2
     assert len(drift.live.trades) == 2
-    assert drift.agrees
+    assert drift.is_equal
 
 
 def parts_of(results: Results) -> dict[str, float]:
     """USD of the seven parts of the money, which add up to the profit."""
     symbols = results.attribution()["symbols"].values()
     parts = {name: sum(own[name] for own in symbols) for name in PROFIT_PARTS}
-    rows = results.main.rows
+    rows = results.main_run.equity_rows
     assert sum(parts.values()) == pytest.approx(rows[-1].equity - rows[0].equity, abs=0.01)
-    shares = contributions(results.market.bars, results.main, rows[0].equity)
+    shares = contributions(results.market.bars, results.main_run, rows[0].equity)
     assert sum(shares.values()) == pytest.approx(rows[-1].equity / rows[0].equity - 1, abs=1e-9)
     return parts
 
@@ -223,18 +225,20 @@ def test_live_account_report_matches_backtest_of_same_hours(
 ) -> None:
     """Equity at every instant, fills, decisions and the parts of the money; spread is timing."""
     results = live_results(with_coin)
-    live, simulated = results.main, results.comparisons[0]
-    assert [row.at for row in live.rows] == [row.at for row in simulated.rows]
+    live, simulated = results.main_run, results.benchmark_runs[0]
+    assert [row.at for row in live.equity_rows] == [row.at for row in simulated.equity_rows]
     # What the venue charges for a day is listed as the next instant comes. The first and the last
     # reading are of decisions, before what they sent.
-    charged = sum(row.rounding + row.interest + row.borrow for row in simulated.rows)
-    for one, other in zip(live.rows[1:-1], simulated.rows[1:-1], strict=True):
+    charged = sum(row.rounding + row.interest + row.borrow for row in simulated.equity_rows)
+    for one, other in zip(live.equity_rows[1:-1], simulated.equity_rows[1:-1], strict=True):
         assert one.equity == pytest.approx(other.equity, abs=charged + 1e-6)
         assert one.gross_stock == pytest.approx(other.gross_stock)
         assert one.gross_crypto == pytest.approx(other.gross_crypto)
-    crypto_fees = [sum(row.crypto_fees for row in run.rows[:-1]) for run in (live, simulated)]
+    crypto_fees = [
+        sum(row.crypto_fees for row in run.equity_rows[:-1]) for run in (live, simulated)
+    ]
     assert crypto_fees[0] == pytest.approx(crypto_fees[1])
-    first, last = live.rows[0].at, live.rows[-1].at
+    first, last = live.equity_rows[0].at, live.equity_rows[-1].at
     booked = [
         [fill.booked_at for fill in run.fills if first < fill.at < last]
         for run in (live, simulated)
@@ -242,8 +246,8 @@ def test_live_account_report_matches_backtest_of_same_hours(
     assert booked[0] == booked[1] != []
     pd.testing.assert_frame_equal(live.decision_frame(), simulated.decision_frame(), rtol=1e-9)
     parts = parts_of(results)
-    begun_with = replace(simulated, rows=[live.rows[0], *simulated.rows[1:]])
-    theirs = parts_of(replace(results, main=begun_with))
+    begun_with = replace(simulated, equity_rows=[live.equity_rows[0], *simulated.equity_rows[1:]])
+    theirs = parts_of(replace(results, main_run=begun_with))
     for name in ("premium", "forecast", "sizing", "limits"):
         assert parts[name] == pytest.approx(theirs[name], abs=1e-6)
     summary = results.summary()
@@ -282,7 +286,7 @@ def test_live_report_contains_everything_that_moved_the_account(
     journal = cycles(here, tmp_path, *WORDS, count=8, before=events)
     hours = hours_of(journal, *WORDS)
     results, drift = live_results(hours), comparison.measure_drift(hours)
-    live = results.main
+    live = results.main_run
     terms = named_terms(drift)
     # A night's debt for what was bought by hand is 7 cents more.
     booked = {"interest": -3.07, "dividends": 20.0, "other": -2.1}
@@ -292,16 +296,22 @@ def test_live_report_contains_everything_that_moved_the_account(
     assert differing == {"SYB"}, "a person's shares are set aside, and what is booked changes none"
     assert drift.live.transfers == 5_000, "a deposit is no profit"
     assert live.initial_positions["SYA"].quantity == 300
-    assert drift.simulated.start == {"SYA": 300}
+    assert drift.simulated.start_positions == {"SYA": 300}
     first, last = (float(marks["SYC"]) for marks in (drift.live.start_marks, drift.live.end_marks))
     (later,) = (f.price for f in here.venue.broker.fills if (f.symbol, f.qty) == ("SYC", 1))
-    assert float(drift.terms["not_simulated"]) == pytest.approx(5 * (last - first) + last - later)
-    assert live.rows[0].equity == pytest.approx(float(drift.live.start_equity), abs=1e-6)
-    earned = live.rows[-1].equity - live.rows[0].equity
+    assert float(drift.profit_terms["not_simulated"]) == pytest.approx(
+        5 * (last - first) + last - later
+    )
+    assert live.equity_rows[0].equity == pytest.approx(float(drift.live.start_equity), abs=1e-6)
+    earned = live.equity_rows[-1].equity - live.equity_rows[0].equity
     assert earned == pytest.approx(float(drift.live.profit), abs=0.01)
-    fewer = live_results(hours_of(journal, "symbols=[SYA]", *STEADY)).main
-    assert [row.equity for row in fewer.rows] == pytest.approx([r.equity for r in live.rows])
-    assert fewer.rows[-1].gross_stock < live.rows[-1].gross_stock, "what is not asked for is cash"
+    fewer = live_results(hours_of(journal, "symbols=[SYA]", *STEADY)).main_run
+    assert [row.equity for row in fewer.equity_rows] == pytest.approx(
+        [r.equity for r in live.equity_rows]
+    )
+    assert fewer.equity_rows[-1].gross_stock < live.equity_rows[-1].gross_stock, (
+        "what is not asked for is cash"
+    )
     parts = parts_of(results)
     assert parts["costs"] <= -12.34
     summary = results.summary()
@@ -310,7 +320,7 @@ def test_live_report_contains_everything_that_moved_the_account(
     assert any("5,000.00 USD are excluded" in warning for warning in summary["warnings"])
     assert any("also holds SYC" in warning for warning in summary["warnings"])
     book = RunFolder(tmp_path / "report").book_at("end")
-    assert book.equity == pytest.approx(live.rows[-1].equity + 5_000), "what it can lose"
+    assert book.equity == pytest.approx(live.equity_rows[-1].equity + 5_000), "what it can lose"
     assert book.other_holdings == ("SYC",)
     held = live.quantities(results.market.bars.symbols)[:, -1]
     assert {s: float(q) for s, q in book.positions.items()} == dict(

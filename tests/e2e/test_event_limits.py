@@ -11,7 +11,7 @@ import pytest
 
 from event_contracts.simulation import catalog
 from event_contracts.simulation.exchange import Exchange
-from event_contracts.trading.actions import Admission, PositionLimits
+from event_contracts.trading.actions import PreTradeCheck, PositionLimits
 from event_contracts.trading.event_risk import Strike
 from event_contracts.trading.orders import EventContractOrder
 from foundation.errors import OrderRejected
@@ -19,7 +19,7 @@ from tests.e2e.kalshi_desk import KalshiStand, kalshi_stand
 from tests.support.messages import refused
 
 D = Decimal
-LIMITED = Admission(PositionLimits(D(10**6), D(10**6), D(1), event_loss=D(40)), D(0))
+LIMITED = PreTradeCheck(PositionLimits(D(10**6), D(10**6), D(1), event_loss=D(40)), D(0))
 
 
 @pytest.fixture
@@ -77,7 +77,7 @@ def test_an_event_without_the_field_adds_up(
 ) -> None:
     exchange = stand.practice.exchange
     state(exchange, exclusive=True)
-    asked = catalog.event
+    asked = catalog.get_event
 
     def silent(exchange: Exchange, ticker: str, query: Any) -> Any:
         answer = dict(asked(exchange, ticker, query)["event"])
@@ -110,7 +110,7 @@ def test_a_market_without_a_field_adds_up(
 ) -> None:
     exchange = stand.practice.exchange
     state(exchange, strike=Strike(low=D(50)))
-    stated = catalog.market
+    stated = catalog.get_market
 
     def silent(exchange: Exchange, ticker: str) -> Any:
         return {name: value for name, value in stated(exchange, ticker).items() if name != field}

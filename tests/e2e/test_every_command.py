@@ -93,7 +93,7 @@ for number, words in enumerate(json.loads(sys.argv[1])):
 WRONG = {
     "marketsimulator.backtest": "limits.symbol_cap=9",
     "event_contracts.trade": "limits.share=2",
-    "option_spreads.backtest": "rules.entries=[x]",
+    "option_spreads.backtest": "rules.entry_minutes=[x]",
 }
 HELP = "trade_stock_e2e"
 

@@ -17,14 +17,14 @@ import numpy as np
 import pytest
 
 from event_contracts.settings import KalshiGuardSettings, KalshiTradingSettings
-from event_contracts.trade import JOB, KalshiAccount, KalshiGate, kalshi_account, trade
+from event_contracts.trade import JOB_NAME, KalshiAccount, KalshiGate, open_kalshi_account, trade
 from event_contracts.trading.action_log import ActionEntry
 from event_contracts.trading.actions import PositionLimits
 from event_contracts.trading.actor import ActorService
 from event_contracts.trading.fees import FeeRules
-from event_contracts.trading.manager import KalshiMultiMarketOrderManager, KalshiReading
+from event_contracts.trading.manager import KalshiMultiMarketOrderManager, KalshiSnapshot
 from event_contracts.trading.orders import EventContractOrder
-from event_contracts.trading.records import TICK, MarketUpdate, SamplingSchedule
+from event_contracts.trading.records import TICK_DTYPE, MarketUpdate, SamplingSchedule
 from execution.journal.events import EventLog
 from execution.journal.halts import Halts
 from execution.journal.order_store import OrderIntent, OrderStore
@@ -84,7 +84,7 @@ class Process:
         query = "SELECT equity, flows FROM marks ORDER BY at"
         return [(equity, flows) for equity, flows in self.ours.account.database.rows(query)]
 
-    def mark(self) -> KalshiReading:
+    def mark(self) -> KalshiSnapshot:
         return self.ours.mark(self.manager)
 
     def advance(self, steps: int) -> list[str]:
@@ -98,38 +98,40 @@ class Process:
         service = ActorService(
             self.ours.account.name,
             self.manager,
-            self.settings.action_space_at(FeeRules()),
+            self.settings.action_space_with_fees(FeeRules()),
             Always(action),
             self.ours.actions,
             self.ours.account.notices,
             clock=utc_now,
         )
         service.follow(RAIN, SamplingSchedule(utc_now(), SECOND, 100_000))
-        tick = np.zeros(1, TICK)[0]
+        tick = np.zeros(1, TICK_DTYPE)[0]
         for name in ("bid", "ask", "bid_size", "ask_size", "estimate"):
-            tick[name] = self.here.exchange.shown(RAIN)[name]
+            tick[name] = self.here.exchange.shown_tick(RAIN)[name]
         # Every row is decided on once: the next one is a little ahead.
         row = len(self.ours.actions.ticks(RAIN))
         span = self.ours.actions.schedules()[RAIN]
-        entry = service.process(MarketUpdate(RAIN, span.begins + row * SECOND, tick))
+        entry = service.process(MarketUpdate(RAIN, span.start + row * SECOND, tick))
         assert entry is not None
-        return entry.answer or entry.reason
+        return entry.response or entry.reason
 
 
 @contextmanager
 def process(here: KalshiPractice, **more: Any) -> Iterator[Process]:
     settings = trading_settings(here, **{**UNBOUND, **more})
     clock = Clock()
-    with kalshi_account(settings, settings.venue(), KEYS, TimeSource(now=clock)) as ours:
-        admission = settings.action_space_at(FeeRules()).admission
+    with open_kalshi_account(
+        settings, settings.venue_settings(), KEYS, TimeSource(now=clock)
+    ) as ours:
+        admission = settings.action_space_with_fees(FeeRules()).pre_trade_check
         manager = KalshiMultiMarketOrderManager(
-            settings.venue(),
+            settings.venue_settings(),
             KEYS,
             admission,
             lambda *_: FeeRules(),
-            book=ours.account.book,
+            order_store=ours.account.book,
             gate=ours.gate,
-            job=JOB,
+            job=JOB_NAME,
             time=TimeSource(now=clock, wait=lambda seconds: None),
         )
         ours.resume_books(manager)
@@ -296,7 +298,7 @@ def test_orders_are_limited_by_value_and_per_hour(gate: KalshiGate) -> None:
     )
     for k in range(3):
         assert refusal(gate, intent(f"{k}"), NOW) == ""
-        gate.book.begin(replace(intent(f"{k}"), sent_at=NOW + k * MINUTE))
+        gate.order_store.record_submission(replace(intent(f"{k}"), sent_at=NOW + k * MINUTE))
     later = NOW + 5 * MINUTE
     assert "3 orders were sent within an hour" in refusal(gate, intent("b"), later)
     assert refusal(gate, intent("b", "reduction", 41), later) == ""

@@ -11,10 +11,10 @@ from decimal import Decimal
 import numpy as np
 import pytest
 
-from event_contracts.trading.actions import Admission
+from event_contracts.trading.actions import PreTradeCheck
 from event_contracts.trading.manager import EPOCH, AccountBooks, KalshiMultiMarketOrderManager
 from event_contracts.trading.orders import EventContractOrder, MarketView, Outcome
-from execution.journal.orders import is_same_order
+from execution.journal.orders import has_same_terms
 from foundation.errors import BrokerError, OrderRejected, OutcomeUnknown
 from tests.e2e.kalshi_desk import POST, KalshiStand, kalshi_stand, order
 from tests.event_contracts.practice import CREATE, body_of
@@ -41,7 +41,7 @@ def taking(view: MarketView, side: Outcome = "YES") -> str:
 
 
 def waiting(view: MarketView) -> dict[str, D]:
-    return {r.order.client_order_id: r.remaining for r in view.resting}
+    return {r.order.client_order_id: r.remaining for r in view.resting_orders}
 
 
 def at_once(sale: EventContractOrder) -> EventContractOrder:
@@ -53,14 +53,14 @@ def traded(stand: KalshiStand, manager: KalshiMultiMarketOrderManager) -> Market
     for _ in range(60):
         stand.practice.advance()
         view = check_books(stand, manager)
-        if not view.resting:
+        if not view.resting_orders:
             return view
-    raise AssertionError(f"still waiting: {view.resting}")
+    raise AssertionError(f"still waiting: {view.resting_orders}")
 
 
 def assert_explained(manager: KalshiMultiMarketOrderManager) -> None:
-    reading = manager.reading()
-    assert (reading.discrepancies, reading.flow) == ((), 0)
+    reading = manager.read_snapshot()
+    assert (reading.discrepancies, reading.net_deposits) == ((), 0)
 
 
 def check_books(stand: KalshiStand, manager: KalshiMultiMarketOrderManager) -> MarketView:
@@ -75,15 +75,15 @@ def check_books(stand: KalshiStand, manager: KalshiMultiMarketOrderManager) -> M
 def test_all_four_order_kinds_trade_and_books_match(stand: KalshiStand) -> None:
     manager = stand.manager()
     receipt = manager.submit(order("o-1", taking(manager.view("SIM-1")), 20))
-    assert 0 < receipt.filled == 20 - receipt.remaining
+    assert 0 < receipt.filled_count == 20 - receipt.remaining
     view = traded(stand, manager)
-    assert view.yes == 20
+    assert view.yes_count == 20
     manager.submit(at_once(order("o-2", str(view.quote.yes_bid - D("0.10")), 1, "SELL")))
     manager.submit(order("o-3", taking(view, "NO"), 25, side="NO"))
     view = traded(stand, manager)
-    assert view.no == 6
+    assert view.no_count == 6
     manager.submit(at_once(order("o-4", str(view.quote.bid("NO") - D("0.10")), 1, "SELL", "NO")))
-    assert traded(stand, manager).no == 5
+    assert traded(stand, manager).no_count == 5
     fills = stand.practice.exchange.fills
     assert {(fill.action, fill.side) for fill in fills} == {
         ("BUY", "YES"),
@@ -101,7 +101,7 @@ def test_order_ending_with_its_market_is_booked(stand: KalshiStand) -> None:
     manager.submit(order("o-2", bid_below(view), 10))
     stand.practice.advance(100_000)
     view = check_books(stand, manager)
-    assert (view.yes, view.no, view.resting) == (0, 0, ())
+    assert (view.yes_count, view.no_count, view.resting_orders) == (0, 0, ())
     with refused(OrderRejected, "SIM-1"):
         manager.submit(order("o-3", "0.50"))
     assert stand.posts() == {"o-1": 1, "o-2": 1}
@@ -137,9 +137,9 @@ def test_lost_order_counts_and_is_only_queried(stand: KalshiStand) -> None:
     for again in (manager, stand.manager()):
         view = again.view("SIM-1")
         assert waiting(view) == {"o-1": 10}
-        assert is_same_order(view.resting[0].order, order("o-1", price))
-        assert [each.client_order_id for each in again.unknown_outcomes("SIM-1")] == ["o-1"]
-        assert again.unknown_outcomes("SIM-2") == ()
+        assert has_same_terms(view.resting_orders[0].order, order("o-1", price))
+        assert [each.client_order_id for each in again.query_unknown_outcomes("SIM-1")] == ["o-1"]
+        assert again.query_unknown_outcomes("SIM-2") == ()
         with pytest.raises(OutcomeUnknown):
             again.submit(order("o-1", price))
         with refused(OutcomeUnknown):
@@ -165,7 +165,7 @@ def test_late_order_is_recognised_and_never_doubled(stand: KalshiStand) -> None:
     assert stand.orders() == {"o-1": 1}
     view = stand.manager().view("SIM-1")
     assert waiting(view) == {"o-1": 10}
-    assert view.resting[0].order_id != "o-1"
+    assert view.resting_orders[0].order_id != "o-1"
     assert stand.state("o-1") == "accepted"
     receipt = manager.submit(order("o-1", price))
     manager.cancel(receipt.order_id)
@@ -182,7 +182,7 @@ def test_unlisted_order_is_found_by_its_fills(stand: KalshiStand) -> None:
     stand.practice.land()
     stand.practice.advance()
     stand.practice.fault("unlisted", path="/trade-api/v2/portfolio/orders")
-    assert manager.unknown_outcomes("SIM-1") == ()
+    assert manager.query_unknown_outcomes("SIM-1") == ()
     assert stand.state("o-1") == "filled"
 
 
@@ -198,7 +198,7 @@ def test_rate_limited_order_is_denied_and_not_retried(stand: KalshiStand) -> Non
 
 
 def test_inadmissible_order_is_refused_before_sending(stand: KalshiStand) -> None:
-    manager = stand.manager(Admission())
+    manager = stand.manager(PreTradeCheck())
     for wrong, fact in (
         (order("o-1", "0.655"), "0.655"),
         (order("o-1", "0.50", 501), "501"),
@@ -213,7 +213,7 @@ def test_inadmissible_order_is_refused_before_sending(stand: KalshiStand) -> Non
 
 
 def test_concurrent_orders_are_admitted_one_at_a_time(stand: KalshiStand) -> None:
-    manager = stand.manager(Admission())
+    manager = stand.manager(PreTradeCheck())
     price = bid_below(manager.view("SIM-1"))
 
     def submitted(name: str) -> bool:
@@ -229,7 +229,7 @@ def test_concurrent_orders_are_admitted_one_at_a_time(stand: KalshiStand) -> Non
 
 
 def test_foreign_orders_reserve_cash_as_purchases(stand: KalshiStand) -> None:
-    manager = stand.manager(Admission())
+    manager = stand.manager(PreTradeCheck())
     view = manager.view("SIM-1")
     manager.submit(order("o-1", taking(view), 10))
     stand.practice.advance()
@@ -242,7 +242,7 @@ def test_foreign_orders_reserve_cash_as_purchases(stand: KalshiStand) -> None:
     assert view.resting_count("BUY", "NO") == 9
     with refused(OrderRejected, "10", "4"):
         manager.submit(order("o-3", "0.99", 7, "SELL"))
-    by_hand = next(r for r in view.resting if r.order.client_order_id == "by-hand")
+    by_hand = next(r for r in view.resting_orders if r.order.client_order_id == "by-hand")
     manager.cancel(by_hand.order_id)
     assert manager.view("SIM-1").resting_count("BUY", "NO") == 0
 
@@ -254,17 +254,17 @@ def test_other_markets_are_valued_at_their_bid(stand: KalshiStand) -> None:
     stand.practice.advance()
     elsewhere = manager.view("SIM-1")
     here = manager.view("SIM-2")
-    assert here.no == 10
-    assert elsewhere.elsewhere == 10 * here.quote.bid("NO")
-    assert here.elsewhere == 0
+    assert here.no_count == 10
+    assert elsewhere.other_positions_value == 10 * here.quote.bid("NO")
+    assert here.other_positions_value == 0
 
 
 def test_unbooked_deposit_is_alerted_and_not_spent(
     stand: KalshiStand, caplog: pytest.LogCaptureFixture
 ) -> None:
     later = stand.manager()
-    later.begin(AccountBooks(EPOCH, D(940)))
-    assert later.reading().flow == 60
+    later.set_baseline(AccountBooks(EPOCH, D(940)))
+    assert later.read_snapshot().net_deposits == 60
     assert later.view("SIM-1").cash == 940
     assert "$60.0000 and contracts () are not explained" in caplog.text
     told = len(stand.waited)
@@ -273,9 +273,9 @@ def test_unbooked_deposit_is_alerted_and_not_spent(
     later.submit(order("o-1", taking(later.view("SIM-1")), 10))
     stand.practice.advance()
     for _ in range(2):
-        assert later.reading().flow == 60
+        assert later.read_snapshot().net_deposits == 60
     assert sum(stand.waited[told:]) == 0
-    later.begin(later.reading().books)
+    later.set_baseline(later.read_snapshot().books)
     assert later.view("SIM-1").cash == stand.practice.exchange.cash
     assert_explained(later)
 
@@ -287,9 +287,9 @@ def test_contracts_without_fills_are_accepted_once_they_persist(stand: KalshiSta
     stand.practice.fault("unlisted", path="/trade-api/v2/portfolio/fills", count=100)
     # Of this process no answer says that it filled.
     manager = stand.manager()
-    reading = manager.reading()
+    reading = manager.read_snapshot()
     assert reading.discrepancies == ("SIM-1: nothing by its fills, 10.00 YES at the venue",)
-    assert reading.flow == 0
+    assert reading.net_deposits == 0
     assert sum(stand.waited) > 0
-    assert manager.view("SIM-1").yes == 10
+    assert manager.view("SIM-1").yes_count == 10
     assert manager.view("SIM-1").cash == stand.practice.exchange.cash

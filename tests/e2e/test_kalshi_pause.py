@@ -36,8 +36,8 @@ def test_paused_order_is_denied_not_unknown(stand: KalshiStand, code: str) -> No
         manager.submit(order("o-1", "0.40", market=RAIN))
     assert (stand.state("o-1"), stand.posts(), stand.orders()) == ("denied", {"o-1": 1}, {})
     for each in (manager, stand.manager()):
-        assert each.unknown_outcomes(RAIN) == ()
-        assert each.view(RAIN).resting == ()
+        assert each.query_unknown_outcomes(RAIN) == ()
+        assert each.view(RAIN).resting_orders == ()
     stand.practice.resume()
     assert manager.submit(order("o-2", "0.40", market=RAIN)).remaining == 10
 
@@ -50,13 +50,13 @@ def test_paused_cancellation_leaves_the_order_resting(stand: KalshiStand, code: 
     stand.practice.pause(code)
     for cancel in (
         lambda: manager.cancel(order_id),
-        lambda: manager.withdraw(RAIN, np.datetime64("2100-01-01", "ns")),
+        lambda: manager.cancel_stale_orders(RAIN, np.datetime64("2100-01-01", "ns")),
     ):
         with refused(TradingPaused, code):
             cancel()
     assert sum(stand.waited) == 0, "asking again at once does not help"
     assert (resting(stand), stand.state("o-1")) == (["o-1"], "accepted")
-    assert [each.remaining for each in manager.view(RAIN).resting] == [10]
+    assert [each.remaining for each in manager.view(RAIN).resting_orders] == [10]
     stand.practice.resume()
     manager.cancel(order_id)
     assert (resting(stand), stand.state("o-1")) == ([], "canceled")
@@ -94,9 +94,9 @@ def test_decision_after_a_pause_sends_a_new_id(stand: KalshiStand) -> None:
     second = trading.tick(1)
     assert first is not None
     assert second is not None
-    assert first.answer.startswith("rejected: ")
-    assert first.sent == 0
-    assert second.answer.startswith("accepted ")
+    assert first.response.startswith("rejected: ")
+    assert first.sent_count == 0
+    assert second.response.startswith("accepted ")
     assert first.client_order_id != second.client_order_id
     assert stand.orders() == {second.client_order_id: 1}
     assert trading.alerts.told == []
@@ -108,7 +108,7 @@ def test_cancellation_waits_for_the_end_of_a_pause(stand: KalshiStand) -> None:
     stand.practice.pause()
     stand.clock.ahead = STEP
     assert trading.tick(1) is None
-    assert trading.service.skipped == {"paused": 1}
+    assert trading.service.skip_counts == {"paused": 1}
     assert resting(stand) == ["o-1"]
     stand.practice.resume()
     stand.clock.ahead = 2 * STEP

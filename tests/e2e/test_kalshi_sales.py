@@ -38,7 +38,9 @@ FAULTS = ("late", "drop_after", "partial", "reject", "reject_later", "trading_is
 def space_of(style: Any) -> LimitOrderActionSpace:
     admission = UNLIMITED
     return LimitOrderActionSpace(
-        price_style=style, limits=admission.limits, cash_buffer=float(admission.cash_buffer)
+        price_style=style,
+        limits=admission.position_limits,
+        cash_buffer=float(admission.cash_buffer),
     )
 
 
@@ -52,24 +54,24 @@ def test_position_can_be_sold_with_every_style(
     session = flat(40, 0.48, 0.52)
     with kalshi_stand(sessions={RAIN: session}, life=20) as stand:
         manager = stand.manager()
-        held = space_of("aggressive").order(buy, manager.view(RAIN), "buy")
+        held = space_of("aggressive").build_order(buy, manager.view(RAIN), "buy")
         assert held is not None
         manager.submit(held)
         stand.practice.advance()
-        assert manager.view(RAIN).held(side) == 10  # type: ignore[arg-type]
-        sale = space_of(style).order(sell, manager.view(RAIN), "sell")
+        assert manager.view(RAIN).held_count(side) == 10  # type: ignore[arg-type]
+        sale = space_of(style).build_order(sell, manager.view(RAIN), "sell")
         assert sale is not None
         receipt = manager.submit(sale)
         body = stand.practice.posts()[-1]
         assert body["time_in_force"] == sale.time_in_force
         if rests:
-            assert (receipt.filled, receipt.remaining) == (0, 10)
+            assert (receipt.filled_count, receipt.remaining) == (0, 10)
             assert not body["reduce_only"]
             assert "expiration_time" in body
-            [waiting] = manager.view(RAIN).resting
+            [waiting] = manager.view(RAIN).resting_orders
             assert (waiting.order.action, waiting.remaining) == ("SELL", 10)
         else:
-            assert (receipt.filled, receipt.remaining) == (10, 0)
+            assert (receipt.filled_count, receipt.remaining) == (10, 0)
             assert body["reduce_only"]
             assert "expiration_time" not in body
             assert manager.view(RAIN).position == 0
@@ -88,7 +90,7 @@ def test_resting_and_immediate_sales_earn_the_same() -> None:
             manager.submit(replace(sale, time_in_force=force))  # type: ignore[arg-type]
             stand.practice.advance()
             assert manager.view(RAIN).position == 0
-            assert manager.reading().discrepancies == ()
+            assert manager.read_snapshot().discrepancies == ()
             cash.append(stand.practice.exchange.cash)
     assert cash[0] == cash[1]
 
@@ -102,9 +104,9 @@ def test_sale_is_not_cancelled_by_our_own_purchase() -> None:
         sale = replace(
             order("sell", "0.48", 10, "SELL", market=RAIN), time_in_force="immediate_or_cancel"
         )
-        assert manager.submit(sale).filled == 10
+        assert manager.submit(sale).filled_count == 10
         view = manager.view(RAIN)
-        assert (view.position, view.resting) == (0, ())
+        assert (view.position, view.resting_orders) == (0, ())
         assert stand.state("rests") == "canceled"
 
 
@@ -138,7 +140,7 @@ def test_live_account_ends_as_the_environment(style: Any) -> None:
 
     Sizes are so small that no limit cuts a fill, which only the environment could do.
     """
-    session = synthetic_session(5, SyntheticSessionModel(steps=25, depth=60, noise=1.0))
+    session = synthetic_session(5, SyntheticSessionModel(steps=25, depth=60, noise_order_rate=1.0))
     env = MarketAgnosticKalshiEnv(session, price_style=style, position_sizes=(1, 2, 3, 4, 5))
     observation, info = env.reset(seed=0)
     policy = RandomPolicy(5)
@@ -147,7 +149,7 @@ def test_live_account_ends_as_the_environment(style: Any) -> None:
         log, _ = journal(stand.database)
         service = ActorService(
             "account",
-            stand.manager(env.space.admission, job=log.job),
+            stand.manager(env.space.pre_trade_check, job=log.job),
             env.space,
             RandomPolicy(5),
             log,
@@ -158,13 +160,13 @@ def test_live_account_ends_as_the_environment(style: Any) -> None:
         done = False
         while not done:
             allowed = env.action_masks()
-            action = int(policy.actions(observation[None], allowed[None])[0])
-            entry = service.process(MarketUpdate(RAIN, exchange.now, exchange.shown(RAIN)))
+            action = int(policy.choose_actions(observation[None], allowed[None])[0])
+            entry = service.process(MarketUpdate(RAIN, exchange.now, exchange.shown_tick(RAIN)))
             assert entry is not None
-            assert entry.allowed == sum(1 << int(code) for code in np.flatnonzero(allowed))
-            assert not entry.answer.startswith(("rejected", "unknown")), entry.answer
+            assert entry.allowed_bits == sum(1 << int(code) for code in np.flatnonzero(allowed))
+            assert not entry.response.startswith(("rejected", "unknown")), entry.response
             observation, _, done, _, info = env.step(action)
-            assert (entry.action, entry.sent) == (action, info["last_order_size"])
+            assert (entry.action, entry.sent_count) == (action, info["last_order_size"])
             stand.practice.advance()
             stand.clock.ahead += minute
         assert exchange.cash == D(repr(info["cash"]))
@@ -199,7 +201,7 @@ def turned_sales(stand: KalshiStand) -> list[str]:
 def test_no_sale_turns_a_position_under_faults(seed: int, style: Any) -> None:
     """Kills, parts, lost answers and pauses; and the venue refuses no order that it gets."""
     rng = np.random.default_rng(seed)
-    eager = SyntheticSessionModel(steps=60, depth=80, noise=1.0)
+    eager = SyntheticSessionModel(steps=60, depth=80, noise_order_rate=1.0)
     space = space_of(style)
     with kalshi_stand(synthetic=1, seed=seed, market=eager, life=6, interval=1) as stand:
         manager = stand.manager()
@@ -216,13 +218,13 @@ def test_no_sale_turns_a_position_under_faults(seed: int, style: Any) -> None:
                 view = manager.view(MARKET)
                 masks = space.action_masks(view)
                 codes = [c for c in range(1, ACTION_COUNT) if masks[c]]
-                if not codes or len(view.resting) == MAX_RESTING_ORDERS:
+                if not codes or len(view.resting_orders) == MAX_RESTING_ORDERS:
                     continue
                 # Sales, and purchases of the other side, take from one position.
                 taking = ("SELL_YES", "BUY_NO") if view.position > 0 else ("SELL_NO", "BUY_YES")
                 takes = [c for c in codes if INTENTS[(c - 1) // 5 + 1] in taking]
                 chosen = int(rng.choice(takes if takes and rng.random() < 0.8 else codes))
-                wanted = space.order(chosen, view, f"{tick}-{k}")
+                wanted = space.build_order(chosen, view, f"{tick}-{k}")
                 assert wanted is not None
                 sales += wanted.action == "SELL"
                 with suppress(OrderRejected, OutcomeUnknown):
@@ -231,13 +233,13 @@ def test_no_sale_turns_a_position_under_faults(seed: int, style: Any) -> None:
                 stand.practice.land()
             if rng.random() < 0.3:
                 with suppress(BrokerError):
-                    manager.withdraw(MARKET, LATER)
+                    manager.cancel_stale_orders(MARKET, LATER)
             stand.practice.advance()
             assert turned_sales(stand) == []
         assert sales > 0
         refused = [
-            each.why
+            each.state_reason
             for each in OrderStore(stand.database).in_states(("rejected",))
-            if "on demand" not in each.why
+            if "on demand" not in each.state_reason
         ]
         assert refused == []

@@ -43,7 +43,7 @@ def served(folder: Path, *words: str) -> Iterator[tuple[str, str, str]]:
 
 
 def test_printed_credentials_open_account_and_advance_clock(tmp_path: Path) -> None:
-    with served(tmp_path, "--capital", "250", "synthetic=3") as (url, key_id, pem):
+    with served(tmp_path, "--capital", "250", "synthetic_markets=3") as (url, key_id, pem):
         assert stat.S_IMODE((tmp_path / "key.pem").stat().st_mode) == 0o600
         signed = signed_headers(key_id, pem, "GET", BALANCE)
         balance = requests.get(f"{url}{BALANCE}", headers=signed, timeout=30)
@@ -65,7 +65,7 @@ def test_recorded_markets_keep_their_time_offsets(tmp_path: Path) -> None:
     exchange = build_exchange(settings, build_listings(settings), np.datetime64("2026-01-01", "ns"))
     told = []
     for _ in range(4):
-        listed = catalog.markets(exchange, {})["markets"]
+        listed = catalog.get_markets(exchange, {})["markets"]
         told.append({m["ticker"]: (m["status"], m["yes_bid_dollars"]) for m in listed})
         exchange.advance()
     assert told[0] == {"E-1-A": ("active", "0.4000"), "E-1-B": ("initialized", "0.0000")}

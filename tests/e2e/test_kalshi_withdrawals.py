@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from event_contracts.trading.actions import Admission
+from event_contracts.trading.actions import PreTradeCheck
 from event_contracts.trading.manager import KalshiMultiMarketOrderManager
 from event_contracts.trading.policies import BinaryKelly
 from execution.journal.order_store import OrderIntent
@@ -34,9 +34,9 @@ BUY_NO_10 = 12
 LATER = np.datetime64("2100-01-01", "ns")
 
 
-def rich(buffer: str) -> Admission:
+def rich(buffer: str) -> PreTradeCheck:
     """Limits that nothing breaks, and a buffer."""
-    return Admission(UNLIMITED.limits, D(buffer))
+    return PreTradeCheck(UNLIMITED.position_limits, D(buffer))
 
 
 @pytest.fixture
@@ -58,7 +58,7 @@ def cancels(stand: KalshiStand) -> int:
 
 def withdrawn(manager: KalshiMultiMarketOrderManager, market: str = RAIN) -> list[str]:
     """What is taken out, by our ids."""
-    return [intent.client_order_id for intent in manager.withdraw(market, LATER)]
+    return [intent.client_order_id for intent in manager.cancel_stale_orders(market, LATER)]
 
 
 def test_own_resting_orders_are_withdrawn_manual_ones_stay(stand: KalshiStand) -> None:
@@ -79,7 +79,7 @@ def test_own_resting_orders_are_withdrawn_manual_ones_stay(stand: KalshiStand) -
 def test_orders_of_other_jobs_and_books_stay(stand: KalshiStand) -> None:
     manager = stand.manager()
     now = stand.clock()
-    theirs = replace(order("o-1", "0.40", 10, market=RAIN), expires_at=manager.expiry())
+    theirs = replace(order("o-1", "0.40", 10, market=RAIN), expires_at=manager.next_order_expiry())
     stand.book.plan(OrderIntent(theirs, now, venue="kalshi", job="somebody"))
     stand.manager().submit(order("o-1", "0.40", 10, market=RAIN))
     assert stand.state("o-1") == "accepted"
@@ -101,7 +101,7 @@ def test_rejected_order_id_is_never_sent_again(stand: KalshiStand) -> None:
     assert stand.posts() == {"o-1": 1}
     assert stand.orders() == {}
     assert stand.state("o-1") == "rejected"
-    assert manager.view(RAIN).resting == ()
+    assert manager.view(RAIN).resting_orders == ()
     assert manager.submit(order("o-2", "0.40", 10, market=RAIN)).remaining == 10
 
 
@@ -114,15 +114,15 @@ def test_tick_withdraws_own_orders_unknown_ones_mask_market(stand: KalshiStand) 
     masked = trading.tick(0, "SNOW")
     assert masked is not None
     assert "an order of unknown outcome keeps this market: o-3" in masked.reason
-    assert masked.allowed == 0
+    assert masked.allowed_bits == 0
     assert trading.alerts.texts == ["SNOW: an order of unknown outcome keeps this market"]
     # Its worst case is spent, in every market.
     view = trading.manager.view(RAIN)
-    assert [each.remaining for each in view.resting] == [10]
+    assert [each.remaining for each in view.resting_orders] == [10]
     stand.practice.land()
     heard = trading.tick(1, "SNOW")
     assert heard is not None
-    assert (heard.reason, heard.allowed & 1) == ("HOLD", 1)
+    assert (heard.reason, heard.allowed_bits & 1) == ("HOLD", 1)
 
 
 def test_orders_rest_one_tick_at_most_under_halt(stand: KalshiStand) -> None:
@@ -141,7 +141,7 @@ def test_orders_rest_one_tick_at_most_under_halt(stand: KalshiStand) -> None:
 def test_order_no_longer_admissible_is_withdrawn(stand: KalshiStand) -> None:
     placed(stand, "o-1", "o-2")
     manager = stand.manager(rich("994"))
-    taken = manager.withdraw(RAIN, np.datetime64(0, "ns"))
+    taken = manager.cancel_stale_orders(RAIN, np.datetime64(0, "ns"))
     assert [each.client_order_id for each in taken] == ["o-2"]
     assert resting(stand) == ["o-1"]
 
@@ -157,7 +157,7 @@ def test_skipped_tick_is_logged_and_still_withdraws_orders(
     if why == "killed":
         trading.kill_file.touch()
     assert (trading.tick(row) is None) is (why != "killed")
-    assert trading.service.skipped == ({} if why == "killed" else {why: 1})
+    assert trading.service.skip_counts == ({} if why == "killed" else {why: 1})
     assert len(trading.log.ticks(RAIN)) == 1
     assert resting(stand) == []
 
@@ -181,13 +181,13 @@ def test_resting_purchases_open_no_position_under_a_halt() -> None:
         trading = Trading(stand, policy=Always(BUY_NO_10), style="passive", life=2)
         trading.manager.submit(order("seed", "0.42", 10, market=RAIN))
         stand.practice.advance()
-        assert trading.manager.view(RAIN).yes == 10
+        assert trading.manager.view(RAIN).yes_count == 10
         trading.halts.raise_halt("daily_loss", "a test", stand.clock())
         for row in range(5):
             trading.tick(row, bid=40, ask=42, estimate=0.41)
         stand.practice.advance(20)
         view = trading.manager.view(RAIN)
-        assert (view.yes, view.no) == (0, 0)
+        assert (view.yes_count, view.no_count) == (0, 0)
 
 
 def test_order_is_limited_to_the_decision_price() -> None:
@@ -197,7 +197,7 @@ def test_order_is_limited_to_the_decision_price() -> None:
         assert entry is not None
         assert (entry.intent, entry.price) == ("BUY_YES", D("0.42"))
         stand.practice.advance()
-        assert trading.manager.view(RAIN).yes == 0
+        assert trading.manager.view(RAIN).yes_count == 0
 
 
 def test_order_filled_before_withdrawal_stays_filled() -> None:
@@ -208,5 +208,5 @@ def test_order_filled_before_withdrawal_stays_filled() -> None:
         stand.practice.advance()
         assert withdrawn(manager) == ["o-1"]
         assert stand.state("o-1") == "filled"
-        assert manager.view(RAIN).yes == 10
+        assert manager.view(RAIN).yes_count == 10
         assert cancels(stand) == 0

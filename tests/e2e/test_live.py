@@ -69,7 +69,7 @@ def test_cycle_too_late_for_closing_auction_sends_nothing(practice: Start) -> No
     )
     assert here.venue.tickets == {}
     here.fail(kind="skew", seconds=239, count=1)
-    assert live.cycle(broker(here)).bars.now == np.datetime64(at[:-1])
+    assert live.cycle(broker(here)).bars.last_instant == np.datetime64(at[:-1])
     assert {ticket.order.tif for ticket in here.venue.tickets.values()} == {"cls"}
 
 
@@ -113,7 +113,9 @@ def test_live_run_reproduces_backtest_fills_and_equity(
     alone = BacktestSettings.from_config(
         compose_config("backtest", [*SPAN, "start=2024-02-20", "end=2024-02-23", *words])
     )
-    expected = simulate_trading(alone, market, "alone", alone.trader(oracle).over(market))
+    expected = simulate_trading(
+        alone, market, "alone", alone.build_trader(oracle).with_beliefs(market)
+    )
     decisions = Live.at(here, *words).through(here)
     assert len(expected.fills) > fills
     auctions = {order.tif for d in expected.decisions for order in d.orders} - {"gtc"}
@@ -131,9 +133,9 @@ def test_live_run_reproduces_backtest_fills_and_equity(
     assert [
         (f.client_order_id, f.symbol, f.qty, f.price, f.fee, f.at) for f in here.venue.broker.fills
     ] == traded
-    assert here.venue.broker.row().equity == expected.rows[-1].equity
+    assert here.venue.broker.equity_row().equity == expected.equity_rows[-1].equity
     assert float(trading(here).get_account().equity) == pytest.approx(
-        expected.rows[-1].equity, abs=0.005
+        expected.equity_rows[-1].equity, abs=0.005
     )
 
 
@@ -155,23 +157,27 @@ def test_live_crash_with_margin_call_matches_the_backtest(practice: Start, capit
     here = practice(*words, *span, "increments=original", f"capital={capital}", bars=wild)
     market = here.venue.market
     settings = here.venue.settings
-    trader = settings.trader(settings.forecaster.build(market.bars.symbols))
+    trader = settings.build_trader(settings.forecaster.build(market.bars.symbols))
     believed = eager(trader.build_beliefs(market), "2024-02-20T10:00")
     alone = replace(settings, fills=replace(settings.fills, remainder="cancel"))
-    expected = simulate_trading(alone, market, "alone", replace(trader, table=believed))
+    expected = simulate_trading(alone, market, "alone", replace(trader, belief_table=believed))
     live = Live.at(here, *words)
-    live = replace(live, trader=replace(live.trader, table=believed))
+    live = replace(live, trader=replace(live.trader, belief_table=believed))
     live.through(here)
-    assert (expected.margin["margin_calls"] > 0) == (capital >= 100_000.0)
+    assert (expected.margin_events["margin_calls"] > 0) == (capital >= 100_000.0)
     parted = any(
         "-SYXUSD-1-" in order.client_order_id
         for decision in expected.decisions
         for order in decision.orders
     )
     assert parted == (capital == 2_000_000.0)
-    assert here.venue.broker.margin_events()["margin_calls"] == expected.margin["margin_calls"]
+    assert (
+        here.venue.broker.margin_events()["margin_calls"] == expected.margin_events["margin_calls"]
+    )
     assert here.venue.broker.fills == expected.fills
-    assert here.venue.broker.row().equity == pytest.approx(expected.rows[-1].equity, abs=0.005)
+    assert here.venue.broker.equity_row().equity == pytest.approx(
+        expected.equity_rows[-1].equity, abs=0.005
+    )
 
 
 @pytest.mark.slow
@@ -195,12 +201,12 @@ def test_live_split_matches_the_backtest(practice: Start, tmp_path: Path) -> Non
     )
     market = here.venue.market
     settings = here.venue.settings
-    trader = settings.trader(settings.forecaster.build(market.bars.symbols))
+    trader = settings.build_trader(settings.forecaster.build(market.bars.symbols))
     expected = simulate_trading(settings, market, "alone", trader)
     Live.at(here, *words).through(here)
     assert len(expected.fills) > 20
     assert here.venue.broker.fills == expected.fills
-    assert here.venue.broker.row().equity == expected.rows[-1].equity
+    assert here.venue.broker.equity_row().equity == expected.equity_rows[-1].equity
 
 
 def test_listed_split_missing_from_bars_ends_the_cycle(practice: Start, tmp_path: Path) -> None:
@@ -254,7 +260,7 @@ def test_incomplete_bar_is_late_until_patience_ends(
     done = live.cycle(broker(here), time=TimeSource(wait=looks.append))
     assert sum(looks) == 6.0
     assert done.decision is not None, "at the end what is there counts"
-    assert live.feed.late(here.venue.now) == ()
+    assert live.feed.late_symbols(here.venue.now) == ()
 
 
 def test_corrected_bar_is_adopted_changed_units_reload_history(
@@ -304,7 +310,7 @@ def test_long_running_feed_equals_a_fresh_one(practice: Start) -> None:
         assert np.array_equal(bars.times, anew.times)
         assert np.array_equal(bars.values, anew.values, equal_nan=True)
         held.append(len(bars.times))
-    first = bars.real_bars(1)[0][0]
+    first = bars.bars_of_symbol(1)[0][0]
     assert first == history_start(here.venue.now, 30) + np.timedelta64(1, "h")
     assert max(held) < held[0] + 24
 
@@ -321,15 +327,17 @@ def test_blocked_or_restricted_account_is_respected(
     mine = broker(here)
     free = live.cycle(mine).decision
     assert free is not None
-    assert any(c.target < 0 for c in free.choices)
-    assert sum(abs(c.target) for c in free.choices) > 1.01
+    assert any(c.target_weight < 0 for c in free.choices)
+    assert sum(abs(c.target_weight) for c in free.choices) > 1.01
     here.advance("2024-02-20T16:30:00Z")
     told |= {"multiplier": "1", "shorting_enabled": False}
     less = live.cycle(mine).decision
     assert less is not None
     assert less.stock_ceiling == pytest.approx(1 / 1.03)
-    assert all(c.target >= min(c.held, 0) for c in less.choices), "a short may stay, none is opened"
-    assert sum(abs(c.target) for c in less.choices) <= 1.0 + 1e-9
+    assert all(c.target_weight >= min(c.held_weight, 0) for c in less.choices), (
+        "a short may stay, none is opened"
+    )
+    assert sum(abs(c.target_weight) for c in less.choices) <= 1.0 + 1e-9
     here.advance("2024-02-20T17:30:00Z")
     told |= {"trading_blocked": True}
     blocked = live.cycle(mine)
@@ -363,7 +371,7 @@ def test_no_wire_fault_resends_orders_or_breaks_books(
         *("delay", "drop_before", "drop_after", "malformed", "reject", "reject_later"),
         *("partial", "state", "status"),
     )
-    while not here.venue.over and here.venue.index < here.venue.market.first + 40:
+    while not here.venue.is_over and here.venue.index < here.venue.market.start_row + 40:
         for _ in range(rng.randrange(4)):
             here.fail(
                 kind=rng.choice(kinds),

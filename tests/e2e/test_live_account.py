@@ -74,7 +74,7 @@ def test_unexplained_position_halts_until_a_person_clears_it(
     assert len(here.posts) == posts
     (halt,) = desk.live.halts.active()
     assert halt.kind == "positions"
-    assert "SYA is" in halt.why
+    assert "SYA is" in halt.reason
     ((kind, text),) = desk.database.rows("SELECT kind, text FROM notices")
     assert kind == "halt positions"
     assert "Compare the venue's positions" in text
@@ -148,7 +148,7 @@ def test_stopping_cancels_open_orders_and_says_so(here: Practice, tmp_path: Path
     assert "Stopped (" in done.stdout
     expected = read_next_cycle(account / JOURNAL_FILE)
     assert expected is not None, "nobody makes it: it will be late"
-    assert not expected.is_late(utc_now())
+    assert not expected.is_overdue(utc_now())
     held = {s: q for s, q in here.venue.broker.account().positions.items() if q}
     assert bool(held) == (how != "flatten")
     if how != "flatten":

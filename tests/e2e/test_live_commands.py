@@ -20,7 +20,7 @@ from foundation.database import query_rows
 from tests.e2e.practice import OPENING, Practice, practising
 from tests.e2e.refused import answer_of
 from tests.support.desks import Desk
-from trade_stock_e2e import dry_cycle, print_cycle_briefly
+from trade_stock_e2e import run_dry_cycle, print_cycle_briefly
 
 NOW = np.datetime64("2024-02-20T15:30", "ns")
 
@@ -224,7 +224,7 @@ def test_clearing_uses_venue_time_larger_losses_halt_again(here: Practice, tmp_p
 def test_cycle_without_orders_prints_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     words = ("symbols=[SYA]", "forecaster=ewma", "forecaster.calibrated=false")
     span = ("data.start=2024-01-02", "end=2024-02-21T19:30Z")
-    cycle = dry_cycle(LiveSettings.from_config(compose_config("live", [*words, *span])), {})
+    cycle = run_dry_cycle(LiveSettings.from_config(compose_config("live", [*words, *span])), {})
     assert cycle.decision is not None
     assert cycle.decision.orders
     print_cycle_briefly(cycle)

@@ -84,7 +84,7 @@ def test_unknown_opening_does_not_block_overnight_cut(here: Practice, tmp_path: 
     with desk_at(here, tmp_path) as desk:
         trades = desk.live.feed.last_trades(["SYA"])
         account = desk.broker.account().with_prices({"SYA": trades["SYA"].price})
-        gate = desk.live.guards.check(replace(account, last_trades=trades, at_risk={}))
+        gate = desk.live.guards.build_gate(replace(account, last_trades=trades, max_loss_by_root={}))
         here.fail(kind="late", method="POST", path="/v2/orders", seconds=3600, count=2)
         with suppress(BrokerError):
             desk.broker.submit([order("kelly_50-20240220T203000Z-SYA-7-0", qty="10")], gate)
@@ -239,7 +239,7 @@ def test_deposit_or_withdrawal_before_night_is_no_profit(
         assert not desk.live.halts.active()
         mark = desk.live.account.marks.last_mark()
         assert mark is not None
-        assert mark.flows == amount
+        assert mark.net_deposits == amount
 
 
 PLAIN = ("forecaster=ewma", "forecaster.calibrated=false", "sizing.strategy=equal_weight")
@@ -267,7 +267,7 @@ def test_uncancellable_order_blocks_closing_of_its_symbol_only(
         stuck = next(iter(held))
         order = Order("stuck", stuck, "buy", Decimal(1), "so")
         sent = OrderIntent(order, desk.live.connection.now(), state="accepted", job=TRADE_JOB)
-        desk.live.book.begin(sent)
+        desk.live.book.record_submission(sent)
         monkeypatch.setattr(desk.broker, "cancel", refuse_all)
         desk.stop.flattening = True
         with refused(BrokerError, "503", "NOT closed", stuck):
@@ -295,6 +295,6 @@ def test_decision_is_not_resumed_for_symbols_dropped_since(practice: Start, tmp_
             desk.job.step()
     desk.database.close()
     with desk_at(here, tmp_path, "symbols=[SYC]", *PLAIN) as desk:
-        whys = {each.why for each in desk.live.book.in_states(("denied",))}
+        whys = {each.state_reason for each in desk.live.book.in_states(("denied",))}
         assert whys == {"SYA is not among the symbols any more"}
         assert not {"SYA", "SYB"} & set(here.venue.broker.account().positions)

@@ -19,10 +19,17 @@ def prior_of(seed: int) -> float | None:
     """Share of the position that rests on the prior: three months of the default on a synthetic
     market without an edge.
     """
-    words = ["start=2024-04-01", f"data.seed={seed}", "data.edge=0", "forecaster.cache=null"]
+    words = [
+        "start=2024-04-01",
+        f"data.seed={seed}",
+        "data.information_coefficient=0",
+        "forecaster.cache=null",
+    ]
     settings = BacktestSettings.from_config(compose_config("backtest", words))
     market = settings.market()
-    trader = settings.trader(settings.forecaster.build(market.bars.symbols)).over(market)
+    trader = settings.build_trader(settings.forecaster.build(market.bars.symbols)).with_beliefs(
+        market
+    )
     run = simulate_trading(settings, market, "noise", trader)
     assert run.fills, "the prior is traded"
     return premium_share(run)

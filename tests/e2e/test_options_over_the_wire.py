@@ -24,10 +24,10 @@ from alpaca.trading.requests import (
 from execution.alpaca.broker import AlpacaBroker, AlpacaConnection
 from execution.alpaca.options import AlpacaSpreads
 from execution.brokers import EstimatedClock
-from execution.journal.events import HELD, EventLog
+from execution.journal.events import HELD_EVENT, EventLog
 from execution.journal.order_store import OrderStore
 from execution.journal.refusals import RefusalBook
-from execution.live.__main__ import read
+from execution.live.__main__ import parse_arguments
 from execution.live.__main__ import run as operate
 from execution.live.account import LiveAccount
 from execution.live.account_lock import JOURNAL_FILE
@@ -36,9 +36,9 @@ from execution.live.loop import StopSignal
 from execution.live.open_account import OpenAccount
 from execution.live.settings import LiveSettings
 from execution.orders.gate import UNGUARDED, OrderGate
-from execution.orders.last_trades import NoTrades
+from execution.orders.last_trades import EmptyTradeSource
 from execution.orders.option_orders import (
-    NeverSent,
+    OrderNeverSent,
     OptionContract,
     OptionLeg,
     SpreadFill,
@@ -77,7 +77,7 @@ def seller_of(venue: Any, vix: Path, folder: Path, *words: str) -> SpreadSeller:
     """A seller of an account in a folder, which begins."""
     AccountFiles(folder / "paper", 20_000.0).initialise()
     settings = selling(f"vix={vix}", f"AUTOSCALING_DATA_DIR={folder}", *words)
-    return SpreadSeller(venue, settings, settings.volatility, Notifier(None, None))
+    return SpreadSeller(venue, settings, settings.read_vix_closes, Notifier(None, None))
 
 
 def market_order(client: Any, short: str, long: str, side: OrderSide, qty: int = 1) -> Any:
@@ -175,7 +175,7 @@ def test_listed_expiry_loss_explains_the_cash(practice: Start, vix: Path, tmp_pa
     connection = AlpacaConnection(settings.broker, KEYS)
     told = Notifier(None, None), KEYS, EstimatedClock(connection)
     account = OpenAccount("account", Database(), tmp_path, *told)
-    live = LiveAccount(connection, account, settings, NoTrades(), StopSignal())
+    live = LiveAccount(connection, account, settings, EmptyTradeSource(), StopSignal())
     broker = GuardedBroker(AlpacaBroker(settings.broker, KEYS, book=live.book), live)
     broker.account()
     desk = AlpacaSpreads(settings.broker, KEYS, underlying=UNDER, book=live.book)
@@ -217,7 +217,7 @@ def test_invalid_multi_leg_orders_are_refused(practice: Start, vix: Path) -> Non
         )
         assert answer.status_code in (403, 422), wrong
         assert says in answer.json()["message"]
-        assert not here.venue.options.desks[UNDER].held()
+        assert not here.venue.options.desks[UNDER].option_positions()
 
 
 def test_spread_with_a_lost_answer_is_sold_once(practice: Start, vix: Path) -> None:
@@ -228,7 +228,7 @@ def test_spread_with_a_lost_answer_is_sold_once(practice: Start, vix: Path) -> N
         here.fail(kind=fault, method="POST", path="/v2/orders", status=504)
         assert mine.submit(put(f"once-{number}")).contracts == 1
         assert len(here.posts) <= 2 * number
-        held = here.venue.options.desks[UNDER].held().values()
+        held = here.venue.options.desks[UNDER].option_positions().values()
         assert sum(abs(n) for n in held) == 2 * number
 
 
@@ -240,14 +240,14 @@ def test_stale_last_trade_is_not_used_as_index(
     mine = spreads(here)
     began = mine.now()
     while mine.now() < began + np.timedelta64(5, "m"):
-        assert mine.index() == here.venue.price_of(UNDER)
+        assert mine.index_level() == here.venue.market_price(UNDER)
     still = here.venue.now - np.timedelta64(1, "h")
     trade = {"t": f"{still}Z", "p": 100.0}
     monkeypatch.setattr(
         StockHistoricalDataClient, "get_stock_latest_trade", lambda *request: {UNDER: trade}
     )
     with refused(BrokerError, "SYC"):
-        mine.index()
+        mine.index_level()
 
 
 def test_refused_spreads_alert_once_a_cause(practice: Start, vix: Path) -> None:
@@ -257,7 +257,7 @@ def test_refused_spreads_alert_once_a_cause(practice: Start, vix: Path) -> None:
     database = Database()
     events = EventLog(database)
     alerts, notices = Alerts(), Notifier(None, None)
-    notices.record_in(alerts)
+    notices.add_record(alerts)
     refusals = RefusalBook(database, events, notices)
     settings = BrokerSettings(url_override=here.url, read_timeout=5.0)
     book = OrderStore(database, events, refusals)
@@ -281,13 +281,13 @@ def test_option_adapter_reports_quotes_orders_and_closes(practice: Start, vix: P
     here = options(practice, vix)
     here.advance(AT)
     mine = spreads(here)
-    assert mine.index() == here.venue.price_of(UNDER)
+    assert mine.index_level() == here.venue.market_price(UNDER)
     quotes = mine.quotes([parse_occ_symbol(SHORT), parse_occ_symbol("SYC240220P00001000")])
     assert (
         list(quotes) == [parse_occ_symbol(SHORT)]
         or quotes[parse_occ_symbol("SYC240220P00001000")].bid == 0
     )
-    with pytest.raises(NeverSent):
+    with pytest.raises(OrderNeverSent):
         mine.resume("none", retry_gate=UNGUARDED)
     assert mine.submit(put("dear", least="4.90")).contracts == 0
     here.fail(kind="partial")
@@ -295,15 +295,15 @@ def test_option_adapter_reports_quotes_orders_and_closes(practice: Start, vix: P
     here.fail(kind="reject_later")
     with pytest.raises(OrderRejected):
         mine.submit(put("turned-down"))
-    assert mine.held() == {parse_occ_symbol(SHORT): -1, parse_occ_symbol(LONG): 1}
+    assert mine.option_positions() == {parse_occ_symbol(SHORT): -1, parse_occ_symbol(LONG): 1}
     bought = mine.submit(put("back", back=True))
     assert bought.credit < 0
     assert mine.resume("back", retry_gate=UNGUARDED) == bought
-    assert mine.close_of(date(2024, 2, 20)) is None
+    assert mine.index_close(date(2024, 2, 20)) is None
     here.advance("2024-02-20T21:00:00Z")
     bars = here.venue.market.bars
-    times, values = bars.real_bars(bars.symbols.index(UNDER))
-    assert mine.close_of(date(2024, 2, 20)) == values[times == here.venue.now][0, 3]
+    times, values = bars.bars_of_symbol(bars.symbols.index(UNDER))
+    assert mine.index_close(date(2024, 2, 20)) == values[times == here.venue.now][0, 3]
     assert not mine.quotes([parse_occ_symbol(SHORT)])
 
 
@@ -317,7 +317,7 @@ def test_live_seller_books_the_same_as_in_process(
         folder = tmp_path / str(wired)
         desk = here.venue.options.desks[UNDER]
         venue: Any = spreads(here) if wired else DeskVenue(desk)
-        words = "rules.entries=[60,120]", "strategies=[PUT,IRON_CONDOR]"
+        words = "rules.entry_minutes=[60,120]", "strategies=[PUT,IRON_CONDOR]"
         seller = seller_of(venue, vix, folder, *words)
         while here.advance()["moved"]:
             seller.step()
@@ -334,13 +334,13 @@ def test_seller_sends_and_repeats_no_order_after_cutoff(
 ) -> None:
     """What could not be bought back in time stays open, though nobody knows its last order."""
     here = options(practice, vix)
-    seller = seller_of(spreads(here), vix, tmp_path, "rules.entries=[60]")
+    seller = seller_of(spreads(here), vix, tmp_path, "rules.entry_minutes=[60]")
     here.advance("2024-02-20T15:30:00Z")
     (spread,) = seller.step().spreads
     here.advance("2024-02-20T19:30:00Z")
     here.fail(kind="status", status=503, method="POST", path="/v2/orders", count=9)
     (left,) = seller.step().spreads
-    assert (left.exit_reason, left.attempts, left.stage) == ("time", 1, "closing")
+    assert (left.exit_reason, left.closing_attempts, left.stage) == ("time", 1, "closing")
     assert "ALERT closing PUT-20240220-060" in caplog.text
     here.clear_faults()
     posts = len(here.posts)
@@ -349,7 +349,7 @@ def test_seller_sends_and_repeats_no_order_after_cutoff(
         (left,) = seller.step().spreads
     assert len(here.posts) == posts
     assert str(left).endswith("; 1 still to be bought back (time)")
-    assert (left.trade_id, left.remaining) == (spread.trade_id, spread.contracts)
+    assert (left.trade_id, left.remaining_contracts) == (spread.trade_id, spread.contracts)
 
 
 def test_limited_run_resolves_unknown_orders_before_ending(
@@ -365,7 +365,7 @@ def test_limited_run_resolves_unknown_orders_before_ending(
         raise OutcomeUnknown("silence")
 
     monkeypatch.setattr(AlpacaSpreads, "submit", unheard)
-    words = [f"vix={vix}", *SOLD, f"broker.url_override={here.url}", "rules.entries=[60]"]
+    words = [f"vix={vix}", *SOLD, f"broker.url_override={here.url}", "rules.entry_minutes=[60]"]
     folders = [f"AUTOSCALING_DATA_DIR={tmp_path}", f"folder={tmp_path / 'live'}"]
     sell([*words, *folders, "polls=1"], KEYS)
     assert len(here.posts) == 1
@@ -382,8 +382,8 @@ def test_limited_run_resolves_unknown_orders_before_ending(
     [
         ("broker.paper=false", ("paper",)),
         ("rules.exit_minute=null", ()),
-        ("rules.entries=[30,300,330]", ("300", "330")),
-        ("interval=3600", ("284",)),
+        ("rules.entry_minutes=[30,300,330]", ("300", "330")),
+        ("poll_interval=3600", ("284",)),
         ("cutoff=100", ("exit_minute", "300")),
         ("HEALTHCHECK_URL=ftp://token", ("HEALTHCHECK_URL",)),
     ],
@@ -408,7 +408,7 @@ def test_kill_command_ends_a_standalone_seller(
     folder = tmp_path / "data" / "live" / account
     for name in ("earlier", "another"):
         Database(folder.parent / name / JOURNAL_FILE).create("CREATE TABLE x (y)")
-    words = [f"vix={vix}", *SOLD, "rules.entries=[60]", f"broker.url_override={here.url}"]
+    words = [f"vix={vix}", *SOLD, "rules.entry_minutes=[60]", f"broker.url_override={here.url}"]
     state = {"XDG_STATE_HOME": str(tmp_path / "state")}
     AccountFiles(tmp_path / "data" / "autoscaling" / "paper", 20_000.0).initialise()
     env = environment(tmp_path, **state)
@@ -416,7 +416,9 @@ def test_kill_command_ends_a_standalone_seller(
     seller.wait_for_output(text=" sold at ")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("XDG_STATE_HOME", state["XDG_STATE_HOME"])
-    killed = operate(read(["kill", "--account", account, *(["--flatten"] if flatten else [])])[0])
+    killed = operate(
+        parse_arguments(["kill", "--account", account, *(["--flatten"] if flatten else [])])[0]
+    )
     assert killed is not None
     assert "the loop stops. Remove it" in killed.sentences[0]
     ended = seller.wait()
@@ -424,16 +426,16 @@ def test_kill_command_ends_a_standalone_seller(
     done = "everything of ours was closed" if flatten else "positions are as they were"
     said = f"Stopped (the kill file is there): what worked was cancelled, {done}.\n"
     assert said in ended.stdout
-    assert bool(here.venue.options.desks[UNDER].held()) is not flatten
+    assert bool(here.venue.options.desks[UNDER].option_positions()) is not flatten
     log = EventLog(Database(folder / JOURNAL_FILE))
     found = [event.kind for event in log.events("spreads")]
-    assert [kind for kind in found if kind != HELD] == ["stopped"]
-    shown = operate(read(["status", "--account", account])[0])
+    assert [kind for kind in found if kind != HELD_EVENT] == ["stopped"]
+    shown = operate(parse_arguments(["status", "--account", account])[0])
     assert shown is not None
     held = [
         line for line in map(str, (*shown.tables, *shown.sentences)) if line.startswith("open: ")
     ]
-    assert held == [f"open: {line}" for line in log.last_held("spreads")]
+    assert held == [f"open: {line}" for line in log.last_reported_positions("spreads")]
     assert bool(held) is not flatten
     AccountFiles(tmp_path / "again" / "paper", 20_000.0).initialise()
     folders = [f"AUTOSCALING_DATA_DIR={tmp_path / 'again'}", f"folder={folder.parent}"]

@@ -24,7 +24,7 @@ def folder(tmp_path: Path) -> Path:
     stock = table("AAA", "2024-03-01", 30, days=14)
     local = stock["start"].dt.tz_convert("America/New_York").dt.tz_localize(None)
     write(tmp_path / "aaa_30m.csv", stock.assign(start=local))
-    spot = next(head for head in FILE_FORMATS if head.headless)
+    spot = next(head for head in FILE_FORMATS if head.is_headerless)
     write(tmp_path / "bbb-usdt.csv", table("BBBUSD", "2024-03-01", days=14), spot)
     return tmp_path
 

@@ -41,7 +41,7 @@ def curve(*values: float, form: SeriesForm = "line") -> Series:
 
 
 def over_time(*series: Series) -> Chart:
-    return Chart("over time", series, "usd", "America/New_York", logarithmic=True)
+    return Chart("over time", series, "usd", "America/New_York", offers_log_scale=True)
 
 
 CHARTS = {
@@ -53,7 +53,10 @@ CHARTS = {
     "wide": over_time(curve(*(1e5 * np.exp(np.linspace(0, 9, 300))))),
     "one size": Chart("sizes", (Series("a", "second", np.full(3, 10.0), np.ones(3), "dots"),)),
     "one bar": Chart(
-        "hours", (Series("a", "third", np.zeros(1), -np.ones(1), "bars"),), "usd", labels=("10:30",)
+        "hours",
+        (Series("a", "third", np.zeros(1), -np.ones(1), "bars"),),
+        "usd",
+        x_labels=("10:30",),
     ),
     "whiskers": Chart(
         "steps",
@@ -62,7 +65,7 @@ CHARTS = {
             Series("a", "first", np.arange(3.0), np.array([0.1, np.nan, 0.2]), "dotted"),
         ),
         "percent",
-        labels=("1", "6", "24"),
+        x_labels=("1", "6", "24"),
     ),
 }
 
@@ -105,7 +108,7 @@ PICTURE = "document.querySelector('canvas').toDataURL()"
 WORDS = [
     *("start=2024-02-05", "end=2024-03-08", "data.start=2024-01-02", "data.end=2024-03-08"),
     *("symbols=[SYA,SYB,SYXUSD]", "forecaster=historical", "forecaster.calibrated=false"),
-    *("data.edge=0.4", "prior.crypto_sharpe=0.5"),
+    *("data.information_coefficient=0.4", "prior.crypto_sharpe=0.5"),
 ]
 
 
@@ -196,12 +199,12 @@ def test_evaluation_page_fits_any_width(browser: Page, tmp_path: Path) -> None:
         end="2024-03-22",
         steps=(1, 6, 24),
         baselines=("ewma",),
-        raw=False,
+        include_uncalibrated=False,
         data=DataSettings(start="2024-01-02", end="2024-03-29"),
         forecaster=ForecasterSettings(kind="mix", calibrated=False),
     )
     evaluation = evaluate(settings)
-    write_files_atomically(evaluation_files(evaluation, evaluation.figures()), tmp_path)
+    write_files_atomically(evaluation_files(evaluation, evaluation.build_figures()), tmp_path)
     titles = ("No result", "Legend", "Gain by step, coins")
     look_at_all_widths(browser, tmp_path / "evaluation.html", titles)
     legends = "document.querySelectorAll('.legend').length"

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from docs.promises import PROMISES, promises
+from docs.promises import PROMISES_PATH, collect_promises
 from foundation import VERSION
 from kelly_chronos import main
 
@@ -16,8 +16,8 @@ CHANGELOG = Path(__file__).resolve().parents[2] / "CHANGELOG.md"
 
 
 def test_every_promised_name_exists() -> None:
-    now = promises()
-    promised = yaml.safe_load(PROMISES.read_text())
+    now = collect_promises()
+    promised = yaml.safe_load(PROMISES_PATH.read_text())
     lost = [
         f"{kind}: {place}: {name}"
         for kind, places in promised.items()

@@ -37,6 +37,6 @@ def test_real_month_runs_from_files_to_audited_ledger(
     span = "start=2024-05-20", "end=2024-06-28"
     settings = BacktestSettings.from_config(compose_config("backtest", [*where, *span, *words]))
     results = run_backtest(settings)
-    assert len(results.main.fills) > 10
-    records = Records.of(asdict(settings), results.market.bars, results.main)
+    assert len(results.main_run.fills) > 10
+    records = Records.of(asdict(settings), results.market.bars, results.main_run)
     assert str(audit(records)) == "0 differences"

@@ -20,7 +20,7 @@ from execution.live.account_lock import JOURNAL_FILE
 from execution.live.cycle import Cycle
 from foundation.database import Database, query_table
 from foundation.errors import InputError
-from foundation.files import DIGESTS, check_same_run
+from foundation.files import DIGESTS_KEY, check_same_run
 from foundation.signals import Terminated
 from marketsimulator.live_replay import REPLAY_FILE, WaitingClock, run_replay
 from tests.e2e.practice import KEYS, ROOT, Live, Practice, Start, environment, practising
@@ -101,7 +101,7 @@ class Desk:
     def summary(self) -> dict[str, Any]:
         said: dict[str, Any] = json.loads((self.output / "replay.json").read_text())
         check_same_run(self.output, "output")
-        assert {path.name for path in self.output.iterdir()} >= set(said.pop(DIGESTS))
+        assert {path.name for path in self.output.iterdir()} >= set(said.pop(DIGESTS_KEY))
         return said
 
     def frames(self) -> dict[str, pd.DataFrame]:
@@ -129,7 +129,7 @@ def mortal(at: int) -> Iterator[list[None]]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Database, "execute", dying(Database.execute))
         patch.setattr(TradingClient, "post", dying(TradingClient.post))
-        patch.setattr(WaitingClock, "move", dying(WaitingClock.move))
+        patch.setattr(WaitingClock, "move", dying(WaitingClock.advance))
         yield seen
 
 
@@ -185,7 +185,7 @@ def assert_same(one: Desk, other: Desk) -> None:
         pd.testing.assert_frame_equal(mine[name], theirs[name], check_exact=True)
     assert mine["equity"]["at"].is_unique
     assert one.here.venue.broker.fills == other.here.venue.broker.fills
-    assert one.here.venue.broker.row() == other.here.venue.broker.row()
+    assert one.here.venue.broker.equity_row() == other.here.venue.broker.equity_row()
 
 
 def test_undisturbed_replay_has_the_venues_fills_and_equity(
@@ -196,7 +196,7 @@ def test_undisturbed_replay_has_the_venues_fills_and_equity(
     venue = whole.here.venue
     assert said["instants_left_out"] == 0
     frames = whole.frames()
-    assert len(frames["equity"]) == said["instants"] == venue.index - venue.market.first + 1
+    assert len(frames["equity"]) == said["instants"] == venue.index - venue.market.start_row + 1
     traded = [fill for fill in venue.broker.fills if fill.price > 0]
     listed = frames["fills"][frames["fills"]["price"] > 0]
     rows = listed[["client_order_id", "symbol", "qty", "price"]]
@@ -206,7 +206,9 @@ def test_undisturbed_replay_has_the_venues_fills_and_equity(
     assert set(frames["fills"]["fee"]) == {0.0}, "the venue books fees apart from fills"
     assert len(traded) >= 5
     assert set(frames["orders"]["client_order_id"]) >= set(venue.tickets)
-    assert frames["equity"]["equity"].iloc[-1] == pytest.approx(venue.broker.row().equity, abs=1e-6)
+    assert frames["equity"]["equity"].iloc[-1] == pytest.approx(
+        venue.broker.equity_row().equity, abs=1e-6
+    )
 
 
 @pytest.mark.parametrize(
@@ -244,7 +246,7 @@ def test_replay_resumes_only_under_its_own_settings(desk_of: Callable[..., Desk]
         with refused(InputError, *facts):
             desk.replay(nothing, more)
     desk.replay(nothing, "broker.attempts=2", "start=2024-02-20")
-    assert desk.here.venue.over
+    assert desk.here.venue.is_over
 
 
 def cycles(folder: Path) -> bool:
@@ -275,7 +277,7 @@ def test_terminated_replay_command_resumes_where_it_stopped(
     assert done.returncode == 0, done.stderr
     assert "start: not used; the venue's clock says when" in done.stderr
     assert json.loads(done.stdout) == desk.summary
-    assert desk.here.venue.over
+    assert desk.here.venue.is_over
 
 
 def test_server_restarted_during_a_replay_is_not_traded(desk_of: Callable[..., Desk]) -> None:

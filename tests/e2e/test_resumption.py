@@ -79,7 +79,9 @@ def test_expired_decision_is_denied_and_next_instant_decided(
     process.resume()
     decided = Live.at(here, f"symbols=[{','.join(SYMBOLS)}]").cycle(process.broker, process.journal)
     assert decided.decision is not None
-    denied = {each.client_order_id: each.why for each in process.book.in_states(("denied",))}
+    denied = {
+        each.client_order_id: each.state_reason for each in process.book.in_states(("denied",))
+    }
     assert all(denied[name].startswith("expired") for name in planned)
     assert not set(here.venue.tickets) & {*planned}
 
@@ -92,5 +94,5 @@ def test_manual_trade_during_downtime_is_not_repeated(here: Practice, tmp_path: 
     process.resume()
     assert set(here.venue.tickets) == {"by-hand"}
     others = process.book.in_states(("denied",))
-    assert all("has other positions" in each.why for each in others)
-    assert sending.single_order.qty == here.venue.tickets["by-hand"].filled
+    assert all("has other positions" in each.state_reason for each in others)
+    assert sending.single_order.qty == here.venue.tickets["by-hand"].filled_quantity

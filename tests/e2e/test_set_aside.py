@@ -96,7 +96,7 @@ def test_quarantined_symbol_counts_in_limits_while_others_trade(
         desk.job.step()
         others |= ordered(desk)
         account = desk.broker.account()
-        assert account.exposure[symbol] >= held, "it counts"
+        assert account.projected_positions[symbol] >= held, "it counts"
         here.advance(instant)
         desk = desk.again()
     assert others >= {"SYA", "SYB"} - {symbol}
@@ -388,13 +388,18 @@ def _refuse(why: str) -> None:
 
 def test_unknown_options_consume_the_spread_risk_budget(desk: Desk) -> None:
     desk.live.reconciler._at_stake = DiscrepancyValue(
-        options={"SYC": Decimal(700), "SYD": Decimal("Infinity")}
+        option_usd_by_root={"SYC": Decimal(700), "SYD": Decimal("Infinity")}
     )
     desk.live.spread_risk_by_job |= {"one": {"SYC": 150.0}, "other": {"SYC": 50.0}}
     snapshot = desk.live.with_guard_data(desk.broker.account(), ())
-    assert snapshot.at_risk == {"SYC": 900.0}, "what nobody can bound halts the account"
-    assert desk.live.with_guard_data(snapshot, (), at_risk={}).at_risk == {"SYC": 700.0}
+    assert snapshot.max_loss_by_root == {"SYC": 900.0}, "what nobody can bound halts the account"
+    assert desk.live.with_guard_data(snapshot, (), max_loss_by_root={}).max_loss_by_root == {
+        "SYC": 700.0
+    }
     desk.live.reconciler._unknown_orders = [
         UnmodelledOrder("by-hand", "options on SYC", Decimal(50))
     ]
-    assert sum(desk.live.with_guard_data(snapshot, (), at_risk={}).at_risk.values()) == 750.0
+    assert (
+        sum(desk.live.with_guard_data(snapshot, (), max_loss_by_root={}).max_loss_by_root.values())
+        == 750.0
+    )

@@ -5,14 +5,14 @@ from __future__ import annotations
 import pytest
 from omegaconf import OmegaConf
 
-from docs.settings_page import CLASSES, PAGE, page
-from foundation.compose import CONFIGS, compose_config, refuse_values
+from docs.settings_page import CLASSES, PAGE, render_page
+from foundation.compose import CONFIGS, compose_config, validate_config
 from foundation.errors import InputError
 from tests.support.messages import refused
 
 
 def test_settings_page_matches_code_and_configurations() -> None:
-    made = page()
+    made = render_page()
     if PAGE.read_text() != made:
         there = set(PAGE.read_text().splitlines())
         new = [line for line in made.splitlines() if line not in there]
@@ -28,6 +28,6 @@ def test_shipped_configuration_is_refused_only_for_missing_values(name: str) -> 
     config = compose_config(name, [])
     if needed := OmegaConf.missing_keys(config):
         with refused(InputError):
-            refuse_values(name, config)
+            validate_config(name, config)
     named = compose_config(name, [f"{key}=named" for key in needed])
-    refuse_values(name, named)
+    validate_config(name, named)

@@ -22,16 +22,20 @@ SPAN = ("start=2024-02-20T08:00Z", "end=2024-02-21T23:00Z")
 def test_small_account_matches_backtest_over_the_wire(practice: Start, capital: float) -> None:
     here = practice(*WORDS, *SPAN, f"capital={capital}")
     market, settings = here.venue.market, here.venue.settings
-    trader = settings.trader(settings.forecaster.build(market.bars.symbols))
+    trader = settings.build_trader(settings.forecaster.build(market.bars.symbols))
     believed = eager(trader.build_beliefs(market), "2024-02-20T16:00")
     alone = replace(settings, fills=replace(settings.fills, remainder="cancel"))
-    expected = simulate_trading(alone, market, "alone", replace(trader, table=believed))
+    expected = simulate_trading(alone, market, "alone", replace(trader, belief_table=believed))
     live = Live.at(here, *WORDS)
-    decisions = replace(live, trader=replace(live.trader, table=believed)).through(here)
+    decisions = replace(live, trader=replace(live.trader, belief_table=believed)).through(here)
     assert len(expected.fills) > 4
     assert here.venue.broker.fills == expected.fills
-    assert here.venue.broker.row().equity == pytest.approx(expected.rows[-1].equity, abs=0.005)
-    said = {name for decision in decisions for c in decision.choices for name in c.binding}
+    assert here.venue.broker.equity_row().equity == pytest.approx(
+        expected.equity_rows[-1].equity, abs=0.005
+    )
+    said = {
+        name for decision in decisions for c in decision.choices for name in c.binding_shadow_prices
+    }
     assert "smallest_order" in said
     held: defaultdict[str, Decimal] = defaultdict(Decimal)
     for fill in expected.fills:

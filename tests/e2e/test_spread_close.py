@@ -13,7 +13,7 @@ import pytest
 
 from execution.orders.option_orders import OptionContract
 from foundation.errors import BrokerError
-from option_spreads.selling.rules import NEAR_STRIKE
+from option_spreads.selling.rules import UNCERTAIN_ASSIGNMENT_SHARE
 from tests.e2e.selling import COSTS, DAY, OPENS, exits, opened, practising_seller, refusing
 
 Log = pytest.LogCaptureFixture
@@ -24,7 +24,7 @@ def test_expired_spread_settles_at_its_days_close(tmp_path: Path) -> None:
     here.to(2, 60)
     assert not here.seller().step().spreads
     (row,) = here.booked()
-    owed = spread.spread.settles_at(here.market.closes[DAY])
+    owed = spread.spread.settlement_value(here.market.closes[DAY])
     result = (float(spread.credit) - owed) * 100 - 2 * (COSTS.commission + COSTS.fee)
     assert float(row["P/L_$"]) == pytest.approx(result, abs=0.01)
     assert row["Exit_Time"] == "2024-04-02 16:00"
@@ -77,11 +77,11 @@ def test_share_delivery_is_not_a_cash_settlement(tmp_path: Path, caplog: Log) ->
     assert caplog.text.count(f"ALERT settling {spread.trade_id}") == 1
     assert "shares change hands" in caplog.text
     assert list(here.desk.tickets) == [spread.trade_id], "the entries that are due are not sold"
-    near = NEAR_STRIKE * short.strike + 0.1
+    near = UNCERTAIN_ASSIGNMENT_SHARE * short.strike + 0.1
     for outside in (short.strike + near, long.strike - near):
-        assert not spread.spread.delivers_at(outside)
+        assert not spread.spread.may_deliver_shares(outside)
     for index, points in ((short.strike + near, 0.0), (short.strike - 1.63, 1.63)):
-        assert round(spread.spread.settles_at(index), 2) == points
+        assert round(spread.spread.settlement_value(index), 2) == points
     here.market.closes[DAY] = long.strike - near
     seller.step()
     assert exits(here) == ["settled"]
@@ -118,10 +118,10 @@ CUT_OFF: dict[str, Any] = dict(days=4, settings=dict(cutoff=45.0, delivers=True)
 def test_spread_closed_by_the_broker_awaits_manual_booking(tmp_path: Path, caplog: Log) -> None:
     here, _, spread = opened(tmp_path, **CUT_OFF)
     here.to(0, 350)
-    assert [each.closed_elsewhere for each in here.seller().step().spreads] == [False]
+    assert [each.is_closed_elsewhere for each in here.seller().step().spreads] == [False]
     here.desk.positions.clear()
     here.to(0, 380)
-    assert [each.closed_elsewhere for each in here.seller().step().spreads] == [True]
+    assert [each.is_closed_elsewhere for each in here.seller().step().spreads] == [True]
     # After the close nothing is held whatever has become of it, and the file remembers.
     here.market.closes[DAY] = spread.spread.legs[0].strike * 1.01
     here.to(1, 60)
@@ -138,12 +138,12 @@ def test_one_wrong_holdings_answer_closes_no_spread(tmp_path: Path) -> None:
     held = dict(here.desk.positions)
     here.desk.positions.clear()
     here.to(0, 350)
-    assert [each.closed_elsewhere for each in here.seller().step().spreads] == [True]
+    assert [each.is_closed_elsewhere for each in here.seller().step().spreads] == [True]
     here.desk.positions.update(held)
     wrong: list[dict[OptionContract, int]] = [{}]
     here.to(0, 380)
-    seller = here.seller(held=lambda: wrong.pop() if wrong else here.desk.held())
-    assert [each.closed_elsewhere for each in seller.step().spreads] == [False]
+    seller = here.seller(held=lambda: wrong.pop() if wrong else here.desk.option_positions())
+    assert [each.is_closed_elsewhere for each in seller.step().spreads] == [False]
     assert not wrong
 
 
@@ -152,12 +152,12 @@ def test_spread_expiring_during_a_check_is_settled_normally(tmp_path: Path) -> N
 
     def ending() -> dict[OptionContract, int]:
         here.to(1, 0)
-        return here.desk.held()
+        return here.desk.option_positions()
 
     here.to(0, 385)
     seller = here.seller(held=ending)
-    assert [each.closed_elsewhere for each in seller.step().spreads] == [False]
-    assert not here.desk.held()
+    assert [each.is_closed_elsewhere for each in seller.step().spreads] == [False]
+    assert not here.desk.option_positions()
     assert not seller.step().spreads
     assert [row["Trade_ID"] for row in here.booked()] == [spread.trade_id]
 

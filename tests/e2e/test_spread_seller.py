@@ -15,14 +15,14 @@ import numpy as np
 import pytest
 
 from execution.orders.gate import UNGUARDED, OrderGate
-from execution.orders.option_orders import NeverSent, OptionContract, SpreadFill, SpreadOrder
+from execution.orders.option_orders import OrderNeverSent, OptionContract, SpreadFill, SpreadOrder
 from foundation.errors import BrokerError, OrderRejected, OutcomeUnknown
 from foundation.notifier import Notifier
 from option_spreads.autoscaler.account import UnknownAccountState
 from option_spreads.autoscaler.rules import AutoscalingSettings
 from option_spreads.selling.rules import SpreadRules
 from option_spreads.selling.state import STATE_FILE, SellerState, read_state, write_state
-from option_spreads.simulation.path import index_days
+from option_spreads.simulation.path import build_index_days
 from tests.e2e.selling import (
     COSTS,
     HELD,
@@ -62,11 +62,11 @@ def test_later_bars_change_no_earlier_trade() -> None:
     trades = []
     later = []
     for panel in (bars, scrambled):
-        days = index_days(panel, "SPY", vix, 10.0)
+        days = build_index_days(panel, "SPY", vix, 10.0)
         rules = [SpreadRules(strategy="IRON_CONDOR")]
         done = sold(days, rules, COSTS, SMILE, AutoscalingSettings())
-        trades.append([trade for trade in done if days.dates[trade.day] < day])
-        later.append([trade for trade in done if days.dates[trade.day] >= day])
+        trades.append([trade for trade in done if days.dates[trade.day_index] < day])
+        later.append([trade for trade in done if days.dates[trade.day_index] >= day])
     assert len(trades[0]) > 5
     assert trades[0] == trades[1]
     assert later[0] != later[1]
@@ -126,22 +126,28 @@ def test_killed_seller_books_every_venue_dollar_once(tmp_path: Path, seed: int) 
     perilous.danger = 0.0
     assert not seller.step().spreads
     rows = here.booked()
-    opened = {name: t for name, t in here.desk.tickets.items() if t.filled and ".close" not in name}
+    opened = {
+        name: t
+        for name, t in here.desk.tickets.items()
+        if t.filled_contracts and ".close" not in name
+    }
     assert killed > 3
     assert len(rows) > 3
     assert sorted(row["Trade_ID"] for row in rows) == sorted(opened)
-    orders = sum(t.filled * len(t.order.legs) for t in here.desk.tickets.values())
+    orders = sum(t.filled_contracts * len(t.order.legs) for t in here.desk.tickets.values())
     fees = orders * (Decimal(str(COSTS.commission)) + Decimal(str(COSTS.fee)))
     assert sum(here.flows) - fees == sum(Decimal(row["P/L_$"]) for row in rows)
-    assert here.desk.reserved == 0
+    assert here.desk.reserved_cash == 0
 
 
 def test_partially_filled_close_is_finished_later(tmp_path: Path) -> None:
     here = practising_seller(tmp_path, 3, 0, "PUT", entries=(30,), sizing=PRIOR)
     here.to(0, 30)
-    seller = here.seller(submit=lambda o, _: here.desk.send(o, partial=o.contracts > 1).fill)
+    seller = here.seller(
+        submit=lambda o, _: here.desk.submit_order(o, partial=o.contracts > 1).fill
+    )
     (spread,) = seller.step().spreads
-    assert (spread.contracts, sum(abs(n) for n in here.desk.held().values())) == (1, 2)
+    assert (spread.contracts, sum(abs(n) for n in here.desk.option_positions().values())) == (1, 2)
     stop(here, spread)
     here.to(0, 40)
     assert not seller.step().spreads
@@ -265,7 +271,7 @@ def test_unknown_close_keeps_id_and_blocks_shared_options(tmp_path: Path, caplog
     def resume(client_order_id: str, *, retry_gate: OrderGate | None) -> SpreadFill:
         if silent:
             raise OutcomeUnknown("the venue does not say what became of it")
-        with pytest.raises(NeverSent):
+        with pytest.raises(OrderNeverSent):
             here.venue.resume(client_order_id, retry_gate=retry_gate)
         raise OrderRejected("it never reached the venue")
 
@@ -274,14 +280,14 @@ def test_unknown_close_keeps_id_and_blocks_shared_options(tmp_path: Path, caplog
     for minute in (35, 40, 45):
         here.to(0, minute)
         (following,) = seller.step().spreads
-        assert (following.stage, following.attempts) == ("closing", 1)
+        assert (following.stage, following.closing_attempts) == ("closing", 1)
     assert sent == [f"{NAME}.close1"]
     assert "the venue does not say what became of it" in caplog.text or "silence" in caplog.text
     silent = False
     here.to(0, 50)
     assert not seller.step().spreads
     assert sent[1:] == [f"{NAME}.close2"], "the first never reached the venue"
-    assert not any(here.desk.held().values())
+    assert not any(here.desk.option_positions().values())
 
 
 @pytest.mark.parametrize(("power", "sold"), [(499, 0), (500, 1), (None, 3), (10_000, 3)])
@@ -319,7 +325,7 @@ def test_entry_survives_kill_before_its_order_is_sent(tmp_path: Path, turned_dow
 
     def dying(order: SpreadOrder, gate: OrderGate = UNGUARDED) -> SpreadFill:
         if turned_down:
-            here.desk.send(order, rejected=True)
+            here.desk.submit_order(order, rejected=True)
         raise Killed
 
     here.to(0, 35)
@@ -328,7 +334,7 @@ def test_entry_survives_kill_before_its_order_is_sent(tmp_path: Path, turned_dow
     assert [each.stage for each in read_state(here.folder).spreads] == ["opening"]
     state = here.seller().step()
     assert [each.stage for each in state.spreads] == ([] if turned_down else ["open"])
-    assert len(state.tried_entries) == 1
+    assert len(state.processed_entries) == 1
     assert len(here.desk.tickets) == 1
 
 
@@ -340,7 +346,7 @@ def test_unsent_closing_order_is_sent_under_its_id(tmp_path: Path) -> None:
     with pytest.raises(Killed):
         seller.step()
     (spread,) = read_state(here.folder).spreads
-    assert (spread.stage, spread.attempts) == ("closing", 1)
+    assert (spread.stage, spread.closing_attempts) == ("closing", 1)
     assert again.step().spreads == ()
     assert [name for name in here.desk.tickets if ".close" in name] == [spread.order_id]
 
@@ -350,7 +356,7 @@ def test_flattening_buys_everything_back_and_sells_nothing(tmp_path: Path) -> No
     here.to(0, 65)
     seller.exiting = True
     assert seller.step().spreads == ()
-    assert not here.desk.held()
+    assert not here.desk.option_positions()
     assert exits(here) == ["flattened"]
 
 
@@ -359,7 +365,7 @@ def test_order_left_by_a_failed_step_is_cancelled(tmp_path: Path) -> None:
     asked: list[bool] = []
 
     def submit(order: SpreadOrder, gate: OrderGate = UNGUARDED) -> SpreadFill:
-        here.desk.send(replace(order, min_credit=Decimal("4.99")))
+        here.desk.submit_order(replace(order, min_credit=Decimal("4.99")))
         raise BrokerError("no answer")
 
     def resume(client_order_id: str, *, retry_gate: OrderGate | None) -> SpreadFill:
@@ -371,7 +377,7 @@ def test_order_left_by_a_failed_step_is_cancelled(tmp_path: Path) -> None:
     with pytest.raises(BrokerError):
         seller.step()
     assert [each.stage for each in seller.spreads] == ["opening"]
-    seller.end_orders()
+    seller.cancel_working_orders()
     assert seller.spreads == read_state(here.folder).spreads == ()
     assert [ticket.status for ticket in here.desk.tickets.values()] == ["canceled"]
     assert asked == [False]
@@ -417,7 +423,7 @@ def test_close_is_resent_only_while_options_are_held(
     here.to(0, 95)
     left = seller.step().spreads
     assert posts == (not by_hand)
-    assert not any(here.desk.held().values())
+    assert not any(here.desk.option_positions().values())
     assert [each.stage for each in left] == (["closing"] if by_hand else [])
     assert ("not sent again" in caplog.text) is by_hand
     unknown = f"closing {spread.trade_id}: {spread.trade_id}.close1: the venue does not say"
@@ -451,8 +457,10 @@ def test_each_spreads_failure_alerts_until_it_is_handled(tmp_path: Path, caplog:
     def quotes(contracts: Iterable[OptionContract]) -> Any:
         requested = list(contracts)
         for each in requested:
-            if each.call in without:
-                raise BrokerError(f"the quote of {'a call' if each.call else 'a put'} is nonsense")
+            if each.is_call in without:
+                raise BrokerError(
+                    f"the quote of {'a call' if each.is_call else 'a put'} is nonsense"
+                )
         return here.venue.quotes(requested)
 
     seller = here.seller(quotes=quotes)

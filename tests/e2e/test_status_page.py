@@ -41,7 +41,7 @@ from foundation.redaction import NO_SECRETS
 from foundation.signals import Terminated
 from tests.e2e.chromium import Page, look_at_all_widths, look_at_charts
 from tests.support.pages import text_of, without_scripts
-from trade_stock_e2e import dry_cycle
+from trade_stock_e2e import run_dry_cycle
 
 SYMBOLS = "symbols=[SYA,SYB,SYC,SYXUSD]"
 END = np.datetime64("2024-02-21T20:00", "ns")
@@ -70,7 +70,7 @@ class Written:
         self.status = self.status_page()
 
     def status_page(self, *sections: PageSection) -> StatusPage:
-        time = TimeSource(now=lambda: NOW, elapsed=lambda: self.seconds)
+        time = TimeSource(now=lambda: NOW, monotonic=lambda: self.seconds)
         told = Notifier(None, None), NO_SECRETS, TimeSource(now=lambda: NOW)
         account = OpenAccount(self.folder.name, self.database, self.folder, *told)
         return StatusPage(account, BOUNDS, sections, time)
@@ -78,9 +78,9 @@ class Written:
     def mark(self, at: np.datetime64, equity: float, flows: float = 0.0, **held: float) -> None:
         gross = sum(abs(value) for value in held.values())
         mark = EquityMark(at, equity, equity - gross, gross, 0.0, 4.0, flows, held)
-        before = self.marks.point_before(at)
-        point = before.next(at, equity, flows) if before else IndexPoint.first(at, equity)
-        self.marks.mark(mark, point)
+        before = self.marks.index_point_before(at)
+        point = before.next_point(at, equity, flows) if before else IndexPoint.first(at, equity)
+        self.marks.record(mark, point)
         self.events.append("marked", "")
 
     def order(self, name: str, reason: str = "because") -> None:
@@ -94,7 +94,7 @@ class Written:
     def made(self, **came_to: Any) -> None:
         """A cycle that is over, and the next one expected."""
         self.journal.cycles.end(self.journal.cycles.begin(NOW), NOW, **came_to)
-        self.next_cycle.expect(TRADE_JOB, END, NOW)
+        self.next_cycle.record_next(TRADE_JOB, END, NOW)
 
     def page(self) -> str:
         self.status.refresh()
@@ -110,15 +110,15 @@ def practised(tmp_path_factory: pytest.TempPathFactory) -> Path:
     day = Written(tmp_path_factory.mktemp("practised") / "account-1")
     words = (SYMBOLS, "forecaster=ewma", "forecaster.calibrated=false", "data.start=2024-01-02")
     settings = LiveSettings.from_config(compose_config("live", [*words, "end=2024-02-21T19:30Z"]))
-    cycle = dry_cycle(settings, {})
+    cycle = run_dry_cycle(settings, {})
     assert cycle.decision is not None
-    first, second, *_ = day.book.of_decision(day.journal.write(cycle.decision, cycle.account))
+    first, second, *_ = day.book.for_decision(day.journal.write(cycle.decision, cycle.account))
     filled = OrderProgress("filled", "v-1", first.single_order.qty, Decimal(50))
     day.book.set_state(first.client_order_id, "submitting")
     day.book.record_progress(first.client_order_id, filled)
     day.book.set_state(second.client_order_id, "denied", f"halted: daily_loss since noon: {ATTACK}")
     limit = Order("by-hand-SYB", "SYB", "buy", Decimal(5), "so", type="limit", limit_price=48.5)
-    day.book.begin(OrderIntent(limit, NOW, "accepted", job=TRADE_JOB))
+    day.book.record_submission(OrderIntent(limit, NOW, "accepted", job=TRADE_JOB))
     for hours, equity, flows in (
         (28, 100_000.0, 0.0),
         (14, 106_000.0, 5_000.0),
@@ -129,7 +129,7 @@ def practised(tmp_path_factory: pytest.TempPathFactory) -> Path:
     NoticeBook(day.database, NO_SECRETS, TimeSource(now=lambda: NOW)).record(
         "halt daily_loss", "halted: lost 11 %"
     )
-    NextCycleBook(day.database, 240.0, TimeSource(now=lambda: NOW)).expect(TRADE_JOB, END, NOW)
+    NextCycleBook(day.database, 240.0, TimeSource(now=lambda: NOW)).record_next(TRADE_JOB, END, NOW)
     day.status.refresh()
     day.database.close()
     return day.folder
@@ -205,7 +205,7 @@ def test_page_is_rewritten_after_any_relevant_change(written: Written) -> None:
         lambda: written.halts.clear("cash", "Ada", NOW),
         (written.folder / KILL_FILE).touch,
         (written.folder / KILL_FILE).unlink,
-        written.next_cycle.expect_none,
+        written.next_cycle.clear,
     ):
         before = written.file.stat().st_mtime_ns, written.file.stat().st_ino
         written.status.refresh()
@@ -273,7 +273,7 @@ def test_unwritable_page_is_logged_once_and_loop_continues(
 ) -> None:
     trouble(written)
     done = 0
-    with caplog.at_level(logging.ERROR), written.status.written_while_running(StopSignal()):
+    with caplog.at_level(logging.ERROR), written.status.keep_updated(StopSignal()):
         for number in range(3):
             written.events.append("change", str(number))
             written.status.refresh()
@@ -290,8 +290,8 @@ def test_unwritable_page_is_logged_once_and_loop_continues(
 def test_page_states_what_ended_the_loop(written: Written) -> None:
     stop = StopSignal()
     written.made()
-    with written.status.written_while_running(stop):
-        stop.tell("SIGTERM")
+    with written.status.keep_updated(stop):
+        stop.request_stop("SIGTERM")
     assert "<title>Stopped: SIGTERM ·" in written.file.read_text()
     assert "No cycle is expected" in text_of(written.file.read_text())
     for error, why in (
@@ -299,7 +299,7 @@ def test_page_states_what_ended_the_loop(written: Written) -> None:
         (Terminated(signal.SIGINT), "SIGINT"),
         (KeyError(), "KeyError"),
     ):
-        with pytest.raises(type(error)), written.status.written_while_running(StopSignal()):
+        with pytest.raises(type(error)), written.status.keep_updated(StopSignal()):
             raise error
         page = written.file.read_text()
         assert f"<title>Stopped by an error: {why} ·" in page
@@ -317,10 +317,10 @@ def test_page_states_what_ended_the_loop(written: Written) -> None:
 def test_an_ordinary_end_is_not_red(written: Written, told: str, headline: str) -> None:
     stop = StopSignal()
     written.made()
-    with written.status.written_while_running(stop):
+    with written.status.keep_updated(stop):
         if told:
             (written.folder / KILL_FILE).touch()
-            stop.tell(told)
+            stop.request_stop(told)
     page = written.file.read_text()
     assert f"<title>{headline} ·" in page
     assert 'class="verdict open"' in page
@@ -330,7 +330,7 @@ def test_an_ordinary_end_is_not_red(written: Written, told: str, headline: str) 
 @pytest.mark.parametrize(("kind", "level"), [("cash", "bad"), ("drawdown", "warn")])
 def test_an_ordinary_end_keeps_the_color_of_halts(written: Written, kind: Any, level: str) -> None:
     written.halts.raise_halt(kind, "why", NOW)
-    with written.status.written_while_running(StopSignal()):
+    with written.status.keep_updated(StopSignal()):
         pass
     assert f'class="verdict {level}"' in written.file.read_text()
 
@@ -351,9 +351,9 @@ def test_page_marks_itself_out_of_date(browser: Page, written: Written) -> None:
             written.database, 0.0, TimeSource(now=lambda at=until: at)
         )
         if until is None:
-            written.next_cycle.expect_none()
+            written.next_cycle.clear()
         else:
-            written.next_cycle.expect(TRADE_JOB, until, until)
+            written.next_cycle.record_next(TRADE_JOB, until, until)
         written.status.refresh()
         browser.open(written.file.as_uri(), 390)
         shown = browser.value("getComputedStyle(document.querySelector('.late')).display")

@@ -62,8 +62,8 @@ def test_stressed_book_matches_venue_and_nothing_is_sent(here: Practice) -> None
     gap, halt, coin = found.outcomes
     stocks = abs(book.values[:2]).sum()
     assert float(gap.loss) == pytest.approx(0.2 * stocks, abs=0.01)
-    assert gap.losses["SYB"] > 0, "against the book a short rises"
-    assert halt.losses["SYA"] == 0
+    assert gap.losses_by_symbol["SYB"] > 0, "against the book a short rises"
+    assert halt.losses_by_symbol["SYA"] == 0
     assert float(coin.loss) == pytest.approx(book.values[2] / 2, abs=0.01)
     assert here.posts == []
     assert trading(here).get_all_positions() == before

@@ -30,7 +30,7 @@ from tests.event_contracts.practice import KEYS, KalshiPractice, kalshi_practice
 from tests.support.messages import check_message, refused
 
 BOTH: dict[str, Any] = {"markets": ("RAIN", "SNOW"), "policy": "random", "steps": 3}
-MARKET = SyntheticSessionModel(steps=40, start_deviation=0.5, edge=0.1)
+MARKET = SyntheticSessionModel(steps=40, start_deviation=0.5, mispricing=0.1)
 
 
 @pytest.fixture
@@ -54,7 +54,7 @@ def traded(
         shown.append(entry)
         practice.advance()
         if len(shown) == most:
-            stop.tell("that is enough")
+            stop.request_stop("that is enough")
 
     trade(trading_settings(practice, **{**BOTH, **more}), KEYS, stop, show, time)
     return shown
@@ -75,7 +75,7 @@ def test_dry_run_sends_nothing_and_explains_missing_orders(
 ) -> None:
     shown = traded(practice, mode="dry", steps=2)
     assert {entry.market for entry in shown} == {"RAIN", "SNOW"}
-    assert any(entry.answer.endswith("mode=dry sends nothing") for entry in shown)
+    assert any(entry.response.endswith("mode=dry sends nothing") for entry in shown)
     capsys.readouterr()
     traded(practice, mode="dry", policy="nothing", steps=1)
     ended = "Ended (no further cycle is due): 1 cycle, 0 orders sent, 0 orders filled"
@@ -177,7 +177,7 @@ def test_maintenance_is_one_plain_notice(
 
 def test_only_a_custom_estimate_finds_an_edge(practice: KalshiPractice) -> None:
     """Kelly on the middle of the quote holds; on a fair price a dime beyond it, it buys."""
-    shown = practice.exchange.shown("RAIN")
+    shown = practice.exchange.shown_tick("RAIN")
     own = float(shown["bid"] + shown["ask"]) / 2 / PRICE_UNITS
     own += 0.1 if own < 0.5 else -0.1
     rows = f"market,probability,until\nRAIN,{own:.4f},2099-01-01T00:00:00Z\n"
@@ -206,8 +206,8 @@ def test_a_market_that_settles_ends_the_trading(
     assert records.schedules()["RAIN"].row(last.at) == records.schedules()["RAIN"].rows - 1
     assert (last.tick["bid"] > 5000) == bool(session_outcome(session))
     assert len(shown) >= 3
-    account = journaled_decisions(path, EpisodeSettings().space())
-    assert (account.codes > 0).sum() == sum(entry.sent > 0 for entry in shown)
+    account = journaled_decisions(path, EpisodeSettings().default_action_space())
+    assert (account.action_codes > 0).sum() == sum(entry.sent_count > 0 for entry in shown)
 
 
 @pytest.mark.parametrize(

@@ -23,8 +23,8 @@ from foundation.database import Database, query_rows
 from foundation.errors import InputError
 from option_spreads.autoscaler.account import AccountFiles
 from option_spreads.sell import sell
-from option_spreads.selling.job import FOLDER
-from option_spreads.selling.state import OpenSpread, collateral, read_state
+from option_spreads.selling.job import SPREADS_FOLDER_EVENT
+from option_spreads.selling.state import OpenSpread, total_collateral, read_state
 from tests.e2e.practice import KEYS, ROOT, Practice, Start, environment, trading
 from tests.support.commands import Started
 from tests.support.messages import refused
@@ -42,7 +42,7 @@ def both_jobs(url: str, vix: Path, *words: str) -> list[str]:
     entries = ",".join(map(str, range(30, 300, 30)))
     selling = [
         *(f"vix={vix}", f"root={UNDER}", f"underlying={UNDER}", "delivers=false", "interval=0"),
-        *(f"rules.entries=[{entries}]", "rules.exit_minute=300", "patience=0"),
+        *(f"rules.entry_minutes=[{entries}]", "rules.exit_minute=300", "patience=0"),
     ]
     return [
         *(str(ROOT / "trade_stock_e2e.py"), "mode=paper", "symbols=[SYA,SYB]", *words),
@@ -83,7 +83,7 @@ def test_one_process_trades_stocks_and_spreads_together(
     assert query_rows(path, "SELECT kind FROM halts") == []
     with closing(Database(path)) as database:
         folder = tmp_path / "data" / "autoscaling" / "paper"
-        assert EventLog(database).last_held(FOLDER) == [str(folder)]
+        assert EventLog(database).last_reported_positions(SPREADS_FOLDER_EVENT) == [str(folder)]
     assert query_rows(path, "SELECT failure FROM cycles WHERE failure != ''") == []
     assert read_next_cycle(path) is None, "all its cycles were made"
 
@@ -127,9 +127,9 @@ def spread(contracts: int, closed: int = 0) -> OpenSpread:
         stage="open",
         contracts=contracts,
         credit=Decimal("0.5"),
-        entered="2024-02-20 10:30:00",
+        entry_time="2024-02-20 10:30:00",
         last_cost=Decimal("0.4"),
-        closed=closed,
+        closed_contracts=closed,
     )
 
 
@@ -143,7 +143,7 @@ def test_unknown_option_order_halts_by_its_maximum_loss(
     spread = read_state(tmp_path / "files" / "paper").spreads[0]
     legs = [
         {"symbol": each.contract.symbol, "side": each.side, "ratio_qty": "1"}
-        for each in spread.option_legs
+        for each in spread.opening_legs
     ]
     order = {"order_class": "mleg", "qty": contracts, "type": "limit", "limit_price": "-4.9"}
     order |= {"time_in_force": "day", "client_order_id": "by-hand"}
@@ -171,7 +171,7 @@ def test_failed_reconciliation_does_not_block_spread_buyback(
 
 
 def test_collateral_is_the_width_of_open_spreads() -> None:
-    assert collateral((spread(3), spread(4, closed=1))) == 5 * 100 * (3 + 3)
+    assert total_collateral((spread(3), spread(4, closed=1))) == 5 * 100 * (3 + 3)
 
 
 def seller_of_one_entry(practice: Start, vix: Path, folder: Path) -> tuple[Practice, list[str]]:
@@ -179,7 +179,7 @@ def seller_of_one_entry(practice: Start, vix: Path, folder: Path) -> tuple[Pract
     here = practice(f"options.vix={vix}", f"options.symbols=[{UNDER}]", "symbols=[SYA,SYB,SYC]")
     here.advance("2024-02-20T15:30Z")
     AccountFiles(folder / "files" / "paper", 20_000.0).initialise()
-    words = [f"vix={vix}", f"root={UNDER}", f"underlying={UNDER}", "rules.entries=[60]"]
+    words = [f"vix={vix}", f"root={UNDER}", f"underlying={UNDER}", "rules.entry_minutes=[60]"]
     words += [f"AUTOSCALING_DATA_DIR={folder / 'files'}", f"folder={folder / 'live'}"]
     words += [f"broker.url_override={here.url}", "rules.exit_minute=300", "patience=0"]
     return here, [*words, "interval=0", "polls=1"]

@@ -11,7 +11,7 @@ import numpy as np
 from safetensors.numpy import save_file
 
 from event_contracts.trading.policies import CHECKPOINT_KEY, CheckpointInfo
-from event_contracts.trading.rules import ORDER_RULES
+from event_contracts.trading.rules import ORDER_RULES_VERSION
 
 
 def layers(
@@ -38,5 +38,5 @@ def written(path: Path, tensors: dict[str, Any], about: dict[str, Any]) -> str:
 
 def checkpoint(path: Path, seed: int = 0, **about: Any) -> str:
     """A network, and what it says of its training."""
-    said = CheckpointInfo(**{"order_rules": ORDER_RULES, **about})
+    said = CheckpointInfo(**{"order_rules": ORDER_RULES_VERSION, **about})
     return written(path, layers(seed, width=len(said.features)), asdict(said))

@@ -32,8 +32,8 @@ from event_contracts.practice_server import (
     KalshiServer,
     build_exchange,
     build_listings,
-    new_keys,
-    warm_up,
+    generate_keys,
+    precompile_exchange,
 )
 from event_contracts.settings import KalshiVenueSettings
 from event_contracts.simulation.exchange import Exchange, SimulatedListing
@@ -46,7 +46,7 @@ WAIT = 30.0  # seconds
 API = "/trade-api/v2"
 CREATE = "/portfolio/events/orders"
 ORDERS = f"{API}{CREATE}"
-KEYS = new_keys()  # making one takes a while
+KEYS = generate_keys()  # making one takes a while
 
 # An order and a fill of it as the API tells of them.
 ORDER = {
@@ -143,7 +143,7 @@ def signed_headers(
 ) -> dict[str, str]:
     """What signs a request of a path without its query; at: milliseconds since 1970, else now."""
     stamp = int(time.time() * 1000) if at is None else at
-    return _keys(key_id, private_key).headers(method, path, stamp)
+    return _keys(key_id, private_key).signature_headers(method, path, stamp)
 
 
 # Loading a key takes a while.
@@ -190,7 +190,7 @@ def _listings(sessions: Mapping[str, Array]) -> list[SimulatedListing]:
 @cache
 def _rehearse_once() -> None:
     """Compile what the servers of this process need."""
-    warm_up()
+    precompile_exchange()
 
 
 @contextmanager
@@ -203,7 +203,10 @@ def kalshi_practice(
     _rehearse_once()
     exchange = build_exchange(chosen, listings, np.datetime64(time.time_ns(), "ns"))
     server = KalshiServer(
-        exchange, KEYS, reused_ids_refused=chosen.reused_ids_refused, maintenance=chosen.maintenance
+        exchange,
+        KEYS,
+        reused_ids_refused=chosen.reused_ids_refused,
+        maintenance=chosen.weekly_pause,
     )
     practice = KalshiPractice("", KEYS.key_id, KEYS.private_key, exchange)
     app = server.app()

@@ -13,7 +13,7 @@ import pytest
 from event_contracts.trading.endpoint import KalshiConnection
 from event_contracts.trading.fees import KalshiFees
 from event_contracts.trading.listings import MarketFees, QuarantinedMarket, read_markets
-from event_contracts.trading.manager import KalshiReading
+from event_contracts.trading.manager import KalshiSnapshot
 from event_contracts.trading.sampler import Sampler
 from foundation.errors import InputError
 from tests.e2e.kalshi_desk import KalshiStand, flat, kalshi_stand, order
@@ -75,10 +75,10 @@ def traded() -> Iterator[KalshiStand]:
         yield stand
 
 
-def account(stand: KalshiStand, market: str = SNOW) -> tuple[KalshiReading, Any]:
+def account(stand: KalshiStand, market: str = SNOW) -> tuple[KalshiSnapshot, Any]:
     """Return the reading of a new process, and its view of a market."""
     manager = stand.manager()
-    reading = manager.reading()
+    reading = manager.read_snapshot()
     view = manager.view(market)
     # Each process reads at another instant.
     books = replace(reading.books, at=LATER)
@@ -99,17 +99,17 @@ def test_an_absent_field_changes_no_account(
     assert lacking[1] == whole[1]
 
 
-def _comparable(reading: KalshiReading) -> Any:
+def _comparable(reading: KalshiSnapshot) -> Any:
     """A reading without the profit that a market states, and the rate of a quotient."""
-    paid = [(each.settlement.market, each.held, each.payout) for each in reading.paid]
-    return replace(reading, paid=()), paid
+    paid = [(each.settlement.market, each.position, each.payout) for each in reading.paid_positions]
+    return replace(reading, paid_positions=()), paid
 
 
 @pytest.mark.parametrize("value", GONE)
 def test_missing_fee_is_computed_by_our_rules(traded: KalshiStand, value: Any) -> None:
     with changed_rows("/portfolio/fills", with_fields(fee_cost=value)):
         lacking, _ = account(traded)
-    assert not lacking.unreadable
+    assert not lacking.unreadable_reasons
     assert lacking.books.cash == account(traded)[0].books.cash
 
 
@@ -123,7 +123,7 @@ def test_an_order_answer_may_lack_our_id(value: Any) -> None:
         assert receipt.remaining == 10
         assert stand.state("o-1") == "accepted"
         with changed_rows("/portfolio/orders", with_fields(client_order_id=value)):
-            (resting,) = manager.view(RAIN).resting
+            (resting,) = manager.view(RAIN).resting_orders
         assert resting.remaining == 10
 
 
@@ -165,37 +165,37 @@ def test_an_unreadable_row_quarantines_its_market(
 ) -> None:
     whole, elsewhere = account(traded)
     manager = traded.manager()
-    manager.begin(whole.books)
+    manager.set_baseline(whole.books)
     with changed_rows(path, with_fields(**dict.fromkeys(names, value)), market=RAIN):
-        reading = manager.reading()
+        reading = manager.read_snapshot()
         with refused(QuarantinedMarket, "RAIN", names[0], varies="Unknown datetime [^:]*"):
             manager.view(RAIN)
         snow = manager.view(SNOW)
-        unseen = replace(elsewhere, elsewhere=snow.elsewhere, exposure=snow.exposure)
+        unseen = replace(elsewhere, elsewhere=snow.other_positions_value, exposure=snow.exposure)
         assert snow == unseen
-        assert snow.exposure.other_events >= elsewhere.exposure.other_events, (
+        assert snow.exposure.other_events_loss >= elsewhere.exposure.other_events, (
             "no price: 1 USD at risk"
         )
-        assert not manager.unknown_outcomes(SNOW)
+        assert not manager.query_unknown_outcomes(SNOW)
         name = f"o-{len(traded.practice.exchange.orders)}"
         assert manager.submit(order(name, "0.02", 1, market=SNOW)).remaining == 1
-        manager.withdraw(SNOW, LATER)
+        manager.cancel_stale_orders(SNOW, LATER)
     # What is held is known all the same, and counts.
     assert reading.books.positions == whole.books.positions
     assert reading.books.cash == whole.books.cash
     if path != "/markets":
-        assert set(reading.unreadable) == {RAIN}
-    assert manager.view(RAIN).no == 10
+        assert set(reading.unreadable_reasons) == {RAIN}
+    assert manager.view(RAIN).no_count == 10
 
 
 def test_an_unreadable_settlement_quarantines_its_market(traded: KalshiStand) -> None:
     lacking = with_fields(value=None, market_result="scalar", revenue=None)
     with changed_rows("/portfolio/settlements", lacking):
         reading, view = account(traded)
-    assert reading.unreadable == {WIND: "settlements WIND: value and revenue are missing"}
+    assert reading.unreadable_reasons == {WIND: "settlements WIND: value and revenue are missing"}
     assert view.market == SNOW
     # Nothing was paid in: the payout of what cannot be read is no deposit.
-    assert (reading.flow, reading.discrepancies) == (0, ())
+    assert (reading.net_deposits, reading.discrepancies) == (0, ())
 
 
 def test_a_row_without_market_fails_by_name(traded: KalshiStand) -> None:
@@ -212,7 +212,7 @@ def test_an_order_that_cannot_be_read_counts_whole() -> None:
             view = manager.view(SNOW)
             with refused(QuarantinedMarket, "remaining_count_fp"):
                 manager.view(RAIN)
-        assert [(each.order.market, each.remaining) for each in view.resting] == [(RAIN, 10)]
+        assert [(each.order.market, each.remaining) for each in view.resting_orders] == [(RAIN, 10)]
 
 
 def test_an_unreadable_order_hides_no_lost_order() -> None:
@@ -225,14 +225,14 @@ def test_an_unreadable_order_hides_no_lost_order() -> None:
         stand.lose(manager, order("lost", "0.30", market=RAIN))
         stand.practice.land()
         with changed_rows("/portfolio/orders", spoilt):
-            assert not manager.unknown_outcomes(RAIN)
+            assert not manager.query_unknown_outcomes(RAIN)
         assert stand.state("lost") == "accepted"
 
 
 def test_an_unlisted_market_leaves_the_others_trading(traded: KalshiStand) -> None:
     manager = traded.manager()
     with changed_rows("/markets", with_fields(ticker="OTHER"), market=RAIN):
-        assert manager.view(SNOW).yes == 10
+        assert manager.view(SNOW).yes_count == 10
         with refused(QuarantinedMarket, "RAIN"):
             manager.view(RAIN)
 
@@ -242,8 +242,8 @@ def test_an_unreadable_market_counts_at_its_last_bid(traded: KalshiStand) -> Non
         listings = read_markets(traded.manager().venue, [RAIN, SNOW])
     last = D("0.48"), D("0.50")
     assert listings[RAIN].value_of(D(-10), last) == 5
-    assert not listings[RAIN].trades
-    assert listings[SNOW].trades
+    assert not listings[RAIN].is_trading
+    assert listings[SNOW].is_trading
 
 
 @pytest.mark.parametrize(
@@ -261,13 +261,13 @@ def test_a_market_between_yes_and_no_ends(
     connection = KalshiConnection(traded.settings(), KEYS)
     sampler = Sampler(connection, (RAIN, SNOW), np.timedelta64(60, "s"))
     now = connection.now()
-    for market, listing in sampler.read().items():
-        schedule = sampler.schedule(listing, now)
+    for market, listing in sampler.read_listings().items():
+        schedule = sampler.build_schedule(listing, now)
         assert schedule is not None
         sampler.schedules[market] = schedule
     with changed_rows("/markets", with_fields(status="finalized", **said), market=RAIN):
-        updates = sampler.sample(sampler.tick_after(now))
-        listing = sampler.read()[RAIN]
+        updates = sampler.sample(sampler.next_tick_after(now))
+        listing = sampler.read_listings()[RAIN]
     assert [update.market for update in updates] == [SNOW]
     assert set(sampler.schedules) == {SNOW}
     sales = D("0.48"), D("0.50")
@@ -278,14 +278,14 @@ def test_a_market_that_cannot_be_sampled_is_named(traded: KalshiStand) -> None:
     connection = KalshiConnection(traded.settings(), KEYS)
     sampler = Sampler(connection, (RAIN, SNOW), np.timedelta64(60, "s"))
     now = connection.now()
-    for market, listing in sampler.read().items():
-        schedule = sampler.schedule(listing, now)
+    for market, listing in sampler.read_listings().items():
+        schedule = sampler.build_schedule(listing, now)
         assert schedule is not None
         sampler.schedules[market] = schedule
     with changed_rows("/markets", with_fields(yes_bid_dollars="0.99"), market=RAIN):
-        updates = sampler.sample(sampler.tick_after(now))
+        updates = sampler.sample(sampler.next_tick_after(now))
     assert [update.market for update in updates] == [SNOW]
-    assert "RAIN" in sampler.unreadable
+    assert "RAIN" in sampler.unreadable_reasons
     assert set(sampler.schedules) == {RAIN, SNOW}
 
 
@@ -303,7 +303,7 @@ def test_an_events_fees_override_its_series(
 ) -> None:
     fees = MarketFees(KalshiFees().rules_on)
     with changed_rows("/events", with_fields(**said)):
-        fees.learn(KalshiConnection(traded.settings(), KEYS), (RAIN,))
+        fees.load_fee_terms(KalshiConnection(traded.settings(), KEYS), (RAIN,))
     rules = fees(RAIN, LATER)
     assert (rules.taker, rules.maker) == tuple(map(D, rates))
 
@@ -314,4 +314,4 @@ def test_an_events_unknown_fees_are_refused(traded: KalshiStand) -> None:
         changed_rows("/events", with_fields(fee_type_override="flat")),
         refused(InputError, "RAIN", "fee_type", "'flat'"),
     ):
-        fees.learn(KalshiConnection(traded.settings(), KEYS), (RAIN,))
+        fees.load_fee_terms(KalshiConnection(traded.settings(), KEYS), (RAIN,))

@@ -91,7 +91,9 @@ def booked(
         held = account.held("RAIN", order_side(fill.side, True)[1])
         action, own = order_side(fill.side, sold and fill.count <= held)
         price = yes_price(own, fill.price)
-        ours = ContractFill(fill.order_id, "RAIN", action, own, price, fill.count, not fill.taker)
+        ours = ContractFill(
+            fill.order_id, "RAIN", action, own, price, fill.count, not fill.is_taker
+        )
         account, cost = account.booked(ours, rules or FeeRules())
         fills.append(replace(fill, fee=cost.net_fee))
     return fills, account
@@ -115,8 +117,8 @@ def test_listed_fills_reproduce_the_exact_account(rows: Rows, rules: FeeRules, s
     """The venue says bid or ask, not what was meant: by the cent it makes no difference."""
     fills, account = booked(rows, rules, sold=sold)
     end = come_to(START, *fills)
-    assert end.expected.cash == account.cash
-    assert end.contracts(shown(account)) == ()
+    assert end.books.cash == account.cash
+    assert end.unexplained_positions(shown(account)) == ()
 
 
 @given(FILLS, st.randoms())
@@ -129,10 +131,10 @@ def test_each_fill_is_booked_once_in_any_order(rows: Rows, rng: Any) -> None:
         rng.shuffle(news)
         # What an earlier reading had is listed again.
         end = come_to(books, *news)
-        assert (end.expected.cash, end.contracts(shown(until))) == (until.cash, ())
-        assert end.fills == len({fill.fill_id for fill in part} - books.fills)
+        assert (end.books.cash, end.unexplained_positions(shown(until))) == (until.cash, ())
+        assert end.new_fill_count == len({fill.fill_id for fill in part} - books.fill_ids)
         books = shown(until, *part)
-    assert come_to(books, *fills).expected.cash == account.cash
+    assert come_to(books, *fills).books.cash == account.cash
 
 
 @given(FILLS, st.decimals("-10000", "10000", places=2), st.integers(0, 20))
@@ -141,10 +143,10 @@ def test_flow_is_deposits_whatever_traded(rows: Rows, paid: Decimal, cut: int) -
     fills, end = booked(rows)
     first, middle = booked(rows[:cut])
     books = shown(middle, *first)
-    assert come_to(START, *first).flow(books) == 0
+    assert come_to(START, *first).net_deposits(books) == 0
     later = shown(end.with_flow(paid), *fills)
-    assert come_to(books, *fills).flow(later) == paid
-    assert come_to(later, *fills).flow(later) == 0
+    assert come_to(books, *fills).net_deposits(later) == paid
+    assert come_to(later, *fills).net_deposits(later) == 0
 
 
 @pytest.mark.parametrize(
@@ -162,44 +164,44 @@ def test_a_settlement_pays_once_and_is_no_deposit(said: dict[str, Any], pays: De
     # 3.00 and 0.07 · 6 · 0.25 = 0.105 of fee, where the venue does not say it.
     cash = D("996.895") + pays
     before = come_to(START, BOUGHT, ends=(end,))
-    assert (before.expected.cash, before.expected.positions) == (cash, {})
+    assert (before.books.cash, before.books.positions) == (cash, {})
     paid = shown(Account(cash + 7), BOUGHT, ends=(end,))
-    assert before.flow(paid) == 7
-    assert come_to(paid, BOUGHT, ends=(end,)).expected.cash == cash + 7
+    assert before.net_deposits(paid) == 7
+    assert come_to(paid, BOUGHT, ends=(end,)).books.cash == cash + 7
     other = replace(BOUGHT, side="ask")  # 6 NO
-    assert come_to(START, other, ends=(end,)).expected.cash == D("996.895") + 6 - pays
+    assert come_to(START, other, ends=(end,)).books.cash == D("996.895") + 6 - pays
 
 
 def test_fill_listed_after_settlement_is_paid_out() -> None:
     end = MarketSettlement("RAIN", D(1), BOUGHT.at + np.timedelta64(1, "m"))
     late = filled(1, "bid", 5000, 600, taker=True, order=2)
     at_once = come_to(START, BOUGHT, late, ends=(end,))
-    paid = shown(Account(come_to(START, BOUGHT, ends=(end,)).expected.cash), BOUGHT, ends=(end,))
-    assert come_to(paid, BOUGHT, late, ends=(end,)).expected.cash == at_once.expected.cash
-    assert at_once.expected.positions == {}
+    paid = shown(Account(come_to(START, BOUGHT, ends=(end,)).books.cash), BOUGHT, ends=(end,))
+    assert come_to(paid, BOUGHT, late, ends=(end,)).books.cash == at_once.books.cash
+    assert at_once.books.positions == {}
 
 
 @pytest.mark.parametrize(("paid", "flow"), [("0.99", 0), ("-0.99", 0), ("1", 1), ("-1", -1)])
 def test_cash_change_below_a_dollar_is_no_flow(paid: str, flow: int) -> None:
-    assert come_to(START).flow(replace(START, cash=START.cash + D(paid))) == flow
+    assert come_to(START).net_deposits(replace(START, cash=START.cash + D(paid))) == flow
 
 
 def test_charged_fee_counts_and_differences_are_told() -> None:
     dear = replace(BOUGHT, fee=D("2.18"))
     end = come_to(START, dear)
-    assert end.expected.cash == D("994.82")
-    assert end.fees == ("fill f-0: a fee of $0.105 by our rules, $2.18 charged",)
+    assert end.books.cash == D("994.82")
+    assert end.excess_fees == ("fill f-0: a fee of $0.105 by our rules, $2.18 charged",)
     # Rounding, and what comes back of it, is no difference.
-    assert come_to(START, replace(BOUGHT, fee=D("0.11"))).fees == ()
-    assert come_to(START, BOUGHT).fees == ()
+    assert come_to(START, replace(BOUGHT, fee=D("0.11"))).excess_fees == ()
+    assert come_to(START, BOUGHT).excess_fees == ()
 
 
 def test_unexplained_contracts_are_no_cash_flow() -> None:
     """A purchase that is not listed took its cash: that is no withdrawal."""
     bought = AccountBooks(BEGIN, D(900), {"RAIN": D(10), "SNOW": D(-2)})
     end = come_to(START)
-    assert end.flow(bought) == 0
-    assert end.contracts(bought) == (
+    assert end.net_deposits(bought) == 0
+    assert end.unexplained_positions(bought) == (
         "RAIN: nothing by its fills, 10 YES at the venue",
         "SNOW: nothing by its fills, 2 NO at the venue",
     )
@@ -307,7 +309,7 @@ def manager_of(book: OrderStore | None = None, **more: Any) -> KalshiMultiMarket
         KEYS,
         UNLIMITED,
         lambda *_: FeeRules(),
-        book=book,
+        order_store=book,
         **{"time": AT_ONCE, **more},
     )
 
@@ -315,7 +317,7 @@ def manager_of(book: OrderStore | None = None, **more: Any) -> KalshiMultiMarket
 def test_answered_fill_is_awaited_until_listed(venue: Venue) -> None:
     manager = manager_of()
     venue.filled, venue.remaining = "10.00", "0.00"
-    assert manager.submit(WISH).filled == 10
+    assert manager.submit(WISH).filled_count == 10
     # Cash, contracts and fills are as they were: flat and rich, if one believed it.
     with refused(BrokerError, "v-1", "10.00", "0"):
         manager.view("RAIN")
@@ -329,8 +331,8 @@ def test_answered_fill_is_awaited_until_listed(venue: Venue) -> None:
     venue.orders.clear()
     manager.submit(WISH)
     view = manager.view("RAIN")
-    assert (view.yes, view.cash) == (10, D("994.82"))
-    assert manager.reading().discrepancies == ()
+    assert (view.yes_count, view.cash) == (10, D("994.82"))
+    assert manager.read_snapshot().discrepancies == ()
 
 
 @pytest.mark.parametrize(("count", "taken_out"), [(10, False), (4, True), (4, False)])
@@ -340,12 +342,14 @@ def test_fill_shown_only_by_order_is_awaited(venue: Venue, count: int, taken_out
     assert manager.view("RAIN").resting_count("BUY", "YES") == 10
     venue.trades(count, listed=False)
     if taken_out:
-        assert [intent.client_order_id for intent in manager.withdraw("RAIN", LATER)] == ["o-1"]
+        assert [
+            intent.client_order_id for intent in manager.cancel_stale_orders("RAIN", LATER)
+        ] == ["o-1"]
     with refused(BrokerError, "v-1", f"{count}.00", "0"):
         manager.view("RAIN")
     venue.list_fill(count)
     view = manager.view("RAIN")
-    assert view.yes == count
+    assert view.yes_count == count
     assert view.resting_count("BUY", "YES") == (0 if taken_out else 10 - count)
 
 
@@ -354,7 +358,7 @@ def test_fills_before_the_ledger_began_are_not_awaited(venue: Venue) -> None:
     manager_of(book).submit(WISH)
     venue.trades(10)
     venue.fills = []
-    assert manager_of(book).view("RAIN").yes == 10
+    assert manager_of(book).view("RAIN").yes_count == 10
 
 
 @pytest.mark.parametrize("known", [True, False])
@@ -365,7 +369,7 @@ def test_own_unlisted_order_counts_as_resting(venue: Venue, known: bool) -> None
     venue.unlisted.add("v-1")
     if not known:
         venue.orders.clear()
-    (resting,) = manager.view("RAIN").resting
+    (resting,) = manager.view("RAIN").resting_orders
     assert (resting.order_id, resting.remaining) == ("v-1" if known else "o-1", 10)
 
 
@@ -376,7 +380,7 @@ def test_order_landing_between_lookups_counts_once(venue: Venue) -> None:
     with pytest.raises(OutcomeUnknown):
         manager.submit(WISH)
     # The look for it finds nothing, and the list of what waits has it by then.
-    (resting,) = manager.view("RAIN").resting
+    (resting,) = manager.view("RAIN").resting_orders
     assert (resting.order_id, resting.remaining) == ("v-1", 10)
     intent = book.get("o-1")
     assert intent is not None
@@ -406,8 +410,8 @@ def test_pages_are_read_to_their_end_without_loops(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(KalshiConnection, "request", request)
     connection = KalshiConnection(KalshiSettings(), KEYS)
     fills = ("fills", "/portfolio/fills", "fills", lambda entry: entry["fill_id"])
-    assert connection.pages(*fills, ticker="RAIN") == ["a", "b", "c"]
+    assert connection.list_entries(*fills, ticker="RAIN") == ["a", "b", "c"]
     assert all(query["ticker"] == "RAIN" for query in asked)
     pages["2"] = ("c", "1")
     with refused(BrokerError, "fills", MAX_PAGES):
-        connection.pages(*fills)
+        connection.list_entries(*fills)

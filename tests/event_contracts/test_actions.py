@@ -116,9 +116,11 @@ def test_a_style_picks_the_price_of_each_intent(style: Any, prices: list[str]) -
     of NO is a dollar less the bid of YES. A book with one side has no middle.
     """
     space = LimitOrderActionSpace(price_style=style)
-    assert [space.price(intent, QUOTE) for intent in range(1, 5)] == [D(p) for p in prices]
+    assert [space.order_price(intent, QUOTE) for intent in range(1, 5)] == [D(p) for p in prices]
     for quote in (ContractQuote(D(0), D("0.30")), ContractQuote(D("0.30"), D(1))):
-        assert style != "mid" or {space.price(intent, quote) for intent in range(1, 5)} == {None}
+        assert style != "mid" or {space.order_price(intent, quote) for intent in range(1, 5)} == {
+            None
+        }
 
 
 # Masks
@@ -143,12 +145,12 @@ def test_allowed_actions_satisfy_all_limits_others_give_reasons(
         if not size:
             continue
         verb, side = WAYS[INTENTS.index(name) - 1]
-        price = space.price(INTENTS.index(name), before.quote)
+        price = space.order_price(INTENTS.index(name), before.quote)
         if price is None:
             assert not masks[action]
             assert "no price" in str(reason)
         elif verb == "SELL":
-            free = before.held(side) - before.resting_count("SELL", side)
+            free = before.held_count(side) - before.resting_count("SELL", side)
             # What rests is capped by nobody: purchases of the other side take from it, too.
             free -= 0 if style == "aggressive" else before.resting_count("BUY", opposite_side(side))
             assert masks[action] == (size <= free), reason
@@ -158,25 +160,27 @@ def test_allowed_actions_satisfy_all_limits_others_give_reasons(
 
 def expected_of_purchase(before: MarketView, side: Outcome, price: Decimal, size: int) -> bool:
     """From the rules as they are written: cash, contracts, USD and share."""
-    purchases = [(r.order.price, r.remaining) for r in before.resting if r.order.action == "BUY"]
+    purchases = [
+        (r.order.price, r.remaining) for r in before.resting_orders if r.order.action == "BUY"
+    ]
     left = before.cash
     for at, count in [*purchases, (price, D(size))]:
         fee = D("0.07") * count * at * (1 - at)
         left -= at * count + fee - fee % D("-0.0001") + count * D("0.0001") + D("0.01")
         left -= D("0.0001") if fee % D("0.0001") else D(0)
-    held = before.held(side) - before.held(opposite_side(side))
+    held = before.held_count(side) - before.held_count(opposite_side(side))
     same = [
         r.remaining
-        for r in before.resting
+        for r in before.resting_orders
         if r.order.market == MARKET and (r.order.action == "BUY") == (r.order.side == side)
     ]
     after = held + sum(same, D(size))
     worth = held * price if held > 0 else -held * (1 - price)
-    portfolio = before.cash + before.elsewhere + worth
+    portfolio = before.cash + before.other_positions_value + worth
     within = after <= 500 and after * price <= min(D(500), portfolio / 4)
     # A resting sale of the other side would be filled as a purchase once nothing is held.
     sales = before.resting_count("SELL", opposite_side(side))
-    turns = sales > 0 and sum(same, D(size)) > before.held(opposite_side(side))
+    turns = sales > 0 and sum(same, D(size)) > before.held_count(opposite_side(side))
     return left >= 50 and (after <= 0 or within) and not turns
 
 
@@ -295,7 +299,12 @@ def test_order_respects_every_limit_or_names_one(
     count: Decimal, price: Decimal, held: Decimal, cash: Decimal, resting: int, elsewhere: int
 ) -> None:
     reason = LIMITS.validate_order(
-        count=count, price=price, held=held, cash=cash, resting=D(resting), elsewhere=D(elsewhere)
+        count=count,
+        price=price,
+        held=held,
+        cash=cash,
+        resting_count=D(resting),
+        other_positions_value=D(elsewhere),
     )
     after = held + resting + count
     portfolio = cash + elsewhere + (held * price if held > 0 else -held * (1 - price))

@@ -15,7 +15,7 @@ from event_contracts import MarketAgnosticKalshiEnv, SyntheticSessionModel
 from event_contracts.simulation.exchange import Exchange, SimulatedListing, SimulatedOrderManager
 from event_contracts.simulation.sessions import session_to_tape
 from event_contracts.simulation.synthetic import synthetic_session
-from event_contracts.trading.policies import Codes, Observations, Policy, RandomPolicy
+from event_contracts.trading.policies import ActionCodes, Observations, Policy, RandomPolicy
 from event_contracts.trading.records import MAX_RESTING_ORDERS
 from event_contracts.trading.venue_orders import contract_order
 from execution.orders.gate import AnyOrder, OrderRole, Unguarded
@@ -40,9 +40,9 @@ class Watched:
     name: str = "watched"
     shown: list[tuple[list[float], list[bool]]] = field(default_factory=list)
 
-    def actions(self, seen: Observations, allowed: Mask) -> Codes:
+    def actions(self, seen: Observations, allowed: Mask) -> ActionCodes:
         self.shown.append((seen[0].tolist(), allowed[0].tolist()))
-        return self.policy.actions(seen, allowed)
+        return self.policy.choose_actions(seen, allowed)
 
 
 @settings(max_examples=6)
@@ -67,18 +67,22 @@ def test_service_and_environment_see_and_do_the_same(
     while not done:
         allowed = env.action_masks()
         view = manager.view(RAIN)
-        assert (view.cash, view.yes, view.no) == (D(repr(info["cash"])), info["yes"], info["no"])
-        if len(view.resting) < MAX_RESTING_ORDERS:
+        assert (view.cash, view.yes_count, view.no_count) == (
+            D(repr(info["cash"])),
+            info["yes"],
+            info["no"],
+        )
+        if len(view.resting_orders) < MAX_RESTING_ORDERS:
             assert np.array_equal(env.space.action_masks(view), allowed)
         if again:
             service = service_of(manager, exchange, watched, log)
         entry = step(service, exchange)
         assert watched.shown[-1] == (observation.tolist(), allowed.tolist())
-        action = int(policy.actions(observation[None], allowed[None])[0])
+        action = int(policy.choose_actions(observation[None], allowed[None])[0])
         observation, _, done, _, info = env.step(action)
         manager.advance()
         assert entry is not None
-        assert (entry.action, entry.sent) == (action, info["last_order_size"])
+        assert (entry.action, entry.sent_count) == (action, info["last_order_size"])
         booked = exchange.fills[seen:]
         seen += len(booked)
         told = [as_fill(each) for each in info["fills"]]
@@ -86,16 +90,16 @@ def test_service_and_environment_see_and_do_the_same(
     assert exchange.is_over
     assert exchange.cash == D(repr(info["cash"]))
     assert len(log.entries(RAIN)) == len(session) - 1
-    assert not service.skipped
+    assert not service.skip_counts
     fates = {placed.order.client_order_id: placed for placed in exchange.orders.values()}
     for entry in log.entries(RAIN):
         intent = book.get(entry.client_order_id)
-        assert (intent is not None) == bool(entry.sent)
+        assert (intent is not None) == bool(entry.sent_count)
         if intent is not None:
             assert intent.state in ("filled", "canceled")
-            assert intent.progress.filled == fates[entry.client_order_id].filled
-            counts = re.findall(r"(\d+) (?:filled|rest|cancelled)", entry.answer)
-            assert sum(map(int, counts)) == entry.sent, entry.answer
+            assert intent.progress.filled == fates[entry.client_order_id].filled_count
+            counts = re.findall(r"(\d+) (?:filled|rest|cancelled)", entry.response)
+            assert sum(map(int, counts)) == entry.sent_count, entry.response
 
 
 def exchange_of() -> Exchange:
@@ -116,11 +120,11 @@ def test_denied_order_is_recorded_without_failure() -> None:
     service = service_of(manager, exchange, Always(1), log)
     entry = step(service, exchange)
     assert entry is not None
-    assert entry.answer.endswith("not sent: KILL is there")
-    assert entry.sent == 0
+    assert entry.response.endswith("not sent: KILL is there")
+    assert entry.sent_count == 0
     assert not exchange.orders
     assert {intent.state for intent in book.select("1 = 1")} == {"denied"}
-    assert not service.skipped
+    assert not service.skip_counts
 
 
 def test_journal_records_observation_decision_and_answer(tmp_path: Path) -> None:
@@ -134,11 +138,11 @@ def test_journal_records_observation_decision_and_answer(tmp_path: Path) -> None
     assert (entry.intent, entry.size, entry.price) == ("BUY_YES", 5, quote.yes_ask)
     assert entry.reason == "always: BUY 5 YES"
     assert (entry.cash, entry.equity) == (D(1000), D(1000))
-    assert len(entry.digest) == 64
-    assert entry.answer == "accepted RAIN-0: 5 filled, 0 rest"
+    assert len(entry.observation_digest) == 64
+    assert entry.response == "accepted RAIN-0: 5 filled, 0 rest"
     assert log.entries() == [entry]
     [tick] = log.ticks(RAIN)
-    assert (tick.at, tick.tick) == (exchange.now, exchange.shown(RAIN))
+    assert (tick.at, tick.tick) == (exchange.now, exchange.shown_tick(RAIN))
     intent = book.get(entry.client_order_id)
     assert intent is not None
     assert (intent.job, intent.state, intent.role) == ("kalshi", "filled", "opening")

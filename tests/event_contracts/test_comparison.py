@@ -18,7 +18,7 @@ from event_contracts.compare import build_result, compare, held_out_sessions, pa
 from event_contracts.settings import ComparisonSettings
 from event_contracts.simulation.comparison import (
     Comparison,
-    EntrantResult,
+    PolicyResult,
     PlayedSessions,
     ResampledReturns,
     play_sessions,
@@ -68,7 +68,7 @@ def test_without_an_edge_whoever_trades_loses_on_average(policy: Policy, fixed: 
 
 
 def test_kelly_earns_with_an_edge_and_fair_price() -> None:
-    market = replace(QUIET, edge=0.2, memory=0.99)
+    market = replace(QUIET, mispricing=0.2, mispricing_persistence=0.99)
     played = play_sessions(BinaryKelly(), sessions_of(150, market), SETTINGS)
     assert played.profits.mean() > 3 * standard_error(played)
 
@@ -89,7 +89,7 @@ def trials(groups: int | None = None, /, **returns: Array) -> ResampledReturns:
 
 
 def test_figures_to_check_by_hand() -> None:
-    judged = trials(one=np.array([[0.1, -0.1, 0.3]])).judge("one")
+    judged = trials(one=np.array([[0.1, -0.1, 0.3]])).estimate_performance("one")
     assert judged.profit_usd.value == pytest.approx(0.1)
     assert judged.sharpe.value == pytest.approx(0.1 / np.sqrt(0.08 / 3))
     assert judged.growth.value == pytest.approx(np.log(1.1 * 0.9 * 1.3) / 3)
@@ -101,8 +101,8 @@ def test_figures_to_check_by_hand() -> None:
 def test_more_in_every_session_is_yes_less_no(seed: int, runs: int) -> None:
     fixed = drawn(seed, 60, runs, mean=0.02)
     both = trials(one=fixed + 0.05, other=fixed)
-    assert both.answer("one", "other").verdict == "yes"
-    assert both.answer("other", "one").verdict == "no"
+    assert both.compare_pair("one", "other").verdict == "yes"
+    assert both.compare_pair("other", "one").verdict == "no"
 
 
 @given(seeds)
@@ -110,7 +110,7 @@ def test_more_in_every_session_is_yes_less_no(seed: int, runs: int) -> None:
 def test_higher_profit_at_lower_sharpe_is_no(seed: int) -> None:
     fixed = drawn(seed, 60, mean=0.05, deviation=0.02)
     wild = 2 * fixed + 0.4 * np.where(np.arange(60) % 2, 1.0, -1.0)
-    answer = trials(one=wild, other=fixed).answer("one", "other")
+    answer = trials(one=wild, other=fixed).compare_pair("one", "other")
     assert answer.excess_usd.value is not None
     assert answer.excess_usd.value > 0
     assert answer.verdict == "no"
@@ -120,7 +120,7 @@ def test_better_means_ten_percent_more_profit() -> None:
     fixed = drawn(8, 200, mean=0.05, deviation=0.01)
     calm = fixed.mean() + (fixed - fixed.mean()) / 2
     for more, verdict in ((1.05, "no"), (1.099, "no power"), (1.2, "yes")):
-        answer = trials(one=more * calm, other=fixed).answer("one", "other")
+        answer = trials(one=more * calm, other=fixed).compare_pair("one", "other")
         assert answer.excess_usd.value == pytest.approx((more - 1.1) * fixed.mean())
         assert answer.verdict == verdict
 
@@ -128,7 +128,7 @@ def test_better_means_ten_percent_more_profit() -> None:
 def test_beating_a_loser_still_requires_a_profit() -> None:
     losing = drawn(1, 100, mean=-0.1, deviation=0.01)
     less = drawn(2, 100, mean=-0.02, deviation=0.01)
-    answer = trials(one=less, other=losing).answer("one", "other")
+    answer = trials(one=less, other=losing).compare_pair("one", "other")
     assert answer.excess_usd.value == pytest.approx(less.mean())
     assert answer.sharpe_difference.interval is not None
     assert answer.sharpe_difference.interval[0] > 0
@@ -138,42 +138,46 @@ def test_beating_a_loser_still_requires_a_profit() -> None:
 def test_inactive_policy_has_no_ratio_and_earns_nothing() -> None:
     out = np.zeros((1, 50))
     pair = trials(one=out, other=drawn(3, 50, mean=0.05))
-    assert pair.judge("one").sharpe.value is None
-    assert pair.answer("one", "other").verdict == "no"
-    assert pair.answer("other", "one").verdict == "no power"
-    assert trials(one=out, other=out).answer("one", "other").verdict == "no power"
+    assert pair.estimate_performance("one").sharpe.value is None
+    assert pair.compare_pair("one", "other").verdict == "no"
+    assert pair.compare_pair("other", "one").verdict == "no power"
+    assert trials(one=out, other=out).compare_pair("one", "other").verdict == "no power"
 
 
 @given(seeds, st.integers(2, 5))
 @settings(max_examples=8)
 def test_dependent_sessions_count_as_one_observation(seed: int, copies: int) -> None:
     returns = drawn(seed, 30)
-    once = trials(one=returns).judge("one")
-    again = trials(30, one=np.tile(returns, copies)).judge("one")
+    once = trials(one=returns).estimate_performance("one")
+    again = trials(30, one=np.tile(returns, copies)).estimate_performance("one")
     for before, after in ((once.profit_usd, again.profit_usd), (once.sharpe, again.sharpe)):
         assert before.interval is not None
         assert after.interval == pytest.approx(before.interval)
-    alone = trials(one=np.tile(returns, copies)).judge("one")
+    alone = trials(one=np.tile(returns, copies)).estimate_performance("one")
     assert alone.profit_usd.interval is not None
     assert np.diff(alone.profit_usd.interval) < np.diff(once.profit_usd.interval)  # type: ignore[arg-type]
 
 
 def test_differing_runs_widen_the_interval_equal_do_not() -> None:
     returns = drawn(7, 40)
-    once = trials(one=returns).judge("one").profit_usd.interval
-    same = trials(one=np.repeat(returns, 3, axis=0)).judge("one").profit_usd.interval
-    apart = trials(one=returns + np.array([[-0.1], [0.0], [0.1]])).judge("one").profit_usd.interval
+    once = trials(one=returns).estimate_performance("one").profit_usd.interval
+    same = trials(one=np.repeat(returns, 3, axis=0)).estimate_performance("one").profit_usd.interval
+    apart = (
+        trials(one=returns + np.array([[-0.1], [0.0], [0.1]]))
+        .estimate_performance("one")
+        .profit_usd.interval
+    )
     assert once is not None
     assert same == pytest.approx(once)
     assert apart is not None
     assert apart[1] - apart[0] > 2 * (once[1] - once[0])
 
 
-EDGE = SyntheticSessionModel(steps=20, edge=0.2, memory=0.99)
-SMALL = ComparisonSettings(episode=EpisodeSettings(market=EDGE), sessions=25, runs=2)
+EDGE = SyntheticSessionModel(steps=20, mispricing=0.2, mispricing_persistence=0.99)
+SMALL = ComparisonSettings(episode=EpisodeSettings(market=EDGE), sessions=25, random_runs=2)
 
 
-def sizes_of(standing: EntrantResult) -> set[int]:
+def sizes_of(standing: PolicyResult) -> set[int]:
     return {order.size for episode in standing.episodes for order in episode.orders}
 
 
@@ -183,19 +187,22 @@ def comparison(tmp_path_factory: pytest.TempPathFactory) -> Comparison:
     folder = tmp_path_factory.mktemp("checkpoints")
     free = tuple(checkpoint(folder / f"free{k}", k) for k in range(2))
     fixed = tuple(checkpoint(folder / f"fixed{k}", k, fixed_size=10) for k in range(2))
-    return compare(replace(SMALL, variable=free, fixed=fixed))
+    return compare(replace(SMALL, variable_checkpoints=free, fixed_checkpoints=fixed))
 
 
 def test_every_policy_plays_every_session_and_pairs_compare(comparison: Comparison) -> None:
-    names = [each.name for each in comparison.standings]
+    names = [each.name for each in comparison.policy_results]
     assert names == ["variable", "fixed 10", "kelly", "kelly fixed 10", "random", "nothing"]
-    assert [each.runs for each in comparison.standings] == [2, 2, 1, 1, 2, 1]
-    assert set(comparison.answers) == {("variable", "fixed 10"), ("kelly", "kelly fixed 10")}
-    by_name = {each.name: each for each in comparison.standings}
+    assert [each.run_count for each in comparison.policy_results] == [2, 2, 1, 1, 2, 1]
+    assert set(comparison.pair_comparisons) == {
+        ("variable", "fixed 10"),
+        ("kelly", "kelly fixed 10"),
+    }
+    by_name = {each.name: each for each in comparison.policy_results}
     for name in ("fixed 10", "kelly fixed 10"):
         assert sizes_of(by_name[name]) == {10}
     assert len(sizes_of(by_name["variable"])) > 1
-    assert by_name["nothing"].profit == 0
+    assert by_name["nothing"].mean_total_profit_usd == 0
 
 
 def test_json_has_every_figure_page_every_section(comparison: Comparison, tmp_path: Path) -> None:
@@ -210,7 +217,7 @@ def test_json_has_every_figure_page_every_section(comparison: Comparison, tmp_pa
     assert random["total_profit_usd"] == pytest.approx(25 * random["profit_usd"]["value"])
     assert set(random["sizes"]["position_size_distribution"]) <= {str(s) for s in POSITION_SIZES}
     page = (tmp_path / "comparison.html").read_text()
-    assert all(f"<h2>Sizes: {each.name}</h2>" in page for each in comparison.standings)
+    assert all(f"<h2>Sizes: {each.name}</h2>" in page for each in comparison.policy_results)
     assert page.count("Size against profit") == 5
     assert page.count("No order was sent.") == 1
     for sentence in result.sentences[:2]:
@@ -220,7 +227,7 @@ def test_json_has_every_figure_page_every_section(comparison: Comparison, tmp_pa
 
 
 RUNS = "marketsimulator/runs.js"
-QUICK = ("sessions=2", "runs=1", "episode.market.steps=10", "output=out")
+QUICK = ("sessions=2", "random_runs=1", "episode.market.steps=10", "output=out")
 
 
 def recorded(folder: Path) -> Path:
@@ -242,7 +249,7 @@ def test_last_events_judge_grouped_by_event(tmp_path: Path) -> None:
     held_out = held_out_sessions(settings)
     assert held_out.groups.tolist() == [0, 0, 1, 1, 2, 2, 3, 3]
     assert held_out.source == "recorded markets of RAIN-2, RAIN-3, RAIN-4, RAIN-5"
-    assert compare(settings).standings[-1].profit == 0
+    assert compare(settings).policy_results[-1].mean_total_profit_usd == 0
     with refused(InputError, "holdout_events", "6"):
         held_out_sessions(replace(settings, holdout_events=6))
 
@@ -254,14 +261,14 @@ def test_checkpoint_trained_on_holdout_events_is_refused(tmp_path: Path) -> None
         checkpoint(tmp_path / f"after{k}", settings={"folder": ".", "train_events": k})
         for k in (2, 3)
     ]
-    assert compare(replace(settings, variable=(taught[0],))).standings[0].name == "variable"
+    assert compare(replace(settings, variable_checkpoints=(taught[0],))).policy_results[0].name == "variable"
     with refused(InputError, "after3", "3"):
-        compare(replace(settings, variable=(taught[1],)))
+        compare(replace(settings, variable_checkpoints=(taught[1],)))
     vague = checkpoint(tmp_path / "vague", settings={"folder": ".", "train_events": "many"})
     with refused(InputError, "vague"):
-        compare(replace(settings, variable=(vague,)))
-    synthetic = replace(SMALL, sessions=2, variable=(taught[1],))
-    assert compare(synthetic).standings[0].name == "variable"
+        compare(replace(settings, variable_checkpoints=(vague,)))
+    synthetic = replace(SMALL, sessions=2, variable_checkpoints=(taught[1],))
+    assert compare(synthetic).policy_results[0].name == "variable"
 
 
 @pytest.mark.parametrize(
@@ -269,9 +276,9 @@ def test_checkpoint_trained_on_holdout_events_is_refused(tmp_path: Path) -> None
     [
         (["output=there"], ("comparison.json",)),
         (["folder=nowhere"], ()),
-        (["variable=[there]"], ("variable", "there")),
-        (["variable=[cut]"], ("variable",)),
-        (["fixed=[cut]"], ("10",)),
+        (["variable_checkpoints=[there]"], ("variable", "there")),
+        (["variable_checkpoints=[cut]"], ("variable",)),
+        (["fixed_checkpoints=[cut]"], ("10",)),
     ],
 )
 def test_refused_comparison_is_one_line_and_leaves_nothing(

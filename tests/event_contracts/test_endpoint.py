@@ -37,7 +37,7 @@ def pem_of() -> str:
 def test_signature_covers_time_method_and_path_only(
     method: str, path: str, query: str, at: int
 ) -> None:
-    headers = KEYS.headers(method, f"/trade-api/v2/a{path}?{query}", at)
+    headers = KEYS.signature_headers(method, f"/trade-api/v2/a{path}?{query}", at)
     assert headers["KALSHI-ACCESS-KEY"] == KEYS.key_id
     assert headers["KALSHI-ACCESS-TIMESTAMP"] == str(at)
     KEYS.signing_key.public_key().verify(

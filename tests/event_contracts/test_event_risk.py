@@ -23,9 +23,9 @@ from event_contracts.trading.event_risk import (
     MarketLoss,
     Strike,
     StrikeFields,
-    exposure_of_others,
+    compute_exposure,
     greatest_loss,
-    losses_of_others,
+    max_loss_of_other_markets,
     market_loss,
     strike_fields,
 )
@@ -38,12 +38,12 @@ from event_contracts.trading.orders import (
 )
 from event_contracts.trading.record_rules import write_action_masks
 from event_contracts.trading.records import (
-    MARKET,
+    MARKET_DTYPE,
     MAX_RESTING_ORDERS,
     MICROS_PER_DOLLAR,
-    ORDER,
+    ORDER_DTYPE,
     PRICE_UNITS,
-    TICK,
+    TICK_DTYPE,
 )
 from foundation.decimals import CENT
 from foundation.errors import InputError, OrderRejected
@@ -75,7 +75,7 @@ def possible(events: Mapping[str, MarketEvent]) -> list[set[str]]:
     """Return every set of markets of one event that may pay YES together, by brute force."""
     names = list(events)
     every = [set(each) for each in subsets(names)]
-    if all(event.exclusive for event in events.values()):
+    if all(event.is_mutually_exclusive for event in events.values()):
         return [each for each in every if len(each) <= 1]
     strikes = {n: e.strike for n, e in events.items() if e.strike is not None}
     lines = [{n for n, s in strikes.items() if s.contains(figure)} for figure in FIGURES]
@@ -83,7 +83,7 @@ def possible(events: Mapping[str, MarketEvent]) -> list[set[str]]:
 
 
 def loss_of(losses: Mapping[str, MarketLoss], paying: set[str]) -> Any:
-    return sum(loss.yes if name in paying else loss.no for name, loss in losses.items())
+    return sum(loss.if_yes if name in paying else loss.if_no for name, loss in losses.items())
 
 
 @st.composite
@@ -103,10 +103,10 @@ def test_greatest_loss_is_that_of_all_outcomes(
     outcomes = possible(events)
     assert greatest_loss(legs) == max(loss_of(losses, paying) for paying in outcomes)
     own = losses.pop("M0")
-    found = losses_of_others(events["M0"], legs[1:])
-    assert found.yes == max(loss_of(losses, p) for p in outcomes if "M0" in p)
-    assert found.no == max(loss_of(losses, p) for p in outcomes if "M0" not in p)
-    assert greatest_loss(legs) == max(own.yes + found.yes, own.no + found.no)
+    found = max_loss_of_other_markets(events["M0"], legs[1:])
+    assert found.if_yes == max(loss_of(losses, p) for p in outcomes if "M0" in p)
+    assert found.if_no == max(loss_of(losses, p) for p in outcomes if "M0" not in p)
+    assert greatest_loss(legs) == max(own.if_yes + found.if_yes, own.if_no + found.if_no)
 
 
 @given(st.integers(-50, 50), st.integers(1, 99), st.lists(st.integers(0, 3), max_size=3))
@@ -119,7 +119,7 @@ def test_unfilled_orders_count_in_the_worst_way(held: int, cents: int, kinds: li
         costs["YES" if kind % 2 else "NO"].append(MICROS_PER_DOLLAR * (k + 1) * cents // 100)
     found = market_loss(held, value, sum(costs["YES"]), sum(costs["NO"]))
     orders = [(side, cost, cost * 100 // cents) for side in costs for cost in costs[side]]
-    for outcome, loss in (("YES", found.yes), ("NO", found.no)):
+    for outcome, loss in (("YES", found.if_yes), ("NO", found.if_no)):
         paid = max(held if outcome == "YES" else -held, 0) * MICROS_PER_DOLLAR
         assert loss == max(
             value - paid + sum(cost - (pays if side == outcome else 0) for side, cost, pays in some)
@@ -131,7 +131,7 @@ def test_four_strikes_of_one_event_share_a_quarter() -> None:
     """Each of them once might hold one; hand-made figures."""
     events = {f"T{k}": MarketEvent("E") for k in range(4)}
     quotes = dict.fromkeys(events, QUOTE)
-    exposure = exposure_of_others("T0", {"T1": D(250), "T2": D(-100)}, [], quotes, events)
+    exposure = compute_exposure("T0", {"T1": D(250), "T2": D(-100)}, [], quotes, events)
     # 250 YES at an ask of 0.43 and 100 NO at one of 0.60.
     assert exposure == (167_500_000, 167_500_000, 0)
     space = LimitOrderActionSpace()
@@ -148,15 +148,15 @@ def test_four_strikes_of_one_event_share_a_quarter() -> None:
 def test_exclusive_and_nested_markets_offset_each_other() -> None:
     quotes = {"A": QUOTE, "B": QUOTE}
     held = {"B": D(-100)}  # 100 NO at an ask of 0.60
-    exclusive = {name: MarketEvent("E", exclusive=True) for name in "AB"}
+    exclusive = {name: MarketEvent("E", is_mutually_exclusive=True) for name in "AB"}
     # Where A pays YES, B pays NO: it gains 40.
-    assert exposure_of_others("A", held, [], quotes, exclusive) == (-40_000_000, 60_000_000, 0)
+    assert compute_exposure("A", held, [], quotes, exclusive) == (-40_000_000, 60_000_000, 0)
     nested = {"A": MarketEvent("E", strike=Strike(low=D(50))),
               "B": MarketEvent("E", strike=Strike(low=D(60)))}  # fmt: skip
     # Above 60 is above 50: where A pays NO, B does.
-    assert exposure_of_others("A", held, [], quotes, nested) == (60_000_000, -40_000_000, 0)
-    apart = {"A": MarketEvent("E"), "B": MarketEvent("F", exclusive=True)}
-    assert exposure_of_others("A", held, [], quotes, apart) == (0, 0, 60_000_000)
+    assert compute_exposure("A", held, [], quotes, nested) == (60_000_000, -40_000_000, 0)
+    apart = {"A": MarketEvent("E"), "B": MarketEvent("F", is_mutually_exclusive=True)}
+    assert compute_exposure("A", held, [], quotes, apart) == (0, 0, 60_000_000)
 
 
 def test_orders_in_other_markets_count() -> None:
@@ -166,7 +166,7 @@ def test_orders_in_other_markets_count() -> None:
         waiting("SELL", "YES", "0.70", 10, "WIND"),  # goes towards NO at 0.30
         waiting("BUY", "NO", "0.90", 10, "RAIN"),
     ]
-    exposure = exposure_of_others("RAIN", {}, resting, {}, events)
+    exposure = compute_exposure("RAIN", {}, resting, {}, events)
     assert exposure == (4_000_000, 4_000_000, 3_000_000)
 
 
@@ -283,9 +283,9 @@ def test_action_masks_match_the_order_validators(
         exposure=exposure,
     )
     market, orders, tick = (
-        np.zeros(1, MARKET),
-        np.zeros(MAX_RESTING_ORDERS, ORDER),
-        np.zeros(1, TICK),
+        np.zeros(1, MARKET_DTYPE),
+        np.zeros(MAX_RESTING_ORDERS, ORDER_DTYPE),
+        np.zeros(1, TICK_DTYPE),
     )
     market["cash"], market["elsewhere"] = cash * MICROS_PER_DOLLAR, 40 * MICROS_PER_DOLLAR
     market["yes"], market["no"] = max(held, 0), max(-held, 0)
@@ -296,16 +296,16 @@ def test_action_masks_match_the_order_validators(
         slot["price"], slot["remaining"] = 3000, count
     tick["bid"], tick["ask"] = int(bid * PRICE_UNITS), int(ask * PRICE_UNITS)
     allowed = np.zeros(ACTION_COUNT, dtype=bool)
-    write_action_masks(market[0], orders, tick[0], space.terms(CENT), allowed)
+    write_action_masks(market[0], orders, tick[0], space.build_order_rule_terms(CENT), allowed)
     assert allowed.tolist() == space.action_masks(account).tolist()
 
 
 # No sequence of orders
 
 
-EAGER = SyntheticSessionModel(steps=12, depth=200, noise=1.0)
+EAGER = SyntheticSessionModel(steps=12, depth=200, noise_order_rate=1.0)
 KINDS: dict[str, list[tuple[str, MarketEvent]]] = {
-    "exclusive": [(f"M{k}", MarketEvent("E", exclusive=True)) for k in range(3)],
+    "exclusive": [(f"M{k}", MarketEvent("E", is_mutually_exclusive=True)) for k in range(3)],
     "nested": [(f"M{k}", MarketEvent("E", strike=Strike(low=D(50 + k)))) for k in range(3)],
     "unrelated": [("M0", MarketEvent("E")), ("M1", MarketEvent("E")), ("M2", MarketEvent("F"))],
 }
@@ -333,7 +333,7 @@ def brute_loss(exchange: Exchange, event: str, name: str, side: Outcome, price: 
                 if market == name:
                     value = price if of == side else 1 - price
                 total += abs(held) * (value - (1 if of == pays else 0))
-            for each in exchange.resting:
+            for each in exchange.resting_orders:
                 if each.order.market != market or each.order.side == pays:
                     continue
                 is_own = market == name and each.order.side == side
@@ -350,7 +350,7 @@ def test_no_sequence_of_orders_exceeds_a_loss_limit(kind: str, seed: int) -> Non
     listings = [
         SimulatedListing(
             name, session_to_tape(synthetic_session(seed, EAGER, market=k)),
-            event=event.event, exclusive=event.exclusive, strike=event.strike,
+            event=event.event, is_mutually_exclusive=event.is_mutually_exclusive, strike=event.strike,
         )
         for k, (name, event) in enumerate(KINDS[kind])
     ]  # fmt: skip
@@ -364,8 +364,8 @@ def test_no_sequence_of_orders_exceeds_a_loss_limit(kind: str, seed: int) -> Non
                 continue
             count = D(int(rng.integers(1, 120)))
             before = exchange.view(name)
-            after = before.held(side) - before.held(opposite_side(side))
-            after += before.resting_towards(side) + count
+            after = before.held_count(side) - before.held_count(opposite_side(side))
+            after += before.resting_count_towards(side) + count
             try:
                 exchange.submit(
                     EventContractOrder(f"{name}-{tick}", name, "BUY", side, price, count)
@@ -416,7 +416,7 @@ def test_a_fill_beyond_the_event_limit_is_cancelled(limit: int, filled: int) -> 
     assert exchange.position("B") == 100
     placed = exchange.submit(EventContractOrder("a", "A", "BUY", "YES", D("0.40"), D(50)))
     exchange.advance()
-    assert placed.filled == filled
+    assert placed.filled_count == filled
     assert placed.state == ("executed" if filled else "canceled")
 
 
@@ -456,5 +456,5 @@ def test_strikes_are_read_as_the_venue_states_them(
 def test_exclusive_outcomes_are_none_or_one() -> None:
     for paying in product([False, True], repeat=3):
         names = {f"M{k}" for k, pays in enumerate(paying) if pays}
-        events = {f"M{k}": MarketEvent("E", exclusive=True) for k in range(3)}
+        events = {f"M{k}": MarketEvent("E", is_mutually_exclusive=True) for k in range(3)}
         assert (names in possible(events)) == (len(names) <= 1)

@@ -36,7 +36,7 @@ from tests.event_contracts.exact_account import Account
 from tests.support.messages import refused
 
 D = Decimal
-EAGER = SyntheticSessionModel(steps=15, depth=40, noise=1.0)
+EAGER = SyntheticSessionModel(steps=15, depth=40, noise_order_rate=1.0)
 MARKETS = ("RAIN", "SNOW", "WIND")
 seeds = st.integers(0, 2**31)
 styles = st.sampled_from(["passive", "mid", "aggressive"])
@@ -46,7 +46,7 @@ cash_amounts = st.sampled_from([1000.0, 300.0, 60.0, 20_000.0])
 def exchange_of(seed: int, markets: tuple[str, ...] = MARKETS, **more: Any) -> Exchange:
     listings = [
         SimulatedListing(
-            name, session_to_tape(synthetic_session(seed, EAGER, market=k)), first=2 * k
+            name, session_to_tape(synthetic_session(seed, EAGER, market=k)), first_tick=2 * k
         )
         for k, name in enumerate(markets)
     ]
@@ -60,7 +60,7 @@ def act(manager: SimulatedOrderManager, rng: np.random.Generator) -> None:
         if exchange.market_state(market) != "active":
             continue
         allowed = np.flatnonzero(exchange.space.action_masks(manager.view(market)))
-        mine = [r for r in exchange.resting if r.order.market == market]
+        mine = [r for r in exchange.resting_orders if r.order.market == market]
         if len(mine) < MAX_RESTING_ORDERS:
             name = f"{market}-{exchange.tick}"
             exchange.space.execute_action_sync(int(rng.choice(allowed)), manager, market, name)
@@ -85,7 +85,7 @@ def test_exchange_account_over_many_markets_is_exact(
     seed: int, style: str, cash: float, limited: bool
 ) -> None:
     """With limits nothing is paid in or out, and they hold; without, cash never goes below 0."""
-    rules = {} if limited else {"limits": UNLIMITED.limits, "cash_buffer": 0.0}
+    rules = {} if limited else {"limits": UNLIMITED.position_limits, "cash_buffer": 0.0}
     exchange = exchange_of(seed, price_style=style, starting_cash=cash, **rules)
     manager = SimulatedOrderManager(exchange)
     account = Account(exchange.cash)
@@ -102,16 +102,16 @@ def test_exchange_account_over_many_markets_is_exact(
         # A market that settles trades no more, so that its fills come before its settlement.
         for each in exchange.fills[booked:]:
             # Markets step one after the other: those after a fill's still show the tick before.
-            stepped = MARKETS[: MARKETS.index(each.market)] if each.maker else ()
+            stepped = MARKETS[: MARKETS.index(each.market)] if each.is_maker else ()
             shown |= {market: after[market] for market in stepped}
             account, cost = account.booked(each, exchange.space.fees)
             assert each.fee == cost.net_fee
-            assert each.tick == exchange.tick - (not each.maker)
+            assert each.tick == exchange.tick - (not each.is_maker)
             if limited:
                 assert_within_limits(account, each, shown)
         booked = len(exchange.fills)
         for end in exchange.settlements[settled:]:
-            assert end.held == account.position(end.market)
+            assert end.position == account.position(end.market)
             account = account.settled(end.market, end.outcome)
         settled = len(exchange.settlements)
         assert exchange.cash == account.cash >= 0
@@ -119,13 +119,13 @@ def test_exchange_account_over_many_markets_is_exact(
             assert exchange.position(market) == account.position(market)
             if exchange.market_state(market) == "active":
                 view = exchange.view(market)
-                assert view.resting == exchange.resting
+                assert view.resting_orders == exchange.resting_orders
                 assert_no_sale_can_turn(view)
     assert not account.positions
-    assert not exchange.resting
+    assert not exchange.resting_orders
     for placed in exchange.orders.values():
         assert placed.remaining == 0
-        assert placed.state == ("executed" if placed.filled == placed.count else "canceled")
+        assert placed.state == ("executed" if placed.filled_count == placed.count else "canceled")
 
 
 def assert_no_sale_can_turn(view: MarketView) -> None:
@@ -133,7 +133,7 @@ def assert_no_sale_can_turn(view: MarketView) -> None:
     sides: tuple[Outcome, ...] = ("YES", "NO")
     for side in sides:
         if view.resting_count("SELL", side):
-            assert view.resting_towards(opposite_side(side)) <= view.held(side)
+            assert view.resting_count_towards(opposite_side(side)) <= view.held_count(side)
 
 
 def assert_within_limits(account: Account, fill: ContractFill, shown: dict[str, Decimal]) -> None:
@@ -176,7 +176,7 @@ def test_resting_order_about_to_exceed_limits_is_cancelled() -> None:
     pay_in(exchange, -80)
     exchange.advance()
     # $40 are more than 25 % of $120.
-    assert (placed.state, placed.filled, exchange.cash) == ("canceled", 0, 120)
+    assert (placed.state, placed.filled_count, exchange.cash) == ("canceled", 0, 120)
 
 
 @pytest.mark.parametrize(
@@ -195,7 +195,7 @@ def test_fill_keeps_the_cash_buffer_to_the_cent(held: int, cash: str, filled: in
     placed = sent(exchange, "BUY", *(("NO", "0.58", 10) if held else ("YES", "0.40", 100)))
     pay_in(exchange, D(cash) - exchange.cash)
     exchange.advance()
-    assert placed.filled == filled
+    assert placed.filled_count == filled
     assert exchange.cash == (50 if filled else D(cash))
 
 
@@ -205,7 +205,7 @@ def test_middle_order_filling_keeps_the_queue_order() -> None:
         sent(exchange, "BUY", "YES", price, count)
     for _ in range(2):
         exchange.advance()
-        assert [each.remaining for each in exchange.resting] == [5, 7, 8]
+        assert [each.remaining for each in exchange.resting_orders] == [5, 7, 8]
     assert exchange.position("RAIN") == 6
 
 
@@ -258,9 +258,9 @@ def test_a_sale_takes_the_book_shown(
     sale = EventContractOrder("s", "RAIN", "SELL", "YES", D(price), D(count), time_in_force=force)
     assert exchange.depth("RAIN") == (20, 20)
     placed = exchange.submit(sale)
-    assert (placed.state, placed.filled) == (state, filled)
-    assert {(fill.price, fill.maker) for fill in placed.fills} <= {(D("0.40"), False)}
-    assert placed.waiting == (count - filled if state == "resting" else 0)
+    assert (placed.state, placed.filled_count) == (state, filled)
+    assert {(fill.price, fill.is_maker) for fill in placed.fills} <= {(D("0.40"), False)}
+    assert placed.open_count == (count - filled if state == "resting" else 0)
     assert exchange.depth("RAIN") == (20 - filled, 20)
     exchange.advance()
     assert exchange.depth("RAIN") == (20, 20)
@@ -269,10 +269,10 @@ def test_a_sale_takes_the_book_shown(
 def test_depth_shown_fills_orders_once() -> None:
     exchange = shown(HERE, HERE, size=20)
     first, second = (sent(exchange, "BUY", "YES", "0.42", count) for count in (15, 15))
-    assert (first.filled, second.filled, second.remaining) == (15, 5, 10)
+    assert (first.filled_count, second.filled_count, second.remaining) == (15, 5, 10)
     assert exchange.depth("RAIN") == (20, 0)
     exchange.advance()
-    assert [(fill.count, fill.price, fill.maker) for fill in second.fills] == [
+    assert [(fill.count, fill.price, fill.is_maker) for fill in second.fills] == [
         (5, D("0.42"), False),
         (10, D("0.42"), True),
     ]
@@ -298,7 +298,7 @@ def test_a_sale_cancels_own_purchases_that_it_meets() -> None:
         "s", "RAIN", "SELL", "YES", D("0.40"), D(20), time_in_force="immediate_or_cancel"
     )
     placed = exchange.submit(sale)
-    assert (placed.state, placed.filled, placed.fills[0].price) == ("executed", 20, D("0.40"))
+    assert (placed.state, placed.filled_count, placed.fills[0].price) == ("executed", 20, D("0.40"))
     assert (above.state, below.state) == ("canceled", "resting")
 
 
@@ -307,7 +307,7 @@ def test_purchase_stops_before_an_own_order() -> None:
     exchange = shown(HERE, HERE)
     resting = sent(exchange, "BUY", "YES", "0.41", 5)
     stopped = sent(exchange, "BUY", "NO", "0.60", 10)
-    assert (stopped.state, stopped.filled) == ("canceled", 0)
+    assert (stopped.state, stopped.filled_count) == ("canceled", 0)
     assert (resting.state, resting.remaining) == ("resting", 5)
 
 
@@ -316,9 +316,9 @@ def test_purchase_takes_what_queues_before_own_order() -> None:
     exchange = shown(HERE, HERE, size=20)
     sent(exchange, "BUY", "YES", "0.40", 5)
     taken = sent(exchange, "BUY", "NO", "0.60", 20)
-    assert (taken.state, taken.filled) == ("executed", 20)
+    assert (taken.state, taken.filled_count) == ("executed", 20)
     stopped = sent(exchange, "BUY", "NO", "0.60", 1)
-    assert (stopped.state, stopped.filled) == ("canceled", 0)
+    assert (stopped.state, stopped.filled_count) == ("canceled", 0)
 
 
 def test_positions_elsewhere_count_in_the_portfolio_at_fill() -> None:

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from event_contracts import SyntheticSessionModel
-from event_contracts.compare import ACCOUNT, compare, journaled_decisions
+from event_contracts.compare import REPLAYED_ACCOUNT_NAME, compare, journaled_decisions
 from event_contracts.settings import ComparisonSettings
 from event_contracts.simulation.comparison import play_sessions
 from event_contracts.simulation.exchange import Exchange, SimulatedListing, SimulatedOrderManager
@@ -24,7 +24,7 @@ from event_contracts.trading.action_log import ActionLog
 from event_contracts.trading.actions import PriceStyle
 from event_contracts.trading.listings import MarketSettlement
 from event_contracts.trading.manager import AccountBooks, PaidPosition
-from event_contracts.trading.policies import Codes, Observations, RandomPolicy
+from event_contracts.trading.policies import ActionCodes, Observations, RandomPolicy
 from foundation.arrays import Mask
 from foundation.database import Database, DatabaseFailed
 from foundation.errors import InputError
@@ -34,7 +34,7 @@ from tests.execution.journals import change_rows
 from tests.support.messages import check_message, refused
 
 D = Decimal
-SHORT = SyntheticSessionModel(steps=30, noise=0.5)
+SHORT = SyntheticSessionModel(steps=30, noise_order_rate=0.5)
 STEPS = 30
 
 
@@ -65,12 +65,14 @@ def test_replayed_decisions_reproduce_the_accounts_result(
     path = tmp_path / "journal.sqlite"
     episode = EpisodeSettings(price_style=style)
     exchange, log = traded(path, seed, episode, range(late))
-    account = journaled_decisions(path, episode.space())
-    assert account.cash == 1000
-    again = play_sessions(account.policy(), account.held_out.sessions, episode)
+    account = journaled_decisions(path, episode.default_action_space())
+    assert account.starting_cash == 1000
+    again = play_sessions(account.replay_policy(), account.held_out_sessions.sessions, episode)
     assert again.profits.tolist() == [float(exchange.cash - 1000)]
     [played] = again.episodes
-    assert [order.size for order in played.orders] == [e.sent for e in log.entries() if e.sent]
+    assert [order.size for order in played.orders] == [
+        e.sent_count for e in log.entries() if e.sent_count
+    ]
     told, booked = (
         [(fill.action, fill.side, fill.price, fill.count, fill.fee) for fill in fills]
         for fills in (played.fills, exchange.fills)
@@ -102,29 +104,34 @@ def damage(path: Path, *statements: str) -> None:
 
 
 def test_account_is_compared_with_a_fixed_size(path: Path) -> None:
-    comparison = compare(ComparisonSettings(journal=str(path), runs=1))
+    comparison = compare(ComparisonSettings(journal=str(path), random_runs=1))
     sizes = {
         each.name: {order.size for episode in each.episodes for order in episode.orders}
-        for each in comparison.standings
+        for each in comparison.policy_results
     }
-    assert len(sizes[ACCOUNT]) > 1
-    assert sizes[f"{ACCOUNT} fixed 10"] == {10}
-    assert next(iter(comparison.answers)) == (ACCOUNT, f"{ACCOUNT} fixed 10")
+    assert len(sizes[REPLAYED_ACCOUNT_NAME]) > 1
+    assert sizes[f"{REPLAYED_ACCOUNT_NAME} fixed 10"] == {10}
+    assert next(iter(comparison.pair_comparisons)) == (
+        REPLAYED_ACCOUNT_NAME,
+        f"{REPLAYED_ACCOUNT_NAME} fixed 10",
+    )
 
 
 def test_nothing_trades_after_the_last_recorded_tick(path: Path) -> None:
-    [session] = journaled_decisions(path, EpisodeSettings().space()).held_out.sessions
+    [session] = journaled_decisions(
+        path, EpisodeSettings().default_action_space()
+    ).held_out_sessions.sessions
     assert (session[20:STEPS, 2:6] == 0).all()
     assert (session[:20, 2:4].sum(axis=1) > 0).all()
 
 
 def test_rejected_orders_are_not_replayed(path: Path) -> None:
-    account = journaled_decisions(path, EpisodeSettings().space())
-    assert (account.codes > 0).any()
+    account = journaled_decisions(path, EpisodeSettings().default_action_space())
+    assert (account.action_codes > 0).any()
     with closing(Database(path)) as database:
         change_rows(database, "kalshi_actions", "answer = 'rejected: no'")
-    account = journaled_decisions(path, EpisodeSettings().space())
-    assert not account.codes.any()
+    account = journaled_decisions(path, EpisodeSettings().default_action_space())
+    assert not account.action_codes.any()
 
 
 @pytest.mark.parametrize(
@@ -160,13 +167,13 @@ def test_sessions_come_from_one_place() -> None:
 
 def test_account_books_round_trip_through_the_journal() -> None:
     log, _ = journal()
-    assert log.kept() is None
+    assert log.read_books() is None
     at = np.datetime64("2026-11-22T10:00:00.123456789", "ns")
     paid = frozenset({("SNOW", np.datetime64("2026-11-21", "ns"))})
     books = AccountBooks(at, D("9.50"), {"RAIN": D("-3.00")}, frozenset("f"), paid)
     sales = {"RAIN": (D("0.4"), D(0))}
-    log.keep(books, sales)
-    assert log.kept() == (books, sales)
+    log.record_books(books, sales)
+    assert log.read_books() == (books, sales)
     [(content,)] = log.database.rows("SELECT content FROM kalshi_books")
     assert json.loads(content) == {
         "books": {
@@ -180,7 +187,7 @@ def test_account_books_round_trip_through_the_journal() -> None:
     }
     change_rows(log.database, "kalshi_books", "content = replace(content, '9.5', 'NaN')")
     with refused(DatabaseFailed):
-        log.kept()
+        log.read_books()
 
 
 @dataclass
@@ -190,23 +197,25 @@ class Noted:
     name: str = "noted"
     rows: list[bool] = field(default_factory=list)
 
-    def actions(self, seen: Observations, allowed: Mask) -> Codes:
+    def actions(self, seen: Observations, allowed: Mask) -> ActionCodes:
         self.rows.append(bool(allowed[0, 1:].any()))
-        return RandomPolicy(len(self.rows)).actions(seen, allowed)
+        return RandomPolicy(len(self.rows)).choose_actions(seen, allowed)
 
 
 def test_nothing_trades_at_ticks_that_were_not_recorded(tmp_path: Path) -> None:
     path = tmp_path / "journal.sqlite"
     gap = range(5, 25)
     traded(path, 1, EpisodeSettings(), gap)
-    held_out = journaled_decisions(path, EpisodeSettings().space()).held_out
+    held_out = journaled_decisions(path, EpisodeSettings().default_action_space()).held_out_sessions
     [session] = held_out.sessions
     assert (session[5:25, 2:6] == 0).all()
     assert (session[:5, 2] > 0).all()
-    assert held_out.recorded is not None
-    assert held_out.recorded[0].tolist() == [k not in gap and k < STEPS for k in range(STEPS + 1)]
+    assert held_out.tradable_rows is not None
+    assert held_out.tradable_rows[0].tolist() == [
+        k not in gap and k < STEPS for k in range(STEPS + 1)
+    ]
     policy = Noted()
-    play_sessions(policy, held_out.sessions, EpisodeSettings(), held_out.recorded)
+    play_sessions(policy, held_out.sessions, EpisodeSettings(), held_out.tradable_rows)
     assert len(policy.rows) == STEPS
     assert not any(policy.rows[5:25])
     assert any(policy.rows[:5])
@@ -217,8 +226,8 @@ def test_other_policies_trade_at_recorded_ticks_only(tmp_path: Path) -> None:
     """A random policy once traded through a night without the account's process."""
     path = tmp_path / "journal.sqlite"
     traded(path, 4, EpisodeSettings(), range(3, 29))
-    comparison = compare(ComparisonSettings(journal=str(path), runs=5))
-    for each in comparison.standings:
+    comparison = compare(ComparisonSettings(journal=str(path), random_runs=5))
+    for each in comparison.policy_results:
         assert max(len(episode.orders) for episode in each.episodes) <= 4
 
 
@@ -227,10 +236,10 @@ def test_order_life_counts_recorded_ticks(tmp_path: Path) -> None:
     path = tmp_path / "journal.sqlite"
     episode = EpisodeSettings(life=1, price_style="passive")
     traded(path, 4, episode, range(1, STEPS, 2))
-    comparison = compare(ComparisonSettings(journal=str(path), runs=1, episode=episode))
-    account = comparison.standings[0]
-    assert account.name == ACCOUNT
-    assert account.orders > account.fills > 0
+    comparison = compare(ComparisonSettings(journal=str(path), random_runs=1, episode=episode))
+    account = comparison.policy_results[0]
+    assert account.name == REPLAYED_ACCOUNT_NAME
+    assert account.orders_per_episode > account.fills_per_episode > 0
 
 
 def test_booked_result_stands_beside_the_replay(
@@ -239,11 +248,11 @@ def test_booked_result_stands_beside_the_replay(
     monkeypatch.chdir(tmp_path)
     _, log = traded(Path("journal.sqlite"), 4, EpisodeSettings())
     at = np.datetime64("2026-11-22T10:00:00", "ns")
-    paid = MarketSettlement("RAIN-1", D(1), at, "yes", net=D(0), profit=D("295.33"))
-    log.record_paid([PaidPosition(paid, D(0), D(0))])
+    paid = MarketSettlement("RAIN-1", D(1), at, "yes", net_position=D(0), profit=D("295.33"))
+    log.record_settlements([PaidPosition(paid, D(0), D(0))])
     log.database.close()
     code, printed, said = answer_of(
-        "event_contracts.compare", "journal=journal.sqlite", "runs=1", "output=report"
+        "event_contracts.compare", "journal=journal.sqlite", "random_runs=1", "output=report"
     )
     assert code == 0, said
     assert "account, as booked: +$295.33 of settled profit" in printed
@@ -254,7 +263,7 @@ def test_booked_result_stands_beside_the_replay(
 
 def test_replays_without_any_fill_say_so(path: Path) -> None:
     code, printed, said = answer_of(
-        "event_contracts.compare", "journal=journal.sqlite", "runs=1", "output=one"
+        "event_contracts.compare", "journal=journal.sqlite", "random_runs=1", "output=one"
     )
     assert code == 0, said
     assert "No policy has any fill" not in printed
@@ -262,7 +271,7 @@ def test_replays_without_any_fill_say_so(path: Path) -> None:
         nothing = "bid_size = 0, ask_size = 0, sold = 0, bought = 0"
         change_rows(database, "kalshi_ticks", nothing)
     code, printed, said = answer_of(
-        "event_contracts.compare", "journal=journal.sqlite", "runs=1", "output=two"
+        "event_contracts.compare", "journal=journal.sqlite", "random_runs=1", "output=two"
     )
     assert code == 0, said
     assert "No policy has any fill" in printed

@@ -19,9 +19,9 @@ from safetensors import safe_open
 
 from event_contracts.settings import KalshiTradingSettings
 from event_contracts.simulation.learner import (
-    Experience,
+    Rollout,
     Learner,
-    Markets,
+    RolloutCollector,
     TrainingBatch,
     build_learner,
     estimate_advantages,
@@ -37,8 +37,8 @@ from event_contracts.trading.policies import (
     load_network,
     read_checkpoint,
 )
-from event_contracts.trading.rules import ORDER_RULES
-from event_contracts.train import CHECKPOINT, UPDATES
+from event_contracts.trading.rules import ORDER_RULES_VERSION
+from event_contracts.train import CHECKPOINT_FILE, UPDATES_FILE
 from foundation.arrays import Mask
 from foundation.errors import InputError
 from tests.e2e.refused import refusal_of, started
@@ -65,16 +65,18 @@ def test_highest_allowed_action_is_chosen_independent_of_batch(
     policy = load_network(checkpoint(tmp_path_factory.mktemp("c") / "one.safetensors", seed))
     assert policy.name == "one"
     rng = np.random.default_rng(seed)
-    observations = rng.normal(size=(count, len(policy.about.features))).astype(np.float32)
+    observations = rng.normal(size=(count, len(policy.checkpoint_info.features))).astype(np.float32)
     allowed = rng.random((count, 25)) < 0.3
     allowed[:, 0] = True
-    chosen = policy.actions(observations, allowed)
+    chosen = policy.choose_actions(observations, allowed)
     values, tensors = observations, layers(seed)
     for name in ("mlp_extractor.policy_net.0", "mlp_extractor.policy_net.2"):
         values = np.tanh(values @ tensors[f"{name}.weight"].T + tensors[f"{name}.bias"])
     values = values @ tensors["action_net.weight"].T + tensors["action_net.bias"]
     assert chosen.tolist() == np.where(allowed, values, -np.inf).argmax(axis=1).tolist()
-    alone = [policy.actions(observations[k : k + 1], allowed[k : k + 1])[0] for k in range(count)]
+    alone = [
+        policy.choose_actions(observations[k : k + 1], allowed[k : k + 1])[0] for k in range(count)
+    ]
     assert chosen.tolist() == alone
 
 
@@ -102,7 +104,7 @@ def test_invalid_checkpoint_is_refused_in_one_line(
     if isinstance(change, bytes):
         path.write_bytes(change)
     else:
-        tensors, about = layers(), asdict(CheckpointInfo(order_rules=ORDER_RULES))
+        tensors, about = layers(), asdict(CheckpointInfo(order_rules=ORDER_RULES_VERSION))
         change(tensors, about)
         written(path, tensors, about)
     with refused(InputError, path, *facts, varies=NOT_READ) as caught:
@@ -151,10 +153,10 @@ def test_saved_learner_state_is_complete(sound: Path, tmp_path: Path) -> None:
     again.learn(64, lambda steps, figures: None)
     states = []
     for each in (again, another):
-        before = each.draws.get_state()
+        before = each.generator.get_state()
         if each is another:
             each.load(sound)
-            assert not each.draws.get_state().equal(before)
+            assert not each.generator.get_state().equal(before)
         each.save(tmp_path / "x")
         states.append(read_checkpoint(tmp_path / "x"))
     weights, about = read_checkpoint(sound)
@@ -185,7 +187,7 @@ def test_policy_requires_the_settings_it_was_trained_with(
     with refused(InputError, policy, name):
         build_policy(KalshiTradingSettings(policy=policy))
     same = KalshiTradingSettings(policy=policy, **{name: value})
-    assert build_policy(same)(same.action_space_at(FeeRules()), 500.0).name == "one"
+    assert build_policy(same)(same.action_space_with_fees(FeeRules()), 500.0).name == "one"
 
 
 WIDTH = 22
@@ -197,9 +199,9 @@ def test_surrogate_is_clipped_beyond_the_likelihood_ratio() -> None:
     """
     lessons = TrainingBatch(
         observations=torch.zeros(3, WIDTH),
-        masked=torch.zeros(3, 2),
-        codes=torch.tensor([[0], [1], [1]]),
-        likelihoods=torch.tensor([1 / 2, 1 / 3, 1 / 3]).log(),
+        masked_actions=torch.zeros(3, 2),
+        action_codes=torch.tensor([[0], [1], [1]]),
+        log_probs=torch.tensor([1 / 2, 1 / 3, 1 / 3]).log(),
         advantages=torch.tensor([1.0, 10.0, -10.0]),
         returns=torch.zeros(3),
     )
@@ -230,7 +232,7 @@ def test_allowed_actions_are_sampled_by_their_probability(learner: Learner) -> N
     allowed = np.zeros((len(observations), 25), dtype=bool)
     allowed[:, [0, 3, 20]] = True
     with torch.no_grad():
-        learner.networks.named[f"{ACTION_LAYER}bias"][:] = torch.linspace(0, 3, 25)
+        learner.networks.named_parameters[f"{ACTION_LAYER}bias"][:] = torch.linspace(0, 3, 25)
         codes, likelihoods = learner._choose(observations, allowed)
     assert set(codes) == {0, 3, 20}
     for code in (0, 3, 20):
@@ -242,9 +244,9 @@ def test_allowed_actions_are_sampled_by_their_probability(learner: Learner) -> N
 def test_played_likelihoods_equal_those_learned_from(learner: Learner) -> None:
     """Before the first step of the optimizer every ratio is 1, so the surrogate is the mean."""
     with torch.no_grad():
-        played: Experience = learner.markets.play(learner._choose)
+        played: Rollout = learner.rollout_collector.collect_rollout(learner._choose)
         lessons = learner._lessons(played)
-        logits = learner.networks.logits(lessons.observations, lessons.masked)
+        logits = learner.networks.logits(lessons.observations, lessons.masked_actions)
         surrogate, _ = surrogate_and_entropy(logits, lessons, 0.2)
     torch.testing.assert_close(surrogate, -lessons.advantages.mean(), atol=1e-6, rtol=1e-5)
 
@@ -252,7 +254,7 @@ def test_played_likelihoods_equal_those_learned_from(learner: Learner) -> None:
 @pytest.mark.slow
 def test_network_learns_to_earn_from_an_edge() -> None:
     """Mean USD of an episode, learned on synthetic markets with an edge of 10 cents."""
-    env = VectorKalshiEnv(512, market=SyntheticSessionModel(edge=0.1), reward="log_wealth")
+    env = VectorKalshiEnv(512, market=SyntheticSessionModel(mispricing=0.1), reward="log_wealth")
     learner = build_learner(env, LearnerSettings(), seed=0)
     earned: list[float] = []
     learner.learn(500_000, lambda steps, figures: earned.append(figures.get("earned", np.nan)))
@@ -262,7 +264,7 @@ def test_network_learns_to_earn_from_an_edge() -> None:
 
 COMMAND = "event_contracts.train"
 QUICK = (
-    *("markets=8", "steps=512", "every=128", "learner.rollout=16", "learner.batch=64"),
+    *("markets=8", "steps=512", "checkpoint_steps=128", "learner.rollout=16", "learner.batch=64"),
     *("learner.epochs=1", "episode.market.steps=20", "output=deep/in/out"),
 )
 
@@ -282,22 +284,25 @@ def test_training_leaves_a_playable_resumable_checkpoint(
 ) -> None:
     assert started(COMMAND, *overridden(QUICK, ["output=one", "episode.reward=log_wealth"])) == 0
     assert "512 steps, in whole rounds of 128; " in capsys.readouterr().out
-    path = Path("one") / CHECKPOINT
+    path = Path("one") / CHECKPOINT_FILE
     policy = load_network(path)
-    assert policy.about.steps == 512
+    assert policy.checkpoint_info.steps == 512
     env = VectorKalshiEnv(3, market=SyntheticSessionModel(steps=10))
     observations, _ = env.reset(seed=0)
     for _ in range(9):
-        observations, *_ = env.step(policy.actions(observations, env.action_masks()))
-    updates = [json.loads(line) for line in Path("one", UPDATES).read_text().splitlines()]
+        observations, *_ = env.step(policy.choose_actions(observations, env.action_masks()))
+    updates = [json.loads(line) for line in Path("one", UPDATES_FILE).read_text().splitlines()]
     assert [each["steps"] for each in updates] == [128, 256, 384, 512]
     assert {"earned", "orders", "size", "share_5", "entropy"} <= set().union(*updates)
     check_message(refusal("output=two", f"resume={path}"), "steps", path, "512")
     on = overridden(QUICK, ["output=two", f"resume={path}", "steps=640"])
     assert started(COMMAND, *on) == 0
-    about = load_network(Path("two", CHECKPOINT)).about
-    assert (about.steps, [run["output"] for run in about.runs]) == (640, ["two", "one"])
-    assert json.loads(Path("two", UPDATES).read_text())["steps"] == 640
+    about = load_network(Path("two", CHECKPOINT_FILE)).checkpoint_info
+    assert (about.steps, [run["output"] for run in about.training_run_settings]) == (
+        640,
+        ["two", "one"],
+    )
+    assert json.loads(Path("two", UPDATES_FILE).read_text())["steps"] == 640
 
 
 @pytest.mark.parametrize(
@@ -306,7 +311,7 @@ def test_training_leaves_a_playable_resumable_checkpoint(
         (["resume=nowhere"], ("nowhere",)),
         (["train_events=99", "folder=."], (".",)),
         (["episode.fixed_size=7"], ("episode.fixed_size", "7")),
-        (["output=there"], (CHECKPOINT,)),
+        (["output=there"], (CHECKPOINT_FILE,)),
         (["output=mine"], ()),
     ],
 )
@@ -315,13 +320,13 @@ def test_invalid_training_is_refused_and_nothing_written(
 ) -> None:
     for name in ("there", "mine"):  # an earlier run's
         Path(name).mkdir()
-        Path(name, UPDATES).touch()
-    Path("there", CHECKPOINT).mkdir()
-    Path("mine", CHECKPOINT).write_text("of another run")
+        Path(name, UPDATES_FILE).touch()
+    Path("there", CHECKPOINT_FILE).mkdir()
+    Path("mine", CHECKPOINT_FILE).write_text("of another run")
     before = sorted(Path().rglob("*"))
     check_message(refusal(*words), *facts, varies=NOT_READ)
     assert sorted(Path().rglob("*")) == before
-    assert Path("mine", CHECKPOINT).read_text() == "of another run"
+    assert Path("mine", CHECKPOINT_FILE).read_text() == "of another run"
 
 
 def any_allowed(observations: np.ndarray, allowed: Mask) -> tuple[np.ndarray, np.ndarray]:
@@ -333,18 +338,18 @@ def any_allowed(observations: np.ndarray, allowed: Mask) -> tuple[np.ndarray, np
 
 def test_potential_shaping_leaves_total_reward_unchanged() -> None:
     """Undiscounted, the shaped rewards of an episode add up to the others."""
-    market = SyntheticSessionModel(steps=30, edge=0.1)
+    market = SyntheticSessionModel(steps=30, mispricing=0.1)
     rewards = {}
     for shaping in (False, True):
         env = VectorKalshiEnv(16, market=market, reward="log_wealth", life=20)
-        settings = LearnerSettings(shaping=shaping, discount=1.0, rollout=15)
-        markets = Markets(env, settings, seed=5)
-        parts = [markets.play(any_allowed) for _ in range(2)]
+        settings = LearnerSettings(use_reward_shaping=shaping, discount=1.0, rollout=15)
+        markets = RolloutCollector(env, settings, seed=5)
+        parts = [markets.collect_rollout(any_allowed) for _ in range(2)]
         assert [part.terminated.sum() for part in parts] == [0, 16]
         assert parts[1].terminated[-1].all()
         assert np.array_equal(parts[0].observations[-1], parts[1].observations[0])
         rewards[shaping] = np.concatenate([part.rewards for part in parts])
-        assert markets.earned == pytest.approx(rewards[False].sum(axis=0), abs=1e-3)
+        assert markets.episode_results == pytest.approx(rewards[False].sum(axis=0), abs=1e-3)
     assert np.allclose(rewards[True].sum(axis=0), rewards[False].sum(axis=0), atol=1e-3)
     shifted = np.abs(rewards[True]).sum()
     assert shifted != pytest.approx(np.abs(rewards[False]).sum(), rel=1e-3)

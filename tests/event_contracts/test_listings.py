@@ -16,7 +16,7 @@ from event_contracts.simulation import catalog
 from event_contracts.trading.endpoint import KalshiConnection
 from event_contracts.trading.fees import FeeRules, KalshiFees
 from event_contracts.trading.listings import MarketFees, MarketListing, PriceTicks, sale_prices
-from event_contracts.trading.orders import PAYOUT
+from event_contracts.trading.orders import PAYOUT_USD
 from execution.orders.fees import DatedRate
 from foundation.errors import BrokerError, InputError
 from tests.e2e.kalshi_desk import KalshiStand, kalshi_stand, order
@@ -72,9 +72,9 @@ def ranges(*rows: tuple[str, str, str]) -> list[dict[str, str]]:
 
 
 TABLES = {
-    "linear_cent": PriceTicks.read(ranges(("0", "1", "0.01"))),
-    "deci_cent": PriceTicks.read(ranges(("0", "1", "0.001"))),
-    "tapered_deci_cent": PriceTicks.read(
+    "linear_cent": PriceTicks.parse(ranges(("0", "1", "0.01"))),
+    "deci_cent": PriceTicks.parse(ranges(("0", "1", "0.001"))),
+    "tapered_deci_cent": PriceTicks.parse(
         ranges(("0.9", "1", "0.001"), ("0", "0.1", "0.001"), ("0.1", "0.9", "0.01"))
     ),
 }
@@ -89,7 +89,7 @@ def test_the_three_tables_are_as_published(price: D) -> None:
     step = D("0.001") if tail else D("0.01")
     assert TABLES["tapered_deci_cent"].allows(price) == (price % step == 0)
     for ticks in TABLES.values():
-        assert ticks.allows(price) == ticks.allows(PAYOUT - price)
+        assert ticks.allows(price) == ticks.allows(PAYOUT_USD - price)
         assert not ticks.allows(D(0))
 
 
@@ -116,7 +116,7 @@ def test_multiples_of_the_step_are_allowed_prices(ticks: PriceTicks, one: D, ano
 )
 def test_invalid_price_ranges_are_refused(given_ranges: object, says: str) -> None:
     with pytest.raises(ValueError, match=says):
-        PriceTicks.read(given_ranges)
+        PriceTicks.parse(given_ranges)
 
 
 AT = np.datetime64("2026-11-22T10:00:00", "ns")
@@ -132,7 +132,7 @@ def cheap() -> Iterator[KalshiStand]:
 
 def learned(stand: KalshiStand, *markets: str) -> MarketFees:
     fees = MarketFees(KalshiFees().rules_on)
-    fees.learn(KalshiConnection(stand.settings(), KEYS), markets or ("SIM-1",))
+    fees.load_fee_terms(KalshiConnection(stand.settings(), KEYS), markets or ("SIM-1",))
     return fees
 
 
@@ -154,9 +154,9 @@ def test_booked_fees_are_those_of_the_series(cheap: KalshiStand) -> None:
     manager = cheap.manager(fee_rules_of=fees)
     manager.submit(order("o-1", str(manager.view("SIM-1").quote.yes_ask), 100))
     cheap.practice.advance()
-    assert not manager.reading().discrepancies
+    assert not manager.read_snapshot().discrepancies
     free = cheap.manager(fee_rules_of=lambda *_: FeeRules(taker=D(0), maker=D(0)))
-    assert "by our rules" in free.reading().discrepancies[0]
+    assert "by our rules" in free.read_snapshot().discrepancies[0]
 
 
 def test_highest_series_fee_bounds_every_cost(
@@ -197,7 +197,7 @@ def test_unknown_fees_are_refused_and_nothing_traded(
 
 def _answering(monkeypatch: pytest.MonkeyPatch, change: Any) -> None:
     """Let the venue say something else of a series."""
-    plain = catalog.series
+    plain = catalog.get_series
 
     def answer(exchange: Any, ticker: str) -> Any:
         return {"series": change(plain(exchange, ticker)["series"])}

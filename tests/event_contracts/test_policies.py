@@ -67,9 +67,9 @@ def test_random_choice_is_allowed_and_independent_of_batch(
     seen = np.zeros((len(rows), len(FEATURES)), np.float32)
     together, alone = RandomPolicy(seed), RandomPolicy(seed)
     for _ in range(3):
-        codes = together.actions(seen, allowed)
+        codes = together.choose_actions(seen, allowed)
         assert allowed[np.arange(len(rows)), codes].all()
-        assert alone.actions(seen[:1], allowed[:1])[0] == codes[0]
+        assert alone.choose_actions(seen[:1], allowed[:1])[0] == codes[0]
 
 
 @given(
@@ -95,7 +95,7 @@ def test_kelly_position_maximises_growth_after_costs(
     side = dict(bid=low, ask=high, estimate=chance, position=float(held))
     if mirrored:
         side = dict(bid=1 - high, ask=1 - low, estimate=1 - chance, position=-float(held))
-    code = int(BinaryKelly(LOOSE, fraction=1.0).actions(seen_of(**side), EVERYTHING)[0])
+    code = int(BinaryKelly(LOOSE, fraction=1.0).choose_actions(seen_of(**side), EVERYTHING)[0])
     intent, index = decode_action(code)
     buys, sells = (3, 4) if mirrored else (1, 2)
     if intent in (buys, sells):
@@ -116,7 +116,7 @@ def test_kelly_respects_limits_including_resting_orders(
     space = LimitOrderActionSpace()
     policy = BinaryKelly(space, fraction=fraction)
     row = dict(estimate=chance, position=float(held), cash=cash)
-    code = int(policy.actions(seen_of(space, **row), EVERYTHING)[0])
+    code = int(policy.choose_actions(seen_of(space, **row), EVERYTHING)[0])
     intent, index = decode_action(code)
     size = D(space.position_sizes[index])
     if intent in (1, 3):
@@ -125,11 +125,11 @@ def test_kelly_respects_limits_including_resting_orders(
         money = D(str(cash)) + D("0.01")
         assert space.limits.validate_order(count=size, price=price, held=signed, cash=money) is None
         rested = seen_of(space, bids=1000.0, **row)
-        assert policy.actions(rested, EVERYTHING)[0] == 0
+        assert policy.choose_actions(rested, EVERYTHING)[0] == 0
     elif intent:
         assert size <= abs(held)
         rested = seen_of(space, offers=float(abs(held)), **row)
-        assert policy.actions(rested, EVERYTHING)[0] == 0
+        assert policy.choose_actions(rested, EVERYTHING)[0] == 0
 
 
 @given(masks, st.floats(0, 1), st.integers(-500, 500), st.integers(0, 100), st.integers(0, 100))
@@ -141,13 +141,13 @@ def test_kelly_sends_nothing_that_is_not_allowed(
     seen = np.repeat(seen_of(estimate=chance, position=float(held), **quote), len(rows), axis=0)
     for style in ("aggressive", "mid", "passive"):
         space = LimitOrderActionSpace(price_style=style)  # type: ignore[arg-type]
-        codes = BinaryKelly(space).actions(seen, allowed)
+        codes = BinaryKelly(space).choose_actions(seen, allowed)
         assert allowed[np.arange(len(rows)), codes].all()
 
 
 def chosen(policy: BinaryKelly, allowed: Mask | None = None, **row: float) -> int:
     seen = seen_of(policy.space, **row)
-    return int(policy.actions(seen, EVERYTHING if allowed is None else allowed)[0])
+    return int(policy.choose_actions(seen, EVERYTHING if allowed is None else allowed)[0])
 
 
 @pytest.mark.parametrize(

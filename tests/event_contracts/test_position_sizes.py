@@ -20,7 +20,7 @@ from event_contracts.trading.position_sizes import (
     SentOrder,
     size_view,
 )
-from event_contracts.trading.status_sections import sections
+from event_contracts.trading.status_sections import build_sections
 from execution.journal.events import EventLog
 from execution.journal.order_store import OrderIntent, OrderProgress, OrderState, OrderStore
 from foundation.database import Database
@@ -75,7 +75,7 @@ def test_order_profits_add_up_to_the_account(
 ) -> None:
     fills, account = booked(wanted)
     episode = Episode(sent(), fills, outcome)
-    profits = [profit for profit in episode.profits if profit is not None]
+    profits = [profit for profit in episode.order_profits if profit is not None]
     earned = account.settled(RAIN, outcome).cash - START.cash
     assert sum(profits, Fraction(0)) == Fraction(earned)
 
@@ -88,13 +88,13 @@ def test_order_has_a_profit_once_fully_closed(
     now = Episode(sent(), fills)
     later = Episode(sent(), fills, "YES")
     held = abs(account.position(RAIN))
-    for before, after in zip(now.profits, later.profits, strict=True):
+    for before, after in zip(now.order_profits, later.order_profits, strict=True):
         assert before in (None, after)
-    waiting = [a for a, b in zip(now.profits, later.profits, strict=True) if a != b]
+    waiting = [a for a, b in zip(now.order_profits, later.order_profits, strict=True) if a != b]
     assert bool(waiting) == bool(held)
     if fills:
-        assert now.largest is not None
-        assert now.largest >= held
+        assert now.max_position is not None
+        assert now.max_position >= held
 
 
 def test_contracts_close_fifo_and_excess_opens_anew() -> None:
@@ -109,8 +109,8 @@ def test_contracts_close_fifo_and_excess_opens_anew() -> None:
     # a: 5 at 0.59. b: 3 at 0.59, 7 in pairs at 0.69, each with 0.02 of its own.
     first = [Fraction("0.95"), Fraction("0.21") + Fraction("1.19"), None]
     # d: 10 that cost 0.31 and pay 1, or nothing.
-    assert list(Episode(orders, fills, "NO").profits) == [*first, Fraction("6.90")]
-    assert list(Episode(orders, fills, "YES").profits) == [*first, Fraction("-3.10")]
+    assert list(Episode(orders, fills, "NO").order_profits) == [*first, Fraction("6.90")]
+    assert list(Episode(orders, fills, "YES").order_profits) == [*first, Fraction("-3.10")]
 
 
 def test_the_metrics_of_episodes_to_check_by_hand() -> None:
@@ -121,7 +121,7 @@ def test_the_metrics_of_episodes_to_check_by_hand() -> None:
     second = Episode((SentOrder("x", 20),), (), "NO")
     metrics = PositionSizeMetrics.from_episodes([first, second])
     # Order 0: 10 · −0.10; order 1: 5 · −0.10 + 15 · 0.50; order 2: 30 · 0.50.
-    assert list(first.profits) == [-1, 7, 15, None]
+    assert list(first.order_profits) == [-1, 7, 15, None]
     assert metrics.position_size_distribution == {5: 1, 10: 2, 20: 1, 50: 1}
     assert metrics.avg_winning_position_size == 30
     assert metrics.avg_losing_position_size == 10
@@ -163,7 +163,7 @@ def test_figures_to_check_by_hand() -> None:
 def test_the_page_shows_sizes_of_orders() -> None:
     database = Database()
     book = OrderStore(database)
-    settled, sizes = sections(book, ActionLog(database, EventLog(database), book))
+    settled, sizes = build_sections(book, ActionLog(database, EventLog(database), book))
     assert (settled.html(), sizes.html()) == ("", "")
     rows: list[tuple[ContractAction, Outcome, str, int, int, OrderState]] = [
         ("BUY", "YES", "0.40", 20, 20, "filled"),
@@ -177,7 +177,9 @@ def test_the_page_shows_sizes_of_orders() -> None:
         paid = D("0.40") if verb == "BUY" else None
         progress = OrderProgress("filled", f"v-{number}", D(filled), paid)
         sent = NOW + number * np.timedelta64(1, "m")
-        book.begin(OrderIntent(order, sent, state=state, job="kalshi", progress=progress))
+        book.record_submission(
+            OrderIntent(order, sent, state=state, job="kalshi", progress=progress)
+        )
     text = text_of(sizes.html())
     assert "Orders that were taken in the latest markets, 1 of them" in text
     assert "orders by size 10: 2, 20: 1" in text

@@ -19,14 +19,14 @@ from event_contracts.practice_server import (
     KalshiServer,
     build_exchange,
     build_listings,
-    new_keys,
+    generate_keys,
 )
 from event_contracts.settings import KalshiVenueSettings
 from event_contracts.simulation import catalog
 from event_contracts.simulation.exchange import Exchange, SimulatedListing
 from event_contracts.simulation.sessions import session_to_tape, validate_session
 from event_contracts.simulation.synthetic import synthetic_session
-from event_contracts.simulation.venue import OrderRequest, Refused, take
+from event_contracts.simulation.venue import OrderRequest, Refused, accept_order
 from event_contracts.trading.event_risk import Strike, StrikeFields
 from event_contracts.trading.orders import EventContractOrder
 from event_contracts.trading.sampler import read_estimates
@@ -64,7 +64,7 @@ def selling(name: str, count: int = 7) -> EventContractOrder:
 
 
 def send(venue: Exchange, order: EventContractOrder, **more: Any) -> str:
-    return take(venue, OrderRequest.parse(body_of(order, **more))).order_id
+    return accept_order(venue, OrderRequest.parse(body_of(order, **more))).order_id
 
 
 def test_market_closes_is_determined_and_pays_when_finalized() -> None:
@@ -94,7 +94,7 @@ def test_unsettled_payout_buys_nothing() -> None:
     venue.advance()
     assert venue.market_state("RAIN") == "closed"
     assert venue.cash < 1
-    assert venue.view("SNOW").elsewhere == 18
+    assert venue.view("SNOW").other_positions_value == 18
     with refused(Refused):
         send(venue, buying("b", market="SNOW", count=3))
     for _ in range(3):
@@ -111,19 +111,19 @@ def test_expired_order_does_not_meet_the_next_tick() -> None:
     with refused(Refused, "expiration_time"):
         send(venue, buying("c"), expiration_time=seconds)
     venue.advance()
-    assert (venue.orders[early].state, venue.orders[early].filled) == ("canceled", D(0))
-    assert (venue.orders[just].state, venue.orders[just].filled) == ("executed", D(5))
+    assert (venue.orders[early].state, venue.orders[early].filled_count) == ("canceled", D(0))
+    assert (venue.orders[just].state, venue.orders[just].filled_count) == ("executed", D(5))
 
 
 def test_reduce_only_order_is_capped_at_the_position() -> None:
     venue = venue_of(flat())
     idle = send(venue, selling("s"))
-    assert (venue.orders[idle].state, venue.orders[idle].filled) == ("canceled", 0)
+    assert (venue.orders[idle].state, venue.orders[idle].filled_count) == ("canceled", 0)
     send(venue, buying("a"))
     venue.advance()
     first, second, third = (send(venue, selling(name)) for name in ("t", "u", "v"))
-    assert [venue.orders[each].filled for each in (first, second, third)] == [7, 3, 0]
-    assert (venue.position("RAIN"), venue.view("RAIN").resting) == (0, ())
+    assert [venue.orders[each].filled_count for each in (first, second, third)] == [7, 3, 0]
+    assert (venue.position("RAIN"), venue.view("RAIN").resting_orders) == (0, ())
 
 
 def test_plain_order_beyond_the_position_turns_it() -> None:
@@ -180,7 +180,7 @@ def test_invalid_order_is_refused_by_field(change: dict[str, Any], facts: tuple[
     venue = venue_of(flat())
     body = body_of(buying("a"), **change)
     with refused(Refused, *facts):
-        take(venue, OrderRequest.parse(body))
+        accept_order(venue, OrderRequest.parse(body))
     assert not venue.orders
 
 
@@ -196,7 +196,7 @@ def test_invalid_order_is_refused_by_field(change: dict[str, Any], facts: tuple[
 )
 def test_harmless_fields_of_the_venue_are_accepted(more: dict[str, Any]) -> None:
     venue = venue_of(flat())
-    placed = take(venue, OrderRequest.parse(body_of(buying("a", price="0.49"), **more)))
+    placed = accept_order(venue, OrderRequest.parse(body_of(buying("a", price="0.49"), **more)))
     assert (placed.state, placed.remaining) == ("resting", 10)
 
 
@@ -225,7 +225,7 @@ def test_request_needs_its_own_valid_signature(practice: KalshiPractice) -> None
     assert answer(signed()).status_code == 200
     wrong = [
         *(signed(path=f"{API}/portfolio/fills"), signed("POST")),
-        signed(key=new_keys().private_key),
+        signed(key=generate_keys().private_key),
     ]
     now = int(time.time() * 1000)
     for name, value in (
@@ -321,13 +321,13 @@ def test_practice_orders_reject_now_later_or_fill_partly(practice: KalshiPractic
 def test_the_venue_writes_estimates_that_a_client_reads(tmp_path: Path) -> None:
     """Without them a policy that learned on estimates finds no edge at a practice venue."""
     path = tmp_path / "own.csv"
-    settings = KalshiVenueSettings(market=SyntheticSessionModel(steps=5, edge=0.2))
+    settings = KalshiVenueSettings(market=SyntheticSessionModel(steps=5, mispricing=0.2))
     exchange = build_exchange(settings, build_listings(settings), np.datetime64("2026-11-28", "ns"))
     server = KalshiServer(exchange, KEYS, estimates=path)
     for _ in range(4):
         for market, (chance, until) in read_estimates(path).items():
-            assert chance == pytest.approx(float(exchange.shown(market)["estimate"]), abs=1e-4)
-            assert until == exchange.at(5)
+            assert chance == pytest.approx(float(exchange.shown_tick(market)["estimate"]), abs=1e-4)
+            assert until == exchange.instant_of(5)
         assert len(read_estimates(path)) == 2
         server.step()
     server.step()
@@ -347,16 +347,16 @@ def test_a_listing_states_its_event_and_strike() -> None:
     tape = session_to_tape(synthetic_session(1, SyntheticSessionModel(steps=5)))
     strike = Strike(low=D(60))
     listings = [
-        SimulatedListing("A", tape, event="E", exclusive=True, strike=strike),
+        SimulatedListing("A", tape, event="E", is_mutually_exclusive=True, strike=strike),
         SimulatedListing("B", tape, event="F"),
     ]
     exchange = Exchange(listings)
-    stated = catalog.market(exchange, "A")
+    stated = catalog.get_market(exchange, "A")
     assert (stated["event_ticker"], stated["strike_type"], stated["floor_strike"]) == (
         "E",
         "greater",
         60.0,
     )
-    assert catalog.event(exchange, "E", {})["event"]["mutually_exclusive"] is True
-    assert catalog.event(exchange, "F", {})["event"]["mutually_exclusive"] is False
-    assert StrikeFields().read(catalog.market(exchange, "B")) is None
+    assert catalog.get_event(exchange, "E", {})["event"]["mutually_exclusive"] is True
+    assert catalog.get_event(exchange, "F", {})["event"]["mutually_exclusive"] is False
+    assert StrikeFields().read(catalog.get_market(exchange, "B")) is None

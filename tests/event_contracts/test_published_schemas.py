@@ -28,11 +28,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from event_contracts.practice_server import KalshiServer
-from event_contracts.trading.endpoint import ROOT, HttpStatusError, KalshiConnection
+from event_contracts.trading.endpoint import API_ROOT, HttpStatusError, KalshiConnection
 from event_contracts.trading.fees import KalshiFees
 from event_contracts.trading.listings import MarketFees
 from event_contracts.trading.orders import EventContractOrder, Outcome
-from event_contracts.trading.venue_orders import ORDER_PATH, order_request
+from event_contracts.trading.venue_orders import NEW_ORDERS_PATH, order_request
 from tests.e2e.kalshi_desk import flat, kalshi_stand, order, quotes
 from tests.event_contracts.practice import KEYS
 from tests.event_contracts.venue_words import ANSWERS, CREATE_REQUEST, faults_of
@@ -60,8 +60,8 @@ READS = {
 }
 MODELS = {
     **{("GET", path): model for path, model in READS.items()},
-    ("POST", ORDER_PATH): "CreateOrderV2Response",
-    ("DELETE", f"{ORDER_PATH}/{{name}}"): "CancelOrderV2Response",
+    ("POST", NEW_ORDERS_PATH): "CreateOrderV2Response",
+    ("DELETE", f"{NEW_ORDERS_PATH}/{{name}}"): "CancelOrderV2Response",
 }
 
 
@@ -119,7 +119,7 @@ def traffic() -> Traffic:
     with pytest.MonkeyPatch.context() as patch, kalshi_stand(sessions=sessions) as stand:
         patch.setattr(KalshiConnection, "request", recorded)
         manager = stand.manager()
-        MarketFees(KalshiFees().rules_on).learn(manager.venue, sessions)
+        MarketFees(KalshiFees().rules_on).load_fee_terms(manager.venue, sessions)
         manager.submit(order("buys", "0.50", market="EV-1-A"))
         manager.submit(order("waits", "0.20", market="EV-1-B"))
         # An order whose answer is lost is looked for.
@@ -127,16 +127,16 @@ def traffic() -> Traffic:
         manager.submit(order("lost", "0.33", market="EV-1-B"))
         stand.practice.advance()
         manager.submit(order("no", "0.70", side="NO", market="EV-1-B"))
-        manager.withdraw("EV-1-B", LATER)
+        manager.cancel_stale_orders("EV-1-B", LATER)
         for step in range(8):
-            manager.reading()
+            manager.read_snapshot()
             _read_all(stand.practice, found)
             stand.practice.advance(1 if step else 2)
         with pytest.raises(HttpStatusError):
             manager.venue.request("GET", "/markets/NONE")
         _refuse(stand.practice, found)
         server = KalshiServer(stand.practice.exchange, KEYS)
-        found.routes = {(each.method, each.path.removeprefix(ROOT)) for each in server.routes()}
+        found.routes = {(each.method, each.path.removeprefix(API_ROOT)) for each in server.routes()}
     return found
 
 
@@ -158,8 +158,8 @@ def _refuse(practice: Any, found: Traffic) -> None:
         ("GET", "/markets/NONE", {}),
         ("GET", "/portfolio/orders/none", {}),
         ("GET", "/markets", {"min_close_ts": 1}),
-        ("POST", ORDER_PATH, {}),
-        ("DELETE", f"{ORDER_PATH}/none", {}),
+        ("POST", NEW_ORDERS_PATH, {}),
+        ("DELETE", f"{NEW_ORDERS_PATH}/none", {}),
     ):
         answer = practice.ask(method, path, **query)
         assert 400 <= answer.status_code < 500

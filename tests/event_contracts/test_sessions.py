@@ -17,7 +17,7 @@ from event_contracts.simulation.sessions import (
     ASK_SIZE,
     BID_SIZE,
     BOUGHT,
-    COLUMNS,
+    SESSION_COLUMNS,
     ESTIMATE,
     SOLD,
     YES_ASK,
@@ -29,10 +29,10 @@ from event_contracts.simulation.sessions import (
 from event_contracts.simulation.settings import SyntheticSessionModel
 from event_contracts.simulation.synthetic import (
     LATENT,
-    OUTCOME,
-    Draws,
+    OUTCOME_DRAW,
+    RandomDraws,
     draw_markets,
-    sessions_from,
+    build_sessions,
     synthetic_session,
     synthetic_sessions,
 )
@@ -83,7 +83,7 @@ def test_invalid_session_value_names_row_and_column(
     row: int, column: str, value: float, facts: tuple[str, ...]
 ) -> None:
     session = plain_session()
-    session[row, COLUMNS.index(column)] = value
+    session[row, SESSION_COLUMNS.index(column)] = value
     with refused(InputError, f"row {row}", column, f"{value:g}", *facts) as caught:
         validate_session(session)
     assert "\n" not in str(caught.value)
@@ -280,26 +280,26 @@ def test_later_draws_change_no_earlier_row(
     draws = draw_markets(seed, 3, market)
     other = draw_markets(seed + 1, 3, market)
     after = np.arange(market.steps + 1) > row
-    altered = Draws(
-        np.where(after, other.normals, draws.normals),
-        np.where(after[:, None], other.uniforms, draws.uniforms),
+    altered = RandomDraws(
+        np.where(after, other.normal_draws, draws.normal_draws),
+        np.where(after[:, None], other.uniform_draws, draws.uniform_draws),
     )
-    before = sessions_from(draws, market)
+    before = build_sessions(draws, market)
     np.testing.assert_array_equal(
-        sessions_from(altered, market)[:, : row + 1], before[:, : row + 1]
+        build_sessions(altered, market)[:, : row + 1], before[:, : row + 1]
     )
 
 
 def test_fair_price_is_the_next_ones_expectation() -> None:
     nodes, weights = np.polynomial.hermite_e.hermegauss(60)
     weights = weights / weights.sum()
-    market = replace(SHORT, level=0.3, reversion=2.0)
+    market = replace(SHORT, mean_probability=0.3, reversion=2.0)
     draws = draw_markets(5, 1, market)
     for row in range(market.steps - 1):
-        normals = np.repeat(draws.normals, len(nodes), axis=0)
+        normals = np.repeat(draws.normal_draws, len(nodes), axis=0)
         normals[:, LATENT, row + 1] = nodes
-        uniforms = np.repeat(draws.uniforms, len(nodes), axis=0)
-        sessions = sessions_from(Draws(normals, uniforms), market)
+        uniforms = np.repeat(draws.uniform_draws, len(nodes), axis=0)
+        sessions = build_sessions(RandomDraws(normals, uniforms), market)
         expected = float(weights @ sessions[:, row + 1, ESTIMATE])
         assert abs(expected - sessions[0, row, ESTIMATE]) < 1e-12, row
 
@@ -308,13 +308,15 @@ def test_last_fair_price_is_the_outcome_probability() -> None:
     nodes, weights = np.polynomial.hermite_e.hermegauss(40)
     weights = weights / weights.sum()
     levels = 2000
-    market = SyntheticSessionModel(steps=1, level=0.3, start_deviation=1.0, volatility=1.5)
+    market = SyntheticSessionModel(
+        steps=1, mean_probability=0.3, start_deviation=1.0, volatility=1.5
+    )
     normals = np.zeros((len(nodes) * levels, 3, 2))
     normals[:, LATENT, 0] = 0.7
     normals[:, LATENT, 1] = np.repeat(nodes, levels)
     uniforms = np.full((len(normals), 2, 5), 0.5)
-    uniforms[:, 1, OUTCOME] = np.tile((np.arange(levels) + 0.5) / levels, len(nodes))
-    sessions = sessions_from(Draws(normals, uniforms), market)
+    uniforms[:, 1, OUTCOME_DRAW] = np.tile((np.arange(levels) + 0.5) / levels, len(nodes))
+    sessions = build_sessions(RandomDraws(normals, uniforms), market)
     chances = outcomes_of(sessions).reshape(len(nodes), levels).mean(axis=1)
     assert abs(float(weights @ chances) - sessions[0, 0, ESTIMATE]) < 1 / levels
 
@@ -324,7 +326,7 @@ def test_probability_matches_the_logistic_function_to_5e_6() -> None:
     market = SyntheticSessionModel(steps=1, start_deviation=1.0, reversion=0.0, volatility=0.0)
     normals = np.zeros((len(log_odds), 3, 2))
     normals[:, LATENT, 0] = log_odds
-    sessions = sessions_from(Draws(normals, np.full((len(log_odds), 2, 5), 0.5)), market)
+    sessions = build_sessions(RandomDraws(normals, np.full((len(log_odds), 2, 5), 0.5)), market)
     logistic = 1 / (1 + np.exp(-log_odds))
     error = np.abs(sessions[:, 0, ESTIMATE] - logistic).max()
     assert 1e-6 < error < 5e-6
@@ -333,7 +335,7 @@ def test_probability_matches_the_logistic_function_to_5e_6() -> None:
 def test_edge_pays_as_stated_and_leaves_estimate_unchanged() -> None:
     """What it was is the chance, as the tests before say."""
     plain = synthetic_sessions(2, 3_000, SHORT)
-    mispriced = synthetic_sessions(2, 3_000, replace(SHORT, edge=0.05, memory=0.8))
+    mispriced = synthetic_sessions(2, 3_000, replace(SHORT, mispricing=0.05, mispricing_persistence=0.8))
     np.testing.assert_array_equal(mispriced[:, :, ESTIMATE], plain[:, :, ESTIMATE])
     estimates, asks = mispriced[:, 4, [ESTIMATE, YES_ASK]].T
     cheap = estimates > asks + 0.03
@@ -379,7 +381,7 @@ def test_depth_and_width_match_their_stated_means() -> None:
 
 @given(seed=st.integers(0, 2**63), first=st.integers(0, 1000), count=st.integers(1, 6))
 def test_batch_of_sessions_equals_single_draws(seed: int, first: int, count: int) -> None:
-    market = replace(SHORT, edge=0.02)
+    market = replace(SHORT, mispricing=0.02)
     batch = synthetic_sessions(seed, count, market, first)
     for k in reversed(range(count)):
         np.testing.assert_array_equal(synthetic_session(seed, market, first + k), batch[k])

@@ -42,8 +42,8 @@ def payout_of(held: Decimal, entry: dict[str, Any]) -> tuple[Decimal, tuple[str,
     end = apply_updates(
         books, AccountUpdates((), (MarketSettlement.parse(entry),)), lambda *_: FeeRules()
     )
-    assert end.expected.positions == {}
-    return end.expected.cash, end.remarks
+    assert end.books.positions == {}
+    return end.books.cash, end.remarks
 
 
 @given(COUNTS, COUNTS, VALUES)
@@ -116,7 +116,7 @@ def test_a_late_fill_is_paid_at_that_rate() -> None:
     end = apply_updates(
         books, AccountUpdates((), (MarketSettlement.parse(paid),)), lambda *_: FeeRules()
     )
-    assert end.expected.cash == D("1.98")
+    assert end.books.cash == D("1.98")
 
 
 @pytest.mark.parametrize("value", [101, -1, "much", 0.5])

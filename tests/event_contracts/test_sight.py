@@ -12,18 +12,23 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from event_contracts.trading.actions import POSITION_SIZES, LimitOrderActionSpace, PriceStyle
-from event_contracts.trading.actor import MarketMemory
+from event_contracts.trading.actor import MarketHistory
 from event_contracts.trading.listings import MarketListing
 from event_contracts.trading.observation import FEATURES
 from event_contracts.trading.orders import ContractQuote, MarketView
 from event_contracts.trading.records import (
     MAX_RESTING_ORDERS,
     MICROS_PER_DOLLAR,
-    TICK,
+    TICK_DTYPE,
     Record,
     SamplingSchedule,
 )
-from event_contracts.trading.sampler import ALERT, EstimateFile, read_estimates, tick_from_listing
+from event_contracts.trading.sampler import (
+    ESTIMATES_ALERT,
+    EstimateFile,
+    read_estimates,
+    tick_from_listing,
+)
 from foundation.errors import InputError, InvalidResponse
 from foundation.notifier import Notifier
 from tests.event_contracts.trading import view, views, waiting
@@ -37,16 +42,16 @@ QUOTED = ContractQuote(D("0.40"), D("0.42"))
 
 
 def tick(bid: int, ask: int, sold: int = 0, bought: int = 0) -> Record:
-    return np.array([(bid, ask, 50, 60, sold, bought, (bid + ask) / 20_000)], TICK)[0]
+    return np.array([(bid, ask, 50, 60, sold, bought, (bid + ask) / 20_000)], TICK_DTYPE)[0]
 
 
-def memory(space: LimitOrderActionSpace | None = None) -> MarketMemory:
+def memory(space: LimitOrderActionSpace | None = None) -> MarketHistory:
     schedule = SamplingSchedule(T0, MINUTE, 31)
-    return MarketMemory(schedule, space or LimitOrderActionSpace(), 1000 * MICROS_PER_DOLLAR)
+    return MarketHistory(schedule, space or LimitOrderActionSpace(), 1000 * MICROS_PER_DOLLAR)
 
 
-def shown(memory: MarketMemory, account: MarketView) -> dict[str, float]:
-    return dict(zip(FEATURES, memory.seen(account).features.tolist(), strict=True))
+def shown(memory: MarketHistory, account: MarketView) -> dict[str, float]:
+    return dict(zip(FEATURES, memory.build_observation(account).features.tolist(), strict=True))
 
 
 @given(views(), st.sampled_from(["passive", "mid", "aggressive"]))
@@ -56,8 +61,8 @@ def test_action_masks_agree_between_records_and_account(
     space = LimitOrderActionSpace(price_style=style)
     looks = memory(space)
     bid, ask = (int(10_000 * price) for price in (before.quote.yes_bid, before.quote.yes_ask))
-    looks.show(T0, tick(bid, ask))
-    assert looks.seen(before).allowed.tolist() == space.action_masks(before).tolist()
+    looks.add_tick(T0, tick(bid, ask))
+    assert looks.build_observation(before).allowed.tolist() == space.action_masks(before).tolist()
 
 
 @given(st.sets(st.integers(0, 29), min_size=1), st.integers(0, 2**31))
@@ -69,24 +74,24 @@ def test_unseen_row_repeats_the_quote_without_trades(rows: set[int], seed: int) 
         if row in rows:
             bid = int(rng.integers(1, 90)) * 100
             last = tick(bid, bid + 200, int(rng.integers(50)), int(rng.integers(50)))
-            assert gaps.show(T0 + row * MINUTE, last)
+            assert gaps.add_tick(T0 + row * MINUTE, last)
         quote = last if last is not None else tick(5000, 5200)
-        none.show(T0 + row * MINUTE, quote if row in rows else tick(quote["bid"], quote["ask"]))
+        none.add_tick(T0 + row * MINUTE, quote if row in rows else tick(quote["bid"], quote["ask"]))
     # Before the first one there is no quote: its own stands for them.
     if 0 in rows:
         assert shown(gaps, view()) == shown(none, view())
     assert not gaps.is_newer(T0 + max(rows) * MINUTE)
     assert not gaps.is_newer(T0 + 31 * MINUTE)
     assert gaps.is_newer(T0 + 30 * MINUTE)
-    assert not gaps.show(T0 + 30 * MINUTE, tick(9900, 10_000))
+    assert not gaps.add_tick(T0 + 30 * MINUTE, tick(9900, 10_000))
 
 
 def test_last_size_is_of_the_previous_row_only() -> None:
     seen = memory()
-    seen.show(T0, tick(4000, 4200))
+    seen.add_tick(T0, tick(4000, 4200))
     seen.record_order(0, 20)
     for row, size in ((1, 0.2), (2, 0.0)):
-        seen.show(T0 + row * MINUTE, tick(4000, 4200))
+        seen.add_tick(T0 + row * MINUTE, tick(4000, 4200))
         features = shown(seen, view())
         assert features["size"] == pytest.approx(size)
         assert features["mean_size"] == pytest.approx(0.2)
@@ -95,28 +100,32 @@ def test_last_size_is_of_the_previous_row_only() -> None:
 def test_fractional_resting_orders_count_fractional_positions_do_not() -> None:
     """More orders than the environment knows leave HOLD alone."""
     seen = memory()
-    seen.show(T0, tick(4000, 4200))
+    seen.add_tick(T0, tick(4000, 4200))
     account = replace(
-        view(), position=D("12.75"), resting=(waiting("SELL", "YES", "0.40", "1.25"),)
+        view(), position=D("12.75"), resting_orders=(waiting("SELL", "YES", "0.40", "1.25"),)
     )
     features = shown(seen, account)
     assert features["position"] == pytest.approx(12 / 500)
     assert features["offers"] == pytest.approx(2 / 500)
-    assert [seen.seen(account).allowed[code] for code in (6, 7, 8)] == [True, True, False]
+    assert [seen.build_observation(account).allowed[code] for code in (6, 7, 8)] == [
+        True,
+        True,
+        False,
+    ]
     many = view(resting=[waiting("BUY", "YES", "0.40", 1)] * (MAX_RESTING_ORDERS + 1))
-    assert np.flatnonzero(seen.seen(many).allowed).tolist() == [0]
+    assert np.flatnonzero(seen.build_observation(many).allowed).tolist() == [0]
     assert shown(seen, many)["bids"] == pytest.approx(9 / 500)
 
 
 def test_each_resting_purchase_reserves_cash_once() -> None:
     """Of $100 a purchase of 100 at $0.40 leaves $58.31, of which $50 stay: 10 at $0.42, not 20."""
     seen = memory()
-    seen.show(T0, tick(4000, 4200))
+    seen.add_tick(T0, tick(4000, 4200))
     here = waiting("BUY", "NO", "0.40", 100)
     there = waiting("BUY", "YES", "0.40", 100, "SNOW")
     sale = waiting("SELL", "NO", "0.40", 5, "SNOW")
     for orders, largest in (((here,), 10), ((there, sale), 10), ((here, there), 0)):
-        allowed = seen.seen(view("100", quote=QUOTED, resting=orders)).allowed
+        allowed = seen.build_observation(view("100", quote=QUOTED, resting=orders)).allowed
         sizes = [size for k, size in enumerate(POSITION_SIZES) if allowed[1 + k]]
         assert max(sizes, default=0) == largest
 
@@ -139,11 +148,11 @@ def test_market_is_sampled_by_quote_until_its_result() -> None:
         ({"status": "finalized", "result": "no"}, False, True, 0, 100),
     ):
         listed = MarketListing.parse({**entry, **said})
-        assert (listed.trades, listed.is_settled) == (trades, settled)
+        assert (listed.is_trading, listed.is_settled) == (trades, settled)
         assert (tick_from_listing(listed)["bid"], tick_from_listing(listed)["ask"]) == (bid, ask)
     open_now = MarketListing.parse(entry)
     assert tick_from_listing(open_now).tolist() == (4000, 10_000, 12, 0, 0, 0, 0.7)
-    assert open_now.closes == np.datetime64("2026-11-22T12:00:00", "ns")
+    assert open_now.close_time == np.datetime64("2026-11-22T12:00:00", "ns")
     with refused(InvalidResponse, "close_time"):
         MarketListing.parse({**entry, "close_time": None})
 
@@ -175,7 +184,7 @@ def test_an_estimate_counts_until_its_own_instant(
         rows.append(",".join(values[name] for name in columns))
     path = written(tmp_path_factory.mktemp("own") / "own.csv", *rows, header=",".join(columns))
     counting = {market: p for market, (p, minutes) in said.items() if minutes > 0}
-    assert EstimateFile(path, Notifier(None, None)).at(NOON) == counting
+    assert EstimateFile(path, Notifier(None, None)).estimates_at(NOON) == counting
 
 
 @pytest.mark.parametrize(
@@ -203,16 +212,16 @@ def test_invalid_estimate_file_is_refused_by_line(
 
 def test_last_estimates_stay_while_file_unreadable_with_alert(tmp_path: Path) -> None:
     alerts, notices = Alerts(), Notifier(None, None)
-    notices.record_in(alerts)
+    notices.add_record(alerts)
     path = written(tmp_path / "own.csv", ROW)
     own = EstimateFile(path, notices)
     path.write_text("market,proba")
-    assert own.at(NOON - MINUTE) == {"RAIN": 0.62}
+    assert own.estimates_at(NOON - MINUTE) == {"RAIN": 0.62}
     path.unlink()
-    assert own.at(NOON) == {}
+    assert own.estimates_at(NOON) == {}
     written(path, "RAIN,0.4,2026-11-24T13:00:00Z")
-    assert own.at(NOON) == {"RAIN": 0.4}
-    assert alerts.kinds == [ALERT]
+    assert own.estimates_at(NOON) == {"RAIN": 0.4}
+    assert alerts.kinds == [ESTIMATES_ALERT]
     path.unlink()
-    own.at(NOON)
-    assert alerts.kinds == [ALERT, ALERT]
+    own.estimates_at(NOON)
+    assert alerts.kinds == [ESTIMATES_ALERT, ESTIMATES_ALERT]

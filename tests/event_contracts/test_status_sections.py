@@ -13,7 +13,7 @@ from event_contracts.trading.action_log import ActionLog
 from event_contracts.trading.listings import MarketSettlement
 from event_contracts.trading.manager import PaidPosition
 from event_contracts.trading.orders import EventContractOrder
-from event_contracts.trading.status_sections import sections
+from event_contracts.trading.status_sections import build_sections
 from execution.journal.events import EventLog
 from execution.journal.order_store import OrderIntent, OrderProgress, OrderStore
 from execution.live.account_lock import PAGE_FILE
@@ -43,17 +43,19 @@ class Journal:
             market, D(yes), NOW + at * MINUTE, result, profit=None if profit is None else D(profit)
         )
         payout = settled.payout(D(held))
-        self.log.record_paid([PaidPosition(settled, D(held), payout)])
+        self.log.record_settlements([PaidPosition(settled, D(held), payout)])
 
     def bought(self, market: str, price: str, count: int, at: int = 0) -> None:
         name = f"{market}-{at}"
         order = EventContractOrder(name, market, "BUY", "YES", D(price), D(count))
         progress = OrderProgress("filled", f"v-{name}", D(count), D(price))
         sent = NOW + at * MINUTE
-        self.book.begin(OrderIntent(order, sent, "filled", job="kalshi", progress=progress))
+        self.book.record_submission(
+            OrderIntent(order, sent, "filled", job="kalshi", progress=progress)
+        )
 
     def html(self) -> list[str]:
-        return [section.html() for section in sections(self.book, self.log)]
+        return [section.html() for section in build_sections(self.book, self.log)]
 
 
 def test_settled_markets_are_listed_newest_first() -> None:

@@ -23,7 +23,7 @@ from event_contracts.trading.orders import (
 from event_contracts.trading.venue_orders import (
     VenueFill,
     VenueOrder,
-    as_resting,
+    to_resting_order,
     book_side,
     order_request,
     order_side,
@@ -60,7 +60,7 @@ def test_contract_order_round_trips_through_the_journal(order: EventContractOrde
     intent = intent_of(order)
     kept = json.loads(json.dumps(encode_order(order)))
     assert journaled("o-1", kept) == order
-    assert as_resting(intent).order == intent.order
+    assert to_resting_order(intent).order == intent.order
     assert order_side(book_side(order.action, order.side), order.action == "SELL") == (
         order.action,
         order.side,
@@ -108,13 +108,13 @@ def test_the_answer_to_a_post_is_the_order(order: EventContractOrder, data: st.D
         "fill_count": f"{filled:.2f}",
         "remaining_count": f"{rest:.2f}",
     }
-    taken = VenueOrder.from_answer(intent_of(order), answer)
+    taken = VenueOrder.from_response(intent_of(order), answer)
     assert taken.matches(intent_of(order))
     assert taken.progress.filled == filled
     state = "accepted" if rest else "filled" if filled == order.count else "canceled"
     assert taken.progress.state == state
     if rest:
-        resting = taken.resting(order.action == "SELL")
+        resting = taken.to_resting_order(order.action == "SELL")
         assert (resting.order.action, resting.order.side) == (order.action, order.side)
         assert (resting.order.price, resting.remaining) == (order.price, rest)
 
@@ -138,7 +138,7 @@ def test_answer_to_another_order_is_refused(change: dict[str, Any], facts: tuple
         "remaining_count": "10.00",
     }
     with refused(InvalidResponse, *facts):
-        VenueOrder.from_answer(intent, {**answer, **change})
+        VenueOrder.from_response(intent, {**answer, **change})
 
 
 @pytest.mark.parametrize(
@@ -167,7 +167,7 @@ def test_missing_or_empty_venue_field_is_named(
 
 
 def test_foreign_order_counts_as_a_full_purchase() -> None:
-    resting = replace(VenueOrder.parse(ORDER), client_order_id="").resting(reduces=False)
+    resting = replace(VenueOrder.parse(ORDER), client_order_id="").to_resting_order(reduces=False)
     assert (resting.order_id, resting.order.client_order_id) == ("v-1", "v-1")
     assert (resting.order.action, resting.order.side) == ("BUY", "NO")
     assert (resting.order.price, resting.remaining) == (D("0.44"), 6)

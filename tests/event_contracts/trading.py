@@ -56,7 +56,7 @@ def service_of(
         clock=lambda: exchange.now,
     )
     for listing in exchange.listings.values():
-        begins = exchange.begins + listing.first * exchange.interval
+        begins = exchange.start + listing.first_tick * exchange.interval
         service.follow(
             listing.ticker, SamplingSchedule(begins, exchange.interval, len(listing.tape))
         )
@@ -64,7 +64,7 @@ def service_of(
 
 
 def update_of(exchange: Exchange, market: str = "RAIN") -> MarketUpdate:
-    return MarketUpdate(market, exchange.now, exchange.shown(market))
+    return MarketUpdate(market, exchange.now, exchange.shown_tick(market))
 
 
 def step(service: ActorService, exchange: Exchange, market: str = "RAIN") -> ActionEntry | None:

@@ -59,7 +59,7 @@ class Venue:
                 continue
             s = self.bars.symbols.index(symbol)
             rows = []
-            for known, (o, h, low, c, v) in zip(*self.bars.real_bars(s), strict=True):
+            for known, (o, h, low, c, v) in zip(*self.bars.bars_of_symbol(s), strict=True):
                 began = known - np.timedelta64(1, "h")
                 coin = self.bars.instruments[s].kind is AssetClass.CRYPTO
                 if not coin and known.astype("datetime64[m]").astype(int) % 60 == 0:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from execution.journal.rows import DIGEST, digest_of
+from execution.journal.rows import DIGEST_COLUMN, compute_digest
 from foundation.database import Database
 
 
@@ -12,7 +12,9 @@ def change_rows(
     """Change every row of a table and write the digest of its new content; changes: as in SET."""
     database.execute(f"UPDATE {table} SET {changes}", values)
     query = "SELECT name FROM pragma_table_info(?) WHERE name <> ?"
-    columns = [name for (name,) in database.rows(query, (table, DIGEST))]
+    columns = [name for (name,) in database.rows(query, (table, DIGEST_COLUMN))]
     for row_id, *row in database.rows(f"SELECT rowid, {', '.join(columns)} FROM {table}"):
-        digest = digest_of(dict(zip(columns, row, strict=True)))
-        database.execute(f"UPDATE {table} SET {DIGEST} = ? WHERE rowid = ?", (digest, row_id))
+        digest = compute_digest(dict(zip(columns, row, strict=True)))
+        database.execute(
+            f"UPDATE {table} SET {DIGEST_COLUMN} = ? WHERE rowid = ?", (digest, row_id)
+        )

@@ -120,7 +120,7 @@ def outbox_at(
 def book_of(*intents: OrderIntent) -> OrderStore:
     book = OrderStore()
     for each in intents:
-        book.begin(each)
+        book.record_submission(each)
     return book
 
 

@@ -57,7 +57,7 @@ def test_invalid_account_id_creates_no_folder(name: str) -> None:
 def test_account_trades_only_from_its_journals_folder(tmp_path: Path) -> None:
     """Orders of unknown outcome, halts and the kill file there are so in every folder."""
     with open_journal("moved", tmp_path / "first") as book:
-        OrderStore(book.database).begin(OrderIntent(ORDER, NOW))
+        OrderStore(book.database).record_submission(OrderIntent(ORDER, NOW))
     check_message(
         refusal("moved", tmp_path / "second"),
         book.folder / JOURNAL_FILE,
@@ -89,7 +89,7 @@ def test_unusable_folder_is_reported_in_one_line(tmp_path: Path) -> None:
 def test_damaged_journal_is_kept_beside_a_new_one(tmp_path: Path, content: bytes) -> None:
     """With what was begun to be written into it."""
     with open_journal("damaged", tmp_path) as book:
-        OrderStore(book.database).begin(OrderIntent(ORDER, NOW))
+        OrderStore(book.database).record_submission(OrderIntent(ORDER, NOW))
     assert book.damaged_copy is None
     path = book.folder / JOURNAL_FILE
     path.write_bytes(content)
@@ -108,7 +108,7 @@ def test_damaged_journal_is_kept_beside_a_new_one(tmp_path: Path, content: bytes
 def test_journal_replacing_a_damaged_one_always_halts(tmp_path: Path) -> None:
     with open_journal("killed", tmp_path) as book:
         path = book.folder / JOURNAL_FILE
-        OrderStore(book.database).begin(OrderIntent(ORDER, NOW))
+        OrderStore(book.database).record_submission(OrderIntent(ORDER, NOW))
         change_rows(book.database, "intents", "sent_at = 'soon'")
     earlier = path.with_name("journal-damaged-20200101T000000Z.sqlite")
     earlier.touch()

@@ -15,7 +15,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from execution.alpaca.account import AccountResponses, parse_reading
+from execution.alpaca.account import AccountResponses, parse_account_reading
 from execution.alpaca.holdings import read_positions
 from execution.alpaca.order_venue import order_request
 from execution.alpaca.placed_order import AlpacaOrder
@@ -24,7 +24,7 @@ from execution.journal.order_store import OrderIntent
 from execution.orders.account_snapshot import AccountSnapshot
 from execution.orders.option_orders import is_option
 from execution.orders.orders import Order, Side
-from execution.orders.venue_rules import ACCOUNT_BLOCKED
+from execution.orders.venue_rules import ACCOUNT_BLOCKED_TEXT
 from foundation.decimals import INFINITY
 from foundation.errors import BrokerError, InvalidResponse
 from tests.execution.scripted_venue import Ours, broker_at
@@ -45,7 +45,7 @@ def read(
     answers = AccountResponses(
         {"cash": "1000", **(facts or {})}, positions or [], orders or [], CLOCK
     )
-    return parse_reading(replace(answers, sent=Ours())).account
+    return parse_account_reading(replace(answers, sent_orders=Ours())).account
 
 
 def held(symbol: str, qty: str, price: str = "10", **more: Any) -> dict[str, Any]:
@@ -79,7 +79,7 @@ def test_an_account_needs_its_cash_and_a_clock() -> None:
     assert account.as_of == np.datetime64("2024-03-05T17:30:20", "ns")
     for at in ("2024-03-05T12:30:20", "0001-01-01T00:00:00Z", "9999-01-01T00:00:00Z"):
         with refused(BrokerError, "timestamp"):
-            parse_reading(AccountResponses({"cash": "1000"}, [], [], {"timestamp": at}))
+            parse_account_reading(AccountResponses({"cash": "1000"}, [], [], {"timestamp": at}))
 
 
 @example(Decimal(1000), [(-1, 100, 100)], Decimal(500))
@@ -105,7 +105,7 @@ def test_short_and_unsettled_proceeds_never_buy_crypto(
     free = float(cash) - sold
     settled = free if marginless is None else float(marginless)
     assert account.unborrowed_cash == pytest.approx(min(free, settled))
-    assert account.unsettled >= 0
+    assert account.unsettled_proceeds >= 0
 
 
 def test_owed_options_reduce_cash_owned_ones_add_none() -> None:
@@ -188,7 +188,7 @@ def of_a_feed(
     positions: list[dict[str, Any]], facts: Mapping[str, str], **last: float
 ) -> AccountReading:
     answers = AccountResponses({"cash": "1000", **facts}, positions, [], CLOCK, last_prices=last)
-    return parse_reading(answers)
+    return parse_account_reading(answers)
 
 
 @pytest.mark.parametrize("bare", [NOTHING_SAID, {**NOTHING_SAID, **WORTH_NOTHING}])
@@ -198,12 +198,12 @@ def test_unpriced_position_is_quarantined_or_uses_last_trade(
 ) -> None:
     odd = {**bare, "qty": f"{sign}3"}
     reading = of_a_feed([odd, held("SPY", "1", "50")], {})
-    assert reading.unpriced == {"NVDA": Decimal(f"{sign}3")}
+    assert reading.unpriced_quantities == {"NVDA": Decimal(f"{sign}3")}
     assert dict(reading.account.positions) == {"SPY": 1}
     assert reading.account.uncertain_symbols == {"NVDA"}, "nothing is ordered of it"
     if "market_value" not in bare:
         traded = of_a_feed([odd, held("SPY", "1", "50")], {}, NVDA=20.0)
-        assert (traded.unpriced, traded.account.uncertain_symbols) == ({}, frozenset())
+        assert (traded.unpriced_quantities, traded.account.uncertain_symbols) == ({}, frozenset())
         assert dict(traded.account.positions) == {"SPY": 1, "NVDA": int(f"{sign}3")}
         assert traded.account.equity == 1050 + int(f"{sign}60")
 
@@ -244,12 +244,16 @@ def test_malformed_unknown_order_is_quarantined_own_is_refused(
     sound, odd = open_order(), open_order(client_order_id="odd", **more)
     answers = AccountResponses({"cash": "1000"}, [held("NVDA", "1", "50")], [sound, odd], CLOCK)
     with pytest.raises(BrokerError, match=why):
-        parse_reading(replace(answers, sent=Ours()))
-    reading = parse_reading(answers)
+        parse_account_reading(replace(answers, sent_orders=Ours()))
+    reading = parse_account_reading(answers)
     assert [order.client_order_id for order in reading.account.open_orders] == ["o-1"]
     (other,) = reading.unmodelled_orders
-    assert (other.client_order_id, other.place, other.at_risk) == ("odd", place, INFINITY)
-    assert why in other.why
+    assert (other.client_order_id, other.instrument_name, other.max_loss_usd) == (
+        "odd",
+        place,
+        INFINITY,
+    )
+    assert why in other.unreadable_reason
 
 
 @pytest.mark.parametrize("symbol", ["NVDA", "BTCUSD", "SPY240920C00560000"])
@@ -396,14 +400,15 @@ def test_cash_being_withdrawn_keeps_the_account_readable(caplog: pytest.LogCaptu
     facts = {"long_market_value": "0", "short_market_value": "0", "equity": "100000"}
     less: Any = {**facts, "cash": "95000"}
     with refused(InvalidResponse, "equity"):
-        parse_reading(AccountResponses(less, [], [], CLOCK))
+        parse_account_reading(AccountResponses(less, [], [], CLOCK))
     assert (
-        parse_reading(AccountResponses(less, [], [], CLOCK, reread=True)).account.equity == 95_000.0
+        parse_account_reading(AccountResponses(less, [], [], CLOCK, is_reread=True)).account.equity
+        == 95_000.0
     )
     assert "on its way out" in caplog.text
     more: Any = {**facts, "cash": "105000"}
     with refused(InvalidResponse, "equity"):
-        parse_reading(AccountResponses(more, [], [], CLOCK, reread=True))
+        parse_account_reading(AccountResponses(more, [], [], CLOCK, is_reread=True))
 
 
 @pytest.mark.parametrize(
@@ -433,9 +438,9 @@ def test_partly_unavailable_position_is_not_traded(
         ({"shorting_enabled": False}, {}),
         ({"crypto_status": "INACTIVE"}, {"crypto_enabled": False}),
         ({"crypto_status": "ACTIVE", "status": "ACTIVE"}, {}),
-        ({"status": "ONBOARDING"}, {"block_reason": f"{ACCOUNT_BLOCKED}: it is ONBOARDING"}),
+        ({"status": "ONBOARDING"}, {"block_reason": f"{ACCOUNT_BLOCKED_TEXT}: it is ONBOARDING"}),
         *(
-            ({name: True}, {"block_reason": f"{ACCOUNT_BLOCKED}: it has {name}"})
+            ({name: True}, {"block_reason": f"{ACCOUNT_BLOCKED_TEXT}: it has {name}"})
             for name in ("trading_blocked", "account_blocked", "trade_suspended_by_user")
         ),
         ({"trading_blocked": None, "account_blocked": False}, {}),
@@ -476,9 +481,9 @@ STATUSES = (
 def test_paper_only_accounts_trade_on_paper(status: str, paper: bool) -> None:
     trades = status == "ACTIVE" or (paper and status == "PAPER_ONLY")
     facts = {"cash": "1000", "status": status, "crypto_status": status}
-    account = parse_reading(AccountResponses(facts, [], [], CLOCK, paper=paper)).account
-    assert account.crypto_enabled is trades
-    assert account.block_reason == ("" if trades else f"{ACCOUNT_BLOCKED}: it is {status}")
+    account = parse_account_reading(AccountResponses(facts, [], [], CLOCK, is_paper=paper)).account
+    assert account.is_crypto_enabled is trades
+    assert account.block_reason == ("" if trades else f"{ACCOUNT_BLOCKED_TEXT}: it is {status}")
 
 
 @pytest.mark.parametrize(
@@ -569,11 +574,15 @@ CALL = "SPY240920C00560000"
 def test_open_option_order_carries_its_maximum_loss(
     entry: dict[str, Any], root: str, risk: float
 ) -> None:
-    reading = parse_reading(AccountResponses({"cash": "1000"}, [], [entry], CLOCK))
+    reading = parse_account_reading(AccountResponses({"cash": "1000"}, [], [entry], CLOCK))
     assert reading.account.open_orders == ()
     (found,) = reading.unmodelled_orders
     place = f"options on {root}".rstrip()
-    assert (found.client_order_id, found.place, float(found.at_risk)) == ("o-1", place, risk)
+    assert (found.client_order_id, found.instrument_name, float(found.max_loss_usd)) == (
+        "o-1",
+        place,
+        risk,
+    )
 
 
 @pytest.mark.parametrize(
@@ -581,15 +590,15 @@ def test_open_option_order_carries_its_maximum_loss(
 )
 def test_notional_order_counts_and_blocks_its_symbol(symbol: str, place: str) -> None:
     order = open_order(symbol=symbol, qty=None, notional="100", filled_qty="200")
-    reading = parse_reading(
+    reading = parse_account_reading(
         AccountResponses({"cash": "1000"}, [held("NVDA", "1", "50")], [order], CLOCK)
     )
     (other,) = reading.unmodelled_orders
-    assert (other.client_order_id, other.place, other.at_risk) == ("o-1", place, 100)
+    assert (other.client_order_id, other.instrument_name, other.max_loss_usd) == ("o-1", place, 100)
     assert reading.account.uncertain_symbols == {place} - {"?BRK_B"}, (
         "what is foreign is never traded"
     )
-    assert reading.account.exposure == {"NVDA": 1}
+    assert reading.account.projected_positions == {"NVDA": 1}
 
 
 @pytest.mark.parametrize("marginless", ["1000", "700"])
@@ -629,11 +638,11 @@ def test_position_values_are_unsigned_and_pages_add_up() -> None:
 def test_unvalued_short_option_counts_at_its_last_price() -> None:
     option = {"symbol": "SPY240315P00500000", "qty": "-1"}
     assert read(positions=[{**option, "qty": "0"}]).cash == 1000
-    assert of_a_feed([{**option, "qty": "0"}], {}).unpriced == {}
+    assert of_a_feed([{**option, "qty": "0"}], {}).unpriced_quantities == {}
     for name in ("current_price", "lastday_price"):
         assert read(positions=[{**option, name: "2"}]).cash == 800
     reading = of_a_feed([option], {})
-    assert reading.unpriced == {option["symbol"]: Decimal(-1)}
+    assert reading.unpriced_quantities == {option["symbol"]: Decimal(-1)}
     assert reading.account.cash == 1000
 
 

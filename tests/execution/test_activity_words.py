@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from execution.alpaca.activities import activity_of
+from execution.alpaca.activities import parse_activity
 from execution.alpaca.fields import ActivityEntry
 from foundation.decimals import plain_text
 from foundation.errors import InvalidResponse
@@ -63,12 +63,12 @@ ENTRIES: dict[str, tuple[dict[str, Any], tuple[str, str, str]]] = {
 @pytest.mark.parametrize("name", ENTRIES)
 def test_every_activity_kind_books_its_change_unless_cancelled(name: str) -> None:
     said, changes = ENTRIES[name]
-    read = activity_of(said)
+    read = parse_activity(said)
     assert (read.symbol, plain_text(read.quantity), plain_text(read.amount)) == changes
     trade = read.is_trade
     assert read.at == (np.datetime64("2024-03-05T17:30:01.5", "ns") if trade else MIDNIGHT)
-    assert read.order_id == ("904837e3" if trade else "")
-    back = activity_of({**said, "status": "canceled"})
+    assert read.venue_order_id == ("904837e3" if trade else "")
+    back = parse_activity({**said, "status": "canceled"})
     assert (back.quantity, back.amount, back.id) == (0, 0, said["id"])
 
 
@@ -93,9 +93,11 @@ def test_changed_activity_field_changes_nothing_or_is_refused() -> None:
     cases = [(name, field) for name, (said, _) in ENTRIES.items() for field in said]
     for (name, field), value in ((c, v) for c in cases for v in ("removed", *VALUES, *NUMBERS)):
         said, what = ENTRIES[name][0], (name, field, value)
-        whole = activity_of(said)
+        whole = parse_activity(said)
         try:
-            read = activity_of({k: v for k, v in {**said, field: value}.items() if v != "removed"})
+            read = parse_activity(
+                {k: v for k, v in {**said, field: value}.items() if v != "removed"}
+            )
         except InvalidResponse as error:
             refused += 1
             why = str(error)
@@ -130,12 +132,12 @@ def test_money_and_trade_activities_require_every_field(
 ) -> None:
     for value in values:
         with refused(InvalidResponse, *facts):
-            activity_of({**ENTRIES[name][0], field: value})
+            parse_activity({**ENTRIES[name][0], field: value})
 
 
 @pytest.mark.parametrize("quantity", ["0.000195", "-0.000195"])
 def test_crypto_fee_is_deducted_whatever_its_sign(quantity: str) -> None:
-    read = activity_of({**ENTRIES["coin fee"][0], "qty": quantity})
+    read = parse_activity({**ENTRIES["coin fee"][0], "qty": quantity})
     assert read.quantity == Decimal("-0.000195")
 
 
@@ -157,6 +159,6 @@ def test_activity_date_is_new_yorks_or_refused(day: Any, midnight: str | None) -
     said = {**ENTRIES["deposit"][0], "date": day}
     if midnight is None:
         with refused(InvalidResponse, "d", "date"):
-            activity_of(said)
+            parse_activity(said)
     else:
-        assert activity_of(said).at == np.datetime64(midnight, "ns")
+        assert parse_activity(said).at == np.datetime64(midnight, "ns")

@@ -18,7 +18,7 @@ from execution.orders.auctions import (
     next_send_time,
 )
 from execution.orders.orders import Order, TimeInForce
-from execution.orders.venue_rules import refusal
+from execution.orders.venue_rules import venue_refusal
 from foundation.errors import InputError
 from tests.support.messages import refused
 from trainingdata.instruments import instrument
@@ -55,12 +55,12 @@ def test_auction_orders_are_refused_from_cutoff_until_evening(
     shut, evening = at(first), at(again)
     moment = np.timedelta64(1, "s")
     for sound in (shut - moment, evening):
-        assert auction_refusal(order(tif), sound) == "" == refusal(order(tif), at=sound)
+        assert auction_refusal(order(tif), sound) == "" == venue_refusal(order(tif), at=sound)
     for unsound in (shut, evening - moment):
-        said = refusal(order(tif), at=unsound)
+        said = venue_refusal(order(tif), at=unsound)
         assert said == auction_refusal(order(tif), unsound) != ""
         assert said.endswith(f"again at {again}Z")
-    assert refusal(order(tif)) == ""
+    assert venue_refusal(order(tif)) == ""
 
 
 @given(MINUTES, st.sampled_from(AUCTIONS))
@@ -76,7 +76,7 @@ def test_auction_order_is_accepted_from_its_stated_time(
 
 def test_closing_auction_decision_is_sendable_for_four_minutes() -> None:
     clock = Timeframe("1d", "close").stock_clock
-    assert clock.bars_a_day == clock.places == 1
+    assert clock.bars_a_day == clock.slot_count == 1
     for decided in clock.ends[-500:]:
         ends = auction_send_deadline("cls", decided)
         assert ends - decided == np.timedelta64(4, "m")

@@ -13,11 +13,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import execution.decision.belief_building as module
-from execution.decision.belief_building import NoForecast, belief_of_symbol, build_beliefs
+from execution.decision.belief_building import NoForecast, build_symbol_belief, build_beliefs
 from execution.decision.beliefs import BeliefTable, PlanPeriods, concatenate_beliefs
 from forecasting.baseline import RandomWalk
 from forecasting.forecast import ForecastTable, no_progress
-from forecasting.moments import expected_return_between, variance_until
+from forecasting.moments import expected_return_between, cumulative_variance
 from tests.execution.traders import Tilted, correlations_of
 from tests.support.messages import refused
 from trainingdata.bars import Bars
@@ -63,7 +63,7 @@ def seen(
     forecaster: Any = None,
     correlations: CorrelationEstimator | None = None,
 ) -> Any:
-    return belief_of_symbol(
+    return build_symbol_belief(
         forecaster or TILTED,
         correlations or CorrelationEstimator(),
         bars,
@@ -91,9 +91,11 @@ def test_lone_symbol_premium_scales_with_the_configured_correlation(market: Bars
     for within in (0.2, 0.6):
         known = CorrelationEstimator(within_stocks=within)
         table = believed(alone, str(alone.times[-20]), "next", RandomWalk(), known)
-        last = str(table.at[-1])
-        single = seen(alone.until(table.at[-1]), STOCK, last, "next", RandomWalk(), known)
-        assert table.premium[-1, 0] == single.premium[0, 0]
+        last = str(table.instants[-1])
+        single = seen(
+            alone.slice_until(table.instants[-1]), STOCK, last, "next", RandomWalk(), known
+        )
+        assert table.unit_premium[-1, 0] == single.premium[0, 0]
         found.append(single.premium[0, 0])
     assert found[1] / found[0] == pytest.approx(np.sqrt(3), rel=1e-12)
 
@@ -138,9 +140,13 @@ def without(bars: Bars, symbol: str, since: str, until: str) -> Bars:
 def test_interval_ends_at_the_next_relevant_decision(
     market: Bars, now: str, holding: Any, until: str, overnight: bool
 ) -> None:
-    belief = believed(market.until(at(now)), now, holding).at_instant(at(now))
+    belief = believed(market.slice_until(at(now)), now, holding).at_instant(at(now))
     assert belief is not None
-    assert (belief.at[0], belief.until, belief.overnight[0]) == (at(now), at(until), overnight)
+    assert (belief.instants[0], belief.first_period_end, belief.is_overnight[0]) == (
+        at(now),
+        at(until),
+        overnight,
+    )
     for s, item in enumerate(market.instruments):
         year = 8766 if item.kind is AssetClass.CRYPTO else 252 * 7
         assert belief.symbol_years[0, 0, s] == pytest.approx(
@@ -165,13 +171,13 @@ def test_every_moment_comes_from_the_latest_forecast(market: Bars, seed: int, ho
     found = believed(bars, str(since), holding)
     table = TILTED.forecast(bars, since)
     windows = table.windows
-    assert len(found.at) > 40
-    assert found.at[0] == since
-    for t in [0, *rng.choice(len(found.at), 12, replace=False).tolist()]:
-        now = found.at[t]
-        until = found.ends[t, 0]
+    assert len(found.instants) > 40
+    assert found.instants[0] == since
+    for t in [0, *rng.choice(len(found.instants), 12, replace=False).tolist()]:
+        now = found.instants[t]
+        until = found.period_ends[t, 0]
         for s, item in enumerate(bars.instruments):
-            own = np.flatnonzero((windows.symbol == s) & (windows.issued_at <= now))
+            own = np.flatnonzero((windows.symbol_index == s) & (windows.issued_at <= now))
             if not len(own):
                 assert np.isnan(found.mu[t, 0, s])
                 assert np.isnan(found.sigma[t, 0, s])
@@ -183,14 +189,14 @@ def test_every_moment_comes_from_the_latest_forecast(market: Bars, seed: int, ho
                 np.array([elapsed(item.kind, when) - elapsed(item.kind, issued)])
                 for when in (now, until)
             ]
-            one = table.values[last][None], table.price[last : last + 1]
+            one = table.all_quantiles[last][None], table.price[last : last + 1]
             mu = expected_return_between(*one, *places)
             year = 8766 if item.kind is AssetClass.CRYPTO else 252 * 7
-            day = variance_until(*one, np.array([24.0]), "quantile", np.zeros(1))
+            day = cumulative_variance(*one, np.array([24.0]), "quantile", np.zeros(1))
             slow = long_run_variances(bars, np.array([now]))[1][0, s]
             beyond = np.sqrt(day * slow * year / 24) / year
             sigma = np.sqrt(
-                np.diff([variance_until(*one, p, "quantile", beyond)[0] for p in places])
+                np.diff([cumulative_variance(*one, p, "quantile", beyond)[0] for p in places])
             )
             assert found.mu[t, 0, s] == pytest.approx(mu[0], abs=1e-12, nan_ok=True)
             assert found.sigma[t, 0, s] == pytest.approx(sigma[0], abs=1e-9, nan_ok=True)
@@ -217,23 +223,24 @@ def test_consecutive_belief_spans_equal_the_whole(market: Bars) -> None:
         at(text)
         for text in ("2024-02-26T14:00", "2024-02-29T03:10", "2024-02-29T22:00", "2024-03-06T15:30")
     ]
-    whole = believed(market.until(cuts[-1]), str(cuts[0]))
+    whole = believed(market.slice_until(cuts[-1]), str(cuts[0]))
     after = [cuts[0], *(cut + np.timedelta64(1, "s") for cut in cuts[1:-1])]
     parts = [
-        believed(market.until(end), str(begin)) for begin, end in zip(after, cuts[1:], strict=True)
+        believed(market.slice_until(end), str(begin))
+        for begin, end in zip(after, cuts[1:], strict=True)
     ]
     assert concatenate_beliefs([whole]) is whole
     for found in (
         concatenate_beliefs(parts),
         concatenate_beliefs([concatenate_beliefs(parts[:2]), parts[2]]),
     ):
-        np.testing.assert_array_equal(found.at, whole.at)
-        for now in whole.at:
+        np.testing.assert_array_equal(found.instants, whole.instants)
+        for now in whole.instants:
             one = found.at_instant(now)
             other = whole.at_instant(now)
             assert one is not None
             assert other is not None
-            assert one.until == other.until
+            assert one.first_period_end == other.first_period_end
             for values in zip(one, other, strict=True):
                 np.testing.assert_array_equal(*values)
 
@@ -241,32 +248,32 @@ def test_consecutive_belief_spans_equal_the_whole(market: Bars) -> None:
 def test_first_available_forecast_already_decides(market: Bars) -> None:
     first = TILTED.forecast(market, market.times[0]).windows
     found = believed(market, str(market.times[0]))
-    here = int(np.searchsorted(found.at, first.issued_at[0]))
-    assert found.at[here] == first.issued_at[0]
-    assert found.adjustable[here, first.symbol[0]]
-    lone = alone_in(market.until(at("2024-03-05T17:30")))
+    here = int(np.searchsorted(found.instants, first.issued_at[0]))
+    assert found.instants[here] == first.issued_at[0]
+    assert found.adjustable[here, first.symbol_index[0]]
+    lone = alone_in(market.slice_until(at("2024-03-05T17:30")))
     lone = lone.slice_rows(len(lone.times) - 100, len(lone.times))
     assert seen(lone, STOCK, "2024-03-05T17:30").adjustable.all()
 
 
 def test_cross_class_correlation_scales_with_shared_news_time(market: Bars) -> None:
     now = at("2024-03-05T17:30")
-    panel = market.until(now)
+    panel = market.slice_until(now)
     belief = believed(panel, str(now)).at_instant(now)
-    early = believed(market.until(at("2024-03-05T14:00")), "2024-03-05T14:00").at_instant(
+    early = believed(market.slice_until(at("2024-03-05T14:00")), "2024-03-05T14:00").at_instant(
         at("2024-03-05T14:00")
     )
     assert belief is not None
     assert early is not None
     highest = []
     for one, when in ((belief, now), (early, at("2024-03-05T14:00"))):
-        plain = CorrelationEstimator().matrix_at_end(market.until(when)).values
+        plain = CorrelationEstimator().matrix_at_end(market.slice_until(when)).values
         across = market.crypto[:, None] != market.crypto[None, :]
         correlation = correlations_of(one)[0]
         np.testing.assert_allclose(correlation[~across], plain[~across], atol=1e-6)
         highest.append(correlation[across].max())
         share = correlation[across] / plain[across]
-        (news,) = news_overlap(np.array([when]), np.array([one.until]))
+        (news,) = news_overlap(np.array([when]), np.array([one.first_period_end]))
         np.testing.assert_allclose(share, news, rtol=1e-4)
         assert np.diag(correlation) == pytest.approx(np.ones(len(market.symbols)))
     assert highest[1] < 0.5 * highest[0], "half an hour before the open"
@@ -276,8 +283,8 @@ def test_instants_without_a_decision_have_no_belief(market: Bars) -> None:
     found = believed(market, "2024-03-05T14:00")
     assert found.at_instant(at("2024-03-05T14:30")) is None
     assert found.at_instant(at("2030-01-01")) is None
-    assert found.at_instant(found.at[0]) is not None
-    assert found.at_instant(found.at[0] - HOUR) is None
+    assert found.at_instant(found.instants[0]) is not None
+    assert found.at_instant(found.instants[0] - HOUR) is None
     close = found.at_instant(at("2024-03-05T21:00"))
     assert close is not None
     assert [s for s, d in zip(market.symbols, close.adjustable[0], strict=True) if d] == [
@@ -294,13 +301,17 @@ def test_instants_without_a_decision_have_no_belief(market: Bars) -> None:
 def test_outlook_at_a_decision_equals_its_belief(
     market: Bars, symbol: str, now: str, holding: Any
 ) -> None:
-    panel = market.until(at(now))
+    panel = market.slice_until(at(now))
     one = seen(panel, symbol, now, holding)
     all_ = believed(panel, now, holding).at_instant(at(now))
     assert all_ is not None
     s = panel.symbols.index(symbol)
     assert one.adjustable.tolist() == [[name == symbol for name in panel.symbols]]
-    assert (one.at, one.until, one.overnight) == (all_.at, all_.until, all_.overnight)
+    assert (one.at, one.until, one.overnight) == (
+        all_.instants,
+        all_.first_period_end,
+        all_.is_overnight,
+    )
     assert not one.trim_overnight.any()
     for name in ("mu", "sigma", "symbol_years"):
         assert getattr(one, name)[0, 0, s] == pytest.approx(getattr(all_, name)[0, 0, s])
@@ -308,7 +319,7 @@ def test_outlook_at_a_decision_equals_its_belief(
 
 
 def test_outlook_within_a_bar_covers_the_remaining_time(market: Bars) -> None:
-    panel = market.until(at("2024-03-05T17:30"))
+    panel = market.slice_until(at("2024-03-05T17:30"))
     s = market.symbols.index(STOCK)
     whole = seen(panel, STOCK, "2024-03-05T17:30")
     half = seen(panel, STOCK, "2024-03-05T18:00")
@@ -316,12 +327,12 @@ def test_outlook_within_a_bar_covers_the_remaining_time(market: Bars) -> None:
     assert half.mu[0, 0, s] == pytest.approx(whole.mu[0, 0, s] / 2)
     assert half.sigma[0, 0, s] ** 2 == pytest.approx(whole.sigma[0, 0, s] ** 2 / 2)
     assert half.symbol_years[0, 0, s] == pytest.approx(whole.symbol_years[0, 0, s] / 2)
-    evening = seen(market.until(at("2024-03-05T20:30")), STOCK, "2024-03-05T20:45")
+    evening = seen(market.slice_until(at("2024-03-05T20:30")), STOCK, "2024-03-05T20:45")
     assert (evening.overnight, evening.until) == (True, at("2024-03-06T15:30"))
 
 
 def test_an_outlook_names_what_is_missing(market: Bars) -> None:
-    panel = market.until(at("2024-03-05T17:30"))
+    panel = market.slice_until(at("2024-03-05T17:30"))
     with refused(NoForecast, "ZZZ"):
         seen(panel, "ZZZ", "2024-03-05T17:30")
     assert seen(panel, STOCK, "2024-03-05T18:29").adjustable.any()
@@ -344,10 +355,10 @@ def test_forecast_without_dispersion_is_no_forecast(market: Bars) -> None:
             self, bars: Bars, since: np.datetime64, progress: Any = no_progress
         ) -> ForecastTable:
             table = super().forecast(bars, since, progress)
-            certain = 0 * table.values + table.price[:, None, None]
+            certain = 0 * table.all_quantiles + table.price[:, None, None]
             return replace(table, quantiles=certain.astype(np.float32))
 
-    panel = market.until(at("2024-03-05T17:30"))
+    panel = market.slice_until(at("2024-03-05T17:30"))
     with refused(NoForecast, "2024-03-05T17:30Z", "2024-03-05T18:30Z"):
-        seen(panel, STOCK, str(panel.now), "next", Certain())
-    assert len(believed(panel, str(panel.now), "next", Certain()).at) == 0
+        seen(panel, STOCK, str(panel.last_instant), "next", Certain())
+    assert len(believed(panel, str(panel.last_instant), "next", Certain()).instants) == 0

@@ -10,7 +10,7 @@ import pytest
 
 from execution.decision.rebalancing import rebalance
 from execution.orders.account_snapshot import AccountSnapshot
-from execution.orders.broker import Asset, is_fully_filled, place, place_reductions
+from execution.orders.broker import Asset, is_fully_filled, place_orders, place_reductions
 from execution.orders.gate import UNGUARDED, OrderGate
 from execution.orders.orders import Fill, Order
 from execution.orders.venue_rules import VenueRules
@@ -69,7 +69,7 @@ def test_openings_follow_only_after_reductions_have_filled(
     halted: str | None, sent: list[str], filled: set[str]
 ) -> None:
     broker = Halting(halted)
-    fills = place(broker, ORDERS)
+    fills = place_orders(broker, ORDERS)
     assert [o.symbol for o in broker.sent] == sent
     assert {f.symbol for f in fills} == filled
     assert [o.side for o in broker.sent[:2]] == ["sell", "sell"]
@@ -82,10 +82,10 @@ def test_nothing_is_sent_if_a_replaced_order_filled(left: dict[str, Decimal]) ->
     broker.left = left
     old = {"old": Decimal(5)}
     with refused(AccountChanged):
-        place(broker, ORDERS, old)
+        place_orders(broker, ORDERS, old)
     assert broker.sent == []
     broker.left = {"old": Decimal(5)}
-    assert len(place(broker, ORDERS, old)) == 4
+    assert len(place_orders(broker, ORDERS, old)) == 4
 
 
 def test_venue_permissions_are_read_once_a_day(market: Bars) -> None:
@@ -110,9 +110,9 @@ def test_venue_permissions_are_read_once_a_day(market: Bars) -> None:
         assert traded == {"SYA", "SYB"}, "what the venue does not know is not traded"
         assert now["SYA"].borrowable
         assert not now["SYB"].borrowable, "nobody lends it easily"
-        assert now["SYA"].increment == before["SYA"].increment, "shares are ours to count"
-        coin = Decimal("0.01") if increments == "broker" else before["SYXUSD"].increment
-        assert now["SYXUSD"].increment == coin
+        assert now["SYA"].qty_increment == before["SYA"].qty_increment, "shares are ours to count"
+        coin = Decimal("0.01") if increments == "broker" else before["SYXUSD"].qty_increment
+        assert now["SYXUSD"].qty_increment == coin
         assert np.array_equal(allowed.values, market.values, equal_nan=True)
     assert asked == [market.symbols]
     rules.apply(market, AT + np.timedelta64(9, "h"), "broker")

@@ -49,13 +49,13 @@ def test_open_crypto_bids_may_explain_missing_cash() -> None:
 def test_cash_difference_counts_bookings_apart_from_trades() -> None:
     database = Database()
     book = ExpectedPositions(database, EventLog(database))
-    book.begin({}, Decimal(1_000), BEGUN, ())
-    book.add([fill("a", "3")], BEGUN)
+    book.record_opening_balance({}, Decimal(1_000), BEGUN, ())
+    book.record_activities([fill("a", "3")], BEGUN)
     assert book.cash_difference(Decimal(970)) == CashDifference(NONE, NONE)
-    book.add([booking("f", "fee", amount="-2")], BEGUN)
+    book.record_activities([booking("f", "fee", amount="-2")], BEGUN)
     assert book.cash_difference(Decimal(968)) == CashDifference(NONE, Decimal(-2))
-    assert book.last_cash() is None
-    book.accept_cash(CashDifference(Decimal("0.254"), Decimal(-2)))
+    assert book.last_accepted_difference() is None
+    book.accept_cash_difference(CashDifference(Decimal("0.254"), Decimal(-2)))
     again = ExpectedPositions(database, EventLog(database))
-    assert again.last_cash() == CashDifference(Decimal("0.25"), Decimal(-2))
+    assert again.last_accepted_difference() == CashDifference(Decimal("0.25"), Decimal(-2))
     assert database.rows("SELECT number FROM opening_balance") == [(1,)]

@@ -43,7 +43,7 @@ def accounts(draw: st.DrawFn) -> AccountSnapshot:
     marks = {symbol: draw(prices) for symbol in positions}
     equity = draw(st.floats(2_000, 2_000_000))
     value = sum(float(held) * marks[symbol] for symbol, held in positions.items())
-    return AccountSnapshot(equity - value, positions, marks, NOW, leverage=4.0)
+    return AccountSnapshot(equity - value, positions, marks, NOW, max_leverage=4.0)
 
 
 def load(account: AccountSnapshot, cut: dict[str, Decimal]) -> float:
@@ -106,7 +106,7 @@ def test_cut_reaches_the_overnight_ceiling_without_excess(account: AccountSnapsh
 def test_a_cut_by_hand(equity: float, held: int, leverage: float, sold: int) -> None:
     positions = {"NVDA": Decimal(held)}
     account = AccountSnapshot(
-        equity - held * 100.0, positions, {"NVDA": 100.0}, NOW, leverage=leverage
+        equity - held * 100.0, positions, {"NVDA": 100.0}, NOW, max_leverage=leverage
     )
     (order,) = cuts(account)
     side = "sell" if held > 0 else "buy"
@@ -186,7 +186,9 @@ def test_uncancellable_increase_blocks_cutting_its_symbol(
 
 def test_book_exactly_at_the_overnight_ceiling_is_allowed() -> None:
     for cash, over in ((-100_000.0, False), (-100_000.00001, False), (-100_001.0, True)):
-        account = AccountSnapshot(cash, {"NVDA": Decimal(2000)}, {"NVDA": 100.0}, NOW, leverage=4.0)
+        account = AccountSnapshot(
+            cash, {"NVDA": Decimal(2000)}, {"NVDA": 100.0}, NOW, max_leverage=4.0
+        )
         assert exceeds_overnight_ceiling(account, LIMITS) is over
 
 

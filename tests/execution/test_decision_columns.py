@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from execution.decision.choice import Choice, Rationale, no_order_text, plan_text, reason_text
-from execution.decision.decision import REASONS, DecisionColumns, concatenate_columns
-from sizing.binding import FIRST_GROUP_BIT, PRICED_LIMITS
+from execution.decision.choice import Choice, Rationale, no_order_text, horizon_text, reason_text
+from execution.decision.decision import BINDING_REASONS, DecisionColumns, concatenate_columns
+from sizing.binding import FIRST_GROUP_BIT, LIMITS_WITH_SHADOW_PRICE
 
 GROUPS = ("one_gross", "two_most", "two_least")
 GROUP_BITS = range(FIRST_GROUP_BIT, FIRST_GROUP_BIT + len(GROUPS))
@@ -21,55 +21,61 @@ def columns_of(binding_bits: list[int]) -> DecisionColumns:
     """N symbols, whose prices are all different."""
     count = len(binding_bits)
     column = np.arange(1.0, count + 1)
-    prices = 100.0 * np.arange(1.0, count * len((*PRICED_LIMITS, *GROUPS)) + 1)
+    prices = 100.0 * np.arange(1.0, count * len((*LIMITS_WITH_SHADOW_PRICE, *GROUPS)) + 1)
     return DecisionColumns(
         **{name: column for name in ("mu", "sigma", "kelly", "held", "target", "price", "cost")},
         binding_bits=np.array(binding_bits, dtype=np.int64),
-        shadow_prices=prices.reshape(count, len((*PRICED_LIMITS, *GROUPS))),
+        shadow_prices=prices.reshape(count, len((*LIMITS_WITH_SHADOW_PRICE, *GROUPS))),
         rationale=tuple([column] * 9),
         group_limit_names=GROUPS,
     )
 
 
-@given(st.lists(st.sampled_from([*range(len(PRICED_LIMITS)), *GROUP_BITS]), unique=True))
+@given(st.lists(st.sampled_from([*range(len(LIMITS_WITH_SHADOW_PRICE)), *GROUP_BITS]), unique=True))
 def test_every_binding_limit_has_its_own_price(bits: list[int]) -> None:
     """In the row and in the columns alike."""
     columns = columns_of([sum(1 << bit for bit in bits)])
-    row = columns.choice(0, "AAA", Decimal(3))
+    row = columns.choice_at(0, "AAA", Decimal(3))
     assert (row.symbol, row.qty) == ("AAA", 3)
-    prices = columns.binding_prices()
-    assert set(prices) == {*PRICED_LIMITS, *GROUPS}
-    for place, name in enumerate((*PRICED_LIMITS, *GROUPS)):
-        bit = place if place < len(PRICED_LIMITS) else FIRST_GROUP_BIT + place - len(PRICED_LIMITS)
+    prices = columns.binding_shadow_prices()
+    assert set(prices) == {*LIMITS_WITH_SHADOW_PRICE, *GROUPS}
+    for place, name in enumerate((*LIMITS_WITH_SHADOW_PRICE, *GROUPS)):
+        bit = (
+            place
+            if place < len(LIMITS_WITH_SHADOW_PRICE)
+            else FIRST_GROUP_BIT + place - len(LIMITS_WITH_SHADOW_PRICE)
+        )
         assert prices[name][0] == (100.0 * (place + 1) if bit in bits else 0.0)
-        assert row.binding.get(name, 0.0) == prices[name][0]
+        assert row.binding_shadow_prices.get(name, 0.0) == prices[name][0]
 
 
-@given(st.lists(st.sets(st.sampled_from([*range(len(REASONS)), *GROUP_BITS])), max_size=4))
+@given(st.lists(st.sets(st.sampled_from([*range(len(BINDING_REASONS)), *GROUP_BITS])), max_size=4))
 def test_columns_of_rows_give_the_same_rows(kinds: list[set[int]]) -> None:
     columns = columns_of([sum(1 << bit for bit in kind) for kind in kinds])
-    rows = [columns.choice(i, f"S{i}", Decimal(i)) for i in range(len(kinds))]
+    rows = [columns.choice_at(i, f"S{i}", Decimal(i)) for i in range(len(kinds))]
     again = DecisionColumns.from_choices(rows, GROUPS)
     for i, row in enumerate(rows):
-        assert repr(again.choice(i, row.symbol, row.qty)) == repr(row)
-        assert list(again.choice(i, row.symbol, row.qty).binding) == list(row.binding)
+        assert repr(again.choice_at(i, row.symbol, row.qty)) == repr(row)
+        assert list(again.choice_at(i, row.symbol, row.qty).binding_shadow_prices) == list(
+            row.binding_shadow_prices
+        )
         assert again.binding_texts()[i] == row.bound_by
-    for name, prices in columns.binding_prices().items():
-        np.testing.assert_array_equal(again.binding_prices()[name], prices)
+    for name, prices in columns.binding_shadow_prices().items():
+        np.testing.assert_array_equal(again.binding_shadow_prices()[name], prices)
 
 
 def test_joined_decision_columns_equal_the_whole() -> None:
     whole = columns_of([0] * 6)
-    joined = concatenate_columns([whole.at(slice(k, k + 2)) for k in (0, 2, 4)])
+    joined = concatenate_columns([whole.select(slice(k, k + 2)) for k in (0, 2, 4)])
     for name in DecisionColumns._fields[:-1]:
         np.testing.assert_array_equal(getattr(joined, name), getattr(whole, name))
     assert joined.group_limit_names == GROUPS
 
 
 def test_reason_states_trading_cost_when_known() -> None:
-    told = columns_of([0]).choice(0, "AAA", Decimal(3))
+    told = columns_of([0]).choice_at(0, "AAA", Decimal(3))
     for qty, cost, says in ((3, 0.01, True), (0, 0.01, False), (3, np.nan, False)):
-        changed = told._replace(qty=Decimal(qty), cost=cost, price=50.0)
+        changed = told._replace(qty=Decimal(qty), unit_cost=cost, price=50.0)
         assert ("cost $1.50 (100 bp)" in reason_text(changed, 1.0)) is says
         assert ("cost $" in reason_text(changed, 1.0)) is says
         worth = abs(qty) * 50.0 * cost if qty else 0.0
@@ -78,7 +84,7 @@ def test_reason_states_trading_cost_when_known() -> None:
 
 def test_reason_splits_premium_and_forecast_over_the_horizon() -> None:
     rests_on = Rationale(5.0, 0.3, 0.06, 0.0008, -0.0012, 0.5, 0.03)
-    assert plan_text(rests_on, 1.0) == (
+    assert horizon_text(rests_on, 1.0) == (
         "; over 5 days premium +8.0 bp (6.00 % a year, Sharpe ratio 0.3),"
         " forecast -12.0 bp (worth 0.50), deviation 300 bp"
     )

@@ -10,7 +10,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from execution.brokers import AccountReading, ReadingRejected, RereadRequired
+from execution.brokers import AccountReading, AccountReadingRejected, RereadRequired
 from execution.live.guarded_broker import GuardedBroker
 from execution.orders.account_snapshot import AccountSnapshot
 from execution.orders.broker import Asset
@@ -74,13 +74,13 @@ class Checked:
         self.rejected = rejected
 
     def check(self, reading: AccountReading) -> AccountSnapshot:
-        if not reading.reread and self.rejected > 0:
+        if not reading.is_reread and self.rejected > 0:
             raise RereadRequired("cash")
         if self.rejected > 1:
-            raise ReadingRejected("cash", reading.account)
+            raise AccountReadingRejected("cash", reading.account)
         return reading.account
 
-    def at_risk(self) -> dict[str, float]:
+    def max_loss_by_root(self) -> dict[str, float]:
         return {"SPXW": 300.0}
 
 
@@ -102,7 +102,7 @@ def test_rejected_reading_is_repeated_after_a_pause(
 
 def test_a_second_rejection_lets_only_reductions_out() -> None:
     desk, gateway, _ = desk_of(2)
-    with refused(ReadingRejected, "cash"):
+    with refused(AccountReadingRejected, "cash"):
         desk.submit([OPENING, REDUCTION], UNGUARDED)
     assert (gateway.sent, gateway.accepted) == ([], [])
     desk.submit([REDUCTION], UNGUARDED)

@@ -72,11 +72,11 @@ def test_each_class_pays_its_costs_decisions_their_sum() -> None:
         crypto_impact=0.75,
     )
     crypto = np.array([False, True])
-    assert costs.impact(crypto).tolist() == [0.5, 0.75]
+    assert costs.impact_coefficient(crypto).tolist() == [0.5, 0.75]
     np.testing.assert_allclose(costs.half_spread(crypto), [1.5e-4, 3e-4], rtol=1e-12)
     np.testing.assert_allclose(costs.slippage(crypto), [2e-4, 4e-4], rtol=1e-12)
     np.testing.assert_allclose(
-        costs.expected(crypto, FeeSchedule(commission_bps=10.0)), [13.5e-4, 42e-4], rtol=1e-12
+        costs.expected_cost(crypto, FeeSchedule(commission_bps=10.0)), [13.5e-4, 42e-4], rtol=1e-12
     )
 
 
@@ -117,5 +117,5 @@ def test_unverified_rates_are_named_while_in_force(first: str, last: str, named:
 
 def test_unverified_crypto_tier_is_named() -> None:
     tiers = CryptoTier(0.0, 0.001, 0.002), CryptoTier(1e6, 0.0, 0.001, verified=False)
-    assert FeeSchedule(crypto_tiers=tiers).crypto_is_unverified
-    assert not FeeSchedule(crypto_tiers=tiers[:1]).crypto_is_unverified
+    assert FeeSchedule(crypto_tiers=tiers).has_unverified_crypto_tier
+    assert not FeeSchedule(crypto_tiers=tiers[:1]).has_unverified_crypto_tier

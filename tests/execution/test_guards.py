@@ -66,7 +66,7 @@ def seen(
         NOW,
         open_orders=open_orders,
         last_trades=trades,
-        at_risk=at_risk or {},
+        max_loss_by_root=at_risk or {},
     )
 
 
@@ -125,11 +125,11 @@ class Desk:
         self.halts = Halts(self.database, events)
         self.stop = StopSignal()
         self.guards = Guards(self.settings, self.halts, self.book, self.kill_file, self.stop)
-        self.gate = self.guards.check(self.snapshot)
+        self.gate = self.guards.build_gate(self.snapshot)
 
     def judge(self, one: OrderIntent, now: np.datetime64) -> str:
         if self.gate.snapshot is not self.snapshot:
-            self.gate = self.guards.check(self.snapshot)
+            self.gate = self.guards.build_gate(self.snapshot)
         return self.gate.refusal(one.order, one.role, now)
 
     def send(self, one: OrderIntent, now: np.datetime64 = NOW) -> str:
@@ -138,7 +138,7 @@ class Desk:
         if why:
             self.book.deny(one, why)
         else:
-            self.book.begin(replace(one, state="submitting", sent_at=now))
+            self.book.record_submission(replace(one, state="submitting", sent_at=now))
         return why
 
 
@@ -296,7 +296,9 @@ def test_opening_is_accepted_exactly_within_every_limit(
     age=st.integers(-(10**6), 10**6),
     last=st.floats(1e-3, 1e6),
     standing=st.sets(
-        st.sampled_from([kind for kind, rule in HALT_RULES.items() if rule.forbids == "openings"])
+        st.sampled_from(
+            [kind for kind, rule in HALT_RULES.items() if rule.forbidden_scope == "openings"]
+        )
     ),
     blind=st.booleans(),
 )
@@ -311,7 +313,7 @@ def test_reductions_are_never_blocked_by_limits(
     blind: bool,
 ) -> None:
     desk = Desk(GuardSettings(max_orders_per_hour=1, max_order=1, max_position=0.01))
-    desk.book.begin(intent("earlier"))
+    desk.book.record_submission(intent("earlier"))
     for kind in standing:
         desk.halts.raise_halt(kind, "because", NOW)
     if not blind:
@@ -329,7 +331,7 @@ every_part = pytest.mark.parametrize("part", [*OPENINGS, *REDUCTIONS])
 def test_each_halt_blocks_what_it_forbids_until_cleared(kind: HaltKind, part: OrderRole) -> None:
     desk = Desk(snapshot=seen())
     desk.halts.raise_halt(kind, "because", NOW)
-    stops = HALT_RULES[kind].forbids == "everything" or part in OPENINGS
+    stops = HALT_RULES[kind].forbidden_scope == "everything" or part in OPENINGS
     expected = f"halted: {kind} since 2024-03-05T17:30Z: because" if stops else ""
     assert desk.judge(intent(part=part), NOW) == expected
     desk.halts.clear(kind, "Ada", NOW)
@@ -417,7 +419,7 @@ NAN = replace(
 PUT = ("P95 sell", "P90 buy")
 RISKY = seen(at_risk={"SPXW": 5_000, "SPY": 1_000})
 BESIDE = seen(positions={"NVDA": "40"}, at_risk={"SPXW": 5_000})
-SIZED = replace(seen(at_risk={"SPXW": 1_000}), balance=4_000.0)
+SIZED = replace(seen(at_risk={"SPXW": 1_000}), spread_balance=4_000.0)
 LEAST = "guards.max_position is 0.75"
 
 
@@ -483,8 +485,8 @@ LEAST = "guards.max_position is 0.75"
         # It is a share of what they are sized from, where that is less.
         (spread(*PUT, qty=4), SIZED, "", {}),
         (spread(*PUT, qty=5), SIZED, f"0.875 of the balance of 4,000.00 USD; {LEAST}", {}),
-        (spread(*PUT, qty=14), replace(SIZED, balance=20_000.0), "0.8 of equity", {}),
-        (spread(*PUT, qty=1), replace(SIZED, balance=0.0), "inf of the balance", {}),
+        (spread(*PUT, qty=14), replace(SIZED, spread_balance=20_000.0), "0.8 of equity", {}),
+        (spread(*PUT, qty=1), replace(SIZED, spread_balance=0.0), "inf of the balance", {}),
         (intent(qty=70), SIZED, "", {}),
         (replace(intent(), order=CONTRACTS), None, "goes to another venue", {}),
     ],
@@ -523,7 +525,7 @@ def test_openings_need_prices_and_spread_risk() -> None:
     unpriced = replace(seen(), last_trades=None)
     assert judged(intent(), unpriced) == "no last trade of NVDA was seen"
     assert judged(intent(part="reduction"), unpriced) == ""
-    unread = replace(seen(), at_risk=None)
+    unread = replace(seen(), max_loss_by_root=None)
     for one in (intent(), spread(*CONDOR)):
         assert judged(one, unread) == "the risk of open spreads was not read"
     assert judged(intent(part="reduction"), unread) == ""
@@ -572,7 +574,7 @@ def test_resent_order_uses_headroom_once_denied_one_none() -> None:
 
 def test_stopped_loop_sends_only_flattening_orders(tmp_path: Path) -> None:
     desk = Desk(kill_file=tmp_path / KILL_FILE, snapshot=seen())
-    desk.stop.tell("SIGTERM")
+    desk.stop.request_stop("SIGTERM")
     for part in ("opening", "reduction", "night"):
         assert desk.judge(intent(part=part), NOW) == "the loop was told to stop (SIGTERM)"
     desk.kill_file.touch()

@@ -63,7 +63,7 @@ def test_unwritable_halt_change_is_rolled_back() -> None:
         "CREATE TRIGGER full BEFORE INSERT ON halts BEGIN SELECT RAISE(ABORT, 'disk'); END"
     )
     with refused(DatabaseFailed):
-        halts.apply(HaltChanges(("daily_loss",), {"drawdown": "peak"}), LATER)
+        halts.apply_changes(HaltChanges(("daily_loss",), {"drawdown": "peak"}), LATER)
     assert [each.kind for each in halts.active()] == ["daily_loss"]
     with refused(DatabaseFailed):
         halts.raise_halt("positions", "NVDA is 12", NOW)
@@ -107,5 +107,5 @@ def test_halt_cause_lasts_until_acknowledged_and_used() -> None:
     halts.clear("positions", "Ada", LATER)
     halts.raise_halt("positions", "NVDA is 13", LATER, cause="NVDA 3")
     assert seen() == ((LATER, "NVDA 3"), ""), "a later one stands"
-    halts.apply(HaltChanges(("positions",)), LATER)
+    halts.apply_changes(HaltChanges(("positions",)), LATER)
     assert seen() == (None, ""), "it ended by itself"

@@ -28,7 +28,9 @@ def test_live_history_covers_everything_calibration_learns_from(
     own = forecaster.context_length + forecaster.calibration.window
     kinds = {instrument(symbol).kind for symbol in settings.symbols}
     years = settings.effective_history_days / 366
-    assert all(settings.named_timeframe.clock(kind).bars_a_year * years >= own for kind in kinds)
+    assert all(
+        settings.timeframe_or_hourly.clock(kind).bars_a_year * years >= own for kind in kinds
+    )
     assert timeframe == "1d" or settings.effective_history_days == 730
     assert replace(settings, history_days=90).effective_history_days == 90
 

@@ -18,16 +18,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from execution.alpaca.activities import kind_of
+from execution.alpaca.activities import parse_activity_kind
 from execution.journal.activities import Activity, ActivityKind
 from execution.journal.events import EventLog
 from execution.journal.order_store import OrderIntent, OrderProgress, OrderState, OrderStore
 from execution.live.expected_positions import (
-    ACTIVITY_OVERLAP,
+    ACTIVITY_QUERY_OVERLAP,
     Discrepancy,
     ExpectedPositions,
     Tolerance,
-    explaining_bookings,
+    find_explaining_bookings,
     value_discrepancies,
 )
 from execution.orders.option_orders import (
@@ -67,7 +67,9 @@ class Books:
     ) -> Books:
         books = cls.of(more.pop("database", None) or Database())
         quantities = {s: Decimal(q) for s, q in (held or {}).items()}
-        books.holdings.begin(quantities, Decimal(1000), more.pop("at", BEGUN), listed)
+        books.holdings.record_opening_balance(
+            quantities, Decimal(1000), more.pop("at", BEGUN), listed
+        )
         return books
 
     @classmethod
@@ -81,7 +83,7 @@ class Books:
         whole = str(abs(Decimal(quantity)))
         if self.intents.get(name) is None:
             order = Order(name, symbol, side, Decimal(whole), "so")
-            self.intents.begin(OrderIntent(order, BEGUN))
+            self.intents.record_submission(OrderIntent(order, BEGUN))
         if state != "submitting":
             self.intents.record_progress(
                 name, OrderProgress(state, f"o-{name}", abs(Decimal(filled)), Decimal(10))
@@ -142,12 +144,12 @@ def test_activity_order_and_repetition_do_not_change_expectation(
     """Trades by hand are listed among them, and are expected of nobody."""
     activities, pages = history
     books = Books.of(Database())
-    books.holdings.begin(opening, cash, BEGUN, ())
-    written = sum(books.holdings.add(page, BEGUN + HOUR) for page in pages)
+    books.holdings.record_opening_balance(opening, cash, BEGUN, ())
+    written = sum(books.holdings.record_activities(page, BEGUN + HOUR) for page in pages)
     assert written == len(activities)
     held = sums_of(opening, activities)
     assert not books.holdings.compare(held, BEGUN + HOUR)
-    owned = books.holdings.expected()
+    owned = books.holdings.positions_by_symbol()
     assert {s: each.quantity for s, each in owned.items() if each.quantity} == {
         s: q for s, q in held.items() if q
     }
@@ -182,14 +184,14 @@ def test_unlisted_changes_are_exactly_the_discrepancy(
             continue  # two bookings may cancel out
         held[symbol] += quantity
         if kind == "by hand":
-            books.holdings.add([fill(f"f{number}", str(quantity), symbol)], BEGUN)
+            books.holdings.record_activities([fill(f"f{number}", str(quantity), symbol)], BEGUN)
         if kind == "by hand" or number == lost:
             odd[symbol] = odd.get(symbol, 0) + quantity
         elif kind == "order":
             books.order(f"x{number}", symbol, str(quantity), str(quantity), "filled")
         else:
             entry = booking(f"b{number}", kind, quantity=str(quantity), symbol=symbol)
-            books.holdings.add([entry], BEGUN)
+            books.holdings.record_activities([entry], BEGUN)
         found = books.holdings.compare(held, BEGUN)
         assert {s: int(each.surplus) for s, each in found.items()} == {
             s: surplus for s, surplus in odd.items() if surplus
@@ -213,7 +215,7 @@ def test_open_orders_explain_at_most_their_remaining_quantity() -> None:
 def test_multi_leg_order_moves_each_leg() -> None:
     books = Books.begun()
     legs = (OptionLeg(parse_occ_symbol(PUT), "sell"), OptionLeg(parse_occ_symbol(OTHER), "buy"))
-    books.intents.begin(OrderIntent(SpreadOrder("a", legs, 3), BEGUN))
+    books.intents.record_submission(OrderIntent(SpreadOrder("a", legs, 3), BEGUN))
     assert not books.found(), "it may fill yet"
     assert list(books.found(**{PUT: "-4", OTHER: "2"})) == [PUT]
     books.intents.record_progress("a", OrderProgress("filled", "o-a", Decimal(3)))
@@ -239,10 +241,10 @@ def test_crypto_position_may_lack_its_fee_once() -> None:
     assert odd("0.998") == ["BTCUSD"], "a sale leaves its coins whole"
     assert odd("0.999") == []
     fee = booking("f", "coin fee", quantity="-0.001", symbol="BTCUSD")
-    books.holdings.add([fee], BEGUN)
+    books.holdings.record_activities([fee], BEGUN)
     assert odd("0.999") == [], "its listing comes later"
     books = Books.begun({"BTCUSD": "1"})
-    books.holdings.add([replace(fee, quantity=Decimal("-0.03"))], BEGUN)
+    books.holdings.record_activities([replace(fee, quantity=Decimal("-0.03"))], BEGUN)
     assert not books.found(BTCUSD="0.97"), "or with it"
     assert list(books.found(BTCUSD="0.94")) == ["BTCUSD"], "it is taken once"
 
@@ -250,7 +252,7 @@ def test_crypto_position_may_lack_its_fee_once() -> None:
 @pytest.mark.parametrize(("held", "odd"), [("206", "6"), ("200", None), ("240", "140")])
 def test_split_tolerates_few_manual_shares_not_many(held: str, odd: str | None) -> None:
     books = Books.begun({"NVDA": "100"})
-    books.holdings.add([booking("s", "split", quantity="100", symbol="NVDA")], BEGUN)
+    books.holdings.record_activities([booking("s", "split", quantity="100", symbol="NVDA")], BEGUN)
     found = books.found(NVDA=held)
     assert (plain_text(found["NVDA"].surplus) if found else None) == odd
 
@@ -274,7 +276,7 @@ def test_expired_option_is_no_discrepancy_before_its_listing(quantity: str) -> N
     assert list(books.found(close - 1, SPY="300")) == [PUT]
     assert not books.found(close, SPY="300")
     ended = booking("e", "option", quantity=str(-int(quantity)), symbol=PUT, day=FRIDAY)
-    books.holdings.add([ended], EVENING + 12 * HOUR)
+    books.holdings.record_activities([ended], EVENING + 12 * HOUR)
     assert not books.found(EVENING + 12 * HOUR, SPY="300")
     good_friday = "SPY240329P00500000"
     books = Books.begun({good_friday: "-2"})
@@ -288,17 +290,21 @@ def test_expired_option_is_no_discrepancy_before_its_listing(quantity: str) -> N
 def test_bookings_explain_a_surplus_together_or_partly(surplus: Decimal) -> None:
     sign = surplus / 4
     changes = {"a": 3 * sign, "late": -2 * sign, "b": sign}
-    assert explaining_bookings(surplus, changes, Tolerance()) == ["a", "b"]
-    assert explaining_bookings(2 * sign, changes, Tolerance()) == ["a", "late", "b"], "all together"
-    assert explaining_bookings(6 * sign, changes, Tolerance()) == []
-    assert explaining_bookings(surplus, {"b": 2 * sign}, Tolerance(Decimal(2), Decimal(2))) == ["b"]
-    assert explaining_bookings(surplus, {"large": 9 * sign}, Tolerance()) == [], (
+    assert find_explaining_bookings(surplus, changes, Tolerance()) == ["a", "b"]
+    assert find_explaining_bookings(2 * sign, changes, Tolerance()) == ["a", "late", "b"], (
+        "all together"
+    )
+    assert find_explaining_bookings(6 * sign, changes, Tolerance()) == []
+    assert find_explaining_bookings(
+        surplus, {"b": 2 * sign}, Tolerance(Decimal(2), Decimal(2))
+    ) == ["b"]
+    assert find_explaining_bookings(surplus, {"large": 9 * sign}, Tolerance()) == [], (
         "it would lead further away"
     )
-    assert explaining_bookings(10 * sign, {"most": 9 * sign}, Tolerance()) == ["most"], (
+    assert find_explaining_bookings(10 * sign, {"most": 9 * sign}, Tolerance()) == ["most"], (
         "but for a tenth"
     )
-    assert explaining_bookings(10 * sign, {"less": Decimal("8.9") * sign}, Tolerance()) == []
+    assert find_explaining_bookings(10 * sign, {"less": Decimal("8.9") * sign}, Tolerance()) == []
 
 
 @pytest.mark.parametrize(
@@ -320,14 +326,14 @@ def test_fill_is_expected_once_listed_or_answered_first(
     for step in steps:
         what, quantity = step.split()
         if what == "listed":
-            entry = replace(fill(step, quantity), order_id="o-a")
-            books.holdings.add([entry], BEGUN)
+            entry = replace(fill(step, quantity), venue_order_id="o-a")
+            books.holdings.record_activities([entry], BEGUN)
         else:
             books.order("a", "NVDA", "5", quantity, "filled" if quantity == "5" else "accepted")
         if compared:
             assert not books.found(NVDA="15"), step
     assert not books.found(NVDA="15")
-    assert books.holdings.expected()["NVDA"].quantity == 15
+    assert books.holdings.positions_by_symbol()["NVDA"].quantity == 15
     assert books.holdings.cash_difference(Decimal(950)).unexplained_usd == 0
     for held in ("10", "20"):
         assert list(books.found(NVDA=held)) == ["NVDA"], held
@@ -339,8 +345,10 @@ def test_the_opening_balance_is_never_counted_twice() -> None:
     books.order("a", "NVDA", "5", "3", "accepted")
     listed = (booking("s", "split", quantity="9", symbol="NVDA"), fill("a", "3", at=BEGUN - HOUR))
     listed = (*listed, booking("d", "transfer", amount="500"))
-    books.holdings.begin({"NVDA": Decimal(13)}, Decimal(0), BEGUN, listed)
-    books.holdings.add([*listed, booking("l", "split", quantity="4", symbol="NVDA")], BEGUN + HOUR)
+    books.holdings.record_opening_balance({"NVDA": Decimal(13)}, Decimal(0), BEGUN, listed)
+    books.holdings.record_activities(
+        [*listed, booking("l", "split", quantity="4", symbol="NVDA")], BEGUN + HOUR
+    )
     assert not books.found(NVDA="13"), "one of before the opening balance may be listed late"
     assert list(books.found(NVDA="22")) == ["NVDA"]
     assert books.holdings.listed.net_transfers(BEGUN - DAY) == 0
@@ -362,11 +370,13 @@ def test_acknowledged_positions_are_expected_once() -> None:
     assert books.holdings.unknown_orders([stranger]) == []
     assert [event.kind for event in EventLog(books.database).events("by-hand")] == ["acknowledged"]
     assert not books.found(NVDA="32"), "our own trades go on beside it"
-    books.holdings.add([booking("s", "split", quantity="20", symbol="NVDA")], BEGUN + HOUR)
+    books.holdings.record_activities(
+        [booking("s", "split", quantity="20", symbol="NVDA")], BEGUN + HOUR
+    )
     assert not books.found(NVDA="32")
     assert {event.kind for event in EventLog(books.database).events("NVDA")} == {"acknowledged"}
     books = Books.begun({"NVDA": "10"})
-    books.holdings.add([booking("s", "split", quantity="20", symbol="NVDA")], BEGUN)
+    books.holdings.record_activities([booking("s", "split", quantity="20", symbol="NVDA")], BEGUN)
     books.holdings.acknowledge({"NVDA": Decimal(5)}, [])
     assert not books.found(NVDA="15")
     assert list(books.found(NVDA="35")) == ["NVDA"], "what was listed before was looked at"
@@ -376,12 +386,12 @@ def test_acknowledged_positions_are_expected_once() -> None:
 def test_unlisted_fills_are_reported_for_a_day(sign: str) -> None:
     books = Books.begun({"NVDA": "9"})
     books.order("a", "NVDA", f"{sign}5", f"{sign}5", "filled")
-    assert books.holdings.unlisted_fills(BEGUN) == "order a has filled 5, and 0 are listed"
-    books.holdings.add([replace(fill("p", f"{sign}3"), order_id="o-a")], BEGUN)
-    assert books.holdings.unlisted_fills(BEGUN) == "order a has filled 5, and 3 are listed"
-    assert books.holdings.unlisted_fills(BEGUN + DAY) == ""
-    books.holdings.add([replace(fill("q", f"{sign}2"), order_id="o-a")], BEGUN)
-    assert books.holdings.unlisted_fills(BEGUN) == ""
+    assert books.holdings.describe_unlisted_fills(BEGUN) == "order a has filled 5, and 0 are listed"
+    books.holdings.record_activities([replace(fill("p", f"{sign}3"), venue_order_id="o-a")], BEGUN)
+    assert books.holdings.describe_unlisted_fills(BEGUN) == "order a has filled 5, and 3 are listed"
+    assert books.holdings.describe_unlisted_fills(BEGUN + DAY) == ""
+    books.holdings.record_activities([replace(fill("q", f"{sign}2"), venue_order_id="o-a")], BEGUN)
+    assert books.holdings.describe_unlisted_fills(BEGUN) == ""
 
 
 @pytest.mark.parametrize(
@@ -393,10 +403,11 @@ def test_trade_far_from_its_orders_price_is_named(price: str, odd: bool) -> None
     trade = replace(fill("a", "5"), price=Decimal(price))
     says = f"activity a: NVDA at {price}, and its order filled at 10" if odd else ""
     assert (
-        books.holdings.mispriced_trades([trade, replace(trade, id="b", order_id="other")]) == says
+        books.holdings.describe_mispriced_trades([trade, replace(trade, id="b", venue_order_id="other")])
+        == says
     )
-    books.holdings.add([trade], BEGUN)
-    assert books.holdings.mispriced_trades([trade]) == "", "it is written down"
+    books.holdings.record_activities([trade], BEGUN)
+    assert books.holdings.describe_mispriced_trades([trade]) == "", "it is written down"
 
 
 @pytest.mark.parametrize(
@@ -434,16 +445,16 @@ def test_restart_keeps_whole_pages_and_drops_partial_ones(tmp_path: Path) -> Non
     path = tmp_path / "journal.sqlite"
     with closing(Database(path)) as database:
         books = Books.begun({"NVDA": "1"}, database=database)
-        books.holdings.add([split("a", "2")], BEGUN)
+        books.holdings.record_activities([split("a", "2")], BEGUN)
         with pytest.raises(RuntimeError, match="cut off"):
-            books.holdings.add(broken(), BEGUN)
+            books.holdings.record_activities(broken(), BEGUN)
     with closing(Database(path)) as database:
         books = Books.of(database)
-        assert books.holdings.begun
+        assert books.holdings.has_opening_balance
         assert not books.found(NVDA="3")
         assert books.holdings.cash_difference(Decimal(1000)).unexplained_usd == 0
         entries = [split(name, "4") for name in ("b", "c")]
-        assert [books.holdings.add(entries, BEGUN) for _ in range(2)] == [2, 0]
+        assert [books.holdings.record_activities(entries, BEGUN) for _ in range(2)] == [2, 0]
         assert not books.found(NVDA="11")
 
 
@@ -452,15 +463,15 @@ def test_fill_finds_an_intent_identified_later() -> None:
     books.order("first", "NVDA", "1", "0", "submitting")
     books.order("second", "NVDA", "1", "0", "submitting")
     books.intents.record_progress("first", OrderProgress("filled", "o-a", Decimal(1), Decimal(10)))
-    foreign = replace(fill("c", "1"), order_id="")
-    books.holdings.add([fill("a", "1"), fill("b", "1"), foreign], BEGUN)
+    foreign = replace(fill("c", "1"), venue_order_id="")
+    books.holdings.record_activities([fill("a", "1"), fill("b", "1"), foreign], BEGUN)
 
     def links() -> dict[str, str]:
         return dict(books.database.rows("SELECT id, client_order_id FROM fills"))
 
     assert links() == {"a": "first", "b": "", "c": ""}
     books.intents.record_progress("second", OrderProgress("filled", "o-b", Decimal(1), Decimal(10)))
-    books.holdings.add([], BEGUN)
+    books.holdings.record_activities([], BEGUN)
     assert links() == {"a": "first", "b": "second", "c": ""}
     assert books.database.rows("SELECT DISTINCT since_opening FROM fills") == [(1,)]
 
@@ -468,12 +479,14 @@ def test_fill_finds_an_intent_identified_later() -> None:
 def test_activity_cancelled_by_venue_is_undone_and_logged(caplog: pytest.LogCaptureFixture) -> None:
     books = Books.begun()
     split = booking("s", "split", quantity="9", symbol="NVDA", amount="5")
-    books.holdings.add([split, fill("a", "1.50")], BEGUN)
+    books.holdings.record_activities([split, fill("a", "1.50")], BEGUN)
     with caplog.at_level(logging.WARNING):
-        assert books.holdings.add([fill("a", "1.5")], BEGUN) == 0, "the same, written otherwise"
+        assert books.holdings.record_activities([fill("a", "1.5")], BEGUN) == 0, (
+            "the same, written otherwise"
+        )
         assert not [each for each in caplog.records if each.name.startswith("execution")]
         back = replace(split, quantity=Decimal(0), amount=Decimal(0))
-        assert books.holdings.add([back], BEGUN) == 1
+        assert books.holdings.record_activities([back], BEGUN) == 1
     assert not books.found()
     assert books.holdings.cash_difference(Decimal(985)).unexplained_usd == 0
     assert "activity s" in caplog.text
@@ -484,27 +497,30 @@ def test_activity_cancelled_by_venue_is_undone_and_logged(caplog: pytest.LogCapt
 
 def test_activity_query_starts_a_week_before_last_trade() -> None:
     book = Books.begun(listed=(fill("a", "1", at=BEGUN - DAY),)).holdings
-    assert book.query_start() == BEGUN - ACTIVITY_OVERLAP
+    assert book.activity_query_start() == BEGUN - ACTIVITY_QUERY_OVERLAP
     # What has only a day may have one that is still to come.
-    book.add([booking("i", "interest", amount="-3", day=MIDNIGHT + 30 * DAY)], BEGUN)
-    assert book.query_start() == BEGUN - ACTIVITY_OVERLAP
-    book.add([fill("b", "1", at=BEGUN + 3 * DAY)], BEGUN)
-    assert book.query_start() == BEGUN + 3 * DAY - ACTIVITY_OVERLAP
-    assert ACTIVITY_OVERLAP == 7 * DAY
+    book.record_activities([booking("i", "interest", amount="-3", day=MIDNIGHT + 30 * DAY)], BEGUN)
+    assert book.activity_query_start() == BEGUN - ACTIVITY_QUERY_OVERLAP
+    book.record_activities([fill("b", "1", at=BEGUN + 3 * DAY)], BEGUN)
+    assert book.activity_query_start() == BEGUN + 3 * DAY - ACTIVITY_QUERY_OVERLAP
+    assert ACTIVITY_QUERY_OVERLAP == 7 * DAY
 
 
 def test_only_deposits_and_withdrawals_are_flows_when_listed() -> None:
     book = Books.begun().holdings
     entries = [
-        booking("a", kind_of("CSD"), amount="1000.01"),
-        booking("b", kind_of("CSW"), amount="-300"),
-        booking("c", kind_of("JNLC"), amount="-0.02"),
-        booking("d", kind_of("ACATC"), amount="50"),
-        *(booking(w, kind_of(w), amount="7") for w in ("DIV", "DIVNRA", "INT", "FEE", "CFEE")),
-        booking("s", kind_of("ACATS"), quantity="5", symbol="NVDA"),
+        booking("a", parse_activity_kind("CSD"), amount="1000.01"),
+        booking("b", parse_activity_kind("CSW"), amount="-300"),
+        booking("c", parse_activity_kind("JNLC"), amount="-0.02"),
+        booking("d", parse_activity_kind("ACATC"), amount="50"),
+        *(
+            booking(w, parse_activity_kind(w), amount="7")
+            for w in ("DIV", "DIVNRA", "INT", "FEE", "CFEE")
+        ),
+        booking("s", parse_activity_kind("ACATS"), quantity="5", symbol="NVDA"),
     ]
-    book.add(entries, BEGUN + 2 * HOUR)
+    book.record_activities(entries, BEGUN + 2 * HOUR)
     assert book.listed.net_transfers(BEGUN + HOUR) == Decimal("749.99")
     assert book.listed.net_transfers(BEGUN + 2 * HOUR) == 0, "the mark of that instant has them"
-    book.add(entries, BEGUN + 3 * HOUR)
+    book.record_activities(entries, BEGUN + 3 * HOUR)
     assert book.listed.net_transfers(BEGUN + 2 * HOUR) == 0, "listed again is not paid again"

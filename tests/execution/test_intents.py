@@ -61,21 +61,23 @@ def test_sent_order_id_is_never_used_again() -> None:
     book = OrderStore()
     book.plan(replace(INTENT, order=replace(ORDER, reason="an earlier one")))
     book.plan(INTENT)
-    book.begin(INTENT)
+    book.record_submission(INTENT)
     with refused(InputError, "a"):
         book.plan(INTENT)
     with refused(InputError, "a"):
-        book.begin(INTENT)
+        book.record_submission(INTENT)
     filled = OrderProgress("filled", "v1", Decimal(3), Decimal("17.25"))
     book.record_progress("a", filled)
     with refused(InputError, "a"):
-        book.begin(INTENT)
+        book.record_submission(INTENT)
     found = book.get("a")
     assert found is not None
     assert (found.progress, found.order.reason, found.job) == (filled, "because", "trade")
     for name in ("d", "c"):
         book.deny(replace(INTENT, order=replace(ORDER, client_order_id=name)), "halted")
-    states = [(each.client_order_id, each.state, each.why) for each in book.select("1 = 1")[1:]]
+    states = [
+        (each.client_order_id, each.state, each.state_reason) for each in book.select("1 = 1")[1:]
+    ]
     assert states == [(name, "denied", "halted") for name in ("d", "c")], "as they were planned"
 
 
@@ -84,13 +86,13 @@ def test_an_intent_is_read_back_in_every_field() -> None:
     whole = replace(
         INTENT,
         state="accepted",
-        why="so it said",
+        state_reason="so it said",
         venue="kalshi",
-        decision="d",
+        decision_id="d",
         role="opening",
         progress=OrderProgress("accepted", "v1", Decimal("0.5"), Decimal("17.25"), "b"),
     )
-    OrderStore(database).begin(whole)
+    OrderStore(database).record_submission(whole)
     assert OrderStore(database).get("a") == whole
     for role, reduces in (("reduction", True), ("night", True), ("opening", False), ("", False)):
         change_rows(database, "intents", "role = ?", (role,))
@@ -105,7 +107,7 @@ def test_every_change_is_an_event_and_events_immutable() -> None:
     database = Database()
     events = EventLog(database, ApiKeys("", "HUSH-HUSH-HUSH-HUSH"))
     book = OrderStore(database, events)
-    book.begin(INTENT)
+    book.record_submission(INTENT)
     book.set_state("a", "unknown", "it said HUSH-HUSH-HUSH-HUSH")
     book.record_progress("a", OrderProgress("filled", "v1", Decimal(3), Decimal(10)))
     book.record_progress("a", OrderProgress("canceled", "v1"))
@@ -123,7 +125,7 @@ def test_every_change_is_an_event_and_events_immutable() -> None:
 def test_failed_write_leaves_no_partial_change() -> None:
     database = Database()
     book = OrderStore(database)
-    book.begin(INTENT)
+    book.record_submission(INTENT)
     database.execute(
         "CREATE TRIGGER full BEFORE INSERT ON events BEGIN SELECT RAISE(ABORT, 'disk'); END"
     )

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from execution.decision.decision import decision_of_choices
+from execution.decision.decision import decision_from_choices
 from execution.journal.cycles import NextCycleBook
 from execution.journal.decisions import DecisionJournal
 from execution.journal.events import EventLog, NoticeBook
@@ -19,7 +19,7 @@ from execution.journal.halts import Halts
 from execution.journal.marks import EquityMark, MarkBook
 from execution.journal.order_store import OrderIntent, OrderStore
 from execution.journal.schema import SCHEMA_VERSION, open_current_schema
-from execution.live.account_lock import refuse_unusable
+from execution.live.account_lock import refuse_unusable_journal
 from execution.live.expected_positions import ExpectedPositions
 from execution.live.guards import GuardSettings
 from execution.live.losses import write_mark
@@ -64,7 +64,7 @@ def test_journals_of_other_schemas_are_refused_unchanged(version: int, tmp_path:
     before = path.read_bytes()
     facts = (path, f"schema {version}", SCHEMA_VERSION)
     with refused(InputError, *facts) as caught:
-        refuse_unusable(path)
+        refuse_unusable_journal(path)
     assert not isinstance(caught.value, DatabaseDamaged), "it would be set aside"
     with refused(InputError, *facts), open_current_schema(path):
         pass
@@ -85,7 +85,7 @@ def test_a_journal_without_tables_reads_as_empty(tmp_path: Path) -> None:
     path = tmp_path / "journal.sqlite"
     Database(path).close()
     before = path.read_bytes()
-    refuse_unusable(path)
+    refuse_unusable_journal(path)
     with open_current_schema(path) as database:
         assert opened(database).unknown_outcomes() == ()
     assert path.read_bytes() == before
@@ -113,10 +113,12 @@ def test_changed_bytes_are_noticed_or_change_no_row(tmp_path: Path) -> None:
         book = opened(database)
         for number in range(40):
             order = Order(f"a-{number}", "NVDA", "buy", Decimal(number + 1), "because")
-            book.begin(OrderIntent(order, NOW))
+            book.record_submission(OrderIntent(order, NOW))
         halts = Halts(database, EventLog(database))
         halts.raise_halt("cash", "12.50 USD are missing", NOW, cause="12.50")
-        decision = decision_of_choices(SOON, NOW, 100_000.0, 2.0, (), group_limit_names=("banks",))
+        decision = decision_from_choices(
+            SOON, NOW, 100_000.0, 2.0, (), group_limit_names=("banks",)
+        )
         DecisionJournal(database, EventLog(database), book, "trade").write(
             decision, AccountSnapshot(100_000.0, {}, {}, SOON)
         )
@@ -133,7 +135,7 @@ def test_changed_bytes_are_noticed_or_change_no_row(tmp_path: Path) -> None:
             changed[at] ^= draw.randint(1, 255)
         path.write_bytes(changed)
         try:
-            refuse_unusable(path)
+            refuse_unusable_journal(path)
         except DatabaseDamaged:
             noticed += 1
         else:
@@ -143,7 +145,7 @@ def test_changed_bytes_are_noticed_or_change_no_row(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("optimality_gap", [0.0, 0.0125, np.nan])
 def test_record_keeps_the_optimality_gap(tmp_path: Path, optimality_gap: float) -> None:
-    decision = decision_of_choices(
+    decision = decision_from_choices(
         SOON, NOW, 100_000.0, 2.0, (), optimality_gap=optimality_gap, group_limit_names=("banks",)
     )
     with closing(Database(tmp_path / "journal")) as database:

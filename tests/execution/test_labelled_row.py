@@ -8,7 +8,7 @@ from decimal import Decimal
 import numpy as np
 import pytest
 
-from execution.decision.problem import labelled_row, round_to_lots
+from execution.decision.problem import label_account, round_to_lots
 from execution.orders.orders import DEFAULT_SIZE_LIMITS, Order
 from sizing.problem import AccountArrays
 from tests.execution.traders import Tilted, account_in, known, trader_of
@@ -29,18 +29,18 @@ def test_overnight_limit_allows_for_positions_outside_the_panel(market: Bars) ->
         positions={**held.positions, "DOGEUSD": Decimal(2_000), "ZZZ": Decimal(-100)},
         prices={**held.prices, "DOGEUSD": 0.5, "ZZZ": 40.0},
         open_orders=(Order("other-20240221T1530-ZZZ-0-0", "ZZZ", "buy", Decimal(50), "left"),),
-        leverage=2.0,
+        max_leverage=2.0,
         free_equity_share=0.5,
     )
     assert abs(held.equity - 100_000.0) < 1e-6
-    labelled = labelled_row(bars, held, DEFAULT_SIZE_LIMITS)
+    labelled = label_account(bars, held, DEFAULT_SIZE_LIMITS)
     assert labelled.symbols == (*bars.symbols, "DOGEUSD", "ZZZ", "")
-    assert labelled.row.quantity[-3:].tolist() == [2_000.0, -50.0, -50.0]
+    assert labelled.arrays.quantity[-3:].tolist() == [2_000.0, -50.0, -50.0]
     decision = trader_of(Tilted(mute=bars.symbols)).decide(bars, held)
     assert decision is not None
     (choice,) = decision.choices
     assert (choice.symbol, choice.bound_by) == (stock, "overnight")
-    assert abs(choice.target - (0.99 / 1.03 - 0.02)) < 1e-9
+    assert abs(choice.target_weight - (0.99 / 1.03 - 0.02)) < 1e-9
 
 
 @pytest.mark.parametrize(
@@ -78,5 +78,5 @@ def test_exiting_symbols_are_closed_in_every_case(
         **lent,
     )  # type: ignore[arg-type]
     rounded = round_to_lots(problem, np.array([0.3, 0.4, 0.3]), sized, shares, False)
-    np.testing.assert_allclose(rounded.target, target)
+    np.testing.assert_allclose(rounded.target_weight, target)
     np.testing.assert_allclose(rounded.lots, lots)

@@ -31,7 +31,7 @@ def told_within_its_wait(moment: int) -> tuple[StopSignal, bool]:
 
     def tell(frame: object, event: str, what: object) -> object:
         if next(lines) == moment:
-            stop.tell("SIGTERM")
+            stop.request_stop("SIGTERM")
         return tell
 
     def wait() -> None:
@@ -66,8 +66,8 @@ def test_stop_wakes_every_waiter_and_later_waits_return() -> None:
     waiting = [threading.Thread(target=wait, daemon=True) for _ in range(2)]
     for each in waiting:
         each.start()
-    stop.tell("told")
-    stop.tell("a second time")
+    stop.request_stop("told")
+    stop.request_stop("a second time")
     for each in waiting:
         each.join(10.0)
         assert not each.is_alive()
@@ -90,7 +90,7 @@ class Clock:
     def now(self) -> np.datetime64:
         return self.at
 
-    def is_answering(self) -> bool:
+    def is_responding(self) -> bool:
         return self.has_answered()
 
     def wait(self, seconds: float) -> bool:
@@ -141,13 +141,13 @@ class Seen:
     see: Callable[..., None] = lambda *_: None
     expected: Callable[..., None] = lambda *_: None
 
-    def expect(self, job: str, due: np.datetime64, now: np.datetime64) -> None:
+    def on_next_step(self, job: str, due: np.datetime64, now: np.datetime64) -> None:
         self.expected(job, due, now)
 
-    def wait(self, job: str, due: np.datetime64) -> None:
+    def on_wait(self, job: str, due: np.datetime64) -> None:
         self.see(job, due)
 
-    def end_step(self, job: str, outcome: object) -> None:
+    def on_step_end(self, job: str, outcome: object) -> None:
         assert outcome is None
         self.see(job, None)
 
@@ -223,7 +223,9 @@ def test_failed_step_is_skipped_repeated_failures_end_loop(
 def test_loop_stops_after_its_step_or_while_waiting(
     clock: Clock, stop: StopSignal, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    job = Every("a", 60, 9, clock, lambda number: stop.tell("told") if number == 2 else None)
+    job = Every(
+        "a", 60, 9, clock, lambda number: stop.request_stop("told") if number == 2 else None
+    )
     run(job, stop=stop)
     assert len(job.stepped) == 2
     assert stop.why == "told"
@@ -237,7 +239,7 @@ def test_loop_stops_after_its_step_or_while_waiting(
 
         monkeypatch.setattr(waiting, "wait", wait)
         if told_before:
-            waiting.tell("before")
+            waiting.request_stop("before")
         run(late, stop=waiting)
         assert not late.stepped
         assert clock.at - begin <= LONGEST
@@ -300,7 +302,7 @@ def test_loop_waiting_for_the_venue_can_be_stopped(clock: Clock, stop: StopSigna
 
     def see(*_: object) -> None:
         if next(waits) == 20:
-            stop.tell("SIGTERM")
+            stop.request_stop("SIGTERM")
 
     run(job, stop=stop, see=see, is_answering=lambda: False)
     assert job.stepped == []

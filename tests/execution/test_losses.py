@@ -16,14 +16,14 @@ from execution.journal.events import EventLog
 from execution.journal.halts import HaltChanges, HaltKind, Halts
 from execution.journal.marks import EquityMark, IndexPoint, MarkBook, new_york_day
 from execution.live.guards import GuardSettings
-from execution.live.losses import REHALT_GROWTH, loss_halts, next_point, write_mark
+from execution.live.losses import REHALT_GROWTH, loss_halts, next_index_point, write_mark
 from foundation.clock import TimeSource
 from foundation.database import Database
 
 HOUR = np.timedelta64(1, "h")
 MINUTE = np.timedelta64(1, "m")
 NOON = np.datetime64("2024-03-05T17:00", "ns")  # of New York, a Tuesday
-SETTINGS = GuardSettings(daily_loss=0.10, drawdown=0.30, resume=0.5)
+SETTINGS = GuardSettings(daily_loss=0.10, drawdown=0.30, drawdown_resume_fraction=0.5)
 
 
 class Mark(NamedTuple):
@@ -54,9 +54,9 @@ class Account:
         for mark in marks:
             latest = self.halts.latest()
             last = self.points[-1] if self.points else None
-            self.points.append(next_point(last, *mark, latest, self.settings))
+            self.points.append(next_index_point(last, *mark, latest, self.settings))
             changes = loss_halts(self.points[-1], latest, self.settings)
-            self.halts.apply(changes, mark.at)
+            self.halts.apply_changes(changes, mark.at)
         return changes
 
     def worth(self, equity: Decimal | float, flows: Decimal | float = 0) -> HaltChanges:
@@ -104,7 +104,9 @@ class Reference:
     def marked(self, mark: Mark) -> None:
         self.marks.append(mark)
         of_day, of_peak = self.losses()
-        back = Decimal(str(self.settings.drawdown)) * Decimal(str(self.settings.resume))
+        back = Decimal(str(self.settings.drawdown)) * Decimal(
+            str(self.settings.drawdown_resume_fraction)
+        )
         since = self.raised_at.get("daily_loss", mark.at)
         if new_york_day(mark.at) > new_york_day(since):
             del self.raised_at["daily_loss"]
@@ -158,7 +160,9 @@ def walk(account: Account, reference: Reference, path: Steps, begin: Mark) -> Ma
 
 
 # Limits that no product of these returns meets to the last digit.
-WALKED = GuardSettings(daily_loss=0.0501234567, drawdown=0.1501234567, resume=0.4987654321)
+WALKED = GuardSettings(
+    daily_loss=0.0501234567, drawdown=0.1501234567, drawdown_resume_fraction=0.4987654321
+)
 
 
 # What was cleared yesterday is no excuse for a loss of today.
@@ -199,7 +203,7 @@ def test_drawdown_halt_starts_at_limit_ends_at_resume(
     equities: list[int], data: st.DataObject
 ) -> None:
     resume = data.draw(st.sampled_from((0.0, 0.5, 0.9)))
-    account = Account(replace(SETTINGS, drawdown=0.25, resume=resume))
+    account = Account(replace(SETTINGS, drawdown=0.25, drawdown_resume_fraction=resume))
     index_peak, halted = 0, False
     for equity in equities:
         account.worth(equity)
@@ -214,12 +218,12 @@ def test_drawdown_halt_starts_at_limit_ends_at_resume(
 def test_a_loss_of_exactly_the_limit_halts() -> None:
     account = Account()
     account.worth(100)
-    assert account.worth(95).raised == {}
-    assert account.worth(90.01).raised == {}
-    assert account.worth(90).raised == {
+    assert account.worth(95).reasons_to_raise == {}
+    assert account.worth(90.01).reasons_to_raise == {}
+    assert account.worth(90).reasons_to_raise == {
         "daily_loss": "10.0% of the day's first equity are lost; guards.daily_loss is 0.1"
     }
-    assert account.worth(70).raised == {
+    assert account.worth(70).reasons_to_raise == {
         "drawdown": "30.0% are lost since the peak; guards.drawdown is 0.3"
     }
 
@@ -260,8 +264,8 @@ def test_total_loss_halts_until_cleared_then_starts_anew(
         equity, *words = step.split()
         flows = sum(Decimal(word) for word in words if word[0] == "+")
         changes = account.worth(Decimal(equity) * unit, flows * unit)
-        assert {*changes.raised} == {word for word in words if word[0] != "+"}, step
-        assert changes.ended == ()
+        assert {*changes.reasons_to_raise} == {word for word in words if word[0] != "+"}, step
+        assert changes.kinds_to_end == ()
         if Decimal(equity) <= 0:
             assert account.points[-1].drawdown == 1
         elif not account.standing:
@@ -278,11 +282,11 @@ def test_acknowledged_loss_halts_again_after_a_quarter_more(
     limits: dict[str, Any] = {"daily_loss": 1.0, "drawdown": 1.0, kind: limit}
     account = Account(GuardSettings(**limits))
     account.worth(10_000)
-    assert set(account.worth(10_000 * (1 - seen)).raised) == {kind}
+    assert set(account.worth(10_000 * (1 - seen)).reasons_to_raise) == {kind}
     account.clear(kind, minutes)
     for loss in (seen, seen - 0.01, seen + 0.24 * limit, seen):
         assert account.worth(round(10_000 * (1 - loss), 2)) == HaltChanges()
-    assert set(account.worth(round(10_000 * (1 - seen - limit / 4), 2)).raised) == {kind}
+    assert set(account.worth(round(10_000 * (1 - seen - limit / 4), 2)).reasons_to_raise) == {kind}
 
 
 @pytest.mark.parametrize("kind", ["daily_loss", "drawdown"])
@@ -292,7 +296,7 @@ def test_clearing_by_fast_clock_excuses_no_later_loss(kind: HaltKind) -> None:
     account.worth(690)
     assert account.standing == {"daily_loss", "drawdown"}
     account.clear(kind, minutes=180)
-    assert account.worth(600).raised.keys() == {kind}
+    assert account.worth(600).reasons_to_raise.keys() == {kind}
 
 
 def test_acknowledged_losses_survive_a_restart() -> None:
@@ -301,9 +305,9 @@ def test_acknowledged_losses_survive_a_restart() -> None:
     for hours, equity in enumerate((100.0, 69.0, 68.0, 61.0)):
         mark = EquityMark(NOON + 24 * hours * HOUR, equity, equity, 0.0, 0.0, 4.0, 0.0, {})
         _, changes = write_mark(MarkBook(database), halts, mark, SETTINGS)
-        assert ("drawdown" in changes.raised) == (equity in (69.0, 61.0))
+        assert ("drawdown" in changes.reasons_to_raise) == (equity in (69.0, 61.0))
         halts.clear("drawdown", "Ada", mark.at)
-    point = MarkBook(database).point_before()
+    point = MarkBook(database).index_point_before()
     assert point is not None
     assert (point.index, point.index_peak, point.index_at_day_start) == (61, 100, 68)
 
@@ -316,5 +320,5 @@ def test_drawdown_of_total_loss_outlasts_its_day() -> None:
     account.marked(Mark(NOON + 24 * HOUR, 13_000.0))
     assert account.standing == {"drawdown"}
     account.clear("drawdown")
-    assert account.worth(9_200).raised.keys() == {"daily_loss"}
-    assert account.worth(9_100).raised.keys() == {"drawdown"}
+    assert account.worth(9_200).reasons_to_raise.keys() == {"daily_loss"}
+    assert account.worth(9_100).reasons_to_raise.keys() == {"drawdown"}

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from execution.journal.marks import IndexPoint, exposure_line, mark_of
+from execution.journal.marks import IndexPoint, exposure_line, build_mark
 from execution.orders.account_snapshot import AccountSnapshot
 from sizing.settings import Limits
 
@@ -22,8 +22,8 @@ usd = st.integers(1_000, 1_000_000).map(float)
 def test_exposure_line_groups_by_class_unknowns_as_stocks() -> None:
     positions = {"NVDA": Decimal(-100), "BTCUSD": Decimal("0.5"), "~XYZ": Decimal(10)}
     prices = {"NVDA": 100.0, "BTCUSD": 20_000.0, "~XYZ": 50.0}
-    account = AccountSnapshot(29_500.0, positions, prices, NOON, leverage=4.0)
-    found = mark_of(account, Limits(), 0.0)
+    account = AccountSnapshot(29_500.0, positions, prices, NOON, max_leverage=4.0)
+    found = build_mark(account, Limits(), 0.0)
     assert (found.equity, found.gross_stock, found.gross_crypto) == (30_000.0, 10_500.0, 10_000.0)
     assert exposure_line(found) == (
         "exposure: stocks 0.350x of 4x, coins 0.333x; BTCUSD +0.333, NVDA -0.333, ~XYZ +0.017"
@@ -35,8 +35,8 @@ def test_exposure_line_groups_by_class_unknowns_as_stocks() -> None:
     [("2024-03-05T17:30", 4.0), ("2024-03-05T21:00", 1.96), ("2024-03-09T17:30", 1.96)],
 )
 def test_stock_ceiling_depends_on_time_of_day(at: str, ceiling: float) -> None:
-    account = AccountSnapshot(30_000.0, {}, {}, np.datetime64(at, "ns"), leverage=4.0)
-    assert mark_of(account, Limits(), 0.0).stock_ceiling == pytest.approx(ceiling)
+    account = AccountSnapshot(30_000.0, {}, {}, np.datetime64(at, "ns"), max_leverage=4.0)
+    assert build_mark(account, Limits(), 0.0).stock_ceiling == pytest.approx(ceiling)
 
 
 @given(st.lists(st.tuples(usd, st.floats(-0.5, 2.0)), min_size=1, max_size=6), usd)
@@ -48,7 +48,7 @@ def test_a_deposit_is_no_profit_of_the_day(
     for k, (equity, share) in enumerate(days):
         at = NOON + k * HOUR
         worth = float(moved.equity) * equity / float(plain.equity)
-        plain = plain.next(at, equity, 0.0)
-        moved = moved.next(at, worth * (1 + share), worth * share)
+        plain = plain.next_point(at, equity, 0.0)
+        moved = moved.next_point(at, worth * (1 + share), worth * share)
     assert float(moved.daily_loss) == pytest.approx(1 - days[-1][0] / yesterday, abs=1e-6)
     assert float(moved.daily_loss) == pytest.approx(float(plain.daily_loss), abs=1e-9)

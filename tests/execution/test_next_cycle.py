@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from execution.journal.cycles import CYCLE_SLACK_SECONDS, NextCycleBook
-from execution.live.__main__ import TROUBLE, status
+from execution.live.__main__ import TROUBLE_EXIT_CODE, status
 from execution.live.account_lock import JOURNAL_FILE
 from foundation.clock import TimeSource
 from foundation.database import Database
@@ -47,28 +47,28 @@ def loop(path: Path) -> Iterator[Loop]:
 def test_repeated_waiting_does_not_extend_a_cycles_deadline(waits: list[int]) -> None:
     """A venue that answers nothing keeps a loop waiting for a cycle that was due long ago."""
     loop = Loop(None)
-    loop.book.expect("trade", THERE, THERE)
+    loop.book.record_next("trade", THERE, THERE)
     for seconds in waits:
         loop.now += seconds * SECOND
-        loop.book.expect("trade", THERE, THERE + seconds * SECOND)
+        loop.book.record_next("trade", THERE, THERE + seconds * SECOND)
     ((overdue_at,),) = loop.database.rows("SELECT overdue_at FROM next_cycle")
     assert np.datetime64(overdue_at) == HERE + round(SECONDS + CYCLE_SLACK_SECONDS) * SECOND
 
 
 def test_status_reports_a_cycle_past_its_deadline(loop: Loop, path: Path) -> None:
     asked = status(path, HERE)
-    assert asked.code == 0
+    assert asked.exit_code == 0
     assert "no cycle is expected" in asked.sentences
-    loop.book.expect("trade", THERE + 1_800 * SECOND, THERE)
+    loop.book.record_next("trade", THERE + 1_800 * SECOND, THERE)
     overdue_at = HERE + (1_800 + 320 + 300) * SECOND
     asked = status(path, overdue_at)
-    assert asked.code == 0
+    assert asked.exit_code == 0
     assert "next: trade at 2024-02-20T15:30Z, over by 2026-03-05T12:40Z here" in asked.sentences
     asked = status(path, overdue_at + SECOND)
-    assert asked.code == TROUBLE == 1
+    assert asked.exit_code == TROUBLE_EXIT_CODE == 1
     said = " ".join(asked.sentences)
     assert "late: trade at 2024-02-20T15:30Z was to be over by 2026-03-05T12:40Z here" in said
-    loop.book.expect("trade", THERE + 3_600 * SECOND, THERE)
-    assert status(path, overdue_at + SECOND).code == 0, "the next one is awaited"
-    loop.book.expect_none()
-    assert status(path, HERE + 999_999 * SECOND).code == 0, "all cycles were made"
+    loop.book.record_next("trade", THERE + 3_600 * SECOND, THERE)
+    assert status(path, overdue_at + SECOND).exit_code == 0, "the next one is awaited"
+    loop.book.clear()
+    assert status(path, HERE + 999_999 * SECOND).exit_code == 0, "all cycles were made"

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from execution.decision.decision import Decision
-from execution.decision.rebalancing import reductions_to_redecide, replaced_orders
+from execution.decision.rebalancing import reductions_to_resize, orders_to_replace
 from execution.decision.sizing import SizingSettings
 from execution.decision.trader import Trader
 from execution.orders.account_snapshot import AccountSnapshot
@@ -40,7 +40,7 @@ def holder(position: float) -> Trader:
 
 def after(decision: Decision, before: AccountSnapshot, symbol: str) -> Decimal:
     """What is held and open once the decision has been carried out."""
-    left = [o for o in before.open_orders if o not in decision.cancels]
+    left = [o for o in before.open_orders if o not in decision.orders_to_cancel]
     quantity = before.positions.get(symbol, Decimal(0))
     return quantity + sum(o.signed_qty for o in (*left, *decision.orders) if o.symbol == symbol)
 
@@ -64,13 +64,13 @@ def test_new_order_replaces_conflicting_open_orders(
     decision = decided(market, MIDDAY, holder(position), before)
     anew = decided(market, MIDDAY, holder(position), plain)
     assert after(decision, before, "SYA") == after(anew, plain, "SYA")
-    assert (decision.cancels == before.open_orders[:1]) == replaces
+    assert (decision.orders_to_cancel == before.open_orders[:1]) == replaces
     sides = {o.side for o in decision.orders if o.symbol == "SYA"}
     assert replaces or sides == {before.open_orders[0].side}
     for name in ("manual", "test-mean", "tes"):
         by_others = account_of(bars, waiting("SYA", left, name), SYA=held)
         decision = decided(market, MIDDAY, holder(position), by_others)
-        assert decision.cancels == (), "the order of somebody else"
+        assert decision.orders_to_cancel == (), "the order of somebody else"
 
 
 def test_only_own_reductions_in_deciding_symbols_are_redecided(market: Bars) -> None:
@@ -80,8 +80,8 @@ def test_only_own_reductions_in_deciding_symbols_are_redecided(market: Bars) -> 
     others = (waiting("SYA", -50, "manual"), *(waiting(s, size) for s, size in sizes.items()))
     adjustable = ("SYA", "SYB", "SYXUSD")
     held = account_of(bars, *mine, *others, SYA=100, SYB=-100, SYC=100)
-    assert reductions_to_redecide("test", held, adjustable) == mine
-    assert reductions_to_redecide("test", held, ()) == ()
+    assert reductions_to_resize("test", held, adjustable) == mine
+    assert reductions_to_resize("test", held, ()) == ()
 
 
 @pytest.mark.parametrize(
@@ -103,9 +103,9 @@ def test_fractional_order_is_replaced_by_opposites_or_reductions(
     bars = known(market, MIDDAY)
     order = replace(waiting("SYA", 1 if Decimal(left) > 0 else -1), qty=abs(Decimal(left)))
     before = replace(account_of(bars, order), positions={"SYA": Decimal(held)})
-    found = replaced_orders("test", before, {"SYA": Decimal(change)})
+    found = orders_to_replace("test", before, {"SYA": Decimal(change)})
     assert found == ((order,) if replaced else ())
-    assert replaced_orders("other", before, {"SYA": Decimal(change)}) == ()
+    assert orders_to_replace("other", before, {"SYA": Decimal(change)}) == ()
 
 
 def test_open_reduction_leaves_the_rest_of_the_ceiling(market: Bars) -> None:
@@ -120,7 +120,7 @@ def test_open_reduction_leaves_the_rest_of_the_ceiling(market: Bars) -> None:
     others = (symbol for symbol in bars.symbols if symbol != "SYB")
     decision = decided(allowing(bars, *others, tradable=False), MIDDAY, who, before)
     (choice,) = decision.choices
-    assert choice.target == pytest.approx(4.0 - held * price / before.equity, abs=1e-6)
+    assert choice.target_weight == pytest.approx(4.0 - held * price / before.equity, abs=1e-6)
 
 
 def test_targets_plus_open_sales_stay_under_the_ceilings() -> None:
@@ -136,13 +136,15 @@ def test_targets_plus_open_sales_stay_under_the_ceilings() -> None:
     market = settings.market()
     thin = market.bars.values.copy()
     thin[:, :, VOLUME] *= 0.02
-    market = market.on(replace(market.bars, values=thin))
-    trader = settings.trader(settings.forecaster.build(market.bars.symbols)).over(market)
+    market = market.with_bars(replace(market.bars, values=thin))
+    trader = settings.build_trader(settings.forecaster.build(market.bars.symbols)).with_beliefs(
+        market
+    )
     run = simulate_trading(settings, market, "carried", trader)
-    assert sum(len(d.cancels) for d in run.decisions) > 5
+    assert sum(len(d.orders_to_cancel) for d in run.decisions) > 5
     assert run.incomplete_orders() > 10
-    assert run.margin["refusals"] < 0.02 * sum(len(d.orders) for d in run.decisions)
-    rows = {row.at: row for row in run.rows}
+    assert run.margin_events["refusals"] < 0.02 * sum(len(d.orders) for d in run.decisions)
+    rows = {row.at: row for row in run.equity_rows}
     for decision in run.decisions:
         row = rows[decision.at]
         load = row.gross_stock / row.equity / decision.stock_ceiling + row.gross_crypto / row.equity

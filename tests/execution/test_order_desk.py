@@ -16,7 +16,7 @@ import pytest
 from execution.alpaca.order_venue import OrderVenue, order_request
 from execution.alpaca.placed_order import AlpacaOrder, filled_spreads
 from execution.journal.order_store import ORDER_STATES, OrderIntent, OrderState, OrderStore
-from execution.journal.outbox import OrderDenied, Outbox, TooLate
+from execution.journal.outbox import OrderDenied, Outbox, OrderExpired
 from execution.orders.gate import UNGUARDED
 from execution.orders.option_orders import OptionLeg, SpreadOrder, parse_occ_symbol
 from execution.orders.orders import Order
@@ -157,7 +157,7 @@ def test_expired_order_is_not_sent_again() -> None:
     assert type(answer) is OutcomeUnknown
     assert (venue.times("post"), waited) == (1, LOOKS)
     answer, venue, _ = posted(taken(), until=NOW)
-    assert type(answer) is TooLate
+    assert type(answer) is OrderExpired
     assert str(answer) == "o-1: not sent: it was to be sent before 20240305T173020Z"
     assert venue.times("post") == 0
     answer, venue, waited = posted(status(429, Retry_After="9"), until=NOW + np.timedelta64(5, "s"))
@@ -319,10 +319,10 @@ def test_open_order_is_followed_to_its_final_state() -> None:
 @pytest.mark.parametrize("state", ORDER_STATES)
 def test_sent_order_without_an_answer_is_unknown(state: OrderState) -> None:
     desk, *_ = outbox_at(book_of(sent(state)))
-    assert desk.is_unknown_outcome("o-1") is (state in ("submitting", "unknown"))
-    assert desk.may_have_left("o-1") is (state != "planned")
-    assert not desk.is_unknown_outcome("o-2"), "it was never written down"
-    assert not desk.may_have_left("o-2")
+    assert desk.has_unknown_outcome("o-1") is (state in ("submitting", "unknown"))
+    assert desk.may_have_been_sent("o-1") is (state != "planned")
+    assert not desk.has_unknown_outcome("o-2"), "it was never written down"
+    assert not desk.may_have_been_sent("o-2")
 
 
 @pytest.mark.parametrize("look", [status(404), status(500), lost(), taken("other")])
@@ -359,7 +359,7 @@ def test_answer_about_another_order_loses_no_accepted_one() -> None:
     desk, *_ = outbox_at(post=[lost()], get=[odd, {**odd, "id": "another"}])
     with pytest.raises(OutcomeUnknown):
         desk.post(ORDER)
-    assert desk.is_unknown_outcome("o-1")
+    assert desk.has_unknown_outcome("o-1")
 
 
 def test_wrong_clock_answer_neither_ends_nor_resends_orders() -> None:
@@ -387,13 +387,13 @@ def test_replaced_order_is_followed_with_both_fills() -> None:
     desk, venue, _ = venue_at(get=[old, new])
     answer = desk.reload(placed(taken()))
     assert answer.is_done
-    assert answer.chain == (placed(new, old), placed(old))
+    assert answer.replacement_chain == (placed(new, old), placed(old))
     paths = [path for what, path, _ in venue.asked if what == "get"]
     assert paths == ["/orders/id-o-1", "/orders/id-o-2"]
     desk, *_ = venue_at(get=[old, taken("o-2"), new])
     working = desk.reload(placed(taken()))
     assert not working.is_done
-    assert desk.reload(working).chain[1] == placed(old)
+    assert desk.reload(working).replacement_chain[1] == placed(old)
     desk, *_ = venue_at(get=[taken(state="replaced")])
     with refused(BrokerError, "replaced_by"):
         desk.reload(placed(taken()))
@@ -432,7 +432,7 @@ def test_fill_price_beyond_100_times_last_is_refused(
     for other in ("AAPL", None, "SPY240308P00500000"):
         AlpacaOrder.parse("o-1", {**answer, "symbol": other}, prices)
     if believed:
-        assert AlpacaOrder.parse("o-1", answer, prices).answer == answer
+        assert AlpacaOrder.parse("o-1", answer, prices).response == answer
         return
     with refused(InvalidResponse, "filled_avg_price", mean, symbol):
         AlpacaOrder.parse("o-1", answer, prices)
@@ -463,7 +463,7 @@ def test_order_replaced_by_a_person_is_still_ours() -> None:
     old = taken(state="replaced", replaced_by="id-o-2", qty="10", side="buy")
     new = taken("o-2", "filled", qty="4", side="buy")
     desk, *_ = outbox_at(post=[lost()], get=[old, new])
-    assert desk.post(ORDER).chain == (placed(new, old), placed(old))
+    assert desk.post(ORDER).replacement_chain == (placed(new, old), placed(old))
 
 
 def test_legs_are_read_where_an_answer_has_none() -> None:
@@ -507,7 +507,7 @@ def test_refused_cancellation_is_named_and_time_is_limited(monkeypatch: pytest.M
     with refused(BrokerError, "o-1"):
         desk.cancel_and_wait(placed(taken()))
     assert venue.times("delete") == 1
-    monkeypatch.setattr("execution.journal.outbox.CANCEL_SECONDS", 0.0)
+    monkeypatch.setattr("execution.journal.outbox.CANCEL_TIMEOUT_SECONDS", 0.0)
     unreachable = BrokerSettings(url_override="http://127.0.0.1:9")
     desk = Outbox(OrderVenue(unreachable, KEYS, Passing().time))
     with refused(BrokerError):

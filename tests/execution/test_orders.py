@@ -13,7 +13,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from execution.decision.rebalancing import rebalance
-from execution.journal.orders import decode_order, encode_order, is_same_order
+from execution.journal.orders import decode_order, encode_order, has_same_terms
 from execution.orders.account_snapshot import MIN_FREE_EQUITY_SHARE, AccountSnapshot
 from execution.orders.event_contract_orders import EventContractOrder
 from execution.orders.option_orders import OptionLeg, SpreadOrder, parse_occ_symbol
@@ -29,7 +29,7 @@ from trainingdata.synthetic import SyntheticMarket
 AT = np.datetime64("2024-10-01T14:30", "ns")
 INF = float("inf")
 BTC = instrument("BTCUSD")
-FINE = replace(BTC, increment=Decimal("0.001"))
+FINE = replace(BTC, qty_increment=Decimal("0.001"))
 
 
 UNSOUND: list[tuple[dict[str, Any], str]] = [
@@ -127,10 +127,10 @@ def test_orders_sharing_an_id_match_on_their_terms(
     one: Any, alike: dict[str, Any], others: list[dict[str, Any]]
 ) -> None:
     """At another price it is the same, but for event contracts and a spread that has a limit."""
-    assert is_same_order(one, replace(one, **alike))
+    assert has_same_terms(one, replace(one, **alike))
     for terms in others:
-        assert not is_same_order(one, replace(one, **terms))
-    assert not is_same_order(one, order())
+        assert not has_same_terms(one, replace(one, **terms))
+    assert not has_same_terms(one, order())
 
 
 def test_order_id_is_unique_to_its_intention() -> None:
@@ -156,11 +156,13 @@ def test_crypto_order_size_is_limited_less_price_margin() -> None:
 
 def test_order_limit_below_one_crypto_increment_is_refused() -> None:
     bars = SyntheticMarket(start="2024-01-02", end="2024-01-05", symbols=("SYA", "SYYUSD")).bars()
-    worth = 0.001 * bars.real_bars(1)[1][:, HIGH].max()
-    OrderSizeLimits(max_crypto_value=worth * 1.01, price_margin=0.0).check(bars)
+    worth = 0.001 * bars.bars_of_symbol(1)[1][:, HIGH].max()
+    OrderSizeLimits(max_crypto_value=worth * 1.01, price_margin=0.0).check_increments(bars)
     for share, price_margin in ((0.99, 0.0), (1.01, 0.05)):
         with refused(InputError, "orders.max_crypto_value", "SYYUSD"):
-            OrderSizeLimits(max_crypto_value=worth * share, price_margin=price_margin).check(bars)
+            OrderSizeLimits(
+                max_crypto_value=worth * share, price_margin=price_margin
+            ).check_increments(bars)
 
 
 BOOK = st.lists(
@@ -204,7 +206,7 @@ def test_rebalance_reduces_first_and_never_crosses_zero(
         ranks.append((0 if o.reduces else 1 if coin else 2, o.symbol))
         assert (o.reason, o.tif) == (f"why {o.symbol}", "gtc" if coin else "day")
         assert (held * o.signed_qty < 0) if o.reduces else target * o.signed_qty > 0
-        assert o.qty % instrument(o.symbol).increment == 0
+        assert o.qty % instrument(o.symbol).qty_increment == 0
         parts = abs(float(held - target)) / most + 1
         assert not coin or float(o.qty) <= most + 0.001 * parts
         assert o.client_order_id.startswith(f"k-20241001T143000Z-{o.symbol}-")
@@ -244,7 +246,11 @@ def test_account_values_positions_and_counts_open_orders() -> None:
     waiting = (order("sell", 3), order("buy", 2, "o-2", symbol="AAPL"))
     held = {"NVDA": Decimal(10), "GONE": Decimal(0)}
     account = AccountSnapshot(100.0, held, {"NVDA": 5.0}, AT, open_orders=waiting)
-    assert account.exposure == {"NVDA": Decimal(7), "GONE": Decimal(0), "AAPL": Decimal(2)}
+    assert account.projected_positions == {
+        "NVDA": Decimal(7),
+        "GONE": Decimal(0),
+        "AAPL": Decimal(2),
+    }
     assert account.equity == 150.0
     priced = account.with_prices({"NVDA": 9.0, "AAPL": 1.0})
     assert priced.prices == {"NVDA": 5.0, "AAPL": 1.0}
@@ -254,8 +260,16 @@ def test_account_values_positions_and_counts_open_orders() -> None:
 
 def test_snapshot_defaults_restrict_nothing() -> None:
     account = AccountSnapshot(100.0, {}, {}, AT)
-    assert (account.unsettled, account.short_proceeds, account.leverage) == (0.0, 0.0, INF)
-    assert (account.shorting, account.crypto_enabled, account.block_reason) == (True, True, "")
+    assert (account.unsettled_proceeds, account.short_proceeds, account.max_leverage) == (
+        0.0,
+        0.0,
+        INF,
+    )
+    assert (account.is_shorting_enabled, account.is_crypto_enabled, account.block_reason) == (
+        True,
+        True,
+        "",
+    )
     assert (account.free_equity_share, account.unborrowed_cash) == (1.0, 100.0)
 
 
@@ -263,14 +277,14 @@ def test_snapshot_defaults_restrict_nothing() -> None:
 @example(0.5)
 @given(st.floats(0.0, allow_infinity=False))
 def test_any_finite_loss_of_spreads_is_accepted(risk: float) -> None:
-    account = AccountSnapshot(1.0, {}, {}, AT, at_risk={"SPXW": risk})
+    account = AccountSnapshot(1.0, {}, {}, AT, max_loss_by_root={"SPXW": risk})
     assert account.spread_risks == {"SPXW": risk}
 
 
 @pytest.mark.parametrize("risk", [-0.01, -INF, INF, float("nan")])
 def test_negative_or_unbounded_spread_risk_is_rejected(risk: float) -> None:
     with pytest.raises(ValueError, match="at_risk: SPXW"):
-        AccountSnapshot(1.0, {}, {}, AT, at_risk={"SPY": 5.0, "SPXW": risk})
+        AccountSnapshot(1.0, {}, {}, AT, max_loss_by_root={"SPY": 5.0, "SPXW": risk})
 
 
 @pytest.mark.parametrize(
@@ -291,7 +305,7 @@ def test_open_orders_do_not_reduce_the_position_yet(
     )
     account = AccountSnapshot(0.0, {"NVDA": Decimal(held)}, {"NVDA": 5.0}, AT, open_orders=waiting)
     assert account.open_reductions == left
-    assert account.without(waiting[:1]).open_orders == waiting[1:]
+    assert account.without_orders(waiting[:1]).open_orders == waiting[1:]
 
 
 @given(st.sampled_from(["buy", "sell"]), st.decimals("0.001", 1000, places=3))
@@ -299,7 +313,7 @@ def test_orders_of_unheld_symbols_reduce_nothing(side: Side, qty: Decimal) -> No
     opening = order(side, qty)
     account = AccountSnapshot(0.0, {}, {}, AT, open_orders=(opening,))
     assert account.open_reductions == {}
-    assert account.exposure == {"NVDA": opening.signed_qty}
+    assert account.projected_positions == {"NVDA": opening.signed_qty}
 
 
 @pytest.mark.parametrize(
@@ -318,7 +332,9 @@ def test_spread_collateral_backs_no_stock_and_no_crypto(
     cash: float, collateral: float, free: float, coins: float
 ) -> None:
     """20,000 USD of a stock; of what was sold, 10,000 settle tomorrow."""
-    account = AccountSnapshot(cash, {"NVDA": Decimal(200)}, {"NVDA": 100.0}, AT, unsettled=10_000.0)
+    account = AccountSnapshot(
+        cash, {"NVDA": Decimal(200)}, {"NVDA": 100.0}, AT, unsettled_proceeds=10_000.0
+    )
     secured = account.with_collateral(collateral)
     assert (secured.free_equity_share, secured.unborrowed_cash) == (
         pytest.approx(free, rel=1e-12),
@@ -333,7 +349,7 @@ def test_spread_collateral_backs_no_stock_and_no_crypto(
 def test_collateral_reduces_free_share_and_cash(collateral: float) -> None:
     """80,000 USD of cash, of which 10,000 settle tomorrow, and 20,000 USD of a stock."""
     account = AccountSnapshot(
-        80_000.0, {"NVDA": Decimal(200)}, {"NVDA": 100.0}, AT, unsettled=10_000.0
+        80_000.0, {"NVDA": Decimal(200)}, {"NVDA": 100.0}, AT, unsettled_proceeds=10_000.0
     )
     secured = account.with_collateral(collateral)
     assert secured.free_equity_share == pytest.approx(1.0 - collateral / 100_000.0, rel=1e-12)
@@ -343,10 +359,10 @@ def test_collateral_reduces_free_share_and_cash(collateral: float) -> None:
 @given(st.floats(0.01, 0.5), st.floats(-0.4, 0.0))
 def test_debt_and_small_equity_are_secured_alike(collateral: float, unsettled: float) -> None:
     """An account of 0.80 USD that owes what it bought today."""
-    account = AccountSnapshot(0.8, {}, {}, AT, unsettled=unsettled)
+    account = AccountSnapshot(0.8, {}, {}, AT, unsettled_proceeds=unsettled)
     secured = account.with_collateral(collateral)
     assert secured.free_equity_share == pytest.approx(1.0 - collateral / 0.8)
-    assert secured.unsettled == collateral
+    assert secured.unsettled_proceeds == collateral
 
 
 def test_last_trades_replace_the_prices_of_sizing() -> None:
@@ -363,7 +379,7 @@ WHOLE_USD = st.integers(-1_000_000, 1_000_000)
 @given(WHOLE_USD, st.integers(0, 1_000_000), WHOLE_USD)
 def test_short_and_unsettled_proceeds_buy_no_crypto(cash: int, short: int, unsettled: int) -> None:
     account = AccountSnapshot(
-        float(cash), {}, {}, AT, unsettled=float(unsettled), short_proceeds=float(short)
+        float(cash), {}, {}, AT, unsettled_proceeds=float(unsettled), short_proceeds=float(short)
     )
     assert account.unborrowed_cash == cash - short - max(unsettled, 0)
 

@@ -55,12 +55,12 @@ def test_symbols_without_a_forecast_are_cut_overnight(
     decision = decided(market, LAST, who, account)
     assert carried(decision, account) <= 1.96 + 1e-9
     assert all(order.reduces for order in decision.orders)
-    cut = {c.symbol: c for c in decision.choices if "overnight" in c.binding}
+    cut = {c.symbol: c for c in decision.choices if "overnight" in c.binding_shadow_prices}
     if silent == STOCKS:
-        shares = [cut[s].target / cut[s].held for s in STOCKS]
+        shares = [cut[s].target_weight / cut[s].held_weight for s in STOCKS]
         assert shares == pytest.approx([1.96 / 2.39] * 3, rel=5e-3)
-        (stock,) = who.costs.expected(np.array([False]), who.fees)
-        assert {cut[s].cost for s in STOCKS} == {stock}
+        (stock,) = who.costs.expected_cost(np.array([False]), who.fees)
+        assert {cut[s].unit_cost for s in STOCKS} == {stock}
         assert all("no forecast: weight" in str(order.reason) for order in decision.orders)
 
 
@@ -70,7 +70,7 @@ def test_failed_solver_still_cuts_the_overnight_book(
     monkeypatch.setattr(Kelly, "allocate", without_an_answer)
     account = account_in(known(market, LAST), **OVER)
     decision = decided(market, LAST, mute(), account)
-    assert decision.failure == "no convergence"
+    assert decision.sizing_failure == "no convergence"
     assert carried(decision, account) <= 1.96 + 1e-9
     assert all("no convergence; " in str(order.reason) for order in decision.orders)
 
@@ -97,5 +97,5 @@ def test_open_purchases_are_cut_like_positions(market: Bars, held: int) -> None:
     positions = {**base.positions, "SYB": Decimal(held)}
     account = replace(base, positions=positions, open_orders=(waits,))
     decision = decided(market, LAST, mute(*STOCKS), account)
-    assert decision.cancels == (waits,)
+    assert decision.orders_to_cancel == (waits,)
     assert carried(decision, account) <= 1.96 + 1e-9

@@ -14,7 +14,7 @@ from execution.decision.trader import Trader
 from execution.orders.lending import MarginTerms
 from forecasting.baseline import RandomWalk
 from forecasting.forecast import HORIZON, ForecastTable, Progress, no_progress
-from forecasting.moments import variance_until
+from forecasting.moments import cumulative_variance
 from sizing.settings import PriorSettings
 from tests.execution.traders import LAST, MIDDAY, NIGHT, STOCKS, Tilted, decided, known, trader_of
 from trainingdata.bars import Bars
@@ -36,7 +36,7 @@ def trader(
 
 def believed(market: Bars, at: str, who: Trader) -> BeliefTable:
     panel = known(market, at)
-    found = who.build_beliefs(Market(panel, len(panel.times) - 1)).at_instant(panel.now)
+    found = who.build_beliefs(Market(panel, len(panel.times) - 1)).at_instant(panel.last_instant)
     assert found is not None
     return found
 
@@ -63,9 +63,9 @@ def test_only_just_closed_and_forecast_symbols_decide(market: Bars) -> None:
             self, bars: Bars, since: Any, progress: Progress = no_progress
         ) -> ForecastTable:
             table = super().forecast(bars, bars.times[-30])
-            latest = table.latest.copy()
+            latest = table.latest_window_index.copy()
             latest[bars.symbols.index("SYA"), -1] -= 1
-            return replace(table, latest=latest)
+            return replace(table, latest_window_index=latest)
 
     def adjustable(at: str, who: Trader) -> set[str]:
         belief = believed(market, at, who)
@@ -91,14 +91,14 @@ def test_plan_covers_next_decision_signal_life_and_horizon(
     market: Bars, at: str, ends: list[str], nights: list[int]
 ) -> None:
     belief = believed(market, at, trader(signal_bars=6))
-    assert [str(end)[:16] for end in belief.ends[0]] == ends
-    assert belief.nights[0].tolist() == nights
+    assert [str(end)[:16] for end in belief.period_ends[0]] == ends
+    assert belief.interest_nights[0].tolist() == nights
     for s, kind in enumerate([AssetClass.STOCK] * 3 + [AssetClass.CRYPTO] * 2):
         whole = {AssetClass.STOCK: 19 * 7, AssetClass.CRYPTO: 28 * 24}[kind] / HOURLY.clock(
             kind
         ).bars_a_year
         assert belief.symbol_years[0, :, s].sum() == pytest.approx(whole, rel=0.06)
-    assert believed(market, at, trader(holding="next")).until == belief.until
+    assert believed(market, at, trader(holding="next")).first_period_end == belief.first_period_end
     assert believed(market, at, trader(holding="session")).mu.shape == (1, 1, len(market.symbols))
 
 
@@ -106,14 +106,16 @@ def test_variance_beyond_forecast_mixes_fast_and_slow(market: Bars) -> None:
     """Never step 24's own, extrapolated."""
     panel = known(market, MIDDAY)
     belief = believed(market, MIDDAY, trader())
-    table = RandomWalk().forecast(panel, panel.now)
-    last = table.latest[:, -1].astype(np.int64)
-    _, slow = long_run_variances(panel, np.array([panel.now]))
+    table = RandomWalk().forecast(panel, panel.last_instant)
+    last = table.latest_window_index[:, -1].astype(np.int64)
+    _, slow = long_run_variances(panel, np.array([panel.last_instant]))
 
     def until(bars: float) -> np.ndarray:
         places = np.full(len(last), bars)
         none = np.zeros(len(last))
-        return variance_until(table.quantiles[last], table.price[last], places, "quantile", none)
+        return cumulative_variance(
+            table.quantiles[last], table.price[last], places, "quantile", none
+        )
 
     year = HOURLY.clock(AssetClass.STOCK).bars_a_year
     for s in range(3):
@@ -145,18 +147,18 @@ def test_signal_is_worth_skill_times_hourly_deviation(market: Bars) -> None:
     s = market.symbols.index("SYA")
     sigma, years = belief.sigma[0, :2, s], belief.symbol_years[0, :2, s]
     hourly = np.sqrt(sigma @ sigma / (years.sum() * HOURLY.clock(AssetClass.STOCK).bars_a_year))
-    assert belief.signal[0, s] == pytest.approx(0.1 * hourly / 0.4, rel=0.5)
+    assert belief.signal_size[0, s] == pytest.approx(0.1 * hourly / 0.4, rel=0.5)
 
 
 @pytest.mark.parametrize("name", ["Kelly_50pct", "KELLY_50PCT", "kelly_50pct", "Kelly_50"])
 def test_kelly_50pct_is_a_name_of_half_kelly(name: str) -> None:
-    assert SizingSettings(strategy=name).chosen_strategy() == SizingSettings().chosen_strategy()
+    assert SizingSettings(strategy=name).build_strategy() == SizingSettings().build_strategy()
 
 
 def test_horizon_before_signal_end_empties_the_last_period(market: Bars) -> None:
     who = trader(signal_bars=24, prior=PriorSettings(horizon_days=1))
     belief = believed(market, MIDDAY, who)
-    assert belief.ends[0, 2] == belief.ends[0, 1] > belief.until
-    assert not belief.years[0, 2].any()
+    assert belief.period_ends[0, 2] == belief.period_ends[0, 1] > belief.first_period_end
+    assert not belief.class_years[0, 2].any()
     assert not np.nan_to_num(belief.sigma[0, 2]).any()
-    assert decided(market, MIDDAY, who).failure == ""
+    assert decided(market, MIDDAY, who).sizing_failure == ""

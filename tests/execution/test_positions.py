@@ -16,12 +16,12 @@ from execution.journal.activities import ActivityKind as BookingKind
 from execution.journal.events import EventLog
 from execution.journal.order_store import OrderIntent, OrderProgress, OrderStore
 from execution.journal.positions import (
-    Ledger,
+    PositionLedger,
     PositionBook,
     PositionChange,
     PositionProfit,
     PositionRow,
-    ledgers_of,
+    build_ledgers,
     position_profit,
 )
 from execution.orders.account_snapshot import AccountSnapshot
@@ -39,8 +39,8 @@ def trade(quantity: int | str, price: int | str, kind: BookingKind = "trade") ->
     return PositionChange(AT, "SYA", change, -change * Fraction(price), kind)
 
 
-def ledger(*trades: PositionChange) -> Ledger:
-    found = Ledger()
+def ledger(*trades: PositionChange) -> PositionLedger:
+    found = PositionLedger()
     for each in trades:
         found.apply(each)
     return found
@@ -65,7 +65,7 @@ def test_a_position_has_its_average_cost(
     found = ledger(*trades)
     assert found.quantity == quantity
     assert found.cost / found.quantity == entry
-    assert found.realised == realised
+    assert found.realised_profit == realised
 
 
 def test_shares_moved_without_a_price_have_no_entry() -> None:
@@ -76,7 +76,7 @@ def test_shares_moved_without_a_price_have_no_entry() -> None:
         "SYA", D(15), None, Fraction(60), None, Fraction(0)
     )
     found = ledger(trade(10, 50), moved, trade(-15, 60), trade(1, 70))
-    assert found.priced
+    assert found.is_cost_known
     assert found.cost == 70
 
 
@@ -99,9 +99,9 @@ def test_only_shares_that_were_bought_have_a_cost(
         PositionChange(AT, "SYA", moved, None, "share transfer"),
     )
     left = held + moved
-    assert (found.quantity, found.realised) == (left, 0)
-    assert found.priced == (left * held >= 0 and abs(left) <= abs(held))
-    assert not found.priced or found.cost == left * price
+    assert (found.quantity, found.realised_profit) == (left, 0)
+    assert found.is_cost_known == (left * held >= 0 and abs(left) <= abs(held))
+    assert not found.is_cost_known or found.cost == left * price
 
 
 def test_trades_apply_in_the_order_of_time() -> None:
@@ -109,8 +109,8 @@ def test_trades_apply_in_the_order_of_time() -> None:
     late = trade(-5, 80)._replace(at=AT + HOUR)
     expected = ledger(*made, late)
     for order in ([*made, late], [late, *made]):
-        assert ledgers_of(order) == {"SYA": expected}
-    assert (expected.entry, expected.realised) == (55, 200)
+        assert build_ledgers(order) == {"SYA": expected}
+    assert (expected.entry_price, expected.realised_profit) == (55, 200)
 
 
 @given(TRADES, PRICES)
@@ -121,7 +121,7 @@ def test_profits_add_up_to_cash_and_value(
     found = ledger(*made)
     cash = sum((each.amount for each in made if each.amount is not None), Fraction(0))
     unrealised = found.quantity * last - found.cost
-    assert found.realised + unrealised == cash + found.quantity * last
+    assert found.realised_profit + unrealised == cash + found.quantity * last
     assert found.quantity == sum(q for q, _ in trades)
 
 
@@ -168,14 +168,14 @@ class Journal:
         side: Side = "sell" if quantity.startswith("-") else "buy"
         size = abs(D(quantity))
         order = Order(name, "SYA", side, size, "test")
-        self.orders.begin(OrderIntent(order, at, job="trade"))
+        self.orders.record_submission(OrderIntent(order, at, job="trade"))
         self.orders.record_progress(name, OrderProgress("filled", f"v-{name}", size, D(price)))
 
     def listed(self, name: str, quantity: str, price: str, order_id: str = "") -> None:
         fill = Activity(
             name, "trade", AT, "SYA", D(quantity), D(price), -D(quantity) * D(price), order_id
         )
-        self.activities.write([fill], AT + HOUR, since_opening=1)
+        self.activities.write([fill], AT + HOUR, is_after_opening=1)
 
     def only(self) -> PositionProfit:
         [found] = self.positions.profits()
@@ -185,7 +185,7 @@ class Journal:
 def test_an_order_and_its_fills_count_once() -> None:
     journal = Journal()
     journal.filled("one", "10", "50.5")
-    journal.positions.read(account(SYA="10"))
+    journal.positions.record_positions(account(SYA="10"))
     before = journal.only()
     assert before == PositionProfit(
         "SYA", D(10), Fraction("50.5"), Fraction(60), Fraction(95), Fraction(0)
@@ -193,54 +193,54 @@ def test_an_order_and_its_fills_count_once() -> None:
     journal.listed("f-1", "4", "50", "v-one")
     assert journal.only() == before
     journal.listed("f-2", "6", "50.833334", "v-one")
-    assert journal.only().entry == Fraction("50.5000004")
+    assert journal.only().entry_price == Fraction("50.5000004")
 
 
 def test_a_sale_has_the_prices_of_its_fills() -> None:
     journal = Journal()
     journal.filled("one", "10", "50")
     journal.filled("two", "-4", "60.33", AT + HOUR)
-    journal.positions.read(account(SYA="6"))
-    assert journal.only().realised == Fraction("41.32")
+    journal.positions.record_positions(account(SYA="6"))
+    assert journal.only().realised_profit == Fraction("41.32")
     journal.listed("f-1", "-1", "60", "v-two")
-    assert journal.only().realised == Fraction("41.32")
+    assert journal.only().realised_profit == Fraction("41.32")
     journal.listed("f-2", "-3", "60.444", "v-two")
-    assert journal.only().realised == Fraction("41.332")
+    assert journal.only().realised_profit == Fraction("41.332")
 
 
 def test_a_split_keeps_the_cost_that_transfers_lack() -> None:
     journal = Journal()
     journal.filled("one", "10", "50")
     split = Activity("s", "split", AT, "SYA", D(10), None, D(0))
-    journal.activities.write([split], AT + HOUR, since_opening=1)
-    journal.positions.read(account(SYA="20"))
-    assert journal.only().entry == 25
+    journal.activities.write([split], AT + HOUR, is_after_opening=1)
+    journal.positions.record_positions(account(SYA="20"))
+    assert journal.only().entry_price == 25
     moved = Activity("m", "share transfer", AT, "SYA", D(5), None, D(0))
-    journal.activities.write([moved], AT + HOUR, since_opening=1)
-    journal.positions.read(account(SYA="25"))
+    journal.activities.write([moved], AT + HOUR, is_after_opening=1)
+    journal.positions.record_positions(account(SYA="25"))
     assert journal.only() == PositionProfit("SYA", D(25), None, Fraction(60), None, Fraction(0))
 
 
 def test_an_opening_balance_has_its_price_then() -> None:
     journal = Journal()
-    journal.positions.begin([PositionRow("SYA", D(10), D(40))])
+    journal.positions.record_opening([PositionRow("SYA", D(10), D(40))])
     journal.filled("one", "-4", "50")
-    journal.positions.read(account(SYA="6"))
+    journal.positions.record_positions(account(SYA="6"))
     found = journal.only()
     assert found == PositionProfit(
         "SYA", D(6), Fraction(40), Fraction(60), Fraction(120), Fraction(40)
     )
-    journal.positions.read(account())
+    journal.positions.record_positions(account())
     assert journal.only() == PositionProfit("SYA", D(0), None, None, None, Fraction(40))
 
 
 def test_an_unexplained_quantity_has_no_entry() -> None:
     journal = Journal()
     journal.filled("one", "10", "50")
-    journal.positions.read(account(SYA="12"))
+    journal.positions.record_positions(account(SYA="12"))
     assert journal.only() == PositionProfit("SYA", D(12), None, Fraction(60), None, Fraction(0))
     journal.listed("by-hand", "2", "53")
-    assert journal.only().entry == Fraction("50.5")
+    assert journal.only().entry_price == Fraction("50.5")
 
 
 @pytest.mark.parametrize(
@@ -257,16 +257,18 @@ def test_only_a_small_crypto_fee_explains_less(
     symbol: str, bought: str, held: str, explained: bool
 ) -> None:
     found = position_profit(
-        symbol, PositionRow(symbol, D(held), D(110)), Ledger(Fraction(bought), Fraction(100))
+        symbol,
+        PositionRow(symbol, D(held), D(110)),
+        PositionLedger(Fraction(bought), Fraction(100)),
     )
-    assert found.entry == (100 if explained else None)
+    assert found.entry_price == (100 if explained else None)
     fee = Fraction(bought) - Fraction(held)
-    assert found.realised == (-100 * fee if explained else 0)
+    assert found.realised_profit == (-100 * fee if explained else 0)
 
 
 def test_unlisted_crypto_fee_is_a_loss() -> None:
-    coins = Ledger(Fraction(2), Fraction(100))
+    coins = PositionLedger(Fraction(2), Fraction(100))
     held = PositionRow("BTCUSD", D("1.995"), D(110))
     found = position_profit("BTCUSD", held, coins)
-    assert (found.entry, found.realised) == (Fraction(100), Fraction("-0.5"))
-    assert found.unrealised == Fraction("19.95")
+    assert (found.entry_price, found.realised_profit) == (Fraction(100), Fraction("-0.5"))
+    assert found.unrealised_profit == Fraction("19.95")

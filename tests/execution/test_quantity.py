@@ -57,7 +57,7 @@ def real_like(market: Bars, tmp_path: Path) -> Path:
     """A folder with the bars of SYA alone."""
     folder = tmp_path / "bars"
     folder.mkdir()
-    times, values = market.real_bars(market.symbols.index("SYA"))
+    times, values = market.bars_of_symbol(market.symbols.index("SYA"))
     starts = HOURLY.stock_clock.starts[np.searchsorted(HOURLY.stock_clock.ends, times)]
     frame = pd.DataFrame(values, columns=list(FIELDS))
     frame.insert(0, "timestamp", pd.DatetimeIndex(starts).tz_localize("UTC"))
@@ -99,11 +99,11 @@ def test_quantity_matches_sizing_of_same_account_and_moments(
     since = account.as_of - np.timedelta64(400, "D")
     bars = MarketData(settings.broker, KEYS, "iex").bars(["SYA", "SYB"], since, account.as_of)
     price = float(bars.last_closes()[0])
-    belief = settings.trader(rising(20.0)).belief_of(bars, "SYA", account.as_of)
+    belief = settings.build_trader(rising(20.0)).build_symbol_belief(bars, "SYA", account.as_of)
     assert belief.mu.shape == (1, 3, 2)
-    (nightly,) = settings.margin.nightly_rate(belief.at)
+    (nightly,) = settings.margin.nightly_rate(belief.instants)
     (class_sharpe,) = settings.prior.class_sharpe(belief.crypto_correlation)
-    premium = belief.premium[0] * class_sharpe[belief.crypto.astype(int)]
+    premium = belief.unit_premium[0] * class_sharpe[belief.crypto.astype(int)]
     quantity = get_qty(
         *("SYA", price),
         account=account,
@@ -111,10 +111,10 @@ def test_quantity_matches_sizing_of_same_account_and_moments(
             bars.symbols, belief.mu[0] + premium * belief.symbol_years[0], belief.sigma[0]
         ),
         correlation=correlations_of(belief),
-        cost=float(settings.costs.expected(bars.crypto, settings.fees)[0]),
-        overnight=bool(belief.overnight[0]),
-        signal=float(belief.signal[0, 0]),
-        borrow_costs=(nightly * belief.nights[0]).tolist(),
+        cost=float(settings.costs.expected_cost(bars.crypto, settings.fees)[0]),
+        overnight=bool(belief.is_overnight[0]),
+        signal=float(belief.signal_size[0, 0]),
+        borrow_costs=(nightly * belief.interest_nights[0]).tolist(),
     )
     assert quantity > 0
     assert sized(price=price).qty == quantity
@@ -127,13 +127,13 @@ def test_quantity_at_a_decision_equals_the_traders_choice(
     one symbol deciding.
     """
     venue.now = "2024-03-05T17:30:00Z"
-    known = market.until(np.datetime64("2024-03-05T17:30", "ns"))
-    times, values = known.real_bars(0)
+    known = market.slice_until(np.datetime64("2024-03-05T17:30", "ns"))
+    times, values = known.bars_of_symbol(0)
     mask = np.ones((1, len(times)), bool)
     lone = Bars(known.instruments[:1], times, values[None], mask, "test")
     price = float(lone.last_closes()[0])
-    account = AccountSnapshot(100_000.0, {}, {"SYA": price}, lone.now)
-    trader = LiveSettings.from_config(compose_config("live", [])).trader(rising(20.0))
+    account = AccountSnapshot(100_000.0, {}, {"SYA": price}, lone.last_instant)
+    trader = LiveSettings.from_config(compose_config("live", [])).build_trader(rising(20.0))
     decision = trader.decide(lone, account)
     assert decision is not None
     quantity = execution.get_qty("SYA", price, f"broker.url_override={venue.url}")
@@ -154,14 +154,14 @@ def test_disallowed_symbol_is_not_sized(
     ):
         venue.assets["SYA"] = {**open_to_all, lacks: False}
         answer = sized(*words)
-        assert (answer.qty, why in answer.why) == (0, True)
+        assert (answer.qty, why in answer.reason) == (0, True)
 
 
 def test_a_market_that_is_shut_trades_nothing(venue: Any, sized: Sized, tilted: None) -> None:
     venue.now = "2024-03-05T22:00:00Z"
     shut = "its market is shut at 2024-03-05T22:00Z; nothing can be traded now"
     assert sized() == SizedQuantity("SYA", Decimal(0), shut)
-    assert sized(symbol="SYX/USD").why.startswith("Enhanced")
+    assert sized(symbol="SYX/USD").reason.startswith("Enhanced")
 
 
 def test_stale_forecast_takes_no_risk_without_legacy_rule(
@@ -173,14 +173,14 @@ def test_stale_forecast_takes_no_risk_without_legacy_rule(
     answer = sized(*RAW)
     stale = "SYA: no forecast: its last bar was known at 2024-03-07T21:00Z"
     assert answer.qty == 0
-    assert answer.why.startswith(f"Enhanced sizing failed: {stale}")
-    assert answer.why.endswith("no new risk")
+    assert answer.reason.startswith(f"Enhanced sizing failed: {stale}")
+    assert answer.reason.endswith("no new risk")
     with caplog.at_level(logging.INFO):
         answer = sized(*RAW, "sizing.fallback=legacy")
-    assert (answer.qty, "Legacy sizing" in answer.why) == (600, True)
+    assert (answer.qty, "Legacy sizing" in answer.reason) == (600, True)
     assert {"SYA: Enhanced sizing failed: no forecast", "SYA: Legacy sizing"} <= {*caplog.messages}
     venue.faults["/v2/stocks/bars"] = [403]
-    assert "refused (403)" in sized(*RAW).why
+    assert "refused (403)" in sized(*RAW).reason
 
 
 def test_last_bar_without_confirmation_is_named(venue: Any, sized: Sized) -> None:
@@ -192,7 +192,7 @@ def test_last_bar_without_confirmation_is_named(venue: Any, sized: Sized) -> Non
     answer = sized(*RAW)
     why = "SYA: no forecast: its last bar, known at "
     assert answer.qty == 0
-    assert answer.why.startswith(f"Enhanced sizing failed: {why}")
+    assert answer.reason.startswith(f"Enhanced sizing failed: {why}")
 
 
 def test_a_solver_that_fails_takes_no_new_risk(
@@ -201,7 +201,7 @@ def test_a_solver_that_fails_takes_no_new_risk(
     monkeypatch.setattr(Kelly, "allocate", without_an_answer)
     answer = sized()
     assert answer.qty == 0
-    assert answer.why.startswith("Enhanced sizing failed: no convergence")
+    assert answer.reason.startswith("Enhanced sizing failed: no convergence")
 
 
 def test_sizing_reads_bars_from_files_when_configured(
@@ -209,14 +209,14 @@ def test_sizing_reads_bars_from_files_when_configured(
 ) -> None:
     here = (f"data.dir=[{real_like}]", *RAW)
     kelly = "Enhanced Kelly sizing with 4.0x leverage; forecast +0.0 bp"
-    assert sized(*here).why.startswith(kelly)
+    assert sized(*here).reason.startswith(kelly)
     assert not any("bars" in path for path in venue.asked)
     venue.positions = [position("SYB", "10", "50")]
-    assert sized(*here).why.startswith("Enhanced Kelly sizing")
-    lacking = sized(*here, "symbols=[SYA]", symbol="SYC").why
+    assert sized(*here).reason.startswith("Enhanced Kelly sizing")
+    lacking = sized(*here, "symbols=[SYA]", symbol="SYC").reason
     assert "no forecast: there are no bars of it" in lacking
     venue.positions = []
-    assert "no forecast: no file of SYC" in sized(*here, symbol="SYC").why
+    assert "no forecast: no file of SYC" in sized(*here, symbol="SYC").reason
     with refused(DataError):
         sized(f"data.dir=[{tmp_path / 'nowhere'}]")
 

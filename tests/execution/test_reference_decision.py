@@ -18,7 +18,7 @@ from execution.decision.trader import Trader
 from execution.orders.account_snapshot import AccountSnapshot
 from execution.orders.lending import MarginTerms
 from foundation.arrays import Array
-from marketsimulator.runs.compiled_instants import KeptDecisions, target_quantities
+from marketsimulator.runs.compiled_instants import RecordedDecisions, target_quantities
 from marketsimulator.runs.compiled_run import compiled_inputs
 from marketsimulator.settings import BacktestSettings
 from sizing.settings import Limits, PriorSettings
@@ -57,7 +57,7 @@ def drawn(seed: int) -> Case:
     coarse = Decimal(str(rng.choice(["0.001", "2"])))
     fine = Decimal(str(rng.choice(["1", "0.000000001"])))
     items = [
-        replace(item, increment=coarse if coin(item.symbol) else fine, borrowable=may)
+        replace(item, qty_increment=coarse if coin(item.symbol) else fine, borrowable=may)
         for item, may in zip(map(instrument, names), rng.random(len(names)) < 0.8, strict=True)
     ]
     size = len(items)
@@ -78,11 +78,11 @@ def drawn(seed: int) -> Case:
         ),
         reference.Held(
             account.cash,
-            account.cash - account.short_proceeds - account.unsettled,
+            account.cash - account.short_proceeds - account.unsettled_proceeds,
             np.array([float(account.positions[name]) for name in names]),
             np.array([account.prices[name] for name in names]),
-            account.leverage,
-            account.shorting,
+            account.max_leverage,
+            account.is_shorting_enabled,
         ),
         rules_of(settings, bars, float(table.crypto_correlation[0])),
     )
@@ -127,13 +127,13 @@ def drawn_beliefs(rng: np.random.Generator, bars: Bars) -> BeliefTable:
     risk = factors @ factors.T + np.diag(rng.uniform(0.3, 2.0, size))
     spread = np.sqrt(np.diag(risk))
     return BeliefTable(
-        symbol=np.arange(len(bars.symbols)),
-        at=np.array([AT]),
-        ends=AT + (hours.cumsum() * 3600).astype("timedelta64[s]")[None],
-        overnight=rng.random(1) < 0.5,
+        symbol_index=np.arange(len(bars.symbols)),
+        instants=np.array([AT]),
+        period_ends=AT + (hours.cumsum() * 3600).astype("timedelta64[s]")[None],
+        is_overnight=rng.random(1) < 0.5,
         trim_overnight=rng.random(1) < 0.5,
-        years=YEARS[None, :periods],
-        nights=np.array([[0, 1, 28]])[:, :periods],
+        class_years=YEARS[None, :periods],
+        interest_nights=np.array([[0, 1, 28]])[:, :periods],
         news_overlap=rng.uniform(0.2, 1.0, (1, periods)),
         crypto=bars.crypto,
         adjustable=(known & (rng.random(size) < 0.85))[None],
@@ -142,10 +142,10 @@ def drawn_beliefs(rng: np.random.Generator, bars: Bars) -> BeliefTable:
         mu=np.where(known, signal * faded, np.nan)[None],
         sigma=sigma[None],
         shrinkage=np.full((1, size), np.nan),
-        signal=np.abs(rng.normal(size=(1, size))) * rng.choice([0.0, 1e-4, 3e-3]),
-        premium=rng.uniform(0.0, 0.2, (1, size)),
+        signal_size=np.abs(rng.normal(size=(1, size))) * rng.choice([0.0, 1e-4, 3e-3]),
+        unit_premium=rng.uniform(0.0, 0.2, (1, size)),
         crypto_correlation=rng.uniform(-1.0, 1.0, 1),
-        matrix=np.zeros(1, dtype=np.int64),
+        matrix_index=np.zeros(1, dtype=np.int64),
         correlations=(risk / np.outer(spread, spread))[None].astype(np.float32),
     )
 
@@ -162,9 +162,9 @@ def drawn_account(rng: np.random.Generator, bars: Bars, terms: MarginTerms) -> A
     for item, price, weight in zip(
         bars.instruments, prices.tolist(), weights.tolist(), strict=True
     ):
-        steps = int(weight * abs(equity) / price / float(item.increment))
+        steps = int(weight * abs(equity) / price / float(item.qty_increment))
         dust = Decimal("0.000000003") if coin(item.symbol) and steps else Decimal(0)
-        positions[item.symbol] = steps * item.increment + dust
+        positions[item.symbol] = steps * item.qty_increment + dust
     held = np.array([float(quantity) for quantity in positions.values()])
     cash = round(equity - float(held @ prices), 2)
     short = float(-np.minimum(held * prices, 0.0).sum())
@@ -173,12 +173,12 @@ def drawn_account(rng: np.random.Generator, bars: Bars, terms: MarginTerms) -> A
         positions,
         dict(zip(bars.symbols, prices.tolist(), strict=True)),
         AT,
-        unsettled=round(float(rng.choice([0.0, 0.1])) * abs(equity), 2),
+        unsettled_proceeds=round(float(rng.choice([0.0, 0.1])) * abs(equity), 2),
         short_proceeds=round(short * float(rng.choice([0.0, 1.1])), 2),
     )
     margined = account.equity >= terms.margin_equity
     leverage = terms.leverage if margined else min(terms.leverage, 1.0)
-    return replace(account, leverage=leverage, shorting=margined)
+    return replace(account, max_leverage=leverage, is_shorting_enabled=margined)
 
 
 def rules_of(settings: BacktestSettings, bars: Bars, crypto_correlation: float) -> reference.Rules:
@@ -189,7 +189,7 @@ def rules_of(settings: BacktestSettings, bars: Bars, crypto_correlation: float) 
     return reference.Rules(
         crypto=bars.crypto,
         long_only=bars.long_only,
-        increment=np.array([float(item.increment) for item in bars.instruments]),
+        increment=np.array([float(item.qty_increment) for item in bars.instruments]),
         fraction=float(percent) / 100,
         forecast=name == "kelly",
         sharpe=(stocks, stocks * crypto_correlation if crypto is None else crypto),
@@ -214,10 +214,10 @@ def rules_of(settings: BacktestSettings, bars: Bars, crypto_correlation: float) 
 
 def stepped(case: Case) -> tuple[Decision, Array]:
     """The trader's decision, and the signed quantities [S] that it leaves."""
-    trader: Trader = case.settings.trader(None)  # type: ignore[arg-type]
+    trader: Trader = case.settings.build_trader(None)  # type: ignore[arg-type]
     belief = case.table.at_instant(AT)
     assert belief is not None
-    decision = trader.decide_on(belief, case.bars, case.account)
+    decision = trader.decide_from_beliefs(belief, case.bars, case.account)
     quantity = dict(case.account.positions)
     for choice in decision.choices:
         quantity[choice.symbol] += choice.qty
@@ -226,14 +226,16 @@ def stepped(case: Case) -> tuple[Decision, Array]:
 
 def compiled(case: Case) -> Array:
     """The signed quantities [S] that the compiled decision of a sweep leaves."""
-    book = case.settings.book(case.bars)
+    book = case.settings.build_book(case.bars)
     book.account["cash"] = case.account.cash
     book.account["short_proceeds"] = case.account.short_proceeds
-    book.account["unsettled"] = case.account.unsettled
+    book.account["unsettled"] = case.account.unsettled_proceeds
     book.holding["quantity"] = case.held.quantity
     book.holding["mark"] = case.held.price
     inputs = compiled_inputs(case.settings, case.bars, case.table)
-    return target_quantities(book, inputs, 0, KeptDecisions.empty(case.table, none=True))[0]
+    return target_quantities(
+        book, inputs, 0, RecordedDecisions.empty(case.table, without_rows=True)
+    )[0]
 
 
 @example(4)  # without equity what nothing has sized is closed for the night
@@ -256,7 +258,7 @@ def test_stepped_and_compiled_decisions_match_the_reference(seed: int) -> None:
     assert (np.abs(off) <= 1.01 * one_step + TOLERANCE).all(), off
     for choice in decision.choices:
         s = case.bars.symbols.index(choice.symbol)
-        assert choice.target == pytest.approx(expected.weight[s], abs=TOLERANCE)
+        assert choice.target_weight == pytest.approx(expected.weight[s], abs=TOLERANCE)
 
 
 @given(st.integers(0, 10**9))
@@ -272,19 +274,21 @@ def test_binding_limits_are_exhausted_and_priced_at_margin(seed: int) -> None:
     used = program.rows @ np.abs(expected.plan[0])
     for choice in stepped(case)[0].choices:
         s = case.bars.symbols.index(choice.symbol)
-        prices = {name: price for name, price in choice.binding.items() if name != "cost"}
+        prices = {
+            name: price for name, price in choice.binding_shadow_prices.items() if name != "cost"
+        }
         if not prices or not np.isfinite(list(prices.values())).all():
             continue
         assert min(prices.values()) >= 0
-        gain, outward = reference.beyond(program, expected.plan, s, choice.target)
-        edges = {"symbol_cap": outward * case.rules.cap, "long_only": min(choice.held, 0.0)}
+        gain, outward = reference.beyond(program, expected.plan, s, choice.target_weight)
+        edges = {"symbol_cap": outward * case.rules.cap, "long_only": min(choice.held_weight, 0.0)}
         taken = 0.0
         for name in edges.keys() & prices:
-            assert choice.target == pytest.approx(edges[name], abs=TOLERANCE)
+            assert choice.target_weight == pytest.approx(edges[name], abs=TOLERANCE)
             taken = max(taken, prices[name])
         for row, name in enumerate(CEILINGS):
             if name in prices:
                 assert used[row] >= program.rooms[row] - 10 * TOLERANCE
                 taken += prices[name] * program.rows[row, s]
-        if choice.target not in (0.0, choice.held):
+        if choice.target_weight not in (0.0, choice.held_weight):
             assert taken == pytest.approx(gain, rel=1e-3, abs=1e-5)

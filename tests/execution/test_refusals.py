@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from execution.orders.account_snapshot import AccountSnapshot
 from execution.orders.broker import Asset
 from execution.orders.orders import Order, OrderSizeLimits
-from execution.orders.venue_rules import refusal
+from execution.orders.venue_rules import venue_refusal
 
 AT = np.datetime64("2024-10-01T14:30", "ns")
 LIMIT = {"type": "limit", "limit_price": 100.0}
@@ -154,16 +154,18 @@ def test_invalid_order_is_refused_naming_the_broken_rule(
     given_order: Order, facts: dict[str, Any] | None, state: AccountSnapshot | None, says: str
 ) -> None:
     of = None if facts is None else asset(given_order.symbol, **facts)
-    found = refusal(given_order, of, state)
+    found = venue_refusal(given_order, of, state)
     assert says in found
     assert bool(found) is bool(says)
 
 
 def test_order_value_limits_are_settings() -> None:
     terms = OrderSizeLimits(min_fractional_value=5.0, max_crypto_value=100.0)
-    assert "worth $5 at least" in refusal(order(qty="0.01"), None, account(), terms)
-    assert "worth $100 at most" in refusal(order("BTCUSD", qty="0.01"), None, account(), terms)
-    assert refusal(order("BTCUSD", qty="0.002"), None, account(), terms) == ""
+    assert "worth $5 at least" in venue_refusal(order(qty="0.01"), None, account(), terms)
+    assert "worth $100 at most" in venue_refusal(
+        order("BTCUSD", qty="0.01"), None, account(), terms
+    )
+    assert venue_refusal(order("BTCUSD", qty="0.002"), None, account(), terms) == ""
 
 
 @given(
@@ -179,13 +181,13 @@ def test_accepted_order_crosses_neither_zero_nor_our_own(
     side, other = sides
     mine = order(name="m-1", tif="gtc", side=other, type="limit", limit_price=float(own))
     sent = order(side=side, qty=str(qty), type="limit", limit_price=float(price))
-    found = refusal(sent, None, account(mine, NVDA=str(held)))
+    found = venue_refusal(sent, None, account(mine, NVDA=str(held)))
     meets = price >= own if side == "buy" else price <= own
     through = held * int(sent.signed_qty) < 0 and qty > abs(held)
     assert bool(found) is (meets or through)
 
 
 def test_a_quantity_has_nine_decimals_at_most() -> None:
-    assert refusal(order("BTCUSD", qty="0.123456789")) == ""
-    assert "nine decimals" in refusal(order("BTCUSD", qty="0.1234567891"))
-    assert "nine decimals" in refusal(order(qty="0.0000000001"))
+    assert venue_refusal(order("BTCUSD", qty="0.123456789")) == ""
+    assert "nine decimals" in venue_refusal(order("BTCUSD", qty="0.1234567891"))
+    assert "nine decimals" in venue_refusal(order(qty="0.0000000001"))

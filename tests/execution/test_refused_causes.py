@@ -11,7 +11,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from execution.journal.events import EventLog
-from execution.journal.refusals import REDUCTION_REFUSED, REFUSED, RefusalBook, generalise_reason
+from execution.journal.refusals import (
+    REDUCTION_REFUSED_ALERT,
+    REFUSED_ALERT,
+    RefusalBook,
+    generalise_reason,
+)
 from execution.orders.event_contract_orders import EventContractOrder
 from execution.orders.gate import AnyOrder
 from execution.orders.orders import Order
@@ -35,7 +40,7 @@ class Told:
         self.database = database or Database()
         self.alerts = Alerts()
         notices = Notifier(None, None)
-        notices.record_in(self.alerts)
+        notices.add_record(self.alerts)
         self.book = RefusalBook(self.database, EventLog(self.database), notices)
 
     @property
@@ -44,9 +49,9 @@ class Told:
 
     def step(self, *refused: tuple[AnyOrder, str], accepted: tuple[AnyOrder, ...] = ()) -> None:
         for each in accepted:
-            self.book.accept(each)
+            self.book.record_acceptance(each)
         for each, answer in refused:
-            self.book.refuse(each, answer, NOW)
+            self.book.record_refusal(each, answer, NOW)
         self.book.end_step()
 
 
@@ -88,9 +93,9 @@ def test_accepted_sales_do_not_end_refused_purchases() -> None:
     for _ in range(3):
         told.step((order(), LIQUIDATION), accepted=(sale,))
         told.step(accepted=(sale, order("SYA", reduces=True, side="sell")))
-    assert told.kinds == [REFUSED]
+    assert told.kinds == [REFUSED_ALERT]
     told.step(accepted=(order("SYB"),))
-    assert told.kinds == [REFUSED, ALL_CLEAR]
+    assert told.kinds == [REFUSED_ALERT, ALL_CLEAR]
     assert told.book.active() == []
 
 
@@ -100,9 +105,9 @@ def test_accepted_purchases_do_not_end_refused_sales() -> None:
     for _ in range(3):
         told.step((sale, "rejected (403): insufficient qty available"))
         told.step(accepted=(order("SYA"), order("SYB")))
-    assert told.kinds == [REDUCTION_REFUSED]
+    assert told.kinds == [REDUCTION_REFUSED_ALERT]
     told.step(accepted=(order("SYB", reduces=True, side="sell"),))
-    assert told.kinds == [REDUCTION_REFUSED, ALL_CLEAR]
+    assert told.kinds == [REDUCTION_REFUSED_ALERT, ALL_CLEAR]
 
 
 def test_orders_elsewhere_do_not_end_a_symbols_cause() -> None:
@@ -111,9 +116,9 @@ def test_orders_elsewhere_do_not_end_a_symbols_cause() -> None:
     for _ in range(3):
         told.step((order(), answer), accepted=(order("SYB"),))
         told.step(accepted=(order("SYB"),))
-    assert told.kinds == [REFUSED]
+    assert told.kinds == [REFUSED_ALERT]
     told.step(accepted=(order(),))
-    assert told.kinds == [REFUSED, ALL_CLEAR]
+    assert told.kinds == [REFUSED_ALERT, ALL_CLEAR]
 
 
 def test_a_refusal_among_acceptances_alerts_once() -> None:
@@ -121,14 +126,14 @@ def test_a_refusal_among_acceptances_alerts_once() -> None:
     for number in range(6):
         answer = FUNDS.format(number, 1000 * number)
         told.step((order(), answer), accepted=(order("SYB"), order("SYC")))
-    assert told.kinds == [REFUSED]
+    assert told.kinds == [REFUSED_ALERT]
 
 
 def test_refused_stock_cause_outlasts_accepted_crypto() -> None:
     told = Told()
     told.step((order(), LIQUIDATION))
     told.step(accepted=(order("BTCUSD"),))
-    assert told.kinds == [REFUSED]
+    assert told.kinds == [REFUSED_ALERT]
 
 
 def test_a_refused_reduction_is_urgent_after_refused_openings() -> None:
@@ -136,7 +141,7 @@ def test_a_refused_reduction_is_urgent_after_refused_openings() -> None:
     told.step((order(), LIQUIDATION))
     told.step((order("SYB", reduces=True, side="sell"), LIQUIDATION))
     told.step((order("SYB", reduces=True, side="sell"), LIQUIDATION))
-    assert told.kinds == [REFUSED, REDUCTION_REFUSED]
+    assert told.kinds == [REFUSED_ALERT, REDUCTION_REFUSED_ALERT]
     assert told.alerts.told[1][1].startswith("URGENT: ")
     [row] = told.book.active()
     assert row.is_urgent
@@ -150,7 +155,7 @@ def test_a_restart_repeats_no_alert() -> None:
     second = Told(first.database)
     second.step((order(), LIQUIDATION))
     assert second.kinds == []
-    assert second.book.active()[0].orders == 2
+    assert second.book.active()[0].order_count == 2
     third = Told(first.database)
     third.step(accepted=(order(),))
     assert third.kinds == [ALL_CLEAR]
@@ -161,7 +166,7 @@ def test_a_blocked_account_alerts_until_it_is_released() -> None:
     for why in ("blocked", "blocked", "", "", "blocked"):
         told.book.report_block(why, NOW)
         told.book.end_step()
-    assert told.kinds == [REFUSED, ALL_CLEAR, REFUSED]
+    assert told.kinds == [REFUSED_ALERT, ALL_CLEAR, REFUSED_ALERT]
 
 
 def test_a_pause_is_one_notice_until_trading_resumes() -> None:
@@ -171,7 +176,7 @@ def test_a_pause_is_one_notice_until_trading_resumes() -> None:
         told.book.end_step()
     told.step()
     [row] = told.book.active()
-    assert (told.kinds, row.is_pause, row.is_urgent) == ([TRADING_PAUSED], True, False)
+    assert (told.kinds, row.is_venue_pause, row.is_urgent) == ([TRADING_PAUSED], True, False)
     assert "URGENT" not in told.alerts.told[0][1] + str(row)
     told.step(accepted=(order("SYA", reduces=True, side="sell"),))
     assert told.kinds == [TRADING_PAUSED, ALL_CLEAR]
@@ -183,8 +188,8 @@ def test_another_refusal_ends_a_pause() -> None:
     told.book.report_pause("trading is paused at the venue (trading_is_paused)", NOW)
     told.book.end_step()
     told.step((order(), LIQUIDATION))
-    assert told.kinds == [TRADING_PAUSED, REFUSED, ALL_CLEAR]
-    assert [row.is_pause for row in told.book.active()] == [False]
+    assert told.kinds == [TRADING_PAUSED, REFUSED_ALERT, ALL_CLEAR]
+    assert [row.is_venue_pause for row in told.book.active()] == [False]
 
 
 def test_a_person_can_clear_refused_orders() -> None:
@@ -200,9 +205,9 @@ def test_contracts_and_stocks_are_different_places() -> None:
     bought = EventContractOrder("c", "MKT", "BUY", "YES", Decimal("0.5"), Decimal(1))
     told.step((bought, "rejected (400): insufficient balance"))
     told.step(accepted=(order(),))
-    assert told.kinds == [REFUSED]
+    assert told.kinds == [REFUSED_ALERT]
     told.step(accepted=(bought,))
-    assert told.kinds == [REFUSED, ALL_CLEAR]
+    assert told.kinds == [REFUSED_ALERT, ALL_CLEAR]
 
 
 ORDERS = st.sampled_from(
@@ -232,6 +237,6 @@ def test_each_cause_alternates_between_alert_and_all_clear(
         assert {generalise_reason(answer, each.symbol) for each, answer in refused} <= standing
     notices += told.alerts.told
     begun = Counter(kind != ALL_CLEAR for kind, _ in notices)
-    urgent = sum(kind == REDUCTION_REFUSED for kind, _ in notices)
+    urgent = sum(kind == REDUCTION_REFUSED_ALERT for kind, _ in notices)
     open_now = len(told.book.active())
     assert begun[False] + open_now <= begun[True] <= begun[False] + open_now + urgent

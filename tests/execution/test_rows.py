@@ -22,7 +22,7 @@ from execution.journal.rows import (
     Integer,
     JournalTable,
     Text,
-    digest_of,
+    compute_digest,
 )
 from foundation.database import Database, DatabaseFailed
 from tests.execution.journals import change_rows
@@ -78,12 +78,14 @@ def begun() -> Database:
 def test_journal_row_round_trips_and_put_replaces_key(one: Sample, other: Sample) -> None:
     database = begun()
     SAMPLES.insert(database, one)
-    assert SAMPLES.rows(database) == [one]
-    SAMPLES.put(database, other)
+    assert SAMPLES.select_rows(database) == [one]
+    SAMPLES.upsert(database, other)
     same = (one.name, one.part) == (other.name, other.part)
-    assert SAMPLES.rows(database, "ORDER BY rowid") == ([other] if same else [one, other])
-    SAMPLES.change(database, "WHERE name = ?", (other.name,), share=0.5)
-    assert {row.share for row in SAMPLES.rows(database, "WHERE name = ?", (other.name,))} == {0.5}
+    assert SAMPLES.select_rows(database, "ORDER BY rowid") == ([other] if same else [one, other])
+    SAMPLES.update(database, "WHERE name = ?", (other.name,), share=0.5)
+    assert {
+        row.share for row in SAMPLES.select_rows(database, "WHERE name = ?", (other.name,))
+    } == {0.5}
 
 
 def test_duplicate_key_fails_or_is_skipped_as_requested() -> None:
@@ -92,8 +94,8 @@ def test_duplicate_key_fails_or_is_skipped_as_requested() -> None:
     with refused(DatabaseFailed, "UNIQUE"):
         SAMPLES.insert(database, ONE)
     SAMPLES.insert(database, ONE, then="ON CONFLICT DO NOTHING")
-    assert SAMPLES.rows(database) == [ONE]
-    assert SAMPLES.last(database, "WHERE part = 2") is None
+    assert SAMPLES.select_rows(database) == [ONE]
+    assert SAMPLES.first_row(database, "WHERE part = 2") is None
 
 
 @pytest.mark.parametrize(
@@ -119,7 +121,7 @@ def test_invalid_cell_is_refused_naming_table_and_value(
     SAMPLES.insert(database, ONE)
     change_rows(database, "samples", f"{column} = ?", (value,))
     with refused(DatabaseFailed, "memory", "samples", "row a 1", *facts):
-        SAMPLES.rows(database)
+        SAMPLES.select_rows(database)
 
 
 @pytest.mark.parametrize(
@@ -131,10 +133,10 @@ def test_altered_journal_row_is_refused(column: str, value: object) -> None:
     SAMPLES.insert(database, ONE)
     database.execute(f"UPDATE samples SET {column} = ?", (value,))
     with refused(DatabaseFailed):
-        SAMPLES.rows(database)
+        SAMPLES.select_rows(database)
     database.execute("UPDATE samples SET row_digest = ''")
     with refused(DatabaseFailed):
-        SAMPLES.rows(database)
+        SAMPLES.select_rows(database)
 
 
 def test_row_numbers_start_at_1_and_never_repeat() -> None:
@@ -145,7 +147,7 @@ def test_row_numbers_start_at_1_and_never_repeat() -> None:
         counted.insert(database, Counted(0, name))
     database.execute("DELETE FROM counted_samples WHERE number = 2")
     counted.insert(database, Counted(0, "c"))
-    assert counted.rows(database) == [Counted(1, "a"), Counted(3, "c")]
+    assert counted.select_rows(database) == [Counted(1, "a"), Counted(3, "c")]
 
 
 def test_rows_read_by_another_process_are_verified(tmp_path: Path) -> None:
@@ -163,4 +165,6 @@ def test_rows_read_by_another_process_are_verified(tmp_path: Path) -> None:
 def test_row_digest_is_stable() -> None:
     """Journals that were written before are read with it."""
     cells = {"name": "a", "figure": "0.1", "share": 0.25, "until": None, "part": 1}
-    assert digest_of(cells) == digest_of(dict(sorted(cells.items()))) == "e05973b757c91056"
+    assert (
+        compute_digest(cells) == compute_digest(dict(sorted(cells.items()))) == "e05973b757c91056"
+    )

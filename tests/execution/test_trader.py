@@ -70,8 +70,8 @@ def test_edge_below_cost_orders_nothing_and_says_so(market: Bars) -> None:
     decision = decided(market, MIDDAY, trader(SYA=1.9))
     assert decision.orders == ()
     choice = choice_of(decision, "SYA")
-    assert choice.cost > 0
-    assert f", bound by cost ({choice.cost * 1e4:.3g} bp)" in reason_text(choice, 1.0)
+    assert choice.unit_cost > 0
+    assert f", bound by cost ({choice.unit_cost * 1e4:.3g} bp)" in reason_text(choice, 1.0)
     assert decided(market, MIDDAY, trader(SYA=5.0)).orders != ()
 
 
@@ -99,10 +99,10 @@ def test_later_bars_change_no_decision(
     altered = scrambled_after(market, cut)
     instants = market.times[market.times <= cut][-60:]
     both = (Market(bars, market.times.searchsorted(instants[0])) for bars in (market, altered))
-    here, there = (trader(SYA=5.0, SYXUSD=60.0).over(each) for each in both)
+    here, there = (trader(SYA=5.0, SYXUSD=60.0).with_beliefs(each) for each in both)
     for now in instants:
-        a = market.until(now)
-        b = altered.until(now)
+        a = market.slice_until(now)
+        b = altered.slice_until(now)
         assert here.decide(a, account_of(a)) == there.decide(b, account_of(b))
 
 
@@ -111,9 +111,9 @@ def test_prepared_trader_decides_as_with_bars_alone(market: Bars) -> None:
     would.
     """
     plain = replace(trader(SYA=0.3, SYB=-0.2, SYXUSD=0.15, SYYUSD=0.1), **FREE)
-    prepared = plain.over(Market(market, len(market.times) - 300))
+    prepared = plain.with_beliefs(Market(market, len(market.times) - 300))
     for now in market.times[-300::11]:
-        panel = market.until(now)
+        panel = market.slice_until(now)
         for held in (account_of(panel), account_of(panel, SYA=150.0, SYC=-80.0, SYXUSD=2.5)):
             assert plain.decide(panel, held) == prepared.decide(panel, held)
 
@@ -126,14 +126,14 @@ def test_legacy_rule_replaces_a_failed_solver_when_enabled(
     who = trader(**dict.fromkeys(STOCKS, tilt))
     failing = replace(who, prior=PriorSettings(stock_sharpe=2.0), sizing=SizingSettings())
     if tilt == -0.01:
-        assert all(choice.target > 0 for choice in decided(market, MIDDAY, failing).choices)
+        assert all(choice.target_weight > 0 for choice in decided(market, MIDDAY, failing).choices)
     asked = replace(failing, sizing=SizingSettings(fallback="legacy"))
     monkeypatch.setattr(Kelly, "allocate", without_an_answer)
     assert decided(market, MIDDAY, failing).orders == ()
     decision = decided(market, MIDDAY, asked)
-    assert decision.failure == "no convergence"
-    assert [str(rule) for rule in decision.rule] == ["Legacy sizing: SYA SYB SYC"]
-    assert {choice.target for choice in decision.choices} == {target}
+    assert decision.sizing_failure == "no convergence"
+    assert [str(rule) for rule in decision.sizing_rules] == ["Legacy sizing: SYA SYB SYC"]
+    assert {choice.target_weight for choice in decision.choices} == {target}
     assert {choice.rationale.premium for choice in decision.choices} == {0.0}
     assert all(str(o.reason).startswith("no convergence; forecast") for o in decision.orders)
 
@@ -158,7 +158,7 @@ def test_orders_pass_the_venues_check_at_103_percent(
         else round(share * lent * 20_000 / prices[symbol])
         for symbol, share in zip(panel.symbols, shares, strict=True)
     }
-    held = replace(account_of(panel, **positions), leverage=lent)
+    held = replace(account_of(panel, **positions), max_leverage=lent)
     who = trader(Limits(symbol_cap=1.5), **dict(zip(panel.symbols, tilts, strict=True)))
     who = replace(who, sizing=replace(who.sizing, strategy=name))
     decision = who.decide(panel, held)
@@ -186,10 +186,15 @@ def test_log_phrase_states_leverage_that_targets_respect(market: Bars) -> None:
     panel = known(market, MIDDAY)
     for lent, log_phrase in ((4.0, "4.0x"), (2.0, "2.0x"), (float("inf"), "4.0x")):
         who = trader(Limits(symbol_cap=1.5), **dict.fromkeys(STOCKS, 200.0))
-        decision = decided(market, MIDDAY, who, replace(account_of(panel), leverage=lent))
-        assert f"Enhanced Kelly sizing with {log_phrase} leverage" in decision.rule[0].log_phrase
+        decision = decided(market, MIDDAY, who, replace(account_of(panel), max_leverage=lent))
+        assert (
+            f"Enhanced Kelly sizing with {log_phrase} leverage"
+            in decision.sizing_rules[0].log_phrase
+        )
         assert decision.stock_ceiling == pytest.approx(min(4.0, lent / 1.03))
-        gross = sum(abs(choice.target) for choice in decision.choices if choice.symbol in STOCKS)
+        gross = sum(
+            abs(choice.target_weight) for choice in decision.choices if choice.symbol in STOCKS
+        )
         assert gross == pytest.approx(decision.stock_ceiling, rel=0.02)
 
 

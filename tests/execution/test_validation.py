@@ -13,7 +13,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from execution.live.validation import MAX_TRADE_AGE, BarValidator, MarkValidator, missing_histories
+from execution.live.validation import (
+    MAX_TRADE_AGE,
+    BarValidator,
+    MarkValidator,
+    missing_history_reasons,
+)
 from execution.orders.account_snapshot import AccountSnapshot
 from trainingdata.bars import CLOSE, Bars, build_panel
 from trainingdata.feed.market_data import LastTrade
@@ -48,7 +53,7 @@ def last_prices(bars: Bars) -> dict[str, float]:
 def missing(bars: Bars, s: int, row: int) -> Bars:
     mask = np.zeros(bars.mask.shape, dtype=bool)
     mask[s, row] = True
-    return bars.without(mask)
+    return bars.drop_bars(mask)
 
 
 @given(
@@ -138,9 +143,11 @@ def test_bar_confirmed_by_the_next_one_is_accepted() -> None:
 def test_left_out_bars_are_no_shorter_history() -> None:
     left_out = np.zeros((len(SYMBOLS), COUNT), dtype=bool)
     left_out[0, 3:9] = True
-    bars = market(4).without(left_out)
-    assert missing_histories(bars, SYMBOLS, COUNT) == {}
-    assert list(missing_histories(bars.slice_rows(5, COUNT), SYMBOLS, COUNT - 4)) == list(SYMBOLS)
+    bars = market(4).drop_bars(left_out)
+    assert missing_history_reasons(bars, SYMBOLS, COUNT) == {}
+    assert list(missing_history_reasons(bars.slice_rows(5, COUNT), SYMBOLS, COUNT - 4)) == list(
+        SYMBOLS
+    )
 
 
 NOW = np.datetime64("2024-02-20T15:30", "ns")
@@ -169,32 +176,38 @@ def test_mark_is_accepted_at_once_near_a_trade(factor: float) -> None:
     feed = Feed(AAA=100.0, BBB=50.0)
     validator = MarkValidator(feed)
     for reread in (False, True):
-        rejected_bars = validator.rejected(account(AAA=100.0 * factor, BBB=50.0), reread=reread)
+        rejected_bars = validator.find_rejected_marks(
+            account(AAA=100.0 * factor, BBB=50.0), reread=reread
+        )
         assert rejected_bars == ({} if abs(100.0 * factor / 100.0 - 1.0) < 0.2 else {"AAA": 100.0})
 
 
 def test_feed_is_queried_for_new_or_moved_marks() -> None:
     feed = Feed(AAA=100.0, BBB=50.0)
     validator = MarkValidator(feed)
-    assert validator.rejected(account(AAA=100.0, BBB=50.0), reread=False) == {}
-    validator.accept(account(AAA=100.0, BBB=50.0))
-    assert validator.rejected(account(AAA=119.0, BBB=41.0), reread=False) == {}
+    assert validator.find_rejected_marks(account(AAA=100.0, BBB=50.0), reread=False) == {}
+    validator.accept_marks(account(AAA=100.0, BBB=50.0))
+    assert validator.find_rejected_marks(account(AAA=119.0, BBB=41.0), reread=False) == {}
     assert feed.asked == [["AAA", "BBB"]]
-    assert validator.rejected(account(AAA=121.0, BBB=50.0), reread=False) == {"AAA": 100.0}
-    assert validator.rejected(account(AAA=100.0, BBB=39.0), reread=False) == {"BBB": 50.0}
+    assert validator.find_rejected_marks(account(AAA=121.0, BBB=50.0), reread=False) == {
+        "AAA": 100.0
+    }
+    assert validator.find_rejected_marks(account(AAA=100.0, BBB=39.0), reread=False) == {
+        "BBB": 50.0
+    }
     assert feed.asked[1:] == [["AAA"], ["BBB"]]
 
 
 @pytest.mark.parametrize("feed", [Feed(), Feed(MAX_TRADE_AGE, AAA=100.0)], ids=["silent", "old"])
 def test_two_readings_must_agree_without_a_recent_trade(feed: Feed) -> None:
     validator = MarkValidator(feed)
-    assert np.isnan(validator.rejected(account(AAA=900.0), reread=False)["AAA"])
-    assert validator.rejected(account(AAA=100.0), reread=True) == {"AAA": 900.0}
-    assert np.isnan(validator.rejected(account(AAA=100.0), reread=False)["AAA"])
-    assert validator.rejected(account(AAA=101.0), reread=True) == {}
+    assert np.isnan(validator.find_rejected_marks(account(AAA=900.0), reread=False)["AAA"])
+    assert validator.find_rejected_marks(account(AAA=100.0), reread=True) == {"AAA": 900.0}
+    assert np.isnan(validator.find_rejected_marks(account(AAA=100.0), reread=False)["AAA"])
+    assert validator.find_rejected_marks(account(AAA=101.0), reread=True) == {}
 
 
 def test_a_recent_trade_counts_more_than_two_readings() -> None:
     validator = MarkValidator(Feed(MAX_TRADE_AGE - np.timedelta64(1, "s"), AAA=100.0))
     for reread in (False, True, True):
-        assert validator.rejected(account(AAA=900.0), reread=reread) == {"AAA": 100.0}
+        assert validator.find_rejected_marks(account(AAA=900.0), reread=reread) == {"AAA": 100.0}

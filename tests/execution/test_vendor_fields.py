@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from execution.alpaca import fields
-from execution.alpaca.account import AccountResponses, parse_reading
+from execution.alpaca.account import AccountResponses, parse_account_reading
 from execution.alpaca.broker import _asset
 from execution.orders.account_snapshot import AccountSnapshot
 from tests.execution.scripted_venue import Ours
@@ -120,7 +120,7 @@ ANSWERS: dict[str, Any] = {
 
 def read(answers: dict[str, Any]) -> AccountSnapshot:
     parts = answers["facts"], answers["positions"], answers["orders"], answers["clock"]
-    return parse_reading(AccountResponses(*parts, sent=Ours())).account
+    return parse_account_reading(AccountResponses(*parts, sent_orders=Ours())).account
 
 
 def gross(account: AccountSnapshot) -> float:
@@ -179,8 +179,8 @@ def test_changed_account_field_keeps_the_account_or_refuses() -> None:
         if value not in ("removed", *VALUES) or value == 7.5:
             unseen |= {(name, field)} if account != expected else set()
             continue
-        assert account.leverage in (4.0, 1.0), what
-        assert account.leverage == 4.0 or field == "multiplier", what
+        assert account.max_leverage in (4.0, 1.0), what
+        assert account.max_leverage == 4.0 or field == "multiplier", what
     assert unseen == set(UNCONTRADICTED)
     assert refused > 350
 

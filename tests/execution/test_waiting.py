@@ -10,7 +10,7 @@ import pytest
 
 from execution.live import runner
 from execution.live.account import LiveAccount
-from execution.live.runner import WatchedClock
+from execution.live.runner import VenueLoopClock
 from foundation.errors import BrokerError, InputError
 from foundation.notifier import Supervisor
 from tests.support.messages import refused
@@ -51,23 +51,23 @@ class Account:
     check_account_id = LiveAccount.check_account_id
 
 
-def watched(venue: Venue) -> WatchedClock:
-    return WatchedClock(Account(venue))  # type: ignore[arg-type]
+def watched(venue: Venue) -> VenueLoopClock:
+    return VenueLoopClock(Account(venue))  # type: ignore[arg-type]
 
 
 def test_venue_outage_and_return_are_announced(capsys: pytest.CaptureFixture[str]) -> None:
     venue = Venue()
     clock = watched(venue)
     assert clock.now() == NOON
-    assert clock.is_answering()
+    assert clock.is_responding()
     venue.away = True
     for _ in range(30):
         assert clock.now() == NOON
-        assert not clock.is_answering()
+        assert not clock.is_responding()
     venue.away = False
     venue.shown = NOON + 160 * SECOND
     assert clock.now() == venue.shown
-    assert clock.is_answering()
+    assert clock.is_responding()
     assert capsys.readouterr().out.splitlines() == [
         "Waiting for the venue, which is asked again every few seconds: the clock: no answer.",
         "The venue answers again; its clock is 2024-10-01T12:02Z.",
@@ -111,7 +111,7 @@ def test_loop_started_before_its_venue_says_so(capsys: pytest.CaptureFixture[str
     venue.away = True
     stop: Any = Waits(5)
     supervisor = Supervisor.from_environment({})
-    assert runner.await_venue(venue.account_id, stop, supervisor, patient=True) is None
+    assert runner.await_venue(venue.account_id, stop, supervisor, retry=True) is None
     told, ended = capsys.readouterr().out.splitlines()
     assert told == "Waiting for the venue, asked every 15 s: the account: no answer."
     assert ended == "Stopped while it waited for the venue: nothing was sent."

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from execution.decision.beliefs import BeliefTable, returns_of
+from execution.decision.beliefs import BeliefTable, build_returns
 from execution.decision.choice import Choice
 from execution.decision.decision import Decision
 from execution.decision.sizing import SizingSettings
@@ -59,10 +59,10 @@ class Tilted:
         self, bars: Bars, since: np.datetime64, progress: Progress = no_progress
     ) -> ForecastTable:
         table = RandomWalk().forecast(bars, since)
-        symbol = table.windows.symbol
+        symbol = table.windows.symbol_index
         tilt = np.array([self.basis_points.get(s, self.others) for s in bars.symbols])[symbol]
         steps = np.ones(HORIZON) if self.at_once else np.arange(1, HORIZON + 1)
-        values = table.values * (1 + 1e-4 * tilt[:, None, None] * steps[None, :, None])
+        values = table.all_quantiles * (1 + 1e-4 * tilt[:, None, None] * steps[None, :, None])
         values[np.isin(np.array(bars.symbols)[symbol], list(self.mute))] = np.nan
         told = {k: np.full(len(symbol), v) for k, v in self.told.items() if v is not None}
         return replace(table, quantiles=values.astype(np.float32), **told)
@@ -78,7 +78,7 @@ def trader_of(forecaster: Any, sizing: SizingSettings | None = None, **more: Any
 
 def known(bars: Bars, at: str) -> Bars:
     """A panel as far as it is known at an instant."""
-    return bars.until(np.datetime64(at, "ns"))
+    return bars.slice_until(np.datetime64(at, "ns"))
 
 
 def prices_of(bars: Bars) -> dict[str, float]:
@@ -92,7 +92,7 @@ def account_of(bars: Bars, *open_orders: Order, **quantities: float) -> AccountS
     prices = prices_of(bars)
     cash = 100_000 - sum(quantity * prices[s] for s, quantity in quantities.items())
     held = {s: Decimal(repr(quantity)) for s, quantity in quantities.items()}
-    return AccountSnapshot(cash, held, prices, bars.now, open_orders)
+    return AccountSnapshot(cash, held, prices, bars.last_instant, open_orders)
 
 
 def account_in(bars: Bars, **weights: float) -> AccountSnapshot:
@@ -111,9 +111,9 @@ def decided(bars: Bars, at: str, who: Trader, held: AccountSnapshot | None = Non
 
 def correlations_of(belief: BeliefTable) -> Array:
     """[K, S, S] of returns over the periods of a belief's instant, as a sizing problem has them."""
-    every = np.arange(len(belief.symbol))
+    every = np.arange(len(belief.symbol_index))
     alike = belief._replace(sigma=np.ones_like(belief.sigma))
-    return returns_of(alike, 0, every, np.full(2, 0.3), True, len(every)).covariance
+    return build_returns(alike, 0, every, np.full(2, 0.3), True, len(every)).covariance
 
 
 def choice_of(decision: Decision, symbol: str) -> Choice:

@@ -5,8 +5,8 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from forecasting.baseline import Historical, Oracle, RandomWalk
-from forecasting.forecast import HORIZON, LEVELS, MEDIAN, Forecaster
+from forecasting.baseline import HistoricalQuantiles, Oracle, RandomWalk
+from forecasting.forecast import HORIZON, LEVELS, MEDIAN_INDEX, Forecaster
 from forecasting.windows import Windows
 from foundation.errors import InputError
 from tests.support.latest import latest
@@ -18,11 +18,11 @@ def test_a_context_is_a_symbols_own_last_bars(market: Bars) -> None:
     """No re-gridding, no filling: one hundred real closes, nights and weekends skipped."""
     windows = Windows.from_bars(market, market.times[0], 100)
     stock = market.symbols.index("SYA")
-    own = market.real_bars(stock)[1][:, CLOSE]
-    rows = np.flatnonzero(windows.symbol == stock)
+    own = market.bars_of_symbol(stock)[1][:, CLOSE]
+    rows = np.flatnonzero(windows.symbol_index == stock)
     batch = windows.contexts(np.arange(len(windows)))
     for k in (0, 57, len(rows) - 1):
-        last = windows.last[rows[k]]
+        last = windows.last_bar[rows[k]]
         np.testing.assert_array_equal(batch[rows[k]], own[last - 99 : last + 1])
     assert len(rows) == len(own) - 99
 
@@ -30,16 +30,18 @@ def test_a_context_is_a_symbols_own_last_bars(market: Bars) -> None:
 def test_random_walk_has_no_drift_and_root_spread(market: Bars) -> None:
     table = RandomWalk().forecast(market, market.times[0])
     np.testing.assert_allclose(
-        table.values[:, :, MEDIAN], table.price[:, None].repeat(HORIZON, axis=1), rtol=1e-6
+        table.all_quantiles[:, :, MEDIAN_INDEX],
+        table.price[:, None].repeat(HORIZON, axis=1),
+        rtol=1e-6,
     )
-    spread = np.log(table.values[:, :, -1] / table.price[:, None])
+    spread = np.log(table.all_quantiles[:, :, -1] / table.price[:, None])
     np.testing.assert_allclose(spread[:, 15], 4 * spread[:, 0], rtol=1e-2)
 
 
 def test_ewma_volatility_by_hand() -> None:
     """Equal squared returns give that deviation whatever the weights."""
     closes = 100 * np.exp(0.01 * (np.arange(100) % 2))[None]
-    step1 = RandomWalk(degrees_of_freedom=5).log_quantiles(closes)[0, 0]
+    step1 = RandomWalk(degrees_of_freedom=5).log_return_quantiles(closes)[0, 0]
     assert step1[LEVELS.index(0.95)] == pytest.approx(0.01 * 2.015048 * np.sqrt(3 / 5), rel=1e-5)
 
 
@@ -48,10 +50,10 @@ def test_partial_quantile_reads_equal_the_whole_table(market: Bars) -> None:
     table = RandomWalk().forecast(market, market.times[0])
     rows = np.array([3, 400, 401, 1000])
     for step in (0, 2, HORIZON - 1):
-        np.testing.assert_array_equal(table.quantiles[rows, step], table.values[rows, step])
-        for level in (0, MEDIAN):
+        np.testing.assert_array_equal(table.quantiles[rows, step], table.all_quantiles[rows, step])
+        for level in (0, MEDIAN_INDEX):
             np.testing.assert_array_equal(
-                table.quantiles[rows, step, level], table.values[rows, step, level]
+                table.quantiles[rows, step, level], table.all_quantiles[rows, step, level]
             )
 
 
@@ -59,18 +61,18 @@ def test_long_history_forecasts_equal_those_of_single_windows(market: Bars) -> N
     for walk in (RandomWalk(), RandomWalk(context_length=5, sample_variance_share=0.3)):
         table = walk.forecast(market, market.times[0])
         contexts = table.windows.contexts(np.arange(len(table.windows)))
-        expected = table.price[:, None, None] * np.exp(walk.log_quantiles(contexts))
-        np.testing.assert_allclose(table.values, expected, rtol=1e-6)
+        expected = table.price[:, None, None] * np.exp(walk.log_return_quantiles(contexts))
+        np.testing.assert_allclose(table.all_quantiles, expected, rtol=1e-6)
 
 
 def test_oracle_knows_following_closes_and_none_beyond_last(market: Bars) -> None:
     table = Oracle().forecast(market, market.times[0])
     s = market.symbols.index("SYXUSD")
-    times, values = market.real_bars(s)
+    times, values = market.bars_of_symbol(s)
     k = 500
     forecast = latest(table, times[k])
     np.testing.assert_allclose(
-        forecast.values[s, :, MEDIAN], values[k + 1 : k + 25, CLOSE], rtol=1e-6
+        forecast.values[s, :, MEDIAN_INDEX], values[k + 1 : k + 25, CLOSE], rtol=1e-6
     )
     assert np.isnan(latest(table, times[-1]).values[s]).all()
     assert "oracle" in table.name
@@ -83,7 +85,7 @@ def test_table_returns_the_latest_forecast_of_each_symbol(market: Bars) -> None:
         now = market.times[k]
         answer = latest(table, now)
         for s in range(len(market.symbols)):
-            times, values = market.real_bars(s)
+            times, values = market.bars_of_symbol(s)
             seen = times[times <= now]
             if len(seen) < 100:
                 assert np.isnat(answer.issued_at[s])
@@ -99,7 +101,7 @@ def test_before_the_first_window_nothing_is_forecast(market: Bars) -> None:
     assert np.isnan(latest(empty, market.times[40]).values).all()
 
 
-@pytest.mark.parametrize("forecaster", [RandomWalk(), Historical()], ids=lambda f: f.name)
+@pytest.mark.parametrize("forecaster", [RandomWalk(), HistoricalQuantiles()], ids=lambda f: f.name)
 def test_later_bars_change_no_forecast(
     forecaster: Forecaster, market: Bars, scrambled_after: Callable[[Bars, np.datetime64], Bars]
 ) -> None:
@@ -109,8 +111,8 @@ def test_later_bars_change_no_forecast(
         for bars in (market, scrambled_after(market, cut))
     )
     early = here.windows.issued_at <= cut
-    np.testing.assert_array_equal(here.values[early], there.values[early])
-    assert not np.array_equal(here.values[~early], there.values[~early])
+    np.testing.assert_array_equal(here.all_quantiles[early], there.all_quantiles[early])
+    assert not np.array_equal(here.all_quantiles[~early], there.all_quantiles[~early])
 
 
 @pytest.mark.parametrize(

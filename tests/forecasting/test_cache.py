@@ -35,7 +35,7 @@ from forecasting.chronos2.engine import Engine
 from forecasting.chronos2.forecaster import Chronos2Forecaster
 from forecasting.chronos2.profile import Profile
 from forecasting.forecast import HORIZON, LEVELS, no_progress
-from forecasting.forecast_cache import Partition
+from forecasting.forecast_cache import CachePartition
 from forecasting.moments import log_moments
 from forecasting.windows import WindowKeys, Windows
 from foundation.arrays import Array32, Index, Instants
@@ -49,7 +49,7 @@ from trainingdata.bars import Bars
 def counting(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Windows the network is asked for, call by call."""
     asked: list[int] = []
-    real = Engine.quantiles
+    real = Engine.forecast_quantiles
 
     def quantiles(
         self: Engine, windows: Windows, portions: Sequence[Index], *rest: Any, **how: Any
@@ -65,15 +65,15 @@ def test_cached_forecast_is_not_computed_again(
     tmp_path: Path, market: Bars, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     since = market.times[-120]
-    direct = Chronos2Forecaster().forecast(market, since).values
+    direct = Chronos2Forecaster().forecast(market, since).all_quantiles
     asked = counting(monkeypatch)
     first = CachedForecaster(Chronos2Forecaster(), tmp_path).forecast(market, since)
     assert sum(asked) == len(first.windows)
     asked.clear()
     again = CachedForecaster(Chronos2Forecaster(), tmp_path).forecast(market, since)
-    np.testing.assert_array_equal(again.values, first.values)
+    np.testing.assert_array_equal(again.all_quantiles, first.all_quantiles)
     np.testing.assert_allclose(
-        again.values, direct, rtol=2e-7
+        again.all_quantiles, direct, rtol=2e-7
     )  # the last bit of a float32 price: other batch-mates
     part = CachedForecaster(Chronos2Forecaster(), tmp_path).forecast(
         market.slice_rows(0, len(market.times) - 50), since
@@ -85,13 +85,13 @@ def test_cached_forecast_is_not_computed_again(
 
 def test_windows_by_month_are_complete_and_ordered(market: Bars) -> None:
     windows = Windows.from_bars(market, market.times[0], 100)
-    months = windows.by_month()
+    months = windows.group_by_month()
     issued = [np.unique(windows.issued_at[rows].astype("datetime64[M]")) for rows in months]
     assert all(len(each) == 1 for each in issued)
     assert (np.diff(np.concatenate(issued)) > np.timedelta64(0, "M")).all()
     assert all((np.diff(rows) > 0).all() for rows in months)
     np.testing.assert_array_equal(np.sort(np.concatenate(months)), np.arange(len(windows)))
-    assert windows.select(np.empty(0, dtype=np.int64)).by_month() == []
+    assert windows.select(np.empty(0, dtype=np.int64)).group_by_month() == []
 
 
 def test_forecasts_written_by_month_equal_the_whole_table(
@@ -100,14 +100,14 @@ def test_forecasts_written_by_month_equal_the_whole_table(
     cached = CachedForecaster(Chronos2Forecaster(), tmp_path / "cache")
     since = market.times[-240]
     asked = counting(monkeypatch)
-    windows, tables = cached.by_month(market, since)
+    windows, tables = cached.forecast_by_month(market, since)
     assert sum(asked) == len(windows), "computed before the first is asked for"
     whole = cached.forecast(market, since)
     months = list(tables)
     assert len(months) > 1
     assert sum(asked) == len(windows), "and once"
     assert sum(len(each.windows) for each in months) == len(windows)
-    span = (market, cached.name, since, market.now)
+    span = (market, cached.name, since, market.last_instant)
     write_batch(Batch(*span, windows, months), tmp_path / "by_month.parquet")
     write_batch(Batch(*span, whole.windows, [whole]), tmp_path / "at_once.parquet")
     files = [tmp_path / "by_month.parquet", tmp_path / "at_once.parquet"]
@@ -138,7 +138,7 @@ def test_every_forecast_setting_changes_the_cache_address(tmp_path: Path) -> Non
 
     def specification(**changes: Any) -> str:
         profile = Profile(**changes)
-        return json.dumps(Chronos2Forecaster(profile).specification(profile))
+        return json.dumps(Chronos2Forecaster(profile).build_specification(profile))
 
     given_each = ({}, {"model": str(other)}, {"dtype": "bf16"}, {"context_length": 64})
     found = [specification(**changes) for changes in given_each]
@@ -161,7 +161,9 @@ def test_cache_key_depends_on_the_closes_alone(
 
     def keys(values: np.ndarray, first: int) -> np.ndarray:
         rows = np.arange(max(first, length - 1), len(values))
-        return Windows((values,), np.array([length]), np.zeros_like(rows), rows, times[rows]).keys()
+        return Windows(
+            (values,), np.array([length]), np.zeros_like(rows), rows, times[rows]
+        ).content_keys()
 
     whole = keys(closes, 0)
     np.testing.assert_array_equal(keys(closes, 60), whole[-60:])
@@ -192,7 +194,7 @@ def test_portion_results_do_not_depend_on_earlier_portions(
     """Two threads cut a matrix in two: where a window stands in a pass moves its last bit."""
     forecaster = Chronos2Forecaster(Profile(device="cpu"))
     monkeypatch.setattr("forecasting.chronos2.cached_forecaster.MAX_PORTION_ROWS", 100)
-    windows = forecaster.windows(market, market.times[-80])
+    windows = forecaster.build_windows(market, market.times[-80])
     portions = list(_portions(windows, np.arange(len(windows))))
     assert len(portions) == 2
     said: list[tuple[int, int]] = []
@@ -207,11 +209,11 @@ def test_portion_results_do_not_depend_on_earlier_portions(
     (empty, *rest), whole = made(portions[1:]), made(portions)[1:]
     torch.set_num_threads(threads)
     assert said[-1] == (len(windows), len(windows))
-    assert [len(each.values) for each in whole] == [len(rows) for rows in portions]
-    assert len(empty.rows) == 0
+    assert [len(each.quantiles) for each in whole] == [len(rows) for rows in portions]
+    assert len(empty.window_indices) == 0
     assert all(each.specification == empty.specification for each in rest)
     for one, other in zip(rest, whole[1:], strict=True):
-        np.testing.assert_array_equal(one.values, other.values)
+        np.testing.assert_array_equal(one.quantiles, other.quantiles)
 
 
 @pytest.mark.slow
@@ -266,14 +268,18 @@ def kept(computed: Path, tmp_path: Path) -> Path:
 def test_damaged_cache_file_is_recomputed(
     what: str, kept: Path, market: Bars, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    first = CachedForecaster(Chronos2Forecaster(), kept).forecast(market, market.times[-240]).values
+    first = (
+        CachedForecaster(Chronos2Forecaster(), kept)
+        .forecast(market, market.times[-240])
+        .all_quantiles
+    )
     [path] = files(kept)
     whole = path.read_bytes()
     path.write_bytes({"cut": whole[: len(whole) // 2], "garbage": b"x" * 9999}.get(what, b""))
     asked = counting(monkeypatch)
     for computed in (True, False):
         table = CachedForecaster(Chronos2Forecaster(), kept).forecast(market, market.times[-240])
-        np.testing.assert_allclose(table.values, first, rtol=2e-7)
+        np.testing.assert_allclose(table.all_quantiles, first, rtol=2e-7)
         assert (sum(asked) > 0) is computed
         asked.clear()
 
@@ -303,7 +309,9 @@ def test_cache_damaged_during_a_run_is_recomputed(
     found = again.log_moments(market, since, no_progress)
     np.testing.assert_allclose(found.median, moments.median, atol=3e-7)
     np.testing.assert_allclose(found.log_variance, moments.log_variance, atol=1e-4)
-    np.testing.assert_allclose(again.forecast(market, since).values, first.values, rtol=2e-7)
+    np.testing.assert_allclose(
+        again.forecast(market, since).all_quantiles, first.all_quantiles, rtol=2e-7
+    )
     assert 0 < sum(asked) <= len(first.windows), "once"
     assert content(kept).keys() == before.keys(), "it is kept again"
 
@@ -340,22 +348,24 @@ def test_unwritable_cache_keeps_forecasts_for_the_run(
     before = content(kept)
     unwritable(monkeypatch, number)
     table = CachedForecaster(Chronos2Forecaster(), kept).forecast(market, market.times[-264])
-    np.testing.assert_allclose(table.values, direct.values, rtol=2e-7)
+    np.testing.assert_allclose(table.all_quantiles, direct.all_quantiles, rtol=2e-7)
     why = "database or disk is full" if number == errno.ENOSPC else "readonly database"
     assert caplog.text.count(f"{why}; it is held for this run alone") == 1
     assert content(kept) == before
     moments = CachedForecaster(Chronos2Forecaster(), kept).log_moments(
         market, market.times[-264], no_progress
     )
-    expected = log_moments(direct.values, table.windows.price)
+    expected = log_moments(direct.all_quantiles, table.windows.price)
     np.testing.assert_allclose(moments.median, expected[0], atol=3e-7)
     np.testing.assert_allclose(moments.log_variance, expected[1], atol=1e-4)
-    _, months = CachedForecaster(Chronos2Forecaster(), kept).by_month(market, market.times[-264])
+    _, months = CachedForecaster(Chronos2Forecaster(), kept).forecast_by_month(
+        market, market.times[-264]
+    )
     assert "cannot be written" in caplog.text
     assert caplog.text.count("it is computed again") == 1
     last = list(months)[-1]
-    expected_last = direct.values[np.isin(direct.windows.issued_at, last.windows.issued_at)]
-    np.testing.assert_allclose(last.values, expected_last, rtol=2e-7)
+    expected_last = direct.all_quantiles[np.isin(direct.windows.issued_at, last.windows.issued_at)]
+    np.testing.assert_allclose(last.all_quantiles, expected_last, rtol=2e-7)
 
 
 def test_empty_unwritable_cache_is_refused_before_any_work(
@@ -368,7 +378,7 @@ def test_empty_unwritable_cache_is_refused_before_any_work(
     assert asked == []
 
 
-def put(partition: Partition, stamps: Instants, keys: WindowKeys, values: Array32) -> None:
+def put(partition: CachePartition, stamps: Instants, keys: WindowKeys, values: Array32) -> None:
     moments = np.zeros((len(keys), 2, HORIZON), dtype=np.float32)
     partition.add(stamps, keys, moments, values)
 
@@ -377,7 +387,9 @@ def test_forecasts_of_other_weights_are_not_served(tmp_path: Path) -> None:
     stamps = np.datetime64("2024-01-01", "ns") + np.arange(4) * np.timedelta64(1, "h")
     keys = np.arange(4, dtype=np.uint64)
     values = np.ones((4, HORIZON, len(LEVELS)), dtype=np.float32)
-    here, there = (Partition.for_specification(tmp_path, {"weights": weights}) for weights in "ab")
+    here, there = (
+        CachePartition.for_specification(tmp_path, {"weights": weights}) for weights in "ab"
+    )
     put(here, stamps, keys, values)
     put(here, stamps, keys, values)
     shutil.copy(here.folder / "2024.sqlite", there.folder)
@@ -414,7 +426,7 @@ def test_bf16_cache_address_includes_computation_fp32_does_not(
 ) -> None:
     def specification(dtype: str, batch_size: int | None = None, **settings: object) -> object:
         profile = Profile(dtype=dtype, **{"device": "cpu", **settings})  # type: ignore[arg-type]
-        return Chronos2Forecaster(profile, batch_size).specification(profile)
+        return Chronos2Forecaster(profile, batch_size).build_specification(profile)
 
     assert specification("fp32") == specification("fp32", 7) == specification("fp32", compile=True)
     monkeypatch.setattr(engines, "cpu_capabilities", dict)
@@ -435,7 +447,7 @@ def test_cached_forecast_matches_both_key_and_instant(seed: int, count: int) -> 
     """
     rng = np.random.default_rng(seed)
     with tempfile.TemporaryDirectory() as folder:
-        partition = Partition.for_specification(Path(folder), {"a": 1})
+        partition = CachePartition.for_specification(Path(folder), {"a": 1})
         counts = rng.integers(1, 6, count)
         total = int(counts.sum())
         keys = rng.permutation(2 * np.arange(total, dtype=np.uint64))

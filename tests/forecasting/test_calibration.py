@@ -18,15 +18,20 @@ from forecasting.baseline import Oracle, RandomWalk
 from forecasting.calibration import fit as fits
 from forecasting.calibration import forecaster as calibration
 from forecasting.calibration.dispersion import CalibrationSample, fit_dispersion
-from forecasting.calibration.fit import autocorrelation, shrinkage
+from forecasting.calibration.fit import autocorrelation, estimate_shrinkage
 from forecasting.calibration.fit_store import FitStore
 from forecasting.calibration.forecaster import CalibratedForecaster
 from forecasting.calibration.history import ClassHistory
 from forecasting.calibration.settings import CalibrationSettings
-from forecasting.calibration.variance import LOOKBACKS, bar_variance, day_pattern, trailing_averages
-from forecasting.forecast import HORIZON, LEVELS, MEDIAN, ForecastTable, Progress, no_progress
+from forecasting.calibration.variance import (
+    LOOKBACKS,
+    bar_variance,
+    estimate_intraday_pattern,
+    trailing_variance_averages,
+)
+from forecasting.forecast import HORIZON, LEVELS, MEDIAN_INDEX, ForecastTable, Progress, no_progress
 from forecasting.moments import LogMoments, log_moments, volatility
-from forecasting.scores import score_frame
+from forecasting.scores import score_forecasts
 from foundation.errors import DataError
 from tests.support.latest import latest
 from tests.support.messages import refused
@@ -44,7 +49,7 @@ def year() -> Bars:
     """A synthetic year without an edge."""
     symbols = ("SYA", "SYB", "SYC", "SYXUSD", "SYYUSD")
     return SyntheticMarket(
-        seed=5, edge=0.0, start="2023-06-01", end="2024-06-28", symbols=symbols
+        seed=5, information_coefficient=0.0, start="2023-06-01", end="2024-06-28", symbols=symbols
     ).bars()
 
 
@@ -64,17 +69,19 @@ def guessing(share: float, noise: float) -> Changed:
     def moved(walk: ForecastTable) -> ForecastTable:
         windows = walk.windows
         contexts = windows.contexts(np.arange(len(windows)))
-        unit = RandomWalk().log_quantiles(contexts)[:, 0, LEVELS.index(0.85)]
+        unit = RandomWalk().log_return_quantiles(contexts)[:, 0, LEVELS.index(0.85)]
         ahead = np.zeros(len(windows))
         for s, closes in enumerate(windows.closes):
-            rows = np.flatnonzero(windows.symbol == s)
+            rows = np.flatnonzero(windows.symbol_index == s)
             logs = np.log(closes)
-            following = np.minimum(windows.last[rows] + 1, len(logs) - 1)
-            ahead[rows] = logs[following] - logs[windows.last[rows]]
-        stamps = windows.issued_at.astype(np.int64) // 3_600_000_000_000 + 10_007 * windows.symbol
+            following = np.minimum(windows.last_bar[rows] + 1, len(logs) - 1)
+            ahead[rows] = logs[following] - logs[windows.last_bar[rows]]
+        stamps = (
+            windows.issued_at.astype(np.int64) // 3_600_000_000_000 + 10_007 * windows.symbol_index
+        )
         drawn = [np.random.default_rng((0, int(k))).normal() for k in stamps] if noise else 0.0
         tilt = share * ahead + noise * unit * np.array(drawn)
-        values = walk.values * np.exp(tilt)[:, None, None]
+        values = walk.all_quantiles * np.exp(tilt)[:, None, None]
         return replace(walk, quantiles=values.astype(np.float32))
 
     return Changed(change=moved)
@@ -87,7 +94,10 @@ def slope_of(base: Changed | Oracle, bars: Bars) -> np.ndarray:
     since = bars.times[-48]
     ours = CalibratedForecaster(base, LONG).forecast(bars, since)
     raw = base.forecast(bars, since)
-    moved = [np.log(t.values[:, 0, MEDIAN] / t.price.astype(np.float32)) for t in (ours, raw)]
+    moved = [
+        np.log(t.all_quantiles[:, 0, MEDIAN_INDEX] / t.price.astype(np.float32))
+        for t in (ours, raw)
+    ]
     told = np.abs(moved[1]) > 1e-4
     return moved[0][told] / moved[1][told]
 
@@ -126,11 +136,11 @@ def test_shrinkage_is_a_fraction_falling_with_confidence(
     forecast = rng.normal(0, 0.2, n)
     realised = share * forecast + rng.normal(0, 1, n)
     slopes = [
-        shrinkage(forecast, realised, instant, overlap, confidence)
+        estimate_shrinkage(forecast, realised, instant, overlap, confidence)
         for confidence in (0.0, 1.0, 3.0)
     ]
     assert 1 >= slopes[0] >= slopes[1] >= slopes[2] >= 0
-    assert shrinkage(np.zeros(n), realised, instant, overlap, 0.0) == 0
+    assert estimate_shrinkage(np.zeros(n), realised, instant, overlap, 0.0) == 0
 
 
 def test_shrinkage_by_hand() -> None:
@@ -140,15 +150,15 @@ def test_shrinkage_by_hand() -> None:
     """
     instant = np.arange(100)
     forecast = np.tile([1.0, -1.0], 50)
-    assert shrinkage(forecast, 0.5 * forecast, instant, 1, 3.0) == pytest.approx(0.5)
+    assert estimate_shrinkage(forecast, 0.5 * forecast, instant, 1, 3.0) == pytest.approx(0.5)
     rng = np.random.default_rng(0)
     x = rng.normal(size=400)
     y = rng.normal(size=400)
     y = y + 0.3 * x
-    once = shrinkage(x, y, np.arange(400), 1, 2.0)
-    copied = shrinkage(np.tile(x, 5), np.tile(y, 5), np.tile(np.arange(400), 5), 1, 2.0)
+    once = estimate_shrinkage(x, y, np.arange(400), 1, 2.0)
+    copied = estimate_shrinkage(np.tile(x, 5), np.tile(y, 5), np.tile(np.arange(400), 5), 1, 2.0)
     assert copied == pytest.approx(once)
-    assert shrinkage(x[:20], y[:20], instant[:20], 1, 0.0) == 0, "too few to say anything"
+    assert estimate_shrinkage(x[:20], y[:20], instant[:20], 1, 0.0) == 0, "too few to say anything"
 
 
 def test_later_bars_change_no_forecast(
@@ -160,26 +170,28 @@ def test_later_bars_change_no_forecast(
         forecaster.forecast(b, year.times[-700]) for b in (year, scrambled_after(year, cut))
     )
     early = here.windows.issued_at <= cut
-    np.testing.assert_array_equal(here.values[early], there.values[early])
-    assert not np.array_equal(here.values[~early], there.values[~early])
+    np.testing.assert_array_equal(here.all_quantiles[early], there.all_quantiles[early])
+    assert not np.array_equal(here.all_quantiles[~early], there.all_quantiles[~early])
 
 
 def test_symbol_with_little_history_relies_on_the_prior(year: Bars) -> None:
     """No edge, classical volatility, nothing missing: a hundred bars are enough for a forecast."""
-    first = year.real_bars(0)[0][99]
-    table = CalibratedForecaster(guessing(share=1.0, noise=0.0)).forecast(year.until(first), first)
+    first = year.bars_of_symbol(0)[0][99]
+    table = CalibratedForecaster(guessing(share=1.0, noise=0.0)).forecast(
+        year.slice_until(first), first
+    )
     forecast = latest(table, first)
     assert np.isfinite(forecast.values[0]).all()
-    np.testing.assert_allclose(forecast.values[0, :, MEDIAN], forecast.price[0], rtol=1e-6)
+    np.testing.assert_allclose(forecast.values[0, :, MEDIAN_INDEX], forecast.price[0], rtol=1e-6)
     sigma = volatility(forecast.values[0, 0], forecast.price[0], "quantile")
-    recent = np.diff(np.log(year.until(first).real_bars(0)[1][:, 3])).std()
+    recent = np.diff(np.log(year.slice_until(first).bars_of_symbol(0)[1][:, 3])).std()
     assert 0.3 < sigma / recent < 3
 
 
 def test_calibrated_intervals_cover_as_stated(year: Bars) -> None:
     """A synthetic year: eighty per cent holds eighty, and the mean of (return/σ)² is one."""
     table = CalibratedForecaster(RandomWalk()).forecast(year, year.times[-1600])
-    frame = score_frame(year, table, np.arange(len(table.windows)), (1, 6))
+    frame = score_forecasts(year, table, np.arange(len(table.windows)), (1, 6))
     for _, part in frame[frame["loss"].notna()].groupby(["kind", "step"]):
         assert 0.76 < part["inside80"].mean() < 0.84
         assert 0.8 < part["scale"].mean() < 1.25
@@ -190,7 +202,7 @@ def test_calibration_corrects_a_scaled_spread(year: Bars) -> None:
     per cent.
     """
     tables = [
-        CalibratedForecaster(scaled(factor), SHORT).forecast(year, year.times[-100]).values
+        CalibratedForecaster(scaled(factor), SHORT).forecast(year, year.times[-100]).all_quantiles
         for factor in (0.5, 1.0, 2.0)
     ]
     widths = [np.log(v[:, 0, -3] / v[:, 0, 2]) for v in tables]
@@ -203,7 +215,7 @@ def scaled(factor: float) -> Changed:
 
     def multiplied(walk: ForecastTable) -> ForecastTable:
         price = walk.price[:, None, None]
-        values = (price * (walk.values / price) ** factor).astype(np.float32)
+        values = (price * (walk.all_quantiles / price) ** factor).astype(np.float32)
         return replace(walk, quantiles=values)
 
     return Changed(change=multiplied)
@@ -227,12 +239,12 @@ def test_constant_symbol_does_not_affect_other_intervals(year: Bars) -> None:
         CalibratedForecaster(RandomWalk(), SHORT).forecast(b, year.times[-200])
         for b in (year, standing_still(year))
     )
-    rows = np.flatnonzero(moving.windows.symbol == 1)
+    rows = np.flatnonzero(moving.windows.symbol_index == 1)
     widths = [
         np.log(t.quantiles[rows][:, 0, -3] / t.quantiles[rows][:, 0, 2]) for t in (moving, frozen)
     ]
     assert np.abs(widths[1] / widths[0] - 1).max() < 0.15
-    alone = frozen.quantiles[np.flatnonzero(frozen.windows.symbol == 0)]
+    alone = frozen.quantiles[np.flatnonzero(frozen.windows.symbol_index == 0)]
     np.testing.assert_allclose(alone, 50.0, rtol=1e-3)
 
 
@@ -256,7 +268,7 @@ def pattern_of(variances: list[np.ndarray], slots: np.ndarray, column: np.ndarra
     """The pattern of symbols that have the same bars."""
     count = len(variances)
     bounds = len(slots) * np.arange(count + 1)
-    return day_pattern(
+    return estimate_intraday_pattern(
         np.concatenate(variances), np.tile(slots, count), np.tile(column, count), bounds, 7
     )
 
@@ -271,7 +283,9 @@ def test_bar_variance_by_hand() -> None:
 def means(variance: np.ndarray, bar: np.ndarray) -> np.ndarray:
     """The averages of one symbol's bars, on days without a pattern."""
     column, only = (np.zeros(len(each), dtype=np.int64) for each in (variance, bar))
-    return trailing_averages(variance, column, np.ones(1), np.zeros(1, dtype=np.int64), only, bar)
+    return trailing_variance_averages(
+        variance, column, np.ones(1), np.zeros(1, dtype=np.int64), only, bar
+    )
 
 
 def test_averages_look_back_and_never_ahead() -> None:
@@ -302,22 +316,24 @@ def sample(n: int, rng: np.random.Generator) -> tuple[CalibrationSample, np.ndar
 def test_dispersion_regression_recovers_known_coefficients() -> None:
     known, truth, move = sample(6000, np.random.default_rng(2))
     spread, deviation = fit_dispersion(known, truth, move, 7, 2)
-    np.testing.assert_array_equal(deviation, spread.deviation(known))
-    assert spread.weights[2, 0] == pytest.approx(0.8, abs=0.05)
-    np.testing.assert_allclose(spread.deviation(known)[:, 0], np.sqrt(truth[:, 0]), rtol=0.15)
-    assert spread.shape[0, LEVELS.index(0.9)] == pytest.approx(1.28, abs=0.06)
-    assert (np.diff(spread.shape, axis=1) > 0).all()
+    np.testing.assert_array_equal(deviation, spread.predict_deviation(known))
+    assert spread.regression_weights[2, 0] == pytest.approx(0.8, abs=0.05)
+    np.testing.assert_allclose(
+        spread.predict_deviation(known)[:, 0], np.sqrt(truth[:, 0]), rtol=0.15
+    )
+    assert spread.standardised_quantiles[0, LEVELS.index(0.9)] == pytest.approx(1.28, abs=0.06)
+    assert (np.diff(spread.standardised_quantiles, axis=1) > 0).all()
 
 
 def test_dispersion_corrections_match_evidence_and_vanish_without() -> None:
     rng = np.random.default_rng(4)
     known, truth, move = sample(6000, rng)
     plain, _ = fit_dispersion(known, truth, move, 7, 2)
-    wider = move * np.where(known.slot == 3, 2.0, 1.0)[:, None]
+    wider = move * np.where(known.slot_of_day == 3, 2.0, 1.0)[:, None]
     found, _ = fit_dispersion(known, truth, wider, 7, 2)
     assert found.hour_correction[3, 0] > 0.3
     assert np.abs(plain.hour_correction).max() < 0.1
-    wider = move * np.where(known.symbol == 1, 2.0, 1.0)[:, None]
+    wider = move * np.where(known.symbol_index == 1, 2.0, 1.0)[:, None]
     by_symbol, _ = fit_dispersion(known, truth, wider, 7, 2)
     assert by_symbol.symbol_correction[1, 0] - by_symbol.symbol_correction[0, 0] > 0.4
 
@@ -341,7 +357,7 @@ def test_quiet_crypto_weekends_get_narrower_intervals() -> None:
     values = np.stack([before, high, low, paths[:, :, -1], volume], axis=2)
     bars = Bars(whole.instruments, times, values, np.ones(before.shape, bool), "synthetic")
     table = CalibratedForecaster(RandomWalk(), LONG).forecast(bars, times[-1200])
-    frame = score_frame(bars, table, np.arange(len(table.windows)), (1,))
+    frame = score_forecasts(bars, table, np.arange(len(table.windows)), (1,))
     frame = frame[frame["loss"].notna()]
     for _, part in frame.groupby(frame["slot"] >= 24):
         assert 0.76 < part["inside80"].mean() < 0.84
@@ -350,8 +366,12 @@ def test_quiet_crypto_weekends_get_narrower_intervals() -> None:
 def test_dispersion_without_data_is_the_prior() -> None:
     known, truth, move = sample(0, np.random.default_rng(0))
     spread, _ = fit_dispersion(known, truth, move, 7, 2)
-    np.testing.assert_allclose(spread.weights[:, 0], [0, *[1 / len(LOOKBACKS)] * len(LOOKBACKS), 0])
-    assert spread.shape[0, LEVELS.index(0.9)] == pytest.approx(1.4759 * np.sqrt(3 / 5), rel=1e-3)
+    np.testing.assert_allclose(
+        spread.regression_weights[:, 0], [0, *[1 / len(LOOKBACKS)] * len(LOOKBACKS), 0]
+    )
+    assert spread.standardised_quantiles[0, LEVELS.index(0.9)] == pytest.approx(
+        1.4759 * np.sqrt(3 / 5), rel=1e-3
+    )
 
 
 def test_single_instant_forecast_equals_the_tables(market: Bars) -> None:
@@ -362,12 +382,12 @@ def test_single_instant_forecast_equals_the_tables(market: Bars) -> None:
 
     def counted(table: ForecastTable) -> ForecastTable:
         asked.append(len(table.windows))
-        return replace(table, source="weights" if len(asked) < 16 else "others")
+        return replace(table, source_digest="weights" if len(asked) < 16 else "others")
 
     hourly = CalibratedForecaster(Changed(change=counted), SHORT)
     whole = CalibratedForecaster(RandomWalk(), SHORT).forecast(market, market.times[-30])
     for now in market.times[-30:]:
-        known = market.until(now)
+        known = market.slice_until(now)
         answer = latest(hourly.forecast(known, now), now)
         expected = latest(whole, now)
         np.testing.assert_array_equal(answer.values, expected.values)
@@ -413,12 +433,12 @@ def humming(left: float, drift: float = 1.0) -> Changed:
     """
 
     def hummed(table: ForecastTable) -> ForecastTable:
-        values = table.values
+        values = table.all_quantiles
         spread = volatility(values[:, 0], table.price.astype(np.float32), "quantile")
         for s, rows in enumerate(table.windows.slices_by_symbol()):
-            count = int(table.windows.last[rows][-1]) + 1
+            count = int(table.windows.last_bar[rows][-1]) + 1
             noise = np.random.default_rng(s).normal(0, np.sqrt(1 - left**2), count)
-            hum = lfilter([1.0], [1.0, -left], noise)[table.windows.last[rows]]
+            hum = lfilter([1.0], [1.0, -left], noise)[table.windows.last_bar[rows]]
             values[rows] *= (1 + 0.1 * hum * spread[rows])[:, None, None].astype(np.float32)
         values[table.windows.slices_by_symbol()[0]] *= drift
         return replace(table, quantiles=values)
@@ -428,20 +448,22 @@ def humming(left: float, drift: float = 1.0) -> Changed:
 
 def test_first_steps_are_scaled_and_pattern_follows_bars(market: Bars) -> None:
     raw = humming(left=0.5).forecast(market, market.times[0])
-    spread = volatility(raw.values[:, 0], raw.price.astype(np.float32), "quantile")
-    median = np.log(raw.values[:, 0, MEDIAN] / raw.price.astype(np.float32))
+    spread = volatility(raw.all_quantiles[:, 0], raw.price.astype(np.float32), "quantile")
+    median = np.log(raw.all_quantiles[:, 0, MEDIAN_INDEX] / raw.price.astype(np.float32))
     history = ClassHistory.from_bars(AssetClass.STOCK, market).with_forecasts(
         LogMoments.from_table(raw)
     )
     slices = raw.windows.slices_by_symbol()
-    rows = np.concatenate([np.arange(len(spread))[slices[s]] for s in history.members.tolist()])
-    known = history.first_step != 0
+    rows = np.concatenate(
+        [np.arange(len(spread))[slices[s]] for s in history.panel_indices.tolist()]
+    )
+    known = history.first_step_ratio != 0
     assert known[rows].mean() > 0.9
     assert not np.delete(known, rows).any(), "of the class alone"
-    assert np.abs(history.first_step).max(where=known, initial=0.0) > 0.1
-    np.testing.assert_allclose(history.first_step[known], (median / spread)[known], rtol=1e-3)
+    assert np.abs(history.first_step_ratio).max(where=known, initial=0.0) > 0.1
+    np.testing.assert_allclose(history.first_step_ratio[known], (median / spread)[known], rtol=1e-3)
     week = last_fridays(market.times[-1:])[0]
-    factor = fits.fit_calibration(history, week, 10_000, 3.0).pattern
+    factor = fits.fit_calibration(history, week, 10_000, 3.0).intraday_pattern
     begun = history.times <= week
     place = HOURLY.clock(AssetClass.STOCK).slots(history.times[begun], 0)[:, 0]
     plain = [history.variance[begun][place == k].mean() for k in range(len(factor))]
@@ -490,7 +512,7 @@ def test_persistence_is_between_0_and_0_99() -> None:
 
 def sourced(source: str = "weights", **walk: Any) -> Changed:
     """It says what made its forecasts."""
-    return Changed(**walk, change=lambda table: replace(table, source=source))
+    return Changed(**walk, change=lambda table: replace(table, source_digest=source))
 
 
 def test_fit_is_learned_once_and_again_if_damaged(
@@ -511,7 +533,11 @@ def test_fit_is_learned_once_and_again_if_damaged(
         settings = CalibrationSettings(window=150, confidence=confidence)
         kept = FitStore(folder)
         base = sourced(source)
-        return CalibratedForecaster(base, settings, kept).forecast(market, market.times[-60]).values
+        return (
+            CalibratedForecaster(base, settings, kept)
+            .forecast(market, market.times[-60])
+            .all_quantiles
+        )
 
     first = forecast()
     count = len(learned)
@@ -559,12 +585,12 @@ def test_learned_fits_do_not_depend_on_run_start(market: Bars, tmp_path: Path) -
     after = table(early, "other")
     for now in (late, market.times[-100], market.times[-1]):
         np.testing.assert_array_equal(latest(begun_late, now).values, latest(fresh, now).values)
-    np.testing.assert_array_equal(after.values, fresh.values)
+    np.testing.assert_array_equal(after.all_quantiles, fresh.all_quantiles)
     plain = table(market.times[-100], "third")  # no symbol was silent on its Friday
-    for now in (market.times[-99], market.times[-50], market.now):
+    for now in (market.times[-99], market.times[-50], market.last_instant):
         np.testing.assert_array_equal(latest(plain, now).values, latest(fresh, now).values)
     now = friday + 30 * hour  # asked for alone, as live asks
-    alone = CalibratedForecaster(sourced(), SHORT).forecast(halted.until(now), now)
+    alone = CalibratedForecaster(sourced(), SHORT).forecast(halted.slice_until(now), now)
     np.testing.assert_array_equal(latest(alone, now).values, latest(fresh, now).values)
 
 
@@ -582,14 +608,14 @@ def test_fit_uses_all_bars_that_long_contexts_see(year: Bars, tmp_path: Path) ->
     CalibratedForecaster(base, settings, kept).forecast(year, since)
     ours = CalibratedForecaster(base, settings, kept).forecast(other, since)
     fresh = CalibratedForecaster(base, settings).forecast(other, since)
-    np.testing.assert_array_equal(ours.values, fresh.values)
+    np.testing.assert_array_equal(ours.all_quantiles, fresh.all_quantiles)
 
 
 @given(number=st.integers(0, 10_000), field=st.integers(0, 4), symbol=st.integers(0, 1))
 def test_fit_address_depends_on_bars_known_when_learned(
     market: Bars, number: int, field: int, symbol: int
 ) -> None:
-    times = market.real_bars(0)[0]
+    times = market.bars_of_symbol(0)[0]
     week = times[-5]
     end = int(np.searchsorted(times, week, side="right"))
     number %= len(times)
@@ -608,7 +634,7 @@ def test_fit_address_depends_on_bars_known_when_learned(
 
 def test_stored_log_moments_equal_those_of_quantiles(market: Bars) -> None:
     walk = RandomWalk().forecast(market, market.times[-200])
-    median, log_variance = log_moments(walk.values, walk.price)
+    median, log_variance = log_moments(walk.all_quantiles, walk.price)
 
     class Kept:
         name = walk.name
@@ -624,7 +650,7 @@ def test_stored_log_moments_equal_those_of_quantiles(market: Bars) -> None:
         CalibratedForecaster(base, settings).forecast(market, market.times[-40])
         for base in (Kept(), walk)
     )
-    np.testing.assert_array_equal(ours.values, theirs.values)
+    np.testing.assert_array_equal(ours.all_quantiles, theirs.all_quantiles)
 
 
 def test_fit_names_the_forecast_it_misses(market: Bars) -> None:

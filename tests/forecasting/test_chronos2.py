@@ -38,7 +38,7 @@ def test_the_batched_path_answers_as_the_librarys_pipeline(market: Bars) -> None
         inputs, prediction_length=HORIZON, quantile_levels=list(LEVELS)
     )
     expected = np.sort(np.stack([each[0].numpy() for each in quantiles]), axis=-1)
-    difference = np.abs(table.values - expected).max(axis=(1, 2)) / contexts.std(axis=1)
+    difference = np.abs(table.all_quantiles - expected).max(axis=(1, 2)) / contexts.std(axis=1)
     assert difference.max() < 1e-4
 
 
@@ -68,23 +68,27 @@ def test_augmented_forecast_stays_near_the_price(augmentation: Any, market: Bars
     table = Chronos2Forecaster(Profile(augmentation=augmentation)).forecast(
         market, market.times[-40]
     )
-    assert (np.abs(table.values[:, 0, LEVELS.index(0.5)] / table.price - 1) < 0.05).all()
+    assert (np.abs(table.all_quantiles[:, 0, LEVELS.index(0.5)] / table.price - 1) < 0.05).all()
 
 
 def test_per_symbol_settings_are_used_for_that_symbol(market: Bars) -> None:
     own = {"SYB": SymbolSettings(context_length=64, augmentation="log")}
-    mixed = Chronos2Forecaster(symbols=own).forecast(market, market.times[-50])
+    mixed = Chronos2Forecaster(symbol_settings=own).forecast(market, market.times[-50])
     plain = Chronos2Forecaster().forecast(market, market.times[-50])
     alone = Chronos2Forecaster(Profile(context_length=64, augmentation="log")).forecast(
         market, market.times[-50]
     )
     for s, symbol in enumerate(market.symbols):
-        expected = latest(alone if symbol == "SYB" else plain, market.now).values[s]
-        np.testing.assert_allclose(latest(mixed, market.now).values[s], expected, rtol=2e-7)
+        expected = latest(alone if symbol == "SYB" else plain, market.last_instant).values[s]
+        np.testing.assert_allclose(
+            latest(mixed, market.last_instant).values[s], expected, rtol=2e-7
+        )
 
 
 def ohlc(market: Bars, symbol: str) -> pd.DataFrame:
-    return pd.DataFrame(market.real_bars(market.symbols.index(symbol))[1], columns=list(FIELDS))
+    return pd.DataFrame(
+        market.bars_of_symbol(market.symbols.index(symbol))[1], columns=list(FIELDS)
+    )
 
 
 def test_predict_ohlc_is_joint_coherent_and_answers_quantiles(
@@ -221,8 +225,8 @@ def test_the_compiled_network_answers_as_the_eager_one(
     since = market.times[-100]
     compiled = Chronos2Forecaster(Profile(compile=True)).forecast(market, since)
     eager = shipped.forecast(market, since)
-    spread = eager.values[..., -1] - eager.values[..., 0]
-    assert (np.abs(compiled.values - eager.values).max(axis=-1) / spread).max() < 1e-3
+    spread = eager.all_quantiles[..., -1] - eager.all_quantiles[..., 0]
+    assert (np.abs(compiled.all_quantiles - eager.all_quantiles).max(axis=-1) / spread).max() < 1e-3
 
 
 def test_the_shipped_checkpoint_names_its_data_and_seed() -> None:
@@ -260,6 +264,6 @@ def test_training_writes_a_checkpoint_that_loads(tmp_path: Path, market: Bars) -
     train(tmp_path, steps=2, seed=1, batch=16)
     assert json.loads((tmp_path / "training.json").read_text())["steps"] == 2
     table = Chronos2Forecaster(Profile(model=str(tmp_path))).forecast(market, market.times[-2])
-    assert np.isfinite(table.values).all()
+    assert np.isfinite(table.all_quantiles).all()
     context, futures, unit, groups = draw_batch(np.random.default_rng(0), 16)
     assert context.shape[0] == futures.shape[0] == unit.shape[0] == groups.shape[0]

@@ -23,7 +23,7 @@ from forecasting.chronos2 import engine as engines
 from forecasting.chronos2.cached_forecaster import CachedForecaster
 from forecasting.chronos2.checkpoint import BUNDLED_CHECKPOINT, find_checkpoint
 from forecasting.chronos2.compilation import CompiledNetwork, CudaGraphNetwork
-from forecasting.chronos2.engine import Engine, load, planned_computation
+from forecasting.chronos2.engine import Engine, load_model, planned_computation_text
 from forecasting.chronos2.forecaster import Chronos2Forecaster
 from forecasting.chronos2.network import Network
 from forecasting.chronos2.profile import Profile
@@ -42,7 +42,7 @@ CPU = torch.device("cpu")
 def network() -> Network:
     """The shipped network as it is compiled."""
     shipped = find_checkpoint(str(BUNDLED_CHECKPOINT))
-    model = load(shipped.contents(), CPU)
+    model = load_model(shipped.contents(), CPU)
     return Network(model, HORIZON, range(len(LEVELS)), "fp32", CPU, packed=False).eval()
 
 
@@ -55,7 +55,9 @@ def answer(
 def answer_of(
     engine: Engine, windows: Windows, rows: np.ndarray, group: int, augmentation: Any = "none"
 ) -> np.ndarray:
-    (values,) = engine.quantiles(windows, [rows], augmentation, group=group, progress=no_progress)
+    (values,) = engine.forecast_quantiles(
+        windows, [rows], augmentation, group=group, progress=no_progress
+    )
     return values
 
 
@@ -159,7 +161,7 @@ def test_auto_falls_back_to_eager_with_one_warning(
     (line,) = warned(caplog)
     assert line.startswith("forecaster.compile=auto: torch.compile failed, going on without it: ")
     assert "\n" not in line
-    assert engine.computation == "cpu, eager, 4 windows a pass"
+    assert engine.computation_text == "cpu, eager, 4 windows a pass"
 
 
 def test_required_compilation_fails_in_one_line(
@@ -215,7 +217,7 @@ def passed(network: CudaGraphNetwork, size: int, length: int = 3) -> float:
 
 def test_small_passes_are_replayed_large_ones_never(graphed: CudaGraphNetwork) -> None:
     assert [passed(graphed, 64) for _ in range(3)] == [1, -1, -1]
-    assert [passed(graphed, compilation.MAX_GRAPHED_WINDOWS + 1) for _ in range(3)] == [1, 1, 1]
+    assert [passed(graphed, compilation.MAX_CUDA_GRAPH_WINDOWS + 1) for _ in range(3)] == [1, 1, 1]
     assert Replayed.made == [(64, 3)]
 
 
@@ -300,11 +302,12 @@ def test_bf16_forecasts_are_stored_under_their_actual_computation(
         [path] = files(tmp_path)
         [[specification]] = answered(path, "SELECT DISTINCT specification FROM portions")
         assert f'"computed": "cpu, eager{by}, 8 windows a pass"' in specification
-        assert len(table.values) > 100
+        assert len(table.all_quantiles) > 100
     plain = Chronos2Forecaster(profile, 8)
     monkeypatch.setattr(engines, "load_engine", lambda *_: pytest.fail("all of it is there"))
     np.testing.assert_array_equal(
-        CachedForecaster(plain, tmp_path).forecast(market, market.times[first]).values, table.values
+        CachedForecaster(plain, tmp_path).forecast(market, market.times[first]).all_quantiles,
+        table.all_quantiles,
     )
 
 
@@ -340,7 +343,7 @@ def test_float32_precision_overrides_and_restores_global_settings() -> None:
 def test_planned_computation_is_the_one_used(compile: Any) -> None:
     model = find_checkpoint(str(BUNDLED_CHECKPOINT))
     profile = Profile(device="cpu", compile=compile)
-    assert engines.load_engine(model, profile, 12).computation == planned_computation(
+    assert engines.load_engine(model, profile, 12).computation_text == planned_computation_text(
         model, profile, 12
     )
 
@@ -352,7 +355,7 @@ def test_cuda_network_is_compiled_unless_forbidden(monkeypatch: pytest.MonkeyPat
     model = find_checkpoint(str(BUNDLED_CHECKPOINT))
 
     def planned(batch_size: int | None = None, **settings: Any) -> str:
-        return planned_computation(model, Profile(**settings), batch_size)
+        return planned_computation_text(model, Profile(**settings), batch_size)
 
     assert planned() == "cuda, compiled by layer, 16384 windows a pass"
     assert planned(device="cuda:1") == planned(), "which GPU it is changes no bit"

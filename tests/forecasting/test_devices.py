@@ -30,7 +30,7 @@ from forecasting.chronos2.devices import (
     fitting_batch_size,
     resolve_device,
 )
-from forecasting.chronos2.engine import Engine, planned_computation
+from forecasting.chronos2.engine import Engine, planned_computation_text
 from forecasting.chronos2.forecaster import Chronos2Forecaster
 from forecasting.chronos2.profile import MIN_WINDOWS_TO_COMPILE, Profile
 from forecasting.forecast import HORIZON, LEVELS, no_progress
@@ -48,13 +48,13 @@ def two_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda place: (70 * GIB, 80 * GIB))
-    devices.free_memory.cache_clear()
+    devices.free_gpu_memory.cache_clear()
 
 
 @pytest.fixture(autouse=True)
 def nothing_remembered() -> Iterator[None]:
     yield
-    devices.free_memory.cache_clear()
+    devices.free_gpu_memory.cache_clear()
 
 
 # ----- which device -----
@@ -103,7 +103,7 @@ def test_tf32_on_cpu_is_refused_when_computing(market: Bars) -> None:
 
 def test_tf32_has_its_own_cache_address(two_gpus: None) -> None:
     said = {
-        dtype: Chronos2Forecaster().specification(Profile(dtype=dtype))
+        dtype: Chronos2Forecaster().build_specification(Profile(dtype=dtype))
         for dtype in ("fp32", "tf32", "bf16")
     }
     assert "computed" not in said["fp32"]
@@ -133,7 +133,7 @@ def test_batch_size_by_hand(tmp_path: Path) -> None:
     of 4 bytes, and a norm's 2 × 768: 522 kB. A quarter of 8 GiB holds 4,112 of them.
     """
     wide = replace(
-        find_checkpoint(str(BUNDLED_CHECKPOINT)), patch=16, width=768, inner=3072, attention=768
+        find_checkpoint(str(BUNDLED_CHECKPOINT)), patch_bars=16, model_width=768, feed_forward_width=3072, attention_width=768
     )
     assert bytes_per_window(wide, 100, "fp32") == 10 * (15 * 768 * 4 + 2 * 768 * 4) == 522_240
     assert fitting_batch_size(522_240, 8 * GIB) == 4096
@@ -158,10 +158,10 @@ def test_configured_batch_size_wins_memory_is_read_once(
     assert default_batch_size(model, "cpu", 100, "bf16") == 64
     # What this process has taken since does not change what its answers are kept by.
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda place: (GIB // 64, 80 * GIB))
-    assert planned_computation(model, profile, None).endswith(" 16384 windows a pass")
-    assert planned_computation(model, profile, 777).endswith(" 777 windows a pass")
-    devices.free_memory.cache_clear()
-    assert planned_computation(model, profile, None).endswith(" 64 windows a pass")
+    assert planned_computation_text(model, profile, None).endswith(" 16384 windows a pass")
+    assert planned_computation_text(model, profile, 777).endswith(" 777 windows a pass")
+    devices.free_gpu_memory.cache_clear()
+    assert planned_computation_text(model, profile, None).endswith(" 64 windows a pass")
 
 
 # ----- bf16 on a CPU -----
@@ -185,7 +185,7 @@ def test_the_processor_chooses_how_bf16_is_multiplied(
     model = find_checkpoint(str(BUNDLED_CHECKPOINT))
 
     def planned(**settings: Any) -> str:
-        return planned_computation(model, Profile(device="cpu", **settings), 8)
+        return planned_computation_text(model, Profile(device="cpu", **settings), 8)
 
     by = f", {unit}" if unit else ""
     assert planned(dtype="bf16") == f"cpu, eager{by}, 8 windows a pass"
@@ -205,7 +205,7 @@ def test_forecasts_of_two_precisions_are_never_mixed(monkeypatch: pytest.MonkeyP
         found = {capability: True}
         monkeypatch.setattr(engines, "cpu_capabilities", lambda found=found: found)
         profile = Profile(device="cpu", dtype=dtype)  # type: ignore[arg-type]
-        made.append(str(Chronos2Forecaster(profile).specification(profile)))
+        made.append(str(Chronos2Forecaster(profile).build_specification(profile)))
     assert len(set(made)) == 4
 
 
@@ -233,7 +233,7 @@ def sizes_of(count: int, batch_size: int, group: int = 1, **how: Any) -> list[in
     windows = walks(1, count, 40)
     engine = Engine(network, CPU, batch_size, "", **how)
     rows = [np.arange(count)]
-    (answer,) = engine.quantiles(windows, rows, "none", group=group, progress=no_progress)
+    (answer,) = engine.forecast_quantiles(windows, rows, "none", group=group, progress=no_progress)
     np.testing.assert_array_equal(answer[:, 5, 10], windows.price.astype(np.float32))
     return seen
 
@@ -269,7 +269,9 @@ def test_small_passes_change_a_forecast_by_rounding() -> None:
     def answer(rows: int, batch_size: int) -> np.ndarray:
         engine = Engine(network, CPU, batch_size, "")
         numbers = [np.arange(rows)]
-        (values,) = engine.quantiles(windows, numbers, "none", group=1, progress=no_progress)
+        (values,) = engine.forecast_quantiles(
+            windows, numbers, "none", group=1, progress=no_progress
+        )
         return values
 
     np.testing.assert_allclose(answer(60, 1024), answer(70, 1024)[:60], rtol=4e-6)
@@ -302,7 +304,7 @@ def test_portions_are_one_stream_of_passes() -> None:
     said: list[tuple[int, int]] = []
     engine = Engine(network, CPU, 8, "")
     under_way = []
-    stream = engine.quantiles(
+    stream = engine.forecast_quantiles(
         windows, portions, "none", group=1, progress=lambda _, *counts: said.append(counts)
     )
     for portion, values in zip(portions, stream, strict=True):
@@ -329,11 +331,11 @@ def test_out_of_memory_error_states_the_batch_size() -> None:
     given = []
     for portion, values in zip(
         portions,
-        engine.quantiles(windows, portions, "none", group=1, progress=no_progress),
+        engine.forecast_quantiles(windows, portions, "none", group=1, progress=no_progress),
         strict=True,
     ):
         (size,) = np.unique(np.round(values[:, 0, 0] - windows.price[portion]))
-        assert engine.computation == f"cpu, eager, {size:.0f} windows a pass"
+        assert engine.computation_text == f"cpu, eager, {size:.0f} windows a pass"
         given.append(size)
     assert given == [8, 2, 2]
 
@@ -348,7 +350,11 @@ def test_an_answer_that_is_not_finite_is_refused(number: float) -> None:
     for dtype, cure in (("fp32", "fp32"), ("bf16", "fp32")):
         engine = Engine(network, CPU, 4, "", dtype=dtype)  # type: ignore[arg-type]
         with refused(InputError, "forecaster.dtype", f"{dtype} on cpu", cure):
-            next(engine.quantiles(walks(1, 8, 40), [np.arange(8)], "none", progress=no_progress))
+            next(
+                engine.forecast_quantiles(
+                    walks(1, 8, 40), [np.arange(8)], "none", progress=no_progress
+                )
+            )
 
 
 # ----- threads of a CPU -----
@@ -377,7 +383,7 @@ def test_threads_compute_whole_passes_side_by_side(given: int, workers: int, eac
     engine = Engine(network, CPU, 8, "", on_cpu=True)
     rows = np.arange(48)[::-1]
     with threads(given):
-        (values,) = engine.quantiles(windows, [rows], "none", progress=no_progress)
+        (values,) = engine.forecast_quantiles(windows, [rows], "none", progress=no_progress)
         assert torch.get_num_threads() == given
     assert seen == {(each, True)}
     np.testing.assert_array_equal(values[:, 3, 4], windows.price[rows].astype(np.float32))
@@ -395,7 +401,7 @@ def test_no_pass_runs_between_portions_on_a_cpu() -> None:
     engine = Engine(network, CPU, 8, "", on_cpu=True)
     portions = np.split(np.arange(50), [30, 30])
     with threads(2):
-        stream = engine.quantiles(windows, portions, "none", progress=no_progress)
+        stream = engine.forecast_quantiles(windows, portions, "none", progress=no_progress)
         assert [(len(values), len(begun)) for values in stream] == [(30, 4), (0, 4), (20, 7)]
 
 
@@ -408,7 +414,9 @@ def test_out_of_memory_in_a_thread_halves_batches() -> None:
     windows = walks(1, 30, 40)
     engine = Engine(network, CPU, 8, "", on_cpu=True)
     with threads(2):
-        (values,) = engine.quantiles(windows, [np.arange(30)], "none", progress=no_progress)
+        (values,) = engine.forecast_quantiles(
+            windows, [np.arange(30)], "none", progress=no_progress
+        )
     assert engine.batch_size == 2
     np.testing.assert_array_equal(values[:, 0, 0], windows.price.astype(np.float32))
 
@@ -420,7 +428,9 @@ def test_results_do_not_depend_on_thread_count() -> None:
     def answer(count: int) -> np.ndarray:
         with threads(count):
             engine = engines.load_engine(model, profile, 16)
-            (values,) = engine.quantiles(windows, [np.arange(60)], "none", progress=no_progress)
+            (values,) = engine.forecast_quantiles(
+                windows, [np.arange(60)], "none", progress=no_progress
+            )
         return values
 
     for count in (2, 4):
@@ -434,11 +444,11 @@ class TwoBuffers:
     """A way back, as from a device, where an answer is overwritten by the next but one."""
 
     def __init__(self, device: object, shape: tuple[int, ...]) -> None:
-        self.buffers = [np.full(shape, np.nan, np.float32) for _ in range(engines.BUFFERS)]
+        self.buffers = [np.full(shape, np.nan, np.float32) for _ in range(engines.BUFFER_COUNT)]
         self.sent = 0
 
     def send(self, answer: torch.Tensor, holds: torch.Tensor) -> engines.PendingResult:
-        buffer = self.buffers[self.sent % engines.BUFFERS]
+        buffer = self.buffers[self.sent % engines.BUFFER_COUNT]
         self.sent += 1
         np.copyto(buffer, answer.numpy())
         return lambda: (buffer, bool(holds))

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from forecasting.evaluate import date_range_text, gains_chart, judge_scores
-from forecasting.scores import gain
+from forecasting.scores import gain_over_baseline
 from foundation.arrays import Array
 
 
@@ -58,13 +58,13 @@ def test_few_weeks_need_larger_gains_for_significance() -> None:
     """Over four weeks a gain of 2.5 errors is one that chance shows one time in eleven."""
     apart = np.array([-0.5, 0.5, -0.5, 0.5])
     error = apart.std(ddof=1) / 2
-    few = gain(*scored(apart + 2.5 * error))
+    few = gain_over_baseline(*scored(apart + 2.5 * error))
     assert few["beyond"] == 0
     assert few["reach"] == pytest.approx(3.182 * (few["error"] or 0), rel=1e-3)
-    assert gain(*scored(apart + 3.5 * error))["beyond"] == 1
+    assert gain_over_baseline(*scored(apart + 3.5 * error))["beyond"] == 1
     many = np.tile(apart, 20)
-    assert gain(*scored(many + 2.5 * many.std(ddof=1) / np.sqrt(80)))["beyond"] == 1
-    three = gain(*scored(np.array([0.1, 0.1001, 0.0999])))
+    assert gain_over_baseline(*scored(many + 2.5 * many.std(ddof=1) / np.sqrt(80)))["beyond"] == 1
+    three = gain_over_baseline(*scored(np.array([0.1, 0.1001, 0.0999])))
     assert (three["reach"], three["beyond"]) == (None, 0)
 
 
@@ -94,9 +94,9 @@ def test_gains_are_drawn_by_step() -> None:
         return {"skill": {"ewma": {"mean": mean, "reach": None, "beyond": 0.0}}}
 
     chart = gains_chart({"1": score(0.01), "6": score(-0.02)}, ["ewma"], ["1", "6"])
-    assert chart.text == "Gain by step, ewma 1.0%, -2.0%"
+    assert chart.description == "Gain by step, ewma 1.0%, -2.0%"
     zero, reach, gain_line = chart.series
     assert (zero.colour, gain_line.name, gain_line.colour) == ("quiet", "ewma", "second")
     assert gain_line.values.tolist() == [0.01, -0.02]
-    assert reach.base is not None
-    assert reach.base.tolist() == reach.values.tolist() == [0.01, -0.02]
+    assert reach.lower_values is not None
+    assert reach.lower_values.tolist() == reach.values.tolist() == [0.01, -0.02]

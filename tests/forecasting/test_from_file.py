@@ -12,7 +12,7 @@ import pytest
 from forecasting.baseline import RandomWalk
 from forecasting.batch import Batch, is_batch_file, run_batch, write_batch
 from forecasting.file_forecaster import FileForecaster
-from forecasting.forecast import HORIZON, LEVELS, ForecastTable, reads_future
+from forecasting.forecast import HORIZON, LEVELS, ForecastTable, has_look_ahead
 from forecasting.scores import score_common_forecasts
 from forecasting.settings import BatchSettings, ForecasterSettings
 from foundation.errors import DataError, InputError
@@ -63,7 +63,7 @@ def test_batch_file_replays_forecasts_from_any_instant(
         assert there.all() or at < np.datetime64("2024-03-18T15:00"), "all from the first bars on"
         assert np.array_equal(ours.issued_at[there], theirs.issued_at[there])
         assert np.allclose(ours.values[there], theirs.values[there], rtol=1e-6)
-    assert len(table.source) == 16, "the file's content is part of what was tried"
+    assert len(table.source_digest) == 16, "the file's content is part of what was tried"
 
 
 def test_output_without_parquet_suffix_is_refused_at_once() -> None:
@@ -81,7 +81,7 @@ def test_step_is_due_at_its_scored_bar(tmp_path: Path) -> None:
     )
     table = RandomWalk().forecast(holed, np.datetime64("2024-03-19T19:00"))
     since = table.windows.issued_at.min()
-    batch = Batch(holed, table.name, since, holed.now, table.windows, [table])
+    batch = Batch(holed, table.name, since, holed.last_instant, table.windows, [table])
     write_batch(batch, tmp_path / "f.parquet")
     rows = pd.read_parquet(tmp_path / "f.parquet").drop_duplicates(["issued_at", "step"])
     at = rows[rows.issued_at == pd.Timestamp("2024-03-19T19:30Z")]
@@ -105,14 +105,14 @@ def table_without(bars: Bars, *symbols: str) -> ForecastTable:
     table = RandomWalk().forecast(bars, np.datetime64("2024-03-18T00:00"))
     values = np.array(table.quantiles[np.arange(len(table.windows))])
     numbers = [bars.symbols.index(symbol) for symbol in symbols]
-    values[np.isin(table.windows.symbol, numbers)] = np.nan
+    values[np.isin(table.windows.symbol_index, numbers)] = np.nan
     return ForecastTable.from_quantiles(table.name, bars, table.windows, values)
 
 
 def batch_of(bars: Bars, *without: str) -> Batch:
     table = table_without(bars, *without)
     since = np.datetime64("2024-03-18T12:00")
-    return Batch(bars, table.name, since, bars.now, table.windows, [table])
+    return Batch(bars, table.name, since, bars.last_instant, table.windows, [table])
 
 
 def test_batch_counts_forecasts_in_the_file(bars: Bars, tmp_path: Path) -> None:
@@ -146,7 +146,7 @@ def test_evaluation_without_values_is_refused(bars: Bars) -> None:
     table = table_without(bars, *bars.symbols)
     first = np.datetime64("2024-03-18T12:00")
     with refused(InputError):
-        score_common_forecasts(bars, [table], first, bars.now, (1,))
+        score_common_forecasts(bars, [table], first, bars.last_instant, (1,))
 
 
 def test_only_batch_files_are_overwritten(rows: pd.DataFrame, tmp_path: Path) -> None:
@@ -163,9 +163,9 @@ def test_file_names_its_maker_and_oracles_stay_marked(tmp_path: Path) -> None:
     maker = oracle.build(SYMBOLS).name
     name = FileForecaster(path).name
     assert name == f"forecasts of mine.parquet by {maker}"
-    assert reads_future(maker)
-    assert reads_future(name)
-    assert not reads_future(RandomWalk().name)
+    assert has_look_ahead(maker)
+    assert has_look_ahead(name)
+    assert not has_look_ahead(RandomWalk().name)
 
 
 @pytest.mark.slow
@@ -176,7 +176,7 @@ def test_rows_of_other_symbols_and_times_are_passed(
     later = rows.head(5).assign(issued_at=pd.Timestamp("2030-01-07T15:30Z"))
     path = written(pd.concat([rows.astype({"symbol": str}), other, later]), tmp_path / "f.parquet")
     table = FileForecaster(path).forecast(bars, rows.issued_at.min().to_datetime64())
-    assert np.isfinite(table.values).all()
+    assert np.isfinite(table.all_quantiles).all()
 
 
 @pytest.mark.parametrize(

@@ -17,11 +17,11 @@ import torch
 
 from forecasting.chronos2 import engine as engines
 from forecasting.chronos2.checkpoint import BUNDLED_CHECKPOINT, find_checkpoint
-from forecasting.chronos2.compilation import MAX_GRAPHED_WINDOWS, CudaGraphNetwork
+from forecasting.chronos2.compilation import MAX_CUDA_GRAPH_WINDOWS, CudaGraphNetwork
 from forecasting.chronos2.devices import bytes_per_window
 from forecasting.chronos2.engine import ResultTransfer
 from forecasting.chronos2.forecaster import Chronos2Forecaster
-from forecasting.chronos2.network import apply_rotary, attend, attend_in_one_kernel
+from forecasting.chronos2.network import apply_rotary, attend, attend_fused
 from forecasting.chronos2.profile import Dtype, Profile
 from forecasting.forecast import no_progress
 from forecasting.windows import Windows
@@ -71,7 +71,7 @@ def beside_the_cpu(
     profile = Profile(context_length=length, device=PLACE, compile=CUDA, **settings)
     forecaster = Chronos2Forecaster(profile, batch_size=1024)
     ours = answer(forecaster, windows)
-    engine = forecaster.engine(profile)
+    engine = forecaster.load_engine(profile)
     assert engine.execution_mode == ("compiled" if CUDA else "eager"), "it fell back"
     assert engine.batch_size == 1024
     assert warned(caplog) == []
@@ -101,8 +101,8 @@ def test_groups_answer_as_on_a_cpu(group: int) -> None:
     answers = []
     for place in (PLACE, "cpu"):
         profile = Profile(device=place, compile=False)
-        by = Chronos2Forecaster(profile, 4096).engine(profile)
-        (values,) = by.quantiles(windows, rows, "none", group=group, progress=no_progress)
+        by = Chronos2Forecaster(profile, 4096).load_engine(profile)
+        (values,) = by.forecast_quantiles(windows, rows, "none", group=group, progress=no_progress)
         answers.append(values)
     # Among series a few windows make rounding larger, whatever kernel attends.
     assert differences(*answers, windows).max() < 1e-2
@@ -116,10 +116,10 @@ def test_many_windows_come_back_in_their_order() -> None:
     every = np.tile(np.arange(len(windows)), 100 if CUDA else 2)
     profile = Profile(device=PLACE, compile=CUDA)
     forecaster = Chronos2Forecaster(profile, 384)
-    engine = forecaster.engine(profile)
+    engine = forecaster.load_engine(profile)
     portions = np.array_split(every, 7)
     answers = np.concatenate(
-        list(engine.quantiles(windows, portions, "none", progress=no_progress))
+        list(engine.forecast_quantiles(windows, portions, "none", progress=no_progress))
     )
     first = answers[: len(windows)]
     assert differences(first, answer(forecaster, windows), windows).max() < ROUNDING
@@ -144,9 +144,9 @@ def test_warnings_as_errors_do_not_stop_a_compilation() -> None:
 def test_few_windows_share_a_graph_with_equal_answers(caplog: pytest.LogCaptureFixture) -> None:
     """Other contexts of the same shape: what is replayed reads what it is given now."""
     profile = Profile(device="cuda", compile=False)
-    forecaster = Chronos2Forecaster(profile, 2 * MAX_GRAPHED_WINDOWS)
+    forecaster = Chronos2Forecaster(profile, 2 * MAX_CUDA_GRAPH_WINDOWS)
     windows = walks(5, 60)
-    graphed = forecaster.engine(profile).network
+    graphed = forecaster.load_engine(profile).network
     assert isinstance(graphed, CudaGraphNetwork)
     expected = answer(Chronos2Forecaster(Profile(device="cpu")), windows)
     for first in range(0, 300, 18):
@@ -174,7 +174,7 @@ def test_memory_that_really_runs_out_halves_the_batch(caplog: pytest.LogCaptureF
         ours = answer(forecaster, windows)
     finally:
         torch.cuda.set_per_process_memory_fraction(1.0)
-    assert forecaster.engine(profile).batch_size < 2**18
+    assert forecaster.load_engine(profile).batch_size < 2**18
     assert all("ran out with" in line for line in warned(caplog))
     assert differences(ours, expected, windows).max() < ROUNDING
 
@@ -192,7 +192,7 @@ def test_one_program_attends_as_the_library_does(
     q = q[:, tokens - asked :]
     angle = torch.arange(tokens, device="cuda")[:, None] * torch.rand(width // 2, device="cuda")
     turn = torch.stack([angle.cos(), angle.sin()], dim=1).to(dtype)
-    ours = attend_in_one_kernel(q, k, v, turn)
+    ours = attend_fused(q, k, v, turn)
     exact = turn.double()
     turned = apply_rotary(q.double(), exact[tokens - asked :]), apply_rotary(k.double(), exact)
     theirs = attend(*turned, v.double())
@@ -209,8 +209,8 @@ def test_reduced_precision_bits_do_not_depend_on_batch(dtype: Dtype) -> None:
     windows = walks(5, 200)
     whole = answer(forecaster, windows)
     np.testing.assert_array_equal(answer(forecaster, windows, 3), whole[:3])
-    engine = forecaster.engine(profile.for_job(3))
-    assert engine.computation == "cuda, compiled by layer, 512 windows a pass"
+    engine = forecaster.load_engine(profile.for_job(3))
+    assert engine.computation_text == "cuda, compiled by layer, 512 windows a pass"
 
 
 @needs_cuda
@@ -219,7 +219,7 @@ def test_the_batch_that_memory_allows_fits(caplog: pytest.LogCaptureFixture) -> 
         profile = Profile(context_length=length, device="cuda", compile=False)
         forecaster = Chronos2Forecaster(profile)
         windows = walks(5, 2000, length)
-        size = forecaster.engine(profile).batch_size
+        size = forecaster.load_engine(profile).batch_size
         answer(forecaster, windows)  # what stays: the model, the library's handles
         before = torch.cuda.memory_allocated()
         torch.cuda.reset_peak_memory_stats()
@@ -254,7 +254,7 @@ def test_copies_run_beside_the_passes() -> None:
     expected = values.cpu().numpy()
     factor = torch.rand(8192, 8192, device=device)
     torch.cuda.synchronize()
-    arrived = back.send(values, torch.tensor(True, device=device))
+    arrived = back.start_copy(values, torch.tensor(True, device=device))
     for _ in range(50):
         factor = (factor @ factor).tanh()
     done = torch.cuda.current_stream(device).record_event()

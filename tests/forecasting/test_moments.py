@@ -9,8 +9,13 @@ from hypothesis import strategies as st
 from scipy.stats import norm
 from scipy.stats import t as student
 
-from forecasting.forecast import HORIZON, LEVELS, MEDIAN, Volatility
-from forecasting.moments import expected_return_between, log_moments, variance_until, volatility
+from forecasting.forecast import HORIZON, LEVELS, MEDIAN_INDEX, VolatilityRule
+from forecasting.moments import (
+    expected_return_between,
+    log_moments,
+    cumulative_variance,
+    volatility,
+)
 from foundation.arrays import Array
 from tests.support.latest import Latest
 
@@ -32,12 +37,12 @@ def forecast(drift: float, deviation: float, price: float = 200.0) -> Latest:
     return Latest(np.array([NOW]), np.array([price]), values)
 
 
-def read(of: Latest, begin: np.ndarray, finish: np.ndarray, rule: Volatility) -> Moments:
+def read(of: Latest, begin: np.ndarray, finish: np.ndarray, rule: VolatilityRule) -> Moments:
     """Moments between own bars; beyond the last step variance grows by 2e-4 a bar, twice as
     fast as within.
     """
     before, after = (
-        variance_until(of.values, of.price, place, rule, np.array([2e-4]))
+        cumulative_variance(of.values, of.price, place, rule, np.array([2e-4]))
         for place in (begin, finish)
     )
     return Moments(
@@ -106,7 +111,7 @@ def test_unknown_last_step_keeps_earlier_steps_known() -> None:
     values[:, 10:] = np.nan
     short = Latest(np.array([NOW]), np.array([200.0]), values)
     for place, known in ((1.0, True), (10.0, True), (11.0, False), (30.0, False)):
-        found = variance_until(
+        found = cumulative_variance(
             short.values, short.price, np.array([place]), "normal", np.array([np.nan])
         )
         assert np.isfinite(found[0]) == known
@@ -151,7 +156,7 @@ def test_log_moments_are_log_median_and_log_variance(
     median, log_variance = log_moments(of.values, of.price)
     assert (median.dtype, log_variance.dtype) == (np.float32, np.float32)
     close = of.price.astype(np.float32)[:, None]
-    np.testing.assert_allclose(np.exp(median), of.values[..., MEDIAN] / close, rtol=1e-5)
+    np.testing.assert_allclose(np.exp(median), of.values[..., MEDIAN_INDEX] / close, rtol=1e-5)
     whole = volatility(of.values, close, "quantile")
     np.testing.assert_allclose(np.exp(log_variance), whole**2, rtol=1e-4)
 

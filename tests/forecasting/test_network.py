@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from torch.nn import functional
 
 from forecasting.chronos2 import network as networks
-from forecasting.chronos2.augmentation import AUGMENTATIONS, augment, restore
+from forecasting.chronos2.augmentation import AUGMENTATIONS, augment, undo_augmentation
 from forecasting.chronos2.checkpoint import BUNDLED_CHECKPOINT
 from forecasting.chronos2.network import Network
 from forecasting.chronos2.profile import Dtype
@@ -196,7 +196,7 @@ def test_every_augmentation_is_undone_exactly(
     steps = torch.randn(3, length, generator=generator, dtype=torch.float64)
     closes = 10.0**scale * torch.exp(noise * torch.cumsum(steps, dim=1).clamp(-20, 20))
     values, trend = augment(closes, kind)
-    back = restore(values[..., None], kind, trend, 0)[..., 0]
+    back = undo_augmentation(values[..., None], kind, trend, 0)[..., 0]
     torch.testing.assert_close(back, closes, rtol=1e-9, atol=1e-12 * float(closes.max()))
 
 
@@ -208,12 +208,14 @@ def test_an_augmentation_keeps_quantiles_in_their_order(seed: int, kind: Any) ->
     )
     _, trend = augment(closes, kind)
     values = torch.randn(2, 24, 21, generator=generator, dtype=torch.float64).sort(dim=-1).values
-    assert (restore(values, kind, trend, 50).diff(dim=-1) >= 0).all()
+    assert (undo_augmentation(values, kind, trend, 50).diff(dim=-1) >= 0).all()
 
 
 def test_a_trend_is_continued_after_the_window() -> None:
     closes = (50 + 0.5 * torch.arange(40, dtype=torch.float64)).repeat(2, 1)
     values, trend = augment(closes, "detrend")
     assert values.abs().max() < 1e-9
-    ahead = restore(torch.zeros(2, 24, 1, dtype=torch.float64), "detrend", trend, 40)[..., 0]
+    ahead = undo_augmentation(torch.zeros(2, 24, 1, dtype=torch.float64), "detrend", trend, 40)[
+        ..., 0
+    ]
     torch.testing.assert_close(ahead[0], 50 + 0.5 * torch.arange(40, 64, dtype=torch.float64))

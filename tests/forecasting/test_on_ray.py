@@ -19,7 +19,7 @@ from forecasting.chronos2.cached_forecaster import CachedForecaster
 from forecasting.chronos2.engine import Engine
 from forecasting.chronos2.forecaster import Chronos2Forecaster
 from forecasting.chronos2.profile import Profile
-from forecasting.chronos2.ray_predictor import RayPredictions, RaySettings
+from forecasting.chronos2.ray_predictor import RayPredictor, RaySettings
 from forecasting.forecast import Progress, no_progress
 from forecasting.settings import BatchSettings, ForecasterSettings
 from forecasting.windows import Windows
@@ -74,7 +74,7 @@ class Uneven(Chronos2Forecaster):
     """Computes otherwise than it has begun."""
 
     def specification(self, profile: Profile, by: Engine | None = None) -> dict[str, Any]:
-        said: dict[str, Any] = Chronos2Forecaster.specification(self, profile, by)
+        said: dict[str, Any] = Chronos2Forecaster.build_specification(self, profile, by)
         if by is not None:
             ASKED.append(by)
         return {**said, "weights": "others"} if len(ASKED) > 1 else said
@@ -89,7 +89,7 @@ class Homeless(Chronos2Forecaster):
 
 
 @pytest.fixture(scope="module")
-def two_places() -> Iterator[RayPredictions]:
+def two_places() -> Iterator[RayPredictor]:
     """A Ray of this machine's own, with room for two."""
     with pytest.MonkeyPatch.context() as patch:
         for name in (
@@ -99,7 +99,7 @@ def two_places() -> Iterator[RayPredictions]:
         ):
             patch.setenv(name, "0" * 64)
             patch.delenv(name)
-        yield RayPredictions()
+        yield RayPredictor()
         if "ray" in sys.modules:
             sys.modules["ray"].shutdown()
 
@@ -118,7 +118,7 @@ def local(market: Bars, tmp_path_factory: pytest.TempPathFactory) -> dict[bytes,
 
 @pytest.mark.slow
 def test_ray_forecasts_equal_local_bytes_despite_killed_workers(
-    two_places: RayPredictions, local: dict[bytes, tuple[bytes, ...]], market: Bars, tmp_path: Path
+    two_places: RayPredictor, local: dict[bytes, tuple[bytes, ...]], market: Bars, tmp_path: Path
 ) -> None:
     marks = tmp_path / "marks"
     marks.mkdir()
@@ -135,7 +135,7 @@ def test_ray_forecasts_equal_local_bytes_despite_killed_workers(
 
 @pytest.mark.slow
 def test_repeatedly_crashing_portion_ends_run_and_keeps_rest(
-    two_places: RayPredictions, local: dict[bytes, tuple[bytes, ...]], market: Bars, tmp_path: Path
+    two_places: RayPredictor, local: dict[bytes, tuple[bytes, ...]], market: Bars, tmp_path: Path
 ) -> None:
     marks = tmp_path / "marks"
     marks.mkdir()
@@ -154,7 +154,7 @@ def test_repeatedly_crashing_portion_ends_run_and_keeps_rest(
         market, market.times[0], lambda work, done, total: totals.add(total)
     )
     assert content(folder) == local
-    everything = len(Chronos2Forecaster().windows(market, market.times[0]))
+    everything = len(Chronos2Forecaster().build_windows(market, market.times[0]))
     assert max(totals) < everything
 
 
@@ -167,7 +167,7 @@ def test_repeatedly_crashing_portion_ends_run_and_keeps_rest(
 def test_unusable_machines_are_refused_in_one_line(
     forecaster: Chronos2Forecaster,
     fact: str,
-    two_places: RayPredictions,
+    two_places: RayPredictor,
     market: Bars,
     tmp_path: Path,
 ) -> None:
@@ -178,7 +178,7 @@ def test_unusable_machines_are_refused_in_one_line(
 
 @pytest.mark.slow
 def test_a_machine_with_another_version_is_refused(
-    two_places: RayPredictions, market: Bars, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    two_places: RayPredictor, market: Bars, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(ray_predictor, "VERSION", "0.0")
     with refused(InputError, "ray", "0.0", varies=PLACE):
@@ -229,7 +229,7 @@ def test_missing_ray_is_named_with_its_extra(
     ):
         monkeypatch.setenv(name, "")
     with refused(InputError, "ray", ".[ray]"):
-        CachedForecaster(Chronos2Forecaster(), tmp_path, RayPredictions()).forecast(
+        CachedForecaster(Chronos2Forecaster(), tmp_path, RayPredictor()).forecast(
             market, market.times[-30]
         )
     assert content(tmp_path) == {}

@@ -68,7 +68,7 @@ def built(kind: str, **arguments: object) -> Forecaster:
 
 
 def answered(kind: str, market: Bars, **arguments: object) -> Array32:
-    return built(kind, **arguments).forecast(market, market.times[-30]).values
+    return built(kind, **arguments).forecast(market, market.times[-30]).all_quantiles
 
 
 @pytest.mark.parametrize("name", BAD)
@@ -97,7 +97,7 @@ def test_class_without_forecast_is_refused_before_bars(own: str) -> None:
 
 
 def test_valid_plugin_forecast_is_passed_on_unchanged(own: str, market: Bars) -> None:
-    plain = RandomWalk().forecast(market, market.times[-30]).values
+    plain = RandomWalk().forecast(market, market.times[-30]).all_quantiles
     np.testing.assert_array_equal(answered(f"{own}.Walk", market), plain)
 
 
@@ -114,7 +114,7 @@ class Bent:
         self, bars: Bars, since: np.datetime64 | Instants, progress: Progress = no_progress
     ) -> ForecastTable:
         table = RandomWalk().forecast(bars, since)
-        values = table.values
+        values = table.all_quantiles
         values[self.place] = self.number
         return replace(table, quantiles=values)
 
@@ -135,7 +135,7 @@ def test_single_invalid_price_is_refused_with_its_place(
 def test_step_without_forecast_is_nan_first_is_required(market: Bars) -> None:
     since = market.times[-30]
     absent = Bent(np.s_[:, 5], np.nan)  # type: ignore[arg-type]
-    values = PluginForecaster(absent, "own.Bent").forecast(market, since).values
+    values = PluginForecaster(absent, "own.Bent").forecast(market, since).all_quantiles
     assert np.isnan(values[:, 5]).all()
     assert np.isfinite(np.delete(values, 5, axis=1)).all()
     first = Bent(np.s_[3, 0], np.nan)  # type: ignore[arg-type]

@@ -13,26 +13,26 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import norm
 
-from forecasting.baseline import Garch, Historical, Oracle, RandomWalk
+from forecasting.baseline import Garch, HistoricalQuantiles, Oracle, RandomWalk
 from forecasting.chronos2.profile import SymbolSettings, read_symbol_settings, write_symbol_settings
 from forecasting.evaluate import (
     evaluate,
     evaluation_files,
-    figure_parts,
-    search_results,
+    terminal_parts,
+    search_symbol_settings,
     write_proved_settings,
 )
-from forecasting.forecast import LEVELS, MEDIAN, reads_future
+from forecasting.forecast import LEVELS, MEDIAN_INDEX, has_look_ahead
 from forecasting.scores import (
     CRPS_WEIGHTS,
     clustered_mean,
-    common_forecasts,
-    gain,
+    select_common_forecasts,
+    gain_over_baseline,
     interval_score,
-    pinball,
-    probability_transform,
+    pinball_loss,
+    probability_integral_transform,
     rank_correlation,
-    score_frame,
+    score_forecasts,
     summarise_scores,
 )
 from forecasting.settings import EvaluationSettings, ForecasterSettings
@@ -50,7 +50,7 @@ NORMAL = norm.ppf(LEVELS)
 
 
 def test_pinball_and_interval_score_by_hand() -> None:
-    loss = pinball(np.zeros((1, len(LEVELS))), np.array([2.0]))
+    loss = pinball_loss(np.zeros((1, len(LEVELS))), np.array([2.0]))
     np.testing.assert_allclose(loss[0], 2 * np.array(LEVELS))
     assert interval_score(np.array([-1.0]), np.array([1.0]), np.array([1.5]), 0.8)[
         0
@@ -63,7 +63,7 @@ def test_scores_are_proper(seed: int, wrong: float, shift: float) -> None:
     y = np.random.default_rng(seed).normal(size=4000)
     true, other = (np.tile(q, (len(y), 1)) for q in (NORMAL, shift + wrong * NORMAL))
     for score in (
-        lambda q: pinball(q, y).mean(axis=1),
+        lambda q: pinball_loss(q, y).mean(axis=1),
         lambda q: interval_score(q[:, 2], q[:, 18], y, 0.8),
     ):
         gain = score(true) - score(other)
@@ -75,13 +75,13 @@ def test_crps_of_a_normal_matches_its_closed_form() -> None:
     beyond 1 and 99 %.
     """
     y = norm.ppf((np.arange(20_000) + 0.5) / 20_000)
-    crps = float((pinball(np.tile(NORMAL, (len(y), 1)), y) @ CRPS_WEIGHTS).mean())
+    crps = float((pinball_loss(np.tile(NORMAL, (len(y), 1)), y) @ CRPS_WEIGHTS).mean())
     assert crps == pytest.approx(1 / np.sqrt(np.pi), rel=0.02)
 
 
 def test_pit_of_truth_is_uniform_of_median_half() -> None:
     y = np.random.default_rng(1).normal(size=20_000)
-    pit = probability_transform(np.tile(NORMAL, (len(y), 1)), y)
+    pit = probability_integral_transform(np.tile(NORMAL, (len(y), 1)), y)
     inside = pit[(pit > 0) & (pit < 1)]
     assert (
         np.abs(
@@ -89,9 +89,11 @@ def test_pit_of_truth_is_uniform_of_median_half() -> None:
         ).max()
         < 0.02
     )
-    assert probability_transform(NORMAL[None], NORMAL[MEDIAN : MEDIAN + 1])[0] == pytest.approx(0.5)
-    assert probability_transform(NORMAL[None], np.array([-9.0]))[0] == 0
-    assert probability_transform(NORMAL[None], np.array([9.0]))[0] == 1
+    assert probability_integral_transform(NORMAL[None], NORMAL[MEDIAN_INDEX : MEDIAN_INDEX + 1])[
+        0
+    ] == pytest.approx(0.5)
+    assert probability_integral_transform(NORMAL[None], np.array([-9.0]))[0] == 0
+    assert probability_integral_transform(NORMAL[None], np.array([9.0]))[0] == 1
 
 
 def test_a_week_is_one_observation() -> None:
@@ -104,7 +106,7 @@ def test_a_week_is_one_observation() -> None:
     assert mean == pytest.approx(weekly.mean())
     assert error == pytest.approx(weekly.std(ddof=1) / np.sqrt(200), rel=1e-6)
     lost = pd.DataFrame({"loss": values * 0 + 1, "week": week})
-    assert gain(lost, lost.assign(loss=2.0))["mean"] == pytest.approx(0.5)
+    assert gain_over_baseline(lost, lost.assign(loss=2.0))["mean"] == pytest.approx(0.5)
     assert np.isnan(clustered_mean(values[:10], week[:10])[1])
 
 
@@ -122,12 +124,12 @@ def test_rank_correlation_is_nan_for_constant_forecasts() -> None:
 def test_scored_forecasts_are_those_whose_outcome_is_known(market: Bars) -> None:
     table = RandomWalk().forecast(market, market.times[-300])
     rows = np.arange(len(table.windows))
-    frame = score_frame(market, table, rows, (1, 24))
+    frame = score_forecasts(market, table, rows, (1, 24))
     assert len(frame) == 2 * len(rows)
     unknown = frame[frame["loss"].isna()]
     assert len(unknown) == len(market.symbols) * 25
     one = frame[(frame["step"] == 1) & (frame["symbol"] == "SYXUSD")].iloc[5]
-    times, values = market.real_bars(market.symbols.index("SYXUSD"))
+    times, values = market.bars_of_symbol(market.symbols.index("SYXUSD"))
     k = int(np.searchsorted(times, one["issued_at"].to_datetime64()))
     move = np.log(values[k + 1, 3] / values[k, 3])
     unit = np.sqrt(np.mean(np.diff(np.log(values[k - 100 : k + 1, 3])) ** 2))
@@ -135,7 +137,7 @@ def test_scored_forecasts_are_those_whose_outcome_is_known(market: Bars) -> None
         latest(table, times[k]).values[market.symbols.index("SYXUSD"), 0] / values[k, 3]
     )
     assert one["loss"] == pytest.approx(
-        pinball(quantiles[None].astype(float), np.array([move])).mean() / unit, rel=1e-3
+        pinball_loss(quantiles[None].astype(float), np.array([move])).mean() / unit, rel=1e-3
     )
 
 
@@ -147,17 +149,17 @@ def test_baselines_cover_and_only_the_oracle_knows(market: Bars) -> None:
         for f in (
             RandomWalk(),
             RandomWalk(sample_variance_share=0.5),
-            Historical(),
+            HistoricalQuantiles(),
             Garch(),
             Oracle(),
         )
     ]
-    rows = common_forecasts(tables, market.times[-700], market.now)
-    frames = [score_frame(market, t, r, (1, 6)) for t, r in zip(tables, rows, strict=True)]
+    rows = select_common_forecasts(tables, market.times[-700], market.last_instant)
+    frames = [score_forecasts(market, t, r, (1, 6)) for t, r in zip(tables, rows, strict=True)]
     known = np.logical_and.reduce([f["loss"].notna() for f in frames])
     for table, frame in zip(tables, frames, strict=True):
         figures = summarise_scores(frame[known])
-        if reads_future(table.name):
+        if has_look_ahead(table.name):
             assert figures["information"] > 0.95
             assert figures["loss"] < 0.05
         else:
@@ -169,7 +171,7 @@ def test_baselines_cover_and_only_the_oracle_knows(market: Bars) -> None:
 def test_mixed_variance_lies_between_its_parts(market: Bars) -> None:
     widths = [
         np.log(
-            f.forecast(market, market.times[-50]).values[:, 0, -1]
+            f.forecast(market, market.times[-50]).all_quantiles[:, 0, -1]
             / f.forecast(market, market.times[-50]).price
         )
         for f in (
@@ -182,7 +184,7 @@ def test_mixed_variance_lies_between_its_parts(market: Bars) -> None:
 
 
 def test_historical_quantiles_by_hand(market: Bars) -> None:
-    table = Historical().forecast(market, market.now)
+    table = HistoricalQuantiles().forecast(market, market.last_instant)
     closes = table.windows.contexts(np.array([0]))[0]
     moves = np.log(closes[3:] / closes[:-3])
     expected = closes[-1] * np.exp(np.quantile(moves, LEVELS))
@@ -203,11 +205,11 @@ def test_evaluation_compares_equal_forecasts_and_reports_its_scope(
         forecaster=ForecasterSettings(kind="historical"),
     )
     evaluation = evaluate(settings)
-    assert evaluation.main == "historical, calibrated"
-    assert [name for name in evaluation.frames][1] == "historical"
-    counts = {len(frame) for frame in evaluation.frames.values()}
+    assert evaluation.evaluated_name == "historical, calibrated"
+    assert [name for name in evaluation.score_frames][1] == "historical"
+    counts = {len(frame) for frame in evaluation.score_frames.values()}
     assert len(counts) == 1
-    figures = evaluation.figures()
+    figures = evaluation.build_figures()
     write_files_atomically(evaluation_files(evaluation, figures), tmp_path / "made")
     assert json.loads((tmp_path / "made" / "evaluation.json").read_text())["groups"]["crypto"]["1"][
         "skill"
@@ -217,11 +219,14 @@ def test_evaluation_compares_equal_forecasts_and_reports_its_scope(
         assert word in page
     coins = figures["groups"]["crypto"]["1"]["hours"]
     assert sorted(map(int, coins)) == list(range(48))
-    print_parts(open_terminal(), figure_parts(figures))
+    print_parts(open_terminal(), terminal_parts(figures))
     assert "gain on ewma" in " ".join(capsys.readouterr().out.split())
     assert "<script" not in without_scripts(page)
     ours = figures["groups"]["stock"]["all"]["historical, calibrated"]
-    assert ours["forecasts"] == (evaluation.frames[evaluation.main]["kind"] == "stock").sum()
+    assert (
+        ours["forecasts"]
+        == (evaluation.score_frames[evaluation.evaluated_name]["kind"] == "stock").sum()
+    )
 
 
 def test_an_evaluation_without_outcomes_is_refused() -> None:
@@ -240,7 +245,7 @@ def test_class_without_an_outcome_has_no_row() -> None:
         symbols=("SYA", "SYXUSD"), start="2024-03-26", steps=(1, 24), baselines=("ewma",),
         data=data, forecaster=ForecasterSettings(kind="mix"),
     )  # fmt: skip
-    groups = evaluate(settings).figures()["groups"]
+    groups = evaluate(settings).build_figures()["groups"]
     assert {"1", "24"} <= groups["crypto"].keys()
     assert "1" in groups["stock"]
     assert "24" not in groups["stock"]
@@ -258,7 +263,7 @@ def test_class_without_an_outcome_has_no_row() -> None:
         (["forecasting.batch", "forecaster=ewma"], ("output",)),
         (["forecasting.batch", "start=2023-01-02", "end=2023-01-03", "output=f.parquet"], ()),
         (["forecasting.evaluate", "steps=[0]"], ("steps", "0")),
-        (["forecasting.evaluate", "candidates=[50]", "forecaster=ewma"], ("candidates",)),
+        (["forecasting.evaluate", "candidate_contexts=[50]", "forecaster=ewma"], ("candidates",)),
     ],
 )
 def test_commands_name_what_is_wrong_in_one_line(
@@ -302,21 +307,28 @@ def test_a_batch_file_holds_what_the_contract_says(tmp_path: Path) -> None:
 def test_only_proven_symbol_settings_are_written(tmp_path: Path) -> None:
     bars = DataSettings(start="2024-01-02", end="2024-03-29").bars(("SYA", "SYXUSD"), None, None)
     usual = ForecasterSettings(cache=str(tmp_path / "cache"))
-    found = list(search_results(bars, bars.times[0], bars.now, usual, [12], folds=2))
+    found = list(
+        search_symbol_settings(bars, bars.times[0], bars.last_instant, usual, [12], folds=2)
+    )
     assert [v.symbol for v in found] == ["SYA", "SYXUSD"]
-    assert not any(v.proved for v in found), "twelve bars are too few"
+    assert not any(v.is_significant for v in found), "twelve bars are too few"
     said = write_proved_settings(found, tmp_path / "made")
     assert not (tmp_path / "made").exists()
     short = replace(usual, context_length=12)
-    back = list(search_results(bars, bars.times[0], bars.now, short, [100], folds=2))
-    assert any(v.best.context_length == 100 and v.proved and v.gain > 0 for v in back)
+    back = list(
+        search_symbol_settings(bars, bars.times[0], bars.last_instant, short, [100], folds=2)
+    )
+    assert any(
+        v.best_settings.context_length == 100 and v.is_significant and v.walk_forward_gain > 0
+        for v in back
+    )
     said += write_proved_settings(back, tmp_path / "made")
     assert read_symbol_settings(tmp_path / "made", bars.symbols) == {
-        v.symbol: v.best for v in back if v.proved
+        v.symbol: v.best_settings for v in back if v.is_significant
     }
     assert sum(" % walk-forward: " in line for line in said) == 4
     with refused(InputError, "5"):
-        list(search_results(bars, bars.times[-99], bars.now, usual, [50]))
+        list(search_symbol_settings(bars, bars.times[-99], bars.last_instant, usual, [50]))
 
 
 def test_symbol_settings_round_trip_through_their_file(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from examples.breakout_signal import breakout
-from forecasting.forecast import HORIZON, MEDIAN
+from forecasting.forecast import HORIZON, MEDIAN_INDEX
 from forecasting.signals import SignalForecaster, Signals, claimed_mean
 from foundation.errors import InputError
 from trainingdata.bars import Bars
@@ -37,7 +37,7 @@ def long_always(history: PriceHistory) -> Signals:
 
 def test_mean_grows_until_the_holding_ends(market: Bars) -> None:
     table = SignalForecaster("long", long_always, holding=6).forecast(market, SINCE)
-    medians = np.log(table.values[..., MEDIAN] / table.price[:, None])
+    medians = np.log(table.all_quantiles[..., MEDIAN_INDEX] / table.price[:, None])
     np.testing.assert_allclose(medians[:, 2] / medians[:, 5], 0.5, rtol=1e-3)
     np.testing.assert_allclose(medians[:, 5:], medians[:, 5:6] * np.ones(HORIZON - 5), rtol=1e-3)
     assert (medians > 0).all()
@@ -51,9 +51,12 @@ def test_later_bars_change_no_signal(
         breakout().forecast(bars, SINCE) for bars in (market, scrambled_after(market, cut))
     )
     known = plain.windows.issued_at <= cut
-    np.testing.assert_array_equal(plain.values[known], changed.values[known])
-    assert (plain.values[~known] != changed.values[~known]).any()
-    assert len(np.unique(np.sign(plain.values[:, 0, MEDIAN] / plain.price - 1).round())) == 3
+    np.testing.assert_array_equal(plain.all_quantiles[known], changed.all_quantiles[known])
+    assert (plain.all_quantiles[~known] != changed.all_quantiles[~known]).any()
+    assert (
+        len(np.unique(np.sign(plain.all_quantiles[:, 0, MEDIAN_INDEX] / plain.price - 1).round()))
+        == 3
+    )
 
 
 @pytest.mark.parametrize(

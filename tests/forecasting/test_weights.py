@@ -87,7 +87,7 @@ def answers(folder: Path, market: Bars, batch_size: int | None = None) -> np.nda
     return (
         Chronos2Forecaster(Profile(model=str(folder), device="cpu"), batch_size)
         .forecast(market, market.times[-20])
-        .values
+        .all_quantiles
     )
 
 
@@ -120,12 +120,12 @@ def test_overwritten_weights_never_serve_old_forecasts(
     )
     for seed in (1, 2, 1):
         write_over(folder / WEIGHTS_FILE, others(seed))
-        kept = cached.forecast(market, market.times[-20]).values
+        kept = cached.forecast(market, market.times[-20]).all_quantiles
         np.testing.assert_allclose(kept, truth[seed], rtol=2e-7)
         again = CachedForecaster(
             Chronos2Forecaster(Profile(model=str(folder), device="cpu")), tmp_path / "cache"
         )
-        np.testing.assert_array_equal(again.forecast(market, market.times[-20]).values, kept)
+        np.testing.assert_array_equal(again.forecast(market, market.times[-20]).all_quantiles, kept)
     assert np.abs(truth[1] / truth[2] - 1).max() > 1e-3
 
 
@@ -152,13 +152,13 @@ def test_loaded_weights_are_named_by_their_own_bytes(
     monkeypatch.setattr(Checkpoint, "contents", contents)
     profile = Profile(model=str(folder), device="cpu")
     forecaster = Chronos2Forecaster(profile, 48)
-    engine = forecaster.engine(profile)
+    engine = forecaster.load_engine(profile)
     assert engine.weights_digest == digests[2]
-    windows = forecaster.windows(market, market.times[-20])
+    windows = forecaster.build_windows(market, market.times[-20])
     rows = np.arange(len(windows))
-    values = forecaster.predict(windows, rows, profile, by=engine)
+    values = forecaster.predict(windows, rows, profile, engine=engine)
     np.testing.assert_allclose(values, truth[2], rtol=2e-7)
-    assert forecaster.specification(profile, engine)["weights"] == digests[2]
+    assert forecaster.build_specification(profile, engine)["weights"] == digests[2]
 
 
 def test_a_configuration_written_over_is_read_again(folder: Path) -> None:

@@ -9,14 +9,14 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from foundation.decimals import cents_that_add_up, table_that_adds_up, to_cents
+from foundation.decimals import round_parts_to_cents, round_table_to_cents, to_cents
 
 
 @given(st.dictionaries(st.text(max_size=3), st.floats(-1e6, 1e6), min_size=1, max_size=30))
 def test_rounded_amounts_add_up_within_a_cent_each(parts: dict[str, float]) -> None:
     exact = sum((Decimal(repr(value)) for value in parts.values()), Decimal(0))
     total = exact.quantize(Decimal("0.01"))
-    cents = cents_that_add_up(parts, total)
+    cents = round_parts_to_cents(parts, total)
     assert sum(cents.values()) == total
     for name, usd_cents in cents.items():
         assert abs(usd_cents - Decimal(repr(parts[name]))) <= Decimal("0.01")
@@ -41,8 +41,8 @@ def test_table_adds_up_both_ways_and_keeps_zeros(cells: dict[str, dict[str, floa
     by_row = {row: sum(Decimal(repr(usd)) for usd in own.values()) for row, own in cells.items()}
     by_column = {c: sum(Decimal(repr(own[c])) for own in cells.values()) for c in "xyz"}
     total = Decimal(sum(by_row.values())).quantize(Decimal("0.01"))
-    rows, columns = cents_that_add_up(by_row, total), cents_that_add_up(by_column, total)
-    table = table_that_adds_up(cells, rows, columns)
+    rows, columns = round_parts_to_cents(by_row, total), round_parts_to_cents(by_column, total)
+    table = round_table_to_cents(cells, rows, columns)
     for row, own in table.items():
         assert sum(own.values()) == rows[row]
         for column, usd in own.items():
@@ -57,9 +57,9 @@ def test_table_that_does_not_add_up_is_refused() -> None:
     cells = {"a": {"x": 1.0}, "b": {"x": 2.0}}
     columns = {"x": Decimal("3.00")}
     with pytest.raises(ValueError, match=r"rows of 4\.00 USD, columns of 3\.00 USD"):
-        table_that_adds_up(cells, {"a": Decimal("1.00"), "b": Decimal("3.00")}, columns)
+        round_table_to_cents(cells, {"a": Decimal("1.00"), "b": Decimal("3.00")}, columns)
     with pytest.raises(ValueError, match="row do not add up"):
-        table_that_adds_up(cells, {"a": Decimal("2.00"), "b": Decimal("1.00")}, columns)
+        round_table_to_cents(cells, {"a": Decimal("2.00"), "b": Decimal("1.00")}, columns)
 
 
 @given(st.fractions(-1_000_000, 1_000_000))

@@ -11,7 +11,14 @@ from hypothesis import strategies as st
 from jinja2 import UndefinedError
 from markupsafe import Markup
 
-from foundation.charts import MAX_POINTS, Chart, Series, level_line, pit_density_chart, thin
+from foundation.charts import (
+    MAX_POINTS,
+    Chart,
+    Series,
+    horizontal_line,
+    pit_density_chart,
+    downsample_indices,
+)
 from foundation.page import render_page
 from foundation.tables import Table
 from tests.support.pages import charts_of
@@ -40,7 +47,7 @@ def test_chart_values_keep_eight_digits_and_whole_seconds(
     for name, values in (("a", first), ("b", first[::-1]), ("c", second)):
         at = START + np.timedelta64(3600, "s") * np.arange(len(values))
         series.append(Series(name, "first", at, np.array(values)))
-    (chart,) = charts_of(drawn(Chart("text", tuple(series), zone="UTC")))
+    (chart,) = charts_of(drawn(Chart("text", tuple(series), time_zone="UTC")))
     for each, told in zip(chart["series"], series, strict=True):
         got = np.array(each["y"], dtype=float)
         np.testing.assert_allclose(got, told.values, rtol=1e-7)
@@ -51,7 +58,7 @@ def test_chart_values_keep_eight_digits_and_whole_seconds(
 @given(st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=3000), st.integers(10, MAX_POINTS))
 def test_thinned_curve_keeps_both_ends_and_extremes(values: list[float], most: int) -> None:
     curve = np.array(values)
-    kept = thin(curve, most)
+    kept = downsample_indices(curve, most)
     assert len(kept) <= most
     assert (np.diff(kept) > 0).all()
     assert {0, len(curve) - 1} <= set(kept.tolist())
@@ -61,7 +68,7 @@ def test_thinned_curve_keeps_both_ends_and_extremes(values: list[float], most: i
 def test_names_and_labels_are_text() -> None:
     hostile = "\"'><script>alert(1)</script>&amp;"
     x = np.arange(2.0)
-    chart = Chart(hostile, (Series(hostile, "first", x, x),), labels=(hostile, "b"))
+    chart = Chart(hostile, (Series(hostile, "first", x, x),), x_labels=(hostile, "b"))
     page = render_page(
         "event_contracts/open_sizes.html.j2", markets=1, sizes=_sizes(chart), over_time=None
     )
@@ -80,7 +87,7 @@ def test_pit_is_a_density_and_calibrated_is_one() -> None:
     even = (np.arange(200) + 0.5) / 200
     low = np.full(10, 0.01)
     chart = pit_density_chart("PIT", [even, low], ["ours", "other"], "calibrated")
-    assert chart.text == "PIT in 20 bins: " + ", ".join(["1.00"] * 20)
+    assert chart.description == "PIT in 20 bins: " + ", ".join(["1.00"] * 20)
     assert [(s.name, s.colour, s.form) for s in chart.series] == [
         ("ours", "first", "area"),
         ("other", "second", "steps"),
@@ -90,4 +97,4 @@ def test_pit_is_a_density_and_calibrated_is_one() -> None:
     np.testing.assert_allclose(ours, 1.0)
     assert (other[0], other[1:].max()) == (20.0, 0.0)
     assert calibrated.tolist() == [1.0, 1.0]
-    assert level_line(0.5, np.arange(9.0), "quiet").x.tolist() == [0.0, 8.0]
+    assert horizontal_line(0.5, np.arange(9.0), "quiet").x.tolist() == [0.0, 8.0]

@@ -15,7 +15,7 @@ from foundation.compose import settings_classes
 from foundation.errors import InputError
 from foundation.plugin import merged_table
 from foundation.settings import (
-    keys_in,
+    setting_fields,
     setting,
     settings_class,
     settings_class_in,
@@ -82,7 +82,7 @@ NUMBERS = {int, float, int | None, float | None, type(None)}
 
 def numbers_of(kind: Any, place: tuple[str, ...] = ()) -> Iterator[Any]:
     """(place, bounds) of every number among the keys of a class, its groups' included."""
-    for key, about in keys_in(kind).items():
+    for key, about in setting_fields(kind).items():
         if (inner := settings_class_in(about.annotation)) is not None:
             if dataclasses.is_dataclass(about.annotation):
                 yield from numbers_of(inner, (*place, key))

@@ -110,4 +110,4 @@ def test_pages_and_reports_use_no_own_number_format() -> None:
 )
 def test_small_prices_have_four_significant_digits(price: float, text: str) -> None:
     assert rounded_price(price) == text
-    assert rounded_price(price, before="$") == f"${text}"
+    assert rounded_price(price, prefix="$") == f"${text}"

@@ -19,7 +19,7 @@ from foundation.files import (
     release_outputs,
     remove_stale_parts,
     resolve_output,
-    run_files,
+    run_writers_with_summary,
     write_atomically,
     write_files_atomically,
 )
@@ -144,13 +144,13 @@ def test_results_are_never_written_among_input_bars(
 def test_overwriting_a_run_replaces_all_or_nothing(tmp_path: Path) -> None:
     first = ("equity", "drift", "unsolved", "edited")
     written = dict.fromkeys(first, lambda path: path.write_text("old"))
-    write_files_atomically(run_files(written, "summary.json", {}), tmp_path)
+    write_files_atomically(run_writers_with_summary(written, "summary.json", {}), tmp_path)
     (tmp_path / "edited").write_text("somebody's")
     (tmp_path / "notes").write_text("somebody's")
     kept = {path.name for path in tmp_path.iterdir()}
     assert kept == {*first, "notes", "summary.json"}
     new = {"equity": lambda path: path.write_text("new")}
-    write_files_atomically(run_files(new, "summary.json", {}), tmp_path)
+    write_files_atomically(run_writers_with_summary(new, "summary.json", {}), tmp_path)
     kept = {path.name for path in tmp_path.iterdir()}
     assert kept == {"equity", "summary.json", "edited", "notes"}
     check_same_run(tmp_path, "RUN")
@@ -159,6 +159,8 @@ def test_overwriting_a_run_replaces_all_or_nothing(tmp_path: Path) -> None:
         raise OSError(28, "No space left on device")
 
     with refused(InputError):
-        write_files_atomically(run_files({"drift": fail}, "summary.json", {}), tmp_path)
+        write_files_atomically(
+            run_writers_with_summary({"drift": fail}, "summary.json", {}), tmp_path
+        )
     assert (tmp_path / "equity").read_text() == "new"
     check_same_run(tmp_path, "RUN")

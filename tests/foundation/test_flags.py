@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from foundation.cli import FlagParser, name_flags_in_errors, refuse_flag_and_word, typed_flags
+from foundation.cli import FlagParser, name_flags_in_errors, refuse_flag_and_word, used_flags
 from foundation.errors import InputError
 from tests.e2e.refused import refusal_of
 from tests.support.messages import check_message, refused
@@ -25,7 +25,7 @@ FLAGS = {"data.dir": "--data-dir", "start": "--start", "end": "--end"}
     ],
 )
 def test_typed_flags_are_recognised_in_every_spelling(words: list[str], typed: list[str]) -> None:
-    assert list(typed_flags(FLAGS, words)) == typed
+    assert list(used_flags(FLAGS, words)) == typed
 
 
 @pytest.mark.parametrize(

@@ -82,9 +82,9 @@ def unended(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Notifier]
 def test_every_all_clear_is_posted(ear: str, tmp_path: Path) -> None:
     alerts = Alerts()
     with Notifier(None, ear, tmp_path) as notices:
-        notices.record_in(alerts)
+        notices.add_record(alerts)
         for kind in ("refused", ALL_CLEAR, "refused"):
-            notices.announce(kind, f"{kind}!")
+            notices.send_notice(kind, f"{kind}!")
     assert [body["kind"] for body in Ear.heard] == ["refused", "all clear", "refused"]
     assert alerts.told == [(body["kind"], body["text"]) for body in Ear.heard]
 

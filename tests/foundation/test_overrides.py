@@ -12,7 +12,7 @@ from foundation.compose import (
     refuse_empty,
     refuse_repeated,
     refuse_underscored,
-    refuse_words,
+    refuse_unsupported_words,
 )
 from foundation.errors import InputError
 from tests.support.messages import refused
@@ -26,11 +26,15 @@ from tests.support.messages import refused
         (refuse_repeated, ["-m", "++start=a", "start=b"], ("start", "a and b")),
         (refuse_repeated, ["s.f=1", "s={f: 2}"], ("s={f: 2}", "s.f=1")),
         (refuse_repeated, ["s={f: 2}", "+s.g=1"], ("s={f: 2}", "s.g=1")),
-        (refuse_words, ["~forecaster"], ("~forecaster",)),
-        (refuse_words, ["~start=a"], ("~start=a",)),
-        (refuse_words, ["~nobody_at_all/x"], ("~nobody_at_all/x", "nobody_at_all")),
-        (refuse_words, ["d=['~no_one/x']"], ("d=['~no_one/x']", "no_one")),
-        (refuse_words, ["hydra.launcher._target_=x.Y"], ("hydra.launcher._target_=x.Y",)),
+        (refuse_unsupported_words, ["~forecaster"], ("~forecaster",)),
+        (refuse_unsupported_words, ["~start=a"], ("~start=a",)),
+        (refuse_unsupported_words, ["~nobody_at_all/x"], ("~nobody_at_all/x", "nobody_at_all")),
+        (refuse_unsupported_words, ["d=['~no_one/x']"], ("d=['~no_one/x']", "no_one")),
+        (
+            refuse_unsupported_words,
+            ["hydra.launcher._target_=x.Y"],
+            ("hydra.launcher._target_=x.Y",),
+        ),
         (refuse_empty, ["capital=5", "start="], ("start",)),
         (refuse_empty, ["=5"], ("'=5'",)),
         (refuse_underscored, ["runs=1_000"], ("runs=1_000", "runs=1000")),
@@ -48,7 +52,7 @@ def test_ambiguous_arguments_are_refused_by_name(
 def test_unambiguous_arguments_are_accepted() -> None:
     refuse_repeated(["start=a", "data.start=a", "--by", "--by", "NVDA", "NVDA"])
     refuse_repeated(["forecaster=ewma", "forecaster.context_length=50"])
-    refuse_words(["~/runs", "data.dir=[~/a,~]", "'~root/x'", "url=http://x/~no_one"])
+    refuse_unsupported_words(["~/runs", "data.dir=[~/a,~]", "'~root/x'", "url=http://x/~no_one"])
     refuse_underscored(["output=runs_10", "output='2024_10'", "1_000", "seed=10", "a_1=5"])
 
 

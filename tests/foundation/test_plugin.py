@@ -112,7 +112,7 @@ def test_named_plugin_runs_only_when_needed(trap: Path) -> None:
     )
     assert settings.order_prefix == settings.sizing.strategy == "trap.rule"
     assert not (trap / "sprung").exists()
-    settings.sizing.chosen_strategy()
+    settings.sizing.build_strategy()
     assert (trap / "sprung").exists()
 
 

@@ -12,7 +12,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from foundation.errors import InputError
-from foundation.notifier import SEND_SECONDS, Supervisor
+from foundation.notifier import SEND_TIMEOUT_SECONDS, Supervisor
 from tests.support.messages import refused
 
 
@@ -59,8 +59,8 @@ def test_missing_supervisor_ends_nothing(
 def test_supervisor_that_does_not_read_blocks_nobody(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr("foundation.notifier.SEND_SECONDS", 0.05)
-    assert SEND_SECONDS <= 5, "within one look of the loop"
+    monkeypatch.setattr("foundation.notifier.SEND_TIMEOUT_SECONDS", 0.05)
+    assert SEND_TIMEOUT_SECONDS <= 5, "within one look of the loop"
     address = str(tmp_path / "s")
     supervisor = Supervisor(address)
     with closing(listener(address)):
@@ -81,7 +81,9 @@ def test_watchdog_signals_come_twice_per_interval(microseconds: int) -> None:
         == Supervisor("", microseconds / 1e6 / 2)
     )
     assert (
-        Supervisor.from_environment({**asked, "WATCHDOG_PID": str(os.getpid() + 1)}).watchdog
+        Supervisor.from_environment(
+            {**asked, "WATCHDOG_PID": str(os.getpid() + 1)}
+        ).watchdog_seconds
         is None
     )
 

@@ -14,7 +14,11 @@ import requests
 from hypothesis import given
 from hypothesis import strategies as st
 
-from event_contracts.trading.endpoint import REQUESTS_PER_SECOND, KalshiPace, shared_pace
+from event_contracts.trading.endpoint import (
+    REQUESTS_PER_SECOND,
+    KalshiRateLimiter,
+    shared_rate_limiter,
+)
 from foundation import transport
 from foundation.clock import TimeSource
 from foundation.transport import (
@@ -51,7 +55,7 @@ class Clock:
     def passing(self) -> TimeSource:
         return TimeSource(
             now=lambda: np.datetime64(round(self.time() * 1e9), "ns"),
-            elapsed=self.monotonic,
+            monotonic=self.monotonic,
             wait=self.sleep,
         )
 
@@ -334,7 +338,7 @@ def test_pauses_are_part_of_the_time_limit(clock: Clock) -> None:
 @given(st.lists(st.floats(0, 0.3), min_size=1, max_size=120))
 def test_requests_per_second_stay_within_the_venue_limit(pauses: list[float]) -> None:
     clock = Clock()
-    pace = KalshiPace(None, clock.passing)
+    pace = KalshiRateLimiter(None, clock.passing)
     sent = []
     for pause in pauses:
         clock.now += pause / 10
@@ -348,8 +352,8 @@ def test_requests_per_second_stay_within_the_venue_limit(pauses: list[float]) ->
 
 
 def test_clients_of_one_account_share_its_rate_limit() -> None:
-    assert shared_pace("a") is shared_pace("a")
-    assert shared_pace("a") is not shared_pace("b")
+    assert shared_rate_limiter("a") is shared_rate_limiter("a")
+    assert shared_rate_limiter("a") is not shared_rate_limiter("b")
 
 
 def test_a_read_that_is_repeated_is_signed_anew() -> None:
@@ -359,7 +363,7 @@ def test_a_read_that_is_repeated_is_signed_anew() -> None:
         signed.append((method, path))
         return {"X-Signed": f"n{len(signed)}"}
 
-    pace = KalshiPace(None, Clock().passing)
+    pace = KalshiRateLimiter(None, Clock().passing)
     with answering(refusing(b"503", b"", 2)) as (url, seen):
         mine = requests.Session()
         mine.mount("http://", Transport((2, 2), 5.0, 3, pace, sign))

@@ -13,11 +13,11 @@ from execution.orders.lending import MarginTerms
 from execution.orders.orders import Fill, Order, OrderSizeLimits
 from marketsimulator.account.book import create_book
 from marketsimulator.account.broker import SimulatedBroker
-from marketsimulator.account.terms import FillTerms, holding_table, tier_table
-from marketsimulator.account.timeline import timeline
+from marketsimulator.account.terms import FillTerms, holding_table, fee_tier_table
+from marketsimulator.account.timeline import build_timeline
 from trainingdata.bars import Bars, build_panel
 from trainingdata.corporate_actions import CorporateAction
-from trainingdata.delistings import Delistings
+from trainingdata.delistings import DelistingRules
 from trainingdata.instruments import instrument
 from trainingdata.market import Market
 from trainingdata.timeframe import HOURLY, Timeframe
@@ -50,8 +50,8 @@ def ended(bars: Bars, last: dict[str, Any]) -> Bars:
     """A panel in which these symbols have no bar after an instant."""
     parts = []
     for s, item in enumerate(bars.instruments):
-        at, values = bars.real_bars(s)
-        kept = at <= np.datetime64(last.get(item.symbol, bars.now), "ns")
+        at, values = bars.bars_of_symbol(s)
+        kept = at <= np.datetime64(last.get(item.symbol, bars.last_instant), "ns")
         parts.append((item, at[kept], values[kept]))
     return build_panel(parts, bars.source, bars.timeframe)
 
@@ -66,18 +66,18 @@ def account_on(
     margin: MarginTerms | None = None,
     impact: bool = False,
     actions: tuple[CorporateAction, ...] = (),
-    endings: Delistings | None = None,
+    endings: DelistingRules | None = None,
     orders: OrderSizeLimits = NO_LIMIT,
 ) -> SimulatedBroker:
     """An account in cash at a panel's first instant, or where a market's run begins."""
     where = place
     if isinstance(where, Bars):
-        where = Market(where, actions=actions, endings=endings or Delistings())
+        where = Market(where, actions=actions, delisting_rules=endings or DelistingRules())
     terms = margin or MarginTerms()
     filling = fills or FillTerms(volume_share=None)
     holding = holding_table(where.bars.instruments, costs, terms, orders)
-    book = create_book(capital, holding, tier_table(fees))
-    line = timeline(where, fees, terms, filling, impact=impact)
+    book = create_book(capital, holding, fee_tier_table(fees))
+    line = build_timeline(where, fees, terms, filling, impact=impact)
     cancel_remainders = filling.remainder == "cancel"
     return SimulatedBroker(where, line, book, orders, cancel_remainders=cancel_remainders)
 

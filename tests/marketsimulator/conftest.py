@@ -15,7 +15,11 @@ def traded() -> Results:
     return run_backtest(
         settings_of(
             *("start=2024-02-20", "end=2024-03-08", "data.start=2024-01-02", "data.end=2024-03-08"),
-            *("symbols=[SYA,SYB,SYXUSD]", "forecaster=historical", "data.edge=0.4"),
+            *(
+                "symbols=[SYA,SYB,SYXUSD]",
+                "forecaster=historical",
+                "data.information_coefficient=0.4",
+            ),
             *("forecaster.calibrated=false", "prior.crypto_sharpe=0.5"),
         )
     )

@@ -11,7 +11,7 @@ import pandas as pd
 import yaml
 
 from foundation.arrays import Array
-from marketsimulator.results.metrics import performance
+from marketsimulator.results.metrics import measure_performance
 from trainingdata.instants import four_pm
 from trainingdata.sessions import sessions_between
 
@@ -43,7 +43,7 @@ def write_run(
     if tail is not None:
         at = np.append(at, at[-1] + np.timedelta64(hours, "h"))
         equity = np.append(equity, equity[-1] * (1.0 + tail))
-    figures = performance(at, equity, capital=1000.0, has_crypto=False)
+    figures = measure_performance(at, equity, capital=1000.0, has_crypto=False)
     summary = {
         **figures.as_dict(),
         "costs": 10.0,

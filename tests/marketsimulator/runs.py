@@ -17,7 +17,7 @@ from execution.decision.trader import Trader
 from foundation.compose import compose_config
 from marketsimulator.run_result import Run
 from marketsimulator.runs.decisions import CompiledDecisions
-from marketsimulator.runs.simulate import simulate_trading, step_trading
+from marketsimulator.runs.simulate import simulate_trading, simulate_stepwise
 from marketsimulator.settings import BacktestSettings
 from trainingdata.bars import CLOSE, HIGH, LOW, OPEN, VOLUME, Bars, build_panel
 from trainingdata.market import Market
@@ -35,7 +35,7 @@ def settings_of(*words: str) -> BacktestSettings:
 
 
 def trader_of(settings: BacktestSettings, market: Market) -> Trader:
-    return settings.trader(settings.forecaster.build(market.bars.symbols))
+    return settings.build_trader(settings.forecaster.build(market.bars.symbols))
 
 
 def eager_trader(
@@ -43,9 +43,9 @@ def eager_trader(
 ) -> tuple[Market, Trader]:
     """The settings' market made rough, and their trader made eager to trade."""
     market = settings.market()
-    market = market.on(wild(market.bars))
+    market = market.with_bars(wild(market.bars))
     trader = trader_of(settings, market)
-    return market, replace(trader, table=eager(trader.build_beliefs(market), switch, seed=seed))
+    return market, replace(trader, belief_table=eager(trader.build_beliefs(market), switch, seed=seed))
 
 
 def wild(bars: Bars) -> Bars:
@@ -55,7 +55,7 @@ def wild(bars: Bars) -> Bars:
     rng = np.random.default_rng(5)
     parts = []
     for s, item in enumerate(bars.instruments):
-        times, values = bars.real_bars(s)
+        times, values = bars.bars_of_symbol(s)
         kept = rng.random(len(times)) > 1 / 30
         values = values.copy()
         values[:, VOLUME] *= 0.2
@@ -77,7 +77,7 @@ def eager(table: BeliefTable, switch: str, seed: int = 1) -> BeliefTable:
     At the last decision of every second session nothing is forecast of two stocks in three.
     """
     noise = np.random.default_rng(seed).normal(0.0, 0.5, table.mu.shape)
-    early = (table.at < np.datetime64(switch))[:, None]
+    early = (table.instants < np.datetime64(switch))[:, None]
     liked = np.where(early == table.crypto, np.where(table.crypto, 2.0, 0.6), 0.0)
     sized = (noise + liked[:, None]) * np.where(table.sigma > 0, table.sigma, 0.0)
     evenings = np.flatnonzero(table.trim_overnight)[::2]
@@ -94,13 +94,13 @@ def walked_as_stepped(settings: BacktestSettings, market: Market, trader: Trader
     """The backtest of a trader on its table, once it has been found to be what a trader asked at
     every instant does.
     """
-    own = replace(settings.trader(trader.forecaster), table=trader.table)
+    own = replace(settings.build_trader(trader.forecaster), belief_table=trader.belief_table)
     walked = simulate_trading(settings, market, "x", own)
     assert isinstance(walked.decisions, CompiledDecisions)
-    stepped = step_trading(settings, market, "x", own, settings.broker(market))
+    stepped = simulate_stepwise(settings, market, "x", own, settings.build_broker(market))
     assert walked.fills == stepped.fills
-    assert walked.rows == stepped.rows
-    assert walked.margin == stepped.margin
+    assert walked.equity_rows == stepped.equity_rows
+    assert walked.margin_events == stepped.margin_events
     assert walked.bookings == stepped.bookings
     (exact, near), (same, close) = map(told, (walked.decisions, stepped.decisions))
     assert exact == same
@@ -123,11 +123,20 @@ def told(decisions: Iterable[Decision]) -> tuple[list[str], list[float]]:
     exact: list[str] = []
     near: list[Any] = []
     for d in decisions:
-        exact.append(f"{d.at} {d.until} {d.equity!r} {d.stock_ceiling!r} {d.rule} {d.failure}")
-        exact.append(f"{d.cancels}")
+        exact.append(
+            f"{d.at} {d.interval_end} {d.equity!r} {d.stock_ceiling!r} {d.sizing_rules} {d.sizing_failure}"
+        )
+        exact.append(f"{d.orders_to_cancel}")
         exact += [f"{o.client_order_id} {o.side} {o.qty} {o.reduces} {o.tif}" for o in d.orders]
         for c in d.choices:
-            sizes = tuple(map(float, (c.mu, c.sigma, c.held, c.target, c.qty, c.price, c.cost)))
-            exact.append(f"{c.symbol} {sizes} {list(c.binding)} {c.rationale.shrinkage is None}")
-            near += [c.kelly, *c.rationale, *c.binding.values()]
+            sizes = tuple(
+                map(
+                    float,
+                    (c.mu, c.sigma, c.held_weight, c.target_weight, c.qty, c.price, c.unit_cost),
+                )
+            )
+            exact.append(
+                f"{c.symbol} {sizes} {list(c.binding_shadow_prices)} {c.rationale.shrinkage is None}"
+            )
+            near += [c.kelly, *c.rationale, *c.binding_shadow_prices.values()]
     return exact, np.array(near, dtype=float).tolist()

@@ -15,9 +15,9 @@ from omegaconf import OmegaConf
 from execution.orders.account_snapshot import AccountSnapshot
 from execution.orders.fees import TradingCosts
 from execution.orders.lending import MarginTerms
-from execution.orders.orders import exact_decimal
+from execution.orders.orders import to_shortest_decimal
 from marketsimulator.account.broker import SimulatedBroker
-from marketsimulator.results.report import plain
+from marketsimulator.results.report import to_plain_value
 from marketsimulator.results.run_folder import RunFolder
 from marketsimulator.results.stress.book import StressedBook, load_run_book, load_run_settings
 from marketsimulator.results.stress.outcomes import ScenarioOutcome, StressResult, run_stress
@@ -47,7 +47,9 @@ def book_of(
     """A book without bars: symbol → quantity and mark; what equity lacks is borrowed."""
     held = {symbol: positions[symbol] for symbol in sorted(positions)}
     cash = equity - sum(quantity * mark for quantity, mark in held.values())
-    quantities = {symbol: exact_decimal(float(quantity)) for symbol, (quantity, _) in held.items()}
+    quantities = {
+        symbol: to_shortest_decimal(float(quantity)) for symbol, (quantity, _) in held.items()
+    }
     marks = {symbol: mark for symbol, (_, mark) in held.items()}
     nothing = (NO_INSTANTS, np.empty((0, len(FIELDS))))
     tables = [(instrument(symbol), *nothing) for symbol in held]
@@ -133,10 +135,10 @@ def run_through(
     accepted = f"data.dir=[{data}]", "data.accept_jumps=true"
     told = [*accepted, "trials=null", f"capital={capital:.0f}", *words]
     settings = settings_of(*told)
-    bars = settings.bars()
+    bars = settings.load_bars()
     # Coins are bought with cash that nobody has lent, and so before any stock.
     first = int(np.searchsorted(bars.times, np.datetime64("2024-10-02T15:00", "ns")))
-    broker = settings.broker(settings.data.market(bars, first))
+    broker = settings.build_broker(settings.data.market(bars, first))
     rows = []
     for index in range(first, len(bars.times)):
         if index > first:
@@ -145,11 +147,11 @@ def run_through(
         now = [(symbol, size) for symbol, size in orders if symbol.endswith("USD") == traded]
         broker.submit([market(f"by-hand-{s}{size}", s, float(size)) for s, size in now])
         broker.open_bars()
-        rows.append(broker.row())
+        rows.append(broker.equity_row())
     run = Run("by hand", [], broker.fills, rows, broker.margin_events(), broker.bookings)
     folder.mkdir(parents=True)
     for name, write in file_writers(run).items():
         write(folder / name)
-    (folder / "config.yaml").write_text(yaml.safe_dump(plain(asdict(settings))))
+    (folder / "config.yaml").write_text(yaml.safe_dump(to_plain_value(asdict(settings))))
     (folder / "summary.json").write_text(json.dumps({"total_return": 0.0, "comparisons": {}}))
     return run, settings, broker

@@ -15,7 +15,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from execution.orders.broker import place
+from execution.orders.broker import place_orders
 from execution.orders.lending import DatedRate, MarginTerms
 from marketsimulator.account.terms import FillTerms
 from marketsimulator.run_result import Run
@@ -23,7 +23,7 @@ from tests.marketsimulator.account_book import End, exact
 from tests.marketsimulator.accountant import MONEY, Records, audit
 from tests.marketsimulator.accounts import COINLESS, FLAT, FREE, HOURS, account_on, market, panel_of
 from tests.marketsimulator.wild import ACTIONS, FEES, MARGIN, decision_at, wild_run
-from trainingdata.delistings import Delisting, Delistings
+from trainingdata.delistings import Delisting, DelistingRules
 from trainingdata.sessions import first_open_from
 from trainingdata.timeframe import Timeframe, TimeframeName
 
@@ -58,18 +58,21 @@ def wild_records(
     config = {name: asdict(part) for name, part in parts.items()}
     config |= {"capital": capital, "increments": "original"}
     if endings is not None:
-        config["data"] = {"delisted_after": endings.after, "delisting_loss": endings.loss}
+        config["data"] = {
+            "delisted_after": endings.missed_sessions,
+            "delisting_loss": endings.loss_fraction,
+        }
     return Records.of(config, bars, run, ACTIONS, ends or ())
 
 
-def endings_of(ends: Sequence[End], after: int, loss: float) -> Delistings:
+def endings_of(ends: Sequence[End], after: int, loss: float) -> DelistingRules:
     """How a run ends the symbols of the accountant's list."""
     listed = []
     for each in ends:
         opens = np.datetime64(each.booked, "ns")
         worth = map(float, (each.price, each.share, each.ratio))
         listed.append(Delisting(each.symbol, opens, opens, *worth, each.into))
-    return Delistings(tuple(listed), after, loss)
+    return DelistingRules(tuple(listed), after, loss)
 
 
 @st.composite
@@ -141,15 +144,15 @@ def test_a_cancelled_order_is_never_refused(cancelled: bool, refusals: int) -> N
             broker.advance(t)
         cancels = [rest] if cancelled and t == 1 else []
         decision = decision_at(bars.times[t], broker.account().equity, [], orders, cancels)
-        place(broker, decision.orders, decision.cancelled)
+        place_orders(broker, decision.orders, decision.cancelled_quantities)
         broker.open_bars()
         decisions.append(decision)
-        rows.append(broker.row())
+        rows.append(broker.equity_row())
     run = Run("x", decisions, broker.fills, rows, broker.margin_events(), broker.bookings)
     parts = {"costs": FREE, "fees": COINLESS, "margin": MarginTerms(), "fills": fills}
     config = {name: asdict(part) for name, part in parts.items()}
     config |= {"capital": 100_000.0, "increments": "original"}
-    assert run.margin["refusals"] == refusals
+    assert run.margin_events["refusals"] == refusals
     assert str(audit(Records.of(config, bars, run))) == "0 differences"
 
 

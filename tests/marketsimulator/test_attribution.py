@@ -32,7 +32,7 @@ from marketsimulator.results.round_trips import round_trips
 from marketsimulator.results.summary import Results
 from marketsimulator.run_result import DecisionLog, Run, file_writers
 from marketsimulator.runs.outcome import VariantOutcome
-from sizing.binding import PRICED_LIMITS
+from sizing.binding import LIMITS_WITH_SHADOW_PRICE
 from tests.marketsimulator.accounts import FREE, account_on, market, panel_of, stock_ends
 from tests.marketsimulator.wild import ACTIONS, decision_at, wild_run
 from trainingdata.bars import CLOSE, Bars, last_closes_by_symbol
@@ -53,9 +53,9 @@ def test_profit_parts_add_up_by_symbol_and_account(
 ) -> None:
     run, bars, _ = wild_run(seed, capital, wild, big)
     found = attribute_run(run, Market(bars, 0, ACTIONS))
-    profit = run.rows[-1].equity - capital
-    near = 1e-9 * (capital + np.abs(found.usd).sum())
-    assert sum(found.parts().values()) == pytest.approx(profit, abs=near)
+    profit = run.equity_rows[-1].equity - capital
+    near = 1e-9 * (capital + np.abs(found.profit).sum())
+    assert sum(found.profit_by_part().values()) == pytest.approx(profit, abs=near)
     closes = dict(zip(bars.symbols, bars.last_closes().tolist(), strict=True))
     earned = {symbol: 0.0 for symbol in (*bars.symbols, "")}
     for fill in run.fills:
@@ -64,18 +64,18 @@ def test_profit_parts_add_up_by_symbol_and_account(
     for booking in run.bookings:
         if booking.kind not in ("spread", "slippage"):
             earned[booking.symbol] += booking.usd
-    tables = found.by_symbol(), found.by_hour()
+    tables = found.profit_by_symbol(), found.profit_by_hour()
     for symbol, parts in tables[0].items():
         whose = "" if symbol == ACCOUNT_LABEL else symbol
         assert sum(parts.values()) == pytest.approx(earned[whose], abs=near), symbol
     for table in tables:
-        for part, usd in found.parts().items():
+        for part, usd in found.profit_by_part().items():
             assert sum(row[part] for row in table.values()) == pytest.approx(usd, abs=near)
     costs = VariantOutcome.from_run(run).totals.costs_by_kind
     paid = sum(costs[kind] for kind in ("spread", "slippage", "fees", "crypto_fees"))
-    assert found.parts()["costs"] == pytest.approx(-paid, abs=near)
-    got = sum(row.other + row.rounding - row.interest for row in run.rows)
-    assert found.parts()["financing"] == pytest.approx(got, abs=near)
+    assert found.profit_by_part()["costs"] == pytest.approx(-paid, abs=near)
+    got = sum(row.other + row.rounding - row.interest for row in run.equity_rows)
+    assert found.profit_by_part()["financing"] == pytest.approx(got, abs=near)
     shown_parts_add_up_to_the_cent(run, bars, found, capital)
 
 
@@ -86,7 +86,7 @@ def shown_parts_add_up_to_the_cent(
     earned = contributions(bars, run, capital)
     profits = profit_cents(earned, capital)
     profit = sum(profits.values())
-    assert profit == to_cents(run.rows[-1].equity - capital)
+    assert profit == to_cents(run.equity_rows[-1].equity - capital)
     for symbol in bars.symbols:
         own = sum(
             t.profit for t in round_trips(run, last_closes_by_symbol(bars)) if t.symbol == symbol
@@ -137,7 +137,11 @@ def by_pandas(folder: Path, closes: pd.DataFrame) -> pd.DataFrame:
         wanted = d["kelly"] * unit
         d["premium"] = (d["plan_premium_weight"] * unit).fillna(0.0)
         d["forecast"] = (d["plan_forecast_weight"] * unit).fillna(0.0)
-        bound = d["binding"].str.split("+").map(lambda names: bool({*names} & {*PRICED_LIMITS}))
+        bound = (
+            d["binding"]
+            .str.split("+")
+            .map(lambda names: bool({*names} & {*LIMITS_WITH_SHADOW_PRICE}))
+        )
         d["limits"] = np.where(bound & wanted.notna(), d["target"] * unit - wanted, 0.0)
         d["sizing"] = d["ordered"] - d["premium"] - d["forecast"] - d["limits"]
         names = ["premium", "forecast", "sizing", "limits"]
@@ -165,19 +169,22 @@ def by_pandas(folder: Path, closes: pd.DataFrame) -> pd.DataFrame:
 
 
 def test_run_files_reproduce_the_same_parts(traded: Results, tmp_path: Path) -> None:
-    run = traded.main
+    run = traded.main_run
     for name, write in file_writers(run).items():
         write(tmp_path / name)
     closes = []
     for s, symbol in enumerate(traded.market.bars.symbols):
-        at, values = traded.market.bars.real_bars(s)
+        at, values = traded.market.bars.bars_of_symbol(s)
         known = pd.DatetimeIndex(at).tz_localize("UTC")
         closes.append(pd.DataFrame({"at": known, "symbol": symbol, "close": values[:, CLOSE]}))
     read = by_pandas(tmp_path, pd.concat(closes))
     found = attribute_run(run, traded.market)
     assert read[list(PROFIT_PARTS)].abs().sum().sum() > 0
     hours = read["at"].dt.tz_convert("America/New_York").dt.strftime("%H:%M")
-    for table, keys in ((found.by_symbol(), read["symbol"]), (found.by_hour(), hours)):
+    for table, keys in (
+        (found.profit_by_symbol(), read["symbol"]),
+        (found.profit_by_hour(), hours),
+    ):
         mine = read.groupby(keys)[list(PROFIT_PARTS)].sum().reindex(list(table), fill_value=0.0)
         ours = pd.DataFrame(table).T
         pd.testing.assert_frame_equal(ours, mine, rtol=1e-9, atol=1e-6, check_names=False)
@@ -188,12 +195,12 @@ CHOICE = Choice(
     mu=0.0,
     sigma=0.01,
     kelly=1.2,
-    held=0.1,
-    target=0.5,
+    held_weight=0.1,
+    target_weight=0.5,
     qty=Decimal(39),
     price=100.0,
-    binding={"symbol_cap": 0.01},
-    cost=0.0,
+    binding_shadow_prices={"symbol_cap": 0.01},
+    unit_cost=0.0,
     rationale=NO_RATIONALE._replace(premium_weight=2.0, forecast_weight=-0.7),
 )
 
@@ -217,13 +224,13 @@ def test_the_quantities_of_a_decision_worked_by_hand() -> None:
     premium, forecast, sizing, limits = planned(CHOICE)
     assert (premium, forecast, limits) == (200.0, -70.0, -70.0)
     assert sizing == pytest.approx(-11.0)
-    free = CHOICE._replace(binding={"cost": NAN})
+    free = CHOICE._replace(binding_shadow_prices={"cost": NAN})
     assert planned(free) == pytest.approx([200.0, -70.0, -81.0, 0.0])
     unknown = CHOICE._replace(rationale=NO_RATIONALE)
     assert planned(unknown) == pytest.approx([0.0, 0.0, 119.0, -70.0])
     unsized = CHOICE._replace(kelly=NAN)
     assert planned(unsized) == pytest.approx([0.0, 0.0, 49.0, 0.0])
-    closed = CHOICE._replace(held=NAN, target=0.0, kelly=NAN, qty=Decimal(-10))
+    closed = CHOICE._replace(held_weight=NAN, target_weight=0.0, kelly=NAN, qty=Decimal(-10))
     assert planned(closed, -5.0) == [0.0, 0.0, 0.0, 0.0]
 
 
@@ -234,13 +241,13 @@ def test_fill_price_move_and_split_by_hand() -> None:
     """
     history = SymbolHistory(
         marks=np.array([100.0, 104.0, 53.0]),
-        before=(100.0, 10.0),
-        ratios=np.array([1.0, 1.0, 2.0]),
-        changes=np.array([40.0, 0.0, 50.0]),
-        paid=np.array([40 * 101.1, 0.0, 0.0]),
+        initial_mark_and_quantity=(100.0, 10.0),
+        split_ratios=np.array([1.0, 1.0, 2.0]),
+        quantity_changes=np.array([40.0, 0.0, 50.0]),
+        traded_value=np.array([40 * 101.1, 0.0, 0.0]),
         price_costs=np.array([4.0, 0.0, 0.0]),
         crypto_fees=np.zeros(3),
-        charges=np.array([0.5, 0.0, 0.0]),
+        other_costs=np.array([0.5, 0.0, 0.0]),
         financing=np.array([0.0, 0.0, 7.0]),
     )
     plans = np.zeros(1, dtype=np.int64), split_ordered_quantity(decided(CHOICE))
@@ -278,7 +285,7 @@ def test_limit_orders_pay_no_spread_stops_their_own() -> None:
     broker.submit([stop, limit])
     broker.advance(1)
     broker.open_bars()
-    row = broker.row()
+    row = broker.equity_row()
     paid = {(b.symbol, b.kind): -b.usd for b in broker.bookings}
     assert paid["AAA", "spread"] == pytest.approx(1.0)
     assert paid["AAA", "slippage"] == pytest.approx(0.5)

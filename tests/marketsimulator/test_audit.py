@@ -9,7 +9,7 @@ from execution.decision.beliefs import BeliefTable
 from forecasting.baseline import RandomWalk
 from forecasting.forecast import ForecastTable, Progress, no_progress
 from marketsimulator import audit
-from marketsimulator.audit import compare_history_starts, look_ahead
+from marketsimulator.audit import check_history_start, check_look_ahead
 from marketsimulator.compare import compare
 from marketsimulator.results.counterfactuals import (
     lag_beliefs,
@@ -18,7 +18,7 @@ from marketsimulator.results.counterfactuals import (
     shuffle_beliefs,
     truncate_bars,
 )
-from marketsimulator.runs.simulate import simulate_trading, step_trading
+from marketsimulator.runs.simulate import simulate_trading, simulate_stepwise
 from marketsimulator.settings import BacktestSettings
 from tests.e2e.refused import answer_of
 from tests.marketsimulator.runs import SPAN, settings_of, trader_of
@@ -60,25 +60,25 @@ class Peeking:
         self, bars: Bars, since: np.datetime64, progress: Progress = no_progress
     ) -> ForecastTable:
         table = RandomWalk().forecast(bars, since)
-        closes = [bars.real_bars(s)[1][:, CLOSE] for s in range(len(bars.symbols))]
-        times = [bars.real_bars(s)[0] for s in range(len(bars.symbols))]
+        closes = [bars.bars_of_symbol(s)[1][:, CLOSE] for s in range(len(bars.symbols))]
+        times = [bars.bars_of_symbol(s)[0] for s in range(len(bars.symbols))]
         later = np.array(
             [
                 closes[s][min(int(np.searchsorted(times[s], at)) + self.ahead, len(times[s]) - 1)]
-                for s, at in zip(table.windows.symbol, table.windows.issued_at, strict=True)
+                for s, at in zip(table.windows.symbol_index, table.windows.issued_at, strict=True)
             ]
         )
         tilt = (0.2 * (later / table.price - 1))[:, None, None]
-        return replace(table, quantiles=(table.values * (1 + tilt)).astype(np.float32))
+        return replace(table, quantiles=(table.all_quantiles * (1 + tilt)).astype(np.float32))
 
 
 def test_look_ahead_is_detected_and_dated(setup: Setup, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(type(setup[0].forecaster), "build", lambda self, symbols: Peeking())
-    probes = look_ahead(*setup)
+    probes = check_look_ahead(*setup)
     assert all(probe.first_difference for probe in probes)
     for probe in probes:
         stamp = np.datetime64(probe.first_difference.split("Z")[0], "ns")
-        assert probe.cut - np.timedelta64(5, "D") < stamp <= probe.cut
+        assert probe.cutoff - np.timedelta64(5, "D") < stamp <= probe.cutoff
         assert any(symbol in probe.first_difference for symbol in setup[1].bars.symbols)
 
 
@@ -87,7 +87,7 @@ def test_scrambling_and_truncation_change_only_the_future(market: Bars) -> None:
     other = scramble_bars(market, cut, 1)
     less = truncate_bars(market, cut)
     for s, item in enumerate(market.instruments):
-        starts = HOURLY.clock(item.kind).started_at(market.times)
+        starts = HOURLY.clock(item.kind).starts_by_end(market.times)
         past = market.mask[s] & (market.times <= cut)
         ahead = market.mask[s] & (starts >= cut)
         running = market.mask[s] & (starts < cut) & (market.times > cut)
@@ -96,7 +96,7 @@ def test_scrambling_and_truncation_change_only_the_future(market: Bars) -> None:
         np.testing.assert_array_equal(
             other.values[s, running, OPEN], market.values[s, running, OPEN]
         )
-        own = less.real_bars(s)[0]
+        own = less.bars_of_symbol(s)[0]
         assert len(own) == (market.mask[s] & ~(starts >= cut)).sum()
     assert (scramble_bars(market, cut, 1).values[other.mask] == other.values[other.mask]).all()
 
@@ -118,9 +118,9 @@ def test_no_scheduled_decision_sees_later_bars(name: str, schedule: str) -> None
     # Of risk parity figures are none that Kelly has: they are no difference.
     words = ("start=2024-01-02", "data.start=2023-09-01", "sizing.strategy=risk_parity")
     settings, market = scheduled(name, schedule, *words[: 2 + (schedule == "weekly")])
-    probes = look_ahead(settings, market)
+    probes = check_look_ahead(settings, market)
     assert [probe.first_difference for probe in probes] == [""] * len(probes)
-    assert sum(probe.compared for probe in probes) > 5
+    assert sum(probe.compared_decisions for probe in probes) > 5
 
 
 def test_weekly_schedule_acts_between_decisions_only_overnight() -> None:
@@ -130,14 +130,14 @@ def test_weekly_schedule_acts_between_decisions_only_overnight() -> None:
     stocks = believed.adjustable[:, ~bars.crypto].any(axis=1)
     weeks = "2024-02-05 2024-02-12 2024-02-20 2024-02-26 2024-03-04"  # Washington's birthday
     opens = [f"{date}T15:30:00.000000000" for date in weeks.split()]
-    assert believed.at[stocks].astype(str).tolist() == opens
-    assert believed.ends[stocks, 0].astype(str).tolist()[:-1] == opens[1:]
-    assert believed.overnight[stocks].all()
+    assert believed.instants[stocks].astype(str).tolist() == opens
+    assert believed.period_ends[stocks, 0].astype(str).tolist()[:-1] == opens[1:]
+    assert believed.is_overnight[stocks].all()
     assert believed.trim_overnight[~believed.adjustable.any(axis=1)].all()
     clock = bars.timeframe.stock_clock
-    every = clock.decisions_between(believed.at[0], believed.at[-1])
+    every = clock.decisions_between(believed.instants[0], believed.instants[-1])
     late = every[~clock.intraday_ceiling_applies(every)]
-    assert np.isin(late, believed.at[believed.trim_overnight]).all()
+    assert np.isin(late, believed.instants[believed.trim_overnight]).all()
 
 
 @pytest.mark.parametrize(("name", "schedule"), SCHEDULES[1::2])
@@ -147,19 +147,21 @@ def test_stepped_trader_decides_only_as_scheduled(name: str, schedule: str) -> N
     words = ("start=2024-02-29", f"end={end}", f"data.start={begin}", "symbols=[SYA,SYXUSD]")
     settings, market = scheduled(name, schedule, *words)
     trader = trader_of(settings, market)
-    stepped = step_trading(settings, market, "a", trader, settings.broker(market))
-    walked = simulate_trading(settings, market, "a", trader.over(market))
+    stepped = simulate_stepwise(settings, market, "a", trader, settings.build_broker(market))
+    walked = simulate_trading(settings, market, "a", trader.with_beliefs(market))
     assert len(walked.fills) > 1
     assert stepped.fills == walked.fills
-    assert stepped.rows == walked.rows
+    assert stepped.equity_rows == walked.equity_rows
     found = compare(settings, ["kelly_50", "kelly_30"]).table["total_return"]
-    assert found[0] == pytest.approx(walked.rows[-1].equity / settings.capital - 1, abs=1e-12)
+    assert found[0] == pytest.approx(
+        walked.equity_rows[-1].equity / settings.capital - 1, abs=1e-12
+    )
     assert list(map(repr, stepped.decisions)) == list(map(repr, walked.decisions))
     for decision in stepped.decisions:
         for choice in decision.choices:
             clock = market.bars.clock(instrument(choice.symbol).kind)
-            due = settings.decisions.decides(clock, np.array([decision.at]))[0]
-            assert due or "overnight" in choice.binding
+            due = settings.decisions.is_scheduled(clock, np.array([decision.at]))[0]
+            assert due or "overnight" in choice.binding_shadow_prices
 
 
 def beliefs_of(setup: Setup) -> BeliefTable:
@@ -222,11 +224,11 @@ def test_look_ahead_audit_exit_code_reports_findings() -> None:
 
 def test_dependence_on_history_start_is_reported(setup: Setup) -> None:
     """Of six weeks a half is less than the windows of correlations, of four years it is more."""
-    short = compare_history_starts(*setup)
+    short = check_history_start(*setup)
     assert len(short) == audit.AUDIT_INSTANTS
     assert all("kelly" in probe.first_difference for probe in short)
     words = [word for word in WORDS if not word.startswith("data.start")]
     settings = settings_of(*words, "data.start=2020-06-01")
     assert [
-        probe.first_difference for probe in compare_history_starts(settings, settings.market())
+        probe.first_difference for probe in check_history_start(settings, settings.market())
     ] == [""] * audit.AUDIT_INSTANTS

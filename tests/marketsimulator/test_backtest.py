@@ -14,7 +14,7 @@ import pandas as pd
 import pytest
 import yaml
 
-from docs.promises import PROMISES
+from docs.promises import PROMISES_PATH
 from foundation.errors import InputError
 from foundation.files import write_files_atomically
 from marketsimulator import backtest
@@ -24,8 +24,8 @@ from marketsimulator.results.report import result_files
 from marketsimulator.results.run_folder import RunFolder
 from marketsimulator.results.run_record import read_run
 from marketsimulator.results.summary import Results
-from marketsimulator.results.trials import NO_LEDGER, check_ledger
-from marketsimulator.results.verdict import verdict
+from marketsimulator.results.trials import TRIALS_OFF_NOTE, check_ledger
+from marketsimulator.results.verdict import backtest_verdict
 from marketsimulator.settings import BacktestSettings
 from tests.marketsimulator.accountant import Records, audit
 from tests.marketsimulator.runs import settings_of
@@ -64,7 +64,7 @@ def written(results: Results, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_the_demonstration_sells_shorts_and_rebalances(results: Results) -> None:
-    fills = results.main.fill_frame()
+    fills = results.main_run.fill_frame()
     held = fills.groupby("symbol")["qty"].cumsum()
     assert (fills["qty"] < 0).sum() > 10
     assert (held < 0).sum() > 10
@@ -72,14 +72,14 @@ def test_the_demonstration_sells_shorts_and_rebalances(results: Results) -> None
 
 
 def test_the_accountant_agrees_with_a_walked_run(results: Results) -> None:
-    records = Records.of(asdict(results.settings), results.market.bars, results.main)
+    records = Records.of(asdict(results.settings), results.market.bars, results.main_run)
     assert str(audit(records)) == "0 differences"
 
 
 def test_clock_covers_every_bar_and_rows_are_ordered(results: Results) -> None:
     """A symbol without a bar is worth its last close, and the clock is everybody's."""
-    equity = results.main.equity()
-    decisions = results.main.decision_frame()
+    equity = results.main_run.equity()
+    decisions = results.main_run.decision_frame()
     instants = results.market.bars.times
     first = np.datetime64("2024-02-20T05:00", "ns")
     np.testing.assert_array_equal(
@@ -96,8 +96,10 @@ def test_clock_covers_every_bar_and_rows_are_ordered(results: Results) -> None:
 def test_the_same_settings_give_the_same_run(results: Results) -> None:
     """The same seed, the same run."""
     again = run_backtest(settings())
-    pd.testing.assert_frame_equal(again.main.equity(), results.main.equity())
-    pd.testing.assert_frame_equal(again.main.decision_frame(), results.main.decision_frame())
+    pd.testing.assert_frame_equal(again.main_run.equity(), results.main_run.equity())
+    pd.testing.assert_frame_equal(
+        again.main_run.decision_frame(), results.main_run.decision_frame()
+    )
 
 
 def test_later_bars_change_no_earlier_decision_or_fill(
@@ -110,24 +112,24 @@ def test_later_bars_change_no_earlier_decision_or_fill(
     altered = scrambled_after(results.market.bars, np.datetime64("2024-02-29T18:30", "ns"))
     other = on(altered, monkeypatch=monkeypatch)
     for frame in ("decision_frame", "fill_frame"):
-        a, b = (getattr(r.main, frame)() for r in (results, other))
+        a, b = (getattr(r.main_run, frame)() for r in (results, other))
         before = (
             (lambda f: f[f["at"] <= cut])
             if frame == "decision_frame"
             else (lambda f: f[f["at"] < cut])
         )
         pd.testing.assert_frame_equal(before(a), before(b))
-    assert not results.main.decision_frame().equals(other.main.decision_frame())
+    assert not results.main_run.decision_frame().equals(other.main_run.decision_frame())
 
 
 def test_truncated_run_equals_the_longer_run_until_then(results: Results) -> None:
     short = run_backtest(settings("end=2024-02-29T18:30Z"))
     cut = pd.Timestamp("2024-02-29T18:30Z")
-    long = results.main.decision_frame()
-    brief = short.main.decision_frame()
+    long = results.main_run.decision_frame()
+    brief = short.main_run.decision_frame()
     pd.testing.assert_frame_equal(long[long["at"] <= cut], brief)
-    rows = results.main.equity()
-    fewer = short.main.equity()
+    rows = results.main_run.equity()
+    fewer = short.main_run.equity()
     pd.testing.assert_frame_equal(rows[rows["at"] < cut], fewer[fewer["at"] < cut])
 
 
@@ -143,14 +145,14 @@ def test_results_differ_by_forecaster_and_show_baselines(results: Results) -> No
     # The verdict says it, once.
     assert re.search(
         r"\d+% of the mean position comes from the assumed risk premium, \d+% from the forecast\.",
-        verdict(summary).rest,
+        backtest_verdict(summary).evidence,
     )
     assert "mean position rests" not in remarks
 
 
 def test_every_fill_traces_to_order_and_decision(results: Results) -> None:
-    orders = {o.client_order_id: (d.at, o) for d in results.main.decisions for o in d.orders}
-    fills = [fill for fill in results.main.fills if fill.price > 0]
+    orders = {o.client_order_id: (d.at, o) for d in results.main_run.decisions for o in d.orders}
+    fills = [fill for fill in results.main_run.fills if fill.price > 0]
     for fill in fills:
         at, order = orders[fill.client_order_id]
         assert fill.at == at
@@ -164,7 +166,7 @@ def test_every_fill_traces_to_order_and_decision(results: Results) -> None:
 
 def test_leverage_is_cut_overnight_and_interest_charged() -> None:
     """An oracle borrows all it may: more than twice equity by day, less into the night."""
-    run = run_backtest(settings("forecaster=oracle", "symbols=[SYA,SYB,SYC,SYD,SYE]")).main
+    run = run_backtest(settings("forecaster=oracle", "symbols=[SYA,SYB,SYC,SYD,SYE]")).main_run
     equity = run.equity().iloc[:-7]  # the oracle has no forecast for the last bars
     gross = equity["gross_stock"] / equity["equity"]
     evening = equity["at"].dt.tz_convert("America/New_York").dt.hour == 16
@@ -192,7 +194,7 @@ def test_oracle_shorts_a_falling_market_and_is_marked(
         values[1:, 0] = close[:-1]
         tables.append((instrument(symbol), grid.ends[some], values))
     run = on(build_panel(tables, "a falling market"), "forecaster=oracle", monkeypatch=monkeypatch)
-    fills = run.main.fill_frame()
+    fills = run.main_run.fill_frame()
     held = fills.groupby("symbol")["qty"].cumsum()
     assert (held < 0).mean() > 0.8
     summary = run.summary()
@@ -211,8 +213,8 @@ def test_oracle_shorts_a_falling_market_and_is_marked(
 
 def test_output_files_match_the_promises(results: Results, written: Path) -> None:
     assert {p.name for p in written.iterdir()} == FILES
-    promised = yaml.safe_load(PROMISES.read_text())
-    run = results.main
+    promised = yaml.safe_load(PROMISES_PATH.read_text())
+    run = results.main_run
     made = run.equity(), run.fill_frame(), run.order_frame(), run.booking_frame()
     for name, frame in zip(("equity", "fills", "orders", "bookings"), made, strict=True):
         pd.testing.assert_frame_equal(pd.read_parquet(written / f"{name}.parquet"), frame)
@@ -250,7 +252,7 @@ def test_folder_mixing_two_runs_is_refused(results: Results, written: Path, tmp_
 
 def test_days_count_back_from_the_last_common_bar() -> None:
     run = settings_of("days=5", "data.start=2024-01-02", "data.end=2024-03-08")
-    first, last = run.run_window(run.bars())
+    first, last = run.run_window(run.load_bars())
     assert last == np.datetime64("2024-03-08T21:00", "ns")
     assert first == np.datetime64("2024-03-04T05:00", "ns")
 
@@ -281,13 +283,15 @@ def test_the_venues_increments_reach_orders_fills_and_sweeps() -> None:
     )
     coins = [
         o.qty
-        for d in run.main.decisions
+        for d in run.main_run.decisions
         for o in d.orders
         if o.symbol == "SYXUSD" and o.side == "buy"
     ]
     assert any(qty % Decimal("0.001") for qty in coins)
     assert all(qty % Decimal("1e-9") == 0 for qty in coins)
-    assert all(o.qty % 1 == 0 for d in run.main.decisions for o in d.orders if o.symbol == "SYA")
+    assert all(
+        o.qty % 1 == 0 for d in run.main_run.decisions for o in d.orders if o.symbol == "SYA"
+    )
 
 
 def test_run_is_recorded_only_in_its_named_ledger(results: Results, tmp_path: Path) -> None:
@@ -296,11 +300,11 @@ def test_run_is_recorded_only_in_its_named_ledger(results: Results, tmp_path: Pa
     named = run_backtest(settings(*words, f"trials={ledger}"))
     other = run_backtest(settings(*words, f"trials={ledger}", "sizing.fraction=0.2"))
     assert [each.summary()["trials"] for each in (named, other)] == [1, 2]
-    assert NO_LEDGER not in other.summary()["remarks"]
+    assert TRIALS_OFF_NOTE not in other.summary()["remarks"]
     assert BacktestSettings().trials is None
     summary = results.summary()
-    assert results.trials is summary["trials"] is summary["deflated_sharpe"] is None
-    assert [text for text in summary["remarks"] if "ledger" in text] == [NO_LEDGER]
+    assert results.trial_statistics is summary["trials"] is summary["deflated_sharpe"] is None
+    assert [text for text in summary["remarks"] if "ledger" in text] == [TRIALS_OFF_NOTE]
 
 
 @pytest.mark.parametrize("what", ["a folder", "no database", "no permission"])
@@ -346,7 +350,7 @@ def test_raw_prices_with_splits_earn_like_adjusted_ones(
     """Ten for one in the middle: the same weights, ten times the shares after it, and no jump
     for the model.
     """
-    adjusted = settings("symbols=[SYA,SYB]", "limits.symbol_cap=0.5").bars()
+    adjusted = settings("symbols=[SYA,SYB]", "limits.symbol_cap=0.5").load_bars()
     s = adjusted.symbols.index("SYA")
     day = np.datetime64("2024-02-28T14:30", "ns")
     values = adjusted.values.copy()
@@ -361,8 +365,8 @@ def test_raw_prices_with_splits_earn_like_adjusted_ones(
     b = on(raw, *words, f"data.actions={actions}", "data.adjustment=raw", monkeypatch=monkeypatch)
     assert b.summary()["prices"] == "raw"
     assert a.summary()["total_return"] == pytest.approx(b.summary()["total_return"], abs=2e-4)
-    assert len(a.main.fills) == pytest.approx(len(b.main.fills), abs=3)
-    assert any(f.price == 0 for f in b.main.fills)
+    assert len(a.main_run.fills) == pytest.approx(len(b.main_run.fills), abs=3)
+    assert any(f.price == 0 for f in b.main_run.fills)
     unused = "data.actions: not in this run, not applied: AAPL, NVDA."
     assert [b.summary()["warnings"].count(unused), a.summary()["warnings"].count(unused)] == [1, 0]
 
@@ -379,7 +383,7 @@ def test_a_later_split_changes_no_earlier_decision(
         "data.adjustment=raw",
         "start=2024-02-22",
     )
-    market = settings(*words[:2]).bars()
+    market = settings(*words[:2]).load_bars()
     s = market.symbols.index("SYA")
     opens = np.datetime64("2024-02-28T14:30", "ns")
     values = market.values.copy()
@@ -390,14 +394,14 @@ def test_a_later_split_changes_no_earlier_decision(
     actions.write_text("symbol,date,kind,value\nSYA,2024-02-28,split,3\n")
     words = (*words, f"data.actions={actions}")
     whole = on(raw, *words, monkeypatch=monkeypatch)
-    short = on(raw.until(opens), *words, "end=2024-02-27", monkeypatch=monkeypatch)
-    before = [d for d in whole.main.decisions if d.at <= short.main.decisions[-1].at]
-    assert before == short.main.decisions
+    short = on(raw.slice_until(opens), *words, "end=2024-02-27", monkeypatch=monkeypatch)
+    before = [d for d in whole.main_run.decisions if d.at <= short.main_run.decisions[-1].at]
+    assert before == short.main_run.decisions
     assert sum(len(d.orders) for d in before) > 10
-    assert any(f.price == 0 for f in whole.main.fills), "the split has moved a position"
-    live = whole.settings.trader(whole.settings.forecaster.build(raw.symbols))
-    for decision in whole.main.decisions[-3:] + before[-3:]:
-        known = whole.settings.data.market(raw.until(decision.at)).view()
+    assert any(f.price == 0 for f in whole.main_run.fills), "the split has moved a position"
+    live = whole.settings.build_trader(whole.settings.forecaster.build(raw.symbols))
+    for decision in whole.main_run.decisions[-3:] + before[-3:]:
+        known = whole.settings.data.market(raw.slice_until(decision.at)).visible_bars()
         now = Market(known, len(known.times) - 1)
         belief = live.build_beliefs(now).at_instant(decision.at)
         assert belief is not None

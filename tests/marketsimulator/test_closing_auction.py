@@ -17,7 +17,7 @@ from tests.support.messages import refused
 from trainingdata.bars import build_panel
 from trainingdata.corporate_actions import CorporateAction
 from trainingdata.instruments import instrument
-from trainingdata.timeframe import Fill, Timeframe
+from trainingdata.timeframe import FillTime, Timeframe
 
 CLOSING = Timeframe("1d", fill="close")
 STOCK = instrument("AAA")
@@ -41,7 +41,7 @@ def test_closing_auction_fill_carries_interest_and_dividend() -> None:
     broker.advance(1)
     (bought,) = broker.fills
     assert (bought.price, bought.at) == (100.0, np.datetime64("2024-10-01T20:00"))
-    row = broker.row()
+    row = broker.equity_row()
     (rate,) = MarginTerms().interest_rate_on(np.array(["2024-10-01"], dtype="datetime64[D]"))
     interest = 5_000.0 * rate / 360
     assert row.interest == pytest.approx(interest, abs=0.01)
@@ -53,12 +53,12 @@ def test_closing_auction_fill_carries_interest_and_dividend() -> None:
     sold = broker.fills[-1]
     assert (sold.price, sold.at) == (112.0, np.datetime64("2024-10-02T20:00"))
     broker.advance(3)
-    assert broker.row().interest == 0.0
+    assert broker.equity_row().interest == 0.0
 
 
 @pytest.mark.parametrize(("fill", "tif"), [("open", "opg"), ("close", "cls")])
 def test_daily_order_targets_its_auction_closing_before_reversing(
-    fill: Fill, tif: TimeInForce
+    fill: FillTime, tif: TimeInForce
 ) -> None:
     move = [STOCK], [Decimal(10)], [Decimal(-5)], [float("inf")], ["test"]
     (order,) = rebalance("x", np.datetime64("2024-10-01T20:00"), *move, Timeframe("1d", fill))

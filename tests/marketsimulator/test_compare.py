@@ -61,13 +61,13 @@ def test_a_strategys_row_is_its_own_backtest(
 ) -> None:
     alone = run_backtest(with_changes(settings, {"sizing.strategy": strategy}))
     k = found.names.index(strategy)
-    _, equity = alone.main.equity_curve()
+    _, equity = alone.main_run.equity_curve()
     np.testing.assert_array_equal(found.records[k].equity, equity)
-    assert found.table["total_return"][k] == alone.figures(alone.main)["total_return"]
+    assert found.table["total_return"][k] == alone.figures(alone.main_run)["total_return"]
 
 
 def test_comparison_page_shows_verdict_and_returns(found: Comparison) -> None:
-    page = found.page(Path())
+    page = found.render_page(Path())
     assert "No result: the market is synthetic; " in page
     assert "Only 5 days" in page
     returns = dict(zip(found.table["run"], found.table["total_return"], strict=True))
@@ -100,8 +100,8 @@ def test_new_runs_are_compared_with_earlier_ones(
     again = found.names.index("equal_weight forecaster.kind=ewma")
     assert found.records[again].equity.tolist() == found.records[0].equity.tolist()
     strategies = ["equal_weight", *2 * ["kelly_50"], *2 * ["equal_weight"]]
-    assert list(found.runs.varied["sizing.strategy"]) == strategies
-    assert found.runs.final[again] == found.runs.final[0]
+    assert list(found.runs.varied_settings["sizing.strategy"]) == strategies
+    assert found.runs.final_equity[again] == found.runs.final_equity[0]
     assert (found.table["trials"] == 5).all()
     live = replace(before, title=LIVE_TITLE)
     write_files_atomically(result_files(live, live.summary()), tmp_path / "live")
@@ -123,7 +123,7 @@ def test_comparison_rows_have_distinct_names(settings: BacktestSettings, tmp_pat
     assert found.names[1:3] == ("kelly_50 capital=100000.01", "kelly_50 capital=100000.02")
     beside = compare(settings, ["kelly_50"], {}, [tmp_path / "kelly_50"])
     assert beside.names == (f"{tmp_path.name}/kelly_50", "kelly_50")
-    assert beside.runs.final[0] == beside.runs.final[1]
+    assert beside.runs.final_equity[0] == beside.runs.final_equity[1]
 
 
 TWO_RULES = """
@@ -162,7 +162,7 @@ def test_comparison_accepts_custom_rules_and_leaves_runs_unchanged(tmp_path: Pat
         ([], {}, ("strategies",)),
         (["kelly_50"], {}, ("1 run",)),
         (["kelly_50"], {"sizing.strategy": ["kelly_25"]}, ("vary.sizing.strategy", "strategies")),
-        ([], {"data.edge": [0.0, 0.3]}, ("vary.data.edge",)),
+        ([], {"data.information_coefficient": [0.0, 0.3]}, ("vary.data.information_coefficient",)),
         (
             [],
             {"limits.symbol_cap": [0.1], "limits": [{"symbol_cap": 0.3}]},

@@ -14,7 +14,7 @@ from foundation.compose import compose_config
 from marketsimulator.results.remarks import doubt_remarks, prices_text
 from marketsimulator.settings import BacktestSettings
 from tests.e2e.refused import answer_of
-from trainingdata.bars import Bars, Doubt, merge_doubts
+from trainingdata.bars import Bars, DataWarning, merge_warnings
 from trainingdata.corporate_actions import CorporateAction
 from trainingdata.market import Market
 from trainingdata.source import DataSettings
@@ -32,10 +32,10 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     place = tmp_path_factory.mktemp("bars")
     market = SyntheticMarket(symbols=("SYA", "SYB"), start=START, end=END).bars()
     for s, item in enumerate(market.instruments):
-        times, values = market.real_bars(s)
+        times, values = market.bars_of_symbol(s)
         frame = pd.DataFrame(values, columns=[*PRICES, "volume"])
         frame.insert(
-            0, "timestamp", pd.DatetimeIndex(HOURLY.clock(item.kind).started_at(times), tz="UTC")
+            0, "timestamp", pd.DatetimeIndex(HOURLY.clock(item.kind).starts_by_end(times), tz="UTC")
         )
         if item.symbol == "SYA":
             frame.loc[SPLIT, PRICES] = frame["close"][SPLIT - 1]
@@ -85,7 +85,7 @@ def test_doubts_outside_the_span_are_not_reported(folder: Path) -> None:
     """Rows 280 and 320 become known on 2024-02-29 and on 2024-03-07."""
 
     def told(*words: str) -> list[tuple[str, str]]:
-        return [(one.symbol, one.kind) for one in run_over(folder, *words).doubts]
+        return [(one.symbol, one.kind) for one in run_over(folder, *words).data_warnings]
 
     assert told("start=2024-02-20") == [("SYA", "split"), ("SYB", "left_out")]
     assert told("start=2024-03-04") == [("SYB", "left_out")]
@@ -99,11 +99,11 @@ def test_moves_of_a_symbol_give_one_line_error() -> None:
     at = [np.datetime64(f"2024-03-0{day}", "ns") for day in (1, 2, 3)]
     sizes = (9.0, 40.0, 20.0)
     moves = [
-        Doubt("AAA", day, f"opens {size:g} times", "it books", "cure", "move", size)
+        DataWarning("AAA", day, f"opens {size:g} times", "it books", "cure", "move", size)
         for day, size in zip(at, sizes, strict=True)
     ]
-    ratios = [Doubt("AAA", day, "like 3:2", "it books", "cure", "ratio") for day in at[:2]]
-    lines = doubt_remarks(merge_doubts([*moves, *ratios]))
+    ratios = [DataWarning("AAA", day, "like 3:2", "it books", "cure", "ratio") for day in at[:2]]
+    lines = doubt_remarks(merge_warnings([*moves, *ratios]))
     assert len(lines) == 3
     span = "2024-03-01T00:00Z to 2024-03-03T00:00Z"
     what = f"opens 40 times (the largest of 3 such, {span})"
@@ -115,14 +115,15 @@ def test_adjusted_is_claimed_only_where_it_was_checked(folder: Path, market: Bar
     unchecked = "said to be adjusted for splits (not checked: data.actions lists none)"
     assert prices_text("split", sound, (), ()) == unchecked
     listed = [
-        CorporateAction("SYB", np.datetime64(sound.times[100]), ratio=ratio) for ratio in (1.5, 3)
+        CorporateAction("SYB", np.datetime64(sound.times[100]), split_ratio=ratio)
+        for ratio in (1.5, 3)
     ]
     text = prices_text("split", sound, (), listed)
     assert text == "adjusted for 2 splits that data.actions lists"
-    small = [CorporateAction("SYB", np.datetime64(sound.times[100]), ratio=1.05)]
+    small = [CorporateAction("SYB", np.datetime64(sound.times[100]), split_ratio=1.05)]
     assert prices_text("split", sound, (), small) == unchecked
     assert prices_text("raw", sound, (), listed) == "raw"
     assert prices_text("split", market, (), ()) == "synthetic, without splits"
     jumped = DataSettings(dir=(str(folder),), accept_jumps=True).bars([], None, None)
-    assert "not adjusted" in prices_text("all", jumped, jumped.doubts, ())
-    assert "dividends (not checked)" in prices_text("all", jumped, jumped.doubts, ())
+    assert "not adjusted" in prices_text("all", jumped, jumped.data_warnings, ())
+    assert "dividends (not checked)" in prices_text("all", jumped, jumped.data_warnings, ())

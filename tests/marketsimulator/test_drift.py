@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from execution.decision.choice import Choice
-from execution.decision.decision import Decision, decision_of_choices
+from execution.decision.decision import Decision, decision_from_choices
 from execution.decision.trader import Decider
 from execution.journal.activities import FillRow
 from execution.journal.cycles import CycleRow
@@ -30,7 +30,7 @@ from execution.orders.orders import Fill, Order
 from foundation.database import Database
 from foundation.decimals import to_cents, to_fraction
 from foundation.errors import InputError
-from marketsimulator.drift import is_covered, read
+from marketsimulator.drift import is_covered, parse_arguments
 from marketsimulator.results.drift.decisions import (
     DecisionComparison,
     compare_decisions,
@@ -40,7 +40,7 @@ from marketsimulator.results.drift.orders import (
     compare_orders,
     missed_decision_reason,
     planned_orders,
-    slippage,
+    slippage_by_symbol,
 )
 from marketsimulator.results.drift.terms import (
     DriftSide,
@@ -50,7 +50,7 @@ from marketsimulator.results.drift.terms import (
     profit_terms,
     to_whole_cents,
 )
-from marketsimulator.results.journal_record import JournalRecord, marked_at_closes, read_journal
+from marketsimulator.results.journal_record import JournalRecord, mark_at_closes, read_journal
 from marketsimulator.run_result import Booking, EquityRow, InitialPosition, Run
 from marketsimulator.runs.simulate import simulate_trading
 from tests.marketsimulator.runs import BARS, settings_of
@@ -86,7 +86,7 @@ def ledger(
     began = cash + sum(held[s] * start_marks[s] for s in held)
     cash += transfers
     for trade in trades.values():
-        cash -= trade.value
+        cash -= trade.traded_value
         held[trade.symbol] = held.get(trade.symbol, Fraction(0)) + trade.quantity
     for flow in flows:
         cash += flow.usd
@@ -94,7 +94,7 @@ def ledger(
             held[flow.symbol] = held.get(flow.symbol, Fraction(0)) + flow.quantity
     ended = cash + sum(held[s] * end_marks[s] for s in held)
     return DriftSide(
-        start=start,
+        start_positions=start,
         start_marks=start_marks,
         end_marks=end_marks,
         start_equity=Fraction(began),
@@ -228,7 +228,7 @@ SETTINGS = settings_of(*BARS, "symbols=[SYA,SYB,SYXUSD]", "costs.stock_half_spre
 )
 def test_invalid_drift_setting_is_refused_by_its_key(words: list[str], key: str) -> None:
     with refused(InputError, key):
-        read(words)
+        parse_arguments(words)
 
 
 def test_journal_without_decisions_is_refused_by_path(tmp_path: Path) -> None:
@@ -244,7 +244,7 @@ def test_journal_without_decisions_is_refused_by_path(tmp_path: Path) -> None:
 
 def test_live_account_is_valued_at_closing_prices() -> None:
     """Ten shares and two coins, a dollar each at the venue, and one of a symbol of nobody's."""
-    bars = SETTINGS.bars()
+    bars = SETTINGS.load_bars()
     at = bars.times[-3:-1]
     rest = [0.0] * (len(EquityRow._fields) - 5)
     rows = [EquityRow(instant, 1_000.0, 1_013.0, 10.0, 2.0, *rest) for instant in at]
@@ -255,13 +255,13 @@ def test_live_account_is_valued_at_closing_prices() -> None:
     told = Run(
         "", [], [foreign], rows, {}, [Booking(at[1], "ZZZ", "dividend", 3.0)], initial_positions
     )
-    found = marked_at_closes(told, Market(bars))
-    for row in found.rows:
-        closes = last_closes_by_symbol(bars.until(row.at))
+    found = mark_at_closes(told, Market(bars))
+    for row in found.equity_rows:
+        closes = last_closes_by_symbol(bars.slice_until(row.at))
         assert row.gross_stock == pytest.approx(10 * closes["SYA"])
         assert row.gross_crypto == pytest.approx(2 * closes["SYXUSD"])
         assert row.equity == pytest.approx(1_000 + row.gross_stock + row.gross_crypto)
-    first = last_closes_by_symbol(bars.until(at[0]))
+    first = last_closes_by_symbol(bars.slice_until(at[0]))
     assert {s: held.price for s, held in found.initial_positions.items()} == {
         s: first[s] for s in found.initial_positions
     }
@@ -284,7 +284,7 @@ NAME = "kelly_50-20240220T153000Z-AAA-0-0"
 
 def intent(state: OrderState = "filled", why: str = "", role: OrderRole = "opening") -> OrderIntent:
     order = Order(NAME, "AAA", "buy", Decimal(10), "r")
-    return OrderIntent(order, AT, state, why, job="trade", decision="d", role=role)
+    return OrderIntent(order, AT, state, why, job="trade", decision_id="d", role=role)
 
 
 def decision(at: np.datetime64 = AT, price: float = 100.0) -> DecisionRow:
@@ -300,7 +300,10 @@ def decided(
     held: Mapping[str, Decimal],
 ) -> DecisionRow:
     return DecisionRow(
-        *(name, at, at + HOUR, at, equity, 2.0, "", ()), choices=choices, cancels={}, positions=held
+        *(name, at, at + HOUR, at, equity, 2.0, "", ()),
+        choices=choices,
+        cancelled_quantities={},
+        positions=held,
     )
 
 
@@ -316,7 +319,7 @@ def record(*intents: OrderIntent, cycles: tuple[CycleRow, ...] = (), **more: Any
 
 
 def filled(quantity: int, price: int = 100, ordered: int = 10) -> Trade:
-    order = Trade("AAA", ordered=Fraction(ordered))
+    order = Trade("AAA", ordered_quantity=Fraction(ordered))
     return order.add_fill(Fraction(quantity), Fraction(price), AT) if quantity else order
 
 
@@ -365,7 +368,7 @@ def test_undecided_instant_states_its_reason(cycles: tuple[CycleRow, ...], why: 
     journal = record(cycles=cycles, decisions=(decision(AT - 3 * HOUR),))
     (order,) = compare_orders({}, {NAME: filled(10)}, journal, {NAME: AT}, half_an_hour)
     assert (order.outcome, order.why) == ("undecided", why)
-    decided = decision_of_choices(AT, AT + HOUR, 100_000.0, 2.0, ())
+    decided = decision_from_choices(AT, AT + HOUR, 100_000.0, 2.0, ())
     (difference,) = compare_decisions(journal, {}, {}, [decided], half_an_hour).differences
     assert (difference.cause, difference.why) == ("undecided", why)
 
@@ -380,14 +383,14 @@ def test_slippage_is_excess_cost_of_live_fills() -> None:
     }
     here = {"a": filled(10), "b": filled(10), "c": replace(filled(-10), symbol="BBB")}
     orders = compare_orders(there, here, record(), {}, half_an_hour)
-    assert slippage(orders) == pytest.approx({"AAA": 20.0, "BBB": 10.0})
+    assert slippage_by_symbol(orders) == pytest.approx({"AAA": 20.0, "BBB": 10.0})
 
 
 def test_fill_stamped_before_its_order_counts_after_it() -> None:
     """A practice venue stamps a fill with the start of its bar, seconds before the cycle."""
     late = AT + np.timedelta64(5, "s")
     fill = FillRow("f", NAME, "", "AAA", Decimal(10), Decimal(100), AT, AT + HOUR)
-    without_decision = replace(fill, order="")
+    without_decision = replace(fill, client_order_id="")
     journal = record(replace(intent(), sent_at=late), fills=(fill, without_decision))
     assert journal.fills_between(late, AT + HOUR) == [fill]
     assert journal.fills_between(AT - HOUR, late) == [without_decision]
@@ -397,9 +400,9 @@ def test_fill_stamped_before_its_order_counts_after_it() -> None:
     ("sent", "listed"),
     [
         (intent("denied"), True),
-        (replace(intent("denied"), decision="taken back"), False),
-        (replace(intent("filled"), decision="taken back"), True),
-        (replace(intent("denied", role="night"), decision="trade-night"), True),
+        (replace(intent("denied"), decision_id="taken back"), False),
+        (replace(intent("filled"), decision_id="taken back"), True),
+        (replace(intent("denied", role="night"), decision_id="trade-night"), True),
         (replace(intent(), job="spreads"), False),
         (replace(intent(), sent_at=AT - HOUR), False),
         (replace(intent(), sent_at=AT + HOUR), False),
@@ -413,9 +416,9 @@ def test_final_reading_follows_the_last_completed_bars() -> None:
     cycles = tuple(CycleRow(0, "trade", AT + k * HOUR, AT + k * HOUR) for k in range(3))
     marks = tuple(marked(AT + k * HOUR, 100_000.0 + k, {}) for k in range(3))
     journal = record(cycles=cycles, marks=marks)
-    assert journal.end(lambda _: True).equity == 100_002
-    assert journal.end(lambda at: bool(at < AT + 2 * HOUR)).equity == 100_001
-    assert journal.end(lambda _: False).at == AT
+    assert journal.last_covered_account(lambda _: True).equity == 100_002
+    assert journal.last_covered_account(lambda at: bool(at < AT + 2 * HOUR)).equity == 100_001
+    assert journal.last_covered_account(lambda _: False).at == AT
 
 
 def test_mark_gives_prices_and_trades_give_quantities() -> None:
@@ -430,11 +433,11 @@ def test_mark_gives_prices_and_trades_give_quantities() -> None:
             CycleRow(0, "trade", end, None, idle_reason="halted"),
         ),
     )
-    reading = journal.end(lambda _: True)
+    reading = journal.last_covered_account(lambda _: True)
     assert reading.positions == {"AAA": Fraction(10)}
     assert reading.prices == {"AAA": Fraction(105)}
-    assert journal.sent_before(AT, reading)
-    assert not journal.sent_before(end, reading)
+    assert journal.is_sent_before(AT, reading)
+    assert not journal.is_sent_before(end, reading)
 
 
 def test_a_position_that_nothing_prices_is_named() -> None:
@@ -486,28 +489,31 @@ def test_decision_account_is_rebuilt_from_the_journal() -> None:
     words = ["forecaster=historical", "forecaster.calibrated=false", "sizing.holding=next"]
     words += ["sizing.strategy=kelly_100", "prior.stock_sharpe=0", "symbols=[SYA,SYB,SYXUSD]"]
     settings = settings_of(*BARS, *words)
-    bars = settings.bars()
+    bars = settings.load_bars()
     days = np.array(["2024-02-20T15:30", "2024-02-23T15:30"], dtype="datetime64[ns]")
     first, last = np.searchsorted(bars.times, days).tolist()
     bars = bars.slice_rows(0, last)
     market = Market(bars, first)
-    trader = settings.trader(settings.forecaster.build(bars.symbols))
-    watched = Watched(trader.over(market))
+    trader = settings.build_trader(settings.forecaster.build(bars.symbols))
+    watched = Watched(trader.with_beliefs(market))
     run = simulate_trading(settings, market, "test", watched)
     journal = journal_of(run, watched.seen)
     shorts = 0
     for (account, made), journaled in zip(watched.seen, journal.decisions, strict=True):
-        closes = last_closes_by_symbol(bars.until(made.at))
+        closes = last_closes_by_symbol(bars.slice_until(made.at))
         told = journaled_account(journal, journaled, settings, closes)
         assert told.equity == pytest.approx(account.equity, abs=1e-9)
         assert told.cash == pytest.approx(account.cash, abs=1e-6)
-        assert told.unsettled == pytest.approx(account.unsettled, abs=1e-3)
+        assert told.unsettled_proceeds == pytest.approx(account.unsettled_proceeds, abs=1e-3)
         assert told.short_proceeds == pytest.approx(account.short_proceeds, abs=1e-3)
         assert told.unborrowed_cash == pytest.approx(account.unborrowed_cash, abs=1e-3)
-        assert (told.leverage, told.shorting) == (account.leverage, account.shorting)
+        assert (told.max_leverage, told.is_shorting_enabled) == (
+            account.max_leverage,
+            account.is_shorting_enabled,
+        )
         shorts += account.short_proceeds > 0
     assert shorts > 20
-    assert any(account.unsettled for account, _ in watched.seen)
+    assert any(account.unsettled_proceeds for account, _ in watched.seen)
 
 
 @pytest.mark.parametrize(
@@ -526,7 +532,7 @@ def test_decision_account_is_rebuilt_from_the_journal() -> None:
 def test_instant_is_covered_once_every_started_bar_exists(
     ends: str, at: str, covered: bool
 ) -> None:
-    bars = SETTINGS.bars().until(np.datetime64(ends, "ns"))
+    bars = SETTINGS.load_bars().slice_until(np.datetime64(ends, "ns"))
     assert is_covered(bars, np.datetime64(at, "ns")) is covered
 
 
@@ -534,7 +540,7 @@ def made(**changed: Any) -> Decision:
     """The simulated decision that is the journaled one, but for some fields of its choice."""
     equity = changed.pop("equity", 100_000.0)
     choice = decision().choices["AAA"]._replace(**changed)
-    return decision_of_choices(AT, AT + HOUR, equity, 2.0, (choice,))
+    return decision_from_choices(AT, AT + HOUR, equity, 2.0, (choice,))
 
 
 @pytest.mark.parametrize(
@@ -554,7 +560,11 @@ def test_the_first_field_that_differs_says_why(
     found = compare_decisions(record(), {AT: made(**changed)}, {AT: closes}, [], half_an_hour)
     (difference,) = found.differences
     assert (difference.field, difference.cause) == (field, cause)
-    assert (found.compared, found.equal, found.counts) == (1, 0, {cause: 1})
+    assert (found.compared_instants, found.equal_instants, found.counts_by_cause) == (
+        1,
+        0,
+        {cause: 1},
+    )
 
 
 def of_decision(anew: Decision | None) -> DecisionComparison:

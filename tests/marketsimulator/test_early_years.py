@@ -38,9 +38,9 @@ def run_from(folder: Path, first: str, last: str, start: str, *words: str) -> Re
 @pytest.mark.parametrize("year", [1963, 1967, 1969])
 def test_buy_and_hold_fills_before_1970(year: int, tmp_path: Path) -> None:
     results = run_from(tmp_path, f"{year}-01-02", f"{year}-12-31", f"{year}-12-02")
-    runs = [results.main, *results.comparisons]
+    runs = [results.main_run, *results.benchmark_runs]
     assert all(len(run.fills) for run in runs)
-    assert all(run.margin["refusals"] == 0 for run in runs)
+    assert all(run.margin_events["refusals"] == 0 for run in runs)
     for run in runs:
         records = Records.of(asdict(results.settings), results.market.bars, run)
         assert str(audit(records)) == "0 differences"
@@ -64,4 +64,4 @@ def test_calibrated_run_reads_the_first_days(first: str, tmp_path: Path) -> None
     words = ("forecaster.calibrated=true",)
     results = run_from(tmp_path, first, "1962-12-31", "1962-12-20", *words)
     assert results.market.bars.times[0] == np.datetime64(f"{first}T21:00", "ns")
-    assert len(results.main.fills)
+    assert len(results.main_run.fills)

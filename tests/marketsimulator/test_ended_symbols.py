@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from execution.alpaca.activities import activity_of
+from execution.alpaca.activities import parse_activity
 from execution.live.cycle import _say_missing
 from foundation.files import write_files_atomically
 from marketsimulator.account.broker import SimulatedBroker
@@ -18,7 +18,7 @@ from marketsimulator.backtest import run_backtest
 from marketsimulator.results.counterfactuals import delist_after
 from marketsimulator.results.remarks import delisting_remarks
 from marketsimulator.results.report import result_files
-from marketsimulator.results.verdict import verdict
+from marketsimulator.results.verdict import backtest_verdict
 from marketsimulator.run_result import DELISTED
 from marketsimulator.runs.outcome import VariantOutcome, simulate_variants
 from marketsimulator.runs.simulate import simulate_trading
@@ -31,7 +31,7 @@ from tests.marketsimulator.runs import eager, settings_of, trader_of, walked_as_
 from tests.support.own_module import own_module
 from trainingdata.bars import Bars
 from trainingdata.confirmation import drop_unconfirmed
-from trainingdata.delistings import Delisting, Delistings
+from trainingdata.delistings import Delisting, DelistingRules
 from trainingdata.market import Market
 from trainingdata.sessions import calendar, first_open_from
 
@@ -51,7 +51,7 @@ def flat(last: int, *, sessions: int = 8) -> Bars:
 
 
 def held(
-    quantity: float, endings: Delistings, also: float = 0.0
+    quantity: float, endings: DelistingRules, also: float = 0.0
 ) -> tuple[SimulatedBroker, Bars, float]:
     """An account with so many AAA and BBB, whose AAA has its last bar in the second session."""
     bars = flat(14)
@@ -59,21 +59,21 @@ def held(
     orders = [market("a", "AAA", quantity), *([market("b", "BBB", also)] if also else [])]
     broker.submit(orders)
     broker.open_bars()
-    return broker, bars, float(broker.row().cash)
+    return broker, bars, float(broker.equity_row().cash)
 
 
 @pytest.mark.parametrize("quantity", [100.0, -100.0])
 def test_position_is_closed_after_enough_sessions_without_bars(quantity: float) -> None:
     """A missing one keeps its last mark until then; a short is bought in at the same price."""
-    broker, bars, cash = held(quantity, Delistings(after=1, loss=0.3))
+    broker, bars, cash = held(quantity, DelistingRules(missed_sessions=1, loss_fraction=0.3))
     fourth_close = 7 * 4 - 1
     broker.advance(fourth_close)
     assert float(broker.account().positions["AAA"]) == quantity
-    assert broker.row().equity == 10_000.0
+    assert broker.equity_row().equity == 10_000.0
     broker.advance(fourth_close + 1)
     assert broker.account().positions == {}
-    assert broker.row().cash == pytest.approx(cash + quantity * 7.0)
-    assert broker.row().equity == pytest.approx(10_000.0 - quantity * 3.0)
+    assert broker.equity_row().cash == pytest.approx(cash + quantity * 7.0)
+    assert broker.equity_row().equity == pytest.approx(10_000.0 - quantity * 3.0)
     assert broker.short_proceeds() == {}
     (booking,) = broker.bookings
     assert booking == (
@@ -89,15 +89,15 @@ def test_position_is_closed_after_enough_sessions_without_bars(quantity: float) 
 
 def test_panel_end_or_disabled_delisting_closes_nothing() -> None:
     for after in (None, 7):
-        broker, bars, _ = held(100.0, Delistings(after=after))
+        broker, bars, _ = held(100.0, DelistingRules(missed_sessions=after))
         broker.advance(len(bars.times) - 1)
         assert float(broker.account().positions["AAA"]) == 100.0
 
 
-def ending(price: float = 0.0, ratio: float = 0.0, into: str = "") -> Delistings:
+def ending(price: float = 0.0, ratio: float = 0.0, into: str = "") -> DelistingRules:
     opens = first_open_from(np.datetime64("2026-05-06"))
     assert opens is not None
-    return Delistings((Delisting("AAA", opens, opens, price, 0.0, ratio, into),))
+    return DelistingRules((Delisting("AAA", opens, opens, price, 0.0, ratio, into),))
 
 
 def test_merger_of_a_short_first_closes_held_shares() -> None:
@@ -115,7 +115,7 @@ def test_delisting_cancels_the_symbols_open_orders() -> None:
     goes = replace(market("g", "AAA", 1), type="limit", limit_price=0.5, tif="gtc")
     broker.submit([stays, goes])
     broker.advance(14)
-    assert broker.states(["s", "g"]) == {"s": "working", "g": "canceled"}
+    assert broker.order_states(["s", "g"]) == {"s": "working", "g": "canceled"}
 
 
 def test_every_engine_keeps_the_same_account_through_delistings() -> None:
@@ -128,19 +128,19 @@ def test_every_engine_keeps_the_same_account_through_delistings() -> None:
     listed = (Delisting("SYB", opens, known, 2.5, 0.0, 0.7, "SYC"),)
     # What is not known yet is found by its absence: this one is before the row.
     last = {"SYA": "2024-02-21", "SYB": "2024-02-22", "SYYUSD": "2024-02-19"}
-    endings = replace(market.endings, listed=listed, after=3)
-    market = replace(market.on(ended(wild(market.bars), last)), endings=endings)
+    endings = replace(market.delisting_rules, listed_delistings=listed, missed_sessions=3)
+    market = replace(market.with_bars(ended(wild(market.bars), last)), delisting_rules=endings)
     trader = trader_of(settings, market)
     table = eager(trader.build_beliefs(market), "2024-02-17")
-    run = walked_as_stepped(settings, market, replace(trader, table=table))
+    run = walked_as_stepped(settings, market, replace(trader, belief_table=table))
     worth = exact(2.5), exact(0.0), exact(0.7)
     ends = [End(known.astype("datetime64[ns]").astype(int).item(), "SYB", *worth, "SYC")]
     config = asdict(settings)
-    config["data"]["delisted_after"] = endings.after
+    config["data"]["delisted_after"] = endings.missed_sessions
     assert str(audit(Records.of(config, market.bars, run, ends=ends))) == "0 differences"
     assert sum(booking.kind == DELISTED for booking in run.bookings) >= 2
     (outcome,) = simulate_variants([settings], market, table)
-    assert outcome.equity.tolist() == [row.equity for row in run.rows]
+    assert outcome.equity.tolist() == [row.equity for row in run.equity_rows]
     assert outcome.totals.trades == VariantOutcome.from_run(run).totals.trades
     assert outcome.totals.notional == pytest.approx(VariantOutcome.from_run(run).totals.notional)
 
@@ -152,19 +152,21 @@ def test_report_adds_up_when_a_share_becomes_worthless(
 
     def shorter(self: BacktestSettings) -> Market:
         market = whole(self)
-        return market.on(ended(market.bars, {"SYA": "2024-02-22"}))
+        return market.with_bars(ended(market.bars, {"SYA": "2024-02-22"}))
 
     monkeypatch.setattr(BacktestSettings, "market", shorter)
     words = (*WORDS, "data.delisted_after=3", "data.delisting_loss=1", "prior.stock_sharpe=2")
     results = run_backtest(settings_of(*words))
     summary = results.summary()
-    ends = [each for each in results.main.bookings if each.kind == DELISTED]
+    ends = [each for each in results.main_run.bookings if each.kind == DELISTED]
     assert len(ends) == 1
     remark = next(each for each in summary["remarks"] if "delisted within the run" in each)
     assert remark.startswith("1 symbol delisted within the run (SYA): profit -$")
     assert f"of which payouts -${-ends[0].usd:,.2f}." in remark
     lost = sum(summary["attribution"]["symbols"]["SYA"].values())
-    booked = sum(b.usd for b in results.main.bookings if b.symbol == "SYA" and b.kind == "borrow")
+    booked = sum(
+        b.usd for b in results.main_run.bookings if b.symbol == "SYA" and b.kind == "borrow"
+    )
     earned = summary["contributions"]["SYA"] * results.settings.capital
     assert lost == pytest.approx(earned + booked, abs=1e-6)
     write_files_atomically(result_files(results, summary), tmp_path / "run")
@@ -175,7 +177,7 @@ def test_future_delistings_change_nothing_before() -> None:
     whole = Market(flat(56))
     at = whole.bars.times[20]
     other = delist_after(whole, at, 3)
-    assert [each.booked > at for each in other.ended] == [True]
+    assert [each.booked_at > at for each in other.booked_delistings] == [True]
     before = whole.bars.times <= at
     np.testing.assert_array_equal(other.bars.mask[:, before], whole.bars.mask[:, before])
     assert not other.bars.mask[:, ~before].all()
@@ -183,13 +185,13 @@ def test_future_delistings_change_nothing_before() -> None:
 
 def test_practice_venue_lists_a_delisting_as_merger(monkeypatch: pytest.MonkeyPatch) -> None:
     settings = settings_of(*WORDS, "increments=original")
-    venue = Venue(settings, Market(flat(14), endings=Delistings(after=1)))
+    venue = Venue(settings, Market(flat(14), delisting_rules=DelistingRules(missed_sessions=1)))
     request = {"symbol": "AAA", "qty": "100", "side": "buy", "type": "market"}
     venue.submit({**request, "time_in_force": "day"})
     venue.advance(30)
     entry = venue.record.activities[-1]
     assert entry["activity_type"] == "MA"
-    read = activity_of({"id": "1", **entry})
+    read = parse_activity({"id": "1", **entry})
     assert (read.kind, read.symbol, float(read.quantity)) == ("merger", "AAA", -100.0)
     assert float(read.amount) == pytest.approx(700.0)
     assert venue.broker.account().positions == {}
@@ -226,21 +228,23 @@ def test_ruined_account_is_the_verdict(tmp_path: Path, monkeypatch: pytest.Monke
     words = [*squeezed(tmp_path, stays=True), f"sizing._target_={module}.short"]
     results = run_backtest(settings_of(*words))
     summary = results.summary()
-    told = verdict(summary)
-    assert results.main.rows[-1].equity < 0
+    told = backtest_verdict(summary)
+    assert results.main_run.equity_rows[-1].equity < 0
     assert told.level == "bad"
     assert told.claim == f"Account lost: no equity was left on {summary['wiped_out_on']}."
     assert summary["wiped_out_on"] == "2022-07-05"
-    assert summary["days"] == len(results.main.rows) > 20
-    reasons = [order.reason for decision in results.main.decision_log for order in decision.orders]
+    assert summary["days"] == len(results.main_run.equity_rows) > 20
+    reasons = [
+        order.reason for decision in results.main_run.decision_log for order in decision.orders
+    ]
     assert not any("nan" in str(reason) for reason in reasons)
 
 
 def test_squeezed_symbol_does_not_end(tmp_path: Path) -> None:
     found = settings_of(*squeezed(tmp_path)).market()
-    assert found.ended == ()
+    assert found.booked_delistings == ()
     assert (~found.bars.mask[1]).sum() == 1, "one bar of the squeeze waits"
-    broker = account_on(found.bars, 100_000.0, endings=found.endings)
+    broker = account_on(found.bars, 100_000.0, endings=found.delisting_rules)
     broker.submit([replace(market("w", "WILD", -100.0), tif="opg")])
     broker.open_bars()
     broker.advance(len(found.bars.times) - 1)
@@ -250,7 +254,7 @@ def test_squeezed_symbol_does_not_end(tmp_path: Path) -> None:
 
 def test_symbol_whose_bars_stop_still_ends(tmp_path: Path) -> None:
     found = settings_of(*squeezed(tmp_path, ends=True)).market()
-    assert [each.symbol for each in found.ended] == ["WILD"]
+    assert [each.symbol for each in found.booked_delistings] == ["WILD"]
 
 
 def test_last_bar_that_waits_is_not_missing(tmp_path: Path) -> None:
@@ -279,17 +283,21 @@ def test_crash_on_last_bar_decides_the_payout(
     bars = panel_of({"AAA": (times[:14], prices), "BBB": (times, np.full((56, 4), 4.0))})
     bars = drop_unconfirmed(bars)
     assert not bars.mask[0, 13]
-    stated = replace(ending().listed[0], price=np.nan)
-    endings = Delistings((stated,)) if listed else Delistings(after=1, loss=0.3)
+    stated = replace(ending().listed_delistings[0], cash_per_share=np.nan)
+    endings = (
+        DelistingRules((stated,))
+        if listed
+        else DelistingRules(missed_sessions=1, loss_fraction=0.3)
+    )
     broker = account_on(bars, 10_000.0, endings=endings)
     broker.submit([market("a", "AAA", quantity)])
     broker.open_bars()
     broker.advance(55)
     assert broker.account().positions == {}
     assert broker.fills[-1].price == pytest.approx(0.7 * last)
-    found = endings.booked_until_end(bars)
-    assert endings.booked_until_end(bars.slice_rows(0, 50)) == found
-    assert endings.booked_until_end(bars.slice_rows(0, 13)) == ()
+    found = endings.booked_delistings(bars)
+    assert endings.booked_delistings(bars.slice_rows(0, 50)) == found
+    assert endings.booked_delistings(bars.slice_rows(0, 13)) == ()
 
 
 def test_payout_by_an_unconfirmed_price_is_named(tmp_path: Path) -> None:
@@ -299,14 +307,14 @@ def test_payout_by_an_unconfirmed_price_is_named(tmp_path: Path) -> None:
     frame.to_csv(tmp_path / "WILD.csv", index=False)
     settings = settings_of(*words)
     found = settings.market()
-    (end,) = found.ended
-    assert (end.price, end.share) == (pytest.approx(7.0), 0.0)
+    (end,) = found.booked_delistings
+    assert (end.cash_per_share, end.last_price_fraction) == (pytest.approx(7.0), 0.0)
     run = simulate_trading(settings, found, "x", trader_of(settings, found))
     assert (
         "WILD is paid out at its last price as read (10.00), which no later bar confirms."
         in delisting_remarks(run, found, {"WILD": 0.0})
     )
-    (doubt,) = found.bars.doubts
+    (doubt,) = found.bars.data_warnings
     assert "if the symbol ends here, its payout uses this price, 10" in doubt.effect
 
 
@@ -318,9 +326,9 @@ def test_symbol_back_at_its_payouts_open_is_kept(tmp_path: Path, rule: str) -> N
     calm.drop(index=range(116, 126)).to_csv(tmp_path / "WILD.csv", index=False)
     settings = settings_of(*words, "sizing.strategy=equal_weight")
     found = settings.market()
-    assert found.ended == ()
+    assert found.booked_delistings == ()
     sign = 1.0 if rule == "long" else -1.0
-    broker = account_on(found.bars, 100_000.0, endings=found.endings)
+    broker = account_on(found.bars, 100_000.0, endings=found.delisting_rules)
     broker.submit([replace(market("w", "WILD", sign * 100.0), tif="opg")])
     broker.open_bars()
     broker.advance(len(found.bars.times) - 1)
@@ -330,7 +338,7 @@ def test_symbol_back_at_its_payouts_open_is_kept(tmp_path: Path, rule: str) -> N
     assert note.startswith("WILD traded again at 2022-07-")
     # One session more without it, and it has ended.
     calm.drop(index=range(116, 127)).to_csv(tmp_path / "WILD.csv", index=False)
-    assert [each.symbol for each in settings_of(*words).market().ended] == ["WILD"]
+    assert [each.symbol for each in settings_of(*words).market().booked_delistings] == ["WILD"]
 
 
 def test_accountant_keeps_a_returned_symbol_too() -> None:
@@ -343,11 +351,11 @@ def test_accountant_keeps_a_returned_symbol_too() -> None:
     mask = bars.mask.copy()
     mask[row, gap] = False
     values = np.where(mask[:, :, None], bars.values, np.nan)
-    market = market.on(replace(bars, values=values, mask=mask))
-    assert [each.symbol for each in market.returned] == ["SYA"]
+    market = market.with_bars(replace(bars, values=values, mask=mask))
+    assert [each.symbol for each in market.cancelled_delistings] == ["SYA"]
     trader = trader_of(settings, market)
     table = eager(trader.build_beliefs(market), "2024-02-17")
-    run = walked_as_stepped(settings, market, replace(trader, table=table))
+    run = walked_as_stepped(settings, market, replace(trader, belief_table=table))
     assert all(booking.kind != DELISTED for booking in run.bookings)
     assert str(audit(Records.of(asdict(settings), market.bars, run))) == "0 differences"
 

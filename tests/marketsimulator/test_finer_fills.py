@@ -20,23 +20,23 @@ from foundation.errors import DataError, InputError
 from foundation.settings import settings_from_config as settings_as
 from marketsimulator.account.broker import SimulatedBroker
 from marketsimulator.account.terms import FillTerms
-from marketsimulator.audit import read as read_audit
+from marketsimulator.audit import parse_arguments as read_audit
 from marketsimulator.backtest import run_backtest
 from marketsimulator.results.report import result_files
 from marketsimulator.results.trial_identity import data_hash
 from marketsimulator.runs.outcome import simulate_variants
-from marketsimulator.runs.simulate import step_trading
+from marketsimulator.runs.simulate import simulate_stepwise
 from marketsimulator.settings import BacktestSettings
 from tests.marketsimulator.accounts import account_on, order, orders, stock_ends
 from tests.marketsimulator.runs import settings_of, trader_of
 from tests.support.eager_runs import believing
 from tests.support.messages import refused
-from trainingdata.bars import FIELDS, Bars, Origin, build_panel
+from trainingdata.bars import FIELDS, Bars, Provenance, build_panel
 from trainingdata.instruments import AssetClass, instrument
 from trainingdata.market import Market
-from trainingdata.resampling import join_parts
+from trainingdata.resampling import aggregate_bars
 from trainingdata.source import build_finer_panel
-from trainingdata.timeframe import HOURLY, MINUTE, Timeframe
+from trainingdata.timeframe import HOURLY, ONE_MINUTE, Timeframe
 
 HALF = Timeframe("30m")
 ITEM = instrument("AAA")
@@ -44,7 +44,7 @@ FEW = FillTerms(volume_share=0.5)
 
 
 def with_origins(bars: Bars) -> Bars:
-    origins = tuple(Origin(f"{symbol}.csv", "UTC", 1) for symbol in bars.symbols)
+    origins = tuple(Provenance(f"{symbol}.csv", "UTC", 1) for symbol in bars.symbols)
     return replace(bars, origins=origins)
 
 
@@ -52,7 +52,7 @@ def walks(seed: int, hours: int, timeframe: Timeframe = HALF) -> tuple[Bars, Bar
     """Hours of a stock from a Monday on, and the finer bars that they are put together of."""
     rng = np.random.default_rng(seed)
     ends = stock_ends("2024-10-07", hours)
-    starts = HOURLY.stock_clock.started_at(ends)
+    starts = HOURLY.stock_clock.starts_by_end(ends)
     clock = timeframe.stock_clock
     finer = clock.ends[(clock.ends > starts[0]) & (clock.ends <= ends[-1])]
     k = np.searchsorted(ends, finer)
@@ -67,7 +67,7 @@ def walks(seed: int, hours: int, timeframe: Timeframe = HALF) -> tuple[Bars, Bar
     lows = inner.min(axis=1) - abs(rng.normal(0, 0.5, len(k))).round(1)
     values = np.column_stack([opens, highs, lows, closes, rng.integers(0, 60, len(k))])
     parts = with_origins(build_panel([(ITEM, finer, values)], "finer", timeframe))
-    return build_panel([(ITEM, ends, join_parts(starts[k], values)[1])], "hours"), parts
+    return build_panel([(ITEM, ends, aggregate_bars(starts[k], values)[1])], "hours"), parts
 
 
 def told(broker: SimulatedBroker) -> list[tuple[Any, ...]]:
@@ -82,7 +82,7 @@ def test_finer_fills_match_an_account_on_finer_bars(data: st.DataObject, seed: i
     """
     hours, parts = walks(seed, 9)
     finer = build_finer_panel(parts, hours, 0)
-    broker = account_on(Market(hours, finer=finer), fills=FEW)
+    broker = account_on(Market(hours, finer_bars=finer), fills=FEW)
     carry = FillTerms(volume_share=0.5, remainder="carry")
     rows = np.searchsorted(finer.times, hours.times)
     other = account_on(Market(finer, int(rows[0])), fills=carry)
@@ -103,12 +103,12 @@ def test_finer_fills_match_an_account_on_finer_bars(data: st.DataObject, seed: i
         assert broker.account() == other.account()
         broker.open_bars()
         other.open_bars()
-        assert broker.row()[:5] == other.row()[:5]
+        assert broker.equity_row()[:5] == other.equity_row()[:5]
     assert told(broker) == told(other)
 
 
 @pytest.mark.parametrize(
-    ("finer", "words"), [(HALF, "capital=1500"), (MINUTE, "limits.intraday_leverage=0.5")]
+    ("finer", "words"), [(HALF, "capital=1500"), (ONE_MINUTE, "limits.intraday_leverage=0.5")]
 )
 def test_one_finer_bar_a_bar_changes_nothing(finer: Timeframe, words: str) -> None:
     """To the bit, with impact, missing bars, margin calls and coins.
@@ -119,20 +119,20 @@ def test_one_finer_bar_a_bar_changes_nothing(finer: Timeframe, words: str) -> No
     settings, market, trader = believing(*words.split())
     tables = []
     for s, item in enumerate(market.bars.instruments):
-        times, values = market.bars.real_bars(s)
-        starts = market.bars.clock(item.kind).started_at(times)
-        tables.append((item, finer.clock(item.kind).known_at(starts), values))
+        times, values = market.bars.bars_of_symbol(s)
+        starts = market.bars.clock(item.kind).starts_by_end(times)
+        tables.append((item, finer.clock(item.kind).ends_by_start(starts), values))
     parts = build_finer_panel(
-        with_origins(build_panel(tables, "finer", finer)), market.bars, market.first
+        with_origins(build_panel(tables, "finer", finer)), market.bars, market.start_row
     )
     one, other = (
-        step_trading(settings, each, "x", trader, settings.broker(each))
-        for each in (market, replace(market, finer=parts))
+        simulate_stepwise(settings, each, "x", trader, settings.build_broker(each))
+        for each in (market, replace(market, finer_bars=parts))
     )
     assert other.fills == one.fills
     assert other.bookings == one.bookings
-    assert other.rows == one.rows
-    assert other.margin == one.margin
+    assert other.equity_rows == one.equity_rows
+    assert other.margin_events == one.margin_events
     assert len(one.fills) > 100
 
 
@@ -151,7 +151,7 @@ def test_finer_bars_decide_which_price_came_first() -> None:
         (None, ("stop", 90.0)),
         (build_finer_panel(parts, bars, 0), ("limit", 110.0)),
     ):
-        broker = account_on(Market(bars, finer=finer))
+        broker = account_on(Market(bars, finer_bars=finer))
         broker.submit([order("buy", 10)])
         broker.advance(1)
         broker.submit(
@@ -190,7 +190,7 @@ def write(folder: Path, timeframe: Timeframe) -> Path:
         rng = np.random.default_rng([0, number])
         kind = instrument(symbol).kind
         starts = np.arange(begin, begin + np.timedelta64(30, "D"), np.timedelta64(30, "m"))
-        starts = starts[~np.isnat(HALF.clock(kind).known_at(starts))]
+        starts = starts[~np.isnat(HALF.clock(kind).ends_by_start(starts))]
         closes = 100 * np.exp(np.cumsum(rng.normal(0, 0.003, len(starts))))
         opens = np.append(100.0, closes[:-1])
         inner = np.column_stack([opens, closes])
@@ -198,9 +198,11 @@ def write(folder: Path, timeframe: Timeframe) -> Path:
         volumes = rng.integers(500, 9000, len(starts))
         values = np.column_stack([opens, highs, lows, closes, volumes])
         clock = timeframe.clock(kind)
-        whole = clock.started_at(clock.end_of(clock.count_ended_bars(starts) + 1, starts))
+        whole = clock.starts_by_end(
+            clock.ends_by_number(clock.count_ended_bars(starts) + 1, starts)
+        )
         stamps = np.unique(whole)
-        frame = pd.DataFrame(join_parts(whole, values)[1], columns=list(FIELDS))
+        frame = pd.DataFrame(aggregate_bars(whole, values)[1], columns=list(FIELDS))
         frame.insert(0, "timestamp", pd.DatetimeIndex(stamps).tz_localize("UTC"))
         frame.to_csv(folder / f"{symbol}.csv", index=False)
     return folder
@@ -219,7 +221,7 @@ CALM = ("forecaster.calibrated=false", "sizing.strategy=equal_weight", "sizing.b
 
 def finer_settings(files: tuple[Path, Path], *words: str) -> BacktestSettings:
     hours, finer = files
-    return settings_of(f"data.dir={hours}", f"data.fills={finer}", *WORDS, *words)
+    return settings_of(f"data.dir={hours}", f"data.execution_bars={finer}", *WORDS, *words)
 
 
 def test_finer_fills_report_shows_coarse_fills_too(
@@ -227,20 +229,22 @@ def test_finer_fills_report_shows_coarse_fills_too(
 ) -> None:
     settings = finer_settings(files, *CALM, "capital=3e6")
     results = run_backtest(settings)
-    plain = run_backtest(replace(settings, data=replace(settings.data, fills=())))
+    plain = run_backtest(replace(settings, data=replace(settings.data, execution_bars=())))
     summary = results.summary()
     met, decided = summary["fills"].items()
     assert (met[0], decided[0]) == ("30-minute bars", "hours")
-    assert met[1]["equity"] == results.main.rows[-1].equity
-    assert decided[1]["equity"] == plain.main.rows[-1].equity != met[1]["equity"]
+    assert met[1]["equity"] == results.main_run.equity_rows[-1].equity
+    assert decided[1]["equity"] == plain.main_run.equity_rows[-1].equity != met[1]["equity"]
     assert decided[1]["trades"] == plain.summary()["trades"]
     assert "fills" not in plain.summary()
     assert data_hash(results.market) != data_hash(plain.market)
     # Decisions see the same bars, at the same instants, marked at the same closes.
-    assert [d.at for d in results.main.decisions] == [d.at for d in plain.main.decisions]
-    for one, other in zip(results.main.decisions, plain.main.decisions, strict=True):
+    assert [d.at for d in results.main_run.decisions] == [d.at for d in plain.main_run.decisions]
+    for one, other in zip(results.main_run.decisions, plain.main_run.decisions, strict=True):
         assert [c.price for c in one.choices] == [c.price for c in other.choices]
-    assert any(f.price > 0 and f.at != f.booked_at for f in results.main.fills), "between decisions"
+    assert any(f.price > 0 and f.at != f.booked_at for f in results.main_run.fills), (
+        "between decisions"
+    )
     writers = result_files(results, summary)
     writers["report.html"](tmp_path / "report.html")
     writers["config.yaml"](tmp_path / "config.yaml")
@@ -252,24 +256,24 @@ def test_finer_fills_report_shows_coarse_fills_too(
 def test_later_finer_bars_change_no_earlier_decision(files: tuple[Path, Path]) -> None:
     settings = finer_settings(files, *CALM)
     market = settings.market()
-    trader = trader_of(settings, market).over(market)
-    cut = market.bars.times[market.first + 40]
-    assert market.finer is not None
-    values = market.finer.values.copy()
-    values[:, market.finer.times > cut, :4] *= 1.07
-    other = replace(market, finer=replace(market.finer, values=values))
+    trader = trader_of(settings, market).with_beliefs(market)
+    cut = market.bars.times[market.start_row + 40]
+    assert market.finer_bars is not None
+    values = market.finer_bars.values.copy()
+    values[:, market.finer_bars.times > cut, :4] *= 1.07
+    other = replace(market, finer_bars=replace(market.finer_bars, values=values))
     runs = [
-        step_trading(settings, each, "x", trader, settings.broker(each)).until(cut)
+        simulate_stepwise(settings, each, "x", trader, settings.build_broker(each)).slice_until(cut)
         for each in (market, other)
     ]
     assert repr(runs[0].decisions) == repr(runs[1].decisions)
     early = [[f for f in run.fills if f.booked_at < cut] for run in runs]
     assert early[0] == early[1] != []
     # A comparison takes the setting: its variants fill on the same finer bars.
-    assert trader.table is not None
-    (outcome,) = simulate_variants([settings], market, trader.table)
-    whole = step_trading(settings, market, "x", trader, settings.broker(market))
-    assert outcome.equity.tolist() == [row.equity for row in whole.rows]
+    assert trader.belief_table is not None
+    (outcome,) = simulate_variants([settings], market, trader.belief_table)
+    whole = simulate_stepwise(settings, market, "x", trader, settings.build_broker(market))
+    assert outcome.equity.tolist() == [row.equity for row in whole.equity_rows]
 
 
 def change(symbol: str, column: str, factor: float) -> Any:
@@ -305,21 +309,21 @@ def test_mismatched_finer_files_are_refused_in_one_line(
     spoil(finer := shutil.copytree(files[1], tmp_path / "finer"))
     with refused(DataError, *facts) as caught:
         finer_settings((files[0], finer)).market()
-    assert str(caught.value).startswith("data.fills: ")
+    assert str(caught.value).startswith("data.execution_bars: ")
     assert "\n" not in str(caught.value)
 
 
 def test_finer_bars_are_refused_where_meaningless(files: tuple[Path, Path]) -> None:
-    with refused(InputError, "data.fills"):
-        settings_of("data.fills=x").market()
-    with refused(DataError, "data.fills"):
+    with refused(InputError, "data.execution_bars"):
+        settings_of("data.execution_bars=x").market()
+    with refused(DataError, "data.execution_bars"):
         finer_settings((files[0], Path("nowhere"))).market()
-    with refused(InputError, "data.fills"):
-        read_audit(["look_ahead", "data.dir=x", "data.fills=y"])
+    with refused(InputError, "data.execution_bars"):
+        read_audit(["look_ahead", "data.dir=x", "data.execution_bars=y"])
     for kind in (EvaluationSettings, BatchSettings):
         name = "evaluate" if kind is EvaluationSettings else "batch"
-        with refused(InputError, "data.fills"):
-            settings_as(kind, compose_config(name, ["data.dir=x", "data.fills=y"]))
+        with refused(InputError, "data.execution_bars"):
+            settings_as(kind, compose_config(name, ["data.dir=x", "data.execution_bars=y"]))
 
 
 def test_daily_order_fills_in_its_sessions_first_hour(
@@ -327,12 +331,14 @@ def test_daily_order_fills_in_its_sessions_first_hour(
 ) -> None:
     settings = finer_settings((write(tmp_path, Timeframe("1d")), files[0]), "symbols=AAA")
     market = settings.market()
-    broker = settings.broker(market)
+    broker = settings.build_broker(market)
     broker.submit([order("buy", 10, tif="opg")])
-    broker.advance(market.first + 1)
+    broker.advance(market.start_row + 1)
     (fill,) = broker.fills
     assert (
         fill.at
-        == market.bars.clock(AssetClass.STOCK).started_at(market.bars.times)[market.first + 1]
+        == market.bars.clock(AssetClass.STOCK).starts_by_end(market.bars.times)[
+            market.start_row + 1
+        ]
     )
     assert fill.qty == Decimal(10)

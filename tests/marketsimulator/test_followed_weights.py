@@ -26,7 +26,7 @@ from trainingdata.instruments import instrument
 
 NAMES = ["AAA", "BBB", "BTCUSD", "CCC", "XRPUSD"]
 ITEMS = [instrument(name) for name in NAMES]
-STEPS = np.array([float(item.increment) for item in ITEMS])
+STEPS = np.array([float(item.qty_increment) for item in ITEMS])
 COINS = np.array([name.endswith("USD") for name in NAMES])
 PRICES = np.array([100.0, 5.0, 60_000.0, 40.0, 0.8])
 

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from forecasting.baseline import Oracle, RandomWalk
-from forecasting.forecast import HORIZON, LEVELS, reads_future
+from forecasting.forecast import HORIZON, LEVELS, has_look_ahead
 from marketsimulator.backtest import run_backtest
 from marketsimulator.settings import BacktestSettings
 from tests.marketsimulator.runs import settings_of
@@ -42,7 +42,7 @@ def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
         [rows, range(1, HORIZON + 1), LEVELS], names=["row", "step", "level"]
     )
     frame = pd.DataFrame({"value": table.quantiles[rows].ravel()}, index=index).reset_index()
-    frame["symbol"] = np.array(bars.symbols)[windows.symbol[frame["row"]]]
+    frame["symbol"] = np.array(bars.symbols)[windows.symbol_index[frame["row"]]]
     frame["issued_at"] = pd.DatetimeIndex(windows.issued_at[frame["row"]]).tz_localize("UTC")
     found = tmp_path_factory.mktemp("forecasts") / "half.parquet"
     frame.to_parquet(found)
@@ -64,7 +64,7 @@ def future_file(folder: Path, noise: float) -> Path:
         [rows, range(1, HORIZON + 1), LEVELS], names=["row", "step", "level"]
     )
     frame = pd.DataFrame({"value": values.ravel()}, index=index).reset_index()
-    frame["symbol"] = np.array(bars.symbols)[table.windows.symbol[frame["row"]]]
+    frame["symbol"] = np.array(bars.symbols)[table.windows.symbol_index[frame["row"]]]
     issued = table.windows.issued_at[frame["row"]]
     frame["issued_at"] = pd.DatetimeIndex(issued).tz_localize("UTC")
     frame.to_parquet(folder / "mine.parquet")
@@ -77,15 +77,15 @@ def test_forecasts_that_contain_the_future_are_no_result(tmp_path: Path, noise: 
     ledger = tmp_path / "trials.sqlite"
     mine = settings("forecaster=file", f"forecaster.path={made}")
     results = run_backtest(replace(mine, start="2024-02-20", trials=str(ledger)))
-    assert reads_future(results.main.name)
-    assert results.trials is not None
-    assert results.trials.count == 0
+    assert has_look_ahead(results.main_run.name)
+    assert results.trial_statistics is not None
+    assert results.trial_statistics.count == 0
     assert "No result: the forecaster reads the future." in results.summary()["warnings"]
 
 
 @pytest.mark.parametrize("forecaster", ["ewma", "historical"])
 def test_honest_forecasts_are_not_suspected(forecaster: str) -> None:
-    assert not reads_future(run_backtest(settings(f"forecaster={forecaster}")).main.name)
+    assert not has_look_ahead(run_backtest(settings(f"forecaster={forecaster}")).main_run.name)
 
 
 def test_partial_forecast_coverage_is_reported_with_its_span(path: Path) -> None:

@@ -14,7 +14,7 @@ from execution.decision.decision import Decision
 from execution.decision.sizing import SizingSettings
 from execution.decision.trader import Trader
 from execution.orders.account_snapshot import AccountSnapshot
-from execution.orders.broker import place
+from execution.orders.broker import place_orders
 from execution.orders.fees import FeeSchedule, TradingCosts
 from forecasting.baseline import RandomWalk
 from forecasting.forecast import HORIZON, ForecastTable, Progress, no_progress
@@ -46,9 +46,9 @@ class Moody:
         table = RandomWalk().forecast(bars, since)
         rng = np.random.default_rng([self.seed, len(bars.times)])
         tilt = rng.normal(0, 1e-4 * 10.0 ** rng.uniform(0, 2.5), len(bars.symbols))[
-            table.windows.symbol
+            table.windows.symbol_index
         ]
-        values = table.values * np.maximum(
+        values = table.all_quantiles * np.maximum(
             1 + tilt[:, None, None] * np.arange(1, HORIZON + 1)[None, :, None], 0.1
         )
         return replace(table, quantiles=values.astype(np.float32))
@@ -65,10 +65,10 @@ def broker_with(
     bars: Bars, index: int, weights: npt.NDArray[np.float64], equity: float
 ) -> SimulatedBroker:
     """A broker whose account already holds these weights, within limits or not."""
-    book = SETTINGS.book(bars)
+    book = SETTINGS.build_book(bars)
     closes = bars.slice_rows(0, index + 1).last_closes()
     for s, item in enumerate(bars.instruments):
-        step = float(item.increment)
+        step = float(item.qty_increment)
         book.holding["quantity"][s] = round(
             np.trunc(weights[s] * equity / closes[s] / step) * step, 9
         )
@@ -76,7 +76,7 @@ def broker_with(
     book.account["short_proceeds"] = book.holding["short_proceeds"].sum()
     book.account["cash"] = equity - float(book.holding["quantity"] @ closes)
     market = Market(bars, index)
-    return SimulatedBroker(market, SETTINGS.timeline(market), book)
+    return SimulatedBroker(market, SETTINGS.build_timeline(market), book)
 
 
 def check(
@@ -90,7 +90,8 @@ def check(
     equity = before.equity
     prices = before.prices
     dust = 1e-6 + sum(
-        (0.001 * prices[c.symbol] + (10.5 if "smallest_order" in c.binding else 0)) / equity
+        (0.001 * prices[c.symbol] + (10.5 if "smallest_order" in c.binding_shadow_prices else 0))
+        / equity
         for c in decision.choices
         if c.symbol.endswith("USD")
     )
@@ -146,8 +147,8 @@ def test_limit_breaches_come_from_prices_and_are_cut(
         decision = who.decide(panel, before)
         if decision is not None and before.equity > 0:
             decided += 1
-            assert decision.failure == ""
-            place(broker, decision.orders, decision.cancelled)
+            assert decision.sizing_failure == ""
+            place_orders(broker, decision.orders, decision.cancelled_quantities)
             check(before, broker.account(), decision, who.limits)
         index += 1
         broker.advance(index)

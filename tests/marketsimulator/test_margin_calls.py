@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from marketsimulator.account.broker import SimulatedBroker
-from marketsimulator.account.margin import is_call_met
+from marketsimulator.account.margin import is_margin_call_met
 from tests.marketsimulator.accounts import FLAT, FREE, account_in, order, stock_ends
 from trainingdata.corporate_actions import CorporateAction
 
@@ -93,7 +93,7 @@ def test_actions_before_the_panel_move_nothing() -> None:
     for day in ("2010-01-04T14:30", "2024-10-02T13:30"):
         opens = np.datetime64(day, "ns")
         past = (
-            CorporateAction("AAA", opens, ratio=2.0),
+            CorporateAction("AAA", opens, split_ratio=2.0),
             CorporateAction("AAA", opens, dividend=5.0),
         )
         broker = account_in({"AAA": (STOCK_TIMES, [FLAT] * 28)}, actions=past, costs=FREE)
@@ -111,7 +111,7 @@ def test_equity_equal_to_the_requirement_meets_a_call() -> None:
     for borrowed, met in ((70_000.0, True), (70_000.01, False)):
         book.account["cash"] = -borrowed
         book.account["equity"] = 100_000.0 - borrowed
-        assert is_call_met(book) is met
+        assert is_margin_call_met(book) is met
 
 
 @pytest.mark.parametrize("kind", ["limit", "stop"])

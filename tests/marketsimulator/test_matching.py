@@ -49,7 +49,7 @@ def test_day_orders_expire_at_session_end_gtc_stay() -> None:
         b = stock(*bars)
         b.submit([order("buy", 10, "limit", limit_price=95.0, tif=tif)])
         assert walk(b, 7) == fills
-        assert b.states(["o"]) == {"o": state}
+        assert b.order_states(["o"]) == {"o": state}
 
 
 def test_unfilled_remainder_is_cancelled_or_carried() -> None:
@@ -59,9 +59,9 @@ def test_unfilled_remainder_is_cancelled_or_carried() -> None:
     assert walk(cancelled, 2) == [(100, 100.0)]
     carried = stock(*bars, fills=FillTerms(remainder="carry"))
     carried.submit([order("buy", 150)])
-    assert carried.account().exposure == {"AAA": Decimal(150)}
+    assert carried.account().projected_positions == {"AAA": Decimal(150)}
     assert walk(carried, 2) == [(100, 100.0), (25, 102.0)]
-    covered = stock(*bars, fills=FillTerms(coverage=0.5))
+    covered = stock(*bars, fills=FillTerms(feed_volume_share=0.5))
     covered.submit([order("buy", 150)])
     assert prices(covered.fills) == [(150, 100.0)]
 
@@ -166,7 +166,7 @@ def test_auction_orders_fill_at_first_or_last_print() -> None:
     )
     assert walk(b, 5) == []
     assert walk(b, 6) == [(1, 106.5)]
-    assert b.states(["close", "cheap", "open"]) == {
+    assert b.order_states(["close", "cheap", "open"]) == {
         "close": "filled",
         "cheap": "expired",
         "open": "expired",
@@ -178,7 +178,7 @@ def test_auction_orders_fill_at_first_or_last_print() -> None:
         ]
     )
     assert walk(b, 7) == [(1, 106.5), (4, 107.0)]
-    assert b.states(["next-low"])["next-low"] == "expired"
+    assert b.order_states(["next-low"])["next-low"] == "expired"
 
 
 def test_a_cancelled_order_does_not_fill() -> None:

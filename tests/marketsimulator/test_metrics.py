@@ -7,8 +7,8 @@ from scipy.stats import kurtosis, skew
 from marketsimulator.results.metrics import (
     annual_turnover,
     daily_equity,
-    daily_performance,
-    performance,
+    measure_daily_performance,
+    measure_performance,
 )
 from trainingdata.instants import HOUR, four_pm
 from trainingdata.sessions import sessions_between
@@ -48,7 +48,7 @@ def test_the_statistics_by_hand() -> None:
     at = np.sort(np.concatenate([four_pm(days), four_pm(days) - HOUR]))
     levels = 100.0 * np.cumprod([1.01, 0.99, 1.02])
     equity = np.stack([levels * 0.7, levels], axis=1).ravel()
-    p = performance(at, equity, capital=100.0, has_crypto=False)
+    p = measure_performance(at, equity, capital=100.0, has_crypto=False)
     returns = np.array([0.01, -0.01, 0.02])
     root = np.sqrt(p.periods_per_year)
     assert p.total_return == pytest.approx(1.01 * 0.99 * 1.02 - 1)
@@ -62,27 +62,29 @@ def test_the_statistics_by_hand() -> None:
 
 def test_skew_and_excess_kurtosis_are_those_of_scipy() -> None:
     returns = np.random.default_rng(3).standard_t(5, 250) / 100
-    found = daily_performance(np.cumprod(np.append(1.0, 1 + returns)), 252)
+    found = measure_daily_performance(np.cumprod(np.append(1.0, 1 + returns)), 252)
     assert found.skewness == pytest.approx(skew(returns))
     assert found.excess_kurtosis == pytest.approx(kurtosis(returns, fisher=True))
 
 
 def test_undefined_metrics_are_none_and_never_zero() -> None:
     at = hourly("2024-10-01T14:00", "2024-10-04T23:00")
-    flat = performance(at, np.full(len(at), 50.0), capital=50.0, has_crypto=False)
+    flat = measure_performance(at, np.full(len(at), 50.0), capital=50.0, has_crypto=False)
     assert (flat.sharpe, flat.sortino, flat.calmar) == (None, None, None)
     assert flat.total_return == 0
-    moment = performance(at[:1], np.array([60.0]), capital=50.0, has_crypto=False)
+    moment = measure_performance(at[:1], np.array([60.0]), capital=50.0, has_crypto=False)
     assert moment.total_return == pytest.approx(0.2)
     assert (moment.annual_return, moment.volatility) == (None, None)
-    rocket = performance(at[:30], np.linspace(50.0, 500_000.0, 30), capital=50.0, has_crypto=True)
+    rocket = measure_performance(
+        at[:30], np.linspace(50.0, 500_000.0, 30), capital=50.0, has_crypto=True
+    )
     assert rocket.annual_return is None
 
 
 def test_wiped_out_account_has_return_but_no_cagr() -> None:
     at = hourly("2024-10-01T14:00", "2024-10-08T23:00")
     equity = np.linspace(50.0, -10.0, len(at))
-    p = performance(at, equity, capital=50.0, has_crypto=False)
+    p = measure_performance(at, equity, capital=50.0, has_crypto=False)
     assert p.total_return == pytest.approx(-1.2)
     assert p.annual_return is None
 

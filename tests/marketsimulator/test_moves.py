@@ -12,10 +12,14 @@ from hypothesis import strategies as st
 from execution.decision.rebalancing import rebalance
 from execution.orders.fees import FeeSchedule, TradingCosts
 from execution.orders.lending import MarginTerms
-from execution.orders.orders import exact_decimal
+from execution.orders.orders import to_shortest_decimal
 from foundation.arrays import Records
 from marketsimulator.account.book import BarOpens, Book, create_book, create_tape
-from marketsimulator.account.rebalancing import ensure_tape_space, max_fills, trade_to_targets
+from marketsimulator.account.rebalancing import (
+    ensure_tape_space,
+    max_fill_entries,
+    trade_to_targets,
+)
 from marketsimulator.account.settlement import mark_positions
 from marketsimulator.account.terms import FillTerms, day_table, holding_table
 from trainingdata.instruments import instrument
@@ -110,12 +114,12 @@ def test_tape_has_space_for_every_fill_of_move(
     be.
     """
     names = ["BTCUSD", "AAA", "ETHUSD", "XRPUSD"][: len(before)]
-    steps = np.array([float(instrument(name).increment) for name in names])
+    steps = np.array([float(instrument(name).qty_increment) for name in names])
     held = np.round(np.array(before) / 100 * steps, 9)
     book = book_of(dict(zip(names, held.tolist(), strict=True)), 1e9, TradingCosts())
     book.account["taker"] = 0.0025
     targets = np.round(np.array(after[: len(names)]) * steps, 9)
-    room = max_fills(book.holding, targets, most)
+    room = max_fill_entries(book.holding, targets, most)
     fills = sent(book, targets.tolist(), max_crypto_order=most)
     coins = np.array([instrument(name).symbol != "AAA" for name in names])
     parts = np.abs(targets - held) * coins / steps / most
@@ -153,7 +157,7 @@ def test_billionth_increments_are_sent_exactly(before: int, after: int) -> None:
 def test_parts_of_nearly_whole_steps_match_the_decision() -> None:
     held = 3.0 - 1e-9
     found = [q for _, q in told(sent(book_of({"BTCUSD": held}), [0.0], max_crypto_order=1_500.0))]
-    before = exact_decimal(round(held, 9))
+    before = to_shortest_decimal(round(held, 9))
     orders = rebalance("s", AT, [instrument("BTCUSD")], [before], [Decimal(0)], [1.5], ["x"])
     expected = [-float(o.qty) for o in orders]
     assert found == expected

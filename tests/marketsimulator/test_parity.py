@@ -35,9 +35,9 @@ def walked_and_swept(*words: str) -> tuple[Run, VariantOutcome]:
     settings, market, trader = believing(*words)
     run = walked_as_stepped(settings, market, trader)
     assert str(audit(Records.of(asdict(settings), market.bars, run))) == "0 differences"
-    assert trader.table is not None
-    (outcome,) = simulate_variants([settings], market, trader.table)
-    assert outcome.equity.tolist() == [row.equity for row in run.rows]
+    assert trader.belief_table is not None
+    (outcome,) = simulate_variants([settings], market, trader.belief_table)
+    assert outcome.equity.tolist() == [row.equity for row in run.equity_rows]
     assert outcome.totals.failures == run.decision_log.failures
     keeps_the_account_of_a_sweep(settings, market, trader)
     return run, outcome
@@ -46,12 +46,13 @@ def walked_and_swept(*words: str) -> tuple[Run, VariantOutcome]:
 def keeps_the_account_of_a_sweep(
     settings: BacktestSettings, market: Market, trader: Trader
 ) -> None:
-    assert trader.table is not None
-    line = settings.timeline(market, impact=True)
+    assert trader.belief_table is not None
+    line = settings.build_timeline(market, impact=True)
     kept, swept = (
-        run_compiled(settings, market, trader.table, line, keep_decisions=k) for k in (True, False)
+        run_compiled(settings, market, trader.belief_table, line, keep_decisions=k)
+        for k in (True, False)
     )
-    np.testing.assert_array_equal(kept.account, swept.account)
+    np.testing.assert_array_equal(kept.equity_rows, swept.equity_rows)
 
 
 @pytest.fixture(scope="module")
@@ -60,11 +61,11 @@ def runs() -> Runs:
     takes the bars for a half of the market.
     """
     settings, market, trader = believing()
-    assert trader.table is not None
-    half = replace(settings.fills, coverage=0.5)
+    assert trader.belief_table is not None
+    half = replace(settings.fills, feed_volume_share=0.5)
     small, large = (replace(settings, capital=capital) for capital in CAPITALS)
     variants = [small, replace(large, fills=half)]
-    swept = simulate_variants(variants, market, trader.table)
+    swept = simulate_variants(variants, market, trader.belief_table)
     stepped = [walked_as_stepped(v, market, trader) for v in variants]
     records = [
         Records.of(asdict(v), market.bars, run) for v, run in zip(variants, stepped, strict=True)
@@ -76,11 +77,13 @@ def runs() -> Runs:
 def test_sweep_matches_the_backtest_to_the_cent(capital: float, runs: Runs) -> None:
     run, outcome, records = runs[capital]
     assert str(audit(records)) == "0 differences"
-    np.testing.assert_allclose(outcome.equity, [row.equity for row in run.rows], atol=0.005, rtol=0)
+    np.testing.assert_allclose(
+        outcome.equity, [row.equity for row in run.equity_rows], atol=0.005, rtol=0
+    )
     assert outcome.totals.trades == sum(fill.price > 0 for fill in run.fills) > 90
     for name in ("fees", "crypto_fees", "spread", "slippage", "interest", "borrow", "rounding"):
         assert getattr(outcome.totals, name) == pytest.approx(
-            sum(getattr(row, name) for row in run.rows), abs=0.005
+            sum(getattr(row, name) for row in run.equity_rows), abs=0.005
         )
 
 
@@ -89,7 +92,7 @@ def test_parity_runs_contain_margin_calls_and_split_orders(runs: Runs) -> None:
     about them.
     """
     large = runs[2_000_000.0][0]
-    assert large.margin["margin_calls"] > 0
+    assert large.margin_events["margin_calls"] > 0
     assert any(fill.client_order_id.startswith("liquidation") for fill in large.fills)
     sizes = [
         len({o.client_order_id for o in d.orders if o.symbol == "SYXUSD"}) for d in large.decisions
@@ -99,12 +102,12 @@ def test_parity_runs_contain_margin_calls_and_split_orders(runs: Runs) -> None:
 
 def test_run_of_one_decision_is_simulated() -> None:
     settings, market, trader = believing()
-    assert trader.table is not None
-    last = trader.table.at[trader.table.adjustable.any(axis=1)][-1]
+    assert trader.belief_table is not None
+    last = trader.belief_table.instants[trader.belief_table.adjustable.any(axis=1)][-1]
     first = int(np.searchsorted(market.bars.times, last))
     one = Market(market.bars.slice_rows(0, first + 1), first)
     table = trader.build_beliefs(one)
-    run = walked_as_stepped(settings, one, replace(trader, table=table))
+    run = walked_as_stepped(settings, one, replace(trader, belief_table=table))
     assert len(run.decisions) == 1
     assert run.decisions[0].choices
 
@@ -127,7 +130,7 @@ def test_legacy_sizing_gives_one_account_in_every_engine() -> None:
 def test_group_and_position_limits_apply_in_every_engine(strategy: str, tmp_path: Path) -> None:
     path = tmp_path / "groups.yaml"
     path.write_text(GROUPS)
-    words = (f"limits.groups={path}", "limits.max_positions=3", f"sizing.strategy={strategy}")
+    words = (f"limits.groups_file={path}", "limits.max_positions=3", f"sizing.strategy={strategy}")
     run, outcome = walked_and_swept(*words)
     assert outcome.totals.trades == sum(fill.price > 0 for fill in run.fills) > 10
     frame = run.decision_frame()
@@ -160,9 +163,9 @@ def test_unsolved_custom_rule_fails_alike_in_every_engine(
 ) -> None:
     module = own_module(UNSOLVED_FOR_A_DAY, tmp_path, monkeypatch)
     run, _ = walked_and_swept(f"sizing.strategy={module}.rule")
-    unsolved = [decision for decision in run.decision_log if decision.failure]
+    unsolved = [decision for decision in run.decision_log if decision.sizing_failure]
     assert len(unsolved) == run.decision_log.failures > 10
-    assert {decision.failure for decision in unsolved} == {"no answer today"}
+    assert {decision.sizing_failure for decision in unsolved} == {"no answer today"}
     assert {str(decision.at)[:10] for decision in unsolved} == {"2024-02-20"}
 
 
@@ -188,26 +191,28 @@ def test_price_strategy_trades_alike_in_every_engine(
 
 def test_compiled_run_explains_failed_and_factorless_decisions() -> None:
     settings, market, trader = believing(seed=7)
-    table = trader.table
+    table = trader.belief_table
     assert table is not None
     alike = table.correlations.copy()
     alike[::2] = 1.0  # a matrix without a factor
     sigma = np.where(table.sigma > 0, 0.01, table.sigma)
     hard = table._replace(correlations=alike, sigma=sigma)
-    run = walked_as_stepped(settings, market, replace(trader, table=hard))
+    run = walked_as_stepped(settings, market, replace(trader, belief_table=hard))
     assert len(run.fills) > 100
 
-    line = settings.timeline(market, impact=True)
+    line = settings.build_timeline(market, impact=True)
     walk = run_compiled(settings, market, hard, line, keep_decisions=True)
-    kept = walk.kept
+    kept = walk.decisions
     row = int(np.flatnonzero(hard.adjustable.any(axis=1))[40])
-    kept.status[row] = UNFINISHED
+    kept.solve_status[row] = UNFINISHED
     said = CompiledDecisions(settings, "x", market.bars, hard, walk)
-    (failed,) = (decision for decision in said if decision.failure)
+    (failed,) = (decision for decision in said if decision.sizing_failure)
     assert said.failures == 1
-    assert failed.at == hard.at[row]
-    assert failed.failure == "the sizing problem of 5 symbols was not solved within its steps"
-    assert failed.rule == ()
+    assert failed.at == hard.instants[row]
+    assert (
+        failed.sizing_failure == "the sizing problem of 5 symbols was not solved within its steps"
+    )
+    assert failed.sizing_rules == ()
     assert not failed.orders
     assert {choice.bound_by for choice in failed.choices} == {"failed"}
     assert all(np.isnan(choice.kelly) for choice in failed.choices)
@@ -215,20 +220,22 @@ def test_compiled_run_explains_failed_and_factorless_decisions() -> None:
 
 DAILY = (
     *("timeframe=1d", "start=2023-12-01", "data.start=2022-01-03", "data.end=2024-03-01"),
-    *("symbols=[SYA,SYB,SYC,SYD]", "trials=null", "margin.debit=settlement"),
+    *("symbols=[SYA,SYB,SYC,SYD]", "trials=null", "margin.debit_basis=settlement"),
 )
 
 
 def halved(market: Market, symbol: str, date: str) -> Market:
     """Raw prices of a market in which a symbol splits two for one, and pays a dividend."""
     (opens,) = session_opens_on(np.array([date], dtype="datetime64[D]"))
-    splits = CorporateAction(symbol, opens, ratio=2.0, dividend=0.5)
+    splits = CorporateAction(symbol, opens, split_ratio=2.0, dividend=0.5)
     bars = market.bars
     values = bars.values.copy()
-    later = bars.times >= splits.opens
+    later = bars.times >= splits.effective_open
     values[bars.symbols.index(symbol), later, :VOLUME] /= 2.0
     values[bars.symbols.index(symbol), later, VOLUME] *= 2.0
-    return replace(market.on(replace(bars, values=values)), actions=(splits,), accept_jumps=True)
+    return replace(
+        market.with_bars(replace(bars, values=values)), actions=(splits,), accept_jumps=True
+    )
 
 
 @pytest.mark.parametrize(

@@ -41,7 +41,7 @@ def test_invalid_setting_is_one_line_starting_with_key(
     words: list[str], facts: tuple[str, ...]
 ) -> None:
     with refused(InputError, *facts) as caught:
-        settings_of(*words).bars()
+        settings_of(*words).load_bars()
     assert "\n" not in str(caught.value)
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from execution.decision.choice import Choice
-from execution.decision.decision import decision_of_choices
+from execution.decision.decision import decision_from_choices
 from execution.decision.sizing import SizingSettings
 from foundation.charts import Chart
 from marketsimulator.results.metrics import figure_text
@@ -106,7 +106,7 @@ AT = np.datetime64("2024-03-04T21:00", "ns")
 
 def remark(equity: float, *choices: Choice) -> str:
     """The remark of a run with one decision and no fill."""
-    decision = decision_of_choices(AT, AT + np.timedelta64(1, "D"), equity, 4.0, choices)
+    decision = decision_from_choices(AT, AT + np.timedelta64(1, "D"), equity, 4.0, choices)
     run = SimpleNamespace(fills=(), decisions=[decision])
     (said,) = no_trade_remarks(cast(Any, run), "kelly")
     return said
@@ -129,7 +129,7 @@ def test_a_too_small_crypto_account_is_explained() -> None:
         "No trades: the account is too small. Of $9.00, $3.60 is the target of BTCUSD, but the"
         " smallest order of crypto costs $10.50; at least capital=27 is needed."
     )
-    refused = choice("BTCUSD", 0.0, 60_000.0)._replace(binding={"smallest_order": 0.0})
+    refused = choice("BTCUSD", 0.0, 60_000.0)._replace(binding_shadow_prices={"smallest_order": 0.0})
     assert remark(9.0, refused) == (
         "No trades: the account is too small. Of $9.00, every order of BTCUSD was below the"
         " smallest order of crypto, $10.50; raise capital."

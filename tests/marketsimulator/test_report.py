@@ -25,10 +25,15 @@ from foundation.files import write_files_atomically
 from foundation.formatting import NO_VALUE
 from marketsimulator.backtest import run_backtest
 from marketsimulator.results.forecast_outcomes import forecast_outcomes
-from marketsimulator.results.metrics import TABLE_FIGURES, daily_rows, figure_text, returns_by
+from marketsimulator.results.metrics import (
+    TABLE_FIGURES,
+    daily_rows,
+    figure_text,
+    returns_by_period,
+)
 from marketsimulator.results.remarks import (
     cost_remarks,
-    luck_remarks,
+    deflated_sharpe_remarks,
     sample_size_remarks,
     uncalibrated_remarks,
 )
@@ -38,7 +43,7 @@ from marketsimulator.results.report_tables import outperformance_table
 from marketsimulator.results.round_trips import RoundTrip, round_trips
 from marketsimulator.results.significance import measure_outperformance
 from marketsimulator.results.summary import BUY_AND_HOLD, RANDOM_WALK, Results
-from marketsimulator.results.verdict import run_label, verdict
+from marketsimulator.results.verdict import run_label, backtest_verdict
 from marketsimulator.run_result import EquityRow, Run
 from tests.marketsimulator.runs import settings_of
 from tests.marketsimulator.stressed import run_through, write_bars
@@ -90,14 +95,14 @@ def test_page_figures_equal_the_summary(both: tuple[str, dict[str, Any]]) -> Non
     assert len(shown) == len(rows)
     for key, figure in shown.items():
         for cell, column in zip(rows[figure.label], columns, strict=True):
-            if column[key] is None or (figure.annual and not figure.ratio):
+            if column[key] is None or (figure.is_annual and not figure.is_ratio):
                 assert cell == NO_VALUE
-            elif figure.annual:
+            elif figure.is_annual:
                 assert cell == f"{figure_text(column, key, annual=True)} (short)"
             else:
                 assert cell == figure_text(column, key, annual=True)
     long = {**summary, "annual_figures": True}
-    assert not {key for key, figure in shown.items() if figure.annual and long[key] is None}
+    assert not {key for key, figure in shown.items() if figure.is_annual and long[key] is None}
 
 
 def test_title_names_strategy_then_forecaster(both: tuple[str, dict[str, Any]]) -> None:
@@ -130,7 +135,7 @@ def test_page_curves_are_those_of_the_run(
     assert summary["max_drawdown_intraday"] <= summary["max_drawdown"] < -0.001
     (chart,) = charts_of(section(page, "Equity"))
     assert (chart["unit"], chart["zone"], chart["logarithmic"]) == ("usd", "America/New_York", True)
-    at, equity = traded.main.equity_curve()
+    at, equity = traded.main_run.equity_curve()
     seconds = at.astype("datetime64[s]").astype(int)
     drawn = chart["series"][-1]
     rows = np.searchsorted(seconds, drawn["x"])
@@ -142,15 +147,15 @@ def test_page_curves_are_those_of_the_run(
         each["name"]: max(each["y"]) for each in leverage["series"] if each["form"] == "area"
     }
     for name, gross in (("stocks", "gross_stock"), ("crypto", "gross_crypto")):
-        most = max(getattr(row, gross) / row.equity for row in traded.main.rows)
+        most = max(getattr(row, gross) / row.equity for row in traded.main_run.equity_rows)
         assert highest[name] == pytest.approx(most, rel=1e-6)
 
 
 def test_daily_weights_equal_the_accounts_exposure(traded: Results) -> None:
-    at, equity = traded.main.equity_curve()
+    at, equity = traded.main_run.equity_curve()
     rows, _ = daily_rows(at, has_crypto=True)
-    weights = daily_weights(traded.market.bars, traded.main, rows)
-    account = [traded.main.rows[row] for row in rows]
+    weights = daily_weights(traded.market.bars, traded.main_run, rows)
+    account = [traded.main_run.equity_rows[row] for row in rows]
     gross = np.array([row.gross_stock + row.gross_crypto for row in account]) / equity[rows]
     assert np.abs(weights).sum(axis=0) == pytest.approx(gross, abs=1e-9)
     assert gross.max() > 0.1
@@ -161,7 +166,7 @@ def test_returns_by_compound_to_the_total_return(hourly: list[float]) -> None:
     equity = 1000.0 * np.cumprod(1 + np.array(hourly))
     at = NOON + 40 * HOUR * np.arange(len(equity))
     for unit in "MY":
-        found = returns_by(unit, at, equity, capital=1000.0)
+        found = returns_by_period(unit, at, equity, capital=1000.0)
         assert np.prod(1 + found) == pytest.approx(equity[-1] / 1000.0)
         assert found.index.is_unique
 
@@ -182,8 +187,8 @@ def test_round_trip_ends_flat_or_on_reversal() -> None:
     )
     assert (closed.profit, closed.fees) == pytest.approx((297.0, 3.0))
     assert (closed.opened_at, closed.closed_at) == (NOON, NOON + 2 * HOUR)
-    assert (closed.largest, closed.held) == (20, 0)
-    assert (held.held, held.closed_at, held.profit) == (-10, None, pytest.approx(-101.0))
+    assert (closed.max_quantity, closed.open_quantity) == (20, 0)
+    assert (held.open_quantity, held.closed_at, held.profit) == (-10, None, pytest.approx(-101.0))
 
 
 @given(
@@ -210,18 +215,20 @@ def test_round_trip_profits_equal_cash_flows_plus_position(
     profit = sum(trip.profit for trip in trips)
     # A chain of splits makes amounts of which a ten-thousandth is no part any more.
     assert profit == pytest.approx(float(held) * mark - flows, rel=1e-12, abs=1e-4)
-    assert sum(trip.held for trip in trips) == held
+    assert sum(trip.open_quantity for trip in trips) == held
 
 
 def test_forecasts_are_judged_at_their_intervals_end(traded: Results) -> None:
-    outcomes = forecast_outcomes(traded.main, traded.market.bars)
+    outcomes = forecast_outcomes(traded.main_run, traded.market.bars)
     assert len(outcomes) > 100
-    assert (outcomes.until <= traded.market.bars.now).all()
+    assert (outcomes.horizon_end <= traded.market.bars.last_instant).all()
     for n in range(0, len(outcomes), 37):
-        times, values = traded.market.bars.real_bars(int(outcomes.symbol[n]))
-        first, last = (values[times == at[n], CLOSE] for at in (outcomes.at, outcomes.until))
-        assert outcomes.outcome[n] == pytest.approx((last / first - 1).item())
-    everything = sum(len(decision.choices) for decision in traded.main.decisions)
+        times, values = traded.market.bars.bars_of_symbol(int(outcomes.symbol_index[n]))
+        first, last = (
+            values[times == at[n], CLOSE] for at in (outcomes.decided_at, outcomes.horizon_end)
+        )
+        assert outcomes.realised_return[n] == pytest.approx((last / first - 1).item())
+    everything = sum(len(decision.choices) for decision in traded.main_run.decisions)
     assert len(outcomes) < everything, "the last intervals have not ended"
 
 
@@ -238,12 +245,12 @@ def test_outperformance_is_the_equity_ratio_with_its_error() -> None:
     assert near
     assert same
     assert short
-    assert ahead.ahead == pytest.approx(np.prod(1 + better) / np.prod(1 + shared) - 1)
+    assert ahead.lead == pytest.approx(np.prod(1 + better) / np.prod(1 + shared) - 1)
     assert [each.significant_sign for each in (ahead, behind, near)] == [1, -1, 0]
     assert near.interval
     assert not (same.interval)
     assert not (short.interval)
-    assert (same.same, near.same, short.same) == (True, False, False)
+    assert (same.is_identical, near.is_identical, short.is_identical) == (True, False, False)
     assert measure_outperformance(better, shared[1:], seed=1) is None
 
 
@@ -251,7 +258,7 @@ def test_outperformance_agrees_with_the_pages_total_returns(
     both: tuple[str, dict[str, Any]], traded: Results
 ) -> None:
     page, summary = both
-    at, equity = traded.main.equity_curve()
+    at, equity = traded.main_run.equity_curve()
     assert at[-1] > daily_rows(at, has_crypto=traded.has_crypto)[1][-1], (
         "the run ends after a 16:00"
     )
@@ -289,7 +296,7 @@ def test_verdict_states_which_baselines_are_significantly_beaten(
             "significant_sign": significant_sign,
         }
     real = {**both[1], "outperformances": outperformances, "data": "files: bars"}
-    told = verdict(real)
+    told = backtest_verdict(real)
     assert told.claim.count(".") == 2, "one sentence, and a decimal point"
     claims = told.claim.partition(", ")[2].split("; ")
     assert all(claim.startswith(words) for claim, words in zip(claims, begins, strict=True))
@@ -301,10 +308,10 @@ def test_verdict_states_which_baselines_are_significantly_beaten(
         {"data": "synthetic market"},
         {"forecaster": "oracle (reads the future; not a result)"},
     ):
-        none = verdict({**real, **no_evidence_reason})
+        none = backtest_verdict({**real, **no_evidence_reason})
         assert (none.level, none.claim[:9]) == ("bad", "No result")
-    idle = verdict({**real, "time_invested": 0.0, "premium_share": 1.0})
-    assert idle.rest == "No position was held."
+    idle = backtest_verdict({**real, "time_invested": 0.0, "premium_share": 1.0})
+    assert idle.evidence == "No position was held."
 
 
 @pytest.mark.parametrize(
@@ -314,8 +321,8 @@ def test_verdict_states_which_baselines_are_significantly_beaten(
         (lambda x: sample_size_remarks(*x), (29, 60), (30, 60)),
         (lambda x: sample_size_remarks(*x), (30, 59), (30, 60)),
         (lambda x: cost_remarks(*x), (-0.01, 5.0), (0.0, 5.0)),
-        (lambda x: luck_remarks(x, 3), 0.9499, 0.95),
-        (lambda x: luck_remarks(x, 3), 0.0, None),
+        (lambda x: deflated_sharpe_remarks(x, 3), 0.9499, 0.95),
+        (lambda x: deflated_sharpe_remarks(x, 3), 0.0, None),
     ],
 )
 def test_warnings_appear_exactly_at_their_threshold(
@@ -349,8 +356,8 @@ def ruined(folder: Path) -> Results:
     data = write_bars(folder / "bars", {"AAA": 0.3, "BBB": 0.5})
     orders = [("AAA", "1400"), ("BBB", "1200")]
     main, settings, _ = run_through(folder / "run", data, orders, "margin.order_price_buffer=1")
-    bars = settings.bars()
-    market = settings.data.market(bars, int(np.searchsorted(bars.times, main.rows[0].at)))
+    bars = settings.load_bars()
+    market = settings.data.market(bars, int(np.searchsorted(bars.times, main.equity_rows[0].at)))
     beside = tuple(replace(main, name=name) for name in (RANDOM_WALK, BUY_AND_HOLD))
     return Results(settings, market, main, beside, 1.0)
 
@@ -368,11 +375,11 @@ def test_a_run_has_a_page(words: tuple[str, ...] | None, tmp_path: Path) -> None
     span = "data.start=2024-01-02", "data.end=2024-03-08", "symbols=[SYA,SYB,SYXUSD]"
     if words is None:
         run = ruined(tmp_path)
-        assert run.main.rows[-1].equity < 0
+        assert run.main_run.equity_rows[-1].equity < 0
     else:
         run = run_backtest(settings_of(*span, "forecaster=ewma", "trials=null", *words))
     page, _ = written(run, tmp_path / "page")
     assert "<h2>Equity</h2>" in page
     assert "nan" not in page.lower().replace("financ", "")
-    if not run.main.fills:
+    if not run.main_run.fills:
         assert "No position was held" in page

@@ -15,14 +15,14 @@ from omegaconf import OmegaConf
 
 from foundation.arrays import Array
 from foundation.errors import InputError
-from foundation.files import DIGESTS, write_files_atomically
+from foundation.files import DIGESTS_KEY, write_files_atomically
 from foundation.formatting import NO_VALUE
 from marketsimulator.results.comparison import Comparison, compare_records
 from marketsimulator.results.comparison_page import colours_by_run, growth_chart
-from marketsimulator.results.metrics import daily_performance
+from marketsimulator.results.metrics import measure_daily_performance
 from marketsimulator.results.multirun import MultirunComparison
 from marketsimulator.results.run_record import LIVE_TITLE, find_run_folders, read_run
-from marketsimulator.results.run_set import RunSet, comparison_verdict, separation
+from marketsimulator.results.run_set import RunSet, comparison_verdict, compare_best_run
 from marketsimulator.results.significance import estimate_overfitting
 from tests.marketsimulator.run_folder_files import write_run
 from tests.support.messages import check_message, refused
@@ -43,12 +43,12 @@ def set_of(returns: Array) -> RunSet:
     deviation = returns.std(axis=1, ddof=1)
     return RunSet(
         names=tuple(f"run-{k}" for k in range(count)),
-        varied={},
+        varied_settings={},
         at=np.datetime64("2024-01-02T21:00", "ns") + np.arange(days + 1) * np.timedelta64(1, "D"),
-        daily=daily,
+        daily_equity=daily,
         end=np.datetime64("2024-01-02T21:00", "ns") + days * np.timedelta64(1, "D"),
-        final=daily[:, -1],
-        per_year=252,
+        final_equity=daily[:, -1],
+        days_per_year=252,
         table=pd.DataFrame(
             {
                 "sharpe": returns.mean(axis=1) / deviation * np.sqrt(252),
@@ -81,7 +81,7 @@ def test_runs_are_compared_over_their_common_days(tmp_path: Path) -> None:
     late = write_run(tmp_path / "late", start="2024-02-05", returns=NOISE[1])
     found = comparison_of(early, late)
     overlap = read_run(early).marks()[1][-found.runs.days - 1 :]
-    alone = daily_performance(overlap, found.runs.per_year)
+    alone = measure_daily_performance(overlap, found.runs.days_per_year)
     assert found.table["sharpe"][0] == pytest.approx(alone.sharpe)
     assert found.table["total_return"][0] == pytest.approx(overlap[-1] / overlap[0] - 1)
     assert "costs" not in found.table
@@ -95,11 +95,11 @@ def test_runs_are_compared_over_their_common_days(tmp_path: Path) -> None:
 def test_differences_by_chance_are_not_significant() -> None:
     level = np.random.default_rng(1).normal(0, 0.01, (2, 120))
     runs = set_of(level - level.mean(axis=1, keepdims=True) + [[0.0002], [0.0001]])
-    found = separation(runs)
+    found = compare_best_run(runs)
     assert found.relations == ("best", "not_significant")
     verdict = comparison_verdict(runs, found)
     assert verdict.claim == "run-0 has no significant difference from run-1."
-    assert (verdict.level, "luck is not ruled out" in verdict.rest) == ("open", True)
+    assert (verdict.level, "luck is not ruled out" in verdict.evidence) == ("open", True)
 
 
 @pytest.mark.slow
@@ -108,14 +108,14 @@ def test_best_of_many_random_runs_is_rarely_significant() -> None:
     claims = 0
     for seed in range(20):
         rng = np.random.default_rng(seed)
-        found = separation(set_of(rng.normal(0, 0.01, 120) + rng.normal(0, 0.01, (20, 120))))
+        found = compare_best_run(set_of(rng.normal(0, 0.01, 120) + rng.normal(0, 0.01, (20, 120))))
         claims += bool({"ahead", "behind"} & set(found.relations))
     assert claims <= 5, "10 % of them are expected"
 
 
 def test_short_run_shows_no_yearly_figures(tmp_path: Path) -> None:
     found = comparison_of(*(write_run(tmp_path / str(k), returns=NOISE[k][:59]) for k in range(4)))
-    page = found.page(tmp_path)
+    page = found.render_page(tmp_path)
     table = page[page.index('<table class="sortable">') : page.index("</table>")]
     assert table.count(f">{NO_VALUE}</td>") == 1, "the best's lead"
     assert table.count("(short)") == 8, "both ratios of each"
@@ -125,23 +125,23 @@ def test_short_run_shows_no_yearly_figures(tmp_path: Path) -> None:
         *(write_run(tmp_path / n, returns=NOISE[1][:60], trades=k) for n, k in trades.items())
     )
     assert mixed.table["annual_figures"].tolist() == [True, True, False]
-    assert "Fewer than 30 fills: idle; no annual figures" in mixed.page(tmp_path)
+    assert "Fewer than 30 fills: idle; no annual figures" in mixed.render_page(tmp_path)
 
 
 def test_short_and_ruined_runs_are_labelled_as_such() -> None:
     returns = NOISE[:3, :12].copy()
     returns[2, 3] = -1.0
     runs = set_of(returns)
-    runs.daily[2, 4:] = 0.0
-    found = separation(runs)
+    runs.daily_equity[2, 4:] = 0.0
+    found = compare_best_run(runs)
     assert sorted(found.relations) == ["best", "insufficient_data", "ruined"]
-    assert "Wiped out: run-2." in comparison_verdict(runs, found).rest
+    assert "Wiped out: run-2." in comparison_verdict(runs, found).evidence
 
 
 def test_content_policy_allows_scripts_and_names_are_escaped(tmp_path: Path) -> None:
     hostile = tmp_path / "<script>alert(1)<"
     folders = [write_run(hostile, returns=NOISE[0]), write_run(tmp_path / "b", returns=NOISE[1])]
-    page = comparison_of(*folders).page(tmp_path)
+    page = comparison_of(*folders).render_page(tmp_path)
     assert "<script" not in without_scripts(page, "marketsimulator/runs.js")
     assert "&lt;script&gt;alert(1)" in page
 
@@ -197,7 +197,7 @@ DAMAGE: list[tuple[Callable[[Path], object], tuple[str, ...]]] = [
     (lambda run: resummed(run, costs=None), ("costs", "None")),
     (lambda run: resummed(run, trades=True), ("trades", "True")),
     (lambda run: resummed(run, costs=float("nan")), ("costs", "nan")),
-    (lambda run: resummed(run, **{DIGESTS: {"equity.parquet": "0" * 64}}), ()),
+    (lambda run: resummed(run, **{DIGESTS_KEY: {"equity.parquet": "0" * 64}}), ()),
     (lambda run: (run / "equity.parquet").write_text("no"), ("equity.parquet",)),
     (lambda run: (run / "equity.parquet").unlink(), ("equity.parquet",)),
     (lambda run: (run / "config.yaml").write_text("a: ["), ("config.yaml",)),
@@ -234,17 +234,17 @@ def test_outperformance_and_curve_ends_equal_total_returns(tmp_path: Path) -> No
         *(write_run(tmp_path / f"r{k}", returns=TAILED[k], tail=tails[k]) for k in range(3))
     )
     runs, totals = found.runs, found.table["total_return"].to_numpy()
-    at, growth = runs.growth()
+    at, growth = runs.cumulative_returns()
     assert (at[-1], len(at)) == (runs.at[-1] + np.timedelta64(3, "h"), runs.days + 2)
     np.testing.assert_allclose(growth[:, -1], totals, rtol=1e-12)
     chart = growth_chart(runs, colours_by_run(runs))
-    assert all(f"{name} {total:.2%}" in chart.text
+    assert all(f"{name} {total:.2%}" in chart.description
                for name, total in zip(runs.names, totals, strict=True))  # fmt: skip
-    told = separation(runs)
+    told = compare_best_run(runs)
     for k, outperformance in enumerate(told.outperformances):
         if outperformance is not None:
-            ahead = (1 + totals[k]) / (1 + totals[told.best]) - 1
-            assert outperformance.ahead == pytest.approx(ahead, rel=1e-9)
+            ahead = (1 + totals[k]) / (1 + totals[told.best_run]) - 1
+            assert outperformance.lead == pytest.approx(ahead, rel=1e-9)
     assert [row["outperformance"] is None for row in found.summary()["runs"]] == [
         True,
         False,
@@ -264,21 +264,24 @@ def test_runs_are_compared_to_their_last_common_close(tmp_path: Path) -> None:
 
 def test_difference_after_the_last_close_is_no_equality() -> None:
     runs = set_of(TAILED[[0, 0]])
-    assert separation(runs).relations == ("best", "same")
+    assert compare_best_run(runs).relations == ("best", "same")
     end = runs.end + np.timedelta64(3, "h")
-    runs = replace(runs, end=end, final=runs.final * [1.0, 0.99])
-    assert separation(runs).relations == ("best", "insufficient_data")
+    runs = replace(runs, end=end, final=runs.final_equity * [1.0, 0.99])
+    assert compare_best_run(runs).relations == ("best", "insufficient_data")
 
 
 def test_run_ruined_after_the_last_close_is_ruined() -> None:
     runs = set_of(TAILED[:2])
-    runs = replace(runs, final=runs.final * [1.0, 0.0])
-    assert separation(runs).relations == ("best", "ruined")
+    runs = replace(runs, final=runs.final_equity * [1.0, 0.0])
+    assert compare_best_run(runs).relations == ("best", "ruined")
 
 
 def test_least_loss_is_best_when_all_lose() -> None:
     """The wilder of two that lose has the higher ratio."""
     swings = np.tile([0.02, -0.02], 20)
     runs = set_of(np.array([swings - 0.004, 0.1 * swings - 0.003]))
-    assert (runs.table["sharpe"].argmax(), separation(runs).best) == (0, 1)
-    assert "All lost: ranked by total return" in comparison_verdict(runs, separation(runs)).rest
+    assert (runs.table["sharpe"].argmax(), compare_best_run(runs).best_run) == (0, 1)
+    assert (
+        "All lost: ranked by total return"
+        in comparison_verdict(runs, compare_best_run(runs)).evidence
+    )

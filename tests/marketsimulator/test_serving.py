@@ -16,7 +16,7 @@ from tests.support.messages import refused
 
 
 def serving_of(*words: str) -> ServerOptions:
-    return ServingParser("marketsimulator.alpaca_server", port=8000).read(words)[1]
+    return ServingParser("marketsimulator.alpaca_server", port=8000).parse(words)[1]
 
 
 @given(st.text())

@@ -25,7 +25,7 @@ from marketsimulator.account.calendar_events import (
 )
 from marketsimulator.account.margin import maintenance_requirement
 from marketsimulator.account.settlement import mark_positions, trade_at_market
-from marketsimulator.account.terms import FillTerms, day_table, holding_table, tier_table
+from marketsimulator.account.terms import FillTerms, day_table, holding_table, fee_tier_table
 from trainingdata.instruments import instrument
 
 ITEMS = tuple(instrument(s) for s in ("AAA", "BBB", "BTCUSD", "XRPUSD"))
@@ -52,7 +52,7 @@ class Bench:
     ) -> None:
         terms = MarginTerms(**margin)
         holding = holding_table(ITEMS, costs or TradingCosts(), terms)
-        self.book: Book = create_book(cash, holding, tier_table(fees))
+        self.book: Book = create_book(cash, holding, fee_tier_table(fees))
         dates = np.array(["2026-09-01"], dtype="datetime64[D]")
         (self.day,) = day_table(dates, fees, terms, FillTerms(volume_share=None))
         self.tape: Records = create_tape(1000)

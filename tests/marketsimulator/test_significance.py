@@ -12,13 +12,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.signal import lfilter
 
-from forecasting.forecast import READS_FUTURE
-from marketsimulator.results.metrics import bootstrap_figures, daily_performance, drawdown_days
+from forecasting.forecast import LOOK_AHEAD_NOTE
+from marketsimulator.results.metrics import (
+    bootstrap_figures,
+    measure_daily_performance,
+    drawdown_days,
+)
 from marketsimulator.results.significance import (
     deflated_sharpe,
-    draw_days,
+    draw_bootstrap_days,
     expected_maximum_sharpe,
-    intervals,
+    bootstrap_intervals,
     mean_block_length,
     probabilistic_sharpe,
     sharpe_variance,
@@ -64,7 +68,7 @@ def test_bootstrap_days_and_block_lengths_match_arch(
     whole = max(1, round(length))
     library = StationaryBootstrap(whole, values, seed=np.random.default_rng(seed))
     drawn = [data[0] for data, _ in library.bootstrap(20)]
-    np.testing.assert_array_equal(values[draw_days(count, whole, 20, seed=seed)], drawn)
+    np.testing.assert_array_equal(values[draw_bootstrap_days(count, whole, 20, seed=seed)], drawn)
 
 
 @given(st.integers(20, 120), st.sampled_from([0.0, 1e-3, 0.01, 0.4]), st.integers(0, 2**32 - 1))
@@ -72,7 +76,7 @@ def test_bootstrap_figures_equal_those_of_their_days(days: int, size: float, see
     returns = np.clip(np.random.default_rng(seed).normal(0, size, (5, days)), -1.0, None)
     found = bootstrap_figures(returns, 252)
     for k, drawn in enumerate(returns):
-        alone = daily_performance(np.concatenate([[1.0], np.cumprod(1 + drawn)]), 252)
+        alone = measure_daily_performance(np.concatenate([[1.0], np.cumprod(1 + drawn)]), 252)
         for name, values in found.items():
             expected = getattr(alone, name)
             expected = np.nan if expected is None else expected
@@ -125,7 +129,7 @@ def test_independent_returns_have_the_earlier_variance() -> None:
 
 def test_tail_risk_and_drawdown_days_by_hand() -> None:
     returns = np.array([0.01] * 38 + [-0.02, -0.04])
-    p = daily_performance(np.concatenate([[1.0], np.cumprod(1 + returns)]), 252)
+    p = measure_daily_performance(np.concatenate([[1.0], np.cumprod(1 + returns)]), 252)
     assert p.value_at_risk == pytest.approx(np.quantile(returns, 0.05))
     assert p.expected_shortfall == pytest.approx(-0.03)
     assert p.hit_rate == 0.95
@@ -148,7 +152,11 @@ def entered(path: Path, trial: Trial) -> TrialStatistics:
 
 @pytest.mark.parametrize(
     "forecaster",
-    ["oracle", f"oracle ({READS_FUTURE})", f"forecasts of f.parquet by oracle ({READS_FUTURE})"],
+    [
+        "oracle",
+        f"oracle ({LOOK_AHEAD_NOTE})",
+        f"forecasts of f.parquet by oracle ({LOOK_AHEAD_NOTE})",
+    ],
 )
 def test_runs_that_read_the_future_are_no_trials(tmp_path: Path, forecaster: str) -> None:
     path = tmp_path / "trials.sqlite"
@@ -170,7 +178,7 @@ def test_each_variant_on_same_data_counts_once(tmp_path: Path) -> None:
     assert entered(path, TRIAL).count == 1
     assert entered(path, TRIAL).count == 1
     two = entered(path, replace(TRIAL, config_hash="c2", daily_sharpe=0.15))
-    assert (two.count, two.variance) == (2, pytest.approx(0.005))
+    assert (two.count, two.sharpe_variance) == (2, pytest.approx(0.005))
     later = replace(
         TRIAL, config_hash="c3", data_hash="d2", last="2024-07-01T20:00Z", daily_sharpe=None
     )
@@ -193,9 +201,13 @@ def test_sharpe_without_days_or_variance_has_no_probability() -> None:
 
 def test_intervals_repeat_with_seed_or_are_empty() -> None:
     returns = np.random.default_rng(3).normal(0.0005, 0.01, 100)
-    assert intervals(returns, 252, seed=4) == intervals(returns, 252, seed=4)
-    assert intervals(returns, 252, seed=4) != intervals(returns, 252, seed=5)
-    assert intervals(returns[:10], 252, seed=4) == intervals(np.zeros(50), 252, seed=4) == {}
+    assert bootstrap_intervals(returns, 252, seed=4) == bootstrap_intervals(returns, 252, seed=4)
+    assert bootstrap_intervals(returns, 252, seed=4) != bootstrap_intervals(returns, 252, seed=5)
+    assert (
+        bootstrap_intervals(returns[:10], 252, seed=4)
+        == bootstrap_intervals(np.zeros(50), 252, seed=4)
+        == {}
+    )
 
 
 @pytest.mark.slow
@@ -207,6 +219,6 @@ def test_intervals_cover_the_truth_at_their_level() -> None:
     truth = 0.05 * np.sqrt(252)
     held = 0
     for _ in range(60):
-        low, high = intervals(rng.normal(0.0005, 0.01, 252), 252, seed=1)["sharpe"]
+        low, high = bootstrap_intervals(rng.normal(0.0005, 0.01, 252), 252, seed=1)["sharpe"]
         held += low <= truth <= high
     assert 45 <= held <= 60

@@ -39,10 +39,10 @@ def usual(tmp_path_factory: pytest.TempPathFactory) -> Results:
 @pytest.mark.parametrize("price", [6e-7, 4.1e-8, 1.23e-9])
 def test_cheap_crypto_fills_at_its_price(price: float, usual: Results, tmp_path: Path) -> None:
     results = run_at(price, tmp_path / "bars")
-    held, other = results.comparisons[-1], usual.comparisons[-1]
+    held, other = results.benchmark_runs[-1], usual.benchmark_runs[-1]
     scaled = other.fills[0].price * price / 1.23e-4
     assert held.fills[0].price == pytest.approx(scaled, rel=2e-5)
-    for run in [results.main, *results.comparisons]:
+    for run in [results.main_run, *results.benchmark_runs]:
         assert len(run.fills) > 0
         records = Records.of(asdict(results.settings), results.market.bars, run)
         # The last digit of a float may move billions of coins by one increment, worth nothing.

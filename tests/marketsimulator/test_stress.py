@@ -17,8 +17,8 @@ from foundation.compose import compose_config
 from foundation.decimals import to_cents
 from foundation.errors import InputError
 from marketsimulator.results.stress.book import StressedBook
-from marketsimulator.results.stress.report import scenario_table, stress_json, verdict_of
-from marketsimulator.results.stress.scenarios import moves_of
+from marketsimulator.results.stress.report import scenario_table, stress_json, stress_verdict
+from marketsimulator.results.stress.scenarios import scenario_moves
 from marketsimulator.settings import Scenario
 from tests.e2e.refused import answer_of
 from tests.marketsimulator.stressed import (
@@ -96,8 +96,8 @@ def test_margin_call_starts_at_the_maintenance_threshold(leverage: float, beside
     book = book_of({"AAA": (leverage * 100, 100.0)}, 10_000)
     below = outcome_of(book, stocks=-max(edge - beside, 0.0))
     above = outcome_of(book, stocks=-min(edge + beside, 0.9))
-    assert (below.margin.called, above.margin.called) == (False, True)
-    assert below.margin.shortfall < 0 < above.margin.shortfall
+    assert (below.margin.has_margin_call, above.margin.has_margin_call) == (False, True)
+    assert below.margin.collateral_shortfall < 0 < above.margin.collateral_shortfall
     assert below.loss < above.loss
 
 
@@ -107,14 +107,14 @@ def test_liquidation_ends_with_margin_met_or_nothing_left(
 ) -> None:
     gross = sum(abs(quantity) * mark for quantity, mark in held.values())
     outcome = outcome_of(book_of(held, gross / leverage), terms(CHEAP), stocks=-move, shorts=move)
-    assert outcome.ending in ("none", "met", "nothing_left")
-    assert (outcome.ending == "none") == (not outcome.margin.called)
+    assert outcome.call_ending in ("none", "met", "nothing_left")
+    assert (outcome.call_ending == "none") == (not outcome.margin.has_margin_call)
     left = {s: held[s][0] + sold(outcome).get(s, 0.0) for s in held}
-    if outcome.ending == "nothing_left":
+    if outcome.call_ending == "nothing_left":
         assert set(left.values()) == {0.0}
-    if outcome.ending == "met":
+    if outcome.call_ending == "met":
         # Of the gross that is left every dollar needs 30 % at least.
-        assert outcome.leverage_end is None or outcome.leverage_end * 0.3 <= 1 + 1e-6
+        assert outcome.final_leverage is None or outcome.final_leverage * 0.3 <= 1 + 1e-6
     for symbol, quantity in left.items():
         assert quantity * held[symbol][0] >= 0, "nothing is turned around"
 
@@ -128,25 +128,32 @@ def test_a_call_and_a_liquidation_by_hand() -> None:
     (outcome,) = found.outcomes
     margin = outcome.margin
     assert outcome.loss == 60_000
-    assert (margin.required, margin.collateral, margin.shortfall) == (90_000, 61_000, 29_000)
-    assert (margin.close, margin.standing) == (np.datetime64("2024-10-07T20:00", "ns"), False)
+    assert (margin.required_collateral, margin.collateral, margin.collateral_shortfall) == (
+        90_000,
+        61_000,
+        29_000,
+    )
+    assert (margin.checked_at, margin.had_margin_call) == (
+        np.datetime64("2024-10-07T20:00", "ns"),
+        False,
+    )
     assert sold(outcome) == {"AAA": -float(np.ceil(2_400 * (1 - 61_000 * 0.95 / 90_000)))}
-    assert outcome.ending == "met"
+    assert outcome.call_ending == "met"
     assert outcome.liquidations[0].at == np.datetime64("2024-10-08T13:30", "ns"), "the next open"
     claim = "Worst case: one loses $60,000.00, 49.6% of equity."
-    assert verdict_of(found) == (claim, "Margin calls: one.")
+    assert stress_verdict(found) == (claim, "Margin calls: one.")
 
 
 def test_book_above_overnight_limits_is_called_without_move() -> None:
     """Four times equity at 11:30, which a trader cuts at 15:30."""
     noon = np.datetime64("2024-10-04T15:30", "ns")
     still = outcome_of(book_of({"AAA": (400, 100.0)}, 10_000, noon))
-    assert still.margin.called
-    assert (still.loss, still.margin.close) == (0, CLOSE)
+    assert still.margin.has_margin_call
+    assert (still.loss, still.margin.checked_at) == (0, CLOSE)
     assert outcome_of(
         book_of({"AAA": (400, 100.0)}, 10_000, noon), stocks=-0.2
-    ).margin.intraday_deficit
-    assert not outcome_of(book_of({"AAA": (200, 100.0)}, 10_000, noon)).margin.called
+    ).margin.has_intraday_deficit
+    assert not outcome_of(book_of({"AAA": (200, 100.0)}, 10_000, noon)).margin.has_margin_call
 
 
 def test_squeeze_can_lose_multiples_of_a_short() -> None:
@@ -154,38 +161,40 @@ def test_squeeze_can_lose_multiples_of_a_short() -> None:
     book = book_of({"AAA": (50, 100.0), "BBB": (-100, 20.0), "BTCUSD": (1, 900.0)}, 5_000)
     found = stress_of(book, stocks=-0.2, shorts=3.0)
     (outcome,) = found.outcomes
-    assert outcome.losses == {"AAA": 1_000, "BBB": 6_000, "BTCUSD": 0}
+    assert outcome.losses_by_symbol == {"AAA": 1_000, "BBB": 6_000, "BTCUSD": 0}
     assert (outcome.equity_after, outcome.leverage_after) == (-2_000, None)
-    assert (sold(outcome), outcome.ending) == ({"AAA": -50, "BBB": 100}, "nothing_left")
-    assert outcome.wiped_out
-    assert "Wiped out: one." in verdict_of(found)[1]
+    assert (sold(outcome), outcome.call_ending) == ({"AAA": -50, "BBB": 100}, "nothing_left")
+    assert outcome.is_wiped_out
+    assert "Wiped out: one." in stress_verdict(found)[1]
     single = outcome_of(book, stocks=-0.2, shorts=3.0, symbols={"BBB": 10.0, "ETH/USD": 1.0})
-    assert single.losses["BBB"] == 20_000
-    assert set(single.losses) == {"AAA", "BBB", "BTCUSD"}, "what is not held loses nothing"
+    assert single.losses_by_symbol["BBB"] == 20_000
+    assert set(single.losses_by_symbol) == {"AAA", "BBB", "BTCUSD"}, (
+        "what is not held loses nothing"
+    )
 
 
 def test_halted_symbol_keeps_its_price_and_is_unsold() -> None:
     book = book_of({"AAA": (2_000, 100.0), "BBB": (1_000, 99.0), "BTCUSD": (1, 900.0)}, 95_000)
     outcome = outcome_of(book, stocks=-0.3, coins=-0.3, halted="largest")
-    assert outcome.losses == {"AAA": 0, "BBB": 29_700, "BTCUSD": 270}
-    assert outcome.margin.called
+    assert outcome.losses_by_symbol == {"AAA": 0, "BBB": 29_700, "BTCUSD": 270}
+    assert outcome.margin.has_margin_call
     assert set(sold(outcome)) == {"BBB"}
     assert set(sold(outcome_of(book, stocks=-0.3, coins=-0.3))) == {"AAA", "BBB"}
     most = book_of({"AAA": (3_000, 100.0), "BBB": (10, 100.0)}, 60_000)
     stands = outcome_of(most, stocks=-0.3, halted="largest")
-    assert (sold(stands), stands.ending) == ({"BBB": -10.0}, "nothing_left")
+    assert (sold(stands), stands.call_ending) == ({"BBB": -10.0}, "nothing_left")
     coins = outcome_of(book_of({"BTCUSD": (1, 900.0)}, 900), coins=-0.3, halted="largest")
-    assert coins.losses == {"BTCUSD": 270}, "no coin is halted"
+    assert coins.losses_by_symbol == {"BTCUSD": 270}, "no coin is halted"
 
 
 def test_options_count_as_lost_in_every_scenario() -> None:
     outcome = outcome_of(book_of({"AAA": (1_000, 100.0)}, 100_000, option_risk=1_234.56))
-    assert outcome.losses == {"AAA": 0, "options": Decimal("1234.56")}
+    assert outcome.losses_by_symbol == {"AAA": 0, "options": Decimal("1234.56")}
     assert outcome.margin.collateral == 100_000 - Decimal("1234.56")
 
 
 def fractions(scenario: Scenario, book: StressedBook) -> np.ndarray:
-    return np.array([each.move for each in moves_of(scenario, book).values()])
+    return np.array([each.fraction for each in scenario_moves(scenario, book).values()])
 
 
 def test_historical_scenario_uses_worst_bar_of_tradable_stocks(tmp_path: Path) -> None:
@@ -230,7 +239,9 @@ def test_stress_matches_a_backtest_through_the_crash(tmp_path: Path, crash: str)
     for name in ("costs", "fees", "margin", "fills"):
         assert getattr(settled_by, name) == getattr(its, name)
     found = outcome_of(book, settled_by, day=CRASH, stocks=-0.01, coins=-0.01)
-    assert {symbol: 1 + move.move for symbol, move in found.moves.items()} == pytest.approx(factors)
+    assert {symbol: 1 + move.fraction for symbol, move in found.moves.items()} == pytest.approx(
+        factors
+    )
     assert all(move.basis.startswith(f"own bars, {FRIDAY}") for move in found.moves.values())
 
     through = [fill for fill in run.fills if fill.client_order_id.startswith("liquidation")]
@@ -238,18 +249,18 @@ def test_stress_matches_a_backtest_through_the_crash(tmp_path: Path, crash: str)
         (each.symbol, float(each.qty), each.at, each.price) for each in found.liquidations
     ]
     assert [fill.fee for fill in through] == [each.fee for each in found.liquidations]
-    assert bool(run.margin["margin_calls"]) == found.margin.called == bool(through)
+    assert bool(run.margin_events["margin_calls"]) == found.margin.has_margin_call == bool(through)
     assert len(through) > 3 or crash != "thin"
-    rows = {row.at: row for row in run.rows}
-    at_close = rows[found.margin.close]
+    rows = {row.at: row for row in run.equity_rows}
+    at_close = rows[found.margin.checked_at]
     assert to_cents(at_close.equity - at_close.gross_crypto) == found.margin.collateral
-    closes = [at for at in rows if at >= found.margin.close and at in calendar().closes]
-    near = (at for at in closes if abs(to_cents(rows[at].equity) - found.equity_end) <= CENT)
+    closes = [at for at in rows if at >= found.margin.checked_at and at in calendar().closes]
+    near = (at for at in closes if abs(to_cents(rows[at].equity) - found.final_equity) <= CENT)
     end = next((rows[at] for at in near), None)
     assert end is not None, "its parts are rounded one by one"
-    if found.leverage_end is not None:
+    if found.final_leverage is not None:
         gross = end.gross_stock + end.gross_crypto
-        assert found.leverage_end == pytest.approx(gross / end.equity, rel=1e-12)
+        assert found.final_leverage == pytest.approx(gross / end.equity, rel=1e-12)
 
 
 def test_open_short_proceeds_match_the_account(tmp_path: Path) -> None:
@@ -257,7 +268,7 @@ def test_open_short_proceeds_match_the_account(tmp_path: Path) -> None:
     data = write_bars(tmp_path / "bars", {"AAA": 1.5, "BBB": 1.6}, sessions=12)
     orders = [("AAA", "-1000"), ("AAA", "-700"), ("AAA", "200"), ("BBB", "-100"), ("BBB", "30")]
     run, _, broker = run_through(tmp_path / "run", data, orders, *LENT)
-    assert run.margin["margin_calls"]
+    assert run.margin_events["margin_calls"]
     book, _ = book_at(tmp_path / "run", "end")
     assert book.symbols == ("AAA", "BBB")
     assert book.short_proceeds == pytest.approx(broker.short_proceeds(), abs=2e-6)
@@ -277,12 +288,16 @@ def test_standing_margin_call_is_met_at_next_opens(run: Path) -> None:
     through = fills[fills["client_order_id"].str.startswith("liquidation")]
     for at in ("2024-10-07T20:00Z", "2024-10-08T03:00Z"):
         one = outcome_of(*book_at(run, at))
-        assert (one.margin.standing, one.margin.called, one.ending) == (True, True, "met")
+        assert (one.margin.had_margin_call, one.margin.has_margin_call, one.call_ending) == (
+            True,
+            True,
+            "met",
+        )
         assert through[["symbol", "qty", "price"]].to_records(index=False).tolist() == [
             (each.symbol, float(each.qty), each.price) for each in one.liquidations
         ]
     same = outcome_of(*book_at(run, "2024-10-07T18:30Z"))
-    assert (same.margin.standing, same.margin.called) == (False, True)
+    assert (same.margin.had_margin_call, same.margin.has_margin_call) == (False, True)
 
 
 @pytest.mark.parametrize(
@@ -311,7 +326,7 @@ def test_book_is_read_at_instant_end_or_worst(run: Path) -> None:
 
 def test_the_command_leaves_its_figures(run: Path, tmp_path: Path) -> None:
     own = '{name: coin, stocks: -0.3, symbols: {BBB: -0.5, GONE: -0.9}, source: "an assumption"}'
-    words = ("at=2024-10-04", f"own=[{own}]", "only=[coin,gap]", "output=out")
+    words = ("at=2024-10-04", f"custom_scenarios=[{own}]", "only=[coin,gap]", "output=out")
     for _ in range(2):
         code, printed, said = answer_of("marketsimulator.stress", str(run), *words, cwd=tmp_path)
         assert code == 0, said
@@ -339,9 +354,9 @@ def test_crypto_is_no_collateral_and_is_never_liquidated() -> None:
     for coins in (0.0, -0.5, -0.99):
         outcome = outcome_of(beside, stocks=-0.4, coins=coins)
         assert sold(outcome) == sold(alone) != {}
-        assert outcome.margin.shortfall == alone.margin.shortfall
+        assert outcome.margin.collateral_shortfall == alone.margin.collateral_shortfall
     coin = outcome_of(beside, coins=-0.5)
-    assert (coin.loss, coin.margin.called) == (50_000, False)
+    assert (coin.loss, coin.margin.has_margin_call) == (50_000, False)
 
 
 @given(positions, moves, moves, st.floats(0.0, 1e5))
@@ -350,5 +365,5 @@ def test_a_book_that_borrows_nothing_is_never_called(
 ) -> None:
     worth = sum(quantity * mark for quantity, mark in held.values())
     outcome = outcome_of(book_of(held, worth + cash), stocks=stocks, coins=coins)
-    assert not outcome.margin.called
+    assert not outcome.margin.has_margin_call
     assert outcome.liquidations == ()

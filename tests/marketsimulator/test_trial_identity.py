@@ -125,7 +125,8 @@ def test_python_settings_are_the_same_trial_as_commands(market: Bars) -> None:
 def test_data_hash_ignores_the_order_of_symbols(market: Bars) -> None:
     numbers = range(len(market.symbols))
     turned = build_panel(
-        [(market.instruments[s], *market.real_bars(s)) for s in reversed(numbers)], market.source
+        [(market.instruments[s], *market.bars_of_symbol(s)) for s in reversed(numbers)],
+        market.source,
     )
     settings = BacktestSettings()
     assert data_hash(Market(turned)) == data_hash(Market(market)) != data_hash(Market(market, 1))

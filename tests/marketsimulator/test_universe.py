@@ -14,7 +14,7 @@ from execution.live.settings import LiveSettings
 from foundation.compose import compose_config
 from foundation.errors import InputError
 from foundation.files import write_files_atomically
-from marketsimulator.audit import look_ahead
+from marketsimulator.audit import check_look_ahead
 from marketsimulator.backtest import run_backtest
 from marketsimulator.explain import explain
 from marketsimulator.results.report import result_files
@@ -25,7 +25,7 @@ from tests.marketsimulator.accountant import Records, audit
 from tests.marketsimulator.runs import eager_trader, settings_of, trader_of, walked_as_stepped
 from tests.support.messages import refused
 from trainingdata.market import Market
-from trainingdata.universe import KEEP, RULES
+from trainingdata.universe import KEEP, EXCLUSION_RULES
 
 SYMBOLS = ("SYA", "SYB", "SYC", "SYXUSD", "SYYUSD")
 WORDS = (
@@ -48,23 +48,23 @@ def believing(*words: str) -> tuple[BacktestSettings, Market, Trader]:
 
 def sold_on_leaving(run: Run, trader: Trader) -> int:
     """How many positions were sold because they had left, each down to nothing."""
-    table = trader.table
+    table = trader.belief_table
     assert table is not None
     count = 0
     for decision in run.decisions:
-        t = int(np.searchsorted(table.at, decision.at))
+        t = int(np.searchsorted(table.instants, decision.at))
         for choice in decision.choices:
             s = SYMBOLS.index(choice.symbol)
             rule = int(table.exclusion_rule[t, s])
-            assert [name for name in choice.binding if name.startswith("universe.")] == (
-                [f"universe.{RULES[rule]}"] if rule else []
-            )
+            assert [
+                name for name in choice.binding_shadow_prices if name.startswith("universe.")
+            ] == ([f"universe.{EXCLUSION_RULES[rule]}"] if rule else [])
             if rule:
                 count += 1
-                assert choice.target == 0.0
+                assert choice.target_weight == 0.0
                 assert np.isnan(choice.kelly)
-                assert choice.held != 0.0
-                assert choice.qty * int(np.sign(choice.held)) < 0
+                assert choice.held_weight != 0.0
+                assert choice.qty * int(np.sign(choice.held_weight)) < 0
     return count
 
 
@@ -78,18 +78,18 @@ def test_leaving_symbols_are_sold_alike_in_every_engine(
     settings, market, trader = believing(f"sizing.strategy={strategy}", *ranked)
     run = walked_as_stepped(settings, market, trader)
     assert str(audit(Records.of(asdict(settings), market.bars, run))) == "0 differences"
-    assert trader.table is not None
-    (outcome,) = simulate_variants([settings], market, trader.table)
-    assert outcome.equity.tolist() == [row.equity for row in run.rows]
+    assert trader.belief_table is not None
+    (outcome,) = simulate_variants([settings], market, trader.belief_table)
+    assert outcome.equity.tolist() == [row.equity for row in run.equity_rows]
     assert sold_on_leaving(run, trader) > 1
 
 
 def test_leaving_symbol_without_a_forecast_is_sold() -> None:
     settings, market, trader = believing(*MOMENTUM)
-    table = trader.table
+    table = trader.belief_table
     assert table is not None
     blind = np.where(table.exclusion_rule[:, None] != 0, np.nan, table.sigma)
-    trader = replace(trader, table=table._replace(sigma=blind))
+    trader = replace(trader, belief_table=table._replace(sigma=blind))
     run = walked_as_stepped(settings, market, trader)
     assert sold_on_leaving(run, trader) > 1
     reasons = run.order_frame()["reason"]
@@ -104,10 +104,12 @@ def test_live_beliefs_equal_those_of_whole_history(ranked: tuple[str, ...]) -> N
     trader = trader_of(settings, market)
     table = trader.build_beliefs(market)
     assert {0, KEEP} <= set(np.unique(table.exclusion_rule))
-    for t in range(0, len(table.at), len(table.at) // 12):
-        known = market.bars.until(table.at[t])
-        now = trader.build_beliefs(Market(known, len(known.times) - 1)).at_instant(table.at[t])
-        then = table.at_instant(table.at[t])
+    for t in range(0, len(table.instants), len(table.instants) // 12):
+        known = market.bars.slice_until(table.instants[t])
+        now = trader.build_beliefs(Market(known, len(known.times) - 1)).at_instant(
+            table.instants[t]
+        )
+        then = table.at_instant(table.instants[t])
         assert now is not None
         assert then is not None
         # Where nothing decides no matrix is asked for, and nobody reads the premium.
@@ -123,7 +125,7 @@ def test_results_report_the_universe_rule_and_its_effect(tmp_path: Path) -> None
     assert "Universe: of them the 3 best by momentum; renewed daily. " in said
     assert "3 to 3 of 5 symbols may be held, 3.0 on average; at 10 renewals" in said
     write_files_atomically(result_files(results, summary), tmp_path / "run")
-    sold = results.main.order_frame()
+    sold = results.main_run.order_frame()
     sold = sold[
         sold["reason"].str.contains("it has left the universe (universe.keep)", regex=False)
     ]
@@ -154,6 +156,6 @@ def test_universe_membership_has_no_look_ahead(
 ) -> None:
     monkeypatch.setattr(marketsimulator.audit, "AUDIT_INSTANTS", 3)
     settings = chosen(*ranked)
-    probes = look_ahead(settings, settings.market())
+    probes = check_look_ahead(settings, settings.market())
     assert [probe.first_difference for probe in probes] == [""] * len(probes)
-    assert sum(probe.compared for probe in probes) > 100
+    assert sum(probe.compared_decisions for probe in probes) > 100

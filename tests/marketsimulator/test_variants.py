@@ -41,8 +41,8 @@ def test_sweep_steps_variants_that_cannot_be_compiled(words: list[str]) -> None:
     trader = prepared(settings, market)
     run = simulate_trading(settings, market, "x", trader)
     assert not isinstance(run.decisions, CompiledDecisions)
-    (outcome,) = simulate_variants([settings], market, trader.table)
-    assert outcome.equity.tolist() == [row.equity for row in run.rows]
+    (outcome,) = simulate_variants([settings], market, trader.belief_table)
+    assert outcome.equity.tolist() == [row.equity for row in run.equity_rows]
     assert outcome.totals == VariantOutcome.from_run(run).totals
 
 
@@ -50,16 +50,18 @@ def agreed(variant: BacktestSettings, market: Market, trader: Trader) -> tuple[R
     """The backtest and the sweep of one variant on the trader's table, whose accounts are the
     same to the cent.
     """
-    assert trader.table is not None
+    assert trader.belief_table is not None
     run = walked_as_stepped(variant, market, trader)
-    (outcome,) = simulate_variants([variant], market, trader.table)
-    np.testing.assert_allclose(outcome.equity, [row.equity for row in run.rows], atol=0.005, rtol=0)
+    (outcome,) = simulate_variants([variant], market, trader.belief_table)
+    np.testing.assert_allclose(
+        outcome.equity, [row.equity for row in run.equity_rows], atol=0.005, rtol=0
+    )
     return run, outcome
 
 
 def prepared(settings: BacktestSettings, market: Market) -> Trader:
     """The trader of a run with everything it believes in it."""
-    return trader_of(settings, market).over(market)
+    return trader_of(settings, market).with_beliefs(market)
 
 
 @pytest.mark.first_example
@@ -93,7 +95,7 @@ def test_wiped_out_account_closes_its_positions_in_sweeps(
     for s in np.flatnonzero(~bars.crypto):
         values[s, later, OPEN : CLOSE + 1] *= 0.4
     bars = Bars(bars.instruments, bars.times, values, bars.mask, "synthetic bars, halved")
-    market = market.on(bars)
+    market = market.with_bars(bars)
     rash = replace(
         settings,
         limits=replace(
@@ -107,20 +109,20 @@ def test_wiped_out_account_closes_its_positions_in_sweeps(
         prior=replace(settings.prior, crypto_sharpe=0.0),
     )
     trader = prepared(rash, market)
-    beliefs = trader.table
+    beliefs = trader.belief_table
     assert beliefs is not None
-    silent = np.outer(beliefs.at > crash, np.array(bars.symbols) == "SYA")
+    silent = np.outer(beliefs.instants > crash, np.array(bars.symbols) == "SYA")
     keen = beliefs._replace(
         adjustable=beliefs.adjustable & ~silent,
         mu=np.where(
             beliefs.adjustable[:, None], np.where(bars.crypto, 0.0, 10 * beliefs.sigma), beliefs.mu
         ),
     )
-    run, outcome = agreed(rash, market, replace(trader, table=keen))
+    run, outcome = agreed(rash, market, replace(trader, belief_table=keen))
     assert outcome.equity.min() < 0
-    assert run.rows[-1].gross_stock == 0.0
-    assert any(row.gross_stock > 0 for row in run.rows if row.equity < 0)
-    failed = sum(bool(decision.failure) for decision in run.decisions)
+    assert run.equity_rows[-1].gross_stock == 0.0
+    assert any(row.gross_stock > 0 for row in run.equity_rows if row.equity < 0)
+    failed = sum(bool(decision.sizing_failure) for decision in run.decisions)
     assert outcome.totals.failures == failed > 10
 
 
@@ -140,5 +142,5 @@ def test_splits_and_dividends_reach_the_account_in_sweeps(
     market = few.market()
     assert len(market.actions) > 4 * len(market.bars.symbols)
     run, outcome = agreed(few, market, prepared(few, market))
-    assert sum(row.dividends != 0.0 for row in run.rows) > 3
+    assert sum(row.dividends != 0.0 for row in run.equity_rows) > 3
     assert outcome.totals.trades > 10

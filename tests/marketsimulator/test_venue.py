@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from execution.orders.venue_rules import refusal
+from execution.orders.venue_rules import venue_refusal
 from foundation.errors import InputError
 from marketsimulator.settings import BacktestSettings
 from marketsimulator.venue.faults import OPEN_STATUSES, Fault
@@ -105,8 +105,8 @@ def test_tickets_agree_with_the_broker_after_any_requests(asked: list[Step]) -> 
         }
         assert working == {order.client_order_id for order in account.open_orders}
         for ticket in tickets:
-            assert ticket.filled <= ticket.order.qty
-            assert (ticket.status == "filled") == (ticket.filled == ticket.order.qty)
+            assert ticket.filled_quantity <= ticket.order.qty
+            assert (ticket.status == "filled") == (ticket.filled_quantity == ticket.order.qty)
             assert (ticket.closed_at is None) == (ticket.status in OPEN_STATUSES)
         for symbol in market.bars.symbols:
             traded = sum(
@@ -162,11 +162,11 @@ def test_stock_prices_between_increments_are_refused(
     venue = Venue(*practised())
     order = parse_order(request, 0)
     if not wrong:
-        assert refusal(order) == ""
+        assert venue_refusal(order) == ""
         assert venue.submit(request)["status"] in OPEN_STATUSES
         return
     says = f"invalid {wrong}. sub-penny increment does not fulfill minimum pricing criteria"
-    assert refusal(order) == says
+    assert venue_refusal(order) == says
     with refused(Refused, wrong) as caught:
         venue.submit(request)
     assert (caught.value.status, caught.value.code) == (422, 42210000)

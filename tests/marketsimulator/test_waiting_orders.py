@@ -257,7 +257,7 @@ def test_partial_stop_continues_next_open_ends_with_position() -> None:
     early.submit([order("buy", 1, "limit", "far", limit_price=50.0)])
     assert walk(early, 3) == [(10, 100.0), (-10, 95.0)]
     assert [o.client_order_id for o in early.account().open_orders] == ["far"]
-    assert early.states(["o"])["o"] == "canceled"
+    assert early.order_states(["o"])["o"] == "canceled"
 
 
 def test_finished_order_or_closed_position_waits_no_longer() -> None:
@@ -266,13 +266,13 @@ def test_finished_order_or_closed_position_waits_no_longer() -> None:
     b = stock(FLAT, dips, dips, dips)
     b.submit([order("buy", 10, "limit", limit_price=95.0)])
     assert walk(b, 3) == [(10, 95.0)]
-    assert b.states(["o"]) == {"o": "filled"}
+    assert b.order_states(["o"]) == {"o": "filled"}
     low = (90.0, 91.0, 89.0, 90.0)
     gap = stock(FLAT, FLAT, low, low, low)
     gap.submit([order("sell", 15, "stop", stop_price=95.0)])
     gap.submit([order("buy", 10, "limit", "in", limit_price=100.0)])
     assert walk(gap, 4) == [(10, 100.0), (-10, 90.0)]
-    assert gap.states(["o"]) == {"o": "canceled"}
+    assert gap.order_states(["o"]) == {"o": "canceled"}
 
 
 def test_waiting_order_prices_follow_dividends_and_splits() -> None:
@@ -284,7 +284,7 @@ def test_waiting_order_prices_follow_dividends_and_splits() -> None:
     assert opens is not None
     actions = (
         CorporateAction("AAA", opens, dividend=2.0),
-        CorporateAction("AAA", opens, ratio=4.0),
+        CorporateAction("AAA", opens, split_ratio=4.0),
     )
     b = stock(
         *[FLAT] * 7, (25, 25.5, 24.5, 25), (25, 25.5, 24.5, 25), actions=actions, leverage=10.0
@@ -324,7 +324,7 @@ def test_waiting_order_prices_follow_dividends_and_splits() -> None:
 def test_reverse_split_keeps_whole_increments_in_waiting_orders(increment: float) -> None:
     opens = first_open_from(stock_ends(DATE, 8)[7].astype("datetime64[D]"))
     assert opens is not None
-    b = stock(*[FLAT] * 9, actions=(CorporateAction("AAA", opens, ratio=0.1),))
+    b = stock(*[FLAT] * 9, actions=(CorporateAction("AAA", opens, split_ratio=0.1),))
     b._book.holding["increment"] = increment
     bid = order("buy", 27, "limit", "bid", limit_price=9.0)
     offer = order("sell", 27, "limit", "offer", limit_price=120.0)
@@ -333,7 +333,7 @@ def test_reverse_split_keeps_whole_increments_in_waiting_orders(increment: float
         b.advance(step)
     left = 27 // (10 * increment) * increment
     assert [float(row["quantity"]) for row in b._book.orders] == [left, -left, 0.0]
-    assert b.states(["little", "bid"]) == {"little": "canceled", "bid": "working"}
+    assert b.order_states(["little", "bid"]) == {"little": "canceled", "bid": "working"}
 
 
 @pytest.mark.parametrize("price", [110.0, 90.0], ids=["waiting", "at once"])
@@ -341,7 +341,7 @@ def test_reduce_only_order_ends_without_a_position(price: float) -> None:
     b = stock(FLAT, (100, 112, 99, 111), (111, 112, 110, 111))
     b.submit([order("sell", 10, "limit", limit_price=price, reduces=True)])
     assert walk(b, 2) == []
-    assert b.states(["o"]) == {"o": "canceled"}
+    assert b.order_states(["o"]) == {"o": "canceled"}
     assert b.account().open_orders == ()
 
 
@@ -360,7 +360,10 @@ def test_actions_on_days_without_bars_apply_in_order(
     first, then = (first_open_from(np.datetime64(day, "D")) for day in ("2026-06-02", "2026-06-03"))
     assert first is not None
     assert then is not None
-    actions = (CorporateAction("AAA", first, ratio=2.0), CorporateAction("AAA", then, **second))
+    actions = (
+        CorporateAction("AAA", first, split_ratio=2.0),
+        CorporateAction("AAA", then, **second),
+    )
     for told in (actions, actions[::-1]):
         b = account_on(
             panel_of({"AAA": (np.concatenate([ends[:7], ends[21:]]), [FLAT] * 14)}), actions=told
@@ -376,7 +379,7 @@ def test_week_of_splits_fits_on_the_tape() -> None:
         for day in (2, 3, 4, 5, 8, 9, 10, 11)
     ]
     actions = tuple(
-        CorporateAction("AAA", at, ratio=2.0 if k % 2 else 0.5)
+        CorporateAction("AAA", at, split_ratio=2.0 if k % 2 else 0.5)
         for k, at in enumerate(days)
         if at is not None
     )

@@ -10,18 +10,18 @@ from decimal import Decimal
 import numpy as np
 
 from execution.decision.choice import NO_RATIONALE, Choice, Rationale
-from execution.decision.decision import Decision, decision_of_choices
-from execution.orders.broker import place
+from execution.decision.decision import Decision, decision_from_choices
+from execution.orders.broker import place_orders
 from execution.orders.fees import CryptoTier, DatedRate, FeeSchedule, TradingCosts
 from execution.orders.lending import MarginTerms, SymbolRate
 from execution.orders.orders import Order
 from marketsimulator.account.terms import FillTerms
 from marketsimulator.run_result import EquityRow, Run
-from sizing.binding import PRICED_LIMITS
+from sizing.binding import LIMITS_WITH_SHADOW_PRICE
 from tests.marketsimulator.accounts import account_on, ended, market, panel_of
 from trainingdata.bars import Bars
 from trainingdata.corporate_actions import CorporateAction
-from trainingdata.delistings import Delistings
+from trainingdata.delistings import DelistingRules
 from trainingdata.sessions import first_open_from
 from trainingdata.timeframe import HOURLY, Timeframe
 
@@ -54,10 +54,10 @@ def bars_of(rng: np.random.Generator, wild: float, volume: float, timeframe: Tim
     some have no volume. Daily ones go back two months.
     """
     grid = timeframe.stock_clock.ends
-    begins = "2026-04-01" if timeframe.daily else BEGINS
+    begins = "2026-04-01" if timeframe.is_daily else BEGINS
     ends = grid[(grid >= np.datetime64(begins)) & (grid < np.datetime64(ENDS))]
     days = np.arange(begins, ENDS, dtype="datetime64[D]").astype("datetime64[ns]")
-    looked_at = np.array([0] if timeframe.daily else [3, 12, 15, 16, 21])
+    looked_at = np.array([0] if timeframe.is_daily else [3, 12, 15, 16, 21])
     hours = (days[:, None] + looked_at * np.timedelta64(1, "h")).ravel()
     tables = {}
     for symbol in SYMBOLS:
@@ -81,9 +81,9 @@ MARGIN = MarginTerms(
 )
 
 
-def ended_bars(bars: Bars, endings: Delistings, seed: int) -> Bars:
+def ended_bars(bars: Bars, endings: DelistingRules, seed: int) -> Bars:
     """The bars up to the listed ends; of a symbol of each class up to an instant at random."""
-    last = {each.symbol: each.opens for each in endings.listed}
+    last = {each.symbol: each.effective_open for each in endings.listed_delistings}
     at = bars.times[np.random.default_rng(seed).integers(8, len(bars.times) - 8, 2)]
     last = {"BBB": at[0], "XRPUSD": at[1]} | last
     return ended(bars, last)
@@ -98,7 +98,7 @@ def rationale(rng: np.random.Generator) -> Rationale:
 
 def binding(rng: np.random.Generator) -> dict[str, float]:
     if rng.random() < 0.5:
-        return dict.fromkeys(rng.choice(PRICED_LIMITS, 2).tolist(), 0.001)
+        return dict.fromkeys(rng.choice(LIMITS_WITH_SHADOW_PRICE, 2).tolist(), 0.001)
     return {"cost": NAN} if rng.random() < 0.3 else {}
 
 
@@ -109,7 +109,7 @@ def wild_run(
     big: float = 2.0,
     margin: MarginTerms = MARGIN,
     fills: FillTerms | None = None,
-    endings: Delistings | None = None,
+    endings: DelistingRules | None = None,
     timeframe: Timeframe = HOURLY,
 ) -> tuple[Run, Bars, TradingCosts]:
     """Random decisions with random orders, some for more than the account can carry.
@@ -147,7 +147,7 @@ def wild_run(
             worth = max(account.equity, 1_000.0) * big * rng.normal(0.1, 0.4)
             qty = round(worth / price, 3) if symbol.endswith("USD") else float(int(worth / price))
             weights = rng.normal(0, 2, 2).tolist()
-            held = float(account.exposure.get(symbol, 0)) * price
+            held = float(account.projected_positions.get(symbol, 0)) * price
             held = held / account.equity if account.equity > 0 else NAN
             kelly = NAN if rng.random() < 0.1 else weights[0]
             basis_, limits = rationale(rng), binding(rng)
@@ -159,7 +159,7 @@ def wild_run(
             )
             position = account.positions.get(symbol, Decimal(0))
             sent = legs(f"o{t}-{number}", symbol, qty, float(position))
-            if timeframe.daily and symbol in STOCKS:
+            if timeframe.is_daily and symbol in STOCKS:
                 sent = [replace(order, tif="opg") for order in sent]
             orders += sent
             for waits in account.open_orders if sent else ():
@@ -168,9 +168,9 @@ def wild_run(
                     cancels.append(waits)
         decision = decision_at(account.as_of, account.equity, choices, orders, cancels)
         decisions.append(decision)
-        place(broker, decision.orders, decision.cancelled)
+        place_orders(broker, decision.orders, decision.cancelled_quantities)
         broker.open_bars()
-        rows.append(broker.row())
+        rows.append(broker.equity_row())
     events = broker.margin_events()
     return Run("wild", decisions, broker.fills, rows, events, broker.bookings), bars, costs
 
@@ -192,5 +192,5 @@ def decision_at(
     orders: list[Order],
     cancels: Sequence[Order] = (),
 ) -> Decision:
-    decision = decision_of_choices(at, at, equity, 1.0, choices, tuple(orders))
-    return replace(decision, cancels=tuple(cancels))
+    decision = decision_from_choices(at, at, equity, 1.0, choices, tuple(orders))
+    return replace(decision, orders_to_cancel=tuple(cancels))

@@ -9,13 +9,17 @@ from typing import Any
 
 from foundation.console import Terminal
 from option_spreads.autoscaler.rules import AutoscalingSettings
-from option_spreads.autoscaler.trades import COLUMNS
+from option_spreads.autoscaler.trades import TRADE_COLUMNS
 from option_spreads.selling.rules import SpreadCosts, SpreadRules
 from option_spreads.simulation.path import IndexDays
 from option_spreads.simulation.pricing import Smile
-from option_spreads.simulation.selling import SpreadTrade, offered_spreads, spread_account
+from option_spreads.simulation.selling import (
+    SpreadTrade,
+    list_candidate_trades,
+    simulate_spread_account,
+)
 
-HEADER = ",".join(COLUMNS)
+HEADER = ",".join(TRADE_COLUMNS)
 
 
 def file_of(path: Path, *rows: str) -> Path:
@@ -42,4 +46,6 @@ def sold(
     sizing: AutoscalingSettings,
 ) -> list[SpreadTrade]:
     """The trades, in the order in which they closed."""
-    return list(spread_account(offered_spreads(days, rules, costs, smile), sizing).trades)
+    return list(
+        simulate_spread_account(list_candidate_trades(days, rules, costs, smile), sizing).trades
+    )

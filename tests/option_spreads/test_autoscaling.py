@@ -15,7 +15,7 @@ from option_spreads.autoscaler.rules import (
     TradeStatistics,
     count_contracts,
     max_risk,
-    recommended_cap,
+    recommend_max_contracts,
 )
 from tests.support.messages import refused
 
@@ -31,7 +31,7 @@ def number(balance: float, history: list[Fraction], risk: float = 250, **more: o
     window = history[-settings.ROLLING_WINDOW :]
     return count_contracts(
         Fraction(str(balance)),
-        TradeStatistics.from_results(window),
+        TradeStatistics.from_profits(window),
         len(history),
         Fraction(str(risk)),
         settings,
@@ -39,11 +39,11 @@ def number(balance: float, history: list[Fraction], risk: float = 250, **more: o
 
 
 def test_losing_kelly_record_is_sized_one_contract() -> None:
-    statistics = TradeStatistics.from_results(results(11, "56.00", 34, "34.62"))
+    statistics = TradeStatistics.from_profits(results(11, "56.00", 34, "34.62"))
     assert statistics.kelly is not None
     assert f"{statistics.win_rate:.1%}" == "24.4%"
     assert float(statistics.kelly) == pytest.approx(-0.22265, abs=5e-6)  # from the rounded averages
-    unrounded = TradeStatistics.from_results(
+    unrounded = TradeStatistics.from_profits(
         [*results(11, "56.00", 33, "34.62"), Fraction("-34.54")]
     ).kelly
     assert f"{float(unrounded or 0):.2%}" == "-22.26%"
@@ -58,7 +58,7 @@ def test_prior_sizes_27_contracts_capped_at_3() -> None:
     assert number(20_000, [], 150, MAX_CONTRACTS=100, **prior) == 27
     kelly = count_contracts(
         Fraction(20_000),
-        TradeStatistics.from_results([]),
+        TradeStatistics.from_profits([]),
         0,
         RISK,
         AutoscalingSettings(BOOTSTRAP_MODE="prior"),
@@ -117,11 +117,11 @@ def test_contract_count_is_exact_over_its_window(
 
 
 def test_zero_results_are_losses_and_fees_per_contract() -> None:
-    statistics = TradeStatistics.from_results([Fraction(0)] * 5 + [Fraction(10)] * 5)
+    statistics = TradeStatistics.from_profits([Fraction(0)] * 5 + [Fraction(10)] * 5)
     assert (statistics.wins, statistics.losses) == (5, 5)
-    assert TradeStatistics.from_results(EVEN).kelly == Fraction(1, 20)
-    assert TradeStatistics.from_results(results(0, "1", 12, "5")).kelly is None
-    assert TradeStatistics.from_results(EVEN, 3.0) == TradeStatistics.from_results(
+    assert TradeStatistics.from_profits(EVEN).kelly == Fraction(1, 20)
+    assert TradeStatistics.from_profits(results(0, "1", 12, "5")).kelly is None
+    assert TradeStatistics.from_profits(EVEN, 3.0) == TradeStatistics.from_profits(
         results(10, "97", 10, "93")
     )
 
@@ -129,10 +129,10 @@ def test_zero_results_are_losses_and_fees_per_contract() -> None:
 def test_halt_names_the_threshold_it_compares_with() -> None:
     """A third of 12,344.44 is 4,114.81 and a third of a cent: 4,114.81 is below it."""
     settings = AutoscalingSettings(STARTING_CAPITAL=12_344.44, SAFETY_HALT_PCT=1 / 3)
-    nothing = TradeStatistics.from_results([])
+    nothing = TradeStatistics.from_profits([])
     halted = count_contracts(Fraction("4114.81"), nothing, 0, RISK, settings)
-    assert (halted.number, halted.why) == (0, "safety halt: balance below $4,114.82")
-    assert not count_contracts(Fraction("4114.82"), nothing, 0, RISK, settings).halted
+    assert (halted.number, halted.reason) == (0, "safety halt: balance below $4,114.82")
+    assert not count_contracts(Fraction("4114.82"), nothing, 0, RISK, settings).is_halted
 
 
 @pytest.mark.parametrize(
@@ -155,7 +155,7 @@ def test_halt_names_the_threshold_it_compares_with() -> None:
 def test_contract_risk_is_width_less_credit(
     strategy: str, credit: float, width: float | None, condor: Any, expected: float
 ) -> None:
-    assert max_risk(strategy, credit, width, condor=condor) == expected
+    assert max_risk(strategy, credit, width, condor_risk=condor) == expected
 
 
 @pytest.mark.parametrize(
@@ -173,5 +173,5 @@ def test_invalid_spread_is_refused_by_argument(name: str, arguments: tuple[Any, 
 
 def test_recommended_cap_grows_with_the_balance() -> None:
     assert [
-        recommended_cap(b) for b in (5_000, 10_000, 19_999, 20_000, 50_000, 99_999, 100_000)
+        recommend_max_contracts(b) for b in (5_000, 10_000, 19_999, 20_000, 50_000, 99_999, 100_000)
     ] == [1, 2, 2, 3, 5, 5, 10]

@@ -28,7 +28,7 @@ from option_spreads.contracts import (
     autoscaling_settings,
     calculate_position_size,
     get_max_risk_for_strategy,
-    read,
+    parse_arguments,
     run,
 )
 from tests.option_spreads.sold import HEADER, file_of, printed
@@ -59,7 +59,7 @@ def row(name: str, total: str, size: str = "1", exit_time: str = "16:00") -> str
 
 def shown(*words: str) -> str:
     """What the command prints."""
-    result = run(read(words)[0])
+    result = run(parse_arguments(words)[0])
     return printed((*result.tables, *result.sentences))
 
 
@@ -245,7 +245,7 @@ def test_update_is_booked_once_and_keeps_extra_columns(root: Path) -> None:
     for _ in range(2):
         state = files.record(trade("open", "-12.34", 2))
     assert float(state.balance) == 19_992.66
-    assert state.results == (5, Decimal("-6.17"))
+    assert state.trade_profits == (5, Decimal("-6.17"))
     lines = (folder / "trades.csv").read_text().splitlines()
     assert [line.split(",")[-1] for line in lines] == ["Note", "y", "x"]
     with refused(InputError):
@@ -279,7 +279,7 @@ def test_tampered_account_files_never_crash_or_size_unknowns(
     assert size in (0, 1, 2, 3)
     if size:
         state = AccountFiles(folder, 20_000).read()
-        assert len(state.results) == 12
+        assert len(state.trade_profits) == 12
     asides = [p.read_bytes() for p in folder.glob("*.aside-*")]
     kept = path.read_bytes() if path.exists() else None
     assert before in (kept, *asides), "nothing is overwritten"
@@ -345,9 +345,9 @@ def test_killed_update_neither_loses_nor_doubles_a_trade(
         with pytest.raises(Killed):
             files.record(trade("b", "-50", 2))
     state = AccountFiles(tmp_path / "paper", 20_000).read()
-    assert (float(state.balance), len(state.results)) in {(20_005.0, 1), (19_955.0, 2)}
+    assert (float(state.balance), len(state.trade_profits)) in {(20_005.0, 1), (19_955.0, 2)}
     state = files.record(trade("b", "-50", 2))
-    assert (float(state.balance), state.results) == (19_955.0, (5, -25))
+    assert (float(state.balance), state.trade_profits) == (19_955.0, (5, -25))
     assert not (tmp_path / "paper" / ".update.json").exists()
 
 

@@ -13,35 +13,35 @@ from execution.orders.option_orders import SHARES_PER_OPTION
 from foundation.arrays import Array
 from option_spreads.selling.rules import (
     HOURLY_VARIANCE_SHARES,
-    SESSION,
+    SESSION_MINUTES,
     SpreadCosts,
     SpreadRules,
-    variance_left,
+    remaining_variance_share,
 )
-from option_spreads.simulation.path import IndexDays, IndexModel, normal_paths
+from option_spreads.simulation.path import IndexDays, IndexModel, simulate_log_returns
 from option_spreads.simulation.pricing import Smile, black_scholes
 from option_spreads.simulation.selling import sell_spread
 from trainingdata.sessions import calendar
 
-SMILE = Smile().flat
+SMILE = Smile().flat_smile
 SPOT = 5000.0
 VIX = 20.0
 ENTRIES = np.array([0.0, 30.0, 120.0, 210.0, 345.0])
 DISTANCES = (0.3, 0.6, 0.8, 1.0, 1.5)
-CALM = IndexModel(vol_of_vol=0.0, jumps=0.0)
+CALM = IndexModel(vol_of_vol=0.0, jumps_per_year=0.0)
 
 
 def simulated(model: IndexModel, count: int, seed: int, smile: Smile = SMILE) -> IndexDays:
     """So many sessions, beyond what the calendar holds."""
-    return model.days(np.resize(calendar().dates[:252], count), seed, smile)
+    return model.simulate_days(np.resize(calendar().dates[:252], count), seed, smile)
 
 
 def ends_over_starts(count: int, premium: float) -> Array:
     """Where `count` days end, over where they stand at each entry [D, entries]."""
-    left = variance_left(SESSION - np.append(ENTRIES, SESSION))
-    years = float(SMILE.years(float(SESSION)))
+    left = remaining_variance_share(SESSION_MINUTES - np.append(ENTRIES, SESSION_MINUTES))
+    years = float(SMILE.variance_years(float(SESSION_MINUTES)))
     session = SMILE.yearly_deviation(VIX) * np.sqrt(years) / (1 + premium)
-    logs = normal_paths(left, session, count, np.random.default_rng(5))
+    logs = simulate_log_returns(left, session, count, np.random.default_rng(5))
     return np.asarray(np.exp(logs[:, -1:] - logs[:, :-1]))
 
 
@@ -51,7 +51,7 @@ def gains(premium: float, *, call: bool) -> tuple[Array, Array]:
     Prices are those of the model, not rounded to cents and without costs.
     """
     ends = SPOT * ends_over_starts(100_000, premium)
-    years = SMILE.years(SESSION - ENTRIES)
+    years = SMILE.variance_years(SESSION_MINUTES - ENTRIES)
     deviation = SPOT * SMILE.yearly_deviation(VIX) * np.sqrt(years)
     away = 1.0 if call else -1.0
     mean, error = np.empty((2, len(ENTRIES), len(DISTANCES)))
@@ -59,7 +59,7 @@ def gains(premium: float, *, call: bool) -> tuple[Array, Array]:
         short = SPOT + away * distance * deviation
         short_price, long_price = (
             black_scholes(
-                SPOT, strike, years, SMILE.volatility(VIX, SPOT, strike, years), call=call
+                SPOT, strike, years, SMILE.implied_volatility(VIX, SPOT, strike, years), call=call
             )
             for strike in (short, short + away * 5)
         )
@@ -87,13 +87,13 @@ def free_results(rules: SpreadRules, days: IndexDays) -> tuple[float, float]:
     by_day = np.zeros(len(days.dates))
     count = 0
     for day in range(len(days.dates)):
-        for minute in rules.entries:
+        for minute in rules.entry_minutes:
             row = int(np.searchsorted(days.minutes, minute))
             trade = sell_spread(days, day, row, rules, SpreadCosts(0, 0, 0), SMILE)
             if trade is not None:
                 count += 1
-                rounding = 0.005 * SHARES_PER_OPTION * len(trade.spread.legs) * trade.orders
-                by_day[day] += float(trade.result) + rounding
+                rounding = 0.005 * SHARES_PER_OPTION * len(trade.spread.legs) * trade.order_count
+                by_day[day] += float(trade.profit_per_contract) + rounding
     trades_a_day = count / len(by_day)
     error = by_day.std() / np.sqrt(len(by_day)) / trades_a_day
     return float(by_day.mean() / trades_a_day), float(error)
@@ -105,22 +105,22 @@ def test_exit_rules_earn_nothing_without_a_premium(
     strategy: Literal["CALL", "PUT", "IRON_CONDOR", "OTM_SINGLE_SIDED"],
 ) -> None:
     """The rules as configured, without costs."""
-    days = simulated(IndexModel(premium=0.0), 8_000, 13)
+    days = simulated(IndexModel(volatility_premium=0.0), 8_000, 13)
     mean, error = free_results(SpreadRules(strategy=strategy), days)
     assert error < 2
     assert abs(mean) < 3 * error
 
 
-@pytest.mark.parametrize("level", [SMILE.level, 1.2])
+@pytest.mark.parametrize("level", [SMILE.vix_multiple, 1.2])
 def test_future_index_law_matches_option_prices(level: float) -> None:
     """A fair market stays one whatever its options cost."""
     smile = replace(SMILE, level=level)
-    days = simulated(replace(CALM, premium=0.0, step=30), 6_000, 9, smile)
+    days = simulated(replace(CALM, volatility_premium=0.0, step_minutes=30), 6_000, 9, smile)
     deviation = smile.yearly_deviation(days.vix[:, 0])
     for minute in (120.0, 300.0):
         row = int(np.searchsorted(days.minutes, minute))
         ahead = np.log(days.spot[:, -1] / days.spot[:, row]) / deviation
-        ahead /= np.sqrt(smile.years(SESSION - minute))
+        ahead /= np.sqrt(smile.variance_years(SESSION_MINUTES - minute))
         moved = np.abs(np.log(days.spot[:, row] / days.spot[:, 0])) / deviation
         for some in (moved < np.quantile(moved, 0.7), moved > np.quantile(moved, 0.7)):
             for x in (-2.0, -1.0, 1.0, 2.0):
@@ -132,7 +132,9 @@ def test_future_index_law_matches_option_prices(level: float) -> None:
 def test_index_is_a_martingale_at_any_volatility() -> None:
     left = np.array([1.0, 0.6, 0.3, 0.0])
     for size in (0.01, 0.1, 0.3):
-        over = np.exp(np.diff(normal_paths(left, size, 100_000, np.random.default_rng(4)), axis=1))
+        over = np.exp(
+            np.diff(simulate_log_returns(left, size, 100_000, np.random.default_rng(4)), axis=1)
+        )
         error = over.std(axis=0) / np.sqrt(len(over))
         assert (np.abs(over.mean(axis=0) - 1) < 4 * error).all()
 
@@ -141,10 +143,12 @@ def test_the_index_keeps_the_clock_that_prices_keep() -> None:
     assert sum(HOURLY_VARIANCE_SHARES) == pytest.approx(1)
     for hours, minutes in ((1, 30), (2, 90), (7, 390)):
         share = sum(HOURLY_VARIANCE_SHARES[-hours:])
-        assert variance_left(float(minutes)) == pytest.approx(share)
-        assert SMILE.session_days(float(minutes)) == pytest.approx(share * SMILE.session)
-    days = simulated(replace(CALM, step=30), 6_000, 1)
-    marks = np.searchsorted(days.minutes, [*range(0, 361, 60), SESSION])
+        assert remaining_variance_share(float(minutes)) == pytest.approx(share)
+        assert SMILE.variance_days(float(minutes)) == pytest.approx(
+            share * SMILE.session_variance_share
+        )
+    days = simulated(replace(CALM, step_minutes=30), 6_000, 1)
+    marks = np.searchsorted(days.minutes, [*range(0, 361, 60), SESSION_MINUTES])
     squares = np.diff(np.log(days.spot[:, marks]), axis=1) ** 2
     np.testing.assert_allclose(
         squares.mean(0) / squares.mean(0).sum(), HOURLY_VARIANCE_SHARES, atol=0.015
@@ -152,7 +156,7 @@ def test_the_index_keeps_the_clock_that_prices_keep() -> None:
 
 
 def test_the_premium_is_implied_over_realised() -> None:
-    fair, dear = (simulated(replace(CALM, premium=premium), 500, 2) for premium in (0.0, 0.25))
+    fair, dear = (simulated(replace(CALM, volatility_premium=premium), 500, 2) for premium in (0.0, 0.25))
     sizes = [np.abs(np.log(days.spot[:, -1] / days.spot[:, 0])) for days in (fair, dear)]
     sizes = [size / days.vix[:, 0] for size, days in zip(sizes, (fair, dear), strict=True)]
     assert float(np.median(sizes[0] / sizes[1])) == pytest.approx(1.25, rel=0.005)

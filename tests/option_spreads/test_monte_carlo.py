@@ -17,21 +17,21 @@ from hypothesis import strategies as st
 
 from foundation.errors import DataError, InputError
 from option_spreads.autoscaler.rules import AutoscalingSettings, TradeStatistics, count_contracts
-from option_spreads.monte_carlo import runs_figure
+from option_spreads.monte_carlo import plot_final_balances
 from option_spreads.simulation.resampled_accounts import (
-    sample_doubts,
+    find_sample_warnings,
     simulate_accounts,
-    stress_chance,
-    summary,
+    stress_loss_probability,
+    summarize_paths,
 )
 from option_spreads.simulation.resampling import (
     UNITS_PER_DOLLAR,
     AccountPaths,
     ResamplingRules,
-    Units,
-    account_paths,
+    IntArray,
+    simulate_account_paths,
     draw_trades,
-    with_full_losses,
+    add_max_losses,
 )
 from option_spreads.simulation.settings import MonteCarloSettings
 from option_spreads.simulation.trade_sample import TradeSample, read_sample
@@ -42,7 +42,9 @@ from tests.support.messages import refused
 NOW = np.datetime64("2024-12-02T15:00", "ns")
 
 
-def alone(results: Units, risks: Units, gains: Units, trades_per_day: float) -> TradeSample:
+def alone(
+    results: IntArray, risks: IntArray, gains: IntArray, trades_per_day: float
+) -> TradeSample:
     """Trades each of which had closed before the next was entered."""
     return TradeSample(results, risks, gains, trades_per_day, np.zeros_like(results))
 
@@ -53,9 +55,9 @@ FIFTY = alone(np.array([30] * 40 + [-67] * 10) * UNITS_PER_DOLLAR, RISKS, RISKS,
 
 
 def exactly(
-    results: Units,
-    risks: Units,
-    overlaps: Units,
+    results: IntArray,
+    risks: IntArray,
+    overlaps: IntArray,
     draws: Iterable[Iterable[int]],
     rules: AutoscalingSettings,
 ) -> tuple[list[Fraction], bool, int]:
@@ -77,11 +79,11 @@ def exactly(
         for k in day:
             while len(waiting) > overlaps[k]:
                 book(*waiting.pop(0))
-            window = TradeStatistics.from_results(history[-rules.ROLLING_WINDOW :])
+            window = TradeStatistics.from_profits(history[-rules.ROLLING_WINDOW :])
             sized = count_contracts(
                 path[-1], window, len(history), Fraction(int(risks[k]), UNITS_PER_DOLLAR), rules
             )
-            halted |= "halt" in sized.why
+            halted |= "halt" in sized.reason
             if sized.number == 0:
                 break
             waiting.append((sized.number, Fraction(int(results[k]), UNITS_PER_DOLLAR)))
@@ -89,8 +91,8 @@ def exactly(
         for each in waiting:
             book(*each)
         days.append(path[-1])
-    last = count_contracts(path[-1], TradeStatistics.from_results([]), 0, Fraction(1), rules)
-    return days, halted or last.halted, total
+    last = count_contracts(path[-1], TradeStatistics.from_profits([]), 0, Fraction(1), rules)
+    return days, halted or last.is_halted, total
 
 
 RULES = st.builds(
@@ -123,36 +125,38 @@ def test_every_run_matches_sequential_real_orders(
     overlaps = np.random.default_rng(seed).integers(most_open + 1, size=len(results))
     risks = np.full(len(results), 400 * UNITS_PER_DOLLAR, dtype=np.int64)
     draws = draw_trades(len(results), 4, 12, a_day, seed)
-    found = account_paths(results, risks, draws, ResamplingRules.from_settings(rules), overlaps)
+    found = simulate_account_paths(
+        results, risks, draws, ResamplingRules.from_settings(rules), overlaps
+    )
     for r in range(4):
         by_day = [[k for k in day if k >= 0] for day in draws[r]]
         days, halted, total = exactly(results, risks, overlaps, by_day, rules)
         assert found.balances[r].tolist() == [float(balance) for balance in days]
-        assert (bool(found.halted[r]), int(found.contracts[r])) == (halted, total)
+        assert (bool(found.is_halted[r]), int(found.contract_counts[r])) == (halted, total)
 
 
 def test_stress_includes_full_losses_absent_from_sample() -> None:
     """The chance of a maximum loss is not 0."""
     told = MonteCarloSettings(runs=2_000, days=100, STARTING_CAPITAL=5_000)
-    assert stress_chance(FIFTY, told) == pytest.approx(1 - 0.05 ** (1 / 50))
-    figures = {name: summary(runs) for name, runs in simulate_accounts(FIFTY, told).items()}
+    assert stress_loss_probability(FIFTY, told) == pytest.approx(1 - 0.05 ** (1 / 50))
+    figures = {name: summarize_paths(runs) for name, runs in simulate_accounts(FIFTY, told).items()}
     assert figures["stress"]["p_loss"] > figures["iid"]["p_loss"] + 0.2
     assert figures["stress"]["max_drawdown"]["p95"] > 2 * figures["iid"]["max_drawdown"]["p95"]
     assert figures["stress"]["p_halt"] > figures["iid"]["p_halt"]
     seen = alone(
-        results=np.append(FIFTY.results, -250 * UNITS_PER_DOLLAR),
-        risks=np.append(FIFTY.risks, 250 * UNITS_PER_DOLLAR),
-        gains=np.append(FIFTY.gains, 250 * UNITS_PER_DOLLAR),
+        results=np.append(FIFTY.profits, -250 * UNITS_PER_DOLLAR),
+        risks=np.append(FIFTY.max_losses, 250 * UNITS_PER_DOLLAR),
+        gains=np.append(FIFTY.max_gains, 250 * UNITS_PER_DOLLAR),
         trades_per_day=2.0,
     )
-    assert stress_chance(seen, told) == pytest.approx(1 / 51)
+    assert stress_loss_probability(seen, told) == pytest.approx(1 / 51)
 
 
 def test_summary_figures_match_the_runs() -> None:
     pair = np.array([400, 400]) * UNITS_PER_DOLLAR
     sample = alone(np.array([100, -50]) * UNITS_PER_DOLLAR, pair, pair, 1.0)
     runs = simulate_accounts(sample, MonteCarloSettings(runs=500, days=30))["iid"]
-    told = summary(runs)
+    told = summarize_paths(runs)
     final = runs.balances[:, -1]
     ends = told["final_balance"]
     assert ends["standard_deviation"] == np.std(final)
@@ -162,13 +166,13 @@ def test_summary_figures_match_the_runs() -> None:
     r = 3
     curve = np.concatenate([[20_000.0], runs.balances[r]])
     top = np.maximum.accumulate(curve)
-    assert runs.drawdown[r] == pytest.approx((1 - curve / top).max())
-    assert runs.largest_fall[r] == (top - curve).max()
-    assert told["max_drawdown_usd"]["most"] == runs.largest_fall.max()
-    assert told["max_drawdown"]["most"] == runs.drawdown.max()
+    assert runs.max_drawdown[r] == pytest.approx((1 - curve / top).max())
+    assert runs.max_drawdown_usd[r] == (top - curve).max()
+    assert told["max_drawdown_usd"]["most"] == runs.max_drawdown_usd.max()
+    assert told["max_drawdown"]["most"] == runs.max_drawdown.max()
     below = (curve < top).astype(int)
     longest = max(len(stretch) for stretch in "".join(map(str, below)).split("0"))
-    assert runs.days_under_water[r] == longest
+    assert runs.longest_days_under_water[r] == longest
 
 
 def test_results_are_read_per_contract_with_their_risk(tmp_path: Path) -> None:
@@ -181,8 +185,8 @@ def test_results_are_read_per_contract_with_their_risk(tmp_path: Path) -> None:
         "2024-10-03 10:00,e,PUT,5700/5695,2.50,1,,,",
     )
     sample = read_sample(path, NOW)
-    assert (sample.results / UNITS_PER_DOLLAR).tolist() == [100, -73, -900]
-    assert (sample.risks / UNITS_PER_DOLLAR).tolist() == [250, 730, 900]
+    assert (sample.profits / UNITS_PER_DOLLAR).tolist() == [100, -73, -900]
+    assert (sample.max_losses / UNITS_PER_DOLLAR).tolist() == [250, 730, 900]
     assert (sample.trades_per_day, sample.max_loss_count) == (1.5, 1)
 
 
@@ -193,7 +197,7 @@ def test_rows_in_any_order_are_the_same_trades(tmp_path: Path) -> None:
         for k in range(5)
     ]
     whole = read_sample(file_of(tmp_path, *rows), NOW)
-    assert (whole.results / UNITS_PER_DOLLAR).tolist() == [0, 10, 20, 30, 40]
+    assert (whole.profits / UNITS_PER_DOLLAR).tolist() == [0, 10, 20, 30, 40]
     for order in itertools.islice(itertools.permutations(rows), 0, None, 9):
         shuffled = read_sample(file_of(tmp_path, *order), NOW)
         for name in ("results", "risks", "gains", "overlaps"):
@@ -255,7 +259,7 @@ def test_trades_per_day_count_sessions_between_extremes(tmp_path: Path) -> None:
     closed = 1  # Labor Day, 2 September
     assert sample.trades_per_day == 10 / (9 * 5 + 1 - closed)
     runs = simulate_accounts(sample, MonteCarloSettings(runs=400, days=252))["iid"]
-    assert runs.trades.mean() == pytest.approx(252 * sample.trades_per_day, rel=0.03)
+    assert runs.trade_counts.mean() == pytest.approx(252 * sample.trades_per_day, rel=0.03)
     untimed = [f",u{k},PUT,,2.5,1,15:00,30,TP" for k in range(3)]
     assert read_sample(file_of(tmp_path, *untimed), NOW).trades_per_day == 1.0
 
@@ -263,14 +267,16 @@ def test_trades_per_day_count_sessions_between_extremes(tmp_path: Path) -> None:
 @pytest.mark.parametrize("rate", [2.4, 0.2, 3.0])
 def test_fractional_trade_rate_is_drawn_by_seed(rate: float) -> None:
     """Blocks keep their order, also over days that have one less."""
-    draws = draw_trades(7, 1_200, 50, rate, seed=4, block=5)
+    draws = draw_trades(7, 1_200, 50, rate, seed=4, block_length=5)
     assert draws.shape == (1_200, 50, int(np.ceil(rate)))
     counts = (draws >= 0).sum(axis=2)
     assert set(np.unique(counts)) <= {int(np.floor(rate)), int(np.ceil(rate))}
     assert counts.mean() == pytest.approx(rate, rel=0.02)
-    np.testing.assert_array_equal(draws, draw_trades(7, 1_200, 50, rate, seed=4, block=5))
-    np.testing.assert_array_equal(draws[:600], draw_trades(7, 600, 50, rate, seed=4, block=5))
-    assert (draws != draw_trades(7, 1_200, 50, rate, seed=5, block=5)).any()
+    np.testing.assert_array_equal(draws, draw_trades(7, 1_200, 50, rate, seed=4, block_length=5))
+    np.testing.assert_array_equal(
+        draws[:600], draw_trades(7, 600, 50, rate, seed=4, block_length=5)
+    )
+    assert (draws != draw_trades(7, 1_200, 50, rate, seed=5, block_length=5)).any()
     single = draw_trades(7, 1_200, 50, rate, seed=4)
     drawn = single[single >= 0]
     assert np.bincount(drawn, minlength=7) == pytest.approx(len(drawn) / 7, rel=0.06)
@@ -281,13 +287,13 @@ def test_fractional_trade_rate_is_drawn_by_seed(rate: float) -> None:
 
 def test_day_without_trades_stays_empty_under_stress() -> None:
     draws = draw_trades(7, 600, 50, 0.3, seed=1)
-    worse = with_full_losses(draws, 7, 0.25, seed=1)
+    worse = add_max_losses(draws, 7, 0.25, seed=1)
     np.testing.assert_array_equal(worse < 0, draws < 0)
     there = draws >= 0
     hit = worse[there] != draws[there]
     assert hit.mean() == pytest.approx(0.25, abs=0.03)
     assert (worse[there][hit] == draws[there][hit] + 7).all()
-    np.testing.assert_array_equal(worse[:200], with_full_losses(draws[:200], 7, 0.25, seed=1))
+    np.testing.assert_array_equal(worse[:200], add_max_losses(draws[:200], 7, 0.25, seed=1))
 
 
 def one_run(dollars: list[int], rules: AutoscalingSettings) -> AccountPaths:
@@ -295,7 +301,7 @@ def one_run(dollars: list[int], rules: AutoscalingSettings) -> AccountPaths:
     results = np.array(dollars, dtype=np.int64) * UNITS_PER_DOLLAR
     risks = np.full(len(results), 400 * UNITS_PER_DOLLAR, dtype=np.int64)
     draws = np.arange(len(results), dtype=np.int32).reshape(1, -1, 1)
-    return account_paths(results, risks, draws, ResamplingRules.from_settings(rules))
+    return simulate_account_paths(results, risks, draws, ResamplingRules.from_settings(rules))
 
 
 def test_halt_threshold_is_exact_to_the_last_trade() -> None:
@@ -303,8 +309,8 @@ def test_halt_threshold_is_exact_to_the_last_trade() -> None:
     rules = AutoscalingSettings(STARTING_CAPITAL=1_000.0, SAFETY_HALT_PCT=0.56)
     assert one_run([-440, 10], rules).balances[0].tolist() == [560, 570]
     assert one_run([-441, 10], rules).balances[0].tolist() == [559, 559]
-    assert one_run([100, -541], rules).halted.tolist() == [True]
-    assert one_run([100, -540], rules).halted.tolist() == [False]
+    assert one_run([100, -541], rules).is_halted.tolist() == [True]
+    assert one_run([100, -540], rules).is_halted.tolist() == [False]
 
 
 def test_runs_beyond_memory_are_refused_before_drawing() -> None:
@@ -326,7 +332,9 @@ USUAL = [30] * 40 + [-67] * 10
 )
 def test_doubtful_samples_are_reported(results: list[int], says: list[str]) -> None:
     credits = np.full(len(results), 250 * UNITS_PER_DOLLAR)
-    found = list(sample_doubts(alone(np.array(results) * UNITS_PER_DOLLAR, credits, credits, 2.0)))
+    found = list(
+        find_sample_warnings(alone(np.array(results) * UNITS_PER_DOLLAR, credits, credits, 2.0))
+    )
     assert [text[: len(each)] for text, each in zip(found, says, strict=True)] == says
 
 
@@ -361,7 +369,7 @@ def test_share_of_runs_above_named_amounts_is_reported() -> None:
         trades="t", runs=400, days=20, balance_thresholds=(19_500.0, 20_000.5, 1e9)
     )
     paths = simulate_accounts(FIFTY, few)["iid"]
-    found = summary(paths, few.balance_thresholds)["p_final_above"]
+    found = summarize_paths(paths, few.balance_thresholds)["p_final_above"]
     final = paths.balances[:, -1]
     assert found == {
         "19500": (final > 19_500).mean(),
@@ -377,7 +385,7 @@ def test_tail_beyond_the_picture_is_counted_not_stacked() -> None:
     paths = simulate_accounts(FIFTY, MonteCarloSettings(trades="t", runs=1000, days=2))["iid"]
     balances = paths.balances.copy()
     balances[:, -1] = final
-    figure = runs_figure("heading", {"iid": paths._replace(balances=balances)}, 9_000.0)
+    figure = plot_final_balances("heading", {"iid": paths._replace(balances=balances)}, 9_000.0)
     (panel,) = figure.axes
     drawn = sum(bar.get_height() for bar in panel.patches)
     (note,) = [text.get_text() for text in panel.texts]

@@ -13,13 +13,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from execution.journal.events import HELD, EventLog
+from execution.journal.events import HELD_EVENT, EventLog
 from execution.live.accounts import SPREADS_JOB
 from execution.orders.option_orders import SpreadFill
 from foundation.database import Database
 from foundation.errors import InputError
 from option_spreads.autoscaler.account import UnknownAccountState
-from option_spreads.selling.job import FOLDER, refuse_another_folder
+from option_spreads.selling.job import SPREADS_FOLDER_EVENT, refuse_missing_open_spreads
 from option_spreads.selling.rules import SpreadCosts
 from option_spreads.selling.state import (
     STATE_FILE,
@@ -49,18 +49,18 @@ CHARACTERS = st.sampled_from([*printable, "\0", "１", "é", "€"])
 def test_open_spread_keeps_its_sizing_balance_if_known(tmp_path: Path) -> None:
     write_state(tmp_path, SellerState((ONE,)))
     assert read_state(tmp_path).spreads == (ONE,)
-    columns = ONE.closed_trade(SpreadCosts(), CLOSE, Decimal(0)).row()
+    columns = ONE.to_closed_trade(SpreadCosts(), CLOSE, Decimal(0)).row()
     assert columns["Account_Balance"] == "20000.50"
     text = (tmp_path / STATE_FILE).read_text().replace(',\n   "balance": "20000.50"', "")
     (tmp_path / STATE_FILE).write_text(text, "utf-8-sig")
     (earlier,) = read_state(tmp_path).spreads
     assert earlier == replace(ONE, balance=None)
-    assert "Account_Balance" not in earlier.closed_trade(SpreadCosts(), "x", Decimal(0)).row()
+    assert "Account_Balance" not in earlier.to_closed_trade(SpreadCosts(), "x", Decimal(0)).row()
 
 
 def test_stored_open_spreads_stay_open() -> None:
     [spread] = read_state(ROOT / "tests" / "fixtures" / "spreads").spreads
-    assert spread.remaining > 0
+    assert spread.remaining_contracts > 0
 
 
 @pytest.mark.parametrize(
@@ -108,17 +108,17 @@ def test_truncated_or_foreign_open_spreads_file_is_refused(tmp_path: Path) -> No
 
 def test_costs_are_booked_per_leg_contract_and_order() -> None:
     """Three sold at 1.25, one bought back at 0.50, two settle at 2.00."""
-    half = ONE.after(SpreadFill(1, Decimal("-0.50")))
-    trade = half.closed_trade(SpreadCosts(0.0, 0.65, 0.35), CLOSE, Decimal("2.00"))
-    assert trade.total == 375 - 50 - 400 - 2 * (3 + 1)
+    half = ONE.apply_fill(SpreadFill(1, Decimal("-0.50")))
+    trade = half.to_closed_trade(SpreadCosts(0.0, 0.65, 0.35), CLOSE, Decimal("2.00"))
+    assert trade.total_profit == 375 - 50 - 400 - 2 * (3 + 1)
 
 
 @pytest.mark.parametrize(("settled_at", "reason"), [("2.00", "settled"), ("0", "expired")])
 def test_failed_buyback_is_booked_by_its_actual_end(settled_at: str, reason: str) -> None:
-    meant = replace(ONE, exit_reason="time", attempts=1)
-    assert meant.closed_trade(SpreadCosts(), CLOSE, Decimal(settled_at)).exit_reason == reason
-    bought = meant.after(SpreadFill(3, Decimal(0)))
-    assert bought.closed_trade(SpreadCosts(), "2024-04-02 15:50").exit_reason == "time"
+    meant = replace(ONE, exit_reason="time", closing_attempts=1)
+    assert meant.to_closed_trade(SpreadCosts(), CLOSE, Decimal(settled_at)).exit_reason == reason
+    bought = meant.apply_fill(SpreadFill(3, Decimal(0)))
+    assert bought.to_closed_trade(SpreadCosts(), "2024-04-02 15:50").exit_reason == "time"
 
 
 def test_folder_without_the_open_spread_is_refused(tmp_path: Path) -> None:
@@ -128,16 +128,16 @@ def test_folder_without_the_open_spread_is_refused(tmp_path: Path) -> None:
     other.mkdir()
     with closing(Database(tmp_path / "journal.sqlite")) as database:
         events = EventLog(database)
-        refuse_another_folder(other, events)
-        events.append(HELD, SPREADS_JOB, ["PUT-20240220-030: 2 PUT 95/90 sold at 1.2"])
+        refuse_missing_open_spreads(other, events)
+        events.append(HELD_EVENT, SPREADS_JOB, ["PUT-20240220-030: 2 PUT 95/90 sold at 1.2"])
         for folder in (one, other):
             with refused(InputError):
-                refuse_another_folder(folder, events)
+                refuse_missing_open_spreads(folder, events)
             write_state(folder, SellerState())
-            refuse_another_folder(folder, events)
-        events.append(HELD, FOLDER, [str(one)])
-        refuse_another_folder(one, events)
+            refuse_missing_open_spreads(folder, events)
+        events.append(HELD_EVENT, SPREADS_FOLDER_EVENT, [str(one)])
+        refuse_missing_open_spreads(one, events)
         with refused(InputError, "PUT-20240220-030", one):
-            refuse_another_folder(other, events)
-        events.append(HELD, SPREADS_JOB, [])
-        refuse_another_folder(other, events)
+            refuse_missing_open_spreads(other, events)
+        events.append(HELD_EVENT, SPREADS_JOB, [])
+        refuse_missing_open_spreads(other, events)

@@ -24,7 +24,7 @@ from execution.orders.option_orders import (
 )
 from foundation.errors import InputError, OrderRejected
 from option_spreads.simulation.desk import OptionDesk
-from option_spreads.simulation.settings import QuotedTerms
+from option_spreads.simulation.settings import QuotedOptionTerms
 from tests.support.messages import refused
 
 DAY = date(2024, 4, 2)
@@ -60,7 +60,7 @@ def spread(
     name: str, count: int = 1, least: str | None = None, *, back: bool = False
 ) -> SpreadOrder:
     held = OptionLeg(option(4980), "sell"), OptionLeg(option(4975), "buy")
-    legs = tuple(leg.closing for leg in held) if back else held
+    legs = tuple(leg.closing_leg for leg in held) if back else held
     return SpreadOrder(name, legs, count, None if least is None else Decimal(least))
 
 
@@ -89,11 +89,11 @@ def test_reserve_is_the_worst_loss_at_expiry(positions: list[tuple[int, bool, bo
     worst = 0
     for expiry in (DAY, NEXT):
         mine = [(c, n) for c, n in held.items() if c.expiry == expiry]
-        if sum(n for c, n in mine if c.call) < 0:
+        if sum(n for c, n in mine if c.is_call) < 0:
             assert max_expiry_loss(held) is None
             return
         worth = [
-            sum(n * max((e - int(c.strike)) * (1 if c.call else -1), 0) for c, n in mine)
+            sum(n * max((e - int(c.strike)) * (1 if c.is_call else -1), 0) for c, n in mine)
             for e in range(0, 200, 5)
         ]
         worst += max(-min(worth), 0) * 100
@@ -103,32 +103,32 @@ def test_reserve_is_the_worst_loss_at_expiry(positions: list[tuple[int, bool, bo
 def test_settlement_releases_the_reserve_held_against_credit() -> None:
     market = Market()
     flows = list[Decimal]()
-    desk = OptionDesk("SPXW", market, QuotedTerms(), cash_flow=flows.append)
-    credit = desk.send(spread("a", 2)).fill.credit
+    desk = OptionDesk("SPXW", market, QuotedOptionTerms(), on_cash_flow=flows.append)
+    credit = desk.submit_order(spread("a", 2)).fill.credit
     assert flows == [credit * 200 - 1000]
-    assert desk.reserved == 1000
+    assert desk.reserved_cash == 1000
     market.at = "2024-04-02T20:00"
     desk.advance()
-    assert desk.held(), "the close is not known yet"
-    assert not desk.quotes(desk.held())
+    assert desk.option_positions(), "the close is not known yet"
+    assert not desk.quotes(desk.option_positions())
     market.closes = {DAY: 4978.0}
     desk.advance()
-    assert not desk.held()
+    assert not desk.option_positions()
     assert sum(flows) == credit * 200 - 400
-    assert desk.reserved == 0
+    assert desk.reserved_cash == 0
 
 
 def test_uncovered_or_unaffordable_spreads_are_refused() -> None:
-    desk = OptionDesk("SPXW", Market(), QuotedTerms(), free_cash=lambda: 600.0)
+    desk = OptionDesk("SPXW", Market(), QuotedOptionTerms(), free_cash=lambda: 600.0)
     naked = OptionLeg(option(5050, call=True), "sell"), OptionLeg(option(4975), "buy")
     with refused(OrderRejected):
-        desk.send(SpreadOrder("n", naked, 1))
+        desk.submit_order(SpreadOrder("n", naked, 1))
     with refused(OrderRejected):
-        desk.send(spread("two", 2))
-    desk.send(spread("one", 1))
+        desk.submit_order(spread("two", 2))
+    desk.submit_order(spread("one", 1))
     with refused(OrderRejected):
-        desk.send(spread("one", 1))
-    assert desk.send(spread("back", 1, back=True)).filled == 1
+        desk.submit_order(spread("one", 1))
+    assert desk.submit_order(spread("back", 1, back=True)).filled_contracts == 1
 
 
 @pytest.mark.parametrize(
@@ -162,15 +162,15 @@ def test_invalid_spread_orders_and_symbols_are_refused(wrong: dict[str, Any]) ->
 
 def test_order_waits_for_its_price_until_session_end() -> None:
     market = Market()
-    desk = OptionDesk("SPXW", market, QuotedTerms())
-    desk.send(spread("a", least="3.00"))
+    desk = OptionDesk("SPXW", market, QuotedOptionTerms())
+    desk.submit_order(spread("a", least="3.00"))
     assert desk.tickets["a"].status == "new"
     market.level = 4965.0
     desk.advance()
     assert desk.tickets["a"].status == "filled"
     assert desk.tickets["a"].fill.credit >= 3
     market.level = 5000.0
-    desk.send(spread("b", least="4.90"))
+    desk.submit_order(spread("b", least="4.90"))
     market.at = "2024-04-03T13:40"
     desk.advance()
     assert desk.tickets["b"].status == "expired"
@@ -178,7 +178,7 @@ def test_order_waits_for_its_price_until_session_end() -> None:
 
 def test_quotes_exist_while_the_underlying_trades() -> None:
     market = Market()
-    desk = OptionDesk("SPXW", market, QuotedTerms())
+    desk = OptionDesk("SPXW", market, QuotedOptionTerms())
     today, later, saturday, next_year = (
         option(4980, expiry=day) for day in (DAY, NEXT, date(2024, 4, 6), date(2025, 4, 2))
     )
@@ -208,12 +208,12 @@ def test_expiring_options_take_no_orders_after_cutoff(
     root: str, day: date, last: str, first_refused: str | None
 ) -> None:
     market = Market()
-    desk = OptionDesk(root, market, QuotedTerms())
+    desk = OptionDesk(root, market, QuotedOptionTerms())
     legs = tuple(
         OptionLeg(OptionContract(root, day, False, Decimal(strike)), side)
         for strike, side in ((4980, "sell"), (4975, "buy"))
     )
-    back = tuple(leg.closing for leg in legs)
+    back = tuple(leg.closing_leg for leg in legs)
     later = tuple(
         OptionLeg(replace(leg.contract, expiry=day + timedelta(days=2)), leg.side) for leg in legs
     )
@@ -222,11 +222,11 @@ def test_expiring_options_take_no_orders_after_cutoff(
         market.at = str(np.datetime64(f"{day}T{new_york}") + np.timedelta64(4, "h"))
 
     at(last)
-    assert desk.send(SpreadOrder("intime", legs, 2)).filled == 2
+    assert desk.submit_order(SpreadOrder("intime", legs, 2)).filled_contracts == 2
     if first_refused is None:
         return
     at(first_refused)
     for name, rejected in (("opening", legs), ("closing", back)):
         with refused(OrderRejected):
-            desk.send(SpreadOrder(name, rejected, 1))
-    assert desk.send(SpreadOrder("later", later, 1)).filled == 1
+            desk.submit_order(SpreadOrder(name, rejected, 1))
+    assert desk.submit_order(SpreadOrder("later", later, 1)).filled_contracts == 1

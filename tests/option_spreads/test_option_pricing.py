@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from foundation.errors import InputError
-from option_spreads.selling.rules import Spread, StrikeLeg, spread_of
+from option_spreads.selling.rules import Spread, StrikeLeg, build_spread
 from option_spreads.simulation.pricing import Smile, black_scholes, spread_prices
 
 spots = st.floats(100, 10_000)
@@ -50,7 +50,7 @@ def test_option_without_time_or_volatility_is_intrinsic() -> None:
 def test_a_spread_costs_between_nothing_and_its_width(
     spot: float, distance: float, width: float, t: float, vix: float, strategy: str
 ) -> None:
-    spread = spread_of(strategy, spot, distance=distance, width=width)
+    spread = build_spread(strategy, spot, distance=distance, width=width)
     assert spread.width == width
     flat = Smile(slope=0.0, wing=0.0)
     worth, credit, asked = spread_prices(spread, spot, t, vix, flat)
@@ -62,16 +62,16 @@ def test_a_spread_costs_between_nothing_and_its_width(
     assert asked <= dearer <= width + 6 * cents
     for leg in spread.legs:
         points = leg.strike - spot if leg.call else spot - leg.strike
-        assert not leg.sold or distance - 1e-6 <= points < distance + 5 + 1e-6
+        assert not leg.is_short or distance - 1e-6 <= points < distance + 5 + 1e-6
 
 
 @given(st.floats(4000, 6000), st.sampled_from(["CALL", "PUT", "IRON_CONDOR"]))
 def test_spread_settles_at_its_intrinsic_value(settled: float, strategy: str) -> None:
-    spread = spread_of(strategy, 5000.0, distance=20, width=5)
+    spread = build_spread(strategy, 5000.0, distance=20, width=5)
     above = min(max(settled - 5020, 0), 5)
     below = min(max(4980 - settled, 0), 5)
     owed = {"CALL": above, "PUT": below, "IRON_CONDOR": above + below}[strategy]
-    assert spread.settles_at(settled) == pytest.approx(owed, abs=1e-9)
+    assert spread.settlement_value(settled) == pytest.approx(owed, abs=1e-9)
     assert float(spread_prices(spread, settled, 0.0, 20.0, Smile())[0]) == pytest.approx(
         owed, abs=1e-9
     )
@@ -80,12 +80,14 @@ def test_spread_settles_at_its_intrinsic_value(settled: float, strategy: str) ->
 def test_smile_rises_on_both_sides_more_below() -> None:
     smile = Smile()
     day = 1 / 252
-    low, middle, high = smile.volatility(20.0, 5000.0, np.array([4900.0, 5000.0, 5100.0]), day)
-    assert low > high > middle
-    assert middle == pytest.approx(0.2 * smile.level)
-    assert Smile(level=1.0, slope=0, wing=0).volatility(20.0, 5000.0, 4900.0, day) == pytest.approx(
-        0.2
+    low, middle, high = smile.implied_volatility(
+        20.0, 5000.0, np.array([4900.0, 5000.0, 5100.0]), day
     )
+    assert low > high > middle
+    assert middle == pytest.approx(0.2 * smile.vix_multiple)
+    assert Smile(vix_multiple=1.0, slope=0, wing=0).implied_volatility(
+        20.0, 5000.0, 4900.0, day
+    ) == pytest.approx(0.2)
 
 
 @pytest.mark.parametrize(
@@ -109,4 +111,4 @@ def test_unprotected_short_legs_are_refused(legs: tuple[StrikeLeg, ...]) -> None
 )
 def test_invalid_strikes_are_refused(strategy: str, distance: float, width: float) -> None:
     with pytest.raises(InputError):
-        spread_of(strategy, 5000.0, distance=distance, width=width)
+        build_spread(strategy, 5000.0, distance=distance, width=width)

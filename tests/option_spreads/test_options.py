@@ -19,12 +19,12 @@ from execution.orders.option_orders import SHARES_PER_OPTION
 from foundation.errors import DataError, InputError
 from option_spreads.autoscaler.rules import AutoscalingSettings
 from option_spreads.autoscaler.trades import parse_trade_rows
-from option_spreads.selling.rules import SpreadCosts, SpreadRules, spread_of
-from option_spreads.simulation.path import IndexDays, IndexModel, index_days
+from option_spreads.selling.rules import SpreadCosts, SpreadRules, build_spread
+from option_spreads.simulation.path import IndexDays, IndexModel, build_index_days
 from option_spreads.simulation.pricing import Smile
 from option_spreads.simulation.selling import SpreadTrade, sell_spread
 from option_spreads.simulation.settings import IndexBarsSettings, SpreadSettings
-from option_spreads.simulation.spread_report import figures, trade_table
+from option_spreads.simulation.spread_report import compute_figures, format_trades_csv
 from option_spreads.simulation.trade_sample import read_sample
 from tests.e2e.refused import answer_of, refusal_of
 from tests.option_spreads.sold import sold
@@ -36,7 +36,7 @@ from trainingdata.timeframe import HOURLY
 from trainingdata.volatility_index import read_volatility_index
 
 FREE = SpreadCosts(0, 0, 0)
-FLAT = Smile(level=1.0, slope=0, wing=0)
+FLAT = Smile(vix_multiple=1.0, slope=0, wing=0)
 HELD: dict[str, Any] = dict.fromkeys(("stop_multiple", "stop_usd", "target", "trail_start"))
 HELD["min_credit"] = 0.0
 SIZING = AutoscalingSettings()
@@ -56,13 +56,13 @@ def sessions(count: int) -> Any:
 @pytest.mark.parametrize("strategy", STRATEGIES)
 def test_still_market_without_costs_pays_the_credit(strategy: str) -> None:
     """Realised volatility 0, implied above 0, short strikes out of the money, held to the close."""
-    days = IndexModel().days(sessions(40), 1)
+    days = IndexModel().simulate_days(sessions(40), 1)
     days = replace(days, spot=np.full_like(days.spot, 5000.0))
     trades = sold(days, [SpreadRules(strategy=strategy, **HELD)], FREE, Smile(), SIZING)
     assert len(trades) == 120
     for trade in trades:
-        assert trade.exit == "expired"
-        assert float(trade.result) == round(trade.credit * SHARES_PER_OPTION, 2)
+        assert trade.exit_reason == "expired"
+        assert float(trade.profit_per_contract) == round(trade.credit * SHARES_PER_OPTION, 2)
 
 
 def once(days: IndexDays, rules: SpreadRules, costs: SpreadCosts = FREE) -> SpreadTrade:
@@ -75,47 +75,56 @@ def once(days: IndexDays, rules: SpreadRules, costs: SpreadCosts = FREE) -> Spre
 def test_crash_loses_width_less_credit_plus_costs() -> None:
     """A simulation must be able to lose what the contract can lose."""
     days = path(5000, 5000, 4990, 4700)
-    put = SpreadRules(strategy="PUT", entries=(0,), **HELD)
+    put = SpreadRules(strategy="PUT", entry_minutes=(0,), **HELD)
     lost, dear = once(days, put), once(days, put, SpreadCosts(0.05, 0.65, 0.65))
-    assert lost.exit == "settled"
-    assert float(lost.result) == pytest.approx(-lost.max_loss, abs=0.01)
+    assert lost.exit_reason == "settled"
+    assert float(lost.profit_per_contract) == pytest.approx(-lost.max_loss, abs=0.01)
     assert dear.credit == pytest.approx(lost.credit - 0.1)
-    assert float(dear.result) == pytest.approx(-dear.max_loss - 2 * 1.30, abs=0.01)
+    assert float(dear.profit_per_contract) == pytest.approx(-dear.max_loss - 2 * 1.30, abs=0.01)
 
 
 def test_stop_pays_the_ask_and_gaps_exceed_it() -> None:
-    rules = SpreadRules(strategy="PUT", entries=(0,), **{**HELD, "stop_usd": 100.0})
+    rules = SpreadRules(strategy="PUT", entry_minutes=(0,), **{**HELD, "stop_usd": 100.0})
     slow = once(path(*np.linspace(5000, 4940, 40)), rules)
     fast = once(path(5000, 5000, 4900, 4900, 5000), rules)
-    assert (slow.exit, fast.exit) == ("stop", "gap")
-    assert -150 < float(slow.result) <= -100
-    assert float(fast.result) < -250
+    assert (slow.exit_reason, fast.exit_reason) == ("stop", "gap")
+    assert -150 < float(slow.profit_per_contract) <= -100
+    assert float(fast.profit_per_contract) < -250
 
 
 def test_profits_are_taken_trailed_or_held_by_rule() -> None:
     calm = [5000 + 3 * k for k in range(40)]
-    base = SpreadRules(strategy="PUT", entries=(0,), target=0.5, trail_start=None, holds=())
-    taken, held = once(path(*calm), base), once(path(*calm), replace(base, holds=((0, 0.2),)))
-    assert taken.exit == "target"
-    assert float(taken.result) >= 50 * taken.credit
-    assert (held.exit, float(held.result)) == ("expired", round(held.credit * SHARES_PER_OPTION, 2))
+    base = SpreadRules(
+        strategy="PUT", entry_minutes=(0,), target=0.5, trail_start=None, hold_to_close=()
+    )
+    taken, held = once(path(*calm), base), once(path(*calm), replace(base, hold_to_close=((0, 0.2),)))
+    assert taken.exit_reason == "target"
+    assert float(taken.profit_per_contract) >= 50 * taken.credit
+    assert (held.exit_reason, float(held.profit_per_contract)) == (
+        "expired",
+        round(held.credit * SHARES_PER_OPTION, 2),
+    )
     there_and_back = path(*calm[:12], *calm[11:3:-1], *[5000.0] * 19)
-    assert once(there_and_back, replace(base, target=None, trail_start=0.3)).exit == "trailing"
+    assert (
+        once(there_and_back, replace(base, target=None, trail_start=0.3)).exit_reason == "trailing"
+    )
 
 
 def test_entries_keep_to_their_time_and_volatility() -> None:
     for vix, bound in ((40, {"max_vix": 35}), (10, {"min_vix": 12}), (1, {"min_credit": 2.0})):
         flat = path(5000, 5000, vix=vix)
         assert sell_spread(flat, 0, 0, SpreadRules(**bound), FREE, FLAT) is None
-    days = IndexModel().days(sessions(5), 1)
-    trades = sold(days, [SpreadRules(entries=(62, 300))], FREE, FLAT, SIZING)
+    days = IndexModel().simulate_days(sessions(5), 1)
+    trades = sold(days, [SpreadRules(entry_minutes=(62, 300))], FREE, FLAT, SIZING)
     assert {float(days.minutes[trade.entry_row]) for trade in trades} == {65.0, 300.0}
 
 
 @settings(max_examples=12)
 @given(st.integers(0, 10_000), st.sampled_from(STRATEGIES))
 def test_no_trade_exceeds_its_maximum_loss(seed: int, strategy: str) -> None:
-    days = IndexModel(vix=35.0, jumps=60.0, jump=0.04).days(sessions(15), seed)
+    days = IndexModel(vix=35.0, jumps_per_year=60.0, jump_deviation=0.04).simulate_days(
+        sessions(15), seed
+    )
     costs = SpreadCosts()
     trades = sold(days, [SpreadRules(strategy=strategy, max_vix=200.0)], costs, Smile(), SIZING)
     for trade in trades:
@@ -123,31 +132,35 @@ def test_no_trade_exceeds_its_maximum_loss(seed: int, strategy: str) -> None:
         out = legs * (
             2 * (costs.commission + costs.fee) + (costs.slippage + 0.01) * SHARES_PER_OPTION
         )
-        assert -trade.max_loss - out <= float(trade.result) <= trade.credit * SHARES_PER_OPTION
+        assert (
+            -trade.max_loss - out
+            <= float(trade.profit_per_contract)
+            <= trade.credit * SHARES_PER_OPTION
+        )
         assert 1 <= trade.contracts <= 3
-    told = figures(trades, days, 20_000.0)
-    earned = sum(float(t.result) * t.contracts for t in trades)
+    told = compute_figures(trades, days, 20_000.0)
+    earned = sum(float(t.profit_per_contract) * t.contracts for t in trades)
     assert told["final_balance"] == pytest.approx(20_000 + earned)
 
 
 def test_mean_error_clusters_trades_by_day() -> None:
-    days = IndexModel().days(sessions(2), 0)
-    spread = spread_of("PUT", 5000.0, distance=20, width=5)
+    days = IndexModel().simulate_days(sessions(2), 0)
+    spread = build_spread("PUT", 5000.0, distance=20, width=5)
     trades = [
         SpreadTrade(day, 0, 1, spread, 1.0, Fraction(result), "target", 1)
         for day, result in ((0, 1), (0, 1), (1, -1), (1, -1))
     ]
-    told = figures(trades, days, 20_000.0)
+    told = compute_figures(trades, days, 20_000.0)
     # Two days of +-2 over four trades; as four trades it would be 0.58.
     assert (told["mean"], told["mean_error"]) == (0.0, 1.0)
-    assert figures(trades[:2], days, 20_000.0)["mean_error"] is None
+    assert compute_figures(trades[:2], days, 20_000.0)["mean_error"] is None
 
 
 def test_path_depends_on_seed_not_on_length() -> None:
     """The same seed, the same run."""
-    short, long = (IndexModel().days(sessions(n), 3) for n in (50, 120))
+    short, long = (IndexModel().simulate_days(sessions(n), 3) for n in (50, 120))
     np.testing.assert_array_equal(short.spot, long.spot[:50])
-    assert (IndexModel().days(sessions(50), 4).spot != short.spot).any()
+    assert (IndexModel().simulate_days(sessions(50), 4).spot != short.spot).any()
 
 
 def spy(*sessions_of_bars: list[list[float]]) -> Any:
@@ -169,7 +182,7 @@ VIX = pd.Series(
 
 def test_full_sessions_use_the_previous_days_vix() -> None:
     bars = spy(*[[FLAT_HOUR] * 7] * 3, [FLAT_HOUR] * 4)  # the last is the half-day of 3 July
-    days = index_days(bars, "SPY", VIX, 10.0)
+    days = build_index_days(bars, "SPY", VIX, 10.0)
     assert days.dates.astype(str).tolist() == [
         "2024-07-01",
         "2024-07-02",
@@ -181,10 +194,10 @@ def test_full_sessions_use_the_previous_days_vix() -> None:
 
 def test_intraday_vix_follows_falls_without_look_ahead() -> None:
     falls = [[500.0 - k, 500.0 - k, 499.0 - k, 499.0 - k, 1e6] for k in range(7)]
-    days = index_days(spy([FLAT_HOUR] * 7, falls), "SPY", VIX, response=5.0)
+    days = build_index_days(spy([FLAT_HOUR] * 7, falls), "SPY", VIX, volatility_response=5.0)
     np.testing.assert_allclose(days.vix[0], 12.0 * (days.spot[0] / 500.0) ** -5)
-    other = index_days(
-        spy([FLAT_HOUR] * 7, [*falls[:3], *[FLAT_HOUR] * 4]), "SPY", VIX, response=5.0
+    other = build_index_days(
+        spy([FLAT_HOUR] * 7, [*falls[:3], *[FLAT_HOUR] * 4]), "SPY", VIX, volatility_response=5.0
     )
     np.testing.assert_array_equal(other.spot[0, :36], days.spot[0, :36])
     assert (other.spot[0, 37:] != days.spot[0, 37:]).all()
@@ -193,11 +206,13 @@ def test_intraday_vix_follows_falls_without_look_ahead() -> None:
 def test_stop_inside_an_hourly_bar_is_triggered() -> None:
     """An hour that comes back to where it began has been at its low in between."""
     dip = [500.0, 500.5, 492.0, 500.0, 1e6]
-    days = index_days(spy([FLAT_HOUR] * 7, [FLAT_HOUR, dip, *[FLAT_HOUR] * 5]), "SPY", VIX, 10.0)
-    rules = SpreadRules(strategy="PUT", target=None, trail_start=None, holds=())
+    days = build_index_days(
+        spy([FLAT_HOUR] * 7, [FLAT_HOUR, dip, *[FLAT_HOUR] * 5]), "SPY", VIX, 10.0
+    )
+    rules = SpreadRules(strategy="PUT", target=None, trail_start=None, hold_to_close=())
     lost = sell_spread(days, 0, 6, rules, FREE, FLAT)
     assert lost is not None
-    assert lost.exit in ("stop", "gap")
+    assert lost.exit_reason in ("stop", "gap")
     assert 60 < days.minutes[lost.exit_row] < 120
 
 
@@ -205,10 +220,13 @@ def test_trade_ids_are_unique_with_day_and_minute(tmp_path: Path) -> None:
     """Entries at 61 and 62 minutes are both at the next point of the path, 65. The file is one that
     the Monte Carlo reads.
     """
-    days = IndexModel().days(sessions(6), 2)
-    rules = [SpreadRules(strategy="PUT", entries=(61, 62, 90)), SpreadRules(strategy="IRON_CONDOR")]
+    days = IndexModel().simulate_days(sessions(6), 2)
+    rules = [
+        SpreadRules(strategy="PUT", entry_minutes=(61, 62, 90)),
+        SpreadRules(strategy="IRON_CONDOR"),
+    ]
     trades = sold(days, rules, SpreadCosts(), Smile(), SIZING)
-    table = trade_table(trades, days)
+    table = format_trades_csv(trades, days)
     names = [row["Trade_ID"] for row in parse_trade_rows(table.encode())[1]]
     day = str(days.dates[0]).replace("-", "")
     assert {f"PUT-{day}-065", f"PUT-{day}-065-2", f"PUT-{day}-090"} <= set(names)
@@ -216,8 +234,8 @@ def test_trade_ids_are_unique_with_day_and_minute(tmp_path: Path) -> None:
     (tmp_path / "trades.csv").write_text(table)
     sample = read_sample(tmp_path / "trades.csv", np.datetime64("2030-01-01", "ns"))
     for told, expected in (
-        (sample.results, [float(t.result) for t in trades]),
-        (sample.risks, [t.max_loss for t in trades]),
+        (sample.profits, [float(t.profit_per_contract) for t in trades]),
+        (sample.max_losses, [t.max_loss for t in trades]),
     ):
         np.testing.assert_allclose(told / 10_000, expected, atol=0.01)
 
@@ -279,7 +297,7 @@ def days_of(folder: Path, bars: pd.DataFrame, vix: pd.DataFrame) -> IndexDays:
     bars.to_csv(folder / "SPY.csv", index=False)
     vix.to_parquet(folder / "vix.parquet")
     files = IndexBarsSettings(dir=(str(folder),), vix=str(folder / "vix.parquet"))
-    return SpreadSettings(bars=files).days()
+    return SpreadSettings(bars=files).load_days()
 
 
 @pytest.mark.parametrize(
@@ -325,7 +343,7 @@ def test_bad_hour_or_vix_close_drops_its_sessions(
 
 @pytest.mark.slow
 def test_backtest_command_runs_every_strategy_and_refuses_clearly(tmp_path: Path) -> None:
-    words = ("output=out", "seed=5", "rules.entries=[60]")
+    words = ("output=out", "seed=5", "rules.entry_minutes=[60]")
     code, printed, said = answer_of("option_spreads.backtest", *words, cwd=tmp_path)
     assert code == 0, said
     assert "not fills" in printed
@@ -334,6 +352,6 @@ def test_backtest_command_runs_every_strategy_and_refuses_clearly(tmp_path: Path
     assert {p.name for p in (tmp_path / "out").iterdir()} == {"spreads.json", "trades.csv"}
     rows = (tmp_path / "out" / "trades.csv").read_text().splitlines()
     assert len(rows) == 1 + told["account"]["trades"]
-    for wrong in ("strategies=[STRADDLE]", "bars.dir=[x]", "rules.holds=[[300,2]]"):
+    for wrong in ("strategies=[STRADDLE]", "bars.dir=[x]", "rules.hold_to_close=[[300,2]]"):
         assert refusal_of("option_spreads.backtest", wrong, "output=no", cwd=tmp_path)
     assert not (tmp_path / "no").exists()

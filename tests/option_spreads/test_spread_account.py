@@ -17,23 +17,27 @@ from hypothesis import strategies as st
 from foundation.errors import InputError
 from option_spreads import COMMANDS
 from option_spreads.autoscaler.rules import AutoscalingSettings
-from option_spreads.backtest import run_account, run_summary
-from option_spreads.selling.rules import Exit, SpreadCosts, SpreadRules, spread_of
+from option_spreads.backtest import backtest_account, summarize_backtest
+from option_spreads.selling.rules import ExitReason, SpreadCosts, SpreadRules, build_spread
 from option_spreads.simulation.path import IndexDays, IndexModel
 from option_spreads.simulation.pricing import Smile
-from option_spreads.simulation.selling import SpreadTrade, offered_spreads, spread_account
+from option_spreads.simulation.selling import (
+    SpreadTrade,
+    list_candidate_trades,
+    simulate_spread_account,
+)
 from option_spreads.simulation.settings import IndexBarsSettings, SpreadSettings
 from option_spreads.simulation.spread_report import (
     account_figures,
     cost_figures,
-    figures,
+    compute_figures,
     report_parts,
 )
 from tests.option_spreads.sold import printed, sold
 from tests.support.messages import refused
 from trainingdata.sessions import calendar
 
-PUT = spread_of("PUT", 5000.0, distance=20, width=5)
+PUT = build_spread("PUT", 5000.0, distance=20, width=5)
 SIZING = AutoscalingSettings()
 BOTH = ("PUT", "IRON_CONDOR")
 
@@ -41,11 +45,11 @@ BOTH = ("PUT", "IRON_CONDOR")
 def path(days: int, seed: int = 0, **model: Any) -> IndexDays:
     dates = calendar().dates
     dates = dates[dates >= np.datetime64("2024-01-02")][:days]
-    return IndexModel(**model).days(dates, seed)
+    return IndexModel(**model).simulate_days(dates, seed)
 
 
 def offer(
-    day: int, entry: int, leave: int, result: object, exit: Exit = "target", **more: Any
+    day: int, entry: int, leave: int, result: object, exit: ExitReason = "target", **more: Any
 ) -> SpreadTrade:
     """A put spread of width 5, sold at 1.00: one contract risks $400 and holds $500."""
     return SpreadTrade(day, entry, leave, PUT, 1.0, Fraction(str(result)), exit, **more)
@@ -64,20 +68,24 @@ def test_size_rests_on_trades_in_closing_order() -> None:
     """With a window of one trade, the last to close decides, not the last to be entered."""
     sizing = replace(SIZING, BOOTSTRAP_TRADES=2, ROLLING_WINDOW=1)
     won_first = [offer(0, 1, 5, "-50"), offer(0, 2, 4, "60"), offer(0, 6, 7, "1")]
-    lost_last = spread_account(won_first, sizing)
-    assert [float(trade.result) for trade in lost_last.trades] == [60, -50, 1]
+    lost_last = simulate_spread_account(won_first, sizing)
+    assert [float(trade.profit_per_contract) for trade in lost_last.trades] == [60, -50, 1]
     assert lost_last.trades[2].contracts == 1  # the last to close has lost: negative Kelly
     won_last = [offer(0, 1, 4, "-50"), offer(0, 2, 5, "60"), offer(0, 6, 7, "1")]
-    assert spread_account(won_last, sizing).trades[2].contracts == 3
+    assert simulate_spread_account(won_last, sizing).trades[2].contracts == 3
 
 
 def test_open_spreads_affect_neither_size_nor_balance() -> None:
     """Three entries at once: the second knows nothing of how the first will end."""
     sizing = replace(SIZING, BOOTSTRAP_TRADES=1)
     at_once = [offer(0, 1, 9, "80"), offer(0, 1, 9, "80"), offer(0, 8, 9, "80")]
-    assert [trade.contracts for trade in spread_account(at_once, sizing).trades] == [1, 1, 1]
+    assert [trade.contracts for trade in simulate_spread_account(at_once, sizing).trades] == [
+        1,
+        1,
+        1,
+    ]
     later = [offer(0, 1, 2, "80"), offer(0, 2, 9, "80")]  # left and entered at the same look
-    assert [trade.contracts for trade in spread_account(later, sizing).trades] == [1, 3]
+    assert [trade.contracts for trade in simulate_spread_account(later, sizing).trades] == [1, 3]
 
 
 @pytest.mark.parametrize(
@@ -94,24 +102,24 @@ def test_open_collateral_is_held_against_the_balance(
 ) -> None:
     sizing = replace(SIZING, STARTING_CAPITAL=float(capital))
     at_once = [offer(0, 1, 9, "10") for _ in range(4)]
-    account = spread_account(at_once, sizing, max_position)
+    account = simulate_spread_account(at_once, sizing, max_position)
     assert [trade.contracts for trade in account.trades] == sold
-    assert {refusal.reason for refusal in account.refusals} == ({reason} if reason else set())
-    assert account.most_collateral == 500.0 * len(sold)
+    assert {refusal.reason for refusal in account.refused_trades} == ({reason} if reason else set())
+    assert account.max_collateral == 500.0 * len(sold)
     # What was left frees what was held against it.
-    again = spread_account([*at_once, offer(0, 9, 10, "10")], sizing, max_position)
+    again = simulate_spread_account([*at_once, offer(0, 9, 10, "10")], sizing, max_position)
     assert len(again.trades) == len(sold) + 1
 
 
 def test_contracts_are_cut_to_the_covered_balance() -> None:
     sizing = replace(SIZING, BOOTSTRAP_MODE="prior", STARTING_CAPITAL=6_200.0, MAX_CONTRACTS=10)
     at_once = [offer(0, 1, 9, "10") for _ in range(5)]
-    account = spread_account(at_once, sizing, 10.0)
+    account = simulate_spread_account(at_once, sizing, 10.0)
     # Half-Kelly of the prior: 20.5 % of 6,200 over 400 at risk is 3; 6,200 cover 12.
     assert [trade.contracts for trade in account.trades] == [3, 3, 3, 3]
-    short = spread_account(at_once, replace(sizing, STARTING_CAPITAL=5_900.0), 10.0)
+    short = simulate_spread_account(at_once, replace(sizing, STARTING_CAPITAL=5_900.0), 10.0)
     assert [trade.contracts for trade in short.trades] == [3, 3, 3, 2]
-    assert (account.cut, short.cut) == (0, 1)
+    assert (account.reduced_trade_count, short.reduced_trade_count) == (0, 1)
 
 
 @settings(max_examples=10)
@@ -124,17 +132,19 @@ def test_account_respects_its_bound_and_adds_up(
         SIZING, STARTING_CAPITAL=float(capital), BOOTSTRAP_MODE="prior", MAX_CONTRACTS=20
     )
     rules = rules_of("CALL", *BOTH, "OTM_SINGLE_SIDED")
-    offers = offered_spreads(days, rules, SpreadCosts(), Smile())
-    account = spread_account(offers, sizing, max_position)
-    assert len(account.trades) + len(account.refusals) == len(offers)
-    booked = capital + sum((trade.total for trade in account.trades), Fraction(0))
+    offers = list_candidate_trades(days, rules, SpreadCosts(), Smile())
+    account = simulate_spread_account(offers, sizing, max_position)
+    assert len(account.trades) + len(account.refused_trades) == len(offers)
+    booked = capital + sum((trade.total_profit for trade in account.trades), Fraction(0))
     told = account_figures(account, days)
     assert told["final_balance"] == pytest.approx(float(booked), abs=1e-6)
     bound = Fraction(str(min(max_position, 1.0)))
     for entered in account.trades:
-        at = entered.day, entered.entry_row
-        held = [t for t in account.trades if t.day == at[0] and t.entry_row <= at[1] < t.exit_row]
-        closed = sum(t.total for t in account.trades if (t.day, t.exit_row) <= at)
+        at = entered.day_index, entered.entry_row
+        held = [
+            t for t in account.trades if t.day_index == at[0] and t.entry_row <= at[1] < t.exit_row
+        ]
+        closed = sum(t.total_profit for t in account.trades if (t.day_index, t.exit_row) <= at)
         collateral = sum(Fraction(t.spread.collateral) * t.contracts for t in held)
         assert collateral <= bound * (capital + closed)
 
@@ -156,7 +166,7 @@ def test_costs_by_kind_explain_the_free_market_difference() -> None:
     rest = cost_figures(free, SpreadCosts(0, 0, 0))
     assert 0 < rest["slippage"] <= 4 * len(free)
     assert rest["commission"] == rest["fee"] == 0
-    difference = float(sum(t.total for t in free) - sum(t.total for t in paid))
+    difference = float(sum(t.total_profit for t in free) - sum(t.total_profit for t in paid))
     assert told["total"] - rest["total"] == pytest.approx(difference)
 
 
@@ -165,11 +175,11 @@ def test_spread_held_to_close_pays_one_order() -> None:
     costs = SpreadCosts(0.05, 0.65, 0.65)
     trades = sold(days, rules_of("PUT"), costs, Smile(), SIZING)
     for trade in trades:
-        orders = 1 if trade.exit in ("expired", "settled") else 2
+        orders = 1 if trade.exit_reason in ("expired", "settled") else 2
         told = cost_figures([replace(trade, contracts=2)], costs)
         assert told["commission"] == told["fee"] == pytest.approx(2 * 0.65 * 2 * orders)
         assert 0 < told["slippage"] <= 2 * 12 * orders
-    assert {trade.exit for trade in trades} >= {"expired"}
+    assert {trade.exit_reason for trade in trades} >= {"expired"}
     assert set(cost_figures([], costs).values()) == {0.0}
 
 
@@ -183,20 +193,20 @@ def test_the_profit_factor_and_losing_days_by_hand() -> None:
         offer(2, 1, 2, "10", contracts=1),
         offer(2, 3, 4, "-10", contracts=1),  # day 2: neither won nor lost
     ]
-    told = figures(trades, days, 20_000.0)
+    told = compute_figures(trades, days, 20_000.0)
     assert told["profit_factor"] == pytest.approx(70 / 100)
     assert (told["winning_days"], told["losing_days"], told["days_with_trades"]) == (1, 1, 3)
     assert (told["worst_day"], told["profit"]) == (-50.0, -30.0)
-    (trade,) = spread_account([offer(0, 1, 2, "10.1234")], SIZING).trades
-    assert trade.total == Fraction("10.12")
-    assert figures([trade], days, 20_000.0)["final_balance"] == 20_010.12
+    (trade,) = simulate_spread_account([offer(0, 1, 2, "10.1234")], SIZING).trades
+    assert trade.total_profit == Fraction("10.12")
+    assert compute_figures([trade], days, 20_000.0)["final_balance"] == 20_010.12
 
 
 def test_missing_profit_factor_is_explained_in_the_report() -> None:
     run = SpreadSettings(strategies=("PUT",), rules=SpreadRules(min_credit=100.0))
     days = path(20)
-    summary = run_summary(run, days, run_account(run, days))
-    assert summary.keys() >= {*COMMANDS["spread_backtest"].keys}, "its folder is known again"
+    summary = summarize_backtest(run, days, backtest_account(run, days))
+    assert summary.keys() >= {*COMMANDS["spread_backtest"].marker_keys}, "its folder is known again"
     told = summary["account"]
     assert (told["profit_factor"], told["worst_day"]) == (None, None)
     assert told["trades"] == told["offers"] == 0
@@ -204,7 +214,7 @@ def test_missing_profit_factor_is_explained_in_the_report() -> None:
     for line in (r"profit factor +│ +—, no trade", r"stopped, gapped +│ +— │"):
         assert re.search(line, text)
     assert "the premium that is put in" in " ".join(text.split())
-    won = figures([offer(0, 1, 2, "30", contracts=1)], days, 20_000.0)
+    won = compute_figures([offer(0, 1, 2, "30", contracts=1)], days, 20_000.0)
     assert (won["profit_factor"], won["losing_days"]) == (None, 0)
     told |= won | {"final_balance": -1234.4}
     text = printed(report_parts(summary))
@@ -215,9 +225,9 @@ def test_missing_profit_factor_is_explained_in_the_report() -> None:
 
 @given(st.integers(1, 499), st.integers(1, 100))
 def test_credit_equal_to_the_minimum_is_sold(cents: int, least: int) -> None:
-    spread = spread_of("PUT", 5000.0, distance=20, width=5)
+    spread = build_spread("PUT", 5000.0, distance=20, width=5)
     rules = SpreadRules(strategy="PUT", min_credit=least / 100)
-    assert rules.sells_for(float(Decimal(cents) / 100), spread) == (cents >= least)
+    assert rules.accepts_credit(float(Decimal(cents) / 100), spread) == (cents >= least)
 
 
 def test_entry_after_the_exit_time_is_refused() -> None:
@@ -227,14 +237,14 @@ def test_entry_after_the_exit_time_is_refused() -> None:
 
 def test_model_options_are_flat_bars_use_smile() -> None:
     """The model moves as flat prices say: wings would pay the seller for falls that never come."""
-    steep = Smile(slope=0.1, wing=0.5, level=0.7)
+    steep = Smile(slope=0.1, wing=0.5, vix_multiple=0.7)
     run = SpreadSettings(strategies=BOTH, smile=steep)
-    assert run.quoted == Smile(slope=0.0, wing=0.0, level=0.7)
-    level = replace(run, smile=Smile(level=0.7))
+    assert run.pricing_smile == Smile(slope=0.0, wing=0.0, vix_multiple=0.7)
+    level = replace(run, smile=Smile(vix_multiple=0.7))
     days = path(10)
-    assert run_account(run, days) == run_account(level, days)
+    assert backtest_account(run, days) == backtest_account(level, days)
     bars = IndexBarsSettings(dir=("bars",), vix="vix.parquet")
-    assert replace(run, bars=bars).quoted == steep
+    assert replace(run, bars=bars).pricing_smile == steep
 
 
 @pytest.mark.first_example
@@ -242,10 +252,10 @@ def test_model_options_are_flat_bars_use_smile() -> None:
     ("costs", "halted"), [(SpreadCosts(), True), (SpreadCosts(0.025, 0.6543, 0.0321), False)]
 )
 def test_strategies_add_up_to_the_account_exactly(costs: SpreadCosts, halted: bool) -> None:
-    index = IndexModel(step=30, premium=0.0 if halted else 0.3)
+    index = IndexModel(step_minutes=30, volatility_premium=0.0 if halted else 0.3)
     run = SpreadSettings(strategies=("PUT", "CALL"), index=index, costs=costs)
-    days = run.days()
-    account = run_summary(run, days, run_account(run, days))["account"]
+    days = run.load_days()
+    account = summarize_backtest(run, days, backtest_account(run, days))["account"]
     parts = account["by_strategy"].values()
     assert sum(part["trades"] for part in parts) == account["trades"] > 0
     assert sum(exactly(part["profit"]) for part in parts) == exactly(account["profit"])
@@ -260,10 +270,12 @@ def test_strategies_add_up_to_the_account_exactly(costs: SpreadCosts, halted: bo
 
 def test_first_line_dates_an_accounts_stop() -> None:
     run = SpreadSettings(
-        strategies=("PUT",), NEGATIVE_KELLY_CONTRACTS=0, index=IndexModel(step=30, premium=-0.5)
+        strategies=("PUT",),
+        NEGATIVE_KELLY_CONTRACTS=0,
+        index=IndexModel(step_minutes=30, volatility_premium=-0.5),
     )
-    days = run.days()
-    summary = run_summary(run, days, run_account(run, days))
+    days = run.load_days()
+    summary = summarize_backtest(run, days, backtest_account(run, days))
     stopped = summary["account"]["stopped"]
     assert stopped["reason"] == "negative_kelly"
     first = " ".join(printed(report_parts(summary)).split())
@@ -272,8 +284,10 @@ def test_first_line_dates_an_accounts_stop() -> None:
 
 
 def test_account_selling_to_the_end_did_not_stop() -> None:
-    run = SpreadSettings(strategies=("PUT",), index=IndexModel(step=30, premium=0.3))
-    days = run.days()
-    summary = run_summary(run, days, run_account(run, days))
+    run = SpreadSettings(
+        strategies=("PUT",), index=IndexModel(step_minutes=30, volatility_premium=0.3)
+    )
+    days = run.load_days()
+    summary = summarize_backtest(run, days, backtest_account(run, days))
     assert summary["account"]["stopped"] is None
     assert "Stopped on" not in printed(report_parts(summary))

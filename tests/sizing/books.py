@@ -9,7 +9,7 @@ import numpy as np
 
 from foundation.arrays import Array
 from sizing.inputs import SizingInputs
-from sizing.limits import CEILINGS, ceiling_rows, weight_bounds
+from sizing.limits import CEILING_NAMES, ceiling_rows, weight_bounds
 from sizing.problem import BookLimits, Costs, CurrentWeights, DecisionProblem, Returns
 from sizing.settings import Limits
 from sizing.solver.multi_period import SizingProblem
@@ -123,7 +123,7 @@ def rich_book(n: int, *, later: LaterBlocks | None = None, **fields: Any) -> Siz
         DecisionProblem(
             Returns(mu, earned, risks, of["universe"], of["years"]),
             Costs(costs, financing),
-            BookLimits(*Limits().caps, *granted_gross, crypto, of["long_only"]),
+            BookLimits(*Limits().compiled_limits, *granted_gross, crypto, of["long_only"]),
             CurrentWeights(*(of[name] for name in CurrentWeights._fields)),
         ),
         tuple(f"SY{chr(65 + k)}" for k in range(n)),
@@ -141,7 +141,7 @@ def changed(s: SizingInputs, **fields: Any) -> SizingInputs:
 
 def under(s: SizingInputs, limits: Limits) -> SizingInputs:
     """The same under the caps of other limits."""
-    own = BookLimits(*limits.caps, *s.problem.limits[4:])
+    own = BookLimits(*limits.compiled_limits, *s.problem.limits[4:])
     return replace(s, problem=s.problem._replace(limits=own))
 
 
@@ -152,11 +152,11 @@ def broken_limits(inputs: SizingInputs, target: Array) -> list[str]:
     broken = [] if np.isfinite(target).all() else ["finite"]
     if ((target < lower - TOLERANCE) | (target > upper + TOLERANCE)).any():
         broken.append("bounds")
-    if (target != s.held)[~s.adjustable].any():
+    if (target != s.held_weight)[~s.adjustable].any():
         broken.append("adjustable")
-    costless = s.problem.costs._replace(change=np.zeros((1, len(target))))
+    costless = s.problem.costs._replace(unit_cost=np.zeros((1, len(target))))
     ceilings = ceiling_rows(s.problem._replace(costs=costless))
-    for name, coefficients, limit in zip(CEILINGS, *ceilings, strict=True):
+    for name, coefficients, limit in zip(CEILING_NAMES, *ceilings, strict=True):
         load = coefficients * np.abs(target)
         if load.sum() > max(limit, load[~s.adjustable].sum()) + TOLERANCE:
             broken.append(name)

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from foundation.errors import InputError
-from sizing.allocation import allocate, project_onto_limits
+from sizing.allocation import allocate_kelly, project_onto_limits
 from sizing.inputs import SizingInputs, check_priced
 from sizing.kelly import SolverFailed
 from sizing.problem import AccountArrays, current_weights
@@ -26,19 +26,21 @@ from tests.support.messages import refused
 def room(s: SizingInputs, limits: Limits, k: int) -> tuple[float, float]:
     """Least and most weight of symbol k beside a book in which everything else is fixed."""
     others = np.arange(len(s.mu)) != k
-    size = np.abs(s.held) * others
+    size = np.abs(s.held_weight) * others
     stocks = float(size[~s.crypto].sum())
     coins = float(size[s.crypto].sum())
     both = 1.0 - stocks / s.stock_ceiling - coins
     if s.crypto[k]:
-        cash = max(s.unborrowed / (1.0 + float(s.cost.max())), 0.0) + abs(s.held[k])
+        cash = max(s.unborrowed_cash_share / (1.0 + float(s.unit_cost.max())), 0.0) + abs(
+            s.held_weight[k]
+        )
         most = min(limits.symbol_cap, limits.crypto_leverage - coins, cash, both)
     else:
         most = min(limits.symbol_cap, s.stock_ceiling - stocks, both * s.stock_ceiling)
     most = max(most, 0.0)
     shorts = s.equity >= limits.margin_equity
     least = -most if shorts else 0.0
-    return (max(least, min(float(s.held[k]), 0.0)) if s.long_only[k] else least), most
+    return (max(least, min(float(s.held_weight[k]), 0.0)) if s.long_only[k] else least), most
 
 
 def book(seed: int) -> SizingInputs:
@@ -57,20 +59,22 @@ def test_single_symbol_gets_its_wish_within_headroom(
     """
     k = seed % 5
     s = changed(book(seed), adjustable=np.arange(5) == k)
-    fixed = np.where(s.adjustable, 0.0, s.held)
+    fixed = np.where(s.adjustable, 0.0, s.held_weight)
     pull = float(s.mu[k] - s.covariance[k] @ fixed / fraction)
     stiff = float(s.covariance[k, k]) / fraction
-    slope = pull - stiff * float(s.held[k])
-    cost = float(s.cost[k])
-    wish = float(s.held[k]) if abs(slope) <= cost else (pull - np.copysign(cost, slope)) / stiff
+    slope = pull - stiff * float(s.held_weight[k])
+    cost = float(s.unit_cost[k])
+    wish = (
+        float(s.held_weight[k]) if abs(slope) <= cost else (pull - np.copysign(cost, slope)) / stiff
+    )
     least, most = room(s, Limits(), k)
-    target = allocate(s, fraction).target
+    target = allocate_kelly(s, fraction).target_weight
     assert target[k] == pytest.approx(min(max(wish, least), most), abs=1e-6)
-    assert (target[~s.adjustable] == s.held[~s.adjustable]).all()
-    found = project_onto_limits(s, np.where(s.adjustable, asked, s.held))
-    assert found.target[k] == pytest.approx(min(max(asked, least), most), abs=1e-8)
-    assert found.unconstrained[k] == asked
-    assert np.isnan(np.delete(found.unconstrained, k)).all()
+    assert (target[~s.adjustable] == s.held_weight[~s.adjustable]).all()
+    found = project_onto_limits(s, np.where(s.adjustable, asked, s.held_weight))
+    assert found.target_weight[k] == pytest.approx(min(max(asked, least), most), abs=1e-8)
+    assert found.unconstrained_weight[k] == asked
+    assert np.isnan(np.delete(found.unconstrained_weight, k)).all()
 
 
 @given(st.integers(0, 100_000), st.integers(0, 100_000))
@@ -81,20 +85,23 @@ def test_no_other_weights_under_the_limits_are_closer(seed: int, other: int) -> 
     s = book(seed)
     rng = np.random.default_rng(other)
     wanted, elsewhere = (
-        np.where(s.adjustable, rng.normal(0, 0.8, len(s.mu)), s.held) for _ in range(2)
+        np.where(s.adjustable, rng.normal(0, 0.8, len(s.mu)), s.held_weight) for _ in range(2)
     )
-    here, there = (project_onto_limits(s, wish).target for wish in (wanted, elsewhere))
+    here, there = (project_onto_limits(s, wish).target_weight for wish in (wanted, elsewhere))
     assert (wanted - here) @ (there - here) <= 1e-7
-    np.testing.assert_allclose(project_onto_limits(s, here).target, here, atol=1e-7)
-    assert (here[~s.adjustable] == s.held[~s.adjustable]).all()
+    np.testing.assert_allclose(project_onto_limits(s, here).target_weight, here, atol=1e-7)
+    assert (here[~s.adjustable] == s.held_weight[~s.adjustable]).all()
 
 
 def test_wish_within_limits_is_the_exact_target() -> None:
     s = rich_book(5)
     wanted = np.array([0.1, -0.2, 1 / 3, 0.0, 0.6])
     allocation = project_onto_limits(s, wanted)
-    assert allocation.target.tolist() == wanted.tolist()
-    assert [set(bound) for bound in allocation.binding] == [*[set()] * 4, {"symbol_cap"}]
+    assert allocation.target_weight.tolist() == wanted.tolist()
+    assert [set(bound) for bound in allocation.binding_shadow_prices] == [
+        *[set()] * 4,
+        {"symbol_cap"},
+    ]
 
 
 def stock(points: float = 10.0, held: float = 0.0, **fields: Any) -> SizingInputs:
@@ -137,9 +144,9 @@ CANNOT = {"long_only": True}  # be short
 def test_binding_limits_of_a_target_by_hand(
     fields: dict[str, Any], target: float, binding: dict[str, float | None]
 ) -> None:
-    allocation = allocate(stock(**fields), 0.5)
-    assert allocation.target[0] == pytest.approx(target, abs=1e-7)
-    bound = allocation.binding[0]
+    allocation = allocate_kelly(stock(**fields), 0.5)
+    assert allocation.target_weight[0] == pytest.approx(target, abs=1e-7)
+    bound = allocation.binding_shadow_prices[0]
     assert set(bound) == set(binding)
     for name, price in binding.items():
         if price is not None:
@@ -150,16 +157,16 @@ def test_binding_limits_of_a_target_by_hand(
 
 def test_shadow_prices_of_shared_ceilings_sum_to_gradient() -> None:
     """1e-3 - 1e-4 · 0.5 / 0.5 - 2e-4 is 7e-4, whichever of the two ceilings carries it."""
-    bound = allocate(stock(stock_ceiling=0.5), 0.5).binding[0]
+    bound = allocate_kelly(stock(stock_ceiling=0.5), 0.5).binding_shadow_prices[0]
     assert bound["stock_gross"] + bound["joint"] / 0.5 == pytest.approx(7e-4, rel=1e-4)
 
 
 def test_weight_patterns_bind_limits_without_shadow_prices() -> None:
     """Targets are not chosen by return: names stand, prices do not."""
-    bound = project_onto_limits(stock(**CANNOT), np.array([-0.3])).binding[0]
+    bound = project_onto_limits(stock(**CANNOT), np.array([-0.3])).binding_shadow_prices[0]
     assert set(bound) == {"long_only"}
     assert np.isnan(bound["long_only"])
-    bound = project_onto_limits(stock(), np.array([0.9])).binding[0]
+    bound = project_onto_limits(stock(), np.array([0.9])).binding_shadow_prices[0]
     assert np.isnan(bound["symbol_cap"])
 
 
@@ -169,20 +176,22 @@ def test_full_ceiling_binds_only_weights_that_want_more() -> None:
     """
     s = under(rich_book(3, stock_ceiling=1.0), Limits(symbol_cap=1.0))
     found = project_onto_limits(s, np.array([0.8, 0.6, 0.0]))
-    np.testing.assert_allclose(found.target, [0.6, 0.4, 0.0], atol=1e-9)
+    np.testing.assert_allclose(found.target_weight, [0.6, 0.4, 0.0], atol=1e-9)
     full = {"stock_gross", "joint"}
-    assert [set(bound) for bound in found.binding] == [full, full, set()]
-    assert not any(project_onto_limits(s, np.array([0.6, 0.4, 0.0])).binding)
+    assert [set(bound) for bound in found.binding_shadow_prices] == [full, full, set()]
+    assert not any(project_onto_limits(s, np.array([0.6, 0.4, 0.0])).binding_shadow_prices)
 
 
 def test_failed_program_keeps_its_problem_for_inspection(monkeypatch: pytest.MonkeyPatch) -> None:
     s = stock(-10.0, -0.5, **CANNOT, stock_ceiling=0.2)
-    assert allocate(s, 0.25).target[0] == pytest.approx(-0.2, abs=1e-7), "it is cut to the ceiling"
+    assert allocate_kelly(s, 0.25).target_weight[0] == pytest.approx(-0.2, abs=1e-7), (
+        "it is cut to the ceiling"
+    )
     monkeypatch.setattr(
         "sizing.allocation.solve_plan", lambda *_: (UNFINISHED, np.zeros(1), np.zeros(4), 0.0)
     )
     with refused(SolverFailed, "1") as failed:
-        allocate(s, 0.25)
+        allocate_kelly(s, 0.25)
     monkeypatch.undo()
     problem = failed.value.problem
     again = copy.copy(failed.value)
@@ -192,10 +201,10 @@ def test_failed_program_keeps_its_problem_for_inspection(monkeypatch: pytest.Mon
         [0.6],
         0.25,
     )
-    assert problem.coefficients[:, 0].tolist() == [1.0, 0.0, 0.0, 5.0]
-    assert problem.limits.tolist() == [0.2, 1.0, 1.0 / 1.0002, 1.0]
+    assert problem.ceiling_coefficients[:, 0].tolist() == [1.0, 0.0, 0.0, 5.0]
+    assert problem.ceilings.tolist() == [0.2, 1.0, 1.0 / 1.0002, 1.0]
     status, weights, _ = problem.solve()
-    assert (status, weights[0].tolist()) == (SOLVED, allocate(s, 0.25).target.tolist())
+    assert (status, weights[0].tolist()) == (SOLVED, allocate_kelly(s, 0.25).target_weight.tolist())
 
 
 def test_weights_are_signed_values_over_equity() -> None:
@@ -209,18 +218,20 @@ def test_weights_are_signed_values_over_equity() -> None:
         tradable=np.ones(3, dtype=bool),
         position_count=3,
         equity=20_000.0,
-        unborrowed=5_000.0,
+        unborrowed_cash=5_000.0,
         leverage=4.0,
-        shorting=True,
+        is_shorting_enabled=True,
         free_equity_share=1.0,
     )
     s = current_weights(row, np.zeros(3, dtype=bool), np.zeros(3, dtype=bool), 1.25)
-    assert s.held.tolist() == [-0.2, 0.0, 0.2]
-    assert s.increment.tolist() == [0.005, 0.0, 0.0004]
-    assert (s.equity, s.unborrowed, s.order_price_buffer) == (20_000.0, 0.2, 1.25)
+    assert s.held_weight.tolist() == [-0.2, 0.0, 0.2]
+    assert s.weight_increment.tolist() == [0.005, 0.0, 0.0004]
+    assert (s.equity, s.unborrowed_cash_share, s.order_price_buffer) == (20_000.0, 0.2, 1.25)
     for equity in (0.0, -1.0, np.nan):
         assert np.isnan(
-            current_weights(row._replace(equity=equity), s.adjustable, s.exiting, 1.25).held[0]
+            current_weights(row._replace(equity=equity), s.adjustable, s.exiting, 1.25).held_weight[
+                0
+            ]
         )
     unpriced = row._replace(price=np.array([100.0, np.nan, np.nan]))
     check_priced(("AAA", "BBB", "CCC"), row)

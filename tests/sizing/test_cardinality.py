@@ -30,15 +30,15 @@ def book(seed: int, n: int, periods: int, *, rows: bool) -> SizingProblem:
     """A plan, under an interval of what some of its symbols are together where there are rows."""
     p = any_plan(seed, periods, n)
     if not rows:
-        return p._replace(net=np.zeros((0, n)), net_limits=np.zeros(0))
+        return p._replace(net_coefficients=np.zeros((0, n)), net_limits=np.zeros(0))
     rng = np.random.default_rng(seed)
     part = (rng.random(n) < 0.5) * 1.0
     low, high = np.sort(rng.uniform(-0.3, 0.5, 2))
-    return p._replace(net=np.stack([part, -part]), net_limits=np.array([high, -low]))
+    return p._replace(net_coefficients=np.stack([part, -part]), net_limits=np.array([high, -low]))
 
 
 def passed(p: SizingProblem, plan: Array) -> float:
-    return float(np.maximum(p.net @ plan[0] - p.net_limits, 0.0).sum())
+    return float(np.maximum(p.net_coefficients @ plan[0] - p.net_limits, 0.0).sum())
 
 
 def best_of_all(p: SizingProblem, places: int) -> float:
@@ -59,7 +59,7 @@ def best_of_all(p: SizingProblem, places: int) -> float:
 @given(st.integers(0, 100_000), st.integers(1, 3))
 def test_compiled_objective_matches_the_plain_one(seed: int, periods: int) -> None:
     p = any_plan(seed, periods)
-    held = np.where(p.upper == p.lower, p.held, 0.0)
+    held = np.where(p.upper == p.lower, p.held_weight, 0.0)
     for weights in (p.solve()[1], np.tile(held, (periods, 1))):
         assert _objective(p, weights) == pytest.approx(worth(p, weights), abs=1e-12)
 
@@ -69,15 +69,15 @@ def wide(seed: int, periods: int) -> SizingProblem:
     p = book(seed, 6, periods, rows=False)
     cost = np.where(np.arange(periods)[:, None] == 0, 3e-4, np.zeros((periods, 6)))
     far = np.full(6, 50.0)
-    held = np.where(np.random.default_rng(seed).random(6) < 0.5, p.held, 5 * p.held)
+    held = np.where(np.random.default_rng(seed).random(6) < 0.5, p.held_weight, 5 * p.held_weight)
     return p._replace(
         covariance=p.covariance + 1e-4 * np.eye(6),
         cost=cost,
         financing=0 * p.financing,
         lower=-far,
         upper=far,
-        limits=1e3 * p.limits,
-        held=held,
+        ceilings=1e3 * p.ceilings,
+        held_weight=held,
     )
 
 
@@ -91,8 +91,8 @@ def test_contribution_is_the_loss_without_that_weight(seed: int, periods: int) -
         without = weights.copy()
         without[:, i] = 0.0
         lost = worth(p, weights) - worth(p, without) if weights[0, i] else 0.0
-        kept = weights[0, i] == p.held[i] != 0
-        assert parts[i] == pytest.approx(lost, abs=1e-9 + kept * 3e-4 * abs(p.held[i]))
+        kept = weights[0, i] == p.held_weight[i] != 0
+        assert parts[i] == pytest.approx(lost, abs=1e-9 + kept * 3e-4 * abs(p.held_weight[i]))
 
 
 @given(st.integers(0, 100_000), st.integers(1, 3), st.sampled_from([-0.7, 0.0, 0.7]))
@@ -102,23 +102,23 @@ def test_best_added_weight_is_the_objectives_gain(seed: int, periods: int, held:
     rng = np.random.default_rng(seed)
     p = p._replace(
         financing=0 * p.financing,
-        coefficients=rng.uniform(0.2, 2.0, (1, 5)),
-        limits=np.array([2.0]),
+        ceiling_coefficients=rng.uniform(0.2, 2.0, (1, 5)),
+        ceilings=np.array([2.0]),
         cost=np.where(np.arange(periods)[:, None] == 0, 3e-4, 0 * p.cost),
-        held=np.append(p.held[:4], held),
+        held_weight=np.append(p.held_weight[:4], held),
         lower=np.append(p.lower[:4], -0.3),
         upper=np.append(p.upper[:4], 0.6),
     )
     weights = rng.uniform(-0.5, 0.5, (periods, 5)) * (rng.random(5) < 0.7)
     weights[:, 4] = 0.0
     prices = rng.uniform(0, 4e-4, 3 + periods) * (rng.random(3 + periods) < 0.5)
-    sizes = p.coefficients[0, 4] * prices[0] + prices[3]
+    sizes = p.ceiling_coefficients[0, 4] * prices[0] + prices[3]
     least = worth(p, weights)
 
     def gain(w: float) -> float:
         moved = weights.copy()
         moved[:, 4] = w
-        return worth(p, moved) - least - sizes * abs(w) - prices[1:3] @ p.net[:, 4] * w
+        return worth(p, moved) - least - sizes * abs(w) - prices[1:3] @ p.net_coefficients[:, 4] * w
 
     best = minimize_scalar(lambda w: -gain(w), bounds=(-0.3, 0.6), options={"xatol": 1e-9})
     gains = [gain(w) for w in (best.x, 0.0, -0.3, 0.6)]

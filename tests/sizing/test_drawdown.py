@@ -20,7 +20,7 @@ shares = st.floats(0.01, 0.99)
 
 @given(shares, shares)
 def test_the_fraction_is_the_inverse_of_thorps_probability(depth: float, chance: float) -> None:
-    fraction = DrawdownLimit(depth, chance).fraction
+    fraction = DrawdownLimit(depth, chance).kelly_fraction
     assert 0 < fraction <= 1
     falls = (1 - depth) ** (2 / fraction - 1)
     assert falls <= chance * (1 + 1e-9)
@@ -33,7 +33,7 @@ def test_drawdown_limit_sets_fraction_label_and_remark() -> None:
     words = ["sizing.drawdown={depth: 0.2, probability: 0.1}"]
     sizing = BacktestSettings.from_config(compose_config("backtest", words)).sizing
     assert sizing.drawdown == DrawdownLimit(**bound)
-    assert sizing.chosen_strategy() == Kelly(DrawdownLimit(**bound).fraction)
+    assert sizing.build_strategy() == Kelly(DrawdownLimit(**bound).kelly_fraction)
     assert sizing.label == "kelly_17.6696"
     (said,) = drawdown_remarks(sizing.drawdown)
     assert said.startswith("Sized at 0.177 of Kelly:")

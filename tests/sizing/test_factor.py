@@ -15,8 +15,8 @@ from sizing.solver.cholesky import (
     RIDGE,
     append_row,
     delete_row,
-    eliminate,
-    factored_solve,
+    solve_by_elimination,
+    solve_by_cholesky,
     solve_in_place,
 )
 
@@ -82,17 +82,17 @@ def test_elimination_is_exact_and_counts_the_rank(seed: int, n: int, scale: floa
     system = rows.T @ rows * scale
     wanted = system @ rng.normal(size=n)
     answer = wanted.copy()
-    assert eliminate(system.copy(), answer, 1e-10) == rank
+    assert solve_by_elimination(system.copy(), answer, 1e-10) == rank
     np.testing.assert_allclose(system @ answer, wanted, rtol=1e-5, atol=1e-6 * np.abs(wanted).max())
 
 
 def test_elimination_pivots_and_ignores_zero_rows() -> None:
     answer = np.array([3.0, 5.0])
-    assert eliminate(np.array([[1e-20, 1.0], [1.0, 1.0]]), answer, 1e-15) == 2
+    assert solve_by_elimination(np.array([[1e-20, 1.0], [1.0, 1.0]]), answer, 1e-15) == 2
     assert answer == pytest.approx([2.0, 3.0])
     # A ceiling that none of the free weights is in.
     answer = np.zeros(2)
-    assert eliminate(np.zeros((2, 2)), answer, 1e-10) == 0
+    assert solve_by_elimination(np.zeros((2, 2)), answer, 1e-10) == 0
     assert answer.tolist() == [0.0, 0.0]
 
 
@@ -103,7 +103,7 @@ def test_factored_solve_matches_a_column_by_column_factor(seed: int, n: int) -> 
     matrix = definite(rng, n)
     wanted = rng.normal(size=n)
     factor, one_by_one, answer = matrix.copy(), matrix.copy(), wanted.copy()
-    assert factored_solve(factor, answer)
+    assert solve_by_cholesky(factor, answer)
     if n < 9:
         np.testing.assert_allclose(answer, np.linalg.solve(matrix, wanted), rtol=1e-6, atol=1e-8)
     for a in range(n):
@@ -118,9 +118,9 @@ def test_factored_solve_matches_a_column_by_column_factor(seed: int, n: int) -> 
 @pytest.mark.parametrize("left", [1e-6, 1e-9, 0.9e-10, 0.0, -1e-6])
 def test_nearly_dependent_symbol_has_no_own_solution(left: float) -> None:
     matrix = np.array([[1.0, 2.0], [2.0, 4.0 + 4 * left]])
-    assert factored_solve(matrix, np.ones(2)) == (left > 1e-10)
-    assert not factored_solve(np.array([[0.0]]), np.ones(1))
-    assert not factored_solve(np.array([[1.0, 0.0], [0.0, -1.0]]), np.ones(2))
+    assert solve_by_cholesky(matrix, np.ones(2)) == (left > 1e-10)
+    assert not solve_by_cholesky(np.array([[0.0]]), np.ones(1))
+    assert not solve_by_cholesky(np.array([[1.0, 0.0], [0.0, -1.0]]), np.ones(2))
 
 
 def test_copies_of_a_symbol_share_its_weight() -> None:

@@ -14,7 +14,7 @@ from scipy.optimize import linprog
 from execution.decision.problem import round_to_lots
 from foundation.arrays import Array
 from foundation.errors import InputError
-from sizing.allocation import allocate, solve_plan
+from sizing.allocation import allocate_kelly, solve_plan
 from sizing.group_limits import GroupLimits, read_group_limits
 from sizing.inputs import SizingInputs
 from sizing.problem import AccountArrays, GroupConstraints, with_betas
@@ -39,22 +39,22 @@ def with_net_rows(rng: np.random.Generator, p: QuadraticProgram) -> QuadraticPro
         rooms += [high, -low]
     count = len(p.headroom) + len(rooms)
     return p._replace(
-        groups=np.vstack([p.groups, *parts]),
+        group_coefficients=np.vstack([p.group_coefficients, *parts]),
         headroom=np.append(p.headroom, rooms),
         penalty=np.full(count, np.inf),
-        net=np.arange(count) >= len(p.headroom),
+        is_net_group=np.arange(count) >= len(p.headroom),
     )
 
 
 def use(p: QuadraticProgram, w: Array) -> Array:
-    return np.where(p.net, p.groups @ w, p.groups @ np.abs(w))
+    return np.where(p.is_net_group, p.group_coefficients @ w, p.group_coefficients @ np.abs(w))
 
 
 def in_parts(p: QuadraticProgram) -> tuple[Array, Array]:
     """Rows and limits over long and short parts [2n]."""
     split = np.hstack([np.eye(len(p.linear_term)), -np.eye(len(p.linear_term))])
-    signed = np.where(p.net[:, None], -p.groups, p.groups)
-    rows = np.vstack([np.hstack([p.groups, signed]), split, -split])
+    signed = np.where(p.is_net_group[:, None], -p.group_coefficients, p.group_coefficients)
+    rows = np.vstack([np.hstack([p.group_coefficients, signed]), split, -split])
     return rows, np.concatenate([p.headroom, p.upper, -p.lower])
 
 
@@ -64,7 +64,7 @@ def check(seed: int, n: int) -> bool:
     p = with_net_rows(rng, book_at_limits(rng, n))
     w, relaxed = assert_optimal(p)
     over = use(p, w) - p.headroom
-    assert (over[~p.net] <= 1e-10).all()
+    assert (over[~p.is_net_group] <= 1e-10).all()
     rows, limits = in_parts(p)
     fits = linprog(np.zeros(2 * n), A_ub=rows, b_ub=limits, bounds=(0, None)).status == 0
     assert fits == bool((over <= 1e-9).all())
@@ -102,10 +102,10 @@ def grouped(seed: int) -> SizingInputs:
 def passes(s: SizingInputs, w: Array, reached: Array) -> bool:
     """Whether weights pass a row by more than others, which nothing but the rows' program chose."""
     rows = s.problem.limits.group_constraints
-    fixed = rows.gross @ np.abs(np.where(s.adjustable, 0.0, s.held))
-    most = np.maximum(rows.net_max, rows.net @ reached)
-    gross = rows.gross @ np.abs(w) > np.maximum(rows.gross_max, fixed) + 1e-8
-    return bool(gross.any() or (rows.net @ w > most + 1e-8).any())
+    fixed = rows.gross_coefficients @ np.abs(np.where(s.adjustable, 0.0, s.held_weight))
+    most = np.maximum(rows.net_limits, rows.net_coefficients @ reached)
+    gross = rows.gross_coefficients @ np.abs(w) > np.maximum(rows.gross_limits, fixed) + 1e-8
+    return bool(gross.any() or (rows.net_coefficients @ w > most + 1e-8).any())
 
 
 @given(st.integers(0, 100_000))
@@ -114,7 +114,7 @@ def test_every_strategy_meets_the_feasible_group_limits(seed: int) -> None:
     _, plan, _, _ = solve_plan(s.problem, 0.5)
     reached = plan[0]
     for name in STRATEGY_NAMES:
-        assert not passes(s, strategy_from_name(name).allocate(s).target, reached), name
+        assert not passes(s, strategy_from_name(name).allocate(s).target_weight, reached), name
 
 
 def in_whole_shares(
@@ -127,7 +127,7 @@ def in_whole_shares(
     """
     n = len(s.mu)
     account = AccountArrays(
-        quantity=s.held * s.equity / price,
+        quantity=s.held_weight * s.equity / price,
         price=price,
         increment=np.ones(n),
         min_order_value=np.zeros(n),
@@ -135,22 +135,22 @@ def in_whole_shares(
         tradable=np.ones(n, dtype=np.bool_),
         position_count=n,
         equity=s.equity,
-        unborrowed=1.0,
+        unborrowed_cash=1.0,
         leverage=4.0,
-        shorting=True,
+        is_shorting_enabled=True,
         free_equity_share=1.0,
     )
-    holdings = s.problem.account._replace(increment=price / s.equity, unborrowed=4.0)
+    holdings = s.problem.account._replace(weight_increment=price / s.equity, unborrowed_cash_share=4.0)
     p = s.problem._replace(account=holdings)
     solved = solve_plan(p, 0.5)[1][0] if weights is None else weights
     after = round_to_lots(p, solved, True, account, False)
-    rounded = np.where(np.isnan(after.lots), s.held, after.lots * price / s.equity)
+    rounded = np.where(np.isnan(after.lots), s.held_weight, after.lots * price / s.equity)
     rows = p.limits.group_constraints
-    caps = rows.net_max >= 0
-    most = np.maximum(rows.net_max, rows.net @ solved)
-    over = (rows.net @ rounded - most)[caps]
+    caps = rows.net_limits >= 0
+    most = np.maximum(rows.net_limits, rows.net_coefficients @ solved)
+    over = (rows.net_coefficients @ rounded - most)[caps]
     free = [
-        bool((s.adjustable & (row * rounded > 0)).any()) for row in rows.net[caps]
+        bool((s.adjustable & (row * rounded > 0)).any()) for row in rows.net_coefficients[caps]
     ]  # what could still be taken off
     assert not ((over > 1e-8) & free).any()
     return rows, solved, rounded
@@ -161,7 +161,9 @@ def test_rounding_to_lots_exceeds_no_cap(seed: int) -> None:
     s = grouped(seed)
     price = np.random.default_rng(seed).uniform(5.0, 500.0, len(s.mu))
     rows, solved, rounded = in_whole_shares(s, price)
-    assert (rows.gross @ np.abs(rounded) <= rows.gross @ np.abs(solved) + 1e-9).all()
+    assert (
+        rows.gross_coefficients @ np.abs(rounded) <= rows.gross_coefficients @ np.abs(solved) + 1e-9
+    ).all()
 
 
 @pytest.mark.parametrize("seed", [306, 855, 1211])
@@ -170,7 +172,7 @@ def test_rounding_down_respects_every_cap_together(seed: int) -> None:
     s = grouped(seed)
     rng = np.random.default_rng(seed)
     price = rng.uniform(50.0, 500.0, len(s.mu))
-    weights = np.where(s.adjustable, rng.uniform(-0.6, 0.6, len(s.mu)), s.held)
+    weights = np.where(s.adjustable, rng.uniform(-0.6, 0.6, len(s.mu)), s.held_weight)
     weights = np.where(s.adjustable & s.problem.limits.long_only, np.abs(weights), weights)
     in_whole_shares(s, price, weights)
 
@@ -179,8 +181,8 @@ def test_binding_group_limit_is_named_with_its_price() -> None:
     found = 0
     for seed in range(60):
         s = grouped(seed)
-        allocation = allocate(s, 0.5)
-        for binding in allocation.binding:
+        allocation = allocate_kelly(s, 0.5)
+        for binding in allocation.binding_shadow_prices:
             for name in set(binding) & set(s.group_limit_names):
                 place = 4 + s.group_limit_names.index(name)
                 assert binding[name] == allocation.binding_limits.shadow_prices[place]
@@ -193,8 +195,11 @@ def test_beta_is_covariance_over_market_variance() -> None:
     rows = GroupConstraints(
         np.zeros((0, 3)), np.zeros(0), np.zeros((2, 3)), np.array([0.6, 0.2]), 0
     )
-    assert with_betas(rows, covariance).net.tolist() == [[1.0, 0.5, 0.0], [-1.0, -0.5, 0.0]]
-    assert not with_betas(rows, 0 * covariance).net.any()
+    assert with_betas(rows, covariance).net_coefficients.tolist() == [
+        [1.0, 0.5, 0.0],
+        [-1.0, -0.5, 0.0],
+    ]
+    assert not with_betas(rows, 0 * covariance).net_coefficients.any()
 
 
 FILE = """
@@ -208,21 +213,21 @@ beta: {market: SPY, net: [-0.2, 0.6]}
 def test_a_file_becomes_rows_over_symbols(tmp_path: Path) -> None:
     path = tmp_path / "groups.yaml"
     path.write_text(FILE)
-    limits = Limits(groups=str(path)).group_limits()
-    assert limits.names == (
+    limits = Limits(groups_file=str(path)).group_limits()
+    assert limits.limit_names == (
         *("tech_gross", "tech_most", "tech_least", "book_most", "book_least"),
         *("beta_most", "beta_least"),
     )
-    rows = limits.constraints_over(["AAPL", "SPY", "BTCUSD"], ["AAPL"])
-    assert rows.gross.tolist() == [[1, 0, 1, 1]]
+    rows = limits.build_constraints(["AAPL", "SPY", "BTCUSD"], ["AAPL"])
+    assert rows.gross_coefficients.tolist() == [[1, 0, 1, 1]]
     tech, book, beta = [1, 0, 1, 0], [1, 1, 1, 0], [0, 0, 0, 0]
     least = [[-x for x in row] for row in (tech, book)]
-    assert rows.net.tolist() == [tech, least[0], book, least[1], beta, beta]
-    assert rows.net_max.tolist() == [0.5, 0.0, 1.0, 0.2, 0.6, 0.2]
-    assert rows.market == 1
-    assert GroupLimits(limits.groups).constraints_over(["AAPL"]).market == -1
+    assert rows.net_coefficients.tolist() == [tech, least[0], book, least[1], beta, beta]
+    assert rows.net_limits.tolist() == [0.5, 0.0, 1.0, 0.2, 0.6, 0.2]
+    assert rows.market_index == 1
+    assert GroupLimits(limits.groups).build_constraints(["AAPL"]).market_index == -1
     with refused(InputError, "beta.market", "SPY"):
-        limits.constraints_over(["AAPL"])
+        limits.build_constraints(["AAPL"])
 
 
 GROUP_A = "a: {symbols: [A, B], net: [0.5, 1]}"
@@ -274,6 +279,6 @@ def test_invalid_group_file_gives_one_line_error(
     if content is not None:
         path.write_text(content)
     with refused(InputError, *facts) as caught:
-        Limits(groups=str(path)).group_limits()
-    assert str(caught.value).startswith(f"limits.groups: {path}")
+        Limits(groups_file=str(path)).group_limits()
+    assert str(caught.value).startswith(f"limits.groups_file: {path}")
     assert "\n" not in str(caught.value)

@@ -16,7 +16,7 @@ from sizing.kelly import (
     SizingProblem,
     SolverFailed,
     binary_kelly,
-    failure_text,
+    solver_failure_text,
     kelly_weights,
     unconstrained_kelly,
 )
@@ -35,18 +35,18 @@ def test_kelly_weights_are_optimal_within_limits(seed: int, fraction: float) -> 
         fraction=fraction,
         lower=p.lower,
         upper=p.upper,
-        groups=list(zip(p.coefficients, p.limits, strict=True)),
-        held=p.held,
+        groups=list(zip(p.ceiling_coefficients, p.ceilings, strict=True)),
+        held=p.held_weight,
         cost=p.cost[0],
     )
     best = worth(p, interior(p))
     assert worth(p, w[None]) >= best - 1e-7 * max(abs(best), 1e-3)
     fixed = p.lower == p.upper
-    assert (w[fixed] == p.held[fixed]).all()
+    assert (w[fixed] == p.held_weight[fixed]).all()
     assert (w <= p.upper).all()
     assert (w >= p.lower).all()
-    least = p.coefficients @ np.abs(np.where(fixed, w, 0.0))
-    assert (p.coefficients @ np.abs(w) <= np.maximum(p.limits, least) + 1e-7).all()
+    least = p.ceiling_coefficients @ np.abs(np.where(fixed, w, 0.0))
+    assert (p.ceiling_coefficients @ np.abs(w) <= np.maximum(p.ceilings, least) + 1e-7).all()
 
 
 @given(st.integers(0, 100_000), st.sampled_from([0.1, 0.25, 0.5]))
@@ -193,12 +193,12 @@ def test_a_failure_is_named_and_keeps_its_problem(tmp_path: Path) -> None:
     bounds = {"lower": [0.0, 0.5], "upper": [1.0, 1.0], "groups": [([1.0, 1.0], 0.2)]}
     with refused(SolverFailed, "2") as failed:
         kelly_weights([1e-3, 0.0], np.eye(2) * 1e-4, fraction=0.25, cost=[1e-4, 1e-4], **bounds)
-    assert str(failed.value) == failure_text(INFEASIBLE, 2)
+    assert str(failed.value) == solver_failure_text(INFEASIBLE, 2)
     failed.value.problem.save(tmp_path / "problem.npz")
     kept = SizingProblem.read(tmp_path / "problem.npz")
     assert kept.fraction == 0.25
     assert kept.mu.tolist() == [[1e-3, 0.0]]
-    assert kept.limits.tolist() == [0.2]
+    assert kept.ceilings.tolist() == [0.2]
     assert kept.solve()[0] == failed.value.problem.solve()[0]
     with refused(SolverFailed, "row 1"):
         kelly_weights(

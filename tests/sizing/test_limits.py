@@ -7,8 +7,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from sizing.increments import whole_lots
-from sizing.limits import CEILINGS, CENT, affordable_weights, ceiling_rows
+from sizing.increments import count_lots
+from sizing.limits import CEILING_NAMES, FEE_ROUNDING_USD, affordable_weights, ceiling_rows
 from sizing.settings import Limits
 from tests.sizing.books import rich_book, under
 
@@ -42,7 +42,7 @@ def test_each_ceiling_measures_what_it_is_named(
         "unborrowed_cash": (coin, cash),
         "joint": (stock / stocks + coin, 1.0),
     }
-    for name, used, room in zip(CEILINGS, rows @ size, rooms, strict=True):
+    for name, used, room in zip(CEILING_NAMES, rows @ size, rooms, strict=True):
         assert (used, room) == pytest.approx(expected[name]), name
 
 
@@ -100,7 +100,7 @@ def test_crypto_purchases_fit_cash_and_sale_proceeds(
 ) -> None:
     """A sale brings what is in whole increments, unless it closes, less a fee in whole cents."""
     coin, held, weights, cost = (np.array(column) for column in zip(*changes, strict=True))
-    account = {"equity": CENT / cent if cent else np.inf, "unborrowed": cash / margin}
+    account = {"equity": FEE_ROUNDING_USD / cent if cent else np.inf, "unborrowed": cash / margin}
     account |= {"order_price_buffer": margin, "increment": np.full(len(held), increment)}
     s = rich_book(len(held), held=held, crypto=coin, cost=cost, **account)
     after = affordable_weights(s.problem, weights)
@@ -111,8 +111,8 @@ def test_crypto_purchases_fit_cash_and_sale_proceeds(
     assert (after[bought] <= weights[bought]).all()
     sales = held - weights
     for k in np.flatnonzero(weights > 0) if increment else ():
-        left = whole_lots(weights[k], increment) * increment
-        sales[k] = whole_lots(held[k] - left, increment) * increment
+        left = count_lots(weights[k], increment) * increment
+        sales[k] = count_lots(held[k] - left, increment) * increment
     brought = cash + np.maximum(sales * (1 - cost) - cent, 0.0)[sold].sum()
     checked = margin * ((after - held) * (1 + cost))[bought].sum()
     assert checked <= max(brought, 0.0) + 1e-8

@@ -13,7 +13,12 @@ from foundation.errors import InputError
 from sizing.inputs import SizingInputs
 from sizing.kelly import SolverFailed
 from sizing.settings import Limits
-from sizing.strategies import STRATEGY_NAMES, WeightPattern, plugin_rule, strategy_from_name
+from sizing.strategies import (
+    STRATEGY_NAMES,
+    WeightRuleStrategy,
+    load_plugin_rule,
+    strategy_from_name,
+)
 from tests.sizing.books import broken_limits, changed, random_inputs, under
 from tests.support.messages import refused
 from tests.support.own_module import own_module
@@ -79,13 +84,15 @@ def test_no_finite_plugin_answer_exceeds_a_limit(seed: int, answer: list[float])
     rng = np.random.default_rng(seed)
     s = random_inputs(rng)
     limits = random_limits(rng)
-    rule = plugin_rule("own.any", lambda book: answer[: len(book.held)])
-    found = WeightPattern("own.any", rule, 0.25, holding=None).allocate(under(s, limits))
-    assert broken_limits(under(s, limits), found.target) == []
+    rule = load_plugin_rule("own.any", lambda book: answer[: len(book.held_weight)])
+    found = WeightRuleStrategy("own.any", rule, 0.25, holding_interval=None).allocate(
+        under(s, limits)
+    )
+    assert broken_limits(under(s, limits), found.target_weight) == []
 
 
 def test_plugin_weights_are_clipped_to_a_million() -> None:
-    rule = plugin_rule("own.any", lambda book: [1e300, -2e6])
+    rule = load_plugin_rule("own.any", lambda book: [1e300, -2e6])
     assert rule(book()).tolist() == [1e6, -1e6]
 
 
@@ -95,12 +102,14 @@ def test_every_strategy_obeys_limits_and_is_deterministic(name: str, seed: int) 
     rng = np.random.default_rng(seed)
     s = random_inputs(rng)
     limits = random_limits(rng)
-    held = s.held.copy()
-    found = strategy_from_name(name).allocate(under(s, limits)).target
+    held = s.held_weight.copy()
+    found = strategy_from_name(name).allocate(under(s, limits)).target_weight
     assert broken_limits(under(s, limits), found) == []
     strategy_from_name(name).allocate(under(random_inputs(rng), limits))
-    np.testing.assert_array_equal(strategy_from_name(name).allocate(under(s, limits)).target, found)
-    np.testing.assert_array_equal(s.held, held)
+    np.testing.assert_array_equal(
+        strategy_from_name(name).allocate(under(s, limits)).target_weight, found
+    )
+    np.testing.assert_array_equal(s.held_weight, held)
 
 
 def test_plugin_writing_into_its_inputs_changes_no_limit(own: str) -> None:
@@ -108,7 +117,7 @@ def test_plugin_writing_into_its_inputs_changes_no_limit(own: str) -> None:
     before = {name: np.copy(getattr(s, name)) for name in ("held", "long_only", "adjustable")}
     returns = s.problem.returns.mu.copy()
     found = strategy_from_name(f"{own}.writes").allocate(s)
-    assert broken_limits(s, found.target) == []
+    assert broken_limits(s, found.target_weight) == []
     for name, value in before.items():
         np.testing.assert_array_equal(getattr(s, name), value)
     np.testing.assert_array_equal(s.problem.returns.mu, returns)
@@ -146,7 +155,7 @@ def test_plugin_rule_is_logged_and_has_no_fraction(own: str) -> None:
     assert strategy_from_name(f"{own}.up").log_phrase(AssetClass.STOCK, 4.0) == f"{own}.up sizing"
     assert strategy_from_name(f"{own}.up").uses_forecast
     found = strategy_from_name(f"{own}.listed").allocate(book(long_only=np.zeros(2, dtype=bool)))
-    np.testing.assert_array_equal(found.unconstrained, [0.1, -0.1])
+    np.testing.assert_array_equal(found.unconstrained_weight, [0.1, -0.1])
     with refused(InputError, "sizing.fraction"):
         strategy_from_name(f"{own}.up", fraction=0.3)
     with refused(InputError, "sizing._target_=module.function"):
@@ -155,9 +164,9 @@ def test_plugin_rule_is_logged_and_has_no_fraction(own: str) -> None:
 
 def test_arguments_reach_a_strategys_function_and_class(own: str) -> None:
     function = strategy_from_name(f"{own}.scaled", arguments={"size": 0.3, "name": "x"})
-    np.testing.assert_array_equal(function.allocate(book()).unconstrained, [0.3, 0.3])
+    np.testing.assert_array_equal(function.allocate(book()).unconstrained_weight, [0.3, 0.3])
     instance = strategy_from_name(f"{own}.Band", arguments={"high": 0.4})
-    np.testing.assert_allclose(instance.allocate(book()).unconstrained, [0.3, 0.3])
+    np.testing.assert_allclose(instance.allocate(book()).unconstrained_weight, [0.3, 0.3])
 
 
 @pytest.mark.parametrize(

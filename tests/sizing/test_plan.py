@@ -36,11 +36,11 @@ def test_number_of_periods_does_not_change_the_plan(seed: int) -> None:
     limits hold the first period.
     """
     p = plan(seed, 1)
-    n = len(p.held)
+    n = len(p.held_weight)
     wide = p._replace(
         lower=np.full(n, -50.0),
         upper=np.full(n, 50.0),
-        limits=np.full(3, 1e3),
+        ceilings=np.full(3, 1e3),
         cost=np.full((1, n), 2e-4),
         financing=np.zeros(1),
     )

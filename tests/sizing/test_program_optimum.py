@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from foundation.arrays import Array
-from sizing.solver.active_set import INFEASIBLE, SOLVED, solve
+from sizing.solver.active_set import INFEASIBLE, SOLVED, solve_program
 from sizing.solver.coordinate_ascent import MIN_ASCENT_WEIGHTS, ascend_coordinates
 from sizing.solver.segments import QuadraticProgram
 from tests.support.programs import assert_optimal, book_at_limits, program
@@ -20,7 +20,7 @@ NARROW = (1, 9)  # symbols
 
 def solved(p: QuadraticProgram, **changes: Array) -> tuple[int, Array, Array]:
     """The answer to a program with changes, which stays as it is."""
-    return solve(p._replace(variance=p.variance.copy(), **changes))
+    return solve_program(p._replace(variance=p.variance.copy(), **changes))
 
 
 def problem(seed: int, symbols: tuple[int, int] = NARROW) -> QuadraticProgram:
@@ -58,7 +58,7 @@ def borrowing_book(seed: int, symbols: tuple[int, int] = NARROW) -> QuadraticPro
     penalty = np.where(
         rng.random(len(p.headroom)) < 0.6, rng.choice([1e-5, 2e-4, 2e-3], len(p.headroom)), np.inf
     )
-    return p._replace(penalty=penalty, net=(rng.random(len(p.headroom)) < 0.5) & (penalty < np.inf))
+    return p._replace(penalty=penalty, is_net_group=(rng.random(len(p.headroom)) < 0.5) & (penalty < np.inf))
 
 
 def round_book(seed: int) -> QuadraticProgram:
@@ -85,7 +85,7 @@ def test_no_weight_gains_by_moving_either_way(
     p = drawn(seed)
     least = np.minimum(np.maximum(0.0, p.lower), p.upper)
     hard = p.penalty == np.inf
-    if (p.groups @ np.abs(least) > p.headroom + 1e-9)[hard].any():
+    if (p.group_coefficients @ np.abs(least) > p.headroom + 1e-9)[hard].any():
         assert solved(p)[0] == INFEASIBLE
     else:
         assert_optimal(p)
@@ -98,16 +98,16 @@ def test_wide_program_is_optimal_and_starts_near() -> None:
         p = (problem, borrowing_book)[seed % 2](seed, (MIN_ASCENT_WEIGHTS, MIN_ASCENT_WEIGHTS + 60))
         least = np.minimum(np.maximum(0.0, p.lower), p.upper)
         hard = p.penalty == np.inf
-        if (p.groups @ np.abs(least) > p.headroom + 1e-9)[hard].any():
+        if (p.group_coefficients @ np.abs(least) > p.headroom + 1e-9)[hard].any():
             assert solved(p)[0] == INFEASIBLE
             continue
         assert_optimal(p)
-        weight = np.clip(p.held, p.lower, p.upper)
+        weight = np.clip(p.held_weight, p.lower, p.upper)
         variance = p.variance + 1e-10 * p.variance.max()
         ascend_coordinates(p._replace(variance=variance), weight, least)
         assert ((weight >= p.lower) & (weight <= p.upper)).all()
-        assert (p.groups @ np.abs(weight) <= p.headroom + 1e-12)[hard].all()
-        found = solve(p._replace(variance=variance))[1]
+        assert (p.group_coefficients @ np.abs(weight) <= p.headroom + 1e-12)[hard].all()
+        found = solve_program(p._replace(variance=variance))[1]
         right += (np.abs(weight - found) < 1e-6).mean()
         count += 1
     assert count > 60
@@ -146,7 +146,7 @@ def test_swapped_position_may_cross_zero() -> None:
     risk, held, cost = np.array([[5.0, 2.0], [2.0, 6.0]]), np.array([0.0, -0.5]), [0.25, 0.5]
     linear_term = np.array([8.0, 6.0])
     p = program(linear_term, risk, -1.0, 1.0, held, cost, groups=np.ones((1, 2)), headroom=1.0)
-    status, weights, prices = solve(p)
+    status, weights, prices = solve_program(p)
     assert status == SOLVED
     assert weights == pytest.approx([25 / 28, 3 / 28], abs=1e-8)
     assert prices == pytest.approx([7.75 - 131 / 28], abs=1e-8)
@@ -158,7 +158,7 @@ def test_exactly_feasible_ceiling_solves_infeasible_one_does_not() -> None:
     assert solved(p)[1].tolist() == [0.5]
     assert solved(p, headroom=0.499 * one)[0] == INFEASIBLE
     short = p._replace(variance=np.ones(1), lower=-one, upper=-0.5 * one, headroom=0.499 * one)
-    assert solve(short)[0] == INFEASIBLE
+    assert solve_program(short)[0] == INFEASIBLE
 
 
 @pytest.mark.parametrize(("n", "seed"), [(60, 1), (60, 2), (90, 3)])
@@ -180,7 +180,7 @@ def test_tiny_ceiling_still_binds() -> None:
     """Five times as much would be held without it."""
     linear_term = np.array([5e-11])
     p = program(linear_term, np.eye(1), -1.0, 1.0, 0.0, 0.0, groups=np.ones((1, 1)), headroom=1e-11)
-    status, w, _ = solve(p)
+    status, w, _ = solve_program(p)
     assert status == SOLVED
     assert w == pytest.approx([1e-11], rel=1e-6)
 
@@ -191,8 +191,8 @@ def test_lower_bounds_may_use_most_headroom() -> None:
     """
     linear_term, least = np.array([0.1, 3.0]), np.array([0.6, 0.3])
     p = program(linear_term, np.eye(2), least, 2.0, 0.0, 0.0, groups=np.ones((1, 2)), headroom=1.0)
-    status, weights, prices = solve(p)
+    status, weights, prices = solve_program(p)
     assert status == SOLVED
     assert weights == pytest.approx([0.6, 0.4])
     assert prices == pytest.approx([2.6])
-    assert solve(p._replace(headroom=np.array([0.8])))[0] == INFEASIBLE
+    assert solve_program(p._replace(headroom=np.array([0.8])))[0] == INFEASIBLE

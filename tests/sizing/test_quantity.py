@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from foundation.arrays import Array
 from foundation.errors import InputError
-from sizing.increments import whole_lots
+from sizing.increments import count_lots
 from sizing.quantity import get_qty, target_quantity, truncate_to_increment
 from sizing.settings import Limits
 from sizing.strategies import strategy_from_name
@@ -252,7 +252,7 @@ def test_lots_truncate_towards_zero_within_tolerance(
         beyond if abs(beyond) > 3e-9 * max(abs(count), 1) else 0.0
     )  # what a float of this size can hold
     quantity = (count + (part if count >= 0 else -part)) * float(step)
-    assert whole_lots(quantity, float(step)) == count
+    assert count_lots(quantity, float(step)) == count
     assert truncate_to_increment(quantity, step) == count * step
 
 

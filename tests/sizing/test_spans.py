@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sizing.allocation import Allocation
-from sizing.explanation import TOTAL, explain_targets, kelly_by_horizon
+from sizing.explanation import TOTAL_PART, explain_targets, kelly_by_horizon
 from sizing.inputs import SizingInputs
 from sizing.strategies import Kelly, strategy_from_name
 from tests.sizing.books import LaterBlocks, changed, random_inputs, rich_book
@@ -54,20 +54,20 @@ def test_target_shows_the_kelly_weight_of_its_horizon(
     inputs: SizingInputs, target: float, periods: int, unconstrained: float, binding: str | None
 ) -> None:
     found = answer(inputs)
-    assert found.target[0] == pytest.approx(target, abs=1e-6)
-    assert found.periods.tolist() == [periods]
-    assert found.unconstrained[0] == pytest.approx(unconstrained)
-    assert set(found.binding[0]) >= ({binding} if binding else set())
+    assert found.target_weight[0] == pytest.approx(target, abs=1e-6)
+    assert found.horizon_periods.tolist() == [periods]
+    assert found.unconstrained_weight[0] == pytest.approx(unconstrained)
+    assert set(found.binding_shadow_prices[0]) >= ({binding} if binding else set())
 
 
 def test_weight_rules_rest_on_the_next_decision_alone() -> None:
     inputs = plan(20.0, -60.0)
     for name in ("fixed_fraction", "legacy"):
         allocation = strategy_from_name(name).allocate(inputs)
-        assert allocation.periods.tolist() == [1]
+        assert allocation.horizon_periods.tolist() == [1]
         # Both go by the direction of the forecast and count no premium.
-        assert allocation.premium.tolist() == [0.0]
-        assert allocation.forecast.tolist() == allocation.unconstrained.tolist()
+        assert allocation.premium_weight.tolist() == [0.0]
+        assert allocation.forecast_weight.tolist() == allocation.unconstrained_weight.tolist()
 
 
 @given(
@@ -86,7 +86,7 @@ def test_kelly_weight_splits_into_premium_forecast_and_hedge(
     for k in chosen:
         all_mu, premiums, risks, _, _ = inputs.problem.returns
         earned, mu, covariance = (
-            each[: found.periods[k]].sum(axis=0) for each in (premiums, all_mu, risks)
+            each[: found.horizon_periods[k]].sum(axis=0) for each in (premiums, all_mu, risks)
         )
         earned, mu, covariance = earned / times, mu / times, covariance / np.outer(times, times)
         inverse = np.zeros_like(covariance)
@@ -95,38 +95,44 @@ def test_kelly_weight_splits_into_premium_forecast_and_hedge(
         whole = fraction * inverse[k] @ mu
         premium = fraction * inverse[k] @ earned
         forecast = fraction * inverse[k] @ (mu - earned)
-        shown = found.unconstrained[k]
+        shown = found.unconstrained_weight[k]
         near = 1e-9 * (1 + abs(premium) + abs(forecast))
         if abs(shown - whole) > near:
             variance = covariance[k, k]
             premium = fraction * earned[k] / variance
             forecast = fraction * (mu - earned)[k] / variance
-            hedge = found.target[k] - covariance[k] @ found.target / variance
-            assert found.premium[k] + found.forecast[k] + hedge == pytest.approx(shown, abs=near)
+            hedge = found.target_weight[k] - covariance[k] @ found.target_weight / variance
+            assert found.premium_weight[k] + found.forecast_weight[k] + hedge == pytest.approx(
+                shown, abs=near
+            )
         else:
-            assert found.premium[k] + found.forecast[k] == pytest.approx(shown, abs=near)
-        assert found.premium[k] == pytest.approx(premium, abs=near)
-        assert found.forecast[k] == pytest.approx(forecast, abs=near)
-    for shown in (found.unconstrained, found.premium, found.forecast):
+            assert found.premium_weight[k] + found.forecast_weight[k] == pytest.approx(
+                shown, abs=near
+            )
+        assert found.premium_weight[k] == pytest.approx(premium, abs=near)
+        assert found.forecast_weight[k] == pytest.approx(forecast, abs=near)
+    for shown in (found.unconstrained_weight, found.premium_weight, found.forecast_weight):
         assert np.isnan(shown[~inputs.adjustable]).all()
 
 
 def test_unstated_premium_is_reported_as_unknown() -> None:
     found = answer(plan(20.0, 10.0))
-    assert np.isnan(found.premium).all()
-    assert np.isnan(found.forecast).all()
+    assert np.isnan(found.premium_weight).all()
+    assert np.isnan(found.forecast_weight).all()
 
 
 @given(seed=st.integers(0, 10_000), fraction=st.sampled_from([0.1, 0.5, 1.0]))
 def test_weight_held_by_own_limit_shows_larger_wish(seed: int, fraction: float) -> None:
     inputs = random_inputs(np.random.default_rng(seed))
     found = answer(inputs, fraction)
-    for k, names in enumerate(found.binding):
+    for k, names in enumerate(found.binding_shadow_prices):
         # What is held beyond its limit is cut to it whatever Kelly says.
-        within = inputs.held[k] * np.sign(found.target[k]) <= abs(found.target[k])
+        within = inputs.held_weight[k] * np.sign(found.target_weight[k]) <= abs(
+            found.target_weight[k]
+        )
         if names.get("symbol_cap", 0.0) > 1e-6 and within:
-            assert found.unconstrained[k] * found.target[k] > 0
-            assert abs(found.unconstrained[k]) >= abs(found.target[k]) - 1e-6
+            assert found.unconstrained_weight[k] * found.target_weight[k] > 0
+            assert abs(found.unconstrained_weight[k]) >= abs(found.target_weight[k]) - 1e-6
 
 
 def test_identical_symbols_share_one_weight_over_every_horizon() -> None:
@@ -145,15 +151,15 @@ def test_identical_symbols_share_one_weight_over_every_horizon() -> None:
         earned=premium,
     )
     found = answer(both)
-    assert found.periods.tolist() == [1, 1]
-    np.testing.assert_allclose(found.unconstrained, 0.1 * -8e-4 / 2e-5 / 2, rtol=1e-9)
-    np.testing.assert_allclose(found.premium, 0.1 * 1e-4 / 2e-5 / 2, rtol=1e-9)
+    assert found.horizon_periods.tolist() == [1, 1]
+    np.testing.assert_allclose(found.unconstrained_weight, 0.1 * -8e-4 / 2e-5 / 2, rtol=1e-9)
+    np.testing.assert_allclose(found.premium_weight, 0.1 * 1e-4 / 2e-5 / 2, rtol=1e-9)
     whole, singular = kelly_by_horizon(both.problem, 0.1)
     assert singular.all()
     filled = explain_targets(both.problem, np.full((2, 2), 0.01), np.zeros(6), 0.1)
     assert np.isnan(whole[-1]).all()
-    np.testing.assert_allclose(filled.unconstrained, 0.1 * 20e-4 / 3.02e-3 / 2, rtol=1e-9)
-    np.testing.assert_allclose(filled.premium, 0.1 * 6e-4 / 3.02e-3 / 2, rtol=1e-9)
+    np.testing.assert_allclose(filled.unconstrained_weight, 0.1 * 20e-4 / 3.02e-3 / 2, rtol=1e-9)
+    np.testing.assert_allclose(filled.premium_weight, 0.1 * 6e-4 / 3.02e-3 / 2, rtol=1e-9)
 
 
 def test_hedging_weight_is_shown_beside_actual_targets() -> None:
@@ -163,5 +169,11 @@ def test_hedging_weight_is_shown_beside_actual_targets() -> None:
         found = answer(inputs, 0.5)
         together, _ = kelly_by_horizon(inputs.problem, 0.5)
         for k in np.flatnonzero(inputs.adjustable):
-            seen += abs(found.unconstrained[k] - together[found.periods[k] - 1, TOTAL, k]) > 1e-9
+            seen += (
+                abs(
+                    found.unconstrained_weight[k]
+                    - together[found.horizon_periods[k] - 1, TOTAL_PART, k]
+                )
+                > 1e-9
+            )
     assert seen > 10

@@ -11,15 +11,15 @@ from hypothesis import strategies as st
 
 from execution.decision.sizing import SizingSettings
 from foundation.errors import InputError
-from sizing.allocation import allocate
+from sizing.allocation import allocate_kelly
 from sizing.inputs import SizingInputs
 from sizing.settings import Limits
 from sizing.strategies import (
     STRATEGY_NAMES,
     Kelly,
-    WeightPattern,
+    WeightRuleStrategy,
     comparable_symbols,
-    equal_risk,
+    equal_risk_weights,
     strategy_from_name,
     vol_target,
 )
@@ -32,7 +32,7 @@ DAY = {False: 1 / 252, True: 24 / 8766}  # of a stock and of a coin, in years of
 
 def targets(name: str, s: SizingInputs, limits: Limits = WIDE, **settings: Any) -> list[float]:
     answer: list[float] = (
-        strategy_from_name(name, **settings).allocate(under(s, limits)).target.tolist()
+        strategy_from_name(name, **settings).allocate(under(s, limits)).target_weight.tolist()
     )
     return answer
 
@@ -60,12 +60,14 @@ def test_four_times_half_kelly_has_no_expected_growth() -> None:
 
 def test_shadow_prices_of_multiplied_kelly_are_hidden() -> None:
     s = rich_book(1, mu=np.array([1e-2]))
-    (bound,) = strategy_from_name("kelly_50_x4").allocate(s).binding
+    (bound,) = strategy_from_name("kelly_50_x4").allocate(s).binding_shadow_prices
     assert set(bound) == {"symbol_cap"}
     assert np.isnan(bound["symbol_cap"])
-    assert not np.isnan(strategy_from_name("kelly_50").allocate(s).binding[0]["symbol_cap"])
+    assert not np.isnan(
+        strategy_from_name("kelly_50").allocate(s).binding_shadow_prices[0]["symbol_cap"]
+    )
     unstretched = Kelly(0.5, 1.0).allocate(s)
-    assert unstretched.target.tolist() == allocate(s, 0.5).target.tolist()
+    assert unstretched.target_weight.tolist() == allocate_kelly(s, 0.5).target_weight.tolist()
 
 
 def test_band_keeps_weights_exactly_at_its_edge() -> None:
@@ -109,9 +111,9 @@ def test_vol_target_meets_its_annual_volatility(seed: int, deviation: float) -> 
     universe = np.array([True, True, rng.random() < 0.5, False])
     days = rng.integers(1, 4)
     s = rich_book(4, covariance=factors @ factors.T, crypto=crypto, universe=universe)
-    s = changed(s, years=s.years * days, held=np.array([0.0, 0.0, 0.0, 0.2]))
+    s = changed(s, years=s.period_years * days, held=np.array([0.0, 0.0, 0.0, 0.2]))
     w = vol_target(s, deviation)
-    a_year = s.covariance / np.sqrt(np.outer(s.years, s.years))
+    a_year = s.covariance / np.sqrt(np.outer(s.period_years, s.period_years))
     assert np.sqrt(w @ a_year @ w) == pytest.approx(deviation, rel=1e-9)
     risk = (w * np.sqrt(np.diag(a_year)))[universe]
     np.testing.assert_allclose(risk, risk[0], rtol=1e-9)
@@ -149,8 +151,8 @@ def test_risks_compare_only_over_whole_trading_days(coin: bool) -> None:
 
 def test_a_symbol_without_variance_has_no_equal_part() -> None:
     with refused(InputError, "risk_parity", "0"):
-        equal_risk(np.diag([1.0, 0.0]))
-    assert equal_risk(np.array([[4.0]])).tolist() == [1.0]
+        equal_risk_weights(np.diag([1.0, 0.0]))
+    assert equal_risk_weights(np.array([[4.0]])).tolist() == [1.0]
 
 
 def test_legacy_sizes_within_what_fixed_positions_leave() -> None:
@@ -163,9 +165,9 @@ def test_legacy_sizes_within_what_fixed_positions_leave() -> None:
     )
     s = changed(s, mu=np.array([[0.0, 1e-5, -1e-5, -1.0]]))
     allocation = strategy_from_name("legacy").allocate(under(s, WIDE))
-    assert allocation.target == pytest.approx([0.8, 0.1, -0.05, 0.05], abs=1e-9)
-    assert np.isnan(allocation.unconstrained[0])
-    assert allocation.unconstrained[1:] == pytest.approx([0.1, -0.05, 0.5], abs=1e-9)
+    assert allocation.target_weight == pytest.approx([0.8, 0.1, -0.05, 0.05], abs=1e-9)
+    assert np.isnan(allocation.unconstrained_weight[0])
+    assert allocation.unconstrained_weight[1:] == pytest.approx([0.1, -0.05, 0.5], abs=1e-9)
 
 
 def test_each_strategy_has_its_holding_and_settings() -> None:
@@ -174,11 +176,16 @@ def test_each_strategy_has_its_holding_and_settings() -> None:
         "buy_and_hold",
     }
     for name in ("kelly_50", "kelly_50_x4", "fixed_fraction", "legacy", *sessions):
-        assert strategy_from_name(name).holding == ("session" if name in sessions else None), name
+        assert strategy_from_name(name).holding_interval == (
+            "session" if name in sessions else None
+        ), name
     for name in ("fixed_fraction", *sessions):
         pattern = strategy_from_name(name)
-        assert isinstance(pattern, WeightPattern)
-        assert (pattern.name, pattern.band) == (name, 0.0 if name == "buy_and_hold" else 0.25)
+        assert isinstance(pattern, WeightRuleStrategy)
+        assert (pattern.name, pattern.rebalance_band) == (
+            name,
+            0.0 if name == "buy_and_hold" else 0.25,
+        )
 
 
 @given(st.permutations(range(4)), st.floats(0.01, 0.6))
@@ -188,7 +195,7 @@ def test_position_is_replaced_only_beyond_the_band(order: list[int], more: float
     held = np.array([0.24, 0.22, 0.21, 0.0])[places]
     wish = np.array([0.2, 0.2, 0.2, 0.2 * (1 + more)])[places]
     s = under(rich_book(4, held=held), Limits(symbol_cap=4.0, max_positions=3))
-    found = WeightPattern("any", lambda _: wish, band=0.25).allocate(s).target
+    found = WeightRuleStrategy("any", lambda _: wish, rebalance_band=0.25).allocate(s).target_weight
     newcomer = int(np.flatnonzero(held == 0.0)[0])
     if more < 0.24:
         assert found.tolist() == held.tolist()
@@ -215,10 +222,10 @@ def test_each_setting_reaches_its_strategy() -> None:
     }
     for name in STRATEGY_NAMES:
         plain, other = (
-            SizingSettings(name, **more).chosen_strategy().allocate(s).target
+            SizingSettings(name, **more).build_strategy().allocate(s).target_weight
             for more in ({}, changes.get(name, {}))
         )
-        assert plain.tolist() == strategy_from_name(name).allocate(s).target.tolist(), (
+        assert plain.tolist() == strategy_from_name(name).allocate(s).target_weight.tolist(), (
             "the same unless given"
         )
         assert np.allclose(plain, other) == (name not in changes), name
@@ -231,7 +238,7 @@ def test_risk_contributions_are_equal_to_nine_digits(seed: int, n: int) -> None:
     factors = rng.normal(size=(n, n + 1))
     scale = 10.0 ** rng.uniform(-3, 0, n)
     covariance = factors @ factors.T * np.outer(scale, scale)
-    w = equal_risk(covariance)
+    w = equal_risk_weights(covariance)
     assert w.sum() == pytest.approx(1.0, abs=1e-12)
     assert (w > 0).all()
     parts = w * (covariance @ w)
@@ -248,8 +255,8 @@ def test_partly_closed_markets_leave_risk_weights_unchanged() -> None:
     )
     partly = rich_book(4, held=held, years=np.array([1, 1, 1, 0.5]) / 252)
     for name in ("vol_target", "inverse_volatility", "risk_parity"):
-        assert strategy_from_name(name).allocate(shut).target.tolist() == held.tolist()
-        assert strategy_from_name(name).allocate(partly).target.tolist() == held.tolist()
+        assert strategy_from_name(name).allocate(shut).target_weight.tolist() == held.tolist()
+        assert strategy_from_name(name).allocate(partly).target_weight.tolist() == held.tolist()
 
 
 def test_legacy_takes_half_the_remaining_power_in_turn() -> None:
@@ -265,7 +272,7 @@ def test_legacy_takes_half_the_remaining_power_in_turn() -> None:
     s = rich_book(2, crypto=coin, mu=np.full(2, -1.0), stock_ceiling=2.0, held=np.array([0.7, 0.2]))
     for multiplier, wanted in ((1.0, [-1.0, 0.5]), (0.5, [-0.5, 0.5])):
         found = strategy_from_name("legacy", risk_multiplier=multiplier).allocate(s)
-        assert found.unconstrained.tolist() == wanted
+        assert found.unconstrained_weight.tolist() == wanted
     held, adjustable = np.array([0.0, -1.5]), np.array([True, False])
     full = rich_book(2, stock_ceiling=1.0, held=held, adjustable=adjustable)
     assert targets("legacy", full) == [0.0, -1.5]
@@ -297,10 +304,10 @@ def test_exiting_symbols_are_closed_and_use_no_headroom(seed: int) -> None:
     s = random_inputs(np.random.default_rng(seed))
     exiting = ~s.crypto & ~s.adjustable
     gone = changed(s, exiting=exiting)
-    without = changed(s, held=np.where(exiting, 0.0, s.held))
+    without = changed(s, held=np.where(exiting, 0.0, s.held_weight))
     for name in ("kelly_50", "equal_weight", "fixed_fraction", "legacy"):
         strategy = strategy_from_name(name)
         one, other = strategy.allocate(gone), strategy.allocate(without)
-        assert (one.target[exiting] == 0.0).all()
-        np.testing.assert_array_equal(one.target, other.target)
-        assert np.isnan(one.unconstrained[exiting]).all()
+        assert (one.target_weight[exiting] == 0.0).all()
+        np.testing.assert_array_equal(one.target_weight, other.target_weight)
+        assert np.isnan(one.unconstrained_weight[exiting]).all()

@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sizing.allocation import Allocation, allocate
+from sizing.allocation import Allocation, allocate_kelly
 from sizing.binding import BINDING_TOL
 from sizing.inputs import SizingInputs
-from sizing.limits import CEILINGS, ceiling_rows
+from sizing.limits import CEILING_NAMES, ceiling_rows
 from sizing.problem import GroupConstraints
 from sizing.settings import Limits
 from tests.sizing.books import random_inputs, rich_book, under
@@ -20,15 +20,17 @@ from tests.sizing.books import random_inputs, rich_book, under
 
 def plainly(s: SizingInputs, limits: Limits, found: Allocation, k: int) -> set[str]:
     """The names of what holds weight k, ceiling by ceiling."""
-    wish = found.unconstrained[k]
-    got = found.target[k]
-    held = s.held[k]
-    slope = float(s.mu[k] - 2.0 * s.covariance[k] @ found.target)
+    wish = found.unconstrained_weight[k]
+    got = found.target_weight[k]
+    held = s.held_weight[k]
+    slope = float(s.mu[k] - 2.0 * s.covariance[k] @ found.target_weight)
     outward = -1.0 if got < 0 or (got == 0 and slope < 0) else 1.0
     names = set()
     if abs(got) >= limits.symbol_cap - BINDING_TOL:
         names.add("symbol_cap")
-    onwards = outward * slope > (-1.0 if (held - got) * outward > 0 else 1.0) * s.cost[k] + 1e-12
+    onwards = (
+        outward * slope > (-1.0 if (held - got) * outward > 0 else 1.0) * s.unit_cost[k] + 1e-12
+    )
     if (
         got == min(held, 0.0)
         and outward < 0
@@ -37,10 +39,10 @@ def plainly(s: SizingInputs, limits: Limits, found: Allocation, k: int) -> set[s
     ):
         names.add("long_only")
     if onwards:
-        for name, takes, limit in zip(CEILINGS, *ceiling_rows(s.problem), strict=True):
-            if takes[k] > 0 and takes @ np.abs(found.target) >= limit - BINDING_TOL:
+        for name, takes, limit in zip(CEILING_NAMES, *ceiling_rows(s.problem), strict=True):
+            if takes[k] > 0 and takes @ np.abs(found.target_weight) >= limit - BINDING_TOL:
                 names.add(name)
-    if not names and got == held and wish != got and s.cost[k] > 0:
+    if not names and got == held and wish != got and s.unit_cost[k] > 0:
         names.add("cost")
     return names
 
@@ -49,18 +51,18 @@ def plainly(s: SizingInputs, limits: Limits, found: Allocation, k: int) -> set[s
 def test_binding_limits_match_a_plain_reading(seed: int) -> None:
     s = random_inputs(np.random.default_rng(seed), 8, planned=False)
     limits = Limits()
-    found = allocate(under(s, limits), 0.5)
+    found = allocate_kelly(under(s, limits), 0.5)
     for k in range(len(s.mu)):
         expected = plainly(s, limits, found, k) if s.adjustable[k] else set()
-        assert set(found.binding[k]) == expected, (k, found.binding[k])
+        assert set(found.binding_shadow_prices[k]) == expected, (k, found.binding_shadow_prices[k])
 
 
 def test_borrowing_cost_is_named_as_the_binding_limit() -> None:
     """By hand: at a weight of 1, one more earns 3e-3 - 1e-4 / 0.5 - 2e-4, and 4e-3 is asked."""
     s = rich_book(1, mu=np.array([3e-3]), financing=4e-3)
-    found = allocate(under(s, Limits(symbol_cap=2.0)), 0.5)
-    assert found.target.tolist() == pytest.approx([1.0])
-    assert dict(found.binding[0]) == pytest.approx({"financing": 2.6e-3})
+    found = allocate_kelly(under(s, Limits(symbol_cap=2.0)), 0.5)
+    assert found.target_weight.tolist() == pytest.approx([1.0])
+    assert dict(found.binding_shadow_prices[0]) == pytest.approx({"financing": 2.6e-3})
 
 
 @pytest.mark.parametrize(
@@ -88,17 +90,17 @@ def test_group_limit_binds_weights_in_both_directions(
     limits = s.problem.limits._replace(
         group_constraints=GroupConstraints(of_sizes, sizes, of_nets, nets, -1)
     )
-    found = allocate(
+    found = allocate_kelly(
         replace(s, problem=s.problem._replace(limits=limits), group_limit_names=("group",)), 0.5
     )
-    assert found.target.tolist() == pytest.approx([target])
-    assert dict(found.binding[0]) == pytest.approx({"group": price})
+    assert found.target_weight.tolist() == pytest.approx([target])
+    assert dict(found.binding_shadow_prices[0]) == pytest.approx({"group": price})
 
 
 def test_symbol_without_a_place_names_max_positions() -> None:
     s = rich_book(3, mu=np.array([3e-4, 2e-4, 2.2e-4]), cost=np.zeros(3))
-    found = allocate(under(s, Limits(max_positions=2)), 0.5)
-    assert [set(bound) for bound in found.binding] == [
+    found = allocate_kelly(under(s, Limits(max_positions=2)), 0.5)
+    assert [set(bound) for bound in found.binding_shadow_prices] == [
         {"symbol_cap"},
         {"max_positions"},
         {"symbol_cap"},

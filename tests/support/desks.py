@@ -93,7 +93,7 @@ class Desk:
 
     def mark(self, account: AccountSnapshot) -> None:
         """Mark an account as if it had been read so."""
-        self.live.mark(account)
+        self.live.record_mark(account)
 
 
 def halted_by(desk: Desk) -> list[str]:

@@ -10,10 +10,10 @@ import numpy as np
 from event_contracts.settings import KalshiGuardSettings
 from event_contracts.trade import KalshiGate
 from event_contracts.trading.action_log import ActionEntry
-from event_contracts.trading.actions import Admission, LimitOrderActionSpace, PriceStyle
+from event_contracts.trading.actions import PreTradeCheck, LimitOrderActionSpace, PriceStyle
 from event_contracts.trading.actor import ActorService
 from event_contracts.trading.policies import HoldPolicy, Policy
-from event_contracts.trading.records import TICK, MarketUpdate, SamplingSchedule
+from event_contracts.trading.records import TICK_DTYPE, MarketUpdate, SamplingSchedule
 from execution.journal.events import EventLog
 from execution.journal.halts import Halts
 from foundation.notifier import Notifier
@@ -41,7 +41,7 @@ class Trading:
     """A service over the real manager and its guard, and what it was told."""
 
     stand: KalshiStand
-    admission: Admission = UNLIMITED
+    admission: PreTradeCheck = UNLIMITED
     policy: Policy = field(default_factory=HoldPolicy)
     style: PriceStyle = "aggressive"
     life: int = 1
@@ -55,7 +55,7 @@ class Trading:
         gate = KalshiGate(KalshiGuardSettings(), self.halts, book, self.kill_file)
         self.manager = self.stand.manager(self.admission, gate=gate)
         notices = Notifier(None, None)
-        notices.record_in(self.alerts)
+        notices.add_record(self.alerts)
         self.service = ActorService(
             "account",
             self.manager,
@@ -65,7 +65,7 @@ class Trading:
             notices,
             clock=self.stand.clock,
             decision_valid_seconds=30.0,
-            halted=lambda: self.halted,
+            is_opening_halted=lambda: self.halted,
         )
         self.began = self.stand.clock()
         for market in (RAIN, "SNOW"):
@@ -75,7 +75,7 @@ class Trading:
         self, row: int, market: str = RAIN, bid: int = 50, ask: int = 52, estimate: float = 0.51
     ) -> ActionEntry | None:
         """What is decided on a tick with these prices in cents."""
-        tick = np.zeros(1, TICK)[0]
+        tick = np.zeros(1, TICK_DTYPE)[0]
         tick["bid"], tick["ask"], tick["estimate"] = 100 * bid, 100 * ask, estimate
         tick["bid_size"] = tick["ask_size"] = 1000
         return self.service.process(MarketUpdate(market, self.began + row * STEP, tick))

@@ -22,7 +22,7 @@ class Latest:
 def latest(table: ForecastTable, now: np.datetime64) -> Latest:
     """The latest forecast of each symbol issued by `now`."""
     column = int(np.searchsorted(table.clock, now, side="right")) - 1
-    rows = table.latest[:, column] if column >= 0 else np.full(len(table.symbols), -1)
+    rows = table.latest_window_index[:, column] if column >= 0 else np.full(len(table.symbols), -1)
     issued = np.append(table.windows.issued_at, np.datetime64("NaT", "ns"))
-    values = np.concatenate([table.values, np.full((1, 24, 21), np.nan, dtype=np.float32)])
+    values = np.concatenate([table.all_quantiles, np.full((1, 24, 21), np.nan, dtype=np.float32)])
     return Latest(issued[rows], np.append(table.price, np.nan)[rows], values[rows])

@@ -51,7 +51,7 @@ def financings_of(p: SizingProblem) -> Array:
     sizes = np.maximum(np.abs(p.lower), np.abs(p.upper))
     fixed = np.abs(p.lower) * (p.lower == p.upper)
     most = [sizes.sum()]
-    for row, limit in zip(p.coefficients, p.limits, strict=True):
+    for row, limit in zip(p.ceiling_coefficients, p.ceilings, strict=True):
         if (row > 0).all():
             most.append(max(limit, row @ fixed) / row.min())
     return p.financing * (min(most) > 1 + 1e-9)
@@ -62,10 +62,10 @@ def reference(p: SizingProblem) -> reference_decision.Program:
     becomes what is fixed.
     """
     fixed = np.abs(p.lower) * (p.lower == p.upper)
-    rooms = np.maximum(p.limits, p.coefficients @ fixed)
-    bounds, rows = (p.lower, p.upper), (p.coefficients, rooms)
+    rooms = np.maximum(p.ceilings, p.ceiling_coefficients @ fixed)
+    bounds, rows = (p.lower, p.upper), (p.ceiling_coefficients, rooms)
     return reference_decision.Program(
-        p.mu, p.covariance, p.held, p.cost, financings_of(p), *bounds, *rows, p.fraction
+        p.mu, p.covariance, p.held_weight, p.cost, financings_of(p), *bounds, *rows, p.fraction
     )
 
 

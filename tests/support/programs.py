@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from foundation.arrays import Array
-from sizing.solver.active_set import SOLVED, solve
+from sizing.solver.active_set import SOLVED, solve_program
 from sizing.solver.segments import QuadraticProgram
 
 
@@ -77,16 +77,20 @@ def assert_optimal(p: QuadraticProgram) -> tuple[Array, QuadraticProgram]:
     The weights, and the program as it was solved: with its ridge, and rooms that can be kept to.
     """
     ridged = p._replace(variance=p.variance.copy(), headroom=p.headroom.copy())
-    status, w, prices = solve(ridged)
+    status, w, prices = solve_program(ridged)
     assert status == SOLVED
     scale = max(np.abs(p.linear_term).max(), ridged.variance.max()) + p.cost.max()
     np.testing.assert_allclose(ridged.variance, p.variance, rtol=0, atol=1.01e-10 * scale)
     slack = 1e-7 * scale
-    gradient = p.linear_term - whole_risk(ridged) @ w - prices[p.net] @ p.groups[p.net]
-    price = prices[~p.net] @ p.groups[~p.net]
+    gradient = (
+        p.linear_term
+        - whole_risk(ridged) @ w
+        - prices[p.is_net_group] @ p.group_coefficients[p.is_net_group]
+    )
+    price = prices[~p.is_net_group] @ p.group_coefficients[~p.is_net_group]
     assert (w >= p.lower).all()
     assert (w <= p.upper).all()
-    used = np.where(p.net, p.groups @ w, p.groups @ np.abs(w))
+    used = np.where(p.is_net_group, p.group_coefficients @ w, p.group_coefficients @ np.abs(w))
     assert (used <= ridged.headroom + 1e-9)[p.penalty == np.inf].all()
     assert (prices >= -slack).all()
     assert (prices <= p.penalty + slack).all()
@@ -94,8 +98,8 @@ def assert_optimal(p: QuadraticProgram) -> tuple[Array, QuadraticProgram]:
     assert (prices >= p.penalty - slack)[used > ridged.headroom + 1e-9].all(), (
         "what is beyond a room is paid for"
     )
-    more = np.where(w >= p.held, p.cost, -p.cost) + np.where(w >= 0, price, -price)
-    less = np.where(w <= p.held, -p.cost, p.cost) + np.where(w <= 0, -price, price)
+    more = np.where(w >= p.held_weight, p.cost, -p.cost) + np.where(w >= 0, price, -price)
+    less = np.where(w <= p.held_weight, -p.cost, p.cost) + np.where(w <= 0, -price, price)
     assert (gradient - more <= slack)[w < p.upper].all(), "more would pay"
     assert (less - gradient <= slack)[w > p.lower].all(), "less would pay"
     return w, ridged

@@ -33,5 +33,5 @@ def spreads(here: Practice, patience: float = 0.0) -> AlpacaSpreads:
 
 def put(name: str, count: int = 1, least: str | None = None, *, back: bool = False) -> SpreadOrder:
     held = OptionLeg(parse_occ_symbol(SHORT), "sell"), OptionLeg(parse_occ_symbol(LONG), "buy")
-    legs = tuple(leg.closing for leg in held) if back else held
+    legs = tuple(leg.closing_leg for leg in held) if back else held
     return SpreadOrder(name, legs, count, None if least is None else Decimal(least))

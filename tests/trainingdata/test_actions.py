@@ -49,9 +49,9 @@ def test_corporate_action_applies_at_its_session_open(tmp_path: Path) -> None:
         file(tmp_path, "AAPL,2024-10-10,dividend,0.25", "nvda,2024-06-08,split,10")
     )
     assert [a.symbol for a in actions] == ["NVDA", "AAPL"]
-    assert actions[0].opens == np.datetime64("2024-06-10T13:30", "ns")
-    assert (actions[0].ratio, actions[0].dividend) == (10.0, 0.0)
-    assert (actions[1].ratio, actions[1].dividend) == (1.0, 0.25)
+    assert actions[0].effective_open == np.datetime64("2024-06-10T13:30", "ns")
+    assert (actions[0].split_ratio, actions[0].dividend) == (10.0, 0.0)
+    assert (actions[1].split_ratio, actions[1].dividend) == (1.0, 0.25)
 
 
 @pytest.mark.parametrize("head", ["Symbol,Date,Kind,Value", "SYMBOL, DATE ,KIND,VALUE"])
@@ -132,7 +132,7 @@ def test_dividends_apply_before_their_sessions_split(tmp_path: Path) -> None:
             "SYA,2024-02-01,dividend,0.5",
         )
     )
-    assert [(a.dividend, a.ratio) for a in actions] == [(0.5, 1.0), (3.0, 1.0), (0.0, 0.1)]
+    assert [(a.dividend, a.split_ratio) for a in actions] == [(0.5, 1.0), (3.0, 1.0), (0.0, 0.1)]
 
 
 def test_days_of_a_parquet_file_are_read(tmp_path: Path) -> None:
@@ -140,7 +140,7 @@ def test_days_of_a_parquet_file_are_read(tmp_path: Path) -> None:
     for number, day in enumerate([pd.Timestamp("2024-06-10"), datetime.date(2024, 6, 10)]):
         path = tmp_path / f"{number}.parquet"
         frame.assign(date=[day]).to_parquet(path)
-        assert read_actions(path)[0].opens == np.datetime64("2024-06-10T13:30", "ns")
+        assert read_actions(path)[0].effective_open == np.datetime64("2024-06-10T13:30", "ns")
 
 
 def test_action_already_in_prices_is_not_applied_again(tmp_path: Path) -> None:
@@ -155,7 +155,7 @@ def test_action_already_in_prices_is_not_applied_again(tmp_path: Path) -> None:
 def test_prices_before_a_split_are_in_units_after(market: Bars, tmp_path: Path) -> None:
     actions = read_actions(file(tmp_path, "SYA,2024-02-01,split,4", "SYB,2027-01-04,split,2"))
     s = market.symbols.index("SYA")
-    before = market.times <= actions[0].opens
+    before = market.times <= actions[0].effective_open
     adjusted = adjust_for_splits(market, actions)
     np.testing.assert_array_equal(adjusted.values[s, before, :4], market.values[s, before, :4] / 4)
     np.testing.assert_array_equal(adjusted.values[s, before, 4], market.values[s, before, 4] * 4)
@@ -163,5 +163,5 @@ def test_prices_before_a_split_are_in_units_after(market: Bars, tmp_path: Path) 
     np.testing.assert_array_equal(adjusted.values[s + 1], market.values[s + 1])
     left_out = np.zeros(market.mask.shape, dtype=bool)
     left_out[s, 5::7] = market.mask[s, 5::7]
-    again = adjust_for_splits(market.without(left_out), actions).with_unconfirmed()
+    again = adjust_for_splits(market.drop_bars(left_out), actions).with_unconfirmed()
     np.testing.assert_array_equal(again.values, adjusted.values)

@@ -27,7 +27,7 @@ def test_stocks_and_crypto_share_a_panel_without_filling(tmp_path: Path) -> None
     assert [i.kind for i in bars.instruments] == [AssetClass.STOCK, AssetClass.CRYPTO]
     assert bars.mask.sum(axis=1).tolist() == [14, 14]
     assert np.isnan(bars.values[~bars.mask]).all()
-    assert bars.real_bars(0)[1][:, CLOSE].tolist() == frame()["close"].tolist()
+    assert bars.bars_of_symbol(0)[1][:, CLOSE].tolist() == frame()["close"].tolist()
 
 
 def test_file_whose_name_is_no_symbol_is_named(tmp_path: Path) -> None:

@@ -154,7 +154,7 @@ def test_last_close_is_found_however_old(lasts: list[int], rows: int) -> None:
     bars = coins(*closes.tolist())
     assert bars.last_closes().tolist() == [10.0 * s + last for s, last in enumerate(lasts)] + [7.0]
     assert last_closes_by_symbol(bars) == dict(zip(bars.symbols, bars.last_closes(), strict=True))
-    early = bars.until(bars.times[0] - np.timedelta64(1, "ns"))
+    early = bars.slice_until(bars.times[0] - np.timedelta64(1, "ns"))
     assert len(early.times) == 0
     silent = coins([np.nan] * 300, [1.0] * 300)
     assert np.isnan(silent.last_closes()[0])
@@ -168,11 +168,11 @@ def test_panel_slice_is_what_was_known_by_then(first: int, last: int, minutes: i
     assert part.times.tolist() == bars.times[first:last].tolist()
     np.testing.assert_array_equal(part.values, bars.values[:, first:last])
     now = bars.times[20] + np.timedelta64(minutes, "m")
-    known = bars.until(now)
+    known = bars.slice_until(now)
     assert (known.times <= now).all()
     assert len(known.times) == (21 if minutes >= 0 else 20)
-    assert known.now == known.times[-1]
-    assert known.real_bars(1)[0].tolist() == known.times[1:].tolist()
+    assert known.last_instant == known.times[-1]
+    assert known.bars_of_symbol(1)[0].tolist() == known.times[1:].tolist()
 
 
 def test_stock_file_needs_regular_hours_crypto_keeps_all() -> None:

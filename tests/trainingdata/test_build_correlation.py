@@ -36,8 +36,8 @@ def folder(market: Bars, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The synthetic market as CSV files with the bars' starts."""
     where = tmp_path_factory.mktemp("csvs")
     for s, item in enumerate(market.instruments):
-        times, values = market.real_bars(s)
-        starts = HOURLY.clock(item.kind).started_at(times)
+        times, values = market.bars_of_symbol(s)
+        starts = HOURLY.clock(item.kind).starts_by_end(times)
         frame = pd.DataFrame(values, columns=list(FIELDS))
         frame.insert(0, "timestamp", pd.DatetimeIndex(starts).tz_localize("UTC"))
         frame.to_csv(where / f"{item.symbol}.csv", index=False)
@@ -51,7 +51,7 @@ def test_built_matrix_equals_the_estimate_and_is_readable(
     done = run_command([str(SCRIPT), *words, "--as-of", "2024-03-01"], cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     kept = read_correlation(tmp_path / "made" / "matrix")
-    expected = ESTIMATOR.matrix_at_end(market.until(np.datetime64("2024-03-02T05:00", "ns")))
+    expected = ESTIMATOR.matrix_at_end(market.slice_until(np.datetime64("2024-03-02T05:00", "ns")))
     assert kept.symbols == expected.symbols
     np.testing.assert_array_equal(kept.values, expected.values)
     assert kept.as_of == np.datetime64("2024-03-01T21:00", "ns")
@@ -67,7 +67,7 @@ def test_later_or_incomplete_matrix_is_refused(market: Bars) -> None:
     """A backtest cannot decide by what was not known."""
     stored = StoredCorrelation(ESTIMATOR.matrix_at_end(market))
     with refused(InputError):
-        stored.matrix_at_end(market.until(np.datetime64("2024-02-20T21:00", "ns")))
+        stored.matrix_at_end(market.slice_until(np.datetime64("2024-02-20T21:00", "ns")))
     without = StoredCorrelation(
         CorrelationMatrix(("SYA",), np.eye(1), np.datetime64("2024-01-01", "ns"))
     )

@@ -17,7 +17,7 @@ from foundation.errors import InputError
 from tests.support.messages import check_message
 from tests.trainingdata.vendor_files import NEW_YORK, table
 from trainingdata import load_bars
-from trainingdata.bars import FIELDS, Bars, Origin
+from trainingdata.bars import FIELDS, Bars, Provenance
 
 DATES = ["2024-03-04", "2024-03-05", "2024-03-06", "2024-03-07", "2024-03-08", "2024-03-11"]
 VALUES = [
@@ -49,7 +49,7 @@ def put(folder: Path, content: pd.DataFrame | str, name: str = "AAA.csv") -> Pat
     return path
 
 
-def origin_of(bars: Bars) -> Origin:
+def origin_of(bars: Bars) -> Provenance:
     (origin,) = bars.origins
     return origin
 
@@ -173,7 +173,7 @@ def test_a_zone_is_never_guessed(tmp_path: Path) -> None:
         date=local.dt.strftime("%Y-%m-%d"), time=local.dt.strftime("%H:%M")
     )
     for naive in (frame, apart, apart.rename(columns=str.title)):
-        read = load_bars(put(tmp_path, naive), zone=NEW_YORK)
+        read = load_bars(put(tmp_path, naive), time_zone=NEW_YORK)
         assert read.times.tolist() == expected.times.tolist()
 
 
@@ -181,7 +181,7 @@ def test_the_calendar_tells_begins_from_ends(tmp_path: Path) -> None:
     begins = load_bars(put(tmp_path, hours(HOURS)))
     ends = load_bars(put(tmp_path, hours(HOURS, side="end"), "BBB.csv"))
     assert begins.times.tolist() == ends.times.tolist()
-    assert [origin_of(bars).ends for bars in (begins, ends)] == [False, True]
+    assert [origin_of(bars).stamps_are_ends for bars in (begins, ends)] == [False, True]
 
 
 def test_hours_under_a_vendors_daily_head_are_hours(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from foundation.arrays import Array
 from tests.trainingdata.vendor_files import DAYS, coins, table, write
 from trainingdata.bars import CLOSE, HIGH, LOW, OPEN, VOLUME
 from trainingdata.confirmation import (
-    LARGEST_MOVE,
+    MAX_PRICE_RATIO,
     RECENT_BARS,
     drop_unconfirmed,
     find_contradicted,
@@ -72,7 +72,7 @@ def test_single_bad_price_removes_only_its_own_bar(
     before = bars.values[0, max(row - 1, 0), CLOSE]
     spoil(bars.values[0, row], field, factor)
     moves = bars.values[0, row, :VOLUME] / before
-    beyond = max(moves.max(), 1 / moves.min()) > LARGEST_MOVE
+    beyond = max(moves.max(), 1 / moves.min()) > MAX_PRICE_RATIO
     found = np.flatnonzero(find_unconfirmed(bars)[0]).tolist()
     # A first bar has its own close alone: where that is the wrong one, its open may be as well.
     if row or field != CLOSE:
@@ -134,10 +134,10 @@ def test_rejected_bar_is_missing_and_others_are_untouched() -> None:
     assert np.flatnonzero(~read.mask[1]).tolist() == [40]
     assert np.isnan(read.values[1, 40]).all()
     assert read.mask[0].all()
-    assert read.present.all()
+    assert read.has_bar.all()
     assert np.array_equal(read.with_unconfirmed().values, panel.values)
     part = read.slice_rows(41, 60)
-    assert part.present.all()
+    assert part.has_bar.all()
     assert np.array_equal(part.with_unconfirmed().values, panel.values[:, 41:60])
     assert np.array_equal(read.times, panel.times)
 
@@ -175,7 +175,7 @@ def test_hindsight_has_confirmed_bars_and_no_errors(seed: int, factor: float, st
     assert np.flatnonzero(~read.mask[0]).tolist() == [40]
     later = restore_confirmed(read)
     assert np.flatnonzero(~later.mask[0]).tolist() == ([] if stays else [40])
-    assert later.present.all()
+    assert later.has_bar.all()
 
 
 def test_a_split_that_is_known_is_no_jump(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from trainingdata.correlation import (
     CorrelationMatrix,
     _mixed_with_prior,
     _Returns,
-    correlations_in_force,
+    correlations_at,
     estimation_times,
     raise_eigenvalues,
     session_closes,
@@ -27,7 +27,7 @@ from trainingdata.correlation import (
 from trainingdata.instants import DAY, four_pm, new_york_date
 from trainingdata.sessions import last_four_pms, sessions_between
 from trainingdata.synthetic import SyntheticMarket
-from trainingdata.timeframe import Fill, Timeframe
+from trainingdata.timeframe import FillTime, Timeframe
 
 
 def last_four_pm(now: np.datetime64) -> np.datetime64:
@@ -43,7 +43,9 @@ def test_full_window_matches_ledoit_wolf_on_standardised_returns(market: Bars) -
         market.mask[stocks],
         "test",
     )
-    rows = np.flatnonzero(only.mask.any(axis=0) & (only.times <= last_four_pm(only.now)))[-201:]
+    rows = np.flatnonzero(only.mask.any(axis=0) & (only.times <= last_four_pm(only.last_instant)))[
+        -201:
+    ]
     returns = np.diff(np.log(only.values[:, rows, CLOSE].T), axis=0)
     standard = (returns - returns.mean(axis=0)) / returns.std(axis=0)
     expected = LedoitWolf(assume_centered=True).fit(standard).covariance_
@@ -65,7 +67,9 @@ def test_half_filled_window_weighs_data_by_half(market: Bars) -> None:
     prior.
     """
     stocks = np.ix_(~market.crypto, ~market.crypto)
-    rows = market.mask[~market.crypto].any(axis=0) & (market.times <= last_four_pm(market.now))
+    rows = market.mask[~market.crypto].any(axis=0) & (
+        market.times <= last_four_pm(market.last_instant)
+    )
     n = int(rows.sum()) - 1
     full, half = (
         CorrelationEstimator(hourly_window=w).matrix_at_end(market).values[stocks]
@@ -84,30 +88,30 @@ def test_bars_after_the_last_four_pm_change_nothing(
     now = market.times[market.times < boundary + np.timedelta64(24, "h")][-1]
     estimator = CorrelationEstimator()
     np.testing.assert_array_equal(
-        estimator.matrix_at_end(market.until(now)).values,
-        estimator.matrix_at_end(altered.until(now)).values,
+        estimator.matrix_at_end(market.slice_until(now)).values,
+        estimator.matrix_at_end(altered.slice_until(now)).values,
     )
 
 
 def test_correlation_table_equals_the_estimator(market: Bars) -> None:
     estimator = CorrelationEstimator()
     instants = market.times[900::7]
-    numbers, matrices = correlations_in_force(estimator, market, instants)
+    numbers, matrices = correlations_at(estimator, market, instants)
     assert len(matrices) < len(instants)
     for now, number in zip(instants, numbers, strict=True):
         np.testing.assert_array_equal(
-            matrices[number], estimator.matrix_at_end(market.until(now)).values
+            matrices[number], estimator.matrix_at_end(market.slice_until(now)).values
         )
 
 
 @pytest.mark.parametrize("fill", ["open", "close"])
-def test_daily_bars_are_estimated_monthly_on_whole_windows(fill: Fill) -> None:
+def test_daily_bars_are_estimated_monthly_on_whole_windows(fill: FillTime) -> None:
     market = SyntheticMarket(
         start="2019-01-02", symbols=("SYA", "SYB", "SYC"), timeframe=Timeframe("1d", fill)
     ).bars()
     estimator = CorrelationEstimator()
     instants = market.times[600::9]
-    numbers, matrices = correlations_in_force(estimator, market, instants)
+    numbers, matrices = correlations_at(estimator, market, instants)
     months = np.unique(estimation_times(market.timeframe, instants))
     assert len(matrices) == len(months) < len(instants) / 2
     assert (
@@ -115,7 +119,7 @@ def test_daily_bars_are_estimated_monthly_on_whole_windows(fill: Fill) -> None:
         == new_york_date(months + DAY)
     ).all()
     for now, number in zip(instants, numbers, strict=True):
-        known = estimator.matrix_at_end(market.until(now))
+        known = estimator.matrix_at_end(market.slice_until(now))
         np.testing.assert_array_equal(matrices[number], known.values)
     end = market.times <= months[-1]
     returns = np.diff(np.log(market.values[:, end, CLOSE][:, -501:]), axis=1)
@@ -142,16 +146,16 @@ def test_cached_correlations_are_recomputed_only_for_changed_input(market: Bars)
     source = Counting()
     kept = CachedCorrelations(source)
     times = market.times
-    days = len(correlations_in_force(kept, market, times[900:1300:7])[1])
+    days = len(correlations_at(kept, market, times[900:1300:7])[1])
     for bars, instants, once in (
         (market, times[900:1300:7], True),
         (market, times[1000:1100], True),
         (market, times[1200:1400], False),
-        (market.until(times[1450]), times[900:950], False),
+        (market.slice_until(times[1450]), times[900:950], False),
     ):
         for held, plain in zip(
-            correlations_in_force(kept, bars, instants),
-            correlations_in_force(CorrelationEstimator(), bars, instants),
+            correlations_at(kept, bars, instants),
+            correlations_at(CorrelationEstimator(), bars, instants),
             strict=True,
         ):
             np.testing.assert_array_equal(held, plain)
@@ -242,7 +246,7 @@ def test_afternoon_return_needs_a_bar_on_both_days() -> None:
     return into it or out of it.
     """
     bars = SyntheticMarket(start="2024-01-02", end="2024-03-08", symbols=("SYA", "SYXUSD")).bars()
-    boundary = last_four_pm(bars.now)
+    boundary = last_four_pm(bars.last_instant)
     marks = four_pm(sessions_between(np.datetime64("2024-03-05"), np.datetime64("2024-03-08")))
     rows = np.searchsorted(bars.times, marks)
     expected = np.diff(np.log(bars.values[:, rows, CLOSE].T), axis=0)

@@ -8,7 +8,7 @@ import numpy as np
 
 from tests.trainingdata.vendor_files import DAYS, coins, table, write
 from trainingdata import load_bars
-from trainingdata.coverage import JUMP_SHARE, coverage_rows, missing_range_texts
+from trainingdata.coverage import MIN_JUMP_FRACTION, coverage_rows, missing_range_texts
 
 
 def test_coverage_row_shows_bars_and_gaps_of_stock(tmp_path: Path) -> None:
@@ -21,7 +21,7 @@ def test_coverage_row_shows_bars_and_gaps_of_stock(tmp_path: Path) -> None:
 
 def test_close_to_close_move_above_fifth_is_jump() -> None:
     (row,) = coverage_rows(coins([100, 119, 96, 48, 50]))
-    assert JUMP_SHARE == 0.2
+    assert MIN_JUMP_FRACTION == 0.2
     assert row[-1] == "1"
     assert coverage_rows(coins([100]))[0][-4:] == ("1", "0", "0", "0")
 
@@ -30,7 +30,7 @@ def test_left_out_bar_is_not_missing() -> None:
     bars = coins([100, 101, 102, np.nan, 104])
     left_out = np.zeros(bars.mask.shape, dtype=bool)
     left_out[0, 1] = True
-    (row,) = coverage_rows(bars.without(left_out))
+    (row,) = coverage_rows(bars.drop_bars(left_out))
     assert row[4:7] == ("3", "1", "1")
 
 

@@ -154,7 +154,7 @@ def minutes_of(kind: AssetClass) -> pd.DataFrame:
     """Minutes of the week of Thanksgiving, whose Friday is a half-day; prices in cents."""
     grid = Timeframe("1m").clock(kind)
     every = np.arange(np.datetime64("2024-11-25", "ns"), np.datetime64("2024-12-01"), 60 * 10**9)
-    starts = every[~np.isnat(grid.known_at(every))]
+    starts = every[~np.isnat(grid.ends_by_start(every))]
     rng = np.random.default_rng(1)
     closes = 100 + rng.integers(-3, 4, len(starts)).cumsum() / 100
     opens = np.append(100.0, closes[:-1])
@@ -180,7 +180,7 @@ def test_minutes_aggregate_to_the_same_longer_bars(
     how = {"open": "first", "high": "max", "low": "min", "close": "last", "volume": "sum"}
     whole = parts.groupby(begins + (at - begins) // step * step).agg(how)
     whole = whole.rename_axis("timestamp").reset_index()
-    if timeframe.daily:
+    if timeframe.is_daily:
         whole["timestamp"] = whole["timestamp"].dt.date
     expected = load_bars(write(tmp_path, whole, f"{symbol}.csv"), timeframe=name)
     assert found.timeframe == expected.timeframe == timeframe

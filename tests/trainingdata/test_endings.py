@@ -18,7 +18,7 @@ from trainingdata.corporate_actions import read_actions
 from trainingdata.delistings import (
     BarAbsence,
     Delisting,
-    Delistings,
+    DelistingRules,
     Rename,
     check_delistings,
     earlier_symbols,
@@ -55,7 +55,7 @@ def by_hand(bars: Bars, after: int) -> set[tuple[str, str]]:
     for s, symbol in enumerate(bars.symbols):
         count, begun = 0, False
         for begin, end in pairwise(opens):
-            if end > bars.now:
+            if end > bars.last_instant:
                 break
             within = (bars.times > begin) & (bars.times <= end)
             peers = bars.mask[bars.crypto == bars.crypto[s]][:, within].any()
@@ -63,7 +63,7 @@ def by_hand(bars: Bars, after: int) -> set[tuple[str, str]]:
                 count, begun = 0, True
             elif begun and peers:
                 count += 1
-                starts = bars.clock(bars.instruments[s].kind).started_at(bars.times)
+                starts = bars.clock(bars.instruments[s].kind).starts_by_end(bars.times)
                 runs = bars.mask[s] & (starts <= end) & (bars.times > end)
                 if count == after + 1 and not runs.any():
                     found.add((symbol, str(end)))
@@ -73,27 +73,27 @@ def by_hand(bars: Bars, after: int) -> set[tuple[str, str]]:
 @given(bars=panels(), after=st.integers(1, 5), cut=st.integers(1, 83))
 def test_symbol_ends_after_enough_sessions_without_bars(bars: Bars, after: int, cut: int) -> None:
     """No end uses what comes later, and the end of a panel is none."""
-    endings = Delistings(after=after)
-    found = endings.booked_until_end(bars)
-    assert {(each.symbol, str(each.booked)) for each in found} == by_hand(bars, after)
+    endings = DelistingRules(missed_sessions=after)
+    found = endings.booked_delistings(bars)
+    assert {(each.symbol, str(each.booked_at)) for each in found} == by_hand(bars, after)
     known = bars.slice_rows(0, min(cut, len(bars.times)))
-    at_open = {(each.symbol, each.booked) for each in endings.returned(bars)}
+    at_open = {(each.symbol, each.booked_at) for each in endings.cancelled_delistings(bars)}
     # Within the first bar of a session that a symbol is back in, only its open is known.
     assert tuple(
         each
-        for each in endings.booked_until_end(known)
-        if (each.symbol, each.booked) not in at_open
-    ) == tuple(each for each in found if each.booked <= known.now)
-    assert all(each.share == 0.7 and not each.into for each in found)
-    assert Delistings().booked_until_end(bars) == ()
+        for each in endings.booked_delistings(known)
+        if (each.symbol, each.booked_at) not in at_open
+    ) == tuple(each for each in found if each.booked_at <= known.last_instant)
+    assert all(each.last_price_fraction == 0.7 and not each.successor for each in found)
+    assert DelistingRules().booked_delistings(bars) == ()
 
 
 def test_unspecified_delisting_uses_the_default_terms() -> None:
     times = stock_ends("2026-05-04", 7)
     bars = panel_of({"AAA": (times, np.ones((7, 4)))})
-    end = Delisting("AAA", times[-1], times[-1], price=np.nan)
-    (found,) = Delistings((end, replace(end, symbol="GONE"))).booked_until_end(bars)
-    assert (found.price, found.share) == (0.0, 0.7)
+    end = Delisting("AAA", times[-1], times[-1], cash_per_share=np.nan)
+    (found,) = DelistingRules((end, replace(end, symbol="GONE"))).booked_delistings(bars)
+    assert (found.cash_per_share, found.last_price_fraction) == (0.0, 0.7)
     assert DataSettings().delisted_after == 10
 
 
@@ -104,9 +104,9 @@ def test_delisted_symbol_has_no_bar_since_its_end(more: int, gone: bool, missing
     bars = panel_of(
         {"AAA": (here, np.ones((len(here), 4))), "BBB": (times, np.ones((len(times), 4)))}
     )
-    assert len(Delistings(after=1).booked_until_end(bars)) == 1
-    assert Delistings(after=1).delisted_mask(bars).tolist() == [gone, False]
-    assert BarAbsence.from_bars(bars).at_end.tolist() == [missing, 0]
+    assert len(DelistingRules(missed_sessions=1).booked_delistings(bars)) == 1
+    assert DelistingRules(missed_sessions=1).delisted_mask(bars).tolist() == [gone, False]
+    assert BarAbsence.from_bars(bars).missed_at_end.tolist() == [missing, 0]
 
 
 @pytest.mark.parametrize("hour", range(7))
@@ -117,13 +117,13 @@ def test_trade_at_any_hour_keeps_the_symbol_listed(hour: int) -> None:
     bars = panel_of(
         {"AAA": (here, np.ones((len(here), 4))), "BBB": (times, np.ones((len(times), 4)))}
     )
-    endings = Delistings(after=2)
-    assert endings.booked_until_end(bars) == ()
+    endings = DelistingRules(missed_sessions=2)
+    assert endings.booked_delistings(bars) == ()
     for last in range(1, len(times)):
-        assert endings.booked_until_end(bars.slice_rows(0, last)) == ()
+        assert endings.booked_delistings(bars.slice_rows(0, last)) == ()
     longer = panel_of({"AAA": (times[:14], np.ones((14, 4))), "BBB": (times, np.ones((56, 4)))})
-    (end,) = endings.booked_until_end(longer)
-    assert end.booked == first_open_from(np.datetime64("2026-05-11"))
+    (end,) = endings.booked_delistings(longer)
+    assert end.booked_at == first_open_from(np.datetime64("2026-05-11"))
 
 
 def rows(folder: Path, *lines: str) -> Path:
@@ -151,9 +151,9 @@ def test_listed_ending_is_booked_once_known(
 ) -> None:
     (end,) = read_actions(rows(tmp_path, row))
     assert isinstance(end, Delisting)
-    assert end.booked == np.datetime64(booked, "ns")
-    np.testing.assert_equal((end.price, end.ratio, end.into), worth)
-    assert end.share == 0.0
+    assert end.booked_at == np.datetime64(booked, "ns")
+    np.testing.assert_equal((end.cash_per_share, end.exchange_ratio, end.successor), worth)
+    assert end.last_price_fraction == 0.0
 
 
 @pytest.mark.parametrize(
@@ -211,10 +211,10 @@ def test_renamed_symbol_is_one_under_its_last_name(symbols: list[str], folder: P
     data = settings(folder, RENAME, "OLD,2024-06-05,dividend,0.1,,,", "OLD,2024-06-11,split,2,,,")
     bars = data.bars(symbols, None, None)
     assert bars.symbols == ("KEPT", "NEW")
-    np.testing.assert_array_equal(*(bars.real_bars(s)[0] for s in (0, 1)))
+    np.testing.assert_array_equal(*(bars.bars_of_symbol(s)[0] for s in (0, 1)))
     assert "until 2024-06-10 called OLD" in bars.origins[1].notes[0]
     assert [each.symbol for each in data.corporate_actions()] == ["NEW"]
-    assert data.market(bars).ended == ()
+    assert data.market(bars).booked_delistings == ()
 
 
 def test_symbol_is_followed_through_several_renames(folder: Path) -> None:
@@ -263,14 +263,16 @@ def test_ending_contradicted_by_bars_is_refused(
 def test_bars_after_an_ending_are_checked() -> None:
     times = stock_ends("2026-05-04", 7)
     bars = panel_of({"AAA": (times, np.ones((7, 4)))})
-    last = HOURLY.stock_clock.started_at(times[-1:])[0]
+    last = HOURLY.stock_clock.starts_by_end(times[-1:])[0]
     check_delistings(bars, [Delisting("AAA", times[-1], times[-1])])
     with refused(DataError, "AAA", "2026-05-04"):
         check_delistings(bars, [Delisting("AAA", last, last)])
     with refused(DataError, "GONE", "2026-05-04"):
-        check_delistings(bars, [Delisting("AAA", times[-1], times[-1], ratio=1.0, into="GONE")])
+        check_delistings(
+            bars, [Delisting("AAA", times[-1], times[-1], exchange_ratio=1.0, successor="GONE")]
+        )
     later = times[-1] + np.timedelta64(1, "ns")
-    check_delistings(bars, [Delisting("AAA", later, later, ratio=1.0, into="GONE")])
+    check_delistings(bars, [Delisting("AAA", later, later, exchange_ratio=1.0, successor="GONE")])
 
 
 def test_a_successor_has_a_bar_by_then(folder: Path) -> None:
@@ -284,9 +286,10 @@ def test_a_successor_has_a_bar_by_then(folder: Path) -> None:
 def test_endings_and_renames_work_with_dividend_adjusted_prices(folder: Path) -> None:
     data = settings(folder, RENAME, "KEPT,2024-06-17,ended,1,,,")
     whole = DataSettings(dir=data.dir, actions=data.actions, adjustment="all")
-    assert [end.symbol for end in whole.market(whole.bars([], None, None)).endings.listed] == [
-        "KEPT"
-    ]
+    assert [
+        end.symbol
+        for end in whole.market(whole.bars([], None, None)).delisting_rules.listed_delistings
+    ] == ["KEPT"]
 
 
 @given(
@@ -302,18 +305,22 @@ def test_symbol_present_in_every_session_never_ends(
     bars = panel_of({"AAA": (ends, np.ones((56, 4))), "BBB": (ends, np.ones((56, 4)))})
     mask = np.zeros(bars.mask.shape, dtype=bool)
     mask[0, left_out] = True
-    doubted = bars.without(mask)
-    assert not BarAbsence.from_bars(doubted).missing.any()
-    assert Delistings(after=after).booked_until_end(doubted) == ()
-    assert not Delistings(after=after).delisted_mask(doubted).any()
+    doubted = bars.drop_bars(mask)
+    assert not BarAbsence.from_bars(doubted).missed_sessions.any()
+    assert DelistingRules(missed_sessions=after).booked_delistings(doubted) == ()
+    assert not DelistingRules(missed_sessions=after).delisted_mask(doubted).any()
     cut = panel_of({"AAA": (ends[:last], np.ones((last, 4))), "BBB": (ends, np.ones((56, 4)))})
-    shorter = cut.without(mask & cut.mask)
+    shorter = cut.drop_bars(mask & cut.mask)
     for part in (shorter, shorter.slice_rows(0, 50), shorter.select(("AAA", "BBB"))):
         whole = cut.slice_rows(0, len(part.times))
         assert np.array_equal(
-            BarAbsence.from_bars(part).missing, BarAbsence.from_bars(whole).missing
+            BarAbsence.from_bars(part).missed_sessions, BarAbsence.from_bars(whole).missed_sessions
         )
-        found, expected = (Delistings(after=after).booked_until_end(each) for each in (part, whole))
-        assert [(e.symbol, e.booked) for e in found] == [(e.symbol, e.booked) for e in expected]
+        found, expected = (
+            DelistingRules(missed_sessions=after).booked_delistings(each) for each in (part, whole)
+        )
+        assert [(e.symbol, e.booked_at) for e in found] == [
+            (e.symbol, e.booked_at) for e in expected
+        ]
         # An unconfirmed last bar states its payout in USD; all prices here are 1.
-        assert all(e.price + e.share == 0.7 for e in found)
+        assert all(e.cash_per_share + e.last_price_fraction == 0.7 for e in found)

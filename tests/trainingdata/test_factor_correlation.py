@@ -8,7 +8,7 @@ from foundation.compose import compose_config
 from marketsimulator.settings import BacktestSettings
 from trainingdata.bars import Bars
 from trainingdata.correlation import SMALLEST_EIGENVALUE
-from trainingdata.stored_correlation import CorrelationSettings, keep_factors
+from trainingdata.stored_correlation import CorrelationSettings, reduce_to_factors
 
 
 @given(st.integers(2, 12), st.integers(1, 11), st.integers(0, 2**32 - 1))
@@ -16,7 +16,7 @@ def test_few_factors_keep_a_valid_correlation_matrix(size: int, factors: int, se
     random = np.random.default_rng(seed)
     returns = random.normal(size=(3 * size, size)) + random.normal(size=(3 * size, 1))
     correlation = np.corrcoef(returns.T)
-    found = keep_factors(correlation, factors)
+    found = reduce_to_factors(correlation, factors)
     if factors >= size:
         assert found is correlation
         return
@@ -33,7 +33,7 @@ def test_equal_correlations_are_one_factor_and_nothing_else() -> None:
     size, rho = 50, 0.4
     equal = np.full((size, size), rho)
     np.fill_diagonal(equal, 1.0)
-    found = keep_factors(equal, 1)
+    found = reduce_to_factors(equal, 1)
     off = found[~np.eye(size, dtype=bool)]
     np.testing.assert_allclose(off, rho + (1 - rho) / size, rtol=1e-12)
 
@@ -43,7 +43,7 @@ def test_factor_matrix_is_equal_live_and_in_history(market: Bars) -> None:
     instants = market.times[[400, 700]]
     history = source.matrices_at(market, instants)
     for values, at in zip(history, instants, strict=True):
-        np.testing.assert_array_equal(source.matrix_at_end(market.until(at)).values, values)
+        np.testing.assert_array_equal(source.matrix_at_end(market.slice_until(at)).values, values)
     assert not np.array_equal(history, CorrelationSettings().source().matrices_at(market, instants))
 
 

@@ -28,11 +28,11 @@ from tests.trainingdata.vendor_files import (
 )
 from trainingdata import load_bars
 from trainingdata.bars import CLOSE, FIELDS, VOLUME, Bars
-from trainingdata.file_formats import FILE_FORMATS, GOOD, FileFormat
+from trainingdata.file_formats import FILE_FORMATS, EXAMPLE_LINES, FileFormat
 from trainingdata.instruments import instrument, is_symbol, normalize_data_symbol, parse_symbols
 from trainingdata.source import DataSettings
 
-HEADINGS, FIRST = GOOD
+HEADINGS, FIRST = EXAMPLE_LINES
 ROWS = [
     f"2024-03-0{day}T{hour}:30:00Z,100,101.5,99,100.25,{1000 + hour}"
     for day in (4, 5)
@@ -60,7 +60,7 @@ def put(folder: Path, content: str | bytes, name: str = "AAA.csv") -> Path:
 def refusal(path: Path, zone: str | None = None) -> str:
     """What a file is refused with, one line that begins with its path."""
     with pytest.raises(DataError) as refused:
-        load_bars(path, zone=zone)
+        load_bars(path, time_zone=zone)
     said = str(refused.value)
     assert said.startswith(str(path))
     assert "\n" not in said
@@ -90,7 +90,7 @@ def test_stamps_with_another_meaning_are_refused_everywhere(
     local = bars["start"].dt.tz_convert(NEW_YORK).dt.tz_localize(None)
     hour = pd.Timedelta(hours=1)
     if fault == "another clock":
-        stamps = local.dt.tz_localize(head.zone or "UTC").dt.tz_convert("UTC")
+        stamps = local.dt.tz_localize(head.time_zone or "UTC").dt.tz_convert("UTC")
         if head.stamps_are_ends:
             stamps += bars["end"] - bars["start"]
     elif fault == "the other side":
@@ -158,7 +158,7 @@ def test_stooqs_five_minutes_are_read_on_warsaws_clock(tmp_path: Path, headings:
     bars = load_bars(put(tmp_path, text([STOOQ[headings].format(*part) for part in at], headings)))
     assert bars.times.tolist() == np.array(["2024-03-04T15:30"], "datetime64[ns]").tolist()
     assert bars.values[0, 0, VOLUME] == 7 * 12
-    assert bars.origins[0].stamps == "Europe/Warsaw, begin"
+    assert bars.origins[0].stamp_text == "Europe/Warsaw, begin"
 
 
 def test_a_refusal_shows_a_valid_file(tmp_path: Path) -> None:
@@ -214,20 +214,20 @@ def test_wrong_character_never_silently_loses_a_row(
         except DataError:
             return
     (origin,) = bars.origins
-    assert bars.mask.sum() == len(ROWS) or origin.notes or origin.doubts
+    assert bars.mask.sum() == len(ROWS) or origin.notes or origin.data_warnings
 
 
 @pytest.mark.parametrize("count", ["1709562600", "1709562600000000", "1709562600000.5", "x"])
 def test_timestamp_in_an_unexpected_unit_is_refused(tmp_path: Path, count: str) -> None:
     later = put(tmp_path, "1735689600000000,5,5,5,5,9,1735693199999999,1,9,1,1,0\n", "BBBUSD.csv")
-    assert load_bars(later).now == np.datetime64("2025-01-01T01:00")
+    assert load_bars(later).last_instant == np.datetime64("2025-01-01T01:00")
     said = refusal(put(tmp_path, f"{count},5,5,5,5,9,1709566199999,1,9,1,1,0\n", "BTCUSDT.csv"))
     assert "unknown head" in said or "row 1: open_time" in said
     content = VENDORS["Polygon"].replace("1709562600000000000", count)
     check_message(refusal(put(tmp_path, content, "BBB.csv")), "1990-01-01", "2200-01-01", "1970")
 
 
-NAMING = [head for head in READ if head.symbol]
+NAMING = [head for head in READ if head.symbol_column]
 
 
 @pytest.mark.parametrize("head", [*NAMING, None], ids=[*(head.vendor for head in NAMING), "table"])
@@ -242,10 +242,10 @@ def test_multi_symbol_file_becomes_one_panel(tmp_path: Path, head: FileFormat | 
     if head is None:
         return
     spoilt = frame_of(head, bars, "AAA", "BBB")
-    spoilt.loc[len(bars) + 2, head.fields[3]] = -1
+    spoilt.loc[len(bars) + 2, head.ohlcv_columns[3]] = -1
     spoilt.to_csv(path, index=False)
     check_message(refusal(path), "row 3", "close", "-1")
-    spoilt.loc[4, head.symbol] = None
+    spoilt.loc[4, head.symbol_column] = None
     spoilt.to_csv(path, index=False)
     with refused(DataError, "all.csv", "row 5"):
         load_bars(path, symbols=["BBB"])
@@ -268,7 +268,7 @@ def test_known_bars_contain_nothing_later(parts: int, symbol: str, minutes: int)
         known = min(60 // minutes + parts, len(bars))
         part = load_bars(write(path, bars.iloc[:known]))
     now = np.datetime64(bars["end"].iloc[known - 1].tz_localize(None), "ns")
-    same_bars(part, whole.until(now))
+    same_bars(part, whole.slice_until(now))
 
 
 def test_hourly_bars_with_holes_keep_their_ends(tmp_path: Path) -> None:
@@ -289,9 +289,9 @@ def naive(path: Path, bars: pd.DataFrame) -> Path:
 def test_naive_stamps_use_the_configured_zone(tmp_path: Path, suffix: str) -> None:
     bars = table("AAAUSD", DAYS[1])
     path = naive(tmp_path / f"AAAUSD{suffix}", bars)
-    read = load_bars(path, zone=NEW_YORK)
+    read = load_bars(path, time_zone=NEW_YORK)
     same_bars(read, load_bars(write(tmp_path / "utc" / "AAAUSD.csv", bars)))
-    assert read.origins[0].stamps == f"{NEW_YORK}, begin"
+    assert read.origins[0].stamp_text == f"{NEW_YORK}, begin"
     check_message(refusal(path), f"data.zone={NEW_YORK}")
 
 
@@ -299,7 +299,7 @@ def test_thin_file_on_a_wrong_clock_is_refused(tmp_path: Path) -> None:
     """Too few of its sessions have a first and a last bar to say which clock it was."""
     bars = table("AAA", DAYS[1], 15, days=14)
     path = naive(tmp_path / "AAA.csv", bars[np.random.default_rng(0).random(len(bars)) < 0.5])
-    assert load_bars(path, zone=NEW_YORK).mask.sum() > 50
+    assert load_bars(path, time_zone=NEW_YORK).mask.sum() > 50
     check_message(refusal(path, "UTC"), "data.zone")
 
 
@@ -453,7 +453,7 @@ def test_bars_of_unsupported_length_or_date_are_refused(
 def test_each_vendor_header_fits_one_format() -> None:
     """Two rows that fit the same file would leave to their order which one reads it."""
     for head in FILE_FORMATS:
-        needed = (*head.stamp, *head.fields)
-        names = ["1"] * len(head.columns) if head.headless else list(needed)
-        assert [other for other in FILE_FORMATS if other.fits(names)] == [head]
-        assert len(head.fields) == len(FIELDS)
+        needed = (*head.timestamp_columns, *head.ohlcv_columns)
+        names = ["1"] * len(head.columns) if head.is_headerless else list(needed)
+        assert [other for other in FILE_FORMATS if other.matches(names)] == [head]
+        assert len(head.ohlcv_columns) == len(FIELDS)

@@ -30,7 +30,7 @@ def test_history_ends_with_the_decisions_own_bars(market: Bars, row: int, length
             assert np.isnan(history.closes[k]).all()
             assert np.isnat(history.times[k]).all()
             continue
-        times, values = known.real_bars(market.symbols.index(symbol))
+        times, values = known.bars_of_symbol(market.symbols.index(symbol))
         count = min(len(times), length)
         np.testing.assert_array_equal(history.times[k, length - count :], times[-count:])
         np.testing.assert_array_equal(history.opens[k, length - count :], values[-count:, OPEN])

@@ -24,15 +24,15 @@ def raw(market: Bars, ratio: float) -> tuple[Bars, CorporateAction]:
     values = market.values.copy()
     before = market.times <= opens
     values[market.symbols.index("SYA"), before, : CLOSE + 1] *= ratio
-    return replace(market, values=values), CorporateAction("SYA", opens, ratio=ratio)
+    return replace(market, values=values), CorporateAction("SYA", opens, split_ratio=ratio)
 
 
 def test_history_ends_where_the_period_begins(market: Bars) -> None:
     run = Market(market, 40)
-    assert run.history.now == run.period.times[0] == market.times[40]
-    assert len(run.history.times) + len(run.period.times) == len(market.times) + 1
-    later = run.on(market.slice_rows(30, 90))
-    assert (later.first, later.history.now) == (10, run.history.now)
+    assert run.history.last_instant == run.run_bars.times[0] == market.times[40]
+    assert len(run.history.times) + len(run.run_bars.times) == len(market.times) + 1
+    later = run.with_bars(market.slice_rows(30, 90))
+    assert (later.start_row, later.history.last_instant) == (10, run.history.last_instant)
     for first in (-1, len(market.times)):
         with pytest.raises(ValueError, match="first must be 0 to"):
             Market(market, first)
@@ -40,19 +40,19 @@ def test_history_ends_where_the_period_begins(market: Bars) -> None:
 
 def test_instant_sees_only_splits_known_by_then(market: Bars) -> None:
     bars, split = raw(market, 4.0)
-    run = Market(bars, 40, (split, CorporateAction("ZZZ", split.opens, ratio=2.0)))
-    (begin, middle, early), (end, last, late) = run.views()
-    row = int(np.searchsorted(bars.times, split.opens))
+    run = Market(bars, 40, (split, CorporateAction("ZZZ", split.effective_open, split_ratio=2.0)))
+    (begin, middle, early), (end, last, late) = run.visible_bars_by_segment()
+    row = int(np.searchsorted(bars.times, split.effective_open))
     assert (begin, middle, end, last) == (40, row, row, len(bars.times))
     np.testing.assert_array_equal(early.values, bars.slice_rows(0, row).values)
     s = bars.symbols.index("SYA")
     np.testing.assert_allclose(late.values[s, :, CLOSE], market.values[s, :, CLOSE])
-    np.testing.assert_array_equal(run.view().values, late.values)
+    np.testing.assert_array_equal(run.visible_bars().values, late.values)
 
 
 def test_run_without_splits_is_one_unchanged_span(market: Bars) -> None:
     dividend = CorporateAction("SYA", np.datetime64("2024-02-21T14:30", "ns"), dividend=1.0)
-    ((begin, end, view),) = Market(market, 40, (dividend,)).views()
+    ((begin, end, view),) = Market(market, 40, (dividend,)).visible_bars_by_segment()
     assert (begin, end) == (40, len(market.times))
     assert np.shares_memory(view.values, market.values)
 
@@ -61,5 +61,5 @@ def test_split_contradicted_by_prices_is_refused_unless_accepted(market: Bars) -
     _, split = raw(market, 4.0)
     run = Market(market, 40, (split,))
     with refused(DataError, "4:1"):
-        run.view()
-    assert replace(run, accept_jumps=True).view().symbols == market.symbols
+        run.visible_bars()
+    assert replace(run, accept_jumps=True).visible_bars().symbols == market.symbols

@@ -19,7 +19,7 @@ from marketsimulator.settings import BacktestSettings
 from tests.support.messages import refused
 from tests.support.session_days import FIRST, HOUR, LAST, NEW_YORK, all64, at64, moments
 from trainingdata.instruments import AssetClass
-from trainingdata.timeframe import Timeframe, following_ends, nth_end_after
+from trainingdata.timeframe import Timeframe, next_bar_ends, nth_next_bar_end
 
 DAYS = Timeframe("1d", crypto_day="new_york")
 CLOCK = DAYS.clock(AssetClass.CRYPTO)
@@ -48,7 +48,7 @@ def test_new_york_day_has_23_to_25_hours() -> None:
     assert lengths["2024-11-03"] == 25
     assert set(lengths.values()) == {23, 24, 25}
     starts = all64(*ends()[:-1])
-    assert CLOCK.known_at(starts).tolist() == all64(*ends()[1:]).tolist()
+    assert CLOCK.ends_by_start(starts).tolist() == all64(*ends()[1:]).tolist()
 
 
 @given(near_ends(), st.integers(1, 20))
@@ -57,15 +57,15 @@ def test_new_york_day_clock_matches_a_plain_walk(at: datetime, ahead: int) -> No
     k = bisect_right(ends(), at)
     is_end = at in ends()
     assert bool(CLOCK.is_decision(here)[0]) == is_end
-    known, began = CLOCK.known_at(here)[0], CLOCK.started_at(here)[0]
+    known, began = CLOCK.ends_by_start(here)[0], CLOCK.starts_by_end(here)[0]
     assert np.isnat(known) if not is_end else known == at64(ends()[k])
     assert np.isnat(began) if not is_end else began == at64(ends()[k - 2])
-    assert DAYS.last_known(AssetClass.CRYPTO, at64(at)) == at64(ends()[k - 1])
+    assert DAYS.last_bar_end(AssetClass.CRYPTO, at64(at)) == at64(ends()[k - 1])
     assert CLOCK.holding_ends(here) == at64(ends()[k])
     assert CLOCK.holding_ends(here, "session") == at64(ends()[k])
-    assert CLOCK.end_of(CLOCK.count_ended_bars(here), here)[0] == at64(ends()[k - 1])
-    assert nth_end_after(CLOCK, here, ahead)[0] == at64(ends()[k + ahead - 1])
-    after = following_ends(CLOCK, here, ahead)
+    assert CLOCK.ends_by_number(CLOCK.count_ended_bars(here), here)[0] == at64(ends()[k - 1])
+    assert nth_next_bar_end(CLOCK, here, ahead)[0] == at64(ends()[k + ahead - 1])
+    after = next_bar_ends(CLOCK, here, ahead)
     assert after.tolist() == [all64(*ends()[k : k + ahead]).tolist()]
 
 
@@ -77,7 +77,7 @@ def test_slot_of_a_day_tells_weekend_ends(numbers: list[int], ahead: int) -> Non
     ]
     given_ends = np.array([at64(ends()[k]) for k in numbers], dtype="datetime64[ns]")
     assert CLOCK.slots(given_ends, ahead).tolist() == expected
-    assert (CLOCK.places, CLOCK.bars_a_day, CLOCK.bars_a_year) == (2, 1, 365.25)
+    assert (CLOCK.slot_count, CLOCK.bars_a_day, CLOCK.bars_a_year) == (2, 1, 365.25)
     assert [CLOCK.is_weekend_slot(place) for place in (0, 1)] == [False, True]
 
 
@@ -125,11 +125,11 @@ def settings_of(folder: Path, *words: str) -> BacktestSettings:
 @pytest.mark.parametrize("minutes", [5, 60])
 def test_daily_bars_of_both_classes_share_one_instant(tmp_path: Path, minutes: int) -> None:
     write(tmp_path, minutes)
-    bars = settings_of(tmp_path, "timeframe=1d").bars()
+    bars = settings_of(tmp_path, "timeframe=1d").load_bars()
     assert bars.timeframe == DAYS
     s, stock = bars.symbols.index("BTCUSD"), bars.symbols.index("AAA")
     frame = pd.read_csv(tmp_path / "BTCUSD.csv", parse_dates=["timestamp"])
-    times, values = bars.real_bars(s)
+    times, values = bars.bars_of_symbol(s)
     begun = [bisect_left(ends(), pd.Timestamp(at, tz="UTC").to_pydatetime()) - 1 for at in times]
     lengths = set()
     for k, row in zip(begun, values, strict=True):
@@ -157,5 +157,5 @@ def test_data_without_new_york_days_is_refused_clearly(
     write(tmp_path, 60)
     write_days(tmp_path / "ETHUSD.csv", "D")
     with refused(error, *facts) as caught:
-        settings_of(tmp_path, *words).bars()
+        settings_of(tmp_path, *words).load_bars()
     assert "\n" not in str(caught.value)

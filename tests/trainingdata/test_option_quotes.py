@@ -101,12 +101,12 @@ def test_session_close_comes_from_its_last_half_hour(count: int, close: float | 
         return {"bars": {"SPY": halves(count)}, "next_page_token": None}
 
     with options_of(answer) as data:
-        assert data.close_of(DAY, CLOSED - np.timedelta64(1, "s")) is None
+        assert data.index_close(DAY, CLOSED - np.timedelta64(1, "s")) is None
         assert not asked, "it is not over"
-        assert data.close_of(DAY, CLOSED) == close
-        assert data.close_of(DAY, CLOSED) == close
+        assert data.index_close(DAY, CLOSED) == close
+        assert data.index_close(DAY, CLOSED) == close
         assert len(asked) == (1 if close else 2), "what is known is asked for once"
-        assert data.close_of(date(2024, 3, 3), CLOSED) is None, "a Sunday"
+        assert data.index_close(date(2024, 3, 3), CLOSED) is None, "a Sunday"
 
 
 def test_index_is_the_last_trade_of_recent_minutes() -> None:
@@ -115,6 +115,6 @@ def test_index_is_the_last_trade_of_recent_minutes() -> None:
 
     with options_of(answer) as data:
         at = np.datetime64("2024-03-05T17:30", "ns")
-        assert data.index(at + np.timedelta64(5, "m")) == 5125.0
+        assert data.index_level(at + np.timedelta64(5, "m")) == 5125.0
         with refused(BrokerError, "2024-03-05T17:30Z"):
-            data.index(at + np.timedelta64(5, "m") + SECOND)
+            data.index_level(at + np.timedelta64(5, "m") + SECOND)

@@ -70,7 +70,7 @@ def data_of(venue: Venue) -> Iterator[MarketData]:
 def test_empty_or_absent_token_ends_a_history(end: Any) -> None:
     venue = Venue("second", end)
     with data_of(venue) as data:
-        [(_, times, values)] = data.tables(["SPY"], SINCE, NOW)
+        [(_, times, values)] = data.bars_by_symbol(["SPY"], SINCE, NOW)
     assert venue.requested == [None, "second"]
     assert times.tolist() == [np.datetime64("2024-03-05T15:30", "ns").item()]
     assert values.tolist() == [[10.0, 11.0, 10.0, 11.0, 2.0]]
@@ -81,7 +81,7 @@ def test_empty_or_absent_token_ends_a_history(end: Any) -> None:
 def test_invalid_or_repeated_token_is_refused(symbol: str, token: Any) -> None:
     venue = Venue(token)
     with data_of(venue) as data, refused(BrokerError, symbol, "next_page_token"):
-        data.tables([symbol], SINCE, NOW)
+        data.bars_by_symbol([symbol], SINCE, NOW)
     assert len(venue.requested) == (2 if token == "same" else 1)
 
 
@@ -91,7 +91,7 @@ def test_invalid_tokens_end_every_paged_request() -> None:
             options_of(Venue(token).answer) as data,
             refused(BrokerError, "SPY", "next_page_token"),
         ):
-            data.close_of(date(2024, 3, 5), NOW)
+            data.index_close(date(2024, 3, 5), NOW)
         with (
             options_of(Venue(token).answer) as data,
             refused(BrokerError, OPTION, "next_page_token"),
@@ -106,10 +106,10 @@ def test_tokens_may_repeat_across_histories_only() -> None:
     with data_of(venue) as data:
         for _ in range(3):
             venue.requested.clear()
-            assert data.tables(["SPY"], SINCE, NOW)
+            assert data.bars_by_symbol(["SPY"], SINCE, NOW)
     venue = Venue("a", "b", "c", "a")
     with data_of(venue) as data, refused(BrokerError, "'a'"):
-        data.tables(["BTCUSD"], SINCE, NOW)
+        data.bars_by_symbol(["BTCUSD"], SINCE, NOW)
     assert venue.requested == [None, "a", "b", "c"]
 
 
@@ -120,7 +120,7 @@ def test_page_without_fields_is_refused(page: Any, before: int) -> None:
     first = {"bars": {}, "next_page_token": "second"}
     venue.bodies = [first] * before + [page]
     with data_of(venue) as data, refused(BrokerError, "SPY"):
-        data.tables(["SPY"], SINCE, NOW)
+        data.bars_by_symbol(["SPY"], SINCE, NOW)
     assert len(venue.requested) == before + 1
 
 

@@ -14,11 +14,11 @@ from foundation.errors import DataError, InputError
 from tests.support.messages import refused
 from trainingdata.instruments import AssetClass, instrument
 from trainingdata.resampling import (
-    JoinedBars,
-    join_bars,
-    join_days_between_closes,
-    part_lengths,
-    usual_minutes,
+    ResampledBars,
+    resample_bars,
+    resample_days_between_closes,
+    resampling_minutes,
+    modal_minutes,
 )
 from trainingdata.sessions import calendar
 from trainingdata.timeframe import HOURLY, TIMEFRAMES, Timeframe, TimeframeName
@@ -62,16 +62,20 @@ def test_whole_hours_are_built_and_remainders_counted(
     minutes: int, starts: str, ends: str, outside: int, cut: int, lacking: int
 ) -> None:
     at = starts_at(*starts.split())
-    hours = join_bars(at, parts(len(at)), instrument("AAA"), minutes, HOURLY, "AAA")
+    hours = resample_bars(at, parts(len(at)), instrument("AAA"), minutes, HOURLY, "AAA")
     assert hours.times.tolist() == starts_at(*ends.split()).tolist()
-    assert (hours.outside, hours.cut, hours.lacking) == (outside, cut, lacking)
+    assert (hours.off_hours_parts, hours.truncated_bars, hours.incomplete_bars) == (
+        outside,
+        cut,
+        lacking,
+    )
 
 
 @pytest.mark.parametrize("kind", AssetClass)
 @pytest.mark.parametrize("timeframe", LENGTHS, ids=lambda each: each.name)
 def test_requested_feed_bars_build_every_timeframe(kind: AssetClass, timeframe: Timeframe) -> None:
     assert timeframe.requested_timeframe(kind).minutes in (
-        *part_lengths(timeframe),
+        *resampling_minutes(timeframe),
         timeframe.minutes,
     )
 
@@ -79,7 +83,7 @@ def test_requested_feed_bars_build_every_timeframe(kind: AssetClass, timeframe: 
 @given(
     st.sampled_from(list(AssetClass)),
     st.sampled_from(
-        [(each, minutes) for each in LENGTHS for minutes in part_lengths(each) if minutes > 3]
+        [(each, minutes) for each in LENGTHS for minutes in resampling_minutes(each) if minutes > 3]
     ),
     st.integers(0, 1000),
     st.floats(0.3, 1.0),
@@ -96,9 +100,9 @@ def test_joined_bars_match_a_slow_loop_despite_gaps(
     starts = starts[rng.random(len(starts)) < share]
     values = parts(len(starts), seed)
     try:
-        hours = join_bars(starts, values, ITEMS[kind], minutes, timeframe, "AAA")
+        hours = resample_bars(starts, values, ITEMS[kind], minutes, timeframe, "AAA")
     except DataError:
-        hours = JoinedBars(starts[:0], values[:0], 0, 0, 0)
+        hours = ResampledBars(starts[:0], values[:0], 0, 0, 0)
     grid = timeframe.stock_clock
     if kind is AssetClass.CRYPTO:
         length = timeframe.minutes * MINUTE
@@ -124,31 +128,31 @@ def test_joined_bars_match_a_slow_loop_despite_gaps(
 
 def test_a_shortened_session_ends_with_its_own_close() -> None:
     starts = np.array(["2024-11-29T17:30", "2024-11-29T18:00"], dtype="datetime64[ns]")
-    hours = join_bars(starts, parts(2), instrument("AAA"), 30, HOURLY, "AAA")
+    hours = resample_bars(starts, parts(2), instrument("AAA"), 30, HOURLY, "AAA")
     assert hours.times.tolist() == [starts[1].astype(object)], "13:00 New York"
-    assert hours.outside == 1
+    assert hours.off_hours_parts == 1
 
 
 def test_the_usual_distance_is_the_most_common_one() -> None:
-    assert usual_minutes(starts_at("13:30", "13:35", "13:40", "14:00", "14:05")) == 5
-    assert usual_minutes(starts_at("13:30", "14:30", "15:30", "15:45")) == 60
-    assert usual_minutes(starts_at("13:30")) == 0
+    assert modal_minutes(starts_at("13:30", "13:35", "13:40", "14:00", "14:05")) == 5
+    assert modal_minutes(starts_at("13:30", "14:30", "15:30", "15:45")) == 60
+    assert modal_minutes(starts_at("13:30")) == 0
     days = np.arange("2024-10-01", "2024-10-09", dtype="datetime64[D]").astype("datetime64[ns]")
-    assert usual_minutes(days) == 1440
-    assert usual_minutes(days[::-1]) == 0
+    assert modal_minutes(days) == 1440
+    assert modal_minutes(days[::-1]) == 0
 
 
 def test_parts_of_two_lengths_are_refused_by_row() -> None:
     """A longer bar among shorter ones would reach beyond the hour that it is put into."""
     starts = starts_at("13:30", "14:00", "14:30", "15:15")
     with refused(DataError, "AAA", "row 4", "2024-10-01T15:15Z", "30-minute"):
-        join_bars(starts, parts(4), ITEMS[AssetClass.STOCK], 30, HOURLY, "AAA")
+        resample_bars(starts, parts(4), ITEMS[AssetClass.STOCK], 30, HOURLY, "AAA")
 
 
 CLOSING = Timeframe("1d", fill="close")
 
 
-@given(st.sampled_from(part_lengths(CLOSING)), st.integers(0, 1000), st.floats(0.5, 1.0))
+@given(st.sampled_from(resampling_minutes(CLOSING)), st.integers(0, 1000), st.floats(0.5, 1.0))
 def test_closing_auction_day_runs_from_close_to_close(
     minutes: int, seed: int, share: float
 ) -> None:
@@ -161,7 +165,7 @@ def test_closing_auction_day_runs_from_close_to_close(
     rng = np.random.default_rng(seed)
     starts = starts[rng.random(len(starts)) < share]
     values = parts(len(starts), seed)
-    days = join_days_between_closes(
+    days = resample_days_between_closes(
         starts, values, ITEMS[AssetClass.STOCK], minutes, CLOSING, "AAA"
     )
     sessions = calendar()
@@ -175,7 +179,7 @@ def test_closing_auction_day_runs_from_close_to_close(
         opened = values[before][-1, 3]
         assert found.tolist() == [opened, max(opened, high), min(opened, low), close, volume]
         later = starts + step > known
-        changed = join_days_between_closes(
+        changed = resample_days_between_closes(
             starts,
             np.where(later[:, None], values + 100.0, values),
             ITEMS[AssetClass.STOCK],

@@ -73,7 +73,7 @@ def expected(schedule: str, timeframe: Timeframe, kind: AssetClass, at: datetime
 def test_schedule_selects_first_fill_of_period_or_times(
     text: str, timeframe: Timeframe, kind: AssetClass, at: datetime
 ) -> None:
-    decides = Schedule.parse(text).decides(timeframe.clock(kind), all64(at))
+    decides = Schedule.parse(text).is_scheduled(timeframe.clock(kind), all64(at))
     assert decides.tolist() == [expected(text, timeframe, kind, at)]
 
 
@@ -84,7 +84,7 @@ def test_each_period_decides_once_at_its_first_fill(
     """Of daily bars Friday's close, which fills at Monday's open."""
     clock = timeframe.clock(kind)
     made = clock.decisions_between(at64(at), at64(at + timedelta(days=100)))
-    chosen = made[Schedule.parse(name).decides(clock, made)]
+    chosen = made[Schedule.parse(name).is_scheduled(clock, made)]
     dates = clock.fill_dates(chosen).astype("datetime64[D]").tolist()
     assert len({period_of(day, name) for day in dates}) == len(dates)
     assert 3 <= len(dates) <= 4 if name == "monthly" else 14 <= len(dates) <= 15
@@ -95,7 +95,9 @@ def test_closing_auction_decision_belongs_to_its_closing_day(at: datetime) -> No
     clock = Timeframe("1d", "close").clock(AssetClass.STOCK)
     made = clock.decisions_between(at64(at), at64(at + timedelta(days=30)))
     assert clock.fill_dates(made).tolist() == made.astype("datetime64[D]").tolist()
-    weekly = made[Schedule.parse("weekly").decides(clock, made)].astype("datetime64[D]").tolist()
+    weekly = (
+        made[Schedule.parse("weekly").is_scheduled(clock, made)].astype("datetime64[D]").tolist()
+    )
     assert all(day.isoweekday() <= 2 for day in weekly), "a Monday may be a holiday"
 
 
@@ -103,7 +105,7 @@ def test_closing_auction_decision_belongs_to_its_closing_day(at: datetime) -> No
 def test_new_york_crypto_days_decide_once_a_period(name: str, at: datetime) -> None:
     clock = Timeframe("1d", crypto_day="new_york").clock(AssetClass.CRYPTO)
     made = clock.decisions_between(at64(at), at64(at + timedelta(days=100)))
-    chosen = made[Schedule.parse(name).decides(clock, made)]
+    chosen = made[Schedule.parse(name).is_scheduled(clock, made)]
     days = [
         each.replace(tzinfo=UTC).astimezone(NEW_YORK).date()
         for each in chosen.astype("datetime64[s]").tolist()
@@ -121,7 +123,7 @@ def test_holding_ends_at_the_next_scheduled_decision(
 ) -> None:
     schedule, clock = Schedule.parse(text), timeframe.clock(kind)
     made = clock.decisions_between(at64(at), at64(at + timedelta(days=50)))
-    chosen = made[schedule.decides(clock, made) & (made > at64(at))]
+    chosen = made[schedule.is_scheduled(clock, made) & (made > at64(at))]
     if not len(chosen):
         return  # a time of day that is not one of this grid's
     end = schedule.holding_end(clock, at64(at))

@@ -52,12 +52,12 @@ from trainingdata.sessions import (
     last_fridays,
     last_month_ends,
     news_overlap,
-    nights_between,
+    count_nights_since_previous,
     outside_calendar_text,
     session_on,
     sessions_between,
 )
-from trainingdata.timeframe import HOURLY, Timeframe, TimeframeName, following_ends, nth_end_after
+from trainingdata.timeframe import HOURLY, Timeframe, TimeframeName, next_bar_ends, nth_next_bar_end
 
 HALF_DAY = datetime(2024, 11, 29, tzinfo=UTC)
 
@@ -70,18 +70,18 @@ def test_stock_and_crypto_clocks_follow_the_calendar(timeframe: Timeframe, at: d
     start = next((end for begin, end in every[k : k + 2] if begin == at), None)
     end = every[k - 1][0] if every[k - 1][1] == at else None
     stocks, coins = timeframe.clock(AssetClass.STOCK), timeframe.clock(AssetClass.CRYPTO)
-    known, began = stocks.known_at(here)[0], stocks.started_at(here)[0]
+    known, began = stocks.ends_by_start(here)[0], stocks.starts_by_end(here)[0]
     assert np.isnat(known) if start is None else known == at64(start)
     assert np.isnat(began) if end is None else began == at64(end)
-    assert timeframe.last_known(AssetClass.STOCK, at64(at)) == at64(every[k - 1][1])
+    assert timeframe.last_bar_end(AssetClass.STOCK, at64(at)) == at64(every[k - 1][1])
     assert bool(in_session(here)[0]) == (day_of(at) is not None)
     assert bool(stocks.is_decision(here)[0]) == (at in decisions(timeframe))
     last = begun(at, timeframe)
     whole = at == last
-    known, began = coins.known_at(here)[0], coins.started_at(here)[0]
+    known, began = coins.ends_by_start(here)[0], coins.starts_by_end(here)[0]
     assert np.isnat(known) if not whole else known == at64(at + length(timeframe))
     assert np.isnat(began) if not whole else began == at64(at - length(timeframe))
-    assert timeframe.last_known(AssetClass.CRYPTO, at64(at)) == at64(last)
+    assert timeframe.last_bar_end(AssetClass.CRYPTO, at64(at)) == at64(last)
     assert bool(coins.is_decision(here)[0]) == whole
 
 
@@ -130,13 +130,13 @@ def test_bars_between_instants_are_counted_with_fractions(
 ) -> None:
     begin = min(one, other)
     end = max(one, other)
-    here, there = timeframe.clock(AssetClass.STOCK).position(all64(begin, end))
+    here, there = timeframe.clock(AssetClass.STOCK).bars_elapsed(all64(begin, end))
     parts = 0.0
     for start, stop in bars(timeframe):
         inside = min(stop, end) - max(start, begin)
         parts += max(inside / (stop - start), 0.0)
     assert there - here == pytest.approx(parts, abs=1e-6)
-    here, there = timeframe.clock(AssetClass.CRYPTO).position(all64(begin, end))
+    here, there = timeframe.clock(AssetClass.CRYPTO).bars_elapsed(all64(begin, end))
     assert there - here == pytest.approx((end - begin) / length(timeframe), abs=1e-8)
 
 
@@ -160,13 +160,13 @@ def test_nth_bar_end_matches_counting_one_by_one(
     stocks, coins = timeframe.clock(AssetClass.STOCK), timeframe.clock(AssetClass.CRYPTO)
     ends = [end for _, end in bars(timeframe)]
     after = at64(ends[bisect_right(ends, at) + ahead - 1])
-    assert nth_end_after(stocks, all64(at), ahead).tolist() == [after.tolist()]
-    assert following_ends(stocks, all64(at), ahead)[0, -1] == after
+    assert nth_next_bar_end(stocks, all64(at), ahead).tolist() == [after.tolist()]
+    assert next_bar_ends(stocks, all64(at), ahead)[0, -1] == after
     later = at64(begun(at, timeframe) + ahead * length(timeframe))
-    assert nth_end_after(coins, all64(at), ahead).tolist() == [later.tolist()]
+    assert nth_next_bar_end(coins, all64(at), ahead).tolist() == [later.tolist()]
     for clock in (stocks, coins):
         number = clock.count_ended_bars(all64(at))
-        end = clock.end_of(number, all64(at))
+        end = clock.ends_by_number(number, all64(at))
         assert clock.count_ended_bars(end) == number, "the last bar that has ended has that number"
         assert clock.count_ended_bars(end - np.timedelta64(1, "ns")) == number - 1
 
@@ -179,7 +179,7 @@ def test_crypto_slot_is_new_york_hour_and_daytype(hours: list[int], ahead: int) 
     ]
     expected = [[start.hour + 24 * (start.isoweekday() > 5) for start in row] for row in starts]
     assert HOURLY.clock(AssetClass.CRYPTO).slots(all64(*ends), ahead).tolist() == expected
-    after = following_ends(HOURLY.clock(AssetClass.CRYPTO), all64(*ends), ahead)
+    after = next_bar_ends(HOURLY.clock(AssetClass.CRYPTO), all64(*ends), ahead)
     assert [[at64(end + j * HOUR) for j in range(1, ahead + 1)] for end in ends] == [
         list(row) for row in after
     ]
@@ -213,7 +213,7 @@ def test_debit_is_carried_from_close_to_next_session(one: datetime, other: datet
                 datetime.fromisoformat(following.date) - datetime.fromisoformat(day.date)
             ).days
         opened |= begin < day.opens <= end
-    assert nights_between(all64(begin, end)).tolist() == [0, nights]
+    assert count_nights_since_previous(all64(begin, end)).tolist() == [0, nights]
     assert has_session_opened(all64(begin, end)).tolist() == [False, opened]
 
 
@@ -233,7 +233,7 @@ def test_date_maps_to_its_or_the_next_session(number: int) -> None:
     )
     assert found == expected
     assert found is not None
-    assert found.whole == (len(day.bars) == 7)
+    assert found.is_full == (len(day.bars) == 7)
     assert (
         sessions_between(np.datetime64(dates[k - 3]), np.datetime64(date)).astype(str).tolist()
         == dates[k - 3 : k + 1]
@@ -291,15 +291,15 @@ def test_instants_outside_the_calendar_are_refused() -> None:
     for ask in (
         lambda: stocks.holding_ends(np.array([late])),
         lambda: stocks.holding_ends(stocks.decisions[-11:-10], "session"),
-        lambda: following_ends(stocks, stocks.ends[-3:-2], 3),
+        lambda: next_bar_ends(stocks, stocks.ends[-3:-2], 3),
         lambda: stocks.slots(stocks.ends[-3:-2], 3),
         lambda: last_fridays(np.array([early])),
-        lambda: nights_between(np.array([late])),
+        lambda: count_nights_since_previous(np.array([late])),
         lambda: last_four_pms(np.array([late + 9 * one])),
     ):
         with refused(InputError, "1962-01-02", varies=r"20\d\d-[\w:-]+"):
             ask()
-    ahead = following_ends(stocks, stocks.ends[-3:-2], 2)
+    ahead = next_bar_ends(stocks, stocks.ends[-3:-2], 2)
     assert ahead[0].tolist() == stocks.ends[-2:].tolist()
     assert stocks.slots(stocks.ends[-3:-2], 2).shape == (1, 3)
     assert stocks.holding_ends(stocks.decisions[-12:-11]) == stocks.decisions[-11]
@@ -307,11 +307,11 @@ def test_instants_outside_the_calendar_are_refused() -> None:
     assert session_on(dates[0]) is None, "the session before it is not known"
     second = session_on(dates[1])
     assert second is not None
-    assert second.before == dates[0]
+    assert second.previous_date == dates[0]
     assert not in_session(np.array([early]))[0]
     assert not stocks.intraday_ceiling_applies(np.array([early]))[0]
-    assert np.isnat(stocks.known_at(np.array([late]))[0])
-    assert np.isnat(stocks.started_at(np.array([late + one]))[0])
+    assert np.isnat(stocks.ends_by_start(np.array([late]))[0])
+    assert np.isnat(stocks.starts_by_end(np.array([late + one]))[0])
     assert not stocks.is_decision(np.array([late]))[0]
 
 
@@ -330,8 +330,8 @@ def test_days_and_years_have_their_stated_bar_counts(
     assert (coins.bars_a_day, coins.bars_a_year) == (coin, coin * 365.25)
     week = all64(*(FIRST + k * HOUR for k in range(168)))
     week = week[coins.is_decision(week)]
-    assert coins.slots(week, 0).max() + 1 == coins.places == (2 if coin == 1 else 48)
-    assert stocks.places == stock
+    assert coins.slots(week, 0).max() + 1 == coins.slot_count == (2 if coin == 1 else 48)
+    assert stocks.slot_count == stock
     assert np.timedelta64(390, "m") == FULL_SESSION
 
 
@@ -340,15 +340,15 @@ def test_slot_text_tells_new_york_time_and_weekend(timeframe: Timeframe) -> None
     stocks, coins = timeframe.stock_clock, timeframe.clock(AssetClass.CRYPTO)
     whole = max(days(timeframe), key=lambda day: len(day.bars))
     told = [f"{end.astimezone(NEW_YORK):%H:%M}" for _, end in whole.bars]
-    assert [stocks.slot_text(k) for k in range(stocks.places)] == told
-    assert not any(map(stocks.is_weekend_slot, range(stocks.places)))
+    assert [stocks.slot_text(k) for k in range(stocks.slot_count)] == told
+    assert not any(map(stocks.is_weekend_slot, range(stocks.slot_count)))
     starts = [FIRST + k * length(timeframe) for k in range(14 * coins.bars_a_day)]
     places = coins.slots(all64(*starts) + timeframe.length, 0)[:, 0].tolist()
     for at, place in zip(starts, places, strict=True):
-        local = at if timeframe.daily else at.astimezone(NEW_YORK)
+        local = at if timeframe.is_daily else at.astimezone(NEW_YORK)
         assert coins.is_weekend_slot(place) == (local.weekday() >= 5)
         ended = f"{local.replace(minute=0) + max(HOUR, length(timeframe)):%H:%M}"
-        assert coins.slot_text(place) == ("a day" if timeframe.daily else ended)
+        assert coins.slot_text(place) == ("a day" if timeframe.is_daily else ended)
 
 
 def test_instants_are_utc_and_dates_new_york_inclusive() -> None:

@@ -19,7 +19,11 @@ from trainingdata.synthetic import SyntheticMarket
 def long() -> Bars:
     """Synthetic bars of three years, so that the last 250 sessions are not all there are."""
     return SyntheticMarket(
-        seed=3, edge=0.0, start="2021-01-04", end="2023-12-29", symbols=("SYA", "SYXUSD")
+        seed=3,
+        information_coefficient=0.0,
+        start="2021-01-04",
+        end="2023-12-29",
+        symbols=("SYA", "SYXUSD"),
     ).bars()
 
 
@@ -27,7 +31,7 @@ def plainly(bars: Bars, s: int, now: np.datetime64) -> float:
     """An average of squared 16:00-16:00 returns a year, written out: half-life 60, 250 at most,
     the prior for the rest.
     """
-    times, values = bars.real_bars(s)
+    times, values = bars.bars_of_symbol(s)
     marks = four_pm(
         sessions_between(bars.times[0].astype("datetime64[D]"), now.astype("datetime64[D]"))
     )
@@ -72,9 +76,9 @@ def test_long_run_variance_ignores_panel_start_and_future(long: Bars, share: flo
     now = later[int(share * (len(later) - 1))]
     asked = later[:: max(len(later) // 50, 1)]
     number, rows = long_run_variances(long, np.append(asked[asked < now], now))
-    known = long.slice_rows(int(np.searchsorted(long.times, now - year)), len(long.times)).until(
-        now
-    )
+    known = long.slice_rows(
+        int(np.searchsorted(long.times, now - year)), len(long.times)
+    ).slice_until(now)
     np.testing.assert_array_equal(
         long_run_variances(known, np.array([now]))[1][0], rows[number[-1]]
     )

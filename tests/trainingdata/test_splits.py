@@ -15,18 +15,18 @@ from hypothesis import strategies as st
 from foundation.errors import DataError
 from tests.support.messages import refused
 from tests.trainingdata.vendor_files import DAYS, table, write
-from trainingdata.bars import Bars, Doubt, build_panel
+from trainingdata.bars import Bars, DataWarning, build_panel
 from trainingdata.confirmation import (
-    LARGEST_WILD_MOVE,
+    MAX_PRICE_RATIO_AFTER_MOVE,
     RECENT_BARS,
-    doubts_about_unconfirmed,
+    unconfirmed_bar_warnings,
     find_unconfirmed,
 )
 from trainingdata.corporate_actions import CorporateAction
 from trainingdata.instruments import instrument
 from trainingdata.sessions import calendar, first_open_from
 from trainingdata.source import DataSettings
-from trainingdata.splits import RARE_RATIOS, SPLIT_RATIOS, find_unexplained_jumps
+from trainingdata.splits import RARE_SPLIT_RATIOS, SPLIT_RATIOS, find_unexplained_jumps
 
 SESSIONS = 120
 
@@ -47,10 +47,10 @@ def stock(closes: list[float], opens: list[float]) -> Bars:
     return build_panel([(instrument("ACME"), times, values)], "test")
 
 
-def ratio_of(doubt: Doubt) -> Fraction:
+def ratio_of(doubt: DataWarning) -> Fraction:
     """The ratio of the split that a jump looks like."""
     assert doubt.kind == "split"
-    new, old = doubt.what.split(" that ")[0].rsplit(" ", 1)[1].split(":")
+    new, old = doubt.observation.split(" that ")[0].rsplit(" ", 1)[1].split(":")
     return Fraction(int(new), int(old))
 
 
@@ -78,13 +78,13 @@ def test_listed_split_is_accepted_only_if_prices_agree(ratio: Fraction, news: fl
     moved = 100 * np.exp(news)
     fell = float(moved / ratio)
     bars = stock([100, 100, fell], [100, 100, fell])
-    listed = CorporateAction("ACME", bars.times[1], ratio=float(ratio))
+    listed = CorporateAction("ACME", bars.times[1], split_ratio=float(ratio))
     assert find_unexplained_jumps(bars, [listed], raw=True) == ()
     for after in (moved, moved * float(ratio), fell * 1.3, fell / 1.3):
         denied = stock([100, 100, after], [100, 100, after])
         (found,) = find_unexplained_jumps(denied, [listed], raw=True)
         assert found.kind == "action"
-        assert f"split of {float(ratio):g}:1 of data.actions" in found.what
+        assert f"split of {float(ratio):g}:1 of data.actions" in found.observation
         earned = after * float(ratio) / 100 - 1
         assert f"books a false {earned:+.0%}" in found.effect
 
@@ -94,11 +94,11 @@ def test_listed_split_visible_in_adjusted_prices_is_reported(ratio: Fraction, ne
     moved = 100 * np.exp(news)
     fell = float(moved / ratio)
     bars = stock([100, 100, moved], [100, 100, moved])
-    listed = CorporateAction("ACME", bars.times[1], ratio=float(ratio))
+    listed = CorporateAction("ACME", bars.times[1], split_ratio=float(ratio))
     assert find_unexplained_jumps(bars, [listed]) == ()
     (found,) = find_unexplained_jumps(stock([100, 100, fell], [100, 100, fell]), [listed])
-    assert (found.symbol, found.at, found.kind) == ("ACME", bars.times[1], "split")
-    assert f"({fell:,.2f} after 100.00)" in found.what
+    assert (found.symbol, found.bar_start, found.kind) == ("ACME", bars.times[1], "split")
+    assert f"({fell:,.2f} after 100.00)" in found.observation
 
 
 @given(share=st.floats(0.0, 5.0), news=NEWS, raw=st.booleans())
@@ -119,11 +119,11 @@ def test_dividends_and_split_of_a_session_combine() -> None:
     opens = bars.times[0]
     special, split = (
         CorporateAction("ACME", opens, dividend=30.0),
-        CorporateAction("ACME", opens, ratio=2.0),
+        CorporateAction("ACME", opens, split_ratio=2.0),
     )
     assert find_unexplained_jumps(bars, [special, split], raw=True) == ()
     (found,) = find_unexplained_jumps(stock([100, 100], [100, 100]), [special, split], raw=True)
-    assert "the dividend of 30.00 and split of 2:1" in found.what
+    assert "the dividend of 30.00 and split of 2:1" in found.observation
 
 
 @given(
@@ -143,10 +143,12 @@ def test_jump_that_reverts_is_bad_data_not_split(
     assert find_unexplained_jumps(bars) == ()
     starts = bars.times - np.timedelta64(1, "h")
     mask = find_unconfirmed(bars)[0]
-    doubts = doubts_about_unconfirmed(instrument("ACME"), starts, bars.values[0], mask)
-    assert [(doubt.at, doubt.kind) for doubt in doubts] == [(at, "left_out") for at in starts[mask]]
+    doubts = unconfirmed_bar_warnings(instrument("ACME"), starts, bars.values[0], mask)
+    assert [(doubt.bar_start, doubt.kind) for doubt in doubts] == [
+        (at, "left_out") for at in starts[mask]
+    ]
     away = after / wrong
-    far = max(away, 1 / away) > LARGEST_WILD_MOVE
+    far = max(away, 1 / away) > MAX_PRICE_RATIO_AFTER_MOVE
     assert np.flatnonzero(mask).tolist() == ([2, 2 + rows] if far and rows > 1 else [2])
 
 
@@ -169,13 +171,13 @@ def test_split_like_jump_is_refused_or_a_doubt(tmp_path: Path, ratio: float) -> 
     with refused(DataError, "AAA", "data.accept_jumps=true"):
         settings.bars([], None, None)
     read = replace(settings, accept_jumps=True).bars([], None, None)
-    (jump,) = read.doubts
+    (jump,) = read.data_warnings
     assert np.flatnonzero(~read.mask[0]).tolist() == [7]
     assert jump.effect.startswith("the bar is not decided on, filled or marked")
     assert jump.kind == "split"
     assert "books a false" in jump.effect
     # Batch and evaluate have no such settings: the bars come first.
-    assert "adjust the file's bars for it, or in a backtest give data.adjustment=raw" in jump.cure
+    assert "adjust the file's bars for it, or in a backtest give data.adjustment=raw" in jump.remedy
 
 
 @given(
@@ -189,7 +191,7 @@ def test_large_staying_jump_is_refused(
     with pytest.raises(DataError, match=r"^AAA, 2023-03-\d\dT\S+Z: .* data\.accept_jumps=true"):
         read(folder, frame)
     data = DataSettings(dir=(str(folder / "AAA.csv"),), accept_jumps=True)
-    assert data.bars([], None, None).doubts[0].kind == "split"
+    assert data.bars([], None, None).data_warnings[0].kind == "split"
 
 
 def test_jump_beyond_all_split_ratios_is_data_error(tmp_path: Path) -> None:
@@ -226,24 +228,24 @@ def read(folder: Path, frame: pd.DataFrame, **settings: str) -> Bars:
     return data.bars([], None, None)
 
 
-@given(seed=st.integers(0, 50), ratio=st.sampled_from(RARE_RATIOS), row=st.integers(25, 95))
+@given(seed=st.integers(0, 50), ratio=st.sampled_from(RARE_SPLIT_RATIOS), row=st.integers(25, 95))
 def test_open_by_a_rare_ratio_is_a_doubt(
     tmp_path_factory: pytest.TempPathFactory, seed: int, ratio: Fraction, row: int
 ) -> None:
     frame = sessions(seed, {row: 1 / float(ratio)})
-    (doubt,) = read(tmp_path_factory.mktemp("bars"), frame).doubts
+    (doubt,) = read(tmp_path_factory.mktemp("bars"), frame).data_warnings
     assert doubt.kind == "ratio"
-    assert doubt.at.astype("datetime64[D]") == np.datetime64(frame["Date"][row])
-    assert f"split of {ratio.numerator}:{ratio.denominator} " in doubt.what
+    assert doubt.bar_start.astype("datetime64[D]") == np.datetime64(frame["Date"][row])
+    assert f"split of {ratio.numerator}:{ratio.denominator} " in doubt.observation
     assert f"books a false {1 / float(ratio) - 1:+.0%}" in doubt.effect
-    assert "a true move" in doubt.cure
+    assert "a true move" in doubt.remedy
 
 
 @pytest.mark.parametrize("factor", [0.62, 0.78, 7 / 8, 5 / 7, 1.16])
 def test_open_far_beyond_usual_nights_is_a_doubt(tmp_path: Path, factor: float) -> None:
-    (doubt,) = read(tmp_path, sessions(1, {60: factor})).doubts
+    (doubt,) = read(tmp_path, sessions(1, {60: factor})).data_warnings
     assert doubt.kind == "move"
-    assert "spin-off" in doubt.cure
+    assert "spin-off" in doubt.remedy
 
 
 @pytest.mark.parametrize("night", [-0.02, -0.01, 0.01, 0.02])
@@ -252,15 +254,15 @@ def test_split_beside_a_night_names_the_near_ratio(
     tmp_path: Path, ratio: Fraction, night: float
 ) -> None:
     frame = sessions(1, {60: np.exp(night) / float(ratio)})
-    (doubt,) = read(tmp_path, frame).doubts
+    (doubt,) = read(tmp_path, frame).data_warnings
     assert doubt.kind == "move"
-    assert f"near a split of {ratio.numerator}:{ratio.denominator}" in doubt.what
+    assert f"near a split of {ratio.numerator}:{ratio.denominator}" in doubt.observation
 
 
 @pytest.mark.parametrize("factor", [2 / 3, 0.9, 1.1, 10 / 11])
 def test_nervous_stock_opening_far_is_no_doubt(tmp_path: Path, factor: float) -> None:
     frame = sessions(1, {60: factor}, deviation=0.06)
-    assert not [one for one in read(tmp_path, frame).doubts if one.kind in ("ratio", "move")]
+    assert not [one for one in read(tmp_path, frame).data_warnings if one.kind in ("ratio", "move")]
 
 
 @pytest.mark.parametrize("row", [40, 90])
@@ -268,7 +270,7 @@ def test_price_spike_is_no_rare_split(tmp_path: Path, row: int) -> None:
     frame = sessions(2, {})
     prices = ["Open", "High", "Low", "Close"]
     frame.loc[row, prices] = frame.loc[row, prices] / 1.6
-    assert [one.kind for one in read(tmp_path, frame).doubts] == ["left_out"]
+    assert [one.kind for one in read(tmp_path, frame).data_warnings] == ["left_out"]
 
 
 def test_listed_rare_split_is_no_doubt(tmp_path: Path) -> None:
@@ -276,8 +278,8 @@ def test_listed_rare_split_is_no_doubt(tmp_path: Path) -> None:
     actions = tmp_path / "actions.csv"
     actions.write_text(f"symbol,date,kind,value\nAAA,{frame['Date'][60]},split,1.5\n")
     listed = {"adjustment": "raw", "actions": str(actions)}
-    assert read(tmp_path, frame, **listed).doubts == ()
-    assert [one.kind for one in read(tmp_path, frame, adjustment="raw").doubts] == ["ratio"]
+    assert read(tmp_path, frame, **listed).data_warnings == ()
+    assert [one.kind for one in read(tmp_path, frame, adjustment="raw").data_warnings] == ["ratio"]
 
 
 def test_listed_special_dividend_explains_an_open(tmp_path: Path) -> None:
@@ -285,8 +287,8 @@ def test_listed_special_dividend_explains_an_open(tmp_path: Path) -> None:
     paid = 0.2 * frame["Close"][59]
     actions = tmp_path / "actions.csv"
     actions.write_text(f"symbol,date,kind,value\nAAA,{frame['Date'][60]},dividend,{paid}\n")
-    assert read(tmp_path, frame, actions=str(actions)).doubts == ()
-    assert [one.kind for one in read(tmp_path, frame).doubts] == ["ratio"]
+    assert read(tmp_path, frame, actions=str(actions)).data_warnings == ()
+    assert [one.kind for one in read(tmp_path, frame).data_warnings] == ["ratio"]
 
 
 @pytest.mark.parametrize("factor", [0.1, 0.5, 0.8, 3.0])
@@ -296,7 +298,7 @@ def test_crypto_jump_is_never_a_split(tmp_path: Path, factor: float) -> None:
     price = walk * np.where(np.arange(1200) < 600, 100.0, 100.0 * factor)
     frame = pd.DataFrame({"timestamp": hours, **dict.fromkeys(("open", "high", "low"), price)})
     frame.assign(close=price, volume=1.0).to_csv(tmp_path / "ABCUSD.csv", index=False)
-    doubts = DataSettings(dir=(str(tmp_path),)).bars([], None, None).doubts
+    doubts = DataSettings(dir=(str(tmp_path),)).bars([], None, None).data_warnings
     assert [one.kind for one in doubts] == ["left_out"] * (factor != 0.8)
     assert "split" not in " ".join(map(str, doubts))
     actions = tmp_path / "actions.csv"

@@ -16,7 +16,7 @@ from tests.support.messages import refused
 from trainingdata.instants import parse_instant_column
 from trainingdata.instruments import AssetClass
 from trainingdata.sessions import calendar
-from trainingdata.stamp_checks import bar_starts, refuse_misread
+from trainingdata.stamp_checks import bar_starts, refuse_misread_stamps
 
 NEW_YORK = "America/New_York"
 # Around them are a half-day, a change of the clocks, a holiday, and nothing of all that.
@@ -79,7 +79,7 @@ def test_correct_stamps_are_never_doubted(file: File, data: st.DataObject) -> No
     every = data.draw(st.sampled_from([1, 2, 3, 6, 7, 13, 78]), "every")
     lacking = np.arange(len(starts)) % every == data.draw(st.integers(1, every), "lacking")
     if not lacking.all():
-        refuse_misread(starts[~lacking], file.minutes, "UTC", "AAA.csv", ends=False)
+        refuse_misread_stamps(starts[~lacking], file.minutes, "UTC", "AAA.csv", are_ends=False)
 
 
 @given(FILES, CLOCKS, CLOCKS, st.booleans(), st.booleans())
@@ -91,10 +91,10 @@ def test_wrong_clock_or_bar_side_is_refused(
     file = replace(file, extended=False, sessions=file.sessions + 1)
     stamps = on_clock(file.ends() if ends else file.starts(), shown, read)
     if shown == read and ends == said:
-        refuse_misread(stamps, file.minutes, read, "AAA.csv", ends=said)
+        refuse_misread_stamps(stamps, file.minutes, read, "AAA.csv", are_ends=said)
         return
     with pytest.raises(DataError, match=rf"^AAA\.csv: read as the .* on the clock of {read}, "):
-        refuse_misread(stamps, file.minutes, read, "AAA.csv", ends=said)
+        refuse_misread_stamps(stamps, file.minutes, read, "AAA.csv", are_ends=said)
 
 
 @given(FILES)
@@ -113,11 +113,11 @@ def test_few_sessions_or_odd_bars_raise_no_doubt() -> None:
     closes = calendar().closes
     at_close = closes[(closes > starts[0]) & (closes < starts[-1] + np.timedelta64(1, "h"))]
     for stamps in (np.union1d(starts, at_close), np.union1d(starts, at_close[:-1])[1:]):
-        refuse_misread(stamps, 30, "UTC", "AAA.csv", ends=False)
+        refuse_misread_stamps(stamps, 30, "UTC", "AAA.csv", are_ends=False)
     day = File("2024-07-08", 1, 30, extended=False)
-    refuse_misread(day.ends(), 30, "UTC", "AAA.csv", ends=False)
+    refuse_misread_stamps(day.ends(), 30, "UTC", "AAA.csv", are_ends=False)
     on_the_hour = File("2024-07-08", 10, 60, extended=False).starts() + np.timedelta64(30, "m")
-    refuse_misread(on_the_hour, 60, "UTC", "a.csv", ends=False)
+    refuse_misread_stamps(on_the_hour, 60, "UTC", "a.csv", are_ends=False)
 
 
 def test_winter_clock_kept_in_summer_is_refused() -> None:
@@ -125,7 +125,7 @@ def test_winter_clock_kept_in_summer_is_refused() -> None:
     starts = File("2024-10-01", 40, 60, extended=False).starts()
     read = on_clock(starts - np.timedelta64(5, "h"), "UTC", NEW_YORK)
     with refused(DataError, "a.csv", "UTC", "data.zone"):
-        refuse_misread(read, 60, NEW_YORK, "a.csv", ends=False)
+        refuse_misread_stamps(read, 60, NEW_YORK, "a.csv", are_ends=False)
 
 
 def read(cells: object, zone: str | None = None, dtype: str | None = None) -> list[str]:

@@ -22,7 +22,14 @@ from trainingdata.instants import midnight, new_york_date
 from trainingdata.instruments import AssetClass, Instrument
 from trainingdata.sessions import calendar
 from trainingdata.timeframe import DAILY, HOURLY, Timeframe
-from trainingdata.universe import RULES, Rule, Universe, UniverseSettings, keep_best, read_members
+from trainingdata.universe import (
+    EXCLUSION_RULES,
+    RuleNumbers,
+    Universe,
+    UniverseSettings,
+    keep_best,
+    read_members,
+)
 
 EVERY: dict[str, Any] = {
     "top": 3,
@@ -48,7 +55,7 @@ def drawn(seed: int, timeframe: Timeframe = DAILY, months: int = 5) -> Bars:
     coin = np.arange(since, until, timeframe.length).astype("datetime64[ns]")
     stock = stock[(stock > since) & (stock < until)].astype("datetime64[ns]")
     times = np.union1d(stock, coin)
-    walk = rng.normal(0, 0.02 if timeframe.daily else 0.006, (8, len(times)))
+    walk = rng.normal(0, 0.02 if timeframe.is_daily else 0.006, (8, len(times)))
     walk *= rng.uniform(0.3, 2.0, (8, 1))
     close = rng.uniform(5, 15, (8, 1)) * np.exp(np.cumsum(walk, axis=1))
     volume = rng.lognormal(6, 0.7, (8, len(times)))
@@ -62,7 +69,7 @@ def drawn(seed: int, timeframe: Timeframe = DAILY, months: int = 5) -> Bars:
 
 
 def rule_of(**values: Any) -> Universe:
-    return UniverseSettings(**values).rule()
+    return UniverseSettings(**values).build_universe()
 
 
 def by_hand(bars: Bars, now: np.datetime64, u: UniverseSettings) -> list[str]:
@@ -73,7 +80,7 @@ def by_hand(bars: Bars, now: np.datetime64, u: UniverseSettings) -> list[str]:
     if u.rebalance == "monthly":
         day = day.astype("datetime64[M]").astype("datetime64[D]")
     said, sizes, gains = [], [], []
-    days = [day - k for k in range(u.days, 0, -1)]
+    days = [day - k for k in range(u.window_days, 0, -1)]
     sessions = {d for d in days if d in SESSIONS}
     for s, item in enumerate(bars.instruments):
         known = bars.mask[s] & (bars.times <= midnight(np.array([day]))[0])
@@ -114,10 +121,10 @@ def test_universe_matches_its_rules_by_hand(timeframe: Timeframe, renewed: Any) 
     universe = rule_of(**EVERY, rebalance=renewed)
     at = bars.times[bars.times > bars.times[0] + np.timedelta64(45, "D")]
     found = universe.exclusion_rules(bars, at)
-    seen = {RULES[k] for k in np.unique(found)}
+    seen = {EXCLUSION_RULES[k] for k in np.unique(found)}
     assert seen >= {"", "min_bars", "min_price", "max_volatility", "top", "keep"}
     for t in range(0, len(at), len(at) // 12):
-        assert [RULES[k] for k in found[t]] == by_hand(bars, at[t], universe.settings)
+        assert [EXCLUSION_RULES[k] for k in found[t]] == by_hand(bars, at[t], universe.settings)
 
 
 @settings(max_examples=20, deadline=None)
@@ -140,7 +147,7 @@ def test_membership_depends_only_on_its_window(
     mask[:, cut:] &= rng.random(mask[:, cut:].shape) < 0.5
     garbage = replace(bars, values=values, mask=mask)
     np.testing.assert_array_equal(universe.exclusion_rules(garbage, bars.times)[:cut], whole)
-    begin = np.searchsorted(bars.times, short.now - np.timedelta64(31 + 31 + 8, "D"))
+    begin = np.searchsorted(bars.times, short.last_instant - np.timedelta64(31 + 31 + 8, "D"))
     part = bars.slice_rows(int(begin), cut)
     np.testing.assert_array_equal(universe.exclusion_rules(part, part.times[-1:])[0], whole[-1])
 
@@ -184,7 +191,7 @@ def test_member_list_applies_from_each_date(tmp_path: Path) -> None:
 @given(st.integers(0, 99), st.integers(1, 6))
 def test_keep_best_keeps_the_highest_scores(seed: int, most: int) -> None:
     rng = np.random.default_rng(seed)
-    rule: Rule = np.where(rng.random((9, 8)) < 0.3, 2, 0).astype(np.int8)
+    rule: RuleNumbers = np.where(rng.random((9, 8)) < 0.3, 2, 0).astype(np.int8)
     score = rng.integers(0, 5, (9, 8)).astype(float)
     score[rng.random((9, 8)) < 0.2] = np.nan
     before = rule.copy()
@@ -224,7 +231,7 @@ def test_custom_ranking_function_sees_only_known_bars(
     bars = drawn(2)
     found = rule_of(rank=f"{name}.cheap", keep=2).exclusion_rules(bars, bars.times)
     assert ((found == 0).sum(axis=1)[len(found) // 2 :] == 2).all()
-    assert set(np.unique(found)) == {0, RULES.index("keep")}
+    assert set(np.unique(found)) == {0, EXCLUSION_RULES.index("keep")}
     for what in ("short", "wrong", "none"):
         with refused(InputError, "universe._target_", f"{name}.{what}"):
             rule_of(rank=f"{name}.{what}", keep=2).exclusion_rules(bars, bars.times)

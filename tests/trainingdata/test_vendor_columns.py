@@ -299,7 +299,7 @@ def test_sessions_of_a_stock_are_read(tmp_path: Path, vendor: str) -> None:
     assert bars.timeframe.name == "1d"
     opens = calendar().opens[np.isin(calendar().dates, SESSIONS)]
     np.testing.assert_array_equal(
-        bars.clock(bars.instruments[0].kind).started_at(bars.times), opens
+        bars.clock(bars.instruments[0].kind).starts_by_end(bars.times), opens
     )
     np.testing.assert_allclose(bars.values[0], DAILY[list(FIELDS)], rtol=1e-9)
 
@@ -368,7 +368,7 @@ def test_clocks_that_go_back_are_read_newest_first(tmp_path: Path) -> None:
     (tmp_path / "BTCUSD.csv").write_text(
         lines("begin,open,high,low,close,volume", iter(text), newest_first=True)
     )
-    expected(load_bars(tmp_path, zone=NEW_YORK), rows)
+    expected(load_bars(tmp_path, time_zone=NEW_YORK), rows)
 
 
 def test_one_row_out_of_order_is_refused(tmp_path: Path) -> None:
@@ -419,7 +419,7 @@ def test_a_zones_abbreviation_is_refused_by_name(
     rows = f"timestamp,open,high,low,close,volume\n{stamp},1,1,1,1,1\n"
     (tmp_path / "AAA.csv").write_text(rows)
     with refused(DataError, *facts):
-        load_bars(tmp_path, zone=zone)
+        load_bars(tmp_path, time_zone=zone)
 
 
 DAY_ROWS = SESSIONS_OF_A_STOCK["Stooq's page"](DAILY)

@@ -121,12 +121,12 @@ def test_quote_volume_tells_contracts_from_crypto_units(
     coins = convert_crypto_volume(
         values, pd.DataFrame({"quote_volume": count * mean}), BINANCE, None, ""
     )
-    assert coins.known
-    assert coins.coins.tolist() == count.tolist()
+    assert coins.is_unit_known
+    assert coins.coin_volume.tolist() == count.tolist()
     margined = pd.DataFrame({"quote_volume": count * size / mean})
     contracts = convert_crypto_volume(values, margined, BINANCE, None, "")
-    assert contracts.known
-    assert contracts.coins.tolist() == margined["quote_volume"].tolist()
+    assert contracts.is_unit_known
+    assert contracts.coin_volume.tolist() == margined["quote_volume"].tolist()
     assert "counts contracts" in contracts.note
 
 
@@ -134,7 +134,9 @@ def test_inconsistent_quote_volume_shows_no_unit() -> None:
     values = np.full((5, 5), 50.0)
     for column in (0.0, 1.0):
         frame = pd.DataFrame({"quote_volume": np.full(5, column)})
-        assert not convert_crypto_volume(values, frame, BINANCE, None, "").known
-        assert convert_crypto_volume(values, frame, BINANCE, "coins", "").known
-    assert convert_crypto_volume(values, frame, BINANCE, "usd", "").coins.tolist() == [1.0] * 5
+        assert not convert_crypto_volume(values, frame, BINANCE, None, "").is_unit_known
+        assert convert_crypto_volume(values, frame, BINANCE, "coins", "").is_unit_known
+    assert (
+        convert_crypto_volume(values, frame, BINANCE, "usd", "").coin_volume.tolist() == [1.0] * 5
+    )
     assert values[0, CLOSE] == 50.0

@@ -14,7 +14,7 @@ from trainingdata.instruments import instrument
 # On the first of these days the clocks of New York go forward, on the second back.
 DAYS = ("2024-03-08", "2024-11-01")
 NEW_YORK = "America/New_York"
-READ = tuple(head for head in FILE_FORMATS if not head.daily)
+READ = tuple(head for head in FILE_FORMATS if not head.is_daily)
 OWN = FILE_FORMATS[0]
 
 
@@ -73,30 +73,34 @@ def frame_of(
     """
     stamps = bars["end"] if head.stamps_are_ends else bars["start"]
     data = pd.DataFrame(index=bars.index)
-    if head.epochs:
+    if head.epoch_formats:
         nanoseconds = stamps.dt.as_unit("ns").astype("int64")
-        late = (stamps >= head.epochs[-1].since) if len(head.epochs) > 1 else stamps.notna()
+        late = (
+            (stamps >= head.epoch_formats[-1].start_date)
+            if len(head.epoch_formats) > 1
+            else stamps.notna()
+        )
         per_count = {"s": 10**9, "ms": 10**6, "us": 10**3, "ns": 1}
-        counts = [nanoseconds // per_count[epoch.unit] for epoch in head.epochs]
-        data[head.stamp[0]] = counts[-1].where(late, counts[0])
-    elif head.zone:
+        counts = [nanoseconds // per_count[epoch.unit] for epoch in head.epoch_formats]
+        data[head.timestamp_columns[0]] = counts[-1].where(late, counts[0])
+    elif head.time_zone:
         parts = " ".join(head.date_formats or ["%Y-%m-%d %H:%M:%S"]).split()
-        for name, part in zip(head.stamp, parts, strict=True):
-            data[name] = stamps.dt.tz_convert(head.zone).dt.strftime(part)
+        for name, part in zip(head.timestamp_columns, parts, strict=True):
+            data[name] = stamps.dt.tz_convert(head.time_zone).dt.strftime(part)
     else:
-        data[head.stamp[0]] = stamps if typed else stamps.astype(str)
-    for name, field in zip(head.fields, FIELDS, strict=True):
+        data[head.timestamp_columns[0]] = stamps if typed else stamps.astype(str)
+    for name, field in zip(head.ohlcv_columns, FIELDS, strict=True):
         data[name] = bars[field].to_numpy()
-    if head.adjusted and head is not OWN:
-        data[head.adjusted] = 1.0
-    for name in head.others:
+    if head.adjusted_close_column and head is not OWN:
+        data[head.adjusted_close_column] = 1.0
+    for name in head.unread_columns:
         data[name] = 0
-    if head.quote_volume:
-        data[head.quote_volume] = (bars["volume"] * bars["close"]).to_numpy()
+    if head.quote_volume_column:
+        data[head.quote_volume_column] = (bars["volume"] * bars["close"]).to_numpy()
     if symbols:
-        named = [data.assign(**{head.symbol: spelled(symbol, head)}) for symbol in symbols]
+        named = [data.assign(**{head.symbol_column: spelled(symbol, head)}) for symbol in symbols]
         data = pd.concat(named, ignore_index=True)
-    return data[list(head.columns)] if head.headless else data
+    return data[list(head.columns)] if head.is_headerless else data
 
 
 def write(path: Path, bars: pd.DataFrame, head: FileFormat = OWN, *symbols: str) -> Path:
@@ -105,7 +109,7 @@ def write(path: Path, bars: pd.DataFrame, head: FileFormat = OWN, *symbols: str)
     if path.suffix == ".parquet":
         frame_of(head, bars, *symbols, typed=True).to_parquet(path)
     else:
-        frame_of(head, bars, *symbols).to_csv(path, index=False, header=not head.headless)
+        frame_of(head, bars, *symbols).to_csv(path, index=False, header=not head.is_headerless)
     return path
 
 

@@ -65,7 +65,7 @@ class BarFeed:
 
     def _request(self, symbols: Sequence[str], since: np.datetime64, now: np.datetime64) -> None:
         """Replace a symbol's whole history, unless the new history lacks most of the known bars."""
-        answers = self._data.tables(symbols, since, now, self._patience)
+        answers = self._data.bars_by_symbol(symbols, since, now, self._patience)
         listed = {item: (times, values) for item, times, values in answers}
         for item in map(instrument, symbols):
             count = len(listed[item][0]) if item in listed else 0
@@ -80,14 +80,14 @@ class BarFeed:
     def _forget_before(self, since: np.datetime64) -> None:
         """Drop bars that began before an instant."""
         for item, (times, values) in list(self._tables.items()):
-            started = self._data.timeframe.clock(item.kind).started_at(times)
+            started = self._data.timeframe.clock(item.kind).starts_by_end(times)
             first = np.searchsorted(started, since)
             if first == len(times):
                 del self._tables[item]
             elif first:
                 self._tables[item] = times[first:], values[first:]
 
-    def late(self, now: np.datetime64) -> tuple[str, ...]:
+    def late_symbols(self, now: np.datetime64) -> tuple[str, ...]:
         """Return the symbols whose last bar closed within the grace period and is missing."""
         symbols = []
         for symbol in self._symbols:
@@ -104,7 +104,7 @@ class BarFeed:
         return self._data.last_trades(symbols)
 
     def _last_known(self, item: Instrument, now: np.datetime64) -> np.datetime64:
-        return self._data.timeframe.last_known(item.kind, now)
+        return self._data.timeframe.last_bar_end(item.kind, now)
 
     def _complete(self, item: Instrument, now: np.datetime64) -> bool:
         """Return whether the last bar of a symbol that should be known is present."""
@@ -122,7 +122,7 @@ class BarFeed:
         changed = []
         since = min(self._tables[item][0][-REFETCHED_BARS:][0] for item in due)
         symbols = [item.symbol for item in due]
-        for item, times, values in self._data.tables(symbols, since, now, self._patience):
+        for item, times, values in self._data.bars_by_symbol(symbols, since, now, self._patience):
             old_times, old_values = self._tables[item]
             shared = np.flatnonzero(np.isin(times, old_times))
             # The venue corrects its latest bars. A bar that is many hours old changes only when the

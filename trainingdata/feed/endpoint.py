@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 KEY_VARIABLE = "APCA_API_KEY_ID"
 SECRET_VARIABLE = "APCA_API_SECRET_KEY"
 AUTH_STATUSES = (401, 403)  # statuses of requests that the keys do not allow
-REQUESTS_A_MINUTE = 200  # the venue's limit for an account
-REAL_HOST = "api.alpaca.markets"
+MAX_REQUESTS_PER_MINUTE = 200  # the venue's limit for an account
+LIVE_HOST = "api.alpaca.markets"
 LOOPBACK_HOSTS = ("127.0.0.1", "::1", "localhost")
 
 
@@ -99,16 +99,16 @@ class RequestSettings:
     )
     attempts: int = setting(4, "of a read; orders are never repeated", ge=1, le=10)
 
-    def transport(self, pace: RateLimiter, signer: Signer | None = None) -> Transport:
+    def transport(self, rate_limiter: RateLimiter, signer: Signer | None = None) -> Transport:
         """Return a transport with these time limits and retries.
 
-        pace: rate limiter of the address.
+        rate_limiter: rate limiter of the address.
         signer: function that returns headers for every attempt; None if headers are constant.
         """
         from foundation.transport import Transport
 
         timeout = CONNECT_SECONDS, self.read_timeout
-        return Transport(timeout, self.deadline, self.attempts, pace, signer)
+        return Transport(timeout, self.deadline, self.attempts, rate_limiter, signer)
 
 
 @settings_class("broker")
@@ -163,14 +163,14 @@ class BrokerSettings(RequestSettings):
         return urlsplit(self.url_override or "").hostname in LOOPBACK_HOSTS
 
     @property
-    def is_real(self) -> bool:
-        return urlsplit(self.url_override or "").hostname == REAL_HOST
+    def is_live_host(self) -> bool:
+        return urlsplit(self.url_override or "").hostname == LIVE_HOST
 
     def _request_limit(self) -> int | None:
         """Return the limit of requests per minute; None: no limit."""
         if self.requests_per_minute is not None:
             return self.requests_per_minute
-        return None if self.is_loopback else REQUESTS_A_MINUTE
+        return None if self.is_loopback else MAX_REQUESTS_PER_MINUTE
 
     def secure_client(self, client: RESTClient) -> Any:
         """Give the SDK's client a transport that has a deadline and retries only reads."""

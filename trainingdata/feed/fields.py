@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 Word = TypeVar("Word", bound=str)
-ZERO = Decimal(0)
+ZERO_DECIMAL = Decimal(0)
 # The usual form of venues' instants; pandas parses all others, at a thousand times the cost.
 _OUR_DAYS = re.compile(r"(199\d|20\d\d|21\d\d)-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,9})?Z", re.ASCII)
 
@@ -80,14 +80,14 @@ class OptionalField(Generic[T]):
         return _understood(self.name, self.parse, value)
 
 
-def as_mapping(answer: Any) -> Mapping[str, Any]:
+def as_mapping(response: Any) -> Mapping[str, Any]:
     """Return a response as a mapping of its fields.
 
     Raises InvalidResponse for a response that is not a mapping.
     """
-    if not isinstance(answer, Mapping):
-        raise InvalidResponse(f"it is {answer!r}")
-    return answer
+    if not isinstance(response, Mapping):
+        raise InvalidResponse(f"it is {response!r}")
+    return response
 
 
 def _understood(name: str, parse: Callable[[Any], T], value: Any) -> T:
@@ -271,4 +271,4 @@ class QuoteEntry:
 
     at = optional_field("t", parse_timestamp, "a quote without a time is ignored")
     bid = optional_field("bp", parse_non_negative, "an option without a bid has no quote")
-    ask = OptionalField("ap", parse_non_negative, ZERO)
+    ask = OptionalField("ap", parse_non_negative, ZERO_DECIMAL)

@@ -25,7 +25,7 @@ from trainingdata.feed.fields import BarEntry, TradeEntry
 from trainingdata.feed.pages import limit_pages
 from trainingdata.instants import new_york_date, utc_text
 from trainingdata.instruments import AssetClass, Instrument, instrument, venue_spelling
-from trainingdata.resampling import bars_around, join_between_closes, join_parts
+from trainingdata.resampling import enclosing_bars, resample_between_closes, aggregate_bars
 from trainingdata.sessions import session_opens_on
 from trainingdata.source import Adjustment, Feed
 from trainingdata.timeframe import HOURLY, Clock, Timeframe
@@ -45,16 +45,16 @@ class LastTrade:
     """The last trade of a symbol.
 
     price: USD, above 0.
-    at: instant of the trade.
+    traded_at: instant of the trade.
     """
 
     price: float
-    at: np.datetime64
+    traded_at: np.datetime64
 
     def __post_init__(self) -> None:
         if not 0 < self.price < math.inf:
             raise ValueError(f"the last trade was at {self.price}, which is not a price")
-        if np.isnat(self.at):
+        if np.isnat(self.traded_at):
             raise ValueError("the last trade has no instant")
 
     @classmethod
@@ -120,7 +120,7 @@ class MarketData:
         """
         return dict(self._latest("latest trade", symbols, LastTrade.from_row))
 
-    def tables(
+    def bars_by_symbol(
         self,
         symbols: Sequence[str],
         since: np.datetime64,
@@ -148,7 +148,7 @@ class MarketData:
             for item, starts, values in answers:
                 times, values = _known_bars(item, self.timeframe, starts, values, now, grace)
                 # A bar that began before was requested only in part.
-                whole = self.timeframe.clock(item.kind).started_at(times) >= since
+                whole = self.timeframe.clock(item.kind).starts_by_end(times) >= since
                 if whole.any():
                     tables.append((item, times[whole], values[whole]))
         return tables
@@ -159,7 +159,7 @@ class MarketData:
         Raises DataError for bars that cannot be trusted, and if no symbol has a bar; BrokerError
         for a venue that does not respond, or rejects a request.
         """
-        tables = self.tables(symbols, since, now)
+        tables = self.bars_by_symbol(symbols, since, now)
         if not tables:
             raise DataError(
                 f"{', '.join(symbols)}: the venue has no bar between {utc_text(since)} and"
@@ -259,14 +259,14 @@ def _known_bars(
     check_bars(starts, values, source)
     part = timeframe.requested_timeframe(item.kind)
     if item.kind is AssetClass.STOCK and timeframe.fills_at_close:
-        days = join_between_closes(starts, values, part.minutes, timeframe)
+        days = resample_between_closes(starts, values, part.minutes, timeframe)
         rows = days.times <= now
         rows &= (days.times <= now - grace) | np.isin(days.times - part.length, starts)
         return days.times[rows], days.values[rows]
     if part != timeframe:
         clock = timeframe.clock(item.kind)
         starts, values = _put_together(clock, starts, values, part.length, now - grace)
-    elif timeframe.daily:
+    elif timeframe.is_daily:
         # A day's stamp is its midnight; a day without a session cannot be traded on.
         opens = session_opens_on(new_york_date(starts))
         starts, values = opens[~np.isnat(opens)], values[~np.isnat(opens)]
@@ -285,10 +285,10 @@ def _put_together(
     Parts outside a session are dropped. A bar that closed after `settled` is included only with its
     last part.
     """
-    begun, ends, within = bars_around(clock, starts)
+    begun, ends, within = enclosing_bars(clock, starts)
     # A part without a trade has no bar: an old bar is complete without it.
     within &= (ends <= settled) | np.isin(ends, ends[within & (starts + length >= ends)])
-    first, values = join_parts(begun[within], parts[within])
+    first, values = aggregate_bars(begun[within], parts[within])
     return begun[within][first], values
 
 

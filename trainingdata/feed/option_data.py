@@ -52,7 +52,7 @@ class OptionData:
         self._bars = MarketData(settings, keys, feed, "raw")
         self._closes: dict[date, float] = {}
 
-    def index(self, now: np.datetime64) -> float:
+    def index_level(self, now: np.datetime64) -> float:
         """Return the index level in points: the stock's last trade times the scale.
 
         Raises BrokerError for a venue that does not respond, or has no trade within MAX_TRADE_AGE
@@ -62,13 +62,13 @@ class OptionData:
         with translate_errors(f"the last trade of {self._underlying}", self._settings, self._keys):
             if trade is None:
                 raise InvalidResponse("no trade")
-            if now - trade.at > MAX_TRADE_AGE:
+            if now - trade.traded_at > MAX_TRADE_AGE:
                 raise InvalidResponse(
-                    f"it is of {utc_text(trade.at)}, and now it is {utc_text(now)}"
+                    f"it is of {utc_text(trade.traded_at)}, and now it is {utc_text(now)}"
                 )
             return trade.price * self._scale
 
-    def close_of(self, day: date, now: np.datetime64) -> float | None:
+    def index_close(self, day: date, now: np.datetime64) -> float | None:
         """Return the index close of a session in points: the stock's close times the scale.
 
         The result is None if the day has no session, or if the session's last bar is not known at
@@ -81,7 +81,7 @@ class OptionData:
         if session is None or now < session.closes:
             return None
         if day not in self._closes:
-            tables = self._bars.tables([self._underlying], session.opens, session.closes)
+            tables = self._bars.bars_by_symbol([self._underlying], session.opens, session.closes)
             # A feed may lack the end of a session: an earlier bar's close is not the session's.
             if not tables or tables[0][1][-1] != session.closes:
                 return None

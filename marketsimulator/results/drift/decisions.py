@@ -23,14 +23,14 @@ from execution.decision.settings import TradingSettings
 from execution.journal.decisions import DecisionRow
 from execution.orders.account_snapshot import AccountSnapshot
 from execution.orders.lending import short_proceeds_after_trade
-from foundation.decimals import ZERO, to_fraction
-from marketsimulator.results.drift.orders import Deadline, missed_decision_reason
+from foundation.decimals import ZERO_FRACTION, to_fraction
+from marketsimulator.results.drift.orders import DeadlineFunction, missed_decision_reason
 from marketsimulator.results.journal_record import JournalRecord
 from trainingdata.instruments import is_stock
 from trainingdata.sessions import calendar
 
-Cause = Literal["undecided", "bars", "forecast", "sizing"]
-CAUSES: Mapping[Cause, str] = {
+DifferenceCause = Literal["undecided", "bars", "forecast", "sizing"]
+CAUSES: Mapping[DifferenceCause, str] = {
     "undecided": "no cycle decided",
     "bars": "other bars, or the venue allowed something else",
     "forecast": "another forecast of the same price: other bars before, or another forecaster",
@@ -66,7 +66,7 @@ class DecisionDifference:
     field: str
     live: str
     simulated: str
-    cause: Cause
+    cause: DifferenceCause
     why: str
 
 
@@ -74,32 +74,32 @@ class DecisionDifference:
 class DecisionComparison:
     """Result of comparing live decisions with simulated ones.
 
-    compared: number of instants at which at least one side decided.
-    equal: number of these instants at which the choices of all symbols are equal.
+    compared_instants: number of instants at which at least one side decided.
+    equal_instants: number of these instants at which the choices of all symbols are equal.
     differences: differences in time order, at most one per symbol and instant.
     """
 
-    compared: int
-    equal: int
+    compared_instants: int
+    equal_instants: int
     differences: tuple[DecisionDifference, ...]
 
     @property
-    def counts(self) -> dict[Cause, int]:
+    def counts_by_cause(self) -> dict[DifferenceCause, int]:
         return dict(Counter(each.cause for each in self.differences))
 
 
 def compare_decisions(
     record: JournalRecord,
-    anew: Mapping[np.datetime64, Decision | None],
+    replayed: Mapping[np.datetime64, Decision | None],
     closes: Mapping[np.datetime64, Mapping[str, float]],
     simulated: Iterable[Decision],
-    deadline: Deadline,
+    deadline: DeadlineFunction,
 ) -> DecisionComparison:
     """Compare journaled decisions with decisions replayed on the journaled accounts.
 
     A decision that only the simulation made counts as `undecided`.
 
-    anew: replayed decision for each compared journaled decision, by instant.
+    replayed: replayed decision for each compared journaled decision, by instant.
     closes: last closes at each of these instants, USD by symbol.
     simulated: decisions of the simulation that starts with the first live account.
     deadline: function that returns the deadline of the decision at an instant.
@@ -108,15 +108,15 @@ def compare_decisions(
     missed = [decision.at for decision in simulated if decision.at not in mine]
     differences: list[DecisionDifference] = []
     equal = 0
-    for at in sorted({*anew, *missed}):
-        if at in anew:
-            found = _differences_at(at, mine[at], anew[at], closes[at])
+    for at in sorted({*replayed, *missed}):
+        if at in replayed:
+            found = _differences_at(at, mine[at], replayed[at], closes[at])
         else:
             why = missed_decision_reason(record.cycles, at, deadline(at))
             found = [DecisionDifference(at, "", "", "not decided", "decided", "undecided", why)]
         differences += found
         equal += not found
-    return DecisionComparison(len({*anew, *missed}), equal, tuple(differences))
+    return DecisionComparison(len({*replayed, *missed}), equal, tuple(differences))
 
 
 def _differences_at(
@@ -135,7 +135,7 @@ def _differences_at(
             why = "only one side had a bar of it, or the venue allowed no orders of it"
             differences.append(DecisionDifference(at, symbol, "", there, here, "bars", why))
         elif field := next((name for name in COMPARED_FIELDS if not _is_close(one, two, name)), ""):
-            cause: Cause = "sizing"
+            cause: DifferenceCause = "sizing"
             if field in ("mu", "sigma"):
                 same_bar = math.isclose(one.price, closes.get(symbol, two.price), rel_tol=REL_TOL)
                 cause = "forecast" if same_bar else "bars"
@@ -175,11 +175,14 @@ def journaled_account(
     settings: lending terms of the account.
     closes: last closes for symbols without a price in the journal, USD by symbol.
     """
-    reading = record.account_of(decision)
+    reading = record.account_at_decision(decision)
     proceeds, fresh, net = _shorts(record, decision)
     margin = settings.margin
     lends = decision.equity >= margin.margin_equity
-    open_orders = [replace(record.order(name), qty=left) for name, left in decision.cancels.items()]
+    open_orders = [
+        replace(record.order(name), qty=left)
+        for name, left in decision.cancelled_quantities.items()
+    ]
     prices = {symbol: float(price) for symbol, price in reading.prices.items()}
     account = AccountSnapshot(
         cash=float(reading.cash),
@@ -187,10 +190,10 @@ def journaled_account(
         prices={**closes, **prices},
         as_of=decision.at,
         open_orders=tuple(open_orders),
-        unsettled=float(net - fresh),
+        unsettled_proceeds=float(net - fresh),
         short_proceeds=float(proceeds),
-        leverage=margin.leverage if lends else min(margin.leverage, 1.0),
-        shorting=lends,
+        max_leverage=margin.leverage if lends else min(margin.leverage, 1.0),
+        is_shorting_enabled=lends,
     )
     # Equity is a float that was added up in another order: the cash takes the last digit.
     return replace(account, cash=account.cash + (decision.equity - account.equity))
@@ -205,11 +208,11 @@ def _shorts(record: JournalRecord, decision: DecisionRow) -> tuple[Fraction, Fra
     held = dict(start.positions)
     sold = {s: -held[s] * start.prices[s] for s in held if held[s] < 0 and is_stock(s)}
     fresh: dict[str, Fraction] = {}
-    net = ZERO
+    net = ZERO_FRACTION
     opened: np.datetime64 | None = None
     for fill in record.fills_between(start.at, decision.decided_at):
         symbol = fill.symbol
-        before = held.get(symbol, ZERO)
+        before = held.get(symbol, ZERO_FRACTION)
         quantity = to_fraction(fill.quantity)
         value = quantity * to_fraction(fill.price)
         held[symbol] = before + quantity
@@ -219,15 +222,15 @@ def _shorts(record: JournalRecord, decision: DecisionRow) -> tuple[Fraction, Fra
         if session != opened:
             opened = session
             fresh = {}
-            net = ZERO
+            net = ZERO_FRACTION
         net -= value
         for part in (sold, fresh):
             part[symbol] = short_proceeds_after_trade(
-                part.get(symbol, ZERO), before, quantity, value
+                part.get(symbol, ZERO_FRACTION), before, quantity, value
             )
     if opened != _session_opened(decision.at):
-        return sum(sold.values(), ZERO), ZERO, ZERO
-    return sum(sold.values(), ZERO), sum(fresh.values(), ZERO), net
+        return sum(sold.values(), ZERO_FRACTION), ZERO_FRACTION, ZERO_FRACTION
+    return sum(sold.values(), ZERO_FRACTION), sum(fresh.values(), ZERO_FRACTION), net
 
 
 def _session_opened(at: np.datetime64) -> np.datetime64:

@@ -17,8 +17,10 @@ from marketsimulator.results.drift.terms import ProfitTerm, Trade
 from marketsimulator.results.journal_record import JournalRecord
 
 OrderOutcome = Literal["same"] | ProfitTerm
-NO_CYCLE = "no cycle was made then"
-Deadline = Callable[[np.datetime64], np.datetime64]  # of an instant: until when it may be decided
+NO_CYCLE_REASON = "no cycle was made then"
+DeadlineFunction = Callable[
+    [np.datetime64], np.datetime64
+]  # of an instant: until when it may be decided
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,10 +49,10 @@ def planned_orders(
 
     Unsent orders of a replaced decision are skipped.
     """
-    standing = {decision.name for decision in record.decisions}
+    standing = {decision.decision_id for decision in record.decisions}
     orders = []
     for intent in record.intents.values():
-        meant = intent.role == "night" or intent.decision in standing
+        meant = intent.role == "night" or intent.decision_id in standing
         taken_back = not meant and intent.state in UNSENT_STATES
         if intent.job == job and since <= intent.sent_at < until and not taken_back:
             orders.append(intent.single_order)
@@ -58,20 +60,22 @@ def planned_orders(
 
 
 @dataclass(frozen=True, slots=True)
-class NotCompared:
+class UncomparedCounts:
     """Counts of a job's decisions and orders after the last compared account snapshot.
 
     decisions: number of decisions journaled after the snapshot.
     orders: number of orders sent after the snapshot.
-    filled: number of these orders with at least one fill.
+    filled_orders: number of these orders with at least one fill.
     """
 
     decisions: int
     orders: int
-    filled: int
+    filled_orders: int
 
     @classmethod
-    def from_journal(cls, record: JournalRecord, job: str, until: np.datetime64) -> NotCompared:
+    def from_journal(
+        cls, record: JournalRecord, job: str, until: np.datetime64
+    ) -> UncomparedCounts:
         later = [
             intent
             for intent in record.intents.values()
@@ -80,7 +84,7 @@ class NotCompared:
         return cls(
             decisions=len([each for each in record.decisions if each.at > until]),
             orders=len(later),
-            filled=len([intent for intent in later if intent.progress.filled]),
+            filled_orders=len([intent for intent in later if intent.progress.filled]),
         )
 
 
@@ -89,19 +93,19 @@ def compare_orders(
     simulated: Mapping[str, Trade],
     record: JournalRecord,
     decided_at: Mapping[str, np.datetime64],
-    until: Deadline,
+    deadline: DeadlineFunction,
 ) -> tuple[OrderComparison, ...]:
     """Compare each live order with the simulated order of the same id.
 
     Orders that only one side has are included.
 
     decided_at: decision instant of each simulated order, by id.
-    until: function that returns the deadline of the decision at an instant.
+    deadline: function that returns the deadline of the decision at an instant.
     """
     compared = []
     for name, either in {**live, **simulated}.items():
         mine, other, intent = live.get(name), simulated.get(name), record.intents.get(name)
-        outcome, why = _outcome(mine, other, intent, record, decided_at.get(name), until)
+        outcome, why = _outcome(mine, other, intent, record, decided_at.get(name), deadline)
         compared.append(OrderComparison(name, either.symbol, mine, other, outcome, why))
     return tuple(compared)
 
@@ -112,7 +116,7 @@ def _outcome(
     intent: OrderIntent | None,
     record: JournalRecord,
     decided_at: np.datetime64 | None,
-    until: Deadline,
+    until: DeadlineFunction,
 ) -> tuple[OrderOutcome, str]:
     """Return the profit term of an order's difference, and the reason of the difference."""
     if mine is not None and intent is None:
@@ -127,12 +131,12 @@ def _outcome(
         if any(decision.at == decided_at for decision in record.decisions):
             return "decided", "only the simulation ordered it"
         return "undecided", missed_decision_reason(record.cycles, decided_at, until(decided_at))
-    why = "" if intent is None else intent.why or intent.state
+    why = "" if intent is None else intent.state_reason or intent.state
     if intent is not None and not mine.quantity and intent.state in UNSENT_STATES:
         return "unsent", why
     if other is None:
         return "decided", "the simulation ordered nothing"
-    if mine.ordered != other.ordered:
+    if mine.ordered_quantity != other.ordered_quantity:
         return "decided", "other quantities were ordered"
     return _fill_outcome(mine, other, "unfilled", why)
 
@@ -142,25 +146,25 @@ def _fill_outcome(
 ) -> tuple[OrderOutcome, str]:
     if mine.quantity != other.quantity:
         return cause, why
-    if mine.value != other.value:
+    if mine.traded_value != other.traded_value:
         return "prices", ""
     return "same", ""
 
 
 def missed_decision_reason(
-    cycles: Iterable[CycleRow], at: np.datetime64, until: np.datetime64
+    cycles: Iterable[CycleRow], at: np.datetime64, deadline: np.datetime64
 ) -> str:
     """Return why the live loop made no decision at an instant.
 
     cycles: cycles of the live loop.
-    until: deadline of the decision.
+    deadline: deadline of the decision.
     """
-    met = [each for each in cycles if at <= each.began_at < until]
+    met = [each for each in cycles if at <= each.began_at < deadline]
     said = [each.failure or each.idle_reason for each in met if each.failure or each.idle_reason]
-    return said[0] if said else "the cycle was not ended" if met else NO_CYCLE
+    return said[0] if said else "the cycle was not ended" if met else NO_CYCLE_REASON
 
 
-def slippage(orders: Iterable[OrderComparison]) -> dict[str, float]:
+def slippage_by_symbol(orders: Iterable[OrderComparison]) -> dict[str, float]:
     """Return the mean slippage of live fills over simulated fills by symbol, basis points.
 
     Positive slippage is a cost of the live account. Only orders filled on both sides are included.

@@ -10,11 +10,11 @@ from fractions import Fraction
 import numpy as np
 from rich.console import RenderableType
 
-from foundation.decimals import ZERO, to_cents
+from foundation.decimals import ZERO_FRACTION, to_cents
 from foundation.formatting import count_text, number, rounded_price
 from foundation.tables import Table, json_text
 from marketsimulator.results.drift.decisions import CAUSES, DecisionComparison
-from marketsimulator.results.drift.orders import NotCompared, OrderComparison
+from marketsimulator.results.drift.orders import UncomparedCounts, OrderComparison
 from marketsimulator.results.drift.terms import (
     TERM_MEANINGS,
     DriftSide,
@@ -34,7 +34,7 @@ class Drift:
     source: description of the journal and of the simulation's bars.
     start, end: period over which profits are measured.
     live, simulated: the two accounts.
-    terms: live profit less simulated profit by cause, exact, USD.
+    profit_terms: live profit less simulated profit by cause, exact, USD.
     decisions: comparison of journaled decisions with decisions replayed on the journaled accounts.
     orders: comparison of each order of either account.
     slippage: additional cost of live fills by symbol, basis points of value.
@@ -46,11 +46,11 @@ class Drift:
     end: np.datetime64
     live: DriftSide
     simulated: DriftSide
-    terms: dict[ProfitTerm, Fraction]
+    profit_terms: dict[ProfitTerm, Fraction]
     decisions: DecisionComparison
     orders: tuple[OrderComparison, ...]
     slippage: Mapping[str, float]
-    not_compared: NotCompared
+    not_compared: UncomparedCounts
 
     def __post_init__(self) -> None:
         if self.residual != 0:
@@ -64,7 +64,7 @@ class Drift:
     @property
     def residual(self) -> Fraction:
         """Return the part of the profit difference that the terms do not explain, USD."""
-        return self.difference - sum(self.terms.values(), ZERO)
+        return self.difference - sum(self.profit_terms.values(), ZERO_FRACTION)
 
     @property
     def differing_orders(self) -> list[OrderComparison]:
@@ -77,23 +77,25 @@ class Drift:
 
         It does if orders were compared, or if decisions were compared and no order was sent later.
         """
-        return bool(self.orders) or (self.decisions.compared > 0 and not self.not_compared.orders)
+        return bool(self.orders) or (
+            self.decisions.compared_instants > 0 and not self.not_compared.orders
+        )
 
     @property
-    def agrees(self) -> bool:
+    def is_equal(self) -> bool:
         """Return whether all compared decisions, fills and profits (to the cent) are equal."""
         return (
             not self.decisions.differences
             and not self.differing_orders
-            and not any(to_whole_cents(self.terms).values())
+            and not any(to_whole_cents(self.profit_terms).values())
         )
 
 
 def drift_json(drift: Drift) -> str:
     """Return the content of `drift.json`: profit terms, decisions, orders and slippage."""
-    terms = to_whole_cents(drift.terms)
+    terms = to_whole_cents(drift.profit_terms)
     content = {
-        "agrees": drift.agrees if drift.is_conclusive or not drift.agrees else None,
+        "agrees": drift.is_equal if drift.is_conclusive or not drift.is_equal else None,
         "source": drift.source,
         "start": drift.start,
         "end": drift.end,
@@ -106,9 +108,9 @@ def drift_json(drift: Drift) -> str:
             "residual": to_cents(drift.residual),
         },
         "decisions": {
-            "compared": drift.decisions.compared,
-            "equal": drift.decisions.equal,
-            "causes": {cause: drift.decisions.counts.get(cause, 0) for cause in CAUSES},
+            "compared": drift.decisions.compared_instants,
+            "equal": drift.decisions.equal_instants,
+            "causes": {cause: drift.decisions.counts_by_cause.get(cause, 0) for cause in CAUSES},
             "differences": drift.decisions.differences,
         },
         "orders": {
@@ -130,10 +132,12 @@ def drift_parts(drift: Drift) -> Iterator[RenderableType]:
         paid = float(drift.live.transfers)
         yield f"Net deposits: {number(paid, sign=True)} USD, excluded from profit."
     decisions = drift.decisions
-    title = f"decisions: {decisions.equal} of {decisions.compared} instants are equal"
+    title = (
+        f"decisions: {decisions.equal_instants} of {decisions.compared_instants} instants are equal"
+    )
     yield _decisions(title, decisions) if decisions.differences else title
     if decisions.differences:
-        counts = ", ".join(f"{count} {cause}" for cause, count in decisions.counts.items())
+        counts = ", ".join(f"{count} {cause}" for cause, count in decisions.counts_by_cause.items())
         yield f"{len(decisions.differences)} differences: {counts}"
     same = len(drift.orders) - len(drift.differing_orders)
     title = f"orders: {same} of {len(drift.orders)} have equal fills"
@@ -155,15 +159,15 @@ def _not_compared(drift: Drift) -> Iterator[str]:
     later = drift.not_compared
     if later.orders or later.decisions:
         yield (
-            f"Not compared: {count_text(later.orders, 'order')}, {later.filled} of them filled, and"
+            f"Not compared: {count_text(later.orders, 'order')}, {later.filled_orders} of them filled, and"
             f" {count_text(later.decisions, 'decision')} after {utc_text(drift.end)}. The account's"
             " next reading makes them comparable, with bars up to then."
         )
 
 
 def _verdict(drift: Drift) -> str:
-    compared = count_text(drift.decisions.compared, "decision")
-    if not drift.agrees:
+    compared = count_text(drift.decisions.compared_instants, "decision")
+    if not drift.is_equal:
         return "The live account drifts from the simulation."
     if not drift.is_conclusive:
         return f"No verdict on fills yet: {compared} compared, no order."
@@ -171,7 +175,7 @@ def _verdict(drift: Drift) -> str:
 
 
 def _profit(drift: Drift) -> Table:
-    terms = to_whole_cents(drift.terms)
+    terms = to_whole_cents(drift.profit_terms)
     named = {f"{name}: {TERM_MEANINGS[name]}": usd for name, usd in terms.items() if usd}
     rows = {
         "live": to_cents(drift.live.profit),
@@ -205,6 +209,10 @@ def _filled_text(order: Trade | None) -> str:
     if order is None:
         return "none"
     if order.price is None:
-        return f"0 of {float(order.ordered):+g}"
-    wanted = f" of {float(order.ordered):+g}" if order.quantity != order.ordered else ""
+        return f"0 of {float(order.ordered_quantity):+g}"
+    wanted = (
+        f" of {float(order.ordered_quantity):+g}"
+        if order.quantity != order.ordered_quantity
+        else ""
+    )
     return f"{float(order.quantity):+g}{wanted} at {rounded_price(float(order.price))}"

@@ -23,7 +23,7 @@ import numpy as np
 
 from execution.orders.account_snapshot import AccountSnapshot
 from execution.orders.orders import Fill, Order, parse_order_prefix
-from foundation.decimals import ZERO, cents_that_add_up, to_cents, to_fraction
+from foundation.decimals import ZERO_FRACTION, round_parts_to_cents, to_cents, to_fraction
 from marketsimulator.results.journal_record import ExactAccount, unknown_trade_name
 from marketsimulator.run_result import BookingKind, Run, is_trade
 
@@ -58,7 +58,7 @@ TERM_MEANINGS: Mapping[ProfitTerm, str] = {
     "marking": "initial positions and valuation prices",
 }
 PROFIT_TERMS: tuple[ProfitTerm, ...] = get_args(ProfitTerm)
-LIQUIDATION = "liquidation"
+LIQUIDATION_PREFIX = "liquidation"
 # Spread and slippage are in the prices of fills.
 _BOOKED: Mapping[BookingKind, ProfitTerm] = {
     "rounding": "fees",
@@ -82,26 +82,26 @@ class Trade:
 
     symbol: symbol of the order.
     quantity: signed filled quantity.
-    value: sum of signed quantity times price over the fills, USD.
-    ordered: signed quantity of the order; 0 for a trade without an order.
-    at: instant of the first fill; None without a fill.
+    traded_value: sum of signed quantity times price over the fills, USD.
+    ordered_quantity: signed quantity of the order; 0 for a trade without an order.
+    first_fill_at: instant of the first fill; None without a fill.
     """
 
     symbol: str
-    quantity: Fraction = ZERO
-    value: Fraction = ZERO
-    ordered: Fraction = ZERO
-    at: np.datetime64 | None = None
+    quantity: Fraction = ZERO_FRACTION
+    traded_value: Fraction = ZERO_FRACTION
+    ordered_quantity: Fraction = ZERO_FRACTION
+    first_fill_at: np.datetime64 | None = None
 
     @property
     def price(self) -> Fraction | None:
         """Return the mean fill price, USD; None without a fill."""
-        return self.value / self.quantity if self.quantity else None
+        return self.traded_value / self.quantity if self.quantity else None
 
     def add_fill(self, quantity: Fraction, price: Fraction, at: np.datetime64) -> Trade:
-        first = at if self.at is None else min(self.at, at)
-        value = self.value + quantity * price
-        return replace(self, quantity=self.quantity + quantity, value=value, at=first)
+        first = at if self.first_fill_at is None else min(self.first_fill_at, at)
+        value = self.traded_value + quantity * price
+        return replace(self, quantity=self.quantity + quantity, traded_value=value, first_fill_at=first)
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,18 +117,18 @@ class Flow:
     term: ProfitTerm
     usd: Fraction
     symbol: str = ""
-    quantity: Fraction = ZERO
+    quantity: Fraction = ZERO_FRACTION
 
-    def worth(self, marks: Mapping[str, Fraction]) -> Fraction:
+    def profit_contribution(self, marks: Mapping[str, Fraction]) -> Fraction:
         """Return the flow's contribution to profit, USD; positions without a mark count as 0."""
-        return self.usd + self.quantity * marks.get(self.symbol, ZERO)
+        return self.usd + self.quantity * marks.get(self.symbol, ZERO_FRACTION)
 
 
 @dataclass(frozen=True, slots=True)
 class DriftSide:
     """One of the two compared accounts: positions, marks, trades and flows; USD.
 
-    start: signed positions at the start, by symbol.
+    start_positions: signed positions at the start, by symbol.
     start_marks, end_marks: prices at which this account values positions, by symbol.
     start_equity, end_equity: equity that the account reports.
     trades: orders, filled or not, and trades without an order, by id.
@@ -136,32 +136,32 @@ class DriftSide:
     transfers: deposits less withdrawals, which are not profit.
     """
 
-    start: Mapping[str, Fraction]
+    start_positions: Mapping[str, Fraction]
     start_marks: Mapping[str, Fraction]
     end_marks: Mapping[str, Fraction]
     start_equity: Fraction
     end_equity: Fraction
     trades: Mapping[str, Trade]
     flows: tuple[Flow, ...] = ()
-    transfers: Fraction = ZERO
+    transfers: Fraction = ZERO_FRACTION
 
     @property
     def profit(self) -> Fraction:
         """Return the change of equity less net deposits, USD."""
         return self.end_equity - self.start_equity - self.transfers
 
-    def explained_flows(self, causes: Mapping[str, ProfitTerm]) -> list[Flow]:
+    def all_flows(self, causes: Mapping[str, ProfitTerm]) -> list[Flow]:
         """Return all flows of the account: initial positions, trades and other flows.
 
         causes: profit term of each trade, by order id; `decided` by default.
         """
         return [
             *(
-                Flow("marking", -held * self.start_marks.get(symbol, ZERO), symbol, held)
-                for symbol, held in self.start.items()
+                Flow("marking", -held * self.start_marks.get(symbol, ZERO_FRACTION), symbol, held)
+                for symbol, held in self.start_positions.items()
             ),
             *(
-                Flow(causes.get(name, "decided"), -trade.value, trade.symbol, trade.quantity)
+                Flow(causes.get(name, "decided"), -trade.traded_value, trade.symbol, trade.quantity)
                 for name, trade in self.trades.items()
             ),
             *self.flows,
@@ -170,7 +170,7 @@ class DriftSide:
     def unexplained(self) -> Fraction:
         """Return the reported profit that positions, trades and flows do not explain, USD."""
         return self.profit - sum(
-            (flow.worth(self.end_marks) for flow in self.explained_flows({})), ZERO
+            (flow.profit_contribution(self.end_marks) for flow in self.all_flows({})), ZERO_FRACTION
         )
 
 
@@ -179,7 +179,7 @@ def exact_account_of(account: AccountSnapshot) -> ExactAccount:
     prices = {symbol: to_fraction(price) for symbol, price in account.prices.items()}
     positions = {symbol: to_fraction(held) for symbol, held in account.positions.items()}
     worth = (held * prices[symbol] for symbol, held in positions.items())
-    equity = to_fraction(account.cash) + sum(worth, ZERO)
+    equity = to_fraction(account.cash) + sum(worth, ZERO_FRACTION)
     return ExactAccount(account.as_of, equity, positions, prices)
 
 
@@ -189,7 +189,7 @@ def compared_account(
     end: ExactAccount,
     orders: Iterable[Order],
     marks: Mapping[str, Fraction] | None = None,
-    transfers: Fraction = ZERO,
+    transfers: Fraction = ZERO_FRACTION,
 ) -> DriftSide:
     """Build one side of the comparison from a run and its first and last account snapshot.
 
@@ -198,10 +198,10 @@ def compared_account(
     transfers: deposits less withdrawals between the snapshots, USD.
     """
     trades = {
-        order.client_order_id: Trade(order.symbol, ordered=to_fraction(order.signed_qty))
+        order.client_order_id: Trade(order.symbol, ordered_quantity=to_fraction(order.signed_qty))
         for order in orders
     }
-    flows = [Flow("fees", -to_fraction(row.fees)) for row in run.rows if row.fees]
+    flows = [Flow("fees", -to_fraction(row.fees)) for row in run.equity_rows if row.fees]
     for fill in run.fills:
         quantity, price = to_fraction(fill.qty), to_fraction(fill.price)
         if is_trade(fill):
@@ -217,7 +217,7 @@ def compared_account(
         if booking.kind in _BOOKED
     ]
     return DriftSide(
-        start=start.positions,
+        start_positions=start.positions,
         start_marks=start.prices,
         end_marks={**(marks or {}), **end.prices},
         start_equity=start.equity,
@@ -236,7 +236,7 @@ def _trade_name(fill: Fill) -> str:
     name = fill.client_order_id
     return (
         unknown_trade_name(fill.symbol, fill.booked_at)
-        if parse_order_prefix(name) == LIQUIDATION
+        if parse_order_prefix(name) == LIQUIDATION_PREFIX
         else name
     )
 
@@ -252,22 +252,24 @@ def profit_terms(
     The terms add up exactly to the difference of the profits. All profit in symbols without a mark
     in the simulated account counts as `not_simulated`.
     """
-    terms = dict.fromkeys(PROFIT_TERMS, ZERO)
+    terms = dict.fromkeys(PROFIT_TERMS, ZERO_FRACTION)
     known = simulated.end_marks
     for side, sign in ((live, 1), (simulated, -1)):
-        for flow in side.explained_flows(causes):
+        for flow in side.all_flows(causes):
             if flow.symbol and flow.symbol not in known:
-                terms["not_simulated"] += sign * flow.worth(side.end_marks)
+                terms["not_simulated"] += sign * flow.profit_contribution(side.end_marks)
                 continue
-            terms[flow.term] += sign * flow.worth(known)
+            terms[flow.term] += sign * flow.profit_contribution(known)
             # The flow's position is held to the end, where the two accounts mark it differently.
-            terms["marking"] += sign * (flow.worth(side.end_marks) - flow.worth(known))
+            terms["marking"] += sign * (
+                flow.profit_contribution(side.end_marks) - flow.profit_contribution(known)
+            )
         terms["unexplained"] += sign * side.unexplained()
     for name in live.trades.keys() & simulated.trades.keys():
         mine, other = live.trades[name], simulated.trades[name]
         if mine.symbol == other.symbol and mine.quantity and other.price is not None:
             # Differences in quantity count at the simulated price; the rest is the fill price.
-            worse = mine.quantity * other.price - mine.value
+            worse = mine.quantity * other.price - mine.traded_value
             terms["prices"] += worse
             terms[causes.get(name, "decided")] -= worse
     return terms
@@ -275,4 +277,4 @@ def profit_terms(
 
 def to_whole_cents(terms: Mapping[ProfitTerm, Fraction]) -> dict[ProfitTerm, Decimal]:
     """Round the terms to cents so that they add up to the rounded total."""
-    return cents_that_add_up(terms, to_cents(sum(terms.values(), ZERO)))
+    return round_parts_to_cents(terms, to_cents(sum(terms.values(), ZERO_FRACTION)))

@@ -57,7 +57,7 @@ class StressedBook:
     source: short description of the account.
     short_proceeds: USD from the sale of open shorts, by symbol.
     bars: all bars of the symbols, for scenarios of a historical day.
-    known: bars that were known at the instant of the account.
+    known_bars: bars that were known at the instant of the account.
     option_risk: maximum loss of open options from their present value, USD.
     notes: remarks for the report.
     """
@@ -66,19 +66,19 @@ class StressedBook:
     source: str
     short_proceeds: Mapping[str, float]
     bars: Bars
-    known: Bars
+    known_bars: Bars
     option_risk: float = 0.0
     notes: tuple[str, ...] = ()
 
     @property
     def symbols(self) -> tuple[str, ...]:
         """Return the symbols with a position, [S]."""
-        return self.known.symbols
+        return self.known_bars.symbols
 
     @property
     def crypto(self) -> Mask:
         """Return whether each symbol is crypto, [S]."""
-        return self.known.crypto
+        return self.known_bars.crypto
 
     @property
     def quantities(self) -> Array:
@@ -111,22 +111,22 @@ class StressedBook:
 
         s: index of the symbol.
         """
-        times, values = self.known.real_bars(s)
+        times, values = self.known_bars.bars_of_symbol(s)
         return times[-IMPACT_VOLATILITY_BARS:], values[-IMPACT_VOLATILITY_BARS:]
 
 
-def load_run_settings(run: RunFolder, changes: DictConfig) -> BacktestSettings:
+def load_run_settings(run: RunFolder, overrides: DictConfig) -> BacktestSettings:
     """Load the settings with which a run's positions are marked and settled.
 
-    changes: overrides of the run's settings, by group.
+    overrides: overrides of the run's settings, by group.
     Raises `DataError` if the folder has no settings.
     """
-    run.summary()  # that says whether it is a backtest's
-    content = run.settings()
+    run.read_summary()  # that says whether it is a backtest's
+    content = run.read_settings()
     if not content:
         raise DataError(f"{run.path / CONFIG_FILE} does not exist; a backtest leaves one")
     kept = OmegaConf.create(_finite({key: content[key] for key in _KEPT if key in content}))
-    kept.merge_with(changes)
+    kept.merge_with(overrides)
     try:
         return BacktestSettings.from_config(kept)
     except InputError as error:
@@ -147,10 +147,10 @@ def load_run_book(run: RunFolder, at: str, settings: BacktestSettings) -> Stress
     Raises `InputError` if the bars lack a symbol or contradict the run's equity.
     """
     held = run.book_at(at)
-    files = settings.files_timeframe
+    files = settings.configured_timeframe
     bars = settings.with_increments(settings.data.bars(sorted(held.positions), None, None, files))
     settings.require_volume_units(bars)
-    known = bars.until(held.at)
+    known = bars.slice_until(held.at)
     when = utc_text(held.at)
     marks = last_closes_by_symbol(known) if len(known.times) else {}
     for symbol in held.positions:
@@ -173,8 +173,8 @@ def load_run_book(run: RunFolder, at: str, settings: BacktestSettings) -> Stress
         account,
         f"{run.path} at {when}",
         held.short_proceeds,
-        restore_confirmed(market.view()),
-        market.view(len(known.times)),
+        restore_confirmed(market.visible_bars()),
+        market.visible_bars(len(known.times)),
         notes=tuple(notes),
     )
 
@@ -221,14 +221,14 @@ def _bars(settings: BacktestSettings, held: Sequence[Instrument], now: np.dateti
     if settings.data.dir:
         files = find_files([Path(folder).expanduser() for folder in settings.data.dir], None)
         if symbols := [item.symbol for item in held if item.symbol in files]:
-            known = settings.data.bars_up_to(symbols, now, settings.named_timeframe)
+            known = settings.data.bars_up_to(symbols, now, settings.timeframe_or_hourly)
             settings.require_volume_units(known)
-            bars = restore_confirmed(drop_unconfirmed(settings.data.market(known).view()))
-            real = {symbol: bars.real_bars(s) for s, symbol in enumerate(bars.symbols)}
+            bars = restore_confirmed(drop_unconfirmed(settings.data.market(known).visible_bars()))
+            real = {symbol: bars.bars_of_symbol(s) for s, symbol in enumerate(bars.symbols)}
     nothing = (NO_INSTANTS, np.empty((0, len(FIELDS))))
     tables = [(item, *real.get(item.symbol, nothing)) for item in held]
     here = np.array([now], dtype="datetime64[ns]")
-    return build_panel(tables, "files", settings.named_timeframe, here)
+    return build_panel(tables, "files", settings.timeframe_or_hourly, here)
 
 
 def option_risk(positions: Sequence[Mapping[str, Any]]) -> float:
@@ -249,6 +249,6 @@ def option_risk(positions: Sequence[Mapping[str, Any]]) -> float:
         )
     holdings = parse_positions(positions)
     counted_in_cash = (
-        min(holdings.short_option_value, holdings.options) - holdings.short_option_value
+        min(holdings.short_option_value, holdings.long_option_value) - holdings.short_option_value
     )
     return max(counted_in_cash + float(loss), 0.0)

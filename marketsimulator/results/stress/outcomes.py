@@ -16,22 +16,22 @@ import numpy as np
 
 from execution.orders.orders import Fill
 from foundation.arrays import Array, Instants
-from foundation.decimals import cents_that_add_up, to_cents
+from foundation.decimals import round_parts_to_cents, to_cents
 from marketsimulator.account.book import set_positions
 from marketsimulator.account.broker import SimulatedBroker
 from marketsimulator.account.margin import assess_margin, required_equity
 from marketsimulator.account.terms import FillTerms
 from marketsimulator.results.stress.book import StressedBook
-from marketsimulator.results.stress.scenarios import HALTED, Move, moves_of
+from marketsimulator.results.stress.scenarios import HALTED_BASIS, PriceMove, scenario_moves
 from marketsimulator.settings import BacktestSettings, Scenario
 from trainingdata.bars import build_panel
 from trainingdata.instruments import AssetClass
 from trainingdata.market import Market
 from trainingdata.sessions import calendar, in_session, outside_calendar_error
-from trainingdata.timeframe import Timeframe, nth_end_after
+from trainingdata.timeframe import Timeframe, nth_next_bar_end
 
 OPTIONS_LABEL = "options"  # under which the greatest loss of open options stands
-MAX_SESSIONS = 10  # closes until a margin call counts as unmet
+MAX_CALL_SESSIONS = 10  # closes until a margin call counts as unmet
 # none: no call; met: liquidation met it; nothing_left: unmet, nothing left to close; standing:
 # unmet, and more would be closed after the last session.
 CallEnding = Literal["none", "met", "nothing_left", "standing"]
@@ -41,13 +41,13 @@ CallEnding = Literal["none", "met", "nothing_left", "standing"]
 class MarginCheck:
     """Margin of the account at the first close after the price move; USD."""
 
-    close: np.datetime64
-    required: Decimal  # that stocks need
+    checked_at: np.datetime64
+    required_collateral: Decimal  # that stocks need
     collateral: Decimal  # equity without coins, after the night's charges
-    standing: bool  # whether a margin call stood before the move already
-    called: bool  # whether there was one, before or then
-    shortfall: Decimal  # of collateral; the excess if below 0
-    intraday_deficit: bool  # whether the intraday margin was exceeded before the close
+    had_margin_call: bool  # whether a margin call stood before the move already
+    has_margin_call: bool  # whether there was one, before or then
+    collateral_shortfall: Decimal  # of collateral; the excess if below 0
+    has_intraday_deficit: bool  # whether the intraday margin was exceeded before the close
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,21 +59,21 @@ class ScenarioOutcome:
 
     name: str
     source: str
-    moves: Mapping[str, Move]  # by symbol of the book
+    moves: Mapping[str, PriceMove]  # by symbol of the book
     loss: Decimal
-    losses: Mapping[str, Decimal]  # by symbol, below 0 a gain; they add up to the cent
+    losses_by_symbol: Mapping[str, Decimal]  # by symbol, below 0 a gain; they add up to the cent
     equity_after: Decimal  # before the broker does anything
     leverage_after: float | None
     margin: MarginCheck
     liquidations: tuple[Fill, ...]  # positions closed by the broker, in its order
-    ending: CallEnding  # of the margin call
-    equity_end: Decimal  # once the broker is done: less costs of liquidations and of nights
-    leverage_end: float | None
+    call_ending: CallEnding  # of the margin call
+    final_equity: Decimal  # once the broker is done: less costs of liquidations and of nights
+    final_leverage: float | None
 
     @property
-    def wiped_out(self) -> bool:
+    def is_wiped_out(self) -> bool:
         """Return whether equity is negative after the price move or at the end."""
-        return min(self.equity_after, self.equity_end) < 0
+        return min(self.equity_after, self.final_equity) < 0
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -84,7 +84,7 @@ class StressResult:
     outcomes: tuple[ScenarioOutcome, ...]
 
     @property
-    def worst(self) -> ScenarioOutcome | None:
+    def worst_outcome(self) -> ScenarioOutcome | None:
         """Return the outcome with the largest loss; None without scenarios."""
         return max(self.outcomes, key=lambda outcome: outcome.loss, default=None)
 
@@ -99,7 +99,7 @@ def run_stress(
     # If a symbol has no volume, no fill is bounded by volume.
     fills = settings.fills if book.volumes.all() else FillTerms(volume_share=None)
     terms = replace(settings, fills=fills)
-    outcomes = (_outcome(book, each, moves_of(each, book), terms) for each in scenarios)
+    outcomes = (_outcome(book, each, scenario_moves(each, book), terms) for each in scenarios)
     return StressResult(book, tuple(outcomes))
 
 
@@ -109,10 +109,13 @@ def leverage_of(gross: float, equity: float) -> float | None:
 
 
 def _outcome(
-    book: StressedBook, scenario: Scenario, moves: Mapping[str, Move], settings: BacktestSettings
+    book: StressedBook,
+    scenario: Scenario,
+    moves: Mapping[str, PriceMove],
+    settings: BacktestSettings,
 ) -> ScenarioOutcome:
     """Simulate a scenario until no margin call is open or none can be met; return its outcome."""
-    fractions = np.array([each.move for each in moves.values()])
+    fractions = np.array([each.fraction for each in moves.values()])
     prices = book.marks * (1.0 + fractions)
     parts = dict(zip(book.symbols, (-book.values * fractions).tolist(), strict=True))
     if book.option_risk:
@@ -122,34 +125,34 @@ def _outcome(
     equity = book.equity
 
     market = _moved_market(book, prices)
-    first = market.first
-    account = settings.book(market.bars)
+    first = market.start_row
+    account = settings.build_book(market.bars)
     # Shorts were sold for other prices than the present ones, and interest is charged by those.
     short_proceeds = np.array([book.short_proceeds.get(symbol, 0.0) for symbol in book.symbols])
     set_positions(account, book.account.cash, book.quantities, book.marks, short_proceeds)
-    line = settings.timeline(market)
+    line = settings.build_timeline(market)
     broker = SimulatedBroker(market, line, account)
     broker.deposit(-book.option_risk)
     for symbol, each in moves.items():
-        if each.basis == HALTED:
-            broker.halt(symbol, True)
+        if each.basis == HALTED_BASIS:
+            broker.set_halted(symbol, True)
     state = account.account[0]
-    if not in_session(market.period.times[:1])[0]:
+    if not in_session(market.run_bars.times[:1])[0]:
         # Positions called at the previous close are closed at the next opens, moved or not.
-        assess_margin(account, line.days[line.day[first]])
+        assess_margin(account, line.day_terms[line.day_rows[first]])
     standing = bool(state["called"])
     first_close, *closes = (first + 1 + np.flatnonzero(line.nights[first + 1 :] > 0)).tolist()
     broker.advance(first_close)
     required = to_cents(required_equity(account, 0.0))
     collateral = to_cents(float(state["equity"] - state["crypto"]))
     margin = MarginCheck(
-        close=broker.now(),
-        required=required,
+        checked_at=broker.now(),
+        required_collateral=required,
         collateral=collateral,
-        standing=standing,
-        called=bool(state["called"]) or standing,
-        shortfall=required - collateral,
-        intraday_deficit=bool(state["deficits"]),
+        had_margin_call=standing,
+        has_margin_call=bool(state["called"]) or standing,
+        collateral_shortfall=required - collateral,
+        has_intraday_deficit=bool(state["deficits"]),
     )
     ending: CallEnding = "standing" if state["called"] else "met" if standing else "none"
     for close in closes:
@@ -170,29 +173,29 @@ def _outcome(
         source=scenario.source,
         moves=moves,
         loss=loss,
-        losses=cents_that_add_up(parts, loss),
+        losses_by_symbol=round_parts_to_cents(parts, loss),
         equity_after=after,
         leverage_after=leverage_of(gross, equity - lost),
         margin=margin,
         liquidations=tuple(broker.fills),
-        ending=ending,
-        equity_end=after + spent,
-        leverage_end=leverage_of(float(state["stock"] + state["crypto"]), float(state["equity"])),
+        call_ending=ending,
+        final_equity=after + spent,
+        final_leverage=leverage_of(float(state["stock"] + state["crypto"]), float(state["equity"])),
     )
 
 
 def _moved_market(book: StressedBook, prices: Array) -> Market:
     """Return a market of the book's recent bars, followed by bars at constant prices [S].
 
-    Stocks have all bars of the next `MAX_SESSIONS` sessions. Crypto has one bar, because it is not
+    Stocks have all bars of the next `MAX_CALL_SESSIONS` sessions. Crypto has one bar, because it is not
     liquidated. Each bar has the usual volume of its symbol. There are no corporate actions.
     """
-    timeframe = book.known.timeframe
+    timeframe = book.known_bars.timeframe
     ends = _ends_of_stock_bars(timeframe, book.account.as_of)
     now = np.array([book.account.as_of])
-    next_bar = nth_end_after(timeframe.clock(AssetClass.CRYPTO), now, 1)
+    next_bar = nth_next_bar_end(timeframe.clock(AssetClass.CRYPTO), now, 1)
     tables = []
-    for s, (item, usual) in enumerate(zip(book.known.instruments, book.volumes, strict=True)):
+    for s, (item, usual) in enumerate(zip(book.known_bars.instruments, book.volumes, strict=True)):
         times, values = book.recent_bars(s)
         if not len(times) or times[-1] != book.account.as_of:
             times = np.concatenate([times, now])
@@ -209,7 +212,7 @@ def _ends_of_stock_bars(timeframe: Timeframe, at: np.datetime64) -> Instants:
     """Return the instants at which the stock bars of the next sessions become known."""
     closes = calendar().closes
     first = int(np.searchsorted(closes, at, side="right"))
-    if first + MAX_SESSIONS + 1 >= len(closes):
+    if first + MAX_CALL_SESSIONS + 1 >= len(closes):
         raise outside_calendar_error(at)
     ends = timeframe.stock_clock.ends
-    return np.asarray(ends[(ends > at) & (ends <= closes[first + MAX_SESSIONS])])
+    return np.asarray(ends[(ends > at) & (ends <= closes[first + MAX_CALL_SESSIONS])])

@@ -8,30 +8,30 @@ from foundation.decimals import to_cents
 from foundation.formatting import multiple, percent, quantity, usd
 from foundation.tables import Table, json_text
 from marketsimulator.results.stress.outcomes import (
-    MAX_SESSIONS,
+    MAX_CALL_SESSIONS,
     ScenarioOutcome,
     StressResult,
     leverage_of,
 )
 
-ENDINGS = {
+CALL_ENDING_TEXTS = {
     "none": "nothing",
     "met": "until the call is met",
     "nothing_left": "call unmet, nothing left to close",
-    "standing": f"call unmet after {MAX_SESSIONS} sessions",
+    "standing": f"call unmet after {MAX_CALL_SESSIONS} sessions",
 }
 
 
-def verdict_of(found: StressResult) -> tuple[str, str]:
+def stress_verdict(result: StressResult) -> tuple[str, str]:
     """Return the verdict in two texts: the worst case, then margin calls and wiped-out accounts."""
-    worst = found.worst
+    worst = result.worst_outcome
     if worst is None:
         return "No scenario could be computed.", ""
     claim = "No scenario loses anything."
     if worst.loss > 0:
-        claim = f"Worst case: {worst.name} loses {usd(worst.loss)}{_of_equity(found, worst)}."
-    called = [each.name for each in found.outcomes if each.margin.called]
-    wiped = [each.name for each in found.outcomes if each.wiped_out]
+        claim = f"Worst case: {worst.name} loses {usd(worst.loss)}{_of_equity(result, worst)}."
+    called = [each.name for each in result.outcomes if each.margin.has_margin_call]
+    wiped = [each.name for each in result.outcomes if each.is_wiped_out]
     rest = f"Margin calls: {', '.join(called) or 'none'}."
     if wiped:
         rest += f" Wiped out: {', '.join(wiped)}."
@@ -43,64 +43,64 @@ def _of_equity(found: StressResult, outcome: ScenarioOutcome) -> str:
     return f", {percent(float(outcome.loss) / equity, 1)} of equity" if equity > 0 else ""
 
 
-def stress_json(found: StressResult) -> str:
+def stress_json(result: StressResult) -> str:
     """Return the content of `stress.json`: amounts as text, instants in UTC."""
-    book = found.book
+    book = result.book
     held = zip(book.symbols, book.quantities.tolist(), book.marks.tolist(), strict=True)
     content = {
         "source": book.source,
         "at": book.account.as_of,
-        "claim": verdict_of(found)[0],
-        "worst": found.worst and found.worst.name,
+        "claim": stress_verdict(result)[0],
+        "worst": result.worst_outcome and result.worst_outcome.name,
         "book": {
             "cash": to_cents(book.account.cash),
             "equity": to_cents(book.equity),
-            "leverage": _leverage(found),
+            "leverage": _leverage(result),
             "option_risk": to_cents(book.option_risk),
             "positions": [{"symbol": s, "quantity": q, "mark": mark} for s, q, mark in held],
         },
         "scenarios": [
             {**asdict(each), "liquidations": [fill._asdict() for fill in each.liquidations]}
-            for each in found.outcomes
+            for each in result.outcomes
         ],
-        "remarks": found.book.notes,
+        "remarks": result.book.notes,
     }
     return json_text(content)
 
 
-def scenario_table(found: StressResult) -> Table:
+def scenario_table(result: StressResult) -> Table:
     """Return the table of scenarios: loss, margin and liquidation in one row each."""
     heads = ("scenario", "loss", "equity after", "margin call", "liquidated")
     more = ("leverage after", "final equity", "final leverage")
     rows = [
         (
             each.name,
-            usd(each.loss) + _of_equity(found, each),
+            usd(each.loss) + _of_equity(result, each),
             usd(each.equity_after),
             _call_text(each),
             _closed_text(each),
             _leverage_text(each.leverage_after),
-            usd(each.equity_end),
-            _leverage_text(each.leverage_end),
+            usd(each.final_equity),
+            _leverage_text(each.final_leverage),
         )
-        for each in found.outcomes
+        for each in result.outcomes
     ]
-    equity, leverage = usd(to_cents(found.book.equity)), _leverage_text(_leverage(found))
-    title = f"{found.book.source}: equity {equity}, leverage {leverage}"
+    equity, leverage = usd(to_cents(result.book.equity)), _leverage_text(_leverage(result))
+    title = f"{result.book.source}: equity {equity}, leverage {leverage}"
     optional = range(len(heads), len(heads) + len(more))
     return Table(title, (*heads, *more), rows, text_columns=(3, 4), optional_columns=optional)
 
 
-def loss_table(found: StressResult) -> Table:
+def loss_table(result: StressResult) -> Table:
     """Return the table of price moves and losses by symbol in the worst case."""
-    book = found.book
+    book = result.book
     held = zip(book.symbols, book.quantities.tolist(), book.marks.tolist(), strict=True)
     texts = {symbol: (quantity(size), quantity(mark, 6)) for symbol, size, mark in held}
     rows = []
-    worst = found.worst
-    for symbol, loss in worst.losses.items() if worst else ():
+    worst = result.worst_outcome
+    for symbol, loss in worst.losses_by_symbol.items() if worst else ():
         move = worst.moves.get(symbol) if worst else None
-        moved = ("", "") if move is None else (percent(move.move, sign=True), move.basis)
+        moved = ("", "") if move is None else (percent(move.fraction, sign=True), move.basis)
         rows.append((symbol, *texts.get(symbol, ("", "")), *moved, usd(loss)))
     heads = ("symbol", "quantity", "mark", "move", "source", "loss")
     return Table("Loss by symbol in the worst case", heads, rows, text_columns=(4,))
@@ -117,11 +117,11 @@ def _leverage_text(leverage: float | None) -> str:
 def _call_text(outcome: ScenarioOutcome) -> str:
     """Describe the margin call with its shortfall, or the excess margin."""
     margin = outcome.margin
-    deficit = "; intraday deficit" if margin.intraday_deficit else ""
-    if margin.called and (margin.shortfall > 0 or not margin.standing):
-        return f"call, shortfall {usd(margin.shortfall)}{deficit}"
-    before = "earlier call, now met;" if margin.standing else "none;"
-    return f"{before} excess {usd(-margin.shortfall)}{deficit}"
+    deficit = "; intraday deficit" if margin.has_intraday_deficit else ""
+    if margin.has_margin_call and (margin.collateral_shortfall > 0 or not margin.had_margin_call):
+        return f"call, shortfall {usd(margin.collateral_shortfall)}{deficit}"
+    before = "earlier call, now met;" if margin.had_margin_call else "none;"
+    return f"{before} excess {usd(-margin.collateral_shortfall)}{deficit}"
 
 
 def _closed_text(outcome: ScenarioOutcome) -> str:
@@ -130,4 +130,4 @@ def _closed_text(outcome: ScenarioOutcome) -> str:
     for each in outcome.liquidations:
         sizes[each.symbol] = sizes.get(each.symbol, 0.0) + float(each.qty)
     closed = [f"{symbol} {quantity(size, sign=True)}" for symbol, size in sizes.items()]
-    return ", ".join([*closed, ENDINGS[outcome.ending]])
+    return ", ".join([*closed, CALL_ENDING_TEXTS[outcome.call_ending]])

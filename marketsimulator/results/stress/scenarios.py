@@ -16,21 +16,21 @@ from trainingdata.instants import utc_text
 from trainingdata.instruments import instrument
 from trainingdata.sessions import Session, session_on
 
-HALTED = "halted"  # basis of a symbol that does not trade
+HALTED_BASIS = "halted"  # basis of a symbol that does not trade
 
 
 @dataclass(frozen=True, slots=True)
-class Move:
+class PriceMove:
     """Price move of a symbol in a scenario, and the basis of its size."""
 
-    move: float  # a fraction of its mark
+    fraction: float  # a fraction of its mark
     basis: str  # source of the move, in words
 
 
-def moves_of(scenario: Scenario, book: StressedBook) -> Mapping[str, Move]:
+def scenario_moves(scenario: Scenario, book: StressedBook) -> Mapping[str, PriceMove]:
     """Return the price move of each symbol of a book in a scenario.
 
-    A halted symbol has a move of 0 and the basis `HALTED`.
+    A halted symbol has a move of 0 and the basis `HALTED_BASIS`.
     """
     trading = np.ones(len(book.symbols), dtype=bool)
     stocks = np.where(book.crypto, 0.0, np.abs(book.values))
@@ -41,7 +41,10 @@ def moves_of(scenario: Scenario, book: StressedBook) -> Mapping[str, Move]:
         moves, basis = _own_moves(book, trading, session, moves, basis)
     each = zip(book.symbols, moves.tolist(), basis, trading.tolist(), strict=True)
     # No move has no sign.
-    return {s: Move(move + 0.0, why) if on else Move(0.0, HALTED) for s, move, why, on in each}
+    return {
+        s: PriceMove(move + 0.0, why) if on else PriceMove(0.0, HALTED_BASIS)
+        for s, move, why, on in each
+    }
 
 
 def _stated_moves(scenario: Scenario, book: StressedBook) -> tuple[Array, list[str]]:
@@ -49,7 +52,7 @@ def _stated_moves(scenario: Scenario, book: StressedBook) -> tuple[Array, list[s
     single = {instrument(symbol).symbol: move for symbol, move in scenario.symbols.items()}
     shorts = scenario.stocks if scenario.shorts is None else scenario.shorts
     stocks = np.where(book.quantities < 0, shorts, scenario.stocks)
-    by_class = np.where(book.crypto, scenario.coins, stocks).tolist()
+    by_class = np.where(book.crypto, scenario.crypto, stocks).tolist()
     named = zip(book.symbols, by_class, strict=True)
     moves = np.array([single.get(symbol, move) for symbol, move in named])
     return moves, [f"stated of {'it' if s in single else 'its class'}" for s in book.symbols]
@@ -64,7 +67,7 @@ def _own_moves(
     previous session to the close of the bar at which the loss of the book is largest. A halted
     symbol has no loss.
     """
-    bars, before = book.bars, session_on(session.before)
+    bars, before = book.bars, session_on(session.previous_date)
     if before is None:
         return stated, basis
     eve = (bars.times > before.opens) & (bars.times <= before.closes)
