@@ -193,7 +193,13 @@ def run_at_venue(config: DictConfig) -> None:
         decides = trader if TRADE_JOB in settings.jobs else None
         supervisor, cycles = Supervisor.from_environment(os.environ), config.cycles
         with trading_loop(
-            settings, keys, feed, decides, supervisor, cycles=cycles, reporter=CyclePrinter(settings)
+            settings,
+            keys,
+            feed,
+            decides,
+            supervisor,
+            cycles=cycles,
+            reporter=CyclePrinter(settings),
         ) as loop:
             if loop is not None:
                 loop.run()

@@ -48,7 +48,7 @@ CLASSES: Mapping[str, list[type[Any]]] = {
 INTRODUCTION = """# Settings
 
 Look up which words a command takes: `key=value`, as `sizing.fraction=0.25`. A list is in quotes,
-`'symbols=[NVDA,AAPL]'`; code of your own is `SIZING_GROUP._target_=module.Name`.
+`'symbols=[NVDA,AAPL]'`; code of your own is `GROUP._target_=module.Name`.
 `make settings-page` makes this page from the settings classes and `configs/*.yaml`.
 
 A value is the class's default, then what else the key takes: `1.0` stands for any number, `1` for

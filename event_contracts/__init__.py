@@ -24,8 +24,7 @@ COMMANDS = {
     "trade_kalshi": Command(
         "event_contracts.trade",
         config="trade_kalshi",
-        interruption_text="what is held stays held, and orders that wait end by themselves; start again"
-        " to go on",
+        interruption_text="positions stay open and resting orders expire; start again to go on",
         log="trade_kalshi",
         is_private=True,
     ),

@@ -1,6 +1,7 @@
 r"""Comparison of variable sizes with one size, Kelly, random actions and none.
 
-    python -m event_contracts.compare variable_checkpoints=[A.safetensors,…] fixed_checkpoints=[B.safetensors,…] \
+    python -m event_contracts.compare variable_checkpoints=[A.safetensors,…]
+    fixed_checkpoints=[B.safetensors,…] \
         [folder=RECORDED] [key=value …]
 
 Every policy plays every held-out session under the same money, fees and limits; checkpoints of
@@ -39,12 +40,12 @@ from event_contracts.settings import ComparisonSettings
 from event_contracts.simulation.comparison import (
     MIN_EXCESS,
     BookedResult,
-    Comparison,
     ComparedPolicy,
-    PolicyResult,
+    Comparison,
     Estimate,
     HeldOutSessions,
     PairComparison,
+    PolicyResult,
     compare_policies,
 )
 from event_contracts.simulation.recorded import list_events, recorded_markets
@@ -57,9 +58,9 @@ from event_contracts.trading.actor import MarketHistory
 from event_contracts.trading.manager import ORDER_LIFE
 from event_contracts.trading.orders import EventContractOrder
 from event_contracts.trading.policies import (
+    ActionCodes,
     BinaryKelly,
     CheckpointInfo,
-    ActionCodes,
     HoldPolicy,
     Observations,
     RandomPolicy,
@@ -318,13 +319,15 @@ def _booked_words(comparison: Comparison) -> list[str]:
         else ""
     )
     return [
-        f"{BOOKED_ROW_NAME}: {usd(booked.profit, sign=True)} of settled profit, {booked.filled_order_count} of"
-        f" {count_text(booked.accepted_order_count, 'order')} filled{missing}. The other rows are replays."
+        f"{BOOKED_ROW_NAME}: {usd(booked.profit, sign=True)} of settled profit,"
+        f" {booked.filled_order_count} of"
+        f" {count_text(booked.accepted_order_count, 'order')} filled{missing}. The other rows are"
+        " replays."
     ]
 
 
 def _cells(standing: PolicyResult, sizes: PositionSizeMetrics) -> tuple[Cell, ...]:
-    """Return the cells of a row, one per column of `SETTLED_MARKET_HEADERS`."""
+    """Return the cells of a row, one per column of `TABLE_HEADERS`."""
     figures = standing.performance
     return (
         _estimate_cell(figures.growth, partial(percent, places=3, sign=True)),

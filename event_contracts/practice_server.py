@@ -53,16 +53,16 @@ from event_contracts.simulation.settings import SyntheticSessionModel
 from event_contracts.simulation.synthetic import synthetic_session
 from event_contracts.simulation.venue import (
     OrderRequest,
-    epoch_milliseconds,
-    get_placed_order,
     accept_order,
+    epoch_milliseconds,
     format_timestamp,
+    get_placed_order,
 )
 from event_contracts.trading.endpoint import (
+    API_ROOT,
     EXCHANGE_PAUSED,
     KEY_HEADER,
     PAUSE_CODES,
-    API_ROOT,
     SIGNATURE_HEADER,
     TIMESTAMP_HEADER,
     TRADING_PAUSED,

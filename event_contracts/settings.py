@@ -184,7 +184,8 @@ class ComparisonSettings(SessionSettings):
             and self.fixed_checkpoints
         ):
             raise InputError(
-                f"variable, fixed: {len(self.variable_checkpoints)} and {len(self.fixed_checkpoints)} checkpoints; as many"
+                f"variable, fixed: {len(self.variable_checkpoints)} and"
+                f" {len(self.fixed_checkpoints)} checkpoints; as many"
                 " of each are needed, one for each seed of training"
             )
 

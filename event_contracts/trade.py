@@ -43,8 +43,8 @@ from event_contracts.trading.listings import (
     MarketFees,
     QuarantinedMarket,
     UnknownMarket,
-    read_markets,
     check_all_listed,
+    read_markets,
     sale_prices,
     unreadable_markets,
 )
@@ -144,7 +144,8 @@ class KalshiJob:
     ticks_done: number of ticks so far.
     order_count: number of orders decided so far, sent or not.
     last_reasons: reason of the last decision on each market that has had a tick.
-    unbooked_reasons: reasons why the settlement of an ended market is not in the journal, by ticker.
+    unbooked_reasons: reasons why the settlement of an ended market is not in the journal, by
+        ticker.
     """
 
     service: ActorService

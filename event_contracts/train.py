@@ -113,7 +113,8 @@ def run(settings: TrainingSettings, progress: Progress) -> Result:
     learner = train(settings, progress)
     return Result(
         sentences=[
-            f"{count_text(learner.steps, 'step')}, in whole rounds of {settings.steps_per_update:,};"
+            f"{count_text(learner.steps, 'step')}, in whole rounds of"
+            f" {settings.steps_per_update:,};"
             f" {Path(settings.output) / CHECKPOINT_FILE}; judge it with"
             " python -m event_contracts.compare"
         ]

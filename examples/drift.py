@@ -5,8 +5,8 @@ r"""A custom forecaster: the mean return of the last bars continues, with a rand
         forecaster.arguments.window=60 forecaster.calibrated=false output=outputs/example-drift
 
 `forecaster.calibrated=false` uses its forecasts unchanged; calibrated, the default, they count as
-far as they have proven themselves. `marketsimulator.audit check_look_ahead` shows whether it reads later
-data.
+far as they have proven themselves. `marketsimulator.audit look_ahead` shows whether it reads
+later data.
 """
 
 from __future__ import annotations

@@ -62,7 +62,8 @@ class AccountReading:
     cash: cash as the venue states it, USD; the cost of short options is not deducted.
     leverage_multiplier: multiple of equity that the venue states as its leverage; values above
         `MAX_LEVERAGE_MULTIPLIER` are not accepted.
-    is_market_open: true if the venue states that the exchange is open; None if the venue does not state
+    is_market_open: true if the venue states that the exchange is open; None if the venue does not
+        state
         it.
     is_reread: true for a second attempt, after the first responses were rejected.
     unmodelled_orders: open orders that the account snapshot does not model.

@@ -378,7 +378,8 @@ def check_journal(path: Path, *, is_traded_now: bool) -> CheckResult:
     """Check whether the journal is intact, and whether the outcome of every order is known.
 
     path: path of the account's journal, which may be absent.
-    is_traded_now: true if another process may be writing the journal. Its integrity is then not checked,
+    is_traded_now: true if another process may be writing the journal. Its integrity is then not
+        checked,
         because a long read would delay the commits of that process.
     """
     refuse_misplaced_journal(path.parent.name, path)

@@ -11,10 +11,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from forecasting.forecast import (
-    WINDOWS_PER_CHUNK,
     HORIZON,
     LEVELS,
     LOOK_AHEAD_NOTE,
+    WINDOWS_PER_CHUNK,
     ForecastTable,
     LocationScale,
     Progress,

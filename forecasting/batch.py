@@ -34,9 +34,9 @@ from forecasting.chronos2.cached_forecaster import CachedForecaster, predict_loc
 from forecasting.chronos2.ray_predictor import RayPredictor
 from forecasting.file_forecaster import FORECASTER_METADATA_KEY
 from forecasting.forecast import (
-    WINDOWS_PER_CHUNK,
     HORIZON,
     LEVELS,
+    WINDOWS_PER_CHUNK,
     ForecastTable,
     Progress,
     no_progress,
@@ -253,7 +253,8 @@ class _Rows:
 
     batch: the forecasts.
     schema: Arrow schema of the file.
-    target_times: known-at instants of each symbol's own bars and next 24 calendar bars, concatenated.
+    target_times: known-at instants of each symbol's own bars and next 24 calendar bars,
+        concatenated.
     target_offsets: [S] position of each symbol's first instant in `target_times`.
     """
 

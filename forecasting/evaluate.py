@@ -30,7 +30,7 @@ from rich.console import RenderableType
 
 from forecasting.chronos2.augmentation import AUGMENTATIONS
 from forecasting.chronos2.profile import SymbolSettings, write_symbol_settings
-from forecasting.forecast import Progress, no_progress, has_look_ahead
+from forecasting.forecast import Progress, has_look_ahead, no_progress
 from forecasting.scores import (
     clustered_mean,
     gain_over_baseline,
@@ -99,7 +99,8 @@ TOO_FEW_WEEKS_PHRASE = "rests on too few weeks to be told from"
 class Evaluation:
     """Scores of several forecasters over the same symbols and bars.
 
-    score_frames: score frames by forecaster name. All frames have the same symbols, instants and steps in
+    score_frames: score frames by forecaster name. All frames have the same symbols, instants and
+        steps in
         the same rows; the first frame is the evaluated forecaster's.
     data_source: data source of the bars.
     timeframe: timeframe of the bars.
@@ -220,7 +221,8 @@ def write_proved_settings(results: Sequence[SymbolSearchResult], folder: Path) -
     """Write the settings of symbols with a proven gain; return one line of text per symbol."""
     lines = []
     for verdict in results:
-        gain = f"{100 * verdict.walk_forward_gain:+.2f} ± {100 * verdict.gain_standard_error:.2f} % walk-forward"
+        mean, error = 100 * verdict.walk_forward_gain, 100 * verdict.gain_standard_error
+        gain = f"{mean:+.2f} ± {error:.2f} % walk-forward"
         best = verdict.best_settings
         said = "the settings stay"
         present = folder / f"{verdict.symbol}.json"
@@ -252,7 +254,8 @@ class SymbolSearchResult:
     best_settings: candidate settings with the smallest loss over all folds.
     walk_forward_gain: walk-forward reduction of the loss, as a fraction.
     gain_standard_error: standard error of `walk_forward_gain`.
-    is_significant: whether `best_settings` differs from the current settings and `walk_forward_gain` exceeds its error; only then
+    is_significant: whether `best_settings` differs from the current settings and
+        `walk_forward_gain` exceeds its error; only then
         the settings are written to a file.
     """
 

@@ -37,7 +37,7 @@ VolatilityRule = Literal["original", "normal", "quantile"]  # rule that derives 
 def interpolate_levels(values: Array32, levels: Sequence[float]) -> Array32:
     """Interpolate quantiles linearly at other levels; return […, K].
 
-    values: […, Q] quantiles at `VERDICT_LEVELS`.
+    values: […, Q] quantiles at `LEVELS`.
     levels: [K] requested levels, 0.01 … 0.99.
     """
     wanted = np.asarray(levels)
@@ -55,8 +55,8 @@ def no_progress(task: str, done: int, total: int) -> None:
 def empty_array(*shape: int) -> Array32:
     """Return an uninitialised float32 array.
 
-    An array of at least `MIN_MAPPED_BYTES` is memory-mapped to a temporary file. Raises InputError if
-    the temporary folder has too little space.
+    An array of at least `MIN_MAPPED_BYTES` is memory-mapped to a temporary file. Raises InputError
+    if the temporary folder has too little space.
     """
     size = 4 * prod(shape)
     if size < MIN_MAPPED_BYTES:
@@ -85,8 +85,10 @@ class LocationScale:
     price: [N] last close of each window, in USD.
     median, scale: [N, H] median and scale of the log return after each step; NaN without a
         forecast.
-    shape_quantiles: [W, H, Q] standardised quantiles: of the log return less its median, over its scale.
-    shape_index: [N] index of each window's shape in `shape_quantiles`; windows share shapes to save memory.
+    shape_quantiles: [W, H, Q] standardised quantiles: of the log return less its median, over its
+        scale.
+    shape_index: [N] index of each window's shape in `shape_quantiles`; windows share shapes to save
+        memory.
     """
 
     price: Array
@@ -144,7 +146,8 @@ class ForecastTable:
     name: name of the forecaster.
     symbols: [S] symbols of the panel.
     clock: [T] instants of the panel.
-    latest_window_index: [S, T] index of the last window issued by each instant; -1 before the first window.
+    latest_window_index: [S, T] index of the last window issued by each instant; -1 before the first
+        window.
     windows: input of each forecast.
     price: [N] last close of each window, in USD.
     quantiles: [N, H, Q] float32 quantiles of the close in USD after each of the symbol's own bars,
@@ -153,7 +156,8 @@ class ForecastTable:
     shrinkage: [N] factor that calibration applied to the base forecast's median; NaN without
         calibration.
     skill: [N] conservative estimate of the first step's information coefficient; 0 if unknown.
-    source_digest: digest of inputs other than bars that can change under the same name, such as model
+    source_digest: digest of inputs other than bars that can change under the same name, such as
+        model
         weights; else empty.
     """
 
@@ -240,7 +244,8 @@ class ForecastTable:
     def check_quantiles(self, lower_bound: float) -> None:
         """Check that quantiles are finite, nondecreasing along the levels, and above a bound.
 
-        lower_bound: exclusive lower bound in USD. It is minus infinity for a network, which may forecast
+        lower_bound: exclusive lower bound in USD. It is minus infinity for a network, which may
+            forecast
             prices below zero in a crash.
 
         Raises ValueError with the symbol, instant and step of the first invalid quantile.

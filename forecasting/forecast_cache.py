@@ -163,8 +163,8 @@ class CachePartition:
         portion: portion number from `locate`.
         part: `moments` or `quantiles`.
 
-        Raises CachedForecastsDamaged if the portion is missing or damaged; a damaged portion is removed
-        if possible.
+        Raises CachedForecastsDamaged if the portion is missing or damaged; a damaged portion is
+        removed if possible.
         """
         year = int(_month(issued_at)[:4])
 

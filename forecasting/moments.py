@@ -9,10 +9,10 @@ import numpy as np
 import numpy.typing as npt
 
 from forecasting.forecast import (
-    WINDOWS_PER_CHUNK,
     HORIZON,
     LEVELS,
     MEDIAN_INDEX,
+    WINDOWS_PER_CHUNK,
     ForecastTable,
     QuantileView,
     VolatilityRule,

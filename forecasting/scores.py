@@ -34,7 +34,7 @@ CRPS_WEIGHTS = 2 * np.gradient(LEVEL_ARRAY)
 
 
 def pinball_loss(quantiles: Array, realised: Array) -> Array:
-    """Return the pinball loss [n, Q] of quantiles [n, Q] at `VERDICT_LEVELS` (Koenker and Bassett 1978)."""
+    """Return the pinball loss [n, Q] of quantiles [n, Q] (Koenker and Bassett 1978)."""
     error = realised[:, None] - quantiles
     return np.asarray(np.maximum(LEVEL_ARRAY * error, (LEVEL_ARRAY - 1) * error))
 
@@ -54,7 +54,7 @@ def probability_integral_transform(quantiles: Array, realised: Array) -> Array:
 
     It is interpolated linearly between levels; 0 or 1 beyond the outermost quantiles.
 
-    quantiles: [n, Q] quantiles at `VERDICT_LEVELS`.
+    quantiles: [n, Q] quantiles at `LEVELS`.
     realised: [n] outcomes.
     """
     above = (realised[:, None] >= quantiles).sum(axis=1)

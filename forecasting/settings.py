@@ -17,8 +17,8 @@ from forecasting.chronos2.profile import Profile, read_symbol_settings
 from forecasting.chronos2.ray_predictor import RaySettings
 from forecasting.file_forecaster import FORECAST_SUFFIX, FileForecaster
 from forecasting.forecast import (
-    WINDOWS_PER_CHUNK,
     HORIZON,
+    WINDOWS_PER_CHUNK,
     Forecaster,
     ForecastTable,
     Progress,
@@ -254,12 +254,13 @@ class PanelSettings:
         _refuse_twice(self.symbols)
         if self.data.execution_bars and not self.fills_orders:
             raise InputError(
-                "data.execution_bars: no order is filled on bars here, as in a backtest; leave it out"
+                "data.execution_bars: no order is filled on bars here, as in a backtest; leave it"
+                " out"
             )
         if self.timeframe_or_hourly.fills_at_close and self.data.execution_bars:
             raise InputError(
-                "data.execution_bars: a closing auction has one price, that finer bars do not show; leave it"
-                " out, or give fill=open"
+                "data.execution_bars: a closing auction has one price, that finer bars do not show;"
+                " leave it out, or give fill=open"
             )
         if self.timeframe_or_hourly.fills_at_close and self.data.adjustment == "raw":
             raise InputError(

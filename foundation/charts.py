@@ -43,7 +43,7 @@ class Series:
     lower_values: Array | None = None
 
     def downsample(self, max_points: int = MAX_POINTS) -> Series:
-        """Return the series with at most `max_points` values that preserve the shape of the curve."""
+        """Return the series with at most `max_points` values that keep the shape of the curve."""
         kept = downsample_indices(self.values, max_points)
         base = None if self.lower_values is None else self.lower_values[kept]
         return replace(self, x=self.x[kept], values=self.values[kept], lower_values=base)

@@ -74,7 +74,8 @@ class Command:
 
     module: dotted name, as for `python -m`.
     config: name of the command's file in `configs`; None if the command takes only flags.
-    marker_file: file that each run writes to the output folder, and that marks the folder as an earlier
+    marker_file: file that each run writes to the output folder, and that marks the folder as an
+        earlier
         output; empty if the module checks the folder itself, or writes nothing.
     marker_keys: keys that this JSON file has after every run.
     interruption_text: text of the message after an interruption: the state of the output.

@@ -554,7 +554,8 @@ def compile_in_background(program: str, cached_module: str) -> Iterator[None]:
     if _is_kept(cached_module):
         yield
         return
-    code = f"sys.path.insert(0, {str(PROJECT_ROOT)!r}); runpy.run_module({program!r}, None, '__main__')"
+    path = f"sys.path.insert(0, {str(PROJECT_ROOT)!r})"
+    code = f"{path}; runpy.run_module({program!r}, None, '__main__')"
     with subprocess.Popen(
         [sys.executable, "-P", "-c", f"import runpy, sys; {code}"],
         stdin=subprocess.DEVNULL,

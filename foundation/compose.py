@@ -44,11 +44,11 @@ from foundation.plugin import (
 )
 from foundation.redaction import redact_secrets
 from foundation.settings import (
-    setting_defaults,
     dotted_keys,
-    setting_fields,
     read_plain_yaml,
     register_env_resolver,
+    setting_defaults,
+    setting_fields,
     settings_class_in,
     settings_from_config,
 )

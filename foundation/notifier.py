@@ -60,7 +60,7 @@ def _alert(kind: str, text: str) -> dict[str, str]:
 
 
 def alert_heading(kind: str) -> str:
-    """Return the first words of a notice's log line: `ESTIMATES_ALERT kind`, or the kind in capitals."""
+    """Return the first words of a notice's log line: `ALERT kind`, or the kind in capitals."""
     return kind.upper() if kind in INFORMATIONAL_KINDS else f"ALERT {kind}"
 
 
@@ -303,7 +303,8 @@ class Supervisor:
 
     socket_address: socket of the supervisor, a path or an abstract name that begins with `@`; empty
         without a supervisor.
-    watchdog_seconds: seconds between two liveness messages, half of the supervisor's timeout; None if the
+    watchdog_seconds: seconds between two liveness messages, half of the supervisor's timeout; None
+        if the
         supervisor expects none from this process.
     """
 

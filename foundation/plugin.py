@@ -13,7 +13,7 @@ brokers      words of `broker.name=…`: functions of settings and keys that ret
 desks        classes like `OptionDesk`, for instruments of Alpaca's practice account other than
              stocks and crypto
 forecasters, strategies, correlations, ranks, fees
-             words of `SIZING_GROUP._target_=…` in place of `module.Name`
+             words of `GROUP._target_=…` in place of `module.Name`
 
 An entry point is imported when it is used. Those of this project are read from its pyproject.toml
 in a source tree, whose metadata may be missing or old, without a search of installed packages.

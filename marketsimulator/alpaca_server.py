@@ -47,7 +47,7 @@ from marketsimulator.venue.request import (
 from marketsimulator.venue.server import PracticeServer
 from marketsimulator.venue.serving import ServerOptions, ServingParser, serve
 from marketsimulator.venue.stocks import ASSET_FLAGS, Venue
-from marketsimulator.venue.tickets import derive_id, quantity_text, format_timestamp
+from marketsimulator.venue.tickets import derive_id, format_timestamp, quantity_text
 from trainingdata.instants import new_york_minutes, parse_date, parse_instant, time_text
 from trainingdata.instruments import instrument, is_crypto, venue_spelling
 from trainingdata.market import Market
@@ -452,7 +452,8 @@ class AlpacaServerSettings:
         server = AlpacaServer(Venue(self.venue, market), self.server_options.speed)
         return (
             server,
-            f"{', '.join(market.bars.symbols)} from {format_timestamp(market.history.last_instant)}",
+            f"{', '.join(market.bars.symbols)} from"
+            f" {format_timestamp(market.history.last_instant)}",
         )
 
 

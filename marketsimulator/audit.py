@@ -3,7 +3,8 @@
     python -m marketsimulator.audit look_ahead …  do future bars change a decision?
     python -m marketsimulator.audit begin …       does an earlier start of the bars change one?
 
-Settings are those of configs/backtest.yaml. `check_look_ahead` exits with code 1 if a decision changed.
+Settings are those of configs/backtest.yaml. `look_ahead` exits with code 1 if a decision
+changed.
 Lagged or shuffled forecasts and other costs are variants: `marketsimulator.compare` with
 counterfactuals=[lag,shuffled,costs].
 """
@@ -208,8 +209,8 @@ def parse_arguments(words: Sequence[str]) -> tuple[AuditSettings, None]:
     settings = BacktestSettings.from_config(config)
     if settings.data.execution_bars:
         raise InputError(
-            "data.execution_bars: an audit alters the bars that are decided on, and finer ones would"
-            " contradict them; leave it out"
+            "data.execution_bars: an audit alters the bars that are decided on, and finer ones"
+            " would contradict them; leave it out"
         )
     return AuditSettings(name, settings), None
 

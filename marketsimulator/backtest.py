@@ -123,7 +123,9 @@ def _entered(results: Results) -> Results:
     If the ledger fails after the run, a remark replaces the statistics.
     """
     try:
-        return replace(results, trial_statistics=record_trials(results.settings.trials, [results.trial()]))
+        return replace(
+            results, trial_statistics=record_trials(results.settings.trials, [results.trial()])
+        )
     except InputError as error:
         log.warning("%s", error)
         return replace(results, no_ledger_note=NO_LEDGER_NOTE.format(error))

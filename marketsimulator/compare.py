@@ -37,7 +37,7 @@ from omegaconf import DictConfig, OmegaConf
 from execution.decision.beliefs import BeliefTable
 from forecasting.baseline import RandomWalk
 from forecasting.chronos2.ray_predictor import RaySettings
-from forecasting.forecast import Progress, mark_as_look_ahead, no_progress, has_look_ahead
+from forecasting.forecast import Progress, has_look_ahead, mark_as_look_ahead, no_progress
 from foundation.cli import Result
 from foundation.errors import InputError
 from foundation.plugin import allow_import, is_plugin

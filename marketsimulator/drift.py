@@ -200,8 +200,8 @@ class LiveSimulation:
         end = record.last_covered_account(lambda at: is_covered(bars, at))
         if end.at == start.at and len(record.decisions) > 1:
             raise InputError(
-                f"data.dir: the bars ({bars.source}) end at {utc_text(bars.last_instant)}, before what was"
-                f" decided first was met; {LIVE_BARS_HINT}"
+                f"data.dir: the bars ({bars.source}) end at {utc_text(bars.last_instant)}, before"
+                f" what was decided first was met; {LIVE_BARS_HINT}"
             )
         decided = record.decisions[0].at
         since = history_start(start.at, settings.history_days)

@@ -29,7 +29,7 @@ from marketsimulator.results.order_reasons import decision_text, short_reason
 from marketsimulator.results.run_folder import RunFolder
 from marketsimulator.run_result import DECISION_COLUMNS, FILL_COLUMNS, ORDER_COLUMNS
 from trainingdata.instants import parse_instant, utc_text
-from trainingdata.instruments import instrument, closest_symbols
+from trainingdata.instruments import closest_symbols, instrument
 
 
 def explain(

@@ -377,11 +377,11 @@ class Run:
     def decision_frame(self) -> pd.DataFrame:
         """Return a frame with one row per decided symbol.
 
-        mu and sigma are forecasts up to `slice_until`. `plan_…` columns explain the target over the plan
-        periods that drive it. kelly (before any limit, over these periods), held and target are
-        weights. price and the cost of the change are in USD. `shadow_…` columns are shadow prices:
-        the gain in the plan's expected return net of risk per unit of a limit, in equity; 0 if the
-        limit does not bind. equity is the account's equity in USD, the base of the weights.
+        mu and sigma are forecasts up to `slice_until`. `plan_…` columns explain the target over the
+        plan periods that drive it. kelly (before any limit, over these periods), held and target
+        are weights. price and the cost of the change are in USD. `shadow_…` columns are shadow
+        prices: the gain in the plan's expected return net of risk per unit of a limit, in equity; 0
+        if the limit does not bind. equity is the account's equity in USD, the base of the weights.
         """
         return self.decision_log.frame
 

@@ -16,7 +16,7 @@ from execution.orders.account_snapshot import AccountSnapshot
 from forecasting.chronos2.ray_predictor import RaySettings
 from foundation.errors import InputError, invalid_choice
 from foundation.settings import required_setting, setting, settings_class, settings_from_config
-from marketsimulator.account.terms import FillTerms, holding_table, fee_tier_table
+from marketsimulator.account.terms import FillTerms, fee_tier_table, holding_table
 from trainingdata.bars import Bars
 from trainingdata.feed.endpoint import BrokerSettings
 from trainingdata.instants import DAY, new_york_date, parse_instant, utc_text

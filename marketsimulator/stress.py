@@ -5,9 +5,9 @@
 
 RUN is the folder of a backtest; its book is taken at the end, at the highest leverage (at=worst) or
 at an instant. account=venue reads the account of the keys in the environment (paper unless
-broker.paper=false) and sends nothing. Scenarios are in configs/stress.yaml; custom_scenarios=[{…}] adds or
-replaces scenarios by name. In a scenario named after a day, a symbol moves as its own bars did, if
-data.dir or the run's data include that day. Margin and liquidation follow the simulator.
+broker.paper=false) and sends nothing. Scenarios are in configs/stress.yaml; custom_scenarios=[{…}]
+adds or replaces scenarios by name. In a scenario named after a day, a symbol moves as its own bars
+did, if data.dir or the run's data include that day. Margin and liquidation follow the simulator.
 
 The output contains stress.json with every scenario.
 """

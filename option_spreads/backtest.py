@@ -37,9 +37,9 @@ from option_spreads.simulation.settings import SpreadSettings
 from option_spreads.simulation.spread_report import (
     account_figures,
     cost_figures,
+    format_trades_csv,
     report_parts,
     trade_figures,
-    format_trades_csv,
 )
 
 log = logging.getLogger(__name__)
@@ -48,8 +48,8 @@ MODEL_PRICES_NOTE = (
     "Options are priced by a model on the volatility index: these are its profits, not fills."
 )
 SIMULATED_INDEX_NOTE = (
-    " What a seller earns on the simulated index is the premium that is put in (index.volatility_premium),"
-    " less costs (docs/STUDIES.md)."
+    " What a seller earns on the simulated index is the premium that is put in"
+    " (index.volatility_premium), less costs (docs/STUDIES.md)."
 )
 
 

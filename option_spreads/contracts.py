@@ -136,7 +136,8 @@ class MonthlyReview:
     trade_count: number of closed trades entered in the month.
     profit_per_contract: total P/L of the month's trades, one contract each, USD.
     earlier_trade_count: number of closed trades before the month, which the Monte Carlo resamples.
-    simulated_profits: simulated total P/L over the same number of sessions, USD, [R] by set of runs.
+    simulated_profits: simulated total P/L over the same number of sessions, USD, [R] by set of
+        runs.
     resampling_limits: sentence on what resampling cannot show.
     """
 
@@ -249,7 +250,8 @@ def verdict_text(review: MonthlyReview) -> str:
     inside = RANGE_PERCENTILES[0] <= place <= RANGE_PERCENTILES[1]
     return (
         f"Last {REVIEW_SESSIONS} sessions, {review.first_date} to {review.last_date}:"
-        f" {count_text(review.trade_count, 'trade')}, {usd(review.profit_per_contract, 2, sign=True)} a contract, at"
+        f" {count_text(review.trade_count, 'trade')},"
+        f" {usd(review.profit_per_contract, 2, sign=True)} a contract, at"
         f" percentile {number(place, 0)} of the Monte Carlo:"
         f" {'within' if inside else 'outside'} its 90 % range."
     )

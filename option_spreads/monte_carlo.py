@@ -30,8 +30,8 @@ from foundation.errors import InputError
 from foundation.formatting import count_text, number, percent, usd
 from foundation.tables import json_text
 from option_spreads.simulation.resampled_accounts import (
-    limits_text,
     find_sample_warnings,
+    limits_text,
     simulate_accounts,
     stress_loss_probability,
     summarize_paths,
@@ -169,7 +169,8 @@ def plot_final_balances(
 ) -> Figure:
     """Plot histograms of final balances, one panel per set of runs, with shared axes.
 
-    paths_by_set: simulated accounts by set of runs, at least one set, all with the same starting balance.
+    paths_by_set: simulated accounts by set of runs, at least one set, all with the same starting
+        balance.
     halt_balance: halt balance, below which nothing is sold, USD.
     """
     # Imported here: reading a sample, as other commands do, needs no plots.

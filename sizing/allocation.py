@@ -29,13 +29,16 @@ WEIGHT_TOL = 1e-9  # a weight this close to its desired value is set to that val
 class Allocation:
     """Target weights of a strategy, with the limits that bind them and the reasons for them.
 
-    unconstrained_weight: [S] weights before any limit or cost, computed over `horizon_periods`; NaN for symbols
+    unconstrained_weight: [S] weights before any limit or cost, computed over `horizon_periods`; NaN
+        for symbols
         that are not adjustable.
     target_weight: [S] weights under all limits.
     binding_limits: limits that bind each target; `cost` means that the gain from trading is below
         the trading cost.
-    horizon_periods: [S] number of periods, counted from the first, over which `unconstrained_weight` is computed.
-    premium_weight, forecast_weight: [S] parts of `unconstrained_weight` that come from the premium alone and from the
+    horizon_periods: [S] number of periods, counted from the first, over which
+        `unconstrained_weight` is computed.
+    premium_weight, forecast_weight: [S] parts of `unconstrained_weight` that come from the premium
+        alone and from the
         forecast alone. They are NaN for symbols that are not adjustable, and if the premium's part
         of the expected return is unknown. An unconstrained Kelly weight is linear in expected
         returns, so that both parts add up to it. Any remainder has another source: a hedge of other
@@ -135,7 +138,8 @@ def project_onto_limits(
     The allocation has one period and no premium.
 
     desired: [S] desired weights.
-    ranking_weights: [S] weights by which positions are ranked if `limits.max_positions` allows fewer; None:
+    ranking_weights: [S] weights by which positions are ranked if `limits.max_positions` allows
+        fewer; None:
         the desired weights.
     forecast_directed: whether the forecast alone determines the sign of every desired weight.
     """

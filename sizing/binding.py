@@ -20,7 +20,8 @@ from foundation.compiled import compiled, jit_inline
 from sizing.limits import CEILING_NAMES, gross_rows
 from sizing.problem import DecisionProblem, GroupConstraints
 
-# All reasons that can bind a weight. A name's position is its bit in the result of `find_binding_limits`.
+# All reasons that can bind a weight. A name's position is its bit in the result of
+# `find_binding_limits`.
 BINDING_NAMES = ("symbol_cap", "long_only", *CEILING_NAMES, "financing", "cost", "max_positions")
 SYMBOL_CAP_BIT = 0
 LONG_ONLY_BIT = 1

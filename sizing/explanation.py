@@ -26,11 +26,13 @@ PREMIUM_PART, TOTAL_PART = 0, 1  # rows of `kelly_by_horizon`
 class Explanation(NamedTuple):
     """Reasons for S Kelly targets: unconstrained weights, their sources, and the binding limits.
 
-    unconstrained_weight: [S] Kelly weights before any limit or cost, computed over `horizon_periods`.
+    unconstrained_weight: [S] Kelly weights before any limit or cost, computed over
+        `horizon_periods`.
     binding_bits: [S] binding limits as bits: BINDING_NAMES, then the limits on groups.
     bound_shadow_price: [S] shadow price of the symbol's own bound.
     horizon_periods: [S] number of periods, counted from the first, that explain the target.
-    premium_weight, forecast_weight: [S] parts of `unconstrained_weight` from the premium alone and from the forecast
+    premium_weight, forecast_weight: [S] parts of `unconstrained_weight` from the premium alone and
+        from the forecast
         alone; NaN if the premium's part of the expected return is unknown.
     """
 

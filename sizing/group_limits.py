@@ -227,8 +227,8 @@ def _rows_over(
     if limits.beta is not None:
         if limits.beta.market not in symbols:
             raise InputError(
-                f"{GROUPS_KEY}: {BETA_LIMIT_NAME}.market: {limits.beta.market} is not among the symbols; name"
-                " it beside them, or bound no beta"
+                f"{GROUPS_KEY}: {BETA_LIMIT_NAME}.market: {limits.beta.market} is not among the"
+                " symbols; name it beside them, or bound no beta"
             )
         market = symbols.index(limits.beta.market)
         net += [np.zeros(size), np.zeros(size)]
@@ -262,7 +262,7 @@ def read_group_limits(path: str) -> GroupLimits:
         raise InputError(f"{GROUPS_KEY}: {path}: {settings_error(error, GroupLimits)}") from None
     if not 1 <= len(limits.limit_names) <= MAX_GROUP_LIMITS:
         raise InputError(
-            f"{GROUPS_KEY}: {path}: {len(limits.limit_names)} limits, each side counted; at least one and"
-            f" at most {MAX_GROUP_LIMITS}"
+            f"{GROUPS_KEY}: {path}: {len(limits.limit_names)} limits, each side counted; at least"
+            f" one and at most {MAX_GROUP_LIMITS}"
         )
     return limits

@@ -49,7 +49,8 @@ class GroupConstraints(NamedTuple):
     gross_limits: [G] gross limits.
     net_coefficients: [M, N] coefficients nᵢ of the net limits: Σ nᵢ·wᵢ ≤ net_max.
     net_limits: [M] net limits.
-    market_index: index of the market symbol; -1: no limit on beta. The last two rows of `net_coefficients` are the
+    market_index: index of the market symbol; -1: no limit on beta. The last two rows of
+        `net_coefficients` are the
         betas to this symbol, and their negatives.
     """
 
@@ -149,7 +150,8 @@ class CurrentWeights(NamedTuple):
         symbol is not adjustable.
     weight_increment: [S] weight of one lot; 0 if quantities are not rounded.
     equity: equity in USD.
-    unborrowed_cash_share: cash that may buy crypto at the venue's check, in multiples of equity. A negative
+    unborrowed_cash_share: cash that may buy crypto at the venue's check, in multiples of equity. A
+        negative
         value is a debit that must be repaid before crypto can be bought.
     order_price_buffer: factor on the market price, at which the venue checks market buys.
     """

@@ -171,7 +171,8 @@ def get_qty(
         root mean square of the forecast return over the forecast's whole decay; it lowers the
         expected cost of the exit.
     enhanced
-        `USE_ENHANCED_KELLY_SIZING`; false: the legacy rule (`LegacyStrategy`) under the same limits.
+        `USE_ENHANCED_KELLY_SIZING`; false: the legacy rule (`LegacyStrategy`) under the same
+        limits.
     fallback
         sizing rule if enhanced sizing fails: `none`, or `legacy`.
     risk_multiplier

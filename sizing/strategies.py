@@ -130,7 +130,8 @@ class WeightRuleStrategy:
     uses_premium: ClassVar[bool] = False
 
     def allocate(self, inputs: SizingInputs) -> Allocation:
-        """Return the closest feasible weights; keep weights within `rebalance_band` of their desired value.
+        """Return the closest feasible weights; keep weights within `rebalance_band` of their
+        desired value.
 
         If `limits.max_positions` binds, a current position is replaced only by a position that is
         larger by more than `rebalance_band`.

@@ -34,8 +34,8 @@ from event_contracts.simulation.vector import VectorKalshiEnv
 from event_contracts.trading.actions import POSITION_SIZES
 from event_contracts.trading.observation import FEATURES
 from event_contracts.trading.policies import (
-    BinaryKelly,
     ActionCodes,
+    BinaryKelly,
     HoldPolicy,
     Observations,
     Policy,

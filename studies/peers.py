@@ -285,7 +285,7 @@ def strategy_rows() -> None:
     from execution.orders.orders import Order
     from forecasting.baseline import RandomWalk
     from foundation.compose import compose_config
-    from marketsimulator.runs.simulate import simulate_trading, simulate_stepwise
+    from marketsimulator.runs.simulate import simulate_stepwise, simulate_trading
     from marketsimulator.settings import BacktestSettings
     from trainingdata.market import Market
 
@@ -444,7 +444,7 @@ def decision_rows() -> None:
     from foundation.compose import compose_config
     from foundation.settings import with_changes
     from marketsimulator.runs.outcome import simulate_variants
-    from marketsimulator.runs.simulate import simulate_trading, simulate_stepwise
+    from marketsimulator.runs.simulate import simulate_stepwise, simulate_trading
     from marketsimulator.settings import BacktestSettings
     from trainingdata.market import Market
 

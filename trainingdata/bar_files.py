@@ -23,16 +23,16 @@ from trainingdata.conventions import Conventions
 from trainingdata.delistings import Rename, earlier_symbols, join_renamed
 from trainingdata.instants import utc_text
 from trainingdata.instruments import (
+    closest_symbols,
     instrument,
     is_quoted_in_usdt,
     is_symbol,
-    closest_symbols,
+    non_usd_pair_error_text,
     normalize_data_symbol,
+    other_security_error_text,
     parse_symbols,
     series_in_file_name,
     symbol_in_file_name,
-    non_usd_pair_error_text,
-    other_security_error_text,
 )
 from trainingdata.resampling import resampling_minutes
 from trainingdata.timeframe import DAILY, HOURLY, ONE_MINUTE, TIMEFRAMES, Timeframe
@@ -236,8 +236,8 @@ def read_finer_bars(
             return _laid_out(files, read, finer, None, end, renames)
     longest = max(read, key=lambda symbol: read[symbol].bar_minutes)
     raise DataError(
-        f"{files[longest][0]}: {bar_length_text(read[longest].bar_minutes)} make none that are finer"
-        f" than {timeframe.bar_text} and fill it; give bars of 1, 5, 15 or 30 minutes"
+        f"{files[longest][0]}: {bar_length_text(read[longest].bar_minutes)} make none that are"
+        f" finer than {timeframe.bar_text} and fill it; give bars of 1, 5, 15 or 30 minutes"
     )
 
 
@@ -268,8 +268,8 @@ def _timeframe_of(read: Mapping[str, SymbolFileRows]) -> Timeframe:
     if daily and others:
         raise DataError(
             f"{daily[0].path} holds daily bars, and {others[0].path}"
-            f" {bar_length_text(others[0].bar_minutes)}; timeframe=1d puts these together to days, or"
-            " name the symbols of one length"
+            f" {bar_length_text(others[0].bar_minutes)}; timeframe=1d puts these together to days,"
+            " or name the symbols of one length"
         )
     return DAILY if daily else HOURLY
 

@@ -21,13 +21,13 @@ from trainingdata.instruments import AssetClass, Instrument, normalize_data_symb
 from trainingdata.number_cells import number_columns
 from trainingdata.resampling import (
     PART_MINUTES,
+    modal_minutes,
     resample_bars,
     resample_days_between_closes,
     resampling_minutes,
-    modal_minutes,
 )
 from trainingdata.sessions import calendar, in_session, outside_calendar_text, session_opens_on
-from trainingdata.stamp_checks import infer_stamps_are_ends, bar_starts, refuse_misread_stamps
+from trainingdata.stamp_checks import bar_starts, infer_stamps_are_ends, refuse_misread_stamps
 from trainingdata.timeframe import DAILY, HOURLY, TIMEFRAMES, Timeframe
 from trainingdata.volume_units import convert_crypto_volume
 
@@ -181,13 +181,15 @@ def check_symbol_rows(
         notes.append(f"left out: {count_text(gaps, 'row')} without any number (no trade)")
     if file_format.ignored_columns:
         notes.append(
-            f"not read: {count_text(len(file_format.ignored_columns), 'column')} {', '.join(file_format.ignored_columns)}"
+            f"not read: {count_text(len(file_format.ignored_columns), 'column')}"
+            f" {', '.join(file_format.ignored_columns)}"
         )
     if file_format.adjusted_close_column and file_format.adjusted_close_column in frame.columns:
         if conventions.uses_adjusted_close:
             values = _adjusted(values, frame[file_format.adjusted_close_column], path)
             notes.append(
-                f"prices are multiplied by {file_format.adjusted_close_column} over {file_format.ohlcv_columns[CLOSE]}"
+                f"prices are multiplied by {file_format.adjusted_close_column} over"
+                f" {file_format.ohlcv_columns[CLOSE]}"
             )
         else:
             notes.append(f"{file_format.adjusted_close_column} is ignored")
@@ -296,8 +298,8 @@ def _check_coin(head: FileFormat, item: Instrument, path: str) -> None:
     """Reject a volume column whose header names a coin other than the symbol's."""
     if head.volume_coin and normalize_data_symbol(f"{head.volume_coin}USD") != item.symbol:
         raise DataError(
-            f"{path}: column {head.ohlcv_columns[VOLUME]!r} counts {head.volume_coin}, and the file's"
-            f" symbol is {item.symbol}; name the file after its pair"
+            f"{path}: column {head.ohlcv_columns[VOLUME]!r} counts {head.volume_coin}, and the"
+            f" file's symbol is {item.symbol}; name the file after its pair"
         )
 
 
@@ -307,8 +309,8 @@ def _refuse_other_side(head: FileFormat, stated: StampSide | None, path: str) ->
         return
     raise DataError(
         f"{path}: data.stamps={stated} contradicts its head ({head.vendor}), by which"
-        f" {' '.join(head.timestamp_columns)} is the {'end' if head.stamps_are_ends else 'begin'} of a bar;"
-        f" leave the setting out, or call the column {stated}"
+        f" {' '.join(head.timestamp_columns)} is the {'end' if head.stamps_are_ends else 'begin'}"
+        f" of a bar; leave the setting out, or call the column {stated}"
     )
 
 
@@ -422,8 +424,8 @@ def _no_parts(minutes: int, timeframe: Timeframe) -> str:
             f" {', '.join(lengths)} minutes, or give fill=open"
         )
     return (
-        f"{bar_length_text(minutes)} make no {timeframe.bars_text}: timeframe={timeframe.name} needs"
-        f" rows of {', '.join(lengths)} minutes"
+        f"{bar_length_text(minutes)} make no {timeframe.bars_text}: timeframe={timeframe.name}"
+        f" needs rows of {', '.join(lengths)} minutes"
     )
 
 

@@ -243,8 +243,8 @@ def _refuse_rounded(head: FileFormat, names: Sequence[str], body: bytes, path: s
         raise row_error(
             path,
             0,
-            f"{head.timestamp_columns[0]} {cell!r} is rounded, as spreadsheets write long numbers; save the"
-            " column as whole numbers, or download the file again",
+            f"{head.timestamp_columns[0]} {cell!r} is rounded, as spreadsheets write long numbers;"
+            " save the column as whole numbers, or download the file again",
         )
 
 
@@ -270,7 +270,9 @@ def _table(path: str, head: FileFormat, frame: pd.DataFrame) -> BarTable:
     if head.symbol_column in frame.columns and has_company_names(
         head, frame[head.symbol_column].astype(str)
     ):
-        head = replace(head, symbol_column="", ignored_columns=(*head.ignored_columns, head.symbol_column))
+        head = replace(
+            head, symbol_column="", ignored_columns=(*head.ignored_columns, head.symbol_column)
+        )
     return BarTable(path, head, frame)
 
 

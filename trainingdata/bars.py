@@ -74,7 +74,8 @@ class DataWarning:
     move_size: float = 0.0
 
     def __str__(self) -> str:
-        return f"{self.symbol}, {utc_text(self.bar_start)}: {self.observation}; {self.effect}; {self.remedy}."
+        start = utc_text(self.bar_start)
+        return f"{self.symbol}, {start}: {self.observation}; {self.effect}; {self.remedy}."
 
     def as_dict(self) -> dict[str, str]:
         """Return the data warning as a dictionary of texts."""

@@ -16,8 +16,8 @@ from typing import NamedTuple
 from foundation.errors import DataError, one_line
 from trainingdata.bars import CLOSE, FIELDS
 from trainingdata.file_formats import (
-    FILE_FORMATS,
     EXAMPLE_LINES,
+    FILE_FORMATS,
     VENDORS,
     FileFormat,
     Vendor,

@@ -208,12 +208,12 @@ def unconfirmed_bar_warnings(
     for row in np.flatnonzero(left_out & ~np.isin(starts, doubted)).tolist():
         before, close = values[max(row - 1, 0), CLOSE], values[row, CLOSE]
         what = (
-            f"the bar is left out: a price is more than {MAX_PRICE_RATIO:g} times above or below the"
-            f" last accepted close ({close:,.4g} after {before:,.4g})"
+            f"the bar is left out: a price is more than {MAX_PRICE_RATIO:g} times above or below"
+            f" the last accepted close ({close:,.4g} after {before:,.4g})"
         )
         effect = (
-            f"{UNCONFIRMED_BAR_EFFECT}; if that confirms the move, prices go on from there, and a position held over"
-            f" it books {close / before - 1:+.0%}"
+            f"{UNCONFIRMED_BAR_EFFECT}; if that confirms the move, prices go on from there, and a"
+            f" position held over it books {close / before - 1:+.0%}"
         )
         at = np.datetime64(starts[row])
         size = abs(float(np.log(close / before)))

@@ -15,7 +15,8 @@ StampSide = Literal["begin", "end"]
 class Conventions:
     """Conventions for bar files that do not state their own; None: reject files that need one.
 
-    uses_adjusted_close: whether prices are multiplied by adjusted close over close, if a file has both.
+    uses_adjusted_close: whether prices are multiplied by adjusted close over close, if a file has
+        both.
     time_zone: time zone of stamps without a zone.
     epoch_unit: unit of epoch timestamps.
     stamp_side: side of a bar, start or end, that its stamp marks.

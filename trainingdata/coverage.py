@@ -19,8 +19,8 @@ _NAMED = 6
 _HEADS = ("symbol", "first bar, UTC", "last bar, UTC", "stamps", "bars", "missing", "gaps")
 _MEANING = (
     "stamps: their zone in the file, and whether they are the begin or the end of a bar; missing:"
-    f" bars that the calendar has and the file lacks; jumps: closes more than {MIN_JUMP_FRACTION:.0%} from"
-    " the one before"
+    " bars that the calendar has and the file lacks; jumps: closes more than"
+    f" {MIN_JUMP_FRACTION:.0%} from the one before"
 )
 
 

@@ -39,13 +39,15 @@ class Delisting:
 
     symbol: the symbol that ends.
     effective_open: open of the first session without the symbol.
-    booked_at: instant of the booking: the first session open, not before `effective_open`, at which the end was
+    booked_at: instant of the booking: the first session open, not before `effective_open`, at which
+        the end was
         known.
     cash_per_share: USD paid per share; NaN if unknown.
     last_price_fraction: further payout, as a fraction of the last price.
     exchange_ratio: further payout, in shares of `successor` per share.
     successor: the symbol that replaces the old one; empty for none.
-    unconfirmed_price: last price in USD if no other bar confirms it and `cash_per_share` depends on it; else 0.
+    unconfirmed_price: last price in USD if no other bar confirms it and `cash_per_share` depends on
+        it; else 0.
     """
 
     symbol: str
@@ -77,7 +79,8 @@ class DelistingRules:
     """Rules for the ends of symbols in a panel.
 
     listed_delistings: ends stated in the actions file.
-    missed_sessions: number of sessions without a bar after which a symbol has ended, unless it trades in the
+    missed_sessions: number of sessions without a bar after which a symbol has ended, unless it
+        trades in the
         next session; None: only the actions file ends symbols.
     loss_fraction: fraction of the last price that is lost if no file states the payout.
     """
@@ -125,7 +128,9 @@ class DelistingRules:
         last = _last_unconfirmed(bars, end)
         if not last:
             return replace(end, cash_per_share=0.0, last_price_fraction=worth)
-        return replace(end, cash_per_share=worth * last, last_price_fraction=0.0, unconfirmed_price=last)
+        return replace(
+            end, cash_per_share=worth * last, last_price_fraction=0.0, unconfirmed_price=last
+        )
 
     def delisted_mask(self, bars: Bars) -> Mask:
         """Return a mask [S] of symbols that have ended by the panel's end, without a bar since."""
@@ -145,7 +150,8 @@ class BarAbsence:
 
     A span lasts from one session's open to the next; a panel has D spans.
 
-    missed_sessions: [S, D] number of spans since the symbol's last bar in which another symbol of its class
+    missed_sessions: [S, D] number of spans since the symbol's last bar in which another symbol of
+        its class
         had a bar; 0 before the symbol's first bar.
     next_opens: [D] open of the session after each span.
     """
@@ -192,7 +198,8 @@ def check_delistings(bars: Bars, delistings: Iterable[Delisting]) -> None:
         last = bars.bars_of_symbol(bars.symbols.index(each.symbol))[1][-1:, CLOSE]
         if (each.cash_per_share > MAX_PAYOUT_MULTIPLE * last).any():
             raise DataError(
-                f"{each.symbol} ends on {date} with {rounded_price(each.cash_per_share, 2)} USD a share, and"
+                f"{each.symbol} ends on {date} with {rounded_price(each.cash_per_share, 2)} USD a"
+                " share, and"
                 f" its last close is {rounded_price(last[0], 2)}; mend its row, or its bars"
             )
         if not each.successor:
@@ -207,8 +214,8 @@ def check_delistings(bars: Bars, delistings: Iterable[Delisting]) -> None:
         first = _starts(bars, each.successor)[:1]
         if not len(first) or new_york_date(first)[0] > date:
             raise DataError(
-                f"{each.symbol} becomes {each.successor} on {date}, which has no bar by then; give its"
-                " bars, or `ended` and what a share was worth"
+                f"{each.symbol} becomes {each.successor} on {date}, which has no bar by then; give"
+                " its bars, or `ended` and what a share was worth"
             )
 
 

@@ -51,7 +51,8 @@ class FileFormat:
     """A format of bar files.
 
     vendor: name of the vendor.
-    timestamp_columns: names of the columns of a bar's time; texts of several columns are joined by a blank.
+    timestamp_columns: names of the columns of a bar's time; texts of several columns are joined by
+        a blank.
     ohlcv_columns: names of the columns of open, high, low, close and volume.
     symbol_column: name of the column of symbols; empty if there is none.
     symbol_pattern: regular expression of the symbol cells; its group is the symbol.
@@ -64,15 +65,18 @@ class FileFormat:
     stamps_are_ends: whether a stamp is the end of its bar, not the start; None: the header does not
         state it.
     is_daily: whether the bars are daily.
-    is_headerless: whether the file has no header row; it then has all columns of the format, in order.
+    is_headerless: whether the file has no header row; it then has all columns of the format, in
+        order.
     crypto_volume_unit: unit of the volume of crypto; None: the header does not state it. The volume
         of stocks counts shares.
     marker_columns: names of columns that only this vendor writes; without any of them
         `crypto_volume_unit` is unknown. Empty: no other vendor has this header.
-    quote_volume_column: name of the column of volume in the pair's other currency, which reveals the unit.
+    quote_volume_column: name of the column of volume in the pair's other currency, which reveals
+        the unit.
     volume_coin: coin in the name of the volume column, BTC in `Volume BTC`.
     names_volume_unit: whether the name of the volume column states its unit.
-    has_formatted_numbers: whether numbers may have a dollar sign or commas, and volumes a suffix K, M or B.
+    has_formatted_numbers: whether numbers may have a dollar sign or commas, and volumes a suffix K,
+        M or B.
     has_empty_rows: whether a row without any number means a period without a trade.
     ignored_columns: names of the file's columns that are not read.
     """

@@ -13,7 +13,7 @@ from foundation.arrays import Array, Instants, first_true
 from foundation.errors import DataError, InputError, did_you_mean
 from foundation.settings import setting, settings_class
 from trainingdata.bars import FIELDS, HIGH, LOW, VOLUME, Bars, build_panel
-from trainingdata.confirmation import unconfirmed_bar_warnings, find_unconfirmed
+from trainingdata.confirmation import find_unconfirmed, unconfirmed_bar_warnings
 from trainingdata.conventions import Conventions, EpochUnit, StampSide
 from trainingdata.corporate_actions import CorporateAction, adjust_for_splits, read_actions
 from trainingdata.delistings import (
@@ -220,7 +220,8 @@ class DataSettings:
         return Market(bars, start_row, self.corporate_actions(), self.accept_jumps, endings)
 
     def with_finer_bars(self, market: Market) -> Market:
-        """Return the market with finer bars for order fills, if `data.execution_bars` names such files.
+        """Return the market with finer bars for order fills, if `data.execution_bars` names such
+        files.
 
         Raises InputError for files that cannot be used, or that contradict the market's bars.
         """
@@ -438,8 +439,8 @@ def build_finer_panel(finer_bars: Bars, bars: Bars, start_row: int) -> Bars:
             at = utc_text(starts[first_true(lacking)])
             raise DataError(
                 f"{what} has no {finer_bars.timeframe.minutes}-minute bar within"
-                f" {bars.timeframe.bar_text} that starts at {at}; give files that hold the whole run, or"
-                " a start and an end within them"
+                f" {bars.timeframe.bar_text} that starts at {at}; give files that hold the whole"
+                " run, or a start and an end within them"
             )
         held = np.unique(k)
         _refuse_contradiction(

@@ -6,8 +6,10 @@ rules classify a stock's moves. Crypto pairs have no splits and are not checked.
 `split`: closes and open differ by about a whole ratio (2:1 to 1,000:1), or closes differ by more
     than the largest ratio. The bars are rejected unless jumps are accepted.
 `ratio`: a session opens within `RARE_SPLIT_RTOL` of a ratio below 2:1, or of 5:2, and moves more
-    than `MIN_SPLIT_MOVE_MULTIPLE` times the symbol's usual overnight move. Reported as a data warning.
-`move`: a session opens beyond `MIN_SUSPECT_MOVE_MULTIPLE` times the usual overnight move, as after a spin-off.
+    than `MIN_SPLIT_MOVE_MULTIPLE` times the symbol's usual overnight move. Reported as a data
+    warning.
+`move`: a session opens beyond `MIN_SUSPECT_MOVE_MULTIPLE` times the usual overnight move, as after
+a spin-off.
     Reported as a data warning.
 
 docs/STUDIES.md has the error rates of the last two rules, from `studies/doubtful_prices.py`.
@@ -245,8 +247,8 @@ def classify_moves(moves: Array) -> tuple[Array, Mask, Mask]:
     """Classify overnight moves; return their size and a mask of doubtful moves per rule, [N] each.
 
     The size is a multiple of the symbol's usual overnight move. The first mask flags moves near a
-    rare split ratio, the second mask any other large move. Fewer than `MIN_OVERNIGHT_MOVES` moves are not
-    classified.
+    rare split ratio, the second mask any other large move. Fewer than `MIN_OVERNIGHT_MOVES` moves
+    are not classified.
 
     moves: [N] log overnight moves of a symbol.
     """
@@ -386,7 +388,9 @@ def _of_symbol(
 def _together(actions: Sequence[CorporateAction]) -> CorporateAction:
     """Return the dividends and splits of one session as one action."""
     ratio = math.prod(action.split_ratio for action in actions)
-    return replace(actions[0], split_ratio=ratio, dividend=sum(action.dividend for action in actions))
+    return replace(
+        actions[0], split_ratio=ratio, dividend=sum(action.dividend for action in actions)
+    )
 
 
 def _unconfirmed(

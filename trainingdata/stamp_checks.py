@@ -38,7 +38,8 @@ class CalendarFit:
     trading_hours_share: share of bar starts between 04:00 and 20:00 New York on session days.
     open_share: share of sessions with a bar at the open.
     close_share: share of sessions with a bar up to the close.
-    on_grid_share: share of bar starts within sessions that lie a whole number of bars after the open.
+    on_grid_share: share of bar starts within sessions that lie a whole number of bars after the
+        open.
     """
 
     session_count: int
@@ -140,8 +141,8 @@ def refuse_misread_stamps(
                         " to the clock they were written on (Etc/GMT+5: New York's winter all year)"
                     )
                 raise DataError(
-                    f"{path}: read as {_SIDES[are_ends]} on the clock of {zone}, its stamps miss New"
-                    f" York's sessions{half}, which they fit as {_SIDES[side]}{off};"
+                    f"{path}: read as {_SIDES[are_ends]} on the clock of {zone}, its stamps miss"
+                    f" New York's sessions{half}, which they fit as {_SIDES[side]}{off};"
                     f" {', and '.join(cures)}"
                 )
 

@@ -257,8 +257,8 @@ class CalendarClock:
         """Return the end of the holding interval of a decision at each instant, [N].
 
         With `next` the interval ends at the next decision, which also ends a plan's first period.
-        With `session_indices` it ends at the same decision of the next session, or at that session's last
-        decision; for crypto it ends a day later.
+        With `session_indices` it ends at the same decision of the next session, or at that
+        session's last decision; for crypto it ends a day later.
 
         Raises InputError for an interval that ends beyond the calendar.
         """

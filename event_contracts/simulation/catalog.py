@@ -10,16 +10,16 @@ import numpy as np
 
 from event_contracts.simulation.exchange import Exchange, MarketState, SimulatedListing
 from event_contracts.simulation.venue import (
-    PAGE_PARAMETERS,
     EXCHANGE_INDEX,
+    PAGE_PARAMETERS,
+    enumerate_rows,
     event_ticker_of,
     format_count,
     format_dollars,
-    matches_filters,
-    get_listing,
-    enumerate_rows,
-    paginate,
     format_timestamp,
+    get_listing,
+    matches_filters,
+    paginate,
 )
 from event_contracts.trading.endpoint import EXCHANGE_PAUSED
 from event_contracts.trading.event_risk import strike_fields

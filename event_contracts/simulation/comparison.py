@@ -115,7 +115,8 @@ class HeldOutSessions:
     sessions: N arrays [T, F].
     groups: index of each session's group [N], 0 … G - 1; sessions of a group are dependent.
     source: description of the sessions' origin.
-    earlier_event_count: number of earlier recorded events, which training may have seen; None for synthetic
+    earlier_event_count: number of earlier recorded events, which training may have seen; None for
+        synthetic
         sessions.
     tradable_rows: mask of rows of each session at which orders may be sent [N, T]; None: all rows.
     """
@@ -336,7 +337,8 @@ class Comparison:
 
     starting_cash: starting cash of each session, USD.
     policy_results: result of each policy.
-    pair_comparisons: comparison of each pair of policies, by their names, the potentially better one first.
+    pair_comparisons: comparison of each pair of policies, by their names, the potentially better
+        one first.
     booked_result: the account's own result in these markets; None without a journal.
     """
 

@@ -30,8 +30,8 @@ import numpy as np
 
 from event_contracts.simulation.kernel import (
     is_yes_outcome,
-    reachable_depth,
     match_new_order,
+    reachable_depth,
     reset_depth,
     step,
 )

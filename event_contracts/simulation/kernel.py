@@ -24,9 +24,9 @@ from __future__ import annotations
 from event_contracts.trading.record_rules import (
     best_ask,
     best_bid,
-    is_order_permitted,
-    held_count,
     breaks_limits,
+    held_count,
+    is_order_permitted,
     is_purchase,
     is_yes_intent,
     order_bounds,

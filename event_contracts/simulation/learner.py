@@ -362,7 +362,8 @@ class RolloutCollector:
     """Collector of rollouts, which plays all markets `rollout` steps at a time.
 
     order_counts: number of orders sent by action [25] since the last call of `pop_statistics`.
-    episode_results: results of the episodes that settled since the last call of `pop_statistics`, percent.
+    episode_results: results of the episodes that settled since the last call of `pop_statistics`,
+        percent.
     """
 
     def __init__(self, env: VectorKalshiEnv, settings: LearnerSettings, seed: int) -> None:

@@ -1,7 +1,7 @@
 """Sessions: arrays of quotes and trades over which one market of event contracts is played.
 
 A session is a float64 array [T, F] of equal steps, at least two rows, and the F columns of
-`MEMBER_COLUMNS`. A session has no timestamps.
+`SESSION_COLUMNS`. A session has no timestamps.
 
     yes_bid    best bid for YES, USD, a whole number of ticks from 0 to 1
     yes_ask    best ask of YES, USD, above the bid; the NO ask is 1 less the YES bid

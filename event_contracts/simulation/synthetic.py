@@ -34,8 +34,8 @@ from event_contracts.simulation.sessions import (
     ASK_SIZE,
     BID_SIZE,
     BOUGHT,
-    SESSION_COLUMNS,
     ESTIMATE,
+    SESSION_COLUMNS,
     SOLD,
     YES_ASK,
     YES_BID,
@@ -69,7 +69,8 @@ class RandomDraws:
     """The random numbers of C markets with T rows, separate for each row.
 
     normal_draws: normal draws [C, 3, T] of the log-odds, the mispricing and the estimate.
-    uniform_draws: uniform draws [C, T, 5] of width, two depths, sellers and buyers; the first draw of
+    uniform_draws: uniform draws [C, T, 5] of width, two depths, sellers and buyers; the first draw
+        of
         the last row decides the outcome.
     """
 
@@ -158,7 +159,8 @@ class _Terms(NamedTuple):
     mean_extra_ticks: mean number of ticks by which the spread exceeds one.
     log_depth_ratio: logarithm of the ratio of the geometric distribution of depth.
     lot: contracts of a market order.
-    informed_order_rate: expected informed orders per step for each tick that the price passes the quote.
+    informed_order_rate: expected informed orders per step for each tick that the price passes the
+        quote.
     noise_order_rate: expected uninformed orders per step on each side.
     mispricing: standard deviation of the mispricing, USD.
     mispricing_persistence: autocorrelation of the mispricing from step to step.

@@ -18,16 +18,16 @@ from event_contracts.simulation.kernel import reset_depth, step
 from event_contracts.simulation.sessions import session_to_tape, validate_session
 from event_contracts.simulation.settings import EpisodeSettings
 from event_contracts.simulation.synthetic import (
+    build_sessions,
     draw_from_generators,
     next_generator,
-    build_sessions,
 )
 from event_contracts.trading.actions import ACTION_COUNT, INTENT_SIDES, decode_action
 from event_contracts.trading.observation import (
     FEATURE_BOUND,
     FEATURES,
-    write_observation,
     account_value,
+    write_observation,
 )
 from event_contracts.trading.records import (
     FILL_DTYPE,

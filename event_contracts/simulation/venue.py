@@ -414,7 +414,8 @@ class PositionCost:
     realized_pnl: realised profit before fees, USD.
     fees: fees of all fills, USD.
     last_fill_tick: tick of the exchange at the last fill.
-    yes_purchases, no_purchases: contracts bought and their cost in USD; a sale of one side counts as a
+    yes_purchases, no_purchases: contracts bought and their cost in USD; a sale of one side counts
+        as a
         purchase of the other.
     """
 

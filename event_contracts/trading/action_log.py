@@ -123,7 +123,8 @@ class ActionEntry:
     size: contracts of the order; 0 without one.
     price: limit price of the order, USD; None without an order.
     reason: reason of the order, or of sending none.
-    observation_digest: SHA-256 of the observation (features and action mask); empty without an observation.
+    observation_digest: SHA-256 of the observation (features and action mask); empty without an
+        observation.
     allowed_bits: bit mask of permitted actions, bit k for action k; 0 without an observation.
     cash: cash of the account before the decision, USD.
     equity: equity of the account with positions at mid quotes, USD.

@@ -245,8 +245,8 @@ class PositionLimits:
             return None
         if broken == CONTRACTS:
             return (
-                f"{held + resting_count + count} contracts after this order and the resting ones; at most"
-                f" {self.contracts} a market"
+                f"{held + resting_count + count} contracts after this order and the resting ones;"
+                f" at most {self.contracts} a market"
             )
         most = {
             VALUE: f"${self.value}",

@@ -72,7 +72,8 @@ class ActorService:
     space: sizes, limits, price styles and life of the orders, as in the policy's training.
     clock: returns the present instant, UTC, or the time of a simulation.
     decision_valid_seconds: seconds after a tick within which a decision is allowed.
-    is_opening_halted: returns true if openings are halted: resting orders are then cancelled at every tick.
+    is_opening_halted: returns true if openings are halted: resting orders are then cancelled at
+        every tick.
     on_decision: called with every decision after its order was sent.
     skip_counts: number of ticks without a decision, by reason: `old`, `settling`, `late`, `paused`.
     """

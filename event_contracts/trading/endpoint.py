@@ -307,7 +307,7 @@ class KalshiConnection:
                     raise TradingPaused(f"{asked}: {why}") from None
                 if error.status not in AUTH_STATUSES:
                     raise BrokerError(f"{asked}: status {error.status}: {words}") from None
-                hint = f"check {KEY_ID_VARIABLE}, {PRIVATE_KEY_VARIABLE}, mode and this machine's clock"
+                hint = f"check {KEY_ID_VARIABLE}, {PRIVATE_KEY_VARIABLE}, mode and the system clock"
                 why = f"refused ({error.status}): {words}; {hint}"
                 raise AccessDenied(f"{asked}: {why}") from None
 

@@ -451,7 +451,7 @@ class _SettlementRow(ParsedEntry):
 
     @property
     def result_payout(self) -> Decimal | None:
-        """Return the payout of a YES, USD, for the results `yes_count` and `no_count`; None for any other."""
+        """Return the payout of a YES in USD for the results `yes` and `no`; None for any other."""
         return {"yes": PAYOUT_USD, "no": ZERO}.get(self.result)
 
     @property
@@ -490,7 +490,8 @@ class MarketSettlement:
     yes_payout: settlement value of a YES, USD; a NO is paid $1 less this value.
     at: UTC, instant of the payment; NaT if the venue does not state it.
     result: `yes_payout`, `no`, or the venue's word for another result.
-    net_position: contracts that were paid, YES positive and NO negative; None if the venue does not state
+    net_position: contracts that were paid, YES positive and NO negative; None if the venue does not
+        state
         them.
     revenue: USD paid for these contracts; None if the settlement value gives it exactly.
     profit: USD after fees; None if the venue does not state it.

@@ -31,10 +31,10 @@ import numpy as np
 
 from event_contracts.trading.actions import PreTradeCheck
 from event_contracts.trading.endpoint import (
+    JsonObject,
     KalshiConnection,
     KalshiKeys,
     KalshiSettings,
-    JsonObject,
 )
 from event_contracts.trading.event_risk import compute_exposure
 from event_contracts.trading.fees import ZERO, FeeRules
@@ -45,9 +45,9 @@ from event_contracts.trading.listings import (
     MarketSettlement,
     QuarantinedMarket,
     bid_value,
+    check_all_listed,
     position_payout,
     read_markets,
-    check_all_listed,
     unreadable_markets,
 )
 from event_contracts.trading.orders import (
@@ -61,13 +61,13 @@ from event_contracts.trading.venue_orders import (
     OrderVenue,
     VenueFill,
     VenueOrder,
-    to_resting_order,
     contract_order,
     epoch_seconds,
     parse_signed_count,
+    to_resting_order,
 )
 from execution.journal.order_store import OrderIntent, OrderStore
-from execution.journal.outbox import SINGLE_POLL_DELAYS, POLL_DELAYS, Outbox
+from execution.journal.outbox import POLL_DELAYS, SINGLE_POLL_DELAYS, Outbox
 from execution.journal.rows import Amount, Instant
 from execution.orders.gate import UNGUARDED, OrderGate
 from foundation.clock import SYSTEM_TIME, TimeSource
@@ -239,16 +239,19 @@ def apply_updates(
 class KalshiSnapshot:
     """An account snapshot compared with earlier books.
 
-    resting_orders: resting orders of any sender, oldest first, and unlisted orders of this project that
+    resting_orders: resting orders of any sender, oldest first, and unlisted orders of this project
+        that
         may still trade.
     new_fill_count: number of fills beyond the earlier books.
-    spendable_cash: USD available for orders, the smaller of the venue's and the expected cash. It excludes
+    spendable_cash: USD available for orders, the smaller of the venue's and the expected cash. It
+        excludes
         unbooked deposits.
     net_deposits: deposits less withdrawals since the earlier books, USD.
     discrepancies: descriptions of changes that fills, settlements and fee rules do not explain.
         Deposits and quarantined markets are not included.
     paid_positions: positions that were paid out since the earlier books.
-    unreadable_reasons: reasons why rows of markets cannot be read, by ticker. The books keep the last known
+    unreadable_reasons: reasons why rows of markets cannot be read, by ticker. The books keep the
+        last known
         positions in these markets.
     """
 
@@ -664,7 +667,9 @@ class KalshiMultiMarketOrderManager:
             log.warning("%s", error)
             return False
         name = intent.progress.venue_id
-        others = replace(view, resting_orders=tuple(r for r in view.resting_orders if r.order_id != name))
+        others = replace(
+            view, resting_orders=tuple(r for r in view.resting_orders if r.order_id != name)
+        )
         left = [each.remaining for each in view.resting_orders if each.order_id == name]
         return not any(
             self._admission.refusal(order.action, order.side, order.price, count, others)

@@ -100,7 +100,8 @@ class _Side(NamedTuple):
     held_counts: contracts [N].
     target_share: share of the account to hold at the cost of a purchase [N].
     max_counts: contracts up to which buying is worth its costs, within the limits [N].
-    min_counts: contracts down to which selling is worth its costs; the whole position without a bid [N].
+    min_counts: contracts down to which selling is worth its costs; the whole position without a bid
+        [N].
     """
 
     buy_intent: int

@@ -77,7 +77,8 @@ class Episode:
     fills: fills of the orders, as booked.
     outcome: the winning side; None before settlement.
     yes_payout: settlement value of a YES in USD, as an alternative to an outcome.
-    order_profits: USD after fees of each order, in the same order; None for an order that opened nothing,
+    order_profits: USD after fees of each order, in the same order; None for an order that opened
+        nothing,
         or has contracts open.
     max_position: maximum contracts of one side held at once; None before the first fill.
 

@@ -1,9 +1,9 @@
 """Order rules shared by compiled and Python code: prices, fees, cash, inventory and limits.
 
 Money is in millionths of a USD and prices in ten-thousandths, as whole numbers. Compiled code calls
-these functions for `event_contracts.trading.records`, in whole contracts. `PreTradeCheck`, `FeeRules`
-and `LimitOrderActionSpace` call them with Python's unbounded numbers, and with fractions if a
-market trades parts of contracts.
+these functions for `event_contracts.trading.records`, in whole contracts. `PreTradeCheck`,
+`FeeRules` and `LimitOrderActionSpace` call them with Python's unbounded numbers, and with fractions
+if a market trades parts of contracts.
 """
 
 from __future__ import annotations
@@ -46,7 +46,8 @@ class LimitUnits(NamedTuple):
 
     Units are contracts, millionths of a USD, and for shares millionths of the portfolio.
 
-    is_value_limit_sufficient: 1 if loss limits cannot bind unless other markets may lose, the usual case. Then
+    is_value_limit_sufficient: 1 if loss limits cannot bind unless other markets may lose, the usual
+        case. Then
         compiled code can return early.
     """
 
@@ -154,7 +155,8 @@ def broken_limit(
 
     position, value: position after the order, and its value.
     portfolio_value: value of the portfolio.
-    event_loss, account_loss: maximum loss of the event, and of all markets, over the outcomes in which this
+    event_loss, account_loss: maximum loss of the event, and of all markets, over the outcomes in
+        which this
         order loses. No order raises the loss of an outcome in which it wins.
     """
     if position <= 0:

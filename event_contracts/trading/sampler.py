@@ -164,8 +164,8 @@ class Sampler:
                 self.schedules[market] = schedule
             else:
                 print_warning(
-                    f"{market}: trading ends at {utc_text(listing.close_time)}, before the next tick;"
-                    " it is not followed"
+                    f"{market}: trading ends at {utc_text(listing.close_time)}, before the next"
+                    " tick; it is not followed"
                 )
         if not self.schedules:
             raise InputError(

@@ -28,8 +28,8 @@ import numpy as np
 from event_contracts.trading.endpoint import (
     NOT_FOUND_STATUS,
     HttpStatusError,
-    KalshiConnection,
     JsonObject,
+    KalshiConnection,
 )
 from event_contracts.trading.fields import FirstField, UnreadableRow
 from event_contracts.trading.orders import (

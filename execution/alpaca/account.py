@@ -63,13 +63,16 @@ INVALID_ID_CHARACTERS = re.compile(r"[^A-Za-z0-9_.-]")
 class AccountResponses:
     """Venue responses that together describe an account.
 
-    account_entry, positions, orders, clock: responses to /account, /positions, /orders (open ones) and
+    account_entry, positions, orders, clock: responses to /account, /positions, /orders (open ones)
+        and
         /clock.
     in_flight: intents of our orders with an unknown outcome.
-    is_reread: true if the previous responses were inconsistent. Differences that price moves between
+    is_reread: true if the previous responses were inconsistent. Differences that price moves
+        between
         the responses can explain are then accepted.
     last_prices: last trade prices, USD, of symbols without a price in the responses.
-    sent_orders: our open orders as they were sent, by id. Their terms complete a response that lacks some.
+    sent_orders: our open orders as they were sent, by id. Their terms complete a response that
+        lacks some.
         An unreadable order of another client becomes an `UnmodelledOrder`.
     is_paper: true if the account trades without real money.
     """

@@ -66,9 +66,11 @@ class ParsedPositions:
     short_proceeds: proceeds of open shorts, USD.
     short_option_value: cost of buying back short options, USD.
     long_option_value: value of long options, USD.
-    long_values, short_values: values by asset class as the venue states them, options included, USD, at least
+    long_values, short_values: values by asset class as the venue states them, options included,
+        USD, at least
         0.
-    unpriced_quantities: signed quantities of positions without a price above 0; they are not in `quantities`.
+    unpriced_quantities: signed quantities of positions without a price above 0; they are not in
+        `quantities`.
     unvalued_sides: sides, `long` and `short`, with at least one position without any value.
     """
 
@@ -183,7 +185,8 @@ def check_equity_sum(
 ) -> None:
     """Reject an account whose equity is not cash plus the values of its positions.
 
-    account_entry: response to /account; a response without equity or one of the sums is not checked.
+    account_entry: response to /account; a response without equity or one of the sums is not
+        checked.
     holdings: response to /positions; if one position has no value, nothing is checked.
     reserved_cash: USD that open purchases may have reserved; infinite if unknown.
     reread: true if the previous responses were inconsistent: less cash than equity implies is then

@@ -17,8 +17,8 @@ from execution.journal.order_store import OrderStore
 from execution.journal.outbox import REJECTED_AFTER_ACCEPTANCE, Outbox
 from execution.orders.gate import UNGUARDED, OrderGate
 from execution.orders.option_orders import (
-    OrderNeverSent,
     OptionContract,
+    OrderNeverSent,
     Quote,
     SpreadFill,
     SpreadOrder,

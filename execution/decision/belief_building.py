@@ -20,9 +20,9 @@ from forecasting.forecast import (
     VolatilityRule,
 )
 from forecasting.moments import (
+    cumulative_variance,
     expected_return_between,
     variance_after_last_step,
-    cumulative_variance,
 )
 from foundation.arrays import Array, Array32, Index, Instants, Mask
 from foundation.errors import DataError
@@ -35,7 +35,7 @@ from trainingdata.instants import DAY, utc_text
 from trainingdata.instruments import AssetClass
 from trainingdata.long_run_variance import long_run_variances
 from trainingdata.schedule import EVERY_BAR, Schedule
-from trainingdata.sessions import news_overlap, count_nights_between
+from trainingdata.sessions import count_nights_between, news_overlap
 from trainingdata.timeframe import nth_next_bar_end
 from trainingdata.universe import KEEP, RuleNumbers, Universe, keep_best
 

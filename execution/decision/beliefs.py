@@ -35,7 +35,8 @@ _OF_NO_INSTANT = ("symbol", "crypto", "correlations")
 class PlanPeriods:
     """Periods of a decision: one holding interval, or the three periods of a plan.
 
-    holding_interval: `next` or `session` for one interval, or `plan`, whose first period ends with the next
+    holding_interval: `next` or `session` for one interval, or `plan`, whose first period ends with
+        the next
         decision.
     signal_bars: own bars from now after which a plan's second period ends.
     horizon_days: calendar days from now after which a plan's last period ends.
@@ -57,7 +58,8 @@ class BeliefTable(NamedTuple):
     symbol_index: [S] index of each symbol in the panel.
     instants: [T] instants.
     period_ends: [T, K] ends of the periods.
-    is_overnight: [T] true if the first period includes the night, or if no later decision can reduce
+    is_overnight: [T] true if the first period includes the night, or if no later decision can
+        reduce
         positions before the night.
     trim_overnight: [T] true if stocks can be trimmed to the overnight ceiling at the instant, with
         or without a forecast.
@@ -67,7 +69,8 @@ class BeliefTable(NamedTuple):
     crypto: [S] true for crypto.
     adjustable: [T, S] true for symbols due to trade: the bar has just closed, the market is open,
         and a forecast of that bar exists.
-    exclusion_rule: [T, S] index in `EXCLUSION_RULES` of the universe rule that excludes the symbol; 0 for a
+    exclusion_rule: [T, S] index in `RULES` of the universe rule that excludes the symbol;
+        0 for a
         symbol of the universe.
     exiting: [T, S] true for excluded symbols that can be closed at the instant, with or without a
         forecast.

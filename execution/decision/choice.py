@@ -76,7 +76,8 @@ class Choice(NamedTuple):
     target_weight: weight after all limits, a multiple of equity.
     qty: signed quantity ordered: shares or units of crypto.
     price: price used for sizing, USD.
-    binding_shadow_prices: shadow price of each binding limit, by name: the gain in the plan's expected return net
+    binding_shadow_prices: shadow price of each binding limit, by name: the gain in the plan's
+        expected return net
         of risk per unit of the limit, in multiples of equity; NaN if unknown.
     unit_cost: one-way cost of trading one USD, USD.
     rationale: figures that explain the target.

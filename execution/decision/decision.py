@@ -36,7 +36,7 @@ from trainingdata.instruments import AssetClass, Instrument
 from trainingdata.universe import EXCLUSION_RULES
 
 YEAR = 365.25 * DAY
-NO_ORDER_REASONS = ("smallest_order", "dust")  # in the order of `TOO_SMALL_CODE` and `DUST_CODE`
+NO_ORDER_REASONS = ("smallest_order", "dust")  # in the order of `TOO_SMALL_CODE` and `DUST`
 # Reasons that fix a target: a limit, the venue's check of cash, an unsolved program, the overnight
 # ceiling, a rule of the universe that the symbol fails, the venue's smallest order.
 BINDING_REASONS = (
@@ -240,7 +240,8 @@ class Decision:
     sizing_failure: reason why enhanced sizing failed; empty if it did not.
     optimality_gap: upper bound on the improvement by the best book of `limits.max_positions`
         positions, as a yearly return net of risk and cost; NaN if unknown. Equality ignores it.
-    orders_to_cancel: the trader's own open orders that this decision replaces; they are cancelled before its
+    orders_to_cancel: the trader's own open orders that this decision replaces; they are cancelled
+        before its
         orders are sent.
     """
 
@@ -325,20 +326,23 @@ def decision_from_choices(
 class DecisionArrays(NamedTuple):
     """Sizing results for R instants and S symbols, filled by compiled code; [R, S] unless stated.
 
-    is_sized: [R] true if the strategy has computed weights; otherwise all fields from `unconstrained_weight`
+    is_sized: [R] true if the strategy has computed weights; otherwise all fields from
+        `unconstrained_weight`
         on are NaN or 0.
     held_weight, target_weight: weights before and after the decision.
     lots: signed number of quantity increments of the target; NaN if the symbol is not traded.
     is_trimmed: true for stocks trimmed to the overnight ceiling without new weights.
-    no_order_code: reason why a change makes no order: 0 for none, `TOO_SMALL_CODE` or `DUST_CODE`.
+    no_order_code: reason why a change makes no order: 0 for none, `TOO_SMALL_CODE` or `DUST`.
     price: price used for sizing, USD.
     unit_cost: one-way cost of trading one USD.
     unconstrained_weight: weight over `horizon_periods` before limits and costs.
     allocated_weight: weight under all limits, before it is rounded to lots.
     binding_bits: bit mask of the limits that bind the weight.
     bound_shadow_price: shadow price of the symbol's own bound.
-    horizon_periods: number of plan periods, from the first, over which `unconstrained_weight` is computed.
-    premium_weight, forecast_weight: parts of `unconstrained_weight` due to the premium and due to the forecast.
+    horizon_periods: number of plan periods, from the first, over which `unconstrained_weight` is
+        computed.
+    premium_weight, forecast_weight: parts of `unconstrained_weight` due to the premium and due to
+        the forecast.
     shadow_prices: [R, 4 + G + K] shadow prices of 4 account ceilings, of G group limits, and of
         borrowing in K periods.
     optimality_gap: [R] upper bound on the gain of the best book of `limits.max_positions`
@@ -367,7 +371,8 @@ class DecisionArrays(NamedTuple):
     def empty(cls, rows: int, size: int, shadow_price_count: int) -> DecisionArrays:
         """Return arrays for R instants and S symbols without positions and targets.
 
-        shadow_price_count: number of shadow prices: 4 ceilings, G group limits and K borrowing periods.
+        shadow_price_count: number of shadow prices: 4 ceilings, G group limits and K borrowing
+            periods.
         """
         columns: dict[str, Any] = {
             name: np.full((rows, size), np.nan) for name in cls._fields if name != "shadow_prices"

@@ -9,12 +9,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from execution.decision.beliefs import BeliefTable, pick_and_pad, build_returns
+from execution.decision.beliefs import BeliefTable, build_returns, pick_and_pad
 from execution.orders.account_snapshot import AccountSnapshot
 from execution.orders.orders import OrderSizeLimits
 from foundation.arrays import Array, Index, Mask
 from foundation.compiled import compiled, jit_inline, take
-from sizing.increments import required_order_value, count_lots
+from sizing.increments import count_lots, required_order_value
 from sizing.limits import (
     CEILING_TOL,
     affordable_weights,
@@ -49,7 +49,8 @@ class SizingTerms(NamedTuple):
     long_only: [N] true for rows that may not be short, even if the venue lends shares.
     unit_cost: [N] one-way cost of trading one USD.
     uses_forecast: true if the strategy uses the forecast.
-    caps: symbol cap, crypto cap, margin equity (USD) and position count, from `Limits.compiled_limits`.
+    caps: symbol cap, crypto cap, margin equity (USD) and position count, from
+        `Limits.compiled_limits`.
     leverage_limits: largest gross stock exposure intraday, and overnight, in multiples of equity.
     order_price_buffer: factor on the price at which the venue checks orders.
     group_constraints: group limits over the N rows, without betas.
@@ -148,7 +149,8 @@ class RoundedTargets(NamedTuple):
     target_weight: [N] target weight.
     lots: [N] signed number of increments of the target; NaN for rows that are not traded.
     is_trimmed: [N] true for stocks trimmed to the overnight ceiling without new weights.
-    no_order_code: [N] reason why a change makes no order: 0 for none, `TOO_SMALL_CODE` or `DUST_CODE`.
+    no_order_code: [N] reason why a change makes no order: 0 for none, `TOO_SMALL_CODE` or
+        `DUST_CODE`.
     """
 
     target_weight: Array

@@ -16,9 +16,9 @@ from execution.orders.orders import (
     Order,
     OrderSizeLimits,
     Side,
+    default_time_in_force,
     format_order_id,
     parse_order_prefix,
-    default_time_in_force,
 )
 from sizing.quantity import count_child_orders, truncate_to_increment
 from trainingdata.instants import HOUR, compact_text

@@ -15,8 +15,8 @@ import numpy as np
 from execution.decision.belief_building import (
     ALL_SYMBOLS,
     GrowthRanking,
-    build_symbol_belief,
     build_beliefs,
+    build_symbol_belief,
 )
 from execution.decision.beliefs import BeliefTable, PlanPeriods, concatenate_beliefs
 from execution.decision.decision import (
@@ -33,16 +33,16 @@ from execution.decision.problem import (
     LabelledAccount,
     RoundedTargets,
     SizingTerms,
-    label_account,
     build_problem,
+    label_account,
     round_to_lots,
 )
 from execution.decision.rebalancing import (
     decision_orders,
     ordered_quantity,
+    orders_to_replace,
     quantities_after_cancels,
     reductions_to_resize,
-    orders_to_replace,
 )
 from execution.decision.sizing import SizingSettings
 from execution.orders.account_snapshot import AccountSnapshot
@@ -82,7 +82,8 @@ class SizingResult(NamedTuple):
     inputs: inputs of the strategy.
     allocation: result of the strategy; None if sizing was not possible.
     strategy: strategy that was run.
-    failure_reason: reason why there is no allocation; empty if there is one, or if no symbol is due to
+    failure_reason: reason why there is no allocation; empty if there is one, or if no symbol is due
+        to
         trade.
     is_unsolved: true if the strategy's optimisation problem was not solved.
     """
@@ -125,7 +126,8 @@ class Trader:
     margin: costs of borrowing.
     schedule: schedule of decisions.
     universe: rule that determines which symbols may be held.
-    belief_table: beliefs computed in advance, equal to the beliefs from bars up to each instant; None
+    belief_table: beliefs computed in advance, equal to the beliefs from bars up to each instant;
+        None
         computes beliefs at each decision.
     """
 

@@ -30,9 +30,11 @@ AUTO = "itself"  # in place of a person's name, if the cause of a halt has ended
 class HaltRule:
     """Effect of a kind of halt, and the way in which it ends.
 
-    forbidden_scope: scope of forbidden orders: all orders, all but reductions, or orders in the symbols
+    forbidden_scope: scope of forbidden orders: all orders, all but reductions, or orders in the
+        symbols
         that the cause names. Halts of positions and of cash still allow buying back short options.
-    auto_end_condition: condition on which the halt ends automatically; empty if only a person can end it.
+    auto_end_condition: condition on which the halt ends automatically; empty if only a person can
+        end it.
     remedy: sentence that tells the operator what to do.
     """
 
@@ -75,7 +77,8 @@ HALT_RULES: Mapping[HaltKind, HaltRule] = MappingProxyType(
         ),
         "drawdown": HaltRule(
             "openings",
-            "when the loss from the peak has come back to guards.drawdown_resume_fraction of its limit",
+            "when the loss from the peak has come back to guards.drawdown_resume_fraction of its"
+            " limit",
             "Find out what lost the money; clear the halt to open positions again before that.",
         ),
     }

@@ -337,7 +337,8 @@ class OrderStore:
                 return
             self.set_state(client_order_id, progress.state)
             INTENTS.upsert(
-                self._database, _row(replace(before, progress=progress, state_reason=""), progress.state)
+                self._database,
+                _row(replace(before, progress=progress, state_reason=""), progress.state),
             )
             price = progress.filled_price
             said = {"filled": str(progress.filled), "price": None if price is None else str(price)}

@@ -109,7 +109,8 @@ def decode_order(
         tif = encoded.get("tif", "good_till_canceled")
         if tif not in get_args(ContractTimeInForce):
             raise ValueError(
-                f"{client_order_id}: tif {tif!r} is not one of {', '.join(get_args(ContractTimeInForce))}"
+                f"{client_order_id}: tif {tif!r} is not one of"
+                f" {', '.join(get_args(ContractTimeInForce))}"
             )
         price = Decimal(encoded["limit_price"])
         terms = encoded["symbol"], action, side, price, Decimal(encoded["qty"])

@@ -129,7 +129,8 @@ class Venue(Protocol[Report]):
 
     name: name of the venue, as stored in the order store.
     time: clock by which waits are measured.
-    has_idempotent_client_ids: true if the venue accepts only one order per client order id. An order
+    has_idempotent_client_ids: true if the venue accepts only one order per client order id. An
+        order
         that is unknown or rejected may then be sent again.
 
     Raises

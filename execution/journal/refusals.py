@@ -119,7 +119,8 @@ class Refusal:
 
     def __str__(self) -> str:
         if self.is_venue_pause or self.is_account_block:
-            return f"since {utc_text(self.first_at)}, last at {utc_text(self.last_at)}: {self.last_text}"
+            first, last = utc_text(self.first_at), utc_text(self.last_at)
+            return f"since {first}, last at {last}: {self.last_text}"
         names = self.symbols
         shown = " ".join(names[:MAX_SYMBOLS_NAMED])
         more = len(names) - MAX_SYMBOLS_NAMED

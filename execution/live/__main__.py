@@ -7,8 +7,8 @@
 
 `status` exits with code 1 if a cycle is late (not finished by the time that its loop announced),
 and while the venue refuses orders. The default account is the only one in `data/live` or, if there
-are several, the one that a process trades now. `--account ID` and `--folder SPREADS_FOLDER_EVENT` select another
-account. Both flags may be placed before or after the command.
+are several, the one that a process trades now. `--account ID` and `--folder FOLDER`
+select another account. Both flags may be placed before or after the command.
 
 --by NAME            person who has checked the halt, or the refused orders, that are cleared
 --flatten            cancel open orders and close all positions too
@@ -70,8 +70,9 @@ TROUBLE_EXIT_CODE = 1  # exit code of `status` if the next cycle is late, or ord
 def status(path: Path, now: np.datetime64) -> Result:
     """Report the state of an account from its journal.
 
-    The exit code is `TROUBLE_EXIT_CODE` if the next cycle is late, and while the venue refuses orders. The
-    journal's integrity is not checked, because a long read would delay the loop's commits.
+    The exit code is `TROUBLE_EXIT_CODE` if the next cycle is late, and while the venue refuses
+    orders. The journal's integrity is not checked, because a long read would delay the loop's
+    commits.
 
     path: path of the account's journal.
     now: present time by this machine's clock.

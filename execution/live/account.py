@@ -18,7 +18,7 @@ from execution.brokers import (
     VenuePosition,
 )
 from execution.journal.activities import EPOCH
-from execution.journal.marks import exposure_line, build_mark, profit_line
+from execution.journal.marks import build_mark, exposure_line, profit_line
 from execution.journal.positions import PositionRow
 from execution.live.expected_positions import ACTIVITY_QUERY_OVERLAP
 from execution.live.exposure import open_order_prices
@@ -101,7 +101,8 @@ class LiveAccount:
 
         account: fresh account snapshot.
         require_trades: true if the orders require last trades; reducing orders do not.
-        max_loss_by_root: maximum loss of open spreads, USD by root; None takes the jobs' last reports.
+        max_loss_by_root: maximum loss of open spreads, USD by root; None takes the jobs' last
+            reports.
 
         Raises
         ------
@@ -128,7 +129,8 @@ class LiveAccount:
         orders in other symbols, and the maximum loss of spreads and of discrepancies in options.
 
         require_trades: true if the orders require last trades; reducing orders do not.
-        max_loss_by_root: maximum loss of open spreads, USD by root; None takes the jobs' last reports.
+        max_loss_by_root: maximum loss of open spreads, USD by root; None takes the jobs' last
+            reports.
 
         Raises
         ------

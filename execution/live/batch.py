@@ -33,7 +33,8 @@ class OrderBatch:
     completes_decision: true if this is the decision's last batch of orders.
     is_retryable: true if a failed batch is sent again unchanged.
     fills: fills of the orders.
-    is_last_attempt: true for the cycle's last attempt; a fill of a replaced order leads to no new decision.
+    is_last_attempt: true for the cycle's last attempt; a fill of a replaced order leads to no new
+        decision.
     is_withdrawn: true if the decision was withdrawn, because an order that it replaces has filled.
     """
 
@@ -62,7 +63,8 @@ def record_batch(
 
     live: account that provides the pre-trade gate.
     lifetime_seconds: lifetime of the decision's orders, seconds; expired orders are not sent.
-    is_last_attempt: true for the cycle's last attempt; a fill of a replaced order leads to no new decision.
+    is_last_attempt: true for the cycle's last attempt; a fill of a replaced order leads to no new
+        decision.
     """
     if cycle.decision is None:
         return OrderBatch(
@@ -142,5 +144,8 @@ def finish_cycle(batch: OrderBatch) -> Cycle:
     if not batch.decision_id:
         return batch.cycle
     return replace(
-        batch.cycle, fills=tuple(batch.fills), decision_id=batch.decision_id, planned_orders=batch.planned_orders
+        batch.cycle,
+        fills=tuple(batch.fills),
+        decision_id=batch.decision_id,
+        planned_orders=batch.planned_orders,
     )

@@ -84,8 +84,8 @@ def unexplained_cash_reason(
         > LARGE_BOOKING_EQUITY_FRACTION * abs(equity - booked) + CASH_ROUNDING_TOLERANCE_USD
     ):
         return (
-            f"cash: {booked:+,.2f} USD are booked at once, more than {LARGE_BOOKING_EQUITY_FRACTION:.0%} of"
-            " what the account was worth before"
+            f"cash: {booked:+,.2f} USD are booked at once, more than"
+            f" {LARGE_BOOKING_EQUITY_FRACTION:.0%} of what the account was worth before"
         )
     tolerance = cash_tolerance(equity - moved)
     if any(

@@ -196,7 +196,8 @@ def _idle_reason(account: AccountSnapshot, bars: Bars) -> str:
     if account.block_reason:
         return account.block_reason
     if account.as_of >= (end := decision_deadline(bars, bars.last_instant)):
-        last = f"the last bar is of {utc_text(bars.last_instant)}, and was decided on until {utc_text(end)}"
+        bar = utc_text(bars.last_instant)
+        last = f"the last bar is that of {bar}, decided until {utc_text(end)}"
         return f"{NO_BAR_CLOSED_REASON}; {last}"
     return ""
 

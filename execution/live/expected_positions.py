@@ -27,9 +27,9 @@ from execution.journal.events import EventLog
 from execution.journal.expected import (
     APPLIED_FILLS,
     EXPECTED_POSITIONS,
-    UNAPPLIED_FILLS_CONDITION,
     NO_QUANTITY,
     OPENING_BALANCE,
+    UNAPPLIED_FILLS_CONDITION,
     AppliedFill,
     ExpectedPosition,
     ExpectedRow,
@@ -151,7 +151,8 @@ class ExpectedPositions:
         held: signed quantity of every position, by symbol.
         cash: USD.
         at: time of the venue's clock, read before positions, cash and activities.
-        activities: activities since `at - ACTIVITY_QUERY_OVERLAP`, which the positions already include.
+        activities: activities since `at - ACTIVITY_QUERY_OVERLAP`, which the positions already
+            include.
         """
         with self._database.transaction():
             OPENING_BALANCE.insert(self._database, OpeningBalance(at, cash))
@@ -324,7 +325,9 @@ class ExpectedPositions:
         if CashDifference(*cents) != self.last_accepted_difference():
             unexplained_usd, booked = cents
             now = replace(
-                self._opening(), accepted_unexplained_usd=unexplained_usd, accepted_booked_usd=booked
+                self._opening(),
+                accepted_unexplained_usd=unexplained_usd,
+                accepted_booked_usd=booked,
             )
             OPENING_BALANCE.upsert(self._database, now)
 
@@ -502,7 +505,8 @@ def value_discrepancies(
 
     surpluses: signed quantities by symbol.
     unit_values: value of one share, coin or contract, USD by symbol.
-    last_position_values: signed values of positions at the last mark, USD; used for symbols without a price.
+    last_position_values: signed values of positions at the last mark, USD; used for symbols without
+        a price.
     """
     stake = NO_QUANTITY
     options: dict[OptionContract, Decimal] = {}

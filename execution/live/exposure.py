@@ -96,7 +96,8 @@ def build_exposure(
 ) -> Exposure:
     """Return the exposure from a snapshot's positions and open orders, and from later orders.
 
-    sent_orders: orders sent since the snapshot, each with its intent; None if it is not recorded yet.
+    sent_orders: orders sent since the snapshot, each with its intent; None if it is not recorded
+        yet.
     excluded_order_id: id of an open order to skip.
     """
     ranges = {symbol: PositionRange(held, held) for symbol, held in snapshot.positions.items()}

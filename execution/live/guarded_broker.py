@@ -8,7 +8,7 @@ from decimal import Decimal
 
 import numpy as np
 
-from execution.brokers import REREAD_DELAY_SECONDS, Gateway, AccountReadingRejected, RereadRequired
+from execution.brokers import REREAD_DELAY_SECONDS, AccountReadingRejected, Gateway, RereadRequired
 from execution.live.account import LiveAccount
 from execution.orders.account_snapshot import AccountSnapshot
 from execution.orders.broker import Asset

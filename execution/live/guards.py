@@ -279,7 +279,8 @@ class SnapshotGate:
 
     guards: guards of the account.
     snapshot: fresh account snapshot; None allows no order that opens a position.
-    allowed_orders: orders that were allowed since the snapshot, by id; each reduces the headroom of later
+    allowed_orders: orders that were allowed since the snapshot, by id; each reduces the headroom of
+        later
         orders.
     """
 

@@ -135,7 +135,8 @@ def open_account(
     cycle_seconds: longest duration of a cycle that the settings allow, seconds.
     replace_damaged: true to rename a damaged journal, and start a new one.
     unattended: true to send an alert about an error that ends the process.
-    is_dry_run: true for a dry run: a journal in memory, no locks, and nothing written to the folder.
+    is_dry_run: true for a dry run: a journal in memory, no locks, and nothing written to the
+        folder.
 
     Raises
     ------

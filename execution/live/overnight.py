@@ -13,7 +13,7 @@ from decimal import ROUND_CEILING, Decimal
 
 import numpy as np
 
-from execution.brokers import MarksRejected, AccountReadingRejected
+from execution.brokers import AccountReadingRejected, MarksRejected
 from execution.decision.rebalancing import split_quantity
 from execution.journal.decisions import DecisionJournal
 from execution.journal.order_store import OUTCOME_UNKNOWN
@@ -28,9 +28,9 @@ from execution.orders.orders import (
     Order,
     OrderSizeLimits,
     Side,
+    default_time_in_force,
     format_order_id,
     parse_order_prefix,
-    default_time_in_force,
 )
 from foundation.errors import BrokerError
 from sizing.limits import CEILING_TOL
@@ -215,7 +215,8 @@ def session_close(
 ) -> np.datetime64 | None:
     """Return the close of the session on the New York date of `now`; None without a session.
 
-    venue_close: the venue's next close; None if unknown. The earlier of it and the calendar's close is
+    venue_close: the venue's next close; None if unknown. The earlier of it and the calendar's close
+        is
         returned.
     """
     session = session_on(new_york_date(np.array([now]))[0])
@@ -247,11 +248,13 @@ def overnight_trims(
     rounded up to whole shares, so that positions are not above the ceiling by rounding.
 
     account: account snapshot at the latest prices.
-    certain_positions: parts of the positions that no order of unknown outcome may still reduce; only these
+    certain_positions: parts of the positions that no order of unknown outcome may still reduce;
+        only these
         parts are trimmed.
     limits: limits of weights.
     order_prefix: prefix of the order ids.
-    session_close_at, trim_number: close of the session, and number of the trim before it, for the order ids.
+    session_close_at, trim_number: close of the session, and number of the trim before it, for the
+        order ids.
     tradable: symbols that may be traded.
     """
     ours = {s: q for s, q in certain_positions.items() if q and s in tradable and is_stock(s)}
@@ -307,7 +310,8 @@ def flattening_orders(
 
     order_prefix: prefix of the order ids.
     tradable: symbols that may be traded.
-    size_limits: smallest and largest value of an order; larger positions are closed by several orders.
+    size_limits: smallest and largest value of an order; larger positions are closed by several
+        orders.
     """
     orders = []
     open_now = bool(in_session(np.array([account.as_of]))[0])

@@ -19,8 +19,8 @@ import numpy as np
 from execution.brokers import (
     NO_POSITION,
     AccountReading,
-    MarksRejected,
     AccountReadingRejected,
+    MarksRejected,
     RereadRequired,
     UnmodelledOrder,
     VenuePosition,
@@ -131,7 +131,9 @@ class Reconciler:
         account, reasons = self._at_last_marks(account, reading.unpriced_quantities)
         marks = "; ".join((*_rejections(rejected, reading.account.prices), *reasons.values()))
         unpriced = {s: q for s, q in reading.unpriced_quantities.items() if s not in reasons}
-        return replace(reading, account=account, unpriced_quantities=unpriced, mark_rejection_reason=marks)
+        return replace(
+            reading, account=account, unpriced_quantities=unpriced, mark_rejection_reason=marks
+        )
 
     def _at_last_marks(
         self, account: AccountSnapshot, unpriced: Mapping[str, Decimal]

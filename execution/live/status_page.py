@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from markupsafe import Markup
 
-from execution.decision.choice import no_order_text, horizon_text
+from execution.decision.choice import horizon_text, no_order_text
 from execution.journal.cycles import NextCycle, latest_cycles
 from execution.journal.decisions import ChoiceRow
 from execution.journal.events import NoticeBook, NoticeRow
@@ -79,7 +79,8 @@ class PageLimits(NamedTuple):
 
     max_position_weight: maximum weight of one position, a fraction of equity.
     loss_limits: loss limits at which the account is halted.
-    max_crypto_weight: maximum gross crypto exposure, a multiple of equity; None for an account of event
+    max_crypto_weight: maximum gross crypto exposure, a multiple of equity; None for an account of
+        event
         contracts.
     """
 
@@ -389,8 +390,8 @@ class EquityCurve:
     def _said(self, values: Array, text: Callable[[float], str]) -> str:
         at = self.marks["at"]
         return (
-            f"from {new_york_date_text(at[0])} to {new_york_date_text(at[-1])}: {text(values[0])} to"
-            f" {text(values[-1])}, lowest {text(values.min())}, highest {text(values.max())}."
+            f"from {new_york_date_text(at[0])} to {new_york_date_text(at[-1])}: {text(values[0])}"
+            f" to {text(values[-1])}, lowest {text(values.min())}, highest {text(values.max())}."
         )
 
 

@@ -9,7 +9,7 @@ from execution.live.settings import LiveSettings
 from foundation.errors import did_you_mean
 from trainingdata.bars import Bars
 from trainingdata.instants import utc_text
-from trainingdata.instruments import AssetClass, instrument, closest_symbols
+from trainingdata.instruments import AssetClass, closest_symbols, instrument
 from trainingdata.universe import EXCLUSION_RULES
 
 

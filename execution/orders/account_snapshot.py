@@ -27,15 +27,16 @@ class ValueUnknown(InputError):
 class AccountSnapshot:
     """An account at an instant, from a simulation, a venue or a journal.
 
-    Only the guards of a live account need `last_trades`, `max_loss_by_root` and `spread_balance`. None means that
-    the data were not read; an empty mapping means that there are none.
+    Only the guards of a live account need `last_trades`, `max_loss_by_root` and `spread_balance`.
+    None means that the data were not read; an empty mapping means that there are none.
 
     cash: cash in USD; below 0 for borrowed cash.
     positions: signed quantities, by symbol.
     prices: last known closes in USD, by symbol; orders are sized at these prices.
     as_of: instant of the snapshot.
     open_orders: open orders, and orders that may be open (unknown outcome).
-    unsettled_proceeds: net proceeds of stock trades that settle on the next session, USD, without proceeds
+    unsettled_proceeds: net proceeds of stock trades that settle on the next session, USD, without
+        proceeds
         of shorts that are still open.
     short_proceeds: proceeds of open short positions, USD.
     max_leverage: largest gross stock exposure that the venue allows, in multiples of equity.
@@ -160,7 +161,7 @@ class AccountSnapshot:
 
     @property
     def spread_risks(self) -> Mapping[str, float]:
-        """Largest loss of spreads by root, USD; raises ValueUnknown if `max_loss_by_root` was not read."""
+        """Largest loss of spreads by root, USD; raises ValueUnknown if it was not read."""
         if self.max_loss_by_root is None:
             raise ValueUnknown("the risk of open spreads was not read")
         return self.max_loss_by_root

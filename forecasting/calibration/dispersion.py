@@ -34,9 +34,11 @@ PRIOR_WEIGHT_SUM = 0.9 - 0.2 * np.log(STEP_NUMBERS) / np.log(HORIZON)
 class CalibrationSample:
     """Regression inputs of n forecasts, all known at issue.
 
-    log_past_variances: [n, K] log of trailing averages of the variance per bar, deseasonalised by the
+    log_past_variances: [n, K] log of trailing averages of the variance per bar, deseasonalised by
+        the
         intraday pattern.
-    base_log_variance: [n, H] log of the base forecast's variance per bar over each horizon, deseasonalised.
+    base_log_variance: [n, H] log of the base forecast's variance per bar over each horizon,
+        deseasonalised.
     median: [n, H] median log return of the base forecast after each step.
     intraday_factor: [n, H] cumulative sum of the intraday pattern over the steps.
     slot_of_day: [n] intraday slot of the issuing bar.
@@ -62,7 +64,8 @@ class Dispersion:
     hour_correction: [slots, H] log of the deviation's correction by intraday slot.
     regime_correction: [5, H] log of the correction by volatility regime.
     symbol_correction: [S, H] log of the correction by symbol.
-    regime_edges: [4, H] boundaries between regimes: log variance per bar, relative to the symbol's median.
+    regime_edges: [4, H] boundaries between regimes: log variance per bar, relative to the symbol's
+        median.
     median_log_variance: [S, H] median log variance per bar of each symbol.
     """
 

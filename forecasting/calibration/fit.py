@@ -36,7 +36,8 @@ MIN_SLOPE_INSTANTS = 30  # independent instants below which a slope is not estim
 class CalibrationFit:
     """The calibration of one asset class for one week.
 
-    intraday_pattern: [K] intraday pattern: variance per bar by slot, in multiples of the day's mean.
+    intraday_pattern: [K] intraday pattern: variance per bar by slot, in multiples of the day's
+        mean.
     dispersion: model of the standard deviation and shape of log returns.
     median_slopes: [H] shrinkage factor on the base forecast's median at each step.
     first_bars: [S] index of the first own bar of each symbol that the fit uses.

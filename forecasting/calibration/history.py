@@ -45,7 +45,8 @@ class ClassHistory:
     symbols: [S] names of the symbols.
     bar_offsets: [S + 1] position of each symbol's first bar.
     times: [M] instant at which each bar became known.
-    cumulative_digests: [M + 1, 2] cumulative digests of the preceding bars; the digest of a range is a
+    cumulative_digests: [M + 1, 2] cumulative digests of the preceding bars; the digest of a range
+        is a
         difference of two.
     log_close: [M] log of the close.
     variance: [M] variance of each bar's log return.
@@ -53,10 +54,12 @@ class ClassHistory:
         H bars.
     clock_index: [M] index of each bar's instant on that clock.
     first_forecast_bar: [S] index of the own bar with each symbol's first base forecast.
-    forecast_offsets: [S] position of each symbol's first base forecast; every later bar has a forecast, too.
+    forecast_offsets: [S] position of each symbol's first base forecast; every later bar has a
+        forecast, too.
     median, log_variance: [N, H] median and log variance of the base forecasts' log returns, for all
         asset classes.
-    first_step_ratio: [N] median of the first step over its deviation. It is 0 without a forecast, for
+    first_step_ratio: [N] median of the first step over its deviation. It is 0 without a forecast,
+        for
         another class, and for a symbol that does not move, whose ratio is rounding error.
     """
 
@@ -140,7 +143,9 @@ class ClassHistory:
         return replace(
             self,
             first_forecast_bar=np.array(first, dtype=np.int64),
-            forecast_offsets=np.array([parts[s].start for s in self.panel_indices.tolist()], dtype=np.int64),
+            forecast_offsets=np.array(
+                [parts[s].start for s in self.panel_indices.tolist()], dtype=np.int64
+            ),
             median=base.median,
             log_variance=base.log_variance,
             first_step_ratio=first_step,

@@ -19,9 +19,9 @@ from forecasting.forecast import HORIZON, LEVELS, ForecastTable, Progress, empty
 from forecasting.forecast_cache import (
     FITS_FOLDER,
     PART_SHAPES,
-    CacheWriteFailed,
     CachedForecastsDamaged,
     CachePartition,
+    CacheWriteFailed,
 )
 from forecasting.moments import LogMoments, log_moments
 from forecasting.windows import WindowKeys, Windows

@@ -33,7 +33,7 @@ class Checkpoint:
     model_width: width of a token's state (`d_model`).
     feed_forward_width: hidden width of a layer's feed-forward network (`d_ff`).
     attention_width: total width of all attention heads.
-    level_rows: [Q] indices of `VERDICT_LEVELS` among the model's own quantile levels.
+    level_rows: [Q] indices of `LEVELS` among the model's own quantile levels.
     """
 
     folder: Path

@@ -122,8 +122,8 @@ class Engine:
 
         On a GPU all portions are one stream of passes: the next pass is computed while the caller
         uses the last one. On a CPU each portion is a separate stream: the last bit of a forecast
-        can depend on its place in a pass, and must not depend on earlier portions. `computation_text`
-        describes the portion that was yielded last.
+        can depend on its place in a pass, and must not depend on earlier portions.
+        `computation_text` describes the portion that was yielded last.
 
         portions: indices [n] of the windows of each portion.
         augmentation: transform of the windows.

@@ -126,7 +126,8 @@ class Chronos2Forecaster:
     ) -> dict[str, str | int | list[float]]:
         """Return all inputs of a profile's forecasts other than bars, for their content address.
 
-        engine: engine that computes the forecasts, for its weights and computation; None: the current
+        engine: engine that computes the forecasts, for its weights and computation; None: the
+            current
             weights and the planned computation.
         """
         model = _checkpoint(profile)

@@ -385,7 +385,8 @@ def can_attend_fused(q: Tensor, k: Tensor) -> bool:
 def apply_rotary(x: Tensor, rotation: Tensor) -> Tensor:
     """Apply rotary position embeddings to x [B, T, heads, width].
 
-    rotation: rotation of each token. Complex [T, width/2] rotates neighbouring pairs and overwrites x.
+    rotation: rotation of each token. Complex [T, width/2] rotates neighbouring pairs and overwrites
+        x.
         Cosine and sine [T, 2, width/2] rotate the first half of a width against the second.
     """
     if rotation.is_complex():

@@ -116,7 +116,8 @@ class RayPredictor:
                 )
                 if not ended:
                     raise InputError(
-                        f"ray: no task could begin within {FIRST_TASK_TIMEOUT_SECONDS / 60:.0f} minutes;"
+                        f"ray: no task could begin within {FIRST_TASK_TIMEOUT_SECONDS / 60:.0f}"
+                        " minutes;"
                         " wait until the cluster has room, or ask for fewer cores or GPUs a task"
                     )
                 rows = running.pop(ended[0])
@@ -176,7 +177,8 @@ def _of_ray(ray: Any, reference: Any) -> TaskResult:
         raise
     except ray.exceptions.RayError as error:
         raise InputError(
-            f"ray: {MAX_TASK_ATTEMPTS} processes died over the same portion: higher ray.cores make fewer at"
+            f"ray: {MAX_TASK_ATTEMPTS} processes died over the same portion: higher ray.cores make"
+            " fewer at"
             f" a time, and kelly-chronos is needed on every machine ({one_line(str(error))})"
         ) from None
 
@@ -185,14 +187,15 @@ def _refuse_other(answer: TaskResult, first: TaskResult) -> None:
     """Reject a machine whose version or computation differs from the first one's."""
     if answer.version != VERSION:
         raise InputError(
-            f"ray: {answer.worker_text} has version {answer.version} of kelly-chronos, and {VERSION}"
-            " runs here; install the same on every machine of the cluster"
+            f"ray: {answer.worker_text} has version {answer.version} of kelly-chronos, and"
+            f" {VERSION} runs here; install the same on every machine of the cluster"
         )
     ours, its = first.specification, answer.specification
     other = [name for name, value in ours.items() if its.get(name) != value]
     if other:
         raise InputError(
-            f"ray: machines do not compute alike: {answer.worker_text} has another {', '.join(other)}"
+            f"ray: machines do not compute alike: {answer.worker_text} has another"
+            f" {', '.join(other)}"
             f" ({its.get(other[0])}) than the first ({ours[other[0]]}); give all of them the same"
             " model and libraries, or set forecaster.batch_size and forecaster.compile"
         )

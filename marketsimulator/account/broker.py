@@ -91,9 +91,9 @@ _FLOW_COLUMNS = _columns_of(FLOW_FIELDS)
 class SimulatedBroker:
     """A simulated account, stepped through the instants of a run.
 
-    At each instant call `advance`, `account`, `submit`, `open_bars` and `equity_row`, in this order. A
-    market order fills at the open of the bar that starts at that instant. With finer bars it fills
-    at their opens until the next instant. Later bars fill waiting orders. `account` and
+    At each instant call `advance`, `account`, `submit`, `open_bars` and `equity_row`, in this
+    order. A market order fills at the open of the bar that starts at that instant. With finer bars
+    it fills at their opens until the next instant. Later bars fill waiting orders. `account` and
     `short_proceeds` change nothing.
     """
 

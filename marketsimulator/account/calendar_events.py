@@ -11,7 +11,6 @@ from execution.orders.lending import INTEREST_DAYS_PER_YEAR
 from foundation.arrays import Records
 from foundation.compiled import compiled, jit_inline
 from marketsimulator.account.book import (
-    NO_SYMBOL,
     BORROW,
     BY_DELISTING,
     BY_SPLIT,
@@ -23,6 +22,7 @@ from marketsimulator.account.book import (
     EXPIRED,
     INTEREST,
     NO_ORDER,
+    NO_SYMBOL,
     ON_CLOSE,
     ON_OPEN,
     ROUNDING,
@@ -113,7 +113,8 @@ def close_session(book: Book, tape: Records, at: int, day: Record, nights: int) 
 def update_crypto_tier(book: Book, previous_date: int, date: int) -> None:
     """Start a New York day: set the crypto venue's rates from the volume of the last 30 days.
 
-    previous_date: previous date with a bar; today's traded USD are stored under it. Volume older than
+    previous_date: previous date with a bar; today's traded USD are stored under it. Volume older
+        than
         30 days is dropped.
     """
     account = book.account[0]
@@ -203,10 +204,10 @@ def delist_symbol(
 ) -> None:
     """Delist a symbol: cancel its orders and close its position at the delisting value.
 
-    The delisting value of a share is `price` in USD, plus the fraction `payout_share` of its last price,
-    plus `ratio` shares of symbol `successor_index` at their last price (negative `successor_index`: no successor). A
-    short position pays this value. Whole shares of `successor_index` become a position at that price;
-    fractions are paid in cash.
+    The delisting value of a share is `price` in USD, plus the fraction `payout_share` of its last
+    price, plus `ratio` shares of symbol `successor_index` at their last price (negative
+    `successor_index`: no successor). A short position pays this value. Whole shares of
+    `successor_index` become a position at that price; fractions are paid in cash.
     """
     for k in range(len(book.orders)):
         order = book.orders[k]

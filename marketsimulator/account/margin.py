@@ -42,7 +42,8 @@ def maintenance_requirement(quantity: float, mark: float, special_rate: float) -
     share, half of it below 6, else 30 %. Short: below 5 USD the value, at least 2.50 a share; else
     30 % of it, at least 5 a share.
 
-    special_rate: special maintenance rate of the symbol; it applies if it is above the table's rate.
+    special_rate: special maintenance rate of the symbol; it applies if it is above the table's
+        rate.
     """
     size = abs(quantity)
     value = size * mark

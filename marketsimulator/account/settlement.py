@@ -17,12 +17,12 @@ from execution.orders.lending import short_proceeds_after_trade
 from foundation.arrays import Array, Records
 from foundation.compiled import compiled, jit_inline
 from marketsimulator.account.book import (
-    QUANTITY_STEPS_PER_UNIT,
     BY_CRYPTO_FEE,
     BY_LIQUIDATION,
     CENTS_PER_USD,
     FEE_STEPS_PER_USD,
     NO_ORDER,
+    QUANTITY_STEPS_PER_UNIT,
     TAKER,
     BarOpens,
     Book,

@@ -10,10 +10,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from execution.orders.orders import Fill, to_shortest_decimal, make_order_id
+from execution.orders.orders import Fill, make_order_id, to_shortest_decimal
 from foundation.arrays import Records
 from marketsimulator.account.book import (
-    NO_SYMBOL,
     BORROW,
     BY_DELISTING,
     BY_LIQUIDATION,
@@ -21,6 +20,7 @@ from marketsimulator.account.book import (
     DIVIDEND,
     INTEREST,
     NO_ORDER,
+    NO_SYMBOL,
     ROUNDING,
     SPLIT_CASH,
 )
@@ -39,7 +39,7 @@ _CAUSES = {BY_LIQUIDATION: "liquidation", BY_DELISTING: DELISTED}
 
 
 class TapeEntry(NamedTuple):
-    """One entry of the tape, with the fields of `TAPE_ENTRY`."""
+    """One entry of the tape, with the fields of `ENTRY`."""
 
     at: int
     order_number: int

@@ -34,9 +34,9 @@ from trainingdata.instruments import AssetClass
 from trainingdata.market import Market
 from trainingdata.sessions import (
     calendar,
+    count_nights_since_previous,
     has_session_opened,
     in_session,
-    count_nights_since_previous,
 )
 from trainingdata.timeframe import Clock
 
@@ -60,7 +60,8 @@ class Timeline(NamedTuple):
 
     bars: [T, S, 5] bars that became known at each instant, NaN without a bar; volume of the whole
         market.
-    bar_end_rows: [T, 2] row at which the bar that starts at an instant becomes known; -1 without a bar.
+    bar_end_rows: [T, 2] row at which the bar that starts at an instant becomes known; -1 without a
+        bar.
     bar_starts: [T, 2] start (ns) of the bars known at each instant.
     skipped_open_rows: [T, 2] row of the bar that started between the previous instant and this one;
         its open is matched at this instant. -1 without such a bar.

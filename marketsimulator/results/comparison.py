@@ -26,8 +26,8 @@ from foundation.tables import Cell, Row, Table, json_text
 from marketsimulator.results.comparison_page import ComparisonPage, colours_by_run, growth_chart
 from marketsimulator.results.metrics import (
     TABLE_FIGURES,
-    measure_daily_performance,
     figure_text,
+    measure_daily_performance,
     returns_until_ruin,
 )
 from marketsimulator.results.remarks import NO_ANNUAL_FIGURES_NOTE
@@ -40,21 +40,21 @@ from marketsimulator.results.run_record import (
 )
 from marketsimulator.results.run_set import (
     MAX_COMPARED_RUNS,
+    BestRunComparison,
     Relation,
     RunSet,
-    BestRunComparison,
     SharedDays,
+    compare_best_run,
     comparison_verdict,
     overfitting_figures,
     run_length_remarks,
-    compare_best_run,
 )
 from marketsimulator.results.significance import (
     INTERVAL_FIGURES,
     Outperformance,
+    bootstrap_intervals,
     deflated_sharpe,
     estimate_overfitting,
-    bootstrap_intervals,
 )
 from marketsimulator.results.trials import TrialStatistics
 from marketsimulator.results.verdict import BUY_AND_HOLD, Verdict, no_evidence_reason

@@ -64,8 +64,8 @@ def build_counterfactuals(kinds: Sequence[CounterfactualKind], seed: int) -> lis
 def scramble_bars(bars: Bars, cutoff: np.datetime64, seed: int) -> Bars:
     """Return the bars with all prices after `cutoff` multiplied by a random walk.
 
-    Bars that start at `cutoff` or later change completely. A bar that contains `cutoff` keeps its open,
-    at which orders may have filled; its high, low and close change.
+    Bars that start at `cutoff` or later change completely. A bar that contains `cutoff` keeps its
+    open, at which orders may have filled; its high, low and close change.
     """
     rng = np.random.default_rng(seed)
     values = bars.values.copy()
@@ -135,7 +135,8 @@ def delist_after(market: Market, cutoff: np.datetime64, seed: int) -> Market:
     opens = next_session_open(cutoff)
     listed = tuple(Delisting(bars.symbols[s], opens, opens) for s in sorted(chosen[::2].tolist()))
     endings = replace(
-        market.delisting_rules, listed_delistings=(*market.delisting_rules.listed_delistings, *listed)
+        market.delisting_rules,
+        listed_delistings=(*market.delisting_rules.listed_delistings, *listed),
     )
     return replace(market, bars=cut_short, delisting_rules=endings)
 

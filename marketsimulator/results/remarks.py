@@ -41,7 +41,10 @@ from trainingdata.universe import UniverseSettings
 
 STRATEGY_OF_PARAMETER = {"target_volatility": "vol_target", "position": "fixed_fraction"}
 FULLY_INVESTED_SHARE = 0.95  # of the capital, below which a remark explains buy and hold
-NO_ANNUAL_FIGURES_NOTE = f"no annual figures below {MIN_ANNUAL_FILLS} fills or {MIN_ANNUAL_DAYS} days, ratios marked short"
+NO_ANNUAL_FIGURES_NOTE = (
+    f"no annual figures below {MIN_ANNUAL_FILLS} fills or {MIN_ANNUAL_DAYS} days,"
+    " ratios marked short"
+)
 CALIBRATED_SUFFIX = ", calibrated"  # end of a calibrated forecaster's name
 MIN_SURVIVORSHIP_DURATION = 365 * DAY  # of a run, from which on survivorship bias is reported
 MAX_SYMBOLS_NAMED = 8  # symbols that a remark names
@@ -178,7 +181,8 @@ def drawdown_remarks(limit: DrawdownLimit | None) -> list[str]:
     if limit is None:
         return []
     return [
-        f"Sized at {limit.kelly_fraction:.3g} of Kelly: if the assumed returns are right, the probability"
+        f"Sized at {limit.kelly_fraction:.3g} of Kelly: if the assumed returns are right, the"
+        " probability"
         f" of a drawdown of {percent(limit.depth, 0)} is at most {percent(limit.probability, 0)}."
     ]
 
@@ -371,7 +375,8 @@ def small_order_remarks(run: Run, size_limits: OrderSizeLimits) -> list[str]:
     if small:
         notes.append(
             f"{count_text(small, 'crypto order')} not sent: below orders.min_crypto_value"
-            f" ${size_limits.min_crypto_value:g} plus orders.price_margin {percent(size_limits.price_margin)}."
+            f" ${size_limits.min_crypto_value:g} plus orders.price_margin"
+            f" {percent(size_limits.price_margin)}."
         )
     if dust:
         notes.append(

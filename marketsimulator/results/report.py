@@ -36,16 +36,16 @@ from marketsimulator.results.report_tables import (
     cost_table,
     figure_table,
     fill_table,
-    report_heading,
     month_table,
     order_table,
     outperformance_table,
     profit_cents,
+    report_heading,
+    round_trip_facts,
+    round_trip_table,
     run_name,
     significance_text,
     symbol_table,
-    round_trip_facts,
-    round_trip_table,
 )
 from marketsimulator.results.round_trips import round_trips
 from marketsimulator.results.run_folder import SUMMARY_FILE

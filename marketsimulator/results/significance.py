@@ -162,7 +162,9 @@ class Outperformance:
         growth, other: final equity over capital of each run, above 0.
         """
         ahead = growth / other - 1
-        return replace(self, lead=ahead, is_identical=self.is_identical and abs(ahead) < ZERO_RETURN_TOL)
+        return replace(
+            self, lead=ahead, is_identical=self.is_identical and abs(ahead) < ZERO_RETURN_TOL
+        )
 
 
 def measure_outperformance(returns: Array, other: Array, *, seed: int) -> Outperformance | None:

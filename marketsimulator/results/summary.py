@@ -37,12 +37,12 @@ from marketsimulator.results.remarks import (
     buy_and_hold_remarks,
     cost_remarks,
     daily_remarks,
+    deflated_sharpe_remarks,
     delisting_remarks,
     doubt_remarks,
     drawdown_remarks,
     failure_remarks,
     fee_remarks,
-    deflated_sharpe_remarks,
     no_evidence_remarks,
     no_trade_remarks,
     position_remarks,
@@ -56,8 +56,8 @@ from marketsimulator.results.remarks import (
     unused_sizing_remarks,
 )
 from marketsimulator.results.significance import (
-    deflated_sharpe,
     bootstrap_intervals,
+    deflated_sharpe,
     measure_outperformance,
     probabilistic_sharpe,
 )
@@ -88,7 +88,8 @@ class Results:
     elapsed_seconds: elapsed time, seconds.
     trial_statistics: statistics of all trials on these data, with this run; None without a ledger.
     no_ledger_note: remark for runs without a ledger.
-    computed_on_text: device of the main run's model (`forecasting.settings.computation_device_text`).
+    computed_on_text: device of the main run's model
+        (`forecasting.settings.computation_device_text`).
     title: kind of the main run, such as "Backtest".
     other_holdings: symbols with a position of the live account outside the run, at the end.
     coarse_run: run of the same trader with fills on the decision bars; None without finer bars.

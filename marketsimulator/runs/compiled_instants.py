@@ -99,7 +99,8 @@ class RecordedDecisions(NamedTuple):
 
     quantity, price: [T', S] positions and marks before the decision.
     equity: [T'] USD; NaN for decisions that the run did not reach.
-    unborrowed_cash: [T'] unborrowed cash that may buy crypto, USD; NaN for decisions that the run did
+    unborrowed_cash: [T'] unborrowed cash that may buy crypto, USD; NaN for decisions that the run
+        did
         not reach.
     solve_status: [T'] status of the solve, a code of `sizing.solver.active_set`.
     weights: [T', K, S] planned weights over K periods.
@@ -170,7 +171,8 @@ def step_instants(
 
     span: first instant of the run, then `begin` and `end`.
     belief_rows: [T] row of the beliefs for each instant; negative without a decision.
-    tape_lengths: [T] set to the number of tape entries after each instant; empty: the tape is not kept.
+    tape_lengths: [T] set to the number of tape entries after each instant; empty: the tape is not
+        kept.
     """
     first, begin, end = span
     for t in range(begin, end):

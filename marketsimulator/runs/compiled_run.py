@@ -105,7 +105,8 @@ class CompiledRun(NamedTuple):
     inputs: inputs of the decisions.
     equity_rows: [T] EQUITY_ROW.
     tape: tape entries; empty unless decisions are recorded.
-    tape_lengths: [T] number of tape entries after each instant; empty unless decisions are recorded.
+    tape_lengths: [T] number of tape entries after each instant; empty unless decisions are
+        recorded.
     decisions: recorded decisions.
     trace: results of a Python strategy; None if the solver sized the decisions.
     book: account state at the end.

@@ -5,7 +5,8 @@ margin, fills, capital. Compiled runs release the interpreter lock and run on al
 
 On a Ray cluster the outcomes are identical, byte for byte. The market and the beliefs are put into
 Ray's object store once, and each process copies them once. A task runs several variants in
-sequence. Ray retries the tasks of a failed machine on other machines, up to `MAX_TASK_ATTEMPTS` times each.
+sequence. Ray retries the tasks of a failed machine on other machines, up to `MAX_TASK_ATTEMPTS`
+times each.
 """
 
 from __future__ import annotations
@@ -211,8 +212,8 @@ def simulate_variants_on_ray(
         raise
     except ray.exceptions.RayError as error:
         raise InputError(
-            f"ray: processes died {MAX_TASK_ATTEMPTS + 1} times over the same {VARIANTS_PER_TASK} variants;"
-            f" does their machine have the memory? The last one: {one_line(str(error))}"
+            f"ray: processes died {MAX_TASK_ATTEMPTS + 1} times over the same {VARIANTS_PER_TASK}"
+            f" variants; does their machine have the memory? The last one: {one_line(str(error))}"
         ) from None
     finally:
         for task in waiting:

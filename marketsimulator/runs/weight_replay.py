@@ -33,7 +33,7 @@ from marketsimulator.account.book import (
 from marketsimulator.account.calendar_events import close_session, open_session
 from marketsimulator.account.rebalancing import trade_to_targets, truncate_to_steps
 from marketsimulator.account.settlement import liquidate, mark_positions
-from marketsimulator.account.terms import FillTerms, day_table, holding_table, fee_tier_table
+from marketsimulator.account.terms import FillTerms, day_table, fee_tier_table, holding_table
 from trainingdata.instants import new_york_date
 from trainingdata.instruments import AssetClass, Instrument, instrument, is_symbol
 

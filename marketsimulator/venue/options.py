@@ -37,7 +37,7 @@ from marketsimulator.venue.spread_tickets import (
     parse_spread_order,
     quote_response,
 )
-from marketsimulator.venue.tickets import derive_id, quantity_text, format_timestamp
+from marketsimulator.venue.tickets import derive_id, format_timestamp, quantity_text
 from marketsimulator.venue.underlying import PriceSource, Underlying
 from trainingdata.bars import Bars
 from trainingdata.instants import parse_date

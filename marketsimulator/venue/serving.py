@@ -139,9 +139,9 @@ async def _serve(app: web.Application, listener: socket.socket) -> None:
 class ConnectionLimiter:
     """Limiter of connections and of the time until a connection's first request.
 
-    A silent connection is closed after `HEADER_TIMEOUT_SECONDS`, or earlier if a new one needs its place. A
-    client that has sent a request keeps its connection. aiohttp limits lines, headers, bodies and
-    idle time, but not these two.
+    A silent connection is closed after `HEADER_TIMEOUT_SECONDS`, or earlier if a new one needs its
+    place. A client that has sent a request keeps its connection. aiohttp limits lines, headers,
+    bodies and idle time, but not these two.
     """
 
     def __init__(self) -> None:

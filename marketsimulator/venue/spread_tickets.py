@@ -25,12 +25,12 @@ from execution.orders.option_orders import (
 from marketsimulator.venue.entry_prices import DailyEntries
 from marketsimulator.venue.request import Response
 from marketsimulator.venue.tickets import (
-    parse_client_order_id,
     derive_id,
+    format_timestamp,
+    parse_client_order_id,
     parse_decimal,
     refuse_invalid_fields,
     status_fields,
-    format_timestamp,
 )
 
 SpreadStatus = Literal["new", "filled", "canceled", "expired", "rejected"]

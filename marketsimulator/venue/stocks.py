@@ -31,7 +31,7 @@ from marketsimulator.venue.options import VenueOptions
 from marketsimulator.venue.portfolio_history import EquityPoint
 from marketsimulator.venue.record import VenueOrder, VenueRecord
 from marketsimulator.venue.request import Refused, Response
-from marketsimulator.venue.tickets import OrderTicket, parse_order, quantity_text, format_timestamp
+from marketsimulator.venue.tickets import OrderTicket, format_timestamp, parse_order, quantity_text
 from sizing.quantity import truncate_to_increment
 from trainingdata.bars import CLOSE
 from trainingdata.instants import at_new_york_time, midnight, new_york_date

@@ -34,9 +34,9 @@ from option_spreads.autoscaler.trades import (
     format_csv,
     is_closed_trade,
     parse_dollars,
-    parse_trade_rows,
     parse_position_size,
     parse_total_profit,
+    parse_trade_rows,
 )
 
 BALANCE_FILE = "account_balance.json"
@@ -334,7 +334,8 @@ class AccountFiles:
         if entry is not None and entry["P/L_$"].strip():
             if parse_total_profit(entry) != trade.total_profit:
                 raise ConflictingBooking(
-                    f"{trade.trade_id}: booked already with {entry['P/L_$']}, now {trade.total_profit}"
+                    f"{trade.trade_id}: booked already with {entry['P/L_$']}, now"
+                    f" {trade.total_profit}"
                 )
             return
         update = trade.row()

@@ -29,7 +29,7 @@ from foundation.tables import Table
 from option_spreads.autoscaler.account import AccountFiles, UnknownAccountState
 from option_spreads.selling.seller import RETRYABLE_ERRORS, SpreadSeller, alert_failures, error_text
 from option_spreads.selling.settings import SellingSettings
-from option_spreads.selling.state import STATE_FILE, OpenSpread, total_collateral, read_state
+from option_spreads.selling.state import STATE_FILE, OpenSpread, read_state, total_collateral
 from trainingdata.feed.endpoint import ApiKeys
 
 log = logging.getLogger(__name__)

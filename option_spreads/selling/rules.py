@@ -178,7 +178,8 @@ def build_spread(
     name = parse_strategy(strategy)
     if not (distance >= 0 and width > 0 and strike_step > 0 and spot > distance + width):
         raise InputError(
-            f"{name}: distance {distance}, width {width} and step {strike_step} fit no index at {spot}"
+            f"{name}: distance {distance}, width {width} and step {strike_step} fit no index at"
+            f" {spot}"
         )
     above = math.ceil((spot + distance) / strike_step) * strike_step
     below = math.floor((spot - distance) / strike_step) * strike_step

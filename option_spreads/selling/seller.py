@@ -22,9 +22,9 @@ import pandas as pd
 from execution.alpaca.options import AlpacaSpreads
 from execution.orders.gate import UNGUARDED, OrderGate
 from execution.orders.option_orders import (
-    OrderNeverSent,
     OptionContract,
     OptionLeg,
+    OrderNeverSent,
     SpreadFill,
     net_credit,
 )
@@ -41,10 +41,10 @@ from option_spreads.selling.state import (
     STATE_FILE,
     OpenSpread,
     SellerState,
-    total_collateral,
     find_option_discrepancies,
-    read_state,
     quarantine_state,
+    read_state,
+    total_collateral,
     write_state,
 )
 from trainingdata.instants import NEW_YORK, new_york_date
@@ -66,7 +66,7 @@ SPREAD_ALERT_KINDS = ("blind", "leaving", "closing", "late", "settling")
 
 @contextmanager
 def alert_failures(notices: Notifier, step_part: str) -> Iterator[None]:
-    """Alert a failure in the block as `step <step_part>`, and re-raise it; success ends the alert."""
+    """Alert a failure in the block as `step PART`, and re-raise it; success ends the alert."""
     kind = f"step {step_part}"
     try:
         yield
@@ -398,7 +398,8 @@ class SpreadSeller:
             until = new_york_text(self._settings.order_cutoff_time(session))
             self._notices.alert(
                 f"late {spread.trade_id}",
-                f"{spread.trade_id} is open with {spread.remaining_contracts} contracts, and since {until}"
+                f"{spread.trade_id} is open with {spread.remaining_contracts} contracts, and since"
+                f" {until}"
                 " New York time the broker takes no orders for its options, which expire today, and"
                 " may close them itself: nothing is ordered any more; look at the account there",
             )

@@ -191,7 +191,12 @@ class OpenSpread:
         if self.stage == "opening":
             return replace(self, stage="open", contracts=fill.contracts, credit=fill.credit)
         paid = self.buyback_cost - fill.credit * fill.contracts
-        return replace(self, stage="open", closed_contracts=self.closed_contracts + fill.contracts, buyback_cost=paid)
+        return replace(
+            self,
+            stage="open",
+            closed_contracts=self.closed_contracts + fill.contracts,
+            buyback_cost=paid,
+        )
 
     def to_closed_trade(
         self, costs: SpreadCosts, exit_time: str, settled_at: Decimal | None = None

@@ -64,8 +64,9 @@ class IndexModel:
     """Model of an index that moves as its options imply, with a mean-reverting volatility index.
 
     Within a session its logarithm has independent normal increments on the variance clock of the
-    prices, and its options are quoted flat (`Smile.flat_smile`). From every minute on, its close has the
-    distribution that prices imply, narrower by the premium and conditional on the path so far.
+    prices, and its options are quoted flat (`Smile.flat_smile`). From every minute on, its close
+    has the distribution that prices imply, narrower by the premium and conditional on the path so
+    far.
 
     The volatility index is constant from open to close, and falls raise it for the next session. At
     a premium of 0, prices are mean payoffs at every time. A spread then earns its costs in the
@@ -104,7 +105,8 @@ class IndexModel:
     def __post_init__(self) -> None:
         if SESSION_MINUTES % self.step_minutes:
             raise InputError(
-                f"index.step_minutes: {self.step_minutes} minutes do not divide a session of {SESSION_MINUTES}"
+                f"index.step_minutes: {self.step_minutes} minutes do not divide a session of"
+                f" {SESSION_MINUTES}"
             )
 
     def simulate_days(self, dates: Dates, seed: int, smile: Smile | None = None) -> IndexDays:
@@ -177,7 +179,8 @@ def simulate_log_returns(
 
     The first value is 0. The index is a martingale: its expected later level is its present level.
 
-    remaining_variance: share of the variance from each point to the end, falling from 1 to 0 [K + 1].
+    remaining_variance: share of the variance from each point to the end, falling from 1 to 0 [K +
+        1].
     deviation: standard deviation from the first point to the end, log.
     path_count: number of paths.
     rng: random generator.
@@ -201,8 +204,8 @@ def build_index_days(
 
     A session needs the previous close of the symbol and of the volatility index. Within a session
     the volatility index is estimated: it moves from its previous close against the index's move
-    since that close, times `volatility_response`. The path of an hour is linear from its open to the extreme
-    opposite to its move, then to the other extreme, then to its close.
+    since that close, times `volatility_response`. The path of an hour is linear from its open to
+    the extreme opposite to its move, then to the other extreme, then to its close.
 
     bars: panel that contains the symbol.
     symbol: symbol whose bars represent the index.

@@ -27,8 +27,8 @@ class Smile(ImpliedVolatility):
     """Implied volatility by strike: lowest near the money, higher on both sides of it.
 
     With σ = level · index / 100 it is σ · (1 − slope · x + wing · (√(1 + x²) − 1)), at least the
-    share `min_volatility_share` of σ. x = ln(K / S) / (σ √T) is the distance of strike K from spot S in deviations
-    over T years. The curve is round at the money and straight far out.
+    share `min_volatility_share` of σ. x = ln(K / S) / (σ √T) is the distance of strike K from spot
+    S in deviations over T years. The curve is round at the money and straight far out.
 
     The defaults are 0.804 ± 0.075, 0.025 ± 0.011 and 0.221 ± 0.018 by jackknife over days. They
     come from 185 prints of same-day S&P 500 options on 20 days of spring 2025 (docs/STUDIES.md).

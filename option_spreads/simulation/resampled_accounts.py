@@ -19,9 +19,9 @@ from option_spreads.selling.rules import TRADING_DAYS
 from option_spreads.simulation.resampling import (
     AccountPaths,
     ResamplingRules,
-    simulate_account_paths,
-    draw_trades,
     add_max_losses,
+    draw_trades,
+    simulate_account_paths,
 )
 from option_spreads.simulation.settings import MonteCarloSettings
 from option_spreads.simulation.trade_sample import TradeSample
@@ -167,8 +167,8 @@ def find_sample_warnings(sample: TradeSample) -> Iterator[str]:
     n = len(sample.profits)
     if n < MIN_ANNUAL_FILLS:
         yield (
-            f"The file holds {count_text(n, 'trade')}; with fewer than {MIN_ANNUAL_FILLS} every figure"
-            " rests on a few lucky or unlucky ones."
+            f"The file holds {count_text(n, 'trade')}; with fewer than {MIN_ANNUAL_FILLS} every"
+            " figure rests on a few lucky or unlucky ones."
         )
     if beyond := int(
         ((sample.profits > sample.max_gains) | (sample.profits < -sample.max_losses)).sum()

@@ -108,7 +108,8 @@ def _draw_chunk(rng: np.random.Generator, n: int, runs: int, length: int, block:
 
 
 def add_max_losses(draws: DrawArray, trade_count: int, probability: float, seed: int) -> DrawArray:
-    """Return a copy of the draws in which each trade is a maximum loss with probability `probability`.
+    """Return a copy of the draws in which each trade is a maximum loss with probability
+    `probability`.
 
     Draw k + n is trade k with its maximum loss.
 
@@ -227,7 +228,8 @@ def simulate_account_paths(
     max_losses: maximum loss per contract [N], units.
     draws: indices of trades; a negative index is not a trade, and ends the day.
     rules: sizing rules.
-    overlap_counts: [N], number of preceding trades that were still open at each trade's entry. A trade is
+    overlap_counts: [N], number of preceding trades that were still open at each trade's entry. A
+        trade is
         sized without their P/L. At the end of a day all trades are closed. None: no overlaps.
     """
     if overlap_counts is None:

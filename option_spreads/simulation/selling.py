@@ -109,7 +109,8 @@ class SpreadAccountResult:
     starting_balance: balance before the first trade, USD.
     trades: trades in the order of their closing, as in the account files.
     refused_trades: candidate trades that were not sold, in the order of their entries.
-    reduced_trade_count: number of trades with fewer contracts than sized, because the balance covered no more.
+    reduced_trade_count: number of trades with fewer contracts than sized, because the balance
+        covered no more.
     max_collateral: highest collateral of the open spreads at any time, USD.
     """
 

@@ -23,7 +23,7 @@ from option_spreads.autoscaler.trades import TRADE_COLUMNS, ClosedTrade, entry_c
 from option_spreads.selling.rules import SpreadCosts
 from option_spreads.simulation.path import IndexDays
 from option_spreads.simulation.resampled_accounts import sortino
-from option_spreads.simulation.selling import SpreadAccountResult, SpreadTrade, RefusalReason
+from option_spreads.simulation.selling import RefusalReason, SpreadAccountResult, SpreadTrade
 
 OPENING_MINUTE = 570  # minute of the day, 09:30 New York
 REFUSAL_TEXTS = {
@@ -264,7 +264,8 @@ def _stopped_text(summary: Mapping[str, Any]) -> str:
         return ""
     balance = usd(summary["account"]["final_balance"], 0)
     return (
-        f"Stopped on {stopped['date']}: {TRADING_STOP_TEXTS[stopped['reason']]} at a balance of {balance}. The"
+        f"Stopped on {stopped['date']}: {TRADING_STOP_TEXTS[stopped['reason']]} at a balance of"
+        f" {balance}. The"
         f" last {count_text(stopped['sessions_left'], 'session')} of {summary['days']:,} have no"
         " trades, and every figure below counts them."
     )

@@ -20,9 +20,9 @@ from option_spreads.autoscaler.rules import max_risk
 from option_spreads.autoscaler.trades import (
     CsvRow,
     is_closed_trade,
-    parse_trade_rows,
     parse_position_size,
     parse_total_profit,
+    parse_trade_rows,
 )
 from option_spreads.simulation.resampling import IntArray, whole_units
 from trainingdata.instants import NEW_YORK, new_york_date, parse_instant, utc_text

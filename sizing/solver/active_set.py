@@ -33,18 +33,18 @@ from sizing.solver.segments import (
     LAST_FREED_INDEX,
     QuadraticProgram,
     SolverState,
-    has_knot_at_zero,
-    risk_element,
     exceeds_gross,
     exceeds_net,
     fix_weight,
-    release_weight,
     gradient_at,
     group_slope,
     group_use,
+    has_knot_at_zero,
     is_hard_net_limit,
-    update_gradient,
     next_knot,
+    release_weight,
+    risk_element,
+    update_gradient,
 )
 
 SOLVED, INFEASIBLE, UNFINISHED = range(3)

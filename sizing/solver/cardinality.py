@@ -32,8 +32,8 @@ def sparse_weights(
 ) -> tuple[int, Matrix, Array, float]:
     """Solve a multi-period plan with at most `max_positions` nonzero weights in its first period.
 
-    Fixed nonzero weights count towards `max_positions`. A weight that is not selected is zero in every
-    period. Ties are broken by the order of symbols.
+    Fixed nonzero weights count towards `max_positions`. A weight that is not selected is zero in
+    every period. Ties are broken by the order of symbols.
 
     Returns
     -------

@@ -13,10 +13,10 @@ from option_spreads.autoscaler.rules import AutoscalingSettings
 from option_spreads.simulation.resampled_accounts import simulate_accounts, summarize_paths
 from option_spreads.simulation.resampling import (
     UNITS_PER_DOLLAR,
-    ResamplingRules,
     IntArray,
-    simulate_account_paths,
+    ResamplingRules,
     draw_trades,
+    simulate_account_paths,
 )
 from option_spreads.simulation.settings import MonteCarloSettings
 from option_spreads.simulation.trade_sample import TradeSample

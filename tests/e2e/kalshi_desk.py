@@ -14,7 +14,7 @@ import numpy as np
 
 from event_contracts.settings import KalshiTradingSettings
 from event_contracts.simulation.exchange import Exchange
-from event_contracts.trading.actions import PreTradeCheck, PositionLimits
+from event_contracts.trading.actions import PositionLimits, PreTradeCheck
 from event_contracts.trading.endpoint import KalshiSettings
 from event_contracts.trading.fees import FeeRules
 from event_contracts.trading.manager import (

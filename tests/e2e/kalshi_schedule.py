@@ -24,7 +24,7 @@ from event_contracts import SyntheticSessionModel
 from event_contracts.simulation.synthetic import synthetic_session
 from event_contracts.simulation.venue import OrderRequest
 from event_contracts.trading.action_log import ActionRecords
-from event_contracts.trading.actions import PreTradeCheck, PositionLimits
+from event_contracts.trading.actions import PositionLimits, PreTradeCheck
 from event_contracts.trading.endpoint import PAUSE_CODES
 from event_contracts.trading.orders import EventContractOrder, MarketView, Outcome, opposite_side
 from event_contracts.trading.venue_orders import contract_order

@@ -16,8 +16,8 @@ import pandas as pd
 
 from execution.orders.gate import UNGUARDED, OrderGate
 from execution.orders.option_orders import (
-    OrderNeverSent,
     OptionContract,
+    OrderNeverSent,
     Quote,
     SpreadFill,
     SpreadOrder,

@@ -25,7 +25,7 @@ from execution.journal.order_store import PENDING_STATES
 from execution.live.account_lock import JOURNAL_FILE
 from foundation.compose import compose_config
 from option_spreads.autoscaler.account import TRADES_FILE, AccountFiles, UnknownAccountState
-from option_spreads.autoscaler.trades import CsvRow, parse_trade_rows, parse_total_profit
+from option_spreads.autoscaler.trades import CsvRow, parse_total_profit, parse_trade_rows
 from option_spreads.selling.settings import SellingSettings
 from option_spreads.selling.state import SellerState, read_state
 from option_spreads.simulation.desk import OptionDesk, SpreadTicket

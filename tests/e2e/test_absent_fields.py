@@ -1,8 +1,8 @@
 """Optional fields of Alpaca's answers may be absent or null: the account stays readable.
 
-The document of 2026-06-29 requires `id` and `status` of an account, `type`, `default_time_in_force` and
-`notional` of an order, and nothing of an activity; `qty_available` of a position is optional, and
-alpaca-py lets its prices and profits be null.
+The document of 2026-06-29 requires `id` and `status` of an account, `type`, `default_time_in_force`
+and `notional` of an order, and nothing of an activity; `qty_available` of a position is optional,
+and alpaca-py lets its prices and profits be null.
 """
 
 from __future__ import annotations

@@ -26,7 +26,7 @@ from option_spreads.autoscaler.account import AccountFiles
 from option_spreads.autoscaler.trades import parse_trade_rows
 from option_spreads.selling.job import SpreadGate
 from option_spreads.selling.seller import SpreadSeller
-from option_spreads.selling.state import total_collateral, read_state
+from option_spreads.selling.state import read_state, total_collateral
 from option_spreads.simulation.selling import (
     MAX_COLLATERAL_SHARE,
     list_candidate_trades,
@@ -117,8 +117,8 @@ def funded(here: Practising, max_position: float, beyond: int) -> SpreadSeller:
             marks=pytest.mark.slow,
         ),
         pytest.param(
-            ("CALL", "IRON_CONDOR", "OTM_SINGLE_SIDED"), 8, 20_000.0, MAX_COLLATERAL_SHARE, "max_position",
-            0, {}, marks=pytest.mark.slow,
+            ("CALL", "IRON_CONDOR", "OTM_SINGLE_SIDED"), 8, 20_000.0, MAX_COLLATERAL_SHARE,
+            "max_position", 0, {}, marks=pytest.mark.slow,
         ),
     ],
 )  # fmt: skip

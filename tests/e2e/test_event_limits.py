@@ -11,7 +11,7 @@ import pytest
 
 from event_contracts.simulation import catalog
 from event_contracts.simulation.exchange import Exchange
-from event_contracts.trading.actions import PreTradeCheck, PositionLimits
+from event_contracts.trading.actions import PositionLimits, PreTradeCheck
 from event_contracts.trading.event_risk import Strike
 from event_contracts.trading.orders import EventContractOrder
 from foundation.errors import OrderRejected

@@ -20,7 +20,7 @@ from foundation.database import query_rows
 from tests.e2e.practice import OPENING, Practice, practising
 from tests.e2e.refused import answer_of
 from tests.support.desks import Desk
-from trade_stock_e2e import run_dry_cycle, print_cycle_briefly
+from trade_stock_e2e import print_cycle_briefly, run_dry_cycle
 
 NOW = np.datetime64("2024-02-20T15:30", "ns")
 

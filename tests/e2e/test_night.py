@@ -84,7 +84,9 @@ def test_unknown_opening_does_not_block_overnight_cut(here: Practice, tmp_path: 
     with desk_at(here, tmp_path) as desk:
         trades = desk.live.feed.last_trades(["SYA"])
         account = desk.broker.account().with_prices({"SYA": trades["SYA"].price})
-        gate = desk.live.guards.build_gate(replace(account, last_trades=trades, max_loss_by_root={}))
+        gate = desk.live.guards.build_gate(
+            replace(account, last_trades=trades, max_loss_by_root={})
+        )
         here.fail(kind="late", method="POST", path="/v2/orders", seconds=3600, count=2)
         with suppress(BrokerError):
             desk.broker.submit([order("kelly_50-20240220T203000Z-SYA-7-0", qty="10")], gate)

@@ -38,9 +38,9 @@ from execution.live.settings import LiveSettings
 from execution.orders.gate import UNGUARDED, OrderGate
 from execution.orders.last_trades import EmptyTradeSource
 from execution.orders.option_orders import (
-    OrderNeverSent,
     OptionContract,
     OptionLeg,
+    OrderNeverSent,
     SpreadFill,
     SpreadOrder,
     parse_occ_symbol,

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from execution.orders.gate import UNGUARDED, OrderGate
-from execution.orders.option_orders import OrderNeverSent, OptionContract, SpreadFill, SpreadOrder
+from execution.orders.option_orders import OptionContract, OrderNeverSent, SpreadFill, SpreadOrder
 from foundation.errors import BrokerError, OrderRejected, OutcomeUnknown
 from foundation.notifier import Notifier
 from option_spreads.autoscaler.account import UnknownAccountState
@@ -342,7 +342,7 @@ def test_unsent_closing_order_is_sent_under_its_id(tmp_path: Path) -> None:
     here, again, _ = opened(tmp_path)
     here.to(0, 35)
     seller = here.seller(submit=refusing(Killed))
-    seller.exiting = again.leaving = True
+    seller.exiting = again.exiting = True
     with pytest.raises(Killed):
         seller.step()
     (spread,) = read_state(here.folder).spreads

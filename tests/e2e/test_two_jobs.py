@@ -24,7 +24,7 @@ from foundation.errors import InputError
 from option_spreads.autoscaler.account import AccountFiles
 from option_spreads.sell import sell
 from option_spreads.selling.job import SPREADS_FOLDER_EVENT
-from option_spreads.selling.state import OpenSpread, total_collateral, read_state
+from option_spreads.selling.state import OpenSpread, read_state, total_collateral
 from tests.e2e.practice import KEYS, ROOT, Practice, Start, environment, trading
 from tests.support.commands import Started
 from tests.support.messages import refused

@@ -18,8 +18,8 @@ from event_contracts.compare import build_result, compare, held_out_sessions, pa
 from event_contracts.settings import ComparisonSettings
 from event_contracts.simulation.comparison import (
     Comparison,
-    PolicyResult,
     PlayedSessions,
+    PolicyResult,
     ResampledReturns,
     play_sessions,
 )
@@ -261,7 +261,10 @@ def test_checkpoint_trained_on_holdout_events_is_refused(tmp_path: Path) -> None
         checkpoint(tmp_path / f"after{k}", settings={"folder": ".", "train_events": k})
         for k in (2, 3)
     ]
-    assert compare(replace(settings, variable_checkpoints=(taught[0],))).policy_results[0].name == "variable"
+    assert (
+        compare(replace(settings, variable_checkpoints=(taught[0],))).policy_results[0].name
+        == "variable"
+    )
     with refused(InputError, "after3", "3"):
         compare(replace(settings, variable_checkpoints=(taught[1],)))
     vague = checkpoint(tmp_path / "vague", settings={"folder": ".", "train_events": "many"})

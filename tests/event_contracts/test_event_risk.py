@@ -25,8 +25,8 @@ from event_contracts.trading.event_risk import (
     StrikeFields,
     compute_exposure,
     greatest_loss,
-    max_loss_of_other_markets,
     market_loss,
+    max_loss_of_other_markets,
     strike_fields,
 )
 from event_contracts.trading.orders import (
@@ -350,7 +350,8 @@ def test_no_sequence_of_orders_exceeds_a_loss_limit(kind: str, seed: int) -> Non
     listings = [
         SimulatedListing(
             name, session_to_tape(synthetic_session(seed, EAGER, market=k)),
-            event=event.event, is_mutually_exclusive=event.is_mutually_exclusive, strike=event.strike,
+            event=event.event, is_mutually_exclusive=event.is_mutually_exclusive,
+            strike=event.strike,
         )
         for k, (name, event) in enumerate(KINDS[kind])
     ]  # fmt: skip

@@ -19,8 +19,8 @@ from safetensors import safe_open
 
 from event_contracts.settings import KalshiTradingSettings
 from event_contracts.simulation.learner import (
-    Rollout,
     Learner,
+    Rollout,
     RolloutCollector,
     TrainingBatch,
     build_learner,

@@ -17,8 +17,8 @@ from event_contracts.simulation.sessions import (
     ASK_SIZE,
     BID_SIZE,
     BOUGHT,
-    SESSION_COLUMNS,
     ESTIMATE,
+    SESSION_COLUMNS,
     SOLD,
     YES_ASK,
     YES_BID,
@@ -31,8 +31,8 @@ from event_contracts.simulation.synthetic import (
     LATENT,
     OUTCOME_DRAW,
     RandomDraws,
-    draw_markets,
     build_sessions,
+    draw_markets,
     synthetic_session,
     synthetic_sessions,
 )
@@ -335,7 +335,9 @@ def test_probability_matches_the_logistic_function_to_5e_6() -> None:
 def test_edge_pays_as_stated_and_leaves_estimate_unchanged() -> None:
     """What it was is the chance, as the tests before say."""
     plain = synthetic_sessions(2, 3_000, SHORT)
-    mispriced = synthetic_sessions(2, 3_000, replace(SHORT, mispricing=0.05, mispricing_persistence=0.8))
+    mispriced = synthetic_sessions(
+        2, 3_000, replace(SHORT, mispricing=0.05, mispricing_persistence=0.8)
+    )
     np.testing.assert_array_equal(mispriced[:, :, ESTIMATE], plain[:, :, ESTIMATE])
     estimates, asks = mispriced[:, 4, [ESTIMATE, YES_ASK]].T
     cheap = estimates > asks + 0.03

@@ -23,10 +23,10 @@ from event_contracts.trading.orders import (
 from event_contracts.trading.venue_orders import (
     VenueFill,
     VenueOrder,
-    to_resting_order,
     book_side,
     order_request,
     order_side,
+    to_resting_order,
 )
 from execution.journal.order_store import OrderIntent
 from execution.journal.orders import decode_order as journaled

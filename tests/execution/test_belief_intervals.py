@@ -13,11 +13,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import execution.decision.belief_building as module
-from execution.decision.belief_building import NoForecast, build_symbol_belief, build_beliefs
+from execution.decision.belief_building import NoForecast, build_beliefs, build_symbol_belief
 from execution.decision.beliefs import BeliefTable, PlanPeriods, concatenate_beliefs
 from forecasting.baseline import RandomWalk
 from forecasting.forecast import ForecastTable, no_progress
-from forecasting.moments import expected_return_between, cumulative_variance
+from forecasting.moments import cumulative_variance, expected_return_between
 from tests.execution.traders import Tilted, correlations_of
 from tests.support.messages import refused
 from trainingdata.bars import Bars

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from execution.decision.choice import Choice, Rationale, no_order_text, horizon_text, reason_text
+from execution.decision.choice import Choice, Rationale, horizon_text, no_order_text, reason_text
 from execution.decision.decision import BINDING_REASONS, DecisionColumns, concatenate_columns
 from sizing.binding import FIRST_GROUP_BIT, LIMITS_WITH_SHADOW_PRICE
 

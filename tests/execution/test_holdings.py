@@ -403,7 +403,9 @@ def test_trade_far_from_its_orders_price_is_named(price: str, odd: bool) -> None
     trade = replace(fill("a", "5"), price=Decimal(price))
     says = f"activity a: NVDA at {price}, and its order filled at 10" if odd else ""
     assert (
-        books.holdings.describe_mispriced_trades([trade, replace(trade, id="b", venue_order_id="other")])
+        books.holdings.describe_mispriced_trades(
+            [trade, replace(trade, id="b", venue_order_id="other")]
+        )
         == says
     )
     books.holdings.record_activities([trade], BEGUN)

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from execution.journal.marks import IndexPoint, exposure_line, build_mark
+from execution.journal.marks import IndexPoint, build_mark, exposure_line
 from execution.orders.account_snapshot import AccountSnapshot
 from sizing.settings import Limits
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from execution.decision.decision import Decision
-from execution.decision.rebalancing import reductions_to_resize, orders_to_replace
+from execution.decision.rebalancing import orders_to_replace, reductions_to_resize
 from execution.decision.sizing import SizingSettings
 from execution.decision.trader import Trader
 from execution.orders.account_snapshot import AccountSnapshot

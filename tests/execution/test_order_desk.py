@@ -16,7 +16,7 @@ import pytest
 from execution.alpaca.order_venue import OrderVenue, order_request
 from execution.alpaca.placed_order import AlpacaOrder, filled_spreads
 from execution.journal.order_store import ORDER_STATES, OrderIntent, OrderState, OrderStore
-from execution.journal.outbox import OrderDenied, Outbox, OrderExpired
+from execution.journal.outbox import OrderDenied, OrderExpired, Outbox
 from execution.orders.gate import UNGUARDED
 from execution.orders.option_orders import OptionLeg, SpreadOrder, parse_occ_symbol
 from execution.orders.orders import Order

@@ -16,9 +16,9 @@ from execution.journal.activities import ActivityKind as BookingKind
 from execution.journal.events import EventLog
 from execution.journal.order_store import OrderIntent, OrderProgress, OrderStore
 from execution.journal.positions import (
-    PositionLedger,
     PositionBook,
     PositionChange,
+    PositionLedger,
     PositionProfit,
     PositionRow,
     build_ledgers,

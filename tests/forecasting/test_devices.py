@@ -133,7 +133,11 @@ def test_batch_size_by_hand(tmp_path: Path) -> None:
     of 4 bytes, and a norm's 2 × 768: 522 kB. A quarter of 8 GiB holds 4,112 of them.
     """
     wide = replace(
-        find_checkpoint(str(BUNDLED_CHECKPOINT)), patch_bars=16, model_width=768, feed_forward_width=3072, attention_width=768
+        find_checkpoint(str(BUNDLED_CHECKPOINT)),
+        patch_bars=16,
+        model_width=768,
+        feed_forward_width=3072,
+        attention_width=768,
     )
     assert bytes_per_window(wide, 100, "fp32") == 10 * (15 * 768 * 4 + 2 * 768 * 4) == 522_240
     assert fitting_batch_size(522_240, 8 * GIB) == 4096

@@ -11,9 +11,9 @@ from scipy.stats import t as student
 
 from forecasting.forecast import HORIZON, LEVELS, MEDIAN_INDEX, VolatilityRule
 from forecasting.moments import (
+    cumulative_variance,
     expected_return_between,
     log_moments,
-    cumulative_variance,
     volatility,
 )
 from foundation.arrays import Array

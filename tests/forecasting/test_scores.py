@@ -18,21 +18,21 @@ from forecasting.chronos2.profile import SymbolSettings, read_symbol_settings, w
 from forecasting.evaluate import (
     evaluate,
     evaluation_files,
-    terminal_parts,
     search_symbol_settings,
+    terminal_parts,
     write_proved_settings,
 )
 from forecasting.forecast import LEVELS, MEDIAN_INDEX, has_look_ahead
 from forecasting.scores import (
     CRPS_WEIGHTS,
     clustered_mean,
-    select_common_forecasts,
     gain_over_baseline,
     interval_score,
     pinball_loss,
     probability_integral_transform,
     rank_correlation,
     score_forecasts,
+    select_common_forecasts,
     summarise_scores,
 )
 from forecasting.settings import EvaluationSettings, ForecasterSettings

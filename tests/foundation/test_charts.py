@@ -15,9 +15,9 @@ from foundation.charts import (
     MAX_POINTS,
     Chart,
     Series,
+    downsample_indices,
     horizontal_line,
     pit_density_chart,
-    downsample_indices,
 )
 from foundation.page import render_page
 from foundation.tables import Table

@@ -15,8 +15,8 @@ from foundation.compose import settings_classes
 from foundation.errors import InputError
 from foundation.plugin import merged_table
 from foundation.settings import (
-    setting_fields,
     setting,
+    setting_fields,
     settings_class,
     settings_class_in,
     settings_error,

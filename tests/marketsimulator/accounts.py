@@ -13,7 +13,7 @@ from execution.orders.lending import MarginTerms
 from execution.orders.orders import Fill, Order, OrderSizeLimits
 from marketsimulator.account.book import create_book
 from marketsimulator.account.broker import SimulatedBroker
-from marketsimulator.account.terms import FillTerms, holding_table, fee_tier_table
+from marketsimulator.account.terms import FillTerms, fee_tier_table, holding_table
 from marketsimulator.account.timeline import build_timeline
 from trainingdata.bars import Bars, build_panel
 from trainingdata.corporate_actions import CorporateAction

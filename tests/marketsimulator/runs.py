@@ -17,7 +17,7 @@ from execution.decision.trader import Trader
 from foundation.compose import compose_config
 from marketsimulator.run_result import Run
 from marketsimulator.runs.decisions import CompiledDecisions
-from marketsimulator.runs.simulate import simulate_trading, simulate_stepwise
+from marketsimulator.runs.simulate import simulate_stepwise, simulate_trading
 from marketsimulator.settings import BacktestSettings
 from trainingdata.bars import CLOSE, HIGH, LOW, OPEN, VOLUME, Bars, build_panel
 from trainingdata.market import Market
@@ -45,7 +45,9 @@ def eager_trader(
     market = settings.market()
     market = market.with_bars(wild(market.bars))
     trader = trader_of(settings, market)
-    return market, replace(trader, belief_table=eager(trader.build_beliefs(market), switch, seed=seed))
+    return market, replace(
+        trader, belief_table=eager(trader.build_beliefs(market), switch, seed=seed)
+    )
 
 
 def wild(bars: Bars) -> Bars:
@@ -124,7 +126,8 @@ def told(decisions: Iterable[Decision]) -> tuple[list[str], list[float]]:
     near: list[Any] = []
     for d in decisions:
         exact.append(
-            f"{d.at} {d.interval_end} {d.equity!r} {d.stock_ceiling!r} {d.sizing_rules} {d.sizing_failure}"
+            f"{d.at} {d.interval_end} {d.equity!r} {d.stock_ceiling!r} {d.sizing_rules}"
+            f" {d.sizing_failure}"
         )
         exact.append(f"{d.orders_to_cancel}")
         exact += [f"{o.client_order_id} {o.side} {o.qty} {o.reduces} {o.tif}" for o in d.orders]
@@ -136,7 +139,8 @@ def told(decisions: Iterable[Decision]) -> tuple[list[str], list[float]]:
                 )
             )
             exact.append(
-                f"{c.symbol} {sizes} {list(c.binding_shadow_prices)} {c.rationale.shrinkage is None}"
+                f"{c.symbol} {sizes} {list(c.binding_shadow_prices)}"
+                f" {c.rationale.shrinkage is None}"
             )
             near += [c.kelly, *c.rationale, *c.binding_shadow_prices.values()]
     return exact, np.array(near, dtype=float).tolist()

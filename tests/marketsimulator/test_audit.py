@@ -18,7 +18,7 @@ from marketsimulator.results.counterfactuals import (
     shuffle_beliefs,
     truncate_bars,
 )
-from marketsimulator.runs.simulate import simulate_trading, simulate_stepwise
+from marketsimulator.runs.simulate import simulate_stepwise, simulate_trading
 from marketsimulator.settings import BacktestSettings
 from tests.e2e.refused import answer_of
 from tests.marketsimulator.runs import SPAN, settings_of, trader_of

@@ -129,7 +129,9 @@ def test_a_too_small_crypto_account_is_explained() -> None:
         "No trades: the account is too small. Of $9.00, $3.60 is the target of BTCUSD, but the"
         " smallest order of crypto costs $10.50; at least capital=27 is needed."
     )
-    refused = choice("BTCUSD", 0.0, 60_000.0)._replace(binding_shadow_prices={"smallest_order": 0.0})
+    refused = choice("BTCUSD", 0.0, 60_000.0)._replace(
+        binding_shadow_prices={"smallest_order": 0.0}
+    )
     assert remark(9.0, refused) == (
         "No trades: the account is too small. Of $9.00, every order of BTCUSD was below the"
         " smallest order of crypto, $10.50; raise capital."

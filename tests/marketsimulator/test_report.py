@@ -43,7 +43,7 @@ from marketsimulator.results.report_tables import outperformance_table
 from marketsimulator.results.round_trips import RoundTrip, round_trips
 from marketsimulator.results.significance import measure_outperformance
 from marketsimulator.results.summary import BUY_AND_HOLD, RANDOM_WALK, Results
-from marketsimulator.results.verdict import run_label, backtest_verdict
+from marketsimulator.results.verdict import backtest_verdict, run_label
 from marketsimulator.run_result import EquityRow, Run
 from tests.marketsimulator.runs import settings_of
 from tests.marketsimulator.stressed import run_through, write_bars

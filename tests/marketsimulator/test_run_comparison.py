@@ -22,7 +22,7 @@ from marketsimulator.results.comparison_page import colours_by_run, growth_chart
 from marketsimulator.results.metrics import measure_daily_performance
 from marketsimulator.results.multirun import MultirunComparison
 from marketsimulator.results.run_record import LIVE_TITLE, find_run_folders, read_run
-from marketsimulator.results.run_set import RunSet, comparison_verdict, compare_best_run
+from marketsimulator.results.run_set import RunSet, compare_best_run, comparison_verdict
 from marketsimulator.results.significance import estimate_overfitting
 from tests.marketsimulator.run_folder_files import write_run
 from tests.support.messages import check_message, refused
@@ -266,13 +266,13 @@ def test_difference_after_the_last_close_is_no_equality() -> None:
     runs = set_of(TAILED[[0, 0]])
     assert compare_best_run(runs).relations == ("best", "same")
     end = runs.end + np.timedelta64(3, "h")
-    runs = replace(runs, end=end, final=runs.final_equity * [1.0, 0.99])
+    runs = replace(runs, end=end, final_equity=runs.final_equity * [1.0, 0.99])
     assert compare_best_run(runs).relations == ("best", "insufficient_data")
 
 
 def test_run_ruined_after_the_last_close_is_ruined() -> None:
     runs = set_of(TAILED[:2])
-    runs = replace(runs, final=runs.final_equity * [1.0, 0.0])
+    runs = replace(runs, final_equity=runs.final_equity * [1.0, 0.0])
     assert compare_best_run(runs).relations == ("best", "ruined")
 
 

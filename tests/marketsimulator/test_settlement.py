@@ -25,7 +25,7 @@ from marketsimulator.account.calendar_events import (
 )
 from marketsimulator.account.margin import maintenance_requirement
 from marketsimulator.account.settlement import mark_positions, trade_at_market
-from marketsimulator.account.terms import FillTerms, day_table, holding_table, fee_tier_table
+from marketsimulator.account.terms import FillTerms, day_table, fee_tier_table, holding_table
 from trainingdata.instruments import instrument
 
 ITEMS = tuple(instrument(s) for s in ("AAA", "BBB", "BTCUSD", "XRPUSD"))

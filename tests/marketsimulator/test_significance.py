@@ -15,14 +15,14 @@ from scipy.signal import lfilter
 from forecasting.forecast import LOOK_AHEAD_NOTE
 from marketsimulator.results.metrics import (
     bootstrap_figures,
-    measure_daily_performance,
     drawdown_days,
+    measure_daily_performance,
 )
 from marketsimulator.results.significance import (
+    bootstrap_intervals,
     deflated_sharpe,
     draw_bootstrap_days,
     expected_maximum_sharpe,
-    bootstrap_intervals,
     mean_block_length,
     probabilistic_sharpe,
     sharpe_variance,

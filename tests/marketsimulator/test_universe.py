@@ -25,7 +25,7 @@ from tests.marketsimulator.accountant import Records, audit
 from tests.marketsimulator.runs import eager_trader, settings_of, trader_of, walked_as_stepped
 from tests.support.messages import refused
 from trainingdata.market import Market
-from trainingdata.universe import KEEP, EXCLUSION_RULES
+from trainingdata.universe import EXCLUSION_RULES, KEEP
 
 SYMBOLS = ("SYA", "SYB", "SYC", "SYXUSD", "SYYUSD")
 WORDS = (

@@ -156,7 +156,9 @@ def test_the_index_keeps_the_clock_that_prices_keep() -> None:
 
 
 def test_the_premium_is_implied_over_realised() -> None:
-    fair, dear = (simulated(replace(CALM, volatility_premium=premium), 500, 2) for premium in (0.0, 0.25))
+    fair, dear = (
+        simulated(replace(CALM, volatility_premium=premium), 500, 2) for premium in (0.0, 0.25)
+    )
     sizes = [np.abs(np.log(days.spot[:, -1] / days.spot[:, 0])) for days in (fair, dear)]
     sizes = [size / days.vix[:, 0] for size, days in zip(sizes, (fair, dear), strict=True)]
     assert float(np.median(sizes[0] / sizes[1])) == pytest.approx(1.25, rel=0.005)

@@ -27,11 +27,11 @@ from option_spreads.simulation.resampled_accounts import (
 from option_spreads.simulation.resampling import (
     UNITS_PER_DOLLAR,
     AccountPaths,
-    ResamplingRules,
     IntArray,
-    simulate_account_paths,
-    draw_trades,
+    ResamplingRules,
     add_max_losses,
+    draw_trades,
+    simulate_account_paths,
 )
 from option_spreads.simulation.settings import MonteCarloSettings
 from option_spreads.simulation.trade_sample import TradeSample, read_sample

@@ -97,7 +97,10 @@ def test_profits_are_taken_trailed_or_held_by_rule() -> None:
     base = SpreadRules(
         strategy="PUT", entry_minutes=(0,), target=0.5, trail_start=None, hold_to_close=()
     )
-    taken, held = once(path(*calm), base), once(path(*calm), replace(base, hold_to_close=((0, 0.2),)))
+    taken, held = (
+        once(path(*calm), base),
+        once(path(*calm), replace(base, hold_to_close=((0, 0.2),))),
+    )
     assert taken.exit_reason == "target"
     assert float(taken.profit_per_contract) >= 50 * taken.credit
     assert (held.exit_reason, float(held.profit_per_contract)) == (

@@ -29,8 +29,8 @@ from option_spreads.simulation.selling import (
 from option_spreads.simulation.settings import IndexBarsSettings, SpreadSettings
 from option_spreads.simulation.spread_report import (
     account_figures,
-    cost_figures,
     compute_figures,
+    cost_figures,
     report_parts,
 )
 from tests.option_spreads.sold import printed, sold

@@ -15,8 +15,8 @@ from sizing.solver.cholesky import (
     RIDGE,
     append_row,
     delete_row,
-    solve_by_elimination,
     solve_by_cholesky,
+    solve_by_elimination,
     solve_in_place,
 )
 

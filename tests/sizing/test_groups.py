@@ -140,7 +140,9 @@ def in_whole_shares(
         is_shorting_enabled=True,
         free_equity_share=1.0,
     )
-    holdings = s.problem.account._replace(weight_increment=price / s.equity, unborrowed_cash_share=4.0)
+    holdings = s.problem.account._replace(
+        weight_increment=price / s.equity, unborrowed_cash_share=4.0
+    )
     p = s.problem._replace(account=holdings)
     solved = solve_plan(p, 0.5)[1][0] if weights is None else weights
     after = round_to_lots(p, solved, True, account, False)

@@ -16,8 +16,8 @@ from sizing.kelly import (
     SizingProblem,
     SolverFailed,
     binary_kelly,
-    solver_failure_text,
     kelly_weights,
+    solver_failure_text,
     unconstrained_kelly,
 )
 from sizing.solver.active_set import INFEASIBLE

@@ -58,7 +58,9 @@ def borrowing_book(seed: int, symbols: tuple[int, int] = NARROW) -> QuadraticPro
     penalty = np.where(
         rng.random(len(p.headroom)) < 0.6, rng.choice([1e-5, 2e-4, 2e-3], len(p.headroom)), np.inf
     )
-    return p._replace(penalty=penalty, is_net_group=(rng.random(len(p.headroom)) < 0.5) & (penalty < np.inf))
+    return p._replace(
+        penalty=penalty, is_net_group=(rng.random(len(p.headroom)) < 0.5) & (penalty < np.inf)
+    )
 
 
 def round_book(seed: int) -> QuadraticProgram:

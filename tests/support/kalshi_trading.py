@@ -10,7 +10,7 @@ import numpy as np
 from event_contracts.settings import KalshiGuardSettings
 from event_contracts.trade import KalshiGate
 from event_contracts.trading.action_log import ActionEntry
-from event_contracts.trading.actions import PreTradeCheck, LimitOrderActionSpace, PriceStyle
+from event_contracts.trading.actions import LimitOrderActionSpace, PreTradeCheck, PriceStyle
 from event_contracts.trading.actor import ActorService
 from event_contracts.trading.policies import HoldPolicy, Policy
 from event_contracts.trading.records import TICK_DTYPE, MarketUpdate, SamplingSchedule

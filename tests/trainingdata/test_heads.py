@@ -28,7 +28,7 @@ from tests.trainingdata.vendor_files import (
 )
 from trainingdata import load_bars
 from trainingdata.bars import CLOSE, FIELDS, VOLUME, Bars
-from trainingdata.file_formats import FILE_FORMATS, EXAMPLE_LINES, FileFormat
+from trainingdata.file_formats import EXAMPLE_LINES, FILE_FORMATS, FileFormat
 from trainingdata.instruments import instrument, is_symbol, normalize_data_symbol, parse_symbols
 from trainingdata.source import DataSettings
 

@@ -15,10 +15,10 @@ from tests.support.messages import refused
 from trainingdata.instruments import AssetClass, instrument
 from trainingdata.resampling import (
     ResampledBars,
+    modal_minutes,
     resample_bars,
     resample_days_between_closes,
     resampling_minutes,
-    modal_minutes,
 )
 from trainingdata.sessions import calendar
 from trainingdata.timeframe import HOURLY, TIMEFRAMES, Timeframe, TimeframeName

@@ -19,8 +19,8 @@ from trainingdata.bars import Bars, DataWarning, build_panel
 from trainingdata.confirmation import (
     MAX_PRICE_RATIO_AFTER_MOVE,
     RECENT_BARS,
-    unconfirmed_bar_warnings,
     find_unconfirmed,
+    unconfirmed_bar_warnings,
 )
 from trainingdata.corporate_actions import CorporateAction
 from trainingdata.instruments import instrument

@@ -259,7 +259,7 @@ def test_invalid_universe_setting_gives_one_line_error(
 ) -> None:
     named = [f"universe.{word}" for word in words]
     with refused(InputError, *facts) as caught:
-        BacktestSettings.from_config(compose_config("backtest", named)).bars()
+        BacktestSettings.from_config(compose_config("backtest", named)).load_bars()
     assert "\n" not in str(caught.value)
 
 

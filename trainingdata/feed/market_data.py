@@ -25,7 +25,7 @@ from trainingdata.feed.fields import BarEntry, TradeEntry
 from trainingdata.feed.pages import limit_pages
 from trainingdata.instants import new_york_date, utc_text
 from trainingdata.instruments import AssetClass, Instrument, instrument, venue_spelling
-from trainingdata.resampling import enclosing_bars, resample_between_closes, aggregate_bars
+from trainingdata.resampling import aggregate_bars, enclosing_bars, resample_between_closes
 from trainingdata.sessions import session_opens_on
 from trainingdata.source import Adjustment, Feed
 from trainingdata.timeframe import HOURLY, Clock, Timeframe

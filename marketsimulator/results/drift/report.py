@@ -14,7 +14,7 @@ from foundation.decimals import ZERO_FRACTION, to_cents
 from foundation.formatting import count_text, number, rounded_price
 from foundation.tables import Table, json_text
 from marketsimulator.results.drift.decisions import CAUSES, DecisionComparison
-from marketsimulator.results.drift.orders import UncomparedCounts, OrderComparison
+from marketsimulator.results.drift.orders import OrderComparison, UncomparedCounts
 from marketsimulator.results.drift.terms import (
     TERM_MEANINGS,
     DriftSide,
@@ -159,7 +159,8 @@ def _not_compared(drift: Drift) -> Iterator[str]:
     later = drift.not_compared
     if later.orders or later.decisions:
         yield (
-            f"Not compared: {count_text(later.orders, 'order')}, {later.filled_orders} of them filled, and"
+            f"Not compared: {count_text(later.orders, 'order')}, {later.filled_orders} of them"
+            " filled, and"
             f" {count_text(later.decisions, 'decision')} after {utc_text(drift.end)}. The account's"
             " next reading makes them comparable, with bars up to then."
         )

@@ -101,7 +101,9 @@ class Trade:
     def add_fill(self, quantity: Fraction, price: Fraction, at: np.datetime64) -> Trade:
         first = at if self.first_fill_at is None else min(self.first_fill_at, at)
         value = self.traded_value + quantity * price
-        return replace(self, quantity=self.quantity + quantity, traded_value=value, first_fill_at=first)
+        return replace(
+            self, quantity=self.quantity + quantity, traded_value=value, first_fill_at=first
+        )
 
 
 @dataclass(frozen=True, slots=True)

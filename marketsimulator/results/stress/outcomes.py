@@ -187,8 +187,8 @@ def _outcome(
 def _moved_market(book: StressedBook, prices: Array) -> Market:
     """Return a market of the book's recent bars, followed by bars at constant prices [S].
 
-    Stocks have all bars of the next `MAX_CALL_SESSIONS` sessions. Crypto has one bar, because it is not
-    liquidated. Each bar has the usual volume of its symbol. There are no corporate actions.
+    Stocks have all bars of the next `MAX_CALL_SESSIONS` sessions. Crypto has one bar, because it is
+    not liquidated. Each bar has the usual volume of its symbol. There are no corporate actions.
     """
     timeframe = book.known_bars.timeframe
     ends = _ends_of_stock_bars(timeframe, book.account.as_of)
