@@ -23,7 +23,7 @@ class ExpectedPosition(NamedTuple):
     unlisted_fee: Decimal = NO_QUANTITY
 
     def with_change(self, change: Decimal, unlisted_fee: Decimal = NO_QUANTITY) -> ExpectedPosition:
-        """Return the expected position after a change; the venue may still deduct `unlisted_fee`."""
+        """Return the position after a change; the venue may still deduct `unlisted_fee`."""
         return ExpectedPosition(
             EXACT_CONTEXT.add(self.quantity, change),
             EXACT_CONTEXT.add(self.unlisted_fee, unlisted_fee),
