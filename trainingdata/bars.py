@@ -95,13 +95,13 @@ def merge_warnings(doubts: Iterable[DataWarning]) -> tuple[DataWarning, ...]:
     period.
     """
     groups: dict[tuple[object, ...], list[DataWarning]] = {}
-    for doubt in sorted(doubts, key=attrgetter("symbol", "at")):
+    for doubt in sorted(doubts, key=attrgetter("symbol", "bar_start")):
         place = (doubt.symbol, doubt.kind)
         alone = () if doubt.kind in MERGED_WARNING_KINDS else (doubt.bar_start,)
         groups.setdefault((*place, *alone), []).append(doubt)
     merged = []
     for group in groups.values():
-        largest = max(group, key=attrgetter("size"))
+        largest = max(group, key=attrgetter("move_size"))
         if len(group) > 1:
             span = f"{utc_text(group[0].bar_start)} to {utc_text(group[-1].bar_start)}"
             what = f"{largest.observation} (the largest of {len(group)} such, {span})"

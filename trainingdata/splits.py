@@ -354,7 +354,7 @@ def find_actions_not_in_prices(
         return bars.clock(bars.instruments[s].kind).starts_by_end(times), values
 
     found: list[DataWarning] = []
-    for (symbol, opens), each in groupby(actions, key=attrgetter("symbol", "opens")):
+    for (symbol, opens), each in groupby(actions, key=attrgetter("symbol", "effective_open")):
         if symbol not in places:
             continue
         starts, values = of_symbol(places[symbol])

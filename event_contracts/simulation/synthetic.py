@@ -185,7 +185,14 @@ class _Terms(NamedTuple):
 def _terms_of(settings: SyntheticSessionModel) -> _Terms:
     keep, shock = _step_of(settings)
     deeper = 1 - 1 / settings.depth
-    as_they_are = ("start_deviation", "informed", "noise", "edge", "memory", "estimate_noise")
+    as_they_are = (
+        "start_deviation",
+        "informed_order_rate",
+        "noise_order_rate",
+        "mispricing",
+        "mispricing_persistence",
+        "estimate_noise",
+    )
     return _Terms(
         mean_log_odds=math.log(settings.mean_probability / (1 - settings.mean_probability)),
         retained_share=keep,

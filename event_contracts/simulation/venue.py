@@ -537,12 +537,12 @@ def _event_position(exchange: Exchange, event: str, costs: dict[str, PositionCos
 
     return {
         "event_ticker": event,
-        "total_cost_dollars": total("traded"),
+        "total_cost_dollars": total("traded_usd"),
         "total_cost_shares_fp": format_count(
             sum((each.yes_purchases[0] + each.no_purchases[0] for each in ours), ZERO)
         ),
         "event_exposure_dollars": total("exposure"),
-        "realized_pnl_dollars": total("realized"),
+        "realized_pnl_dollars": total("realized_pnl"),
         "fees_paid_dollars": total("fees"),
     }
 

@@ -105,9 +105,14 @@ class SettledMarket:
 
 
 _BEGAN = JournalTable("kalshi_began", _Began)
-_PAID = JournalTable("kalshi_settlements", SettledMarket, key="market, at")
+_PAID = JournalTable(
+    "kalshi_settlements",
+    SettledMarket,
+    key="market, at",
+    column_names={"position": "held", "yes_payout": "yes"},
+)
 _BOOKS = JournalTable("kalshi_books", _BooksRow)
-_SPANS = JournalTable("kalshi_markets", _Span)
+_SPANS = JournalTable("kalshi_markets", _Span, column_names={"start": "begins"})
 _TICKS = JournalTable("kalshi_ticks", _Tick, key="market, at")
 PAYOUT_STEP = Decimal("0.000001")  # USD, step of a contract's payout, which may be a quotient
 _UNLESS_THERE = "ON CONFLICT DO NOTHING"

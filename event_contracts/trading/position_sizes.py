@@ -105,8 +105,8 @@ class Episode:
             ledger.settle(Fraction(self.yes_payout))
         profits = ledger.final_profits()
         found = tuple(profits.get(order.order_id) for order in self.orders)
-        object.__setattr__(self, "profits", found)
-        object.__setattr__(self, "largest", ledger.largest if self.fills else None)
+        object.__setattr__(self, "order_profits", found)
+        object.__setattr__(self, "max_position", ledger.largest if self.fills else None)
 
     @property
     def size_changes(self) -> int:

@@ -25,10 +25,10 @@ _OF_SYMBOLS = (
     "mu",
     "sigma",
     "shrinkage",
-    "signal",
-    "premium",
+    "signal_size",
+    "unit_premium",
 )
-_OF_NO_INSTANT = ("symbol", "crypto", "correlations")
+_OF_NO_INSTANT = ("symbol_index", "crypto", "correlations")
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,7 +150,7 @@ def concatenate_beliefs(parts: Sequence[BeliefTable]) -> BeliefTable:
     numbers = [part.matrix_index + offset for part, offset in zip(parts, offsets, strict=True)]
     arrays: dict[str, Any] = {}
     for name in BeliefTable._fields:
-        if name not in ("symbol", "crypto", "matrix"):
+        if name not in ("symbol_index", "crypto", "matrix_index"):
             arrays[name] = np.concatenate([getattr(part, name) for part in parts])
     return parts[0]._replace(matrix_index=np.concatenate(numbers), **arrays)
 

@@ -98,10 +98,10 @@ class DecisionColumns(NamedTuple):
             mu=column("mu"),
             sigma=column("sigma"),
             kelly=column("kelly"),
-            held_weight=column("held"),
-            target_weight=column("target"),
+            held_weight=column("held_weight"),
+            target_weight=column("target_weight"),
             price=column("price"),
-            unit_cost=column("cost"),
+            unit_cost=column("unit_cost"),
             binding_bits=np.array(binding_bits, dtype=np.int64),
             shadow_prices=np.array(prices, dtype=np.float64).reshape(-1, len(priced)),
             rationale=tuple(rationale.reshape(-1, len(Rationale._fields)).T),
@@ -377,15 +377,15 @@ class DecisionArrays(NamedTuple):
         columns: dict[str, Any] = {
             name: np.full((rows, size), np.nan) for name in cls._fields if name != "shadow_prices"
         }
-        for name in ("held", "target"):
+        for name in ("held_weight", "target_weight"):
             columns[name] = np.zeros((rows, size))
-        for name in ("binding_bits", "periods", "no_order_code"):
+        for name in ("binding_bits", "horizon_periods", "no_order_code"):
             columns[name] = np.zeros((rows, size), dtype=np.int64)
         return cls(
             **columns
             | {
-                "sized": np.zeros(rows, dtype=bool),
-                "trimmed": np.zeros((rows, size), dtype=bool),
+                "is_sized": np.zeros(rows, dtype=bool),
+                "is_trimmed": np.zeros((rows, size), dtype=bool),
                 "shadow_prices": np.full((rows, shadow_price_count), np.nan),
                 "optimality_gap": np.zeros(rows),
             }
@@ -398,7 +398,7 @@ class DecisionArrays(NamedTuple):
         """
         every = len(chosen) == self.held_weight.shape[1]
         for name, column, values in zip(self._fields, self, instant, strict=True):
-            whole = every or name in ("sized", "shadow_prices", "optimality_gap")
+            whole = every or name in ("is_sized", "shadow_prices", "optimality_gap")
             column[row if whole else (row, chosen)] = values[0]
 
 

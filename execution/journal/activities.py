@@ -167,13 +167,17 @@ _FILLS = JournalTable(
     FillRow,
     "CREATE INDEX IF NOT EXISTS fills_by_instant ON fills (at)",
     "CREATE INDEX IF NOT EXISTS fills_by_symbol ON fills (symbol, at)",
-    column_names={"order": "client_order_id", "quantity": "qty"},
+    column_names={
+        "quantity": "qty",
+        "venue_order_id": "order_id",
+        "is_after_opening": "since_opening",
+    },
 )
 _BOOKINGS = JournalTable(
     "activities",
     BookingRow,
     "CREATE INDEX IF NOT EXISTS activities_by_kind ON activities (kind, symbol, at)",
-    column_names={"quantity": "qty"},
+    column_names={"quantity": "qty", "is_after_opening": "since_opening"},
 )
 
 
@@ -307,7 +311,7 @@ def _table(activity: Activity) -> JournalTable[Any]:
 def _row(activity: Activity, at: np.datetime64, since_opening: int) -> FillRow | BookingRow:
     same = ("id", "symbol", "quantity", "at")
     said: dict[str, Any] = {name: getattr(activity, name) for name in same}
-    said |= {"listed_at": at, "since_opening": since_opening}
+    said |= {"listed_at": at, "is_after_opening": since_opening}
     if activity.is_trade:
         price = activity.price or Decimal(0)
         return FillRow(

@@ -43,7 +43,12 @@ class CycleRow:
     failure: Text = ""
 
 
-_CYCLES = JournalTable("cycles", CycleRow, autoincrement=True)
+_CYCLES = JournalTable(
+    "cycles",
+    CycleRow,
+    autoincrement=True,
+    column_names={"fill_count": "fills", "decision_id": "decision"},
+)
 
 
 class CycleBook:
@@ -140,7 +145,9 @@ class NextCycle:
         return f"{self.job} at {utc_text(self.due_at)}"
 
 
-_NEXT = JournalTable("next_cycle", NextCycle, key="only")
+_NEXT = JournalTable(
+    "next_cycle", NextCycle, key="only", column_names={"due_at": "due", "row_key": "only"}
+)
 
 
 class NextCycleBook:

@@ -45,11 +45,13 @@ def decode_choice(entry: Mapping[str, Any]) -> Choice:
     """Return the choice that a journal's JSON entry encodes."""
     written = entry["rationale"]
     rationale = {key: _number(written[key]) for key in Rationale._fields if key != "shrinkage"}
-    numbers = ("mu", "sigma", "kelly", "held", "target", "price", "cost")
+    numbers = ("mu", "sigma", "kelly", "held_weight", "target_weight", "price", "unit_cost")
     return Choice(
         symbol=entry["symbol"],
         qty=Decimal(entry["qty"]),
-        binding_shadow_prices={key: _number(value) for key, value in entry["binding"].items()},
+        binding_shadow_prices={
+            key: _number(value) for key, value in entry["binding_shadow_prices"].items()
+        },
         rationale=Rationale(shrinkage=written["shrinkage"], **rationale),
         **{key: _number(entry[key]) for key in numbers},
     )
@@ -127,7 +129,13 @@ DECISIONS = JournalTable(
     "decisions",
     DecisionRow,
     "CREATE INDEX IF NOT EXISTS decisions_by_instant ON decisions (job, at)",
-    column_names={"name": "id", "rules": "rule"},
+    column_names={
+        "decision_id": "id",
+        "rules": "rule",
+        "interval_end": "until",
+        "outcome": "ended",
+        "cancelled_quantities": "cancels",
+    },
 )
 
 

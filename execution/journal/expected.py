@@ -54,8 +54,10 @@ class AppliedFill:
     qty: ExactDecimal
 
 
-EXPECTED_POSITIONS = JournalTable("expected", ExpectedRow)
-APPLIED_FILLS = JournalTable("applied_fills", AppliedFill)
+EXPECTED_POSITIONS = JournalTable("expected", ExpectedRow, column_names={"unlisted_fee": "fee"})
+APPLIED_FILLS = JournalTable(
+    "applied_fills", AppliedFill, column_names={"order_or_booking_id": "name"}
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,4 +88,15 @@ class OpeningBalance:
         return self.accepted_unexplained_usd, self.accepted_booked_usd
 
 
-OPENING_BALANCE = JournalTable("opening_balance", OpeningBalance, key="number")
+OPENING_BALANCE = JournalTable(
+    "opening_balance",
+    OpeningBalance,
+    key="number",
+    column_names={
+        "journal_started_at": "begun_at",
+        "accepted_booked_usd": "accepted_booked",
+        "row_key": "number",
+        "booked_usd": "booked",
+        "accepted_difference": "accepted",
+    },
+)

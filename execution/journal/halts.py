@@ -152,6 +152,7 @@ _HALTS = JournalTable(
     "CREATE UNIQUE INDEX IF NOT EXISTS halts_standing ON halts (kind, job)"
     " WHERE cleared_at IS NULL",
     autoincrement=True,
+    column_names={"reason": "why"},
 )
 _CAUSES = JournalTable("halt_causes", _Cause)
 _STANDING = "WHERE cleared_at IS NULL ORDER BY number"

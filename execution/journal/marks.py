@@ -78,7 +78,9 @@ class EquityMark:
         )
 
 
-MARKS = JournalTable("marks", EquityMark)
+MARKS = JournalTable(
+    "marks", EquityMark, column_names={"net_deposits": "flows", "index_point": "point"}
+)
 
 
 class MarkBook:

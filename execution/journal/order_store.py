@@ -179,7 +179,7 @@ class _IntentRow:
 
 
 # Fields that have the same name in an intent and in its row, and in its progress and in the row.
-_SAME = ("sent_at", "why", "job", "venue", "decision", "role")
+_SAME = ("sent_at", "state_reason", "job", "venue", "decision_id", "role")
 _SAID = ("venue_id", "filled", "filled_price", "successor")
 
 
@@ -224,6 +224,7 @@ INTENTS = JournalTable(
         f"{word} TEXT GENERATED ALWAYS AS (json_extract(terms, '$.{word}')) VIRTUAL"
         for word in _WORDS
     ],
+    column_names={"state_reason": "why", "decision_id": "decision"},
 )
 
 

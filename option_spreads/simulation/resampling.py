@@ -211,7 +211,9 @@ class AccountPaths(NamedTuple):
 
     def select_runs(self, rows: slice) -> AccountPaths:
         """Return these runs; their arrays are views that share memory."""
-        arrays = {name: getattr(self, name)[rows] for name in self._fields if name != "start"}
+        arrays = {
+            name: getattr(self, name)[rows] for name in self._fields if name != "starting_balance"
+        }
         return self._replace(**arrays)
 
 

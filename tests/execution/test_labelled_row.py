@@ -58,11 +58,11 @@ def test_exiting_symbols_are_closed_in_every_case(
     """Of three stocks of 0.3 the first leaves, the second decides, and the third stays."""
     held = np.full(3, 0.3)
     book = {"exiting": np.array([True, False, False]), "adjustable": np.array([False, True, False])}
-    problem = rich_book(3, held=held, increment=np.full(3, 1e-3), **book).problem
+    problem = rich_book(3, held_weight=held, weight_increment=np.full(3, 1e-3), **book).problem
     every = np.ones(3, dtype=np.bool_)
     lent = {
         "equity": equity,
-        "unborrowed": 1.0,
+        "unborrowed_cash_share": 1.0,
         "leverage": 4.0,
         "shorting": True,
         "free_equity_share": 1.0,

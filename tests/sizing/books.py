@@ -24,8 +24,8 @@ def plan_for(mu: Array, covariance: Array, **more: Any) -> SizingProblem:
     said; one number stands for all.
     """
     periods, n = mu.shape
-    shapes = {"cost": (periods, n), "financing": (periods,), "held": (n,)}
-    usual = {"cost": 0.0, "financing": 0.0, "held": 0.0, "lower": -5.0, "upper": 5.0}
+    shapes = {"unit_cost": (periods, n), "financing_cost": (periods,), "held_weight": (n,)}
+    usual = {"unit_cost": 0.0, "financing_cost": 0.0, "held_weight": 0.0, "lower": -5.0, "upper": 5.0}
     given = {**usual, "coefficients": np.zeros((0, n)), "limits": (), "fraction": 0.5, **more}
     arrays = {
         name: np.broadcast_to(value, shapes.get(name, (n,) if name in usual else np.shape(value)))
@@ -75,17 +75,17 @@ def random_inputs(
         later=later,
         mu=mu,
         covariance=covariance,
-        held=np.where(crypto, np.abs(held) / max(int(crypto.sum()), 1), held),
-        cost=cost,
+        held_weight=np.where(crypto, np.abs(held) / max(int(crypto.sum()), 1), held),
+        unit_cost=cost,
         crypto=crypto,
         long_only=crypto | (rng.random(n) < 0.2),
         adjustable=rng.random(n) < 0.8,
         universe=rng.random(n) < (0.9 if planned else 1.0),
-        years=np.full(n, 1 / 1764),
+        period_years=np.full(n, 1 / 1764),
         equity=float(rng.choice([1_000.0, 50_000.0])),
         stock_ceiling=float(rng.choice([1.0, 1.96, 4.0])),
-        unborrowed=float(rng.uniform(-0.2, 1.0)),
-        financing=float(rng.choice([0.0, 2e-4])) * planned,
+        unborrowed_cash_share=float(rng.uniform(-0.2, 1.0)),
+        financing_cost=float(rng.choice([0.0, 2e-4])) * planned,
         earned=np.outer([1.0] if later is None else [1.0, 3.0, 40.0], 0.02 * deviation),
     )
 
@@ -99,29 +99,29 @@ def rich_book(n: int, *, later: LaterBlocks | None = None, **fields: Any) -> Siz
     of: dict[str, Any] = {
         "mu": np.zeros(n),
         "covariance": np.eye(n) * 1e-4,
-        "cost": np.full(n, 2e-4),
-        "financing": 0.0,
+        "unit_cost": np.full(n, 2e-4),
+        "financing_cost": 0.0,
         "long_only": crypto,
         "universe": every,
-        "years": np.where(crypto, 24 / 8766, 1 / 252),  # a day of each one's own
+        "period_years": np.where(crypto, 24 / 8766, 1 / 252),  # a day of each one's own
         "stock_ceiling": 4.0,
-        "held": np.zeros(n),
+        "held_weight": np.zeros(n),
         "adjustable": every,
         "exiting": none,
-        "increment": np.zeros(n),
+        "weight_increment": np.zeros(n),
         "equity": 1e5,
-        "unborrowed": 1.0,
+        "unborrowed_cash_share": 1.0,
         "order_price_buffer": 1.0,
         **fields,
     }
-    first = of["mu"][None], of["covariance"][None], np.array([of["financing"]]), of["cost"][None]
+    first = of["mu"][None], of["covariance"][None], np.array([of["financing_cost"]]), of["unit_cost"][None]
     periods = [first] if later is None else [first, later]
     mu, risks, financing, costs = (np.concatenate(each) for each in zip(*periods, strict=True))
     earned = of.get("earned", np.full(mu.shape, np.nan))
     granted_gross = of["stock_ceiling"], of["stock_ceiling"]
     return SizingInputs(
         DecisionProblem(
-            Returns(mu, earned, risks, of["universe"], of["years"]),
+            Returns(mu, earned, risks, of["universe"], of["period_years"]),
             Costs(costs, financing),
             BookLimits(*Limits().compiled_limits, *granted_gross, crypto, of["long_only"]),
             CurrentWeights(*(of[name] for name in CurrentWeights._fields)),

@@ -107,7 +107,7 @@ def test_wish_within_limits_is_the_exact_target() -> None:
 def stock(points: float = 10.0, held: float = 0.0, **fields: Any) -> SizingInputs:
     """One stock of a rich account that is expected to rise by so many basis points."""
     masks = {name: np.array([value]) for name, value in fields.items() if isinstance(value, bool)}
-    first = {"mu": np.array([points * 1e-4]), "held": np.array([held])}
+    first = {"mu": np.array([points * 1e-4]), "held_weight": np.array([held])}
     return rich_book(1, **{**first, **fields, **masks})
 
 
@@ -120,25 +120,25 @@ CANNOT = {"long_only": True}  # be short
         # bought to the cap: 1e-3 - 1e-4 · 0.6 / 0.5 is 8.8e-4, less what buying more costs
         ({}, 0.6, {"symbol_cap": 6.8e-4}),
         # cut to the cap: a wider cap saves a sale
-        ({"held": 0.9}, 0.6, {"symbol_cap": 10.8e-4}),
-        ({"points": -10.0, "held": -0.9}, -0.6, {"symbol_cap": 10.8e-4}),
+        ({"held_weight": 0.9}, 0.6, {"symbol_cap": 10.8e-4}),
+        ({"points": -10.0, "held_weight": -0.9}, -0.6, {"symbol_cap": 10.8e-4}),
         # cannot be short: 1e-3 less the cost of selling
         ({"points": -10.0, **CANNOT}, 0.0, {"long_only": 8e-4}),
         ({"points": -10.0, "equity": 1_999.0, "stock_ceiling": 1.0}, 0.0, {"long_only": 8e-4}),
         ({"points": -10.0, "equity": 2_000.0, "stock_ceiling": 1.0}, -0.6, {"symbol_cap": 6.8e-4}),
         # a short that may not be added to stays, and would be added to: 1e-3 - 1e-4 · 0.2 / 0.5 is
         # 9.6e-4
-        ({"points": -10.0, **CANNOT, "held": -0.2}, -0.2, {"long_only": 7.6e-4}),
+        ({"points": -10.0, **CANNOT, "held_weight": -0.2}, -0.2, {"long_only": 7.6e-4}),
         # half a ceiling: stock gross and both together are the same there
         ({"stock_ceiling": 0.5}, 0.5, {"stock_gross": None, "joint": None}),
         # not worth its cost, whichever way
-        ({"points": 1.9}, 0.0, {"cost": None}),
-        ({"points": -1.9}, 0.0, {"cost": None}),
+        ({"points": 1.9}, 0.0, {"unit_cost": None}),
+        ({"points": -1.9}, 0.0, {"unit_cost": None}),
         # inside everything
         ({"points": 2.4}, 0.2, {}),
         # an account that just may be short, and would not pay to be
-        ({"points": -1.9, "equity": 2_000.0}, 0.0, {"cost": None}),
-        ({"adjustable": False, "held": 0.9}, 0.9, {}),
+        ({"points": -1.9, "equity": 2_000.0}, 0.0, {"unit_cost": None}),
+        ({"adjustable": False, "held_weight": 0.9}, 0.9, {}),
     ],
 )
 def test_binding_limits_of_a_target_by_hand(

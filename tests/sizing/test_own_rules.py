@@ -69,7 +69,7 @@ def book(**changes: object) -> SizingInputs:
     while len((found := random_inputs(rng, 2)).problem.returns.mu) == 1:
         pass
     at = np.datetime64("2024-03-04T15:30", "ns")
-    names = {"symbols": ("ACME", "ZINC"), "at": at, "adjustable": np.ones(2, dtype=bool)}
+    names = {"symbols": ("ACME", "ZINC"), "decision_time": at, "adjustable": np.ones(2, dtype=bool)}
     return changed(found, **{**names, **changes})
 
 

@@ -23,8 +23,8 @@ def plan(first: float, month: float, *, held: float = 0.0, cost: float = 2e-4) -
         1,
         mu=np.array([first * 1e-4]),
         covariance=np.array([[2e-5]]),
-        held=np.array([held]),
-        cost=np.array([cost]),
+        held_weight=np.array([held]),
+        unit_cost=np.array([cost]),
         stock_ceiling=1.96,
         later=later,
     )

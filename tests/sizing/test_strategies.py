@@ -52,7 +52,7 @@ def test_the_multiplier_stretches_returns_costs_and_risk_alike() -> None:
 
 def test_four_times_half_kelly_has_no_expected_growth() -> None:
     """Twice full Kelly: mu'w = w'Σw / 2 · 2, so growth mu'w - w'Σw / 2 is nil."""
-    s = rich_book(1, mu=np.array([1e-5]), cost=np.zeros(1))
+    s = rich_book(1, mu=np.array([1e-5]), unit_cost=np.zeros(1))
     (w,) = targets("kelly_50_x4", s)
     assert w == pytest.approx(0.2, rel=1e-6)
     assert s.mu[0] * w - s.covariance[0, 0] * w * w / 2 == pytest.approx(0, abs=1e-12)
@@ -73,8 +73,8 @@ def test_shadow_prices_of_multiplied_kelly_are_hidden() -> None:
 def test_band_keeps_weights_exactly_at_its_edge() -> None:
     """A quarter of a quarter is 0.0625, of a tenth 0.025; on the short side it is as wide."""
     held = np.array([0.3125, 0.313, 0.1875, 0.187])
-    assert targets("equal_weight", rich_book(4, held=held)) == [0.3125, 0.25, 0.1875, 0.25]
-    falling = rich_book(3, mu=np.full(3, -1e-3), held=np.array([-0.12, -0.13, 0.0]))
+    assert targets("equal_weight", rich_book(4, held_weight=held)) == [0.3125, 0.25, 0.1875, 0.25]
+    falling = rich_book(3, mu=np.full(3, -1e-3), held_weight=np.array([-0.12, -0.13, 0.0]))
     assert targets("fixed_fraction", falling) == [-0.12, -0.1, -0.1]
     assert targets("fixed_fraction", falling, band=0.0) == [-0.1, -0.1, -0.1]
     assert targets("fixed_fraction", falling, size=0.2, band=0.5) == [-0.12, -0.13, -0.2]
@@ -84,10 +84,10 @@ def test_equal_weight_counts_only_symbols_with_forecasts() -> None:
     universe = np.array([True, False, True, False])
     held = np.array([0.0, 0.2, 0.0, 0.0])
     for name in ("equal_weight", "buy_and_hold"):
-        assert targets(name, rich_book(4, universe=universe, held=held)) == [0.5, 0.2, 0.5, 0.0]
-    none = rich_book(2, universe=np.zeros(2, dtype=bool), held=np.array([0.3, -0.1]))
+        assert targets(name, rich_book(4, universe=universe, held_weight=held)) == [0.5, 0.2, 0.5, 0.0]
+    none = rich_book(2, universe=np.zeros(2, dtype=bool), held_weight=np.array([0.3, -0.1]))
     assert targets("equal_weight", none) == [0.3, -0.1]
-    assert targets("buy_and_hold", rich_book(2, held=np.array([-0.1, 0.0]))) == [-0.1, 0.5]
+    assert targets("buy_and_hold", rich_book(2, held_weight=np.array([-0.1, 0.0]))) == [-0.1, 0.5]
 
 
 def test_fixed_fraction_needs_more_than_round_trip_cost() -> None:
@@ -97,7 +97,7 @@ def test_fixed_fraction_needs_more_than_round_trip_cost() -> None:
     mu = np.array([4e-4, 4.01e-4, -4e-4, 0.0, -1e-5, 1e-5])
     held = np.array([0.0, 0.0, 0.3, 0.3, 0.3, 0.3])
     expected = [0.0, 0.1, 0.0, 0.3, 0.0, 0.3]
-    assert targets("fixed_fraction", rich_book(6, mu=mu, held=held)) == expected
+    assert targets("fixed_fraction", rich_book(6, mu=mu, held_weight=held)) == expected
 
 
 @given(st.integers(0, 10_000), st.floats(0.01, 0.5))
@@ -111,7 +111,7 @@ def test_vol_target_meets_its_annual_volatility(seed: int, deviation: float) -> 
     universe = np.array([True, True, rng.random() < 0.5, False])
     days = rng.integers(1, 4)
     s = rich_book(4, covariance=factors @ factors.T, crypto=crypto, universe=universe)
-    s = changed(s, years=s.period_years * days, held=np.array([0.0, 0.0, 0.0, 0.2]))
+    s = changed(s, period_years=s.period_years * days, held_weight=np.array([0.0, 0.0, 0.0, 0.2]))
     w = vol_target(s, deviation)
     a_year = s.covariance / np.sqrt(np.outer(s.period_years, s.period_years))
     assert np.sqrt(w @ a_year @ w) == pytest.approx(deviation, rel=1e-9)
@@ -123,7 +123,7 @@ def test_vol_target_meets_its_annual_volatility(seed: int, deviation: float) -> 
 
 @pytest.mark.parametrize("name", ["risk_parity", "inverse_volatility"])
 def test_uncorrelated_risk_parity_weights_by_inverse_volatility(name: str) -> None:
-    s = rich_book(3, universe=np.array([True, True, False]), held=np.array([0.0, 0.0, 0.4]))
+    s = rich_book(3, universe=np.array([True, True, False]), held_weight=np.array([0.0, 0.0, 0.4]))
     s = changed(s, covariance=np.diag([1e-4, 4e-4, 0.0])[None])
     assert targets(name, s) == pytest.approx([2 / 3, 1 / 3, 0.0], rel=1e-9)
 
@@ -138,10 +138,10 @@ def test_risks_compare_only_over_whole_trading_days(coin: bool) -> None:
         (day * [1, 0.999], False),
         (day * [3, 1], True),
     ):
-        found = comparable_symbols(rich_book(2, crypto=crypto, years=years))
+        found = comparable_symbols(rich_book(2, crypto=crypto, period_years=years))
         assert (found is not None) == known
         assert found is None or found.tolist() == [0, 1]
-    short = rich_book(2, crypto=crypto, years=day * [0.5, 1], universe=np.array([False, True]))
+    short = rich_book(2, crypto=crypto, period_years=day * [0.5, 1], universe=np.array([False, True]))
     assert comparable_symbols(short).tolist() == [1], "what has no forecast is not asked"
     assert comparable_symbols(rich_book(2, universe=np.zeros(2, dtype=bool))) is None
     assert comparable_symbols(rich_book(2, covariance=np.diag([1e-4, 0.0]))) is None
@@ -161,7 +161,7 @@ def test_legacy_sizes_within_what_fixed_positions_leave() -> None:
     """
     s = rich_book(4, crypto=np.array([False, False, False, True]), stock_ceiling=1.0)
     s = changed(
-        s, held=np.array([0.8, 0.0, 0.0, 0.0]), adjustable=np.array([False, True, True, True])
+        s, held_weight=np.array([0.8, 0.0, 0.0, 0.0]), adjustable=np.array([False, True, True, True])
     )
     s = changed(s, mu=np.array([[0.0, 1e-5, -1e-5, -1.0]]))
     allocation = strategy_from_name("legacy").allocate(under(s, WIDE))
@@ -194,7 +194,7 @@ def test_position_is_replaced_only_beyond_the_band(order: list[int], more: float
     places = np.array(order)
     held = np.array([0.24, 0.22, 0.21, 0.0])[places]
     wish = np.array([0.2, 0.2, 0.2, 0.2 * (1 + more)])[places]
-    s = under(rich_book(4, held=held), Limits(symbol_cap=4.0, max_positions=3))
+    s = under(rich_book(4, held_weight=held), Limits(symbol_cap=4.0, max_positions=3))
     found = WeightRuleStrategy("any", lambda _: wish, rebalance_band=0.25).allocate(s).target_weight
     newcomer = int(np.flatnonzero(held == 0.0)[0])
     if more < 0.24:
@@ -210,7 +210,7 @@ def test_each_setting_reaches_its_strategy() -> None:
         3,
         mu=rng.normal(0, 5e-3, 3),
         covariance=np.diag(rng.uniform(0.5e-4, 2e-4, 3)),
-        held=np.array([0.2, 0.4, 0.29]),
+        held_weight=np.array([0.2, 0.4, 0.29]),
     )
     changes: dict[str, dict[str, Any]] = {
         "equal_weight": {"band": 0.1},
@@ -249,11 +249,11 @@ def test_partly_closed_markets_leave_risk_weights_unchanged() -> None:
     held = np.array([0.1, 0.2, 0.3, 0.1])
     shut = rich_book(
         4,
-        held=held,
+        held_weight=held,
         covariance=np.diag([1e-4, 1e-4, 0.0, 1e-4]),
-        years=np.array([1, 1, 0, 1]) / 252,
+        period_years=np.array([1, 1, 0, 1]) / 252,
     )
-    partly = rich_book(4, held=held, years=np.array([1, 1, 1, 0.5]) / 252)
+    partly = rich_book(4, held_weight=held, period_years=np.array([1, 1, 1, 0.5]) / 252)
     for name in ("vol_target", "inverse_volatility", "risk_parity"):
         assert strategy_from_name(name).allocate(shut).target_weight.tolist() == held.tolist()
         assert strategy_from_name(name).allocate(partly).target_weight.tolist() == held.tolist()
@@ -269,12 +269,12 @@ def test_legacy_takes_half_the_remaining_power_in_turn() -> None:
     halved = targets("legacy", s, risk_multiplier=0.5)
     assert halved[:2] == pytest.approx([1.0, -0.75], rel=1e-9)
     coin = np.array([False, True])
-    s = rich_book(2, crypto=coin, mu=np.full(2, -1.0), stock_ceiling=2.0, held=np.array([0.7, 0.2]))
+    s = rich_book(2, crypto=coin, mu=np.full(2, -1.0), stock_ceiling=2.0, held_weight=np.array([0.7, 0.2]))
     for multiplier, wanted in ((1.0, [-1.0, 0.5]), (0.5, [-0.5, 0.5])):
         found = strategy_from_name("legacy", risk_multiplier=multiplier).allocate(s)
         assert found.unconstrained_weight.tolist() == wanted
     held, adjustable = np.array([0.0, -1.5]), np.array([True, False])
-    full = rich_book(2, stock_ceiling=1.0, held=held, adjustable=adjustable)
+    full = rich_book(2, stock_ceiling=1.0, held_weight=held, adjustable=adjustable)
     assert targets("legacy", full) == [0.0, -1.5]
 
 
@@ -304,7 +304,7 @@ def test_exiting_symbols_are_closed_and_use_no_headroom(seed: int) -> None:
     s = random_inputs(np.random.default_rng(seed))
     exiting = ~s.crypto & ~s.adjustable
     gone = changed(s, exiting=exiting)
-    without = changed(s, held=np.where(exiting, 0.0, s.held_weight))
+    without = changed(s, held_weight=np.where(exiting, 0.0, s.held_weight))
     for name in ("kelly_50", "equal_weight", "fixed_fraction", "legacy"):
         strategy = strategy_from_name(name)
         one, other = strategy.allocate(gone), strategy.allocate(without)

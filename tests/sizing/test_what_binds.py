@@ -59,10 +59,10 @@ def test_binding_limits_match_a_plain_reading(seed: int) -> None:
 
 def test_borrowing_cost_is_named_as_the_binding_limit() -> None:
     """By hand: at a weight of 1, one more earns 3e-3 - 1e-4 / 0.5 - 2e-4, and 4e-3 is asked."""
-    s = rich_book(1, mu=np.array([3e-3]), financing=4e-3)
+    s = rich_book(1, mu=np.array([3e-3]), financing_cost=4e-3)
     found = allocate_kelly(under(s, Limits(symbol_cap=2.0)), 0.5)
     assert found.target_weight.tolist() == pytest.approx([1.0])
-    assert dict(found.binding_shadow_prices[0]) == pytest.approx({"financing": 2.6e-3})
+    assert dict(found.binding_shadow_prices[0]) == pytest.approx({"financing_cost": 2.6e-3})
 
 
 @pytest.mark.parametrize(
@@ -98,7 +98,7 @@ def test_group_limit_binds_weights_in_both_directions(
 
 
 def test_symbol_without_a_place_names_max_positions() -> None:
-    s = rich_book(3, mu=np.array([3e-4, 2e-4, 2.2e-4]), cost=np.zeros(3))
+    s = rich_book(3, mu=np.array([3e-4, 2e-4, 2.2e-4]), unit_cost=np.zeros(3))
     found = allocate_kelly(under(s, Limits(max_positions=2)), 0.5)
     assert [set(bound) for bound in found.binding_shadow_prices] == [
         {"symbol_cap"},

@@ -42,9 +42,9 @@ COMPARED_FIELDS = (
     "mu",
     "sigma",
     "price",
-    "held",
+    "held_weight",
     "kelly",
-    "target",
+    "target_weight",
     "qty",
 )  # compared in this order
 
