@@ -359,7 +359,7 @@ def test_killed_update_neither_loses_nor_doubles_a_trade(
         *(("mode", wrong) for wrong in (1, "DEMO")),
         # A trade that its file could not be read with is not made.
         *(("position_size", wrong) for wrong in (1.5, 2_000_000)),
-        *(("total", wrong) for wrong in (5.0, Decimal("1e99"))),
+        *(("total_profit", wrong) for wrong in (5.0, Decimal("1e99"))),
         *(("trade_id", wrong) for wrong in (7, "a\rb", "a\nb")),
     ],
 )

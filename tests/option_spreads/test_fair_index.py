@@ -114,7 +114,7 @@ def test_exit_rules_earn_nothing_without_a_premium(
 @pytest.mark.parametrize("level", [SMILE.vix_multiple, 1.2])
 def test_future_index_law_matches_option_prices(level: float) -> None:
     """A fair market stays one whatever its options cost."""
-    smile = replace(SMILE, level=level)
+    smile = replace(SMILE, vix_multiple=level)
     days = simulated(replace(CALM, volatility_premium=0.0, step_minutes=30), 6_000, 9, smile)
     deviation = smile.yearly_deviation(days.vix[:, 0])
     for minute in (120.0, 300.0):

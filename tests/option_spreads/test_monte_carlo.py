@@ -200,7 +200,7 @@ def test_rows_in_any_order_are_the_same_trades(tmp_path: Path) -> None:
     assert (whole.profits / UNITS_PER_DOLLAR).tolist() == [0, 10, 20, 30, 40]
     for order in itertools.islice(itertools.permutations(rows), 0, None, 9):
         shuffled = read_sample(file_of(tmp_path, *order), NOW)
-        for name in ("results", "risks", "gains", "overlaps"):
+        for name in ("profits", "max_losses", "max_gains", "overlap_counts"):
             np.testing.assert_array_equal(getattr(shuffled, name), getattr(whole, name))
 
 

@@ -42,13 +42,13 @@ class Market:
     def now(self) -> np.datetime64:
         return np.datetime64(self.at, "ns")
 
-    def index(self) -> float | None:
+    def index_level(self) -> float | None:
         return self.level
 
-    def volatility(self) -> float | None:
+    def volatility_index(self) -> float | None:
         return 20.0
 
-    def close_of(self, day: date) -> float | None:
+    def index_close(self, day: date) -> float | None:
         return self.closes.get(day)
 
 
