@@ -88,13 +88,13 @@ class PathMarket:
         assert session is not None
         return session.opens + np.timedelta64(int(self.days.minutes[self.at[1]]), "m")
 
-    def index(self) -> float | None:
+    def index_level(self) -> float | None:
         return float(self.days.spot[self.at])
 
-    def volatility(self) -> float | None:
+    def volatility_index(self) -> float | None:
         return float(self.days.vix[self.at])
 
-    def close_of(self, day: date) -> float | None:
+    def index_close(self, day: date) -> float | None:
         session = session_on(np.datetime64(day, "D"))
         return self.closes[day] if session is not None and session.closes <= self.now() else None
 
@@ -232,7 +232,7 @@ def opened(
     **rules: Any,
 ) -> tuple[Practising, SpreadSeller, OpenSpread]:
     """A seller with one spread, sold at 10:00 and held to the close unless rules say otherwise."""
-    here = practising_seller(folder, days, 0, "PUT", **{"entries": (30,), **HELD, **rules})
+    here = practising_seller(folder, days, 0, "PUT", **{"entry_minutes": (30,), **HELD, **rules})
     here.settings = replace(here.settings, **(settings or {}))
     seller = here.seller()
     here.to(0, minute)

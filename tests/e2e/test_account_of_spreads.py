@@ -137,7 +137,7 @@ def test_live_account_sells_the_same_spreads_as_backtest(
     """
     here = practising_seller(
         tmp_path, days, 3, *strategies,
-        entries=(30, 60, 90, 120),
+        entry_minutes=(30, 60, 90, 120),
         sizing={
             "STARTING_CAPITAL": capital, "BOOTSTRAP_MODE": "prior", "BOOTSTRAP_TRADES": 4,
             "MAX_CONTRACTS": 5, "SAFETY_HALT_PCT": 0.1,
@@ -184,6 +184,6 @@ def test_spread_size_is_limited_by_balance_and_funds(
 ) -> None:
     """Two strategies that sell in one step."""
     sizing = {"STARTING_CAPITAL": 21_600, "BOOTSTRAP_MODE": "prior", "BOOTSTRAP_TRADES": 10}
-    here = practising_seller(tmp_path, 2, 3, "PUT", "IRON_CONDOR", entries=(30,), sizing=sizing)
+    here = practising_seller(tmp_path, 2, 3, "PUT", "IRON_CONDOR", entry_minutes=(30,), sizing=sizing)
     here.to(0, 30)
     assert [each.contracts for each in funded(here, max_position, beyond).step().spreads] == sold

@@ -67,7 +67,7 @@ def test_exit_before_the_close_needs_no_quote(tmp_path: Path, silent: bool) -> N
 
 
 def test_share_delivery_is_not_a_cash_settlement(tmp_path: Path, caplog: Log) -> None:
-    here, seller, spread = opened(tmp_path, days=4, settings=dict(delivers=True), exit_minute=389)
+    here, seller, spread = opened(tmp_path, days=4, settings=dict(share_delivery=True), exit_minute=389)
     short, long = spread.spread.legs
     middle = (short.strike + long.strike) / 2
     for between in (middle, short.strike - 0.01, short.strike + 0.01, long.strike - 0.01):
@@ -92,9 +92,9 @@ def test_open_spread_after_cutoff_alerts_once_without_orders(
     tmp_path: Path, caplog: Log, exit_minute: float | None
 ) -> None:
     """This desk would take any order: its options settle in cash."""
-    settings = dict(cutoff=45.0, window=10.0)
+    settings = dict(cutoff=45.0, entry_window=10.0)
     here, seller, spread = opened(
-        tmp_path, settings=settings, entries=(30, 339), exit_minute=exit_minute
+        tmp_path, settings=settings, entry_minutes=(30, 339), exit_minute=exit_minute
     )
     for minute in (345, 350, 385):
         here.to(0, minute)
@@ -112,7 +112,7 @@ def test_open_spread_after_cutoff_alerts_once_without_orders(
     assert here.has_ended(f"late {spread.trade_id}")
 
 
-CUT_OFF: dict[str, Any] = dict(days=4, settings=dict(cutoff=45.0, delivers=True), exit_minute=340)
+CUT_OFF: dict[str, Any] = dict(days=4, settings=dict(cutoff=45.0, share_delivery=True), exit_minute=340)
 
 
 def test_spread_closed_by_the_broker_awaits_manual_booking(tmp_path: Path, caplog: Log) -> None:
@@ -142,7 +142,7 @@ def test_one_wrong_holdings_answer_closes_no_spread(tmp_path: Path) -> None:
     here.desk.positions.update(held)
     wrong: list[dict[OptionContract, int]] = [{}]
     here.to(0, 380)
-    seller = here.seller(held=lambda: wrong.pop() if wrong else here.desk.option_positions())
+    seller = here.seller(option_positions=lambda: wrong.pop() if wrong else here.desk.option_positions())
     assert [each.is_closed_elsewhere for each in seller.step().spreads] == [False]
     assert not wrong
 
@@ -155,7 +155,7 @@ def test_spread_expiring_during_a_check_is_settled_normally(tmp_path: Path) -> N
         return here.desk.option_positions()
 
     here.to(0, 385)
-    seller = here.seller(held=ending)
+    seller = here.seller(option_positions=ending)
     assert [each.is_closed_elsewhere for each in seller.step().spreads] == [False]
     assert not here.desk.option_positions()
     assert not seller.step().spreads
@@ -163,8 +163,8 @@ def test_spread_expiring_during_a_check_is_settled_normally(tmp_path: Path) -> N
 
 
 def test_seller_orders_expire_at_the_cutoff(tmp_path: Path) -> None:
-    settings = dict(cutoff=42.0, window=10.0)
-    here, seller, _ = opened(tmp_path, minute=345, settings=settings, entries=(343,))
+    settings = dict(cutoff=42.0, entry_window=10.0)
+    here, seller, _ = opened(tmp_path, minute=345, settings=settings, entry_minutes=(343,))
     seller.exiting = True
     assert not seller.step().spreads
     until = np.datetime64("2024-04-02T19:18", "ns")
@@ -173,14 +173,14 @@ def test_seller_orders_expire_at_the_cutoff(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("window", "minutes"), [(2.5, 262.5), (0.5, 260.5), (60.0, 300.0)])
 def test_entry_order_expires_with_its_window(tmp_path: Path, window: float, minutes: float) -> None:
-    rules: dict[str, Any] = dict(entries=(260,), exit_minute=300.0)
-    here, *_ = opened(tmp_path, minute=260, settings=dict(window=window), **rules)
+    rules: dict[str, Any] = dict(entry_minutes=(260,), exit_minute=300.0)
+    here, *_ = opened(tmp_path, minute=260, settings=dict(entry_window=window), **rules)
     (ticket,) = here.desk.tickets.values()
     assert ticket.order.expires_at == OPENS + np.timedelta64(round(minutes * 60_000), "ms")
 
 
 def test_seller_sells_nothing_outside_full_sessions(tmp_path: Path) -> None:
-    here = practising_seller(tmp_path, 3, 0, "PUT", entries=(30,))
+    here = practising_seller(tmp_path, 3, 0, "PUT", entry_minutes=(30,))
     for at in ("2024-07-03T14:00", "2024-04-02T12:00", "2024-04-02T21:00", "2024-04-06T15:00"):
         clock: Any = lambda at=at: np.datetime64(at, "ns")  # noqa: E731
         here.market.now = clock  # type: ignore[method-assign]

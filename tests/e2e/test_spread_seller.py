@@ -108,7 +108,7 @@ class Perilous:
 @pytest.mark.parametrize("seed", [0, *(pytest.param(k, marks=pytest.mark.slow) for k in (1, 2, 3))])
 def test_killed_seller_books_every_venue_dollar_once(tmp_path: Path, seed: int) -> None:
     entries = (30, 60, 120, 180, 240)
-    here = practising_seller(tmp_path, 3, seed, "PUT", "IRON_CONDOR", entries=entries)
+    here = practising_seller(tmp_path, 3, seed, "PUT", "IRON_CONDOR", entry_minutes=entries)
 
     killed = 0
     perilous: Any = Perilous(here.venue, np.random.default_rng(seed))
@@ -141,7 +141,7 @@ def test_killed_seller_books_every_venue_dollar_once(tmp_path: Path, seed: int) 
 
 
 def test_partially_filled_close_is_finished_later(tmp_path: Path) -> None:
-    here = practising_seller(tmp_path, 3, 0, "PUT", entries=(30,), sizing=PRIOR)
+    here = practising_seller(tmp_path, 3, 0, "PUT", entry_minutes=(30,), sizing=PRIOR)
     here.to(0, 30)
     seller = here.seller(
         submit=lambda o, _: here.desk.submit_order(o, partial=o.contracts > 1).fill
@@ -183,7 +183,7 @@ def test_unknown_state_or_halt_blocks_sales_and_alerts(
     tmp_path: Path, caplog: Log, unsafe: Callable[[Practising], object]
 ) -> None:
     """Unknown state stops trading; it does not begin anew."""
-    here = practising_seller(tmp_path, 3, 0, "PUT", entries=(30,))
+    here = practising_seller(tmp_path, 3, 0, "PUT", entry_minutes=(30,))
     here.to(0, 30)
     unsafe(here)
     seller = here.seller()
@@ -235,7 +235,7 @@ def test_unreadable_state_file_at_start_stops_everything(
 def test_unreadable_state_file_is_kept_and_spreads_followed(
     tmp_path: Path, left: str, caplog: Log
 ) -> None:
-    here, seller, spread = opened(tmp_path, entries=(30, 60))
+    here, seller, spread = opened(tmp_path, entry_minutes=(30, 60))
     path = here.folder / STATE_FILE
     broken = path.read_text()[:-20]
     path.write_text(broken)
@@ -258,7 +258,7 @@ def test_unreadable_state_file_is_kept_and_spreads_followed(
 
 def test_unknown_close_keeps_id_and_blocks_shared_options(tmp_path: Path, caplog: Log) -> None:
     """No second closing order goes out before the venue has ended the first."""
-    here, _, spread = opened(tmp_path, entries=(30, 60))
+    here, _, spread = opened(tmp_path, entry_minutes=(30, 60))
     sent: list[str] = []
     silent = True
 
@@ -294,7 +294,7 @@ def test_unknown_close_keeps_id_and_blocks_shared_options(tmp_path: Path, caplog
 def test_spread_sales_are_capped_by_buying_power(
     tmp_path: Path, power: int | None, sold: int, caplog: Log
 ) -> None:
-    here = practising_seller(tmp_path, 3, 0, "PUT", entries=(30,), sizing=PRIOR)
+    here = practising_seller(tmp_path, 3, 0, "PUT", entry_minutes=(30,), sizing=PRIOR)
     here.to(0, 30)
     seller = here.seller(buying_power=lambda: None if power is None else Decimal(power))
     assert sum(spread.contracts for spread in seller.step().spreads) == sold
@@ -321,7 +321,7 @@ def test_unknown_opening_does_not_block_other_stops(tmp_path: Path) -> None:
 @pytest.mark.parametrize("turned_down", [False, True])
 def test_entry_survives_kill_before_its_order_is_sent(tmp_path: Path, turned_down: bool) -> None:
     """Begun and refused, it was dealt with."""
-    here = practising_seller(tmp_path, 3, 0, "PUT", entries=(33,))
+    here = practising_seller(tmp_path, 3, 0, "PUT", entry_minutes=(33,))
 
     def dying(order: SpreadOrder, gate: OrderGate = UNGUARDED) -> SpreadFill:
         if turned_down:
@@ -352,7 +352,7 @@ def test_unsent_closing_order_is_sent_under_its_id(tmp_path: Path) -> None:
 
 
 def test_flattening_buys_everything_back_and_sells_nothing(tmp_path: Path) -> None:
-    here, seller, _ = opened(tmp_path, entries=(30, 63))
+    here, seller, _ = opened(tmp_path, entry_minutes=(30, 63))
     here.to(0, 65)
     seller.exiting = True
     assert seller.step().spreads == ()
@@ -361,7 +361,7 @@ def test_flattening_buys_everything_back_and_sells_nothing(tmp_path: Path) -> No
 
 
 def test_order_left_by_a_failed_step_is_cancelled(tmp_path: Path) -> None:
-    here = practising_seller(tmp_path, 3, 0, "PUT", entries=(30,))
+    here = practising_seller(tmp_path, 3, 0, "PUT", entry_minutes=(30,))
     asked: list[bool] = []
 
     def submit(order: SpreadOrder, gate: OrderGate = UNGUARDED) -> SpreadFill:
@@ -387,7 +387,7 @@ def test_order_left_by_a_failed_step_is_cancelled(tmp_path: Path) -> None:
 def test_unknown_order_blocks_further_entries_in_its_step(
     tmp_path: Path, strategies: tuple[str, ...]
 ) -> None:
-    here = practising_seller(tmp_path, 3, 0, *strategies, entries=(31, 33))
+    here = practising_seller(tmp_path, 3, 0, *strategies, entry_minutes=(31, 33))
     here.to(0, 35)
     # A second order would be a second spread.
     (spread,) = here.seller(submit=refusing(OutcomeUnknown("silence"))).step().spreads
@@ -451,7 +451,7 @@ def test_failed_exit_alerts_beside_other_alerts(tmp_path: Path, caplog: Log) -> 
 
 def test_each_spreads_failure_alerts_until_it_is_handled(tmp_path: Path, caplog: Log) -> None:
     """Meanwhile holdings are compared and nothing is sold."""
-    here = practising_seller(tmp_path, 3, 0, "PUT", "CALL", entries=(30, 60), **HELD)
+    here = practising_seller(tmp_path, 3, 0, "PUT", "CALL", entry_minutes=(30, 60), **HELD)
     without: tuple[bool, ...] = ()
 
     def quotes(contracts: Iterable[OptionContract]) -> Any:
@@ -485,7 +485,7 @@ def test_each_spreads_failure_alerts_until_it_is_handled(tmp_path: Path, caplog:
         seller.step()
     assert "ALERT positions" in caplog.text
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(here.desk, "held", refusing(BrokerError("no answer to what is held")))
+        patch.setattr(here.desk, "option_positions", refusing(BrokerError("no answer to what is held")))
         with refused(BrokerError, "a put"):
             seller.step()
     assert "ALERT step holdings: no answer to what is held" in caplog.text

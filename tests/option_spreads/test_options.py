@@ -246,12 +246,12 @@ def test_trade_ids_are_unique_with_day_and_minute(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "wrong",
     [
-        {"entries": ()},
-        {"entries": (400,)},
-        {"entries": (30, 30)},
+        {"entry_minutes": ()},
+        {"entry_minutes": (400,)},
+        {"entry_minutes": (30, 30)},
         {"min_vix": 36.0},
-        {"holds": ((300, 0.5), (240, 0.6))},
-        {"holds": ((240, 2.0),)},
+        {"hold_to_close": ((300, 0.5), (240, 0.6))},
+        {"hold_to_close": ((240, 2.0),)},
     ],
 )
 def test_invalid_spread_rules_are_refused(wrong: dict[str, Any]) -> None:

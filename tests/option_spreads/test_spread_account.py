@@ -127,7 +127,7 @@ def test_contracts_are_cut_to_the_covered_balance() -> None:
 def test_account_respects_its_bound_and_adds_up(
     seed: int, max_position: float, capital: int
 ) -> None:
-    days = path(8, seed, vix=30.0, jumps=60.0, jump=0.03)
+    days = path(8, seed, vix=30.0, jumps_per_year=60.0, jump_deviation=0.03)
     sizing = replace(
         SIZING, STARTING_CAPITAL=float(capital), BOOTSTRAP_MODE="prior", MAX_CONTRACTS=20
     )
@@ -171,7 +171,7 @@ def test_costs_by_kind_explain_the_free_market_difference() -> None:
 
 
 def test_spread_held_to_close_pays_one_order() -> None:
-    days = path(3, 1, premium=10.0, jumps=0.0)
+    days = path(3, 1, volatility_premium=10.0, jumps_per_year=0.0)
     costs = SpreadCosts(0.05, 0.65, 0.65)
     trades = sold(days, rules_of("PUT"), costs, Smile(), SIZING)
     for trade in trades:
