@@ -127,8 +127,7 @@ class Chronos2Forecaster:
         """Return all inputs of a profile's forecasts other than bars, for their content address.
 
         engine: engine that computes the forecasts, for its weights and computation; None: the
-            current
-            weights and the planned computation.
+            current weights and the planned computation.
         """
         model = _checkpoint(profile)
         specification: dict[str, str | int | list[float]] = {

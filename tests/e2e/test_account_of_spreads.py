@@ -184,6 +184,8 @@ def test_spread_size_is_limited_by_balance_and_funds(
 ) -> None:
     """Two strategies that sell in one step."""
     sizing = {"STARTING_CAPITAL": 21_600, "BOOTSTRAP_MODE": "prior", "BOOTSTRAP_TRADES": 10}
-    here = practising_seller(tmp_path, 2, 3, "PUT", "IRON_CONDOR", entry_minutes=(30,), sizing=sizing)
+    here = practising_seller(
+        tmp_path, 2, 3, "PUT", "IRON_CONDOR", entry_minutes=(30,), sizing=sizing
+    )
     here.to(0, 30)
     assert [each.contracts for each in funded(here, max_position, beyond).step().spreads] == sold

@@ -35,7 +35,7 @@ class Known:
     asked: list[np.datetime64] = field(default_factory=list)
     timeframe: ClassVar[Timeframe] = HOURLY
 
-    def tables(
+    def bars_by_symbol(
         self, symbols: list[str], since: np.datetime64, now: np.datetime64
     ) -> list[SymbolBars]:
         if len(self.asked) >= self.fails:

@@ -67,7 +67,9 @@ def test_exit_before_the_close_needs_no_quote(tmp_path: Path, silent: bool) -> N
 
 
 def test_share_delivery_is_not_a_cash_settlement(tmp_path: Path, caplog: Log) -> None:
-    here, seller, spread = opened(tmp_path, days=4, settings=dict(share_delivery=True), exit_minute=389)
+    here, seller, spread = opened(
+        tmp_path, days=4, settings=dict(share_delivery=True), exit_minute=389
+    )
     short, long = spread.spread.legs
     middle = (short.strike + long.strike) / 2
     for between in (middle, short.strike - 0.01, short.strike + 0.01, long.strike - 0.01):
@@ -112,7 +114,9 @@ def test_open_spread_after_cutoff_alerts_once_without_orders(
     assert here.has_ended(f"late {spread.trade_id}")
 
 
-CUT_OFF: dict[str, Any] = dict(days=4, settings=dict(cutoff=45.0, share_delivery=True), exit_minute=340)
+CUT_OFF: dict[str, Any] = dict(
+    days=4, settings=dict(cutoff=45.0, share_delivery=True), exit_minute=340
+)
 
 
 def test_spread_closed_by_the_broker_awaits_manual_booking(tmp_path: Path, caplog: Log) -> None:
@@ -142,7 +146,9 @@ def test_one_wrong_holdings_answer_closes_no_spread(tmp_path: Path) -> None:
     here.desk.positions.update(held)
     wrong: list[dict[OptionContract, int]] = [{}]
     here.to(0, 380)
-    seller = here.seller(option_positions=lambda: wrong.pop() if wrong else here.desk.option_positions())
+    seller = here.seller(
+        option_positions=lambda: wrong.pop() if wrong else here.desk.option_positions()
+    )
     assert [each.is_closed_elsewhere for each in seller.step().spreads] == [False]
     assert not wrong
 

@@ -485,7 +485,9 @@ def test_each_spreads_failure_alerts_until_it_is_handled(tmp_path: Path, caplog:
         seller.step()
     assert "ALERT positions" in caplog.text
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(here.desk, "option_positions", refusing(BrokerError("no answer to what is held")))
+        patch.setattr(
+            here.desk, "option_positions", refusing(BrokerError("no answer to what is held"))
+        )
         with refused(BrokerError, "a put"):
             seller.step()
     assert "ALERT step holdings: no answer to what is held" in caplog.text

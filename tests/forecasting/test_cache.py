@@ -57,7 +57,7 @@ def counting(monkeypatch: pytest.MonkeyPatch) -> list[int]:
         asked.append(sum(map(len, portions)))
         return real(self, windows, portions, *rest, **how)
 
-    monkeypatch.setattr(Engine, "quantiles", quantiles)
+    monkeypatch.setattr(Engine, "forecast_quantiles", quantiles)
     return asked
 
 

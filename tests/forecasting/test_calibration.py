@@ -398,7 +398,7 @@ def test_single_instant_forecast_equals_the_tables(market: Bars) -> None:
 @given(counts=st.lists(st.integers(0, 60), min_size=1, max_size=5), most=st.integers(5, 80))
 def test_thinned_fit_is_capped_and_keeps_symbol_order(counts: list[int], most: int) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(fits, "MAX_ROWS", most)
+        patch.setattr(fits, "MAX_FIT_FORECASTS", most)
         kept = thinned([0] * len(counts), counts)
     total = sum(counts)
     if total <= most:
@@ -420,7 +420,7 @@ def test_shrinkage_of_a_step_accounts_for_overlap(
         overlaps.append(values[3])
         return 0.0
 
-    monkeypatch.setattr(fits, "shrinkage", valued)
+    monkeypatch.setattr(fits, "estimate_shrinkage", valued)
     walk = LogMoments.from_table(RandomWalk().forecast(market, market.times[0]))
     history = ClassHistory.from_bars(AssetClass.STOCK, market).with_forecasts(walk)
     fits.fit_calibration(history, last_fridays(market.times[-1:])[0], 150, 3.0)
@@ -494,7 +494,7 @@ def test_skill_is_median_size_times_shrinkage(year: Bars, monkeypatch: pytest.Mo
     """Centres of a tenth of the random walk's deviation, which knows no hours: a tenth of the
     returns, more or less.
     """
-    monkeypatch.setattr(fits, "shrinkage", lambda *_: 0.4)
+    monkeypatch.setattr(fits, "estimate_shrinkage", lambda *_: 0.4)
     table = CalibratedForecaster(humming(left=0.6), LONG).forecast(year, year.times[-30])
     assert (table.skill >= 0.07 * 0.4).all()
     assert (table.skill <= 0.15 * 0.4).all()

@@ -351,7 +351,7 @@ def test_planned_computation_is_the_one_used(compile: Any) -> None:
 def test_cuda_network_is_compiled_unless_forbidden(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
-    monkeypatch.setattr(devices, "free_memory", lambda place: 2**36)
+    monkeypatch.setattr(devices, "free_gpu_memory", lambda device: 2**36)
     model = find_checkpoint(str(BUNDLED_CHECKPOINT))
 
     def planned(batch_size: int | None = None, **settings: Any) -> str:

@@ -451,11 +451,11 @@ class TwoBuffers:
         self.buffers = [np.full(shape, np.nan, np.float32) for _ in range(engines.BUFFER_COUNT)]
         self.sent = 0
 
-    def send(self, answer: torch.Tensor, holds: torch.Tensor) -> engines.PendingResult:
+    def start_copy(self, result: torch.Tensor, flag: torch.Tensor) -> engines.PendingResult:
         buffer = self.buffers[self.sent % engines.BUFFER_COUNT]
         self.sent += 1
-        np.copyto(buffer, answer.numpy())
-        return lambda: (buffer, bool(holds))
+        np.copyto(buffer, result.numpy())
+        return lambda: (buffer, bool(flag))
 
 
 @pytest.mark.parametrize("count", [1, 8, 9, 50])

@@ -57,7 +57,7 @@ class Mortal(Chronos2Forecaster):
         rows: Index,
         profile: Profile,
         progress: Progress = no_progress,
-        by: Engine | None = None,
+        engine: Engine | None = None,
     ) -> Array32:
         folder = Path(self.marks)
         died = len(list(folder.iterdir()))
@@ -66,17 +66,17 @@ class Mortal(Chronos2Forecaster):
             (folder / str(died)).touch()
             os.kill(os.getpid(), signal.SIGKILL)
         # `super()` without arguments does not find a class with slots.
-        return Chronos2Forecaster.predict(self, windows, rows, profile, progress, by)
+        return Chronos2Forecaster.predict(self, windows, rows, profile, progress, engine)
 
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Uneven(Chronos2Forecaster):
     """Computes otherwise than it has begun."""
 
-    def specification(self, profile: Profile, by: Engine | None = None) -> dict[str, Any]:
-        said: dict[str, Any] = Chronos2Forecaster.build_specification(self, profile, by)
-        if by is not None:
-            ASKED.append(by)
+    def build_specification(self, profile: Profile, engine: Engine | None = None) -> dict[str, Any]:
+        said: dict[str, Any] = Chronos2Forecaster.build_specification(self, profile, engine)
+        if engine is not None:
+            ASKED.append(engine)
         return {**said, "weights": "others"} if len(ASKED) > 1 else said
 
 
@@ -84,7 +84,7 @@ class Uneven(Chronos2Forecaster):
 class Homeless(Chronos2Forecaster):
     """Finds no model, wherever it is."""
 
-    def engine(self, profile: Profile) -> Engine:
+    def load_engine(self, profile: Profile) -> Engine:
         raise InputError("forecaster.model: there is no such folder")
 
 

@@ -183,10 +183,10 @@ def test_digest_follows_the_file_and_is_cached(
     hashed: list[int] = []
     real = checkpoints.files_digest
     monkeypatch.setattr(checkpoints, "files_digest", lambda f: hashed.append(len(f)) or real(f))
-    monkeypatch.setattr(checkpoints, "CHANGE_TIME_RESOLUTION", -60.0)
+    monkeypatch.setattr(checkpoints, "CHANGE_TIME_RESOLUTION_SECONDS", -60.0)
     assert [find_checkpoint(str(folder)).digest for _ in range(3)] == [second] * 3
     assert hashed == [2]
     # A file just written may be written again within one tick.
-    monkeypatch.setattr(checkpoints, "CHANGE_TIME_RESOLUTION", 60.0)
+    monkeypatch.setattr(checkpoints, "CHANGE_TIME_RESOLUTION_SECONDS", 60.0)
     assert [find_checkpoint(str(folder)).digest for _ in range(2)] == [second] * 2
     assert hashed == [2, 2, 2]

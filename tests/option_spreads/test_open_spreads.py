@@ -67,7 +67,12 @@ def test_stored_open_spreads_stay_open() -> None:
     ("field", "value"),
     [
         *(("credit", word) for word in ("1_0.25", "１.25", "1e9999999")),
-        *(("last_cost", "1_0"), ("buyback_cost", "NaN"), ("balance", "20_000"), ("best_profit", "1_0")),
+        *(
+            ("last_cost", "1_0"),
+            ("buyback_cost", "NaN"),
+            ("balance", "20_000"),
+            ("best_profit", "1_0"),
+        ),
         *(("contracts", wrong) for wrong in ("2", "1_0", True, 0)),
         *(("options", ["SPXW240402Q04980000", "SPXW240402P04975000"]), ("bset", "1")),
     ],
