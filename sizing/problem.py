@@ -45,9 +45,9 @@ class Costs(NamedTuple):
 class GroupConstraints(NamedTuple):
     """Linear constraints on groups of N weights, in multiples of equity.
 
-    gross_coefficients: [G, N] coefficients cᵢ of the gross limits: Σ cᵢ·|wᵢ| ≤ gross_max.
+    gross_coefficients: [G, N] coefficients cᵢ of the gross limits: Σ cᵢ·|wᵢ| ≤ gross_limits.
     gross_limits: [G] gross limits.
-    net_coefficients: [M, N] coefficients nᵢ of the net limits: Σ nᵢ·wᵢ ≤ net_max.
+    net_coefficients: [M, N] coefficients nᵢ of the net limits: Σ nᵢ·wᵢ ≤ net_limits.
     net_limits: [M] net limits.
     market_index: index of the market symbol; -1: no limit on beta. The last two rows of
         `net_coefficients` are the

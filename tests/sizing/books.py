@@ -24,9 +24,15 @@ def plan_for(mu: Array, covariance: Array, **more: Any) -> SizingProblem:
     said; one number stands for all.
     """
     periods, n = mu.shape
-    shapes = {"unit_cost": (periods, n), "financing_cost": (periods,), "held_weight": (n,)}
-    usual = {"unit_cost": 0.0, "financing_cost": 0.0, "held_weight": 0.0, "lower": -5.0, "upper": 5.0}
-    given = {**usual, "coefficients": np.zeros((0, n)), "limits": (), "fraction": 0.5, **more}
+    shapes = {"cost": (periods, n), "financing": (periods,), "held_weight": (n,)}
+    usual = {"cost": 0.0, "financing": 0.0, "held_weight": 0.0, "lower": -5.0, "upper": 5.0}
+    given = {
+        **usual,
+        "ceiling_coefficients": np.zeros((0, n)),
+        "ceilings": (),
+        "fraction": 0.5,
+        **more,
+    }
     arrays = {
         name: np.broadcast_to(value, shapes.get(name, (n,) if name in usual else np.shape(value)))
         for name, value in given.items()
@@ -114,7 +120,12 @@ def rich_book(n: int, *, later: LaterBlocks | None = None, **fields: Any) -> Siz
         "order_price_buffer": 1.0,
         **fields,
     }
-    first = of["mu"][None], of["covariance"][None], np.array([of["financing_cost"]]), of["unit_cost"][None]
+    first = (
+        of["mu"][None],
+        of["covariance"][None],
+        np.array([of["financing_cost"]]),
+        of["unit_cost"][None],
+    )
     periods = [first] if later is None else [first, later]
     mu, risks, financing, costs = (np.concatenate(each) for each in zip(*periods, strict=True))
     earned = of.get("earned", np.full(mu.shape, np.nan))

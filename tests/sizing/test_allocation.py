@@ -104,10 +104,10 @@ def test_wish_within_limits_is_the_exact_target() -> None:
     ]
 
 
-def stock(points: float = 10.0, held: float = 0.0, **fields: Any) -> SizingInputs:
+def stock(points: float = 10.0, held_weight: float = 0.0, **fields: Any) -> SizingInputs:
     """One stock of a rich account that is expected to rise by so many basis points."""
     masks = {name: np.array([value]) for name, value in fields.items() if isinstance(value, bool)}
-    first = {"mu": np.array([points * 1e-4]), "held_weight": np.array([held])}
+    first = {"mu": np.array([points * 1e-4]), "held_weight": np.array([held_weight])}
     return rich_book(1, **{**first, **fields, **masks})
 
 
@@ -132,12 +132,12 @@ CANNOT = {"long_only": True}  # be short
         # half a ceiling: stock gross and both together are the same there
         ({"stock_ceiling": 0.5}, 0.5, {"stock_gross": None, "joint": None}),
         # not worth its cost, whichever way
-        ({"points": 1.9}, 0.0, {"unit_cost": None}),
-        ({"points": -1.9}, 0.0, {"unit_cost": None}),
+        ({"points": 1.9}, 0.0, {"cost": None}),
+        ({"points": -1.9}, 0.0, {"cost": None}),
         # inside everything
         ({"points": 2.4}, 0.2, {}),
         # an account that just may be short, and would not pay to be
-        ({"points": -1.9, "equity": 2_000.0}, 0.0, {"unit_cost": None}),
+        ({"points": -1.9, "equity": 2_000.0}, 0.0, {"cost": None}),
         ({"adjustable": False, "held_weight": 0.9}, 0.9, {}),
     ],
 )

@@ -149,7 +149,7 @@ def test_equal_symbols_fill_the_position_limit_in_order(n: int, most: int) -> No
 @pytest.mark.parametrize("floor", [0.2, 0.55])
 def test_feasible_floor_is_kept_over_better_choices(floor: float) -> None:
     """Whether what it needs stands at first, or is exchanged for what does."""
-    net = {"net": [[-1.0, 0.0]], "net_limits": [-floor]}
+    net = {"net_coefficients": [[-1.0, 0.0]], "net_limits": [-floor]}
     p = plan_for(np.array([[1e-4, 1e-3]]), np.eye(2)[None] * 1e-3, lower=-0.6, upper=0.6, **net)
     _, plan, _, gap = sparse_weights(p, 1.0)
     assert plan[0] == pytest.approx([floor, 0.0])

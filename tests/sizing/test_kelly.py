@@ -82,7 +82,7 @@ def test_an_edge_below_its_cost_moves_nothing() -> None:
     covariance = np.array([[1e-4]])
     for held in (0.0, 0.3):
         gradient = 1.5e-4 - covariance[0, 0] * held / 0.5
-        bounds = {"lower": [-0.6], "upper": [0.6], "held_weight": [held]}
+        bounds = {"lower": [-0.6], "upper": [0.6], "held": [held]}
         assert kelly_weights([1.5e-4], covariance, cost=[abs(gradient) * 1.01], **bounds)[0] == held
         assert kelly_weights([1.5e-4], covariance, cost=[abs(gradient) * 0.9], **bounds)[0] != held
 
@@ -128,13 +128,13 @@ GOOD: dict[str, Any] = {
         ({"covariance": [[1, 2], [2, 1]]}, "positive semi-definite"),
         *(({"fraction": each}, "fraction must be a number above 0") for each in (0.0, np.nan, "a")),
         ({"lower": [2, -1]}, "lower 2 exceeds upper 1 at 0"),
-        ({"held_weight": [0, np.nan]}, "held must be finite, got nan at 1"),
-        ({"unit_cost": [0, -1e-4], "lower": [1, -1]}, "cost must not be negative, got -0.0001"),
+        ({"held": [0, np.nan]}, "held must be finite, got nan at 1"),
+        ({"cost": [0, -1e-4], "lower": [1, -1]}, "cost must not be negative, got -0.0001"),
         ({"groups": [([1.0], 1.0)]}, "groups: each is a pair of coefficients"),
         ({"groups": [([-1.0, 1.0], 1.0)]}, "groups: coefficients must be finite and not negative"),
         ({"groups": [([1.0, 1.0], np.nan)]}, "groups: a ceiling must be a number"),
         # Of a history: as many rows, and the row that is wrong.
-        ({"mu": [[0, 0]] * 3, "unit_cost": np.zeros(2)}, "cost, held: a history"),
+        ({"mu": [[0, 0]] * 3, "cost": np.zeros(2)}, "cost, held: a history"),
         ({"mu": [[0, 0]] * 3, "covariance": np.zeros((2, 2, 2))}, "covariance: 2 rows, and mu has"),
         ({"mu": [[0, 0], [0, np.nan]]}, "row 1: mu must be finite, got nan at 1"),
         ({"mu": [[0, 0]], "upper": np.full(2, -2.0)}, "row 0: lower -1 exceeds upper -2 at 0"),

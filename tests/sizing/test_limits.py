@@ -30,7 +30,11 @@ def test_each_ceiling_measures_what_it_is_named(
     rng = np.random.default_rng(seed)
     n, coins = len(crypto), np.array(crypto)
     held = np.where(coins, rng.uniform(0, 2, n), rng.uniform(-2, 2, n)) * (rng.random(n) < 0.7)
-    account = {"held_weight": held, "unborrowed_cash_share": unborrowed, "unit_cost": np.full(n, 0.01)}
+    account = {
+        "held_weight": held,
+        "unborrowed_cash_share": unborrowed,
+        "unit_cost": np.full(n, 0.01),
+    }
     s = rich_book(n, crypto=coins, stock_ceiling=stocks, **account)
     rows, rooms = ceiling_rows(under(s, Limits(crypto_leverage=leverage)).problem)
     size = np.abs(rng.normal(size=n))
@@ -100,7 +104,10 @@ def test_crypto_purchases_fit_cash_and_sale_proceeds(
 ) -> None:
     """A sale brings what is in whole increments, unless it closes, less a fee in whole cents."""
     coin, held, weights, cost = (np.array(column) for column in zip(*changes, strict=True))
-    account = {"equity": FEE_ROUNDING_USD / cent if cent else np.inf, "unborrowed_cash_share": cash / margin}
+    account = {
+        "equity": FEE_ROUNDING_USD / cent if cent else np.inf,
+        "unborrowed_cash_share": cash / margin,
+    }
     account |= {"order_price_buffer": margin, "weight_increment": np.full(len(held), increment)}
     s = rich_book(len(held), held_weight=held, crypto=coin, unit_cost=cost, **account)
     after = affordable_weights(s.problem, weights)

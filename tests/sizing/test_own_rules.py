@@ -41,16 +41,16 @@ def singular(s):
 def noarg(): return 0.1
 def unsolved(s): raise SolverFailed("no answer", None)
 def writes(s):
-    s.held[:] = 0.5
+    s.held_weight[:] = 0.5
     s.long_only[:] = False
     s.adjustable[:] = True
     s.problem.returns.mu[:] = 9.0
-    return np.full(len(s.held), -0.5)
-def scaled(s, size: float = 0.1, sign: int = 1, *, name): return np.full(len(s.held), size * sign)
+    return np.full(len(s.held_weight), -0.5)
+def scaled(s, size: float = 0.1, sign: int = 1, *, name): return np.full(len(s.mu), size * sign)
 class Band:
     def __init__(self, low=0.1, high=0.2):
         self.low, self.high = low, high
-    def __call__(self, s): return np.full(len(s.held), self.high - self.low)
+    def __call__(self, s): return np.full(len(s.held_weight), self.high - self.low)
 class Silent:
     pass
 number = 3
@@ -114,7 +114,9 @@ def test_every_strategy_obeys_limits_and_is_deterministic(name: str, seed: int) 
 
 def test_plugin_writing_into_its_inputs_changes_no_limit(own: str) -> None:
     s = book(long_only=np.array([True, True]), adjustable=np.array([True, False]))
-    before = {name: np.copy(getattr(s, name)) for name in ("held", "long_only", "adjustable")}
+    before = {
+        name: np.copy(getattr(s, name)) for name in ("held_weight", "long_only", "adjustable")
+    }
     returns = s.problem.returns.mu.copy()
     found = strategy_from_name(f"{own}.writes").allocate(s)
     assert broken_limits(s, found.target_weight) == []

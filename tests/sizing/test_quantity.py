@@ -25,12 +25,14 @@ class Held:
     """An account that only knows what sizing reads."""
 
     cash: float
-    exposure: Mapping[str, Decimal] = field(default_factory=dict)
+    projected_positions: Mapping[str, Decimal] = field(default_factory=dict)
     prices: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def equity(self) -> float:
-        return self.cash + sum(float(q) * self.prices[s] for s, q in self.exposure.items())
+        return self.cash + sum(
+            float(q) * self.prices[s] for s, q in self.projected_positions.items()
+        )
 
     @property
     def unborrowed_cash(self) -> float:
@@ -93,7 +95,7 @@ BOUGHT = holding(91_000.0, NVDA=(100, 90.0))
         # coins are bought with the 10,000 that are not borrowed, their cost of 0.3 % included
         (
             *("BTCUSD", 5e4, holding(10_000.0, NVDA=(600, 150.0))),
-            *(beliefs(BTCUSD=(1e-2, 0.01)), {"unit_cost": 0.003}, "0.199"),
+            *(beliefs(BTCUSD=(1e-2, 0.01)), {"cost": 0.003}, "0.199"),
         ),
         # others leave room up to the ceiling; by night 2 % of 2x are kept free
         ("NVDA", 100.0, OTHERS, STRONG, {}, "600"),
@@ -125,11 +127,11 @@ BOUGHT = holding(91_000.0, NVDA=(100, 90.0))
         # a price given is the price, whatever the 100 held were worth before
         ("NVDA", 150.0, BOUGHT, GOOD, {}, "233"),
         ("nvda", 150.0, BOUGHT, beliefs(NVDA=(-1e-4, 0.01)), {}, "-433"),
-        ("NVDA", 150.0, BOUGHT, beliefs(NVDA=(0.3e-4, 0.01)), {"unit_cost": 1e-3}, "0"),
+        ("NVDA", 150.0, BOUGHT, beliefs(NVDA=(0.3e-4, 0.01)), {"cost": 1e-3}, "0"),
         # (1e-4 - 5e-5) · 0.5 / 1e-4 is a quarter
-        ("NVDA", 150.0, RICH, GOOD, {"unit_cost": 5e-5}, "166"),
-        ("NVDA", 150.0, RICH, GOOD, {"unit_cost": 0.0, "borrow_costs": [0.0]}, "333"),
-        ("NVDA", 150.0, RICH, GOOD, {"unit_cost": 0.9}, "0"),
+        ("NVDA", 150.0, RICH, GOOD, {"cost": 5e-5}, "166"),
+        ("NVDA", 150.0, RICH, GOOD, {"cost": 0.0, "borrow_costs": [0.0]}, "333"),
+        ("NVDA", 150.0, RICH, GOOD, {"cost": 0.9}, "0"),
         # the legacy rule needs no forecast and follows one
         ("NVDA", 150.0, RICH, None, LEGACY, "1333"),
         ("BTCUSD", 5e4, RICH, None, LEGACY, "1"),
@@ -205,7 +207,7 @@ class Unpriced(Held):
         ({"account": Unpriced(1e5, {"AAPL": Decimal(3)})}, ("account", "AAPL")),
         ({"borrow_costs": [1.0]}, ("borrow_costs",)),
         ({"signal": np.nan}, ("signal",)),
-        ({"unit_cost": 1.0}, ("cost", "1.0")),
+        ({"cost": 1.0}, ("cost", "1.0")),
         *(({"price": price}, ("price",)) for price in (0.0, np.nan, np.inf)),
     ],
 )

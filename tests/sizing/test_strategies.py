@@ -84,7 +84,12 @@ def test_equal_weight_counts_only_symbols_with_forecasts() -> None:
     universe = np.array([True, False, True, False])
     held = np.array([0.0, 0.2, 0.0, 0.0])
     for name in ("equal_weight", "buy_and_hold"):
-        assert targets(name, rich_book(4, universe=universe, held_weight=held)) == [0.5, 0.2, 0.5, 0.0]
+        assert targets(name, rich_book(4, universe=universe, held_weight=held)) == [
+            0.5,
+            0.2,
+            0.5,
+            0.0,
+        ]
     none = rich_book(2, universe=np.zeros(2, dtype=bool), held_weight=np.array([0.3, -0.1]))
     assert targets("equal_weight", none) == [0.3, -0.1]
     assert targets("buy_and_hold", rich_book(2, held_weight=np.array([-0.1, 0.0]))) == [-0.1, 0.5]
@@ -141,7 +146,9 @@ def test_risks_compare_only_over_whole_trading_days(coin: bool) -> None:
         found = comparable_symbols(rich_book(2, crypto=crypto, period_years=years))
         assert (found is not None) == known
         assert found is None or found.tolist() == [0, 1]
-    short = rich_book(2, crypto=crypto, period_years=day * [0.5, 1], universe=np.array([False, True]))
+    short = rich_book(
+        2, crypto=crypto, period_years=day * [0.5, 1], universe=np.array([False, True])
+    )
     assert comparable_symbols(short).tolist() == [1], "what has no forecast is not asked"
     assert comparable_symbols(rich_book(2, universe=np.zeros(2, dtype=bool))) is None
     assert comparable_symbols(rich_book(2, covariance=np.diag([1e-4, 0.0]))) is None
@@ -161,7 +168,9 @@ def test_legacy_sizes_within_what_fixed_positions_leave() -> None:
     """
     s = rich_book(4, crypto=np.array([False, False, False, True]), stock_ceiling=1.0)
     s = changed(
-        s, held_weight=np.array([0.8, 0.0, 0.0, 0.0]), adjustable=np.array([False, True, True, True])
+        s,
+        held_weight=np.array([0.8, 0.0, 0.0, 0.0]),
+        adjustable=np.array([False, True, True, True]),
     )
     s = changed(s, mu=np.array([[0.0, 1e-5, -1e-5, -1.0]]))
     allocation = strategy_from_name("legacy").allocate(under(s, WIDE))
@@ -269,7 +278,9 @@ def test_legacy_takes_half_the_remaining_power_in_turn() -> None:
     halved = targets("legacy", s, risk_multiplier=0.5)
     assert halved[:2] == pytest.approx([1.0, -0.75], rel=1e-9)
     coin = np.array([False, True])
-    s = rich_book(2, crypto=coin, mu=np.full(2, -1.0), stock_ceiling=2.0, held_weight=np.array([0.7, 0.2]))
+    s = rich_book(
+        2, crypto=coin, mu=np.full(2, -1.0), stock_ceiling=2.0, held_weight=np.array([0.7, 0.2])
+    )
     for multiplier, wanted in ((1.0, [-1.0, 0.5]), (0.5, [-0.5, 0.5])):
         found = strategy_from_name("legacy", risk_multiplier=multiplier).allocate(s)
         assert found.unconstrained_weight.tolist() == wanted

@@ -62,7 +62,7 @@ def test_borrowing_cost_is_named_as_the_binding_limit() -> None:
     s = rich_book(1, mu=np.array([3e-3]), financing_cost=4e-3)
     found = allocate_kelly(under(s, Limits(symbol_cap=2.0)), 0.5)
     assert found.target_weight.tolist() == pytest.approx([1.0])
-    assert dict(found.binding_shadow_prices[0]) == pytest.approx({"financing_cost": 2.6e-3})
+    assert dict(found.binding_shadow_prices[0]) == pytest.approx({"financing": 2.6e-3})
 
 
 @pytest.mark.parametrize(
