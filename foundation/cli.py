@@ -354,8 +354,8 @@ def _read(
 ) -> tuple[Any, Path | None]:
     """Return the settings, and the checked output folder."""
     words = sys.argv[1:]
-    if hasattr(home, "read"):
-        settings, output = home.read(words)
+    if hasattr(home, "parse_arguments"):
+        settings, output = home.parse_arguments(words)
         return settings, output
     assert command.config is not None
     if config is None:
