@@ -377,7 +377,7 @@ class Run:
     def decision_frame(self) -> pd.DataFrame:
         """Return a frame with one row per decided symbol.
 
-        mu and sigma are forecasts up to `slice_until`. `plan_…` columns explain the target over the
+        mu and sigma are forecasts up to `until`. `plan_…` columns explain the target over the
         plan periods that drive it. kelly (before any limit, over these periods), held and target
         are weights. price and the cost of the change are in USD. `shadow_…` columns are shadow
         prices: the gain in the plan's expected return net of risk per unit of a limit, in equity; 0

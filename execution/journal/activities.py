@@ -229,7 +229,7 @@ class ActivityBook:
                 written.append((activity, change))
             for order_id, name in self._database.rows(_LINKS):
                 unlinked = "WHERE order_id = ? AND client_order_id = ''"
-                _FILLS.update(self._database, unlinked, (order_id,), order=name)
+                _FILLS.update(self._database, unlinked, (order_id,), client_order_id=name)
         return written
 
     def last_trade(self) -> np.datetime64 | None:
@@ -276,10 +276,10 @@ class ActivityBook:
         if before is not None:
             kept: dict[str, Any] = {
                 "listed_at": before.listed_at,
-                "since_opening": before.since_opening,
+                "is_after_opening": before.is_after_opening,
             }
             if isinstance(before, FillRow):
-                kept["order"] = before.client_order_id
+                kept["client_order_id"] = before.client_order_id
             after = replace(after, **kept)
         return None if after == before else (before, after)
 

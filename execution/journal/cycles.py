@@ -83,8 +83,8 @@ class CycleBook:
         failure: error that ended the cycle; empty for none.
         """
         came_to = {
-            "decision": decision_id,
-            "fills": fill_count,
+            "decision_id": decision_id,
+            "fill_count": fill_count,
             "idle_reason": idle_reason,
             "failure": failure,
         }

@@ -251,7 +251,7 @@ class DecisionJournal:
                 if intent.state == "planned":
                     self._book.deny(intent, why)
             ended = WITHDRAWN_OUTCOME if may_redecide else _ENDED
-            DECISIONS.update(self._database, "WHERE id = ?", (name,), ended=ended)
+            DECISIONS.update(self._database, "WHERE id = ?", (name,), outcome=ended)
 
     def unfinished_decisions(self) -> list[DecisionRow]:
         """Return decisions that have not ended, oldest first."""

@@ -137,9 +137,9 @@ def outperformance_table(summary: dict[str, Any]) -> Table:
             continue
         ends = outperformance["interval"]
         relation = significance[outperformance["significant_sign"]] if ends else "too few days"
-        if outperformance["same"]:
+        if outperformance["is_identical"]:
             relation = "identical"
-        ahead = Cell(_gain(outperformance["ahead"]), "strong", interval(ends, _gain))
+        ahead = Cell(_gain(outperformance["lead"]), "strong", interval(ends, _gain))
         rows.append((label, ahead, relation))
     heads = ("vs", "outperformance (90% interval)", "significance")
     return Table("Outperformance", heads, rows, text_columns=(2,))

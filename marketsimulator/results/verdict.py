@@ -90,7 +90,7 @@ def qualified_claim(reason: str, claim: str) -> str:
 
 def _relation(outperformance: dict[str, Any]) -> str:
     """Return how the run compares with a benchmark: a key of `RUN_CLAIMS`."""
-    if outperformance["same"]:
+    if outperformance["is_identical"]:
         return "same"
     if outperformance["interval"] is None:
         return "too little"

@@ -337,7 +337,7 @@ class CompiledDecisions(DecisionLog):
         items = [self._instruments[s] for s in symbols]
         held = [self._before(row, s) for s in symbols]
         quantities = [
-            ordered_quantity(lots, item.increment, before)
+            ordered_quantity(lots, item.qty_increment, before)
             for lots, item, before in zip(
                 self._every.lots[chosen].tolist(), items, held, strict=True
             )

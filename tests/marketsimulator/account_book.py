@@ -424,7 +424,7 @@ class Book:
         share = Decimal(nights) / 360
         credited = terms["short_proceeds"] == "credited"
         debit = self.cash - (NONE if credited else sum(self.sold.values(), NONE))
-        if terms["debit"] == "settlement":
+        if terms["debit_basis"] == "settlement":
             debit -= self.unsettled if credited else self.unsettled_sales
         rate = rate_on(terms["interest_rates"], self.date, terms["interest_rate"])[0]
         interest = up(max(-debit, NONE) * rate * share, CENT)

@@ -114,27 +114,27 @@ class Records:
         """Of a run; settings: as a dictionary."""
         tables = {}
         for s, symbol in enumerate(bars.symbols):
-            at, values = bars.real_bars(s)
+            at, values = bars.bars_of_symbol(s)
             tables[symbol] = pd.DataFrame(values, at.astype("i8"), COLUMNS)
         frames = run.equity(), run.fill_frame(), run.order_frame(), run.booking_frame()
         names = ("spread", "slippage", "fees", "crypto_fees", "interest", "borrow")
-        sums = {n: sum(getattr(row, n) for row in run.rows) for n in (*names, "rounding")}
+        sums = {n: sum(getattr(row, n) for row in run.equity_rows) for n in (*names, "rounding")}
         sums["fees"] += sums.pop("rounding")
         summary = {
-            "start": str(run.rows[0].at),
-            "end": str(run.rows[-1].at),
-            "margin": run.margin,
+            "start": str(run.equity_rows[0].at),
+            "end": str(run.equity_rows[-1].at),
+            "margin": run.margin_events,
             "costs_by_kind": sums,
-            "dividends": sum(row.dividends for row in run.rows),
+            "dividends": sum(row.dividends for row in run.equity_rows),
         }
         dated = [
-            (a.opens.astype("i8").item(), a.symbol, exact(a.ratio), exact(a.dividend))
+            (a.effective_open.astype("i8").item(), a.symbol, exact(a.split_ratio), exact(a.dividend))
             for a in actions
         ]
         length = LENGTHS[bars.timeframe.name]
         made = dict(zip(FRAMES, frames, strict=True))
         cancels = {
-            decision.at.astype("datetime64[ns]").astype(int).item(): decision.cancelled.keys()
+            decision.at.astype("datetime64[ns]").astype(int).item(): decision.cancelled_quantities.keys()
             for decision in run.decisions
         }
         return cls(settings, tables, made, summary, length, dated, ends, cancels)
@@ -294,7 +294,7 @@ class Walk:
             end = ends.get((now, symbol in self.book.coins), 0)
             row = table.get(end)
             if row and (row[4] > 0 or (row[4] == 0 and config["volume_share"] is None)):
-                volume = exact(row[4]) / config["coverage"]
+                volume = exact(row[4]) / config["feed_volume_share"]
                 deviation = exact(self.deviation.get(symbol, 0.0))
                 bars[symbol] = Bar(end, exact(row[0]), volume, deviation)
         if (now, False) in ends:

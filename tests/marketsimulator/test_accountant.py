@@ -93,11 +93,11 @@ def an_end(draw: st.DrawFn, symbol: str, into: str) -> End:
     capital=st.sampled_from([1_500.0, 2_100.0, 24_000.0, 26_000.0, 100_000.0, 2e6]),
     wild=st.sampled_from([0.005, 0.03]),
     regime=st.sampled_from(["current", "dated"]),
-    debit=st.sampled_from(["trade", "settlement"]),
+    debit_basis=st.sampled_from(["trade", "settlement"]),
     short_proceeds=st.sampled_from(["held", "credited"]),
     volume_share=st.sampled_from([None, 0.1]),
     shortfall=st.sampled_from(["cut", "refuse"]),
-    coverage=st.sampled_from([0.5, 1.0]),
+    feed_volume_share=st.sampled_from([0.5, 1.0]),
     name=st.sampled_from(["1h", "1h", "30m", "15m", "1d"]),
 )
 def test_second_accountant_reproduces_every_row_fill_and_flow(

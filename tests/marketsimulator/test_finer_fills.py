@@ -250,7 +250,7 @@ def test_finer_fills_report_shows_coarse_fills_too(
     writers["config.yaml"](tmp_path / "config.yaml")
     assert "By fill bars" in (tmp_path / "report.html").read_text()
     assert str(files[1]) in (tmp_path / "config.yaml").read_text()
-    assert asdict(settings)["data"]["fills"] == (str(files[1]),)
+    assert asdict(settings)["data"]["execution_bars"] == (str(files[1]),)
 
 
 def test_later_finer_bars_change_no_earlier_decision(files: tuple[Path, Path]) -> None:

@@ -60,7 +60,7 @@ def test_stressed_equity_is_consistent_to_the_cent(
     held: dict[str, tuple[float, float]], stocks: float, coins: float, leverage: float
 ) -> None:
     gross = sum(quantity * mark for quantity, mark in held.values())
-    found = stress_of(book_of(held, gross / leverage), terms(CHEAP), stocks=stocks, coins=coins)
+    found = stress_of(book_of(held, gross / leverage), terms(CHEAP), stocks=stocks, crypto=coins)
     told = json.loads(stress_json(found))
     (one,) = told["scenarios"]
     loss = Decimal(one["loss"])
@@ -175,15 +175,15 @@ def test_squeeze_can_lose_multiples_of_a_short() -> None:
 
 def test_halted_symbol_keeps_its_price_and_is_unsold() -> None:
     book = book_of({"AAA": (2_000, 100.0), "BBB": (1_000, 99.0), "BTCUSD": (1, 900.0)}, 95_000)
-    outcome = outcome_of(book, stocks=-0.3, coins=-0.3, halted="largest")
+    outcome = outcome_of(book, stocks=-0.3, crypto=-0.3, halted="largest")
     assert outcome.losses_by_symbol == {"AAA": 0, "BBB": 29_700, "BTCUSD": 270}
     assert outcome.margin.has_margin_call
     assert set(sold(outcome)) == {"BBB"}
-    assert set(sold(outcome_of(book, stocks=-0.3, coins=-0.3))) == {"AAA", "BBB"}
+    assert set(sold(outcome_of(book, stocks=-0.3, crypto=-0.3))) == {"AAA", "BBB"}
     most = book_of({"AAA": (3_000, 100.0), "BBB": (10, 100.0)}, 60_000)
     stands = outcome_of(most, stocks=-0.3, halted="largest")
     assert (sold(stands), stands.call_ending) == ({"BBB": -10.0}, "nothing_left")
-    coins = outcome_of(book_of({"BTCUSD": (1, 900.0)}, 900), coins=-0.3, halted="largest")
+    coins = outcome_of(book_of({"BTCUSD": (1, 900.0)}, 900), crypto=-0.3, halted="largest")
     assert coins.losses_by_symbol == {"BTCUSD": 270}, "no coin is halted"
 
 
@@ -238,7 +238,7 @@ def test_stress_matches_a_backtest_through_the_crash(tmp_path: Path, crash: str)
     book, settled_by = book_at(tmp_path / "run", FRIDAY)
     for name in ("costs", "fees", "margin", "fills"):
         assert getattr(settled_by, name) == getattr(its, name)
-    found = outcome_of(book, settled_by, day=CRASH, stocks=-0.01, coins=-0.01)
+    found = outcome_of(book, settled_by, day=CRASH, stocks=-0.01, crypto=-0.01)
     assert {symbol: 1 + move.fraction for symbol, move in found.moves.items()} == pytest.approx(
         factors
     )
@@ -352,10 +352,10 @@ def test_crypto_is_no_collateral_and_is_never_liquidated() -> None:
     alone = outcome_of(book_of({"AAA": (1_900, 100.0)}, 100_000), stocks=-0.4)
     beside = book_of({"AAA": (1_900, 100.0), "BTCUSD": (2.5, 40_000.0)}, 200_000)
     for coins in (0.0, -0.5, -0.99):
-        outcome = outcome_of(beside, stocks=-0.4, coins=coins)
+        outcome = outcome_of(beside, stocks=-0.4, crypto=coins)
         assert sold(outcome) == sold(alone) != {}
         assert outcome.margin.collateral_shortfall == alone.margin.collateral_shortfall
-    coin = outcome_of(beside, coins=-0.5)
+    coin = outcome_of(beside, crypto=-0.5)
     assert (coin.loss, coin.margin.has_margin_call) == (50_000, False)
 
 
@@ -364,6 +364,6 @@ def test_a_book_that_borrows_nothing_is_never_called(
     held: dict[str, tuple[float, float]], stocks: float, coins: float, cash: float
 ) -> None:
     worth = sum(quantity * mark for quantity, mark in held.values())
-    outcome = outcome_of(book_of(held, worth + cash), stocks=stocks, coins=coins)
+    outcome = outcome_of(book_of(held, worth + cash), stocks=stocks, crypto=coins)
     assert not outcome.margin.has_margin_call
     assert outcome.liquidations == ()
