@@ -219,17 +219,19 @@ class KalshiServer(PracticeServer):
             ),
             "markets": lambda asked: catalog.get_markets(exchange, asked.query),
             "markets/{name}": lambda asked: {
-                "market": catalog.get_market(exchange, asked.names["name"])
+                "market": catalog.get_market(exchange, asked.path_parameters["name"])
             },
             "markets/{name}/orderbook": lambda asked: catalog.get_orderbook(
-                exchange, asked.names["name"], asked.query
+                exchange, asked.path_parameters["name"], asked.query
             ),
             "events": lambda asked: catalog.get_events(exchange, asked.query),
             "events/{name}": lambda asked: catalog.get_event(
-                exchange, asked.names["name"], asked.query
+                exchange, asked.path_parameters["name"], asked.query
             ),
             "series": lambda asked: catalog.get_series_list(exchange, asked.query),
-            "series/{name}": lambda asked: catalog.get_series(exchange, asked.names["name"]),
+            "series/{name}": lambda asked: catalog.get_series(
+                exchange, asked.path_parameters["name"]
+            ),
         }
         return [
             Route("POST", f"{API_ROOT}{NEW_ORDERS_PATH}", self._submit, status=201),
@@ -326,11 +328,13 @@ class KalshiServer(PracticeServer):
     def _submit(self, asked: Request) -> Response:
         self._refuse_in_pause(asked)
         order = OrderRequest.parse(asked.json_object())
+        faults = self.order_faults(asked)
         placed = accept_order(
             self.exchange,
             order,
             reused_ids_refused=self._reused_ids_refused,
-            **self.order_faults(asked),
+            fills_half=faults["partial"],
+            reject=faults["reject"],
         )
         return venue.submission_response(placed, self.exchange.now)
 

@@ -160,7 +160,7 @@ class Always:
     def __init__(self, *codes: int) -> None:
         self._codes = codes
 
-    def actions(self, seen: Observations, allowed: Mask) -> ActionCodes:
+    def choose_actions(self, observations: Observations, allowed: Mask) -> ActionCodes:
         return np.array([next((c for c in self._codes if row[c]), 0) for row in allowed])
 
 

@@ -108,7 +108,7 @@ def going(folder: Path, seed: int, counts: Counter[str]) -> Iterator[KalshiTradi
     rules: dict[str, Any] = {
         "interval": INTERVAL,
         "life": 1_000_000,
-        "settlement": rng.choice((0, 0, 2)),
+        "settlement_ticks": rng.choice((0, 0, 2)),
         # Whether an id is refused that comes twice nobody says: here it would be seen.
         "reused_ids_refused": False,
     }

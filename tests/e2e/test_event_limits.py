@@ -24,7 +24,7 @@ LIMITED = PreTradeCheck(PositionLimits(D(10**6), D(10**6), D(1), event_loss=D(40
 
 @pytest.fixture
 def stand() -> Iterator[KalshiStand]:
-    with kalshi_stand(synthetic=2) as here:
+    with kalshi_stand(synthetic_markets=2) as here:
         yield here
 
 
@@ -64,7 +64,7 @@ def test_orders_of_unknown_outcome_count_against_the_event(stand: KalshiStand) -
 def test_markets_that_exclude_each_other_share_a_loss(stand: KalshiStand) -> None:
     """Of two purchases of NO one wins, once they have filled; while they rest both may lose."""
     exchange = stand.practice.exchange
-    state(exchange, exclusive=True)
+    state(exchange, is_mutually_exclusive=True)
     manager = stand.manager(LIMITED)
     manager.submit(no_of(exchange, "SIM-1", 30))
     manager.submit(no_of(exchange, "SIM-2", 30))
@@ -76,7 +76,7 @@ def test_an_event_without_the_field_adds_up(
     stand: KalshiStand, monkeypatch: pytest.MonkeyPatch, dropped: str
 ) -> None:
     exchange = stand.practice.exchange
-    state(exchange, exclusive=True)
+    state(exchange, is_mutually_exclusive=True)
     asked = catalog.get_event
 
     def silent(exchange: Exchange, ticker: str, query: Any) -> Any:
@@ -84,7 +84,7 @@ def test_an_event_without_the_field_adds_up(
         answer.pop("mutually_exclusive")
         return {"event": answer} if dropped == "mutually_exclusive" else {}
 
-    monkeypatch.setattr(catalog, "event", silent)
+    monkeypatch.setattr(catalog, "get_event", silent)
     manager = stand.manager(LIMITED)
     manager.submit(no_of(exchange, "SIM-1", 30))
     with refused(OrderRejected):
@@ -115,7 +115,7 @@ def test_a_market_without_a_field_adds_up(
     def silent(exchange: Exchange, ticker: str) -> Any:
         return {name: value for name, value in stated(exchange, ticker).items() if name != field}
 
-    monkeypatch.setattr(catalog, "market", silent)
+    monkeypatch.setattr(catalog, "get_market", silent)
     manager = stand.manager(LIMITED)
     price = exchange.quote("SIM-1").ask("YES")
     manager.submit(EventContractOrder("yes", "SIM-1", "BUY", "YES", price, 35 // price))

@@ -190,7 +190,7 @@ def test_deposits_and_withdrawals_are_flows_also_between_processes(here: KalshiP
 def test_closed_market_keeps_last_bid_until_determined() -> None:
     """Another process remembers the bid."""
     session = quotes([(0.49, 0.51, 6), (0.0, 0.01, 1)])
-    with kalshi_practice(sessions={RAIN: session}, starting_cash=100.0, settlement=4) as here:
+    with kalshi_practice(sessions={RAIN: session}, starting_cash=100.0, settlement_ticks=4) as here:
         with process(here) as now:
             now.mark()
             now.decide(BUY_YES_100)

@@ -171,9 +171,11 @@ def test_an_unreadable_row_quarantines_its_market(
         with refused(QuarantinedMarket, "RAIN", names[0], varies="Unknown datetime [^:]*"):
             manager.view(RAIN)
         snow = manager.view(SNOW)
-        unseen = replace(elsewhere, elsewhere=snow.other_positions_value, exposure=snow.exposure)
+        unseen = replace(
+            elsewhere, other_positions_value=snow.other_positions_value, exposure=snow.exposure
+        )
         assert snow == unseen
-        assert snow.exposure.other_events_loss >= elsewhere.exposure.other_events, (
+        assert snow.exposure.other_events_loss >= elsewhere.exposure.other_events_loss, (
             "no price: 1 USD at risk"
         )
         assert not manager.query_unknown_outcomes(SNOW)

@@ -40,9 +40,9 @@ class Watched:
     name: str = "watched"
     shown: list[tuple[list[float], list[bool]]] = field(default_factory=list)
 
-    def actions(self, seen: Observations, allowed: Mask) -> ActionCodes:
-        self.shown.append((seen[0].tolist(), allowed[0].tolist()))
-        return self.policy.choose_actions(seen, allowed)
+    def choose_actions(self, observations: Observations, allowed: Mask) -> ActionCodes:
+        self.shown.append((observations[0].tolist(), allowed[0].tolist()))
+        return self.policy.choose_actions(observations, allowed)
 
 
 @settings(max_examples=6)

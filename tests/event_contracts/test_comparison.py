@@ -309,9 +309,9 @@ def test_the_command_answers_and_writes(
     ("passed", "first"),
     [
         ({}, ("kelly", "kelly fixed 10")),
-        ({"variable": ("a",)}, ("variable", "kelly")),
-        ({"fixed": ("b",)}, ("fixed 10", "kelly fixed 10")),
-        ({"variable": ("a",), "fixed": ("b",)}, ("variable", "fixed 10")),
+        ({"variable_checkpoints": ("a",)}, ("variable", "kelly")),
+        ({"fixed_checkpoints": ("b",)}, ("fixed 10", "kelly fixed 10")),
+        ({"variable_checkpoints": ("a",), "fixed_checkpoints": ("b",)}, ("variable", "fixed 10")),
     ],
 )
 def test_the_verdict_is_about_the_passed_policy(

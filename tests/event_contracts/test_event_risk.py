@@ -207,7 +207,7 @@ def test_loss_limits_change_nothing_for_one_market(
 ) -> None:
     order: dict[str, Any] = {
         "count": D(count), "price": D(cents) / 100, "held": D(held), "cash": D(cash),
-        "resting": D(resting),
+        "resting_count": D(resting),
     }  # fmt: skip
     free = PositionLimits(
         limits.contracts, limits.value, limits.share, D(10**9), D(1), D(10**9), D(1)
@@ -279,7 +279,7 @@ def test_action_masks_match_the_order_validators(
         max(-held, 0),
         ContractQuote(bid, ask),
         resting=resting,
-        elsewhere=D(40),
+        other_positions_value=D(40),
         exposure=exposure,
     )
     market, orders, tick = (

@@ -197,9 +197,9 @@ class Noted:
     name: str = "noted"
     rows: list[bool] = field(default_factory=list)
 
-    def actions(self, seen: Observations, allowed: Mask) -> ActionCodes:
+    def choose_actions(self, observations: Observations, allowed: Mask) -> ActionCodes:
         self.rows.append(bool(allowed[0, 1:].any()))
-        return RandomPolicy(len(self.rows)).choose_actions(seen, allowed)
+        return RandomPolicy(len(self.rows)).choose_actions(observations, allowed)
 
 
 def test_nothing_trades_at_ticks_that_were_not_recorded(tmp_path: Path) -> None:

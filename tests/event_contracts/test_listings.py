@@ -202,4 +202,4 @@ def _answering(monkeypatch: pytest.MonkeyPatch, change: Any) -> None:
     def answer(exchange: Any, ticker: str) -> Any:
         return {"series": change(plain(exchange, ticker)["series"])}
 
-    monkeypatch.setattr(catalog, "series", answer)
+    monkeypatch.setattr(catalog, "get_series", answer)

@@ -69,7 +69,7 @@ def send(venue: Exchange, order: EventContractOrder, **more: Any) -> str:
 
 def test_market_closes_is_determined_and_pays_when_finalized() -> None:
     """10 YES at 0.50: $5.00 and a fee of 0.07 · 10 · 0.25 = 0.175 → $0.18; YES pays $10."""
-    venue = venue_of(flat(rows=4), settlement=2)
+    venue = venue_of(flat(rows=4), settlement_ticks=2)
     send(venue, buying("a"))
     told = []
     for _ in range(6):
@@ -88,7 +88,7 @@ def test_market_closes_is_determined_and_pays_when_finalized() -> None:
 
 
 def test_unsettled_payout_buys_nothing() -> None:
-    venue = venue_of(flat(rows=3), flat(rows=9), settlement=3, starting_cash=10.0)
+    venue = venue_of(flat(rows=3), flat(rows=9), settlement_ticks=3, starting_cash=10.0)
     send(venue, buying("a", count=18))
     venue.advance()
     venue.advance()

@@ -232,7 +232,7 @@ SHORT = SyntheticSessionModel(steps=8, start_deviation=2.0, volatility=2.0, widt
 markets = st.builds(
     SyntheticSessionModel,
     steps=st.integers(1, 40),
-    level=st.floats(0.001, 0.999),
+    mean_probability=st.floats(0.001, 0.999),
     start_deviation=st.floats(0, 10),
     reversion=st.sampled_from([0.0, 1e-9, 1.0, 30.0]),
     volatility=st.floats(0, 100),
@@ -240,10 +240,10 @@ markets = st.builds(
     width=st.floats(1, 20),
     depth=st.floats(1, 1e6),
     lot=st.integers(1, 100),
-    informed=st.floats(0, 100),
-    noise=st.floats(0, 20),
-    edge=st.sampled_from([0.0, 0.03, 0.25]),
-    memory=st.floats(0, 0.9999),
+    informed_order_rate=st.floats(0, 100),
+    noise_order_rate=st.floats(0, 20),
+    mispricing=st.sampled_from([0.0, 0.03, 0.25]),
+    mispricing_persistence=st.floats(0, 0.9999),
     estimate_noise=st.sampled_from([0.0, 0.5]),
 )
 

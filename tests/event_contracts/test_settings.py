@@ -47,7 +47,7 @@ RAIN = {"markets": ("RAIN",)}
         (LearnerSettings, {"layers": ()}),
         (TrainingSettings, {"markets": 100_000, "learner": LearnerSettings(rollout=1000)}),
         (ComparisonSettings, {"fixed_size": 7}),
-        (ComparisonSettings, {"variable": ("a", "b"), "fixed": ("c",)}),
+        (ComparisonSettings, {"variable_checkpoints": ("a", "b"), "fixed_checkpoints": ("c",)}),
         (ComparisonSettings, {"episode": EpisodeSettings(fixed_size=5)}),
         (KalshiVenueSettings, {"starting_cash": 0.001}),
         (KalshiVenueSettings, RAIN),

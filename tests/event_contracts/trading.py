@@ -111,5 +111,5 @@ def views(draw: st.DrawFn) -> MarketView:
         held if side == "NO" else 0,
         ContractQuote(D(low) / 100, D(high) / 100),
         resting=resting,
-        elsewhere=D(draw(st.integers(0, 500))),
+        other_positions_value=D(draw(st.integers(0, 500))),
     )
