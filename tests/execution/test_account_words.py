@@ -433,10 +433,10 @@ def test_partly_unavailable_position_is_not_traded(
     ("facts", "changed"),
     [
         *(({"multiplier": said}, {}) for said in ("", None)),
-        ({"multiplier": "4"}, {"leverage": 4.0}),
-        ({"shorting_enabled": True}, {"shorting": True}),
+        ({"multiplier": "4"}, {"max_leverage": 4.0}),
+        ({"shorting_enabled": True}, {"is_shorting_enabled": True}),
         ({"shorting_enabled": False}, {}),
-        ({"crypto_status": "INACTIVE"}, {"crypto_enabled": False}),
+        ({"crypto_status": "INACTIVE"}, {"is_crypto_enabled": False}),
         ({"crypto_status": "ACTIVE", "status": "ACTIVE"}, {}),
         ({"status": "ONBOARDING"}, {"block_reason": f"{ACCOUNT_BLOCKED_TEXT}: it is ONBOARDING"}),
         *(
@@ -460,10 +460,10 @@ def test_account_permissions_are_those_of_the_venue(
         return
     account = read(facts)
     expected = {
-        "leverage": 1.0,
-        "shorting": False,
+        "max_leverage": 1.0,
+        "is_shorting_enabled": False,
         "block_reason": "",
-        "crypto_enabled": True,
+        "is_crypto_enabled": True,
         **changed,
     }
     assert {name: getattr(account, name) for name in expected} == expected

@@ -95,8 +95,8 @@ def test_lone_symbol_premium_scales_with_the_configured_correlation(market: Bars
         single = seen(
             alone.slice_until(table.instants[-1]), STOCK, last, "next", RandomWalk(), known
         )
-        assert table.unit_premium[-1, 0] == single.premium[0, 0]
-        found.append(single.premium[0, 0])
+        assert table.unit_premium[-1, 0] == single.unit_premium[0, 0]
+        found.append(single.unit_premium[0, 0])
     assert found[1] / found[0] == pytest.approx(np.sqrt(3), rel=1e-12)
 
 
@@ -307,7 +307,7 @@ def test_outlook_at_a_decision_equals_its_belief(
     assert all_ is not None
     s = panel.symbols.index(symbol)
     assert one.adjustable.tolist() == [[name == symbol for name in panel.symbols]]
-    assert (one.at, one.until, one.overnight) == (
+    assert (one.instants, one.first_period_end, one.is_overnight) == (
         all_.instants,
         all_.first_period_end,
         all_.is_overnight,
@@ -323,12 +323,12 @@ def test_outlook_within_a_bar_covers_the_remaining_time(market: Bars) -> None:
     s = market.symbols.index(STOCK)
     whole = seen(panel, STOCK, "2024-03-05T17:30")
     half = seen(panel, STOCK, "2024-03-05T18:00")
-    assert half.until == whole.until == at("2024-03-05T18:30")
+    assert half.first_period_end == whole.first_period_end == at("2024-03-05T18:30")
     assert half.mu[0, 0, s] == pytest.approx(whole.mu[0, 0, s] / 2)
     assert half.sigma[0, 0, s] ** 2 == pytest.approx(whole.sigma[0, 0, s] ** 2 / 2)
     assert half.symbol_years[0, 0, s] == pytest.approx(whole.symbol_years[0, 0, s] / 2)
     evening = seen(market.slice_until(at("2024-03-05T20:30")), STOCK, "2024-03-05T20:45")
-    assert (evening.overnight, evening.until) == (True, at("2024-03-06T15:30"))
+    assert (evening.is_overnight, evening.first_period_end) == (True, at("2024-03-06T15:30"))
 
 
 def test_an_outlook_names_what_is_missing(market: Bars) -> None:

@@ -39,7 +39,7 @@ class Gateway:
         self.read.append(reread)
         return AccountReading(HELD, Decimal(1000), Decimal(4), None, reread)
 
-    def accept(self, account: AccountSnapshot) -> None:
+    def cache_account(self, account: AccountSnapshot) -> None:
         self.accepted.append(account)
         self.has_recent_account = True
 
@@ -70,7 +70,7 @@ class Checked:
     def __init__(self, rejected: int) -> None:
         self.waited = Passing()
         self.connection = SimpleNamespace(time=self.waited.time)
-        self.guards = SimpleNamespace(check=lambda snapshot: CLOSED)
+        self.guards = SimpleNamespace(build_gate=lambda snapshot: CLOSED)
         self.rejected = rejected
 
     def check(self, reading: AccountReading) -> AccountSnapshot:

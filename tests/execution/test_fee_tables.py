@@ -88,7 +88,7 @@ def test_every_fee_row_names_source_and_day(name: str) -> None:
     assert rows
     for row in rows:
         assert row["source"].strip()
-        assert date.fromisoformat(row["read"]) <= date(2026, 12, 31)
+        assert date.fromisoformat(row["read_on"]) <= date(2026, 12, 31)
 
 
 UNVERIFIED = FeeSchedule(
