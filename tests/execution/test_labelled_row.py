@@ -62,9 +62,9 @@ def test_exiting_symbols_are_closed_in_every_case(
     every = np.ones(3, dtype=np.bool_)
     lent = {
         "equity": equity,
-        "unborrowed_cash_share": 1.0,
+        "unborrowed_cash": 1.0,
         "leverage": 4.0,
-        "shorting": True,
+        "is_shorting_enabled": True,
         "free_equity_share": 1.0,
     }
     any_size = {"min_order_value": np.zeros(3), "dust": np.zeros(3)}
