@@ -37,7 +37,7 @@ COMMANDS = {
         marker_file="summary.json",
         marker_keys=("total_return", "comparisons"),
         log="backtest",
-        words_parser="marketsimulator.original_flags:overrides_of",
+        words_parser="marketsimulator.original_flags:overrides_from_flags",
         flags={**FLAGS, "days": "--days", "output": "--output"},
         is_listed=False,
     ),
@@ -47,7 +47,7 @@ COMMANDS = {
         marker_file="comparison.json",
         marker_keys=("verdict", "runs"),
         log="compare",
-        words_parser="marketsimulator.run_arguments:overrides_of",
+        words_parser="marketsimulator.run_arguments:overrides_from_arguments",
         takes_hydra_flags=True,
     ),
     "audit": Command(

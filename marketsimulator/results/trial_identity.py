@@ -93,7 +93,7 @@ def variant_settings(settings: BacktestSettings, bars: Bars) -> dict[str, Any]:
             "holding": sizing.holding_interval(),
             "strategies": [_strategy(each) for each in sizing.strategies()],
         },
-        "limits": {**parts["limits"], "groups": _content(settings.limits.groups_file)},
+        "limits": {**parts["limits"], "groups_file": _content(settings.limits.groups_file)},
         "forecaster": {
             **_without(parts["forecaster"], COMPUTE_SETTINGS),
             "kind": _code(forecaster.kind),
