@@ -285,7 +285,7 @@ class Trader:
         quantities = {}
         for item, lots in zip(instruments, rounded.lots[chosen].tolist(), strict=True):
             held = exposure.get(item.symbol, _NOTHING)
-            quantities[item.symbol] = ordered_quantity(lots, item.increment, held)
+            quantities[item.symbol] = ordered_quantity(lots, item.qty_increment, held)
 
         # 7. Orders. Open orders that a new order would trade with are cancelled first, and their
         # remainder becomes part of the new order.

@@ -267,7 +267,7 @@ def test_halt_clears_itself_only_when_discrepancy_is_resolved(
         return desks.halted_by(desk)
 
     with pytest.MonkeyPatch.context() as venue:
-        venue.setattr(AlpacaConnection, "held", shown)
+        venue.setattr(AlpacaConnection, "positions", shown)
         assert looked() == []
         here.advance(STOCKS_TRADE)
         held["SYA"] = 30

@@ -301,7 +301,7 @@ def test_idle_connections_block_neither_clients_nor_shutdown(
 
 
 def test_endless_request_head_is_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(serving, "HEAD_SECONDS", 0.01)
+    monkeypatch.setattr(serving, "HEADER_TIMEOUT_SECONDS", 0.01)
     limit = serving.ConnectionLimiter()
     app = web.Application(middlewares=[limit.keep_connection])
 

@@ -129,7 +129,7 @@ def mortal(at: int) -> Iterator[list[None]]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Database, "execute", dying(Database.execute))
         patch.setattr(TradingClient, "post", dying(TradingClient.post))
-        patch.setattr(WaitingClock, "move", dying(WaitingClock.advance))
+        patch.setattr(WaitingClock, "advance", dying(WaitingClock.advance))
         yield seen
 
 
