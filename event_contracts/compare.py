@@ -195,7 +195,7 @@ def _trained(
     try:
         policies = tuple(load_network(path) for path in paths)
     except InputError as error:
-        key = VARIABLE_SIZE_NAME if name == VARIABLE_SIZE_NAME else "fixed"
+        key = "variable_checkpoints" if name == VARIABLE_SIZE_NAME else "fixed_checkpoints"
         raise InputError(
             f"{key}: {error} (it names checkpoints that event_contracts.train has written)"
         ) from error

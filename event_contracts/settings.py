@@ -184,9 +184,9 @@ class ComparisonSettings(SessionSettings):
             and self.fixed_checkpoints
         ):
             raise InputError(
-                f"variable, fixed: {len(self.variable_checkpoints)} and"
-                f" {len(self.fixed_checkpoints)} checkpoints; as many"
-                " of each are needed, one for each seed of training"
+                "variable_checkpoints, fixed_checkpoints:"
+                f" {len(self.variable_checkpoints)} and {len(self.fixed_checkpoints)} checkpoints;"
+                " as many of each are needed, one for each seed of training"
             )
 
     @property

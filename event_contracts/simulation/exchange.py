@@ -8,15 +8,15 @@ value of positions in other markets.
     tape = session_to_tape(session)
     exchange = Exchange([SimulatedListing("RAIN", tape)], EpisodeSettings(starting_cash=1000))
     placed = exchange.submit(EventContractOrder("mine", "RAIN", "BUY", "YES", D("0.42"), D(10)))
-    placed.filled, placed.remaining           # traded at the ask, and resting
+    placed.filled_count, placed.remaining     # traded at the ask, and resting
     exchange.advance()                        # every open market shows its next tick
     exchange.cash, exchange.position("RAIN"), exchange.fills
 
 Markets step in the order in which they are listed. A market is active from its listing's first tick
 until it shows the last row of its tape, which settles it: resting orders are cancelled, and the
-position is paid, at once or `settlement` ticks later. `admission` checks orders (cash, inventory,
-limits); a venue without limits has `cash_buffer=0, limits=NO_POSITION_LIMITS`. The exchange reads
-no clock and is not thread-safe.
+position is paid, at once or `settlement_ticks` ticks later. `order_check` checks orders (cash,
+inventory, limits); a venue without limits has `cash_buffer=0, limits=NO_POSITION_LIMITS`. The
+exchange reads no clock and is not thread-safe.
 """
 
 from __future__ import annotations

@@ -13,9 +13,10 @@ and no approximation: for x at the end with mean m and deviation s,
 - Depth at the top is geometric, drawn independently at every row.
 - Market sellers arrive as a Poisson number of orders, which rises with the fall of the price below
   the bid of the previous row: they hit that bid knowing the new price. Buyers are the mirror image.
-  Uninformed orders (`noise`) pay an edge to resting orders, so there are none by default.
-- With `edge`, the market's price is the fair price plus a mispricing that fades. The estimate is
-  the fair price itself.
+  Uninformed orders (`noise_order_rate`) pay an edge to resting orders, so there are none by
+  default.
+- With `mispricing`, the market's price is the fair price plus a mispricing that fades. The estimate
+  is the fair price itself.
 
 The same seed and market give the same session, independent of earlier draws and of the number of
 markets drawn at once.

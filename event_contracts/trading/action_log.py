@@ -88,7 +88,7 @@ class SettledMarket:
     """A market that has settled and paid.
 
     at: UTC, instant of the payment.
-    result: `yes_payout`, `no`, or the venue's word for another result.
+    result: `yes`, `no`, or the venue's word for another result.
     yes_payout: settlement value of a YES contract, USD.
     position: contracts at settlement, YES positive and NO negative.
     payout: USD paid for the contracts held.
@@ -160,7 +160,12 @@ class ActionEntry:
         return 0 if self.response.startswith("rejected") else self.size
 
 
-_ACTIONS = JournalTable(ACTION_TABLE, ActionEntry, key="market, at")
+_ACTIONS = JournalTable(
+    ACTION_TABLE,
+    ActionEntry,
+    key="market, at",
+    column_names={"observation_digest": "digest", "allowed_bits": "allowed", "response": "answer"},
+)
 
 
 def make_client_order_id(account: str, market: str, at: np.datetime64, action: int) -> str:
@@ -181,7 +186,7 @@ class ActionRecords:
         return _TICKS.map_rows(self.database, _update, "WHERE market = ? ORDER BY at", (market,))
 
     def settled_markets(self, max_markets: int | None = None) -> list[SettledMarket]:
-        """Return the markets that have paid, newest first; last: maximum number of markets."""
+        """Return the markets that have paid, at most so many, newest first."""
         limit = "" if max_markets is None else f" LIMIT {max_markets}"
         return _PAID.select_rows(self.database, f"ORDER BY at DESC, rowid DESC{limit}")
 
@@ -251,10 +256,10 @@ class ActionLog(ActionRecords):
     def record_response(self, market: str, at: np.datetime64, response: str) -> None:
         """Record the venue's response to the order of a decision."""
         one = "WHERE market = ? AND at = ?"
-        _ACTIONS.update(self.database, one, (market, format_instant(at)), answer=response)
+        _ACTIONS.update(self.database, one, (market, format_instant(at)), response=response)
 
     def record_books(self, books: AccountBooks, sale_prices: Mapping[str, SidePrices]) -> None:
-        """Record the account's books; sales: last prices at which its contracts could be sold."""
+        """Record the account's books, and the last prices at which its contracts could be sold."""
         _BOOKS.upsert(self.database, _BooksRow(_ACCOUNT, _Kept(books, sale_prices)))
 
     def read_books(self) -> tuple[AccountBooks, Mapping[str, SidePrices]] | None:
@@ -294,5 +299,5 @@ class ActionLog(ActionRecords):
                 self.order_store.deny(intent, UNSENT_AT_END)
                 one = "WHERE client_order_id = ?"
                 said = f"rejected: {UNSENT_AT_END}"
-                _ACTIONS.update(self.database, one, (intent.client_order_id,), answer=said)
+                _ACTIONS.update(self.database, one, (intent.client_order_id,), response=said)
         return len(left)

@@ -279,7 +279,7 @@ def test_checkpoint_trained_on_holdout_events_is_refused(tmp_path: Path) -> None
     [
         (["output=there"], ("comparison.json",)),
         (["folder=nowhere"], ()),
-        (["variable_checkpoints=[there]"], ("variable", "there")),
+        (["variable_checkpoints=[there]"], ("variable_checkpoints", "there")),
         (["variable_checkpoints=[cut]"], ("variable",)),
         (["fixed_checkpoints=[cut]"], ("10",)),
     ],
