@@ -23,21 +23,22 @@ FULL = 1e-9  # of a ceiling
 class Believed:
     """What is believed of S symbols over K blocks at one instant.
 
-    mu, sigma: [K, S], NaN without a forecast; premium: [S] a year, for a Sharpe ratio of one;
-    signal: [S]; years: [K, 2] of stocks and coins; news_overlap: [K]; matrix: [S, S]; nights: [K].
+    mu, sigma: [K, S], NaN without a forecast; unit_premium: [S] a year, for a Sharpe
+    ratio of one; signal_size: [S]; class_years: [K, 2] of stocks and coins; news_overlap: [K];
+    matrix: [S, S]; interest_nights: [K].
     """
 
     adjustable: Mask
-    overnight: bool
+    is_overnight: bool
     trim_overnight: bool
     mu: Array
     sigma: Array
-    premium: Array
-    signal: Array
-    years: Array
+    unit_premium: Array
+    signal_size: Array
+    class_years: Array
     news_overlap: Array
     matrix: Array
-    nights: Array
+    interest_nights: Array
 
 
 @dataclass(frozen=True)
@@ -124,7 +125,7 @@ def decided(believed: Believed, held: Held, rules: Rules) -> Decided:
         return Decided(np.full(len(crypto), np.nan), quantity, None, np.empty((0, len(crypto))))
     weight = held.quantity * held.price / equity
     margined = equity >= rules.margin_equity
-    ceiling = stock_ceiling(held.leverage, margined, believed.overnight, rules)
+    ceiling = stock_ceiling(held.leverage, margined, believed.is_overnight, rules)
     unborrowed = held.unborrowed / equity / rules.order_price_buffer
     lower, upper = bounds(believed.adjustable, weight, margined, held.shorting, rules)
     program = program_of(believed, weight, ceiling, unborrowed, lower, upper, rules)
@@ -183,10 +184,10 @@ def program_of(
     crypto = rules.crypto
     periods, symbols = believed.mu.shape
     kind = crypto.astype(int)
-    years = believed.years[:, kind]
+    years = believed.class_years[:, kind]
     sharpe = np.array(rules.sharpe)[kind]
     forecast = believed.mu if rules.forecast else np.zeros(believed.mu.shape)
-    mu = np.where(believed.adjustable, forecast + believed.premium * sharpe * years, 0.0)
+    mu = np.where(believed.adjustable, forecast + believed.unit_premium * sharpe * years, 0.0)
     across = crypto[:, None] != crypto
     covariance = np.empty((periods, symbols, symbols))
     for k in range(periods):
@@ -197,7 +198,7 @@ def program_of(
     if periods > 1 and rules.forecast:
         cost[-1] = [
             c * (math.erf(c / (worth * math.sqrt(2))) if worth > 0 else 1.0)
-            for c, worth in zip(cost[-1], believed.signal, strict=True)
+            for c, worth in zip(cost[-1], believed.signal_size, strict=True)
         ]
     rows = np.array([~crypto, crypto, crypto, np.where(crypto, 1.0, 1.0 / ceiling)], float)
     coins = float(np.abs(weight[crypto]).sum())
@@ -205,7 +206,7 @@ def program_of(
     rooms = np.array([ceiling, rules.crypto_leverage, coins + spendable, 1.0])
     fixed = lower == upper
     rooms = np.maximum(rooms, rows @ np.where(fixed, np.abs(lower), 0.0))
-    financing = rules.night_rate * believed.nights
+    financing = rules.night_rate * believed.interest_nights
     reach = [np.maximum(np.abs(lower), np.abs(upper)).sum()]
     reach += [room / row.min() for row, room in zip(rows, rooms, strict=True) if (row > 0).all()]
     if min(reach) <= 1 + FULL:  # who cannot borrow is not charged for it

@@ -23,7 +23,18 @@ def columns_of(binding_bits: list[int]) -> DecisionColumns:
     column = np.arange(1.0, count + 1)
     prices = 100.0 * np.arange(1.0, count * len((*LIMITS_WITH_SHADOW_PRICE, *GROUPS)) + 1)
     return DecisionColumns(
-        **{name: column for name in ("mu", "sigma", "kelly", "held_weight", "target_weight", "price", "unit_cost")},
+        **{
+            name: column
+            for name in (
+                "mu",
+                "sigma",
+                "kelly",
+                "held_weight",
+                "target_weight",
+                "price",
+                "unit_cost",
+            )
+        },
         binding_bits=np.array(binding_bits, dtype=np.int64),
         shadow_prices=prices.reshape(count, len((*LIMITS_WITH_SHADOW_PRICE, *GROUPS))),
         rationale=tuple([column] * 9),

@@ -229,7 +229,7 @@ def test_answered_order_is_final_where_ids_can_repeat(
 ) -> None:
     desk, *_ = outbox_at()
     assert desk.may_be_sent(sent(state))
-    monkeypatch.setattr(OrderVenue, "idempotent_client_ids", False)
+    monkeypatch.setattr(OrderVenue, "has_idempotent_client_ids", False)
     assert desk.may_be_sent(sent(state)) == goes
 
 

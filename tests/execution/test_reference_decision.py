@@ -24,6 +24,7 @@ from marketsimulator.settings import BacktestSettings
 from sizing.settings import Limits, PriorSettings
 from tests.execution import reference_decision as reference
 from trainingdata.bars import Bars
+from trainingdata.history import OwnBars
 from trainingdata.instruments import instrument
 
 SYMBOLS = ("ACME", "BOLT", "BTCUSD", "CORD", "DELT", "ETHUSD", "FERN")
@@ -217,7 +218,8 @@ def stepped(case: Case) -> tuple[Decision, Array]:
     trader: Trader = case.settings.build_trader(None)  # type: ignore[arg-type]
     belief = case.table.at_instant(AT)
     assert belief is not None
-    decision = trader.decide_from_beliefs(belief, case.bars, case.account)
+    own_bars = OwnBars(case.bars, keep=case.settings.sizing.history_bars)
+    decision = trader.decide_from_beliefs(belief, case.bars, case.account, own_bars)
     quantity = dict(case.account.positions)
     for choice in decision.choices:
         quantity[choice.symbol] += choice.qty
