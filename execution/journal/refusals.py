@@ -132,7 +132,9 @@ class Refusal:
         )
 
 
-_REFUSALS = JournalTable("refusals", Refusal)
+_REFUSALS = JournalTable(
+    "refusals", Refusal, column_names={"order_count": "orders", "last_text": "last"}
+)
 
 
 class RefusalBook:
