@@ -134,8 +134,8 @@ class VenueOptions:
                 market,
                 terms,
                 free_cash=free_cash,
-                cash_flow=cash_flow,
-                filled=self._record_fill,
+                on_cash_flow=cash_flow,
+                on_filled=self._record_fill,
             )
 
     @property
