@@ -52,7 +52,7 @@ def results() -> Results:
 
 def on(bars: Bars, *overrides: str, monkeypatch: pytest.MonkeyPatch) -> Results:
     """A run on given bars."""
-    monkeypatch.setattr(BacktestSettings, "bars", lambda self: bars)
+    monkeypatch.setattr(BacktestSettings, "load_bars", lambda self: bars)
     return run_backtest(settings(*overrides))
 
 
