@@ -169,7 +169,7 @@ def test_stale_forecast_takes_no_risk_without_legacy_rule(
 ) -> None:
     """The market's last bar is that of 16:00; the fixture's bars end before 20:30."""
     venue.now = "2024-03-08T20:45:00Z"
-    venue.bars = venue.bars.until(np.datetime64("2024-03-07T21:00", "ns"))
+    venue.bars = venue.bars.slice_until(np.datetime64("2024-03-07T21:00", "ns"))
     answer = sized(*RAW)
     stale = "SYA: no forecast: its last bar was known at 2024-03-07T21:00Z"
     assert answer.qty == 0
@@ -185,7 +185,7 @@ def test_stale_forecast_takes_no_risk_without_legacy_rule(
 
 def test_last_bar_without_confirmation_is_named(venue: Any, sized: Sized) -> None:
     """The symbol has a bar of this hour: the answer names it as waiting, not as missing."""
-    bars = venue.bars.until(np.datetime64("2024-03-05T17:30", "ns"))
+    bars = venue.bars.slice_until(np.datetime64("2024-03-05T17:30", "ns"))
     values = bars.values.copy()
     values[0, -1, :4] *= 3.0
     venue.now, venue.bars = "2024-03-05T17:30:00Z", replace(bars, values=values)
