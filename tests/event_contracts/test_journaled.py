@@ -180,10 +180,10 @@ def test_account_books_round_trip_through_the_journal() -> None:
             "at": "2026-11-22T10:00:00.123456789",
             "cash": "9.5",
             "positions": {"RAIN": "-3"},
-            "fills": ["f"],
-            "settlements": [["SNOW", "2026-11-21T00:00:00.000000000"]],
+            "fill_ids": ["f"],
+            "settlement_keys": [["SNOW", "2026-11-21T00:00:00.000000000"]],
         },
-        "sales": {"RAIN": ["0.4", "0"]},
+        "sale_prices": {"RAIN": ["0.4", "0"]},
     }
     change_rows(log.database, "kalshi_books", "content = replace(content, '9.5', 'NaN')")
     with refused(DatabaseFailed):
