@@ -207,7 +207,7 @@ def parse_arguments(words: Sequence[str]) -> tuple[DownloadSettings, Path]:
         raise InputError(f"--start: {flags.start} is not before --end {flags.end or 'now'}")
     if config.data.crypto_day != "utc":
         raise InputError("data.crypto_day: files hold the days of UTC; load hours, timeframe=1h")
-    if config.data.fills:
+    if config.data.execution_bars:
         raise InputError("data.execution_bars: no order is filled here; leave it out")
     check_output(
         flags.output, "*.parquet", ("timestamp", "open", "close"), overwrite=may_overwrite(config)
