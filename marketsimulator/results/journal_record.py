@@ -328,7 +328,7 @@ class JournalRecord:
                     Booking(instants[k], each.symbol, DELISTED, float(each.amount) - last)
                 )
         decisions = [decision for decision in self.decisions_with_orders() if decision.at <= end.at]
-        fills.sort(key=attrgetter("equity_row_at"))
+        fills.sort(key=attrgetter("booked_at"))
         return Run(name, decisions, fills, rows, {}, bookings, start.initial_positions)
 
     def _booking_row(self, fill: FillRow, instants: Instants) -> int:
