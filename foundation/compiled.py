@@ -505,9 +505,9 @@ class _Compilations(event.Listener):
     def on_start(self, event: event.Event) -> None:
         name = event.data["dispatcher"].py_func.__qualname__
         log.info("compiling %s", name)
-        self.notify(name)
+        self.call_listener(name)
 
-    def notify(self, name: str) -> None:
+    def call_listener(self, name: str) -> None:
         if self.listener is not None:
             self.listener(name)
 
@@ -566,7 +566,7 @@ def compile_in_background(program: str, cached_module: str) -> Iterator[None]:
 
         def tell() -> None:
             for name in cast(IO[str], process.stdout):
-                _compilations.notify(name.strip())
+                _compilations.call_listener(name.strip())
 
         with run_in_background(tell, process.terminate):
             yield
