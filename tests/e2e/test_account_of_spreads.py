@@ -55,10 +55,14 @@ class Watched:
     notices: Notifier
 
     def with_guard_data(
-        self, account: AccountSnapshot, symbols: tuple[str, ...], *, at_risk: dict[str, float]
+        self,
+        account: AccountSnapshot,
+        symbols: tuple[str, ...],
+        *,
+        max_loss_by_root: dict[str, float],
     ) -> AccountSnapshot:
         del symbols
-        return replace(account, max_loss_by_root=at_risk)
+        return replace(account, max_loss_by_root=max_loss_by_root)
 
 
 @dataclass
