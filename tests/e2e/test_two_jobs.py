@@ -41,8 +41,8 @@ def both_jobs(url: str, vix: Path, *words: str) -> list[str]:
     """The command of a process with both jobs, which looks at spreads again and again."""
     entries = ",".join(map(str, range(30, 300, 30)))
     selling = [
-        *(f"vix={vix}", f"root={UNDER}", f"underlying={UNDER}", "delivers=false", "interval=0"),
-        *(f"rules.entry_minutes=[{entries}]", "rules.exit_minute=300", "patience=0"),
+        *(f"vix={vix}", f"root={UNDER}", f"underlying={UNDER}", "share_delivery=false", "poll_interval=0"),
+        *(f"rules.entry_minutes=[{entries}]", "rules.exit_minute=300", "order_timeout=0"),
     ]
     return [
         *(str(ROOT / "trade_stock_e2e.py"), "mode=paper", "symbols=[SYA,SYB]", *words),
@@ -181,8 +181,8 @@ def seller_of_one_entry(practice: Start, vix: Path, folder: Path) -> tuple[Pract
     AccountFiles(folder / "files" / "paper", 20_000.0).initialise()
     words = [f"vix={vix}", f"root={UNDER}", f"underlying={UNDER}", "rules.entry_minutes=[60]"]
     words += [f"AUTOSCALING_DATA_DIR={folder / 'files'}", f"folder={folder / 'live'}"]
-    words += [f"broker.url_override={here.url}", "rules.exit_minute=300", "patience=0"]
-    return here, [*words, "interval=0", "polls=1"]
+    words += [f"broker.url_override={here.url}", "rules.exit_minute=300", "order_timeout=0"]
+    return here, [*words, "poll_interval=0", "polls=1"]
 
 
 @pytest.mark.first_example
