@@ -130,10 +130,10 @@ TWO_RULES = """
 import numpy as np
 
 def half(s):
-    return np.where(s.universe, 0.5 / len(s.mu), s.held)
+    return np.where(s.universe, 0.5 / len(s.mu), s.held_weight)
 
 def still(s):
-    return s.held
+    return s.held_weight
 """
 
 

@@ -173,11 +173,11 @@ def test_comparison_shows_overfitting_on_page_screen_and_json(tmp_path: Path) ->
     assert found is not None
     sentence = f"PBO (probability of backtest overfitting): {found.probability:.1%}."
     assert sentence in " ".join(comparison.sentences())
-    assert sentence in comparison.page(tmp_path)
+    assert sentence in comparison.render_page(tmp_path)
     figures = json.loads(json.dumps(comparison.summary()))["overfitting"]
     assert figures["probability"] == pytest.approx(found.probability)
     assert figures["sharpe_in_sample"] == pytest.approx(
-        found.in_sample * comparison.runs.per_year**0.5
+        found.in_sample * comparison.runs.days_per_year**0.5
     )
     short = comparison_of(tmp_path / "short", NOISE[:, :59])
     assert "overfitting) needs 60 days" in " ".join(short.sentences())

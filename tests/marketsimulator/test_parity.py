@@ -148,13 +148,13 @@ def test_group_and_position_limits_apply_in_every_engine(strategy: str, tmp_path
 
 UNSOLVED_FOR_A_DAY = """
 import numpy as np
-from sizing.allocation import sizing_problem
+from sizing.allocation import build_sizing_problem
 from sizing.kelly import SolverFailed
 
 def rule(s):
-    if str(s.at) >= "2024-02-20" and str(s.at) < "2024-02-21":
-        raise SolverFailed("no answer today", sizing_problem(s.problem, 0.5))
-    return np.where(s.universe, 0.3 * np.sign(s.mu), s.held)
+    if str(s.decision_time) >= "2024-02-20" and str(s.decision_time) < "2024-02-21":
+        raise SolverFailed("no answer today", build_sizing_problem(s.problem, 0.5))
+    return np.where(s.universe, 0.3 * np.sign(s.mu), s.held_weight)
 """
 
 

@@ -92,7 +92,7 @@ def test_day_on_a_chart_is_new_yorks() -> None:
     rows = [SimpleNamespace(gross_stock=60.0, gross_crypto=30.0)] * 3
     decision_log = SimpleNamespace(stock_ceilings=np.full(3, 2.0), at=at)
     run: Any = SimpleNamespace(
-        equity_curve=lambda: (at, np.full(3, 100.0)), rows=rows, decision_log=decision_log
+        equity_curve=lambda: (at, np.full(3, 100.0)), equity_rows=rows, decision_log=decision_log
     )
     chart = leverage_chart(run, 1.0)
     assert isinstance(chart, Chart)

@@ -266,7 +266,7 @@ def test_outperformance_agrees_with_the_pages_total_returns(
     cells = rows_of(section(page, "Benchmarks"))
     for name, column in summary["comparisons"].items():
         ahead = (1 + summary["total_return"]) / (1 + column["total_return"]) - 1
-        assert summary["outperformances"][name]["ahead"] == pytest.approx(ahead, rel=1e-9)
+        assert summary["outperformances"][name]["lead"] == pytest.approx(ahead, rel=1e-9)
         assert cells[run_label(summary, name)][0] == f"{ahead:+,.2%}"
 
 
@@ -290,9 +290,9 @@ def test_verdict_states_which_baselines_are_significantly_beaten(
         ends = None if same or sign is None else [0, 1]
         significant_sign = 0 if ends is None else sign
         outperformances[name] = {
-            "ahead": 0.1,
+            "lead": 0.1,
             "interval": ends,
-            "same": same,
+            "is_identical": same,
             "significant_sign": significant_sign,
         }
     real = {**both[1], "outperformances": outperformances, "data": "files: bars"}
