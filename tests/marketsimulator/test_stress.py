@@ -70,7 +70,7 @@ def test_stressed_equity_is_consistent_to_the_cent(
         for symbol, (quantity, mark) in held.items()
     )  # fmt: skip
     assert abs(loss + by_hand) <= CENT / 2 + Decimal("1e-6")
-    assert sum(map(Decimal, one["losses"].values())) == loss
+    assert sum(map(Decimal, one["losses_by_symbol"].values())) == loss
     after = Decimal(one["equity_after"])
     assert Decimal(told["book"]["equity"]) - loss == after
     costs = sum(
@@ -79,12 +79,12 @@ def test_stressed_equity_is_consistent_to_the_cent(
         for each in one["liquidations"]
     )
     # A day's fees are rounded up to the cent, and only they come on top: nobody lends anything.
-    assert -0.02 <= float(after - Decimal(one["equity_end"])) - costs <= 0.05
+    assert -0.02 <= float(after - Decimal(one["final_equity"])) - costs <= 0.05
     if not one["liquidations"]:
-        assert after == Decimal(one["equity_end"]), "nothing costs anything"
+        assert after == Decimal(one["final_equity"]), "nothing costs anything"
     margin = one["margin"]
-    missing = Decimal(margin["required"]) - Decimal(margin["collateral"])
-    assert missing == Decimal(margin["shortfall"])
+    missing = Decimal(margin["required_collateral"]) - Decimal(margin["collateral"])
+    assert missing == Decimal(margin["collateral_shortfall"])
     shown = [str(cell) for row in scenario_table(found).rows for cell in row]
     assert not re.search(r"-\$?0\.00\b", " ".join(shown) + json.dumps(told))
 
@@ -336,7 +336,7 @@ def test_the_command_leaves_its_figures(run: Path, tmp_path: Path) -> None:
     found = json.loads((tmp_path / "out/stress.json").read_text())
     assert [each["name"] for each in found["scenarios"]] == ["gap", "coin"]
     assert found["claim"] == first
-    assert found["scenarios"][1]["moves"]["BBB"] == {"move": -0.5, "basis": "stated of it"}
+    assert found["scenarios"][1]["moves"]["BBB"] == {"fraction": -0.5, "basis": "stated of it"}
 
 
 def test_fractional_shares_close_whole_and_never_beyond() -> None:
