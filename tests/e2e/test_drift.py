@@ -342,7 +342,7 @@ def test_fills_that_are_not_comparable_are_counted(practice: Start, tmp_path: Pa
     assert "No verdict on fills yet: 1 decision compared, no order." in text
     told = json.loads((tmp_path / "live" / "drift.json").read_text())
     assert told["agrees"] is None
-    assert told["not_compared"] == {"decisions": 0, "orders": 2, "filled": 2}
+    assert told["not_compared"] == {"decisions": 0, "orders": 2, "filled_orders": 2}
 
 
 @pytest.mark.slow

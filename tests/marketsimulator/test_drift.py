@@ -109,7 +109,7 @@ def ledger(
 def sides(draw: st.DrawFn, symbols: tuple[str, ...]) -> DriftSide:
     marks = st.fixed_dictionaries(dict.fromkeys(symbols, prices))
     symbol = st.sampled_from(symbols)
-    trade = st.builds(Trade, symbol=symbol, quantity=quantities, value=usd)
+    trade = st.builds(Trade, symbol=symbol, quantity=quantities, traded_value=usd)
     cash_flow = st.builds(Flow, st.sampled_from(FLOWS), usd)
     in_kind = st.builds(Flow, st.sampled_from(FLOWS), usd, symbol, quantities)
     return ledger(

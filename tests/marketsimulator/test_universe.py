@@ -113,7 +113,7 @@ def test_live_beliefs_equal_those_of_whole_history(ranked: tuple[str, ...]) -> N
         assert now is not None
         assert then is not None
         # Where nothing decides no matrix is asked for, and nobody reads the premium.
-        more = ("premium",) if then.adjustable.any() else ()
+        more = ("unit_premium",) if then.adjustable.any() else ()
         for name in ("exclusion_rule", "exiting", "adjustable", *more):
             np.testing.assert_array_equal(getattr(now, name), getattr(then, name))
 
