@@ -549,7 +549,7 @@ def made(**changed: Any) -> Decision:
         ({"mu": 0.001}, "mu", "forecast"),
         ({"sigma": 0.02, "price": 101.0}, "sigma", "bars"),
         ({"qty": Decimal(9)}, "qty", "sizing"),
-        ({"kelly": 0.2, "target": 0.2}, "kelly", "sizing"),
+        ({"kelly": 0.2, "target_weight": 0.2}, "kelly", "sizing"),
         ({"mu": float("nan")}, "mu", "forecast"),
     ],
 )

@@ -347,7 +347,7 @@ def test_reduce_only_order_ends_without_a_position(price: float) -> None:
 
 @pytest.mark.parametrize(
     ("second", "shares", "cash"),
-    [({"ratio": 0.5}, 5, 99_500.0), ({"dividend": 1.0}, 10, 99_510.0)],
+    [({"split_ratio": 0.5}, 5, 99_500.0), ({"dividend": 1.0}, 10, 99_510.0)],
     ids=["back", "dividend"],
 )
 def test_actions_on_days_without_bars_apply_in_order(
