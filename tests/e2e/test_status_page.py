@@ -166,7 +166,7 @@ def test_page_shows_halts_profit_and_reasons_of_orders(practised: Path) -> None:
     (last,) = query_rows(path, "SELECT id, choices FROM decisions ORDER BY rowid DESC LIMIT 1")
     assert f"{last[0]} Enhanced Kelly sizing" in text
     for choice in json.loads(last[1]):
-        target = multiple(choice["target"], 3, sign=True)
+        target = multiple(choice["target_weight"], 3, sign=True)
         assert re.search(rf"{choice['symbol']} 21 Feb .*{re.escape(target)}", text)
 
 
