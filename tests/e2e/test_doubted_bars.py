@@ -146,10 +146,10 @@ def test_bad_last_bar_affects_no_other_symbol(
     assert not of_symbols(decision, "SYA")
     assert all(order.symbol != "SYA" for order in decision.orders)
     [undoubted] = of_symbols(undisturbed.decisions[bad], "SYA")
-    assert bool(undoubted.held) == held
+    assert bool(undoubted.held_weight) == held
     others = [of_symbols(each, "SYB", "SYC") for each in (decision, undisturbed.decisions[bad])]
     for mine, theirs in zip(*others, strict=True):
-        assert np.sign(mine.target) == np.sign(theirs.target)
+        assert np.sign(mine.target_weight) == np.sign(theirs.target_weight)
     assert of_symbols(spoilt.decisions[2], "SYA"), "the next good bar is decided on"
     ((said,),) = query_rows(spoilt.journal, "SELECT text FROM notices WHERE kind = 'bars'")
     assert "SYA: its bars end at" in said

@@ -42,7 +42,7 @@ READ = (  # what people read: results, pages, reports, what a terminal shows
 # A path of a drawing, as in V12.5, is no figure.
 SPECIFICATION = re.compile(r"""(?<![MHV])\{[^{}"]+:(\+?,?\.\d[f%]|\+,?|,\.\d[f%])\}|"\{:""")
 ALLOWED = {  # data and refusals, not figures that are read
-    'Decimal(f"{float(trade.total):.2f}"),',
+    'Decimal(f"{float(trade.total_profit):.2f}"),',
     'raise ValueError(f"trips in {symbol} earn {usd} USD, no {contributions[symbol]:.6%}")',
     'f"data.dir: {bars.source} values the book of {when} at {account.equity:,.2f} USD, and"',
     'f" the run has {held.equity:,.2f}; {_OWN_BARS}"',
