@@ -340,7 +340,8 @@ class EvaluationSettings(PanelSettings):
             raise InputError(f"steps: {wrong[0] if wrong else 'none'} is not among 1 … {HORIZON}")
         if self.candidate_contexts and self.forecaster.kind != "chronos2":
             raise InputError(
-                f"candidates: settings of a symbol are Chronos-2's, not {self.forecaster.kind}'s"
+                "candidate_contexts: settings of a symbol are Chronos-2's, not"
+                f" {self.forecaster.kind}'s"
             )
 
     @classmethod

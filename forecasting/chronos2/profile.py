@@ -1,7 +1,7 @@
 """Settings of Chronos-2 forecasts, and per-symbol overrides in JSON files, validated by a schema.
 
 The files are `configs/preaugstrategies/chronos2/hourly/{symbol}.json` by default; a symbol without
-a file has the configured settings. `forecasting.evaluate` with `candidates` writes them.
+a file has the configured settings. `forecasting.evaluate` with `candidate_contexts` writes them.
 """
 
 from __future__ import annotations

@@ -408,7 +408,7 @@ def test_cached_forecasts_are_read_without_torch(tmp_path: Path) -> None:
         " import DataSettings;"
         "bars = DataSettings(start='2024-01-02', end='2024-03-08').bars(['SYA'], None, None);"
         "ForecasterSettings(cache='kept').build(bars.symbols).forecast(bars,"
-        " bars.times[-30]).values;"
+        " bars.times[-30]).all_quantiles;"
         "print('torch' in sys.modules)"
     )
     line = [sys.executable, "-W", "ignore", "-c", code]

@@ -28,7 +28,7 @@ class Walk:
     name = "walk"
     def forecast(self, bars, since, progress=None):
         table = RandomWalk().forecast(bars, since)
-        return replace(table, quantiles=self.values(table.values))
+        return replace(table, quantiles=self.values(table.all_quantiles))
     def values(self, v): return v
 class Falling(Walk):
     def values(self, v): return v[..., ::-1]
