@@ -1,6 +1,6 @@
 """Activities that the venue lists for an account, in tables `fills` (trades) and `activities`.
 
-Field `is_after_opening` of a row is 0 if the journal's opening balance includes the activity, else 1.
+Field `is_after_opening` of a row is 0 if the opening balance includes the activity, else 1.
 """
 
 from __future__ import annotations

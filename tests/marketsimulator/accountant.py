@@ -128,14 +128,19 @@ class Records:
             "dividends": sum(row.dividends for row in run.equity_rows),
         }
         dated = [
-            (a.effective_open.astype("i8").item(), a.symbol, exact(a.split_ratio), exact(a.dividend))
+            (
+                a.effective_open.astype("i8").item(),
+                a.symbol,
+                exact(a.split_ratio),
+                exact(a.dividend),
+            )
             for a in actions
         ]
         length = LENGTHS[bars.timeframe.name]
         made = dict(zip(FRAMES, frames, strict=True))
         cancels = {
-            decision.at.astype("datetime64[ns]").astype(int).item(): decision.cancelled_quantities.keys()
-            for decision in run.decisions
+            d.at.astype("datetime64[ns]").astype(int).item(): d.cancelled_quantities.keys()
+            for d in run.decisions
         }
         return cls(settings, tables, made, summary, length, dated, ends, cancels)
 
