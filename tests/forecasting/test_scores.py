@@ -263,7 +263,10 @@ def test_class_without_an_outcome_has_no_row() -> None:
         (["forecasting.batch", "forecaster=ewma"], ("output",)),
         (["forecasting.batch", "start=2023-01-02", "end=2023-01-03", "output=f.parquet"], ()),
         (["forecasting.evaluate", "steps=[0]"], ("steps", "0")),
-        (["forecasting.evaluate", "candidate_contexts=[50]", "forecaster=ewma"], ("candidate_contexts",)),
+        (
+            ["forecasting.evaluate", "candidate_contexts=[50]", "forecaster=ewma"],
+            ("candidate_contexts",),
+        ),
     ],
 )
 def test_commands_name_what_is_wrong_in_one_line(
