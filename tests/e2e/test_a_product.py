@@ -23,7 +23,7 @@ COMMANDS = {"dividend_notes": Command("dividend_notes.show")}
 ''',
     "show.py": '''"""Shows notes on dividends."""
 from foundation.cli import Result
-def read(words): return list(words), None
+def parse_arguments(words): return list(words), None
 def run(settings: list) -> Result: return Result(sentences=[f"notes: {settings}"])
 ''',
     "job.py": '''"""Counts its looks."""

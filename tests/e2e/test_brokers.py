@@ -61,7 +61,7 @@ class Shop:
     def __init__(self, venue): self.venue = venue
     def account(self): return self.venue.account()
     def now(self): return self.venue.now()
-    def submit(self, orders, seen=None): return self.venue.submit(orders, seen)
+    def submit(self, orders, gate=None): return self.venue.submit(orders, gate)
     def cancel(self, ids): return self.venue.cancel(ids)
     def assets(self, symbols): return self.venue.assets(symbols)
 ''',
@@ -77,7 +77,7 @@ tenth = corner_shop.rules:tenth
 """,
     "test_shop.py": """import pytest
 from corner_shop.broker import Shop
-from execution.testing import OPENING, BrokerContract, BrokerBench
+from execution.testing import BENCH_START, BrokerContract, BrokerBench
 from foundation.compose import compose_config
 from marketsimulator.settings import BacktestSettings
 WORDS = ["data.start=2024-01-02", "start=2024-02-20", "end=2024-02-23", "forecaster=ewma"]
@@ -86,23 +86,23 @@ class TestShop(BrokerContract):
     def bench(self):
         settings = BacktestSettings.from_config(compose_config("backtest", WORDS))
         market = settings.market()
-        venue = settings.broker(market)
+        venue = settings.build_broker(market)
         here = BrokerBench(Shop(venue), market.bars, venue.advance)
-        here.advance(OPENING)
+        here.advance(BENCH_START)
         return here
 """,
 }
 LOOK = """
-from execution.brokers import broker_connection
+from execution.brokers import create_broker_connection
 from foundation.compose import compose_config
 from foundation.errors import InputError
 from marketsimulator.settings import BacktestSettings
 from trainingdata.feed.endpoint import BrokerSettings
-print(broker_connection(BrokerSettings(name="corner"), None).name)
+print(create_broker_connection(BrokerSettings(name="corner"), None).name)
 def chosen(rule):
     return BacktestSettings.from_config(compose_config("backtest", [f"sizing._target_={rule}"]))
 print(chosen("tenth").sizing.strategy)
-for name, what in (("cornr", lambda: broker_connection(BrokerSettings(name="cornr"), None)),
+for name, what in (("cornr", lambda: create_broker_connection(BrokerSettings(name="cornr"), None)),
                    ("tent", lambda: chosen("tent"))):
     try: what()
     except InputError as error: print(error)
