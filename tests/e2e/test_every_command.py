@@ -30,7 +30,7 @@ EVERY: list[Command] = sorted(
 MOST_MODULES = 200  # of Python itself, for a help: an interpreter begins with some seventy
 HEAVY = {"torch", "numba", "pandas", "hydra", "numpy", "alpaca", "omegaconf", "rich"}
 
-START = "start"
+START = "run_command"
 
 every_command = pytest.mark.parametrize("command", EVERY, ids=lambda command: command.module)
 

@@ -82,7 +82,7 @@ class Noise:
     def forecast(self, bars, since, progress=None):
         table = RandomWalk().forecast(bars, since)
         issued = table.windows.issued_at.astype("datetime64[m]").astype(int)
-        seeds = issued * 31 + table.windows.symbol
+        seeds = issued * 31 + table.windows.symbol_index
         move = np.array([zlib.crc32(str(s).encode()) / 2**32 - 0.5 for s in seeds])
 
         values = table.values * (1 + 0.06 * move)[:, None, None]
