@@ -323,7 +323,9 @@ def test_live_seller_books_the_same_as_in_process(
             seller.step()
         rows.append(parse_trade_rows((folder / "paper" / "trades.csv").read_bytes())[1])
         balance = sum(Decimal(row["P/L_$"]) for row in rows[-1])
-        fees = sum(t.filled_contracts * len(t.order.legs) for t in desk.tickets.values()) * Decimal("0.05")
+        fees = sum(t.filled_contracts * len(t.order.legs) for t in desk.tickets.values()) * Decimal(
+            "0.05"
+        )
         assert float(balance + fees) == pytest.approx(here.venue.broker.account().cash - 100_000)
     assert len(rows[0]) > 10
     assert rows[0] == rows[1]
