@@ -85,7 +85,7 @@ class Noise:
         seeds = issued * 31 + table.windows.symbol_index
         move = np.array([zlib.crc32(str(s).encode()) / 2**32 - 0.5 for s in seeds])
 
-        values = table.values * (1 + 0.06 * move)[:, None, None]
+        values = table.all_quantiles * (1 + 0.06 * move)[:, None, None]
         return replace(table, quantiles=values.astype(np.float32), name="noise")
 '''
 
