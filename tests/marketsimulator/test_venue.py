@@ -77,7 +77,7 @@ steps = st.one_of(
     requests.map(lambda asked: lambda venue: venue.submit(asked, partial=True)),
     st.integers(1, 4).map(lambda by: lambda venue: venue.advance(venue.index + by)),
     st.tuples(st.sampled_from(["SYA", "SYB"]), st.booleans()).map(
-        lambda halt: lambda venue: venue.halt(*halt)
+        lambda halt: lambda venue: venue.set_halted(*halt)
     ),
     st.integers(0, 30).map(
         lambda k: lambda venue: venue.cancel(list(venue.tickets.values())[k % len(venue.tickets)])
