@@ -419,7 +419,7 @@ def build_listings(settings: KalshiVenueSettings) -> list[SimulatedListing]:
     if settings.folder is None:
         drawn = (
             synthetic_session((settings.seed, k), settings.market)
-            for k in range(settings.synthetic_markets)
+            for k in range(settings.synthetic)
         )
         return [
             SimulatedListing(

@@ -207,7 +207,7 @@ class KalshiVenueSettings:
     markets: tuple[str, ...] = setting(
         (), "tickers of the recorded markets that are played; none: all"
     )
-    synthetic_markets: int = setting(
+    synthetic: int = setting(
         2, "how many synthetic markets, SIM-1, SIM-2, …, are played", ge=1, le=200
     )
     seed: int = setting(0, "of the synthetic markets", ge=0, le=2**62)

@@ -67,7 +67,7 @@ class Served:
 def served(name: str, folder: Path) -> Iterator[Served]:
     key_file = folder / "key.pem"
     words = ["-m", name, "--port", "0"]
-    words += ["--key-file", str(key_file), "synthetic_markets=3"] if name == KALSHI else []
+    words += ["--key-file", str(key_file), "synthetic=3"] if name == KALSHI else []
     words += ["--symbols", "SYA", "SYXUSD"] if name == ALPACA else []
     process = Started(words, cwd=folder)
     try:

@@ -24,7 +24,7 @@ LIMITED = PreTradeCheck(PositionLimits(D(10**6), D(10**6), D(1), event_loss=D(40
 
 @pytest.fixture
 def stand() -> Iterator[KalshiStand]:
-    with kalshi_stand(synthetic_markets=2) as here:
+    with kalshi_stand(synthetic=2) as here:
         yield here
 
 

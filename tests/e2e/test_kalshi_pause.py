@@ -63,7 +63,7 @@ def test_paused_cancellation_leaves_the_order_resting(stand: KalshiStand, code: 
 
 
 def test_pause_reports_when_the_venue_expects_to_resume() -> None:
-    with kalshi_stand(weekly_pause=True, interval=3600, synthetic_markets=1, market=WEEKS) as stand:
+    with kalshi_stand(weekly_pause=True, interval=3600, synthetic=1, market=WEEKS) as stand:
         exchange = stand.practice.exchange
         while not is_maintenance(exchange.now):
             stand.practice.advance()
@@ -180,7 +180,7 @@ def test_maintenance_is_on_thursdays_in_new_york(at: str, paused: bool) -> None:
 
 
 def test_weekly_maintenance_refuses_orders() -> None:
-    with kalshi_stand(weekly_pause=True, interval=3600, synthetic_markets=1, market=WEEKS) as stand:
+    with kalshi_stand(weekly_pause=True, interval=3600, synthetic=1, market=WEEKS) as stand:
         exchange = stand.practice.exchange
         while not is_maintenance(exchange.now):
             stand.practice.advance()

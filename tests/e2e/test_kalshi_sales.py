@@ -203,7 +203,7 @@ def test_no_sale_turns_a_position_under_faults(seed: int, style: Any) -> None:
     rng = np.random.default_rng(seed)
     eager = SyntheticSessionModel(steps=60, depth=80, noise_order_rate=1.0)
     space = space_of(style)
-    with kalshi_stand(synthetic_markets=1, seed=seed, market=eager, life=6, interval=1) as stand:
+    with kalshi_stand(synthetic=1, seed=seed, market=eager, life=6, interval=1) as stand:
         manager = stand.manager()
         sales = 0
         manager.submit(order("first", "0.90", 40))

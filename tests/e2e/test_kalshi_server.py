@@ -43,7 +43,7 @@ def served(folder: Path, *words: str) -> Iterator[tuple[str, str, str]]:
 
 
 def test_printed_credentials_open_account_and_advance_clock(tmp_path: Path) -> None:
-    with served(tmp_path, "--capital", "250", "synthetic_markets=3") as (url, key_id, pem):
+    with served(tmp_path, "--capital", "250", "synthetic=3") as (url, key_id, pem):
         assert stat.S_IMODE((tmp_path / "key.pem").stat().st_mode) == 0o600
         signed = signed_headers(key_id, pem, "GET", BALANCE)
         balance = requests.get(f"{url}{BALANCE}", headers=signed, timeout=30)

@@ -120,7 +120,9 @@ def test_killed_two_job_process_leaves_no_order_open(
     ):
         time.sleep(0.05)
     loop.kill()
-    opened = [each for each in here.venue.options.desks[UNDER].tickets.values() if each.filled_contracts]
+    opened = [
+        each for each in here.venue.options.desks[UNDER].tickets.values() if each.filled_contracts
+    ]
     assert opened
     assert query_rows(path, WAITING_OF_SPREADS) == []
 
