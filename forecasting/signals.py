@@ -8,7 +8,7 @@ as its own past confirms it, and Kelly sizes what is left.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -83,7 +83,7 @@ class SignalForecaster:
         deviation = around.scale[:, :1] * np.sqrt(self.holding)
         median = claim[:, None] * deviation * share
         return ForecastTable.from_quantiles(
-            self.name, bars, windows, self.walk.quantiles_around(windows, median)
+            self.name, bars, windows, replace(around, median=median)
         )
 
 
