@@ -43,7 +43,7 @@ from sizing.problem import NO_GROUP_CONSTRAINTS, GroupConstraints
 from sizing.solver.active_set import SOLVED, UNFINISHED
 from sizing.strategies import Kelly
 from trainingdata.bars import Bars
-from trainingdata.history import OwnBars
+from trainingdata.history import NO_HISTORY, OwnBars, PriceHistory
 from trainingdata.market import Market
 
 INSTANTS_PER_CALL = 512  # between calls a run reports progress and can be stopped
@@ -187,8 +187,10 @@ def run_compiled(
         table, inputs.sizing_terms.group_constraints, without_rows=not keep_decisions
     )
     strategy = settings.sizing.build_strategy()
-    views = [(begin, OwnBars(view)) for begin, _, view in market.visible_bars_by_segment()]
     trace = None
+    views: list[tuple[int, OwnBars]] = []
+    if strategy.lookback:
+        views = [(begin, OwnBars(view)) for begin, _, view in market.visible_bars_by_segment()]
     if not uses_solver_only(strategy):
         trace = StrategyTrace.empty(
             table, inputs.sizing_terms.group_constraints, without_rows=not keep_decisions
@@ -216,7 +218,8 @@ def run_compiled(
 class _StrategyCalls(NamedTuple):
     """A Python strategy that replaces the solver, and the arrays that record its results.
 
-    views: first instant and bars of each view between two splits, in time order.
+    views: first instant and bars of each view between two splits, in time order; empty for a
+        strategy that reads no history.
     """
 
     strategy: Strategy
@@ -226,6 +229,13 @@ class _StrategyCalls(NamedTuple):
     kept: RecordedDecisions
     trace: StrategyTrace
     group_limit_names: tuple[str, ...]
+
+    def history(self, symbols: Sequence[str], t: int) -> PriceHistory:
+        """Return the price history that the strategy reads at an instant."""
+        for begin, own_bars in reversed(self.views):
+            if begin <= t:
+                return own_bars.history(symbols, self.strategy.lookback, t)
+        return NO_HISTORY
 
 
 def _call_instants(
@@ -261,13 +271,12 @@ def _strategy_targets(book: Book, calls: _StrategyCalls, t: int, row: int) -> tu
 
     t: number of the instant; row: row of its decision.
     """
-    strategy, symbols, views, inputs, kept, trace, group_limit_names = calls
+    strategy, symbols, _, inputs, kept, trace, group_limit_names = calls
     shown = visible_account(book, inputs)
     chosen, account, problem = decision_inputs(inputs, row, shown)
     names = tuple([symbols[s] for s in chosen.tolist()])
-    own_bars = next(view for begin, view in reversed(views) if begin <= t)
-    history = own_bars.history(names, strategy.lookback, t)
-    given = SizingInputs(problem, names, inputs.beliefs.instants[row], group_limit_names, history)
+    at, history = inputs.beliefs.instants[row], calls.history(names, t)
+    given = SizingInputs(problem, names, at, group_limit_names, history)
     result = run_strategy(strategy, given, account)
     allocation = result.allocation
     weights = problem.account.held_weight if allocation is None else allocation.target_weight
