@@ -30,7 +30,7 @@ from foundation.errors import InputError, invalid_choice, one_line
 from foundation.plugin import (
     TARGET,
     call_text,
-    check_arguments,
+    create_plugin,
     is_plugin,
     load_plugin,
     plugin_errors,
@@ -149,12 +149,9 @@ class ForecasterSettings(Profile):
     def _raw(self, symbols: Sequence[str]) -> Forecaster:
         if is_plugin(self.kind):
             make = load_plugin(FORECASTER_GROUP, self.kind)
-            origin = call_text(self.kind, self.arguments)
-            check_arguments(FORECASTER_GROUP, self.kind, make, self.arguments)
-            with plugin_errors(FORECASTER_GROUP, origin):
-                made = make(**self.arguments)
+            made = create_plugin(FORECASTER_GROUP, self.kind, make, self.arguments)
             _refuse_incomplete(self.kind, made)
-            return PluginForecaster(made, origin)
+            return PluginForecaster(made, call_text(self.kind, self.arguments))
         return FORECASTERS[self.kind](self, symbols)
 
 

@@ -244,6 +244,18 @@ def check_arguments(
             raise InputError(f"{group}.arguments.{word}: {name} needs a value")
 
 
+def create_plugin(
+    group: str, name: str, target: Callable[..., Any], arguments: Mapping[str, Any]
+) -> Any:
+    """Call a loaded class or function of custom code with its checked settings `arguments`.
+
+    Raises InputError for arguments that it does not accept, and for an error in its code.
+    """
+    check_arguments(group, name, target, arguments)
+    with plugin_errors(group, call_text(name, arguments)):
+        return target(**arguments)
+
+
 def call_text(name: str, arguments: Mapping[str, Any]) -> str:
     """Return the call of custom code as text: `module.Name(window=60)`, or the name alone."""
     if not arguments:

@@ -24,8 +24,8 @@ from foundation.arrays import Array, Index, first_true
 from foundation.errors import InputError, invalid_choice, one_line
 from foundation.plugin import (
     TARGET,
-    call_text,
     check_arguments,
+    create_plugin,
     is_plugin,
     load_plugin,
     plugin_errors,
@@ -444,9 +444,7 @@ def _plugin_function(name: str, arguments: Mapping[str, Any]) -> Callable[[Sizin
     if not isinstance(target, type):
         check_arguments(SIZING_GROUP, name, target, arguments, given=1)
         return partial(target, **arguments)
-    check_arguments(SIZING_GROUP, name, target, arguments)
-    with plugin_errors(SIZING_GROUP, call_text(name, arguments)):
-        instance = target(**arguments)
+    instance = create_plugin(SIZING_GROUP, name, target, arguments)
     if not callable(instance):
         raise InputError(
             f"{TARGET_KEY}: {name} has no method __call__(inputs); a strategy's class needs it"
