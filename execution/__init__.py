@@ -56,7 +56,7 @@ def live_overrides(arguments: Sequence[str]) -> list[str]:
         if word == PREVIEW_ARGUMENT:
             continue
         if not is_override(word):
-            also = "a setting as key=value (status, clear, kill: `python -m execution.live`)"
+            also = "a setting as key=value; for status, clear, kill: `python -m execution.live`"
             raise invalid_choice("word", word, (PREVIEW_ARGUMENT, QUANTITY_ARGUMENT), also=also)
         words.append(word)
     # A later word wins: with `preview`, nothing is sent, whatever other words follow.
