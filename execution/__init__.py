@@ -30,14 +30,14 @@ COMMANDS = {
     "trade_stock_e2e": Command(
         "trade_stock_e2e",
         config="live",
-        interruption_text="nothing was sent",
+        interruption_text="no orders were sent",
         log="live",
         log_links=("trade_stock_e2e", "sizing_utils"),
         words_parser="execution:live_overrides",
         is_private=True,
     ),
     "doctor": Command(
-        "execution.doctor", config="live", interruption_text="nothing was sent", is_private=True
+        "execution.doctor", config="live", interruption_text="no orders were sent", is_private=True
     ),
     "live": Command(
         "execution.live", config="live", interruption_text="nothing was changed", is_private=True
