@@ -119,7 +119,7 @@ class PositionEntry:
 def parse_side(value: Any) -> str:
     """Return `buy` or `sell`, the first word of an order's side (Alpaca, "Orders": `side`)."""
     if not isinstance(value, str) or (said := value.partition("_")[0]) not in ("buy", "sell"):
-        raise ValueError("not `buy` or `sell`")
+        raise ValueError("not buy or sell")
     return said
 
 

@@ -183,7 +183,7 @@ class LiveLoopObserver:
         self._keep(f"{job} at {utc_text(due)}")
         if job == TRADE_JOB and due not in self._announced:
             self._announced.add(due)
-            print_line(f"Next cycle at {utc_text(due)}.")
+            print_line(f"The next cycle is at {utc_text(due)}.")
 
     def on_step_end(self, job: str, outcome: object) -> None:
         if self._reports is not None and isinstance(outcome, Cycle):

@@ -104,8 +104,8 @@ def test_reason_splits_premium_and_forecast_over_the_horizon() -> None:
 @pytest.mark.parametrize(
     ("earned", "says"),
     [
-        (0.0035, "it pays no more than the risk it shares with the rest: premium +35.0 bp"),
-        (0.0, "no return is expected: premium +0.0 bp"),
+        (0.0035, "the risk that it shares with other positions: premium +35.0 bp"),
+        (0.0, "the expected return is 0: premium +0.0 bp"),
     ],
 )
 def test_shared_risk_explains_an_unheld_premium(earned: float, says: str) -> None:

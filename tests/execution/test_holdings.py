@@ -401,7 +401,8 @@ def test_trade_far_from_its_orders_price_is_named(price: str, odd: bool) -> None
     books = Books.begun()
     books.order("a", "NVDA", "5", "5", "filled")
     trade = replace(fill("a", "5"), price=Decimal(price))
-    says = f"activity a: NVDA at {price}, and its order filled at 10" if odd else ""
+    far = f"price {price} of NVDA is far from its order's mean fill price, 10"
+    says = f"activity a: {far}" if odd else ""
     assert (
         books.holdings.describe_mispriced_trades(
             [trade, replace(trade, id="b", venue_order_id="other")]
