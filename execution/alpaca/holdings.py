@@ -230,11 +230,11 @@ def check_equity_sum(
 
 
 def _possible_sums(worth: Mapping[str, Decimal]) -> Iterator[Decimal]:
-    """Return sums that the venue may state: of all positions, or without some asset classes.
+    """Return sums that the venue may report: over all positions, or without some asset classes.
 
     Stocks are in every sum. According to the venue's reference, the sums cover all positions. It
     could not be verified that this includes options and positions without a price of today, so a
-    difference of those classes does not reject a sound account.
+    difference that those classes explain does not reject the account.
     """
     stocks = worth.get(STOCK_ASSET_CLASS, Decimal(0))
     others = [value for kind, value in worth.items() if kind != STOCK_ASSET_CLASS]

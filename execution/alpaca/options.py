@@ -103,8 +103,8 @@ class AlpacaSpreads:
     def resume(self, client_order_id: str, *, retry_gate: OrderGate | None) -> SpreadFill:
         """Cancel an earlier order if it is still open, and return its fill.
 
-        retry_gate: pre-trade gate of a second post if the venue does not know the order; None posts
-            no second time.
+        retry_gate: pre-trade gate for resubmitting the order if the venue does not know it; None
+            does not resubmit.
 
         Raises
         ------

@@ -451,7 +451,7 @@ def _forecast_moments(
 def _bars_since_issue(
     bars: Bars, bounds: Instants, t: Index, issued: Instants, crypto: Mask
 ) -> Array:
-    """Return [K + 1, n] number of own bars from each forecast's issue to its period bounds.
+    """Return the number [K + 1, n] of the symbol's bars from each forecast to its period bounds.
 
     bounds: [T, K + 1] bounds of the periods.
     t: [n] row of each forecast.

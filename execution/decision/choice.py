@@ -34,8 +34,8 @@ _PARTS = " (premium %+.3f, forecast %+.3f)"
 class Rationale(NamedTuple):
     """Figures that explain a target weight; NaN without a forecast.
 
-    The figures cover the horizon that determined the target: the whole plan, or its first periods,
-    whose Kelly weight explains the target (`sizing.explanation`).
+    The figures cover the horizon that determined the target: the full multi-period forecast, or its
+    first periods, whose Kelly weight explains the target (`sizing.explanation`).
 
     days: calendar days of the horizon.
     sharpe: Sharpe ratio of the symbol's asset class, stated or implied.

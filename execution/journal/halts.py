@@ -138,7 +138,7 @@ class HaltChanges:
 
 @dataclass(frozen=True, slots=True)
 class _Cause:
-    """Cause that a person acknowledges by clearing a halt, and a flag once that is used."""
+    """Cause that a person acknowledges by clearing a halt, and whether that has been used."""
 
     halt: Integer
     cause: Text

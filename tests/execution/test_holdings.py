@@ -461,7 +461,7 @@ def test_restart_keeps_whole_pages_and_drops_partial_ones(tmp_path: Path) -> Non
         assert not books.found(NVDA="11")
 
 
-def test_fill_finds_an_intent_identified_later() -> None:
+def test_fill_is_matched_when_order_id_arrives_later() -> None:
     books = Books.begun()
     books.order("first", "NVDA", "1", "0", "submitting")
     books.order("second", "NVDA", "1", "0", "submitting")

@@ -221,7 +221,7 @@ def test_sizing_reads_bars_from_files_when_configured(
         sized(f"data.dir=[{tmp_path / 'nowhere'}]")
 
 
-def test_environment_selects_legacy_rule_and_leverage(
+def test_environment_variables_select_legacy_rule_and_leverage(
     venue: Any, sized: Sized, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """50 % of 4 times 100,000, times 0.2, at 100."""
