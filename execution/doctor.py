@@ -403,7 +403,7 @@ def check_journal(path: Path, *, is_traded_now: bool) -> CheckResult:
         ) from error
     if not count:
         return "ok", f"{found}, and the outcome of every order is known"
-    text = f"{count} orders have an unknown outcome; the next start queries them first"
+    text = f"orders with an unknown outcome: {count}; the next start queries them first"
     return "warning", f"{found}; {text}"
 
 

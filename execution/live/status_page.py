@@ -429,7 +429,7 @@ def position_table(
         blank = ("",) * len(PROFIT_COLUMNS)
         rows = [
             ("stocks, gross", *blank, *_weight(mark, mark.gross_stock, mark.stock_ceiling)),
-            ("coins, gross", *blank, *_weight(mark, mark.gross_crypto, bounds.max_crypto_weight)),
+            ("crypto, gross", *blank, *_weight(mark, mark.gross_crypto, bounds.max_crypto_weight)),
             *rows,
             ("all", *blank[2:], *total, "", "", ""),
         ]

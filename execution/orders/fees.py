@@ -40,10 +40,10 @@ class CryptoTier:
         float, required_setting("30-day volume from which the tier applies, USD", ge=0)
     ]
     maker: Annotated[
-        float, required_setting("fee of a resting order, fraction of traded value", ge=0, lt=1)
+        float, required_setting("maker fee (resting order), fraction of traded value", ge=0, lt=1)
     ]
     taker: Annotated[
-        float, required_setting("fee of an immediate order, fraction of traded value", ge=0, lt=1)
+        float, required_setting("taker fee (immediate order), fraction of traded value", ge=0, lt=1)
     ]
     source: str = setting("", "publication that states the tier")
     read_on: str | None = setting(None, "date on which the source was read, YYYY-MM-DD")

@@ -250,7 +250,7 @@ def test_a_journal_is_read_and_not_changed(here: Practice, tmp_path: Path) -> No
     before = path.read_bytes()
     found = examined(here, tmp_path)
     assert found["journal"].level == "warning"
-    assert f"{path} is intact; 1 orders have an unknown outcome" in found["journal"].detail
+    assert f"{path} is intact; orders with an unknown outcome: 1" in found["journal"].detail
     assert found["halts"].level == "ok"
     assert path.read_bytes() == before
     assert {each.name for each in path.parent.iterdir()} == {JOURNAL_FILE, LOCK_FILE}
@@ -322,7 +322,7 @@ def test_account_traded_by_another_process_is_not_ready(
         assert process.startswith("failure process: ")
         assert "another process trades this account" in process
         assert f"{path} is not checked for damage" in journal_line
-        assert "1 orders have an unknown outcome" in journal_line
+        assert "orders with an unknown outcome: 1" in journal_line
     assert command()[0] == 0
 
 
