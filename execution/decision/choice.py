@@ -20,7 +20,7 @@ _PLAN = (
     " deviation %.0f bp"
 )
 _CHANGE = "weight %+.3f to %+.3f"
-_WORTH = "%s (worth %.2f bp)"
+_SHADOW_PRICE = "%s (shadow price %.2f bp)"
 # Telling the two causes apart would need a second solution of the program.
 COST_OR_BOOK_TEXT = "differs from the unconstrained weight due to costs or other positions"
 MIN_WEIGHT_SHOWN = 0.0005  # smallest difference of weights that a text shows
@@ -250,14 +250,15 @@ def horizon_text(rationale: Rationale, hours: float) -> str:
     beyond = rationale.days * 24 > hours * 1.001
     if not (rationale.sharpe > 0 or beyond):
         return ""
-    worth = "" if rationale.shrinkage is None else f" (worth {rationale.shrinkage:.2f})"
+    factor = rationale.shrinkage
+    shrinkage = "" if factor is None else f" (shrinkage factor {factor:.2f})"
     return _PLAN % (
         _span_text(rationale.days if beyond else hours / 24),
         rationale.period_premium * 1e4,
         rationale.premium * 100,
         rationale.sharpe,
         rationale.forecast * 1e4,
-        worth,
+        shrinkage,
         rationale.deviation * 1e4,
     )
 
@@ -276,5 +277,5 @@ def _binding_text(choice: Choice) -> str:
         if name == "cost" and not math.isnan(choice.unit_cost):
             limits.append(f"cost ({choice.unit_cost * 1e4:.3g} bp)")
         else:
-            limits.append(name if math.isnan(price) else _WORTH % (name, price * 1e4))
+            limits.append(name if math.isnan(price) else _SHADOW_PRICE % (name, price * 1e4))
     return f", bound by {' and '.join(limits)}" if limits else ""

@@ -97,7 +97,7 @@ def test_reason_splits_premium_and_forecast_over_the_horizon() -> None:
     rests_on = Rationale(5.0, 0.3, 0.06, 0.0008, -0.0012, 0.5, 0.03)
     assert horizon_text(rests_on, 1.0) == (
         "; over 5 days premium +8.0 bp (6.00 % a year, Sharpe ratio 0.3),"
-        " forecast -12.0 bp (worth 0.50), deviation 300 bp"
+        " forecast -12.0 bp (shrinkage factor 0.50), deviation 300 bp"
     )
 
 
