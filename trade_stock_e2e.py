@@ -76,12 +76,12 @@ from trainingdata.instruments import instrument
 log = logging.getLogger("live")
 
 SENDING_MODES = ("paper", "live")
-NOTHING_SENT_TEXT = "nothing was sent"
+NOTHING_SENT_TEXT = "no orders were sent"
 # The modes, and the state after an interruption of each.
 INTERRUPTION_TEXTS = {
     **dict.fromkeys(("dry", PREVIEW_ARGUMENT), NOTHING_SENT_TEXT),
-    **dict.fromkeys(SENDING_MODES, "what was sent stays sent; nothing else was"),
-    "replay": "every cycle that was made is in the journal; the same line goes on after it",
+    **dict.fromkeys(SENDING_MODES, "orders already sent remain at the venue"),
+    "replay": "completed cycles are in the journal; repeat the same command to continue",
 }
 
 
@@ -96,7 +96,7 @@ def run_dry_cycle(settings: LiveSettings, positions: Mapping[str, Decimal]) -> C
     prices = last_closes_by_symbol(bars)
     unpriced = [symbol for symbol in positions if symbol not in prices]
     if unpriced:
-        raise InputError(f"positions.{unpriced[0]}: there are no bars of it, so it has no price")
+        raise InputError(f"positions.{unpriced[0]}: no bars, so no price; add the symbol's bars")
     lent = settings.margin.leverage
     account = AccountSnapshot(
         settings.capital, positions, prices, bars.last_instant, max_leverage=lent
@@ -116,11 +116,14 @@ def _positions(config: DictConfig) -> dict[str, Decimal]:
         try:
             quantity = Decimal(str(given))
         except InvalidOperation:
-            raise InputError(f"positions.{symbol}: {given!r} is not a quantity") from None
+            raise InputError(f"positions.{symbol}: {given!r} is not a number") from None
         if not quantity.is_finite() or (quantity < 0 and not item.shortable):
-            raise InputError(f"positions.{symbol}: {given} cannot be held")
+            raise InputError(
+                f"positions.{symbol}: {given} is not a possible position; use a finite number, not"
+                " below 0 for crypto"
+            )
         if item.symbol in positions:
-            raise InputError(f"positions.{symbol}: {item.symbol} is there twice")
+            raise InputError(f"positions.{symbol}: {item.symbol} is listed twice; list it once")
         positions[item.symbol] = quantity
     return positions
 
@@ -135,7 +138,7 @@ def build_venue_components(config: DictConfig) -> tuple[LiveSettings, ApiKeys, B
     keys = ApiKeys.from_environment(os.environ)
     _refuse_other_keys(settings, keys)
     if not settings.symbols and TRADE_JOB in settings.jobs:
-        raise InputError("symbols: a venue has too many; name those to trade")
+        raise InputError("symbols: not set; list the symbols to trade, such as [NVDA,BTCUSD]")
     settings.check_files()
     names = tuple(sorted(settings.tradable_symbols))
     settings.check_schedule(settings.timeframe_or_hourly, names)
@@ -154,11 +157,14 @@ def _refuse_unconfirmed(config: DictConfig, settings: LiveSettings) -> None:
     """Reject live trading unless `confirm_live` is true and `broker.paper` is false."""
     live = config.mode == "live"
     if live and config.confirm_live is not True:
-        raise InputError("mode: live trades real money; say so once more with confirm_live=true")
+        raise InputError("mode: live trades real money; confirm it with confirm_live=true")
     if live and settings.broker.paper:
-        raise InputError("broker.paper: true, and mode=live trades no paper account; set it false")
+        raise InputError("broker.paper: true conflicts with mode=live; set broker.paper=false")
     if not live and config.mode in SENDING_MODES and not settings.broker.paper:
-        raise InputError(f"broker.paper: false, and mode={config.mode}; real money is mode=live")
+        raise InputError(
+            f"broker.paper: false conflicts with mode={config.mode}; set it to true, or set"
+            " mode=live to trade real money"
+        )
 
 
 def _refuse_other_keys(settings: LiveSettings, keys: ApiKeys) -> None:
@@ -167,12 +173,13 @@ def _refuse_other_keys(settings: LiveSettings, keys: ApiKeys) -> None:
     wanted = "paper" if settings.broker.paper else "live"
     if settings.broker.is_live_host and settings.broker.paper:
         raise InputError(
-            f"broker.url_override: {settings.broker.address} trades real money, and broker.paper is"
-            " true; real money is mode=live"
+            f"broker.url_override: {settings.broker.address} trades real money but broker.paper is"
+            " true; remove the override, or set mode=live to trade real money"
         )
     if kind and kind != wanted and not settings.broker.is_loopback:
         raise InputError(
-            f"{KEY_VARIABLE}: it is a {kind} account's, and broker.paper wants a {wanted} one"
+            f"{KEY_VARIABLE}: this is the key of a {kind} account but broker.paper requires a"
+            f" {wanted} one; set the keys of that account"
         )
 
 
@@ -181,7 +188,7 @@ def run_at_venue(config: DictConfig) -> None:
     settings, keys, feed, trader = build_venue_components(config)
     if named := [key for key in ("start", "end", "days") if config[key] is not None]:
         with tolerate_print_errors():
-            sys.stderr.write(f"{', '.join(named)}: not used; the venue's clock says when.\n")
+            sys.stderr.write(f"{', '.join(named)}: ignored; the venue's clock sets the period.\n")
     reports = CycleLogger(settings)
     if config.mode == "replay":
         output, overwrite = Path(config.output), may_overwrite(config)
@@ -254,10 +261,10 @@ class PreviewBroker:
         return self._gateway.assets(symbols)
 
     def submit(self, orders: Sequence[Order], gate: OrderGate = UNGUARDED) -> list[Fill]:
-        raise InputError(f"{len(orders)} orders: a preview sends none")
+        raise InputError(f"{len(orders)} orders not sent: a preview sends no orders")
 
     def cancel(self, client_order_ids: Iterable[str]) -> Mapping[str, Decimal]:
-        raise InputError(f"{', '.join(client_order_ids)}: a preview cancels none")
+        raise InputError(f"{', '.join(client_order_ids)}: a preview cancels no orders")
 
 
 def _show_preview(settings: LiveSettings, keys: ApiKeys, feed: BarFeed, trader: Trader) -> None:
@@ -279,20 +286,24 @@ def _show_preview(settings: LiveSettings, keys: ApiKeys, feed: BarFeed, trader: 
     if cycle.decision is None:
         now, timeframe = cycle.account.as_of, cycle.bars.timeframe
         instant = next_decision_instant(now, settings.symbols, timeframe, settings.decisions)
-        print_line(f"Ask again at {utc_text(instant)}.")
+        print_line(f"The next decision is possible at {utc_text(instant)}.")
 
 
 def _stopped(settings: LiveSettings, account: str) -> tuple[list[str], frozenset[str]]:
     """Return the reasons why a loop on an account may not send orders, and quarantined symbols."""
     journal = Path(settings.folder) / account / JOURNAL_FILE
     kill_file = journal.parent / KILL_FILE
-    lines = [f"A loop sends nothing: {kill_file} is there."] if may_exist(kill_file) else []
+    lines = (
+        [f"A loop would send no orders: the kill file {kill_file} exists."]
+        if may_exist(kill_file)
+        else []
+    )
     if not journal.is_file():
         return lines, frozenset()
     with open_current_schema(journal) as database:
         halts = Halts(database, EventLog(database))
         lines += [
-            f"A loop is halted, {halt.rule.forbidden_scope}: {halt}. {halt.rule.remedy}"
+            f"A loop would be halted ({halt.rule.forbidden_scope}): {halt}. {halt.rule.remedy}"
             for halt in halts.active()
         ]
         lines += [f"The venue refuses orders: {each}" for each in read_active_refusals(database)]
@@ -366,8 +377,8 @@ def print_cycle_briefly(cycle: Cycle) -> None:
         for choice in decision.choices
     ]
     LoopTerminal().print(
-        f"{utc_text(decision.at)}: equity {usd(cycle.account.equity)}, no order of"
-        f" {', '.join(bound) or 'anything'}.",
+        f"{utc_text(decision.at)}: equity {usd(cycle.account.equity)}, no order in"
+        f" {', '.join(bound) or 'any symbol'}.",
         highlight=False,
         soft_wrap=True,
     )
@@ -440,8 +451,8 @@ def parse_arguments(words: Sequence[str]) -> tuple[LiveRequest, None]:
         raise invalid_choice("mode", config.mode, INTERRUPTION_TEXTS)
     if config.cycles is not None and (not isinstance(config.cycles, int) or config.cycles < 1):
         raise InputError(
-            f"cycles: {config.cycles!r} is not a whole number above 0; null goes on until it is"
-            " told to stop"
+            f"cycles: {config.cycles!r} is not a whole number above 0; set null to run until"
+            " stopped"
         )
     quantity = words[1:3] if is_quantity_command(words) else None
     return LiveRequest(config, quantity, overrides), None
@@ -476,7 +487,7 @@ def run_quantity(words: Sequence[str], overrides: Sequence[str]) -> Result:
         symbol, price = words[0], float(words[1])
     except (IndexError, ValueError):
         raise InputError(
-            "quantity: a symbol and its price in USD are needed, quantity NVDA 150"
+            "quantity: symbol or price missing; give a symbol and a price in USD: quantity NVDA 150"
         ) from None
     answer = size_quantity(symbol, price, *overrides)
     return Result(sentences=[f"{answer.symbol} {answer.qty:+f}: {answer.reason}"])

@@ -30,14 +30,14 @@ COMMANDS = {
     "trade_stock_e2e": Command(
         "trade_stock_e2e",
         config="live",
-        interruption_text="nothing was sent",
+        interruption_text="no orders were sent",
         log="live",
         log_links=("trade_stock_e2e", "sizing_utils"),
         words_parser="execution:live_overrides",
         is_private=True,
     ),
     "doctor": Command(
-        "execution.doctor", config="live", interruption_text="nothing was sent", is_private=True
+        "execution.doctor", config="live", interruption_text="no orders were sent", is_private=True
     ),
     "live": Command(
         "execution.live", config="live", interruption_text="nothing was changed", is_private=True
@@ -56,7 +56,7 @@ def live_overrides(arguments: Sequence[str]) -> list[str]:
         if word == PREVIEW_ARGUMENT:
             continue
         if not is_override(word):
-            also = "a setting as key=value (status, clear, kill: `python -m execution.live`)"
+            also = "a setting as key=value; for status, clear, kill: `python -m execution.live`"
             raise invalid_choice("word", word, (PREVIEW_ARGUMENT, QUANTITY_ARGUMENT), also=also)
         words.append(word)
     # A later word wins: with `preview`, nothing is sent, whatever other words follow.

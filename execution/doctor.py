@@ -147,7 +147,7 @@ def run_checks(context: DoctorContext) -> Iterator[Finding]:
     for name, (check, needed) in CHECKS.items():
         if needed in missing:
             missing[name] = missing[needed]
-            text = f"not checked, because of {missing[name]}; mend that first"
+            text = f"skipped because the check {missing[name]} failed; fix that first"
             yield Finding("warning", name, text)
             continue
         try:
@@ -162,25 +162,25 @@ def _keys(start: DoctorContext) -> CheckResult:
     try:
         _ = start.account_fields
     except AccessDenied as error:
-        raise InputError(f"present, and not accepted: {error}") from error
+        raise InputError(f"set, but the venue rejects them: {error}") from error
     except BrokerError as error:
         raise InputError(
-            f"present, not verified: {error}; look at the network and at the venue's status page"
+            f"set, but not verified: {error}; check the network and the venue's status page"
         ) from error
-    return "ok", "present, and accepted"
+    return "ok", "set, and accepted by the venue"
 
 
 def _venue(start: DoctorContext) -> CheckResult:
     """Check whether orders are real, and whether another address replaces the venue's."""
     broker = start.settings.broker
     if broker.address is None and broker.paper:
-        return "ok", "Alpaca's paper account; no order is real"
+        return "ok", "Alpaca paper account; no order is real"
     if broker.address is None:
-        return "warning", "Alpaca's account with real money; set broker.paper=true to practise"
+        return "warning", "Alpaca account with real money; set broker.paper=true for paper trading"
     if broker.is_loopback:
-        return "ok", f"{broker.address} in Alpaca's place, a server on this machine"
-    found = f"{broker.address} in Alpaca's place; its keys and orders are this server's"
-    return "warning", f"{found}, take broker.url_override away where that is not meant"
+        return "ok", f"{broker.address} instead of Alpaca, a server on this machine"
+    found = f"{broker.address} receives keys and orders instead of Alpaca"
+    return "warning", f"{found}; remove broker.url_override if this is not intended"
 
 
 def _account(start: DoctorContext) -> CheckResult:
@@ -188,8 +188,8 @@ def _account(start: DoctorContext) -> CheckResult:
     account = AccountEntry.id.read(start.account_fields)
     said = account_block_reasons(start.account_fields, paper=start.settings.broker.paper)
     if not said:
-        return "ok", f"{account} is {AccountEntry.status.read(start.account_fields)}, with no block"
-    text = f"{account} {' and '.join(said)}; no order is taken until the venue lifts that"
+        return "ok", f"{account} is {AccountEntry.status.read(start.account_fields)}, not blocked"
+    text = f"{account} {' and '.join(said)}; it accepts no orders until the venue lifts this block"
     return "failure", text
 
 
@@ -200,14 +200,14 @@ def _margin(start: DoctorContext) -> CheckResult:
     found = f"the venue lends up to {multiplier:f} times equity"
     if multiplier >= Decimal(repr(leverage)):
         return "ok", found
-    found += f", less than limits.intraday_leverage={leverage:g}; the smaller counts"
-    return "warning", f"{found}, have margin enabled at the venue to use the larger"
+    found += f", less than limits.intraday_leverage={leverage:g}; the smaller value applies"
+    return "warning", f"{found}; enable margin at the venue to use the larger one"
 
 
 def _shorting(start: DoctorContext) -> CheckResult:
     if AccountEntry.shorting.read(start.account_fields):
         return "ok", "enabled"
-    return "warning", "not enabled, nothing is sold short; have it enabled at the venue"
+    return "warning", "not enabled; no stock is sold short; enable shorting at the venue"
 
 
 def _crypto(start: DoctorContext) -> CheckResult:
@@ -215,7 +215,7 @@ def _crypto(start: DoctorContext) -> CheckResult:
     if is_trading_status(status, paper=start.settings.broker.paper):
         return "ok", status
     coins = ", ".join(filter(is_crypto, start.symbols))
-    text = f"{status}, {coins or 'coins'} cannot be traded; have it enabled at the venue"
+    text = f"{status}; {coins or 'crypto'} cannot be traded; enable crypto trading at the venue"
     return "failure" if coins else "warning", text
 
 
@@ -224,7 +224,7 @@ def _clock(start: DoctorContext) -> CheckResult:
     try:
         shown = start.connection.now()
     except BrokerError as error:
-        raise InputError(f"{error}; look at the venue's status page") from error
+        raise InputError(f"{error}; check the venue's status page") from error
     offset = clock_offset(shown, asked, start.clock.now())
     return check_clock_offset(offset, is_loopback=start.settings.broker.is_loopback)
 
@@ -252,28 +252,28 @@ def check_clock_offset(offset: float, *, is_loopback: bool) -> CheckResult:
         time.
     """
     side = "ahead of" if offset > 0 else "behind"
-    found = f"the venue's is {duration_text(abs(offset))} {side} this machine's"
+    found = f"the venue's clock is {duration_text(abs(offset))} {side} this machine's clock"
     if is_loopback and abs(offset) >= SIMULATED_CLOCK_OFFSET_SECONDS:
-        return "ok", f"{found}; a practice server keeps its own time"
+        return "ok", f"{found}; a practice server has its own clock"
     if abs(offset) > CLOCK_OFFSET_WARNING_SECONDS:
         level: Level = "failure" if abs(offset) > CLOCK_OFFSET_FAILURE_SECONDS else "warning"
-        return level, f"{found}; set this machine's clock, as by NTP"
-    return "ok", f"{abs(offset):.1f} s between the venue's and this machine's"
+        return level, f"{found}; synchronise this machine's clock, for example by NTP"
+    return "ok", f"{abs(offset):.1f} s between the venue's clock and this machine's clock"
 
 
 def _symbols(start: DoctorContext) -> CheckResult:
     """Check whether the venue has an asset for every symbol."""
     if not start.symbols:
-        return "ok", "none is named"
+        return "ok", "no symbols are set"
     refuse_unlisted(AlpacaBroker(start.settings.broker, start.require_keys()), start.symbols)
-    return "ok", f"the venue has {', '.join(start.symbols)}"
+    return "ok", f"the venue lists {', '.join(start.symbols)}"
 
 
 def _feed(start: DoctorContext) -> CheckResult:
     """Check whether bars can be read, and whether the feed has the latest bars."""
     settings = start.settings
     if not start.symbols:
-        return "warning", "not checked; name what is to be traded, as symbols=[NVDA,BTCUSD]"
+        return "warning", "not checked; set the symbols to trade, such as symbols=[NVDA,BTCUSD]"
     # The venue's clock decides whether a bar is the latest.
     now = start.connection.now_or_estimate()
     late = np.timedelta64(round(settings.bar_wait_seconds * 1e9), "ns")
@@ -286,11 +286,11 @@ def _feed(start: DoctorContext) -> CheckResult:
     behind = [s for s in due if s not in latest or (latest[s] < due[s] and now - due[s] >= late)]
     if not behind:
         newest = max(latest, key=lambda symbol: latest[symbol])
-        return "ok", f"{feed}, the latest bar, of {newest}, closed at {utc_text(latest[newest])}"
+        return "ok", f"{feed}: the latest bar ({newest}) closed at {utc_text(latest[newest])}"
     return (
         "failure" if len(behind) == len(due) else "warning",
-        f"{feed} has not the last bar of {', '.join(behind)}, and nothing of it is decided; check"
-        " symbols and data.feed, and look at the venue's status page",
+        f"{feed}: the latest bar of {', '.join(behind)} is missing; no decision is made for these"
+        " symbols; check symbols, data.feed and the venue's status page",
     )
 
 
@@ -309,11 +309,11 @@ def _checkpoint(start: DoctorContext) -> CheckResult:
                 with safe_open(path, framework="numpy") as weights:
                     for name in weights.keys():  # noqa: SIM118 - it is not a mapping
                         if not np.isfinite(weights.get_tensor(name)).all():
-                            raise ValueError(f"{name} is not finite")
+                            raise ValueError(f"{name} has values that are not finite")
             except (OSError, ValueError, TypeError, SafetensorError) as error:
                 raise InputError(
-                    f"{path}: these weights cannot be read: {error}; bring the checkpoint back"
-                    " whole, or name another: forecaster.model=FOLDER"
+                    f"{path}: cannot load weights: {error}; restore the checkpoint or set"
+                    " forecaster.model=FOLDER"
                 ) from error
     return "ok", forecaster.name
 
@@ -330,12 +330,12 @@ def _disk(start: DoctorContext) -> CheckResult:
         with TemporaryDirectory(prefix=".doctor-", dir=places["journal"]) as scratch:
             Database(Path(scratch) / "probe.sqlite").close()
     except OSError as error:
-        why = f"nothing can be written there: {error.strerror or error}"
+        why = f"cannot write a journal: {error.strerror or error}"
         return "failure", f"{places['journal']}: {why}; {found}"
     if min(free.values()) < MIN_FREE_BYTES:
-        return "failure", f"{found}; make room: orders are written down before they are sent"
+        return "failure", f"{found}; free disk space: orders are recorded before they are sent"
     if min(free.values()) < GIGABYTE:
-        return "warning", f"{found}; make room before it is full"
+        return "warning", f"{found}; free disk space soon"
     return "ok", found
 
 
@@ -352,14 +352,14 @@ def nearest_writable_folder(folder: Path) -> Path:
         place = next(path for path in (absolute, *absolute.parents) if path.exists())
     except OSError as error:
         raise InputError(
-            f"{folder}: cannot be looked at: {error.strerror or error}; look as the user that the"
-            " loop runs as"
+            f"{folder}: cannot access: {error.strerror or error}; run this as the user that runs"
+            " the loop"
         ) from error
     if not place.is_dir():
-        raise InputError(f"{place}: it is a file, and a folder is needed there; move it away")
+        raise InputError(f"{place}: expected a folder but it is a file; move it away")
     if not os.access(place, os.W_OK | os.X_OK):
         raise InputError(
-            f"{place}: cannot be written; let this user write there, or name another folder"
+            f"{place}: this user cannot write there; grant the permission or set another folder"
         )
     return place
 
@@ -368,10 +368,10 @@ def _process(start: DoctorContext) -> CheckResult:
     """Check whether another process trades the account, which would lock out this one."""
     account = start.journal_path.parent.name
     if start.is_traded_now:
-        text = f"account {account}: another process sends orders to it; end that one first"
+        text = f"account {account}: another process trades this account; stop it first"
         return "failure", text
     nearest_writable_folder(state_folder(account))  # folder of its lock
-    return "ok", "no other process sends orders to the account"
+    return "ok", "no other process trades the account"
 
 
 def check_journal(path: Path, *, is_traded_now: bool) -> CheckResult:
@@ -384,11 +384,11 @@ def check_journal(path: Path, *, is_traded_now: bool) -> CheckResult:
     """
     refuse_misplaced_journal(path.parent.name, path)
     if nearest_writable_folder(path.parent) != path.parent or not path.exists():
-        return "ok", f"none yet; the first run begins {path}"
-    found = f"{path} is whole"
+        return "ok", f"none yet; the first run creates {path}"
+    found = f"{path} is intact"
     try:
         if is_traded_now:
-            found = f"{path} is not read through, as another process may be writing it"
+            found = f"{path} is not checked for damage because another process may be writing it"
         else:
             if recorded_journal_path(path.parent.name) == path:
                 refuse_empty_journal(path)
@@ -399,11 +399,11 @@ def check_journal(path: Path, *, is_traded_now: bool) -> CheckResult:
         count = count_unknown_outcomes(path)
     except DatabaseFailed as error:
         raise InputError(
-            f"{error}; bring its backup back, as without one the loop sets it aside and halts"
+            f"{error}; restore a backup; otherwise the loop moves the damaged file aside and halts"
         ) from error
     if not count:
         return "ok", f"{found}, and the outcome of every order is known"
-    text = f"{count} of its orders have an unknown outcome; the next start queries them first"
+    text = f"orders with an unknown outcome: {count}; the next start queries them first"
     return "warning", f"{found}; {text}"
 
 
@@ -414,7 +414,7 @@ def check_halts(journal: Path) -> CheckResult:
     """
     kill_file = journal.with_name(KILL_FILE)
     stopped = may_exist(kill_file)
-    said = [f"{kill_file} stops everything: remove it."] if stopped else []
+    said = [f"the kill file {kill_file} stops all orders: remove it."] if stopped else []
     for halt in read_active_halts(journal) if journal.exists() else ():
         stopped |= halt.rule.forbidden_scope == "everything"
         said.append(f"{halt.kind}: {halt.rule.remedy}")

@@ -84,7 +84,7 @@ def size_quantity(symbol: str, price: float, *overrides: str) -> SizedQuantity:
     """
     item = instrument(symbol)
     if not (np.isfinite(price) and price > 0):
-        raise InputError(f"price: {price:g} is not above 0")
+        raise InputError(f"price: {price:g} must be a finite number above 0")
     settings = LiveSettings.from_config(compose_config("live", list(overrides)))
     keys = ApiKeys.from_environment(os.environ)
     broker = create_broker_connection(settings.broker, keys).create_gateway()
@@ -95,7 +95,7 @@ def size_quantity(symbol: str, price: float, *overrides: str) -> SizedQuantity:
     if account.block_reason:
         return SizedQuantity(item.symbol, Decimal(0), account.block_reason)
     if asset is not None and not asset.tradable:
-        return SizedQuantity(item.symbol, Decimal(0), "the venue takes no orders for it now")
+        return SizedQuantity(item.symbol, Decimal(0), "the venue accepts no orders for it now")
     return decide(item.symbol, price, settings, account, _bar_source(settings, keys), asset)
 
 
@@ -119,7 +119,7 @@ def decide(
     now = account.as_of
     item = instrument(symbol)
     if item.kind is AssetClass.STOCK and not in_session(np.array([now]))[0]:
-        why = f"its market is shut at {utc_text(now)}; nothing can be traded now"
+        why = f"the market is closed at {utc_text(now)}, so no quantity can be traded now"
         return SizedQuantity(symbol, Decimal(0), why)
     # The caller's price values the symbol and the account's prices the rest. The limit of an open
     # order is used only for symbols that are not held and have no other price.
@@ -184,7 +184,7 @@ def _without_forecast(
         risk_multiplier=sizing.risk_multiplier,
     )
     legacy = not sizing.enhanced or sizing.fallback == "legacy"
-    answer = "Legacy sizing" if legacy else "no new risk"
+    answer = "Legacy sizing" if legacy else "no new position is opened"
     return SizedQuantity(symbol, qty, f"Enhanced sizing failed: {why}; {answer}")
 
 
@@ -197,12 +197,13 @@ def _bar_source(settings: LiveSettings, keys: ApiKeys) -> BarFetcher:
         missing = [symbol for symbol in symbols if symbol not in files]
         if missing:
             log.warning(
-                "no bars in data.dir of %s: counts for the limits, without a forecast",
+                "%s: no bars in data.dir; a position counts towards the limits but has no forecast",
                 " ".join(missing),
             )
         if len(missing) == len(symbols):
             raise NoForecast(
-                f"no forecast: no file of {' '.join(symbols)} in {' '.join(map(str, folders))}"
+                f"no forecast: no bar file for {' '.join(symbols)} in"
+                f" {' '.join(map(str, folders))} (data.dir)"
             )
         named = [symbol for symbol in symbols if symbol in files]
         return settings.data.bars_up_to(named, now, settings.timeframe_or_hourly)
@@ -224,6 +225,6 @@ def _fully_priced(account: AccountSnapshot) -> AccountSnapshot:
     for symbol, quantity in account.projected_positions.items():
         if quantity and symbol not in account.prices:
             raise BrokerError(
-                f"{symbol}: an open order, but no position, bar or limit says what it is worth"
+                f"{symbol}: cannot value the open order: no position, bar or limit price is known"
             )
     return account

@@ -133,8 +133,11 @@ class BrokerContract:
         before = bench.broker.account()
         whale = make_order("whale-1", "SYXUSD", qty="100000", tif="gtc")
         for wrong, why in (
-            (make_order("flip-1", side="sell", qty="11"), "no order goes through 0"),
-            (whale, r"an order of coins is worth \$200,000 at most"),
+            (
+                make_order("flip-1", side="sell", qty="11"),
+                "close the position before opening the opposite",
+            ),
+            (whale, r"exceeds the maximum for a crypto order, \$200,000"),
             (make_order("wash-1", "SYB", side="sell"), "a wash trade"),
         ):
             caplog.clear()

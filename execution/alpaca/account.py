@@ -141,7 +141,7 @@ def _complete_terms(entry: JsonObject, sent: Mapping[str, AnyOrder]) -> JsonObje
     if not isinstance(order, Order):
         return entry
     log.warning(
-        "%s: no %s in the answer, taken from the order as sent",
+        "%s: the venue's response lacks %s; using the terms of the order as sent",
         entry_order_id(entry),
         ", ".join(absent),
     )
@@ -269,7 +269,10 @@ def _with_held_back(account: AccountSnapshot, available: Mapping[str, Decimal]) 
             held_back.add(symbol)
     if not held_back:
         return account
-    log.warning("part of it is held back, nothing is ordered: %s", " ".join(sorted(held_back)))
+    log.warning(
+        "no orders in %s: the venue locks part of the position (qty_available)",
+        " ".join(sorted(held_back)),
+    )
     return replace(account, uncertain_symbols=account.uncertain_symbols | held_back)
 
 
@@ -299,10 +302,12 @@ def parse_open_order(entry: JsonObject) -> list[Order]:
     quantity = OrderEntry.qty.read(entry)
     filled = OrderEntry.filled_qty.read(entry)
     if quantity is None:
-        raise BrokerError(f"order {entry_order_id(entry)}: it has neither qty nor notional")
+        raise BrokerError(f"order {entry_order_id(entry)}: qty and notional are both missing")
     remaining = quantity - filled
     if remaining < 0:
-        raise BrokerError(f"order {entry_order_id(entry)}: filled_qty is {filled}, of {quantity}")
+        raise BrokerError(
+            f"order {entry_order_id(entry)}: filled_qty {filled} exceeds qty {quantity}"
+        )
     kind = OrderEntry.type.read(entry)
     force = OrderEntry.time_in_force.read(entry)
     prices = {name: _price(getattr(OrderEntry, name).read(entry)) for name in PRICE_FIELDS}
@@ -313,7 +318,7 @@ def parse_open_order(entry: JsonObject) -> list[Order]:
         symbol=parse_venue_symbol(OrderEntry.leg_symbol.read(entry)),
         side="buy" if OrderEntry.side.read(entry) == "buy" else "sell",
         qty=remaining,
-        reason="open at the venue",
+        reason="open order at the venue",
         tif=next((each for each in TIMES_IN_FORCE if each == force), "day"),
     )
     own: dict[str, Any] = {name: prices[name] for name in _PRICES_OF.get(kind or "", ())}

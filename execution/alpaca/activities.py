@@ -163,13 +163,13 @@ def _rows_since(connection: VenueConnection, after: np.datetime64) -> list[JsonO
         for row in page:
             name = ActivityEntry.stated_id.read(row)
             if name in listed:
-                raise InvalidResponse(f"activity {name} is listed twice")
+                raise InvalidResponse(f"the list contains activity {name} twice")
             if name is not None:
                 listed.add(name)
         rows += page
         if len(page) < ACTIVITIES_PER_PAGE:
             return rows
-        log.info("activities: %d so far, and there are more", len(rows))
+        log.info("activities: read %d so far, requesting the next page", len(rows))
         query = {**query, "page_token": ActivityEntry.id.read(page[-1])}
 
 
@@ -182,4 +182,6 @@ def _refuse_future_trades(connection: VenueConnection, activities: Sequence[Acti
     # The venue's clock may have been set forward since it was read.
     now = connection.now()
     if last.at > now + DAY:
-        raise InvalidResponse(f"activity {last.id}: a trade at {last.at}, and now it is {now}")
+        raise InvalidResponse(
+            f"activity {last.id}: trade time {last.at} is later than the venue's clock, {now}"
+        )

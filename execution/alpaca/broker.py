@@ -100,7 +100,7 @@ class AlpacaBroker:
         try:
             reading = self.read_account()
         except RereadRequired as error:
-            log.warning("asked again: %s", error)
+            log.warning("responses contradict each other, reading the account again: %s", error)
             self._time.wait(REREAD_DELAY_SECONDS)
             reading = self.read_account(reread=True)
         self.cache_account(reading.account)
@@ -143,8 +143,8 @@ class AlpacaBroker:
         orders = self._venue.open_order_entries() or self._venue.open_order_entries()
         if len(orders) >= MAX_ORDERS_LISTED:
             raise BrokerError(
-                f"{len(orders)} orders are open, and the venue lists no more at once: the account"
-                " cannot be seen whole; cancel some"
+                f"cannot read all open orders: the venue lists at most {MAX_ORDERS_LISTED} and"
+                f" {len(orders)} are listed; cancel some of them"
             )
         positions = parse_objects(client.get_all_positions())
         facts = client.get_account()
@@ -223,7 +223,7 @@ class AlpacaBroker:
         sent = []
         for order in orders:
             if why := self._refusal(order, account):
-                log.warning("%s is not sent: %s", order.client_order_id, why)
+                log.warning("%s: not sent: %s", order.client_order_id, why)
                 self._outbox.deny(order.client_order_id, why)
                 continue
             try:
@@ -255,7 +255,7 @@ class AlpacaBroker:
             done = done and last.is_done
             if last.status in ("rejected", "expired"):
                 name = order.client_order_id
-                log.warning("%s: %s by the venue after it was accepted", name, last.status)
+                log.warning("%s: accepted by the venue, then %s", name, last.status)
             with self._venue.translate_errors(f"order {order.client_order_id}"):
                 fills += _fills_of(order, last)
         return fills, done
@@ -295,7 +295,7 @@ class AlpacaBroker:
                 continue
             answer = self._outbox.cancel_and_wait(answer)
             if not answer.is_done:
-                raise OutcomeUnknown(f"{name}: cancelled, and it still works")
+                raise OutcomeUnknown(f"{name}: the order is still open after its cancellation")
             with self._venue.translate_errors(f"order {name}"):
                 left[name] = OrderEntry.whole_qty.read(answer.response) - answer.filled_quantity
         return left
@@ -332,7 +332,7 @@ class AlpacaBroker:
             found = parse_objects(self._venue.client.get("/assets", query))
             answers = {AssetEntry.symbol.read(answer): answer for answer in found}
             if not answers:
-                raise InvalidResponse("none is listed")
+                raise InvalidResponse("the list of assets is empty")
             return answers
 
 

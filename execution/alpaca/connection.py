@@ -104,9 +104,9 @@ class VenueConnection:
                 at <= first + CLOCK_TOLERANCE or at > self.estimated_now()
             )
             if not agree and self._is_surprising(at):
-                raise InvalidResponse(f"the clock shows {first}, and then {at}")
+                raise InvalidResponse(f"two successive readings disagree: {first}, then {at}")
             if agree:
-                log.info("the venue's clock has moved to %s", at)
+                log.info("the venue's clock was set to %s", at)
             self._on_time = None
         self._refuse_slow(at)
         self._read_clock = (at, self.time.monotonic())
@@ -125,9 +125,10 @@ class VenueConnection:
             if self._has_kept_pace(at, seconds):
                 self._on_time, self._slow = (at, seconds), None
                 return
+            seconds_behind = behind.astype("timedelta64[s]").astype(int)
             raise InvalidResponse(
-                f"the clock shows {at}, {behind.astype('timedelta64[s]').astype(int)} seconds less"
-                " than have passed here"
+                f"the clock shows {at} and lags this machine's clock by {seconds_behind} s since it"
+                " was last on time"
             )
 
     def _has_kept_pace(self, at: np.datetime64, seconds: float) -> bool:

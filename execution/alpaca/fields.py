@@ -34,12 +34,8 @@ class ClockEntry:
     """Fields read from the response to `GET /v2/clock`."""
 
     timestamp = RequiredField("timestamp", parse_timestamp)
-    is_open = optional_field(
-        "is_open", parse_bool, "the exchange's calendar says whether it is open"
-    )
-    next_close = optional_field(
-        "next_close", parse_timestamp, "the exchange's calendar says when it closes"
-    )
+    is_open = optional_field("is_open", parse_bool, "using the exchange's calendar")
+    next_close = optional_field("next_close", parse_timestamp, "using the exchange's calendar")
 
 
 class AccountEntry:
@@ -47,31 +43,31 @@ class AccountEntry:
 
     id = RequiredField("id", parse_text)
     # Alpaca's reference: "currently will always be the value USD".
-    currency = OptionalField("currency", parse_choice("USD"), "USD", "it is taken for USD")
+    currency = OptionalField("currency", parse_choice("USD"), "USD", "assuming USD")
     cash = optional_field(
-        "cash", parse_decimal, "equity less the value of positions counts as cash"
+        "cash", parse_decimal, "using equity minus the value of positions as cash"
     )
     settled = optional_field(
         "non_marginable_buying_power",
         parse_decimal,
-        "coins are bought with all cash but what open shorts were sold for",
+        "using cash minus the proceeds of open shorts for crypto purchases",
     )
     long_value = optional_field(
-        "long_market_value", parse_decimal, "nothing says whether positions are missing"
+        "long_market_value", parse_decimal, "missing long positions cannot be detected"
     )
     short_value = optional_field(
-        "short_market_value", parse_decimal, "nothing says whether shorts are missing"
+        "short_market_value", parse_decimal, "missing short positions cannot be detected"
     )
-    equity = optional_field("equity", parse_decimal, "nothing says whether cash is right")
-    multiplier = OptionalField("multiplier", parse_multiplier, Decimal(1), "nothing is borrowed")
-    shorting = OptionalField("shorting_enabled", parse_bool, False, "nothing is sold short")
-    status = OptionalField("status", parse_text, "ACTIVE", "it is taken for ACTIVE")
-    crypto_status = OptionalField("crypto_status", parse_text, "ACTIVE", "it is taken for ACTIVE")
+    equity = optional_field("equity", parse_decimal, "cash cannot be checked against equity")
+    multiplier = OptionalField("multiplier", parse_multiplier, Decimal(1), "not borrowing")
+    shorting = OptionalField("shorting_enabled", parse_bool, False, "not selling short")
+    status = OptionalField("status", parse_text, "ACTIVE", "assuming ACTIVE")
+    crypto_status = OptionalField("crypto_status", parse_text, "ACTIVE", "assuming ACTIVE")
     options_buying_power = optional_field(
-        "options_buying_power", parse_decimal, "spreads are sized by the account's files alone"
+        "options_buying_power", parse_decimal, "sizing spreads by the account's files alone"
     )
     blocks = tuple(
-        OptionalField(name, parse_bool, False, "the account is taken for not blocked")
+        OptionalField(name, parse_bool, False, "assuming that the account is not blocked")
         for name in ("trading_blocked", "account_blocked", "trade_suspended_by_user")
     )
 
@@ -113,9 +109,11 @@ class PositionEntry:
     entry_price = optional_field(
         "avg_entry_price",
         parse_truncated(parse_non_negative),
-        "a short's proceeds are taken for what it is worth",
+        "using the market value of a short as its proceeds",
     )
-    available = optional_field("qty_available", parse_decimal, "all that is held may be sold")
+    available = optional_field(
+        "qty_available", parse_decimal, "assuming that the whole position may be sold"
+    )
 
 
 def parse_side(value: Any) -> str:
@@ -176,14 +174,17 @@ class AssetEntry:
     """Fields read from an asset in the response to `GET /v2/assets` or `/v2/assets/{symbol}`."""
 
     symbol = RequiredField("symbol", parse_text)
-    tradable = OptionalField("tradable", parse_bool, False, "it is not traded")
-    status = OptionalField("status", parse_text, "", "it is not traded")
-    shortable = OptionalField("shortable", parse_bool, False, "it is not sold short")
+    tradable = OptionalField("tradable", parse_bool, False, "not trading the asset")
+    status = OptionalField("status", parse_text, "", "not trading the asset")
+    shortable = OptionalField("shortable", parse_bool, False, "not selling the asset short")
     easy_to_borrow = optional_field("easy_to_borrow", parse_bool)
     borrow_status = OptionalField(
-        "borrow_status", parse_text, "", "and no easy_to_borrow either: it is not sold short"
+        "borrow_status",
+        parse_text,
+        "",
+        "easy_to_borrow is missing too, not selling the asset short",
     )
-    fractionable = OptionalField("fractionable", parse_bool, False, "it is traded in whole shares")
+    fractionable = OptionalField("fractionable", parse_bool, False, "trading whole shares only")
     increment = optional_field("min_trade_increment", parse_positive)
     smallest = optional_field("min_order_size", parse_positive)
 
@@ -195,7 +196,7 @@ _CAPITALS = re.compile(r"[A-Z][A-Z0-9_]{0,15}")
 def parse_activity_type(value: Any) -> str:
     """Validate and return an activity type of the venue, such as CFEE."""
     if not isinstance(value, str) or not _CAPITALS.fullmatch(value):
-        raise ValueError("no word of capitals")
+        raise ValueError("not an activity type in capital letters, such as CFEE")
     return value
 
 
@@ -203,8 +204,8 @@ def parse_new_york_midnight(value: Any) -> np.datetime64:
     """Return the New York midnight at which a date (YYYY-MM-DD) starts, as an instant."""
     day = _DAY.fullmatch(value) if isinstance(value, str) else None
     if day is None or not 1990 <= int(day[1][:4]) <= 2200:
-        raise ValueError("no day")
-    return parse_instant(day[1], name="the day")
+        raise ValueError("not a date (YYYY-MM-DD, 1990 to 2200)")
+    return parse_instant(day[1], name="the date")
 
 
 class ActivityEntry:

@@ -172,12 +172,12 @@ def check_position_sums(
         if apart <= FIRST_READ_REL_TOL * stated + ROUNDING_TOLERANCE_USD:
             continue
         difference = (
-            f"positions (qty times price) are worth ${sum(worth.values()):,.0f},"
-            f" {name} says ${stated:,.0f}"
+            f"the positions are worth ${sum(worth.values()):,.0f} (qty times price), but {name} is"
+            f" ${stated:,.0f}"
         )
         if not reread or apart > REREAD_REL_TOL * stated + ROUNDING_TOLERANCE_USD:
             raise InvalidResponse(difference)
-        log.warning("it is taken for prices that move: %s", difference)
+        log.warning("difference accepted as price moves between two responses: %s", difference)
 
 
 def check_equity_sum(
@@ -220,21 +220,21 @@ def check_equity_sum(
     if any(-tolerance <= each <= tolerance + reserved_cash for each in missing):
         return
     difference = (
-        f"equity is ${equity:,.2f}, cash ${cash:,.2f}, long_market_value ${long:,.2f} and"
-        f" short_market_value ${short:,.2f}"
+        f"equity ${equity:,.2f} is not the sum of cash ${cash:,.2f}, long_market_value"
+        f" ${long:,.2f} and short_market_value ${short:,.2f}"
     )
     # A withdrawal on its way may have left cash but not equity; less cash is conservative.
     if not reread or max(missing) < 0:
         raise InvalidResponse(difference)
-    log.warning("it is taken for cash that is on its way out: %s", difference)
+    log.warning("difference accepted as a withdrawal in progress: %s", difference)
 
 
 def _possible_sums(worth: Mapping[str, Decimal]) -> Iterator[Decimal]:
-    """Return sums that the venue may state: of all positions, or without some asset classes.
+    """Return sums that the venue may report: over all positions, or without some asset classes.
 
     Stocks are in every sum. According to the venue's reference, the sums cover all positions. It
     could not be verified that this includes options and positions without a price of today, so a
-    difference of those classes does not reject a sound account.
+    difference that those classes explain does not reject the account.
     """
     stocks = worth.get(STOCK_ASSET_CLASS, Decimal(0))
     others = [value for kind, value in worth.items() if kind != STOCK_ASSET_CLASS]
@@ -254,7 +254,7 @@ def _refuse_contradicting_signs(position: JsonObject) -> None:
     if len(is_long) > 1 or (value and not quantity):
         raise InvalidResponse(
             f"{PositionEntry.symbol.read(position)}: qty {quantity}, market_value {value} and side"
-            f" {side} are not of one sign"
+            f" {side} contradict each other (long or short)"
         )
 
 
@@ -322,8 +322,8 @@ def _mark(position: JsonObject, symbol: str, traded: float | None) -> float:
             if value is None or _are_near(abs(value), abs(quantity) * price / unit):
                 return float(price / unit)
         raise InvalidResponse(
-            f"{symbol}: qty {quantity} at a current_price of {price} is not a market_value of"
-            f" {value}"
+            f"{symbol}: market_value {value} differs from qty {quantity} times current_price"
+            f" {price}"
         )
     if value and quantity:
         return float(abs(value / quantity))

@@ -103,8 +103,8 @@ class AlpacaSpreads:
     def resume(self, client_order_id: str, *, retry_gate: OrderGate | None) -> SpreadFill:
         """Cancel an earlier order if it is still open, and return its fill.
 
-        retry_gate: pre-trade gate of a second post if the venue does not know the order; None posts
-            no second time.
+        retry_gate: pre-trade gate for resubmitting the order if the venue does not know it; None
+            does not resubmit.
 
         Raises
         ------
@@ -117,7 +117,7 @@ class AlpacaSpreads:
         if placed is None:
             begun = self._outbox.may_have_been_sent(client_order_id)
             refusal = OrderRejected if begun else OrderNeverSent
-            raise refusal(f"{client_order_id}: it never came about")
+            raise refusal(f"{client_order_id}: the venue does not know the order; it has no effect")
         return self._traded(client_order_id, placed)
 
     def _traded(self, name: str, placed: AlpacaOrder | Literal["unknown"]) -> SpreadFill:

@@ -83,7 +83,7 @@ class OrderVenue(VenueConnection):
             # Nothing else is supervised during the wait.
             if waited > patience:
                 break
-            log_pause(pause, f"{name}: the venue is busy and asks for it")
+            log_pause(pause, f"{name}: the venue limits requests (429)")
             self.time.wait(pause)
             if not intent.is_unexpired(self.estimated_now()):
                 raise OrderDenied(f"{name}: not sent: {expiry_text(intent)}")
@@ -106,7 +106,7 @@ class OrderVenue(VenueConnection):
         # sent before a crash. That is no rejection of the order.
         known_id = status == UNPROCESSABLE_STATUS and "client_order_id" in words
         if status is None or status >= 500 or known_id or status in AMBIGUOUS_STATUSES:
-            raise InconclusiveResponse(f"status {status}") from None
+            raise InconclusiveResponse(f"HTTP status {status}") from None
         raise OrderRejected(f"{name}: rejected ({status}): {words}") from None
 
     def find(self, client_order_id: str, intent: OrderIntent | None = None) -> AlpacaOrder | None:
@@ -164,7 +164,7 @@ class OrderVenue(VenueConnection):
         """Return the venue's entry of the order with this venue id."""
         answer = as_mapping(self.client.get(f"/orders/{venue_id}", {"nested": "true"}))
         if OrderEntry.id.read(answer) != venue_id:
-            raise InvalidResponse("it is about another order")
+            raise InvalidResponse("the response describes another order")
         return answer
 
     def _followed(self, order: AlpacaOrder) -> AlpacaOrder:
@@ -173,11 +173,11 @@ class OrderVenue(VenueConnection):
                 return order
             successor = OrderEntry.replaced_by.read(order.response)
             if successor is None:
-                raise InvalidResponse("it was replaced, and replaced_by does not say by what")
+                raise InvalidResponse("status is replaced but replaced_by is missing")
             answer = self._get(successor)
             name = OrderEntry.client_order_id.read(answer)
             order = AlpacaOrder.parse(name, answer, self.prices, order)
-        raise InvalidResponse(f"it was replaced more than {MAX_REPLACEMENTS - 1} times")
+        raise InvalidResponse(f"the order was replaced more than {MAX_REPLACEMENTS - 1} times")
 
     def cancel(self, placed: AlpacaOrder) -> None:
         from alpaca.common.exceptions import APIError
@@ -202,7 +202,9 @@ def order_request(order: AnyOrder) -> dict[str, Any]:
         return _of_one_symbol(order)
     if isinstance(order, SpreadOrder):
         return _of_legs(order)
-    raise InputError(f"{order.client_order_id}: an order of event contracts goes to another venue")
+    raise InputError(
+        f"{order.client_order_id}: Alpaca does not trade event contracts; send the order to Kalshi"
+    )
 
 
 def _of_one_symbol(order: Order) -> dict[str, Any]:

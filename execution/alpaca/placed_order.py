@@ -59,7 +59,7 @@ class AlpacaOrder:
         """
         stated = OrderEntry.stated_client_order_id.read(as_mapping(response))
         if stated not in (None, client_order_id):
-            raise InvalidResponse("it is about another order")
+            raise InvalidResponse("the response describes another order")
         # Alpaca's document makes the id optional: a response to a query for one order is about it.
         response = {**response, "client_order_id": client_order_id}
         for field in (OrderEntry.id, OrderEntry.status, OrderEntry.traded_side):
@@ -108,7 +108,7 @@ class AlpacaOrder:
         for field in (OrderEntry.filled_at, *OrderEntry.changed_at):
             if (at := field.read(self.response)) is not None:
                 return at
-        raise InvalidResponse("it has filled, and neither filled_at nor updated_at says when")
+        raise InvalidResponse("the order has fills but filled_at and updated_at are missing")
 
     @property
     def filled_quantity(self) -> Decimal:
@@ -192,7 +192,7 @@ def filled_spreads(chain: Sequence[AlpacaOrder]) -> tuple[int, Decimal]:
     # A leg that filled without its protecting leg is not a spread, and its loss is unbounded.
     if len(counts) != 1 or any(count % 1 or (count and not traded) for count in counts):
         numbers = ", ".join(sorted(map(str, counts)))
-        raise InvalidResponse(f"its legs filled in different numbers: {numbers}")
+        raise InvalidResponse(f"the legs have filled different numbers of contracts: {numbers}")
     contracts = int(counts.pop())
     if contracts:
         credit = (credit / contracts).quantize(PRICE_PRECISION).normalize()
@@ -206,7 +206,7 @@ def _filled(answer: JsonObject) -> Decimal:
         or OrderEntry.filled_at.read(answer) is not None
     )
     if not quantity and (traded or _mean_price(answer)):
-        raise InvalidResponse("it has filled, and filled_qty does not say how much")
+        raise InvalidResponse("the order has fills but filled_qty is 0 or missing")
     return quantity
 
 
@@ -228,9 +228,9 @@ def _refuse_impossible_fill(answer: JsonObject) -> None:
     quantity = OrderEntry.qty.read(answer)
     filled = OrderEntry.filled_qty.read(answer)
     if quantity is not None and filled > quantity:
-        raise InvalidResponse(f"filled_qty is {filled}, more than its qty of {quantity}")
+        raise InvalidResponse(f"filled_qty {filled} exceeds qty {quantity}")
     if filled and OrderEntry.status.read(answer) == "rejected":
-        raise InvalidResponse(f"its status is rejected, and filled_qty {filled}")
+        raise InvalidResponse(f"status is rejected but filled_qty is {filled}")
 
 
 def _refuse_distant_price(answer: JsonObject, prices: Mapping[str, float]) -> None:
@@ -245,4 +245,6 @@ def _refuse_distant_price(answer: JsonObject, prices: Mapping[str, float]) -> No
         and last is not None
         and not last / MAX_FILL_PRICE_RATIO <= float(mean) <= last * MAX_FILL_PRICE_RATIO
     ):
-        raise InvalidResponse(f"filled_avg_price is {mean}, and {name} was at {last:g}")
+        raise InvalidResponse(
+            f"filled_avg_price {mean} is implausibly far from the last price of {name}, {last:g}"
+        )

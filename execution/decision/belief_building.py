@@ -197,7 +197,7 @@ def build_symbol_belief(
         if the symbol's latest bar is missing, or the symbol has too few earlier bars.
     """
     if symbol not in bars.symbols:
-        raise NoForecast(f"{symbol}: no forecast: there are no bars of it")
+        raise NoForecast(f"{symbol}: no forecast: the symbol has no bars")
     s = bars.symbols.index(symbol)
     clock = bars.clock(bars.instruments[s].kind)
     bar_times = bars.bars_of_symbol(s)[0]
@@ -209,14 +209,14 @@ def build_symbol_belief(
     ):
         present = bars.times[bars.has_bar[s]]
         last = utc_text(present[-1]) if len(present) else "never"
-        why = f"its last bar was known at {last}, and it is {utc_text(now)}"
+        why = f"the latest bar ({last}) is too old at {utc_text(now)}"
         if len(present) and clock.bars_elapsed(here)[0] - clock.bars_elapsed(present[-1:])[0] < 1:
-            why = f"its last bar, known at {last}, waits for another bar to confirm it"
+            why = f"the latest bar ({last}) needs the next bar to confirm it"
         raise NoForecast(f"{symbol}: no forecast: {why}")
     table = forecaster.forecast(bars, bars.last_instant)
     latest = table.latest_window_index[s, -1]
     if latest < 0 or table.windows.issued_at[latest] != bar_times[-1]:
-        raise NoForecast(f"{symbol}: no forecast: it has {len(bar_times)} own bars, too few")
+        raise NoForecast(f"{symbol}: no forecast: its {len(bar_times)} bars are too few")
     adjustable = (np.arange(len(bars.symbols)) == s)[None]
     ends = _period_ends(bars, here, adjustable, periods)
     row = np.array([len(bars.times) - 1])
@@ -224,7 +224,8 @@ def build_symbol_belief(
     sigma = moments.sigma[0, :, s]
     if not (sigma[0] > 0 and np.isfinite(sigma).all()):
         raise NoForecast(
-            f"{symbol}: no forecast that spreads between {utc_text(now)} and {utc_text(ends[0, 0])}"
+            f"{symbol}: no forecast: its standard deviation from {utc_text(now)} to"
+            f" {utc_text(ends[0, 0])} is not above 0"
         )
     numbers = np.zeros(1, dtype=np.int64)
     stocks = bars.timeframe.stock_clock
@@ -450,7 +451,7 @@ def _forecast_moments(
 def _bars_since_issue(
     bars: Bars, bounds: Instants, t: Index, issued: Instants, crypto: Mask
 ) -> Array:
-    """Return [K + 1, n] number of own bars from each forecast's issue to its period bounds.
+    """Return the number [K + 1, n] of the symbol's bars from each forecast to its period bounds.
 
     bounds: [T, K + 1] bounds of the periods.
     t: [n] row of each forecast.

@@ -20,9 +20,9 @@ _PLAN = (
     " deviation %.0f bp"
 )
 _CHANGE = "weight %+.3f to %+.3f"
-_WORTH = "%s (worth %.2f bp)"
+_SHADOW_PRICE = "%s (shadow price %.2f bp)"
 # Telling the two causes apart would need a second solution of the program.
-COST_OR_BOOK_TEXT = "kept from the unconstrained weight by costs or by what else is held"
+COST_OR_BOOK_TEXT = "differs from the unconstrained weight due to costs or other positions"
 MIN_WEIGHT_SHOWN = 0.0005  # smallest difference of weights that a text shows
 MIN_RETURN_SHOWN = 5e-6  # a twentieth of a basis point; a text shows smaller returns as 0
 MIN_VALUE_SHOWN_USD = 0.01  # USD
@@ -34,8 +34,8 @@ _PARTS = " (premium %+.3f, forecast %+.3f)"
 class Rationale(NamedTuple):
     """Figures that explain a target weight; NaN without a forecast.
 
-    The figures cover the horizon that determined the target: the whole plan, or its first periods,
-    whose Kelly weight explains the target (`sizing.explanation`).
+    The figures cover the horizon that determined the target: the full multi-period forecast, or its
+    first periods, whose Kelly weight explains the target (`sizing.explanation`).
 
     days: calendar days of the horizon.
     sharpe: Sharpe ratio of the symbol's asset class, stated or implied.
@@ -158,7 +158,7 @@ def reason_text(choice: Choice, hours: float) -> str:
 def _change_text(choice: Choice) -> str:
     """Return the change of weight as text; without equity, positions are closed."""
     if math.isnan(choice.held_weight):
-        return "no equity is left, the position is closed"
+        return "the account has no equity, so the position is closed"
     return _CHANGE % (choice.held_weight, choice.target_weight)
 
 
@@ -170,13 +170,13 @@ def no_order_text(choice: Choice, equity: float) -> str:
     if choice.qty:
         return ""
     if math.isnan(choice.sigma):
-        return "not ordered: it has no forecast"
+        return "not ordered: the symbol has no forecast"
     if rule := next(
         (name for name in choice.binding_shadow_prices if name.startswith(UNIVERSE_PREFIX)), ""
     ):
-        return f"not ordered: it has left the universe ({rule})"
+        return f"not ordered: the symbol has left the universe ({rule})"
     if math.isnan(choice.kelly):
-        return "not ordered: sizing failed, so nothing is opened"
+        return "not ordered: sizing failed, so no position is opened"
     if abs(choice.held_weight) >= MIN_WEIGHT_SHOWN:
         return f"not ordered: {_why_unchanged(choice)}"
     return f"not held: {_why_not_held(choice, equity)}"
@@ -185,7 +185,7 @@ def no_order_text(choice: Choice, equity: float) -> str:
 def _why_unchanged(choice: Choice) -> str:
     change = _change_text(choice)
     if "cost" in choice.binding_shadow_prices:
-        return f"{change}, a change is worth less than it costs ({choice.unit_cost * 1e4:.3g} bp)"
+        return f"{change}, the change gains less than it costs ({choice.unit_cost * 1e4:.3g} bp)"
     return f"{change}, {_below_one_unit(choice, choice.price)}"
 
 
@@ -194,7 +194,7 @@ def _below_one_unit(choice: Choice, worth: float) -> str:
     price = formatting.price(choice.price)
     if is_stock(choice.symbol) and worth <= choice.price:
         return f"less than one share at {price}"
-    return f"less than the smallest quantity, at {price} a unit"
+    return f"less than the smallest quantity at {price} per unit"
 
 
 def _why_not_held(choice: Choice, equity: float) -> str:
@@ -205,14 +205,15 @@ def _why_not_held(choice: Choice, equity: float) -> str:
         expected = choice.rationale.period_premium + choice.rationale.forecast
         if abs(expected) >= MIN_RETURN_SHOWN:
             return (
-                f"it pays no more than the risk it shares with the rest: {_expected_text(choice)}"
+                "its return does not pay for the risk that it shares with other positions:"
+                f" {_expected_text(choice)}"
             )
-        return f"no return is expected: {_expected_text(choice)}"
+        return f"the expected return is 0: {_expected_text(choice)}"
     if choice.kelly < 0 and "long_only" in choice.binding_shadow_prices:
-        return f"a loss is expected, and it is not sold short: {_expected_text(choice)}"
+        return f"a loss is expected, and short sales are not allowed: {_expected_text(choice)}"
     if "cost" in choice.binding_shadow_prices:
-        cost = f"trading costs {choice.unit_cost * 1e4:.3g} bp one way"
-        return f"{_expected_text(choice)}, less than it takes: {cost}"
+        cost = f"{choice.unit_cost * 1e4:.3g} bp one way"
+        return f"{_expected_text(choice)}, too little for trading costs of {cost}"
     if choice.binding_shadow_prices:
         return f"bound by {' and '.join(choice.binding_shadow_prices)}: {_expected_text(choice)}"
     return f"{COST_OR_BOOK_TEXT}: {_expected_text(choice)}"
@@ -249,14 +250,15 @@ def horizon_text(rationale: Rationale, hours: float) -> str:
     beyond = rationale.days * 24 > hours * 1.001
     if not (rationale.sharpe > 0 or beyond):
         return ""
-    worth = "" if rationale.shrinkage is None else f" (worth {rationale.shrinkage:.2f})"
+    factor = rationale.shrinkage
+    shrinkage = "" if factor is None else f" (shrinkage factor {factor:.2f})"
     return _PLAN % (
         _span_text(rationale.days if beyond else hours / 24),
         rationale.period_premium * 1e4,
         rationale.premium * 100,
         rationale.sharpe,
         rationale.forecast * 1e4,
-        worth,
+        shrinkage,
         rationale.deviation * 1e4,
     )
 
@@ -271,9 +273,9 @@ def _binding_text(choice: Choice) -> str:
     limits = []
     for name, price in choice.binding_shadow_prices.items():
         if name.startswith(UNIVERSE_PREFIX):
-            return f", it has left the universe ({name})"
+            return f", the symbol has left the universe ({name})"
         if name == "cost" and not math.isnan(choice.unit_cost):
             limits.append(f"cost ({choice.unit_cost * 1e4:.3g} bp)")
         else:
-            limits.append(name if math.isnan(price) else _WORTH % (name, price * 1e4))
+            limits.append(name if math.isnan(price) else _SHADOW_PRICE % (name, price * 1e4))
     return f", bound by {' and '.join(limits)}" if limits else ""

@@ -542,7 +542,7 @@ def decision_arrays(
 
 
 def _no_allocation(problem: DecisionProblem) -> Allocation:
-    """Return an allocation of NaN and 0 for an instant without sizing."""
+    """Return an empty allocation, with fields of NaN or 0, for an instant without sizing."""
     size = len(problem.account.held_weight)
     none = np.full(size, np.nan)
     zeros = np.zeros(size, dtype=np.int64)

@@ -312,7 +312,7 @@ def _keep_to_net_limits(
 ) -> None:
     """Reduce adjustable positions by whole increments if rounding a short exceeds a net limit.
 
-    Rounding may miss a limit that requires a position.
+    Rounding may violate a limit that requires a position.
 
     weights: [N] weights of the solution.
     """

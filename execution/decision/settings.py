@@ -33,40 +33,45 @@ if TYPE_CHECKING:
 class TradingSettings(PanelSettings):
     """Data, forecaster, sizing and costs of a trader."""
 
-    capital: float = setting(100_000.0, "USD of an account that no venue keeps", gt=0, lt=1e12)
-    seed: int = setting(0, "of whatever is drawn at random", ge=0, lt=2**63)
+    capital: float = setting(100_000.0, "starting cash of a simulated account, USD", gt=0, lt=1e12)
+    seed: int = setting(0, "seed of all random numbers", ge=0, lt=2**63)
     order_tag: str | None = setting(
         None,
         "prefix of order ids: letters, digits, '.', '_', '-'; none: the name in "
-        "sizing.strategy. It changes no decision",
+        "sizing.strategy; does not affect decisions",
     )
     schedule: tuple[str, ...] = setting(
         ("bars",),
-        "decide at all `bars`, at the first that fills in a week (`weekly`) or month "
-        "(`monthly`), or at New York times (10:30,15:30); guards and cuts for the night "
-        "always act",
+        "when to decide: at every bar (`bars`), at the first bar of a week (`weekly`) or month "
+        "(`monthly`) at which orders can fill, or at New York times (10:30,15:30); guards and "
+        "overnight trims always act",
     )
     increments: Literal["original", "broker"] = setting(
         "original",
-        "thousandths of a coin (`original`), or the venue's billionths (`broker`); whole "
+        "lot size: 0.001 of a crypto unit (`original`), or the venue's 1e-9 (`broker`); whole "
         "shares in both",
     )
-    sizing: SizingSettings = setting(SizingSettings(), "how much")
-    prior: PriorSettings = setting(PriorSettings(), "the stated premiums, and how far a plan looks")
-    limits: Limits = setting(Limits(), "of weights")
-    universe: UniverseSettings = setting(UniverseSettings(), "which symbols may be held, and when")
-    correlation: CorrelationSettings = setting(CorrelationSettings(), "where matrices come from")
-    costs: TradingCosts = setting(TradingCosts(), "beside fees")
-    fees: FeeSchedule = setting(FeeSchedule(), "of a trade")
-    margin: MarginTerms = setting(MarginTerms(), "what borrowing costs")
-    orders: OrderSizeLimits = setting(OrderSizeLimits(), "what an order may be worth")
+    sizing: SizingSettings = setting(SizingSettings(), "strategy and its parameters")
+    prior: PriorSettings = setting(
+        PriorSettings(), "assumed risk premiums, and the length of the forecast horizon"
+    )
+    limits: Limits = setting(Limits(), "limits on weights")
+    universe: UniverseSettings = setting(UniverseSettings(), "which symbols may be held and when")
+    correlation: CorrelationSettings = setting(
+        CorrelationSettings(), "source of the correlation matrices"
+    )
+    costs: TradingCosts = setting(TradingCosts(), "trading costs other than fees")
+    fees: FeeSchedule = setting(FeeSchedule(), "trading fees")
+    margin: MarginTerms = setting(MarginTerms(), "margin limits and borrowing rates")
+    orders: OrderSizeLimits = setting(OrderSizeLimits(), "smallest and largest value of an order")
 
     def __post_init__(self) -> None:
         PanelSettings.__post_init__(self)
         _ = self.decisions
         if not re.fullmatch(r"[A-Za-z0-9_.-]{1,64}", self.order_prefix):
             raise InputError(
-                f"order_tag: {self.order_prefix!r} is not 1 to 64 letters, digits, '.', '_' or '-'"
+                f"order_tag: {self.order_prefix!r} is not a valid prefix; use 1 to 64 letters,"
+                " digits, '.', '_' or '-'"
             )
 
     @property
@@ -141,7 +146,9 @@ class TradingSettings(PanelSettings):
             names = sorted(of_place.difference(symbols))
             if names:
                 more = f" and {len(names) - 5} more" if len(names) > 5 else ""
-                said.append(f"{place}: not in this run, not applied: {', '.join(names[:5])}{more}.")
+                said.append(
+                    f"{place}: rows ignored, symbols not in this run: {', '.join(names[:5])}{more}."
+                )
         return said
 
     def with_increments(self, bars: Bars) -> Bars:

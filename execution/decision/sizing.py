@@ -23,35 +23,45 @@ class SizingSettings:
 
     strategy: str = setting(
         "kelly_50",
-        "kelly_10 … kelly_100, kelly_50_x4, premium_50, equal_weight, fixed_fraction, "
-        "vol_target, inverse_volatility, risk_parity, buy_and_hold or legacy",
+        "name of the strategy: kelly_10 … kelly_100, kelly_50_x4, premium_50, equal_weight, "
+        "fixed_fraction, vol_target, inverse_volatility, risk_parity, buy_and_hold or legacy; or "
+        "a custom one",
     )
-    arguments: Mapping[str, Any] = setting({}, "of one's own function or class, by name")
+    arguments: Mapping[str, Any] = setting({}, "arguments of a custom strategy, by name")
     lookback: int = setting(
-        500, "own bars in the price history of one's own strategy", ge=0, le=20_000
+        500, "bars of each symbol that a custom strategy receives", ge=0, le=20_000
     )
-    fraction: float | None = setting(None, "of full Kelly, instead of that in the strategy's name")
+    fraction: float | None = setting(
+        None, "fraction of full Kelly, instead of the one in the strategy's name"
+    )
     drawdown: DrawdownLimit | None = setting(
         None,
-        "{depth: 0.2, probability: 0.1} chooses the fraction: a fall by a fifth, ever, "
-        "with 10 % at most",
+        "chooses the Kelly fraction by drawdown; {depth: 0.2, probability: 0.1}: a drawdown of "
+        "20 % ever has a probability of at most 10 %",
     )
-    volatility: VolatilityRule = setting("quantile", "the rule that reads sigma from quantiles")
-    holding: HoldingRule = setting("plan", "a `plan`, or one interval, `next` or `session`")
+    volatility: VolatilityRule = setting(
+        "quantile", "rule that estimates volatility from quantiles"
+    )
+    holding: HoldingRule = setting(
+        "plan", "horizon of a decision: several periods (`plan`), or one (`next` or `session`)"
+    )
     signal_bars: int = setting(
         3,
-        "own bars after which a plan's second period ends, and with it a forecast's worth",
+        "bars of the symbol up to the end of the second period; forecasts count only until then",
         ge=1,
         le=HORIZON,
     )
-    enhanced: bool = setting(True, "false sizes by the legacy rule whatever the strategy")
-    risk_multiplier: float = setting(1.0, "the legacy rule's factor for stocks", gt=0, le=10)
-    fallback: Fallback = setting("none", "what answers when sizing cannot, `none` or `legacy`")
-    position: float = setting(0.1, "the weight that `fixed_fraction` takes", gt=0, le=10)
-    target_volatility: float = setting(0.15, "a year, of `vol_target`", gt=0, le=10)
+    enhanced: bool = setting(True, "false: the legacy rule replaces the strategy")
+    risk_multiplier: float = setting(1.0, "factor of the legacy rule for stocks", gt=0, le=10)
+    fallback: Fallback = setting("none", "rule that applies if sizing fails: `none` or `legacy`")
+    position: float = setting(0.1, "weight of each position under `fixed_fraction`", gt=0, le=10)
+    target_volatility: float = setting(
+        0.15, "volatility target of `vol_target`, per year", gt=0, le=10
+    )
     band: float = setting(
         0.25,
-        "relative distance within which strategies that hold a pattern leave a weight alone",
+        "relative distance from the target within which strategies with fixed target weights do "
+        "not trade",
         ge=0,
         lt=1,
     )
@@ -66,15 +76,15 @@ class SizingSettings:
         """Refuse `drawdown` with a stated fraction, and for strategies without a Kelly fraction."""
         if self.fraction is not None:
             raise InputError(
-                "sizing.drawdown: it chooses the fraction of Kelly, and sizing.fraction states"
-                " one; name one of the two"
+                "sizing.drawdown: sizing.fraction is set too; both choose the Kelly fraction, set"
+                " only one of them"
             )
         rule = None if is_plugin(self.strategy) else strategy_from_name(self.strategy)
         if not (self.enhanced and isinstance(rule, Kelly) and rule.multiplier == 1.0):
             name = self.strategy if self.enhanced else "legacy (sizing.enhanced=false)"
             raise InputError(
-                f"sizing.drawdown: {name} holds no fraction of Kelly that it could choose; name"
-                " kelly_… or premium_…"
+                f"sizing.drawdown: strategy {name} has no Kelly fraction to choose; set"
+                " sizing.strategy to kelly_… or premium_…"
             )
 
     @property

@@ -96,7 +96,7 @@ class SizingResult(NamedTuple):
 
 
 def run_strategy(strategy: Strategy, inputs: SizingInputs, account: AccountArrays) -> SizingResult:
-    """Run a strategy on an account; return an unsolved problem as a result without allocation."""
+    """Run a strategy on an account; if it finds no solution, the result has no allocation."""
     if not inputs.adjustable.any():
         return SizingResult(inputs, None, strategy)
     if not account.equity > 0:
@@ -332,7 +332,7 @@ class Trader:
         sizing: SizingResult,
         rounded: RoundedTargets,
     ) -> tuple[Index, DecisionColumns]:
-        """Return the N symbols due to trade, trimmed overnight or closed, and their columns.
+        """Return the N symbols to trade, to trim overnight or to close, and their columns.
 
         Symbols are indices into the panel.
         """

@@ -84,15 +84,15 @@ class Activity:
         if self.kind not in get_args(ActivityKind):
             raise ValueError(f"activity {self.id}: unknown kind {self.kind!r}")
         if np.isnat(self.at):
-            raise ValueError(f"activity {self.id}: its time is unknown")
+            raise ValueError(f"activity {self.id}: the time is missing")
         if not is_bounded(self.quantity):
             raise ValueError(f"activity {self.id}: quantity {self.quantity} is not a number")
         if self.quantity and not self.symbol:
-            raise ValueError(f"activity {self.id}: quantity {self.quantity} of nothing")
+            raise ValueError(f"activity {self.id}: quantity {self.quantity} has no symbol")
         if self.is_trade and self.price is None:
-            raise ValueError(f"activity {self.id}: a trade without a price")
+            raise ValueError(f"activity {self.id}: the trade has no price")
         if self.price is not None and not (is_bounded(self.price) and self.price >= 0):
-            raise ValueError(f"activity {self.id}: price {self.price} is not a price")
+            raise ValueError(f"activity {self.id}: price {self.price} is not a number from 0 up")
         if not self.amount.is_finite():
             raise ValueError(f"activity {self.id}: amount {self.amount} is not a number")
 
@@ -217,7 +217,7 @@ class ActivityBook:
                 _table(activity).upsert(self._database, after)
                 if before is not None:
                     name = activity.id
-                    log.warning("activity %s: the venue lists it otherwise than before", name)
+                    log.warning("activity %s: the venue has changed the listed values", name)
                     said = {"before": str(before), "after": str(after)}
                     self._events.append("activity changed", name, said)
                 earlier = Decimal(0) if before is None else before.amount

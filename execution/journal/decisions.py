@@ -29,7 +29,7 @@ from trainingdata.instants import compact_text
 if TYPE_CHECKING:
     from execution.decision.decision import Decision  # readers of a journal need no compiled code
 
-EXPIRED_REASON = "expired: its decision was not sent in time"
+EXPIRED_REASON = "expired: the decision was not sent in time"
 MAX_DECISIONS_SEARCHED = 120  # latest decisions: crypto's hourly ones hide no stock's for four days
 WITHDRAWN_OUTCOME = "taken back"  # end of a decision whose instant was decided again
 _ENDED = "ended"
@@ -238,7 +238,7 @@ class DecisionJournal:
         with self._database.transaction():
             for intent in self._book.in_states(("planned",)):
                 if intent.job == self._job and intent.decision_id not in unfinished:
-                    self._book.deny(intent, "the process ended before it was sent")
+                    self._book.deny(intent, "the process ended before it sent the order")
 
     def end(self, name: str, why: str, *, may_redecide: bool = False) -> None:
         """End a decision, and mark its unsent orders as denied.

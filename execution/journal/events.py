@@ -148,7 +148,7 @@ class NoticeBook:
             notice = NoticeRow(0, self._clock.now(), kind, self._redactor.redact(text))
             _NOTICES.insert(self._database, notice)
         except (DatabaseFailed, BrokerError) as error:
-            log.warning("an alert is not in the journal: %s", error)
+            log.warning("cannot record an alert in the journal: %s", error)
 
     def latest(self, limit: int) -> list[NoticeRow]:
         """Return the latest alerts, newest first.

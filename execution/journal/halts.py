@@ -47,39 +47,38 @@ HALT_RULES: Mapping[HaltKind, HaltRule] = MappingProxyType(
     {
         "positions": HaltRule(
             "everything",
-            "when the venue has settled all of it",
-            "Compare the venue's positions and orders with the journal's, undo what is not wanted,"
-            " and clear the halt: the opening balance is what is there then.",
+            "when the venue's activities explain the whole difference",
+            "Compare the venue's positions and orders with the journal's, undo unwanted ones, and"
+            " clear the halt: the remaining difference becomes part of the opening balance.",
         ),
         "symbols": HaltRule(
             "symbols",
-            "when the venue has settled all of it",
-            "Nothing is ordered in these symbols. Compare the venue's positions and orders with the"
-            " journal's, undo what is not wanted, and clear the halt: the opening balance is"
-            " what is there then.",
+            "when the venue's activities explain the whole difference",
+            "No orders are sent in these symbols. Compare the venue's positions and orders with the"
+            " journal's, undo unwanted ones, and clear the halt: the remaining difference becomes"
+            " part of the opening balance.",
         ),
         "cash": HaltRule(
             "everything",
-            "when the venue lists the booking that is the whole difference",
+            "when the venue lists a booking that explains the whole difference",
             "Compare the venue's cash with its trades, fees and transfers, find what explains the"
             " difference, and clear the halt.",
         ),
         "journal": HaltRule(
             "everything",
             "",
-            "Look at the journal that was set aside and at the disk, compare the venue's orders and"
-            " positions with the new journal, and clear the halt.",
+            "Check the damaged journal and the disk, compare the venue's orders and positions with"
+            " the new journal, and clear the halt.",
         ),
         "daily_loss": HaltRule(
             "openings",
-            "when the next New York date begins",
-            "Find out what lost the money; clear the halt to open positions again on the same day.",
+            "when the next New York date starts",
+            "Find the cause of the loss; clear the halt to open positions again on the same day.",
         ),
         "drawdown": HaltRule(
             "openings",
-            "when the loss from the peak has come back to guards.drawdown_resume_fraction of its"
-            " limit",
-            "Find out what lost the money; clear the halt to open positions again before that.",
+            "when the drawdown has fallen to guards.drawdown_resume_fraction of its limit",
+            "Find the cause of the loss; clear the halt to open positions again before that.",
         ),
     }
 )
@@ -109,9 +108,9 @@ class Halt:
 
     def __post_init__(self) -> None:
         if self.kind not in HALT_RULES:
-            raise ValueError(f"halt {self.kind!r} is not one of {', '.join(HALT_RULES)}")
+            raise ValueError(f"halt kind {self.kind!r} is not one of {', '.join(HALT_RULES)}")
         if (self.cleared_at is None) != (not self.cleared_by):
-            raise ValueError(f"halt {self.kind}: cleared_at and cleared_by are there together")
+            raise ValueError(f"halt {self.kind}: cleared_at and cleared_by must be set together")
 
     def __str__(self) -> str:
         return f"{self.kind} since {utc_text(self.raised_at)}: {self.reason}"
@@ -139,7 +138,7 @@ class HaltChanges:
 
 @dataclass(frozen=True, slots=True)
 class _Cause:
-    """Cause that a person acknowledges by clearing a halt, and a flag once that is used."""
+    """Cause that a person acknowledges by clearing a halt, and whether that has been used."""
 
     halt: Integer
     cause: Text
@@ -205,7 +204,7 @@ class Halts:
             if `by` is empty.
         """
         if not by.strip():
-            raise InputError(f"halt {kind}: the name of the person who clears the halt is required")
+            raise InputError(f"halt {kind}: not cleared, no person is named; add --by NAME")
         with self._database.transaction():
             ended = next((each for each in self.active() if each.kind == kind), None)
             if ended is not None:

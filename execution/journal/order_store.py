@@ -139,7 +139,7 @@ class OrderIntent:
             for an order of another kind.
         """
         if not isinstance(self.order, Order):
-            raise InputError(f"{self.client_order_id}: it is not an order of a stock or a coin")
+            raise InputError(f"{self.client_order_id}: not an order for a stock or for crypto")
         return self.order
 
     @property
@@ -259,7 +259,9 @@ class OrderStore:
         """
         before = self.get(intent.client_order_id)
         if before is not None and before.state not in ("planned", "denied"):
-            raise InputError(f"{intent.client_order_id}: this id was used before")
+            raise InputError(
+                f"{intent.client_order_id}: an order with this id was sent before; use a new id"
+            )
         self._write(intent, "planned")
 
     def record_submission(self, intent: OrderIntent) -> None:
@@ -274,7 +276,7 @@ class OrderStore:
             before = self.get(intent.client_order_id)
             if before is not None and "submitting" not in _AFTER[before.state]:
                 raise InputError(
-                    f"{intent.client_order_id}: it is {before.state}, and is not sent again"
+                    f"{intent.client_order_id}: not sent again, the order is already {before.state}"
                 )
             self._write(intent, intent.state)
 
@@ -298,7 +300,9 @@ class OrderStore:
             if before is None or (before.state, before.state_reason) == (state, why):
                 return
             if state != before.state and state not in _AFTER[before.state]:
-                raise InputError(f"{client_order_id}: it is {before.state}, and cannot be {state}")
+                raise InputError(
+                    f"{client_order_id}: state cannot change from {before.state} to {state}"
+                )
             INTENTS.upsert(self._database, _row(replace(before, state_reason=why), state))
             self._events.append(state, client_order_id, why)
 
@@ -330,7 +334,7 @@ class OrderStore:
             if progress.state != before.state and progress.state not in _AFTER[before.state]:
                 self._events.append("contradicted", client_order_id, progress.state)
                 log.warning(
-                    "%s is %s: the answer that it is %s is ignored",
+                    "%s: state is %s; ignoring a later report of state %s",
                     client_order_id,
                     before.state,
                     progress.state,

@@ -103,7 +103,7 @@ def decode_order(
         action, side = encoded["side"].split()
         if action not in get_args(ContractAction) or side not in get_args(Outcome):
             raise ValueError(
-                f"{client_order_id}: side {encoded['side']!r} is not one of a contract"
+                f"{client_order_id}: side {encoded['side']!r} is not valid for an event contract"
             )
         # A journal without this term has resting orders alone.
         tif = encoded.get("tif", "good_till_canceled")

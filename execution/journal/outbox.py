@@ -56,8 +56,8 @@ MAX_RATE_LIMIT_WAIT_SECONDS = 60.0  # longest wait of an order while the venue l
 class LookupResult(Enum):
     """Result of a query that has found no order."""
 
-    NOT_FOUND = "the venue has none of its id"
-    NO_RESPONSE = "the venue does not answer"
+    NOT_FOUND = "the venue does not know the order id"
+    NO_RESPONSE = "the venue does not respond"
 
 
 class OrderDenied(OrderRejected):
@@ -92,7 +92,7 @@ REJECTED_AFTER_ACCEPTANCE = "rejected by the venue after acceptance"
 
 def expiry_text(intent: OrderIntent) -> str:
     until = intent.order.expires_at
-    return "" if until is None else f"it was to be sent before {compact_text(until)}"
+    return "" if until is None else f"the order expired at {compact_text(until)}"
 
 
 def is_unsent(intent: OrderIntent) -> bool:
@@ -211,10 +211,12 @@ class Outbox(Generic[Report]):
         name = order.client_order_id
         before = self.book.get(name)
         if before is not None and not has_same_terms(before.order, order):
-            raise OrderRejected(f"{name}: another order of this id was meant to be sent before")
+            raise OrderRejected(
+                f"{name}: not sent: the journal has another order with this id; use a new id"
+            )
         if before is not None and not self.may_be_sent(before):
             if is_unsent(before):
-                raise OrderRejected(f"{before.state_reason}; it is not sent a second time")
+                raise OrderRejected(f"{before.state_reason}; the order is not sent a second time")
             return self._resync(before, (*SINGLE_POLL_DELAYS, *POLL_DELAYS), gate=gate)
         now = self._venue.estimated_now()
         intent = before or self._own(OrderIntent(order, now, role=role_of(order)))
@@ -403,12 +405,12 @@ class Outbox(Generic[Report]):
         If the report is wrong, an accepted order would otherwise not be tracked.
         """
         name = intent.client_order_id
-        log.warning("%s: the venue describes another order than was sent; asked again", name)
+        log.warning("%s: the response describes another order, querying again", name)
         again = self._poll(name, POLL_DELAYS)
         if isinstance(again, LookupResult) or again.matches(intent):
             return again
         if again.progress.venue_id == other.progress.venue_id:
-            raise OrderRejected(f"{name}: the venue has another order of this id")
+            raise OrderRejected(f"{name}: the venue has another order with this id")
         return LookupResult.NO_RESPONSE
 
     def _unknown(self, intent: OrderIntent, result: LookupResult) -> OrderRejected | OutcomeUnknown:
@@ -420,7 +422,7 @@ class Outbox(Generic[Report]):
             and self._venue.is_lost(intent, self._venue.estimated_now())
             and self._venue.is_lost(intent, self._venue.now())
         ):
-            return OrderNotReceived(f"{name}: the venue never took it")
+            return OrderNotReceived(f"{name}: the venue never received the order")
         return OutcomeUnknown(
             f"{name}: outcome unknown after every query; the order may be open at the venue"
         )
@@ -455,7 +457,7 @@ class Outbox(Generic[Report]):
             return self._venue.post(intent, 0.0)
         except OrderRejected as error:
             # A refusal of the second post says nothing about the first.
-            log.warning("%s; an earlier one of its id may still land", error)
+            log.warning("%s; the first request for this order may still be processed", error)
         except InconclusiveResponse as error:
             _warn_of_silence(name, error)
         return self._poll(name, polls)
@@ -485,9 +487,11 @@ class Outbox(Generic[Report]):
         """Query an accepted order; such an order is never sent again."""
         answer = self._poll(name, polls)
         if isinstance(answer, LookupResult):
-            raise BrokerError(f"order {name}: the venue took it, and does not say how it is now")
+            raise BrokerError(
+                f"order {name}: accepted by the venue, but every query for its state failed"
+            )
         return self.record_report(answer)
 
 
 def _warn_of_silence(name: str, error: InconclusiveResponse) -> None:
-    log.warning("%s: sent, and no answer that says what became of it (%s)", name, error)
+    log.warning("%s: sent, but the response does not state the outcome (%s)", name, error)

@@ -103,7 +103,7 @@ class Refusal:
         if self.is_venue_pause:
             return PAUSE_CAUSE
         if self.is_account_block:
-            return "the venue takes no orders of this account"
+            return "the venue accepts no orders from this account"
         return "the venue refuses orders" + (" that reduce positions" if self.is_urgent else "")
 
     @property
@@ -125,7 +125,7 @@ class Refusal:
         shown = " ".join(names[:MAX_SYMBOLS_NAMED])
         more = len(names) - MAX_SYMBOLS_NAMED
         where = f"{shown} and {more} more" if more > 0 else shown
-        urgent = "URGENT, reductions among them: " if self.is_urgent else ""
+        urgent = "URGENT, including reducing orders: " if self.is_urgent else ""
         return (
             f"{urgent}{count_text(self.order_count, 'order')} since {utc_text(self.first_at)}"
             f" ({where}), last at {utc_text(self.last_at)}: {self.last_text}"
@@ -226,7 +226,7 @@ class RefusalBook:
         by: name of the person who has checked the causes.
         """
         if not by.strip():
-            raise InputError("refusals are cleared by a person; state --by NAME")
+            raise InputError("refused: not cleared, no person is named; add --by NAME")
         rows = self.active()
         for row in rows:
             self._end(row, f"cleared by {one_line(by)}")
@@ -259,9 +259,9 @@ class RefusalBook:
             self._events.append("refusal ended", row.cause, {"how": how})
             count = count_text(row.order_count, "order")
             refused = (
-                "" if row.is_venue_pause or row.is_account_block else f"refused before, {count}: "
+                "" if row.is_venue_pause or row.is_account_block else f"{count} had been refused: "
             )
-            self._announce(ALL_CLEAR, f"{how}; {refused or 'before: '}{row.cause}")
+            self._announce(ALL_CLEAR, f"{how}; {refused or 'earlier cause: '}{row.cause}")
 
 
 def read_active_refusals(database: Database) -> list[Refusal]:
@@ -328,10 +328,12 @@ def _alert(refusal: Refusal) -> tuple[str, str]:
         return TRADING_PAUSED, f"{last}. Orders are denied until it resumes; no action is required."
     until = "No further alert is sent; an all-clear follows when the venue accepts orders again."
     if refusal.is_account_block:
-        return REFUSED_ALERT, f"{last}. Nothing is decided or sent, positions stay. {until}"
+        return REFUSED_ALERT, (
+            f"{last}. No decisions are made and no orders are sent; positions stay open. {until}"
+        )
     if refusal.is_urgent:
         return REDUCTION_REFUSED_ALERT, (
-            f"URGENT: the venue refuses an order that reduces risk, the position stays: {last}."
+            f"URGENT: the venue refuses a reducing order, the position stays open: {last}."
             f" Close it at the venue if necessary. {until}"
         )
     return REFUSED_ALERT, f"the venue refuses orders: {last}. {until}"

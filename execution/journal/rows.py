@@ -37,7 +37,7 @@ _WITH_DIGEST = (
     "SELECT kept.name FROM sqlite_master AS kept JOIN pragma_table_info(kept.name) AS found"
     f" ON found.name = '{DIGEST_COLUMN}' WHERE kept.type = 'table'"
 )
-_CHANGED = "it is not as it was written"
+_CHANGED = "the row has changed since it was written"
 _AT_ONCE = 1000  # rows per query
 _SQL: Mapping[object, str] = {int: "INTEGER", float: "REAL"}
 
@@ -52,7 +52,7 @@ def parse_instant(text: Any) -> np.datetime64:
         # numpy returns another year if the instant exceeds 64 bits of nanoseconds.
         if str(at).startswith(text):
             return at
-    raise ValueError("no instant, YYYY-MM-DDThh:mm:ss")
+    raise ValueError("not a time in the format YYYY-MM-DDThh:mm:ss")
 
 
 def _number(text: Any) -> Decimal:
@@ -61,14 +61,14 @@ def _number(text: Any) -> Decimal:
     except ArithmeticError:
         number = Decimal("NaN")
     if not number.is_finite():
-        raise ValueError("no number")
+        raise ValueError("not a number")
     return number
 
 
 def parse_amount(text: Any) -> Decimal:
     amount = _number(text)
     if not is_bounded(amount):
-        raise ValueError("no amount that an account could hold")
+        raise ValueError("amount is outside the range of an account")
     return amount
 
 
@@ -287,7 +287,7 @@ def report_damage(path: Path | None, table: str, *key: object) -> Iterator[None]
         raise damage_error(path, table, *key, why=why) from error
     except (LookupError, TypeError, ValueError, ArithmeticError, RecursionError) as error:
         raise damage_error(
-            path, table, *key, why=f"it makes no sense: {one_line(repr(error))}"
+            path, table, *key, why=f"cannot decode the row: {one_line(repr(error))}"
         ) from error
 
 

@@ -54,6 +54,6 @@ def _refuse_other_schema(path: Path | None, version: int, tables: int) -> None:
     if version == SCHEMA_VERSION or (version == 0 and not tables):
         return
     raise InputError(
-        f"{path}: the journal has schema {version} and this release reads {SCHEMA_VERSION}: use the"
-        " release that wrote it, or begin another journal (docs/OPERATIONS.md, Upgrade)"
+        f"{path}: the journal has schema {version} but this release reads {SCHEMA_VERSION}; use the"
+        " release that wrote it, or start a new journal (docs/OPERATIONS.md, upgrade)"
     )

@@ -91,10 +91,10 @@ def status(path: Path, now: np.datetime64) -> Result:
     refused = any(not each.is_venue_pause for each in refusals)
     late = expected is not None and expected.is_overdue(now)
     if expected is None:
-        lines.append("no cycle is expected")
+        lines.append("no cycle is scheduled")
     else:
-        until = f"over by {utc_text(expected.overdue_at)} here"
-        was = f"late: {expected} was to be {until}, and it is {utc_text(now)}"
+        until = f"overdue after {utc_text(expected.overdue_at)} by this machine's clock"
+        was = f"late: {expected}, {until}; now {utc_text(now)}"
         lines.append(was if late else f"next: {expected}, {until}")
     return Result(sentences=lines, exit_code=TROUBLE_EXIT_CODE if late or refused else 0)
 
@@ -103,7 +103,7 @@ def _account_lines(path: Path, database: Database) -> Iterator[str]:
     """Yield equity, exposure, halts and the kill file."""
     mark = MarkBook(database).last_mark()
     if mark is None:
-        yield "no cycle has been made yet"
+        yield "no cycle has run yet"
     else:
         yield f"{utc_text(mark.at)}: equity ${mark.equity:,.2f}, cash ${mark.cash:,.2f}"
         contracts = is_event_account(path.parent.name)
@@ -111,20 +111,20 @@ def _account_lines(path: Path, database: Database) -> Iterator[str]:
     for halt in Halts(database, EventLog(database)).active():
         yield f"halted: {halt}. {halt.rule.remedy}"
     if may_exist(kill_file := path.parent / KILL_FILE):
-        yield f"{kill_file} is there: nothing is sent before you remove it"
+        yield f"the kill file {kill_file} exists: no orders are sent until you remove it"
 
 
 def _order_lines(database: Database) -> Iterator[str]:
     waiting = OrderStore(database).in_states(PENDING_STATES)
     if not waiting:
-        yield "no order waits"
+        yield "no open orders"
     for intent in waiting:
         words = encode_order(intent.order)
         asked = f"{words.get('side', '')} {words['qty']}".strip()
         filled = f"{intent.progress.filled:f} filled"
         yield f"{intent.state}: {intent.client_order_id}, {asked}, {filled}: {intent.order.reason}"
     for line in EventLog(database).last_reported_positions(SPREADS_JOB):
-        yield f"open: {line}"
+        yield f"open position: {line}"
 
 
 def _cycle_lines(database: Database) -> Iterator[str]:
@@ -140,7 +140,7 @@ def _cycle_lines(database: Database) -> Iterator[str]:
                 )
         elif not what:
             over = row.ended_at is not None
-            what = "nothing decided" if over else "nothing decided yet: under way, or killed"
+            what = "no decision" if over else "no decision yet: in progress, or killed"
         yield f"{utc_text(row.began_at)} {row.job}: {what}"
 
 
@@ -170,8 +170,8 @@ def clear(path: Path, kind: HaltKind, by: str) -> Result:
             standing = halts.active()
             if all(halt.kind != kind for halt in standing):
                 others = ", ".join(halt.kind for halt in standing)
-                what = f"active halts: {others}" if others else "no halt is active"
-                raise InputError(f"{kind}: no such halt is active; {what}")
+                what = f"clear one of the active halts: {others}" if others else "no halt is active"
+                raise InputError(f"{kind}: not cleared, this halt is not active; {what}")
             ended = halts.clear(kind, by, _last_known(standing, MarkBook(database).last_mark()))
     return Result(sentences=[f"cleared: {ended}"])
 
@@ -190,7 +190,7 @@ def clear_refusals(path: Path, by: str) -> Result:
     with _written_journal(path) as database:
         ended = RefusalBook(database, EventLog(database)).clear(by)
     if not ended:
-        raise InputError(f"{REFUSED_ALERT}: the venue refuses no orders at present")
+        raise InputError(f"{REFUSED_ALERT}: nothing to clear, the venue refuses no orders now")
     return Result(sentences=[f"cleared: {count_text(ended, 'cause')} of refused orders"])
 
 
@@ -230,19 +230,19 @@ def kill(folder: Path, *, flatten: bool) -> Result:
         traded = any(is_traded(each.name, each) for each in folders)
     finally:
         files = [_put_kill_file(each, FLATTEN_REQUEST if flatten else "stop") for each in folders]
-    there = f"{' and '.join(map(str, files))}: a kill file is there"
+    there = f"kill file written: {' and '.join(map(str, files))}"
     if traded and flatten and is_event_account(folder.name):
         raise InputError(
-            f"{there}, the loop stops. It closes no event contracts; close them at the venue"
+            f"{there}; the loop stops but closes no event contracts; close them at the venue"
         )
     if traded:
-        return Result(sentences=[f"{there}, the loop stops. Remove it to trade again."])
+        return Result(sentences=[f"{there}; the loop stops. Remove the file to trade again."])
     text = (
-        f"{there}, but no loop runs: nothing was cancelled or closed, and none starts before you"
-        " remove it"
+        f"{there}; no loop is running, so no order was cancelled and no position closed; no loop"
+        " starts until you remove the file"
     )
     if flatten:
-        raise InputError(f"{text}; close what is open at the venue")
+        raise InputError(f"{text}; close open positions at the venue")
     return Result(sentences=[f"{text}."])
 
 
@@ -252,8 +252,8 @@ def _put_kill_file(folder: Path, content: str) -> Path:
         write_atomically(file, content.encode())
     except OSError as error:
         raise InputError(
-            f"{file}: cannot be written: {error.strerror or error}; end the loop with SIGTERM, or"
-            " make room for the file"
+            f"{file}: cannot write the kill file: {error.strerror or error}; stop the loop with"
+            " SIGTERM, or free disk space"
         ) from error
     return file
 
@@ -292,7 +292,7 @@ def run(settings: Namespace) -> Result:
         else:
             result = clear(journal, settings.kind, settings.by)
         if traded != folder.absolute():
-            where = f"cleared in {traded}, where the account is traded; {folder} is unchanged"
+            where = f"cleared in {traded}, from which the account is traded; {folder} is unchanged"
             return Result(sentences=[*result.sentences, where])
         return result
     return status(find_journal(folder), utc_now())

@@ -84,9 +84,9 @@ class LiveAccount:
         found = self.connection.account_id()
         if found != self.account.name:
             raise IdentityMismatch(
-                f"the venue's account is {found} now, and this process trades {self.account.name}:"
-                " the practice server was begun again, and knows none of its orders. Its journal"
-                " stays as it is; start this again to trade the new account"
+                f"the venue's account is now {found}, but this process trades {self.account.name}:"
+                " the practice server was restarted and has lost the orders. The journal is"
+                " unchanged; restart this process to trade the new account"
             )
 
     def gate(
@@ -145,7 +145,7 @@ class LiveAccount:
         except BrokerError as error:
             if require_trades:
                 raise
-            log.warning("judged without last trades: %s", error)
+            log.warning("checking orders without last trades: %s", error)
             trades = None
         risks = self.max_loss_by_root() if max_loss_by_root is None else dict(max_loss_by_root)
         for place, stake in self.reconciler.option_risks().items():
@@ -217,14 +217,15 @@ class LiveAccount:
         differs = reading.is_market_open is not None and reading.is_market_open != opened
         self.guards.exchange_closed = differs and opened
         shown = "open" if reading.is_market_open else "closed"
-        so = "no order of a stock is sent" if opened else "the calendar counts"
-        text = f"by the venue's clock the exchange is {shown} at {utc_text(at)}, by the calendar"
-        self.notices.set_alert("hours", f"{text} it is not: {so}" if differs else "")
+        so = "no stock orders are sent" if opened else "following the calendar"
+        text = f"the venue's clock reports the exchange {shown} at {utc_text(at)}, unlike the"
+        self.notices.set_alert("hours", f"{text} calendar; {so}" if differs else "")
 
     def _check_multiplier(self, multiplier: Decimal) -> None:
         """Alert about a multiplier above `MAX_LEVERAGE_MULTIPLIER`."""
         text = (
-            f"the venue states a multiplier of {multiplier}: it counts as {MAX_LEVERAGE_MULTIPLIER}"
+            f"the venue's multiplier of {multiplier} exceeds the maximum; using"
+            f" {MAX_LEVERAGE_MULTIPLIER}"
         )
         self.notices.set_alert("multiplier", text if multiplier > MAX_LEVERAGE_MULTIPLIER else "")
 
@@ -242,10 +243,13 @@ class LiveAccount:
             listed = self.connection.activities_since(reconciler.holdings.activity_query_start())
             if not (mispriced := reconciler.holdings.describe_mispriced_trades(listed)):
                 break
-            log.warning("activities are read: %s", mispriced)
+            log.warning("reading the activities again: %s", mispriced)
         self.notices.set_alert("price", mispriced)
         unread = "; ".join(self.connection.unreadable_activities)
-        text = f"unreadable activities are left out, cash and positions count: {unread}"
+        text = (
+            "unreadable activities are ignored; cash and positions are still checked against the"
+            f" journal: {unread}"
+        )
         self.notices.set_alert("unread", text if unread else "")
         if large := reconciler.record_activities(listed, at):
             reconciler.record_large_bookings(large, self.connection.cash(), at)
@@ -277,7 +281,10 @@ class LiveAccount:
                     self.account.positions.record_opening(_opening(held))
                 log.info("the journal begins with %d positions and %s USD", len(held), cash)
                 return
-        raise BrokerError("the account: something trades in it whenever it is read")
+        raise BrokerError(
+            "the account changed during every attempt to read it; stop other trading in it and"
+            " retry"
+        )
 
     def record_mark(self, account: AccountSnapshot) -> None:
         """Record an equity mark of the account, and raise or end the loss halts."""

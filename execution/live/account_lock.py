@@ -76,7 +76,9 @@ def account_lock(account_id: str) -> Iterator[Path]:
         for an invalid id, or a folder that cannot be locked.
     """
     if not is_account_id(account_id):
-        raise InputError(f"the venue's account has the id {account_id!r}, which is not a valid id")
+        raise InputError(
+            f"the venue's account id {account_id!r} is not valid; expected letters, digits, - and _"
+        )
     folder = state_folder(account_id)
     with folder_lock(account_id, folder):
         yield folder
@@ -99,12 +101,12 @@ def folder_lock(account_id: str, folder: Path) -> Iterator[None]:
         lock.acquire()
     except Timeout:
         raise AccountInUse(
-            f"account {account_id}: another process sends orders to it; end that one first"
+            f"account {account_id}: another process trades this account; stop it first"
         ) from None
     except OSError as error:
         raise InputError(
-            f"{folder}: cannot be locked: {error.strerror or error}; let this user write there, or"
-            " name another folder"
+            f"{folder}: cannot lock the account: {error.strerror or error}; let this user write"
+            " there, or set another folder"
         ) from error
     try:
         yield
@@ -167,7 +169,8 @@ def open_journal(
                     write_atomically(folder / _JOURNAL_NOTE, str(path).encode())
                 except OSError as error:
                     raise InputError(
-                        f"{folder / _JOURNAL_NOTE}: cannot be written: {error.strerror or error}"
+                        f"{folder / _JOURNAL_NOTE}: cannot write: {error.strerror or error}; let"
+                        " this user write there"
                     ) from error
                 yield LockedJournal(database, path.parent, damaged_copy)
 
@@ -188,7 +191,7 @@ def _checked(path: Path, replace_damaged: bool, *, known: bool) -> Path | None:
         if not replace_damaged:
             raise
         aside = path.with_name(f"{asides}{compact_text(utc_now())}{path.suffix}")
-        log.error("%s; it is kept as %s", error, aside)
+        log.error("%s; moved to %s", error, aside)
         path.rename(aside)
         # SQLite's rollback journal belongs to the damaged file.
         rest = rollback_journal(path)
@@ -204,7 +207,7 @@ def _checked(path: Path, replace_damaged: bool, *, known: bool) -> Path | None:
 def refuse_empty_journal(path: Path) -> None:
     """Raise `DatabaseDamaged` for an empty file: a journal has content from its creation on."""
     if path.stat().st_size == 0:
-        raise DatabaseDamaged(f"{path}: the journal is damaged: nothing is left in it")
+        raise DatabaseDamaged(f"{path}: the journal is damaged: the file is empty")
 
 
 def refuse_unusable_journal(path: Path) -> None:
@@ -252,7 +255,7 @@ def recorded_journal_path(account_id: str) -> Path | None:
     except (FileNotFoundError, NotADirectoryError):
         return None
     except (OSError, ValueError) as error:
-        raise InputError(f"{note}: cannot be read: {error}") from error
+        raise InputError(f"{note}: cannot read: {error}; let this user read it") from error
 
 
 def refuse_misplaced_journal(account_id: str, path: Path) -> None:
@@ -265,14 +268,17 @@ def refuse_misplaced_journal(account_id: str, path: Path) -> None:
         if kept and (known == path or (path.exists() and known.samefile(path))):
             return
     except OSError as error:
-        raise InputError(f"{known}: cannot be looked at: {error.strerror or error}") from error
+        raise InputError(
+            f"{known}: cannot access: {error.strerror or error}; let this user read it"
+        ) from error
     note = state_folder(account_id) / _JOURNAL_NOTE
     if not kept:
         raise InputError(
-            f"account {account_id}: {known}, in which its orders were written down, is not there."
-            f" Bring it back; or, once the venue shows that nothing of it works, delete {note}"
+            f"account {account_id}: its journal {known} does not exist; restore it, or make sure"
+            f" that the venue has no open orders of it and delete {note}"
         )
     raise InputError(
-        f"account {account_id}: its journal is {known}: continue with folder={known.parent.parent};"
-        f" or, while nothing trades it, move {known.parent} to {path.parent} and delete {note}"
+        f"account {account_id}: its journal already exists at {known}; use"
+        f" folder={known.parent.parent}, or stop all trading on the account, move {known.parent} to"
+        f" {path.parent} and delete {note}"
     )

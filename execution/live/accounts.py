@@ -43,26 +43,31 @@ def account_folder(root: Path, account: str | None) -> Path:
     if account is not None:
         if account not in names and not is_account_id(account):
             raise InputError(
-                f"--account: {account!r} is not a name of an account: letters, digits, - and _"
+                f"--account: {account!r} is not a valid account name; use letters, digits, - and _"
             )
         folder = root / account if account in names else active_folder(root / account)
         if not folder.is_dir():
-            raise InputError(f"--account: {root} has no account {account!r}, but {names}")
+            raise InputError(
+                f"--account: {account!r} not found in {root}; accounts there:"
+                f" {', '.join(names) or 'none'}"
+            )
         return folder
     if not folders:
         raise InputError(
-            f"--folder: {root}: no account has a folder there; a loop's first cycle begins it"
+            f"--folder: {root} contains no account; the first cycle of a loop creates its folder"
         )
     if len(folders) == 1:
         return folders[0]
     traded = [folder for folder in folders if is_traded(folder.name, folder)]
     several = count_text(len(folders), "account")
     if len(traded) == 1:
-        sys.stdout.write(f"Of {several} in {root} it is {traded[0].name}, which is traded now.\n")
+        sys.stdout.write(
+            f"Selected {traded[0].name}, the only one of {several} in {root} that is traded now.\n"
+        )
         return traded[0]
     raise InputError(
-        f"{root}: it holds {several}, of which {len(traded)} are traded now; name one with"
-        f" --account: {', '.join(names)}"
+        f"{root}: found {several}, {len(traded)} of them traded now; select one with --account:"
+        f" {', '.join(names)}"
     )
 
 
@@ -85,7 +90,7 @@ def _was_traded(folder: Path) -> bool:
 def find_journal(folder: Path) -> Path:
     path = folder / JOURNAL_FILE
     if not path.is_file():
-        raise InputError(f"{path}: there is no journal; `--folder` says where accounts are")
+        raise InputError(f"{path}: journal not found; set --folder to the folder of the accounts")
     return path
 
 

@@ -54,9 +54,9 @@ def refuse_misspelt(gateway: Gateway, symbols: Iterable[str], journal: Path) -> 
         for symbol in unlisted:
             if symbol not in decided:
                 raise _refusal(gateway, symbol)
-            log.warning("%s: the venue has no such asset any more", symbol)
+            log.warning("%s: the venue no longer lists this asset", symbol)
     except BrokerError as error:
-        log.warning("symbols are not compared with the venue's assets: %s", error)
+        log.warning("cannot check that the venue lists all symbols: %s", error)
 
 
 def _unlisted(gateway: Gateway, symbols: Iterable[str]) -> list[str]:
@@ -71,7 +71,7 @@ def _refusal(gateway: Gateway, symbol: str) -> InputError:
     if reason := non_usd_pair_error_text(symbol):
         return InputError(f"symbols: {reason}")
     hint = did_you_mean(closest_symbols(symbol, gateway.listed_symbols()))
-    return InputError(f"{symbol}: the venue has no such asset{hint}")
+    return InputError(f"symbols: {symbol} is not listed by the venue{hint}")
 
 
 def _decided(journal: Path) -> frozenset[str]:

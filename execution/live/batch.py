@@ -114,7 +114,7 @@ def record_sending(batch: OrderBatch, journal: DecisionJournal) -> Iterator[None
             batch.is_withdrawn = True
             if batch.is_last_attempt:
                 raise
-            log.warning("%s; deciding once more", error)
+            log.warning("%s; making a new decision", error)
             return
     if batch.completes_decision:
         journal.end(batch.decision_id, REDUCTION_UNFILLED_REASON)
@@ -140,7 +140,7 @@ def finish_cycle(batch: OrderBatch) -> Cycle:
         for a batch of a decision of an earlier process.
     """
     if batch.cycle is None:
-        raise ValueError(f"batch {batch.decision_id} follows from no cycle")
+        raise ValueError(f"batch {batch.decision_id} was decided by an earlier process: no cycle")
     if not batch.decision_id:
         return batch.cycle
     return replace(

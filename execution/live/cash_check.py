@@ -84,8 +84,8 @@ def unexplained_cash_reason(
         > LARGE_BOOKING_EQUITY_FRACTION * abs(equity - booked) + CASH_ROUNDING_TOLERANCE_USD
     ):
         return (
-            f"cash: {booked:+,.2f} USD are booked at once, more than"
-            f" {LARGE_BOOKING_EQUITY_FRACTION:.0%} of what the account was worth before"
+            f"cash: bookings of {booked:+,.2f} USD at once exceed"
+            f" {LARGE_BOOKING_EQUITY_FRACTION:.0%} of the equity before them"
         )
     tolerance = cash_tolerance(equity - moved)
     if any(
@@ -94,6 +94,6 @@ def unexplained_cash_reason(
     ):
         return ""
     return (
-        f"cash: the venue has {moved:+,.2f} USD that no trade and no booking explains, and"
-        f" {tolerance:,.2f} USD may be listed late"
+        f"cash: no trade or booking explains {moved:+,.2f} USD of the venue's cash; the tolerance"
+        f" is {tolerance:,.2f} USD"
     )

@@ -38,9 +38,9 @@ log = logging.getLogger(__name__)
 MAX_BAR_AGE = np.timedelta64(30, "m")
 BAR_POLL_SECONDS = 2.0  # seconds between queries for a late bar
 
-REDUCTION_UNFILLED_REASON = "a reduction of its decision did not fill whole"
+REDUCTION_UNFILLED_REASON = "a reducing order of the same decision did not fill completely"
 NO_BAR_CLOSED_REASON = (
-    "nothing decides at this instant (no bar closed for a market that is open to fill)"
+    "no symbol is due for a decision (no bar has closed in a market that is open)"
 )
 
 
@@ -119,7 +119,7 @@ def decide_cycle(
         bars = rules.apply(bars, account.as_of, settings.increments)
     idle_reason = _idle_reason(account, bars)
     if not idle_reason and journal is not None and journal.has_decision(bars.last_instant):
-        idle_reason = f"{utc_text(bars.last_instant)} has been decided before"
+        idle_reason = f"a decision for {utc_text(bars.last_instant)} was made before"
     if idle_reason:
         return idle_cycle(account, bars, idle_reason, validator)
     closed = [bars.symbols[s] for s in np.flatnonzero(bars.mask[:, -1])]
@@ -158,8 +158,8 @@ def _unpriced_order(account: AccountSnapshot) -> str:
     for order in account.open_orders:
         if order.symbol not in account.prices:
             return (
-                f"order {order.client_order_id}: no price for {order.symbol}, of which"
-                f" {order.qty:f} are ordered"
+                f"no price for {order.symbol}; cannot value open order {order.client_order_id} of"
+                f" {order.qty:f}"
             )
     return ""
 
@@ -187,7 +187,7 @@ def _say_missing(bars: Bars) -> None:
     ):
         if count:
             log.warning(
-                "%s: no bar for %s, it does not decide", symbol, count_text(count, "session")
+                "%s: no decision, bars are missing for %s", symbol, count_text(count, "session")
             )
 
 
@@ -197,7 +197,7 @@ def _idle_reason(account: AccountSnapshot, bars: Bars) -> str:
         return account.block_reason
     if account.as_of >= (end := decision_deadline(bars, bars.last_instant)):
         bar = utc_text(bars.last_instant)
-        last = f"the last bar is that of {bar}, decided until {utc_text(end)}"
+        last = f"the latest bar is {bar}; its decision deadline was {utc_text(end)}"
         return f"{NO_BAR_CLOSED_REASON}; {last}"
     return ""
 
@@ -206,7 +206,7 @@ def _without_unknown(bars: Bars, account: AccountSnapshot) -> Bars:
     """Return the panel with the symbols marked untradable in which the account allows no orders."""
     if account.uncertain_symbols:
         names = " ".join(sorted(account.uncertain_symbols))
-        log.warning("what is held and open is not certain, nothing is ordered: %s", names)
+        log.warning("positions or open orders are uncertain; no orders in %s", names)
     items = []
     for item in bars.instruments:
         shut = item.kind is AssetClass.CRYPTO and not account.is_crypto_enabled

@@ -97,8 +97,8 @@ class Discrepancy:
 
     @classmethod
     def of_position(cls, symbol: str, expected: Decimal, found: Decimal) -> Discrepancy:
-        held = f"{plain_text(found)} at the venue, {plain_text(expected)} by our own orders"
-        return cls(symbol, expected, found, f"{symbol} is {held}")
+        held = f"the venue holds {plain_text(found)}, our journal expects {plain_text(expected)}"
+        return cls(symbol, expected, found, f"{symbol}: {held}")
 
     @classmethod
     def of_order(cls, name: str, symbol: str, why: str = "") -> Discrepancy:
@@ -274,8 +274,8 @@ class ExpectedPositions:
             if listed < filled:
                 name = intent.client_order_id
                 return (
-                    f"order {name} has filled {plain_text(filled)}, and {plain_text(listed)} are"
-                    " listed"
+                    f"order {name} has filled {plain_text(filled)}, but the venue's activities list"
+                    f" only {plain_text(listed)}"
                 )
         return ""
 
@@ -301,8 +301,8 @@ class ExpectedPositions:
                 <= mean * MAX_TRADE_TO_MEAN_PRICE_RATIO
             ):
                 odd.append(
-                    f"activity {trade.id}: {trade.symbol} at {plain_text(trade.price)}, and its"
-                    f" order filled at {plain_text(mean)}"
+                    f"activity {trade.id}: price {plain_text(trade.price)} of {trade.symbol} is far"
+                    f" from its order's mean fill price, {plain_text(mean)}"
                 )
         return "; ".join(odd)
 
@@ -339,7 +339,9 @@ class ExpectedPositions:
     def _opening(self) -> OpeningBalance:
         opening = OPENING_BALANCE.first_row(self._database)
         if opening is None:
-            raise DatabaseFailed("the journal has no opening balance: its account was never read")
+            raise DatabaseFailed(
+                "the journal has no opening balance because the account was never read; run a cycle"
+            )
         return opening
 
     def _expect(self, expected: Mapping[str, ExpectedPosition]) -> None:

@@ -49,7 +49,7 @@ class GuardedBroker:
         try:
             account = self._read(reread=False)
         except RereadRequired as error:
-            log.warning("asked again: %s", error)
+            log.warning("reading the account again: %s", error)
             self._live.connection.time.wait(REREAD_DELAY_SECONDS)
             account = self._read(reread=True)
         self._gateway.cache_account(account)

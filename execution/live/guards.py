@@ -38,39 +38,41 @@ SECOND = np.timedelta64(1, "s")
 class GuardSettings:
     """Limits of a live account; names are keys of the YAML below `guards`."""
 
-    max_order: float = setting(1_000_000.0, "USD, value of one order that opens", ge=1, le=1e9)
+    max_order: float = setting(1_000_000.0, "largest value of one opening order, USD", ge=1, le=1e9)
     max_position: float = setting(
         0.75,
-        "of one symbol after the fill, multiples of equity; of what spreads can lose, of "
-        "their balance if less",
+        "largest position in one symbol after the fill, multiples of equity; for spreads, "
+        "largest maximum loss, multiples of equity or of their balance if that is smaller",
         ge=0.01,
         le=10,
     )
-    max_gross: float = setting(4.2, "of all positions then, in multiples of equity", ge=0.01, le=10)
+    max_gross: float = setting(
+        4.2, "largest gross exposure after the fill, multiples of equity", ge=0.01, le=10
+    )
     max_orders_per_hour: int = setting(
-        200, "orders sent in an hour, all jobs, after which none opens", ge=1, le=100_000
+        200, "orders per hour, all jobs, after which opening orders are denied", ge=1, le=100_000
     )
     price_collar: float = setting(
         0.10,
-        "share of the last trade by which a limit may pay more, and by which it may "
-        "differ from the price a market order was sized at",
+        "largest distance, as a fraction of price, of a limit price beyond the last trade, and of "
+        "the last trade from the price at which a market order was sized",
         ge=0.001,
         le=1,
     )
     max_trade_age: float = setting(
         900.0,
-        "seconds, age of a last trade from which its symbol opens nothing in an open market",
+        "largest age of the last trade for opening orders while the market is open, seconds",
         ge=1,
         le=86_400,
     )
     daily_loss: float = setting(
-        0.10, "share of the day's first equity whose loss halts openings", ge=0.001, le=1
+        0.10, "loss that halts opening orders, fraction of the day's first equity", ge=0.001, le=1
     )
     drawdown: float = setting(
-        0.30, "share of the highest equity whose loss halts openings", ge=0.001, le=1
+        0.30, "loss that halts opening orders, fraction of the highest equity", ge=0.001, le=1
     )
     drawdown_resume_fraction: float = setting(
-        0.5, "share of the drawdown limit at which its halt ends by itself", ge=0, le=0.9
+        0.5, "fraction of the drawdown limit at which its halt ends automatically", ge=0, le=0.9
     )
 
 
@@ -123,17 +125,19 @@ class Guards:
         allowed_orders: orders that were allowed since the snapshot, by id.
         """
         if self._stop.flattening:
-            return "" if role in REDUCING_ROLES else "everything is being closed"
+            return "" if role in REDUCING_ROLES else "all positions are being closed"
         if self._stop:
-            return f"the loop was told to stop ({self._stop.why})"
+            return f"the loop is stopping ({self._stop.why})"
         if (why := stop_reason(self._halts, self._kill_file)) and not self._buys_back(order):
             return why
         if not isinstance(order, Order | SpreadOrder):
-            return "an order of event contracts goes to another venue"
+            return "this venue does not trade event contracts"
         if isinstance(order, Order) and order.symbol in self._halts.quarantined_symbols():
-            return f"{order.symbol} is quarantined until it is settled"
+            return f"{order.symbol} is quarantined until its discrepancy is resolved"
         if self.exchange_closed and _waits_for_the_open(role, order, now):
-            return "the exchange is closed by the venue's clock, and it would wait for the open"
+            return (
+                "the venue's clock reports the exchange closed; the order would wait for the open"
+            )
         if role in REDUCING_ROLES:
             return self._senseless_reduction(order, now, snapshot)
         return self._refused_opening(order, now, snapshot, allowed_orders)
@@ -175,7 +179,7 @@ class Guards:
         if why := halt_reason(self._halts, "openings"):
             return why
         if snapshot is None:
-            return "the account was not looked at before it"
+            return "the account was not read before this opening order"
         if not snapshot.equity > 0:
             return f"equity is {snapshot.equity:,.2f} USD; opening orders need positive equity"
         try:
@@ -201,22 +205,23 @@ class Guards:
         symbol = order.symbol
         trade = snapshot.last_trade(symbol)
         if trade is None:
-            return f"no last trade of {symbol} was seen"
+            return f"the feed has no last trade of {symbol}"
         if _is_open(symbol, now) and _is_old(trade, now, settings.max_trade_age):
             seconds = (now - trade.traded_at) / SECOND
             return (
-                f"the last trade of {symbol} is {seconds:.0f} seconds old;"
-                f" guards.max_trade_age is {settings.max_trade_age:g}"
+                f"the last trade of {symbol} is {seconds:.0f} s old; guards.max_trade_age is"
+                f" {settings.max_trade_age:g} s"
             )
         if order.limit_price is not None:
             return _beyond_collar(order, trade, settings.price_collar)
         sized = snapshot.prices.get(symbol)
         if sized is None:
-            return f"no price that {symbol} was sized at was seen"
+            return f"the price at which {symbol} was sized is unknown"
         if not abs(trade.price - sized) <= settings.price_collar * sized:
             return (
-                f"the last trade of {symbol} at {trade.price:g} is too far from {sized:g}, which"
-                f" it was sized at; guards.price_collar is {settings.price_collar:g}"
+                f"the last trade of {symbol}, {trade.price:g}, is too far from the price at which"
+                f" the order was sized, {sized:g}; guards.price_collar is"
+                f" {settings.price_collar:g}"
             )
         return ""
 
@@ -231,7 +236,7 @@ class Guards:
         largest = self._settings.max_order
         if value <= largest:
             return ""
-        return f"{value:,.0f} USD are at stake; guards.max_order is {largest:,.0f} USD"
+        return f"order value {value:,.0f} USD exceeds guards.max_order, {largest:,.0f} USD"
 
     def _too_much(
         self, order: GuardedOrder, snapshot: AccountSnapshot, passed: Mapping[str, GuardedOrder]
@@ -253,13 +258,13 @@ class Guards:
         share = position / whole if whole > 0 else math.inf
         if not share <= settings.max_position:
             return (
-                f"{name} would come to {share:.3g} of {of_what};"
-                f" guards.max_position is {settings.max_position:g}"
+                f"{name} would be {share:.3g} of {of_what}, above guards.max_position,"
+                f" {settings.max_position:g}"
             )
         if not gross <= settings.max_gross:
             return (
-                f"all positions would come to {gross:.3g} of equity;"
-                f" guards.max_gross is {settings.max_gross:g}"
+                f"gross exposure would be {gross:.3g} of equity, above guards.max_gross,"
+                f" {settings.max_gross:g}"
             )
         return ""
 
@@ -308,7 +313,7 @@ class SnapshotGate:
 def stop_reason(halts: Halts, kill_file: Path) -> str:
     """Return why the kill file or a halt stops every order, or an empty string."""
     if may_exist(kill_file):
-        return f"{kill_file} is there; nothing is sent before it is removed"
+        return f"the kill file {kill_file} exists; remove it to send orders"
     return halt_reason(halts, "everything")
 
 
@@ -338,7 +343,7 @@ def rate_limit_reason(
     if count < max_orders:
         return ""
     were = "1 order was" if count == 1 else f"{count} orders were"
-    return f"{were} sent within an hour; guards.max_orders_per_hour is {max_orders}"
+    return f"{were} sent in the last hour; guards.max_orders_per_hour is {max_orders}"
 
 
 def _position(
@@ -346,7 +351,7 @@ def _position(
 ) -> tuple[str, float]:
     """Return the position that an order adds to, and its largest size including the order, USD."""
     if isinstance(order, SpreadOrder):
-        return f"what spreads on {order.root} can lose", exposure.max_loss_by_root.get(
+        return f"the maximum loss of spreads on {order.root}", exposure.max_loss_by_root.get(
             order.root, 0.0
         )
     largest = exposure.position_range(order.symbol).largest
@@ -361,7 +366,7 @@ def _measure(order: GuardedOrder, snapshot: AccountSnapshot) -> tuple[float, str
     """
     balance = snapshot.spread_balance
     if isinstance(order, SpreadOrder) and balance is not None and balance < snapshot.equity:
-        return balance, f"the balance of {balance:,.2f} USD"
+        return balance, f"the spread balance of {balance:,.2f} USD"
     return snapshot.equity, "equity"
 
 
@@ -401,6 +406,6 @@ def _beyond_collar(order: Order, trade: LastTrade, price_collar: float) -> str:
     if (limit - worst) * order.signed_qty <= 0:
         return ""
     return (
-        f"its limit {limit} is beyond {float(worst):g};"
-        f" guards.price_collar is {price_collar:g} of {float(reference):g}"
+        f"limit price {limit} is beyond {float(worst):g}; guards.price_collar is {price_collar:g}"
+        f" of {float(reference):g}"
     )

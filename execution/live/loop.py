@@ -215,7 +215,7 @@ class Loop:
         seconds = MIN_WAIT_SECONDS
         while not (self._stop or self._clock.is_responding()):
             if seconds >= MAX_WAIT_SECONDS:
-                self._notices.alert(kind, f"{job} is due, and the venue does not answer")
+                self._notices.alert(kind, f"{job} is due but the venue does not respond; retrying")
             self._observer.on_wait(job, due)
             self._stop.wait(seconds)
             seconds = min(2 * seconds, MAX_WAIT_SECONDS)
@@ -231,12 +231,12 @@ class Loop:
         except (BrokerError, DataError) as error:
             self._failures[job.name] += 1
             count = self._failures[job.name]
-            log.error("%s: the cycle is over: %s", job.name, error)
-            self._notices.alert(kind, f"{job.name}: {count} in a row: {error}")
+            log.error("%s: cycle failed: %s", job.name, error)
+            self._notices.alert(kind, f"{job.name}: failed cycle {count} in a row: {error}")
             if count >= self._halt_after or job.due(self._clock.now()) is None:
                 raise
             with tolerate_print_errors():
-                sys.stderr.write(f"the cycle is over, the next one comes: {error}\n")
+                sys.stderr.write(f"cycle failed: {error}; retrying at the next cycle\n")
         else:
             self._failures[job.name] = 0
             self._notices.end_alert(kind)

@@ -115,14 +115,15 @@ def loss_halts(
         point.daily_loss, limits.daily_loss, point.accepted_daily_loss
     ):
         raised["daily_loss"] = (
-            f"{point.daily_loss:.1%} of the day's first equity are lost;"
-            f" guards.daily_loss is {limits.daily_loss:g}"
+            f"daily loss {point.daily_loss:.1%} of the day's first equity has reached"
+            f" guards.daily_loss, {limits.daily_loss:g}"
         )
     if _may_be_raised(peak, point.at, ended) and _halts(
         point.drawdown, limits.drawdown, point.accepted_drawdown
     ):
         raised["drawdown"] = (
-            f"{point.drawdown:.1%} are lost since the peak; guards.drawdown is {limits.drawdown:g}"
+            f"drawdown {point.drawdown:.1%} from the peak has reached guards.drawdown,"
+            f" {limits.drawdown:g}"
         )
     return HaltChanges(tuple(ended), raised)
 

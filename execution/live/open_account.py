@@ -156,7 +156,7 @@ def open_account(
         try:
             found = HaltChanges()
             if damaged_copy is not None:
-                why = f"the journal was damaged and is kept as {damaged_copy.name}"
+                why = f"the journal was damaged; it was moved to {damaged_copy.name}"
                 found = HaltChanges(reasons_to_raise={"journal": why})
             # A journal is created together with the halt that it needs.
             with database.transaction():
@@ -167,7 +167,8 @@ def open_account(
             account.alert_halt_changes(found)
             if account.has_kill_file:
                 raise InputError(
-                    f"{account.kill_file} is there: nothing is traded; remove it first"
+                    f"the kill file {account.kill_file} exists, so the loop does not start; remove"
+                    " it first"
                 )
             yield account
         except Exception as error:

@@ -105,9 +105,11 @@ class OvernightTrimmer:
             self._look(closes, last=bool(now >= closes - CHECKS_BEFORE_CLOSE[-1]))
         except AccountReadingRejected as error:
             # Unexplained cash halts all orders; rejected marks may be valid at the next check.
-            log.warning("nothing is cut before %s: %s", utc_text(closes), error)
+            log.warning("no overnight trim before the close at %s: %s", utc_text(closes), error)
         except BrokerError as error:
-            self._live.notices.alert("overnight", f"a look before the close failed: {error}")
+            self._live.notices.alert(
+                "overnight", f"the position check before the close failed: {error}"
+            )
             raise
         self._looked_until = now
         return True
@@ -128,12 +130,12 @@ class OvernightTrimmer:
             if not last:
                 raise
             # The broker liquidates by market prices, not by its marks.
-            log.warning("the feed's prices count: %s", error)
+            log.warning("valuing positions at the feed's prices: %s", error)
             account = error.account
         account = after_closing_auction(account)
         if not exceeds_overnight_ceiling(account, self._settings.limits):
             self._live.notices.end_alert("overnight")
-            log.info("the book is under the night's ceiling")
+            log.info("gross exposure is within the overnight limit, nothing to trim")
             return
         counted = with_reductions(account, self._of_unknown_outcome("night"))
         name, number = self._journal.next_overnight_trim_id(closes)
@@ -152,8 +154,8 @@ class OvernightTrimmer:
         if last and exceeds_overnight_ceiling(
             after_closing_auction(self._seen()), self._settings.limits
         ):
-            text = "the book is above the night's ceiling two minutes before the close"
-            self._live.notices.alert("overnight", f"{text}; the broker may sell of it")
+            text = "gross exposure is above the overnight limit two minutes before the close"
+            self._live.notices.alert("overnight", f"{text}; the broker may liquidate positions")
 
     def send_reductions(self, orders: Sequence[Order], account: AccountSnapshot, name: str) -> None:
         """Record reducing orders in the journal under one name, and send them.
@@ -167,7 +169,7 @@ class OvernightTrimmer:
         try:
             place_reductions(self._desk, orders, gate)
         finally:
-            self._journal.end(name, "it was not sent")
+            self._journal.end(name, "the order was not sent")
 
     def _seen(self) -> AccountSnapshot:
         """Return the account, at the feed's prices if the venue's marks are rejected."""
@@ -273,7 +275,7 @@ def overnight_trims(
         if not quantity:
             continue
         name = format_order_id(order_prefix, compact_text(session_close_at), symbol, 0, trim_number)
-        reason = f"the night's ceiling: {quantity:f} of {held:f} at {account.prices[symbol]:g}"
+        reason = f"overnight limit: {quantity:f} of {held:f} at {account.prices[symbol]:g}"
         cut = _reduction(name, symbol, held, quantity, reason)
         orders.append(replace(cut, expires_at=session_close_at))
     return tuple(orders)
@@ -320,13 +322,15 @@ def flattening_orders(
         if not held or symbol not in tradable:
             continue
         if is_stock(symbol) and not open_now:
-            log.warning("%s is not closed: its market is shut", symbol)
+            log.warning("%s: position not closed, the market is closed", symbol)
             continue
         item = instrument(symbol)
         largest = size_limits.max_order_quantity(item, account.prices[symbol])
         for k, part in enumerate(split_quantity(abs(held), largest, item.qty_increment)):
             name = format_order_id(order_prefix, when, symbol, FLATTEN_LEG_NUMBER, k)
-            orders.append(_reduction(name, symbol, held, part, "everything is closed, as was told"))
+            orders.append(
+                _reduction(name, symbol, held, part, "all positions are closed on request")
+            )
     return tuple(orders)
 
 

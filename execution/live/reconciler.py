@@ -107,7 +107,7 @@ class Reconciler:
         held = ", ".join(
             sorted(f"{plain_text(q)} {s}" for s, q in reading.unpriced_quantities.items())
         )
-        text = f"no price for {held}: quarantined, valued at its last mark or at nothing"
+        text = f"no price for {held}: quarantined, valued at the last mark, or at 0 without one"
         self._notices.set_alert("unpriced", text if held else "")
         if marks:
             raise MarksRejected(marks, account)
@@ -159,9 +159,9 @@ class Reconciler:
                     abs(float(quantity)) * price
                     > float(MAX_DISCREPANCY_EQUITY_FRACTION) * account.equity
                 ):
-                    reasons[symbol] = f"no price for {held}, marked last at {price:g}"
+                    reasons[symbol] = f"no price for {held}, last marked at {price:g}"
             elif quantity < 0:
-                reasons[symbol] = f"no price for {held}, sold short and never marked"
+                reasons[symbol] = f"no price for {held}, a short position that was never marked"
         changed = replace(account, positions=positions, prices=prices, short_proceeds=proceeds)
         return changed, reasons
 
@@ -182,7 +182,7 @@ class Reconciler:
         cause = self._halts.acknowledged_cause("cash")
         if not cause or not now.is_near(CashDifference.from_cause(cause), cash_tolerance(equity)):
             return False
-        log.warning("acknowledged, the opening balance from now on: %s", now)
+        log.warning("acknowledged, now part of the opening balance: %s", now)
         return True
 
     def _end_listed_halt(self, now: CashDifference, equity: Decimal) -> None:
@@ -334,7 +334,7 @@ class Reconciler:
     def _acknowledge(self, found: Discrepancies) -> None:
         """Add acknowledged discrepancies to the expected positions."""
         differences = dict(self._differences or {})
-        log.warning("acknowledged, the opening balance from now on: %s", _reasons(found))
+        log.warning("acknowledged, now part of the opening balance: %s", _reasons(found))
         surpluses = {s: differences.pop(s).surplus for s in found if s in differences}
         orders = [each.order_id for group in found.values() for each in group if each.order_id]
         self.holdings.acknowledge(surpluses, orders)
@@ -414,8 +414,8 @@ class Reconciler:
                 shown.append(each)
             else:
                 hidden.append(
-                    f"activity {each.id}: {each.kind} of {plain_text(each.amount)} USD is listed,"
-                    " and cash does not show it: it is left out"
+                    f"activity {each.id}: ignored, {each.kind} of {plain_text(each.amount)} USD is"
+                    " listed but the cash balance does not include it"
                 )
         self._notices.set_alert("booking", "; ".join(hidden))
         return shown
@@ -428,8 +428,8 @@ class Reconciler:
         if abs(float(each.amount)) <= MAX_PAYOUT_MULTIPLE * abs(worth):
             return ""
         return (
-            f"activity {each.id}: {each.symbol} is exchanged for {plain_text(each.amount)} USD, and"
-            f" was worth {worth:,.2f}: it is left out"
+            f"activity {each.id}: ignored, it exchanges {each.symbol} for"
+            f" {plain_text(each.amount)} USD but the position was last worth {worth:,.2f} USD"
         )
 
 
@@ -459,8 +459,8 @@ def _rejections(rejected: Mapping[str, float], marks: Mapping[str, float]) -> li
     """
     reasons = []
     for symbol, price in sorted(rejected.items()):
-        last = f"it was last at {price:g}" if price > 0 else "no trade confirms it"
-        reasons.append(f"the venue marks {symbol} at {marks[symbol]:g}, and {last}")
+        last = f"the reference price is {price:g}" if price > 0 else "no trade confirms it"
+        reasons.append(f"the venue marks {symbol} at {marks[symbol]:g}, but {last}")
     return reasons
 
 

@@ -24,7 +24,7 @@ from foundation.errors import BrokerError
 
 log = logging.getLogger(__name__)
 
-POSITIONS_CHANGED_REASON = "the account has other positions than when it was decided"
+POSITIONS_CHANGED_REASON = "positions have changed since the decision"
 
 
 def resume_batches(
@@ -61,10 +61,10 @@ def resume_batches(
             intents = book.for_decision(decision.decision_id)
         why = not_resumed_reason(decision, intents, account, tradable)
         if why:
-            log.warning("%s is not resumed: %s", decision.decision_id, why)
+            log.warning("decision %s not resumed: %s", decision.decision_id, why)
             journal.end(decision.decision_id, why)
             continue
-        log.info("%s is resumed", decision.decision_id)
+        log.info("decision %s resumed", decision.decision_id)
         due = _due(intents, account.as_of)
         orders = [intent.single_order for intent in due]
         # An auction is hours away: its orders are tried again until they expire.
@@ -100,11 +100,11 @@ def not_resumed_reason(
     """
     left = _due(intents, account.as_of)
     if not left:
-        return "nothing is left of it"
+        return "no orders are left to send"
     if not all(intent.is_unexpired(account.as_of) for intent in left):
         return EXPIRED_REASON
     if foreign := {intent.single_order.symbol for intent in left} - set(tradable):
-        return f"{min(foreign)} is not among the symbols any more"
+        return f"{min(foreign)} is no longer one of the symbols to trade"
     # A replaced reduction counts as filled through its successor.
     done = [each for each in intents if each.role == "reduction" and not _is_left(each)]
     if any(

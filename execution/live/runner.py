@@ -50,7 +50,7 @@ ResponseT = TypeVar("ResponseT")
 
 # Microseconds by which a process supervisor extends its start timeout.
 STARTUP_EXTENSION_USEC = 60_000_000
-KILL_FILE_REASON = "the kill file is there"
+KILL_FILE_REASON = "the kill file exists"
 ORDER_EVENTS_CONDITION = (
     "kind IN ('planned', 'denied', 'submitting')"  # events that record a new order
 )
@@ -189,7 +189,7 @@ class LiveLoopObserver:
         if self._reports is not None and isinstance(outcome, Cycle):
             self._reports.report(outcome)
         self._account.refusals.end_step()
-        self._keep(f"{job} has ended a step")
+        self._keep(f"{job}: cycle completed")
 
     def _keep(self, state: str) -> None:
         self._supervisor.notify(WATCHDOG=1, STATUS=state)
@@ -243,7 +243,7 @@ def supervised_loop(
 def print_summary_at_end(account: OpenAccount, stop: StopSignal) -> Iterator[None]:
     """Return a context manager that prints the counts of cycles, orders and fills at its end."""
     event, cycle = account.events.last_event_number(), count_cycles(account.database)
-    end = "by an error"
+    end = "error"
     try:
         yield
         end = stop.why or NO_CYCLE_DUE
@@ -257,7 +257,7 @@ def _done_since(account: OpenAccount, event: int, cycle: int) -> str:
     """Describe cycles, orders and fills since an event and a cycle, and the account's state."""
     cycles = count_cycles(account.database) - cycle
     mark = account.marks.last_mark()
-    equity = "equity not read" if mark is None else f"equity {usd(mark.equity)}"
+    equity = "equity unknown" if mark is None else f"equity {usd(mark.equity)}"
     halts = ", ".join(halt.kind for halt in account.halts.active())
     refusals = account.refusals.active()
     refused = [each for each in refusals if not each.is_venue_pause]
@@ -284,7 +284,7 @@ def _orders_since(book: OrderStore, event: int) -> list[str]:
     filled = book.with_event_since(event, FILL_EVENTS_CONDITION)
     in_part = sum(intent.state != "filled" for intent in filled)
     apart = {
-        f"{in_part} of them in part": in_part,
+        f"{in_part} of them partially": in_part,
         f"{count_text(decided['rejected'], 'order')} refused": decided["rejected"],
         f"{count_text(unsent, 'order')} not sent": unsent,
     }
@@ -323,17 +323,17 @@ def await_venue(
         except BrokerError as error:
             if not retry or isinstance(error, fatal_errors):
                 raise
-            log.warning("the venue is not there yet: %s", error)
+            log.warning("the venue does not respond yet: %s", error)
             if not said:
                 print_line(
-                    f"Waiting for the venue, asked every {VENUE_RETRY_SECONDS:.0f} s: {error}."
+                    f"Waiting for the venue, retrying every {VENUE_RETRY_SECONDS:.0f} s: {error}."
                 )
             said = True
             supervisor.notify(
                 EXTEND_TIMEOUT_USEC=STARTUP_EXTENSION_USEC, STATUS="waiting for the venue"
             )
         stop.wait(VENUE_RETRY_SECONDS)
-    print_line("Stopped while it waited for the venue: nothing was sent.")
+    print_line("Stopped while waiting for the venue; no orders were sent.")
     return None
 
 
@@ -349,7 +349,7 @@ def finish_jobs(jobs: Sequence[Job], account: OpenAccount, stop: StopSignal) -> 
     """
     stop.flattening = flatten = _says_flatten(account.kill_file)
     account.events.append("stopped", jobs[-1].name, {"why": stop.why, "flatten": flatten})
-    account.notices.alert("stopped", f"the loop was told to stop: {stop.why}")
+    account.notices.alert("stopped", f"the loop is stopping: {stop.why}")
     left: list[str] = []
     troubles = []
     for job in jobs:
@@ -359,14 +359,16 @@ def finish_jobs(jobs: Sequence[Job], account: OpenAccount, stop: StopSignal) -> 
             log.error("%s: %s", job.name, error)
             troubles.append(f"{job.name}: {error}")
     if troubles:
-        what = "cancelled or closed" if flatten else "cancelled"
-        raise BrokerError(f"stopped ({stop.why}), and not all was {what}: {'; '.join(troubles)}")
-    done = "positions are as they were"
+        what = "cancel all orders or close all positions" if flatten else "cancel all orders"
+        raise BrokerError(f"stopped ({stop.why}), but could not {what}: {'; '.join(troubles)}")
+    done = "positions are unchanged"
     if flatten:
-        done = f"NOT closed: {', '.join(left)}" if left else "everything of ours was closed"
+        done = f"NOT closed: {', '.join(left)}" if left else "all our positions were closed"
     if left:
-        account.notices.alert("flatten", f"told to close everything ({stop.why}), and {done}")
-    print_line(f"Stopped ({stop.why}): what worked was cancelled, {done}.")
+        account.notices.alert(
+            "flatten", f"not all positions were closed on request ({stop.why}); {done}"
+        )
+    print_line(f"Stopped ({stop.why}): open orders were cancelled, {done}.")
 
 
 def _says_flatten(kill_file: Path) -> bool:
@@ -424,13 +426,11 @@ class VenueLoopClock:
             log.warning("%s", error)
             self._refusals = self._refusals + 1 if isinstance(error, ResponseRejected) else 0
             if not self._away:
-                print_line(
-                    f"Waiting for the venue, which is asked again every few seconds: {error}."
-                )
+                print_line(f"Waiting for the venue, retrying every few seconds: {error}.")
             self._away = True
             return self._estimated_now()
         if self._away:
-            print_line(f"The venue answers again; its clock is {utc_text(now)}.")
+            print_line(f"The venue responds again; its clock shows {utc_text(now)}.")
         self._away = False
         self._refusals = 0
         self._shown = now

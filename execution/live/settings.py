@@ -26,26 +26,24 @@ LEAP_YEAR_DAYS = 366
 class LiveSettings(TradingSettings, MonitoringSettings):
     """Settings of a live loop: a trader with an account at a venue."""
 
-    broker: BrokerSettings = setting(BrokerSettings(), "how the venue is reached")
-    guards: GuardSettings = setting(GuardSettings(), "bounds that no order of any job goes beyond")
+    broker: BrokerSettings = setting(BrokerSettings(), "connection to the venue")
+    guards: GuardSettings = setting(GuardSettings(), "pre-trade limits on the orders of all jobs")
     history_days: int | None = setting(
         None,
-        "calendar days of bars behind a decision; none: 730, more where calibration needs them",
+        "calendar days of bars that a decision uses; none: 730, or more if calibration needs them",
         ge=30,
         le=6000,
     )
     bar_wait_seconds: float = setting(
-        20.0, "seconds that a cycle waits for closed bars that are missing", ge=0, le=600
+        20.0, "longest wait of a cycle for missing closed bars, seconds", ge=0, le=600
     )
     decision_valid_seconds: float = setting(
-        300.0, "for which a decision may be sent", ge=1, le=3600
+        300.0, "seconds after a decision within which its orders may be sent", ge=1, le=3600
     )
-    folder: str = setting("data/live", "where each account has a folder with its journal")
-    jobs: tuple[str, ...] = setting(
-        (TRADE_JOB,), "of the process, `trade` and `spreads`, one or both"
-    )
+    folder: str = setting("data/live", "folder with a subfolder and a journal per account")
+    jobs: tuple[str, ...] = setting((TRADE_JOB,), "jobs to run: `trade`, `spreads`, or both")
     spreads: tuple[str, ...] = setting(
-        (), "overrides of configs/sell_spreads.yaml for the job `spreads`"
+        (), "overrides of configs/sell_spreads.yaml, for the job `spreads`"
     )
 
     def __post_init__(self) -> None:
@@ -54,13 +52,15 @@ class LiveSettings(TradingSettings, MonitoringSettings):
             if job != TRADE_JOB and job not in (names := entry_point_names("jobs")):
                 raise invalid_choice(f"jobs.{number}", job, (TRADE_JOB, *names))
         if not self.jobs or len(set(self.jobs)) != len(self.jobs):
-            raise InputError(f"jobs: {list(self.jobs)} names none, or one twice")
+            raise InputError(
+                f"jobs: {list(self.jobs)} is empty or has a duplicate; list each job once"
+            )
         self._check_history()
         most = self.guards.max_orders_per_hour
         if len(self.symbols) > most:
             raise InputError(
-                f"guards.max_orders_per_hour: {most} orders are fewer than the {len(self.symbols)}"
-                " symbols, of which every one may be ordered at once; raise it"
+                f"guards.max_orders_per_hour: {most} is less than the {len(self.symbols)} symbols,"
+                " which may all be ordered at once; raise it"
             )
         MonitoringSettings.__post_init__(self)
 
@@ -70,8 +70,8 @@ class LiveSettings(TradingSettings, MonitoringSettings):
         most = self._fewest_a_year() * days / DAYS_A_YEAR[AssetClass.CRYPTO]
         if self.universe.window_days >= days and not self.universe.is_unrestricted:
             raise InputError(
-                f"universe.window: {self.universe.window} is not within history_days={days};"
-                " raise that"
+                f"universe.window: {self.universe.window} exceeds history_days={days}; raise"
+                " history_days"
             )
         if self.sizing.history_bars > most:
             raise InputError(
@@ -80,8 +80,8 @@ class LiveSettings(TradingSettings, MonitoringSettings):
             )
         if self.universe.min_bars > most:
             raise InputError(
-                f"universe.min_bars: {self.universe.min_bars} is more than the {most:.0f} that"
-                f" history_days={days} holds; raise that"
+                f"universe.min_bars: {self.universe.min_bars} bars exceed the {most:.0f} bars of"
+                f" history_days={days}; raise history_days"
             )
 
     def _fewest_a_year(self) -> float:

@@ -55,15 +55,15 @@ log = logging.getLogger(__name__)
 OWNER_ONLY_MODE = 0o600
 WRITE_PAUSE_RATIO = 20.0  # pause before the next page, as a multiple of the last writing time
 MAX_ROWS_SHOWN = 20  # orders and alerts
-NO_CYCLE_DUE = "no further cycle is due"  # reason for the end if no stop was requested
+NO_CYCLE_DUE = "no more cycles are scheduled"  # reason for the end if no stop was requested
 FINISHED_STATES = tuple(state for state in ORDER_STATES if state not in PENDING_STATES)
 
 CHOICE_COLUMNS = (
     *("symbol", "decided, UTC", "forecast μ", "σ", "Kelly", "held", "target", "order", "price"),
-    *("bound by", "rests on"),
+    *("bound by", "based on"),
 )
 
-WEIGHT_COLUMNS = ("value", "of equity", "at most")
+WEIGHT_COLUMNS = ("value", "weight", "max weight")
 PROFIT_COLUMNS = ("quantity", "entry", "last", "unrealised", "realised")
 
 # Fields of a mark on the page. at: time of the mark. equity: USD. flows: deposits less withdrawals
@@ -195,7 +195,7 @@ class StatusPage:
             # No failure of the page stops the loop. The age of the page shows that it is old.
             if not self._fails:
                 ours = not isinstance(error, OSError | InputError)
-                text = "%s is not written: %s; the loop goes on"
+                text = "%s: cannot write the status page: %s; the loop continues"
                 log.error(text, self._path, error, exc_info=error if ours else None)
             self._fails = True
         now = self._time.monotonic()
@@ -287,12 +287,12 @@ def _verdict(
         also = f"; {first.headline}" if first else ""
         return f"{word}: {change.end_reason}{also}", level
     if change.has_kill_file or "everything" in forbidden:
-        return "Running, and nothing is sent", "bad"
+        return "Running, but no orders are sent", "bad"
     if first:
-        return f"Running, and {first.headline}", "bad" if urgent else "warn"
+        return f"Running, but {first.headline}", "bad" if urgent else "warn"
     if forbidden:
-        return "Running, and nothing is opened", "warn"
-    return ("Running, with trouble", "warn") if trouble else ("Running", "good")
+        return "Running, but no positions are opened", "warn"
+    return ("Running, with problems", "warn") if trouble else ("Running", "good")
 
 
 def order_text(intent: OrderIntent) -> str:
@@ -370,7 +370,7 @@ class EquityCurve:
             Chart(
                 f"Equity {self._said(equity, formatting.usd)}",
                 (
-                    Series("paid in", "limit", at, paid, "steps").downsample(),
+                    Series("net deposits", "limit", at, paid, "steps").downsample(),
                     Series("equity", "first", at, equity).downsample(),
                 ),
                 "usd",
@@ -379,8 +379,8 @@ class EquityCurve:
             Chart(
                 f"Drawdown {self._said(lost, partial(formatting.percent, places=1))}",
                 (
-                    horizontal_line(-max_drawdown, at, "limit", "halts"),
-                    Series("below the peak", "first", at, lost).downsample(),
+                    horizontal_line(-max_drawdown, at, "limit", "halt limit"),
+                    Series("drawdown", "first", at, lost).downsample(),
                 ),
                 "percent",
                 "UTC",
@@ -429,7 +429,7 @@ def position_table(
         blank = ("",) * len(PROFIT_COLUMNS)
         rows = [
             ("stocks, gross", *blank, *_weight(mark, mark.gross_stock, mark.stock_ceiling)),
-            ("coins, gross", *blank, *_weight(mark, mark.gross_crypto, bounds.max_crypto_weight)),
+            ("crypto, gross", *blank, *_weight(mark, mark.gross_crypto, bounds.max_crypto_weight)),
             *rows,
             ("all", *blank[2:], *total, "", "", ""),
         ]
@@ -458,8 +458,8 @@ def choice_table(choices: Sequence[ChoiceRow], last_decision_id: str) -> Table:
             formatting.multiple(c.target_weight, 3, sign=True),
             formatting.quantity(c.qty, sign=True) if c.qty else "none",
             formatting.price(c.price),
-            ", ".join(c.binding_shadow_prices) or "nothing",
-            plan or "the forecast alone",
+            ", ".join(c.binding_shadow_prices) or "no limit",
+            plan or "the forecast only",
         )
         rows.append(
             [Cell(text, "" if row.decision_id == last_decision_id else "muted") for text in texts]
@@ -483,7 +483,7 @@ def no_order_lines(
 
 def notice_table(notices: Sequence[NoticeRow]) -> Table:
     rows = [(utc_minute_text(each.at), each.kind, each.text) for each in notices]
-    return Table("Alerts", ("at, UTC", "of", "what was said"), rows, text_columns=(1, 2))
+    return Table("Alerts", ("time, UTC", "kind", "text"), rows, text_columns=(1, 2))
 
 
 def _profit(position: PositionProfit | None) -> Row:
@@ -524,7 +524,7 @@ def _weight(mark: EquityMark, value: float, ceiling: float | None) -> Row:
     weight = value / mark.equity if mark.equity > 0 else np.nan
     above = ceiling is not None and abs(weight) > ceiling
     held = formatting.multiple(weight, 3, sign=True)
-    of_equity = Cell(f"{held} above", "bad") if above else held
+    of_equity = Cell(f"{held} above limit", "bad") if above else held
     return formatting.usd(value, 0), of_equity, formatting.multiple(ceiling)
 
 

@@ -344,7 +344,7 @@ class TradingJob:
             try:
                 self._live.reconcile()
             except BrokerError as error:
-                log.warning("what is held is not compared before it is closed: %s", error)
+                log.warning("closing positions without reconciling them first: %s", error)
             account = self.desk.account()
             account = replace(
                 account, positions=self._live.reconciler.explained_quantities(account.positions)

@@ -30,10 +30,10 @@ def undecided_reasons(cycle: Cycle, settings: LiveSettings) -> dict[str, str]:
     for symbol in sorted(asked - {choice.symbol for choice in choices}):
         if symbol in left_out:
             reasons[symbol] = (
-                f"it is not in the universe (universe.{EXCLUSION_RULES[left_out[symbol]]})"
+                f"the symbol is not in the universe (universe.{EXCLUSION_RULES[left_out[symbol]]})"
             )
         else:
-            besides = " or it is not in universe.keep" if settings.universe.ranks_by_growth else ""
+            besides = ", or it is not in universe.keep" if settings.universe.ranks_by_growth else ""
             reasons[symbol] = _why_undecided(cycle, symbol, settings) + besides
     return reasons
 
@@ -44,7 +44,7 @@ def _why_undecided(cycle: Cycle, symbol: str, settings: LiveSettings) -> str:
     if symbol in cycle.rejected_bars:
         return cycle.rejected_bars[symbol]
     if symbol in account.uncertain_symbols:
-        return "its position or open orders are uncertain"
+        return "position or open orders are uncertain until they are reconciled"
     if short := short_history_reason(bars, symbol, settings):
         return short
     s = bars.symbols.index(symbol)
@@ -52,18 +52,18 @@ def _why_undecided(cycle: Cycle, symbol: str, settings: LiveSettings) -> str:
     if (kind is AssetClass.CRYPTO and not account.is_crypto_enabled) or not bars.instruments[
         s
     ].tradable:
-        return "the venue takes no orders for it"
+        return "the venue accepts no orders for it"
     now, last = account.as_of, bars.bars_of_symbol(s)[0][-1]
     expected = bars.timeframe.last_bar_end(kind, now)
     if last < expected:
-        return f"its last bar is of {utc_text(last)}, and that of {utc_text(expected)} is late"
+        return f"the bar of {utc_text(expected)} is late; the latest is of {utc_text(last)}"
     clock, schedule = bars.timeframe.clock(kind), settings.decisions
     if (
         now >= decision_deadline(bars, bars.last_instant)
         or not schedule.is_scheduled(clock, np.array([bars.last_instant]))[0]
     ):
-        return f"its market decides again at {utc_text(schedule.holding_end(clock, now))}"
-    return "its last bar has no forecast, or one without a deviation"
+        return f"the next decision is due at {utc_text(schedule.holding_end(clock, now))}"
+    return "the latest bar has no forecast with a standard deviation above 0"
 
 
 def short_history_reason(bars: Bars, symbol: str, settings: LiveSettings) -> str:
@@ -74,4 +74,4 @@ def short_history_reason(bars: Bars, symbol: str, settings: LiveSettings) -> str
         return f"it has no bars{did_you_mean(closest_symbols(symbol, bars.symbols))}"
     if count >= least:
         return ""
-    return f"it has {count} bars, and a forecast needs {least} (forecaster.context_length)"
+    return f"it has {count} bars but a forecast needs {least} (forecaster.context_length)"

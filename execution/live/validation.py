@@ -34,7 +34,7 @@ def missing_history_reasons(bars: Bars, symbols: Iterable[str], min_bars: int) -
     listed = dict(zip(bars.symbols, bars.has_bar.sum(axis=1).tolist(), strict=True))
     counts = {symbol: listed.get(symbol, 0) for symbol in sorted(symbols)}
     return {
-        symbol: f"it was decided before, and the venue lists {count_text(count, 'bar')} of it"
+        symbol: f"traded before, but the venue lists only {count_text(count, 'bar')} of it"
         for symbol, count in counts.items()
         if count < max(min_bars, 1)
     }
@@ -69,17 +69,17 @@ class BarValidator:
             rows = np.flatnonzero(bars.mask[s])[-1:]
             if not len(rows) or valid.mask[s, rows[0]]:
                 continue
-            why = "which no other bar confirms yet"
+            why = "not yet confirmed by another bar"
             if not agreeing.mask[s, rows[0]]:
                 price = prices.get(symbol)
-                why = "which the venue's price denied"
+                why = "contradicted by an earlier price of the venue"
                 if price is not None:
-                    why = f"the venue says {price:g}"
-            rejected_bars[symbol] = f"its bars end at {closes[symbol]:g}, {why}"
+                    why = f"but the venue's price is {price:g}"
+            rejected_bars[symbol] = f"the latest bar closes at {closes[symbol]:g}, {why}"
             # A split changes the unit of shares: decided before it and ordered after it, an order
             # would be for a multiple or a part of the intended quantity.
             items[s] = replace(items[s], tradable=False)
-            log.warning("%s is not traded: %s", symbol, rejected_bars[symbol])
+            log.warning("%s: not traded: %s", symbol, rejected_bars[symbol])
         return replace(valid, instruments=tuple(items)), rejected_bars
 
     def _still_denied(self, bars: Bars, now: Mask) -> Mask:

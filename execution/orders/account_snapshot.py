@@ -77,16 +77,16 @@ class AccountSnapshot:
         for symbol, quantity in self.positions.items():
             if quantity:
                 if symbol not in prices:
-                    raise ValueError(f"positions: {symbol} has no price")
+                    raise ValueError(f"positions: {symbol} has no price; add it to `prices`")
                 value += float(quantity) * prices[symbol]
         equity = self.cash + value
         if not math.isfinite(equity):
             raise ValueError(f"equity must be a finite number, got {equity}")
         if self.spread_balance is not None and not math.isfinite(self.spread_balance):
-            raise ValueError(f"balance must be a finite number, got {self.spread_balance}")
+            raise ValueError(f"spread_balance must be a finite number, got {self.spread_balance}")
         for root, risk in (self.max_loss_by_root or {}).items():
             if not 0 <= risk < math.inf:
-                raise ValueError(f"at_risk: {root} must be at least 0, got {risk}")
+                raise ValueError(f"max_loss_by_root: {root} must be finite and >= 0, got {risk}")
         object.__setattr__(self, "equity", equity)
 
     def with_collateral(self, collateral: float) -> AccountSnapshot:
@@ -156,14 +156,14 @@ class AccountSnapshot:
         if trade is not None:
             return trade.price
         if symbol not in self.prices:
-            raise ValueUnknown(f"no price for {symbol}, which is held or ordered")
+            raise ValueUnknown(f"no price for {symbol}, in which there is a position or an order")
         return self.prices[symbol]
 
     @property
     def spread_risks(self) -> Mapping[str, float]:
         """Largest loss of spreads by root, USD; raises ValueUnknown if it was not read."""
         if self.max_loss_by_root is None:
-            raise ValueUnknown("the risk of open spreads was not read")
+            raise ValueUnknown("the maximum loss of open spreads is unknown")
         return self.max_loss_by_root
 
     @property

@@ -36,7 +36,7 @@ def auction_refusal(order: Order, at: np.datetime64) -> str:
     again = accepted_from(order, at)
     if again == at:
         return ""
-    return f"the {_NAMES[order.tif]} auction takes no orders now, and again at {utc_text(again)}"
+    return f"the {_NAMES[order.tif]} auction accepts no orders now; next at {utc_text(again)}"
 
 
 def accepted_from(order: Order, at: np.datetime64) -> np.datetime64:

@@ -96,7 +96,7 @@ def place_orders(
         for name, quantity in cancels.items():
             if left.get(name) != quantity:
                 raise AccountChanged(
-                    f"{name} has filled since its successor was decided on; nothing was sent"
+                    f"order {name} has filled since the decision to replace it; no orders were sent"
                 )
     reductions = [order for order in orders if order.reduces]
     fills = broker.submit(reductions, gate)

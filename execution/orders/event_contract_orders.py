@@ -53,7 +53,7 @@ class EventContractOrder:
 
     def __post_init__(self) -> None:
         if not self.client_order_id:
-            raise ValueError(f"{self.market}: an order needs a client_order_id")
+            raise ValueError(f"{self.market}: client_order_id is empty; give each order an id")
         check_price_and_count(self.client_order_id, self.price, self.count)
 
     @property

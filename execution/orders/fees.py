@@ -19,13 +19,13 @@ BASIS_POINT = 1e-4
 class DatedRate:
     """A rate in force from a New York date, inclusive, until the next one."""
 
-    since: Annotated[str, required_setting("the date, YYYY-MM-DD")]
+    since: Annotated[str, required_setting("first date of the rate, YYYY-MM-DD")]
     # The SEC publishes USD a million, and brokers interest in percent: neither unit applies here.
-    rate: Annotated[float, required_setting("in the unit of its table", ge=0, lt=10)]
-    cap: float = setting(float("inf"), "USD that a trade pays at most", ge=0, allow_inf_nan=True)
-    source: str = setting("", "where the rate was published")
-    read_on: str | None = setting(None, "day it was looked up there, YYYY-MM-DD")
-    verified: bool = setting(True, "false: the source does not confirm it; reports say so")
+    rate: Annotated[float, required_setting("rate in the unit of its table", ge=0, lt=10)]
+    cap: float = setting(float("inf"), "largest fee of one trade, USD", ge=0, allow_inf_nan=True)
+    source: str = setting("", "publication that states the rate")
+    read_on: str | None = setting(None, "date on which the source was read, YYYY-MM-DD")
+    verified: bool = setting(True, "false: not confirmed by the source; reports show a warning")
 
     def __post_init__(self) -> None:
         parse_date(self.since)
@@ -36,16 +36,18 @@ class DatedRate:
 class CryptoTier:
     """Fees of the crypto venue from a 30-day volume on, deducted from the received asset."""
 
-    volume: Annotated[float, required_setting("USD in 30 days", ge=0)]
+    volume: Annotated[
+        float, required_setting("30-day volume from which the tier applies, USD", ge=0)
+    ]
     maker: Annotated[
-        float, required_setting("fraction of what an order trades that waited", ge=0, lt=1)
+        float, required_setting("maker fee (resting order), fraction of traded value", ge=0, lt=1)
     ]
     taker: Annotated[
-        float, required_setting("fraction of what an order trades that did not", ge=0, lt=1)
+        float, required_setting("taker fee (immediate order), fraction of traded value", ge=0, lt=1)
     ]
-    source: str = setting("", "where the tier was published")
-    read_on: str | None = setting(None, "day it was looked up there, YYYY-MM-DD")
-    verified: bool = setting(True, "false: the source does not confirm it; reports say so")
+    source: str = setting("", "publication that states the tier")
+    read_on: str | None = setting(None, "date on which the source was read, YYYY-MM-DD")
+    verified: bool = setting(True, "false: not confirmed by the source; reports show a warning")
 
     def __post_init__(self) -> None:
         _check_read(self.read_on)
@@ -68,10 +70,10 @@ class FeeSchedule:
         (), "consolidated audit trail, USD per share, both sides"
     )
     crypto_tiers: tuple[CryptoTier, ...] = setting(
-        (CryptoTier(0.0, 0.0015, 0.0025),), "of the coin venue, from volume 0 up"
+        (CryptoTier(0.0, 0.0015, 0.0025),), "fee tiers of the crypto venue, from volume 0 up"
     )
-    commission_bps: float = setting(0.0, "basis points of any trade", ge=0, lt=5000)
-    commission_per_share: float = setting(0.0, "USD", ge=0, lt=5000)
+    commission_bps: float = setting(0.0, "commission, basis points of traded value", ge=0, lt=5000)
+    commission_per_share: float = setting(0.0, "commission per share, USD", ge=0, lt=5000)
 
     def __post_init__(self) -> None:
         for name in ("sec_per_dollar", "taf_per_share", "cat_per_share"):
@@ -81,7 +83,7 @@ class FeeSchedule:
         volumes = [tier.volume for tier in self.crypto_tiers]
         if not volumes or volumes[0] != 0 or volumes != sorted(set(volumes)):
             raise InputError(
-                f"fees.crypto_tiers: volumes must begin at 0 and increase, got {volumes}"
+                f"fees.crypto_tiers: volumes must start at 0 and increase, got {volumes}"
             )
 
     @property
@@ -106,25 +108,37 @@ class FeeSchedule:
 class TradingCosts:
     """Costs of a market order other than fees, by class: basis points of price, and market impact.
 
-    A decision expects the costs in basis points, not the market impact.
+    A decision accounts for the costs in basis points, but not for the market impact.
     """
 
     stock_half_spread_bps: float = setting(
-        1.0, "half of what lies between bid and ask", ge=0, lt=5000
+        1.0, "half-spread of stocks, basis points of price", ge=0, lt=5000
     )
     stock_slippage_bps: float = setting(
-        1.0, "what the price moves until the order arrives", ge=0, lt=5000
-    )
-    stock_impact: float = setting(
-        0.0,
-        "of the square-root law, impact · volatility of a bar · √(share of its volume) of "
-        "price (Almgren et al. 2005); about 1 is usual",
+        1.0,
+        "adverse price move of stocks until an order arrives, basis points of price",
         ge=0,
         lt=5000,
     )
-    crypto_half_spread_bps: float = setting(2.0, "as for stocks", ge=0, lt=5000)
-    crypto_slippage_bps: float = setting(1.0, "as for stocks", ge=0, lt=5000)
-    crypto_impact: float = setting(0.0, "as for stocks", ge=0, lt=5000)
+    stock_impact: float = setting(
+        0.0,
+        "market impact of stocks: coefficient c of the square-root law, c · volatility of a bar · "
+        "√(fraction of its volume), fraction of price (Almgren et al. 2005); about 1 is usual",
+        ge=0,
+        lt=5000,
+    )
+    crypto_half_spread_bps: float = setting(
+        2.0, "half-spread of crypto, basis points of price", ge=0, lt=5000
+    )
+    crypto_slippage_bps: float = setting(
+        1.0,
+        "adverse price move of crypto until an order arrives, basis points of price",
+        ge=0,
+        lt=5000,
+    )
+    crypto_impact: float = setting(
+        0.0, "market impact of crypto: coefficient as in stock_impact", ge=0, lt=5000
+    )
 
     def impact_coefficient(self, crypto: npt.NDArray[np.bool_]) -> Array:
         """Return the coefficient [S] of the square-root law of market impact."""

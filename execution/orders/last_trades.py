@@ -41,7 +41,7 @@ def fetch_last_trades(source: TradeSource, symbols: Iterable[str]) -> Mapping[st
     try:
         return source.last_trades(names) if names else {}
     except BrokerError as error:
-        log.warning("no last trades: %s", error)
+        log.warning("cannot read last trades: %s", error)
         return {}
 
 

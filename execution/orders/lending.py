@@ -41,9 +41,9 @@ def short_proceeds_after_trade(
 class SymbolRate:
     """A rate that applies to one symbol."""
 
-    symbol: Annotated[str, required_setting("of a stock or a coin")]
+    symbol: Annotated[str, required_setting("symbol of a stock or of crypto")]
     rate: Annotated[
-        float, required_setting("a fraction of its value, a year where it is interest", ge=0, lt=10)
+        float, required_setting("rate, fraction of market value; interest is per year", ge=0, lt=10)
     ]
 
     def __post_init__(self) -> None:
@@ -66,40 +66,47 @@ class MarginTerms:
 
     regime: Literal["current", "dated"] = setting(
         "current",
-        "`current`: today's rules on every date; `dated`: pattern-day-trader rule before "
-        "2026-06-04",
+        "margin rules: `current`: today's rules on every date; `dated`: the pattern-day-trader "
+        "rule before 2026-06-04",
     )
     leverage: float = setting(
         4.0,
-        "that the broker lends intraday, stock gross over equity, from margin_equity up; 1× below",
+        "largest intraday gross stock exposure, multiples of equity, from margin_equity up; 1× "
+        "below",
         ge=1,
         le=10,
     )
-    margin_equity: float = setting(2000.0, "USD of equity from which the broker lends", ge=0)
+    margin_equity: float = setting(2000.0, "smallest equity with which the broker lends, USD", ge=0)
     order_price_buffer: float = setting(
-        1.03, "times the price at which market buys and short sales are checked", ge=1, le=2
+        1.03, "multiple of price at which the broker checks market buys and short sales", ge=1, le=2
     )
     interest_rate: float = setting(
-        0.065, "on debit carried overnight, unless interest_rates says", ge=0, lt=10
+        0.065,
+        "yearly interest rate on overnight debit, unless interest_rates has a dated rate",
+        ge=0,
+        lt=10,
     )
     interest_rates: tuple[DatedRate, ...] = setting(
-        (), 'the same by date: [{since: "2024-01-01", rate: 0.0675}, …]'
+        (), 'interest rates by date: [{since: "2024-01-01", rate: 0.0675}, …]'
     )
     debit_basis: Literal["trade", "settlement"] = setting(
-        "trade", "counts today's trades, or only settled ones"
+        "trade", "debit includes today's trades (`trade`), or only settled trades (`settlement`)"
     )
     short_proceeds: Literal["held", "credited"] = setting(
-        "held", "`held` against the short, or `credited` against the debit"
+        "held",
+        "short-sale proceeds: `held` as collateral of the short, or `credited` against the debit",
     )
-    cash_rate: float = setting(0.0, "earned by idle cash", ge=0, lt=10)
-    borrow_rate: float = setting(0.0, "of a short's value", ge=0, lt=10)
+    cash_rate: float = setting(0.0, "yearly interest rate on idle cash", ge=0, lt=10)
+    borrow_rate: float = setting(
+        0.0, "yearly fee for borrowed stock, fraction of the short's value", ge=0, lt=10
+    )
     borrow_rates: tuple[SymbolRate, ...] = setting(
-        (), "the same by symbol: [{symbol: GME, rate: 0.3}, …]"
+        (), "borrow fees by symbol: [{symbol: GME, rate: 0.3}, …]"
     )
     requirements: tuple[SymbolRate, ...] = setting(
         (),
-        "maintenance by symbol where above the ordinary, a fraction of market value: 0.5 "
-        "for a 2× fund, 0.75 for 3×",
+        "maintenance margin of symbols above the standard, fraction of market value: 0.5 for a "
+        "2× fund, 0.75 for a 3× fund",
     )
 
     def __post_init__(self) -> None:
@@ -110,7 +117,9 @@ class MarginTerms:
             rates = Counter(instrument(rate.symbol).symbol for rate in getattr(self, name))
             for symbol, count in rates.items():
                 if count > 1:
-                    raise InputError(f"margin.{name}: {symbol} is there {count} times")
+                    raise InputError(
+                        f"margin.{name}: {symbol} is listed {count} times; list it once"
+                    )
 
     def interest_rate_on(self, dates: Instants) -> Array:
         """Return the yearly interest rate [N] on borrowed cash on each New York date."""

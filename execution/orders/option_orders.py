@@ -46,10 +46,14 @@ class OptionContract:
 
     def __post_init__(self) -> None:
         if not re.fullmatch(r"[A-Z]{1,6}", self.root):
-            raise InputError(f"root: {self.root!r} is not one to six capital letters, as SPXW")
+            raise InputError(
+                f"root: {self.root!r} is not a root; use 1 to 6 capital letters, such as SPXW"
+            )
         # The OCC symbol has eight digits for thousandths of a point.
         if not (0 < self.strike < 100_000 and self.strike * 1000 == int(self.strike * 1000)):
-            raise InputError(f"strike: {self.strike} is not a strike of an option")
+            raise InputError(
+                f"strike: {self.strike} must be above 0 and below 100,000, in steps of 0.001"
+            )
 
     @property
     def symbol(self) -> str:
@@ -75,7 +79,7 @@ def parse_occ_symbol(symbol: str) -> OptionContract:
         return OptionContract(parts[1], expiry, parts[3] == "C", Decimal(parts[4]) / 1000)
     except ValueError:
         raise InputError(
-            f"{symbol!r} is no OCC symbol of an option, as SPXW250312P05410000"
+            f"{symbol!r} is not an OCC option symbol, such as SPXW250312P05410000"
         ) from None
 
 
@@ -188,21 +192,25 @@ class SpreadOrder:
         name = self.client_order_id
         if not _IDENTITY.fullmatch(name):
             raise InputError(
-                f"client_order_id: {name!r} is not 1 to 128 letters, digits, '.', '_', ':' or '-'"
+                f"client_order_id: {name!r} is not valid; use 1 to 128 letters, digits, '.', '_',"
+                " ':' or '-'"
             )
         if not 1 <= self.contracts <= MAX_SPREADS_PER_ORDER:
             raise InputError(
-                f"{name}: {self.contracts} contracts are outside 1 … {MAX_SPREADS_PER_ORDER}"
+                f"{name}: contracts must be 1 to {MAX_SPREADS_PER_ORDER}, got {self.contracts}"
             )
         different = {leg.contract for leg in self.legs}
         if not 2 <= len(self.legs) <= 4 or len(different) != len(self.legs):
-            raise InputError(f"{name}: an order has two to four legs, each another option")
+            raise InputError(
+                f"{name}: expected two to four legs in different options, got {len(self.legs)} legs"
+                f" in {len(different)} options"
+            )
         roots = sorted({contract.root for contract in different})
         if len(roots) > 1:
-            raise InputError(f"{name}: its legs are on {', '.join(roots)}, not on one")
+            raise InputError(f"{name}: all legs must have the same root, got {', '.join(roots)}")
         limit = self.min_credit
         if limit is not None and (not limit.is_finite() or limit != round(limit, 2)):
-            raise InputError(f"{name}: {limit} is not a price in cents")
+            raise InputError(f"{name}: min_credit must be a multiple of 0.01, got {limit}")
 
     @property
     def root(self) -> str:

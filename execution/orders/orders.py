@@ -93,13 +93,13 @@ class Order:
         stopped = self.type in ("stop", "stop_limit")
         for name, needed in (("limit_price", limited), ("stop_price", stopped)):
             if needed != (getattr(self, name) is not None):
-                rule = "needs a" if needed else "has no"
+                rule = "needs a" if needed else "must not have a"
                 raise ValueError(f"{self.client_order_id}: a {self.type} order {rule} {name}")
         trails = (self.trail_price is not None) + (self.trail_percent is not None)
         if trails != (self.type == "trailing_stop"):
             raise ValueError(
-                f"{self.client_order_id}: trail_price or trail_percent belongs to a trailing_stop,"
-                " one of them"
+                f"{self.client_order_id}: a trailing_stop order needs trail_price or trail_percent,"
+                " not both; other types must have neither"
             )
         for name in PRICE_FIELDS:
             price = getattr(self, name)
@@ -136,20 +136,25 @@ class Order:
 class OrderSizeLimits:
     """Smallest and largest values of an order."""
 
-    min_fractional_value: float = setting(1.0, "USD, a fraction of a share at least", ge=0)
+    min_fractional_value: float = setting(
+        1.0, "smallest value of an order for a fraction of a share, USD", ge=0
+    )
     # Alpaca refuses smaller crypto purchases (403, code 40310000: "cost basis must be >= minimal
     # amount of order 10"), by probes of its paper API: github.com/ccxt/ccxt/pull/30101, 2026-08-25.
     min_crypto_value: float = setting(
-        10.0, "USD, least value of a crypto order unless it closes; Alpaca, seen 2026-08-25", ge=0
+        10.0,
+        "smallest value of a crypto order that does not close a position, USD; Alpaca, seen "
+        "2026-08-25",
+        ge=0,
     )
     # Its min_order_size, about what 1 USD buys (same source), applies to sales as well.
     crypto_dust: float = setting(
-        1.0, "USD, a crypto position below it cannot be sold; Alpaca, seen 2026-08-25", ge=0
+        1.0, "value below which crypto cannot be sold, USD; Alpaca, seen 2026-08-25", ge=0
     )
-    max_crypto_value: float = setting(200_000.0, "USD, an order of coins at most", gt=0)
+    max_crypto_value: float = setting(200_000.0, "largest value of a crypto order, USD", gt=0)
     price_margin: float = setting(
         0.05,
-        "margin to min_crypto_value and max_crypto_value when an order is sized, as prices move",
+        "margin to min_crypto_value and max_crypto_value in sizing, because prices move; fraction",
         ge=0,
         lt=1,
     )
@@ -157,8 +162,8 @@ class OrderSizeLimits:
     def __post_init__(self) -> None:
         if self.crypto_dust > self.min_crypto_value:
             raise InputError(
-                f"orders.crypto_dust: {self.crypto_dust:g} USD exceeds orders.min_crypto_value, "
-                f"{self.min_crypto_value:g}: dust cannot exceed it"
+                f"orders.crypto_dust: {self.crypto_dust:g} USD exceeds orders.min_crypto_value,"
+                f" {self.min_crypto_value:g} USD; lower crypto_dust"
             )
 
     def min_sent_value(self, *, is_crypto: bool, closes_position: bool) -> float:
@@ -211,8 +216,9 @@ class OrderSizeLimits:
             worth = float(bars.instruments[s].qty_increment) * highest
             if worth > self.max_sized_crypto_value:
                 raise InputError(
-                    f"orders.max_crypto_value: {self.max_crypto_value:g} USD less room is below the"
-                    f" {worth:.2f} that one increment of {bars.symbols[s]} comes to be worth"
+                    f"orders.max_crypto_value: {self.max_crypto_value:g} USD less"
+                    f" orders.price_margin is below {worth:.2f} USD, the value of one increment of"
+                    f" {bars.symbols[s]}; raise it"
                 )
 
 

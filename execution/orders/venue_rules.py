@@ -43,7 +43,7 @@ def venue_refusal(
     coin = order.instrument.kind is AssetClass.CRYPTO
     fraction = order.qty % 1 != 0
     if fraction and order.qty % MIN_CRYPTO_QTY:
-        return f"a quantity has nine decimals at most, not {order.qty:f}"
+        return f"quantity {order.qty:f} has more than nine decimals"
     why = _shape_refusal(order, coin, fraction) or tick_size_refusal(order)
     if not why and at is not None:
         why = auction_refusal(order, at)
@@ -60,16 +60,16 @@ def _shape_refusal(order: Order, coin: bool, fraction: bool) -> str:
         sound = order.type in ("market", "limit", "stop_limit") and order.tif == "gtc"
         if sound and not order.extended_hours:
             return ""
-        return "coins take market, limit and stop-limit orders, good till cancelled"
+        return "crypto accepts only market, limit and stop-limit orders, good till cancelled"
     if fraction and order.tif != "day":
-        return "fractions of a share trade in day orders only"
+        return "fractions of a share can only be traded by day orders"
     day_or_gtc = order.tif in ("day", "gtc")
     if order.extended_hours and (order.type != "limit" or not day_or_gtc):
-        return "outside regular hours only limit orders trade, day or gtc"
+        return "outside regular hours only limit orders (day or gtc) are accepted"
     if order.tif in ("opg", "cls") and order.type not in ("market", "limit"):
-        return "the opening and the closing print take market and limit orders"
+        return "opening and closing auctions accept only market and limit orders"
     if order.type == "trailing_stop" and not day_or_gtc:
-        return "trailing stops are day or gtc"
+        return "a trailing stop must be a day or gtc order"
     return ""
 
 
@@ -102,12 +102,12 @@ def _asset_refusal(order: Order, coin: bool, fraction: bool, asset: Asset) -> st
     if opens_short and not (asset.shortable and asset.easy_to_borrow):
         return f"{order.symbol} cannot be sold short now"
     if not coin and fraction and (not asset.fractionable or opens_short):
-        where = " where it is sold short" if opens_short else ""
-        return f"{order.symbol} trades in whole shares{where}"
+        where = " when sold short" if opens_short else ""
+        return f"{order.symbol} trades in whole shares only{where}"
     if order.qty % asset.increment or order.qty < asset.min_order_qty:
         return (
-            f"quantities of {order.symbol} are multiples of {asset.increment:f}, at least"
-            f" {asset.min_order_qty:f}"
+            f"the quantity of {order.symbol} must be a multiple of {asset.increment:f} and at least"
+            f" {asset.min_order_qty:f}, got {order.qty:f}"
         )
     return ""
 
@@ -129,7 +129,7 @@ def _account_refusal(
     same_symbol = [o for o in waiting if o.symbol == order.symbol] if waiting else []
     for other in same_symbol:
         if _would_trade_together(order, other):
-            return f"it would trade with the account's own {other.client_order_id} (a wash trade)"
+            return f"it would trade with our own order {other.client_order_id} (a wash trade)"
     # The venue accepts no order that crosses zero: a position is closed before the opposite one
     # opens. The part that open orders of the same side will close cannot be closed again.
     if held * change < 0:
@@ -138,7 +138,7 @@ def _account_refusal(
         if order.qty > free:
             return (
                 f"insufficient qty available: {max(free, _NOTHING):f} of {held:f} may be closed;"
-                " no order goes through 0"
+                " close the position before opening the opposite one"
             )
     return ""
 
@@ -153,19 +153,23 @@ def _value_refusal(
     least = terms.min_sent_value(is_crypto=coin, closes_position=closes)
     if worth < Decimal(repr(least)):
         if not coin:
-            return f"a fraction of a share is worth ${least:g} at least, this ${worth:.2f}"
+            return (
+                f"order value ${worth:.2f} is below the minimum for a fraction of a share,"
+                f" ${least:g} (orders.min_fractional_value)"
+            )
         if closes:
             return (
-                f"{order.symbol} is dust: a position worth ${worth:.4f} cannot be sold, only one of"
-                f" ${least:g} or more (orders.crypto_dust)"
+                f"{order.symbol} is dust: the position of ${worth:.4f} is below the smallest sale,"
+                f" ${least:g} (orders.crypto_dust)"
             )
         return (
-            f"an order of crypto is worth ${least:g} at least unless it closes the position, this"
-            f" ${worth:.2f} (orders.min_crypto_value)"
+            f"order value ${worth:.2f} is below the minimum for a crypto order that does not close"
+            f" its position, ${least:g} (orders.min_crypto_value)"
         )
     if coin and worth > Decimal(repr(terms.max_crypto_value)):
         return (
-            f"an order of coins is worth ${terms.max_crypto_value:,.0f} at most, this ${worth:,.0f}"
+            f"order value ${worth:,.0f} exceeds the maximum for a crypto order,"
+            f" ${terms.max_crypto_value:,.0f} (orders.max_crypto_value)"
         )
     return ""
 

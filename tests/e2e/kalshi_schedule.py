@@ -253,7 +253,7 @@ class KalshiTrading(FaultRuns):
             self.counts["told to stop"] += 1
         code = run.ended()
         # On a wire that fails it may not hear what became of a cancellation, and says so.
-        uncertain = code == 2 and "not all was cancelled" in run.told
+        uncertain = code == 2 and "could not cancel all orders" in run.told
         self.counts["stuck"] += code not in (0, -signal.SIGKILL) and not uncertain
 
     def _calm_run(self) -> None:

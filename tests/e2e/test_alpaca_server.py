@@ -70,7 +70,7 @@ def test_every_order_type_is_accepted_and_reported(practice: Start) -> None:
     opening = {"symbol": "SYA", "qty": 1, "side": "buy", "time_in_force": "opg"}
     assert client.submit_order(LimitOrderRequest(limit_price=1, **opening)).status == "accepted"
     here.advance(OPENING)
-    with pytest.raises(APIError, match="auction takes no orders now, and again at 2024"):
+    with pytest.raises(APIError, match="auction accepts no orders now; next at 2024"):
         client.submit_order(MarketOrderRequest(**opening))
     price = here.venue.broker.open_price("SYA") or 0.0
     near, low = round(price * 1.5, 2), round(price * 0.5, 2)
@@ -91,7 +91,7 @@ def test_every_order_type_is_accepted_and_reported(practice: Start) -> None:
         assert done.extended_hours is bool(request.extended_hours)
     assert len(client.get_orders(OPEN)) == 6
     here.advance("2024-02-20T21:00:00Z")
-    with pytest.raises(APIError, match="closing auction takes no orders now, and again at 2024"):
+    with pytest.raises(APIError, match="closing auction accepts no orders now; next at 2024"):
         client.submit_order(MarketOrderRequest(**{**opening, "time_in_force": "cls"}))
     ended = {
         o.time_in_force: o.status

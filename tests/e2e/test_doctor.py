@@ -146,7 +146,9 @@ def test_missing_keys_are_named_and_dependent_checks_wait(
     lines = said.splitlines()
     assert code == 1
     assert lines[0].startswith("failure keys: APCA_API_SECRET_KEY: not set in the environment")
-    waiting = [line for line in lines if "not checked, because of keys; mend that first" in line]
+    waiting = [
+        line for line in lines if "skipped because the check keys failed; fix that first" in line
+    ]
     assert [line.split(":")[0] for line in waiting] == [f"warning {n}" for n in OF_THE_ACCOUNT]
     others = {tuple(line.split(":")[0].split()) for line in lines[1:] if line not in waiting}
     assert others == {("ok", name) for name in ("venue", "checkpoint", "disk")}
@@ -155,9 +157,9 @@ def test_missing_keys_are_named_and_dependent_checks_wait(
 @pytest.mark.parametrize(
     ("fault", "says"),
     [
-        ({"kind": "status", "status": 401}, r"present, and not accepted: .* refused \(401\)"),
+        ({"kind": "status", "status": 401}, r"set, but the venue rejects them: .* refused \(401\)"),
         ({"kind": "status", "status": 503}, "not verified: .*: status 503"),
-        ({"kind": "drop_before"}, "not verified: .*: no answer: .*; look at the network"),
+        ({"kind": "drop_before"}, "not verified: .*: no answer: .*; check the network"),
         ({"kind": "malformed"}, "not verified: .*: invalid response"),
     ],
 )
@@ -168,23 +170,28 @@ def test_rejected_keys_differ_from_an_unreachable_venue(
     found = examined(here, tmp_path)
     assert found["keys"].level == "failure"
     assert re.search(says, found["keys"].detail), found["keys"].detail
-    assert ("not accepted" in found["keys"].detail) == (fault.get("status") == 401)
+    assert ("the venue rejects" in found["keys"].detail) == (fault.get("status") == 401)
     for name in OF_THE_ACCOUNT:
-        assert found[name].detail == "not checked, because of keys; mend that first", name
+        assert found[name].detail == "skipped because the check keys failed; fix that first", name
 
 
 @pytest.mark.parametrize(
     ("facts", "name", "level", "says"),
     [
-        ({"status": "ONBOARDING"}, "account", "failure", "is ONBOARDING; no order is taken until"),
-        ({"status": "PAPER_ONLY"}, "account", "ok", "is PAPER_ONLY, with no block"),
+        (
+            {"status": "ONBOARDING"},
+            "account",
+            "failure",
+            "is ONBOARDING; it accepts no orders until",
+        ),
+        ({"status": "PAPER_ONLY"}, "account", "ok", "is PAPER_ONLY, not blocked"),
         ({"trading_blocked": True}, "account", "failure", "has trading_blocked"),
         ({"trading_blocked": "no"}, "account", "failure", "trading_blocked is neither true nor"),
         ({"multiplier": "1"}, "margin", "warning", "up to 1 times equity, less than limits"),
         ({"multiplier": None}, "margin", "warning", "up to 1 times equity"),
         ({"multiplier": "much"}, "margin", "failure", "multiplier is not a number"),
-        ({"shorting_enabled": False}, "shorting", "warning", "nothing is sold short"),
-        ({"crypto_status": "INACTIVE"}, "crypto", "failure", "INACTIVE, SYXUSD cannot be traded"),
+        ({"shorting_enabled": False}, "shorting", "warning", "no stock is sold short"),
+        ({"crypto_status": "INACTIVE"}, "crypto", "failure", "INACTIVE; SYXUSD cannot be traded"),
     ],
 )
 def test_each_account_restriction_changes_only_its_own_finding(
@@ -229,12 +236,12 @@ def test_doctor_states_where_orders_go() -> None:
     def of(keys: ApiKeys = KEYS, **settings: Any) -> tuple[str, str]:
         return venue(DoctorContext(replace(usual, broker=BrokerSettings(**settings)), keys))
 
-    assert of() == ("ok", "Alpaca's paper account; no order is real")
+    assert of() == ("ok", "Alpaca paper account; no order is real")
     assert of(paper=False)[0] == "warning"
     assert "with real money" in of(paper=False)[1]
     level, said = of(url_override="https://example.com:8443/")
     assert level == "warning"
-    assert said.startswith("https://example.com:8443 in Alpaca's place")
+    assert said.startswith("https://example.com:8443 receives keys and orders")
     assert of(url_override="http://127.0.0.1:8000")[0] == "ok"
 
 
@@ -243,7 +250,7 @@ def test_a_journal_is_read_and_not_changed(here: Practice, tmp_path: Path) -> No
     before = path.read_bytes()
     found = examined(here, tmp_path)
     assert found["journal"].level == "warning"
-    assert f"{path} is whole; 1 of its orders have an unknown outcome" in found["journal"].detail
+    assert f"{path} is intact; orders with an unknown outcome: 1" in found["journal"].detail
     assert found["halts"].level == "ok"
     assert path.read_bytes() == before
     assert {each.name for each in path.parent.iterdir()} == {JOURNAL_FILE, LOCK_FILE}
@@ -251,7 +258,7 @@ def test_a_journal_is_read_and_not_changed(here: Practice, tmp_path: Path) -> No
         OrderStore(database).set_state("a", "accepted")
     settled = examined(here, tmp_path)["journal"]
     assert settled.level == "ok"
-    assert settled.detail == f"{path} is whole, and the outcome of every order is known"
+    assert settled.detail == f"{path} is intact, and the outcome of every order is known"
 
 
 def test_damaged_journal_is_a_failure(here: Practice, tmp_path: Path) -> None:
@@ -260,15 +267,15 @@ def test_damaged_journal_is_a_failure(here: Practice, tmp_path: Path) -> None:
     for content, says in (
         (b"no database " * 400, "file is not a database"),
         (whole[: len(whole) // 2], "database disk image is malformed"),
-        (b"", "nothing is left in it"),
+        (b"", "the file is empty"),
     ):
         path.write_bytes(content)
         found = examined(here, tmp_path)
         assert found["journal"].level == "failure", says
         assert str(path) in found["journal"].detail
         assert says in found["journal"].detail
-        assert found["journal"].detail.endswith("the loop sets it aside and halts")
-        assert found["halts"].detail == "not checked, because of journal; mend that first"
+        assert found["journal"].detail.endswith("moves the damaged file aside and halts")
+        assert found["halts"].detail == "skipped because the check journal failed; fix that first"
 
 
 def test_halts_and_kill_file_fail_with_their_remedy(here: Practice, tmp_path: Path) -> None:
@@ -289,13 +296,13 @@ def test_halts_and_kill_file_fail_with_their_remedy(here: Practice, tmp_path: Pa
             start(here, tmp_path)
         level, said = stands()
         assert level == "failure"
-        assert f"{kill} stops everything: remove it" in said
+        assert f"{kill} stops all orders: remove it" in said
     kill.unlink()
     assert stands()[0] == "ok"
     raise_halt("daily_loss", "lost 11 %")
     level, said = stands()
     assert level == "warning"
-    assert said.startswith("daily_loss: Find out what lost the money")
+    assert said.startswith("daily_loss: Find the cause of the loss")
     raise_halt("positions", "NVDA is 12")
     level, said = stands()
     assert level == "failure"
@@ -313,9 +320,9 @@ def test_account_traded_by_another_process_is_not_ready(
         assert code == 1
         *_, process, journal_line, _ = said.splitlines()
         assert process.startswith("failure process: ")
-        assert "another process sends orders to it" in process
-        assert f"{path} is not read through, as another process may be writing it" in journal_line
-        assert "1 of its orders have an unknown outcome" in journal_line
+        assert "another process trades this account" in process
+        assert f"{path} is not checked for damage" in journal_line
+        assert "orders with an unknown outcome: 1" in journal_line
     assert command()[0] == 0
 
 
@@ -324,18 +331,19 @@ def test_a_journal_in_another_folder_is_found(here: Practice, tmp_path: Path) ->
     found = examined(here, tmp_path / "second")
     assert found["journal"].level == "failure"
     assert (
-        f": its journal is {path}: continue with folder={tmp_path}/first" in found["journal"].detail
+        f"its journal already exists at {path}; use folder={tmp_path}/first,"
+        in found["journal"].detail
     )
-    assert found["halts"].detail == "not checked, because of journal; mend that first"
+    assert found["halts"].detail == "skipped because the check journal failed; fix that first"
 
 
 @pytest.mark.parametrize(
     ("seconds", "level", "said"),
     [
-        (5, "ok", "5.0 s between the venue's and this machine's"),
-        (6, "warning", "the venue's is 6.0 s ahead of this machine's; set"),
-        (60, "warning", "the venue's is 1 minute ahead"),
-        (61, "failure", "the venue's is 1 minute 1 second ahead"),
+        (5, "ok", "5.0 s between the venue's clock and this machine's"),
+        (6, "warning", "the venue's clock is 6.0 s ahead of this machine's clock; synchronise"),
+        (60, "warning", "the venue's clock is 1 minute ahead"),
+        (61, "failure", "the venue's clock is 1 minute 1 second ahead"),
     ],
 )
 def test_clock_offset_is_reported_over_the_wire(
@@ -351,7 +359,7 @@ def test_clock_offset_is_reported_over_the_wire(
 def test_missing_late_and_refused_bars_are_told_apart(here: Practice, tmp_path: Path) -> None:
     # A symbol that the venue has may be missing in the feed; here it is missing at both.
     for symbols, level, said in (
-        ("SYA,NVDA", "warning", "has not the last bar of NVDA, and nothing of it is decided"),
+        ("SYA,NVDA", "warning", "the latest bar of NVDA is missing; no decision is made"),
         ("NVDA,ETHUSD", "failure", ""),
     ):
         unlisted = examined(here, tmp_path, f"symbols=[{symbols}]")
@@ -385,10 +393,10 @@ def test_missing_or_damaged_checkpoint_is_named(here: Practice, tmp_path: Path) 
     tensors[name].flat[-1] = np.nan
     save_file(tensors, path)
     ill = examined(here, tmp_path, f"forecaster.model={torn}")["checkpoint"]
-    assert (ill.level, f"{name} is not finite" in ill.detail) == ("failure", True)
+    assert (ill.level, f"{name} has values that are not finite" in ill.detail) == ("failure", True)
     os.truncate(path, 100_000)
     sick = examined(here, tmp_path, f"forecaster.model={torn}")["checkpoint"]
     assert sick.level == "failure"
-    assert sick.detail.startswith(f"{torn}/model.safetensors: these weights cannot be read: ")
+    assert sick.detail.startswith(f"{torn}/model.safetensors: cannot load weights: ")
     other = examined(here, tmp_path, "forecaster=ewma", "forecaster.calibrated=false")["checkpoint"]
     assert other == Finding("ok", "checkpoint", "ewma")

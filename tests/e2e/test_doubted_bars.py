@@ -31,7 +31,7 @@ WORDS = (
     *("symbols=[SYA,SYB,SYC]", "forecaster=ewma", "forecaster.calibrated=false"),
     *("prior.stock_sharpe=1.0", "sizing.holding=plan"),
 )
-DENIED = "the venue says"
+DENIED = "the venue's price is"
 ODD = [("o", 5.0), ("l", 0.2), ("c", 1.7)]
 SYMBOLS = ("SYA", "SYB", "SYXUSD")
 NAMES = {"o": "open", "h": "high", "l": "low", "c": "close"}
@@ -121,8 +121,8 @@ def of_symbols(decision: Decision, *symbols: str) -> list[Any]:
     [
         ("c", 100.0, True, DENIED),
         ("c", 0.5, False, DENIED),
-        ("o", 5.0, True, "no other bar confirms"),
-        pytest.param("l", 0.2, True, "no other bar confirms", marks=pytest.mark.slow),
+        ("o", 5.0, True, "not yet confirmed by another bar"),
+        pytest.param("l", 0.2, True, "not yet confirmed by another bar", marks=pytest.mark.slow),
     ],
 )
 def test_bad_last_bar_affects_no_other_symbol(
@@ -152,7 +152,7 @@ def test_bad_last_bar_affects_no_other_symbol(
         assert np.sign(mine.target_weight) == np.sign(theirs.target_weight)
     assert of_symbols(spoilt.decisions[2], "SYA"), "the next good bar is decided on"
     ((said,),) = query_rows(spoilt.journal, "SELECT text FROM notices WHERE kind = 'bars'")
-    assert "SYA: its bars end at" in said
+    assert "SYA: the latest bar closes at" in said
     assert why in said
     assert not query_rows(undisturbed.journal, "SELECT 1 FROM notices")
     ended = [each.here.venue.broker.equity_row().equity for each in (spoilt, undisturbed)]
@@ -292,13 +292,11 @@ def test_restart_with_truncated_history_skips_one_cycle(
             [cycle] = desk.cycles
             assert (cycle.decision is None) == (number == 0)
             if number == 0:
-                assert cycle.idle_reason.startswith(
-                    "SYA: it was decided before, and the venue lists"
-                )
+                assert cycle.idle_reason.startswith("SYA: traded before, but the venue lists only")
                 assert len(here.venue.broker.fills) == sent
     assert cycle.decision is not None
     assert {choice.symbol for choice in cycle.decision.choices} == {"SYB", "SYC"}
     desk.database.close()
     told = query_rows(tmp_path / JOURNAL_FILE, "SELECT text FROM notices WHERE kind = 'bars'")
     assert len(told) == 2
-    assert all("SYA: it was decided before" in text for (text,) in told)
+    assert all("SYA: traded before" in text for (text,) in told)

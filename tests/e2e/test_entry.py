@@ -99,7 +99,7 @@ def test_preview_sends_nothing_with_any_other_argument(
     more = ("symbols=[SYA,SYB]", "sizing.strategy=equal_weight", "start=2024-01-02")
     printed, said = previewed(here, *words, *more)
     assert "buy" in printed
-    assert "start: not used; the venue's clock says when.\n" in said
+    assert "start: ignored; the venue's clock sets the period.\n" in said
 
 
 def test_preview_shows_halts_and_skips_quarantined_symbols(
@@ -116,7 +116,7 @@ def test_preview_shows_halts_and_skips_quarantined_symbols(
         halts.raise_halt("symbols", "SYA is 3 at the venue", here.venue.now, cause=cause)
     words = ("preview", "symbols=[SYA,SYB]", "sizing.strategy=equal_weight")
     said = previewed(here, *words)[0]
-    assert "SYA is not decided: its position or open orders are uncertain." in said
-    assert f"A loop sends nothing: {folder.relative_to(tmp_path) / KILL_FILE} is there." in said
-    assert "A loop is halted, symbols: symbols since" in said
+    assert "SYA is not decided: position or open orders are uncertain" in said
+    assert f"the kill file {folder.relative_to(tmp_path) / KILL_FILE} exists." in said
+    assert "A loop would be halted (symbols): symbols since" in said
     assert "SYA is 3 at the venue" in said

@@ -243,11 +243,11 @@ def test_loop_marks_each_round_and_explains_its_end(here: KalshiPractice) -> Non
     assert cycles == [("kalshi", "ticks of RAIN", "")] * 2
     assert query_rows(journal(), "SELECT count(*) FROM marks") == [(3,)]
     [(why,)] = query_rows(journal(), "SELECT content FROM events WHERE kind = 'stopped'")
-    assert json.loads(why) == {"why": "no further cycle is due"}
+    assert json.loads(why) == {"why": "no more cycles are scheduled"}
     assert [text.count("<title>Running ·") for text in pages] == [1, 1]
     assert "Next cycle: kalshi at" in text_of(pages[0])
     last = text_of(journal().with_name(PAGE_FILE).read_text())
-    assert last.startswith("Finished: no further cycle is due ·")
+    assert last.startswith("Finished: no more cycles are scheduled ·")
 
 
 def test_kill_stops_loop_and_says_nothing_was_closed(here: KalshiPractice) -> None:
@@ -261,9 +261,9 @@ def test_kill_stops_loop_and_says_nothing_was_closed(here: KalshiPractice) -> No
 
     settings = trading_settings(here, **UNBOUND)
     trade(settings, KEYS, StopSignal(), stopped)
-    assert "the loop stops. Remove it to trade again." in said[0]
+    assert "the loop stops. Remove the file to trade again." in said[0]
     [(why,)] = query_rows(journal(), "SELECT content FROM events WHERE kind = 'stopped'")
-    assert json.loads(why) == {"why": "the kill file is there", "flatten": False}
+    assert json.loads(why) == {"why": "the kill file exists", "flatten": False}
     assert (journal().parent / KILL_FILE).exists()
     with refused(InputError):
         trade(settings, KEYS, StopSignal(), stopped)
@@ -300,7 +300,7 @@ def test_orders_are_limited_by_value_and_per_hour(gate: KalshiGate) -> None:
         assert refusal(gate, intent(f"{k}"), NOW) == ""
         gate.order_store.record_submission(replace(intent(f"{k}"), sent_at=NOW + k * MINUTE))
     later = NOW + 5 * MINUTE
-    assert "3 orders were sent within an hour" in refusal(gate, intent("b"), later)
+    assert "3 orders were sent in the last hour" in refusal(gate, intent("b"), later)
     assert refusal(gate, intent("b", "reduction", 41), later) == ""
     assert refusal(gate, intent("b"), NOW + 61 * MINUTE) == ""
 
@@ -315,4 +315,4 @@ def test_kill_file_and_halts_block_their_orders(gate: KalshiGate) -> None:
     gate.halts.clear("drawdown", "me", NOW)
     assert refusal(gate, intent("a"), NOW) == ""
     gate.kill_file.touch()
-    assert all("nothing is sent" in refusal(gate, intent("a", role), NOW) for role in parts)
+    assert all("kill file" in refusal(gate, intent("a", role), NOW) for role in parts)

@@ -46,7 +46,7 @@ def test_wrong_venue_clock_decides_nothing_from_old_bars(here: Practice) -> None
     here.fail(kind="skew", seconds=3000, count=1)
     done = live.cycle(broker(here))
     assert done.decision is None
-    assert "the last bar is that of 2024-02-20T15:30Z" in done.idle_reason
+    assert "the latest bar is 2024-02-20T15:30Z" in done.idle_reason
     assert here.venue.tickets == {}
 
 
@@ -65,7 +65,7 @@ def test_cycle_too_late_for_closing_auction_sends_nothing(practice: Start) -> No
     here.fail(kind="skew", seconds=420, count=1)
     done = live.cycle(broker(here))
     assert done.idle_reason.endswith(
-        f"the last bar is that of {at}, decided until 2024-07-03T16:49Z"
+        f"the latest bar is {at}; its decision deadline was 2024-07-03T16:49Z"
     )
     assert here.venue.tickets == {}
     here.fail(kind="skew", seconds=239, count=1)

@@ -53,7 +53,7 @@ def test_each_instant_is_decided_once_across_restarts(here: Practice, tmp_path: 
     for _ in range(3):
         desk = desk.again()
         desk.job.step()
-    assert desk.cycles[-1].idle_reason == "2024-02-20T15:30Z has been decided before"
+    assert desk.cycles[-1].idle_reason == "a decision for 2024-02-20T15:30Z was made before"
     assert len(here.venue.tickets) == 2
     assert len(query_rows(tmp_path / JOURNAL_FILE, "SELECT 1 FROM decisions")) == 1
 
@@ -89,7 +89,7 @@ def test_nothing_is_sent_while_the_kill_file_exists(here: Practice, tmp_path: Pa
     desk = Desk.at(here, tmp_path)
     desk.live.account.kill_file.write_text("")
     desk.job.step()
-    assert "KILL is there" in desk.cycles[-1].idle_reason
+    assert "KILL exists" in desk.cycles[-1].idle_reason
     assert not here.posts
 
 
@@ -152,13 +152,13 @@ def test_stopping_cancels_open_orders_and_says_so(here: Practice, tmp_path: Path
     held = {s: q for s, q in here.venue.broker.account().positions.items() if q}
     assert bool(held) == (how != "flatten")
     if how != "flatten":
-        why = "SIGTERM" if how == "SIGTERM" else "the kill file is there"
+        why = "SIGTERM" if how == "SIGTERM" else "the kill file exists"
         assert f"<title>Stopped: {why} ·" in page.read_text()
         assert stat.S_IMODE(page.stat().st_mode) == 0o600
     if how != "SIGTERM":
         again = paper(here, tmp_path)
         assert again.returncode == 2
-        assert "KILL is there: nothing is traded; remove it first" in again.stderr
+        assert "KILL exists, so the loop does not start; remove it first" in again.stderr
 
 
 @pytest.mark.first_example

@@ -55,8 +55,8 @@ def test_status_shows_equity_exposure_halts_and_orders(folder: Path, tmp_path: P
     assert code == 0, text
     assert "2024-02-20T15:30Z: equity $" in text
     assert "exposure: stocks" in text
-    assert "halted: drawdown since 2024-02-20T15:30Z: 30 % from the peak. Find out" in text
-    assert "no order waits" in text
+    assert "halted: drawdown since 2024-02-20T15:30Z: 30 % from the peak. Find the" in text
+    assert "no open orders" in text
     assert "trade: trade-20240220T153000Z, 2 fills" in text
 
 
@@ -68,7 +68,7 @@ def test_invalid_account_name_is_refused_by_every_command(
     for command in ("status", "kill"):
         code, text = asked(tmp_path, command, "--account", name)
         assert (code, text.count("\n")) == (2, 1), text
-        assert f"--account: {name!r} is not a name of an account" in text
+        assert f"--account: {name!r} is not a valid account name" in text
     assert not list(tmp_path.rglob("KILL"))
     assert account_folder(folder.parent, folder.name) == folder
 
@@ -80,7 +80,7 @@ def test_halt_is_cleared_by_name_and_only_once(folder: Path, tmp_path: Path) -> 
     assert said == [("Ada",)]
     code, text = asked(tmp_path, "clear", "drawdown", "--by", "Ada")
     assert code == 2
-    assert text == "error: drawdown: no such halt is active; no halt is active\n"
+    assert text == "error: drawdown: not cleared, this halt is not active; no halt is active\n"
 
 
 @pytest.mark.parametrize(("words", "says"), [([], "stop"), (["--flatten"], "flatten")])
@@ -91,10 +91,10 @@ def test_kill_writes_a_file_that_names_its_action(
         code, text = asked(tmp_path, "kill", *words)
     assert (code, text) == (
         0,
-        f"{folder / 'KILL'}: a kill file is there, the loop stops. Remove it to trade again.\n",
+        f"kill file written: {folder / 'KILL'}; the loop stops. Remove the file to trade again.\n",
     )
     assert (folder / "KILL").read_text() == says
-    assert "KILL is there: nothing is sent" in " ".join(asked(tmp_path, "status")[1].split())
+    assert "KILL exists: no orders are sent" in " ".join(asked(tmp_path, "status")[1].split())
 
 
 CLEAR = ("clear", "drawdown", "--by", "Ada")
@@ -111,7 +111,7 @@ def test_ambiguous_account_must_be_named(
             locks.enter_context(folder_lock(each.name, each))
         code, text = asked(tmp_path, *words)
     assert (code, text.count("\n")) == (2, 1), text
-    assert f"it holds 2 accounts, of which {traded} are traded now; name one with" in text
+    assert f"found 2 accounts, {traded} of them traded now; select one with" in text
     assert all(name in text for name in (folder.name, "second"))
     assert not list(folder.parent.glob("*/KILL"))
     assert asked(tmp_path, "--account", folder.name, *words)[0] == 0
@@ -119,7 +119,7 @@ def test_ambiguous_account_must_be_named(
 
 def test_only_traded_account_is_selected_by_default(folder: Path, tmp_path: Path) -> None:
     second = shutil.copytree(folder, folder.parent / "second")
-    said = "Of 2 accounts in data/live it is {}, which is traded now.\n"
+    said = "Selected {}, the only one of 2 accounts in data/live that is traded now.\n"
     with folder_lock(folder.name, folder):
         code, text = asked(tmp_path, *CLEAR)
         assert (code, text.startswith(f"{said.format(folder.name)}cleared: drawdown")) == (0, True)
@@ -132,14 +132,14 @@ def test_only_traded_account_is_selected_by_default(folder: Path, tmp_path: Path
 
 def test_kill_without_a_loop_says_nothing_was_closed(folder: Path, tmp_path: Path) -> None:
     (folder / JOURNAL_FILE).unlink()
-    said = "but no loop runs: nothing was cancelled or closed, and none starts"
+    said = "no order was cancelled and no position closed; no loop starts until you"
     code, text = asked(tmp_path, "kill")
     assert code == 0
-    assert f"{said} before you remove it.\n" in text
+    assert f"{said} remove the file.\n" in text
     code, text = asked(tmp_path, "kill", "--flatten")
     assert code == 2
     (line,) = text.splitlines()
-    assert line.endswith(f"{said} before you remove it; close what is open at the venue")
+    assert line.endswith(f"{said} remove the file; close open positions at the venue")
     assert (folder / "KILL").read_text() == "flatten"
 
 
@@ -153,13 +153,13 @@ def test_kill_reaches_the_folder_where_the_account_trades(
     with open_journal("moved", there / "data" / "live") as journal:
         kill_file = journal.folder / "KILL"
         code, text = asked(here, "kill", "--account", "moved")
-        named = f"{kill_file} and {here}/data/live/moved/KILL: a kill file is there"
-        assert (code, text) == (0, f"{named}, the loop stops. Remove it to trade again.\n")
+        named = f"kill file written: {kill_file} and {here}/data/live/moved/KILL"
+        assert (code, text) == (0, f"{named}; the loop stops. Remove the file to trade again.\n")
         assert kill_file.is_file()
         kill_file.unlink()
         code, text = asked(tmp_path, "kill", "--account", "moved")
         assert code == 0, text
-        assert text.startswith(f"{kill_file}: a kill file is there, the loop stops")
+        assert text.startswith(f"kill file written: {kill_file}; the loop stops")
 
 
 def test_kill_stops_another_users_loop_in_named_folder(
@@ -188,7 +188,7 @@ def test_halt_is_cleared_in_the_traded_folder_only(
     shutil.copytree(there, here)
     code, text = asked(here, "clear", "cash", "--by", "Ada", "--account", "moved")
     assert code == 0, text
-    assert f"in {there / 'data' / 'live' / 'moved'}, where the account is traded" in text
+    assert f"in {there / 'data' / 'live' / 'moved'}, from which the account is traded" in text
     query = "SELECT cleared_by FROM halts"
     assert query_rows(there / "data" / "live" / "moved" / JOURNAL_FILE, query) == [("Ada",)]
     assert query_rows(here / "data" / "live" / "moved" / JOURNAL_FILE, query) == [("",)]
@@ -231,4 +231,4 @@ def test_cycle_without_orders_prints_one_line(capsys: pytest.CaptureFixture[str]
     assert len(capsys.readouterr().out.splitlines()) > 3
     print_cycle_briefly(replace(cycle, decision=replace(cycle.decision, orders=())))
     (line,) = capsys.readouterr().out.splitlines()
-    assert line.startswith("2024-02-21T19:30Z: equity $100,000.00, no order of SYA")
+    assert line.startswith("2024-02-21T19:30Z: equity $100,000.00, no order in SYA")

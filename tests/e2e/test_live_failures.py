@@ -73,7 +73,7 @@ def test_a_decision_that_is_late_is_not_sent(
     assert cycle.decision is not None
     assert cycle.decision.orders
     assert not here.posts
-    assert "not sent: it was to be sent before 20240220T153500Z" in caplog.text
+    assert "not sent: the order expired at 20240220T153500Z" in caplog.text
 
 
 def test_stale_or_missing_latest_price_is_not_used(

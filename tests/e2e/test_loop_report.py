@@ -33,11 +33,11 @@ def test_a_loop_prints_its_page_and_summary(here: Practice, tmp_path: Path) -> N
     [file] = tmp_path.glob(f"data/live/*/{PAGE_FILE}")
     assert lines[0] == f"Status page: {file}"
     assert re.fullmatch(
-        r"Ended \(no further cycle is due\): 1 cycle, 2 orders sent, 2 orders filled,"
+        r"Ended \(no more cycles are scheduled\): 1 cycle, 2 orders sent, 2 orders filled,"
         r" equity \$[\d,]+\.\d\d, no halt\.",
         lines[-1],
     )
-    assert "Finished: no further cycle is due" in page_of(tmp_path)
+    assert "Finished: no more cycles are scheduled" in page_of(tmp_path)
     assert 'class="verdict open"' in page_of(tmp_path)
 
 
@@ -45,7 +45,7 @@ def test_a_failed_loop_prints_its_summary(here: Practice, tmp_path: Path) -> Non
     here.fail(kind="status", status=500, count=1000, path="/v2/positions")
     run = paper(here, tmp_path)
     assert run.returncode == 2
-    assert "Ended (by an error): 1 cycle, 0 orders sent" in run.stdout
+    assert "Ended (error): 1 cycle, 0 orders sent" in run.stdout
     assert 'class="verdict bad"' in page_of(tmp_path)
 
 
@@ -104,10 +104,10 @@ def test_symbols_not_held_have_a_reason(practice: Start, tmp_path: Path) -> None
     words = "symbols=[SYA,SYB,SYXUSD]", "sizing.strategy=kelly_50", "prior.crypto_sharpe=0"
     paper(here, tmp_path, *words)
     text = text_of(page_of(tmp_path))
-    assert "SYXUSD: not decided: its market decides again at 2024-02-20T16:00Z." in text
+    assert "SYXUSD: not decided: the next decision is due at 2024-02-20T16:00Z." in text
     here.advance("2024-02-20T16:00:00Z")
     paper(here, tmp_path, *words)
-    why = "SYXUSD: not held: no return is expected: premium +0.0 bp (Sharpe ratio 0"
+    why = "SYXUSD: not held: the expected return is 0: premium +0.0 bp (Sharpe ratio 0"
     assert why in text_of(page_of(tmp_path))
     with pytest.MonkeyPatch.context() as patch:
         for name, value in environment(tmp_path).items():
@@ -118,4 +118,4 @@ def test_symbols_not_held_have_a_reason(practice: Start, tmp_path: Path) -> None
             code, printed, said = answer_of("trade_stock_e2e", *command, *told, cwd=tmp_path)
             assert code == 0, said
             assert "SYXUSD" in printed
-            assert "not held: no return is expected: premium +0.0 bp (Sharpe" in printed
+            assert "not held: the expected return is 0: premium +0.0 bp (Sharpe" in printed

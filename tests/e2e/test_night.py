@@ -298,5 +298,5 @@ def test_decision_is_not_resumed_for_symbols_dropped_since(practice: Start, tmp_
     desk.database.close()
     with desk_at(here, tmp_path, "symbols=[SYC]", *PLAIN) as desk:
         whys = {each.state_reason for each in desk.live.book.in_states(("denied",))}
-        assert whys == {"SYA is not among the symbols any more"}
+        assert whys == {"SYA is no longer one of the symbols to trade"}
         assert not {"SYA", "SYB"} & set(here.venue.broker.account().positions)

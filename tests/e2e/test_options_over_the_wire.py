@@ -422,11 +422,11 @@ def test_kill_command_ends_a_standalone_seller(
         parse_arguments(["kill", "--account", account, *(["--flatten"] if flatten else [])])[0]
     )
     assert killed is not None
-    assert "the loop stops. Remove it" in killed.sentences[0]
+    assert "the loop stops. Remove the file" in killed.sentences[0]
     ended = seller.wait()
     assert (ended.returncode, ended.stderr) == (0, "")
-    done = "everything of ours was closed" if flatten else "positions are as they were"
-    said = f"Stopped (the kill file is there): what worked was cancelled, {done}.\n"
+    done = "all our positions were closed" if flatten else "positions are unchanged"
+    said = f"Stopped (the kill file exists): open orders were cancelled, {done}.\n"
     assert said in ended.stdout
     assert bool(here.venue.options.desks[UNDER].option_positions()) is not flatten
     log = EventLog(Database(folder / JOURNAL_FILE))

@@ -271,11 +271,11 @@ def test_terminated_replay_command_resumes_where_it_stopped(
     os.kill(started.pid, signal.SIGTERM)
     stopped = started.wait()
     assert stopped.returncode == 128 + signal.SIGTERM, stopped.stderr
-    kept = "every cycle that was made is in the journal; the same line goes on after it"
+    kept = "completed cycles are in the journal; repeat the same command to continue"
     assert stopped.stderr.splitlines()[-1] == f"interrupted: {kept}"
     done = run_command(command, cwd=desk.folder, env=environment(desk.folder))
     assert done.returncode == 0, done.stderr
-    assert "start: not used; the venue's clock says when" in done.stderr
+    assert "start: ignored; the venue's clock sets the period" in done.stderr
     assert json.loads(done.stdout) == desk.summary
     assert desk.here.venue.is_over
 
@@ -299,7 +299,7 @@ def test_replay_reports_denied_orders_and_active_halts(
     told = capsys.readouterr().err
     assert said["not_sent"] > 0
     assert f"{said['not_sent']} orders of it NOT sent. The first: " in told
-    assert "guards.max_order is 1 USD" in told
+    assert "guards.max_order, 1 USD" in told
     assert (said["halted"], said["fills"]) == ([], 0)
 
 

@@ -94,5 +94,5 @@ def test_manual_trade_during_downtime_is_not_repeated(here: Practice, tmp_path: 
     process.resume()
     assert set(here.venue.tickets) == {"by-hand"}
     others = process.book.in_states(("denied",))
-    assert all("has other positions" in each.state_reason for each in others)
+    assert all("positions have changed" in each.state_reason for each in others)
     assert sending.single_order.qty == here.venue.tickets["by-hand"].filled_quantity

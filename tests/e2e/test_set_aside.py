@@ -75,8 +75,8 @@ def told(desk: Desk) -> list[str]:
 @pytest.mark.parametrize(
     ("odd", "symbol", "named"),
     [
-        (bought_by_hand, "SYA", "SYA is "),
-        (bought_elsewhere, "SYC", "SYC is 3 at the venue, 0 by our own orders"),
+        (bought_by_hand, "SYA", "SYA: the venue holds "),
+        (bought_elsewhere, "SYC", "SYC: the venue holds 3, our journal expects 0"),
         (waiting_order, "SYA", "unknown order by-hand (SYA): not in our journal"),
     ],
 )
@@ -225,7 +225,7 @@ def test_unpriced_position_keeps_its_mark_large_one_stops(
         desk.job.step()
         cycle = desk.cycles[-1]
         assert (cycle.decision is None) == is_large
-        assert ("SYA, marked last at" in cycle.idle_reason) == is_large
+        assert ("SYA, last marked at" in cycle.idle_reason) == is_large
         assert cycle.account.positions["SYA"] == before.positions["SYA"]
         assert cycle.account.equity == pytest.approx(before.equity, rel=0.01)
         assert is_large or "SYA" not in ordered(desk)
@@ -248,7 +248,7 @@ def test_symbol_without_any_price_is_quarantined_alone(
         assert ordered(desk) == {"SYA", "SYB"}
         assert halted_by(desk) == []
         assert told(desk) == [
-            "no price for 3 SYC: quarantined, valued at its last mark or at nothing"
+            "no price for 3 SYC: quarantined, valued at the last mark, or at 0 without one"
         ]
 
 
@@ -265,7 +265,7 @@ def test_unpriced_short_stops_decisions_and_survives_flattening(
         desk.job.step()
         cycle = desk.cycles[-1]
         assert cycle.decision is None
-        assert "no price for 3 SYC, sold short and never marked" in cycle.idle_reason
+        assert "no price for 3 SYC, a short position that was never marked" in cycle.idle_reason
         desk.stop.flattening = True
         assert desk.job.finish(flatten=True) == []
     assert {*here.venue.broker.account().positions} == {"SYC"}
@@ -338,7 +338,7 @@ def test_clear_acknowledges_only_the_listed_discrepancies(
     assert "SYA" in ordered(desk)
     assert halted_by(desk) == ["symbols"]
     assert "SYA" not in told(desk)[-1]
-    assert "SYC is 6 at the venue, 0 by our own orders" in told(desk)[-1]
+    assert "SYC: the venue holds 6, our journal expects 0" in told(desk)[-1]
 
 
 def test_manual_trade_while_waiting_for_bars_is_detected(

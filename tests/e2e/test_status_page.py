@@ -144,16 +144,16 @@ def written(tmp_path: Path) -> Iterator[Written]:
 
 def test_page_shows_halts_profit_and_reasons_of_orders(practised: Path) -> None:
     text = text_of((practised / PAGE_FILE).read_text())
-    assert "Running, and nothing is opened" in text
+    assert "Running, but no positions are opened" in text
     assert HALT_RULES["daily_loss"].remedy in text
     assert "Written 21 Feb 2024 19:42 UTC, 14:42 New York" in text
-    assert "It counts until 21 Feb 2024 20:09 UTC, 15:09 New York" in text
+    assert "Valid until 21 Feb 2024 20:09 UTC, 15:09 New York" in text
     assert "Next cycle: trade at 21 Feb 2024 20:00 UTC, 15:00 New York." in text
-    assert "+$5,000.00 paid in since 20 Feb 2024" in text
+    assert "+$5,000.00 net deposits since 20 Feb 2024" in text
     path = practised / JOURNAL_FILE
     equities = query_rows(path, "SELECT equity FROM marks ORDER BY at")
     earned = equities[-1][0] - equities[0][0] - 5_000
-    assert f"earned in all {usd(earned, sign=True)}" in text
+    assert f"total profit {usd(earned, sign=True)}" in text
     latest = query_rows(path, "SELECT client_order_id, reason, why, state FROM intents")
     assert {state for *_, state in latest} >= {"filled", "denied", "accepted"}
     for name, reason, why, _ in latest:
@@ -225,12 +225,12 @@ def test_page_shows_kill_file_and_halts_with_remedies(written: Written) -> None:
         where = f"--folder {written.folder.parent} --account {written.folder.name}"
         assert f"python -m execution.live {where} clear {kind} --by NAME" in text
         assert rule.remedy in text
-    assert "<title>Running, and nothing is sent ·" in written.page()
+    assert "<title>Running, but no orders are sent ·" in written.page()
     for kind in HALT_RULES:
         written.halts.clear(kind, "a person", NOW)
     assert "<title>Running ·" in written.page()
     (written.folder / KILL_FILE).touch()
-    assert f"{written.folder / KILL_FILE} is there" in written.text()
+    assert f"{written.folder / KILL_FILE} exists" in written.text()
 
 
 def test_failed_cycle_is_shown_until_one_succeeds(written: Written) -> None:
@@ -281,8 +281,8 @@ def test_unwritable_page_is_logged_once_and_loop_continues(
     assert done == 3
     (line,) = caplog.records
     text = line.getMessage()
-    assert text.startswith(f"{written.file} is not written: ")
-    assert text.endswith("; the loop goes on")
+    assert text.startswith(f"{written.file}: cannot write the status page: ")
+    assert text.endswith("; the loop continues")
     assert "\n" not in text
     assert line.exc_info is None, "it is no fault of the program"
 
@@ -293,7 +293,7 @@ def test_page_states_what_ended_the_loop(written: Written) -> None:
     with written.status.keep_updated(stop):
         stop.request_stop("SIGTERM")
     assert "<title>Stopped: SIGTERM ·" in written.file.read_text()
-    assert "No cycle is expected" in text_of(written.file.read_text())
+    assert "No cycle is scheduled" in text_of(written.file.read_text())
     for error, why in (
         (BrokerError("the venue is gone"), "the venue is gone"),
         (Terminated(signal.SIGINT), "SIGINT"),
@@ -310,8 +310,8 @@ def test_page_states_what_ended_the_loop(written: Written) -> None:
     ("told", "headline"),
     [
         ("SIGTERM", "Stopped: SIGTERM"),
-        ("the kill file is there", "Stopped: the kill file is there"),
-        ("", "Finished: no further cycle is due"),
+        ("the kill file exists", "Stopped: the kill file exists"),
+        ("", "Finished: no more cycles are scheduled"),
     ],
 )
 def test_an_ordinary_end_is_not_red(written: Written, told: str, headline: str) -> None:
@@ -337,7 +337,7 @@ def test_an_ordinary_end_keeps_the_color_of_halts(written: Written, kind: Any, l
 
 def test_status_page_fits_phone_and_desktop(browser: Page, practised: Path) -> None:
     file = practised / PAGE_FILE
-    titles = ("Running, and nothing is opened", "Next cycle", "denied", ATTACK, "out of date")
+    titles = ("Running, but no positions are opened", "Next cycle", "denied", ATTACK, "out of date")
     look_at_all_widths(browser, file, titles)
     browser.open(file.as_uri(), 390)
     assert browser.value("document.title").startswith("Out of date · Running")

@@ -78,7 +78,7 @@ def test_dry_run_sends_nothing_and_explains_missing_orders(
     assert any(entry.response.endswith("mode=dry sends nothing") for entry in shown)
     capsys.readouterr()
     traded(practice, mode="dry", policy="nothing", steps=1)
-    ended = "Ended (no further cycle is due): 1 cycle, 0 orders sent, 0 orders filled"
+    ended = "Ended (no more cycles are scheduled): 1 cycle, 0 orders sent, 0 orders filled"
     summary, why = capsys.readouterr().out.splitlines()
     assert summary.startswith(ended)
     assert why == "No order. RAIN: HOLD; SNOW: HOLD"
@@ -97,7 +97,7 @@ def test_the_summary_counts_orders_by_their_final_state(
     for state, filled in query_rows(path, "SELECT state, filled FROM intents"):
         counts["not sent" if state in ("planned", "denied") else "sent"] += 1
         counts["filled"] += float(str(filled)) > 0
-        counts["in part"] += float(str(filled)) > 0 and state != "filled"
+        counts["partially"] += float(str(filled)) > 0 and state != "filled"
     assert counts["sent"] > counts["filled"] > 0
     assert counts["not sent"]
     summary = next(
@@ -107,7 +107,7 @@ def test_the_summary_counts_orders_by_their_final_state(
         name: int(found[1])
         if (found := re.search(rf"(\d+) (?:orders? |of them ){name}", summary))
         else 0
-        for name in ("sent", "filled", "in part", "not sent")
+        for name in ("sent", "filled", "partially", "not sent")
     }
     assert said == {name: counts[name] for name in said}
 

@@ -13,7 +13,7 @@ from tests.support.messages import check_message
 
 RAW = ("forecaster=ewma", "forecaster.calibrated=false", "bar_wait_seconds=0", "broker.attempts=1")
 EQUAL = "sizing.strategy=equal_weight"
-MISSPELT = "SYBB: the venue has no such asset; did you mean SYB?"
+MISSPELT = "SYBB is not listed by the venue; did you mean SYB?"
 
 
 @pytest.fixture(scope="module")
@@ -76,7 +76,7 @@ def test_doctor_fails_for_unlisted_symbol(here: Practice) -> None:
     code, said, _ = answer_of("execution.doctor", *at(here, "symbols=[SYA,SYBB]"))
     assert code == 1
     assert f"failure symbols: {MISSPELT}\n" in said
-    assert "feed: not checked, because of symbols" in said
+    assert "feed: skipped because the check symbols failed" in said
 
 
 def test_long_list_refuses_unlisted_symbol(here: Practice) -> None:
@@ -94,13 +94,13 @@ def test_untradable_asset_is_not_reported_missing(here: Practice) -> None:
     finally:
         here.venue.flags.clear()
     assert code == 0
-    assert "SYB is not decided: the venue takes no orders for it." in said
+    assert "SYB is not decided: the venue accepts no orders for it." in said
 
 
 def test_venue_without_answer_is_no_missing_asset(here: Practice) -> None:
     here.fail(kind="status", status=500, path="/v2/assets", count=99)
     words = at(here, "mode=paper", "symbols=[SYA,SYB]", "cycles=1", EQUAL)
-    assert "no such asset" not in answer_of("trade_stock_e2e", *words)[2]
+    assert "listed by the venue" not in answer_of("trade_stock_e2e", *words)[2]
 
 
 def test_delisted_symbol_does_not_keep_loop_from_starting(here: Practice) -> None:
@@ -109,4 +109,4 @@ def test_delisted_symbol_does_not_keep_loop_from_starting(here: Practice) -> Non
     here.fail(kind="status", status=404, path="/v2/assets/SYB", count=99)
     code, _, said = answer_of("trade_stock_e2e", *words)
     assert code == 0, said
-    assert "no such asset" not in said
+    assert "listed by the venue" not in said

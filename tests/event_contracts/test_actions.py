@@ -278,7 +278,7 @@ def test_invalid_order_fields_are_refused() -> None:
     for price, count in (("0", "1"), ("1", "1"), ("0.00001", "1"), ("0.5", "0"), ("0.5", "0.001")):
         with pytest.raises(ValueError, match=r"c: (price|count) must be a multiple"):
             EventContractOrder("c", MARKET, "BUY", "YES", D(price), D(count))
-    with pytest.raises(ValueError, match="needs a client_order_id"):
+    with pytest.raises(ValueError, match="client_order_id is empty"):
         EventContractOrder("", MARKET, "BUY", "YES", D("0.5"), D(1))
     with pytest.raises(ValueError, match=r"remaining must be above 0 and at most 5, got 6"):
         RestingOrder("o", EventContractOrder("c", MARKET, "BUY", "YES", D("0.5"), D(5)), D(6))

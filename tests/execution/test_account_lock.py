@@ -122,7 +122,7 @@ def test_journal_replacing_a_damaged_one_always_halts(tmp_path: Path) -> None:
         [halt] = account.halts.active()
         [(alert,)] = account.database.rows("SELECT text FROM notices")
     assert halt.kind == "journal"
-    assert "is kept as journal-damaged-" in alert
+    assert "moved to journal-damaged-" in alert
     with open_journal("killed", tmp_path, replace_damaged=True) as book:
         assert book.damaged_copy is None
 

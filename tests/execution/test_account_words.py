@@ -228,10 +228,10 @@ def test_market_value_sums_must_match_priced_positions() -> None:
     ("more", "place", "why"),
     [
         ({"side": "cross"}, "NVDA", "side is not buy or sell"),
-        ({"qty": None}, "NVDA", "neither qty nor notional"),
+        ({"qty": None}, "NVDA", "qty and notional are both missing"),
         ({"qty": "-4"}, "NVDA", "qty is below 0"),
         ({"qty": "ten"}, "NVDA", "qty is not a number"),
-        ({"qty": "3", "filled_qty": "5"}, "NVDA", "filled_qty is 5, of 3"),
+        ({"qty": "3", "filled_qty": "5"}, "NVDA", "filled_qty 5 exceeds qty 3"),
         ({"limit_price": "soon"}, "NVDA", "limit_price is not a number"),
         ({"symbol": 5}, "?5", "symbol is not a text"),
         ({"symbol": "BTC/USD", "side": None}, "BTCUSD", "side is missing"),
@@ -322,7 +322,9 @@ def test_small_price_moves_between_answers_keep_account_readable(
         return
     assert broker.account().positions == {"SYA": Decimal(1000)}
     assert venue.times("positions") == 1 + accepted
-    said = [record.message for record in caplog.records if "prices that move" in record.message]
+    said = [
+        record.message for record in caplog.records if "accepted as price moves" in record.message
+    ]
     assert len(said) == accepted
 
 
@@ -405,7 +407,7 @@ def test_cash_being_withdrawn_keeps_the_account_readable(caplog: pytest.LogCaptu
         parse_account_reading(AccountResponses(less, [], [], CLOCK, is_reread=True)).account.equity
         == 95_000.0
     )
-    assert "on its way out" in caplog.text
+    assert "accepted as a withdrawal" in caplog.text
     more: Any = {**facts, "cash": "105000"}
     with refused(InvalidResponse, "equity"):
         parse_account_reading(AccountResponses(more, [], [], CLOCK, is_reread=True))

@@ -59,7 +59,7 @@ def test_auction_orders_are_refused_from_cutoff_until_evening(
     for unsound in (shut, evening - moment):
         said = venue_refusal(order(tif), at=unsound)
         assert said == auction_refusal(order(tif), unsound) != ""
-        assert said.endswith(f"again at {again}Z")
+        assert said.endswith(f"next at {again}Z")
     assert venue_refusal(order(tif)) == ""
 
 

@@ -19,7 +19,7 @@ NONE = Decimal(0)
 
 
 @given(usd, shares)
-def test_late_listed_cash_is_accepted_within_tolerance(
+def test_late_posted_cash_activity_is_accepted_within_tolerance(
     unexplained_usd: Decimal, share: Decimal
 ) -> None:
     before = CashDifference(unexplained_usd, NONE)

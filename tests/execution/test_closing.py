@@ -252,7 +252,7 @@ def test_flattening_closes_only_our_positions_in_open_markets(
     assert all(each.reduces and each.type == "market" for each in orders)
     names = [each.client_order_id.split("Z-")[1] for each in orders]
     assert names == [f"{each.symbol}-9-0" for each in orders]
-    shut = ["NVDA is not closed: its market is shut", "SPY is not closed: its market is shut"]
+    shut = [f"{name}: position not closed, the market is closed" for name in ("NVDA", "SPY")]
     assert caplog.messages == ([] if open_now else shut)
 
 

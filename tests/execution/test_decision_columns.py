@@ -97,15 +97,15 @@ def test_reason_splits_premium_and_forecast_over_the_horizon() -> None:
     rests_on = Rationale(5.0, 0.3, 0.06, 0.0008, -0.0012, 0.5, 0.03)
     assert horizon_text(rests_on, 1.0) == (
         "; over 5 days premium +8.0 bp (6.00 % a year, Sharpe ratio 0.3),"
-        " forecast -12.0 bp (worth 0.50), deviation 300 bp"
+        " forecast -12.0 bp (shrinkage factor 0.50), deviation 300 bp"
     )
 
 
 @pytest.mark.parametrize(
     ("earned", "says"),
     [
-        (0.0035, "it pays no more than the risk it shares with the rest: premium +35.0 bp"),
-        (0.0, "no return is expected: premium +0.0 bp"),
+        (0.0035, "the risk that it shares with other positions: premium +35.0 bp"),
+        (0.0, "the expected return is 0: premium +0.0 bp"),
     ],
 )
 def test_shared_risk_explains_an_unheld_premium(earned: float, says: str) -> None:

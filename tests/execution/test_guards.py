@@ -342,7 +342,10 @@ def test_each_halt_blocks_what_it_forbids_until_cleared(kind: HaltKind, part: Or
 def test_quarantined_symbols_take_no_orders_and_others_do(part: OrderRole) -> None:
     desk = Desk(snapshot=seen())
     desk.halts.raise_halt("symbols", "NVDA is 3", NOW, cause='{"NVDA": ["2"]}')
-    assert desk.judge(intent(part=part), NOW) == "NVDA is quarantined until it is settled"
+    assert (
+        desk.judge(intent(part=part), NOW)
+        == "NVDA is quarantined until its discrepancy is resolved"
+    )
     assert desk.judge(intent(symbol="BTCUSD", part=part), NOW) == ""
     assert desk.judge(spread(*CONDOR, part=part), NOW) == ""
     desk.halts.clear("symbols", "Ada", NOW)
@@ -355,7 +358,7 @@ def test_no_order_waits_for_a_closed_exchange(part: OrderRole, at: np.datetime64
     """Only within the calendar's session; crypto and spreads that are closed do not wait."""
     desk = Desk(snapshot=seen())
     desk.guards.exchange_closed = True
-    closed = "the exchange is closed by the venue's clock, and it would wait for the open"
+    closed = "the venue's clock reports the exchange closed; the order would wait for the open"
     in_hours = at == NOW
     assert (desk.judge(intent(part=part), at) == closed) == in_hours
     assert desk.judge(intent(symbol="BTCUSD", part=part), at) != closed
@@ -371,7 +374,7 @@ def test_nothing_is_sent_while_the_kill_file_exists(tmp_path: Path, part: OrderR
     path.parent.mkdir()
     path.touch()
     assert desk.judge(intent(part=part), NOW) == (
-        f"{path} is there; nothing is sent before it is removed"
+        f"the kill file {path} exists; remove it to send orders"
     )
     path.unlink()
     assert desk.judge(intent(part=part), NOW) == ""
@@ -406,9 +409,9 @@ def traded(
 SOLD_LOW = intent(side="sell", part="reduction", limit_price="50")
 STOP = partial(intent, side="sell", stop_price="70")
 UNSIZED = seen(prices={}, trades={"NVDA": LastTrade(100, NOW)})
-OLD = "seconds old; guards.max_trade_age is 900"
+OLD = "s old; guards.max_trade_age is 900 s"
 COLLAR = "guards.price_collar"
-FAR = "which it was sized at; guards.price_collar is 0.1"
+FAR = "guards.price_collar is 0.1"
 OVER = seen(positions={"NVDA": "90", "MSFT": "-100"})
 SAME = {s: LastTrade(100.0, NOW) for s in PRICES}
 STRANGE = seen(open_orders=(Order("w", "TSLA", "buy", Decimal(1), "by somebody else"),))
@@ -420,7 +423,7 @@ PUT = ("P95 sell", "P90 buy")
 RISKY = seen(at_risk={"SPXW": 5_000, "SPY": 1_000})
 BESIDE = seen(positions={"NVDA": "40"}, at_risk={"SPXW": 5_000})
 SIZED = replace(seen(at_risk={"SPXW": 1_000}), spread_balance=4_000.0)
-LEAST = "guards.max_position is 0.75"
+LEAST = "above guards.max_position, 0.75"
 
 
 @pytest.mark.parametrize(
@@ -442,53 +445,53 @@ LEAST = "guards.max_position is 0.75"
         *((intent(), traded("NVDA", price), "", {}) for price in (110, 90)),
         *((intent(), traded("NVDA", price), FAR, {}) for price in (110.1, 89.9)),
         *((intent(part="reduction"), traded("NVDA", price), "", {}) for price in (110.1, 89.9)),
-        (intent(), UNSIZED, "no price that NVDA was sized at was seen", {}),
+        (intent(), UNSIZED, "the price at which NVDA was sized is unknown", {}),
         (intent(limit_price=100), UNSIZED, "", {}),
-        (intent(), seen(trades={}), "no last trade of NVDA was seen", {}),
+        (intent(), seen(trades={}), "the feed has no last trade of NVDA", {}),
         (
             intent(symbol="MSFT"),
             NAN,
-            "too far from nan",
+            "too far from the price at which the order was sized, nan",
             {},
         ),
-        (intent(), STRANGE, "no price for TSLA, which is held or ordered", {}),
-        (intent(qty="10.01"), None, "1,001 USD are at stake; guards.max_order is 1,000 USD",
+        (intent(), STRANGE, "no price for TSLA, in which there is a position or an order", {}),
+        (intent(qty="10.01"), None, "order value 1,001 USD exceeds guards.max_order, 1,000 USD",
          {"max_order": 1_000}),
-        (intent(qty=1), OVER, f"NVDA would come to 0.91 of equity; {LEAST}", {}),
+        (intent(qty=1), OVER, f"NVDA would be 0.91 of equity, {LEAST}", {}),
         (intent(symbol="MSFT", qty=1, side="sell"), OVER,
-         "all positions would come to 1.41 of equity; guards.max_gross is 1.4", {"max_gross": 1.4}),
+         "gross exposure would be 1.41 of equity, above guards.max_gross, 1.4", {"max_gross": 1.4}),
         # What has no last trade counts at the price that it was sized at.
         (intent(qty=50), seen(positions={"MSFT": "100"}, trades={"NVDA": SAME["NVDA"]}), "",
          {"max_gross": 1}),
         (intent(qty=51), seen(positions={"MSFT": "100"}, trades={"NVDA": SAME["NVDA"]}),
-         "come to 1.01 of", {"max_gross": 1}),
-        (intent(qty=50), seen(positions={"MSFT": "100"}, trades=SAME), "come to 1.5 of",
+         "would be 1.01 of", {"max_gross": 1}),
+        (intent(qty=50), seen(positions={"MSFT": "100"}, trades=SAME), "would be 1.5 of",
          {"max_gross": 1}),
         # Nothing is opened without equity.
         *((one, seen(equity), "opening orders need positive equity", {})
           for one in (intent(), spread(*CONDOR)) for equity in (0.0, -5.0)),
         # An account of less than a dollar has the same limits.
         (intent(qty="0.006"), seen(0.8), "", {}),
-        (intent(qty="0.0061"), seen(0.8), "NVDA would come to 0.762 of equity", {}),
+        (intent(qty="0.0061"), seen(0.8), "NVDA would be 0.762 of equity", {}),
         # What spreads can lose counts for every limit.
         (spread(*PUT, qty=15), None, "", {}),
-        (spread(*PUT, qty=16), None, "spreads on SPXW can lose would come to 0.8 of equity", {}),
+        (spread(*PUT, qty=16), None, "spreads on SPXW would be 0.8 of equity", {}),
         (spread(*PUT, qty=3), None, "", {"max_order": 1_500}),
-        (spread(*PUT, qty=4), None, "2,000 USD are at stake", {"max_order": 1_500}),
-        (spread("C105 sell", "P95 sell"), None, "inf USD are at stake", {}),
-        (spread("P95 sell", "P90 sell"), None, "18,500 USD are at stake", {"max_order": 9_000}),
-        (spread(*CONDOR, qty=3), None, "3,000 USD are at stake", {"max_order": 2_999}),
+        (spread(*PUT, qty=4), None, "order value 2,000 USD", {"max_order": 1_500}),
+        (spread("C105 sell", "P95 sell"), None, "order value inf USD", {}),
+        (spread("P95 sell", "P90 sell"), None, "order value 18,500 USD", {"max_order": 9_000}),
+        (spread(*CONDOR, qty=3), None, "order value 3,000 USD", {"max_order": 2_999}),
         (spread(*PUT, qty=5), RISKY, "", {}),
-        (spread(*PUT, qty=6), RISKY, "SPXW can lose would come to 0.8", {}),
+        (spread(*PUT, qty=6), RISKY, "SPXW would be 0.8", {}),
         (intent(qty=20), BESIDE, "", {"max_gross": 1.1}),
-        (intent(qty=21), BESIDE, "would come to 1.11", {"max_gross": 1.1}),
+        (intent(qty=21), BESIDE, "would be 1.11", {"max_gross": 1.1}),
         # It is a share of what they are sized from, where that is less.
         (spread(*PUT, qty=4), SIZED, "", {}),
-        (spread(*PUT, qty=5), SIZED, f"0.875 of the balance of 4,000.00 USD; {LEAST}", {}),
+        (spread(*PUT, qty=5), SIZED, f"0.875 of the spread balance of 4,000.00 USD, {LEAST}", {}),
         (spread(*PUT, qty=14), replace(SIZED, spread_balance=20_000.0), "0.8 of equity", {}),
-        (spread(*PUT, qty=1), replace(SIZED, spread_balance=0.0), "inf of the balance", {}),
+        (spread(*PUT, qty=1), replace(SIZED, spread_balance=0.0), "inf of the spread balance", {}),
         (intent(qty=70), SIZED, "", {}),
-        (replace(intent(), order=CONTRACTS), None, "goes to another venue", {}),
+        (replace(intent(), order=CONTRACTS), None, "does not trade event contracts", {}),
     ],
 )  # fmt: skip
 def test_order_passes_up_to_each_limit_inclusive(
@@ -518,16 +521,16 @@ def test_stale_trade_blocks_openings_while_market_is_open(
 
 @pytest.mark.parametrize("one", [intent(), spread(*CONDOR)])
 def test_openings_need_an_account_snapshot(one: OrderIntent) -> None:
-    assert Desk().judge(one, NOW) == "the account was not looked at before it"
+    assert Desk().judge(one, NOW) == "the account was not read before this opening order"
 
 
 def test_openings_need_prices_and_spread_risk() -> None:
     unpriced = replace(seen(), last_trades=None)
-    assert judged(intent(), unpriced) == "no last trade of NVDA was seen"
+    assert judged(intent(), unpriced) == "the feed has no last trade of NVDA"
     assert judged(intent(part="reduction"), unpriced) == ""
     unread = replace(seen(), max_loss_by_root=None)
     for one in (intent(), spread(*CONDOR)):
-        assert judged(one, unread) == "the risk of open spreads was not read"
+        assert judged(one, unread) == "the maximum loss of open spreads is unknown"
     assert judged(intent(part="reduction"), unread) == ""
 
 
@@ -544,7 +547,7 @@ def test_hourly_order_limit_counts_all_jobs_across_restarts(tmp_path: Path) -> N
         assert desk.send(intent("3"), NOW - SECOND) == ""
     with closing(Database(tmp_path / "journal")) as database:
         again = Desk(bounds, database=database, snapshot=seen())
-        full = "3 orders were sent within an hour; guards.max_orders_per_hour is 3"
+        full = "3 orders were sent in the last hour; guards.max_orders_per_hour is 3"
         for one, at in ((intent("4"), NOW), (spread(*CONDOR), NOW)):
             assert again.judge(one, at) == full
         assert again.judge(intent("4"), NOW - minute + hour - SECOND) == full
@@ -565,7 +568,7 @@ def test_resent_order_uses_headroom_once_denied_one_none() -> None:
     for snapshot in (desk.snapshot, seen(open_orders=(waiting,))):
         desk.snapshot = snapshot
         assert desk.judge(intent("a", qty=50), NOW) == ""
-        assert "would come to 1 of equity" in desk.judge(intent("b", qty=50), NOW)
+        assert "would be 1 of equity" in desk.judge(intent("b", qty=50), NOW)
     desk = Desk(snapshot=seen())
     assert desk.send(intent("a", qty=50)) == ""
     desk.book.set_state("a", "denied", "too late")
@@ -576,11 +579,11 @@ def test_stopped_loop_sends_only_flattening_orders(tmp_path: Path) -> None:
     desk = Desk(kill_file=tmp_path / KILL_FILE, snapshot=seen())
     desk.stop.request_stop("SIGTERM")
     for part in ("opening", "reduction", "night"):
-        assert desk.judge(intent(part=part), NOW) == "the loop was told to stop (SIGTERM)"
+        assert desk.judge(intent(part=part), NOW) == "the loop is stopping (SIGTERM)"
     desk.kill_file.touch()
     desk.stop.flattening = True
     said = {part: desk.judge(intent(part=part), NOW) for part in ("opening", "reduction", "night")}
-    assert said == {"opening": "everything is being closed", "reduction": "", "night": ""}
+    assert said == {"opening": "all positions are being closed", "reduction": "", "night": ""}
 
 
 @pytest.mark.parametrize("kind", get_args(HaltKind))
@@ -606,12 +609,12 @@ def test_short_options_are_bought_back_under_most_halts(kind: HaltKind, tmp_path
 def test_sent_spreads_use_headroom_until_they_end() -> None:
     desk = Desk(snapshot=seen())
     assert desk.send(spread(*PUT, qty=10, name="a")) == ""
-    assert "would come to 1 of" in desk.judge(spread(*PUT, qty=10, name="b"), NOW)
+    assert "would be 1 of" in desk.judge(spread(*PUT, qty=10, name="b"), NOW)
     assert desk.send(spread(*undone(*PUT), qty=10, name="c", part="reduction")) == ""
-    assert "would come to 1 of" in desk.judge(spread(*PUT, qty=10, name="b"), NOW)
+    assert "would be 1 of" in desk.judge(spread(*PUT, qty=10, name="b"), NOW)
     desk.book.record_progress("a", OrderProgress("canceled", "v", Decimal(5)))
     assert desk.judge(spread(*PUT, qty=10, name="b"), NOW) == ""
-    assert "would come to 0.8 of" in desk.judge(spread(*PUT, qty=11, name="b"), NOW)
+    assert "would be 0.8 of" in desk.judge(spread(*PUT, qty=11, name="b"), NOW)
     desk.snapshot = seen()
     assert desk.send(spread(*PUT, qty=10, name="d")) == ""
     desk.book.record_progress("d", OrderProgress("canceled", "w"))
@@ -656,10 +659,10 @@ def test_fills_since_the_snapshot_count_as_positions() -> None:
     assert desk.send(intent("long", qty=50)) == ""
     desk.book.record_progress("long", OrderProgress("accepted", "v", Decimal(20), Decimal(100)))
     assert desk.judge(intent("more", qty=25), NOW) == ""
-    assert "come to 0.76" in desk.judge(intent("more", qty=26), NOW)
+    assert "would be 0.76" in desk.judge(intent("more", qty=26), NOW)
     desk.snapshot = seen()
     assert desk.send(intent("long-again", qty=50)) == ""
     desk.book.record_progress("long-again", OrderProgress("filled", "w", Decimal(50), Decimal(100)))
-    assert "come to 0.76" in desk.judge(intent("short", side="sell", qty=126), NOW)
+    assert "would be 0.76" in desk.judge(intent("short", side="sell", qty=126), NOW)
     assert desk.judge(intent("short", side="sell", qty=125), NOW) == ""
-    assert "come to 0.76" in desk.judge(intent("long-after-all", qty=26), NOW)
+    assert "would be 0.76" in desk.judge(intent("long-after-all", qty=26), NOW)

@@ -401,7 +401,8 @@ def test_trade_far_from_its_orders_price_is_named(price: str, odd: bool) -> None
     books = Books.begun()
     books.order("a", "NVDA", "5", "5", "filled")
     trade = replace(fill("a", "5"), price=Decimal(price))
-    says = f"activity a: NVDA at {price}, and its order filled at 10" if odd else ""
+    far = f"price {price} of NVDA is far from its order's mean fill price, 10"
+    says = f"activity a: {far}" if odd else ""
     assert (
         books.holdings.describe_mispriced_trades(
             [trade, replace(trade, id="b", venue_order_id="other")]
@@ -460,7 +461,7 @@ def test_restart_keeps_whole_pages_and_drops_partial_ones(tmp_path: Path) -> Non
         assert not books.found(NVDA="11")
 
 
-def test_fill_finds_an_intent_identified_later() -> None:
+def test_fill_is_matched_when_order_id_arrives_later() -> None:
     books = Books.begun()
     books.order("first", "NVDA", "1", "0", "submitting")
     books.order("second", "NVDA", "1", "0", "submitting")

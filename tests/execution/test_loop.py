@@ -216,7 +216,7 @@ def test_failed_step_is_skipped_repeated_failures_end_loop(
         run(job, other, stop=stop)
     assert len(job.stepped) == steps
     over = 4 if steps == 6 else 0  # all but the last
-    assert capsys.readouterr().err == over * "the cycle is over, the next one comes: no answer\n"
+    assert capsys.readouterr().err == over * "cycle failed: no answer; retrying at the next cycle\n"
     assert len(other.stepped) in (steps - 1, steps)
 
 
@@ -289,7 +289,7 @@ def test_unanswering_venue_postpones_due_steps_and_alerts(
 
     run(job, stop=stop, see=lambda *_: alive.append(clock.at), is_answering=is_answering)
     first, *others = job.stepped
-    assert caplog.text.count("ALERT waiting a: a is due, and the venue does not answer") == 2
+    assert caplog.text.count("ALERT waiting a: a is due but the venue does not respond") == 2
     assert first == START
     for (due, lasts), stepped in zip(away, others, strict=True):
         assert due + lasts <= stepped <= due + lasts + LONGEST

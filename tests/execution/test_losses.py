@@ -221,10 +221,11 @@ def test_a_loss_of_exactly_the_limit_halts() -> None:
     assert account.worth(95).reasons_to_raise == {}
     assert account.worth(90.01).reasons_to_raise == {}
     assert account.worth(90).reasons_to_raise == {
-        "daily_loss": "10.0% of the day's first equity are lost; guards.daily_loss is 0.1"
+        "daily_loss": "daily loss 10.0% of the day's first equity has reached"
+        " guards.daily_loss, 0.1"
     }
     assert account.worth(70).reasons_to_raise == {
-        "drawdown": "30.0% are lost since the peak; guards.drawdown is 0.3"
+        "drawdown": "drawdown 30.0% from the peak has reached guards.drawdown, 0.3"
     }
 
 

@@ -122,7 +122,7 @@ def test_unknown_outcome_is_looked_up_by_client_id(
         answer, venue, waited = posted(open_fate, get=[taken()])
     assert (answer, venue.times("post"), waited) == (placed(taken()), 1, LOOKS[:1])
     assert venue.asked[-1] == ("get", "/orders:by_client_order_id", {"client_order_id": "o-1"})
-    assert "o-1: sent, and no answer that says what became of it" in caplog.text
+    assert "o-1: sent, but the response does not state the outcome" in caplog.text
 
 
 @pytest.mark.parametrize(
@@ -158,7 +158,7 @@ def test_expired_order_is_not_sent_again() -> None:
     assert (venue.times("post"), waited) == (1, LOOKS)
     answer, venue, _ = posted(taken(), until=NOW)
     assert type(answer) is OrderExpired
-    assert str(answer) == "o-1: not sent: it was to be sent before 20240305T173020Z"
+    assert str(answer) == "o-1: not sent: the order expired at 20240305T173020Z"
     assert venue.times("post") == 0
     answer, venue, waited = posted(status(429, Retry_After="9"), until=NOW + np.timedelta64(5, "s"))
     assert type(answer) is OrderDenied
@@ -255,7 +255,7 @@ def test_only_orders_unable_to_land_are_not_received(caplog: pytest.LogCaptureFi
         desk, *_ = outbox_at(book, get=[get], clock=[clock])
         with caplog.at_level(logging.WARNING):
             assert unknown(desk) == found
-    assert "o-1: the venue never took it" in caplog.text
+    assert "o-1: the venue never received the order" in caplog.text
     assert state_in(book) == "not_received"
 
 

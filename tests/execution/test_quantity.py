@@ -150,7 +150,7 @@ def test_disallowed_symbol_is_not_sized(
     open_to_all = {"status": "active", **dict.fromkeys(flags, True)}
     for lacks, why in (
         ("easy_to_borrow", "bound by long_only"),
-        ("tradable", "the venue takes no orders for it now"),
+        ("tradable", "the venue accepts no orders for it now"),
     ):
         venue.assets["SYA"] = {**open_to_all, lacks: False}
         answer = sized(*words)
@@ -159,7 +159,7 @@ def test_disallowed_symbol_is_not_sized(
 
 def test_a_market_that_is_shut_trades_nothing(venue: Any, sized: Sized, tilted: None) -> None:
     venue.now = "2024-03-05T22:00:00Z"
-    shut = "its market is shut at 2024-03-05T22:00Z; nothing can be traded now"
+    shut = "the market is closed at 2024-03-05T22:00Z, so no quantity can be traded now"
     assert sized() == SizedQuantity("SYA", Decimal(0), shut)
     assert sized(symbol="SYX/USD").reason.startswith("Enhanced")
 
@@ -171,10 +171,10 @@ def test_stale_forecast_takes_no_risk_without_legacy_rule(
     venue.now = "2024-03-08T20:45:00Z"
     venue.bars = venue.bars.slice_until(np.datetime64("2024-03-07T21:00", "ns"))
     answer = sized(*RAW)
-    stale = "SYA: no forecast: its last bar was known at 2024-03-07T21:00Z"
+    stale = "SYA: no forecast: the latest bar (2024-03-07T21:00Z) is too old"
     assert answer.qty == 0
     assert answer.reason.startswith(f"Enhanced sizing failed: {stale}")
-    assert answer.reason.endswith("no new risk")
+    assert answer.reason.endswith("no new position is opened")
     with caplog.at_level(logging.INFO):
         answer = sized(*RAW, "sizing.fallback=legacy")
     assert (answer.qty, "Legacy sizing" in answer.reason) == (600, True)
@@ -190,9 +190,10 @@ def test_last_bar_without_confirmation_is_named(venue: Any, sized: Sized) -> Non
     values[0, -1, :4] *= 3.0
     venue.now, venue.bars = "2024-03-05T17:30:00Z", replace(bars, values=values)
     answer = sized(*RAW)
-    why = "SYA: no forecast: its last bar, known at "
+    why = "SYA: no forecast: the latest bar ("
     assert answer.qty == 0
     assert answer.reason.startswith(f"Enhanced sizing failed: {why}")
+    assert "needs the next bar to confirm it" in answer.reason
 
 
 def test_a_solver_that_fails_takes_no_new_risk(
@@ -214,14 +215,14 @@ def test_sizing_reads_bars_from_files_when_configured(
     venue.positions = [position("SYB", "10", "50")]
     assert sized(*here).reason.startswith("Enhanced Kelly sizing")
     lacking = sized(*here, "symbols=[SYA]", symbol="SYC").reason
-    assert "no forecast: there are no bars of it" in lacking
+    assert "no forecast: the symbol has no bars" in lacking
     venue.positions = []
-    assert "no forecast: no file of SYC" in sized(*here, symbol="SYC").reason
+    assert "no forecast: no bar file for SYC" in sized(*here, symbol="SYC").reason
     with refused(DataError):
         sized(f"data.dir=[{tmp_path / 'nowhere'}]")
 
 
-def test_environment_selects_legacy_rule_and_leverage(
+def test_environment_variables_select_legacy_rule_and_leverage(
     venue: Any, sized: Sized, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """50 % of 4 times 100,000, times 0.2, at 100."""

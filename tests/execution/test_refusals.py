@@ -55,17 +55,20 @@ def offer(price: float, **more: Any) -> Order:
 SHAPES = [
     *((order("BTCUSD", **kind), "") for kind in ({}, LIMIT)),
     (order("BTCUSD", type="stop_limit", stop_price=1.0, limit_price=1.0), ""),
-    *((order("BTCUSD", tif=tif), "coins take") for tif in ("day", "opg", "cls")),
-    *((order("BTCUSD", **kind), "coins take") for kind in (STOP, TRAIL, {"extended_hours": True})),
+    *((order("BTCUSD", tif=tif), "crypto accepts only") for tif in ("day", "opg", "cls")),
+    *(
+        (order("BTCUSD", **kind), "crypto accepts only")
+        for kind in (STOP, TRAIL, {"extended_hours": True})
+    ),
     (order(qty="1.5"), ""),
-    *((order(qty="1.5", tif=tif), "day orders only") for tif in ("gtc", "opg", "cls")),
+    *((order(qty="1.5", tif=tif), "by day orders") for tif in ("gtc", "opg", "cls")),
     (order(qty="3", tif="gtc"), ""),
     *((order(tif=tif, extended_hours=True, **LIMIT), "") for tif in ("day", "gtc")),
     *((order(tif=tif, extended_hours=True, **LIMIT), "regular hours") for tif in ("opg", "cls")),
     *((order(extended_hours=True, **kind), "regular hours") for kind in ({}, STOP)),
     *((order(tif=tif, **kind), "") for tif in ("opg", "cls") for kind in ({}, LIMIT)),
     *(
-        (order(tif=tif, **kind), "closing print")
+        (order(tif=tif, **kind), "closing auctions")
         for tif in ("opg", "cls")
         for kind in (STOP, TRAIL)
     ),
@@ -85,42 +88,66 @@ ASSETS = [
     (order(qty="1.5"), {"fractionable": False}, "whole shares"),
     (order(qty="3"), {"fractionable": False}, ""),
     (order("BTCUSD", qty="1.5"), {"fractionable": False}, ""),
-    (order(qty="1.5", side="sell"), {}, "whole shares where it is sold short"),
+    (order(qty="1.5", side="sell"), {}, "whole shares only when sold short"),
     (order(qty="1.5", side="sell", reduces=True), {}, ""),
-    (order(qty="1.0005"), {}, "multiples of 0.001"),
+    (order(qty="1.0005"), {}, "multiple of 0.001"),
     (order(qty="1.005"), {}, ""),
     (order(qty="0.004"), {"min_order_qty": Decimal("0.005")}, "at least 0.005"),
     (order(qty="0.005"), {"min_order_qty": Decimal("0.005")}, ""),
 ]
 ACCOUNTS = [
     (order(qty="0.01"), account(), ""),
-    (order(qty="0.009"), account(), "worth $1 at least, this $0.90"),
+    (
+        order(qty="0.009"),
+        account(),
+        "order value $0.90 is below the minimum for a fraction of a share, $1",
+    ),
     (order(qty="0.009", type="limit", limit_price=200.0), account(), ""),
     (order(qty="0.009", type="stop", stop_price=200.0), account(), ""),
-    (order(qty="0.011", type="limit", limit_price=50.0), account(), "worth $1 at least"),
+    (
+        order(qty="0.011", type="limit", limit_price=50.0),
+        account(),
+        "below the minimum for a fraction of a share, $1",
+    ),
     (order(qty="0.009", side="sell"), account(NVDA="0.009"), ""),
-    (order(qty="0.008", side="sell"), account(NVDA="0.009"), "worth $1 at least"),
+    (
+        order(qty="0.008", side="sell"),
+        account(NVDA="0.009"),
+        "below the minimum for a fraction of a share, $1",
+    ),
     (order("MSFT", qty="0.001"), account(), ""),
-    (order("BTCUSD", qty="0.000199999"), account(), "$10 at least unless it closes"),
+    (order("BTCUSD", qty="0.000199999"), account(), "does not close its position, $10"),
     (order("BTCUSD", qty="0.0002"), account(), ""),
-    (order("BTCUSD", qty="0.0002", type="limit", limit_price=49_999.0), account(), "this $10.00"),
-    (order("BTCUSD", qty="0.0001", side="sell"), account(BTCUSD="0.001"), "$10 at least"),
+    (
+        order("BTCUSD", qty="0.0002", type="limit", limit_price=49_999.0),
+        account(),
+        "order value $10.00",
+    ),
+    (
+        order("BTCUSD", qty="0.0001", side="sell"),
+        account(BTCUSD="0.001"),
+        "does not close its position, $10",
+    ),
     (order("BTCUSD", qty="0.0001", side="sell"), account(BTCUSD="0.0001"), ""),
     (order("BTCUSD", qty="0.000019", side="sell"), account(BTCUSD="0.000019"), "is dust"),
     (order("BTCUSD", qty="4"), account(), ""),
-    (order("BTCUSD", qty="4.001"), account(), "$200,000 at most, this $200,050"),
+    (
+        order("BTCUSD", qty="4.001"),
+        account(),
+        "order value $200,050 exceeds the maximum for a crypto order, $200,000",
+    ),
     (order(qty="2001"), account(), ""),
     (order(), account(blocked="blocked"), "blocked"),
-    (order(side="sell"), account(BID), "account's own mine-1"),
+    (order(side="sell"), account(BID), "our own order mine-1"),
     (order("AAPL", side="sell"), account(BID), ""),
     (order(), account(BID), ""),
-    (order(), account(OFFER, NVDA="10"), "account's own mine-2"),
+    (order(), account(OFFER, NVDA="10"), "our own order mine-2"),
     (order(side="sell", **STOP), account(BID), ""),
     (offer(150.0), account(order(name="m-1")), "a wash trade"),
     (
         order(side="sell", qty="11"),
         account(NVDA="10"),
-        "10 of 10 may be closed; no order goes through 0",
+        "10 of 10 may be closed; close the position before",
     ),
     (offer(120.0, qty="6"), account(offer(110.0, qty="4", name="m-1"), NVDA="10"), ""),
     (

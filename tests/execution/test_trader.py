@@ -182,7 +182,7 @@ def test_orders_pass_the_venues_check_at_103_percent(
         assert stays["stock"] + 1.03 * opened["stock"] <= lent * marginable + 1e-3
 
 
-def test_log_phrase_states_leverage_that_targets_respect(market: Bars) -> None:
+def test_log_message_states_leverage_limit_applied_to_targets(market: Bars) -> None:
     panel = known(market, MIDDAY)
     for lent, log_phrase in ((4.0, "4.0x"), (2.0, "2.0x"), (float("inf"), "4.0x")):
         who = trader(Limits(symbol_cap=1.5), **dict.fromkeys(STOCKS, 200.0))

@@ -88,7 +88,7 @@ def test_unconfirmed_jump_waits_for_the_next_bar() -> None:
     for row in (COUNT - 2, COUNT - 1):
         halved = spoilt(halved, 0, row, 0.5)
     first, rejected_bars = BarValidator().validate(halved.slice_rows(0, COUNT - 1), {})
-    assert "which no other bar confirms yet" in rejected_bars["AAAUSD"]
+    assert "not yet confirmed by another bar" in rejected_bars["AAAUSD"]
     assert not first.mask[0, -1]
     read, rejected_bars = BarValidator().validate(halved, {})
     assert not rejected_bars
@@ -107,7 +107,7 @@ def test_rejected_bar_stays_out_until_corrected_or_confirmed() -> None:
         assert list(rejected_bars) == ["AAAUSD"]
     # An hour in which the symbol closes no bar: nothing asks for its price.
     _, rejected_bars = validator.validate(wrong.slice_rows(0, COUNT - 1), {})
-    assert "which the venue's price denied" in rejected_bars["AAAUSD"]
+    assert "contradicted by an earlier price" in rejected_bars["AAAUSD"]
     read, rejected_bars = validator.validate(wrong, {})
     assert not rejected_bars
     assert not read.mask[0, COUNT - 2]

@@ -69,8 +69,8 @@ def test_venue_outage_and_return_are_announced(capsys: pytest.CaptureFixture[str
     assert clock.now() == venue.shown
     assert clock.is_responding()
     assert capsys.readouterr().out.splitlines() == [
-        "Waiting for the venue, which is asked again every few seconds: the clock: no answer.",
-        "The venue answers again; its clock is 2024-10-01T12:02Z.",
+        "Waiting for the venue, retrying every few seconds: the clock: no answer.",
+        "The venue responds again; its clock shows 2024-10-01T12:02Z.",
     ]
 
 
@@ -113,5 +113,5 @@ def test_loop_started_before_its_venue_says_so(capsys: pytest.CaptureFixture[str
     supervisor = Supervisor.from_environment({})
     assert runner.await_venue(venue.account_id, stop, supervisor, retry=True) is None
     told, ended = capsys.readouterr().out.splitlines()
-    assert told == "Waiting for the venue, asked every 15 s: the account: no answer."
-    assert ended == "Stopped while it waited for the venue: nothing was sent."
+    assert told == "Waiting for the venue, retrying every 15 s: the account: no answer."
+    assert ended == "Stopped while waiting for the venue; no orders were sent."
