@@ -100,7 +100,7 @@ def parse_arguments(words: Sequence[str]) -> tuple[argparse.Namespace, None]:
     flags = _parser().parse_args(list(words))
     _refuse_other_files(flags.output, overwrite=flags.overwrite)
     if flags.lookback < 2:
-        raise InputError(f"--lookback: {flags.lookback} is below 2 sessions")
+        raise InputError(f"--lookback: {flags.lookback} is below the minimum of 2 sessions")
     check_zone(flags.zone, "--zone")
     flags.as_of = (
         parse_instant(flags.as_of, name="--as-of", end_of_day=True) if flags.as_of else None

@@ -82,7 +82,7 @@ def _named_columns(names: Sequence[str], path: str) -> FileFormat:
     )
     stamp = (own,) if own else columns.stamp()
     if not stamp:
-        missing.insert(0, f"the time ({', '.join(_STAMPS)} or t)")
+        missing.insert(0, f"a time column ({', '.join(_STAMPS)} or t)")
     if missing:
         raise _unknown_head(names, path, f"missing: {', '.join(missing)}")
     adjusted = columns.one(_ADJUSTED, "adjusted close") or ""
@@ -158,7 +158,7 @@ class _Columns:
 
     def _ambiguous(self, found: Sequence[str], what: str) -> DataError:
         return DataError(
-            f"{self.path}: columns {found[0]!r} and {found[1]!r} could both be the {what}; keep one"
+            f"{self.path}: columns {found[0]!r} and {found[1]!r} both match {what}; keep one"
         )
 
     def field(self, field: str) -> str | None:
@@ -200,14 +200,14 @@ class _Columns:
             del there["end"]
         if len(there) > 1:
             raise DataError(
-                f"{self.path}: columns {', '.join(map(repr, there.values()))} could each be the"
-                " time of a bar; keep one"
+                f"{self.path}: columns {', '.join(map(repr, there.values()))} all match the time of"
+                " a bar; keep one"
             )
         if there:
             return tuple(there.values())
         other = (
             self.one({"t"}, "time")
-            or self.one(_OPENINGS, "begin of a bar")
+            or self.one(_OPENINGS, "start of a bar")
             or self.one(_CLOSINGS, "end of a bar")
         )
         return (other,) if other else tuple(self.by_meaning.get(UNNAMED_COLUMN, ())[:1])
@@ -244,9 +244,8 @@ def _is_number(cell: str) -> bool:
 def _unknown_head(names: Sequence[str], path: str, why: str) -> DataError:
     line = ",".join(names)
     if sum(map(_is_number, names)) >= len(FIELDS):
-        why = "its first line is data; put a line of headings above it"
+        why = "the first line is data; add a header row above it"
     return DataError(
-        f"{path}: unknown head: {one_line(line)}; {why}; columns are found by"
-        f" name in any case and order; a good file begins with the two lines {EXAMPLE_LINES[0]} and"
-        f" {EXAMPLE_LINES[1]}"
+        f"{path}: unknown header: {one_line(line)}; {why}; columns are matched by name, in any case"
+        f" and order; a valid file starts with the lines {EXAMPLE_LINES[0]} and {EXAMPLE_LINES[1]}"
     )

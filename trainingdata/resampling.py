@@ -86,7 +86,8 @@ def resample_bars(
     cut = len(np.unique(bar_starts[within & ~whole]))
     if not whole.any():
         raise DataError(
-            f"{path}: its {minutes}-minute bars fill no {timeframe.unit_text} from begin to end"
+            f"{path}: the {minutes}-minute bars cover no complete {timeframe.unit_text}; supply a"
+            " longer file"
         )
     first, bars = aggregate_bars(bar_starts[whole], values[whole])
     counts = np.diff(np.append(first, np.count_nonzero(whole)))
@@ -113,7 +114,8 @@ def resample_days_between_closes(
         raise no_regular_hours_error(starts, path)
     if not len(made.times):
         raise DataError(
-            f"{path}: its {minutes}-minute bars fill no {timeframe.unit_text} from close to close"
+            f"{path}: the {minutes}-minute bars cover no complete {timeframe.unit_text} from close"
+            " to close; supply a longer file"
         )
     return made
 
@@ -197,6 +199,6 @@ def _refuse_misplaced(starts: Instants, kind: AssetClass, minutes: int, path: st
         raise row_error(
             path,
             row,
-            f"{utc_text(starts[row])} is no start of a {minutes}-minute bar, which most rows are;"
-            " give bars of one length",
+            f"{utc_text(starts[row])} is not the start of a {minutes}-minute bar, unlike most rows;"
+            " keep bars of a single length in a file",
         )

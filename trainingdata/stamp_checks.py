@@ -26,7 +26,7 @@ _FEWEST_SESSIONS = 2
 _HOURS_OFF = sorted(range(-18, 19), key=abs)
 # Shares of sessions with a stamp at the open or the close that distinguish begins from ends.
 _SELDOM, _MOSTLY = 0.2, 0.5
-_SIDES = {True: "the ends of bars", False: "the begins of bars"}
+_SIDES = {True: "ends of bars", False: "starts of bars"}
 _COLUMNS = {True: "end", False: "timestamp"}
 
 
@@ -134,15 +134,15 @@ def refuse_misread_stamps(
         for side, hours in product((are_ends, not are_ends), _HOURS_OFF):
             if fit_as(rows + hours * HOUR, side).is_conclusive:
                 off = f" {abs(hours)} h {'later' if hours > 0 else 'earlier'}" if hours else ""
-                cures = [] if side is are_ends else [f"call their column {_COLUMNS[side]}"]
+                cures = [] if side is are_ends else [f"rename their column to {_COLUMNS[side]}"]
                 if hours:
                     cures.append(
-                        "write them in UTC, 2024-03-04T14:30Z, or without a zone and set data.zone"
-                        " to the clock they were written on (Etc/GMT+5: New York's winter all year)"
+                        "write them in UTC (2024-03-04T14:30Z), or without a time zone and set"
+                        " data.zone to the file's (Etc/GMT+5: New York's winter time all year)"
                     )
                 raise DataError(
-                    f"{path}: read as {_SIDES[are_ends]} on the clock of {zone}, its stamps miss"
-                    f" New York's sessions{half}, which they fit as {_SIDES[side]}{off};"
+                    f"{path}: timestamps do not match New York trading hours{half} as"
+                    f" {_SIDES[are_ends]} in {zone}, but do as {_SIDES[side]}{off};"
                     f" {', and '.join(cures)}"
                 )
 

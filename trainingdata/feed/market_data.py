@@ -53,9 +53,9 @@ class LastTrade:
 
     def __post_init__(self) -> None:
         if not 0 < self.price < math.inf:
-            raise ValueError(f"the last trade was at {self.price}, which is not a price")
+            raise ValueError(f"price of the last trade must be above 0, got {self.price}")
         if np.isnat(self.traded_at):
-            raise ValueError("the last trade has no instant")
+            raise ValueError("the last trade has no timestamp")
 
     @classmethod
     def from_row(cls, row: dict[str, Any]) -> LastTrade:
@@ -108,7 +108,7 @@ class MarketData:
         for symbol, bar in self._latest("latest bar", symbols, _start_and_close):
             start, close = bar
             if abs(now - start) > MAX_PRICE_AGE:
-                log.warning("%s: its latest price is of %s", symbol, utc_text(start))
+                log.warning("%s: no current price: the latest is from %s", symbol, utc_text(start))
             else:
                 closes[symbol] = close
         return closes
@@ -162,7 +162,7 @@ class MarketData:
         tables = self.bars_by_symbol(symbols, since, now)
         if not tables:
             raise DataError(
-                f"{', '.join(symbols)}: the venue has no bar between {utc_text(since)} and"
+                f"{', '.join(symbols)}: the venue has no bars between {utc_text(since)} and"
                 f" {utc_text(now)}"
             )
         source = f"bars of {self._settings.url_override or 'Alpaca'}"
@@ -175,8 +175,8 @@ class MarketData:
         coins = [item for item in items if item.kind is AssetClass.CRYPTO]
         if stocks and self._keys is None:
             raise InputError(
-                f"{KEY_VARIABLE}: not set in the environment; bars of {stocks[0].symbol} need"
-                f" {KEY_VARIABLE} and {SECRET_VARIABLE}"
+                f"{KEY_VARIABLE} is not set in the environment; set {KEY_VARIABLE} and"
+                f" {SECRET_VARIABLE} to request bars of {stocks[0].symbol}"
             )
         return [items for items in (stocks, coins) if items]
 
@@ -235,7 +235,7 @@ def _names(items: Sequence[Instrument]) -> str:
 def _start_and_close(row: dict[str, Any]) -> tuple[np.datetime64, float]:
     starts, values = _arrays([row])
     if not 0 < values[0, CLOSE] < np.inf:
-        raise ValueError(f"a price is {row['c']!r}")
+        raise ValueError(f"closing price must be above 0, got {row['c']!r}")
     return starts[0], float(values[0, CLOSE])
 
 
