@@ -139,7 +139,7 @@ def _paths_of(symbol: str, found: Sequence[_Found]) -> tuple[Path, ...]:
     series = {series_in_file_name(file.path.stem) for file in found}
     periods = len(series) == 1 and "" not in series
     if len(found) > 1 and not periods and not all(file.inside for file in found):
-        raise DataError(f"{symbol} has two files, {found[0].path} and {found[1].path}; keep one")
+        raise DataError(f"{symbol}: two files found, {found[0].path} and {found[1].path}; keep one")
     return tuple(file.path for file in found)
 
 

@@ -212,7 +212,7 @@ def parse_arguments(words: Sequence[str]) -> tuple[DownloadSettings, Path]:
             " end at midnight UTC; download hourly bars with timeframe=1h"
         )
     if config.data.execution_bars:
-        raise InputError("data.execution_bars does not apply to downloads; remove it")
+        raise InputError("data.execution_bars: not used by downloads; remove it")
     check_output(
         flags.output, "*.parquet", ("timestamp", "open", "close"), overwrite=may_overwrite(config)
     )

@@ -158,9 +158,10 @@ def resample_between_closes(
 
 
 def enclosing_bars(clock: Clock, starts: Instants) -> tuple[Instants, Instants, Mask]:
-    """Return the bar that encloses each part: start [N], end [N], and whether there is one [N].
+    """Return start [N] and end [N] of the bar that contains each shorter bar, and a mask [N].
 
-    Between sessions no bar encloses a part; start and end are then those of the next bar.
+    The mask is False for a shorter bar between sessions; its start and end are those of the next
+    bar.
     """
     ends = clock.ends_by_number(clock.count_ended_bars(starts) + 1, starts)
     begun = clock.starts_by_end(ends)

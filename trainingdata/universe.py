@@ -109,7 +109,7 @@ class UniverseSettings:
         if (self.rank is None) != (self.keep is None):
             missing = "rank" if self.rank is None else "keep"
             raise InputError(
-                f"universe.{missing} is not set; set both rank (the score) and keep (the number of"
+                f"universe.{missing}: not set; set both rank (the score) and keep (the number of"
                 " symbols), or neither"
             )
         if self.keep is not None and self.top is not None and self.keep > self.top:

@@ -54,7 +54,7 @@ class ApiKeys:
         ]
         if missing:
             raise InputError(
-                f"{missing[0]} is not set in the environment; set {KEY_VARIABLE} and"
+                f"{missing[0]}: not set in the environment; set {KEY_VARIABLE} and"
                 f" {SECRET_VARIABLE} to the account's API keys"
             )
         for name in (KEY_VARIABLE, SECRET_VARIABLE):
@@ -62,7 +62,7 @@ class ApiKeys:
             # them.
             if not all("!" <= letter <= "~" for letter in environment[name].strip()):
                 raise InputError(
-                    f"{name} contains an invalid character, such as a space or a line break (value"
+                    f"{name}: contains an invalid character, such as a space or a line break (value"
                     " not shown); copy the key again"
                 )
         return cls(environment[KEY_VARIABLE].strip(), environment[SECRET_VARIABLE].strip())

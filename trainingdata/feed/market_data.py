@@ -175,7 +175,7 @@ class MarketData:
         coins = [item for item in items if item.kind is AssetClass.CRYPTO]
         if stocks and self._keys is None:
             raise InputError(
-                f"{KEY_VARIABLE} is not set in the environment; set {KEY_VARIABLE} and"
+                f"{KEY_VARIABLE}: not set in the environment; set {KEY_VARIABLE} and"
                 f" {SECRET_VARIABLE} to request bars of {stocks[0].symbol}"
             )
         return [items for items in (stocks, coins) if items]
