@@ -91,8 +91,12 @@ _COLUMNS: Mapping[str, tuple[str, NumberFormatter]] = {  # score by head; gains 
 WHISKER_OFFSET = 0.05  # distance between whiskers of one step
 MAX_PIT_CURVES = 3  # maximum number of forecasters whose transform is drawn
 CHART_COVERAGE = 0.8  # nominal coverage of the drawn interval
-CLAIM_PHRASES = {1.0: "loses less than", -1.0: "loses more than", 0.0: "cannot be told apart from"}
-TOO_FEW_WEEKS_PHRASE = "rests on too few weeks to be told from"
+CLAIM_PHRASES = {
+    1.0: "lower loss than",
+    -1.0: "higher loss than",
+    0.0: "no significant difference from",
+}
+TOO_FEW_WEEKS_PHRASE = "too few weeks for a comparison with"
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -224,19 +228,19 @@ def write_proved_settings(results: Sequence[SymbolSearchResult], folder: Path) -
         mean, error = 100 * verdict.walk_forward_gain, 100 * verdict.gain_standard_error
         gain = f"{mean:+.2f} ± {error:.2f} % walk-forward"
         best = verdict.best_settings
-        said = "the settings stay"
+        outcome = "not significant, settings unchanged"
         present = folder / f"{verdict.symbol}.json"
         if verdict.is_significant:
             path = write_symbol_settings(folder, verdict.symbol, best)
-            said = f"context {best.context_length}, {best.augmentation}; written to {path}"
+            outcome = f"context {best.context_length}, {best.augmentation}; written to {path}"
         elif present.exists():
-            said += f"; {present} is unchanged"
-        lines.append(f"{verdict.symbol}: {gain}: {said}")
+            outcome += f" ({present})"
+        lines.append(f"{verdict.symbol}: gain {gain}: {outcome}")
     return lines
 
 
 def run(settings: EvaluationSettings, progress: Progress) -> Result:
-    """Score all forecasters, write proven symbol settings, and return the report."""
+    """Score all forecasters, write per-symbol settings with significant gains, return a report."""
     evaluation = evaluate(settings, progress)
     figures = evaluation.build_figures()
     said = write_proved_settings(
@@ -303,7 +307,7 @@ def search_symbol_settings(
         if count < MIN_FOLD_FORECASTS * folds:
             raise InputError(
                 f"{symbol}: {count_text(count, 'forecast')} with {int(windows.lengths[0])} bars of"
-                f" context: too few for {folds} folds; start earlier"
+                f" context, but {folds} folds need {MIN_FOLD_FORECASTS * folds}; start earlier"
             )
     tables = [each.forecast(bars, first, progress) for each in built]
     # Every candidate is scored on the same forecasts: a long context begins later than a short one.
@@ -391,9 +395,9 @@ def judge_scores(figures: dict[str, Any]) -> EvaluationVerdict:
     """
     claims = []
     if has_look_ahead(figures["forecaster"]):
-        claims.append("No result: the forecaster reads the future.")
+        claims.append("Not a valid result: the forecaster reads the future.")
     elif figures["data"].startswith("synthetic"):
-        claims.append("No result: the market is synthetic.")
+        claims.append("Not a valid result: the market is synthetic.")
     signs = [-1.0] * len(claims)
     for kind, named in CLASS_LABELS.items():
         said: dict[str, list[str]] = {}

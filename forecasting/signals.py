@@ -57,11 +57,11 @@ class SignalForecaster:
 
     def __post_init__(self) -> None:
         if not 1 <= self.holding <= HORIZON:
-            raise InputError(f"holding: {self.holding} bars are outside 1 … {HORIZON}")
+            raise InputError(f"holding: {self.holding} bars is outside 1 … {HORIZON}")
         if self.lookback < self.walk.context_length:
             raise InputError(
-                f"lookback: {self.lookback} bars are fewer than the {self.walk.context_length} of"
-                " the volatility"
+                f"lookback: {self.lookback} bars is below the {self.walk.context_length} bars that"
+                " the volatility estimate needs"
             )
 
     def forecast(
@@ -96,10 +96,10 @@ def claimed_mean(signals: Signals, count: int) -> Array:
         np.broadcast_to(np.asarray(each, dtype=np.float64), (count,)) for each in signals
     )
     if not np.isin(direction, (-1.0, 0.0, 1.0)).all():
-        raise InputError("signals.direction: values other than -1, 0 and 1")
+        raise InputError("signals.direction: all values must be -1, 0 or 1")
     if not ((hit_rate > 0) & (hit_rate < 1)).all():
-        raise InputError("signals.hit_rate: values outside 0 … 1")
+        raise InputError("signals.hit_rate: all values must be above 0 and below 1")
     if not ((payoff > 0) & np.isfinite(payoff)).all():
-        raise InputError("signals.payoff: values that are not above 0")
+        raise InputError("signals.payoff: all values must be above 0 and finite")
     edge = hit_rate * payoff - (1.0 - hit_rate)
     return direction * edge / ((1.0 + payoff) * np.sqrt(hit_rate * (1.0 - hit_rate)))

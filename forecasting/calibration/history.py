@@ -125,8 +125,8 @@ class ClassHistory:
             if len(gaps):
                 missing = utc_text(own[last[gaps[0]] + 1])
                 raise DataError(
-                    f"calibration: {base.name} has no forecast of {symbol} at {missing}, and learns"
-                    " from every bar; forecaster.calibrated=false takes forecasts as they are"
+                    f"calibration: {base.name} has no forecast for {symbol} at {missing}, but one"
+                    " is needed at every bar; add it, or set forecaster.calibrated=false"
                 )
             first.append(int(last[0]) if len(last) else len(own))
             recent = trailing_variance_averages(
