@@ -395,9 +395,9 @@ def judge_scores(figures: dict[str, Any]) -> EvaluationVerdict:
     """
     claims = []
     if has_look_ahead(figures["forecaster"]):
-        claims.append("Not a valid result: the forecaster reads the future.")
+        claims.append("No result: the forecaster reads the future.")
     elif figures["data"].startswith("synthetic"):
-        claims.append("Not a valid result: the market is synthetic.")
+        claims.append("No result: the market is synthetic.")
     signs = [-1.0] * len(claims)
     for kind, named in CLASS_LABELS.items():
         said: dict[str, list[str]] = {}

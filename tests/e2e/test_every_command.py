@@ -180,7 +180,7 @@ def test_command_interrupted_while_loading_exits_with_a_message(number: signal.S
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 128 + number
-    assert done.stderr == "interrupted: nothing had begun\n"
+    assert done.stderr == "interrupted: nothing was started\n"
 
 
 @pytest.mark.first_example
