@@ -239,12 +239,8 @@ class PanelSettings:
     """Settings of symbols, their date range, and their forecaster."""
 
     symbols: tuple[str, ...] = setting((), "symbols; none: all with bars")
-    start: str | None = setting(
-        None, "start: a New York date, inclusive, or a time with a time zone; none: the first bar"
-    )
-    end: str | None = setting(
-        None, "end: a New York date, inclusive, or a time with a time zone; none: the last bar"
-    )
+    start: str | None = setting(None, "first New York date, inclusive, or a time with a time zone")
+    end: str | None = setting(None, "last New York date, inclusive, or a time with a time zone")
     timeframe: TimeframeName | None = setting(
         None,
         "timeframe of bars and decisions, aggregated from shorter bars; none: daily if the files "

@@ -83,7 +83,7 @@ class DataSettings:
     execution_bars: tuple[str, ...] = setting(
         (),
         "folders or files of finer bars (1, 5, 15 or 30 minutes) for order fills; none: the bars "
-        "of `data.dir`",
+        "of decisions",
     )
     actions: str | None = setting(
         None,

@@ -90,12 +90,12 @@ class UniverseSettings:
     )
     rebalance: Literal["daily", "weekly", "monthly"] = setting(
         "monthly",
-        "how often the universe is rebuilt, at New York midnight; dates in `members` apply at once",
+        "how often membership is renewed, at New York midnight; dates in `members` apply at once",
     )
     rank: str | None = setting(
         None,
-        "score that selects the `keep` best symbols: `growth`, expected growth per risk at each "
-        "decision, or `momentum`, return over the window at each rebuild",
+        "score that selects the `keep` best symbols: `growth`, expected return per risk at each "
+        "decision, or `momentum`, return over the window at each renewal",
     )
     keep: int | None = setting(None, "number of best symbols by `rank` to keep; none: all", ge=1)
 
@@ -174,8 +174,8 @@ class UniverseSettings:
         if self.max_volatility is not None:
             parts.append(f"yearly volatility at most {self.max_volatility:.0%}")
         if self.keep is not None:
-            parts.append(f"of these, the {self.keep} best by {self.rank}")
-        return f"{', '.join(parts)}; rebuilt {self.rebalance}"
+            parts.append(f"the {self.keep} best by {self.rank}")
+        return f"{', '.join(parts)}; renewed {self.rebalance}"
 
 
 @dataclass(frozen=True, eq=False, slots=True)

@@ -114,7 +114,7 @@ def ended(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[int, str,
     return found
 
 
-def test_help_needs_no_library(ended: dict[str, tuple[int, str, set[str]]]) -> None:
+def test_help_imports_no_heavy_library(ended: dict[str, tuple[int, str, set[str]]]) -> None:
     """Of one command: all of them answer it before they import anything of their own."""
     code, said, loaded = ended[HELP]
     assert code == 0, said

@@ -122,7 +122,7 @@ def test_misspelt_word_is_refused_with_nearest(word: str, facts: tuple[str, ...]
 
 
 @pytest.mark.parametrize("word", ["++sizing.foo=1", "+foo=1", "foo=1"])
-def test_key_like_no_other_gets_no_proposal(word: str) -> None:
+def test_key_without_close_match_gets_no_suggestion(word: str) -> None:
     assert "did you mean" not in refusal_of(word)
 
 

@@ -164,7 +164,7 @@ def test_prices_that_stay_away_longer_are_two_splits() -> None:
 
 
 @pytest.mark.parametrize("ratio", [10.0, 2.0])
-def test_split_like_jump_is_refused_or_a_doubt(tmp_path: Path, ratio: float) -> None:
+def test_split_like_jump_is_rejected_or_flagged(tmp_path: Path, ratio: float) -> None:
     frame = split_at(table("AAA", DAYS[0]), 7, ratio)
     path = str(write(tmp_path / "AAA.csv", frame))
     settings = DataSettings(dir=(path,))

@@ -555,7 +555,7 @@ COIN_DAYS = HOURS.iloc[:4].assign(end=pd.date_range("2024-03-02", periods=4, tz=
 @pytest.mark.parametrize(
     ("bars", "symbol"), [(HOURS, "BTCUSD"), (COIN_DAYS, "BTCUSD"), (table("AAA"), "AAA")]
 )
-def test_last_instants_of_bars_are_ends(
+def test_timestamps_just_before_bar_ends_count_as_ends(
     tmp_path: Path, bars: pd.DataFrame, symbol: str, before: str
 ) -> None:
     path = tmp_path / "bars.csv"
