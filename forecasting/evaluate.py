@@ -63,8 +63,9 @@ SEARCH_STEPS = (1, 6, 24)
 MIN_FOLD_FORECASTS = 100  # minimum number of forecasts in a fold
 CLASS_LABELS = {"stock": "stocks", "crypto": "coins"}
 INTERVAL_NOTE = (
-    "± is half of a 95 % interval, by Student's t over weeks: forecasts of one week are one"
-    f" observation. Below {MIN_INTERVAL_WEEKS} weeks no interval is given and no claim is made."
+    "± is the half-width of a 95 % confidence interval, by Student's t over weeks: the forecasts of"
+    f" a week are one observation. With fewer than {MIN_INTERVAL_WEEKS} weeks, no interval and no"
+    " verdict are given."
 )
 TERMINAL_COLUMNS = (
     "loss",

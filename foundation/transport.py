@@ -280,7 +280,7 @@ def _note_length(seconds: float, request: PreparedRequest) -> None:
     """Log a request that took long, without its path, which may be secret."""
     if seconds >= LOGGED_WAIT_SECONDS:
         host = urlsplit(request.url or "").hostname
-        log.warning("%s %s took %.0f s", request.method, host, seconds)
+        log.warning("slow response: %s %s took %.0f s", request.method, host, seconds)
 
 
 def log_pause(seconds: float, reason: str) -> None:

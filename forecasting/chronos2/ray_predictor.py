@@ -100,7 +100,8 @@ class RayPredictor:
         given = (forecaster, profile.for_job(total), self.settings.cores)
         # In a list, so that a task receives the reference and maps the object.
         shared = [ray.put(windows)]
-        log.info("%s on Ray, each with %s", count_text(min(places, len(portions)), "task"), share)
+        count = count_text(min(places, len(portions)), "task")
+        log.info("running %s at a time on Ray, each with %s", count, share)
         left = deque([np.empty(0, dtype=np.int64), *portions])
         running: dict[Any, Index] = {}
         first: TaskResult | None = None

@@ -203,7 +203,7 @@ def test_slow_request_is_logged_by_host_only(
     """The path of a webhook is a secret, and a minute of slow requests is no silence."""
     with answering(slow(clock, 7.0)) as (url, _), pytest.raises(requests.exceptions.ReadTimeout):
         session().request("DELETE", f"{url}/secret?token=secret")
-    assert "DELETE 127.0.0.1 took 7 s" in caplog.messages
+    assert "slow response: DELETE 127.0.0.1 took 7 s" in caplog.messages
     assert "secret" not in caplog.text
 
 
