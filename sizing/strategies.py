@@ -501,7 +501,7 @@ def _copied(value: Any) -> Any:
 def _finite_weights(name: str, answer: object, s: SizingInputs) -> Array:
     """Return the weights [S] of a rule's result, clipped to ±MAX_RULE_WEIGHT."""
     returned = f"{TARGET_KEY}: {name} returned"
-    needed = f"return an array of {len(s.held_weight)} finite weights, one per symbol"
+    needed = f"return an array with a finite weight for each of the {len(s.held_weight)} symbols"
     wanted = None
     # A mapping or a Series may order its symbols differently, so only arrays and lists are
     # accepted.

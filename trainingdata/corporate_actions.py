@@ -189,8 +189,8 @@ def _end(
     kind = row.kind
     if kind == "rename" and value != 1.0:
         raise DataError(
-            f"value of a rename is {row.value}; leave it empty, or use kind merger for an exchange"
-            " ratio"
+            f"value of a rename is {row.value}; it must be 1 or empty; use kind merger for another"
+            " exchange ratio"
         )
     if kind == "merger" and not (np.isfinite(value) and value > 0):
         raise DataError(

@@ -195,7 +195,7 @@ def test_large_staying_jump_is_refused(
 
 
 def test_jump_beyond_all_split_ratios_is_data_error(tmp_path: Path) -> None:
-    with refused(DataError, "AAA", "1,000 times"):
+    with refused(DataError, "AAA", "1,000"):
         read(tmp_path, sessions(4, {60: 5000.0}))
 
 
