@@ -234,7 +234,7 @@ def _windows_of(portion: _Portion, windows: Windows, bars: Bars) -> Index:
 
 
 def _places(sorted_instants: Instants, stamps: Instants) -> Index:
-    """Return the position of each stamp in the sorted instants; -1 for a missing stamp."""
+    """Return the position of each timestamp in the sorted instants; -1 for a missing timestamp."""
     if not len(sorted_instants):
         return np.full(len(stamps), -1)
     place = np.minimum(np.searchsorted(sorted_instants, stamps), len(sorted_instants) - 1)

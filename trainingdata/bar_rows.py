@@ -57,9 +57,9 @@ class SymbolFileRows:
     timestamps: [N] instants, increasing; dates are midnight UTC.
     values: [N, 5] open, high, low, close and volume.
     bar_minutes: length of a bar in minutes, 1440 for a day.
-    time_zone: time zone of the stamps, as text.
-    stamps_are_ends: whether a stamp is the end of its bar.
-    naive_time_zone: time zone assumed for stamps without one.
+    time_zone: time zone of the timestamps, as text.
+    stamps_are_ends: whether a timestamp is the end of its bar.
+    naive_time_zone: time zone assumed for timestamps without one.
     notes: texts on parts of the file that are ignored or changed.
     path: path of the file, for messages.
     is_volume_unit_known: whether the unit of the volume is known.
@@ -230,9 +230,9 @@ def check_symbol_rows(
 class _Part(NamedTuple):
     """The rows of one file, oldest first.
 
-    stamps: [N] instants.
-    zone: time zone of the stamps, as text.
-    dates: whether the stamps are dates without a time.
+    timestamps: [N] instants.
+    zone: time zone of the timestamps, as text.
+    dates: whether the timestamps are dates without a time.
     values: [N, 5].
     frame: the same rows as a table.
     newest_first: whether the file is in reverse order.
@@ -315,7 +315,7 @@ def _refuse_other_side(head: FileFormat, stated: StampSide | None, path: str) ->
 
 
 def _in_last_second(stamps: Instants) -> Mask:
-    """Return a mask of stamps [N] in the last second of a minute, such as 23:59:59.999."""
+    """Return a mask of timestamps [N] in the last second of a minute, such as 23:59:59.999."""
     return np.asarray(stamps - stamps.astype("datetime64[m]") >= np.timedelta64(59, "s"))
 
 
@@ -324,7 +324,7 @@ def _next_minute(stamps: Instants) -> Instants:
 
 
 def _refuse_last_seconds(stamps: Instants, head: FileFormat, path: str) -> None:
-    """Reject stamps in the last second of a minute, unless the header states that they are ends."""
+    """Reject timestamps in the last second of a minute, unless the header calls them ends."""
     if not _in_last_second(stamps[:1]).any() or not _in_last_second(stamps).all():
         return
     name = " ".join(head.timestamp_columns) or "the first column"
@@ -338,7 +338,7 @@ def _refuse_last_seconds(stamps: Instants, head: FileFormat, path: str) -> None:
 
 
 def _are_days(stamps: Instants) -> bool:
-    """Return True if most stamps are a day apart, or if there are few; for a daily file."""
+    """Return True if most timestamps are a day apart, or if there are few; for a daily file."""
     return bool(len(stamps) <= 2 or modal_minutes(stamps) * np.timedelta64(1, "m") >= _NEARLY_A_DAY)
 
 
@@ -353,7 +353,7 @@ def _are_ends(
     *,
     dates: bool,
 ) -> bool:
-    """Return True if stamps are the ends of bars by the header, the user or the calendar."""
+    """Return True if timestamps are the ends of bars by the header, the user or the calendar."""
     if dates:
         return bool(head.stamps_are_ends)
     _refuse_other_side(head, conventions.stamp_side, path)
@@ -437,8 +437,8 @@ def bar_length_text(minutes: int) -> str:
 def _session_opens(rows: SymbolFileRows) -> Instants:
     """Return the opens of the sessions of daily rows, [N].
 
-    A stamp is a date, or an instant of its day in New York: midnight, the open, or, where stamps
-    are ends, the close.
+    A timestamp is a date, or an instant of its day in New York: midnight, the open, or, if
+    timestamps are ends, the close.
     """
     stamps = rows.timestamps
     midnight = stamps.astype("datetime64[D]")
@@ -490,7 +490,7 @@ def _instants(
     naive_zone: str | None,
     epoch: EpochUnit | None,
 ) -> tuple[Instants, str, bool]:
-    """Return the instants of the stamps [N], their zone as text, and whether they are dates."""
+    """Return the instants of the timestamps [N], their zone as text, and whether they are dates."""
     column = _with_hyphens(_stamp_column(frame, head, path))
     if head.epoch_formats:
         units = [each.unit for each in head.epoch_formats]
@@ -520,7 +520,7 @@ def _instants(
 
 
 def _stamp_column(frame: pd.DataFrame, head: FileFormat, path: str) -> pd.Series:
-    """Return the stamp cells; separate date and time cells are joined by a blank."""
+    """Return the timestamp cells; separate date and time cells are joined by a blank."""
     column = frame[head.timestamp_columns[0]]
     if len(head.timestamp_columns) == 1:
         return column if column.name else column.rename("the first column")
@@ -545,7 +545,7 @@ def _stamp_column(frame: pd.DataFrame, head: FileFormat, path: str) -> pd.Series
 
 
 def _as_iso(column: pd.Series, forms: Sequence[str], path: str) -> pd.Series:
-    """Convert stamps in another date format to ISO text; a format must fit every row.
+    """Convert timestamps in another date format to ISO text; a format must fit every row.
 
     Raises DataError if several formats fit with different results, as for 03/04/2024.
     """
@@ -618,7 +618,7 @@ def _unsaid_unit(column: pd.Series, path: str) -> DataError:
 
 
 def _refuse_lone_times(column: pd.Series, path: str) -> None:
-    """Reject a stamp with a time among dates, such as the last row of an open session."""
+    """Reject a timestamp with a time among dates, such as the last row of an open session."""
     if pd.api.types.is_datetime64_any_dtype(column) or not re.fullmatch(_DATE, str(column.iloc[0])):
         return
     dates = column.astype(str).str.strip().str.fullmatch(_DAY).to_numpy(dtype=bool)

@@ -356,7 +356,7 @@ def _of_yfinance(text: bytes, path: str) -> BarTable:
     """Return a table from a file of `yfinance.download`, converted from wide to long.
 
     The file has header rows of fields and tickers, and one column per field and ticker. The result
-    has one row per stamp and ticker.
+    has one row per timestamp and ticker.
     """
     try:
         wide = pd.read_csv(io.BytesIO(text), header=[0, 1], index_col=0, **_PLAIN)

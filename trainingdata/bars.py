@@ -115,10 +115,10 @@ class Provenance:
     """Provenance of a symbol's bars: their file and its conventions.
 
     file: path of the file.
-    time_zone: time zone of the stamps, as text.
+    time_zone: time zone of the timestamps, as text.
     row_minutes: length of a row in minutes; shorter than the bar if rows were joined to bars.
     notes: texts on parts of the file that are ignored or converted.
-    stamps_are_ends: whether a stamp is the end of its bar, not the start.
+    stamps_are_ends: whether a timestamp is the end of its bar, not the start.
     data_warnings: data warnings about the bars, one per bar.
     is_volume_unit_known: whether the unit of volume is known.
     """
@@ -133,7 +133,7 @@ class Provenance:
 
     @property
     def stamp_text(self) -> str:
-        """Description of the stamps: time zone, and start or end of the bar."""
+        """Description of the timestamps: time zone, and start or end of the bar."""
         return f"{self.time_zone}, {'end' if self.stamps_are_ends else 'begin'}"
 
 

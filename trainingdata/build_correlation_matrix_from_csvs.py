@@ -5,13 +5,13 @@
         [--symbols NVDA BTCUSD …] [--zone America/New_York] [--epoch s] [--stamps begin]
 
 --input DIR …        folders of bar files, one file per symbol, or single files
---output NAME        NAME.parquet and NAME.json are written
---lookback N         sessions; hourly windows are 25/6 as many bars
---as-of D            New York date, inclusive, or an instant with a zone; default: the last bar
+--output NAME        write NAME.parquet and NAME.json
+--lookback N         number of sessions; hourly windows have 25/6 times as many bars
+--as-of D            New York date, inclusive, or a time with a time zone; default: the last bar
 --symbols SYMBOL …   default: every file
---zone ZONE          time zone of stamps without one; default: such stamps are refused
---epoch UNIT         unit of epoch timestamps (s, ms, us, ns); default: they are refused
---stamps SIDE        side of a bar (begin, end) that a stamp marks if the file does not state it
+--zone ZONE          time zone of timestamps without one; default: such timestamps are rejected
+--epoch UNIT         unit of epoch timestamps (s, ms, us, ns); default: they are rejected
+--stamps SIDE        side of a bar (begin, end) that a timestamp marks if the file does not state it
 --overwrite          overwrite files that are not a correlation matrix
 
 It writes `matrix.parquet` (symbols × symbols) and `matrix.json` (known-at instant and source).

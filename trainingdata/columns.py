@@ -1,7 +1,7 @@
 """Detection of a bar file's columns: by a vendor's header, else by column names.
 
 Names in any case and order identify the columns. Most names do not state the time zone, the unit of
-epoch timestamps, the side of a bar that a stamp marks, or the unit of crypto volume. A vendor's
+epoch timestamps, the side of a bar that a timestamp marks, or the unit of crypto volume. A vendor's
 format (`trainingdata.file_formats.VENDORS`) or a name such as `Gmt time`, `unix` or `Volume BTC`
 states them. Otherwise the cells must show these conventions, or the user states them (`data.zone`,
 `data.epoch`, `data.stamps`, `data.volume_unit`).
@@ -187,7 +187,7 @@ class _Columns:
         return _Volume(dollars[0], "usd") if dollars else _Volume(None)
 
     def stamp(self) -> tuple[str, ...]:
-        """Return the column names of the stamp; two if date and time are separate columns."""
+        """Return the column names of the timestamp; two if date and time are separate columns."""
         found = {
             meaning: self.one({meaning, *(f"{meaning}{zone}" for zone in _UTC)}, meaning)
             for meaning in _STAMPS
@@ -224,13 +224,13 @@ def _meaning(name: str) -> str:
 
 
 def _on_utc(name: str) -> bool:
-    """Return True if the name of a stamp column states UTC: `Gmt time`, `Date (UTC)`."""
+    """Return True if the name of a timestamp column states UTC: `Gmt time`, `Date (UTC)`."""
     meaning = _meaning(name)
     return meaning.startswith(_UTC) or meaning.endswith(_UTC)
 
 
 def _side(stamp: tuple[str, ...]) -> bool | None:
-    """Return True if column names call stamps ends of bars, False for starts, else None."""
+    """Return True if column names call timestamps ends of bars, False for starts, else None."""
     meanings = {re.sub("utc$|gmt$", "", _meaning(name)) for name in stamp}
     if meanings <= {*_ENDS, *_CLOSINGS}:
         return True

@@ -176,15 +176,15 @@ def history_start(now: np.datetime64, days: int) -> np.datetime64:
 def parse_instant_column(
     column: pd.Series, path: str, before: int = 0, zone: str | None = None, advice: str = ""
 ) -> Instants:
-    """Parse a file's column of stamps as UTC instants [N].
+    """Parse a file's column of timestamps as UTC instants [N].
 
-    column: stamps as text or timestamps, at least one row.
+    column: timestamps, as text or as datetimes, at least one row.
     path: path of the file, for messages.
     before: number of rows of the file before these, for messages.
-    zone: time zone of stamps without a zone; None: such stamps are rejected.
-    advice: end of the message that rejects stamps without a zone.
+    zone: time zone of timestamps without a zone; None: such timestamps are rejected.
+    advice: end of the message that rejects timestamps without a zone.
 
-    Raises DataError for a stamp that cannot be read.
+    Raises DataError for a timestamp that cannot be read.
     """
     import pandas as pd
 
@@ -210,7 +210,7 @@ def parse_instant_column(
 def _stamps_of_text(
     text: pd.Series, zone: str | None, fault: RowErrorFactory, advice: str
 ) -> pd.Series:
-    """Parse stamps with a time zone from text."""
+    """Parse timestamps with a time zone from text."""
     import pandas as pd
 
     stamps = pd.to_datetime(text, utc=True, errors="coerce", format="ISO8601")
@@ -234,7 +234,7 @@ def _stamps_of_text(
 
 
 def _abbreviation_fault(cell: str, advice: str) -> str:
-    """Return an error text for a stamp that ends in a zone abbreviation; else empty."""
+    """Return an error text for a timestamp that ends in a zone abbreviation; else empty."""
     found = _ABBREVIATED.fullmatch(cell)
     if found is None:
         return ""
@@ -269,7 +269,7 @@ def _typed_stamps(
 def _on_clock(
     naive: pd.Series, zone: str, rows: npt.NDArray[np.intp], fault: RowErrorFactory
 ) -> pd.Series:
-    """Convert local stamps of a time zone to UTC.
+    """Convert local timestamps of a time zone to UTC.
 
     The hour that is repeated when summer time ends is resolved by the order of the rows.
     """

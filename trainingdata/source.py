@@ -385,12 +385,12 @@ def load_bars(
     symbols: symbols of the panel; empty: all.
     start, end: New York dates, both inclusive, or instants with a zone. The panel includes the
         history before `start`, which the first decision needs.
-    timeframe: `1d`, `1h`, `30m`, `15m` or `5m`; shorter bars are joined to it. None: days if the
-        files have them, else hours.
-    time_zone: time zone of stamps without a zone, such as America/New_York; None: such stamps are
-        rejected.
+    timeframe: `1d`, `1h`, `30m`, `15m` or `5m`; shorter bars are aggregated to it. None: daily if
+        the files are daily, else hourly.
+    time_zone: time zone of timestamps without a zone, such as America/New_York; None: such
+        timestamps are rejected.
     epoch: unit of epoch timestamps, `s`, `ms`, `us` or `ns`, if the files do not state it.
-    stamps: side of a bar, `begin` or `end`, that a stamp marks, if the files do not state it.
+    stamps: whether timestamps mark the `begin` or the `end` of a bar, if the files do not state it.
     volume_unit: unit of crypto volume, `coins` or `usd`, if the files do not state it.
     accept_jumps: whether price jumps that resemble a split are accepted and reported in the panel's
         `doubts`; otherwise such jumps raise an error.

@@ -1,9 +1,9 @@
-"""Checks of a stock's stamps against the exchange's calendar: their time zone and side of the bar.
+"""Checks of a stock's timestamps against the exchange calendar: time zone and side of the bar.
 
-Stamps are rejected only if two conditions hold. First, the stamps miss the start or the end of
-nearly all sessions, of the whole year, of summer or of winter. Second, stamps shifted by hours, or
-read as the other side of bars, match nearly all starts and ends. Files with hours before and after
-the session, with half-days, gaps or few rows are accepted.
+Timestamps are rejected only if two conditions hold. First, the timestamps miss the start or the end
+of nearly all sessions, of the whole year, of summer or of winter. Second, timestamps shifted by
+hours, or read as the other side of bars, match nearly all starts and ends. Files with hours before
+and after the session, with half-days, gaps or few rows are accepted.
 """
 
 from __future__ import annotations
@@ -111,12 +111,12 @@ def bar_starts(kind: AssetClass, ends: Instants, minutes: int) -> Instants:
 def refuse_misread_stamps(
     stamps: Instants, minutes: int, zone: str, path: str, *, are_ends: bool
 ) -> None:
-    """Raise `DataError` for stock stamps [N] that fit only another time zone or side of the bar.
+    """Raise `DataError` for stock timestamps [N] that fit only another time zone or side of a bar.
 
     minutes: length of a bar, 1 … 60.
-    zone: assumed time zone of the stamps, as text.
+    zone: assumed time zone of the timestamps, as text.
     path: path of the file, for messages.
-    are_ends: whether stamps are assumed to be the ends of bars, not the starts.
+    are_ends: whether timestamps are assumed to be the ends of bars, not the starts.
     """
 
     def fit_as(rows: Instants, ends: bool) -> CalendarFit:
@@ -148,9 +148,10 @@ def refuse_misread_stamps(
 
 
 def infer_stamps_are_ends(stamps: Instants) -> bool | None:
-    """Infer whether a stock's stamps [N] are ends of bars; None if the calendar cannot tell.
+    """Infer whether a stock's timestamps [N] are ends of bars; None if the calendar cannot tell.
 
-    In regular hours, start stamps include the open and never the close; end stamps the reverse.
+    In regular hours, start timestamps include the open and never the close; end timestamps the
+    reverse.
     """
     days = calendar()
     day = np.clip(np.searchsorted(days.dates, new_york_date(stamps)), 0, len(days.dates) - 1)

@@ -205,7 +205,7 @@ def parse_objects(value: Any) -> tuple[Mapping[str, Any], ...]:
 
 
 def parse_timestamp(value: Any) -> np.datetime64:
-    """Parse a time stamp with a zone as a UTC instant.
+    """Parse a timestamp with a time zone as a UTC instant.
 
     Raises ValueError for any other value, and for years before 1990 or after 2200.
     """
