@@ -44,9 +44,10 @@ class SignalForecaster:
     return over these bars is direction·(p·b − (1 − p))·L. It grows evenly until then and stays.
 
     name: name in reports.
-    signals: function from the own bars until an instant to the signals of the symbols, in order.
-    lookback: number of own bars that the function reads.
-    holding: own bars for which a signal is held, 1 … 24.
+    signals: function of the symbols' price history up to an instant; it returns their signals in
+        order.
+    lookback: number of bars of each symbol that the function reads.
+    holding: number of bars for which a signal is held, 1 … 24.
     """
 
     name: str

@@ -117,7 +117,7 @@ class WeightRuleStrategy:
     holding_interval: holding interval that the strategy requires; None: the configured interval.
     uses_forecast: whether the rule reads expected returns.
     is_forecast_directed: whether the forecast alone determines the sign of every weight.
-    lookback: number of own bars in the price history that the rule reads.
+    lookback: number of each symbol's bars in the price history that the rule reads.
     """
 
     name: str
@@ -360,7 +360,7 @@ def strategy_from_name(
     deviation: target yearly standard deviation of `vol_target`.
     band: relative distance from the desired weight within which weight rules keep a weight.
     risk_multiplier: factor on stock weights of `legacy`.
-    lookback: number of own bars in the price history of a custom rule.
+    lookback: number of each symbol's bars in the price history of a custom rule.
     arguments: further arguments of a custom rule, or those of its class.
 
     Raises

@@ -116,7 +116,7 @@ class Provenance:
 
     file: path of the file.
     time_zone: time zone of the timestamps, as text.
-    row_minutes: length of a row in minutes; shorter than the bar if rows were joined to bars.
+    row_minutes: length of a row in minutes; shorter than the bar if rows are aggregated.
     notes: texts on parts of the file that are ignored or converted.
     stamps_are_ends: whether a timestamp is the end of its bar, not the start.
     data_warnings: data warnings about the bars, one per bar.

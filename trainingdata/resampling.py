@@ -27,14 +27,14 @@ _EPOCH = np.datetime64(0, "ns")
 
 
 def resampling_minutes(timeframe: Timeframe) -> tuple[int, ...]:
-    """Return the bar lengths, in minutes, that can be joined to bars of a timeframe."""
+    """Return the bar lengths, in minutes, that can be aggregated to bars of a timeframe."""
     lengths = (*PART_MINUTES, HOURLY.minutes)
     return tuple(p for p in lengths if p < timeframe.minutes and timeframe.minutes % p == 0)
 
 
 @dataclass(frozen=True, eq=False, slots=True)
 class ResampledBars:
-    """B bars joined from N shorter bars, the parts.
+    """B bars aggregated from N shorter bars, the parts.
 
     times: [B] known-at instant of each bar.
     values: [B, 5] open, high, low, close, volume.
@@ -64,7 +64,7 @@ def modal_minutes(starts: Instants) -> int:
 def resample_bars(
     starts: Instants, values: Array, item: Instrument, minutes: int, timeframe: Timeframe, path: str
 ) -> ResampledBars:
-    """Join validated bars of `minutes` to bars of a timeframe.
+    """Aggregate validated bars of `minutes` to bars of a timeframe.
 
     starts: [N] start times of the parts, increasing.
     values: [N, 5] prices and volume of the parts.
@@ -99,7 +99,7 @@ def resample_bars(
 def resample_days_between_closes(
     starts: Instants, values: Array, item: Instrument, minutes: int, timeframe: Timeframe, path: str
 ) -> ResampledBars:
-    """Join validated stock bars to days between closing auctions (`resample_between_closes`).
+    """Aggregate validated stock bars to days between closes (`resample_between_closes`).
 
     starts: [N] start times of the parts, increasing.
     values: [N, 5] prices and volume of the parts.
@@ -123,7 +123,7 @@ def resample_days_between_closes(
 def resample_between_closes(
     starts: Instants, values: Array, minutes: int, timeframe: Timeframe
 ) -> ResampledBars:
-    """Join parts to a stock's bars from one closing auction to the decision on the next one.
+    """Aggregate parts to a stock's bars from one closing auction to the decision on the next one.
 
     A bar opens with the last price of the previous session, which its high and low include. A bar
     without a part in the previous session is dropped. A bar includes the parts that end by its

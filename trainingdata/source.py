@@ -462,14 +462,14 @@ def build_finer_panel(finer_bars: Bars, bars: Bars, start_row: int) -> Bars:
 def _refuse_contradiction(
     what: str, bars: Bars, starts: Instants, values: Array, made: Array
 ) -> None:
-    """Reject finer bars whose joined bars differ from the given bars.
+    """Reject finer bars whose aggregated bars differ from the given bars.
 
     starts: [N] start times of the bars.
     values: [N, 5] prices and volume of the bars.
-    made: [N, 5] prices and volume of the joined finer bars.
+    made: [N, 5] prices and volume of the aggregated finer bars.
     """
     apart = made[:, :VOLUME] / values[:, :VOLUME] - 1
-    # A part without a trade has no bar, so the joined range may be narrower, but not wider.
+    # A part without a trade has no bar, so the aggregated range may be narrower, but not wider.
     apart[:, HIGH] = np.maximum(apart[:, HIGH], 0)
     apart[:, LOW] = np.minimum(apart[:, LOW], 0)
     wrong = np.abs(apart) > FINER_BARS_RTOL

@@ -129,13 +129,13 @@ class MarketData:
     ) -> list[SymbolBars]:
         """Return the bars of each symbol that start at or after `since` and are known at `now`.
 
-        Hourly stock bars begin at 09:30 New York and are joined from the venue's half-hour bars.
-        Daily stock bars between closing auctions are joined from quarter-hour bars. Daily crypto
-        bars begin at midnight UTC and are joined from hourly bars. A symbol without a bar has no
-        table.
+        Hourly stock bars start at 09:30 New York and are aggregated from the venue's half-hour
+        bars. Daily stock bars between closing auctions are aggregated from quarter-hour bars. Daily
+        crypto bars start at midnight UTC and are aggregated from hourly bars. A symbol without a
+        bar has no table.
 
-        grace: time after a bar's close in which its last part may still arrive; until then a joined
-            bar without its last part is not returned.
+        grace: time after a bar's close in which its last part may still arrive; until then an
+            aggregated bar without its last part is not returned.
 
         Raises DataError for bars that cannot be trusted; BrokerError for a venue that does not
         respond, or rejects a request.
@@ -214,7 +214,7 @@ class MarketData:
     def _bars(
         self, items: Sequence[Instrument], start: datetime, end: datetime
     ) -> list[tuple[Instrument, JsonRows]]:
-        """Request the venue's bars, or the shorter bars that are joined to this timeframe."""
+        """Request the venue's bars, or the shorter bars that are aggregated to this timeframe."""
         from alpaca.data.enums import Adjustment as Adjusted
         from alpaca.data.timeframe import TimeFrame, TimeFrameUnit
 
@@ -280,7 +280,7 @@ def _known_bars(
 def _put_together(
     clock: Clock, starts: Instants, parts: Array, length: np.timedelta64, settled: np.datetime64
 ) -> tuple[Instants, Array]:
-    """Return start times [N] and values [N, 5] of the bars joined from parts [M, 5].
+    """Return start times [N] and values [N, 5] of the bars aggregated from parts [M, 5].
 
     Parts outside a session are dropped. A bar that closed after `settled` is included only with its
     last part.
