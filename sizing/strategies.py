@@ -262,7 +262,7 @@ def risk_parity(inputs: SizingInputs) -> Array:
 
 
 def _by_risk(s: SizingInputs, weigh: Callable[[Array], Array]) -> Array:
-    """Apply `weigh` to the yearly covariance, in own open time, of symbols with a forecast."""
+    """Apply `weigh` to the yearly covariance, in trading time, of symbols with a forecast."""
     symbols = comparable_symbols(s)
     # Weights from risks that do not compare would be bought at one decision and sold at the next.
     if symbols is None:
