@@ -26,7 +26,7 @@ COMMANDS = {
     "batch": Command(
         "forecasting.batch",
         config="batch",
-        interruption_text="what was computed is in the cache",
+        interruption_text="forecasts computed so far are in the cache",
         log="batch",
         takes_hydra_flags=True,
     ),

@@ -51,7 +51,9 @@ class RandomWalk:
 
     def __post_init__(self) -> None:
         if self.context_length < 3:
-            raise InputError(f"forecaster.context_length: {self.context_length} is below 3")
+            raise InputError(
+                f"forecaster.context_length: {self.context_length} is below the minimum of 3"
+            )
         if not 0 < self.decay < 1:
             raise InputError(f"forecaster.decay: {self.decay} is outside 0 … 1")
         if self.degrees_of_freedom <= 2:
@@ -143,7 +145,8 @@ class HistoricalQuantiles:
     def __post_init__(self) -> None:
         if self.context_length < 2 * HORIZON:
             raise InputError(
-                f"forecaster.context_length: {self.context_length} is below {2 * HORIZON}"
+                f"forecaster.context_length: {self.context_length} is below the minimum of"
+                f" {2 * HORIZON}"
             )
 
     @property
@@ -209,7 +212,7 @@ class Garch:
 
     def __post_init__(self) -> None:
         if self.window < 100:
-            raise InputError(f"forecaster.window: {self.window} is below 100")
+            raise InputError(f"forecaster.window: {self.window} is below the minimum of 100")
 
     @property
     def name(self) -> str:

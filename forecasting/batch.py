@@ -82,9 +82,9 @@ def run_batch(settings: BatchSettings, progress: Progress = no_progress) -> Batc
     # Checked before the computation, which would take just as long without a result.
     if not (issued >= first).any():
         raise InputError(
-            f"start, end: nothing can be forecast between {utc_text(first)} and {utc_text(last)}:"
-            f" no bar closes then, or no symbol has {settings.forecaster.context_length} bars of"
-            " its own"
+            f"start, end: no forecast is possible between {utc_text(first)} and {utc_text(last)}:"
+            f" no bar closes then, or no symbol has {settings.forecaster.context_length} bars by"
+            " then; choose another range, or load a longer history"
         )
     del issued
     predictions = RayPredictor(settings.ray) if settings.launcher == "ray" else predict_locally
@@ -107,8 +107,8 @@ def resolve_output(settings: BatchSettings, config: DictConfig) -> None:
         check_file(output, "output", is_batch_file, overwrite=may_overwrite(config))
     elif not settings.forecaster.is_cached:
         raise InputError(
-            f"output: name a file; forecasts of {settings.forecaster.kind} are not kept in the"
-            " cache, and would be lost"
+            f"output: not set, but forecasts of {settings.forecaster.kind} are not cached and would"
+            " be lost; set output=FILE"
         )
 
 
@@ -121,7 +121,7 @@ def run(settings: BatchSettings, progress: Progress) -> Result:
         batch.windows.symbol_index[batch.window_indices], minlength=len(batch.bars.symbols)
     )
     if output is None:
-        place, written = f"kept in {settings.forecaster.cache}", issued
+        place, written = f"cached in {settings.forecaster.cache}", issued
     else:
         written = write_batch(batch, output, progress)
         place = f"written to {output}{batch.missing_values_text(written)}"
@@ -129,12 +129,12 @@ def run(settings: BatchSettings, progress: Progress) -> Result:
     forecasts = count_text(int(written.sum()), "forecast")
     forecast = set(np.flatnonzero(issued).tolist())
     without = [each for s, each in enumerate(batch.bars.symbols) if s not in forecast]
-    none = f"; none of {', '.join(without)}: too few own bars" if without else ""
+    none = f"; none for {', '.join(without)}: too few bars" if without else ""
     symbols = count_text(int((written > 0).sum()), "symbol")
     doubts = batch.bars.data_warnings_between(batch.start, batch.end)
     return Result(
         list(coverage_report(batch.bars, settings.start, settings.end, doubts)),
-        [f"{forecasts} of {symbols} by {batch.name} in {seconds:.1f} s, {place}{none}"],
+        [f"{forecasts} for {symbols} by {batch.name} in {seconds:.1f} s, {place}{none}"],
     )
 
 
@@ -176,8 +176,8 @@ class Batch:
             times, values = self.bars.bars_of_symbol(int(s))
             closes = values[times <= self.end, CLOSE]
             still = len(closes) > 0 and np.ptp(closes) == 0
-            why = "its closes never move" if still else "the forecaster returns none"
-            said.append(f"; {missing[s]:,} of {self.bars.symbols[s]} have no values: {why}")
+            why = "its close never changes" if still else "the forecaster returned none"
+            said.append(f"; {missing[s]:,} for {self.bars.symbols[s]} have no values: {why}")
         return "".join(said)
 
     def iterate_portions(self) -> Iterator[_Issued]:
@@ -237,7 +237,7 @@ def write_batch(batch: Batch, output: Path, progress: Progress = no_progress) ->
                 progress("forecasts", done, total)
             if not written.any():
                 raise InputError(
-                    f"output: {output} is not written: none of {count_text(total, 'forecast')} has"
+                    f"output: {output} was not written: none of {count_text(total, 'forecast')} has"
                     f" values{batch.missing_values_text(written)}"
                 )
     except OSError as error:

@@ -63,8 +63,9 @@ SEARCH_STEPS = (1, 6, 24)
 MIN_FOLD_FORECASTS = 100  # minimum number of forecasts in a fold
 CLASS_LABELS = {"stock": "stocks", "crypto": "coins"}
 INTERVAL_NOTE = (
-    "± is half of a 95 % interval, by Student's t over weeks: forecasts of one week are one"
-    f" observation. Below {MIN_INTERVAL_WEEKS} weeks no interval is given and no claim is made."
+    "± is the half-width of a 95 % confidence interval, by Student's t over weeks: the forecasts of"
+    f" a week are one observation. With fewer than {MIN_INTERVAL_WEEKS} weeks, no interval and no"
+    " verdict are given."
 )
 TERMINAL_COLUMNS = (
     "loss",
@@ -91,8 +92,12 @@ _COLUMNS: Mapping[str, tuple[str, NumberFormatter]] = {  # score by head; gains 
 WHISKER_OFFSET = 0.05  # distance between whiskers of one step
 MAX_PIT_CURVES = 3  # maximum number of forecasters whose transform is drawn
 CHART_COVERAGE = 0.8  # nominal coverage of the drawn interval
-CLAIM_PHRASES = {1.0: "loses less than", -1.0: "loses more than", 0.0: "cannot be told apart from"}
-TOO_FEW_WEEKS_PHRASE = "rests on too few weeks to be told from"
+CLAIM_PHRASES = {
+    1.0: "lower loss than",
+    -1.0: "higher loss than",
+    0.0: "no significant difference from",
+}
+TOO_FEW_WEEKS_PHRASE = "too few weeks for a comparison with"
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -224,19 +229,19 @@ def write_proved_settings(results: Sequence[SymbolSearchResult], folder: Path) -
         mean, error = 100 * verdict.walk_forward_gain, 100 * verdict.gain_standard_error
         gain = f"{mean:+.2f} ± {error:.2f} % walk-forward"
         best = verdict.best_settings
-        said = "the settings stay"
+        outcome = "not significant, settings unchanged"
         present = folder / f"{verdict.symbol}.json"
         if verdict.is_significant:
             path = write_symbol_settings(folder, verdict.symbol, best)
-            said = f"context {best.context_length}, {best.augmentation}; written to {path}"
+            outcome = f"context {best.context_length}, {best.augmentation}; written to {path}"
         elif present.exists():
-            said += f"; {present} is unchanged"
-        lines.append(f"{verdict.symbol}: {gain}: {said}")
+            outcome += f" ({present})"
+        lines.append(f"{verdict.symbol}: gain {gain}: {outcome}")
     return lines
 
 
 def run(settings: EvaluationSettings, progress: Progress) -> Result:
-    """Score all forecasters, write proven symbol settings, and return the report."""
+    """Score all forecasters, write per-symbol settings with significant gains, return a report."""
     evaluation = evaluate(settings, progress)
     figures = evaluation.build_figures()
     said = write_proved_settings(
@@ -303,7 +308,7 @@ def search_symbol_settings(
         if count < MIN_FOLD_FORECASTS * folds:
             raise InputError(
                 f"{symbol}: {count_text(count, 'forecast')} with {int(windows.lengths[0])} bars of"
-                f" context: too few for {folds} folds; start earlier"
+                f" context, but {folds} folds need {MIN_FOLD_FORECASTS * folds}; start earlier"
             )
     tables = [each.forecast(bars, first, progress) for each in built]
     # Every candidate is scored on the same forecasts: a long context begins later than a short one.

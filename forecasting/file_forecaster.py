@@ -67,9 +67,12 @@ class FileForecaster:
 
     def __post_init__(self) -> None:
         if not self.path.is_file():
-            raise InputError(f"forecaster.path: {self.path}: there is no such file")
+            raise InputError(f"forecaster.path: {self.path} does not exist; name an existing file")
         if not self.path.name.endswith(FORECAST_SUFFIX):
-            raise InputError(f"forecaster.path: {self.path}: does not end in {FORECAST_SUFFIX}")
+            raise InputError(
+                f"forecaster.path: {self.path} is not a forecast file; its name must end in"
+                f" {FORECAST_SUFFIX}"
+            )
 
     @property
     def name(self) -> str:
@@ -98,8 +101,9 @@ class FileForecaster:
         _check(values, windows, bars, self.path)
         if not len(there):
             raise DataError(
-                f"{self.path}: holds no forecast of {', '.join(bars.symbols[:5])} issued between"
-                f" {utc_text(np.min(since))} and {utc_text(bars.times[-1])}"
+                f"{self.path}: contains no forecast for {', '.join(bars.symbols[:5])} issued"
+                f" between {utc_text(np.min(since))} and {utc_text(bars.times[-1])}; choose another"
+                " range or file"
             )
         source = file_digest(self.path)[:16]
         if len(there) < len(windows):
@@ -118,7 +122,7 @@ def _opened(path: Path) -> Iterator[parquet.ParquetFile]:
             yield file
     except (OSError, pa.ArrowException) as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise DataError(f"{path}: no file of forecasts: {reason}") from error
+        raise DataError(f"{path}: not a valid forecast file: {reason}") from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,8 +175,8 @@ def _portions(path: Path) -> Iterator[_Portion]:
     with _opened(path) as file:
         for missing in (name for name in REQUIRED_COLUMNS if name not in file.schema_arrow.names):
             raise DataError(
-                f"{path}: no file of forecasts: it has no column {missing!r}; forecasts have"
-                f" {', '.join(REQUIRED_COLUMNS)}"
+                f"{path}: not a valid forecast file: column {missing!r} is missing; required"
+                f" columns: {', '.join(REQUIRED_COLUMNS)}"
             )
         before = 0
         for batch in file.iter_batches(MAX_ROWS_PER_READ, columns=list(REQUIRED_COLUMNS)):
@@ -186,9 +190,12 @@ def _fill(values: Array32, windows: Windows, bars: Bars, portion: _Portion) -> N
     step, given, value = (portion.float_column(name) for name in ("step", "level", "value"))
     level = np.abs(given[:, None] - np.array(LEVELS)).argmin(axis=1)
     for bad, what in (
-        (~np.isin(step, np.arange(1, HORIZON + 1)), f"step {{step}} is not 1 … {HORIZON}"),
-        (np.abs(given - np.array(LEVELS)[level]) > 1e-6, "level {level} is not one of the 21"),
-        (~((value > 1e-30) & (value < 1e30)), "value {value} is not a price"),
+        (~np.isin(step, np.arange(1, HORIZON + 1)), f"step {{step}} is outside 1 … {HORIZON}"),
+        (
+            np.abs(given - np.array(LEVELS)[level]) > 1e-6,
+            "level {level} is not one of the 21 quantile levels",
+        ),
+        (~((value > 1e-30) & (value < 1e30)), "value {value} is not a price above 0"),
     ):
         portion.raise_at_first(bad, what)
     window = _windows_of(portion, windows, bars)
@@ -219,15 +226,15 @@ def _windows_of(portion: _Portion, windows: Windows, bars: Bars) -> Index:
         off = np.zeros(len(stamps), dtype=bool)
         off[rows] = _places(ends, stamps[rows]) < 0
         if off.any():
-            says = "{symbol} has no bar that becomes known at {issued_at}, as one does at its end"
-            portion.raise_at_first(off, says)
+            reason = "{symbol} has no bar that closes at issued_at {issued_at}"
+            portion.raise_at_first(off, reason)
         place = _places(windows.issued_at[slot], stamps[rows])
         window[rows] = np.where(place < 0, -1, place + slot.start)
     return window
 
 
 def _places(sorted_instants: Instants, stamps: Instants) -> Index:
-    """Return the position of each stamp in the sorted instants; -1 for a missing stamp."""
+    """Return the position of each timestamp in the sorted instants; -1 for a missing timestamp."""
     if not len(sorted_instants):
         return np.full(len(stamps), -1)
     place = np.minimum(np.searchsorted(sorted_instants, stamps), len(sorted_instants) - 1)
@@ -253,10 +260,10 @@ def _check(values: Array32, windows: Windows, bars: Bars, path: Path) -> None:
         falling = (np.diff(values, axis=2) < 0).any(axis=(1, 2))
     partial = (there & (counted < len(LEVELS))).any(axis=1)
     for bad, what in (
-        (partial, f"a step has fewer than the {len(LEVELS)} levels"),
-        (short, f"a forecast has {HORIZON} steps, and this one lacks some"),
-        (falling, "values fall along the levels"),
-        (far, "prices differ from those of the bars; use the bars of the forecasts"),
+        (partial, f"a step has fewer than the {len(LEVELS)} quantile levels"),
+        (short, f"the forecast has fewer than {HORIZON} steps"),
+        (falling, "values decrease from one quantile level to the next"),
+        (far, "prices do not match the bars; use the bars that the forecasts were made from"),
     ):
         if bad.any():
             number = first_true(np.asarray(bad))

@@ -69,8 +69,8 @@ def empty_array(*shape: int) -> Array32:
             return np.asarray(np.memmap(file, dtype=np.float32, mode="r+", shape=shape))
     except OSError as error:
         raise InputError(
-            f"TMPDIR: {gettempdir()} has no room for {size / 1e9:.1f} GB of forecasts:"
-            f" {error.strerror}; name another folder"
+            f"TMPDIR: {gettempdir()} has no space for {size / 1e9:.1f} GB of forecasts:"
+            f" {error.strerror}; set TMPDIR to another folder"
         ) from error
 
 
@@ -102,7 +102,7 @@ class LocationScale:
         if not self.median.shape == self.scale.shape == steps or len(self.shape_index) != steps[0]:
             raise ValueError(f"median and scale must have shape [N, H] = {steps}")
         if (self.scale < 0).any() or (np.diff(self.shape_quantiles, axis=-1) < 0).any():
-            raise ValueError("quantiles fall along the levels")
+            raise ValueError("quantiles must not decrease along the levels")
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -180,9 +180,12 @@ class ForecastTable:
             if np.shape(values) != (count,) or not (
                 column == "shrinkage" or np.isfinite(values).all()
             ):
-                raise ValueError(f"{column} must be one finite number a window, {count} of them")
+                raise ValueError(
+                    f"{column} must have one finite number per window, shape ({count},), got"
+                    f" {np.shape(values)}"
+                )
         if np.shape(self.latest_window_index) != (len(self.symbols), len(self.clock)):
-            raise ValueError("latest must have shape [S, T]")
+            raise ValueError("latest_window_index must have shape [S, T]")
         expected = (count, HORIZON, len(LEVELS))
         if np.shape(self.quantiles) != expected:
             raise ValueError(
@@ -269,10 +272,10 @@ class ForecastTable:
                 row, step = np.argwhere(~sound)[0]
                 symbol = self.symbols[self.windows.symbol_index[first + row]]
                 at = utc_text(self.windows.issued_at[first + row])
-                said = " ".join(f"{value:g}" for value in part[row, step])
+                shown = " ".join(f"{value:g}" for value in part[row, step])
                 raise ValueError(
-                    "quantiles of closes in USD must be finite, above zero and not fall along the"
-                    f" levels, got {said} for {symbol} at {at}, step {step + 1}"
+                    "quantiles of closes in USD must be finite, above zero and must not decrease"
+                    f" along the levels, got {shown} for {symbol} at {at}, step {step + 1}"
                 )
 
 

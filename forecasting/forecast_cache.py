@@ -184,9 +184,9 @@ class CachePartition:
             with self._file(year) as file:
                 return ask(file)
         except sqlite3.OperationalError as error:
-            log.warning("%s: not read: %s", path, error)
+            log.warning("%s: cannot be read, computing its forecasts again: %s", path, error)
         except sqlite3.DatabaseError as error:
-            log.warning("%s: damaged: %s; what it held is computed again", path, error)
+            log.warning("%s: damaged, computing its forecasts again: %s", path, error)
             with suppress(OSError):
                 path.unlink(missing_ok=True)
         return []
@@ -197,7 +197,7 @@ class CachePartition:
         if len(blob) > _CHECKSUM and zlib.crc32(content).to_bytes(_CHECKSUM) == blob[-_CHECKSUM:]:
             return content
         year, number = place
-        log.warning("%s: damaged: portion %d; it is computed again", self._path(year), number)
+        log.warning("%s: portion %d is damaged, computing it again", self._path(year), number)
         with suppress(sqlite3.Error), self._file(year) as file, file:
             file.execute("DELETE FROM portions WHERE number = ?", (number,))
         raise CachedForecastsDamaged

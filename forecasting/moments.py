@@ -49,13 +49,13 @@ def expected_return_between(values: Quantiles, price: Array, start: Array, end: 
 def cumulative_variance(
     values: Quantiles, price: Array, bars_ahead: Array, rule: VolatilityRule, tail_variance: Array
 ) -> Array:
-    """Return the cumulative variance of the return from issue to `bars_ahead` own bars later.
+    """Return the cumulative variance of the return from issue to `bars_ahead` bars later.
 
     The variance is interpolated linearly between steps. The result has the shape of `bars_ahead`.
 
     values: [n, H, Q] price quantiles in USD.
     price: [n] last close at issue, in USD.
-    bars_ahead: [n], or [P, n] for P horizons per forecast: number of own bars after the issue.
+    bars_ahead: [n], or [P, n] for P horizons per forecast: number of the symbol's bars after issue.
     rule: rule of `volatility`.
     tail_variance: variance per bar after the last step.
     """
@@ -71,7 +71,7 @@ def cumulative_variance(
 def variance_after_last_step(bars_ahead: Array, tail_variance: Array) -> Array:
     """Return the variance that accrues after the last forecast step.
 
-    bars_ahead: number of own bars after the issue.
+    bars_ahead: number of the symbol's bars after issue.
     tail_variance: variance per bar after the last step.
     """
     # `beyond` is NaN where the last step is unknown, and must not reach places before that step.
@@ -139,7 +139,7 @@ class LogMoments:
 
 
 def _median(values: Quantiles, price: Array, place: Array) -> Array:
-    """Return the median return from each issue to `place` own bars later, [n] or [P, n]."""
+    """Return the median return from each issue to `place` bars later, [n] or [P, n]."""
 
     def median_return(rows: Index, step: int, close: Array) -> Array:
         return np.asarray(values[rows, step, MEDIAN_INDEX] / close - 1)

@@ -285,8 +285,8 @@ def score_common_forecasts(
     numbers = select_common_forecasts(tables, first, last)
     if not len(numbers[0]):
         raise InputError(
-            f"start, end: no forecast is issued by all between {utc_text(first)} and"
-            f" {utc_text(last)}"
+            "start, end: no forecast is common to all forecasters between"
+            f" {utc_text(first)} and {utc_text(last)}; choose a longer range"
         )
     frames = []
     for done, (table, rows) in enumerate(zip(tables, numbers, strict=True)):
@@ -298,10 +298,12 @@ def score_common_forecasts(
             if np.isnan(table.quantiles[rows, 0, MEDIAN_INDEX]).all():
                 raise InputError(
                     f"start, end: none of {count_text(len(rows), 'forecast')} by {table.name} has"
-                    " values: closes that never move have no deviation; name other symbols"
+                    " values: the closes never change, so their volatility is zero; choose other"
+                    " symbols"
                 )
         raise InputError(
-            "start, end: no forecast's outcome is known yet; end later bars or start earlier"
+            "start, end: no outcome of a forecast is known yet; choose an earlier start, or load"
+            " later bars"
         )
     return [frame[known] for frame in frames]
 

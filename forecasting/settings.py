@@ -59,35 +59,40 @@ class ForecasterSettings(Profile):
 
     kind: str = setting(
         "chronos2",
-        "by forecaster=NAME, or _target_ for one's own class; ewma and mix: random walks "
-        "with EWMA variance, in a mix half plain",
+        "forecaster, set by forecaster=NAME, or a custom class by _target_; ewma: random walk "
+        "with EWMA variance; mix: the same, averaged with the sample variance",
     )
-    arguments: Mapping[str, Any] = setting({}, "of one's own class, by name")
+    arguments: Mapping[str, Any] = setting({}, "arguments of the custom class, by name")
     path: str | None = setting(
-        None, "forecasts that `file` answers from, as in `forecasting.file_forecaster`"
+        None, "Parquet file of forecasts for forecaster=file (`forecasting.file_forecaster`)"
     )
     batch_size: int | None = setting(
         None,
-        "windows a pass at most; none: 64 on a CPU, on CUDA 64 … 16,384 by model, context "
-        "and free memory",
+        "maximum number of windows per forward pass; none: 64 on a CPU, 64 … 16,384 on CUDA by "
+        "model, context and free memory",
     )
     cache: str | None = setting(
-        str(DEFAULT_CACHE_FOLDER), "folder where Chronos-2's forecasts are kept"
+        str(DEFAULT_CACHE_FOLDER), "folder of cached Chronos-2 forecasts; null: no cache"
     )
-    per_symbol: str | None = setting(None, "folder of per-symbol settings; none: the project's")
+    per_symbol: str | None = setting(
+        None, "folder of per-symbol settings; none: those of the project"
+    )
     calibrated: bool = setting(
         True,
-        "corrected by what came true, per-symbol settings read; false: the raw model on "
-        "`context_length` closes",
+        "true: correct forecasts by past outcomes, and use per-symbol settings; false: the raw "
+        "model on `context_length` closes",
     )
-    calibration: CalibrationSettings = setting(CalibrationSettings(), "how")
+    calibration: CalibrationSettings = setting(CalibrationSettings(), "settings of calibration")
 
     def __post_init__(self) -> None:
         if self.kind not in FORECASTERS and not is_plugin(self.kind):
             raise invalid_choice("forecaster.kind", self.kind, FORECASTERS)
         Profile.__post_init__(self)
         if self.arguments and not is_plugin(self.kind):
-            raise InputError(f"forecaster.arguments: {self.kind} has none; code of your own has")
+            raise InputError(
+                f"forecaster.arguments: {self.kind} accepts none; remove them, or name custom code"
+                f" with {TARGET_KEY}"
+            )
 
     @property
     def context_bars(self) -> int:
@@ -142,7 +147,8 @@ class ForecasterSettings(Profile):
             return
         if self.per_symbol is not None and not self.symbol_settings_folder.is_dir():
             raise InputError(
-                f"forecaster.per_symbol: {self.symbol_settings_folder} is not a folder"
+                f"forecaster.per_symbol: {self.symbol_settings_folder} is not a folder; name an"
+                " existing folder"
             )
         self._raw(())
 
@@ -159,14 +165,14 @@ def _refuse_incomplete(name: str, made: object) -> None:
     """Reject a class, or the result of a function, without a method `forecast`."""
     if not callable(getattr(made, "forecast", None)):
         raise InputError(
-            f"{TARGET_KEY}: {name} has no method forecast(bars, since, progress); a forecaster"
-            " needs it (`forecasting.forecast.Forecaster`)"
+            f"{TARGET_KEY}: {name} is not a forecaster; add a method forecast(bars, since,"
+            " progress) (see `forecasting.forecast.Forecaster`)"
         )
 
 
 def _file(settings: ForecasterSettings, symbols: Sequence[str]) -> Forecaster:
     if settings.path is None:
-        raise InputError("forecaster.path: a value is needed: the file that holds the forecasts")
+        raise InputError("forecaster.path: not set; set it to the file of forecasts")
     return FileForecaster(Path(settings.path).expanduser())
 
 
@@ -221,7 +227,7 @@ def _refuse_twice(words: Sequence[str]) -> None:
             continue
         symbol = normalize_data_symbol(part)
         if symbol in seen:
-            raise InputError(f"symbols: {symbol} is listed twice; leave one of them")
+            raise InputError(f"symbols: {symbol} is listed twice; remove one of them")
         seen.add(symbol)
 
 
@@ -229,21 +235,21 @@ def _refuse_twice(words: Sequence[str]) -> None:
 class PanelSettings:
     """Settings of symbols, their date range, and their forecaster."""
 
-    symbols: tuple[str, ...] = setting((), "none: all that the data holds")
-    start: str | None = setting(None, "New York date, inclusive, or an instant with a zone")
-    end: str | None = setting(None, "the same")
+    symbols: tuple[str, ...] = setting((), "symbols; none: all with bars")
+    start: str | None = setting(None, "first New York date, inclusive, or a time with a time zone")
+    end: str | None = setting(None, "last New York date, inclusive, or a time with a time zone")
     timeframe: TimeframeName | None = setting(
         None,
-        "of bars and decisions, made from shorter bars; none: days where a file has them, "
-        "else hours",
+        "timeframe of bars and decisions, aggregated from shorter bars; none: daily if the files "
+        "are daily, else hourly",
     )
     fill: FillTime = setting(
         "open",
-        "of stocks' daily decisions: next `open`, or the same session's closing auction, "
-        "decided 15 minutes before its `close` on intraday bars",
+        "fill time of daily stock decisions: the next `open`, or the same session's `close` "
+        "auction (decided 15 minutes before, needs intraday bars)",
     )
-    data: DataSettings = setting(DataSettings(), "where bars come from")
-    forecaster: ForecasterSettings = setting(ForecasterSettings(), "what forecasts")
+    data: DataSettings = setting(DataSettings(), "source of bars")
+    forecaster: ForecasterSettings = setting(ForecasterSettings(), "forecaster")
 
     fills_orders = False
 
@@ -251,18 +257,19 @@ class PanelSettings:
         _refuse_twice(self.symbols)
         if self.data.execution_bars and not self.fills_orders:
             raise InputError(
-                "data.execution_bars: no order is filled on bars here, as in a backtest; leave it"
-                " out"
+                "data.execution_bars: not used by this command, which fills no orders on bars;"
+                " remove it"
             )
         if self.timeframe_or_hourly.fills_at_close and self.data.execution_bars:
             raise InputError(
-                "data.execution_bars: a closing auction has one price, that finer bars do not show;"
-                " leave it out, or give fill=open"
+                "data.execution_bars: cannot be combined with fill=close, because finer bars do not"
+                " contain the auction price; remove it, or set fill=open"
             )
         if self.timeframe_or_hourly.fills_at_close and self.data.adjustment == "raw":
             raise InputError(
-                "fill: a bar from one closing auction to the next holds a split's two prices; give"
-                " prices that are adjusted for splits (data.adjustment=split) or fill=open"
+                "fill: close cannot be combined with data.adjustment=raw, because a close-to-close"
+                " bar would mix prices before and after a split; set data.adjustment=split or"
+                " fill=open"
             )
 
     @property
@@ -288,25 +295,27 @@ class PanelSettings:
 class BatchSettings(PanelSettings):
     """Settings of a batch of forecasts: bars, forecaster and output."""
 
-    output: str | None = setting(None, "Parquet file; none: the cache alone")
+    output: str | None = setting(None, "Parquet file of forecasts; none: only the cache is filled")
     launcher: Literal["local", "ray"] = setting(
-        "local", "`local` computes in this process, `ray` on a Ray cluster"
+        "local", "where to compute: `local` in this process, `ray` on a Ray cluster"
     )
-    ray: RaySettings = setting(RaySettings(), "which one, and what a task has of it")
+    ray: RaySettings = setting(RaySettings(), "Ray cluster and resources per task")
 
     def __post_init__(self) -> None:
         PanelSettings.__post_init__(self)
         if self.output is not None and not self.output.endswith(FORECAST_SUFFIX):
-            raise InputError(f"output: {self.output} does not end in {FORECAST_SUFFIX}")
+            raise InputError(
+                f"output: {self.output} must end in {FORECAST_SUFFIX}; change the file name"
+            )
         if self.launcher == "ray" and self.forecaster.device.startswith("cuda:"):
             raise InputError(
-                f"forecaster.device: {self.forecaster.device} is one GPU of one machine, and"
-                " launcher=ray gives every task its own; use cuda or auto"
+                f"forecaster.device: {self.forecaster.device} cannot be combined with launcher=ray,"
+                " which assigns a GPU to each task; set it to cuda or auto"
             )
         if self.launcher == "ray" and not self.forecaster.is_cached:
             raise InputError(
-                "launcher: ray computes what the cache lacks, and forecasts of"
-                f" {self.forecaster.kind} are not kept there; use launcher=local"
+                "launcher: ray requires cached forecasts, but forecasts of"
+                f" {self.forecaster.kind} are not cached; set launcher=local"
             )
 
     @classmethod
@@ -318,27 +327,28 @@ class BatchSettings(PanelSettings):
 class EvaluationSettings(PanelSettings):
     """Settings of an evaluation: bars, scored steps and baselines."""
 
-    steps: tuple[int, ...] = setting((1, 2, 3, 6, 12, 24), "that are scored")
+    steps: tuple[int, ...] = setting((1, 2, 3, 6, 12, 24), "forecast steps to score")
     baselines: tuple[Baseline, ...] = setting(
-        ("ewma", "mix", "garch", "historical"), "baselines that it is compared with, uncalibrated"
+        ("ewma", "mix", "garch", "historical"), "baselines to compare with, uncalibrated"
     )
     include_uncalibrated: bool = setting(True, "also score the forecaster uncalibrated")
     candidate_contexts: tuple[int, ...] = setting(
         (),
-        "context lengths tried for each symbol with every augmentation; what proves "
-        "itself is written into `forecaster.per_symbol`",
+        "context lengths to try for each symbol with every augmentation; significantly better "
+        "settings are written to `forecaster.per_symbol`",
     )
-    output: str = setting("outputs/evaluation", "folder of figures and page")
+    output: str = setting("outputs/evaluation", "output folder of figures and page")
 
     def __post_init__(self) -> None:
         PanelSettings.__post_init__(self)
         wrong = [step for step in self.steps if not 1 <= step <= HORIZON]
         if wrong or not self.steps:
-            raise InputError(f"steps: {wrong[0] if wrong else 'none'} is not among 1 … {HORIZON}")
+            problem = f"{wrong[0]} is outside 1 … {HORIZON}" if wrong else "the list is empty"
+            raise InputError(f"steps: {problem}; choose steps from 1 to {HORIZON}")
         if self.candidate_contexts and self.forecaster.kind != "chronos2":
             raise InputError(
-                "candidate_contexts: settings of a symbol are Chronos-2's, not"
-                f" {self.forecaster.kind}'s"
+                "candidate_contexts: only supported by forecaster=chronos2, not by"
+                f" {self.forecaster.kind}; remove it"
             )
 
     @classmethod
@@ -378,16 +388,19 @@ class PluginForecaster:
             or table.symbols != bars.symbols
             or not np.array_equal(table.clock, bars.times)
         ):
-            said = one_line(repr(table), 80)
+            returned = one_line(repr(table), 80)
             raise InputError(
-                f"{TARGET_KEY}: {self.origin}: a ForecastTable of the panel is needed, with a"
-                f" forecast; it answered {said}"
+                f"{TARGET_KEY}: {self.origin} returned {returned}; return a ForecastTable with the"
+                " panel's symbols and clock and at least one forecast"
             )
         with plugin_errors(FORECASTER_GROUP, self.origin):
             table.check_quantiles(0.0)
         for first in range(0, len(table.windows), WINDOWS_PER_CHUNK):
             if np.isnan(table.quantiles[first : first + WINDOWS_PER_CHUNK][:, 0]).any():
-                raise InputError(f"{TARGET_KEY}: {self.origin}: a forecast has no first step")
+                raise InputError(
+                    f"{TARGET_KEY}: {self.origin} returned a forecast without its first step; fill"
+                    " in step 1 of every forecast"
+                )
         return table
 
 

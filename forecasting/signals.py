@@ -44,9 +44,10 @@ class SignalForecaster:
     return over these bars is direction·(p·b − (1 − p))·L. It grows evenly until then and stays.
 
     name: name in reports.
-    signals: function from the own bars until an instant to the signals of the symbols, in order.
-    lookback: number of own bars that the function reads.
-    holding: own bars for which a signal is held, 1 … 24.
+    signals: function of the symbols' price history up to an instant; it returns their signals in
+        order.
+    lookback: number of bars of each symbol that the function reads.
+    holding: number of bars for which a signal is held, 1 … 24.
     """
 
     name: str
@@ -57,11 +58,11 @@ class SignalForecaster:
 
     def __post_init__(self) -> None:
         if not 1 <= self.holding <= HORIZON:
-            raise InputError(f"holding: {self.holding} bars are outside 1 … {HORIZON}")
+            raise InputError(f"holding: {self.holding} bars is outside 1 … {HORIZON}")
         if self.lookback < self.walk.context_length:
             raise InputError(
-                f"lookback: {self.lookback} bars are fewer than the {self.walk.context_length} of"
-                " the volatility"
+                f"lookback: {self.lookback} bars is below the {self.walk.context_length} bars that"
+                " the volatility estimate needs"
             )
 
     def forecast(
@@ -96,10 +97,10 @@ def claimed_mean(signals: Signals, count: int) -> Array:
         np.broadcast_to(np.asarray(each, dtype=np.float64), (count,)) for each in signals
     )
     if not np.isin(direction, (-1.0, 0.0, 1.0)).all():
-        raise InputError("signals.direction: values other than -1, 0 and 1")
+        raise InputError("signals.direction: all values must be -1, 0 or 1")
     if not ((hit_rate > 0) & (hit_rate < 1)).all():
-        raise InputError("signals.hit_rate: values outside 0 … 1")
+        raise InputError("signals.hit_rate: all values must be above 0 and below 1")
     if not ((payoff > 0) & np.isfinite(payoff)).all():
-        raise InputError("signals.payoff: values that are not above 0")
+        raise InputError("signals.payoff: all values must be above 0 and finite")
     edge = hit_rate * payoff - (1.0 - hit_rate)
     return direction * edge / ((1.0 + payoff) * np.sqrt(hit_rate * (1.0 - hit_rate)))

@@ -118,7 +118,8 @@ class Windows:
         for s in np.unique(symbol):
             if self.lengths[s] != length:
                 raise ValueError(
-                    f"windows of {length} and of {self.lengths[s]} bars do not fit one batch"
+                    f"windows of {length} and {self.lengths[s]} bars cannot share a batch; they"
+                    " must have the same length"
                 )
             chosen = symbol == s
             view = np.lib.stride_tricks.sliding_window_view(self.closes[s], length)

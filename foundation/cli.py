@@ -160,7 +160,7 @@ def run_command(module: str) -> None:
         if line is not None and line.multirun:
             from foundation.compose import run_jobs
 
-            with one_line_errors("what was finished stays"):
+            with one_line_errors("results of finished jobs are kept"):
                 run_jobs(line, partial(_work, command, home, None))
         else:
             _work(command, home, line)
@@ -190,7 +190,7 @@ def _answer_or_refuse(command: Command, words: list[str]) -> CommandLine | None:
         _answer(help_text(command))
     shows = any(word.partition("=")[0] in _SHOW_FLAGS for word in words)
     if command.config is None and shows:
-        _answer(f"# {command.module} has no settings; its flags are in --help\n{{}}\n")
+        _answer(f"# {command.module} has no settings; see --help for its flags\n{{}}\n")
     if command.config is not None:
         # This module imports Hydra, which help does not need.
         from foundation.compose import refuse_repeated, refuse_unsupported_words
@@ -246,7 +246,7 @@ def _check_own_files(folder: Path) -> None:
     from foundation.settings import check_config_file
 
     if not folder.is_dir():
-        raise InputError(f"--config-dir: {folder} is not a folder")
+        raise InputError(f"--config-dir: {folder} is not a folder; name an existing folder")
     for path in sorted((*folder.glob("*.yaml"), *folder.glob("*/*.yaml"))):
         group = path.parent.relative_to(folder)
         check_config_file(path, "" if group == Path() else str(group))
@@ -254,10 +254,10 @@ def _check_own_files(folder: Path) -> None:
 
 def help_text(command: Command) -> str:
     """Return the text of --help: the module's docstring, and how to list the settings."""
-    lines = [module_docstring(command.module), "", "-h, --help   this text"]
+    lines = [module_docstring(command.module), "", "-h, --help   show this text"]
     if command.config is not None:
         lines.append(
-            "--cfg job    every setting, its value, as key=value words change it, and its meaning"
+            "--cfg job    show every setting with its value, after key=value changes, and meaning"
         )
     return "\n".join(lines) + "\n"
 
@@ -295,11 +295,11 @@ def _show_settings(command: Command, words: Sequence[str]) -> NoReturn:
 
     assert command.config is not None
     if not {"job", "--cfg=job", "-c=job"} & {*words}:
-        raise InputError("--cfg: job is all that it shows, `--cfg job`")
+        raise InputError("--cfg: only job is supported; write `--cfg job`")
     others = [word for word in words if not re.fullmatch(r"((--cfg|-c)(=job)?)|job", word)]
     flags = [word for word in others if word.startswith("-")]
     if flags:
-        raise InputError(f"{flags[0]}: --cfg job shows what key=value words ask for; leave it")
+        raise InputError(f"{flags[0]}: cannot be combined with --cfg job; remove it")
     # Words that are neither flags nor key=value say nothing about settings.
     overrides = [word for word in _overrides(command, others) if is_override(word)]
     config = compose_config(command.config, overrides)
@@ -339,7 +339,7 @@ def _work(
             result = home.run(settings, *progress) or Result()
         if output is not None and result.files:
             write_files_atomically(result.files, output)
-    with one_line_errors("the work is done"):
+    with one_line_errors("the command has finished; only its printed output is incomplete"):
         _print(result, output)
     if result.exit_code:
         sys.exit(result.exit_code)
@@ -418,7 +418,7 @@ def _end_while_loading(number: int, _: object) -> NoReturn:
     # An exception could be lost in a finaliser, or be taken by a library for its own error, and the
     # work would begin. No resource is held yet.
     with suppress(OSError):  # the reader is gone
-        os.write(2, b"interrupted: nothing had begun\n")
+        os.write(2, b"interrupted: nothing was started\n")
     os._exit(128 + number)
 
 
@@ -454,7 +454,7 @@ class FlagParser(argparse.ArgumentParser):
 
         for word in words:
             if not is_override(word):
-                self.error(f"{word!r} is no flag and no key=value")
+                self.error(f"{word!r} is neither a flag nor a key=value setting")
 
 
 def used_flags(flags: Mapping[str, str], words: Sequence[str]) -> dict[str, str]:
@@ -482,7 +482,7 @@ def refuse_flag_and_word(flags: Mapping[str, str], words: Sequence[str]) -> None
     for word in words:
         key = word.partition("=")[0]
         if key in typed:
-            raise InputError(f"{typed[key]} and {word} give the same setting; leave one of them")
+            raise InputError(f"{typed[key]} and {word} set the same setting; remove one of them")
 
 
 @contextmanager

@@ -82,7 +82,7 @@ class TimeSource:
             except (AccessDenied, TradingPaused):
                 raise
             except retry_on as error:
-                log.warning("asked again: %s", error)
+                log.warning("request failed, retrying: %s", error)
         self.wait(last)
         return request()
 

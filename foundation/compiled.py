@@ -267,7 +267,9 @@ class _KeptCode(_caching.FunctionCache):  # type: ignore[misc]
             return super().load_overload(signature, target)
         # A damaged file makes pickle raise any exception.
         except Exception as error:  # noqa: BLE001
-            log.warning("%s: unreadable machine code, compiling again: %s", self._name, error)
+            log.warning(
+                "%s: cached machine code cannot be read, compiling again: %s", self._name, error
+            )
             with suppress(OSError):
                 self.flush()
             return None
@@ -276,7 +278,7 @@ class _KeptCode(_caching.FunctionCache):  # type: ignore[misc]
         try:
             super().save_overload(signature, code)
         except OSError as error:
-            log.warning("%s: machine code is not kept: %s", self._name, error)
+            log.warning("%s: machine code cannot be cached: %s", self._name, error)
 
 
 Types = tuple[Any, ...]
@@ -478,7 +480,9 @@ def _address(name: str, types: Types, expected: Any) -> int:
     code = _units[name].compiled_for(types)
     if code.signature.return_type != expected:
         found = code.signature.return_type
-        raise TypeError(f"{name} returns {found}, annotated as {expected}: correct the annotation")
+        raise TypeError(
+            f"{name} returns {found}, but is annotated as {expected}; correct the annotation"
+        )
     return int(code.library.get_pointer_to_function(code.fndesc.llvm_func_name))
 
 

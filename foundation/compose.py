@@ -261,7 +261,8 @@ def _hydras_refusal(error: Exception, line: CommandLine) -> InputError:
     if there := re.search(r"already at '([^']*)'", said):
         words = [word.lstrip("+") for word in line.overrides if word.startswith(f"+{there[1]}=")]
         return InputError(
-            f"{there[1]}: it is a setting{did_you_mean(words)} ({LIST_SETTINGS_ADVICE})"
+            f"{there[1]}: this setting already exists; write it without +{did_you_mean(words)}"
+            f" ({LIST_SETTINGS_ADVICE})"
         )
     if missing := getattr(error, "missing_cfg_file", None):
         return _unknown_file(str(missing), error, line)
@@ -277,11 +278,11 @@ def _unreadable_word(word: str) -> InputError:
     key, _, value = word.partition("=")
     quoted = f"{key}={_with_quotes(value)}"
     if "${" in value or not _is_readable(quoted):
-        cure = "close each bracket, and put text in quotes"
+        cure = "the value cannot be read; close each bracket, and put text in quotes"
     elif _MEANT_BY_SHELLS.search(value):
-        cure = f"its value needs quotes; write {shlex.quote(quoted)}"
+        cure = f"the value needs quotes; write {shlex.quote(quoted)}"
     else:
-        cure = f'its value needs quotes; write "{quoted}"'
+        cure = f'the value needs quotes; write "{quoted}"'
     return InputError(f"{word}: {cure} ({LIST_SETTINGS_ADVICE})")
 
 
@@ -323,10 +324,10 @@ def _unknown_setting(key: str, line: CommandLine) -> InputError:
     else:
         word = f"{moved[0]}={typed[0]}"
         reason = _refusal_of(word, line)
-    said = f"{key}: there is no such setting"
+    unknown = f"{key}: unknown setting"
     if reason:
-        return InputError(f"{said}{did_you_mean(moved)} {reason}")
-    return InputError(f"{said}{did_you_mean([word])} ({LIST_SETTINGS_ADVICE})")
+        return InputError(f"{unknown}{did_you_mean(moved)} {reason}")
+    return InputError(f"{unknown}{did_you_mean([word])} ({LIST_SETTINGS_ADVICE})")
 
 
 def _refusal_of(word: str, line: CommandLine) -> str:
@@ -351,9 +352,9 @@ def _commands_with(key: str) -> list[str]:
 
 def _setting_of_others(key: str, modules: Sequence[str]) -> InputError:
     """Return the InputError for a setting that only other commands have."""
-    also = "; a sweep takes -m hydra/launcher=ray or joblib" if key == "launcher" else ""
+    also = "; for a sweep, use -m hydra/launcher=ray or joblib" if key == "launcher" else ""
     return InputError(
-        f"{key}: there is no such setting here; it is one of {' and '.join(modules)}{also}"
+        f"{key}: unknown setting for this command; it belongs to {' and '.join(modules)}{also}"
     )
 
 
@@ -396,8 +397,8 @@ def annotated_yaml(
     keys = {name: about for kind in reversed(kinds) for name, about in setting_fields(kind).items()}
     for name, value in values.items():
         about = keys.get(name)
-        said = "module.Name of your own" if name == TARGET else about and about.description
-        meaning = f"  # {said}" if said else ""
+        description = "custom code, module.Name" if name == TARGET else about and about.description
+        meaning = f"  # {description}" if description else ""
         if isinstance(value, dict) and value:
             yield f"{indent}{name}:{meaning}\n"
             inner = settings_class_in(about.annotation) if about else None
@@ -451,13 +452,13 @@ def refuse_repeated(words: Iterable[str]) -> None:
         key, _, value = word.lstrip("+").partition("=")
         if key in values:
             both = redact_secrets(f"{values[key]} and {value}", {})
-            raise InputError(f"{key} was given twice: {both}; leave one of them")
+            raise InputError(f"{key} is set twice: {both}; remove one of them")
         values[key] = value
     for group, value in values.items():
         inner = [key for key in values if key.startswith(f"{group}.")]
         if inner and value.lstrip().startswith("{"):
             both = redact_secrets(f"{group}={value} and {inner[0]}={values[inner[0]]}", {})
-            raise InputError(f"{group} was given twice: {both}; leave one of them")
+            raise InputError(f"{group} is set twice: {both}; remove one of them")
 
 
 def refuse_unsupported_words(words: Iterable[str]) -> None:
@@ -467,14 +468,14 @@ def refuse_unsupported_words(words: Iterable[str]) -> None:
     """
     for before, word in pairwise(["", *words]):
         if _REMOVAL.match(word):
-            raise InputError(f"{word}: ~ takes nothing away; leave the word out for what is usual")
+            raise InputError(f"{word}: ~ is not supported; omit the setting to use its default")
         if _PLUGIN.match(word):
-            raise InputError(f"{word}: Hydra's own groups name no code here; leave it out")
+            raise InputError(f"{word}: custom code is not allowed in Hydra's own groups; remove it")
         if before.startswith("--"):  # the command of the flag reports it
             continue
         for home in _USERS.findall(word):
             if os.path.expanduser(home) == home:
-                raise InputError(f"{word}: there is no user {home[1:]}, whose folder {home} is")
+                raise InputError(f"{word}: {home} does not exist: unknown user {home[1:]}")
 
 
 def quoted_value(value: str) -> str:
@@ -505,14 +506,12 @@ def refuse_hydra_settings(line: CommandLine) -> None:
     for word in line.overrides:
         key = word.lstrip("+").partition("=")[0]
         if not is_override(word):
-            raise InputError(
-                f"{word}: not a setting of the form key=value ({LIST_SETTINGS_ADVICE})"
-            )
+            raise InputError(f"{word}: not a setting; write key=value ({LIST_SETTINGS_ADVICE})")
         if key == "hydra.searchpath":
-            raise InputError(f"{word}: a folder of your own files is --config-dir FOLDER")
+            raise InputError(f"{word}: not supported; use --config-dir FOLDER for your own files")
         if re.match(r"hydra[./]", key) and not line.multirun:
             raise InputError(
-                f"{word}: it is a multirun's, -m; a single run writes to output=FOLDER"
+                f"{word}: applies only to multiruns (-m); for a single run, set output=FOLDER"
             )
 
 
@@ -520,10 +519,10 @@ def refuse_empty(words: Iterable[str]) -> None:
     """Raise `InputError` for words without a key or without a value."""
     for word in words:
         if word.startswith("="):
-            raise InputError(f"{word!r}: a setting's name is missing before the =")
+            raise InputError(f"{word!r}: the setting's name is missing; write key=value")
         key, _, value = word.lstrip("+").partition("=")
         if is_override(word) and value.strip() in _EMPTY and not key.startswith("hydra"):
-            raise InputError(f"{key}: it is empty; name a value, or leave it out for the usual one")
+            raise InputError(f"{key}: the value is empty; set one, or omit {key}= for the default")
 
 
 def refuse_underscored(words: Iterable[str]) -> None:
@@ -532,8 +531,8 @@ def refuse_underscored(words: Iterable[str]) -> None:
         key, _, value = word.partition("=")
         if is_override(word) and _UNDERSCORED.fullmatch(value):
             raise InputError(
-                f"{word}: it would be read as {key}={value.replace('_', '')}; write that, or where"
-                f" a word is meant '{key}=\"{value}\"'"
+                f"{word}: numbers with underscores are not supported; write"
+                f" {key}={value.replace('_', '')}, or for text '{key}=\"{value}\"'"
             )
 
 

@@ -75,7 +75,7 @@ class LoopTerminal(Terminal):
 
     def on_broken_pipe(self) -> None:
         """Raise an error, which `tolerate_print_errors` logs as lost output."""
-        raise BrokenPipeError("the reader of standard output is gone")
+        raise BrokenPipeError("standard output is closed")
 
 
 @contextmanager
@@ -175,7 +175,9 @@ def log_to_file(name: str, links: Sequence[str] = ()) -> None:
         A later run redirects the links.
     """
     if LOGS.exists() and not LOGS.is_dir():
-        raise InputError(f"{LOGS}: it is a file, and the folder of log files is needed there")
+        raise InputError(
+            f"{LOGS}: is a file, but log files need a folder of this name; move the file"
+        )
     stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
     handler = _RunLog(LOGS / f"{name}-{stamp}-{os.getpid()}.log", delay=True, links=links)
     handler.setFormatter(EscapingFormatter("%(asctime)s %(levelname)s %(message)s"))
@@ -237,7 +239,7 @@ class _RunLog(logging.FileHandler):
         except OSError as error:
             # Logging the error would call this method again.
             with suppress(OSError):
-                sys.stderr.write(f"{self.baseFilename}: cannot be written: {error.strerror}\n")
+                sys.stderr.write(f"{self.baseFilename}: log cannot be written: {error.strerror}\n")
 
     def _open(self) -> TextIOWrapper:
         path = Path(self.baseFilename)
@@ -264,7 +266,9 @@ def _link_to(file: Path, link: Path) -> None:
     except OSError as error:
         with suppress(OSError):
             staged.unlink(missing_ok=True)
-            sys.stderr.write(f"{link}: no link to {file.name}: {error.strerror or error}\n")
+            sys.stderr.write(
+                f"{link}: link to {file.name} cannot be created: {error.strerror or error}\n"
+            )
 
 
 def _owners(path: str, flags: int) -> int:

@@ -109,7 +109,7 @@ class Database:
     def _failed(self, error: Exception) -> DatabaseFailed:
         place = "memory" if self.path is None else str(self.path)
         return DatabaseFailed(
-            f"{place}: the journal cannot be used: {error}; nothing is sent without it"
+            f"{place}: the journal cannot be used: {error}; no orders are sent without it"
         )
 
 
@@ -122,9 +122,9 @@ def check_integrity(path: Path) -> None:
     database; DatabaseFailed if the file cannot be read now, which does not mean damage.
     """
     with raise_damaged(), closing(Database(path)) as database:
-        said = database.rows("PRAGMA integrity_check")
-    if said != [("ok",)]:
-        raise DatabaseDamaged(f"{path}: the journal is damaged: {said[0][0]}")
+        report = database.rows("PRAGMA integrity_check")
+    if report != [("ok",)]:
+        raise DatabaseDamaged(f"{path}: the journal is damaged: {report[0][0]}")
 
 
 @contextmanager
@@ -174,7 +174,7 @@ def copy_database(path: Path, folder: Path) -> Path:
             shutil.copyfile(file, copy.with_name(file.name))
         # A process that has started since may have written: the two files must be of one moment.
         if [file.stat().st_mtime_ns for file in files] != before:
-            raise OSError("it is written just now; read it again")
+            raise OSError("another process is writing it; try again")
         Database(copy).close()
         return copy
     except (sqlite3.Error, OSError, UnicodeDecodeError) as error:

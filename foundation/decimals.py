@@ -71,12 +71,18 @@ def check_amount(value: object, name: str) -> Fraction:
     else:
         written = Decimal(str(value))
         if not written.is_finite():
-            raise InputError(f"{name}: {value} is not a number")
+            raise InputError(f"{name}: {value} is not a finite number")
         if not is_bounded(written):
-            raise InputError(f"{name}: {value} is not an amount that an account could hold")
+            raise InputError(
+                f"{name}: {value} is too large or too precise for an account: at most"
+                f" {MAX_EXPONENT + 1} digits before and {-MIN_EXPONENT} after the decimal point"
+            )
         exact = Fraction(written)
     if abs(exact) >= 10 ** (MAX_EXPONENT + 1):
-        raise InputError(f"{name}: it is not an amount that an account could hold")
+        raise InputError(
+            f"{name}: too large for an account: at most {MAX_EXPONENT + 1} digits before the"
+            " decimal point"
+        )
     return exact
 
 
@@ -128,7 +134,8 @@ def round_table_to_cents(
     """
     if sum(rows.values()) != sum(columns.values()):
         raise ValueError(
-            f"rows of {sum(rows.values())} USD, columns of {sum(columns.values())} USD"
+            f"row totals of {sum(rows.values())} USD differ from column totals of"
+            f" {sum(columns.values())} USD"
         )
     table: dict[Name, dict[Column, Decimal]] = {row: {} for row in cells}
     for column, total in columns.items():
@@ -137,7 +144,7 @@ def round_table_to_cents(
             table[row][column] = usd
     missing = {row: int((rows[row] - sum(own.values())) / CENT) for row, own in table.items()}
     if any(abs(count) > 2 * len(columns) for count in missing.values()):
-        raise ValueError("the cells of a row do not add up to its total")
+        raise ValueError("the cells of a row differ from its total by more than rounding")
     givers = [row for row, count in missing.items() for _ in range(-count)]
     takers = [row for row, count in missing.items() for _ in range(count)]
     for giver, taker in zip(givers, takers, strict=True):

@@ -124,10 +124,10 @@ def unknown_key(key: str, keys: Iterable[str], *, advice: str = "") -> InputErro
     meant = closest_keys(key, known)
     inside = ""
     if siblings and (group or not meant):
-        inside = f"; {group or 'the command'} has {list_choices(siblings)}"
+        inside = f"; settings of {group or 'this command'}: {list_choices(siblings)}"
     hint = did_you_mean(meant)
     where = f" ({advice})" if advice else ""
-    return InputError(f"{key}: there is no such setting{inside}{hint}{where}")
+    return InputError(f"{key}: unknown setting{inside}{hint}{where}")
 
 
 def not_installed(library: str, user: str, extra: str) -> InputError:
@@ -137,8 +137,8 @@ def not_installed(library: str, user: str, extra: str) -> InputError:
     extra: the project's extra that installs the library.
     """
     return InputError(
-        f"{library} is not installed: {user} needs pip install -e '.[{extra}]' in the project's"
-        " folder"
+        f"{library} is not installed, but {user} needs it; run pip install -e '.[{extra}]' in the"
+        " project's folder"
     )
 
 

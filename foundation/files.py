@@ -57,7 +57,7 @@ def may_overwrite(config: DictConfig) -> bool:
     """
     word = config.get(OVERWRITE_KEY, False)
     if not isinstance(word, bool):
-        raise InputError(f"{OVERWRITE_KEY}: {word!r} is neither true nor false")
+        raise InputError(f"{OVERWRITE_KEY}: {word!r} is invalid; write true or false")
     return word
 
 
@@ -73,7 +73,7 @@ def resolve_output(
     """
     if output is None:
         if not str(config.output or "").strip():
-            raise InputError("output: a folder's name is needed")
+            raise InputError("output: not set; set output=FOLDER")
         output = Path(str(config.output)).expanduser()
     refuse_data_folder(config, output)
     check_output(output, marker, keys, overwrite=may_overwrite(config))
@@ -85,7 +85,9 @@ def refuse_data_folder(config: DictConfig, output: Path) -> None:
     places = (config.get("data") or {}).get("dir") or ()
     for place in [places] if isinstance(places, str) else list(places):
         if Path(str(place)).expanduser().resolve() == output.resolve():
-            raise InputError(f"output: {output} is data.dir, where bars are read; name another")
+            raise InputError(
+                f"output: {output} is also data.dir, the source of bars; choose another folder"
+            )
 
 
 def _refuse_another(folder: Path, mark: str, keys: Collection[str]) -> None:
@@ -94,10 +96,10 @@ def _refuse_another(folder: Path, mark: str, keys: Collection[str]) -> None:
     held = sorted(path.name for path in folder.iterdir() if not path.name.startswith("."))
     of_that_name = sorted(folder.glob(mark))
     if held and not any(_has(path, keys) for path in of_that_name):
-        foreign = f"a {of_that_name[0].name} of another kind" if of_that_name else held[0]
+        foreign = f"another command's {of_that_name[0].name}" if of_that_name else held[0]
         raise InputError(
-            f"output: {folder} holds other files ({foreign}); only a folder that an earlier run"
-            f" of this command wrote ({mark}) is written again: name another, or say {OVERWRITE}"
+            f"output: {folder} contains files that this command did not write ({foreign}, no"
+            f" {mark} of its own); choose another folder, or set {OVERWRITE}"
         )
 
 
@@ -122,8 +124,8 @@ def _hold(folder: Path) -> None:
     except BlockingIOError:
         os.close(handle)
         raise InputError(
-            f"output: {folder} is written by another run that has not ended; wait for its end, or"
-            " name another folder"
+            f"output: {folder} is in use by another run; wait until it ends, or choose another"
+            " folder"
         ) from None
     except OSError:  # a file system without locks
         os.close(handle)
@@ -158,16 +160,16 @@ def check_same_run(folder: Path, name: str) -> None:
     """
     if _is_unfinished(folder):
         raise InputError(
-            f"{name}: {folder} is unfinished: a run puts its files in place just now, or was ended"
-            " while it did, and some may be an earlier run's; run it again"
+            f"{name}: {folder} is incomplete: a run is writing it, or was interrupted while"
+            " writing; wait, or run that command again"
         )
     for mark in SUMMARY_FILES:
         for file, digest in _digests(folder / mark).items():
             path = folder / file
             if path.is_file() and file_digest(path) != digest:
                 raise InputError(
-                    f"{name}: {path} belongs to another run than {mark}, or was changed"
-                    " since; run it again"
+                    f"{name}: {path} does not match {mark}: it is from another run or was"
+                    " modified; run that command again"
                 )
 
 
@@ -205,12 +207,12 @@ def check_file(
     did not write.
     """
     if path.is_dir():
-        raise InputError(f"{name}: {path} is a folder, a file's name is needed")
+        raise InputError(f"{name}: {path} is a folder; name a file")
     _refuse_folder(path.parent, f"{name}: {path}")
     if path.exists() and is_ours is not None and not (overwrite or is_ours(path)):
         raise InputError(
-            f"{name}: {path} holds other files; only a file that an earlier run of this command"
-            f" wrote is written again: name another, or say {word}"
+            f"{name}: {path} exists and was not written by this command; choose another path, or"
+            f" pass {word}"
         )
 
 
@@ -224,7 +226,7 @@ def _refuse_folder(folder: Path, what: str) -> None:
     if not nearest.is_dir():
         raise InputError(f"{what} cannot be written: {nearest} is a file")
     if not os.access(nearest, os.W_OK | os.X_OK):
-        raise InputError(f"{what} cannot be written: no permission in {nearest}")
+        raise InputError(f"{what} cannot be written: no write permission for {nearest}")
 
 
 def file_digest(path: Path) -> str:
@@ -393,7 +395,11 @@ def make_private(folder: Path) -> None:
     paths = [folder, *folder.rglob("*")]
     closed = sum(_closed(path) for path in paths if not path.is_symlink())
     if closed:
-        _warn("%s: others could read %d of its files and folders; now none", folder, closed)
+        _warn(
+            "%s: %d files and folders were accessible to other users; access is now removed",
+            folder,
+            closed,
+        )
 
 
 def _closed(path: Path) -> bool:
@@ -406,7 +412,7 @@ def _closed(path: Path) -> bool:
     except FileNotFoundError:
         return False  # another process has removed it
     except OSError as error:
-        _warn("%s: others may read it: %s", path, error.strerror or error)
+        _warn("%s: access of other users cannot be removed: %s", path, error.strerror or error)
         return False
     return True
 

@@ -233,7 +233,7 @@ class Notifier:
         except FileNotFoundError:
             return []
         except (OSError, ValueError, LookupError, TypeError, RecursionError) as error:
-            log.warning("%s: alerts that were not taken cannot be read: %s", self._path, error)
+            log.warning("%s: undelivered alerts cannot be read: %s", self._path, error)
             return []
 
     def _keep_alerts(self) -> None:
@@ -245,7 +245,7 @@ class Notifier:
             else:
                 self._path.unlink(missing_ok=True)
         except OSError as error:
-            log.warning("%s: alerts cannot be kept: %s", self._path, error)
+            log.warning("%s: undelivered alerts cannot be saved: %s", self._path, error)
 
 
 def _sent(session: Session, name: str, url: str, body: dict[str, Any] | None = None) -> bool:
@@ -256,10 +256,10 @@ def _sent(session: Session, name: str, url: str, body: dict[str, Any] | None = N
     try:
         answer = session.request("GET" if body is None else "POST", url, json=body)
     except (RequestException, ValueError, OSError) as error:
-        log.warning("%s: %s did not answer (%s)", name, host, type(error).__name__)
+        log.warning("%s: no response from %s (%s)", name, host, type(error).__name__)
         return False
     if not answer.ok:
-        log.warning("%s: %s answered %d", name, host, answer.status_code)
+        log.warning("%s: %s responded with status %d", name, host, answer.status_code)
     return bool(answer.ok)
 
 
@@ -268,12 +268,14 @@ class MonitoringSettings:
     """Settings of monitoring: recipients of a loop's notices, and the limit on failed cycles."""
 
     max_failed_cycles: int = setting(
-        3, "failed cycles, or ticks, in a row that end the process", ge=1, le=1000
+        3, "consecutive failed cycles or ticks after which the process ends", ge=1, le=1000
     )
     healthcheck_url: str | None = setting(
-        None, "asked every five minutes while the loop makes progress", hidden=True
+        None, "URL requested every five minutes while the loop makes progress", hidden=True
     )
-    alert_url: str | None = setting(None, "told of whatever needs a person", hidden=True)
+    alert_url: str | None = setting(
+        None, "URL that receives alerts that need a person", hidden=True
+    )
 
     def __post_init__(self) -> None:
         check_url("healthcheck_url", self.healthcheck_url)
@@ -292,8 +294,8 @@ def check_url(name: str, url: str | None) -> None:
         sound = False
     if not sound:
         raise InputError(
-            f"{name}: it is not an http or https address with a host (not printed here, it may hold"
-            " a secret)"
+            f"{name}: not an http or https address with a host (value not shown, because it may"
+            " contain a secret); correct it"
         )
 
 
@@ -320,7 +322,7 @@ class Supervisor:
         address = environment.get(SOCKET_VARIABLE, "")
         if address and address[0] not in "/@":
             raise InputError(
-                f"{SOCKET_VARIABLE}: {address!r} is neither a path nor a name after an @"
+                f"{SOCKET_VARIABLE}: {address!r} is not a socket address; it must start with / or @"
             )
         process = _whole(environment, "WATCHDOG_PID")
         microseconds = _whole(environment, "WATCHDOG_USEC")
@@ -344,7 +346,11 @@ class Supervisor:
                 message = "\n".join(lines).encode(errors="replace")
                 channel.sendto(message, b"\0" + address[1:] if address[:1] == b"@" else address)
         except OSError as error:
-            log.warning("%s does not hear: %s", SOCKET_VARIABLE, error.strerror or error)
+            log.warning(
+                "%s: message not delivered to the supervisor: %s",
+                SOCKET_VARIABLE,
+                error.strerror or error,
+            )
 
 
 def _whole(environment: Mapping[str, str], name: str) -> int | None:

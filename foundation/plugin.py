@@ -79,7 +79,7 @@ _ACCEPTED_TYPES: Mapping[type, tuple[str, tuple[type, ...]]] = {
     bool: ("true or false", (bool,)),
     int: ("a whole number", (int,)),
     float: ("a number", (float, int)),
-    str: ("a text", (str,)),
+    str: ("text", (str,)),
 }
 
 
@@ -137,8 +137,8 @@ def _refuse_elsewhere(values: Any, place: str) -> None:
     for name, part in child_values(values).items():
         if name in _HYDRAS:
             raise InputError(
-                f"{place}{name}: code of your own is named by {TARGET}, and in"
-                f" {', '.join(PLUGIN_KEYS)} alone"
+                f"{place}{name}: not allowed here; name custom code with {TARGET} in one of"
+                f" {', '.join(PLUGIN_KEYS)}"
             )
         _refuse_elsewhere(part, f"{place}{name}.")
 
@@ -155,7 +155,9 @@ def _placed(group: str, name: object) -> str:
         names = entry_point_names(ENTRY_POINT_KINDS[group])
         which = f"; installed: {list_choices(names)}" if names else ""
         hint = did_you_mean(closest_choices(name, names))
-        raise InputError(f"{group}.{TARGET}: {name!r} is not a module.name{which}{hint}")
+        raise InputError(
+            f"{group}.{TARGET}: {name!r} is neither module.name nor installed{which}{hint}"
+        )
     dotted = place.replace(":", ".")
     allow_import(dotted)
     return dotted
@@ -163,10 +165,12 @@ def _placed(group: str, name: object) -> str:
 
 def _refuse_unnamed(group: str, name: object) -> None:
     if not (isinstance(name, str) and is_plugin(name)):
-        raise InputError(f"{group}.{TARGET}: {name!r} is not a module.name")
+        raise InputError(
+            f"{group}.{TARGET}: {name!r} is not of the form module.name, such as my_code.function"
+        )
     if name not in _named:
         raise InputError(
-            f"{group}.{TARGET}: {name} is not run unless the words of this command name it,"
+            f"{group}.{TARGET}: {name} is not run, because the command line does not name it; add"
             f" {group}.{TARGET}={name}"
         )
 
@@ -186,9 +190,9 @@ def load_plugin(group: str, name: str) -> Any:
     try:
         return getattr(importlib.import_module(module), attribute)
     except (Exception, SystemExit) as error:
-        said = f"{type(error).__name__}: {one_line(str(error))}"
+        cause = f"{type(error).__name__}: {one_line(str(error))}"
         raise InputError(
-            f"{group}.{TARGET}: {name} cannot be loaded from {folder} or the environment: {said}"
+            f"{group}.{TARGET}: {name} cannot be imported from {folder} or the environment: {cause}"
         ) from error
 
 
@@ -207,9 +211,9 @@ def plugin_errors(group: str, name: str) -> Iterator[None]:
     except (BrokerError, DataError):
         raise
     except (Exception, SystemExit) as error:
-        said = f"{type(error).__name__}: {one_line(str(error))}"
+        cause = f"{type(error).__name__}: {one_line(str(error))}"
         place = _place(error, name)
-        raise InputError(f"{group}.{TARGET}: {name} fails in {place}: {said}") from error
+        raise InputError(f"{group}.{TARGET}: {name} failed in {place}: {cause}") from error
 
 
 def check_arguments(
@@ -234,14 +238,15 @@ def check_arguments(
         key = f"{group}.arguments.{word}"
         if word not in known:
             if not known:
-                raise InputError(f"{key}: {name} has no arguments")
+                raise InputError(f"{key}: {name} accepts no arguments; remove it")
             raise invalid_choice(f"{group}.arguments", word, known)
         expected, types = _ACCEPTED_TYPES.get(type(known[word].default), ("", ()))
         if types and type(value) not in types:
             raise InputError(f"{key}: {value!r} is not {expected}")
     for word, each in known.items():
         if each.default is inspect.Parameter.empty and word not in arguments:
-            raise InputError(f"{group}.arguments.{word}: {name} needs a value")
+            key = f"{group}.arguments.{word}"
+            raise InputError(f"{key}: not set, but {name} requires it; set {key}=…")
 
 
 def create_plugin(

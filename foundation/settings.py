@@ -66,7 +66,7 @@ _WORDS = {
     "int_parsing": "is not a whole number",
     "int_from_float": "is not a whole number",
     "finite_number": "is not a finite number",
-    "string_type": "is not a word; in quotes it is one",
+    "string_type": "is not text; put it in quotes",
     "greater_than": "is not above {gt:g}",
     "greater_than_equal": "is below {ge:g}",
     "less_than": "is not below {lt:g}",
@@ -172,7 +172,7 @@ def _plain_number(value: Any) -> Any:
     if isinstance(value, bool):
         raise PydanticCustomError("float_type", "is not a number")
     if isinstance(value, str) and "_" in value:
-        raise PydanticCustomError("underscored", "is not a number, write it without underscores")
+        raise PydanticCustomError("underscored", "is not a number; write it without underscores")
     return value
 
 
@@ -208,16 +208,18 @@ def settings_error(error: ValidationError, kind: Any, group: str = "") -> InputE
             known += ["true", "false"]
         return invalid_choice(place, problem["input"], known)
     if problem["type"] in ("missing", "missing_argument"):
-        return InputError(f"{place}: a value is needed; name it, {place}=…")
+        return InputError(f"{place}: not set; set {place}=…")
     if problem["type"] == "value_error":
         return InputError(f"{place}: {reason}")
     if problem["type"] == "dataclass_type":
         names = list(setting_fields(settings_class_at(kind, parts)))
-        which = f"; {place} has {list_choices(names)}" if names else ""
+        which = f"; settings of {place}: {list_choices(names)}" if names else ""
         value = f"{place}: {problem['input']!r} is not a group of settings"
         return InputError(f"{value}; set {place}.NAME=…{which}")
     if problem["type"].startswith(_NUMBERS) and (text := _separated(problem["input"])):
-        return InputError(f"{place}: {text}: write {text.replace(',', '')}")
+        return InputError(
+            f"{place}: {text} has thousands separators; write {text.replace(',', '')}"
+        )
     return InputError(f"{place}: {problem['input']!r} {_invalid_words(problem, kind, parts)}")
 
 
@@ -249,7 +251,7 @@ def _invalid_words(problem: Any, kind: Any, parts: Sequence[object]) -> str:
     value = problem["input"]
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
     if problem["type"] == "string_type" and is_number and (unit := _unit_at(kind, parts)):
-        return "has no unit" + did_you_mean([f"{value}{unit}"] if value > 0 else [])
+        return "has no time unit" + did_you_mean([f"{value}{unit}"] if value > 0 else [])
     if problem["type"] in _WORDS:
         return _WORDS[problem["type"]].format(**problem.get("ctx", {}))
     message: str = problem["msg"]
@@ -361,7 +363,7 @@ def settings_from_config(kind: type[Settings], config: DictConfig, group: str = 
         plain: Any = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
     except MissingMandatoryValue as error:
         key = error.full_key
-        raise InputError(f"{key}: a value is needed; name it, {key}=…") from error
+        raise InputError(f"{key}: not set; set {key}=…") from error
     except OmegaConfBaseException as error:
         key = error.full_key or ""
         reason = str(error).splitlines()[0].rpartition(" resolving interpolation: ")[2]
@@ -446,21 +448,23 @@ def check_config_file(path: Path, group: str, examples: str = "") -> None:
 
     here = Path.cwd()
     place = path.relative_to(here) if path.is_relative_to(here) else path
-    examples = examples or f"see those in {Path('configs', group)}"
+    examples = examples or f"see the examples in {Path('configs', group)}"
     try:
         content = read_plain_yaml(path)
         if isinstance(content, dict):
             OmegaConf.load(path)  # it also rejects a key that occurs twice
     except yaml.MarkedYAMLError as error:
         where = "" if error.problem_mark is None else f" line {error.problem_mark.line + 1}"
-        raise InputError(f"{place}{where}: it is not YAML: {error.problem}") from error
+        raise InputError(f"{place}{where}: invalid YAML: {error.problem}") from error
     except (OSError, ValueError, yaml.YAMLError, OmegaConfBaseException) as error:
-        raise InputError(f"{place}: it cannot be read: {one_line(str(error))}") from error
+        raise InputError(f"{place}: cannot be read: {one_line(str(error))}") from error
     if content is None:
-        raise InputError(f"{place}: it holds no {group or 'settings'}; {examples}")
+        raise InputError(f"{place}: the file contains no {group or 'settings'}; {examples}")
     if not isinstance(content, dict):
         kind = "a list" if isinstance(content, list) else "one value"
-        raise InputError(f"{place}: it holds {kind}, and lines key: value are needed; {examples}")
+        raise InputError(
+            f"{place}: the file contains {kind}; write lines of the form key: value; {examples}"
+        )
 
 
 def read_plain_yaml(path: Path) -> Any:
@@ -473,7 +477,7 @@ def read_plain_yaml(path: Path) -> Any:
     text = path.read_text(encoding="utf-8")
     for event in yaml.parse(text, Loader=yaml.SafeLoader):
         if isinstance(event, yaml.AliasEvent):
-            problem = f"*{event.anchor} refers to another place; write out what stands there"
+            problem = f"alias *{event.anchor} is not supported; write the value out"
             mark: Any = event.start_mark
             raise yaml.MarkedYAMLError(problem=problem, problem_mark=mark)
     return yaml.safe_load(text)

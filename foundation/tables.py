@@ -121,4 +121,4 @@ def _plain(value: Any) -> Any:
         return str(float(value))
     if isinstance(value, Decimal):
         return str(value)
-    raise TypeError(f"{value!r} cannot be written as JSON")
+    raise TypeError(f"{value!r} is not JSON serializable")

@@ -124,7 +124,7 @@ class _Guarded(HTTPConnection):
         # A truncated status line can pass for a complete one.
         watch = _WATCH.get()
         if watch is not None and watch.is_expired:
-            raise TimeoutError("no whole answer of the proxy")
+            raise TimeoutError("no complete response from the proxy")
 
     def request(self, *words: Any, **options: Any) -> None:
         self._guard()
@@ -208,7 +208,7 @@ class Transport(HTTPAdapter):
                 if pause >= min(math.inf if asked else end - time.monotonic(), _time_left()):
                     return answer
                 if asked:
-                    log_pause(asked, "the venue asks for it")
+                    log_pause(asked, "the venue requested a pause (Retry-After)")
                     end += asked
             if pause:
                 self._pace.time.wait(pause)
@@ -226,14 +226,14 @@ class Transport(HTTPAdapter):
         began = time.monotonic()
         seconds = min(end - began, _time_left())
         if seconds <= 0:
-            raise ReadTimeout("no time is left for the request", request=request)
+            raise ReadTimeout("the time limit ended before the request", request=request)
         if self._signer is not None:
             # A signature is valid for seconds: that of the first attempt would be stale by the
             # last.
             request.headers.update(self._signer(request.method or "", request.path_url))
         watch = DeadlineGuard(seconds)
         token = _WATCH.set(watch)
-        late = ReadTimeout(f"no whole answer in {whole:g} s", request=request)
+        late = ReadTimeout(f"no complete response within {whole:g} s", request=request)
         try:
             with watch:
                 answer = super().send(request, *words, **{**options, "timeout": self._timeout})
@@ -251,7 +251,7 @@ class Transport(HTTPAdapter):
             raise late
         if answer.is_redirect:
             raise TooManyRedirects(
-                "redirect to another host refused; keys go to the configured host alone",
+                "redirect refused; API keys are sent only to the configured address",
                 request=request,
             )
         self._pace.observe(answer.headers)
@@ -280,7 +280,7 @@ def _note_length(seconds: float, request: PreparedRequest) -> None:
     """Log a request that took long, without its path, which may be secret."""
     if seconds >= LOGGED_WAIT_SECONDS:
         host = urlsplit(request.url or "").hostname
-        log.warning("%s %s took %.0f s", request.method, host, seconds)
+        log.warning("slow response: %s %s took %.0f s", request.method, host, seconds)
 
 
 def log_pause(seconds: float, reason: str) -> None:
@@ -323,8 +323,8 @@ class RateLimiter:
                     self._sent.append(self.time.monotonic())
                     return
             if seconds >= _time_left():
-                raise ReadTimeout("no time is left for the request")
-            log_pause(seconds, "the requests that the venue allows are used up")
+                raise ReadTimeout("the time limit ended before the request")
+            log_pause(seconds, "the venue's rate limit is reached")
             self.time.wait(seconds)
 
     def observe(self, headers: Mapping[str, str]) -> None:
@@ -371,12 +371,12 @@ def raise_broker_errors(request: str, redact: Callable[[str], str]) -> Iterator[
     try:
         yield
     except JSONDecodeError as error:
-        raise failed(f"invalid response: no JSON: {first_line(error)}") from None
+        raise failed(f"invalid response: not JSON: {first_line(error)}") from None
     except RequestException as error:
         # Redacted before it is cut: a part of a cut key would remain.
-        raise failed(f"no answer: {one_line(redact(connection_error_text(error)))}") from None
+        raise failed(f"no response: {one_line(redact(connection_error_text(error)))}") from None
     except RecursionError:
-        raise failed("invalid response: it is nested too deep") from None
+        raise failed("invalid response: JSON is nested too deeply") from None
     except InvalidResponse as error:
         raise failed(str(InvalidResponse(redact(error.why))), ResponseRejected) from None
     except (ValueError, KeyError, TypeError, AttributeError, ArithmeticError) as error:

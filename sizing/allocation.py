@@ -86,7 +86,7 @@ class Strategy(Protocol):
 
     @property
     def lookback(self) -> int:
-        """Number of own bars in the price history that the strategy reads; 0: it reads none."""
+        """Number of each symbol's bars in the price history that the strategy reads; 0: none."""
 
     def allocate(self, inputs: SizingInputs) -> Allocation:
         """Return the target weights; symbols that are not adjustable keep their weights."""

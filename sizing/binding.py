@@ -180,7 +180,11 @@ def find_binding_limits(
 
 @jit_inline
 def _bits_at(weight: float, left_out: bool, back: int) -> int:
-    """Return further bits of a weight: that of `max_positions` at zero, `back` elsewhere."""
+    """Return bits of limits that bind at this weight: `max_positions` at zero, else `back`.
+
+    left_out: whether `max_positions` keeps a symbol without a position from being bought.
+    back: bits of the limits that keep the weight from moving back towards zero.
+    """
     if weight != 0.0:
         return back
     return 1 << MAX_POSITIONS_BIT if left_out else 0
@@ -202,10 +206,13 @@ def _full_net(rows: GroupConstraints, target: Array) -> Mask:
 def _pressing_net(
     rows: GroupConstraints, k: int, outward: float, full: Mask, prices: Array
 ) -> tuple[float, int, int]:
-    """Return the shadow price of net limits for a larger weight k, and the bits of these limits.
+    """Return the total shadow price of the net limits that bind if weight k increases in size.
 
-    full, prices [M]: which net limits are full, and their prices. The bits are those that bind on
-        the way outwards, and those that bind on the way back.
+    Also return two sets of bits, one bit per limit: the limits that keep the weight from moving
+    outwards, away from zero, and those that keep it from moving back.
+
+    outward: sign of a larger weight, 1 or -1.
+    full, prices: [M] whether each net limit is fully used, and its shadow price.
     """
     taken = 0.0
     out = 0
@@ -224,10 +231,11 @@ def _pressing_net(
 
 @jit_inline
 def _pressing_limits(row: Array, full: Mask, prices: Array, financing: float) -> tuple[float, int]:
-    """Return the shadow price of all limits for a larger weight, and the bits of these limits.
+    """Return the total shadow price of limits that bind a larger weight, and these limits as bits.
 
-    row [G]: use of each ceiling by one unit of the weight; full [G]: which ceilings are full;
-        financing: price of borrowing for it.
+    row: [G] use of each gross limit by one unit of the weight.
+    full, prices: [G] whether each gross limit is fully used, and its shadow price.
+    financing: shadow price of borrowing for the weight.
     """
     taken = financing
     bits = 1 << FINANCING_BIT if financing > 0.0 else 0

@@ -46,7 +46,7 @@ _NAME = r"^[A-Za-z][A-Za-z0-9_]{0,39}$"
 
 def _symbol(word: object) -> str:
     if not isinstance(word, str):
-        raise ValueError(f"{word!r} is not a symbol; put it in quotes if it is one")
+        raise ValueError(f"{word!r} is not a symbol; put symbols such as ON or NO in quotes")
     try:
         return instrument(word).symbol
     except InputError as error:
@@ -58,16 +58,16 @@ def _symbols(words: object) -> frozenset[str] | None:
     if words == ALL_SYMBOLS:
         return None
     if not isinstance(words, list) or not words:
-        raise ValueError("a list of symbols, or all, is needed")
+        raise ValueError("must be a list of symbols, or the word all")
     found = [_symbol(word) for word in words]
     if twice := [symbol for symbol in found if found.count(symbol) > 1]:
-        raise ValueError(f"{twice[0]} is listed twice; leave one of them")
+        raise ValueError(f"{twice[0]} is listed twice; remove one of them")
     return frozenset(found)
 
 
 def _rising(net: tuple[float, float]) -> tuple[float, float]:
     if net[0] > net[1]:
-        raise ValueError(f"the least, {net[0]:g}, is above the most, {net[1]:g}")
+        raise ValueError(f"the minimum, {net[0]:g}, exceeds the maximum, {net[1]:g}; swap them")
     return net
 
 
@@ -93,9 +93,12 @@ class GroupLimit:
 
     def __post_init__(self) -> None:
         if self.net is None and self.gross is None:
-            raise ValueError("it limits nothing; say net: [least, most] or gross: most")
+            raise ValueError("no limit is set; add net: [minimum, maximum] or gross: maximum")
         if self.net and self.gross is not None and max(self.net[0], -self.net[1]) > self.gross:
-            raise ValueError(f"net: more than gross: {self.gross:g} allows")
+            raise ValueError(
+                f"net: {list(self.net)} requires more than gross: {self.gross:g} allows; widen one"
+                " of them"
+            )
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +130,7 @@ class GroupLimits:
 
     def __post_init__(self) -> None:
         if taken := [name for name in (BETA_LIMIT_NAME, "stock", "crypto") if name in self.groups]:
-            raise ValueError(f"groups.{taken[0]}: a limit of this name exists already")
+            raise ValueError(f"groups.{taken[0]}: the name is reserved; choose another")
 
     @property
     def limit_names(self) -> tuple[str, ...]:
@@ -228,7 +231,7 @@ def _rows_over(
         if limits.beta.market not in symbols:
             raise InputError(
                 f"{GROUPS_KEY}: {BETA_LIMIT_NAME}.market: {limits.beta.market} is not among the"
-                " symbols; name it beside them, or bound no beta"
+                " symbols; add it to them, or remove the beta limit"
             )
         market = symbols.index(limits.beta.market)
         net += [np.zeros(size), np.zeros(size)]
@@ -253,7 +256,7 @@ def read_group_limits(path: str) -> GroupLimits:
     """
     file = Path(path).expanduser()
     try:
-        check_config_file(file, "limits on groups", "docs/MATH.md shows one")
+        check_config_file(file, "limits on groups", "see the example in docs/MATH.md")
     except InputError as error:
         raise InputError(f"{GROUPS_KEY}: {error}") from error
     try:
@@ -262,7 +265,7 @@ def read_group_limits(path: str) -> GroupLimits:
         raise InputError(f"{GROUPS_KEY}: {path}: {settings_error(error, GroupLimits)}") from None
     if not 1 <= len(limits.limit_names) <= MAX_GROUP_LIMITS:
         raise InputError(
-            f"{GROUPS_KEY}: {path}: {len(limits.limit_names)} limits, each side counted; at least"
-            f" one and at most {MAX_GROUP_LIMITS}"
+            f"{GROUPS_KEY}: {path}: the file has {len(limits.limit_names)} limits, counting each"
+            f" side of a range; it must have 1 to {MAX_GROUP_LIMITS}"
         )
     return limits

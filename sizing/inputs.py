@@ -41,11 +41,11 @@ class SizingInputs:
     """Inputs of a strategy at one instant, for S symbols.
 
     problem: expected returns, costs, limits and current positions.
-    symbols: [S] names of the symbols. An empty name marks a further position with a fixed weight;
-        an empty tuple means that the caller names no symbols.
+    symbols: [S] names of the symbols. An empty name marks a position outside the panel, whose
+        weight is fixed; an empty tuple means that the caller names no symbols.
     decision_time: instant of the decision; None: unknown.
     group_limit_names: names of the limits on groups, gross limits first.
-    history: last own bars of the symbols, as many as the strategy's `lookback`.
+    history: last bars of each symbol, as many as the strategy's `lookback`.
     """
 
     problem: DecisionProblem
@@ -71,7 +71,7 @@ class SizingInputs:
 
     @property
     def period_years(self) -> Array:
-        """Open time of each symbol's market in the first period, in years, [S]."""
+        """Trading time of each symbol's market in the first period, in years, [S]."""
         return self.problem.returns.period_years
 
     @property
@@ -134,7 +134,7 @@ class SizingInputs:
 
     def symbol_text(self, k: int) -> str:
         """Return the name of symbol k for a message, with the instant if it is known."""
-        symbol = self.symbols[k] if self.symbols else f"symbol number {k}"
+        symbol = self.symbols[k] if self.symbols else f"the symbol at index {k}"
         return (
             symbol if self.decision_time is None else f"{symbol} at {utc_text(self.decision_time)}"
         )
@@ -142,7 +142,7 @@ class SizingInputs:
 
 def no_equity_text(equity: float) -> str:
     """Return the error message for an account without positive equity, which has no weights."""
-    return f"account: equity is {equity:.2f}; nothing can be sized"
+    return f"account: equity is {equity:.2f} USD; sizing requires equity above 0"
 
 
 def check_priced(symbols: Sequence[str], account: AccountArrays) -> None:
@@ -151,4 +151,6 @@ def check_priced(symbols: Sequence[str], account: AccountArrays) -> None:
     unpriced = np.flatnonzero((account.quantity != 0.0) & np.isnan(account.price))
     if len(unpriced):
         symbol = symbols[unpriced[0]]
-        raise InputError(f"account: {symbol} is held or ordered and has no price")
+        raise InputError(
+            f"account: {symbol} has a position or an open order but no price; supply its price"
+        )

@@ -110,7 +110,7 @@ def binary_kelly(probability: npt.ArrayLike, price: npt.ArrayLike, fraction: flo
     chance = np.asarray(probability, dtype=np.float64)
     cost = np.asarray(price, dtype=np.float64)
     if not np.all((chance >= 0) & (chance <= 1)):
-        raise ValueError(f"probability must be 0 … 1, got {chance}")
+        raise ValueError(f"probability must be from 0 to 1, got {chance}")
     if not np.all((cost > 0) & (cost < 1)):
         raise ValueError(f"price must be above 0 and below 1, got {cost}")
     if not 0 < fraction < np.inf:
@@ -166,8 +166,8 @@ def kelly_weights(
     history = expected.ndim == 2
     if history and (cost is not None or held is not None):
         raise ValueError(
-            "cost, held: a history [T, S] is solved without costs; with them, solve one instant"
-            " at a time"
+            "cost, held: not supported for a history of mu [T, S]; solve one instant at a time, or"
+            " omit them"
         )
     # Threads that share a product wait actively for each other. On busy cores two threads take four
     # times as long as one for 500 symbols.
@@ -180,10 +180,10 @@ def solver_failure_text(status: int, symbols: int) -> str:
     """Return the error message for a solver status other than SOLVED."""
     if status == INFEASIBLE:
         return (
-            f"the sizing problem of {symbols} symbols has no answer: their lower bounds exceed a"
-            " ceiling"
+            f"the sizing problem of {symbols} symbols has no solution: the lower bounds of weights"
+            " exceed a limit"
         )
-    return f"the sizing problem of {symbols} symbols was not solved within its steps"
+    return f"the sizing problem of {symbols} symbols did not converge within the maximum of steps"
 
 
 def _instant_weights(
@@ -250,7 +250,7 @@ def _history_weights(
         if array.ndim <= rank:
             return np.broadcast_to(array, (len(mu), *array.shape))
         if len(array) != len(mu):
-            raise ValueError(f"{name}: {len(array)} rows, and mu has {len(mu)}")
+            raise ValueError(f"{name} must have {len(mu)} rows like mu, got {len(array)}")
         return array
 
     given = _matrix_of(covariance)
@@ -310,7 +310,7 @@ def float_array(name: str, value: npt.ArrayLike) -> Array:
     """
     try:
         if np.iscomplexobj(value):
-            raise TypeError("they are complex")
+            raise TypeError("complex numbers are not supported")
         array = np.asarray(value, dtype=np.float64)
     except (TypeError, ValueError) as error:
         raise ValueError(f"{name} must be numbers in rows of equal length: {error}") from None
@@ -367,14 +367,14 @@ def group_arrays(groups: Sequence[GroupCeiling], symbols: int) -> tuple[Array, A
         parts = [float_array("groups", each) for each in group]
         if [part.shape for part in parts] != [(symbols,), ()]:
             raise ValueError(
-                f"groups: each is a pair of coefficients [S] = ({symbols},) and a ceiling, got"
-                f" shapes {[part.shape for part in parts]}"
+                f"groups: each must be a pair of coefficients with shape [S] = ({symbols},) and a"
+                f" limit, got shapes {[part.shape for part in parts]}"
             )
         coefficients[k], limits[k] = parts
     if not (np.isfinite(coefficients).all() and (coefficients >= 0).all()):
         raise ValueError("groups: coefficients must be finite and not negative")
     if np.isnan(limits).any():
-        raise ValueError("groups: a ceiling must be a number")
+        raise ValueError("groups: every limit must be a number")
     return coefficients, limits
 
 

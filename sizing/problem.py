@@ -175,10 +175,10 @@ class DecisionProblem(NamedTuple):
 
 
 class AccountArrays(NamedTuple):
-    """An account as N rows: the panel's symbols, further positions, then open closing orders.
+    """An account as N rows: the panel's symbols, other positions, then open closing orders.
 
     The rows from `position_count` on are the unfilled quantities of open closing orders. The row of
-    the position excludes these quantities, which use their part of every ceiling until they fill.
+    a position excludes these quantities; they still count towards every limit until they fill.
 
     quantity: [N] signed quantity, position plus open orders.
     price: [N] price in USD; NaN if it is unknown.
@@ -191,7 +191,7 @@ class AccountArrays(NamedTuple):
     unborrowed_cash: cash in USD that may buy crypto; 0 or less if none is available.
     leverage: gross stock exposure that the venue grants, in multiples of equity.
     is_shorting_enabled: whether the venue lends shares for short sales.
-    free_equity_share: share of equity that may support stock positions.
+    free_equity_share: fraction of equity that is available as margin for stock positions.
     """
 
     quantity: Array

@@ -337,11 +337,11 @@ def _check(request: _Request) -> None:
     """Raise `InputError` for numbers out of range, and for inconsistent moments."""
     price = request.price
     if not (np.isfinite(price) and price > 0):
-        raise InputError(f"price: {price} is not above 0")
+        raise InputError(f"price: must be above 0, got {price}")
     if not 0 <= request.cost < 1:
-        raise InputError(f"cost: {request.cost} is outside 0 … 1")
+        raise InputError(f"cost: must be at least 0 and below 1, got {request.cost}")
     if not 0 <= request.signal < 1:
-        raise InputError(f"signal: {request.signal} is outside 0 … 1")
+        raise InputError(f"signal: must be at least 0 and below 1, got {request.signal}")
     if request.moments is not None:
         _check_moments(request.moments, request.correlation, request.borrow_costs)
 
@@ -355,27 +355,31 @@ def _check_moments(
         shape = np.shape(array)
         if shape[-1:] != (m,) or np.ndim(array) > 2:
             raise InputError(
-                f"moments.{name}: shape {shape}, {m} symbols need {(m,)}, or a row a block"
+                f"moments.{name}: expected shape {(m,)} for {m} symbols, or one such row per"
+                f" period; got {shape}"
             )
     if np.shape(moments.mu) != np.shape(moments.sigma):
         raise InputError(
-            f"moments: mu {np.shape(moments.mu)} and sigma {np.shape(moments.sigma)} differ in"
-            " their blocks"
+            f"moments: mu and sigma must have the same shape, got {np.shape(moments.mu)} and"
+            f" {np.shape(moments.sigma)}"
         )
     periods = len(np.atleast_2d(moments.mu))
     deviation = np.atleast_2d(moments.sigma)
     if not periods or np.isinf(deviation).any() or (deviation[1:] < 0).any():
         raise InputError(
-            "moments.sigma: one finite row per period is needed, and none after the first below 0"
+            "moments.sigma: expected one row per period, not infinite, and non-negative after the"
+            " first"
         )
     if correlation is not None and np.shape(correlation) not in ((m, m), (periods, m, m)):
         raise InputError(
-            f"correlation: shape {np.shape(correlation)}, {m} symbols need {(m, m)}, also a period"
+            f"correlation: expected shape {(m, m)} for {m} symbols, or one such matrix per period;"
+            f" got {np.shape(correlation)}"
         )
     within = [isinstance(toll, float | int) and 0 <= toll < 1 for toll in borrow_costs]
     if len(borrow_costs) not in (0, periods) or not all(within):
         raise InputError(
-            f"borrow_costs: {list(borrow_costs)} are not {periods} numbers within 0 … 1"
+            f"borrow_costs: expected {periods} numbers, at least 0 and below 1, one per period; got"
+            f" {list(borrow_costs)}"
         )
 
 

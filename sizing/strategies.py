@@ -117,7 +117,7 @@ class WeightRuleStrategy:
     holding_interval: holding interval that the strategy requires; None: the configured interval.
     uses_forecast: whether the rule reads expected returns.
     is_forecast_directed: whether the forecast alone determines the sign of every weight.
-    lookback: number of own bars in the price history that the rule reads.
+    lookback: number of each symbol's bars in the price history that the rule reads.
     """
 
     name: str
@@ -206,8 +206,8 @@ def check_fraction(fraction: float) -> None:
     """Raise `InputError` for a fraction of full Kelly outside 0 … 1."""
     if not 0 < fraction <= 1:
         raise InputError(
-            f"sizing.fraction: {fraction:g} is outside 0 … 1; 0.5 is half of full Kelly,"
-            " and beyond 1 an account grows more slowly at more risk"
+            f"sizing.fraction: {fraction:g} must be above 0 and at most 1 (0.5 is half Kelly; above"
+            " 1, wealth grows more slowly at more risk)"
         )
 
 
@@ -262,7 +262,7 @@ def risk_parity(inputs: SizingInputs) -> Array:
 
 
 def _by_risk(s: SizingInputs, weigh: Callable[[Array], Array]) -> Array:
-    """Apply `weigh` to the yearly covariance, in own open time, of symbols with a forecast."""
+    """Apply `weigh` to the yearly covariance, in trading time, of symbols with a forecast."""
     symbols = comparable_symbols(s)
     # Weights from risks that do not compare would be bought at one decision and sold at the next.
     if symbols is None:
@@ -286,7 +286,7 @@ def equal_risk_weights(covariance: Array) -> Array:
     """
     variance = np.diag(covariance)
     if not (variance > 0).all():
-        raise InputError(f"risk_parity: variance {variance.min():g} is not above 0")
+        raise InputError(f"risk_parity: every variance must be above 0, got {variance.min():g}")
     n = len(variance)
     weights = 1.0 / np.sqrt(variance * n)
     for _ in range(MAX_NEWTON_STEPS):
@@ -299,7 +299,10 @@ def equal_risk_weights(covariance: Array) -> Array:
         )
         if decrement <= REL_TOL:
             return np.asarray(weights / weights.sum())
-    raise InputError(f"risk_parity: no weights of equal risk found for {n} symbols")
+    raise InputError(
+        f"risk_parity: no equal-risk weights for {n} symbols: no convergence within"
+        f" {MAX_NEWTON_STEPS} steps"
+    )
 
 
 def comparable_symbols(inputs: SizingInputs) -> Index | None:
@@ -357,7 +360,7 @@ def strategy_from_name(
     deviation: target yearly standard deviation of `vol_target`.
     band: relative distance from the desired weight within which weight rules keep a weight.
     risk_multiplier: factor on stock weights of `legacy`.
-    lookback: number of own bars in the price history of a custom rule.
+    lookback: number of each symbol's bars in the price history of a custom rule.
     arguments: further arguments of a custom rule, or those of its class.
 
     Raises
@@ -366,14 +369,19 @@ def strategy_from_name(
         if the name is unknown, or a fraction or arguments are given for a strategy without them.
     """
     if arguments and not is_plugin(name):
-        raise InputError(f"sizing.arguments: {name} has none; code of your own has")
+        raise InputError(
+            f"sizing.arguments: {name} accepts none; remove them, or name custom code with"
+            f" {TARGET_KEY}"
+        )
     if KELLY_NAME_PATTERN.fullmatch(name):
         return _kelly(name, fraction)
     if name not in STRATEGY_NAMES and not is_plugin(name):
-        also = f"kelly_ or premium_ and a percentage, or {TARGET_KEY}=module.function"
+        also = f"kelly_ or premium_ with a percentage, or {TARGET_KEY}=module.function"
         raise invalid_choice("sizing.strategy", name, STRATEGY_NAMES, also=also)
     if fraction is not None:
-        raise InputError(f"sizing.fraction: {name} has none, only kelly_… and premium_… have")
+        raise InputError(
+            f"sizing.fraction: not used by {name}, only by kelly_… and premium_…; remove it"
+        )
     if is_plugin(name):
         return _plugin_strategy(name, band, lookback, json.dumps(dict(arguments)))
     if name == "legacy":
@@ -396,13 +404,13 @@ def _kelly(name: str, fraction: float | None) -> Kelly:
     percent = float(kelly[2])
     if percent < 1.0:
         raise InputError(
-            f"sizing.strategy: {name} is {kelly[2]} % of Kelly; the number is a percentage from"
-            f" 1 on, {kelly[1]}_50 is half"
+            f"sizing.strategy: {name} is {kelly[2]} % of full Kelly; the percentage must be at"
+            f" least 1, such as {kelly[1]}_50 for half Kelly"
         )
     if percent > 100.0 and fraction is None:
         raise InputError(
-            f"sizing.strategy: {name} is {kelly[2]} % of Kelly, and more than 100 is refused:"
-            f" beyond it an account grows more slowly at more risk; {kelly[1]}_100 is full Kelly"
+            f"sizing.strategy: {name} is {kelly[2]} % of full Kelly; the percentage must be at most"
+            f" 100, because wealth grows more slowly at more risk above it; use {kelly[1]}_100"
         )
     times = 4.0 if (kelly[3] or "").lower() == "_x4" else 1.0
     return Kelly(
@@ -440,14 +448,14 @@ def _plugin_function(name: str, arguments: Mapping[str, Any]) -> Callable[[Sizin
     target = load_plugin(SIZING_GROUP, name)
     if not callable(target):
         kind = type(target).__name__
-        raise InputError(f"{TARGET_KEY}: {name} is not a function or class but {kind}")
+        raise InputError(f"{TARGET_KEY}: {name} is of type {kind}; name a function or a class")
     if not isinstance(target, type):
         check_arguments(SIZING_GROUP, name, target, arguments, given=1)
         return partial(target, **arguments)
     instance = create_plugin(SIZING_GROUP, name, target, arguments)
     if not callable(instance):
         raise InputError(
-            f"{TARGET_KEY}: {name} has no method __call__(inputs); a strategy's class needs it"
+            f"{TARGET_KEY}: {name} is not a strategy; add a method __call__(inputs) to the class"
         )
     function: Callable[[SizingInputs], object] = instance
     return function
@@ -490,7 +498,8 @@ def _copied(value: Any) -> Any:
 
 def _finite_weights(name: str, answer: object, s: SizingInputs) -> Array:
     """Return the weights [S] of a rule's result, clipped to ±MAX_RULE_WEIGHT."""
-    needed = f"{TARGET_KEY}: {name}: one finite weight a symbol is needed"
+    returned = f"{TARGET_KEY}: {name} returned"
+    needed = f"return an array with a finite weight for each of the {len(s.held_weight)} symbols"
     wanted = None
     # A mapping or a Series may order its symbols differently, so only arrays and lists are
     # accepted.
@@ -499,11 +508,8 @@ def _finite_weights(name: str, answer: object, s: SizingInputs) -> Array:
             wanted = np.asarray(answer)
     if wanted is None or wanted.shape != s.held_weight.shape or wanted.dtype.kind not in "biuf":
         when = "" if s.decision_time is None else f" at {utc_text(s.decision_time)}"
-        said = one_line(repr(answer), 80)
-        raise InputError(
-            f"{needed}, an array for {len(s.held_weight)} symbols{when}; it answered {said}"
-        )
+        raise InputError(f"{returned} {one_line(repr(answer), 80)}{when}; {needed}")
     if not (finite := np.isfinite(wanted)).all():
         k = first_true(~finite)
-        raise InputError(f"{needed}; it answered {wanted[k]} for {s.symbol_text(k)}")
+        raise InputError(f"{returned} {wanted[k]} for {s.symbol_text(k)}; {needed}")
     return np.minimum(np.maximum(wanted.astype(np.float64), -MAX_RULE_WEIGHT), MAX_RULE_WEIGHT)

@@ -22,7 +22,7 @@ COMMANDS = {
     "download": Command(
         "trainingdata.download",
         config="live",
-        interruption_text="what was written stays; run again to go on",
+        interruption_text="files written so far are kept; run the command again to resume",
         log="download",
     ),
     "build_correlation_matrix_from_csvs": Command(

@@ -40,8 +40,8 @@ from trainingdata.timeframe import DAILY, HOURLY, ONE_MINUTE, TIMEFRAMES, Timefr
 BAR_FILE_SUFFIXES = (".parquet", ".csv")
 _ENDINGS = " or ".join(BAR_FILE_SUFFIXES)
 STRICT_CONVENTIONS = Conventions()
-_NAMING = "name the file after its symbol, as NVDA.csv or BTCUSD.csv"
-_TETHERS = "quoted in USDT, which is taken for USD"
+_NAMING = "name the file after its symbol, such as NVDA.csv or BTCUSD.csv"
+_TETHERS = "prices are in USDT; 1 USDT counts as 1 USD"
 
 
 def find_files(
@@ -65,33 +65,36 @@ def find_files(
     if names is None and unread:
         raise unread[0]
     if names is None and not found:
-        raise DataError(f"data.dir: no {_ENDINGS} file in {where}")
+        raise DataError(f"data.dir: {where} contains no {_ENDINGS} file; name a folder of bars")
     for symbol in names or found:
         if symbol not in found:
             if unread:
-                raise DataError(f"{symbol}: no file in {where}, but one is unreadable: {unread[0]}")
+                raise DataError(
+                    f"{symbol}: no file found in {where}, and one file cannot be read: {unread[0]}"
+                )
             if other := _other_security(symbol, found):
                 raise DataError(
-                    f"{symbol}: {where} has {other} instead, and {other_security_error_text(other)}"
+                    f"{symbol}: no file found in {where}; it has a file of {other}, but"
+                    f" {other_security_error_text(other)}"
                 )
             there = sorted(filter(is_symbol, found))
             unnamed = sorted(name for name in found if not is_symbol(name))
             raise DataError(
-                f"{symbol}: no {symbol}.parquet or .csv in {where}; symbols there:"
+                f"{symbol}: no {symbol}.parquet or {symbol}.csv found in {where}; available:"
                 f" {list_choices(there) or 'none'}{did_you_mean(closest_symbols(symbol, there))}"
                 + (
-                    f"; {found[unnamed[0]][0].path} is named after no symbol: {_NAMING}"
+                    f"; {found[unnamed[0]][0].path} is not named after a symbol: {_NAMING}"
                     if unnamed
                     else ""
                 )
             )
         file = found[symbol][0].path
         if reason := non_usd_pair_error_text(symbol) or other_security_error_text(symbol):
-            raise DataError(f"{file}: {reason}; name the symbols you want, or move it")
+            raise DataError(f"{file}: {reason}; move the file, or set symbols=… without it")
         if not is_symbol(symbol):
             raise DataError(
-                f"{file}: {symbol!r} is not a symbol; {_NAMING}, move it, or name the symbols"
-                " that you want of the others"
+                f"{file}: {symbol!r} is not a symbol; {_NAMING}, move the file, or set symbols=…"
+                " without it"
             )
     wanted = [*names, *(name for name in besides if name in found)] if names else list(found)
     return {symbol: _paths_of(symbol, found[symbol]) for symbol in wanted}
@@ -136,7 +139,7 @@ def _paths_of(symbol: str, found: Sequence[_Found]) -> tuple[Path, ...]:
     series = {series_in_file_name(file.path.stem) for file in found}
     periods = len(series) == 1 and "" not in series
     if len(found) > 1 and not periods and not all(file.inside for file in found):
-        raise DataError(f"{symbol}: two files, {found[0].path} and {found[1].path}; keep one")
+        raise DataError(f"{symbol}: two files found, {found[0].path} and {found[1].path}; keep one")
     return tuple(file.path for file in found)
 
 
@@ -152,15 +155,15 @@ def _bar_files(place: Path) -> Iterator[Path]:
     if place.is_dir():
         yield from (path for path in sorted(place.iterdir()) if _is_bar_file(path))
     elif not place.is_file():
-        raise DataError(f"data.dir: {place} is neither a folder nor a file")
+        raise DataError(f"data.dir: {place} does not exist; name a folder or a file of bars")
     elif not _is_bar_file(place):
-        raise DataError(f"data.dir: {place} is no {_ENDINGS} file; unpack or convert it")
+        raise DataError(f"data.dir: {place} is not a {_ENDINGS} file; unpack or convert it")
     else:
         symbol = _symbol_of(place)
         reason = non_usd_pair_error_text(symbol) or other_security_error_text(symbol)
         if (reason or not is_symbol(symbol)) and not symbols_in_column(place):
-            says = reason or _NAMING
-            raise DataError(f"data.dir: the name of {place} says no symbol; {says}")
+            cause = reason or _NAMING
+            raise DataError(f"data.dir: the file name {place} contains no valid symbol; {cause}")
         yield place
 
 
@@ -236,8 +239,9 @@ def read_finer_bars(
             return _laid_out(files, read, finer, None, end, renames)
     longest = max(read, key=lambda symbol: read[symbol].bar_minutes)
     raise DataError(
-        f"{files[longest][0]}: {bar_length_text(read[longest].bar_minutes)} make none that are"
-        f" finer than {timeframe.bar_text} and fill it; give bars of 1, 5, 15 or 30 minutes"
+        f"{files[longest][0]}: {bar_length_text(read[longest].bar_minutes)} cannot form bars that"
+        f" are finer than {timeframe.bar_text} and divide it evenly; supply bars of 1, 5, 15 or 30"
+        " minutes"
     )
 
 
@@ -267,9 +271,9 @@ def _timeframe_of(read: Mapping[str, SymbolFileRows]) -> Timeframe:
     others = [rows for rows in read.values() if not rows.is_daily]
     if daily and others:
         raise DataError(
-            f"{daily[0].path} holds daily bars, and {others[0].path}"
-            f" {bar_length_text(others[0].bar_minutes)}; timeframe=1d puts these together to days,"
-            " or name the symbols of one length"
+            f"{daily[0].path} contains daily bars, but {others[0].path} contains"
+            f" {bar_length_text(others[0].bar_minutes)}; set timeframe=1d to aggregate all to days,"
+            " or name only symbols with the same bar length"
         )
     return DAILY if daily else HOURLY
 
@@ -293,13 +297,12 @@ def _laid_out(
         known = np.ones(len(times), dtype=bool) if end is None else times <= end
         between = known if start is None else known & (times >= start)
         if not between.any():
-            since = "its beginning" if start is None else utc_text(start)
+            since = "its start" if start is None else utc_text(start)
             until = "its end" if end is None else utc_text(end)
             held = timeframe.clock(item.kind).starts_by_end(times[[0, -1]])
             raise DataError(
-                f"{path}: {symbol} has no bars between {since} and {until}; the file holds those"
-                f" that start from {utc_text(held[0])} to {utc_text(held[1])}, and a bar counts at"
-                " its end"
+                f"{path}: {symbol} has no bar that closes between {since} and {until}; its bars"
+                f" start between {utc_text(held[0])} and {utc_text(held[1])}; change start or end"
             )
         tables.append((item, times[known], values[known]))
         origins[symbol] = origin

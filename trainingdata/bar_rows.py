@@ -37,7 +37,7 @@ _DAY = rf"{_DATE}(?:[ T]00:00(?::00(?:\.0+)?)?)?"
 _COMPACT = r"(?:19|20)\d{6}"
 _TIME = r"\d{2}:\d{2}(?::\d{2}(?:\.\d+)?)?"
 _COUNT = r"\d{6,}(?:\.0+)?"
-_ADVICE = ", or name its zone: data.zone=America/New_York"
+_ADVICE = ", or set the time zone: data.zone=America/New_York"
 _HOUR = np.timedelta64(1, "h")
 _NEARLY_A_DAY = np.timedelta64(20, "h")
 # Median distance in days from which rows are not daily: a thin stock trades every two or three
@@ -57,9 +57,9 @@ class SymbolFileRows:
     timestamps: [N] instants, increasing; dates are midnight UTC.
     values: [N, 5] open, high, low, close and volume.
     bar_minutes: length of a bar in minutes, 1440 for a day.
-    time_zone: time zone of the stamps, as text.
-    stamps_are_ends: whether a stamp is the end of its bar.
-    naive_time_zone: time zone assumed for stamps without one.
+    time_zone: time zone of the timestamps, as text.
+    stamps_are_ends: whether a timestamp is the end of its bar.
+    naive_time_zone: time zone assumed for timestamps without one.
     notes: texts on parts of the file that are ignored or changed.
     path: path of the file, for messages.
     is_volume_unit_known: whether the unit of the volume is known.
@@ -91,8 +91,9 @@ class SymbolFileRows:
         starts = self._starts()
         if self.is_daily and self.item.kind is AssetClass.CRYPTO and timeframe.crypto_day != "utc":
             raise DataError(
-                f"{self.path}: its days end at midnight UTC; data.crypto_day={timeframe.crypto_day}"
-                " needs the coin's bars of an hour or of minutes, of which days are put together"
+                f"{self.path}: the daily bars end at midnight UTC, but"
+                f" data.crypto_day={timeframe.crypto_day} ends days at another time; supply hourly"
+                " or minute bars, or set data.crypto_day=utc"
             )
         closes = timeframe.fills_at_close and self.item.kind is AssetClass.STOCK
         if self.bar_minutes == timeframe.minutes and not closes:
@@ -103,20 +104,18 @@ class SymbolFileRows:
             made = join(starts, self.values, self.item, self.bar_minutes, timeframe, self.path)
             times, bars, outside = made.times, made.values, made.off_hours_parts
             unit = timeframe.unit_text
-            notes.append(
-                f"{self.bar_minutes}-minute bars are put together to {timeframe.bars_text}"
-            )
+            notes.append(f"{self.bar_minutes}-minute bars are aggregated to {timeframe.bars_text}")
             if made.incomplete_bars:
                 verb = "lacks" if made.incomplete_bars == 1 else "lack"
                 of = count_text(len(times), unit)
-                notes.append(f"{made.incomplete_bars:,} of {of} {verb} some of them")
+                notes.append(f"{made.incomplete_bars:,} of {of} {verb} some of these bars")
             if made.truncated_bars:
                 cut = count_text(made.truncated_bars, unit)
-                notes.append(f"left out: {cut} in which the file begins or ends")
+                notes.append(f"skipped: {cut} cut off by the start or end of the file")
         else:
             raise DataError(f"{self.path}: {_no_parts(self.bar_minutes, timeframe)}")
         if outside:
-            notes.append(f"left out: {count_text(outside, 'row')} outside regular New York hours")
+            notes.append(f"skipped: {count_text(outside, 'row')} outside regular New York hours")
             if self.time_zone == self.naive_time_zone and self.item.kind is AssetClass.STOCK:
                 _refuse_wrong_zone(starts, self.bar_minutes, self.time_zone, outside, self.path)
         origin = Provenance(
@@ -175,20 +174,20 @@ def check_symbol_rows(
     traded = np.flatnonzero(np.isfinite(read.values).all(axis=1))
     stamps, values, frame = listed[traded], read.values[traded], read.frame.iloc[traded]
     if not len(stamps):
-        raise DataError(f"{path}: no row holds a trade")
+        raise DataError(f"{path}: no row contains a trade; every price or volume is empty")
     check_bars(stamps, values, path)
     if gaps := len(listed) - len(stamps):
-        notes.append(f"left out: {count_text(gaps, 'row')} without any number (no trade)")
+        notes.append(f"skipped: {count_text(gaps, 'row')} without any number (no trade)")
     if file_format.ignored_columns:
         notes.append(
-            f"not read: {count_text(len(file_format.ignored_columns), 'column')}"
+            f"ignored: {count_text(len(file_format.ignored_columns), 'column')}"
             f" {', '.join(file_format.ignored_columns)}"
         )
     if file_format.adjusted_close_column and file_format.adjusted_close_column in frame.columns:
         if conventions.uses_adjusted_close:
             values = _adjusted(values, frame[file_format.adjusted_close_column], path)
             notes.append(
-                f"prices are multiplied by {file_format.adjusted_close_column} over"
+                f"prices are multiplied by {file_format.adjusted_close_column} /"
                 f" {file_format.ohlcv_columns[CLOSE]}"
             )
         else:
@@ -204,7 +203,8 @@ def check_symbol_rows(
         if late.any():
             stamps = np.where(late, _next_minute(stamps), stamps)
             notes.append(
-                f"{count_text(int(late.sum()), 'stamp')} of :59 s are read as the next minute"
+                f"{count_text(int(late.sum()), 'timestamp')} at :59 s are rounded up to the next"
+                " minute"
             )
     volume_known = True
     _check_coin(file_format, instrument, path)
@@ -230,9 +230,9 @@ def check_symbol_rows(
 class _Part(NamedTuple):
     """The rows of one file, oldest first.
 
-    stamps: [N] instants.
-    zone: time zone of the stamps, as text.
-    dates: whether the stamps are dates without a time.
+    timestamps: [N] instants.
+    zone: time zone of the timestamps, as text.
+    dates: whether the timestamps are dates without a time.
     values: [N, 5].
     frame: the same rows as a table.
     newest_first: whether the file is in reverse order.
@@ -271,15 +271,15 @@ def _joined(
 ) -> tuple[_Part, list[str]]:
     """Return the rows of all files of a series in time order, and notes on their order."""
     if not any(map(len, frames)):
-        raise DataError(f"{path}: the file holds no bars")
+        raise DataError(f"{path}: the file contains no bars")
     parts = [_part(frame, head, path, naive_zone, epoch) for frame in frames]
     notes = []
     if reversed_files := sum(part.newest_first for part in parts):
         several = f" in {count_text(reversed_files, 'file')}" if len(parts) > 1 else ""
-        notes.append(f"rows are newest first{several}: they are read from the last one")
+        notes.append(f"rows are newest first{several} and are read in reverse order")
     if len({part.dates for part in parts}) > 1:
         raise DataError(
-            f"{path}: some files have dates and some have times; keep files of one kind"
+            f"{path}: some files have dates and others have times of day; keep files of one kind"
         )
     # Files may be listed in any order; bars that overlap are refused later.
     parts.sort(key=lambda part: part.stamps[0])
@@ -298,8 +298,8 @@ def _check_coin(head: FileFormat, item: Instrument, path: str) -> None:
     """Reject a volume column whose header names a coin other than the symbol's."""
     if head.volume_coin and normalize_data_symbol(f"{head.volume_coin}USD") != item.symbol:
         raise DataError(
-            f"{path}: column {head.ohlcv_columns[VOLUME]!r} counts {head.volume_coin}, and the"
-            f" file's symbol is {item.symbol}; name the file after its pair"
+            f"{path}: column {head.ohlcv_columns[VOLUME]!r} counts {head.volume_coin}, but the"
+            f" file's symbol is {item.symbol}; name the file after its crypto pair"
         )
 
 
@@ -308,14 +308,14 @@ def _refuse_other_side(head: FileFormat, stated: StampSide | None, path: str) ->
     if stated is None or head.stamps_are_ends is None or head.stamps_are_ends == (stated == "end"):
         return
     raise DataError(
-        f"{path}: data.stamps={stated} contradicts its head ({head.vendor}), by which"
-        f" {' '.join(head.timestamp_columns)} is the {'end' if head.stamps_are_ends else 'begin'}"
-        f" of a bar; leave the setting out, or call the column {stated}"
+        f"{path}: data.stamps={stated} contradicts the header ({head.vendor}), where"
+        f" {' '.join(head.timestamp_columns)} is the {'end' if head.stamps_are_ends else 'start'}"
+        f" of a bar; remove the setting, or rename the column to {stated}"
     )
 
 
 def _in_last_second(stamps: Instants) -> Mask:
-    """Return a mask of stamps [N] in the last second of a minute, such as 23:59:59.999."""
+    """Return a mask of timestamps [N] in the last second of a minute, such as 23:59:59.999."""
     return np.asarray(stamps - stamps.astype("datetime64[m]") >= np.timedelta64(59, "s"))
 
 
@@ -324,21 +324,21 @@ def _next_minute(stamps: Instants) -> Instants:
 
 
 def _refuse_last_seconds(stamps: Instants, head: FileFormat, path: str) -> None:
-    """Reject stamps in the last second of a minute, unless the header states that they are ends."""
+    """Reject timestamps in the last second of a minute, unless the header calls them ends."""
     if not _in_last_second(stamps[:1]).any() or not _in_last_second(stamps).all():
         return
     name = " ".join(head.timestamp_columns) or "the first column"
-    cure = "state data.stamps=end" if head.stamps_are_ends is None else f"call column {name} end"
+    cure = "set data.stamps=end" if head.stamps_are_ends is None else f"rename column {name} to end"
     raise row_error(
         path,
         0,
-        f"{name} {np.datetime_as_string(stamps[0], unit='ms')}Z looks like the end of a bar, as all"
-        f" stamps do; {cure}",
+        f"{name} {np.datetime_as_string(stamps[0], unit='ms')}Z looks like the end of a bar, as do"
+        f" all other timestamps; {cure}",
     )
 
 
 def _are_days(stamps: Instants) -> bool:
-    """Return True if most stamps are a day apart, or if there are few; for a daily file."""
+    """Return True if most timestamps are a day apart, or if there are few; for a daily file."""
     return bool(len(stamps) <= 2 or modal_minutes(stamps) * np.timedelta64(1, "m") >= _NEARLY_A_DAY)
 
 
@@ -353,7 +353,7 @@ def _are_ends(
     *,
     dates: bool,
 ) -> bool:
-    """Return True if stamps are the ends of bars by the header, the user or the calendar."""
+    """Return True if timestamps are the ends of bars by the header, the user or the calendar."""
     if dates:
         return bool(head.stamps_are_ends)
     _refuse_other_side(head, conventions.stamp_side, path)
@@ -370,8 +370,8 @@ def _are_ends(
         # Another zone is the likelier cause, and its message names it.
         refuse_misread_stamps(stamps, minutes, zone, path, are_ends=False)
     raise DataError(
-        f"{path}: a stamp may be the begin or the end of its bar; state"
-        " data.stamps=begin or data.stamps=end, or call the column begin or end"
+        f"{path}: it is unknown whether timestamps mark the start or the end of bars; set"
+        " data.stamps=begin or data.stamps=end, or rename the column to begin or end"
     )
 
 
@@ -392,8 +392,8 @@ def _minutes(stamps: Instants, path: str, longest: float, *, daily: bool) -> int
         if minutes in {each.minutes for each in TIMEFRAMES}:
             return minutes
         raise DataError(
-            f"{path}: its bars are {minutes} minutes apart and more; bars of"
-            f" {', '.join(map(str, PART_MINUTES))} or 60 minutes, or of a day, can be used"
+            f"{path}: unsupported bar length: bars are at least {minutes} minutes apart; supply"
+            f" daily bars, or bars of {', '.join(map(str, PART_MINUTES))} or 60 minutes"
         )
     return usual if (usual := modal_minutes(stamps)) in PART_MINUTES else HOURLY.minutes
 
@@ -408,8 +408,8 @@ def _refuse_long_bars(stamps: Instants, path: str, longest: float) -> None:
     name = next((name for name, few, most in _LONG_BARS if few <= apart <= most), "")
     what = f"{name} bars" if name else f"bars {apart:g} days apart"
     raise DataError(
-        f"{path}: its rows are {what} (median distance {apart:g} days); download daily bars, or"
-        " bars of an hour or of minutes"
+        f"{path}: unsupported bar length: rows are {what} (median distance {apart:g} days);"
+        " download daily, hourly or minute bars"
     )
 
 
@@ -420,12 +420,12 @@ def _no_parts(minutes: int, timeframe: Timeframe) -> str:
         lengths.append(str(timeframe.minutes))
     elif minutes == timeframe.minutes:
         return (
-            "daily bars show no price from before the close; fill=close needs rows of"
-            f" {', '.join(lengths)} minutes, or give fill=open"
+            "daily bars contain no price before the close, which fill=close needs; supply bars of"
+            f" {', '.join(lengths)} minutes, or set fill=open"
         )
     return (
-        f"{bar_length_text(minutes)} make no {timeframe.bars_text}: timeframe={timeframe.name}"
-        f" needs rows of {', '.join(lengths)} minutes"
+        f"{bar_length_text(minutes)} cannot form {timeframe.bars_text}; supply bars of"
+        f" {', '.join(lengths)} minutes for timeframe={timeframe.name}"
     )
 
 
@@ -437,8 +437,8 @@ def bar_length_text(minutes: int) -> str:
 def _session_opens(rows: SymbolFileRows) -> Instants:
     """Return the opens of the sessions of daily rows, [N].
 
-    A stamp is a date, or an instant of its day in New York: midnight, the open, or, where stamps
-    are ends, the close.
+    A timestamp is a date, or an instant of its day in New York: midnight, the open, or, if
+    timestamps are ends, the close.
     """
     stamps = rows.timestamps
     midnight = stamps.astype("datetime64[D]")
@@ -452,13 +452,13 @@ def _session_opens(rows: SymbolFileRows) -> Instants:
         raise row_error(
             rows.path,
             row,
-            f"{dates[row]} is not a session of New York's; write the date of the session, or call a"
-            " coin's file after its pair, as BTCUSD",
+            f"{dates[row]} is not a trading session in New York; correct the date, or name a crypto"
+            " file after its pair, such as BTCUSD",
         )
     same = np.diff(opens) == np.timedelta64(0)
     if same.any():
         row = first_true(same) + 1
-        raise row_error(rows.path, row, f"{dates[row]} is there twice; keep one bar a session")
+        raise row_error(rows.path, row, f"{dates[row]} is listed twice; keep one bar per session")
     return opens
 
 
@@ -474,9 +474,9 @@ def _adjusted(values: Array, adjusted: pd.Series, path: str) -> Array:
         raise row_error(
             path,
             row,
-            f"{adjusted.name} {cell_text(adjusted.iloc[row])} is {ratio[row]:.6g} of the close"
-            f"{before}; it contradicts prices that are adjusted for dividends and splits, so"
-            " data.adjustment=all cannot use it",
+            f"{adjusted.name} {cell_text(adjusted.iloc[row])} is {ratio[row]:.6g} times the close"
+            f"{before}; an adjusted close must be at most the close, and the ratio must not fall;"
+            " correct the row, or set data.adjustment=split",
         )
     scaled = values.copy()
     scaled[:, :VOLUME] *= ratio[:, None]
@@ -490,21 +490,21 @@ def _instants(
     naive_zone: str | None,
     epoch: EpochUnit | None,
 ) -> tuple[Instants, str, bool]:
-    """Return the instants of the stamps [N], their zone as text, and whether they are dates."""
+    """Return the instants of the timestamps [N], their zone as text, and whether they are dates."""
     column = _with_hyphens(_stamp_column(frame, head, path))
     if head.epoch_formats:
         units = [each.unit for each in head.epoch_formats]
         if epoch is not None and epoch not in units:
             raise DataError(
-                f"{path}: data.epoch={epoch} contradicts its head ({head.vendor}), by which"
-                f" {column.name} counts {' or '.join(units)}; leave the setting out, or call the"
-                " column time"
+                f"{path}: data.epoch={epoch} contradicts the header ({head.vendor}), where"
+                f" {column.name} counts {' or '.join(units)}; remove the setting, or rename the"
+                " column to time"
             )
-        return *_counted(column, head.epoch_formats, path, f"{head.vendor} writes it"), False
+        return *_counted(column, head.epoch_formats, path, f"format {head.vendor}"), False
     if _are_counts(column):
         if epoch is None:
             raise _unsaid_unit(column, path)
-        return *_counted(column, [EpochFormat(epoch)], path, "data.epoch says"), False
+        return *_counted(column, [EpochFormat(epoch)], path, f"data.epoch={epoch}"), False
     column = _as_iso(column, head.date_formats or DATE_FORMATS, path)
     if _are_dates(column):
         return parse_instant_column(column, path, zone="UTC"), "dates", True
@@ -520,7 +520,7 @@ def _instants(
 
 
 def _stamp_column(frame: pd.DataFrame, head: FileFormat, path: str) -> pd.Series:
-    """Return the stamp cells; separate date and time cells are joined by a blank."""
+    """Return the timestamp cells; separate date and time cells are joined by a blank."""
     column = frame[head.timestamp_columns[0]]
     if len(head.timestamp_columns) == 1:
         return column if column.name else column.rename("the first column")
@@ -539,13 +539,13 @@ def _stamp_column(frame: pd.DataFrame, head: FileFormat, path: str) -> pd.Series
             row,
             f"columns {column.name} {cell_text(column.iloc[row])} and {other.name}"
             f" {cell_text(other.iloc[row])} are not a date and a time of day (2024-03-04, 09:30);"
-            " keep the one column that says when a bar is",
+            " keep only the column with the time of the bar",
         )
     return joined.rename(name)
 
 
 def _as_iso(column: pd.Series, forms: Sequence[str], path: str) -> pd.Series:
-    """Convert stamps in another date format to ISO text; a format must fit every row.
+    """Convert timestamps in another date format to ISO text; a format must fit every row.
 
     Raises DataError if several formats fit with different results, as for 03/04/2024.
     """
@@ -572,8 +572,8 @@ def _as_iso(column: pd.Series, forms: Sequence[str], path: str) -> pd.Series:
             raise row_error(
                 path,
                 row,
-                f"{column.name} {cell_text(column.iloc[row])} may be {days}; write the year first,"
-                f" {parsed.iloc[row]:%Y-%m-%d}",
+                f"{column.name} {cell_text(column.iloc[row])} is ambiguous: {days}; write the year"
+                f" first, such as {parsed.iloc[row]:%Y-%m-%d}",
             )
     text = parsed.dt.strftime("%Y-%m-%d %H:%M:%S.%f" + ("Z" if form.endswith("%z") else ""))
     return text.where(parsed.notna(), column)
@@ -610,15 +610,15 @@ def _unsaid_unit(column: pd.Series, path: str) -> DataError:
         begin, end = EpochFormat(unit).timestamp_bounds
         if begin <= number < end:
             at = np.datetime64(int(number), unit).astype("datetime64[ns]")
-            units.append(f"data.epoch={unit} reads it as {utc_text(at)}")
-    cure = " or ".join(units) or "write dates, 2024-03-04, or instants, 2024-03-04T14:30Z"
+            units.append(f"set data.epoch={unit} for {utc_text(at)}")
+    cure = " or ".join(units) or "write dates (2024-03-04) or timestamps (2024-03-04T14:30Z)"
     return row_error(
-        path, 0, f"{column.name} {cell_text(first)} is a number without a unit; {cure}"
+        path, 0, f"{column.name} {cell_text(first)} is a number without a time unit; {cure}"
     )
 
 
 def _refuse_lone_times(column: pd.Series, path: str) -> None:
-    """Reject a stamp with a time among dates, such as the last row of an open session."""
+    """Reject a timestamp with a time among dates, such as the last row of an open session."""
     if pd.api.types.is_datetime64_any_dtype(column) or not re.fullmatch(_DATE, str(column.iloc[0])):
         return
     dates = column.astype(str).str.strip().str.fullmatch(_DAY).to_numpy(dtype=bool)
@@ -627,9 +627,9 @@ def _refuse_lone_times(column: pd.Series, path: str) -> None:
         raise row_error(
             path,
             row,
-            f"{column.name} {cell_text(column.iloc[row])} is not a date, and"
-            f" {count_text(int(dates.sum()), 'other row')} are dates; leave it out, or keep bars of"
-            " one length in a file",
+            f"{column.name} {cell_text(column.iloc[row])} is not a date, but"
+            f" {count_text(int(dates.sum()), 'other row')} are dates; remove the row, or keep bars"
+            " of different lengths in separate files",
         )
 
 
@@ -670,8 +670,8 @@ def _counted(
         raise row_error(
             path,
             row,
-            f"{column.name} {cell_text(column.iloc[row])} is not a count of {known} since 1970, as"
-            f" {source}",
+            f"{column.name} {cell_text(column.iloc[row])} is not a valid count of {known} since"
+            f" 1970 ({source}); correct the cell or the unit",
         )
     return times, f"UTC, epoch {' and '.join(units)}"
 
@@ -688,7 +688,6 @@ def _refuse_wrong_zone(starts: Instants, minutes: int, zone: str, outside: int, 
         return
     verb = "lies" if outside == 1 else "lie"
     raise DataError(
-        f"{path}: read on the clock of {zone}, {count_text(outside, 'row')} {verb} outside"
-        " New York's sessions and none opens or none closes one; correct"
-        " data.zone"
+        f"{path}: the time zone {zone} looks wrong: {count_text(outside, 'row')} {verb} outside New"
+        " York trading hours, and no row matches the open, or none the close; correct data.zone"
     )

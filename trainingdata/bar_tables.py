@@ -70,13 +70,16 @@ class BarTable:
         column = self.frame[self.file_format.symbol_column]
         if column.isna().any():
             row = first_true(column.isna().to_numpy(bool))
-            raise row_error(self.path, row, f"{self.file_format.symbol_column} is empty")
+            raise row_error(
+                self.path, row, f"{self.file_format.symbol_column} is empty; fill in the symbol"
+            )
         spelled: dict[str, str] = {}
         for cell in sorted(column.astype(str).unique()):
             symbol = _symbol_in(cell, self.file_format.symbol_pattern)
             if symbol in spelled:
                 raise DataError(
-                    f"{self.path}: {spelled[symbol]!r} and {cell!r} are one symbol; spell it alike"
+                    f"{self.path}: {spelled[symbol]!r} and {cell!r} are the same symbol; use one"
+                    " spelling"
                 )
             spelled[symbol] = cell
         return spelled
@@ -132,8 +135,8 @@ def gather_symbol_rows(
     for other in tables[1:]:
         if _layout(other.table.file_format) != _layout(head):
             raise DataError(
-                f"{symbol}: files {first.table.path} and {other.table.path} have different heads;"
-                " keep files of one vendor in a folder"
+                f"{symbol}: files {first.table.path} and {other.table.path} have different headers;"
+                " keep the files of each vendor in a separate folder"
             )
     parts = [part for part in (table.select(symbol) for table in tables) if len(part)]
     place = f"{first.table.path} and {len(tables) - 1} more, rows of {spelling}"
@@ -218,7 +221,7 @@ def _of_csv(raw: bytes, path: str) -> BarTable:
     refuse_other_separator(names, path)
     _refuse_open_quotes(text, path)
     if not any(names):
-        raise DataError(f"{path}: the file is empty, or begins with an empty line")
+        raise DataError(f"{path}: the file is empty, or its first line is; add a header row")
     rest = _FOOTER.sub(b"", rest)
     _refuse_second_head(first, rest, path)
     if names[0] == _PRICE:
@@ -243,8 +246,8 @@ def _refuse_rounded(head: FileFormat, names: Sequence[str], body: bytes, path: s
         raise row_error(
             path,
             0,
-            f"{head.timestamp_columns[0]} {cell!r} is rounded, as spreadsheets write long numbers;"
-            " save the column as whole numbers, or download the file again",
+            f"{head.timestamp_columns[0]} {cell!r} is rounded: a spreadsheet has shortened the"
+            " number; save the column as whole numbers, or download the file again",
         )
 
 
@@ -255,8 +258,8 @@ def _refuse_second_head(first: bytes, rest: bytes, path: str) -> None:
     if at >= 0 and not head[:1].isdigit():
         line = rest.count(b"\n", 0, at) + 3
         raise DataError(
-            f"{path}: line {line} repeats the headings of the first line; remove it, and check that"
-            " the rows of joined files do not overlap"
+            f"{path}: line {line} repeats the header row; remove the line, and check that the rows"
+            " of concatenated files do not overlap"
         )
 
 
@@ -282,7 +285,7 @@ def _refuse_other_formats(text: bytes, path: str) -> None:
         name = "JSON" if found[1] else "HTML"
         line = one_line(text.strip().partition(b"\n")[0].decode()[:80])
         raise DataError(
-            f"{path}: it holds {name}, not CSV: {line}; download the bars again, as CSV"
+            f"{path}: the file contains {name}, not CSV: {line}; download the bars again as CSV"
         )
 
 
@@ -297,8 +300,8 @@ def _refuse_open_quotes(text: bytes, path: str) -> None:
     if b'"' in rest:
         line = rest.count(b"\n", 0, rest.index(b'"')) + 1
         raise DataError(
-            f"{path}: line {line} has a quotation mark that does not enclose a whole cell on that"
-            " line; remove it, or double a mark within a quoted cell"
+            f"{path}: line {line} has an unmatched quotation mark; remove it, or double quotation"
+            " marks inside quoted cells"
         )
 
 
@@ -322,8 +325,8 @@ def _refuse_damage(text: bytes, path: str) -> None:
     if b"\0" in text:
         line = text.count(b"\n", 0, text.index(b"\0")) + 1
         raise DataError(
-            f"{path}: line {line} holds zero bytes, as of UTF-16 or of a file that was cut off;"
-            " write it again, in UTF-8"
+            f"{path}: line {line} contains zero bytes: the file is UTF-16 or truncated; save or"
+            " download it again as UTF-8"
         )
     try:
         text.decode()
@@ -353,14 +356,17 @@ def _of_yfinance(text: bytes, path: str) -> BarTable:
     """Return a table from a file of `yfinance.download`, converted from wide to long.
 
     The file has header rows of fields and tickers, and one column per field and ticker. The result
-    has one row per stamp and ticker.
+    has one row per timestamp and ticker.
     """
     try:
         wide = pd.read_csv(io.BytesIO(text), header=[0, 1], index_col=0, **_PLAIN)
     except (ValueError, pd.errors.ParserError) as error:
         raise DataError(f"{path}: cannot be read: {error}".rstrip()) from error
     if list(wide.columns.names) != [_PRICE, _TICKER]:
-        raise DataError(f"{path}: a line of fields (Price,…) has to be followed by one of tickers")
+        raise DataError(
+            f"{path}: the second header row is not {_TICKER},…, which must follow {_PRICE},…;"
+            " download the file again"
+        )
     # Every ticker has a row, also where only another one traded.
     frame = wide.stack(_TICKER, future_stack=True).dropna(how="all").reset_index()
     # Only Yahoo writes this form: no column has to show it.
@@ -385,13 +391,15 @@ def _frame(body: bytes, names: Sequence[str], text: Sequence[str], path: str) ->
             **_PLAIN,
         )
     except pd.errors.ParserError as error:
-        said = str(error).rstrip()
-        raise DataError(f"{path}: cannot be read under {len(names)} headings: {said}") from error
+        reason = str(error).rstrip()
+        raise DataError(
+            f"{path}: the rows do not match the header of {len(names)} columns: {reason}"
+        ) from error
     surplus = frame.pop(_SURPLUS).notna().to_numpy()
     if surplus.any():
         row = first_true(surplus) + 1
         raise DataError(
-            f"{path}: cannot be read: row {row} has {len(names) + 1} cells under {len(names)}"
-            " headings"
+            f"{path}: row {row} has {len(names) + 1} cells, but the header has"
+            f" {len(names)} columns; correct the row"
         )
     return frame

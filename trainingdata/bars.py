@@ -104,7 +104,7 @@ def merge_warnings(doubts: Iterable[DataWarning]) -> tuple[DataWarning, ...]:
         largest = max(group, key=attrgetter("move_size"))
         if len(group) > 1:
             span = f"{utc_text(group[0].bar_start)} to {utc_text(group[-1].bar_start)}"
-            what = f"{largest.observation} (the largest of {len(group)} such, {span})"
+            what = f"{largest.observation} (the largest of {len(group)} such bars, {span})"
             largest = replace(largest, observation=what)
         merged.append(largest)
     return tuple(merged)
@@ -115,10 +115,10 @@ class Provenance:
     """Provenance of a symbol's bars: their file and its conventions.
 
     file: path of the file.
-    time_zone: time zone of the stamps, as text.
-    row_minutes: length of a row in minutes; shorter than the bar if rows were joined to bars.
+    time_zone: time zone of the timestamps, as text.
+    row_minutes: length of a row in minutes; shorter than the bar if rows are aggregated.
     notes: texts on parts of the file that are ignored or converted.
-    stamps_are_ends: whether a stamp is the end of its bar, not the start.
+    stamps_are_ends: whether a timestamp is the end of its bar, not the start.
     data_warnings: data warnings about the bars, one per bar.
     is_volume_unit_known: whether the unit of volume is known.
     """
@@ -133,7 +133,7 @@ class Provenance:
 
     @property
     def stamp_text(self) -> str:
-        """Description of the stamps: time zone, and start or end of the bar."""
+        """Description of the timestamps: time zone, and start or end of the bar."""
         return f"{self.time_zone}, {'end' if self.stamps_are_ends else 'begin'}"
 
 
@@ -178,15 +178,16 @@ class Bars:
         if self.mask.shape != expected[:2]:
             raise ValueError(f"mask must have shape [S, T] = {expected[:2]}, got {self.mask.shape}")
         if self.origins and len(self.origins) != len(self.instruments):
-            raise ValueError(f"origins must be [S] = {expected[0]}, got {len(self.origins)}")
+            raise ValueError(f"origins must have length S = {expected[0]}, got {len(self.origins)}")
         if self.unconfirmed_bars and len(self.unconfirmed_bars) != len(self.instruments):
             raise ValueError(
-                f"unread must be [S] = {expected[0]}, got {len(self.unconfirmed_bars)}"
+                f"unconfirmed_bars must have length S = {expected[0]}, got"
+                f" {len(self.unconfirmed_bars)}"
             )
         if len(self.times) == 0:
-            raise ValueError("a panel needs at least one instant")
+            raise ValueError("times is empty; a panel needs at least one instant")
         if not (np.diff(self.times) > np.timedelta64(0)).all():
-            raise ValueError("times must increase")
+            raise ValueError("times must be strictly increasing")
         items = self.instruments
         put = object.__setattr__
         put(self, "symbols", tuple(item.symbol for item in items))
@@ -355,7 +356,7 @@ def build_panel(
     """
     parts = sorted(tables, key=lambda part: part[0].symbol)
     if not parts:
-        raise DataError("symbols: none were asked for")
+        raise DataError("symbols: the list is empty; name at least one symbol")
     times = np.unique(np.concatenate([extra_instants, *(instants for _, instants, _ in parts)]))
     values = np.full((len(parts), len(times), len(FIELDS)), np.nan)
     mask = np.zeros((len(parts), len(times)), dtype=bool)
@@ -386,7 +387,7 @@ def keep_regular_bars(
     misplaced = irregular & in_session(starts) if item.kind is AssetClass.STOCK else irregular
     if misplaced.any():
         row = first_true(misplaced)
-        place = f"{utc_text(starts[row])} is no start of {timeframe.bar_text}"
+        place = f"{utc_text(starts[row])} is not the start of {timeframe.bar_text}"
         raise row_error(path, row, f"{place} {_grid_advice(item, timeframe)}")
     if irregular.all():
         raise no_regular_hours_error(starts, path)
@@ -397,9 +398,10 @@ def no_regular_hours_error(starts: Instants, path: str) -> DataError:
     """Return the DataError for bars that all lie outside regular New York hours."""
     days = calendar()
     outside = starts[0] >= days.closes[-1] or starts[-1] < days.opens[0]
-    beyond = f", which {outside_calendar_text(starts[0])}" if outside else ""
+    cure = outside_calendar_text(starts[0]) if outside else "is outside; check the time zone"
     return DataError(
-        f"{path}: no row lies within regular New York hours; first {utc_text(starts[0])}{beyond}"
+        f"{path}: no row lies within regular New York hours; the first row, {utc_text(starts[0])},"
+        f" {cure}"
     )
 
 
@@ -409,7 +411,7 @@ def _grid_advice(item: Instrument, timeframe: Timeframe) -> str:
     grid = f"counted from {'midnight UTC' if coin else '09:30 New York'}"
     if timeframe == HOURLY:
         grid = "full hours" if coin else "09:30, 10:30 … New York"
-    return f"({grid}); give shorter bars, of 30 minutes to 1, which are put together here"
+    return f"({grid}); supply bars of 1 to 30 minutes, which will be aggregated"
 
 
 def row_error(path: str, row: int, what: str) -> DataError:
@@ -437,18 +439,18 @@ def check_bars(starts: Instants, values: Array, path: str) -> None:
     steps = np.diff(starts)
     if (steps <= np.timedelta64(0)).any():
         row = first_true(steps <= np.timedelta64(0)) + 1
-        word = "is earlier than the row before" if steps[row - 1] else "repeats"
+        word = "is earlier than the previous row" if steps[row - 1] else "is listed twice"
         stamp = f"timestamp {utc_text(starts[row])}"
-        raise row_error(path, row, f"{stamp} {word}; rows must increase in time")
+        raise row_error(path, row, f"{stamp} {word}; sort the rows by time and remove duplicates")
     for cells, words in (
-        (~np.isfinite(values), "not a number"),
-        (values[:, :VOLUME] <= 0, "a price must be above 0"),
+        (~np.isfinite(values), "not a finite number"),
+        (values[:, :VOLUME] <= 0, "but prices must be above 0"),
         (
             values[:, :VOLUME] < MIN_PRICE,
-            f"below {MIN_PRICE:g} USD, the least price that can be traded (an order holds 1e11"
-            " coins at most); cut the file, or leave the symbol out",
+            f"below {MIN_PRICE:g} USD, the lowest price that can be traded (an order is at most"
+            " 1e11 coins); remove these rows, or the symbol",
         ),
-        (values < 0, "below 0"),
+        (values < 0, "but volume must not be negative"),
     ):
         if cells.any():
             row, column = np.argwhere(cells)[0]

@@ -5,13 +5,13 @@
         [--symbols NVDA BTCUSD …] [--zone America/New_York] [--epoch s] [--stamps begin]
 
 --input DIR …        folders of bar files, one file per symbol, or single files
---output NAME        NAME.parquet and NAME.json are written
---lookback N         sessions; hourly windows are 25/6 as many bars
---as-of D            New York date, inclusive, or an instant with a zone; default: the last bar
+--output NAME        write NAME.parquet and NAME.json
+--lookback N         number of sessions; hourly windows have 25/6 times as many bars
+--as-of D            New York date, inclusive, or a time with a time zone; default: the last bar
 --symbols SYMBOL …   default: every file
---zone ZONE          time zone of stamps without one; default: such stamps are refused
---epoch UNIT         unit of epoch timestamps (s, ms, us, ns); default: they are refused
---stamps SIDE        side of a bar (begin, end) that a stamp marks if the file does not state it
+--zone ZONE          time zone of timestamps without one; default: such timestamps are rejected
+--epoch UNIT         unit of epoch timestamps (s, ms, us, ns); default: they are rejected
+--stamps SIDE        side of a bar (begin, end) that a timestamp marks if the file does not state it
 --overwrite          overwrite files that are not a correlation matrix
 
 It writes `matrix.parquet` (symbols × symbols) and `matrix.json` (known-at instant and source).
@@ -100,7 +100,7 @@ def parse_arguments(words: Sequence[str]) -> tuple[argparse.Namespace, None]:
     flags = _parser().parse_args(list(words))
     _refuse_other_files(flags.output, overwrite=flags.overwrite)
     if flags.lookback < 2:
-        raise InputError(f"--lookback: {flags.lookback} is below 2 sessions")
+        raise InputError(f"--lookback: {flags.lookback} is below the minimum of 2 sessions")
     check_zone(flags.zone, "--zone")
     flags.as_of = (
         parse_instant(flags.as_of, name="--as-of", end_of_day=True) if flags.as_of else None

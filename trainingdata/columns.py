@@ -1,7 +1,7 @@
 """Detection of a bar file's columns: by a vendor's header, else by column names.
 
 Names in any case and order identify the columns. Most names do not state the time zone, the unit of
-epoch timestamps, the side of a bar that a stamp marks, or the unit of crypto volume. A vendor's
+epoch timestamps, the side of a bar that a timestamp marks, or the unit of crypto volume. A vendor's
 format (`trainingdata.file_formats.VENDORS`) or a name such as `Gmt time`, `unix` or `Volume BTC`
 states them. Otherwise the cells must show these conventions, or the user states them (`data.zone`,
 `data.epoch`, `data.stamps`, `data.volume_unit`).
@@ -82,7 +82,7 @@ def _named_columns(names: Sequence[str], path: str) -> FileFormat:
     )
     stamp = (own,) if own else columns.stamp()
     if not stamp:
-        missing.insert(0, f"the time ({', '.join(_STAMPS)} or t)")
+        missing.insert(0, f"a time column ({', '.join(_STAMPS)} or t)")
     if missing:
         raise _unknown_head(names, path, f"missing: {', '.join(missing)}")
     adjusted = columns.one(_ADJUSTED, "adjusted close") or ""
@@ -158,7 +158,7 @@ class _Columns:
 
     def _ambiguous(self, found: Sequence[str], what: str) -> DataError:
         return DataError(
-            f"{self.path}: columns {found[0]!r} and {found[1]!r} could both be the {what}; keep one"
+            f"{self.path}: columns {found[0]!r} and {found[1]!r} both match {what}; keep one"
         )
 
     def field(self, field: str) -> str | None:
@@ -187,7 +187,7 @@ class _Columns:
         return _Volume(dollars[0], "usd") if dollars else _Volume(None)
 
     def stamp(self) -> tuple[str, ...]:
-        """Return the column names of the stamp; two if date and time are separate columns."""
+        """Return the column names of the timestamp; two if date and time are separate columns."""
         found = {
             meaning: self.one({meaning, *(f"{meaning}{zone}" for zone in _UTC)}, meaning)
             for meaning in _STAMPS
@@ -200,14 +200,14 @@ class _Columns:
             del there["end"]
         if len(there) > 1:
             raise DataError(
-                f"{self.path}: columns {', '.join(map(repr, there.values()))} could each be the"
-                " time of a bar; keep one"
+                f"{self.path}: columns {', '.join(map(repr, there.values()))} all match the time of"
+                " a bar; keep one"
             )
         if there:
             return tuple(there.values())
         other = (
             self.one({"t"}, "time")
-            or self.one(_OPENINGS, "begin of a bar")
+            or self.one(_OPENINGS, "start of a bar")
             or self.one(_CLOSINGS, "end of a bar")
         )
         return (other,) if other else tuple(self.by_meaning.get(UNNAMED_COLUMN, ())[:1])
@@ -224,13 +224,13 @@ def _meaning(name: str) -> str:
 
 
 def _on_utc(name: str) -> bool:
-    """Return True if the name of a stamp column states UTC: `Gmt time`, `Date (UTC)`."""
+    """Return True if the name of a timestamp column states UTC: `Gmt time`, `Date (UTC)`."""
     meaning = _meaning(name)
     return meaning.startswith(_UTC) or meaning.endswith(_UTC)
 
 
 def _side(stamp: tuple[str, ...]) -> bool | None:
-    """Return True if column names call stamps ends of bars, False for starts, else None."""
+    """Return True if column names call timestamps ends of bars, False for starts, else None."""
     meanings = {re.sub("utc$|gmt$", "", _meaning(name)) for name in stamp}
     if meanings <= {*_ENDS, *_CLOSINGS}:
         return True
@@ -244,9 +244,8 @@ def _is_number(cell: str) -> bool:
 def _unknown_head(names: Sequence[str], path: str, why: str) -> DataError:
     line = ",".join(names)
     if sum(map(_is_number, names)) >= len(FIELDS):
-        why = "its first line is data; put a line of headings above it"
+        why = "the first line is data; add a header row above it"
     return DataError(
-        f"{path}: unknown head: {one_line(line)}; {why}; columns are found by"
-        f" name in any case and order; a good file begins with the two lines {EXAMPLE_LINES[0]} and"
-        f" {EXAMPLE_LINES[1]}"
+        f"{path}: unknown header: {one_line(line)}; {why}; columns are matched by name, in any case"
+        f" and order; a valid file starts with the lines {EXAMPLE_LINES[0]} and {EXAMPLE_LINES[1]}"
     )

@@ -36,16 +36,16 @@ RECENT_BARS = 7
 
 UNCONFIRMED_BAR_CAUSES = {
     AssetClass.STOCK: (
-        "its causes are wrong rows, an unadjusted split or a true move: compare the file with a"
+        "possible causes: wrong rows, an unadjusted split or a real move; compare the file with a"
         " second source"
     ),
     AssetClass.CRYPTO: (
-        "its causes are wrong rows, new coins for old or a true move: compare the file with a"
+        "possible causes: wrong rows, a coin redenomination or a real move; compare the file with a"
         " second source"
     ),
 }
 UNCONFIRMED_BAR_EFFECT = (
-    "the bar is not decided on, filled or marked, because it waits for the next"
+    "the bar is not used for decisions, fills or valuation until the next bar confirms it"
 )
 
 
@@ -208,12 +208,12 @@ def unconfirmed_bar_warnings(
     for row in np.flatnonzero(left_out & ~np.isin(starts, doubted)).tolist():
         before, close = values[max(row - 1, 0), CLOSE], values[row, CLOSE]
         what = (
-            f"the bar is left out: a price is more than {MAX_PRICE_RATIO:g} times above or below"
+            f"the bar is skipped: a price differs by more than a factor of {MAX_PRICE_RATIO:g} from"
             f" the last accepted close ({close:,.4g} after {before:,.4g})"
         )
         effect = (
-            f"{UNCONFIRMED_BAR_EFFECT}; if that confirms the move, prices go on from there, and a"
-            f" position held over it books {close / before - 1:+.0%}"
+            f"{UNCONFIRMED_BAR_EFFECT}; a confirmed move is accepted, and a position held through"
+            f" it books {close / before - 1:+.0%}"
         )
         at = np.datetime64(starts[row])
         size = abs(float(np.log(close / before)))
@@ -223,7 +223,10 @@ def unconfirmed_bar_warnings(
             )
         )
     if len(starts) and left_out[-1]:
-        payout = f"if the symbol ends here, its payout uses this price, {values[-1, CLOSE]:,.4g}"
+        payout = (
+            "if the symbol is delisted here, the payout is computed from this price,"
+            f" {values[-1, CLOSE]:,.4g}"
+        )
         doubts = [
             replace(each, effect=f"{each.effect}; {payout}")
             if each.bar_start == starts[-1]

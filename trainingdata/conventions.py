@@ -17,9 +17,9 @@ class Conventions:
 
     uses_adjusted_close: whether prices are multiplied by adjusted close over close, if a file has
         both.
-    time_zone: time zone of stamps without a zone.
+    time_zone: time zone of timestamps without a zone.
     epoch_unit: unit of epoch timestamps.
-    stamp_side: side of a bar, start or end, that its stamp marks.
+    stamp_side: side of a bar, start or end, that its timestamp marks.
     volume_unit: unit of crypto volume; it overrides the vendor's usual unit.
     """
 

@@ -93,10 +93,10 @@ def read_actions(path: Path) -> tuple[CorporateEvent, ...]:
         if isinstance(event, CorporateAction):
             same = (event.symbol, event.effective_open, row.kind, event.dividend)
         if same in rows:
-            what = f"{event.symbol} ends twice; leave one of them"
+            what = f"{event.symbol} is delisted or renamed twice; keep one row"
             if isinstance(event, CorporateAction):
-                what = f"a {row.kind} of {event.symbol} twice in the session of {row.date}; leave"
-                what += " one of them, or one that is both together"
+                what = f"{event.symbol} has the same {row.kind} twice in the session of {row.date};"
+                what += " keep one row, or combine them"
             raise DataError(f"{path}: rows {rows[same]} and {number}: {what}")
         rows[same] = number
         listed.append(event)
@@ -142,11 +142,11 @@ def _event(row: _Row) -> CorporateEvent:
     _check_kind(symbol, kind)
     for column, kinds in _OF_KIND.items():
         if getattr(row, column) and kind not in kinds:
-            raise DataError(f"{kind} has no {column!r}; leave it empty")
+            raise DataError(f"column {column!r} does not apply to a {kind}; leave the cell empty")
     try:
         day = parse_date(row.date)
     except ValueError:
-        raise DataError(f"date {row.date!r} cannot be read; write it as YYYY-MM-DD") from None
+        raise DataError(f"date {row.date!r} is invalid; write it as YYYY-MM-DD") from None
     value = _number("value", row.value or {"ended": "nan", "rename": "1"}.get(kind, ""))
     cash = _number("cash", row.cash or "0")
     opens = first_open_from(day)
@@ -156,7 +156,7 @@ def _event(row: _Row) -> CorporateEvent:
     if kind in DELISTING_KINDS:
         return _end(row, name, opens, value, cash)
     if not (np.isfinite(value) and value > 0):
-        raise DataError(f"{kind} of {row.value} on {row.date}; a value must be above 0")
+        raise DataError(f"value of the {kind} on {row.date} is {row.value}; it must be above 0")
     if kind == "split":
         return CorporateAction(name, opens, split_ratio=value)
     return CorporateAction(name, opens, dividend=value)
@@ -166,19 +166,19 @@ def _number(column: str, cell: str) -> float:
     try:
         return float(cell)
     except ValueError:
-        raise DataError(f"{column} {cell!r} cannot be read; write a number, 0.25") from None
+        raise DataError(f"{column} {cell!r} is not a number; write it as 0.25") from None
 
 
 def _check_kind(symbol: str, kind: str) -> None:
     """Reject an event without a valid symbol, or of a kind that the asset class does not have."""
     if not is_symbol_in_any_case(symbol):
-        raise DataError(f"{symbol!r} is not a symbol of a stock or crypto pair")
+        raise DataError(f"{symbol!r} is not the symbol of a stock (NVDA) or crypto pair (BTCUSD)")
     if kind not in ACTION_KINDS:
-        raise DataError(f"kind is {kind!r}, not one of {', '.join(ACTION_KINDS)}")
+        raise DataError(f"kind {kind!r} is unknown; use one of {', '.join(ACTION_KINDS)}")
     if is_crypto(symbol) and kind not in DELISTING_KINDS:
         raise DataError(
-            f"{symbol} is a crypto pair, which has no {kind}; delete the row, and put all prices of"
-            " its file into the same units"
+            f"{symbol} is a crypto pair, for which a {kind} is not supported; delete the row, and"
+            " convert all prices in its file to the same unit"
         )
 
 
@@ -188,20 +188,30 @@ def _end(
     """Return the end of a symbol from a row; value: NaN where the row states no payout."""
     kind = row.kind
     if kind == "rename" and value != 1.0:
-        raise DataError(f"rename with a value of {row.value}; it is 1, or a merger with a ratio")
+        raise DataError(
+            f"value of a rename is {row.value}; it must be 1 or empty; use kind merger for another"
+            " exchange ratio"
+        )
     if kind == "merger" and not (np.isfinite(value) and value > 0):
-        raise DataError(f"merger of {row.value} shares; a value must be above 0")
+        raise DataError(
+            f"value of a merger is {row.value}; write the number of new shares per old share, above"
+            " 0"
+        )
     if kind == "ended" and row.value and not (np.isfinite(value) and value >= 0):
-        raise DataError(f"ended with {row.value}; a share is paid 0 USD or more")
+        raise DataError(
+            f"value of a delisting is {row.value}; write the payout per share, 0 USD or more"
+        )
     if not (np.isfinite(cash) and cash >= 0):
-        raise DataError(f"cash of {row.cash}; a share is paid 0 USD or more")
+        raise DataError(f"cash is {row.cash}; write the cash paid per share, 0 USD or more")
     if kind == "ended":
         return Delisting(name, opens, _booked(row, opens), cash_per_share=value)
     if not is_symbol_in_any_case(row.into):
-        raise DataError(f"a {kind} needs the symbol that takes its place in 'into': {row.into!r}")
+        raise DataError(
+            f"into is {row.into!r}, not a symbol; write the symbol that replaces {name}"
+        )
     into = instrument(row.into).symbol
     if into == name:
-        raise DataError(f"a {kind} of {name} into itself")
+        raise DataError(f"a {kind} replaces {name} by itself; write another symbol in 'into'")
     if kind == "rename":
         return Rename(name, opens, into)
     return Delisting(

@@ -16,11 +16,11 @@ from trainingdata.instants import parse_instant, utc_text
 MIN_JUMP_FRACTION = 0.2
 
 _NAMED = 6
-_HEADS = ("symbol", "first bar, UTC", "last bar, UTC", "stamps", "bars", "missing", "gaps")
+_HEADS = ("symbol", "first bar, UTC", "last bar, UTC", "timestamps", "bars", "missing", "gaps")
 _MEANING = (
-    "stamps: their zone in the file, and whether they are the begin or the end of a bar; missing:"
-    " bars that the calendar has and the file lacks; jumps: closes more than"
-    f" {MIN_JUMP_FRACTION:.0%} from the one before"
+    "timestamps: their time zone in the file, and whether they mark the begin or the end of a bar;"
+    " missing: bars that the exchange calendar expects but the file lacks; jumps: closes more than"
+    f" {MIN_JUMP_FRACTION:.0%} from the previous close"
 )
 
 
@@ -67,14 +67,12 @@ def missing_range_texts(bars: Bars, start: str | None, end: str | None) -> tuple
             before = np.array([parse_instant(start, name="start") - np.timedelta64(1, "ns")])
             if clock.count_ended_bars(before)[0] + 1 < numbers[0]:
                 said.append(
-                    (f"start: asked from {start}; there are bars from {first} on", item.symbol)
+                    (f"start: {start} is requested, but bars start only at {first}", item.symbol)
                 )
         if end:
             until = np.array([parse_instant(end, name="end", end_of_day=True)])
             if clock.count_ended_bars(until)[0] > numbers[1]:
-                said.append(
-                    (f"end: asked until {end}; there are bars up to {last} only", item.symbol)
-                )
+                said.append((f"end: {end} is requested, but bars end at {last}", item.symbol))
     return tuple(_grouped(said))
 
 

@@ -192,30 +192,33 @@ def check_delistings(bars: Bars, delistings: Iterable[Delisting]) -> None:
         starts = _starts(bars, each.symbol)
         if len(starts) and starts[-1] >= each.effective_open:
             raise DataError(
-                f"{each.symbol} ends on {date}, and its file has bars after that; mend its row or"
-                " cut the file"
+                f"{each.symbol} is delisted on {date}, but its file has later bars; correct the row"
+                " or remove the bars"
             )
         last = bars.bars_of_symbol(bars.symbols.index(each.symbol))[1][-1:, CLOSE]
         if (each.cash_per_share > MAX_PAYOUT_MULTIPLE * last).any():
             raise DataError(
-                f"{each.symbol} ends on {date} with {rounded_price(each.cash_per_share, 2)} USD a"
-                " share, and"
-                f" its last close is {rounded_price(last[0], 2)}; mend its row, or its bars"
+                f"{each.symbol} is delisted on {date} for {rounded_price(each.cash_per_share, 2)}"
+                f" USD per share, more than {MAX_PAYOUT_MULTIPLE:g} times its last close"
+                f" {rounded_price(last[0], 2)}; correct the row or the bars"
             )
         if not each.successor:
             continue
         if each.successor not in bars.symbols:
             raise DataError(
-                f"{each.symbol} becomes {each.successor} on {date}, which is not one of the run's"
-                " symbols; add it"
+                f"{each.symbol} becomes {each.successor} on {date}, but {each.successor} is not"
+                " among the run's symbols; add it"
             )
         if instrument(each.successor).kind is not instrument(each.symbol).kind:
-            raise DataError(f"{each.symbol} becomes {each.successor}: a stock and a coin")
+            raise DataError(
+                f"{each.symbol} cannot become {each.successor}: one is a stock, the other crypto;"
+                " correct the row"
+            )
         first = _starts(bars, each.successor)[:1]
         if not len(first) or new_york_date(first)[0] > date:
             raise DataError(
-                f"{each.symbol} becomes {each.successor} on {date}, which has no bar by then; give"
-                " its bars, or `ended` and what a share was worth"
+                f"{each.symbol} becomes {each.successor} on {date}, but {each.successor} has no bar"
+                " by then; supply its bars, or use kind `ended` with the payout per share"
             )
 
 
@@ -233,22 +236,25 @@ def join_renamed(
         if each.symbol not in series:
             continue
         date = _date(each.effective_open)
-        words = f"data.actions: {each.symbol} is called {each.successor} from {date} on"
+        words = f"data.actions: {each.symbol} is renamed to {each.successor} on {date}"
         if each.successor not in series:
             raise DataError(
-                f"{words}, which is not one of the run's symbols; use that symbol instead"
+                f"{words}, but {each.successor} is not among the run's symbols; use"
+                f" {each.successor} instead of {each.symbol}"
             )
         times, values, origin = series.pop(each.symbol)
         later_times, later_values, later = series[each.successor]
         clock = timeframe.clock(instrument(each.successor).kind)
         if len(times) and clock.starts_by_end(times[-1:])[0] >= each.effective_open:
-            raise DataError(f"{words}, and {origin.file} has bars after that; cut it, or the row")
+            raise DataError(
+                f"{words}, but {origin.file} has later bars; remove those bars, or the row"
+            )
         if len(later_times) and clock.starts_by_end(later_times[:1])[0] < each.effective_open:
             raise DataError(
-                f"{words}, and {later.file} has bars before that, which may be another company's;"
-                " cut it, or take the row out where they are the same ones"
+                f"{words}, but {later.file} has earlier bars, possibly of another company; remove"
+                " those bars, or remove the row if they are of the same company"
             )
-        note = f"until {date} called {each.symbol}, from {origin.file}"
+        note = f"traded as {each.symbol} until {date}; those bars are from {origin.file}"
         series[each.successor] = (
             np.concatenate([times, later_times]),
             np.concatenate([values, later_values]),

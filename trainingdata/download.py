@@ -116,7 +116,8 @@ def _update_file(
         progress(item.symbol, step + 1, steps)
     if not len(times):
         raise DataError(
-            f"{item.symbol}: the venue has no bar between {utc_text(start)} and {utc_text(end)}"
+            f"{item.symbol}: the venue has no bars between {utc_text(start)} and {utc_text(end)};"
+            " choose another symbol or range"
         )
     return len(times)
 
@@ -134,7 +135,7 @@ def _stored_bars(
     try:
         times, values = read_bars([path], [item.symbol], timeframe=timeframe).bars_of_symbol(0)
     except DataError as error:
-        raise DataError(f"{error}; move it away") from error
+        raise DataError(f"{error}; move the file to another folder") from error
     return (times, values) if len(times) and times[0] <= start + MAX_START_DELAY else nothing
 
 
@@ -206,9 +207,12 @@ def parse_arguments(words: Sequence[str]) -> tuple[DownloadSettings, Path]:
     if start >= end:
         raise InputError(f"--start: {flags.start} is not before --end {flags.end or 'now'}")
     if config.data.crypto_day != "utc":
-        raise InputError("data.crypto_day: files hold the days of UTC; load hours, timeframe=1h")
+        raise InputError(
+            f"data.crypto_day: {config.data.crypto_day} is not supported here, because daily files"
+            " end at midnight UTC; download hourly bars with timeframe=1h"
+        )
     if config.data.execution_bars:
-        raise InputError("data.execution_bars: no order is filled here; leave it out")
+        raise InputError("data.execution_bars: not used by downloads; remove it")
     check_output(
         flags.output, "*.parquet", ("timestamp", "open", "close"), overwrite=may_overwrite(config)
     )

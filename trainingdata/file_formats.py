@@ -1,4 +1,4 @@
-"""Formats of bar files by vendor: columns, stamps and volume.
+"""Formats of bar files by vendor: columns, timestamps and volume.
 
 A new vendor or format is a new row of `FILE_FORMATS`, or of `VENDORS` if its column names vary in
 case or contain a coin. `trainingdata.columns` detects the columns of any other file by name.
@@ -58,12 +58,12 @@ class FileFormat:
     symbol_pattern: regular expression of the symbol cells; its group is the symbol.
     adjusted_close_column: name of the column of adjusted closes; empty if there is none.
     unread_columns: names of optional columns that are not read.
-    date_formats: `strptime` formats of stamps that are not ISO text; empty: any fitting format of
-        `DATE_FORMATS`.
-    time_zone: time zone of stamps without a zone; empty: the user states it (`data.zone`).
-    epoch_formats: units of epoch timestamps; empty: stamps are text.
-    stamps_are_ends: whether a stamp is the end of its bar, not the start; None: the header does not
-        state it.
+    date_formats: `strptime` formats of timestamps that are not ISO text; empty: any fitting format
+        of `DATE_FORMATS`.
+    time_zone: time zone of timestamps without a zone; empty: the user states it (`data.zone`).
+    epoch_formats: units of epoch timestamps; empty: timestamps are text.
+    stamps_are_ends: whether a timestamp is the end of its bar, not the start; None: the header does
+        not state it.
     is_daily: whether the bars are daily.
     is_headerless: whether the file has no header row; it then has all columns of the format, in
         order.

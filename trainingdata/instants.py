@@ -64,7 +64,7 @@ def check_zone(zone: str | None, name: str) -> None:
     """
     if zone is not None and not _is_zone(zone):
         raise InputError(
-            f"{name}: {zone!r} is not a time zone; write UTC or a name such as America/New_York"
+            f"{name}: {zone!r} is not a time zone; use UTC or an IANA name such as America/New_York"
             f"{_zone_hint(zone)}"
         )
 
@@ -88,7 +88,8 @@ def _zone_hint(zone: str) -> str:
     if word in _ABBREVIATIONS:
         place, offset = _ABBREVIATIONS[word]
         return (
-            f"; for {word} write {place} (with daylight saving) or {_fixed_zone(offset)} (without)"
+            f"; instead of {word}, write {place} (with daylight saving time) or"
+            f" {_fixed_zone(offset)} (without)"
         )
     if found := _HOURS.fullmatch(word):
         hours = int(found[2]) if found[1] == "+" else -int(found[2])
@@ -96,8 +97,8 @@ def _zone_hint(zone: str) -> str:
         if not _is_zone(fixed):
             return ""
         ahead = f"{abs(hours)} h {'ahead of' if hours > 0 else 'behind'} UTC"
-        return f"; for {word} write {fixed}" + (
-            f" for a clock {ahead} (its sign is reversed)" if hours else ""
+        return f"; instead of {word}, write {fixed}" + (
+            f" for a clock {ahead} (the sign is reversed)" if hours else ""
         )
     places = [each for each in sorted(available_timezones()) if "/" in each]
     if "/" in zone:
@@ -132,15 +133,13 @@ def parse_instant(text: Any, *, name: str, end_of_day: bool = False) -> np.datet
         stamp = pd.NaT
     if pd.isna(stamp):
         raise InputError(
-            f"{name}: {text!r} is not a date (YYYY-MM-DD) and no instant with a zone"
+            f"{name}: {text!r} is neither a date (YYYY-MM-DD) nor a time with a time zone"
             " (2024-10-01T15:30Z)"
         )
     if stamp.tzinfo is None:
         # A time without a zone could be New York's or UTC: to guess would move a run by hours.
         if not _DATE.fullmatch(written):
-            raise InputError(
-                f"{name}: {text!r} has a time but no zone; write it as 2024-10-01T15:30Z"
-            )
+            raise InputError(f"{name}: {text!r} has no time zone; write it as 2024-10-01T15:30Z")
         # The day is added before the zone: a New York day has 23 or 25 hours twice a year.
         if end_of_day:
             stamp += pd.Timedelta(days=1)
@@ -151,7 +150,7 @@ def parse_instant(text: Any, *, name: str, end_of_day: bool = False) -> np.datet
         utc = stamp.tz_convert("UTC").tz_localize(None)
         return np.datetime64(utc.as_unit("ns").to_datetime64())
     except pd.errors.OutOfBoundsDatetime:
-        raise InputError(f"{name}: {text!r} is not an instant between 1678 and 2262") from None
+        raise InputError(f"{name}: {text!r} is outside the years 1678 to 2262") from None
 
 
 def parse_date(text: str) -> np.datetime64:
@@ -177,15 +176,15 @@ def history_start(now: np.datetime64, days: int) -> np.datetime64:
 def parse_instant_column(
     column: pd.Series, path: str, before: int = 0, zone: str | None = None, advice: str = ""
 ) -> Instants:
-    """Parse a file's column of stamps as UTC instants [N].
+    """Parse a file's column of timestamps as UTC instants [N].
 
-    column: stamps as text or timestamps, at least one row.
+    column: timestamps, as text or as datetimes, at least one row.
     path: path of the file, for messages.
     before: number of rows of the file before these, for messages.
-    zone: time zone of stamps without a zone; None: such stamps are rejected.
-    advice: end of the message that rejects stamps without a zone.
+    zone: time zone of timestamps without a zone; None: such timestamps are rejected.
+    advice: end of the message that rejects timestamps without a zone.
 
-    Raises DataError for a stamp that cannot be read.
+    Raises DataError for a timestamp that cannot be read.
     """
     import pandas as pd
 
@@ -204,14 +203,14 @@ def parse_instant_column(
         instants: Instants = utc.dt.as_unit("ns").to_numpy("datetime64[ns]")
     except pd.errors.OutOfBoundsDatetime:
         far = ~utc.dt.year.between(1678, 2261).to_numpy()
-        raise fault(first_true(far), "{value} is not an instant between 1678 and 2262") from None
+        raise fault(first_true(far), "{value} is outside the years 1678 to 2262") from None
     return instants
 
 
 def _stamps_of_text(
     text: pd.Series, zone: str | None, fault: RowErrorFactory, advice: str
 ) -> pd.Series:
-    """Parse stamps with a time zone from text."""
+    """Parse timestamps with a time zone from text."""
     import pandas as pd
 
     stamps = pd.to_datetime(text, utc=True, errors="coerce", format="ISO8601")
@@ -223,7 +222,7 @@ def _stamps_of_text(
     if zoned.all():
         return stamps
     if zone is None:
-        lacks = "{value} has no zone; write it in UTC, ending in Z"
+        lacks = "{value} has no time zone; write it in UTC, ending in Z"
         raise fault(first_true(~zoned), lacks + advice)
     # The parser takes 2024 for a day, too.
     whole = text.str.match(r"\d{4}-\d{2}-\d{2}").to_numpy(dtype=bool)
@@ -235,15 +234,15 @@ def _stamps_of_text(
 
 
 def _abbreviation_fault(cell: str, advice: str) -> str:
-    """Return an error text for a stamp that ends in a zone abbreviation; else empty."""
+    """Return an error text for a timestamp that ends in a zone abbreviation; else empty."""
     found = _ABBREVIATED.fullmatch(cell)
     if found is None:
         return ""
     if found[1].upper() in _UTC_NAMES:
         return f"{{value}} ends in {found[1]}; write Z instead"
     return (
-        f"{{value}} ends in {found[1]}, and abbreviations of zones are ambiguous; write the offset"
-        f" from UTC instead, as -05:00{advice}"
+        f"{{value}} ends in {found[1]}, an ambiguous time zone; write the offset from UTC instead,"
+        f" such as -05:00{advice}"
     )
 
 
@@ -259,7 +258,7 @@ def _typed_stamps(
     import pandas as pd
 
     if not isinstance(column.dtype, pd.DatetimeTZDtype) and zone is None:
-        raise fault(0, "{value} has no zone; store the column in UTC" + advice)
+        raise fault(0, "{value} has no time zone; store the column in UTC" + advice)
     if column.isna().any():
         raise fault(first_true(column.isna().to_numpy()), "is empty")
     if isinstance(column.dtype, pd.DatetimeTZDtype) or zone is None:
@@ -270,7 +269,7 @@ def _typed_stamps(
 def _on_clock(
     naive: pd.Series, zone: str, rows: npt.NDArray[np.intp], fault: RowErrorFactory
 ) -> pd.Series:
-    """Convert local stamps of a time zone to UTC.
+    """Convert local timestamps of a time zone to UTC.
 
     The hour that is repeated when summer time ends is resolved by the order of the rows.
     """
@@ -282,7 +281,8 @@ def _on_clock(
         stamps = naive.dt.tz_localize(zone, ambiguous="NaT", nonexistent="NaT")
         if stamps.isna().any():
             row = int(rows[first_true(stamps.isna().to_numpy())])
-            twice = f"is there twice or never on the clock of {zone}; write it in UTC, ending in Z"
+            twice = f"is ambiguous or does not exist in {zone}, because the clock changes; write it"
+            twice += " in UTC, ending in Z"
             raise fault(row, "{value} " + twice) from None
     utc: pd.Series = stamps.dt.tz_convert("UTC")
     return utc

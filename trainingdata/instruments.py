@@ -87,7 +87,9 @@ class Instrument:
 
     def __post_init__(self) -> None:
         if self.qty_increment <= 0:
-            raise ValueError(f"{self.symbol}: increment must be positive, got {self.qty_increment}")
+            raise ValueError(
+                f"{self.symbol}: qty_increment must be above 0, got {self.qty_increment}"
+            )
 
     @property
     def shortable(self) -> bool:
@@ -148,15 +150,15 @@ def non_usd_pair_error_text(text: str) -> str:
     """Return an error text for a crypto pair that is not quoted in dollars; else an empty text."""
     name = text.strip().upper()
     if _EXCHANGE_RATE.fullmatch(name):
-        return f"{name} is an exchange rate; only stocks and coins against the dollar can be used"
+        return f"{name} is an exchange rate; only stocks and crypto pairs in USD are supported"
     if _EXCHANGE_ALONE.fullmatch(name):
-        return f"{name} is an exchange, not a coin; name the file after its pair, as BTCUSD"
+        return f"{name} is a crypto exchange; name the file after its pair, such as BTCUSD"
     pair = _OTHER_QUOTE.fullmatch(name)
     if pair is None or _SHIB.fullmatch(name):
         return ""
     base = pair[1] or pair[2]
-    coin = "" if base == "USD" else f", as those of {base}USD are"
-    return f"{name} is quoted in {pair[3]}; prices have to be in dollars{coin}"
+    cure = "prices must be in USD" if base == "USD" else f"use {base}USD"
+    return f"{name} is quoted in {pair[3]}, which is not supported; {cure}"
 
 
 def is_quoted_in_usdt(text: str) -> bool:
@@ -201,8 +203,8 @@ def other_security_error_text(text: str) -> str:
     if _COIN.fullmatch(name.upper()):
         return ""
     return (
-        f"{name} is not {name.upper()}: a small letter marks a preferred share, a right or shares"
-        " when issued, which cannot be traded here"
+        f"{name} is not {name.upper()}: a lower-case letter marks a preferred share, a right or a"
+        " when-issued share, which are not supported"
     )
 
 
@@ -246,6 +248,5 @@ def instrument(symbol: str) -> Instrument:
     if _FOREIGN.fullmatch(name):
         return Instrument(name, AssetClass.STOCK, Decimal(1), tradable=False, borrowable=False)
     raise InputError(
-        f"symbols: {symbol!r} is neither a stock (NVDA, BRK.B) nor a coin against the dollar"
-        " (BTCUSD)"
+        f"symbols: {symbol!r} is neither a stock (NVDA, BRK.B) nor a crypto pair in USD (BTCUSD)"
     )

@@ -36,7 +36,9 @@ class Market:
     def __post_init__(self) -> None:
         count = len(self.bars.times)
         if not 0 <= self.start_row < count:
-            raise ValueError(f"first must be 0 to {count - 1}, an instant's, got {self.start_row}")
+            raise ValueError(
+                f"start_row must be the row of an instant, 0 to {count - 1}, got {self.start_row}"
+            )
 
     @property
     def history(self) -> Bars:

@@ -41,7 +41,8 @@ def number_columns(frame: pd.DataFrame, file_format: FileFormat, path: str) -> A
         finite = np.isfinite(column) | gaps
         if not finite.all() and cells_of.isna().all():
             raise DataError(
-                f"{path}: column {name} ({field}) is empty; download the file again with it"
+                f"{path}: column {name} ({field}) is empty; download the file again with this"
+                " column"
             )
         # True and false would pass for 1 and 0.
         if not finite.all() or pd.api.types.is_bool_dtype(frame[name]):
@@ -97,17 +98,18 @@ def _number_advice(cell: str) -> str:
     """Return advice on how to write a cell that is not a number."""
     text = cell.strip()
     if text == "nan":
-        return "fill the cell in, or leave the row out where there was no trade"
+        return "fill in the cell, or remove the row if nothing traded"
     for mark, name in (("$", "dollar signs"), ("%", "percent signs")):
         if mark in text:
-            return f"it has {name}; write plain numbers, 1234.5"
+            return f"remove the {name}; write plain numbers such as 1234.5"
     if re.fullmatch(_THOUSANDS, text):
         plain = text.replace(",", "")
         if text.count(",") == 1 and "." not in text:
             return (
-                f"is its comma for thousands or decimals? Write {plain} or {text.replace(',', '.')}"
+                f"the comma may separate thousands or decimals; write {plain} or"
+                f" {text.replace(',', '.')}"
             )
-        return f"it has thousands separators; write {plain}"
+        return f"remove the thousands separators; write {plain}"
     if re.fullmatch(r"-?[\d.]*,\d+", text):
-        return "it has a decimal comma; write a point, 1234.5"
-    return "write plain numbers, 1234.5, and leave a row out where there was no trade"
+        return "replace the decimal comma by a point, such as 1234.5"
+    return "write plain numbers such as 1234.5, and remove rows without trades"

@@ -27,14 +27,14 @@ _EPOCH = np.datetime64(0, "ns")
 
 
 def resampling_minutes(timeframe: Timeframe) -> tuple[int, ...]:
-    """Return the bar lengths, in minutes, that can be joined to bars of a timeframe."""
+    """Return the bar lengths, in minutes, that can be aggregated to bars of a timeframe."""
     lengths = (*PART_MINUTES, HOURLY.minutes)
     return tuple(p for p in lengths if p < timeframe.minutes and timeframe.minutes % p == 0)
 
 
 @dataclass(frozen=True, eq=False, slots=True)
 class ResampledBars:
-    """B bars joined from N shorter bars, the parts.
+    """B bars aggregated from N shorter bars, the parts.
 
     times: [B] known-at instant of each bar.
     values: [B, 5] open, high, low, close, volume.
@@ -64,7 +64,7 @@ def modal_minutes(starts: Instants) -> int:
 def resample_bars(
     starts: Instants, values: Array, item: Instrument, minutes: int, timeframe: Timeframe, path: str
 ) -> ResampledBars:
-    """Join validated bars of `minutes` to bars of a timeframe.
+    """Aggregate validated bars of `minutes` to bars of a timeframe.
 
     starts: [N] start times of the parts, increasing.
     values: [N, 5] prices and volume of the parts.
@@ -86,7 +86,8 @@ def resample_bars(
     cut = len(np.unique(bar_starts[within & ~whole]))
     if not whole.any():
         raise DataError(
-            f"{path}: its {minutes}-minute bars fill no {timeframe.unit_text} from begin to end"
+            f"{path}: the {minutes}-minute bars cover no complete {timeframe.unit_text}; supply a"
+            " longer file"
         )
     first, bars = aggregate_bars(bar_starts[whole], values[whole])
     counts = np.diff(np.append(first, np.count_nonzero(whole)))
@@ -98,7 +99,7 @@ def resample_bars(
 def resample_days_between_closes(
     starts: Instants, values: Array, item: Instrument, minutes: int, timeframe: Timeframe, path: str
 ) -> ResampledBars:
-    """Join validated stock bars to days between closing auctions (`resample_between_closes`).
+    """Aggregate validated stock bars to days between closes (`resample_between_closes`).
 
     starts: [N] start times of the parts, increasing.
     values: [N, 5] prices and volume of the parts.
@@ -113,7 +114,8 @@ def resample_days_between_closes(
         raise no_regular_hours_error(starts, path)
     if not len(made.times):
         raise DataError(
-            f"{path}: its {minutes}-minute bars fill no {timeframe.unit_text} from close to close"
+            f"{path}: the {minutes}-minute bars cover no complete {timeframe.unit_text} from close"
+            " to close; supply a longer file"
         )
     return made
 
@@ -121,7 +123,7 @@ def resample_days_between_closes(
 def resample_between_closes(
     starts: Instants, values: Array, minutes: int, timeframe: Timeframe
 ) -> ResampledBars:
-    """Join parts to a stock's bars from one closing auction to the decision on the next one.
+    """Aggregate parts to a stock's bars from one closing auction to the decision on the next one.
 
     A bar opens with the last price of the previous session, which its high and low include. A bar
     without a part in the previous session is dropped. A bar includes the parts that end by its
@@ -156,9 +158,10 @@ def resample_between_closes(
 
 
 def enclosing_bars(clock: Clock, starts: Instants) -> tuple[Instants, Instants, Mask]:
-    """Return the bar that encloses each part: start [N], end [N], and whether there is one [N].
+    """Return start [N] and end [N] of the bar that contains each shorter bar, and a mask [N].
 
-    Between sessions no bar encloses a part; start and end are then those of the next bar.
+    The mask is False for a shorter bar between sessions; its start and end are those of the next
+    bar.
     """
     ends = clock.ends_by_number(clock.count_ended_bars(starts) + 1, starts)
     begun = clock.starts_by_end(ends)
@@ -197,6 +200,6 @@ def _refuse_misplaced(starts: Instants, kind: AssetClass, minutes: int, path: st
         raise row_error(
             path,
             row,
-            f"{utc_text(starts[row])} is no start of a {minutes}-minute bar, which most rows are;"
-            " give bars of one length",
+            f"{utc_text(starts[row])} is not the start of a {minutes}-minute bar, unlike most rows;"
+            " keep bars of a single length in a file",
         )

@@ -25,7 +25,7 @@ DecisionFrequency = Literal["bars", "weekly", "monthly", "times"]
 _NAMED: tuple[DecisionFrequency, ...] = ("bars", "weekly", "monthly")
 
 _TIME = re.compile(r"([01]?\d|2[0-3]):([0-5]\d)")
-_CLASSES = {AssetClass.STOCK: "stocks", AssetClass.CRYPTO: "coins"}
+_CLASSES = {AssetClass.STOCK: "stocks", AssetClass.CRYPTO: "crypto"}
 _APART = 45 * DAY  # largest distance of two decisions: a month, holidays on both sides
 # Full sessions in New York's winter and summer.
 _ORDINARY = (np.datetime64("2024-01-16", "ns"), np.datetime64("2024-07-16", "ns"))
@@ -56,8 +56,8 @@ class Schedule:
         times = [60 * int(each[1]) + int(each[2]) for each in found if each]
         if len(times) < len(found) or len(set(times)) < len(times):
             raise InputError(
-                f"schedule: {text!r} is neither bars, weekly, monthly nor different New York times"
-                f" of day as in 10:30,15:30{did_you_mean(closest_choices(text, _NAMED))}"
+                f"schedule: {text!r} is invalid; use bars, weekly, monthly, or distinct New York"
+                f" times of day such as 10:30,15:30{did_you_mean(closest_choices(text, _NAMED))}"
             )
         return cls("times", tuple(sorted(times)))
 
@@ -76,8 +76,8 @@ class Schedule:
                 wrong = ", ".join(map(time_text, sorted(others or self.times)))
                 there = one_line(", ".join(map(time_text, grid)), 200) or "none"
                 raise InputError(
-                    f"schedule: {wrong} is not a time of a decision on {timeframe.bars_text};"
-                    f" {_CLASSES[kind]} decide at {there}"
+                    f"schedule: no decision is possible at {wrong} with {timeframe.bars_text};"
+                    f" possible times for {_CLASSES[kind]}: {there}"
                 )
 
     def is_scheduled(self, clock: Clock, instants: Instants) -> Mask:

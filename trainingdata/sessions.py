@@ -289,9 +289,9 @@ def outside_calendar_text(now: np.datetime64) -> str:
     place = f"lies outside the exchange calendar ({dates[0]} to {dates[-1]})"
     early = now < dates[0] + (dates[-1] - dates[0]) // 2
     if early:
-        cure = "leave out what is earlier"
+        cure = "remove earlier rows, or choose a later date"
     elif now > utc_now():
-        cure = "it is in the future: correct the date"
+        cure = "the date is in the future; correct it"
     else:
-        cure = "update exchange_calendars"
+        cure = "install a newer exchange_calendars"
     return f"{place}; {cure}"

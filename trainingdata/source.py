@@ -64,66 +64,73 @@ class DataSettings:
     """Settings of a run's bars: their source, conventions, and price adjustment."""
 
     dir: tuple[str, ...] = setting((), "folders or files of bars; none: the synthetic market")
-    zone: str | None = setting(None, "of stamps without one, as America/New_York; none: refused")
+    zone: str | None = setting(
+        None, "time zone of timestamps without one, such as America/New_York; none: rejected"
+    )
     epoch: EpochUnit | None = setting(
-        None, "unit of stamps that count since 1970: `s`, `ms`, `us` or `ns`; none: refused"
+        None, "unit of epoch timestamps: `s`, `ms`, `us` or `ns`; none: rejected"
     )
     stamps: StampSide | None = setting(
         None,
-        "side of a bar, `begin` or `end`, that a stamp marks if file and exchange calendar do "
-        "not state it; none: refused",
+        "whether timestamps mark the `begin` or the `end` of a bar, if neither the file nor the "
+        "exchange calendar shows it; none: rejected",
     )
     volume_unit: VolumeUnit | None = setting(
         None,
-        "of crypto volume, `coins` or `usd`, if a file does not state it; none: refused as soon "
-        "as anything depends on it",
+        "unit of crypto volume, `coins` or `usd`, if a file does not state it; none: rejected by "
+        "features that use volume",
     )
     execution_bars: tuple[str, ...] = setting(
         (),
-        "folders or files of finer bars (1, 5, 15 or 30 minutes) that orders meet; none: "
-        "those decided on",
+        "folders or files of finer bars (1, 5, 15 or 30 minutes) for order fills; none: the bars "
+        "of decisions",
     )
     actions: str | None = setting(
-        None, "file of dividends, splits and ends (symbol, date, kind, value; into, cash, known)"
+        None,
+        "file of dividends, splits, mergers, renames and delistings (columns symbol, date, kind, "
+        "value; optional into, cash, known)",
     )
     delisted_after: int | None = setting(
         DELISTING_SESSIONS,
-        "sessions without a bar that others of its class have, after which a symbol "
-        "leaves the book",
+        "sessions without a bar, while others of its class have bars, after which a symbol counts "
+        "as delisted; null: never",
         ge=1,
     )
     delisting_loss: float = setting(
         DELISTING_LOSS,
-        "part of its last price lost then, unless data.actions says otherwise (Shumway 1997)",
+        "loss at delisting as a fraction of the last price, unless data.actions states a payout "
+        "(Shumway 1997)",
         ge=0,
         le=1,
     )
     adjustment: Adjustment = setting(
         "split",
-        "of prices: `split` for splits, dividends booked as cash; `all` for both, nothing "
-        "booked; `raw` for neither, both booked",
+        "adjustment of prices: `split`: for splits, and dividends are booked as cash; `all`: for "
+        "splits and dividends; `raw`: for neither, and both are booked",
     )
     accept_jumps: bool = setting(
         False,
-        "unexplained jumps like a split's, and actions that prices do not show, are "
-        "doubts; without it the bars are refused",
+        "true: report jumps that resemble a split, and actions that prices do not show, as data "
+        "warnings; false: reject the bars",
     )
     crypto_day: CryptoDay = setting(
         "utc",
-        "a coin's day: midnight `utc`, or 16:00 `new_york` as stocks, put together from "
-        "shorter bars",
+        "end of daily crypto bars: midnight `utc`, or 16:00 `new_york` like stocks, aggregated "
+        "from shorter bars",
     )
-    feed: Feed = setting("iex", "of the venue's stock bars, `iex` (free keys) or `sip` (paid)")
-    seed: int = setting(0, "of the synthetic market's draws", ge=0, lt=2**63)
+    feed: Feed = setting("iex", "data feed of stock bars, `iex` (free) or `sip` (paid plan)")
+    seed: int = setting(0, "random seed of the synthetic market", ge=0, lt=2**63)
     information_coefficient: float = setting(
-        0.15, "information coefficient of the synthetic market at one bar", ge=0, le=0.5
+        0.15, "information coefficient of the synthetic market, per bar", ge=0, le=0.5
     )
-    start: str = setting("2023-01-02", "New York date on which the synthetic market begins")
-    end: str = setting("2024-06-28", "New York date on which it ends, inclusive")
+    start: str = setting("2023-01-02", "first New York date of the synthetic market")
+    end: str = setting("2024-06-28", "last New York date of the synthetic market")
 
     def __post_init__(self) -> None:
         if not all(place.strip() for place in self.dir):
-            raise InputError("data.dir: it is empty; name a folder or a file, `.` for this one")
+            raise InputError(
+                "data.dir: a path is empty; name a folder or a file, or `.` for the current folder"
+            )
         check_zone(self.zone, "data.zone")
 
     @property
@@ -158,7 +165,7 @@ class DataSettings:
         first = parse_instant(start, name="start") if start else None
         last = parse_instant(end, name="end", end_of_day=True) if end else None
         if first is not None and last is not None and first > last:
-            raise InputError(f"start: {start} is after end {end}")
+            raise InputError(f"start: {start} is after end {end}; choose an earlier start")
         if self.dir:
             bars = self._doubted(self._of_files(names, first, last, timeframe))
         else:
@@ -229,7 +236,7 @@ class DataSettings:
             return market
         if not self.dir:
             raise InputError(
-                "data.execution_bars: the synthetic market has no finer bars; name data.dir"
+                "data.execution_bars: the synthetic market has no finer bars; set data.dir=FOLDER"
             )
         from trainingdata.bar_files import read_finer_bars
 
@@ -278,8 +285,8 @@ class DataSettings:
         found = self._events().actions
         if found and self.adjustment == "all":
             raise InputError(
-                "data.actions: prices adjusted for everything (data.adjustment=all) leave no"
-                " dividend or split to apply"
+                "data.actions: data.adjustment=all already includes dividends and splits in the"
+                " prices; set data.adjustment=split, or remove them from the file"
             )
         return found
 
@@ -334,8 +341,8 @@ class DataSettings:
             bars = bars.slice_until(end)
         if not len(bars.times) or (start is not None and start > bars.last_instant):
             raise InputError(
-                f"start, end: the synthetic market runs from {self.start} to {self.end}"
-                " (data.start, data.end)"
+                f"start, end: no bar in this range; the synthetic market runs from {self.start} to"
+                f" {self.end} (data.start, data.end)"
             )
         numbers = [s for s, symbol in enumerate(bars.symbols) if names is None or symbol in names]
         tables = [(bars.instruments[s], *bars.bars_of_symbol(s)) for s in numbers]
@@ -350,10 +357,10 @@ def refuse_non_synthetic_symbols(names: Sequence[str], searched: str = "") -> No
     """
     unknown = next((symbol for symbol in names if symbol not in SYNTHETIC_SYMBOLS), None)
     if unknown is not None:
-        where = f", and no bars of {unknown} lie below {searched} here" if searched else ""
+        where = f", and no bars of {unknown} were found below {searched}" if searched else ""
         raise InputError(
             f"symbols: the synthetic market has no {unknown}{where}"
-            f"; here are {', '.join(SYNTHETIC_SYMBOLS)}; bars of your own: data.dir=FOLDER"
+            f"; available: {', '.join(SYNTHETIC_SYMBOLS)}; for your own bars, set data.dir=FOLDER"
             f"{did_you_mean(closest_symbols(unknown, SYNTHETIC_SYMBOLS))}"
         )
 
@@ -378,12 +385,12 @@ def load_bars(
     symbols: symbols of the panel; empty: all.
     start, end: New York dates, both inclusive, or instants with a zone. The panel includes the
         history before `start`, which the first decision needs.
-    timeframe: `1d`, `1h`, `30m`, `15m` or `5m`; shorter bars are joined to it. None: days if the
-        files have them, else hours.
-    time_zone: time zone of stamps without a zone, such as America/New_York; None: such stamps are
-        rejected.
+    timeframe: `1d`, `1h`, `30m`, `15m` or `5m`; shorter bars are aggregated to it. None: daily if
+        the files are daily, else hourly.
+    time_zone: time zone of timestamps without a zone, such as America/New_York; None: such
+        timestamps are rejected.
     epoch: unit of epoch timestamps, `s`, `ms`, `us` or `ns`, if the files do not state it.
-    stamps: side of a bar, `begin` or `end`, that a stamp marks, if the files do not state it.
+    stamps: whether timestamps mark the `begin` or the `end` of a bar, if the files do not state it.
     volume_unit: unit of crypto volume, `coins` or `usd`, if the files do not state it.
     accept_jumps: whether price jumps that resemble a split are accepted and reported in the panel's
         `doubts`; otherwise such jumps raise an error.
@@ -391,7 +398,7 @@ def load_bars(
     Raises InputError for folders, files, symbols or dates that cannot be used, naming them.
     """
     if not folders:
-        raise InputError("load_bars: no folder is given")
+        raise InputError("load_bars: no folder given; pass at least one folder or file")
     places = tuple(str(folder) for folder in folders)
     settings = DataSettings(
         dir=places,
@@ -439,8 +446,8 @@ def build_finer_panel(finer_bars: Bars, bars: Bars, start_row: int) -> Bars:
             at = utc_text(starts[first_true(lacking)])
             raise DataError(
                 f"{what} has no {finer_bars.timeframe.minutes}-minute bar within"
-                f" {bars.timeframe.bar_text} that starts at {at}; give files that hold the whole"
-                " run, or a start and an end within them"
+                f" {bars.timeframe.bar_text} that starts at {at}; supply files that cover the whole"
+                " run, or narrow start and end"
             )
         held = np.unique(k)
         _refuse_contradiction(
@@ -455,21 +462,22 @@ def build_finer_panel(finer_bars: Bars, bars: Bars, start_row: int) -> Bars:
 def _refuse_contradiction(
     what: str, bars: Bars, starts: Instants, values: Array, made: Array
 ) -> None:
-    """Reject finer bars whose joined bars differ from the given bars.
+    """Reject finer bars whose aggregated bars differ from the given bars.
 
     starts: [N] start times of the bars.
     values: [N, 5] prices and volume of the bars.
-    made: [N, 5] prices and volume of the joined finer bars.
+    made: [N, 5] prices and volume of the aggregated finer bars.
     """
     apart = made[:, :VOLUME] / values[:, :VOLUME] - 1
-    # A part without a trade has no bar, so the joined range may be narrower, but not wider.
+    # A part without a trade has no bar, so the aggregated range may be narrower, but not wider.
     apart[:, HIGH] = np.maximum(apart[:, HIGH], 0)
     apart[:, LOW] = np.minimum(apart[:, LOW], 0)
     wrong = np.abs(apart) > FINER_BARS_RTOL
     if wrong.any():
         row, column = np.argwhere(wrong)[0]
         raise DataError(
-            f"{what}: {bars.timeframe.bar_text} that starts at {utc_text(starts[row])} has the"
-            f" {FIELDS[column]} {values[row, column]:.10g}, and its finer bars make"
-            f" {made[row, column]:.10g}; give both folders of one vendor, adjusted alike"
+            f"{what}: {FIELDS[column]} of {bars.timeframe.bar_text} that starts at"
+            f" {utc_text(starts[row])} is {values[row, column]:.10g}, but"
+            f" {made[row, column]:.10g} by the finer bars; use one vendor and one adjustment for"
+            " both"
         )

@@ -74,17 +74,18 @@ def _split_like(
         largest ratio.
     """
     prices = f"({rounded_price(after, 2)} after {rounded_price(before, 2)})"
-    what = f"jumps by more than {MAX_SPLIT_RATIO:,} times {prices}, and no true move is that large"
+    what = f"the close jumps by more than a factor of {MAX_SPLIT_RATIO:,} {prices}, beyond any real"
+    what += " move"
     if ratio is not None:
-        what = f"looks like a split of {ratio.numerator}:{ratio.denominator} that the prices are"
-        what += f" not adjusted for {prices}"
+        what = f"the close jumps like an unadjusted {ratio.numerator}:{ratio.denominator} split"
+        what += f" {prices}"
     return DataWarning(
         symbol,
         at,
         what,
-        f"a position held over it books a false {after / before - 1:+.0%}, unless it is"
-        " a true move",
-        "adjust the file's bars for it, or in a backtest give data.adjustment=raw and the split"
+        f"unless the move is real, a position held through it books a false"
+        f" {after / before - 1:+.0%}",
+        "adjust the bars in the file, or in a backtest set data.adjustment=raw and list the split"
         " in data.actions",
         "split",
     )
@@ -106,21 +107,21 @@ def _opens_far(
     """
     change = after / before - 1
     prices = f"({rounded_price(after, 2)} after {rounded_price(before, 2)})"
-    what = f"opens {change:+.1%} from the last close {prices}, {multiple:.0f} times its"
-    what += " usual overnight move"
+    what = f"the open is {change:+.1%} from the last close {prices}, {multiple:.0f} times the usual"
+    what += " overnight move"
     if near := _rare_ratio(np.log(after / before), NEAR_SPLIT_RTOL):
-        what += f", near a split of {near.numerator}:{near.denominator}"
+        what += f" and near a {near.numerator}:{near.denominator} split"
     if ratio is not None:
-        what = f"opens like a split of {ratio.numerator}:{ratio.denominator} {prices}"
-        what += f", {multiple:.0f} times its usual overnight move"
+        what = f"the open jumps like a {ratio.numerator}:{ratio.denominator} split {prices}"
+        what += f", {multiple:.0f} times the usual overnight move"
     return DataWarning(
         symbol,
         at,
         what,
-        "if the prices lack a split or spin-off, a position held over it books a false"
-        f" {change:+.0%}",
-        "its causes are an unadjusted split, a spin-off, wrong rows or a true move: compare the"
-        " company's actions, and list them in data.actions",
+        "if a split or spin-off is missing from the prices, a position held through it books a"
+        f" false {change:+.0%}",
+        "possible causes: an unadjusted split, a spin-off, wrong rows or a real move; check the"
+        " company's corporate actions, and list them in data.actions",
         "move" if ratio is None else "ratio",
         multiple,
     )
@@ -138,8 +139,8 @@ def _not_shown(
         action.symbol,
         at,
         f"the prices do not show the {' and '.join(parts)} of data.actions ({closes})",
-        f"a position held over it books a false {booked:+.0%}",
-        "correct its row there or delete it, unless a true move hides it",
+        f"a position held through it books a false {booked:+.0%}",
+        "correct or delete the row in data.actions, unless a real move hides the action",
         "action",
     )
 
@@ -329,8 +330,8 @@ def refuse_jumps(jumps: Sequence[DataWarning], *, accepted: bool) -> None:
         one = jumps[0]
         more = f" (and {len(jumps) - 1} more)" if len(jumps) > 1 else ""
         raise DataError(
-            f"{one.symbol}, {utc_text(one.bar_start)}: {one.observation}{more}: {one.remedy};"
-            " data.accept_jumps=true takes it for a move of the market"
+            f"{one.symbol}, {utc_text(one.bar_start)}: {one.observation}{more}; {one.remedy}; if"
+            " the move is real, set data.accept_jumps=true"
         )
 
 

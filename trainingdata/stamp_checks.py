@@ -1,9 +1,9 @@
-"""Checks of a stock's stamps against the exchange's calendar: their time zone and side of the bar.
+"""Checks of a stock's timestamps against the exchange calendar: time zone and side of the bar.
 
-Stamps are rejected only if two conditions hold. First, the stamps miss the start or the end of
-nearly all sessions, of the whole year, of summer or of winter. Second, stamps shifted by hours, or
-read as the other side of bars, match nearly all starts and ends. Files with hours before and after
-the session, with half-days, gaps or few rows are accepted.
+Timestamps are rejected only if two conditions hold. First, the timestamps miss the start or the end
+of nearly all sessions, of the whole year, of summer or of winter. Second, timestamps shifted by
+hours, or read as the other side of bars, match nearly all starts and ends. Files with hours before
+and after the session, with half-days, gaps or few rows are accepted.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _FEWEST_SESSIONS = 2
 _HOURS_OFF = sorted(range(-18, 19), key=abs)
 # Shares of sessions with a stamp at the open or the close that distinguish begins from ends.
 _SELDOM, _MOSTLY = 0.2, 0.5
-_SIDES = {True: "the ends of bars", False: "the begins of bars"}
+_SIDES = {True: "ends of bars", False: "starts of bars"}
 _COLUMNS = {True: "end", False: "timestamp"}
 
 
@@ -111,12 +111,12 @@ def bar_starts(kind: AssetClass, ends: Instants, minutes: int) -> Instants:
 def refuse_misread_stamps(
     stamps: Instants, minutes: int, zone: str, path: str, *, are_ends: bool
 ) -> None:
-    """Raise `DataError` for stock stamps [N] that fit only another time zone or side of the bar.
+    """Raise `DataError` for stock timestamps [N] that fit only another time zone or side of a bar.
 
     minutes: length of a bar, 1 … 60.
-    zone: assumed time zone of the stamps, as text.
+    zone: assumed time zone of the timestamps, as text.
     path: path of the file, for messages.
-    are_ends: whether stamps are assumed to be the ends of bars, not the starts.
+    are_ends: whether timestamps are assumed to be the ends of bars, not the starts.
     """
 
     def fit_as(rows: Instants, ends: bool) -> CalendarFit:
@@ -134,23 +134,24 @@ def refuse_misread_stamps(
         for side, hours in product((are_ends, not are_ends), _HOURS_OFF):
             if fit_as(rows + hours * HOUR, side).is_conclusive:
                 off = f" {abs(hours)} h {'later' if hours > 0 else 'earlier'}" if hours else ""
-                cures = [] if side is are_ends else [f"call their column {_COLUMNS[side]}"]
+                cures = [] if side is are_ends else [f"rename their column to {_COLUMNS[side]}"]
                 if hours:
                     cures.append(
-                        "write them in UTC, 2024-03-04T14:30Z, or without a zone and set data.zone"
-                        " to the clock they were written on (Etc/GMT+5: New York's winter all year)"
+                        "write them in UTC (2024-03-04T14:30Z), or without a time zone and set"
+                        " data.zone to the file's (Etc/GMT+5: New York's winter time all year)"
                     )
                 raise DataError(
-                    f"{path}: read as {_SIDES[are_ends]} on the clock of {zone}, its stamps miss"
-                    f" New York's sessions{half}, which they fit as {_SIDES[side]}{off};"
+                    f"{path}: timestamps do not match New York trading hours{half} as"
+                    f" {_SIDES[are_ends]} in {zone}, but do as {_SIDES[side]}{off};"
                     f" {', and '.join(cures)}"
                 )
 
 
 def infer_stamps_are_ends(stamps: Instants) -> bool | None:
-    """Infer whether a stock's stamps [N] are ends of bars; None if the calendar cannot tell.
+    """Infer whether a stock's timestamps [N] are ends of bars; None if the calendar cannot tell.
 
-    In regular hours, start stamps include the open and never the close; end stamps the reverse.
+    In regular hours, start timestamps include the open and never the close; end timestamps the
+    reverse.
     """
     days = calendar()
     day = np.clip(np.searchsorted(days.dates, new_york_date(stamps)), 0, len(days.dates) - 1)

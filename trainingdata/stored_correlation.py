@@ -66,16 +66,17 @@ def read_correlation(path: Path) -> CorrelationMatrix:
         facts = json.loads(notes.read_text(encoding="utf-8"))
         as_of = parse_instant(str(facts["as_of"]), name="as_of")
         if list(frame.index) != list(frame.columns):
-            raise ValueError("rows and columns are not the same symbols")
+            raise ValueError("rows and columns have different symbols")
         symbols = tuple(map(str, frame.columns))
         return CorrelationMatrix(symbols, frame.to_numpy(dtype=np.float64), as_of)
     except FileNotFoundError:
         raise InputError(
-            f"correlation.file: there is no {table} with a {notes.name} beside it"
+            f"correlation.file: {table} or {notes.name} in the same folder does not exist; build"
+            " the matrix first, or correct the path"
         ) from None
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(
-            f"correlation.file: {table} holds no correlation matrix: {error}"
+            f"correlation.file: {table} is not a valid correlation matrix: {error}"
         ) from error
 
 
@@ -108,14 +109,14 @@ class StoredCorrelation:
             as_of = utc_text(self.matrix.as_of)
             now = utc_text(bars.last_instant)
             raise InputError(
-                f"correlation.file: the matrix is as of {as_of}; a decision at {now} could not have"
-                " known it"
+                f"correlation.file: the matrix is as of {as_of}, after the decision at {now}; use"
+                " an earlier matrix or a later start"
             )
         missing = [symbol for symbol in bars.symbols if symbol not in self.matrix.symbols]
         if missing:
             raise InputError(
-                f"correlation.file: the matrix has no {missing[0]}, it has"
-                f" {', '.join(self.matrix.symbols)}"
+                f"correlation.file: {missing[0]} is missing from the matrix, which has"
+                f" {', '.join(self.matrix.symbols)}; build it with this symbol"
             )
         rows = [self.matrix.symbols.index(symbol) for symbol in bars.symbols]
         values = self.matrix.values[np.ix_(rows, rows)]
@@ -142,20 +143,26 @@ class CorrelationSettings(CorrelationEstimator):
 
     kind: str = setting(
         "estimate",
-        "of these windows and priors, or by _target_ a `CorrelationSource` of one's own",
+        "`estimate` from these windows and priors, or a custom `CorrelationSource` by _target_",
         key=False,
     )
-    arguments: Mapping[str, Any] = setting({}, "of one's own class, by name")
-    file: str | None = setting(None, "a matrix built before, instead of an estimate")
+    arguments: Mapping[str, Any] = setting({}, "arguments of the custom class, by name")
+    file: str | None = setting(None, "file of a prebuilt matrix that replaces the estimate")
     factors: int | None = setting(
-        None, "common factors kept, the rest each symbol's own; none: the matrix", ge=1, le=1000
+        None,
+        "common factors to keep; the rest is idiosyncratic; none: the full matrix",
+        ge=1,
+        le=1000,
     )
 
     def __post_init__(self) -> None:
         if self.kind != "estimate" and not is_plugin(self.kind):
             raise invalid_choice("correlation.kind", self.kind, ("estimate",))
         if is_plugin(self.kind) and self.file is not None:
-            raise InputError(f"correlation.file: {self.kind} reads none; leave it, or {TARGET}")
+            raise InputError(
+                f"correlation.file: not used by {self.kind}; remove it, or remove"
+                f" correlation.{TARGET}"
+            )
 
     def source(self) -> CorrelationSource:
         whole = self._whole()
@@ -175,10 +182,10 @@ class CorrelationSettings(CorrelationEstimator):
             made = make(**self.arguments)
             is_source = isinstance(made, CorrelationSource)
         if not is_source:
-            said = one_line(repr(made), 80)
+            returned = one_line(repr(made), 80)
             raise InputError(
-                f"correlation.{TARGET}: {name}: matrix_at_end, matrices_at and within are needed;"
-                f" it answered {said}"
+                f"correlation.{TARGET}: {name} returned {returned}; return an object with"
+                " matrix_at_end, matrices_at and prior_means"
             )
         return cast(CorrelationSource, made)
 

@@ -53,10 +53,11 @@ class SyntheticMarket:
     def __post_init__(self) -> None:
         if not 0 <= self.information_coefficient <= 0.5:
             raise InputError(
-                f"data.information_coefficient: {self.information_coefficient} is outside 0 … 0.5"
+                f"data.information_coefficient: {self.information_coefficient} is outside the range"
+                " 0 … 0.5"
             )
         if self.seed < 0:
-            raise InputError(f"data.seed: {self.seed} is negative")
+            raise InputError(f"data.seed: {self.seed} is below 0")
 
     def bars(self) -> Bars:
         """Generate the bars of every symbol; the same seed gives the same bars.
@@ -67,7 +68,8 @@ class SyntheticMarket:
         last = parse_instant(self.end, name="data.end", end_of_day=True)
         if not len(sessions_between(*new_york_date(np.array([first, last])))):
             raise InputError(
-                f"data.start, data.end: no session lies between {self.start} and {self.end}"
+                f"data.start, data.end: no trading session between {self.start} and {self.end};"
+                " choose a longer range"
             )
         slot = min(HALF_HOUR, self.timeframe.length)
         slots = np.arange(first.astype("datetime64[h]"), last, slot).astype("datetime64[ns]")

@@ -60,5 +60,5 @@ def separator_error_text(names: Sequence[str]) -> str:
     """Return an error text if semicolons or tabs separate a header's cells; else an empty text."""
     for separator, name in _OTHER_SEPARATORS.items():
         if len(names) == 1 and separator in names[0]:
-            return f"its cells are separated by {name}; save it with commas"
+            return f"cells are separated by {name}; save the file with commas"
     return ""

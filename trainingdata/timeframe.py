@@ -73,18 +73,18 @@ class Timeframe:
     def __post_init__(self) -> None:
         if self.fill != "open" and not self.is_daily:
             raise InputError(
-                f"fill: {self.fill} fills daily decisions alone; it goes with timeframe=1d and bars"
-                " within the session"
+                f"fill: {self.fill} applies only to daily decisions; set timeframe=1d and supply"
+                " intraday bars, or set fill=open"
             )
         if self.crypto_day != "utc" and not self.is_daily:
             raise InputError(
-                f"data.crypto_day: {self.crypto_day} needs daily bars; set timeframe=1d"
+                f"data.crypto_day: {self.crypto_day} applies only to daily bars; set timeframe=1d"
             )
         # Its day would end with the auction, whose fills are unknown by then.
         if self.fills_at_close and self.crypto_day != "utc":
             raise InputError(
-                f"data.crypto_day: {self.crypto_day} ends a coin's day with the auction of"
-                " fill=close; give utc, or fill=open"
+                f"data.crypto_day: {self.crypto_day} cannot be combined with fill=close, because"
+                " the crypto day would end at the closing auction; set it to utc, or set fill=open"
             )
 
     @property
@@ -134,7 +134,7 @@ class Timeframe:
         return _coin_clock(self.name, self.crypto_day)
 
     def requested_timeframe(self, kind: AssetClass) -> Timeframe:
-        """Return the timeframe to request from Alpaca for bars that are joined to this timeframe.
+        """Return the timeframe to request from Alpaca for bars that are aggregated to this one.
 
         Alpaca's hourly stock bars lie on clock hours and include time before the open: only its
         half-hour bars fit a grid from 09:30. Alpaca's crypto days do not begin at midnight UTC. A

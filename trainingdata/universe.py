@@ -68,53 +68,62 @@ Rank = Callable[[Bars], Any]
 class UniverseSettings:
     """Settings of the universe: the rule for the symbols that may be held at each instant."""
 
-    top: int | None = setting(None, "the largest so many of those that pass; none: all", ge=1)
+    top: int | None = setting(
+        None, "keep only this many of the largest eligible symbols; none: all", ge=1
+    )
     top_by: Literal["dollar_volume"] = setting(
-        "dollar_volume", "what is large: median of a day's price times volume, over the window"
+        "dollar_volume", "measure of size: median daily price times volume over the window"
     )
-    window: str = setting("60d", "that volume, volatility and momentum are of, in calendar days")
-    min_price: float = setting(0.0, "USD of the last close, at least", ge=0)
-    min_bars: int = setting(0, "of history, at least", ge=0)
+    window: str = setting("60d", "window of volume, volatility and momentum, in calendar days")
+    min_price: float = setting(0.0, "minimum last close, USD", ge=0)
+    min_bars: int = setting(0, "minimum number of bars of history", ge=0)
     max_volatility: float | None = setting(
-        None, "a year, of daily closes in the window, at most; none: any", gt=0
+        None, "maximum yearly volatility of daily closes over the window; none: no limit", gt=0
     )
-    classes: tuple[Literal["stock", "crypto"], ...] = setting((), "`stock` or `crypto`; none: both")
+    classes: tuple[Literal["stock", "crypto"], ...] = setting(
+        (), "asset classes, `stock` or `crypto`; none: both"
+    )
     members: str | None = setting(
-        None, "file of members (symbol, from, to), as of an index; to: the first day no longer one"
+        None,
+        "file of members, such as of an index (columns symbol, from, to); to: first day after "
+        "membership",
     )
     rebalance: Literal["daily", "weekly", "monthly"] = setting(
         "monthly",
-        "when membership is renewed, at New York's midnight; members count from their dates on",
+        "how often membership is renewed, at New York midnight; dates in `members` apply at once",
     )
     rank: str | None = setting(
         None,
-        "by which `keep` are the best: `growth`, expected per risk at each decision, or "
-        "`momentum`, return over the window at each renewal",
+        "score that selects the `keep` best symbols: `growth`, expected return per risk at each "
+        "decision, or `momentum`, return over the window at each renewal",
     )
-    keep: int | None = setting(None, "the best so many by `rank`; none: all", ge=1)
+    keep: int | None = setting(None, "number of best symbols by `rank` to keep; none: all", ge=1)
 
     def __post_init__(self) -> None:
         if not (re.fullmatch(r"[1-9]\d*d", self.window) and self.window_days <= MAX_WINDOW_DAYS):
             meant = [f"{self.window}d"] if self.window.isdecimal() else []
             raise InputError(
-                f"universe.window: {self.window!r} is not a number of calendar days from 1d to"
-                f" {MAX_WINDOW_DAYS}d{did_you_mean(meant) or ', as 60d'}"
+                f"universe.window: {self.window!r} is not a number of calendar days; write 1d to"
+                f" {MAX_WINDOW_DAYS}d{did_you_mean(meant) or ', such as 60d'}"
             )
         if (self.rank is None) != (self.keep is None):
             missing = "rank" if self.rank is None else "keep"
             raise InputError(
-                f"universe.{missing}: a value is needed: rank says which are the best, and keep how"
-                " many of them are held"
+                f"universe.{missing}: not set; set both rank (the score) and keep (the number of"
+                " symbols), or neither"
             )
         if self.keep is not None and self.top is not None and self.keep > self.top:
             raise InputError(
-                f"universe.keep: {self.keep} is more than universe.top={self.top} leaves to keep"
+                f"universe.keep: {self.keep} exceeds universe.top={self.top}; lower keep or raise"
+                " top"
             )
         if self.rank is not None and self.rank not in BUILT_IN_RANKS and not is_plugin(self.rank):
             also = f"universe.{TARGET}=module.function"
             raise invalid_choice("universe.rank", self.rank, BUILT_IN_RANKS, also=also)
         if len(set(self.classes)) != len(self.classes):
-            raise InputError(f"universe.classes: {', '.join(self.classes)} names one twice")
+            raise InputError(
+                f"universe.classes: {', '.join(self.classes)} lists a class twice; remove one"
+            )
 
     @property
     def window_days(self) -> int:
@@ -139,7 +148,9 @@ class UniverseSettings:
             load_plugin(SETTINGS_GROUP, self.rank) if self.rank and is_plugin(self.rank) else None
         )
         if rank is not None and (isinstance(rank, type) or not callable(rank)):
-            raise InputError(f"universe.{TARGET}: {self.rank} is not a function of bars")
+            raise InputError(
+                f"universe.{TARGET}: {self.rank} is not a function; name a function of bars"
+            )
         members = None
         if self.members is not None:
             try:
@@ -155,15 +166,15 @@ class UniverseSettings:
         if self.classes:
             parts.append(f"of {' and '.join(self.classes)}")
         if self.members is not None:
-            parts.append(f"members by {Path(self.members).name}")
+            parts.append(f"members in {Path(self.members).name}")
         if self.min_bars:
-            parts.append(f"with {self.min_bars:,} bars or more")
+            parts.append(f"at least {self.min_bars:,} bars")
         if self.min_price:
-            parts.append(f"from {self.min_price:g} USD on")
+            parts.append(f"last close at least {self.min_price:g} USD")
         if self.max_volatility is not None:
-            parts.append(f"a volatility of {self.max_volatility:.0%} a year at most")
+            parts.append(f"yearly volatility at most {self.max_volatility:.0%}")
         if self.keep is not None:
-            parts.append(f"of them the {self.keep} best by {self.rank}")
+            parts.append(f"the {self.keep} best by {self.rank}")
         return f"{', '.join(parts)}; renewed {self.rebalance}"
 
 
@@ -257,8 +268,8 @@ class Universe:
         scores = np.asarray(answer)
         if scores.shape != (len(bars.symbols),) or scores.dtype.kind not in "biuf":
             raise InputError(
-                f"universe.{TARGET}: {name}: one number a symbol is needed, NaN for none, an array"
-                f" for {len(bars.symbols)}; it answered {type(answer).__name__} {scores.shape}"
+                f"universe.{TARGET}: {name} returned {type(answer).__name__} {scores.shape}; return"
+                f" an array of {len(bars.symbols)} numbers, one per symbol, NaN for no score"
             )
         return scores.astype(np.float64)
 
@@ -309,8 +320,8 @@ class Members:
         rows = [m for m, symbol in enumerate(self.symbols) if symbol in place]
         if not rows:
             raise DataError(
-                f"universe.members: {self.file} names none of the {len(symbols)} symbols that have"
-                f" bars, as {symbols[0]}; nothing could be held"
+                f"universe.members: {self.file} lists none of the {len(symbols)} symbols with bars,"
+                f" such as {symbols[0]}; add members, or load their bars"
             )
         members = np.zeros((len(dates), len(symbols)), dtype=bool)
         for m in rows:
@@ -326,7 +337,7 @@ def read_members(path: Path) -> Members:
     """
     found = text_rows(path, MEMBER_COLUMNS, ("a list of members", "has"))
     if not found:
-        raise DataError(f"{path}: no row; a list of members has one a membership")
+        raise DataError(f"{path}: the file has no rows; add one row per membership")
     rows = [
         _membership(f"{path}: row {number}", *(row[name] for name in MEMBER_COLUMNS))
         for number, row in enumerate(found, 1)
@@ -340,15 +351,16 @@ def _membership(
     place: str, symbol: str, begin: str, end: str
 ) -> tuple[str, np.datetime64, np.datetime64]:
     if not is_symbol_in_any_case(symbol):
-        raise DataError(f"{place}: {symbol!r} is not a symbol")
+        raise DataError(f"{place}: {symbol!r} is not a symbol, such as NVDA or BTCUSD")
     try:
         first = parse_date(begin)
         last = parse_date(end) if end else NO_END_DATE
     except ValueError as error:
-        raise DataError(f"{place}: from {begin!r} or to {end!r}: {error}") from None
+        raise DataError(f"{place}: from {begin!r} or to {end!r} is invalid: {error}") from None
     if last <= first:
         raise DataError(
-            f"{place}: {symbol} is a member from {first} to {last}; `to` is the first day after it"
+            f"{place}: {symbol}: to {last} is not after from {first}; write the first day after the"
+            " membership in `to`"
         )
     return instrument(symbol).symbol, first, last
 
@@ -359,6 +371,6 @@ def _refuse_overlaps(path: Path, rows: list[tuple[str, np.datetime64, np.datetim
         if rows[before][0] == rows[after][0] and rows[after][1] < rows[before][2]:
             first, second = sorted((before + 1, after + 1))
             raise DataError(
-                f"{path}: rows {first} and {second}: {rows[after][0]} is a member twice on"
-                f" {rows[after][1]}; end one before the other begins"
+                f"{path}: rows {first} and {second}: memberships of {rows[after][0]} overlap on"
+                f" {rows[after][1]}; end one before the other starts"
             )

@@ -47,25 +47,25 @@ def read_volatility_index(path: str, key: str = "bars.vix") -> pd.Series:
     except (OSError, ValueError, KeyError, TypeError) as error:
         why = f"{type(error).__name__}: {error}".splitlines()[0]
         raise DataError(
-            f"{key}: {path} is not Parquet file with columns timestamp and close: {why}"
+            f"{key}: {path} is not a Parquet file with columns timestamp and close: {why}"
         ) from error
     if not len(closes) or closes.index.hasnans:
-        raise DataError(f"{key}: {path} has no row, or one without a day")
+        raise DataError(f"{key}: {path} has no rows, or a row without a timestamp")
     if (twice := closes.index[closes.index.duplicated()]).size:
-        raise DataError(f"{key}: {path} has {twice[0]:%Y-%m-%d} twice")
+        raise DataError(f"{key}: {path} lists {twice[0]:%Y-%m-%d} twice; keep one row per day")
     if not (np.isfinite(closes) & (closes > 0)).all():
-        raise DataError(f"{key}: {path} has a close that is not a number above 0")
+        raise DataError(f"{key}: {path}: every close must be a number above 0")
     if not MIN_MEDIAN <= (median := closes.median()) <= MAX_MEDIAN:
         raise DataError(
-            f"{key}: {path}: its median close, {median:g}, is not that of a volatility index in"
-            f" points, {MIN_MEDIAN:g} … {MAX_MEDIAN:g}"
+            f"{key}: {path}: the median close is {median:g}, outside the range of a volatility"
+            f" index in points, {MIN_MEDIAN:g} … {MAX_MEDIAN:g}; check the file"
         )
     unconfirmed_closes = find_unconfirmed_volatility(closes.to_numpy())
     if unconfirmed_closes.any():
         log.warning(
-            "%s: %s left out, more than %g times up or down from the last accepted close, and no"
-            " later one"
-            " confirms it, the first of %s; the session after each is not traded: look at the file",
+            "%s: %s skipped, because the level differs by more than a factor of %g from the last"
+            " accepted close and no later close confirms it; the first is of %s; the session after"
+            " each is not traded; check the file",
             key,
             count_text(int(unconfirmed_closes.sum()), "close"),
             MAX_VOLATILITY_INDEX_RATIO,
@@ -82,11 +82,11 @@ def intraday_volatility_index(
 ) -> npt.NDArray[np.float64]:
     """Estimate a volatility index from its previous close and the move of the stock index since.
 
-    The estimate is before · (index / close) ^ -response.
+    The estimate is previous_close · (index / index_close) ^ -response.
 
     previous_close: previous close of the volatility index, points.
     index: current level of the stock index.
     index_close: previous close of the stock index, in the units of `index`.
-    response: elasticity: log gain of the volatility index per log loss of the stock index.
+    response: elasticity, the log gain of the volatility index per log loss of the stock index.
     """
     return np.asarray(previous_close * (np.asarray(index, dtype=float) / index_close) ** -response)

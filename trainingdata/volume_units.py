@@ -55,7 +55,7 @@ def convert_crypto_volume(
     heading = head.ohlcv_columns[VOLUME]
     if head.names_volume_unit and unit is not None and unit != head.crypto_volume_unit:
         raise _contradiction(
-            path, unit, f"by its heading {heading!r} is in {head.crypto_volume_unit}"
+            path, unit, f"the volume column {heading!r} is in {head.crypto_volume_unit}"
         )
     if head.quote_volume_column in frame.columns:
         shown = _shown_by_quote_volume(values, frame[head.quote_volume_column])
@@ -63,7 +63,8 @@ def convert_crypto_volume(
             raise _contradiction(
                 path,
                 unit,
-                f"beside {head.quote_volume_column} is in {'contracts' if shown.note else 'coins'}",
+                f"compared with {head.quote_volume_column}, the volume is in"
+                f" {'contracts' if shown.note else 'coins'}",
             )
         if shown is not None:
             return shown
@@ -72,19 +73,19 @@ def convert_crypto_volume(
         usual = None
     used = unit or usual
     if used == "usd":
-        source = "data.volume_unit" if unit else f"as {_vendor(head)} writes it"
-        note = f"volume is in USD ({source}): it is divided by the close"
+        source = "data.volume_unit" if unit else f"the format of {_vendor(head)}"
+        note = f"volume is in USD ({source}) and is divided by the close"
         return CryptoVolume(volume / values[:, CLOSE], is_unit_known=True, note=note)
     if used == "coins" and usual == "usd":
-        note = f"volume is in coins (data.volume_unit), not in USD as {_vendor(head)} writes it"
+        note = f"volume is in coins (data.volume_unit), although {_vendor(head)} writes USD"
         return CryptoVolume(volume, is_unit_known=True, note=note)
     return CryptoVolume(volume, is_unit_known=used is not None)
 
 
 def _contradiction(path: str, unit: VolumeUnit, states: str) -> DataError:
     return DataError(
-        f"{path}: data.volume_unit={unit} contradicts its head: the volume {states}; leave the"
-        " setting out, or correct the heading"
+        f"{path}: data.volume_unit={unit} contradicts the file: {states}; remove the setting, or"
+        " correct the header"
     )
 
 
@@ -117,7 +118,7 @@ def _shown_by_quote_volume(values: Array, column: pd.Series) -> CryptoVolume | N
         return None
     if in_coins:
         return CryptoVolume(values[:, VOLUME], is_unit_known=True)
-    note = f"volume counts contracts: {column.name}, in coins, is read instead"
+    note = f"volume counts contracts; {column.name}, in coins, is used instead"
     return CryptoVolume(quote, is_unit_known=True, note=note)
 
 
@@ -131,6 +132,6 @@ def require_volume_units(bars: Bars, use: str, advice: str = "") -> None:
         if not origin.is_volume_unit_known:
             raise InputError(
                 f"data.volume_unit: {origin.file} does not state whether the volume of {symbol} is"
-                f" in coins or in USD, and {use} needs it; state data.volume_unit=coins or"
+                f" in coins or in USD, which {use} needs; set data.volume_unit=coins or"
                 f" data.volume_unit=usd{advice and f', or {advice}'}"
             )

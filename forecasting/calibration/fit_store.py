@@ -47,7 +47,7 @@ class FitStore:
         except FileNotFoundError:
             return None
         except (OSError, ValueError) as error:
-            log.warning("%s: unreadable, calibration is fitted again: %s", path, error)
+            log.warning("%s: cannot be read, fitting the calibration again: %s", path, error)
             return None
         dispersion = Dispersion(**{name: table.pop(name) for name in _DISPERSION})
         persistence, skill = (float(table.pop(name)) for name in ("persistence", "skill"))
@@ -64,9 +64,7 @@ class FitStore:
                 path, _content_of({name: np.asarray(each) for name, each in table.items()})
             )
         except OSError as error:
-            log.warning(
-                "%s: cannot be written, the fit is not cached: %s", path, error.strerror or error
-            )
+            log.warning("%s: calibration fit cannot be cached: %s", path, error.strerror or error)
 
     def _path(self, key: str) -> Path:
         return self.folder / code_digest() / f"{key}.fit"
@@ -82,7 +80,7 @@ def _arrays_in(content: bytes) -> dict[str, Any]:
     """Return the arrays of a file, by name. Raises ValueError if its checksum does not match."""
     whole = content[:-_CHECKSUM]
     if zlib.crc32(whole).to_bytes(_CHECKSUM, "big") != content[-_CHECKSUM:]:
-        raise ValueError("its checksum does not match its content")
+        raise ValueError("checksum does not match the content")
     head, _, values = whole.partition(b"\n")
     table, begin = {}, 0
     for name, (kind, shape) in json.loads(head).items():

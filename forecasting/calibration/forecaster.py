@@ -1,6 +1,6 @@
 """Weekly calibration of any forecaster's quantiles by realised outcomes.
 
-Each asset class is fitted every Friday at 16:00 New York, to the last 3,000 own bars of its
+Each asset class is fitted every Friday at 16:00 New York, to the last 3,000 bars of each of its
 symbols. The forecasts of the following week use this fit, whenever a run started. For each step
 
 1. deviation: the log of the realised variance is regressed on the logs of the base forecast's

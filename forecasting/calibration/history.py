@@ -125,8 +125,8 @@ class ClassHistory:
             if len(gaps):
                 missing = utc_text(own[last[gaps[0]] + 1])
                 raise DataError(
-                    f"calibration: {base.name} has no forecast of {symbol} at {missing}, and learns"
-                    " from every bar; forecaster.calibrated=false takes forecasts as they are"
+                    f"calibration: {base.name} has no forecast for {symbol} at {missing}, but one"
+                    " is needed at every bar; add it, or set forecaster.calibrated=false"
                 )
             first.append(int(last[0]) if len(last) else len(own))
             recent = trailing_variance_averages(
@@ -233,8 +233,9 @@ def compute_outcomes(
 ) -> tuple[Array, Array]:
     """Return the realised log return and variance after each step of n forecasts, each [n, H].
 
-    member, last: [n] index of each forecast's symbol, and of its issuing bar among own bars.
-    ends: [S] number of own bars of each symbol that are known; later outcomes are NaN.
+    member, last: [n] index of each forecast's symbol, and of its issuing bar among the symbol's
+        own bars.
+    ends: [S] number of known bars of each symbol; later outcomes are NaN.
     """
     issued = history.bar_offsets[member] + last
     known = last[:, None] + 1 + np.arange(HORIZON) < ends[member][:, None]

@@ -7,7 +7,9 @@ from foundation.settings import setting, settings_class
 
 @settings_class("forecaster.calibration")
 class CalibrationSettings:
-    """Settings of calibration: the history, and the confidence that a median needs."""
+    """Settings of calibration: the history, and the confidence required to use median forecasts."""
 
-    window: int = setting(3000, "own bars of each symbol that are learned from", ge=100)
-    confidence: float = setting(3.0, "standard errors above zero that a median's slope needs", ge=0)
+    window: int = setting(3000, "number of a symbol's bars used for calibration", ge=100)
+    confidence: float = setting(
+        3.0, "standard errors by which the slope of median forecasts must exceed zero", ge=0
+    )

@@ -69,9 +69,9 @@ def predict_locally(
     profile: Profile,
     progress: Progress,
 ) -> Generator[Prediction, None, None]:
-    """Compute forecasts in this process, one portion at a time; the windows share a profile.
+    """Compute forecasts in this process, one portion at a time; all windows use one model profile.
 
-    The first prediction is empty and only states the specification.
+    The first item has no forecasts and only carries the specification.
 
     portions: indices [n] of the windows of each portion.
     progress: callback with the number of computed windows and the total.
@@ -261,8 +261,8 @@ class _Part:
             self.partition.add(self.windows.issued_at[rows], self.keys[rows], moments, quantiles)
         except CacheWriteFailed as error:
             if not self.has_warned:
-                held = "it is held for this run alone" if self.part_name else "it is computed again"
-                log.warning("forecaster.cache: %s; %s", error, held)
+                effect = "kept in memory for this run" if self.part_name else "computed again later"
+                log.warning("forecaster.cache: %s; forecasts are %s", error, effect)
             self.has_warned = True
 
 

@@ -109,7 +109,8 @@ def find_checkpoint(model: str) -> Checkpoint:
     found = _described(folder, name, written)
     if not list(folder.glob("*.safetensors")):
         raise InputError(
-            f"forecaster.model: {name} cannot be loaded as Chronos-2: no {WEIGHTS_FILE} in {folder}"
+            f"forecaster.model: {name} cannot be loaded as Chronos-2: {WEIGHTS_FILE} not found in"
+            f" {folder}"
         )
     return found
 
@@ -132,16 +133,19 @@ def _described(folder: Path, name: str, written: bytes) -> Checkpoint:
     if architectures != [ARCHITECTURE]:
         raise InputError(
             f"forecaster.model: {name} cannot be loaded as Chronos-2: config.json: architectures"
-            f" is {architectures!r}, [{ARCHITECTURE!r}] is needed"
+            f" is {architectures!r}, expected [{ARCHITECTURE!r}]"
         )
     missing = [q for q in LEVELS if q not in levels]
     if missing:
-        raise InputError(f"forecaster.model: {name} does not forecast level {missing[0]}")
+        raise InputError(
+            f"forecaster.model: {name} does not forecast the quantile level {missing[0]}; choose a"
+            " Chronos-2 checkpoint with all 21 levels"
+        )
     standard = chronos.get("input_patch_stride", patch) == patch and chronos.get("use_reg_token")
     if not standard or max_steps < HORIZON:
         raise InputError(
-            f"forecaster.model: {name} is no Chronos-2 of patches side by side, with a register"
-            f" token and {HORIZON} steps a pass"
+            f"forecaster.model: {name} is not supported; choose a Chronos-2 checkpoint with"
+            f" non-overlapping patches, a register token and at least {HORIZON} steps per pass"
         )
     return Checkpoint(
         folder=folder,
@@ -182,7 +186,9 @@ def _folder(model: str) -> Path:
 def _fetched(model: str) -> Path:
     name, _, revision = model.partition("@")
     if name.startswith((".", "/", "~")) or name.count("/") != 1:
-        raise InputError(f"forecaster.model: {model} is neither a folder nor a hub id")
+        raise InputError(
+            f"forecaster.model: {model} is neither a folder nor a hub id, such as amazon/chronos-2"
+        )
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
@@ -193,7 +199,7 @@ def _fetched(model: str) -> Path:
     except (OSError, HfHubHTTPError, HFValidationError, LocalEntryNotFoundError) as error:
         text = str(error).strip()
         reason = text.splitlines()[0] if text else type(error).__name__
-        raise InputError(f"forecaster.model: {model} cannot be fetched: {reason}") from error
+        raise InputError(f"forecaster.model: {model} cannot be downloaded: {reason}") from error
 
 
 def _files(folder: Path) -> list[Path]:

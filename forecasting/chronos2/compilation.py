@@ -87,7 +87,7 @@ class CudaGraphNetwork:
                 graph = self._graphs[shape] or _Graph(self._network, context, **how)
             except RuntimeError as error:
                 log.warning(
-                    "no CUDA graph could be made, going on without: %s", error_reason(error)
+                    "CUDA graph cannot be created, continuing without: %s", error_reason(error)
                 )
                 self._graphs.clear()
                 self._most = 0

@@ -46,8 +46,8 @@ def resolve_device(device: Device) -> str:
     if not count:
         if device != "auto":
             raise InputError(
-                f"forecaster.device: {device} was asked for and this machine has none that torch"
-                f" can use ({_why_no_gpu()}); use cpu or auto"
+                f"forecaster.device: {device} is not available: torch finds no usable GPU"
+                f" ({_why_no_gpu()}); set it to cpu or auto"
             )
         return "cpu"
     if device == "auto":
@@ -55,8 +55,8 @@ def resolve_device(device: Device) -> str:
     number = int(device.partition(":")[2] or 0)
     if number >= count:
         raise InputError(
-            f"forecaster.device: {device} was asked for and this machine has"
-            f" {count_text(count, 'GPU')}, the last of which is cuda:{count - 1}"
+            f"forecaster.device: {device} does not exist: this machine has"
+            f" {count_text(count, 'GPU')}, up to cuda:{count - 1}"
         )
     return device
 
@@ -67,7 +67,7 @@ def _why_no_gpu() -> str:
         torch.cuda.init()  # type: ignore[no-untyped-call]
     except (RuntimeError, AssertionError) as error:
         return error_reason(error).partition(". ")[0].rstrip(".")
-    return "it shows none"
+    return "none is detected"
 
 
 def cpu_capabilities() -> Mapping[str, object]:

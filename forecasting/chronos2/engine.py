@@ -171,10 +171,10 @@ class Engine:
     def _leave_compilation(self, reason: str) -> None:
         if self.fallback_network is None:
             raise InputError(
-                f"forecaster.compile=true: torch.compile failed: {reason}; set it to false"
+                f"forecaster.compile: torch.compile failed: {reason}; set it to false or auto"
             )
         log.warning(
-            "forecaster.compile=auto: torch.compile failed, going on without it: %s", reason
+            "forecaster.compile=auto: torch.compile failed, continuing without it: %s", reason
         )
         self.network, self.fallback_network, self.execution_mode = (
             self.fallback_network,
@@ -187,10 +187,14 @@ class Engine:
         device = self.device.type
         if size <= group:
             what = "a single window" if group == 1 else f"a group of {group} windows"
-            raise InputError(f"forecaster.device: {device} has too little memory for {what}")
+            raise InputError(
+                f"forecaster.device: {device} has too little memory for {what}; lower"
+                " forecaster.context_length, or use another device"
+            )
         self.batch_size = size // 2
         log.warning(
-            "forecaster.batch_size: memory of %s ran out with %d windows a pass, going on with %d",
+            "forecaster.batch_size: %s ran out of memory with %d windows per pass, continuing with"
+            " %d",
             device,
             size,
             max(self.batch_size // group, 1) * group,
@@ -277,10 +281,10 @@ class Engine:
     def _checked(self, arrival: PendingResult) -> Array32:
         predictions, finite = arrival()
         if not finite:
-            cure = "" if self.dtype == "fp32" else "; use fp32"
+            cure = "check the bars and the model" if self.dtype == "fp32" else "set it to fp32"
             raise InputError(
-                f"forecaster.dtype: {self.dtype} on {self.device.type} answers what is not"
-                f" finite{cure}"
+                f"forecaster.dtype: the model returned non-finite forecasts with {self.dtype} on"
+                f" {self.device.type}; {cure}"
             )
         return predictions
 
@@ -395,9 +399,10 @@ def _kept_engine(
 def _computation_text(
     device: torch.device, execution_mode: ExecutionMode, unit: str, batch_size: int
 ) -> str:
-    said = "compiled by layer" if execution_mode == "compiled" else execution_mode
+    mode = "compiled by layer" if execution_mode == "compiled" else execution_mode
     by = f", {unit}" if unit else ""
-    return f"{device.type}, {said}{by}, {batch_size} windows a pass"
+    # A part of the cache's specification: other words would make all cached forecasts stale.
+    return f"{device.type}, {mode}{by}, {batch_size} windows a pass"
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -477,7 +482,8 @@ def load_model(contents: CheckpointContents, device: torch.device) -> Chronos2Mo
     ) as error:
         if is_out_of_memory(error):
             raise InputError(
-                f"forecaster.device: {device.type} has too little memory for {name_of_model}"
+                f"forecaster.device: {device.type} has too little memory for {name_of_model}; use"
+                " another device or a smaller model"
             ) from error
         reason = error_reason(error)
         raise InputError(

@@ -73,7 +73,9 @@ class OhlcForecast:
         import pandas as pd
 
         if not LEVELS[0] <= q <= LEVELS[-1]:
-            raise InputError(f"q: {q} is outside the model's levels {LEVELS[0]} … {LEVELS[-1]}")
+            raise InputError(
+                f"q: {q} is outside the model's quantile levels {LEVELS[0]} … {LEVELS[-1]}"
+            )
         at_level = interpolate_levels(self.values, [q])[..., 0]
         steps = pd.RangeIndex(1, len(at_level) + 1, name="step")
         return pd.DataFrame(at_level, columns=list(OHLC), index=steps)
@@ -97,7 +99,7 @@ class Chronos2Forecaster:
 
     def __post_init__(self) -> None:
         if self.batch_size is not None and self.batch_size < 1:
-            raise InputError(f"forecaster.batch_size: {self.batch_size} is below 1")
+            raise InputError(f"forecaster.batch_size: {self.batch_size} is below the minimum of 1")
         profiles = {
             self.profile,
             *(self.profile_for_symbol(symbol) for symbol in self.symbol_settings),
@@ -106,7 +108,9 @@ class Chronos2Forecaster:
             limit = _checkpoint(profile).max_context
             if profile.context_length > limit:
                 length = profile.context_length
-                raise InputError(f"forecaster.context_length: {length} exceeds the model's {limit}")
+                raise InputError(
+                    f"forecaster.context_length: {length} exceeds the model's maximum of {limit}"
+                )
             if profile.device.startswith("cuda"):
                 from forecasting.chronos2.devices import resolve_device
 
@@ -301,26 +305,26 @@ def ohlc_context(
 
     place = f"context_df of {symbol}"
     if not isinstance(context_df, pd.DataFrame):
-        raise InputError(f"{place}: it is no data frame but a {type(context_df).__name__}")
+        raise InputError(f"{place}: expected a pandas DataFrame, got {type(context_df).__name__}")
     frame = context_df.rename(columns=lambda name: str(name).lower())
     names = list(frame.columns)
     for name in OHLC:
         if name not in names:
             raise InputError(f"{place}: column {name!r} is missing")
         if names.count(name) > 1:
-            raise InputError(f"{place}: column {name!r} is there twice")
+            raise InputError(f"{place}: column {name!r} appears twice; keep one")
     if len(frame) < length:
-        raise InputError(f"{place}: {count_text(len(frame), 'bar')}, {length} are needed")
+        raise InputError(f"{place}: has {count_text(len(frame), 'bar')}, but {length} are required")
     _refuse_newest_first(frame, place)
     try:
         context = frame[list(OHLC)].to_numpy(dtype=np.float64)[-length:]
     except (TypeError, ValueError) as error:
-        raise InputError(f"{place}: a price is not a number") from error
+        raise InputError(f"{place}: every price must be a number") from error
     if not np.isfinite(context).all():
-        raise InputError(f"{place}: a price is not a number")
+        raise InputError(f"{place}: every price must be a finite number")
     order = np.arange(length).astype("datetime64[ns]")
     bars = np.column_stack([context, np.zeros(length)])
-    check_bars(order, bars, f"{place}: its last {count_text(length, 'bar')}")
+    check_bars(order, bars, f"{place}: last {count_text(length, 'bar')}")
     return list(np.ascontiguousarray(context.T))
 
 
@@ -336,4 +340,4 @@ def _refuse_newest_first(frame: pd.DataFrame, place: str) -> None:
         style = None if stamps.dtype.kind in "iuf" else "ISO8601"
         ends = pd.to_datetime(stamps.iloc[[0, -1]], utc=True, errors="coerce", format=style)
         if ends.iloc[1] < ends.iloc[0]:
-            raise InputError(f"{place}: rows must increase in time")
+            raise InputError(f"{place}: rows are newest first; sort them by time")

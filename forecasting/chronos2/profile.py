@@ -41,23 +41,25 @@ class Profile:
     failure an error.
     """
 
-    model: str | None = setting(None, "checkpoint folder of Chronos-2; none: the shipped one")
-    context_length: int = setting(100, "own bars that a forecast sees", ge=3)
+    model: str | None = setting(
+        None, "checkpoint of Chronos-2, a folder or hub id; none: the included one"
+    )
+    context_length: int = setting(100, "number of a symbol's past bars in a forecast", ge=3)
     augmentation: Augmentation = setting(
-        "none", "how a window is transformed before the model sees it"
+        "none", "transformation of the context before the model reads it"
     )
     device: Device = setting(
-        "auto", "auto (CUDA if there is one), cpu, cuda, or cuda:N of several GPUs"
+        "auto", "auto (CUDA if available), cpu, cuda, or cuda:N for one of several GPUs"
     )
     dtype: Dtype = setting(
         "fp32",
-        "precision of matrix products; tf32 keeps 10 of fp32's 23 mantissa bits, on CUDA only; "
-        "bf16 keeps 7, on CPUs with AMX or AVX-512 bf16 in the layers only",
+        "precision of matrix products: fp32; tf32 (10 of 23 mantissa bits, only on CUDA); bf16 (7 "
+        "bits; on CPUs with AMX or AVX-512 bf16 only in the layers)",
     )
     compile: CompileMode = setting(
         "auto",
-        "auto: on CUDA, for 1,000,000 windows and more, in tf32 and bf16 for all, and "
-        "goes on where that fails; true fails then",
+        "use torch.compile; auto: on CUDA, from 1,000,000 windows on, with tf32 and bf16 always, "
+        "and continue without it if it fails; true: fail instead",
     )
 
     def __post_init__(self) -> None:
@@ -123,7 +125,7 @@ def check_whole_number(name: str, value: object, low: int, high: int) -> int:
 def tf32_cpu_error() -> InputError:
     """Return the error about TF32 on a CPU."""
     return InputError(
-        "forecaster.dtype: tf32 needs CUDA, and this computes on a CPU; use fp32 there"
+        "forecaster.dtype: tf32 is supported only on CUDA, but the device is a CPU; set it to fp32"
     )
 
 

@@ -53,19 +53,19 @@ class RaySettings:
 
     address: str | None = setting(
         None,
-        "`host:port` of this machine's Ray cluster, or `auto`; none starts Ray here, for "
-        "this command alone",
+        "`host:port` of an existing Ray cluster, or `auto`; none: start Ray on this machine for "
+        "this command only",
     )
-    cores: int = setting(1, "processor cores a task", ge=1, le=1024)
-    gpus: int = setting(1, "GPUs a task, where there are any; 0: none", ge=0, le=64)
+    cores: int = setting(1, "processor cores per task", ge=1, le=1024)
+    gpus: int = setting(1, "GPUs per task if the cluster has GPUs; 0: none", ge=0, le=64)
 
     def __post_init__(self) -> None:
         if self.address is not None and self.address != "auto":
             host, _, port = self.address.rpartition(":")
             if not host or "/" in host or not port.isdecimal() or not 0 < int(port) < 2**16:
                 raise InputError(
-                    f"ray.address: {self.address!r} is neither host:port of a cluster's head nor"
-                    " auto; run the command on a machine of the cluster"
+                    f"ray.address: {self.address!r} is neither host:port of a Ray head node nor"
+                    " auto; write one of them, and run the command on a machine of the cluster"
                 )
 
 
@@ -100,7 +100,8 @@ class RayPredictor:
         given = (forecaster, profile.for_job(total), self.settings.cores)
         # In a list, so that a task receives the reference and maps the object.
         shared = [ray.put(windows)]
-        log.info("%s on Ray, each with %s", count_text(min(places, len(portions)), "task"), share)
+        count = count_text(min(places, len(portions)), "task")
+        log.info("running %s at a time on Ray, each with %s", count, share)
         left = deque([np.empty(0, dtype=np.int64), *portions])
         running: dict[Any, Index] = {}
         first: TaskResult | None = None
@@ -116,9 +117,9 @@ class RayPredictor:
                 )
                 if not ended:
                     raise InputError(
-                        f"ray: no task could begin within {FIRST_TASK_TIMEOUT_SECONDS / 60:.0f}"
-                        " minutes;"
-                        " wait until the cluster has room, or ask for fewer cores or GPUs a task"
+                        f"ray: no task started within {FIRST_TASK_TIMEOUT_SECONDS / 60:.0f}"
+                        " minutes; wait until the cluster has free resources, or lower ray.cores or"
+                        " ray.gpus"
                     )
                 rows = running.pop(ended[0])
                 answer = _of_ray(ray, ended[0])
@@ -173,13 +174,13 @@ def _of_ray(ray: Any, reference: Any) -> TaskResult:
         return answer
     except ray.exceptions.RayTaskError as error:
         if isinstance(error.cause, InputError):
-            raise InputError(f"on a machine of the Ray cluster: {error.cause}") from None
+            raise InputError(f"{error.cause} (on a machine of the Ray cluster)") from None
         raise
     except ray.exceptions.RayError as error:
         raise InputError(
-            f"ray: {MAX_TASK_ATTEMPTS} processes died over the same portion: higher ray.cores make"
-            " fewer at"
-            f" a time, and kelly-chronos is needed on every machine ({one_line(str(error))})"
+            f"ray: {MAX_TASK_ATTEMPTS} processes crashed on the same task, possibly out of memory;"
+            " raise ray.cores to run fewer tasks at a time, and install kelly-chronos on every"
+            f" machine ({one_line(str(error))})"
         ) from None
 
 
@@ -187,17 +188,16 @@ def _refuse_other(answer: TaskResult, first: TaskResult) -> None:
     """Reject a machine whose version or computation differs from the first one's."""
     if answer.version != VERSION:
         raise InputError(
-            f"ray: {answer.worker_text} has version {answer.version} of kelly-chronos, and"
-            f" {VERSION} runs here; install the same on every machine of the cluster"
+            f"ray: {answer.worker_text} has kelly-chronos {answer.version}, but this machine has"
+            f" {VERSION}; install the same version on every machine of the cluster"
         )
     ours, its = first.specification, answer.specification
     other = [name for name, value in ours.items() if its.get(name) != value]
     if other:
         raise InputError(
-            f"ray: machines do not compute alike: {answer.worker_text} has another"
-            f" {', '.join(other)}"
-            f" ({its.get(other[0])}) than the first ({ours[other[0]]}); give all of them the same"
-            " model and libraries, or set forecaster.batch_size and forecaster.compile"
+            f"ray: machines differ in {', '.join(other)}: {answer.worker_text} has"
+            f" {its.get(other[0])}, the first machine {ours[other[0]]}; install the same model and"
+            " libraries on all, or set forecaster.batch_size and forecaster.compile"
         )
 
 
@@ -217,7 +217,9 @@ def _places(
     if not count:
         what = count_text(share["num_cpus"], "core")
         what += f" and {count_text(share['num_gpus'], 'GPU')}" if share["num_gpus"] else ""
-        raise InputError(f"ray.cores, ray.gpus: no machine of the cluster has {what} for a task")
+        raise InputError(
+            f"ray.cores, ray.gpus: no machine of the cluster has {what} for a task; lower them"
+        )
     return count, share
 
 
@@ -234,7 +236,10 @@ def connect_ray(address: str | None) -> Any:
     if address is None:
         # The library reads these when it is imported.
         if loaded is not None:
-            raise InputError("ray.address: name one, or call ray.init() after importing ray")
+            raise InputError(
+                "ray.address: not set, but ray is already imported; set it, or call ray.init()"
+                " first"
+            )
         os.environ.update(LOCAL_RAY_ENVIRONMENT, RAY_AUTH_TOKEN=secrets.token_hex(32))
     os.environ.update(NO_USAGE_STATS)
     try:
@@ -253,13 +258,13 @@ def connect_ray(address: str | None) -> Any:
             )
         except (SystemExit, OSError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
             if address is None:
-                said = "Ray could not be started on this machine"
+                problem = "Ray cannot be started on this machine"
             else:
-                said = (
-                    f"no Ray cluster could be joined at {address}; one with a token needs"
-                    " RAY_AUTH_MODE=token and RAY_AUTH_TOKEN in the environment"
+                problem = (
+                    f"cannot join a Ray cluster at {address} (if it needs a token, set"
+                    " RAY_AUTH_MODE=token and RAY_AUTH_TOKEN in the environment)"
                 )
-            raise InputError(f"ray.address: {said}: {one_line(str(error))}") from None
+            raise InputError(f"ray.address: {problem}: {one_line(str(error))}") from None
     return ray
 
 
@@ -272,8 +277,8 @@ def _probe(address: str) -> None:
         ).close()
     except OSError as error:
         raise InputError(
-            f"ray.address: nothing answers at {address} ({error.strerror or error}); start a"
-            " cluster with `ray start --head`, or leave the address away"
+            f"ray.address: no response from {address} ({error.strerror or error}); start a cluster"
+            " with `ray start --head`, or remove the setting"
         ) from None
 
 

@@ -88,7 +88,7 @@ class SizingProblem(NamedTuple):
             with np.load(path, allow_pickle=False) as arrays:
                 problem = cls._make(arrays[name] for name in cls._fields)
         except (OSError, ValueError, KeyError, EOFError, BadZipFile) as error:
-            raise InputError(f"{path}: holds no sizing problem: {error}") from error
+            raise InputError(f"{path}: not a valid sizing problem: {error}") from error
         return problem._replace(fraction=float(problem.fraction))
 
 

@@ -114,7 +114,7 @@ def ended(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[int, str,
     return found
 
 
-def test_help_needs_no_library(ended: dict[str, tuple[int, str, set[str]]]) -> None:
+def test_help_imports_no_heavy_library(ended: dict[str, tuple[int, str, set[str]]]) -> None:
     """Of one command: all of them answer it before they import anything of their own."""
     code, said, loaded = ended[HELP]
     assert code == 0, said
@@ -180,7 +180,7 @@ def test_command_interrupted_while_loading_exits_with_a_message(number: signal.S
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 128 + number
-    assert done.stderr == "interrupted: nothing had begun\n"
+    assert done.stderr == "interrupted: nothing was started\n"
 
 
 @pytest.mark.first_example

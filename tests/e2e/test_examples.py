@@ -49,7 +49,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-WARNINGS = ("asked until", "asked from", "check P/L_$", "WARNING", "Warning")
+WARNINGS = ("is requested, but", "check P/L_$", "WARNING", "Warning")
 
 
 def run(folder: Path, words: list[str]) -> subprocess.CompletedProcess[str]:

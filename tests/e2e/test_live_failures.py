@@ -83,7 +83,7 @@ def test_stale_or_missing_latest_price_is_not_used(
     now = here.venue.now
     assert set(data.prices(["SYA", "SYB"], now)) == {"SYA", "SYB"}
     assert data.prices(["SYA", "SYB"], now + np.timedelta64(3, "h")) == {}
-    assert "SYA: its latest price is of 2024-02-20T14:30Z" in caplog.text
+    assert "SYA: no current price: the latest is from 2024-02-20T14:30Z" in caplog.text
     bar = {"t": "2024-02-20T15:00:00Z", "o": 1, "h": 1, "l": 1, "v": 1}
     for wrong in ({"c": 0}, {"c": "nan"}, {"c": "much"}, {}, {"c": 1, "t": "soon"}):
         monkeypatch.setattr(

@@ -40,9 +40,9 @@ def test_custom_files_run_and_their_reading_is_reported(folder: Path) -> None:
         "Bars read",
         "America/New_York, begin",
         "UTC, epoch ms, begin",
-        "AAA: 30-minute bars are put together to hours",
-        "BBBUSD: quoted in USDT, which is taken for USD",
-        "BBBUSD: end: asked until 2024-03-20; there are bars up to 2024-03-15T03:00Z only",
+        "AAA: 30-minute bars are aggregated to hours",
+        "BBBUSD: prices are in USDT",
+        "BBBUSD: end: 2024-03-20 is requested, but bars end at 2024-03-15T03:00Z",
     ):
         assert part in read
 

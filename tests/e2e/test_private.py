@@ -44,7 +44,7 @@ def test_live_cycle_leaves_only_private_files(practice: Start, tmp_path: Path) -
         assert open_to_others(account) == open_to_others(home / "logs") == []
         assert open_to_others(home / "state" / "kelly-chronos" / "accounts") == []
         logs = "".join(path.read_text() for path in (home / "logs").iterdir())
-        assert ("others could read" in logs) is not first, "what was open is said once it is closed"
+        assert ("accessible to other users" in logs) is not first, "logged once access is removed"
         opened(home)
 
 

@@ -85,5 +85,5 @@ def test_unreachable_ray_address_gives_one_line_error(tmp_path: Path) -> None:
     assert done.returncode == 2
     # A slow machine prints lines of progress before it.
     (line,) = (each for each in done.stderr.splitlines() if " s: " not in each)
-    assert line.startswith(f"error: ray.address: nothing answers at 127.0.0.1:{port} (")
+    assert line.startswith(f"error: ray.address: no response from 127.0.0.1:{port} (")
     assert content(tmp_path) == {}

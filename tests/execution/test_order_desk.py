@@ -495,7 +495,7 @@ def test_unheard_cancellation_is_repeated_and_logged(
     assert desk.cancel_and_wait(placed(taken())).status == "canceled"
     assert (venue.times("delete"), waited) == (3, LOOKS[:2])
     assert len(caplog.messages) == 2
-    assert all("asked again: " in line and "order o-1" in line for line in caplog.messages)
+    assert all("retrying: " in line and "order o-1" in line for line in caplog.messages)
     desk, venue, waited = outbox_at(delete=[passing])
     with refused(BrokerError, "o-1"):
         desk.cancel_and_wait(placed(taken()))

@@ -350,7 +350,7 @@ def test_unwritable_cache_keeps_forecasts_for_the_run(
     table = CachedForecaster(Chronos2Forecaster(), kept).forecast(market, market.times[-264])
     np.testing.assert_allclose(table.all_quantiles, direct.all_quantiles, rtol=2e-7)
     why = "database or disk is full" if number == errno.ENOSPC else "readonly database"
-    assert caplog.text.count(f"{why}; it is held for this run alone") == 1
+    assert caplog.text.count(f"{why}; forecasts are kept in memory") == 1
     assert content(kept) == before
     moments = CachedForecaster(Chronos2Forecaster(), kept).log_moments(
         market, market.times[-264], no_progress
@@ -362,7 +362,7 @@ def test_unwritable_cache_keeps_forecasts_for_the_run(
         market, market.times[-264]
     )
     assert "cannot be written" in caplog.text
-    assert caplog.text.count("it is computed again") == 1
+    assert caplog.text.count("forecasts are computed again later") == 1
     last = list(months)[-1]
     expected_last = direct.all_quantiles[np.isin(direct.windows.issued_at, last.windows.issued_at)]
     np.testing.assert_allclose(last.all_quantiles, expected_last, rtol=2e-7)

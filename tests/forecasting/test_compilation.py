@@ -159,7 +159,7 @@ def test_auto_falls_back_to_eager_with_one_warning(
     np.testing.assert_array_equal(answer(engine, windows), expected)
     np.testing.assert_array_equal(answer(engine, windows), expected)
     (line,) = warned(caplog)
-    assert line.startswith("forecaster.compile=auto: torch.compile failed, going on without it: ")
+    assert line.startswith("forecaster.compile=auto: torch.compile failed, continuing without it: ")
     assert "\n" not in line
     assert engine.computation_text == "cpu, eager, 4 windows a pass"
 
@@ -227,7 +227,7 @@ def test_failed_graph_capture_warns_once_and_loses_nothing(
     assert [passed(graphed, 7) for _ in range(4)] == [1] * 4
     assert [passed(graphed, 64) for _ in range(3)] == [1] * 3, "nor is another tried"
     (line,) = warned(caplog)
-    assert line.endswith("going on without: operation not permitted when stream is capturing")
+    assert line.endswith("continuing without: operation not permitted when stream is capturing")
 
 
 # ----- memory -----
@@ -267,8 +267,8 @@ def test_out_of_memory_halves_the_batch_for_good(
         ours = answer(engine, windows)
         np.testing.assert_allclose(ours, answer(Engine(network, CPU, 4, ""), windows), rtol=4e-6)
     assert (engine.batch_size, engine.execution_mode) == (4, "compiled")
-    lines = [line.split(" ran out with ")[1] for line in warned(caplog)]
-    assert lines == [f"{n} windows a pass, going on with {n // 2}" for n in (32, 16, 8)]
+    lines = [line.split(" ran out of memory with ")[1] for line in warned(caplog)]
+    assert lines == [f"{n} windows per pass, continuing with {n // 2}" for n in (32, 16, 8)]
 
 
 @pytest.mark.slow

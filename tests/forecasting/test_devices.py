@@ -242,7 +242,7 @@ def sizes_of(count: int, batch_size: int, group: int = 1, **how: Any) -> list[in
     return seen
 
 
-def test_few_windows_take_a_small_pass() -> None:
+def test_few_windows_use_a_small_batch() -> None:
     assert sizes_of(1, 4096) == [64]
     assert sizes_of(64, 4096) == [64]
     assert sizes_of(65, 4096) == [512]

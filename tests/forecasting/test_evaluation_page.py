@@ -35,7 +35,7 @@ def test_good_verdict_needs_every_other_to_lose_more(signs: list[float]) -> None
     found = judge_scores(figures(*((f"other{k}", sign) for k, sign in enumerate(signs))))
     assert (found.level == "good") == (min(signs) > 0)
     assert (found.level == "bad") == (min(signs) < 0)
-    for word, sign in (("loses less than", 1), ("loses more than", -1), ("told apart", 0)):
+    for word, sign in (("lower loss", 1), ("higher loss", -1), ("no significant difference", 0)):
         assert (word in found.claim) == (sign in signs)
 
 
@@ -43,7 +43,7 @@ def test_below_four_weeks_nothing_is_claimed() -> None:
     told = figures(("ewma", 0.0), ("garch", 1.0))
     told["groups"]["stock"]["all"]["skill"]["ewma"]["reach"] = None
     assert judge_scores(told).claim == (
-        "On stocks: rests on too few weeks to be told from ewma; loses less than garch."
+        "On stocks: too few weeks for a comparison with ewma; lower loss than garch."
     )
 
 

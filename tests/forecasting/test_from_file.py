@@ -122,7 +122,7 @@ def test_batch_counts_forecasts_in_the_file(bars: Bars, tmp_path: Path) -> None:
     held = rows[(rows.step == 1) & (rows.symbol == "SYA")]
     assert counts.tolist() == [len(held) // len(LEVELS), 0]
     said = batch.missing_values_text(counts)
-    assert said.endswith(" of SYXUSD have no values: the forecaster returns none")
+    assert said.endswith(" for SYXUSD have no values: the forecaster returned none")
     assert "SYA" not in said
 
 
@@ -132,7 +132,7 @@ def test_constant_closes_are_named_as_missing_reason(bars: Bars) -> None:
     batch = batch_of(replace(bars, values=values), "SYXUSD")
     counts = np.array([7, 0])
     assert batch.missing_values_text(counts).endswith(
-        "SYXUSD have no values: its closes never move"
+        "SYXUSD have no values: its close never changes"
     )
 
 

@@ -175,7 +175,7 @@ def test_memory_that_really_runs_out_halves_the_batch(caplog: pytest.LogCaptureF
     finally:
         torch.cuda.set_per_process_memory_fraction(1.0)
     assert forecaster.load_engine(profile).batch_size < 2**18
-    assert all("ran out with" in line for line in warned(caplog))
+    assert all("ran out of memory with" in line for line in warned(caplog))
     assert differences(ours, expected, windows).max() < ROUNDING
 
 
@@ -230,7 +230,7 @@ def test_the_batch_that_memory_allows_fits(caplog: pytest.LogCaptureFixture) -> 
             f"\n{length} bars, {size} windows: {held / 1e6:,.0f} MB, {reckoned / 1e6:,.0f} thought"
         )
         assert held < 2 * reckoned
-    assert not [line for line in warned(caplog) if "ran out with" in line]
+    assert not [line for line in warned(caplog) if "ran out of memory with" in line]
 
 
 @needs_cuda

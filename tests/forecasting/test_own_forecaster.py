@@ -46,7 +46,7 @@ class Choosy:
 class Mute:
     name = "mute"
 """
-PRICES = "quantiles of closes in USD must be finite, above zero and not fall along the levels, got "
+PRICES = "quantiles of closes in USD must be finite, above zero and must not decrease"
 BAD = {
     "Falling": ("forecaster._target_",),
     "Short": ("forecaster._target_", "quantiles", "[N, H, Q]"),

@@ -118,7 +118,7 @@ def nothing(connection: socket.socket, _: int) -> None:
 def test_a_request_ends_at_its_deadline(answer: Answer, method: str) -> None:
     with (
         answering(answer) as (url, seen),
-        pytest.raises(requests.exceptions.ReadTimeout, match=r"no whole answer in 0\.6 s"),
+        pytest.raises(requests.exceptions.ReadTimeout, match=r"no complete response within 0\.6 s"),
     ):
         session().request(method, url)
     assert len(seen) == 1
@@ -150,7 +150,8 @@ def test_a_proxy_makes_no_difference_to_the_deadline(
     with answering(body if scheme == "http" else trickled(b"HTTP/1.1 200 ")) as (url, seen):
         monkeypatch.setenv(f"{scheme}_proxy", url)
         monkeypatch.delenv("no_proxy", raising=False)
-        with pytest.raises(requests.exceptions.ReadTimeout, match=r"no whole answer in 0\.6 s"):
+        late = r"no complete response within 0\.6 s"
+        with pytest.raises(requests.exceptions.ReadTimeout, match=late):
             session().get(f"{scheme}://elsewhere.invalid/")
     assert seen[0].startswith(b"GET " if scheme == "http" else b"CONNECT ")
 
@@ -190,7 +191,7 @@ def slow(clock: Clock, seconds: float) -> Answer:
 
 def test_requests_share_the_time_they_are_given_together(clock: Clock) -> None:
     with answering(slow(clock, 5.0)) as (url, seen), time_limit(0.4):
-        for says in (r"no whole answer in 0\.4 s", "no time is left", "no time is left"):
+        for says in (r"no complete response within 0\.4 s", *["time limit ended"] * 2):
             with pytest.raises(requests.exceptions.ReadTimeout, match=says):
                 session(deadline=5).get(url)
     assert len(seen) == 1
@@ -202,7 +203,7 @@ def test_slow_request_is_logged_by_host_only(
     """The path of a webhook is a secret, and a minute of slow requests is no silence."""
     with answering(slow(clock, 7.0)) as (url, _), pytest.raises(requests.exceptions.ReadTimeout):
         session().request("DELETE", f"{url}/secret?token=secret")
-    assert "DELETE 127.0.0.1 took 7 s" in caplog.messages
+    assert "slow response: DELETE 127.0.0.1 took 7 s" in caplog.messages
     assert "secret" not in caplog.text
 
 
@@ -251,9 +252,9 @@ def test_request_waits_no_turn_beyond_the_time_limit(clock: Clock) -> None:
     with answering(refusing(b"503", b"", 9)) as (url, seen):
         mine = session(60.0, pace=RateLimiter(1, clock.passing))
         with time_limit(50.0):
-            with pytest.raises(requests.RequestException, match="no time is left"):
+            with pytest.raises(requests.RequestException, match="time limit ended"):
                 mine.get(url)
-            with pytest.raises(requests.exceptions.ReadTimeout, match="no time is left"):
+            with pytest.raises(requests.exceptions.ReadTimeout, match="time limit ended"):
                 mine.get(url)
     assert clock.waits == []
     assert len(seen) == 1
@@ -285,7 +286,7 @@ def test_redirect_is_not_followed() -> None:
         place = f"Location: {elsewhere}/\r\n".encode()
         with (
             answering(refusing(b"307", place, 1)) as (url, _),
-            pytest.raises(requests.TooManyRedirects, match="redirect to another host refused"),
+            pytest.raises(requests.TooManyRedirects, match="redirect refused"),
         ):
             session(5.0).get(url)
         assert seen == []
@@ -328,7 +329,9 @@ def test_pauses_are_part_of_the_time_limit(clock: Clock) -> None:
     with (
         answering(answer) as (url, seen),
         time_limit(50.5),
-        pytest.raises(requests.exceptions.ReadTimeout, match=r"no whole answer in 50\.5 s"),
+        pytest.raises(
+            requests.exceptions.ReadTimeout, match=r"no complete response within 50\.5 s"
+        ),
     ):
         session(60.0).get(url)
     assert clock.waits == [50.0]

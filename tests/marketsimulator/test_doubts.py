@@ -55,10 +55,10 @@ def test_report_summary_and_output_show_the_same_warnings(folder: Path, tmp_path
     summary = json.loads((tmp_path / "summary.json").read_text())
     doubts = summary["doubts"]
     assert [each["symbol"] for each in doubts] == ["SYA", "SYB"]
-    assert doubts[0]["what"].startswith("looks like a split of 2:1")
-    assert doubts[0]["effect"].startswith("the bar is not decided on, filled or marked")
+    assert doubts[0]["what"].startswith("the close jumps like an unadjusted 2:1 split")
+    assert doubts[0]["effect"].startswith("the bar is not used")
     assert "books a false -45%" in doubts[0]["effect"]
-    assert doubts[1]["what"].startswith("the bar is left out")
+    assert doubts[1]["what"].startswith("the bar is skipped")
     told, *lines = printed.splitlines()
     assert told == "Bars are hours: timeframe=1h."
     first = lines[: len(doubts)]
@@ -68,7 +68,7 @@ def test_report_summary_and_output_show_the_same_warnings(folder: Path, tmp_path
     for doubt, line in zip(doubts, first, strict=True):
         for text in doubt.values():
             assert text in line
-        assert "a true move" in line
+        assert "real" in line
         assert figures < page.index(line)
     assert summary["prices"] == "not adjusted for every split"
     assert "Prices adjusted" not in printed

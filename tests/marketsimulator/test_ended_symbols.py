@@ -315,7 +315,7 @@ def test_payout_by_an_unconfirmed_price_is_named(tmp_path: Path) -> None:
         in delisting_remarks(run, found, {"WILD": 0.0})
     )
     (doubt,) = found.bars.data_warnings
-    assert "if the symbol ends here, its payout uses this price, 10" in doubt.effect
+    assert "the payout is computed from this price, 10" in doubt.effect
 
 
 @pytest.mark.parametrize("rule", ["long", "short"])

@@ -16,6 +16,7 @@ from marketsimulator.runs.compiled_run import run_compiled
 from marketsimulator.runs.decisions import CompiledDecisions
 from marketsimulator.runs.outcome import VariantOutcome, simulate_variants
 from marketsimulator.settings import BacktestSettings
+from sizing.kelly import solver_failure_text
 from sizing.solver.active_set import UNFINISHED
 from tests.marketsimulator.accountant import Records, audit
 from tests.marketsimulator.runs import walked_as_stepped
@@ -209,9 +210,7 @@ def test_compiled_run_explains_failed_and_factorless_decisions() -> None:
     (failed,) = (decision for decision in said if decision.sizing_failure)
     assert said.failures == 1
     assert failed.at == hard.instants[row]
-    assert (
-        failed.sizing_failure == "the sizing problem of 5 symbols was not solved within its steps"
-    )
+    assert failed.sizing_failure == solver_failure_text(UNFINISHED, 5)
     assert failed.sizing_rules == ()
     assert not failed.orders
     assert {choice.bound_by for choice in failed.choices} == {"failed"}

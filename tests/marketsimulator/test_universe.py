@@ -122,7 +122,7 @@ def test_results_report_the_universe_rule_and_its_effect(tmp_path: Path) -> None
     results = run_backtest(chosen(*MOMENTUM, "sizing.strategy=equal_weight"))
     summary = results.summary()
     said = "\n".join(summary["remarks"])
-    assert "Universe: of them the 3 best by momentum; renewed daily. " in said
+    assert "Universe: the 3 best by momentum; renewed daily. " in said
     assert "3 to 3 of 5 symbols may be held, 3.0 on average; at 10 renewals" in said
     write_files_atomically(result_files(results, summary), tmp_path / "run")
     sold = results.main_run.order_frame()

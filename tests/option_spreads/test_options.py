@@ -309,7 +309,7 @@ def days_of(folder: Path, bars: pd.DataFrame, vix: pd.DataFrame) -> IndexDays:
         *(("hour 3", factor, [19], "SPY, ") for factor in (100.0, 0.01)),
         # The session after a spoilt close has none before it, and is not traded either.
         *(("hour 6", factor, [19, 20], "SPY, ") for factor in (100.0, 0.5)),
-        *(("index", factor, [20], "bars.vix: 1 close left out") for factor in (10.0, 0.1)),
+        *(("index", factor, [20], "bars.vix: 1 close skipped") for factor in (10.0, 0.1)),
     ],
 )
 def test_bad_hour_or_vix_close_drops_its_sessions(
@@ -337,11 +337,11 @@ def test_bad_hour_or_vix_close_drops_its_sessions(
     (said,) = caplog.messages
     assert said.startswith(says)
     if spoilt == "index":
-        assert f"the first of {dates[20].date()}" in said
+        assert f"the first is of {dates[20].date()}" in said
         live = read_volatility_index(str(tmp_path / "spoilt" / "vix.parquet"), "vix").index.date
         assert live.tolist() == [day.date() for day in dates if day != dates[20]]
     else:
-        assert "the bar is left out" in said
+        assert "the bar is skipped" in said
 
 
 @pytest.mark.slow

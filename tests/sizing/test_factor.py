@@ -36,7 +36,7 @@ def lower(factor: Array) -> Array:
 
 
 @given(st.integers(0, 100_000), st.integers(1, 9))
-def test_updated_factor_is_that_of_remaining_rows(seed: int, n: int) -> None:
+def test_downdated_factor_equals_that_of_remaining_rows(seed: int, n: int) -> None:
     rng = np.random.default_rng(seed)
     matrix = definite(rng, n)
     factor = np.full((n, n), np.nan)

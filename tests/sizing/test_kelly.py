@@ -130,15 +130,18 @@ GOOD: dict[str, Any] = {
         ({"lower": [2, -1]}, "lower 2 exceeds upper 1 at 0"),
         ({"held": [0, np.nan]}, "held must be finite, got nan at 1"),
         ({"cost": [0, -1e-4], "lower": [1, -1]}, "cost must not be negative, got -0.0001"),
-        ({"groups": [([1.0], 1.0)]}, "groups: each is a pair of coefficients"),
+        ({"groups": [([1.0], 1.0)]}, "groups: each must be a pair of coefficients"),
         ({"groups": [([-1.0, 1.0], 1.0)]}, "groups: coefficients must be finite and not negative"),
-        ({"groups": [([1.0, 1.0], np.nan)]}, "groups: a ceiling must be a number"),
+        ({"groups": [([1.0, 1.0], np.nan)]}, "groups: every limit must be a number"),
         # Of a history: as many rows, and the row that is wrong.
-        ({"mu": [[0, 0]] * 3, "cost": np.zeros(2)}, "cost, held: a history"),
-        ({"mu": [[0, 0]] * 3, "covariance": np.zeros((2, 2, 2))}, "covariance: 2 rows, and mu has"),
+        ({"mu": [[0, 0]] * 3, "cost": np.zeros(2)}, "cost, held: not supported for a history"),
+        ({"mu": [[0, 0]] * 3, "covariance": np.zeros((2, 2, 2))}, "covariance must have 3 rows"),
         ({"mu": [[0, 0], [0, np.nan]]}, "row 1: mu must be finite, got nan at 1"),
         ({"mu": [[0, 0]], "upper": np.full(2, -2.0)}, "row 0: lower -1 exceeds upper -2 at 0"),
-        ({"mu": [[0, 0]] * 3, "groups": [([1, 1], [1.0, 2.0])]}, "groups: 2 rows, and mu has 3"),
+        (
+            {"mu": [[0, 0]] * 3, "groups": [([1, 1], [1.0, 2.0])]},
+            "groups must have 3 rows like mu, got 2",
+        ),
     ],
 )
 def test_invalid_kelly_argument_is_named(wrong: dict[str, Any], says: str) -> None:

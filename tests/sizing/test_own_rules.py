@@ -181,9 +181,9 @@ def test_arguments_reach_a_strategys_function_and_class(own: str) -> None:
             {"sign": True, "name": "x"},
             r"sizing.arguments.sign: True is not a whole number",
         ),
-        ("scaled", {}, r"sizing.arguments.name: .*scaled needs a value"),
+        ("scaled", {}, r"sizing.arguments.name: not set, .*scaled"),
         ("Band", {"lo": 1.0}, r"sizing.arguments: 'lo' .*low"),
-        ("up", {"a": 1}, r"sizing.arguments.a: .*up has no arguments"),
+        ("up", {"a": 1}, r"sizing.arguments.a: .*up accepts no arguments"),
     ],
 )
 def test_wrong_arguments_of_a_strategy_are_named(

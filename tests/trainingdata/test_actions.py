@@ -81,7 +81,7 @@ def test_unknown_action_headers_are_refused_by_cause(
 @pytest.mark.parametrize(
     ("row", "facts"),
     [
-        ("NVDA,2024-06-10,split,0", ("row 1", "split of 0")),
+        ("NVDA,2024-06-10,split,0", ("row 1", "split", "2024-06-10", "0")),
         ("NVDA,2024-06-10,bonus,1", ("kind", "'bonus'")),
         ("BTCUSD,2024-06-10,split,2", ("BTCUSD", "split")),
         ("NVDA,someday,split,2", ("row 1", "date 'someday'")),

@@ -195,7 +195,7 @@ def test_invalid_panel_parts_are_explained() -> None:
         build_panel([], "test")
     with pytest.raises(ValueError, match=r"mask must have shape \[S, T\] = \(1, 2\), got \(2, 2\)"):
         Bars(good.instruments, good.times, good.values, np.ones((2, 2), dtype=bool), "test")
-    with pytest.raises(ValueError, match="times must increase"):
+    with pytest.raises(ValueError, match="times must be strictly increasing"):
         Bars(good.instruments, good.times[::-1], good.values, good.mask, "test")
     assert good.crypto.tolist() == [True]
     assert good.long_only.tolist() == [True]

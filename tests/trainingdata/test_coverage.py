@@ -38,6 +38,6 @@ def test_range_from_holiday_to_weekend_is_complete(tmp_path: Path) -> None:
     bars = load_bars(write(tmp_path / "AAA.csv", table("AAA", "2024-01-02")))
     assert missing_range_texts(bars, "2023-12-30", "2024-01-07") == ()
     assert missing_range_texts(bars, "2023-12-29", "2024-01-08") == (
-        "AAA: start: asked from 2023-12-29; there are bars from 2024-01-02T14:30Z on",
-        "AAA: end: asked until 2024-01-08; there are bars up to 2024-01-05T20:30Z only",
+        "AAA: start: 2023-12-29 is requested, but bars start only at 2024-01-02T14:30Z",
+        "AAA: end: 2024-01-08 is requested, but bars end at 2024-01-05T20:30Z",
     )

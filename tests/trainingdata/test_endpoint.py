@@ -88,7 +88,7 @@ def test_unreadable_answer_is_one_bounded_line(answer: dict[str, Any]) -> None:
 @pytest.mark.parametrize("opening", [b"[", b'{"cash": '], ids=["lists", "objects"])
 def test_endlessly_nested_answer_is_refused(opening: bytes) -> None:
     line = failure(200, opening * 100_000, cash)
-    assert line.endswith("the account: invalid response: it is nested too deep")
+    assert line.endswith("the account: invalid response: JSON is nested too deeply")
 
 
 def test_reasons_of_many_lines_are_shown_in_one() -> None:
@@ -104,6 +104,6 @@ def test_key_with_an_invalid_character_is_refused_unshown(name: str, control: st
         SECRET_VARIABLE: "S" * 16,
         name: letters[:at] + control + letters[at:],
     }
-    with pytest.raises(InputError, match=f"^{name}: it holds a character") as caught:
+    with pytest.raises(InputError, match=f"^{name}: contains an invalid character") as caught:
         ApiKeys.from_environment(keys)
     assert not set("12345678") & set(str(caught.value))

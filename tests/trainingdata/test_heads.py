@@ -101,9 +101,9 @@ def test_stamps_with_another_meaning_are_refused_everywhere(
         )
     with tempfile.TemporaryDirectory() as folder:
         path = write(Path(folder) / "AAA.csv", bars.assign(start=stamps, end=stamps), head)
-        with pytest.raises(DataError, match="which they fit as the") as refused:
+        with pytest.raises(DataError, match=", but do as ") as refused:
             load_bars(path)
-    assert str(refused.value).startswith(f"{path}: read as the ")
+    assert str(refused.value).startswith(f"{path}: timestamps do not match New York trading hours")
 
 
 VENDORS = {
@@ -414,7 +414,7 @@ def test_pair_spellings_are_one_symbol_except_at_venues() -> None:
 
 def test_usdt_price_is_noted_as_taken_for_usd(tmp_path: Path) -> None:
     bars = table("AAAUSD")
-    said = ("quoted in USDT, which is taken for USD",)
+    said = ("prices are in USDT; 1 USDT counts as 1 USD",)
     assert load_bars(write(tmp_path / "AAAUSDT.csv", bars)).origins[0].notes == said
     named = write(tmp_path / "all.csv", bars, OWN, "AAA-USDT", "BBB-USDT")
     assert load_bars(named, symbols=["AAAUSD"]).origins[0].notes == said
@@ -424,13 +424,13 @@ def test_usdt_price_is_noted_as_taken_for_usd(tmp_path: Path) -> None:
 def test_omitted_rows_are_counted_and_reported(tmp_path: Path) -> None:
     early = [ROWS[0].replace("T14", "T13"), *ROWS]
     (origin,) = load_bars(put(tmp_path, text(early))).origins
-    assert origin.notes == ("left out: 1 row outside regular New York hours",)
+    assert origin.notes == ("skipped: 1 row outside regular New York hours",)
     quarters = table("AAA", minutes=15).iloc[2:14].drop(index=7)
     (origin,) = load_bars(write(tmp_path / "AAA.csv", quarters)).origins
     assert origin.notes == (
-        "15-minute bars are put together to hours",
-        "1 of 2 hours lacks some of them",
-        "left out: 2 hours in which the file begins or ends",
+        "15-minute bars are aggregated to hours",
+        "1 of 2 hours lacks some of these bars",
+        "skipped: 2 hours cut off by the start or end of the file",
     )
 
 

@@ -34,7 +34,7 @@ def test_history_ends_where_the_period_begins(market: Bars) -> None:
     later = run.with_bars(market.slice_rows(30, 90))
     assert (later.start_row, later.history.last_instant) == (10, run.history.last_instant)
     for first in (-1, len(market.times)):
-        with pytest.raises(ValueError, match="first must be 0 to"):
+        with pytest.raises(ValueError, match="start_row must be"):
             Market(market, first)
 
 

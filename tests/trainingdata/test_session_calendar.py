@@ -268,11 +268,11 @@ def test_news_overlap_is_bounded_and_needs_a_session(at: datetime, minutes: int)
 def test_refusal_names_the_end_that_is_outside(monkeypatch: pytest.MonkeyPatch) -> None:
     dates = calendar().dates
     for early in (dates[0] - 40, dates[0], dates[0] + 30):
-        assert outside_calendar_text(early).endswith("leave out what is earlier")
+        assert outside_calendar_text(early).endswith("remove earlier rows, or choose a later date")
     ends = (dates[-1] - 30, dates[-1], dates[-1] + 40)
     for now, cure in (
-        (dates[-1] - 60, "it is in the future: correct the date"),
-        (dates[-1] + 60, "update exchange_calendars"),
+        (dates[-1] - 60, "the date is in the future; correct it"),
+        (dates[-1] + 60, "install a newer exchange_calendars"),
     ):
         monkeypatch.setattr(sessions, "utc_now", lambda now=now: now)
         assert all(outside_calendar_text(late).endswith(cure) for late in ends)

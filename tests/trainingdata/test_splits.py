@@ -164,7 +164,7 @@ def test_prices_that_stay_away_longer_are_two_splits() -> None:
 
 
 @pytest.mark.parametrize("ratio", [10.0, 2.0])
-def test_split_like_jump_is_refused_or_a_doubt(tmp_path: Path, ratio: float) -> None:
+def test_split_like_jump_is_rejected_or_flagged(tmp_path: Path, ratio: float) -> None:
     frame = split_at(table("AAA", DAYS[0]), 7, ratio)
     path = str(write(tmp_path / "AAA.csv", frame))
     settings = DataSettings(dir=(path,))
@@ -173,11 +173,11 @@ def test_split_like_jump_is_refused_or_a_doubt(tmp_path: Path, ratio: float) -> 
     read = replace(settings, accept_jumps=True).bars([], None, None)
     (jump,) = read.data_warnings
     assert np.flatnonzero(~read.mask[0]).tolist() == [7]
-    assert jump.effect.startswith("the bar is not decided on, filled or marked")
+    assert jump.effect.startswith("the bar is not used")
     assert jump.kind == "split"
     assert "books a false" in jump.effect
     # Batch and evaluate have no such settings: the bars come first.
-    assert "adjust the file's bars for it, or in a backtest give data.adjustment=raw" in jump.remedy
+    assert "in a backtest set data.adjustment=raw" in jump.remedy
 
 
 @given(
@@ -195,7 +195,7 @@ def test_large_staying_jump_is_refused(
 
 
 def test_jump_beyond_all_split_ratios_is_data_error(tmp_path: Path) -> None:
-    with refused(DataError, "AAA", "1,000 times"):
+    with refused(DataError, "AAA", "1,000"):
         read(tmp_path, sessions(4, {60: 5000.0}))
 
 
@@ -236,9 +236,9 @@ def test_open_by_a_rare_ratio_is_a_doubt(
     (doubt,) = read(tmp_path_factory.mktemp("bars"), frame).data_warnings
     assert doubt.kind == "ratio"
     assert doubt.bar_start.astype("datetime64[D]") == np.datetime64(frame["Date"][row])
-    assert f"split of {ratio.numerator}:{ratio.denominator} " in doubt.observation
+    assert f"like a {ratio.numerator}:{ratio.denominator} split" in doubt.observation
     assert f"books a false {1 / float(ratio) - 1:+.0%}" in doubt.effect
-    assert "a true move" in doubt.remedy
+    assert "a real move" in doubt.remedy
 
 
 @pytest.mark.parametrize("factor", [0.62, 0.78, 7 / 8, 5 / 7, 1.16])
@@ -256,7 +256,7 @@ def test_split_beside_a_night_names_the_near_ratio(
     frame = sessions(1, {60: np.exp(night) / float(ratio)})
     (doubt,) = read(tmp_path, frame).data_warnings
     assert doubt.kind == "move"
-    assert f"near a split of {ratio.numerator}:{ratio.denominator}" in doubt.observation
+    assert f"near a {ratio.numerator}:{ratio.denominator} split" in doubt.observation
 
 
 @pytest.mark.parametrize("factor", [2 / 3, 0.9, 1.1, 10 / 11])

@@ -93,7 +93,7 @@ def test_wrong_clock_or_bar_side_is_refused(
     if shown == read and ends == said:
         refuse_misread_stamps(stamps, file.minutes, read, "AAA.csv", are_ends=said)
         return
-    with pytest.raises(DataError, match=rf"^AAA\.csv: read as the .* on the clock of {read}, "):
+    with pytest.raises(DataError, match=rf"^AAA\.csv: timestamps do not match .* in {read}, "):
         refuse_misread_stamps(stamps, file.minutes, read, "AAA.csv", are_ends=said)
 
 

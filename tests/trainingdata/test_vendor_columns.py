@@ -321,7 +321,7 @@ def test_minutes_without_a_trade_are_left_out(tmp_path: Path, timeframe: Timefra
     ):
         np.testing.assert_allclose(bars.values[0][:, number], joined[field].agg(how), rtol=1e-9)
     left_out = int((~traded).sum())
-    assert f"left out: {left_out:,} rows without any number (no trade)" in bars.origins[0].notes
+    assert f"skipped: {left_out:,} rows without any number (no trade)" in bars.origins[0].notes
 
 
 def test_a_row_without_one_number_is_refused(tmp_path: Path) -> None:
@@ -353,7 +353,7 @@ def test_years_that_are_newest_first_are_one_series(tmp_path: Path) -> None:
         (tmp_path / f"gemini_BTCUSD_{year}_1hr.csv").write_text(gemini(rows))
     bars = load_bars(tmp_path)
     expected(bars, year_end)
-    assert "rows are newest first in 2 files: they are read from the last one" in (
+    assert "rows are newest first in 2 files and are read in reverse order" in (
         bars.origins[0].notes
     )
 
@@ -555,7 +555,7 @@ COIN_DAYS = HOURS.iloc[:4].assign(end=pd.date_range("2024-03-02", periods=4, tz=
 @pytest.mark.parametrize(
     ("bars", "symbol"), [(HOURS, "BTCUSD"), (COIN_DAYS, "BTCUSD"), (table("AAA"), "AAA")]
 )
-def test_last_instants_of_bars_are_ends(
+def test_timestamps_just_before_bar_ends_count_as_ends(
     tmp_path: Path, bars: pd.DataFrame, symbol: str, before: str
 ) -> None:
     path = tmp_path / "bars.csv"
@@ -570,7 +570,8 @@ def test_last_instants_of_bars_are_ends(
         path.write_text(last_instants(bars, heading, before, symbol))
         read = load_bars(path)
         expected(read, bars)
-        assert f"{len(bars)} stamps of :59 s are read as the next minute" in read.origins[0].notes
+        note = f"{len(bars)} timestamps at :59 s are rounded up to the next minute"
+        assert note in read.origins[0].notes
 
 
 def test_binances_close_times_are_ends(tmp_path: Path) -> None:

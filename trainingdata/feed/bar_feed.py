@@ -59,7 +59,9 @@ class BarFeed:
             self._request([*missing, *changed], since, now)
         if not self._tables:
             days = count_text(self._days, "day")
-            raise DataError(f"{', '.join(self._symbols)}: the venue has no bar of the last {days}")
+            raise DataError(
+                f"{', '.join(self._symbols)}: the venue has no bars from the last {days}"
+            )
         tables = [(item, *table) for item, table in self._tables.items()]
         return build_panel(tables, "bars of the venue", self._data.timeframe)
 
@@ -74,7 +76,7 @@ class BarFeed:
                 self._tables[item] = listed[item]
             elif before:
                 self.rejected_histories[item.symbol] = (
-                    f"the venue lists {count} of its {before} bars"
+                    f"the venue returned only {count} of the {before} known bars"
                 )
 
     def _forget_before(self, since: np.datetime64) -> None:

@@ -54,16 +54,16 @@ class ApiKeys:
         ]
         if missing:
             raise InputError(
-                f"{missing[0]}: not set in the environment; an account needs {KEY_VARIABLE} and"
-                f" {SECRET_VARIABLE}"
+                f"{missing[0]}: not set in the environment; set {KEY_VARIABLE} and"
+                f" {SECRET_VARIABLE} to the account's API keys"
             )
         for name in (KEY_VARIABLE, SECRET_VARIABLE):
             # A header cannot carry other characters, and the library that refuses them may print
             # them.
             if not all("!" <= letter <= "~" for letter in environment[name].strip()):
                 raise InputError(
-                    f"{name}: it holds a character that no key has, such as a space or the end of"
-                    " a line (not printed here); copy the key again"
+                    f"{name}: contains an invalid character, such as a space or a line break (value"
+                    " not shown); copy the key again"
                 )
         return cls(environment[KEY_VARIABLE].strip(), environment[SECRET_VARIABLE].strip())
 
@@ -89,15 +89,17 @@ class RequestSettings:
     """Settings of requests: time limits, and retries of reads."""
 
     read_timeout: float = setting(
-        20.0, "seconds to wait for the next bytes of an answer", ge=0.01, le=600
+        20.0, "maximum seconds between two parts of a response", ge=0.01, le=600
     )
     deadline: float = setting(
         30.0,
-        "seconds that a request may take, repeats included, waits that the venue asks for not",
+        "maximum seconds of a request with its retries, without waits that the venue requests",
         ge=0.01,
         le=600,
     )
-    attempts: int = setting(4, "of a read; orders are never repeated", ge=1, le=10)
+    attempts: int = setting(
+        4, "maximum attempts of a read request; orders are never repeated", ge=1, le=10
+    )
 
     def transport(self, rate_limiter: RateLimiter, signer: Signer | None = None) -> Transport:
         """Return a transport with these time limits and retries.
@@ -115,12 +117,15 @@ class RequestSettings:
 class BrokerSettings(RequestSettings):
     """Settings of the broker: the account's venue and address."""
 
-    name: str = setting("alpaca", "at which the account is, as it is registered")
-    url_override: str | None = setting(None, "address for trading and market data; none: Alpaca's")
-    paper: bool = setting(True, "whether it is the paper account")
+    name: str = setting("alpaca", "name of the broker, or of a registered plugin")
+    url_override: str | None = setting(
+        None, "address for trading and market data; none: Alpaca's own"
+    )
+    paper: bool = setting(True, "true: the paper account; false: the account with real money")
     requests_per_minute: int | None = setting(
         None,
-        "of all clients of the address, repeats included; none: 200, on loopback no limit",
+        "maximum requests per minute to the address, retries included; none: 200, or no limit on "
+        "loopback",
         ge=1,
     )
 
@@ -140,17 +145,17 @@ class BrokerSettings(RequestSettings):
         shown = mask_password(url)
         if shown != url:
             raise InputError(
-                f"broker.url_override: {shown!r} holds a user and a password; keys come from"
-                f" {KEY_VARIABLE} and {SECRET_VARIABLE} alone"
+                f"broker.url_override: {shown!r} contains a user and a password; remove them, and"
+                f" set {KEY_VARIABLE} and {SECRET_VARIABLE} instead"
             )
         if not sound or not host or parts.path not in ("", "/") or parts.query:
             raise InputError(
-                f"broker.url_override: {url!r} is not a scheme, host and port, as"
-                " http://127.0.0.1:8000"
+                f"broker.url_override: {url!r} is not an address; write scheme, host and port, such"
+                " as http://127.0.0.1:8000"
             )
         if parts.scheme == "http" and host not in LOOPBACK_HOSTS:
             raise InputError(
-                f"broker.url_override: {url}: plain http would send the keys in clear; use https"
+                f"broker.url_override: {url} would send the keys unencrypted; use https"
             )
 
     @property
@@ -225,8 +230,8 @@ def _refusal(error: Any, words: str) -> str:
     status = error.status_code
     if status in AUTH_STATUSES:
         hint = (
-            f"check {KEY_VARIABLE}, {SECRET_VARIABLE} and broker.paper; keys without a paid plan"
-            " read data.feed=iex, not sip"
+            f"check {KEY_VARIABLE}, {SECRET_VARIABLE} and broker.paper; without a paid data plan,"
+            " set data.feed=iex"
         )
         return f"refused ({status}): {words}; {hint}"
     return f"status {status}: {words}"

@@ -75,7 +75,7 @@ class OptionalField(Generic[T]):
         value = entry.get(self.name)
         if value is None or value == "":
             if self.absence_meaning:
-                _say_once(f"the venue's answer has no {self.name}: {self.absence_meaning}")
+                _say_once(f"the venue's response has no {self.name}: {self.absence_meaning}")
             return self.default
         return _understood(self.name, self.parse, value)
 
@@ -86,7 +86,7 @@ def as_mapping(response: Any) -> Mapping[str, Any]:
     Raises InvalidResponse for a response that is not a mapping.
     """
     if not isinstance(response, Mapping):
-        raise InvalidResponse(f"it is {response!r}")
+        raise InvalidResponse(f"expected an object with fields, got {response!r}")
     return response
 
 
@@ -178,7 +178,7 @@ def parse_text(value: Any) -> str:
     Raises ValueError for any other value.
     """
     if not isinstance(value, str):
-        raise ValueError("not a text")
+        raise ValueError("not text")
     return value
 
 
@@ -205,7 +205,7 @@ def parse_objects(value: Any) -> tuple[Mapping[str, Any], ...]:
 
 
 def parse_timestamp(value: Any) -> np.datetime64:
-    """Parse a time stamp with a zone as a UTC instant.
+    """Parse a timestamp with a time zone as a UTC instant.
 
     Raises ValueError for any other value, and for years before 1990 or after 2200.
     """
@@ -215,10 +215,10 @@ def parse_timestamp(value: Any) -> np.datetime64:
         return np.datetime64(value.removesuffix("Z"), "ns")
     stamp = pd.to_datetime(value) if isinstance(value, str) else pd.NaT
     if pd.isna(stamp) or stamp.tzinfo is None:
-        raise ValueError("no time with a zone")
+        raise ValueError("not a timestamp with a time zone")
     # A year outside the range of nanoseconds would silently become another one.
     if not 1990 <= stamp.year <= 2200:
-        raise ValueError("no time of our days")
+        raise ValueError("not between the years 1990 and 2200")
     return np.datetime64(stamp.tz_convert("UTC").tz_localize(None), "ns")
 
 
@@ -269,6 +269,6 @@ class QuoteEntry:
     instant counts as unquoted; other options are not affected.
     """
 
-    at = optional_field("t", parse_timestamp, "a quote without a time is ignored")
-    bid = optional_field("bp", parse_non_negative, "an option without a bid has no quote")
+    at = optional_field("t", parse_timestamp, "quotes without a timestamp are ignored")
+    bid = optional_field("bp", parse_non_negative, "options without a bid count as unquoted")
     ask = OptionalField("ap", parse_non_negative, ZERO_DECIMAL)

@@ -53,9 +53,9 @@ class LastTrade:
 
     def __post_init__(self) -> None:
         if not 0 < self.price < math.inf:
-            raise ValueError(f"the last trade was at {self.price}, which is not a price")
+            raise ValueError(f"price of the last trade must be above 0, got {self.price}")
         if np.isnat(self.traded_at):
-            raise ValueError("the last trade has no instant")
+            raise ValueError("the last trade has no timestamp")
 
     @classmethod
     def from_row(cls, row: dict[str, Any]) -> LastTrade:
@@ -108,7 +108,7 @@ class MarketData:
         for symbol, bar in self._latest("latest bar", symbols, _start_and_close):
             start, close = bar
             if abs(now - start) > MAX_PRICE_AGE:
-                log.warning("%s: its latest price is of %s", symbol, utc_text(start))
+                log.warning("%s: no current price: the latest is from %s", symbol, utc_text(start))
             else:
                 closes[symbol] = close
         return closes
@@ -129,13 +129,13 @@ class MarketData:
     ) -> list[SymbolBars]:
         """Return the bars of each symbol that start at or after `since` and are known at `now`.
 
-        Hourly stock bars begin at 09:30 New York and are joined from the venue's half-hour bars.
-        Daily stock bars between closing auctions are joined from quarter-hour bars. Daily crypto
-        bars begin at midnight UTC and are joined from hourly bars. A symbol without a bar has no
-        table.
+        Hourly stock bars start at 09:30 New York and are aggregated from the venue's half-hour
+        bars. Daily stock bars between closing auctions are aggregated from quarter-hour bars. Daily
+        crypto bars start at midnight UTC and are aggregated from hourly bars. A symbol without a
+        bar has no table.
 
-        grace: time after a bar's close in which its last part may still arrive; until then a joined
-            bar without its last part is not returned.
+        grace: time after a bar's close in which its last part may still arrive; until then an
+            aggregated bar without its last part is not returned.
 
         Raises DataError for bars that cannot be trusted; BrokerError for a venue that does not
         respond, or rejects a request.
@@ -162,7 +162,7 @@ class MarketData:
         tables = self.bars_by_symbol(symbols, since, now)
         if not tables:
             raise DataError(
-                f"{', '.join(symbols)}: the venue has no bar between {utc_text(since)} and"
+                f"{', '.join(symbols)}: the venue has no bars between {utc_text(since)} and"
                 f" {utc_text(now)}"
             )
         source = f"bars of {self._settings.url_override or 'Alpaca'}"
@@ -175,8 +175,8 @@ class MarketData:
         coins = [item for item in items if item.kind is AssetClass.CRYPTO]
         if stocks and self._keys is None:
             raise InputError(
-                f"{KEY_VARIABLE}: not set in the environment; bars of {stocks[0].symbol} need"
-                f" {KEY_VARIABLE} and {SECRET_VARIABLE}"
+                f"{KEY_VARIABLE}: not set in the environment; set {KEY_VARIABLE} and"
+                f" {SECRET_VARIABLE} to request bars of {stocks[0].symbol}"
             )
         return [items for items in (stocks, coins) if items]
 
@@ -214,7 +214,7 @@ class MarketData:
     def _bars(
         self, items: Sequence[Instrument], start: datetime, end: datetime
     ) -> list[tuple[Instrument, JsonRows]]:
-        """Request the venue's bars, or the shorter bars that are joined to this timeframe."""
+        """Request the venue's bars, or the shorter bars that are aggregated to this timeframe."""
         from alpaca.data.enums import Adjustment as Adjusted
         from alpaca.data.timeframe import TimeFrame, TimeFrameUnit
 
@@ -235,7 +235,7 @@ def _names(items: Sequence[Instrument]) -> str:
 def _start_and_close(row: dict[str, Any]) -> tuple[np.datetime64, float]:
     starts, values = _arrays([row])
     if not 0 < values[0, CLOSE] < np.inf:
-        raise ValueError(f"a price is {row['c']!r}")
+        raise ValueError(f"closing price must be above 0, got {row['c']!r}")
     return starts[0], float(values[0, CLOSE])
 
 
@@ -280,7 +280,7 @@ def _known_bars(
 def _put_together(
     clock: Clock, starts: Instants, parts: Array, length: np.timedelta64, settled: np.datetime64
 ) -> tuple[Instants, Array]:
-    """Return start times [N] and values [N, 5] of the bars joined from parts [M, 5].
+    """Return start times [N] and values [N, 5] of the bars aggregated from parts [M, 5].
 
     Parts outside a session are dropped. A bar that closed after `settled` is included only with its
     last part.

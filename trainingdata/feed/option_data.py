@@ -61,10 +61,11 @@ class OptionData:
         trade = self._bars.last_trades([self._underlying]).get(self._underlying)
         with translate_errors(f"the last trade of {self._underlying}", self._settings, self._keys):
             if trade is None:
-                raise InvalidResponse("no trade")
+                raise InvalidResponse("it contains no trade")
             if now - trade.traded_at > MAX_TRADE_AGE:
                 raise InvalidResponse(
-                    f"it is of {utc_text(trade.traded_at)}, and now it is {utc_text(now)}"
+                    f"the trade is stale: it is from {utc_text(trade.traded_at)}, and now it is"
+                    f" {utc_text(now)}"
                 )
             return trade.price * self._scale
 
@@ -117,5 +118,5 @@ def _is_recent(name: str, at: np.datetime64 | None, now: np.datetime64) -> bool:
     if at is not None and now - at <= MAX_QUOTE_AGE:
         return True
     when = "an unknown time" if at is None else utc_text(at)
-    log.warning("%s: its latest quote is of %s: it has none", name, when)
+    log.warning("%s: no current quote: the latest is from %s", name, when)
     return False

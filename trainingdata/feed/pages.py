@@ -30,11 +30,11 @@ def limit_pages(client: Any) -> Any:
         # https://github.com/dm13450/AlpacaMarkets.jl/issues/5
         token = Page.next_page_token.read(page)
         if token in tokens:
-            raise InvalidResponse(f"next_page_token is an earlier page's: {token!r}")
+            raise InvalidResponse(f"next_page_token repeats that of an earlier page: {token!r}")
         if token is not None:
             tokens.add(token)
             if len(tokens) >= MAX_PAGES:
-                raise InvalidResponse(f"it has no end after {MAX_PAGES} pages")
+                raise InvalidResponse(f"it has more than {MAX_PAGES} pages")
         return {**page, "next_page_token": token}
 
     client.get = get
