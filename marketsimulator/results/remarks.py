@@ -396,10 +396,7 @@ def position_remarks(run: Run, max_positions: int | None) -> list[str]:
     gaps = run.decision_log.optimality_gaps
     known = gaps[np.isfinite(gaps)]
     bounded = count_text(int((gaps != 0.0).sum()), "decision")
-    text = (
-        f"At most {count_text(max_positions, 'position')}: at {bounded} at {bounded} the"
-        " strategy wanted more"
-    )
+    text = f"At most {count_text(max_positions, 'position')}: at {bounded} the strategy wanted more"
     if len(known):
         text += (
             f"; the optimum is at most {percent(known.mean())} a year better on average and"

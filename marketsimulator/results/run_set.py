@@ -224,7 +224,7 @@ def _rest(runs: RunSet, found: BestRunComparison, ruined: Sequence[str]) -> str:
     best: Any = runs.table.iloc[found.best_run]
     deflated = float(best["deflated_sharpe"])
     if np.isfinite(deflated):
-        luck = ", which does not rule out luck" if deflated < MIN_DEFLATED_SHARPE else ""
+        luck = ", luck is not ruled out" if deflated < MIN_DEFLATED_SHARPE else ""
         sentences.append(
             f"Deflated Sharpe of the best after {count_text(best['trials'], 'trial')}:"
             f" {percent(deflated, 0)}{luck}"

@@ -119,7 +119,7 @@ def test_short_run_shows_no_yearly_figures(tmp_path: Path) -> None:
     table = page[page.index('<table class="sortable">') : page.index("</table>")]
     assert table.count(f">{NO_VALUE}</td>") == 1, "the best's lead"
     assert table.count("(short)") == 8, "both ratios of each"
-    assert "Only 59 days: no annual figures below 30 fills or 60 days, ratios marked short." in page
+    assert "Only 59 days: no annual figures below 30 fills or 60 days; ratios are marked short." in page
     trades = {"one": 30, "two": 30, "idle": 29}
     mixed = comparison_of(
         *(write_run(tmp_path / n, returns=NOISE[1][:60], trades=k) for n, k in trades.items())
@@ -282,6 +282,6 @@ def test_least_loss_is_best_when_all_lose() -> None:
     runs = set_of(np.array([swings - 0.004, 0.1 * swings - 0.003]))
     assert (runs.table["sharpe"].argmax(), compare_best_run(runs).best_run) == (0, 1)
     assert (
-        "All lost: ranked by total return"
+        "All runs lost all equity: ranked by total return"
         in comparison_verdict(runs, compare_best_run(runs)).evidence
     )
