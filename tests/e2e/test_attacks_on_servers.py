@@ -248,7 +248,10 @@ def test_invalid_query_number_is_refused_naming_its_field(
         ("/v2/stocks/bars?symbols=SYA&feed=spi", "otc; did you mean sip?"),
         ("/v2/stocks/bars?symbols=SYA&sort=desc", "sort: 'desc' is not one of asc"),
         ("/v2/stocks/bars?symbols=SYA&currency=EUR", "currency: 'EUR' is not one of USD"),
-        ("/v2/stocks/bars?symbols=SYA&adjusted=raw", "adjusted is not served here: symbols"),
+        (
+            "/v2/stocks/bars?symbols=SYA&adjusted=raw",
+            "adjusted: not supported by the practice venue; supported: symbols",
+        ),
         ("/v2/stocks/bars/latest?symbols=SYA&feed=bogus", "feed: 'bogus' is not one of iex"),
         ("/v2/stocks/trades/latest?symbols=SYA&feed=bogus", "feed: 'bogus' is not one of iex"),
         ("/v1beta1/options/quotes/latest?symbols=SYA&feed=sip", "feed: 'sip' is not one of"),

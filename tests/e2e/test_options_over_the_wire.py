@@ -202,7 +202,7 @@ def test_invalid_multi_leg_orders_are_refused(practice: Start, vix: Path) -> Non
     gone = [leg(name.replace("0220", "0217"), "sell", 1) for name in (SHORT, LONG)]
     shared = {"order_class": "mleg", "type": "market", "time_in_force": "day", "qty": "1"}
     for wrong, says in (
-        ({"time_in_force": "gtc"}, "good for the day"),
+        ({"time_in_force": "gtc"}, "must be a day order"),
         ({"legs": [sold]}, "two to four legs"),
         ({"legs": [leg(SHORT, "sell", "2"), leg(LONG, "sell", "2")]}, "ratio"),
         ({"qty": "10000"}, "buying power"),
