@@ -206,8 +206,8 @@ def test_invalid_multi_leg_orders_are_refused(practice: Start, vix: Path) -> Non
         ({"legs": [sold]}, "two to four legs"),
         ({"legs": [leg(SHORT, "sell", "2"), leg(LONG, "sell", "2")]}, "ratio"),
         ({"qty": "10000"}, "buying power"),
-        ({"legs": [leg(SHORT.replace("P", "C"), "sell"), bought]}, "nothing covers"),
-        ({"legs": gone}, "trade now"),
+        ({"legs": [leg(SHORT.replace("P", "C"), "sell"), bought]}, "uncovered"),
+        ({"legs": gone}, "no quote"),
     ):
         answer = requests.post(
             f"{here.url}/v2/orders",

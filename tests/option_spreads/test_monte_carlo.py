@@ -205,7 +205,7 @@ def test_rows_in_any_order_are_the_same_trades(tmp_path: Path) -> None:
 
 
 PUT = "PUT,5700/5695,2.5,1"
-LATER = "in the future, now is 2024-12-02T15"
+LATER = "in the future (now 2024-12-02T15"
 
 
 @pytest.mark.parametrize(
@@ -325,7 +325,7 @@ USUAL = [30] * 40 + [-67] * 10
     ("results", "says"),
     [
         (USUAL, []),
-        (USUAL[21:], ["The file holds 29 trades; with fewer than 30"]),
+        (USUAL[21:], ["The file has 29 trades; with fewer than 30"]),
         ([266, *USUAL[1:]], ["1 of 50 trades won more than the credit or lost"]),
         ([30] * 40 + [-251] * 10, ["10 of 50 trades won more than the credit or lost"]),
     ],
