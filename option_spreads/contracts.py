@@ -249,7 +249,7 @@ def review_parts(review: MonthlyReview) -> Iterator[RenderableType]:
 def verdict_text(review: MonthlyReview) -> str:
     """Return a sentence with the month's P/L and its percentile among block bootstrap runs.
 
-    The sentence also says whether the P/L is within the 90 % range of those runs.
+    The sentence also states whether the P/L is within the 90 % range of those runs.
     """
     place = review.profit_percentile("block")
     inside = RANGE_PERCENTILES[0] <= place <= RANGE_PERCENTILES[1]

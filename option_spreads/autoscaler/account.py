@@ -63,7 +63,7 @@ class ConflictingBooking(InputError):
 
 
 class WrongAccountFile(ValueError):
-    """Raised if the balance file belongs to the other account, paper or live."""
+    """Raised if the balance file belongs to a different account, paper or live."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -254,7 +254,7 @@ class AccountFiles:
             self._lock.release()
 
     def _refuse_other_balance(self) -> None:
-        """Raise UnknownAccountState if the balance file belongs to the other account."""
+        """Raise UnknownAccountState if the balance file belongs to a different account."""
         path = self.balance_file
         try:
             parse_balance_file(path.read_bytes(), self._owner)

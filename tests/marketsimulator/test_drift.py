@@ -553,7 +553,7 @@ def made(**changed: Any) -> Decision:
         ({"mu": float("nan")}, "mu", "forecast"),
     ],
 )
-def test_the_first_field_that_differs_says_why(
+def test_mismatch_reason_names_the_first_differing_field(
     changed: dict[str, Any], field: str, cause: str
 ) -> None:
     closes = {"AAA": changed.get("price", 100.0)}
