@@ -54,7 +54,7 @@ def held(*fills: tuple[str, int, float]) -> Any:
 def test_uninvested_buy_and_hold_is_explained() -> None:
     bars = bars_at(AAA=320.0, BBB=700.0)
     assert buy_and_hold_remarks(held(("AAA", 1, 320.0)), bars, 1000.0) == [
-        "Buy and hold invests 32% of the capital: it buys whole shares for $500.00 a"
+        "Buy and hold invests 32% of the capital: it buys whole shares for $500.00 per"
         " symbol; one share of BBB costs more."
     ]
     assert buy_and_hold_remarks(held(("AAA", 1, 499.0), ("BBB", 1, 480.0)), bars, 1000.0) == []
@@ -71,7 +71,7 @@ def test_ratios_of_short_runs_are_marked(name: str, short: str) -> None:
 @pytest.mark.parametrize(
     ("settings", "says"),
     [
-        ({"target_volatility": 0.3}, "sizing.target_volatility=0.3 has no effect on kelly_50: it"),
+        ({"target_volatility": 0.3}, "sizing.target_volatility=0.3 has no effect on kelly_50; it"),
         (
             {"position": 0.2, "strategy": "vol_target"},
             "sizing.position=0.2 has no effect on vol_target",
