@@ -119,7 +119,10 @@ def test_short_run_shows_no_yearly_figures(tmp_path: Path) -> None:
     table = page[page.index('<table class="sortable">') : page.index("</table>")]
     assert table.count(f">{NO_VALUE}</td>") == 1, "the best's lead"
     assert table.count("(short)") == 8, "both ratios of each"
-    assert "Only 59 days: no annual figures below 30 fills or 60 days; ratios are marked short." in page
+    assert (
+        "Only 59 days: no annual figures below 30 fills or 60 days; ratios are marked short."
+        in page
+    )
     trades = {"one": 30, "two": 30, "idle": 29}
     mixed = comparison_of(
         *(write_run(tmp_path / n, returns=NOISE[1][:60], trades=k) for n, k in trades.items())

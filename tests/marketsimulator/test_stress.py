@@ -336,7 +336,10 @@ def test_the_command_leaves_its_figures(run: Path, tmp_path: Path) -> None:
     found = json.loads((tmp_path / "out/stress.json").read_text())
     assert [each["name"] for each in found["scenarios"]] == ["gap", "coin"]
     assert found["claim"] == first
-    assert found["scenarios"][1]["moves"]["BBB"] == {"fraction": -0.5, "basis": "stated for the symbol"}
+    assert found["scenarios"][1]["moves"]["BBB"] == {
+        "fraction": -0.5,
+        "basis": "stated for the symbol",
+    }
 
 
 def test_fractional_shares_close_whole_and_never_beyond() -> None:
