@@ -112,7 +112,7 @@ class BacktestSettings(TradingSettings):
             require_volume_units(bars, "costs.crypto_impact", "costs.crypto_impact=0")
         if self.fills.volume_share is not None:
             use = f"the limit on fills (fills.volume_share={self.fills.volume_share:g})"
-            require_volume_units(bars, use, "fills.volume_share=null  to allow fills of any size")
+            require_volume_units(bars, use, "fills.volume_share=null to allow fills of any size")
 
     def build_book(self, bars: Bars) -> Book:
         """Return the account at the start: `capital` in cash, no positions."""

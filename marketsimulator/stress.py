@@ -94,7 +94,7 @@ def parse_request(config: DictConfig, words: Sequence[str]) -> Callable[[], Stre
     if settings.at != "end":
         raise InputError(
             f"at: {settings.at} only applies to a run; an account is always stressed at its"
-            " current state. Remove at"
+            " current state; remove at"
         )
     names = {each.name for each in fields(BacktestSettings)} - {"output"}
     terms = BacktestSettings.from_config(OmegaConf.masked_copy(config, sorted(names)))

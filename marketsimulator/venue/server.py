@@ -158,8 +158,8 @@ class PracticeServer(ABC):
             raise Refused(
                 409,
                 None,
-                "the clock runs in real time and cannot be advanced; start the server with"
-                " --speed wait",
+                "the clock advances by itself and cannot be moved by requests; start the"
+                " server with --speed wait",
             )
         command = asked.json_object()
         if len(command) > 1 or set(command) - {"to", "steps"}:

@@ -192,7 +192,7 @@ def load_account_book(
     """
     account = AlpacaBroker(broker, keys).account()
     connection = VenueConnection(broker, keys)
-    with connection.translate_errors("reading the positions"):
+    with connection.translate_errors("the positions"):
         risk = option_risk(parse_objects(connection.client.get_all_positions()))
     held = sorted(symbol for symbol, quantity in account.positions.items() if quantity)
     if not held:
