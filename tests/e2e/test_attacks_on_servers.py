@@ -291,7 +291,7 @@ def test_idle_connections_block_neither_clients_nor_shutdown(
         silent[-1].sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
         assert silent[-1].recv(9) == b"HTTP/1.1 ", "the newest have their place"
         assert here.process.errors.count("\n") == 1
-        assert "connections are open" in here.process.errors
+        assert "open connections reached" in here.process.errors
         head = "POST /control/advance HTTP/1.1\r\nHost: localhost\r\nContent-Length: 99\r\n"
         for sent in ("", head, f'{head}\r\n{{"steps"'):
             one = open_ones.enter_context(socket.create_connection(here.address, timeout=HANG))

@@ -350,7 +350,7 @@ def test_seller_sends_and_repeats_no_order_after_cutoff(
     for _ in range(3):
         (left,) = seller.step().spreads
     assert len(here.posts) == posts
-    assert str(left).endswith("; 1 still to be bought back (time)")
+    assert str(left).endswith("; 1 left to buy back (time)")
     assert (left.trade_id, left.remaining_contracts) == (spread.trade_id, spread.contracts)
 
 

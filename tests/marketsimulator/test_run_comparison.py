@@ -262,7 +262,7 @@ def test_runs_are_compared_to_their_last_common_close(tmp_path: Path) -> None:
     assert found.runs.end == found.runs.at[-1]
     totals = np.prod(1 + TAILED[:2], axis=1) - 1
     np.testing.assert_allclose(found.table["total_return"], totals, rtol=1e-9)
-    assert any("cover different hours" in warning for warning in found.warnings)
+    assert any("cover different periods" in warning for warning in found.warnings)
 
 
 def test_difference_after_the_last_close_is_no_equality() -> None:

@@ -356,7 +356,7 @@ def test_monte_carlo_command_is_reproducible_and_refuses_clearly(tmp_path: Path)
     content = json.loads(told[0])
     assert {"iid", "block", "stress", "seed", "runs", "block_length"} <= set(content)
     assert content["block"]["final_balance"] != content["iid"]["final_balance"]
-    assert "cannot show a loss that the file does not hold" in content["limits_of_resampling"]
+    assert "cannot show a loss that the file does not contain" in content["limits_of_resampling"]
     assert (tmp_path / "out" / "monte_carlo.png").read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
     file_of(path, *(f"2024-10-{k:02d},t{k},PUT,,2.50,1,x,-250,SL" for k in (1, 2)))
     ruined = answer_of(*command, "runs=9", "days=2", "STARTING_CAPITAL=100", cwd=tmp_path)
