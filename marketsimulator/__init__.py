@@ -53,7 +53,7 @@ COMMANDS = {
     "audit": Command(
         "marketsimulator.audit",
         config="backtest",
-        interruption_text="the audit is not finished",
+        interruption_text="the audit was interrupted before it finished",
         log="audit",
     ),
     "drift": Command("marketsimulator.drift", config="drift", log="drift", is_private=True),
@@ -61,7 +61,7 @@ COMMANDS = {
     "alpaca_server": Command(
         "marketsimulator.alpaca_server",
         config="venue",
-        interruption_text="the server is down",
+        interruption_text="the server has stopped",
         flags=FLAGS,
     ),
     "explain": Command("marketsimulator.explain"),

@@ -227,7 +227,7 @@ class AlpacaServer(PracticeServer):
         """
         kinds = asked.json_object().get("late")
         if not (isinstance(kinds, list) and all(isinstance(kind, str) for kind in kinds)):
-            raise Refused(422, None, "late: a list of kinds of activities, as OPEXP, is needed")
+            raise Refused(422, None, 'late: expected a list of activity types, such as ["OPEXP"]')
         self.venue.record.delay_listing(kinds)
 
     def _flag_asset(self, asked: Request) -> None:
@@ -244,7 +244,9 @@ class AlpacaServer(PracticeServer):
         }
         if not served or not all(isinstance(value, bool) for value in flags.values()):
             names = ", ".join(ASSET_FLAGS)
-            needed = f"a symbol of this venue with {names} or halted, true or false, is needed"
+            needed = (
+                f"expected a symbol of this venue, and true or false for any of {names}, halted"
+            )
             raise Refused(422, None, needed)
         if "halted" in flags:
             self.venue.set_halted(symbol, flags.pop("halted"))
@@ -452,7 +454,7 @@ class AlpacaServerSettings:
         server = AlpacaServer(Venue(self.venue, market), self.server_options.speed)
         return (
             server,
-            f"{', '.join(market.bars.symbols)} from"
+            f"{', '.join(market.bars.symbols)} starting at"
             f" {format_timestamp(market.history.last_instant)}",
         )
 

@@ -71,7 +71,9 @@ def audit_windows(market: Market) -> Iterator[tuple[np.datetime64, Market]]:
     last = len(bars.times) - 1
     if first == last:
         raise InputError(
-            f"start, end: only one bar becomes known, at {utc_text(bars.last_instant)}"
+            "start, end: the audit needs at least two bars in the window, but the only"
+            f" one closes at {utc_text(bars.last_instant)}; choose an earlier start or"
+            " a later end"
         )
     for row in np.unique(np.linspace(first, last - 1, AUDIT_INSTANTS + 2).astype(int)[1:-1]):
         cut = np.datetime64(bars.times[row])
@@ -147,8 +149,8 @@ def _first_difference(truth: Run, other: Run, cut: np.datetime64) -> tuple[int, 
     fills = [fill for fill in other.fills if fill.booked_at < cut]
     for true_fill, fill in zip(true_fills, fills, strict=False):
         if true_fill != fill:
-            return compared, f"the fill of {true_fill.client_order_id}"
-    return compared, "a fill" if len(true_fills) != len(fills) else ""
+            return compared, f"the fill of order {true_fill.client_order_id} changed"
+    return compared, "the number of fills changed" if len(true_fills) != len(fills) else ""
 
 
 def _decision_difference(before: Decision, after: Decision) -> str:
@@ -162,7 +164,7 @@ def _decision_difference(before: Decision, after: Decision) -> str:
             if name != "rationale" and repr(true_value) != repr(value):
                 at = utc_text(before.at)
                 return f"{at} {true_choice.symbol}: {name} {true_value} became {value}"
-    return f"{utc_text(min(before.at, after.at))}: who decides, or the account"
+    return f"{utc_text(min(before.at, after.at))}: the deciding symbols or the account changed"
 
 
 def _result(question: str, probes: Sequence[AuditCheck]) -> Result:
@@ -182,7 +184,7 @@ def _result(question: str, probes: Sequence[AuditCheck]) -> Result:
         return Result([f"{question}: no decision or fill changed.", table])
     if question == "look_ahead":
         return Result(["Look-ahead bias: future bars change decisions.", table], exit_code=1)
-    return Result(["Decisions depend on where the data begin.", table])
+    return Result(["Decisions depend on the first bar of the data.", table])
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,9 +200,9 @@ def parse_arguments(words: Sequence[str]) -> tuple[AuditSettings, None]:
     name = words[0] if words else ""
     if name in REMOVED_AUDITS:
         raise InputError(
-            f"audit: {name} is a variant now: python -m marketsimulator.compare"
-            f" 'strategies=[kelly_50]' 'counterfactuals={REMOVED_AUDITS[name]}' and the same"
-            " settings"
+            f"audit: {name} is not an audit; it is a counterfactual of compare: run python -m"
+            " marketsimulator.compare 'strategies=[kelly_50]'"
+            f" 'counterfactuals={REMOVED_AUDITS[name]}' with the same settings"
         )
     if name not in AUDITS:
         raise invalid_choice("audit", name, AUDITS)
@@ -209,8 +211,8 @@ def parse_arguments(words: Sequence[str]) -> tuple[AuditSettings, None]:
     settings = BacktestSettings.from_config(config)
     if settings.data.execution_bars:
         raise InputError(
-            "data.execution_bars: an audit alters the bars that are decided on, and finer ones"
-            " would contradict them; leave it out"
+            "data.execution_bars: not supported by audits, which change decision bars only;"
+            " remove data.execution_bars"
         )
     return AuditSettings(name, settings), None
 

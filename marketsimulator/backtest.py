@@ -92,8 +92,9 @@ def _check_context(settings: BacktestSettings, bars: Bars) -> None:
     if bars.mask.sum(axis=1).max() < context:
         first, last = settings.run_window(bars)
         raise InputError(
-            f"nothing can be decided between {utc_text(first)} and {utc_text(last)}: no symbol has"
-            f" {context} bars of its own by then"
+            f"no decision is possible between {utc_text(first)} and {utc_text(last)}: no symbol"
+            f" has the {context} bars that forecaster.context_length requires; load earlier"
+            " bars or reduce it"
         )
 
 

@@ -1,4 +1,4 @@
-r"""The backtest with the original flags; further words are Hydra overrides.
+r"""The backtest with the legacy flags; further words are Hydra overrides.
 
     python marketsimulator/backtest_kelly_chronos2.py --symbols NVDA BTCUSD \
         --start 2024-10-01 --end 2024-11-01 --data-dir DIR … --output DIR [key=value …]

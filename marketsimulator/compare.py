@@ -103,14 +103,17 @@ def compare(
     variants = _variants(settings, strategies, vary or {})
     cases = [UNCHANGED, *build_counterfactuals(counterfactual_kinds, settings.seed)]
     if not (kept or variants):
-        raise InputError("strategies: name at least one")
+        raise InputError("strategies: the list is empty; name at least one strategy")
     if (rows := len(kept) + len(variants) * len(cases)) < 2:
-        raise InputError(f"RUN, strategies, vary: {rows} run; a comparison takes two")
+        raise InputError(
+            f"RUN, strategies, vary: a comparison needs at least two runs, got {rows}; add"
+            " a run folder, a strategy or a varied setting"
+        )
     if not variants:
         return compare_records(kept)
     names = tuple(_variant_name(variation, variant) for variation, variant in variants)
     if twice := [name for name, count in Counter(names).items() if count > 1]:
-        raise InputError(f"vary: two variants are both {twice[0]}; leave one of them")
+        raise InputError(f"vary: two variants have the same name {twice[0]}; remove one of them")
     check_ledger(settings.trials)
     market = settings.market()
     made = _records(variants, names, market, cases, ray, progress)
@@ -135,14 +138,17 @@ def _variants(
     for name, values in vary.items():
         if name.partition(".")[0] in PANEL_KEYS:
             raise InputError(
-                f"vary.{name}: variants share it; compare others in a run of their own"
+                f"vary.{name}: cannot be varied, because all variants share it; start a"
+                " separate run for each value"
             )
         if name == STRATEGY_KEY and strategies:
-            raise InputError(f"vary.{name}: strategies names some; give them in one of the two")
+            raise InputError(f"vary.{name}: strategies also lists strategies; set only one of them")
         if inner := [other for other in vary if other.startswith(f"{name}.")]:
-            raise InputError(f"vary.{inner[0]}: vary.{name} sets it as well; leave one of them")
+            raise InputError(
+                f"vary.{inner[0]}: vary.{name} sets this setting too; remove one of them"
+            )
         if not isinstance(values, Sequence) or isinstance(values, str) or not values:
-            raise InputError(f"vary.{name}: {values!r} is not a list of values")
+            raise InputError(f"vary.{name}: expected a non-empty list of values, got {values!r}")
     every = {STRATEGY_KEY: list(dict.fromkeys(strategies)), **vary} if strategies else vary
     if not every:
         return []
@@ -310,7 +316,10 @@ def _refuse_own_output(runs: Sequence[str], output: object) -> None:
     for folder in (Path(each).expanduser().resolve() for each in runs):
         within = place.parent == folder and (place / SUMMARY_FILE).is_file()
         if place == folder or within:
-            raise InputError(f"output: {output} is one of the runs that are compared; name another")
+            raise InputError(
+                f"output: {output} is the folder of a compared run, which would be"
+                " overwritten; choose another folder"
+            )
 
 
 def run(settings: ComparisonSettings, progress: Progress) -> Result:

@@ -85,10 +85,10 @@ from trainingdata.source import DataSettings
 
 DRIFT_FILE = "drift.json"
 LIVE_NOT_A_TRIAL = (
-    "A live account is no trial: earlier variants are not counted. Costs are those that the venue"
-    " lists; spreads are part of fill prices."
+    "A live account is not a trial, so earlier variants are not counted. Costs are the fees"
+    " that the venue reports; spreads are included in fill prices."
 )
-LIVE_BARS_HINT = "name those that the live run met, data.dir=[DIR]"
+LIVE_BARS_HINT = "give the bars that the live run used, data.dir=[DIR]"
 
 
 JOURNALED_SETTINGS = (
@@ -120,11 +120,11 @@ class DriftSettings:
             DriftOptions, OmegaConf.masked_copy(config, sorted(DRIFT_KEYS))
         )
         if not words.journal:
-            raise InputError("journal: name the journal.sqlite of an account")
+            raise InputError("journal: not set; give the journal.sqlite file of an account")
         if config.get("start") is not None:
             raise InputError(
-                f"start: {config.start}: what is compared begins with the journal's first decision;"
-                " leave start out (end ends it)"
+                f"start: {config.start}: not supported; the comparison starts at the journal's"
+                " first decision. Remove start, and use end to shorten the comparison"
             )
         live = LiveSettings.from_config(config)
         names = {field.name for field in fields(BacktestSettings)} - DRIFT_KEYS
@@ -200,8 +200,8 @@ class LiveSimulation:
         end = record.last_covered_account(lambda at: is_covered(bars, at))
         if end.at == start.at and len(record.decisions) > 1:
             raise InputError(
-                f"data.dir: the bars ({bars.source}) end at {utc_text(bars.last_instant)}, before"
-                f" what was decided first was met; {LIVE_BARS_HINT}"
+                f"data.dir: the bars ({bars.source}) end at {utc_text(bars.last_instant)},"
+                f" before the orders of the first decision could fill; {LIVE_BARS_HINT}"
             )
         decided = record.decisions[0].at
         since = history_start(start.at, settings.history_days)
@@ -251,8 +251,8 @@ def _refuse_other_names(record: JournalRecord, settings: BacktestSettings) -> No
     }
     if names and settings.order_prefix not in names:
         raise InputError(
-            f"order_tag: {settings.order_prefix} has no order in the journal, which has those of"
-            f" {', '.join(sorted(names))}"
+            f"order_tag: the journal has no order with prefix {settings.order_prefix}; its"
+            f" prefixes are {', '.join(sorted(names))}"
         )
 
 
@@ -294,8 +294,8 @@ def _market_between(
     first = int(np.searchsorted(bars.times, begin))
     if first == len(bars.times) or bars.times[first] != begin:
         raise InputError(
-            f"data.dir: no bar ({bars.source}) becomes known at {utc_text(begin)}, which the"
-            f" journal has decided; {LIVE_BARS_HINT}"
+            f"data.dir: the bars ({bars.source}) have no bar that ends at {utc_text(begin)},"
+            f" the journal's first decision; {LIVE_BARS_HINT}"
         )
     return data.with_finer_bars(data.market(bars, first))
 
@@ -382,7 +382,7 @@ def _decided_anew(
         closes[at] = last_closes_by_symbol(view)
         account = journaled_account(record, journaled, settings, closes[at])
         decisions[at] = hours.trader.decide(view, account) if view.last_instant == at else None
-        progress("decisions, anew", number, len(compared))
+        progress("repeated decisions", number, len(compared))
     return decisions, closes
 
 
@@ -395,7 +395,10 @@ def live_results(simulation: LiveSimulation, progress: Progress = no_progress) -
     live = mark_at_closes(simulation.live_run, market)
     capital = live.equity_rows[0].equity
     if capital <= 0:
-        raise InputError(f"journal: the account was worth {capital:,.2f} USD: it earns no return")
+        raise InputError(
+            f"journal: the account's equity was {capital:,.2f} USD, so returns are"
+            " undefined; equity must be above 0"
+        )
     settings = replace(simulation.simulation_settings, capital=capital)
     simulated = simulation.simulated_run.slice_until(market.bars.last_instant)
     plain = run_baselines(settings, simulation.trader, market, progress)
@@ -419,7 +422,9 @@ def parse_arguments(words: Sequence[str]) -> tuple[DriftSettings, Path | None]:
     for word in words:
         key = word.lstrip("+~").partition("=")[0]
         if key.partition(".")[0] in JOURNALED_SETTINGS:
-            raise InputError(f"{key}: the account is that of the journal; leave it out")
+            raise InputError(
+                f"{key}: cannot be set, because the account comes from the journal; remove it"
+            )
     config = compose_config("drift", ["trials=null", *words])
     settings = DriftSettings.from_config(config)
     output = None if config.output is None else resolve_output(config, DRIFT_FILE)

@@ -54,16 +54,16 @@ def explain(
     fills = folder.read_table("fills", FILL_COLUMNS)
     if order is not None:
         asked = orders[orders["client_order_id"] == order]
-        what = f"--order: {run} has no order {order!r}"
+        what = f"--order: {run} has no order {order!r}; orders.parquet lists the order ids"
     else:
         name = instrument(symbol or "").symbol
         asked = decisions[decisions["symbol"] == name]
         known = sorted(set(decisions["symbol"]))
         hint = did_you_mean(closest_symbols(name, known))
         there = list_choices(known) or "nothing"
-        what = f"--symbol: {run} has no decision of {name}; it has decisions of {there}{hint}"
+        what = f"--symbol: {run} has no decision on {name}; it has decisions on {there}{hint}"
         if at is not None and len(asked):
-            what = f"--at: {name} was not decided at {at} in {run}"
+            what = f"--at: {run} has no decision on {name} at {at}"
             asked = asked[asked["at"].between(*_span(at))]
         elif (orders["symbol"] == name).any():
             asked = orders[orders["symbol"] == name]
@@ -92,7 +92,7 @@ def _decision_lines(row: dict[Any, Any], *, has_order: bool) -> list[str]:
     """Describe a decision in lines; its reason is included only if no order has it."""
     hours = (row["until"] - row["at"]) / pd.Timedelta(hours=1)
     lines = [
-        f"{row['symbol']}, decided {_at(row['at'])} for {hours:g} h, until {_at(row['until'])}"
+        f"{row['symbol']}, decided at {_at(row['at'])} for {hours:g} h, until {_at(row['until'])}"
     ]
     if not has_order:
         lines.append(f"  {decision_text(row)}")
@@ -110,7 +110,7 @@ def _order_lines(order: dict[Any, Any], reason: str, fills: pd.DataFrame) -> lis
     lines = [f"order {order['client_order_id']}: {terms}", f"  {reason}"]
     for fill in fills.to_dict("records"):
         paid = f"at {rounded_price(fill['price'])} USD"
-        price = paid if fill["price"] > 0 else "as a fee in coin"
+        price = paid if fill["price"] > 0 else "as a fee in crypto"
         fee = f"fee {number(fill['fee'], 4)} USD"
         lines.append(f"  filled {fill['qty']:+g} {price}, {fee}, {_at(fill['at'])}")
     return lines if len(fills) else [*lines, "  not filled"]
@@ -129,9 +129,9 @@ def parse_arguments(words: Sequence[str]) -> tuple[Namespace, None]:
     parser.add_argument("--full", action="store_true")
     arguments = parser.parse_args(list(words))
     if (arguments.order is None) == (arguments.symbol is None):
-        parser.error("give either --order or --symbol")
+        parser.error("give exactly one of --order and --symbol")
     if arguments.order is not None and arguments.at is not None:
-        parser.error("--at goes with --symbol; an order has its instant")
+        parser.error("--at can only be used with --symbol; an order id already determines the time")
     return arguments, None
 
 

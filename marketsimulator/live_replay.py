@@ -79,12 +79,15 @@ class WaitingClock:
         try:
             answer = requests.post(f"{self._url}/control/advance", json=command, timeout=60)
         except requests.RequestException as error:
-            why = f"its clock does not move: {connection_error_text(error)}"
+            why = (
+                "cannot advance the clock of the practice server:"
+                f" {connection_error_text(error)}; check that the server is running"
+            )
             raise InputError(f"broker.url_override: {why}") from error
         if answer.status_code != 200:
             raise InputError(
-                f"broker.url_override: {self._url} has no clock that waits, as a practice server's"
-                f" with --speed wait (status {answer.status_code})"
+                f"broker.url_override: {self._url} does not have a waiting clock (HTTP status"
+                f" {answer.status_code}); start the practice server with --speed wait"
             )
         state = answer.json()
         self.instants_left, self.instants_passed = int(state["left"]), int(state["passed"])
@@ -99,9 +102,9 @@ def _refuse_other_account(output: Path, account_id: str) -> None:
         return
     if before != account_id:
         raise InputError(
-            f"output: {output} has a replay of account {before}; the server was begun again since,"
-            f" and its account is {account_id}. Name another output, or say {OVERWRITE} to give"
-            " those records up"
+            f"output: {output} contains a replay of account {before}, but the restarted server"
+            f" has account {account_id}. Choose another output folder, or pass {OVERWRITE} to"
+            " discard that replay"
         )
 
 
@@ -126,8 +129,8 @@ def run_replay(
     url = settings.broker.address
     if url is None or not settings.broker.is_loopback:
         raise InputError(
-            "broker.url_override: a replay needs a practice server on this machine"
-            " (marketsimulator.alpaca_server)"
+            "broker.url_override: a replay needs a practice server on this machine; start"
+            " marketsimulator.alpaca_server and give its URL"
         )
     check_output(output, REPLAY_FILE, ("instants", "equity"), overwrite=overwrite)
     connection = create_broker_connection(settings.broker, keys)
@@ -227,10 +230,12 @@ class ReplayFiles:
         if kept_back:
             first = f"{kept_back[0].client_order_id}: {kept_back[0].state_reason}"
             print_warning(
-                f"{count_text(len(kept_back), 'order')} of it NOT sent. The first: {first}."
+                f"{count_text(len(kept_back), 'order')} of the replay NOT sent. The first: {first}."
             )
         for halt in halts:
-            print_warning(f"The account is halted at its end: {halt}. {halt.rule.remedy}")
+            print_warning(
+                f"The account is halted at the end of the replay: {halt}. {halt.rule.remedy}"
+            )
         return json.dumps(figures)
 
 
@@ -245,9 +250,8 @@ def check_replay_settings(events: EventLog, settings: LiveSettings, *, has_decis
         events.append("settings", REPLAY_EVENT, now)
     elif others := [key for key in now if now[key] != kept[-1].content.get(key)]:
         raise InputError(
-            f"{', '.join(others)}: the replay on this server was started with other settings;"
-            " continue"
-            " with the words that it was begun with, or begin the server again for another replay"
+            f"{', '.join(others)}: changed since the replay on this server started; continue"
+            " with the original settings, or restart the server to start a new replay"
         )
 
 

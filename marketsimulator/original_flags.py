@@ -11,7 +11,7 @@ from trainingdata.instruments import parse_symbols
 
 
 def overrides_from_flags(words: Sequence[str]) -> list[str]:
-    """Convert command-line arguments with the original flags to Hydra overrides."""
+    """Convert command-line arguments with the legacy flags to Hydra overrides."""
     parser = FlagParser(settings=True)
     parser.add_argument("--symbols", nargs="+", default=[])
     parser.add_argument("--start")

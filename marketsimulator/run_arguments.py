@@ -22,7 +22,9 @@ def overrides_from_arguments(words: Sequence[str]) -> list[str]:
     if not runs or (others and any(word.startswith("-") for word in others)):
         return list(words)
     if any(word.partition("=")[0] == "runs" for word in others):
-        raise InputError("runs: folders stand as words or in runs=[…]; name all in one way")
+        raise InputError(
+            "runs: folders are given both as words and in runs=[…]; use only one of the two"
+        )
     named = f"runs=[{','.join(map(quoted_value, runs))}]"
     keys = {word.partition("=")[0] for word in others}
     if keys & {*VARIANT_KEYS}:
@@ -30,7 +32,8 @@ def overrides_from_arguments(words: Sequence[str]) -> list[str]:
     for word in others:
         if word.partition("=")[0] not in OUTPUT_KEYS:
             raise InputError(
-                f"{word}: runs have settings of their own; beside them say output or overwrite, or"
-                " with strategies=[…] or vary={…} what is to run beside them"
+                f"{word}: cannot change the settings of existing runs; remove it, or add"
+                " strategies=[…] or vary={…} to simulate new variants. Only output and"
+                " overwrite apply to existing runs alone"
             )
     return [named, "strategies=[]", *others]

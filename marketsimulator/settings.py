@@ -41,14 +41,15 @@ MAX_PRICE_RISE = 20.0  # GME rose to twenty times its price in January 2021
 class OptionTerms:
     """Settings of options on a practice venue; a registered desk adds those of its quotes."""
 
-    vix: str | None = setting(None, "a daily file of the volatility index; none: no options")
-    symbols: tuple[str, ...] = setting(("SPY",), "stocks they are on")
+    vix: str | None = setting(None, "daily file of the volatility index; null: no options")
+    symbols: tuple[str, ...] = setting(("SPY",), "underlying stocks of the options")
     slippage: float = setting(
-        0.05, "points between the middle and what a leg is quoted at", ge=0, le=1e3
+        0.05, "points between the mid price and the quote of a leg", ge=0, le=1e3
     )
     vix_response: float = setting(
         VOLATILITY_RESPONSE,
-        "by which volatility moves against its index within a day; see `intraday_volatility_index`",
+        "elasticity of the volatility index within a day: log gain per log loss of the"
+        " stock index; see `intraday_volatility_index`",
         ge=-20,
         le=20,
         key=False,
@@ -62,16 +63,19 @@ class BacktestSettings(TradingSettings):
     fills_orders = True
 
     days: int | None = setting(
-        None, "calendar days up to the last bar all symbols share, instead of start and end", ge=1
+        None,
+        "length of the run in calendar days, up to the last bar that all symbols"
+        " share; replaces start and end",
+        ge=1,
     )
-    output: str = setting("outputs/backtest", "folder of the results")
-    trials: str | None = setting(None, "the trial ledger, an SQLite file")
-    fills: FillTerms = setting(FillTerms(), "how much of an order fills")
+    output: str = setting("outputs/backtest", "folder for the results")
+    trials: str | None = setting(None, "SQLite file of the trial ledger; null: none")
+    fills: FillTerms = setting(FillTerms(), "limits on how much of an order fills")
 
     def __post_init__(self) -> None:
         TradingSettings.__post_init__(self)
         if self.days is not None and (self.start or self.end):
-            raise InputError("days: give either start and end, or days")
+            raise InputError("days: cannot be combined with start or end; remove one of them")
 
     @classmethod
     def from_config(cls, config: DictConfig) -> Self:
@@ -93,8 +97,8 @@ class BacktestSettings(TradingSettings):
         if begin >= end:
             typed = [name for name in ("start", "end", "days") if getattr(self, name) is not None]
             raise InputError(
-                f"{', '.join(typed)}: no bar becomes known between {utc_text(first)} and"
-                f" {utc_text(last)}"
+                f"{', '.join(typed)}: no bar ends between {utc_text(first)} and"
+                f" {utc_text(last)}; choose a window within the data"
             )
         market = self.data.with_finer_bars(self.data.market(bars.slice_rows(0, end), begin))
         self.require_volume_units(market.execution_bars)
@@ -108,7 +112,7 @@ class BacktestSettings(TradingSettings):
             require_volume_units(bars, "costs.crypto_impact", "costs.crypto_impact=0")
         if self.fills.volume_share is not None:
             use = f"the limit on fills (fills.volume_share={self.fills.volume_share:g})"
-            require_volume_units(bars, use, "fills.volume_share=null for fills of any size")
+            require_volume_units(bars, use, "fills.volume_share=null to allow fills of any size")
 
     def build_book(self, bars: Bars) -> Book:
         """Return the account at the start: `capital` in cash, no positions."""
@@ -171,29 +175,31 @@ class BacktestSettings(TradingSettings):
 class VenueSettings(BacktestSettings):
     """Settings of a practice venue: the bars, costs and margin of a backtest, and options."""
 
-    options: OptionTerms = setting(OptionTerms(), "that are traded on its stocks")
+    options: OptionTerms = setting(OptionTerms(), "options on the venue's stocks")
 
 
 @settings_class()
 class ComparisonOptions:
     """Settings of a comparison: folders, strategies and varied settings."""
 
-    runs: tuple[str, ...] = setting((), "folders of backtests, or of such folders")
+    runs: tuple[str, ...] = setting(
+        (), "results folders of backtests, or folders that contain them"
+    )
     strategies: tuple[str, ...] = setting(
-        (), "as in sizing.strategy, each a run of its own; none: the configured one"
+        (), "strategies to compare, each as in sizing.strategy; empty: the configured one"
     )
     vary: dict[str, Any] | None = setting(
-        None, "`setting: [values]`, every combination with every strategy"
+        None, "`setting: [values]`; every combination runs with every strategy"
     )
     counterfactuals: tuple[CounterfactualKind, ...] = setting(
         (),
-        "beside each variant: `lag`, forecasts one decision older; `shuffled`, dealt anew "
-        "in time; `costs`, 0, 2 and 4 times all",
+        "counterfactuals of each variant: `lag`, forecasts one decision older; `shuffled`,"
+        " forecasts permuted in time; `costs`, all costs times 0, 2 and 4",
     )
     launcher: Literal["local", "ray"] = setting(
         "local", "`local` runs variants in this process, `ray` on a Ray cluster"
     )
-    ray: RaySettings = setting(RaySettings(), "which one, and what a task has of it")
+    ray: RaySettings = setting(RaySettings(), "Ray cluster, and the resources of a task")
 
 
 @settings_class()
@@ -201,36 +207,44 @@ class DriftOptions:
     """Settings of a drift report: the journal, and the report's folder."""
 
     journal: str | None = setting(
-        None, "of the live account, the file data/live/ACCOUNT/journal.sqlite"
+        None, "journal of the live account, the file data/live/ACCOUNT/journal.sqlite"
     )
-    output: str | None = setting(None, "folder of the live account's report; none: nowhere")
+    output: str | None = setting(
+        None, "folder for the report of the live account; null: none is written"
+    )
 
 
 @settings_class("scenarios")
 class Scenario:
     """A scenario: moves of prices between two bars."""
 
-    name: Annotated[str, required_setting("of the scenario", pattern=r"\S")]
+    name: Annotated[str, required_setting("name of the scenario", pattern=r"\S")]
     source: Annotated[
         str,
         required_setting(
-            "of its moves, with a date, or that they are an assumption", pattern=r"\S"
+            "source of its moves, with a date, or a note that they are assumptions", pattern=r"\S"
         ),
     ]
     day: str | None = setting(
-        None, "New York date; a symbol's own bars of that session decide, if any"
+        None, "New York date; a symbol with bars of that session moves as it did then"
     )
-    stocks: float = setting(0.0, "move of every stock, a fraction", gt=-1, le=MAX_PRICE_RISE)
+    stocks: float = setting(0.0, "move of every stock, as a fraction", gt=-1, le=MAX_PRICE_RISE)
     shorts: float | None = setting(
-        None, "the same of every stock held short; none: as `stocks`", gt=-1, le=MAX_PRICE_RISE
+        None,
+        "move of every stock held short, as a fraction; null: as `stocks`",
+        gt=-1,
+        le=MAX_PRICE_RISE,
     )
-    crypto: float = setting(0.0, "the same of every coin", gt=-1, le=MAX_PRICE_RISE)
+    crypto: float = setting(
+        0.0, "move of every crypto symbol, as a fraction", gt=-1, le=MAX_PRICE_RISE
+    )
     symbols: Mapping[
-        str, Annotated[float, required_setting("a fraction", gt=-1, le=MAX_PRICE_RISE)]
-    ] = setting({}, "moves of single symbols, in the place of their class's")
+        str, Annotated[float, required_setting("move, as a fraction", gt=-1, le=MAX_PRICE_RISE)]
+    ] = setting({}, "moves of single symbols, instead of those of their class")
     halted: Literal["largest"] | None = setting(
         None,
-        "`largest`: the largest stock stops trading at its last price; none: everything trades",
+        "`largest`: the largest stock position cannot be traded and keeps its last"
+        " price; null: all symbols trade",
     )
 
     def __post_init__(self) -> None:
@@ -239,7 +253,7 @@ class Scenario:
             for symbol in self.symbols:
                 instrument(symbol)
         except InputError as error:
-            raise InputError(f"scenarios: {self.name}: {error}") from None
+            raise InputError(f"scenarios.{self.name}: {error}") from None
 
     def session(self) -> Session | None:
         """Return the trading session on the scenario's `day`; None without a day."""
@@ -247,7 +261,9 @@ class Scenario:
             return None
         found = session_on(new_york_date(np.array([parse_instant(self.day, name="day")]))[0])
         if found is None:
-            raise InputError(f"day: {self.day} is not a session of the stock exchange")
+            raise InputError(
+                f"day: {self.day} is not a trading day of the stock exchange; choose a trading day"
+            )
         return found
 
 
@@ -256,21 +272,26 @@ class StressSettings:
     """Settings of a stress test: the book and the scenarios."""
 
     account: Literal["venue"] | None = setting(
-        None, "`venue`: the account there; none: the run that is named"
+        None, "`venue`: stress the account at the venue; null: the run that is given"
     )
     at: str = setting(
-        "end", "of a run: `end`, `worst` (most leverage), a New York date or an instant with a zone"
+        "end",
+        "time within a run: `end`, `worst` (highest leverage), a New York date, or a"
+        " timestamp with a time zone",
     )
-    only: tuple[str, ...] = setting((), "names of scenarios; none means all")
-    output: str = setting("outputs/stress", "folder")
-    broker: BrokerSettings = setting(BrokerSettings(), "how the venue is reached")
-    scenarios: tuple[Scenario, ...] = setting((), "what may happen")
-    custom_scenarios: tuple[Scenario, ...] = setting((), "scenarios of the user's")
+    only: tuple[str, ...] = setting((), "names of the scenarios to run; empty: all")
+    output: str = setting("outputs/stress", "folder for the results")
+    broker: BrokerSettings = setting(BrokerSettings(), "connection to the venue")
+    scenarios: tuple[Scenario, ...] = setting((), "predefined scenarios")
+    custom_scenarios: tuple[Scenario, ...] = setting((), "custom scenarios")
 
     def __post_init__(self) -> None:
         if self.at not in NAMED_INSTANTS and not self.at[:1].isdecimal():
             raise invalid_choice(
-                "at", self.at, NAMED_INSTANTS, also="a New York date or an instant"
+                "at",
+                self.at,
+                NAMED_INSTANTS,
+                also="a New York date or a timestamp with a time zone",
             )
 
     @property

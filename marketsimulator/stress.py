@@ -58,7 +58,10 @@ def stress_with_notes(
 ) -> StressResult:
     """Run the stress test; note the symbols of `own` scenarios that are not in the book."""
     notes = [
-        f"own: {each.name}: {symbol} is not in the book; nothing of it moves"
+        (
+            f"custom_scenarios.{each.name}: {symbol} is not in the portfolio, so its move"
+            " has no effect"
+        )
         for each in settings.custom_scenarios
         for symbol in each.symbols
         if instrument(symbol).symbol not in book.symbols
@@ -81,14 +84,18 @@ def parse_request(config: DictConfig, words: Sequence[str]) -> Callable[[], Stre
     if len(runs) != (settings.account is None):
         named = ", ".join(runs) or "none"
         raise InputError(
-            f"RUN: {named} is named; name the folder of one backtest, or say account=venue"
+            "RUN: expected the folder of one backtest, or account=venue without a"
+            f" folder; got {named}"
         )
     if runs:
         run = RunFolder(Path(runs[0]).expanduser())
         terms = load_run_settings(run, _changes(config, words))
         return lambda: stress_with_notes(settings, load_run_book(run, settings.at, terms), terms)
     if settings.at != "end":
-        raise InputError(f"at: {settings.at} is of a run; an account is read as it is now")
+        raise InputError(
+            f"at: {settings.at} only applies to a run; an account is always stressed at its"
+            " current state; remove at"
+        )
     names = {each.name for each in fields(BacktestSettings)} - {"output"}
     terms = BacktestSettings.from_config(OmegaConf.masked_copy(config, sorted(names)))
     keys = ApiKeys.from_environment(os.environ)
@@ -107,7 +114,10 @@ def _changes(config: DictConfig, words: Sequence[str]) -> DictConfig:
             OmegaConf.update(changes, key, OmegaConf.select(config, key), force_add=True)
         elif group not in (*STRESS_KEYS, "overwrite"):
             changeable = ", ".join(OVERRIDABLE_GROUPS)
-            raise InputError(f"{key}: a run has its own; of {changeable} it may be changed here")
+            raise InputError(
+                f"{key}: cannot be changed, because the run's own settings apply; only"
+                f" {changeable} can be changed"
+            )
     return changes
 
 

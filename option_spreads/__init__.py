@@ -6,13 +6,13 @@ COMMANDS = {
     "contracts": Command(
         "option_spreads.contracts",
         config="autoscaling",
-        interruption_text="nothing was sent",
+        interruption_text="no order was sent",
         is_private=True,
     ),
     "sell_spreads": Command(
         "option_spreads.sell",
         config="sell_spreads",
-        interruption_text="what is open stays open and is not watched; start again to go on",
+        interruption_text="open spreads stay open and are not monitored; restart to resume",
         log="sell_spreads",
         is_private=True,
     ),

@@ -45,11 +45,12 @@ from option_spreads.simulation.spread_report import (
 log = logging.getLogger(__name__)
 
 MODEL_PRICES_NOTE = (
-    "Options are priced by a model on the volatility index: these are its profits, not fills."
+    "Options are priced by a model based on the volatility index: profits come from"
+    " model prices, not from real fills."
 )
 SIMULATED_INDEX_NOTE = (
-    " What a seller earns on the simulated index is the premium that is put in"
-    " (index.volatility_premium), less costs (docs/STUDIES.md)."
+    " On the simulated index a seller earns the configured premium (index.volatility_premium),"
+    " less costs (docs/STUDIES.md)."
 )
 
 

@@ -178,18 +178,23 @@ def review_month(path: Path, settings: AutoscalingSettings, now: np.datetime64) 
     dates = dates[dates <= today][-REVIEW_SESSIONS:]
     trades = read_trades(path, now)
     if any(trade.entry_time is None for trade in trades):
-        raise InputError(f"{path}: review needs Timestamp_ET of every closed trade")
+        raise InputError(
+            f"{path}: a closed trade has no Timestamp_ET; review needs it for every closed trade"
+        )
     entered = new_york_date(
         np.array([trade.entry_time for trade in trades], dtype="datetime64[ns]")
     )
     month = [trade for trade, day in zip(trades, entered, strict=True) if day >= dates[0]]
     before = [trade for trade, day in zip(trades, entered, strict=True) if day < dates[0]]
     if not month:
-        raise InputError(f"{path}: no closed trade was entered from {dates[0]} to {dates[-1]}")
+        raise InputError(
+            f"{path}: no closed trade was opened from {dates[0]} to {dates[-1]}; there is"
+            " nothing to review"
+        )
     if len(before) < MIN_ANNUAL_FILLS:
         raise InputError(
-            f"{path}: {count_text(len(before), 'closed trade')} before {dates[0]}; a review needs"
-            f" {MIN_ANNUAL_FILLS}"
+            f"{path}: review needs at least {MIN_ANNUAL_FILLS} closed trades before {dates[0]},"
+            f" the file has {len(before)}"
         )
     sample = build_sample(before)
     options = MonteCarloSettings(
@@ -238,22 +243,22 @@ def review_parts(review: MonthlyReview) -> Iterator[RenderableType]:
         f"{count_text(review.earlier_trade_count, 'trade')} before {review.first_date}, resampled"
     )
     yield Table(title, heads, rows)
-    yield Text(f"USD of one contract a trade, sizes left out. {review.resampling_limits}")
+    yield Text(f"USD, with one contract per trade. {review.resampling_limits}")
 
 
 def verdict_text(review: MonthlyReview) -> str:
     """Return a sentence with the month's P/L and its percentile among block bootstrap runs.
 
-    The sentence also says whether the P/L is within the 90 % range of those runs.
+    The sentence also states whether the P/L is within the 90 % range of those runs.
     """
     place = review.profit_percentile("block")
     inside = RANGE_PERCENTILES[0] <= place <= RANGE_PERCENTILES[1]
     return (
         f"Last {REVIEW_SESSIONS} sessions, {review.first_date} to {review.last_date}:"
         f" {count_text(review.trade_count, 'trade')},"
-        f" {usd(review.profit_per_contract, 2, sign=True)} a contract, at"
-        f" percentile {number(place, 0)} of the Monte Carlo:"
-        f" {'within' if inside else 'outside'} its 90 % range."
+        f" {usd(review.profit_per_contract, 2, sign=True)} per contract, at percentile"
+        f" {number(place, 0)} of the Monte Carlo: {'within' if inside else 'outside'} its 90 %"
+        " range."
     )
 
 
@@ -288,7 +293,7 @@ def account_result(
     table = Table(f"{files.mode} account, {files.folder}", heads, rows, text_columns=(5,))
     balance = float(state.conservative_balance)
     advice = (
-        f"A balance of ${balance:,.0f} may well carry"
+        f"A balance of ${balance:,.0f} supports up to"
         f" {count_text(recommend_max_contracts(balance), 'contract')}; MAX_CONTRACTS is"
         f" {settings.MAX_CONTRACTS}."
     )
@@ -339,15 +344,15 @@ def parse_arguments(words: Sequence[str]) -> tuple[AccountRequest, None]:
             known = (*ACCOUNT_TASKS, "PAPER", "LIVE")
             raise invalid_choice("word", word, known, also="a setting as key=value")
     if len(modes) > 1 or len(tasks) > 1:
-        raise InputError(f"{' '.join(named)}: one account and one task at a time")
+        raise InputError(f"{' '.join(named)}: give at most one account and one task")
     overrides = [word for word in words if is_override(word)]
     settings = autoscaling_settings(*overrides)
     request = AccountRequest((modes or ["PAPER"])[0], (tasks or [""])[0], settings)
     named_capital = any(word.startswith(f"{CAPITAL_KEY}=") for word in overrides)
     if request.task == "recover" and request.mode.upper() == "LIVE" and not named_capital:
         raise InputError(
-            f"{CAPITAL_KEY}: recover LIVE confirms a balance of real money; name what the account"
-            f" began with, {CAPITAL_KEY}=USD"
+            f"{CAPITAL_KEY}: required by recover LIVE, which confirms a real-money balance;"
+            f" give the starting balance of the account, {CAPITAL_KEY}=USD"
         )
     return request, None
 

@@ -122,7 +122,7 @@ def _figure_texts(figures: Mapping[str, Any]) -> dict[str, str]:
     return {
         "final balance, median": usd(final["p50"], 0),
         "5 to 95 %": f"{usd(final['p5'], 0)} to {usd(final['p95'], 0)}",
-        "least and most": f"{usd(final['least'], 0)} to {usd(final['most'], 0)}",
+        "minimum and maximum": f"{usd(final['least'], 0)} to {usd(final['most'], 0)}",
         "mean": usd(final["mean"], 0),
         "standard deviation": usd(final["standard_deviation"], 0),
         "P(loss)": percent(figures["p_loss"], 1),
@@ -133,7 +133,7 @@ def _figure_texts(figures: Mapping[str, Any]) -> dict[str, str]:
         },
         "P(halt)": percent(figures["p_halt"], 1),
         "drawdown, median and 95 %": ", ".join(percent(drawdown[p], 1) for p in ("p50", "p95")),
-        "drawdown in USD, median and most": f"{usd(fall['p50'], 0)}, {usd(fall['most'], 0)}",
+        "drawdown in USD, median and maximum": f"{usd(fall['p50'], 0)}, {usd(fall['most'], 0)}",
         "trades won": percent(figures["win_rate"], 1),
         "Sortino, median": number(sortino and sortino["p50"]),
         "days under water, median": number(figures["longest_days_under_water"]["p50"], 0),
@@ -148,7 +148,8 @@ def run(settings: MonteCarloSettings, progress: Progress) -> Result:
     del progress  # there are no steps to count
     if settings.trades is None:
         raise InputError(
-            "trades: name a file of closed trades, trades=data/autoscaling/paper/trades.csv"
+            "trades: not set; give a file of closed trades,"
+            " trades=data/autoscaling/paper/trades.csv"
         )
     sample = read_sample(Path(settings.trades).expanduser(), utc_now())
     sets = simulate_accounts(sample, settings)

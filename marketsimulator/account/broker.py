@@ -237,11 +237,11 @@ class SimulatedBroker:
     def _accepts(self, order: Order, account: AccountSnapshot) -> bool:
         """Return whether the venue accepts an order, and record it; log a refusal."""
         if order.client_order_id in self._numbers:
-            why = "its client_order_id was used before"
+            why = "its client_order_id was already used; choose a unique one"
         else:
             why = venue_refusal(order, None, account, self._terms)
         if why:
-            log.warning("%s is refused: %s", order.client_order_id, why)
+            log.warning("order %s was rejected: %s", order.client_order_id, why)
             self._book.account["refusals"] += 1
             return False
         self._numbers[order.client_order_id] = len(self._orders)

@@ -314,8 +314,8 @@ def _check_volume(bars: Bars) -> None:
     for s, symbol in enumerate(bars.symbols):
         if not (bars.bars_of_symbol(s)[1][:, VOLUME] > 0).any():
             raise InputError(
-                f"{symbol}: no bar has volume, so nothing would fill; fills.volume_share=null"
-                " ignores volume"
+                f"{symbol}: no bar has volume, so no order would fill; set"
+                " fills.volume_share=null to ignore volume"
             )
 
 

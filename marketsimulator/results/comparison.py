@@ -398,17 +398,17 @@ def _market_warnings(records: Sequence[RunRecord]) -> list[str]:
     if len(markets) == 1:
         return []
     return [
-        f"The runs cover {len(markets)} markets: {'; '.join(markets)}. Differences may come from"
-        " the market, not from the settings."
+        f"The runs use {len(markets)} different markets: {'; '.join(markets)}. Differences may"
+        " come from the market instead of the settings."
     ]
 
 
 def _cut(shared: SharedDays) -> str:
     first, last = new_york_date(shared.at[[0, -1]])
     return (
-        "The runs cover different hours: compared over their"
-        f" {count_text(shared.days, 'common day')} from {first} to {last}, without the costs and"
-        " fills of whole runs."
+        "The runs cover different periods. They are compared over their"
+        f" {count_text(shared.days, 'common day')} from {first} to {last}, without the costs"
+        " and fills of whole runs."
     )
 
 

@@ -174,6 +174,6 @@ def coverage_remarks(run: Run, market: Market, schedule: Schedule, in_universe: 
         return []
     return [
         f"Forecasts cover {len(forecast):,} of {count_text(possible, 'decision')}, the first at"
-        f" {utc_text(forecast[0])} and the last at {utc_text(forecast[-1])}; at the others nothing"
-        " was decided."
+        f" {utc_text(forecast[0])} and the last at {utc_text(forecast[-1])}. No decision was"
+        " made at the other times."
     ]

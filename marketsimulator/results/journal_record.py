@@ -138,7 +138,9 @@ class JournalRecord:
 
     def order(self, name: str) -> Order:
         if name not in self.intents:
-            raise InputError(f"the journal has no order {name}, which a decision replaces")
+            raise InputError(
+                f"journal: order {name}, which a decision replaces, does not exist in the journal"
+            )
         return self.intents[name].single_order
 
     def first_account(self) -> ExactAccount:
@@ -191,7 +193,8 @@ class JournalRecord:
                 continue
             if symbol not in values:
                 raise InputError(
-                    f"{decision.decision_id}: the journal has no price of {symbol} then"
+                    f"journal: decision {decision.decision_id} has a position in"
+                    f" {symbol}, but the journal has no price for it"
                 )
             prices[symbol] = to_fraction(values[symbol]) / held
         return ExactAccount(decision.decided_at, to_fraction(decision.equity), positions, prices)
@@ -356,13 +359,18 @@ def read_journal(path: Path, job: str) -> JournalRecord:
     Raises `InputError` if there is no journal or if the job has no decision.
     """
     if not path.is_file():
-        raise InputError(f"journal: {path} is not a file; it is the journal.sqlite of an account")
+        raise InputError(
+            f"journal: {path} is not a file; give the journal.sqlite file of an account"
+        )
     with open_current_schema(path) as database:
         # A process may have been ended before it made the tables.
         begun = database.rows("SELECT 1 FROM sqlite_master WHERE name = 'decisions'")
         record = JournalRecord.from_database(database, job) if begun else None
     if record is None or not record.decisions:
-        raise InputError(f"journal: in {path} the job {job} has decided nothing")
+        raise InputError(
+            f"journal: {path} contains no decision of job {job}; give the journal of an"
+            " account that the job trades"
+        )
     return record
 
 

@@ -47,10 +47,10 @@ class MultirunComparison(Callback):
             write_files_atomically(comparison.files(), folder)
         except InputError as error:
             # The finished runs stay, even if they cannot be compared.
-            log.warning("no comparison: %s", error)
-            print(f"No comparison of these runs: {error}")  # noqa: T201
+            log.warning("runs cannot be compared: %s", error)
+            print(f"These runs cannot be compared: {error}")  # noqa: T201
             return
-        print(f"All of them side by side: {folder / 'comparison.html'}")  # noqa: T201
+        print(f"Comparison of all runs: {folder / 'comparison.html'}")  # noqa: T201
 
 
 def _sweep_folder(config: DictConfig) -> Path:
@@ -63,7 +63,8 @@ def _refuse_output(config: DictConfig) -> None:
     named = any(word.startswith("output=") for word in words)
     if named and config.hydra.run.dir == config.output:
         raise InputError(
-            "output: it is a single run's; the folder of a multirun is hydra.sweep.dir=FOLDER"
+            "output: only applies to a single run; set the folder of a multirun with"
+            " hydra.sweep.dir=FOLDER"
         )
 
 
@@ -72,6 +73,6 @@ def _refuse_other_results(folder: Path) -> None:
     held = sorted(p.name for p in folder.glob("*") if not p.name.startswith("."))
     if held and MULTIRUN_FILE not in held:
         raise InputError(
-            f"hydra.sweep.dir: {folder} holds other files ({held[0]}); name another, or say"
-            " overwrite=true"
+            f"hydra.sweep.dir: {folder} contains other files ({held[0]}); choose another folder"
+            " or set overwrite=true"
         )

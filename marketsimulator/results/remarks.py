@@ -42,8 +42,8 @@ from trainingdata.universe import UniverseSettings
 STRATEGY_OF_PARAMETER = {"target_volatility": "vol_target", "position": "fixed_fraction"}
 FULLY_INVESTED_SHARE = 0.95  # of the capital, below which a remark explains buy and hold
 NO_ANNUAL_FIGURES_NOTE = (
-    f"no annual figures below {MIN_ANNUAL_FILLS} fills or {MIN_ANNUAL_DAYS} days,"
-    " ratios marked short"
+    f"no annual figures below {MIN_ANNUAL_FILLS} fills or {MIN_ANNUAL_DAYS} days; ratios are"
+    " marked short"
 )
 CALIBRATED_SUFFIX = ", calibrated"  # end of a calibrated forecaster's name
 MIN_SURVIVORSHIP_DURATION = 365 * DAY  # of a run, from which on survivorship bias is reported
@@ -80,14 +80,14 @@ def delisting_remarks(
             f" {usd(booked, sign=True)}."
         )
     notes += [
-        f"{each.symbol} is paid out at its last price as read"
+        f"{each.symbol} is paid out at its last price"
         f" ({rounded_price(each.unconfirmed_price, 2)}), which no later bar confirms."
         for each in market.booked_delistings
         if each.unconfirmed_price
     ]
     notes += [
-        f"{each.symbol} traded again at {utc_text(each.booked_at)}, when its delisting would be"
-        " booked: its position stays."
+        f"{each.symbol} traded again at {utc_text(each.booked_at)}, before its delisting was"
+        " booked; its position is kept."
         for each in market.cancelled_delistings
     ]
     long = bool(bars.last_instant - bars.times[market.start_row] >= MIN_SURVIVORSHIP_DURATION)
@@ -131,14 +131,14 @@ def prices_text(
     if not bars.origins:
         return "synthetic, without splits"
     if bars.crypto.all():
-        return "as filed: crypto pairs have no splits"
+        return "unadjusted: crypto pairs have no splits"
     checked = count_checked_splits(bars, corporate_actions)
-    splits = "said to be adjusted for splits (not checked: data.actions lists none)"
+    splits = "configured as split-adjusted (not checked: data.actions lists no split)"
     if any(doubt.kind == "split" for doubt in doubts):
         splits = "not adjusted for every split"
     elif checked:
         splits = f"adjusted for {count_text(checked, 'split')} that data.actions lists"
-    dividends = "; said to be adjusted for dividends (not checked)" if adjustment == "all" else ""
+    dividends = "; configured as dividend-adjusted (not checked)" if adjustment == "all" else ""
     return splits + dividends
 
 
@@ -159,9 +159,9 @@ def daily_remarks(bars: Bars, limits: Limits) -> list[str]:
         return []
     auction = "closing" if bars.timeframe.fills_at_close else "opening"
     return [
-        f"Decided once a day and filled in the {auction} auction: every position is held overnight,"
-        f" so stocks are limited to {number(limits.overnight_ceiling)}× equity; the intraday limit"
-        f" of {number(limits.intraday_leverage)}× never applies."
+        f"Decisions are made once a day and filled in the {auction} auction, so every position"
+        f" is held overnight. Stocks are limited to {number(limits.overnight_ceiling)}× equity;"
+        f" the intraday limit of {number(limits.intraday_leverage)}× never applies."
     ]
 
 
@@ -181,9 +181,9 @@ def drawdown_remarks(limit: DrawdownLimit | None) -> list[str]:
     if limit is None:
         return []
     return [
-        f"Sized at {limit.kelly_fraction:.3g} of Kelly: if the assumed returns are right, the"
-        " probability"
-        f" of a drawdown of {percent(limit.depth, 0)} is at most {percent(limit.probability, 0)}."
+        f"Sized at {limit.kelly_fraction:.3g} of Kelly: if the assumed returns are right, a"
+        f" drawdown of {percent(limit.depth, 0)} has a probability of at most"
+        f" {percent(limit.probability, 0)}."
     ]
 
 
@@ -233,7 +233,7 @@ def unused_sizing_remarks(sizing: SizingSettings) -> list[str]:
         value = getattr(sizing, name)
         if value != getattr(usual, name) and sizing.label != owner:
             notes.append(
-                f"sizing.{name}={value:g} has no effect on {sizing.label}: it belongs to"
+                f"sizing.{name}={value:g} has no effect on {sizing.label}; it only applies to"
                 f" sizing.strategy={owner}."
             )
     return notes
@@ -259,11 +259,11 @@ def buy_and_hold_remarks(run: Run, bars: Bars, capital: float) -> list[str]:
         costs_more = len(closes) > 0 and closes[0] * float(item.qty_increment) > part
         (dear if costs_more else others).append(item.symbol)
     text = (
-        f"Buy and hold invests {percent(spent / capital, 0)} of the capital: it buys whole shares"
-        f" for {usd(part)} a symbol"
+        f"Buy and hold invests {percent(spent / capital, 0)} of the capital: it buys whole"
+        f" shares for {usd(part)} per symbol"
     )
     text += f"; one share of {_named(dear)} costs more" if dear else ""
-    text += f"; no order filled in {_named(others)}" if others else ""
+    text += f"; orders in {_named(others)} were not filled" if others else ""
     return [f"{text}."]
 
 
@@ -292,8 +292,8 @@ def account_remarks(run: Run, other_holdings: Sequence[str]) -> list[str]:
         )
     if other_holdings:
         notes.append(
-            f"The account also holds {', '.join(other_holdings)}: counted as cash, with its price"
-            " moves in financing."
+            f"The account also holds {', '.join(other_holdings)}: they count as cash, and their"
+            " price moves as financing."
         )
     return notes
 
@@ -336,8 +336,8 @@ def universe_remarks(
     listed = set() if rule.members is None else set(rule.members.symbols)
     if missing := listed.difference(bars.symbols):
         notes.append(
-            f"universe.members: {len(missing):,} of its {count_text(len(listed), 'symbol')} have no"
-            " bars and cannot be held."
+            f"universe.members: {len(missing):,} of the"
+            f" {count_text(len(listed), 'listed symbol')} have no bars and cannot be held."
         )
     return notes
 
@@ -396,11 +396,11 @@ def position_remarks(run: Run, max_positions: int | None) -> list[str]:
     gaps = run.decision_log.optimality_gaps
     known = gaps[np.isfinite(gaps)]
     bounded = count_text(int((gaps != 0.0).sum()), "decision")
-    text = f"At most {count_text(max_positions, 'position')}: at {bounded} more were wanted"
+    text = f"At most {count_text(max_positions, 'position')}: at {bounded} the strategy wanted more"
     if len(known):
         text += (
-            f"; the optimum is at most {percent(known.mean())} a year better on average,"
-            f" {percent(known.max())} at one decision, by expected return net of risk and cost"
+            f"; the optimum is at most {percent(known.mean())} a year better on average and"
+            f" {percent(known.max())} at one decision, in expected return net of risk and cost"
         )
     unknown = len(gaps) - len(known)
     return [f"{text}{f'; unknown at {unknown}' if unknown else ''}."]
@@ -411,7 +411,7 @@ def failure_remarks(run: Run) -> list[str]:
     failed = run.decision_log.failures
     if not failed:
         return []
-    return [f"Sizing failed at {count_text(failed, 'instant')}; the log says why."]
+    return [f"Sizing failed at {count_text(failed, 'instant')}; see the log for the reasons."]
 
 
 def no_trade_remarks(
@@ -432,13 +432,18 @@ def no_trade_remarks(
         return [small]
     if is_plugin(strategy):
         best = max(choices, key=_wanted_change)
-        change = f"the largest change that {strategy} requested, {_wanted_change(best):.2g} of"
+        change = (
+            f"the largest weight change that {strategy} requested, {_wanted_change(best):.2g} of"
+        )
         return [f"No trades: {change} equity ({best.symbol}), led to no order."]
     best = max(forecast, key=lambda choice: _edge(choice) - choice.unit_cost)
     edge = f"{basis_points(_edge(best))} ({best.symbol})"
     bound = f"; limits: {best.bound_by}" if best.binding_shadow_prices else ""
     return [
-        f"No trades: the largest edge was {edge}, its cost {basis_points(best.unit_cost)}{bound}."
+        (
+            f"No trades: the largest edge was {edge}, against a cost of"
+            f" {basis_points(best.unit_cost)}{bound}."
+        )
     ]
 
 
@@ -467,8 +472,8 @@ def _too_small(run: Run, terms: OrderSizeLimits) -> str:
     equity = most / abs(best.target_weight)
     capital = f"capital={math.ceil(least / abs(best.target_weight))}"
     coins = is_crypto(best.symbol)
-    what = "the smallest order of crypto" if coins else "one share"
-    cure = f"at least {capital} is needed" if coins else f"about {capital} buys one"
+    what = "the minimum crypto order" if coins else "one share"
+    cure = f"set at least {capital}" if coins else f"set about {capital} to buy one"
     return (
         f"No trades: the account is too small. Of {usd(to_cents(equity))}, {usd(to_cents(most))}"
         f" is the target of {best.symbol}, but {what} costs {usd(to_cents(least))}; {cure}."
@@ -487,8 +492,8 @@ def _only_small_orders(run: Run, least: float) -> str:
         return ""
     equity, symbol = max(refused)
     return (
-        f"No trades: the account is too small. Of {usd(to_cents(equity))}, every order of {symbol}"
-        f" was below the smallest order of crypto, {usd(to_cents(least))}; raise capital."
+        f"No trades: the account is too small. Of {usd(to_cents(equity))}, every order of"
+        f" {symbol} was below the minimum crypto order, {usd(to_cents(least))}; raise capital."
     )
 
 

@@ -164,7 +164,9 @@ def render_report(
         ),
         symbols=symbol_table(bars.symbols, daily_weights(bars, main, rows), profits),
         costs=cost_table(summary["costs_by_kind"], notional),
-        gross=f"Before costs {usd(gross, sign=True)}, after them {usd(profit, sign=True)}.",
+        gross=(
+            f"Profit before costs {usd(gross, sign=True)}, after costs {usd(profit, sign=True)}."
+        ),
         money=attribution_tables(**summary["attribution"], profit=profit),
         trip_facts=round_trip_facts(trips),
         trips=round_trip_table(

@@ -115,8 +115,8 @@ def fan_chart(outcomes: ForecastOutcomes, s: int) -> Chart | None:
         "UTC"
     )
     return Chart(
-        f"The last {len(rows)} forecasts of {outcomes.symbols[s]} up to the next decision, and the"
-        f" price: {inside} of {len(rows)} inside the 80% interval",
+        f"The last {len(rows)} forecasts of {outcomes.symbols[s]} up to the next decision, and"
+        f" the price: {inside} of {len(rows)} prices are inside the 80% interval",
         (
             cones("80% interval", 0.8),
             cones("50% interval", 0.5),

@@ -40,7 +40,7 @@ COST_LABELS = {
     "spread": "spread",
     "slippage": "slippage",
     "fees": "fees",
-    "crypto_fees": "crypto fees, paid in coin",
+    "crypto_fees": "crypto fees, paid in crypto",
     "interest": "margin interest",
     "borrow": "borrow fees of shorts",
 }
@@ -297,10 +297,13 @@ def _toned(value: float | None) -> Cell:
 ProfitParts = Mapping[ProfitPart, float]
 RoundedProfitParts = Mapping[ProfitPart, Decimal]
 PART_MEANINGS: Mapping[ProfitPart, str] = {
-    "premium": "position wanted on the risk premium alone, before limits",
-    "forecast": "position wanted on the forecast alone, before limits",
-    "sizing": "plan, trading costs, hedges, rounding to lots; rules without premium or forecast",
-    "limits": "change of the wanted position by limits",
+    "premium": "position that the risk premium alone would give, before limits",
+    "forecast": "position that the forecast alone would give, before limits",
+    "sizing": (
+        "multi-period plan, trading costs, hedges, rounding to lots; strategies without"
+        " premium or forecast"
+    ),
+    "limits": "change of that position by limits",
     "costs": "spread, slippage, impact, fees",
     "financing": "interest, borrow fees, dividends; in a live account other cash flows",
     "timing": "positions that were not ordered; price moves from decision to fill",

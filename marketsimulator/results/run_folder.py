@@ -28,7 +28,9 @@ from marketsimulator.run_result import (
 from trainingdata.instants import parse_instant, utc_text
 
 SUMMARY_FILE, CONFIG_FILE = "summary.json", "config.yaml"
-_ADVICE = "name the folder of a backtest's results (the page of a live account has its reasons)"
+_ADVICE = (
+    "give the results folder of a backtest (for a live account, its status page shows the reasons)"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,12 +64,13 @@ class RunFolder:
 
     def __post_init__(self) -> None:
         if not self.path.is_dir():
-            what = "a file" if self.path.exists() else "not there"
-            raise InputError(f"RUN: {self.path} is {what}; name the folder of a backtest's results")
+            what = "a file" if self.path.exists() else "not found"
+            raise InputError(f"RUN: {self.path} is {what}; give the results folder of a backtest")
         check_same_run(self.path, "RUN")
         if not any((self.path / mark).is_file() for mark in SUMMARY_FILES):
             raise InputError(
-                f"RUN: {self.path} holds no {SUMMARY_FILE}: it is not a backtest's folder"
+                f"RUN: {self.path} contains no {SUMMARY_FILE}; give the results folder"
+                " of a backtest"
             )
 
     def read_summary(self) -> dict[str, Any]:
@@ -77,9 +80,9 @@ class RunFolder:
         except OSError as error:
             raise DataError(f"{path}: cannot be read: {error.strerror}") from error
         except ValueError as error:
-            raise DataError(f"{path}: no JSON: {error}") from None
+            raise DataError(f"{path}: not valid JSON: {error}") from None
         if not isinstance(content, dict):
-            raise DataError(f"{path}: no summary of a backtest: an object is needed")
+            raise DataError(f"{path}: not the summary of a backtest: expected a JSON object")
         return content
 
     def read_settings(self) -> dict[str, Any]:
@@ -92,7 +95,7 @@ class RunFolder:
         except (OSError, ValueError, yaml.YAMLError) as error:
             raise DataError(f"{path}: cannot be read: {_first_line(error)}") from None
         if not isinstance(content, dict):
-            raise DataError(f"{path}: no settings: key: value is needed")
+            raise DataError(f"{path}: not a settings file: expected lines of key: value")
         return content
 
     def read_table(self, name: str, columns: Sequence[str]) -> pd.DataFrame:
@@ -121,7 +124,7 @@ class RunFolder:
         """
         rows = self.read_table("equity", EQUITY_COLUMNS)
         if rows.empty:
-            raise DataError(f"RUN: {self.path / 'equity.parquet'}: it has no row")
+            raise DataError(f"RUN: {self.path / 'equity.parquet'} has no rows")
         row = rows.iloc[_row_at(rows, at)]
         now = np.datetime64(row["at"], "ns")
         fills = self.read_table("fills", FILL_COLUMNS)
@@ -132,11 +135,11 @@ class RunFolder:
         if not positions:
             held = rows["at"][_gross(rows) > 0]
             if held.empty:
-                raise InputError(f"at: nothing was ever held in {self.path}")
+                raise InputError(f"at: {self.path} has no position at any time; choose another run")
             last = utc_text(np.datetime64(held.iloc[-1], "ns"))
             raise InputError(
-                f"at: nothing is held at {utc_text(now)} in {self.path}; the last book that held"
-                f" something is at={last}, that with the most leverage at=worst"
+                f"at: {self.path} has no position at {utc_text(now)}; use at={last} for the"
+                " last positions, or at=worst for the highest leverage"
             )
         # The rows of a live account exclude net deposits, which are part of its cash.
         paid_in = self._paid_in(now)
@@ -161,7 +164,7 @@ class RunFolder:
             }
         except (AttributeError, LookupError, TypeError, ValueError, ArithmeticError) as error:
             raise DataError(
-                f"RUN: {self.path / SUMMARY_FILE}: begins: {_first_line(error)}"
+                f"RUN: {self.path / SUMMARY_FILE}: invalid initial_positions: {_first_line(error)}"
             ) from None
 
 
@@ -180,11 +183,11 @@ def _row_at(rows: pd.DataFrame, at: str) -> int:
     try:
         first, last = parse_instant(at, name="at"), parse_instant(at, name="at", end_of_day=True)
     except InputError as error:
-        raise InputError(f"{error}, nor end or worst") from None
+        raise InputError(f"{error}; or use end or worst") from None
     times = rows["at"].to_numpy(dtype="datetime64[ns]")
     if last < times[0] or first > times[-1]:
         ends = f"{utc_text(times[0])} to {utc_text(times[-1])}"
-        raise InputError(f"at: {at} is outside the run, which goes from {ends}")
+        raise InputError(f"at: {at} is outside the run, which covers {ends}")
     return int(np.searchsorted(times, last, side="right")) - 1
 
 

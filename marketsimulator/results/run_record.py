@@ -81,18 +81,20 @@ def find_run_folders(run_paths: Sequence[Path]) -> list[Path]:
     for word in run_paths:
         folder = word.expanduser()
         if not folder.is_dir():
-            raise InputError(f"RUN: {word} is not a folder")
+            raise InputError(f"RUN: {word} is not a folder; give the results folder of a backtest")
         if (folder / SUMMARY_FILE).is_file():
             paths.append(folder)
             continue
         within = [path.parent for path in folder.glob(f"*/{SUMMARY_FILE}")]
         if not within:
-            raise InputError(f"RUN: {word} holds no {SUMMARY_FILE}: it is not a backtest's folder")
+            raise InputError(
+                f"RUN: {word} contains no {SUMMARY_FILE}; give the results folder of a backtest"
+            )
         paths += sorted(within, key=_by_number)
     seen: set[Path] = set()
     for path in paths:
         if path.resolve() in seen:
-            raise InputError(f"RUN: {path} is named twice")
+            raise InputError(f"RUN: {path} is given twice; remove one of them")
         seen.add(path.resolve())
     return paths
 
@@ -116,7 +118,7 @@ def _check_summary(content: Mapping[str, Any], path: Path) -> None:
         value = content.get(name)
         number = value if isinstance(value, float) else 0.0
         if not isinstance(value, kind) or isinstance(value, bool) or not np.isfinite(number):
-            raise DataError(f"{path}: no summary of a backtest: {name} is {value!r}")
+            raise DataError(f"{path}: not the summary of a backtest: {name} is {value!r}")
 
 
 def _curve(run: RunFolder) -> tuple[Instants, Array]:
@@ -127,8 +129,8 @@ def _curve(run: RunFolder) -> tuple[Instants, Array]:
     increases = len(instants) and (np.diff(instants) > np.timedelta64(0)).all()
     if not increases or np.isnat(instants[0]) or not np.isfinite(equity).all():
         raise DataError(
-            f"{run.path / EQUITY_TABLE}.parquet: no curve: instants that increase are needed, and"
-            " the equity at each"
+            f"{run.path / EQUITY_TABLE}.parquet: no usable equity curve: expected strictly"
+            " increasing timestamps, each with a finite equity"
         )
     return instants, equity
 

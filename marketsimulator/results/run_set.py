@@ -76,8 +76,9 @@ class SharedDays:
         common = reduce(np.intersect1d, [at for at, _ in marks])
         if len(common) < MIN_SHARED_MARKS:
             raise InputError(
-                f"RUN: {MIN_SHARED_MARKS} days whose 16:00 New York all runs share make a return to"
-                f" compare; these share {len(common)}"
+                f"RUN: the runs share only {len(common)} daily closes (16:00 New York); a"
+                f" comparison needs at least {MIN_SHARED_MARKS}. Choose runs over the same"
+                " period"
             )
         daily = np.stack([equity[np.searchsorted(at, common)] for at, equity in marks])
         return cls(common, daily, common[-1], daily[:, -1], per_year, is_uncut=False)
@@ -196,7 +197,7 @@ def comparison_verdict(runs: RunSet, comparison: BestRunComparison) -> Verdict:
     claims = [
         f"{text} {_few(names[kind])}" for kind, text in BEST_RUN_CLAIMS.items() if names[kind]
     ]
-    claim = "; ".join(claims) or "is the only run that ends with equity"
+    claim = "; ".join(claims) or "is the only run with equity at its end"
     ahead_of_all = bool(names["behind"]) and not (names["ahead"] or names["not_significant"])
     level: Literal["good", "bad", "open"] = "open"
     if ahead_of_all and runs.table["deflated_sharpe"][comparison.best_run] >= MIN_DEFLATED_SHARPE:
@@ -211,7 +212,11 @@ def comparison_verdict(runs: RunSet, comparison: BestRunComparison) -> Verdict:
 
 def _rest(runs: RunSet, found: BestRunComparison, ruined: Sequence[str]) -> str:
     """Return the figures that support the verdict, one sentence each."""
-    order = "All lost: ranked by total return" if runs.have_all_lost else "Ranked by Sharpe"
+    order = (
+        "All runs lost all equity: ranked by total return"
+        if runs.have_all_lost
+        else "Ranked by Sharpe"
+    )
     sentences = [
         f"{order}: {count_text(len(runs.names), 'run')} over the same"
         f" {count_text(runs.days, 'day')}"
@@ -230,10 +235,11 @@ def _rest(runs: RunSet, found: BestRunComparison, ruined: Sequence[str]) -> str:
         for outperformance in found.outperformances
     ):
         sentences.append(
-            f"{percent(CONFIDENCE_LEVEL, 0)} intervals of differences hold for all pairs at once"
+            f"{percent(CONFIDENCE_LEVEL, 0)} intervals of differences hold for all"
+            " pairs simultaneously"
         )
     if left_out := found.relations.count("left out"):
-        sentences.append(f"The last {count_text(left_out, 'run')} of the ranking are not compared")
+        sentences.append(f"The {count_text(left_out, 'lowest-ranked run')} are not compared")
     if ruined:
         sentences.append(f"Wiped out: {_few(ruined)}")
     return f"{'. '.join(sentences)}."
@@ -247,12 +253,14 @@ def overfitting_text(runs: RunSet) -> str:
     found = runs.overfitting
     if found is None:
         return (
-            f"PBO (probability of backtest overfitting) needs {MIN_ANNUAL_DAYS} days and two runs"
+            "PBO (probability of backtest overfitting) needs at least"
+            f" {MIN_ANNUAL_DAYS} days and two runs"
         )
     return (
-        f"PBO (probability of backtest overfitting): {percent(found.probability, 1)}. In that share"
-        f" of {found.splits:,} splits the best run of one half is below the median in the other"
-        f" (chance: 50%); it loses there in {percent(found.loss_probability, 1)}"
+        f"PBO (probability of backtest overfitting): {percent(found.probability, 1)}. This is"
+        f" the share of {found.splits:,} splits in which the best run of one half is below the"
+        " median in the other (chance: 50%); it loses money there in"
+        f" {percent(found.loss_probability, 1)}"
     )
 
 

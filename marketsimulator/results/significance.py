@@ -340,7 +340,10 @@ def estimate_overfitting(
     """
     if not np.isfinite(returns).all():
         variant = int(np.flatnonzero(~np.isfinite(returns).all(axis=1))[0])
-        raise ValueError(f"returns must be finite, those of variant {variant} are not")
+        raise ValueError(
+            f"returns of variant {variant} contain NaN or infinite values; all returns must"
+            " be finite"
+        )
     days = returns.shape[1]
     if days < max(MIN_ANNUAL_DAYS, 2 * blocks):
         return None

@@ -371,7 +371,7 @@ class BuyAndHold:
     size_limits: OrderSizeLimits = DEFAULT_SIZE_LIMITS
 
     def decide(self, bars: Bars, account: AccountSnapshot) -> Decision | None:
-        """Decide to buy the deciding symbols without a position; None if there are none."""
+        """Buy each symbol that is due and has no position; return None if there is none."""
         equity = account.equity
         missing = [s for s, symbol in enumerate(bars.symbols) if symbol not in account.positions]
         if missing:

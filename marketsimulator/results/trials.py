@@ -161,5 +161,5 @@ def _opened(ledger: str | Path) -> Iterator[sqlite3.Connection]:
             yield file
     except (OSError, RuntimeError, sqlite3.Error) as error:
         raise InputError(
-            f"trials: {ledger} cannot be used: {error}; name another, or null for none"
+            f"trials: cannot open ledger {ledger}: {error}; choose another file, or set trials=null"
         ) from error

@@ -64,7 +64,7 @@ def backtest_verdict(summary: dict[str, Any]) -> Verdict:
     reason = no_evidence_reason(summary["forecaster"], summary["data"])
     lost = summary.get("wiped_out_on")
     if lost:
-        claim = f"account lost: no equity was left on {lost}."
+        claim = f"all equity was lost on {lost}."
     if reason or lost or "behind" in names:
         level = "bad"
     return Verdict(level, qualified_claim(reason, claim), _position_sources(summary))
@@ -107,7 +107,7 @@ def _position_sources(summary: dict[str, Any]) -> str:
     if summary["time_invested"] == 0:
         return "No position was held."
     if share is None:
-        return "No position comes from a premium or a forecast."
+        return "Neither a premium nor a forecast explains the positions."
     return (
         f"{percent(share, 0)} of the mean position comes from the assumed risk premium,"
         f" {percent(1 - share, 0)} from the forecast."

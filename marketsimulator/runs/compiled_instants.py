@@ -304,7 +304,7 @@ def target_quantities_of(rounded: RoundedTargets, chosen: Index, shown: AccountA
 def decision_inputs(
     inputs: CompiledInputs, row: int, shown: AccountArrays
 ) -> tuple[Index, AccountArrays, DecisionProblem]:
-    """Return the symbols [m] of a decision, the account over them, and the sizing problem."""
+    """Return a decision's symbols [m], the account restricted to them, and the sizing problem."""
     beliefs = inputs.beliefs
     held = shown.quantity != 0.0
     if inputs.sizing_terms.group_constraints.market_index >= 0:

@@ -122,7 +122,7 @@ class CompiledRun(NamedTuple):
 
 
 def compiled_inputs(settings: BacktestSettings, bars: Bars, table: BeliefTable) -> CompiledInputs:
-    """Build the inputs of a compiled run from settings, bars and beliefs."""
+    """Build the inputs of a compiled run from settings, bars and forecasts."""
     limits = settings.limits
     rule = settings.sizing.build_strategy()
     class_sharpe = settings.prior.class_sharpe(table.crypto_correlation)

@@ -212,8 +212,9 @@ def simulate_variants_on_ray(
         raise
     except ray.exceptions.RayError as error:
         raise InputError(
-            f"ray: processes died {MAX_TASK_ATTEMPTS + 1} times over the same {VARIANTS_PER_TASK}"
-            f" variants; does their machine have the memory? The last one: {one_line(str(error))}"
+            f"ray: worker processes crashed {MAX_TASK_ATTEMPTS + 1} times on the same"
+            f" {VARIANTS_PER_TASK} variants, possibly out of memory; last error:"
+            f" {one_line(str(error))}"
         ) from None
     finally:
         for task in waiting:
@@ -227,8 +228,8 @@ def _walk(
     """Simulate the variants of one task; return their outcomes."""
     if version != VERSION:
         raise InputError(
-            f"ray: a machine has version {VERSION} of kelly-chronos, and {version} asks; install"
-            " the same on every machine of the cluster"
+            f"ray: a worker has kelly-chronos {VERSION}, but the driver has {version}; install"
+            " the same version on every machine of the cluster"
         )
     return simulate_variants(variants, *_copied(shared[0]), workers=1)
 

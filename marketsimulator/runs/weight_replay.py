@@ -45,11 +45,13 @@ _NO_VENUE_FEES = (CryptoTier(0.0, 0.0, 0.0),)
 class _Bounds:
     """Bounds of the arguments that no other settings class checks."""
 
-    capital: float = setting(100_000.0, "USD", gt=0)
-    fee_bps: float = setting(1.0, "of what is traded", ge=0, lt=5_000)
-    slippage_bps: float = setting(1.0, "of the open", ge=0, lt=5_000)
-    symbol_cap: float = setting(0.6, "of equity", gt=0)
-    overnight_leverage: float = setting(2.0, "of equity", gt=0)
+    capital: float = setting(100_000.0, "starting capital, USD", gt=0)
+    fee_bps: float = setting(1.0, "fee in basis points of the traded value", ge=0, lt=5_000)
+    slippage_bps: float = setting(
+        1.0, "slippage in basis points of the opening price", ge=0, lt=5_000
+    )
+    symbol_cap: float = setting(0.6, "maximum weight of a symbol, multiple of equity", gt=0)
+    overnight_leverage: float = setting(2.0, "overnight leverage limit, multiple of equity", gt=0)
 
 
 @dataclass(frozen=True, eq=False)
@@ -134,14 +136,14 @@ def replay(
     """
     bounds = _Bounds(capital, fee_bps, slippage_bps, symbol_cap, overnight_leverage)
     if len(weights) == 0:
-        raise InputError("weights: there are no rows")
+        raise InputError("weights: the frame is empty; give at least one row")
     columns = weights.columns
     index = _checked_instants(weights.index)
     opens = _price_matrix("open", bars, weights)
     closes = _price_matrix("close", bars, weights)
     target = _float_values("weights", weights)
     if np.isinf(target).any():
-        raise InputError("weights: a weight must be finite, or NaN")
+        raise InputError("weights: contains infinite values; each weight must be finite or NaN")
     instruments = _instruments(columns, increments)
     slippage = bounds.slippage_bps
     costs = TradingCosts(0.0, slippage, 0.0, 0.0, slippage, 0.0)
@@ -267,13 +269,20 @@ def _choose_targets(
 def _price_matrix(name: str, bars: Mapping[str, pd.DataFrame], weights: pd.DataFrame) -> Array:
     """Return the values [T, S] of a price frame; refuse an index or columns unlike the weights'."""
     if name not in bars:
-        raise InputError(f"bars: {name!r} is missing; got {', '.join(bars) or 'none'}")
+        raise InputError(
+            f"bars: frame {name!r} is missing (got {', '.join(bars) or 'none'}); add it"
+        )
     frame = bars[name]
     if not (frame.index.equals(weights.index) and frame.columns.equals(weights.columns)):
-        raise InputError(f"bars[{name!r}]: its index and columns are not those of weights")
+        raise InputError(
+            f"bars[{name!r}]: index or columns differ from those of weights; reindex it to match"
+        )
     values = _float_values(f"bars[{name!r}]", frame)
     if (values <= 0).any() or (values == np.inf).any():
-        raise InputError(f"bars[{name!r}]: a price must be above 0 and finite")
+        raise InputError(
+            f"bars[{name!r}]: contains a price that is infinite, or 0 or below; prices must"
+            " be finite and above 0"
+        )
     return values
 
 
@@ -295,7 +304,7 @@ def _instruments(
     # Duplicates would each have a cap and a position.
     for symbol, count in Counter(item.symbol for item in instruments).items():
         if count > 1:
-            raise InputError(f"weights: {symbol} has {count} columns")
+            raise InputError(f"weights: {symbol} has {count} columns; give one per symbol")
     if increments is None:
         return instruments
     steps = increments if isinstance(increments, Mapping) else dict.fromkeys(columns, increments)
@@ -320,5 +329,7 @@ def _checked_instants(index: pd.Index) -> pd.DatetimeIndex:
     if not isinstance(index, pd.DatetimeIndex) or not (
         index.is_monotonic_increasing and index.is_unique
     ):
-        raise InputError("weights: the index must be instants that increase")
+        raise InputError(
+            "weights: the index must be a DatetimeIndex with strictly increasing times"
+        )
     return index

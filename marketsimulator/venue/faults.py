@@ -72,17 +72,23 @@ class Fault:
         `skew` sets the clock `seconds` ahead.
     """
 
-    kind: Annotated[FaultKind, required_setting("what goes wrong")]
-    count: int = setting(1, "how often", ge=1)
-    method: HttpMethod = setting("", "of the requests it meets; empty for every one")
-    path: str = setting("", "beginning of the paths it meets; empty for every one")
-    status: int = setting(500, "of HTTP (429, 500, 502 and 504 are the usual ones)", ge=400, lt=600)
-    seconds: float = setting(1.0, "with status 429 what `Retry-After` says", ge=0, le=3600)
-    state: OrderStatus = setting("pending_new", "of the order that is shown, in Alpaca's words")
+    kind: Annotated[FaultKind, required_setting("kind of the fault")]
+    count: int = setting(1, "number of requests that the fault affects", ge=1)
+    method: HttpMethod = setting("", "HTTP method of the affected requests; empty: every method")
+    path: str = setting("", "prefix of the paths of the affected requests; empty: every path")
+    status: int = setting(
+        500, "HTTP status of the response (usually 429, 500, 502 or 504)", ge=400, lt=600
+    )
+    seconds: float = setting(
+        1.0, "seconds in the `Retry-After` header of a response with status 429", ge=0, le=3600
+    )
+    state: OrderStatus = setting(
+        "pending_new", "order status that the response shows, one of Alpaca's"
+    )
 
     def __post_init__(self) -> None:
         if not self.path.startswith("/"[: len(self.path)]):
-            raise InputError(f"faults.path: {self.path!r} is not a path, which begins with /")
+            raise InputError(f"faults.path: {self.path!r} is not a path; it must begin with /")
 
 
 class FaultPlan:
@@ -99,7 +105,9 @@ class FaultPlan:
         body = request.json()
         rows: list[Any] = body if isinstance(body, list) else [body]
         if not all(isinstance(row, dict) for row in rows):
-            raise InputError('faults: an object is needed, as {"kind": "drop_after"}')
+            raise InputError(
+                'faults: expected an object or a list of objects, such as {"kind": "drop_after"}'
+            )
         self._remaining += [Fault(**row) for row in rows]
 
     def clear(self) -> None:

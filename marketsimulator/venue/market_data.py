@@ -50,7 +50,9 @@ def bars_page(venue: Venue, query: Mapping[str, str]) -> Response:
     served = [_served(venue.market.bars.timeframe, kind) for kind in kinds]
     if not all(timeframe in each for each in served):
         names = ", ".join(sorted({name for each in served for name in each}))
-        raise Refused(400, None, f"timeframe {timeframe} is not served here: {names}")
+        raise Refused(
+            400, None, f"timeframe: {timeframe} is not supported by the practice venue; use {names}"
+        )
     now = venue.now
     today = now.astype("datetime64[D]").astype("datetime64[ns]")
     start = parse_instant(query["start"], name="start") if "start" in query else today
@@ -79,7 +81,9 @@ def bars_page(venue: Venue, query: Mapping[str, str]) -> Response:
 def _place_of(token: str) -> tuple[int, int]:
     """Decode a page token into the symbol number and the bar number of the page's first bar."""
     if not _TOKEN.fullmatch(token):
-        raise InputError(f"page_token: {token[:40]!r} is not a page's next_page_token")
+        raise InputError(
+            f"page_token: {token[:40]!r} is invalid; pass the next_page_token of the previous page"
+        )
     symbol, _, bar = token.partition("-")
     return int(symbol), int(bar or 0)
 

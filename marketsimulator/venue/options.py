@@ -118,7 +118,10 @@ class VenueOptions:
             return
         vix = read_volatility_index(terms.vix, "options.vix")
         if absent := [symbol for symbol in terms.symbols if symbol not in bars.symbols]:
-            raise InputError(f"options.symbols: there are no bars of {absent[0]}")
+            raise InputError(
+                f"options.symbols: {absent[0]} has no bars; add it to symbols, or remove it"
+                " from options.symbols"
+            )
 
         def free_cash() -> float:
             return max(broker.account().unborrowed_cash, 0.0)
@@ -178,7 +181,12 @@ class VenueOptions:
         desk = self.desks.get(roots.pop()) if len(roots) == 1 else None
         if desk is None:
             symbols = ", ".join(self.desks) or "nothing"
-            raise Refused(422, None, f"options on {symbols} are traded here, on one in an order")
+            raise Refused(
+                422,
+                None,
+                f"the practice venue only trades options on {symbols}, and all legs of an"
+                " order must have the same underlying",
+            )
         self._record.refuse_used_id(order.client_order_id)
         try:
             ticket = desk.submit_order(order, partial=partial, rejected=reject)

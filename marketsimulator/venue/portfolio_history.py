@@ -48,7 +48,7 @@ def portfolio_history(
     timeframe = query_choice(query, "timeframe", tuple(_WINDOWS), _default_timeframe(end - start))
     daily = timeframe == "1D"
     if not daily and end - start > MAX_INTRADAY_PERIOD:
-        raise InputError(f"timeframe: {timeframe} serves 30 days at most; longer ones need 1D")
+        raise InputError(f"timeframe: {timeframe} is limited to 30 days; use 1D for longer periods")
     hours = query_choice(query, "intraday_reporting", REPORTED_HOURS, "market_hours")
     resets = query_choice(query, "pnl_reset", PROFIT_RESETS, "per_day") == "per_day" and not daily
     windows = _daily(equities) if daily else _intraday(equities, _WINDOWS[timeframe], hours)
@@ -131,7 +131,7 @@ def _span(query: Mapping[str, str], now: np.datetime64) -> tuple[np.datetime64, 
     """Return the first and the last instant that a query requests."""
     given = [name for name in ("start", "end", "period") if name in query]
     if len(given) == 3:
-        raise InputError("period: start, end and period exclude each other; leave one of them out")
+        raise InputError("period: start, end and period cannot all be given; remove one of them")
     end = parse_instant(query["end"], name="end") if "end" in query else now
     if "start" in query:
         start = parse_instant(query["start"], name="start")
@@ -144,7 +144,9 @@ def _span(query: Mapping[str, str], now: np.datetime64) -> tuple[np.datetime64, 
 def _period(text: str) -> np.timedelta64:
     parts = _PERIOD.fullmatch(text)
     if parts is None:
-        raise InputError(f"period: {text[:40]!r} is not a period such as 1D, 2W, 1M or 1A")
+        raise InputError(
+            f"period: {text[:40]!r} is not a valid period; use a form such as 1D, 2W, 1M or 1A"
+        )
     return int(parts[1]) * _DAYS[parts[2]] * DAY
 
 

@@ -51,17 +51,17 @@ class Request:
         try:
             return json.loads(self.body or b"{}")
         except ValueError as error:
-            raise InputError(f"body: it is not JSON: {error}") from None
+            raise InputError(f"body: not valid JSON: {error}") from None
         except RecursionError:
-            raise InputError("body: it is nested too deep to be read") from None
+            raise InputError("body: the JSON is nested too deeply") from None
 
     def json_object(self) -> Mapping[str, Any]:
         """Parse the JSON body, which must be an object. Raises `InputError` if it is not."""
         body = self.json()
         if not isinstance(body, dict):
-            words = {list: "a list", str: "a text", bool: "true or false", type(None): "null"}
+            words = {list: "a list", str: "a string", bool: "a boolean", type(None): "null"}
             kind = words.get(type(body), "a number")
-            raise InputError(f"body: a JSON object is needed, not {kind}")
+            raise InputError(f"body: expected a JSON object, got {kind}")
         return body
 
 
@@ -92,7 +92,7 @@ def query_integer(
         text.isascii() and text.isdigit() and len(text) < 20 and minimum <= int(text) <= maximum
     ):
         shown = text if len(text) < 40 else f"{text[:40]}…"
-        raise InputError(f"{name}: {shown!r} is not a whole number of {minimum} to {maximum}")
+        raise InputError(f"{name}: {shown!r} is not a whole number from {minimum} to {maximum}")
     return int(text)
 
 
@@ -117,4 +117,7 @@ def refuse_unknown_keys(keys: Iterable[str], *known_keys: str) -> None:
     Raises `InputError` with the first unknown key.
     """
     if others := set(keys) - set(known_keys):
-        raise InputError(f"{min(others)} is not served here: {', '.join(known_keys)}")
+        raise InputError(
+            f"{min(others)}: not supported by the practice venue; supported:"
+            f" {', '.join(known_keys)}"
+        )

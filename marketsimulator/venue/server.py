@@ -134,7 +134,7 @@ class PracticeServer(ABC):
         `Refused` for the fault `reject`.
         """
         if self.faults.take(request, "reject"):
-            raise Refused(*self.rejection_code, "rejected on demand")
+            raise Refused(*self.rejection_code, "rejected by a planned fault")
         return {
             "partial": self.faults.take(request, "partial") is not None,
             "reject": self.faults.take(request, "reject_later") is not None,
@@ -155,10 +155,15 @@ class PracticeServer(ABC):
         whether the clock is at its end.
         """
         if self.speed is not None:
-            raise Refused(409, None, "this clock runs by itself")
+            raise Refused(
+                409,
+                None,
+                "the clock advances by itself and cannot be moved by requests; start the"
+                " server with --speed wait",
+            )
         command = asked.json_object()
         if len(command) > 1 or set(command) - {"to", "steps"}:
-            raise Refused(422, None, 'one of {"steps": 1} and {"to": "2024-03-18T14:30Z"}')
+            raise Refused(422, None, 'expected {"steps": 1} or {"to": "2024-03-18T14:30Z"}')
         steps = command.get("steps", 1)
         if isinstance(steps, bool) or not isinstance(steps, int) or steps < 1:
             raise Refused(422, None, f"steps: {steps!r} is not a whole number above 0")
@@ -305,10 +310,13 @@ class PracticeServer(ABC):
         """
         name = request.url.host or ""
         if not (_is_number(name) or name in ("localhost", self.host)):
-            return f"Host: control routes answer under a number or localhost, not under {name!r}"
+            return (
+                "Host: control routes are only served under an IP address or localhost,"
+                f" not under {name!r}"
+            )
         origin = request.headers.get("Origin")
         if origin is not None and origin != f"{request.scheme}://{request.host}":
-            return f"Origin: a page of {origin!r} may not control this server"
+            return f"Origin: requests from a page of {origin!r} may not control this server"
         if request.content_type in CROSS_SITE_CONTENT_TYPES and request.can_read_body:
             return f"Content-Type: {request.content_type} is not supported; use application/json"
         return None
@@ -326,7 +334,7 @@ def _response(status: int, content: Any) -> web.Response:
 
 def _status_answer(fault: Fault) -> web.Response:
     headers = {"Retry-After": f"{fault.seconds:g}"} if fault.status == 429 else {}
-    body = {"code": fault.status * 100_000, "message": "a fault on demand"}
+    body = {"code": fault.status * 100_000, "message": "response of a planned fault"}
     return web.json_response(body, status=fault.status, headers=headers)
 
 

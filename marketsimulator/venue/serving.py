@@ -44,10 +44,11 @@ class ServerOptions:
     def __post_init__(self) -> None:
         if not self.host.strip():
             raise InputError(
-                "--host: a host name or IP address is needed; 0.0.0.0 is every interface"
+                "--host: is empty; give a host name or an IP address (0.0.0.0 listens"
+                " on all interfaces)"
             )
         if not 0 <= self.port < 65_536:
-            raise InputError(f"--port: {self.port} is outside 1 … 65535, and not 0 for a free one")
+            raise InputError(f"--port: {self.port} is outside 1 … 65535; use 0 for any free port")
         if self.speed is not None and not 0 < self.speed <= MAX_SPEED:
             raise _no_speed(f"{self.speed:g}")
 
@@ -68,8 +69,8 @@ class ServerOptions:
         except (OSError, UnicodeError) as error:
             why = getattr(error, "strerror", None) or error
             raise InputError(
-                f"--port: {self.url} cannot listen: {why}; stop the process that uses the port,"
-                " or name another, as --port 8005, or --port 0 for a free one"
+                f"--port: cannot listen on {self.url}: {why}; stop the process that uses the"
+                " port, choose another such as --port 8005, or use --port 0 for a free one"
             ) from error
 
 
@@ -166,7 +167,9 @@ class ConnectionLimiter:
             if not self._was_full:
                 self._was_full = True
                 log.warning(
-                    "%d connections are open: silent ones are closed for new ones", self._limit
+                    "limit of %d open connections reached: closing idle connections to"
+                    " accept new ones",
+                    self._limit,
                 )
         accepted = server()
         self._silent.add(accepted)
@@ -189,5 +192,5 @@ def _speed(word: str) -> float | None:
 
 def _no_speed(word: str) -> InputError:
     return InputError(
-        f"--speed: {word} is neither wait nor a number above 0, at most {MAX_SPEED:,}"
+        f"--speed: {word!r} is invalid; use wait, or a number above 0 and at most {MAX_SPEED:,}"
     )

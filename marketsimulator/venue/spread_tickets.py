@@ -140,18 +140,22 @@ def parse_spread_order(request: Mapping[str, Any], number: int) -> SpreadOrder:
         limited = request.get("limit_price") is not None
         if kind not in ("market", "limit") or (kind == "limit") != limited:
             raise ValueError(
-                "an order of several legs is a market order, or a limit order with a limit_price"
+                "type: a multi-leg order must be a market order, or a limit order with"
+                " a limit_price"
             )
         if request.get("time_in_force") != "day":
-            raise ValueError("an order of several legs is good for the day")
+            raise ValueError("time_in_force: a multi-leg order must be a day order")
         asked = request["legs"]
         if not (isinstance(asked, list) and all(isinstance(leg, dict) for leg in asked)):
-            raise ValueError("legs is not a list of objects")
+            raise ValueError("legs: expected a list of objects")
         legs = tuple(map(_parse_leg, asked))
         contracts = parse_decimal(request, "qty")
         # The bound comes first: an integer of a million digits takes minutes to write out.
         if not 1 <= contracts <= MAX_SPREADS_PER_ORDER or contracts != int(contracts):
-            raise ValueError(f"qty {contracts} is not a number of contracts")
+            raise ValueError(
+                f"qty {contracts} is not a whole number of contracts from 1 to"
+                f" {MAX_SPREADS_PER_ORDER}"
+            )
         min_credit = -parse_decimal(request, "limit_price") if limited else None
         return SpreadOrder(
             parse_client_order_id(request, f"spread {number}"), legs, int(contracts), min_credit
@@ -160,7 +164,7 @@ def parse_spread_order(request: Mapping[str, Any], number: int) -> SpreadOrder:
 
 def _parse_leg(request: Mapping[str, Any]) -> OptionLeg:
     if parse_decimal(request, "ratio_qty") != 1:
-        raise ValueError("legs of a ratio other than 1 are not served here")
+        raise ValueError("ratio_qty: only a ratio of 1 is supported by the practice venue")
     # A leg names its side or its position intent: `sell_to_open` begins with the side.
     side = str(request.get("side") or str(request["position_intent"]).split("_")[0])
     if side not in ("buy", "sell"):

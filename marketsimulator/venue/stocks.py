@@ -182,7 +182,7 @@ class Venue:
         """Raise `Refused` for an order that Alpaca would refuse."""
         self.record.refuse_used_id(order.client_order_id)
         if order.symbol not in self.market.bars.symbols:
-            raise Refused(422, None, f"asset {order.symbol} is not tradable here")
+            raise Refused(422, None, f"asset {order.symbol} is not tradable at the practice venue")
         if reason := tick_size_refusal(order):
             raise Refused(422, SUB_PENNY_CODE, reason)
         # A request does not state whether it opens or closes: the venue derives that from the

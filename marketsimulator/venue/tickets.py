@@ -110,7 +110,7 @@ def parse_order(request: Mapping[str, Any], number: int) -> Order:
     with refuse_invalid_fields():
         _refuse_exits(request)
         if request.get("notional") is not None:
-            raise ValueError("notional is not served here: qty")
+            raise ValueError("notional is not supported by the practice venue; use qty")
         prices: dict[str, Any] = {
             name: float(parse_decimal(request, name))
             for name in PRICE_FIELDS
@@ -121,7 +121,7 @@ def parse_order(request: Mapping[str, Any], number: int) -> Order:
             symbol=instrument(str(request["symbol"])).symbol,
             side=_choice(request, "side", ("buy", "sell")),
             qty=parse_decimal(request, "qty"),
-            reason="over the wire",
+            reason="submitted over HTTP",
             type=_choice(request, "type", ORDER_TYPES),
             tif=_choice(request, "time_in_force", TIMES_IN_FORCE),
             extended_hours=request.get("extended_hours") is True,
@@ -172,10 +172,14 @@ def _refuse_exits(request: Mapping[str, Any]) -> None:
     """Refuse bracket, OTO and OCO orders, which are not simulated."""
     order_class = str(request.get("order_class") or "")
     if order_class not in ORDER_CLASSES:
-        raise ValueError(f"order_class {order_class!r} is not served here: simple")
+        raise ValueError(
+            f"order_class {order_class!r} is not supported by the practice venue; use simple"
+        )
     for key in ("take_profit", "stop_loss"):
         if request.get(key):
-            raise ValueError(f"{key} is not served here: an order has no exits")
+            raise ValueError(
+                f"{key} is not supported by the practice venue; place a separate order"
+            )
 
 
 def _choice(request: Mapping[str, Any], key: str, words: tuple[str, ...]) -> Any:

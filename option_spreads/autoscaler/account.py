@@ -48,8 +48,9 @@ LOCK_TIMEOUT_SECONDS = 10.0  # seconds to wait for another process
 CENT = Fraction(1, 100)
 _UPDATE = TypeAdapter(dict[str, str])
 UNCONFIRMED_BALANCE_MESSAGE = (
-    "no trade says what the balance is: look it up at the broker, and confirm it with"
-    " `python -m option_spreads.contracts recover LIVE STARTING_CAPITAL=USD`"
+    "the balance cannot be derived, because there are no trades; look up the balance at the"
+    " broker and confirm it with `python -m option_spreads.contracts recover LIVE"
+    " STARTING_CAPITAL=USD`"
 )
 
 
@@ -62,7 +63,7 @@ class ConflictingBooking(InputError):
 
 
 class WrongAccountFile(ValueError):
-    """Raised if the balance file belongs to the other account, paper or live."""
+    """Raised if the balance file belongs to a different account, paper or live."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +110,7 @@ class AccountFiles:
         mode: `PAPER` or `LIVE`, in any case. Raises InputError for another mode.
         """
         if not isinstance(mode, str) or mode.upper() not in ("PAPER", "LIVE"):
-            raise InputError(f"mode: {mode!r} is neither PAPER nor LIVE")
+            raise InputError(f"mode: {mode!r} is invalid; use PAPER or LIVE")
         folder = Path(settings.AUTOSCALING_DATA_DIR).expanduser() / mode.lower()
         named = settings.ACCOUNT_BALANCE_FILE
         return cls(
@@ -152,7 +153,7 @@ class AccountFiles:
     @property
     def missing_account_text(self) -> str:
         """Return the error message for an account without files, with the command to create it."""
-        return f"{self.folder}: there is no account; `{self.format_command('init')}` begins one"
+        return f"{self.folder}: account not found; create it with `{self.format_command('init')}`"
 
     def initialise(self) -> None:
         """Create the files of a new account without trades.
@@ -168,12 +169,14 @@ class AccountFiles:
                     self._finish_update()
                     self._read_rows()
                     raise InputError(
-                        f"{self.folder}: there is an account already;"
-                        f" `{self.format_command('recover')}` rebuilds its balance"
+                        f"{self.folder}: the account already exists; rebuild its balance with"
+                        f" `{self.format_command('recover')}`"
                     )
                 self._write(list(TRADE_COLUMNS), [])
         except Timeout:
-            raise InputError(f"{self.folder}: another process holds the account") from None
+            raise InputError(
+                f"{self.folder}: the account is locked by another process; stop it and retry"
+            ) from None
         except OSError as error:
             raise InputError(
                 f"AUTOSCALING_DATA_DIR, ACCOUNT_BALANCE_FILE: {error.filename or self.folder}"
@@ -240,9 +243,7 @@ class AccountFiles:
         try:
             self._lock.acquire()
         except (Timeout, OSError) as error:
-            raise UnknownAccountState(
-                f"{self.folder}: the account cannot be held: {error}"
-            ) from None
+            raise UnknownAccountState(f"{self.folder}: cannot lock the account: {error}") from None
         try:
             make_private(self.folder)
             self._finish_update()
@@ -253,7 +254,7 @@ class AccountFiles:
             self._lock.release()
 
     def _refuse_other_balance(self) -> None:
-        """Raise UnknownAccountState if the balance file belongs to the other account."""
+        """Raise UnknownAccountState if the balance file belongs to a different account."""
         path = self.balance_file
         try:
             parse_balance_file(path.read_bytes(), self._owner)
@@ -274,7 +275,8 @@ class AccountFiles:
             parse_balance_file(contents[BALANCE_FILE].encode(), self._owner)
         except (OSError, ValueError, LookupError) as error:
             raise UnknownAccountState(
-                f"{journal}: an update that cannot be read: {error}"
+                f"{journal}: cannot read the pending update: {error}; check it against"
+                f" {TRADES_FILE} and the balance file by hand"
             ) from None
         self._put_files(contents)
 
@@ -284,7 +286,8 @@ class AccountFiles:
         path = self.balance_file
         if not path.exists():
             raise UnknownAccountState(
-                f"{path} is missing; `{self.format_command('recover')}` rebuilds it from the trades"
+                f"{path} does not exist; rebuild it from the trades with"
+                f" `{self.format_command('recover')}`"
             )
         closed = [row for row in rows if is_closed_trade(row)]
         try:
@@ -300,12 +303,14 @@ class AccountFiles:
             aside = self._set_balance_aside()
             self._write(columns, rows)
             raise UnknownAccountState(
-                f"{path}: {error}; set aside as {aside.name}, rebuilt from {len(closed)} trades"
+                f"{path}: {error}; renamed to {aside.name} and rebuilt from {len(closed)} trades"
             ) from None
         # A row that was lost or added by hand shows in the count only.
         if total != len(closed):
             raise UnknownAccountState(
-                f"{path}: total_trades is {total}, {TRADES_FILE} holds {len(closed)} closed trades"
+                f"{path}: total_trades is {total}, but {TRADES_FILE} has {len(closed)}"
+                " closed trades; check which row was added or lost by hand, then run"
+                f" `{self.format_command('recover')}`"
             )
         results = tuple(
             Fraction(parse_total_profit(row)) / parse_position_size(row) for row in closed
@@ -319,7 +324,7 @@ class AccountFiles:
             return parse_trade_rows(path.read_bytes())
         except FileNotFoundError:
             raise UnknownAccountState(
-                f"{path} is missing, and no other file has its trades: put it back"
+                f"{path} does not exist and cannot be rebuilt from other files; restore it"
             ) from None
         except (OSError, ValueError) as error:
             raise UnknownAccountState(f"{path}: {error}") from None
@@ -334,8 +339,8 @@ class AccountFiles:
         if entry is not None and entry["P/L_$"].strip():
             if parse_total_profit(entry) != trade.total_profit:
                 raise ConflictingBooking(
-                    f"{trade.trade_id}: booked already with {entry['P/L_$']}, now"
-                    f" {trade.total_profit}"
+                    f"{trade.trade_id}: already booked with P/L {entry['P/L_$']}, now reported"
+                    f" with {trade.total_profit}; correct one of them"
                 )
             return
         update = trade.row()
@@ -431,12 +436,12 @@ def parse_balance_file(content: bytes, owner: str | None = None) -> tuple[Decima
         found = summary.get("account", owner)
         if owner is not None and found != owner:
             raise WrongAccountFile(
-                f"this is the balance of the {str(found)[:20]} account, not of {owner};"
-                " name another ACCOUNT_BALANCE_FILE"
+                f"it belongs to the {str(found)[:20]} account, not to {owner}; set"
+                " ACCOUNT_BALANCE_FILE to another file"
             )
         amount = parse_dollars(str(balance), "balance")
         if isinstance(total, bool) or not isinstance(total, int) or total < 0:
-            raise ValueError(f"total_trades is {total!r}, not a number of trades")
+            raise ValueError(f"total_trades is {total!r}; expected a whole number of at least 0")
         return amount, total
     except (KeyError, TypeError, RecursionError) as error:
-        raise ValueError(f"no account balance in it ({type(error).__name__}: {error})") from None
+        raise ValueError(f"not an account balance file ({type(error).__name__}: {error})") from None

@@ -65,7 +65,10 @@ class ContractSizing:
         share = None if kelly is None else kelly * Fraction(str(self.kelly_multiple))
         balance = f"${float(self.state.balance):,.0f}"
         if self.state.balance_discrepancy > 0:
-            balance += f", sized from the trades' ${float(self.state.conservative_balance):,.0f}"
+            balance += (
+                f", sized from ${float(self.state.conservative_balance):,.0f} (STARTING_CAPITAL"
+                " plus trades)"
+            )
         name = format_kelly_multiple(self.kelly_multiple).capitalize().replace("kelly", "Kelly")
         rate = f"{s.win_rate:.1%}" if s.trade_count else "n/a"
         return [
@@ -114,15 +117,17 @@ def size_contracts(
     verbose: true logs the lines that operators search for, or prints them without a log handler.
     """
     if check_amount(max_risk_per_contract, "max_risk_per_contract") <= 0:
-        raise InputError(f"max_risk_per_contract: {max_risk_per_contract} is not above 0")
+        raise InputError(f"max_risk_per_contract: {max_risk_per_contract} must be above 0")
     balance = None if account_balance is None else check_amount(account_balance, "account_balance")
     account = f"{LOG_TAG} {files.mode}"
     try:
         state = files.read() if balance is None else files.read_with_balance(balance)
     except UnknownAccountState as error:
         log.error("%s Unknown state, 0 contracts: %s", LOG_TAG, error)
-        notices.alert("unknown_state", f"{account}: unknown state, nothing is ordered: {error}")
-        return ContractCount(0, f"unknown state: {error}")
+        notices.alert(
+            "unknown_state", f"{account}: unknown account state, no orders are sent: {error}"
+        )
+        return ContractCount(0, f"unknown account state: {error}")
     notices.end_alert("unknown_state")
     notices.set_alert("balance", _difference_text(state, files))
     sizing = ContractSizing.from_state(state, max_risk_per_contract, settings)
@@ -131,8 +136,10 @@ def size_contracts(
         log.error("%s No order: %s", LOG_TAG, count.reason)
     held = f"balance ${float(state.conservative_balance):,.2f}"
     if state.balance_discrepancy > 0:
-        held += f" by the trades, the file says ${float(state.balance):,.2f}"
-    halt = f"{account}: nothing is ordered: {count.reason}, {held}"
+        held += (
+            f" according to the trades, ${float(state.balance):,.2f} according to the balance file"
+        )
+    halt = f"{account}: no orders are sent: {count.reason}, {held}"
     notices.set_alert("halt", halt if count.is_halted else "")
     if verbose:
         for line in [*sizing.log_lines, sizing.sentence]:
@@ -153,7 +160,7 @@ def _difference_text(state: AccountState, files: AccountFiles) -> str:
     if not state.balance_discrepancy or state.booked_balance is None:
         return ""
     return (
-        f"{LOG_TAG} {files.mode}: the balance is ${float(state.balance):,.2f},"
-        f" STARTING_CAPITAL and the trades add up to ${float(state.booked_balance):,.2f}; the lower"
-        f" one is sized from; `{files.format_command('recover')}` takes the trades' word"
+        f"{LOG_TAG} {files.mode}: the balance file has ${float(state.balance):,.2f}, but"
+        f" STARTING_CAPITAL plus trades is ${float(state.booked_balance):,.2f}; sizing uses the"
+        f" lower one. To adopt the trades' balance, run `{files.format_command('recover')}`"
     )

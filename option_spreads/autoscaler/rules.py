@@ -50,48 +50,54 @@ class AutoscalingSettings:
     Settings of products that use these sizing rules include them.
     """
 
-    STARTING_CAPITAL: float = setting(20_000.0, "USD the account began with", ge=1, le=1e12)
+    STARTING_CAPITAL: float = setting(
+        20_000.0, "starting balance of the account, USD", ge=1, le=1e12
+    )
     MAX_CONTRACTS: int = setting(
         3,
-        "of one position, whatever Kelly says; in the environment also MAX_CONTRACTS_PER_TRADE",
+        "maximum contracts of one position, whatever Kelly suggests; in the"
+        " environment also MAX_CONTRACTS_PER_TRADE",
         ge=1,
         le=10_000,
     )
     BOOTSTRAP_TRADES: int = setting(
-        10, "closed trades before their statistics count", ge=0, le=100_000
+        10, "number of closed trades before Kelly uses their statistics", ge=0, le=100_000
     )
     BOOTSTRAP_MODE: BootstrapMode = setting(
-        "one_contract", "until then `one_contract`, or Kelly on a `prior`"
+        "one_contract", "size until then: `one_contract`, or Kelly on a `prior`"
     )
-    ROLLING_WINDOW: int = setting(50, "last closed trades that statistics are of", ge=1, le=100_000)
+    ROLLING_WINDOW: int = setting(
+        50, "number of recent closed trades that the statistics use", ge=1, le=100_000
+    )
     SAFETY_HALT_PCT: float = setting(
-        0.5, "share of STARTING_CAPITAL below which nothing is ordered", ge=0, le=1
+        0.5, "share of STARTING_CAPITAL; below that balance no orders are sent", ge=0, le=1
     )
-    AUTOSCALING_ENABLED: bool = setting(True, "false: one contract")
+    AUTOSCALING_ENABLED: bool = setting(True, "false: always one contract")
     NEGATIVE_KELLY_CONTRACTS: int = setting(
-        1, "contracts where trades have lost, 0 or 1", ge=0, le=1
+        1, "contracts if the Kelly fraction is negative, 0 or 1", ge=0, le=1
     )
     CONDOR_RISK: CondorRiskMethod = setting(
-        "formula", "of a condor of width 5; `table` is the earlier system's"
+        "formula",
+        "maximum loss of an iron condor of width 5: `formula`, or the earlier system's `table`",
     )
-    AUTOSCALING_DATA_DIR: str = setting("data/autoscaling", "folder with paper/ and live/ below it")
+    AUTOSCALING_DATA_DIR: str = setting("data/autoscaling", "folder that contains paper/ and live/")
     ACCOUNT_BALANCE_FILE: str | None = setting(
-        None, "balance file; null: account_balance.json in the folder of its trades", min_length=1
+        None, "balance file; null: account_balance.json in the folder of trades.csv", min_length=1
     )
     STOP_LOSS_PER_CONTRACT: float = setting(
-        800.0, "USD that a contract risks where a caller names no risk", gt=0, le=1e9
+        800.0, "risk per contract in USD if the caller gives none", gt=0, le=1e9
     )
     FEE_PER_CONTRACT: float = setting(
-        0.0, "USD taken off every result that does not hold it yet", ge=0, le=1e6
+        0.0, "fee in USD subtracted from each result that does not include it yet", ge=0, le=1e6
     )
     KELLY_FRACTION: float = setting(
-        0.5, "share of Kelly's fraction that is sized; 1 is full Kelly", gt=0, le=1
+        0.5, "share of the Kelly fraction that is used; 1 is full Kelly", gt=0, le=1
     )
     HEALTHCHECK_URL: str | None = setting(
-        None, "asked every five minutes by the monitor", hidden=True
+        None, "URL that the monitor requests every five minutes", hidden=True
     )
     ALERT_URL: str | None = setting(
-        None, "receives alerts of halts and of unknown state", hidden=True
+        None, "URL that receives alerts of halts and of unknown account state", hidden=True
     )
 
     def __post_init__(self) -> None:
@@ -216,7 +222,7 @@ def count_contracts(
         floor = short_usd(Fraction(math.ceil(settings.halt_balance * 100), 100))
         return ContractCount(0, f"safety halt: balance below {floor}", is_halted=True)
     if not settings.AUTOSCALING_ENABLED:
-        return ContractCount(1, "autoscaling is switched off")
+        return ContractCount(1, "autoscaling is disabled")
     if closed_trade_count < settings.BOOTSTRAP_TRADES:
         if settings.BOOTSTRAP_MODE == "one_contract":
             return ContractCount(
@@ -249,7 +255,9 @@ def parse_strategy(word: str, key: str = "strategy") -> str:
     Raises InputError for an unknown strategy.
     """
     if not isinstance(word, str):
-        raise InputError(f"{key}: {word!r} is not a word; it is one of {', '.join(SPREAD_WIDTHS)}")
+        raise InputError(
+            f"{key}: {word!r} is not a strategy name; use one of {', '.join(SPREAD_WIDTHS)}"
+        )
     capitals = word.strip().upper()
     name = STRATEGY_ALIASES.get(capitals, capitals)
     if name not in SPREAD_WIDTHS:
@@ -264,7 +272,7 @@ def parse_strategies(words: Sequence[str]) -> tuple[str, ...]:
     """
     names = tuple(parse_strategy(word, "strategies") for word in words)
     if not names or len(set(names)) != len(names):
-        raise InputError(f"strategies: {list(words)} names none, or one twice")
+        raise InputError(f"strategies: got {list(words)}; name at least one strategy, each once")
     return names
 
 
@@ -286,10 +294,11 @@ def max_risk(
     points = check_amount(SPREAD_WIDTHS[name] if width is None else width, "width")
     credit = check_amount(entry_credit, "entry_credit")
     if points <= 0:
-        raise InputError(f"width: {width} is not above 0")
+        raise InputError(f"width: {width} must be above 0")
     if not 0 <= credit < points:
         raise InputError(
-            f"entry_credit: {entry_credit} is outside 0 … {float(points):g}, the width"
+            f"entry_credit: {entry_credit} must be at least 0 and below the width,"
+            f" {float(points):g}"
         )
     if name == "IRON_CONDOR" and condor_risk == "table" and points == SPREAD_WIDTHS[name]:
         return CONDOR_TABLE_RISK_USD

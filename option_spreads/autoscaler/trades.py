@@ -56,11 +56,16 @@ class ClosedTrade:
     def __post_init__(self) -> None:
         for name in ("trade_id", "strategy", "exit_time", "exit_reason"):
             if not isinstance(getattr(self, name), str):
-                raise InputError(f"{name}: {getattr(self, name)!r} is not a text")
+                raise InputError(f"{name}: {getattr(self, name)!r} must be a string")
         if not self.trade_id.strip():
-            raise InputError("trade_id: a closed trade needs one, so that it is booked once")
+            raise InputError(
+                "trade_id: is empty; give each closed trade an id, so that it is booked only once"
+            )
         if any(map(_has_line_break, self.row().values())):
-            raise InputError(f"{self.trade_id[:50]!r}: what is booked of a trade is one line")
+            raise InputError(
+                f"{self.trade_id[:50]!r}: contains a line break; remove it from all fields"
+                " of the trade"
+            )
         size = self.position_size
         if (
             isinstance(size, bool)
@@ -68,15 +73,15 @@ class ClosedTrade:
             or not 1 <= size <= MAX_TRADE_CONTRACTS
         ):
             raise InputError(
-                f"{self.trade_id}: position_size {str(size)[:50]} is not a whole number of"
-                f" contracts in 1 … {MAX_TRADE_CONTRACTS:,}"
+                f"{self.trade_id}: position_size {str(size)[:50]} must be a whole number from 1"
+                f" to {MAX_TRADE_CONTRACTS:,}"
             )
         if not (isinstance(self.total_profit, Decimal) and is_bounded(self.total_profit)):
             raise InputError(
-                f"{self.trade_id}: P/L {str(self.total_profit)[:50]} is not an amount of money"
+                f"{self.trade_id}: P/L {str(self.total_profit)[:50]} is not a valid amount in USD"
             )
         if not self.exit_time.strip():
-            raise InputError(f"{self.trade_id}: a closed trade has an exit time")
+            raise InputError(f"{self.trade_id}: exit_time is empty; a closed trade needs one")
 
     def row(self) -> dict[str, str]:
         """Return the trade's row of trades.csv, as text by column."""
@@ -115,7 +120,7 @@ def parse_trade_rows(content: bytes) -> tuple[list[str], list[CsvRow]]:
     if not columns:
         raise ValueError("the file is empty")
     if missing := [name for name in ("Trade_ID", "P/L_$") if name not in columns]:
-        raise ValueError(f"column {missing[0]!r} is missing; columns are separated by commas")
+        raise ValueError(f"column {missing[0]!r} is missing; separate columns by commas")
     booked: set[str] = set()
     for number, row in enumerate(rows, 1):
         try:
@@ -138,19 +143,19 @@ def _check_row(row: Mapping[str, Any], booked: set[str]) -> None:
     """Validate a row, and add its trade id to the booked ones."""
     # csv.DictReader puts surplus fields under None, and None in place of missing ones.
     if None in row or any(value is None for value in row.values()):
-        raise ValueError("it has not as many fields as there are columns")
+        raise ValueError("the number of fields differs from the number of columns")
     if broken := [name for name, text in row.items() if _has_line_break(text)]:
-        raise ValueError(f"{broken[0]} has a line break; write it in one line")
+        raise ValueError(f"{broken[0]} contains a line break; remove it")
     # A row without a result is an open trade, which does not count yet.
     if not row["P/L_$"].strip():
         if row.get("Exit_Time", "").strip():
-            raise ValueError("it has an exit time and no P/L_$")
+            raise ValueError("Exit_Time is set but P/L_$ is empty; fill in P/L_$")
         return
     parse_total_profit(row)
     parse_position_size(row)
     name = row["Trade_ID"].strip()
     if name and name in booked:
-        raise ValueError(f"Trade_ID {name} is there twice")
+        raise ValueError(f"Trade_ID {name} is listed twice; remove one row")
     booked.add(name)
 
 
@@ -174,7 +179,7 @@ def parse_dollars(text: str, name: str) -> Decimal:
     except ValueError:
         raise ValueError(f"{name} is {text[:50]!r}, not a number") from None
     if not is_bounded(amount):
-        raise ValueError(f"{name} is {text[:50]!r}, not a number of dollars")
+        raise ValueError(f"{name} is {text[:50]!r}, outside the supported range of amounts in USD")
     return amount
 
 
@@ -191,7 +196,10 @@ def parse_position_size(row: Mapping[str, str]) -> int:
     # The exponent is checked first: the integer 1e9999999 has ten million digits.
     bounded = 0 <= size.adjusted() <= 6
     if not bounded or size != size.to_integral_value() or not 1 <= size <= MAX_TRADE_CONTRACTS:
-        raise ValueError(f"Position_Size is {word[:50]!r}, not a number of contracts")
+        raise ValueError(
+            f"Position_Size is {word[:50]!r}; expected a whole number from 1 to"
+            f" {MAX_TRADE_CONTRACTS:,}"
+        )
     return int(size)
 
 

@@ -110,7 +110,7 @@ class SpreadGate:
         try:
             balance = float(self._files.read().conservative_balance)
         except UnknownAccountState as error:
-            why = f"unknown state: {error}"
+            why = f"unknown account state: {error}"
         else:
             snapshot = self._live.with_guard_data(
                 self._desk.account(), (), max_loss_by_root=self._at_risk
@@ -118,7 +118,7 @@ class SpreadGate:
             gate = self._live.guards.build_gate(replace(snapshot, spread_balance=balance))
             why = gate.refusal(order, role, now)
         name = order.client_order_id
-        self._live.notices.set_alert("denied", f"{name} is not sold: {why}" if why else "")
+        self._live.notices.set_alert("denied", f"{name} is not sent: {why}" if why else "")
         return why
 
 
@@ -136,7 +136,7 @@ class OpenSpreadsSection(PageSection):
         self._seller = seller
 
     def body(self) -> str:
-        rows = [(str(each),) for each in self._seller.spreads] or [("none is open",)]
+        rows = [(str(each),) for each in self._seller.spreads] or [("no open spreads",)]
         return table_html(Table("Open spreads", ("spread",), rows, text_columns=(0,)))
 
 
@@ -221,9 +221,9 @@ class SpreadJob:
         except (IdentityMismatch, DatabaseFailed):
             raise
         except RETRYABLE_ERRORS as error:
-            log.exception("a look was not finished")
+            log.exception("the poll failed")
             trouble = error
-        text = "\n".join(self._noted_lines()) or "nothing is open"
+        text = "\n".join(self._noted_lines()) or "no open spreads"
         if trouble is not None:
             text = error_text(trouble)
         if text != self._shown:
@@ -291,9 +291,9 @@ def refuse_missing_open_spreads(folder: Path, events: EventLog) -> None:
     # A person may have removed a spread from the file; a missing file proves nothing.
     if lost and (owners not in ([], [str(folder.resolve())]) or not (folder / STATE_FILE).exists()):
         raise InputError(
-            f"{folder}: of spreads that are open in this account it knows nothing"
-            f" ({'; '.join(lost)}); they are of {owners[0] if owners else 'another folder'}: name"
-            " that with AUTOSCALING_DATA_DIR until they are closed and booked"
+            f"{folder}: {STATE_FILE} lacks spreads that are open in this account"
+            f" ({'; '.join(lost)}). They belong to {owners[0] if owners else 'another folder'};"
+            " set AUTOSCALING_DATA_DIR to that folder until they are closed and booked"
         )
 
 
@@ -323,7 +323,9 @@ def open_job(live_settings: LiveSettings, keys: ApiKeys, live: LiveAccount) -> I
     try:
         lock.acquire()
     except Timeout:
-        raise InputError(f"{files.folder}: another seller works on this account") from None
+        raise InputError(
+            f"{files.folder}: another seller uses this account; stop it and retry"
+        ) from None
     try:
         job = SpreadJob(settings, keys, live, marks=TRADE_JOB not in live_settings.jobs)
         yield job

@@ -97,7 +97,8 @@ class Spread:
         shorts = sum(leg.is_short for leg in self.legs)
         if len(self.legs) not in (2, 4) or shorts * 2 != len(self.legs):
             raise InputError(
-                f"{self.strategy}: a spread sells one option a side and buys one beyond it"
+                f"{self.strategy}: each side of a spread needs one sold option and one"
+                " bought option further out"
             )
         for short, long in self.sides:
             # A long leg nearer to the index than the short one, or of the other kind, caps no loss:
@@ -105,7 +106,8 @@ class Spread:
             beyond = (long.strike > short.strike) if short.call else (long.strike < short.strike)
             if not (short.is_short and not long.is_short and short.call == long.call and beyond):
                 raise InputError(
-                    f"{self.strategy}: {long.strike:g} does not protect {short.strike:g}"
+                    f"{self.strategy}: the long strike {long.strike:g} does not cover"
+                    f" the short strike {short.strike:g}"
                 )
 
     @property
@@ -178,8 +180,9 @@ def build_spread(
     name = parse_strategy(strategy)
     if not (distance >= 0 and width > 0 and strike_step > 0 and spot > distance + width):
         raise InputError(
-            f"{name}: distance {distance}, width {width} and step {strike_step} fit no index at"
-            f" {spot}"
+            f"{name}: distance {distance}, width {width} and strike step {strike_step} are"
+            f" invalid for an index of {spot}; the step and width must be above 0, and distance"
+            " plus width below the index"
         )
     above = math.ceil((spot + distance) / strike_step) * strike_step
     below = math.floor((spot - distance) / strike_step) * strike_step
@@ -206,7 +209,7 @@ class ImpliedVolatility:
 
     vix_multiple: float = setting(
         DEFAULT_VIX_MULTIPLE,
-        "volatility at the money, as a multiple of the volatility index",
+        "at-the-money volatility, as a multiple of the volatility index",
         ge=0,
         le=10,
     )
@@ -253,48 +256,55 @@ class SpreadRules:
     strategy: str = setting("PUT", "CALL, PUT, IRON_CONDOR or OTM_SINGLE_SIDED", key=False)
     distance: float | None = setting(
         None,
-        "from the index to the short strikes, deviations to the close; none: the strategy's own",
+        "distance from the index to the short strikes, in standard deviations to the"
+        " close; null: the strategy's default",
         ge=0,
         lt=100,
     )
     width: float | None = setting(
-        None, "between the strikes of a side, points; none: the strategy's own", gt=0, lt=1e4
+        None,
+        "width between the strikes of a side, points; null: the strategy's default",
+        gt=0,
+        lt=1e4,
     )
-    strike_step: float = setting(5.0, "between listed strikes, points", ge=0.01, le=1e3)
+    strike_step: float = setting(5.0, "step between listed strikes, points", ge=0.01, le=1e3)
     entry_minutes: tuple[Annotated[int, Field(ge=0, lt=SESSION_MINUTES)], ...] = setting(
-        (30, 120, 210), "times of sale, minutes after 09:30, each 0 to 389", min_length=1
+        (30, 120, 210), "entry times, each in minutes after 09:30, 0 to 389", min_length=1
     )
-    min_vix: float = setting(0.0, "volatility index below which nothing is sold, points")
-    max_vix: float = setting(35.0, "volatility index above which nothing is sold, points")
-    min_credit: float = setting(0.1, "credit below which nothing is sold, points", ge=0, le=1e4)
+    min_vix: float = setting(0.0, "minimum volatility index for an entry, points")
+    max_vix: float = setting(35.0, "maximum volatility index for an entry, points")
+    min_credit: float = setting(0.1, "minimum credit for an entry, points", ge=0, le=1e4)
     stop_multiple: float | None = setting(
         2.0,
-        "loss at which a spread is bought back, multiple of its credit; the nearer of the "
-        "two stops counts",
+        "loss at which a spread is bought back, as a multiple of its credit; the tighter of"
+        " the two stops applies",
         gt=0,
     )
-    stop_usd: float | None = setting(150.0, "the same loss in USD a contract", gt=0)
+    stop_usd: float | None = setting(
+        150.0, "loss at which a spread is bought back, USD per contract", gt=0
+    )
     target: float | None = setting(
-        0.75, "profit at which a spread is bought back, share of its credit", gt=0, le=1
+        0.75, "profit at which a spread is bought back, as a share of its credit", gt=0, le=1
     )
     trail_start: float | None = setting(
-        0.4, "profit that arms a trailing stop, share of the credit", gt=0, le=1
+        0.4, "profit that arms the trailing stop, as a share of the credit", gt=0, le=1
     )
     trail_giveback: float = setting(
         0.2,
-        "what an armed trailing stop lets the best profit give back, share of credit",
+        "drop from the best profit at which the armed trailing stop buys back, as a"
+        " share of the credit",
         gt=0,
         le=1,
     )
     hold_to_close: tuple[tuple[SessionMinute, UnitFraction], ...] = setting(
         ((240, 0.6), (300, 0.45), (345, 0.3)),
-        "pairs: from that minute after 09:30 on, a profit of that share of the credit is "
-        "held to the close, stops left on",
+        "pairs of a minute after 09:30 and a share of the credit: from that minute on, a"
+        " spread with at least that profit is held to the close, with its stops kept",
     )
     exit_minute: float | None = setting(
         None,
-        "minute after 09:30 from which everything is bought back, for options that "
-        "deliver shares; none: held to settlement in cash",
+        "minute after 09:30 from which all spreads are bought back, for options that deliver"
+        " shares; null: hold to cash settlement",
         gt=0,
         lt=SESSION_MINUTES,
     )
@@ -302,17 +312,17 @@ class SpreadRules:
     def __post_init__(self) -> None:
         if len(set(self.entry_minutes)) < len(self.entry_minutes):
             raise InputError(
-                f"rules.entry_minutes: {list(self.entry_minutes)} names a minute twice"
+                f"rules.entry_minutes: {list(self.entry_minutes)} contains a duplicate; remove it"
             )
         if self.min_vix > self.max_vix:
             raise InputError(
-                f"rules.min_vix: {self.min_vix:g} is above rules.max_vix, {self.max_vix:g}:"
-                " nothing would be sold"
+                f"rules.min_vix: {self.min_vix:g} is above rules.max_vix, {self.max_vix:g}: no"
+                " spread would be sold"
             )
         parse_strategy(self.strategy)
         minutes = [minute for minute, _ in self.hold_to_close]
         if minutes != sorted(minutes):
-            raise InputError(f"rules.hold_to_close: {minutes} are no rising minutes")
+            raise InputError(f"rules.hold_to_close: minutes {minutes} must be in ascending order")
 
     @property
     def distance_and_width(self) -> tuple[float, float]:
@@ -357,8 +367,8 @@ class SpreadRules:
         latest = min(self.last_entry_minute, last_orders)
         if late := [minute for minute in self.entry_minutes if minute >= latest]:
             raise InputError(
-                f"rules.entry_minutes: nothing would be sold at {late}, which is not before minute"
-                f" {latest:g} (rules.exit_minute, or the broker's last orders)"
+                f"rules.entry_minutes: no spread would be sold at {late}, which is not before"
+                f" minute {latest:g} (rules.exit_minute, or the broker's last orders)"
             )
 
     def must_exit(self, minute: float) -> bool:
@@ -412,10 +422,14 @@ class SpreadCosts:
     """Trading costs of a spread. Cash settlement pays no second fee."""
 
     slippage: float = setting(
-        0.05, "points a leg between mid and price, where prices are simulated", ge=0, le=1e3
+        0.05, "slippage per leg, points from the mid price, for simulated prices", ge=0, le=1e3
     )
-    commission: float = setting(0.65, "of the broker, USD a contract, leg and order", ge=0, le=1e3)
-    fee: float = setting(0.65, "of exchange and OCC, USD a contract, leg and order", ge=0, le=1e3)
+    commission: float = setting(
+        0.65, "broker's commission, USD per contract, leg and order", ge=0, le=1e3
+    )
+    fee: float = setting(
+        0.65, "exchange and OCC fees, USD per contract, leg and order", ge=0, le=1e3
+    )
 
     def fees(self, spread: Spread, orders: int) -> Decimal:
         """Return commission and exchange fees of a number of orders, USD per contract."""

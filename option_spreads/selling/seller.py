@@ -216,7 +216,8 @@ class SpreadSeller:
             if not self.has_read:
                 raise
             self._notices.alert(
-                "open_spreads", f"{ACCOUNT_MODE}: unknown state, nothing is sold: {error}"
+                "open_spreads",
+                f"{ACCOUNT_MODE}: unknown account state, no spreads are sold: {error}",
             )
             # The stops of these spreads must be watched. The damaged file is kept.
             quarantine_state(self._account.folder)
@@ -241,7 +242,10 @@ class SpreadSeller:
             ended = self._resumed(spread, send_again=again)
             if ended is None:
                 if not again:
-                    text = "%s: not sent again: its options are held otherwise"
+                    text = (
+                        "%s: order not resubmitted: the venue's positions in its options"
+                        " do not match"
+                    )
                     log.warning(text, spread.trade_id)
                 return
             spread = ended
@@ -298,7 +302,9 @@ class SpreadSeller:
         except OrderRejected as error:
             log.warning("%s", error)
             if not opening and not error.alerted:
-                self._notices.alert(kind, f"cannot be bought back ({spread.exit_reason}): {error}")
+                self._notices.alert(
+                    kind, f"{spread.trade_id} cannot be bought back ({spread.exit_reason}): {error}"
+                )
         except OutcomeUnknown as error:
             # The spread is unchanged, and the next step queries the order.
             self._notices.alert(kind, str(error))
@@ -306,12 +312,18 @@ class SpreadSeller:
         else:
             self._notices.end_alert(kind)
         if opening and fill.contracts == 0:
-            log.info("%s: was not sold at %s", spread.trade_id, spread.credit)
+            log.info("%s: not filled at a credit of %s", spread.trade_id, spread.credit)
             self._save(self._state.without_spread(spread.trade_id))
             return None
         if opening:
             options = " ".join(spread.legs)
-            log.info("%s: %d sold at %s: %s", spread.trade_id, fill.contracts, fill.credit, options)
+            log.info(
+                "%s: sold %d at a credit of %s: %s",
+                spread.trade_id,
+                fill.contracts,
+                fill.credit,
+                options,
+            )
         return self._put(spread.apply_fill(fill))
 
     def _holds_as_before(self, spread: OpenSpread) -> bool:
@@ -364,7 +376,7 @@ class SpreadSeller:
             if needed:
                 raise
             why = str(error)
-        blind = f"{spread.trade_id}: {why}, no stop can be seen"
+        blind = f"{spread.trade_id}: {why}; stops cannot be checked"
         self._notices.set_alert(f"blind {spread.trade_id}", blind if price is None else "")
         return price
 
@@ -375,8 +387,9 @@ class SpreadSeller:
         if not self._holdings_match(spread.options.__contains__):
             self._notices.alert(
                 kind,
-                f"{spread.trade_id} is not bought back ({spread.exit_reason}): of its options the"
-                " venue holds others than are open here",
+                f"{spread.trade_id} is not bought back ({spread.exit_reason}): the venue's"
+                " positions in its options differ from the open spreads; correct the position"
+                f" at the broker or in {STATE_FILE}",
             )
             return
         self._notices.end_alert(kind)
@@ -398,10 +411,10 @@ class SpreadSeller:
             until = new_york_text(self._settings.order_cutoff_time(session))
             self._notices.alert(
                 f"late {spread.trade_id}",
-                f"{spread.trade_id} is open with {spread.remaining_contracts} contracts, and since"
-                f" {until}"
-                " New York time the broker takes no orders for its options, which expire today, and"
-                " may close them itself: nothing is ordered any more; look at the account there",
+                f"{spread.trade_id} still has {spread.remaining_contracts} contracts open. Its"
+                f" options expire today, and since {until} New York time the broker accepts no"
+                " orders for them and may close them itself. No orders are sent; check the"
+                " account at the broker",
             )
         # A position that the broker has closed does not settle at the close. The clock is read
         # after the holdings: after the session nothing is held in any case. One response may be
@@ -414,24 +427,24 @@ class SpreadSeller:
         """Book an expired spread at its settlement value; alert if that is unknown."""
         expired = f"{spread.trade_id} has expired"
         by_hand = (
-            "what that brings is not known here. Put the account in order, add the trade to"
-            f" trades.csv, and take it out of {self._account.folder / STATE_FILE}; nothing is sold"
-            " until then"
+            "its result is unknown. Correct the account at the broker, add the trade to"
+            f" trades.csv and remove it from {self._account.folder / STATE_FILE}; no spreads"
+            " are sold until then"
         )
         index = None if session is None else self._venue.index_close(spread.options[0].expiry)
         if spread.is_closed_elsewhere:
             why = (
-                f"{expired}, and before that its options were held otherwise, by no order from"
-                f" here: {by_hand}"
+                f"{expired}, and its options were closed before that without an order of ours:"
+                f" {by_hand}"
             )
         elif session is None or index is None:
-            why = f"{expired}, and the close it settles at is not known yet"
+            why = f"{expired}, but the closing price for its settlement is not available yet"
             if session is not None and now - session.closes < SETTLEMENT_ALERT_DELAY:
                 log.warning("%s", why)
                 return
-            why += "; nothing is sold until it is booked"
+            why += "; no spreads are sold until it is booked"
         elif self._settings.delivers_shares and spread.spread.may_deliver_shares(index):
-            why = f"{expired} with the stock at {index:g}, where shares change hands: {by_hand}"
+            why = f"{expired} with the stock at {index:g}, so shares may be delivered: {by_hand}"
         else:
             points = round(spread.spread.settlement_value(index), 2)
             self._book(spread, session.closes, Decimal(str(points)))
@@ -452,7 +465,10 @@ class SpreadSeller:
         try:
             account = self._account.record(trade)
         except UnknownAccountState as error:
-            text = f"{ACCOUNT_MODE}: {name} closed with ${trade.total_profit}: {error}"
+            text = (
+                f"{ACCOUNT_MODE}: {name} closed with ${trade.total_profit}, but cannot be"
+                f" booked: {error}"
+            )
             self._notices.alert("unknown_state", text)
             return
         except ConflictingBooking as error:
@@ -481,7 +497,8 @@ class SpreadSeller:
         if different:
             symbols = ", ".join(sorted(contract.symbol for contract in different))
             text = (
-                f"nothing is ordered: the venue holds other options than are open here: {symbols}"
+                "no orders are sent: the venue's option positions differ from the open"
+                f" spreads: {symbols}"
             )
             self._notices.alert("positions", text)
         return not different
@@ -530,7 +547,11 @@ class SpreadSeller:
         )
         spread = rules.propose_spread(index, vix, deviation)
         if spread is None:
-            log.info("%s: no entry at a volatility index of %.2f", name, vix)
+            log.info(
+                "%s: no entry: volatility index %.2f is outside rules.min_vix … rules.max_vix",
+                name,
+                vix,
+            )
             return None
         legs = build_option_legs(spread, settings.root, session.date.astype(object))
         prices = self._prices(legs, name)
@@ -538,7 +559,11 @@ class SpreadSeller:
             return None
         credit, cost = prices
         if not rules.accepts_credit(float(credit), spread):
-            log.info("%s: no entry at a credit of %s", name, credit)
+            log.info(
+                "%s: no entry: credit %s is below rules.min_credit or not below the width",
+                name,
+                credit,
+            )
             return None
         risk = max_risk(rules.strategy, float(credit), spread.width, settings.CONDOR_RISK)
         size = size_contracts(settings.account_files, settings, risk, self._notices)
@@ -575,7 +600,10 @@ class SpreadSeller:
         """
         count = spread.affordable_contracts(rest)
         if count == 0:
-            text = "%s: the balance without the collateral of open spreads, %s, covers no contract"
+            text = (
+                "%s: no entry: the balance less the collateral of open spreads, %s, does"
+                " not cover one contract"
+            )
             log.warning(text, name, short_usd(rest))
             return 0
         power = self._venue.buying_power()
@@ -585,7 +613,7 @@ class SpreadSeller:
         if count:
             self._notices.end_alert("buying_power")
         else:
-            text = f"{name}: nothing is sold: ${power} of buying power cover no contract"
+            text = f"{name}: no entry: buying power of ${power} does not cover one contract"
             self._notices.alert("buying_power", text)
         return count
 
@@ -600,7 +628,7 @@ class SpreadSeller:
         closing_price = net_credit([leg.closing_leg for leg in legs], quotes)
         if credit is None or closing_price is None:
             missing = " ".join(option.symbol for option in options if option not in quotes)
-            log.warning("%s: no quote of %s", name, missing)
+            log.warning("%s: no entry: no quote for %s", name, missing)
             return None
         # Limits are in cents. Rounded up, the offer would ask for more than the market pays.
         return credit.quantize(CENT, ROUND_FLOOR), -closing_price
@@ -615,12 +643,12 @@ class SpreadSeller:
         try:
             volatility = self._vix().get(pd.Timestamp(before))
         except InputError as error:
-            self._notices.alert(kind, f"nothing is sold: {error}")
+            self._notices.alert(kind, f"no spreads are sold: {error}")
             return None
         index = self._venue.index_close(before.astype(object))
         if volatility is None or index is None:
             what = "the volatility index" if volatility is None else "the index"
-            text = f"nothing is sold: the close of {what} on {before} is not known"
+            text = f"no spreads are sold: the close of {what} on {before} is not available"
             self._notices.alert(kind, text)
             return None
         return float(volatility), index
@@ -634,4 +662,4 @@ def new_york_text(at: np.datetime64) -> str:
 def _size_text(size: ContractCount, risk: float) -> str:
     kelly = "" if size.kelly is None else f" at Kelly {float(size.kelly):.2%}"
     held = "" if size.balance is None else f"balance {short_usd(size.balance)}, "
-    return f"{held}${risk:,.0f} at risk a contract; {size.number} by {size.reason}{kelly}"
+    return f"{held}${risk:,.0f} at risk per contract; {size.number} by {size.reason}{kelly}"

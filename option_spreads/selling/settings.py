@@ -37,68 +37,79 @@ class SellingSettings(AutoscalingSettings):
     """Settings of configs/sell_spreads.yaml."""
 
     strategies: tuple[str, ...] = setting(
-        ("PUT",), "sold at every entry, none twice; CALL, PUT, IRON_CONDOR or OTM_SINGLE_SIDED"
+        ("PUT",),
+        "strategies sold at each entry, each once: CALL, PUT, IRON_CONDOR or OTM_SINGLE_SIDED",
     )
-    underlying: str = setting("SPY", "stock whose last trade, times `scale`, is the index")
+    underlying: str = setting(
+        "SPY", "stock whose last trade price, times `scale`, is used as the index"
+    )
     scale: float = setting(
-        1.0, "1 for options on the stock, 10 for S&P 500 beside SPY", ge=1e-3, le=1e3
+        1.0,
+        "ratio of the index to the stock price: 1 for options on the stock, 10 for S&P"
+        " 500 options with SPY",
+        ge=1e-3,
+        le=1e3,
     )
-    root: str = setting("SPY", "of the options' symbols, as SPY or SPXW")
+    root: str = setting("SPY", "root of the option symbols, such as SPY or SPXW")
     share_delivery: bool | None = setting(
         None,
-        "whether options that expire in the money deliver shares; none: those on the "
-        "stock itself do",
+        "whether options that expire in the money deliver shares; null: true for options on"
+        " the stock itself",
     )
-    feed: Feed = setting("iex", "of the stock's prices, `iex` or `sip`")
+    feed: Feed = setting("iex", "feed of the stock prices, `iex` or `sip`")
     vix: str = setting("", "Parquet file of the volatility index's daily closes")
     cutoff: float | None = setting(
         None,
-        "minutes before the close from which options that expire today are not ordered; "
-        "none: Alpaca's of 2026-11-23: 30 for SPY and QQQ, 45 for other stocks, 0 for an "
-        "index",
+        "minutes before the close from which orders for expiring options are not accepted;"
+        " null: Alpaca's rule of 2026-11-23, 30 for SPY and QQQ, 45 for other stocks, 0 for an"
+        " index",
         ge=0,
         lt=SESSION_MINUTES,
     )
     entry_window: float = setting(
-        5.0, "minutes after its time in which an entry may be sold", ge=0.1, le=60
+        5.0, "minutes after an entry time in which the entry may still be made", ge=0.1, le=60
     )
     poll_interval: float = setting(
-        15.0, "seconds of the venue's clock between two looks", ge=0, le=3600
+        15.0, "seconds between two polls, by the venue's clock", ge=0, le=3600
     )
     order_timeout: float = setting(
-        10.0, "seconds after which an order that still works is cancelled", ge=0, le=600
+        10.0, "seconds after which an unfilled order is cancelled", ge=0, le=600
     )
-    polls: int | None = setting(None, "how many; none goes on until interrupted", ge=1)
-    folder: str = setting("data/live", "where each account has a folder with its journal")
+    polls: int | None = setting(None, "number of polls; null: run until interrupted", ge=1)
+    folder: str = setting(
+        "data/live", "folder with one subfolder per account, which contains its journal"
+    )
     rules: SpreadRules = setting(
-        SpreadRules(exit_minute=350), "of every strategy, when it sells and buys back"
+        SpreadRules(exit_minute=350), "entry and exit rules of all strategies"
     )
     costs: SpreadCosts = setting(
-        SpreadCosts(), "USD booked with every trade; slippage is in the venue's prices"
+        SpreadCosts(),
+        "costs booked with each trade, USD; slippage is already in the venue's prices",
     )
     implied: ImpliedVolatility = setting(
-        ImpliedVolatility(), "how far the options imply that the index moves"
+        ImpliedVolatility(), "conversion of the volatility index to the implied move of the index"
     )
     broker: BrokerSettings = setting(
-        BrokerSettings(), "where the account is; paper accounts and practice servers only"
+        BrokerSettings(), "connection to the account; only paper accounts and practice servers"
     )
 
     def __post_init__(self) -> None:
         super().__post_init__()
         parse_strategies(self.strategies)
         if instrument(self.underlying).kind is not AssetClass.STOCK:
-            raise InputError(f"underlying: {self.underlying} is not a stock")
+            raise InputError(f"underlying: {self.underlying} is not a stock; give a stock symbol")
         # Options on a stock deliver shares, which a spread held to the close would leave behind.
         if self.delivers_shares and self.rules.exit_minute is None:
             raise InputError(
-                f"rules.exit_minute: options on {self.root} deliver shares; name a minute before"
-                " the close"
+                f"rules.exit_minute: options on {self.root} deliver shares; set it to a minute"
+                " before the close"
             )
         self._refuse_late_exit()
         self.rules.refuse_late_entries(SESSION_MINUTES - self.cutoff_minutes)
         if not self.broker.paper:
             raise InputError(
-                "broker.paper: spreads are sold on paper accounts and practice servers only"
+                "broker.paper: must be true; spreads are only sold on paper accounts"
+                " and practice servers"
             )
 
     def _refuse_late_exit(self) -> None:
@@ -110,9 +121,9 @@ class SellingSettings(AutoscalingSettings):
         )
         if exit_minute is not None and exit_minute > latest:
             raise InputError(
-                f"rules.exit_minute: {exit_minute:g} is too late for a look and an order before the"
-                f" cutoff, {self.cutoff_minutes:g} minutes before the close; name"
-                f" {math.floor(latest)} at most"
+                f"rules.exit_minute: {exit_minute:g} leaves no time for a poll and an order"
+                f" before the cutoff, {self.cutoff_minutes:g} minutes before the close; set it"
+                f" to at most {math.floor(latest)}"
             )
 
     @property

@@ -97,11 +97,12 @@ class OpenSpread:
             and self.closing_attempts >= 0
         ):
             raise InputError(
-                f"{self.trade_id}: {self.closed_contracts} of {self.contracts} contracts closed"
+                f"{self.trade_id}: closed_contracts {self.closed_contracts} is invalid"
+                f" for {self.contracts} contracts"
             )
         prices = (self.credit, self.last_cost, self.buyback_cost, self.balance or Decimal(0))
         if not (all(map(is_bounded, prices)) and math.isfinite(self.best_profit)):
-            raise InputError(f"{self.trade_id}: a price of it is not a number")
+            raise InputError(f"{self.trade_id}: a price, balance or profit is not a finite number")
         _ = self.spread
 
     def __str__(self) -> str:
@@ -110,9 +111,9 @@ class OpenSpread:
         line = f"{self.trade_id}: {self.contracts} {self.strategy} {self.spread.strikes}"
         line += f" {sold} at {self.credit}"
         if self.exit_reason:
-            line += f"; {self.remaining_contracts} still to be bought back ({self.exit_reason})"
+            line += f"; {self.remaining_contracts} left to buy back ({self.exit_reason})"
         if self.is_closed_elsewhere:
-            line += "; the venue holds its options otherwise"
+            line += "; the venue's positions in its options do not match"
         return line
 
     @property
@@ -326,7 +327,8 @@ def read_state(folder: Path, *, may_be_missing: bool = True) -> SellerState:
         if may_be_missing and not any(folder.glob(f"{STATE_FILE}.aside-*")):
             return SellerState()
         raise UnknownAccountState(
-            f"{path} is gone; compare the venue's positions with what was in it, and write it again"
+            f"{path} does not exist; compare the venue's positions with its last"
+            " contents, and create it again"
         ) from None
     except (OSError, ArithmeticError, ValueError, RecursionError) as error:
         why = str(error)
@@ -334,10 +336,10 @@ def read_state(folder: Path, *, may_be_missing: bool = True) -> SellerState:
             problem = error.errors()[0]
             why = f"{'.'.join(map(str, problem['loc']))}: {problem['msg']}"
         raise UnknownAccountState(
-            f"{path}: {why}; compare it with the venue's positions and mend it"
+            f"{path}: {why}; compare it with the venue's positions and correct it"
         ) from None
     if len({each.trade_id for each in state.spreads}) != len(state.spreads):
-        raise UnknownAccountState(f"{path}: a trade is there twice")
+        raise UnknownAccountState(f"{path}: a trade_id is listed twice; remove one of the spreads")
     return state
 
 
@@ -351,7 +353,7 @@ def quarantine_state(folder: Path) -> None:
         if path.exists():
             path.replace(find_quarantine_path(path))
     except OSError as error:
-        raise InputError(f"{path}: cannot be kept: {error.strerror}") from error
+        raise InputError(f"{path}: cannot be renamed: {error.strerror}") from error
 
 
 def write_state(folder: Path, state: SellerState) -> None:

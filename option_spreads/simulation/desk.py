@@ -223,15 +223,15 @@ class OptionDesk:
             return "client_order_id must be unique"
         quotes = self.quotes(leg.contract for leg in order.legs)
         if absent := [leg.contract.symbol for leg in order.legs if leg.contract not in quotes]:
-            return f"{absent[0]} does not trade now"
+            return f"{absent[0]} has no quote at this time"
         if expiring := [leg.contract for leg in order.legs if self._is_past_cutoff(leg.contract)]:
-            return f"{expiring[0].symbol} expires today, and orders for it are taken no more"
+            return f"{expiring[0].symbol} expires today and no longer accepts orders"
         # The loss is that of all positions together: two orders may cover each other.
         after = Counter(self.option_positions())
         after.update(_changes(order.legs, order.contracts))
         loss = max_expiry_loss(after)
         if loss is None:
-            return "an option is sold that nothing covers"
+            return "the order would leave a short option uncovered"
         proceeds = (
             (net_credit(order.legs, quotes) or Decimal(0)) * order.contracts * SHARES_PER_OPTION
         )
@@ -239,8 +239,8 @@ class OptionDesk:
         # An order that raises no loss is accepted without free cash: positions can be closed.
         if loss > self.reserved_cash and float(needed) > self._free_cash():
             return (
-                f"insufficient options buying power: ${needed} is needed,"
-                f" ${self._free_cash():.2f} is free"
+                f"insufficient options buying power: required ${needed}, available"
+                f" ${self._free_cash():.2f}"
             )
         return ""
 

@@ -47,16 +47,17 @@ class IndexDays:
     def __post_init__(self) -> None:
         if not self.spot.shape == self.vix.shape == (len(self.dates), len(self.minutes)):
             raise ValueError(
-                f"spot {self.spot.shape} and vix {self.vix.shape} do not fit {len(self.dates)} days"
+                f"spot {self.spot.shape} and vix {self.vix.shape} must have shape"
+                f" ({len(self.dates)}, {len(self.minutes)}): days, minutes"
             )
         if (
             self.minutes[0] != 0
             or self.minutes[-1] != SESSION_MINUTES
             or not (np.diff(self.minutes) > 0).all()
         ):
-            raise ValueError("minutes go from 0 to 390")
+            raise ValueError("minutes must increase from 0 to 390")
         if not (np.isfinite(self.spot).all() and (self.spot > 0).all() and (self.vix > 0).all()):
-            raise ValueError("index and volatility index are above 0")
+            raise ValueError("spot and vix must be finite and above 0")
 
 
 @settings_class("index")
@@ -73,40 +74,42 @@ class IndexModel:
     mean, independent of the rules of its sale and exit.
     """
 
-    initial_index: float = setting(
-        5000.0, "the index before the first session, points", ge=1, le=1e6
-    )
+    initial_index: float = setting(5000.0, "index before the first session, points", ge=1, le=1e6)
     vix: float = setting(18.0, "mean of the volatility index, points", ge=1, le=200)
     reversion_rate: float = setting(
-        6.0, "speed at which log volatility goes back to its mean, a year", ge=0, le=252, key=False
+        6.0, "mean reversion rate of log volatility, per year", ge=0, le=252, key=False
     )
-    vol_of_vol: float = setting(1.1, "deviation of log volatility, a year", ge=0, le=10, key=False)
+    vol_of_vol: float = setting(
+        1.1, "standard deviation of log volatility, per year", ge=0, le=10, key=False
+    )
     correlation: float = setting(
-        -0.7, "of index returns and changes of log volatility", ge=-1, le=1, key=False
+        -0.7, "correlation of index returns and changes of log volatility", ge=-1, le=1, key=False
     )
     volatility_premium: float = setting(
         0.15,
-        "implied deviation over the realised one, less 1 (SPY, 2023-04 to 2024-12: 0.15 ± "
-        "0.12); 0 is a fair market",
+        "implied volatility divided by realised volatility, less 1 (SPY, 2023-04 to 2024-12:"
+        " 0.15 ± 0.12); 0 gives fair prices",
         ge=-0.9,
         le=10,
     )
     overnight_variance_share: float = setting(
-        0.35, "share of a day's variance that falls before the open", ge=0, le=0.99, key=False
+        0.35, "share of a day's variance that occurs before the open", ge=0, le=0.99, key=False
     )
     jumps_per_year: float = setting(
-        3.0, "how many a year, between sessions", ge=0, le=252, key=False
+        3.0, "number of jumps per year, between sessions", ge=0, le=252, key=False
     )
     jump_deviation: float = setting(
-        0.015, "deviation of a jump, a share of price", ge=0, le=0.5, key=False
+        0.015, "standard deviation of a jump, as a fraction of price", ge=0, le=0.5, key=False
     )
-    step_minutes: int = setting(5, "minutes between points; divides a session", ge=1, key=False)
+    step_minutes: int = setting(
+        5, "minutes between points of a path; must divide a session of 390 minutes", ge=1, key=False
+    )
 
     def __post_init__(self) -> None:
         if SESSION_MINUTES % self.step_minutes:
             raise InputError(
-                f"index.step_minutes: {self.step_minutes} minutes do not divide a session of"
-                f" {SESSION_MINUTES}"
+                f"index.step_minutes: {self.step_minutes} must divide a session of"
+                f" {SESSION_MINUTES} minutes"
             )
 
     def simulate_days(self, dates: Dates, seed: int, smile: Smile | None = None) -> IndexDays:
@@ -246,8 +249,8 @@ def build_index_days(
         )
     if not kept:
         raise DataError(
-            f"{symbol}: no full session follows one with a close, its own and of the volatility"
-            " index"
+            f"{symbol}: no full session has a previous close of both the symbol and the"
+            " volatility index; load earlier data"
         )
     minutes = np.arange(0.0, SESSION_MINUTES + 1, PATH_STEP_MINUTES)
     source = f"{symbol} hourly bars x {scale:g}, VIX"

@@ -36,13 +36,21 @@ class Smile(ImpliedVolatility):
     """
 
     slope: float = setting(
-        0.025, "how much dearer low strikes are, a deviation of distance", ge=-1, le=1
+        0.025,
+        "relative increase of implied volatility for low strikes, per standard"
+        " deviation of distance",
+        ge=-1,
+        le=1,
     )
     wing: float = setting(
-        0.22, "how much dearer far strikes are, both sides, a deviation of distance", ge=0, le=2
+        0.22,
+        "relative increase of implied volatility for distant strikes on both sides,"
+        " per standard deviation of distance",
+        ge=0,
+        le=2,
     )
     min_volatility_share: float = setting(
-        0.5, "the lowest volatility of a strike, as a share of σ", ge=0, le=1
+        0.5, "minimum volatility of a strike, as a share of at-the-money volatility σ", ge=0, le=1
     )
 
     @property

@@ -64,9 +64,9 @@ def _refuse_beyond_memory(settings: MonteCarloSettings, most: int) -> None:
     there = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     if needed > there:
         raise InputError(
-            f"runs: {settings.runs:,} of {settings.days:,} days with up to"
-            f" {count_text(most, 'trade')} take {needed / 1e9:,.0f} GB, and this machine has"
-            f" {there / 1e9:,.0f}; name fewer runs or days"
+            f"runs: {settings.runs:,} runs of {settings.days:,} days with up to"
+            f" {count_text(most, 'trade')} need {needed / 1e9:,.0f} GB of memory, but this"
+            f" machine has {there / 1e9:,.0f} GB; reduce runs or days"
         )
 
 
@@ -87,12 +87,15 @@ def limits_text(sample: TradeSample, settings: MonteCarloSettings) -> str:
     share = max(float((-sample.profits / sample.max_losses).max()), 0.0)
     chance = stress_loss_probability(sample, settings)
     if sample.max_loss_count:
-        unseen = f"{sample.max_loss_count} of {len(sample.profits)} lost all."
+        unseen = f"{sample.max_loss_count} of {len(sample.profits)} trades lost their maximum."
     else:
-        unseen = f"none lost all. The stress runs let a trade do so with a chance of {chance:.2%}."
+        unseen = (
+            "no trade lost its maximum. In the stress runs a trade does so with a probability of"
+            f" {chance:.2%}."
+        )
     return (
-        "Resampling repeats what happened: it cannot show a loss that the file does not hold. The"
-        f" worst of these trades lost {share:.0%} of what it could; {unseen}"
+        "Resampling only repeats past trades: it cannot show a loss that the file does not contain."
+        f" The worst trade lost {share:.0%} of its maximum loss; {unseen}"
     )
 
 
@@ -167,14 +170,14 @@ def find_sample_warnings(sample: TradeSample) -> Iterator[str]:
     n = len(sample.profits)
     if n < MIN_ANNUAL_FILLS:
         yield (
-            f"The file holds {count_text(n, 'trade')}; with fewer than {MIN_ANNUAL_FILLS} every"
-            " figure rests on a few lucky or unlucky ones."
+            f"The file has {count_text(n, 'trade')}; with fewer than {MIN_ANNUAL_FILLS} every"
+            " figure depends on a few lucky or unlucky trades."
         )
     if beyond := int(
         ((sample.profits > sample.max_gains) | (sample.profits < -sample.max_losses)).sum()
     ):
         yield (
             f"{beyond} of {count_text(n, 'trade')} won more than the credit or lost more than width"
-            " less credit, which no spread does. Check P/L_$, Position_Size, Entry_Credit and"
-            " Strikes."
+            " less credit, which is impossible for a spread. Check P/L_$, Position_Size,"
+            " Entry_Credit and Strikes."
         )

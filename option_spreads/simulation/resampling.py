@@ -89,7 +89,7 @@ def _over_days(draws: DrawArray, has_all: npt.NDArray[np.bool_]) -> DrawArray:
 def _streams(seed: int, runs: int, *purpose: int) -> Iterator[tuple[np.random.Generator, int]]:
     """Yield a stream of random numbers for each chunk of runs, and the number of its runs.
 
-    purpose: number of the stream's purpose; none for the draws.
+    purpose: key that separates streams of different uses; none for the resampling draws.
     """
     for k in range(0, runs, RUNS_PER_STREAM):
         yield (

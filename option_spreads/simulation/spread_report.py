@@ -27,10 +27,10 @@ from option_spreads.simulation.selling import RefusalReason, SpreadAccountResult
 
 OPENING_MINUTE = 570  # minute of the day, 09:30 New York
 REFUSAL_TEXTS = {
-    "halt": "in a halt",
-    "negative_kelly": "as trades have lost",
-    "not_covered": "as the balance covered no contract",
-    "max_position": "beyond max_position",
+    "halt": "because of a halt",
+    "negative_kelly": "because of a negative Kelly fraction",
+    "not_covered": "because the balance did not cover a contract",
+    "max_position": "because they would exceed max_position",
 }
 TRADING_STOP_TEXTS = {  # refusals after which no offer can be sold
     "halt": "the safety halt (SAFETY_HALT_PCT)",
@@ -205,10 +205,10 @@ def report_parts(summary: Mapping[str, Any]) -> Iterator[RenderableType]:
     yield figure_table(title, columns)
     yield Text(_unsold_text(account))
     yield Text(
-        "USD per contract where not said otherwise; costs, profit, worst day and collateral in USD"
-        " of the account. Profit factor: what winning trades won over what the others lost, in USD"
-        " of the account. Slippage: what prices were worse than the model's values, rounding to"
-        " cents among it."
+        "Amounts are USD per contract; costs, profit, worst day and collateral are USD of the"
+        " account. Profit factor: gains of winning trades divided by losses of losing trades,"
+        " in USD of the account. Slippage: difference of prices to the model's values,"
+        " including rounding to cents."
     )
     yield Text(summary["note"])
 
@@ -264,10 +264,10 @@ def _stopped_text(summary: Mapping[str, Any]) -> str:
         return ""
     balance = usd(summary["account"]["final_balance"], 0)
     return (
-        f"Stopped on {stopped['date']}: {TRADING_STOP_TEXTS[stopped['reason']]} at a balance of"
-        f" {balance}. The"
-        f" last {count_text(stopped['sessions_left'], 'session')} of {summary['days']:,} have no"
-        " trades, and every figure below counts them."
+        f"Stopped on {stopped['date']} at a balance of {balance}:"
+        f" {TRADING_STOP_TEXTS[stopped['reason']]}. The last"
+        f" {count_text(stopped['sessions_left'], 'session')} of {summary['days']:,} have no"
+        " trades, but count in every figure below."
     )
 
 
@@ -280,10 +280,12 @@ def _unsold_text(account: Mapping[str, Any]) -> str:
     if unsold:
         text += f"; not sold: {', '.join(unsold)}"
     if account["first_halt"]:
-        text += f"; the first halt on {account['first_halt']}"
+        text += f"; first halt on {account['first_halt']}"
     if account["cut_to_balance"]:
-        text += f"; {account['cut_to_balance']:,} cut to what the balance covered"
-    return f"{text}. At most {usd(account['most_collateral'], 0)} were held against open spreads."
+        text += f"; {account['cut_to_balance']:,} reduced to what the balance covered"
+    return (
+        f"{text}. Collateral of open spreads reached at most {usd(account['most_collateral'], 0)}."
+    )
 
 
 def _balance_texts(figures: Mapping[str, Any]) -> dict[str, str]:
@@ -292,7 +294,7 @@ def _balance_texts(figures: Mapping[str, Any]) -> dict[str, str]:
     return {
         "losing days": f"{figures['losing_days']:,} of {figures['days_with_trades']:,}",
         "worst day": number(figures["worst_day"], 0, sign=True),
-        "most collateral": usd(figures["most_collateral"], 0),
+        "maximum collateral": usd(figures["most_collateral"], 0),
         "final balance": usd(figures["final_balance"], 0),
         "return, drawdown": f"{returned}, {percent(figures['max_drawdown'], 1)}",
         "Sortino": number(figures["sortino"]),

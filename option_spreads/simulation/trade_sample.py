@@ -110,7 +110,7 @@ def read_trades(path: Path, now: np.datetime64) -> list[TradeRow]:
     except ValueError as error:
         raise DataError(f"trades: {path}: {error}") from None
     if not trades:
-        raise DataError(f"trades: {path}: no closed trade in it")
+        raise DataError(f"trades: {path} contains no closed trade")
     exits = [trade.exit_time for trade in trades]
     # Blocks and overlaps need trades in the order of their closing, however a file is sorted.
     if None not in exits:
@@ -159,7 +159,9 @@ def _trades_per_session(trades: Sequence[TradeRow]) -> float:
 def _trade(row: CsvRow, now: np.datetime64) -> TradeRow:
     amount, size = Fraction(parse_total_profit(row)), parse_position_size(row)
     if abs(amount) > MAX_ABS_PROFIT_USD * size:
-        raise ValueError(f"P/L_$ {row['P/L_$']} is no result of {size} contracts")
+        raise ValueError(
+            f"P/L_$ {row['P/L_$']} is too large for {size} contracts; check P/L_$ and Position_Size"
+        )
     risk = _contract_risk(row)
     gain = Fraction(parse_number(row["Entry_Credit"].strip())) * SHARES_PER_OPTION
     return TradeRow(amount / size, risk, gain, *_times_of(row, now))
@@ -204,8 +206,8 @@ def _times_of(row: CsvRow, now: np.datetime64) -> tuple[np.datetime64 | None, np
     for name, word, at in ((ENTRY_COLUMN, entered, entry), (EXIT_COLUMN, left, exit_at)):
         if at is not None and at > now:
             raise ValueError(
-                f"{name} {word!r} is in the future, now is {utc_text(now)}; what is booked is in"
-                " the past, and a simulated index is begun earlier (start=…)"
+                f"{name} {word!r} is in the future (now {utc_text(now)}); correct it, or start"
+                " a simulated index earlier (start=…)"
             )
     if entry is not None and exit_at is not None:
         # If either is a date only, the days are compared.

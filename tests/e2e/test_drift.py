@@ -338,8 +338,8 @@ def test_fills_that_are_not_comparable_are_counted(practice: Start, tmp_path: Pa
     text = " ".join(printed.split())
     assert "no drift" not in text.lower()
     assert "orders: none compared" in text
-    assert "Not compared: 2 orders, 2 of them filled, and 0 decisions after 2024-02-20" in text
-    assert "No verdict on fills yet: 1 decision compared, no order." in text
+    assert "Not compared: 2 orders (2 filled) and 0 decisions after 2024-02-20" in text
+    assert "No verdict on fills yet: 1 decision compared, but no order." in text
     told = json.loads((tmp_path / "live" / "drift.json").read_text())
     assert told["agrees"] is None
     assert told["not_compared"] == {"decisions": 0, "orders": 2, "filled_orders": 2}

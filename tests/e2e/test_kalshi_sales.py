@@ -240,6 +240,6 @@ def test_no_sale_turns_a_position_under_faults(seed: int, style: Any) -> None:
         refused = [
             each.state_reason
             for each in OrderStore(stand.database).in_states(("rejected",))
-            if "on demand" not in each.state_reason
+            if "planned fault" not in each.state_reason
         ]
         assert refused == []

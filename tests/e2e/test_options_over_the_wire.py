@@ -202,12 +202,12 @@ def test_invalid_multi_leg_orders_are_refused(practice: Start, vix: Path) -> Non
     gone = [leg(name.replace("0220", "0217"), "sell", 1) for name in (SHORT, LONG)]
     shared = {"order_class": "mleg", "type": "market", "time_in_force": "day", "qty": "1"}
     for wrong, says in (
-        ({"time_in_force": "gtc"}, "good for the day"),
+        ({"time_in_force": "gtc"}, "must be a day order"),
         ({"legs": [sold]}, "two to four legs"),
         ({"legs": [leg(SHORT, "sell", "2"), leg(LONG, "sell", "2")]}, "ratio"),
         ({"qty": "10000"}, "buying power"),
-        ({"legs": [leg(SHORT.replace("P", "C"), "sell"), bought]}, "nothing covers"),
-        ({"legs": gone}, "trade now"),
+        ({"legs": [leg(SHORT.replace("P", "C"), "sell"), bought]}, "uncovered"),
+        ({"legs": gone}, "no quote"),
     ):
         answer = requests.post(
             f"{here.url}/v2/orders",
@@ -350,7 +350,7 @@ def test_seller_sends_and_repeats_no_order_after_cutoff(
     for _ in range(3):
         (left,) = seller.step().spreads
     assert len(here.posts) == posts
-    assert str(left).endswith("; 1 still to be bought back (time)")
+    assert str(left).endswith("; 1 left to buy back (time)")
     assert (left.trade_id, left.remaining_contracts) == (spread.trade_id, spread.contracts)
 
 

@@ -63,9 +63,9 @@ def test_portfolio_history_refuses_a_query_by_name(practice: Start) -> None:
     url = f"{here.url}/v2/account/portfolio/history"
     for query, says in (
         ({"timeframe": "7Min"}, "timeframe: '7Min' is not one of"),
-        ({"period": "soon"}, "period: 'soon' is not a period"),
-        ({"timeframe": "1H", "period": "2M"}, "30 days at most"),
-        ({"cashflow_types": "ALL"}, "cashflow_types is not served here"),
+        ({"period": "soon"}, "period: 'soon' is not a valid period"),
+        ({"timeframe": "1H", "period": "2M"}, "limited to 30 days"),
+        ({"cashflow_types": "ALL"}, "cashflow_types: not supported"),
     ):
         answer = requests.get(url, params=query, headers=HEADERS, timeout=30)
         assert (answer.status_code, says in answer.text) == (422, True), answer.text

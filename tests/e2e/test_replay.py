@@ -298,7 +298,7 @@ def test_replay_reports_denied_orders_and_active_halts(
     said = desk_of("guarded", "1h", *SHORT).replay(nothing, "guards.max_order=1")
     told = capsys.readouterr().err
     assert said["not_sent"] > 0
-    assert f"{said['not_sent']} orders of it NOT sent. The first: " in told
+    assert f"{said['not_sent']} orders of the replay NOT sent. The first: " in told
     assert "guards.max_order, 1 USD" in told
     assert (said["halted"], said["fills"]) == ([], 0)
 

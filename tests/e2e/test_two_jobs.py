@@ -214,7 +214,7 @@ def test_halts_stop_the_seller_too(
         ((text,),) = query_rows(
             folder / JOURNAL_FILE, "SELECT text FROM notices WHERE kind = 'denied'"
         )
-        assert text.endswith(f"-060 is not sold: {why}")
+        assert text.endswith(f"-060 is not sent: {why}")
 
 
 def test_account_losses_halt_a_standalone_seller(

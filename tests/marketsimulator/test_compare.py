@@ -160,7 +160,7 @@ def test_comparison_accepts_custom_rules_and_leaves_runs_unchanged(tmp_path: Pat
     ("strategies", "vary", "facts"),
     [
         ([], {}, ("strategies",)),
-        (["kelly_50"], {}, ("1 run",)),
+        (["kelly_50"], {}, ("got 1",)),
         (["kelly_50"], {"sizing.strategy": ["kelly_25"]}, ("vary.sizing.strategy", "strategies")),
         ([], {"data.information_coefficient": [0.0, 0.3]}, ("vary.data.information_coefficient",)),
         (

@@ -112,7 +112,7 @@ def test_moves_of_a_symbol_give_one_line_error() -> None:
 
 def test_adjusted_is_claimed_only_where_it_was_checked(folder: Path, market: Bars) -> None:
     sound = DataSettings(dir=(str(folder / "SYB.csv"),)).bars([], None, None)
-    unchecked = "said to be adjusted for splits (not checked: data.actions lists none)"
+    unchecked = "configured as split-adjusted (not checked: data.actions lists no split)"
     assert prices_text("split", sound, (), ()) == unchecked
     listed = [
         CorporateAction("SYB", np.datetime64(sound.times[100]), split_ratio=ratio)
@@ -126,4 +126,4 @@ def test_adjusted_is_claimed_only_where_it_was_checked(folder: Path, market: Bar
     assert prices_text("split", market, (), ()) == "synthetic, without splits"
     jumped = DataSettings(dir=(str(folder),), accept_jumps=True).bars([], None, None)
     assert "not adjusted" in prices_text("all", jumped, jumped.data_warnings, ())
-    assert "dividends (not checked)" in prices_text("all", jumped, jumped.data_warnings, ())
+    assert "dividend-adjusted (not checked)" in prices_text("all", jumped, jumped.data_warnings, ())

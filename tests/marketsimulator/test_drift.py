@@ -356,12 +356,12 @@ def test_every_order_has_one_outcome(
 @pytest.mark.parametrize(
     ("cycles", "why"),
     [
-        ((), "no cycle was made then"),
-        ((CycleRow(0, "trade", AT - HOUR, AT - HOUR),), "no cycle was made then"),
-        ((CycleRow(0, "trade", AT + HOUR, AT + HOUR),), "no cycle was made then"),
+        ((), "the live loop ran no cycle at that time"),
+        ((CycleRow(0, "trade", AT - HOUR, AT - HOUR),), "the live loop ran no cycle at that time"),
+        ((CycleRow(0, "trade", AT + HOUR, AT + HOUR),), "the live loop ran no cycle at that time"),
         ((CycleRow(0, "trade", AT, AT, idle_reason="halted: by hand"),), "halted: by hand"),
         ((CycleRow(0, "trade", AT, AT, failure="no answer"),), "no answer"),
-        ((CycleRow(0, "trade", AT, None),), "the cycle was not ended"),
+        ((CycleRow(0, "trade", AT, None),), "the cycle did not finish"),
     ],
 )
 def test_undecided_instant_states_its_reason(cycles: tuple[CycleRow, ...], why: str) -> None:
@@ -553,7 +553,7 @@ def made(**changed: Any) -> Decision:
         ({"mu": float("nan")}, "mu", "forecast"),
     ],
 )
-def test_the_first_field_that_differs_says_why(
+def test_mismatch_reason_names_the_first_differing_field(
     changed: dict[str, Any], field: str, cause: str
 ) -> None:
     closes = {"AAA": changed.get("price", 100.0)}

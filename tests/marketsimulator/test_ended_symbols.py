@@ -231,7 +231,7 @@ def test_ruined_account_is_the_verdict(tmp_path: Path, monkeypatch: pytest.Monke
     told = backtest_verdict(summary)
     assert results.main_run.equity_rows[-1].equity < 0
     assert told.level == "bad"
-    assert told.claim == f"Account lost: no equity was left on {summary['wiped_out_on']}."
+    assert told.claim == f"All equity was lost on {summary['wiped_out_on']}."
     assert summary["wiped_out_on"] == "2022-07-05"
     assert summary["days"] == len(results.main_run.equity_rows) > 20
     reasons = [
@@ -311,7 +311,7 @@ def test_payout_by_an_unconfirmed_price_is_named(tmp_path: Path) -> None:
     assert (end.cash_per_share, end.last_price_fraction) == (pytest.approx(7.0), 0.0)
     run = simulate_trading(settings, found, "x", trader_of(settings, found))
     assert (
-        "WILD is paid out at its last price as read (10.00), which no later bar confirms."
+        "WILD is paid out at its last price (10.00), which no later bar confirms."
         in delisting_remarks(run, found, {"WILD": 0.0})
     )
     (doubt,) = found.bars.data_warnings

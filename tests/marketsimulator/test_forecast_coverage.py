@@ -92,5 +92,5 @@ def test_partial_forecast_coverage_is_reported_with_its_span(path: Path) -> None
     assert remarks("forecaster=ewma") == [], "it covers everything"
     assert remarks("forecaster=file", f"forecaster.path={path}") == [
         "Forecasts cover 24 of 60 decisions, the first at 2024-02-26T15:30Z and the last at"
-        " 2024-02-27T20:30Z; at the others nothing was decided."
+        " 2024-02-27T20:30Z. No decision was made at the other times."
     ]

@@ -54,7 +54,7 @@ def held(*fills: tuple[str, int, float]) -> Any:
 def test_uninvested_buy_and_hold_is_explained() -> None:
     bars = bars_at(AAA=320.0, BBB=700.0)
     assert buy_and_hold_remarks(held(("AAA", 1, 320.0)), bars, 1000.0) == [
-        "Buy and hold invests 32% of the capital: it buys whole shares for $500.00 a"
+        "Buy and hold invests 32% of the capital: it buys whole shares for $500.00 per"
         " symbol; one share of BBB costs more."
     ]
     assert buy_and_hold_remarks(held(("AAA", 1, 499.0), ("BBB", 1, 480.0)), bars, 1000.0) == []
@@ -71,7 +71,7 @@ def test_ratios_of_short_runs_are_marked(name: str, short: str) -> None:
 @pytest.mark.parametrize(
     ("settings", "says"),
     [
-        ({"target_volatility": 0.3}, "sizing.target_volatility=0.3 has no effect on kelly_50: it"),
+        ({"target_volatility": 0.3}, "sizing.target_volatility=0.3 has no effect on kelly_50; it"),
         (
             {"position": 0.2, "strategy": "vol_target"},
             "sizing.position=0.2 has no effect on vol_target",
@@ -120,21 +120,21 @@ def test_a_too_small_account_is_explained() -> None:
     said = remark(50.0, choice("AAA", 0.4, 60.0), choice("BBB", -0.5, 200.0))
     assert said == (
         "No trades: the account is too small. Of $50.00, $20.00 is the target of AAA, but one"
-        " share costs $60.00; about capital=150 buys one."
+        " share costs $60.00; set about capital=150 to buy one."
     )
 
 
 def test_a_too_small_crypto_account_is_explained() -> None:
     assert remark(9.0, choice("BTCUSD", 0.4, 60_000.0)) == (
         "No trades: the account is too small. Of $9.00, $3.60 is the target of BTCUSD, but the"
-        " smallest order of crypto costs $10.50; at least capital=27 is needed."
+        " minimum crypto order costs $10.50; set at least capital=27."
     )
     refused = choice("BTCUSD", 0.0, 60_000.0)._replace(
         binding_shadow_prices={"smallest_order": 0.0}
     )
     assert remark(9.0, refused) == (
         "No trades: the account is too small. Of $9.00, every order of BTCUSD was below the"
-        " smallest order of crypto, $10.50; raise capital."
+        " minimum crypto order, $10.50; raise capital."
     )
 
 

@@ -119,7 +119,10 @@ def test_short_run_shows_no_yearly_figures(tmp_path: Path) -> None:
     table = page[page.index('<table class="sortable">') : page.index("</table>")]
     assert table.count(f">{NO_VALUE}</td>") == 1, "the best's lead"
     assert table.count("(short)") == 8, "both ratios of each"
-    assert "Only 59 days: no annual figures below 30 fills or 60 days, ratios marked short." in page
+    assert (
+        "Only 59 days: no annual figures below 30 fills or 60 days; ratios are marked short."
+        in page
+    )
     trades = {"one": 30, "two": 30, "idle": 29}
     mixed = comparison_of(
         *(write_run(tmp_path / n, returns=NOISE[1][:60], trades=k) for n, k in trades.items())
@@ -158,7 +161,7 @@ def test_multirun_writes_a_comparison_only_if_comparable(
     broken.write_text("{")
     MultirunComparison().on_multirun_end(config)
     assert not (tmp_path / "comparison.html").exists()
-    assert "No comparison of these runs" in capsys.readouterr().out
+    assert "cannot be compared" in capsys.readouterr().out
     broken.write_text(text)
     MultirunComparison().on_multirun_end(config)
     assert "no significant difference" in (tmp_path / "comparison.html").read_text()
@@ -259,7 +262,7 @@ def test_runs_are_compared_to_their_last_common_close(tmp_path: Path) -> None:
     assert found.runs.end == found.runs.at[-1]
     totals = np.prod(1 + TAILED[:2], axis=1) - 1
     np.testing.assert_allclose(found.table["total_return"], totals, rtol=1e-9)
-    assert any("cover different hours" in warning for warning in found.warnings)
+    assert any("cover different periods" in warning for warning in found.warnings)
 
 
 def test_difference_after_the_last_close_is_no_equality() -> None:
@@ -282,6 +285,6 @@ def test_least_loss_is_best_when_all_lose() -> None:
     runs = set_of(np.array([swings - 0.004, 0.1 * swings - 0.003]))
     assert (runs.table["sharpe"].argmax(), compare_best_run(runs).best_run) == (0, 1)
     assert (
-        "All lost: ranked by total return"
+        "All runs lost all equity: ranked by total return"
         in comparison_verdict(runs, compare_best_run(runs)).evidence
     )

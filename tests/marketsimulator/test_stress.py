@@ -332,11 +332,14 @@ def test_the_command_leaves_its_figures(run: Path, tmp_path: Path) -> None:
         assert code == 0, said
     first = printed.splitlines()[0]
     assert first.startswith("Worst case: coin loses $102,000.00, "), "the shipped one is replaced"
-    assert "own: coin: GONE is not in the book; nothing of it moves" in printed
+    assert "custom_scenarios.coin: GONE is not in the portfolio" in printed
     found = json.loads((tmp_path / "out/stress.json").read_text())
     assert [each["name"] for each in found["scenarios"]] == ["gap", "coin"]
     assert found["claim"] == first
-    assert found["scenarios"][1]["moves"]["BBB"] == {"fraction": -0.5, "basis": "stated of it"}
+    assert found["scenarios"][1]["moves"]["BBB"] == {
+        "fraction": -0.5,
+        "basis": "stated for the symbol",
+    }
 
 
 def test_fractional_shares_close_whole_and_never_beyond() -> None:

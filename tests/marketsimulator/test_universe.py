@@ -84,7 +84,7 @@ def test_leaving_symbols_are_sold_alike_in_every_engine(
     assert sold_on_leaving(run, trader) > 1
 
 
-def test_leaving_symbol_without_a_forecast_is_sold() -> None:
+def test_symbol_leaving_universe_without_forecast_is_sold() -> None:
     settings, market, trader = believing(*MOMENTUM)
     table = trader.belief_table
     assert table is not None

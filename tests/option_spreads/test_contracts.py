@@ -84,7 +84,7 @@ def test_specification_account_gets_one_contract_with_its_reasons(
         assert calculate_position_size(max_risk_per_contract=250) == 1
     lines = [each.message for each in caplog.records if each.message.startswith("[AUTOSCALING]")]
     assert lines == [
-        "[AUTOSCALING] Account Balance: $19,995, sized from the trades' $19,439",
+        "[AUTOSCALING] Account Balance: $19,995, sized from $19,439 (STARTING_CAPITAL plus trades)",
         "[AUTOSCALING] Trade History: 45 trades (11 wins, 34 losses)",
         "[AUTOSCALING] Win Rate: 24.4% | Avg Win: $56.00 | Avg Loss: $34.62",
         "[AUTOSCALING] Kelly%: -22.26% | Half-Kelly%: -11.13%",
@@ -131,10 +131,10 @@ def test_environment_variables_apply_including_the_old_cap_name(
 @pytest.mark.parametrize(
     ("more", "balance", "sized", "from_", "told"),
     [
-        ([], "20000", True, "$14,000", "STARTING_CAPITAL and the trades add up to $14,000.00"),
-        (["-4500"], "20000", False, "$9,500", "balance $9,500.00 by the trades, the file says $20"),
+        ([], "20000", True, "$14,000", "STARTING_CAPITAL plus trades is $14,000.00"),
+        (["-4500"], "20000", False, "$9,500", "balance $9,500.00 according to the trades, $20"),
         ([], "14000.004", True, "$14,000", ""),
-        ([], "9000", False, "$9,000", "the balance is $9,000.00"),
+        ([], "9000", False, "$9,000", "the balance file has $9,000.00"),
     ],
 )
 def test_sizing_uses_the_lower_balance_and_alerts_differences(
@@ -292,7 +292,7 @@ def test_the_command_shows_begins_and_recovers_an_account(root: Path) -> None:
     for text in (
         "Account Balance: $20,000",
         "IRON_CONDOR",
-        "may well carry 3 contracts; MAX_CONTRACTS is 3",
+        "supports up to 3 contracts; MAX_CONTRACTS is 3",
         f"Written: {root / 'paper' / 'account_balance.json'} and",
         "PAPER account, $20,000.00: STARTING_CAPITAL and 0 trades.",
     ):

@@ -205,7 +205,7 @@ def test_rows_in_any_order_are_the_same_trades(tmp_path: Path) -> None:
 
 
 PUT = "PUT,5700/5695,2.5,1"
-LATER = "in the future, now is 2024-12-02T15"
+LATER = "in the future (now 2024-12-02T15"
 
 
 @pytest.mark.parametrize(
@@ -325,7 +325,7 @@ USUAL = [30] * 40 + [-67] * 10
     ("results", "says"),
     [
         (USUAL, []),
-        (USUAL[21:], ["The file holds 29 trades; with fewer than 30"]),
+        (USUAL[21:], ["The file has 29 trades; with fewer than 30"]),
         ([266, *USUAL[1:]], ["1 of 50 trades won more than the credit or lost"]),
         ([30] * 40 + [-251] * 10, ["10 of 50 trades won more than the credit or lost"]),
     ],
@@ -356,7 +356,7 @@ def test_monte_carlo_command_is_reproducible_and_refuses_clearly(tmp_path: Path)
     content = json.loads(told[0])
     assert {"iid", "block", "stress", "seed", "runs", "block_length"} <= set(content)
     assert content["block"]["final_balance"] != content["iid"]["final_balance"]
-    assert "cannot show a loss that the file does not hold" in content["limits_of_resampling"]
+    assert "cannot show a loss that the file does not contain" in content["limits_of_resampling"]
     assert (tmp_path / "out" / "monte_carlo.png").read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
     file_of(path, *(f"2024-10-{k:02d},t{k},PUT,,2.50,1,x,-250,SL" for k in (1, 2)))
     ruined = answer_of(*command, "runs=9", "days=2", "STARTING_CAPITAL=100", cwd=tmp_path)

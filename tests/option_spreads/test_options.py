@@ -349,7 +349,7 @@ def test_backtest_command_runs_every_strategy_and_refuses_clearly(tmp_path: Path
     words = ("output=out", "seed=5", "rules.entry_minutes=[60]")
     code, printed, said = answer_of("option_spreads.backtest", *words, cwd=tmp_path)
     assert code == 0, said
-    assert "not fills" in printed
+    assert "model prices" in printed
     told = json.loads((tmp_path / "out" / "spreads.json").read_text())
     assert set(told["account"]["by_strategy"]) == set(STRATEGIES)
     assert {p.name for p in (tmp_path / "out").iterdir()} == {"spreads.json", "trades.csv"}

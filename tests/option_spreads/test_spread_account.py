@@ -213,7 +213,7 @@ def test_missing_profit_factor_is_explained_in_the_report() -> None:
     text = printed(report_parts(summary))
     for line in (r"profit factor +│ +—, no trade", r"stopped, gapped +│ +— │"):
         assert re.search(line, text)
-    assert "the premium that is put in" in " ".join(text.split())
+    assert "the configured premium" in " ".join(text.split())
     won = compute_figures([offer(0, 1, 2, "30", contracts=1)], days, 20_000.0)
     assert (won["profit_factor"], won["losing_days"]) == (None, 0)
     told |= won | {"final_balance": -1234.4}

@@ -31,10 +31,12 @@ from trainingdata.sessions import calendar
 
 DifferenceCause = Literal["undecided", "bars", "forecast", "sizing"]
 CAUSES: Mapping[DifferenceCause, str] = {
-    "undecided": "no cycle decided",
-    "bars": "other bars, or the venue allowed something else",
-    "forecast": "another forecast of the same price: other bars before, or another forecaster",
-    "sizing": "other settings or other code",
+    "undecided": "no live cycle made a decision",
+    "bars": "different bars, or different trading permissions at the venue",
+    "forecast": (
+        "different forecast at the same price: different earlier bars, or a different forecaster"
+    ),
+    "sizing": "different settings or a different version of the code",
 }
 # A belief that is computed for all instants at once differs in the last digits of a float.
 REL_TOL = 1e-9
@@ -123,7 +125,7 @@ def _differences_at(
     at: np.datetime64, mine: DecisionRow, other: Decision | None, closes: Mapping[str, float]
 ) -> list[DecisionDifference]:
     if other is None:
-        why = "no bar closed then for a market that is open"
+        why = "the simulation has no bar of an open market that ends at this time"
         return [DecisionDifference(at, "", "", "decided", "not decided", "bars", why)]
     choices = {choice.symbol: choice for choice in other.choices}
     differences = []
@@ -132,7 +134,10 @@ def _differences_at(
         two = choices.get(symbol)
         if one is None or two is None:
             there, here = _decided(one), _decided(two)
-            why = "only one side had a bar of it, or the venue allowed no orders of it"
+            why = (
+                "only one of live and simulation had a bar of the symbol, or the venue did"
+                " not allow orders in it"
+            )
             differences.append(DecisionDifference(at, symbol, "", there, here, "bars", why))
         elif field := next((name for name in COMPARED_FIELDS if not _is_close(one, two, name)), ""):
             cause: DifferenceCause = "sizing"

@@ -17,7 +17,7 @@ from marketsimulator.results.drift.terms import ProfitTerm, Trade
 from marketsimulator.results.journal_record import JournalRecord
 
 OrderOutcome = Literal["same"] | ProfitTerm
-NO_CYCLE_REASON = "no cycle was made then"
+NO_CYCLE_REASON = "the live loop ran no cycle at that time"
 DeadlineFunction = Callable[
     [np.datetime64], np.datetime64
 ]  # of an instant: until when it may be decided
@@ -121,23 +121,23 @@ def _outcome(
     """Return the profit term of an order's difference, and the reason of the difference."""
     if mine is not None and intent is None:
         if other is None:
-            return "without_decision", "no order of ours traded it"
-        return _fill_outcome(mine, other, "without_decision", "the broker closed it")
+            return "without_decision", "traded without an order of ours"
+        return _fill_outcome(mine, other, "without_decision", "closed by the broker")
     if intent is not None and intent.role == "night":
         return "without_decision", str(intent.order.reason)
     if mine is None:
         if decided_at is None:
-            return "without_decision", "the simulated broker closed it"
+            return "without_decision", "closed by the simulated broker"
         if any(decision.at == decided_at for decision in record.decisions):
-            return "decided", "only the simulation ordered it"
+            return "decided", "ordered only in the simulation"
         return "undecided", missed_decision_reason(record.cycles, decided_at, until(decided_at))
     why = "" if intent is None else intent.state_reason or intent.state
     if intent is not None and not mine.quantity and intent.state in UNSENT_STATES:
         return "unsent", why
     if other is None:
-        return "decided", "the simulation ordered nothing"
+        return "decided", "not ordered in the simulation"
     if mine.ordered_quantity != other.ordered_quantity:
-        return "decided", "other quantities were ordered"
+        return "decided", "ordered quantities differ"
     return _fill_outcome(mine, other, "unfilled", why)
 
 
@@ -161,7 +161,7 @@ def missed_decision_reason(
     """
     met = [each for each in cycles if at <= each.began_at < deadline]
     said = [each.failure or each.idle_reason for each in met if each.failure or each.idle_reason]
-    return said[0] if said else "the cycle was not ended" if met else NO_CYCLE_REASON
+    return said[0] if said else "the cycle did not finish" if met else NO_CYCLE_REASON
 
 
 def slippage_by_symbol(orders: Iterable[OrderComparison]) -> dict[str, float]:

@@ -54,7 +54,10 @@ class Drift:
 
     def __post_init__(self) -> None:
         if self.residual != 0:
-            raise ValueError(f"the terms leave {float(self.residual)} USD of the difference over")
+            raise ValueError(
+                f"the profit terms do not add up: {float(self.residual)} USD of the"
+                " difference are unexplained"
+            )
 
     @property
     def difference(self) -> Fraction:
@@ -147,7 +150,7 @@ def drift_parts(drift: Drift) -> Iterator[RenderableType]:
     yield from _not_compared(drift)
     if drift.slippage:
         worse = ", ".join(f"{s} {number(bp, sign=True)}" for s, bp in drift.slippage.items())
-        yield f"Slippage over the simulation, basis points: {worse}."
+        yield f"Live slippage in excess of the simulation, basis points: {worse}."
     yield drift.source
 
 
@@ -159,10 +162,9 @@ def _not_compared(drift: Drift) -> Iterator[str]:
     later = drift.not_compared
     if later.orders or later.decisions:
         yield (
-            f"Not compared: {count_text(later.orders, 'order')}, {later.filled_orders} of them"
-            " filled, and"
-            f" {count_text(later.decisions, 'decision')} after {utc_text(drift.end)}. The account's"
-            " next reading makes them comparable, with bars up to then."
+            f"Not compared: {count_text(later.orders, 'order')} ({later.filled_orders} filled)"
+            f" and {count_text(later.decisions, 'decision')} after {utc_text(drift.end)}. They"
+            " can be compared after the next reading of the account, with bars up to then."
         )
 
 
@@ -171,7 +173,7 @@ def _verdict(drift: Drift) -> str:
     if not drift.is_equal:
         return "The live account drifts from the simulation."
     if not drift.is_conclusive:
-        return f"No verdict on fills yet: {compared} compared, no order."
+        return f"No verdict on fills yet: {compared} compared, but no order."
     return f"No drift in {compared} and {count_text(len(drift.orders), 'order')}."
 
 

@@ -46,7 +46,7 @@ from trainingdata.instruments import Instrument, instrument
 OVERRIDABLE_GROUPS = ("data", "costs", "fees", "margin", "fills")
 _KEPT = ("symbols", "increments", "timeframe", "fill", *OVERRIDABLE_GROUPS)
 _TOLERANCE = 0.01  # USD by which the bars may value a book otherwise than the run did
-_OWN_BARS = "name the bars that the run was made of, data.dir=[DIR]"
+_OWN_BARS = "give the bars that the run used, data.dir=[DIR]"
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -124,7 +124,10 @@ def load_run_settings(run: RunFolder, overrides: DictConfig) -> BacktestSettings
     run.read_summary()  # that says whether it is a backtest's
     content = run.read_settings()
     if not content:
-        raise DataError(f"{run.path / CONFIG_FILE} does not exist; a backtest leaves one")
+        raise DataError(
+            f"{run.path / CONFIG_FILE} does not exist; give the results folder of a"
+            " backtest, which contains it"
+        )
     kept = OmegaConf.create(_finite({key: content[key] for key in _KEPT if key in content}))
     kept.merge_with(overrides)
     try:
@@ -156,19 +159,19 @@ def load_run_book(run: RunFolder, at: str, settings: BacktestSettings) -> Stress
     for symbol in held.positions:
         if not marks.get(symbol, np.nan) > 0:
             raise InputError(
-                f"data.dir: {bars.source} has no bar of {symbol} by {when}; {_OWN_BARS}"
+                f"data.dir: {bars.source} has no bar of {symbol} up to {when}; {_OWN_BARS}"
             )
     account = AccountSnapshot(held.cash, held.positions, marks, held.at)
     if abs(account.equity - held.equity) > _TOLERANCE:
         raise InputError(
-            f"data.dir: {bars.source} values the book of {when} at {account.equity:,.2f} USD, and"
-            f" the run has {held.equity:,.2f}; {_OWN_BARS}"
+            f"data.dir: equity at {when} is {account.equity:,.2f} USD with the prices of"
+            f" {bars.source}, but {held.equity:,.2f} USD in the run; {_OWN_BARS}"
         )
     market = settings.data.market(bars)
     notes = []
     if held.other_holdings:
         names = ", ".join(held.other_holdings)
-        notes.append(f"The account held {names} as well: cash here, and nothing moves it.")
+        notes.append(f"The account also held {names}: they count as cash and do not move.")
     return StressedBook(
         account,
         f"{run.path} at {when}",
@@ -193,7 +196,9 @@ def load_account_book(
         risk = option_risk(parse_objects(connection.client.get_all_positions()))
     held = sorted(symbol for symbol, quantity in account.positions.items() if quantity)
     if not held:
-        raise InputError("account: no stock or coin is held that could be put under stress")
+        raise InputError(
+            "account: it has no stock or crypto position, so there is nothing to stress"
+        )
     values = {s: float(account.positions[s]) * account.prices[s] for s in held}
     shorts = {symbol: -value for symbol, value in values.items() if value < 0}
     # The venue reports the proceeds of all shorts in total: they are split by present value.
@@ -201,9 +206,12 @@ def load_account_book(
     bars = _bars(settings, [instrument(symbol) for symbol in held], account.as_of)
     notes = []
     if risk:
-        notes.append(f"Open options count as lost in every scenario: {usd(to_cents(risk))}.")
+        notes.append(
+            "Open options are assumed to lose their maximum in every scenario:"
+            f" {usd(to_cents(risk))}."
+        )
     if account.open_orders:
-        notes.append("What the account's open orders would still trade is left out.")
+        notes.append("Open orders are ignored: the test assumes that they do not fill.")
     return StressedBook(
         account,
         f"{'paper account' if broker.paper else 'account'} at {utc_text(account.as_of)}",
@@ -245,7 +253,8 @@ def option_risk(positions: Sequence[Mapping[str, Any]]) -> float:
     loss = max_expiry_loss(held)
     if loss is None:
         raise InputError(
-            "account: calls were sold without as many bought: what options can lose has no bound"
+            "account: it is short more calls than it is long, so the maximum loss is"
+            " unbounded; close the uncovered calls"
         )
     holdings = parse_positions(positions)
     counted_in_cash = (

@@ -16,9 +16,9 @@ from marketsimulator.results.stress.outcomes import (
 
 CALL_ENDING_TEXTS = {
     "none": "nothing",
-    "met": "until the call is met",
-    "nothing_left": "call unmet, nothing left to close",
-    "standing": f"call unmet after {MAX_CALL_SESSIONS} sessions",
+    "met": "until the margin call is met",
+    "nothing_left": "margin call not met, nothing left to close",
+    "standing": f"margin call not met after {MAX_CALL_SESSIONS} sessions",
 }
 
 
@@ -27,7 +27,7 @@ def stress_verdict(result: StressResult) -> tuple[str, str]:
     worst = result.worst_outcome
     if worst is None:
         return "No scenario could be computed.", ""
-    claim = "No scenario loses anything."
+    claim = "No scenario causes a loss."
     if worst.loss > 0:
         claim = f"Worst case: {worst.name} loses {usd(worst.loss)}{_of_equity(result, worst)}."
     called = [each.name for each in result.outcomes if each.margin.has_margin_call]

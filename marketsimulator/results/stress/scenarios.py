@@ -55,7 +55,9 @@ def _stated_moves(scenario: Scenario, book: StressedBook) -> tuple[Array, list[s
     by_class = np.where(book.crypto, scenario.crypto, stocks).tolist()
     named = zip(book.symbols, by_class, strict=True)
     moves = np.array([single.get(symbol, move) for symbol, move in named])
-    return moves, [f"stated of {'it' if s in single else 'its class'}" for s in book.symbols]
+    return moves, [
+        f"stated for {'the symbol' if s in single else 'its class'}" for s in book.symbols
+    ]
 
 
 def _own_moves(
@@ -81,5 +83,8 @@ def _own_moves(
     rows = np.flatnonzero(day & bars.mask[own].any(axis=0))
     moves = np.where(own, closes[rows] / closes[np.flatnonzero(eve)[-1]] - 1.0, stated)
     worst = int(np.argmin(moves @ np.where(trading, book.values, 0.0)))
-    words = f"own bars, {utc_text(before.closes)} to {utc_text(bars.times[rows[worst]])}"
+    words = (
+        f"historical bars of the symbol, {utc_text(before.closes)} to"
+        f" {utc_text(bars.times[rows[worst]])}"
+    )
     return moves[worst], [words if mine else said for mine, said in zip(own, basis, strict=True)]
