@@ -59,28 +59,28 @@ class ForecasterSettings(Profile):
 
     kind: str = setting(
         "chronos2",
-        "by forecaster=NAME, or _target_ for one's own class; ewma and mix: random walks "
-        "with EWMA variance, in a mix half plain",
+        "forecaster, selected by forecaster=NAME, or by _target_ for a custom class; ewma and "
+        "mix: random walks with EWMA variance, mix averages it with plain variance",
     )
-    arguments: Mapping[str, Any] = setting({}, "of one's own class, by name")
+    arguments: Mapping[str, Any] = setting({}, "arguments of a custom class, by name")
     path: str | None = setting(
-        None, "forecasts that `file` answers from, as in `forecasting.file_forecaster`"
+        None, "forecast file of the forecaster `file`, as in `forecasting.file_forecaster`"
     )
     batch_size: int | None = setting(
         None,
-        "windows a pass at most; none: 64 on a CPU, on CUDA 64 … 16,384 by model, context "
-        "and free memory",
+        "maximum windows in a model pass; null: 64 on a CPU, on CUDA 64 … 16,384 by model, "
+        "context and free memory",
     )
-    cache: str | None = setting(
-        str(DEFAULT_CACHE_FOLDER), "folder where Chronos-2's forecasts are kept"
-    )
-    per_symbol: str | None = setting(None, "folder of per-symbol settings; none: the project's")
+    cache: str | None = setting(str(DEFAULT_CACHE_FOLDER), "folder of cached Chronos-2 forecasts")
+    per_symbol: str | None = setting(None, "folder of per-symbol settings; null: the project's")
     calibrated: bool = setting(
         True,
-        "corrected by what came true, per-symbol settings read; false: the raw model on "
-        "`context_length` closes",
+        "whether forecasts are calibrated on past outcomes and per-symbol settings apply; "
+        "false: the raw model on `context_length` closes",
     )
-    calibration: CalibrationSettings = setting(CalibrationSettings(), "how")
+    calibration: CalibrationSettings = setting(
+        CalibrationSettings(), "history and confidence of the calibration"
+    )
 
     def __post_init__(self) -> None:
         if self.kind not in FORECASTERS and not is_plugin(self.kind):
@@ -232,21 +232,25 @@ def _refuse_twice(words: Sequence[str]) -> None:
 class PanelSettings:
     """Settings of symbols, their date range, and their forecaster."""
 
-    symbols: tuple[str, ...] = setting((), "none: all that the data holds")
-    start: str | None = setting(None, "New York date, inclusive, or an instant with a zone")
-    end: str | None = setting(None, "the same")
+    symbols: tuple[str, ...] = setting((), "symbols to use; empty: all in the data")
+    start: str | None = setting(None, "start, a New York date or an instant with a time zone")
+    end: str | None = setting(
+        None, "end, a New York date (inclusive) or an instant with a time zone"
+    )
     timeframe: TimeframeName | None = setting(
         None,
-        "of bars and decisions, made from shorter bars; none: days where a file has them, "
-        "else hours",
+        "length of the bars, one decision each, aggregated from shorter bars; null: `1d` if a "
+        "file has daily bars, else `1h`",
     )
     fill: FillTime = setting(
         "open",
-        "of stocks' daily decisions: next `open`, or the same session's closing auction, "
-        "decided 15 minutes before its `close` on intraday bars",
+        "fill of daily stock decisions: at the next `open`, or in the same session's closing "
+        "auction, decided 15 minutes before its `close` on intraday bars",
     )
-    data: DataSettings = setting(DataSettings(), "where bars come from")
-    forecaster: ForecasterSettings = setting(ForecasterSettings(), "what forecasts")
+    data: DataSettings = setting(DataSettings(), "source and conventions of the bars")
+    forecaster: ForecasterSettings = setting(
+        ForecasterSettings(), "forecaster, its calibration and cache"
+    )
 
     fills_orders = False
 
@@ -291,11 +295,13 @@ class PanelSettings:
 class BatchSettings(PanelSettings):
     """Settings of a batch of forecasts: bars, forecaster and output."""
 
-    output: str | None = setting(None, "Parquet file; none: the cache alone")
+    output: str | None = setting(
+        None, "Parquet file of the forecasts; null: they are only kept in the cache"
+    )
     launcher: Literal["local", "ray"] = setting(
         "local", "`local` computes in this process, `ray` on a Ray cluster"
     )
-    ray: RaySettings = setting(RaySettings(), "which one, and what a task has of it")
+    ray: RaySettings = setting(RaySettings(), "Ray cluster, and the resources of each task")
 
     def __post_init__(self) -> None:
         PanelSettings.__post_init__(self)
@@ -321,17 +327,19 @@ class BatchSettings(PanelSettings):
 class EvaluationSettings(PanelSettings):
     """Settings of an evaluation: bars, scored steps and baselines."""
 
-    steps: tuple[int, ...] = setting((1, 2, 3, 6, 12, 24), "that are scored")
-    baselines: tuple[Baseline, ...] = setting(
-        ("ewma", "mix", "garch", "historical"), "baselines that it is compared with, uncalibrated"
+    steps: tuple[int, ...] = setting(
+        (1, 2, 3, 6, 12, 24), "forecast steps that are scored, in bars"
     )
-    include_uncalibrated: bool = setting(True, "also score the forecaster uncalibrated")
+    baselines: tuple[Baseline, ...] = setting(
+        ("ewma", "mix", "garch", "historical"), "forecasters to compare with, uncalibrated"
+    )
+    include_uncalibrated: bool = setting(True, "whether to score the forecaster uncalibrated, too")
     candidate_contexts: tuple[int, ...] = setting(
         (),
-        "context lengths tried for each symbol with every augmentation; what proves "
-        "itself is written into `forecaster.per_symbol`",
+        "context lengths tried for each symbol with every augmentation; significant "
+        "improvements are written to `forecaster.per_symbol`",
     )
-    output: str = setting("outputs/evaluation", "folder of figures and page")
+    output: str = setting("outputs/evaluation", "folder of the scores and the page")
 
     def __post_init__(self) -> None:
         PanelSettings.__post_init__(self)

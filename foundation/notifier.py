@@ -268,12 +268,14 @@ class MonitoringSettings:
     """Settings of monitoring: recipients of a loop's notices, and the limit on failed cycles."""
 
     max_failed_cycles: int = setting(
-        3, "failed cycles, or ticks, in a row that end the process", ge=1, le=1000
+        3, "consecutive failed cycles, or ticks, after which the process ends", ge=1, le=1000
     )
     healthcheck_url: str | None = setting(
-        None, "asked every five minutes while the loop makes progress", hidden=True
+        None, "address requested every five minutes while the loop makes progress", hidden=True
     )
-    alert_url: str | None = setting(None, "told of whatever needs a person", hidden=True)
+    alert_url: str | None = setting(
+        None, "address that receives alerts that need a person", hidden=True
+    )
 
     def __post_init__(self) -> None:
         check_url("healthcheck_url", self.healthcheck_url)

@@ -41,14 +41,15 @@ MAX_PRICE_RISE = 20.0  # GME rose to twenty times its price in January 2021
 class OptionTerms:
     """Settings of options on a practice venue; a registered desk adds those of its quotes."""
 
-    vix: str | None = setting(None, "a daily file of the volatility index; none: no options")
-    symbols: tuple[str, ...] = setting(("SPY",), "stocks they are on")
+    vix: str | None = setting(None, "file of the volatility index's daily closes; null: no options")
+    symbols: tuple[str, ...] = setting(("SPY",), "underlying stocks of the options")
     slippage: float = setting(
-        0.05, "points between the middle and what a leg is quoted at", ge=0, le=1e3
+        0.05, "distance of a leg's quotes from its mid price, points", ge=0, le=1e3
     )
     vix_response: float = setting(
         VOLATILITY_RESPONSE,
-        "by which volatility moves against its index within a day; see `intraday_volatility_index`",
+        "response of implied volatility to index moves within a day; see "
+        "`intraday_volatility_index`",
         ge=-20,
         le=20,
         key=False,
@@ -62,10 +63,14 @@ class BacktestSettings(TradingSettings):
     fills_orders = True
 
     days: int | None = setting(
-        None, "calendar days up to the last bar all symbols share, instead of start and end", ge=1
+        None,
+        "calendar days up to the last bar that all symbols have, instead of start and end",
+        ge=1,
     )
     output: str = setting("outputs/backtest", "folder of the results")
-    trials: str | None = setting(None, "the trial ledger, an SQLite file")
+    trials: str | None = setting(
+        None, "trial ledger, an SQLite file that counts the tested variants"
+    )
     fills: FillTerms = setting(FillTerms(), "how much of an order fills")
 
     def __post_init__(self) -> None:
@@ -171,29 +176,31 @@ class BacktestSettings(TradingSettings):
 class VenueSettings(BacktestSettings):
     """Settings of a practice venue: the bars, costs and margin of a backtest, and options."""
 
-    options: OptionTerms = setting(OptionTerms(), "that are traded on its stocks")
+    options: OptionTerms = setting(OptionTerms(), "options on the venue's stocks")
 
 
 @settings_class()
 class ComparisonOptions:
     """Settings of a comparison: folders, strategies and varied settings."""
 
-    runs: tuple[str, ...] = setting((), "folders of backtests, or of such folders")
+    runs: tuple[str, ...] = setting(
+        (), "folders of finished backtests, or folders that contain such folders"
+    )
     strategies: tuple[str, ...] = setting(
-        (), "as in sizing.strategy, each a run of its own; none: the configured one"
+        (), "strategies to run, named as in sizing.strategy; empty: only the configured one"
     )
     vary: dict[str, Any] | None = setting(
-        None, "`setting: [values]`, every combination with every strategy"
+        None, "values to vary, `setting: [values]`; every combination runs with every strategy"
     )
     counterfactuals: tuple[CounterfactualKind, ...] = setting(
         (),
-        "beside each variant: `lag`, forecasts one decision older; `shuffled`, dealt anew "
-        "in time; `costs`, 0, 2 and 4 times all",
+        "extra runs of each variant: `lag`, with forecasts one decision older; `shuffled`, "
+        "with forecasts permuted in time; `costs`, with 0, 2 and 4 times the costs",
     )
     launcher: Literal["local", "ray"] = setting(
         "local", "`local` runs variants in this process, `ray` on a Ray cluster"
     )
-    ray: RaySettings = setting(RaySettings(), "which one, and what a task has of it")
+    ray: RaySettings = setting(RaySettings(), "Ray cluster, and the resources of each task")
 
 
 @settings_class()
@@ -201,36 +208,47 @@ class DriftOptions:
     """Settings of a drift report: the journal, and the report's folder."""
 
     journal: str | None = setting(
-        None, "of the live account, the file data/live/ACCOUNT/journal.sqlite"
+        None, "journal of the live account, the file data/live/ACCOUNT/journal.sqlite"
     )
-    output: str | None = setting(None, "folder of the live account's report; none: nowhere")
+    output: str | None = setting(
+        None, "folder of the live account's report; null: it is not written"
+    )
 
 
 @settings_class("scenarios")
 class Scenario:
     """A scenario: moves of prices between two bars."""
 
-    name: Annotated[str, required_setting("of the scenario", pattern=r"\S")]
+    name: Annotated[str, required_setting("name of the scenario", pattern=r"\S")]
     source: Annotated[
         str,
         required_setting(
-            "of its moves, with a date, or that they are an assumption", pattern=r"\S"
+            "source of its moves, with a date, or the statement that they are an assumption",
+            pattern=r"\S",
         ),
     ]
     day: str | None = setting(
-        None, "New York date; a symbol's own bars of that session decide, if any"
+        None, "New York date; symbols with bars of that session move as they did then"
     )
-    stocks: float = setting(0.0, "move of every stock, a fraction", gt=-1, le=MAX_PRICE_RISE)
+    stocks: float = setting(
+        0.0, "move of every stock, a fraction of price", gt=-1, le=MAX_PRICE_RISE
+    )
     shorts: float | None = setting(
-        None, "the same of every stock held short; none: as `stocks`", gt=-1, le=MAX_PRICE_RISE
+        None,
+        "move of every stock held short, a fraction of price; null: as `stocks`",
+        gt=-1,
+        le=MAX_PRICE_RISE,
     )
-    crypto: float = setting(0.0, "the same of every coin", gt=-1, le=MAX_PRICE_RISE)
+    crypto: float = setting(
+        0.0, "move of every crypto symbol, a fraction of price", gt=-1, le=MAX_PRICE_RISE
+    )
     symbols: Mapping[
         str, Annotated[float, required_setting("a fraction", gt=-1, le=MAX_PRICE_RISE)]
-    ] = setting({}, "moves of single symbols, in the place of their class's")
+    ] = setting({}, "moves of single symbols, instead of their class's")
     halted: Literal["largest"] | None = setting(
         None,
-        "`largest`: the largest stock stops trading at its last price; none: everything trades",
+        "`largest`: the largest stock position stops trading at its last price; null: "
+        "everything trades",
     )
 
     def __post_init__(self) -> None:
@@ -256,16 +274,18 @@ class StressSettings:
     """Settings of a stress test: the book and the scenarios."""
 
     account: Literal["venue"] | None = setting(
-        None, "`venue`: the account there; none: the run that is named"
+        None, "account to test: `venue` reads it from the broker; null: the book of the named run"
     )
     at: str = setting(
-        "end", "of a run: `end`, `worst` (most leverage), a New York date or an instant with a zone"
+        "end",
+        "instant of a run's book: `end`, `worst` (highest leverage), a New York date or an "
+        "instant with a time zone",
     )
-    only: tuple[str, ...] = setting((), "names of scenarios; none means all")
-    output: str = setting("outputs/stress", "folder")
-    broker: BrokerSettings = setting(BrokerSettings(), "how the venue is reached")
-    scenarios: tuple[Scenario, ...] = setting((), "what may happen")
-    custom_scenarios: tuple[Scenario, ...] = setting((), "scenarios of the user's")
+    only: tuple[str, ...] = setting((), "names of the scenarios to test; empty: all")
+    output: str = setting("outputs/stress", "folder of the results")
+    broker: BrokerSettings = setting(BrokerSettings(), "connection to the venue")
+    scenarios: tuple[Scenario, ...] = setting((), "scenarios of the project")
+    custom_scenarios: tuple[Scenario, ...] = setting((), "scenarios of the user")
 
     def __post_init__(self) -> None:
         if self.at not in NAMED_INSTANTS and not self.at[:1].isdecimal():

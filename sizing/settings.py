@@ -26,25 +26,38 @@ Fallback = Literal["none", "legacy"]
 class Limits:
     """Limits on a book in multiples of equity."""
 
-    symbol_cap: float = setting(0.6, "of one symbol, held and open", gt=0, le=4)
-    intraday_leverage: float = setting(
-        4.0, "of stock gross while the market stays open", gt=0, le=10
+    symbol_cap: float = setting(
+        0.6, "maximum weight of a symbol, open orders included, multiples of equity", gt=0, le=4
     )
-    overnight_leverage: float = setting(2.0, "of stock gross into the night", gt=0, le=10)
+    intraday_leverage: float = setting(
+        4.0,
+        "maximum gross stock exposure while the market stays open, multiples of equity",
+        gt=0,
+        le=10,
+    )
+    overnight_leverage: float = setting(
+        2.0, "maximum gross stock exposure overnight, multiples of equity", gt=0, le=10
+    )
     overnight_buffer: float = setting(
-        0.02, "share of overnight_leverage kept free for moves until the close", ge=0, lt=1
+        0.02, "fraction of overnight_leverage kept free for price moves until the close", ge=0, lt=1
     )
     crypto_leverage: float = setting(
-        1.0, "of all coins, bought with cash that is not borrowed", ge=0, le=1
+        1.0,
+        "maximum crypto exposure, multiples of equity; crypto is bought without borrowed cash",
+        ge=0,
+        le=1,
     )
     margin_equity: float = setting(
-        2000.0, "USD below which stocks are held 1×, and not short", ge=0
+        2000.0, "equity below which stocks are held without leverage or short sales, USD", ge=0
     )
     groups_file: str | None = setting(
         None, "YAML file of limits on groups and on market beta (docs/MATH.md)"
     )
     max_positions: int | None = setting(
-        None, "held after a decision, those that cannot change then among them", ge=1, le=100_000
+        None,
+        "maximum number of positions after a decision, those that cannot be traded then included",
+        ge=1,
+        le=100_000,
     )
 
     def group_limits(self) -> GroupLimits:
@@ -111,8 +124,10 @@ def _checked_groups(path: str, symbol_cap: float, leverage: float) -> GroupLimit
 class DrawdownLimit:
     """Bound on the probability that wealth ever falls by a given share."""
 
-    depth: Annotated[float, required_setting("the share that is lost", gt=0, lt=1)]
-    probability: Annotated[float, required_setting("that it ever is", gt=0, lt=1)]
+    depth: Annotated[float, required_setting("drawdown, a fraction of wealth", gt=0, lt=1)]
+    probability: Annotated[
+        float, required_setting("maximum probability that the drawdown ever occurs", gt=0, lt=1)
+    ]
 
     @property
     def kelly_fraction(self) -> float:
@@ -131,15 +146,16 @@ class PriorSettings:
     """Premium prior: Sharpe ratios of asset classes, and the horizon of a plan."""
 
     stock_sharpe: float = setting(
-        0.3, "Sharpe ratio a year of the diversified stock market", ge=0, le=2
+        0.3, "yearly Sharpe ratio of the diversified stock market", ge=0, le=2
     )
     crypto_sharpe: float | None = setting(
         None,
-        "the same of crypto; null: stock_sharpe × the correlation of crypto with stocks (CAPM)",
+        "yearly Sharpe ratio of crypto; null: stock_sharpe × the correlation of crypto with "
+        "stocks (CAPM)",
         ge=0,
         le=2,
     )
-    horizon_days: int = setting(28, "how far a plan looks, in calendar days", ge=1, le=365)
+    horizon_days: int = setting(28, "horizon of a multi-period plan, calendar days", ge=1, le=365)
 
     def class_sharpe(self, crypto_correlation: Array) -> Array:
         """Return the yearly Sharpe ratios of stocks and crypto at each instant, [T, 2].

@@ -93,16 +93,20 @@ class CorrelationSource(Protocol):
 class CorrelationEstimator:
     """Settings of Ledoit-Wolf estimates, blended with a prior in proportion to missing data."""
 
-    hourly_window: int = setting(500, "hourly returns within a class", ge=2)
-    session_window: int = setting(120, "16:00-16:00 returns between the classes", ge=2)
+    hourly_window: int = setting(
+        500, "number of hourly returns for correlations within an asset class", ge=2
+    )
+    session_window: int = setting(
+        120, "number of 16:00-16:00 returns for correlations between asset classes", ge=2
+    )
     within_stocks: float = setting(
         PRIOR_WITHIN_STOCKS, "prior correlation between stocks", ge=0, lt=1
     )
     within_crypto: float = setting(
-        PRIOR_WITHIN_CRYPTO, "prior correlation between coins", ge=0, lt=1
+        PRIOR_WITHIN_CRYPTO, "prior correlation between crypto symbols", ge=0, lt=1
     )
     stock_crypto: float = setting(
-        PRIOR_STOCK_CRYPTO, "prior correlation between a stock and a coin", ge=0, lt=1
+        PRIOR_STOCK_CRYPTO, "prior correlation between a stock and a crypto symbol", ge=0, lt=1
     )
 
     @property

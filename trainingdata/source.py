@@ -63,63 +63,71 @@ class CorporateEvents(NamedTuple):
 class DataSettings:
     """Settings of a run's bars: their source, conventions, and price adjustment."""
 
-    dir: tuple[str, ...] = setting((), "folders or files of bars; none: the synthetic market")
-    zone: str | None = setting(None, "of stamps without one, as America/New_York; none: refused")
+    dir: tuple[str, ...] = setting((), "folders or files of bars; empty: the synthetic market")
+    zone: str | None = setting(
+        None,
+        "time zone of timestamps without one, as America/New_York; null: such timestamps are "
+        "refused",
+    )
     epoch: EpochUnit | None = setting(
-        None, "unit of stamps that count since 1970: `s`, `ms`, `us` or `ns`; none: refused"
+        None,
+        "unit of numeric timestamps since 1970: `s`, `ms`, `us` or `ns`; null: such "
+        "timestamps are refused",
     )
     stamps: StampSide | None = setting(
         None,
-        "side of a bar, `begin` or `end`, that a stamp marks if file and exchange calendar do "
-        "not state it; none: refused",
+        "side of the bar that a timestamp marks, `begin` or `end`, if neither the file nor "
+        "the exchange calendar shows it; null: such files are refused",
     )
     volume_unit: VolumeUnit | None = setting(
         None,
-        "of crypto volume, `coins` or `usd`, if a file does not state it; none: refused as soon "
-        "as anything depends on it",
+        "unit of crypto volume, `coins` or `usd`, if the file does not state it; null: "
+        "refused as soon as a result depends on it",
     )
     execution_bars: tuple[str, ...] = setting(
         (),
-        "folders or files of finer bars (1, 5, 15 or 30 minutes) that orders meet; none: "
-        "those decided on",
+        "folders or files of finer bars (1, 5, 15 or 30 minutes) that fill the orders; empty: "
+        "the bars of the decisions",
     )
     actions: str | None = setting(
-        None, "file of dividends, splits and ends (symbol, date, kind, value; into, cash, known)"
+        None,
+        "file of dividends, splits and delistings (symbol, date, kind, value; into, cash, known)",
     )
     delisted_after: int | None = setting(
         DELISTING_SESSIONS,
-        "sessions without a bar that others of its class have, after which a symbol "
-        "leaves the book",
+        "sessions without a bar, while others of the class have one, after which a symbol "
+        "counts as delisted",
         ge=1,
     )
     delisting_loss: float = setting(
         DELISTING_LOSS,
-        "part of its last price lost then, unless data.actions says otherwise (Shumway 1997)",
+        "fraction of the last price lost at delisting, unless data.actions states it (Shumway "
+        "1997)",
         ge=0,
         le=1,
     )
     adjustment: Adjustment = setting(
         "split",
-        "of prices: `split` for splits, dividends booked as cash; `all` for both, nothing "
-        "booked; `raw` for neither, both booked",
+        "adjustment of the bars' prices: `split` for splits, dividends booked as cash; `all` "
+        "for both, nothing booked; `raw` for neither, both booked",
     )
     accept_jumps: bool = setting(
         False,
-        "unexplained jumps like a split's, and actions that prices do not show, are "
-        "doubts; without it the bars are refused",
+        "whether split-like jumps without a corporate action, and actions that prices do not "
+        "show, are reported as doubts; false: such bars are refused",
     )
     crypto_day: CryptoDay = setting(
         "utc",
-        "a coin's day: midnight `utc`, or 16:00 `new_york` as stocks, put together from "
-        "shorter bars",
+        "daily bar of crypto: from midnight `utc`, or from 16:00 `new_york` as stocks, "
+        "aggregated from shorter bars",
     )
-    feed: Feed = setting("iex", "of the venue's stock bars, `iex` (free keys) or `sip` (paid)")
-    seed: int = setting(0, "of the synthetic market's draws", ge=0, lt=2**63)
+    feed: Feed = setting("iex", "feed of the venue's stock bars, `iex` (free keys) or `sip` (paid)")
+    seed: int = setting(0, "seed of the synthetic market", ge=0, lt=2**63)
     information_coefficient: float = setting(
-        0.15, "information coefficient of the synthetic market at one bar", ge=0, le=0.5
+        0.15, "information coefficient of synthetic forecasts at one bar", ge=0, le=0.5
     )
-    start: str = setting("2023-01-02", "New York date on which the synthetic market begins")
-    end: str = setting("2024-06-28", "New York date on which it ends, inclusive")
+    start: str = setting("2023-01-02", "first date of the synthetic market, New York")
+    end: str = setting("2024-06-28", "last date of the synthetic market, New York, inclusive")
 
     def __post_init__(self) -> None:
         if not all(place.strip() for place in self.dir):

@@ -142,13 +142,17 @@ class CorrelationSettings(CorrelationEstimator):
 
     kind: str = setting(
         "estimate",
-        "of these windows and priors, or by _target_ a `CorrelationSource` of one's own",
+        "source of the matrix: an estimate with these windows and priors, or a custom "
+        "`CorrelationSource` by _target_",
         key=False,
     )
-    arguments: Mapping[str, Any] = setting({}, "of one's own class, by name")
-    file: str | None = setting(None, "a matrix built before, instead of an estimate")
+    arguments: Mapping[str, Any] = setting({}, "arguments of a custom class, by name")
+    file: str | None = setting(None, "file of a stored matrix, used instead of an estimate")
     factors: int | None = setting(
-        None, "common factors kept, the rest each symbol's own; none: the matrix", ge=1, le=1000
+        None,
+        "number of common factors kept, the rest is each symbol's own risk; null: the full matrix",
+        ge=1,
+        le=1000,
     )
 
     def __post_init__(self) -> None:

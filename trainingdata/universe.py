@@ -68,30 +68,41 @@ Rank = Callable[[Bars], Any]
 class UniverseSettings:
     """Settings of the universe: the rule for the symbols that may be held at each instant."""
 
-    top: int | None = setting(None, "the largest so many of those that pass; none: all", ge=1)
+    top: int | None = setting(
+        None, "number of largest symbols that are kept after the filters; null: all", ge=1
+    )
     top_by: Literal["dollar_volume"] = setting(
-        "dollar_volume", "what is large: median of a day's price times volume, over the window"
+        "dollar_volume", "size of a symbol: median of daily price times volume over the window"
     )
-    window: str = setting("60d", "that volume, volatility and momentum are of, in calendar days")
-    min_price: float = setting(0.0, "USD of the last close, at least", ge=0)
-    min_bars: int = setting(0, "of history, at least", ge=0)
+    window: str = setting(
+        "60d", "calendar days over which volume, volatility and momentum are measured"
+    )
+    min_price: float = setting(0.0, "minimum last close, USD", ge=0)
+    min_bars: int = setting(0, "minimum bars of history", ge=0)
     max_volatility: float | None = setting(
-        None, "a year, of daily closes in the window, at most; none: any", gt=0
+        None, "maximum yearly volatility of daily closes in the window; null: no limit", gt=0
     )
-    classes: tuple[Literal["stock", "crypto"], ...] = setting((), "`stock` or `crypto`; none: both")
+    classes: tuple[Literal["stock", "crypto"], ...] = setting(
+        (), "asset classes, `stock` or `crypto`; empty: both"
+    )
     members: str | None = setting(
-        None, "file of members (symbol, from, to), as of an index; to: the first day no longer one"
+        None,
+        "file of members (symbol, from, to), as of an index; `to` is the first day after "
+        "membership",
     )
     rebalance: Literal["daily", "weekly", "monthly"] = setting(
         "monthly",
-        "when membership is renewed, at New York's midnight; members count from their dates on",
+        "times at which filters are renewed, at midnight in New York; dates of `members` "
+        "apply on their day",
     )
     rank: str | None = setting(
         None,
-        "by which `keep` are the best: `growth`, expected per risk at each decision, or "
+        "ranking for `keep`: `growth`, expected return per risk at each decision, or "
         "`momentum`, return over the window at each renewal",
     )
-    keep: int | None = setting(None, "the best so many by `rank`; none: all", ge=1)
+    keep: int | None = setting(
+        None, "number of best symbols by `rank` that are kept; null: all", ge=1
+    )
 
     def __post_init__(self) -> None:
         if not (re.fullmatch(r"[1-9]\d*d", self.window) and self.window_days <= MAX_WINDOW_DAYS):

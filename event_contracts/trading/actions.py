@@ -178,23 +178,28 @@ class PositionLimits:
     bind in an account that trades a single market.
     """
 
-    contracts: Decimal = setting(Decimal(500), "of one side", gt=0)
-    value: Decimal = setting(Decimal(500), "USD of the position at the order's price", gt=0)
+    contracts: Decimal = setting(Decimal(500), "maximum contracts of one side in a market", gt=0)
+    value: Decimal = setting(
+        Decimal(500), "maximum value of a market's position at the order's price, USD", gt=0
+    )
     share: Decimal = setting(
-        Decimal("0.25"), "of the portfolio that the position may be", gt=0, le=1
+        Decimal("0.25"),
+        "maximum value of a market's position, a fraction of the portfolio",
+        gt=0,
+        le=1,
     )
     event_loss: Decimal | None = setting(
-        None, "USD, greatest loss of one event over its outcomes; none: as `value`", gt=0
+        None, "maximum loss of an event over its outcomes, USD; null: as `value`", gt=0
     )
     event_share: Decimal | None = setting(
-        None, "of the portfolio, greatest loss of one event; none: as `share`", gt=0, le=1
+        None, "maximum loss of an event, a fraction of the portfolio; null: as `share`", gt=0, le=1
     )
     account_loss: Decimal | None = setting(
-        None, "USD, greatest loss of all markets together; none: no such limit", gt=0
+        None, "maximum loss of all markets together, USD; null: no such limit", gt=0
     )
     account_share: Decimal | None = setting(
         None,
-        "of the portfolio, greatest loss of all markets together; none: twice `share`",
+        "maximum loss of all markets together, a fraction of the portfolio; null: twice `share`",
         gt=0,
         le=1,
     )
@@ -419,26 +424,28 @@ class OrderSettings:
 
     price_style: PriceStyle | Mapping[str, PriceStyle] = setting(
         "aggressive",
-        "passive joins its own queue, mid is half-way, aggressive takes the other side's "
-        "offer; an aggressive sale is immediate-or-cancel, other orders rest; one for all, or "
-        "each for BUY_YES, SELL_YES, BUY_NO, SELL_NO",
+        "limit price: `passive` at the best price of its own side, `mid` half-way, "
+        "`aggressive` at the other side's; aggressive sales are immediate-or-cancel, other "
+        "orders rest; one style for all, or one each for BUY_YES, SELL_YES, BUY_NO, SELL_NO",
     )
     position_sizes: tuple[int, ...] = setting(
         POSITION_SIZES, "contracts of each of the five sizes, increasing"
     )
-    fixed_size: int | None = setting(None, "the one size of them that is allowed; none allows all")
+    fixed_size: int | None = setting(
+        None, "the only allowed one of position_sizes; null: all are allowed"
+    )
     limits: PositionLimits = setting(
-        PositionLimits(), "on the position of a market, on events and on the account"
+        PositionLimits(), "limits on positions, and on losses of events and of the account"
     )
     size_limits: Mapping[int, int] | None = setting(
         None,
-        "by size, the most contracts of one side that its purchase may lead to, held and resting "
-        "ones included: {100: 200}; none: no size has a limit",
+        "maximum contracts of one side after a purchase, by order size, resting orders "
+        "included: {100: 200}; null: no limits",
     )
-    cash_buffer: float = setting(float(CASH_BUFFER), "USD that no purchase may touch", ge=0)
+    cash_buffer: float = setting(float(CASH_BUFFER), "cash that purchases must leave, USD", ge=0)
     life: int = setting(
         DEFAULT_ORDER_TICKS,
-        "ticks that an order rests, as a policy was trained",
+        "ticks until a resting order expires; a trained policy requires those of its training",
         ge=1,
         le=MAX_ORDER_TICKS,
     )

@@ -166,12 +166,17 @@ class KalshiSettings(RequestSettings):
     """Settings of the connection to Kalshi: address, time limits and confirmation of live mode."""
 
     mode: Mode = setting(
-        "demo", "demo has an account without money; live needs confirm_live too", key=False
+        "demo",
+        "environment: `demo` has accounts without money; `live` requires confirm_live",
+        key=False,
     )
     confirm_live: bool = setting(False, "required with mode=live: orders use real money", key=False)
-    url_override: str | None = setting(None, "an address on this machine; none: the venue's")
+    url_override: str | None = setting(None, "address of a venue on this machine; null: Kalshi's")
     late_arrival_seconds: float = setting(
-        3600.0, "after its expiry during which an unknown order may still arrive", ge=60, le=172_800
+        3600.0,
+        "seconds after its expiry in which an order of unknown outcome may still arrive",
+        ge=60,
+        le=172_800,
     )
 
     def __post_init__(self) -> None:

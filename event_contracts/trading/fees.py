@@ -94,19 +94,20 @@ class KalshiFees:
     """Settings of Kalshi's fees: rates and rounding by date, `configs/fees/kalshi.yaml`."""
 
     taker: tuple[DatedRate, ...] = setting(
-        (DatedRate(_FIRST, 0.07),), "fee rate of what trades at once, by date"
+        (DatedRate(_FIRST, 0.07),), "fee rate of orders that fill immediately, by date"
     )
     maker: tuple[DatedRate, ...] = setting(
-        (DatedRate(_FIRST, 0.0175),), "fee rate of what waited in the book, by date"
+        (DatedRate(_FIRST, 0.0175),), "fee rate of resting orders, by date"
     )
     fee_step: tuple[DatedRate, ...] = setting(
-        (DatedRate(_FIRST, 0.0001),), "USD that fees are rounded up to, by date"
+        (DatedRate(_FIRST, 0.0001),), "unit to which fees are rounded up, USD, by date"
     )
     balance_step: tuple[DatedRate, ...] = setting(
-        (DatedRate(_FIRST, 0.01),), "USD that balances are rounded down to, by date"
+        (DatedRate(_FIRST, 0.01),), "unit to which balances are rounded down, USD, by date"
     )
     as_of: str = setting(
-        "2026-11-20", "date, YYYY-MM-DD, whose rules a market without a date (a synthetic one) has"
+        "2026-11-20",
+        "date, YYYY-MM-DD, whose rules apply to a market without dates (a synthetic one)",
     )
 
     def __post_init__(self) -> None:

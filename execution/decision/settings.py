@@ -33,33 +33,40 @@ if TYPE_CHECKING:
 class TradingSettings(PanelSettings):
     """Data, forecaster, sizing and costs of a trader."""
 
-    capital: float = setting(100_000.0, "USD of an account that no venue keeps", gt=0, lt=1e12)
-    seed: int = setting(0, "of whatever is drawn at random", ge=0, lt=2**63)
+    capital: float = setting(
+        100_000.0, "starting cash where no venue keeps the account, USD", gt=0, lt=1e12
+    )
+    seed: int = setting(0, "seed of all random draws", ge=0, lt=2**63)
     order_tag: str | None = setting(
         None,
-        "prefix of order ids: letters, digits, '.', '_', '-'; none: the name in "
-        "sizing.strategy. It changes no decision",
+        "prefix of order ids: letters, digits, '.', '_', '-'; null: the name in "
+        "sizing.strategy. It does not change decisions",
     )
     schedule: tuple[str, ...] = setting(
         ("bars",),
-        "decide at all `bars`, at the first that fills in a week (`weekly`) or month "
-        "(`monthly`), or at New York times (10:30,15:30); guards and cuts for the night "
-        "always act",
+        "times of decisions: all `bars`, the first that fills in a week (`weekly`) or month "
+        "(`monthly`), or New York times (10:30,15:30); guards and overnight trims always act",
     )
     increments: Literal["original", "broker"] = setting(
         "original",
-        "thousandths of a coin (`original`), or the venue's billionths (`broker`); whole "
-        "shares in both",
+        "quantity step of crypto: `original`, thousandths, or `broker`, the venue's "
+        "billionths; stocks trade whole shares in both",
     )
-    sizing: SizingSettings = setting(SizingSettings(), "how much")
-    prior: PriorSettings = setting(PriorSettings(), "the stated premiums, and how far a plan looks")
-    limits: Limits = setting(Limits(), "of weights")
-    universe: UniverseSettings = setting(UniverseSettings(), "which symbols may be held, and when")
-    correlation: CorrelationSettings = setting(CorrelationSettings(), "where matrices come from")
-    costs: TradingCosts = setting(TradingCosts(), "beside fees")
-    fees: FeeSchedule = setting(FeeSchedule(), "of a trade")
-    margin: MarginTerms = setting(MarginTerms(), "what borrowing costs")
-    orders: OrderSizeLimits = setting(OrderSizeLimits(), "what an order may be worth")
+    sizing: SizingSettings = setting(SizingSettings(), "strategy that sets target weights")
+    prior: PriorSettings = setting(
+        PriorSettings(), "assumed risk premiums, and the horizon of a plan"
+    )
+    limits: Limits = setting(Limits(), "limits on weights")
+    universe: UniverseSettings = setting(
+        UniverseSettings(), "symbols that may be held at each instant"
+    )
+    correlation: CorrelationSettings = setting(
+        CorrelationSettings(), "source of correlation matrices"
+    )
+    costs: TradingCosts = setting(TradingCosts(), "costs of a trade other than fees")
+    fees: FeeSchedule = setting(FeeSchedule(), "fees of a trade")
+    margin: MarginTerms = setting(MarginTerms(), "limits and rates of borrowing")
+    orders: OrderSizeLimits = setting(OrderSizeLimits(), "minimum and maximum values of an order")
 
     def __post_init__(self) -> None:
         PanelSettings.__post_init__(self)

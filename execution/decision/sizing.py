@@ -23,35 +23,48 @@ class SizingSettings:
 
     strategy: str = setting(
         "kelly_50",
-        "kelly_10 … kelly_100, kelly_50_x4, premium_50, equal_weight, fixed_fraction, "
-        "vol_target, inverse_volatility, risk_parity, buy_and_hold or legacy",
+        "strategy name: kelly_10 … kelly_100, kelly_50_x4, premium_50, equal_weight, "
+        "fixed_fraction, vol_target, inverse_volatility, risk_parity, buy_and_hold or legacy",
     )
-    arguments: Mapping[str, Any] = setting({}, "of one's own function or class, by name")
+    arguments: Mapping[str, Any] = setting({}, "arguments of a custom function or class, by name")
     lookback: int = setting(
-        500, "own bars in the price history of one's own strategy", ge=0, le=20_000
+        500,
+        "number of a symbol's latest bars in the price history of a custom strategy",
+        ge=0,
+        le=20_000,
     )
-    fraction: float | None = setting(None, "of full Kelly, instead of that in the strategy's name")
+    fraction: float | None = setting(
+        None, "fraction of full Kelly that replaces the one in the strategy's name"
+    )
     drawdown: DrawdownLimit | None = setting(
         None,
-        "{depth: 0.2, probability: 0.1} chooses the fraction: a fall by a fifth, ever, "
-        "with 10 % at most",
+        "drawdown limit that chooses the fraction of Kelly: {depth: 0.2, probability: 0.1} "
+        "allows a fall by 20 %, ever, with a probability of 10 %",
     )
-    volatility: VolatilityRule = setting("quantile", "the rule that reads sigma from quantiles")
-    holding: HoldingRule = setting("plan", "a `plan`, or one interval, `next` or `session`")
+    volatility: VolatilityRule = setting(
+        "quantile", "rule that estimates volatility from forecast quantiles"
+    )
+    holding: HoldingRule = setting(
+        "plan", "horizon of a decision: a multi-period `plan`, the `next` bar, or one `session`"
+    )
     signal_bars: int = setting(
         3,
-        "own bars after which a plan's second period ends, and with it a forecast's worth",
+        "bars of the symbol during which a forecast counts; the plan's second period ends "
+        "after them",
         ge=1,
         le=HORIZON,
     )
-    enhanced: bool = setting(True, "false sizes by the legacy rule whatever the strategy")
-    risk_multiplier: float = setting(1.0, "the legacy rule's factor for stocks", gt=0, le=10)
-    fallback: Fallback = setting("none", "what answers when sizing cannot, `none` or `legacy`")
-    position: float = setting(0.1, "the weight that `fixed_fraction` takes", gt=0, le=10)
-    target_volatility: float = setting(0.15, "a year, of `vol_target`", gt=0, le=10)
+    enhanced: bool = setting(True, "whether `strategy` decides; false: the legacy rule decides")
+    risk_multiplier: float = setting(1.0, "factor of the legacy rule for stocks", gt=0, le=10)
+    fallback: Fallback = setting("none", "rule that decides if sizing fails: `none` or `legacy`")
+    position: float = setting(0.1, "weight of each symbol in `fixed_fraction`", gt=0, le=10)
+    target_volatility: float = setting(
+        0.15, "yearly volatility that `vol_target` aims at", gt=0, le=10
+    )
     band: float = setting(
         0.25,
-        "relative distance within which strategies that hold a pattern leave a weight alone",
+        "relative distance from its target within which strategies with fixed weights leave a "
+        "weight unchanged",
         ge=0,
         lt=1,
     )

@@ -38,39 +38,48 @@ SECOND = np.timedelta64(1, "s")
 class GuardSettings:
     """Limits of a live account; names are keys of the YAML below `guards`."""
 
-    max_order: float = setting(1_000_000.0, "USD, value of one order that opens", ge=1, le=1e9)
+    max_order: float = setting(1_000_000.0, "maximum value of an opening order, USD", ge=1, le=1e9)
     max_position: float = setting(
         0.75,
-        "of one symbol after the fill, multiples of equity; of what spreads can lose, of "
-        "their balance if less",
+        "maximum position of a symbol after the fill, multiples of equity; for spreads their "
+        "maximum loss, multiples of their balance if that is less",
         ge=0.01,
         le=10,
     )
-    max_gross: float = setting(4.2, "of all positions then, in multiples of equity", ge=0.01, le=10)
+    max_gross: float = setting(
+        4.2, "maximum gross exposure after the fill, multiples of equity", ge=0.01, le=10
+    )
     max_orders_per_hour: int = setting(
-        200, "orders sent in an hour, all jobs, after which none opens", ge=1, le=100_000
+        200,
+        "orders of all jobs in an hour, beyond which opening orders are refused",
+        ge=1,
+        le=100_000,
     )
     price_collar: float = setting(
         0.10,
-        "share of the last trade by which a limit may pay more, and by which it may "
-        "differ from the price a market order was sized at",
+        "maximum fraction by which a limit price may be worse than the last trade, and by "
+        "which the last trade may differ from the price at sizing",
         ge=0.001,
         le=1,
     )
     max_trade_age: float = setting(
         900.0,
-        "seconds, age of a last trade from which its symbol opens nothing in an open market",
+        "age of the last trade from which, in an open market, opening orders of the symbol "
+        "are refused, seconds",
         ge=1,
         le=86_400,
     )
     daily_loss: float = setting(
-        0.10, "share of the day's first equity whose loss halts openings", ge=0.001, le=1
+        0.10, "loss that halts opening orders, a fraction of the day's first equity", ge=0.001, le=1
     )
     drawdown: float = setting(
-        0.30, "share of the highest equity whose loss halts openings", ge=0.001, le=1
+        0.30, "drawdown that halts opening orders, a fraction of the highest equity", ge=0.001, le=1
     )
     drawdown_resume_fraction: float = setting(
-        0.5, "share of the drawdown limit at which its halt ends by itself", ge=0, le=0.9
+        0.5,
+        "fraction of the drawdown limit below which a drawdown halt ends by itself",
+        ge=0,
+        le=0.9,
     )
 
 

@@ -26,24 +26,25 @@ LEAP_YEAR_DAYS = 366
 class LiveSettings(TradingSettings, MonitoringSettings):
     """Settings of a live loop: a trader with an account at a venue."""
 
-    broker: BrokerSettings = setting(BrokerSettings(), "how the venue is reached")
-    guards: GuardSettings = setting(GuardSettings(), "bounds that no order of any job goes beyond")
+    broker: BrokerSettings = setting(BrokerSettings(), "connection to the venue")
+    guards: GuardSettings = setting(
+        GuardSettings(), "limits that the orders of every job must keep"
+    )
     history_days: int | None = setting(
         None,
-        "calendar days of bars behind a decision; none: 730, more where calibration needs them",
+        "calendar days of bars that a decision uses; null: 730, or more if the calibration "
+        "needs them",
         ge=30,
         le=6000,
     )
     bar_wait_seconds: float = setting(
-        20.0, "seconds that a cycle waits for closed bars that are missing", ge=0, le=600
+        20.0, "maximum seconds that a cycle waits for missing closed bars", ge=0, le=600
     )
     decision_valid_seconds: float = setting(
-        300.0, "for which a decision may be sent", ge=1, le=3600
+        300.0, "seconds after a decision within which its orders may be sent", ge=1, le=3600
     )
-    folder: str = setting("data/live", "where each account has a folder with its journal")
-    jobs: tuple[str, ...] = setting(
-        (TRADE_JOB,), "of the process, `trade` and `spreads`, one or both"
-    )
+    folder: str = setting("data/live", "folder with a subfolder and journal for each account")
+    jobs: tuple[str, ...] = setting((TRADE_JOB,), "jobs of the process: `trade`, `spreads` or both")
     spreads: tuple[str, ...] = setting(
         (), "overrides of configs/sell_spreads.yaml for the job `spreads`"
     )

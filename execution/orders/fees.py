@@ -19,13 +19,13 @@ BASIS_POINT = 1e-4
 class DatedRate:
     """A rate in force from a New York date, inclusive, until the next one."""
 
-    since: Annotated[str, required_setting("the date, YYYY-MM-DD")]
+    since: Annotated[str, required_setting("first date on which the rate applies, YYYY-MM-DD")]
     # The SEC publishes USD a million, and brokers interest in percent: neither unit applies here.
-    rate: Annotated[float, required_setting("in the unit of its table", ge=0, lt=10)]
-    cap: float = setting(float("inf"), "USD that a trade pays at most", ge=0, allow_inf_nan=True)
-    source: str = setting("", "where the rate was published")
-    read_on: str | None = setting(None, "day it was looked up there, YYYY-MM-DD")
-    verified: bool = setting(True, "false: the source does not confirm it; reports say so")
+    rate: Annotated[float, required_setting("rate, in the unit of its table", ge=0, lt=10)]
+    cap: float = setting(float("inf"), "maximum fee of a trade, USD", ge=0, allow_inf_nan=True)
+    source: str = setting("", "publication of the rate")
+    read_on: str | None = setting(None, "date on which the source was read, YYYY-MM-DD")
+    verified: bool = setting(True, "whether the source confirms the rate; reports state if not")
 
     def __post_init__(self) -> None:
         parse_date(self.since)
@@ -36,16 +36,21 @@ class DatedRate:
 class CryptoTier:
     """Fees of the crypto venue from a 30-day volume on, deducted from the received asset."""
 
-    volume: Annotated[float, required_setting("USD in 30 days", ge=0)]
+    volume: Annotated[
+        float, required_setting("30-day volume from which the tier applies, USD", ge=0)
+    ]
     maker: Annotated[
-        float, required_setting("fraction of what an order trades that waited", ge=0, lt=1)
+        float, required_setting("fee of resting orders, a fraction of the traded value", ge=0, lt=1)
     ]
     taker: Annotated[
-        float, required_setting("fraction of what an order trades that did not", ge=0, lt=1)
+        float,
+        required_setting(
+            "fee of orders that fill immediately, a fraction of the traded value", ge=0, lt=1
+        ),
     ]
-    source: str = setting("", "where the tier was published")
-    read_on: str | None = setting(None, "day it was looked up there, YYYY-MM-DD")
-    verified: bool = setting(True, "false: the source does not confirm it; reports say so")
+    source: str = setting("", "publication of the tier")
+    read_on: str | None = setting(None, "date on which the source was read, YYYY-MM-DD")
+    verified: bool = setting(True, "whether the source confirms the tier; reports state if not")
 
     def __post_init__(self) -> None:
         _check_read(self.read_on)
@@ -60,18 +65,22 @@ def _check_read(read: str | None) -> None:
 class FeeSchedule:
     """Regulatory stock fees by date, crypto fees by volume, and commissions."""
 
-    sec_per_dollar: tuple[DatedRate, ...] = setting((), "SEC section 31, USD per USD of sales")
+    sec_per_dollar: tuple[DatedRate, ...] = setting((), "SEC section 31 fee, USD per USD of sales")
     taf_per_share: tuple[DatedRate, ...] = setting(
         (), "FINRA trading activity fee, USD per share sold"
     )
     cat_per_share: tuple[DatedRate, ...] = setting(
-        (), "consolidated audit trail, USD per share, both sides"
+        (), "consolidated audit trail fee, USD per share, both sides"
     )
     crypto_tiers: tuple[CryptoTier, ...] = setting(
-        (CryptoTier(0.0, 0.0015, 0.0025),), "of the coin venue, from volume 0 up"
+        (CryptoTier(0.0, 0.0015, 0.0025),), "fee tiers of the crypto venue, from volume 0 up"
     )
-    commission_bps: float = setting(0.0, "basis points of any trade", ge=0, lt=5000)
-    commission_per_share: float = setting(0.0, "USD", ge=0, lt=5000)
+    commission_bps: float = setting(
+        0.0, "commission of any trade, basis points of its value", ge=0, lt=5000
+    )
+    commission_per_share: float = setting(
+        0.0, "commission of a stock trade, USD per share", ge=0, lt=5000
+    )
 
     def __post_init__(self) -> None:
         for name in ("sec_per_dollar", "taf_per_share", "cat_per_share"):
@@ -110,21 +119,33 @@ class TradingCosts:
     """
 
     stock_half_spread_bps: float = setting(
-        1.0, "half of what lies between bid and ask", ge=0, lt=5000
+        1.0, "half of the bid-ask spread of stocks, basis points of price", ge=0, lt=5000
     )
     stock_slippage_bps: float = setting(
-        1.0, "what the price moves until the order arrives", ge=0, lt=5000
-    )
-    stock_impact: float = setting(
-        0.0,
-        "of the square-root law, impact · volatility of a bar · √(share of its volume) of "
-        "price (Almgren et al. 2005); about 1 is usual",
+        1.0,
+        "adverse price move of stocks until an order arrives, basis points of price",
         ge=0,
         lt=5000,
     )
-    crypto_half_spread_bps: float = setting(2.0, "as for stocks", ge=0, lt=5000)
-    crypto_slippage_bps: float = setting(1.0, "as for stocks", ge=0, lt=5000)
-    crypto_impact: float = setting(0.0, "as for stocks", ge=0, lt=5000)
+    stock_impact: float = setting(
+        0.0,
+        "coefficient of the square-root impact law of stocks: coefficient · volatility of a "
+        "bar · √(fraction of its volume) of price (Almgren et al. 2005); about 1 is usual",
+        ge=0,
+        lt=5000,
+    )
+    crypto_half_spread_bps: float = setting(
+        2.0, "half of the bid-ask spread of crypto, basis points of price", ge=0, lt=5000
+    )
+    crypto_slippage_bps: float = setting(
+        1.0,
+        "adverse price move of crypto until an order arrives, basis points of price",
+        ge=0,
+        lt=5000,
+    )
+    crypto_impact: float = setting(
+        0.0, "coefficient of the square-root impact law of crypto, as for stocks", ge=0, lt=5000
+    )
 
     def impact_coefficient(self, crypto: npt.NDArray[np.bool_]) -> Array:
         """Return the coefficient [S] of the square-root law of market impact."""

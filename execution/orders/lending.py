@@ -41,9 +41,12 @@ def short_proceeds_after_trade(
 class SymbolRate:
     """A rate that applies to one symbol."""
 
-    symbol: Annotated[str, required_setting("of a stock or a coin")]
+    symbol: Annotated[str, required_setting("stock or crypto symbol")]
     rate: Annotated[
-        float, required_setting("a fraction of its value, a year where it is interest", ge=0, lt=10)
+        float,
+        required_setting(
+            "fraction of the position's value; per year if it is a borrow fee", ge=0, lt=10
+        ),
     ]
 
     def __post_init__(self) -> None:
@@ -66,40 +69,50 @@ class MarginTerms:
 
     regime: Literal["current", "dated"] = setting(
         "current",
-        "`current`: today's rules on every date; `dated`: pattern-day-trader rule before "
-        "2026-06-04",
+        "margin rules: `current`, today's on every date; `dated`, with the pattern-day-trader "
+        "rule before 2026-06-04",
     )
     leverage: float = setting(
         4.0,
-        "that the broker lends intraday, stock gross over equity, from margin_equity up; 1× below",
+        "intraday leverage that the broker grants from margin_equity up, gross stock exposure "
+        "over equity; below it is 1",
         ge=1,
         le=10,
     )
-    margin_equity: float = setting(2000.0, "USD of equity from which the broker lends", ge=0)
+    margin_equity: float = setting(2000.0, "equity from which the broker lends, USD", ge=0)
     order_price_buffer: float = setting(
-        1.03, "times the price at which market buys and short sales are checked", ge=1, le=2
+        1.03,
+        "multiple of the price at which buying power of market buys and short sales is checked",
+        ge=1,
+        le=2,
     )
     interest_rate: float = setting(
-        0.065, "on debit carried overnight, unless interest_rates says", ge=0, lt=10
+        0.065,
+        "yearly interest rate on overnight debit, unless interest_rates states it",
+        ge=0,
+        lt=10,
     )
     interest_rates: tuple[DatedRate, ...] = setting(
-        (), 'the same by date: [{since: "2024-01-01", rate: 0.0675}, …]'
+        (), 'yearly interest rates by date: [{since: "2024-01-01", rate: 0.0675}, …]'
     )
     debit_basis: Literal["trade", "settlement"] = setting(
-        "trade", "counts today's trades, or only settled ones"
+        "trade",
+        "debit that bears interest: `trade` counts today's trades, `settlement` only settled ones",
     )
     short_proceeds: Literal["held", "credited"] = setting(
-        "held", "`held` against the short, or `credited` against the debit"
+        "held", "proceeds of short sales: `held` against the short, or `credited` against the debit"
     )
-    cash_rate: float = setting(0.0, "earned by idle cash", ge=0, lt=10)
-    borrow_rate: float = setting(0.0, "of a short's value", ge=0, lt=10)
+    cash_rate: float = setting(0.0, "yearly interest rate on idle cash", ge=0, lt=10)
+    borrow_rate: float = setting(
+        0.0, "yearly borrow fee of a short position, a fraction of its value", ge=0, lt=10
+    )
     borrow_rates: tuple[SymbolRate, ...] = setting(
-        (), "the same by symbol: [{symbol: GME, rate: 0.3}, …]"
+        (), "yearly borrow fees by symbol: [{symbol: GME, rate: 0.3}, …]"
     )
     requirements: tuple[SymbolRate, ...] = setting(
         (),
-        "maintenance by symbol where above the ordinary, a fraction of market value: 0.5 "
-        "for a 2× fund, 0.75 for 3×",
+        "maintenance margins of symbols above the ordinary one, fractions of market value: "
+        "0.5 for a 2× fund, 0.75 for 3×",
     )
 
     def __post_init__(self) -> None:

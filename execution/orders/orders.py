@@ -136,20 +136,28 @@ class Order:
 class OrderSizeLimits:
     """Smallest and largest values of an order."""
 
-    min_fractional_value: float = setting(1.0, "USD, a fraction of a share at least", ge=0)
+    min_fractional_value: float = setting(
+        1.0, "minimum value of an order for a fraction of a share, USD", ge=0
+    )
     # Alpaca refuses smaller crypto purchases (403, code 40310000: "cost basis must be >= minimal
     # amount of order 10"), by probes of its paper API: github.com/ccxt/ccxt/pull/30101, 2026-08-25.
     min_crypto_value: float = setting(
-        10.0, "USD, least value of a crypto order unless it closes; Alpaca, seen 2026-08-25", ge=0
+        10.0,
+        "minimum value of a crypto order that does not close a position, USD; Alpaca's, "
+        "observed 2026-08-25",
+        ge=0,
     )
     # Its min_order_size, about what 1 USD buys (same source), applies to sales as well.
     crypto_dust: float = setting(
-        1.0, "USD, a crypto position below it cannot be sold; Alpaca, seen 2026-08-25", ge=0
+        1.0,
+        "value below which a crypto position cannot be sold, USD; Alpaca's, observed 2026-08-25",
+        ge=0,
     )
-    max_crypto_value: float = setting(200_000.0, "USD, an order of coins at most", gt=0)
+    max_crypto_value: float = setting(200_000.0, "maximum value of a crypto order, USD", gt=0)
     price_margin: float = setting(
         0.05,
-        "margin to min_crypto_value and max_crypto_value when an order is sized, as prices move",
+        "safety margin to min_crypto_value and max_crypto_value at sizing, a fraction, "
+        "because prices move",
         ge=0,
         lt=1,
     )

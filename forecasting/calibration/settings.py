@@ -9,5 +9,12 @@ from foundation.settings import setting, settings_class
 class CalibrationSettings:
     """Settings of calibration: the history, and the confidence that a median needs."""
 
-    window: int = setting(3000, "own bars of each symbol that are learned from", ge=100)
-    confidence: float = setting(3.0, "standard errors above zero that a median's slope needs", ge=0)
+    window: int = setting(
+        3000, "number of each symbol's latest bars used to fit the calibration", ge=100
+    )
+    confidence: float = setting(
+        3.0,
+        "t statistic above which a median forecast is used: its slope in standard errors "
+        "above zero",
+        ge=0,
+    )

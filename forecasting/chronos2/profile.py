@@ -41,13 +41,13 @@ class Profile:
     failure an error.
     """
 
-    model: str | None = setting(None, "checkpoint folder of Chronos-2; none: the shipped one")
-    context_length: int = setting(100, "own bars that a forecast sees", ge=3)
-    augmentation: Augmentation = setting(
-        "none", "how a window is transformed before the model sees it"
+    model: str | None = setting(None, "checkpoint folder of Chronos-2; null: the included one")
+    context_length: int = setting(
+        100, "number of the symbol's latest bars that a forecast uses", ge=3
     )
+    augmentation: Augmentation = setting("none", "transform of a window before the model")
     device: Device = setting(
-        "auto", "auto (CUDA if there is one), cpu, cuda, or cuda:N of several GPUs"
+        "auto", "auto (CUDA if available), cpu, cuda, or cuda:N for one of several GPUs"
     )
     dtype: Dtype = setting(
         "fp32",
@@ -56,8 +56,8 @@ class Profile:
     )
     compile: CompileMode = setting(
         "auto",
-        "auto: on CUDA, for 1,000,000 windows and more, in tf32 and bf16 for all, and "
-        "goes on where that fails; true fails then",
+        "model compilation; auto: on CUDA, from 1,000,000 windows on (in tf32 and bf16 "
+        "always), uncompiled if that fails; true: a failure is an error",
     )
 
     def __post_init__(self) -> None:

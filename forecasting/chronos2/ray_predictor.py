@@ -53,11 +53,11 @@ class RaySettings:
 
     address: str | None = setting(
         None,
-        "`host:port` of this machine's Ray cluster, or `auto`; none starts Ray here, for "
-        "this command alone",
+        "`host:port` of this machine's Ray cluster, or `auto`; null: a cluster for this "
+        "command alone is started",
     )
-    cores: int = setting(1, "processor cores a task", ge=1, le=1024)
-    gpus: int = setting(1, "GPUs a task, where there are any; 0: none", ge=0, le=64)
+    cores: int = setting(1, "processor cores per task", ge=1, le=1024)
+    gpus: int = setting(1, "GPUs per task, if the machine has any; 0: none", ge=0, le=64)
 
     def __post_init__(self) -> None:
         if self.address is not None and self.address != "auto":

@@ -25,19 +25,20 @@ class FillTerms:
 
     volume_share: float | None = setting(
         0.1,
-        "part of a bar's volume one account may trade; none: no bound, bars without "
-        "volume fill too",
+        "maximum fraction of a bar's volume that the account trades; null: no limit, and bars "
+        "without volume fill too",
         gt=0,
         le=1,
     )
     feed_volume_share: float = setting(
-        1.0, "share of the market's volume in the bars; IEX about 0.03", gt=0, le=1
+        1.0, "fraction of the market's volume that the bars contain; IEX about 0.03", gt=0, le=1
     )
     remainder: Literal["cancel", "carry"] = setting(
-        "cancel", "of a market order after its bar: cancelled, or carried to the next"
+        "cancel",
+        "unfilled part of a market order after its bar: cancelled, or carried to the next bar",
     )
     shortfall: Literal["cut", "refuse"] = setting(
-        "cut", "orders beyond buying power: cut to it, or refused"
+        "cut", "orders beyond buying power: `cut` to it, or refused"
     )
 
 

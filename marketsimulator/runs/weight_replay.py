@@ -45,11 +45,13 @@ _NO_VENUE_FEES = (CryptoTier(0.0, 0.0, 0.0),)
 class _Bounds:
     """Bounds of the arguments that no other settings class checks."""
 
-    capital: float = setting(100_000.0, "USD", gt=0)
-    fee_bps: float = setting(1.0, "of what is traded", ge=0, lt=5_000)
-    slippage_bps: float = setting(1.0, "of the open", ge=0, lt=5_000)
-    symbol_cap: float = setting(0.6, "of equity", gt=0)
-    overnight_leverage: float = setting(2.0, "of equity", gt=0)
+    capital: float = setting(100_000.0, "starting cash, USD", gt=0)
+    fee_bps: float = setting(1.0, "fee, basis points of the traded value", ge=0, lt=5_000)
+    slippage_bps: float = setting(1.0, "slippage, basis points of the open", ge=0, lt=5_000)
+    symbol_cap: float = setting(0.6, "maximum weight of a symbol, multiples of equity", gt=0)
+    overnight_leverage: float = setting(
+        2.0, "maximum gross exposure overnight, multiples of equity", gt=0
+    )
 
 
 @dataclass(frozen=True, eq=False)

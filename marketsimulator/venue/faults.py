@@ -72,13 +72,17 @@ class Fault:
         `skew` sets the clock `seconds` ahead.
     """
 
-    kind: Annotated[FaultKind, required_setting("what goes wrong")]
-    count: int = setting(1, "how often", ge=1)
-    method: HttpMethod = setting("", "of the requests it meets; empty for every one")
-    path: str = setting("", "beginning of the paths it meets; empty for every one")
-    status: int = setting(500, "of HTTP (429, 500, 502 and 504 are the usual ones)", ge=400, lt=600)
-    seconds: float = setting(1.0, "with status 429 what `Retry-After` says", ge=0, le=3600)
-    state: OrderStatus = setting("pending_new", "of the order that is shown, in Alpaca's words")
+    kind: Annotated[FaultKind, required_setting("kind of the fault")]
+    count: int = setting(1, "number of requests that fail", ge=1)
+    method: HttpMethod = setting("", "HTTP method of the affected requests; empty: every one")
+    path: str = setting("", "beginning of the affected paths; empty: every one")
+    status: int = setting(
+        500, "HTTP status of the response (usually 429, 500, 502 or 504)", ge=400, lt=600
+    )
+    seconds: float = setting(1.0, "value of `Retry-After` with status 429, seconds", ge=0, le=3600)
+    state: OrderStatus = setting(
+        "pending_new", "state of the order in the response, in Alpaca's words"
+    )
 
     def __post_init__(self) -> None:
         if not self.path.startswith("/"[: len(self.path)]):

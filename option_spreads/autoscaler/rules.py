@@ -50,48 +50,63 @@ class AutoscalingSettings:
     Settings of products that use these sizing rules include them.
     """
 
-    STARTING_CAPITAL: float = setting(20_000.0, "USD the account began with", ge=1, le=1e12)
+    STARTING_CAPITAL: float = setting(20_000.0, "account balance at the start, USD", ge=1, le=1e12)
     MAX_CONTRACTS: int = setting(
         3,
-        "of one position, whatever Kelly says; in the environment also MAX_CONTRACTS_PER_TRADE",
+        "largest position in contracts, whatever Kelly suggests; in the environment also "
+        "MAX_CONTRACTS_PER_TRADE",
         ge=1,
         le=10_000,
     )
     BOOTSTRAP_TRADES: int = setting(
-        10, "closed trades before their statistics count", ge=0, le=100_000
+        10, "number of closed trades from which their statistics set the size", ge=0, le=100_000
     )
     BOOTSTRAP_MODE: BootstrapMode = setting(
-        "one_contract", "until then `one_contract`, or Kelly on a `prior`"
+        "one_contract",
+        "sizing before that many trades: `one_contract`, or `prior` for Kelly on assumed "
+        "statistics",
     )
-    ROLLING_WINDOW: int = setting(50, "last closed trades that statistics are of", ge=1, le=100_000)
+    ROLLING_WINDOW: int = setting(
+        50, "number of latest closed trades in the statistics", ge=1, le=100_000
+    )
     SAFETY_HALT_PCT: float = setting(
-        0.5, "share of STARTING_CAPITAL below which nothing is ordered", ge=0, le=1
+        0.5, "fraction of STARTING_CAPITAL; below this balance no order is sent", ge=0, le=1
     )
-    AUTOSCALING_ENABLED: bool = setting(True, "false: one contract")
+    AUTOSCALING_ENABLED: bool = setting(
+        True, "whether size follows the trade statistics; false: always one contract"
+    )
     NEGATIVE_KELLY_CONTRACTS: int = setting(
-        1, "contracts where trades have lost, 0 or 1", ge=0, le=1
+        1, "contracts while Kelly's fraction is negative, 0 or 1", ge=0, le=1
     )
     CONDOR_RISK: CondorRiskMethod = setting(
-        "formula", "of a condor of width 5; `table` is the earlier system's"
+        "formula",
+        "maximum loss of an iron condor of width 5: `formula`, or `table` of the earlier system",
     )
-    AUTOSCALING_DATA_DIR: str = setting("data/autoscaling", "folder with paper/ and live/ below it")
+    AUTOSCALING_DATA_DIR: str = setting(
+        "data/autoscaling", "data folder, with subfolders paper/ and live/"
+    )
     ACCOUNT_BALANCE_FILE: str | None = setting(
-        None, "balance file; null: account_balance.json in the folder of its trades", min_length=1
+        None,
+        "balance file; null: account_balance.json in the folder of the account's trades",
+        min_length=1,
     )
     STOP_LOSS_PER_CONTRACT: float = setting(
-        800.0, "USD that a contract risks where a caller names no risk", gt=0, le=1e9
+        800.0, "risk of a contract where a caller states none, USD", gt=0, le=1e9
     )
     FEE_PER_CONTRACT: float = setting(
-        0.0, "USD taken off every result that does not hold it yet", ge=0, le=1e6
+        0.0,
+        "fee subtracted from every result that does not include it yet, USD a contract",
+        ge=0,
+        le=1e6,
     )
     KELLY_FRACTION: float = setting(
-        0.5, "share of Kelly's fraction that is sized; 1 is full Kelly", gt=0, le=1
+        0.5, "fraction of full Kelly that is traded; 1 is full Kelly", gt=0, le=1
     )
     HEALTHCHECK_URL: str | None = setting(
-        None, "asked every five minutes by the monitor", hidden=True
+        None, "address that the monitor requests every five minutes", hidden=True
     )
     ALERT_URL: str | None = setting(
-        None, "receives alerts of halts and of unknown state", hidden=True
+        None, "address that receives alerts of halts and of unknown account state", hidden=True
     )
 
     def __post_init__(self) -> None:

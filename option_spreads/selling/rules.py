@@ -206,13 +206,13 @@ class ImpliedVolatility:
 
     vix_multiple: float = setting(
         DEFAULT_VIX_MULTIPLE,
-        "volatility at the money, as a multiple of the volatility index",
+        "at-the-money volatility, a multiple of the volatility index",
         ge=0,
         le=10,
     )
     session_variance_share: float = setting(
         DEFAULT_SESSION_VARIANCE_SHARE,
-        "share of a day's variance between open and close (SPY: 0.64)",
+        "fraction of a day's variance between open and close (SPY: 0.64)",
         ge=0,
         le=1,
     )
@@ -253,48 +253,54 @@ class SpreadRules:
     strategy: str = setting("PUT", "CALL, PUT, IRON_CONDOR or OTM_SINGLE_SIDED", key=False)
     distance: float | None = setting(
         None,
-        "from the index to the short strikes, deviations to the close; none: the strategy's own",
+        "distance from the index to the short strikes, standard deviations to the close; "
+        "null: the strategy's own",
         ge=0,
         lt=100,
     )
     width: float | None = setting(
-        None, "between the strikes of a side, points; none: the strategy's own", gt=0, lt=1e4
+        None,
+        "distance between the strikes of a side, points; null: the strategy's own",
+        gt=0,
+        lt=1e4,
     )
-    strike_step: float = setting(5.0, "between listed strikes, points", ge=0.01, le=1e3)
+    strike_step: float = setting(5.0, "distance between listed strikes, points", ge=0.01, le=1e3)
     entry_minutes: tuple[Annotated[int, Field(ge=0, lt=SESSION_MINUTES)], ...] = setting(
         (30, 120, 210), "times of sale, minutes after 09:30, each 0 to 389", min_length=1
     )
-    min_vix: float = setting(0.0, "volatility index below which nothing is sold, points")
-    max_vix: float = setting(35.0, "volatility index above which nothing is sold, points")
-    min_credit: float = setting(0.1, "credit below which nothing is sold, points", ge=0, le=1e4)
+    min_vix: float = setting(0.0, "volatility index below which no spread is sold, points")
+    max_vix: float = setting(35.0, "volatility index above which no spread is sold, points")
+    min_credit: float = setting(0.1, "minimum credit of a spread, points", ge=0, le=1e4)
     stop_multiple: float | None = setting(
         2.0,
-        "loss at which a spread is bought back, multiple of its credit; the nearer of the "
-        "two stops counts",
+        "loss at which a spread is bought back, multiple of its credit; the nearer of the two "
+        "stops applies",
         gt=0,
     )
-    stop_usd: float | None = setting(150.0, "the same loss in USD a contract", gt=0)
+    stop_usd: float | None = setting(
+        150.0, "loss at which a spread is bought back, USD a contract", gt=0
+    )
     target: float | None = setting(
-        0.75, "profit at which a spread is bought back, share of its credit", gt=0, le=1
+        0.75, "profit at which a spread is bought back, a fraction of its credit", gt=0, le=1
     )
     trail_start: float | None = setting(
-        0.4, "profit that arms a trailing stop, share of the credit", gt=0, le=1
+        0.4, "profit that arms a trailing stop, a fraction of the credit", gt=0, le=1
     )
     trail_giveback: float = setting(
         0.2,
-        "what an armed trailing stop lets the best profit give back, share of credit",
+        "fall from the best profit that triggers an armed trailing stop, a fraction of the credit",
         gt=0,
         le=1,
     )
     hold_to_close: tuple[tuple[SessionMinute, UnitFraction], ...] = setting(
         ((240, 0.6), (300, 0.45), (345, 0.3)),
-        "pairs: from that minute after 09:30 on, a profit of that share of the credit is "
-        "held to the close, stops left on",
+        "pairs [minute, profit]: from that minute after 09:30 on, a spread with that profit, "
+        "a fraction of its credit, is held to the close with its stops",
     )
     exit_minute: float | None = setting(
         None,
-        "minute after 09:30 from which everything is bought back, for options that "
-        "deliver shares; none: held to settlement in cash",
+        "minute after 09:30 from which all spreads are bought back, for options that deliver "
+        "shares; null: they are held to cash settlement",
         gt=0,
         lt=SESSION_MINUTES,
     )
@@ -412,10 +418,17 @@ class SpreadCosts:
     """Trading costs of a spread. Cash settlement pays no second fee."""
 
     slippage: float = setting(
-        0.05, "points a leg between mid and price, where prices are simulated", ge=0, le=1e3
+        0.05,
+        "distance between mid price and fill where prices are simulated, points a leg",
+        ge=0,
+        le=1e3,
     )
-    commission: float = setting(0.65, "of the broker, USD a contract, leg and order", ge=0, le=1e3)
-    fee: float = setting(0.65, "of exchange and OCC, USD a contract, leg and order", ge=0, le=1e3)
+    commission: float = setting(
+        0.65, "broker's commission, USD a contract, leg and order", ge=0, le=1e3
+    )
+    fee: float = setting(
+        0.65, "fees of exchange and OCC, USD a contract, leg and order", ge=0, le=1e3
+    )
 
     def fees(self, spread: Spread, orders: int) -> Decimal:
         """Return commission and exchange fees of a number of orders, USD per contract."""

@@ -37,50 +37,55 @@ class SellingSettings(AutoscalingSettings):
     """Settings of configs/sell_spreads.yaml."""
 
     strategies: tuple[str, ...] = setting(
-        ("PUT",), "sold at every entry, none twice; CALL, PUT, IRON_CONDOR or OTM_SINGLE_SIDED"
+        ("PUT",),
+        "strategies that sell at every entry, each listed once: CALL, PUT, IRON_CONDOR or "
+        "OTM_SINGLE_SIDED",
     )
     underlying: str = setting("SPY", "stock whose last trade, times `scale`, is the index")
     scale: float = setting(
-        1.0, "1 for options on the stock, 10 for S&P 500 beside SPY", ge=1e-3, le=1e3
+        1.0,
+        "multiple of the stock's price that is the index: 1 for options on the stock, 10 for "
+        "the S&P 500 by SPY",
+        ge=1e-3,
+        le=1e3,
     )
-    root: str = setting("SPY", "of the options' symbols, as SPY or SPXW")
+    root: str = setting("SPY", "root of the option symbols, as SPY or SPXW")
     share_delivery: bool | None = setting(
         None,
-        "whether options that expire in the money deliver shares; none: those on the "
-        "stock itself do",
+        "whether options that expire in the money deliver shares; null: true if they are on "
+        "the stock itself",
     )
-    feed: Feed = setting("iex", "of the stock's prices, `iex` or `sip`")
+    feed: Feed = setting("iex", "feed of the stock's prices, `iex` or `sip`")
     vix: str = setting("", "Parquet file of the volatility index's daily closes")
     cutoff: float | None = setting(
         None,
-        "minutes before the close from which options that expire today are not ordered; "
-        "none: Alpaca's of 2026-11-23: 30 for SPY and QQQ, 45 for other stocks, 0 for an "
-        "index",
+        "minutes before the close from which options expiring today are not ordered; null: "
+        "Alpaca's of 2026-11-23: 30 for SPY and QQQ, 45 for other stocks, 0 for an index",
         ge=0,
         lt=SESSION_MINUTES,
     )
     entry_window: float = setting(
-        5.0, "minutes after its time in which an entry may be sold", ge=0.1, le=60
+        5.0, "minutes after its time within which an entry may be sold", ge=0.1, le=60
     )
     poll_interval: float = setting(
-        15.0, "seconds of the venue's clock between two looks", ge=0, le=3600
+        15.0, "seconds between two polls, by the venue's clock", ge=0, le=3600
     )
     order_timeout: float = setting(
-        10.0, "seconds after which an order that still works is cancelled", ge=0, le=600
+        10.0, "seconds after which an unfilled order is cancelled", ge=0, le=600
     )
-    polls: int | None = setting(None, "how many; none goes on until interrupted", ge=1)
-    folder: str = setting("data/live", "where each account has a folder with its journal")
+    polls: int | None = setting(
+        None, "number of polls until the command ends; null: it runs until interrupted", ge=1
+    )
+    folder: str = setting("data/live", "folder with a subfolder and journal for each account")
     rules: SpreadRules = setting(
-        SpreadRules(exit_minute=350), "of every strategy, when it sells and buys back"
+        SpreadRules(exit_minute=350), "rules of every strategy: when it sells and buys back"
     )
     costs: SpreadCosts = setting(
-        SpreadCosts(), "USD booked with every trade; slippage is in the venue's prices"
+        SpreadCosts(), "costs of every trade, USD; slippage is part of the venue's prices"
     )
-    implied: ImpliedVolatility = setting(
-        ImpliedVolatility(), "how far the options imply that the index moves"
-    )
+    implied: ImpliedVolatility = setting(ImpliedVolatility(), "implied volatility of the options")
     broker: BrokerSettings = setting(
-        BrokerSettings(), "where the account is; paper accounts and practice servers only"
+        BrokerSettings(), "connection to the account; paper accounts and practice servers only"
     )
 
     def __post_init__(self) -> None:

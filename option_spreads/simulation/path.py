@@ -73,34 +73,36 @@ class IndexModel:
     mean, independent of the rules of its sale and exit.
     """
 
-    initial_index: float = setting(
-        5000.0, "the index before the first session, points", ge=1, le=1e6
-    )
+    initial_index: float = setting(5000.0, "index before the first session, points", ge=1, le=1e6)
     vix: float = setting(18.0, "mean of the volatility index, points", ge=1, le=200)
     reversion_rate: float = setting(
-        6.0, "speed at which log volatility goes back to its mean, a year", ge=0, le=252, key=False
+        6.0, "speed at which log volatility reverts to its mean, per year", ge=0, le=252, key=False
     )
-    vol_of_vol: float = setting(1.1, "deviation of log volatility, a year", ge=0, le=10, key=False)
+    vol_of_vol: float = setting(
+        1.1, "standard deviation of log volatility, per year", ge=0, le=10, key=False
+    )
     correlation: float = setting(
-        -0.7, "of index returns and changes of log volatility", ge=-1, le=1, key=False
+        -0.7, "correlation of index returns with changes of log volatility", ge=-1, le=1, key=False
     )
     volatility_premium: float = setting(
         0.15,
-        "implied deviation over the realised one, less 1 (SPY, 2023-04 to 2024-12: 0.15 ± "
-        "0.12); 0 is a fair market",
+        "implied over realised volatility, minus 1 (SPY, 2023-04 to 2024-12: 0.15 ± 0.12); 0 "
+        "is a fair market",
         ge=-0.9,
         le=10,
     )
     overnight_variance_share: float = setting(
-        0.35, "share of a day's variance that falls before the open", ge=0, le=0.99, key=False
+        0.35, "fraction of a day's variance before the open", ge=0, le=0.99, key=False
     )
     jumps_per_year: float = setting(
-        3.0, "how many a year, between sessions", ge=0, le=252, key=False
+        3.0, "expected jumps between sessions, per year", ge=0, le=252, key=False
     )
     jump_deviation: float = setting(
-        0.015, "deviation of a jump, a share of price", ge=0, le=0.5, key=False
+        0.015, "standard deviation of a jump, a fraction of price", ge=0, le=0.5, key=False
     )
-    step_minutes: int = setting(5, "minutes between points; divides a session", ge=1, key=False)
+    step_minutes: int = setting(
+        5, "minutes between simulated prices; must divide a session", ge=1, key=False
+    )
 
     def __post_init__(self) -> None:
         if SESSION_MINUTES % self.step_minutes:

@@ -36,13 +36,20 @@ class Smile(ImpliedVolatility):
     """
 
     slope: float = setting(
-        0.025, "how much dearer low strikes are, a deviation of distance", ge=-1, le=1
+        0.025,
+        "increase of volatility towards low strikes, a fraction per standard deviation of distance",
+        ge=-1,
+        le=1,
     )
     wing: float = setting(
-        0.22, "how much dearer far strikes are, both sides, a deviation of distance", ge=0, le=2
+        0.22,
+        "increase of volatility towards far strikes on both sides, a fraction per standard "
+        "deviation of distance",
+        ge=0,
+        le=2,
     )
     min_volatility_share: float = setting(
-        0.5, "the lowest volatility of a strike, as a share of σ", ge=0, le=1
+        0.5, "minimum volatility of a strike, a fraction of at-the-money volatility", ge=0, le=1
     )
 
     @property

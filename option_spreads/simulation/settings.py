@@ -30,11 +30,20 @@ log = logging.getLogger(__name__)
 class IndexBarsSettings:
     """Settings of an index from hourly bars."""
 
-    dir: tuple[str, ...] = setting((), "folders of hourly bars; none means the model")
-    zone: str | None = setting(None, "of stamps without one, as America/New_York; none: refused")
-    symbol: str = setting("SPY", "whose bars they are")
-    scale: float = setting(10.0, "of its prices; 10 reads SPY as the S&P 500", gt=0, lt=1e6)
-    vix: str | None = setting(None, "a daily file of the volatility index")
+    dir: tuple[str, ...] = setting((), "folders of hourly bars; empty: the index is simulated")
+    zone: str | None = setting(
+        None,
+        "time zone of timestamps without one, as America/New_York; null: such timestamps are "
+        "refused",
+    )
+    symbol: str = setting("SPY", "symbol of the bars")
+    scale: float = setting(
+        10.0,
+        "multiple of the bars' prices that is the index; 10 turns SPY into the S&P 500",
+        gt=0,
+        lt=1e6,
+    )
+    vix: str | None = setting(None, "file of the volatility index's daily closes")
 
     def __post_init__(self) -> None:
         check_zone(self.zone, "bars.zone")
@@ -67,27 +76,36 @@ class SpreadSettings(AutoscalingSettings):
     """Settings of configs/spreads.yaml."""
 
     strategies: tuple[str, ...] = setting(
-        ("CALL", "PUT", "IRON_CONDOR", "OTM_SINGLE_SIDED"), "sold from one account, none twice"
+        ("CALL", "PUT", "IRON_CONDOR", "OTM_SINGLE_SIDED"),
+        "strategies that sell from one account, each listed once",
     )
-    years: int = setting(1, "of 252 sessions; bars are traded as far as they go", ge=1, le=100)
+    years: int = setting(
+        1,
+        "years of 252 sessions to simulate; recorded bars are traded as far as they reach",
+        ge=1,
+        le=100,
+    )
     max_position: float = setting(
         MAX_COLLATERAL_SHARE,
-        "collateral of all open spreads, multiples of the balance, as "
-        "`guards.max_position` live; beyond 1 the balance is the bound",
+        "maximum collateral of all open spreads, multiples of the balance, as "
+        "`guards.max_position` live; above 1 the balance is the limit",
         ge=0.01,
         le=10,
     )
     start: str = setting("2024-01-02", "first date of a simulated index")
-    seed: int = setting(0, "of the simulated index", ge=0, lt=2**63)
-    output: str = setting("outputs/spreads", "folder for the results")
+    seed: int = setting(0, "seed of the simulated index", ge=0, lt=2**63)
+    output: str = setting("outputs/spreads", "folder of the results")
     bars: IndexBarsSettings = setting(
-        IndexBarsSettings(), "an index from files, instead of the model"
+        IndexBarsSettings(), "recorded bars of an index, used instead of the model"
     )
-    index: IndexModel = setting(IndexModel(), "the model")
-    rules: SpreadRules = setting(SpreadRules(), "what is sold, and when it is bought back")
-    costs: SpreadCosts = setting(SpreadCosts(), "of an order, by leg")
+    index: IndexModel = setting(IndexModel(), "model of a simulated index")
+    rules: SpreadRules = setting(
+        SpreadRules(), "rules of every strategy: when it sells and buys back"
+    )
+    costs: SpreadCosts = setting(SpreadCosts(), "costs of an order, by leg")
     smile: Smile = setting(
-        Smile(), "implied volatility by strike; a simulated index takes level and session alone"
+        Smile(),
+        "implied volatility by strike; a simulated index only uses its level and session share",
     )
 
     def __post_init__(self) -> None:
@@ -128,27 +146,33 @@ class SpreadSettings(AutoscalingSettings):
 class MonteCarloSettings(AutoscalingSettings):
     """Settings of configs/monte_carlo.yaml."""
 
-    trades: str | None = setting(None, "a file of closed trades")
-    runs: int = setting(10_000, "number of them", ge=1, le=1_000_000)
-    days: int = setting(252, "trading days of a run", ge=1, le=100_000)
-    seed: int = setting(0, "of the draws", ge=0, lt=2**63)
+    trades: str | None = setting(None, "file of closed trades")
+    runs: int = setting(10_000, "number of simulated runs", ge=1, le=1_000_000)
+    days: int = setting(252, "trading days in a run", ge=1, le=100_000)
+    seed: int = setting(0, "seed of the resampling", ge=0, lt=2**63)
     trades_per_day: float | None = setting(
-        None, "on average; none: the file's, by sessions from first trade to last", gt=0, le=1000
+        None,
+        "mean number of trades per day; null: the file's, by sessions from first trade to last",
+        gt=0,
+        le=1000,
     )
     block: int | None = setting(
-        None, "trades that stay together in the block bootstrap; none: a week's", ge=1, le=100_000
+        None,
+        "consecutive trades in a block of the bootstrap; null: a week's trades",
+        ge=1,
+        le=100_000,
     )
     stress_probability: float | None = setting(
         None,
-        "chance of a maximum loss; none: 1 - 0.05^(1/n), the most that n trades without "
-        "one leave possible at 95 %",
+        "probability of a maximum loss per trade; null: 1 - 0.05^(1/n), the 95 % upper bound "
+        "after n trades without one",
         ge=0,
         le=1,
     )
     balance_thresholds: tuple[Annotated[float, required_setting("USD", ge=0, le=1e15)], ...] = (
-        setting((), "balances in USD: the chance that a run ends above each is reported")
+        setting((), "balances in USD; the report states the probability to end above each")
     )
-    output: str = setting("outputs/monte-carlo", "folder for the results")
+    output: str = setting("outputs/monte-carlo", "folder of the results")
 
     def effective_block_length(self, trades_per_day: float) -> int:
         """Return the number of trades per block; by default those of a week, five sessions."""
@@ -159,11 +183,13 @@ class MonteCarloSettings(AutoscalingSettings):
 class QuotedOptionTerms(OptionTerms):
     """Settings of the options on a practice venue, and of their quotes."""
 
-    smile: Smile = setting(Smile(), "of implied volatility over strikes")
+    smile: Smile = setting(Smile(), "implied volatility by strike")
 
 
 @settings_class()
 class PracticeSettings(VenueSettings):
     """Settings of a practice venue: bars, costs and margin of a backtest, and quoted options."""
 
-    options: QuotedOptionTerms = setting(QuotedOptionTerms(), "that are traded on its stocks")
+    options: QuotedOptionTerms = setting(
+        QuotedOptionTerms(), "options on the venue's stocks, and their quotes"
+    )

@@ -41,7 +41,13 @@ def both_jobs(url: str, vix: Path, *words: str) -> list[str]:
     """The command of a process with both jobs, which looks at spreads again and again."""
     entries = ",".join(map(str, range(30, 300, 30)))
     selling = [
-        *(f"vix={vix}", f"root={UNDER}", f"underlying={UNDER}", "share_delivery=false", "poll_interval=0"),
+        *(
+            f"vix={vix}",
+            f"root={UNDER}",
+            f"underlying={UNDER}",
+            "share_delivery=false",
+            "poll_interval=0",
+        ),
         *(f"rules.entry_minutes=[{entries}]", "rules.exit_minute=300", "order_timeout=0"),
     ]
     return [

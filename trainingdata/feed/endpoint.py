@@ -89,15 +89,16 @@ class RequestSettings:
     """Settings of requests: time limits, and retries of reads."""
 
     read_timeout: float = setting(
-        20.0, "seconds to wait for the next bytes of an answer", ge=0.01, le=600
+        20.0, "maximum wait for the next bytes of a response, seconds", ge=0.01, le=600
     )
     deadline: float = setting(
         30.0,
-        "seconds that a request may take, repeats included, waits that the venue asks for not",
+        "maximum duration of a request, seconds, retries included, waits requested by the "
+        "venue excluded",
         ge=0.01,
         le=600,
     )
-    attempts: int = setting(4, "of a read; orders are never repeated", ge=1, le=10)
+    attempts: int = setting(4, "maximum attempts of a read; orders are never retried", ge=1, le=10)
 
     def transport(self, rate_limiter: RateLimiter, signer: Signer | None = None) -> Transport:
         """Return a transport with these time limits and retries.
@@ -115,12 +116,13 @@ class RequestSettings:
 class BrokerSettings(RequestSettings):
     """Settings of the broker: the account's venue and address."""
 
-    name: str = setting("alpaca", "at which the account is, as it is registered")
-    url_override: str | None = setting(None, "address for trading and market data; none: Alpaca's")
-    paper: bool = setting(True, "whether it is the paper account")
+    name: str = setting("alpaca", "registered name of the broker")
+    url_override: str | None = setting(None, "address for trading and market data; null: Alpaca's")
+    paper: bool = setting(True, "whether the account is the paper account")
     requests_per_minute: int | None = setting(
         None,
-        "of all clients of the address, repeats included; none: 200, on loopback no limit",
+        "rate limit shared by all clients of the address, retries included; null: 200, no "
+        "limit on loopback",
         ge=1,
     )
 
