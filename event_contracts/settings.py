@@ -103,9 +103,9 @@ class KalshiTradingSettings(OrderSettings, MonitoringSettings):
 
     def __post_init__(self) -> None:
         if len(set(self.markets)) != len(self.markets):
-            raise InputError(f"markets: {list(self.markets)} names one twice")
+            raise InputError(f"markets: {list(self.markets)} lists a ticker twice; list each once")
         if self.broker.mode != "demo" or self.broker.confirm_live:
-            raise InputError("broker.mode: it follows from mode; set mode and confirm_live")
+            raise InputError("broker.mode cannot be set; set mode and confirm_live instead")
         MonitoringSettings.__post_init__(self)
         self.venue_settings()
         self.action_space_with_fees(FeeRules())
@@ -114,7 +114,7 @@ class KalshiTradingSettings(OrderSettings, MonitoringSettings):
     def from_config(cls, config: DictConfig) -> KalshiTradingSettings:
         settings = settings_from_config(cls, config)
         if not settings.markets:
-            raise InputError("markets: none is named; markets=[TICKER,…]")
+            raise InputError("markets is empty; set markets=[TICKER,…]")
         return settings
 
     @property
@@ -125,7 +125,7 @@ class KalshiTradingSettings(OrderSettings, MonitoringSettings):
         if self.mode != "live":
             return self.broker
         if not self.confirm_live:
-            raise InputError("mode: live trades real money; say so with confirm_live=true")
+            raise InputError("mode: live trades real money; confirm it with confirm_live=true")
         return replace(self.broker, mode="live", confirm_live=True)
 
 
@@ -159,7 +159,7 @@ class TrainingSettings(SessionSettings):
         if self.steps_per_update > MAX_STEPS_PER_UPDATE:
             raise InputError(
                 f"markets, learner.rollout: {self.markets:,} times {self.learner.rollout:,} steps"
-                f" are more than {MAX_STEPS_PER_UPDATE:,}, which an update holds in memory"
+                f" exceed the {MAX_STEPS_PER_UPDATE:,} steps that fit in an update; reduce one"
             )
 
     @property
@@ -203,15 +203,18 @@ class ComparisonSettings(SessionSettings):
     def __post_init__(self) -> None:
         if self.episode.fixed_size is not None:
             raise InputError(
-                f"episode.fixed_size: {self.episode.fixed_size} leaves nothing to compare; the one"
-                " size is fixed_size"
+                f"episode.fixed_size: {self.episode.fixed_size} would give all policies one size;"
+                " set fixed_size instead"
             )
         if self.fixed_size not in self.episode.position_sizes:
             raise InputError(
-                f"fixed_size: {self.fixed_size} is not one of {self.episode.position_sizes}"
+                f"fixed_size: {self.fixed_size} is not one of position_sizes"
+                f" {self.episode.position_sizes}"
             )
         if self.folder is not None and self.journal is not None:
-            raise InputError("folder, journal: both name sessions; name one of them")
+            raise InputError(
+                "folder, journal: both are set, and each provides the sessions; set only one"
+            )
         if (
             len(self.variable_checkpoints) != len(self.fixed_checkpoints)
             and self.variable_checkpoints
@@ -220,7 +223,7 @@ class ComparisonSettings(SessionSettings):
             raise InputError(
                 "variable_checkpoints, fixed_checkpoints:"
                 f" {len(self.variable_checkpoints)} and {len(self.fixed_checkpoints)} checkpoints;"
-                " as many of each are needed, one for each seed of training"
+                " give the same number of each, one for each training seed"
             )
 
     @property
@@ -278,7 +281,7 @@ class KalshiVenueSettings:
 
     def __post_init__(self) -> None:
         if self.markets and self.folder is None:
-            raise InputError("markets: tickers are of recorded markets; name their folder, too")
+            raise InputError("markets: only recorded markets can be selected; set folder, too")
         self.episode_settings()
 
     @classmethod

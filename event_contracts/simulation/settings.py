@@ -96,7 +96,7 @@ class EpisodeSettings(OrderSettings):
     def __post_init__(self) -> None:
         cents = self.starting_cash * CENTS_PER_DOLLAR
         if abs(cents - round(cents)) > 1e-6:
-            raise InputError(f"starting_cash: ${self.starting_cash} is not a number of whole cents")
+            raise InputError(f"starting_cash: ${self.starting_cash} must be in whole cents")
         self.build_order_rule_terms()
 
     def default_action_space(self) -> LimitOrderActionSpace:
@@ -165,6 +165,6 @@ class LearnerSettings:
         fits = all(1 <= units <= MAX_LAYER_UNITS for units in self.layers)
         if not fits or not 1 <= len(self.layers) <= MAX_LAYERS:
             raise InputError(
-                f"learner.layers: {self.layers} are not 1 … {MAX_LAYERS} layers of"
-                f" 1 … {MAX_LAYER_UNITS} units"
+                f"learner.layers: expected 1 … {MAX_LAYERS} layers of 1 … {MAX_LAYER_UNITS} units,"
+                f" got {self.layers}"
             )

@@ -56,10 +56,14 @@ class FeeRules:
     def __post_init__(self) -> None:
         for name in ("taker", "maker"):
             if not 0 <= getattr(self, name) < 1:
-                raise InputError(f"fees.{name}: {getattr(self, name)} is outside 0 … 1")
+                raise InputError(
+                    f"fees.{name}: {getattr(self, name)} must be at least 0 and below 1"
+                )
         for name in ("fee_step", "balance_step"):
             if not 0 < getattr(self, name) <= 1:
-                raise InputError(f"fees.{name}: {getattr(self, name)} is not above 0, at most 1")
+                raise InputError(
+                    f"fees.{name}: {getattr(self, name)} must be above 0 and at most 1"
+                )
 
     @property
     def in_rule_units(self) -> FeeUnits:
@@ -114,7 +118,9 @@ class KalshiFees:
         for name in FeeUnits._fields:
             dates = [row.since for row in getattr(self, name)]
             if not dates or dates != sorted(set(dates)):
-                raise InputError(f"fees.{name}: dates must be there and increase, got {dates}")
+                raise InputError(
+                    f"fees.{name}: expected at least one row, with increasing dates; got {dates}"
+                )
         try:
             np.datetime64(self.as_of, "D")
         except ValueError:
@@ -132,5 +138,7 @@ class KalshiFees:
         table: tuple[DatedRate, ...] = getattr(self, name)
         rates, _ = rates_on(table, np.array([date], dtype="datetime64[D]"), default=np.nan)
         if np.isnan(rates[0]):
-            raise InputError(f"fees.{name}: nothing is known of {date}; the first row is later")
+            raise InputError(
+                f"fees.{name}: no rate for {date}, the first row is later; add an earlier row"
+            )
         return Decimal(str(rates[0]))
