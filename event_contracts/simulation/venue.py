@@ -473,7 +473,10 @@ def position_costs(fills: Iterable[ContractFill]) -> dict[str, PositionCost]:
 
 
 def get_balance(exchange: Exchange, query: Query) -> Response:
-    """Return the response to `GET /portfolio/balance`, with the cash of resting orders."""
+    """Return the response to `GET /portfolio/balance`.
+
+    Cash that resting orders may use is not deducted.
+    """
     refuse_unknown_keys(query, "subaccount", "exchange_index")
     cash = exchange.cash
     return {

@@ -285,8 +285,8 @@ class MarketEvents:
         """Return the event of each market, by ticker.
 
         An event is queried only if several of these markets belong to it.
-        Without a known event the strike is dropped, because strikes of different events may refer
-        to different figures: losses of such markets add up.
+        The strike of a market without a known event is ignored, because strikes of different
+        events may refer to different figures. Losses of such markets are summed, not netted.
         """
         listings = tuple(listings)
         counts = Counter(listing.event for listing in listings)

@@ -421,7 +421,7 @@ class AccountReader:
         return tuple(resting), unread
 
     def _missing(self, news: AccountUpdates, quarantined: Mapping[str, str]) -> tuple[str, ...]:
-        """Return descriptions of fills that a response stated but no list contains yet.
+        """Return descriptions of fills reported in an order response but not in the list yet.
 
         Quarantined markets are skipped, because their fills may be unreadable rows.
         """
@@ -492,7 +492,7 @@ def _set_aside(positions: Positions) -> Decimal:
 def _words(position: Decimal) -> str:
     if position < 0:
         return f"{-position} NO"
-    return f"{position} YES" if position else "nothing"
+    return f"{position} YES" if position else "none"
 
 
 ORDER_LIFE = np.timedelta64(600, "s")

@@ -53,7 +53,7 @@ class EstimateFile:
     """Reader of a file with the user's probabilities, which it reads again at every call.
 
     path: path of the file; None: no estimates.
-    notices: notifier that alerts an unreadable file.
+    notices: notifier that raises an alert while the file is unreadable.
     """
 
     def __init__(self, path: Path | None, notices: Notifier) -> None:
