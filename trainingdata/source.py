@@ -124,7 +124,10 @@ class DataSettings:
     feed: Feed = setting("iex", "feed of the venue's stock bars, `iex` (free keys) or `sip` (paid)")
     seed: int = setting(0, "seed of the synthetic market", ge=0, lt=2**63)
     information_coefficient: float = setting(
-        0.15, "information coefficient of synthetic forecasts at one bar", ge=0, le=0.5
+        0.15,
+        "information coefficient of an ideal forecast of the synthetic market's next bar",
+        ge=0,
+        le=0.5,
     )
     start: str = setting("2023-01-02", "first date of the synthetic market, New York")
     end: str = setting("2024-06-28", "last date of the synthetic market, New York, inclusive")

@@ -70,7 +70,7 @@ class AutoscalingSettings:
         50, "number of latest closed trades in the statistics", ge=1, le=100_000
     )
     SAFETY_HALT_PCT: float = setting(
-        0.5, "fraction of STARTING_CAPITAL; below this balance no order is sent", ge=0, le=1
+        0.5, "balance below which no order is sent, a fraction of STARTING_CAPITAL", ge=0, le=1
     )
     AUTOSCALING_ENABLED: bool = setting(
         True, "whether size follows the trade statistics; false: always one contract"
