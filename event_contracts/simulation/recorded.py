@@ -119,8 +119,8 @@ def list_events(markets: Sequence[RecordedMarket], count: int, key: str) -> list
     events = list(dict.fromkeys(market.event for market in markets))
     if count >= len(events):
         raise InputError(
-            f"{key}: {count} of {len(events)} recorded events must leave at least one for training"
-            " and one for testing"
+            f"{key}: {count} events, but {len(events)} are recorded; choose fewer, because training"
+            " and testing need at least one each"
         )
     return events
 

@@ -435,7 +435,8 @@ class AccountReader:
         }
         self._answered = left
         return tuple(
-            f"order {name}: {said} traded, {listed[name]} listed" for name, said in left.items()
+            f"order {name}: {said} filled by its response, {listed[name]} in the list of fills"
+            for name, said in left.items()
         )
 
 

@@ -287,7 +287,7 @@ def _against_profit(sizes: Array, profits: Array) -> Chart:
     each = np.unique(sizes)
     means = np.array([profits[sizes == size].mean() for size in each])
     return Chart(
-        f"Profit of {len(profits)} orders by their size, from {number(profits.min())} to"
+        f"Profit of {len(profits)} orders by size, from {number(profits.min())} to"
         f" {number(profits.max())} USD.",
         (
             Series("an order", "second", sizes, profits, "dots").downsample(),

@@ -92,6 +92,8 @@ def read_estimates(path: Path) -> dict[str, tuple[float, np.datetime64]]:
         if not line:
             continue
         try:
+            if len(line) != len(header):
+                raise InputError(f"expected {len(header)} values, got {len(line)}")
             values = dict(zip(header, (value.strip() for value in line), strict=True))
             market = values["market"]
             if not market or market in found:

@@ -492,7 +492,7 @@ class OrderVenue(KalshiConnection):
                 return self._despite_busy(intent)
             is_unclear = error.status in UNKNOWN_OUTCOME_STATUSES and error.code != FOK_KILLED
             if error.status >= 500 or error.status < 400 or is_unclear:
-                raise InconclusiveResponse(f"status {error.status}") from None
+                raise InconclusiveResponse(f"HTTP status {error.status}") from None
             raise OrderRejected(
                 f"{name}: rejected by the venue ({error.status}): {words}"
             ) from None
@@ -505,7 +505,9 @@ class OrderVenue(KalshiConnection):
         try:
             order = self.find(name, intent)
         except BrokerError as error:
-            raise InconclusiveResponse(f"status {TOO_MANY_REQUESTS}, and {error}") from None
+            raise InconclusiveResponse(
+                f"HTTP status {TOO_MANY_REQUESTS}; order not found because of: {error}"
+            ) from None
         if order is None:
             raise OrderDenied(
                 f"{name}: not accepted: rate limit of the venue exceeded ({TOO_MANY_REQUESTS})"

@@ -39,7 +39,7 @@ class SizingSettings:
     drawdown: DrawdownLimit | None = setting(
         None,
         "drawdown limit that chooses the fraction of Kelly: {depth: 0.2, probability: 0.1} "
-        "allows a fall by 20 %, ever, with a probability of 10 %",
+        "allows a fall by 20 %, ever, with a probability of at most 10 %",
     )
     volatility: VolatilityRule = setting(
         "quantile", "rule that estimates volatility from forecast quantiles"

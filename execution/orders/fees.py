@@ -79,7 +79,7 @@ class FeeSchedule:
         0.0, "commission of any trade, basis points of its value", ge=0, lt=5000
     )
     commission_per_share: float = setting(
-        0.0, "commission of a stock trade, USD per share", ge=0, lt=5000
+        0.0, "commission of any trade, USD per share or coin", ge=0, lt=5000
     )
 
     def __post_init__(self) -> None:

@@ -51,8 +51,8 @@ class Profile:
     )
     dtype: Dtype = setting(
         "fp32",
-        "precision of matrix products; tf32 keeps 10 of fp32's 23 mantissa bits, on CUDA only; "
-        "bf16 keeps 7, on CPUs with AMX or AVX-512 bf16 in the layers only",
+        "precision of matrix products: fp32; tf32, 10 instead of 23 mantissa bits, CUDA only; "
+        "bf16, 7 bits, on CPUs only with AMX or AVX-512 bf16 and only in the layers",
     )
     compile: CompileMode = setting(
         "auto",
