@@ -275,7 +275,7 @@ class Learner:
                 )
         if not 0 <= about.steps <= MAX_TRAINED_STEPS:
             raise InputError(
-                f"{path}: steps of the checkpoint are {about.steps}, outside 0 … {MAX_TRAINED_STEPS}"
+                f"{path}: checkpoint has {about.steps} steps, outside 0 … {MAX_TRAINED_STEPS}"
             )
         shapes = {name: value.shape for name, value in self.networks.named_parameters.items()}
         vector = _vector(path, weights, shapes)
