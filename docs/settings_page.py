@@ -27,7 +27,7 @@ _TIME = "-${now:%Y%m%dT%H%M%S}"
 NON_SETTING_KEYS = {"defaults", "hydra", OVERWRITE_KEY}
 
 TABLE_HEADER = "key | value | meaning\n--- | --- | ---"
-_WORDS = {"number": "number", "integer": "whole", "boolean": "`true`, `false`"}
+_WORDS = {"number": "number", "integer": "integer", "boolean": "`true`, `false`"}
 _WORDS |= {"string": "text", "null": "`null`", "object": "mapping"}
 _BOUNDS = (("minimum", "≥"), ("exclusiveMinimum", ">"), ("maximum", "≤"), ("exclusiveMaximum", "<"))
 _OF: Mapping[str, type[Any] | tuple[type[Any], ...]] = {
@@ -47,18 +47,19 @@ CLASSES: Mapping[str, list[type[Any]]] = {
 
 INTRODUCTION = """# Settings
 
-Look up which words a command takes: `key=value`, as `sizing.fraction=0.25`. A list is in quotes,
-`'symbols=[NVDA,AAPL]'`; code of your own is `GROUP._target_=module.Name`.
-`make settings-page` makes this page from the settings classes and `configs/*.yaml`.
+Look up the words a command accepts: `key=value`, as `sizing.fraction=0.25`. Quote a list,
+`'symbols=[NVDA,AAPL]'`; select custom code with `GROUP._target_=module.Name`.
+`make settings-page` writes this page from the settings classes and `configs/*.yaml`.
 
-A value is the class's default, then what else the key takes: `1.0` stands for any number, `1` for
-whole ones, 0…1 for both ends, >0…<1 for neither, `[]` and `null` alone for texts, `true` and
-`false` for each other. Where a meaning does not say so, `null` (in meanings: none) switches off.
+The value column shows the class's default, then other accepted values. `1.0` stands for any
+number and `1` for integers; 0…1 includes both ends, >0…<1 neither. `[]` and `null` alone stand for
+texts, `true` and `false` for each other. Unless a meaning explains `null`, it switches the setting
+off.
 
 ## Commands
 
-A configuration has the keys of its classes, and appends the time to their `output`;
-`overwrite=true` lets that replace something else."""
+A configuration has the keys of its classes, and appends the time to their `output`.
+`overwrite=true` allows `output` to replace other files."""
 
 
 def settings_bases(kind: type[Any]) -> list[type[Any]]:
@@ -126,7 +127,7 @@ def _value(schema: Mapping[str, Any], field: Any) -> str:
     default = field.default_factory() if has_factory else field.default
     kinds = schema.get("anyOf", [schema])
     if default is dataclasses.MISSING:
-        return "needed: " + " or ".join(map(_taken, kinds))
+        return "required: " + " or ".join(map(_taken, kinds))
     own = [kind for kind in kinds if _is_of(default, kind)]
     others = [_taken(kind) for kind in kinds if kind not in own and not _is_text(kind)]
     return ", ".join([*(_with_default(default, kind) for kind in own), *others])
@@ -145,7 +146,7 @@ def _is_of(default: Any, kind: Mapping[str, Any]) -> bool:
 
 
 def _with_default(default: Any, kind: Mapping[str, Any]) -> str:
-    """Return a default with its type's other values; 20.0 means any number, 20 a whole one."""
+    """Return a default with its type's other values; 20.0 means any number, 20 an integer."""
     if words := _choices(kind):
         return ", ".join([f"`{default}`", *(f"`{word}`" for word in words if word != default)])
     if kind["type"] == "number" and float(default).is_integer():
@@ -248,7 +249,7 @@ def _section(name: str) -> str:
         for key, value in _leaves(listed)
         if not (str(value).endswith(_TIME) or key.endswith(TARGET))
     ]
-    parts += [f"Its file says: {', '.join(instead)}."] if instead else []
+    parts += [f"Its file sets: {', '.join(instead)}."] if instead else []
     return "\n\n".join(parts)
 
 

@@ -90,7 +90,7 @@ TABLE_HEADERS = (
     *(head for _, head, _, _ in SIZE_FIGURES),
 )
 BOOKED_ROW_NAME = "account, as booked"
-NO_FILLS = "No policy has any fill in these sessions: their figures compare nothing."
+NO_FILLS = "No policy has a fill in these sessions, so the figures compare nothing."
 USD_FORMATTER = partial(number, sign=True)
 RATIO_FORMATTER = partial(number, places=3, sign=True)
 VERDICT_LEVELS: Mapping[str, Any] = {"yes": "good", "no": "bad", "no power": "open"}
@@ -197,7 +197,7 @@ def _trained(
     except InputError as error:
         key = "variable_checkpoints" if name == VARIABLE_SIZE_NAME else "fixed_checkpoints"
         raise InputError(
-            f"{key}: {error} (it names checkpoints that event_contracts.train has written)"
+            f"{key}: {error}; give checkpoints written by event_contracts.train"
         ) from error
     for path, policy in zip(paths, policies, strict=True):
         about = policy.checkpoint_info
@@ -205,7 +205,9 @@ def _trained(
             raise InputError(f"{path}, {name}: {why}")
         _check_unseen(path, about, held_out)
     if len({file_digest(Path(path)) for path in paths}) < len(paths):
-        raise InputError(f"{name}: the same checkpoint stands for several training runs")
+        raise InputError(
+            f"{name}: the same checkpoint is listed more than once; give one per training run"
+        )
     return ComparedPolicy(name, policies, episode)
 
 
@@ -218,12 +220,16 @@ def _check_unseen(path: str, about: CheckpointInfo, held_out: HeldOutSessions) -
         if run.get("folder") or run.get("recorded"):
             count = run.get("train_events")
             if not isinstance(count, int):
-                raise InputError(f"{path}: its header does not say how many events it has seen")
+                raise InputError(
+                    f"{path}: the checkpoint does not state its number of training events; train"
+                    " it again"
+                )
             events = max(events, count)
     if events > held_out.earlier_event_count:
         raise InputError(
-            f"{path}: trained on the first {events} recorded events; only the first"
-            f" {held_out.earlier_event_count} do not judge here"
+            f"{path}: the checkpoint has seen the first {events} recorded events, but all after"
+            f" the first {held_out.earlier_event_count} are held out; reduce holdout_events, or"
+            " train on fewer events"
         )
 
 
@@ -263,7 +269,7 @@ def build_result(comparison: Comparison) -> Result:
     groups = comparison.held_out_sessions.group_count
     verb = "is" if groups == 1 else "are"
     few = f"{count_text(groups, 'group')} {verb} fewer than {MIN_INTERVAL_DAYS}"
-    warning = f"{few}: nothing has an interval, and no question an answer."
+    warning = f"{few}: no figure has a confidence interval, and no comparison has a verdict."
     source = comparison.held_out_sessions.source
     sheet = ComparisonPage(
         title="Policies over the same held-out sessions",
@@ -314,15 +320,14 @@ def _booked_words(comparison: Comparison) -> list[str]:
     if booked is None:
         return []
     missing = (
-        f"; no profit is stated for {', '.join(booked.markets_without_profit)}"
+        f"; the venue states no profit for {', '.join(booked.markets_without_profit)}"
         if booked.markets_without_profit
         else ""
     )
     return [
-        f"{BOOKED_ROW_NAME}: {usd(booked.profit, sign=True)} of settled profit,"
-        f" {booked.filled_order_count} of"
-        f" {count_text(booked.accepted_order_count, 'order')} filled{missing}. The other rows are"
-        " replays."
+        f"{BOOKED_ROW_NAME}: settled profit {usd(booked.profit, sign=True)};"
+        f" {booked.filled_order_count} of {count_text(booked.accepted_order_count, 'order')} had"
+        f" fills{missing}. The other rows are replays."
     ]
 
 
@@ -351,10 +356,9 @@ def _sentence(pair: tuple[str, str], answer: PairComparison) -> str:
     excess = _estimate_cell(answer.excess_usd, USD_FORMATTER)
     sharpe = _estimate_cell(answer.sharpe_difference, RATIO_FORMATTER)
     return (
-        f"Does {one} earn more than {percent(MIN_EXCESS, 0)} more than {other}, at a better Sharpe"
-        " ratio?"
-        f" {answer.verdict.capitalize()}: USD an episode beyond that {excess}; Sharpe ratio beyond"
-        f" the other's {sharpe}."
+        f"Does {one} earn over {percent(MIN_EXCESS, 0)} more than {other}, at a higher Sharpe"
+        f" ratio? {answer.verdict.capitalize()}: profit above that threshold {excess} USD an"
+        f" episode; difference of the Sharpe ratios {sharpe}."
     )
 
 
@@ -362,13 +366,13 @@ def _notes(comparison: Comparison) -> list[str]:
     """Return notes that explain the figures and verdicts of the table."""
     groups = comparison.held_out_sessions.group_count
     return [
-        f"Figures are of an episode that begins with {usd(comparison.starting_cash)}: growth of the"
-        " account as a mean logarithm, mean profit after fees, and the Sharpe ratio, not annual."
-        f" Intervals hold {percent(CONFIDENCE_LEVEL, 0)}:"
+        f"Figures are per episode, which starts with {usd(comparison.starting_cash)}: mean log"
+        " growth of the account, mean profit after fees, and the Sharpe ratio (not annualised)."
+        f" Below them are {percent(CONFIDENCE_LEVEL, 0)} confidence intervals: a bootstrap of"
         f" {count_text(len(comparison.held_out_sessions.sessions), 'session')} in"
-        f" {count_text(groups, 'independent group')}, and the runs of a policy, are drawn anew.",
-        "Yes: both differences lie above 0. No: one of them does not. No power: these sessions do"
-        " not decide it.",
+        f" {count_text(groups, 'independent group')}, and of the runs of a policy.",
+        "Yes: both differences are significantly above 0. No: one is significantly below 0."
+        " No power: these sessions do not decide it.",
     ]
 
 
@@ -469,10 +473,12 @@ def journaled_decisions(path: Path, space: LimitOrderActionSpace) -> JournaledDe
     """
     # Unlike `Path.is_file`, this also accepts a name that no file can have.
     if not os.path.isfile(path):
-        raise InputError(f"journal: {path} is not a file; it is the journal.sqlite of an account")
+        raise InputError(f"journal: {path} is not a file; give the journal.sqlite of an account")
     with open_current_schema(path) as database:
         if not database.rows("SELECT 1 FROM sqlite_master WHERE name = ?", (ACTION_TABLE,)):
-            raise InputError(f"journal: {path} has no decisions on event contracts")
+            raise InputError(
+                f"journal: {path} contains no decisions on event contracts; choose another journal"
+            )
         return _decisions(ActionRecords(database), space)
 
 
@@ -530,7 +536,10 @@ def _decisions(records: ActionRecords, space: LimitOrderActionSpace) -> Journale
         sessions.append(tape_to_session(memory.tape[kept[market]]))
         recorded.append(is_recorded[kept[market]])
     if not entries or not sessions:
-        raise InputError(f"journal: {records.database.path} has no settled market that was traded")
+        raise InputError(
+            f"journal: {records.database.path} contains no traded market that has settled; run the"
+            " comparison after a settlement"
+        )
     shape = len(sessions), max(map(len, sessions))
     may_trade = np.zeros(shape, dtype=bool)
     for place, is_recorded in enumerate(recorded):

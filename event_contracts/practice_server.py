@@ -130,11 +130,11 @@ def authentication_failure(
     if missing:
         return f"{missing[0]} is missing"
     if headers[KEY_HEADER] != keys.key_id:
-        return "there is no such key"
+        return f"{KEY_HEADER} is not a key of this server"
     stamp = headers[TIMESTAMP_HEADER]
     is_number = stamp.isascii() and stamp.isdigit() and len(stamp) < 20
     if not is_number or abs(int(stamp) - now_ms) > MAX_CLOCK_OFFSET_MS:
-        return f"{TIMESTAMP_HEADER} is not within {MAX_CLOCK_OFFSET_MS} ms of the clock"
+        return f"{TIMESTAMP_HEADER} is not within {MAX_CLOCK_OFFSET_MS} ms of the server's clock"
     digest = hashes.SHA256()
     scheme = padding.PSS(padding.MGF1(digest), salt_length=digest.digest_size)
     try:
@@ -142,7 +142,7 @@ def authentication_failure(
         message = f"{stamp}{method}{path}".encode()
         keys.signing_key.public_key().verify(given, message, scheme, digest)
     except (binascii.Error, InvalidSignature, ValueError):
-        return "the signature does not fit"
+        return f"{SIGNATURE_HEADER} does not match the request"
     return None
 
 
@@ -397,7 +397,11 @@ class CollateralCheck:
         closes = view.held_count(opposite_side(side)) - view.resting_count("BUY", side)
         opens = count - max(closes, ZERO)
         cost = self.fees.max_cost(price, opens) if opens > 0 else ZERO
-        return None if cost <= free else f"buying {count} {side} may cost ${cost}; ${free} is free"
+        return (
+            None
+            if cost <= free
+            else f"buying {count} {side} may cost ${cost}; free cash is ${free}"
+        )
 
     def _reserved(self, resting: Iterable[RestingOrder]) -> Decimal:
         """Return the maximum cost in USD of resting orders beyond those that close positions."""
@@ -431,7 +435,9 @@ def build_listings(settings: KalshiVenueSettings) -> list[SimulatedListing]:
     recorded = {each.market: each for each in recorded_markets(settings.folder, step)}
     unknown = set(settings.markets) - set(recorded)
     if unknown:
-        raise InputError(f"markets: {settings.folder} has no {sorted(unknown)[0]}")
+        raise InputError(
+            f"markets: {sorted(unknown)[0]} is not a settled market in {settings.folder}"
+        )
     chosen = [recorded[name] for name in settings.markets or recorded]
     begins = min(each.times[0] for each in chosen)
     return [
@@ -492,7 +498,7 @@ class PracticeServerArguments:
         with _key_errors(self.key_file) as key_file:
             if key_file.exists():
                 raise InputError(
-                    f"--key-file: {key_file} is there already; name a new file, or remove it"
+                    f"--key-file: {key_file} already exists; choose a new file, or remove it"
                 )
             check_file(key_file, "--key-file")
         name = self.settings.estimates
@@ -514,7 +520,7 @@ class PracticeServerArguments:
             maintenance=self.settings.weekly_pause,
         )
         tickers = ", ".join(exchange.listings)
-        key = f"key {keys.key_id}, its private half in {key_file}"
+        key = f"key {keys.key_id}, private key in {key_file}"
         return server, f"{tickers} from {format_timestamp(exchange.now)}; {key}"
 
 
@@ -528,7 +534,7 @@ def parse_arguments(words: Sequence[str]) -> tuple[PracticeServerArguments, None
     arguments, serving = parser.parse(words)
     # argparse's own check would hide the error of an unknown flag.
     if arguments.key_file is None:
-        parser.error("--key-file is missing; name a new file, --key-file KEY.pem")
+        parser.error("--key-file is missing; add the path of a new file: --key-file KEY.pem")
     flags = {
         "folder": arguments.folder,
         "markets": arguments.markets,

@@ -34,19 +34,25 @@ class KalshiGuardSettings:
     """
 
     max_order: float = setting(
-        100.0, "USD, price times contracts of one order that opens", ge=1, le=1e6
+        100.0, "maximum cost of an opening order, price times contracts, USD", ge=1, le=1e6
     )
     max_orders_per_hour: int = setting(
-        500, "orders sent in an hour, all jobs, after which none opens", ge=1, le=100_000
+        500,
+        "orders of all jobs in an hour, beyond which opening orders are refused",
+        ge=1,
+        le=100_000,
     )
     daily_loss: float = setting(
-        0.20, "share of the day's first equity whose loss halts openings", ge=0.001, le=1
+        0.20, "loss that halts opening orders, a fraction of the day's first equity", ge=0.001, le=1
     )
     drawdown: float = setting(
-        0.40, "share of the highest equity whose loss halts openings", ge=0.001, le=1
+        0.40, "drawdown that halts opening orders, a fraction of the highest equity", ge=0.001, le=1
     )
     drawdown_resume_fraction: float = setting(
-        0.5, "share of the drawdown limit at which its halt ends by itself", ge=0, le=0.9
+        0.5,
+        "fraction of the drawdown limit below which a drawdown halt ends by itself",
+        ge=0,
+        le=0.9,
     )
 
 
@@ -56,38 +62,50 @@ class KalshiTradingSettings(OrderSettings, MonitoringSettings):
 
     mode: Literal["dry", "paper", "live"] = setting(
         "paper",
-        "`dry` sends nothing; `paper` sends to the demo account; `live` with real money, "
-        "beside confirm_live",
+        "`dry` sends no orders; `paper` sends to the demo account; `live` trades real money "
+        "and requires confirm_live",
     )
-    confirm_live: bool = setting(False, "beside mode=live")
-    markets: tuple[str, ...] = setting((), "tickers")
-    policy: str = setting("nothing", "path of a checkpoint, or `kelly`, `random` or `nothing`")
-    kelly_fraction: float = setting(0.5, "of full Kelly", ge=1e-6, le=10)
-    seed: int = setting(0, "of the random policy", ge=0, lt=2**63)
+    confirm_live: bool = setting(False, "confirmation that mode=live trades real money")
+    markets: tuple[str, ...] = setting((), "tickers of the traded markets")
+    policy: str = setting(
+        "nothing", "policy of the orders: path of a checkpoint, or `kelly`, `random` or `nothing`"
+    )
+    kelly_fraction: float = setting(
+        0.5, "fraction of full Kelly of the policy `kelly`", ge=1e-6, le=10
+    )
+    seed: int = setting(0, "seed of the policy `random`", ge=0, lt=2**63)
     estimates: str | None = setting(
-        None, "file of one's own probabilities (`event_contracts.trading.sampler`); none has none"
+        None,
+        "file of the user's probabilities (`event_contracts.trading.sampler`); null: no estimates",
     )
     interval: float = setting(
-        300.0, "seconds between ticks, those that the policy was trained with", ge=0.1, le=86_400
+        300.0,
+        "seconds between ticks; a trained policy requires those of its training",
+        ge=0.1,
+        le=86_400,
     )
-    steps: int | None = setting(None, "ticks; none: until every market has settled", ge=1)
-    fees: KalshiFees = setting(KalshiFees(), "by date")
+    steps: int | None = setting(
+        None, "number of ticks until the command ends; null: until every market has settled", ge=1
+    )
+    fees: KalshiFees = setting(KalshiFees(), "Kalshi's fees by date")
     decision_valid_seconds: float = setting(
-        60.0, "after a tick, for which it may be decided on", ge=1, le=3600
+        60.0, "seconds after a tick within which its orders may be sent", ge=1, le=3600
     )
-    guards: KalshiGuardSettings = setting(KalshiGuardSettings(), "bounds that no order goes beyond")
+    guards: KalshiGuardSettings = setting(
+        KalshiGuardSettings(), "limits that every order must keep"
+    )
     broker: KalshiSettings = setting(
-        KalshiSettings(), "how the venue is reached; its mode follows from this one"
+        KalshiSettings(), "connection to the venue; its mode follows from `mode`"
     )
     folder: str = setting(
-        "data/kalshi-live", "where each account has a folder with its journal", min_length=1
+        "data/kalshi-live", "folder with a subfolder and journal for each account", min_length=1
     )
 
     def __post_init__(self) -> None:
         if len(set(self.markets)) != len(self.markets):
-            raise InputError(f"markets: {list(self.markets)} names one twice")
+            raise InputError(f"markets: {list(self.markets)} lists a ticker twice; list each once")
         if self.broker.mode != "demo" or self.broker.confirm_live:
-            raise InputError("broker.mode: it follows from mode; set mode and confirm_live")
+            raise InputError("broker.mode cannot be set; set mode and confirm_live instead")
         MonitoringSettings.__post_init__(self)
         self.venue_settings()
         self.action_space_with_fees(FeeRules())
@@ -96,7 +114,7 @@ class KalshiTradingSettings(OrderSettings, MonitoringSettings):
     def from_config(cls, config: DictConfig) -> KalshiTradingSettings:
         settings = settings_from_config(cls, config)
         if not settings.markets:
-            raise InputError("markets: none is named; markets=[TICKER,…]")
+            raise InputError("markets is empty; set markets=[TICKER,…]")
         return settings
 
     @property
@@ -107,7 +125,7 @@ class KalshiTradingSettings(OrderSettings, MonitoringSettings):
         if self.mode != "live":
             return self.broker
         if not self.confirm_live:
-            raise InputError("mode: live trades real money; say so with confirm_live=true")
+            raise InputError("mode: live trades real money; confirm it with confirm_live=true")
         return replace(self.broker, mode="live", confirm_live=True)
 
 
@@ -117,26 +135,31 @@ class TrainingSettings(SessionSettings):
 
     steps: int = setting(
         5_000_000,
-        "over all markets, a resumed run's included; in whole rounds of `markets` times "
-        "`learner.rollout`",
+        "total training steps over all markets, those of a resumed run included; rounded up "
+        "to rounds of `markets` times `learner.rollout`",
         ge=1,
         le=10**12,
     )
-    markets: int = setting(512, "played at once", ge=1, le=100_000)
-    seed: int = setting(0, "of networks, choices and synthetic markets", ge=0, lt=2**32)
+    markets: int = setting(512, "number of markets simulated in parallel", ge=1, le=100_000)
+    seed: int = setting(0, "seed of networks, actions and synthetic markets", ge=0, lt=2**32)
     train_events: int = setting(
-        9, "first events that are trained on; the others are held out", ge=1, le=1_000_000
+        9,
+        "number of first recorded events for training; the others are held out",
+        ge=1,
+        le=1_000_000,
     )
-    resume: str | None = setting(None, "checkpoint to go on from")
+    resume: str | None = setting(None, "checkpoint from which training continues")
     checkpoint_steps: int = setting(500_000, "steps between checkpoints", ge=1, le=10**12)
-    learner: LearnerSettings = setting(LearnerSettings(), "of the learning")
-    output: str = setting("outputs/kalshi-train", "folder")
+    learner: LearnerSettings = setting(
+        LearnerSettings(), "settings of proximal policy optimisation"
+    )
+    output: str = setting("outputs/kalshi-train", "folder of checkpoints and logs")
 
     def __post_init__(self) -> None:
         if self.steps_per_update > MAX_STEPS_PER_UPDATE:
             raise InputError(
                 f"markets, learner.rollout: {self.markets:,} times {self.learner.rollout:,} steps"
-                f" are more than {MAX_STEPS_PER_UPDATE:,}, which an update holds in memory"
+                f" exceed the {MAX_STEPS_PER_UPDATE:,} steps that fit in an update; reduce one"
             )
 
     @property
@@ -150,34 +173,48 @@ class ComparisonSettings(SessionSettings):
     """Settings of the comparison of policies over held-out sessions."""
 
     variable_checkpoints: tuple[str, ...] = setting(
-        (), "checkpoints trained with all sizes, one for each seed of training"
+        (), "checkpoints trained with all position sizes, one for each training seed"
     )
-    fixed_checkpoints: tuple[str, ...] = setting((), "checkpoints trained with one size, as many")
-    fixed_size: int = setting(10, "contracts, the one size")
-    kelly_fraction: float = setting(0.5, "of full Kelly", ge=0.001, le=10)
+    fixed_checkpoints: tuple[str, ...] = setting(
+        (),
+        "checkpoints trained with the single size `fixed_size`, as many as in variable_checkpoints",
+    )
+    fixed_size: int = setting(10, "contracts of an order under a single size")
+    kelly_fraction: float = setting(
+        0.5, "fraction of full Kelly of the Kelly policy", ge=0.001, le=10
+    )
     holdout_events: int = setting(
-        4, "last recorded events, whose markets judge", ge=1, le=1_000_000
+        4, "number of last recorded events whose markets are the test sessions", ge=1, le=1_000_000
     )
-    sessions: int = setting(200, "synthetic ones", ge=1, le=1_000_000)
-    random_runs: int = setting(3, "of the random policy, each with its own seed", ge=1, le=1_000)
-    seed: int = setting(0, "of synthetic sessions, random choices and intervals", ge=0, lt=2**63)
+    sessions: int = setting(200, "number of synthetic sessions", ge=1, le=1_000_000)
+    random_runs: int = setting(
+        3, "number of runs of the random policy, each with its own seed", ge=1, le=1_000
+    )
+    seed: int = setting(
+        0, "seed of synthetic sessions, random choices and confidence intervals", ge=0, lt=2**63
+    )
     journal: str | None = setting(
-        None, "of an account, whose settled markets are the sessions and whose sizes play them"
+        None,
+        "journal of an account; its settled markets become the sessions, its position sizes "
+        "are replayed",
     )
-    output: str = setting("outputs/kalshi-compare", "folder for the results")
+    output: str = setting("outputs/kalshi-compare", "folder of the results")
 
     def __post_init__(self) -> None:
         if self.episode.fixed_size is not None:
             raise InputError(
-                f"episode.fixed_size: {self.episode.fixed_size} leaves nothing to compare; the one"
-                " size is fixed_size"
+                f"episode.fixed_size: {self.episode.fixed_size} would give all policies one size;"
+                " set fixed_size instead"
             )
         if self.fixed_size not in self.episode.position_sizes:
             raise InputError(
-                f"fixed_size: {self.fixed_size} is not one of {self.episode.position_sizes}"
+                f"fixed_size: {self.fixed_size} is not one of position_sizes"
+                f" {self.episode.position_sizes}"
             )
         if self.folder is not None and self.journal is not None:
-            raise InputError("folder, journal: both name sessions; name one of them")
+            raise InputError(
+                "folder, journal: both are set, and each provides the sessions; set only one"
+            )
         if (
             len(self.variable_checkpoints) != len(self.fixed_checkpoints)
             and self.variable_checkpoints
@@ -186,7 +223,7 @@ class ComparisonSettings(SessionSettings):
             raise InputError(
                 "variable_checkpoints, fixed_checkpoints:"
                 f" {len(self.variable_checkpoints)} and {len(self.fixed_checkpoints)} checkpoints;"
-                " as many of each are needed, one for each seed of training"
+                " give the same number of each, one for each training seed"
             )
 
     @property
@@ -202,48 +239,49 @@ class KalshiVenueSettings:
     """Settings of a practice venue of event contracts: its markets, the account, the rules."""
 
     folder: str | None = setting(
-        None, "of `event_contracts.simulation.recorded` files; none: synthetic markets"
+        None, "folder of `event_contracts.simulation.recorded` files; null: synthetic markets"
     )
     markets: tuple[str, ...] = setting(
-        (), "tickers of the recorded markets that are played; none: all"
+        (), "tickers of the recorded markets that are served; empty: all"
     )
     synthetic: int = setting(
         2, "how many synthetic markets, SIM-1, SIM-2, …, are played", ge=1, le=200
     )
-    seed: int = setting(0, "of the synthetic markets", ge=0, le=2**62)
+    seed: int = setting(0, "seed of the synthetic markets", ge=0, le=2**62)
     market: SyntheticSessionModel = setting(
-        SyntheticSessionModel(), "parameters of the synthetic markets"
+        SyntheticSessionModel(), "model of the synthetic markets"
     )
     interval: int = setting(60, "seconds between ticks", ge=1, le=86_400)
-    starting_cash: float = setting(1000.0, "USD, in whole cents")
+    starting_cash: float = setting(1000.0, "cash of the account at the start, USD in whole cents")
     life: int = setting(
         DEFAULT_ORDER_TICKS,
-        "ticks after which a resting order ends; Kalshi's own wait until cancelled",
+        "ticks until a resting order expires; at Kalshi orders rest until cancelled",
         ge=1,
         le=1_000_000,
     )
     settlement_ticks: int = setting(
-        0, "ticks from the end of trading until a market pays", ge=0, le=10_000
+        0, "ticks between the end of trading and the payout", ge=0, le=10_000
     )
     reused_ids_refused: bool = setting(
         True,
-        "whether an order is refused whose client_order_id has been used. Kalshi does not "
-        "say what becomes of one",
+        "whether an order with a used client_order_id is refused; Kalshi does not document it",
         key=False,
     )
-    fees: KalshiFees = setting(KalshiFees(), "rates and rounding by date; those of `as_of` hold")
+    fees: KalshiFees = setting(
+        KalshiFees(), "fee rates and rounding by date; those of `as_of` apply"
+    )
     estimates: str | None = setting(
         None,
-        "file that is written at every tick with the markets' fair prices, for `estimates` of "
-        "`event_contracts.trade`; none: no file",
+        "file to which every tick writes the markets' fair prices, for `estimates` of "
+        "`event_contracts.trade`; null: no file",
     )
     weekly_pause: bool = setting(
-        False, "whether trading pauses every Thursday from 3 to 5 in New York"
+        False, "whether trading pauses every Thursday from 3:00 to 5:00 New York time"
     )
 
     def __post_init__(self) -> None:
         if self.markets and self.folder is None:
-            raise InputError("markets: tickers are of recorded markets; name their folder, too")
+            raise InputError("markets: only recorded markets can be selected; set folder, too")
         self.episode_settings()
 
     @classmethod

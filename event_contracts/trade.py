@@ -97,7 +97,7 @@ OnDecision = Callable[[ActionEntry], None]
 JOB_NAME = "kalshi"
 BUILT_IN_POLICIES = ("kelly", "random", "nothing")
 DISCREPANCY_ALERT = "kalshi books"  # kind of the alert of book discrepancies
-SETTLEMENT_NOT_LISTED = "its settlement is not listed yet"
+SETTLEMENT_NOT_LISTED = "the venue does not list its settlement yet"
 _NAME = 16  # characters that distinguish accounts
 _TICK = np.timedelta64(1, "ns")
 
@@ -125,10 +125,10 @@ class KalshiGate:
         if role in REDUCING_ROLES:
             return ""
         if not isinstance(order, EventContractOrder):
-            return "it is not an order of event contracts"
+            return "the order is not for an event contract"
         value = order.price * order.count
         if value > self.settings.max_order:
-            return f"${value} are at stake; guards.max_order is ${self.settings.max_order:g}"
+            return f"cost ${value} exceeds guards.max_order ${self.settings.max_order:g}"
         return halt_reason(self.halts, "openings") or rate_limit_reason(
             self.order_store, order, now, self.settings.max_orders_per_hour
         )
@@ -180,7 +180,7 @@ class KalshiJob:
             for update in updates:
                 if not self.stop:
                     entry = self.service.process(update)
-                    skipped = ", ".join(self.service.skip_counts) or "it failed"
+                    skipped = ", ".join(self.service.skip_counts) or "failed"
                     self.last_reasons[update.market] = (
                         entry.reason if entry else f"undecided ({skipped})"
                     )
@@ -194,7 +194,7 @@ class KalshiJob:
             self.account.journal.cycles.end(number, self.account.account.now(), failure=str(error))
             raise
         shown = f"ticks of {', '.join(update.market for update in updates)}" if updates else ""
-        idle_reason = "" if updates else "no market shows anything"
+        idle_reason = "" if updates else "no market has a tick"
         self.account.journal.cycles.end(
             number,
             self.account.account.now(),
@@ -214,7 +214,9 @@ class KalshiJob:
             if market not in self.skip_reasons
         ]
         if reasons and not self.stop:
-            raise BrokerError(f"ended without booking {'; '.join(reasons)}; start again to book it")
+            raise BrokerError(
+                f"settlements not booked: {'; '.join(reasons)}; start again to book them"
+            )
 
     def _unbooked(self, held: Collection[str], reading: KalshiSnapshot) -> dict[str, str]:
         """Return the reasons why markets that have ended are not booked, by ticker.
@@ -339,9 +341,13 @@ def trade(
             ) as loop:
                 loop.run()
                 job.check_all_booked()
-            log.info("%d ticks; not decided on: %s", job.ticks_done, job.service.skip_counts)
+            log.info(
+                "%d ticks; without a decision, by reason: %s",
+                job.ticks_done,
+                job.service.skip_counts,
+            )
             if not job.order_count:
-                said = dict.fromkeys(settings.markets, "it shows nothing") | job.last_reasons
+                said = dict.fromkeys(settings.markets, "no tick") | job.last_reasons
                 print_line(f"No order. {'; '.join(f'{name}: {said[name]}' for name in said)}")
 
 
@@ -384,7 +390,7 @@ def build_policy(
     except InputError as error:
         hint = did_you_mean(closest_choices(settings.policy, BUILT_IN_POLICIES))
         raise InputError(
-            f"policy: {error}; name a checkpoint, or kelly, random or nothing{hint}"
+            f"policy: {error}; set it to a checkpoint, kelly, random or nothing{hint}"
         ) from error
     if why := network.checkpoint_info.incompatibility_reason(settings):
         raise InputError(f"{settings.policy}: {why}")
@@ -471,7 +477,7 @@ class KalshiAccount:
         """Send one alert for each quarantined market until it can be read again."""
         notices = self.account.notices
         for market, why in quarantined.items():
-            text = f"{market} is quarantined, the other markets are traded: {why}"
+            text = f"{market} is quarantined and not traded, other markets are: {why}"
             notices.alert(failure_alert_kind(market), text)
         for market in self.alerted_markets - set(quarantined):
             notices.end_alert(failure_alert_kind(market))
@@ -521,7 +527,7 @@ class DryRunGate:
 
     def refusal(self, order: AnyOrder, role: OrderRole, now: np.datetime64) -> str:
         del order, role, now
-        return "mode=dry sends nothing"
+        return "mode=dry sends no orders"
 
 
 def print_decision(entry: ActionEntry) -> None:

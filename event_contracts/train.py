@@ -74,8 +74,8 @@ def train(settings: TrainingSettings, progress: Progress = no_progress) -> Learn
         learner.load(Path(settings.resume))
         if learner.steps >= settings.steps:
             raise InputError(
-                f"steps: {settings.resume} has {count_text(learner.steps, 'step')} already, and"
-                f" steps counts them all; {settings.steps:,} leave nothing to learn, name more"
+                f"steps: {settings.resume} has {count_text(learner.steps, 'step')} already; set"
+                f" steps, the total of all runs, above that instead of {settings.steps:,}"
             )
     try:
         _learn(learner, settings, output, progress)
@@ -113,9 +113,9 @@ def run(settings: TrainingSettings, progress: Progress) -> Result:
     learner = train(settings, progress)
     return Result(
         sentences=[
-            f"{count_text(learner.steps, 'step')}, in whole rounds of"
-            f" {settings.steps_per_update:,};"
-            f" {Path(settings.output) / CHECKPOINT_FILE}; judge it with"
+            f"Trained for {count_text(learner.steps, 'step')}, in rounds of"
+            f" {settings.steps_per_update:,}; checkpoint"
+            f" {Path(settings.output) / CHECKPOINT_FILE}. Compare it with others:"
             " python -m event_contracts.compare"
         ]
     )

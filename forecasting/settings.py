@@ -331,7 +331,10 @@ class EvaluationSettings(PanelSettings):
     baselines: tuple[Baseline, ...] = setting(
         ("ewma", "mix", "garch", "historical"), "baselines to compare with, uncalibrated"
     )
-    include_uncalibrated: bool = setting(True, "also score the forecaster uncalibrated")
+    baselines: tuple[Baseline, ...] = setting(
+        ("ewma", "mix", "garch", "historical"), "forecasters to compare with, uncalibrated"
+    )
+    include_uncalibrated: bool = setting(True, "whether to score the forecaster uncalibrated, too")
     candidate_contexts: tuple[int, ...] = setting(
         (),
         "context lengths to try for each symbol with every augmentation; significantly better "

@@ -2,7 +2,7 @@
 
     @settings_class("limits")
     class Limits:
-        symbol_cap: float = setting(0.6, "of one symbol, held and open", gt=0, le=4)
+        symbol_cap: float = setting(0.6, "maximum weight of a symbol", gt=0, le=4)
 
 `--cfg job`, the page of settings and error messages about `limits.symbol_cap` all use that field.
 """
@@ -101,7 +101,7 @@ def setting(
 def required_setting(meaning: str, **bounds: Any) -> Any:
     """Declare the description and bounds of a settings field without a default.
 
-    depth: Annotated[float, required_setting("a share", gt=0, lt=1)]
+    depth: Annotated[float, required_setting("fraction of wealth", gt=0, lt=1)]
     """
     return Field(description=meaning, **bounds)
 

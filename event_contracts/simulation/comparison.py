@@ -242,7 +242,7 @@ class ResampledReturns:
     def compare_pair(self, one: str, other: str) -> PairComparison:
         """Compare two policies.
 
-        one: name of the potentially better policy.
+        one: name of the policy that is tested for a higher profit and Sharpe ratio.
         other: name of the policy to exceed.
         """
         mean, square, _ = self._means(one)
@@ -337,8 +337,8 @@ class Comparison:
 
     starting_cash: starting cash of each session, USD.
     policy_results: result of each policy.
-    pair_comparisons: comparison of each pair of policies, by their names, the potentially better
-        one first.
+    pair_comparisons: comparison of each pair of policies, by their names; the first one is tested
+        for a higher profit and Sharpe ratio.
     booked_result: the account's own result in these markets; None without a journal.
     """
 

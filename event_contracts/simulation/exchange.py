@@ -107,8 +107,8 @@ class SimulatedListing:
     def __post_init__(self) -> None:
         if len(self.tape) < 2 or self.first_tick < 0:
             raise InputError(
-                f"{self.ticker}: two rows or more from tick 0 on are needed, got"
-                f" {len(self.tape)} from {self.first_tick}"
+                f"{self.ticker}: expected at least two rows and a first tick of 0 or later, got"
+                f" {len(self.tape)} rows and first tick {self.first_tick}"
             )
 
     @property
@@ -290,7 +290,7 @@ class Exchange:
     ) -> None:
         self.listings = {listing.ticker: listing for listing in listings}
         if not listings or len(self.listings) != len(listings):
-            raise InputError("listings: one market or more, each with a ticker of its own")
+            raise InputError("listings: expected at least one market, each with a different ticker")
         self.settings = settings or EpisodeSettings()
         self.start = start
         self.interval = interval
@@ -375,7 +375,9 @@ class Exchange:
     def shown_tick(self, market: str) -> Record:
         """Return the present tick of a market, a TICK record; the settlement row once settled."""
         if self.market_state(market) == "initialized":
-            raise InputError(f"{market}: opens at tick {self.listings[market].first_tick}")
+            raise InputError(
+                f"{market} opens at tick {self.listings[market].first_tick} and has no quote yet"
+            )
         return self._market(market).shown_tick
 
     def quote(self, market: str) -> ContractQuote:
@@ -430,11 +432,11 @@ class Exchange:
         price = int(order.price * PRICE_UNITS)
         state = self.market_state(order.market)
         if state != "active":
-            why: str | None = f"{state}, takes none"
+            why: str | None = f"the market is {state} and accepts no orders"
         elif price % self._terms.tick or order.count % 1:
-            why = f"{order.count} at ${order.price} is between ticks or contracts"
+            why = f"{order.count} at ${order.price} is not on whole contracts and ticks"
         elif market.record["resting"] == MAX_RESTING_ORDERS:
-            why = f"{MAX_RESTING_ORDERS} orders rest, there is room for no more"
+            why = f"{MAX_RESTING_ORDERS} orders rest already, the maximum of a market"
         else:
             terms = order.action, order.side, order.price, order.count
             why = self.order_check.refusal(*terms, self.view(order.market), rests=order.rests)
@@ -443,7 +445,7 @@ class Exchange:
             depth, own = self.reachable_depth(order)
             found = depth if own is None or prevention == "maker" else min(depth, own)
             if found < order.count:
-                why = f"killed: {order.count} at ${order.price}, {found} in the book"
+                why = f"fill-or-kill of {order.count} at ${order.price}; the book offers {found}"
         if why:
             raise OrderRejected(f"{order.market}: {why}")
         order_id = market.order_id(market.record["numbers"])
@@ -462,7 +464,7 @@ class Exchange:
     def cancel(self, order_id: str) -> None:
         """Cancel an order, unless it has ended. Raises `InputError` for an unknown id."""
         if order_id not in self.orders:
-            raise InputError(f"{order_id}: no order has this id")
+            raise InputError(f"{order_id}: unknown order id")
         if placed := self._open.get(order_id):
             self._market(placed.order.market).remove_order(order_id)
             self._end(placed)
@@ -587,7 +589,9 @@ class Exchange:
 
     def _market(self, ticker: str) -> _Market:
         if ticker not in self._markets:
-            raise InputError(f"{ticker}: no such market; listed are {', '.join(self.listings)}")
+            raise InputError(
+                f"{ticker}: unknown market; the exchange lists {', '.join(self.listings)}"
+            )
         return self._markets[ticker]
 
 

@@ -270,10 +270,12 @@ class Learner:
         for name in ("position_sizes", "fixed_size"):
             there, here = getattr(about, name), getattr(self.checkpoint_info, name)
             if there != here:
-                raise InputError(f"{path}: trained with {name} {there}, this run has {here}")
+                raise InputError(
+                    f"{path}: trained with {name} {there}, but this run has {here}; set it to that"
+                )
         if not 0 <= about.steps <= MAX_TRAINED_STEPS:
             raise InputError(
-                f"{path}: trained for {about.steps} steps, outside 0 … {MAX_TRAINED_STEPS}"
+                f"{path}: checkpoint has {about.steps} steps, outside 0 … {MAX_TRAINED_STEPS}"
             )
         shapes = {name: value.shape for name, value in self.networks.named_parameters.items()}
         vector = _vector(path, weights, shapes)
@@ -285,7 +287,9 @@ class Learner:
                 for name in ("exp_avg", "exp_avg_sq")
             )
             if count < 0 or (square < 0).any():
-                raise InputError(f"{path}: its optimizer has counts or squares below 0")
+                raise InputError(
+                    f"{path}: invalid optimizer state: step count or squared gradients are negative"
+                )
             moments[0] = {"step": count, "exp_avg": mean, "exp_avg_sq": square}
         with torch.no_grad():
             self.networks.parameter_vector.copy_(vector)
@@ -302,9 +306,11 @@ def _vector(path: Path, weights: Weights, shapes: Mapping[str, torch.Size]) -> T
     for name, shape in shapes.items():
         values = weights.get(name)
         if values is None or values.shape != shape:
-            raise InputError(f"{path}: {name} does not fit this run's learner.layers")
+            raise InputError(
+                f"{path}: {name} is missing or does not match learner.layers of this run"
+            )
         if values.dtype != np.float32 or not np.isfinite(values).all():
-            raise InputError(f"{path}: {name} has numbers that are not finite, or no float32")
+            raise InputError(f"{path}: {name} must contain finite float32 numbers")
     return torch.from_numpy(np.concatenate([weights[name].ravel() for name in shapes]))
 
 

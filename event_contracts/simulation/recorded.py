@@ -85,10 +85,10 @@ def recorded_markets(
     cannot be read or have other contents.
     """
     if not step > np.timedelta64(0, "ns"):
-        raise InputError(f"step: {step} is not above 0")
+        raise InputError(f"step: {step} must be above 0")
     place = Path(os.path.expanduser(folder))
     if not os.path.isdir(place):
-        raise InputError(f"folder: {folder} is not a folder; *{_QUOTES} files are read from it")
+        raise InputError(f"folder: {folder} is not a folder; give a folder with *{_QUOTES} files")
     markets = []
     listed: dict[str, str] = {}
     for quotes_file in sorted(place.glob(f"*{_QUOTES}")):
@@ -99,11 +99,12 @@ def recorded_markets(
                 # In two events its session would count twice, in training and in evaluation.
                 if listed.setdefault(str(ticker), event) != event:
                     raise DataError(
-                        f"{quotes_file}: {ticker}: listed in {listed[str(ticker)]} and in {event}"
+                        f"{quotes_file}: {ticker} is listed in two events,"
+                        f" {listed[str(ticker)]} and {event}"
                     )
             markets += _markets_of_event(event, quotes, outcomes, step)
     if not markets:
-        raise InputError(f"recorded markets: {place} has no settled market in *{_QUOTES}")
+        raise InputError(f"folder: {place} contains no settled market in *{_QUOTES} files")
     return markets
 
 
@@ -118,8 +119,8 @@ def list_events(markets: Sequence[RecordedMarket], count: int, key: str) -> list
     events = list(dict.fromkeys(market.event for market in markets))
     if count >= len(events):
         raise InputError(
-            f"{key}: {count} of {len(events)} recorded events leave none to train on and to judge"
-            " with"
+            f"{key}: {count} events, but {len(events)} are recorded; choose fewer, because training"
+            " and testing need at least one each"
         )
     return events
 
@@ -134,9 +135,11 @@ def _outcomes(path: Path) -> dict[str, int]:
         settled["ticker"], settled["settled_yes_inferred"], settled["paid"], strict=True
     ):
         if paid not in (0, 1):
-            raise DataError(f"{path}: {ticker}: settled at {word}, neither 0 nor 1")
+            raise DataError(f"{path}: {ticker}: settled_yes_inferred is {word}; expected 0 or 1")
         if outcomes.setdefault(str(ticker), int(paid)) != paid:
-            raise DataError(f"{path}: {ticker}: settled at 0 and at 1")
+            raise DataError(
+                f"{path}: {ticker}: settled_yes_inferred is 0 in one row and 1 in another"
+            )
     return outcomes
 
 
@@ -147,11 +150,9 @@ def _events(path: Path) -> Iterator[tuple[str, pd.DataFrame]]:
         return
     bids = table[["yes_bid", "no_bid"]].apply(pd.to_numeric, errors="coerce").to_numpy(dtype=float)
     if not np.isin(bids, np.arange(CENTS_PER_DOLLAR + 1)).all():
-        raise DataError(
-            f"{path}: a quote has a bid that is not a whole cent, 0 … {CENTS_PER_DOLLAR}"
-        )
+        raise DataError(f"{path}: yes_bid and no_bid must be whole cents, 0 … {CENTS_PER_DOLLAR}")
     if table[["ticker", "event"]].isna().any(axis=None):
-        raise DataError(f"{path}: a quote has no ticker, or no event")
+        raise DataError(f"{path}: ticker or event is missing in a row")
     table[["yes_bid", "no_bid"]] = bids
     table["timestamp"] = parse_instant_column(table["timestamp"], str(path))
     table = table.sort_values("timestamp", kind="stable")
@@ -161,7 +162,7 @@ def _events(path: Path) -> Iterator[tuple[str, pd.DataFrame]]:
 
 def _table(path: Path, columns: list[str]) -> pd.DataFrame:
     if not path.is_file():
-        raise DataError(f"{path}: cannot be read: there is no such file")
+        raise DataError(f"{path}: file not found")
     try:
         return pd.read_parquet(path, columns=columns)
     except (OSError, ValueError, KeyError, ArrowException) as error:
@@ -178,7 +179,7 @@ def _markets_of_event(
     for ticker, own in quotes.groupby("ticker", sort=True):
         name = str(ticker)
         if name not in outcomes:
-            log.warning("%s: not settled, left out", name)
+            log.warning("%s: skipped, its settlement is not recorded", name)
             continue
         sound = own[own["yes_bid"] + own["no_bid"] < CENTS_PER_DOLLAR].drop_duplicates(
             "timestamp", keep="last"
@@ -187,7 +188,7 @@ def _markets_of_event(
         first = sound["timestamp"].min()
         times = pd.date_range(first.ceil(length), end, freq=length) if len(sound) else ()
         if not len(times):
-            log.warning("%s: no quote lasts for a step of %s, left out", name, step)
+            log.warning("%s: skipped, no quote is in force for a full step of %s", name, step)
             continue
         rows = sound.set_index("timestamp").reindex(times, method="ffill")
         bid, ask = (rows["yes_bid"].to_numpy(int), CENTS_PER_DOLLAR - rows["no_bid"].to_numpy(int))

@@ -54,14 +54,14 @@ def validate_session(array: npt.ArrayLike, tick: float = DEFAULT_TICK_USD) -> Ar
     for columns, wrong, why in (
         (_EVERY, ~np.isfinite(session), "is not a finite number"),
         (_PROBABILITIES, (probabilities < 0) | (probabilities > 1), "is outside 0 … 1"),
-        (_COUNTS, counts < 0, "is negative, contracts are counted"),
-        (_COUNTS, counts > MAX_CONTRACT_COUNT, f"is more than {MAX_CONTRACT_COUNT:g} contracts"),
+        (_COUNTS, counts < 0, "is negative; contracts must be 0 or more"),
+        (_COUNTS, counts > MAX_CONTRACT_COUNT, f"exceeds {MAX_CONTRACT_COUNT:g} contracts"),
         (
             _QUOTES,
             np.abs(quotes - on_ticks) > _SLACK,
-            f"is not a multiple of a tick, ${1 / ticks:g}",
+            f"is not a multiple of the tick, ${1 / ticks:g}",
         ),
-        ([YES_ASK], on_ticks[:, 1:] <= on_ticks[:, :1], "is not above the row's yes_bid"),
+        ([YES_ASK], on_ticks[:, 1:] <= on_ticks[:, :1], "must be above yes_bid of the same row"),
     ):
         if wrong.any():
             row, place = np.argwhere(wrong)[0]
@@ -104,7 +104,7 @@ def ticks_per_dollar(tick: float) -> int:
     """Return the number of ticks in a dollar."""
     ticks = round(1 / tick) if 0 < tick < 1 else 0
     if not 2 <= ticks <= 10_000 or abs(ticks * tick - 1) > _ROUNDING:
-        raise InputError(f"tick: ${tick:g} is not a share 1/2 … 1/10000 of a dollar")
+        raise InputError(f"tick: ${tick:g} must divide a dollar into 2 … 10000 ticks")
     return ticks
 
 
@@ -112,10 +112,12 @@ def _as_floats(array: npt.ArrayLike) -> Array:
     try:
         session = np.array(array, dtype=np.float64, order="C")
     except (TypeError, ValueError) as error:
-        raise InputError(f"session: no array of numbers: {str(error).splitlines()[0]}") from None
+        raise InputError(
+            f"session: not an array of numbers: {str(error).splitlines()[0]}"
+        ) from None
     if session.ndim != 2 or session.shape[1] != len(SESSION_COLUMNS) or len(session) < 2:
         raise InputError(
-            f"session: shape {session.shape}, expected two rows or more of"
+            f"session: shape is {session.shape}; expected two rows or more of"
             f" {len(SESSION_COLUMNS)} columns ({', '.join(SESSION_COLUMNS)})"
         )
     return session

@@ -27,36 +27,49 @@ MAX_LAYER_UNITS = 4096
 class SyntheticSessionModel:
     """Parameters of the random model of synthetic sessions."""
 
-    steps: int = setting(300, "of a session, which has one row more", ge=1, le=100_000)
+    steps: int = setting(300, "steps of a session; its data has one row more", ge=1, le=100_000)
     mean_probability: float = setting(
-        0.5, "probability that the log-odds revert to", ge=0.001, le=0.999, key=False
+        0.5, "probability to which the log-odds revert", ge=0.001, le=0.999, key=False
     )
     start_deviation: float = setting(
-        4.0, "of the first row's log-odds around it", ge=0, le=10, key=False
+        4.0,
+        "standard deviation of the first row's log-odds around their mean",
+        ge=0,
+        le=10,
+        key=False,
     )
-    reversion: float = setting(1.0, "pull back to it, a session", ge=0, le=1000, key=False)
+    reversion: float = setting(
+        1.0,
+        "speed at which the log-odds revert to their mean, per session",
+        ge=0,
+        le=1000,
+        key=False,
+    )
     volatility: float = setting(
-        4.0, "deviation of the log-odds over a session without the pull", ge=0, le=100
+        4.0,
+        "standard deviation of the log-odds over a session without mean reversion",
+        ge=0,
+        le=100,
     )
-    tick: float = setting(DEFAULT_TICK_USD, "USD between prices, a whole share of a dollar")
-    width: float = setting(2.0, "mean of the quote, ticks", ge=1, le=20)
-    depth: float = setting(100.0, "mean contracts at the top", ge=1, le=1e6)
+    tick: float = setting(DEFAULT_TICK_USD, "price tick, USD; must divide a dollar")
+    width: float = setting(2.0, "mean bid-ask spread, ticks", ge=1, le=20)
+    depth: float = setting(100.0, "mean contracts at the best price", ge=1, le=1e6)
     lot: int = setting(20, "contracts of a market order", ge=1, le=10_000, key=False)
     informed_order_rate: float = setting(
         1.0,
-        "orders expected a step for each tick that the price moves beyond a quote",
+        "informed orders expected per step for each tick by which the price exceeds a quote",
         ge=0,
         le=100,
     )
     noise_order_rate: float = setting(
-        0.0, "uninformed orders expected a step, each side", ge=0, le=20
+        0.0, "uninformed orders expected per step, each side", ge=0, le=20
     )
-    mispricing: float = setting(0.0, "deviation of the mispricing, USD", ge=0, le=0.25)
+    mispricing: float = setting(0.0, "standard deviation of the mispricing, USD", ge=0, le=0.25)
     mispricing_persistence: float = setting(
-        0.95, "share of the mispricing that a step keeps", ge=0, le=0.9999, key=False
+        0.95, "fraction of the mispricing that remains after a step", ge=0, le=0.9999, key=False
     )
     estimate_noise: float = setting(
-        0.0, "deviation of the estimate around the fair price, USD", ge=0, le=0.5
+        0.0, "standard deviation of the estimate around the fair price, USD", ge=0, le=0.5
     )
 
     def __post_init__(self) -> None:
@@ -68,20 +81,22 @@ class EpisodeSettings(OrderSettings):
     """Settings of an episode: money, orders and rewards."""
 
     market: SyntheticSessionModel = setting(
-        SyntheticSessionModel(), "of the synthetic sessions; the default has no edge"
+        SyntheticSessionModel(), "model of the synthetic sessions; the default offers no edge"
     )
-    starting_cash: float = setting(1000.0, "USD, in whole cents", ge=0.01, le=MAX_STARTING_CASH)
-    fees: KalshiFees = setting(KalshiFees(), "by date; those of its `as_of` hold")
+    starting_cash: float = setting(
+        1000.0, "cash at the start of an episode, USD in whole cents", ge=0.01, le=MAX_STARTING_CASH
+    )
+    fees: KalshiFees = setting(KalshiFees(), "fees by date; those of `as_of` apply")
     reward: Reward = setting(
         "value",
-        "`value`: change in USD of cash and position at the middle of the quote, after "
-        "fees; `log_wealth`: of its logarithm",
+        "reward of a step: `value`, change in USD of cash and position at the mid-quote after "
+        "fees; `log_wealth`, change of that value's logarithm",
     )
 
     def __post_init__(self) -> None:
         cents = self.starting_cash * CENTS_PER_DOLLAR
         if abs(cents - round(cents)) > 1e-6:
-            raise InputError(f"starting_cash: ${self.starting_cash} is not a number of whole cents")
+            raise InputError(f"starting_cash: ${self.starting_cash} must be in whole cents")
         self.build_order_rule_terms()
 
     def default_action_space(self) -> LimitOrderActionSpace:
@@ -107,10 +122,10 @@ class SessionSettings:
     """Settings of the sessions to play, recorded or synthetic, and of their episodes."""
 
     episode: EpisodeSettings = setting(
-        EpisodeSettings(), "money, orders, fees, rewards, synthetic market"
+        EpisodeSettings(), "money, orders, fees, rewards and synthetic market of an episode"
     )
     folder: str | None = setting(
-        None, "of `event_contracts.simulation.recorded` files; none: synthetic sessions"
+        None, "folder of `event_contracts.simulation.recorded` files; null: synthetic sessions"
     )
 
     @classmethod
@@ -125,29 +140,31 @@ class LearnerSettings:
     Schulman et al. 2017; Huang and Ontañón 2020.
     """
 
-    rollout: int = setting(32, "steps of each market between updates", ge=2, le=100_000)
-    batch: int = setting(1024, "steps of a gradient", ge=2, le=1_000_000)
-    epochs: int = setting(1, "times that an update goes through its steps", ge=1, le=100)
-    learning_rate: float = setting(1e-3, "of learning", ge=1e-7, le=0.1)
-    discount: float = setting(0.99, "of a reward a step later", ge=0, le=1, key=False)
-    gae_lambda: float = setting(0.8, "λ of the advantage estimates", ge=0, le=1, key=False)
-    clip: float = setting(0.2, "of the ratio of probabilities", ge=0.001, le=1, key=False)
-    entropy: float = setting(0.01, "weight of the choice's entropy", ge=0, le=1)
+    rollout: int = setting(32, "steps of each market between two updates", ge=2, le=100_000)
+    batch: int = setting(1024, "steps in a gradient", ge=2, le=1_000_000)
+    epochs: int = setting(1, "passes of an update through its steps", ge=1, le=100)
+    learning_rate: float = setting(1e-3, "learning rate of Adam", ge=1e-7, le=0.1)
+    discount: float = setting(0.99, "discount of a reward one step later", ge=0, le=1, key=False)
+    gae_lambda: float = setting(0.8, "λ of generalised advantage estimation", ge=0, le=1, key=False)
+    clip: float = setting(
+        0.2, "clipping range of the probability ratio, around 1", ge=0.001, le=1, key=False
+    )
+    entropy: float = setting(0.01, "weight of the entropy bonus in the loss", ge=0, le=1)
     use_reward_shaping: bool = setting(
         True,
-        "whether a position counts at the estimate, and not at the middle of the quote, "
-        "while it is held: a potential, which leaves the best policy as it is (Ng, Harada "
-        "and Russell 1999)",
+        "whether a held position is valued at the estimate instead of the mid-quote; "
+        "potential-based, so that the best policy stays the same (Ng, Harada and Russell "
+        "1999)",
         key=False,
     )
     layers: tuple[int, ...] = setting(
-        (64, 64), "units of each hidden layer, of both networks; 1 … 8 layers of 1 … 4,096"
+        (64, 64), "units of each hidden layer of both networks; 1 … 8 layers of 1 … 4,096 units"
     )
 
     def __post_init__(self) -> None:
         fits = all(1 <= units <= MAX_LAYER_UNITS for units in self.layers)
         if not fits or not 1 <= len(self.layers) <= MAX_LAYERS:
             raise InputError(
-                f"learner.layers: {self.layers} are not 1 … {MAX_LAYERS} layers of"
-                f" 1 … {MAX_LAYER_UNITS} units"
+                f"learner.layers: expected 1 … {MAX_LAYERS} layers of 1 … {MAX_LAYER_UNITS} units,"
+                f" got {self.layers}"
             )

@@ -106,7 +106,7 @@ def draw_markets(
 ) -> RandomDraws:
     """Draw the random numbers of markets first … first + count - 1 under a seed."""
     if first < 0:
-        raise InputError(f"market: {first} is negative, markets are counted from 0")
+        raise InputError(f"market: {first} is negative; the first market is 0")
     return draw_from_generators([market_generator(seed, first + k) for k in range(count)], settings)
 
 
@@ -234,7 +234,9 @@ def market_generator(seed: Seed, market: int = 0) -> np.random.Generator:
     try:
         spawned = np.random.SeedSequence(seed, spawn_key=(market,))
     except (TypeError, ValueError):
-        raise InputError(f"seed: {seed!r} is not a whole number from 0, nor several") from None
+        raise InputError(
+            f"seed: expected one or more integers of 0 or above, got {seed!r}"
+        ) from None
     return np.random.Generator(np.random.PCG64(spawned))
 
 

@@ -69,7 +69,7 @@ class VectorKalshiEnv(VectorEnv[Floats, ActionCodes, Any]):
         self, count: int, sessions: Sequence[npt.ArrayLike] | None = None, **settings: Any
     ) -> None:
         if not isinstance(count, int | np.integer) or isinstance(count, bool) or count < 1:
-            raise InputError(f"count: {count!r} markets; a whole number from 1 is needed")
+            raise InputError(f"count: expected an integer of 1 or more, got {count!r}")
         self.num_envs = int(count)
         self.settings = with_changes(EpisodeSettings(), settings)
         market = self.settings.market
@@ -80,7 +80,7 @@ class VectorKalshiEnv(VectorEnv[Floats, ActionCodes, Any]):
                 session_to_tape(validate_session(each, market.tick)) for each in sessions
             ]
             if not self._sessions:
-                raise InputError("sessions: no session; at least one is required")
+                raise InputError("sessions is empty; give at least one session")
             longest = max(len(tape) for tape in self._sessions)
         self.metadata = {**self.metadata, "autoreset_mode": AutoresetMode.SAME_STEP}
         self.single_action_space = self.settings.default_action_space().get_gym_space()
@@ -110,7 +110,9 @@ class VectorKalshiEnv(VectorEnv[Floats, ActionCodes, Any]):
                 seed = int(np.random.SeedSequence().generate_state(1)[0])
             seeds = seed if isinstance(seed, Sequence) else range(seed, seed + self.num_envs)
             if len(seeds) != self.num_envs:
-                raise InputError(f"seed: {len(seeds)} seeds for {self.num_envs} markets")
+                raise InputError(
+                    f"seed: {len(seeds)} seeds for {self.num_envs} markets; give one for each"
+                )
             self.generators = [np.random.default_rng(each) for each in seeds]
         everything = np.arange(self.num_envs)
         self._begin(everything)
@@ -124,14 +126,14 @@ class VectorKalshiEnv(VectorEnv[Floats, ActionCodes, Any]):
         """
         given = np.asarray(actions)
         if given.dtype.kind not in "iu":
-            raise ValueError(f"actions: whole numbers are needed, got {given.dtype}")
+            raise ValueError(f"actions: expected integers, got {given.dtype}")
         codes = given.astype(np.int64)
         if codes.shape != (self.num_envs,) or codes.min() < 0 or codes.max() >= ACTION_COUNT:
             raise ValueError(
-                f"actions: {self.num_envs} codes from 0 to {ACTION_COUNT - 1} are needed"
+                f"actions: expected {self.num_envs} codes from 0 to {ACTION_COUNT - 1}"
             )
         if not self.generators:
-            raise ValueError("step: reset begins the first episodes")
+            raise ValueError("step() was called before reset(); call reset() first")
         rewards, terminated = self.advance(codes)
         info: dict[str, Any] = {}
         settled = np.flatnonzero(terminated)
@@ -176,7 +178,7 @@ class VectorKalshiEnv(VectorEnv[Floats, ActionCodes, Any]):
     def action_masks(self) -> Mask:
         """Return the mask of permitted actions, bool [N, 25]."""
         if not self.generators:
-            raise ValueError("action_masks: reset begins the first episodes")
+            raise ValueError("action_masks() was called before reset(); call reset() first")
         return self._allowed.copy()
 
     def _begin(self, which: npt.NDArray[np.intp]) -> None:
@@ -309,11 +311,13 @@ class MarketAgnosticKalshiEnv(gymnasium.Env[Floats, np.int64]):
         try:
             code = index(action)
         except TypeError:
-            raise ValueError(f"action: {action!r} is not a whole number") from None
+            raise ValueError(f"action: expected an integer, got {action!r}") from None
         decode_action(code)
         self._refuse_unbegun()
         if self._market["row"] == self._market["rows"] - 1:
-            raise ValueError("step: the market has settled; reset begins another episode")
+            raise ValueError(
+                "step(): the market has settled; call reset() to start another episode"
+            )
         [reward], [settled] = self._one.advance(np.array([code]))
         return self._one.observations[0].copy(), float(reward), bool(settled), False, self._info()
 
@@ -330,7 +334,7 @@ class MarketAgnosticKalshiEnv(gymnasium.Env[Floats, np.int64]):
 
     def _refuse_unbegun(self) -> None:
         if not self._one.generators:
-            raise ValueError("reset begins the first episode; nothing is shown before it")
+            raise ValueError("the environment has no episode yet; call reset() first")
 
     def _info(self) -> dict[str, Any]:
         market = self._market

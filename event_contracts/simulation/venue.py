@@ -80,7 +80,9 @@ def _count(value: object) -> Decimal:
     """Parse a number of contracts, which must be whole."""
     count = parse_traded_count(value)
     if count > MAX_ORDER_COUNT or count % 1:
-        raise ValueError(f"{value} is not a whole number of contracts from 1 to {MAX_ORDER_COUNT}")
+        raise ValueError(
+            f"{value} is not an integer number of contracts from 1 to {MAX_ORDER_COUNT}"
+        )
     return count
 
 
@@ -88,7 +90,7 @@ def _instant(seconds: object) -> np.datetime64 | None:
     if seconds is None:
         return None
     if isinstance(seconds, bool) or not isinstance(seconds, int) or not 0 < seconds < 2**33:
-        raise ValueError("whole seconds since 1970 are required")
+        raise ValueError("expected integer seconds since 1970")
     return np.datetime64(seconds * 10**9, "ns")
 
 
@@ -96,7 +98,7 @@ def _unsimulated(value: object) -> None:
     """Accept only values that mean the same as an absent field; else raise `ValueError`."""
     if value is None or value is False or (type(value) is int and value == 0):
         return
-    raise ValueError(f"{value!r} is not simulated here; leave the field out")
+    raise ValueError(f"{value!r} is not supported by this practice venue; omit the field")
 
 
 @dataclass(frozen=True, slots=True)
@@ -471,7 +473,10 @@ def position_costs(fills: Iterable[ContractFill]) -> dict[str, PositionCost]:
 
 
 def get_balance(exchange: Exchange, query: Query) -> Response:
-    """Return the response to `GET /portfolio/balance`, with the cash of resting orders."""
+    """Return the response to `GET /portfolio/balance`.
+
+    Cash that resting orders may use is not deducted.
+    """
     refuse_unknown_keys(query, "subaccount", "exchange_index")
     cash = exchange.cash
     return {

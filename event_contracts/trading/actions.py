@@ -178,23 +178,28 @@ class PositionLimits:
     bind in an account that trades a single market.
     """
 
-    contracts: Decimal = setting(Decimal(500), "of one side", gt=0)
-    value: Decimal = setting(Decimal(500), "USD of the position at the order's price", gt=0)
+    contracts: Decimal = setting(Decimal(500), "maximum contracts of one side in a market", gt=0)
+    value: Decimal = setting(
+        Decimal(500), "maximum value of a market's position at the order's price, USD", gt=0
+    )
     share: Decimal = setting(
-        Decimal("0.25"), "of the portfolio that the position may be", gt=0, le=1
+        Decimal("0.25"),
+        "maximum value of a market's position, a fraction of the portfolio",
+        gt=0,
+        le=1,
     )
     event_loss: Decimal | None = setting(
-        None, "USD, greatest loss of one event over its outcomes; none: as `value`", gt=0
+        None, "maximum loss of an event over its outcomes, USD; null: as `value`", gt=0
     )
     event_share: Decimal | None = setting(
-        None, "of the portfolio, greatest loss of one event; none: as `share`", gt=0, le=1
+        None, "maximum loss of an event, a fraction of the portfolio; null: as `share`", gt=0, le=1
     )
     account_loss: Decimal | None = setting(
-        None, "USD, greatest loss of all markets together; none: no such limit", gt=0
+        None, "maximum loss of all markets together, USD; null: no such limit", gt=0
     )
     account_share: Decimal | None = setting(
         None,
-        "of the portfolio, greatest loss of all markets together; none: twice `share`",
+        "maximum loss of all markets together, a fraction of the portfolio; null: twice `share`",
         gt=0,
         le=1,
     )
@@ -245,25 +250,21 @@ class PositionLimits:
             return None
         if broken == CONTRACTS:
             return (
-                f"{held + resting_count + count} contracts after this order and the resting ones;"
-                f" at most {self.contracts} a market"
+                f"position would be {held + resting_count + count} contracts with resting orders;"
+                f" limits.contracts is {self.contracts}"
             )
         most = {
-            VALUE: f"${self.value}",
-            SHARE: _share_of(self.share, portfolio),
-            EVENT_LOSS: f"${self.max_event_loss} (limits.event_loss)",
-            EVENT_SHARE: f"{_share_of(self.max_event_share, portfolio)} (limits.event_share)",
-            ACCOUNT_LOSS: f"${self.account_loss} (limits.account_loss)",
-        }.get(broken, f"{_share_of(self.max_account_share, portfolio)} (limits.account_share)")
+            VALUE: f"limits.value ${self.value}",
+            SHARE: f"limits.share {_share_of(self.share, portfolio)}",
+            EVENT_LOSS: f"limits.event_loss ${self.max_event_loss}",
+            EVENT_SHARE: f"limits.event_share {_share_of(self.max_event_share, portfolio)}",
+            ACCOUNT_LOSS: f"limits.account_loss ${self.account_loss}",
+        }.get(broken, f"limits.account_share {_share_of(self.max_account_share, portfolio)}")
         if broken in (VALUE, SHARE):
-            return f"a position of ${micros_to_usd(value)} after this order; at most {most}"
+            return f"position would be ${micros_to_usd(value)}, above {most}"
         if broken in (EVENT_LOSS, EVENT_SHARE):
-            return (
-                f"its event may lose ${micros_to_usd(event_loss)} after this order; at most {most}"
-            )
-        return (
-            f"all markets may lose ${micros_to_usd(account_loss)} after this order; at most {most}"
-        )
+            return f"maximum loss of the event would be ${micros_to_usd(event_loss)}, above {most}"
+        return f"maximum loss of all markets would be ${micros_to_usd(account_loss)}, above {most}"
 
     @property
     def max_event_loss(self) -> Decimal:
@@ -359,20 +360,22 @@ class PreTradeCheck:
             taken = in_units(sales), in_units(purchases)
             if count <= max_sale(in_units(held), *taken, immediate=not rests):
                 return None
-            also = f", {purchases} in resting purchases of {against}" if rests and purchases else ""
-            return f"selling {count} {side}; {held} held, {sales} of them in resting sales{also}"
+            also = f", {purchases} {against} in resting purchases" if rests and purchases else ""
+            return (
+                f"cannot sell {count} {side}: {held} held, {sales} of them in resting sales{also}"
+            )
         sales, purchases = view.resting_count("SELL", against), view.resting_count("BUY", side)
         if count > max_purchase(*map(in_units, (opposite, sales, purchases))):
             return (
-                f"buying {count} {side}; {opposite} {against} held, {sales} of them in resting"
-                f" sales, {purchases} in resting purchases of {side}"
+                f"cannot buy {count} {side}: {opposite} {against} held, {sales} of them in resting"
+                f" sales, {purchases} {side} in resting purchases"
             )
         cost = self.fees.max_cost(price, count)
         free = self.free_cash(view)
         if free - cost < self.cash_buffer:
             return (
-                f"buying {count} {side} may cost ${cost}; ${free} is free and ${self.cash_buffer}"
-                " stays"
+                f"buying {count} {side} may cost ${cost}; free cash is ${free}, of which"
+                f" cash_buffer ${self.cash_buffer} must remain"
             )
         return self.position_limits.validate_order(
             count=count,
@@ -419,26 +422,28 @@ class OrderSettings:
 
     price_style: PriceStyle | Mapping[str, PriceStyle] = setting(
         "aggressive",
-        "passive joins its own queue, mid is half-way, aggressive takes the other side's "
-        "offer; an aggressive sale is immediate-or-cancel, other orders rest; one for all, or "
-        "each for BUY_YES, SELL_YES, BUY_NO, SELL_NO",
+        "limit price: `passive` at the best price of its own side, `mid` half-way, "
+        "`aggressive` at the other side's; aggressive sales are immediate-or-cancel, other "
+        "orders rest; one style for all, or one each for BUY_YES, SELL_YES, BUY_NO, SELL_NO",
     )
     position_sizes: tuple[int, ...] = setting(
         POSITION_SIZES, "contracts of each of the five sizes, increasing"
     )
-    fixed_size: int | None = setting(None, "the one size of them that is allowed; none allows all")
+    fixed_size: int | None = setting(
+        None, "the only allowed one of position_sizes; null: all are allowed"
+    )
     limits: PositionLimits = setting(
-        PositionLimits(), "on the position of a market, on events and on the account"
+        PositionLimits(), "limits on positions, and on losses of events and of the account"
     )
     size_limits: Mapping[int, int] | None = setting(
         None,
-        "by size, the most contracts of one side that its purchase may lead to, held and resting "
-        "ones included: {100: 200}; none: no size has a limit",
+        "maximum contracts of one side after a purchase, by order size, resting orders "
+        "included: {100: 200}; null: no limits",
     )
-    cash_buffer: float = setting(float(CASH_BUFFER), "USD that no purchase may touch", ge=0)
+    cash_buffer: float = setting(float(CASH_BUFFER), "cash that purchases must leave, USD", ge=0)
     life: int = setting(
         DEFAULT_ORDER_TICKS,
-        "ticks that an order rests, as a policy was trained",
+        "ticks until a resting order expires; a trained policy requires those of its training",
         ge=1,
         le=MAX_ORDER_TICKS,
     )
@@ -462,20 +467,20 @@ class LimitOrderActionSpace(OrderSettings):
         sizes = self.position_sizes
         if len(sizes) != len(POSITION_SIZES) or sizes != tuple(sorted({0, *sizes}))[1:]:
             raise InputError(
-                f"position_sizes: five increasing numbers of contracts above 0 are needed, got"
-                f" {sizes}; for one size set fixed_size"
+                f"position_sizes: expected five increasing numbers above 0, got {sizes}; to trade"
+                " one size, set fixed_size"
             )
         if self.fixed_size is not None and self.fixed_size not in sizes:
-            raise InputError(f"fixed_size: {self.fixed_size} is not one of {sizes}")
+            raise InputError(f"fixed_size: {self.fixed_size} is not one of position_sizes {sizes}")
         for size, most in (self.size_limits or {}).items():
             if size not in sizes:
-                raise InputError(f"size_limits: {size} is not one of {sizes}; name one of them")
+                raise InputError(f"size_limits: {size} is not one of position_sizes {sizes}")
             if most < 0:
-                raise InputError(f"size_limits: {size}: {most} contracts; a limit is 0 or more")
+                raise InputError(f"size_limits: {size}: limit must be 0 or more, got {most}")
         if set(self.styles) != set(INTENTS[1:]):
             raise InputError(
-                f"price_style: {self.price_style!r} needs one style for each of"
-                f" {', '.join(INTENTS[1:])}"
+                f"price_style: expected one style, or one each for {', '.join(INTENTS[1:])}; got"
+                f" {self.price_style!r}"
             )
 
     @cached_property
@@ -494,8 +499,8 @@ class LimitOrderActionSpace(OrderSettings):
         fees, limits, sizes = self.fees, self.limits, self.position_sizes
         if sizes[-1] > MAX_ORDER_CONTRACTS:
             raise InputError(
-                f"position_sizes: {sizes[-1]} is more than {MAX_ORDER_CONTRACTS:,} contracts, up to"
-                " which 64 bits hold their fee"
+                f"position_sizes: {sizes[-1]} exceeds the maximum of {MAX_ORDER_CONTRACTS:,}"
+                " contracts, beyond which fees overflow 64-bit integers"
             )
         return OrderRuleTerms(
             FeeUnits(
@@ -590,14 +595,17 @@ class LimitOrderActionSpace(OrderSettings):
         """Return the order of an action, or the reason to refuse it; None for HOLD."""
         intent, size_index = decode_action(action)
         if not intent:
-            return f"{action} is reserved" if action else None
+            return f"action code {action} is reserved" if action else None
         count = self.position_sizes[size_index]
         if self.fixed_size is not None and count != self.fixed_size:
-            return f"the size is fixed at {self.fixed_size}, not {count}"
+            return f"size {count} is masked: fixed_size is {self.fixed_size}"
         price = self.order_price(intent, view.quote)
         if price is None:
             quote = view.quote
-            return f"{INTENTS[intent]} has no price at YES {quote.yes_bid} bid, {quote.yes_ask} ask"
+            return (
+                f"{INTENTS[intent]} has no valid limit price: YES bid {quote.yes_bid},"
+                f" ask {quote.yes_ask}"
+            )
         verb, side = INTENT_SIDES[intent - 1]
         immediacy = self.time_in_force(intent)
         order = EventContractOrder(
@@ -622,8 +630,8 @@ class LimitOrderActionSpace(OrderSettings):
         if most is None or after <= most:
             return None
         return (
-            f"{after} contracts after this order and the resting ones; size_limits allows {most} by"
-            f" orders of {count}"
+            f"position would be {after} contracts with resting orders; size_limits allows {most}"
+            f" by orders of {count}"
         )
 
     def execute_action_sync(
@@ -657,6 +665,6 @@ def _whole(key: str, amount: Decimal, unit: int) -> int:
     number = in_units(amount, unit)
     if not isinstance(number, int) or number > MAX_AMOUNT:
         raise InputError(
-            f"{key}: {amount} is not a whole number of 1/{unit} up to {MAX_AMOUNT / unit:,.0f}"
+            f"{key}: {amount} must be a multiple of 1/{unit}, at most {MAX_AMOUNT / unit:,.0f}"
         )
     return number

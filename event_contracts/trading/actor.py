@@ -58,7 +58,7 @@ from foundation.notifier import Notifier
 
 log = logging.getLogger(__name__)
 
-UNKNOWN_OUTCOME_REASON = "an order of unknown outcome keeps this market"
+UNKNOWN_OUTCOME_REASON = "no new order while an earlier order has an unknown outcome"
 
 
 @dataclass(eq=False)
@@ -156,7 +156,11 @@ class ActorService:
         met = 1 if self.is_opening_halted() else self.space.life
         before = update.at - (met - 1) * schedule.interval
         for each in self.manager.cancel_stale_orders(update.market, before):
-            log.info("%s: order %s is taken out", update.market, each.client_order_id)
+            log.info(
+                "%s: order %s cancelled, it has rested too long or may no longer rest",
+                update.market,
+                each.client_order_id,
+            )
             self.action_log.order_store.refusals.report_resumed()
 
     def _decide(self, memory: MarketHistory, update: MarketUpdate) -> ActionEntry:
@@ -177,7 +181,9 @@ class ActorService:
         chosen = int(self.policy.choose_actions(seen.features[None], seen.allowed[None])[0])
         # A masked action does what HOLD does, as in the environment.
         action = chosen if seen.allowed[chosen] else LimitOrderActions.HOLD
-        held = f"{self.policy.name} chose {chosen}, which is masked" if action != chosen else ""
+        held = (
+            f"{self.policy.name} chose action {chosen}, which is masked" if action != chosen else ""
+        )
         entry = self._entry(update, view, seen, action, held)
         name = make_client_order_id(self.account, market, update.at, action)
         order = self.space.build_order(action, view, name)
@@ -240,7 +246,8 @@ class ActorService:
     def _fail(self, market: str, why: str) -> None:
         log.warning("%s: %s", market, why)
         self.notices.alert(
-            failure_alert_kind(market), f"{market} failed, and is tried at its next tick: {why}"
+            failure_alert_kind(market),
+            f"{market}: decision or order failed: {why}; retrying at its next tick",
         )
 
     def _began_with(self, market: str) -> int:
@@ -285,9 +292,11 @@ class ActorService:
 
 def _accepted(order: EventContractOrder, receipt: OrderReceipt) -> str:
     """Return text on an accepted order: contracts filled, resting and cancelled at once."""
-    text = f"accepted {receipt.order_id}: {receipt.filled_count} filled, {receipt.remaining} rest"
+    text = (
+        f"accepted {receipt.order_id}: {receipt.filled_count} filled, {receipt.remaining} resting"
+    )
     missed = order.count - receipt.filled_count - receipt.remaining
-    return f"{text}, {missed} cancelled: the book showed no more" if missed else text
+    return f"{text}, {missed} cancelled for lack of depth" if missed else text
 
 
 def _reduces(order: EventContractOrder, view: MarketView) -> bool:

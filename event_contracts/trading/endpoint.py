@@ -85,7 +85,9 @@ class KalshiKeys:
 
     def __post_init__(self) -> None:
         if not (self.key_id and self.key_id.isascii() and self.key_id.isprintable()):
-            raise InputError(f"{KEY_ID_VARIABLE}: not an id as the venue writes it")
+            raise InputError(
+                f"{KEY_ID_VARIABLE}: not a key id; use printable ASCII as shown by the venue"
+            )
         _ = self.signing_key
 
     @classmethod
@@ -100,7 +102,7 @@ class KalshiKeys:
         if not key_id or not (text or path):
             missing = PRIVATE_KEY_VARIABLE if key_id else KEY_ID_VARIABLE
             raise InputError(
-                f"{missing}: not set in the environment; an account needs {KEY_ID_VARIABLE}, and"
+                f"{missing} is not set in the environment; set {KEY_ID_VARIABLE}, and"
                 f" {PRIVATE_KEY_VARIABLE} or {PRIVATE_KEY_PATH_VARIABLE}"
             )
         if not text:
@@ -123,10 +125,12 @@ class KalshiKeys:
             key = load_pem_private_key(self.private_key.encode(), password=None)
         except (ValueError, TypeError, UnsupportedAlgorithm):
             raise InputError(
-                f"{PRIVATE_KEY_VARIABLE}: no private key in PEM without a password"
+                f"{PRIVATE_KEY_VARIABLE}: not a private key in PEM format without a password"
             ) from None
         if not isinstance(key, RSAPrivateKey):
-            raise InputError(f"{PRIVATE_KEY_VARIABLE}: the venue takes RSA keys alone")
+            raise InputError(
+                f"{PRIVATE_KEY_VARIABLE}: not an RSA key; the venue only accepts RSA keys"
+            )
         return key
 
     def signature_headers(self, method: str, path: str, timestamp_ms: int) -> dict[str, str]:
@@ -166,21 +170,24 @@ class KalshiSettings(RequestSettings):
     """Settings of the connection to Kalshi: address, time limits and confirmation of live mode."""
 
     mode: Mode = setting(
-        "demo", "demo has an account without money; live needs confirm_live too", key=False
+        "demo",
+        "environment: `demo` has accounts without money; `live` requires confirm_live",
+        key=False,
     )
     confirm_live: bool = setting(False, "required with mode=live: orders use real money", key=False)
-    url_override: str | None = setting(None, "an address on this machine; none: the venue's")
+    url_override: str | None = setting(None, "address of a venue on this machine; null: Kalshi's")
     late_arrival_seconds: float = setting(
-        3600.0, "after its expiry during which an unknown order may still arrive", ge=60, le=172_800
+        3600.0,
+        "seconds after its expiry in which an order of unknown outcome may still arrive",
+        ge=60,
+        le=172_800,
     )
 
     def __post_init__(self) -> None:
         if self.url_override is not None:
             _check_address(self.url_override)
         elif self.mode == "live" and self.confirm_live is not True:
-            raise InputError(
-                "mode: live trades real money; say so once more with confirm_live=true"
-            )
+            raise InputError("mode: live trades real money; confirm it with confirm_live=true")
 
     @property
     def is_loopback(self) -> bool:
@@ -202,8 +209,8 @@ def _check_address(url: str) -> None:
         sound, host = False, None
     if not sound or host not in LOOPBACK_HOSTS or parts.path not in ("", "/") or parts.query:
         raise InputError(
-            "broker.url_override: a scheme, a host of this machine and a port are needed, as"
-            " http://127.0.0.1:8000; keys are sent nowhere else"
+            "broker.url_override: not an address on this machine; set it to scheme, host and port,"
+            " as http://127.0.0.1:8000, because keys are sent to no other host"
         )
 
 
@@ -306,9 +313,9 @@ class KalshiConnection:
                     why = f"trading is paused ({error.code}){self.resume_time_text()}"
                     raise TradingPaused(f"{asked}: {why}") from None
                 if error.status not in AUTH_STATUSES:
-                    raise BrokerError(f"{asked}: status {error.status}: {words}") from None
+                    raise BrokerError(f"{asked}: HTTP status {error.status}: {words}") from None
                 hint = f"check {KEY_ID_VARIABLE}, {PRIVATE_KEY_VARIABLE}, mode and the system clock"
-                why = f"refused ({error.status}): {words}; {hint}"
+                why = f"access denied ({error.status}): {words}; {hint}"
                 raise AccessDenied(f"{asked}: {why}") from None
 
     def request(
@@ -383,7 +390,7 @@ class KalshiConnection:
                 query["cursor"] = cursor.read(page)
             if not query["cursor"]:
                 return found
-        raise BrokerError(f"{subject}: it has more than {MAX_PAGES} pages")
+        raise BrokerError(f"{subject}: the response has more than {MAX_PAGES} pages")
 
     def list_readable_entries(
         self, subject: str, path: str, name: str, parse: Callable[[JsonObject], Value], **query: Any

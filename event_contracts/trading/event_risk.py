@@ -49,9 +49,9 @@ class Strike:
 
     def __post_init__(self) -> None:
         if self.low is None and self.high is None:
-            raise ValueError("a strike needs a floor or a cap")
+            raise ValueError("strike: floor and cap are both missing; give at least one")
         if self.low is not None and self.high is not None and self.low > self.high:
-            raise ValueError(f"a strike's floor {self.low} is above its cap {self.high}")
+            raise ValueError(f"strike: floor {self.low} is above cap {self.high}")
 
     @property
     def bounds(self) -> tuple[Decimal, ...]:

@@ -56,10 +56,14 @@ class FeeRules:
     def __post_init__(self) -> None:
         for name in ("taker", "maker"):
             if not 0 <= getattr(self, name) < 1:
-                raise InputError(f"fees.{name}: {getattr(self, name)} is outside 0 … 1")
+                raise InputError(
+                    f"fees.{name}: {getattr(self, name)} must be at least 0 and below 1"
+                )
         for name in ("fee_step", "balance_step"):
             if not 0 < getattr(self, name) <= 1:
-                raise InputError(f"fees.{name}: {getattr(self, name)} is not above 0, at most 1")
+                raise InputError(
+                    f"fees.{name}: {getattr(self, name)} must be above 0 and at most 1"
+                )
 
     @property
     def in_rule_units(self) -> FeeUnits:
@@ -94,26 +98,29 @@ class KalshiFees:
     """Settings of Kalshi's fees: rates and rounding by date, `configs/fees/kalshi.yaml`."""
 
     taker: tuple[DatedRate, ...] = setting(
-        (DatedRate(_FIRST, 0.07),), "fee rate of what trades at once, by date"
+        (DatedRate(_FIRST, 0.07),), "fee rate of orders that fill immediately, by date"
     )
     maker: tuple[DatedRate, ...] = setting(
-        (DatedRate(_FIRST, 0.0175),), "fee rate of what waited in the book, by date"
+        (DatedRate(_FIRST, 0.0175),), "fee rate of resting orders, by date"
     )
     fee_step: tuple[DatedRate, ...] = setting(
-        (DatedRate(_FIRST, 0.0001),), "USD that fees are rounded up to, by date"
+        (DatedRate(_FIRST, 0.0001),), "unit to which fees are rounded up, USD, by date"
     )
     balance_step: tuple[DatedRate, ...] = setting(
-        (DatedRate(_FIRST, 0.01),), "USD that balances are rounded down to, by date"
+        (DatedRate(_FIRST, 0.01),), "unit to which balances are rounded down, USD, by date"
     )
     as_of: str = setting(
-        "2026-11-20", "date, YYYY-MM-DD, whose rules a market without a date (a synthetic one) has"
+        "2026-11-20",
+        "date, YYYY-MM-DD, whose rules apply to a market without dates (a synthetic one)",
     )
 
     def __post_init__(self) -> None:
         for name in FeeUnits._fields:
             dates = [row.since for row in getattr(self, name)]
             if not dates or dates != sorted(set(dates)):
-                raise InputError(f"fees.{name}: dates must be there and increase, got {dates}")
+                raise InputError(
+                    f"fees.{name}: expected at least one row, with increasing dates; got {dates}"
+                )
         try:
             np.datetime64(self.as_of, "D")
         except ValueError:
@@ -131,5 +138,7 @@ class KalshiFees:
         table: tuple[DatedRate, ...] = getattr(self, name)
         rates, _ = rates_on(table, np.array([date], dtype="datetime64[D]"), default=np.nan)
         if np.isnan(rates[0]):
-            raise InputError(f"fees.{name}: nothing is known of {date}; the first row is later")
+            raise InputError(
+                f"fees.{name}: no rate for {date}, the first row is later; add an earlier row"
+            )
         return Decimal(str(rates[0]))

@@ -60,7 +60,7 @@ log = logging.getLogger(__name__)
 TICKERS_PER_REQUEST = 50  # limited by the maximum length of a URL
 ACTIVE_STATUS = "active"  # the status of a market that takes orders
 PAID_STATUS = "finalized"  # the status of a market that has paid
-NOT_LISTED_REASON = "the venue has no such market"
+NOT_LISTED_REASON = "the venue does not list this market"
 UNKNOWN_CLOSE_TIME = (
     "2199-12-31T00:00:00Z"  # for a market that does not state when its trading ends
 )
@@ -85,10 +85,10 @@ class PriceTicks:
         ends = [ZERO, *(end for _, end, _ in self.ranges)]
         starts = [*(start for start, _, _ in self.ranges), PAYOUT_USD]
         if ends != starts:
-            raise ValueError("ranges of prices must follow one another from 0 to 1")
+            raise ValueError("not a sequence of price ranges from 0 to 1 without gaps")
         for start, end, step in self.ranges:
             if not (start < end and step > 0 and (end - start) % step == 0):
-                raise ValueError(f"a step of {step} does not divide prices from {start} to {end}")
+                raise ValueError(f"invalid: step {step} does not divide the range {start} to {end}")
 
     @classmethod
     def parse(cls, value: Any) -> PriceTicks:
@@ -145,7 +145,9 @@ class MarketListing(ParsedEntry):
     ask_size: Annotated[Decimal, OptionalField("yes_ask_size_fp", parse_count, ZERO)]
     ticks: Annotated[
         PriceTicks,
-        OptionalField("price_ranges", PriceTicks.parse, CENT_TICKS, "prices are whole cents"),
+        OptionalField(
+            "price_ranges", PriceTicks.parse, CENT_TICKS, "prices in whole cents are assumed"
+        ),
     ]
     close_time: Annotated[np.datetime64, RequiredField("close_time", parse_timestamp)]
     result: Annotated[str, OptionalField("result", parse_text, "")]
@@ -179,7 +181,7 @@ class MarketListing(ParsedEntry):
         if self.status != ACTIVE_STATUS:
             return f"{order.market} is {self.status}"
         if not self.ticks.allows(yes_price(order.side, order.price)):
-            return f"{order.market} has no price of {order.price} for {order.side}"
+            return f"{order.price} is not a valid price of {order.market} {order.side}"
         return None
 
     def value_of(self, position: Decimal, sale_prices: SidePrices) -> Decimal:
@@ -283,8 +285,8 @@ class MarketEvents:
         """Return the event of each market, by ticker.
 
         An event is queried only if several of these markets belong to it.
-        Without a known event the strike is dropped, because strikes of different events may refer
-        to different figures: losses of such markets add up.
+        The strike of a market without a known event is ignored, because strikes of different
+        events may refer to different figures. Losses of such markets are summed, not netted.
         """
         listings = tuple(listings)
         counts = Counter(listing.event for listing in listings)
@@ -301,7 +303,9 @@ class MarketEvents:
             try:
                 answer = self._connection.get(what, f"/events/{event}", "event") or {}
             except BrokerError as error:
-                log.warning("%s: the losses of its markets add up until it can be read", error)
+                log.warning(
+                    "%s; losses of its markets are summed, not netted, until it can be read", error
+                )
                 return False
             self._exclusive[event] = answer.get("mutually_exclusive") is True
         return self._exclusive.get(event, False)
@@ -381,7 +385,7 @@ class MarketFees:
 
 
 def _terms(connection: KalshiConnection, market: str) -> FeeTerms:
-    what = f"the fees of {market}"
+    what = f"fees of {market}"
 
     def said(path: str, name: str, *fields: RequiredField[Any] | OptionalField[Any]) -> list[Any]:
         entry = connection.get(what, path, name) or {}
@@ -406,7 +410,8 @@ def _terms(connection: KalshiConnection, market: str) -> FeeTerms:
         known = ", ".join(MAKERS_PAY_BY_FEE_TYPE)
         where = event if own_kind else series
         raise InputError(
-            f"{market}: fee_type {kind!r} of {where} is not one of {known}; leave it out"
+            f"{market}: fee_type {kind!r} of {where} is not supported (only {known}); remove the"
+            " market from markets"
         )
     return FeeTerms(multiplier, MAKERS_PAY_BY_FEE_TYPE[kind])
 
@@ -422,7 +427,7 @@ def parse_payout(value: Any) -> Decimal:
     """Return a contract's payout in USD from cents."""
     usd = parse_cents(value)
     if not 0 <= usd <= PAYOUT_USD:
-        raise ValueError("no payout between 0 and 100 cents")
+        raise ValueError("not a payout between 0 and 100 cents")
     return usd
 
 
@@ -437,7 +442,7 @@ class _SettlementRow(ParsedEntry):
             "settled_time",
             parse_timestamp,
             NO_SETTLEMENT_TIME,
-            "replaced by the time of its first reading",
+            "the time of the first reading is used instead",
         ),
     ]
     result: Annotated[str, OptionalField("market_result", parse_text, "")]
@@ -528,7 +533,8 @@ class MarketSettlement:
             if abs(due - paid) <= CENT:
                 return cls(row.market, stated, row.at, row.result, net, profit=row.profit)
             remark = (
-                f"revenue ${paid} is booked; {net} contracts at ${stated} a YES would be ${due}"
+                f"revenue ${paid} is booked, but {net} contracts at ${stated} a YES would pay"
+                f" ${due}"
             )
         yes = _rate(net, paid) if net else stated or ZERO
         return cls(row.market, yes, row.at, row.result, net, paid, row.profit, remark)

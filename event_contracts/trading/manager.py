@@ -186,7 +186,7 @@ class ExpectedBooks:
         """
         positions = self.books.positions
         return tuple(
-            f"{market}: {_words(expected)} by its fills, {_words(shown)} at the venue"
+            f"{market}: position is {_words(shown)} at the venue, {_words(expected)} by its fills"
             for market in sorted({*positions, *books.positions} - {*excluded_markets})
             if (expected := positions.get(market, ZERO))
             != (shown := books.positions.get(market, ZERO))
@@ -212,7 +212,7 @@ def apply_updates(
         ours = rules.fee(fill.price, fill.count, maker=not fill.is_taker)
         fee = ours if fill.fee is None else fill.fee
         if fee - ours >= FEE_TOL:
-            fees.append(f"fill {fill.fill_id}: a fee of ${ours} by our rules, ${fee} charged")
+            fees.append(f"fill {fill.fill_id}: fee charged ${fee}, but ${ours} by configured rates")
         cash -= bought * fill.price + fee
     positions = {market: books.positions.get(market, ZERO) for market in traded}
     positions = {**books.positions, **positions}
@@ -343,11 +343,14 @@ class AccountReader:
             if not any(unexplained) or unexplained == self._lasting:
                 break
         if missing:
-            raise BrokerError(f"the account does not add up: {'; '.join(missing)}")
+            raise BrokerError(f"account does not reconcile: {'; '.join(missing)}")
         if not still:
-            raise BrokerError("the account: something trades in it whenever it is read")
+            raise BrokerError(
+                "the account changed during every attempt to read it; stop other trading in it"
+                " and retry"
+            )
         if any(unexplained) and unexplained != self._lasting:
-            log.warning("the account: $%s and contracts %s are not explained", *unexplained)
+            log.warning("unexplained change of the account: cash $%s, positions %s", *unexplained)
         self._lasting = unexplained
         return KalshiSnapshot(
             books=books,
@@ -386,7 +389,7 @@ class AccountReader:
         waiting, unread = self._venue.list_resting_orders()
         listed = [self._outbox.record_report(order) for order in waiting]
         resting = []
-        with self._venue.translate_errors("orders that wait"):
+        with self._venue.translate_errors("resting orders"):
             for order in listed:
                 intent = book.get(order.client_order_id)
                 if intent is None or not order.matches(intent):
@@ -418,7 +421,7 @@ class AccountReader:
         return tuple(resting), unread
 
     def _missing(self, news: AccountUpdates, quarantined: Mapping[str, str]) -> tuple[str, ...]:
-        """Return descriptions of fills that a response stated but no list contains yet.
+        """Return descriptions of fills reported in an order response but not in the list yet.
 
         Quarantined markets are skipped, because their fills may be unreadable rows.
         """
@@ -432,7 +435,8 @@ class AccountReader:
         }
         self._answered = left
         return tuple(
-            f"order {name}: {said} traded, {listed[name]} listed" for name, said in left.items()
+            f"order {name}: {said} filled by its response, {listed[name]} in the list of fills"
+            for name, said in left.items()
         )
 
 
@@ -489,7 +493,7 @@ def _set_aside(positions: Positions) -> Decimal:
 def _words(position: Decimal) -> str:
     if position < 0:
         return f"{-position} NO"
-    return f"{position} YES" if position else "nothing"
+    return f"{position} YES" if position else "none"
 
 
 ORDER_LIFE = np.timedelta64(600, "s")
@@ -585,7 +589,10 @@ class KalshiMultiMarketOrderManager:
         with self._turn:
             if self._outbox.may_have_been_sent(order_id):
                 if self._outbox.resolve(order_id) == "unknown":
-                    raise OutcomeUnknown(f"order {order_id}: it may still come to work")
+                    raise OutcomeUnknown(
+                        f"order {order_id}: outcome unknown, it may still reach the book; cancel it"
+                        " later"
+                    )
                 return
             self._end(order_id, EPOCH)
 
@@ -680,11 +687,11 @@ class KalshiMultiMarketOrderManager:
         """Cancel a working order; later snapshots must list the fills that it had until then."""
         order = self.venue.get_order(order_id)
         if order is None:
-            raise BrokerError(f"order {order_id}: the venue knows no such order")
+            raise BrokerError(f"order {order_id}: not found at the venue")
         ended = self._outbox.cancel_and_wait(order)
         self._account.expect_fills(ended, sent_at)
         if ended.status == "resting":
-            raise BrokerError(f"order {order_id}: it was cancelled, and still works")
+            raise BrokerError(f"order {order_id}: still resting after its cancellation")
 
     def _refusal(self, order: EventContractOrder) -> str | None:
         """Return the reason to refuse an order, as text, or None."""

@@ -43,7 +43,7 @@ class ContractQuote:
     def __post_init__(self) -> None:
         if not 0 <= self.yes_bid <= self.yes_ask <= PAYOUT_USD:
             raise ValueError(
-                f"quote: 0 ≤ yes_bid ≤ yes_ask ≤ 1, got {self.yes_bid} and {self.yes_ask}"
+                f"quote: expected 0 ≤ yes_bid ≤ yes_ask ≤ 1, got {self.yes_bid} and {self.yes_ask}"
             )
         if not (self.tick.is_finite() and 0 < self.tick < PAYOUT_USD):
             raise ValueError(f"quote: tick must be between 0 and 1, got {self.tick}")

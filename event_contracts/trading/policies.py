@@ -134,9 +134,9 @@ class BinaryKelly:
 
     def __post_init__(self) -> None:
         if not 0 < self.fraction < np.inf:
-            raise InputError(f"fraction: {self.fraction} is not above 0")
+            raise InputError(f"fraction: {self.fraction} must be above 0 and finite")
         if not 0 < self.starting_cash < np.inf:
-            raise InputError(f"starting_cash: {self.starting_cash} is not above 0")
+            raise InputError(f"starting_cash: {self.starting_cash} must be above 0 and finite")
 
     def choose_actions(self, observations: Observations, allowed: Mask) -> ActionCodes:
         """Return action codes [N]; a sale of the position precedes a purchase of the other side."""
@@ -305,23 +305,27 @@ def read_checkpoint(path: Path | str) -> tuple[Weights, CheckpointInfo]:
             header = file.metadata() or {}
             weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (OSError, SafetensorError, TypeError, ValueError) as error:
-        raise InputError(f"{path}: no checkpoint: {str(error).splitlines()[0]}") from None
+        raise InputError(
+            f"{path}: not a readable checkpoint: {str(error).splitlines()[0]}"
+        ) from None
     choice = weights.get(f"{ACTION_LAYER}weight")
     if choice is None or choice.ndim != 2:
-        raise InputError(f"{path}: no checkpoint of actions: {ACTION_LAYER}weight is missing")
+        raise InputError(f"{path}: not a checkpoint of a policy: {ACTION_LAYER}weight is missing")
     if len(choice) != ACTION_COUNT:
         raise InputError(
-            f"{path}: a checkpoint of {len(choice)} actions, this system has {ACTION_COUNT}: train"
-            " anew"
+            f"{path}: the checkpoint has {len(choice)} actions, this version has {ACTION_COUNT};"
+            " train it again"
         )
     try:
         about = TypeAdapter(CheckpointInfo).validate_json(header[CHECKPOINT_KEY], extra="forbid")
     except (KeyError, ValueError):
-        raise InputError(f"{path}: its header does not say what it was trained for") from None
+        raise InputError(
+            f"{path}: the checkpoint does not describe its training; train it again"
+        ) from None
     if about.order_rules != ORDER_RULES_VERSION:
         raise InputError(
-            f"{path}: trained under version {about.order_rules} of the order rules, this system has"
-            f" {ORDER_RULES_VERSION}: train again"
+            f"{path}: trained with version {about.order_rules} of the order rules, this version has"
+            f" {ORDER_RULES_VERSION}; train it again"
         )
     _check_layers(path, weights, about)
     return weights, about
@@ -330,7 +334,7 @@ def read_checkpoint(path: Path | str) -> tuple[Weights, CheckpointInfo]:
 def _check_layers(path: Path, weights: Weights, about: CheckpointInfo) -> None:
     """Raise `InputError` for layers whose shapes do not match each other or the features."""
     if about.features != FEATURES:
-        raise InputError(f"{path}: trained on other features: train again")
+        raise InputError(f"{path}: trained on features of another version; train it again")
     width = len(about.features)
     for name in _layer_names(weights):
         layer = weights.get(name, np.zeros(0))
@@ -342,7 +346,7 @@ def _check_layers(path: Path, weights: Weights, about: CheckpointInfo) -> None:
                 f" [.., {width}], float32, with its bias"
             )
         if not (np.isfinite(layer).all() and np.isfinite(offsets).all()):
-            raise InputError(f"{path}: {name} has numbers that are not finite")
+            raise InputError(f"{path}: {name} contains numbers that are not finite")
         width = len(layer)
 
 

@@ -97,7 +97,7 @@ class Episode:
         ledger = _Ledger()
         for fill in self.fills:
             if fill.order_id not in sent:
-                raise ValueError(f"{fill.order_id}: a fill of an order that was not sent")
+                raise ValueError(f"{fill.order_id}: fill of an unknown order")
             ledger.book(fill)
         if self.outcome is not None:
             ledger.settle(Fraction(self.outcome == "YES"))
@@ -192,7 +192,7 @@ class _Ledger:
         if fill.action == "SELL":
             left = self._close(fill.side, fill.count, price - each)
             if left:
-                raise ValueError(f"{fill.order_id}: sells {left} {fill.side} that are not held")
+                raise ValueError(f"{fill.order_id}: fill sells {left} {fill.side} more than held")
             return
         left = self._close(opposite_side(fill.side), fill.count, 1 - price - each)
         if left:
@@ -287,7 +287,7 @@ def _against_profit(sizes: Array, profits: Array) -> Chart:
     each = np.unique(sizes)
     means = np.array([profits[sizes == size].mean() for size in each])
     return Chart(
-        f"Profit of {len(profits)} orders by their size, from {number(profits.min())} to"
+        f"Profit of {len(profits)} orders by size, from {number(profits.min())} to"
         f" {number(profits.max())} USD.",
         (
             Series("an order", "second", sizes, profits, "dots").downsample(),

@@ -112,9 +112,11 @@ class SamplingSchedule:
 
     def __post_init__(self) -> None:
         if not self.interval > np.timedelta64(0, "ns"):
-            raise ValueError(f"span: an interval of {self.interval} is not above 0")
+            raise ValueError(f"interval: {self.interval} must be above 0")
         if self.rows < 2:
-            raise ValueError(f"span: {self.rows} rows, a tick and a settlement at least")
+            raise ValueError(
+                f"rows: expected at least 2, a tick and the settlement; got {self.rows}"
+            )
 
     def row(self, at: np.datetime64) -> int:
         """Return the row of an instant; negative before the first row."""

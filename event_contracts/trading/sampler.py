@@ -53,7 +53,7 @@ class EstimateFile:
     """Reader of a file with the user's probabilities, which it reads again at every call.
 
     path: path of the file; None: no estimates.
-    notices: notifier that alerts an unreadable file.
+    notices: notifier that raises an alert while the file is unreadable.
     """
 
     def __init__(self, path: Path | None, notices: Notifier) -> None:
@@ -78,26 +78,29 @@ def read_estimates(path: Path) -> dict[str, tuple[float, np.datetime64]]:
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, ValueError) as error:
         why = getattr(error, "strerror", None) or error
-        raise InputError(f"{path}: estimates cannot be read: {why}") from None
+        raise InputError(f"estimates: {path} cannot be read: {why}") from None
     lines = csv.reader(text.splitlines())
     header = [name.strip() for name in next(lines, [])]
     if sorted(header) != sorted(ESTIMATE_COLUMNS):
         shown = one_line(",".join(header))
         raise InputError(
-            f"{path}: its first line has to name {','.join(ESTIMATE_COLUMNS)}; it is {shown!r}"
+            f"{path}: the first line must be {','.join(ESTIMATE_COLUMNS)} in any order, got"
+            f" {shown!r}"
         )
     found: dict[str, tuple[float, np.datetime64]] = {}
     for line in lines:
         if not line:
             continue
         try:
+            if len(line) != len(header):
+                raise InputError(f"expected {len(header)} values, got {len(line)}")
             values = dict(zip(header, (value.strip() for value in line), strict=True))
             market = values["market"]
             if not market or market in found:
-                raise InputError(f"market {market!r} is empty, or is listed twice")
+                raise InputError(f"market {market!r} is empty or listed twice")
             chance = float(values["probability"])
             if not 0.0 <= chance <= 1.0:
-                raise InputError(f"probability is {chance}, outside 0 … 1")
+                raise InputError(f"probability {chance} is outside 0 … 1")
             found[market] = chance, parse_timestamp(values["until"])
         except ValueError as error:
             shown = one_line(",".join(line))
@@ -164,12 +167,12 @@ class Sampler:
                 self.schedules[market] = schedule
             else:
                 print_warning(
-                    f"{market}: trading ends at {utc_text(listing.close_time)}, before the next"
-                    " tick; it is not followed"
+                    f"{market}: not followed, trading ends at {utc_text(listing.close_time)},"
+                    " before the next tick"
                 )
         if not self.schedules:
             raise InputError(
-                "markets: trading ends before the next tick in all of them; name open ones"
+                "markets: trading ends before the next tick in all of them; choose open markets"
             )
 
     def build_schedule(self, listing: MarketListing, now: np.datetime64) -> SamplingSchedule | None:
@@ -206,7 +209,11 @@ class Sampler:
                 updates.append(MarketUpdate(market, last, tick))
                 del self.schedules[market]
             elif listing.has_ended:
-                log.warning("%s: ended as %r, neither yes nor no", market, listing.result)
+                log.warning(
+                    "%s: no longer followed, it ended with result %r, neither yes nor no",
+                    market,
+                    listing.result,
+                )
                 del self.schedules[market]
             elif listing.is_trading and at < last:
                 tick["estimate"] = own.get(market, tick["estimate"])

@@ -68,7 +68,7 @@ def _settled_body(records: ActionRecords) -> str:
     markets = count_text(len(stated), "settled market")
     return render_page(
         "event_contracts/settled.html.j2",
-        summary=f"{markets} earned {total} after fees, as the venue states it",
+        summary=f"{markets} earned {total} after fees, as stated by the venue",
         table=Table(
             "Settled markets",
             SETTLED_MARKET_HEADERS,
@@ -103,7 +103,7 @@ def _result(paid: SettledMarket) -> str:
 
 def _position(held: Decimal) -> str:
     if not held:
-        return "nothing"
+        return "none"
     return f"{quantity(abs(held))} {'YES' if held > 0 else 'NO'}"
 
 
@@ -112,7 +112,8 @@ def _profit_chart(paid: Sequence[SettledMarket]) -> Chart:
     rows = [each for each in reversed(paid) if each.profit is not None]
     at = np.array([each.at for each in rows], "datetime64[ns]")
     total = np.cumsum([float(each.profit or 0) for each in rows])
-    text = f"Settled profit of {count_text(len(rows), 'market')} is {usd(total[-1], sign=True)}."
+    markets = count_text(len(rows), "settled market")
+    text = f"Cumulative profit of {markets}: {usd(total[-1], sign=True)}."
     return Chart(
         text, (Series("settled profit", "first", at, total, "steps").downsample(),), "usd", "UTC"
     )
@@ -148,7 +149,8 @@ def _size_chart(intents: Sequence[OrderIntent]) -> Chart:
     sizes = [contract_order(intent).count for intent in intents]
     orders = count_text(len(intents), "order")
     text = (
-        f"Contracts of {orders} over time, from {quantity(min(sizes))} to {quantity(max(sizes))}."
+        f"Size of {orders} over time, from {quantity(min(sizes))} to {quantity(max(sizes))}"
+        " contracts."
     )
     return Chart(text, tuple(series), "plain", "UTC")
 

@@ -83,7 +83,7 @@ MAX_CLOCK_SKEW = np.timedelta64(1, "h")  # maximum lead of this machine's clock 
 def parse_fixed_point(value: Any) -> Decimal:
     """Parse a number in fixed-point text; a float may have been rounded."""
     if not isinstance(value, str):
-        raise ValueError("not a fixed-point number in text")
+        raise ValueError("not a fixed-point string")
     return parse_decimal(value)
 
 
@@ -99,7 +99,7 @@ def parse_order_price(value: Any) -> Decimal:
     """Parse a price in USD, above 0 and below 1, in ten-thousandths."""
     price = parse_price(value)
     if price in (0, PAYOUT_USD) or price % PRICE_STEP_USD:
-        raise ValueError("no price of an order")
+        raise ValueError("not an order price above 0 and below 1, in ten-thousandths")
     return price
 
 
@@ -107,7 +107,7 @@ def parse_signed_count(value: Any) -> Decimal:
     """Parse a number of contracts, in hundredths."""
     count = parse_fixed_point(value)
     if count % COUNT_STEP:
-        raise ValueError("no count of hundredths")
+        raise ValueError("not a number of contracts in hundredths")
     return count
 
 
@@ -138,7 +138,7 @@ def parse_cents(value: Any) -> Decimal:
     """Parse a whole number of cents and return USD."""
     number = parse_decimal(value)
     if number % 1:
-        raise ValueError("no whole number of cents")
+        raise ValueError("not a whole number of cents")
     return number * CENT
 
 
@@ -146,7 +146,7 @@ def parse_epoch_second(value: Any) -> np.datetime64:
     """Parse an epoch timestamp in seconds."""
     seconds = parse_decimal(value)
     if not 0 <= seconds < MAX_EPOCH_SECOND:
-        raise ValueError("not between 1970 and 2242")
+        raise ValueError("not a time between 1970 and 2242")
     return np.datetime64(int(seconds * 10**9), "ns")
 
 
@@ -206,13 +206,14 @@ class VenueOrder(ParsedEntry):
         # Without this optional field the response refers to the posted order.
         named = OptionalField("client_order_id", parse_text, intent.client_order_id).read(response)
         if named != intent.client_order_id:
-            raise InvalidResponse("it is about another order")
+            raise InvalidResponse("it describes another order")
         filled = RequiredField("fill_count", parse_count).read(response)
         remaining = RequiredField("remaining_count", parse_count).read(response)
         order = contract_order(intent)
         if filled + remaining > order.count:
             raise InvalidResponse(
-                f"fill_count and remaining_count are {filled} and {remaining}, of {order.count}"
+                f"fill_count {filled} plus remaining_count {remaining} exceeds the order's count"
+                f" {order.count}"
             )
         ended: Status = "executed" if filled == order.count else "canceled"
         return cls(
@@ -273,7 +274,9 @@ class VenueFill(ParsedEntry):
     side: Annotated[BookSide, BOOK_SIDE_FIELD]
     price: Annotated[Decimal, YES_PRICE_FIELD]
     count: Annotated[Decimal, RequiredField("count_fp", parse_traded_count)]
-    is_taker: Annotated[bool, OptionalField("is_taker", parse_bool, True, "its fee is a taker's")]
+    is_taker: Annotated[
+        bool, OptionalField("is_taker", parse_bool, True, "a taker's fee is assumed")
+    ]
     at: Annotated[
         np.datetime64,
         FirstField(
@@ -310,7 +313,9 @@ def order_request(order: EventContractOrder) -> dict[str, Any]:
     `reduce_only` on a resting order, and an expiration on an immediate one.
     """
     if order.rests and order.expires_at is None:
-        raise InputError(f"{order.client_order_id}: nothing says when it ends at the venue")
+        raise InputError(
+            f"{order.client_order_id}: expires_at is not set; a resting order needs an expiry"
+        )
     expires = order.expires_at if order.rests else None
     return {
         "ticker": order.market,
@@ -342,7 +347,7 @@ def epoch_seconds(at: np.datetime64) -> int:
 def contract_order(intent: OrderIntent) -> EventContractOrder:
     """Return the event-contract order of an intent; raises `InputError` for other orders."""
     if not isinstance(intent.order, EventContractOrder):
-        raise InputError(f"{intent.client_order_id}: it is not an order of event contracts")
+        raise InputError(f"{intent.client_order_id}: not an order for an event contract")
     return intent.order
 
 
@@ -363,7 +368,7 @@ class OrderVenue(KalshiConnection):
 
     def cash(self) -> Decimal:
         """Return the account's cash in USD, including the cash that resting orders may use."""
-        with self.translate_errors("the balance"):
+        with self.translate_errors("balance"):
             answer = self.request("GET", "/portfolio/balance")
             return FirstField(
                 ("balance_dollars", parse_fixed_point), ("balance", parse_cents)
@@ -385,7 +390,7 @@ class OrderVenue(KalshiConnection):
         with self.translate_errors(what):
             order = VenueOrder.parse(answer)
             if order.order_id != order_id:
-                raise InvalidResponse("it is about another order")
+                raise InvalidResponse("it describes another order")
         return order
 
     def find(self, client_order_id: str, intent: OrderIntent | None) -> VenueOrder | None:
@@ -421,7 +426,9 @@ class OrderVenue(KalshiConnection):
         if len(found) > 1:
             names = ", ".join(order.order_id for order in found)
             log.error(
-                "%s: the venue has more than one order of this id: %s", client_order_id, names
+                "%s: the venue lists more than one order with this client_order_id: %s",
+                client_order_id,
+                names,
             )
         # The list is newest first.
         return found[-1] if found else None
@@ -446,7 +453,7 @@ class OrderVenue(KalshiConnection):
         """
         order = self.get_order(placed.order_id)
         if order is None:
-            raise BrokerError(f"order {placed.order_id}: the venue knows it no more")
+            raise BrokerError(f"order {placed.order_id}: no longer found at the venue")
         return order
 
     def cancel(self, placed: VenueOrder) -> None:
@@ -454,7 +461,7 @@ class OrderVenue(KalshiConnection):
 
         Raises `TradingPaused` if it still rests because trading is paused.
         """
-        with self.translate_errors(f"cancelling order {placed.order_id}"):
+        with self.translate_errors(f"cancellation of order {placed.order_id}"):
             try:
                 self.request("DELETE", f"{NEW_ORDERS_PATH}/{placed.order_id}")
             except HttpStatusError as error:
@@ -485,8 +492,10 @@ class OrderVenue(KalshiConnection):
                 return self._despite_busy(intent)
             is_unclear = error.status in UNKNOWN_OUTCOME_STATUSES and error.code != FOK_KILLED
             if error.status >= 500 or error.status < 400 or is_unclear:
-                raise InconclusiveResponse(f"status {error.status}") from None
-            raise OrderRejected(f"{name}: rejected ({error.status}): {words}") from None
+                raise InconclusiveResponse(f"HTTP status {error.status}") from None
+            raise OrderRejected(
+                f"{name}: rejected by the venue ({error.status}): {words}"
+            ) from None
         except (RequestException, ValueError, KeyError, TypeError, RecursionError) as error:
             raise InconclusiveResponse(type(error).__name__) from None
 
@@ -496,9 +505,13 @@ class OrderVenue(KalshiConnection):
         try:
             order = self.find(name, intent)
         except BrokerError as error:
-            raise InconclusiveResponse(f"status {TOO_MANY_REQUESTS}, and {error}") from None
+            raise InconclusiveResponse(
+                f"HTTP status {TOO_MANY_REQUESTS}; order not found because of: {error}"
+            ) from None
         if order is None:
-            raise OrderDenied(f"{name}: not sent: the venue limits requests ({TOO_MANY_REQUESTS})")
+            raise OrderDenied(
+                f"{name}: not accepted: rate limit of the venue exceeded ({TOO_MANY_REQUESTS})"
+            )
         return order
 
     def is_lost(self, intent: OrderIntent, now: np.datetime64) -> bool:

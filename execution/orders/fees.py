@@ -62,12 +62,12 @@ def _check_read(read: str | None) -> None:
 class FeeSchedule:
     """Regulatory stock fees by date, crypto fees by volume, and commissions."""
 
-    sec_per_dollar: tuple[DatedRate, ...] = setting((), "SEC section 31, USD per USD of sales")
+    sec_per_dollar: tuple[DatedRate, ...] = setting((), "SEC section 31 fee, USD per USD of sales")
     taf_per_share: tuple[DatedRate, ...] = setting(
         (), "FINRA trading activity fee, USD per share sold"
     )
     cat_per_share: tuple[DatedRate, ...] = setting(
-        (), "consolidated audit trail, USD per share, both sides"
+        (), "consolidated audit trail fee, USD per share, both sides"
     )
     crypto_tiers: tuple[CryptoTier, ...] = setting(
         (CryptoTier(0.0, 0.0015, 0.0025),), "fee tiers of the crypto venue, from volume 0 up"

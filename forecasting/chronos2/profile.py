@@ -48,6 +48,7 @@ class Profile:
     augmentation: Augmentation = setting(
         "none", "transformation of the context before the model reads it"
     )
+    augmentation: Augmentation = setting("none", "transform of a window before the model")
     device: Device = setting(
         "auto", "auto (CUDA if available), cpu, cuda, or cuda:N for one of several GPUs"
     )

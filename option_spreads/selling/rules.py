@@ -215,7 +215,7 @@ class ImpliedVolatility:
     )
     session_variance_share: float = setting(
         DEFAULT_SESSION_VARIANCE_SHARE,
-        "share of a day's variance between open and close (SPY: 0.64)",
+        "fraction of a day's variance between open and close (SPY: 0.64)",
         ge=0,
         le=1,
     )

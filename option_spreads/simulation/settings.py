@@ -162,7 +162,7 @@ class MonteCarloSettings(AutoscalingSettings):
     balance_thresholds: tuple[Annotated[float, required_setting("USD", ge=0, le=1e15)], ...] = (
         setting((), "balances in USD; the probability that a run ends above each is reported")
     )
-    output: str = setting("outputs/monte-carlo", "folder for the results")
+    output: str = setting("outputs/monte-carlo", "folder of the results")
 
     def effective_block_length(self, trades_per_day: float) -> int:
         """Return the number of trades per block; by default those of a week, five sessions."""

@@ -266,7 +266,7 @@ def test_unbooked_deposit_is_alerted_and_not_spent(
     later.set_baseline(AccountBooks(EPOCH, D(940)))
     assert later.read_snapshot().net_deposits == 60
     assert later.view("SIM-1").cash == 940
-    assert "$60.0000 and contracts () are not explained" in caplog.text
+    assert "unexplained change of the account: cash $60.0000" in caplog.text
     told = len(stand.waited)
     assert later.view("SIM-1").cash == 940
     # The cash differs by as much after a trade: nobody waits for that again, whoever asks.

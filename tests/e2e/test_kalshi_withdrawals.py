@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from event_contracts.trading.actions import PreTradeCheck
+from event_contracts.trading.actor import UNKNOWN_OUTCOME_REASON
 from event_contracts.trading.manager import KalshiMultiMarketOrderManager
 from event_contracts.trading.policies import BinaryKelly
 from execution.journal.order_store import OrderIntent
@@ -105,7 +106,7 @@ def test_rejected_order_id_is_never_sent_again(stand: KalshiStand) -> None:
     assert manager.submit(order("o-2", "0.40", 10, market=RAIN)).remaining == 10
 
 
-def test_tick_withdraws_own_orders_unknown_ones_mask_market(stand: KalshiStand) -> None:
+def test_tick_cancels_own_orders_while_unknown_mask_market(stand: KalshiStand) -> None:
     placed(stand, "o-1", "o-2")
     stand.lose(stand.manager(), order("o-3", "0.40", 10, market="SNOW"))
     trading = Trading(stand)
@@ -113,9 +114,9 @@ def test_tick_withdraws_own_orders_unknown_ones_mask_market(stand: KalshiStand) 
     assert resting(stand) == []
     masked = trading.tick(0, "SNOW")
     assert masked is not None
-    assert "an order of unknown outcome keeps this market: o-3" in masked.reason
+    assert f"{UNKNOWN_OUTCOME_REASON}: o-3" in masked.reason
     assert masked.allowed_bits == 0
-    assert trading.alerts.texts == ["SNOW: an order of unknown outcome keeps this market"]
+    assert trading.alerts.texts == [f"SNOW: {UNKNOWN_OUTCOME_REASON}"]
     # Its worst case is spent, in every market.
     view = trading.manager.view(RAIN)
     assert [each.remaining for each in view.resting_orders] == [10]
@@ -170,7 +171,7 @@ def test_failed_cancellation_blocks_decisions_in_its_market_only(stand: KalshiSt
         assert trading.tick(row) is None
     assert trading.log.entries() == []
     assert len(trading.log.ticks(RAIN)) == 4
-    assert [text.partition(" failed")[0] for text in trading.alerts.texts] == [RAIN]
+    assert [text.partition(":")[0] for text in trading.alerts.texts] == [RAIN]
     assert trading.tick(0, "SNOW") is not None
     assert resting(stand) == ["o-1"]
 

@@ -75,7 +75,7 @@ def test_dry_run_sends_nothing_and_explains_missing_orders(
 ) -> None:
     shown = traded(practice, mode="dry", steps=2)
     assert {entry.market for entry in shown} == {"RAIN", "SNOW"}
-    assert any(entry.response.endswith("mode=dry sends nothing") for entry in shown)
+    assert any(entry.response.endswith("mode=dry sends no orders") for entry in shown)
     capsys.readouterr()
     traded(practice, mode="dry", policy="nothing", steps=1)
     ended = "Ended (no more cycles are scheduled): 1 cycle, 0 orders sent, 0 orders filled"
@@ -146,7 +146,7 @@ def test_refused_contracts_alert_once(practice: KalshiPractice) -> None:
     assert len(refused) >= 3
     notices = query_rows(path, "SELECT kind, text FROM notices")
     assert [kind for kind, _ in notices] == ["refused", "all clear"]
-    assert "rejected (403)" in str(notices[0][1])
+    assert "(403)" in str(notices[0][1])
 
 
 def test_maintenance_is_one_plain_notice(

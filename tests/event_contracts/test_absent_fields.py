@@ -87,7 +87,7 @@ def account(stand: KalshiStand, market: str = SNOW) -> tuple[KalshiSnapshot, Any
 
 @pytest.mark.parametrize("value", GONE)
 @pytest.mark.parametrize(("path", "names"), NOTHING_LOST, ids=lambda each: str(each))
-def test_an_absent_field_changes_no_account(
+def test_missing_optional_field_leaves_the_account_unchanged(
     traded: KalshiStand, path: str, names: list[str], value: Any
 ) -> None:
     whole = account(traded)

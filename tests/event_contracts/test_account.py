@@ -190,7 +190,7 @@ def test_charged_fee_counts_and_differences_are_told() -> None:
     dear = replace(BOUGHT, fee=D("2.18"))
     end = come_to(START, dear)
     assert end.books.cash == D("994.82")
-    assert end.excess_fees == ("fill f-0: a fee of $0.105 by our rules, $2.18 charged",)
+    assert end.excess_fees == ("fill f-0: fee charged $2.18, but $0.105 by configured rates",)
     # Rounding, and what comes back of it, is no difference.
     assert come_to(START, replace(BOUGHT, fee=D("0.11"))).excess_fees == ()
     assert come_to(START, BOUGHT).excess_fees == ()
@@ -202,8 +202,8 @@ def test_unexplained_contracts_are_no_cash_flow() -> None:
     end = come_to(START)
     assert end.net_deposits(bought) == 0
     assert end.unexplained_positions(bought) == (
-        "RAIN: nothing by its fills, 10 YES at the venue",
-        "SNOW: nothing by its fills, 2 NO at the venue",
+        "RAIN: position is 10 YES at the venue, none by its fills",
+        "SNOW: position is 2 NO at the venue, none by its fills",
     )
 
 

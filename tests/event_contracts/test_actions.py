@@ -148,7 +148,7 @@ def test_allowed_actions_satisfy_all_limits_others_give_reasons(
         price = space.order_price(INTENTS.index(name), before.quote)
         if price is None:
             assert not masks[action]
-            assert "no price" in str(reason)
+            assert "no valid limit price" in str(reason)
         elif verb == "SELL":
             free = before.held_count(side) - before.resting_count("SELL", side)
             # What rests is capped by nobody: purchases of the other side take from it, too.
@@ -218,7 +218,7 @@ def test_fixed_size_masks_all_other_sizes() -> None:
     assert not masks[others].any()
     same = [a for a in range(25) if a not in others]
     assert masks[same].tolist() == free.action_masks(before)[same].tolist()
-    assert fixed.refusal(1, before) == "the size is fixed at 10, not 5"
+    assert fixed.refusal(1, before) == "size 5 is masked: fixed_size is 10"
     assert fixed.get_gym_space() == free.get_gym_space() == Discrete(25)
 
 
@@ -309,9 +309,9 @@ def test_order_respects_every_limit_or_names_one(
     after = held + resting + count
     portfolio = cash + elsewhere + (held * price if held > 0 else -held * (1 - price))
     broken = {
-        "500 a market": after > 500,
-        "at most $500": after * price > 500,
-        "25% of a portfolio": after * price > portfolio / 4,
+        "limits.contracts": after > 500,
+        "limits.value": after * price > 500,
+        "limits.share": after * price > portfolio / 4,
     }
     if after <= 0 or not any(broken.values()):
         assert reason is None
@@ -329,9 +329,12 @@ def test_each_position_limit_is_configurable_and_named() -> None:
     closing = order | {"held": D(-20), "cash": D(-1000)}
     assert LIMITS.validate_order(**closing) is None, "what closes a position passes in any account"
     for limits, says in (
-        (PositionLimits(contracts=D(19)), "20 contracts after this order and the resting ones"),
-        (PositionLimits(value=D("9.99")), r"a position of $10 after this order; at most $9.99"),
-        (PositionLimits(share=D("0.09")), "at most 9% of a portfolio of $100"),
+        (
+            PositionLimits(contracts=D(19)),
+            "20 contracts with resting orders; limits.contracts is 19",
+        ),
+        (PositionLimits(value=D("9.99")), "position would be $10, above limits.value $9.99"),
+        (PositionLimits(share=D("0.09")), "above limits.share 9% of a portfolio of $100"),
     ):
         assert says in str(limits.validate_order(**order))
     for name, value in (("contracts", "0"), ("value", "-1"), ("share", "0"), ("share", "1.5")):

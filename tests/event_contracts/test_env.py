@@ -214,10 +214,10 @@ def test_invalid_codes_and_counts_are_refused() -> None:
     env, fresh = (VectorKalshiEnv(2, market=QUICK) for _ in range(2))
     env.reset(seed=0)
     cases: list[tuple[Callable[[], Any], str]] = [
-        (lambda: VectorKalshiEnv(0), "count: 0 markets"),
-        (lambda: VectorKalshiEnv(2, []), "sessions: no session; at least one is required"),
-        (lambda: fresh.step([0, 0]), "reset begins"),
-        (fresh.action_masks, "reset begins"),
+        (lambda: VectorKalshiEnv(0), "count: .*got 0"),
+        (lambda: VectorKalshiEnv(2, []), "sessions is empty"),
+        (lambda: fresh.step([0, 0]), r"call reset\(\)"),
+        (fresh.action_masks, r"call reset\(\)"),
         (lambda: env.reset(seed=[1, 2, 3]), "3 seeds for 2 markets"),
     ]
     single = env_of("mid")
@@ -228,7 +228,10 @@ def test_invalid_codes_and_counts_are_refused() -> None:
             wrong()
     codes: list[tuple[list[Any], str]] = [
         *((each, "2 codes from 0 to 24") for each in ([0], [0, 25], [-1, 0])),
-        *((each, "whole numbers") for each in ([0.0, 3.7], ["0", "3"], [True, False], [None, 0])),
+        *(
+            (each, "expected integers")
+            for each in ([0.0, 3.7], ["0", "3"], [True, False], [None, 0])
+        ),
     ]
     for each, says in codes:
         with pytest.raises(ValueError, match=says):
@@ -237,6 +240,6 @@ def test_invalid_codes_and_counts_are_refused() -> None:
     begun.reset(seed=1)
     no_codes: list[Any] = [25, 24.9, -0.5, "5", None]
     for code in no_codes:
-        with pytest.raises(ValueError, match=r"action must be 0|is not a whole number"):
+        with pytest.raises(ValueError, match=r"action must be 0|action: expected an integer"):
             begun.step(code)
     assert begun.step(0)[4]["cash"] == 1000

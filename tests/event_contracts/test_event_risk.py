@@ -137,11 +137,11 @@ def test_four_strikes_of_one_event_share_a_quarter() -> None:
     space = LimitOrderActionSpace()
     account = view(exposure=exposure)
     assert space.refusal(4, account) is None, "50 at 0.43 are 21.50: 189 of 1,000"
-    assert "its event may lose $210.5" not in str(space.refusal(5, account))
+    assert "limits.event" not in str(space.refusal(5, account))
     more = view(exposure=Exposure(230_000_000, 230_000_000, 0))
     assert space.refusal(4, more) == (
-        "its event may lose $251.5 after this order; at most 25% of a portfolio of $1000"
-        " (limits.event_share)"
+        "maximum loss of the event would be $251.5, above limits.event_share 25% of a portfolio"
+        " of $1000"
     )
 
 
@@ -173,10 +173,18 @@ def test_orders_in_other_markets_count() -> None:
 @pytest.mark.parametrize(
     ("limits", "exposure", "says"),
     [
-        ({"event_loss": D(9)}, Exposure(0, 7_000_000, 0), "at most $9 (limits.event_loss)"),
-        ({"event_share": D("0.005")}, Exposure(0, 3_000_000, 0), "at most 0.5% of a portfolio"),
-        ({"account_loss": D(9)}, Exposure(0, 0, 7_000_000), "at most $9 (limits.account_loss)"),
-        ({"account_share": D("0.2")}, Exposure(0, 0, 198_000_000), "at most 20% of a portfolio"),
+        ({"event_loss": D(9)}, Exposure(0, 7_000_000, 0), "limits.event_loss $9"),
+        (
+            {"event_share": D("0.005")},
+            Exposure(0, 3_000_000, 0),
+            "limits.event_share 0.5% of a portfolio",
+        ),
+        ({"account_loss": D(9)}, Exposure(0, 0, 7_000_000), "limits.account_loss $9"),
+        (
+            {"account_share": D("0.2")},
+            Exposure(0, 0, 198_000_000),
+            "limits.account_share 20% of a portfolio",
+        ),
     ],
 )
 def test_each_loss_limit_is_a_setting(

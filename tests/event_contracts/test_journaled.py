@@ -255,7 +255,7 @@ def test_booked_result_stands_beside_the_replay(
         "event_contracts.compare", "journal=journal.sqlite", "random_runs=1", "output=report"
     )
     assert code == 0, said
-    assert "account, as booked: +$295.33 of settled profit" in printed
+    assert "account, as booked: settled profit +$295.33" in printed
     assert "account's policy, replayed" in printed
     [file] = Path().glob("report*/comparison.json")
     assert json.loads(file.read_text())["booked"]["total_profit_usd"] == 295.33
@@ -266,7 +266,7 @@ def test_replays_without_any_fill_say_so(path: Path) -> None:
         "event_contracts.compare", "journal=journal.sqlite", "random_runs=1", "output=one"
     )
     assert code == 0, said
-    assert "No policy has any fill" not in printed
+    assert "No policy has a fill" not in printed
     with closing(Database(path)) as database:
         nothing = "bid_size = 0, ask_size = 0, sold = 0, bought = 0"
         change_rows(database, "kalshi_ticks", nothing)
@@ -274,4 +274,4 @@ def test_replays_without_any_fill_say_so(path: Path) -> None:
         "event_contracts.compare", "journal=journal.sqlite", "random_runs=1", "output=two"
     )
     assert code == 0, said
-    assert "No policy has any fill" in printed
+    assert "No policy has a fill" in printed

@@ -49,7 +49,7 @@ from tests.support.messages import check_message, refused
 Tensors = dict[str, Any]
 Damage = Callable[[Tensors, dict[str, Any]], object]
 MARKET = SyntheticSessionModel(steps=10)
-NOT_READ = "(?<=no checkpoint: ).*"  # the words of safetensors
+NOT_READ = "(?<=not a readable checkpoint: ).*"  # the words of safetensors
 
 
 def begun_anew(seed: int = 3, **more: Any) -> Learner:
@@ -193,7 +193,7 @@ def test_policy_requires_the_settings_it_was_trained_with(
 WIDTH = 22
 
 
-def test_surrogate_is_clipped_beyond_the_likelihood_ratio() -> None:
+def test_surrogate_is_clipped_outside_the_likelihood_ratio_range() -> None:
     """Of two even actions: ratios 1 and 1.5, of which the second counts as 1.2 where it gains and
     whole where it loses.
     """
@@ -283,7 +283,7 @@ def test_training_leaves_a_playable_resumable_checkpoint(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     assert started(COMMAND, *overridden(QUICK, ["output=one", "episode.reward=log_wealth"])) == 0
-    assert "512 steps, in whole rounds of 128; " in capsys.readouterr().out
+    assert "512 steps, in rounds of 128; " in capsys.readouterr().out
     path = Path("one") / CHECKPOINT_FILE
     policy = load_network(path)
     assert policy.checkpoint_info.steps == 512

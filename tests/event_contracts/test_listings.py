@@ -107,10 +107,10 @@ def test_multiples_of_the_step_are_allowed_prices(ticks: PriceTicks, one: D, ano
 @pytest.mark.parametrize(
     ("given_ranges", "says"),
     [
-        (ranges(("0", "0.5", "0.01")), "follow one another from 0 to 1"),
+        (ranges(("0", "0.5", "0.01")), "not a sequence of price ranges"),
         (ranges(("0", "1", "0.03")), "does not divide"),
         (ranges(("0", "0.5", "0.1"), ("0.5", "0.5", "0.1"), ("0.5", "1", "0.1")), "not divide"),
-        ([{"start": 0}], "not a fixed-point number in text"),
+        ([{"start": 0}], "not a fixed-point string"),
         ("all", "not a list of objects"),
     ],
 )
@@ -156,7 +156,7 @@ def test_booked_fees_are_those_of_the_series(cheap: KalshiStand) -> None:
     cheap.practice.advance()
     assert not manager.read_snapshot().discrepancies
     free = cheap.manager(fee_rules_of=lambda *_: FeeRules(taker=D(0), maker=D(0)))
-    assert "by our rules" in free.read_snapshot().discrepancies[0]
+    assert "by configured rates" in free.read_snapshot().discrepancies[0]
 
 
 def test_highest_series_fee_bounds_every_cost(

@@ -181,7 +181,7 @@ def test_the_page_shows_sizes_of_orders() -> None:
             OrderIntent(order, sent, state=state, job="kalshi", progress=progress)
         )
     text = text_of(sizes.html())
-    assert "Orders that were taken in the latest markets, 1 of them" in text
+    assert "Accepted orders in the latest markets (1)" in text
     assert "orders by size 10: 2, 20: 1" in text
     assert "largest position, contracts 20" in text
     # Bought at 0.40 for 0.336 of fees, sold at 0.50 for 0.175, and in pairs at 0.60 for 0.168.

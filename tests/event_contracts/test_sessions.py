@@ -169,12 +169,12 @@ def test_events_are_ordered_by_their_first_quotes(tmp_path: Path) -> None:
     assert [len(market.session) for market in markets] == [6, 8, 8]
 
 
-def test_unsettled_market_is_left_out_by_name(
+def test_unsettled_market_is_skipped_and_named_in_log(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     markets = recorded_markets(write_files(tmp_path, QUOTES, {"E1-WARM": 1.0, "E1-COLD": np.nan}))
     assert [market.market for market in markets] == ["E1-WARM"]
-    assert "E1-COLD: not settled, left out" in caplog.text
+    assert "E1-COLD: skipped, its settlement is not recorded" in caplog.text
     with refused(InputError):
         recorded_markets(write_files(tmp_path, QUOTES, {"OTHER": 1.0}))
 

@@ -88,7 +88,7 @@ def test_sizes_are_drawn_over_time_with_settled_profits() -> None:
     against, over_time = charts_of(page)
     assert over_time["zone"] == "UTC"
     assert [series["y"] for series in over_time["series"]] == [[20, 50]]
-    assert "Contracts of 2 orders over time, from 20 to 50" in page
+    assert "Size of 2 orders over time, from 20 to 50 contracts" in page
     # 20 · 0.60 less a fee of 0.07 · 20 · 0.4 · 0.6; SNOW has not paid.
     assert against["series"][0]["y"] == pytest.approx([12 - 0.336])
 
