@@ -68,14 +68,14 @@ class ForecasterSettings(Profile):
     )
     batch_size: int | None = setting(
         None,
-        "maximum number of windows per forward pass; none: 64 on a CPU, 64 … 16,384 on CUDA by "
+        "maximum number of windows per forward pass; null: 64 on a CPU, 64 … 16,384 on CUDA by "
         "model, context and free memory",
     )
     cache: str | None = setting(
         str(DEFAULT_CACHE_FOLDER), "folder of cached Chronos-2 forecasts; null: no cache"
     )
     per_symbol: str | None = setting(
-        None, "folder of per-symbol settings; none: those of the project"
+        None, "folder of per-symbol settings; null: those of the project"
     )
     calibrated: bool = setting(
         True,
@@ -235,12 +235,12 @@ def _refuse_twice(words: Sequence[str]) -> None:
 class PanelSettings:
     """Settings of symbols, their date range, and their forecaster."""
 
-    symbols: tuple[str, ...] = setting((), "symbols; none: all with bars")
+    symbols: tuple[str, ...] = setting((), "symbols; empty: all with bars")
     start: str | None = setting(None, "first New York date, inclusive, or a time with a time zone")
     end: str | None = setting(None, "last New York date, inclusive, or a time with a time zone")
     timeframe: TimeframeName | None = setting(
         None,
-        "timeframe of bars and decisions, aggregated from shorter bars; none: daily if the files "
+        "timeframe of bars and decisions, aggregated from shorter bars; null: daily if the files "
         "are daily, else hourly",
     )
     fill: FillTime = setting(
@@ -295,7 +295,7 @@ class PanelSettings:
 class BatchSettings(PanelSettings):
     """Settings of a batch of forecasts: bars, forecaster and output."""
 
-    output: str | None = setting(None, "Parquet file of forecasts; none: only the cache is filled")
+    output: str | None = setting(None, "Parquet file of forecasts; null: only the cache is filled")
     launcher: Literal["local", "ray"] = setting(
         "local", "where to compute: `local` in this process, `ray` on a Ray cluster"
     )
@@ -330,9 +330,6 @@ class EvaluationSettings(PanelSettings):
     steps: tuple[int, ...] = setting((1, 2, 3, 6, 12, 24), "forecast steps to score")
     baselines: tuple[Baseline, ...] = setting(
         ("ewma", "mix", "garch", "historical"), "baselines to compare with, uncalibrated"
-    )
-    baselines: tuple[Baseline, ...] = setting(
-        ("ewma", "mix", "garch", "historical"), "forecasters to compare with, uncalibrated"
     )
     include_uncalibrated: bool = setting(True, "whether to score the forecaster uncalibrated, too")
     candidate_contexts: tuple[int, ...] = setting(

@@ -63,26 +63,26 @@ class CorporateEvents(NamedTuple):
 class DataSettings:
     """Settings of a run's bars: their source, conventions, and price adjustment."""
 
-    dir: tuple[str, ...] = setting((), "folders or files of bars; none: the synthetic market")
+    dir: tuple[str, ...] = setting((), "folders or files of bars; empty: the synthetic market")
     zone: str | None = setting(
-        None, "time zone of timestamps without one, such as America/New_York; none: rejected"
+        None, "time zone of timestamps without one, such as America/New_York; null: rejected"
     )
     epoch: EpochUnit | None = setting(
-        None, "unit of epoch timestamps: `s`, `ms`, `us` or `ns`; none: rejected"
+        None, "unit of epoch timestamps: `s`, `ms`, `us` or `ns`; null: rejected"
     )
     stamps: StampSide | None = setting(
         None,
         "whether timestamps mark the `begin` or the `end` of a bar, if neither the file nor the "
-        "exchange calendar shows it; none: rejected",
+        "exchange calendar shows it; null: rejected",
     )
     volume_unit: VolumeUnit | None = setting(
         None,
-        "unit of crypto volume, `coins` or `usd`, if a file does not state it; none: rejected by "
+        "unit of crypto volume, `coins` or `usd`, if a file does not state it; null: rejected by "
         "features that use volume",
     )
     execution_bars: tuple[str, ...] = setting(
         (),
-        "folders or files of finer bars (1, 5, 15 or 30 minutes) for order fills; none: the bars "
+        "folders or files of finer bars (1, 5, 15 or 30 minutes) for order fills; empty: the bars "
         "of decisions",
     )
     actions: str | None = setting(

@@ -150,7 +150,7 @@ class CorrelationSettings(CorrelationEstimator):
     file: str | None = setting(None, "file of a prebuilt matrix that replaces the estimate")
     factors: int | None = setting(
         None,
-        "common factors to keep; the rest is idiosyncratic; none: the full matrix",
+        "common factors to keep; the rest is idiosyncratic; null: the full matrix",
         ge=1,
         le=1000,
     )

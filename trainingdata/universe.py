@@ -69,7 +69,7 @@ class UniverseSettings:
     """Settings of the universe: the rule for the symbols that may be held at each instant."""
 
     top: int | None = setting(
-        None, "keep only this many of the largest eligible symbols; none: all", ge=1
+        None, "keep only this many of the largest eligible symbols; null: all", ge=1
     )
     top_by: Literal["dollar_volume"] = setting(
         "dollar_volume", "measure of size: median daily price times volume over the window"
@@ -78,10 +78,10 @@ class UniverseSettings:
     min_price: float = setting(0.0, "minimum last close, USD", ge=0)
     min_bars: int = setting(0, "minimum number of bars of history", ge=0)
     max_volatility: float | None = setting(
-        None, "maximum yearly volatility of daily closes over the window; none: no limit", gt=0
+        None, "maximum yearly volatility of daily closes over the window; null: no limit", gt=0
     )
     classes: tuple[Literal["stock", "crypto"], ...] = setting(
-        (), "asset classes, `stock` or `crypto`; none: both"
+        (), "asset classes, `stock` or `crypto`; empty: both"
     )
     members: str | None = setting(
         None,
@@ -97,7 +97,7 @@ class UniverseSettings:
         "score that selects the `keep` best symbols: `growth`, expected return per risk at each "
         "decision, or `momentum`, return over the window at each renewal",
     )
-    keep: int | None = setting(None, "number of best symbols by `rank` to keep; none: all", ge=1)
+    keep: int | None = setting(None, "number of best symbols by `rank` to keep; null: all", ge=1)
 
     def __post_init__(self) -> None:
         if not (re.fullmatch(r"[1-9]\d*d", self.window) and self.window_days <= MAX_WINDOW_DAYS):

@@ -37,7 +37,7 @@ class TradingSettings(PanelSettings):
     seed: int = setting(0, "seed of all random numbers", ge=0, lt=2**63)
     order_tag: str | None = setting(
         None,
-        "prefix of order ids: letters, digits, '.', '_', '-'; none: the name in "
+        "prefix of order ids: letters, digits, '.', '_', '-'; null: the name in "
         "sizing.strategy; does not affect decisions",
     )
     schedule: tuple[str, ...] = setting(

@@ -30,7 +30,7 @@ class LiveSettings(TradingSettings, MonitoringSettings):
     guards: GuardSettings = setting(GuardSettings(), "pre-trade limits on the orders of all jobs")
     history_days: int | None = setting(
         None,
-        "calendar days of bars that a decision uses; none: 730, or more if calibration needs them",
+        "calendar days of bars that a decision uses; null: 730, or more if calibration needs them",
         ge=30,
         le=6000,
     )

@@ -42,13 +42,12 @@ class Profile:
     """
 
     model: str | None = setting(
-        None, "checkpoint of Chronos-2, a folder or hub id; none: the included one"
+        None, "checkpoint of Chronos-2, a folder or hub id; null: the included one"
     )
     context_length: int = setting(100, "number of a symbol's past bars in a forecast", ge=3)
     augmentation: Augmentation = setting(
         "none", "transformation of the context before the model reads it"
     )
-    augmentation: Augmentation = setting("none", "transform of a window before the model")
     device: Device = setting(
         "auto", "auto (CUDA if available), cpu, cuda, or cuda:N for one of several GPUs"
     )

@@ -53,7 +53,7 @@ class RaySettings:
 
     address: str | None = setting(
         None,
-        "`host:port` of an existing Ray cluster, or `auto`; none: start Ray on this machine for "
+        "`host:port` of an existing Ray cluster, or `auto`; null: start Ray on this machine for "
         "this command only",
     )
     cores: int = setting(1, "processor cores per task", ge=1, le=1024)

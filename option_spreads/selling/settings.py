@@ -89,7 +89,6 @@ class SellingSettings(AutoscalingSettings):
     implied: ImpliedVolatility = setting(
         ImpliedVolatility(), "conversion of the volatility index to the implied move of the index"
     )
-    implied: ImpliedVolatility = setting(ImpliedVolatility(), "implied volatility of the options")
     broker: BrokerSettings = setting(
         BrokerSettings(), "connection to the account; only paper accounts and practice servers"
     )

@@ -119,12 +119,12 @@ class BrokerSettings(RequestSettings):
 
     name: str = setting("alpaca", "name of the broker, or of a registered plugin")
     url_override: str | None = setting(
-        None, "address for trading and market data; none: Alpaca's own"
+        None, "address for trading and market data; null: Alpaca's own"
     )
     paper: bool = setting(True, "true: the paper account; false: the account with real money")
     requests_per_minute: int | None = setting(
         None,
-        "maximum requests per minute to the address, retries included; none: 200, or no limit on "
+        "maximum requests per minute to the address, retries included; null: 200, or no limit on "
         "loopback",
         ge=1,
     )
