@@ -153,7 +153,7 @@ def run_checks(context: DoctorContext) -> Iterator[Finding]:
         try:
             level, found = check(context)
         except InputError as error:
-            level, found = "failure", str(error)
+            level, found = "failure", str(error).removeprefix(f"{name}: ")
             missing[name] = name
         yield Finding(level, name, found)
 

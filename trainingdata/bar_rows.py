@@ -307,10 +307,11 @@ def _refuse_other_side(head: FileFormat, stated: StampSide | None, path: str) ->
     """Reject a `data.stamps` that contradicts the side of a bar in the header."""
     if stated is None or head.stamps_are_ends is None or head.stamps_are_ends == (stated == "end"):
         return
+    side, word = ("end", "end") if head.stamps_are_ends else ("begin", "start")
     raise DataError(
         f"{path}: data.stamps={stated} contradicts the header ({head.vendor}), where"
-        f" {' '.join(head.timestamp_columns)} is the {'end' if head.stamps_are_ends else 'start'}"
-        f" of a bar; remove the setting, or rename the column to {stated}"
+        f" {' '.join(head.timestamp_columns)} is the {word} of a bar; set data.stamps={side}, or"
+        f" rename the column to {stated}"
     )
 
 

@@ -345,10 +345,7 @@ class AccountReader:
         if missing:
             raise BrokerError(f"account does not reconcile: {'; '.join(missing)}")
         if not still:
-            raise BrokerError(
-                "the account changed during every attempt to read it; stop other trading in it"
-                " and retry"
-            )
+            raise BrokerError("account changed at every read; stop other trading in it and retry")
         if any(unexplained) and unexplained != self._lasting:
             log.warning("unexplained change of the account: cash $%s, positions %s", *unexplained)
         self._lasting = unexplained
@@ -589,10 +586,7 @@ class KalshiMultiMarketOrderManager:
         with self._turn:
             if self._outbox.may_have_been_sent(order_id):
                 if self._outbox.resolve(order_id) == "unknown":
-                    raise OutcomeUnknown(
-                        f"order {order_id}: outcome unknown, it may still reach the book; cancel it"
-                        " later"
-                    )
+                    raise OutcomeUnknown(f"order {order_id}: outcome unknown; cancel again later")
                 return
             self._end(order_id, EPOCH)
 

@@ -242,7 +242,7 @@ def test_late_listed_split_halts_its_symbol_until_listed(
         desk.job.step()
         assert len(desk.live.halts.active()) == standing, at
     (halt,) = desk.live.halts.history()
-    assert halt.reason.startswith("SYA is ")
+    assert halt.reason.startswith("SYA: the venue holds ")
     assert halt.cleared_by == AUTO
     assert desk.cycles[-1].decision is not None
 

@@ -103,7 +103,7 @@ def test_original_flags_find_bars_below_trainingdata(tmp_path: Path) -> None:
 def test_symbol_without_bars_names_trainingdata_and_the_flag(tmp_path: Path) -> None:
     code, _, said = answer_of(ORIGINAL, "--symbols", "NVDA", cwd=tmp_path)
     assert (code, said.count("\n")) == (2, 1)
-    assert "no bars of NVDA lie below trainingdata/ here" in said
+    assert "no bars of NVDA were found below trainingdata/" in said
     assert "--data-dir FOLDER" in said
     assert not list(tmp_path.iterdir())
 

@@ -288,7 +288,8 @@ def test_contracts_without_fills_are_accepted_once_they_persist(stand: KalshiSta
     # Of this process no answer says that it filled.
     manager = stand.manager()
     reading = manager.read_snapshot()
-    assert reading.discrepancies == ("SIM-1: nothing by its fills, 10.00 YES at the venue",)
+    text = "SIM-1: position is 10.00 YES at the venue, none by its fills"
+    assert reading.discrepancies == (text,)
     assert reading.net_deposits == 0
     assert sum(stand.waited) > 0
     assert manager.view("SIM-1").yes_count == 10

@@ -74,7 +74,7 @@ def test_unexplained_position_halts_until_a_person_clears_it(
     assert len(here.posts) == posts
     (halt,) = desk.live.halts.active()
     assert halt.kind == "positions"
-    assert "SYA is" in halt.reason
+    assert "SYA: the venue holds " in halt.reason
     ((kind, text),) = desk.database.rows("SELECT kind, text FROM notices")
     assert kind == "halt positions"
     assert "Compare the venue's positions" in text

@@ -434,10 +434,9 @@ def test_kill_command_ends_a_standalone_seller(
     assert [kind for kind in found if kind != HELD_EVENT] == ["stopped"]
     shown = operate(parse_arguments(["status", "--account", account])[0])
     assert shown is not None
-    held = [
-        line for line in map(str, (*shown.tables, *shown.sentences)) if line.startswith("open: ")
-    ]
-    assert held == [f"open: {line}" for line in log.last_reported_positions("spreads")]
+    lines = map(str, (*shown.tables, *shown.sentences))
+    held = [line for line in lines if line.startswith("open position: ")]
+    assert held == [f"open position: {line}" for line in log.last_reported_positions("spreads")]
     assert bool(held) is not flatten
     AccountFiles(tmp_path / "again" / "paper", 20_000.0).initialise()
     folders = [f"AUTOSCALING_DATA_DIR={tmp_path / 'again'}", f"folder={folder.parent}"]

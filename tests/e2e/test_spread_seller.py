@@ -425,7 +425,7 @@ def test_close_is_resent_only_while_options_are_held(
     assert posts == (not by_hand)
     assert not any(here.desk.option_positions().values())
     assert [each.stage for each in left] == (["closing"] if by_hand else [])
-    assert ("not sent again" in caplog.text) is by_hand
+    assert ("not resubmitted" in caplog.text) is by_hand
     unknown = f"closing {spread.trade_id}: {spread.trade_id}.close1: the venue does not say"
     assert (f"still {unknown} what became of it" in caplog.text) is by_hand
 

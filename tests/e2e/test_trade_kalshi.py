@@ -126,7 +126,7 @@ def test_a_market_that_has_ended_stops_no_other(
         venue.advance(5)
         time = clock_of(venue)
         assert {entry.market for entry in traded(venue, time=time, steps=2)} == {"RAIN"}
-        assert "SNOW: trading ends at" in capsys.readouterr().err
+        assert "SNOW: not followed, trading ends at" in capsys.readouterr().err
         with refused(InputError):
             traded(venue, time=time, markets=("SNOW",), steps=2)
 

@@ -139,7 +139,7 @@ def test_journal_records_observation_decision_and_answer(tmp_path: Path) -> None
     assert entry.reason == "always: BUY 5 YES"
     assert (entry.cash, entry.equity) == (D(1000), D(1000))
     assert len(entry.observation_digest) == 64
-    assert entry.response == "accepted RAIN-0: 5 filled, 0 rest"
+    assert entry.response == "accepted RAIN-0: 5 filled, 0 resting"
     assert log.entries() == [entry]
     [tick] = log.ticks(RAIN)
     assert (tick.at, tick.tick) == (exchange.now, exchange.shown_tick(RAIN))

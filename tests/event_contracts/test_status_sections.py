@@ -69,7 +69,7 @@ def test_settled_markets_are_listed_newest_first() -> None:
     assert sizes == ""
     assert "2 settled markets earned +$3.62 after fees" in settled
     rows = [
-        "WIND 2026-11-22T15:02Z NO nothing $0.00 —",
+        "WIND 2026-11-22T15:02Z NO none $0.00 —",
         "SNOW 2026-11-22T15:01Z scalar: $0.2500 a YES 10 NO $7.50 -$1.20",
         "RAIN 2026-11-22T15:00Z YES 10 YES $10.00 +$4.82",
     ]

@@ -233,7 +233,7 @@ def test_market_value_sums_must_match_priced_positions() -> None:
         ({"qty": "ten"}, "NVDA", "qty is not a number"),
         ({"qty": "3", "filled_qty": "5"}, "NVDA", "filled_qty 5 exceeds qty 3"),
         ({"limit_price": "soon"}, "NVDA", "limit_price is not a number"),
-        ({"symbol": 5}, "?5", "symbol is not a text"),
+        ({"symbol": 5}, "?5", "symbol is not text"),
         ({"symbol": "BTC/USD", "side": None}, "BTCUSD", "side is missing"),
         ({"symbol": "SPY240920P00560000", "side": "?"}, "SPY240920P00560000", "side is not buy"),
     ],
@@ -345,7 +345,7 @@ def test_equity_is_cash_and_the_worth_of_positions(
     facts = {"cash": cash, "long_market_value": long, "short_market_value": short}
     assert read({**facts, "equity": equity}, positions).cash == float(cash)
     for other in (str(Decimal(cash) * 10), str(-Decimal(cash))):
-        with pytest.raises(InvalidResponse, match=r"equity is \$.*, cash \$"):
+        with pytest.raises(InvalidResponse, match=r"equity \$.* is not the sum of cash \$"):
             read({**facts, "cash": other, "equity": equity}, positions)
     for missing in ("equity", "long_market_value", "short_market_value"):
         for value in ("", None):
@@ -533,7 +533,7 @@ def test_open_order_is_read_back_as_sent(
     entry = {**order_request(sent), "id": "v-1", "status": "new", "filled_qty": "0"}
     account = read(None, [held("SPY", "1")], [entry])
     found_at = account.as_of
-    assert account.open_orders == (replace(sent, reason="open at the venue"),)
+    assert account.open_orders == (replace(sent, reason="open order at the venue"),)
     placed = AlpacaOrder.parse(sent.client_order_id, entry)
     assert placed.matches(OrderIntent(sent, found_at))
     other: Side = "sell" if side == "buy" else "buy"

@@ -104,7 +104,11 @@ def test_reason_splits_premium_and_forecast_over_the_horizon() -> None:
 @pytest.mark.parametrize(
     ("earned", "says"),
     [
-        (0.0035, "the risk that it shares with other positions: premium +35.0 bp"),
+        (
+            0.0035,
+            "its return does not pay for the risk that it shares with other positions:"
+            " premium +35.0 bp",
+        ),
         (0.0, "the expected return is 0: premium +0.0 bp"),
     ],
 )

@@ -394,7 +394,7 @@ def test_limit_price_collar_applies_on_the_paying_side(
     side: str, limit: float, passes: bool, part: OrderRole
 ) -> None:
     worst = 110 if side == "buy" else 90
-    why = f"its limit {limit:g} is beyond {worst}; guards.price_collar is 0.1 of 100"
+    why = f"limit price {limit:g} is beyond {worst}; guards.price_collar is 0.1 of 100"
     found = judged(intent(side=side, part=part, limit_price=limit))
     assert found == ("" if passes else why)
 
@@ -430,8 +430,8 @@ LEAST = "above guards.max_position, 0.75"
     ("one", "snapshot", "why", "bounds"),
     [
         # An old trade, or none, says nothing of the limit of a reduction.
-        (SOLD_LOW, traded("NVDA", age=900), "its limit 50.0 is beyond 90", {}),
-        (SOLD_LOW, traded("NVDA", age=-900), "its limit 50.0 is beyond 90", {}),
+        (SOLD_LOW, traded("NVDA", age=900), "limit price 50.0 is beyond 90", {}),
+        (SOLD_LOW, traded("NVDA", age=-900), "limit price 50.0 is beyond 90", {}),
         (SOLD_LOW, traded("NVDA", age=901), "", {}),
         (replace(SOLD_LOW, role="night"), traded("NVDA", age=901), "", {}),
         (SOLD_LOW, seen(trades={}), "", {}),

@@ -73,7 +73,8 @@ def test_unknown_halt_kind_is_refused() -> None:
     database = Database()
     halts = halts_in(database)
     flood: Any = "flood"
-    with pytest.raises(ValueError, match="halt 'flood' is not one of positions, symbols, cash"):
+    known = "positions, symbols, cash"
+    with pytest.raises(ValueError, match=f"halt kind 'flood' is not one of {known}"):
         halts.raise_halt(flood, "water", NOW)
     assert halts.history() == ()
     row = (

@@ -386,9 +386,10 @@ def test_acknowledged_positions_are_expected_once() -> None:
 def test_unlisted_fills_are_reported_for_a_day(sign: str) -> None:
     books = Books.begun({"NVDA": "9"})
     books.order("a", "NVDA", f"{sign}5", f"{sign}5", "filled")
-    assert books.holdings.describe_unlisted_fills(BEGUN) == "order a has filled 5, and 0 are listed"
+    text = "order a has filled 5, but the venue's activities list only {}"
+    assert books.holdings.describe_unlisted_fills(BEGUN) == text.format(0)
     books.holdings.record_activities([replace(fill("p", f"{sign}3"), venue_order_id="o-a")], BEGUN)
-    assert books.holdings.describe_unlisted_fills(BEGUN) == "order a has filled 5, and 3 are listed"
+    assert books.holdings.describe_unlisted_fills(BEGUN) == text.format(3)
     assert books.holdings.describe_unlisted_fills(BEGUN + DAY) == ""
     books.holdings.record_activities([replace(fill("q", f"{sign}2"), venue_order_id="o-a")], BEGUN)
     assert books.holdings.describe_unlisted_fills(BEGUN) == ""

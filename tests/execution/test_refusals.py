@@ -14,6 +14,7 @@ from execution.orders.account_snapshot import AccountSnapshot
 from execution.orders.broker import Asset
 from execution.orders.orders import Order, OrderSizeLimits
 from execution.orders.venue_rules import venue_refusal
+from tests.support.messages import check_message
 
 AT = np.datetime64("2024-10-01T14:30", "ns")
 LIMIT = {"type": "limit", "limit_price": 100.0}
@@ -188,10 +189,10 @@ def test_invalid_order_is_refused_naming_the_broken_rule(
 
 def test_order_value_limits_are_settings() -> None:
     terms = OrderSizeLimits(min_fractional_value=5.0, max_crypto_value=100.0)
-    assert "worth $5 at least" in venue_refusal(order(qty="0.01"), None, account(), terms)
-    assert "worth $100 at most" in venue_refusal(
-        order("BTCUSD", qty="0.01"), None, account(), terms
-    )
+    small = venue_refusal(order(qty="0.01"), None, account(), terms)
+    check_message(small, "$1.00", "$5", "orders.min_fractional_value")
+    large = venue_refusal(order("BTCUSD", qty="0.01"), None, account(), terms)
+    check_message(large, "$500", "$100", "orders.max_crypto_value")
     assert venue_refusal(order("BTCUSD", qty="0.002"), None, account(), terms) == ""
 
 

@@ -179,7 +179,7 @@ def test_a_log_without_its_link_is_written(
     logging.getLogger().warning("something")
     [file] = log_folder.iterdir()
     assert "something" in file.read_text()
-    assert "newest.log: no link to run-" in capsys.readouterr().err
+    assert "newest.log: link to run-" in capsys.readouterr().err
 
 
 def test_second_run_in_a_process_closes_first_log(

@@ -153,7 +153,8 @@ def test_a_result_unlike_its_annotation_is_refused() -> None:
     def first(size: int) -> float:
         return table(size)[0]
 
-    with pytest.raises(TypeError, match=r"table.*returns array\(float64, 2d, C\), annotated as"):
+    text = r"table.*returns array\(float64, 2d, C\), but is annotated as array\(float64, 1d, C\)"
+    with pytest.raises(TypeError, match=text):
         first(2)
 
 

@@ -44,8 +44,8 @@ SPECIFICATION = re.compile(r"""(?<![MHV])\{[^{}"]+:(\+?,?\.\d[f%]|\+,?|,\.\d[f%]
 ALLOWED = {  # data and refusals, not figures that are read
     'Decimal(f"{float(trade.total_profit):.2f}"),',
     'raise ValueError(f"trips in {symbol} earn {usd} USD, no {contributions[symbol]:.6%}")',
-    'f"data.dir: {bars.source} values the book of {when} at {account.equity:,.2f} USD, and"',
-    'f" the run has {held.equity:,.2f}; {_OWN_BARS}"',
+    'f"data.dir: equity at {when} is {account.equity:,.2f} USD with the prices of"',
+    'f" {bars.source}, but {held.equity:,.2f} USD in the run; {_OWN_BARS}"',
 }
 
 

@@ -106,7 +106,7 @@ def test_moves_of_a_symbol_give_one_line_error() -> None:
     lines = doubt_remarks(merge_warnings([*moves, *ratios]))
     assert len(lines) == 3
     span = "2024-03-01T00:00Z to 2024-03-03T00:00Z"
-    what = f"opens 40 times (the largest of 3 such, {span})"
+    what = f"opens 40 times (the largest of 3 such bars, {span})"
     assert f"In doubt: AAA, 2024-03-02T00:00Z: {what}; it books; cure." in lines
 
 

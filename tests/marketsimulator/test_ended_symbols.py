@@ -364,5 +364,5 @@ def test_live_cycle_names_symbols_without_bars(caplog: pytest.LogCaptureFixture)
     _say_missing(flat(14, sessions=4))
     _say_missing(flat(56))
     assert [each.getMessage() for each in caplog.records] == [
-        "AAA: no bar for 2 sessions, it does not decide"
+        "AAA: no decision, bars are missing for 2 sessions"
     ]

@@ -300,7 +300,7 @@ def without_a_day(folder: Path) -> None:
         (without_a_day, ("BTCUSD", "30-minute", "2024-10-22T00:00Z")),
         (change("BTCUSD", "open", 1.01), ("2024-10-15T14:00Z",)),
         (lambda folder: write(folder, HOURLY), ("60-minute",)),
-        (change("BTCUSD", "close", -1.0), ("row 701", "price", "0")),
+        (change("BTCUSD", "close", -1.0), ("row 701", "low", "prices", "0")),
     ],
 )
 def test_mismatched_finer_files_are_refused_in_one_line(

@@ -180,7 +180,7 @@ def test_comparison_shows_overfitting_on_page_screen_and_json(tmp_path: Path) ->
         found.in_sample * comparison.runs.days_per_year**0.5
     )
     short = comparison_of(tmp_path / "short", NOISE[:, :59])
-    assert "overfitting) needs 60 days" in " ".join(short.sentences())
+    assert "overfitting) needs at least 60 days" in " ".join(short.sentences())
     assert short.summary()["overfitting"] is None
 
 

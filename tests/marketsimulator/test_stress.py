@@ -242,7 +242,8 @@ def test_stress_matches_a_backtest_through_the_crash(tmp_path: Path, crash: str)
     assert {symbol: 1 + move.fraction for symbol, move in found.moves.items()} == pytest.approx(
         factors
     )
-    assert all(move.basis.startswith(f"own bars, {FRIDAY}") for move in found.moves.values())
+    basis = f"historical bars of the symbol, {FRIDAY}"
+    assert all(move.basis.startswith(basis) for move in found.moves.values())
 
     through = [fill for fill in run.fills if fill.client_order_id.startswith("liquidation")]
     assert [(fill.symbol, float(fill.qty), fill.at, fill.price) for fill in through] == [

@@ -127,7 +127,7 @@ def test_results_report_the_universe_rule_and_its_effect(tmp_path: Path) -> None
     write_files_atomically(result_files(results, summary), tmp_path / "run")
     sold = results.main_run.order_frame()
     sold = sold[
-        sold["reason"].str.contains("it has left the universe (universe.keep)", regex=False)
+        sold["reason"].str.contains("the symbol has left the universe (universe.keep)", regex=False)
     ]
     assert len(sold)
     story = explain(tmp_path / "run", order=sold["client_order_id"].iloc[0])

@@ -15,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from foundation.errors import InputError
+from foundation.formatting import usd
 from option_spreads import COMMANDS
 from option_spreads.autoscaler.rules import AutoscalingSettings
 from option_spreads.backtest import backtest_account, summarize_backtest
@@ -279,7 +280,10 @@ def test_first_line_dates_an_accounts_stop() -> None:
     stopped = summary["account"]["stopped"]
     assert stopped["reason"] == "negative_kelly"
     first = " ".join(printed(report_parts(summary)).split())
-    assert first.startswith(f"Stopped on {stopped['date']}: a negative Kelly fraction")
+    balance = usd(summary["account"]["final_balance"], 0)
+    assert first.startswith(
+        f"Stopped on {stopped['date']} at a balance of {balance}: a negative Kelly fraction"
+    )
     assert f"The last {stopped['sessions_left']} sessions of {len(days.dates)}" in first
 
 

@@ -124,7 +124,7 @@ def test_unordered_or_missing_bar_starts_are_refused(row: int, hours_back: int) 
             check_bars(starts, coherent(0), "AAA")
     starts = starts_of_a_day()
     starts[row] = starts[row - 1] - np.timedelta64(hours_back, "h")
-    word = "is earlier" if hours_back else "repeats"
+    word = "is earlier" if hours_back else "is listed twice"
     with pytest.raises(DataError, match=rf"AAA: row {row + 1}: timestamp .* {word}"):
         check_bars(starts, coherent(0), "AAA")
 

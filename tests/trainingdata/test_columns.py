@@ -117,7 +117,7 @@ def test_a_parquet_index_is_a_column(tmp_path: Path, index: str | None, zone: st
 def test_unread_columns_are_named_once(tmp_path: Path) -> None:
     more = {"dividends": 0.0, "vwap": 1.0, "adjClose": DAYS["close"]}
     (notes,) = (origin_of(load_bars(put(tmp_path, days(**more)))).notes,)
-    assert notes == ("not read: 2 columns dividends, vwap", "adjClose is ignored")
+    assert notes == ("ignored: 2 columns dividends, vwap", "adjClose is ignored")
 
 
 @pytest.mark.parametrize("name", ["symbol", "Ticker", "Name"])
@@ -129,7 +129,7 @@ def test_a_column_of_symbols_names_them(tmp_path: Path, name: str) -> None:
 def test_a_name_of_a_company_is_no_symbol(tmp_path: Path) -> None:
     bars = load_bars(put(tmp_path, days(Name="Alpha Inc")))
     assert bars.symbols == ("AAA",)
-    assert origin_of(bars).notes == ("not read: 1 column Name",)
+    assert origin_of(bars).notes == ("ignored: 1 column Name",)
 
 
 @pytest.mark.parametrize(

@@ -60,7 +60,7 @@ def test_adjusted_closes_equal_a_file_of_adjusted_prices(falls: list[float], see
         expected = read(Path(other), adjustment="all", accept_jumps=True)
         np.testing.assert_allclose(found.values, expected.values, rtol=1e-14, atol=0)
         assert found.times.tolist() == expected.times.tolist()
-        assert found.origins[0].notes == ("prices are multiplied by Adj Close over Close",)
+        assert found.origins[0].notes == ("prices are multiplied by Adj Close / Close",)
         raw = read(Path(one), accept_jumps=True)
     assert raw.values[0, :, :4].tolist() == given_file[FIELDS].to_numpy().tolist()
     assert raw.origins[0].notes == ("Adj Close is ignored",)

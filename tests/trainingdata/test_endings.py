@@ -212,7 +212,7 @@ def test_renamed_symbol_is_one_under_its_last_name(symbols: list[str], folder: P
     bars = data.bars(symbols, None, None)
     assert bars.symbols == ("KEPT", "NEW")
     np.testing.assert_array_equal(*(bars.bars_of_symbol(s)[0] for s in (0, 1)))
-    assert "until 2024-06-10 called OLD" in bars.origins[1].notes[0]
+    assert "traded as OLD until 2024-06-10" in bars.origins[1].notes[0]
     assert [each.symbol for each in data.corporate_actions()] == ["NEW"]
     assert data.market(bars).booked_delistings == ()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
@@ -50,8 +51,9 @@ def stock(closes: list[float], opens: list[float]) -> Bars:
 def ratio_of(doubt: DataWarning) -> Fraction:
     """The ratio of the split that a jump looks like."""
     assert doubt.kind == "split"
-    new, old = doubt.observation.split(" that ")[0].rsplit(" ", 1)[1].split(":")
-    return Fraction(int(new), int(old))
+    found = re.search(r" unadjusted (\d+):(\d+) split ", doubt.observation)
+    assert found is not None, doubt.observation
+    return Fraction(int(found[1]), int(found[2]))
 
 
 @given(ratio=st.sampled_from(SPLIT_RATIOS), drift=st.floats(-0.04, 0.04))

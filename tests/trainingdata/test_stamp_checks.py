@@ -90,7 +90,7 @@ def test_wrong_clock_or_bar_side_is_refused(
     # One session on each side of a change of clocks shows nothing for certain.
     file = replace(file, extended=False, sessions=file.sessions + 1)
     stamps = on_clock(file.ends() if ends else file.starts(), shown, read)
-    if shown == read and ends == said:
+    if np.array_equal(stamps, file.ends() if said else file.starts()):  # as of London in winter
         refuse_misread_stamps(stamps, file.minutes, read, "AAA.csv", are_ends=said)
         return
     with pytest.raises(DataError, match=rf"^AAA\.csv: timestamps do not match .* in {read}, "):

@@ -43,7 +43,7 @@ def test_yahoos_crypto_volume_is_in_usd(tmp_path: Path) -> None:
     usd = YAHOO.assign(Volume=COINS * CLOSES)
     bars = read(tmp_path, usd.assign(**{"Adj Close": CLOSES}))
     np.testing.assert_allclose(bars.values[0, :, VOLUME], COINS)
-    assert "volume is in USD (as yfinance writes it): it is divided by the close" in (
+    assert "volume is in USD (the format of yfinance) and is divided by the close" in (
         bars.origins[0].notes
     )
     stock = YAHOO[YAHOO["Date"].between("2024-03-04", "2024-03-08")].assign(**{"Adj Close": 1.0})
