@@ -18,7 +18,10 @@ Records = npt.NDArray[np.void]
 
 
 def concatenate_ranges(first: Index, stop: Index) -> Index:
-    """Return the integers of all ranges [first, stop), concatenated; stop ≤ first adds none."""
+    """Return the integers of the ranges [first[k], stop[k]), one range after the other.
+
+    A range whose stop is not above its first is empty.
+    """
     counts = np.maximum(stop - first, 0)
     begin = np.cumsum(counts) - counts
     return np.asarray(np.arange(counts.sum()) + np.repeat(first - begin, counts))

@@ -1,4 +1,4 @@
-"""Charts of a page: JSON data for the page's script, and a text description."""
+"""Charts of HTML pages: JSON data for the script that draws them, and a text description."""
 
 from __future__ import annotations
 
@@ -133,12 +133,14 @@ def downsample_indices(values: Array, max_points: int = MAX_POINTS) -> Index:
 def pit_density_chart(
     text: str, transforms: Sequence[Array], names: Sequence[str], target_name: str
 ) -> Chart:
-    """Return a chart of densities of probability integral transforms; all bins are 1 if calibrated.
+    """Return a chart of the densities of probability integral transforms.
 
-    text: description of the chart, completed by the densities of the first transform.
+    The density of a calibrated forecaster is 1 in every bin.
+
+    text: description of the chart; the densities of the first transform are appended to it.
     transforms: values [N] from 0 to 1 of each forecaster, N at least 1; the first density is a
         filled area, the others are step lines in the following colours.
-    names: names for the legend.
+    names: name of each forecaster in the legend.
     target_name: name of the line at 1.
     """
     edges = np.linspace(0.0, 1.0, PIT_BINS + 1)
@@ -155,7 +157,7 @@ def pit_density_chart(
 
 
 def _numbers(values: Array, digits: int = VALUE_DIGITS) -> list[float | None]:
-    """Return values for JSON: None for NaN."""
+    """Return values rounded to `digits` significant digits for JSON; None for NaN and infinity."""
     return [float(f"{v:.{digits}g}") if np.isfinite(v) else None for v in values.tolist()]
 
 

@@ -1,10 +1,10 @@
 """Command-line runner of all commands: parse arguments, run the command, exit with a code.
 
-A `Command` names its module, its configuration below `configs`, and its output files. Help needs
-only the module's docstring. Hydra composes every other command line from the defaults of the
-settings classes, the YAML files and key=value words. The settings are validated before the
-command's own libraries are loaded; for a multirun (-m), those of every job. An error is one line,
-with exit code 2.
+A `Command` names its module, its configuration below `configs`, and its output files. To print
+--help, only the module's docstring is read. For every other command line, Hydra composes the
+settings from the defaults of the settings classes, the YAML files and key=value words. The
+settings, in a multirun (-m) those of every job, are validated before the command's own libraries
+are loaded. An error is printed as one line, and the exit code is 2.
 """
 
 from __future__ import annotations
@@ -68,25 +68,26 @@ class Command:
 
     The module's docstring is its help. Its `run(settings)` or `run(settings, progress)` does the
     work and returns a `Result`. The annotation of `settings` is a class with a method
-    `from_config`, which reads the configuration. A module with other arguments than settings has
-    `read(words)`, which returns the settings and the output folder, or None. A module whose output
-    is not its own folder checks it in `resolve_output(settings, config)`.
+    `from_config`, which reads the configuration. A module that parses its own flags has
+    `parse_arguments(words)`, which returns the settings, and the output folder or None. A module
+    whose output folder needs other checks has `resolve_output(settings, config)`, which returns
+    the checked folder.
 
     module: dotted name, as for `python -m`.
     config: name of the command's file in `configs`; None if the command takes only flags.
-    marker_file: file that each run writes to the output folder, and that marks the folder as an
-        earlier
-        output; empty if the module checks the folder itself, or writes nothing.
+    marker_file: file that each run writes to the output folder, and that marks the folder as
+        output of an earlier run; empty if the module checks the folder itself, or writes nothing.
     marker_keys: keys that this JSON file has after every run.
-    interruption_text: text of the message after an interruption: the state of the output.
+    interruption_text: state of the output files, printed after an interruption.
     log: name of the log file in `logs/`; empty: none.
     log_links: names of links in `logs/` to the newest log file, without the suffix.
     words_parser: `module:function` that converts the command's arguments to key=value words; empty:
         none.
-    flags: command-line flag by setting.
+    flags: command-line flag of each setting that has one.
     takes_hydra_flags: whether the command takes -m, --config-dir and --config-name.
     is_private: whether only the owner may read the output files, such as those of an account.
-    extras: by optional library, the extra of this project that installs it.
+    extras: optional libraries that the command needs, each with the extra of this project that
+        installs it.
     is_listed: whether `kelly-chronos` lists the command.
     """
 
@@ -107,7 +108,7 @@ class Command:
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Result:
-    """Result of a command; `start` writes its files and prints the rest.
+    """Result of a command; `run_command` writes its files and prints the tables and sentences.
 
     tables: rich tables and text lines, in print order.
     sentences: text lines printed below the tables.
@@ -124,7 +125,7 @@ class Result:
 def find_command(module: str) -> Command:
     """Return the registered command of a module.
 
-    The package of the module is searched first, then the other products.
+    The module's own package is searched first, then the packages of all products.
     """
     package = module.partition(".")[0]
     own = [importlib.import_module(package).COMMANDS] if package != module else []
@@ -168,7 +169,7 @@ def run_command(module: str) -> None:
 
 @contextmanager
 def _gc_disabled() -> Iterator[None]:
-    """Pause the garbage collector during the block; objects of the block are never scanned later.
+    """Pause garbage collection in the block, and exempt all objects that exist at its end from it.
 
     Libraries stay loaded until the process ends. Scanning them takes a tenth of the loading time,
     and a twentieth of a backtest.
@@ -182,9 +183,12 @@ def _gc_disabled() -> Iterator[None]:
 
 
 def _answer_or_refuse(command: Command, words: list[str]) -> CommandLine | None:
-    """Print the text of --help or --cfg, or reject invalid arguments, before the command is loaded.
+    """Print the text of --help or --cfg and exit, or validate the arguments.
 
-    Return the command line of a command that takes only key=value words, else None.
+    The command's own module is not loaded yet. Returns the parsed command line if the command takes
+    Hydra's flags. Returns None for all other commands, whose arguments `_read` parses later.
+
+    Raises InputError for invalid arguments, and for an optional library that is not installed.
     """
     if set(_HELP_FLAGS) & set(words):
         _answer(help_text(command))
@@ -215,7 +219,11 @@ def _answer_or_refuse(command: Command, words: list[str]) -> CommandLine | None:
 
 
 def _parsed(command: Command, words: Sequence[str]) -> CommandLine:
-    """Separate flags from settings; a command without `hydra` reads its own flags."""
+    """Return a command line with its key=value words, and Hydra's flags if the command takes them.
+
+    A command that takes no Hydra flags parses its own flags later. Without a `words_parser`, such
+    flags also prevent the validation of its key=value words: the result then has none.
+    """
     from foundation.compose import CommandLine, is_override, refuse_hydra_settings
 
     assert command.config is not None
@@ -242,7 +250,7 @@ def _parsed(command: Command, words: Sequence[str]) -> CommandLine:
 
 
 def _check_own_files(folder: Path) -> None:
-    """Check each YAML file of the user's folder and of its groups."""
+    """Validate the YAML files in a user's `--config-dir` folder and in its group folders."""
     from foundation.settings import check_config_file
 
     if not folder.is_dir():
@@ -253,7 +261,7 @@ def _check_own_files(folder: Path) -> None:
 
 
 def help_text(command: Command) -> str:
-    """Return the text of --help: the module's docstring, and how to list the settings."""
+    """Return the text of --help: the module's docstring, and the flag that lists the settings."""
     lines = [module_docstring(command.module), "", "-h, --help   show this text"]
     if command.config is not None:
         lines.append(
@@ -272,14 +280,14 @@ def module_docstring(module: str) -> str:
 
 
 def _home(module: str) -> str:
-    """Return the module that has a command's `run`: `__main__` of a package."""
+    """Return the name of the module that has a command's `run`: for a package, its `__main__`."""
     spec = importlib.util.find_spec(module)
     is_package = spec is not None and spec.submodule_search_locations is not None
     return f"{module}.__main__" if is_package else module
 
 
 def _overrides(command: Command, words: Sequence[str]) -> list[str]:
-    """Return a command's arguments as key=value settings."""
+    """Return a command's arguments as key=value words, converted by its `words_parser`, if any."""
     if not command.words_parser:
         return list(words)
     module, _, name = command.words_parser.partition(":")
@@ -288,7 +296,7 @@ def _overrides(command: Command, words: Sequence[str]) -> list[str]:
 
 
 def _show_settings(command: Command, words: Sequence[str]) -> NoReturn:
-    """Print the settings of a command line as YAML, each with its meaning."""
+    """Print the settings of a command line as YAML, each with its description, and exit."""
     from omegaconf import OmegaConf
 
     from foundation.compose import annotated_yaml, compose_config, is_override, settings_classes
@@ -314,10 +322,10 @@ def _work(
     config: DictConfig | None = None,
     folder: Path | None = None,
 ) -> None:
-    """Read the settings, do the work, write and print the result.
+    """Read the settings, run the command, write its output files, and print its result.
 
-    line: command line with settings alone; None if the command reads its arguments itself.
-    config, folder: configuration of a multirun's job, and Hydra's folder for it.
+    line: command line; None if the module parses its own arguments, or `config` is given.
+    config, folder: configuration of a multirun's job, and Hydra's folder for the job.
     """
     folder = folder if command.config in HYDRA_FOLDER_CONFIGS else None
     with (
@@ -352,7 +360,7 @@ def _read(
     config: DictConfig | None,
     folder: Path | None,
 ) -> tuple[Any, Path | None]:
-    """Return the settings, and the checked output folder."""
+    """Return a command's settings, and its output folder (checked and locked), or None."""
     words = sys.argv[1:]
     if hasattr(home, "parse_arguments"):
         settings, output = home.parse_arguments(words)
@@ -391,7 +399,7 @@ def _shown(run: Callable[..., Result | None]) -> Iterator[tuple[object, ...]]:
 
 
 def _print(result: Result, output: Path | None) -> None:
-    """Print tables, sentences, and the page among the files, or else the first of them."""
+    """Print a result's tables and sentences, and the path of its page or first output file."""
     sentences = list(result.sentences)
     if output is not None and result.files:
         pages = [name for name in result.files if name.endswith(".html")]
@@ -405,7 +413,7 @@ def _print(result: Result, output: Path | None) -> None:
 
 
 def _answer(text: str) -> NoReturn:
-    """Print a text and exit; a closed pipe is not an error."""
+    """Print a text and exit with code 0, even if the reader has closed the pipe."""
     try:
         sys.stdout.write(text)
         sys.stdout.flush()
@@ -423,7 +431,9 @@ def _end_while_loading(number: int, _: object) -> NoReturn:
 
 
 class FlagParser(argparse.ArgumentParser):
-    """An argparse parser that exits with a one-line error and code 2; `start` handles --help.
+    """An argparse parser that exits with a one-line error and code 2.
+
+    It has no --help, which `run_command` handles.
 
     settings: whether key=value words may follow the flags; they are parsed as `overrides`.
     """
@@ -458,7 +468,7 @@ class FlagParser(argparse.ArgumentParser):
 
 
 def used_flags(flags: Mapping[str, str], words: Sequence[str]) -> dict[str, str]:
-    """Return the flags that a command line contains, by setting.
+    """Return the flags that a command line contains, keyed by the setting that each flag sets.
 
     flags: the command's flags by setting. A flag may be abbreviated, and its value may follow an
         equals sign.

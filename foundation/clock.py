@@ -24,13 +24,13 @@ def utc_now() -> np.datetime64:
 
 
 def monotonic_seconds() -> float:
-    """Return monotonic seconds; they include sleep of the machine if the system counts it."""
+    """Return monotonic seconds; they include time asleep if the system has such a clock."""
     source = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
     return time.clock_gettime(source)
 
 
 class InstantSource(Protocol):
-    """Protocol of clocks that return the current instant, such as `TimeSource` or a venue."""
+    """Protocol of objects that return the current instant, such as a `TimeSource` or a venue."""
 
     def now(self) -> np.datetime64: ...
 
@@ -69,7 +69,7 @@ class TimeSource:
     ) -> Response:
         """Return the result of the first successful attempt; else raise the last attempt's error.
 
-        `AccessDenied` and `TradingPaused` are raised at once, because a retry fails, too.
+        `AccessDenied` and `TradingPaused` are raised at once, because a retry would fail, too.
 
         delays: seconds before each attempt.
         request: the request.

@@ -91,7 +91,11 @@ def module_closure(module: str, project: Path = PROJECT_ROOT) -> set[str]:
 
 @cache
 def _imports(module: str, project: Path) -> set[str]:
-    """Return the project modules that a module names, in imports or in a package's tables."""
+    """Return the project modules that a module refers to.
+
+    A module refers to the modules that it imports, and to those that its text constants name, such
+    as the `COMMANDS` table of a package.
+    """
     files = _files(project)
     named = set()
     for code in _codes(_code_of(module, project)):
@@ -146,7 +150,11 @@ def _codes(code: CodeType) -> Iterator[CodeType]:
 
 
 def _executed(code: CodeType) -> tuple[object, ...]:
-    """Return what a code object executes, without its nested code objects."""
+    """Return the parts of a code object that determine its behaviour, without nested code objects.
+
+    The parts are the name, bytecode, constants, names of variables, numbers of arguments, and
+    flags.
+    """
     constants = [each for each in code.co_consts if not isinstance(each, CodeType)]
     return (
         code.co_qualname,
@@ -173,19 +181,20 @@ def compiled(function: Function) -> Function:
 
 
 def jit_inline(function: Function) -> Function:
-    """Inline a function's machine code into compiled callers, for calls in every loop iteration.
+    """Inline a function's machine code into its compiled callers.
 
-    An inlined call costs nothing. Any other call updates the reference count of each array
-    argument. Callers take longer to compile.
+    Use it for functions that are called in every iteration of a loop. An inlined call costs
+    nothing, while any other call updates the reference count of each array argument. Callers take
+    longer to compile.
     """
     return cast(Function, _Inlined(function, "-inlined", forceinline=True).as_function())
 
 
 def jit_inline_ir(function: Function) -> Function:
-    """Inline a function's source into its caller before compilation, if it has one caller.
+    """Inline a function's source into its callers before their compilation.
 
-    The function is compiled once, as part of the caller. With several callers compilation takes
-    longer.
+    Use it for functions with a single caller: the function is then compiled once, as part of that
+    caller. With several callers, compilation takes longer.
     """
     return _with_cache(function, inline="always")
 
@@ -193,8 +202,8 @@ def jit_inline_ir(function: Function) -> Function:
 def jit_or_python(function: Function) -> Function:
     """Keep a function in Python, and inline its machine code into compiled callers.
 
-    Use it for a rule that both need: compiled code computes with 64-bit numbers, Python with exact
-    integers of any size.
+    Use it for a rule that both Python and compiled code apply. Compiled code computes with 64-bit
+    numbers, Python with exact integers of any size.
     """
     return register_jitable(forceinline=True)(function)
 
@@ -208,7 +217,15 @@ def jit_fastmath(function: Function) -> Function:
 
 
 def _with_cache(function: Function, part: str = "", module: str = "", **options: Any) -> Function:
-    """Return a function compiled by numba, cached under the digest of `module` or its own."""
+    """Return a function compiled by numba, with its machine code cached on disk.
+
+    The cache folder is named after the digest of a module. Functions outside the project are not
+    cached.
+
+    part: suffix of the folder's name.
+    module: dotted name of the module; empty: the function's own module.
+    options: options of `numba.njit`.
+    """
     # numba reads the cache folder from its settings when it decorates a function.
     settings: Any = config
     before = settings.CACHE_DIR
@@ -232,13 +249,14 @@ _caching: Any = caching
 
 
 class _KeptFiles(_caching.IndexDataCacheFile):  # type: ignore[misc]
-    """An index of machine code by signature and processor, and one file for each entry."""
+    """Files of a function's cache: an index by signature and processor, and one file per entry."""
 
     def save(self, key: Any, data: Any) -> None:
         """Write machine code to a separate file, then add the file's name to the index.
 
-        numba writes the index first and uses the next free number. If a process ends in between, or
-        two processes write at once, one signature's entry would point to another signature's code.
+        numba itself writes the index first and uses the next free number as the file's name. If a
+        process ends in between, or two processes write at once, one signature's entry would then
+        point to another signature's code.
         """
         number = int(hashlib.sha256(repr(key).encode()).hexdigest()[:12], 16)
         name = self._data_name(number)
@@ -247,13 +265,19 @@ class _KeptFiles(_caching.IndexDataCacheFile):  # type: ignore[misc]
 
 
 class _UnderDigest(_caching.CompileResultCacheImpl):  # type: ignore[misc]
-    """A cache in the given folder only: numba's other cache folders do not depend on the digest."""
+    """A numba cache that uses only the given folder, which is named after the source digest.
+
+    numba's default cache folders do not depend on the digest, and could return outdated code.
+    """
 
     _locator_classes = (_caching.UserProvidedCacheLocator,)
 
 
 class _KeptCode(_caching.FunctionCache):  # type: ignore[misc]
-    """A function's machine code on disk. Code that cannot be read or written is compiled again."""
+    """A cache of a function's machine code on disk that tolerates damaged files and write errors.
+
+    Code that cannot be read is compiled again. Both kinds of error are logged.
+    """
 
     _impl_class = _UnderDigest
 
@@ -287,8 +311,9 @@ Types = tuple[Any, ...]
 class _Unit(ABC):
     """A function compiled once, without a wrapper for calls from Python.
 
-    Unpacking a named tuple of twenty arrays is half of the code of a short function. For calls from
-    Python a second function, the entry, unpacks the arguments and calls the first function.
+    Such a wrapper unpacks the arguments: for a named tuple of twenty arrays, this is half of the
+    code of a short function. A second compiled function, the entry, therefore unpacks the arguments
+    of calls from Python and calls the first function.
     """
 
     def __init__(self, function: Callable[..., Any], part: str, **options: Any) -> None:
@@ -300,7 +325,10 @@ class _Unit(ABC):
         self.code: Any = _with_cache(function, part, no_cpython_wrapper=True, **options)
 
     def as_function(self) -> Any:
-        """Return the Python function; numba compiles calls to it with `emit_call`."""
+        """Return a Python function that calls the compiled code.
+
+        In compiled callers, numba compiles a call of this function with `emit_call`.
+        """
         signature = inspect.signature(self.function)
         parameters = len(signature.parameters)
 
@@ -345,10 +373,10 @@ class _Unit(ABC):
 
     @abstractmethod
     def emit_address(self, context: Any, builder: Any, signature: Any) -> Any:
-        """Emit code into a caller that yields the function's address."""
+        """Emit code into a caller that obtains the address of the function's machine code."""
 
     def emit_call(self, context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        """Emit a call into a caller's code. The caller raises the function's errors."""
+        """Emit a call of the function into a caller's code; its errors reach the caller."""
         signature = signature.replace(args=_unliteral(signature.args))
         result, types = signature.return_type, signature.args
         address = self.emit_address(context, builder, signature)
@@ -368,13 +396,14 @@ class _Inlined(_Unit):
 
 
 class _Linked(_Unit):
-    """A function called by its address, which a caller looks up at its first call."""
+    """A function called by its address, which each caller looks up at its first call."""
 
     def result_type(self, types: Types) -> Any:
-        """Return the annotated result type, so that a caller compiles without the callee.
+        """Return the annotated result type, so that a caller can be compiled before this function.
 
-        A class outside `_RESULTS` has the type of the parameters with that annotation. If no
-        parameter has it, or their types differ, the function is compiled to find its result type.
+        `_RESULTS` maps the usual annotations to numba's types. Any other annotation stands for the
+        type of the parameters with the same annotation. If no parameter has it, or the types of
+        these parameters differ, the function is compiled to find its result type.
         """
         hints = typing.get_type_hints(self.function, include_extras=True)
         returned = hints.pop("return")
@@ -411,7 +440,7 @@ class _Linked(_Unit):
 
 
 class _NotCompiled(Exception):
-    """Compiled code called a function that failed to compile; `_compile_errors` has the cause."""
+    """Compiled code called a function that failed to compile; `_compile_errors` holds the cause."""
 
 
 _compile_errors: list[BaseException] = []
@@ -421,10 +450,10 @@ _compiling: set[str] = set()  # guarded by numba's compiler lock
 
 @contextmanager
 def _compile_lock(name: str) -> Iterator[None]:
-    """Lock a function while this process compiles it; other processes wait, then read the result.
+    """Lock a function against other processes while this process compiles it.
 
-    A compilation waits only for functions that it calls, and never for itself, so that no deadlock
-    can occur.
+    The other processes wait, and then read the result from the cache. A compilation waits only for
+    functions that it calls, and never for itself, so that no deadlock can occur.
     """
     if name in _compiling:
         yield
@@ -441,7 +470,7 @@ def _compile_lock(name: str) -> Iterator[None]:
 
 
 def _is_kept(module: str) -> bool:
-    """Return whether the cache has machine code of a module's current code."""
+    """Return whether the cache contains machine code of the current version of a module."""
     folder = _cache_folder() / f"{module_digest(module)[:16]}{LINKED_SUFFIX}"
     return next(folder.rglob("*.nbi"), None) is not None
 
@@ -516,7 +545,7 @@ class _Compilations(event.Listener):
             self.listener(name)
 
     def on_end(self, event: event.Event) -> None:
-        """Do nothing: the start of the next compilation marks the end of this one."""
+        """Do nothing, because only the start of a compilation is reported."""
 
 
 _compilations = _Compilations()
@@ -550,10 +579,11 @@ def count_compilations(progress: Callable[[str, int, int], None]) -> Iterator[No
 
 @contextmanager
 def compile_in_background(program: str, cached_module: str) -> Iterator[None]:
-    """Compile this process's functions in a second process that runs the module `program`.
+    """Compile this process's functions in a second process during the block, to save time.
 
-    The second process prints the name of each function that it compiles. It starts only if the
-    cache has no machine code of the module `cached_module`. It is terminated when the block ends.
+    The second process runs the module `program`. It prints the name of each function that it
+    compiles, which this process reports as progress. It starts only if the cache has no machine
+    code of the module `cached_module`, and is terminated when the block ends.
     """
     if _is_kept(cached_module):
         yield
@@ -578,7 +608,7 @@ def compile_in_background(program: str, cached_module: str) -> Iterator[None]:
 
 @cache
 def _cache_folder() -> Path:
-    """Return the cache folder next to this file, or the user's if that one is not writable."""
+    """Return the cache folder next to this file; if it is not writable, the user's cache folder."""
     folder = Path(__file__).resolve().parent
     kept = folder / "__pycache__" / "compiled"
     existing = next(each for each in (kept, kept.parent, folder) if each.exists())
@@ -591,7 +621,8 @@ def _cache_folder() -> Path:
 def copy_row(into: AnyArray, values: AnyArray) -> None:
     """Copy values [n] into an array of the same length.
 
-    numba's assignment of a slice compiles twenty more functions, only to format an error message.
+    Use this in compiled code in place of an assignment to a slice, for which numba compiles twenty
+    more functions only to format an error message.
     """
     for k in range(len(values)):
         into[k] = values[k]
@@ -599,7 +630,10 @@ def copy_row(into: AnyArray, values: AnyArray) -> None:
 
 @jit_inline
 def any_true(marked: Mask) -> bool:
-    """Return whether any entry of a mask [n] is true; numba's `any` compiles six more functions."""
+    """Return whether any entry of a mask [n] is true.
+
+    Use this in compiled code in place of `any`, for which numba compiles six more functions.
+    """
     for k in range(len(marked)):  # noqa: SIM110
         if marked[k]:
             return True
@@ -652,11 +686,11 @@ def scatter(into: AnyArray, chosen: Index, values: AnyArray) -> None:
 
 
 def without_refcount(array: AnyArray) -> AnyArray:
-    """Return an array whose references compiled code does not count.
+    """Return the array; compiled code does not count references to the result.
 
     Use it for an argument that a compiled function passes on in every iteration of a loop. Counting
-    references at every call takes a fifth of a loop of small steps. The result must not outlive the
-    argument.
+    references at every call takes a fifth of the time of a loop with small steps. The result must
+    not outlive the argument.
     """
     return array
 

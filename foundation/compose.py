@@ -1,6 +1,6 @@
-"""Composition of settings by Hydra: defaults of the classes, YAML files, and key=value words.
+"""Composition of settings by Hydra: defaults of settings classes, YAML files, key=value words.
 
-Hydra's errors become an `InputError` of one line. Help does not load this module.
+An error that Hydra reports becomes an `InputError` of one line. --help does not load this module.
 """
 
 from __future__ import annotations
@@ -139,12 +139,12 @@ def _compose(
 
 
 def _search_words(line: CommandLine) -> tuple[str, ...]:
-    """Return the word that adds the user's folder to Hydra's search path."""
+    """Return the word that adds the user's `--config-dir`, if any, to Hydra's search path."""
     return (f"hydra.searchpath=['file://{line.config_dir.absolute()}']",) if line.config_dir else ()
 
 
 def job_configs(line: CommandLine) -> Iterator[DictConfig]:
-    """Yield the configuration of each job of a multirun: each combination of listed values.
+    """Yield the configuration of each job of a multirun: one for each combination of listed values.
 
     Raises InputError for an error that Hydra or OmegaConf reports.
     """
@@ -166,7 +166,10 @@ def job_configs(line: CommandLine) -> Iterator[DictConfig]:
 
 @cache
 def _chain(config: str) -> tuple[str, ...]:
-    """Return a configuration and, recursively, the included ones that have classes."""
+    """Return the name of a configuration, and the names of all files in `configs` that it includes.
+
+    Files that an included file includes follow it.
+    """
     listed = read_plain_yaml(CONFIGS / f"{config}.yaml")["defaults"]
     bases = [each for each in listed if (CONFIGS / f"{each}.yaml").is_file()]
     return (config, *(each for base in bases for each in _chain(base)))
@@ -179,16 +182,20 @@ def _class_of(config: str) -> Any:
 
 
 def settings_classes(config: str) -> list[Any]:
-    """Return the settings classes of a configuration, its own class first.
+    """Return the settings classes of a configuration and of those it includes, its own class first.
 
-    If several classes have a key, the first of them determines it.
+    If several classes have a key, the first of these classes determines it.
     """
     return [_class_of(each) for each in _chain(config)]
 
 
 @cache
 def _lay_defaults(config: str) -> None:
-    """Store the defaults of classes for Hydra, which files include as `classes/NAME`."""
+    """Register the defaults of settings classes with Hydra, under `classes/NAME`.
+
+    A configuration file includes them by that name. Keys whose values come from a folder of files
+    in `configs`, and keys of an including configuration's class, are left out.
+    """
     others = {path.name for path in CONFIGS.iterdir() if path.is_dir()}  # groups of files set these
     for name in reversed(_chain(config)):
         kind = _class_of(name)
@@ -214,8 +221,9 @@ def validate_config(name: str, config: DictConfig) -> None:
 def _hydras_words(line: CommandLine) -> list[str]:
     """Return the words of a command line in Hydra's grammar.
 
-    Several values without brackets are a list, unless a multirun runs them one by one. An empty
-    mapping accepts any key, which Hydra's grammar marks by `++`.
+    Comma-separated values without brackets become a list, except in a multirun, which runs them one
+    by one. A word for a key of a mapping that is empty by default gets the prefix `++`, with which
+    Hydra accepts any key.
     """
     refuse_empty(line.overrides)
     refuse_underscored(line.overrides)
@@ -233,7 +241,8 @@ def _hydras_words(line: CommandLine) -> list[str]:
 def _open_prefixes(config: str) -> tuple[str, ...]:
     """Return the key prefixes of mappings that are empty by default, each ending in a dot.
 
-    A mapping may be in a class or in a file alone, such as `positions` of `configs/live.yaml`.
+    The default may be in a settings class or only in a file, such as `positions` of
+    `configs/live.yaml`.
     """
     in_files = [read_plain_yaml(CONFIGS / f"{each}.yaml") for each in _chain(config)]
     defaults = [*map(setting_defaults, settings_classes(config)), *in_files]
@@ -249,7 +258,7 @@ def _empty_prefixes(values: Mapping[str, Any], group: str = "") -> Iterator[str]
 
 
 def _hydras_refusal(error: Exception, line: CommandLine) -> InputError:
-    """Convert an error of Hydra or OmegaConf about a line to one line."""
+    """Convert an error of Hydra or OmegaConf about a command line to a one-line `InputError`."""
     if isinstance(error, InputError):
         return error
     said = f"{error}\n{error.__cause__!s}"
@@ -274,7 +283,7 @@ def _hydras_refusal(error: Exception, line: CommandLine) -> InputError:
 
 
 def _unreadable_word(word: str) -> InputError:
-    """Return the InputError for a word that Hydra's grammar rejects, with the correct word."""
+    """Return the InputError for a word that Hydra's grammar rejects; suggest a correction."""
     key, _, value = word.partition("=")
     quoted = f"{key}={_with_quotes(value)}"
     if "${" in value or not _is_readable(quoted):
@@ -307,7 +316,7 @@ def _is_readable(word: str) -> bool:
 
 
 def _unknown_setting(key: str, line: CommandLine) -> InputError:
-    """Return the InputError for an unknown key, with a hint to similar keys."""
+    """Return the InputError for an unknown key, with a suggestion of similar keys."""
     values: Any = OmegaConf.to_container(_composed(line), resolve=False)
     keys = list(dotted_keys(values))
     typed = [
@@ -331,7 +340,7 @@ def _unknown_setting(key: str, line: CommandLine) -> InputError:
 
 
 def _refusal_of(word: str, line: CommandLine) -> str:
-    """Return the error text for a single word, or an empty string if the word is valid."""
+    """Return the error text for a command line with only this word; empty if the word is valid."""
     single = replace(line, overrides=[word], config_name="", config_dir=None)
     try:
         for config in job_configs(single) if line.multirun else [compose_command_line(single)]:
@@ -351,7 +360,10 @@ def _commands_with(key: str) -> list[str]:
 
 
 def _setting_of_others(key: str, modules: Sequence[str]) -> InputError:
-    """Return the InputError for a setting that only other commands have."""
+    """Return the InputError for a setting that this command lacks, but other commands have.
+
+    modules: modules of the commands that have the setting.
+    """
     also = "; for a sweep, use -m hydra/launcher=ray or joblib" if key == "launcher" else ""
     return InputError(
         f"{key}: unknown setting for this command; it belongs to {' and '.join(modules)}{also}"
@@ -359,7 +371,7 @@ def _setting_of_others(key: str, modules: Sequence[str]) -> InputError:
 
 
 def _unknown_file(missing: str, error: Any, line: CommandLine) -> InputError:
-    """Return the InputError for a missing file of a group or of a configuration."""
+    """Return the InputError for a group's choice, or a configuration, that has no file."""
     group, _, choice = missing.rpartition("/")
     if group == "hydra/launcher" and choice in LAUNCHERS:
         return not_installed(f"hydra-{choice}-launcher", f"{group}={choice}", choice)
@@ -375,8 +387,10 @@ def _unknown_file(missing: str, error: Any, line: CommandLine) -> InputError:
 
 
 def group_choices(group: str, config: str, folder: Path | None = None) -> list[str]:
-    """List the files of a group in `configs` whose keys the configuration has.
+    """List the choices of a settings group: its files whose keys the configuration's class has.
 
+    group: folder of the files in `configs`.
+    config: name of the configuration.
     folder: folder of the user's configuration files, which are listed, too.
     """
     keys = {"defaults", TARGET}
@@ -393,7 +407,12 @@ def group_choices(group: str, config: str, folder: Path | None = None) -> list[s
 def annotated_yaml(
     values: Mapping[str, Any], kinds: Sequence[Any], indent: str = ""
 ) -> Iterator[str]:
-    """Yield lines of YAML, each with the description of its setting as a comment."""
+    """Yield lines of YAML, each with the description of its setting as a comment.
+
+    values: settings as nested mappings.
+    kinds: settings classes with the descriptions; the first class that has a key describes it.
+    indent: indentation of the lines.
+    """
     keys = {name: about for kind in reversed(kinds) for name, about in setting_fields(kind).items()}
     for name, value in values.items():
         about = keys.get(name)
@@ -436,14 +455,14 @@ def _run_job(run: Callable[[DictConfig, Path], None], config: DictConfig) -> Non
 
 
 def is_override(word: str) -> bool:
-    """Return whether a word is a setting, key=value."""
+    """Return whether a word sets a setting, in the form key=value."""
     return bool(_OVERRIDE.match(word))
 
 
 def refuse_repeated(words: Iterable[str]) -> None:
-    """Raise `InputError` for a key that two words set: Hydra would silently use the last one.
+    """Raise `InputError` for a key that two words set, since Hydra would silently use the last one.
 
-    A group in braces sets each key in the braces.
+    A word that sets a group to a value in braces also sets every key of the group.
     """
     values: dict[str, str] = {}
     for word in words:
@@ -462,7 +481,7 @@ def refuse_repeated(words: Iterable[str]) -> None:
 
 
 def refuse_unsupported_words(words: Iterable[str]) -> None:
-    """Raise `InputError` for `~key`, unknown home folders, and code in Hydra's groups.
+    """Raise `InputError` for `~key`, for `~user` of an unknown user, and for code in Hydra's groups.
 
     `~key` would remove a setting from the configuration, so that the default of its class applies.
     """
@@ -479,14 +498,14 @@ def refuse_unsupported_words(words: Iterable[str]) -> None:
 
 
 def quoted_value(value: str) -> str:
-    """Return the value in quotes, which Hydra's grammar reads literally."""
+    """Return the value in quotes, so that Hydra's grammar reads it literally."""
     # The grammar reads a backslash as an escape only before a quote.
     escaped = _BEFORE_QUOTE.sub(lambda found: found[1] * 2 + found[2].replace("'", "\\'"), value)
     return f"'{escaped}'"
 
 
 def flags_to_overrides(flags: Mapping[str, Any]) -> list[str]:
-    """Convert values by key to key=value words; None and empty lists are skipped."""
+    """Convert the values of flags, by key, to key=value words; None and empty lists are skipped."""
     overrides = []
     for key, value in flags.items():
         if value is None or value == []:
@@ -502,7 +521,10 @@ def flags_to_overrides(flags: Mapping[str, Any]) -> list[str]:
 
 
 def refuse_hydra_settings(line: CommandLine) -> None:
-    """Raise `InputError` for words other than key=value, and Hydra's settings in a single run."""
+    """Raise `InputError` for words that are not key=value, or that set Hydra's own settings.
+
+    A multirun may set Hydra's settings other than `hydra.searchpath`.
+    """
     for word in line.overrides:
         key = word.lstrip("+").partition("=")[0]
         if not is_override(word):

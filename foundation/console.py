@@ -71,10 +71,10 @@ def print_parts(console: Console, parts: Iterable[RenderableType]) -> None:
 
 
 class LoopTerminal(Terminal):
-    """A terminal that ignores broken pipes, so that a loop continues after its output is closed."""
+    """A terminal that does not exit on a broken pipe, so that a loop survives a closed output."""
 
     def on_broken_pipe(self) -> None:
-        """Raise an error, which `tolerate_print_errors` logs as lost output."""
+        """Raise an error instead of exiting; `tolerate_print_errors` logs it as lost output."""
         raise BrokenPipeError("standard output is closed")
 
 
@@ -112,7 +112,7 @@ def show_progress(console: Console | None = None) -> Iterator[Callable[[str, int
 
 
 class _Rate(ProgressColumn):
-    """A progress column with the rate of a task."""
+    """A progress column that shows how many units of a task are done per second."""
 
     def render(self, task: Task) -> Text:
         """Return the rate as 1,234/s."""
@@ -149,7 +149,7 @@ class ProgressLines:
                 self._write("")
 
     def end(self) -> None:
-        """Write the final counts. A command that fails does not call this: its error is printed."""
+        """Write the final counts. After an error this is not called: the error is printed."""
         with self._lock:
             if self._work:
                 self._write("done, ")
@@ -196,7 +196,7 @@ def log_to_file(name: str, links: Sequence[str] = ()) -> None:
 def tolerate_print_errors() -> Iterator[None]:
     """Log output errors within the block instead of raising them.
 
-    A full disk or a closed terminal does not end a loop.
+    Thus a full disk or a closed terminal does not end a loop.
     """
     try:
         yield
@@ -217,7 +217,8 @@ class EscapingFormatter(logging.Formatter):
 class _RunLog(logging.FileHandler):
     """A log file that is created, with its folder, when the first line is written.
 
-    links: names of links to it, without the suffix.
+    path: path of the file.
+    links: names of links to the file, without the suffix.
     """
 
     def __init__(self, path: Path, *, delay: bool, links: Sequence[str] = ()) -> None:
@@ -251,9 +252,10 @@ class _RunLog(logging.FileHandler):
 
 
 def _link_to(file: Path, link: Path) -> None:
-    """Point a relative link at a log file; an existing file of that name is renamed.
+    """Point a relative link at a log file; an existing file with the link's name is renamed.
 
-    The link is replaced atomically. If it cannot be made, the log is written without it.
+    The link is replaced atomically. A link that cannot be created is reported on standard error,
+    and the log is written without it.
     """
     staged = link.with_name(f".{link.name}.{os.getpid()}")
     try:

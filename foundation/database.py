@@ -1,8 +1,8 @@
 """An SQLite file that one process writes and any process may read.
 
 The file uses a rollback journal, not a write-ahead log: with a write-ahead log SQLite before 3.51.3
-can lose data that a second connection reads during a checkpoint. A committed transaction is on
-disk, including the folder's entry.
+can lose data that a second connection reads during a checkpoint. After a commit, the transaction
+and the folder's entry of the file are on disk.
 """
 
 from __future__ import annotations
@@ -129,7 +129,7 @@ def check_integrity(path: Path) -> None:
 
 @contextmanager
 def raise_damaged() -> Iterator[None]:
-    """Convert SQLite errors in the block that mean damage to `DatabaseDamaged`."""
+    """Raise `DatabaseDamaged` for SQLite errors in the block that mean a damaged file."""
     try:
         yield
     except DatabaseFailed as error:

@@ -1,4 +1,4 @@
-"""Exact numbers from text and callers, and money amounts in whole cents."""
+"""Exact numbers from texts and arguments, and money amounts in whole cents."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ _PLAIN = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", re.ASCII | re.IGNOREC
 
 
 def is_bounded(number: Decimal) -> bool:
-    """Return whether a number is finite, and its sums and products can be represented.
+    """Return whether a number is finite and small enough for exact sums and products.
 
-    Decimal accepts `NaN`, `Infinity` and any exponent: a sum with 1e9999999 overflows, and a
+    Decimal also accepts `NaN`, `Infinity` and any exponent: a sum with 1e9999999 overflows, and a
     product with 1e-9999999 has ten million digits.
     """
     exponent = number.as_tuple().exponent
@@ -39,8 +39,8 @@ def is_bounded(number: Decimal) -> bool:
 def parse_number(text: str) -> Decimal:
     """Parse a number of digits 0 to 9, with optional decimal point and exponent.
 
-    Raises ValueError for anything else, including `1_000` and full-width digits: a typing error
-    must not become money.
+    Raises ValueError for anything else, including `1_000` and full-width digits, so that a typing
+    error does not become an amount of money.
     """
     if not _PLAIN.fullmatch(text):
         raise ValueError(f"{text[:50]!r} is not a number")
@@ -51,7 +51,7 @@ ZERO_FRACTION = Fraction(0)
 
 
 def to_fraction(number: Fraction | Decimal | float) -> Fraction:
-    """Return a number as a fraction of its decimal digits: 0.1 is a tenth."""
+    """Return the exact fraction of a number's decimal digits: 0.1 gives 1/10."""
     return Fraction(number if isinstance(number, Fraction | Decimal) else repr(float(number)))
 
 
@@ -92,7 +92,7 @@ def plain_text(number: Decimal) -> str:
 
 
 def exact_sum(numbers: Iterable[Decimal]) -> Decimal:
-    """Return the sum of numbers, exact in any order."""
+    """Return the exact sum of numbers, which does not depend on their order."""
     whole = Decimal(0)
     for number in numbers:
         whole = EXACT_CONTEXT.add(whole, number)
@@ -127,8 +127,12 @@ def round_table_to_cents(
 ) -> dict[Name, dict[Column, Decimal]]:
     """Round a table of USD amounts to cents so that rows and columns add up to their totals.
 
-    Columns are rounded first. Rows with a cent too many then give it to rows that lack one, in the
-    column in which both have the largest amounts: a column of zeros stays zero.
+    Columns are rounded first. Each row that then has a cent too many gives it to a row that lacks
+    one. The cent moves within the column in which both rows have the largest amounts, so that a
+    column of zeros stays zero.
+
+    cells: amounts by row and column.
+    rows, columns: totals by row and by column.
 
     Raises ValueError if the cells differ from the totals by more than rounding.
     """

@@ -35,8 +35,8 @@ class BrokerError(InputError):
 class InvalidResponse(BrokerError):
     """A response of the venue that cannot be used.
 
-    why: the invalid part and the reason, not truncated, because secrets are redacted first. The
-        caller adds the name of the request.
+    why: invalid part of the response, and the reason. It is not truncated, because secrets must be
+        redacted before truncation. The caller adds the name of the request.
     """
 
     def __init__(self, why: str) -> None:
@@ -45,15 +45,15 @@ class InvalidResponse(BrokerError):
 
 
 class ResponseRejected(BrokerError):
-    """A response of the venue with an impossible value in a field or an account."""
+    """A rejected response of the venue: a field or the account has an impossible value."""
 
 
 class AccessDenied(BrokerError):
-    """The API keys do not allow the request; a retry fails, too."""
+    """The API keys do not allow the request; a retry would fail, too."""
 
 
 class TradingPaused(BrokerError):
-    """The venue has paused trading and rejected the request; an immediate retry fails, too."""
+    """The venue has paused trading and rejected the request; an immediate retry would fail, too."""
 
 
 class OrderRejected(BrokerError):
@@ -100,10 +100,10 @@ def _escapes() -> dict[int, str]:
 def invalid_choice(
     key: str, value: object, choices: Iterable[str], *, also: str = ""
 ) -> InputError:
-    """Return the InputError for a value outside its choices; it suggests the nearest choice.
+    """Return an InputError for a value that is not one of `choices`, suggesting the nearest choice.
 
-    key: the setting, dotted, or the flag or file.
-    also: other accepted values, in words.
+    key: dotted name of the setting, or name of the flag or file, that has the value.
+    also: description of further accepted values; empty for none.
     """
     known = list(choices)
     others = f", or {also}" if also else ""
@@ -143,13 +143,13 @@ def not_installed(library: str, user: str, extra: str) -> InputError:
 
 
 def keys_with_last_word(key: str, keys: Iterable[str]) -> list[str]:
-    """Return settings with the same last word: `sizing.strategy` for `strategy`."""
+    """Return the keys whose last word is that of `key`: `sizing.strategy` for `strategy`."""
     word = key.rpartition(".")[2]
     return [each for each in keys if each.rpartition(".")[2] == word]
 
 
 def _same_duration(value: object, choices: Iterable[str]) -> list[str]:
-    """Return the choice that equals a number of minutes: `1h` for 60."""
+    """Return the choices equal to a number of minutes: `1h` for 60."""
     minutes = {"m": 1, "h": 60, "d": 24 * 60}
     return [
         choice
@@ -190,7 +190,7 @@ def list_choices(choices: Sequence[str]) -> str:
 
 
 def closest_keys(key: str, known: Sequence[str]) -> list[str]:
-    """Return the settings nearest to a mistyped key, in its own or in another group."""
+    """Return the settings nearest to a mistyped key, in the key's group or in another group."""
     group, dot, word = key.rpartition(".")
     if 0 < len(moved := keys_with_last_word(key, known)) <= MAX_PROPOSED:
         return moved

@@ -81,7 +81,7 @@ def resolve_output(
 
 
 def refuse_data_folder(config: DictConfig, output: Path) -> None:
-    """Raise `InputError` if the output folder is one from which bars are read."""
+    """Raise `InputError` if the output folder is also a folder from which bars are read."""
     places = (config.get("data") or {}).get("dir") or ()
     for place in [places] if isinstance(places, str) else list(places):
         if Path(str(place)).expanduser().resolve() == output.resolve():
@@ -91,7 +91,10 @@ def refuse_data_folder(config: DictConfig, output: Path) -> None:
 
 
 def _refuse_another(folder: Path, mark: str, keys: Collection[str]) -> None:
-    """Raise `InputError` for a folder with content other than output of the same command."""
+    """Raise `InputError` for a folder with files, none of which is a marker of the same command.
+
+    mark, keys: the marker file of a run, as in `check_output`.
+    """
     # Killed runs, editors and file managers leave hidden files.
     held = sorted(path.name for path in folder.iterdir() if not path.name.startswith("."))
     of_that_name = sorted(folder.glob(mark))
@@ -203,8 +206,8 @@ def check_file(
     overwrite: whether any other existing file may be overwritten.
     word: override or flag that allows overwriting, for the message.
 
-    Raises InputError for a folder, for a path that is not writable, and for a file that the command
-    did not write.
+    Raises InputError for a path that is a folder or is not writable, and for a file that the
+    command did not write.
     """
     if path.is_dir():
         raise InputError(f"{name}: {path} is a folder; name a file")
@@ -263,7 +266,7 @@ def remove_stale_parts(path: Path) -> None:
 
 
 def _is_running(number: str) -> bool:
-    """Return whether any process with this number runs on this machine."""
+    """Return whether a process with this id runs on this machine; True if unknown."""
     try:
         os.kill(int(number), 0)
     except ProcessLookupError:
@@ -310,9 +313,9 @@ def write_files_atomically(
 
 
 def _remove_stale(output: Path, writers: Collection[str]) -> None:
-    """Remove the files of an earlier run that the new run replaces.
+    """Remove the files of the replaced run that the new run does not write.
 
-    Files that a user has changed since are kept.
+    The old summary lists these files. Files that a user has changed since are kept.
     """
     marks = [mark for mark in SUMMARY_FILES if mark in writers]
     for mark in marks:
@@ -325,7 +328,7 @@ def _remove_stale(output: Path, writers: Collection[str]) -> None:
 def run_writers_with_summary(
     writers: Mapping[str, Callable[[Path], object]], marker: str, summary: Mapping[str, object]
 ) -> dict[str, Callable[[Path], object]]:
-    """Return the writers of a run's files; the last one writes the summary with all digests.
+    """Return the writers of a run's files, and last a writer of the summary with their digests.
 
     writers: function that writes each file, by file name.
     marker: file name of the summary, one of `SUMMARY_FILES`.
@@ -354,7 +357,10 @@ def flush_to_disk(path: Path) -> None:
 
 
 def _has(path: Path, names: Collection[str]) -> bool:
-    """Return whether a JSON file has these keys, or a table these columns; True without any."""
+    """Return whether a file contains all names: keys of a JSON file, or columns of a Parquet file.
+
+    The result is True for a folder.
+    """
     # The command that writes the file refuses a folder in its place.
     if not names or path.is_dir():
         return True
@@ -386,8 +392,8 @@ NON_OWNER_PERMISSIONS = stat.S_IRWXG | stat.S_IRWXO  # permissions of the group 
 def make_private(folder: Path) -> None:
     """Restrict a folder and its content to the owner; create the folder if necessary.
 
-    Links are not changed. Files of other owners are not changed either, which is logged. Every
-    start checks every file: 10,000 files take a fifth of a second.
+    Links are not changed. Files of other owners cannot be changed, which is logged. Every start
+    checks every file; for 10,000 files this takes a fifth of a second.
 
     Raises OSError if the folder cannot be created.
     """

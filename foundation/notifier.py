@@ -1,12 +1,12 @@
 """Notices to the operator, and liveness messages to the supervisor of a process.
 
 A separate thread sends a heartbeat every five minutes, and an alert when the operator has to act.
-An address that does not respond delays nothing. An alert is sent repeatedly until it is accepted,
-also after a restart; a refused alert delays no other alert. Addresses may contain secrets: only
-their host is ever printed.
+An address that does not respond does not delay the process. An alert is sent repeatedly until the
+address accepts it, also after a restart; meanwhile other alerts are sent. Addresses may contain
+secrets, so that only their host is ever printed.
 
-systemd listens on a datagram socket that the environment names. It restarts a process that sends no
-liveness message for too long (sd_notify(3), sd_watchdog_enabled(3)).
+systemd listens on a datagram socket that an environment variable names. It restarts a process that
+sends no liveness message for too long (sd_notify(3), sd_watchdog_enabled(3)).
 """
 
 from __future__ import annotations
@@ -118,7 +118,7 @@ class Notifier:
             self._thread.join(max(end - self._time.monotonic(), 0.0))
 
     def add_record(self, record: AlertRecord) -> None:
-        """Store every later alert in a record, too."""
+        """Register a record that stores every later alert in addition to its delivery."""
         self._record = record
 
     def heartbeat(self) -> None:
@@ -249,7 +249,11 @@ class Notifier:
 
 
 def _sent(session: Session, name: str, url: str, body: dict[str, Any] | None = None) -> bool:
-    """Send a notice; return whether the address accepted it."""
+    """Send a notice; return whether the address accepted it.
+
+    name: name of the setting with the address, for log lines.
+    body: JSON object to post; None: a GET request without a body.
+    """
     from requests import RequestException
 
     host = urlsplit(url).hostname
@@ -283,9 +287,12 @@ class MonitoringSettings:
 
 
 def check_url(name: str, url: str | None) -> None:
-    """Raise `InputError`, without the URL, unless it is an http or https address with a host.
+    """Raise `InputError` unless a URL is an http or https address with a host.
+
+    The message does not show the URL, which may contain a secret.
 
     name: name of the setting.
+    url: the URL; None is valid.
     """
     try:
         parts = urlsplit(url or "http://none")
@@ -306,8 +313,7 @@ class Supervisor:
     socket_address: socket of the supervisor, a path or an abstract name that begins with `@`; empty
         without a supervisor.
     watchdog_seconds: seconds between two liveness messages, half of the supervisor's timeout; None
-        if the
-        supervisor expects none from this process.
+        if the supervisor expects none from this process.
     """
 
     socket_address: str = ""
@@ -333,7 +339,8 @@ class Supervisor:
     def notify(self, **fields: object) -> None:
         """Send fields to the supervisor, as in `notify(READY=1, STATUS="waits for 15:30")`.
 
-        A lost message is only logged: a supervisor that receives none restarts the process.
+        A message that cannot be sent is only logged, because a supervisor that receives none
+        restarts the process anyway.
         """
         if not self.socket_address:
             return

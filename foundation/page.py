@@ -1,4 +1,7 @@
-"""HTML pages: self-contained files from templates in the packages that own the pages."""
+"""Rendering of self-contained HTML pages from Jinja templates.
+
+Each package has the templates of its own pages in its folder `templates`.
+"""
 
 from __future__ import annotations
 
@@ -33,7 +36,7 @@ def style(*names: str) -> Markup:
 
 
 def content_policy(*scripts: str) -> Markup:
-    """Return the Content-Security-Policy tag that blocks requests and all but these scripts.
+    """Return a Content-Security-Policy tag that blocks network requests, and all but these scripts.
 
     The tag also blocks script code in the values of a page.
 
@@ -54,7 +57,7 @@ def script(*names: str) -> Markup:
 
 
 def render_page(name: str, **values: Any) -> str:
-    """Return the HTML of a Jinja template, a page or a part of one; text values are escaped.
+    """Return the HTML of a Jinja template for a page, or for a part of a page; text is escaped.
 
     name: name of the template, as in `read_asset`.
     values: values of the template's variables.

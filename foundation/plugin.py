@@ -3,23 +3,27 @@
     [project.entry-points."kelly_chronos.brokers"]
     mine = "my_package.broker:Connection"
 
-products     packages whose `COMMANDS` are words of `kelly-chronos`, each with its `Command`, and
-             whose `SETTINGS` are files of `configs`, each with its class, `module:Class`
-jobs         words of `jobs=[…]` of the live loop: functions like `open_job`, each the context of a
-             `ProductJob` (`execution/live/runner.py`), which brings its section of the page
-brokers      words of `broker.name=…`: functions of settings and keys that return a
+products     packages with commands or settings. The table `COMMANDS` of a package has a `Command`
+             for each subcommand of `kelly-chronos`; its table `SETTINGS` has the settings class,
+             as `module:Class`, of each file in `configs`
+jobs         names for `jobs=[…]` of the live loop. Each is a function like `open_job`, whose
+             context is a `ProductJob` (`execution/live/runner.py`) with a section of the status
+             page
+brokers      names for `broker.name=…`. Each is a function of settings and keys that returns a
              `BrokerConnection` (`execution/brokers.py`); `BrokerContract` of `execution.testing`
-             tests one
+             tests it
 desks        classes like `OptionDesk`, for instruments of Alpaca's practice account other than
              stocks and crypto
 forecasters, strategies, correlations, ranks, fees
-             words of `GROUP._target_=…` in place of `module.Name`
+             names for `GROUP._target_=…` that stand for a `module.Name`
 
-An entry point is imported when it is used. Those of this project are read from its pyproject.toml
-in a source tree, whose metadata may be missing or old, without a search of installed packages.
+An entry point is imported when it is used. The project's own entry points are read from its
+pyproject.toml in a source tree, whose installed metadata may be missing or old. Installed packages
+are not searched for them.
 
-Code that `_target_` names is imported only if the command line, or a settings file that it names,
-names it: no folder of results, journal or interpolation runs code.
+Code that `_target_` names is imported only if the name is in the command line, or in a settings
+file that the command line names. A name in a results folder, in a journal or in an interpolated
+value is never imported.
 """
 
 from __future__ import annotations
@@ -106,7 +110,7 @@ def allow_configured_plugins(values: Any) -> None:
 
 
 def insert_plugins(values: dict[str, Any]) -> None:
-    """Replace `_target_` in each settings group by the group's key for custom code, in place.
+    """Move `_target_` of each settings group to the group's own key for custom code, in place.
 
     For fees, `_target_` names a function without arguments; its result replaces the group.
 
@@ -144,7 +148,7 @@ def _refuse_elsewhere(values: Any, place: str) -> None:
 
 
 def _placed(group: str, name: object) -> str:
-    """Return the `module.name` of a `_target_`, given directly or through an entry point.
+    """Return the `module.name` of a `_target_`, which may be an entry point's name.
 
     Raises InputError if the command line does not name the code, or no installed package offers it.
     """
@@ -176,7 +180,7 @@ def _refuse_unnamed(group: str, name: object) -> None:
 
 
 def load_plugin(group: str, name: str) -> Any:
-    """Import `module.name` from the environment or the working folder.
+    """Import and return the object `module.name` from the environment or the working folder.
 
     group: settings group whose `_target_` names the code.
 
@@ -219,9 +223,11 @@ def plugin_errors(group: str, name: str) -> Iterator[None]:
 def check_arguments(
     group: str, name: str, target: Callable[..., Any], arguments: Mapping[str, Any], given: int = 0
 ) -> None:
-    """Refuse settings `arguments` that custom code does not accept.
+    """Check that custom code accepts its settings `arguments`.
 
+    group, name: settings group whose `_target_` names the code, and that name.
     target: function or class that `name` refers to.
+    arguments: arguments by name.
     given: number of leading parameters that the caller passes.
 
     Raises InputError for an unknown name, a missing one, or a value of another type than the
@@ -252,7 +258,9 @@ def check_arguments(
 def create_plugin(
     group: str, name: str, target: Callable[..., Any], arguments: Mapping[str, Any]
 ) -> Any:
-    """Call a loaded class or function of custom code with its checked settings `arguments`.
+    """Check the settings `arguments` of custom code, call it with them, and return its result.
+
+    target: class or function that `name` refers to.
 
     Raises InputError for arguments that it does not accept, and for an error in its code.
     """
@@ -272,7 +280,7 @@ def call_text(name: str, arguments: Mapping[str, Any]) -> str:
 def plugin_digest(name: str) -> str:
     """Return the SHA-256 of the source file of a plugin's module; empty without a source.
 
-    The digest is also empty for code that may not be imported: finding a module imports its
+    The digest is also empty for code that may not be imported, because finding a module imports its
     package.
     """
     if name not in _named:
@@ -286,9 +294,9 @@ def plugin_digest(name: str) -> str:
 
 
 def _place(error: BaseException, name: str) -> str:
-    """Return file and line of an error: its last line in the module of the plugin.
+    """Return file and line of an error: the last line of its traceback in the plugin's module.
 
-    Without a line in that module, return the error's last line.
+    If no line is in that module, return the last line of the traceback.
     """
     import traceback  # not needed for help
 
@@ -302,7 +310,10 @@ def _place(error: BaseException, name: str) -> str:
 
 @cache
 def _project_entry_points() -> Mapping[str, Mapping[str, str]]:
-    """Return the entry points of a source tree as text; empty if the project is installed."""
+    """Return the entry points in pyproject.toml, `module:attribute` by group and name.
+
+    The result is empty if the project is installed without its source tree.
+    """
     import tomllib
 
     if not _PROJECT.is_file():
@@ -347,7 +358,7 @@ def load_entry_point(kind: str, name: str) -> Any:
 
 
 def product_tables(table: str) -> Iterator[Mapping[str, Any]]:
-    """Yield one table of every product, the project's products first.
+    """Yield a table of each product, those of this project first.
 
     Installed packages are searched only after the project's own products.
 

@@ -76,7 +76,7 @@ _WORDS = {
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class _Declared:
-    """The declaration of a field by `setting`."""
+    """Declaration of a settings field: its default, bounds, description, and secrecy."""
 
     default: Any
     field_info: FieldInfo
@@ -89,9 +89,9 @@ def setting(
     """Declare the default, description and bounds of a settings field.
 
     hidden: whether the value may contain a secret; printed settings do not show it.
-    key: whether the field is a key of a configuration. A field that is derived from others is not,
-        nor is one that a model takes from its source: a study sets that with a plus,
-        +index.jumps_per_year=0.
+    key: whether the field is a key of a configuration. A field that is derived from other fields is
+        not a key. Neither is a parameter that a model takes from its source; a study adds it with a
+        plus, +index.jumps_per_year=0.
     bounds: pydantic's constraints: gt, ge, lt, le, min_length, pattern.
     """
     extra = {} if key else {"json_schema_extra": _NO_KEY}
@@ -101,7 +101,7 @@ def setting(
 def required_setting(meaning: str, **bounds: Any) -> Any:
     """Declare the description and bounds of a settings field without a default.
 
-    depth: Annotated[float, required_setting("fraction of wealth", gt=0, lt=1)]
+    Example: depth: Annotated[float, required_setting("fraction of wealth", gt=0, lt=1)]
     """
     return Field(description=meaning, **bounds)
 
@@ -147,7 +147,11 @@ def _field_of(given: _Declared) -> Any:
 
 
 class _Plain:
-    """A validator that rejects values which pydantic would coerce, and wraps single values."""
+    """A pydantic validator for the numbers and lists of a settings field.
+
+    It rejects booleans, and text with underscores, as numbers, and makes a single value for a list
+    a list of one.
+    """
 
     @classmethod
     def __get_pydantic_core_schema__(cls, kind: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
@@ -155,7 +159,10 @@ class _Plain:
 
 
 def _plain(schema: Any) -> Any:
-    """Return the schema with these checks at every depth, except within other settings classes."""
+    """Return a pydantic schema with the checks of `_Plain` on all numbers and lists within it.
+
+    Schemas of nested settings classes are unchanged, because their own fields have these checks.
+    """
     if isinstance(schema, list):
         return [_plain(part) for part in schema]
     if not isinstance(schema, dict) or schema.get("type") == "dataclass":
@@ -184,7 +191,7 @@ def settings_error(error: ValidationError, kind: Any, group: str = "") -> InputE
     """Convert a validation error to an `InputError` of one line about its first problem.
 
     kind: class of the settings.
-    group: prefix of their keys.
+    group: prefix of the settings' keys in the message.
     """
     problems = error.errors(include_url=False)
     unknown = [each for each in problems if each["type"] == "unexpected_keyword_argument"]
@@ -234,9 +241,14 @@ def _separated(value: object) -> str:
 
 
 def _with_group(reason: InputError, kind: Any, parts: Sequence[object]) -> InputError:
-    """Prefix the key of a nested class's own check with the group that the class forms here.
+    """Return the error that a nested settings class raised, with the class's group before the key.
 
-    A key that names its group already, or a setting of `kind`, stays.
+    The class itself does not know its group. A key that already includes the group, or that is a
+    setting of `kind`, is unchanged.
+
+    reason: error of the nested class; its message begins with the key.
+    kind: class of the whole settings.
+    parts: path of the nested class within `kind`.
     """
     name = str(reason).partition(":")[0].partition(".")[0]
     owner = settings_class_at(kind, parts) if parts else None
@@ -247,7 +259,12 @@ def _with_group(reason: InputError, kind: Any, parts: Sequence[object]) -> Input
 
 
 def _invalid_words(problem: Any, kind: Any, parts: Sequence[object]) -> str:
-    """Return an error text for a value of a wrong type or out of bounds."""
+    """Return an error text for a value that has a wrong type or is out of bounds.
+
+    problem: problem that pydantic reports.
+    kind: class of the whole settings.
+    parts: path of the setting within `kind`.
+    """
     value = problem["input"]
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
     if problem["type"] == "string_type" and is_number and (unit := _unit_at(kind, parts)):
@@ -259,7 +276,11 @@ def _invalid_words(problem: Any, kind: Any, parts: Sequence[object]) -> str:
 
 
 def _unit_at(kind: Any, parts: Sequence[object]) -> str:
-    """Return the unit of a setting whose default is a duration, `d` of 60d; else nothing."""
+    """Return the time unit of a setting whose default is a duration, such as `d` of 60d; else "".
+
+    kind: class of the whole settings.
+    parts: path of the setting within `kind`.
+    """
     owner = settings_class_at(kind, parts[:-1]) if parts else None
     field = setting_fields(owner).get(str(parts[-1])) if owner else None
     found = _DURATION.fullmatch(str(field.default)) if field else None
@@ -267,14 +288,23 @@ def _unit_at(kind: Any, parts: Sequence[object]) -> str:
 
 
 def _sibling_keys(kind: Any, parts: Sequence[object], place: str) -> list[str]:
-    """List the settings of the group that `parts` points into, dotted."""
+    """List the dotted keys of all settings in the group of an unknown setting.
+
+    kind: class of the whole settings.
+    parts: path of the unknown setting within `kind`.
+    place: dotted key of the unknown setting.
+    """
     head = place.rpartition(".")[0]
     names = [field.name for field in dataclasses.fields(settings_class_at(kind, parts[:-1]))]
     return [f"{head}.{name}" if head else name for name in names]
 
 
 def settings_class_at(kind: Any, parts: Sequence[object]) -> Any:
-    """Return the nested settings class at a path; list indices and mapping keys are skipped."""
+    """Return the nested settings class at a path; list indices and mapping keys are skipped.
+
+    kind: class of the whole settings.
+    parts: names of fields, from the outermost on.
+    """
     for part in parts:
         if part in (hints := get_type_hints(kind)):
             kind = settings_class_in(hints[str(part)])
@@ -322,7 +352,7 @@ def to_yaml_value(value: Any) -> Any:
 
 
 def _variable(name: str, *default: object) -> str | None:
-    """Return the value of `${oc.env:name,default}`.
+    """Return the value of the environment variable in `${oc.env:name,default}`.
 
     An empty variable counts as unset, as in a shell's `${name:-default}`. If the default is null,
     the word null means None.
@@ -377,9 +407,9 @@ def settings_from_config(kind: type[Settings], config: DictConfig, group: str = 
 
 @contextmanager
 def _named_variables(config: DictConfig) -> Iterator[None]:
-    """Add to an error the environment variable that the value comes from.
+    """Add to an error in the block the environment variable that the invalid value comes from.
 
-    A user who set the variable would not find the key in the command line.
+    A user who set the variable would not find the setting's key in the command line.
     """
     try:
         yield
@@ -392,7 +422,7 @@ def _named_variables(config: DictConfig) -> Iterator[None]:
 
 
 def _as_written(config: DictConfig, key: str) -> str:
-    """Return the value of a dotted key, not resolved; empty without it."""
+    """Return the value of a dotted key, interpolations unresolved; empty without such a key."""
     from omegaconf import OmegaConf
 
     raw: Any = OmegaConf.to_container(config, resolve=False)
@@ -468,9 +498,9 @@ def check_config_file(path: Path, group: str, examples: str = "") -> None:
 
 
 def read_plain_yaml(path: Path) -> Any:
-    """Return the content of a YAML file; aliases are rejected.
+    """Return the content of a YAML file without aliases.
 
-    A few lines of aliases can expand to billions of values.
+    Aliases are rejected, because a few lines of them can expand to billions of values.
 
     Raises OSError, ValueError, yaml.YAMLError for a file that cannot be read or is invalid.
     """

@@ -1,4 +1,4 @@
-"""Ends of a command by an error or a signal: one line and an exit code."""
+"""Exit of a command after an error or a signal, with a one-line message and an exit code."""
 
 from __future__ import annotations
 
@@ -25,14 +25,15 @@ def exit_with_error(error: Exception) -> NoReturn:
 
 @contextmanager
 def one_line_errors(interrupted: str) -> Iterator[list[Path]]:
-    """Exit with one line and a code: 2 for an `InputError`, 128 + signal for an interruption.
+    """Exit with a one-line message and an exit code after an error in the block.
 
-    A signal that ends the process is an interruption.
+    The code is 2 for an `InputError`, and 128 plus the signal's number for an interruption by the
+    keyboard or by a signal that ends the process.
 
-    interrupted: state after an interruption, for the message.
+    interrupted: state of the output after an interruption, for the message.
 
-    The context yields a list. After an error or an interruption, folders in this list are removed
-    if they are empty.
+    Yields a list, to which the block adds its output folders. After an error or an interruption,
+    those of these folders that are empty are removed.
     """
     folders: list[Path] = []
     try:
@@ -61,7 +62,7 @@ def raise_on_signals() -> Iterator[None]:
 
     A signal that the process was started to ignore, as by nohup, stays ignored. Outside the main
     thread, where Python allows no signal handlers, the block runs without this protection. The
-    error is raised at once, or after an open transaction.
+    error is raised at once, or in a `DeferSignals` block at the end of that block.
     """
 
     def end(number: int, _: object) -> None:
@@ -89,7 +90,7 @@ def raise_on_signals() -> Iterator[None]:
 def handle_signals(
     numbers: Iterable[signal.Signals], act: Callable[[int, object], object]
 ) -> Iterator[None]:
-    """Call `act` for signals during the block.
+    """Call `act` for each signal of `numbers` that arrives during the block.
 
     Signals that the process was started to ignore stay ignored.
     """
@@ -108,7 +109,7 @@ _told: list[signal.Signals] = []  # signals received by the open blocks of `rais
 
 
 def raise_if_signalled() -> None:
-    """Raise `Terminated` if the exception of an earlier signal was lost, as in a finaliser."""
+    """Raise `Terminated` for an earlier signal whose exception was lost, such as in a finaliser."""
     if _told:
         raise Terminated(_told[0])
 
@@ -130,7 +131,7 @@ class _Section:
 
 
 def _interrupt_with(error: BaseException) -> None:
-    """Raise an error from a signal handler, at once or when no deferring section is open."""
+    """Raise an error from a signal handler: at once, or when the open `DeferSignals` block ends."""
     if _Section.depth == 0:
         raise error
     _Section.waiting = _Section.waiting or error
@@ -139,9 +140,9 @@ def _interrupt_with(error: BaseException) -> None:
 class DeferSignals:
     """A block that no signal interrupts: a termination signal takes effect at the block's end.
 
-    A handler's exception can occur between any two steps of the main thread. Just after the begin
-    of a transaction it would leave the transaction open, and later writes would never reach the
-    disk. Blocks may be nested.
+    Otherwise the exception of a signal handler can occur between any two steps of the main thread.
+    If it occurred right after a transaction began, the transaction would stay open, and later
+    writes would never reach the disk. Blocks may be nested.
     """
 
     def __enter__(self) -> None:

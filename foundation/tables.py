@@ -96,7 +96,7 @@ class Table:
 
 
 def bar_shape(begin: float, end: float, kind: str = "") -> DrawnShape:
-    """Return a horizontal bar between two positions from 0 to 100.
+    """Return the shape of a horizontal bar between two positions from 0 to 100.
 
     kind: colour of the bar; empty: `long` or `short` by its direction.
     """

@@ -1,4 +1,4 @@
-"""Parallel computation of the parts of a result, and background work during a block."""
+"""Parallel computation of independent parts of a result, and background work during a block."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ def parallel_map(
 ) -> Generator[Made, None, None]:
     """Yield `make(part)` of each part, in order, computed in parallel threads.
 
-    The number of threads equals that of linear algebra: one per processor, or OMP_NUM_THREADS, at
-    most MAX_THREADS. Later results are computed while one is used; at most one result per thread
+    There are as many threads as linear algebra uses: one per processor, or OMP_NUM_THREADS, at most
+    MAX_THREADS. Later results are computed while the caller uses one; at most one result per thread
     waits in memory. Closing the generator ends the threads.
     """
     waiting: deque[Future[Made]] = deque()
@@ -63,7 +63,7 @@ class _BlasThreads:
 
 @cache
 def _linear_algebra() -> tuple[LibController, ...]:
-    """Return the BLAS libraries of NumPy and SciPy, found once because the search takes ms."""
+    """Return the BLAS libraries of NumPy and SciPy; cached, as the search takes milliseconds."""
     import scipy.linalg  # noqa: F401  # so that its library is found
 
     return tuple(ThreadpoolController().select(user_api="blas").lib_controllers)
@@ -73,8 +73,8 @@ def _linear_algebra() -> tuple[LibController, ...]:
 def single_threaded_blas() -> Generator[int, None, None]:
     """Limit linear algebra to one thread in the whole process; yield the former thread count.
 
-    Threads that share a product wait for each other, and for the threads of concurrent products.
-    With one thread the last bits of a sum do not depend on the number of processors.
+    Threads that share a matrix product wait for each other, and for the threads of concurrent
+    products. With one thread the last bits of a sum do not depend on the number of processors.
     """
     with _BlasThreads.lock:
         if not _BlasThreads.users:

@@ -1,4 +1,4 @@
-"""HTTP requests with a total deadline, a shared rate limit, and no repeated orders.
+"""HTTP requests with a total deadline and a shared rate limit, which never repeat an order.
 
 The HTTP libraries limit each wait for bytes, not the sum of waits: a server that sends a byte a
 second never times out. This module shuts down the connection at the deadline, in any phase of the
@@ -106,7 +106,7 @@ def time_limit(seconds: float) -> Iterator[None]:
 
 
 def _time_left() -> float:
-    """Return the seconds that the time limit leaves; infinite without one."""
+    """Return the seconds left of the `time_limit` in force; infinite without a limit."""
     return _UNTIL.get() - time.monotonic()
 
 
@@ -158,7 +158,7 @@ class Transport(HTTPAdapter):
     deadline: seconds that a request may take, repeats included; pauses that the venue asks for do
         not count.
     attempts: maximum attempts of a read, or of a connection.
-    pace: rate limiter of the address.
+    rate_limiter: rate limiter of the address.
     signer: function that returns fresh headers for every attempt; None if headers are constant.
     """
 
@@ -259,7 +259,7 @@ class Transport(HTTPAdapter):
 
 
 def _back_off(attempt: int) -> float:
-    """Return the seconds to wait after a failed attempt without a Retry-After."""
+    """Return the seconds to wait after a failed attempt without a Retry-After header."""
     return 0.0 if attempt == 1 else min(0.3 * 2 ** (attempt - 1) + _CHANCE.uniform(0, 0.3), 10.0)
 
 
@@ -277,7 +277,7 @@ def retry_after_seconds(headers: Mapping[str, str]) -> float | None:
 
 
 def _note_length(seconds: float, request: PreparedRequest) -> None:
-    """Log a request that took long, without its path, which may be secret."""
+    """Log a request that took long. The path is omitted, because it may be secret."""
     if seconds >= LOGGED_WAIT_SECONDS:
         host = urlsplit(request.url or "").hostname
         log.warning("slow response: %s %s took %.0f s", request.method, host, seconds)
@@ -339,7 +339,7 @@ class RateLimiter:
 
 @cache
 def shared_rate_limiter(address: str, limit: int | None) -> RateLimiter:
-    """Return the rate limiter that all clients of an address share: venues count per account.
+    """Return the rate limiter that all clients of an address share, since venues count per account.
 
     address: name of the address or the account.
     limit: requests per minute; None: no limit.
@@ -351,8 +351,8 @@ def shared_rate_limiter(address: str, limit: int | None) -> RateLimiter:
 def raise_broker_errors(request: str, redact: Callable[[str], str]) -> Iterator[None]:
     """Convert any error of a request in the block to a one-line error without secrets.
 
-    This function does not check the status of responses: the caller's adapter raises for an error
-    status within the block.
+    The status of a response is not checked here: the caller raises an error for an error status
+    within the block.
 
     request: name of the venue and of the request.
     redact: function that removes secrets from a text.
