@@ -481,7 +481,7 @@ def refuse_repeated(words: Iterable[str]) -> None:
 
 
 def refuse_unsupported_words(words: Iterable[str]) -> None:
-    """Raise `InputError` for `~key`, for `~user` of an unknown user, and for code in Hydra's groups.
+    """Raise `InputError` for `~key`, for an unknown `~user`, and for code in Hydra's groups.
 
     `~key` would remove a setting from the configuration, so that the default of its class applies.
     """

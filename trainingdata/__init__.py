@@ -1,4 +1,4 @@
-"""Market data: instruments, sessions, bars, correlation."""
+"""Market data: instruments, exchange sessions, bars, and correlations of returns."""
 
 from __future__ import annotations
 

@@ -101,7 +101,7 @@ def find_files(
 
 
 class _Found(NamedTuple):
-    """A bar file of a symbol.
+    """A bar file that contains bars of a symbol.
 
     path: path of the file.
     inside: whether a column, not the file name, names the symbol.
@@ -112,7 +112,10 @@ class _Found(NamedTuple):
 
 
 def _files_by_symbol(places: Sequence[Path]) -> tuple[dict[str, list[_Found]], list[DataError]]:
-    """Return the files of each symbol, and the errors of unreadable files."""
+    """Return the files of each symbol, and an error for each file whose symbols cannot be read.
+
+    places: folders of bar files, and single files.
+    """
     found: dict[str, list[_Found]] = {}
     unread: list[DataError] = []
     for path in dict.fromkeys(path for place in places for path in _bar_files(place)):
@@ -127,14 +130,18 @@ def _files_by_symbol(places: Sequence[Path]) -> tuple[dict[str, list[_Found]], l
 
 
 def _other_security(symbol: str, found: Iterable[str]) -> str:
-    """Return a found security whose name in capitals equals the symbol, or an empty string."""
+    """Return the mixed-case name among `found` that equals the symbol in capitals; else "".
+
+    Such a name denotes another security: TpC is a preferred share, TPC a company.
+    """
     return next((name for name in found if name != symbol and name.upper() == symbol), "")
 
 
 def _paths_of(symbol: str, found: Sequence[_Found]) -> tuple[Path, ...]:
-    """Return the paths of a symbol's files.
+    """Return the paths of a symbol's files, and check that they belong together.
 
-    Several files must all name the symbol in a column, or be periods of one series by their names.
+    Raises DataError for several files, unless a column of each file names the symbol, or the file
+    names are periods of one series.
     """
     series = {series_in_file_name(file.path.stem) for file in found}
     periods = len(series) == 1 and "" not in series
@@ -151,7 +158,10 @@ def find_symbol_folders(root: Path, symbols: Sequence[str]) -> list[Path]:
 
 
 def _bar_files(place: Path) -> Iterator[Path]:
-    """Yield a file, or every file in a folder with the suffix of a bar file."""
+    """Yield the path itself if it is a bar file, or every bar file in a folder.
+
+    Raises DataError for a path that does not exist, is not a bar file, or names no valid symbol.
+    """
     if place.is_dir():
         yield from (path for path in sorted(place.iterdir()) if _is_bar_file(path))
     elif not place.is_file():
@@ -172,12 +182,12 @@ def _is_bar_file(path: Path) -> bool:
 
 
 def _stem(path: Path) -> str:
-    """Return a file name without its suffix and the length of its bars."""
+    """Return the symbol as a bar file's name spells it, without suffix, bar length and period."""
     return symbol_in_file_name(path.stem)
 
 
 def _symbol_of(path: Path) -> str:
-    """Return the symbol in the name of a bar file; the name itself if it is not a symbol."""
+    """Return the symbol in a bar file's name; if it contains none, the name without bar length."""
     try:
         return normalize_data_symbol(_stem(path))
     except InputError:
@@ -198,8 +208,8 @@ def read_bars(
 
     paths: folders of bar files, and single files.
     symbols: symbols of the panel; None: all.
-    start, end: bounds between which every symbol needs a bar; None: no bound.
-    timeframe: timeframe of the bars; None: days if the files have them, else hours.
+    start, end: bounds of the range in which every symbol needs a bar; None: no bound.
+    timeframe: timeframe of the bars; None: days if the files have daily bars, else hours.
     conventions: conventions of files that do not state their own.
     renames: renames of symbols; bars of the old symbol precede bars of the new symbol.
 
@@ -223,7 +233,8 @@ def read_finer_bars(
 
     paths: folders of bar files, and single files.
     symbols: symbols of the panel.
-    timeframe: timeframe than which the bars have to be shorter.
+    timeframe: timeframe of the run; the bars of the result are shorter.
+    end: latest instant of the result.
     conventions: conventions of files that do not state their own.
     renames: renames of symbols; bars of the old symbol precede bars of the new symbol.
 
@@ -266,7 +277,10 @@ def _read_rows(
 
 
 def _timeframe_of(read: Mapping[str, SymbolFileRows]) -> Timeframe:
-    """Return the default timeframe: days if the files have them, else hours."""
+    """Return the default timeframe: days if the files have daily bars, else hours.
+
+    Raises DataError if only some files have daily bars.
+    """
     daily = [rows for rows in read.values() if rows.is_daily]
     others = [rows for rows in read.values() if not rows.is_daily]
     if daily and others:
@@ -286,7 +300,10 @@ def _laid_out(
     end: np.datetime64 | None,
     renames: Sequence[Rename],
 ) -> Bars:
-    """Return the bars of a timeframe as a panel; every symbol needs a bar between start and end."""
+    """Return the bars of a timeframe up to `end` as a panel.
+
+    Raises DataError for a symbol without a bar between `start` and `end`.
+    """
     series = {symbol: rows.bars(timeframe) for symbol, rows in read.items()}
     join_renamed(series, renames, timeframe)
     tables = []

@@ -60,7 +60,7 @@ class SymbolFileRows:
     time_zone: time zone of the timestamps, as text.
     stamps_are_ends: whether a timestamp is the end of its bar.
     naive_time_zone: time zone assumed for timestamps without one.
-    notes: texts on parts of the file that are ignored or changed.
+    notes: descriptions of the parts of the file that are ignored or changed.
     path: path of the file, for messages.
     is_volume_unit_known: whether the unit of the volume is known.
     """
@@ -83,7 +83,7 @@ class SymbolFileRows:
     def bars(self, timeframe: Timeframe) -> tuple[Instants, Array, Provenance]:
         """Convert the rows to bars of a timeframe.
 
-        Return known-at instants [n], values [n, 5] and the provenance of the bars.
+        Returns known-at instants [n], values [n, 5] and the provenance of the bars.
 
         Raises DataError for rows from which the timeframe's bars cannot be made.
         """
@@ -162,7 +162,7 @@ def check_symbol_rows(
     file_format: format of the files.
     instrument: the instrument.
     path: path of the file, for messages.
-    conventions: conventions for anything that the header does not state.
+    conventions: conventions that the user states; they apply where the header states none.
 
     Raises DataError for rows that cannot be read or trusted.
     """
@@ -230,12 +230,12 @@ def check_symbol_rows(
 class _Part(NamedTuple):
     """The rows of one file, oldest first.
 
-    timestamps: [N] instants.
+    stamps: [N] instants.
     zone: time zone of the timestamps, as text.
     dates: whether the timestamps are dates without a time.
-    values: [N, 5].
+    values: [N, 5] open, high, low, close and volume.
     frame: the same rows as a table.
-    newest_first: whether the file is in reverse order.
+    newest_first: whether the file lists the rows in reverse order.
     """
 
     stamps: Instants
@@ -253,7 +253,11 @@ def _part(
     naive_zone: str | None,
     epoch: EpochUnit | None,
 ) -> _Part:
-    """Return the rows of a file; reverse them if they are strictly newest first."""
+    """Return the rows of a file, oldest first; a file that is strictly newest first is reversed.
+
+    naive_zone: time zone of timestamps without one; None: such timestamps are rejected.
+    epoch: unit of epoch timestamps that the user states, or None.
+    """
     stamps, zone, dates = _instants(frame, head, path, naive_zone, epoch)
     values = number_columns(frame, head, path)
     newest_first = len(stamps) > 1 and bool((np.diff(stamps) < np.timedelta64(0)).all())
@@ -269,7 +273,10 @@ def _joined(
     naive_zone: str | None,
     epoch: EpochUnit | None,
 ) -> tuple[_Part, list[str]]:
-    """Return the rows of all files of a series in time order, and notes on their order."""
+    """Join the rows of all files of a series in time order; return them and notes on their order.
+
+    naive_zone, epoch: as in `_part`.
+    """
     if not any(map(len, frames)):
         raise DataError(f"{path}: the file contains no bars")
     parts = [_part(frame, head, path, naive_zone, epoch) for frame in frames]
@@ -304,7 +311,10 @@ def _check_coin(head: FileFormat, item: Instrument, path: str) -> None:
 
 
 def _refuse_other_side(head: FileFormat, stated: StampSide | None, path: str) -> None:
-    """Reject a `data.stamps` that contradicts the side of a bar in the header."""
+    """Reject a setting `data.stamps` that contradicts the header.
+
+    The header states whether timestamps are starts or ends of bars.
+    """
     if stated is None or head.stamps_are_ends is None or head.stamps_are_ends == (stated == "end"):
         return
     side, word = ("end", "end") if head.stamps_are_ends else ("begin", "start")
@@ -316,7 +326,7 @@ def _refuse_other_side(head: FileFormat, stated: StampSide | None, path: str) ->
 
 
 def _in_last_second(stamps: Instants) -> Mask:
-    """Return a mask of timestamps [N] in the last second of a minute, such as 23:59:59.999."""
+    """Return a mask [N] of the timestamps in the last second of a minute, such as 23:59:59.999."""
     return np.asarray(stamps - stamps.astype("datetime64[m]") >= np.timedelta64(59, "s"))
 
 
@@ -325,7 +335,11 @@ def _next_minute(stamps: Instants) -> Instants:
 
 
 def _refuse_last_seconds(stamps: Instants, head: FileFormat, path: str) -> None:
-    """Reject timestamps in the last second of a minute, unless the header calls them ends."""
+    """Reject timestamps that all lie in the last second of a minute.
+
+    Such timestamps look like ends of bars, but neither the header nor the user states that they
+    are.
+    """
     if not _in_last_second(stamps[:1]).any() or not _in_last_second(stamps).all():
         return
     name = " ".join(head.timestamp_columns) or "the first column"
@@ -339,7 +353,10 @@ def _refuse_last_seconds(stamps: Instants, head: FileFormat, path: str) -> None:
 
 
 def _are_days(stamps: Instants) -> bool:
-    """Return True if most timestamps are a day apart, or if there are few; for a daily file."""
+    """Return whether most timestamps are about a day apart, or there are at most two of them.
+
+    It decides whether a format for daily bars holds daily bars.
+    """
     return bool(len(stamps) <= 2 or modal_minutes(stamps) * np.timedelta64(1, "m") >= _NEARLY_A_DAY)
 
 
@@ -354,7 +371,16 @@ def _are_ends(
     *,
     dates: bool,
 ) -> bool:
-    """Return True if timestamps are the ends of bars by the header, the user or the calendar."""
+    """Return whether timestamps are ends of bars, not starts.
+
+    The header, the user's conventions, or else the exchange calendar decides.
+
+    minutes: length of a bar.
+    zone: time zone of the timestamps, as text.
+    dates: whether the timestamps are dates without a time.
+
+    Raises DataError if the header contradicts the user, or nothing decides.
+    """
     if dates:
         return bool(head.stamps_are_ends)
     _refuse_other_side(head, conventions.stamp_side, path)
@@ -379,10 +405,15 @@ def _are_ends(
 def _minutes(stamps: Instants, path: str, longest: float, *, daily: bool) -> int:
     """Return the length of a row's bar in minutes, inferred from the distances between rows.
 
-    Rows that are all a day apart are daily bars; rows mostly two hours apart are hourly bars with
-    gaps. Raises DataError if all rows are more than an hour apart and match no timeframe, since
-    such rows would pass for hourly bars. Raises DataError for weekly and monthly bars as well,
-    which would pass for daily bars.
+    Rows that are all about a day apart are daily bars. Rows that are mostly two hours apart are
+    hourly bars with gaps.
+
+    longest: median distance in days from which rows are not daily bars.
+    daily: whether the rows are known to be daily.
+
+    Raises DataError if all rows are more than an hour apart and match no timeframe, since they
+    would be taken for hourly bars. Raises DataError also for weekly and monthly bars, which would
+    be taken for daily bars.
     """
     least = np.diff(stamps).min() if len(stamps) > 2 else _HOUR
     if daily or least >= _NEARLY_A_DAY:
@@ -400,7 +431,12 @@ def _minutes(stamps: Instants, path: str, longest: float, *, daily: bool) -> int
 
 
 def _refuse_long_bars(stamps: Instants, path: str, longest: float) -> None:
-    """Reject bars of a week or longer, by the median distance: sparse daily files pass."""
+    """Reject bars of a week or longer.
+
+    Their length is the median distance of the rows, so that daily files with gaps are accepted.
+
+    longest: median distance in days from which bars are rejected.
+    """
     if len(stamps) < _FEWEST_ROWS:
         return
     apart = float(np.median(np.diff(stamps) / DAY))
@@ -415,7 +451,7 @@ def _refuse_long_bars(stamps: Instants, path: str, longest: float) -> None:
 
 
 def _no_parts(minutes: int, timeframe: Timeframe) -> str:
-    """Return the message that bars of this length cannot form a timeframe."""
+    """Return the error text for bars of a length from which a timeframe's bars cannot be formed."""
     lengths = list(map(str, resampling_minutes(timeframe)))
     if not timeframe.fills_at_close:
         lengths.append(str(timeframe.minutes))
@@ -436,10 +472,12 @@ def bar_length_text(minutes: int) -> str:
 
 
 def _session_opens(rows: SymbolFileRows) -> Instants:
-    """Return the opens of the sessions of daily rows, [N].
+    """Return the session open of each daily row, [N].
 
-    A timestamp is a date, or an instant of its day in New York: midnight, the open, or, if
-    timestamps are ends, the close.
+    A timestamp is a date, or an instant of the session's day in New York: midnight, the open, or,
+    if timestamps are ends, the close.
+
+    Raises DataError for a day without a session, and for two rows of one session.
     """
     stamps = rows.timestamps
     midnight = stamps.astype("datetime64[D]")
@@ -464,7 +502,10 @@ def _session_opens(rows: SymbolFileRows) -> Instants:
 
 
 def _adjusted(values: Array, adjusted: pd.Series, path: str) -> Array:
-    """Return the values [N, 5] with prices multiplied by the ratio of adjusted close to close."""
+    """Return the values [N, 5] with prices multiplied by the ratio of adjusted close to close.
+
+    Raises DataError for a ratio above 1, or one that falls from a row to the next.
+    """
     numbers = pd.to_numeric(adjusted, errors="coerce").to_numpy(dtype=np.float64, na_value=np.nan)
     ratio = numbers / values[:, CLOSE]
     falls = np.append(False, np.diff(ratio) < -_RATIO_FALL * ratio[:-1])
@@ -491,7 +532,10 @@ def _instants(
     naive_zone: str | None,
     epoch: EpochUnit | None,
 ) -> tuple[Instants, str, bool]:
-    """Return the instants of the timestamps [N], their zone as text, and whether they are dates."""
+    """Return the instants of the timestamps [N], their zone as text, and whether they are dates.
+
+    naive_zone, epoch: as in `_part`.
+    """
     column = _with_hyphens(_stamp_column(frame, head, path))
     if head.epoch_formats:
         units = [each.unit for each in head.epoch_formats]
@@ -546,9 +590,12 @@ def _stamp_column(frame: pd.DataFrame, head: FileFormat, path: str) -> pd.Series
 
 
 def _as_iso(column: pd.Series, forms: Sequence[str], path: str) -> pd.Series:
-    """Convert timestamps in another date format to ISO text; a format must fit every row.
+    """Convert timestamps in another date format to ISO text.
 
-    Raises DataError if several formats fit with different results, as for 03/04/2024.
+    The format that fits most rows is used; rows that it does not fit are unchanged. Raises
+    DataError if several formats fit equally well with different results, as for 03/04/2024.
+
+    forms: formats to try.
     """
     if not pd.api.types.is_string_dtype(column) and column.dtype != object:
         return column
@@ -589,14 +636,14 @@ def _with_hyphens(column: pd.Series) -> pd.Series:
 
 
 def _all_match(column: pd.Series, form: str) -> bool:
-    """Return True if every cell matches a regular expression."""
+    """Return whether every cell matches a regular expression."""
     if not re.fullmatch(form, str(column.iloc[0]).strip()):
         return False
     return bool(column.astype(str).str.strip().str.fullmatch(form).all())
 
 
 def _are_counts(column: pd.Series) -> bool:
-    """Return True if cells are numbers, such as epoch timestamps in seconds."""
+    """Return whether the cells are numbers, such as epoch timestamps in seconds."""
     if pd.api.types.is_numeric_dtype(column):
         return not pd.api.types.is_bool_dtype(column)
     return _all_match(column, _COUNT)
@@ -635,9 +682,9 @@ def _refuse_lone_times(column: pd.Series, path: str) -> None:
 
 
 def _are_dates(column: pd.Series) -> bool:
-    """Return True if cells are dates without a time, which need no zone.
+    """Return whether the cells are dates without a time, which need no time zone.
 
-    Midnight on every row, without a zone, counts as a date.
+    Cells that all are midnight without a zone count as dates.
     """
     if pd.api.types.is_datetime64_dtype(column):
         return bool((column == column.dt.normalize()).all())
@@ -647,9 +694,10 @@ def _are_dates(column: pd.Series) -> bool:
 def _counted(
     column: pd.Series, epochs: Sequence[EpochFormat], path: str, source: str
 ) -> tuple[Instants, str]:
-    """Return the instants [N] of epoch timestamps in one of these units, and the unit as text.
+    """Return the instants [N] of epoch timestamps, and the zone and the units as text.
 
-    source: the origin of the units, for messages.
+    epochs: possible units, each with the period in which it is used.
+    source: where the units are stated, for messages.
     """
     numbers = pd.to_numeric(column, errors="coerce")
     exact = numbers.astype("Int64") if pd.api.types.is_integer_dtype(numbers) else numbers
@@ -678,7 +726,10 @@ def _counted(
 
 
 def _refuse_wrong_zone(starts: Instants, minutes: int, zone: str, outside: int, path: str) -> None:
-    """Reject a zone in which all sessions lack their first bar, or all lack their last bar."""
+    """Reject a time zone in which no session has its first bar, or none has its last bar.
+
+    outside: number of rows outside regular New York hours, for the message.
+    """
     days = calendar()
     inside = starts[in_session(starts)]
     k = np.searchsorted(days.opens, inside, side="right") - 1

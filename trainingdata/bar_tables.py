@@ -46,11 +46,11 @@ _OTHER_FORMATS = re.compile(rb"\s*(?:([{\[])|<(?:!|html))", re.IGNORECASE)
 
 @dataclass(frozen=True, eq=False, slots=True)
 class BarTable:
-    """The rows of a bar file, and the format of its header.
+    """The rows of a bar file, and the format that its header identifies.
 
     path: path of the file, for messages.
-    file_format: format that the header identifies.
-    frame: the columns; text where the format declares text.
+    file_format: the format.
+    frame: the columns; columns that the format declares as text are text.
     """
 
     path: str
@@ -58,7 +58,7 @@ class BarTable:
     frame: pd.DataFrame
 
     def spellings(self) -> dict[str, str]:
-        """Return the spelling of each symbol in the symbol column; empty without such a column.
+        """Return the file's spelling of each symbol; empty if the file has no symbol column.
 
         Raises DataError for an empty cell, and for two spellings of one symbol.
         """
@@ -85,7 +85,7 @@ class BarTable:
         return spelled
 
     def rows_by_symbol(self) -> SymbolRows:
-        """Return the rows by symbol, or all rows if no column names symbols."""
+        """Return the rows grouped by symbol, or as one group if no column names symbols."""
         spellings = self.spellings()
         if not spellings:
             return SymbolRows(self, {}, {})
@@ -117,9 +117,9 @@ class SymbolRows(NamedTuple):
 def gather_symbol_rows(
     tables: Sequence[SymbolRows], symbol: str
 ) -> tuple[list[pd.DataFrame], FileFormat, str]:
-    """Collect a symbol's rows in all files of a series.
+    """Collect a symbol's rows from all files of a series.
 
-    Return the rows in each file, the format of the files, and their path for messages.
+    Returns the rows in each file, the format of the files, and their path for messages.
 
     tables: the table of each file; several if each file has a day or a month of many symbols.
 
@@ -144,16 +144,19 @@ def gather_symbol_rows(
 
 
 def _layout(head: FileFormat) -> FileFormat:
-    """Return a format without the parts that may differ between months of one series.
+    """Return a format without the fields that may differ between months of one series.
 
-    Binance's archive has a header row in some months and none in others.
+    For example, Binance's archive has a header row in some months and none in others.
     """
     return replace(head, is_headerless=False, ignored_columns=())
 
 
 @cache
 def _symbol_in(cell: str, form: str) -> str:
-    """Return the symbol in a cell by a pattern, or the cell's text."""
+    """Return the symbol in a cell of the symbol column, or the cell's text if it contains none.
+
+    form: regular expression of the cells; its group is the symbol.
+    """
     match = re.fullmatch(form, cell)
     try:
         return normalize_data_symbol(match[1]) if match else cell
@@ -178,7 +181,7 @@ def symbols_in_column(path: Path) -> tuple[str, ...]:
 
 
 def _columns(path: Path) -> list[str]:
-    """Return the column names of a file, or the cells of its first line."""
+    """Return the column names of a Parquet file, or the cells of a CSV file's first line."""
     with path.open("rb") as file:
         if path.suffix.lower() != ".parquet":
             first = file.readline()
@@ -264,12 +267,12 @@ def _refuse_second_head(first: bytes, rest: bytes, path: str) -> None:
 
 
 def _is_address(line: bytes) -> bool:
-    """Return True for a line with a web address only, which CryptoDataDownload puts on top."""
+    """Return whether a line is only a web address, as CryptoDataDownload's first line is."""
     return bool(_ADDRESS.fullmatch(line.removeprefix(codecs.BOM_UTF8).strip()))
 
 
 def _table(path: str, head: FileFormat, frame: pd.DataFrame) -> BarTable:
-    """Return the table; ignore a symbol column that contains company names."""
+    """Return the table of a file. A symbol column with company names is ignored."""
     if head.symbol_column in frame.columns and has_company_names(
         head, frame[head.symbol_column].astype(str)
     ):
@@ -341,7 +344,7 @@ def _cells(line: bytes) -> list[str]:
 
 
 def _with_commas(text: bytes) -> bytes:
-    """Replace semicolons by commas, if the vendor separates cells by semicolons.
+    """Replace semicolons by commas if the header is that of a vendor who separates by semicolons.
 
     Text that also has commas is unchanged, and its header is rejected later.
     """
@@ -353,7 +356,7 @@ def _with_commas(text: bytes) -> bytes:
 
 
 def _of_yfinance(text: bytes, path: str) -> BarTable:
-    """Return a table from a file of `yfinance.download`, converted from wide to long.
+    """Return the table of a file of `yfinance.download`, converted from wide to long.
 
     The file has header rows of fields and tickers, and one column per field and ticker. The result
     has one row per timestamp and ticker.
@@ -377,7 +380,9 @@ def _of_yfinance(text: bytes, path: str) -> BarTable:
 def _frame(body: bytes, names: Sequence[str], text: Sequence[str], path: str) -> pd.DataFrame:
     """Parse CSV text without its header, one row per line.
 
+    names: column names.
     text: columns that are kept as text.
+    path: path of the file, for messages.
     """
     if not body.strip():
         return pd.DataFrame(columns=pd.Index(names))

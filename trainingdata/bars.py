@@ -1,6 +1,7 @@
 """Bars of stocks and crypto in one panel, and the validation of bars.
 
-The panel marks a bar at the instant it became **known**; missing bars are masked, never filled.
+The panel lists each bar at the instant at which it became **known**. Missing bars are masked, never
+filled.
 """
 
 from __future__ import annotations
@@ -91,8 +92,8 @@ class DataWarning:
 def merge_warnings(doubts: Iterable[DataWarning]) -> tuple[DataWarning, ...]:
     """Merge a symbol's warnings about moves into one warning, and those about unused bars into one.
 
-    The warning about the largest move represents the merged warnings, and states their number and
-    period.
+    The merged warning is the one about the largest move; it states the number and the period of the
+    merged warnings. Other kinds are not merged.
     """
     groups: dict[tuple[object, ...], list[DataWarning]] = {}
     for doubt in sorted(doubts, key=attrgetter("symbol", "bar_start")):
@@ -117,7 +118,7 @@ class Provenance:
     file: path of the file.
     time_zone: time zone of the timestamps, as text.
     row_minutes: length of a row in minutes; shorter than the bar if rows are aggregated.
-    notes: texts on parts of the file that are ignored or converted.
+    notes: descriptions of the parts of the file that are ignored or converted.
     stamps_are_ends: whether a timestamp is the end of its bar, not the start.
     data_warnings: data warnings about the bars, one per bar.
     is_volume_unit_known: whether the unit of volume is known.
@@ -148,8 +149,8 @@ class Bars:
     source: short description of the source, for reports.
     timeframe: length of a bar.
     origins: provenance of each symbol's bars; empty if the bars are not from files.
-    unconfirmed_bars: by symbol, known-at instants [n] and values [n, 5] of bars that are not used
-        because no other bar confirms them; empty if all bars are used.
+    unconfirmed_bars: known-at instants [n] and values [n, 5] of each symbol's bars that are not
+        used because no other bar confirms them; empty if all bars are used.
     symbols: symbols of the instruments.
     crypto: [S] whether the symbol is crypto.
     long_only: [S] whether the symbol cannot be sold short.
@@ -205,7 +206,7 @@ class Bars:
     def data_warnings_between(
         self, first: np.datetime64 | None, last: np.datetime64 | None
     ) -> tuple[DataWarning, ...]:
-        """Return the data warnings about bars known in [first, last], merged by `merge_warnings`.
+        """Return the warnings about bars that became known in [first, last], as merged warnings.
 
         first, last: bounds, both inclusive; None: no bound.
         """
@@ -222,9 +223,10 @@ class Bars:
 
     @property
     def has_bar(self) -> Mask:
-        """True where a file has a bar, including unconfirmed bars; [S, T].
+        """Mask [S, T] of all bars in the files, including unconfirmed bars.
 
-        Only this mask shows that a symbol has no bar; `mask` is false for unconfirmed bars, too.
+        In contrast to this mask, `mask` is false for unconfirmed bars, so that it does not show
+        whether a symbol traded.
         """
         if not self.unconfirmed_bars:
             return self.mask
@@ -241,7 +243,7 @@ class Bars:
         return self.timeframe.clock(kind)
 
     def slice_rows(self, first: int, last: int) -> Bars:
-        """Return instants `first` to `last` - 1 of the panel as views, without validation."""
+        """Return the panel of instants `first` to `last` - 1 (indices), as unvalidated views."""
         part: Bars = object.__new__(Bars)
         put = object.__setattr__
         put(part, "times", self.times[first:last])
@@ -252,11 +254,11 @@ class Bars:
         return part
 
     def last_row(self, symbols: Sequence[str]) -> Bars:
-        """Return the panel's last instant for these symbols, in panel order."""
+        """Return a panel of one instant, the last one, with these symbols in panel order."""
         return self.slice_rows(len(self.times) - 1, len(self.times)).select(symbols)
 
     def select(self, symbols: Sequence[str]) -> Bars:
-        """Return the panel of these symbols, in panel order."""
+        """Return the panel of these symbols only, in panel order."""
         wanted = frozenset(symbols)
         rows = [s for s, symbol in enumerate(self.symbols) if symbol in wanted]
         if len(rows) == len(self.symbols):
@@ -274,7 +276,7 @@ class Bars:
         )
 
     def slice_until(self, now: np.datetime64) -> Bars:
-        """Return the panel of all instants up to `last_instant`."""
+        """Return the panel of all instants up to `now`."""
         return self.slice_rows(0, int(np.searchsorted(self.times, now, side="right")))
 
     def bars_of_symbol(self, s: int) -> tuple[Instants, Array]:
@@ -316,7 +318,7 @@ class Bars:
         return replace(self, values=values, mask=mask, unconfirmed_bars=())
 
     def last_closes(self) -> Array:
-        """Return the last known close of each symbol, [S]; NaN before its first bar."""
+        """Return each symbol's last close known at the panel's end, [S]; NaN without a bar."""
         # Nearly every symbol's last bar is among the latest rows: few need the whole history.
         length = 128
         while True:
@@ -371,7 +373,9 @@ def build_panel(
 def keep_regular_bars(
     starts: Instants, values: Array, item: Instrument, timeframe: Timeframe, path: str
 ) -> tuple[Instants, Array]:
-    """Select the bars in regular New York hours; return known-at instants [N] and values [N, 5].
+    """Return the known-at instants [N] and values [N, 5] of the bars in regular New York hours.
+
+    Crypto bars are all kept.
 
     starts: start times of the bars.
     values: prices and volume of the bars.
@@ -406,7 +410,7 @@ def no_regular_hours_error(starts: Instants, path: str) -> DataError:
 
 
 def _grid_advice(item: Instrument, timeframe: Timeframe) -> str:
-    """Return advice for an error message: the expected grid of bars, and a remedy."""
+    """Return the expected grid of bars and a remedy, as the end of an error message."""
     coin = item.kind is AssetClass.CRYPTO
     grid = f"counted from {'midnight UTC' if coin else '09:30 New York'}"
     if timeframe == HOURLY:

@@ -49,7 +49,9 @@ LOOKBACK = 120  # sessions; the hourly windows are 500 bars then, and in proport
 def build_matrix(
     bars: Bars, estimator: CorrelationEstimator
 ) -> tuple[CorrelationMatrix, dict[str, Any]]:
-    """Return the matrix as of the panel's last 16:00 New York, and metadata for its JSON file.
+    """Return the correlation matrix, and metadata for its JSON file.
+
+    The matrix is as of the last 16:00 New York at or before the panel's last instant.
 
     bars: hourly bars.
     estimator: windows and priors of the estimate.
@@ -81,7 +83,7 @@ def _parser() -> FlagParser:
 
 
 def _refuse_other_files(output: Path, *, overwrite: bool) -> None:
-    """Reject output names of existing files that are not a matrix of an earlier run."""
+    """Raise `InputError` if an output file exists that is not a matrix of an earlier run."""
     for path in (output, *matrix_paths(output)):
         if path.exists():
             check_file(path, "--output", _is_matrix, overwrite=overwrite, word="--overwrite")
@@ -96,7 +98,7 @@ def _is_matrix(path: Path) -> bool:
 
 
 def parse_arguments(words: Sequence[str]) -> tuple[argparse.Namespace, None]:
-    """Parse and validate the flags before any work begins."""
+    """Parse and validate the flags before any work begins; the second value is None (no folder)."""
     flags = _parser().parse_args(list(words))
     _refuse_other_files(flags.output, overwrite=flags.overwrite)
     if flags.lookback < 2:

@@ -63,7 +63,10 @@ def detect_format(names: Sequence[str], path: str) -> FileFormat:
 
 
 def _named_columns(names: Sequence[str], path: str) -> FileFormat:
-    """Detect the format from column names in any case: a known vendor's, else a generic format."""
+    """Detect the format from column names in any case and order.
+
+    The format is that of a vendor who writes these names, else a generic format.
+    """
     columns = _Columns(names, path)
     vendor = next(
         (one for one in VENDORS if one.marker_columns <= columns.by_meaning.keys()), _GENERAL
@@ -116,7 +119,7 @@ def refuse_other_separator(names: Sequence[str], path: str) -> None:
 
 
 def separator_of(headings: str) -> str:
-    """Return the separator of a header row: a semicolon for some vendors, else a comma."""
+    """Return a header's separator: a semicolon if its vendor uses semicolons, else a comma."""
     meanings = {_meaning(name) for name in headings.split(";")}
     written = any(one.uses_semicolons and one.marker_columns <= meanings for one in VENDORS)
     return ";" if written else ","
@@ -126,7 +129,7 @@ class _Volume(NamedTuple):
     """The volume columns of a file.
 
     name: name of the volume column; None if there is none.
-    unit: unit in the column name.
+    unit: unit that the column name states; None if it states none.
     coin: coin in the column name; empty for none.
     quote: name of the column of dollar volume; empty if there is none.
     """
@@ -147,7 +150,10 @@ class _Columns:
             self.by_meaning.setdefault(_meaning(name), []).append(name)
 
     def one(self, meanings: Collection[str], what: str) -> str | None:
-        """Return the column name with one of these meanings, or None.
+        """Return the name of the column that has one of these meanings; None if there is none.
+
+        meanings: normalised column names (`_meaning`).
+        what: description of the column, for messages.
 
         Raises DataError if several column names match.
         """
@@ -162,11 +168,11 @@ class _Columns:
         )
 
     def field(self, field: str) -> str | None:
-        """Return the column name of a price by its full name, else by its first letter."""
+        """Return the name of a price's column, which is the price's full name or first letter."""
         return self.one({field}, field) or self.one({field[0]}, field)
 
     def volume(self) -> _Volume:
-        """Return the volume column: without a unit, else in coins, else in dollars."""
+        """Return the volume column: one without a stated unit, else in coins, else in dollars."""
         units = {
             name: match[1].upper()
             for names in self.by_meaning.values()
@@ -219,18 +225,21 @@ def has_company_names(file_format: FileFormat, cells: Iterable[str]) -> bool:
 
 
 def _meaning(name: str) -> str:
-    """Normalise a column name: `1. Adj Close` becomes `adj_close`."""
+    """Return a column name without case, punctuation and number: `adjclose` for `1. Adj Close`."""
     return re.sub(r"[\W_]", "", re.sub(r"^\d+\. ", "", name.casefold()))
 
 
 def _on_utc(name: str) -> bool:
-    """Return True if the name of a timestamp column states UTC: `Gmt time`, `Date (UTC)`."""
+    """Return whether a timestamp column's name states UTC: `Gmt time`, `Date (UTC)`."""
     meaning = _meaning(name)
     return meaning.startswith(_UTC) or meaning.endswith(_UTC)
 
 
 def _side(stamp: tuple[str, ...]) -> bool | None:
-    """Return True if column names call timestamps ends of bars, False for starts, else None."""
+    """Return whether names of timestamp columns state the end of a bar, not the start.
+
+    The result is None if they state no side.
+    """
     meanings = {re.sub("utc$|gmt$", "", _meaning(name)) for name in stamp}
     if meanings <= {*_ENDS, *_CLOSINGS}:
         return True

@@ -2,10 +2,10 @@
 
 A bar is pending if one of its prices is far from the last accepted close. The next bar decides. It
 confirms the move if it opens nearer to the pending close than to the last accepted close. It also
-confirms the move if its own open or close lies beyond the limit on the same side. Otherwise the
-pending bar counts as an error, unless prices return to its level soon. After a confirmed move the
-limit is wider for some bars, so that a short squeeze costs few bars. Each bar is judged by data
-known at the decision only, so live trading and a backtest reject the same bars.
+confirms the move if its open or close lies beyond the limit on the same side as the pending bar.
+Otherwise the pending bar counts as an error, unless prices return to its level soon. After a
+confirmed move the limit is wider for some bars, so that a short squeeze costs few bars. Each bar is
+judged only by data known at the decision, so live trading and a backtest reject the same bars.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ def drop_unconfirmed(bars: Bars) -> Bars:
 
 
 def restore_confirmed(bars: Bars) -> Bars:
-    """Return the panel with dropped bars restored if a later bar confirms them, as in hindsight.
+    """Return the panel with those dropped bars restored that the next bar confirms in hindsight.
 
     Use this only to analyse the past: decisions at the time did not have these bars.
     """
@@ -88,13 +88,14 @@ def restore_confirmed(bars: Bars) -> Bars:
 
 
 def find_contradicted(bars: Bars, prices: Mapping[str, float], tolerance: float) -> Mask:
-    """Return a mask [S, T] of a symbol's latest bars that contradict the venue's price.
+    """Return a mask [S, T] of each symbol's latest bars that contradict the venue's price.
 
-    The mask begins after the last recent bar that agrees with the price. If no bar agrees, as for a
-    history in other units, only the last bar is marked.
+    If the last bar contradicts the price, the bars after the last recent bar that agrees with the
+    price are marked. If no recent bar agrees, as for a history in other units, only the last bar is
+    marked.
 
     prices: USD, by symbol.
-    tolerance: tolerance, as a fraction of the close.
+    tolerance: largest difference of a close from the price that counts as agreement, as a fraction.
     """
     mask = np.zeros(bars.mask.shape, dtype=bool)
     for s, symbol in enumerate(bars.symbols):
@@ -110,7 +111,12 @@ def find_contradicted(bars: Bars, prices: Mapping[str, float], tolerance: float)
 
 
 def _apart(values: Array, before: Array | float, largest: float) -> Mask:
-    """Return whether a price of each bar [… 5] differs from a close by more than a factor, […]."""
+    """Return whether any price of each bar differs from a given close by more than a factor, […].
+
+    values: […, 5] prices and volume of the bars.
+    before: […] the close with which each bar is compared.
+    largest: the factor.
+    """
     moves = values[..., :VOLUME] / np.asarray(before)[..., None]
     return np.asarray((np.maximum(moves, 1.0 / moves) > largest).any(axis=-1))
 
@@ -151,10 +157,13 @@ def find_unconfirmed_rows(values: Array, max_ratio: float = MAX_PRICE_RATIO) -> 
 def _repeats(values: Array, accepted: int, left_out: Mask, largest: float) -> bool:
     """Return whether the last bar is near a recent bar that was rejected.
 
-    A second bar at a level confirms the level, unless its distance suggests prices in other units.
+    A second bar at the same price level confirms the level. A bar that is too far from the last
+    accepted close does not: its prices are probably in other units.
 
     values: [n, 5] bars up to the bar to judge.
     accepted: row of the last accepted close.
+    left_out: mask of rejected bars.
+    largest: factor within which two bars are near.
     """
     bar = values[-1]
     if _apart(bar, values[accepted, CLOSE], MAX_PRICE_RATIO_AFTER_MOVE):
@@ -168,6 +177,7 @@ def _confirms(values: Array, largest: float) -> bool:
     """Return whether a bar confirms the move of the pending bar before it.
 
     values: [3, 5] the last accepted bar, the pending bar and the next bar.
+    largest: ratio to the last accepted close beyond which a price has moved.
     """
     base, waiting, bar = values
     if _apart(bar, waiting[CLOSE], MAX_PRICE_RATIO_AFTER_MOVE):
@@ -192,10 +202,12 @@ def unconfirmed_bar_warnings(
 ) -> tuple[DataWarning, ...]:
     """Return the data warnings about a symbol's bars: `others`, and one per unconfirmed bar.
 
+    item: the instrument.
     starts: [N] start times of the bars.
     values: [N, 5] prices and volume of the bars.
     left_out: [N] mask of unconfirmed bars.
-    others: earlier warnings; a warning about an unconfirmed bar states both effects.
+    others: warnings that other checks have given; such a warning about an unconfirmed bar also
+        states that the bar is not used.
     """
     waits = starts[left_out]
     doubts = [

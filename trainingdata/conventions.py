@@ -13,7 +13,9 @@ StampSide = Literal["begin", "end"]
 
 @dataclass(frozen=True, slots=True)
 class Conventions:
-    """Conventions for bar files that do not state their own; None: reject files that need one.
+    """Conventions of bar files that do not state their own.
+
+    None means that files without the convention are rejected.
 
     uses_adjusted_close: whether prices are multiplied by adjusted close over close, if a file has
         both.

@@ -1,9 +1,9 @@
-"""Dividends, splits and ends of symbols from a file; adjustment of prices for splits.
+"""Dividends, splits, delistings and renames from a file; adjustment of prices for splits.
 
 Settlement applies these events to positions. A file (CSV or Parquet) has one row for each event;
 columns and kinds are read in any case:
 
-    symbol  of a stock; for an end, also of crypto
+    symbol  of a stock; for ended, merger and rename also of crypto
     date    New York, YYYY-MM-DD, the ex-date, or the first day without the symbol
     kind    dividend, split, ended, merger or rename
     value   dividend: USD per share, in the units of the prices;
@@ -12,10 +12,11 @@ columns and kinds are read in any case:
             merger: shares of `into` per share; rename: 1 or empty
     into    (merger, rename) the symbol that replaces the old one
     cash    (merger) USD per share in addition to the new shares
-    known   (ended, merger) when the end was known, a New York date or an instant with a zone;
-            empty for the open of `date`
+    known   (ended, merger) when the delisting became known, a New York date or an instant with a
+            zone; empty for the open of `date`
 
-Duplicates in a session are rejected: two splits, or one dividend in two rows. A symbol ends once.
+Duplicates in a session are rejected: two splits, or one dividend in two rows. A symbol is delisted
+or renamed at most once.
 """
 
 from __future__ import annotations
@@ -75,7 +76,7 @@ class _Row(NamedTuple):
 
 
 def read_actions(path: Path) -> tuple[CorporateEvent, ...]:
-    """Read the dividends, splits and ends of symbols in a file, in time order.
+    """Read the dividends, splits, delistings and renames in a file; return them in time order.
 
     Raises DataError for an invalid or a duplicate row.
     """
@@ -104,14 +105,17 @@ def read_actions(path: Path) -> tuple[CorporateEvent, ...]:
 
 
 def _place(event: CorporateEvent) -> tuple[object, ...]:
-    """Return an event's sort key; a dividend precedes its session's split, an end follows it."""
+    """Return an event's sort key.
+
+    Within a session and symbol, dividends precede the split, and a delisting or rename follows it.
+    """
     if isinstance(event, CorporateAction):
         return event.effective_open, event.symbol, event.split_ratio != 1.0, event.dividend
     return event.effective_open, event.symbol, True, np.inf
 
 
 def adjust_for_splits(bars: Bars, actions: Sequence[CorporateAction]) -> Bars:
-    """Convert raw prices and volumes to the units after the panel's last split.
+    """Return the panel with raw prices and volumes in the units after its last split.
 
     Models compare prices across a split; in raw prices a split looks like a large loss.
     """
@@ -170,7 +174,7 @@ def _number(column: str, cell: str) -> float:
 
 
 def _check_kind(symbol: str, kind: str) -> None:
-    """Reject an event without a valid symbol, or of a kind that the asset class does not have."""
+    """Reject an event with an invalid symbol, or with a kind that is unknown or not for crypto."""
     if not is_symbol_in_any_case(symbol):
         raise DataError(f"{symbol!r} is not the symbol of a stock (NVDA) or crypto pair (BTCUSD)")
     if kind not in ACTION_KINDS:
@@ -185,7 +189,13 @@ def _check_kind(symbol: str, kind: str) -> None:
 def _end(
     row: _Row, name: str, opens: np.datetime64, value: float, cash: float
 ) -> Delisting | Rename:
-    """Return the end of a symbol from a row; value: NaN where the row states no payout."""
+    """Return the delisting or rename that a row of the file states.
+
+    name: symbol that is delisted or renamed.
+    opens: open of the first session without the symbol.
+    value: number in the column `value`; NaN if the row states no payout.
+    cash: USD per share in addition to new shares.
+    """
     kind = row.kind
     if kind == "rename" and value != 1.0:
         raise DataError(
@@ -220,7 +230,7 @@ def _end(
 
 
 def _booked(row: _Row, opens: np.datetime64) -> np.datetime64:
-    """Return the first session open, at or after `opens`, at which the row was known."""
+    """Return the first session open, not before `opens`, at which the row's event was known."""
     known = opens
     if row.known:
         try:

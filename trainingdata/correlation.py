@@ -73,19 +73,19 @@ class CorrelationMatrix:
 
 @runtime_checkable
 class CorrelationSource(Protocol):
-    """Protocol of sources of correlation matrices as known at an instant of a panel."""
+    """Protocol of sources of correlation matrices, each based on bars known at an instant."""
 
     def matrix_at_end(self, bars: Bars) -> CorrelationMatrix:
-        """Return the matrix of the panel's symbols as of its last instant."""
+        """Return the matrix of the panel's symbols that is known at its last instant."""
         ...
 
     def matrices_at(self, bars: Bars, instants: Instants) -> Array32:
-        """Return the matrix [D, S, S] known at each of these instants."""
+        """Return the matrices [D, S, S], each known at one of the D instants."""
         ...
 
     @property
     def prior_means(self) -> MeanCorrelations:
-        """Mean correlations to which estimates from few symbols are shrunk."""
+        """Mean correlations towards which estimates from few symbols are shrunk."""
         ...
 
 
@@ -120,14 +120,15 @@ class CorrelationEstimator:
         return int(30 + 1.6 * max(self.session_window, sessions)) * DAY
 
     def matrix_at_end(self, bars: Bars) -> CorrelationMatrix:
-        """Return the matrix of the last estimate at or before the panel's end.
+        """Return the matrix that is in force at the panel's end.
 
-        The matrix depends only on bars up to the estimate.
+        It is estimated at 16:00 New York on a day or, with daily bars, on a month's last day, and
+        depends only on bars up to then.
         """
         return repair_matrix(bars.symbols, *self.estimate(bars))
 
     def matrices_at(self, bars: Bars, instants: Instants) -> Array32:
-        """Return the matrix [D, S, S] known at each of these instants."""
+        """Return the matrices [D, S, S], each known at one of the D instants."""
         size = len(bars.symbols)
         matrices = np.empty((len(instants), size, size), dtype=np.float32)
         if not len(instants):
@@ -163,9 +164,12 @@ class CorrelationEstimator:
     def _estimated(
         self, bars: Bars, closes: _Closes, boundary: np.datetime64
     ) -> tuple[Array, float]:
-        """Return the estimate [S, S] from the closes in the windows before a 16:00.
+        """Return the estimate [S, S] from the closes in the lookback windows before an instant.
 
         The second value is a lower bound on the estimate's eigenvalues, -inf if unknown.
+
+        closes: the panel's prepared closes.
+        boundary: as-of instant, a 16:00 New York.
         """
         reach = self._reach(bars, boundary)
         since, until = np.searchsorted(bars.times, reach)
@@ -209,14 +213,14 @@ class _Returns(NamedTuple):
 
     @classmethod
     def from_logs(cls, logs: Array) -> _Returns:
-        """Return the differences of log prices [N + 1, M], NaN where there is no price."""
+        """Return the differences of log prices [N + 1, M], which are NaN where missing."""
         values = np.diff(logs, axis=0)
         present = np.isfinite(values)
         values[~present] = 0.0
         return cls(values, present, np.abs(values) > NO_MOVE_TOL)
 
     def rows(self, first: int, last: int) -> _Returns:
-        """Return rows first … last - 1 as views."""
+        """Return the returns of rows `first` to `last` - 1, as views."""
         part = slice(first, max(last, first))
         return _Returns(self.values[part], self.present[part], self.moves[part])
 
@@ -224,9 +228,10 @@ class _Returns(NamedTuple):
 class _Closes(NamedTuple):
     """A panel's closes and returns, prepared once for all estimates of a history.
 
-    hourly: for each asset class the member symbols [M], the instants [N] at which a member has a
-        bar, and the returns between these instants, [N - 1, M].
-    daily: closes at 16:00 (`session_closes`) if the panel has stocks and crypto, else None.
+    hourly: one tuple for each asset class: indices of its symbols [M], instants [N] at which any of
+        them has a bar, and the returns between these instants, [N - 1, M].
+    daily: instants and closes at 16:00 (`session_closes`) if the panel has stocks and crypto; else
+        None.
     """
 
     hourly: list[tuple[Index, Instants, _Returns]]
@@ -234,7 +239,10 @@ class _Closes(NamedTuple):
 
 
 def _closes_of(bars: Bars, boundary: np.datetime64) -> _Closes:
-    """Prepare a panel's closes for estimates up to `boundary`, the last 16:00 to estimate."""
+    """Prepare a panel's closes for estimates.
+
+    boundary: as-of instant of the last estimate, a 16:00 New York.
+    """
     classes = [np.flatnonzero(bars.crypto == coins) for coins in (False, True)]
     hourly = []
     for members in filter(len, classes):
@@ -245,7 +253,10 @@ def _closes_of(bars: Bars, boundary: np.datetime64) -> _Closes:
 
 
 def estimation_times(timeframe: Timeframe, instants: Instants) -> Instants:
-    """Return the as-of instant, a 16:00 New York, of the estimate used at each instant, [N]."""
+    """Return the as-of instant of the estimate in force at each instant, [N].
+
+    It is the last 16:00 New York of a day or, with daily bars, of a month's last day.
+    """
     return last_month_ends(instants) if timeframe.is_daily else last_four_pms(instants)
 
 
@@ -265,7 +276,8 @@ def correlations_at(
 class CachedCorrelations:
     """A correlation source that caches the matrices of a panel's instants.
 
-    All panels must be parts of one history: panels that end at the same instant have equal bars.
+    All panels must be parts of one history, so that panels with the same last instant have equal
+    bars.
 
     source: source of the matrices.
     """
@@ -283,7 +295,7 @@ class CachedCorrelations:
         return self.source.matrix_at_end(bars)
 
     def matrices_at(self, bars: Bars, instants: Instants) -> Array32:
-        """Return the matrix [D, S, S] known at each of these instants, cached if possible."""
+        """Return the matrices [D, S, S], each known at one of D instants, cached if possible."""
         boundaries = estimation_times(bars.timeframe, instants)
         held, matrices = self._kept.get(bars.last_instant, (None, None))
         if held is None or matrices is None or not np.isin(boundaries, held).all():
@@ -297,7 +309,7 @@ class CachedCorrelations:
 def repair_matrix(
     symbols: tuple[str, ...], values: Array, as_of: np.datetime64
 ) -> CorrelationMatrix:
-    """Return an estimate [S, S] as a positive definite matrix with values exact in float32."""
+    """Return an estimate [S, S] as a positive definite matrix whose values are exact in float32."""
     with single_threaded_blas():
         whole = raise_eigenvalues(values)
     rounded = whole.astype(np.float32).astype(np.float64)
@@ -307,8 +319,9 @@ def repair_matrix(
 def raise_eigenvalues(values: Array, least: float = -np.inf) -> Array:
     """Return a symmetric matrix [S, S] with eigenvalues raised to a floor, and a unit diagonal.
 
-    A matrix whose eigenvalues are above the floor is unchanged. A matrix of blocks from different
-    clocks, or of pairs from different rows, may not be positive definite.
+    A matrix whose eigenvalues are above the floor is unchanged. An estimate can have lower or
+    negative eigenvalues, because its blocks come from bars on different clocks, or its pairs of
+    symbols from different rows.
 
     least: known lower bound on the eigenvalues; -inf if unknown.
     """
@@ -375,9 +388,9 @@ def session_closes(
 def _mixed_with_prior(returns: _Returns, prior: float, window: int) -> tuple[Array, float]:
     """Return the shrunk correlation [M, M] of returns [N, M], blended with the prior pair by pair.
 
-    The weight of the data is n / window, with n the number of joint observations. A pair in which
-    one symbol does not move in the joint rows gets the prior. The second value is a lower bound on
-    the matrix's eigenvalues, -inf if unknown.
+    The weight of the data is n / window, with n the number of joint observations of the pair. A
+    pair in which one symbol does not move in the joint rows gets the prior. The second value is a
+    lower bound on the matrix's eigenvalues, -inf if unknown.
     """
     whole = bool(returns.present.all())
     shared = _rows_in_common(returns.present)
@@ -402,14 +415,21 @@ def _mixed_with_prior(returns: _Returns, prior: float, window: int) -> tuple[Arr
 
 
 def _rows_in_common(present: Mask) -> Array:
-    """Return the number of joint observations of each pair [M, M]; [1, 1] if no row is missing."""
+    """Return the number of joint observations of each pair of symbols, [M, M].
+
+    If no return is missing, the result is a single number, [1, 1].
+    """
     if present.all():
         return np.full((1, 1), float(len(present)))
     return _summed_in_common(present.astype(np.float64), present)
 
 
 def _summed_in_common(values: Array, present: Mask) -> Array:
-    """Return the sum of each column of values [N, M] over each other symbol's rows, [M, M]."""
+    """Return for each pair (i, j) the sum of column i over the rows in which j is present, [M, M].
+
+    values: [N, M] values; 0 where missing.
+    present: [N, M] mask of the rows in which a symbol is present.
+    """
     sums = np.repeat(values.sum(axis=0)[:, None], values.shape[1], axis=1)
     lacking = ~present.all(axis=0)
     sums[:, lacking] = values.T @ present[:, lacking].astype(np.float64)
@@ -417,9 +437,11 @@ def _summed_in_common(values: Array, present: Mask) -> Array:
 
 
 def _standardised(returns: _Returns, shared: Array) -> Array:
-    """Return returns [N, M] with mean 0 and deviation 1 over a symbol's rows.
+    """Return the returns [N, M] with mean 0 and deviation 1 over each symbol's available rows.
 
     The result is 0 in missing rows, and in all rows of a symbol that does not move.
+
+    shared: result of `_rows_in_common`.
     """
     rows = np.maximum(np.diag(shared), 1)
     standard = returns.values - returns.values.sum(axis=0) / rows
@@ -433,9 +455,9 @@ def _standardised(returns: _Returns, shared: Array) -> Array:
 def _pairwise_correlation(
     standard: Array, products: Array, present: Mask, shared: Array
 ) -> tuple[Array, Mask]:
-    """Return the sample correlation [M, M] over joint rows, and a mask of defined pairs.
+    """Return the sample correlation [M, M] over joint rows, and a mask of the pairs that have one.
 
-    A pair is undefined with too few joint rows, or if one symbol does not move in them.
+    A pair has none with too few joint rows, or if one symbol does not move in them.
     """
     with np.errstate(invalid="ignore", divide="ignore"):
         sample = products / shared
@@ -452,11 +474,11 @@ def _pairwise_correlation(
 
 
 def _intensity_pairs(returns: _Returns, shared: Array, estimated: Mask, window: int) -> Mask:
-    """Return a mask [M, M] of pairs that count in the intensity; on its diagonal, their symbols.
+    """Return a mask [M, M] of the pairs of symbols from which the shrinkage intensity is computed.
 
-    A pair counts if it has half the window in common and both symbols move in a tenth of it. A
-    symbol in any such pair counts, as in Ledoit and Wolf's formula; the intensity applies to all
-    other pairs, too.
+    A pair counts if it has half the window in common and both symbols move in a tenth of it. On the
+    diagonal, a symbol in any such pair counts, as in Ledoit and Wolf's formula. The intensity also
+    applies to the pairs that do not count.
     """
     # A symbol without variance, with few bars or with a few ticks is in no pair and does not affect
     # the others' correlations. The standardised fourth moment of a single tick is the length of the
@@ -475,10 +497,11 @@ def _ledoit_wolf_intensity(
 
     Σ variance of a sample covariance / Σ squared distance of the covariance from the identity, over
     the counted pairs: Ledoit and Wolf 2004, "A well-conditioned estimator for large-dimensional
-    covariance matrices", section 3.2, with each pair's own rows. Without missing rows it equals
-    theirs, and scikit-learn's to 1e-15. scikit-learn's function supports no missing rows: with 2 %
-    of them at zero, the synthetic market's stocks get 0.063 instead of 0.062, with 10 % 0.079
-    instead of 0.071.
+    covariance matrices", section 3.2, computed from the rows that each pair has in common. Without
+    missing rows it equals their formula, and scikit-learn's to 1e-15. scikit-learn's function
+    supports
+    no missing rows: with 2 % of them at zero, the synthetic market's stocks get 0.063 instead of
+    0.062, with 10 % 0.079 instead of 0.071.
     """
     if not counted_pairs.any():
         return 0.0

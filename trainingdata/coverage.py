@@ -51,9 +51,9 @@ def coverage_rows(bars: Bars) -> list[tuple[str, ...]]:
 
 
 def missing_range_texts(bars: Bars, start: str | None, end: str | None) -> tuple[str, ...]:
-    """Return texts on the parts without bars at the start and the end of a range.
+    """Describe the stretches without bars at the start and the end of the requested range.
 
-    start, end: bounds of the range, as in the settings of a run.
+    start, end: bounds of the range, as in the settings of a run; None: not checked.
     """
     said: list[tuple[str, str]] = []
     for s, item in enumerate(bars.instruments):
@@ -103,7 +103,10 @@ def coverage_report(
 
 
 def _grouped(said: Iterable[tuple[str, str]]) -> Iterator[str]:
-    """Yield each distinct text once, preceded by its symbols."""
+    """Yield each distinct text once, preceded by its symbols.
+
+    said: pairs of text and symbol.
+    """
     about: dict[str, list[str]] = {}
     for words, symbol in said:
         about.setdefault(words, []).append(symbol)

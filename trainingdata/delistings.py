@@ -1,11 +1,11 @@
-"""Ends of symbols: delistings, mergers, and renames.
+"""Delistings, mergers and renames of symbols.
 
-A symbol is missing from the first session of its class in which its file has no bar. It ends after
-several such sessions in a row, unless it trades in the next session. With daily bars the end is
-booked at that session's open, with shorter bars at the open of the following session. An
-unconfirmed bar counts as present. The end is known from its booking on: no earlier decision uses
-it. The last bar of a panel does not end a symbol. A row of the actions file may state an end, and
-when the end was known.
+A symbol is missing from the first session of its class in which its file has no bar. It counts as
+delisted after several such sessions in a row, unless it trades in the next session. With daily bars
+the delisting is booked at that next session's open, with shorter bars at the open of the session
+after it. An unconfirmed bar counts as present. The delisting is known from its booking on: no
+earlier decision uses it. The last bar of a panel does not mean a delisting. A row of the actions
+file may state a delisting, and when it became known.
 """
 
 from __future__ import annotations
@@ -35,13 +35,12 @@ SymbolSeries = tuple[Instants, Array, Provenance]
 
 @dataclass(frozen=True, slots=True)
 class Delisting:
-    """The end of a symbol by delisting or merger, and the payout per share.
+    """A delisting of a symbol, by merger or otherwise, and the payout per share.
 
-    symbol: the symbol that ends.
+    symbol: the delisted symbol.
     effective_open: open of the first session without the symbol.
     booked_at: instant of the booking: the first session open, not before `effective_open`, at which
-        the end was
-        known.
+        the delisting was known.
     cash_per_share: USD paid per share; NaN if unknown.
     last_price_fraction: further payout, as a fraction of the last price.
     exchange_ratio: further payout, in shares of `successor` per share.
@@ -76,12 +75,11 @@ class Rename:
 
 @dataclass(frozen=True, slots=True)
 class DelistingRules:
-    """Rules for the ends of symbols in a panel.
+    """Rules for the delistings of symbols in a panel.
 
-    listed_delistings: ends stated in the actions file.
-    missed_sessions: number of sessions without a bar after which a symbol has ended, unless it
-        trades in the
-        next session; None: only the actions file ends symbols.
+    listed_delistings: delistings stated in the actions file.
+    missed_sessions: number of sessions without a bar after which a symbol counts as delisted,
+        unless it trades in the next session; None: only delistings in the actions file count.
     loss_fraction: fraction of the last price that is lost if no file states the payout.
     """
 
@@ -90,7 +88,7 @@ class DelistingRules:
     loss_fraction: float = DELISTING_LOSS
 
     def booked_delistings(self, bars: Bars) -> tuple[Delisting, ...]:
-        """Return the ends of symbols booked by the panel's last instant, in time order."""
+        """Return the delistings booked by the panel's last instant, in time order."""
         found = [
             self._less_loss(each, bars) if np.isnan(each.cash_per_share) else each
             for each in self.listed_delistings
@@ -101,11 +99,11 @@ class DelistingRules:
         return tuple(sorted(found, key=lambda each: (each.booked_at, each.symbol)))
 
     def cancelled_delistings(self, bars: Bars) -> tuple[Delisting, ...]:
-        """Return the ends that are cancelled because the symbol trades again at the booking."""
+        """Return the delistings that are cancelled, as the symbol trades again at the booking."""
         return tuple(each for each in self._absent(bars) if _is_back(bars, each))
 
     def _absent(self, bars: Bars) -> Iterator[Delisting]:
-        """Yield an end for each symbol that has missed enough sessions."""
+        """Yield a delisting for each symbol that has missed enough sessions, even if cancelled."""
         if self.missed_sessions is None:
             return
         absent = BarAbsence.from_bars(bars)
@@ -120,9 +118,10 @@ class DelistingRules:
             yield self._less_loss(Delisting(bars.symbols[s], opens, opens), bars)
 
     def _less_loss(self, end: Delisting, bars: Bars) -> Delisting:
-        """Return an end that pays the last price less the loss.
+        """Return a delisting with a payout of the last price less the loss.
 
-        No later bar can confirm a move on a symbol's last bar, so its price counts unfiltered.
+        The price of the symbol's last bar counts even if it is unconfirmed, because no later bar
+        can confirm it.
         """
         worth = 1.0 - self.loss_fraction
         last = _last_unconfirmed(bars, end)
@@ -133,7 +132,7 @@ class DelistingRules:
         )
 
     def delisted_mask(self, bars: Bars) -> Mask:
-        """Return a mask [S] of symbols that have ended by the panel's end, without a bar since."""
+        """Return a mask [S] of symbols delisted by the panel's end that have no bar since."""
         last = {each.symbol: each.booked_at for each in self.booked_delistings(bars)}
         return np.array(
             [
@@ -151,8 +150,7 @@ class BarAbsence:
     A span lasts from one session's open to the next; a panel has D spans.
 
     missed_sessions: [S, D] number of spans since the symbol's last bar in which another symbol of
-        its class
-        had a bar; 0 before the symbol's first bar.
+        its class had a bar; 0 before the symbol's first bar.
     next_opens: [D] open of the session after each span.
     """
 
@@ -161,7 +159,7 @@ class BarAbsence:
 
     @classmethod
     def from_bars(cls, bars: Bars) -> BarAbsence:
-        """Count the spans without a bar of each symbol of a panel."""
+        """Count for each symbol of a panel the spans without a bar."""
         # A bar that becomes known at a session's open belongs to the span before.
         opens = calendar().opens
         number = np.searchsorted(opens, bars.times, side="left")
@@ -176,14 +174,14 @@ class BarAbsence:
 
     @property
     def missed_at_end(self) -> Index:
-        """Number of spans without a bar at the panel's end, [S]."""
+        """Number of spans without a bar up to the panel's end, [S]."""
         return np.asarray(self.missed_sessions[:, -1])
 
 
 def check_delistings(bars: Bars, delistings: Iterable[Delisting]) -> None:
-    """Validate the stated ends of symbols against the bars.
+    """Validate the delistings that the actions file states against the bars.
 
-    Raises DataError for an end that the bars contradict, or that leads to a symbol without bars.
+    Raises DataError for a delisting that the bars contradict, or whose successor has no bars.
     """
     for each in delistings:
         if each.symbol not in bars.symbols or each.effective_open > bars.last_instant:
@@ -227,10 +225,12 @@ def join_renamed(
 ) -> None:
     """Join the bars of old and new symbols under the latest symbol, in place.
 
-    series: known-at instants, values and origin by symbol.
+    series: known-at instants, values and provenance of each symbol's bars.
     renames: renames in time order.
+    timeframe: timeframe of the bars.
 
-    Raises DataError for a missing new symbol, or bars on the wrong side of the rename.
+    Raises DataError for a missing new symbol, for bars of the old symbol after the rename, and for
+    bars of the new symbol before it.
     """
     for each in renames:
         if each.symbol not in series:
@@ -263,7 +263,7 @@ def join_renamed(
 
 
 def latest_symbol(symbol: str, at: np.datetime64, renames: Iterable[Rename]) -> str:
-    """Return the latest name of a symbol that was valid at an instant.
+    """Return the latest name of the security that had the name `symbol` at an instant.
 
     renames: renames in time order.
     """
@@ -289,7 +289,7 @@ def next_session_open(at: np.datetime64) -> np.datetime64:
 
 
 def _last_unconfirmed(bars: Bars, end: Delisting) -> float:
-    """Return the close of a symbol's last bar before its end if that bar is unconfirmed; else 0."""
+    """Return the close of a symbol's last bar before its delisting if it is unconfirmed; else 0."""
     if not bars.unconfirmed_bars:
         return 0.0
     s = bars.symbols.index(end.symbol)
@@ -304,9 +304,9 @@ def _last_unconfirmed(bars: Bars, end: Delisting) -> float:
 
 
 def _is_back(bars: Bars, end: Delisting) -> bool:
-    """Return whether a bar covers the open of an end, so that the symbol still trades.
+    """Return whether a bar covers the open at which a delisting is booked: the symbol still trades.
 
-    A first trade later in that session is unknown at the open, and does not cancel the end.
+    A first trade later in that session is unknown at the open, and does not cancel the delisting.
     """
     s = bars.symbols.index(end.symbol)
     known = bars.times[bars.has_bar[s]]

@@ -140,7 +140,7 @@ def _stored_bars(
 
 
 def _still_agrees(data: MarketData, item: Instrument, times: Instants, values: Array) -> bool:
-    """Return whether the venue still returns the same bars for a file's last days."""
+    """Return whether the venue still returns the bars that a file has for its last days."""
     tables = data.bars_by_symbol([item.symbol], times[-1] - RECHECKED_SPAN, times[-1])
     if not tables:
         return False
@@ -169,7 +169,7 @@ class DownloadSettings:
     """Settings of a download: symbols, range, source and folder.
 
     symbols: symbols to download.
-    start, end: first and last instant.
+    start, end: first and last instant of the bars.
     broker: settings of the venue.
     data: settings of feed and adjustment.
     folder: folder of the files.

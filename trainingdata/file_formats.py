@@ -1,7 +1,7 @@
 """Formats of bar files by vendor: columns, timestamps and volume.
 
-A new vendor or format is a new row of `FILE_FORMATS`, or of `VENDORS` if its column names vary in
-case or contain a coin. `trainingdata.columns` detects the columns of any other file by name.
+To support a vendor, add a row to `FILE_FORMATS`, or to `VENDORS` if the column names vary in case
+or contain a coin. `trainingdata.columns` detects the columns of any other file by name.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ EXAMPLE_LINES = (
 
 @dataclass(frozen=True, slots=True)
 class EpochFormat:
-    """Unit of epoch timestamps (UTC), and the period in which a vendor uses this unit.
+    """Unit of a vendor's epoch timestamps (UTC), and the period in which the vendor uses it.
 
     unit: `s`, `ms`, `us` or `ns`.
     start_date, end_date: UTC dates of the period, `end_date` excluded.
@@ -57,7 +57,7 @@ class FileFormat:
     symbol_column: name of the column of symbols; empty if there is none.
     symbol_pattern: regular expression of the symbol cells; its group is the symbol.
     adjusted_close_column: name of the column of adjusted closes; empty if there is none.
-    unread_columns: names of optional columns that are not read.
+    unread_columns: names of optional columns of the format that are not read.
     date_formats: `strptime` formats of timestamps that are not ISO text; empty: any fitting format
         of `DATE_FORMATS`.
     time_zone: time zone of timestamps without a zone; empty: the user states it (`data.zone`).
@@ -69,16 +69,16 @@ class FileFormat:
         order.
     crypto_volume_unit: unit of the volume of crypto; None: the header does not state it. The volume
         of stocks counts shares.
-    marker_columns: names of columns that only this vendor writes; without any of them
+    marker_columns: names of columns that only this vendor writes; in a file without any of them,
         `crypto_volume_unit` is unknown. Empty: no other vendor has this header.
-    quote_volume_column: name of the column of volume in the pair's other currency, which reveals
-        the unit.
+    quote_volume_column: name of the column of volume in the pair's other currency, from which the
+        unit of the volume can be inferred.
     volume_coin: coin in the name of the volume column, BTC in `Volume BTC`.
     names_volume_unit: whether the name of the volume column states its unit.
     has_formatted_numbers: whether numbers may have a dollar sign or commas, and volumes a suffix K,
         M or B.
     has_empty_rows: whether a row without any number means a period without a trade.
-    ignored_columns: names of the file's columns that are not read.
+    ignored_columns: names of the other columns in the file, which are not read.
     """
 
     vendor: str
@@ -110,7 +110,10 @@ class FileFormat:
         return (*self.timestamp_columns, *self.ohlcv_columns, *(name for name in optional if name))
 
     def matches(self, names: Sequence[str]) -> bool:
-        """Return whether a file with these column names, or this first line, has this format."""
+        """Return whether a file has this format.
+
+        names: column names, or the cells of the file's first line.
+        """
         if self.is_headerless:
             return len(names) == len(self.columns) and all(map(_COUNT.fullmatch, names))
         return {*self.timestamp_columns, *self.ohlcv_columns} <= {*names} <= {*self.columns}
@@ -230,8 +233,8 @@ class Vendor:
 
     name: name of the vendor.
     marker_columns: normalised column names whose combination only this vendor writes.
-    timestamp_column: name of the column of a bar's time.
-    close_column: name of the column of closes.
+    timestamp_column: normalised name of the column of a bar's time.
+    close_column: normalised name of the column of closes.
     uses_semicolons: whether semicolons separate cells.
 
     The other fields have the same meaning as in `FileFormat`.

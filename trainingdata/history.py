@@ -1,4 +1,4 @@
-"""Price history that a strategy sees: each symbol's own last bars up to a decision."""
+"""Price history that a strategy sees: the last bars of each symbol up to a decision."""
 
 from __future__ import annotations
 
@@ -16,11 +16,12 @@ _NAT = np.datetime64("NaT", "ns")
 
 @dataclass(frozen=True, eq=False, slots=True)
 class PriceHistory:
-    """The last T own bars of each of S symbols, oldest first, as known at a decision.
+    """The last T bars of each of S symbols, oldest first, as known at a decision.
 
-    A symbol with fewer bars has NaN, and NaT in `times`, before its first one. The last column is
-    each symbol's latest bar. Prices are adjusted for the splits known at the decision. The arrays
-    are read-only copies: they lead to no other bar.
+    Each symbol has its own T bars, so that a column holds bars of different instants. The last
+    column is each symbol's latest bar. A symbol with fewer bars has NaN, and NaT in `times`, before
+    its first bar. Prices are adjusted for the splits known at the decision. The arrays are
+    read-only copies, so that they give no access to later bars.
 
     times: [S, T] UTC `datetime64[ns]`, instants at which the bars became known.
     opens, highs, lows, closes: [S, T] USD.
@@ -36,7 +37,7 @@ class PriceHistory:
 
 
 class OwnBars:
-    """The bars of a panel by symbol, without the instants at which a symbol has none.
+    """The bars of a panel by symbol, without the instants at which a symbol has no bar.
 
     keep: number of last bars of each symbol that are kept; None: all.
     """
@@ -48,11 +49,11 @@ class OwnBars:
         self._loaded: dict[str, _SymbolBars] = {}
 
     def history(self, symbols: Sequence[str], length: int, row: int | None = None) -> PriceHistory:
-        """Return the last `length` bars of these symbols up to a row of the panel.
+        """Return the last `length` bars of each of these symbols, up to a row of the panel.
 
         A symbol that the panel lacks, or an empty name, has no bars.
 
-        row: None stands for the last row.
+        row: index of the row; None: the last row.
         """
         if length == 0:
             return NO_HISTORY
@@ -88,9 +89,9 @@ class OwnBars:
 
 
 class _SymbolBars(NamedTuple):
-    """The N own bars of a symbol on a panel of T instants.
+    """The N bars of one symbol, placed on a panel of T instants.
 
-    counts: [T] number of own bars until each instant.
+    counts: [T] number of the symbol's bars up to each instant.
     times: [N] known-at instants.
     values: [5, N] open, high, low, close in USD, and volume.
     """

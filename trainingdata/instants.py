@@ -1,6 +1,6 @@
 """Instants: parsing, formatting, and conversion to New York time.
 
-Every instant is UTC `datetime64[ns]`; the exchange's day is the New York date.
+Every instant is UTC `datetime64[ns]`. The day of an instant is its New York date.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ def check_zone(zone: str | None, name: str) -> None:
 
 
 def _is_zone(zone: str) -> bool:
-    """Return True for UTC and for a location of the time-zone database."""
+    """Return whether a text is UTC or the name of a location in the time-zone database."""
     if "/" not in zone:
         return zone == "UTC"
     try:
@@ -81,7 +81,7 @@ def _is_zone(zone: str) -> bool:
 
 
 def _zone_hint(zone: str) -> str:
-    """Return a hint for an error message: the valid zones nearest to a word; may be empty."""
+    """Return the end of an error message that suggests valid zones like `zone`; may be empty."""
     word = zone.strip().upper()
     if word in _UTC_NAMES:
         return did_you_mean(["UTC"])
@@ -109,14 +109,15 @@ def _zone_hint(zone: str) -> str:
 
 
 def _fixed_zone(hours: int) -> str:
-    """Return the name of the zone with this UTC offset in hours; names reverse the sign."""
+    """Return the name of the zone with this UTC offset in hours; such names reverse the sign."""
     return f"Etc/GMT{-hours:+d}" if hours else "UTC"
 
 
 def parse_instant(text: Any, *, name: str, end_of_day: bool = False) -> np.datetime64:
     """Parse a New York date, or an instant with a zone, as a UTC instant.
 
-    A date means its midnight, or with `end_of_day` its last nanosecond, because ends are inclusive.
+    A date means its midnight or, with `end_of_day`, its last nanosecond: the end of a range
+    includes the whole day.
 
     name: name of the setting, for the message.
 
@@ -156,8 +157,8 @@ def parse_instant(text: Any, *, name: str, end_of_day: bool = False) -> np.datet
 def parse_date(text: str) -> np.datetime64:
     """Parse a date in the form YYYY-MM-DD.
 
-    Raises ValueError for any other text; NumPy would also parse `2024`, `today`, and `20240610` as
-    a year.
+    Raises ValueError for any other text, including `2024`, `today` and `20240610`, which NumPy
+    alone would parse.
     """
     if not _DATE.fullmatch(text):
         raise ValueError(f"{text!r} is not a date (YYYY-MM-DD)")
@@ -167,7 +168,7 @@ def parse_date(text: str) -> np.datetime64:
 def history_start(now: np.datetime64, days: int) -> np.datetime64:
     """Return the UTC midnight `days` calendar days before the day of an instant.
 
-    No stock or crypto bar spans a UTC midnight, so that a history from this instant begins with
+    No stock or crypto bar spans a UTC midnight, so that a history from this midnight begins with
     complete bars. The result is the same all day.
     """
     return np.datetime64((now - days * DAY).astype("datetime64[D]"), "ns")
@@ -180,7 +181,7 @@ def parse_instant_column(
 
     column: timestamps, as text or as datetimes, at least one row.
     path: path of the file, for messages.
-    before: number of rows of the file before these, for messages.
+    before: number of rows of the file before the column's first row, for messages.
     zone: time zone of timestamps without a zone; None: such timestamps are rejected.
     advice: end of the message that rejects timestamps without a zone.
 
@@ -210,7 +211,11 @@ def parse_instant_column(
 def _stamps_of_text(
     text: pd.Series, zone: str | None, fault: RowErrorFactory, advice: str
 ) -> pd.Series:
-    """Parse timestamps with a time zone from text."""
+    """Parse a column of timestamps from text; return them with a time zone.
+
+    zone, advice: as in `parse_instant_column`.
+    fault: function that returns the error for a row.
+    """
     import pandas as pd
 
     stamps = pd.to_datetime(text, utc=True, errors="coerce", format="ISO8601")
@@ -234,7 +239,7 @@ def _stamps_of_text(
 
 
 def _abbreviation_fault(cell: str, advice: str) -> str:
-    """Return an error text for a timestamp that ends in a zone abbreviation; else empty."""
+    """Return an error text for a timestamp that ends in a zone abbreviation (EST); else empty."""
     found = _ABBREVIATED.fullmatch(cell)
     if found is None:
         return ""
@@ -254,7 +259,11 @@ def _has_zone(text: pd.Series) -> Mask:
 def _typed_stamps(
     column: pd.Series, zone: str | None, fault: RowErrorFactory, advice: str
 ) -> pd.Series:
-    """Return a column of timestamps with a time zone."""
+    """Return a column of datetimes with a time zone.
+
+    zone, advice: as in `parse_instant_column`.
+    fault: function that returns the error for a row.
+    """
     import pandas as pd
 
     if not isinstance(column.dtype, pd.DatetimeTZDtype) and zone is None:
@@ -272,6 +281,9 @@ def _on_clock(
     """Convert local timestamps of a time zone to UTC.
 
     The hour that is repeated when summer time ends is resolved by the order of the rows.
+
+    rows: row numbers of the timestamps in the file, for messages.
+    fault: function that returns the error for a row.
     """
     if len(naive) > 1 and naive.iloc[-1] < naive.iloc[0]:  # newest first
         return _on_clock(naive[::-1], zone, rows[::-1], fault)[::-1]
@@ -289,7 +301,7 @@ def _on_clock(
 
 
 def cell_text(value: object) -> str:
-    """Return a table cell as text for messages: strings in quotes, cut at 40 characters."""
+    """Return a table cell as text for messages; text is quoted and cut after 40 characters."""
     import pandas as pd
 
     if isinstance(value, str):
@@ -357,7 +369,10 @@ def _new_york_time(instants: Instants) -> Instants:
 
 @cache
 def new_york_offsets() -> tuple[Instants, npt.NDArray[np.timedelta64]]:
-    """Return New York's UTC offsets [N + 1], and the instants [N] at which they change."""
+    """Return New York's UTC offsets [N + 1], and the instants [N] at which they change.
+
+    The first offset applies before the first instant.
+    """
     import pandas as pd
 
     def offsets_at(utc: Instants) -> npt.NDArray[np.timedelta64]:

@@ -74,7 +74,7 @@ class Instrument:
     kind: asset class.
     qty_increment: lot size; by default whole shares and thousandths of a coin.
     tradable: whether the venue accepts orders in the instrument.
-    borrowable: whether a stock can be sold short now.
+    borrowable: whether the stock can be borrowed now, and so be sold short.
     min_order_qty: minimum quantity of an order; 0 if the venue states none.
     """
 
@@ -112,20 +112,25 @@ def is_crypto(symbol: str) -> bool:
 
 
 def is_stock(symbol: str) -> bool:
-    """Return whether a symbol is a stock; options and foreign symbols count as stocks."""
+    """Return whether a symbol is not crypto; options and foreign symbols count as stocks."""
     return not is_symbol(symbol) or not is_crypto(symbol)
 
 
 def placeholder_symbol(name: str) -> str:
-    """Return a placeholder symbol for a position other than stocks and crypto against the dollar.
+    """Return a placeholder symbol for a position that is neither a stock nor crypto in USD.
 
     Such a position counts as an untraded stock, for equity and for margin.
+
+    name: the venue's name of the position.
     """
     return f"?{re.sub('[^A-Z0-9.]', '_', name.upper())[:40] or '_'}"
 
 
 def parse_symbols(words: Iterable[str]) -> list[str]:
-    """Return the distinct symbols in a setting; a word may list several, separated by commas."""
+    """Return the distinct symbols in the words of a setting.
+
+    A word may list several symbols, separated by commas.
+    """
     parts: list[str] = []
     for word in words:
         parts += [part for part in word.split(",") if part.strip()] or [word]
@@ -133,7 +138,7 @@ def parse_symbols(words: Iterable[str]) -> list[str]:
 
 
 def normalize_data_symbol(text: str) -> str:
-    """Return the symbol that a bar file means: BTC-USD, BTC/USD, BTC-USDT and XBTUSD are BTCUSD.
+    """Return the symbol that a bar file means: BTCUSD for BTC-USD, BTC/USD, BTC-USDT and XBTUSD.
 
     A price in USDT counts as a price in dollars. This applies to bars only: at a venue a pair
     against USDT is a different instrument.
@@ -147,7 +152,7 @@ def normalize_data_symbol(text: str) -> str:
 
 
 def non_usd_pair_error_text(text: str) -> str:
-    """Return an error text for a crypto pair that is not quoted in dollars; else an empty text."""
+    """Return an error text for a crypto pair that is not quoted in dollars; else ""."""
     name = text.strip().upper()
     if _EXCHANGE_RATE.fullmatch(name):
         return f"{name} is an exchange rate; only stocks and crypto pairs in USD are supported"
@@ -170,7 +175,10 @@ def is_quoted_in_usdt(text: str) -> bool:
 def symbol_in_file_name(stem: str) -> str:
     """Return the symbol as a file name spells it, without bar length and period.
 
-    nvda_1h gives nvda, BTC-USDT-5m BTC-USDT, BTCUSDT-1h-2023-01 BTCUSDT, and XBTUSD_60 XBTUSD.
+    nvda_1h gives nvda, BTC-USDT-5m gives BTC-USDT, BTCUSDT-1h-2023-01 gives BTCUSDT, and XBTUSD_60
+    gives XBTUSD.
+
+    stem: file name without its suffix.
     """
     name = series_in_file_name(stem) or _CANDLESTICKS.sub("", stem.strip())
     pair = _PAIR_FILE.fullmatch(name)
@@ -178,9 +186,12 @@ def symbol_in_file_name(stem: str) -> str:
 
 
 def series_in_file_name(stem: str) -> str:
-    """Return the part of a file name that all periods of a series share; else an empty string.
+    """Return a dated file name without its date; an empty string for a name without a date.
 
-    BTCUSDT-1h-2023-01 and BTCUSDT-1h-2023-02 belong to BTCUSDT-1h.
+    The files of a series have one name apart from the date: BTCUSDT-1h-2023-01 and
+    BTCUSDT-1h-2023-02 belong to BTCUSDT-1h.
+
+    stem: file name without its suffix.
     """
     name = stem.strip()
     series = _PERIOD.sub("", name)
@@ -189,11 +200,11 @@ def series_in_file_name(stem: str) -> str:
 
 
 def other_security_error_text(text: str) -> str:
-    """Return an error text if a mixed-case name means another security than its upper-case form.
+    """Return an error text if a mixed-case name denotes another security than its upper-case form.
 
-    On the consolidated tape a lower-case letter marks a preferred share, a right or shares when
-    issued: TpC is a preferred share of AT&T, TPC is Tutor Perini. The result is empty for one
-    security: `Nvda` and `nvda` are NVDA.
+    On the consolidated tape a lower-case letter marks a preferred share, a right or a when-issued
+    share: TpC is a preferred share of AT&T, TPC is Tutor Perini. The result is empty if both forms
+    denote the same security: `Nvda` and `nvda` are NVDA.
     """
     name = text.strip()
     if name in (name.upper(), name.lower(), name.capitalize()) or not _STOCK.fullmatch(
@@ -209,7 +220,9 @@ def other_security_error_text(text: str) -> str:
 
 
 def closest_symbols(symbol: str, known_symbols: Sequence[str]) -> list[str]:
-    """Return the available symbol nearest to an unknown one: BTCUSD for BTC, else the most similar.
+    """Return the available symbol nearest to an unknown one; empty if none is similar.
+
+    For BTC it is BTCUSD, if available, else the most similar symbol.
 
     known_symbols: available symbols.
     """
@@ -230,8 +243,8 @@ def is_symbol_in_any_case(text: str) -> bool:
 def instrument(symbol: str) -> Instrument:
     """Return the instrument of a symbol, with default trading rules.
 
-    `BTCUSD`, `BTC/USD` and `BTC-USD` are one crypto pair, `BRK.B`, `BRK-B` and `BRK/B` one class of
-    shares, `?037833100` is a foreign security, which is not traded.
+    `BTCUSD`, `BTC/USD` and `BTC-USD` are one crypto pair, and `BRK.B`, `BRK-B` and `BRK/B` one
+    share class. `?037833100` is a foreign security, which is not traded.
 
     Raises InputError for any other text.
     """

@@ -24,10 +24,11 @@ PRIOR_VARIANCE = {AssetClass.STOCK: 0.25**2, AssetClass.CRYPTO: 0.75**2}
 
 
 def long_run_variances(bars: Bars, instants: Instants) -> tuple[npt.NDArray[np.int64], Array]:
-    """Return each instant's row index [T], and the table of yearly variances [D, S].
+    """Return the table of yearly variances [D, S], and each instant's row in it [T].
 
-    A row applies from one 16:00 to the next. The k-th last squared return of a symbol has the
-    weight 2^(-k / 60). The prior replaces each missing return of the last 250.
+    The row index comes first. A row applies from one 16:00 New York to the next. The k-th last
+    squared return of a symbol has the weight 2^(-k / 60). The prior replaces each missing return of
+    the last 250.
     """
     boundaries = last_four_pms(instants)
     days, number = np.unique(boundaries, return_inverse=True)
@@ -40,10 +41,10 @@ def long_run_variances(bars: Bars, instants: Instants) -> tuple[npt.NDArray[np.i
 
 @compiled
 def _averages(squared: Array, seen: npt.NDArray[np.int64], prior: Array) -> Matrix:
-    """Return exponential averages [D, S] of the first `seen` [D] squared returns [N, S].
+    """Return exponentially weighted yearly variances [D, S] from squared returns [N, S].
 
-    The last return has the largest weight. Missing squared returns are NaN; `prior` [S] is a yearly
-    variance.
+    Row d uses the first seen[d] squared returns; the last of them has the largest weight. A missing
+    squared return is NaN, for which the yearly variance `prior` [S] is used.
     """
     result = np.empty((len(seen), len(prior)))
     fading = 0.5 ** (1.0 / HALF_LIFE_SESSIONS)

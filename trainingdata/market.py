@@ -1,4 +1,4 @@
-"""The market of a run: bars, corporate actions, ends of symbols, and the run's first instant."""
+"""The market of a run: its bars, corporate actions and delistings, and its first instant."""
 
 from __future__ import annotations
 
@@ -16,14 +16,16 @@ from trainingdata.splits import find_actions_not_in_prices, refuse_jumps
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Market:
-    """Market data of a run: bars, corporate actions, and ends of symbols.
+    """Market data of a run: bars, corporate actions, and delistings.
 
     bars: bars of the history and of the run.
     start_row: index of the run's first instant.
-    actions: dividends and splits to apply to positions in these prices, in time order.
+    actions: dividends and splits that are booked on positions, because the prices do not include
+        them; in time order.
     accept_jumps: whether to apply splits that the prices contradict.
-    delisting_rules: rules for ends of symbols.
-    finer_bars: finer bars for order fills, on a panel that includes all instants of `bars`.
+    delisting_rules: rules for delistings.
+    finer_bars: finer bars for order fills, on a panel that includes all instants of `bars`; None:
+        fills use `bars`.
     """
 
     bars: Bars
@@ -63,12 +65,12 @@ class Market:
 
     @property
     def splits(self) -> tuple[CorporateAction, ...]:
-        """Splits for which the prices are not adjusted."""
+        """Splits for which the prices are not adjusted, in time order."""
         return tuple(action for action in self.actions if action.split_ratio != 1.0)
 
     @property
     def booked_delistings(self) -> tuple[Delisting, ...]:
-        """Ends of symbols booked in the run, in time order; each is known at its booking."""
+        """Delistings booked in the run, in time order; each is known from its booking on."""
         begun = self.bars.times[self.start_row]
         return tuple(
             each
@@ -78,7 +80,7 @@ class Market:
 
     @property
     def cancelled_delistings(self) -> tuple[Delisting, ...]:
-        """Ends in the run that are cancelled because the symbol trades again."""
+        """Delistings in the run that are cancelled because the symbol trades again."""
         begun = self.bars.times[self.start_row]
         return tuple(
             each
@@ -87,14 +89,16 @@ class Market:
         )
 
     def with_bars(self, bars: Bars) -> Market:
-        """Return the same run on other bars, such as finer bars for fills."""
+        """Return the market of the same run with other bars, such as finer bars for fills."""
         first = int(np.searchsorted(bars.times, self.bars.times[self.start_row]))
         return replace(self, bars=bars, start_row=first, finer_bars=None)
 
     def visible_bars(self, end: int | None = None) -> Bars:
-        """Return the bars visible to a decision at row `end` - 1, or at the last row (None).
+        """Return the bars visible to a decision at row `end` - 1; None: at the last row.
 
-        Raw prices are adjusted for splits that are known at this row, not for later splits.
+        Raw prices are adjusted for the splits that are known at this row, not for later splits.
+
+        Raises DataError for a split that the prices contradict, unless `accept_jumps` is set.
         """
         bars = self.bars.slice_rows(0, end or len(self.bars.times))
         # Only raw prices have splits left to apply.
@@ -104,7 +108,11 @@ class Market:
         return adjust_for_splits(bars, self.actions)
 
     def visible_bars_by_segment(self) -> Iterator[tuple[int, int, Bars]]:
-        """Yield row ranges [begin, end) of the run between splits, each with its visible bars."""
+        """Yield the segments of the run between splits: first row, end row, and visible bars.
+
+        The end row is excluded. The bars are those visible to the segment's last decision, so that
+        no split within the segment changes their units.
+        """
         count = len(self.bars.times)
         opens = [split.effective_open for split in self.splits if split.symbol in self.bars.symbols]
         rows = np.searchsorted(self.bars.times, np.array(opens, dtype="datetime64[ns]")).tolist()

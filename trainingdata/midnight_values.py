@@ -16,12 +16,12 @@ from trainingdata.timeframe import DAYS_A_YEAR
 
 @dataclass(frozen=True, eq=False, slots=True)
 class MidnightValues:
-    """Values of S symbols known at the midnights of R days, from bars of D New York days.
+    """Values of S symbols at the midnights of R days, from the bars of D New York days.
 
     bars: the panel.
-    days: [R] increasing.
-    window: length of a window in calendar days.
-    first_day: first day of the daily counts, the day before all windows.
+    days: [R] days whose midnights are evaluated, increasing.
+    window: length of the window that ends at each midnight, in calendar days.
+    first_day: first of the D days, the day before the first window.
     bar_counts: [D + 1, S] number of bars known at each midnight from `first_day` on.
     closes: [D + 1, S] last close known at each midnight; NaN before the first close.
     traded_usd: [D, S] traded value of each day, USD.
@@ -37,7 +37,7 @@ class MidnightValues:
 
     @classmethod
     def from_bars(cls, bars: Bars, days: Dates, window: int) -> MidnightValues:
-        """Compute the values of the windows that end before each day."""
+        """Compute the values for windows that end at the midnight of each of `days`."""
         begin = days[0] - window - 1
         midnights = midnight(np.arange(begin, days[-1] + 1))
         # A bar that ends at a midnight belongs to the day before it, and is known then.
@@ -65,7 +65,7 @@ class MidnightValues:
         return self.closes[self._places(days)]
 
     def volatility(self) -> Array:
-        """Return the annualised volatility of the window's daily returns, [R, S].
+        """Return the annualised volatility of the daily returns in each window, [R, S].
 
         It is NaN for fewer than two returns.
         """
@@ -75,7 +75,7 @@ class MidnightValues:
         return np.asarray(np.sqrt(variance * a_year))
 
     def dollar_volume(self) -> Array:
-        """Return the median daily traded value of the window, USD, [R, S]; -inf without a trade."""
+        """Return the median daily traded USD in each window, [R, S]; -inf without a trade."""
         found = np.full((len(self.days), len(self.bars.symbols)), -np.inf)
         last = self._places(self.days)
         sessions = np.isin(np.arange(self.first_day, self.days[-1]), calendar().dates)
@@ -102,9 +102,14 @@ def _write_days(
     closes: Array,
     traded: Array,
 ) -> None:
-    """Write the values known after each of D days, as in `MidnightValues`, from their bars [T, S].
+    """Write counts, closes and traded values, as in `MidnightValues`, after each of D days.
 
+    The arrays are written in place.
+
+    mask, close, volume: [T, S] the bars of these days.
     rows: [D + 1] number of bar rows known by each midnight.
+    counts, closes: [D + 1, S] result; the first row is given.
+    traded: [D, S] result.
     """
     for d in range(len(traded)):
         for s in range(counts.shape[1]):
@@ -120,7 +125,11 @@ def _write_days(
 
 @compiled
 def _variances(counts: Index, closes: Array, first: Index, last: Index) -> Matrix:
-    """Return the mean squared log return of days [first, last), [R, S]; NaN below two returns."""
+    """Return the mean squared daily log return in each window, [R, S]; NaN below two returns.
+
+    counts, closes: [D + 1, S] number of bars and last close at each midnight.
+    first, last: [R] first day of each window, and the day after it, as indices.
+    """
     moves = np.full((len(closes) - 1, closes.shape[1]), np.nan)
     for d in range(len(moves)):
         for s in range(moves.shape[1]):
@@ -143,7 +152,11 @@ def _variances(counts: Index, closes: Array, first: Index, last: Index) -> Matri
 
 @compiled
 def _medians(daily: Array, first: Index, last: Index) -> Matrix:
-    """Return medians [R, S] of daily[:, first:last]; `first` and `last` must be non-decreasing."""
+    """Return the median of daily[s, first:last] for each window and symbol, [R, S]; -inf if empty.
+
+    daily: [S, D] daily values.
+    first, last: [R] bounds of the windows, `last` excluded; both must be non-decreasing.
+    """
     found = np.full((len(first), len(daily)), -np.inf)
     ordered = np.empty(daily.shape[1])
     for s in range(len(daily)):

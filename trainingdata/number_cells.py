@@ -23,6 +23,7 @@ def number_columns(frame: pd.DataFrame, file_format: FileFormat, path: str) -> A
     """Parse open, high, low, close and volume, [N, 5]; finite except in rows without a trade.
 
     frame: the rows, with the columns of the header.
+    file_format: format of the file.
     path: path of the file, for messages.
 
     Raises DataError for a cell that is not a number.
@@ -58,7 +59,7 @@ def number_columns(frame: pd.DataFrame, file_format: FileFormat, path: str) -> A
 
 
 def _undecorated(column: pd.Series, field: str) -> pd.Series:
-    """Convert decorated numbers: $1,234.5 becomes 1234.5, and a volume 1.5K becomes 1500."""
+    """Return numbers without signs and separators: 1234.5 for $1,234.5, 1500 for a volume 1.5K."""
     if pd.api.types.is_numeric_dtype(column):
         return column
     text = column.astype("string").str.strip().str.removeprefix("$")
@@ -71,14 +72,15 @@ def _undecorated(column: pd.Series, field: str) -> pd.Series:
 
 
 def _has_decimals(prices: Array) -> bool:
-    """Return True if any price [N] of a column has decimals."""
+    """Return whether any price [N] of a column has decimals."""
     return bool((prices[np.isfinite(prices)] % 1 != 0).any())
 
 
 def _has_thousands_commas(column: pd.Series, prices: Sequence[Array]) -> bool:
-    """Return whether every number of a column from 1,000 on has thousands commas.
+    """Return whether commas in a column separate thousands, and are not decimal commas.
 
-    Decimal points, in the column or in the prices, rule out decimal commas.
+    This is certain if every number from 1,000 on has such commas, and if a decimal point occurs in
+    the column or in the prices.
 
     prices: previously parsed columns, [N] each.
     """

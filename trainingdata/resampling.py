@@ -1,7 +1,7 @@
 """Resampling of short bars to longer bars.
 
-Stock bars begin at 09:30 New York, and the last bar ends with the session; crypto bars follow the
-clock of crypto. The short bars are called parts.
+Stock bars begin at 09:30 New York, and the last bar of a session ends with it; crypto bars follow
+the crypto clock. The short bars are called parts.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class ResampledBars:
 def modal_minutes(starts: Instants) -> int:
     """Return the most common distance between start times [N], in whole minutes, at most 1440.
 
-    The result is 0 for fewer than two rows, and for rows that mostly do not increase.
+    The result is 0 for fewer than two start times, and if most of them do not increase.
     """
     if len(starts) < 2:
         return 0
@@ -64,15 +64,15 @@ def modal_minutes(starts: Instants) -> int:
 def resample_bars(
     starts: Instants, values: Array, item: Instrument, minutes: int, timeframe: Timeframe, path: str
 ) -> ResampledBars:
-    """Aggregate validated bars of `minutes` to bars of a timeframe.
+    """Aggregate validated bars of `minutes`, the parts, to bars of a timeframe.
 
     starts: [N] start times of the parts, increasing.
     values: [N, 5] prices and volume of the parts.
     minutes: length of a part, one of `resampling_minutes(timeframe)`.
     path: path of the file, for messages.
 
-    A missing part within the file means that there was no trade, since vendors skip such parts; the
-    bar is complete without it. A bar in which the file begins or ends is dropped.
+    A missing part within the file means that there was no trade, since vendors omit such parts; the
+    bar is complete without it. A bar within which the file begins or ends is dropped.
 
     Raises DataError for start times off the grid, and if no bar is complete.
     """
@@ -99,7 +99,9 @@ def resample_bars(
 def resample_days_between_closes(
     starts: Instants, values: Array, item: Instrument, minutes: int, timeframe: Timeframe, path: str
 ) -> ResampledBars:
-    """Aggregate validated stock bars to days between closes (`resample_between_closes`).
+    """Aggregate validated stock bars, the parts, to days from close to close.
+
+    The days are those of `resample_between_closes`.
 
     starts: [N] start times of the parts, increasing.
     values: [N, 5] prices and volume of the parts.
@@ -123,11 +125,12 @@ def resample_days_between_closes(
 def resample_between_closes(
     starts: Instants, values: Array, minutes: int, timeframe: Timeframe
 ) -> ResampledBars:
-    """Aggregate parts to a stock's bars from one closing auction to the decision on the next one.
+    """Aggregate a stock's parts to bars from one closing auction to the decision on the next one.
 
     A bar opens with the last price of the previous session, which its high and low include. A bar
     without a part in the previous session is dropped. A bar includes the parts that end by its
-    decision. A later part is in no bar, except for its close.
+    decision. A part that ends later is in no bar, but the close of a session's last part is the
+    open of the next bar.
 
     starts: [N] start times of the parts, increasing.
     values: [N, 5] prices and volume of the parts.
@@ -162,6 +165,8 @@ def enclosing_bars(clock: Clock, starts: Instants) -> tuple[Instants, Instants, 
 
     The mask is False for a shorter bar between sessions; its start and end are those of the next
     bar.
+
+    starts: [N] start times of the shorter bars.
     """
     ends = clock.ends_by_number(clock.count_ended_bars(starts) + 1, starts)
     begun = clock.starts_by_end(ends)
@@ -169,7 +174,7 @@ def enclosing_bars(clock: Clock, starts: Instants) -> tuple[Instants, Instants, 
 
 
 def aggregate_bars(bar_starts: Instants, parts: Array) -> tuple[Index, Array]:
-    """Aggregate parts to bars; return each bar's first part [B] (index) and values [B, 5].
+    """Aggregate parts to bars; return the index of each bar's first part [B], and values [B, 5].
 
     bar_starts: [N] start of each part's bar, non-decreasing.
     parts: [N, 5] prices and volume of the parts.
@@ -187,9 +192,10 @@ def aggregate_bars(bar_starts: Instants, parts: Array) -> tuple[Index, Array]:
 
 
 def _refuse_misplaced(starts: Instants, kind: AssetClass, minutes: int, path: str) -> None:
-    """Reject start times off the grid of bars of this length.
+    """Raise `DataError` for a start time that is not on the grid of bars of this length.
 
-    The grid of stocks is counted from the open; bars outside the session are not checked.
+    The grid is counted from midnight UTC, for hourly stock bars from the open. Hourly stock bars
+    outside the session are not checked.
     """
     misplaced = (starts - _EPOCH) % (minutes * _MINUTE) != np.timedelta64(0)
     if minutes == HOURLY.minutes and kind is AssetClass.STOCK:

@@ -62,10 +62,10 @@ class Schedule:
         return cls("times", tuple(sorted(times)))
 
     def check(self, timeframe: Timeframe, kinds: Iterable[AssetClass]) -> None:
-        """Validate the times of the schedule against the decisions of asset classes.
+        """Validate the scheduled times of day against the possible decisions of asset classes.
 
-        Raises InputError for a time without a decision, and for a class without scheduled
-        decisions.
+        Raises InputError for a time at which no decision is possible, and for a class without
+        scheduled decisions.
         """
         if self.frequency != "times":
             return
@@ -94,7 +94,11 @@ class Schedule:
     def holding_ends(self, clock: Clock, instants: Instants, holding: HoldingRule) -> Instants:
         """Return the end of the holding interval of a decision at each instant, [N].
 
-        The interval ends at the first scheduled decision at or after the end by the clock.
+        The interval ends at the first scheduled decision that is not before the clock's holding
+        end.
+
+        clock: clock of the asset class.
+        holding: holding rule of the clock.
 
         Raises InputError for an interval that ends beyond the calendar.
         """
@@ -114,7 +118,7 @@ class Schedule:
         return np.datetime64(self.holding_ends(clock, np.array([now]), holding)[0])
 
     def is_last_decision_of_session(self, stocks: StockClock, instants: Instants) -> Mask:
-        """Return whether the session of each instant has no later decision on stocks, [N]."""
+        """Return whether each instant has no later stock decision in its session, [N]."""
         if not len(instants):
             return np.zeros(0, dtype=bool)
         closes = calendar().closes
@@ -125,7 +129,7 @@ class Schedule:
         return np.asarray(done == np.searchsorted(decisions, closes[k], side="right"))
 
     def _period_of(self, dates: npt.NDArray[np.datetime64]) -> Index:
-        """Return the number of the week or the month of each date, [N]."""
+        """Return the number of the week, or for `monthly` of the month, of each date, [N]."""
         if self.frequency == "monthly":
             return dates.astype("datetime64[M]").astype(np.int64)
         # 1970-01-01 was a Thursday, and weeks begin on Mondays.
@@ -136,7 +140,10 @@ EVERY_BAR = Schedule()
 
 
 def _times_of_day(clock: Clock) -> Sequence[int]:
-    """Return the minutes after New York's midnight of the decisions on every full day."""
+    """Return the times of day of decisions that occur in winter and in summer.
+
+    They are minutes after New York's midnight.
+    """
     winter, summer = (
         new_york_minutes(clock.decisions_between(day, day + DAY)) for day in _ORDINARY
     )

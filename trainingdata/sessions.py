@@ -1,4 +1,4 @@
-"""The exchange calendar: sessions, nights between sessions, and days and weeks that end at 16:00.
+"""The exchange calendar: sessions, nights between sessions, and days, weeks and months up to 16:00.
 
 The calendar is that of New York (`exchange_calendars`, XNYS). All instants are UTC
 `datetime64[ns]`.
@@ -68,7 +68,11 @@ def calendar() -> Calendar:
 
 
 def _calendar_key() -> bytes:
-    """Return the cache key of the sessions: this file, library versions, UTC offsets, and date."""
+    """Return the data on which the cached sessions depend.
+
+    They are the versions of libraries, today's date, this file's source, and New York's UTC
+    offsets.
+    """
     libraries = [version(name) for name in ("exchange_calendars", "pandas")]
     # The library lists sessions up to one year after today.
     words = [*libraries, time.strftime("%Y-%m-%d"), Path(__file__).read_text(encoding="utf-8")]
@@ -76,7 +80,10 @@ def _calendar_key() -> bytes:
 
 
 def _kept_columns(path: Path, key: bytes) -> Index | None:
-    """Return opens, closes and dates [3, D] from the cache; None if absent, damaged or outdated."""
+    """Return opens, closes and dates [3, D] from the cache file.
+
+    The result is None if the file is absent, damaged, or written for another key.
+    """
     try:
         content = path.read_bytes()
     except OSError:
@@ -89,7 +96,7 @@ def _kept_columns(path: Path, key: bytes) -> Index | None:
 
 
 def _keep_columns(path: Path, key: bytes, columns: Index) -> None:
-    """Replace opens, closes and dates [3, D] in the cache under a key. Write errors are ignored."""
+    """Write opens, closes and dates [3, D] to the cache file, for a key; ignore write errors."""
     rows = columns.tobytes()
     with suppress(OSError):
         write_atomically(path, hashlib.sha256(key + rows).digest() + rows)
@@ -123,11 +130,13 @@ def news_overlap(begin: Instants, end: Instants) -> Array:
     """Return the share of news that stocks and crypto have in common in each interval, [T], 0 … 1.
 
     The share is |A ∩ B| / √(|A|·|B|). B, the time of crypto, is the interval. A, the time of
-    stocks, begins with the interval, or with the previous close if the market opens within the
-    interval, since the first price reflects all news since that close. A ends with the interval, or
-    with the last close in the interval. Over an hour of the session, or a night from afternoon to
-    morning, A and B are equal. In the hour of the open, crypto has already reacted to most of the
-    news.
+    stocks, begins with the interval if the market is open then. Otherwise A begins with the
+    previous close, since the first price after an open reflects all news since that close. A ends
+    with the interval, or with the last close in the interval. Over an hour of the session, or a
+    night from afternoon to morning, A and B are equal. In the hour of the open, crypto has already
+    reacted to most of the news.
+
+    begin, end: [T] bounds of the intervals.
     """
     days = calendar()
     first = np.searchsorted(days.opens, begin, side="right") - 1
@@ -144,15 +153,15 @@ def news_overlap(begin: Instants, end: Instants) -> Array:
 
 
 def count_nights_since_previous(instants: Instants) -> npt.NDArray[np.int64]:
-    """Count the nights of debit interest of sessions that closed since the previous instant, [N].
+    """Count the nights of debit interest since the previous instant, [N].
 
-    A Friday counts three nights.
+    The nights follow the sessions that closed since then; a Friday counts three nights.
     """
     return count_nights_between(np.concatenate([instants[:1], instants[:-1]]), instants)
 
 
 def count_nights_between(begin: Instants, end: Instants) -> npt.NDArray[np.int64]:
-    """Count the nights of debit interest of sessions that close in (begin, end], [N].
+    """Count the nights of debit interest after the sessions that close in (begin, end], [N].
 
     A Friday counts three nights.
 
@@ -253,7 +262,10 @@ def last_month_ends(instants: Instants) -> Instants:
 
 
 def _last_of(marks: Instants, instants: Instants) -> Instants:
-    """Return the last mark at or before each instant, [N]; a later mark must exist as well."""
+    """Return the last of `marks` at or before each instant, [N].
+
+    Raises InputError for an instant before the first mark, or not before the last mark.
+    """
     k = np.searchsorted(marks, instants, side="right")
     beyond = (k == 0) | (k == len(marks))
     if beyond.any():
@@ -263,9 +275,10 @@ def _last_of(marks: Instants, instants: Instants) -> Instants:
 
 @cache
 def _learning_marks() -> Instants:
-    """Return `four_pms`, preceded by days that include a Friday and a month's end.
+    """Return 16:00 New York of every day of the calendar, and of 32 days before it.
 
-    The earlier days give the calendar's first instants a preceding Friday and month's end.
+    Thanks to the earlier days, the calendar's first instants also have a preceding Friday and end
+    of a month.
     """
     first = calendar().dates[0]
     return np.concatenate([four_pm(np.arange(first - _DAYS_BEFORE, first)), four_pms()])

@@ -46,7 +46,7 @@ class CorporateEvents(NamedTuple):
     """The events of an actions file by kind, each kind in time order.
 
     actions: dividends and splits.
-    delistings: delistings and mergers.
+    delistings: delistings, including mergers.
     renames: changes of a symbol's name.
     """
 
@@ -156,8 +156,8 @@ class DataSettings:
         Unconfirmed bars (`trainingdata.confirmation`) are not used.
 
         symbols: symbols; a word may list several, separated by commas; empty: all symbols.
-        start, end: New York dates, both inclusive, or instants with a zone.
-        timeframe: timeframe of the bars; None: days if the files have them, else hours.
+        start, end: New York dates, both inclusive, or instants with a zone; None: no bound.
+        timeframe: timeframe of the bars; None: days if the files have daily bars, else hours.
 
         Raises InputError for settings or files that cannot be used.
         """
@@ -196,7 +196,10 @@ class DataSettings:
         )
 
     def _doubted(self, bars: Bars) -> Bars:
-        """Drop unconfirmed bars, and record every data warning in `Provenance.data_warnings`."""
+        """Return the bars without unconfirmed bars, and with data warnings in their provenance.
+
+        Raises DataError for a jump that resembles a split, unless such jumps are accepted.
+        """
         listed = self.listed_actions()
         raw = self.adjustment == "raw"
         jumps = find_unexplained_jumps(bars, listed, raw=raw)
@@ -217,7 +220,7 @@ class DataSettings:
         return replace(bars, origins=tuple(origins)).drop_bars(left_out)
 
     def market(self, bars: Bars, start_row: int = 0) -> Market:
-        """Return the market data of a run: its bars, corporate actions and ends of symbols.
+        """Return the market data of a run: its bars, corporate actions and delistings.
 
         start_row: index of the run's first instant in `bars`.
         """
@@ -227,8 +230,9 @@ class DataSettings:
         return Market(bars, start_row, self.corporate_actions(), self.accept_jumps, endings)
 
     def with_finer_bars(self, market: Market) -> Market:
-        """Return the market with finer bars for order fills, if `data.execution_bars` names such
-        files.
+        """Return the market with the finer bars of `data.execution_bars` for order fills.
+
+        If the setting is empty, the market is returned unchanged.
 
         Raises InputError for files that cannot be used, or that contradict the market's bars.
         """
@@ -261,14 +265,17 @@ class DataSettings:
     ) -> Bars:
         """Load the bars in files that were known at an instant; every symbol needs such a bar.
 
-        timeframe: timeframe of the bars; None: days if the files have them, else hours.
+        timeframe: timeframe of the bars; None: days if the files have daily bars, else hours.
 
         Raises InputError for files that cannot be used.
         """
         return self._of_files(symbols, None, now, timeframe)
 
     def corporate_actions(self) -> tuple[CorporateAction, ...]:
-        """Return the dividends and splits to book on positions, because the prices lack them.
+        """Return the dividends and splits that must be booked on positions.
+
+        They are those that the prices do not include: all actions for raw prices, else the
+        dividends.
 
         Raises InputError for a file that cannot be used, or prices that include dividends already.
         """
@@ -291,7 +298,7 @@ class DataSettings:
         return found
 
     def _events(self) -> CorporateEvents:
-        """Read the events of the actions file in time order, under the symbols' latest names."""
+        """Return the events of the actions file in time order, under the symbols' latest names."""
         if self.actions is None:
             return CorporateEvents()
         try:
@@ -353,7 +360,7 @@ def refuse_non_synthetic_symbols(names: Sequence[str], searched: str = "") -> No
     """Raise `InputError` for symbols that the synthetic market does not have.
 
     names: symbols to check.
-    searched: folder that was searched for their bars, for the message.
+    searched: folder that was searched for bars of these symbols, for the message; empty for none.
     """
     unknown = next((symbol for symbol in names if symbol not in SYNTHETIC_SYMBOLS), None)
     if unknown is not None:
@@ -393,7 +400,7 @@ def load_bars(
     stamps: whether timestamps mark the `begin` or the `end` of a bar, if the files do not state it.
     volume_unit: unit of crypto volume, `coins` or `usd`, if the files do not state it.
     accept_jumps: whether price jumps that resemble a split are accepted and reported in the panel's
-        `doubts`; otherwise such jumps raise an error.
+        `data_warnings`; otherwise such jumps raise an error.
 
     Raises InputError for folders, files, symbols or dates that cannot be used, naming them.
     """
@@ -412,7 +419,11 @@ def load_bars(
 
 
 def resolve_span(bars: Bars, start: str | None, end: str | None) -> Span:
-    """Return a range's bounds as instants; None: the panel's first or last instant."""
+    """Return the bounds of a range as instants.
+
+    start, end: bounds as text, as in the settings of a run; None: the panel's first or last
+        instant.
+    """
     first = parse_instant(start, name="start") if start else bars.times[0]
     last = parse_instant(end, name="end", end_of_day=True) if end else bars.last_instant
     return np.datetime64(first), np.datetime64(last)
@@ -421,13 +432,13 @@ def resolve_span(bars: Bars, start: str | None, end: str | None) -> Span:
 def build_finer_panel(finer_bars: Bars, bars: Bars, start_row: int) -> Bars:
     """Return a panel of finer bars whose instants include all instants of `bars`.
 
-    Finer bars outside every bar of `bars` are dropped, since no decision knows them.
+    Finer bars outside every bar of `bars` are dropped, because no decision can use them.
 
     finer_bars: finer bars of the same symbols, from files.
     bars: the panel of the run.
     start_row: index of the instant after which every bar needs finer bars.
 
-    Raises DataError for bars without finer bars, or contradicted by finer bars.
+    Raises DataError for a bar that has no finer bars, or that its finer bars contradict.
     """
     tables = []
     origins = []
@@ -462,11 +473,12 @@ def build_finer_panel(finer_bars: Bars, bars: Bars, start_row: int) -> Bars:
 def _refuse_contradiction(
     what: str, bars: Bars, starts: Instants, values: Array, made: Array
 ) -> None:
-    """Reject finer bars whose aggregated bars differ from the given bars.
+    """Raise `DataError` if bars aggregated from finer bars differ from the given bars.
 
-    starts: [N] start times of the bars.
-    values: [N, 5] prices and volume of the bars.
-    made: [N, 5] prices and volume of the aggregated finer bars.
+    what: start of the message: setting, file and symbol.
+    starts: [N] start times of the given bars.
+    values: [N, 5] prices and volume of the given bars.
+    made: [N, 5] prices and volume of the aggregated bars.
     """
     apart = made[:, :VOLUME] / values[:, :VOLUME] - 1
     # A part without a trade has no bar, so the aggregated range may be narrower, but not wider.

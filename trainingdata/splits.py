@@ -3,14 +3,14 @@
 The module also finds dividends and splits of an actions file that the prices do not show. Three
 rules classify a stock's moves. Crypto pairs have no splits and are not checked.
 
-`split`: closes and open differ by about a whole ratio (2:1 to 1,000:1), or closes differ by more
-    than the largest ratio. The bars are rejected unless jumps are accepted.
+`split`: from one bar to the next, the close changes by about a whole split ratio (2:1 to 1,000:1)
+    and so does the open, or the close changes by more than the largest ratio. The bars are
+    rejected unless jumps are accepted.
 `ratio`: a session opens within `RARE_SPLIT_RTOL` of a ratio below 2:1, or of 5:2, and moves more
     than `MIN_SPLIT_MOVE_MULTIPLE` times the symbol's usual overnight move. Reported as a data
     warning.
 `move`: a session opens beyond `MIN_SUSPECT_MOVE_MULTIPLE` times the usual overnight move, as after
-a spin-off.
-    Reported as a data warning.
+    a spin-off. Reported as a data warning.
 
 docs/STUDIES.md has the error rates of the last two rules, from `studies/doubtful_prices.py`.
 """
@@ -68,10 +68,12 @@ _NORMAL = 1.4826  # median absolute deviations in a normal distribution's standa
 def _split_like(
     symbol: str, at: np.datetime64, ratio: Fraction | None, before: float, after: float
 ) -> DataWarning:
-    """Return the data warning about a jump between two closes, in USD.
+    """Return the data warning about a jump between two closes, which resembles a split.
 
-    ratio: ratio of the split that the jump resembles, new shares per old share; None beyond the
-        largest ratio.
+    at: start of the bar after the jump.
+    ratio: ratio of the split that the jump resembles, new shares per old share; None if the jump
+        exceeds the largest ratio.
+    before, after: the two closes, in USD.
     """
     prices = f"({rounded_price(after, 2)} after {rounded_price(before, 2)})"
     what = f"the close jumps by more than a factor of {MAX_SPLIT_RATIO:,} {prices}, beyond any real"
@@ -148,9 +150,9 @@ def _not_shown(
 def find_unexplained_jumps(
     bars: Bars, actions: Sequence[CorporateAction] = (), *, raw: bool = False
 ) -> tuple[DataWarning, ...]:
-    """Find lasting price jumps of stocks that resemble a split, and actions that prices contradict.
+    """Find lasting price jumps that resemble a split, and corporate actions that prices contradict.
 
-    bars: the panel.
+    bars: the panel; only stocks are checked for jumps.
     actions: corporate actions of a file, in time order.
     raw: whether prices are not adjusted for splits; a listed split then explains a jump.
     """
@@ -173,7 +175,9 @@ def find_suspect_opens(
 ) -> tuple[DataWarning, ...]:
     """Find stock sessions that open near a rare split ratio, or unusually far from the last close.
 
-    left_out: [S, T] mask of unconfirmed bars; a price that reverses is not a split.
+    bars: the panel.
+    left_out: [S, T] mask of unconfirmed bars; such a bar is reported only if prices stay at its
+        level, since a price that reverses is not a split.
     actions: corporate actions of a file; moves are corrected for dividends, and for splits if
         prices are raw.
     raw: whether prices are not adjusted for splits.
@@ -201,11 +205,11 @@ def find_suspect_opens(
 
 
 class OvernightMoves(NamedTuple):
-    """Overnight moves of a stock: previous close and open of each session, [N] each.
+    """Overnight moves of a stock into N sessions.
 
-    row_indices: indices of the sessions' first bars among the symbol's bars.
-    previous_closes: previous closes, USD.
-    opens: opens, USD, adjusted for the session's corporate actions.
+    row_indices: [N] index of each session's first bar among the symbol's bars.
+    previous_closes: [N] previous close, USD.
+    opens: [N] open, USD, adjusted for the session's corporate actions.
     """
 
     row_indices: Index
@@ -231,7 +235,7 @@ def overnight_moves(
     starts: [B] start times of the symbol's bars.
     values: [B, 5] prices and volume of the bars.
     left_out: [B] mask of unconfirmed bars.
-    actions: corporate actions of the symbol.
+    actions: corporate actions of the symbol, for which the opens are adjusted.
     raw: whether prices are not adjusted for splits.
     """
     firsts = np.flatnonzero(np.diff(new_york_date(starts)).astype(np.int64) != 0) + 1
@@ -245,11 +249,11 @@ def overnight_moves(
 
 
 def classify_moves(moves: Array) -> tuple[Array, Mask, Mask]:
-    """Classify overnight moves; return their size and a mask of doubtful moves per rule, [N] each.
+    """Classify overnight moves; return their sizes and two masks of suspect moves, [N] each.
 
-    The size is a multiple of the symbol's usual overnight move. The first mask flags moves near a
-    rare split ratio, the second mask any other large move. Fewer than `MIN_OVERNIGHT_MOVES` moves
-    are not classified.
+    A size is a multiple of the symbol's usual overnight move. The first mask flags moves near a
+    rare split ratio, the second mask other large moves. If there are fewer than
+    `MIN_OVERNIGHT_MOVES` moves, none is flagged.
 
     moves: [N] log overnight moves of a symbol.
     """
@@ -262,24 +266,27 @@ def classify_moves(moves: Array) -> tuple[Array, Mask, Mask]:
 
 
 def _distances(moves: Array) -> Array:
-    """Return the log distances of moves [N] from the rare ratios, [N, R]."""
+    """Return the log distance of each move [N] from each rare split ratio, [N, R]."""
     # A price falls as shares become more.
     return np.abs(moves[:, None] + _RARE_LOGS)
 
 
 def _rare_ratio(move: float, tolerance: float = RARE_SPLIT_RTOL) -> Fraction | None:
-    """Return the rare split ratio within a tolerance of a log move; new shares per old share."""
+    """Return the rare split ratio within a tolerance of a log move, or None.
+
+    The ratio is in new shares per old share.
+    """
     apart = _distances(np.array([move]))[0]
     nearest = int(apart.argmin())
     return RARE_SPLIT_RATIOS[nearest] if apart[nearest] <= np.log1p(tolerance) else None
 
 
 def _usual_moves(moves: Array) -> Array:
-    """Return the usual size of overnight moves, a robust standard deviation, [N].
+    """Return the usual size of overnight moves around each move, a robust standard deviation, [N].
 
-    The result is the larger of the deviations of all moves and of nearby moves: after a calm year
-    the moves of a crash are usual among themselves. The deviation of nearby moves is computed only
-    for moves that are large against all moves.
+    The result is the larger of two deviations, that of all moves and that of nearby moves. Thus,
+    after a calm year, the moves of a crash are usual among themselves. The deviation of nearby
+    moves is computed only for moves that are large relative to all moves.
     """
     apart = np.abs(moves - np.median(moves))
     usual = np.full(len(moves), max(_NORMAL * np.median(apart), MIN_USUAL_MOVE))
@@ -293,7 +300,10 @@ def _usual_moves(moves: Array) -> Array:
 
 
 def _closes_before(values: Array, left_out: Mask) -> Array:
-    """Return, for each open, the nearer of the previous and the last accepted close, [N]."""
+    """Return the close with which each bar's open is compared, [N].
+
+    It is the previous close or the last accepted close, whichever is nearer to the open in price.
+    """
     closes = values[:, CLOSE]
     before = np.concatenate([closes[:1], closes[:-1]])
     accepted = np.maximum.accumulate(np.where(left_out, 0, np.arange(len(closes))))
@@ -306,7 +316,11 @@ def _closes_before(values: Array, left_out: Mask) -> Array:
 
 
 def _stays(values: Array, row: int, before: float) -> bool:
-    """Return whether closes after an open stay nearer to the open than to the previous close."""
+    """Return whether the closes after a bar stay nearer to its open than to the previous close.
+
+    row: index of the bar.
+    before: previous close.
+    """
     closes = values[row + 1 : row + 1 + RECENT_BARS, CLOSE]
     if not len(closes):
         return False
@@ -315,7 +329,7 @@ def _stays(values: Array, row: int, before: float) -> bool:
 
 
 def count_checked_splits(bars: Bars, actions: Sequence[CorporateAction]) -> int:
-    """Count the listed splits that prices would show if they were not adjusted."""
+    """Count the listed splits whose effect would be visible in prices without adjustment."""
     count = 0
     for action in actions:
         if action.symbol in bars.symbols and abs(np.log(action.split_ratio)) > OPEN_LOG_TOL:
@@ -338,9 +352,10 @@ def refuse_jumps(jumps: Sequence[DataWarning], *, accepted: bool) -> None:
 def find_actions_not_in_prices(
     bars: Bars, actions: Sequence[CorporateAction], *, raw: bool
 ) -> list[DataWarning]:
-    """Find listed actions that raw prices lack, or that adjusted prices still show.
+    """Find listed actions that the prices contradict; return a data warning for each.
 
-    A smaller effect on the price than `OPEN_LOG_TOL` is indistinguishable from a night's news.
+    Raw prices must show dividends and splits, adjusted prices must show dividends alone. An effect
+    on the price below `OPEN_LOG_TOL` is indistinguishable from a night's news and is not checked.
     Special dividends of a quarter of the price or more are often listed under a wrong date: the
     exchange sets the ex-date to the day after payment (FINRA rule 11140(b)(2)).
 
@@ -387,7 +402,7 @@ def _of_symbol(
 
 
 def _together(actions: Sequence[CorporateAction]) -> CorporateAction:
-    """Return the dividends and splits of one session as one action."""
+    """Return all dividends and splits of one symbol and session as one action."""
     ratio = math.prod(action.split_ratio for action in actions)
     return replace(
         actions[0], split_ratio=ratio, dividend=sum(action.dividend for action in actions)
@@ -397,7 +412,13 @@ def _together(actions: Sequence[CorporateAction]) -> CorporateAction:
 def _unconfirmed(
     listed: CorporateAction, at: np.datetime64, around: Array, raw: bool
 ) -> Iterator[DataWarning]:
-    """Yield data warnings about a session's actions that the bars [2, 5] around it contradict."""
+    """Yield a data warning about a session's actions if the prices contradict them.
+
+    listed: the session's dividends and splits as one action.
+    at: start of the session's first bar.
+    around: [2, 5] the last bar before the session, and its first bar.
+    raw: whether the prices are not adjusted for splits.
+    """
     before = float(around[0, CLOSE])
     after = float(around[1, CLOSE])
     unsplit = max(before - listed.dividend, 0.0)
@@ -427,12 +448,15 @@ def _ratio(values: Array, k: int) -> Fraction | None:
 
 
 def _too_large(closes: Array, k: int) -> bool:
-    """Return whether the next close differs by more than the largest split ratio."""
+    """Return whether the close changes from bar k to the next by more than the largest ratio."""
     return bool(abs(np.log(closes[k + 1] / closes[k])) > _LOGS.max())
 
 
 def _way_back(closes: Array, k: int) -> int | None:
-    """Return the index of the bar, soon after a jump, at which prices have returned; or None."""
+    """Return the index of the bar, soon after a jump, at which prices have returned; else None.
+
+    k: index of the bar before the jump.
+    """
     later = closes[k + 2 : k + 2 + RECENT_BARS]
     alike = np.flatnonzero(np.abs(np.log(later / closes[k])) <= OPEN_LOG_TOL)
     if not len(alike):

@@ -1,9 +1,9 @@
 """Checks of a stock's timestamps against the exchange calendar: time zone and side of the bar.
 
-Timestamps are rejected only if two conditions hold. First, the timestamps miss the start or the end
-of nearly all sessions, of the whole year, of summer or of winter. Second, timestamps shifted by
-hours, or read as the other side of bars, match nearly all starts and ends. Files with hours before
-and after the session, with half-days, gaps or few rows are accepted.
+Timestamps are rejected only if two conditions hold, for the whole year, for summer or for winter.
+First, they miss the start or the end of nearly all sessions. Second, timestamps shifted by hours,
+or read as the other side of bars, match nearly all starts and ends. So files with hours before and
+after the session, with half-days, gaps or few rows are accepted.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ class CalendarFit:
 
 
 def fit_to_calendar(starts: Instants, minutes: int) -> CalendarFit:
-    """Return the fit of a stock's bar starts [N] to the calendar.
+    """Measure how well a stock's bar starts [N] fit the exchange's calendar.
 
     minutes: length of a bar.
     """

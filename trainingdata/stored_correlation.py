@@ -1,4 +1,4 @@
-"""A correlation matrix in files that cannot execute code: Parquet, with a JSON file.
+"""A correlation matrix stored in files that cannot execute code: a Parquet and a JSON file.
 
 The Parquet file has the values; the JSON file has the known-at instant and the source.
 """
@@ -81,7 +81,10 @@ def read_correlation(path: Path) -> CorrelationMatrix:
 
 
 def matrix_paths(path: Path) -> tuple[Path, Path]:
-    """Return the paths NAME.parquet and NAME.json for NAME or for either path."""
+    """Return the paths NAME.parquet and NAME.json.
+
+    path: NAME, or either of the two paths.
+    """
     stem = path.with_suffix("") if path.suffix in (".parquet", ".json") else path
     return stem.parent / f"{stem.name}.parquet", stem.parent / f"{stem.name}.json"
 
@@ -101,7 +104,7 @@ class StoredCorrelation:
         return MeanCorrelations()
 
     def matrix_at_end(self, bars: Bars) -> CorrelationMatrix:
-        """Return the part of the matrix that has the panel's symbols.
+        """Return the matrix restricted to the panel's symbols.
 
         Raises InputError if the matrix was not known at the panel's end, or lacks a symbol.
         """
@@ -123,7 +126,7 @@ class StoredCorrelation:
         return CorrelationMatrix(bars.symbols, values, self.matrix.as_of)
 
     def matrices_at(self, bars: Bars, instants: Instants) -> Array32:
-        """Return the panel's part of the matrix once for each instant, [D, S, S].
+        """Return the matrix restricted to the panel's symbols, repeated for D instants, [D, S, S].
 
         Raises InputError if the matrix was not known at the first instant.
         """
@@ -136,9 +139,9 @@ class StoredCorrelation:
 
 @settings_class("correlation")
 class CorrelationSettings(CorrelationEstimator):
-    """Settings of correlations: an estimate with these windows and priors, or a file.
+    """Settings of correlations: their estimate, a stored matrix, or a custom source.
 
-    The fields without a description here are those of `CorrelationEstimator`.
+    The inherited fields are described in `CorrelationEstimator`.
     """
 
     kind: str = setting(
@@ -213,7 +216,7 @@ class FactorCorrelation:
         return CorrelationMatrix(found.symbols, values, found.as_of)
 
     def matrices_at(self, bars: Bars, instants: Instants) -> Array32:
-        """Return the reduced matrix [D, S, S] known at each of these instants."""
+        """Return the reduced matrices [D, S, S], each known at one of the D instants."""
         matrices = self.source.matrices_at(bars, instants)
         for day, values in enumerate(matrices):
             matrices[day] = reduce_to_factors(values.astype(np.float64), self.factor_count)

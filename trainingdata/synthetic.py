@@ -2,9 +2,10 @@
 
 Returns are correlated and heavy-tailed, with volatility clustering. Stocks have a U-shaped intraday
 volatility, overnight gaps and quiet weekends; crypto trades around the clock. The predictability is
-known: the expected return of a bar, after its open, is `edge` standard deviations times the
-symbol's own standardised momentum. So the information coefficient of the true conditional mean at
-one bar is `edge`. With `edge=0` the same shocks give the same market without predictability.
+known: the expected return of a bar, after its open, is `information_coefficient` standard
+deviations times the symbol's own standardised momentum. So that parameter is the information
+coefficient of the true conditional mean, one bar ahead. At 0 the same shocks give the same market
+without predictability.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ class SyntheticMarket:
     """Parameters of the synthetic market.
 
     seed: seed of all random draws, at least 0.
-    information_coefficient: information coefficient at one bar, 0 … 0.5.
+    information_coefficient: information coefficient of a perfect forecast one bar ahead, 0 … 0.5.
     start: New York date of the first bars; half a year of history before a backtest suffices for
         correlations and forecast contexts.
     end: New York date of the last bars, inclusive.
@@ -89,9 +90,12 @@ class SyntheticMarket:
 def _shocks(
     rng: np.random.Generator, items: list[Instrument], slots: int, slot: np.timedelta64
 ) -> Array:
-    """Return the returns of slots [S, N] in units of a symbol's baseline deviation.
+    """Return random returns of N time slots [S, N], in units of a symbol's baseline deviation.
 
     The returns have common factors, heavy tails and volatility clustering.
+
+    slots: number of slots, N.
+    slot: length of a slot.
     """
     world = rng.normal(size=slots)
     classes = {}
@@ -116,9 +120,13 @@ def _shocks(
 def _volatility_clusters(
     rng: np.random.Generator, slots: int, memory: float, *, width: float
 ) -> Array:
-    """Return a deviation multiplier [N] with mean square one.
+    """Return a random factor on the deviation of each time slot, [N], with mean square one.
 
-    Its logarithm is autoregressive with a memory of `memory` slots.
+    The factor's logarithm is an autoregressive process.
+
+    slots: number of slots, N.
+    memory: decay time of the process, in slots.
+    width: standard deviation of the logarithm.
     """
     keep = np.exp(-1.0 / memory)
     noise = rng.normal(size=slots) * np.sqrt(1 - keep**2)
@@ -140,7 +148,13 @@ def _symbol_bars(
     shocks: Array,
     edge: float,
 ) -> tuple[Instrument, Instants, Array]:
-    """Return one symbol's bars: known-at instants [N] and values [N, 5]."""
+    """Return one symbol's bars: instrument, known-at instants [N] and values [N, 5].
+
+    slots: start of each time slot.
+    starts, ends: [N] start and end of each bar.
+    shocks: random return of each slot, in units of the baseline deviation.
+    edge: information coefficient one bar ahead.
+    """
     stock = item.kind is AssetClass.STOCK
     slot = slots[1] - slots[0]
     # Deviation of a slot in the session; for crypto of any slot.
@@ -174,9 +188,13 @@ def _symbol_bars(
 
 
 def _momentum(standardised: Array, edge: float) -> Array:
-    """Return the momentum [N] known before each bar, variance one.
+    """Return the momentum [N] known before each bar, with variance one.
 
-    The returns themselves contain edge · momentum, so the filter's pole is MOMENTUM + share · edge.
+    The returns themselves contain edge · momentum, so the filter's pole is MOMENTUM_PERSISTENCE +
+    share · edge.
+
+    standardised: [N] return of each bar without its drift, divided by its deviation.
+    edge: information coefficient one bar ahead.
     """
     share = np.sqrt(1 - MOMENTUM_PERSISTENCE**2)
     unit = standardised / max(float(standardised.std()), 1e-12)
@@ -192,9 +210,9 @@ def _bar_times(clock: Clock, slots: Instants) -> tuple[Instants, Instants]:
 
 
 def _activity(slots: Instants) -> Array:
-    """Return a stock's deviation [N] in each slot relative to mid-session.
+    """Return a stock's deviation in each time slot, relative to the middle of a session, [N].
 
-    The deviation is U-shaped by day, and small at night and on weekends.
+    The deviation is U-shaped during a session, and small at night and on weekends.
     """
     days = calendar()
     k = np.maximum(np.searchsorted(days.opens, slots, side="right") - 1, 0)

@@ -1,4 +1,4 @@
-"""Reading of a user's list, CSV or Parquet, as rows of text."""
+"""Reading of a table that a user supplies, CSV or Parquet, as rows of text."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ _OTHER_SEPARATORS = {";": "semicolons", "\t": "tabs"}
 def text_rows(
     path: Path, columns: Sequence[str], what: tuple[str, str], optional_columns: Sequence[str] = ()
 ) -> list[dict[str, str]]:
-    """Read the rows of a file as stripped cells by column name; an empty cell is an empty text.
+    """Read the rows of a file; return the stripped cells of each row by column name.
 
-    Column names match in any case.
+    An empty cell is an empty text. Column names match in any case.
 
     columns: required columns.
-    what: content of the file and its verb, `have` or `has`, for messages.
+    what: name of the content for messages, and the verb that follows the name, `have` or `has`.
     optional_columns: optional columns.
 
     Raises DataError for a file that cannot be read, or a column that is missing or repeated.
@@ -57,7 +57,10 @@ def text_rows(
 
 
 def separator_error_text(names: Sequence[str]) -> str:
-    """Return an error text if semicolons or tabs separate a header's cells; else an empty text."""
+    """Return an error text for a header separated by semicolons or tabs; else an empty text.
+
+    names: column names as read with commas as separators.
+    """
     for separator, name in _OTHER_SEPARATORS.items():
         if len(names) == 1 and separator in names[0]:
             return f"cells are separated by {name}; save the file with commas"

@@ -1,13 +1,13 @@
-"""Length of bars, which determines their grid, known-at instants and decisions.
+"""Timeframes: the length of bars, which determines their grid, known-at instants and decisions.
 
 A stock's bars start at the session's open; the last bar ends with the session, on half-days too. A
 daily bar is the session. Crypto bars follow one another without a gap; crypto days are UTC days, or
 end at 16:00 New York. All instants are UTC `datetime64[ns]`.
 
 Daily bars with fills in the closing auction (`fill="close"`) have another grid. Such a bar begins
-with a closing auction, includes the night, and becomes known a quarter of an hour before the next
-closing auction, at its decision. So with this grid, too, a decision is filled at the next bar's
-open.
+with a closing auction, includes the night, and ends a quarter of an hour before the next closing
+auction, when it becomes known and a decision is made. So with this grid, too, a decision is filled
+at the next bar's open.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ class Timeframe:
 
     name: name in settings; `1m` bars may fill orders, but have no decisions.
     fill: fill of a daily decision on stocks: at the next open, or in the closing auction of the
-        day.
+        same day.
     crypto_day: boundary of daily crypto bars: midnight UTC, or 16:00 New York.
     """
 
@@ -136,9 +136,10 @@ class Timeframe:
     def requested_timeframe(self, kind: AssetClass) -> Timeframe:
         """Return the timeframe to request from Alpaca for bars that are aggregated to this one.
 
-        Alpaca's hourly stock bars lie on clock hours and include time before the open: only its
-        half-hour bars fit a grid from 09:30. Alpaca's crypto days do not begin at midnight UTC. A
-        decision for a closing auction falls on a quarter of an hour.
+        Alpaca's hourly stock bars lie on clock hours and include time before the open, so that only
+        its half-hour bars fit a grid from 09:30. Alpaca's crypto days do not begin at midnight UTC,
+        so that hourly bars are requested. A decision for a closing auction falls on a quarter of an
+        hour, so that quarter-hour bars are requested.
         """
         if kind is AssetClass.CRYPTO:
             return HOURLY if self.minutes > HOURLY.minutes else self
@@ -147,7 +148,7 @@ class Timeframe:
         return Timeframe("30m") if self.minutes >= HOURLY.minutes else self
 
     def last_bar_end(self, kind: AssetClass, now: np.datetime64) -> np.datetime64:
-        """Return the end of the last complete bar at `now`, when the bar becomes known."""
+        """Return the end of the last bar that is complete at `now`; the bar became known then."""
         clock = self.clock(kind)
         here = np.array([now])
         return np.datetime64(clock.ends_by_number(clock.count_ended_bars(here), here)[0])
@@ -160,7 +161,7 @@ TIMEFRAMES = tuple(map(Timeframe, get_args(TimeframeName)))
 
 
 def next_bar_ends(clock: Clock, instants: Instants, ahead: int) -> Instants:
-    """Return the known-at instants [N, ahead] of the next `ahead` bars after each instant."""
+    """Return the known-at instants [N, ahead] of the next calendar bars after each instant."""
     numbers = clock.count_ended_bars(instants)[:, None] + np.arange(1, 1 + ahead)
     return clock.ends_by_number(numbers, instants)
 
@@ -172,12 +173,12 @@ def nth_next_bar_end(clock: Clock, instants: Instants, ahead: int) -> Instants:
 
 @dataclass(frozen=True, eq=False, slots=True)
 class CalendarClock:
-    """The bars and decisions of an asset class that follow a calendar: N bars, K decisions.
+    """The clock of an asset class that follows a calendar: N bars and K decisions.
 
     starts: [N] start of each bar.
     ends: [N] end of each bar, at which it becomes known.
     session_indices: [N] index of each bar's session.
-    decisions: [K] ends of bars that another bar of the same session follows.
+    decisions: [K] ends of bars at which a decision is possible, because a later bar can fill it.
     decision_session_indices: [K] index of the session of each decision.
     """
 
@@ -188,15 +189,15 @@ class CalendarClock:
     decision_session_indices: npt.NDArray[np.int64]
 
     def ends_by_start(self, starts: Instants) -> Instants:
-        """Return the end, at which it becomes known, of the bar with each start time, [N].
+        """Return the end of the bar that starts at each instant, [N]; the bar becomes known then.
 
-        The end is NaT if no bar starts at that time.
+        The end is NaT if no bar starts at the instant.
         """
         k = np.minimum(np.searchsorted(self.starts, starts), len(self.starts) - 1)
         return np.where(self.starts[k] == starts, self.ends[k], _NEVER)
 
     def starts_by_end(self, ends: Instants) -> Instants:
-        """Return the start time of the bar that ends at each instant, [N]; NaT if no bar ends then.
+        """Return the start of the bar that ends at each instant, [N]; NaT if no bar ends then.
 
         This is the inverse of `ends_by_start`.
         """
@@ -211,7 +212,7 @@ class CalendarClock:
         """Return the end times of calendar bars by their numbers.
 
         numbers: numbers of the bars, counted from 1.
-        instants: instants for the error message.
+        instants: the last of these is named in the error message.
 
         Raises InputError for a bar beyond the calendar.
         """
@@ -220,7 +221,7 @@ class CalendarClock:
         return np.asarray(self.ends[numbers - 1])
 
     def bars_elapsed(self, instants: Instants) -> Array:
-        """Return the number of bars elapsed by each instant, [N], with the fraction of an open bar.
+        """Return the number of bars elapsed at each instant, [N]; a bar in progress counts partly.
 
         The number is constant while the market is closed.
         """
@@ -230,7 +231,10 @@ class CalendarClock:
         return np.asarray(done + np.clip(share, 0.0, 1.0) * (done < len(self.starts)))
 
     def is_decision(self, instants: Instants) -> Mask:
-        """Return whether each instant is a decision, [N]: a bar ends, and a later bar can fill."""
+        """Return whether a decision is possible at each instant, [N].
+
+        A decision is possible where a bar ends and a later bar can fill it.
+        """
         k = np.minimum(np.searchsorted(self.decisions, instants), len(self.decisions) - 1)
         return np.asarray(self.decisions[k] == instants)
 
@@ -248,7 +252,7 @@ class CalendarClock:
     def fill_dates(self, instants: Instants) -> npt.NDArray[np.datetime64]:
         """Return the New York date on which a decision at each instant is filled, [N].
 
-        It is the date of the next bar.
+        It is the date on which the next bar starts.
         """
         k = np.minimum(self.count_ended_bars(instants), len(self.starts) - 1)
         return new_york_date(self.starts[k])
@@ -256,9 +260,9 @@ class CalendarClock:
     def holding_ends(self, instants: Instants, holding: HoldingRule = "next") -> Instants:
         """Return the end of the holding interval of a decision at each instant, [N].
 
-        With `next` the interval ends at the next decision, which also ends a plan's first period.
-        With `session_indices` it ends at the same decision of the next session, or at that
-        session's last decision; for crypto it ends a day later.
+        With `next` the interval ends at the next decision; with `plan` this is the end of the
+        plan's first period. With `session` it ends at the same decision of the next session, or at
+        that session's last decision.
 
         Raises InputError for an interval that ends beyond the calendar.
         """
@@ -276,7 +280,7 @@ class CalendarClock:
 
 @dataclass(frozen=True, eq=False, slots=True)
 class StockClock(CalendarClock):
-    """The clock of stocks: bars within sessions; with daily bars every bar's end is a decision.
+    """The clock of stocks: bars within sessions; the end of every daily bar is a decision.
 
     bars_per_session: number of bars of a full session.
     """
@@ -301,7 +305,7 @@ class StockClock(CalendarClock):
         """Return the slots of the bar ending at each instant and of the next bars, [N, 1 + ahead].
 
         The next bars are calendar bars. A slot is a bar's index within its session; slot 0 includes
-        the night.
+        the night before.
 
         Raises InputError for bars beyond the calendar.
         """
@@ -322,10 +326,11 @@ class StockClock(CalendarClock):
         return False
 
     def intraday_ceiling_applies(self, instants: Instants) -> Mask:
-        """Return whether a later decision of the open session can still reduce the book, [N].
+        """Return whether the intraday ceiling on stock exposure applies at each instant, [N].
 
-        The intraday ceiling applies up to the session's last decision, and from there to the next
-        open the overnight ceiling. With daily bars the intraday ceiling never applies.
+        It applies while a later decision of the session can still reduce the book. From the
+        session's last decision to the next open, the overnight ceiling applies. With daily bars the
+        intraday ceiling never applies.
         """
         if self.bars_per_session == 1:
             return np.zeros(len(instants), dtype=bool)
@@ -425,7 +430,7 @@ class CryptoClock:
 
 @dataclass(frozen=True, eq=False, slots=True)
 class NewYorkDayClock(CalendarClock):
-    """The clock of crypto days from 16:00 to 16:00 New York: 23 to 25 hours, each a session."""
+    """The clock of crypto days from 16:00 to 16:00 New York, each a session of 23 to 25 hours."""
 
     @property
     def bars_a_day(self) -> int:
@@ -442,7 +447,7 @@ class NewYorkDayClock(CalendarClock):
     def slots(self, ends: Instants, ahead: int) -> Slots:
         """Return the slots of the day ending at each instant and of the next days, [N, 1 + ahead].
 
-        A slot is 1 for a day that ends on a weekend, when stocks are closed; else 0.
+        A slot is 1 for a day that ends on a Saturday or Sunday, when stocks are closed; else 0.
         """
         k = np.searchsorted(self.ends, ends)[:, None] + np.arange(1 + ahead)
         if k.size and k.max() >= len(self.ends):

@@ -1,9 +1,9 @@
 """The universe: symbols that may be held at each instant, by a rule over data known then.
 
-Membership is renewed at New York's midnight of some days: of each day, of Mondays, or of the first
-of a month, and of every day on which a list of members changes. Membership is valid until the next
-renewal. Membership depends only on data known by the renewal: not on the start or the end of a run,
-and equally in live trading.
+Membership is renewed at New York's midnight of each day, of Mondays, or of the first of a month,
+and of every day on which a list of members changes. It is valid until the next renewal. Membership
+depends only on data known by the renewal: not on the start or the end of a run, and equally in live
+trading.
 
 Days are calendar days: sessions for stocks, all days for crypto. A day without a bar counts as a
 day without trades.
@@ -180,7 +180,7 @@ class UniverseSettings:
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Universe:
-    """The rule of the symbols that may be held, with the data for its evaluation.
+    """The rule for the symbols that may be held, and the data that it needs besides bars.
 
     settings: settings of the rule.
     members: list of members, or None.
@@ -192,10 +192,11 @@ class Universe:
     rank: Rank | None = None
 
     def exclusion_rules(self, bars: Bars, instants: Instants) -> RuleNumbers:
-        """Return the rule (index in RULES, or 0) that excludes each symbol at each instant, [T, S].
+        """Return the number of the rule that excludes each symbol at each instant, [T, S].
 
-        The result does not include a rank by growth, which `keep_best` applies to the expected
-        returns of a decision.
+        A number is an index in EXCLUSION_RULES; 0 means that the symbol is in the universe. A rank
+        by growth is not applied here, because it ranks by the expected returns of a decision, with
+        `keep_best`.
         """
         if self.settings.is_unrestricted or not len(instants):
             return np.zeros((len(instants), len(bars.symbols)), dtype=np.int8)
@@ -203,7 +204,7 @@ class Universe:
         return self._left_out_on(bars, days)[number]
 
     def renewal_days(self, instants: Instants) -> Dates:
-        """Return the day whose midnight renewed the membership valid at each instant, [T]."""
+        """Return the day at whose midnight the membership at each instant was renewed, [T]."""
         dates = new_york_date(instants).astype("datetime64[D]")
         if self.settings.rebalance == "weekly":
             # 1970-01-01 was a Thursday.
@@ -219,7 +220,10 @@ class Universe:
         return np.asarray(since)
 
     def _left_out_on(self, bars: Bars, days: Dates) -> RuleNumbers:
-        """Return the rule that excludes each symbol from each day's midnight on, [R, S]."""
+        """Return the number of the rule that excludes each symbol from each midnight on, [R, S].
+
+        days: [R] days whose midnights renew the membership.
+        """
         from trainingdata.midnight_values import MidnightValues
 
         settings = self.settings
@@ -249,13 +253,13 @@ class Universe:
         return rule
 
     def _scores(self, bars: Bars, known: MidnightValues, days: Dates) -> Array:
-        """Return the scores of the rank, [R, S]; NaN where undefined."""
+        """Return each symbol's score by the rank at each renewal, [R, S]; NaN if undefined."""
         if self.rank is None:
             return known.closes_at(days) / known.closes_at(days - self.settings.window_days) - 1.0
         return np.array([self._own_scores(bars, now) for now in midnight(days)])
 
     def _own_scores(self, bars: Bars, now: np.datetime64) -> Array:
-        """Return the scores of the custom rank at an instant, [S]."""
+        """Return the scores that the custom rank gives at an instant, [S]."""
         assert self.rank is not None
         name = str(self.settings.rank)
         seen = bars.slice_until(now)
@@ -275,9 +279,13 @@ class Universe:
 
 
 def keep_best(rule: RuleNumbers, score: Array, count: int, rule_number: int) -> None:
-    """Exclude by rule `rule_number` all but the `count` highest scores in each row of [R, S].
+    """Exclude all but the `count` symbols with the highest scores in each row, in place.
 
-    A symbol whose score is NaN or minus infinity is excluded; ties are broken by order.
+    A symbol whose score is NaN or minus infinity is excluded. Of equal scores, the first is kept.
+
+    rule: [R, S] numbers of the rules that exclude symbols so far; 0 for none.
+    score: [R, S] scores.
+    rule_number: number of the rule that is written for the excluded symbols.
     """
     taking_part = (rule == 0) & (score > -np.inf)
     order = np.argsort(np.where(taking_part, -score, np.inf), axis=1, kind="stable")

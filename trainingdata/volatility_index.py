@@ -29,10 +29,10 @@ MIN_MEDIAN, MAX_MEDIAN = 2.0, 200.0
 def read_volatility_index(path: str, key: str = "bars.vix") -> pd.Series:
     """Read the closes of a volatility index by date, in points, without unconfirmed closes.
 
-    The session after an unconfirmed close is not traded, in a backtest and live.
+    The session after an unconfirmed close is not traded, in a backtest as in live trading.
 
     path: path of a Parquet file with columns `timestamp` and `close`.
-    key: setting of the path, for messages.
+    key: setting that names the file, for messages.
 
     Raises DataError for a file that cannot be read or trusted.
     """

@@ -1,7 +1,8 @@
 """The unit of crypto volume in a file, and the conversion of volume to coins.
 
-Vendors differ by orders of magnitude: Yahoo writes USD, Binance's coin-margined futures count
-contracts of 10 or 100 USD, most other vendors count coins. The volume of stocks counts shares.
+Vendors differ by orders of magnitude: Yahoo's volume is in USD, that of Binance's coin-margined
+futures counts contracts of 10 or 100 USD, and that of most other vendors counts coins. The volume
+of stocks counts shares.
 """
 
 from __future__ import annotations
@@ -42,14 +43,15 @@ def convert_crypto_volume(
 ) -> CryptoVolume:
     """Convert the volume of rows [N, 5] to coins.
 
-    Evidence in the rows takes precedence, then the user's unit, then the vendor's usual unit.
+    The unit is the one that the rows show; otherwise the user's; otherwise the vendor's usual unit.
 
+    values: [N, 5] prices and volume.
     frame: the rows, with the columns of the header.
     head: format of the file.
     unit: unit stated by the user; None: the unit of the format.
     path: path of the file, for messages.
 
-    Raises DataError for a user's unit that contradicts the rows or the heading.
+    Raises DataError for a user's unit that contradicts the rows or the header.
     """
     volume = values[:, VOLUME]
     heading = head.ohlcv_columns[VOLUME]
@@ -90,15 +92,18 @@ def _contradiction(path: str, unit: VolumeUnit, states: str) -> DataError:
 
 
 def _vendor(head: FileFormat) -> str:
-    """Return the vendor's name for messages; other vendors may use the same columns."""
+    """Return the vendor's name for messages, without other vendors that use the same columns."""
     return head.vendor.partition(",")[0]
 
 
 def _shown_by_quote_volume(values: Array, column: pd.Series) -> CryptoVolume | None:
-    """Infer the unit from the quote volume; None if the quote volume fits no unit or several.
+    """Infer the unit of volume from the quote volume; None if no unit fits, or several.
 
-    For volume in coins, quote volume over volume is a price within the bar. For coin-margined
-    futures, it is the contract size over a price within the bar (coins per contract).
+    If volume is in coins, quote volume over volume is a price within the bar. For coin-margined
+    futures, whose quote volume is in coins, it is the contract size over a price within the bar.
+
+    values: [N, 5] prices and volume.
+    column: quote volume, the volume in the pair's other currency.
     """
     import pandas as pd
 
@@ -126,7 +131,7 @@ def require_volume_units(bars: Bars, use: str, advice: str = "") -> None:
     """Raise `InputError` for bars whose unit of volume is unknown.
 
     use: setting or feature that needs the volume, for the message.
-    advice: a setting that needs no volume, for the message; empty for none.
+    advice: an alternative that needs no volume, for the message; empty for none.
     """
     for symbol, origin in zip(bars.symbols, bars.origins, strict=False):
         if not origin.is_volume_unit_known:

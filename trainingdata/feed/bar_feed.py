@@ -27,7 +27,8 @@ class BarFeed:
     data: market data of the venue.
     symbols: the symbols.
     days: length of the history in whole UTC days before the day of a request.
-    grace_seconds: seconds after a bar's close in which a missing or incomplete bar counts as late.
+    grace_seconds: seconds after a bar's close during which a missing or incomplete bar counts as
+        late.
     """
 
     def __init__(
@@ -43,12 +44,13 @@ class BarFeed:
     def bars(self, now: np.datetime64) -> Bars:
         """Return the bars of the history that are known at `now`.
 
-        The result does not depend on how long the feed has run: bars that have become too old are
-        dropped. If older bars of a symbol have changed, as after a split, its history is requested
-        again. If the history is no longer available, the symbol keeps its earlier bars.
+        The result does not depend on how long the feed has run, since bars that have become too old
+        are dropped. If older bars of a symbol have changed, as after a split, its history is
+        requested again. If the venue returns only a part of that history, the symbol keeps its
+        earlier bars.
 
-        Raises DataError for bars that cannot be trusted, or none at all; BrokerError for a venue
-        that does not respond, or rejects a request.
+        Raises DataError for bars that cannot be trusted, and if there are none; BrokerError for a
+        venue that does not respond, or rejects a request.
         """
         since = history_start(now, self._days)
         self._forget_before(since)
@@ -66,7 +68,7 @@ class BarFeed:
         return build_panel(tables, "bars of the venue", self._data.timeframe)
 
     def _request(self, symbols: Sequence[str], since: np.datetime64, now: np.datetime64) -> None:
-        """Replace a symbol's whole history, unless the new history lacks most of the known bars."""
+        """Replace each symbol's whole history, unless the new one lacks too many known bars."""
         answers = self._data.bars_by_symbol(symbols, since, now, self._patience)
         listed = {item: (times, values) for item, times, values in answers}
         for item in map(instrument, symbols):
@@ -109,14 +111,14 @@ class BarFeed:
         return self._data.timeframe.last_bar_end(item.kind, now)
 
     def _complete(self, item: Instrument, now: np.datetime64) -> bool:
-        """Return whether the last bar of a symbol that should be known is present."""
+        """Return whether a symbol's last bar that has closed by `now` is present."""
         table = self._tables.get(item)
         return table is not None and bool(table[0][-1] >= self._last_known(item, now))
 
     def _extend(self, now: np.datetime64) -> list[str]:
-        """Add new bars, and apply the venue's corrections.
+        """Add new bars, and apply the venue's corrections of recent bars.
 
-        Return the symbols whose price units have changed; the bars of these symbols are unchanged.
+        Returns the symbols whose price units have changed; their bars are not updated.
         """
         due = [item for item in self._tables if not self._complete(item, now)]
         if not due:

@@ -1,7 +1,7 @@
 """The venue's address, its API keys, and the translation of its errors.
 
-The SDK's own retries are switched off, because they repeat every method, POST included, and have no
-timeout. `transport.py` sends the SDK's requests instead.
+The SDK has no time limits, and its own retries repeat every method, POST included. Its retries are
+therefore switched off, and `transport.py` sends its requests.
 """
 
 from __future__ import annotations
@@ -43,9 +43,9 @@ class ApiKeys:
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str]) -> ApiKeys:
-        """Return the keys in environment variables.
+        """Return the keys in the environment variables.
 
-        Raises InputError for missing keys, or characters that no key has.
+        Raises InputError for a missing key, or for characters that no key contains.
         """
         missing = [
             name
@@ -115,7 +115,7 @@ class RequestSettings:
 
 @settings_class("broker")
 class BrokerSettings(RequestSettings):
-    """Settings of the broker: the account's venue and address."""
+    """Settings of the broker: its name and address, and which account is used."""
 
     name: str = setting("alpaca", "name of the broker, or of a registered plugin")
     url_override: str | None = setting(
@@ -178,7 +178,7 @@ class BrokerSettings(RequestSettings):
         return None if self.is_loopback else MAX_REQUESTS_PER_MINUTE
 
     def secure_client(self, client: RESTClient) -> Any:
-        """Give the SDK's client a transport that has a deadline and retries only reads."""
+        """Return the SDK's client, with a transport that has a deadline and retries only reads."""
         from foundation.transport import shared_rate_limiter
 
         pace = shared_rate_limiter(self.address or str(self.paper), self._request_limit())
@@ -226,7 +226,10 @@ def translate_errors(
 
 
 def _refusal(error: Any, words: str) -> str:
-    """Return the text of a refused request, with advice if the keys lack permission."""
+    """Return the text about a rejected request, with advice if the keys lack permission.
+
+    words: the venue's error message.
+    """
     status = error.status_code
     if status in AUTH_STATUSES:
         hint = (

@@ -1,9 +1,9 @@
 """Fields of the venue's responses: their parsers, and the meaning of a missing field.
 
 A venue may drop fields, leave them empty, or fill them with unexpected values. A required field
-that is missing, or a field that cannot be parsed, raises an error that names the field. An optional
-field declares the meaning of its absence, which is logged once. Price fields are declared here,
-fields of accounts and orders in `execution.alpaca.fields`.
+that is missing, and any field that cannot be parsed, raise an error that names the field. An
+optional field declares what its absence means, which is logged once. Price fields are declared
+here, fields of accounts and orders in `execution.alpaca.fields`.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ class OptionalField(Generic[T]):
     name: name of the field.
     parse: parser of its value; it raises `ValueError` for an invalid value.
     default: value of a missing or empty field.
-    absence_meaning: meaning of a missing field, for the log; empty where absence is usual.
+    absence_meaning: consequence of a missing field, for the log; empty if absence is usual.
     """
 
     name: str
@@ -142,7 +142,10 @@ def parse_non_negative(value: Any) -> Decimal:
 
 
 def parse_truncated(parse: Callable[[Any], Decimal]) -> Callable[[Any], Decimal]:
-    """Return a parser that truncates digits beyond the supported precision, as quotients have."""
+    """Return a parser that cuts off decimals beyond the supported precision, which quotients have.
+
+    parse: parser of the truncated number.
+    """
 
     def cut(value: Any) -> Decimal:
         whole, point, digits = str(value).partition(".")
@@ -227,7 +230,7 @@ def optional_field(
 ) -> OptionalField[T | None]:
     """Return an optional field whose default is None.
 
-    absence_meaning: meaning of a missing field, for the log; empty where absence is usual.
+    absence_meaning: consequence of a missing field, for the log; empty if absence is usual.
     """
     return OptionalField(name, parse, None, absence_meaning)
 
@@ -243,7 +246,7 @@ def parse_float(value: Any) -> float:
 
 
 class Page:
-    """Fields of one page of a response; the last page has no token, or an empty one."""
+    """Fields of one page of a response. The token of the last page is missing or empty."""
 
     next_page_token = optional_field("next_page_token", parse_text)
 

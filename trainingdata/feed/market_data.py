@@ -66,7 +66,7 @@ class MarketData:
     """Bars and prices of a venue.
 
     settings: address of the venue.
-    keys: API keys of the account; not needed for crypto.
+    keys: API keys of the account; None if only crypto is requested.
     feed: feed of stocks, `iex` or `sip`.
     adjustment: adjustment of stock histories.
     timeframe: timeframe of the bars.
@@ -99,8 +99,8 @@ class MarketData:
     def prices(self, symbols: Sequence[str], now: np.datetime64) -> dict[str, float]:
         """Return the unadjusted close of each symbol's latest bar, in USD.
 
-        The result has no symbol without a bar at the venue, and none whose latest bar began more
-        than two hours before or after `now`, because such a price is stale.
+        Symbols without a bar at the venue are missing from the result. So are symbols whose latest
+        bar began more than two hours before or after `now`, because its price is stale.
 
         Raises BrokerError for a venue that does not respond, or rejects a request.
         """
@@ -132,7 +132,7 @@ class MarketData:
         Hourly stock bars start at 09:30 New York and are aggregated from the venue's half-hour
         bars. Daily stock bars between closing auctions are aggregated from quarter-hour bars. Daily
         crypto bars start at midnight UTC and are aggregated from hourly bars. A symbol without a
-        bar has no table.
+        bar is missing from the result.
 
         grace: time after a bar's close in which its last part may still arrive; until then an
             aggregated bar without its last part is not returned.
@@ -169,7 +169,10 @@ class MarketData:
         return build_panel(tables, source, self.timeframe)
 
     def _by_kind(self, symbols: Sequence[str]) -> list[list[Instrument]]:
-        """Return the distinct stocks, then the distinct crypto pairs, without empty groups."""
+        """Return the symbols' distinct instruments as groups: stocks, then crypto pairs.
+
+        Empty groups are left out. Raises InputError for stocks without API keys.
+        """
         items = [instrument(symbol) for symbol in dict.fromkeys(symbols)]
         stocks = [item for item in items if item.kind is AssetClass.STOCK]
         coins = [item for item in items if item.kind is AssetClass.CRYPTO]
@@ -183,7 +186,11 @@ class MarketData:
     def _latest(
         self, what: str, symbols: Sequence[str], of: Callable[[Any], Latest]
     ) -> list[tuple[str, Latest]]:
-        """Return the parsed latest bar or trade of each symbol that has one."""
+        """Return the parsed latest bar or trade of each symbol that has one.
+
+        what: `latest bar` or `latest trade`.
+        of: parser of the response for one symbol.
+        """
         found: list[tuple[str, Latest]] = []
         for items in self._by_kind(symbols):
             with translate_errors(f"{what}s of {_names(items)}", self._settings, self._keys):
@@ -194,7 +201,9 @@ class MarketData:
     def _asked(
         self, what: str, items: Sequence[Instrument], **options: Any
     ) -> list[tuple[Instrument, Any]]:
-        """Request bars or trades of stocks, or of crypto pairs; return the response per instrument.
+        """Request bars or trades of stocks, or of crypto pairs.
+
+        Returns each instrument that the response contains, with its part of the response.
 
         what: `bars`, `latest_bar` or `latest_trade`.
         """
@@ -214,7 +223,7 @@ class MarketData:
     def _bars(
         self, items: Sequence[Instrument], start: datetime, end: datetime
     ) -> list[tuple[Instrument, JsonRows]]:
-        """Request the venue's bars, or the shorter bars that are aggregated to this timeframe."""
+        """Request the bars of this timeframe, or the shorter bars that are aggregated to it."""
         from alpaca.data.enums import Adjustment as Adjusted
         from alpaca.data.timeframe import TimeFrame, TimeFrameUnit
 
@@ -240,7 +249,7 @@ def _start_and_close(row: dict[str, Any]) -> tuple[np.datetime64, float]:
 
 
 def _arrays(rows: JsonRows) -> tuple[Instants, Array]:
-    """Return start times [N] and values [N, 5]; other fields of the venue's bars are dropped."""
+    """Return start times [N] and values [N, 5] of the venue's bars, without other fields."""
     starts = [BarEntry.start.read(row) for row in rows]
     values = [[field.read(row) for field in BarEntry.values] for row in rows]
     return np.array(starts, dtype="datetime64[ns]"), np.array(values, dtype=np.float64)
@@ -254,7 +263,11 @@ def _known_bars(
     now: np.datetime64,
     grace: np.timedelta64,
 ) -> tuple[Instants, Array]:
-    """Return known-at instants [N] and values [N, 5] of an instrument's bars known at `now`."""
+    """Return known-at instants [N] and values [N, 5] of an instrument's bars known at `now`.
+
+    starts, values: the venue's bars, which are aggregated to the timeframe if they are shorter.
+    grace: as in `MarketData.bars_by_symbol`.
+    """
     source = f"bars of {item.symbol}"
     check_bars(starts, values, source)
     part = timeframe.requested_timeframe(item.kind)
@@ -280,10 +293,15 @@ def _known_bars(
 def _put_together(
     clock: Clock, starts: Instants, parts: Array, length: np.timedelta64, settled: np.datetime64
 ) -> tuple[Instants, Array]:
-    """Return start times [N] and values [N, 5] of the bars aggregated from parts [M, 5].
+    """Aggregate shorter bars, the parts; return the bars' start times [N] and values [N, 5].
 
-    Parts outside a session are dropped. A bar that closed after `settled` is included only with its
-    last part.
+    Parts outside a session are dropped. A bar that closed after `settled` is included only if its
+    last part is present.
+
+    clock: clock of the aggregated bars.
+    starts, parts: [M] start times and [M, 5] values of the parts.
+    length: length of a part.
+    settled: latest close of bars that count as complete without their last part.
     """
     begun, ends, within = enclosing_bars(clock, starts)
     # A part without a trade has no bar: an old bar is complete without it.

@@ -1,4 +1,4 @@
-"""Prices of options and their underlying, from Alpaca or a server with the same interface."""
+"""Prices of options and of their underlying, from Alpaca or a server with the same interface."""
 
 from __future__ import annotations
 
@@ -94,8 +94,8 @@ class OptionData:
     ) -> dict[str, tuple[Decimal, Decimal]]:
         """Return bid and ask of options by OCC symbol, in USD per share.
 
-        The result has no option without a quote, and none whose quote has no instant or is more
-        than 20 minutes older than `now`.
+        Options without a quote are missing from the result. So are options whose quote has no
+        timestamp, or is more than 20 minutes older than `now`.
 
         Raises BrokerError for a venue that does not respond.
         """
@@ -114,7 +114,7 @@ class OptionData:
 
 
 def _is_recent(name: str, at: np.datetime64 | None, now: np.datetime64) -> bool:
-    """Return whether an option's quote is recent; log a stale quote."""
+    """Return whether an option's quote is recent enough; if not, log its age."""
     if at is not None and now - at <= MAX_QUOTE_AGE:
         return True
     when = "an unknown time" if at is None else utc_text(at)
