@@ -22,7 +22,7 @@ COMMANDS: dict[str, str] = {
 
 
 def main() -> None:
-    """Run the named command with its arguments; without a name, list the commands."""
+    """Run the command that the first argument names; without arguments, list the commands."""
     command = sys.argv[1].replace("-", "_") if len(sys.argv) > 1 else ""
     if command in COMMANDS:
         # argparse and Hydra print the first word as the program's name.

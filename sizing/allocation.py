@@ -1,4 +1,4 @@
-"""Target weights under limits, computed alike for backtest, live trading and `get_qty`."""
+"""Target weights under limits, by the same code for backtest, live trading and `get_qty`."""
 
 from __future__ import annotations
 
@@ -30,19 +30,17 @@ class Allocation:
     """Target weights of a strategy, with the limits that bind them and the reasons for them.
 
     unconstrained_weight: [S] weights before any limit or cost, computed over `horizon_periods`; NaN
-        for symbols
-        that are not adjustable.
+        for symbols that are not adjustable.
     target_weight: [S] weights under all limits.
     binding_limits: limits that bind each target; `cost` means that the gain from trading is below
         the trading cost.
     horizon_periods: [S] number of periods, counted from the first, over which
         `unconstrained_weight` is computed.
     premium_weight, forecast_weight: [S] parts of `unconstrained_weight` that come from the premium
-        alone and from the
-        forecast alone. They are NaN for symbols that are not adjustable, and if the premium's part
-        of the expected return is unknown. An unconstrained Kelly weight is linear in expected
-        returns, so that both parts add up to it. Any remainder has another source: a hedge of other
-        symbols' targets, the shape of returns, or a strategy's rule.
+        alone and from the forecast alone. They are NaN for symbols that are not adjustable, and if
+        the premium's part of the expected return is unknown. An unconstrained Kelly weight is
+        linear in expected returns, so that both parts add up to it. Any remainder has another
+        source: a hedge of other symbols' targets, the shape of returns, or a strategy's rule.
     optimality_gap: upper bound on the gain of the best book of `limits.max_positions` positions
         over this book, as a return net of risk and cost over all periods; NaN if targets are not
         chosen by return, or no bound is known.
@@ -92,8 +90,9 @@ class Strategy(Protocol):
         """Return the target weights; symbols that are not adjustable keep their weights."""
 
     def log_phrase(self, kind: AssetClass, stock_ceiling: float) -> str:
-        """Return the log phrase that operators search for.
+        """Return the phrase that the strategy writes to the log, for which operators search.
 
+        kind: asset class of the sized symbol.
         stock_ceiling: maximum gross stock exposure, in multiples of equity.
         """
 
@@ -133,14 +132,13 @@ def project_onto_limits(
     ranking_weights: Array | None = None,
     forecast_directed: bool = False,
 ) -> Allocation:
-    """Return the feasible weights that are closest to desired weights, by least squares.
+    """Return the weights within all limits that are closest to desired weights, by least squares.
 
     The allocation has one period and no premium.
 
     desired: [S] desired weights.
     ranking_weights: [S] weights by which positions are ranked if `limits.max_positions` allows
-        fewer; None:
-        the desired weights.
+        fewer positions than desired; None: the desired weights.
     forecast_directed: whether the forecast alone determines the sign of every desired weight.
     """
     n = len(desired)
@@ -178,7 +176,10 @@ def project_onto_limits(
 
 
 def _solve(problem: DecisionProblem, fraction: float) -> tuple[Array, Array, float]:
-    """Solve a plan; return weights [K, S], shadow prices [4 + G + N + K] and optimality gap.
+    """Solve a multi-period plan.
+
+    Returns weights [K, S], shadow prices [4 + G + N + K] and the optimality gap, as in
+    `solve_plan`.
 
     Raises
     ------
@@ -207,8 +208,8 @@ def solve_plan(problem: DecisionProblem, fraction: float) -> tuple[int, Array, A
     weights : [K, S]
         weights of every period.
     prices : [4 + G + N + K]
-        shadow prices of the CEILINGS, of the groups' G gross and N net limits, then of borrowing in
-        each period.
+        shadow prices of the four limits in CEILING_NAMES, of the groups' G gross and N net limits,
+        then of borrowing in each period.
     gap
         upper bound on the objective lost by the limit on the number of positions.
     """

@@ -2,9 +2,8 @@
 
 A limit binds a weight that would move further without it. Its shadow price is the gain in expected
 return over the interval, net of risk and cost, per unit of the limit. The quadratic program gives
-the shadow price of a ceiling. The shadow price of a symbol's own bound is the remaining gradient at
-the bound, less the cost of moving further, less the shadow prices of the ceilings that the symbol
-uses.
+the shadow price of a ceiling. The shadow price of a symbol's own bound is the gradient at the
+bound, less the cost of moving further, less the shadow prices of the ceilings that the symbol uses.
 """
 
 from __future__ import annotations
@@ -42,12 +41,17 @@ _OF_A_SYMBOL = 1 << SYMBOL_CAP_BIT | 1 << LONG_ONLY_BIT
 def indexed_names_of_bits(
     bits: int, names: tuple[str, ...] = BINDING_NAMES
 ) -> tuple[tuple[int, str], ...]:
-    """Return the number and the name of each bit that is set."""
+    """Return the number and the name of each bit that is set.
+
+    names: name of each bit, by its number.
+    """
     return tuple((k, name) for k, name in enumerate(names) if bits >> k & 1)
 
 
 def limit_names_by_bit(names: tuple[str, ...], rows: tuple[str, ...]) -> tuple[str, ...]:
-    """Return the name of every bit in order: built-in limits, then limits on groups.
+    """Return the names of all bits in order: built-in limits, then limits on groups.
+
+    The bits between the two have empty names.
 
     names: names of the built-in limits.
     rows: names of the limits on groups.
@@ -62,8 +66,8 @@ class BindingLimits(NamedTuple):
         FIRST_GROUP_BIT, one for each limit on groups.
     bound_shadow_price: [S] shadow price of the symbol's own bound; NaN if targets are not chosen by
         return.
-    shadow_prices: [4 + G + K] shadow prices of the CEILINGS, of the G limits on groups, then of
-        borrowing in each period; NaN if targets are not chosen by return.
+    shadow_prices: [4 + G + K] shadow prices of the four limits in CEILING_NAMES, of the G limits on
+        groups, then of borrowing in each period; NaN if targets are not chosen by return.
     group_limit_names: [G] names of the limits on groups.
     """
 
@@ -102,17 +106,17 @@ class BindingLimits(NamedTuple):
 def find_binding_limits(
     problem: DecisionProblem, unconstrained: Array, target: Array, gradient: Array, prices: Array
 ) -> tuple[Index, Array]:
-    """Find the limits that bind each target; return bits [S], and prices of symbol bounds [S].
+    """Return the limits that bind each target as bits [S], and shadow prices of symbol bounds [S].
 
-    A limit binds a weight that would move further without it: by the gradient net of cost, or,
-    without a gradient, towards the unconstrained weight.
+    A limit binds a weight that would move further without it. The direction is that of the gradient
+    net of cost or, without a gradient, towards the unconstrained weight.
 
     unconstrained: [S] weights before any limit.
     target: [S] weights under all limits.
-    gradient: [S] derivative by weight of return net of risk; NaN if targets are not chosen by
+    gradient: [S] derivative of return net of risk by each weight; NaN if targets are not chosen by
         return.
-    prices: [4 + G + K] shadow prices of the CEILINGS, of the G limits on groups, then of borrowing
-        in each period.
+    prices: [4 + G + K] shadow prices of the four limits in CEILING_NAMES, of the G limits on
+        groups, then of borrowing in each period.
     """
     limits = problem.limits
     account = problem.account
@@ -180,7 +184,9 @@ def find_binding_limits(
 
 @jit_inline
 def _bits_at(weight: float, left_out: bool, back: int) -> int:
-    """Return bits of limits that bind at this weight: `max_positions` at zero, else `back`.
+    """Return the bits of limits that keep a weight from moving away from or back to zero.
+
+    At zero this is `max_positions`, if it applies; at any other weight it is `back`.
 
     left_out: whether `max_positions` keeps a symbol without a position from being bought.
     back: bits of the limits that keep the weight from moving back towards zero.
@@ -192,7 +198,7 @@ def _bits_at(weight: float, left_out: bool, back: int) -> int:
 
 @jit_inline
 def _full_net(rows: GroupConstraints, target: Array) -> Mask:
-    """Return whether each net limit is fully used, [M]."""
+    """Return whether target weights [S] use each net limit fully, [M]."""
     full = np.empty(len(rows.net_limits), dtype=np.bool_)
     for c in range(len(full)):
         use = 0.0
@@ -206,10 +212,11 @@ def _full_net(rows: GroupConstraints, target: Array) -> Mask:
 def _pressing_net(
     rows: GroupConstraints, k: int, outward: float, full: Mask, prices: Array
 ) -> tuple[float, int, int]:
-    """Return the total shadow price of the net limits that bind if weight k increases in size.
+    """Return the net limits that bind weight k, in three values.
 
-    Also return two sets of bits, one bit per limit: the limits that keep the weight from moving
-    outwards, away from zero, and those that keep it from moving back.
+    The first value is the total shadow price of these limits if the weight increases in size. The
+    second has a bit for each limit that keeps the weight from moving outwards, away from zero. The
+    third has a bit for each limit that keeps it from moving back towards zero.
 
     outward: sign of a larger weight, 1 or -1.
     full, prices: [M] whether each net limit is fully used, and its shadow price.
@@ -231,7 +238,9 @@ def _pressing_net(
 
 @jit_inline
 def _pressing_limits(row: Array, full: Mask, prices: Array, financing: float) -> tuple[float, int]:
-    """Return the total shadow price of limits that bind a larger weight, and these limits as bits.
+    """Return the gross limits that keep a weight from becoming larger.
+
+    The first value is their total shadow price, including borrowing; the second has their bits.
 
     row: [G] use of each gross limit by one unit of the weight.
     full, prices: [G] whether each gross limit is fully used, and its shadow price.

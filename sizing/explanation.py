@@ -1,9 +1,9 @@
 """Reasons for Kelly targets: the number of periods whose Kelly weight explains each target.
 
-Only the first period of a plan is traded. Where a position earns its round-trip cost within the
-first period, that period's Kelly weight explains the target. A position with a longer horizon is
-explained by the Kelly weight over all periods through which it is held. The two may have opposite
-signs.
+Only the first period of a plan is traded. If a position earns its round-trip cost within the first
+period, that period's Kelly weight explains the target. A position with a longer horizon is
+explained by the Kelly weight over all periods through which it is held. These two Kelly weights may
+have opposite signs.
 """
 
 from __future__ import annotations
@@ -32,8 +32,7 @@ class Explanation(NamedTuple):
     bound_shadow_price: [S] shadow price of the symbol's own bound.
     horizon_periods: [S] number of periods, counted from the first, that explain the target.
     premium_weight, forecast_weight: [S] parts of `unconstrained_weight` from the premium alone and
-        from the forecast
-        alone; NaN if the premium's part of the expected return is unknown.
+        from the forecast alone; NaN if the premium's part of the expected return is unknown.
     """
 
     unconstrained_weight: Array
@@ -50,7 +49,7 @@ def explain_targets(
     """Return the reasons for the Kelly targets of a solved plan.
 
     weights: [K, S] weights of every period.
-    prices: [4 + G + N + K] shadow prices.
+    prices: [4 + G + N + K] shadow prices, as returned by `allocation.solve_plan`.
     fraction: fraction of full Kelly.
     """
     by_horizon, singular = kelly_by_horizon(problem, fraction)
@@ -62,7 +61,11 @@ def explain_targets(
 def _spread_evenly(
     problem: DecisionProblem, by_horizon: Array, singular: Mask, fraction: float
 ) -> None:
-    """Write minimum-norm Kelly weights into the rows of `by_horizon` with a singular covariance."""
+    """Write minimum-norm Kelly weights for horizons with a singular covariance, in place.
+
+    by_horizon: [K, 2, S] result of `kelly_by_horizon`; overwritten in the rows of these horizons.
+    singular: [K] whether the covariance of the horizon is singular.
+    """
     mu, premium, covariance, _, _ = problem.returns
     chosen = np.flatnonzero(problem.account.adjustable)
     for k in np.flatnonzero(singular).tolist():
@@ -79,7 +82,8 @@ def _spread_evenly(
 def kelly_by_horizon(problem: DecisionProblem, fraction: float) -> tuple[Cube, Mask]:
     """Return fractional Kelly weights without limits or costs over the first 1, 2, … K periods.
 
-    A weight that is held through several periods has the sum of their returns and risks.
+    The expected return and the covariance of a weight over several periods are the sums over these
+    periods.
 
     Returns
     -------
@@ -121,11 +125,11 @@ def explain_by_horizon(
 ) -> Explanation:
     """Return the horizon that explains each target, its Kelly weight, and the binding limits.
 
-    The horizon is the longest number of periods, counted from the first, whose Kelly weight fits
+    The horizon is the largest number of periods, counted from the first, whose Kelly weight fits
     the target. A Kelly weight fits if it lies in the direction of the target's move, or beyond the
-    limit that binds the target. A Kelly weight that hedges weights which limits forbid explains
-    nothing; then the Kelly weight given the other symbols' targets is used. If no horizon explains
-    the target, the horizon is the whole plan.
+    limit that binds the target. If none fits, Kelly weights given the other symbols' targets are
+    tried: an unconditional Kelly weight may be a hedge of weights that the limits forbid. If no
+    horizon explains the target, the horizon is the whole plan.
 
     weights: [K, S] weights of the solved plan.
     prices: [4 + G + N + K] shadow prices of the solved plan.
@@ -175,9 +179,13 @@ def explain_by_horizon(
 def _explaining_horizon(
     returns: Returns, by_horizon: Array, target: Array, s: int, direction: float, fraction: float
 ) -> tuple[int, bool]:
-    """Return the number of periods that explain the target of s, or K if none does.
+    """Return the number of periods that explains the target of symbol s; K if none does.
 
-    The second value is true if the explanation is the Kelly weight given the others' targets.
+    The second value is true if the explanation is the Kelly weight given the other symbols'
+    targets.
+
+    by_horizon: [K, 2, S] result of `kelly_by_horizon`.
+    direction: direction in which the target would move further: -1, 1, or 0 if it is unknown.
     """
     for horizon in range(len(by_horizon), 0, -1):
         if _explains(by_horizon[horizon - 1, TOTAL_PART, s], target[s], direction):
@@ -194,7 +202,10 @@ def _explaining_horizon(
 def _kelly_given_others(
     returns: Returns, target: Array, s: int, horizon: int, fraction: float
 ) -> float:
-    """Return fractional Kelly of symbol s given all other targets; NaN if s has no variance."""
+    """Return the fractional Kelly weight of symbol s given all other targets.
+
+    It is NaN if s has no variance.
+    """
     variance = _risk_over(returns, s, s, horizon)
     if not variance > 0.0:
         return np.nan
@@ -226,8 +237,11 @@ def _risk_over(returns: Returns, s: int, r: int, horizon: int) -> float:
 def _direction(target: float, held: float, held_by: int) -> float:
     """Return the direction in which a target would move further: -1, 1, or 0 if it is unknown.
 
-    A weight that a limit binds would move away from zero; one that may not be short, below zero. A
-    weight that no limit binds moved away from the held one.
+    A weight that a limit binds would move away from zero, but a weight that may not be short would
+    move below zero. A weight that no limit binds would move further away from the held weight.
+
+    held: current weight.
+    held_by: limits that bind the target, as bits.
     """
     if held_by == 0 or held_by & (1 << COST_BIT):
         return float(np.sign(target - held))
@@ -236,7 +250,7 @@ def _direction(target: float, held: float, held_by: int) -> float:
 
 @jit_inline
 def _explains(weight: float, target: float, direction: float) -> bool:
-    """Return whether a move towards a weight ends at the target.
+    """Return whether a move towards a weight would stop at the target, or the two are equal.
 
     direction: direction in which the target would move further: -1, 1, or 0 if it is unknown.
     """

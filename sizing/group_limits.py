@@ -54,7 +54,7 @@ def _symbol(word: object) -> str:
 
 
 def _symbols(words: object) -> frozenset[str] | None:
-    """Return the symbols of a group; None for all."""
+    """Return the symbols of a group in a file; None for the word `all`."""
     if words == ALL_SYMBOLS:
         return None
     if not isinstance(words, list) or not words:
@@ -117,7 +117,7 @@ class BetaLimit:
 
 @dataclass(frozen=True, eq=False, slots=True)
 class GroupLimits:
-    """All limits on groups and on beta of one file.
+    """The limits on groups and on beta in one file.
 
     groups: limits by name of the group.
     beta: limit on the book's beta; None: no limit.
@@ -154,18 +154,20 @@ class GroupLimits:
     def build_constraints(
         self, symbols: Sequence[str], closing_symbols: Sequence[str] = ()
     ) -> GroupConstraints:
-        """Return the limits as linear constraints on the weights of these symbols.
+        """Return the limits as linear constraints on weights.
 
         symbols: symbols of the first weights.
-        closing_symbols: symbols of the remaining weights, the quantities of open closing orders.
-            They count as closed in net limits, and use gross limits until the orders fill.
+        closing_symbols: symbols of the remaining weights, which are the quantities of open closing
+            orders. They count as closed in net limits, and use gross limits until the orders fill.
 
         Raises InputError if the market of beta is not among the symbols.
         """
         return _rows_over(self, tuple(symbols), tuple(closing_symbols))
 
     def infeasible_limit(self, symbol_cap: float, leverage: float) -> str | None:
-        """Return the name of a group limit that no book can satisfy, or None.
+        """Return the name of a group limit that cannot be satisfied together with the other limits.
+
+        The result is None if some book satisfies all limits.
 
         symbol_cap: maximum weight of a symbol.
         leverage: maximum gross exposure of the book, in multiples of equity.

@@ -26,7 +26,9 @@ def count_lots(quantity: float, lot_size: float) -> float:
 
 @jit_inline
 def required_order_value(is_closing: bool, min_value: float, dust: float) -> float:
-    """Return the minimum value of an order in USD (rule: `OrderSizeLimits.min_sent_value`).
+    """Return the minimum value of an order in USD, depending on whether it closes a position.
+
+    The rule is that of `OrderSizeLimits.min_sent_value`.
 
     is_closing: whether the order closes a whole position.
     min_value: minimum value in USD of an order that does not close a position.

@@ -17,7 +17,7 @@ from trainingdata.instants import utc_text
 
 
 class AccountLike(Protocol):
-    """Interface of an account for sizing: equity, quantities, prices, and cash for crypto."""
+    """Protocol of accounts for sizing: equity, quantities, prices, and cash for crypto."""
 
     @property
     def equity(self) -> float:
@@ -42,7 +42,7 @@ class SizingInputs:
 
     problem: expected returns, costs, limits and current positions.
     symbols: [S] names of the symbols. An empty name marks a position outside the panel, whose
-        weight is fixed; an empty tuple means that the caller names no symbols.
+        weight is fixed; an empty tuple means that no names are given.
     decision_time: instant of the decision; None: unknown.
     group_limit_names: names of the limits on groups, gross limits first.
     history: last bars of each symbol, as many as the strategy's `lookback`.
@@ -103,7 +103,7 @@ class SizingInputs:
     def granted_gross(self) -> float:
         """Gross stock exposure that the venue grants now, in multiples of equity.
 
-        It includes a part that orders may not use.
+        It may exceed `stock_ceiling`, which orders must respect.
         """
         return self.problem.limits.granted_gross
 
@@ -114,7 +114,7 @@ class SizingInputs:
 
     @property
     def adjustable(self) -> Mask:
-        """Mask of the symbols whose weight may change now; all others keep theirs, [S]."""
+        """Mask of the symbols whose weight may change now; the weights of others are fixed, [S]."""
         return self.problem.account.adjustable
 
     @property
@@ -133,7 +133,7 @@ class SizingInputs:
         return replace(self, problem=self.problem._replace(account=account))
 
     def symbol_text(self, k: int) -> str:
-        """Return the name of symbol k for a message, with the instant if it is known."""
+        """Return the name of symbol k for a message, with the decision's instant if known."""
         symbol = self.symbols[k] if self.symbols else f"the symbol at index {k}"
         return (
             symbol if self.decision_time is None else f"{symbol} at {utc_text(self.decision_time)}"

@@ -196,7 +196,10 @@ def _instant_weights(
     held: npt.ArrayLike | None = None,
     cost: npt.ArrayLike | None = None,
 ) -> Array:
-    """Return the weights [S] of one problem."""
+    """Validate the problem of one instant; return its weights [S].
+
+    The arguments are those of `kelly_weights`.
+    """
     if mu.ndim != 1:
         raise ValueError(f"mu must have shape [S] or [T, S], got {mu.shape}")
     n = len(mu)
@@ -224,7 +227,13 @@ def _solved_weights(
     start: Array,
     price: Array,
 ) -> Array:
-    """Return the weights [S] of a problem whose shapes, covariance and groups are checked."""
+    """Return the weights [S] of a problem whose shapes, covariance and groups are validated.
+
+    matrix: [S, S] covariance.
+    low, high: [S] bounds of the weights.
+    rows, limits: [G, S] coefficients and [G] limits of the groups.
+    start, price: [S] current weights, and trading cost per unit of weight.
+    """
     check_problem(mu, low, high, start, price)
     first = mu[None], matrix[None], price[None], np.zeros(1)
     problem = SizingProblem(*first, start, low, high, rows, limits, fraction)
@@ -242,7 +251,7 @@ def _history_weights(
     upper: npt.ArrayLike,
     groups: Sequence[GroupCeiling],
 ) -> Array:
-    """Return the weights [T, S] of T problems without costs."""
+    """Return the weights [T, S] of T problems without costs; arguments as in `kelly_weights`."""
 
     def by_row(name: str, value: npt.ArrayLike, rank: int) -> Array:
         """Return a value for each row, [T, …]; a single value is repeated for all rows."""
@@ -301,7 +310,9 @@ def _matrix_of(covariance: npt.ArrayLike | Covariance) -> Array:
 def float_array(name: str, value: npt.ArrayLike) -> Array:
     """Return a value as a C-contiguous, writeable float64 array.
 
-    Compiled functions would be compiled again for another layout or read-only memory.
+    numba compiles a separate version of each function for other layouts and for read-only arrays.
+
+    name: name of the argument, for messages.
 
     Raises
     ------
@@ -330,7 +341,7 @@ def check_shapes(vectors: Mapping[str, Array], symbols: int) -> None:
 
 
 def check_problem(mu: Array, lower: Array, upper: Array, held: Array, cost: Array) -> None:
-    """Raise `ValueError` unless the vectors [S] are finite, lower ≤ upper and cost ≥ 0."""
+    """Raise `ValueError` unless the vectors [S] are finite, lower ≤ upper, and cost ≥ 0."""
     if _are_sound(mu, lower, upper, held, cost):
         return
     vectors = {"mu": mu, "lower": lower, "upper": upper, "held": held, "cost": cost}
@@ -380,7 +391,7 @@ def group_arrays(groups: Sequence[GroupCeiling], symbols: int) -> tuple[Array, A
 
 @compiled
 def _are_sound(mu: Array, lower: Array, upper: Array, held: Array, cost: Array) -> bool:
-    """Return whether a problem's vectors [S] are valid."""
+    """Return whether a problem's vectors [S] are valid, as `check_problem` requires."""
     for i in range(len(mu)):
         if not (np.isfinite(mu[i]) and np.isfinite(held[i]) and 0.0 <= cost[i] < np.inf):
             return False
@@ -390,7 +401,10 @@ def _are_sound(mu: Array, lower: Array, upper: Array, held: Array, cost: Array) 
 
 
 def _is_covariance(matrix: Array) -> bool:
-    """Return whether [S, S] is finite, symmetric and positive semi-definite, up to rounding."""
+    """Return whether a matrix [S, S] is a covariance up to rounding.
+
+    It must be finite, symmetric and positive semi-definite.
+    """
     from scipy.linalg.lapack import dpotrf  # its import takes a tenth of a second
 
     n = len(matrix)
@@ -411,7 +425,7 @@ def _is_covariance(matrix: Array) -> bool:
 
 
 def _is_symmetric(matrix: Array) -> bool:
-    """Return whether Σᵢⱼ and Σⱼᵢ differ by rounding at most."""
+    """Return whether a matrix equals its transpose up to rounding."""
     if np.array_equal(matrix, matrix.T):
         return True
     if not np.isfinite(matrix).all():

@@ -51,9 +51,10 @@ def overnight_trim_factor(
 def weight_bounds(limits: BookLimits, account: CurrentWeights) -> tuple[Array, Array]:
     """Return the lower and upper bounds of weights, [S] each.
 
-    The bounds of an adjustable symbol are ± the cap. All other symbols are fixed at their current
+    An adjustable symbol is bounded by ± the symbol cap. Other symbols are fixed at their current
     weights, or at 0 if they are exiting. The lower bound is 0 for long-only symbols, and for all
-    symbols if the account may not be short; an existing short position may stay.
+    symbols if the account's equity is too small for short positions. With sufficient equity, an
+    existing short position in a long-only symbol may stay.
     """
     held = account.held_weight
     least = -limits.symbol_cap if account.equity >= limits.margin_equity else 0.0
@@ -73,7 +74,10 @@ def weight_bounds(limits: BookLimits, account: CurrentWeights) -> tuple[Array, A
 
 @jit_inline
 def ceiling_rows(problem: DecisionProblem) -> tuple[Array, Array]:
-    """Return the coefficients [4, S] and limits [4] of the CEILINGS: Σ coefficients·|w| ≤ limit."""
+    """Return the coefficients [4, S] and limits [4] of the ceilings Σ coefficients·|w| ≤ limit.
+
+    Their order is that of CEILING_NAMES.
+    """
     limits = problem.limits
     held = problem.account.held_weight
     coefficients = np.zeros((4, len(held)))
@@ -102,7 +106,10 @@ def ceiling_rows(problem: DecisionProblem) -> tuple[Array, Array]:
 
 @compiled
 def gross_rows(problem: DecisionProblem) -> tuple[Matrix, Array]:
-    """Return the coefficients [4 + G, S] and limits [4 + G] of gross limits: CEILINGS, groups."""
+    """Return the coefficients [4 + G, S] and limits [4 + G] of all gross limits.
+
+    The first four are those of `ceiling_rows`, the others the gross limits on G groups.
+    """
     rows, rooms = ceiling_rows(problem)
     groups = problem.limits.group_constraints
     count = len(groups.gross_limits)
@@ -135,9 +142,9 @@ def count_shadow_prices(problem: DecisionProblem) -> int:
 
 @jit_inline
 def net_excess(problem: DecisionProblem, k: int, weights: Array, solved_weights: Array) -> float:
-    """Return the excess of weights over net limit k.
+    """Return by how much weights exceed net limit k; negative if they do not.
 
-    The limit counts as at least its use by the solver's weights, which may exceed it.
+    If the solver's own weights exceed the limit, their use counts as the limit.
 
     weights, solved_weights: [S] weights, and the solver's weights.
     """
@@ -152,9 +159,10 @@ def net_excess(problem: DecisionProblem, k: int, weights: Array, solved_weights:
 
 @jit_inline
 def _whole_sale(held: float, weight: float, increment: float) -> float:
-    """Return the size of a sale from one weight to a lower one, in whole increments.
+    """Return the size of a sale from one weight to a lower weight, in whole increments.
 
-    The remainder is a whole number of increments, too; a sale of the whole position is not rounded.
+    The weight that remains is rounded to increments, too. A sale of the whole position is not
+    rounded.
     """
     if weight == 0.0 or increment == 0.0:
         return held - weight
@@ -168,7 +176,7 @@ def affordable_weights(problem: DecisionProblem, weights: Array) -> Array:
 
     Σ bought·(1 + cost) ≤ unborrowed + Σ sold·(1 - cost) / order_price_buffer, over crypto. A sale
     counts in whole increments, unless it closes the position, less a fee rounded up to the cent.
-    The next decision buys the remainder.
+    What is not bought now can be bought at the next decision.
 
     weights: [S] target weights before scaling.
     """

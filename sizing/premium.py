@@ -38,7 +38,7 @@ PRIOR_PAIRS = 3.0  # weight of the prior mean correlation of a class, in pairs o
 def unit_premiums(
     variance: Array, matrix: Index, correlations: Array32, crypto: Mask, prior: MeanCorrelations
 ) -> tuple[Matrix, Array]:
-    """Return premiums at a Sharpe ratio of one for each class, and crypto's correlation.
+    """Return premiums at a Sharpe ratio of one for each class, and the correlation of the classes.
 
     Parameters
     ----------
@@ -93,9 +93,10 @@ def unit_premiums(
 def _write_class_premiums(
     premium: Array, variance: Array, correlation: Array32, members: Index, prior: float
 ) -> float:
-    """Write the premiums [S] of a class's members; return the class's mean correlation.
+    """Write the premiums of a class's members into `premium` [S]; return their mean correlation.
 
-    prior: the mean correlation towards which an estimate from few members is shrunk.
+    members: indices of the class's symbols.
+    prior: mean correlation towards which an estimate from few members is shrunk.
     """
     n = len(members)
     with_book = np.zeros(len(premium))

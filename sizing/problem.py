@@ -1,6 +1,7 @@
 """The sizing problem of an instant: expected returns, costs, limits and current positions.
 
-Named tuples of plain numbers and arrays, which compiled functions accept without conversion.
+The classes are named tuples of numbers and arrays, which compiled functions accept without
+conversion.
 """
 
 from __future__ import annotations
@@ -50,8 +51,7 @@ class GroupConstraints(NamedTuple):
     net_coefficients: [M, N] coefficients nᵢ of the net limits: Σ nᵢ·wᵢ ≤ net_limits.
     net_limits: [M] net limits.
     market_index: index of the market symbol; -1: no limit on beta. The last two rows of
-        `net_coefficients` are the
-        betas to this symbol, and their negatives.
+        `net_coefficients` are the betas to this symbol, and their negatives.
     """
 
     gross_coefficients: Array
@@ -68,7 +68,7 @@ NO_GROUP_CONSTRAINTS = GroupConstraints(
 
 @jit_inline
 def select_constraints(rows: GroupConstraints, chosen: Index) -> GroupConstraints:
-    """Return the constraints on a selection of the weights, without rescaling the limits.
+    """Return the constraints restricted to some of the weights; the limits are unchanged.
 
     chosen: [m] indices of the selected weights, in order; the market symbol must be among them.
     """
@@ -89,10 +89,10 @@ def select_constraints(rows: GroupConstraints, chosen: Index) -> GroupConstraint
 
 @compiled
 def with_betas(rows: GroupConstraints, covariance: Array) -> GroupConstraints:
-    """Return the constraints with betas to the market in the last two rows of `net`.
+    """Return the constraints with betas to the market in the last two rows of `net_coefficients`.
 
     A beta is Σ cov(market, symbol) / Σ var(market) over all periods; 0 if the market has no
-    variance.
+    variance. Without a limit on beta the constraints are unchanged.
 
     covariance: [K, S, S] covariance of simple returns.
     """
@@ -123,8 +123,7 @@ class BookLimits(NamedTuple):
     margin_equity: equity in USD below which short positions are not allowed.
     max_positions: maximum number of positions; infinite: no limit.
     stock_ceiling: maximum gross stock exposure that orders may reach now.
-    granted_gross: gross stock exposure that the venue grants now, including a part that orders may
-        not use.
+    granted_gross: gross stock exposure that the venue grants now; it may exceed `stock_ceiling`.
     crypto: [S] whether the symbol is crypto.
     long_only: [S] whether the symbol may not be short.
     group_constraints: limits on groups of symbols.
@@ -151,8 +150,7 @@ class CurrentWeights(NamedTuple):
     weight_increment: [S] weight of one lot; 0 if quantities are not rounded.
     equity: equity in USD.
     unborrowed_cash_share: cash that may buy crypto at the venue's check, in multiples of equity. A
-        negative
-        value is a debit that must be repaid before crypto can be bought.
+        negative value is a debit that must be repaid before crypto can be bought.
     order_price_buffer: factor on the market price, at which the venue checks market buys.
     """
 
@@ -184,7 +182,7 @@ class AccountArrays(NamedTuple):
     price: [N] price in USD; NaN if it is unknown.
     increment: [N] lot size in shares or coins; 0 if quantities are not rounded.
     min_order_value: [N] minimum value in USD of an order that does not close the position.
-    dust: [N] value in USD below which a position cannot be closed.
+    dust: [N] minimum value in USD of a position that can be closed.
     tradable: [N] whether the venue accepts orders for the row.
     position_count: number of rows that are positions.
     equity: equity in USD.
@@ -212,7 +210,7 @@ class AccountArrays(NamedTuple):
 def current_weights(
     account: AccountArrays, adjustable: Mask, exiting: Mask, order_price_buffer: float
 ) -> CurrentWeights:
-    """Convert an account's quantities to weights, which are NaN without positive equity.
+    """Convert an account's quantities to weights; without positive equity they are NaN.
 
     adjustable: [N] whether the weight may change now.
     exiting: [N] whether the symbol is closed because the strategy may not hold it.

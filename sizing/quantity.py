@@ -1,6 +1,6 @@
 """Order quantities from target weights, and `get_qty`, the quantity of one symbol to trade now.
 
-Backtest, live trading and `get_qty` share these functions, so that all of them round alike.
+Backtest, live trading and `get_qty` use the same functions, so that all of them round alike.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ MAX_CRYPTO_QUANTITY = 1e11  # maximum quantity of one order, at any price
 
 
 class MomentsLike(Protocol):
-    """Interface of expected returns and deviations over one interval, or over a plan's periods."""
+    """Protocol of expected returns and deviations over one interval, or over a plan's K periods."""
 
     @property
     def symbols(self) -> tuple[str, ...]:
@@ -73,7 +73,8 @@ def count_child_orders(lots: float, remainder: float, max_quantity: float, lot_s
 
     lots: number of whole lots in the quantity.
     remainder: remainder of the quantity, below one lot.
-    max_quantity: maximum quantity of a child order; an order has at least one lot, even above it.
+    max_quantity: maximum quantity of a child order. If it is below one lot, a child order has one
+        lot.
     lot_size: size of a lot.
     """
     slots = lots + (1.0 if remainder > 0.0 else 0.0)
@@ -151,7 +152,8 @@ def get_qty(
         current account.
     moments
         expected returns, premium included, and deviations over the holding interval, or over the
-        periods of a plan. A symbol without moments uses every ceiling and has no variance.
+        periods of a plan. A position without moments counts towards every ceiling and has no
+        variance.
     correlation : [M, M] or [K, M, M]
         correlations between the moments' symbols; optional for a single symbol.
     limits
@@ -161,8 +163,8 @@ def get_qty(
     cost
         one-way trading cost, as a fraction of the traded value.
     hours
-        number of the symbol's own bars in the first period; used by `vol_target`,
-        `inverse_volatility` and `risk_parity`.
+        number of the symbol's bars in the first period; used by `vol_target`, `inverse_volatility`
+        and `risk_parity`.
     overnight
         whether the overnight ceiling applies.
     borrow_costs : [K]
@@ -224,7 +226,12 @@ class _Request:
 def _first_answer(
     request: _Request, strategies: Sequence[Strategy], inputs: SizingInputs, row: int
 ) -> float | None:
-    """Return the target weight of the first strategy that succeeds; log every failure."""
+    """Return the symbol's target weight by the first strategy that succeeds; None if all fail.
+
+    Every failure is logged.
+
+    row: index of the symbol in the inputs.
+    """
     item = request.instrument
     for strategy in strategies:
         try:
@@ -242,7 +249,7 @@ def _first_answer(
 
 
 def _inputs(request: _Request, limits: Limits) -> tuple[SizingInputs, int]:
-    """Return inputs in which only the requested symbol is adjustable, and its index."""
+    """Return inputs in which only the requested symbol is adjustable, and the symbol's index."""
     symbol = request.instrument.symbol
     account = request.account
     moments = request.moments
@@ -302,9 +309,11 @@ def _inputs(request: _Request, limits: Limits) -> tuple[SizingInputs, int]:
 def _moments_of(
     symbols: Sequence[str], moments: MomentsLike | None, correlation: Array | None
 ) -> tuple[Array, Array, Mask]:
-    """Return mu [K, S], covariance [K, S, S], and a mask [S] of the symbols with moments.
+    """Return mu [K, S], covariance [K, S, S], and a mask [S] of the symbols that have moments.
 
-    Entries of other symbols are 0.
+    Expected returns and covariances of symbols without moments are 0.
+
+    correlation: [M, M] or [K, M, M] correlations of the moments' symbols; None: uncorrelated.
     """
     n = len(symbols)
     has_moments = np.zeros(n, dtype=bool)
@@ -334,7 +343,7 @@ def _moments_of(
 
 
 def _check(request: _Request) -> None:
-    """Raise `InputError` for numbers out of range, and for inconsistent moments."""
+    """Raise `InputError` for a request with numbers out of range, or inconsistent moments."""
     price = request.price
     if not (np.isfinite(price) and price > 0):
         raise InputError(f"price: must be above 0, got {price}")
@@ -349,7 +358,7 @@ def _check(request: _Request) -> None:
 def _check_moments(
     moments: MomentsLike, correlation: Array | None, borrow_costs: Sequence[float]
 ) -> None:
-    """Raise `InputError` for inconsistent moments, correlation and borrow costs."""
+    """Raise `InputError` for invalid shapes or values of moments, correlation or borrow costs."""
     m = len(moments.symbols)
     for name, array in (("mu", moments.mu), ("sigma", moments.sigma)):
         shape = np.shape(array)
@@ -386,7 +395,7 @@ def _check_moments(
 def _check_moments_known(
     symbol: str, moments: MomentsLike | None, correlation: Array | None
 ) -> None:
-    """Raise `InputError` if a symbol has no forecast, or several symbols have no correlation."""
+    """Raise `InputError` if the symbol has no forecast, or several symbols have no correlation."""
     if moments is None or symbol not in moments.symbols:
         raise InputError("no forecast")
     if correlation is None and len(moments.symbols) > 1:

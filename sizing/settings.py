@@ -1,6 +1,6 @@
 """Settings of position sizes: limits on a book, the drawdown limit, and the premium prior.
 
-This module loads no compiled code, so that an invalid value is rejected at once.
+This module loads no compiled code, so that invalid settings are rejected without delay.
 """
 
 from __future__ import annotations
@@ -79,9 +79,9 @@ class Limits:
         return granted_leverage(leverage, equity, self.margin_equity)
 
     def with_account_leverage(self, leverage: float) -> Limits:
-        """Return a copy of the limits, capped to the leverage that the broker grants the account.
+        """Return a copy of the limits whose leverage is at most what the broker grants.
 
-        leverage: maximum gross stock exposure, in multiples of equity.
+        leverage: maximum gross stock exposure that the broker grants, in multiples of equity.
         """
         if leverage >= self.intraday_leverage:
             return self
@@ -104,7 +104,11 @@ class Limits:
 
 @cache
 def _checked_groups(path: str, symbol_cap: float, leverage: float) -> GroupLimits:
-    """Return the limits of a file; raise `InputError` if no book satisfies them."""
+    """Return the limits on groups in a file; raise `InputError` if no book satisfies them all.
+
+    symbol_cap: maximum weight of a symbol.
+    leverage: maximum gross exposure of the book, in multiples of equity.
+    """
     from sizing.group_limits import GROUPS_KEY, read_group_limits
 
     limits = read_group_limits(path)
@@ -119,7 +123,7 @@ def _checked_groups(path: str, symbol_cap: float, leverage: float) -> GroupLimit
 
 @settings_class("sizing.drawdown")
 class DrawdownLimit:
-    """Bound on the probability that wealth ever falls by a given share."""
+    """Bound on the probability that wealth ever falls by a given fraction."""
 
     depth: Annotated[float, required_setting("fraction of wealth lost", gt=0, lt=1)]
     probability: Annotated[
@@ -130,9 +134,10 @@ class DrawdownLimit:
     def kelly_fraction(self) -> float:
         """Fraction c of full Kelly that satisfies the limit: 2 / (1 + ln p / ln(1 - d)), at most 1.
 
-        With a fraction c of Kelly in a diffusion, wealth ever falls to a share x of itself with
-        probability x^(2/c - 1) (Thorp 2006). More than full Kelly would grow more slowly at more
-        risk, so the fraction is capped. At a depth of 0.2 and a probability of 0.1 it is 0.177.
+        Here d is `depth` and p is `probability`. With a fraction c of Kelly in a diffusion, wealth
+        ever falls to a share x of itself with probability x^(2/c - 1) (Thorp 2006). More than full
+        Kelly would grow more slowly at more risk, so the fraction is capped. At d = 0.2 and p = 0.1
+        it is 0.177.
         """
         aversion = math.log(self.probability) / math.log1p(-self.depth)
         return min(2.0 / (1.0 + aversion), 1.0)

@@ -1,9 +1,9 @@
 """The strategies by name, all under the same limits and the same quadratic program.
 
-A strategy turns a `SizingInputs` into an `Allocation`. Kelly weighs return, risk and trading cost.
-The other strategies propose a weight per symbol and get the closest feasible weight. Strategies
-with a weight rule keep a weight that is within `band` of its desired value, a quarter by default
-(the relative half of the 5/25 rule of rebalancing).
+A strategy turns a `SizingInputs` into an `Allocation`. Kelly strategies weigh return, risk and
+trading cost. The other strategies propose a weight per symbol and get the closest feasible weights.
+They keep a current weight that is within the relative distance `band` of its desired value, a
+quarter by default (the relative half of the 5/25 rule of rebalancing).
 """
 
 from __future__ import annotations
@@ -58,9 +58,9 @@ class Kelly:
     uses_forecast: whether expected returns include forecasts in addition to the premium.
     holding_interval: holding interval that the strategy requires; None: the configured interval.
 
-    The multiplier m scales the weights within the program: they are m·v, with v optimal for returns
-    mu / m, costs / m and covariance Σ / (m m'). With 4, half-Kelly becomes twice full Kelly, where
-    expected log growth is zero.
+    The multiplier m scales the weights within the quadratic program: they are m·v, with v optimal
+    for returns mu / m, costs / m and covariance Σ / (m m'). At m = 4 half-Kelly becomes twice full
+    Kelly, where expected log growth is zero.
     """
 
     fraction: float = 0.5
@@ -130,10 +130,10 @@ class WeightRuleStrategy:
     uses_premium: ClassVar[bool] = False
 
     def allocate(self, inputs: SizingInputs) -> Allocation:
-        """Return the closest feasible weights; keep weights within `rebalance_band` of their
-        desired value.
+        """Return the feasible weights that are closest to the rule's weights.
 
-        If `limits.max_positions` binds, a current position is replaced only by a position that is
+        A current weight within `rebalance_band` of the rule's weight is kept, if it is feasible. If
+        `limits.max_positions` binds, a current position is replaced only by a position that is
         larger by more than `rebalance_band`.
         """
         from sizing.allocation import project_onto_limits
@@ -158,7 +158,7 @@ class LegacyStrategy:
 
     A stock gets half of the granted stock exposure that other stocks do not use, times
     `risk_multiplier`, in the direction of the forecast. Symbols are sized one by one in the order
-    of the inputs; each weight is cut to the headroom that the rest of the book leaves.
+    of the inputs; each weight is reduced to what the limits allow given all other weights.
 
     risk_multiplier: factor on stock weights.
     holding_interval: holding interval that the strategy requires; None: the configured interval.
@@ -212,20 +212,20 @@ def check_fraction(fraction: float) -> None:
 
 
 def equal_weight(inputs: SizingInputs) -> Array:
-    """Return equal weights, 1 in total, for the universe; other symbols keep their weights."""
+    """Return equal weights [S], 1 in total, for the universe; other symbols keep their weights."""
     return np.where(inputs.universe, 1.0 / max(int(inputs.universe.sum()), 1), inputs.held_weight)
 
 
 def buy_and_hold(inputs: SizingInputs) -> Array:
-    """Return equal weights for symbols without a position; existing positions stay."""
+    """Return equal weights [S] for symbols without a position; existing positions keep theirs."""
     return np.where(inputs.held_weight == 0, equal_weight(inputs), inputs.held_weight)
 
 
 def fixed_fraction(inputs: SizingInputs, size: float) -> Array:
-    """Return weights of ±`size` in the direction of forecasts that exceed the round-trip cost.
+    """Return weights [S] of ±`size` in the direction of forecasts that exceed the round-trip cost.
 
-    A position stays until its forecast changes sign. Without this rule it would be sold whenever
-    the forecast is small, and bought back whenever the forecast is large.
+    A position whose forecast does not exceed this cost stays until its forecast changes sign.
+    Otherwise it would be sold whenever the forecast is small, and bought back whenever it is large.
     """
     pays = np.abs(inputs.mu) > 2 * inputs.unit_cost
     turned = np.sign(inputs.mu) * np.sign(inputs.held_weight) < 0
@@ -262,7 +262,11 @@ def risk_parity(inputs: SizingInputs) -> Array:
 
 
 def _by_risk(s: SizingInputs, weigh: Callable[[Array], Array]) -> Array:
-    """Apply `weigh` to the yearly covariance, in trading time, of symbols with a forecast."""
+    """Return the weights [S] that `weigh` gives for a yearly covariance; others are 0.
+
+    The covariance is that of symbols with a forecast, per year of trading time. If their risks are
+    not comparable, the current weights are returned.
+    """
     symbols = comparable_symbols(s)
     # Weights from risks that do not compare would be bought at one decision and sold at the next.
     if symbols is None:
@@ -277,7 +281,8 @@ def equal_risk_weights(covariance: Array) -> Array:
     """Return weights [S] ≥ 0, 1 in total, with equal contributions wᵢ(Σw)ᵢ to the variance.
 
     Newton steps find the zero gradient of ½w'Σw − Σ ln(wᵢ)/S (Spinu 2013). S times that function is
-    self-concordant: a step of 1 / (1 + δ), with δ its decrement, keeps every weight above zero.
+    self-concordant: a step of 1 / (1 + δ), with δ its Newton decrement, keeps every weight above
+    zero.
 
     Raises
     ------
@@ -308,8 +313,9 @@ def equal_risk_weights(covariance: Array) -> Array:
 def comparable_symbols(inputs: SizingInputs) -> Index | None:
     """Return the indices of symbols with a forecast; None if their risks are not comparable.
 
-    Risks are comparable if the interval covers at least one day of every symbol's open time. Before
-    a weekend 24 hours cover only part of a session, and no night: stocks would look calm.
+    Risks are comparable if the interval covers at least one day of every symbol's trading time.
+    Before a weekend, an interval of 24 hours covers only a part of a session and no night, so that
+    stocks would look calm.
     """
     symbols = np.flatnonzero(inputs.universe)
     day = (
@@ -352,8 +358,8 @@ def strategy_from_name(
     is half-Kelly on the premium alone, without a forecast.
 
     `module.name` is a custom rule: a function of a `SizingInputs` that returns the desired weights
-    [S], or a class whose instances are such functions. It is assumed to read forecasts, uses the
-    configured holding interval, and its weights are projected onto the limits.
+    [S], or a class whose instances are such functions. The rule is assumed to read forecasts and
+    uses the configured holding interval. Its weights are projected onto the limits.
 
     fraction: fraction of full Kelly that overrides the fraction in the name.
     size: weight of a position of `fixed_fraction`.
@@ -419,7 +425,10 @@ def _kelly(name: str, fraction: float | None) -> Kelly:
 
 
 def name_with_fraction(name: str, fraction: float | None) -> str:
-    """Return the name of a Kelly strategy with this fraction; other names are unchanged."""
+    """Return the name of a Kelly strategy with its percentage changed to this fraction.
+
+    Names of other strategies are unchanged.
+    """
     kelly = KELLY_NAME_PATTERN.fullmatch(name)
     if kelly is None or fraction is None or float(kelly[2]) / 100 == fraction:
         return name
@@ -428,9 +437,9 @@ def name_with_fraction(name: str, fraction: float | None) -> str:
 
 @cache
 def _plugin_strategy(name: str, band: float, lookback: int, arguments: str) -> Strategy:
-    """Return the strategy of `module.name`; the instance is cached for the process.
+    """Return the strategy of `module.name`, created once per process for each set of arguments.
 
-    arguments: JSON object of its arguments.
+    arguments: JSON object of the arguments of the rule or its class.
     """
     rule = _plugin_function(name, json.loads(arguments))
     return WeightRuleStrategy(
@@ -444,7 +453,7 @@ def _plugin_strategy(name: str, band: float, lookback: int, arguments: str) -> S
 
 
 def _plugin_function(name: str, arguments: Mapping[str, Any]) -> Callable[[SizingInputs], object]:
-    """Return the function of `module.name`, or a new instance of its class, with its arguments."""
+    """Return the function `module.name` with its arguments bound, or an instance of that class."""
     target = load_plugin(SIZING_GROUP, name)
     if not callable(target):
         kind = type(target).__name__
@@ -464,12 +473,13 @@ def _plugin_function(name: str, arguments: Mapping[str, Any]) -> Callable[[Sizin
 def load_plugin_rule(
     name: str, rule: Callable[[SizingInputs], object]
 ) -> Callable[[SizingInputs], Array]:
-    """Wrap a custom rule so that an invalid result raises `InputError`.
+    """Return a custom rule that validates its result.
 
-    A valid result has one finite weight per symbol. The rule receives a copy of the inputs, so that
-    writing to them does not change the limits.
+    An invalid result raises `InputError`; a valid result has one finite weight per symbol. The rule
+    receives a copy of the inputs, so that writing to them does not change the limits.
 
     name: name of the rule, for messages.
+    rule: the custom rule.
     """
 
     def weights(s: SizingInputs) -> Array:
@@ -490,14 +500,17 @@ def load_plugin_rule(
 
 
 def _copied(value: Any) -> Any:
-    """Return a named tuple with copies of all its arrays; `deepcopy` takes ten times as long."""
+    """Return a copy of nested named tuples and their arrays, ten times faster than `deepcopy`."""
     if isinstance(value, np.ndarray):
         return value.copy()
     return value._make(map(_copied, value)) if hasattr(value, "_make") else value
 
 
 def _finite_weights(name: str, answer: object, s: SizingInputs) -> Array:
-    """Return the weights [S] of a rule's result, clipped to ±MAX_RULE_WEIGHT."""
+    """Return the weights [S] that a rule returned, clipped to ±MAX_RULE_WEIGHT.
+
+    Raises InputError for a result that is not one finite number per symbol.
+    """
     returned = f"{TARGET_KEY}: {name} returned"
     needed = f"return an array with a finite weight for each of the {len(s.held_weight)} symbols"
     wanted = None

@@ -1,14 +1,17 @@
 """The sizing program, solved exactly by a primal active-set method, compiled.
 
     maximise  linear'w - w'Rw / 2 - cost'|w - held| - Σ penalty·(use of a group beyond its headroom)
-    subject to  lower ≤ w ≤ upper,  Σ gᵢ·|wᵢ| ≤ headroom, or Σ gᵢ·wᵢ, for every group without a
-    financing cost
+    subject to  lower ≤ w ≤ upper,  and  use ≤ headroom  for every group with an infinite penalty
+
+The use of a gross group is Σ gᵢ·|wᵢ|, that of a net group Σ gᵢ·wᵢ. A group is at its ceiling where
+its use equals its headroom.
 
 |w| has a kink at 0, and |w - held| at `held`. Between such knots the program is quadratic. A weight
 is either free within its segment or stays at a knot, where the gradient may lie anywhere between
-the slopes left and right of it. The method moves to the optimum of the free weights, stops at the
-first knot or ceiling on the way, and frees the weight whose gradient lies furthest outside. A
-ceiling with a penalty is exceeded where its price would exceed the penalty.
+the slopes left and right of it. The method moves to the optimum of the free weights and stops at
+the first knot or ceiling on the way. Where nothing stops it, it frees the weight at a knot whose
+gradient lies furthest outside these slopes. A ceiling with a finite penalty is exceeded where its
+shadow price would exceed the penalty.
 
 The method starts from the held weights, so that small changes need few steps. Its final weights are
 exactly at a knot, or exactly where the gradient vanishes. An interior-point method would leave
@@ -64,8 +67,8 @@ CAP_PENALTY, FLOOR_PENALTY, CHANGE_COST, CURVATURE = 1e6, 1e3, 1e-3, 1e-7
 def solve_program(program: QuadraticProgram) -> tuple[int, Array, Array]:
     """Solve a sizing program by the active-set method.
 
-    The program is modified in place: a ridge is added to its variances, and a net group that no
-    weights satisfy gets the headroom that the closest weights need.
+    The program is modified in place: a ridge is added to its variances. A net group that no weights
+    satisfy gets as much headroom as the closest weights need.
 
     Returns
     -------
@@ -89,7 +92,9 @@ def solve_program(program: QuadraticProgram) -> tuple[int, Array, Array]:
 
 @compiled
 def _optimum(program: QuadraticProgram, start: Array, tolerance: float) -> tuple[int, Array, Array]:
-    """Return the status, weights and prices of `solve`; overwrite the feasible start [n].
+    """Run the active-set method from feasible weights [n], which are overwritten.
+
+    Returns status, weights and prices as in `solve_program`.
 
     tolerance: largest gradient that counts as zero.
     """
@@ -123,7 +128,7 @@ def _optimum(program: QuadraticProgram, start: Array, tolerance: float) -> tuple
 
 @jit_inline_ir
 def _snap_to_knots(state: SolverState) -> None:
-    """Set free weights that differ from a knot by rounding only to the knot."""
+    """Set free weights that differ from a knot only by rounding to the knot itself."""
     # A held weight keeps the held quantity to its last decimal; one close to it would go through a
     # division and lose a step of the increment.
     for a in range(state.counts[FREE_COUNT_INDEX]):
@@ -137,8 +142,8 @@ def _snap_to_knots(state: SolverState) -> None:
 def _add_ridge(program: QuadraticProgram) -> float:
     """Add the ridge to the variances; return the scale of linear terms, variances and costs.
 
-    With the ridge a singular R (two identical symbols) has a factor. The scale is never 0, so that
-    a program of zeros has a tolerance, too.
+    The ridge gives a singular R (two identical symbols) a Cholesky factor. The scale is never 0, so
+    that a program of zeros also has a positive tolerance.
     """
     largest = 1e-30
     dearest = 0.0
@@ -154,7 +159,9 @@ def _add_ridge(program: QuadraticProgram) -> float:
 def _set_start(program: QuadraticProgram, weight: Array) -> bool:
     """Write feasible start weights [n]; return False if no weights are feasible.
 
-    They are the held weights within bounds, or the smallest weights if these exceed a gross group.
+    The start is the held weights within bounds, moved near the optimum in large programs. If it
+    exceeds a gross group, the start is the smallest weights within bounds. It is then brought
+    within the net groups.
     """
     n = len(program.linear_term)
     least = np.empty(n)
@@ -181,8 +188,8 @@ def _set_start(program: QuadraticProgram, weight: Array) -> bool:
 def _keep_to_net(program: QuadraticProgram, weight: Array) -> None:
     """Bring weights [n] within the net limits with few changes, or as close as possible.
 
-    Gross limits stay satisfied. If net limits contradict each other, limits that require a position
-    give way. A limit that is still exceeded is widened to its use.
+    Gross limits stay satisfied. If net limits contradict each other, those that require a position
+    are violated. The headroom of a limit that is still exceeded is raised to its use.
     """
     # This is the same kind of program: exceeding a net group has a penalty far above the cost of
     # changes, so that it happens only where nothing else is possible.
@@ -265,7 +272,7 @@ def _state_at(program: QuadraticProgram, weight: Array) -> SolverState:
 
 @jit_inline_ir
 def _take_step(program: QuadraticProgram, state: SolverState, step: Array) -> bool:
-    """Take the step [free] up to the first knot or ceiling; return whether one stopped it."""
+    """Take the step [free] up to the first knot or ceiling; return whether it was stopped."""
     to_knot, i = _nearest_knot(state, step)
     to_ceiling, k = _nearest_ceiling(program, state, step)
     length = min(to_knot, to_ceiling, 1.0)
@@ -304,10 +311,12 @@ def _clear_bars(barred: Index) -> None:
 
 @jit_inline_ir
 def _nearest_knot(state: SolverState, step: Array) -> tuple[float, int]:
-    """Find the first free weight that reaches the end of its segment.
+    """Find the free weight that reaches the end of its segment first.
 
-    Return the share of the step to this point, infinite if no weight reaches one, and the weight's
-    index.
+    Returns the fraction of the step up to that point, infinite if no weight reaches an end, and the
+    weight's index.
+
+    step: [free] step of the free weights.
     """
     nearest = np.inf
     which = -1
@@ -326,10 +335,12 @@ def _nearest_knot(state: SolverState, step: Array) -> tuple[float, int]:
 def _nearest_ceiling(
     program: QuadraticProgram, state: SolverState, step: Array
 ) -> tuple[float, int]:
-    """Find the first group that reaches its ceiling, from below or from above.
+    """Find the group whose use reaches its headroom first, from below or from above.
 
-    Return the share of the step to this point, infinite if no group reaches its ceiling, and the
-    group's index.
+    Returns the fraction of the step up to that point, infinite if there is none, and the group's
+    index.
+
+    step: [free] step of the free weights.
     """
     nearest = np.inf
     which = -1
@@ -365,10 +376,10 @@ def _nearest_ceiling(
 
 @jit_inline_ir
 def _leave_ceiling(program: QuadraticProgram, state: SolverState, tolerance: float) -> bool:
-    """Release the full group whose shadow price is furthest out of range; return False if none is.
+    """Release the group at its ceiling whose shadow price is furthest out of range, if any.
 
-    At a price below 0, using the group less is better. At a price above the penalty, exceeding the
-    group's ceiling is better.
+    Returns whether a group was released. At a price below 0, using the group less is better. At a
+    price above the penalty, exceeding the ceiling is better.
     """
     worst = tolerance
     at = -1
@@ -393,10 +404,10 @@ def _leave_ceiling(program: QuadraticProgram, state: SolverState, tolerance: flo
 
 @jit_inline_ir
 def _free_one(program: QuadraticProgram, state: SolverState, tolerance: float) -> bool:
-    """Free the weight whose gradient lies furthest outside the slopes around its knot, if any.
+    """Free the weight at a knot whose gradient lies furthest outside the slopes around it, if any.
 
-    If none lies outside, every condition of an optimum holds. The objective is concave, so that
-    the optimum is global.
+    Returns whether a weight was freed. If none was, every condition of an optimum holds; the
+    optimum is global, because the objective is concave.
     """
     priced = _priced_groups(state)
     worst = tolerance
@@ -452,14 +463,20 @@ def _priced_groups(state: SolverState) -> Index:
 
 @jit_inline
 def _slope_above(cost: Array, held: Array, i: int, w: float, price: float) -> float:
-    """Return the marginal cost of increasing weight i from w: trading, and headroom at `price`."""
+    """Return the marginal cost of increasing weight i above w: trading, and use of groups.
+
+    price: shadow price of the groups per unit of the weight's size.
+    """
     trading = cost[i] if w >= held[i] else -cost[i]
     return float(trading + (price if w >= 0.0 else -price))
 
 
 @jit_inline
 def _slope_below(cost: Array, held: Array, i: int, w: float, price: float) -> float:
-    """Return the marginal saving of reducing weight i from w: trading, and headroom at `price`."""
+    """Return the marginal saving of reducing weight i below w: trading, and use of groups.
+
+    price: shadow price of the groups per unit of the weight's size.
+    """
     trading = -cost[i] if w <= held[i] else cost[i]
     return float(trading + (-price if w <= 0.0 else price))
 
@@ -510,7 +527,10 @@ def compute_newton_step(program: QuadraticProgram, state: SolverState, step: Arr
 
 @jit_inline_ir
 def _full_groups(program: QuadraticProgram, state: SolverState) -> Index:
-    """Return the groups at their ceilings; reset every group's price to its penalty or 0."""
+    """Return the indices of groups at their ceilings; reset the price of every group.
+
+    The price becomes the penalty for a group beyond its ceiling, and 0 for other groups.
+    """
     full = np.empty(len(program.headroom), dtype=np.int64)
     rows = 0
     for k in range(len(program.headroom)):
@@ -523,7 +543,7 @@ def _full_groups(program: QuadraticProgram, state: SolverState) -> Index:
 
 @jit_inline_ir
 def largest_residual(program: QuadraticProgram, state: SolverState) -> float:
-    """Return the largest net gradient among the free weights: 0 at their optimum."""
+    """Return the largest net gradient of the free weights, which is 0 at their optimum."""
     largest = 0.0
     for a in range(state.counts[FREE_COUNT_INDEX]):
         largest = max(largest, abs(_net_gradient(program, state, state.free_indices[a])))
@@ -532,7 +552,7 @@ def largest_residual(program: QuadraticProgram, state: SolverState) -> float:
 
 @jit_inline
 def _net_gradient(program: QuadraticProgram, state: SolverState, i: int) -> float:
-    """Return the gradient of free weight i, net of trading costs and group prices."""
+    """Return the gradient of free weight i, less trading costs and shadow prices of groups."""
     net = state.gradient[i] - program.cost[i] * state.trade_sign[i]
     for k in range(len(program.headroom)):
         if state.group_prices[k] != 0.0:
@@ -544,12 +564,14 @@ def _net_gradient(program: QuadraticProgram, state: SolverState, i: int) -> floa
 
 @jit_inline_ir
 def _solve_on_lines(state: SolverState, lines: Array, part: Array, prices: Array) -> bool:
-    """Compute the Newton step under active group constraints; return whether it is inexact.
+    """Compute the Newton step of the free weights with some groups at their ceilings.
 
-    part [free]: the gradient; overwritten by the step.
-    lines [rows, free]: use of each full group by the free weights; the step satisfies lines · step
-        = 0.
-    prices [rows]: output, the Lagrange multipliers of the constraints.
+    Returns whether the step is too large to be exact.
+
+    lines: [rows, free] use of each of these groups by the free weights; the step satisfies
+        lines · step = 0.
+    part: [free] the gradient; overwritten by the step.
+    prices: [rows] result: the groups' Lagrange multipliers.
 
     With K = R⁻¹ and lines A: prices solve (A K A') p = A K g, and the step is K (g - A' p).
     """
@@ -589,14 +611,14 @@ def _solve_on_lines(state: SolverState, lines: Array, part: Array, prices: Array
 
 @jit_inline
 def _add_multiple(x: Array, times: float, y: Array) -> None:
-    """Add times·y to the leading elements of x without a temporary array."""
+    """Add times·y to the leading elements of x in place, without a temporary array."""
     for a in range(len(y)):
         x[a] += times * y[a]
 
 
 @jit_inline_ir
 def _largest_size(x: Array) -> float:
-    """Return the largest |xᵢ|; 0 for an empty array."""
+    """Return the largest absolute value in an array; 0 for an empty array."""
     largest = 0.0
     for a in range(len(x)):
         largest = max(largest, abs(x[a]))

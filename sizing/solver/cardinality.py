@@ -2,8 +2,8 @@
 
 The selection of weights is a combinatorial problem. The program without the limit is a relaxation:
 no selection has a higher objective, so the difference bounds the gap to the best selection. Weights
-are ranked by their contribution to the relaxation. The smaller half is dropped and the remaining
-program solved, until few enough weights remain. Then a few exchanges are tried.
+are ranked by their contribution to the objective. The smaller half is set to zero and the program
+solved again, until few enough weights remain. Then a few exchanges with other weights are tried.
 """
 
 from __future__ import annotations
@@ -95,7 +95,10 @@ def _count(values: Array) -> int:
 
 @compiled
 def _restricted_to(problem: SizingProblem, stands: Mask) -> SizingProblem:
-    """Return the problem in which only the chosen weights [S] and fixed weights may be nonzero."""
+    """Return the problem with all weights set to zero that are neither selected nor fixed.
+
+    stands: [S] whether a weight is selected.
+    """
     lower = problem.lower.copy()
     upper = problem.upper.copy()
     for i in range(len(lower)):
@@ -120,7 +123,7 @@ def _restricted_to(problem: SizingProblem, stands: Mask) -> SizingProblem:
 
 @compiled
 def _objective(problem: SizingProblem, weights: Array) -> float:
-    """Return the objective of weights [K, S]."""
+    """Return the objective of weights [K, S]: return net of risk, trading and borrowing costs."""
     unfixed = 1.0 - fixed_weight_use(problem, np.full(len(problem.held_weight), 1.0))
     free_of_financing = cannot_borrow(problem)
     total = 0.0
@@ -145,7 +148,10 @@ def _objective(problem: SizingProblem, weights: Array) -> float:
 
 @compiled
 def _net_violation(problem: SizingProblem, weights: Array) -> float:
-    """Return the total excess of weights [K, S] over the net limits."""
+    """Return the total excess of the first period's weights over the net limits.
+
+    weights: [K, S] weights of every period.
+    """
     missed = 0.0
     for g in range(len(problem.net_limits)):
         missed += max(np.dot(problem.net_coefficients[g], weights[0]) - problem.net_limits[g], 0.0)
@@ -157,9 +163,10 @@ def _contributions(problem: SizingProblem, weights: Array) -> Array:
     """Return the approximate contribution of each first-period weight to the objective, [S].
 
     At an optimum the objective loses w²R/2 without the weight, if nothing replaces it. For a held
-    symbol the cost of the exit is added. It counts twice where the position grows, as this cost was
-    saved and would be paid. It does not count where the position shrinks or reverses, since that
-    trade pays for the exit already. The contribution is 0 where the weight is 0.
+    symbol the cost of closing it is added. This cost counts twice where the position grows: w²R/2
+    counts it as saved, but it would be paid. It does not count where the position shrinks or
+    reverses, since that trade pays for the exit already. The contribution is 0 where the weight is
+    0.
     """
     parts = np.zeros(len(problem.held_weight))
     for i in range(len(parts)):
@@ -176,9 +183,12 @@ def _contributions(problem: SizingProblem, weights: Array) -> Array:
 
 @compiled
 def _keep_largest(parts: Array, count: int, stands: Mask) -> None:
-    """Keep only the `count` selected weights with the largest `parts` [S], in place.
+    """Select only the `count` weights with the largest contributions, in place.
 
-    Ties go to the first weight.
+    Of equal contributions, the first is selected.
+
+    parts: [S] contributions.
+    stands: [S] whether a weight is selected; overwritten.
     """
     order: Index = np.argsort(-parts, kind="mergesort")
     for rank in range(len(order)):
@@ -187,7 +197,13 @@ def _keep_largest(parts: Array, count: int, stands: Mask) -> None:
 
 @jit_inline
 def _least_inside(parts: Array, stands: Mask) -> int:
-    """Return the chosen weight with the smallest contribution; ties go to the last."""
+    """Return the index of the selected weight with the smallest contribution.
+
+    Of equal contributions, the last is returned.
+
+    parts: [S] contributions.
+    stands: [S] whether a weight is selected.
+    """
     least = -1
     for i in range(len(parts)):
         if stands[i] and (least < 0 or parts[i] <= parts[least]):
@@ -197,9 +213,13 @@ def _least_inside(parts: Array, stands: Mask) -> int:
 
 @compiled
 def _best_outside(problem: SizingProblem, weights: Array, prices: Array, tried: Mask) -> int:
-    """Return the weight outside the choice that would add most with all others fixed; -1 if none.
+    """Return the index of the weight that would add most to the objective, all others fixed.
 
-    prices: as in `optimal_weights`. tried [S]: weights that are skipped.
+    It is -1 if no weight would add anything.
+
+    weights: [K, S] weights of every period.
+    prices: shadow prices, as in `optimal_weights`.
+    tried: [S] whether a weight is skipped.
     """
     best = -1
     largest = 0.0

@@ -1,7 +1,7 @@
 """Cholesky factors with row insertion and deletion, and small dense solvers, compiled.
 
 A factor is the lower triangle L with the reciprocals of its diagonal in place of the diagonal, so
-that no step of a solve waits for a division.
+that solving needs no divisions.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ PANEL_COLUMNS = 8  # number of columns that are eliminated at once
 def append_row(factor: Array, last: int) -> None:
     """Convert row `last`, a symbol's covariances and variance, to a row of the factor, in place.
 
-    Forward substitution gives the new row, and the remaining variance its diagonal.
+    Forward substitution gives the row; its diagonal element comes from the variance that remains.
 
     factor: [n, n] array whose rows before `last` are a factor.
     last: index of the new row.
@@ -49,9 +49,9 @@ def append_row(factor: Array, last: int) -> None:
 def delete_row(factor: Array, removed: int, count: int) -> None:
     """Remove row and column `removed` from the factor, so that `count` rows remain.
 
-    Without the row the triangle has one element above its diagonal in each row after it. A plane
-    rotation of two neighbouring columns removes each such element. This costs O(count²); a new
-    factor would cost O(count³).
+    Without the row, each later row has one element above the diagonal. A plane rotation of two
+    neighbouring columns removes each such element. This costs O(count²); a new factor would cost
+    O(count³).
     """
     for a in range(removed, count):
         for b in range(a + 2):
@@ -73,7 +73,7 @@ def delete_row(factor: Array, removed: int, count: int) -> None:
 
 @jit_fastmath
 def solve_in_place(factor: Array, x: Array) -> None:
-    """Solve LL'y = x in place, with L the leading n rows of the factor: y overwrites x [n]."""
+    """Solve LL'y = x, with L the leading n rows of the factor; y overwrites x [n]."""
     count = len(x)
     for a in range(count):
         value = x[a]
@@ -127,7 +127,7 @@ def solve_by_elimination(system: Array, solution: Array, least: float) -> int:
 
 @jit_inline
 def _pivot(system: Array, c: int) -> int:
-    """Return the row at or after c with the largest element in column c."""
+    """Return the index of the row, from c on, with the largest absolute element in column c."""
     best = c
     for r in range(c + 1, len(system)):
         if abs(system[r, c]) > abs(system[best, c]):
@@ -171,11 +171,13 @@ def solve_by_cholesky(matrix: Array, solution: Array) -> bool:
 
 @jit_inline
 def _subtract_panel(matrix: Array, panel: Array, end: int) -> None:
-    """Subtract the products of the columns before `end` from the rest of a matrix.
+    """Subtract the products of the columns in `panel` from the rows of a matrix from `end` on.
 
-    panel [PANEL, n]: the columns. Products are subtracted in the same order as in an elimination of
-        one column at a time, so the result is bitwise equal. Elements of a row are updated in
-        parallel, for which the compiler has to know that no index is below 0.
+    panel: [PANEL_COLUMNS, n] the eliminated columns.
+
+    Products are subtracted in the same order as in an elimination of one column at a time, so the
+    result is bitwise equal. Elements of a row are updated in parallel, for which the compiler has
+    to know that no index is below 0.
     """
     for a in range(end, len(matrix)):
         row, x = matrix[a], panel[:, a]

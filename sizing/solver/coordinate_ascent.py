@@ -1,11 +1,11 @@
 """A warm start near the optimum for programs of many weights, by coordinate ascent, compiled.
 
-The active set moves one weight to or from a knot per step. If some 350 of 500 held weights are to
-be closed, this takes 700 steps. Coordinate ascent moves every weight in turn to its best value
-while the others stay, at O(n) per move. A ceiling has a price that rises with its excess: an
-augmented Lagrangian (Hestenes 1969; Bertsekas 1982, Constrained optimization and Lagrange
-multiplier methods). A few dozen rounds find nearly all knots and nearly every price. The active set
-does the rest; it ends at the optimum from any start.
+The active-set method moves one weight to or from a knot (a kink of the objective) per step. If some
+350 of 500 held weights are to be closed, this takes 700 steps. Coordinate ascent moves every weight
+in turn to its best value while the others stay, at O(n) per move. A ceiling has a price that rises
+with its excess: an augmented Lagrangian (Hestenes 1969; Bertsekas 1982, Constrained optimization
+and Lagrange multiplier methods). A few dozen rounds find nearly all knots and nearly every price.
+The active-set method then corrects the remaining ones; it reaches the optimum from any start.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ ROUND_WEIGHT_TOL = 1e-4  # largest move of a weight in a round at which the asce
 
 @compiled
 def ascend_coordinates(program: QuadraticProgram, weight: Array, least: Array) -> None:
-    """Move weights [n] within their bounds near the optimum, in place.
+    """Move weights [n] within their bounds to values near the optimum, in place.
 
     weight: [n] start, overwritten.
     least: [n] smallest weights within bounds. If they satisfy the hard gross limits, so does the
@@ -67,7 +67,7 @@ def ascend_coordinates(program: QuadraticProgram, weight: Array, least: Array) -
 
 @jit_inline_ir
 def _groups_of_each(program: QuadraticProgram) -> Index:
-    """Return the number of groups of each weight, then the groups' numbers, [n, 1 + m]."""
+    """Return the number of groups of each weight, then the groups' indices, [n, 1 + m]."""
     members = np.zeros((len(program.linear_term), 1 + len(program.headroom)), dtype=np.int64)
     for i in range(len(members)):
         for k in range(len(program.headroom)):
@@ -81,11 +81,14 @@ def _groups_of_each(program: QuadraticProgram) -> Index:
 def _set_stiffness(
     program: QuadraticProgram, members: Index, weight: Array, stiffness: Array
 ) -> None:
-    """Write the slope of each group's price with respect to the group's excess, [m].
+    """Write for each group the slope of its price with respect to its excess, [m].
 
-    All weights between knots respond to a price together, each by its variance. With a slope equal
-    to their joint response, a group's price converges in few rounds, and the weights stay free to
-    move.
+    All weights that are not at a knot respond to a price together, each by its variance. With a
+    slope equal to their joint response, a group's price converges in few rounds, and the weights
+    stay free to move.
+
+    members: result of `_groups_of_each`.
+    stiffness: [m] result.
     """
     n = len(weight)
     for k in range(len(stiffness)):
@@ -106,14 +109,18 @@ def _set_stiffness(
 def _price(
     program: QuadraticProgram, k: int, use: float, settled: float, stiffness: float
 ) -> float:
-    """Return the price per unit of a group's headroom: at least 0, at most the group's penalty."""
+    """Return the price per unit of a group's use: at least 0, at most the group's penalty.
+
+    settled: price at the start of the round.
+    stiffness: slope of the price with respect to the use beyond the headroom.
+    """
     price = settled + stiffness * (use - program.headroom[k])
     return float(min(max(price, 0.0), program.penalty[k]))
 
 
 @jit_inline
 def _between_knots(program: QuadraticProgram, i: int, w: float) -> bool:
-    """Return whether weight i lies strictly between its knots."""
+    """Return whether weight i, at w, is neither zero nor held weight nor at a bound."""
     at_bound = w == program.lower[i] or w == program.upper[i]
     return bool(w not in (0.0, program.held_weight[i]) and not at_bound)
 
@@ -128,7 +135,12 @@ def _best_alone(
     price: Array,
     stiffness: Array,
 ) -> float:
-    """Return the optimal value of weight i with all other weights fixed."""
+    """Return the optimal value of weight i with all other weights fixed.
+
+    members: result of `_groups_of_each`.
+    w, gradient: current value of the weight, and gradient of the objective there.
+    price, stiffness: [m] price of each group, and its slope.
+    """
     size = 0.0
     curve = program.variance[i]
     for c in range(1, 1 + members[i, 0]):
@@ -155,9 +167,12 @@ def _best_alone(
 
 @compiled
 def shrink_to_limits(program: QuadraticProgram, weight: Array, least: Array) -> None:
-    """Shrink weights that violate a hard limit: first those between knots, then all.
+    """Shrink weights that violate a hard gross limit: first weights not at a knot, then all.
 
-    Net limits are not enforced here: shrinking weights need not satisfy them.
+    Net limits are not enforced here, because smaller weights need not satisfy them.
+
+    weight: [n] weights, overwritten.
+    least: [n] smallest weights within bounds.
     """
     for k in range(len(program.headroom)):
         over = 0.0

@@ -4,13 +4,13 @@
               - Σₖ costₖ'|wₖ - wₖ₋₁|,   w₀ = held
     subject to  lower ≤ w₁ ≤ upper,  Σ cᵢ·|w₁ᵢ| ≤ ceiling  and  Σ nᵢ·w₁ᵢ ≤ limit for every group
 
-Each change of a weight is paid once, whatever the length of the periods: a position's return until
-the horizon is set against one cost. The last change may count for less (`change_costs`). The later
-periods are never traded. No bound or ceiling limits their weights; they only inform the choice of
-the first period.
+Each change of a weight is paid once, whatever the length of the periods. So a position's return
+until the horizon is set against one cost. The last change may count for less (`change_costs`). The
+later periods are never traded. No bound or ceiling limits their weights; they only inform the
+choice of the first period.
 
 In terms of w₁ and the changes from period to period, the plan is a program of `active_set.py`, in
-which each change has its knot at 0.
+which each change has a kink at 0.
 """
 
 from __future__ import annotations
@@ -205,7 +205,7 @@ def optimal_weights(problem: SizingProblem) -> tuple[int, Matrix, Array]:
 
 @jit_inline
 def _symbols(problem: SizingProblem, free: bool) -> Index:
-    """Return the indices of symbols with free weights, or with fixed weights if `free` is false."""
+    """Return the indices of symbols whose weights are free or, if `free` is false, fixed."""
     chosen = np.empty(len(problem.held_weight), dtype=np.int64)
     count = 0
     for i in range(len(problem.held_weight)):
@@ -217,7 +217,11 @@ def _symbols(problem: SizingProblem, free: bool) -> Index:
 
 @jit_inline_ir
 def _weights_by_period(problem: SizingProblem, free: Index, solved: Array) -> Array:
-    """Return weights [K, S] from the solved first-period weights and later changes, [n·K]."""
+    """Return weights [K, S] from the solution of the program.
+
+    free: [n] indices of the symbols with free weights.
+    solved: [n·K] weights in the first period, then changes into each later period.
+    """
     n = len(free)
     periods = len(problem.financing)
     weights = np.empty((periods, len(problem.lower)))
@@ -231,7 +235,7 @@ def _weights_by_period(problem: SizingProblem, free: Index, solved: Array) -> Ar
 
 @jit_inline_ir
 def _penalties(problem: SizingProblem) -> Array:
-    """Return the penalties per unit of excess: infinite for limits, finite for borrowing."""
+    """Return the penalty per unit of excess of each limit: infinite, except for borrowing."""
     groups = len(problem.ceilings) + len(problem.net_limits)
     penalties = np.full(groups + len(problem.financing), np.inf)
     free_of_penalty = cannot_borrow(problem)
@@ -242,7 +246,7 @@ def _penalties(problem: SizingProblem) -> Array:
 
 @jit_inline_ir
 def cannot_borrow(problem: SizingProblem) -> bool:
-    """Return whether bounds or a ceiling keep gross weight in the first period at 1 or less."""
+    """Return whether bounds or a ceiling keep the gross weight in the first period at 1 or less."""
     # Such an account cannot borrow, so no later period is charged for more than 1 either. Otherwise
     # interest that is never paid would hold back the first period.
     most = 0.0
@@ -262,10 +266,13 @@ def cannot_borrow(problem: SizingProblem) -> bool:
 
 @jit_inline_ir
 def _pull(problem: SizingProblem, free: Index) -> Array:
-    """Return the linear gain per unit of each variable, [n·K].
+    """Return the linear gain per unit of each variable of the program, [n·K].
 
-    wₖ is the sum of the first period's weights and every change up to period k. So each of these
-    variables earns the whole return of period k, less the covariance with fixed weights.
+    The variables are the first period's weights and the changes into later periods. The weights of
+    period k are the sum of the first period's weights and the changes up to period k. So each of
+    these variables earns the return of period k, less the covariance with fixed weights.
+
+    free: [n] indices of the symbols with free weights.
     """
     n = len(free)
     periods = len(problem.financing)
@@ -284,10 +291,12 @@ def _pull(problem: SizingProblem, free: Index) -> Array:
 
 @jit_inline_ir
 def _risk(problem: SizingProblem, free: Index) -> tuple[Array, Array]:
-    """Return variance [n·K] and covariance [K, n, n] of the variables over the fraction of Kelly.
+    """Return variances [n·K] and covariances [K, n, n] of the variables over the fraction of Kelly.
 
-    Each pair of variables has the summed covariance of every period in which both count: the period
+    Each pair of variables has the summed covariance of every period that both affect: the period
     of the later variable, and all periods after it.
+
+    free: [n] indices of the symbols with free weights.
     """
     n = len(free)
     periods = len(problem.financing)
@@ -309,9 +318,9 @@ def _risk(problem: SizingProblem, free: Index) -> tuple[Array, Array]:
 
 @jit_inline
 def _headroom_beside_fixed(problem: SizingProblem, limit: int) -> float:
-    """Return the headroom of a limit net of fixed weights.
+    """Return what fixed weights leave of a limit.
 
-    limit: index of a limit, ceilings first, then net limits.
+    limit: index of the limit, ceilings first, then net limits.
     """
     if limit < len(problem.ceilings):
         left = problem.ceilings[limit] - fixed_weight_use(
@@ -328,7 +337,10 @@ def _headroom_beside_fixed(problem: SizingProblem, limit: int) -> float:
 
 @jit_inline
 def fixed_weight_use(problem: SizingProblem, coefficients: Array) -> float:
-    """Return the use by fixed weights of a group with these coefficients [S]."""
+    """Return the use of a gross group by fixed weights.
+
+    coefficients: [S] coefficients of the group.
+    """
     total = 0.0
     for i in range(len(problem.lower)):
         if problem.upper[i] == problem.lower[i]:

@@ -1,8 +1,8 @@
 """The sizing program and the state of its solver: free weights, weights at knots, full groups.
 
-A knot is a weight at which the objective or a group has a kink: the held weight, zero, or a bound.
-A segment is the interval between two neighbouring knots, in which the program is quadratic. All
-functions are compiled into the loop of `active_set`.
+A knot is a weight at which the objective or the use of a group has a kink, or a bound: the held
+weight, zero, the lower and the upper bound. A segment is the interval between two neighbouring
+knots, in which the program is quadratic. All functions are compiled into the loop of `active_set`.
 """
 
 from __future__ import annotations
@@ -32,6 +32,8 @@ LAST_FREED_INDEX = 2
 
 class QuadraticProgram(NamedTuple):
     """A quadratic sizing program of n weights and m groups.
+
+    A group limits a weighted sum of weights or of their sizes; this sum is its use.
 
     linear_term: [n] linear gain per unit of a weight.
     variance: [n] variance of each weight, divided by the fraction of Kelly.
@@ -69,12 +71,14 @@ class SolverState(NamedTuple):
     segment_high: [n] upper end of a free weight's segment.
     sign: [n] sign of the weight within its segment.
     trade_sign: [n] sign of weight - held within the segment.
-    free_indices: [n] indices of the free weights; only the first counts[FREE_COUNT] are valid.
+    free_indices: [n] indices of the free weights; only the first counts[FREE_COUNT_INDEX] are
+        valid.
     free_position: [n] position of a weight in `free_indices`; -1 for a weight at a knot.
     group_states: [m] state of each group: BELOW_LIMIT, AT_LIMIT or BEYOND_LIMIT.
     group_prices: [m] shadow price of each group.
     cholesky_factor: [n, n] Cholesky factor of the free weights' R, in the order of `free_indices`.
-    is_barred: [n] 1 for a weight that was freed and stopped before it moved.
+    is_barred: [n] 1 for a weight that was freed and then stopped before it had moved; it is not
+        freed again until another weight has moved.
     counts: [3] number of free weights; number of changes since the factor was computed; index of
         the weight freed last if no weight has moved since, else -1.
     """
@@ -96,14 +100,14 @@ class SolverState(NamedTuple):
 
 @jit_inline
 def risk_element(risk: Array, i: int, j: int) -> float:
-    """Return element (i, j) of R for two different weights."""
+    """Return element (i, j) of the risk matrix R for two different weights."""
     size = risk.shape[1]
     return float(risk[max(i // size, j // size), i % size, j % size])
 
 
 @jit_inline
 def update_gradient(risk: Array, variance: Array, gradient: Array, i: int, change: float) -> None:
-    """Update a gradient [n] for a change of weight i, in place."""
+    """Update the gradient [n] of the objective for a change of weight i, in place."""
     size = risk.shape[1]
     period = i // size
     own = gradient[i] - variance[i] * change
@@ -127,19 +131,26 @@ def gradient_at(linear_term: Array, risk: Array, variance: Array, weight: Array)
 
 @jit_inline
 def group_slope(groups: Array, net: Mask, sign: Array, k: int, i: int) -> float:
-    """Return the derivative of the use of group k by free weight i."""
+    """Return the derivative of the use of group k with respect to the free weight i.
+
+    groups, net: coefficients of the groups, and whether they count signed weights.
+    sign: [n] sign of each weight within its segment.
+    """
     return float(groups[k, i] if net[k] else groups[k, i] * sign[i])
 
 
 @jit_inline
 def is_hard_net_limit(net: Mask, penalty: Array, k: int) -> bool:
-    """Return whether group k is a hard net limit, which even zero weights can violate."""
+    """Return whether group k is a hard net limit.
+
+    Even zero weights can violate such a limit, because it may require a position.
+    """
     return bool(net[k] and penalty[k] == np.inf)
 
 
 @jit_inline
 def exceeds_gross(program: QuadraticProgram, weight: Array) -> bool:
-    """Return whether weights [n] exceed a hard gross limit."""
+    """Return whether weights [n] exceed any hard gross limit by more than rounding."""
     passed = False
     for k in range(len(program.headroom)):
         if program.penalty[k] == np.inf and not program.is_net_group[k]:
@@ -153,7 +164,7 @@ def exceeds_gross(program: QuadraticProgram, weight: Array) -> bool:
 
 @jit_inline
 def exceeds_net(program: QuadraticProgram, weight: Array) -> bool:
-    """Return whether weights [n] exceed a hard net limit."""
+    """Return whether weights [n] exceed any hard net limit by more than rounding."""
     passed = False
     for k in range(len(program.headroom)):
         if is_hard_net_limit(program.is_net_group, program.penalty, k):
@@ -166,7 +177,7 @@ def exceeds_net(program: QuadraticProgram, weight: Array) -> bool:
 
 @jit_inline
 def group_use(groups: Array, net: Mask, k: int, weight: Array) -> float:
-    """Return the use of group k by weights [n]."""
+    """Return the use of group k by weights [n], a weighted sum of the weights or of their sizes."""
     total = 0.0
     for i in range(len(weight)):
         # Most groups have few weights.
@@ -177,7 +188,7 @@ def group_use(groups: Array, net: Mask, k: int, weight: Array) -> float:
 
 @jit_inline
 def has_knot_at_zero(groups: Array, net: Mask, i: int) -> bool:
-    """Return whether weight i has a knot at 0, because a gross group includes it."""
+    """Return whether the program has a kink where weight i is 0: a gross group includes it."""
     bends = False
     for k in range(len(groups)):
         bends |= groups[k, i] > 0.0 and not net[k]
@@ -186,7 +197,9 @@ def has_knot_at_zero(groups: Array, net: Mask, i: int) -> bool:
 
 @jit_inline
 def next_knot(program: QuadraticProgram, i: int, w: float, direction: float) -> float:
-    """Return the nearest knot of weight i beyond the weight w.
+    """Return the nearest knot of weight i beyond its value w.
+
+    A knot is a kink of the objective or of a group, or a bound.
 
     direction: 1.0 upwards, -1.0 downwards.
     """
@@ -233,7 +246,10 @@ def release_weight(
 
 @jit_inline
 def _extend_factor(risk: Array, variance: Array, free: Index, factor: Array, last: int) -> None:
-    """Append the row of the free weight at position `last` to the factor."""
+    """Append the row of the free weight at position `last` to the Cholesky factor.
+
+    free: indices of the free weights.
+    """
     i = free[last]
     for a in range(last):
         factor[last, a] = risk_element(risk, i, free[a])
@@ -243,7 +259,10 @@ def _extend_factor(risk: Array, variance: Array, free: Index, factor: Array, las
 
 @jit_inline_ir
 def fix_weight(program: QuadraticProgram, state: SolverState, i: int, w: float) -> None:
-    """Fix weight i at the knot w, and remove its row from the factor."""
+    """Fix weight i at the knot w, and remove its row from the Cholesky factor.
+
+    After REFRESH_INTERVAL changes the factor and the gradient are recomputed.
+    """
     removed = state.free_position[i]
     # The step ended at the knot up to rounding. The weight is set to the knot itself, so that
     # comparisons with held, zero and bounds are exact, and the gradient follows.
