@@ -15,7 +15,10 @@ from sizing import SizingInputs
 
 
 def best_two(inputs: SizingInputs) -> Array:
-    """Return weights [S]: 0.2 in each of the two symbols with the highest return per risk."""
+    """Return weights [S]: 0.2 in each of the two symbols with the highest return per risk.
+
+    Symbols with an expected return of 0 or less get no weight.
+    """
     reward = np.full(len(inputs.mu), -np.inf)
     hoped = inputs.universe & (inputs.mu > 0)
     reward[hoped] = inputs.mu[hoped] / np.sqrt(np.diag(inputs.covariance)[hoped])

@@ -1,4 +1,4 @@
-r"""A strategy by scikit-learn: a classifier of the next bar, fitted anew for every month.
+r"""A strategy with scikit-learn: a classifier of the next bar, fitted again every month.
 
     .venv/bin/python -m marketsimulator.backtest 'data.dir=[outputs/example-bars]' \
         start=2024-03-04 end=2024-05-31 forecaster=ewma \
@@ -24,9 +24,9 @@ PENALTIES = {"logisticregression__C": [0.001, 0.01, 0.1]}
 class Classifier:
     """Hold the symbols that the classifier expects to rise.
 
-    bars: own bars before the month on which it is fitted; `sizing.lookback` has to hold a month
-        more, so that a restart within the month fits the same model.
-    margin: probability beyond one half from which a symbol is held.
+    bars: number of a symbol's bars before the month to which the model is fitted. `sizing.lookback`
+        must also include a month of bars, so that a restart within the month fits the same model.
+    margin: excess over a probability of one half from which a symbol is held.
     """
 
     def __init__(self, bars: int = 300, margin: float = 0.02) -> None:
@@ -35,7 +35,7 @@ class Classifier:
         self._models: dict[tuple[str, np.datetime64], Pipeline | None] = {}
 
     def __call__(self, inputs: SizingInputs) -> Array:
-        """Return equal weights [S], at most 0.2 each, of the symbols expected to rise."""
+        """Return equal weights [S], at most 0.2 each, of the symbols that are expected to rise."""
         assert inputs.decision_time is not None
         month = inputs.decision_time.astype("datetime64[M]")
         rises = np.zeros(len(inputs.symbols), dtype=bool)
@@ -53,7 +53,10 @@ class Classifier:
 
 
 def fitted(moves: Array) -> Pipeline | None:
-    """Return a pipeline fitted to log returns, with a penalty chosen walk-forward."""
+    """Return a pipeline fitted to log returns; None if all returns have the same sign.
+
+    The penalty is chosen by walk-forward validation.
+    """
     lags = np.lib.stride_tricks.sliding_window_view(moves[:-1], LAGS)
     rises = moves[LAGS:] > 0
     if rises.all() or not rises.any():

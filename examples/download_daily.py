@@ -4,13 +4,14 @@ r"""Download Yahoo's daily bars with yfinance: one file per symbol, read as time
     .venv/bin/python -m marketsimulator.backtest 'data.dir=[outputs/example-daily]' \
         start=2020-01-02 end=2023-12-29 forecaster=ewma output=outputs/example-daily-run
 
-yfinance is no product of Yahoo's and not endorsed by it. Yahoo's terms allow personal use alone:
-research and learning, no redistribution, no business. `pip install -e '.[yahoo]'` installs it.
+yfinance is neither a product of Yahoo nor endorsed by it. Yahoo's terms allow only personal use:
+research and learning, no redistribution, no business use. `pip install -e '.[yahoo]'` installs it.
 
-Symbols are Yahoo's, crypto as BTC-USD. `--start 2016-01-01` is the first date. Prices are adjusted
-for splits; `adj_close`, for dividends too, is read with data.adjustment=all. Yahoo's volume of
-crypto is in USD; it is divided by the close, so that the files have coins. The current day is left
-out. A list of today's symbols lacks delisted ones: it flatters any result.
+Symbols are written as Yahoo writes them, crypto as BTC-USD. `--start 2016-01-01` is the default
+first date. Prices are adjusted for splits. `adj_close` is also adjusted for dividends; it is read
+with data.adjustment=all. Yahoo's volume of crypto is in USD; it is divided by the close, so that
+the files have coins. The current day is left out. A list of today's symbols lacks delisted symbols,
+so that backtests on it look too good (survivorship bias).
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ CRYPTO_SUFFIX = "-USD"  # suffix of Yahoo's symbols of crypto
 
 
 def download_days(yfinance: Any, symbol: str, start: str, today: str) -> pd.DataFrame:
-    """Download a symbol's daily bars of complete days before today, indexed by date."""
+    """Download a symbol's daily bars up to the day before `today`, indexed by date."""
     frame: pd.DataFrame = yfinance.Ticker(symbol).history(
         start=start, interval="1d", auto_adjust=False, actions=False
     )

@@ -4,9 +4,9 @@ r"""A custom forecaster: the mean return of the last bars continues, with a rand
         start=2024-03-04 end=2024-03-28 forecaster._target_=examples.drift.Drift \
         forecaster.arguments.window=60 forecaster.calibrated=false output=outputs/example-drift
 
-`forecaster.calibrated=false` uses its forecasts unchanged; calibrated, the default, they count as
-far as they have proven themselves. `marketsimulator.audit look_ahead` shows whether it reads
-later data.
+`forecaster.calibrated=false` uses its forecasts unchanged. By default they are calibrated: used to
+the extent that earlier forecasts proved right. `marketsimulator.audit look_ahead` shows whether the
+forecaster reads data from after its forecasts.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from trainingdata.bars import Bars
 class Drift:
     """A forecaster that extrapolates the mean return of recent bars.
 
-    window: number of a symbol's own bars in the mean.
+    window: number of a symbol's bars in the mean.
     """
 
     window: int = 60

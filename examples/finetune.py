@@ -1,12 +1,12 @@
-r"""Fine-tune a checkpoint on the user's bars, by the library's `fit`.
+r"""Fine-tune a checkpoint on the user's bars with `fit` of the chronos library.
 
     .venv/bin/python examples/finetune.py outputs/example-bars outputs/example-finetuned --steps 5
     .venv/bin/python -m marketsimulator.backtest 'data.dir=[outputs/example-bars]' \
         start=2024-03-04 end=2024-03-28 forecaster.model=outputs/example-finetuned/model \
         output=outputs/example-finetuned-run
 
-It learns from bars until 1 March 2024 alone; the backtest begins after that. On real bars
-fine-tuning did not improve calibrated forecasts (docs/STUDIES.md).
+The checkpoint is trained only on bars up to 1 March 2024; the backtest begins after that. On real
+bars, fine-tuning did not improve calibrated forecasts (docs/STUDIES.md).
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ BATCH_SIZE = 32  # windows in a training step
 
 
 def main() -> None:
-    """Parse the command line and fine-tune the checkpoint."""
+    """Parse the command line, fine-tune the checkpoint, and print the setting that uses it."""
     parser = argparse.ArgumentParser()
     parser.add_argument("bars", help="folder of CSV or Parquet files, one a symbol")
     parser.add_argument("output", type=Path, help="folder; the checkpoint lies in its model")

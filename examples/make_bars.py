@@ -1,11 +1,12 @@
-r"""Write synthetic bars from a seed: one CSV file for each symbol, as a user's own would be.
+r"""Write synthetic bars from a seed: one CSV file for each symbol, like a user's own files.
 
     .venv/bin/python examples/make_bars.py outputs/example-bars
     .venv/bin/python -m marketsimulator.backtest 'data.dir=[outputs/example-bars]' \
         start=2024-03-04 end=2024-05-31 forecaster=ewma output=outputs/example-own-bars
 
-A file has `timestamp` (the bar's start, UTC), open, high, low, close and volume. Stocks have bars
-from 09:30 New York time on, the last of half an hour; crypto has one at each full hour.
+A file has `timestamp` (the bar's start, UTC), open, high, low, close and volume. Stocks have
+hourly bars from 09:30 New York time on, the last of which covers half an hour; crypto has a bar
+from each full hour on.
 """
 
 from __future__ import annotations
@@ -26,13 +27,16 @@ HOLIDAYS = [
 
 
 def starts_of_stock_bars() -> pd.DatetimeIndex:
-    """Return the start times of the seven bars of each session."""
+    """Return the start times of the seven hourly bars of each session."""
     days = pd.bdate_range(FIRST, LAST, tz="America/New_York").drop(HOLIDAYS)
     return pd.DatetimeIndex([day + pd.Timedelta(hours=9.5 + k) for day in days for k in range(7)])
 
 
 def random_bars(starts: pd.DatetimeIndex, price: float, seed: int) -> pd.DataFrame:
-    """Return the bars of a random walk with a deviation of 0.4 % a bar, from a price in USD."""
+    """Return the bars of a random walk with a standard deviation of 0.4 % per bar.
+
+    price: first open, USD.
+    """
     rng = np.random.default_rng(seed)
     close = price * np.exp(np.cumsum(rng.normal(0.0, 0.004, len(starts))))
     opened = np.append(price, close[:-1])

@@ -4,8 +4,9 @@ r"""Write synthetic closed trades of option spreads: a CSV file in the autoscale
     .venv/bin/python -m option_spreads.monte_carlo trades=outputs/example-trades.csv \
         runs=2000 days=60 seed=0 output=outputs/example-monte-carlo
 
-Seven in ten gain 90 to 150 USD a contract, the others lose 180 to 320 of at most 350 (a width of 6
-less a credit of 2.50, times 100): on average they earn next to nothing.
+Seven in ten trades gain 90 to 150 USD per contract, and the others lose 180 to 320 USD. The largest
+possible loss is 350 USD (a width of 6 less a credit of 2.50, times 100). On average the trades earn
+almost nothing.
 """
 
 from __future__ import annotations

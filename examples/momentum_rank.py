@@ -1,4 +1,4 @@
-r"""A strategy on prices: hold the symbols that rose most, each at equal risk.
+r"""A strategy based on prices: hold the symbols that rose most, each at equal risk.
 
     .venv/bin/python -m marketsimulator.backtest 'data.dir=[outputs/example-bars]' \
         start=2024-03-04 end=2024-05-31 forecaster=ewma \
@@ -17,7 +17,9 @@ from sizing import SizingInputs
 def momentum_rank(inputs: SizingInputs, window: int = 120, skip: int = 7, top: int = 3) -> Array:
     """Return weights [S], 1 in total, of the `top` symbols by return over `window` bars.
 
-    skip: last bars that the return leaves out, as prices partly reverse within them.
+    A weight is in inverse proportion to the symbol's volatility.
+
+    skip: number of latest bars that the return excludes, because prices partly reverse within them.
     """
     closes = inputs.history.closes
     momentum = closes[:, -1 - skip] / closes[:, -1 - window] - 1.0

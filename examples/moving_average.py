@@ -1,4 +1,4 @@
-r"""A strategy on prices: hold the symbols whose fast moving average is above the slow one.
+r"""A strategy based on prices: hold symbols whose fast moving average is above the slow one.
 
     .venv/bin/python -m marketsimulator.backtest 'data.dir=[outputs/example-bars]' \
         start=2024-03-04 end=2024-05-31 forecaster=ewma \

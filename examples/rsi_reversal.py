@@ -1,4 +1,4 @@
-r"""A strategy on prices: buy what fell fast, with a stop that also sets the size.
+r"""A strategy based on prices: buy symbols that fell fast, with a stop that sets the position size.
 
     .venv/bin/python -m marketsimulator.backtest 'data.dir=[outputs/example-bars]' \
         start=2024-03-04 end=2024-05-31 forecaster=ewma sizing.band=0 \
@@ -18,9 +18,10 @@ from sizing import SizingInputs
 
 @dataclass(frozen=True)
 class RsiReversal:
-    """Buy at an RSI below `low`; sell at an RSI above `high`, or `stop` below the entry.
+    """Buy at an RSI below `low`; sell at an RSI above `high`, or at the stop.
 
     period: bars of the relative strength index (Wilder 1978, with plain averages).
+    stop: loss from the entry price at which a position is sold, as a fraction.
     risk: share of equity that a position loses at its stop.
     """
 
@@ -37,9 +38,9 @@ class RsiReversal:
         return np.where(holds & inputs.universe, self.risk / self.stop, 0.0)
 
     def _holds(self, closes: Array) -> bool:
-        """Return whether a trade is open after the last close, replayed from the first one.
+        """Return whether a trade is open after the last close, by replaying all closes.
 
-        The entry is found again from prices: nothing has to be remembered between decisions.
+        The entry is found from prices, so that nothing has to be stored between decisions.
         """
         if len(closes) <= self.period:
             return False

@@ -1,4 +1,4 @@
-r"""Write another program's forecasts to a file, and trade them: here last week's return continues.
+r"""Write another program's forecasts to a file, and trade them. Here: last week's return continues.
 
     .venv/bin/python examples/write_forecasts.py outputs/example-bars \
         outputs/example-forecasts.parquet
@@ -7,8 +7,9 @@ r"""Write another program's forecasts to a file, and trade them: here last week'
         forecaster.path=outputs/example-forecasts.parquet forecaster.calibrated=false \
         output=outputs/example-forecasts
 
-A row is one number: symbol, issued_at, step (1 to 24 own bars ahead), level (21 of them) and value,
-a close in USD. A forecast may use bars known at its issue, and no later ones.
+A row of the file is one forecast value: symbol, issued_at, step (1 to 24 of the symbol's bars
+ahead), level (one of 21 quantile levels) and value, a close in USD. A forecast may only use bars
+that are known when it is issued.
 """
 
 from __future__ import annotations
@@ -26,7 +27,10 @@ BARS_PER_WEEK = 35  # bars
 
 
 def forecasts_of(symbol: str, bars: pd.DataFrame) -> pd.DataFrame:
-    """Return the forecasts at every bar of a stock from the first full week on."""
+    """Return the forecasts at every bar of a stock, from the first full week on.
+
+    bars: the stock's bar file as a table.
+    """
     starts = pd.to_datetime(bars["timestamp"], utc=True)
     # A bar is known when it ends: after an hour, the session's last after half of one.
     last = starts.dt.tz_convert("America/New_York").dt.hour == 15
