@@ -30,6 +30,8 @@ def lazy_exports(name: str) -> tuple[Callable[[str], Any], Callable[[], list[str
     """Return `__getattr__`, `__dir__` and `__all__` for a package that imports its names lazily.
 
     The exported names are the names that the package imports under `TYPE_CHECKING`.
+
+    name: dotted name of the package.
     """
     package = sys.modules[name]
     assert package.__file__ is not None

@@ -28,5 +28,5 @@ def concatenate_ranges(first: Index, stop: Index) -> Index:
 
 
 def first_true(rows: Mask) -> int:
-    """Return the index of the first true row."""
+    """Return the index of the first true row; at least one row must be true."""
     return int(np.flatnonzero(rows)[0])

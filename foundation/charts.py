@@ -72,8 +72,8 @@ class Chart:
     def json(self) -> str:
         """The chart as JSON for `foundation/templates/charts.js`.
 
-        Instants are epoch seconds, each as the difference to the previous instant. A series without
-        x has the x values of the previous series.
+        In the JSON, instants are epoch seconds, each as the difference to the previous instant. A
+        series without x has the x values of the previous series.
         """
         written: list[dict[str, Any]] = []
         before: list[float | None] = []

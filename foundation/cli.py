@@ -139,7 +139,7 @@ def find_command(module: str) -> Command:
 def run_command(module: str) -> None:
     """Run a command with the process's arguments; --help and --cfg job only print a text.
 
-    A signal before the command begins its work also ends the process with one line.
+    A signal that arrives before the command begins its work ends the process with one line, too.
 
     module: module of the command, as registered.
     """
@@ -385,7 +385,7 @@ def _read(
 
 @contextmanager
 def _shown(run: Callable[..., Result | None]) -> Iterator[tuple[object, ...]]:
-    """Yield the progress display as an argument if `run` accepts it, else no argument."""
+    """Yield the arguments of `run` after the settings: the progress callback, if it accepts one."""
     if run.__code__.co_argcount == 1:
         yield ()
         return

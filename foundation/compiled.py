@@ -79,7 +79,7 @@ def is_project_module(module: str, project: Path = PROJECT_ROOT) -> bool:
 
 
 def module_closure(module: str, project: Path = PROJECT_ROOT) -> set[str]:
-    """Return a module and the project modules that it imports, directly or indirectly."""
+    """Return the names of a module and of the project modules that it imports, even indirectly."""
     found: set[str] = set()
     waiting = {module}
     while waiting:

@@ -207,6 +207,9 @@ def _lay_defaults(config: str) -> None:
 def validate_config(name: str, config: DictConfig) -> None:
     """Validate a configuration against its settings classes.
 
+    name: name of the configuration's file in `configs`.
+    config: the composed configuration.
+
     Raises InputError for the first invalid value.
     """
     seen: set[str] = set()

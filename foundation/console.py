@@ -64,7 +64,7 @@ def open_terminal(stream: IO[str] | None = None, **options: Any) -> Terminal:
 
 
 def print_parts(console: Console, parts: Iterable[RenderableType]) -> None:
-    """Print tables and text lines; only on a terminal are long lines wrapped, between words."""
+    """Print tables and text lines; long lines are wrapped, between words, on a terminal only."""
     for part in parts:
         is_line = isinstance(part, str) and not console.is_terminal
         console.print(part, highlight=False, soft_wrap=is_line)

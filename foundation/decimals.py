@@ -16,8 +16,8 @@ Name = TypeVar("Name", bound=Hashable)
 Column = TypeVar("Column", bound=Hashable)
 
 CENT = Decimal("0.01")
-MAX_EXPONENT = 14  # decimal exponent of the leading digit: a thousand million million
-MIN_EXPONENT = -24  # decimal exponent of the last digit
+MAX_EXPONENT = 14  # largest decimal exponent of the leading digit: numbers below 10^15
+MIN_EXPONENT = -24  # smallest decimal exponent of the last digit
 INFINITY = Decimal("Infinity")
 EXACT_CONTEXT = Context(prec=100)  # the sum and product of two bounded numbers have fewer digits
 # Python also accepts 1_000, and the digits of every script.

@@ -159,7 +159,7 @@ def check_same_run(folder: Path, name: str) -> None:
 
     Summaries without digests are not checked.
 
-    name: name of the setting, for messages.
+    name: setting that names the folder, for messages.
     """
     if _is_unfinished(folder):
         raise InputError(

@@ -372,15 +372,16 @@ def product_tables(table: str) -> Iterator[Mapping[str, Any]]:
 
 
 def find_entry(table: str, word: str) -> Any:
-    """Return the value of a word in the tables of the products; None if no product has the word.
+    """Return the entry of a key in one table of the products; None if no product has the key.
 
     table: `COMMANDS` or `SETTINGS`.
+    word: the key.
     """
     return next((each[word] for each in product_tables(table) if word in each), None)
 
 
 def merged_table(table: str) -> dict[str, Any]:
-    """Return the tables of all products as one dictionary.
+    """Return one table of all products, merged into a dictionary.
 
     table: `COMMANDS` or `SETTINGS`.
     """

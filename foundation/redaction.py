@@ -32,7 +32,7 @@ def redact_secrets(text: str, secrets: Mapping[str, str]) -> str:
 
 
 def _forms(secret: str) -> list[str]:
-    """Return the forms of a secret in a text, longest first."""
+    """Return a secret and its forms escaped for Python, JSON and URLs, longest first."""
     escaped = secret.encode("unicode_escape").decode()
     forms = {secret, escaped, repr(secret)[1:-1], json.dumps(secret)[1:-1], quote(secret, safe="")}
     return sorted(forms, key=len, reverse=True)

@@ -115,7 +115,7 @@ def raise_if_signalled() -> None:
 
 
 class Terminated(KeyboardInterrupt):
-    """A signal has interrupted the process.
+    """An interruption by a signal that would have ended the process.
 
     number: number of the signal.
     """

@@ -185,7 +185,11 @@ class Transport(HTTPAdapter):
         return manager
 
     def send(self, request: PreparedRequest, *words: Any, **options: Any) -> Response:
-        """Send a request and read its complete response."""
+        """Send a request and read its complete response.
+
+        A read is repeated after failures and after RETRIED_STATUSES. Any other request is repeated
+        only if no connection was made.
+        """
         reads = request.method == "GET"
         self._pace.wait()
         whole = min(self._deadline, _time_left())

@@ -90,7 +90,7 @@ class Strategy(Protocol):
         """Return the target weights; symbols that are not adjustable keep their weights."""
 
     def log_phrase(self, kind: AssetClass, stock_ceiling: float) -> str:
-        """Return the phrase that the strategy writes to the log, for which operators search.
+        """Return the phrase that the log shows for a sized symbol; operators search for it.
 
         kind: asset class of the sized symbol.
         stock_ceiling: maximum gross stock exposure, in multiples of equity.

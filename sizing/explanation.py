@@ -226,7 +226,7 @@ def _sum_over(values: Array, s: int, horizon: int) -> float:
 
 @jit_inline
 def _risk_over(returns: Returns, s: int, r: int, horizon: int) -> float:
-    """Return the covariance of two symbols over the first `horizon` periods."""
+    """Return the covariance of symbols s and r over the first `horizon` periods."""
     later = 0.0
     for k in range(1, horizon):
         later += returns.covariance[k, s, r]

@@ -91,7 +91,7 @@ def binary_kelly(probability: npt.ArrayLike, price: npt.ArrayLike, fraction: flo
 
     f* maximises expected log growth, p·log(1 - f + f/c) + (1 - p)·log(1 - f) (Kelly 1956; Thorp
     2006, The Kelly criterion in blackjack, sports betting and the stock market). At p = 0.6 and c =
-    0.5 it is 0.2. NO is the same bet at 1 - p and the price of NO.
+    0.5 it is 0.2. For contracts on NO, pass 1 - p and the price of NO.
 
     Parameters
     ----------
@@ -254,7 +254,10 @@ def _history_weights(
     """Return the weights [T, S] of T problems without costs; arguments as in `kelly_weights`."""
 
     def by_row(name: str, value: npt.ArrayLike, rank: int) -> Array:
-        """Return a value for each row, [T, …]; a single value is repeated for all rows."""
+        """Return the value of an argument for each row, [T, …]; a single value is repeated.
+
+        rank: number of dimensions of a single value.
+        """
         array = float_array(name, value)
         if array.ndim <= rank:
             return np.broadcast_to(array, (len(mu), *array.shape))

@@ -16,7 +16,7 @@ CEILING_NAMES = ("stock_gross", "crypto_gross", "unborrowed_cash", "joint")
 
 @jit_inline
 def granted_leverage(leverage: float, equity: float, margin_equity: float) -> float:
-    """Return the leverage that an account may use: at most 1× if equity is below margin_equity.
+    """Return the leverage that an account may use: at most 1× if equity is below `margin_equity`.
 
     equity, margin_equity: equity of the account, and minimum equity for margin, in USD.
     """

@@ -22,7 +22,7 @@ class Returns(NamedTuple):
         NaN if the part is unknown.
     covariance: [K, S, S] covariance of simple returns.
     universe: [S] whether the strategy may hold the symbol and it has a forecast.
-    period_years: [S] open time of each symbol's market in the first period, in years.
+    period_years: [S] trading time of each symbol's market in the first period, in years.
     """
 
     mu: Array

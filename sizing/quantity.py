@@ -83,7 +83,7 @@ def count_child_orders(lots: float, remainder: float, max_quantity: float, lot_s
 
 @jit_inline
 def child_order_lots(lots: float, count: int, k: int) -> float:
-    """Return the number of lots in child order k of `count`.
+    """Return the number of lots in child order k (from 0) of `count`.
 
     The orders differ by at most one lot; larger orders come first.
 

@@ -666,7 +666,7 @@ def _unsaid_unit(column: pd.Series, path: str) -> DataError:
 
 
 def _refuse_lone_times(column: pd.Series, path: str) -> None:
-    """Reject a timestamp with a time among dates, such as the last row of an open session."""
+    """Reject a time of day among dates, such as the last row of an open session."""
     if pd.api.types.is_datetime64_any_dtype(column) or not re.fullmatch(_DATE, str(column.iloc[0])):
         return
     dates = column.astype(str).str.strip().str.fullmatch(_DAY).to_numpy(dtype=bool)

@@ -167,7 +167,9 @@ def _symbol_in(cell: str, form: str) -> str:
 def symbols_in_column(path: Path) -> tuple[str, ...]:
     """Return the symbols in the symbol column of a file; empty without such a column.
 
-    Raises DataError if the column cannot be read. `read_table` reports all other faults.
+    Other faults of the file are not reported here, but by `read_table`.
+
+    Raises DataError if the symbol column cannot be read.
     """
     try:
         names = _columns(path)

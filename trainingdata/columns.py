@@ -141,7 +141,7 @@ class _Volume(NamedTuple):
 
 
 class _Columns:
-    """Column names of a file, grouped by meaning."""
+    """Column names of a file, grouped by their normalised form (`_meaning`)."""
 
     def __init__(self, names: Sequence[str], path: str) -> None:
         self.path = path

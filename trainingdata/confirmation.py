@@ -50,7 +50,7 @@ UNCONFIRMED_BAR_EFFECT = (
 
 
 def find_unconfirmed(bars: Bars) -> Mask:
-    """Return a mask [S, T] of the panel's unconfirmed bars."""
+    """Return a mask [S, T] of bars with large price moves that no other bar confirms."""
     mask = np.zeros(bars.mask.shape, dtype=bool)
     for s in range(len(bars.symbols)):
         mask[s, bars.mask[s]] = find_unconfirmed_rows(bars.bars_of_symbol(s)[1])
@@ -58,15 +58,18 @@ def find_unconfirmed(bars: Bars) -> Mask:
 
 
 def find_unconfirmed_volatility(closes: Array) -> Mask:
-    """Return a mask [N] of unconfirmed daily closes of a volatility index.
+    """Return a mask [N] of closes of a volatility index with large moves that no close confirms.
 
-    closes: [N] points.
+    closes: [N] daily closes, points.
     """
     return find_unconfirmed_rows(np.repeat(closes[:, None], 5, axis=1), MAX_VOLATILITY_INDEX_RATIO)
 
 
 def drop_unconfirmed(bars: Bars) -> Bars:
-    """Return the panel without unconfirmed bars, or the same panel if there are none."""
+    """Return the panel without the bars that `find_unconfirmed` marks.
+
+    If it marks none, the same panel is returned.
+    """
     return bars.drop_bars(find_unconfirmed(bars))
 
 
@@ -122,8 +125,9 @@ def _apart(values: Array, before: Array | float, largest: float) -> Mask:
 
 
 def find_unconfirmed_rows(values: Array, max_ratio: float = MAX_PRICE_RATIO) -> Mask:
-    """Return a mask [N] of unconfirmed bars among a symbol's bars [N, 5].
+    """Return a mask [N] of a symbol's bars with large price moves that no other bar confirms.
 
+    values: [N, 5] prices and volume of the bars.
     max_ratio: ratio to the last accepted close beyond which a bar is pending.
     """
     left_out = np.zeros(len(values), dtype=bool)

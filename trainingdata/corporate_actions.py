@@ -64,7 +64,7 @@ CorporateEvent = CorporateAction | Delisting | Rename
 
 
 class _Row(NamedTuple):
-    """The cells of a row as text."""
+    """A row of an actions file, with its cells as text."""
 
     symbol: str
     date: str

@@ -132,7 +132,11 @@ def _opens_far(
 def _not_shown(
     action: CorporateAction, at: np.datetime64, before: float, after: float
 ) -> DataWarning:
-    """Return the data warning about a listed action that the closes around it do not show."""
+    """Return the data warning about a listed action that the closes around it do not show.
+
+    at: start of the first bar to which the action applies.
+    before, after: close before that bar, and its close, in USD.
+    """
     parts = [f"dividend of {rounded_price(action.dividend, 2)}"] if action.dividend else []
     parts += [f"split of {action.split_ratio:g}:1"] if action.split_ratio != 1.0 else []
     closes = f"{rounded_price(after, 2)} after {rounded_price(before, 2)}"

@@ -89,7 +89,11 @@ class Timeframe:
 
     @property
     def auction(self) -> Literal["opg", "cls"] | None:
-        """Time in force of orders in the auction at a stock bar's start; None without one."""
+        """Time in force of orders for the auction with which a stock bar begins.
+
+        It is `opg` for the opening auction and `cls` for the closing auction; None without an
+        auction.
+        """
         if not self.is_daily:
             return None
         return "opg" if self.fill == "open" else "cls"
@@ -298,7 +302,7 @@ class StockClock(CalendarClock):
 
     @property
     def slot_count(self) -> int:
-        """Number of different slots of a day, as in `slots`."""
+        """Number of different values that `slots` can have."""
         return self.bars_per_session
 
     def slots(self, ends: Instants, ahead: int) -> Slots:

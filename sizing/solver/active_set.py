@@ -232,7 +232,7 @@ def _keep_to_net(program: QuadraticProgram, weight: Array) -> None:
 
 @jit_inline_ir
 def _state_at(program: QuadraticProgram, weight: Array) -> SolverState:
-    """Return the state of the method at feasible weights [n]."""
+    """Return the initial state of the active-set method, which starts at feasible weights [n]."""
     n = len(program.linear_term)
     m = len(program.headroom)
     state = SolverState(

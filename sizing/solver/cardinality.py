@@ -233,7 +233,11 @@ def _best_outside(problem: SizingProblem, weights: Array, prices: Array, tried: 
 
 @jit_inline
 def _added_alone(problem: SizingProblem, weights: Array, prices: Array, i: int) -> float:
-    """Return the maximum gain in the objective from weight i with all other weights fixed."""
+    """Return the maximum gain in the objective if weight i leaves zero and all others stay.
+
+    weights: [K, S] weights of every period.
+    prices: shadow prices, as in `optimal_weights`.
+    """
     slope = 0.0
     variance = 0.0
     for k in range(len(weights)):

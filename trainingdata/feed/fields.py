@@ -252,7 +252,7 @@ class Page:
 
 
 class BarEntry:
-    """Fields of a bar, in a history or as the latest bar."""
+    """Fields of a bar in the venue's responses, both in histories and as a latest bar."""
 
     start = RequiredField("t", parse_timestamp)
     values = tuple(RequiredField(name, parse_float) for name in "ohlcv")

@@ -14,8 +14,8 @@ MAX_PAGES = 10_000  # most pages of a response; so many bars exceed any machine'
 def limit_pages(client: Any) -> Any:
     """Limit the number of pages that the SDK's client for prices requests; return the client.
 
-    Requests raise `InvalidResponse` for a page without fields, for a page token that is not a text
-    or repeats an earlier token, and for more than 10,000 pages.
+    Its requests raise `InvalidResponse` for a page that is not an object, for a page token that is
+    not a text or repeats an earlier token, and for more than 10,000 pages.
 
     client: client used by one thread at a time.
     """
