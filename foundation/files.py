@@ -137,7 +137,7 @@ def _hold(folder: Path) -> None:
 
 
 def release_outputs() -> None:
-    """Unlock the folders of this process; remove the folders that it created and left empty."""
+    """Unlock this process's output folders; remove those that it created and left empty."""
     for handle in _held.values():
         os.close(handle)
     _held.clear()

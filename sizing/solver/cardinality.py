@@ -162,11 +162,11 @@ def _net_violation(problem: SizingProblem, weights: Array) -> float:
 def _contributions(problem: SizingProblem, weights: Array) -> Array:
     """Return the approximate contribution of each first-period weight to the objective, [S].
 
-    At an optimum the objective loses w²R/2 without the weight, if nothing replaces it. For a held
-    symbol the cost of closing it is added. This cost counts twice where the position grows: w²R/2
-    counts it as saved, but it would be paid. It does not count where the position shrinks or
-    reverses, since that trade pays for the exit already. The contribution is 0 where the weight is
-    0.
+    At an optimum the objective loses w²R/2 without the weight, if nothing replaces it; R is the
+    variance divided by the fraction of Kelly. For a held symbol the cost of closing it is added.
+    This cost counts twice where the position grows: w²R/2 counts it as saved, but it would be paid.
+    It does not count where the position shrinks or reverses, since that trade pays for the exit
+    already. The contribution is 0 where the weight is 0.
     """
     parts = np.zeros(len(problem.held_weight))
     for i in range(len(parts)):

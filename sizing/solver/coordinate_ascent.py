@@ -169,7 +169,8 @@ def _best_alone(
 def shrink_to_limits(program: QuadraticProgram, weight: Array, least: Array) -> None:
     """Shrink weights that violate a hard gross limit: first weights not at a knot, then all.
 
-    Net limits are not enforced here, because smaller weights need not satisfy them.
+    A knot is zero, the held weight or a bound. Net limits are not enforced here, because smaller
+    weights need not satisfy them.
 
     weight: [n] weights, overwritten.
     least: [n] smallest weights within bounds.
