@@ -230,7 +230,7 @@ def _end(
 
 
 def _booked(row: _Row, opens: np.datetime64) -> np.datetime64:
-    """Return the first session open, not before `opens`, at which the delisting of a row is known."""
+    """Return the first session open, not before `opens`, at which a row is known."""
     known = opens
     if row.known:
         try:
