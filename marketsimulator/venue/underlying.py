@@ -1,4 +1,4 @@
-"""The underlying of an options desk: a stock of the venue and a volatility index that follows it."""
+"""Underlying of an options desk: a stock of the venue and a volatility index that follows it."""
 
 from __future__ import annotations
 
