@@ -273,7 +273,7 @@ def write_fill(
     spread: float,
     slippage: float,
 ) -> None:
-    """Append a fill of symbol number `s` to the tape and add 1 to the account's `tape_length`."""
+    """Record a fill of symbol number `s` as the next tape entry."""
     entry = tape[account.tape_length]
     account.tape_length += 1
     entry.at = at
@@ -290,7 +290,7 @@ def write_fill(
 
 @jit_inline
 def write_flow(account: Record, tape: Records, at: int, cause: int, s: int, usd: float) -> None:
-    """Append a cash flow that is not a fill to the tape; do nothing if the amount is zero."""
+    """Record a cash flow that is not a fill as the next tape entry, unless the amount is zero."""
     if usd != 0.0:
         write_fill(account, tape, at, NO_ORDER, cause, s, 0.0, 0.0, 0.0, 0.0, 0.0)
         tape[account.tape_length - 1].usd = usd
@@ -298,10 +298,10 @@ def write_flow(account: Record, tape: Records, at: int, cause: int, s: int, usd:
 
 @jit_inline
 def max_flow_entries(size: int, actions: int) -> int:
-    """Return the maximum number of cash-flow entries that one step writes to the tape.
+    """Return the maximum number of cash flows that one step records on the tape.
 
-    A step writes at most two entries for each corporate action, one borrow fee for each symbol, and
-    three entries for the account as a whole.
+    A step records at most two cash flows for each corporate action, one borrow fee for each symbol,
+    and three cash flows for the account as a whole.
 
     size: number of symbols.
     actions: number of corporate actions.
@@ -358,7 +358,7 @@ def set_positions(
 
 
 def create_tape(length: int) -> Records:
-    """Allocate an empty tape for `length` fills and cash flows.
+    """Allocate an empty tape, the record of fills and cash flows, with space for `length` entries.
 
     Unwritten entries take no physical memory.
     """

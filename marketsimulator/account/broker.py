@@ -348,7 +348,7 @@ class SimulatedBroker:
         return margin_events(self._book)
 
     def _max_entries(self) -> int:
-        """Return the maximum number of tape entries that one step writes.
+        """Return the maximum number of fills and cash flows that one step records on the tape.
 
         A split and a liquidation per symbol are counted. Each order may fill at an open and again
         within a bar, each time with a crypto fee. The cash flows of the step are added.
@@ -365,7 +365,7 @@ class SimulatedBroker:
         return self._tape_buffer
 
     def _record(self, tape: Records) -> list[Fill]:
-        """Convert tape entries to fills and bookings of this account; return the new fills."""
+        """Add the fills and cash flows on the tape to the account's lists; return the new fills."""
         before = len(self.fills)
         written = tape[: int(self._book.account["tape_length"][0])]
         if len(written):

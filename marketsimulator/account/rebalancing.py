@@ -203,7 +203,7 @@ def _queue_openings(
 
 @jit_inline
 def max_fill_entries(holding: Records, targets: Array, max_crypto_order: float) -> int:
-    """Return the maximum number of tape entries that `trade_to_targets` writes.
+    """Return the maximum number of entries that `trade_to_targets` writes to the tape of fills.
 
     A stock has at most two fills. Each part of a split crypto order has two entries: the fill and
     its fee in crypto. A part is larger than half of `max_crypto_order` even after rounding to lots,
@@ -220,7 +220,7 @@ def max_fill_entries(holding: Records, targets: Array, max_crypto_order: float) 
 
 @jit_inline
 def ensure_tape_space(tape: Records, tape_length: int, new_entries: int) -> Records:
-    """Return the tape if it has space for `new_entries` entries, else a longer copy of it."""
+    """Return the tape if it has space for `new_entries` fills and flows, else a longer copy."""
     if tape_length + new_entries <= len(tape):
         return tape
     longer = np.zeros(2 * (tape_length + new_entries), tape.dtype)

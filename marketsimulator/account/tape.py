@@ -1,7 +1,7 @@
-"""Conversion of tape entries to fills (changes of positions) and bookings (other cash flows).
+"""Conversion of the tape, settlement's record, to fills and bookings.
 
-Settlement writes every cash flow to the tape when it is charged. The flows of an instant therefore
-add up to those in its equity row.
+A fill changes a position; a booking is any other cash flow. Settlement writes every cash flow to
+the tape when it is charged. The flows of an instant therefore add up to those in its equity row.
 """
 
 from __future__ import annotations

@@ -250,8 +250,8 @@ def step_finer_bars(
     """Process the instants at which finer bars end; return the last processed instant.
 
     between: number of the first instant, and of the one after the last.
-    tape_space: maximum number of tape entries that one instant writes. Processing stops early if
-        the tape has less space left.
+    tape_space: maximum number of fills and cash flows of one instant. Processing stops early if the
+        tape has less space left.
     """
     first, end = between
     for t in range(first, end):
