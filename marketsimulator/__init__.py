@@ -1,4 +1,4 @@
-"""Market simulator: settlement, simulated broker, backtests, weight replays, audits, reports."""
+"""Market simulator: simulated broker, backtests, weight replays, audits, stress tests, reports."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Alpaca practice server: its HTTP interface over the simulator, on given or synthetic bars.
+"""Alpaca practice server: Alpaca's HTTP API over the simulator, on given or synthetic bars.
 
     python -m marketsimulator.alpaca_server --data-dir DIR … --symbols NVDA BTCUSD
         --start 2024-10-01 [--end D] [--speed wait|N] [--port 8000] [--capital 100000]
@@ -6,14 +6,14 @@
 
 --data-dir DIR …     folders of bar files; none: synthetic bars
 --symbols SYMBOL …   none: every symbol the data holds
---start, --end       New York dates, inclusive, or instants with a zone
---speed wait|N       wait for a client, or run N times as fast as a real clock
+--start, --end       New York dates, inclusive, or timestamps with a time zone
+--speed wait|N       wait for a client, or run N times as fast as real time
 --host, --port       address to listen on: 127.0.0.1 and 8000 by default; port 0: a free port
 --capital N          USD, 100,000 by default
 
 The real `alpaca-py` clients work against it with `url_override=http://127.0.0.1:8000`. With
-`--speed wait` its clock stands until a client moves it (POST /control/advance). With a number it
-runs that many times as fast as a real clock. POST /control/faults injects faults.
+`--speed wait` its clock stands still until a client moves it (POST /control/advance). With a number
+it runs that many times as fast as real time. POST /control/faults injects faults.
 """
 
 from __future__ import annotations
@@ -113,14 +113,17 @@ class AlpacaServer(PracticeServer):
         ]
 
     def control_routes(self) -> list[Route]:
-        """Return the control routes that delay activities and set permissions of assets."""
+        """Return the control routes for delayed listing of activities and for asset permissions."""
         return [
             Route("POST", "activities", self._list_activities_late),
             Route("POST", "assets", self._flag_asset),
         ]
 
     def authentication_failure(self, request: Request) -> str | None:
-        """Return why a request is not authenticated, or None; crypto prices need no keys."""
+        """Return why a request is not authenticated, or None if it is.
+
+        Requests for crypto prices need no keys.
+        """
         keyless = request.path.startswith("/v1beta3") or request.headers.get("APCA-API-KEY-ID")
         return None if keyless else "request is not authorized"
 
@@ -129,7 +132,7 @@ class AlpacaServer(PracticeServer):
         return {"code": code or status * 100_000 + 10_000, "message": message}
 
     def clock_state(self) -> Response:
-        """Return the response of `GET /v2/clock_state` and the number of remaining instants."""
+        """Return the response of `GET /v2/clock`, with the number of remaining instants."""
         left = len(self.venue.stops) - 1 - self.venue.stop
         return {**clock_response(self.venue.now), "left": left}
 
@@ -149,7 +152,10 @@ class AlpacaServer(PracticeServer):
         self.venue.step()
 
     def _prices(self, bars: str, latest: str, trades: str) -> list[Route]:
-        """Return the routes for prices of stocks or of crypto."""
+        """Return the routes for bars, latest bars and trades, of either stocks or crypto.
+
+        bars, latest, trades: paths of the routes.
+        """
         return [
             Route("GET", bars, lambda asked: bars_page(self.venue, asked.query)),
             Route("GET", latest, lambda asked: latest_bars(self.venue, asked.query)),
@@ -221,9 +227,10 @@ class AlpacaServer(PracticeServer):
         return {"quotes": self.venue.options.quotes(names, self.now())}
 
     def _list_activities_late(self, asked: Request) -> None:
-        """Delay kinds of activities to the next session open: {"late": ["OPEXP", "SPLIT"]}.
+        """Delay the listing of kinds of activities: {"late": ["OPEXP", "SPLIT"]}.
 
-        An empty list ends all delays.
+        Later activities of these kinds are listed from the next session open on. An empty list ends
+        all delays.
         """
         kinds = asked.json_object().get("late")
         if not (isinstance(kinds, list) and all(isinstance(kind, str) for kind in kinds)):
@@ -233,7 +240,7 @@ class AlpacaServer(PracticeServer):
     def _flag_asset(self, asked: Request) -> None:
         """Set an asset's permissions: {"symbol": "NVDA", "tradable": false, "shortable": false, …}.
 
-        "halted": true halts trading, so that orders wait.
+        "halted": true halts trading in the asset, so that its orders wait.
         """
         body = asked.json_object()
         symbol = instrument(str(body.get("symbol"))).symbol
@@ -254,9 +261,9 @@ class AlpacaServer(PracticeServer):
 
 
 def warm_up(settings: VenueSettings, market: Market) -> None:
-    """Compile the venue's functions: make a few trades on a temporary venue.
+    """Compile the venue's functions by making a few trades on a temporary venue.
 
-    The first compilation takes a minute, in which a client's first request would time out.
+    Without this, a client's first request would time out, because compilation takes a minute.
     """
     venue = Venue(settings, market)
     shared = {"side": "buy", "qty": "1", "type": "market", "time_in_force": "gtc"}
@@ -381,7 +388,7 @@ def exchange_of(symbol: str) -> str:
 
 
 def calendar_response(query: Mapping[str, str]) -> list[Response]:
-    """Return the response of `GET /v2/calendar`: sessions, extended hours, settlement dates."""
+    """Return the response of `GET /v2/calendar`: sessions, extended hours and settlement dates."""
     refuse_unknown_keys(query, "start", "end", "date_type")
     kind = query_choice(query, "date_type", ("TRADING", "SETTLEMENT"), "TRADING")
     # This account settles trades with the next session (T+1) on every date, so the first session
@@ -396,7 +403,7 @@ def calendar_response(query: Mapping[str, str]) -> list[Response]:
 def configurations_response(venue: Venue) -> Response:
     """Return the response of `GET /v2/account/configurations`: the account's permissions.
 
-    It has no fields of the pattern-day-trader rule, which ended on 2026-07-06.
+    It lacks the fields of the pattern-day-trader rule, because the rule ended on 2026-07-06.
     """
     margin = venue.settings.margin
     return {
@@ -442,13 +449,13 @@ def asset_response(venue: Venue, symbol: str) -> Response:
 
 @dataclass(frozen=True, slots=True)
 class AlpacaServerSettings:
-    """Settings of the practice server: its venue and its address."""
+    """Settings of the practice server: its venue, its address and its clock speed."""
 
     venue: VenueSettings
     server_options: ServerOptions
 
     def build_server(self) -> tuple[AlpacaServer, str]:
-        """Build the server; return it with a description of its market."""
+        """Build the server; return it with a description of its market for the log."""
         market = self.venue.market()
         warm_up(self.venue, market)
         server = AlpacaServer(Venue(self.venue, market), self.server_options.speed)
@@ -460,7 +467,10 @@ class AlpacaServerSettings:
 
 
 def parse_arguments(words: Sequence[str]) -> tuple[AlpacaServerSettings, None]:
-    """Parse the command line; return the settings, and None because no folder is written."""
+    """Parse the command line; return the settings and None.
+
+    The second element is the output folder of other commands; a server writes none.
+    """
     parser = ServingParser("marketsimulator.alpaca_server", port=8000)
     parser.add_argument("--data-dir", nargs="+", default=[])
     parser.add_argument("--symbols", nargs="+", default=[])
@@ -483,7 +493,7 @@ def _is_nested(asked: Request) -> bool:
 
 
 def _query_date(query: Mapping[str, str], name: str, default: np.datetime64) -> np.datetime64:
-    """Parse a New York date of a query; it may be given as an instant."""
+    """Parse the New York date under `name` of a query; a timestamp stands for its date."""
     if name not in query:
         return default
     text = query[name]

@@ -3,10 +3,10 @@
     python -m marketsimulator.audit look_ahead …  do future bars change a decision?
     python -m marketsimulator.audit begin …       does an earlier start of the bars change one?
 
-Settings are those of configs/backtest.yaml. `look_ahead` exits with code 1 if a decision
+Settings are those of configs/backtest.yaml. `look_ahead` exits with code 1 if a decision or fill
 changed.
-Lagged or shuffled forecasts and other costs are variants: `marketsimulator.compare` with
-counterfactuals=[lag,shuffled,costs].
+To rerun a backtest with lagged or shuffled forecasts or with other costs, use
+`marketsimulator.compare` with counterfactuals=[lag,shuffled,costs].
 """
 
 from __future__ import annotations
@@ -48,9 +48,9 @@ CHANGED_FUTURE = np.timedelta64(5, "D")  # of future that is changed
 
 @dataclass(frozen=True, slots=True)
 class AuditCheck:
-    """Comparison of the decisions before a cutoff, on the original and on changed bars.
+    """Comparison of the decisions up to a cutoff, on the original and on changed bars.
 
-    cutoff: cutoff; decisions up to this instant are compared.
+    cutoff: decisions up to this instant are compared.
     bar_change: kind of change of the bars.
     compared_decisions: number of compared decisions.
     first_difference: description of the first decision or fill that changed; empty if none.
@@ -63,9 +63,9 @@ class AuditCheck:
 
 
 def audit_windows(market: Market) -> Iterator[tuple[np.datetime64, Market]]:
-    """Yield evenly spaced cutoffs, each with the market of the days around it.
+    """Yield evenly spaced cutoffs, each with the part of the market that is simulated around it.
 
-    Each cutoff has bars before and after it.
+    The part starts some days before the cutoff and ends some days after it.
     """
     bars, first = market.bars, market.start_row
     last = len(bars.times) - 1
@@ -85,11 +85,11 @@ def audit_windows(market: Market) -> Iterator[tuple[np.datetime64, Market]]:
 def check_look_ahead(
     settings: BacktestSettings, market: Market, progress: Progress = no_progress
 ) -> list[AuditCheck]:
-    """Check for look-ahead bias: compare decisions on the original bars and on changed futures.
+    """Check for look-ahead bias: see whether changes of future bars change earlier decisions.
 
-    After each cutoff the bars are removed, scrambled, or end with delistings. An account starts
-    some days before the cutoff. A decision or fill before the cutoff that differs depends on future
-    bars.
+    For each of several cutoffs the later bars are removed, scrambled, or ended by delistings. Two
+    accounts, one on the original and one on the changed bars, start some days before the cutoff. A
+    decision or fill before the cutoff that differs between them depends on future bars.
     """
     probes: list[AuditCheck] = []
     for done, (cut, window) in enumerate(audit_windows(market), 1):
@@ -110,11 +110,11 @@ def check_look_ahead(
 def check_history_start(
     settings: BacktestSettings, market: Market, progress: Progress = no_progress
 ) -> list[AuditCheck]:
-    """Check dependence on the start of the bars: compare decisions with and without early bars.
+    """Check whether decisions depend on where the bars start.
 
-    The second run has no bars in the first half of the history. Both accounts start at the same
-    instant. Decisions differ only if the forecaster learns from its whole past or if its window
-    exceeds the history.
+    Two accounts start at the same instant; the second has no bars in the first half of the history.
+    Their decisions differ only if the forecaster learns from its whole past, or if the history that
+    it reads is longer than the remaining half.
     """
     probes: list[AuditCheck] = []
     for done, (cut, window) in enumerate(audit_windows(market), 1):
@@ -134,7 +134,10 @@ def _run_window(settings: BacktestSettings, market: Market) -> Run:
 
 
 def _first_difference(truth: Run, other: Run, cut: np.datetime64) -> tuple[int, str]:
-    """Return the number of decisions up to the cut, and the first decision or fill that changed."""
+    """Return the number of decisions up to `cut`, and a text on the first one that changed.
+
+    If no decision changed, the text describes the first changed fill; it is empty if none changed.
+    """
     true_decisions = [decision for decision in truth.decisions if decision.at <= cut]
     decisions = [decision for decision in other.decisions if decision.at <= cut]
     compared = len(true_decisions)
@@ -154,7 +157,7 @@ def _first_difference(truth: Run, other: Run, cut: np.datetime64) -> tuple[int, 
 
 
 def _decision_difference(before: Decision, after: Decision) -> str:
-    """Describe the first choice that changed."""
+    """Describe the first symbol and field in which two decisions differ."""
     for true_choice, choice in zip(before.choices, after.choices, strict=False):
         if repr(true_choice) == repr(choice):
             continue
@@ -168,7 +171,10 @@ def _decision_difference(before: Decision, after: Decision) -> str:
 
 
 def _result(question: str, probes: Sequence[AuditCheck]) -> Result:
-    """Return the verdict and the table of checks; exit code 1 if future bars changed a decision."""
+    """Return the verdict and the table of checks; exit code 1 if future bars changed a decision.
+
+    question: name of the audit.
+    """
     headings = ("decisions until", "changed bars", "decisions", "first change")
     rows = [
         (
@@ -189,14 +195,17 @@ def _result(question: str, probes: Sequence[AuditCheck]) -> Result:
 
 @dataclass(frozen=True, slots=True)
 class AuditSettings:
-    """Settings of an audit: its name (one of `AUDITS`), and the settings of the backtest."""
+    """Settings of an audit: its name (one of `AUDITS`) and the settings of the backtest."""
 
     audit: str
     backtest: BacktestSettings
 
 
 def parse_arguments(words: Sequence[str]) -> tuple[AuditSettings, None]:
-    """Parse the command line: the name of an audit, then settings. No folder is written."""
+    """Parse the command line, an audit name followed by settings; return the settings and None.
+
+    The second element is the output folder of other commands; an audit writes none.
+    """
     name = words[0] if words else ""
     if name in REMOVED_AUDITS:
         raise InputError(

@@ -55,7 +55,7 @@ def run_backtest(
     hold measures the value of trading. The run is recorded in the trial ledger, if the settings
     name one.
 
-    show: called with the market once its bars are read.
+    show: function called with the market once its bars are loaded, for example to print them.
 
     Raises
     ------
@@ -87,7 +87,7 @@ def run_backtest(
 
 
 def _check_context(settings: BacktestSettings, bars: Bars) -> None:
-    """Refuse bars if no symbol has enough history for a forecast."""
+    """Raise `InputError` if no symbol has enough bars for a single forecast."""
     context = settings.forecaster.context_length
     if bars.mask.sum(axis=1).max() < context:
         first, last = settings.run_window(bars)
@@ -121,7 +121,7 @@ def run(settings: BacktestSettings, progress: Progress) -> Result:
 def _entered(results: Results) -> Results:
     """Record the run in the trial ledger; return the results with the statistics of all trials.
 
-    If the ledger fails after the run, a remark replaces the statistics.
+    If the ledger cannot be written, the run is kept, and a remark replaces the statistics.
     """
     try:
         return replace(

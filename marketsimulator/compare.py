@@ -4,16 +4,16 @@ r"""Compare backtests: earlier runs, and variants that are run now.
         ['vary={sizing.holding: [next, session]}'] ['counterfactuals=[lag,shuffled,costs]'] \
         [key=value …]
 
-RUN is the folder of a backtest (its summary.json and equity.parquet), or one that holds several, as
-a multirun leaves it. A variant is every strategy with every combination of what is varied: a
-backtest of its own over the same bars, limits, costs and margin. Variants share forecasts and
-beliefs where their settings allow it, run in machine code where they can, and with launcher=ray on
-a cluster. Where runs alone are named, nothing is run.
+RUN is the results folder of a backtest (with summary.json and equity.parquet), or a folder of
+several such folders, as a multirun writes it. A variant is a backtest with one of the strategies
+and one combination of the varied settings; all variants have the same bars. Variants share
+forecasts and covariances where their settings allow it, run compiled where they can, and with
+launcher=ray on a cluster. If only runs are given, nothing is simulated.
 
 Counterfactuals rerun each variant with lagged or shuffled forecasts, or with other costs.
 
-Variants enter the trial ledger, and each Sharpe ratio is deflated by all of its trials; a live
-account is not a trial. Runs over different periods are compared over their common days.
+Variants enter the trial ledger, and each Sharpe ratio is deflated by the number of all trials; a
+live account is not a trial. Runs over different periods are compared over their common days.
 """
 
 from __future__ import annotations
@@ -91,13 +91,13 @@ def compare(
 ) -> Comparison:
     """Run each strategy with each combination of varied settings; compare them with earlier runs.
 
-    settings: settings of a backtest; varied settings replace their values.
+    settings: settings of a backtest, in which the varied settings are replaced.
     strategies: names of strategies; may be empty with `runs` and without `vary`.
     vary: list of values for each varied setting, by key.
     runs: folders of earlier backtests.
     counterfactual_kinds: kinds of counterfactuals to run for each variant; they are not trials.
     ray: Ray cluster that runs the variants; None: this process.
-    progress: called after forecasts and variants.
+    progress: progress callback, for forecasts and for variants.
     """
     kept = [read_run(path) for path in find_run_folders(runs)]
     variants = _variants(settings, strategies, vary or {})
@@ -165,7 +165,10 @@ def _recorded(
 ) -> TrialStatistics:
     """Record each variant in the trial ledger; return statistics of all trials on these data.
 
-    Without a ledger the statistics cover only these variants, without look-ahead forecasters.
+    Without a ledger the statistics cover only these variants. Variants whose forecaster reads the
+    future are not trials.
+
+    table: [V] rows with the figures of the variants.
     """
     daily_ratios = table["sharpe"].astype(float) / np.sqrt(table["periods_per_year"])
     digest = data_hash(market)
@@ -191,7 +194,7 @@ def _recorded(
 
 
 def _variant_name(variation: Variation, variant: BacktestSettings) -> str:
-    """Return the name of a variant: strategy with its fraction, then the varied settings."""
+    """Return the name of a variant: its strategy and Kelly fraction, then the varied settings."""
     named = (STRATEGY_KEY, FRACTION_KEY)
     changes = [f"{k}={value_text(value)}" for k, value in variation.items() if k not in named]
     return " ".join([variant.sizing.label, *changes])
@@ -205,9 +208,11 @@ def _records(
     ray: RaySettings | None,
     progress: Progress,
 ) -> list[RunRecord]:
-    """Run each variant in each case; return the records by case, then by variant.
+    """Run each variant in each case; return one record per case and variant, sorted in this order.
 
-    A case is the variant itself or one of its counterfactuals.
+    A case is the unchanged variant or one of its counterfactuals.
+
+    names: name of each variant.
     """
     found: dict[tuple[str, int], VariantOutcome] = {}
     forecasters: dict[int, str] = {}
@@ -256,10 +261,11 @@ def _records(
 def _by_beliefs(
     variants: Variants, market: Market, progress: Progress
 ) -> Iterator[tuple[BeliefTable, list[int], str]]:
-    """Yield belief tables, each with the numbers of the variants that use it and its forecaster.
+    """Yield each different table of beliefs (expected returns and covariances) that variants need.
 
-    Beliefs depend only on the bars, the forecaster, the correlation, the volatility rule, the time
-    blocks, the universe and its ranking. No correlation is estimated twice.
+    With it come the numbers of the variants that use it, and the name of its forecaster. Beliefs
+    depend only on the bars, the forecaster, the correlation, the volatility rule, the time blocks,
+    and the universe with its ranking. No correlation is estimated twice.
     """
     groups: dict[str, list[int]] = {}
     for k, (_, variant) in enumerate(variants):
@@ -311,7 +317,7 @@ class ComparisonSettings:
 
 
 def _refuse_own_output(runs: Sequence[str], output: object) -> None:
-    """Refuse an output folder that is also the folder of a compared run."""
+    """Refuse an output folder in which a compared run would be overwritten."""
     place = Path(str(output)).expanduser().resolve()
     for folder in (Path(each).expanduser().resolve() for each in runs):
         within = place.parent == folder and (place / SUMMARY_FILE).is_file()
@@ -323,7 +329,7 @@ def _refuse_own_output(runs: Sequence[str], output: object) -> None:
 
 
 def run(settings: ComparisonSettings, progress: Progress) -> Result:
-    """Run a comparison; return its verdict, ranking, warnings and page."""
+    """Run a comparison; return its verdict, ranking and warnings, and the files of its page."""
     own = settings.options
     found = compare(
         settings.backtest,

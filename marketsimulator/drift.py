@@ -1,21 +1,21 @@
-"""Compare a live journal with the simulation of the same hours.
+"""Compare a live journal with a simulation of the same period.
 
     python -m marketsimulator.drift journal=data/live/<account id>/journal.sqlite 'data.dir=[DIR]'
         [output=FOLDER] [key=value …]
 
 Settings are those of configs/live.yaml: pass the arguments of the live run. The simulation starts
-with the account of the first journaled decision and ends at the last snapshot of the account. Each
-journaled decision is replayed on the journaled account; a difference there comes from other bars,
-settings or code. The difference between the two profits is split by order and cash flow into terms
-that add up to the cent.
+with the account of the first journaled decision and ends at the last snapshot of the account. In
+addition each journaled decision is replayed on the journaled account; if the replayed decision
+differs, then bars, settings or code differ. The difference between live and simulated profit is
+split by order and cash flow into terms that add up to the cent.
 
-output=FOLDER writes the report of the live account: the files of a backtest with the account as
-main run, next to its simulation, the no-forecast baseline and buy and hold.
+output=FOLDER writes the report of the live account: the files of a backtest whose main run is the
+live account, compared with its simulation, the no-forecast baseline and buy and hold.
 
 Orders sent after the last snapshot are counted, not compared. After the first cycle no fills are
 comparable yet, and `agrees` in drift.json is null.
 
-Exit codes: 1 if anything drifts, 0 if not, 2 for unusable input.
+Exit codes: 1 if the account drifts (anything differs), 0 if not, 2 for unusable input.
 """
 
 from __future__ import annotations
@@ -102,7 +102,7 @@ DRIFT_KEYS = {field.name for field in fields(DriftOptions)}
 class DriftSettings:
     """Settings of a drift report.
 
-    journal: journal of the live account.
+    journal: journal file of the live account.
     history_days: calendar days of bars that the live run had before its first decision.
     simulation_settings: settings of the live run, converted to settings of a backtest.
     writes_report: true to write the complete report of the live account.
@@ -133,7 +133,9 @@ class DriftSettings:
 
 
 class _Witness:
-    """Wrapper of a decider that stops at an instant and records the account of the last decision.
+    """Decider that wraps another one and records the account before its last decision.
+
+    It makes no decision after the instant `until`.
 
     account: account at the last decision, before its orders.
     fills, bookings: number of fills and bookings before that decision.
@@ -148,7 +150,7 @@ class _Witness:
         self.bookings = 0
 
     def decide(self, bars: Bars, account: AccountSnapshot) -> Decision | None:
-        """Return the decider's decision and record the account; None after the last instant."""
+        """Record the account and return the wrapped decider's decision; None after `until`."""
         if bars.last_instant > self._until:
             return None
         self.account = account
@@ -165,12 +167,12 @@ class LiveSimulation:
     record: content of the journal.
     start_account, end_account: first and last account snapshot of the comparison.
     simulation_settings: settings of the simulation.
-    market: bars known to the live run, and bars with which its orders are matched.
+    market: bars that the live run knew, and bars with which its orders are matched.
     trader: trader of the simulation.
     simulated_run: simulated run; it starts with the account of the first live decision.
     simulated_side: simulated account up to the last live snapshot.
     decided_at: decision instant of each simulated order sent before that snapshot, by order id.
-    live_run: run of the live account, as its venue reports it.
+    live_run: run of the live account, with the figures that its venue reports.
     """
 
     journal: Path
@@ -243,7 +245,7 @@ def measure_drift(simulation: LiveSimulation, progress: Progress = no_progress) 
 
 
 def _refuse_other_names(record: JournalRecord, settings: BacktestSettings) -> None:
-    """Refuse settings whose order tag differs from that of all orders in the journal."""
+    """Refuse settings whose order tag (prefix of order ids) no order in the journal has."""
     names = {
         parse_order_prefix(intent.client_order_id)
         for intent in record.intents.values()
@@ -257,9 +259,9 @@ def _refuse_other_names(record: JournalRecord, settings: BacktestSettings) -> No
 
 
 def is_covered(bars: Bars, at: np.datetime64) -> bool:
-    """Return whether the bars include every bar that started before an instant.
+    """Return whether `bars` include every bar that started before an instant.
 
-    If not, some orders sent by that instant have no bars to match.
+    If they do not, some orders sent by that instant have no bars to be matched with.
     """
     latest: dict[AssetClass, np.datetime64] = {}
     for s, item in enumerate(bars.instruments):
@@ -279,7 +281,7 @@ def is_covered(bars: Bars, at: np.datetime64) -> bool:
 def _market_between(
     data: DataSettings, bars: Bars, begin: np.datetime64, since: np.datetime64, end: np.datetime64
 ) -> Market:
-    """Return the market with the bars known to the live run or matched with its orders.
+    """Return the market with the bars that the live run knew or that can fill its orders.
 
     begin: first instant of the run.
     since, end: bars that start in [since, end) are included.
@@ -310,9 +312,9 @@ def _simulated(
 ) -> tuple[Run, DriftSide, dict[str, np.datetime64]]:
     """Simulate an account that starts with the positions and cash of the live account.
 
-    Returns the complete run, the simulated account at the last live snapshot, and the decision
-    instant of each order sent before it. The account includes charges of the last instant if the
-    venue had listed them by the snapshot.
+    Returns the complete run, the simulated account at the last live snapshot `end`, and the
+    decision instant of each order sent before that snapshot, by order id. Charges at the time of
+    the snapshot are included in the account only if the venue had listed them by then.
     """
     start = record.first_account()
     closes = last_closes_by_symbol(market.history)
@@ -361,7 +363,10 @@ def _simulated(
 
 
 def _held(begins: AccountSnapshot, fills: Iterable[Fill]) -> dict[str, Decimal]:
-    """Return the signed positions of an account after these fills, by symbol."""
+    """Return the signed positions, by symbol, of an account after these fills.
+
+    begins: account before the fills.
+    """
     held = dict(begins.positions)
     for fill in fills:
         held[fill.symbol] = held.get(fill.symbol, Decimal(0)) + fill.qty
@@ -371,7 +376,10 @@ def _held(begins: AccountSnapshot, fills: Iterable[Fill]) -> dict[str, Decimal]:
 def _decided_anew(
     hours: LiveSimulation, progress: Progress
 ) -> tuple[dict[np.datetime64, Decision | None], dict[np.datetime64, dict[str, float]]]:
-    """Replay the decisions on the journaled accounts; return them and the closes, by instant."""
+    """Replay the journaled decisions, each on the account that the journal has for it.
+
+    Returns the replayed decisions and the last closes (USD by symbol), both by decision instant.
+    """
     record, settings, market = hours.record, hours.simulation_settings, hours.market
     decisions: dict[np.datetime64, Decision | None] = {}
     closes = {}
@@ -387,7 +395,10 @@ def _decided_anew(
 
 
 def live_results(simulation: LiveSimulation, progress: Progress = no_progress) -> Results:
-    """Return backtest results: the live run, compared with its simulation and both baselines."""
+    """Return the results of the live run in the form of a backtest.
+
+    Its benchmarks are its simulation, the no-forecast baseline and buy and hold.
+    """
     begun = time.monotonic()
     market = simulation.market.with_bars(
         simulation.market.bars.slice_until(simulation.end_account.at)
@@ -418,7 +429,10 @@ def live_results(simulation: LiveSimulation, progress: Progress = no_progress) -
 
 
 def parse_arguments(words: Sequence[str]) -> tuple[DriftSettings, Path | None]:
-    """Parse the command line; return the settings and the folder of the live account's report."""
+    """Parse the command line; return the settings and the folder of the report.
+
+    The folder is None if no report of the live account was requested.
+    """
     for word in words:
         key = word.lstrip("+~").partition("=")[0]
         if key.partition(".")[0] in JOURNALED_SETTINGS:
@@ -432,7 +446,7 @@ def parse_arguments(words: Sequence[str]) -> tuple[DriftSettings, Path | None]:
 
 
 def run(settings: DriftSettings, progress: Progress) -> Result:
-    """Measure the drift; return its tables and report, and exit code 1 if the account drifts."""
+    """Measure the drift; return its tables and files, and exit code 1 if the account drifts."""
     hours = LiveSimulation.from_settings(settings, progress)
     drift = measure_drift(hours, progress)
     files: Mapping[str, Callable[[Path], object]] = {}

@@ -1,11 +1,11 @@
-"""Explain an order: its decision, reason and fills.
+"""Explain an order: the decision behind it, its reason and its fills.
 
     python -m marketsimulator.explain RUN --order CLIENT_ORDER_ID [--full]
     python -m marketsimulator.explain RUN --symbol NVDA [--at 2024-10-01T14:30Z] [--full]
 
-RUN is the folder of a backtest's results, or of a live account's report. --at is an instant with a
-zone, or a New York date, which shows all decisions of that day. Without --at: the symbol's last
-order, or its last decision if it had no order. --full prints whole reasons.
+RUN is the folder of a backtest's results, or of a live account's report. --at is a timestamp with a
+time zone, or a New York date, which shows all decisions of that day. Without --at, the symbol's
+last order is explained, or its last decision if it had no order. --full prints whole reasons.
 """
 
 from __future__ import annotations
@@ -44,8 +44,8 @@ def explain(
 
     run: folder of a backtest's results.
     order: client_order_id of the order; None to select by symbol.
-    symbol: symbol; without `at` its last order is explained.
-    at: instant or New York date of the decisions.
+    symbol: symbol; without `at` its last order is explained, or its last decision without orders.
+    at: timestamp or New York date of the decisions.
     full: true to print complete reasons, false to cut them to 20 words.
     """
     folder = RunFolder(run)
@@ -83,13 +83,16 @@ def explain(
 
 
 def _span(at: str) -> tuple[pd.Timestamp, pd.Timestamp]:
-    """Return the first and last instant of a New York date, or a single instant twice."""
+    """Return the first and last instant of a New York date; for a timestamp, that instant twice."""
     first, last = (parse_instant(at, name="--at", end_of_day=end) for end in (False, True))
     return pd.Timestamp(first), pd.Timestamp(last)
 
 
 def _decision_lines(row: dict[Any, Any], *, has_order: bool) -> list[str]:
-    """Describe a decision in lines; its reason is included only if no order has it."""
+    """Describe a decision, one text per line.
+
+    has_order: true if an order follows, which states the reason; the decision's own is left out.
+    """
     hours = (row["until"] - row["at"]) / pd.Timedelta(hours=1)
     lines = [
         f"{row['symbol']}, decided at {_at(row['at'])} for {hours:g} h, until {_at(row['until'])}"

@@ -1,4 +1,4 @@
-"""Replay: the live job on a practice server with a waiting clock, one cycle per instant.
+"""Replay: run the live job on a practice server whose clock waits for it, one cycle per instant.
 
 Each cycle is journaled before the clock moves, and the run files are built from the journal alone.
 After an interruption the same command resumes the replay if the server still runs. No instant is
@@ -72,7 +72,7 @@ class WaitingClock:
         self._advance({"to": f"{np.datetime_as_string(now, unit='s')}Z"})
 
     def advance(self) -> bool:
-        """Move the clock to its next instant; return false if no instant is left."""
+        """Move the clock to its next instant; return False if no instant is left."""
         return self._advance({})
 
     def _advance(self, command: dict[str, str]) -> bool:
@@ -123,8 +123,8 @@ def run_replay(
     Returns the summary as one line of JSON.
 
     output: folder of the run files.
-    overwrite: true if other contents of the folder may be overwritten.
-    reports: receives the report of each cycle.
+    overwrite: true if other files in the folder may be overwritten.
+    reports: receiver of the report of each cycle.
     """
     url = settings.broker.address
     if url is None or not settings.broker.is_loopback:
@@ -167,9 +167,9 @@ def _make_cycles(
     reports: CycleReporter,
     progress: Progress,
 ) -> None:
-    """Run a cycle at the clock's present instant and at each later one.
+    """Run a cycle at the clock's present instant and at each later one, until a stop signal.
 
-    After an interruption the present instant has a second cycle.
+    If a replay is resumed, the present instant gets a second cycle.
     """
     first, instants = clock.instants_passed, clock.instants_left + 1
     while True:
@@ -195,7 +195,7 @@ class ReplayFiles:
     output: Path
 
     def write(self, clock: WaitingClock) -> str:
-        """Write the run files, warn of unsent orders and halts; return the summary as JSON."""
+        """Write the run files and return their summary as JSON; warn of unsent orders and halts."""
         try:
             self.live_account.record_activities()
         except BrokerError as error:  # the activities read before count
@@ -240,7 +240,10 @@ class ReplayFiles:
 
 
 def check_replay_settings(events: EventLog, settings: LiveSettings, *, has_decisions: bool) -> None:
-    """Record the settings that affect decisions; refuse changed ones after the first decision."""
+    """Record the settings that affect decisions; refuse a change of them during a replay.
+
+    They may still change until the first decision.
+    """
     values = redacted_settings(settings)
     now = {
         key: json.dumps(value) for key, value in values.items() if key not in NON_DECISION_SETTINGS

@@ -1,4 +1,4 @@
-"""Conversion of the original backtest's command-line flags to settings."""
+"""Conversion of the command-line flags of the original backtest script to settings."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from trainingdata.instruments import parse_symbols
 
 
 def overrides_from_flags(words: Sequence[str]) -> list[str]:
-    """Convert command-line arguments with the legacy flags to Hydra overrides."""
+    """Convert the original script's command-line flags to Hydra overrides."""
     parser = FlagParser(settings=True)
     parser.add_argument("--symbols", nargs="+", default=[])
     parser.add_argument("--start")
@@ -44,7 +44,10 @@ def overrides_from_flags(words: Sequence[str]) -> list[str]:
 
 
 def _folders_of(symbols: Sequence[str]) -> list[str]:
-    """Return the folders below trainingdata/ with bars of the symbols, as the original did."""
+    """Return the folders below trainingdata/ that contain bars of the symbols.
+
+    The original script searched the same place.
+    """
     from trainingdata.bar_files import find_symbol_folders
     from trainingdata.source import refuse_non_synthetic_symbols
 

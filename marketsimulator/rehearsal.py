@@ -1,7 +1,8 @@
 """Helper process of a first backtest: it compiles functions while the main process reads bars.
 
-Each process loads from disk the machine code that the other has compiled. This process compiles the
-solver and its explanations first, then the account. The main process starts with the decision.
+Each process loads from disk the machine code that the other has compiled. To avoid compiling the
+same functions, this process starts with the solver, its explanations and then the account, while
+the main process starts with the decision.
 """
 
 from __future__ import annotations

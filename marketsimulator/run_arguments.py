@@ -1,4 +1,4 @@
-"""Conversion of run folders on a comparison's command line into a `runs` override."""
+"""Conversion of folders on the command line of a comparison to a `runs` override."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ VARIANT_KEYS = ("strategies", "vary")  # settings that start further runs
 
 
 def overrides_from_arguments(words: Sequence[str]) -> list[str]:
-    """Replace arguments that are folders by one `runs=[…]` override.
+    """Replace all arguments that are folders by one `runs=[…]` override.
 
-    If folders are given, only explicitly named strategies run.
+    If there are folders, no strategy is run unless strategies or varied settings are given.
     """
     runs = [word for word in words if not is_override(word) and not word.startswith("-")]
     others = [word for word in words if word not in runs]

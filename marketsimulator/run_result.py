@@ -34,7 +34,7 @@ DECISION_COLUMNS = (
 
 
 class DecisionLog(Sequence[Decision]):
-    """Decisions of a run, in time order, with columns over all decisions.
+    """Decisions of a run in time order, with properties for the values of all D decisions.
 
     group_limit_names: names of the group limits.
     """
@@ -77,7 +77,7 @@ class DecisionLog(Sequence[Decision]):
 
     @property
     def stock_ceilings(self) -> Array:
-        """Return the limit on gross stock exposure of each decision, multiple of equity, [D]."""
+        """Return the maximum gross stock exposure of each decision, multiple of equity, [D]."""
         return np.array([decision.stock_ceiling for decision in self._decisions])
 
     @property
@@ -97,7 +97,7 @@ class DecisionLog(Sequence[Decision]):
 
     @cached_property
     def frame(self) -> pd.DataFrame:
-        """Return the frame of decisions; its columns are those of `Run.decision_frame`."""
+        """Return a frame with one row per decided symbol, as `Run.decision_frame` does."""
         decisions = self._decisions
         columns = [DecisionColumns.from_choices((), self.group_limit_names)]
         columns += [decision.columns for decision in decisions]
@@ -125,7 +125,7 @@ def decision_frame(
 ) -> pd.DataFrame:
     """Return a frame with one row per decided symbol.
 
-    Its columns are DECISION_COLUMNS and the shadow price of each group limit.
+    It has the columns DECISION_COLUMNS and one with the shadow price of each group limit.
 
     symbols: [N] symbol of each row.
     quantities: [N] signed ordered quantity.
@@ -159,7 +159,7 @@ def frame_from_rows(columns: Sequence[str], rows: Sequence[tuple[Any, ...]]) -> 
 
 
 def frame_from_columns(columns: Mapping[str, Any]) -> pd.DataFrame:
-    """Return a frame of these columns, with the types of instants, texts and numbers."""
+    """Return a frame of these columns; give instants, texts and numbers their column types."""
     # Without an explicit type pandas guesses the types of empty columns.
     data: dict[str, Any] = {}
     for name, values in columns.items():
@@ -198,14 +198,14 @@ BookingKind = Literal[
 class EquityRow(NamedTuple):
     """Account after the fills of an instant, marked at the last known closes; USD.
 
-    Amounts from `interest` on are flows of this instant.
+    Amounts from `interest` on are cash flows since the previous row.
 
     at: the instant.
     cash: cash; negative if borrowed.
     equity: cash plus positions.
     gross_stock: gross value of stock positions.
     gross_crypto: gross value of crypto positions.
-    interest: interest on the debit, positive when paid.
+    interest: interest on borrowed cash, positive when paid.
     fees: fees of fills.
     other: signed sum of all cash flows other than fills, fees and interest: borrow fees, rounding
         of the day's fees, dividends, interest on cash.
@@ -234,14 +234,14 @@ class EquityRow(NamedTuple):
 
 
 class Booking(NamedTuple):
-    """A cash flow of one symbol, or of the account, other than the price or fee of a fill.
+    """A cash flow of one symbol, or of the whole account, other than the price or fee of a fill.
 
     at: instant of the equity row that includes the flow.
     symbol: symbol; empty for a flow of the account.
     kind: kind of the flow. `spread`, `slippage` and `delisted` (last price less delisting price)
-        are included in the prices of fills; `split` is cash for a fraction of a share;
-        `cash_interest` is received; `rounding` rounds a day's fees to the cent; `other` is any
-        other booking of a live account; `transfer` is a deposit, which is not profit.
+        are already contained in the prices of fills; `split` is cash for a fraction of a share;
+        `cash_interest` is interest received; `rounding` rounds a day's fees to the cent; `other` is
+        any other booking of a live account; `transfer` is a deposit, which is not profit.
     usd: amount, USD; negative if paid.
     """
 
@@ -252,7 +252,7 @@ class Booking(NamedTuple):
 
 
 def is_trade(fill: Fill) -> bool:
-    """Return whether a fill is a trade, and not a crypto fee, a split or a delisting."""
+    """Return whether a fill is a trade rather than a crypto fee, a split or a delisting."""
     return fill.price > 0 and parse_order_prefix(fill.client_order_id) != DELISTED
 
 
@@ -271,8 +271,8 @@ class InitialPosition(NamedTuple):
 class Run:
     """Decisions, fills and equity of one simulated or live account, in time order.
 
-    name: name of the decider, such as its forecaster.
-    decisions: one decision for each decided instant.
+    name: name of the decider, such as that of its forecaster.
+    decisions: one decision for each instant with a decision.
     fills: all fills, including crypto fees, splits and delistings.
     equity_rows: equity row of each instant at which a bar became known.
     margin_events: number of margin interventions by kind; empty if they are not counted.
@@ -311,7 +311,10 @@ class Run:
         )
 
     def quantities(self, symbols: Sequence[str]) -> Array:
-        """Return signed positions after the fills of each equity row, shares or coins, [S, N]."""
+        """Return each symbol's signed position after the fills of each equity row, [S, N].
+
+        Positions are in shares or coins.
+        """
         at, _ = self.equity_curve()
         held = np.zeros((len(symbols), len(at)))
         changes: dict[str, list[Fill]] = {}
@@ -354,7 +357,8 @@ class Run:
     def fill_frame(self) -> pd.DataFrame:
         """Return the fills as a frame, in time order: signed qty, price and fee in USD.
 
-        booked_at: instant of the `equity` row that includes the fill, never before `at`.
+        Column `booked_at` is the instant of the `equity` row that includes the fill; it is never
+        before `at`, the time of the fill.
         """
         rows: list[tuple[Any, ...]] = [
             (f.at, f.symbol, float(f.qty), f.price, f.fee, f.client_order_id, f.booked_at)
@@ -363,7 +367,10 @@ class Run:
         return frame_from_rows(FILL_COLUMNS, rows)
 
     def booking_frame(self) -> pd.DataFrame:
-        """Return the bookings as a frame: negative usd if paid, empty symbol for the account."""
+        """Return the bookings as a frame.
+
+        `usd` is negative for amounts paid; `symbol` is empty for cash flows of the whole account.
+        """
         return frame_from_rows(BOOKING_COLUMNS, [tuple(booking) for booking in self.bookings])
 
     def order_frame(self) -> pd.DataFrame:
@@ -377,21 +384,22 @@ class Run:
     def decision_frame(self) -> pd.DataFrame:
         """Return a frame with one row per decided symbol.
 
-        mu and sigma are forecasts up to `until`. `plan_…` columns explain the target over the
-        plan periods that drive it. kelly (before any limit, over these periods), held and target
-        are weights. price and the cost of the change are in USD. `shadow_…` columns are shadow
-        prices: the gain in the plan's expected return net of risk per unit of a limit, in equity; 0
-        if the limit does not bind. equity is the account's equity in USD, the base of the weights.
+        `mu` and `sigma` are forecasts up to `until`. `plan_…` columns explain the target over those
+        forecast periods that determined it. `kelly` (before any limit, over these periods), `held`
+        and `target` are weights. `price` and `cost`, the cost of the change, are in USD. `shadow_…`
+        columns are shadow prices: the gain in expected return net of risk per unit of a limit, in
+        equity; 0 if the limit does not bind. `equity` is the account's equity in USD, the base of
+        the weights.
         """
         return self.decision_log.frame
 
 
 def premium_share(run: Run) -> float | None:
-    """Return the share of the mean position that the assumed premium explains.
+    """Return the share of the mean position that the assumed risk premium explains.
 
-    The forecast explains the rest. Targets are weighted by size and by the time to the
-    next decision. Each is split by the absolute expected returns from premium and from forecast.
-    None if no target has either.
+    The forecast explains the rest. Each target is split between them in proportion to the absolute
+    expected returns from premium and from forecast, and is weighted by its size and by the time to
+    the next decision. None if no target has either.
     """
     d = run.decision_frame()
     hours = holding_hours(d) * d["target"].abs()
@@ -404,13 +412,13 @@ def premium_share(run: Run) -> float | None:
 
 
 def holding_hours(decisions: pd.DataFrame) -> pd.Series:
-    """Return the hours from each decision to the next one that can change the position."""
+    """Return the hours from each decision on a symbol to the next that can change the position."""
     length = decisions["until"] - decisions["at"]
     return length.dt.total_seconds() / 3600
 
 
 def file_writers(run: Run) -> dict[str, Callable[[Path], object]]:
-    """Return the writer of each file of a run (decisions, orders, fills, …), by file name."""
+    """Return the functions that write a run's files (decisions, orders, fills, …), by file name."""
     frames = {
         "fills.parquet": run.fill_frame,
         "orders.parquet": run.order_frame,

@@ -1,4 +1,4 @@
-"""Settings of backtests, practice venues, comparisons and stress tests.
+"""Settings of backtests, practice venues, comparisons, drift reports and stress tests.
 
 Names are the keys of the files in `configs/`.
 """
@@ -39,7 +39,7 @@ MAX_PRICE_RISE = 20.0  # GME rose to twenty times its price in January 2021
 
 @settings_class("options")
 class OptionTerms:
-    """Settings of options on a practice venue; a registered desk adds those of its quotes."""
+    """Settings of options on a practice venue, without those that a product adds for its quotes."""
 
     vix: str | None = setting(None, "daily file of the volatility index; null: no options")
     symbols: tuple[str, ...] = setting(("SPY",), "underlying stocks of the options")
@@ -58,7 +58,7 @@ class OptionTerms:
 
 @settings_class()
 class BacktestSettings(TradingSettings):
-    """Settings of a backtest."""
+    """Settings of a backtest: trading, period, results and fills."""
 
     fills_orders = True
 
@@ -79,7 +79,7 @@ class BacktestSettings(TradingSettings):
 
     @classmethod
     def from_config(cls, config: DictConfig) -> Self:
-        """Return the checked settings of a composed configuration.
+        """Validate a composed configuration and return its settings.
 
         Raises
         ------
@@ -89,7 +89,7 @@ class BacktestSettings(TradingSettings):
         return settings_from_config(cls, config)
 
     def market(self) -> Market:
-        """Load the market of the run: bars up to its end, its first row, corporate actions."""
+        """Load the market of the run: its bars, its first instant, and its corporate actions."""
         bars = self.load_bars()
         first, last = self.run_window(bars)
         begin = int(np.searchsorted(bars.times, first))
@@ -115,14 +115,14 @@ class BacktestSettings(TradingSettings):
             require_volume_units(bars, use, "fills.volume_share=null to allow fills of any size")
 
     def build_book(self, bars: Bars) -> Book:
-        """Return the account at the start: `capital` in cash, no positions."""
+        """Return the account at the start of a run: `capital` in cash and no positions."""
         from marketsimulator.account.book import create_book
 
         holding = holding_table(bars.instruments, self.costs, self.margin, self.orders)
         return create_book(self.capital, holding, fee_tier_table(self.fees))
 
     def build_timeline(self, market: Market, *, impact: bool = False) -> Timeline:
-        """Build the timeline of a market for settlement.
+        """Build the arrays of a market that settlement needs.
 
         impact: true to estimate bar volatilities even if these settings have no market impact.
         """
@@ -173,14 +173,14 @@ class BacktestSettings(TradingSettings):
 
 @settings_class()
 class VenueSettings(BacktestSettings):
-    """Settings of a practice venue: the bars, costs and margin of a backtest, and options."""
+    """Settings of a practice venue: those of a backtest (bars, costs, margin), and of options."""
 
     options: OptionTerms = setting(OptionTerms(), "options on the venue's stocks")
 
 
 @settings_class()
 class ComparisonOptions:
-    """Settings of a comparison: folders, strategies and varied settings."""
+    """Settings of a comparison: earlier runs, strategies, varied settings, counterfactuals."""
 
     runs: tuple[str, ...] = setting(
         (), "results folders of backtests, or folders that contain them"
@@ -204,7 +204,7 @@ class ComparisonOptions:
 
 @settings_class()
 class DriftOptions:
-    """Settings of a drift report: the journal, and the report's folder."""
+    """Settings of a drift report: the journal, and the folder of the report."""
 
     journal: str | None = setting(
         None, "journal of the live account, the file data/live/ACCOUNT/journal.sqlite"
@@ -216,7 +216,7 @@ class DriftOptions:
 
 @settings_class("scenarios")
 class Scenario:
-    """A scenario: moves of prices between two bars."""
+    """Scenario of a stress test: a price move of each asset class or symbol at one instant."""
 
     name: Annotated[str, required_setting("name of the scenario", pattern=r"\S")]
     source: Annotated[
@@ -269,7 +269,7 @@ class Scenario:
 
 @settings_class()
 class StressSettings:
-    """Settings of a stress test: the book and the scenarios."""
+    """Settings of a stress test: the account or run to test, and the scenarios."""
 
     account: Literal["venue"] | None = setting(
         None, "`venue`: stress the account at the venue; null: the run that is given"
@@ -296,7 +296,7 @@ class StressSettings:
 
     @property
     def chosen_scenarios(self) -> tuple[Scenario, ...]:
-        """Return the scenarios named by `only`, or all scenarios, in order of definition."""
+        """Return the scenarios named by `only`, or all, in the order in which they are defined."""
         every = {scenario.name: scenario for scenario in (*self.scenarios, *self.custom_scenarios)}
         for name in self.only:
             if name not in every:

@@ -1,13 +1,14 @@
-"""Stress-test a book: loss, margin calls and liquidations in historical and assumed scenarios.
+"""Stress-test an account: loss, margin calls and liquidations in historical and assumed scenarios.
 
     python -m marketsimulator.stress RUN [at=worst] [only=[gap,coin]] [output=DIR] [key=value …]
     python -m marketsimulator.stress account=venue ['data.dir=[DIR]'] [key=value …]
 
-RUN is the folder of a backtest; its book is taken at the end, at the highest leverage (at=worst) or
-at an instant. account=venue reads the account of the keys in the environment (paper unless
-broker.paper=false) and sends nothing. Scenarios are in configs/stress.yaml; custom_scenarios=[{…}]
-adds or replaces scenarios by name. In a scenario named after a day, a symbol moves as its own bars
-did, if data.dir or the run's data include that day. Margin and liquidation follow the simulator.
+RUN is the folder of a backtest. Its positions at the end are tested, or those at the highest
+leverage (at=worst) or at a given time. account=venue tests the account of the API keys in the
+environment (paper unless broker.paper=false); it sends no orders. Scenarios are in
+configs/stress.yaml; custom_scenarios=[{…}] adds scenarios or replaces those of the same name. In a
+scenario with a `day`, a symbol moves as its bars did on that day, if data.dir or the run's data
+include it. Margin and liquidation follow the simulator.
 
 The output contains stress.json with every scenario.
 """
@@ -56,7 +57,11 @@ STRESS_FILE = "stress.json"
 def stress_with_notes(
     settings: StressSettings, book: StressedBook, terms: BacktestSettings
 ) -> StressResult:
-    """Run the stress test; note the symbols of `own` scenarios that are not in the book."""
+    """Run the stress test; add a note for each custom move of a symbol that has no position.
+
+    book: account to test.
+    terms: backtest settings that determine settlement.
+    """
     notes = [
         (
             f"custom_scenarios.{each.name}: {symbol} is not in the portfolio, so its move"
@@ -76,6 +81,7 @@ def parse_request(config: DictConfig, words: Sequence[str]) -> Callable[[], Stre
     """Validate a command line and return a function that runs its stress test.
 
     config: configuration composed from the command line.
+    words: arguments: the folder of a run, if any, and key=value overrides.
     """
     settings = settings_from_config(
         StressSettings, OmegaConf.masked_copy(config, list(STRESS_KEYS))
@@ -105,7 +111,10 @@ def parse_request(config: DictConfig, words: Sequence[str]) -> Callable[[], Stre
 
 
 def _changes(config: DictConfig, words: Sequence[str]) -> DictConfig:
-    """Return the overrides of a run's settings on a command line."""
+    """Return those settings of the tested run that the command line overrides.
+
+    Raises `InputError` for a setting that cannot be changed.
+    """
     changes = OmegaConf.create()
     for word in filter(is_override, words):
         key = word.lstrip("+").partition("=")[0]
@@ -122,7 +131,10 @@ def _changes(config: DictConfig, words: Sequence[str]) -> DictConfig:
 
 
 def parse_arguments(words: Sequence[str]) -> tuple[Callable[[], StressResult], Path]:
-    """Parse the command line; return the stress test to run and its checked output folder."""
+    """Parse the command line; return a function that runs the stress test, and its output folder.
+
+    The folder has been checked to be writable.
+    """
     parser = FlagParser()
     parser.add_argument("words", nargs="*", metavar="RUN, key=value")
     named: list[str] = parser.parse_args(list(words)).words
@@ -132,7 +144,10 @@ def parse_arguments(words: Sequence[str]) -> tuple[Callable[[], StressResult], P
 
 
 def run(settings: Callable[[], StressResult]) -> Result:
-    """Run a stress test; return its losses, margin calls and liquidations."""
+    """Run a stress test; return its verdict, tables and `stress.json`.
+
+    settings: function that runs the test.
+    """
     found = settings()
     text = stress_json(found)
     return Result(

@@ -1,8 +1,9 @@
-"""Account state, instrument constants and daily rates as numpy arrays for settlement.
+"""State of a simulated account, instrument constants and daily rates, as numpy arrays.
 
-Records are rows of structured arrays, which compiled code reads by field name. USD and quantities
-are float64 on fixed grids: prices a tick, quantities a billionth, fees a millionth or a cent. So
-sums are exact to far below a cent.
+Records are rows of structured arrays, whose fields compiled code reads by name. The tape is the
+array on which settlement records fills and cash flows, in order. Amounts in USD and quantities are
+float64 rounded to fixed grids: prices to a tick, quantities to a billionth, fees to a millionth of
+a USD or to a cent. Rounding keeps sums exact to far below a cent.
 """
 
 from __future__ import annotations
@@ -20,8 +21,8 @@ Record = Any  # one row of a structured array, as machine code sees it
 def _codes(first: int, end: int) -> tuple[int, ...]:
     """Return the integers from `first` to `end` - 1 as numpy integers.
 
-    Numba compiles a called function once for every literal Python integer it receives; numpy's
-    integers share one compilation.
+    Plain Python integers would slow down compilation: Numba compiles a called function again for
+    each literal integer that it receives, but only once for all numpy integers.
     """
     return cast(tuple[int, ...], tuple(np.arange(first, end)))
 
@@ -183,12 +184,13 @@ DAY_TERMS = np.dtype(
 class Book(NamedTuple):
     """State of a simulated account, updated in place by settlement.
 
-    account: [1] ACCOUNT: cash, equity, margin state and flows.
-    holding: [S] HOLDING: position and constants of each symbol.
-    orders: [K] ORDER: waiting orders, in the order in which they were sent.
-    crypto_volume: [31] USD traded in crypto, by date modulo 31.
+    account: [1] record of dtype ACCOUNT: cash, equity, margin state and cash flows.
+    holding: [S] records of dtype HOLDING: position and constants of each symbol.
+    orders: [K] records of dtype ORDER: orders sent to the broker, in the order of sending.
+    crypto_volume: [31] USD traded in crypto on each date; the index is the date's day number
+        modulo 31.
     fee_tiers: [N, 3] the crypto venue's fee tiers: 30-day volume in USD, maker rate, taker rate.
-    recent_day_trades: [4] day trades of each of the four sessions before today's.
+    recent_day_trades: [4] number of day trades in each of the four sessions before today's.
     """
 
     account: Records
@@ -200,11 +202,13 @@ class Book(NamedTuple):
 
 
 class BarOpens(NamedTuple):
-    """Prices, volumes and volatilities at which orders fill, [S] each, NaN without a bar.
+    """Prices at which orders fill, with the volume and volatility of their bars, [S] each.
 
-    price: USD; opens of the bars, or closes of bars that end a session.
+    Price and volume are NaN for symbols without a bar.
+
+    price: USD; the open of each bar, or the close of each bar that ends a session.
     volume: volume of each bar.
-    volatility: standard deviation of a bar's return.
+    volatility: standard deviation of the return over one bar.
     """
 
     price: Array
@@ -214,7 +218,7 @@ class BarOpens(NamedTuple):
 
 @jit_inline
 def replace_orders(book: Book, orders: Records) -> Book:
-    """Return the book with these orders in place of its own."""
+    """Return the book with its orders replaced by `orders`."""
     return Book(
         book.account,
         book.holding,
@@ -227,7 +231,7 @@ def replace_orders(book: Book, orders: Records) -> Book:
 
 @jit_inline
 def round_quantity(quantity: float) -> float:
-    """Round a quantity to the nearest billionth; whole quantities are unchanged."""
+    """Round a quantity to the nearest billionth of a share or coin; integers are unchanged."""
     if quantity == np.floor(quantity):
         return float(quantity)
     return float(np.rint(quantity * QUANTITY_STEPS_PER_UNIT) / QUANTITY_STEPS_PER_UNIT)
@@ -237,14 +241,14 @@ def round_quantity(quantity: float) -> float:
 # exact multiple would otherwise move by a whole unit.
 @jit_inline
 def round_up(value: float, units: float) -> float:
-    """Round a value up to a multiple of 1 / units."""
+    """Round a value up to a multiple of 1 / `units`."""
     parts = value * units
     return float(np.ceil(parts - max(1e-6, abs(parts) * TWO_ULPS)) / units)
 
 
 @jit_inline
 def round_down(value: float, units: float) -> float:
-    """Round a value down to a multiple of 1 / units."""
+    """Round a value down to a multiple of 1 / `units`."""
     parts = value * units
     return float(np.floor(parts + max(1e-6, abs(parts) * TWO_ULPS)) / units)
 
@@ -269,7 +273,7 @@ def write_fill(
     spread: float,
     slippage: float,
 ) -> None:
-    """Append a fill of symbol s to the tape and increment the account's `tape_length`."""
+    """Record a fill of symbol number `s` as the next tape entry."""
     entry = tape[account.tape_length]
     account.tape_length += 1
     entry.at = at
@@ -286,7 +290,7 @@ def write_fill(
 
 @jit_inline
 def write_flow(account: Record, tape: Records, at: int, cause: int, s: int, usd: float) -> None:
-    """Append a cash flow that is not a fill to the tape, unless it is zero."""
+    """Record a cash flow that is not a fill as the next tape entry, unless the amount is zero."""
     if usd != 0.0:
         write_fill(account, tape, at, NO_ORDER, cause, s, 0.0, 0.0, 0.0, 0.0, 0.0)
         tape[account.tape_length - 1].usd = usd
@@ -294,9 +298,13 @@ def write_flow(account: Record, tape: Records, at: int, cause: int, s: int, usd:
 
 @jit_inline
 def max_flow_entries(size: int, actions: int) -> int:
-    """Return the maximum number of cash flows that one step writes to the tape.
+    """Return the maximum number of cash flows that one step records on the tape.
 
-    Two for each corporate action, a borrow fee for each symbol, and three of the account.
+    A step records at most two cash flows for each corporate action, one borrow fee for each symbol,
+    and three cash flows for the account as a whole.
+
+    size: number of symbols.
+    actions: number of corporate actions.
     """
     return 2 * actions + size + 3
 
@@ -305,7 +313,7 @@ def create_book(capital: float, holding: Records, fee_tiers: Array) -> Book:
     """Create the state of an account with cash and no positions.
 
     capital: USD.
-    holding: [S] HOLDING with the constants of each symbol.
+    holding: [S] records of dtype HOLDING, with the constants of each symbol.
     fee_tiers: [N, 3] the crypto venue's fee tiers: 30-day volume in USD, maker rate, taker rate.
     """
     account = np.zeros(1, ACCOUNT)
@@ -327,10 +335,10 @@ def set_positions(
     """Set the opening balance of a book: cash and settled positions.
 
     cash: USD; negative if borrowed.
-    quantities: [S] signed.
-    closes: [S] USD, NaN if unknown.
-    short_proceeds: [S] USD from the sale of each short; None: the value of each short at these
-        closes.
+    quantities: [S] signed positions.
+    closes: [S] last close of each symbol, USD; NaN if unknown.
+    short_proceeds: [S] USD received from the sale of each short position; None: the value of each
+        short at its close.
     """
     account = book.account[0]
     account["cash"] = cash
@@ -350,5 +358,8 @@ def set_positions(
 
 
 def create_tape(length: int) -> Records:
-    """Allocate a tape of `length` entries; unwritten entries take no physical memory."""
+    """Allocate an empty tape, the record of fills and cash flows, with space for `length` entries.
+
+    Unwritten entries take no physical memory.
+    """
     return np.empty(length, TAPE_ENTRY)

@@ -1,4 +1,4 @@
-"""The simulated broker: an account on recorded bars, stepped by the settlement kernel."""
+"""The simulated broker: an account that trades on recorded bars, one instant at a time."""
 
 from __future__ import annotations
 
@@ -78,7 +78,10 @@ _SNAPSHOT_FIELDS = ("cash", "equity", "unsettled", "unsettled_short_proceeds", "
 
 
 def _columns_of(fields: Iterable[str]) -> list[int]:
-    """Return the column numbers of fields of ACCOUNT, whose fields all have eight bytes."""
+    """Return the column numbers of these fields in an ACCOUNT record viewed as an array.
+
+    All fields of ACCOUNT have eight bytes, so the record can be viewed in this way.
+    """
     names = ACCOUNT.names or ()
     return [names.index(field) for field in fields]
 
@@ -92,9 +95,9 @@ class SimulatedBroker:
     """A simulated account, stepped through the instants of a run.
 
     At each instant call `advance`, `account`, `submit`, `open_bars` and `equity_row`, in this
-    order. A market order fills at the open of the bar that starts at that instant. With finer bars
-    it fills at their opens until the next instant. Later bars fill waiting orders. `account` and
-    `short_proceeds` change nothing.
+    order. A market order fills at the open of the bar that starts at that instant. If there are
+    finer bars, its unfilled remainder fills at their opens until the next instant. Other orders
+    wait and are matched with later bars. `account` and `short_proceeds` only read the state.
     """
 
     def __init__(
@@ -106,7 +109,7 @@ class SimulatedBroker:
         *,
         cancel_remainders: bool = True,
     ) -> None:
-        """Create a broker that updates the arrays of `book`, the account at the start.
+        """Create a broker for the account in `book`, whose arrays it updates in place.
 
         cancel_remainders: true if unfilled remainders of market orders are cancelled at the next
             instant.
@@ -137,7 +140,7 @@ class SimulatedBroker:
     def advance(self, index: int) -> None:
         """Advance to a later instant of the panel: apply its bars and charge carrying costs.
 
-        All instants in between are processed, because orders fill and sessions close at them.
+        All instants in between are processed too, because orders fill and sessions close at them.
         """
         self.open_bars()
         self._columns[_FLOW_COLUMNS] = 0.0
@@ -162,7 +165,7 @@ class SimulatedBroker:
         self._drop_done_orders()
 
     def open_bars(self) -> None:
-        """Open the bars that start at this instant and match the orders that wait for their opens.
+        """Open the bars that start at this instant and match waiting orders with their opens.
 
         A second call at the same instant does nothing.
         """
@@ -172,7 +175,7 @@ class SimulatedBroker:
             self._record(tape)
 
     def account(self) -> AccountSnapshot:
-        """Return a snapshot of the account at this instant, before its bars open."""
+        """Return a snapshot of the account at this instant, before the bars that start now open."""
         state = self._book.account.item()
         cash, equity, unsettled, unsettled_short_proceeds, short_proceeds = _snapshot_values(state)
         day = self._line.day_rows[self._row]
@@ -203,14 +206,17 @@ class SimulatedBroker:
         )
 
     def short_proceeds(self) -> dict[str, float]:
-        """Return the sale proceeds of each open short, in USD."""
+        """Return the proceeds (USD) from the sale of each open short position, by symbol."""
         short_proceeds = self._book.holding["short_proceeds"]
         return {
             self._bars.symbols[s]: float(short_proceeds[s]) for s in np.flatnonzero(short_proceeds)
         }
 
     def submit(self, orders: Sequence[Order], gate: OrderGate = UNGUARDED) -> list[Fill]:
-        """Send orders in sequence and return their immediate fills; `gate` is ignored."""
+        """Send orders in sequence and return the fills at this instant.
+
+        gate: ignored; it exists because live brokers check each order with a pre-trade gate.
+        """
         del gate
         if orders:
             account = self.account()
@@ -235,7 +241,10 @@ class SimulatedBroker:
         return fills
 
     def _accepts(self, order: Order, account: AccountSnapshot) -> bool:
-        """Return whether the venue accepts an order, and record it; log a refusal."""
+        """Return whether the venue accepts an order.
+
+        An accepted order is recorded; a rejected order is logged and counted as a refusal.
+        """
         if order.client_order_id in self._numbers:
             why = "its client_order_id was already used; choose a unique one"
         else:
@@ -250,15 +259,18 @@ class SimulatedBroker:
         return True
 
     def order_states(self, client_order_ids: Iterable[str]) -> dict[str, OrderState]:
-        """Return the state of each order by id; orders that were never accepted are skipped."""
+        """Return the state of each order by client_order_id.
+
+        Orders that were never accepted are left out.
+        """
         self._sync_states()
         numbers = self._numbers
         return {name: self._states[numbers[name]] for name in client_order_ids if name in numbers}
 
     def open_price(self, symbol: str) -> float | None:
-        """Return the open of the bar that starts at this instant, before spread, USD.
+        """Return the open of the bar of `symbol` that starts at this instant, before spread, USD.
 
-        None if no bar of the symbol starts.
+        None if no bar starts now, or if the bar cannot fill orders because it has no volume.
         """
         s = self._symbol[symbol]
         line, row = self._line, self._line.bar_end_rows[self._row, int(self._bars.crypto[s])]
@@ -269,7 +281,7 @@ class SimulatedBroker:
     def set_halted(self, symbol: str, halted: bool) -> None:
         """Halt or resume trading in a symbol after this instant.
 
-        A halted symbol has no bars.
+        A halted symbol has no bars until it resumes.
         """
         s = self._symbol[symbol]
         later = self._row + 1
@@ -317,33 +329,35 @@ class SimulatedBroker:
     def deposit(self, usd: float) -> None:
         """Deposit cash, USD; a negative amount is a withdrawal.
 
-        Cash flows of options are booked as deposits, because this account does not hold options.
+        The practice venue also books the cash flows of options as deposits, because this account
+        holds no options.
         """
         self._book.account["cash"] += usd
         self._book.account["equity"] += usd
 
     def equity_row(self) -> EquityRow:
-        """Return the equity row of this instant, after the fills up to this call."""
+        """Return cash, equity, exposure and cash flows of this instant, after the fills so far."""
         return EquityRow(self.now(), *_row_values(self._book.account.item()))
 
     def margin_events(self) -> dict[str, int]:
         """Return the number of margin interventions since the account began, by kind.
 
-        Kinds: margin calls, intraday deficits, freezes, and orders refused or cut.
+        Kinds: margin calls, intraday deficits, account freezes, and orders that were refused or
+        reduced.
         """
         return margin_events(self._book)
 
     def _max_entries(self) -> int:
-        """Return the maximum number of tape entries that one step writes.
+        """Return the maximum number of fills and cash flows that one step records on the tape.
 
-        Each symbol may have a split and a liquidation. Each order may fill at an open and within a
-        bar, each time with a fee in crypto. The cash flows of the step are added.
+        A split and a liquidation per symbol are counted. Each order may fill at an open and again
+        within a bar, each time with a crypto fee. The cash flows of the step are added.
         """
         size, actions = len(self._book.holding), len(self._line.actions)
         return 4 * (size + len(self._book.orders)) + actions + int(max_flow_entries(size, actions))
 
     def _tape(self) -> Records:
-        """Allocate a tape for one step."""
+        """Return an empty tape with space for the fills and cash flows of one step."""
         self._book.account["tape_length"] = 0
         needed = self._max_entries()
         if len(self._tape_buffer) < needed:
@@ -351,7 +365,7 @@ class SimulatedBroker:
         return self._tape_buffer
 
     def _record(self, tape: Records) -> list[Fill]:
-        """Append the entries of the tape to fills and bookings; return the new fills."""
+        """Add the fills and cash flows on the tape to the account's lists; return the new fills."""
         before = len(self.fills)
         written = tape[: int(self._book.account["tape_length"][0])]
         if len(written):
@@ -364,7 +378,7 @@ class SimulatedBroker:
         return self._orders[entry.order_number].client_order_id
 
     def _book_rows(self, orders: Sequence[Order]) -> Records:
-        """Convert orders to rows of ORDER."""
+        """Convert orders to records of dtype ORDER, as the compiled code needs them."""
         now = int(self._line.instants[self._row])
         rows = [
             (
@@ -412,6 +426,9 @@ class SimulatedBroker:
 
 
 def margin_events(book: Book) -> dict[str, int]:
-    """Return the number of margin interventions since the account began, by kind."""
+    """Return the number of margin interventions since the account began, by kind.
+
+    Kinds: margin calls, intraday deficits, account freezes, and orders refused or reduced.
+    """
     names = ("margin_calls", "deficits", "freezes", "refusals")
     return {name: int(book.account[name][0]) for name in names}

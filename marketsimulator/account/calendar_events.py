@@ -1,6 +1,6 @@
 """Calendar events of an account: sessions, crypto days, dividends, splits and delistings.
 
-The functions are compiled and update arrays in place.
+The functions are compiled and update the account's arrays in place.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ from marketsimulator.account.settlement import change_position, update_short_pro
 
 @compiled
 def open_session(book: Book, day: Record) -> None:
-    """Open a session: settle yesterday's stock trades (T+1) and start a new margin day."""
+    """Open a session: settle the stock trades of the previous session (T+1), start a margin day."""
     account = book.account[0]
     account.unsettled = 0.0
     if account.unsettled_short_proceeds != 0.0:
@@ -55,11 +55,11 @@ def open_session(book: Book, day: Record) -> None:
 
 @compiled
 def close_session(book: Book, tape: Records, at: int, day: Record, nights: int) -> None:
-    """Charge carrying costs for `nights` after a session closes, expire day orders, assess margin.
+    """Close a session: charge carrying costs for `nights`, expire day orders, assess margin.
 
-    The debit is the proceeds of open shorts less cash, if above zero. Each night the debit is
-    charged 1/360 of the yearly interest rate, and the value of shorts 1/360 of the borrow rate.
-    Idle cash earns the cash rate.
+    The debit is the proceeds of open shorts less cash, or 0 if cash is larger. For each night the
+    account pays 1/360 of the yearly interest rate on the debit and 1/360 of the borrow rate on the
+    value of shorts. Idle cash earns the cash rate.
     """
     account = book.account[0]
     cash = account.cash
@@ -111,11 +111,10 @@ def close_session(book: Book, tape: Records, at: int, day: Record, nights: int) 
 
 @compiled
 def update_crypto_tier(book: Book, previous_date: int, date: int) -> None:
-    """Start a New York day: set the crypto venue's rates from the volume of the last 30 days.
+    """Start a New York day: set the crypto fee rates from the volume of the last 30 days.
 
-    previous_date: previous date with a bar; today's traded USD are stored under it. Volume older
-        than
-        30 days is dropped.
+    previous_date: previous date with a bar; `account.crypto_traded` is the USD volume of that date.
+    date: the new date.
     """
     account = book.account[0]
     volumes = book.crypto_volume
@@ -136,10 +135,14 @@ def update_crypto_tier(book: Book, previous_date: int, date: int) -> None:
 def apply_corporate_action(
     book: Book, tape: Records, at: int, s: int, ratio: float, dividend: float
 ) -> None:
-    """Apply an ex-date: a dividend in USD per share, then a split into `ratio` shares for one.
+    """Apply a corporate action on its ex-date: first the dividend, then the split.
 
-    A short position pays the dividend. A split multiplies positions (a fill at price 0) and orders,
-    and divides prices. Fractions of an increment are paid in cash at the last close.
+    A short position pays the dividend. A split multiplies positions and order quantities and
+    divides prices; the change of the position is recorded as a fill at price 0. A remaining
+    fraction of a lot is paid in cash at the last close.
+
+    ratio: new shares per old share; 1 without a split.
+    dividend: USD per share.
     """
     account = book.account[0]
     position = book.holding[s]
@@ -204,10 +207,10 @@ def delist_symbol(
 ) -> None:
     """Delist a symbol: cancel its orders and close its position at the delisting value.
 
-    The delisting value of a share is `price` in USD, plus the fraction `payout_share` of its last
-    price, plus `ratio` shares of symbol `successor_index` at their last price (negative
-    `successor_index`: no successor). A short position pays this value. Whole shares of
-    `successor_index` become a position at that price; fractions are paid in cash.
+    The delisting value of a share is the sum of `price` in USD, the fraction `payout_share` of its
+    last price, and `ratio` shares of symbol number `successor_index` at their last price. Without a
+    successor `successor_index` is negative. A short position pays this value. Whole successor
+    shares become a position at that price; fractions are paid in cash.
     """
     for k in range(len(book.orders)):
         order = book.orders[k]
@@ -239,7 +242,7 @@ def delist_symbol(
 
 @jit_inline
 def _exchange(book: Book, tape: Records, at: int, s: int, quantity: float, price: float) -> None:
-    """Trade a signed quantity at a price, without an order and without costs."""
+    """Change a position by a signed quantity at a price, without an order and without costs."""
     if quantity == 0.0:
         return
     account = book.account[0]
@@ -255,15 +258,20 @@ def _exchange(book: Book, tape: Records, at: int, s: int, quantity: float, price
 
 @jit_inline
 def _worth(position: Record) -> float:
-    """Return a position's value at its mark, USD; 0 without a position, whose mark may be NaN."""
+    """Return a position's value at its mark, USD.
+
+    Without a position the result is 0, even if the mark is NaN.
+    """
     return float(position.quantity * position.mark) if position.quantity != 0.0 else 0.0
 
 
 @compiled
 def _whole_towards_zero(quantity: float, sign: float, step: float) -> float:
-    """Round a quantity towards zero to whole increments; `sign` is the sign of the quantity.
+    """Round a quantity towards zero to a multiple of the lot size `step`.
 
-    A quotient within a billionth of the next whole number counts as that number.
+    If quantity / step is within a billionth of the next whole number, that number is used.
+
+    sign: a number with the sign of the quantity.
     """
     # Adding 0.0 turns a negative zero into zero.
     return round_quantity(np.trunc(quantity / step + (1e-9 if sign > 0 else -1e-9)) * step) + 0.0

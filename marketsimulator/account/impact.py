@@ -16,8 +16,8 @@ MAX_TICK_SCALE = 1e22  # the last power of ten that a float holds exactly
 def round_to_tick(price: float, up: bool) -> float:
     """Round a price to a tick: 0.0001 USD from one dollar up, a billionth of a USD below.
 
-    For prices below 0.00001 the tick is a power of ten, at most a hundredth of a basis point of the
-    price.
+    For prices below 0.00001 USD the tick is a power of ten, at most a hundredth of a basis point of
+    the price.
 
     up: true to round up, false to round down.
     """
@@ -32,9 +32,9 @@ def round_to_tick(price: float, up: bool) -> float:
 def market_order_price(
     position: Record, reference: float, quantity: float, volume: float, volatility: float
 ) -> float:
-    """Return the fill price of a market order, USD: the reference price plus or less costs.
+    """Return the fill price of a market order, USD: the reference price worsened by its costs.
 
-    Half-spread, slippage, impact and the rounding to a tick worsen the price.
+    The costs are half-spread, slippage, market impact and rounding to a tick.
     """
     cost = position.half_spread + position.slippage
     if position.impact > 0.0 and volume > 0.0:
@@ -49,9 +49,9 @@ def market_order_price(
 
 @jit_inline
 def _root_participation(before: float, size: float, volume: float) -> float:
-    """Return √(size / volume) of the square-root impact law, averaged over this order.
+    """Return √(size / volume) of the square-root impact law, averaged over the shares of an order.
 
-    before: quantity of earlier market orders of the bar on this side.
+    before: quantity of earlier market orders on this side in the same bar; they raise the average.
     """
     if before == 0.0 or size == 0.0:
         return float(np.sqrt(size / volume))
@@ -63,9 +63,9 @@ def _root_participation(before: float, size: float, volume: float) -> float:
 
 @jit_inline
 def add_market_volume(position: Record, quantity: float) -> None:
-    """Add the quantity of a market order to the bar's total on its side.
+    """Add a market order to the quantity that the account bought or sold in the present bar.
 
-    The total increases the impact of later market orders of the bar on that side.
+    The sum raises the market impact of later market orders on the same side of the bar.
     """
     if quantity > 0:
         position.bought += quantity

@@ -1,9 +1,9 @@
 """Alpaca's margin rules: maintenance requirements and buying power.
 
-Initial 50 %; maintenance by price and side; 4× by day and 2× overnight from 2,000 USD of equity;
-crypto is not collateral and is bought without borrowed cash. Each figure names its source and the
-day it was read. Before 2026-06-04 the pattern-day-trader rule (FINRA 4210) applied instead of the
-intraday margin deficit.
+The initial requirement is 50 %. Maintenance depends on price and side. From 2,000 USD of equity on,
+buying power is 4× equity by day and 2× overnight. Crypto is not collateral and is bought without
+borrowed cash. Each constant names its source and the day on which it was read. Before 2026-06-04
+the pattern-day-trader rule (FINRA 4210) applied in place of the intraday margin deficit.
 """
 
 from __future__ import annotations
@@ -38,12 +38,13 @@ LIQUIDATION_REQUIREMENT_SHARE = (
 def maintenance_requirement(quantity: float, mark: float, special_rate: float) -> float:
     """Return the overnight maintenance requirement of one stock position, USD.
 
-    Alpaca, "Margin and Short Selling", read 2026-11-28. Long: all of the value below 2.50 USD a
-    share, half of it below 6, else 30 %. Short: below 5 USD the value, at least 2.50 a share; else
-    30 % of it, at least 5 a share.
+    Source: Alpaca, "Margin and Short Selling", read 2026-11-28.
+    Long: the full value if the price is below 2.50 USD, half of it below 6 USD, else 30 %.
+    Short, price below 5 USD: the greater of the full value and 2.50 USD a share.
+    Short, price from 5 USD on: the greater of 30 % of the value and 5 USD a share.
 
-    special_rate: special maintenance rate of the symbol; it applies if it is above the table's
-        rate.
+    special_rate: special maintenance rate of the symbol, as a fraction of the value; it applies if
+        it requires more than the rules above.
     """
     size = abs(quantity)
     value = size * mark
@@ -62,10 +63,10 @@ def maintenance_requirement(quantity: float, mark: float, special_rate: float) -
 
 @compiled
 def required_equity(book: Book, leverage: float) -> float:
-    """Return the margin requirement of all stock positions, USD.
+    """Return the equity that margin rules require for all stock positions, USD.
 
-    leverage: 0 for the overnight requirement; above 0 for the intraday requirement, which is
-        1 / leverage of an ordinary stock's value.
+    leverage: 0 for the overnight requirement. Above 0 for the intraday requirement, in which an
+        ordinary stock requires 1 / leverage of its value.
     """
     account = book.account[0]
     concentrated = account.cash <= -CONCENTRATION_MIN_DEBIT
@@ -88,10 +89,10 @@ def required_equity(book: Book, leverage: float) -> float:
 
 @jit_inline
 def unborrowed_cash(account: Record) -> float:
-    """Return the settled, unborrowed cash that may buy crypto, USD; negative if there is a debit.
+    """Return the settled cash that is not borrowed and may buy crypto, USD.
 
-    Short proceeds and unsettled sale proceeds are subtracted from cash. The proceeds of today's
-    shorts are in both amounts and are subtracted once.
+    It is cash less short proceeds and less unsettled sale proceeds. The proceeds of today's shorts
+    belong to both, but are subtracted only once. The result is negative if cash is borrowed.
     """
     return float(
         account.cash
@@ -102,10 +103,12 @@ def unborrowed_cash(account: Record) -> float:
 
 @jit_inline
 def buying_power(account: Record, position: Record, day: Record, short: bool) -> float:
-    """Return the exposure that may be added in a symbol, USD.
+    """Return the value of further exposure that the account may open in a symbol, USD.
 
-    Crypto: settled, unborrowed cash less reservations. Stocks: the exposure that margin allows,
-    less present and reserved exposure.
+    For crypto it is settled, unborrowed cash less the cash reserved by waiting orders. For stocks
+    it is the exposure that margin rules allow, less present exposure and that of waiting orders.
+
+    short: true for an order that opens a short position.
     """
     if position.crypto:
         return unborrowed_cash(account) - float(account.reserved_cash)
@@ -138,10 +141,10 @@ def buying_power(account: Record, position: Record, day: Record, short: bool) ->
 
 @compiled
 def start_margin_day(book: Book, day: Record) -> None:
-    """Start a margin day: reset day trades and set day-trading buying power.
+    """Start a margin day: reset the count of day trades and set day-trading buying power.
 
-    Closing a position opened yesterday is not a day trade. Day-trading buying power is leverage
-    times the excess of equity over the margin requirement, both at the last close.
+    Closing a position opened on an earlier day is not a day trade. Day-trading buying power is
+    leverage times the excess of equity over the margin requirement, both at the last close.
     """
     account = book.account[0]
     day_trades = book.recent_day_trades
@@ -161,7 +164,10 @@ def start_margin_day(book: Book, day: Record) -> None:
 
 @compiled
 def record_deficit(book: Book, day: Record) -> None:
-    """Record the intraday margin deficit: the requirement less equity during the session."""
+    """Record the intraday margin deficit if it exceeds the deficit already on record.
+
+    The deficit is the intraday margin requirement less equity. Small deficits are ignored.
+    """
     account = book.account[0]
     collateral = account.equity - account.crypto
     # This runs at every bar; equity that covers the whole of the positions makes the exact
@@ -180,11 +186,12 @@ def record_deficit(book: Book, day: Record) -> None:
 
 @compiled
 def assess_margin(book: Book, day: Record) -> None:
-    """Assess margin at the close: age or clear a deficit, issue a call below maintenance.
+    """Assess margin at the close: update the intraday deficit, issue or cancel a margin call.
 
-    An overdue deficit freezes the account. To meet a margin call, the broker closes the same share
-    of every stock position at the next open. Positions without an open remain called. An open call
-    is recomputed at each close.
+    A deficit that is not met within its grace period freezes the account. Equity below the
+    overnight requirement causes a margin call: at the next open the broker closes the same share of
+    every stock position. A position that has no opening price then stays under the call. The
+    quantities of an open call are recomputed at each close.
     """
     account = book.account[0]
     collateral = account.equity - account.crypto
@@ -221,14 +228,17 @@ def assess_margin(book: Book, day: Record) -> None:
 
 @compiled
 def is_margin_call_met(book: Book) -> bool:
-    """Return whether equity less crypto covers the overnight requirement, at the marks."""
+    """Return whether collateral covers the overnight margin requirement at the present marks.
+
+    Collateral is equity less the value of crypto.
+    """
     account = book.account[0]
     return bool(required_equity(book, 0.0) <= account.equity - account.crypto)
 
 
 @compiled
 def clear_margin_call(book: Book) -> None:
-    """Cancel the margin call of every position."""
+    """Cancel an open margin call, so that no position is liquidated."""
     if book.account[0].called:
         book.account[0].called = 0
         for s in range(len(book.holding)):

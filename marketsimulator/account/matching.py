@@ -1,15 +1,16 @@
 """Order matching: market orders fill at an open, others when a bar trades through their price.
 
-Waiting orders reserve buying power. Wash trades are refused.
+Waiting orders reserve buying power. Wash trades (orders that would trade with the account's own)
+are refused.
 
-Each bar is matched at its open, then at the extreme that is adverse to the position, then at the
-other extreme. Bars do not tell which extreme came first, so the adverse sequence is assumed. A
-limit order fills at its limit once the bar has traded beyond it. A stop order fills at its stop
-price less costs, or at the open if that gapped past the stop. A stop-limit order that cannot fill
-at once waits as a limit order for the next bar. A trailing stop follows the opens and the
-favourable extremes; a trigger is checked before it moves. Orders on the open or close fill only at
-the session's first open or last close. An order is never matched with a bar that started before it
-was sent.
+Each bar is matched at its open, then at its high or low, whichever is adverse to the position, then
+at the opposite extreme. Bars do not tell which extreme came first, so the adverse sequence is
+assumed. A limit order fills at its limit once the bar has traded beyond it. A stop order fills at
+its stop price less costs, or at the open if the market opened beyond the stop. A stop-limit order
+that cannot fill at once waits as a limit order for the next bar. A trailing stop follows the opens
+and the favourable extremes; within a bar its trigger is checked before it moves. Orders on the open
+or close fill only at the session's first open or last close. An order is never matched with a bar
+that started before the order was sent.
 """
 
 from __future__ import annotations
@@ -55,7 +56,7 @@ HIGH_SIDE = 1
 def send_orders(
     book: Book, day: Record, tape: Records, first: int, opens: BarOpens, now: int
 ) -> None:
-    """Send the orders from row `first` on to the broker, in the order of their rows.
+    """Send the orders from row `first` of the book on, one after the other.
 
     Each order is refused, fills at the current open, or waits.
 
@@ -102,8 +103,8 @@ def match_opens(
 ) -> None:
     """Match waiting orders with the opens of bars.
 
-    starts: [2] start of the bars (ns; stocks, crypto).
-    begins_session: true if the stocks' bars are the first of their session.
+    starts: [2] start of the stock bars and of the crypto bars (ns).
+    begins_session: true if the stock bars are the first of their session.
     """
     for k in range(len(book.orders)):
         order = book.orders[k]
@@ -137,7 +138,7 @@ def match_extremes(
 ) -> None:
     """Match waiting orders with the highs and lows [S] of the bars known at `now` (ns).
 
-    starts: [2] start of the bars (ns; stocks, crypto).
+    starts: [2] start of the stock bars and of the crypto bars (ns).
     """
     for s in range(len(highs)):
         if np.isnan(highs[s]):
@@ -171,7 +172,10 @@ def match_closes(book: Book, day: Record, tape: Records, closes: BarOpens, now: 
 
 @compiled
 def _match_open(book: Book, day: Record, tape: Records, k: int, opens: BarOpens, now: int) -> None:
-    """Match one order with an open: fill a market order, or a limit or stop that it reached."""
+    """Match order number `k` with the open of its symbol.
+
+    A market order fills, and so does a limit or stop order whose price the open has reached.
+    """
     order = book.orders[k]
     s = order.symbol
     open_ = opens.price[s]
@@ -214,9 +218,12 @@ def _match_extreme(
     volatility: float,
     end: int,
 ) -> None:
-    """Match one order with one extreme of a bar that ended at `end` (ns).
+    """Match order number `k` with the high or the low of a bar that ended at `end` (ns).
 
     Buy limits and sell stops are matched with lows; sell limits and buy stops with highs.
+
+    price: the high or the low, USD.
+    side: HIGH_SIDE or LOW_SIDE, which tells what `price` is.
     """
     order = book.orders[k]
     buys = order.quantity > 0
@@ -242,7 +249,7 @@ def _match_extreme(
 
 @compiled
 def _fill_limit(book: Book, day: Record, tape: Records, k: int, end: int) -> None:
-    """Fill a limit order that the bar has traded through, at its own price, as a maker."""
+    """Fill a limit order, which a bar has traded through, at its limit price and the maker rate."""
     account = book.account[0]
     order = book.orders[k]
     s = order.symbol
@@ -265,9 +272,9 @@ def _fill_stop(
 ) -> None:
     """Fill a triggered stop order as a market order at its stop price.
 
-    A stop-limit order whose price after costs is beyond its limit waits as a limit order, and so
-    does any unfilled remainder. It is matched with bars from `end` (ns) on, because the rest of
-    this bar may have preceded the trigger.
+    A stop-limit order does not fill if its price after costs is beyond its limit; it then waits as
+    a limit order. Such an order, and any unfilled remainder, is matched only with bars from `end`
+    (ns) on, because the rest of this bar may have preceded the trigger.
     """
     account = book.account[0]
     order = book.orders[k]
@@ -297,7 +304,8 @@ def _fill_stop(
 def is_better_price(price: float, level: float, is_buy: bool) -> bool:
     """Return whether a price is better than a level: below it for a buy, above it for a sale.
 
-    A limit order fills at a better price; a stop order is not triggered by it.
+    A limit order fills at a price better than its limit. A stop order is not triggered by a price
+    better than its stop.
     """
     return price < level if is_buy else price > level
 
@@ -310,7 +318,7 @@ def is_worse_price(price: float, level: float, is_buy: bool) -> bool:
 
 @compiled
 def trailing_stop_price(order: Record, price: float) -> float:
-    """Return the stop price of a trailing stop after the market has traded at a price.
+    """Return the stop price of a trailing stop after the market has traded at `price`, USD.
 
     The stop price follows the market at the trail distance and never moves away from the market.
     """
@@ -323,7 +331,10 @@ def trailing_stop_price(order: Record, price: float) -> float:
 
 @compiled
 def apply_fill(order: Record, filled: float) -> None:
-    """Reduce the unfilled quantity of an order by a fill, signed; 0 changes nothing."""
+    """Subtract a signed filled quantity from the unfilled quantity of an order.
+
+    The order's state becomes FILLED if nothing is left. A fill of 0 changes nothing.
+    """
     if filled == 0.0:
         return
     order.quantity = round_quantity(order.quantity - filled)
@@ -333,9 +344,10 @@ def apply_fill(order: Record, filled: float) -> None:
 
 @compiled
 def cancel_if_flat(book: Book, k: int) -> bool:
-    """Cancel order k if it is reduce-only and its position is closed; return whether it was.
+    """Cancel order number `k` if it is reduce-only and has no position left to reduce.
 
-    A liquidation or another order may have closed the position. Order k must not open a position.
+    A liquidation or another order may have closed the position, and a reduce-only order must not
+    open one. Returns whether the order was cancelled.
     """
     order = book.orders[k]
     if order.reduces and book.holding[order.symbol].quantity * order.quantity >= 0.0:
@@ -346,9 +358,12 @@ def cancel_if_flat(book: Book, k: int) -> bool:
 
 @compiled
 def cancel_remainder_if_flat(book: Book, k: int, filled: float) -> None:
-    """Cancel the remainder of an order whose fill has closed its position.
+    """Cancel the unfilled remainder of order number `k` if its fill has closed the position.
 
-    The venue does not reverse a position with one order.
+    The remainder would open a position on the other side, and the venue does not reverse a position
+    with one order.
+
+    filled: signed quantity of the fill; 0: no fill, nothing is cancelled.
     """
     order = book.orders[k]
     if filled != 0.0 and book.holding[order.symbol].quantity == 0.0 and order.state == WORKING:
@@ -357,7 +372,7 @@ def cancel_remainder_if_flat(book: Book, k: int, filled: float) -> None:
 
 @compiled
 def is_wash_trade(book: Book, k: int) -> bool:
-    """Return whether a new order would trade with the account's own opposite order.
+    """Return whether order number `k` would trade with the account's own opposite order.
 
     Alpaca rejects wash trades (403), also on paper accounts. A market order trades with any
     opposite order; two limit orders trade if the bid is at or above the offer.
@@ -382,9 +397,10 @@ def is_wash_trade(book: Book, k: int) -> bool:
 
 @compiled
 def is_affordable(book: Book, day: Record, k: int) -> bool:
-    """Return whether buying power covers an order in addition to all waiting orders.
+    """Return whether buying power covers order number `k` in addition to earlier waiting orders.
 
-    A closing order needs no buying power. Crypto cannot be sold short.
+    A closing order needs no buying power. Crypto cannot be sold short, so such a sale is
+    unaffordable.
     """
     order = book.orders[k]
     position = book.holding[order.symbol]
@@ -399,10 +415,10 @@ def is_affordable(book: Book, day: Record, k: int) -> bool:
 
 @compiled
 def reserve_buying_power(book: Book, day: Record, k: int) -> None:
-    """Reserve the buying power of the working opening orders ahead of order k.
+    """Set the account's reserved buying power to that of the opening orders ahead of order `k`.
 
-    Buying power is reserved in the order of acceptance: an order cannot use the buying power of an
-    earlier one, and later orders do not reduce its own.
+    Buying power is reserved in the order of acceptance. An order cannot use what an earlier order
+    has reserved, and later orders do not reduce what it can use.
     """
     account = book.account[0]
     cash = 0.0
@@ -423,9 +439,11 @@ def reserve_buying_power(book: Book, day: Record, k: int) -> None:
 
 @compiled
 def _reserved_price(book: Book, day: Record, k: int) -> float:
-    """Return the price at which buying power is reserved: the limit or stop, or the mark.
+    """Return the price per unit at which order number `k` reserves buying power, USD.
 
-    Short sales and orders that may fill at a worse price reserve more than that.
+    It is the limit price of a limit or stop-limit order, the stop price of a stop order, and the
+    mark for a market order. A price buffer is added, except for limit buys, which cannot fill at
+    more.
     """
     order = book.orders[k]
     limited = order.kind == LIMIT or order.kind == STOP_LIMIT

@@ -1,8 +1,9 @@
-"""Rebalancing orders from target quantities at the current opens, compiled.
+"""Rebalancing orders that move positions to target quantities at the current opens, compiled.
 
-Reducing orders are sent first, by symbol. Once all have filled completely, crypto purchases follow,
-then stock openings. A change of sign takes a closing and an opening order. Quantities are whole
-increments, unless they close a position. Large crypto orders are split.
+Reducing orders are sent first, by symbol. Once all of them have filled completely, crypto purchases
+follow, then orders that open or increase stock positions. A change from long to short, or back,
+takes a closing and an opening order. Quantities are whole lots, unless they close a position. Large
+crypto orders are split.
 """
 
 from __future__ import annotations
@@ -45,16 +46,17 @@ def trade_to_targets(
     max_crypto_order: float,
     queue: Index,
 ) -> bool:
-    """Send the orders that move symbols [S] from the decision's quantities to their targets.
+    """Send the orders that move positions from the decision's quantities to their targets, [S].
 
-    On the tape an order's number is its leg: its place among the decision's orders of its symbol.
+    On the tape the number of an order is its leg: its position among the decision's orders in its
+    symbol.
 
     held: [S] quantities held at the decision. Later liquidations do not change the orders.
     opens: opens of the bars that start at this instant.
-    max_crypto_order: limit of one crypto order, USD.
-    queue: [S] scratch space for the numbers of symbols with an order to send.
+    max_crypto_order: maximum value of one crypto order, USD.
+    queue: [S] scratch array for the numbers of symbols with an order to send.
 
-    Returns whether all reductions have filled completely.
+    Returns whether all reducing orders have filled completely.
     """
     done = True
     crypto = 0
@@ -107,11 +109,11 @@ def send_auction_orders(
     targets: Array,
     allow_openings: bool,
 ) -> Book:
-    """Send orders to the next auction that move every stock [S] to its target.
+    """Send orders to the next auction that move every stock from `held` to its target, [S].
 
     Returns the book with these orders: reductions first, then openings, each by symbol. All fill at
     the auction price, so openings do not wait for reductions. For a change of sign only the closing
-    order is sent. An order's number is the number of its instant.
+    order is sent. The number of an order is that of its instant, `t`.
 
     held: [S] quantities held at the decision.
     allow_openings: true if opening orders are allowed.
@@ -157,9 +159,9 @@ def send_auction_orders(
 
 @compiled
 def immediate_targets(holding: Records, held: Array, targets: Array) -> Array:
-    """Return quantities [S] to trade to at once: targets of crypto, held quantities of stocks.
+    """Return the quantities [S] to reach at once: targets of crypto, held quantities of stocks.
 
-    Stocks trade in the auction.
+    Stocks keep their quantities because they trade in the next auction.
     """
     chosen = held.copy()
     for s in range(len(holding)):
@@ -184,7 +186,9 @@ def _queue_reductions(before: Array, targets: Array, queue: Index) -> int:
 def _queue_openings(
     holding: Records, before: Array, targets: Array, opens: Array, kind: int, queue: Index
 ) -> int:
-    """Write symbols with an open to increase or reverse into `queue`, and return their number.
+    """Write the symbols with an opening order into `queue`, and return their number.
+
+    These are symbols whose position increases or changes sign and which have an open now.
 
     kind: 1 for crypto, 0 for stocks.
     """
@@ -199,10 +203,11 @@ def _queue_openings(
 
 @jit_inline
 def max_fill_entries(holding: Records, targets: Array, max_crypto_order: float) -> int:
-    """Return the maximum number of tape entries that `trade_to_targets` writes.
+    """Return the maximum number of entries that `trade_to_targets` writes to the tape of fills.
 
-    A stock has at most two fills. Each part of a crypto order has two entries: the fill and its fee
-    in crypto. A part rounded to whole increments is larger than half of `max_crypto_order`.
+    A stock has at most two fills. Each part of a split crypto order has two entries: the fill and
+    its fee in crypto. A part is larger than half of `max_crypto_order` even after rounding to lots,
+    which bounds the number of parts.
     """
     count = 4.0 * len(targets)
     for s in range(len(targets)):
@@ -215,7 +220,7 @@ def max_fill_entries(holding: Records, targets: Array, max_crypto_order: float) 
 
 @jit_inline
 def ensure_tape_space(tape: Records, tape_length: int, new_entries: int) -> Records:
-    """Return the tape with space for `new_entries` entries, copied to a longer tape if needed."""
+    """Return the tape if it has space for `new_entries` fills and flows, else a longer copy."""
     if tape_length + new_entries <= len(tape):
         return tape
     longer = np.zeros(2 * (tape_length + new_entries), tape.dtype)
@@ -237,11 +242,11 @@ def _trade_in_parts(
     opens: BarOpens,
     max_crypto_order: float,
 ) -> float:
-    """Send one order; split a crypto order above `max_crypto_order` USD into parts.
+    """Send one order, split into parts if it is a crypto order above `max_crypto_order` USD.
 
     Returns the signed filled quantity.
 
-    leg: number of the first part.
+    leg: number of the first part on the tape.
     """
     if position.min_order_value > 0.0:
         reference, volume, deviation = opens.price[s], opens.volume[s], opens.volatility[s]
@@ -270,7 +275,7 @@ def _trade_in_parts(
 
 @jit_inline
 def _whole_change(start: float, end: float, step: float) -> float:
-    """Return the change between two quantities in whole increments, as a quantity."""
+    """Return the change from `start` to `end`, rounded towards zero to a multiple of `step`."""
     return truncate_to_steps(end - start if step == 1.0 else round_quantity(end - start), step)
 
 
@@ -282,5 +287,5 @@ def truncate_to_steps(quantity: float, step: float) -> float:
 
 @jit_inline
 def steps_to_quantity(steps: float, step: float) -> float:
-    """Return the quantity of a number of whole steps, rounded to billionths."""
+    """Return the quantity of `steps` lots of size `step`, rounded to billionths."""
     return steps if step == 1.0 else round_quantity(steps * step)

@@ -1,9 +1,10 @@
-"""Settlement kernel: fillable quantity, fill costs, and the account after a fill.
+"""Settlement: the quantity of an order that can fill, its costs, and the account after a fill.
 
 All simulated fills are settled by these functions. `SimulatedBroker` calls them step by step and
-compiled loops call them directly, with the same results. The functions use no symbols, clocks or
-configuration, and update the book in place. Functions called once per fill take records instead of
-arrays: a record is one pointer, while an array is reference-counted at every call.
+compiled loops call them directly, with the same results. The functions use no symbol names, clocks
+or configuration, and update the book in place. Functions called once per fill take records instead
+of arrays because a record is passed as one pointer, while an array is reference-counted at every
+call.
 
 A fill price is never better than its reference price: half-spread, slippage and the rounding to a
 tick are costs.
@@ -49,10 +50,10 @@ def fillable_quantity(
 ) -> float:
     """Return the quantity of an order that volume, position and buying power allow to fill.
 
-    Quantity and result are signed, in whole billionths. A reducing order fills at most the position
-    and needs no buying power. Crypto is never sold short.
+    Argument and result are signed, in whole billionths. An order that reduces a position fills at
+    most the position and needs no buying power. Crypto is never sold short.
 
-    is_limit_price: true if `price` is the limit of the order.
+    is_limit_price: true if `price` is the limit of the order, so that the fill cannot be worse.
     """
     size = abs(quantity)
     step = position.increment
@@ -84,9 +85,9 @@ def fillable_quantity(
 
 @jit_inline
 def is_too_small(position: Record, quantity: float, price: float) -> bool:
-    """Return whether an order's value is below the venue's minimum.
+    """Return whether an order's value is below the venue's minimum order value.
 
-    Orders that close a position have a lower minimum (dust).
+    Orders that close a position have a lower minimum, `position.dust`.
 
     quantity: signed order quantity.
     price: expected fill price, USD.
@@ -100,9 +101,9 @@ def is_too_small(position: Record, quantity: float, price: float) -> bool:
 
 @jit_inline
 def _whole_increments(size: float, step: float) -> float:
-    """Round a size down to whole increments.
+    """Round a positive quantity down to a multiple of the lot size `step`.
 
-    A quotient that is short of a whole number by less than a billionth counts as that number.
+    If size / step is less than a billionth short of a whole number, that number is used.
     """
     return round_quantity(np.floor(size / step + 1e-9) * step)
 
@@ -111,7 +112,7 @@ def _whole_increments(size: float, step: float) -> float:
 def charge_fees(
     account: Record, position: Record, day: Record, quantity: float, price: float, is_maker: bool
 ) -> float:
-    """Return the fees of a fill, USD, and add them to the account's daily sums.
+    """Return the fees of a fill, USD, and add them to the account's sums of the day.
 
     The fee of a crypto purchase is charged in crypto and is not included.
     """
@@ -154,7 +155,7 @@ def settle_fill(
     reference: float,
     is_maker: bool,
 ) -> None:
-    """Apply a fill to cash, position and all dependent amounts, and append it to the tape.
+    """Apply a fill to cash, position and all amounts that depend on them; append it to the tape.
 
     reference: price before spread and slippage; for a maker the limit price.
     """
@@ -210,7 +211,10 @@ def trade_at_market(
     volume: float,
     volatility: float,
 ) -> float:
-    """Fill a market order at the reference price after costs; return the signed filled quantity."""
+    """Fill a market order at the reference price worsened by costs; return the filled quantity.
+
+    The result is signed. It may be less than `quantity` for lack of volume or buying power.
+    """
     price = market_order_price(position, reference, quantity, volume, volatility)
     # Costs of at least the whole price leave no price to sell at.
     if not price > 0.0:
@@ -239,7 +243,10 @@ def trade_at_open(
     quantity: float,
     opens: BarOpens,
 ) -> float:
-    """Fill a market order of symbol s at its open after costs; return the filled quantity."""
+    """Fill a market order of symbol number `s` at its open worsened by costs.
+
+    Returns the signed filled quantity.
+    """
     price, volume, volatility = opens.price[s], opens.volume[s], opens.volatility[s]
     return trade_at_market(
         account, position, day, tape, at, number, cause, s, quantity, price, volume, volatility
@@ -248,7 +255,7 @@ def trade_at_open(
 
 @jit_inline
 def mark_positions(account: Record, holding: Records, closes: Array) -> None:
-    """Mark every position at its last known close.
+    """Mark every position at its last known close; update equity and exposure.
 
     closes: [S] USD; NaN for symbols without a new close.
     """
@@ -276,9 +283,9 @@ def mark_positions(account: Record, holding: Records, closes: Array) -> None:
 
 @compiled
 def reset_bar_volume(book: Book, day: Record, volumes: Array) -> None:
-    """Reset the fillable and traded quantities of symbols whose bar starts.
+    """Start a new bar: set the quantity that orders may fill, and reset the quantity traded.
 
-    volumes: [S] volume of each starting bar; NaN for symbols without one.
+    volumes: [S] volume of each starting bar; NaN for symbols without one, which are unchanged.
     """
     for s in range(len(volumes)):
         if not np.isnan(volumes[s]):
@@ -294,8 +301,8 @@ def reset_bar_volume(book: Book, day: Record, volumes: Array) -> None:
 def liquidate(book: Book, day: Record, tape: Records, at: int, opens: BarOpens) -> None:
     """Close the quantities under a margin call at these opens.
 
-    Symbols without an open remain called. The call ends once all called quantities are closed, or
-    once equity meets the requirement (after a deposit, crypto sales or price moves).
+    Symbols without an open stay under the call. The call ends once all quantities under it are
+    closed, or once equity meets the requirement (after a deposit, crypto sales or price moves).
     """
     account = book.account[0]
     if account.called == 0:
@@ -318,9 +325,10 @@ def liquidate(book: Book, day: Record, tape: Records, at: int, opens: BarOpens) 
 
 @jit_inline
 def change_position(account: Record, position: Record, quantity: float, cash: float) -> None:
-    """Add a quantity to a position and USD to cash; update equity and gross exposure.
+    """Add a quantity to a position; add its value at the mark and the USD in `cash` to equity.
 
-    Equity and gross exposure are valued at the marks. The next `mark_positions` recomputes both.
+    Gross exposure changes by the value at the mark. The next `mark_positions` recomputes equity and
+    exposure.
     """
     before = position.quantity
     position.quantity = round_quantity(before + quantity)
@@ -333,7 +341,11 @@ def change_position(account: Record, position: Record, quantity: float, cash: fl
 
 @jit_inline
 def update_short_proceeds(account: Record, position: Record, quantity: float, price: float) -> None:
-    """Update the sale proceeds of a symbol's short position and of the account after a trade."""
+    """Update the short-sale proceeds of a symbol, and the account's total, for a trade.
+
+    quantity: signed quantity of the trade.
+    price: price of the trade, USD.
+    """
     if position.quantity > 0.0 or (position.quantity == 0.0 and quantity > 0.0):
         return
     before = position.short_proceeds
@@ -353,10 +365,11 @@ def update_short_proceeds(account: Record, position: Record, quantity: float, pr
 
 @jit_inline
 def _record_day_trade(account: Record, position: Record, quantity: float) -> None:
-    """Count a day trade if a position opened today is closed, and restore its buying power.
+    """Update day trades and day-trading buying power for a fill.
 
-    Closing an overnight position restores no day-trading buying power: FINRA 4210 grants it once a
-    day, from the last close.
+    Opening a position uses buying power. Closing a position opened today counts as a day trade and
+    restores the buying power that it used. Closing an overnight position restores none: FINRA 4210
+    grants day-trading buying power once a day, from the last close.
     """
     if position.quantity * quantity >= 0.0:
         position.opened_today += quantity

@@ -1,6 +1,7 @@
-"""Conversion of tape entries to fills (changes of positions) and bookings (other cash flows).
+"""Conversion of the tape, settlement's record, to fills and bookings.
 
-Settlement writes every cash flow when it is charged, so the flows of an instant add up to its row.
+A fill changes a position; a booking is any other cash flow. Settlement writes every cash flow to
+the tape when it is charged. The flows of an instant therefore add up to those in its equity row.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ _CAUSES = {BY_LIQUIDATION: "liquidation", BY_DELISTING: DELISTED}
 
 
 class TapeEntry(NamedTuple):
-    """One entry of the tape, with the fields of `ENTRY`."""
+    """One fill or cash flow recorded by settlement; its fields are those of the dtype `ENTRY`."""
 
     at: int
     order_number: int
@@ -61,10 +62,10 @@ def read_tape(
     fills: list[Fill],
     bookings: list[Booking],
 ) -> None:
-    """Convert the entries of a tape and append them to `fills` and `bookings`.
+    """Convert the entries of a tape; append fills to `fills` and other cash flows to `bookings`.
 
-    now: instant of the account row that includes the entries.
-    order_id_of: maps an entry to the `client_order_id` of its order.
+    now: instant of the equity row that includes the entries.
+    order_id_of: function that returns the `client_order_id` of an entry's order.
     """
     for row in tape.tolist():
         entry = TapeEntry(*row)

@@ -1,4 +1,4 @@
-"""Fill settings of the venue; instruments, fee tiers and daily rates as arrays for settlement."""
+"""Settings of fills, and instruments, fee tiers and daily rates as arrays for settlement."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ PATTERN_DAY_TRADER_RULE_END = np.datetime64(
 
 @settings_class("fills")
 class FillTerms:
-    """Settings of fills: how much of an order fills."""
+    """Limits on how much of an order fills: shares of volume, remainders, buying power."""
 
     volume_share: float | None = setting(
         0.1,
@@ -52,7 +52,10 @@ def holding_table(
     margin: MarginTerms | None = None,
     orders: OrderSizeLimits | None = None,
 ) -> Records:
-    """Return the constants of each symbol, [S] HOLDING; None for `orders`: no minimum value."""
+    """Return the constants of each symbol (costs, lot size, margin), [S] records of dtype HOLDING.
+
+    orders: minimum order values; None: no minimum.
+    """
     from marketsimulator.account.book import HOLDING
 
     terms = margin or MarginTerms()
@@ -73,12 +76,15 @@ def holding_table(
 
 
 def fee_tier_table(fees: FeeSchedule) -> Array:
-    """Return the crypto venue's fee tiers, [N, 3]: 30-day volume in USD, maker and taker rate."""
+    """Return the crypto venue's fee tiers, [N, 3]: 30-day volume in USD, maker rate, taker rate."""
     return np.array([(tier.volume, tier.maker, tier.taker) for tier in fees.crypto_tiers])
 
 
 def day_table(dates: Instants, fees: FeeSchedule, margin: MarginTerms, fills: FillTerms) -> Records:
-    """Return fees, rates and rules of each New York date, [D] DAY_TERMS; dates must increase."""
+    """Return fees, rates and margin rules of each New York date, [D] records of dtype DAY_TERMS.
+
+    dates: [D] strictly increasing dates.
+    """
     from marketsimulator.account.book import DAY_TERMS
 
     days = np.asarray(dates, dtype="datetime64[D]")

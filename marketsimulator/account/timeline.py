@@ -1,6 +1,7 @@
-"""The market as arrays for settlement, and the two steps of each instant.
+"""A market as arrays for settlement, and the two steps that settlement takes at each instant.
 
-`advance` applies the bars that became known. Then `open_bars` opens the bars that start.
+First `advance` applies the bars that have become known. Then `open_bars` opens the bars that start
+at the instant.
 """
 
 from __future__ import annotations
@@ -56,10 +57,13 @@ IMPACT_VOLATILITY_BARS = 50  # bars of a symbol whose ranges give its volatility
 
 
 class Timeline(NamedTuple):
-    """Arrays of a market over T instants and S symbols; in [T, 2] column 0 is stocks, 1 crypto.
+    """Arrays of a market over T instants and S symbols.
 
-    bars: [T, S, 5] bars that became known at each instant, NaN without a bar; volume of the whole
-        market.
+    In arrays [T, 2] column 0 is for stocks and column 1 for crypto. "Row" is a row of the T
+    instants unless another array is named.
+
+    bars: [T, S, 5] bars that became known at each instant, NaN without a bar; volume is scaled to
+        the whole market.
     bar_end_rows: [T, 2] row at which the bar that starts at an instant becomes known; -1 without a
         bar.
     bar_starts: [T, 2] start (ns) of the bars known at each instant.
@@ -67,15 +71,16 @@ class Timeline(NamedTuple):
         its open is matched at this instant. -1 without such a bar.
     instants: [T] instant (ns).
     day_rows: [T] row of `day_terms`.
-    day_terms: [D] DAY_TERMS of each date.
+    day_terms: [D] fees and rules of each date, dtype DAY_TERMS.
     nights: [T] number of nights since the previous instant.
     session_opened: [T] true if a session opened since the previous instant.
     begins_session: [T] true if the stock bar known at the instant is the first of its session.
     stocks_trading: [T] true if the stock market is open.
     waits_for_auction: true if stock orders wait for the auction at the open of the next bar.
     is_closing_auction: true if that auction is the closing auction.
-    volatility: [T, S] standard deviation of a bar's return; [1, S] of zeros without impact.
-    actions: [A] corporate actions (ACTION), in the order in which they take effect.
+    volatility: [T, S] standard deviation of a bar's return; [1, S] of zeros if market impact is not
+        simulated.
+    actions: [A] corporate actions, dtype CORPORATE_ACTION, in the order in which they take effect.
     first_action_rows: [T + 1] row of `actions` with the first corporate action of each instant.
     """
 
@@ -100,7 +105,7 @@ class Timeline(NamedTuple):
 def build_timeline(
     market: Market, fees: FeeSchedule, margin: MarginTerms, fills: FillTerms, *, impact: bool
 ) -> Timeline:
-    """Build the timeline of a market.
+    """Build the arrays of a market that settlement needs.
 
     impact: true to estimate bar volatilities from bar ranges, for market impact.
     """
@@ -154,9 +159,10 @@ def build_timeline(
 
 @compiled
 def advance(book: Book, line: Timeline, tape: Records, t: int) -> None:
-    """Advance the account to instant t.
+    """Advance the account from instant number t - 1 to t.
 
-    Opens and closes sessions, applies corporate actions, and matches the bars known since t - 1.
+    Opens and closes sessions, applies corporate actions, and matches orders with the bars that
+    became known since t - 1.
     """
     day = line.day_terms[line.day_rows[t]]
     if line.day_rows[t] != line.day_rows[t - 1]:
@@ -190,7 +196,10 @@ def advance(book: Book, line: Timeline, tape: Records, t: int) -> None:
 
 @jit_inline
 def _close_in_auction(book: Book, line: Timeline, tape: Records, t: int) -> None:
-    """Close a session that ended since t - 1: fill its auction, mark positions, charge costs."""
+    """Fill orders in the closing auction of a session that ended between t - 1 and t.
+
+    Positions are marked at the auction prices, and carrying costs are charged.
+    """
     day = line.day_terms[line.day_rows[t - 1]]
     _match_opens(book, line, day, tape, t)
     row = line.skipped_open_rows[t, 0]
@@ -202,9 +211,9 @@ def _close_in_auction(book: Book, line: Timeline, tape: Records, t: int) -> None
 
 @compiled
 def open_bars(book: Book, line: Timeline, tape: Records, t: int) -> BarOpens:
-    """Open the bars that start at instant t and return their opens.
+    """Open the bars that start at instant number t; return their opens.
 
-    Matches the orders that wait for an open, and liquidates called positions.
+    Orders that wait for an open are matched, and positions under a margin call are liquidated.
     """
     day = line.day_terms[line.day_rows[t]]
     opens = _opens_of(book, line, day, line.bar_end_rows[t], _volatility_at(line, t))
@@ -220,9 +229,9 @@ def open_bars(book: Book, line: Timeline, tape: Records, t: int) -> BarOpens:
 
 @jit_inline
 def _opens_of(book: Book, line: Timeline, day: Record, rows: Index, volatility: Array) -> BarOpens:
-    """Return the opens, at which orders can fill, of the bars at these rows.
+    """Return the opens of the bars in two rows of the timeline, NaN for bars that fill no orders.
 
-    rows: row of stocks, then of crypto; -1 for none.
+    rows: row of the stock bars, then of the crypto bars; -1 for none.
     """
     size = len(book.holding)
     opens = BarOpens(np.full(size, np.nan), np.full(size, np.nan), volatility)
@@ -240,9 +249,9 @@ def step_finer_bars(
 ) -> int:
     """Process the instants at which finer bars end; return the last processed instant.
 
-    between: first row, and the row after the last.
-    tape_space: maximum number of tape entries of one instant. Processing stops early when the tape
-        has less space.
+    between: number of the first instant, and of the one after the last.
+    tape_space: maximum number of fills and cash flows of one instant. Processing stops early if the
+        tape has less space left.
     """
     first, end = between
     for t in range(first, end):
@@ -255,10 +264,11 @@ def step_finer_bars(
 
 @compiled
 def _match_opens(book: Book, line: Timeline, day: Record, tape: Records, t: int) -> None:
-    """Match waiting orders and liquidations with opens between t - 1 and t.
+    """Match waiting orders, and liquidate, at the opens of bars that started between t - 1 and t.
 
-    These are the opens of bars that started between two instants of the panel; `open_bars` matches
-    all others. A crypto bar may end while a stock bar that opened earlier is still running.
+    `open_bars` matches the opens of all bars that start at an instant of the panel. A bar may start
+    between two instants: a crypto bar may end while a stock bar that opened earlier is still
+    running.
     """
     if not book.account[0].called and not len(book.orders):
         return
@@ -280,7 +290,10 @@ def _match_opens(book: Book, line: Timeline, day: Record, tape: Records, t: int)
 def _match_ranges(
     book: Book, line: Timeline, day: Record, tape: Records, t: int, volatility: Array
 ) -> None:
-    """Match waiting orders with the bars known at t, and with closes that end a session."""
+    """Match waiting orders with highs and lows of the bars known at instant number t.
+
+    If the instant ends a session, market-on-close orders are matched with its closes.
+    """
     size = len(book.holding)
     now = line.instants[t]
     highs = np.full(size, np.nan)
@@ -299,7 +312,10 @@ def _match_ranges(
 
 @compiled
 def can_fill_orders(day: Record, volume: float) -> bool:
-    """Return whether a bar exists and can fill orders: it has volume, or volume is ignored."""
+    """Return whether a bar can fill orders.
+
+    It can if it has volume, or if it exists and the settings do not limit fills by volume.
+    """
     return volume > 0.0 or (volume == 0.0 and day.volume_share == np.inf)
 
 
@@ -320,7 +336,9 @@ def _check_volume(bars: Bars) -> None:
 
 
 def _unseen_rows(times: Instants, starts: Instants) -> Index:
-    """Return the row of the bar that started between two instants of the panel, [T]; -1 for none.
+    """Return, for each instant, the row of the bar that started since the previous instant, [T].
+
+    Only bars that start between two instants of the panel are included; -1 for none.
 
     starts: [T] start of the bar that becomes known at each instant; NaT without one.
     """
@@ -335,7 +353,7 @@ def _unseen_rows(times: Instants, starts: Instants) -> Index:
 def _end_rows(clock: Clock, times: Instants) -> Index:
     """Return the row at which the bar that starts at each instant becomes known, [T].
 
-    -1 if that instant is not in the panel.
+    -1 if the panel has no instant at which that bar ends.
     """
     ends = clock.ends_by_start(times)
     row = np.minimum(np.searchsorted(times, ends), len(times) - 1)
@@ -345,7 +363,9 @@ def _end_rows(clock: Clock, times: Instants) -> Index:
 def _range_volatility(panel: Array) -> Array:
     """Estimate the standard deviation of a bar's return, [T, S], from the ranges of recent bars.
 
-    The estimator is that of Parkinson (1980). It is 0 before the first bar.
+    The estimator is that of Parkinson (1980). The result is 0 before a symbol's first bar.
+
+    panel: [T, S, 5] bars.
     """
     squared = np.log(panel[:, :, HIGH] / panel[:, :, LOW]) ** 2 / (4 * np.log(2))
     result = np.zeros(squared.shape)
@@ -366,10 +386,10 @@ def _range_volatility(panel: Array) -> Array:
 
 
 def _action_table(market: Market, session_opened: Mask) -> tuple[Records, Index]:
-    """Return corporate actions in order of effect, and the first row of each instant.
+    """Return corporate actions in order of effect, and the row of each instant's first action.
 
-    Actions before the panel's first known bar are skipped: its prices include them, and the account
-    had no positions.
+    Actions before the panel's first known bar are skipped, because later prices already reflect
+    them and the account had no positions.
     """
     bars = market.execution_bars
     place = {symbol: s for s, symbol in enumerate(bars.symbols)}

@@ -1,1 +1,1 @@
-"""Results of runs: figures, statistical significance, trial ledger and reports."""
+"""Results of runs: performance figures, statistical significance, trial ledger and reports."""

@@ -1,12 +1,12 @@
-"""Attribution: the profit of an account in seven parts, by symbol and hour of day.
+"""Attribution: the profit of an account split into seven parts, by symbol and hour of day.
 
 At instant i a symbol has the mark m (its last known close) and, after the fills of i, the quantity
 q. One share at i - 1 is r shares at i (r = 1 except for splits). The profit from i - 1 to i is
 
     q[i-1] (r m[i] - m[i-1]) + sum over fills (dq m[i] - paid) + other cash flows
 
-The last decision by i - 1, with equity E and price p, determines three quantities: before limits
-W = kelly E / p, the target T = target E / p, and the quantity after its orders
+The last decision by i - 1, with equity E and price p, determines three quantities: the quantity
+before limits W = kelly E / p, the target T = target E / p, and the quantity after its orders
 Q = held E / p + qty. They split q[i-1] into these parts:
 
     premium    E times the weight on the premium alone, / p
@@ -14,8 +14,8 @@ Q = held E / p + qty. They split q[i-1] into these parts:
                decision's rationale; 0 if unknown
     limits     T - W if a limit binds, else 0
     sizing     the rest of Q: T - W if no limit binds (plan, trading costs), rounding to lots
-               Q - T, and the part of W from neither (hedges, shape of returns, rules). If W is
-               unknown (buy and hold, unsized symbols), all of Q
+               Q - T, and the part of W from neither premium nor forecast (hedges, shape of
+               returns, rules). If W is unknown (buy and hold, unsized symbols), all of Q
     timing     q[i-1] - Q: late or partial fills, crypto fees, liquidations, no decision
 
 Each is multiplied by r m[i] - m[i-1]. The events at i add
@@ -61,9 +61,10 @@ _COST_KINDS: tuple[BookingKind, ...] = ("spread", "slippage", "rounding")
 class Attribution:
     """Profit of a run by symbol, hour of day and part.
 
-    symbols: names of the symbols; the last one stands for the account itself.
+    symbols: names of the symbols; the last one stands for the account as a whole, whose cash flows
+        belong to no symbol.
     hours: New York times of day, such as 10:30.
-    profit: [symbols, hours, PARTS] profit, USD.
+    profit: [symbols, hours, 7] profit by part in the order of `PROFIT_PARTS`, USD.
     """
 
     symbols: tuple[str, ...]
@@ -115,9 +116,11 @@ class SymbolHistory(NamedTuple):
 
 
 def split_ordered_quantity(decisions: pd.DataFrame) -> Array:
-    """Split each decision's ordered quantity into premium, forecast, sizing and limits, [D, 4].
+    """Split the quantity after each decision's orders into four parts, [D, 4].
 
-    decisions: rows of `Run.decision_frame`.
+    Parts: premium, forecast, sizing and limits.
+
+    decisions: rows of `Run.decision_frame` of one symbol.
     """
 
     def column(name: str) -> Array:
@@ -142,7 +145,10 @@ def split_ordered_quantity(decisions: pd.DataFrame) -> Array:
 
 
 def _limited(binding: pd.Series) -> Mask:
-    """Return whether a limit binds at each decision, [D]."""
+    """Return whether a limit binds in each decision, [D].
+
+    binding: names of binding limits and of other reasons, joined by "+".
+    """
     named = {
         text: any(name not in NON_LIMIT_REASONS for name in text.split("+"))
         for text in binding.unique()
@@ -151,10 +157,11 @@ def _limited(binding: pd.Series) -> Mask:
 
 
 def attribute_symbol(history: SymbolHistory, rows: Index, quantities: Array) -> Array:
-    """Return a symbol's profit at each instant by part, [N, PARTS], USD.
+    """Return a symbol's profit at each instant by part (`PROFIT_PARTS`), [N, 7], USD.
 
-    rows: [D] instant number of each decision, ascending; it applies to fills from there on.
-    quantities: [D, 4] ordered quantities from `split_ordered_quantity`.
+    rows: [D] instant number of each decision, ascending; a decision applies to fills from that
+        instant on.
+    quantities: [D, 4] parts of the ordered quantity, from `split_ordered_quantity`.
     """
     h = history
     mark, quantity = h.initial_mark_and_quantity
@@ -217,7 +224,7 @@ def attribute_run(run: Run, market: Market) -> Attribution:
 
 
 def crypto_fees_of_fills(fills: Iterable[Fill]) -> list[float]:
-    """Return the crypto fee that each fill represents, USD; 0 for fills that are no fee.
+    """Return the value of each fill that is a crypto fee, USD; 0 for all other fills.
 
     A crypto fee is a fill at price 0 that follows its purchase. It is valued at the price of the
     symbol's preceding trade.
@@ -240,7 +247,8 @@ def crypto_fees_of_fills(fills: Iterable[Fill]) -> list[float]:
 def marks_and_split_ratios(market: Market, s: int, at: Instants) -> tuple[Array, Array]:
     """Return a symbol's last close and split ratio at each instant, [N] each.
 
-    Instants before the first close have the first close.
+    The split ratio is the number of new shares per old share since the previous instant. Instants
+    before the first close have the first close.
     """
     times, values = market.bars.bars_of_symbol(s)
     latest = np.searchsorted(times, at, side="right") - 1
@@ -258,7 +266,10 @@ def marks_and_split_ratios(market: Market, s: int, at: Instants) -> tuple[Array,
 
 
 def hours_of_day(at: Instants) -> tuple[Index, tuple[str, ...]]:
-    """Return the number of each instant's time of day [N], and these New York times ("10:30")."""
+    """Return the index of each instant's time of day [N], and the New York times it refers to.
+
+    The times are texts such as "10:30", sorted and without duplicates.
+    """
     local = pd.DatetimeIndex(at).tz_localize("UTC").tz_convert(NEW_YORK)
     minutes, number = np.unique(local.hour * 60 + local.minute, return_inverse=True)
     labels = tuple(f"{each // 60:02d}:{each % 60:02d}" for each in minutes.tolist())
@@ -266,7 +277,7 @@ def hours_of_day(at: Instants) -> tuple[Index, tuple[str, ...]]:
 
 
 def _planned(rows: Index, quantities: Array, grown: Array) -> Array:
-    """Return the ordered quantity in force before each instant, in four parts, [N, 4].
+    """Return the ordered quantity in force before each instant, split into four parts, [N, 4].
 
     Parts: premium, forecast, sizing and limits, in shares of the previous instant.
 
@@ -286,7 +297,11 @@ def _planned(rows: Index, quantities: Array, grown: Array) -> Array:
 def _booked(
     bookings: Iterable[tuple[int, Booking]], count: int
 ) -> dict[ProfitPart, npt.NDArray[np.float64]]:
-    """Return the signed bookings of costs and of financing at each instant, [N] each, USD."""
+    """Return the amounts booked at each instant as costs and as financing, signed, [N] each, USD.
+
+    bookings: pairs of instant number and booking.
+    count: N.
+    """
     booked: dict[ProfitPart, Array] = {"costs": np.zeros(count), "financing": np.zeros(count)}
     for k, booking in bookings:
         if booking.kind in ("transfer", DELISTED):
@@ -302,6 +317,9 @@ def _table(names: Sequence[str], usd: Array) -> dict[str, dict[ProfitPart, float
 
 
 def _rows(at: Instants, instants: Sequence[np.datetime64] | Instants) -> list[int]:
-    """Return the row of each instant; later instants map to the last row."""
+    """Return the row of `at` for each instant: the first row that is not earlier.
+
+    Instants after the last row map to the last row.
+    """
     rows = np.searchsorted(at, np.array(instants, dtype=at.dtype))
     return np.minimum(rows, len(at) - 1).tolist()  # type: ignore[no-any-return]

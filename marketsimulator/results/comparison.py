@@ -91,7 +91,7 @@ class Comparison:
     records: [V] complete runs.
     runs: runs cut to their common days.
     best_run_comparison: comparison of the best run with the others.
-    warnings: data warnings about the figures.
+    warnings: warnings about the data that may affect the figures.
     notes: remarks on the method of the runs.
     """
 
@@ -132,7 +132,7 @@ class Comparison:
     ) -> Table:
         """Return the table of the ranking, with one row per run.
 
-        colours: chart colours by run number.
+        colours: chart colour of each run that has one, by run number.
         shown: maximum number of rows.
         links: [V] links to the runs' reports; empty strings for runs without a report.
         """
@@ -167,7 +167,7 @@ class Comparison:
         )
 
     def _settings_text(self, k: int) -> str:
-        """Return the varied settings of run k as text, without those in its name."""
+        """Return the varied settings of run `k` as text, without those that its name contains."""
         name = self.names[k] if self.records[k].path is None else ""
         varied = {setting: values[k] for setting, values in self.runs.varied_settings.items()}
         return ", ".join(
@@ -250,7 +250,7 @@ class Comparison:
         return list(dict.fromkeys(str(s) for r in self.records for s in r.summary["symbols"]))
 
     def _every(self, name: str) -> str:
-        """Return the distinct values of a key over the summaries of all runs."""
+        """Return the different values of a summary key among all runs, as one text."""
         return "; ".join(dict.fromkeys(str(record.summary[name]) for record in self.records))
 
 
@@ -265,7 +265,7 @@ def compare_records(
 
     records: the runs.
     counted_trials: trial statistics for the deflated Sharpe ratios, unless a run's ledger counts
-        more trials; None: these runs.
+        more trials; None: these runs are all trials.
     notes: remarks on the method of the runs.
     seed: seed of the bootstrap.
     """
@@ -296,7 +296,7 @@ def compare_records(
 def _table(records: Sequence[RunRecord], names: Sequence[str], shared: SharedDays) -> pd.DataFrame:
     """Return a table of figures over the common days, with one row per run.
 
-    If no run was cut, the figures are those of the complete runs.
+    If all runs cover the same period, the figures of the complete runs are added.
     """
     whole = [name for name in (*WHOLE_RUN_FIGURES, "costs_by_kind") if shared.is_uncut]
     whole = [name for name in whole if all(name in record.summary for record in records)]
@@ -321,9 +321,9 @@ def _table(records: Sequence[RunRecord], names: Sequence[str], shared: SharedDay
 
 
 def _add_deflated_sharpe(table: pd.DataFrame, trials: TrialStatistics) -> None:
-    """Add the columns `deflated_sharpe`, next to the Sharpe ratio, and `trials`.
+    """Add the columns `deflated_sharpe` (next to the Sharpe ratio) and `trials` to a table of runs.
 
-    Each ratio is deflated by all trials, because the best run is selected among all of them.
+    Each ratio is deflated by the number of all trials, because the best run is selected among them.
     """
     ratios = [
         None
@@ -355,7 +355,7 @@ def is_missing(value: Any) -> bool:
 
 
 def _add_intervals(runs: RunSet) -> None:
-    """Add columns with the 90 % intervals of the best runs."""
+    """Add columns with 90 % intervals to the table; only the best runs have values in them."""
     table = runs.table
     returns = returns_until_ruin(runs.daily_equity)
     for name in INTERVAL_FIGURES:
@@ -367,7 +367,7 @@ def _add_intervals(runs: RunSet) -> None:
 
 
 def _cell(row: Mapping[str, Any], column: str) -> Cell:
-    """Return a table cell with a figure and its interval below."""
+    """Return a table cell with a figure; the Sharpe ratio has its 90 % interval below it."""
     text = figure_text(row, column, annual=row["annual_figures"])
     if column == "sharpe" and row["annual_figures"] and not is_missing(row["sharpe_low"]):
         ends = (row["sharpe_low"], row["sharpe_high"])
@@ -390,7 +390,7 @@ def _link(folder: Path | None, output: Path) -> str:
 
 
 def _market_warnings(records: Sequence[RunRecord]) -> list[str]:
-    """Return warnings if the runs have different symbols or data."""
+    """Return a warning if the runs do not have the same symbols and data, else an empty list."""
     markets = dict.fromkeys(
         f"{', '.join(map(str, record.summary['symbols']))} ({record.summary['data']})"
         for record in records
@@ -413,7 +413,7 @@ def _cut(shared: SharedDays) -> str:
 
 
 def _plain(value: Any) -> Any:
-    """Return a value with NaN as None, and other types that JSON lacks as text."""
+    """Convert a value for JSON: NaN and infinite numbers to None, unsupported types to text."""
     if isinstance(value, Mapping):
         return {str(key): _plain(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):

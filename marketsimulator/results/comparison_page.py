@@ -22,7 +22,7 @@ class ComparisonPage:
     title, subtitle: headings; the subtitle names symbols and data.
     verdict: verdict on significant differences.
     table: table with one row per run.
-    warnings: data warnings about the figures.
+    warnings: warnings about the data that may affect the figures.
     notes: remarks on the method of the runs.
     """
 
@@ -34,7 +34,11 @@ class ComparisonPage:
     notes: Sequence[str] = ()
 
     def render(self, template: str, **values: Any) -> str:
-        """Render the page with a template that extends `marketsimulator/runs.html.j2`."""
+        """Render the page as HTML.
+
+        template: template that extends `marketsimulator/runs.html.j2`.
+        values: further variables of the template.
+        """
         return render_page(template, sheet=self, **values)
 
 
@@ -44,7 +48,7 @@ def colours_by_run(runs: RunSet) -> dict[int, str]:
 
 
 def growth_chart(runs: RunSet, colours: Mapping[int, str]) -> Chart:
-    """Return the chart of cumulative returns of the runs with a colour."""
+    """Return the chart of cumulative returns of the runs that have a chart colour."""
     at, growth = runs.cumulative_returns()
     ends = ", ".join(f"{runs.names[k]} {percent(growth[k, -1])}" for k in colours)
     drawn = [Series(runs.names[k], colour, at, growth[k]) for k, colour in colours.items()]

@@ -1,4 +1,7 @@
-"""Counterfactuals: reruns with one change (forecasts, costs or bars) as controls for a run."""
+"""Counterfactuals: reruns with one change (forecasts, costs or bars) as controls for a run.
+
+Beliefs are the expected returns and covariances of all decisions of a run.
+"""
 
 from __future__ import annotations
 
@@ -27,11 +30,11 @@ LENDING_RATE_TABLES = ("interest_rates", "borrow_rates")
 
 
 class Counterfactual(NamedTuple):
-    """One change of a variant, as functions on its settings and beliefs.
+    """One change to a backtest, as a function on its settings and a function on its beliefs.
 
-    name_suffix: suffix appended to the variant's name.
-    change_settings: function that maps the variant's settings to those of the counterfactual.
-    change_beliefs: function that maps the variant's beliefs to those of the counterfactual.
+    name_suffix: suffix appended to the name of the changed backtest.
+    change_settings: function that maps the original settings to the changed ones.
+    change_beliefs: function that maps the original beliefs to the changed ones.
     """
 
     name_suffix: str
@@ -47,7 +50,10 @@ UNCHANGED = Counterfactual("", _unchanged, _unchanged)
 
 
 def build_counterfactuals(kinds: Sequence[CounterfactualKind], seed: int) -> list[Counterfactual]:
-    """Build the counterfactuals of these kinds; seed: seed of the shuffled forecasts."""
+    """Build the counterfactuals of these kinds.
+
+    seed: seed of the shuffled forecasts.
+    """
     found: list[Counterfactual] = []
     if "lag" in kinds:
         found.append(Counterfactual("lagged", _unchanged, lag_beliefs))
@@ -64,8 +70,8 @@ def build_counterfactuals(kinds: Sequence[CounterfactualKind], seed: int) -> lis
 def scramble_bars(bars: Bars, cutoff: np.datetime64, seed: int) -> Bars:
     """Return the bars with all prices after `cutoff` multiplied by a random walk.
 
-    Bars that start at `cutoff` or later change completely. A bar that contains `cutoff` keeps its
-    open, at which orders may have filled; its high, low and close change.
+    All prices of bars that start at `cutoff` or later change. A bar that contains `cutoff` keeps
+    its open, at which orders may have filled; its high, low and close change.
     """
     rng = np.random.default_rng(seed)
     values = bars.values.copy()
@@ -105,7 +111,7 @@ def truncate_bars(bars: Bars, cutoff: np.datetime64) -> Bars:
 def _unread_before(
     bars: Bars, cut: np.datetime64, symbols: Collection[str]
 ) -> tuple[UnconfirmedBars, ...]:
-    """Return the unconfirmed bars, without those of `symbols` that start at `cut` or later."""
+    """Return the unconfirmed bars without those of `symbols` that start at `cut` or later."""
     kept = []
     for item, (times, values) in zip(
         bars.instruments, bars.unconfirmed_bars, strict=bool(bars.unconfirmed_bars)
@@ -119,8 +125,8 @@ def _unread_before(
 def delist_after(market: Market, cutoff: np.datetime64, seed: int) -> Market:
     """Return the market with a random half of the symbols delisted after `cutoff`.
 
-    These symbols have no later bars. Every second of them also has a listed delisting in the next
-    session, at a price of zero.
+    These symbols have no later bars. For every second of them the market also lists a delisting in
+    the next session, at a price of zero.
     """
     bars = market.bars
     rng = np.random.default_rng(seed)
@@ -142,9 +148,10 @@ def delist_after(market: Market, cutoff: np.datetime64, seed: int) -> Market:
 
 
 def lag_beliefs(beliefs: BeliefTable) -> BeliefTable:
-    """Return lagged beliefs: each decision has mu and sigma of the symbol's previous decision.
+    """Return beliefs in which each decision has the forecast of the symbol's previous decision.
 
-    The first decision of each symbol has no predecessor and is dropped.
+    A forecast is the expected return `mu` with its deviation `sigma`. The first decision of each
+    symbol has no predecessor and is dropped.
     """
     mu = beliefs.mu.copy()
     sigma = beliefs.sigma.copy()
@@ -158,9 +165,10 @@ def lag_beliefs(beliefs: BeliefTable) -> BeliefTable:
 
 
 def shuffle_beliefs(beliefs: BeliefTable, seed: int) -> BeliefTable:
-    """Return beliefs with each symbol's expected returns permuted among its own decisions.
+    """Return beliefs with each symbol's expected returns permuted among its decisions.
 
-    The permutation applies to mu / sigma. Bet sizes keep their distribution and lose their timing.
+    The ratios mu / sigma are permuted, so that bet sizes keep their distribution and lose their
+    timing.
     """
     rng = np.random.default_rng(seed)
     mu = beliefs.mu.copy()

@@ -16,9 +16,9 @@ from trainingdata.bars import Bars
 def account_figures(
     at: Instants, outcome: VariantOutcome, *, capital: float, has_crypto: bool
 ) -> dict[str, Any]:
-    """Return figures of an account: return, risk, exposure and costs; fractions and USD.
+    """Return an account's figures of return, risk, exposure and costs, as fractions and in USD.
 
-    at: instants [T].
+    at: [T] instants.
     outcome: equity and gross exposure at these instants, and totals of the run.
     capital: equity at the start, USD.
     has_crypto: true if the universe contains crypto, so that days are calendar days.
@@ -42,9 +42,10 @@ def account_figures(
 
 
 def fill_figures(run: Run, capital: float) -> dict[str, float]:
-    """Return the figures that depend on the bars used for fills: equity, return, costs, fills.
+    """Return the figures that differ between fills on finer and on coarser bars.
 
-    Amounts are in USD; the return is a fraction.
+    They are equity, return, fees, costs and number of trades; the return is a fraction, amounts are
+    in USD.
 
     capital: equity at the start, USD.
     """
@@ -59,10 +60,10 @@ def fill_figures(run: Run, capital: float) -> dict[str, float]:
 
 
 def contributions(bars: Bars, run: Run, capital: float) -> dict[str, float]:
-    """Return each symbol's contribution to the total return, after fees.
+    """Return each symbol's contribution to the total return after fees, a fraction.
 
-    With the entries `interest` and `other` (dividends, borrow fees, rounding of daily fees) the
-    contributions add up to the total return.
+    Two more entries, `interest` and `other` (dividends, borrow fees, rounding of daily fees), make
+    the contributions add up to the total return.
     """
     earned = dict.fromkeys(bars.symbols, 0.0)
     quantity = dict.fromkeys(bars.symbols, 0.0)

@@ -1,7 +1,7 @@
 """Forecasts of a run's decisions compared with realised returns.
 
 A run records the forecast mean and standard deviation up to the end of each decision's first
-interval, but not the quantiles. Returns are assumed to be normal here. A file of forecasts may
+interval, but no quantiles, so returns are assumed to be normal here. A file of forecasts may
 cover only some decisions; a remark reports how many.
 """
 
@@ -31,7 +31,7 @@ class ForecastOutcomes:
     symbols: names of the panel's symbols.
     symbol_index: [N] index of the symbol in `symbols`.
     decided_at: [N] instant of the decision.
-    horizon_end: [N] end of the forecast interval, which is the decision's first.
+    horizon_end: [N] end of the forecast interval, which is the first interval of the decision.
     price: [N] last close at the decision, USD.
     mu: [N] expected simple return.
     sigma: [N] standard deviation of the return, above 0.
@@ -66,10 +66,11 @@ def forecast_outcomes(
 ) -> ForecastOutcomes:
     """Return the forecasts of a run's decisions with their realised returns.
 
-    Forecasts whose interval has not ended are skipped.
+    Forecasts whose interval has not ended are left out.
 
     bars: bars of the run.
-    splits: splits for which the bars are not adjusted; intervals that contain one are skipped.
+    splits: splits for which the bars are not adjusted; forecast intervals with a split are left
+        out.
     """
     number = {symbol: s for s, symbol in enumerate(bars.symbols)}
     known = run.decision_frame()
@@ -102,7 +103,7 @@ def forecast_outcomes(
 
 
 def _followed(bars: Bars, s: int, at: Instants, until: Instants) -> tuple[Array, Array]:
-    """Return a symbol's close at each decision, and its simple return up to `until`, [n] each.
+    """Return a symbol's close at each decision, and its simple return until `until`, [n] each.
 
     The return is NaN if no bar became known at `until`.
     """
@@ -123,7 +124,7 @@ LOOK_AHEAD_CORRELATION = (
 
 
 def contains_future(beliefs: BeliefTable, bars: Bars) -> bool:
-    """Return whether forecasts correlate with outcomes so much that they must contain the future.
+    """Return whether forecasts agree with outcomes so closely that they must contain the future.
 
     The test statistic is the rank correlation of expected with realised returns, each less its
     symbol's median, over the half with the largest absolute expected returns. A common drift or an
@@ -159,7 +160,7 @@ MIN_FORECAST_COVERAGE = 0.95  # of the decisions with a forecast, below which a 
 
 
 def coverage_remarks(run: Run, market: Market, schedule: Schedule, in_universe: Mask) -> list[str]:
-    """Report how many decisions had a forecast, if some had none.
+    """Report how many decisions had a forecast if a notable share had none, else nothing.
 
     Each symbol counts as a separate decision.
 

@@ -1,6 +1,6 @@
-"""Live account read from its journal, as a run: decisions, orders, fills, bookings, positions.
+"""Journal of a live account, read as a run: decisions, orders, fills, bookings, positions.
 
-`mark_at_closes` marks the positions of the run at bar closes, as in a backtest.
+`mark_at_closes` marks the positions of such a run at bar closes, as in a backtest.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ _CAUSES: Mapping[ActivityKind, str] = {"coin fee": CRYPTO_FEE, "merger": DELISTE
 
 @dataclass(frozen=True, slots=True)
 class ExactAccount:
-    """Account snapshot in exact numbers, taken by a cycle before it sends orders.
+    """Account snapshot in exact fractions, taken by a trading cycle before it sends orders.
 
     at: instant according to the venue's clock.
     equity: equity reported by the venue, USD.
@@ -109,7 +109,7 @@ class JournalRecord:
     fills: fills that the venue listed.
     activities: bookings that the venue listed (dividends, fees, transfers, …).
     marks: equity and position values at each account snapshot.
-    cycles: cycles of the job, each with an end.
+    cycles: trading cycles of the job, each with its end.
     """
 
     decisions: tuple[DecisionRow, ...]
@@ -121,7 +121,10 @@ class JournalRecord:
 
     @classmethod
     def from_database(cls, database: Database, job: str) -> JournalRecord:
-        """Read all records of a journal; job: job whose decisions and cycles are read."""
+        """Read all records of a journal.
+
+        job: name of the job whose decisions and cycles are read.
+        """
         return cls(
             decisions=_last_of_each(decisions_since(database, job, EPOCH)),
             intents={intent.client_order_id: intent for intent in read_intents(database)},
@@ -160,10 +163,10 @@ class JournalRecord:
     def last_covered_account(self, is_covered: Callable[[np.datetime64], bool]) -> ExactAccount:
         """Return the last account snapshot at an instant that the bars cover.
 
-        The orders of a cycle are listed by the next cycle. So of the last cycle only the snapshot
-        before its orders is used.
+        The venue lists the fills of a cycle's orders only by the next cycle. The last cycle can
+        therefore contribute only its snapshot before its orders.
 
-        is_covered: returns whether the bars cover an instant.
+        is_covered: function that returns whether the bars cover an instant.
         """
         for each in reversed(self.cycles):
             decided = [d for d in self.decisions if _within(d.decided_at, each)]
@@ -200,9 +203,9 @@ class JournalRecord:
         return ExactAccount(decision.decided_at, to_fraction(decision.equity), positions, prices)
 
     def _marked(self, mark: EquityMark, start: ExactAccount) -> ExactAccount:
-        """Rebuild the account at a mark, which has values of positions but no quantities.
+        """Rebuild the account at a mark, which records the value of each position but no quantity.
 
-        Quantities follow from the fills and activities since the account `start`.
+        The quantities follow from the positions of `start` and the fills and activities since then.
         """
         held = dict(start.positions)
         for fill in self.fills_between(start.at, mark.at):
@@ -219,7 +222,7 @@ class JournalRecord:
         return ExactAccount(mark.at, to_fraction(mark.equity), priced, prices)
 
     def fills_between(self, since: np.datetime64, until: np.datetime64) -> list[FillRow]:
-        """Return the fills included in the account at `until` but not in that at `since`."""
+        """Return the fills that the account at `until` includes, but not the account at `since`."""
         # A fill that was listed by an instant has traded by then.
         traded = bisect_right(self.fills, until, key=attrgetter("at"))
         return [
@@ -232,7 +235,8 @@ class JournalRecord:
         """Return whether the account snapshot at an instant includes a fill.
 
         A practice venue dates a fill by the instant of its bar, which may precede the cycle that
-        sent the order. So a fill of an order in the journal counts only after the order was sent.
+        sent the order. A fill of a journaled order is therefore included only in snapshots after
+        the order was sent.
         """
         intent = self.intents.get(fill.client_order_id)
         if intent is not None and intent.sent_at >= at:
@@ -240,7 +244,7 @@ class JournalRecord:
         return bool(fill.at < at or fill.listed_at <= at)
 
     def decisions_with_orders(self) -> list[Decision]:
-        """Convert the journaled decisions to decisions with their orders."""
+        """Convert the rows of journaled decisions to `Decision` objects with their orders."""
         orders: dict[str, list[Order]] = {}
         for intent in self.intents.values():
             if isinstance(intent.order, Order):
@@ -261,7 +265,7 @@ class JournalRecord:
         ]
 
     def net_deposits(self, since: np.datetime64, until: np.datetime64) -> Fraction:
-        """Return deposits less withdrawals listed between two instants, USD."""
+        """Return deposits less withdrawals that the venue listed between two instants, USD."""
         paid_in = (
             to_fraction(each.amount)
             for each in self.activities
@@ -284,7 +288,7 @@ class JournalRecord:
         `rounding`, because the venue books fees separately from trades.
 
         name: name of the decider.
-        start, last_covered_account: first and last snapshot.
+        start, end: first and last snapshot.
         symbols: symbols of the run; None: all symbols with a decision.
         """
         symbols = set(self.symbols if symbols is None else symbols)
@@ -337,9 +341,9 @@ class JournalRecord:
     def _booking_row(self, fill: FillRow, instants: Instants) -> int:
         """Return the index of the first of these instants whose account snapshot includes a fill.
 
-        The snapshot of an instant is the last one of its cycle. A practice venue's waiting clock
-        stands still during a cycle, unlike the local clock. So times of sending and listing are
-        compared in whole seconds.
+        The snapshot of an instant is the last one of its trading cycle. At a practice venue with a
+        waiting clock, venue time stands still during a cycle while local time goes on. Times of
+        sending and listing are therefore compared in whole seconds.
         """
         intent = self.intents.get(fill.client_order_id)
         traded = np.searchsorted(instants, fill.at)
@@ -356,7 +360,7 @@ def read_journal(path: Path, job: str) -> JournalRecord:
     """Read a journal; a running live loop may write to it at the same time.
 
     job: name of the job whose decisions and cycles are read.
-    Raises `InputError` if there is no journal or if the job has no decision.
+    Raises `InputError` if there is no journal or if the journal has no decision of the job.
     """
     if not path.is_file():
         raise InputError(
@@ -375,15 +379,15 @@ def read_journal(path: Path, job: str) -> JournalRecord:
 
 
 def _last_of_each(decisions: Iterable[DecisionRow]) -> tuple[DecisionRow, ...]:
-    """Return the last decision of each instant, in time order."""
+    """Return the last decision made for each instant, in time order."""
     by_instant = {decision.at: decision for decision in decisions}
     return tuple(by_instant[at] for at in sorted(by_instant))
 
 
 def _ended(cycles: Sequence[CycleRow]) -> tuple[CycleRow, ...]:
-    """Return the cycles with their ends.
+    """Return the trading cycles; give each cycle without a recorded end the start of the next one.
 
-    A cycle without a recorded end was killed; it ends when the next cycle begins.
+    Such a cycle was killed. The last cycle may remain without an end.
     """
     ends = [*(each.began_at for each in cycles[1:]), None]
     return tuple(
@@ -399,9 +403,10 @@ def _within(at: np.datetime64, each: CycleRow) -> bool:
 def _row(
     at: np.datetime64, equity: float, positions: Mapping[str, Number], booked: Sequence[BookingRow]
 ) -> EquityRow:
-    """Return the equity row of a snapshot, with the bookings listed since the previous snapshot.
+    """Return the equity row of an account snapshot.
 
     positions: signed value of each position, USD by symbol.
+    booked: bookings listed since the previous snapshot.
     """
     worth = {symbol: float(usd) for symbol, usd in positions.items()}
     sums = dict.fromkeys(get_args(BookingKind), 0.0)
@@ -432,7 +437,9 @@ def _booking_kind(each: BookingRow) -> BookingKind:
 
 
 def _fill(fill: FillRow, booked_at: np.datetime64) -> Fill:
-    """Convert a journaled fill to a fill without a fee; the venue books fees separately.
+    """Convert the journal's row of a fill to a fill of a run.
+
+    Its fee is 0, because the venue books fees separately.
 
     booked_at: instant of the equity row that includes the fill.
     """
@@ -443,7 +450,7 @@ def _fill(fill: FillRow, booked_at: np.datetime64) -> Fill:
 
 
 def _in_kind(each: BookingRow, booked_at: np.datetime64) -> Fill:
-    """Return the fill of a change of position without a trade, such as a split or a crypto fee.
+    """Convert a booking that changes a position, such as a split or a crypto fee, to a fill.
 
     The price is 0; for a delisted symbol it is the price paid per share.
     """
@@ -459,7 +466,7 @@ def _second(at: np.datetime64) -> np.datetime64:
 
 
 def unknown_trade_name(symbol: str, at: np.datetime64) -> str:
-    """Return an identifier for a trade without an order in the journal: symbol and instant."""
+    """Return an identifier, symbol and instant, for a trade without an order in the journal."""
     return f"{symbol} {utc_text(at)}"
 
 
@@ -467,7 +474,8 @@ def mark_at_closes(run: Run, market: Market) -> Run:
     """Return the run with its equity rows revalued at the closes of the bars.
 
     Positions are marked at their last close, as in a backtest. Symbols without bars count as cash.
-    Changes of cash that neither fills nor bookings explain are booked as `other` of the account.
+    Changes of cash that neither fills nor bookings explain are booked under the account with the
+    kind `other`.
     """
     bars = market.bars
     fills = [fill for fill in run.fills if fill.symbol in bars.symbols]

@@ -1,4 +1,4 @@
-"""Hydra callback of a multirun: checks the folder before the runs and compares them afterwards."""
+"""Hydra callback of a multirun: checks the output folder, and compares the runs at the end."""
 
 from __future__ import annotations
 
@@ -20,10 +20,13 @@ SUMMARY_FILE = "summary.json"  # written by a backtest into its own folder
 
 
 class MultirunComparison(Callback):
-    """Hydra callback that writes `comparison.html` next to the run folders of a multirun."""
+    """Hydra callback that writes `comparison.html` into the folder of a multirun."""
 
     def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
-        """Exit with code 2 before any run if `output` is set or the folder has other contents."""
+        """Check the output folder before any run.
+
+        The process exits with code 2 if `output` is set or if the folder has other contents.
+        """
         # Hydra turns an exception of a callback into a warning: only an exit ends the command.
         with one_line_errors("nothing was written"):
             _refuse_output(config)
@@ -31,7 +34,7 @@ class MultirunComparison(Callback):
                 _refuse_other_results(_sweep_folder(config))
 
     def on_multirun_end(self, config: DictConfig, **_: Any) -> None:
-        """Write the comparison of the finished backtests if there are at least two."""
+        """Write the comparison of the finished backtests if at least two have finished."""
         folder = _sweep_folder(config)
         within = sorted(path.parent for path in folder.glob(f"*/{SUMMARY_FILE}"))
         if len(within) < 2:
@@ -58,7 +61,7 @@ def _sweep_folder(config: DictConfig) -> Path:
 
 
 def _refuse_output(config: DictConfig) -> None:
-    """Refuse `output`, because Hydra gives each run of a multirun its own folder."""
+    """Refuse the setting `output`, because Hydra gives each run of a multirun its own folder."""
     words = [word.lstrip("+") for word in OmegaConf.select(config, "hydra.overrides.task") or ()]
     named = any(word.startswith("output=") for word in words)
     if named and config.hydra.run.dir == config.output:
@@ -69,7 +72,7 @@ def _refuse_output(config: DictConfig) -> None:
 
 
 def _refuse_other_results(folder: Path) -> None:
-    """Refuse a folder that a multirun did not write."""
+    """Refuse a folder with files other than those of an earlier multirun."""
     held = sorted(p.name for p in folder.glob("*") if not p.name.startswith("."))
     if held and MULTIRUN_FILE not in held:
         raise InputError(

@@ -1,4 +1,7 @@
-"""Remarks on a run: data warnings and notes on its figures, one sentence each."""
+"""Remarks on a run: data warnings and notes on its figures, one sentence each.
+
+Functions that report something return a list of sentences, empty if there is nothing to report.
+"""
 
 from __future__ import annotations
 
@@ -63,7 +66,7 @@ def doubt_remarks(doubts: Iterable[DataWarning]) -> list[str]:
 def delisting_remarks(
     run: Run, market: Market, profits: Mapping[str, float], *, is_universe_chosen: bool = False
 ) -> list[str]:
-    """Report the profit of delisted symbols, survivorship bias, and symbols missing at the end.
+    """Report the profit of delisted symbols, survivorship bias, and symbols without final bars.
 
     profits: profit by symbol, and of `interest` and `other`, USD.
     is_universe_chosen: true if a universe rule selects among the symbols.
@@ -119,7 +122,7 @@ def prices_text(
     doubts: Iterable[DataWarning],
     corporate_actions: Sequence[CorporateAction],
 ) -> str:
-    """Return a text on how prices are adjusted and how far that was verified.
+    """Return a text on how prices are adjusted, and whether that was verified.
 
     adjustment: configured adjustment of prices.
     bars: bars of the run.
@@ -143,7 +146,7 @@ def prices_text(
 
 
 def no_evidence_remarks(reason: str) -> list[str]:
-    """Report why the figures are not evidence.
+    """Report why the figures are not evidence for or against the strategy.
 
     reason: the reason; empty if the figures may be evidence.
     """
@@ -153,7 +156,8 @@ def no_evidence_remarks(reason: str) -> list[str]:
 def daily_remarks(bars: Bars, limits: Limits) -> list[str]:
     """Report that with daily bars the overnight limit applies to all stock positions.
 
-    There is no bar before the close at which positions could be reduced.
+    No bar ends shortly before the close, so positions cannot be reduced to that limit for the
+    night.
     """
     if not bars.timeframe.is_daily or bars.crypto.all():
         return []
@@ -166,10 +170,10 @@ def daily_remarks(bars: Bars, limits: Limits) -> list[str]:
 
 
 def uncalibrated_remarks(forecaster: str, *, calibrated: bool) -> list[str]:
-    """Report that the forecasts are not calibrated.
+    """Report that the forecasts are not calibrated, unless they are.
 
-    forecaster: name of the forecaster; the name of a forecast file tells if it is calibrated.
-    calibrated: true if the run calibrates the forecasts.
+    forecaster: name of the forecaster; for a forecast file it tells whether the file is calibrated.
+    calibrated: true if the run itself calibrates the forecasts.
     """
     if calibrated or forecaster.endswith(CALIBRATED_SUFFIX):
         return []
@@ -188,7 +192,7 @@ def drawdown_remarks(limit: DrawdownLimit | None) -> list[str]:
 
 
 def sample_size_remarks(trades: int, days: int) -> list[str]:
-    """Report a run that is too short for annual figures."""
+    """Report that a run has too few days or trades for annual figures."""
     if allows_annual_figures(trades, days):
         return []
     few = [count_text(trades, "fill")] if trades < MIN_ANNUAL_FILLS else []
@@ -213,7 +217,7 @@ def cost_remarks(profit: float, costs: float) -> list[str]:
 
 
 def fee_remarks(run: Run, fees: FeeSchedule) -> list[str]:
-    """Name the unverified fee tables that apply to the run."""
+    """Name the fee tables that the run used but that were not verified."""
     stocks = [fill.at for fill in run.fills if not is_crypto(fill.symbol)]
     days = new_york_date(np.array(stocks, dtype="datetime64[ns]"))
     tables = fees.unverified_stock_tables(days.min(), days.max()) if len(days) else []
@@ -240,7 +244,7 @@ def unused_sizing_remarks(sizing: SizingSettings) -> list[str]:
 
 
 def buy_and_hold_remarks(run: Run, bars: Bars, capital: float) -> list[str]:
-    """Explain why buy and hold invests less than the capital.
+    """Explain why buy and hold invested less than the capital, if it did.
 
     run: buy-and-hold run over these bars.
     capital: starting capital, USD.
@@ -268,7 +272,7 @@ def buy_and_hold_remarks(run: Run, bars: Bars, capital: float) -> list[str]:
 
 
 def deflated_sharpe_remarks(deflated_sharpe: float | None, trials: int | None) -> list[str]:
-    """Report a deflated Sharpe ratio that does not rule out luck."""
+    """Report a deflated Sharpe ratio that is too low to rule out luck."""
     if deflated_sharpe is None or trials is None or deflated_sharpe >= MIN_DEFLATED_SHARPE:
         return []
     return [
@@ -279,9 +283,9 @@ def deflated_sharpe_remarks(deflated_sharpe: float | None, trials: int | None) -
 
 
 def account_remarks(run: Run, other_holdings: Sequence[str]) -> list[str]:
-    """Report deposits and other holdings of a live account.
+    """Report net deposits of a live account, and positions that do not belong to the run.
 
-    other_holdings: symbols with a position at the end that do not belong to the run.
+    other_holdings: symbols with such a position at the end.
     """
     notes = []
     paid_in = sum(booking.usd for booking in run.bookings if booking.kind == "transfer")
@@ -311,7 +315,7 @@ def universe_remarks(
 ) -> list[str]:
     """Report the size and turnover of a universe, and the limitations of its rules.
 
-    in_universe: [T, S] membership at the instants of the run.
+    in_universe: [T, S] true if a symbol is in the universe at an instant of the run.
     """
     if settings.is_unrestricted:
         return []
@@ -350,7 +354,7 @@ def undecided_remarks(run: Run, symbols: Sequence[str]) -> list[str]:
 
 
 def broker_remarks(run: Run) -> list[str]:
-    """Report margin calls, freezes and incomplete orders."""
+    """Report margin calls, account freezes, and orders that were not filled completely."""
     notes = [
         f"Broker intervention: {count_text(run.margin_events[name], *words)}."
         for name, words in MARGIN_EVENT_TEXTS.items()
@@ -365,7 +369,7 @@ def broker_remarks(run: Run) -> list[str]:
 
 
 def small_order_remarks(run: Run, size_limits: OrderSizeLimits) -> list[str]:
-    """Report the number of crypto orders that were not sent because they are below a minimum."""
+    """Report the number of crypto orders that were not sent because they were below a minimum."""
     binding = run.decision_frame()["binding"].value_counts()
     small, dust = (
         sum(count for text, count in binding.items() if name in str(text).split("+"))
@@ -387,7 +391,7 @@ def small_order_remarks(run: Run, size_limits: OrderSizeLimits) -> list[str]:
 
 
 def position_remarks(run: Run, max_positions: int | None) -> list[str]:
-    """Report the expected return that a limit on the number of positions costs at most.
+    """Report how much expected return a limit on the number of positions may have cost.
 
     max_positions: maximum number of positions; None: no limit.
     """
@@ -417,9 +421,10 @@ def failure_remarks(run: Run) -> list[str]:
 def no_trade_remarks(
     run: Run, strategy: str, size_limits: OrderSizeLimits = DEFAULT_SIZE_LIMITS
 ) -> list[str]:
-    """Explain why a run never traded: state the largest expected return of a decision and its cost.
+    """Explain why a run never traded, for example by the largest expected return and its cost.
 
-    strategy: name of the strategy; for a plugin the largest change of weight is reported instead.
+    strategy: name of the strategy; for a plugin the largest requested change of weight is reported
+        instead.
     size_limits: minimum order values.
     """
     if run.fills:
@@ -448,10 +453,10 @@ def no_trade_remarks(
 
 
 def _too_small(run: Run, terms: OrderSizeLimits) -> str:
-    """Return a remark that the account is too small for the minimum order of every target.
+    """Return a remark that the account is too small for the minimum order of any target.
 
     The minimum order is one share, or `orders.min_crypto_value` plus its margin. The text is empty
-    if the account can afford one.
+    if the account can afford the minimum order of at least one target.
     """
     coin = float(terms.min_sized_values(np.array([True]))[0])
     wanted = [
@@ -481,7 +486,12 @@ def _too_small(run: Run, terms: OrderSizeLimits) -> str:
 
 
 def _only_small_orders(run: Run, least: float) -> str:
-    """Return a remark that all crypto orders were below the minimum value; empty if none was."""
+    """Return a remark that all crypto orders were below the minimum value.
+
+    The text is empty if none was below it.
+
+    least: minimum value of a crypto order, USD.
+    """
     refused = [
         (decision.equity, choice.symbol)
         for decision in run.decisions
@@ -498,7 +508,7 @@ def _only_small_orders(run: Run, least: float) -> str:
 
 
 def _edge(choice: Choice) -> float:
-    """Return the absolute expected return of a choice over its plan."""
+    """Return the absolute expected return of a target over the forecast periods that explain it."""
     return abs(choice.rationale.period_premium + choice.rationale.forecast)
 
 

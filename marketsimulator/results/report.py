@@ -70,7 +70,7 @@ def result_files(
 
     results: runs of the backtest.
     summary: content of `summary.json`.
-    more: writers of additional files, by file name.
+    extra_files: writers of additional files, by file name.
     """
     run = results.main_run
     config = yaml.safe_dump(to_plain_value(asdict(results.settings)), sort_keys=False)

@@ -1,4 +1,4 @@
-"""Reader of a run's results folder, used for all of its files."""
+"""Reader of the results folder of a run: its summary, settings and tables."""
 
 from __future__ import annotations
 
@@ -41,8 +41,8 @@ class RunBook:
     cash, equity: cash and equity at that instant, USD.
     positions: signed quantities by symbol, without zeros.
     short_proceeds: USD from the sale of open shorts, by symbol.
-    other_holdings: symbols with a position of the live account outside the run; their value is
-        part of cash.
+    other_holdings: symbols with a position of the live account that do not belong to the run; their
+        value is part of cash.
     """
 
     at: np.datetime64
@@ -86,7 +86,7 @@ class RunFolder:
         return content
 
     def read_settings(self) -> dict[str, Any]:
-        """Read the settings in `config.yaml`; return an empty dict without that file."""
+        """Read the settings in `config.yaml`; return an empty dict if there is no such file."""
         path = self.path / CONFIG_FILE
         if not path.is_file():
             return {}
@@ -99,7 +99,10 @@ class RunFolder:
         return content
 
     def read_table(self, name: str, columns: Sequence[str]) -> pd.DataFrame:
-        """Read columns of `NAME.parquet`; instants are UTC without a time zone."""
+        """Read columns of the file `NAME.parquet`; instants are UTC without a time zone.
+
+        name: name of the table, such as `fills`.
+        """
         path = self.path / f"{name}.parquet"
         try:
             frame = pd.read_parquet(path)
@@ -119,7 +122,8 @@ class RunFolder:
     def book_at(self, at: str) -> RunBook:
         """Return positions, cash and equity at an instant.
 
-        at: `end`, `worst` for the highest leverage, a New York date or an instant with a time zone.
+        at: `end`, `worst` for the highest leverage, a New York date or a timestamp with a time
+            zone.
         Raises `InputError` if there is no position at that instant.
         """
         rows = self.read_table("equity", EQUITY_COLUMNS)
@@ -156,7 +160,7 @@ class RunFolder:
         return float(bookings["usd"][own].sum())
 
     def _initial_positions(self, summary: Mapping[str, Any]) -> Mapping[str, InitialPosition]:
-        """Return the positions before a run's first equity row; a backtest has none."""
+        """Return the positions before a run's first equity row; empty for a backtest."""
         try:
             return {
                 symbol: InitialPosition(Decimal(held["quantity"]), float(held["price"]))
@@ -173,7 +177,10 @@ def _gross(rows: pd.DataFrame) -> pd.Series:
 
 
 def _row_at(rows: pd.DataFrame, at: str) -> int:
-    """Return the number of the last equity row up to the instant that `at` specifies."""
+    """Return the number of the last equity row up to the time that `at` specifies.
+
+    at: as in `RunFolder.book_at`.
+    """
     if at == "end":
         return len(rows) - 1
     if at == "worst":
@@ -196,7 +203,7 @@ def _held(
 ) -> tuple[dict[str, Decimal], dict[str, float]]:
     """Return the positions after these fills, and the proceeds of open shorts (USD), by symbol.
 
-    Initial shorts count as sold at their initial price.
+    Initial short positions count as sold at their initial price.
     """
     held = {symbol: met.quantity for symbol, met in initial_positions.items()}
     sold = {

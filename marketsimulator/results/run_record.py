@@ -34,7 +34,7 @@ NON_VARIANT_SETTINGS = ("output", "trials", "start", "end", "days")
 
 @dataclass(frozen=True, eq=False, slots=True)
 class RunRecord:
-    """A backtest result loaded for a comparison.
+    """A run as input of a comparison.
 
     summary: content of `summary.json`, or the part of it that is compared.
     settings: settings of the run by dotted key; empty if the folder has no settings.
@@ -53,29 +53,29 @@ class RunRecord:
 
     @property
     def has_crypto(self) -> bool:
-        """Return whether the universe contains crypto; days are then calendar days."""
+        """Return whether the universe contains crypto, so that days are calendar days."""
         return int(self.summary["periods_per_year"]) > 300
 
     @property
     def is_trial(self) -> bool:
         """Return whether the run counts as a trial in multiple testing.
 
-        Live accounts and runs that read the future do not.
+        Live accounts do not count, nor do runs whose forecaster reads the future.
         """
         is_live = self.summary.get("title") == LIVE_TITLE
         return not is_live and not has_look_ahead(str(self.summary["forecaster"]))
 
     def marks(self) -> tuple[Instants, Array]:
-        """Return the start and each 16:00 New York [1 + D], and the equity at these instants."""
+        """Return the start and each 16:00 New York [1 + D], and the equity then, USD."""
         growth = 1.0 + float(self.summary["total_return"])
         capital = float(self.equity[-1]) / growth if growth > 0 else float(self.equity[0])
         return daily_marks(self.at, self.equity, capital=capital, has_crypto=self.has_crypto)
 
 
 def find_run_folders(run_paths: Sequence[Path]) -> list[Path]:
-    """Return the run folders named by paths; a folder of several runs stands for all of them.
+    """Return the run folders at these paths; replace a folder of several runs by its run folders.
 
-    Raises `InputError` if a path has no run or is named twice.
+    Raises `InputError` if a path has no run or if a run is given twice.
     """
     paths: list[Path] = []
     for word in run_paths:
@@ -100,7 +100,7 @@ def find_run_folders(run_paths: Sequence[Path]) -> list[Path]:
 
 
 def _by_number(path: Path) -> tuple[int, str]:
-    """Sort folders of a multirun by their number: 10 comes after 9."""
+    """Return the sort key of a run folder in a multirun: its number, so that 10 comes after 9."""
     return (int(path.name), "") if path.name.isdecimal() else (-1, path.name)
 
 
@@ -136,7 +136,10 @@ def _curve(run: RunFolder) -> tuple[Instants, Array]:
 
 
 def flat_settings(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Flatten nested settings to dotted keys, without those that never distinguish variants."""
+    """Flatten nested settings to dotted keys; leave out those that never distinguish variants.
+
+    prefix: text before each key.
+    """
     flat: dict[str, Any] = {}
     for key, value in values.items():
         if isinstance(value, dict):
@@ -147,9 +150,9 @@ def flat_settings(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]
 
 
 def varied_settings(runs: Sequence[RunRecord]) -> dict[str, tuple[Any, ...]]:
-    """Return the values [V] of each setting that differs between runs.
+    """Return the values [V] of each setting that differs between runs, by key.
 
-    A setting is skipped if a nested setting with the same last key has the same values.
+    A setting is left out if a nested setting with the same last key has the same values.
     """
     keys = dict.fromkeys(key for run in runs for key in run.settings)
     varied = {key: tuple(run.settings.get(key) for run in runs) for key in keys}
@@ -162,7 +165,10 @@ def varied_settings(runs: Sequence[RunRecord]) -> dict[str, tuple[Any, ...]]:
 
 
 def run_names(runs: Sequence[RunRecord]) -> tuple[str, ...]:
-    """Return unique names: the run's name, or the path of its folder below the common parent."""
+    """Return a unique name for each run.
+
+    It is the run's own name, or for a folder its path below the common parent of all folders.
+    """
     paths = [run.path.resolve() for run in runs if run.path is not None]
     above = Path(os.path.commonpath([path.parent for path in paths])) if paths else Path()
     if {str(path.relative_to(above)) for path in paths} & {run.name for run in runs}:
@@ -186,5 +192,5 @@ def value_text(value: Any) -> str:
 
 
 def setting_text(setting: str, value: Any) -> str:
-    """Format a setting as `name=value`, with the last part of its key as the name."""
+    """Format a setting as `name=value`, where the name is the last part of its dotted key."""
     return f"{setting.rpartition('.')[2]}={value_text(value)}"

@@ -45,9 +45,9 @@ class SharedDays:
 
     at: [1 + D] start, then 16:00 New York of each day.
     daily_equity: [V, 1 + D] equity at these instants, USD.
-    end: last common instant; not before the last instant of `at`.
+    end: last common instant; it may be later than the last instant of `at`.
     final_equity: [V] equity at `end`, USD.
-    days_per_year: days per year.
+    days_per_year: number of such days per year.
     is_uncut: true if all runs cover the same period, so that none was cut.
     """
 
@@ -122,7 +122,7 @@ class RunSet(SharedDays):
         """Return run numbers from best to worst.
 
         Runs are ranked by Sharpe ratio, undefined ratios last. If all runs lost money they are
-        ranked by total return, because the Sharpe ratio prefers the riskier of two equal losses.
+        ranked by total return, because of two equal losses the Sharpe ratio prefers the riskier.
         """
         figures = (
             self.total_returns if self.have_all_lost else self.table["sharpe"].to_numpy(dtype=float)
@@ -130,7 +130,7 @@ class RunSet(SharedDays):
         return sorted(range(len(figures)), key=lambda k: -np.nan_to_num(figures[k], nan=-9e9))
 
     def cumulative_returns(self) -> tuple[Instants, Array]:
-        """Return the instants [N] from start to end, and the cumulative returns [V, N]."""
+        """Return the instants [N] from start to end, and the cumulative returns at them [V, N]."""
         at, equity = self.at, self.daily_equity
         if self.end > at[-1]:
             at = np.append(at, self.end)
@@ -143,9 +143,9 @@ class BestRunComparison:
     """Comparison of the best run of a set with each other run.
 
     best_run: number of the first run of the ranking that was not wiped out.
-    relations: [V] relation of each run to the best one: significantly `behind` or `ahead`,
-        `not_significant`, `same` (no day differs), `insufficient_data` (too few days), `ruined`
-        (no equity on some day), `left out` (ranked too low to be compared).
+    relations: [V] relation of each run to the best one: `best` for itself, significantly `behind`
+        or `ahead`, `not_significant`, `same` (no day differs), `insufficient_data` (too few days),
+        `ruined` (no equity on some day), `left out` (ranked too low to be compared).
     outperformances: [V] lead of each run over the best one; None if undefined.
     """
 
@@ -155,9 +155,10 @@ class BestRunComparison:
 
 
 def compare_best_run(runs: RunSet) -> BestRunComparison:
-    """Compare the best run with the other runs by paired daily returns.
+    """Compare the best run with the other runs by their daily returns on the same days.
 
-    The intervals are joint over all pairs, because the best run was selected among all runs.
+    The confidence intervals hold for all pairs of runs together, because the best run was selected
+    among all runs.
     """
     ranking = runs.ranking()
     growth = 1 + runs.total_returns
@@ -189,7 +190,11 @@ def _relation(found: Outperformance) -> Relation:
 
 
 def comparison_verdict(runs: RunSet, comparison: BestRunComparison) -> Verdict:
-    """Return the verdict on a set of runs: significant differences, deflated Sharpe, PBO."""
+    """Return the verdict on a set of runs.
+
+    It is based on significant differences and the deflated Sharpe ratio; its evidence includes the
+    probability of backtest overfitting.
+    """
     names = {
         kind: [runs.names[k] for k in runs.ranking() if comparison.relations[k] == kind]
         for kind in (*BEST_RUN_CLAIMS, "ruined")
@@ -211,7 +216,10 @@ def comparison_verdict(runs: RunSet, comparison: BestRunComparison) -> Verdict:
 
 
 def _rest(runs: RunSet, found: BestRunComparison, ruined: Sequence[str]) -> str:
-    """Return the figures that support the verdict, one sentence each."""
+    """Return the figures that support the verdict, one sentence each, as one text.
+
+    ruined: names of runs that lost all equity.
+    """
     order = (
         "All runs lost all equity: ranked by total return"
         if runs.have_all_lost
@@ -248,7 +256,7 @@ def _rest(runs: RunSet, found: BestRunComparison, ruined: Sequence[str]) -> str:
 def overfitting_text(runs: RunSet) -> str:
     """Return a sentence on the probability of backtest overfitting (PBO).
 
-    With too little data it states the requirement.
+    With too little data for an estimate, the sentence states how much is needed.
     """
     found = runs.overfitting
     if found is None:
@@ -265,7 +273,7 @@ def overfitting_text(runs: RunSet) -> str:
 
 
 def overfitting_figures(runs: RunSet) -> dict[str, float | int] | None:
-    """Return the overfitting estimates with annualised Sharpe ratios, or None without them."""
+    """Return the overfitting estimates, with annualised Sharpe ratios; None without estimates."""
     found = runs.overfitting
     if found is None:
         return None
@@ -284,7 +292,7 @@ def _few(names: Sequence[str]) -> str:
 
 
 def run_length_remarks(runs: RunSet) -> list[str]:
-    """Report the runs that are too short for annual figures."""
+    """Report which runs have too few days or fills for annual figures."""
     if runs.days < MIN_ANNUAL_DAYS:
         return [f"Only {count_text(runs.days, 'day')}: {NO_ANNUAL_FIGURES_NOTE}."]
     few = [runs.names[k] for k in runs.ranking() if not runs.table["annual_figures"][k]]

@@ -250,7 +250,7 @@ def central_interval(values: Array) -> tuple[float, float]:
 
 
 def draw_bootstrap_days(count: int, length: float, draws: int, *, seed: int) -> Index:
-    """Draw day numbers for the stationary bootstrap, [runs, count].
+    """Draw day numbers for the stationary bootstrap, [draws, count].
 
     Days are drawn in blocks that start at a random day and wrap around at the end.
 

@@ -118,7 +118,7 @@ class Results:
 
     @property
     def label(self) -> str:
-        """Return the name of the main run's forecaster; a random walk has the name of its kind."""
+        """Return the name of the main run's forecaster, for a random walk its configured kind."""
         name = self.main_run.name
         kind = self.settings.forecaster.kind
         return name.replace(RANDOM_WALK, kind, 1) if kind in RANDOM_WALK_KINDS else name

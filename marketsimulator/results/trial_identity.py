@@ -1,7 +1,8 @@
 """Identity of a trial: a digest of its settings, and a digest of its bars.
 
 Settings that do not affect results are excluded. Files and plugin code are hashed by content, a
-strategy by its name and fraction. Any other difference in notation makes another trial.
+strategy by its name and Kelly fraction. Any other difference in how a setting is written makes a
+separate trial.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ STRATEGY_SETTINGS = (  # inputs of the strategies, which state the result
 
 
 def config_hash(variant: Mapping[str, Any]) -> str:
-    """Return the digest of a variant's settings; integers and equal floats have the same digest."""
+    """Return the digest of a variant's settings; 1 and 1.0 have the same digest."""
     text = json.dumps(_alike(variant), sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()
 
@@ -49,6 +50,7 @@ def make_trial(
     """Build the ledger entry of a backtest.
 
     data_digest: `data_hash` of the market.
+    forecaster: name of the forecaster.
     figures: performance fields of `Trial`: days, daily_sharpe, total_return.
     """
     bars = market.run_bars
@@ -67,7 +69,8 @@ def make_trial(
 def variant_settings(settings: BacktestSettings, bars: Bars) -> dict[str, Any]:
     """Return the settings of a backtest that distinguish variants over these bars.
 
-    Settings of the data source are excluded if the digest of the bars covers them.
+    Settings of the data source that only affect the bars are left out, as `data_hash` covers the
+    bars.
     """
     parts = _without(asdict(settings), NON_TRIAL_SETTINGS)
     sizing, universe = settings.sizing, settings.universe
@@ -108,7 +111,7 @@ def variant_settings(settings: BacktestSettings, bars: Bars) -> dict[str, Any]:
 
 
 def data_hash(market: Market) -> str:
-    """Return the digest of a run's bars; it does not depend on the order of the symbols."""
+    """Return the digest of a run's bars, which does not depend on the order of the symbols."""
     digest = hashlib.sha256()
     for part in (market.run_bars, *([] if market.finer_bars is None else [market.finer_bars])):
         order = sorted(range(len(part.symbols)), key=lambda s: part.symbols[s])
@@ -125,7 +128,7 @@ def _without(values: Mapping[str, Any], names: Collection[str]) -> dict[str, Any
 
 
 def _strategy(strategy: Strategy) -> list[Any]:
-    """Return values that identify a strategy; `kelly_50` equals Kelly with a fraction of 0.5."""
+    """Return values that identify a strategy; those of `kelly_50` are Kelly and 0.5."""
     if isinstance(strategy, (Kelly, LegacyStrategy)):
         return [type(strategy).__name__, asdict(strategy)]
     assert isinstance(strategy, WeightRuleStrategy)
@@ -133,7 +136,11 @@ def _strategy(strategy: Strategy) -> list[Any]:
 
 
 def _code(name: str | None) -> str | list[str] | None:
-    """Return a built-in name unchanged; for a plugin its last part and the digest of its code."""
+    """Return values that identify a class by its code.
+
+    They are a built-in name unchanged, or the last part of a plugin's name and the digest of its
+    code.
+    """
     if name is None or not is_plugin(name):
         return name
     return [name.rpartition(".")[2], plugin_digest(name)]
@@ -150,7 +157,7 @@ def _content(path: str | None) -> str | None:
 
 
 def _alike(value: Any) -> Any:
-    """Convert all integers in a value to floats, so that equal numbers have the same digest."""
+    """Convert all integers in a nested value to floats, so that 1 and 1.0 have the same digest."""
     if isinstance(value, Mapping):
         return {str(key): _alike(each) for key, each in value.items()}
     if isinstance(value, (list, tuple)):

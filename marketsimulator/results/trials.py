@@ -1,6 +1,6 @@
 """The trial ledger: one row per backtest, to deflate Sharpe ratios by the number of trials.
 
-The ledger is a local SQLite file. Repeated runs with the same configuration and data are one trial.
+The ledger is a local SQLite file. Repeated runs with the same settings and data are one trial.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ TRIALS_OFF_NOTE = NO_LEDGER_NOTE.format("trials=null")
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """One backtest in the trial ledger; its fields are the columns.
+    """One backtest in the trial ledger; the fields are the ledger's columns.
 
     config_hash: digest of the settings that distinguish variants.
     data_hash: digest of the bars of the run.
@@ -51,7 +51,7 @@ class Trial:
     first: first instant of the run, as text.
     last: last instant of the run, as text.
     days: number of daily returns.
-    daily_sharpe: mean over deviation of daily returns, None if they are constant.
+    daily_sharpe: mean over standard deviation of daily returns; None if they are constant.
     total_return: total return, a signed fraction.
     forecaster: name of the forecaster.
     """
@@ -72,8 +72,8 @@ class Trial:
 class TrialStatistics:
     """Number of trials on the same data, and the variance of their Sharpe ratios.
 
-    count: number of variants.
-    sharpe_variance: sample variance of the variants' daily Sharpe ratios; 0 for fewer than two.
+    count: number of trials.
+    sharpe_variance: sample variance of the trials' daily Sharpe ratios; 0 for fewer than two.
     """
 
     count: int
@@ -81,7 +81,7 @@ class TrialStatistics:
 
     @classmethod
     def from_sharpe_ratios(cls, ratios: Collection[float | None]) -> TrialStatistics:
-        """Compute the statistics from daily Sharpe ratios, one per variant.
+        """Compute the statistics from daily Sharpe ratios, one per trial.
 
         Undefined ratios (None or NaN) count as trials but not in the variance.
         """
@@ -93,13 +93,15 @@ class TrialStatistics:
 def record_trials(ledger: str | Path | None, trials: Sequence[Trial]) -> TrialStatistics | None:
     """Record trials in a ledger; return statistics of all trials on the same data.
 
-    A trial that is already in the ledger is replaced. Runs that read the future are
-    counterfactuals: they are not recorded, and their existing rows are ignored. Without a ledger
-    the result is None.
+    A trial that is already in the ledger is replaced. Runs whose forecaster reads the future are
+        not
+    trials: they are not recorded, and existing rows of such runs are ignored. Without a ledger the
+    result is None.
 
-    Data are the same if the bars are equal, or if bars of the same market share a symbol and
-    overlap in time. So a run that ends a day later, or on a copy of the files, does not reset the
-    count. A synthetic market is identified by its source; all bar files belong to one market.
+    Two trials have the same data if their bars are equal, or if bars of the same market share a
+    symbol and overlap in time. A run that ends a day later, or that uses a copy of the files,
+    therefore does not start a new count. Bars from files all belong to one market; a synthetic
+    market is identified by its source.
 
     ledger: path of the ledger; None: no ledger.
     trials: trials on the same data.
@@ -139,7 +141,7 @@ def record_trials(ledger: str | Path | None, trials: Sequence[Trial]) -> TrialSt
 
 
 def check_ledger(ledger: str | Path | None) -> None:
-    """Check that a ledger can be used, before the run. Raises `InputError` if it cannot."""
+    """Check before a run that the ledger can be written. Raises `InputError` if it cannot."""
     if ledger is None:
         return
     with _opened(ledger) as file:
@@ -152,7 +154,7 @@ def check_ledger(ledger: str | Path | None) -> None:
 
 @contextmanager
 def _opened(ledger: str | Path) -> Iterator[sqlite3.Connection]:
-    """Open the ledger, creating it if needed; ~ stands for the user's home."""
+    """Open the ledger, and create it if it does not exist; ~ in the path is the user's home."""
     try:
         path = Path(ledger).expanduser()
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""Verdict of a backtest's report: its return compared with the benchmarks, in one sentence."""
+"""Verdict of a backtest's report: the run's return compared with its benchmarks."""
 
 from __future__ import annotations
 
@@ -24,8 +24,9 @@ COMPARISON_LABELS = {RANDOM_WALK: "no-forecast baseline", BUY_AND_HOLD: "buy and
 class Verdict:
     """The overall verdict of a report.
 
-    level: `good` if the run is significantly ahead of all comparisons; `bad` if it is significantly
-        behind one, lost all equity, or is not valid evidence (as with look-ahead); else `open`.
+    level: `good` if the run is significantly ahead of all runs with which it is compared; `bad` if
+        it is significantly behind one, lost all equity, or is not valid evidence (for example
+        because of look-ahead); else `open`.
     claim: conclusion in one sentence.
     evidence: sentences with figures that support the claim.
     """
@@ -36,7 +37,10 @@ class Verdict:
 
 
 def run_label(summary: dict[str, Any], name: str) -> str:
-    """Return the label of a benchmark; it notes runs without a forecast or without positions."""
+    """Return the label of a benchmark; a run without forecast or without positions is marked so.
+
+    name: name of the benchmark in the summary.
+    """
     label = COMPARISON_LABELS.get(name, name)
     figures = summary["comparisons"][name]
     if figures["time_invested"] == 0:
@@ -71,10 +75,10 @@ def backtest_verdict(summary: dict[str, Any]) -> Verdict:
 
 
 def no_evidence_reason(forecaster: str, data: str) -> str:
-    """Return the reason why a run is not valid evidence, or an empty string.
+    """Return why a run is not valid evidence, or an empty string if it is.
 
     forecaster: name of the forecaster.
-    data: source of the bars.
+    data: description of the source of the bars.
     """
     if has_look_ahead(forecaster):
         return "the forecaster reads the future"
@@ -84,12 +88,18 @@ def no_evidence_reason(forecaster: str, data: str) -> str:
 
 
 def qualified_claim(reason: str, claim: str) -> str:
-    """Prefix a claim with the reason why its run is not valid evidence, if there is one."""
+    """Prefix a claim with the reason why its run is not valid evidence.
+
+    reason: the reason; empty if the run is valid evidence, which leaves the claim without prefix.
+    """
     return f"No result: {reason}; {claim}" if reason else f"{claim[0].upper()}{claim[1:]}"
 
 
 def _relation(outperformance: dict[str, Any]) -> str:
-    """Return how the run compares with a benchmark: a key of `RUN_CLAIMS`."""
+    """Return the key of `RUN_CLAIMS` for how the run compares with a benchmark.
+
+    outperformance: lead of the run over the benchmark, with its significance.
+    """
     if outperformance["is_identical"]:
         return "same"
     if outperformance["interval"] is None:
@@ -102,7 +112,7 @@ def _sentence_label(summary: dict[str, Any], name: str) -> str:
 
 
 def _position_sources(summary: dict[str, Any]) -> str:
-    """Describe the shares of the mean position that premium and forecast explain."""
+    """Describe what shares of the mean position the risk premium and the forecast explain."""
     share = summary["premium_share"]
     if summary["time_invested"] == 0:
         return "No position was held."

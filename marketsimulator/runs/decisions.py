@@ -48,16 +48,16 @@ DECISIONS_PER_CALL = 256  # decisions explained in one call
 
 
 class _Decided(NamedTuple):
-    """Columns of D decisions over N symbols in total.
+    """Columns of D decisions with N pairs of decision and symbol in total.
 
     rows: [D] row of the belief table.
     sized: [D] true if the strategy returned target weights.
     ceiling: [D] maximum gross stock exposure that orders may reach, multiple of equity.
     granted_gross: [D] maximum gross stock exposure that the broker grants, multiple of equity.
     optimality_gap: [D] optimality gap of the solve.
-    number, symbol: [N] number of the decision and index of the symbol, sorted in this order.
-    lots: [N] signed target in whole increments; NaN for symbols that are not traded.
-    columns: explanations of the N choices.
+    number, symbol: [N] decision number and symbol index of each pair; the pairs are sorted by both.
+    lots: [N] signed target in lots; NaN for symbols that are not traded.
+    columns: explanations of the N targets.
     """
 
     rows: Index
@@ -72,7 +72,7 @@ class _Decided(NamedTuple):
 
 
 class CompiledDecisions(DecisionLog):
-    """Decisions recorded by a compiled run."""
+    """Decisions recorded by a compiled run; their explanations are computed when first read."""
 
     def __init__(
         self,
@@ -82,7 +82,12 @@ class CompiledDecisions(DecisionLog):
         table: BeliefTable,
         walk: CompiledRun,
     ) -> None:
-        """Read the decisions of `walk`; belief rows that the run did not reach are skipped."""
+        """Read the decisions recorded in `walk`, the compiled run.
+
+        Rows of `table` that the run did not reach are skipped.
+
+        table: expected returns and covariances of each decision instant.
+        """
         self._settings = settings
         self._strategy = settings.sizing.build_strategy()
         self._order_name = order_prefix
@@ -110,9 +115,9 @@ class CompiledDecisions(DecisionLog):
         )
 
     def _decided_in(self, begin: int) -> _Decided:
-        """Return the decisions of `DECISIONS_PER_CALL` rows from `begin` on.
+        """Return the decisions in `DECISIONS_PER_CALL` belief-table rows, starting at row `begin`.
 
-        A row has a decision if any symbol is decided, trimmed or has left the universe.
+        A row has a decision if any symbol is due, is trimmed overnight or has left the universe.
         """
         part = slice(begin, begin + DECISIONS_PER_CALL)
         walked = np.flatnonzero(np.isfinite(self._kept.equity[part]))
@@ -145,9 +150,10 @@ class CompiledDecisions(DecisionLog):
         )
 
     def _arrays(self, part: slice) -> tuple[DecisionArrays, Array, Array]:
-        """Return the decision arrays of a span of rows, and each row's two stock limits.
+        """Return the decision arrays of a span of rows, and each row's two stock exposure limits.
 
-        The limits are the maximum gross stock exposure for orders and that granted by the broker.
+        The limits are the gross exposure that orders may reach, then the one that the broker
+        grants.
         """
         if self._trace is not None:
             traced: Any = [column[part] for column in self._trace.arrays]
@@ -183,17 +189,17 @@ class CompiledDecisions(DecisionLog):
 
     @cached_property
     def _begins(self) -> Index:
-        """Return the column offset of each decision's first symbol, followed by N, [D + 1]."""
+        """Return the index of each decision's first entry in the columns, then N, [D + 1]."""
         return np.searchsorted(self._every.number, np.arange(len(self._rows) + 1))
 
     @cached_property
     def _unsized(self) -> Mask:
-        """Return whether the strategy has no result for a due decision, [D]."""
+        """Return whether a decision was due but the strategy returned no target weights, [D]."""
         return self._table.adjustable[self._rows].any(axis=1) & ~self._every.sized
 
     @cached_property
     def _quantities(self) -> Array:
-        """Return the signed ordered quantity of each choice, [N]."""
+        """Return the signed ordered quantity of each pair of decision and symbol, [N]."""
         every = self._every
         before = self._kept.quantity[every.rows[every.number], every.symbol]
         increment = np.array([float(item.qty_increment) for item in self._instruments])
@@ -210,7 +216,7 @@ class CompiledDecisions(DecisionLog):
 
     @cached_property
     def stock_ceilings(self) -> Array:
-        """Return the limit on gross stock exposure of each decision, multiple of equity, [D]."""
+        """Return the maximum gross stock exposure of each decision, multiple of equity, [D]."""
         return self._every.ceiling
 
     @cached_property
@@ -239,7 +245,10 @@ class CompiledDecisions(DecisionLog):
 
     @cached_property
     def _orders(self) -> dict[int, tuple[Order, ...]]:
-        """Return the orders by number of their decision; decisions without orders are skipped."""
+        """Return the orders of each decision, by decision number.
+
+        Decisions without orders are left out.
+        """
         ordered = np.unique(self._every.number[self._quantities != 0.0])
         return {d: self._made_orders(d) for d in ordered.tolist()}
 
@@ -277,7 +286,10 @@ class CompiledDecisions(DecisionLog):
         )
 
     def failure_of(self, number: int) -> str:
-        """Return why a decision has no target weights; empty if it has some or if none was due."""
+        """Return why a decision has no target weights.
+
+        The text is empty if it has target weights or if no symbol was due.
+        """
         if not self._unsized[number]:
             return ""
         row = int(self._rows[number])
@@ -290,7 +302,7 @@ class CompiledDecisions(DecisionLog):
         return solver_failure_text(int(self._kept.solve_status[row]), len(chosen))
 
     def class_rules_of(self, number: int) -> tuple[ClassRule, ...]:
-        """Return the rules that determined a decision's weights, each with its symbols."""
+        """Return the sizing rules that determined a decision's weights, each with its symbols."""
         if not self._every.sized[number]:
             return ()
         adjustable = self._table.adjustable[self._rows[number]]
@@ -332,7 +344,11 @@ class CompiledDecisions(DecisionLog):
     def _ordered(
         self, row: int, chosen: Index
     ) -> tuple[list[Instrument], list[Decimal], list[Decimal]]:
-        """Return instrument, position and signed ordered quantity of the chosen columns."""
+        """Return instrument, present position and signed ordered quantity of the chosen symbols.
+
+        row: row of the belief table.
+        chosen: indices into the columns of all decisions.
+        """
         symbols = self._every.symbol[chosen].tolist()
         items = [self._instruments[s] for s in symbols]
         held = [self._before(row, s) for s in symbols]
@@ -345,7 +361,7 @@ class CompiledDecisions(DecisionLog):
         return items, held, quantities
 
     def _before(self, row: int, s: int) -> Decimal:
-        """Return the position in a symbol before the decision of a row."""
+        """Return the position in symbol number `s` before the decision of this row."""
         held = float(self._kept.quantity[row, s])
         return to_shortest_decimal(held) if held else _NOTHING
 

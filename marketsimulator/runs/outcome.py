@@ -1,10 +1,11 @@
-"""Outcomes of many variants of an account over the same beliefs.
+"""Results of many variants of a backtest that share one table of forecasts.
 
-Beliefs are computed once. A variant changes settings of the account: strategy, limits, costs, fees,
-margin, fills, capital. Compiled runs release the interpreter lock and run on all cores.
+The forecasts and covariances of all decisions (beliefs) are computed once. A variant changes other
+settings: strategy, limits, costs, fees, margin, fills, capital. Compiled runs release the
+interpreter lock and run on all cores.
 
-On a Ray cluster the outcomes are identical, byte for byte. The market and the beliefs are put into
-Ray's object store once, and each process copies them once. A task runs several variants in
+On a Ray cluster the results are identical, byte for byte. The market and the beliefs are put into
+Ray's object store once, and each process copies them once. A Ray task runs several variants in
 sequence. Ray retries the tasks of a failed machine on other machines, up to `MAX_TASK_ATTEMPTS`
 times each.
 """
@@ -47,13 +48,14 @@ class Totals(NamedTuple):
     trades: number of trades, without crypto fees, splits and delistings.
     fees: fees charged in USD.
     crypto_fees: fees charged in crypto, valued at the price of the fill.
-    spread: half-spreads.
-    slippage: slippage, impact included.
-    interest: interest on the debit overnight.
+    spread: half-spreads paid.
+    slippage: slippage paid, including market impact.
+    interest: interest on borrowed cash overnight.
     borrow: borrow fees on shorts overnight.
     rounding: rounding of a day's regulatory fees up to the cent.
-    dividends: dividends received, signed.
-    failures: number of decisions that failed in the solver or for lack of equity.
+    dividends: dividends received less dividends paid on shorts.
+    failures: number of decisions without target weights, because the solver failed or because
+        equity was lacking.
     """
 
     notional: float
@@ -114,7 +116,7 @@ class VariantOutcome:
 
     @classmethod
     def from_compiled(cls, account: Records) -> VariantOutcome:
-        """Build the outcome from the equity rows of a compiled run, [T] EQUITY_ROW."""
+        """Build the outcome from the equity rows of a compiled run, [T] records (EQUITY_ROW)."""
         sums: Any = {name: float(account[name].sum()) for name in ("notional", *_FLOWS)}
         counts: Any = {name: int(account[name].sum()) for name in ("trades", "failures")}
         gross = account["stock"] + account["crypto"]
@@ -143,9 +145,10 @@ def simulate_variants(
     workers: int | None = None,
     progress: Progress = no_progress,
 ) -> list[VariantOutcome]:
-    """Simulate each variant over the same market and beliefs; return the outcomes.
+    """Simulate each variant over the same market and beliefs; return one outcome per variant.
 
-    variants: complete settings; settings that determine the beliefs are equal in all variants.
+    variants: complete settings. The settings that determine beliefs must be equal in all of them.
+    beliefs: expected returns and covariances of each decision instant.
     workers: number of threads; None: one per core.
     """
     base = variants[0].build_timeline(market, impact=True)
@@ -183,7 +186,9 @@ def simulate_variants_on_ray(
     *,
     progress: Progress = no_progress,
 ) -> list[VariantOutcome]:
-    """Simulate each variant on a Ray cluster; the outcomes equal those of `simulate_variants`.
+    """Simulate each variant on a Ray cluster; return one outcome per variant.
+
+    The outcomes equal those of `simulate_variants`.
 
     settings: settings of the cluster; each task reserves `cores` cores.
     """
@@ -225,7 +230,7 @@ def simulate_variants_on_ray(
 def _walk(
     shared: list[Any], variants: list[BacktestSettings], version: str
 ) -> list[VariantOutcome]:
-    """Simulate the variants of one task; return their outcomes."""
+    """Simulate the variants of one Ray task; return one outcome per variant."""
     if version != VERSION:
         raise InputError(
             f"ray: a worker has kelly-chronos {VERSION}, but the driver has {version}; install"
@@ -238,7 +243,7 @@ def _walk(
 def _copied(reference: Any) -> tuple[Market, BeliefTable]:
     """Return a writable copy of a market and its beliefs from Ray's object store.
 
-    Ray's arrays are read-only, for which the code would be compiled again.
+    Arrays in the store are read-only, and Numba would compile all code again for read-only arrays.
     """
     import ray
 

@@ -1,4 +1,4 @@
-"""Simulation of a decider over a panel: compiled if the settings allow it, else stepwise."""
+"""Simulation of a trader or other decider over bars: compiled if possible, else stepwise."""
 
 from __future__ import annotations
 
@@ -41,9 +41,9 @@ def simulate_trading(
     """Simulate a decider on an account that starts in cash; return the run.
 
     A trader with these settings runs compiled if possible; any other decider runs stepwise. Both
-    have the same fills.
+    ways produce the same fills.
 
-    name: name of the run in log lines and progress.
+    name: name of the run in log lines and progress reports.
     decider: trader, or any other object that maps bars and an account to a decision.
     log_level: log level of the decisions.
     """
@@ -54,11 +54,12 @@ def simulate_trading(
 
 
 def can_run_compiled(settings: BacktestSettings, market: Market) -> bool:
-    """Return whether a compiled run has the same fills as a stepwise run with these settings.
+    """Return whether these settings can run compiled, with the fills of a stepwise run.
 
-    A compiled run supports neither unfilled remainders that stay open (`fills.remainder`, finer
-    bars) nor a fallback strategy. All symbols must be tradable. Daily bars of both stocks and
-    crypto are not supported, because crypto decisions then depend on waiting stock orders.
+    A compiled run supports neither a fallback strategy nor unfilled remainders that stay open,
+    which occur with `fills.remainder=carry` and with finer bars. All symbols must be tradable.
+    Daily bars of stocks and crypto together are not supported, because crypto decisions then depend
+    on waiting stock orders.
     """
     bars = market.bars
     carries = settings.fills.remainder == "carry" or market.finer_bars is not None
@@ -68,7 +69,7 @@ def can_run_compiled(settings: BacktestSettings, market: Market) -> bool:
 
 
 def _can_walk(settings: BacktestSettings, market: Market, trader: Trader) -> bool:
-    """Return whether the trader has these settings and can run compiled."""
+    """Return whether the trader has these settings and they can run compiled."""
     own = (
         trader.sizing,
         trader.limits,
@@ -154,7 +155,7 @@ def simulate_stepwise(
     progress: Progress = no_progress,
     log_level: int = logging.DEBUG,
 ) -> Run:
-    """Simulate a decider stepwise: call it at every instant, as a live loop does; return the run.
+    """Call a decider at every instant, as a live loop does, and return the simulated run.
 
     broker: simulated broker with the account at the start of the run.
     """
@@ -193,10 +194,10 @@ def _work_of(name: str) -> str:
 
 @contextmanager
 def _without_full_collections() -> Iterator[None]:
-    """Suspend full garbage collections within the block; younger generations are collected.
+    """Suspend full garbage collections within the block; collect young objects only.
 
-    A run keeps all decisions, which have no reference cycles. Full collections would find nothing
-    and take a fifth of the time.
+    A run keeps all decisions, and they have no reference cycles. Full collections would find
+    nothing and take a fifth of the time.
     """
     before = gc.get_threshold()
     gc.set_threshold(*before[:2], _NEVER)
@@ -217,7 +218,7 @@ def _log_decision(
     row: EquityRow,
     capital: float,
 ) -> None:
-    """Log one decision, in the phrases that operators search for."""
+    """Log one decision in the documented phrases, for which operators search the log."""
     stamp = f"{at} {name}:"
     if failure:
         log.warning("%s Enhanced sizing failed: %s", stamp, failure)

@@ -1,4 +1,4 @@
-"""Mean entry prices of positions, since they were opened and since the last day's close."""
+"""Mean entry prices of positions: over their whole life, and within the present trading day."""
 
 from __future__ import annotations
 
@@ -27,16 +27,16 @@ class EntryPrices:
     def add_fill(self, symbol: str, quantity: Decimal, price: float) -> None:
         """Apply a fill: an opening fill changes the mean entry price, a closing fill does not.
 
-        A crypto fee is a fill at price 0.
+        A crypto fee is passed as a fill at price 0 that reduces the position.
         """
         before, entry = self._held.get(symbol, _NOTHING)
         entry, _ = average_cost(float(before), entry, float(quantity), price)
         self._held[symbol] = before + quantity, entry
 
     def apply_split(self, symbol: str, quantity: Decimal) -> float:
-        """Apply a split and return the number of old shares per new share.
+        """Apply a split; return the number of old shares per new share.
 
-        The cost of the position does not change.
+        The total cost of the position does not change.
 
         quantity: signed change of the position.
         """
@@ -47,7 +47,10 @@ class EntryPrices:
         return ratio
 
     def revalue(self, prices: Mapping[str, float]) -> None:
-        """Replace the entry price of each position by its price, at the start of a trading day."""
+        """Set the entry price of each position to the price in `prices`, if there is one.
+
+        This starts a trading day, within which profit is measured from the last close.
+        """
         for symbol, (quantity, entry) in self._held.items():
             self._held[symbol] = quantity, prices.get(symbol, entry)
 
@@ -67,17 +70,17 @@ class DailyEntries:
         self.last_day = dict(last_day)
 
     def start_day(self, closes: Mapping[str, float]) -> None:
-        """Start a trading day: set the last closes, at which open positions enter the day."""
+        """Start a trading day, and measure its profit from the last closes, USD by symbol."""
         self.last_day = {**self.last_day, **closes}
         self.since_close.revalue(self.last_day)
 
     def add_fill(self, symbol: str, quantity: Decimal, price: float) -> None:
-        """Apply a fill to both entry prices."""
+        """Apply a fill to the entry prices since opening and to those of the trading day."""
         self.since_opened.add_fill(symbol, quantity, price)
         self.since_close.add_fill(symbol, quantity, price)
 
     def apply_split(self, symbol: str, quantity: Decimal) -> None:
-        """Apply a split to the entry prices and to the last day's close.
+        """Apply a split to all entry prices of a symbol and to its close of the last trading day.
 
         quantity: signed change of the position.
         """
@@ -89,11 +92,11 @@ class DailyEntries:
     def profit_fields(
         self, symbol: str, units: float, price: float, entry: float | None = None
     ) -> dict[str, str]:
-        """Return the profit fields of a position in Alpaca's format.
+        """Return entry price, value and profit fields of a position, in Alpaca's format.
 
         units: signed quantity: shares, coins, or shares that options deliver.
         price: present price, USD.
-        entry: mean entry price, USD; None: the recorded one.
+        entry: mean entry price, USD; None: the recorded entry price since opening.
         """
         if entry is None:
             entry = self.since_opened.entry_price(symbol)
@@ -120,5 +123,5 @@ def _share(change: float, base: float) -> float:
 
 
 def trading_day(at: np.datetime64) -> np.datetime64:
-    """Return the New York trading date of an instant; midnight belongs to the previous date."""
+    """Return the New York trading date of an instant; midnight belongs to the date before it."""
     return np.datetime64(new_york_date(np.array([at - _AN_INSTANT_BEFORE]))[0])

@@ -53,23 +53,27 @@ STATUSES: tuple[OrderStatus, ...] = get_args(OrderStatus)
 
 @settings_class("faults")
 class Fault:
-    """A fault of the practice server, injected `count` times.
+    """A fault that a practice server injects into `count` requests.
 
     kind: kind of the fault, one of:
-        `delay` does the request and responds `seconds` late;
-        `drop_before` and `drop_after` close the connection without and with the request done;
-        `late` closes it, and does the request `seconds` later, or at `/control/land`;
-        `status` responds with `status` and does nothing, `status_after` does the request first;
-        `malformed` does it and responds with half a JSON;
-        `other` does it and responds with another order's id;
-        `reject` rejects an order, `reject_later` accepts it and rejects it afterwards;
-        `partial` fills half of an order and cancels the rest;
-        `state` reports an order in `state`, which is not its own;
-        `unlisted` responds to a read of orders or fills without the newest order (at Kalshi;
-        Alpaca's lists late activities instead);
-        `trading_is_paused` and `exchange_is_paused` refuse an order or a cancellation under that
-        code, as Kalshi does in a pause;
-        `skew` sets the clock `seconds` ahead.
+        `delay`: the request is executed, and the response comes `seconds` late;
+        `drop_before`: the connection is closed and the request is not executed;
+        `drop_after`: the request is executed, and the connection is closed without a response;
+        `late`: the connection is closed, and the request is executed `seconds` later, or at once
+        on `POST /control/land`;
+        `status`: the response has the HTTP status `status`, and the request is not executed;
+        `status_after`: the request is executed, and the response has the HTTP status `status`;
+        `malformed`: the request is executed, and the response is incomplete JSON;
+        `other`: the request is executed, and the response has the id of another order;
+        `reject`: the order is rejected;
+        `reject_later`: the order is accepted and rejected afterwards;
+        `partial`: half of the order fills and the rest is cancelled;
+        `state`: the response shows `state` in place of the order's true status;
+        `unlisted`: the response to a query of orders or fills lacks the newest order (Kalshi
+        only; at Alpaca's server a control route delays the listing of activities);
+        `trading_is_paused`, `exchange_is_paused`: an order or cancellation is refused with this
+        error code, as Kalshi does in a pause;
+        `skew`: the server's clock is set `seconds` ahead.
     """
 
     kind: Annotated[FaultKind, required_setting("kind of the fault")]
@@ -114,9 +118,9 @@ class FaultPlan:
         self._remaining.clear()
 
     def take(self, request: Request, *kinds: FaultKind) -> Fault | None:
-        """Take the first planned fault of these kinds that applies to a request, or return None.
+        """Return the first planned fault of these kinds that applies to a request, or None.
 
-        The remaining count of the fault is reduced by one.
+        The fault's remaining count is reduced by one.
         """
         for place, fault in enumerate(self._remaining):
             of_method = fault.method in ("", request.method)

@@ -1,4 +1,4 @@
-"""Responses of Alpaca's data API for a `Venue`: pages of bars, latest bars and latest trades."""
+"""Responses of Alpaca's data API at the practice venue: bars, latest bars and latest trades."""
 
 from __future__ import annotations
 
@@ -36,7 +36,10 @@ _TOKEN = re.compile(r"\d{1,6}(-\d{1,9})?", re.ASCII)
 
 
 def bars_page(venue: Venue, query: Mapping[str, str]) -> Response:
-    """Return one page of bars. Routes: `GET /v2/stocks/bars` and `/v1beta3/crypto/us/bars`."""
+    """Return one page of bars and the token of the next page.
+
+    Routes: `GET /v2/stocks/bars` and `GET /v1beta3/crypto/us/bars`.
+    """
     refuse_unknown_keys(
         query,
         *("symbols", "timeframe", "start", "end", "limit", "page_token"),
@@ -79,7 +82,7 @@ def bars_page(venue: Venue, query: Mapping[str, str]) -> Response:
 
 
 def _place_of(token: str) -> tuple[int, int]:
-    """Decode a page token into the symbol number and the bar number of the page's first bar."""
+    """Decode a page token; return the number of the page's first symbol and of its first bar."""
     if not _TOKEN.fullmatch(token):
         raise InputError(
             f"page_token: {token[:40]!r} is invalid; pass the next_page_token of the previous page"
@@ -122,13 +125,13 @@ def latest_trades(venue: Venue, now: np.datetime64, query: Mapping[str, str]) ->
 
 
 def _refuse_other_data(query: Mapping[str, str]) -> None:
-    """Refuse an unknown feed and any currency other than USD."""
+    """Refuse a query for an unknown data feed or for a currency other than USD."""
     query_choice(query, "feed", FEEDS)
     query_choice(query, "currency", ("USD",))
 
 
 def query_symbols(query: Mapping[str, str]) -> list[str]:
-    """Return the symbols of a query, normalised (BTCUSD) and without duplicates."""
+    """Return the symbols of a query in the project's form (BTCUSD), without duplicates."""
     names = query.get("symbols", "").split(",")
     return list(dict.fromkeys([instrument(name).symbol for name in names if name]))
 
@@ -160,7 +163,10 @@ def bars_response(
 def _rows(
     venue: Venue, past: Bars, symbol: str, start: np.datetime64, end: np.datetime64, latest: int
 ) -> list[Response]:
-    """Return the bars of one symbol in Alpaca's format."""
+    """Return the bars of one symbol that start from `start` to `end`, in Alpaca's format.
+
+    latest: number of latest bars to return; 0 returns all.
+    """
     s = past.symbols.index(symbol)
     times, values = past.bars_of_symbol(s)
     near = int(np.searchsorted(times, start, side="right"))
@@ -188,9 +194,10 @@ def split_bars(
 ) -> list[Response]:
     """Split each bar into shorter bars that aggregate to it.
 
-    All parts except the first are flat at the close. Clients request shorter bars because Alpaca's
-    hourly bars start on the full hour but sessions at 9:30, and because Alpaca's daily crypto bars
-    do not start at midnight UTC.
+    All shorter bars except the first are flat at the close. Clients request shorter bars for two
+    reasons: Alpaca's hourly bars start on the full hour but sessions at 9:30, and Alpaca's daily
+        crypto
+    bars do not start at midnight UTC.
 
     length: length of the shorter bars.
     """
@@ -220,8 +227,8 @@ def _served(timeframe: Timeframe, kind: AssetClass) -> dict[str, Timeframe]:
     """Return the timeframes that a client may request, by Alpaca's name.
 
     They are the panel's timeframe, and the shorter one from which a client builds hourly stock bars
-    and daily crypto bars. If stocks fill in the closing auction only the shorter one is served,
-    because the rest of the session is unknown at the decision.
+    and daily crypto bars. If stocks fill in the closing auction only the shorter one is served: a
+    decision comes before the session ends, so its whole bar is not known yet.
     """
     part = timeframe.requested_timeframe(kind)
     frames = {part} if kind is AssetClass.STOCK and timeframe.fills_at_close else {timeframe, part}

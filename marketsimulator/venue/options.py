@@ -1,4 +1,4 @@
-"""Options trading of a `Venue`: one options desk for each underlying, in one account."""
+"""Options trading of the practice venue: one options desk per underlying, in one account."""
 
 from __future__ import annotations
 
@@ -45,7 +45,9 @@ from trainingdata.volatility_index import read_volatility_index
 
 
 class OptionsDesk(Protocol):
-    """Simulated market in the options on one stock; a product registers its constructor.
+    """Simulated market in the options on one stock.
+
+    The product that trades the options registers a constructor of this type as an entry point.
 
     reserved_cash: cash reserved for the maximum loss of the positions, USD.
     """
@@ -57,17 +59,17 @@ class OptionsDesk(Protocol):
         ...
 
     def option_positions(self) -> Mapping[OptionContract, int]:
-        """Return the position in each option, contracts; negative if short."""
+        """Return the number of contracts held of each option; negative if short."""
         ...
 
     def quotes(self, contracts: Iterable[OptionContract]) -> Mapping[OptionContract, Quote]:
-        """Return the quote of each option; options without a quote are skipped."""
+        """Return the quote of each option; options without a quote are left out."""
         ...
 
     def submit_order(
         self, order: SpreadOrder, *, partial: bool = False, rejected: bool = False
     ) -> SpreadTicket:
-        """Accept an order and fill it if possible; return its ticket.
+        """Accept an order, fill it if possible, and return the venue's record of it.
 
         partial: true to fill half of the order and cancel the rest.
         rejected: true to accept the order and reject it afterwards.
@@ -80,7 +82,8 @@ class OptionsDesk(Protocol):
     def advance(self) -> list[tuple[OptionContract, int, Decimal]]:
         """Advance to the venue's present instant: fill or expire orders, settle expired options.
 
-        Returns each expired option with its position in contracts and its signed settlement in USD.
+        Returns, for each expired option, its position in contracts and its signed cash settlement
+        in USD.
         """
         ...
 
@@ -88,8 +91,8 @@ class OptionsDesk(Protocol):
 class VenueOptions:
     """Options trading of the venue's account: one desk for each underlying.
 
-    Cash is in the broker's account only. Desks withdraw reserves and payments from it, and deposit
-    released reserves and receipts.
+    All cash is in the broker's account. Desks withdraw reserves and payments from it, and deposit
+    released reserves and receipts into it.
 
     desks: desks by symbol of the underlying.
     """
@@ -102,10 +105,12 @@ class VenueOptions:
         price: PriceSource,
         terms: OptionTerms,
     ) -> None:
-        """Create the desks.
+        """Create one desk for each underlying; without a volatility index (`terms.vix`) none.
 
         record: record of the account's orders and activities.
-        price: returns the present price of a market order in a stock.
+        broker: account that holds the cash.
+        bars: bars of the underlyings.
+        price: function that returns the present price of a symbol, before costs.
         terms: settings of the options.
         """
         self._record = record
@@ -153,7 +158,7 @@ class VenueOptions:
         self._mark_positions()
 
     def start_day(self) -> None:
-        """Start a trading day; positions enter it at their last marks."""
+        """Start a trading day, and measure its profit from the last marks of the positions."""
         self._entries.start_day(self._marks)
 
     def listed_options(self) -> list[OptionContract]:
@@ -161,7 +166,10 @@ class VenueOptions:
         return [contract for desk in self.desks.values() for contract in desk.listed_options()]
 
     def _mark_positions(self) -> None:
-        """Mark each position with a quote at the price at which it can be closed."""
+        """Set the mark of each position to the price at which it can be closed now.
+
+        Positions without a quote keep their mark.
+        """
         for desk in self.desks.values():
             counts = desk.option_positions()
             for contract, quote in desk.quotes(counts).items():
@@ -170,7 +178,7 @@ class VenueOptions:
     def submit(
         self, request: Mapping[str, Any], *, partial: bool = False, reject: bool = False
     ) -> Response:
-        """Accept a multi-leg order and return its state.
+        """Accept a multi-leg order and return it in Alpaca's format.
 
         partial: true to fill half of the order and cancel the rest.
         reject: true to accept the order and reject it afterwards.
@@ -211,7 +219,7 @@ class VenueOptions:
         return positions
 
     def quotes(self, symbols: Iterable[str], now: np.datetime64) -> dict[str, Response]:
-        """Return the latest quotes by OCC symbol; options without a quote are skipped.
+        """Return the latest quotes by OCC symbol; options without a quote are left out.
 
         now: time on the clock, which may be between two instants of the panel.
         """
@@ -276,7 +284,7 @@ def contracts_response(
 
     As at Alpaca, a query without an expiration date returns options that expire by next Sunday.
 
-    listed: listed options.
+    listed: options listed at present.
     now: time on the clock.
     """
     refuse_unknown_keys(

@@ -1,4 +1,4 @@
-"""Response of `GET /v2/account/portfolio/history`: the account's equity by time window."""
+"""Response of `GET /v2/account/portfolio/history`: equity and profit over time."""
 
 from __future__ import annotations
 
@@ -34,9 +34,11 @@ PROFIT_RESETS = ("per_day", "no_reset")
 def portfolio_history(
     equities: Sequence[EquityPoint], capital: float, query: Mapping[str, str]
 ) -> Response:
-    """Return an account's equity by time window, and its profit since the previous close.
+    """Return an account's equity and profit in each time window that a query requests.
 
-    Windows without an instant of the venue are skipped.
+    A window without an instant of the venue is left out. Profit is measured from the close before
+    the window's day, or from the close before the first window if `pnl_reset` is `no_reset`; daily
+    windows always use the latter.
 
     equities: equity at every past instant and at the present one, oldest first.
     capital: starting capital of the account, USD.
@@ -71,7 +73,7 @@ def portfolio_history(
 
 
 def _daily(equities: Iterable[EquityPoint]) -> list[EquityPoint]:
-    """Return the last equity of each trading day, labelled with the midnight at its start."""
+    """Return the last equity of each trading day, with the midnight at its start as its instant."""
     by_day: dict[np.datetime64, float] = {}
     for at, equity in equities:
         day = trading_day(at)
@@ -84,7 +86,11 @@ def _daily(equities: Iterable[EquityPoint]) -> list[EquityPoint]:
 def _intraday(
     equities: Iterable[EquityPoint], length: np.timedelta64, hours: str
 ) -> list[EquityPoint]:
-    """Return the last equity of each time window within the reported hours."""
+    """Return the last equity of each time window, with the window's start as its instant.
+
+    length: length of a window.
+    hours: which windows are reported: `market_hours`, `extended_hours` or `continuous` (all).
+    """
     by_start: dict[np.datetime64, float] = {}
     for at, equity in equities:
         before = at - np.timedelta64(1, "ns")
@@ -95,7 +101,10 @@ def _intraday(
 
 
 def _within_hours(start: np.datetime64, *, extended: bool) -> bool:
-    """Return whether a time window starts within a session or, if extended, its extended hours."""
+    """Return whether a time window starts within a session, or within its extended hours.
+
+    extended: true to allow the session's extended hours.
+    """
     session = session_on(trading_day(start + np.timedelta64(1, "ns")))
     if session is None:
         return False
@@ -117,9 +126,10 @@ def extended_hours(session: Session) -> tuple[np.datetime64, np.datetime64]:
 def _base_of(
     closes: Mapping[np.datetime64, float], capital: float, at: np.datetime64
 ) -> tuple[float, np.datetime64 | None]:
-    """Return the last closing equity before an instant's trading day, and its date.
+    """Return the last closing equity before the trading day of an instant, and its date.
 
-    Without an earlier close the result is the capital and None."""
+    Without an earlier close the result is the capital and None.
+    """
     day = midnight(np.array([trading_day(at + np.timedelta64(1, "ns"))]))[0]
     before = [label for label in closes if label < day]
     if not before:

@@ -44,7 +44,7 @@ class VenueRecord:
         return format_timestamp(max(self.now(), self.running()))
 
     def refuse_used_id(self, client_order_id: str) -> None:
-        """Refuse a client_order_id that any earlier order had, even if that order is done."""
+        """Raise `Refused` for a client_order_id that an earlier order had, whatever its state."""
         if client_order_id in self.orders:
             raise Refused(422, 40010001, "client_order_id must be unique")
 
@@ -78,10 +78,10 @@ class VenueRecord:
             self._listed_from[number] = _next_opening(self.now())
 
     def delay_listing(self, kinds: Iterable[str]) -> None:
-        """Delay the listing of these kinds of activities to the next session open.
+        """List later activities of these kinds only from the next session open on.
 
-        Alpaca's paper accounts do so; positions change at once. The setting applies to later
-        activities. Without kinds all activities are listed at once.
+        Alpaca's paper accounts list some activities late in this way, while positions change at
+        once. Without kinds all later activities are listed at once.
         """
         self._late_kinds = frozenset(kinds)
 

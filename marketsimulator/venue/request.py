@@ -1,4 +1,7 @@
-"""Requests, routes and refusals of a practice server, independent of the web framework."""
+"""Requests, routes and refusals of a practice server, independent of the web framework.
+
+"Refuse" means to respond with an error status, 4xx.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +18,7 @@ MAX_WORD_SHOWN = 40  # characters of a refused word in a message
 
 
 class Refused(Exception):
-    """Exception for a request that the venue refuses.
+    """Exception for a request that the venue refuses; its text is the message of the response.
 
     status: HTTP status.
     code: error code of the API; None: derived from the status.
@@ -29,7 +32,7 @@ class Refused(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """An HTTP request with its complete body.
+    """An HTTP request whose body has been read completely.
 
     method: HTTP method.
     path: path without the query.
@@ -69,9 +72,9 @@ class Request:
 class Route:
     """A route of an API: method, path and handler.
 
-    handler: handler that returns the JSON of the response. Raises `Refused`, or `ValueError` for an
-        invalid request.
-    status: HTTP status of the response; 204 has no content.
+    handler: function that returns the JSON of the response. It raises `Refused`, or `ValueError`
+        for an invalid request.
+    status: HTTP status of a successful response; 204 has no content.
     """
 
     method: str
@@ -99,8 +102,9 @@ def query_integer(
 def query_choice(
     query: Mapping[str, str], name: str, choices: Sequence[str], default: str = ""
 ) -> str:
-    """Return a parameter of a query that must be one of `choices`.
+    """Return the value of a query parameter, which must be one of `choices`.
 
+    default: value if the query lacks the parameter.
     Raises `InputError` for any other value.
     """
     word = query.get(name, default)
@@ -114,7 +118,7 @@ def refuse_unknown_keys(keys: Iterable[str], *known_keys: str) -> None:
 
     keys: keys of the request.
     known_keys: supported keys.
-    Raises `InputError` with the first unknown key.
+    Raises `InputError` that names the first unknown key.
     """
     if others := set(keys) - set(known_keys):
         raise InputError(

@@ -33,7 +33,7 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 class PracticeServer(ABC):
     """HTTP server of a practice venue.
 
-    speed: simulated seconds per second; None: the clock waits for a client.
+    speed: simulated seconds per real second; None: the clock waits for a client to move it.
     faults: faults that are still to be injected.
     host: host name accepted by control routes, in addition to IP addresses and localhost.
     """
@@ -61,11 +61,14 @@ class PracticeServer(ABC):
 
     @abstractmethod
     def control_routes(self) -> Sequence[Route]:
-        """Return the venue's own control routes; those of clock and faults are shared."""
+        """Return control routes that only this venue has.
+
+        The routes for clock and faults, which all venues have, are not included.
+        """
 
     @abstractmethod
     def authentication_failure(self, request: Request) -> str | None:
-        """Return why a request is not authenticated; None if it is."""
+        """Return why a request is not authenticated, or None if it is."""
 
     @abstractmethod
     def error_response(self, status: int, code: int | str | None, message: str) -> Response:
@@ -78,17 +81,17 @@ class PracticeServer(ABC):
 
     @abstractmethod
     def clock_state(self) -> Response:
-        """Return the response to a request that moves the clock: the time on the clock."""
+        """Return the time on the clock, as the response to a request that moves the clock."""
 
     @property
     @abstractmethod
     def current_instant(self) -> np.datetime64:
-        """Return the venue's present instant."""
+        """Return the instant at which the venue's state is: the last one that it has reached."""
 
     @property
     @abstractmethod
     def next_instant(self) -> np.datetime64 | None:
-        """Return the next instant of the venue; None at the end."""
+        """Return the next instant of the venue; None at the end of the data."""
 
     @property
     @abstractmethod
@@ -110,7 +113,10 @@ class PracticeServer(ABC):
         return self._started[1] + np.timedelta64(int(seconds * 1e9), "ns")
 
     def app(self) -> web.Application:
-        """Build the aiohttp application with all routes and the running clock."""
+        """Build the aiohttp application with all routes.
+
+        If the clock runs by itself, the application moves it while it serves.
+        """
         app = web.Application(middlewares=[self._in_the_words_of_the_api])
         for route in self.routes():
             app.router.add_route(route.method, route.path, self._handler(route))
@@ -121,17 +127,17 @@ class PracticeServer(ABC):
         return app
 
     def apply_state_fault(self, response: Response, request: Request) -> Response:
-        """Return an order's response; a planned `state` fault replaces its status."""
+        """Return an order's response, with another status if a `state` fault is planned for it."""
         fault = self.faults.take(request, "state")
         if fault is None:
             return response
         return {**response, "status": self.status_words.get(fault.state, fault.state)}
 
     def order_faults(self, request: Request) -> dict[str, bool]:
-        """Take the planned faults of a new order.
+        """Take the faults that are planned for a new order from the queue.
 
-        Returns the flags `partial` (fills in part) and `reject` (is rejected later). Raises
-        `Refused` for the fault `reject`.
+        Returns the flags `partial` (fill half of the order) and `reject` (reject the order after it
+        was accepted). Raises `Refused` for the fault `reject`.
         """
         if self.faults.take(request, "reject"):
             raise Refused(*self.rejection_code, "rejected by a planned fault")
@@ -149,10 +155,10 @@ class PracticeServer(ABC):
         ]
 
     def _advance(self, asked: Request) -> Response:
-        """Advance a waiting clock by {"steps": N} instants, or to the last instant by {"to": …}.
+        """Move a waiting clock by {"steps": N} instants, or up to the time given as {"to": …}.
 
         The response has the number of instants moved, the number passed since the start, and
-        whether the clock is at its end.
+        whether the clock is at its end. A running clock is not moved (409).
         """
         if self.speed is not None:
             raise Refused(
@@ -194,16 +200,16 @@ class PracticeServer(ABC):
     async def _in_the_words_of_the_api(
         self, request: web.Request, handler: Handler
     ) -> web.StreamResponse:
-        """Return HTTP errors (unknown path, body too long) in the format of the API."""
+        """Convert aiohttp's errors (unknown path, body too long) to the API's error format."""
         try:
             return await handler(request)
         except web.HTTPException as error:
             return self._refused(error.status, None, error.reason)
 
     def _control(self, route: Route) -> Handler:
-        """Return the handler of a control route, which no fault affects.
+        """Return the handler of a control route.
 
-        So faults can always be cleared.
+        Faults do not affect control routes, so that a client can always clear the faults.
         """
 
         async def handle(request: web.Request) -> web.StreamResponse:
@@ -239,7 +245,10 @@ class PracticeServer(ABC):
         return handle
 
     def _done(self, route: Route, asked: Request, invalid_request_status: int) -> tuple[int, Any]:
-        """Execute a request; return the status and JSON of its response."""
+        """Execute a request; return the HTTP status and JSON of its response.
+
+        invalid_request_status: HTTP status if the handler raises `ValueError`.
+        """
         try:
             return route.status, route.handler(asked)
         except Refused as refused:
@@ -253,7 +262,10 @@ class PracticeServer(ABC):
     def _failed(
         self, fault: Fault, request: web.Request, route: Route, asked: Request
     ) -> web.StreamResponse:
-        """Return the response to a request that a fault drops or delays."""
+        """Return the response to a request that a fault affects before the request is executed.
+
+        A `late` fault schedules the request for later.
+        """
         if fault.kind == "status":
             return _status_answer(fault)
         if fault.kind == "late":
@@ -263,12 +275,12 @@ class PracticeServer(ABC):
         return _hang_up(request)
 
     def _land_all(self) -> None:
-        """Execute all delayed requests in the order in which they were sent."""
+        """Execute all requests delayed by `late` faults, in the order in which they were sent."""
         for held_up in tuple(self._on_their_way):
             self._land(held_up)
 
     def _land(self, held_up: tuple[Route, Request]) -> None:
-        """Execute a delayed request unless it was already executed."""
+        """Execute a request delayed by a `late` fault, unless it was already executed."""
         for place, each in enumerate(self._on_their_way):
             if each is held_up:
                 del self._on_their_way[place]
@@ -288,7 +300,7 @@ class PracticeServer(ABC):
         return _response(status, self._about_another(content))
 
     def _about_another(self, content: Any) -> Any:
-        """Replace the order ids in a response by the id of another order."""
+        """Replace the order ids in the content of a response by those of another order."""
         if not isinstance(content, dict):
             return content
         if "order" in content:
@@ -305,8 +317,9 @@ class PracticeServer(ABC):
     def _foreign_page(self, request: web.Request) -> str | None:
         """Return why a control request is refused as cross-site, or None if it is allowed.
 
-        A web page may post to any address without a preflight request. A host name that resolves to
-        this address makes the request look same-site (DNS rebinding).
+        Any web page can send such a request from the user's browser without asking this server
+        first. A host name that resolves to this address would make it look same-site (DNS
+        rebinding).
         """
         name = request.url.host or ""
         if not (_is_number(name) or name in ("localhost", self.host)):

@@ -33,8 +33,8 @@ class ServerOptions:
 
     host: host name or IP address of the network interface.
     port: port, 1 … 65,535; 0 for any free port.
-    speed: simulated seconds per second, above 0, at most 1,000,000; None: the clock waits for a
-        client.
+    speed: simulated seconds per real second, above 0, at most 1,000,000; None: the clock waits for
+        a client to move it.
     """
 
     host: str
@@ -58,7 +58,7 @@ class ServerOptions:
         return f"http://{host}:{self.port}"
 
     def url_of(self, listener: socket.socket) -> str:
-        """Return the URL for clients, with the port of a listening socket."""
+        """Return the URL for clients; its port is that of a listening socket."""
         return replace(self, port=listener.getsockname()[1]).url
 
     def listener(self) -> socket.socket:
@@ -75,9 +75,9 @@ class ServerOptions:
 
 
 class ServingParser(FlagParser):
-    """Command-line parser of practice servers: flags, address, key=value overrides.
+    """Command-line parser of practice servers: flags, address, and key=value overrides.
 
-    module: module of the command.
+    module: Python module of the command.
     port: default port.
     """
 
@@ -89,7 +89,7 @@ class ServingParser(FlagParser):
         self.add_argument("--port", type=int, default=port)
 
     def parse(self, words: Sequence[str]) -> tuple[Namespace, ServerOptions]:
-        """Parse command-line arguments; return them and the server options.
+        """Parse command-line arguments; return the flags, and the server's address and clock speed.
 
         Raises `InputError` with the flag, the value and what was expected.
         """
@@ -138,11 +138,11 @@ async def _serve(app: web.Application, listener: socket.socket) -> None:
 
 
 class ConnectionLimiter:
-    """Limiter of connections and of the time until a connection's first request.
+    """Limits the number of connections, and the time until a connection's first request.
 
-    A silent connection is closed after `HEADER_TIMEOUT_SECONDS`, or earlier if a new one needs its
-    place. A client that has sent a request keeps its connection. aiohttp limits lines, headers,
-    bodies and idle time, but not these two.
+    A connection that has sent no request (silent) is closed after `HEADER_TIMEOUT_SECONDS`, or
+    earlier if a new connection needs its place. A client that has sent a request keeps its
+    connection. aiohttp itself limits lines, headers, bodies and idle time only.
     """
 
     def __init__(self) -> None:
@@ -155,12 +155,15 @@ class ConnectionLimiter:
 
     @web.middleware
     async def keep_connection(self, request: web.Request, handler: Handler) -> web.StreamResponse:
-        """Mark the connection of a request as not silent."""
+        """Mark the connection of a request as not silent, and handle the request."""
         self._silent.discard(request.protocol)
         return await handler(request)
 
     def accept(self, server: web.Server) -> web.RequestHandler:
-        """Accept a connection and return its protocol; at the limit close the oldest silent one."""
+        """Accept a connection and return its protocol.
+
+        At the limit of connections the oldest one without a request is closed first.
+        """
         connections = server.connections
         if len(connections) >= self._limit:
             self._drop(next((each for each in connections if each in self._silent), None))
@@ -183,7 +186,10 @@ class ConnectionLimiter:
 
 
 def _speed(word: str) -> float | None:
-    """Parse simulated seconds per second; None if the clock waits for a client."""
+    """Parse simulated seconds per real second.
+
+    None for `wait`: the clock waits for a client to move it.
+    """
     try:
         return None if word == "wait" else float(word)
     except ValueError:

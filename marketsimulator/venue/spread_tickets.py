@@ -1,6 +1,7 @@
 """Multi-leg option orders and option positions in Alpaca's format, and parsing of order requests.
 
-At Alpaca the net price of a credit order is negative. In this project a credit is positive.
+At Alpaca the net price of an order that receives a credit is negative. In this project it is
+positive.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ SpreadStatus = Literal["new", "filled", "canceled", "expired", "rejected"]
 
 @dataclass(slots=True)
 class SpreadTicket:
-    """The venue's record of a multi-leg order.
+    """The venue's record of a multi-leg order: the order, its status and its fill.
 
     order: order of the client.
     submitted_at: instant of arrival.
@@ -74,7 +75,10 @@ class SpreadTicket:
         return SpreadFill(self.filled_contracts, credit)
 
     def to_response(self, *, nested: bool = False) -> Response:
-        """Return the order in Alpaca's format; nested: true to include its legs."""
+        """Return the order in Alpaca's format.
+
+        nested: true to include its legs.
+        """
         order = self.order
         name = self.client_order_id
         limit = None if order.min_credit is None else f"{-order.min_credit:.2f}"
@@ -131,9 +135,9 @@ def leg_order_id(name: str, leg: OptionLeg) -> str:
 
 
 def parse_spread_order(request: Mapping[str, Any], number: int) -> SpreadOrder:
-    """Parse a request for a multi-leg order. Raises `Refused` with the invalid field.
+    """Parse a request for a multi-leg order. Raises `Refused` that names the invalid field.
 
-    number: number of earlier orders; it determines the id if the client gives none.
+    number: number of earlier orders; an id is derived from it if the client gives none.
     """
     with refuse_invalid_fields():
         kind = str(request["type"])
@@ -175,7 +179,7 @@ def _parse_leg(request: Mapping[str, Any]) -> OptionLeg:
 def closing_price(count: int, quote: Quote | None) -> Decimal:
     """Return the price at which a position can be closed: the bid if it is long, else the ask.
 
-    The price is in points; 0 without a quote.
+    The price is in points; it is 0 without a quote.
 
     count: position in contracts, negative if short.
     """
@@ -188,7 +192,7 @@ def option_position_response(
     """Return an option position in the format of `GET /v2/positions`.
 
     count: position in contracts, negative if short.
-    price: price at which it can be closed, points.
+    price: price at which the position can be closed, points.
     entries: entry prices of all option positions.
     """
     results = entries.profit_fields(contract.symbol, float(count * SHARES_PER_OPTION), float(price))

@@ -1,9 +1,9 @@
-"""Practice venue without HTTP: an account on recorded bars, with Alpaca's rules for orders.
+"""The practice venue without HTTP: an account on recorded bars, with Alpaca's rules for orders.
 
-The account is at an instant of the panel; `advance` moves it. A market order fills at the open of
-the bar that starts at that instant; waiting orders are matched with later bars. The broker is the
-simulated broker of a backtest. With daily bars the clock also stops in the evening, when auctions
-start to accept orders.
+The account is at an instant of the panel; `advance` moves it to a later one. A market order fills
+at the open of the bar that starts at that instant; waiting orders are matched with later bars.
+Fills come from the simulated broker of a backtest. With daily bars the clock also stops in the
+evening, when auctions start to accept orders.
 """
 
 from __future__ import annotations
@@ -58,12 +58,12 @@ ASSET_FLAGS = ("tradable", "shortable", "easy_to_borrow", "fractionable")
 class Venue:
     """The practice venue: one account, its orders and its clock.
 
-    settings: costs, margin and increments, as for a backtest.
-    market: market of the venue; the clock starts at row `first` of its panel.
-    index: row of the panel of the latest instant that has passed.
+    settings: costs, margin and lot sizes, as for a backtest.
+    market: market of the venue; the clock starts at the market's `start_row`.
+    index: row of the panel of the last instant reached.
     stops: instants at which the clock stops.
     stop: number of the present stop.
-    client_bars: panel with its unconfirmed bars, as history for clients.
+    client_bars: bars that clients may request, which include bars not yet confirmed.
     broker: simulated broker with the account.
     options: options trading of the account.
     record: activities and orders of stocks, crypto and options.
@@ -107,9 +107,9 @@ class Venue:
         return self.stop + 1 >= len(self.stops)
 
     def advance(self, index: int) -> None:
-        """Advance to a later instant through all instants in between, and match waiting orders.
+        """Advance to a later row of the panel, through all instants in between.
 
-        index: row of the panel.
+        Waiting orders are matched with the bars on the way.
         """
         while self.index < min(index, len(self.market.bars.times) - 1):
             self.step()
@@ -152,7 +152,7 @@ class Venue:
     def submit(
         self, request: Mapping[str, Any], *, partial: bool = False, reject: bool = False
     ) -> Response:
-        """Accept an order and return its state.
+        """Accept an order and return it in Alpaca's format.
 
         request: body of `POST /v2/orders`.
         partial: true to fill half of the order and cancel the rest.
@@ -198,7 +198,11 @@ class Venue:
             raise Refused(403, None, f"insufficient balance for {name} (available: 0)")
 
     def _send(self, ticket: OrderTicket, *, partial: bool = False, reject: bool = False) -> None:
-        """Record a ticket and send its order to the broker."""
+        """Record a ticket and send its order to the broker, unless the order is to be rejected.
+
+        partial: true to send half of the order only; the ticket then ends as cancelled.
+        reject: true to mark the ticket as rejected.
+        """
         order = ticket.order
         self.tickets[order.client_order_id] = ticket
         self.record.record_order(ticket)
@@ -222,13 +226,13 @@ class Venue:
     def market_price(self, symbol: str) -> float | None:
         """Return the present price of a symbol before costs, USD; None before its first bar.
 
-        It is the open of the bar that starts at this instant, else the last close.
+        It is the open of the bar that starts at this instant, or without one the last close.
         """
         opening = self.broker.open_price(symbol) if symbol in self.market.bars.symbols else None
         return opening or self.broker.account().prices.get(symbol)
 
     def asset(self, symbol: str) -> Asset:
-        """Return the permissions and increments of a symbol of the panel."""
+        """Return the permissions, lot size and minimum order quantity of a symbol of the panel."""
         coin = is_crypto(symbol)
         flags = {
             "tradable": True,
@@ -244,7 +248,7 @@ class Venue:
     def _smallest(self, symbol: str) -> Decimal:
         """Return the minimum order quantity of a symbol.
 
-        For crypto it is the quantity whose present value is `orders.crypto_dust`.
+        For crypto it is the quantity whose present value is `orders.crypto_dust`, in USD.
         """
         price = self.broker.account().prices.get(symbol)
         if not is_crypto(symbol) or price is None:
@@ -267,7 +271,7 @@ class Venue:
         self.broker.set_halted(symbol, halted)
 
     def _record_bookings(self) -> None:
-        """Record the cash flows of an instant other than trades as activities."""
+        """Record the present instant's cash flows other than trades as activities."""
         self.broker.open_bars()
         row = self.broker.equity_row()
         self._update_tickets()
@@ -287,7 +291,7 @@ class Venue:
                 self.record.record_activity(entry | ({"symbol": symbol} if symbol else {}))
 
     def _update_tickets(self) -> None:
-        """Update the tickets from the broker's fills and order states."""
+        """Apply the broker's new fills and order states to the tickets."""
         for fill in self.broker.fills[self._fills_seen :]:
             self._record_fill(fill)
         self._fills_seen = len(self.broker.fills)
@@ -306,7 +310,7 @@ class Venue:
             ticket.status = "expired" if state == "expired" else "canceled"
 
     def _open_status(self, ticket: OrderTicket) -> OrderStatus:
-        """Return Alpaca's status of an open order."""
+        """Return Alpaca's word for the status of an order that is open at the broker."""
         if ticket.filled_quantity:
             return "partially_filled"
         # An order for a closed market is accepted, and new once the market opens.
@@ -314,7 +318,10 @@ class Venue:
         return "accepted" if stock and not in_session(np.array([self.now]))[0] else "new"
 
     def _record_fill(self, fill: Fill) -> None:
-        """Add a fill to its ticket and record it as an activity."""
+        """Record a fill as an activity, and add it to the ticket of its order if there is one.
+
+        A liquidation first gets an order of the venue.
+        """
         ticket = self.tickets.get(fill.client_order_id)
         traded_at = max(format_timestamp(fill.at), self.record.timestamp_text)
         ended = parse_order_prefix(fill.client_order_id) == DELISTED
@@ -349,10 +356,10 @@ class Venue:
         self.record.record_activity(activity)
 
     def _record_unordered_fill(self, fill: Fill, kind: str) -> None:
-        """Record a change of a position without an order as an activity.
+        """Record a position change that is not a trade as an activity, with its signed quantity.
 
-        A crypto fee (CFEE) reduces the purchased quantity. A merger or another delisting (MA) pays
-        the value of the shares. Each activity has the signed change of the position.
+        A crypto fee (CFEE) reduces the purchased quantity. A split (SPLIT) changes the number of
+        shares. A merger or another delisting (MA) pays the value of the shares.
 
         kind: Alpaca's type of the activity.
         """
@@ -364,7 +371,7 @@ class Venue:
         )
 
     def _margin_call(self, fill: Fill) -> OrderTicket:
-        """Create and record the venue's own order for a liquidation; return its ticket."""
+        """Create and record the venue's own order for a fill that liquidates; return its ticket."""
         side: Side = "buy" if fill.qty > 0 else "sell"
         order = Order(fill.client_order_id, fill.symbol, side, abs(fill.qty), "margin call")
         ticket = OrderTicket(order, format_timestamp(fill.booked_at))
@@ -376,7 +383,7 @@ class Venue:
 def clock_stops(market: Market) -> Instants:
     """Return the instants at which the clock stops: new bars, and openings of order entry.
 
-    With daily bars auctions accept orders from the evening on.
+    With daily bars that fill at the open, the auction accepts orders from the evening before on.
     """
     bars = market.bars
     times = bars.times[market.start_row :]

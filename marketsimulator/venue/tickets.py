@@ -32,7 +32,7 @@ END_TIME_KEYS = {  # key of the time at which an order ended, by its final statu
 
 @dataclass(slots=True)
 class OrderTicket:
-    """The venue's record of an order.
+    """The venue's record of an order: the order, its status and its fills.
 
     order: order of the client.
     submitted_at: instant of arrival, in the API's format.
@@ -65,7 +65,10 @@ class OrderTicket:
         return self.status in OPEN_STATUSES
 
     def to_response(self, *, nested: bool = False) -> Response:
-        """Return the order in Alpaca's format; `nested` has no effect, as it has no legs."""
+        """Return the order in Alpaca's format.
+
+        nested: ignored, because the order has no legs.
+        """
         del nested
         order = self.order
         coin = order.instrument.kind is AssetClass.CRYPTO
@@ -103,9 +106,9 @@ class OrderTicket:
 
 
 def parse_order(request: Mapping[str, Any], number: int) -> Order:
-    """Parse the body of `POST /v2/orders`. Raises `Refused` with the invalid field.
+    """Parse the body of `POST /v2/orders`. Raises `Refused` that names the invalid field.
 
-    number: number of earlier orders; it determines the id if the client gives none.
+    number: number of earlier orders; an id is derived from it if the client gives none.
     """
     with refuse_invalid_fields():
         _refuse_exits(request)
@@ -131,7 +134,10 @@ def parse_order(request: Mapping[str, Any], number: int) -> Order:
 
 @contextmanager
 def refuse_invalid_fields() -> Iterator[None]:
-    """Raise `Refused` with Alpaca's error for a missing or invalid field within the block."""
+    """Raise `Refused` for a missing or invalid field of a request that the block reads.
+
+    The `Refused` error has the status and code that Alpaca returns for such a field.
+    """
     try:
         yield
     except ValueError as error:
@@ -143,7 +149,7 @@ def refuse_invalid_fields() -> Iterator[None]:
 
 
 def parse_decimal(request: Mapping[str, Any], key: str) -> Decimal:
-    """Parse the number under a key of a request. Raises `ValueError` if it is not a number."""
+    """Parse the number under `key` of a request. Raises `ValueError` if it is not a number."""
     value = request[key]
     try:
         return Decimal(str(value))
@@ -152,12 +158,12 @@ def parse_decimal(request: Mapping[str, Any], key: str) -> Decimal:
 
 
 def parse_client_order_id(request: Mapping[str, Any], name: str) -> str:
-    """Return the client_order_id of a request; without one, an id derived from `name`."""
+    """Return the client_order_id of a request; if it has none, an id derived from `name`."""
     return str(request.get("client_order_id") or derive_id(name))
 
 
 def status_fields(status: OrderStatus, submitted_at: str, closed_at: str | None) -> Response:
-    """Return the status and time fields of an order in Alpaca's format."""
+    """Return the status of an order and its timestamps, in Alpaca's format."""
     ends = {key: closed_at if status == ended else None for ended, key in END_TIME_KEYS.items()}
     return {
         "status": status,
@@ -183,7 +189,7 @@ def _refuse_exits(request: Mapping[str, Any]) -> None:
 
 
 def _choice(request: Mapping[str, Any], key: str, words: tuple[str, ...]) -> Any:
-    """Return the value under a key; refuse values outside `words`."""
+    """Return the value under `key` of a request, which must be one of `words`."""
     word = str(request.get(key, ""))
     if word not in words:
         raise ValueError(f"{key} {word!r} is not one of {', '.join(words)}")
@@ -205,5 +211,5 @@ def quantity_text(quantity: Decimal) -> str:
 
 
 def format_timestamp(at: np.datetime64) -> str:
-    """Format an instant in the API's format, as 2024-03-18T14:30:00Z."""
+    """Format an instant in the API's format, such as 2024-03-18T14:30:00Z."""
     return f"{np.datetime_as_string(at, unit='s')}Z"

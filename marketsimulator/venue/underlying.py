@@ -1,4 +1,4 @@
-"""Underlying of options: a stock of the venue, with a volatility index that reacts to it."""
+"""Underlying of an options desk: a stock of the venue and a volatility index that follows it."""
 
 from __future__ import annotations
 
@@ -32,15 +32,15 @@ class Underlying:
         vix: pd.Series,
         vix_response: float,
     ) -> None:
-        """Create the underlying of a symbol.
+        """Create the underlying for a stock.
 
-        record: record of the venue, which has its clock.
+        record: record of the venue, which also tells the present instant.
         bars: panel of the venue.
-        price: returns the present price of a market order in a symbol.
+        price: function that returns the present price of a symbol, before costs.
         symbol: symbol of the stock.
         vix: closes of the volatility index by date, points.
-        vix_response: response of the volatility index to the stock's own move, see
-            `intraday_volatility_index`.
+        vix_response: elasticity of the volatility index to the stock's move since the last close,
+            see `intraday_volatility_index`.
         """
         self._record = record
         self._price = price
@@ -62,9 +62,9 @@ class Underlying:
         return self._price(self._symbol)
 
     def volatility_index(self) -> float | None:
-        """Return the present volatility index, points.
+        """Return the estimated present level of the volatility index, points.
 
-        None while the market is closed, or if a previous close is unknown.
+        None while the market is closed, or if the previous close of the stock or index is unknown.
         """
         session = session_on(new_york_date(np.array([self.now()]))[0])
         index = self.index_level()
@@ -77,7 +77,10 @@ class Underlying:
         return float(intraday_volatility_index(vix_before, index, close_before, self._response))
 
     def index_close(self, day: date) -> float | None:
-        """Return the stock's close in the session of a day; None unless that session has ended."""
+        """Return the stock's close on a day, USD.
+
+        None if the day has no session or if its session has not ended yet.
+        """
         session = session_on(np.datetime64(day, "D"))
         # The panel holds future closes: none is returned before its session has ended.
         if session is None or session.closes > self.now():

@@ -1,9 +1,10 @@
 """Comparison of journaled decisions with replayed ones: differences and their causes.
 
-`journaled_account` rebuilds the account of a journaled decision. The venue reports unsettled cash
-and short proceeds, but the journal does not contain them. Both are computed from the trades since
-the first decision, by the rules of the simulated account: stocks settle when the next session
-opens, and a partly closed short keeps its share of the proceeds.
+A decision is replayed on the account that it was based on, which `journaled_account` rebuilds. The
+venue reports unsettled cash and short proceeds, but the journal does not contain them. Both are
+computed from the trades since the first decision, by the rules of the simulated account: stock
+trades settle when the next session opens, and when part of a short is closed, the rest keeps its
+share of the proceeds.
 """
 
 from __future__ import annotations
@@ -56,9 +57,9 @@ class DecisionDifference:
     """A difference between a live and a simulated decision.
 
     at: instant of the decision.
-    symbol: symbol; empty if one side made no decision.
-    field: first field of the choice that differs; empty if one side made no decision.
-    live, simulated: values of that field on each side, as text.
+    symbol: symbol; empty if only one of live and simulation made a decision.
+    field: first field of the choice that differs; empty if only one of them made a decision.
+    live, simulated: value of that field in the live account and in the simulation, as text.
     cause: most likely cause according to the journal.
     why: details of the cause.
     """
@@ -76,7 +77,7 @@ class DecisionDifference:
 class DecisionComparison:
     """Result of comparing live decisions with simulated ones.
 
-    compared_instants: number of instants at which at least one side decided.
+    compared_instants: number of instants at which the live account or the simulation decided.
     equal_instants: number of these instants at which the choices of all symbols are equal.
     differences: differences in time order, at most one per symbol and instant.
     """
@@ -99,7 +100,7 @@ def compare_decisions(
 ) -> DecisionComparison:
     """Compare journaled decisions with decisions replayed on the journaled accounts.
 
-    A decision that only the simulation made counts as `undecided`.
+    A decision that only the simulation made is listed as a difference with the cause `undecided`.
 
     replayed: replayed decision for each compared journaled decision, by instant.
     closes: last closes at each of these instants, USD by symbol.
@@ -175,9 +176,9 @@ def journaled_account(
     settings: TradingSettings,
     closes: Mapping[str, float],
 ) -> AccountSnapshot:
-    """Rebuild the account for which a journaled decision was made.
+    """Rebuild the account on which a journaled decision was based.
 
-    settings: lending terms of the account.
+    settings: trading settings with the lending terms of the account.
     closes: last closes for symbols without a price in the journal, USD by symbol.
     """
     reading = record.account_at_decision(decision)
@@ -205,9 +206,11 @@ def journaled_account(
 
 
 def _shorts(record: JournalRecord, decision: DecisionRow) -> tuple[Fraction, Fraction, Fraction]:
-    """Return short proceeds, their part from this session, and unsettled cash of a decision, USD.
+    """Return three amounts of the account at a decision, USD.
 
-    Short positions at the first decision count as sold at the prices of that decision.
+    They are the proceeds of open shorts, the part of them from the present session, and the
+    unsettled proceeds of all stock trades. Short positions at the first decision count as sold at
+    the prices of that decision.
     """
     start = record.first_account()
     held = dict(start.positions)
@@ -239,6 +242,6 @@ def _shorts(record: JournalRecord, decision: DecisionRow) -> tuple[Fraction, Fra
 
 
 def _session_opened(at: np.datetime64) -> np.datetime64:
-    """Return the opening time of the last session that opened by an instant."""
+    """Return the opening time of the last session that opened at or before an instant."""
     opens = calendar().opens
     return np.datetime64(opens[np.searchsorted(opens, at, side="right") - 1])

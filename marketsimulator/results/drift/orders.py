@@ -29,7 +29,8 @@ class OrderComparison:
 
     name: id of the order; symbol and instant for a trade without an order.
     symbol: symbol of the order.
-    live, simulated: order and fills on each side; None if that side has no such order.
+    live, simulated: the order with its fills in the live account and in the simulation; None if it
+        does not exist there.
     outcome: `same`, or the profit term to which the difference is attributed.
     why: reason of the difference, according to the journal.
     """
@@ -47,7 +48,9 @@ def planned_orders(
 ) -> list[Order]:
     """Return the orders that a job planned between two account snapshots.
 
-    Unsent orders of a replaced decision are skipped.
+    Orders of a decision that was replaced are left out if they were never sent.
+
+    since, until: times of the snapshots.
     """
     standing = {decision.decision_id for decision in record.decisions}
     orders = []
@@ -97,7 +100,7 @@ def compare_orders(
 ) -> tuple[OrderComparison, ...]:
     """Compare each live order with the simulated order of the same id.
 
-    Orders that only one side has are included.
+    Orders that exist only in the live account or only in the simulation are included.
 
     decided_at: decision instant of each simulated order, by id.
     deadline: function that returns the deadline of the decision at an instant.
@@ -118,7 +121,14 @@ def _outcome(
     decided_at: np.datetime64 | None,
     until: DeadlineFunction,
 ) -> tuple[OrderOutcome, str]:
-    """Return the profit term of an order's difference, and the reason of the difference."""
+    """Return the profit term to which an order's difference is attributed, and its reason.
+
+    mine: live order; None if there is none.
+    other: simulated order; None if there is none.
+    intent: journaled intent of the order; None for a trade that was not ordered by us.
+    decided_at: decision instant of the simulated order.
+    until: function that returns the deadline of the decision at an instant.
+    """
     if mine is not None and intent is None:
         if other is None:
             return "without_decision", "traded without an order of ours"
@@ -156,7 +166,7 @@ def missed_decision_reason(
 ) -> str:
     """Return why the live loop made no decision at an instant.
 
-    cycles: cycles of the live loop.
+    cycles: trading cycles of the live loop.
     deadline: deadline of the decision.
     """
     met = [each for each in cycles if at <= each.began_at < deadline]
@@ -165,9 +175,10 @@ def missed_decision_reason(
 
 
 def slippage_by_symbol(orders: Iterable[OrderComparison]) -> dict[str, float]:
-    """Return the mean slippage of live fills over simulated fills by symbol, basis points.
+    """Return how much worse live fills were priced than simulated ones, by symbol, basis points.
 
-    Positive slippage is a cost of the live account. Only orders filled on both sides are included.
+    The result is a mean over orders that were filled on both sides; it is positive if the live
+    account paid more.
     """
     paid: dict[str, list[float]] = {}
     for order in orders:

@@ -33,12 +33,12 @@ class Drift:
 
     source: description of the journal and of the simulation's bars.
     start, end: period over which profits are measured.
-    live, simulated: the two accounts.
+    live, simulated: live account and simulated account.
     profit_terms: live profit less simulated profit by cause, exact, USD.
     decisions: comparison of journaled decisions with decisions replayed on the journaled accounts.
-    orders: comparison of each order of either account.
+    orders: comparison of the orders of both accounts.
     slippage: additional cost of live fills by symbol, basis points of value.
-    not_compared: counts of decisions and orders after `end`.
+    not_compared: number of decisions and orders after `end`, which are not compared.
     """
 
     source: str
@@ -66,7 +66,7 @@ class Drift:
 
     @property
     def residual(self) -> Fraction:
-        """Return the part of the profit difference that the terms do not explain, USD."""
+        """Return the part of the profit difference that no term explains, USD."""
         return self.difference - sum(self.profit_terms.values(), ZERO_FRACTION)
 
     @property
@@ -78,7 +78,8 @@ class Drift:
     def is_conclusive(self) -> bool:
         """Return whether the comparison allows a verdict.
 
-        It does if orders were compared, or if decisions were compared and no order was sent later.
+        It does if orders were compared, or if decisions were compared and no order was sent after
+        the last snapshot.
         """
         return bool(self.orders) or (
             self.decisions.compared_instants > 0 and not self.not_compared.orders
@@ -155,9 +156,9 @@ def drift_parts(drift: Drift) -> Iterator[RenderableType]:
 
 
 def _not_compared(drift: Drift) -> Iterator[str]:
-    """Report the decisions and orders that cannot be compared yet.
+    """Report the decisions and orders that follow the last account snapshot, if there are any.
 
-    They follow the last account snapshot.
+    They cannot be compared yet.
     """
     later = drift.not_compared
     if later.orders or later.decisions:

@@ -4,8 +4,10 @@ With marks m at the end and m0 at the start, the profit of an account is exactly
 
     P/L = sum q0 (m - m0) + sum over trades (Q m - V) + sum over flows (usd + q m) + unlisted
 
-q0: quantity at the start. Q and V: signed quantity of a trade and its cost in USD.
-unlisted: remaining part of the profit that the account reports.
+q0: quantity at the start.
+Q, V: signed quantity of a trade, and its signed cost in USD.
+usd, q: changes of cash and of a position by a flow, such as a fee, a dividend or a split.
+unlisted: part of the profit reported by the account that the other terms do not explain.
 
 The difference of two such sums is split by trade, by flow and by marks. Numbers are fractions,
 because a mean price is rarely a finite decimal. Only `to_whole_cents` rounds.
@@ -134,7 +136,7 @@ class DriftSide:
     start_marks, end_marks: prices at which this account values positions, by symbol.
     start_equity, end_equity: equity that the account reports.
     trades: orders, filled or not, and trades without an order, by id.
-    flows: all flows other than trades.
+    flows: all changes of cash or positions other than trades.
     transfers: deposits less withdrawals, which are not profit.
     """
 
@@ -153,7 +155,7 @@ class DriftSide:
         return self.end_equity - self.start_equity - self.transfers
 
     def all_flows(self, causes: Mapping[str, ProfitTerm]) -> list[Flow]:
-        """Return all flows of the account: initial positions, trades and other flows.
+        """Return initial positions, trades and other flows of the account, all as flows.
 
         causes: profit term of each trade, by order id; `decided` by default.
         """
@@ -170,7 +172,7 @@ class DriftSide:
         ]
 
     def unexplained(self) -> Fraction:
-        """Return the reported profit that positions, trades and flows do not explain, USD."""
+        """Return the part of the reported profit that no position, trade or flow explains, USD."""
         return self.profit - sum(
             (flow.profit_contribution(self.end_marks) for flow in self.all_flows({})), ZERO_FRACTION
         )
@@ -193,7 +195,7 @@ def compared_account(
     marks: Mapping[str, Fraction] | None = None,
     transfers: Fraction = ZERO_FRACTION,
 ) -> DriftSide:
-    """Build one side of the comparison from a run and its first and last account snapshot.
+    """Build one account of the comparison from a run and its first and last account snapshot.
 
     orders: orders planned between the snapshots.
     marks: end prices of symbols without a price in the last snapshot, such as closed positions.
@@ -233,7 +235,8 @@ def compared_account(
 def _trade_name(fill: Fill) -> str:
     """Return the identifier of a fill's trade: its order id.
 
-    A simulated liquidation has the identifier of a live trade without an order.
+    A simulated liquidation gets the identifier of a live trade without an order, so that the two
+    can be compared.
     """
     name = fill.client_order_id
     return (
@@ -248,8 +251,8 @@ def profit_terms(
 ) -> dict[ProfitTerm, Fraction]:
     """Return live profit less simulated profit by term, USD.
 
-    causes: term for a difference in quantity, by order id; `decided` by default. A difference in
-        fill price counts as `prices`.
+    causes: term for a difference in filled quantity, by order id; `decided` by default. A
+        difference in fill price always counts as `prices`.
 
     The terms add up exactly to the difference of the profits. All profit in symbols without a mark
     in the simulated account counts as `not_simulated`.

@@ -1,7 +1,7 @@
-"""The book of a stress test: an account and the bars of its symbols.
+"""The account that a stress test is applied to, with the bars of its symbols.
 
-The book of a backtest is read from its folder and marked by its bars. The book of a live account is
-read from the venue.
+The account of a backtest is read from its folder and marked at the closes of its bars. A live
+account is read from the venue.
 """
 
 from __future__ import annotations
@@ -51,13 +51,13 @@ _OWN_BARS = "give the bars that the run used, data.dir=[DIR]"
 
 @dataclass(frozen=True, eq=False, slots=True)
 class StressedBook:
-    """An account under stress, with the bars of its S symbols.
+    """An account to be stressed, with the bars of its S symbols.
 
     account: cash, positions and their marks.
     source: short description of the account.
     short_proceeds: USD from the sale of open shorts, by symbol.
     bars: all bars of the symbols, for scenarios of a historical day.
-    known_bars: bars that were known at the instant of the account.
+    known_bars: bars that were known at the time of the account.
     option_risk: maximum loss of open options from their present value, USD.
     notes: remarks for the report.
     """
@@ -107,7 +107,7 @@ class StressedBook:
         return np.array([np.median(volumes) if len(volumes) else 0.0 for volumes in recent_bars])
 
     def recent_bars(self, s: int) -> tuple[Instants, Array]:
-        """Return times and values of a symbol's last bars, for estimates of impact and volume.
+        """Return the ends and values of a symbol's last bars, to estimate market impact and volume.
 
         s: index of the symbol.
         """
@@ -116,9 +116,9 @@ class StressedBook:
 
 
 def load_run_settings(run: RunFolder, overrides: DictConfig) -> BacktestSettings:
-    """Load the settings with which a run's positions are marked and settled.
+    """Load the settings of a run that determine how its positions are marked and settled.
 
-    overrides: overrides of the run's settings, by group.
+    overrides: settings that replace those of the run, by group.
     Raises `DataError` if the folder has no settings.
     """
     run.read_summary()  # that says whether it is a backtest's
@@ -137,17 +137,22 @@ def load_run_settings(run: RunFolder, overrides: DictConfig) -> BacktestSettings
 
 
 def _finite(value: Any) -> Any:
-    """Remove infinite values from settings; they are defaults and not set by the user."""
+    """Remove infinite values from nested settings.
+
+    They are defaults, not values set by the user, so they can be left out.
+    """
     if isinstance(value, dict):
         return {key: _finite(part) for key, part in value.items() if part != float("inf")}
     return [_finite(part) for part in value] if isinstance(value, list) else value
 
 
 def load_run_book(run: RunFolder, at: str, settings: BacktestSettings) -> StressedBook:
-    """Load the book of a backtest at an instant.
+    """Load the account of a backtest at an instant.
 
-    at: `end`, `worst` for the highest leverage, a New York date or an instant with a time zone.
-    Raises `InputError` if the bars lack a symbol or contradict the run's equity.
+    at: `end`, `worst` for the highest leverage, a New York date or a timestamp with a time zone.
+    Raises `InputError` if the bars lack a symbol, or if the account's equity at their prices
+        differs
+    from the run's.
     """
     held = run.book_at(at)
     files = settings.configured_timeframe
@@ -185,9 +190,9 @@ def load_run_book(run: RunFolder, at: str, settings: BacktestSettings) -> Stress
 def load_account_book(
     broker: BrokerSettings, keys: ApiKeys, settings: BacktestSettings
 ) -> StressedBook:
-    """Load the present book of an account from the venue.
+    """Load the present account from the venue.
 
-    settings: if `data.dir` is set, bars are loaded from there; otherwise the book has no bars.
+    settings: if `data.dir` is set, bars are loaded from there; otherwise there are no bars.
     Raises `InputError` if the account has no position in a stock or in crypto.
     """
     account = AlpacaBroker(broker, keys).account()
@@ -224,7 +229,7 @@ def load_account_book(
 
 
 def _bars(settings: BacktestSettings, held: Sequence[Instrument], now: np.datetime64) -> Bars:
-    """Load the bars of the symbols that are known at `now`; symbols without a file have none."""
+    """Load those bars of the symbols that are known at `now`; symbols without a file have none."""
     real: dict[str, tuple[Instants, Array]] = {}
     if settings.data.dir:
         files = find_files([Path(folder).expanduser() for folder in settings.data.dir], None)
@@ -240,9 +245,9 @@ def _bars(settings: BacktestSettings, held: Sequence[Instrument], now: np.dateti
 
 
 def option_risk(positions: Sequence[Mapping[str, Any]]) -> float:
-    """Return the maximum loss of the option positions by expiry, USD.
+    """Return the maximum loss of the option positions up to their expiry, USD.
 
-    The loss is the value of the options within the account's cash, plus any further liability.
+    It is the value at which the account counts the options, plus any liability beyond it.
     Raises `InputError` if the loss is unbounded.
     """
     held: dict[OptionContract, Decimal] = defaultdict(Decimal)

@@ -39,35 +39,35 @@ CallEnding = Literal["none", "met", "nothing_left", "standing"]
 
 @dataclass(frozen=True, slots=True)
 class MarginCheck:
-    """Margin of the account at the first close after the price move; USD."""
+    """Margin of the account at the first close after the price move; amounts in USD."""
 
     checked_at: np.datetime64
-    required_collateral: Decimal  # that stocks need
-    collateral: Decimal  # equity without coins, after the night's charges
-    had_margin_call: bool  # whether a margin call stood before the move already
-    has_margin_call: bool  # whether there was one, before or then
-    collateral_shortfall: Decimal  # of collateral; the excess if below 0
-    has_intraday_deficit: bool  # whether the intraday margin was exceeded before the close
+    required_collateral: Decimal  # requirement of the stock positions
+    collateral: Decimal  # equity less crypto, after the night's charges
+    had_margin_call: bool  # true if a call was open before the move
+    has_margin_call: bool  # true if a call was open before the move or at this close
+    collateral_shortfall: Decimal  # required less actual collateral; excess if negative
+    has_intraday_deficit: bool  # true if there was one before the close
 
 
 @dataclass(frozen=True, slots=True)
 class ScenarioOutcome:
-    """Loss, margin and liquidations of an account in one scenario; USD.
+    """Loss, margin and liquidations of an account in one scenario; amounts in USD.
 
-    Leverage is None without equity.
+    Leverage is None if the account has no equity.
     """
 
     name: str
     source: str
     moves: Mapping[str, PriceMove]  # by symbol of the book
     loss: Decimal
-    losses_by_symbol: Mapping[str, Decimal]  # by symbol, below 0 a gain; they add up to the cent
-    equity_after: Decimal  # before the broker does anything
+    losses_by_symbol: Mapping[str, Decimal]  # gains are negative; they add up to `loss`
+    equity_after: Decimal  # before any liquidation
     leverage_after: float | None
     margin: MarginCheck
-    liquidations: tuple[Fill, ...]  # positions closed by the broker, in its order
-    call_ending: CallEnding  # of the margin call
-    final_equity: Decimal  # once the broker is done: less costs of liquidations and of nights
+    liquidations: tuple[Fill, ...]  # positions closed by the broker, in order
+    call_ending: CallEnding  # how the margin call ended
+    final_equity: Decimal  # after liquidations, their costs and nightly charges
     final_leverage: float | None
 
     @property
@@ -78,7 +78,7 @@ class ScenarioOutcome:
 
 @dataclass(frozen=True, eq=False, slots=True)
 class StressResult:
-    """Result of a stress test: the book and its outcome in each scenario."""
+    """Result of a stress test: the account and its outcome in each scenario."""
 
     book: StressedBook
     outcomes: tuple[ScenarioOutcome, ...]
@@ -92,7 +92,7 @@ class StressResult:
 def run_stress(
     book: StressedBook, scenarios: Sequence[Scenario], settings: BacktestSettings
 ) -> StressResult:
-    """Run a stress test: apply each scenario to the book.
+    """Run a stress test: apply each scenario to the account separately.
 
     settings: backtest settings that determine settlement: costs, fees, margin and fills.
     """
@@ -104,7 +104,7 @@ def run_stress(
 
 
 def leverage_of(gross: float, equity: float) -> float | None:
-    """Return the leverage, gross exposure divided by equity; None without equity."""
+    """Return gross exposure divided by equity; None without positive equity."""
     return gross / equity if equity > 0 else None
 
 
@@ -114,7 +114,10 @@ def _outcome(
     moves: Mapping[str, PriceMove],
     settings: BacktestSettings,
 ) -> ScenarioOutcome:
-    """Simulate a scenario until no margin call is open or none can be met; return its outcome."""
+    """Simulate a scenario and return its outcome.
+
+    The simulation ends when no margin call is open, or when nothing is left that could meet it.
+    """
     fractions = np.array([each.fraction for each in moves.values()])
     prices = book.marks * (1.0 + fractions)
     parts = dict(zip(book.symbols, (-book.values * fractions).tolist(), strict=True))
@@ -185,10 +188,10 @@ def _outcome(
 
 
 def _moved_market(book: StressedBook, prices: Array) -> Market:
-    """Return a market of the book's recent bars, followed by bars at constant prices [S].
+    """Return a market of the account's recent bars, followed by bars at constant prices [S].
 
     Stocks have all bars of the next `MAX_CALL_SESSIONS` sessions. Crypto has one bar, because it is
-    not liquidated. Each bar has the usual volume of its symbol. There are no corporate actions.
+    not liquidated. Each bar has the median volume of its symbol. There are no corporate actions.
     """
     timeframe = book.known_bars.timeframe
     ends = _ends_of_stock_bars(timeframe, book.account.as_of)
@@ -209,7 +212,7 @@ def _moved_market(book: StressedBook, prices: Array) -> Market:
 
 
 def _ends_of_stock_bars(timeframe: Timeframe, at: np.datetime64) -> Instants:
-    """Return the instants at which the stock bars of the next sessions become known."""
+    """Return the ends of the stock bars in the next `MAX_CALL_SESSIONS` sessions."""
     closes = calendar().closes
     first = int(np.searchsorted(closes, at, side="right"))
     if first + MAX_CALL_SESSIONS + 1 >= len(closes):

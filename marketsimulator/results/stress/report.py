@@ -23,7 +23,7 @@ CALL_ENDING_TEXTS = {
 
 
 def stress_verdict(result: StressResult) -> tuple[str, str]:
-    """Return the verdict in two texts: the worst case, then margin calls and wiped-out accounts."""
+    """Return two texts: the worst case; scenarios with margin calls or a wiped-out account."""
     worst = result.worst_outcome
     if worst is None:
         return "No scenario could be computed.", ""
@@ -69,7 +69,7 @@ def stress_json(result: StressResult) -> str:
 
 
 def scenario_table(result: StressResult) -> Table:
-    """Return the table of scenarios: loss, margin and liquidation in one row each."""
+    """Return a table with one row per scenario: loss, margin call and liquidation."""
     heads = ("scenario", "loss", "equity after", "margin call", "liquidated")
     more = ("leverage after", "final equity", "final leverage")
     rows = [
@@ -92,7 +92,7 @@ def scenario_table(result: StressResult) -> Table:
 
 
 def loss_table(result: StressResult) -> Table:
-    """Return the table of price moves and losses by symbol in the worst case."""
+    """Return the table of price moves and losses by symbol in the worst scenario."""
     book = result.book
     held = zip(book.symbols, book.quantities.tolist(), book.marks.tolist(), strict=True)
     texts = {symbol: (quantity(size), quantity(mark, 6)) for symbol, size, mark in held}
@@ -115,7 +115,7 @@ def _leverage_text(leverage: float | None) -> str:
 
 
 def _call_text(outcome: ScenarioOutcome) -> str:
-    """Describe the margin call with its shortfall, or the excess margin."""
+    """Describe an outcome's margin call with its shortfall; without one, the excess margin."""
     margin = outcome.margin
     deficit = "; intraday deficit" if margin.has_intraday_deficit else ""
     if margin.has_margin_call and (margin.collateral_shortfall > 0 or not margin.had_margin_call):
@@ -125,7 +125,7 @@ def _call_text(outcome: ScenarioOutcome) -> str:
 
 
 def _closed_text(outcome: ScenarioOutcome) -> str:
-    """Describe the liquidated quantities by symbol and the end of the margin call."""
+    """Describe the quantities liquidated, by symbol, and whether the margin call was met."""
     sizes: dict[str, float] = {}
     for each in outcome.liquidations:
         sizes[each.symbol] = sizes.get(each.symbol, 0.0) + float(each.qty)

@@ -21,16 +21,16 @@ HALTED_BASIS = "halted"  # basis of a symbol that does not trade
 
 @dataclass(frozen=True, slots=True)
 class PriceMove:
-    """Price move of a symbol in a scenario, and the basis of its size."""
+    """Price move of a symbol in a scenario, and where the size of the move comes from."""
 
     fraction: float  # a fraction of its mark
     basis: str  # source of the move, in words
 
 
 def scenario_moves(scenario: Scenario, book: StressedBook) -> Mapping[str, PriceMove]:
-    """Return the price move of each symbol of a book in a scenario.
+    """Return the price move of each symbol of an account in a scenario.
 
-    A halted symbol has a move of 0 and the basis `HALTED_BASIS`.
+    A symbol that the scenario halts has a move of 0 and the basis `HALTED_BASIS`.
     """
     trading = np.ones(len(book.symbols), dtype=bool)
     stocks = np.where(book.crypto, 0.0, np.abs(book.values))
@@ -48,7 +48,7 @@ def scenario_moves(scenario: Scenario, book: StressedBook) -> Mapping[str, Price
 
 
 def _stated_moves(scenario: Scenario, book: StressedBook) -> tuple[Array, list[str]]:
-    """Return the assumed move of each symbol or its asset class, [S], and the basis of each."""
+    """Return the move that the scenario states for each symbol or its class [S], and its basis."""
     single = {instrument(symbol).symbol: move for symbol, move in scenario.symbols.items()}
     shorts = scenario.stocks if scenario.shorts is None else scenario.shorts
     stocks = np.where(book.quantities < 0, shorts, scenario.stocks)
@@ -65,9 +65,11 @@ def _own_moves(
 ) -> tuple[Array, list[str]]:
     """Return the historical move of each symbol in a session, [S], and the basis of each.
 
-    Symbols without bars of that session have the assumed move. Moves run from the close of the
-    previous session to the close of the bar at which the loss of the book is largest. A halted
-    symbol has no loss.
+    Moves run from the close of the previous session to the close of the bar at which the loss of
+    the whole account is largest. Symbols without bars of that session have the stated move.
+
+    trading: [S] false for a halted symbol, which contributes no loss.
+    stated, basis: [S] moves stated by the scenario, and their bases.
     """
     bars, before = book.bars, session_on(session.previous_date)
     if before is None:
