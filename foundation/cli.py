@@ -14,11 +14,12 @@ import ast
 import gc
 import importlib
 import importlib.util
+import math
 import os
 import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import contextmanager, nullcontext, redirect_stdout, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import chain
@@ -56,6 +57,7 @@ if TYPE_CHECKING:
 
 HYDRA_FOLDER_CONFIGS = ("backtest",)  # configurations whose multirun jobs use Hydra's folder
 
+JSON_FLAG = "--json"
 _HELP_FLAGS = ("-h", "--help")
 _SHOW_FLAGS = ("--cfg", "-c")
 _UNKNOWN_FLAG = re.compile(r"unrecognized arguments: (\S+)")
@@ -87,6 +89,7 @@ class Command:
     takes_hydra_flags: whether the command takes -m, --config-dir and --config-name.
     is_private: whether only the owner may read the output files, such as those of an account.
     extras: by optional library, the extra of this project that installs it.
+    json: word whose result --json prints as one JSON document; empty: every result; None: no JSON.
     is_listed: whether `kelly-chronos` lists the command.
     """
 
@@ -102,6 +105,7 @@ class Command:
     takes_hydra_flags: bool = False
     is_private: bool = False
     extras: Mapping[str, str] = field(default_factory=dict)
+    json: str | None = None
     is_listed: bool = True
 
 
@@ -113,12 +117,14 @@ class Result:
     sentences: text lines printed below the tables.
     files: function that writes each output file, by file name; all files are written, or none.
     exit_code: exit code of the process.
+    document: the result as values for JSON, for --json; NaN and infinite numbers become null.
     """
 
     tables: Sequence[RenderableType] = ()
     sentences: Sequence[str] = ()
     files: Mapping[str, Callable[[Path], object]] = field(default_factory=dict)
     exit_code: int = 0
+    document: Mapping[str, Any] | None = None
 
 
 def find_command(module: str) -> Command:
@@ -143,12 +149,13 @@ def run_command(module: str) -> None:
     module: module of the command, as registered.
     """
     command = find_command(module)
-    words = sys.argv[1:]
     if command.is_private:
         os.umask(NON_OWNER_PERMISSIONS)
     with handle_signals(ENDING_SIGNALS, _end_while_loading):
         with _gc_disabled():
             try:
+                as_json = _take_json_flag(command)
+                words = sys.argv[1:]
                 with name_flags_in_errors(command.flags, words):
                     line = _answer_or_refuse(command, words)
             except InputError as error:
@@ -163,7 +170,23 @@ def run_command(module: str) -> None:
             with one_line_errors("results of finished jobs are kept"):
                 run_jobs(line, partial(_work, command, home, None))
         else:
-            _work(command, home, line)
+            _work(command, home, line, as_json=as_json)
+
+
+def _take_json_flag(command: Command) -> bool:
+    """Remove --json from the process's arguments; return whether it was there.
+
+    Raises InputError for words whose result has no JSON.
+    """
+    words = sys.argv[1:]
+    if command.json is None or JSON_FLAG not in words or {*_HELP_FLAGS} & {*words}:
+        return False
+    sys.argv = [sys.argv[0], *(word for word in words if word != JSON_FLAG)]
+    if command.json not in ("", *words):
+        raise InputError(f"{JSON_FLAG}: {command.module} has JSON of {command.json} alone")
+    if command.takes_hydra_flags and {"-m", "--multirun"} & {*words}:
+        raise InputError(f"{JSON_FLAG}: a multirun has no single result; leave it out")
+    return True
 
 
 @contextmanager
@@ -259,6 +282,11 @@ def help_text(command: Command) -> str:
         lines.append(
             "--cfg job    show every setting with its value, after key=value changes, and meaning"
         )
+        lines.append("config=FILE  a YAML file of settings, which words replace")
+    if command.json is not None:
+        lines.append(
+            "--json       one JSON document on standard output, all else on standard error"
+        )
     return "\n".join(lines) + "\n"
 
 
@@ -313,11 +341,15 @@ def _work(
     line: CommandLine | None = None,
     config: DictConfig | None = None,
     folder: Path | None = None,
+    *,
+    as_json: bool = False,
 ) -> None:
     """Read the settings, do the work, write and print the result.
 
     line: command line with settings alone; None if the command reads its arguments itself.
     config, folder: configuration of a multirun's job, and Hydra's folder for it.
+    as_json: whether standard output is one JSON document; what the work prints goes to standard
+        error.
     """
     folder = folder if command.config in HYDRA_FOLDER_CONFIGS else None
     with (
@@ -335,12 +367,16 @@ def _work(
 
             log_to_file(command.log, command.log_links)
         raise_if_signalled()
-        with _shown(home.run) as progress:
+        lines = redirect_stdout(sys.stderr) if as_json else nullcontext()
+        with _shown(home.run) as progress, lines:
             result = home.run(settings, *progress) or Result()
         if output is not None and result.files:
             write_files_atomically(result.files, output)
     with one_line_errors("the command has finished; only its printed output is incomplete"):
-        _print(result, output)
+        if as_json:
+            _print_json(result)
+        else:
+            _print(result, output)
     if result.exit_code:
         sys.exit(result.exit_code)
 
@@ -404,13 +440,34 @@ def _print(result: Result, output: Path | None) -> None:
     print_parts(open_terminal(), (*result.tables, *sentences))
 
 
-def _answer(text: str) -> NoReturn:
-    """Print a text and exit; a closed pipe is not an error."""
+def _print_json(result: Result) -> None:
+    """Print the document of a result as JSON."""
+    from foundation.tables import json_text
+
+    write_text(json_text(_without_nan(result.document)))
+
+
+def _without_nan(value: Any) -> Any:
+    """Return values with None in place of NaN and infinite numbers."""
+    if isinstance(value, Mapping):
+        return {str(key): _without_nan(part) for key, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [_without_nan(part) for part in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def write_text(text: str) -> None:
+    """Write a text to standard output; a closed pipe is not an error."""
     try:
         sys.stdout.write(text)
         sys.stdout.flush()
     except BrokenPipeError:
+        # Python would report the closed pipe again at its end.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _answer(text: str) -> NoReturn:
+    write_text(text)
     sys.exit(0)
 
 

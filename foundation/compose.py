@@ -44,6 +44,7 @@ from foundation.plugin import (
 )
 from foundation.redaction import redact_secrets
 from foundation.settings import (
+    check_config_file,
     dotted_keys,
     read_plain_yaml,
     register_env_resolver,
@@ -57,6 +58,7 @@ register_env_resolver()
 
 CONFIGS = Path(__file__).resolve().parent.parent / "configs"
 LIST_SETTINGS_ADVICE = "see `--cfg job` for every setting"  # every command supports it
+SETTINGS_FILE = "config"  # the word config=FILE names a YAML file of the user's settings
 LAUNCHERS = ("joblib", "ray")  # launchers of multiruns, each installed by the extra of its name
 COMPOSING_ERRORS = (HydraException, OmegaConfBaseException, ValueError)  # errors in a command line
 
@@ -76,6 +78,13 @@ _PLAIN = re.compile(r"[\w./+:-]+", re.ASCII)
 _MEANT_BY_SHELLS = re.compile(r"[\"$`!\\]")  # within double quotes
 _BEFORE_QUOTE = re.compile(r"(\\*)('|\Z)")
 _EMPTY = ("", "''", '""')
+# Keys that a user's settings file may not have, each with the reason.
+_UNFIT = {
+    "defaults": "a file of settings has none; a list of defaults is for --config-dir",
+    "hydra": "Hydra's own settings are words of a multirun",
+    "confirm_live": "real money is confirmed on the command line alone: confirm_live=true",
+    SETTINGS_FILE: "a file of settings names no other file",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +126,7 @@ def compose_command_line(line: CommandLine) -> DictConfig:
     try:
         config = _composed(line, tuple(_hydras_words(line)))
     except COMPOSING_ERRORS as error:
-        raise _hydras_refusal(error, line) from error
+        raise _name_file(_hydras_refusal(error, line), line) from error
     allow_configured_plugins(OmegaConf.to_container(config, resolve=False))
     return config
 
@@ -161,7 +170,7 @@ def job_configs(line: CommandLine) -> Iterator[DictConfig]:
         for job in product(*choices):
             yield _composed(line, job)
     except COMPOSING_ERRORS as error:
-        raise _hydras_refusal(error, line) from error
+        raise _name_file(_hydras_refusal(error, line), line) from error
 
 
 @cache
@@ -215,18 +224,105 @@ def _hydras_words(line: CommandLine) -> list[str]:
     """Return the words of a command line in Hydra's grammar.
 
     Several values without brackets are a list, unless a multirun runs them one by one. An empty
-    mapping accepts any key, which Hydra's grammar marks by `++`.
+    mapping accepts any key, which Hydra's grammar marks by `++`. Words replace the values of the
+    file that config=FILE names.
     """
     refuse_empty(line.overrides)
     refuse_underscored(line.overrides)
-    words = []
-    for word in map(expand_home, line.overrides):
+    typed = [word for word in line.overrides if not word.startswith(f"{SETTINGS_FILE}=")]
+    keys = {word.lstrip("+").partition("=")[0] for word in typed}
+    words = [f"{key}={value}" for key, value in _file_values(line).items() if key not in keys]
+    for word in map(expand_home, typed):
         key, _, value = word.partition("=")
         is_list = _SEVERAL.fullmatch(value) and not line.multirun and not (CONFIGS / key).is_dir()
         words.append(f"{key}=[{value}]" if is_list else word)
     open_prefixes = _open_prefixes(line.base_config)
     fills = [f"{word.partition('=')[0]}.".startswith(open_prefixes) for word in words]
     return [f"++{word}" if fill else word for word, fill in zip(words, fills, strict=True)]
+
+
+def settings_file(overrides: Iterable[str]) -> Path | None:
+    """Return the file that the word config=FILE names; None without the word."""
+    for word in overrides:
+        if word.startswith(f"{SETTINGS_FILE}="):
+            return Path(word.partition("=")[2].strip("'\"")).expanduser()
+    return None
+
+
+def unfit_reason(key: str) -> str:
+    """Return why a settings file may not have a key, or an empty string."""
+    return _UNFIT.get(key.partition(".")[0], "")
+
+
+def _file_values(line: CommandLine) -> dict[str, str]:
+    """Return the settings of the user's file by dotted key, as values of Hydra's grammar.
+
+    One file serves all commands: a key that only other commands have is skipped.
+
+    Raises InputError for a file that cannot be used, and for a key that no command has.
+    """
+    path = settings_file(line.overrides)
+    if path is None:
+        return {}
+    check_config_file(path, "", "docs/SETTINGS.md lists them")
+    values: Any = OmegaConf.to_container(OmegaConf.load(path), resolve=False)
+    known = _top_keys(line.base_config)
+    for key in map(str, values):
+        if key in _UNFIT:
+            raise InputError(f"{path}: {key}: {_UNFIT[key]}")
+        if key not in known and not any(key in _top_keys(name) for name in _other_configs()):
+            refusal = unknown_key(key, known, advice="docs/SETTINGS.md lists all settings")
+            raise InputError(f"{path}: {refusal}")
+    prefixes = _open_prefixes(line.base_config)
+    here = {str(key): value for key, value in values.items() if key in known}
+    return dict(_flat_values(here, prefixes))
+
+
+def _flat_values(
+    values: Mapping[str, Any], whole: tuple[str, ...], group: str = ""
+) -> Iterator[tuple[str, str]]:
+    """Yield dotted keys and values of Hydra's grammar; mappings in `whole` are not divided."""
+    for name, value in values.items():
+        key = f"{group}{name}"
+        if isinstance(value, Mapping) and value and not f"{key}.".startswith(whole):
+            yield from _flat_values(value, whole, f"{key}.")
+        else:
+            yield key, _grammar_value(value)
+
+
+def _grammar_value(value: Any) -> str:
+    """Return a value of a YAML file in Hydra's grammar."""
+    if isinstance(value, Mapping):
+        parts = (f"{name}: {_grammar_value(part)}" for name, part in value.items())
+        return f"{{{', '.join(parts)}}}"
+    if isinstance(value, list):
+        return f"[{', '.join(map(_grammar_value, value))}]"
+    if value is None or isinstance(value, bool):
+        return "null" if value is None else str(value).lower()
+    return repr(value) if isinstance(value, int | float) else quoted_value(str(value))
+
+
+def _other_configs() -> Iterator[str]:
+    """Yield the names of all configurations, those of each product at a time."""
+    return (name for table in product_tables("SETTINGS") for name in table)
+
+
+@cache
+def _top_keys(config: str) -> frozenset[str]:
+    """Return the keys and groups of a configuration, of its classes and of its files."""
+    in_files = [read_plain_yaml(CONFIGS / f"{each}.yaml") for each in _chain(config)]
+    in_classes = map(setting_fields, settings_classes(config))
+    return frozenset(key for each in (*in_files, *in_classes) for key in each) - _UNFIT.keys()
+
+
+def _name_file(error: InputError, line: CommandLine) -> InputError:
+    """Name the user's file in an error about a key that the file has and no word."""
+    path = settings_file(line.overrides)
+    key = str(error).partition(":")[0]
+    typed = any(word.lstrip("+").startswith(f"{key}=") for word in line.overrides)
+    if path is None or typed or key not in _file_values(line):
+        return error
+    return InputError(f"{path}: {error}")
 
 
 @cache

@@ -70,6 +70,11 @@ class BacktestSettings(TradingSettings):
     )
     output: str = setting("outputs/backtest", "folder for the results")
     trials: str | None = setting(None, "SQLite file of the trial ledger; null: none")
+    benchmark: str | None = setting(
+        None,
+        "symbol of the bars, traded or not, or file of daily returns (CSV, Parquet); null: "
+        "buy and hold",
+    )
     fills: FillTerms = setting(FillTerms(), "limits on how much of an order fills")
 
     def __post_init__(self) -> None:
@@ -200,6 +205,69 @@ class ComparisonOptions:
         "local", "`local` runs variants in this process, `ray` on a Ray cluster"
     )
     ray: RaySettings = setting(RaySettings(), "Ray cluster, and the resources of a task")
+
+
+@settings_class()
+class SearchOptions:
+    """Settings of a search: what is varied, by what it is judged, and when it is tested."""
+
+    space: dict[str, Any] | None = setting(
+        None,
+        "`setting: [low, high]` for numbers between (whole ones if both are), `[low, high, log]` "
+        "for their logarithms, any other list or `{choices: [5, 50]}` for these values alone",
+    )
+    trials: int = setting(50, "settings tried on each training span", ge=2, le=10_000)
+    objective: Literal["sharpe", "log_growth"] = setting(
+        "sharpe", "of the training span, by which settings are chosen"
+    )
+    spans: int = setting(
+        5, "spans of as many days each; all but the first are tested on", ge=2, le=100
+    )
+    window: int | None = setting(
+        None, "spans before a test that it is trained on; none: all before", ge=1, le=99
+    )
+    ledger: str | None = setting(None, "the trial ledger, an SQLite file")
+    launcher: Literal["local", "ray"] = setting(
+        "local", "`local` runs trials in this process, `ray` on a Ray cluster"
+    )
+    workers: int | None = setting(None, "threads of `local`; none: one per core", ge=1, le=1024)
+    ray: RaySettings = setting(RaySettings(), "which one, and what a task has of it")
+
+    def __post_init__(self) -> None:
+        if self.window is not None and self.window >= self.spans:
+            raise InputError(
+                f"window: {self.window} spans are not below spans={self.spans}; the last test has"
+                f" {self.spans - 1} before it"
+            )
+
+
+@settings_class()
+class TearsheetSettings:
+    """Settings of a tear sheet: the returns to judge, and what they are compared with."""
+
+    returns: str | None = setting(
+        None, "file of daily returns or equity, CSV or Parquet; the first word of the command"
+    )
+    column: str | None = setting(
+        None, "column of returns or equity; none: the one that is named so"
+    )
+    unit: Literal["fraction", "percent"] | None = setting(
+        None, "of returns; none: recognised, or refused"
+    )
+    benchmark: str | None = setting(None, "file of its daily returns, equity or prices; none: none")
+    trials: int | None = setting(
+        None,
+        "variants tried, of which these returns are the best; none: not stated",
+        ge=1,
+        le=10**9,
+    )
+    seed: int = setting(0, "of the bootstrap", ge=0)
+    output: str = setting("outputs/tearsheet", "folder")
+
+    @classmethod
+    def from_config(cls, config: DictConfig) -> Self:
+        """Return the checked settings of a composed configuration."""
+        return settings_from_config(cls, config)
 
 
 @settings_class()

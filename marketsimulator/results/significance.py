@@ -17,7 +17,7 @@ import numpy as np
 from foundation.arrays import Array, Index, Mask
 from foundation.formatting import MIN_ANNUAL_DAYS
 from foundation.formatting import MIN_INTERVAL_DAYS as MIN_INTERVAL_DAYS
-from marketsimulator.results.metrics import bootstrap_figures
+from marketsimulator.results.metrics import bootstrap_figures, regression
 
 EULER_GAMMA = 0.5772156649015329  # the Euler-Mascheroni constant
 CONFIDENCE_LEVEL = 0.9  # probability mass of an interval
@@ -128,6 +128,31 @@ def bootstrap_intervals(
     return {
         name: central_interval(values)
         for name, values in figures.items()
+        if np.isfinite(values).all()
+    }
+
+
+def relative_intervals(
+    returns: Array, benchmark: Array, per_year: int, *, seed: int
+) -> dict[str, tuple[float, float]]:
+    """Return 90 % intervals of alpha and beta of daily returns [D] relative to a benchmark's [D].
+
+    Days of both are drawn together, in blocks of the mean length that suits their difference.
+    There are no intervals for fewer than 20 days, or for returns that differ by a constant.
+
+    per_year: days per year.
+    """
+    if len(returns) != len(benchmark) or len(returns) < MIN_INTERVAL_DAYS:
+        return {}
+    if np.ptp(returns - benchmark) < ZERO_RETURN_TOL or benchmark.std() == 0:
+        return {}
+    length = max(1, round(mean_block_length(returns - benchmark)))
+    days = draw_bootstrap_days(len(returns), length, BOOTSTRAP_DRAWS, seed=seed)
+    alphas, betas = regression(returns[days], benchmark[days])
+    found = {"alpha": alphas * per_year, "beta": betas}
+    return {
+        name: central_interval(values)
+        for name, values in found.items()
         if np.isfinite(values).all()
     }
 

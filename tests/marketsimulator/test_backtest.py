@@ -36,7 +36,12 @@ from trainingdata.market import Market
 from trainingdata.timeframe import HOURLY
 
 TABLES = ("orders", "equity", "fills", "bookings", "decisions")
-FILES = {*(f"{name}.parquet" for name in TABLES), "config.yaml", "summary.json", "report.html"}
+EXPORTS = ("returns.csv", "positions.csv", "transactions.csv")
+FILES = {
+    *(f"{name}.parquet" for name in TABLES),
+    *EXPORTS,
+    *("config.yaml", "summary.json", "report.html"),
+}
 SPAN = ["start=2024-02-20", "data.start=2024-01-02", "data.end=2024-03-08"]
 SPAN += ["forecaster.calibrated=false", "trials=null", "symbols=[SYA,SYB,SYC,SYXUSD]"]
 

@@ -11,18 +11,24 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
 from functools import cache, cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
 from execution.orders.fees import CryptoTier, FeeSchedule, TradingCosts
 from execution.orders.lending import MarginTerms
-from foundation.arrays import Array, Index, Records
+from foundation.arrays import Array, Index, Instants, Records
 from foundation.compiled import compiled, jit_inline, without_refcount
-from foundation.errors import InputError
+from foundation.errors import InputError, invalid_choice, not_installed
+from foundation.formatting import count_text
 from foundation.settings import setting, settings_class
 from marketsimulator.account.book import (
+    BORROW,
     DIVIDEND,
+    INTEREST,
+    ROUNDING,
     BarOpens,
     Book,
     Record,
@@ -34,11 +40,27 @@ from marketsimulator.account.calendar_events import close_session, open_session
 from marketsimulator.account.rebalancing import trade_to_targets, truncate_to_steps
 from marketsimulator.account.settlement import liquidate, mark_positions
 from marketsimulator.account.terms import FillTerms, day_table, fee_tier_table, holding_table
+from marketsimulator.results.comparison import Comparison, compare_records
+from marketsimulator.results.figures import account_figures
+from marketsimulator.results.metrics import daily_marks, returns_until_ruin
+from marketsimulator.results.run_record import RunRecord
+from marketsimulator.results.track_record import TrackRecord
+from marketsimulator.runs.outcome import Totals, VariantOutcome
+from marketsimulator.runs.price_frames import BarFrames, align_frames
 from trainingdata.instants import new_york_date
 from trainingdata.instruments import AssetClass, Instrument, instrument, is_symbol
 
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
 # Crypto pays `fee_bps` as stocks do, and no venue fee.
 _NO_VENUE_FEES = (CryptoTier(0.0, 0.0, 0.0),)
+# Figures of an account that its daily returns do not determine.
+_ACCOUNT_FIGURES = (
+    *("total_return", "max_drawdown_intraday", "mean_leverage", "max_leverage"),
+    *("turnover", "costs", "interest", "trades"),
+)
+FORECASTER = "given weights"  # of a replay, for comparisons
 
 
 @settings_class()
@@ -56,17 +78,27 @@ class _Bounds:
 
 @dataclass(frozen=True, eq=False)
 class ReplayResult:
-    """Result of a replay of weights.
+    """Result of a replay of weights: the account, its figures, its page.
 
-    index: [T] index of the weights.
+    name: name of the run.
+    index: [T] index of the rows.
+    at: [T] UTC instant of each row; 16:00 New York for rows that are days.
+    instruments: [S] instruments of the columns.
     symbols: [S] columns of the weights.
     equity_values: [T] equity at each row's close, USD.
-    tape: tape entries of the fills, in order.
+    closes: [T, S] closes, USD.
+    capital: equity at the start, USD.
+    tape: tape entries of fills and cash flows, in order.
     """
 
+    name: str
     index: pd.DatetimeIndex
+    at: Instants
+    instruments: tuple[Instrument, ...]
     symbols: pd.Index
     equity_values: Array
+    closes: Array
+    capital: float
     tape: Records
 
     @cached_property
@@ -83,7 +115,7 @@ class ReplayResult:
         qty: signed quantity.
         price, fee: USD.
         """
-        tape = self.tape
+        tape = self._fill_entries
         columns = {
             "at": self.index.take(tape["at"].astype(np.intp)),
             "symbol": self.symbols.astype("str").array.take(tape["symbol"].astype(np.intp)),
@@ -93,11 +125,148 @@ class ReplayResult:
         }
         return pd.DataFrame(columns, copy=False)
 
+    @cached_property
+    def returns(self) -> pd.Series:
+        """Return the daily returns at 16:00 New York, fractions; -1 on a day of ruin, then 0."""
+        marks, daily = daily_marks(
+            self.at, self.equity_values, capital=self.capital, has_crypto=self.has_crypto
+        )
+        days = pd.DatetimeIndex(new_york_date(marks[1:]), name="date")
+        return pd.Series(returns_until_ruin(daily), index=days, name=self.name)
+
+    @cached_property
+    def figures(self) -> dict[str, Any]:
+        """Return return, risk, exposure and costs by name, as in `summary.json`."""
+        return account_figures(
+            self.at, self._outcome(), capital=self.capital, has_crypto=self.has_crypto
+        )
+
+    @property
+    def stats(self) -> pd.Series:
+        """Return the figures under their standard names (CAGR, Sharpe, …); fractions and USD."""
+        return self.track_record().stats
+
+    @property
+    def has_crypto(self) -> bool:
+        """Return whether a column is crypto; days are then calendar days."""
+        return any(item.kind is AssetClass.CRYPTO for item in self.instruments)
+
+    def track_record(
+        self, benchmark: str | pd.Series | None = None, *, trials: int | None = None
+    ) -> TrackRecord:
+        """Return the record of daily returns, with intervals and significance.
+
+        benchmark: a column of the weights, bought and held, or daily returns with dates.
+        trials: number of variants tried, of which this run is the best.
+        """
+        if isinstance(benchmark, str):
+            benchmark = self._held(benchmark)
+        return TrackRecord.from_returns(
+            self.returns,
+            benchmark,
+            name=self.name,
+            trials=trials,
+            source=f"{', '.join(map(str, self.symbols))} · {count_text(len(self.at), 'row')}",
+            account={name: self.figures[name] for name in _ACCOUNT_FIGURES},
+        )
+
+    def page(
+        self,
+        path: str | Path,
+        benchmark: str | pd.Series | None = None,
+        *,
+        trials: int | None = None,
+    ) -> Path:
+        """Write the run's page, one self-contained HTML file; return its path."""
+        text = self.track_record(benchmark, trials=trials).page()
+        file = Path(path).expanduser()
+        try:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text(text, encoding="utf-8")
+        except OSError as error:
+            raise InputError(f"page: {path} cannot be written: {error.strerror}") from error
+        return file
+
+    def compare(self, *others: ReplayResult) -> Comparison:
+        """Compare this run with others over their common days; names must differ."""
+        runs = (self, *others)
+        names = Counter(run.name for run in runs)
+        if len(names) < len(runs):
+            twice = names.most_common(1)[0][0]
+            raise InputError(f"compare: two runs are named {twice!r}; pass replay(…, name=…)")
+        return compare_records([run._record() for run in runs])
+
+    def plot(self) -> Figure:
+        """Return a matplotlib figure of equity and drawdown."""
+        try:
+            from matplotlib.figure import Figure
+        except ImportError:
+            raise not_installed("matplotlib", "plot()", "pictures") from None
+        figure = Figure(figsize=(9, 5), layout="constrained")
+        above, below = figure.subplots(2, sharex=True, height_ratios=(2, 1))
+        equity = self.equity
+        above.plot(equity.index, equity, linewidth=1)
+        above.set(ylabel="equity, USD", title=self.name)
+        fall = equity / equity.cummax().clip(lower=self.capital) - 1
+        below.fill_between(equity.index, 100 * fall, linewidth=0, alpha=0.5)
+        below.set(ylabel="drawdown, %")
+        return figure
+
+    @cached_property
+    def _fill_entries(self) -> Records:
+        return self.tape[self.tape["cause"] < DIVIDEND]
+
+    def _outcome(self) -> VariantOutcome:
+        """Return equity, gross exposure and costs."""
+        fills, tape = self._fill_entries, self.tape
+        held = np.zeros(self.closes.shape)
+        np.add.at(held, (fills["at"], fills["symbol"]), fills["quantity"])
+        marks = pd.DataFrame(self.closes).ffill().fillna(0.0).to_numpy()
+
+        def paid(cause: int) -> float:
+            return 0.0 - float(tape["usd"][tape["cause"] == cause].sum())
+
+        totals = Totals(
+            notional=float(np.abs(fills["quantity"] * fills["price"]).sum()),
+            trades=len(fills),
+            fees=float(fills["fee"].sum()),
+            crypto_fees=0.0,
+            spread=float(fills["spread"].sum()),
+            slippage=float(fills["slippage"].sum()),
+            interest=paid(INTEREST),
+            borrow=paid(BORROW),
+            rounding=paid(ROUNDING),
+            dividends=0.0,
+            failures=0,
+        )
+        gross = np.abs(held.cumsum(axis=0) * marks).sum(axis=1)
+        return VariantOutcome(self.equity_values, gross, totals)
+
+    def _record(self) -> RunRecord:
+        symbols = [str(symbol) for symbol in self.symbols]
+        told = {"forecaster": FORECASTER, "data": "given bars", "symbols": symbols, "trials": None}
+        return RunRecord({**self.figures, **told}, {}, self.at, self.equity_values, name=self.name)
+
+    def _held(self, symbol: str) -> pd.Series:
+        """Return the daily returns of a column that is bought at its first close and held."""
+        columns = [str(column) for column in self.symbols]
+        if symbol not in columns:
+            raise invalid_choice("benchmark", symbol, columns, also="a Series of daily returns")
+        column = pd.Series(self.closes[:, columns.index(symbol)])
+        # Cash until its first close, as buy and hold has in a backtest.
+        closes = np.asarray(column.ffill().bfill(), dtype=np.float64)
+        marks, values = daily_marks(
+            self.at, closes, capital=float(closes[0]), has_crypto=self.has_crypto
+        )
+        days = pd.DatetimeIndex(new_york_date(marks[1:]))
+        return pd.Series(values[1:] / values[:-1] - 1, index=days, name=symbol)
+
 
 def replay(
     weights: pd.DataFrame,
-    bars: Mapping[str, pd.DataFrame],
+    bars: BarFrames,
     *,
+    name: str = "replay",
     capital: float = 100_000.0,
     fee_bps: float = 1.0,
     slippage_bps: float = 1.0,
@@ -112,11 +281,14 @@ def replay(
     Parameters
     ----------
     weights : [T, S]
-        signed fractions of equity; index instants, columns symbols. NaN keeps the position of a
-        symbol.
+        signed fractions of equity; index rows of the bars, columns symbols. NaN keeps the position
+        of a symbol, as does a row of the bars without weights.
     bars
-        frames `open`, `close` (and `high`, `low`, `volume`, which are not needed) on the same index
-        and columns. NaN without a bar: the symbol fills nothing and keeps its last close.
+        a frame per symbol with columns `open` and `close`, or frames `open` and `close` with a
+        column per symbol. NaN or no row: without a bar the symbol fills nothing and keeps its last
+        close. Rows stamped at midnight are days; stamps with a time need a time zone.
+    name
+        name of the run, for its page and for comparisons.
     fee_bps, slippage_bps
         basis points of traded value; slippage moves the price away from the open.
     increments
@@ -135,16 +307,11 @@ def replay(
         for an invalid argument, with its name.
     """
     bounds = _Bounds(capital, fee_bps, slippage_bps, symbol_cap, overnight_leverage)
-    if len(weights) == 0:
-        raise InputError("weights: the frame is empty; give at least one row")
+    if isinstance(weights, pd.Series):
+        weights = weights.to_frame(weights.name or "STOCK")
     columns = weights.columns
-    index = _checked_instants(weights.index)
-    opens = _price_matrix("open", bars, weights)
-    closes = _price_matrix("close", bars, weights)
-    target = _float_values("weights", weights)
-    if np.isinf(target).any():
-        raise InputError("weights: contains infinite values; each weight must be finite or NaN")
     instruments = _instruments(columns, increments)
+    rows = align_frames(weights, bars)
     slippage = bounds.slippage_bps
     costs = TradingCosts(0.0, slippage, 0.0, 0.0, slippage, 0.0)
     fees = FeeSchedule(crypto_tiers=_NO_VENUE_FEES, commission_bps=bounds.fee_bps)
@@ -152,7 +319,7 @@ def replay(
         leverage=intraday_leverage, order_price_buffer=1.0, interest_rate=interest_rate
     )
     book = create_book(bounds.capital, holding_table(instruments, costs), fee_tier_table(fees))
-    dates = new_york_date(index.asi8.view(f"datetime64[{index.unit}]"))
+    dates = rows.dates
     begins = np.concatenate([[True], np.diff(dates) > np.timedelta64(0)])
     # At most a liquidation, a close and an opening per row and symbol, and the flows of each night.
     size = len(columns)
@@ -161,14 +328,24 @@ def replay(
         book,
         day_table(dates[begins], fees, margin, FillTerms(volume_share=None)),
         np.cumsum(begins) - 1,
-        opens,
-        closes,
-        target,
+        rows.opens,
+        rows.closes,
+        rows.weights,
         (bounds.symbol_cap, intraday_leverage, min(bounds.overnight_leverage, intraday_leverage)),
         tape,
     )
     written = tape[: int(book.account["tape_length"][0])]
-    return ReplayResult(index, columns, values, written[written["cause"] < DIVIDEND])
+    return ReplayResult(
+        name=name,
+        index=rows.index,
+        at=rows.at,
+        instruments=tuple(instruments),
+        symbols=columns,
+        equity_values=values,
+        closes=rows.closes,
+        capital=bounds.capital,
+        tape=written,
+    )
 
 
 @compiled
@@ -266,36 +443,6 @@ def _choose_targets(
             targets[s] = truncate_to_steps(targets[s] * scale / closes[s], step)
 
 
-def _price_matrix(name: str, bars: Mapping[str, pd.DataFrame], weights: pd.DataFrame) -> Array:
-    """Return the values [T, S] of a price frame; refuse an index or columns unlike the weights'."""
-    if name not in bars:
-        raise InputError(
-            f"bars: frame {name!r} is missing (got {', '.join(bars) or 'none'}); add it"
-        )
-    frame = bars[name]
-    if not (frame.index.equals(weights.index) and frame.columns.equals(weights.columns)):
-        raise InputError(
-            f"bars[{name!r}]: index or columns differ from those of weights; reindex it to match"
-        )
-    values = _float_values(f"bars[{name!r}]", frame)
-    if (values <= 0).any() or (values == np.inf).any():
-        raise InputError(
-            f"bars[{name!r}]: contains a price that is infinite, or 0 or below; prices must"
-            " be finite and above 0"
-        )
-    return values
-
-
-def _float_values(name: str, frame: pd.DataFrame) -> Array:
-    try:
-        values = np.ascontiguousarray(frame.to_numpy(dtype=np.float64)).view()
-    except (TypeError, ValueError) as error:
-        raise InputError(f"{name}: {error}") from error
-    # Some frames return writable arrays and some do not, and the loop would be compiled for both.
-    values.flags.writeable = False
-    return values
-
-
 def _instruments(
     columns: pd.Index, increments: float | Mapping[str, float] | None
 ) -> list[Instrument]:
@@ -322,14 +469,3 @@ def _instruments(
 @cache
 def _instrument_named(name: str) -> Instrument:
     return instrument(name) if is_symbol(name) else Instrument(name, AssetClass.STOCK, Decimal(1))
-
-
-def _checked_instants(index: pd.Index) -> pd.DatetimeIndex:
-    """Return the index if its instants increase; refuse any other index."""
-    if not isinstance(index, pd.DatetimeIndex) or not (
-        index.is_monotonic_increasing and index.is_unique
-    ):
-        raise InputError(
-            "weights: the index must be a DatetimeIndex with strictly increasing times"
-        )
-    return index

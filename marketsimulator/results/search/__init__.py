@@ -1,0 +1,1 @@
+"""Search for settings: search space, spans of days, trials, and the report."""
