@@ -3,7 +3,7 @@
 kelly-chronos                     the commands, one per line
 kelly-chronos backtest …          the same as python -m marketsimulator.backtest …
 kelly-chronos --version           the version
-kelly-chronos --completion bash   a script that completes commands and settings; zsh and fish, too
+kelly-chronos --completion bash   a script for shell completion; also zsh and fish
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def main() -> None:
 
 
 def _complete(flag: str, words: Sequence[str]) -> None:
-    """Print the script of a shell, or the candidates that it asks for."""
+    """Print the completion script of a shell, or the candidates of the last word."""
     if flag == COMPLETE_FLAG:
         table = {name: each for name, each in merged_table("COMMANDS").items() if each.is_listed}
         write_text("".join(f"{each}\n" for each in candidates(words, table)))

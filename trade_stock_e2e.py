@@ -188,7 +188,7 @@ def _refuse_other_keys(settings: LiveSettings, keys: ApiKeys) -> None:
 def run_at_venue(config: DictConfig) -> Result | None:
     """Run the configured mode at a venue: the trading loop, a replay or a preview.
 
-    A preview returns its result.
+    Only a preview returns a result.
     """
     settings, keys, feed, trader = build_venue_components(config)
     if named := [key for key in ("start", "end", "days") if config[key] is not None]:
@@ -289,7 +289,8 @@ def _show_preview(settings: LiveSettings, keys: ApiKeys, feed: BarFeed, trader: 
         print_symbols_without_decision(cycle, settings)
     for line in stops:
         print_line(line)
-    document = {**cycle_document(cycle, settings), "loop_stopped_by": stops, "ask_again_at": None}
+    document = {**_cycle_document(cycle, settings), "loop_blockers": stops}
+    document["next_decision_at"] = None
     if cycle.decision is None:
         now, timeframe = cycle.account.as_of, cycle.bars.timeframe
         instant = next_decision_instant(now, settings.symbols, timeframe, settings.decisions)
@@ -298,15 +299,15 @@ def _show_preview(settings: LiveSettings, keys: ApiKeys, feed: BarFeed, trader: 
     return Result(document=document)
 
 
-def cycle_document(cycle: Cycle, settings: LiveSettings) -> dict[str, Any]:
-    """Return a cycle for JSON: money in USD, weights in multiples of equity, instants in UTC."""
+def _cycle_document(cycle: Cycle, settings: LiveSettings) -> dict[str, Any]:
+    """Return a cycle for JSON: money in USD, weights as fractions of equity, instants in UTC."""
     decision, equity = cycle.decision, cycle.account.equity
     choices = () if decision is None else decision.choices
     return {
         "at": cycle.account.as_of,
         "equity": equity,
         "idle_reason": cycle.idle_reason,
-        "failure": decision.sizing_failure if decision else "",
+        "sizing_failure": decision.sizing_failure if decision else "",
         "decisions": [
             {
                 **choice._asdict(),
@@ -320,11 +321,11 @@ def cycle_document(cycle: Cycle, settings: LiveSettings) -> dict[str, Any]:
                 "client_order_id": order.client_order_id,
                 **encode_order(order),
                 "reason": str(order.reason),
-                "not_sent_reason": cycle.unsent_reasons.get(order.client_order_id, ""),
+                "unsent_reason": cycle.unsent_reasons.get(order.client_order_id, ""),
             }
             for order in (decision.orders if decision else ())
         ],
-        "not_decided": dict(undecided_reasons(cycle, settings)),
+        "undecided_reasons": dict(undecided_reasons(cycle, settings)),
     }
 
 

@@ -1,7 +1,7 @@
 """Write configs/schema/*.json: JSON Schemas of the YAML files, from the settings classes.
 
-`make schema` runs this module. Editors read the schema that the first line of a file names;
-completion of the command line and `kelly-chronos list` read them, too.
+`make schema` runs this module. Editors read the schema that the first line of a YAML file names.
+Command-line completion and `kelly-chronos list` read the schemas, too.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any
 import yaml
 from pydantic import TypeAdapter
 
-from docs.settings_page import CLASSES, setting_schemas
+from docs.settings_page import CLASSES, key_comments, setting_schemas
 from foundation.compose import CONFIGS, group_choices
 from foundation.files import OVERWRITE_KEY
 from foundation.plugin import PLUGIN_KEYS, TARGET
@@ -24,23 +24,23 @@ from sizing.strategies import STRATEGY_NAMES
 FOLDER = CONFIGS / "schema"
 DRAFT = "https://json-schema.org/draft/2020-12/schema"
 INTERPOLATION = {"type": "string", "pattern": r"^\$\{"}
-HYDRAS: Mapping[str, Any] = {
+FILE_PROPERTIES: Mapping[str, Any] = {  # keys that no settings class has
     "defaults": {"type": "array", "description": "files that this file extends"},
-    "hydra": {"type": "object", "description": "Hydra's own settings"},
+    "hydra": {"type": "object", "description": "settings of Hydra"},
     OVERWRITE_KEY: {
         "type": "boolean",
         "default": False,
-        "description": "whether an output that holds something else may be written to",
+        "description": "true: write to an output folder that contains other files",
     },
 }
-TARGET_SCHEMA = {"type": ["string", "null"], "description": "module.name of your own code"}
-# Group files that other groups of settings read, each with the configuration that has their keys.
+TARGET_SCHEMA = {"type": ["string", "null"], "description": "module.name of custom code"}
+# Schemas of group files, each with the configuration that has the group.
 GROUPS = {"forecaster": "backtest", "fees": "backtest", "fees.kalshi": "trade_kalshi"}
 _CHOICES = re.compile(r"(?:^|\| )(\w+)(?=[:, ]|$)")
 
 
 def config_schema(name: str) -> dict[str, Any]:
-    """Return the schema of a configuration file, `configs/NAME.yaml`, and of a user's own."""
+    """Return the schema of `configs/NAME.yaml` and of a user's settings file."""
     properties: dict[str, Any] = {}
     definitions: dict[str, Any] = {}
     for kind in CLASSES[name]:
@@ -53,11 +53,11 @@ def config_schema(name: str) -> dict[str, Any]:
         if group == "sizing":
             inner["properties"]["strategy"]["anyOf"].insert(0, {"enum": list(STRATEGY_NAMES)})
         if choices:
-            about = properties[group].get("description", "")
+            description = properties[group].get("description", "")
             kinds = [{"enum": choices}, {"type": "string"}, {"$ref": properties[group]["$ref"]}]
-            properties[group] = {"description": about, "anyOf": kinds}
-    own = {key: each for key, each in _file_keys(name) if key not in properties}
-    return _document(f"Settings of {name}", {**own, **properties, **HYDRAS}, definitions)
+            properties[group] = {"description": description, "anyOf": kinds}
+    properties = {**dict(_file_keys(name)), **properties, **FILE_PROPERTIES}
+    return _document(f"Settings of {name}", properties, definitions)
 
 
 def group_schema(group: str, config: str) -> dict[str, Any]:
@@ -65,7 +65,7 @@ def group_schema(group: str, config: str) -> dict[str, Any]:
     owner = next(kind for kind in CLASSES[config] if group in setting_schemas(kind))
     inner = settings_class_in(owner.__pydantic_fields__[group].annotation)
     properties = {key: _value(each) for key, each in setting_schemas(inner).items()}
-    properties |= {TARGET: TARGET_SCHEMA, "defaults": HYDRAS["defaults"]}
+    properties |= {TARGET: TARGET_SCHEMA, "defaults": FILE_PROPERTIES["defaults"]}
     return _document(f"Settings of {group}", properties, _definitions(inner))
 
 
@@ -90,12 +90,12 @@ def _definitions(kind: type[Any]) -> dict[str, Any]:
         keys = {key: part for key, part in properties.items() if NO_KEY_MARKER not in part}
         each["properties"] = {key: _value(part) for key, part in keys.items()}
         each.pop("title", None)
-        each.pop("required", None)  # a file may leave to the command line what has no default
+        each.pop("required", None)  # the command line may set a key without a default
     return dict(found)
 
 
 def _value(schema: dict[str, Any]) -> dict[str, Any]:
-    """Return the schema of a key as YAML may state it: one value for a list, an interpolation."""
+    """Return the schema of a key in YAML, which also accepts a list's item and interpolations."""
     schema = {word: part for word, part in schema.items() if word != "title"}
     if "$ref" in schema:
         schema.pop("default", None)
@@ -109,26 +109,25 @@ def _value(schema: dict[str, Any]) -> dict[str, Any]:
 
 
 def _file_keys(name: str) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Yield the keys that only the YAML files have, with the comment as description."""
-    text = (CONFIGS / f"{name}.yaml").read_text(encoding="utf-8")
-    values = yaml.safe_load(text)
-    said = dict(re.findall(r"^(\w+):.*?[ ]# *(.+)$", text, re.MULTILINE))
+    """Yield the keys of the YAML files with their schemas; comments are descriptions."""
+    values = yaml.safe_load((CONFIGS / f"{name}.yaml").read_text(encoding="utf-8"))
+    comments = key_comments(name)
     for base in values.get("defaults", ()):
         if isinstance(base, str) and (CONFIGS / f"{base}.yaml").is_file():
             yield from _file_keys(base)
     for key in values:
-        if key in HYDRAS:
+        if key in FILE_PROPERTIES:
             continue
-        about = said.get(key, "")
-        choices = _CHOICES.findall(about) if " | " in about else []
-        schema: dict[str, Any] = {"description": about, "default": values[key]}
+        description = comments.get(key, "")
+        choices = _CHOICES.findall(description) if " | " in description else []
+        schema: dict[str, Any] = {"description": description, "default": values[key]}
         if choices:
             schema["anyOf"] = [{"enum": choices}, INTERPOLATION]
         yield key, schema
 
 
 def documents() -> dict[str, str]:
-    """Return the content of every schema by file name."""
+    """Return the text of every schema by file name."""
     found = {name: config_schema(name) for name in CLASSES}
     found |= {name: group_schema(name.partition(".")[0], kind) for name, kind in GROUPS.items()}
     return {
@@ -138,7 +137,7 @@ def documents() -> dict[str, str]:
 
 
 def main() -> None:
-    """Write all schemas; remove those of configurations that are gone."""
+    """Write all schemas; remove those of removed configurations."""
     FOLDER.mkdir(exist_ok=True)
     texts = documents()
     for path in FOLDER.glob("*.json"):

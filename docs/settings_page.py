@@ -279,12 +279,15 @@ def _leaves(values: Mapping[str, Any], group: str = "") -> Iterator[tuple[str, A
 
 def _beside(name: str) -> dict[str, str]:
     """Return the keys of a file that its classes lack, with their comments."""
-    known = {field.name for kind in CLASSES[name] for field in fields(kind)}
-    text = (CONFIGS / f"{name}.yaml").read_text()
-    said = dict(re.findall(r"^(\w+):.*?[ ]# *(.+)$", text, re.MULTILINE))
-    known |= NON_SETTING_KEYS
-    own = [key for key in _listed(name) if key not in known]
-    return {key: said[key] for key in own if key in said}
+    known = {field.name for kind in CLASSES[name] for field in fields(kind)} | NON_SETTING_KEYS
+    comments = key_comments(name)
+    return {key: comments[key] for key in _listed(name) if key not in known and key in comments}
+
+
+def key_comments(name: str) -> dict[str, str]:
+    """Return the comment of each top-level key of a configuration file."""
+    text = (CONFIGS / f"{name}.yaml").read_text(encoding="utf-8")
+    return dict(re.findall(r"^(\w+):.*?[ ]# *(.+)$", text, re.MULTILINE))
 
 
 def _listed(name: str) -> dict[str, Any]:

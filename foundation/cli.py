@@ -89,7 +89,7 @@ class Command:
     takes_hydra_flags: whether the command takes -m, --config-dir and --config-name.
     is_private: whether only the owner may read the output files, such as those of an account.
     extras: by optional library, the extra of this project that installs it.
-    json: word whose result --json prints as one JSON document; empty: every result; None: no JSON.
+    json: argument that --json requires, such as `status`; empty: none; None: --json is unsupported.
     is_listed: whether `kelly-chronos` lists the command.
     """
 
@@ -117,7 +117,7 @@ class Result:
     sentences: text lines printed below the tables.
     files: function that writes each output file, by file name; all files are written, or none.
     exit_code: exit code of the process.
-    document: the result as values for JSON, for --json; NaN and infinite numbers become null.
+    document: values that --json prints; NaN and infinite numbers become null.
     """
 
     tables: Sequence[RenderableType] = ()
@@ -176,16 +176,18 @@ def run_command(module: str) -> None:
 def _take_json_flag(command: Command) -> bool:
     """Remove --json from the process's arguments; return whether it was there.
 
-    Raises InputError for words whose result has no JSON.
+    Raises InputError for arguments that do not support it.
     """
     words = sys.argv[1:]
     if command.json is None or JSON_FLAG not in words or {*_HELP_FLAGS} & {*words}:
         return False
     sys.argv = [sys.argv[0], *(word for word in words if word != JSON_FLAG)]
     if command.json not in ("", *words):
-        raise InputError(f"{JSON_FLAG}: {command.module} has JSON of {command.json} alone")
+        raise InputError(
+            f"{JSON_FLAG}: {command.module} supports it with {command.json} only; remove it"
+        )
     if command.takes_hydra_flags and {"-m", "--multirun"} & {*words}:
-        raise InputError(f"{JSON_FLAG}: a multirun has no single result; leave it out")
+        raise InputError(f"{JSON_FLAG}: not supported with --multirun; remove it")
     return True
 
 
@@ -227,13 +229,12 @@ def _answer_or_refuse(command: Command, words: list[str]) -> CommandLine | None:
             raise not_installed(library, command.module, extra)
     if command.config is None:
         return None
-    from foundation.compose import compose_command_line, job_configs, validate_config
+    from foundation.compose import validate_command_line
 
     line = _parsed(command, words)
     # Plain words, such as `status`, may need no settings, nor the time to compose them.
     if line.overrides or not words:
-        for config in job_configs(line) if line.multirun else [compose_command_line(line)]:
-            validate_config(command.config, config)
+        validate_command_line(line)
     return line if command.takes_hydra_flags else None
 
 
@@ -282,10 +283,10 @@ def help_text(command: Command) -> str:
         lines.append(
             "--cfg job    show every setting with its value, after key=value changes, and meaning"
         )
-        lines.append("config=FILE  a YAML file of settings, which words replace")
+        lines.append("config=FILE  read settings from a YAML file; key=value words replace them")
     if command.json is not None:
         lines.append(
-            "--json       one JSON document on standard output, all else on standard error"
+            "--json       print one JSON document; progress and tables go to standard error"
         )
     return "\n".join(lines) + "\n"
 
@@ -348,8 +349,7 @@ def _work(
 
     line: command line with settings alone; None if the command reads its arguments itself.
     config, folder: configuration of a multirun's job, and Hydra's folder for it.
-    as_json: whether standard output is one JSON document; what the work prints goes to standard
-        error.
+    as_json: print the document as JSON; other output of the command goes to standard error.
     """
     folder = folder if command.config in HYDRA_FOLDER_CONFIGS else None
     with (
@@ -441,7 +441,7 @@ def _print(result: Result, output: Path | None) -> None:
 
 
 def _print_json(result: Result) -> None:
-    """Print the document of a result as JSON."""
+    """Print the result's document as JSON."""
     from foundation.tables import json_text
 
     write_text(json_text(_without_nan(result.document)))
@@ -462,11 +462,12 @@ def write_text(text: str) -> None:
         sys.stdout.write(text)
         sys.stdout.flush()
     except BrokenPipeError:
-        # Python would report the closed pipe again at its end.
+        # Without this, Python reports the closed pipe again when it exits.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _answer(text: str) -> NoReturn:
+    """Print a text and exit."""
     write_text(text)
     sys.exit(0)
 

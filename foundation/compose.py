@@ -58,7 +58,7 @@ register_env_resolver()
 
 CONFIGS = Path(__file__).resolve().parent.parent / "configs"
 LIST_SETTINGS_ADVICE = "see `--cfg job` for every setting"  # every command supports it
-SETTINGS_FILE = "config"  # the word config=FILE names a YAML file of the user's settings
+SETTINGS_FILE = "config"  # config=FILE reads a YAML file of the user's settings
 LAUNCHERS = ("joblib", "ray")  # launchers of multiruns, each installed by the extra of its name
 COMPOSING_ERRORS = (HydraException, OmegaConfBaseException, ValueError)  # errors in a command line
 
@@ -78,12 +78,12 @@ _PLAIN = re.compile(r"[\w./+:-]+", re.ASCII)
 _MEANT_BY_SHELLS = re.compile(r"[\"$`!\\]")  # within double quotes
 _BEFORE_QUOTE = re.compile(r"(\\*)('|\Z)")
 _EMPTY = ("", "''", '""')
-# Keys that a user's settings file may not have, each with the reason.
-_UNFIT = {
-    "defaults": "a file of settings has none; a list of defaults is for --config-dir",
-    "hydra": "Hydra's own settings are words of a multirun",
-    "confirm_live": "real money is confirmed on the command line alone: confirm_live=true",
-    SETTINGS_FILE: "a file of settings names no other file",
+# Keys that a user's settings file may not have, each with the way out.
+_NOT_IN_FILES = {
+    "defaults": "use --config-dir for files with a list of defaults",
+    "hydra": "write Hydra's settings on the command line",
+    "confirm_live": "write confirm_live=true on the command line of a live run",
+    SETTINGS_FILE: "write all settings in one file",
 }
 
 
@@ -126,7 +126,7 @@ def compose_command_line(line: CommandLine) -> DictConfig:
     try:
         config = _composed(line, tuple(_hydras_words(line)))
     except COMPOSING_ERRORS as error:
-        raise _name_file(_hydras_refusal(error, line), line) from error
+        raise _name_settings_file(_hydras_refusal(error, line), line) from error
     allow_configured_plugins(OmegaConf.to_container(config, resolve=False))
     return config
 
@@ -170,7 +170,7 @@ def job_configs(line: CommandLine) -> Iterator[DictConfig]:
         for job in product(*choices):
             yield _composed(line, job)
     except COMPOSING_ERRORS as error:
-        raise _name_file(_hydras_refusal(error, line), line) from error
+        raise _name_settings_file(_hydras_refusal(error, line), line) from error
 
 
 @cache
@@ -220,12 +220,21 @@ def validate_config(name: str, config: DictConfig) -> None:
         seen |= keys
 
 
+def validate_command_line(line: CommandLine) -> None:
+    """Validate the settings of every run of a command line. Raises InputError for invalid ones."""
+    try:
+        for config in job_configs(line) if line.multirun else [compose_command_line(line)]:
+            validate_config(line.base_config, config)
+    except InputError as error:
+        raise _name_settings_file(error, line) from None
+
+
 def _hydras_words(line: CommandLine) -> list[str]:
     """Return the words of a command line in Hydra's grammar.
 
     Several values without brackets are a list, unless a multirun runs them one by one. An empty
-    mapping accepts any key, which Hydra's grammar marks by `++`. Words replace the values of the
-    file that config=FILE names.
+    mapping accepts any key, which Hydra's grammar marks by `++`. Words on the command line replace
+    values of the user's settings file.
     """
     refuse_empty(line.overrides)
     refuse_underscored(line.overrides)
@@ -241,51 +250,56 @@ def _hydras_words(line: CommandLine) -> list[str]:
     return [f"++{word}" if fill else word for word, fill in zip(words, fills, strict=True)]
 
 
-def settings_file(overrides: Iterable[str]) -> Path | None:
-    """Return the file that the word config=FILE names; None without the word."""
-    for word in overrides:
-        if word.startswith(f"{SETTINGS_FILE}="):
-            return Path(word.partition("=")[2].strip("'\"")).expanduser()
+def check_settings_key(key: str) -> None:
+    """Raise `InputError` for a key that a settings file may not have."""
+    if remedy := _NOT_IN_FILES.get(key.partition(".")[0]):
+        raise InputError(f"{key}: not allowed in a settings file; {remedy}")
+
+
+def _settings_file(line: CommandLine) -> Path | None:
+    """Return the file of config=FILE; None if the command line has no such word."""
+    for word in line.overrides:
+        key, _, value = word.partition("=")
+        if key == SETTINGS_FILE:
+            return Path(value.strip("'\"")).expanduser()
     return None
-
-
-def unfit_reason(key: str) -> str:
-    """Return why a settings file may not have a key, or an empty string."""
-    return _UNFIT.get(key.partition(".")[0], "")
 
 
 def _file_values(line: CommandLine) -> dict[str, str]:
     """Return the settings of the user's file by dotted key, as values of Hydra's grammar.
 
-    One file serves all commands: a key that only other commands have is skipped.
+    One file serves all commands: keys that only other commands have are skipped.
 
-    Raises InputError for a file that cannot be used, and for a key that no command has.
+    Raises InputError for an invalid file, and for a key that no command has.
     """
-    path = settings_file(line.overrides)
+    path = _settings_file(line)
     if path is None:
         return {}
-    check_config_file(path, "", "docs/SETTINGS.md lists them")
+    check_config_file(path, "", "docs/SETTINGS.md lists all settings")
     values: Any = OmegaConf.to_container(OmegaConf.load(path), resolve=False)
     known = _top_keys(line.base_config)
-    for key in map(str, values):
-        if key in _UNFIT:
-            raise InputError(f"{path}: {key}: {_UNFIT[key]}")
-        if key not in known and not any(key in _top_keys(name) for name in _other_configs()):
-            refusal = unknown_key(key, known, advice="docs/SETTINGS.md lists all settings")
-            raise InputError(f"{path}: {refusal}")
-    prefixes = _open_prefixes(line.base_config)
-    here = {str(key): value for key, value in values.items() if key in known}
-    return dict(_flat_values(here, prefixes))
+    try:
+        for key in map(str, values):
+            check_settings_key(key)
+            if key not in known and not _is_known_anywhere(key):
+                raise unknown_key(key, known, advice="docs/SETTINGS.md lists all settings")
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from None
+    here = {key: value for key, value in values.items() if key in known}
+    return dict(_flat_values(here, _open_prefixes(line.base_config)))
 
 
 def _flat_values(
-    values: Mapping[str, Any], whole: tuple[str, ...], group: str = ""
+    values: Mapping[str, Any], open_prefixes: tuple[str, ...], group: str = ""
 ) -> Iterator[tuple[str, str]]:
-    """Yield dotted keys and values of Hydra's grammar; mappings in `whole` are not divided."""
+    """Yield dotted keys and values of Hydra's grammar.
+
+    A mapping below an open prefix, such as `positions.`, is one value.
+    """
     for name, value in values.items():
         key = f"{group}{name}"
-        if isinstance(value, Mapping) and value and not f"{key}.".startswith(whole):
-            yield from _flat_values(value, whole, f"{key}.")
+        if isinstance(value, Mapping) and value and not f"{key}.".startswith(open_prefixes):
+            yield from _flat_values(value, open_prefixes, f"{key}.")
         else:
             yield key, _grammar_value(value)
 
@@ -302,9 +316,10 @@ def _grammar_value(value: Any) -> str:
     return repr(value) if isinstance(value, int | float) else quoted_value(str(value))
 
 
-def _other_configs() -> Iterator[str]:
-    """Yield the names of all configurations, those of each product at a time."""
-    return (name for table in product_tables("SETTINGS") for name in table)
+def _is_known_anywhere(key: str) -> bool:
+    """Return True if some command has a key; products are imported until one is found."""
+    tables = product_tables("SETTINGS")
+    return any(key in _top_keys(name) for table in tables for name in table)
 
 
 @cache
@@ -312,12 +327,14 @@ def _top_keys(config: str) -> frozenset[str]:
     """Return the keys and groups of a configuration, of its classes and of its files."""
     in_files = [read_plain_yaml(CONFIGS / f"{each}.yaml") for each in _chain(config)]
     in_classes = map(setting_fields, settings_classes(config))
-    return frozenset(key for each in (*in_files, *in_classes) for key in each) - _UNFIT.keys()
+    return (
+        frozenset(key for each in (*in_files, *in_classes) for key in each) - _NOT_IN_FILES.keys()
+    )
 
 
-def _name_file(error: InputError, line: CommandLine) -> InputError:
-    """Name the user's file in an error about a key that the file has and no word."""
-    path = settings_file(line.overrides)
+def _name_settings_file(error: InputError, line: CommandLine) -> InputError:
+    """Prefix the error with the user's file if its key is in the file and no word sets it."""
+    path = _settings_file(line)
     key = str(error).partition(":")[0]
     typed = any(word.lstrip("+").startswith(f"{key}=") for word in line.overrides)
     if path is None or typed or key not in _file_values(line):
@@ -430,8 +447,7 @@ def _refusal_of(word: str, line: CommandLine) -> str:
     """Return the error text for a single word, or an empty string if the word is valid."""
     single = replace(line, overrides=[word], config_name="", config_dir=None)
     try:
-        for config in job_configs(single) if line.multirun else [compose_command_line(single)]:
-            validate_config(line.base_config, config)
+        validate_command_line(single)
     except InputError as error:
         return str(error)
     return ""

@@ -1,6 +1,6 @@
-"""Settings as configs/schema describes them: keys, defaults, meanings and choices of a command.
+"""Keys, defaults, descriptions and choices of settings, read from configs/schema.
 
-The files are read without the settings classes and their libraries, so completion is quick.
+Completion is fast because the settings classes and their libraries are not imported.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any
 from foundation.plugin import merged_table
 
 _FOLDER = Path(__file__).resolve().parent.parent / "configs" / "schema"
-_NOT_WORDS = ("defaults", "hydra")  # keys of files that are no words of a command line
+_FILE_ONLY = ("defaults", "hydra")  # keys of YAML files that a command line cannot set
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,10 +23,10 @@ class SettingEntry:
     """A setting of a configuration.
 
     key: dotted key.
-    default: default as JSON; empty for a group.
+    default: default value as JSON; empty for a group.
     meaning: description.
-    choices: accepted words; empty if the setting takes others.
-    is_group: whether the setting has settings of its own.
+    choices: accepted values; empty without a list of choices.
+    is_group: whether other settings are below this key.
     """
 
     key: str
@@ -47,7 +47,7 @@ def read_settings(config: str) -> dict[str, SettingEntry]:
 
 
 def all_settings() -> dict[str, SettingEntry]:
-    """Return the settings of all configurations by dotted key, those of a live loop first."""
+    """Return the settings of all configurations by dotted key, those of live trading first."""
     found: dict[str, SettingEntry] = {}
     for name in ("live", *merged_table("SETTINGS")):
         for key, entry in read_settings(name).items():
@@ -59,7 +59,7 @@ def _entries(
     properties: Mapping[str, Any], definitions: Mapping[str, Any], group: str
 ) -> Iterator[SettingEntry]:
     for name, schema in properties.items():
-        if name in _NOT_WORDS:
+        if name in _FILE_ONLY:
             continue
         key = f"{group}{name}"
         kinds = schema.get("anyOf", [schema])

@@ -40,17 +40,14 @@ class Explanation:
     """A decision on a symbol, and its orders with their fills.
 
     decision: row of the decisions table.
-    orders: row of the orders table, and rows of the fills table, of each order.
+    orders: for each order, its row of the orders table and its rows of the fills table.
     """
 
     decision: Row
     orders: Sequence[tuple[Row, pd.DataFrame]]
 
     def lines(self, *, full: bool = False) -> list[str]:
-        """Return the explanation in lines.
-
-        full: true for complete reasons, false to cut them to 20 words.
-        """
+        """Return the explanation in lines; full reasons are not cut to 20 words."""
         lines = _decision_lines(self.decision, has_order=bool(self.orders))
         for row, fills in self.orders:
             reason = row["reason"] if full else short_reason(row["reason"], self.decision)
@@ -58,7 +55,7 @@ class Explanation:
         return lines
 
     def document(self) -> dict[str, Any]:
-        """Return the rows for JSON, with the columns of the run's files; instants in UTC."""
+        """Return the rows for JSON, by column of the run's tables; instants in UTC."""
         orders = [
             {**_json_row(row), "fills": [_json_row(fill) for fill in fills.to_dict("records")]}
             for row, fills in self.orders
@@ -73,19 +70,20 @@ def _json_row(row: Row) -> dict[str, Any]:
     }
 
 
-def explain(run: Path, *, full: bool = False, **asked: str | None) -> str:
+def explain(run: Path, *, full: bool = False, **selection: str | None) -> str:
     """Return a text that explains one order, or the decisions on a symbol.
 
     full: true to print complete reasons, false to cut them to 20 words.
-    asked: the arguments of `explanations`.
+    selection: the keyword arguments of `find_explanations`.
     """
-    return "\n".join(line for each in explanations(run, **asked) for line in each.lines(full=full))
+    found = find_explanations(run, **selection)
+    return "\n".join(line for each in found for line in each.lines(full=full))
 
 
-def explanations(
+def find_explanations(
     run: Path, *, order: str | None = None, symbol: str | None = None, at: str | None = None
 ) -> list[Explanation]:
-    """Return the decision on one order, or the decisions on a symbol.
+    """Return the explanation of the decision behind one order, or of the decisions on a symbol.
 
     run: folder of a backtest's results.
     order: client_order_id of the order; None to select by symbol.
@@ -114,13 +112,15 @@ def explanations(
     found = decisions.merge(asked[["symbol", "at"]], on=["symbol", "at"]).to_dict("records")
     if not found:
         raise InputError(what)
-    made = []
+    explanations = []
     for decided in found if at is not None else found[-1:]:
         same = (orders["symbol"] == decided["symbol"]) & (orders["at"] == decided["at"])
-        sent = orders[same].to_dict("records")
-        own = [fills[fills["client_order_id"] == row["client_order_id"]] for row in sent]
-        made.append(Explanation(decided, list(zip(sent, own, strict=True))))
-    return made
+        with_fills = [
+            (row, fills[fills["client_order_id"] == row["client_order_id"]])
+            for row in orders[same].to_dict("records")
+        ]
+        explanations.append(Explanation(decided, with_fills))
+    return explanations
 
 
 def _span(at: str) -> tuple[pd.Timestamp, pd.Timestamp]:
@@ -178,7 +178,6 @@ def parse_arguments(words: Sequence[str]) -> tuple[Namespace, None]:
 
 def run(settings: Namespace) -> Result:
     folder = settings.run.expanduser()
-    asked = {name: getattr(settings, name) for name in ("order", "symbol", "at")}
-    found = explanations(folder, **asked)
+    found = find_explanations(folder, order=settings.order, symbol=settings.symbol, at=settings.at)
     text = "\n".join(line for each in found for line in each.lines(full=settings.full))
     return Result([text], document={"decisions": [each.document() for each in found]})

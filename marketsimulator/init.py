@@ -1,22 +1,22 @@
-"""Set up a folder: settings, keys for a supervisor, a check of the account, a first backtest.
+"""Set up a folder: settings, API keys, a check of the account, and a first backtest.
 
     kelly-chronos init [FOLDER] [key=value …]
     python -m marketsimulator.init FOLDER --bars data/bars [--symbols NVDA BTCUSD] [--timeframe 1h]
         [--keys none|environment] [--alerts URL|none] [--start DATE] [key=value …]
 
-It asks for what no flag gives; without a terminal --bars is needed, and Enter's answer is taken for
-the rest. FOLDER (default: kelly) receives `kelly.yaml`, which every command reads as
-config=FOLDER/kelly.yaml, and the results in `first`. With keys or an alert address it also receives
-`keys.env` (mode 600, ignored by git), an EnvironmentFile for systemd, which no command reads.
+A terminal is asked for each missing flag; without a terminal only --bars is required. FOLDER
+(default: kelly) receives `kelly.yaml`, which every command reads as config=FOLDER/kelly.yaml, and
+the results of the backtest in `first`. With keys or an alert address it also receives `keys.env`
+(mode 600, ignored by git), a systemd EnvironmentFile that no command reads.
 
---bars          folder of CSV or Parquet files, `download` for Alpaca's, or `synthetic` for none
---symbols       symbols to trade; default: all of the folder
---timeframe     1d, 1h, 30m, 15m or 5m; default: days where a file has them, else hours
---keys          `environment` takes a paper account's APCA_API_KEY_ID and APCA_API_SECRET_KEY
---alerts        http or https address that alerts are posted to
+--bars          folder of CSV or Parquet files, `download` (from Alpaca) or `synthetic` (no files)
+--symbols       symbols to trade; default: all symbols of the bars
+--timeframe     1d, 1h, 30m, 15m or 5m; default: 1d where a file has daily bars, else 1h
+--keys          `environment` reads a paper account's APCA_API_KEY_ID and APCA_API_SECRET_KEY
+--alerts        http or https address that receives alerts
 --start         first day of a download; default: two years ago
 
-Words key=value are checked and written to `kelly.yaml`.
+Settings key=value are checked and written to `kelly.yaml`.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ if __name__ == "__main__":
 import os
 import re
 import sys
+from argparse import Namespace
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from getpass import getpass
@@ -48,11 +49,11 @@ from foundation.clock import utc_now
 from foundation.compose import (
     CONFIGS,
     SETTINGS_FILE,
+    check_settings_key,
     compose_config,
     flags_to_overrides,
     is_override,
     refuse_repeated,
-    unfit_reason,
     validate_config,
 )
 from foundation.errors import InputError, escape_controls, invalid_choice
@@ -77,25 +78,25 @@ DOWNLOAD, SYNTHETIC, NONE, ENVIRONMENT = "download", "synthetic", "none", "envir
 SETTINGS_NAME = "kelly.yaml"
 KEYS_NAME = "keys.env"
 INSTALLED = Path("/etc/kelly-chronos")  # where deploy/kelly-chronos.service reads both files
-FIRST_RUN = "first"  # folder of the first backtest, in the folder that is set up
-FIRST_DAYS = 365  # calendar days of the first backtest
+FIRST_RUN = "first"  # subfolder of the first backtest's results
+FIRST_RUN_DAYS = 365  # calendar days of the first backtest
 DOWNLOAD_SPAN = 730 * DAY
-# systemd and shells read such a value literally between single quotes.
-_PLAIN_VALUE = re.compile(r"[!-&(-\[\]-~]+")
+# Characters that systemd and shells read literally between single quotes.
+_QUOTABLE = re.compile(r"[!-&(-\[\]-~]+")
 
 
 @dataclass(frozen=True)
 class Setup:
-    """Checked answers.
+    """Validated answers.
 
     folder: folder to set up.
     bars: folder or file of bars, `download` or `synthetic`.
-    symbols: symbols to trade; empty: all of the synthetic market.
-    timeframe: timeframe of bars and decisions.
+    symbols: symbols to trade; empty: all symbols of the synthetic market.
+    timeframe: timeframe of bars and decisions; None: decided by the bars.
     keys: keys of a paper account; None without an account.
-    alert_url: address that alerts are posted to; None for none.
+    alert_url: address that receives alerts; None: no alerts.
     start: first instant of a download.
-    words: further settings, key=value.
+    overrides: further settings as key=value words.
     """
 
     folder: Path
@@ -105,7 +106,12 @@ class Setup:
     keys: ApiKeys | None = None
     alert_url: str | None = None
     start: np.datetime64 | None = None
-    words: tuple[str, ...] = ()
+    overrides: tuple[str, ...] = ()
+
+    @property
+    def file(self) -> Path:
+        """Path of the settings file."""
+        return self.folder / SETTINGS_NAME
 
     @property
     def bars_folder(self) -> Path | None:
@@ -114,46 +120,52 @@ class Setup:
             return None
         return (self.folder / "bars" if self.bars == DOWNLOAD else Path(self.bars)).absolute()
 
-    def overrides(self) -> list[str]:
-        """Return the settings as key=value words."""
+    def words(self) -> list[str]:
+        """Return all settings as key=value words; overrides replace answers."""
         folder = self.bars_folder
-        values = {
+        answers = {
             "symbols": list(self.symbols),
             "timeframe": self.timeframe,
             "data.dir": None if folder is None else [str(folder)],
         }
-        keys = {word.partition("=")[0] for word in self.words}
-        return [
-            *flags_to_overrides({key: each for key, each in values.items() if key not in keys}),
-            *self.words,
-        ]
+        keys = {word.partition("=")[0] for word in self.overrides}
+        answered = {key: value for key, value in answers.items() if key not in keys}
+        return [*flags_to_overrides(answered), *self.overrides]
+
+    def live_settings(self) -> LiveSettings:
+        """Return the settings of a live loop. Raises InputError for invalid settings."""
+        config = compose_config("live", self.words())
+        validate_config("live", config)
+        return LiveSettings.from_config(config)
 
     def settings_text(self) -> str:
-        """Return the content of `kelly.yaml`."""
-        config = compose_config("live", self.overrides())
-        values: dict[str, Any] = {}
-        for word in self.overrides():
-            key, _, text = word.partition("=")
-            *groups, name = key.split(".")
-            part = values
-            for group in groups:
-                part = part.setdefault(group, {})
-            if (CONFIGS / key).is_dir():
-                part[name] = text
-            else:
-                chosen = OmegaConf.select(config, key)
-                part[name] = OmegaConf.to_object(chosen) if OmegaConf.is_config(chosen) else chosen
-        body = yaml.safe_dump(values, sort_keys=False, default_flow_style=None, width=100)
+        """Return the content of the settings file."""
+        words = self.words()
+        config, default = compose_config("live", words), compose_config("live", ())
+        chosen = OmegaConf.create()
+        for word in words:
+            key, _, text = word.lstrip("+").partition("=")
+            value: Any = OmegaConf.select(config, key)
+            if (CONFIGS / key).is_dir():  # a group's file by name
+                is_changed = any(each.startswith(f"{key}.") for each in words)
+                # A YAML key has either the name or settings: write those that differ.
+                changes = {name: part for name, part in value.items() if part != default[key][name]}
+                value = changes if is_changed else text
+            OmegaConf.update(chosen, key, value)
+        body = "".join(
+            # {key: value} without its braces: one line per setting
+            f"{yaml.safe_dump({key: value}, default_flow_style=True, width=10_000)[1:-2]}\n"
+            for key, value in OmegaConf.to_container(chosen).items()
+        )
         return (
             f"# yaml-language-server: $schema={CONFIGS / 'schema' / 'live.json'}\n"
-            f"# Every command reads this file: kelly-chronos COMMAND {SETTINGS_FILE}="
-            f"{self.folder / SETTINGS_NAME}\n"
-            "# Words on the command line replace its values. All settings: kelly-chronos list"
-            f" settings\n\n{body}"
+            f"# Settings for every command: kelly-chronos COMMAND {SETTINGS_FILE}={self.file}\n"
+            "# Command-line settings replace them. List all settings: kelly-chronos list settings\n"
+            f"\n{body}"
         )
 
     def keys_text(self) -> str:
-        """Return the content of `keys.env`; empty without keys and without an alert address."""
+        """Return the content of `keys.env`; empty without keys and alert address."""
         values: dict[str, str] = {}
         if self.keys is not None:
             values |= {KEY_VARIABLE: self.keys.key, SECRET_VARIABLE: self.keys.secret}
@@ -167,25 +179,27 @@ class Setup:
 
 
 def check_bars(text: str) -> str:
-    """Return the source of the bars. Raises InputError for a folder without usable files."""
+    """Return the source of the bars. Raises InputError for a folder without bar files."""
     if text in ("", DOWNLOAD, SYNTHETIC):
         return text or SYNTHETIC
     path = Path(text).expanduser()
     if not path.exists():
-        raise InputError(f"--bars: {text} is not a folder; name one, or {DOWNLOAD} or {SYNTHETIC}")
+        raise InputError(
+            f"--bars: {text} does not exist; name a folder of bar files, {DOWNLOAD} or {SYNTHETIC}"
+        )
     find_files([path], None)
     return str(path.absolute())
 
 
 def check_symbols(text: str, bars: str) -> tuple[str, ...]:
-    """Return the symbols, separated by commas or spaces; empty text means all.
+    """Return symbols separated by commas or spaces; empty text means all symbols of the bars.
 
     Raises InputError for a symbol without bars.
     """
     names = parse_symbols(text.replace(",", " ").split())
     if bars == DOWNLOAD:
         if not names:
-            raise InputError("--symbols: a download needs some, as NVDA BTCUSD")
+            raise InputError("--symbols: a download requires symbols, such as NVDA BTCUSD")
         return tuple(instrument(name).symbol for name in names)
     if bars == SYNTHETIC:
         for name in names:
@@ -196,37 +210,50 @@ def check_symbols(text: str, bars: str) -> tuple[str, ...]:
 
 
 def check_timeframe(text: str, setup: Setup) -> str | None:
-    """Return the timeframe; None leaves it to the files. Raises InputError for unusable bars."""
+    """Return the timeframe of the bars. Raises InputError for invalid bars."""
     if text and text not in get_args(TimeframeName):
         raise invalid_choice("--timeframe", text, get_args(TimeframeName))
-    named = replace(setup, timeframe=text or None)
-    config = compose_config("live", named.overrides())
-    validate_config("live", config)
-    settings = LiveSettings.from_config(config)
-    return named.timeframe if setup.bars == DOWNLOAD else settings.load_bars().timeframe.name
+    setup = replace(setup, timeframe=text or None)
+    live = setup.live_settings()
+    return setup.timeframe if setup.bars == DOWNLOAD else live.load_bars().timeframe.name
 
 
-def check_keys(keys: ApiKeys) -> ApiKeys:
-    """Return the keys. Raises InputError unless they are a paper account's."""
-    if keys.are_live:
-        raise InputError(f"{KEY_VARIABLE}: it is a live account's; a set-up takes a paper one's")
-    if not all(map(_PLAIN_VALUE.fullmatch, (keys.key, keys.secret))):
-        raise InputError(f"{KEY_VARIABLE}: a key has no quote and no backslash; copy it again")
+def check_keys(keys: ApiKeys | None, setup: Setup) -> ApiKeys | None:
+    """Return the keys. Raises InputError unless they are a paper account's.
+
+    None is accepted unless bars of stocks are downloaded.
+    """
+    if keys is None:
+        stocks = [symbol for symbol in setup.symbols if not is_crypto(symbol)]
+        if setup.bars == DOWNLOAD and stocks:
+            raise InputError(
+                f"--keys: a download of {stocks[0]} requires keys of a paper account; crypto does"
+                " not"
+            )
+    elif keys.are_live:
+        raise InputError(
+            f"{KEY_VARIABLE}: this is the key of a live account; use the keys of a paper account"
+        )
+    elif not all(map(_QUOTABLE.fullmatch, (keys.key, keys.secret))):
+        raise InputError(
+            f"{KEY_VARIABLE}: the key or its secret contains a quote, a backslash or a space; copy"
+            " both again"
+        )
     return keys
 
 
 def check_alerts(text: str) -> str | None:
-    """Return the address of alerts. Raises InputError for a text that is none."""
+    """Return the address that receives alerts. Raises InputError for an invalid address."""
     if text in ("", NONE):
         return None
     check_url("--alerts", text)
-    if not _PLAIN_VALUE.fullmatch(text):
-        raise InputError("--alerts: write spaces, quotes and backslashes of the address as %XX")
+    if not _QUOTABLE.fullmatch(text):
+        raise InputError("--alerts: the address contains a quote or a backslash; write it as %XX")
     return text
 
 
-def read(words: Sequence[str]) -> tuple[Setup, Path]:
-    """Parse the flags, ask for the rest; return the answers and the folder of the first run."""
+def parse_arguments(words: Sequence[str]) -> tuple[Setup, Path]:
+    """Return the setup of flags and typed answers, and the folder of the first backtest."""
     parser = FlagParser(settings=True)
     parser.add_argument("--bars")
     parser.add_argument("--symbols", nargs="+")
@@ -235,129 +262,122 @@ def read(words: Sequence[str]) -> tuple[Setup, Path]:
     parser.add_argument("--alerts")
     parser.add_argument("--start")
     flags = parser.parse_intermixed_args(list(words))
-    given = [*flags.overrides, *(word for word in flags.symbols or () if is_override(word))]
-    settings = tuple(word for word in given if is_override(word))
-    folders = [word for word in given if not is_override(word)]
+    # --symbols also consumes the settings that follow it.
+    plain = [*flags.overrides, *(word for word in flags.symbols or () if is_override(word))]
+    overrides = tuple(word for word in plain if is_override(word))
+    folders = [word for word in plain if not is_override(word)]
     if len(folders) > 1:
-        raise InputError(f"{folders[1]}: one folder is set up at a time, {folders[0]}")
-    refuse_repeated(settings)
-    for word in settings:
-        key = word.partition("=")[0]
-        if reason := unfit_reason(key):
-            raise InputError(f"{key}: {reason}")
-    compose_config("live", settings)
-    setup = Setup(Path(folders[0] if folders else "kelly").expanduser(), words=settings)
+        raise InputError(f"{folders[1]}: a folder is already given, {folders[0]}; remove one")
+    refuse_repeated(overrides)
+    for word in overrides:
+        check_settings_key(word.partition("=")[0])
+    compose_config("live", overrides)
+    setup = Setup(Path(folders[0] if folders else "kelly").expanduser(), overrides=overrides)
     if setup.folder.is_file():
-        raise InputError(f"{setup.folder}: it is a file; name a folder")
+        raise InputError(f"{setup.folder}: this is a file; name a folder")
     asks = sys.stdin is not None and sys.stdin.isatty()
     if not asks and flags.bars is None:
         raise InputError(
-            f"--bars: needed without a terminal: a folder, {DOWNLOAD} or {SYNTHETIC} (see --help)"
+            f"--bars: required without a terminal; name a folder of bar files, {DOWNLOAD} or"
+            f" {SYNTHETIC} (see --help)"
         )
     if flags.symbols is not None:
         flags.symbols = " ".join(word for word in flags.symbols if not is_override(word))
     setup = _with_answers(setup, flags, asks=asks)
-    begin = parse_instant(flags.start, name="--start") if flags.start else utc_now() - DOWNLOAD_SPAN
-    if begin >= utc_now():
-        raise InputError(f"--start: {flags.start} is not in the past")
-    setup = replace(setup, start=begin)
-    for name, text in ((SETTINGS_NAME, setup.settings_text()), (KEYS_NAME, setup.keys_text())):
-        _refuse_other(setup.folder / name, text)
+    start = parse_instant(flags.start, name="--start") if flags.start else utc_now() - DOWNLOAD_SPAN
+    if start >= utc_now():
+        raise InputError(f"--start: {flags.start} is in the future; name a day in the past")
+    setup = replace(setup, start=start)
+    _refuse_other_content(setup.file, setup.settings_text())
+    _refuse_other_content(setup.folder / KEYS_NAME, setup.keys_text())
     output = setup.folder / FIRST_RUN
     check_output(output, "summary.json", ("total_return", "comparisons"))
     return setup, output
 
 
-def _with_answers(setup: Setup, flags: Any, *, asks: bool) -> Setup:
-    """Return the setup with the answers of flags, or else of the terminal, each checked at once."""
-    bars = _answer(
-        flags.bars, f"Bars: a folder, {DOWNLOAD} or {SYNTHETIC} [{SYNTHETIC}]: ", check_bars, asks
-    )
-    setup = replace(setup, bars=bars)
-    which = "those to trade" if bars == DOWNLOAD else "Enter for all"
-    symbols = _answer(
-        flags.symbols, f"Symbols, {which}: ", lambda text: check_symbols(text, bars), asks
+def _with_answers(setup: Setup, flags: Namespace, *, asks: bool) -> Setup:
+    """Return the setup with each flag's value, or else the typed answer."""
+
+    def answer(given: str | None, question: str, check: Callable[[str], Answer]) -> Answer:
+        if given is not None or not asks:
+            return check(given or "")
+        while True:
+            try:
+                return check(input(question).strip())
+            except EOFError:
+                raise InputError(
+                    "end of input before the last answer; nothing was written"
+                ) from None
+            except InputError as error:
+                sys.stdout.write(f"  {escape_controls(str(error))}\n")
+
+    question = f"Bars: a folder of files, {DOWNLOAD} or {SYNTHETIC} [{SYNTHETIC}]: "
+    setup = replace(setup, bars=answer(flags.bars, question, check_bars))
+
+    default = "" if setup.bars == DOWNLOAD else " [all]"
+    symbols = answer(
+        flags.symbols, f"Symbols{default}: ", lambda text: check_symbols(text, setup.bars)
     )
     setup = replace(setup, symbols=symbols)
-    timeframe = _answer(
-        flags.timeframe,
-        "Timeframe, 1d, 1h, 30m, 15m or 5m [days where a file has them, else hours]: ",
-        lambda text: check_timeframe(text, setup),
-        asks,
-    )
+
+    question = "Timeframe: 1d, 1h, 30m, 15m or 5m [1d where a file has daily bars, else 1h]: "
+    timeframe = answer(flags.timeframe, question, lambda text: check_timeframe(text, setup))
     setup = replace(setup, timeframe=timeframe)
+
     if flags.keys == ENVIRONMENT:
-        setup = replace(setup, keys=check_keys(ApiKeys.from_environment(os.environ)))
+        keys = check_keys(ApiKeys.from_environment(os.environ), setup)
     else:
-        keys = _answer(
-            "" if flags.keys == NONE else None,
-            "API key id of a paper account [none]: ",
-            lambda text: _typed_keys(text, setup),
-            asks,
-        )
-        setup = replace(setup, keys=keys)
-    alerts = _answer(flags.alerts, "Address for alerts, http… [none]: ", check_alerts, asks)
-    return replace(setup, alert_url=alerts)
+        question = "API key id of a paper account [none]: "
+        keys = answer(flags.keys, question, lambda text: check_keys(_typed_keys(text), setup))
+    setup = replace(setup, keys=keys)
+
+    question = "Address for alerts, https://… [none]: "
+    return replace(setup, alert_url=answer(flags.alerts, question, check_alerts))
 
 
-def _answer(given: str | None, question: str, check: Callable[[str], Answer], asks: bool) -> Answer:
-    """Return the checked value of a flag, or of the terminal, which asks until it is valid."""
-    if given is not None or not asks:
-        return check(given or "")
-    while True:
-        try:
-            return check(input(question).strip())
-        except EOFError:
-            raise InputError("the answers ended; nothing was written") from None
-        except InputError as error:
-            sys.stdout.write(f"  {escape_controls(str(error))}\n")
-
-
-def _typed_keys(text: str, setup: Setup) -> ApiKeys | None:
-    if text in ("", NONE):
-        stocks = [symbol for symbol in setup.symbols if not is_crypto(symbol)]
-        if setup.bars == DOWNLOAD and stocks:
-            raise InputError(f"--keys: a download of {stocks[0]} needs keys; crypto needs none")
+def _typed_keys(key: str) -> ApiKeys | None:
+    if key in ("", NONE):
         return None
     secret = getpass("Secret key (not shown): ")
-    typed = {KEY_VARIABLE: text, SECRET_VARIABLE: secret}
-    return check_keys(ApiKeys.from_environment(typed))
+    return ApiKeys.from_environment({KEY_VARIABLE: key, SECRET_VARIABLE: secret})
 
 
-def _refuse_other(path: Path, text: str) -> None:
-    """Raise `InputError` for an existing file with other content."""
+def _refuse_other_content(path: Path, text: str) -> None:
+    """Raise `InputError` for an existing file with other content; empty text is not written."""
     if path.exists() and text and path.read_text(encoding="utf-8") != text:
-        raise InputError(f"{path}: it is there with other content; name another folder, or move it")
+        raise InputError(
+            f"{path}: already exists with other content; choose another folder, or move it"
+        )
 
 
 def run(settings: Setup, progress: Progress) -> Result:
-    """Write the files, download, check the account; return the result of the first backtest."""
-    file = settings.folder / SETTINGS_NAME
+    """Write the files, download bars, run the doctor; return the first backtest's result."""
     write_setup(settings)
-    sys.stdout.write(f"written: {file}\n")
-    with one_line_errors(f"{file} is written; the same line goes on"):
+    sys.stdout.write(f"Written: {settings.file}\n")
+    with one_line_errors(f"{settings.file} is written; run the same command again to continue"):
         if settings.bars == DOWNLOAD:
             _download(settings, progress)
         for line in _doctor_lines(settings):
             sys.stdout.write(f"{line}\n")
             sys.stdout.flush()
-        named = f"{SETTINGS_FILE}={file}"
-        spans = {"start", "end", "days"} & {word.partition("=")[0] for word in settings.words}
-        words = [named, *([] if spans else [f"days={FIRST_DAYS}"])]
-        output = settings.folder / FIRST_RUN
-        config = compose_config("backtest", [*words, f"output='{output}'"])
+        words = [f"{SETTINGS_FILE}={settings.file}"]
+        if not {"start", "end", "days"} & {word.partition("=")[0] for word in settings.overrides}:
+            words.append(f"days={FIRST_RUN_DAYS}")
+        output = f"output='{settings.folder / FIRST_RUN}'"
+        config = compose_config("backtest", [*words, output])
         result = backtest.run(BacktestSettings.from_config(config), progress)
     return replace(result, sentences=[*result.sentences, *_next_steps(settings, words)])
 
 
 def write_setup(setup: Setup) -> None:
-    """Write the settings, the keys and git's list of ignored files, all or none."""
+    """Write the settings, the keys and `.gitignore`, all or none."""
     texts = {SETTINGS_NAME: setup.settings_text()}
     if keys := setup.keys_text():
+        texts[KEYS_NAME] = keys
         ignored = setup.folder / ".gitignore"
         lines = ignored.read_text(encoding="utf-8").splitlines() if ignored.exists() else []
-        texts |= {KEYS_NAME: keys}
-        texts |= {} if KEYS_NAME in lines else {".gitignore": "\n".join([*lines, KEYS_NAME, ""])}
+        if KEYS_NAME not in lines:
+            texts[ignored.name] = "\n".join([*lines, KEYS_NAME, ""])
 
     def write(path: Path, text: str) -> None:
         path.touch(mode=0o600)
@@ -368,18 +388,18 @@ def write_setup(setup: Setup) -> None:
 
 
 def _download(setup: Setup, progress: Progress) -> None:
-    live = LiveSettings.from_config(compose_config("live", setup.overrides()))
-    feed = live.data.feed, live.data.adjustment, live.timeframe_or_hourly
-    data = MarketData(live.broker, setup.keys, *feed)
     assert setup.start is not None
     assert setup.bars_folder is not None
+    live = setup.live_settings()
+    feed = live.data.feed, live.data.adjustment, live.timeframe_or_hourly
+    data = MarketData(live.broker, setup.keys, *feed)
     counts = download(data, setup.symbols, setup.start, utc_now(), setup.bars_folder, progress)
     sys.stdout.write(f"{setup.bars_folder}: {count_text(sum(counts.values()), 'bar')}\n")
 
 
 def _doctor_lines(setup: Setup) -> Iterator[str]:
-    """Yield the doctor's findings; without keys, only those that need no account."""
-    live = LiveSettings.from_config(compose_config("live", setup.overrides()))
+    """Yield the doctor's findings; without keys, only those of checks that need no account."""
+    live = setup.live_settings()
     require_alpaca(live.broker)
     if setup.keys is None:
         yield from map(str, run_checks(DoctorContext(live, InputError("no keys")), LOCAL_CHECKS))
@@ -389,15 +409,17 @@ def _doctor_lines(setup: Setup) -> Iterator[str]:
 
 
 def _next_steps(setup: Setup, words: Sequence[str]) -> list[str]:
-    """Return the commands to type next."""
-    file = setup.folder / SETTINGS_NAME
-    steps = [f"The same backtest: kelly-chronos backtest {' '.join(words)}"]
+    """Return the commands to run next."""
+    steps = [
+        f"Run it again: kelly-chronos backtest {' '.join(words)}",
+        "Write a strategy: kelly-chronos new-strategy my_rule",
+    ]
     if setup.keys is not None:
         steps += [
-            f"Preview, with the keys in the environment: kelly-chronos trade-stock-e2e preview"
-            f" {SETTINGS_FILE}={file}",
-            f"Paper trading under systemd: sudo install -D -m 644 {file}"
+            "Preview orders, with the keys in the environment: kelly-chronos trade-stock-e2e"
+            f" preview {SETTINGS_FILE}={setup.file}",
+            f"Trade on paper under systemd: sudo install -D -m 644 {setup.file}"
             f" {INSTALLED / SETTINGS_NAME} && sudo install -m 600 {setup.folder / KEYS_NAME}"
-            f" {INSTALLED / KEYS_NAME}, then deploy/kelly-chronos.service",
+            f" {INSTALLED / KEYS_NAME}, then follow deploy/kelly-chronos.service",
         ]
     return steps

@@ -1,9 +1,10 @@
-"""Write a strategy of your own with its test: NAME.py and test_NAME.py in the current folder.
+"""Write a strategy with its test from a template: NAME.py and test_NAME.py, in this folder.
 
     kelly-chronos new-strategy NAME
     python -m marketsimulator.new_strategy my_rule
 
-NAME is a name of Python in lower case. Files that are there are never replaced.
+NAME becomes a module and a function: lower-case letters, digits and `_`. Existing files are never
+replaced.
 """
 
 from __future__ import annotations
@@ -32,20 +33,22 @@ _NAME = re.compile(r"[a-z][a-z0-9_]{0,63}")
 
 
 def check_name(name: str) -> None:
-    """Raise `InputError` for a name that no module can have, or that another module has."""
+    """Raise `InputError` for a name that is invalid or already a module of another package."""
     if not _NAME.fullmatch(name) or keyword.iskeyword(name):
         near = re.sub(r"[^a-z0-9]+", "_", name.lower()).strip("_")
-        fits = _NAME.fullmatch(near) and not keyword.iskeyword(near)
-        hint = did_you_mean([near] if fits else [])
-        raise InputError(f"NAME: {name!r} is not a name in lower case, as my_rule{hint}")
+        is_valid = _NAME.fullmatch(near) and not keyword.iskeyword(near)
+        raise InputError(
+            f"NAME: {name!r} is not a lower-case Python name of at most 64 characters, such as"
+            f" my_rule{did_you_mean([near] if is_valid else [])}"
+        )
     if importlib.util.find_spec(name) is not None and not Path(f"{name}.py").exists():
-        raise InputError(f"NAME: Python has a module {name} already; choose another name")
+        raise InputError(f"NAME: a Python module {name} is already installed; choose another name")
 
 
 def strategy_files(name: str) -> dict[str, str]:
-    """Return the content of a strategy's files, by file name."""
-    class_name = "".join(part.capitalize() for part in name.split("_"))
+    """Return the content of a strategy and its test, by file name."""
     files = {f"{name}.py": "strategy.py.j2", f"test_{name}.py": "test_strategy.py.j2"}
+    class_name = name.title().replace("_", "")
     return {
         file: Template(
             (TEMPLATES / template).read_text(encoding="utf-8"), keep_trailing_newline=True
@@ -54,14 +57,14 @@ def strategy_files(name: str) -> dict[str, str]:
     }
 
 
-def read(words: Sequence[str]) -> tuple[Namespace, None]:
+def parse_arguments(words: Sequence[str]) -> tuple[Namespace, None]:
     parser = FlagParser()
     parser.add_argument("name", metavar="NAME")
     arguments = parser.parse_args(list(words))
     check_name(arguments.name)
     for file in strategy_files(arguments.name):
         if Path(file).exists():
-            raise InputError(f"{file}: it is there, and is not replaced; choose another name")
+            raise InputError(f"{file}: already exists and is never replaced; choose another name")
     return arguments, None
 
 
@@ -79,5 +82,6 @@ def run(settings: Namespace) -> Result:
             f"Test: python -m unittest test_{name}",
             f"Backtest: kelly-chronos backtest sizing._target_={name}.{name} forecaster=ewma"
             f" start=2024-03-04 output=outputs/{name}",
+            "With your bars and settings: replace start=… by config=FILE (see kelly-chronos init)",
         ]
     )

@@ -1,4 +1,4 @@
-"""The lists of strategies, forecasters, fee tables and settings, and their search."""
+"""Lists of strategies, forecasters, fee tables and settings, and the search in them."""
 
 from __future__ import annotations
 
@@ -8,19 +8,20 @@ from foundation.compose import group_choices
 from marketsimulator.catalogue import STRATEGIES, catalogue
 from sizing.strategies import STRATEGY_NAMES
 from tests.e2e.refused import answer_of, refusal_of
+from tests.support.messages import check_message
 
 LIST = "marketsimulator.catalogue"
 
 
-def test_lists_name_all_that_there_is() -> None:
+def test_lists_are_complete_and_described() -> None:
     assert tuple(STRATEGIES) == STRATEGY_NAMES
     assert [*catalogue("forecasters")] == group_choices("forecaster", "backtest")
     assert {"alpaca", "kalshi"} <= catalogue("fees").keys()
     for topic in ("strategies", "forecasters", "fees"):
-        assert all(meaning for _, meaning in catalogue(topic).values())
+        assert all(catalogue(topic).values())
 
 
-def test_word_finds_names_before_meanings() -> None:
+def test_word_matches_names_before_descriptions() -> None:
     code, printed, _ = answer_of(LIST, "settings", "DRAWDOWN")
     lines = printed.splitlines()
     assert code == 0
@@ -28,22 +29,25 @@ def test_word_finds_names_before_meanings() -> None:
         "sizing.drawdown.depth",
         "sizing.drawdown.probability",
         "guards.drawdown",
+        "guards.drawdown_resume_fraction",
     ]
-    assert "[0.3]" in lines[2]
+    assert lines[2].endswith("(default: 0.3)")
     assert lines[-1].startswith("Use: KEY=VALUE")
-    assert answer_of(LIST, "strategies", "without a forecast")[1].startswith("premium_50 ")
+    assert answer_of(LIST, "strategies", "without forecasts")[1].startswith("premium_50 ")
 
 
 @pytest.mark.parametrize(
-    ("words", "says"),
+    ("words", "facts"),
     [
-        (["settings", "symbol_caps"], "did you mean limits.symbol_cap?"),
-        (["forecasters", "ewmaa"], "did you mean ewma?"),
-        (["settings", "zzzqqq"], "'zzzqqq' is in no name and in no meaning"),
-        (["setings"], "did you mean settings?"),
-        ([], "strategies|forecasters|fees|settings"),
-        (["fees", "a", "b"], "unrecognized arguments: b"),
+        (["settings", "symbol_caps"], ("symbol_caps", "limits.symbol_cap")),
+        (["forecasters", "ewmaa"], ("ewmaa", "ewma")),
+        (["settings", "zzzqqq"], ("zzzqqq",)),
+        (["setings"], ("setings", "settings")),
+        ([], ("strategies|forecasters|fees|settings",)),
+        (["fees", "a", "b"], ("b",)),
     ],
 )
-def test_unknown_word_is_answered_with_the_nearest(words: list[str], says: str) -> None:
-    assert says in refusal_of(LIST, *words)
+def test_unknown_word_is_refused_with_a_suggestion(
+    words: list[str], facts: tuple[str, ...]
+) -> None:
+    check_message(refusal_of(LIST, *words), *facts)

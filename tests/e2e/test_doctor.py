@@ -137,7 +137,7 @@ def test_doctor_is_one_json_document(
         assert code == (0 if passed else 1)
         assert found["passed"] == passed
         assert [each["name"] for each in found["checks"]] == NAMES
-        assert [*found["checks"][0]] == ["level", "name", "found"]
+        assert [*found["checks"][0]] == ["level", "name", "detail"]
         assert len(said.splitlines()) == len(NAMES)
 
 

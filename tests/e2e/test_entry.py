@@ -111,8 +111,8 @@ def test_preview_is_one_json_document(
     printed, said = previewed(here, "preview", *more)
     preview = json.loads(printed)
     assert [*preview] == [
-        *("at", "equity", "idle_reason", "failure", "decisions", "orders", "not_decided"),
-        *("loop_stopped_by", "ask_again_at"),
+        *("at", "equity", "idle_reason", "sizing_failure", "decisions", "orders"),
+        *("undecided_reasons", "loop_blockers", "next_decision_at"),
     ]
     assert {each["symbol"] for each in preview["decisions"]} == {"SYA", "SYB"}
     assert {each["side"] for each in preview["orders"]} == {"buy"}

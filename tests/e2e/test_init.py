@@ -1,4 +1,4 @@
-"""The set-up of a folder: answers are checked at once; all files are written, or none."""
+"""Setup of a folder: each answer is checked at once, and all files are written or none."""
 
 from __future__ import annotations
 
@@ -20,11 +20,12 @@ from examples.make_bars import main as make_bars
 from execution.live.settings import LiveSettings
 from foundation.compose import compose_config
 from foundation.files import release_outputs
-from marketsimulator.init import read, write_setup
+from marketsimulator.init import parse_arguments, write_setup
 from marketsimulator.settings import BacktestSettings
 from tests.e2e.practice import KEYS, OPENING, practising
 from tests.e2e.refused import answer_of, refusal_of
 from tests.support.commands import run_command
+from tests.support.messages import check_message
 
 INIT = "marketsimulator.init"
 ROOT = Path(__file__).resolve().parents[2]
@@ -32,7 +33,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 @pytest.fixture(scope="module")
 def bars(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Bar files of three stocks and a coin."""
+    """Bar files of three stocks and a cryptocurrency."""
     folder = tmp_path_factory.mktemp("market") / "bars"
     make_bars(folder)
     return folder
@@ -40,13 +41,13 @@ def bars(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def set_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Path]]:
-    """Write the files of a set-up with flags; the folder."""
+    """Write the files of a setup with flags; return the folder."""
     monkeypatch.setenv("APCA_API_KEY_ID", "PKABCDEF")
     monkeypatch.setenv("APCA_API_SECRET_KEY", "se/cr+et=1")
 
     def write(*words: str) -> Path:
         with chdir(tmp_path):
-            setup, _ = read(["mine", *words])
+            setup, _ = parse_arguments(["mine", *words])
             write_setup(setup)
         return tmp_path / "mine"
 
@@ -54,7 +55,7 @@ def set_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable
     release_outputs()
 
 
-def test_one_file_has_settings_for_every_command(set_up: Callable[..., Path], bars: Path) -> None:
+def test_settings_file_serves_every_command(set_up: Callable[..., Path], bars: Path) -> None:
     words = ["--symbols", "ACME", "TOYUSD", "forecaster=ewma", "limits.symbol_cap=0.4"]
     folder = set_up("--bars", str(bars), *words)
     file = folder / "kelly.yaml"
@@ -77,12 +78,21 @@ def test_one_file_has_settings_for_every_command(set_up: Callable[..., Path], ba
     assert not (folder / "keys.env").exists()
 
 
-def test_synthetic_market_needs_no_bars(set_up: Callable[..., Path]) -> None:
+def test_group_name_and_changes_share_one_key(set_up: Callable[..., Path]) -> None:
+    folder = set_up("--bars", "synthetic", "forecaster=ewma", "forecaster.calibrated=false")
+    file = folder / "kelly.yaml"
+    changed = {"kind": "ewma", "calibrated": False}
+    assert yaml.safe_load(file.read_text())["forecaster"] == changed
+    forecaster = LiveSettings.from_config(compose_config("live", [f"config={file}"])).forecaster
+    assert (forecaster.kind, forecaster.calibrated) == ("ewma", False)
+
+
+def test_synthetic_market_requires_no_bars(set_up: Callable[..., Path]) -> None:
     settings = yaml.safe_load((set_up("--bars", "synthetic") / "kelly.yaml").read_text())
     assert settings == {"timeframe": "1h"}
 
 
-def test_keys_are_the_owners_and_ignored_by_git(set_up: Callable[..., Path], bars: Path) -> None:
+def test_keys_file_is_private_and_ignored_by_git(set_up: Callable[..., Path], bars: Path) -> None:
     alerts = "https://alerts.example/hook?a=1&b=$2"
     folder = set_up("--bars", str(bars), "--keys", "environment", "--alerts", alerts)
     keys = folder / "keys.env"
@@ -103,7 +113,7 @@ def test_keys_are_the_owners_and_ignored_by_git(set_up: Callable[..., Path], bar
     assert ignored.returncode == 0
 
 
-def test_existing_ignore_list_is_extended_once(set_up: Callable[..., Path], bars: Path) -> None:
+def test_existing_gitignore_is_extended_once(set_up: Callable[..., Path], bars: Path) -> None:
     words = ("--bars", str(bars), "--keys", "environment")
     folder = set_up(*words)
     (folder / ".gitignore").write_text("notes\n")
@@ -114,36 +124,36 @@ def test_existing_ignore_list_is_extended_once(set_up: Callable[..., Path], bars
 
 
 BAD = [
-    ([], "--bars: needed without a terminal: a folder, download or synthetic"),
-    (["--bars", "nope"], "--bars: nope is not a folder"),
-    (["--bars", "empty"], "data.dir: no .parquet or .csv file in "),
-    (["--bars", "damaged"], "SYA.csv"),
-    (["--bars", "synthetic", "--symbols", "NVDA"], "--symbols: 'NVDA' is not one of "),
-    (["--bars", "synthetic", "--timeframe", "2h"], "--timeframe: '2h' is not one of 1d, 1h"),
-    (["--bars", "synthetic", "--keys", "mine"], "--keys: 'mine' is not one of none, environment"),
-    (["--bars", "synthetic", "--keys", "environment"], "APCA_API_KEY_ID: not set in the"),
-    (["--bars", "synthetic", "--alerts", "me@example.org"], "--alerts: it is not an http"),
-    (["--bars", "synthetic", "--alerts", "http://a/it's"], "--alerts: write spaces, quotes"),
-    (["--bars", "download"], "--symbols: a download needs some, as NVDA BTCUSD"),
-    (["--bars", "download", "--symbols", "NVDA"], "--keys: a download of NVDA needs keys"),
-    (["--bars", "download", "--symbols", "ETHBTC"], "ETHBTC"),
-    (["--bars", "synthetic", "--start", "2199-01-01"], "--start: 2199-01-01 is not in the past"),
-    (["--bars", "synthetic", "--start", "monday"], "--start: 'monday'"),
-    (["--bars", "synthetic", "limits.symbl_cap=1"], "did you mean limits.symbol_cap?"),
-    (["--bars", "synthetic", "limits.symbol_cap=9"], "limits.symbol_cap: 9 is above 4"),
-    (["--bars", "synthetic", "confirm_live=true"], "confirm_live: real money is confirmed on"),
-    (["--bars", "synthetic", "config=x.yaml"], "config: a file of settings names no other"),
-    (["--bars", "synthetic", "seed=1", "seed=2"], "seed was given twice"),
-    (["one", "two", "--bars", "synthetic"], "two: one folder is set up at a time, one"),
-    (["notes.txt", "--bars", "synthetic"], "notes.txt: it is a file; name a folder"),
-    (["--brs", "synthetic"], "did you mean --bars?"),
-    (["taken", "--bars", "synthetic"], "taken/kelly.yaml: it is there with other content"),
+    ([], ("--bars", "download", "synthetic")),
+    (["--bars", "nope"], ("--bars", "nope")),
+    (["--bars", "empty"], ("empty", ".csv")),
+    (["--bars", "damaged"], ("SYA.csv",)),
+    (["--bars", "synthetic", "--symbols", "NVDA"], ("--symbols", "'NVDA'")),
+    (["--bars", "synthetic", "--timeframe", "2h"], ("--timeframe", "'2h'", "1h")),
+    (["--bars", "synthetic", "--keys", "mine"], ("--keys", "'mine'", "environment")),
+    (["--bars", "synthetic", "--keys", "environment"], ("APCA_API_KEY_ID",)),
+    (["--bars", "synthetic", "--alerts", "me@example.org"], ("--alerts",)),
+    (["--bars", "synthetic", "--alerts", "http://a/it's"], ("--alerts", "%XX")),
+    (["--bars", "download"], ("--symbols", "NVDA")),
+    (["--bars", "download", "--symbols", "NVDA"], ("--keys", "NVDA")),
+    (["--bars", "download", "--symbols", "ETHBTC"], ("ETHBTC",)),
+    (["--bars", "synthetic", "--start", "2199-01-01"], ("--start", "2199-01-01")),
+    (["--bars", "synthetic", "--start", "monday"], ("--start", "'monday'")),
+    (["--bars", "synthetic", "limits.symbl_cap=1"], ("limits.symbl_cap", "limits.symbol_cap")),
+    (["--bars", "synthetic", "limits.symbol_cap=9"], ("limits.symbol_cap", "9", "4")),
+    (["--bars", "synthetic", "confirm_live=true"], ("confirm_live",)),
+    (["--bars", "synthetic", "config=x.yaml"], ("config",)),
+    (["--bars", "synthetic", "seed=1", "seed=2"], ("seed",)),
+    (["one", "two", "--bars", "synthetic"], ("two", "one")),
+    (["notes.txt", "--bars", "synthetic"], ("notes.txt",)),
+    (["--brs", "synthetic"], ("--brs", "--bars")),
+    (["taken", "--bars", "synthetic"], ("taken/kelly.yaml",)),
 ]
 
 
-@pytest.mark.parametrize(("words", "says"), BAD, ids=lambda each: " ".join(each)[:40])
-def test_bad_input_is_one_line_and_nothing_is_written(
-    words: list[str], says: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(("words", "facts"), BAD, ids=[" ".join(words) for words, _ in BAD])
+def test_invalid_input_is_one_line_and_writes_nothing(
+    words: list[str], facts: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in ("APCA_API_KEY_ID", "APCA_API_SECRET_KEY"):
         monkeypatch.delenv(name, raising=False)
@@ -153,18 +163,18 @@ def test_bad_input_is_one_line_and_nothing_is_written(
     (tmp_path / "taken" / "kelly.yaml").write_text("symbols: [SYA]\n")
     (tmp_path / "notes.txt").write_text("mine")
     before = sorted(tmp_path.rglob("*"))
-    assert says in refusal_of(INIT, *words, cwd=tmp_path)
+    check_message(refusal_of(INIT, *words, cwd=tmp_path), *facts)
     assert sorted(tmp_path.rglob("*")) == before
 
 
 @pytest.mark.parametrize("key", ["AKLIVE", "PK'quote", "PK space"])
-def test_key_that_is_no_paper_key_is_refused(
+def test_live_or_unquotable_key_is_refused(
     key: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("APCA_API_KEY_ID", key)
     monkeypatch.setenv("APCA_API_SECRET_KEY", "secret")
     line = refusal_of(INIT, "--bars", "synthetic", "--keys", "environment", cwd=tmp_path)
-    assert line.startswith("error: APCA_API_KEY_ID: ")
+    check_message(line, "APCA_API_KEY_ID")
     assert key not in line
     assert list(tmp_path.iterdir()) == []
 
@@ -180,7 +190,7 @@ PATIENCE = 60.0  # seconds
 
 
 class Session:
-    """A set-up at a terminal."""
+    """A setup at a terminal."""
 
     def __init__(self, *words: str, cwd: Path) -> None:
         self._terminal, side = pty.openpty()
@@ -212,14 +222,14 @@ class Session:
         return code
 
 
-def test_terminal_asks_again_and_interruption_writes_nothing(bars: Path, tmp_path: Path) -> None:
+def test_terminal_asks_again_and_interrupt_writes_nothing(bars: Path, tmp_path: Path) -> None:
     session = Session("mine", cwd=tmp_path)
     session.wait_for("Bars: ")
     session.type("nowhere\n")
-    session.wait_for("--bars: nowhere is not a folder")
+    session.wait_for("--bars: nowhere does not exist")
     session.wait_for("Bars: ")
     session.type(f"{bars}\n")
-    session.wait_for("Symbols, Enter for all: ")
+    session.wait_for("Symbols [all]: ")
     session.type("ACMEE\n")
     session.wait_for("did you mean ACME?")
     session.type("ACME, ZINC\n")

@@ -1,4 +1,4 @@
-"""A strategy that is written for a user runs, has a passing test, and replaces nothing."""
+"""The template of a strategy trades, its test passes, and no file is replaced."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import pytest
 
 from tests.e2e.refused import answer_of, refusal_of
 from tests.support.commands import run_command
+from tests.support.messages import check_message
 
 NEW = "marketsimulator.new_strategy"
 ROOT = Path(__file__).resolve().parents[2]
@@ -24,7 +25,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_its_own_test_passes(folder: Path) -> None:
+def test_written_test_passes(folder: Path) -> None:
     words = [sys.executable, "-m", "unittest", "test_my_rule"]
     environment = {"PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1"}
     done = subprocess.run(
@@ -35,7 +36,7 @@ def test_its_own_test_passes(folder: Path) -> None:
 
 
 @pytest.mark.slow
-def test_it_trades_in_a_backtest(folder: Path) -> None:
+def test_written_strategy_runs_in_a_backtest(folder: Path) -> None:
     words = ["-m", "marketsimulator.backtest", "sizing._target_=my_rule.my_rule"]
     settings = ["forecaster=ewma", "symbols=[SYA,SYB,SYC]", "data.end=2024-03-28", "trials=null"]
     done = run_command(
@@ -48,27 +49,29 @@ def test_it_trades_in_a_backtest(folder: Path) -> None:
 def test_existing_file_is_never_replaced(folder: Path, tmp_path: Path) -> None:
     before = (folder / "my_rule.py").read_text()
     line = refusal_of(NEW, "my_rule", cwd=folder)
-    assert line.startswith("error: my_rule.py: it is there, and is not replaced")
+    check_message(line, "my_rule.py")
     assert (folder / "my_rule.py").read_text() == before
     (tmp_path / "test_other.py").write_text("mine")
-    assert "test_other.py: it is there" in refusal_of(NEW, "other", cwd=tmp_path)
+    check_message(refusal_of(NEW, "other", cwd=tmp_path), "test_other.py")
     assert [path.name for path in tmp_path.iterdir()] == ["test_other.py"]
 
 
 @pytest.mark.parametrize(
-    ("name", "says"),
+    ("name", "facts"),
     [
-        ("My-Rule", "did you mean my_rule?"),
-        ("class", "is not a name in lower case"),
-        ("9x", "is not a name in lower case"),
-        ("../x", "did you mean x?"),
-        ("", "is not a name in lower case"),
-        ("numpy", "Python has a module numpy already"),
-        ("sizing", "Python has a module sizing already"),
-        ("é", "is not a name in lower case"),
-        ("a" * 65, "is not a name in lower case"),
+        ("My-Rule", ("My-Rule", "my_rule?")),
+        ("class", ("class",)),
+        ("9x", ("9x",)),
+        ("../x", ("../x", "x?")),
+        ("", ("''",)),
+        ("numpy", ("numpy",)),
+        ("sizing", ("sizing",)),
+        ("é", ("é",)),
+        ("a" * 65, ("a" * 65, 64)),
     ],
 )
-def test_name_that_no_module_can_have_is_refused(name: str, says: str, tmp_path: Path) -> None:
-    assert says in refusal_of(NEW, name, cwd=tmp_path)
+def test_invalid_module_name_is_refused(
+    name: str, facts: tuple[object, ...], tmp_path: Path
+) -> None:
+    check_message(refusal_of(NEW, name, cwd=tmp_path), "NAME", *facts)
     assert list(tmp_path.iterdir()) == []

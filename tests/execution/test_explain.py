@@ -148,7 +148,7 @@ def test_date_shows_each_decision_of_its_day(run: Path) -> None:
     assert len(mine) > 3
     assert story.count("SYA, decided ") == len(mine)
     for at in mine["at"]:
-        assert f"SYA, decided {at:%Y-%m-%dT%H:%MZ} for" in story
+        assert f"SYA, decided at {at:%Y-%m-%dT%H:%MZ} for" in story
 
 
 def test_folder_without_a_run_is_refused(run: Path, tmp_path: Path) -> None:
