@@ -240,7 +240,13 @@ def _hydras_words(line: CommandLine) -> list[str]:
     refuse_underscored(line.overrides)
     typed = [word for word in line.overrides if not word.startswith(f"{SETTINGS_FILE}=")]
     keys = {word.lstrip("+").partition("=")[0] for word in typed}
-    words = [f"{key}={value}" for key, value in _file_values(line).items() if key not in keys]
+    # A group chosen on the command line replaces all settings of the group in the file.
+    replaced = tuple(f"{key}." for key in keys if (CONFIGS / key).is_dir())
+    words = [
+        f"{key}={value}"
+        for key, value in _file_values(line).items()
+        if key not in keys and not key.startswith(replaced)
+    ]
     for word in map(expand_home, typed):
         key, _, value = word.partition("=")
         is_list = _SEVERAL.fullmatch(value) and not line.multirun and not (CONFIGS / key).is_dir()
@@ -281,6 +287,9 @@ def _file_values(line: CommandLine) -> dict[str, str]:
     try:
         for key in map(str, values):
             check_settings_key(key)
+            group, dot, name = key.partition(".")
+            if dot and group in known:
+                raise InputError(f"{key}: nest the setting in its group, {group}: {{{name}: …}}")
             if key not in known and not _is_known_anywhere(key):
                 raise unknown_key(key, known, advice="docs/SETTINGS.md lists all settings")
     except InputError as error:

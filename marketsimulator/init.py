@@ -54,7 +54,6 @@ from foundation.compose import (
     flags_to_overrides,
     is_override,
     refuse_repeated,
-    validate_config,
 )
 from foundation.errors import InputError, escape_controls, invalid_choice
 from foundation.files import check_output, write_files_atomically
@@ -134,15 +133,13 @@ class Setup:
 
     def live_settings(self) -> LiveSettings:
         """Return the settings of a live loop. Raises InputError for invalid settings."""
-        config = compose_config("live", self.words())
-        validate_config("live", config)
-        return LiveSettings.from_config(config)
+        return LiveSettings.from_config(compose_config("live", self.words()))
 
     def settings_text(self) -> str:
         """Return the content of the settings file."""
         words = self.words()
         config, default = compose_config("live", words), compose_config("live", ())
-        chosen = OmegaConf.create()
+        chosen: Any = OmegaConf.create()
         for word in words:
             key, _, text = word.lstrip("+").partition("=")
             value: Any = OmegaConf.select(config, key)
@@ -346,7 +343,7 @@ def _refuse_other_content(path: Path, text: str) -> None:
     """Raise `InputError` for an existing file with other content; empty text is not written."""
     if path.exists() and text and path.read_text(encoding="utf-8") != text:
         raise InputError(
-            f"{path}: already exists with other content; choose another folder, or move it"
+            f"{path}: already exists with other content; edit it, move it or choose another folder"
         )
 
 

@@ -1,4 +1,4 @@
-"""Completion of commands, settings and values, in a real bash where it matters."""
+"""Shell completion of commands, settings and values; bash runs its script."""
 
 from __future__ import annotations
 
@@ -13,10 +13,11 @@ import pytest
 from foundation.completion import SCRIPTS, candidates, completion_script
 from foundation.plugin import merged_table
 from kelly_chronos import main
+from tests.support.messages import check_message
 
 ROOT = Path(__file__).resolve().parents[2]
 COMMANDS = {name: each for name, each in merged_table("COMMANDS").items() if each.is_listed}
-# What readline does with a line: it divides words at `=`, too.
+# Readline also divides words at `=`.
 ASK = r"""
 source "$SCRIPT"
 complete -p kelly-chronos
@@ -111,4 +112,4 @@ def test_unknown_shell_is_refused(
     with pytest.raises(SystemExit) as ended:
         main()
     assert ended.value.code == 2
-    assert "is not one of bash, zsh, fish" in capsys.readouterr().err
+    check_message(capsys.readouterr().err.rstrip(), "--completion", "bash, zsh, fish")

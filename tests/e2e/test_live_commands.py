@@ -79,7 +79,7 @@ def test_status_is_one_json_document(folder: Path, tmp_path: Path) -> None:
     assert (status["orders"], status["kill_file"], status["late"]) == ([], False, False)
     code, printed, said = answer_of("execution.live", "kill", "--json", cwd=tmp_path)
     assert (code, printed) == (2, "")
-    check_message(said, "--json", "status")
+    check_message(said.rstrip(), "--json", "status")
     assert not (folder / "KILL").exists()
 
 

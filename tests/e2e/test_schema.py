@@ -1,4 +1,4 @@
-"""Schemas of the YAML files are current, and the files of the project satisfy them."""
+"""JSON Schemas match the settings classes, and every YAML file satisfies its schema."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ LINE = "# yaml-language-server: $schema="
 
 
 def schema_of(path: Path) -> Path:
-    """The schema that the editor's line of a file names."""
+    """Return the schema that the first line of a file names."""
     (line,) = (each for each in path.read_text().splitlines() if each.startswith(LINE))
     return (path.parent / line.removeprefix(LINE)).resolve()
 
@@ -28,7 +28,7 @@ def validator(name: str) -> Any:
     return Draft202012Validator(json.loads((FOLDER / f"{name}.json").read_text()))
 
 
-def test_stored_schemas_are_those_of_the_settings_classes() -> None:
+def test_stored_schemas_match_the_settings_classes() -> None:
     stored = {path.name: path.read_text() for path in FOLDER.iterdir()}
     assert stored == documents(), "make schema"
     for text in stored.values():
@@ -54,7 +54,7 @@ def test_every_yaml_file_satisfies_the_schema_it_names(path: Path) -> None:
         {"forecaster": {"kinds": "ewma"}},
     ],
 )
-def test_schema_rejects_what_the_settings_reject(content: dict[str, Any]) -> None:
+def test_schema_rejects_invalid_settings(content: dict[str, Any]) -> None:
     assert list(validator("live").iter_errors(content))
 
 
@@ -67,7 +67,7 @@ def test_schema_rejects_what_the_settings_reject(content: dict[str, Any]) -> Non
         {"limits": {"symbol_cap": "${oc.env:CAP,0.5}"}, "trials": None},
     ],
 )
-def test_schema_accepts_what_the_settings_accept(content: dict[str, Any]) -> None:
+def test_schema_accepts_valid_settings(content: dict[str, Any]) -> None:
     assert list(validator("live").iter_errors(content)) == []
 
 

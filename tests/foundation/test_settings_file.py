@@ -66,6 +66,9 @@ def test_command_line_replaces_file_values(file: Callable[[str], str]) -> None:
     assert config.forecaster.kind == "garch"
     assert config.symbols == ["SYB"]
     assert config.capital == 50_000.0
+    changed = file("forecaster: {kind: ewma, calibrated: false}")
+    config = compose_config("backtest", [changed, "forecaster=garch"])
+    assert (config.forecaster.kind, config.forecaster.calibrated) == ("garch", True)
 
 
 @pytest.mark.parametrize(
@@ -73,6 +76,7 @@ def test_command_line_replaces_file_values(file: Callable[[str], str]) -> None:
     [
         ("symbls: [SYA]", ("symbls", "symbols")),
         ("limits: {symbl_cap: 1}", ("limits.symbl_cap", "limits.symbol_cap")),
+        ("limits.symbol_cap: 1", ("limits.symbol_cap", "limits: {symbol_cap")),
         ("confirm_live: true", ("confirm_live", "confirm_live=true")),
         ("config: other.yaml", ("config",)),
         ("defaults: [backtest]", ("defaults", "--config-dir")),
