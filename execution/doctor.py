@@ -449,6 +449,21 @@ CHECKS: Mapping[str, tuple[Callable[[DoctorContext], CheckResult], str]] = {
 LOCAL_CHECKS = ("checkpoint", "disk")  # checks that need no account
 
 
+def print_findings(context: DoctorContext, names: Sequence[str] = ()) -> list[Finding]:
+    """Run checks, print each finding without secrets as soon as it is available; return all.
+
+    names: names of the checks; empty for all.
+    """
+    findings = []
+    for finding in run_checks(context, names):
+        if isinstance(context.keys, ApiKeys):
+            finding = replace(finding, detail=context.keys.redact(finding.detail))
+        findings.append(finding)
+        sys.stdout.write(f"{finding}\n")
+        sys.stdout.flush()
+    return findings
+
+
 def run(settings: LiveSettings) -> Result:
     """Run all checks, and print each finding as soon as it is available.
 
@@ -457,17 +472,11 @@ def run(settings: LiveSettings) -> Result:
     require_alpaca(settings.broker)
     # Library logs are no findings, and would leave a log file behind.
     logging.getLogger().addHandler(logging.NullHandler())
-    findings = []
     try:
         keys: ApiKeys | InputError = ApiKeys.from_environment(os.environ)
     except InputError as error:
         keys = error
-    for finding in run_checks(DoctorContext(settings, keys)):
-        if isinstance(keys, ApiKeys):
-            finding = replace(finding, detail=keys.redact(finding.detail))
-        findings.append(finding)
-        sys.stdout.write(f"{finding}\n")
-        sys.stdout.flush()
+    findings = print_findings(DoctorContext(settings, keys))
     failed = any(finding.level == "failure" for finding in findings)
     checks = [asdict(finding) for finding in findings]
     return Result(exit_code=1 if failed else 0, document={"passed": not failed, "checks": checks})

@@ -30,7 +30,7 @@ import os
 import re
 import sys
 from argparse import Namespace
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from getpass import getpass
 from pathlib import Path
@@ -41,7 +41,7 @@ import yaml
 from omegaconf import OmegaConf
 
 from execution.alpaca.connection import require_alpaca
-from execution.doctor import LOCAL_CHECKS, DoctorContext, run_checks
+from execution.doctor import LOCAL_CHECKS, DoctorContext, print_findings
 from execution.live.settings import LiveSettings
 from forecasting.forecast import Progress
 from foundation.cli import FlagParser, Result
@@ -131,10 +131,6 @@ class Setup:
         answered = {key: value for key, value in answers.items() if key not in keys}
         return [*flags_to_overrides(answered), *self.overrides]
 
-    def live_settings(self) -> LiveSettings:
-        """Return the settings of a live loop. Raises InputError for invalid settings."""
-        return LiveSettings.from_config(compose_config("live", self.words()))
-
     def settings_text(self) -> str:
         """Return the content of the settings file."""
         words = self.words()
@@ -211,7 +207,7 @@ def check_timeframe(text: str, setup: Setup) -> str | None:
     if text and text not in get_args(TimeframeName):
         raise invalid_choice("--timeframe", text, get_args(TimeframeName))
     setup = replace(setup, timeframe=text or None)
-    live = setup.live_settings()
+    live = LiveSettings.from_config(compose_config("live", setup.words()))
     return setup.timeframe if setup.bars == DOWNLOAD else live.load_bars().timeframe.name
 
 
@@ -352,11 +348,12 @@ def run(settings: Setup, progress: Progress) -> Result:
     write_setup(settings)
     sys.stdout.write(f"Written: {settings.file}\n")
     with one_line_errors(f"{settings.file} is written; run the same command again to continue"):
+        live = LiveSettings.from_config(compose_config("live", settings.words()))
         if settings.bars == DOWNLOAD:
-            _download(settings, progress)
-        for line in _doctor_lines(settings):
-            sys.stdout.write(f"{line}\n")
-            sys.stdout.flush()
+            _download(settings, live, progress)
+        require_alpaca(live.broker)
+        context = DoctorContext(live, settings.keys or InputError("no keys"))
+        print_findings(context, () if settings.keys else LOCAL_CHECKS)
         words = [f"{SETTINGS_FILE}={settings.file}"]
         if not {"start", "end", "days"} & {word.partition("=")[0] for word in settings.overrides}:
             words.append(f"days={FIRST_RUN_DAYS}")
@@ -384,25 +381,13 @@ def write_setup(setup: Setup) -> None:
     write_files_atomically(writers, setup.folder, "FOLDER")
 
 
-def _download(setup: Setup, progress: Progress) -> None:
+def _download(setup: Setup, live: LiveSettings, progress: Progress) -> None:
     assert setup.start is not None
     assert setup.bars_folder is not None
-    live = setup.live_settings()
     feed = live.data.feed, live.data.adjustment, live.timeframe_or_hourly
     data = MarketData(live.broker, setup.keys, *feed)
     counts = download(data, setup.symbols, setup.start, utc_now(), setup.bars_folder, progress)
     sys.stdout.write(f"{setup.bars_folder}: {count_text(sum(counts.values()), 'bar')}\n")
-
-
-def _doctor_lines(setup: Setup) -> Iterator[str]:
-    """Yield the doctor's findings; without keys, only those of checks that need no account."""
-    live = setup.live_settings()
-    require_alpaca(live.broker)
-    if setup.keys is None:
-        yield from map(str, run_checks(DoctorContext(live, InputError("no keys")), LOCAL_CHECKS))
-        return
-    for finding in run_checks(DoctorContext(live, setup.keys)):
-        yield setup.keys.redact(str(finding))
 
 
 def _next_steps(setup: Setup, words: Sequence[str]) -> list[str]:
