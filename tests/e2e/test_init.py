@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pty
 import select
@@ -15,6 +16,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from jsonschema import Draft202012Validator
 
 from examples.make_bars import main as make_bars
 from execution.live.settings import LiveSettings
@@ -73,8 +75,8 @@ def test_settings_file_serves_every_command(set_up: Callable[..., Path], bars: P
         assert settings.forecaster.kind == "ewma"
         assert settings.limits.symbol_cap == 0.4
     assert backtest.load_bars().symbols == ("ACME", "TOYUSD")
-    schema = file.read_text().splitlines()[0].partition("$schema=")[2]
-    assert Path(schema).is_file()
+    schema = json.loads(Path(file.read_text().splitlines()[0].partition("$schema=")[2]).read_text())
+    assert list(Draft202012Validator(schema).iter_errors(yaml.safe_load(file.read_text()))) == []
     assert not (folder / "keys.env").exists()
 
 
