@@ -34,6 +34,7 @@ from foundation.errors import (
     not_installed,
     unknown_key,
 )
+from foundation.formatting import enumeration
 from foundation.plugin import (
     PLUGIN_KEYS,
     TARGET,
@@ -475,7 +476,7 @@ def _setting_of_others(key: str, modules: Sequence[str]) -> InputError:
     """Return the InputError for a setting that only other commands have."""
     also = "; for a sweep, use -m hydra/launcher=ray or joblib" if key == "launcher" else ""
     return InputError(
-        f"{key}: unknown setting for this command; it belongs to {' and '.join(modules)}{also}"
+        f"{key}: unknown setting for this command; it belongs to {enumeration(modules)}{also}"
     )
 
 
