@@ -1,6 +1,6 @@
-"""Benchmark of a backtest that the user chooses: a symbol of the bars, or a file of returns.
+"""Benchmark that the user chooses for a backtest: a symbol of the bars, or a file of returns.
 
-A chosen benchmark is the return of a price or of a file. It is not traded, so it has no costs.
+The benchmark is an index without costs: it is not traded.
 """
 
 from __future__ import annotations
@@ -9,36 +9,35 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 
 from foundation.arrays import Array, Instants
-from foundation.errors import DataError, InputError
-from foundation.formatting import count_text
+from foundation.errors import InputError
 from marketsimulator.results.metrics import daily_rows
+from marketsimulator.results.returns_file import check_daily_returns, read_returns
 from marketsimulator.settings import BacktestSettings
 from trainingdata.bars import CLOSE, Bars
 from trainingdata.corporate_actions import adjust_for_splits
-from trainingdata.instants import DAY, four_pm, new_york_date, parse_date
+from trainingdata.instants import DAY, four_pm, new_york_date
 from trainingdata.instruments import instrument
 from trainingdata.market import Market
 from trainingdata.source import DataSettings
 from trainingdata.timeframe import Timeframe
 
 RETURN_FILES = (".csv", ".parquet")
-MAX_UNCOVERED_DAYS = 7  # days of a run before a benchmark's first value, and after its last
-DIVIDENDS = {
+MAX_UNCOVERED_DAYS = 7  # days of a run before the benchmark's first value, and after its last
+RETURN_KINDS = {  # by data.adjustment
     "split": "price return without dividends",
     "raw": "price return without dividends",
-    "all": "dividends included in the adjusted prices",
+    "all": "total return, dividends in the adjusted prices",
 }
 
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Benchmark:
-    """A benchmark: its value over time.
+    """The value of a benchmark over time.
 
     name: symbol, or name of the file.
-    text: description of its returns, in one sentence.
+    text: description of its returns.
     at: [N] instants at which a value becomes known, increasing.
     values: [N] prices, or growth of 1 USD; above 0.
     """
@@ -49,9 +48,9 @@ class Benchmark:
     values: Array
 
     def value_at(self, instants: Instants) -> Array:
-        """Return the last value known at each instant, relative to that at the first instant.
+        """Return the last known value at each instant, relative to the first instant.
 
-        Before the first value there is no return.
+        The return before the first value is 0.
         """
         last = np.searchsorted(self.at, instants, side="right") - 1
         known = self.values[np.maximum(last, 0)]
@@ -59,95 +58,47 @@ class Benchmark:
 
 
 def read_benchmark(settings: BacktestSettings, market: Market) -> Benchmark | None:
-    """Read the benchmark of a run; None without `benchmark` in the settings.
+    """Read the benchmark of a run; None if `benchmark` is not set.
 
-    Raises
-    ------
-    InputError
-        for a benchmark that cannot be read or does not cover the run.
+    Raises InputError for a benchmark that cannot be read or does not cover the run.
     """
     if settings.benchmark is None:
         return None
-    if settings.benchmark.endswith(RETURN_FILES):
-        found = _of_file(Path(settings.benchmark).expanduser(), market)
-    else:
-        found = _of_symbol(settings, market)
-    _check_span(found, market.run_bars.times)
-    return found
-
-
-def read_returns(path: Path) -> pd.Series:
-    """Read daily returns from CSV or Parquet: a column of dates, then one of returns.
-
-    Returns are fractions, by New York date. The file `returns.csv` of a run has this form.
-
-    Raises
-    ------
-    DataError
-        for an unreadable file, a repeated or missing date, or a return that is not above -1.
-    """
     try:
-        if path.suffix == ".csv":
-            frame = pd.read_csv(path, dtype=str, keep_default_na=False)
+        if settings.benchmark.endswith(RETURN_FILES):
+            benchmark = _from_file(Path(settings.benchmark).expanduser(), market)
         else:
-            frame = pd.read_parquet(path)
-            frame = frame.reset_index(drop=isinstance(frame.index, pd.RangeIndex))
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read: {error.strerror or error}") from None
-    except ValueError as error:
-        raise DataError(f"{path}: cannot be read: {str(error).splitlines()[0]}") from None
-    if frame.shape[1] != 2 or frame.empty:
-        raise DataError(
-            f"{path}: {count_text(frame.shape[1], 'column')} and {count_text(len(frame), 'row')};"
-            " two columns are needed, date and return, and a row a day"
-        )
-    dates = [_date(path, row, text) for row, text in enumerate(frame.iloc[:, 0], 2)]
-    returns = pd.to_numeric(frame.iloc[:, 1], errors="coerce").to_numpy(dtype=np.float64)
-    wrong = ~(np.isfinite(returns) & (returns > -1))
-    if wrong.any():
-        row = int(wrong.argmax())
-        raise DataError(
-            f"{path}: row {row + 2}: {frame.iloc[row, 1]!r} is no return;"
-            " a fraction above -1 is needed, 0.01 for 1 %"
-        )
-    series = pd.Series(returns, index=pd.DatetimeIndex(dates), name="return")
-    if not series.index.is_unique:
-        twice = series.index[series.index.duplicated()][0].date()
-        raise DataError(f"{path}: {twice} has two returns; a date may be listed once")
-    return series.sort_index()
+            benchmark = _from_symbol(settings, market)
+        _check_coverage(benchmark, market.run_bars.times)
+    except InputError as error:
+        raise InputError(f"benchmark: {error}") from error
+    return benchmark
 
 
-def _date(path: Path, row: int, text: object) -> np.datetime64:
-    try:
-        return parse_date(str(text)[:10])
-    except ValueError:
-        raise DataError(f"{path}: row {row}: {text!r} is no date; write it as 2024-03-04") from None
-
-
-def _of_file(path: Path, market: Market) -> Benchmark:
+def _from_file(path: Path, market: Market) -> Benchmark:
     """Return a benchmark of daily returns; each ends at 16:00 New York of its date."""
-    try:
-        returns = read_returns(path)
-    except DataError as error:
-        raise DataError(f"benchmark: {error}") from None
-    dates = returns.index.to_numpy().astype("datetime64[D]")
+    dates, returns = check_daily_returns(read_returns(path), str(path))
+    if (returns == -1).any():
+        raise InputError(f"{path}: {dates[returns == -1][0]}: return -1 leaves no value to compare")
     _, marks = daily_rows(market.run_bars.times, has_crypto=False)
     missing = np.setdiff1d(new_york_date(marks), dates)
     if len(missing):
-        raise DataError(f"benchmark: {path} has no return for {missing[0]}, a session of the run")
-    growth = np.cumprod(1.0 + returns.to_numpy())
-    text = f"{path.name}: daily returns of the file, as they are"
+        raise InputError(
+            f"{path} has no return for {missing[0]}, a session of the run; add it, or choose"
+            " another period"
+        )
     at = np.append(four_pm(dates[:1]) - DAY, four_pm(dates))
-    return Benchmark(path.name, text, at, np.append(1.0, growth))
+    growth = np.append(1.0, np.cumprod(1.0 + returns))
+    return Benchmark(path.name, f"{path.name}: daily returns of the file", at, growth)
 
 
-def _of_symbol(settings: BacktestSettings, market: Market) -> Benchmark:
-    """Return the prices of a symbol, in the run's bars or elsewhere in `data.dir`."""
+def _from_symbol(settings: BacktestSettings, market: Market) -> Benchmark:
+    """Return the prices of a symbol, from the bars of the run or others of `data.dir`."""
     try:
         name = instrument(str(settings.benchmark)).symbol
     except InputError as error:
         raise InputError(
-            f"benchmark: {error}; give a symbol of the bars, or a file of returns (.csv, .parquet)"
+            f"{error}; give a symbol of the bars, or a file of returns (.csv, .parquet)"
         ) from None
     bars = market.bars
     if name not in bars.symbols:
@@ -155,7 +106,7 @@ def _of_symbol(settings: BacktestSettings, market: Market) -> Benchmark:
     if settings.data.adjustment == "raw":
         bars = adjust_for_splits(bars, settings.data.listed_actions())
     at, values = bars.bars_of_symbol(bars.symbols.index(name))
-    text = f"{name}: {DIVIDENDS[settings.data.adjustment]}, without costs"
+    text = f"{name}: {RETURN_KINDS[settings.data.adjustment]}, without costs"
     return Benchmark(name, text, at, values[:, CLOSE])
 
 
@@ -165,23 +116,23 @@ def _read_bars(data: DataSettings, name: str, bars: Bars) -> Bars:
     try:
         return data.bars((name,), None, end, bars.timeframe)
     except InputError as error:
-        refused = error
-    try:
-        return data.bars((name,), None, end, Timeframe("1d"))
-    except InputError:
-        raise InputError(f"benchmark: {refused}") from None
+        try:
+            return data.bars((name,), None, end, Timeframe("1d"))
+        except InputError:
+            raise error from None
 
 
-def _check_span(found: Benchmark, times: Instants) -> None:
-    """Refuse a benchmark that begins long after a run, or ends long before it."""
-    first, last = (str(each) for each in new_york_date(found.at[[0, -1]]))
-    if found.at[0] > times[0] + MAX_UNCOVERED_DAYS * DAY:
+def _check_coverage(benchmark: Benchmark, times: Instants) -> None:
+    """Refuse a benchmark that starts long after the run, or ends long before its end."""
+    first, last = new_york_date(benchmark.at[[0, -1]])
+    start, end = new_york_date(times[[0, -1]])
+    if first - start > MAX_UNCOVERED_DAYS:
         raise InputError(
-            f"benchmark: {found.name} begins on {first}, the run on {new_york_date(times[:1])[0]};"
-            " start the run later, or choose a benchmark with a longer history"
+            f"{benchmark.name} starts on {first}, more than {MAX_UNCOVERED_DAYS} days after the run"
+            f" ({start}); start the run later, or choose a benchmark with a longer history"
         )
-    if found.at[-1] < times[-1] - MAX_UNCOVERED_DAYS * DAY:
+    if end - last > MAX_UNCOVERED_DAYS:
         raise InputError(
-            f"benchmark: {found.name} ends on {last}, the run on {new_york_date(times[-1:])[0]};"
-            " end the run earlier, or choose a benchmark that goes on"
+            f"{benchmark.name} ends on {last}, more than {MAX_UNCOVERED_DAYS} days before the run"
+            f" ({end}); end the run earlier, or choose a benchmark with later data"
         )

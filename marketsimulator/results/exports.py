@@ -1,17 +1,18 @@
-"""Tables of a run that quantstats and pyfolio read: daily returns, positions, transactions."""
+"""Exports of a run for quantstats and pyfolio: daily returns, positions, transactions."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from operator import attrgetter
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from marketsimulator.results.metrics import daily_returns, daily_rows
-from marketsimulator.results.price_charts import trades_by_symbol
 from marketsimulator.results.report_charts import daily_weights
 from marketsimulator.results.summary import Results
+from marketsimulator.run_result import is_trade
 from trainingdata.instants import new_york_date
 
 VALUE_PLACES = 6  # decimal places of a position's value
@@ -21,7 +22,7 @@ RETURNS_FILE = "returns.csv"
 def returns_frame(results: Results) -> pd.DataFrame:
     """Return the daily returns of the main run as fractions, by New York date.
 
-    A day ends at 16:00 New York; the first one begins with the run. Empty after a ruin.
+    A day ends at 16:00 New York; the first day starts with the run. No rows follow a ruin.
     """
     marks, daily = results.daily_curve(results.main_run)
     returns = daily_returns(daily)
@@ -37,7 +38,7 @@ def position_frame(results: Results) -> pd.DataFrame:
     run, bars = results.main_run, results.market.bars
     at, equity = run.equity_curve()
     rows, marks = daily_rows(at, has_crypto=results.has_crypto)
-    # Rounding removes the dust of sums of fractions.
+    # Rounding removes floating-point residuals of closed positions.
     values = np.round(daily_weights(bars, run, rows) * equity[rows], VALUE_PLACES)
     index = pd.DatetimeIndex(new_york_date(marks), name="date")
     frame = pd.DataFrame(values.T, index=index, columns=list(bars.symbols))
@@ -46,16 +47,16 @@ def position_frame(results: Results) -> pd.DataFrame:
 
 
 def transaction_frame(results: Results) -> pd.DataFrame:
-    """Return the trades by their instant, UTC: symbol, signed amount, price and fee in USD."""
-    trades = [each.fill for own in trades_by_symbol(results.main_run).values() for each in own]
-    trades.sort(key=lambda fill: fill.at)
+    """Return the trades by UTC time: symbol, signed amount, price and fee in USD."""
+    fills = [fill for fill in results.main_run.fills if is_trade(fill)]
+    fills.sort(key=attrgetter("at"))
     columns = {
-        "symbol": [fill.symbol for fill in trades],
-        "amount": [float(fill.qty) for fill in trades],
-        "price": [fill.price for fill in trades],
-        "fee": [fill.fee for fill in trades],
+        "symbol": [fill.symbol for fill in fills],
+        "amount": [float(fill.qty) for fill in fills],
+        "price": [fill.price for fill in fills],
+        "fee": [fill.fee for fill in fills],
     }
-    instants = np.array([fill.at for fill in trades], dtype="datetime64[ns]")
+    instants = np.array([fill.at for fill in fills], dtype="datetime64[ns]")
     return pd.DataFrame(columns, index=pd.DatetimeIndex(instants, name="date").tz_localize("UTC"))
 
 

@@ -1,6 +1,6 @@
-"""Track record: daily returns of any account, judged by this project's figures.
+"""Track record: figures, intervals and verdict of the daily returns of any account.
 
-The bootstrap intervals, the deflated Sharpe ratio and the outperformance are those of a backtest.
+Bootstrap intervals, deflated Sharpe ratio and outperformance are computed as in a backtest.
 """
 
 from __future__ import annotations
@@ -38,6 +38,7 @@ from marketsimulator.results.remarks import (
     NO_ANNUAL_FIGURES_NOTE,
     deflated_sharpe_remarks,
 )
+from marketsimulator.results.returns_file import check_daily_returns
 from marketsimulator.results.significance import (
     Outperformance,
     bootstrap_intervals,
@@ -49,31 +50,27 @@ from marketsimulator.results.significance import (
 )
 from marketsimulator.results.verdict import Verdict
 from trainingdata.instants import Dates, four_pm
-from trainingdata.sessions import calendar
 
-MIN_RETURNS = 2  # daily returns that make a deviation
-MAX_MEDIAN_GAP = 3  # calendar days between daily rows; 7 are weeks
-MAX_GAP = 10  # calendar days without a row that a remark reports
-WEEKEND_SHARE = 0.1  # of rows on Saturdays and Sundays, from which days are calendar days
+MAX_GAP = 10  # calendar days between rows; a note reports longer gaps
+WEEKEND_SHARE = 0.1  # rows on weekends above which a year has 365 days
 
 
 @dataclass(frozen=True, eq=False)
 class TrackRecord:
     """Daily returns of an account or a fund, with their figures.
 
-    Returns are signed fractions. Figures are annualised by the sessions of a year, or by its
-    calendar days if the record has weekends.
+    Returns are fractions. Annual figures count sessions, or calendar days if the record has
+    weekends.
 
     name: name of the account.
     dates: [D] date of each return.
     daily: [1 + D] equity, or growth from 1, before the first day and at the end of each day.
     per_year: days per year.
-    trials: number of variants tried, of which this record is the best; None: not stated.
+    trials: number of variants tried, of which this record is the best; None: unknown.
     benchmark: record of the benchmark on the same dates, or None.
-    source: description of the returns for the page.
+    source: description of the returns, for the page.
     notes: remarks on the returns.
-    account: further figures of an account by name, as in `TABLE_FIGURES`: exposure, turnover,
-        costs, fills.
+    account: further figures by name, as in `TABLE_FIGURES`: exposure, turnover, costs, fills.
     seed: seed of the bootstrap.
     """
 
@@ -105,10 +102,10 @@ class TrackRecord:
         Parameters
         ----------
         returns : [D]
-            fractions; the index has one increasing date a row.
+            fractions, with increasing dates.
         benchmark : [B]
-            daily returns on its own dates. Its returns compound between the dates of the record,
-            and the record is cut to the days that both cover.
+            daily returns; they compound between the dates of the record. Days that only one of the
+            two covers are removed.
         account
             further figures of the account over all days.
 
@@ -117,23 +114,23 @@ class TrackRecord:
         InputError
             for rows that are not daily, and for returns below -1 or not finite.
         """
-        dates, values = _checked_returns(returns, name)
+        dates, values = check_daily_returns(returns, name)
         notes = []
         reference = None
         if benchmark is not None:
             other = str(benchmark.name or "benchmark")
+            other = "benchmark" if other == name else other
             dates, values, aligned = _common_days(dates, values, benchmark, (name, other))
             if len(dates) < len(returns):
                 notes.append(f"Cut to the {count_text(len(dates), 'day')} that {other} covers.")
                 if account:
-                    account = {**account}
-                    account.pop("total_return", None)
+                    account = {k: v for k, v in account.items() if k != "total_return"}
                     notes.append("Exposure, costs and fills are those of the whole run.")
             reference = cls(other, dates, _growth(aligned), _days_per_year(dates), seed=seed)
         gaps = np.diff(dates).astype(np.int64)
         if gaps.max(initial=0) > MAX_GAP:
             at = int(gaps.argmax())
-            notes.append(f"No row for {gaps[at]} days, from {dates[at]} to {dates[at + 1]}.")
+            notes.append(f"No returns between {dates[at]} and {dates[at + 1]} ({gaps[at]} days).")
         return cls(
             name,
             dates,
@@ -174,33 +171,33 @@ class TrackRecord:
             **self.performance.as_dict(),
             **self.account,
             **self._significance(),
-            **self._relation(),
+            **self._relative_figures(),
         }
 
     @cached_property
     def stats(self) -> pd.Series:
         """Return the figures under their standard names; fractions and USD, NaN if undefined."""
-        found = {
-            each.label: self.figures[key]
-            for key, each in TABLE_FIGURES.items()
-            if each.label and key in self.figures
+        stats = {
+            figure.label: self.figures[key]
+            for key, figure in TABLE_FIGURES.items()
+            if figure.label and key in self.figures
         }
-        found["Probabilistic Sharpe"] = self.figures["probabilistic_sharpe"]
+        stats["Probabilistic Sharpe"] = self.figures["probabilistic_sharpe"]
         if self.trials is not None:
-            found["Deflated Sharpe"] = self.figures["deflated_sharpe"]
-        return pd.Series(found, dtype="float64", name=self.name)
+            stats["Deflated Sharpe"] = self.figures["deflated_sharpe"]
+        return pd.Series(stats, dtype="float64", name=self.name)
 
     @cached_property
     def intervals(self) -> dict[str, tuple[float, float]]:
         """Return the 90 % bootstrap intervals by figure, with those of alpha and beta."""
-        found = bootstrap_intervals(daily_returns(self.daily), self.per_year, seed=self.seed)
+        intervals = bootstrap_intervals(daily_returns(self.daily), self.per_year, seed=self.seed)
         pair = self._pair()
-        if pair is None:
-            return found
-        return found | relative_intervals(*pair, self.per_year, seed=self.seed)
+        if pair is not None:
+            intervals |= relative_intervals(*pair, self.per_year, seed=self.seed)
+        return intervals
 
-    def _relation(self) -> dict[str, float | None]:
-        """Return the figures against the benchmark by name; empty without one."""
+    def _relative_figures(self) -> dict[str, float | None]:
+        """Return the figures relative to the benchmark by name; empty without one."""
         pair = self._pair()
         return {} if pair is None else relative_performance(*pair, self.per_year).as_dict()
 
@@ -220,40 +217,37 @@ class TrackRecord:
     def _significance(self) -> dict[str, float | int | None]:
         """Return the probabilistic and the deflated Sharpe ratio.
 
-        Only the number of trials is known. Their Sharpe ratios are assumed to vary as estimates of
-        zero over these days do, which holds for unrelated trials without skill.
+        Only the number of trials is known. Their Sharpe ratios are assumed to have the sampling
+        variance of a Sharpe ratio of zero, which holds for unrelated trials without skill.
         """
         figures = self.performance
         ratio = figures.daily_sharpe()
-        shape = (figures.skewness, figures.excess_kurtosis, figures.autocorrelation)
-        found: dict[str, float | int | None] = {
-            "probabilistic_sharpe": None,
-            "deflated_sharpe": None,
+        names = ("skewness", "excess_kurtosis", "autocorrelation")
+        moments = {name: getattr(figures, name) for name in names}
+        probabilistic = deflated = None
+        if ratio is not None and None not in moments.values():
+            probabilistic = probabilistic_sharpe(ratio, self.days, **moments)
+            if self.trials is not None:
+                variance = sharpe_variance(0.0, *moments.values()) / (self.days - 1)
+                deflated = deflated_sharpe(
+                    ratio, self.days, trials=self.trials, variance=variance, **moments
+                )
+        return {
+            "probabilistic_sharpe": probabilistic,
+            "deflated_sharpe": deflated,
             "trials": self.trials,
         }
-        if ratio is None or None in shape:
-            return found
-        skewness, kurtosis, correlation = (float(value or 0.0) for value in shape)
-        words: dict[str, Any] = {
-            "skewness": skewness,
-            "excess_kurtosis": kurtosis,
-            "autocorrelation": correlation,
-        }
-        found["probabilistic_sharpe"] = probabilistic_sharpe(ratio, self.days, **words)
-        if self.trials is not None:
-            variance = sharpe_variance(0.0, skewness, kurtosis, correlation) / (self.days - 1)
-            found["deflated_sharpe"] = deflated_sharpe(
-                ratio, self.days, trials=self.trials, variance=variance, **words
-            )
-        return found
 
     def warnings(self) -> list[str]:
-        """Return the doubts about the figures, one sentence each."""
+        """Return the reasons to doubt the figures, one sentence each."""
         short = [] if self.is_long_enough else [f"{self._size()}: {NO_ANNUAL_FIGURES_NOTE}."]
         deflated = self.figures["deflated_sharpe"]
         unstated = []
         if self.trials is None:
-            unstated = ["Trials are not stated: a Sharpe ratio chosen among N needs trials=N."]
+            unstated = [
+                "Number of trials unknown: set trials=N if this is the best of N variants; the"
+                " deflated Sharpe ratio accounts for them."
+            ]
         return [*short, *deflated_sharpe_remarks(deflated, self.trials), *unstated, *self.notes]
 
     def _size(self) -> str:
@@ -274,7 +268,7 @@ class TrackRecord:
             claim, sign = self._sharpe_claim()
         deflated = figures["deflated_sharpe"]
         sure = deflated is not None and deflated >= MIN_DEFLATED_SHARPE
-        rest = "No variance: nothing to judge."
+        rest = "Undefined Sharpe ratio: the returns do not vary."
         if figures["probabilistic_sharpe"] is not None:
             rest = f"Probability of skill: {percent(figures['probabilistic_sharpe'], 0)}"
             rest += (
@@ -287,13 +281,13 @@ class TrackRecord:
         return Verdict(level, f"{total}; {claim}.", rest)  # type: ignore[arg-type]
 
     def _sharpe_claim(self) -> tuple[str, int]:
-        """Return what the interval of the Sharpe ratio shows, and the sign it proves."""
+        """Return the claim about the Sharpe ratio, and its significant sign."""
         if "sharpe" not in self.intervals:
-            return f"intervals need {count_text(MIN_INTERVAL_DAYS, 'day')} with moves", 0
+            return f"intervals require {MIN_INTERVAL_DAYS} days with varying returns", 0
         low, high = self.intervals["sharpe"]
         sign = int(low > 0) - int(high < 0)
-        text = {1: "significantly above", 0: "not significantly different from", -1: "below"}[sign]
-        return f"the Sharpe ratio is {text} zero", sign
+        words = {1: "significantly above", 0: "not significantly different from", -1: "below"}
+        return f"the Sharpe ratio is {words[sign]} zero", sign
 
     def summary(self) -> dict[str, Any]:
         """Return the content of `tearsheet.json`."""
@@ -330,7 +324,7 @@ class TrackRecord:
 
 def _lead_claim(lead: Outperformance, benchmark: TrackRecord) -> tuple[str, int]:
     """Return the claim about the lead over a benchmark, and its significant sign."""
-    size = f"lead over {benchmark.name} {percent(lead.lead, sign=True)}"
+    size = f"outperformance over {benchmark.name} {percent(lead.lead, sign=True)}"
     if lead.interval is None:
         return f"{size}: {'identical' if lead.is_identical else 'too few days to compare'}", 0
     words = {1: "significantly ahead", 0: "no significant difference", -1: "significantly behind"}
@@ -346,59 +340,25 @@ def _days_per_year(dates: Dates) -> int:
     return count_periods_per_year(four_pm(dates), has_crypto=has_weekends)
 
 
-def _checked_returns(returns: pd.Series, name: str) -> tuple[Dates, Array]:
-    """Return the dates [D] and the values [D] of daily returns."""
-    index = returns.index
-    if not isinstance(index, pd.DatetimeIndex) or index.hasnans:
-        raise InputError(f"{name}: the index must be dates (a DatetimeIndex)")
-    dates = index.tz_localize(None).to_numpy("datetime64[D]")
-    try:
-        values = returns.to_numpy(dtype=np.float64)
-    except (TypeError, ValueError) as error:
-        raise InputError(f"{name}: {error}") from error
-    if len(dates) < MIN_RETURNS:
-        raise InputError(f"{name}: {MIN_RETURNS} daily returns are needed; it has {len(dates)}")
-    steps = np.diff(dates).astype(np.int64)
-    if (steps <= 0).any():
-        row = int((steps <= 0).argmax()) + 1
-        what = "appears twice" if steps[row - 1] == 0 else f"follows {dates[row - 1]}"
-        raise InputError(f"{name}: {dates[row]} {what}; one row a day, oldest first")
-    first, last = calendar().dates[[0, -1]]
-    for date in dates[[0, -1]]:
-        if not first <= date <= last:
-            raise InputError(f"{name}: {date} is outside the calendar, {first} to {last}")
-    if np.median(steps) > MAX_MEDIAN_GAP:
-        raise InputError(
-            f"{name}: rows are {np.median(steps):g} days apart; daily returns are needed"
-        )
-    wrong = ~np.isfinite(values) | (values < -1)
-    if wrong.any():
-        row = int(wrong.argmax())
-        raise InputError(
-            f"{name}: {dates[row]}: a return of {values[row]:g}, below -1 or not finite"
-        )
-    return dates, values
-
-
 def _common_days(
     dates: Dates, returns: Array, benchmark: pd.Series, names: tuple[str, str]
 ) -> tuple[Dates, Array, Array]:
-    """Cut a record to the days that a benchmark covers; return dates, returns and the benchmark's.
+    """Return the days that record and benchmark cover: dates, returns, benchmark returns.
 
     names: names of record and benchmark, for messages.
     """
-    own, values = _checked_returns(benchmark, names[1])
-    levels = _growth(values)  # [1 + B]: at a date all returns up to it have compounded
-    reached = np.searchsorted(own, dates, side="right")
-    before = np.append(np.searchsorted(own, dates[:1], side="left"), reached[:-1])
-    covered = (dates >= own[0]) & (dates <= own[-1] + np.timedelta64(MAX_GAP, "D"))
+    known, values = check_daily_returns(benchmark, names[1])
+    growth = _growth(values)  # [1 + B]
+    reached = np.searchsorted(known, dates, side="right")
+    before = np.append(np.searchsorted(known, dates[:1], side="left"), reached[:-1])
+    covered = (dates >= known[0]) & (dates <= known[-1] + np.timedelta64(MAX_GAP, "D"))
     if covered.sum() < MIN_INTERVAL_DAYS:
         raise InputError(
-            f"benchmark: {names[1]} ({own[0]} to {own[-1]}) and {names[0]} ({dates[0]} to"
-            f" {dates[-1]}) share {count_text(int(covered.sum()), 'day')}; {MIN_INTERVAL_DAYS} are"
-            " needed"
+            f"benchmark: {names[1]} ({known[0]} to {known[-1]}) and {names[0]} ({dates[0]} to"
+            f" {dates[-1]}) share {count_text(int(covered.sum()), 'day')}, fewer than"
+            f" {MIN_INTERVAL_DAYS}; choose a benchmark with a longer history"
         )
     with np.errstate(divide="ignore", invalid="ignore"):
-        moves = levels[reached] / levels[before] - 1.0
-    moves[~np.isfinite(moves)] = 0.0
-    return dates[covered], returns[covered], moves[covered]
+        aligned = growth[reached] / growth[before] - 1.0
+    aligned[~np.isfinite(aligned)] = 0.0
+    return dates[covered], returns[covered], aligned[covered]

@@ -1,4 +1,4 @@
-"""Figures beside a benchmark: alpha, beta and capture by hand, and which benchmarks are refused."""
+"""Figures relative to a benchmark: alpha, beta and capture by hand; invalid benchmarks."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from scipy.stats import linregress
 
 from foundation.errors import InputError
 from marketsimulator.backtest import run_backtest
-from marketsimulator.results.benchmark import _check_span, read_benchmark, read_returns
+from marketsimulator.results.benchmark import _check_coverage, read_benchmark
 from marketsimulator.results.exports import returns_frame
 from marketsimulator.results.metrics import (
     RelativePerformance,
@@ -27,10 +27,12 @@ from marketsimulator.results.metrics import (
     worst_drawdowns,
 )
 from marketsimulator.results.report import terminal_parts
+from marketsimulator.results.returns_file import read_returns
 from marketsimulator.results.significance import relative_intervals
 from marketsimulator.results.summary import Results
 from tests.marketsimulator.runs import settings_of
 from tests.marketsimulator.stressed import write_bars
+from tests.support.messages import refused
 
 SHORT = (
     *("start=2024-02-20", "end=2024-03-08", "data.start=2024-01-02", "data.end=2024-03-08"),
@@ -131,7 +133,7 @@ def test_symbol_outside_the_run_is_a_benchmark(beside: Results) -> None:
     assert summary["symbols"] == ["SYA", "SYB"]
     bars = settings_of(*SHORT, "symbols=[SYC]").load_bars()
     at, _ = beside.main_run.equity_curve()
-    times, values = bars.real_bars(0)
+    times, values = bars.bars_of_symbol(0)
     closes = values[np.searchsorted(times, at, side="right") - 1, 3]
     column = summary["comparisons"]["SYC"]
     assert column["total_return"] == pytest.approx(closes[-1] / closes[0] - 1)
@@ -140,7 +142,7 @@ def test_symbol_outside_the_run_is_a_benchmark(beside: Results) -> None:
     line = linregress(daily_returns(daily), daily_returns(beside.daily_curve(beside.main_run)[1]))
     assert summary["beta"] == pytest.approx(line.slope)
     assert summary["benchmark"] == "SYC"
-    assert summary["outperformances"]["SYC"]["ahead"] == pytest.approx(
+    assert summary["outperformances"]["SYC"]["lead"] == pytest.approx(
         (1 + summary["total_return"]) / (1 + column["total_return"]) - 1
     )
     parts, sentences = terminal_parts(summary, 1.0)
@@ -175,33 +177,35 @@ def test_benchmark_does_not_make_another_trial(beside: Results) -> None:
 DAYS = pd.bdate_range("2024-02-12", "2024-03-15")
 
 
+HEAD = "date,return\n2024-02-20,0.01\n"
+
+
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "facts"),
     [
-        ("date,return\n2024-02-20,0.1\n", "no return for 2024-02-21"),
-        ("date,return\n2024-02-20,-1\n", "row 2: '-1' is no return"),
-        ("date,return\nyesterday,0.1\n", "row 2: 'yesterday' is no date"),
-        ("date,return\n2024-02-20,0.1\n2024-02-20,0.1\n", "2024-02-20 has two returns"),
-        ("date,return,more\n2024-02-20,0.1,1\n", "3 columns and 1 row"),
-        ("", "cannot be read"),
-        (None, "cannot be read"),
+        (HEAD + "2024-02-21,0.01\n", ("2024-02-22",)),
+        (HEAD + "2024-02-21,-1\n2024-02-22,0.01\n", ("2024-02-21", "-1")),
+        (HEAD + "yesterday,0.1\n", ("row 2", "'yesterday'")),
+        (HEAD + "2024-02-20,0.01\n", ("2024-02-20", "twice")),
+        ("date,return,ret\n2024-02-20,0.1,1\n", ("return", "ret")),
+        ("", ()),
+        (None, ()),
     ],
 )
-def test_unusable_returns_are_refused_with_their_row(
-    beside: Results, tmp_path: Path, text: str | None, told: str
+def test_invalid_benchmark_file_is_refused_with_its_row(
+    beside: Results, tmp_path: Path, text: str | None, facts: tuple[str, ...]
 ) -> None:
     file = tmp_path / "other.csv"
     if text is not None:
         file.write_text(text)
     settings = replace(beside.settings, benchmark=str(file))
-    with pytest.raises(InputError, match=told) as refused:
+    with refused(InputError, "benchmark", "other.csv", *facts):
         read_benchmark(settings, beside.market)
-    assert str(refused.value).startswith("benchmark: ")
 
 
 @pytest.mark.parametrize("word", ["NOPE", "not a symbol", "none.csv"])
 def test_unknown_benchmark_is_refused_before_the_run(word: str) -> None:
-    with pytest.raises(InputError, match=r"^benchmark: "):
+    with refused(InputError, "benchmark", word):
         run_backtest(settings_of(*SHORT, f"benchmark='{word}'"))
 
 
@@ -209,8 +213,18 @@ def test_benchmark_must_cover_the_run(beside: Results, tmp_path: Path) -> None:
     file = tmp_path / "late.csv"
     pd.DataFrame({"return": 0.001}, index=DAYS[DAYS > "2024-02-26"]).to_csv(file)
     settings = replace(beside.settings, benchmark=str(file))
-    with pytest.raises(InputError, match="no return for 2024-02-2"):
+    with refused(InputError, "benchmark", "late.csv", "2024-02-20"):
         read_benchmark(settings, beside.market)
+
+
+def test_prices_in_a_file_are_a_benchmark(beside: Results, tmp_path: Path) -> None:
+    days = pd.DatetimeIndex(pd.bdate_range("2024-02-12", "2024-03-15"), name="date")
+    prices = pd.DataFrame({"open": 1.0, "close": np.linspace(100, 120, len(days))}, index=days)
+    prices.to_csv(tmp_path / "SPY.csv")
+    settings = replace(beside.settings, benchmark=str(tmp_path / "SPY.csv"))
+    found = read_benchmark(settings, beside.market)
+    assert found is not None
+    np.testing.assert_allclose(found.values, prices["close"] / 100)
 
 
 def test_returns_are_read_from_csv_and_parquet(tmp_path: Path) -> None:
@@ -232,10 +246,10 @@ def test_symbol_that_begins_late_is_refused_after_a_week(beside: Results) -> Non
     early = np.array([found.at[0] - np.timedelta64(1, "D"), found.at[0], found.at[9]])
     np.testing.assert_allclose(found.value_at(early)[:2], 1.0)
     assert found.value_at(early)[2] == pytest.approx(found.values[9] / found.values[0])
-    for cut, told in ((slice(-20, None), "begins on"), (slice(0, 100), "ends on")):
+    for cut, fact in ((slice(-20, None), "starts on"), (slice(0, 100), "ends on")):
         part = replace(found, at=found.at[cut], values=found.values[cut])
-        with pytest.raises(InputError, match=f"benchmark: SYC {told}"):
-            _check_span(part, beside.market.run_bars.times)
+        with refused(InputError, "SYC", fact):
+            _check_coverage(part, beside.market.run_bars.times)
 
 
 @pytest.mark.parametrize("hourly", [True, False])

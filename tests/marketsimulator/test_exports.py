@@ -11,9 +11,9 @@ import pandas as pd
 import pytest
 
 from marketsimulator.backtest import run_backtest
-from marketsimulator.results.benchmark import read_returns
 from marketsimulator.results.exports import export_writers
 from marketsimulator.results.metrics import daily_rows
+from marketsimulator.results.returns_file import read_returns
 from marketsimulator.results.round_trips import round_trips
 from marketsimulator.results.summary import Results
 from marketsimulator.run_result import is_trade

@@ -1,4 +1,4 @@
-"""Anybody's returns: a file's column and unit, the figures, the benchmark, the deflation."""
+"""Track records: column and unit of a file, figures, benchmark, deflated Sharpe ratio."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from marketsimulator.results.metrics import measure_daily_performance
 from marketsimulator.results.returns_file import read_returns
 from marketsimulator.results.significance import expected_maximum_sharpe, probabilistic_sharpe
 from tests.e2e.refused import answer_of, refusal_of
+from tests.support.messages import check_message, refused
 from trainingdata.sessions import sessions_between
 
 COMMAND = "marketsimulator.tearsheet"
@@ -52,7 +53,7 @@ def test_calendar_days_make_years_of_365_days() -> None:
     )
 
 
-def test_deflation_pays_for_each_trial() -> None:
+def test_deflated_sharpe_falls_with_more_trials() -> None:
     returns = daily()
     few, many = (TrackRecord.from_returns(returns, trials=trials) for trials in (1, 1000))
     assert few.figures["deflated_sharpe"] == pytest.approx(few.figures["probabilistic_sharpe"])
@@ -73,7 +74,7 @@ def test_deflation_pays_for_each_trial() -> None:
     assert "Luck is not ruled out" in many.warnings()[0]
 
 
-def test_best_of_noise_is_not_called_good() -> None:
+def test_best_of_noise_gets_no_good_verdict() -> None:
     records = [TrackRecord.from_returns(daily(0.0, seed=k), trials=40) for k in range(40)]
     best = max(records, key=lambda record: record.stats["Sharpe"])
     assert best.figures["probabilistic_sharpe"] > 0.95
@@ -91,7 +92,7 @@ def test_benchmark_returns_compound_between_the_dates() -> None:
     # A record of every second day meets the market's two-day returns.
     sparse = (1 + market).cumprod().iloc[::2].pct_change().iloc[1:]
     half = TrackRecord.from_returns(sparse, market)
-    # Only of the first return nobody knows on which day it began.
+    # The day on which the first return starts is unknown.
     pair = half.benchmark
     assert pair is not None
     np.testing.assert_allclose(half.returns.iloc[1:], pair.returns.iloc[1:], rtol=1e-9)
@@ -101,7 +102,7 @@ def test_record_is_cut_to_the_benchmark_days() -> None:
     record = TrackRecord.from_returns(daily(), daily(seed=2).iloc[100:].rename("SPY"))
     assert record.days == len(SESSIONS) - 100
     assert f"Cut to the {record.days} days that SPY covers." in record.warnings()
-    with pytest.raises(InputError, match="share 10 days; 20 are needed"):
+    with refused(InputError, "benchmark", "10 days", "20"):
         TrackRecord.from_returns(daily(), daily(seed=2).iloc[-10:])
 
 
@@ -153,38 +154,38 @@ HEAD = "date,return\n2024-01-02,0.01\n"
 
 
 @pytest.mark.parametrize(
-    ("content", "words", "says"),
+    ("content", "words", "facts"),
     [
-        ("", (), "cannot be read as daily returns"),
-        ("date,return\n", (), "there are no rows"),
-        (HEAD + "2024-01-03,x\n", (), "row 2: return 'x' is not a number"),
-        (HEAD + "2024-01-03,\n", (), "row 2: return '' is not a number"),
-        (HEAD + "03.01.2024,0.1\n", (), "row 2: date '03.01.2024' is not a date"),
-        (HEAD + "2024-02-30,0.1\n", (), "row 2: date '2024-02-30' is not a date"),
-        (HEAD + "2024-01-02,0.02\n", (), "2024-01-02 appears twice; one row a day"),
-        (HEAD, (), "2 daily returns are needed; it has 1"),
-        (HEAD + "2024-01-09,0.02\n2024-01-16,0\n", (), "7 days apart; daily returns are needed"),
-        (HEAD + "2099-01-02,0.02\n", (), "2099-01-02 is outside the calendar"),
-        (HEAD + "2024-01-03,0.1%\n", (), "some cells of return have a percent sign"),
-        (HEAD + "2024-01-03,-1.1\n", ("unit=fraction",), "a return of -1.1, below -1"),
-        (HEAD.replace("0.01", "0.05"), (), "is a usual move of 0.05 5.0% or 0.05%? State unit="),
-        ("day,value\n2024-01-02,10\n2024-01-03,0\n", (), "value is 0; equity must be above 0"),
-        ("when,return\n1,1\n", (), "no column of dates; name it date; it has when, return"),
-        ("date,a,b\n2024-01-02,1,2\n", (), "Choose one with column=NAME of a, b"),
-        ("date,return,returns\n2024-01-02,1,2\n", (), "return, returns are returns; choose one"),
-        ("date;return\n2024-01-02;1\n", (), "separated by semicolons"),
-        ("date,return,Return\n2024-01-02,1,2\n", (), "column 'return' appears twice"),
-        (HEAD, ("column=pnl",), "no column 'pnl'; it has return"),
-        (HEAD, ("trials=0",), "trials: 0 is below 1"),
-        (HEAD, ("benchmark=nowhere.csv",), "nowhere.csv: there is no such file"),
-        (HEAD, ("more.csv",), "name one file"),
+        ("", (), ()),
+        ("date,return\n", (), ()),
+        (HEAD + "2024-01-03,x\n", (), ("row 2", "return", "'x'")),
+        (HEAD + "2024-01-03,\n", (), ("row 2", "return", "''")),
+        (HEAD + "03.01.2024,0.1\n", (), ("row 2", "'03.01.2024'")),
+        (HEAD + "2024-02-30,0.1\n", (), ("row 2", "'2024-02-30'")),
+        (HEAD + "2024-01-02,0.02\n", (), ("2024-01-02", "twice")),
+        (HEAD, (), ("2", "1")),
+        (HEAD + "2024-01-09,0.02\n2024-01-16,0\n", (), ("7 days", "3")),
+        (HEAD + "2099-01-02,0.02\n", (), ("2099-01-02", "calendar")),
+        (HEAD + "2024-01-03,0.1%\n", (), ("row 2", "return", "percent")),
+        (HEAD + "2024-01-03,-1.1\n", ("unit=fraction",), ("2024-01-03", "-1.1", "-1")),
+        (HEAD.replace("0.01", "0.05"), (), ("5.0%", "0.05%", "unit=fraction", "unit=percent")),
+        ("day,value\n2024-01-02,10\n2024-01-03,0\n", (), ("2024-01-03", "value", "0")),
+        ("when,return\n1,1\n", (), ("when", "return", "date")),
+        ("date,a,b\n2024-01-02,1,2\n", (), ("column=NAME", "a", "b")),
+        ("date,return,returns\n2024-01-02,1,2\n", (), ("column=NAME", "return", "returns")),
+        ("date;return\n2024-01-02;1\n", (), ("semicolons",)),
+        ("date,return,Return\n2024-01-02,1,2\n", (), ("'return'", "twice")),
+        (HEAD, ("column=pnl",), ("column", "'pnl'", "return")),
+        (HEAD, ("trials=0",), ("trials", "0", "1")),
+        (HEAD, ("benchmark=nowhere.csv",), ("nowhere.csv",)),
+        (HEAD, ("more.csv",), ("more.csv",)),
     ],
 )
 def test_unreadable_returns_end_with_one_line(
-    tmp_path: Path, content: str, words: tuple[str, ...], says: str
+    tmp_path: Path, content: str, words: tuple[str, ...], facts: tuple[str, ...]
 ) -> None:
     written(tmp_path / "fund.csv", content)
-    assert says in refusal_of(COMMAND, "fund.csv", *words, cwd=tmp_path)
+    check_message(refusal_of(COMMAND, "fund.csv", *words, cwd=tmp_path), *facts)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["fund.csv"]
 
 
