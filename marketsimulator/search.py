@@ -1,17 +1,17 @@
-r"""Search settings that earn more than the default: choose on one span of days, test on the next.
+r"""Search for better settings: choose them on one span of days, test them on the next.
 
     python -m marketsimulator.search 'space={sizing.arguments.fast: [5, 50], limits.symbol_cap:
         [0.2, 0.6], sizing.strategy: [kelly_25, kelly_50]}' [trials=50] [objective=log_growth]
         [spans=5] [key=value …]
 
-`[low, high]` are numbers between (whole ones if both are), `[low, high, log]` those with a
-logarithmic scale; any other list, or `{choices: [5, 50]}`, is a choice. Optuna draws `trials`
-settings on each training span, the best by the objective trade the next span, and all test spans
-make one out-of-sample account. It is compared with the default settings, those without the space.
+`[low, high]` is a range (of integers if both are), `[low, high, log]` one on a logarithmic scale;
+any other list, or `{choices: [5, 50]}`, is a choice. Optuna runs `trials` trials on each training
+span. The best settings by the objective trade the next span; all test spans form one out-of-sample
+account. It is compared with the default settings, those of the command line without the space.
 
-Every trial enters the trial ledger. The verdict is "nothing found" unless the lead is significant
-and the Sharpe ratio stands after deflation. A killed search resumes with the same command and
-output. The same seed gives the same result, whatever workers or launcher run it.
+The trial ledger records every trial. The verdict is "nothing found" unless the outperformance is
+significant and the deflated Sharpe ratio is at least 95%. A killed search resumes with the same
+command and output. Results depend on the seed, not on `workers` and `launcher`.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ SEARCH_KEYS = tuple(each.name for each in fields(SearchOptions))
 
 @dataclass(frozen=True, slots=True)
 class SearchSettings:
-    """Settings of a search: its plan, the default settings, and the folder of its trials."""
+    """Settings of a search: its plan, and the default settings of a backtest."""
 
     plan: SearchPlan
     backtest: BacktestSettings
@@ -51,18 +51,20 @@ class SearchSettings:
     @classmethod
     def from_config(cls, config: DictConfig) -> SearchSettings:
         """Validate a composed configuration and return its settings."""
-        own = settings_from_config(SearchOptions, OmegaConf.masked_copy(config, list(SEARCH_KEYS)))
+        options = settings_from_config(
+            SearchOptions, OmegaConf.masked_copy(config, list(SEARCH_KEYS))
+        )
         keys = [str(key) for key in config if key not in SEARCH_KEYS]
         backtest = OmegaConf.masked_copy(config, keys)
         OmegaConf.set_readonly(backtest, False)
-        backtest.trials = own.ledger
+        backtest.trials = options.ledger
         settings = BacktestSettings.from_config(backtest)
-        space = SearchSpace.parse(own.space, settings, PANEL_KEYS)
-        return cls(SearchPlan(space, own), settings)
+        space = SearchSpace.parse(options.space, settings, PANEL_KEYS)
+        return cls(SearchPlan(space, options), settings)
 
 
 def resolve_output(settings: SearchSettings, config: DictConfig) -> Path:
-    """Return the checked output folder; with overwrite=true its earlier trials are removed."""
+    """Return the checked output folder; overwrite=true removes its stored trials."""
     output = check_folder(config, STORAGE_FILE)
     if may_overwrite(config):
         (output / STORAGE_FILE).unlink(missing_ok=True)
@@ -70,12 +72,12 @@ def resolve_output(settings: SearchSettings, config: DictConfig) -> Path:
 
 
 def run(settings: SearchSettings, progress: Progress) -> Result:
-    """Run a search, or resume it; return its verdict, tables and page."""
+    """Run or resume a search; return its verdict, tables and files."""
     backtest = settings.backtest
-    check_ledger(backtest.trials)
+    check_ledger(backtest.trials, "ledger")
     output = Path(backtest.output).expanduser()
-    found = run_search(backtest, settings.plan, output, progress)
-    report = SearchReport(found, has_ledger=backtest.trials is not None)
+    result = run_search(backtest, settings.plan, output, progress)
+    report = SearchReport(result, has_ledger=backtest.trials is not None)
     return Result(
         [report.verdict.claim, report.total_table(), report.span_table()],
         report.sentences(),

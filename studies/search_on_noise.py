@@ -1,11 +1,11 @@
-"""Count the searches that find something on markets without anything to find.
+"""Count the searches that find something on markets of pure noise.
 
 python -m studies.search_on_noise
 
-Each market is synthetic noise of its own seed: daily bars of three stocks, correlated, with heavy
+Each market is synthetic, with a different seed: daily bars of three correlated stocks with heavy
 tails and volatility clustering, without drift or predictability (`data.information_coefficient=0`).
-Each search varies both windows of `examples/moving_average.py`, which decides once a week, and the
-symbol cap.
+Each search varies the symbol cap and both windows of `examples/moving_average.py`, which decides
+weekly.
 """
 
 from __future__ import annotations
@@ -36,29 +36,31 @@ def search(seed: int) -> SearchReport:
     """Search on the noise market of a seed; return its report."""
     settings = SearchSettings.from_config(compose_config("search", [*WORDS, f"seed={seed}"]))
     with tempfile.TemporaryDirectory() as folder:
-        found = run_search(settings.backtest, settings.plan, Path(folder), no_progress)
-    return SearchReport(found, has_ledger=False)
+        result = run_search(settings.backtest, settings.plan, Path(folder), no_progress)
+    return SearchReport(result, has_ledger=False)
 
 
 def main() -> None:
-    """Print a row for each market, and the number of searches that found nothing."""
+    """Print a row per market, and the number of searches that found nothing."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--markets", type=int, default=100)
-    parser.add_argument("--seed", type=int, default=1000, help="of the first market")
-    typed = parser.parse_args()
+    parser.add_argument("--seed", type=int, default=1000, help="seed of the first market")
+    arguments = parser.parse_args()
     sys.stdout.write("seed  lead  significant  deflated_sharpe  PBO  nothing_found\n")
     nothing = 0
-    for seed in range(typed.seed, typed.seed + typed.markets):
+    for seed in range(arguments.seed, arguments.seed + arguments.markets):
         report = search(seed)
-        nothing += bool(report.missing)
-        overfitting = report.found.overfitting
+        nothing += bool(report.failed_criteria)
+        overfitting = report.result.overfitting
         pbo = "-" if overfitting is None else f"{overfitting.probability:.2f}"
         lead = "-" if report.lead is None else f"{report.lead.lead:+.3f}"
         sign = 0 if report.lead is None else report.lead.significant_sign
         deflated = "-" if report.deflated is None else f"{report.deflated:.3f}"
-        sys.stdout.write(f"{seed}  {lead}  {sign:+d}  {deflated}  {pbo}  {bool(report.missing)}\n")
+        sys.stdout.write(
+            f"{seed}  {lead}  {sign:+d}  {deflated}  {pbo}  {bool(report.failed_criteria)}\n"
+        )
         sys.stdout.flush()
-    sys.stdout.write(f"{nothing} of {typed.markets} searches found nothing\n")
+    sys.stdout.write(f"{nothing} of {arguments.markets} searches found nothing\n")
 
 
 if __name__ == "__main__":

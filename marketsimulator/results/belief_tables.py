@@ -1,4 +1,4 @@
-"""Belief tables of the variants of a backtest, one for all variants that share their beliefs."""
+"""Cache of belief tables for variants of a backtest that share their beliefs."""
 
 from __future__ import annotations
 
@@ -32,10 +32,10 @@ class BeliefGroup(NamedTuple):
 
 
 class BeliefTables:
-    """Belief tables over one market by the settings that determine them; the last ones are kept.
+    """Belief tables over one market by the settings that determine them, with an LRU cache.
 
-    Beliefs depend only on the bars, the forecaster, the correlation, the volatility rule, the time
-    blocks, the universe and its ranking. No correlation is estimated twice.
+    These settings are forecaster, correlation, volatility rule, holding period, universe and its
+    ranking. No correlation is estimated twice.
     """
 
     def __init__(self, market: Market, progress: Progress = no_progress) -> None:
@@ -51,14 +51,14 @@ class BeliefTables:
             groups.setdefault(_belief_key(variant), []).append(k)
         for key, members in groups.items():
             if key not in self._tables:
-                self._tables[key] = self._built(variants[members[0]])
+                self._tables[key] = self._build(variants[members[0]])
             self._tables.move_to_end(key)
             if len(self._tables) > MAX_CACHED_TABLES:
                 self._tables.popitem(last=False)
             table, forecaster = self._tables[key]
             yield BeliefGroup(table, members, forecaster)
 
-    def _built(self, variant: BacktestSettings) -> tuple[BeliefTable, str]:
+    def _build(self, variant: BacktestSettings) -> tuple[BeliefTable, str]:
         """Return the belief table of a variant, and the name of its forecaster."""
         key = repr(variant.correlation)
         if key not in self._correlations:
@@ -71,7 +71,7 @@ class BeliefTables:
 
 
 def _belief_key(variant: BacktestSettings) -> str:
-    """Return the settings that determine a variant's beliefs, as text."""
+    """Return the settings that determine the beliefs of a variant, as text."""
     trader = variant.build_trader(RandomWalk())
     sources = (
         variant.forecaster,

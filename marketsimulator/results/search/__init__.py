@@ -1,1 +1,1 @@
-"""Search for settings: search space, spans of days, trials, and the report."""
+"""Walk-forward search for settings: search space, spans of days, trials, report."""

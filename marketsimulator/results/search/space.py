@@ -1,4 +1,4 @@
-"""The search space: the settings that a search varies, and the values that each may take."""
+"""Search space: the varied settings and the distributions of their values."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from marketsimulator.results.run_record import value_text
 from marketsimulator.settings import BacktestSettings
 
 LOG = "log"  # third entry of a logarithmic range
-CHOICES = "choices"  # key of values that would else be a range
+CHOICES = "choices"  # key of a choice between two numbers
 FORMS = "[low, high], [low, high, log] or a list of choices"
-# Settings of the bars, the period and the output, which all trials share.
+# Settings that all trials share: bars, period, capital, output.
 PANEL_KEYS = (
     *("data", "symbols", "start", "end", "days", "timeframe", "fill", "increments", "seed"),
     *("capital", "trials", "output", "order_tag"),
@@ -43,19 +43,21 @@ class SearchSpace:
     def parse(
         cls, space: Mapping[str, Any] | None, settings: BacktestSettings, shared: Collection[str]
     ) -> SearchSpace:
-        """Parse the setting `space`, and check each end and each choice of it in the settings.
+        """Parse the setting `space`, and validate every bound and choice.
 
-        settings: settings whose values are varied.
-        shared: settings that no search may vary.
-        Raises `InputError` for a key or a value that cannot be searched.
+        settings: default settings.
+        shared: settings that a search cannot vary.
+        Raises `InputError` for an invalid key or value.
         """
         if not space:
-            raise InputError(f"space: name settings to search, 'space={{KEY: {FORMS}}}'")
+            raise InputError(f"space: no settings to search; set 'space={{KEY: {FORMS}}}'")
         for key in space:
             if key.partition(".")[0] in shared:
-                raise InputError(f"space.{key}: all trials share it; it cannot be searched")
+                raise InputError(
+                    f"space.{key}: all trials share this setting; set it outside of the space"
+                )
             if inner := [other for other in space if other.startswith(f"{key}.")]:
-                raise InputError(f"space.{inner[0]}: space.{key} sets it as well; leave one")
+                raise InputError(f"space.{inner[0]}: space.{key} sets it too; remove one of them")
         distributions = {
             key: _parse(f"space.{key}", values, is_float=_is_float(settings, key))
             for key, values in space.items()
@@ -72,7 +74,7 @@ class SearchSpace:
         return cls(distributions)
 
     def variant(self, settings: BacktestSettings, params: Mapping[str, Any]) -> BacktestSettings:
-        """Return the settings with drawn values. Raises `InputError` for values that conflict."""
+        """Return the settings with drawn values. Raises `InputError` if they conflict."""
         try:
             return with_changes(settings, params)
         except InputError as error:
@@ -80,7 +82,7 @@ class SearchSpace:
 
 
 def params_text(params: Mapping[str, Any]) -> str:
-    """Return drawn values as text: `sizing.arguments.fast=12, limits.symbol_cap=0.4`."""
+    """Format drawn values: `sizing.arguments.fast=12, limits.symbol_cap=0.4`."""
     return ", ".join(f"{key}={_short(value)}" for key, value in params.items())
 
 
@@ -89,7 +91,7 @@ def _short(value: Any) -> str:
 
 
 def _is_float(settings: BacktestSettings, key: str) -> bool:
-    """Return whether the present value of a setting is a number with decimals."""
+    """Return whether the default value of a setting is a float."""
     value: Any = settings
     for part in key.split("."):
         value = value.get(part) if isinstance(value, Mapping) else getattr(value, part, None)
@@ -97,7 +99,7 @@ def _is_float(settings: BacktestSettings, key: str) -> bool:
 
 
 def _values(distribution: BaseDistribution) -> Sequence[Any]:
-    """Return the choices of a distribution, or its two ends."""
+    """Return the choices of a distribution, or its bounds."""
     if isinstance(distribution, CategoricalDistribution):
         return distribution.choices
     assert isinstance(distribution, IntDistribution | FloatDistribution)
@@ -105,24 +107,27 @@ def _values(distribution: BaseDistribution) -> Sequence[Any]:
 
 
 def _parse(place: str, values: Any, *, is_float: bool) -> BaseDistribution:
-    """Return the distribution that the values of a key state.
+    """Return the distribution of a key of the space.
 
-    is_float: whether a range of whole numbers includes the numbers between them.
+    place: key, for messages.
+    is_float: true if a range between integers is continuous.
     """
     if isinstance(values, Mapping):
         if list(values) != [CHOICES]:
-            raise InputError(f"{place}: {dict(values)} is not {FORMS}, or {{{CHOICES}: [5, 50]}}")
+            raise InputError(
+                f"{place}: invalid {dict(values)}; write {FORMS}, or {{{CHOICES}: [5, 50]}}"
+            )
         return _choices(place, values[CHOICES])
     if not _is_list(values):
-        raise InputError(f"{place}: {value_text(values)} is not {FORMS}")
+        raise InputError(f"{place}: invalid {value_text(values)}; write {FORMS}")
     log = len(values) == 3 and values[2] == LOG
     if not (all(map(_is_number, values[:2])) and (log or len(values) == 2)):
         return _choices(place, values)
     low, high = values[:2]
     if not low < high:
-        raise InputError(f"{place}: {low} is not below {high}; a range is [low, high]")
+        raise InputError(f"{place}: {low} must be below {high}: a range is [low, high]")
     if log and low <= 0:
-        raise InputError(f"{place}: {low} has no logarithm; the low end of a log range is above 0")
+        raise InputError(f"{place}: the lower bound {low} of a log range must be above 0")
     if isinstance(low, int) and isinstance(high, int) and not is_float:
         return IntDistribution(low, high, log=log)
     return FloatDistribution(float(low), float(high), log=log)
@@ -130,12 +135,17 @@ def _parse(place: str, values: Any, *, is_float: bool) -> BaseDistribution:
 
 def _choices(place: str, values: Any) -> CategoricalDistribution:
     if not _is_list(values) or len(values) < 2:
-        raise InputError(f"{place}: {value_text(values)} is no list of two or more values")
+        raise InputError(
+            f"{place}: {value_text(values)} must be a list of two or more values; a single value"
+            " is set outside of the space"
+        )
     for k, value in enumerate(values):
         if not (value is None or isinstance(value, str | int | float)):
-            raise InputError(f"{place}: {value} is not a number, a word, true, false or null")
+            raise InputError(
+                f"{place}: invalid choice {value}; use numbers, words, true, false or null"
+            )
         if value in values[:k]:
-            raise InputError(f"{place}: {value_text(value)} is named twice")
+            raise InputError(f"{place}: {value_text(value)} appears twice; remove one")
     return CategoricalDistribution(tuple(values))
 
 

@@ -1,7 +1,7 @@
-"""Spans of days: settings are chosen on some and tested on the next one (nested walk-forward).
+"""Spans of days of a nested walk-forward search: choose settings on some, test on the next.
 
-The days of a run are cut into spans of equal length. A span ends at 16:00 New York of its last day,
-and the next one begins at that instant: settings chosen from bars known then trade from then on.
+The days of a run are divided into spans of equal length. A span ends at 16:00 New York of its last
+day; the next span starts at that instant, so that settings are chosen from bars known by then.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ from trainingdata.market import Market
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Span:
-    """A run over some days of a market: it starts in cash and knows no bar after its end.
+    """A run over some days of a market, which starts in cash.
 
-    market: bars up to the end of the span; the run starts at `market.first`.
-    marks: [D] rows of 16:00 New York of its days, in the bars.
+    market: bars up to the end of the span; the run starts at `market.start_row`.
+    marks: [D] rows of the bars at 16:00 New York of each day.
     """
 
     market: Market
@@ -38,7 +38,7 @@ class Span:
         return str(first), str(last)
 
     def daily_returns(self, equity: Array, capital: float) -> Array:
-        """Return the daily returns [D] of equity [N] at the run's instants, from 16:00 to 16:00."""
+        """Return the daily returns [D] from 16:00 to 16:00, of equity [N] at the run's instants."""
         daily = np.append(capital, equity[self.marks - self.market.start_row])
         return returns_until_ruin(daily)
 
@@ -49,7 +49,7 @@ class Fold:
 
     number: number of the fold, from 1.
     train: span that chooses.
-    test: span that tests; None for the last training span, whose choice is for the time after.
+    test: span after it; None for the last training span, whose choice is not tested.
     """
 
     number: int
@@ -70,15 +70,15 @@ def walk_forward(
 ) -> list[Fold]:
     """Return the folds of a walk-forward search over a market.
 
-    count: number of spans; each but the first is tested on once.
-    window: spans before a test that its choice is trained on; None: all before.
+    count: number of spans; each but the first is a test span once.
+    window: number of training spans before each test span; None: all earlier ones.
     Raises `InputError` if a span has fewer than `MIN_INTERVAL_DAYS` days.
     """
     marks = whole_span(market).marks
     if len(marks) < count * MIN_INTERVAL_DAYS:
         raise InputError(
-            f"spans: {count} spans of {len(marks)} days have {len(marks) // count} each; a span"
-            f" needs {MIN_INTERVAL_DAYS}, so name fewer spans or a longer period"
+            f"spans: {count} spans of {len(marks)} days have {len(marks) // count} each, fewer than"
+            f" {MIN_INTERVAL_DAYS}; set fewer spans or a longer period"
         )
     ends = [len(marks) * k // count for k in range(count + 1)]
     edges = [market.start_row, *(int(marks[end - 1]) for end in ends[1:])]

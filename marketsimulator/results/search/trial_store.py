@@ -1,8 +1,8 @@
-"""Finished trials of a search, in Optuna's own SQLite storage; a killed search resumes from them.
+"""Store of finished trials in an SQLite storage of Optuna, from which a killed search resumes.
 
 Each training span has a study, `span 1`, `span 2`, …; `optuna-dashboard sqlite:///search.sqlite`
-shows them. A trial is written in one transaction once its run has ended, so a process that is
-killed leaves whole trials only.
+shows them. A trial is written in one transaction after its run, so a killed process leaves only
+complete trials.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from foundation.errors import InputError, one_line
 
 STORAGE_FILE = "search.sqlite"
 IDENTITY = "identity"  # attribute of a study: digest of the search
-RETURNS = "returns"  # attribute of a trial: its daily returns on the training span
-FORECASTER = "forecaster"  # attribute of a trial: the name of its forecaster
+RETURNS = "returns"  # attribute of a trial: daily returns on the training span
+FORECASTER = "forecaster"  # attribute of a trial: name of the forecaster
 
 
 class TriedSettings(NamedTuple):
@@ -48,8 +48,8 @@ class TrialStore:
     """Finished trials by training span.
 
     folder: output folder of the search.
-    identity: digest of everything that determines a search but its number of trials.
-    Raises `InputError` if the folder holds another search, or a file that is not Optuna's.
+    identity: digest of everything except the number of trials that determines a search.
+    Raises `InputError` if the folder contains another search, or a file that Optuna cannot read.
     """
 
     def __init__(self, folder: Path, identity: str) -> None:
@@ -62,12 +62,12 @@ class TrialStore:
             self._storage = RDBStorage(f"sqlite:///{path}")
         except (OSError, SQLAlchemyError, RuntimeError) as error:
             raise InputError(
-                f"output: {path} cannot be used: {one_line(str(error), 120)}; name another folder,"
-                " or say overwrite=true"
+                f"output: cannot open {path}: {one_line(str(getattr(error, 'orig', error)))};"
+                " choose another folder, or set overwrite=true"
             ) from error
 
     def study(self, number: int) -> optuna.Study:
-        """Return the stored study of a training span, created if there is none."""
+        """Return the study of a training span, created if it does not exist."""
         study = optuna.create_study(
             storage=self._storage,
             study_name=f"span {number}",
@@ -77,7 +77,7 @@ class TrialStore:
         if IDENTITY not in study.user_attrs:
             study.set_user_attr(IDENTITY, self._identity)
         if study.user_attrs[IDENTITY] != self._identity:
-            self._refuse("another search: its bars, settings, space, spans or seed differ")
+            self._refuse("another search, with other bars, settings, space, spans or seed")
         return study
 
     def finished(self, study: optuna.Study) -> list[FrozenTrial]:
@@ -85,9 +85,9 @@ class TrialStore:
         return study.get_trials(deepcopy=False, states=[TrialState.COMPLETE])
 
     def refuse_other_draw(self, stored: FrozenTrial, params: Mapping[str, Any]) -> None:
-        """Raise `InputError` if a stored trial is not the one that is drawn in its place."""
+        """Raise `InputError` if a stored trial differs from the trial drawn at its position."""
         if stored.params != params:
-            self._refuse("trials that another version of Optuna drew")
+            self._refuse("trials drawn by another version of Optuna")
 
     def add(
         self,
@@ -112,7 +112,8 @@ class TrialStore:
         self._storage.remove_session()
         self._storage.engine.dispose()
 
-    def _refuse(self, what: str) -> None:
+    def _refuse(self, content: str) -> None:
         raise InputError(
-            f"output: {self._folder} holds {what}; name another folder, or say overwrite=true"
+            f"output: {self._folder} contains {content}; choose another folder, or set"
+            " overwrite=true"
         )

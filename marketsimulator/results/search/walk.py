@@ -1,9 +1,9 @@
-"""Walk-forward search: try settings on a training span, and test the best ones on the next span.
+"""Walk-forward search: try settings on a training span, test the best ones on the next span.
 
-Optuna's TPE sampler draws `BATCH` settings at a time, before it learns how they did. So the draws
-do not depend on how many of them run at once. It has a seed of its own on each training span. A
-search that resumes draws again from the start, and takes the results of finished trials from the
-store: it ends with the same choice as one that was never killed.
+Optuna's TPE sampler draws `BATCH` trials before it learns their objectives, so the draws do not
+depend on the number of parallel runs. Each training span has its own seed. A resumed search repeats
+the draws and reads the results of finished trials from the store, so that it ends with the same
+choice as an uninterrupted one.
 """
 
 from __future__ import annotations
@@ -49,13 +49,13 @@ from marketsimulator.runs.outcome import simulate_variants, simulate_variants_on
 from marketsimulator.settings import BacktestSettings, SearchOptions
 from trainingdata.market import Market
 
-BATCH = 10  # trials that are drawn before the first of them has a result
-RUINED = -100.0  # objective of settings that lose everything, below any other
+BATCH = 10  # trials drawn before the first of them has a result
+RUINED = -100.0  # objective of settings that lose everything
 
 
 @dataclass(frozen=True, slots=True)
 class SearchPlan:
-    """How a search is done: the varied settings, and the options of the command."""
+    """The search space and the options of a search."""
 
     space: SearchSpace
     options: SearchOptions
@@ -63,14 +63,14 @@ class SearchPlan:
 
 @dataclass(frozen=True, eq=False, slots=True)
 class SpanChoice:
-    """The settings that a training span chose, and what they earned on the next one.
+    """The settings chosen on a training span, and their returns on the next span.
 
-    fold: the spans.
+    fold: training span and test span.
     params: chosen values by key.
     value: their objective on the training span.
     trained: [D] daily returns on the training span.
     returns: [D] daily returns on the test span; None without a test.
-    default: [D] daily returns of the unvaried settings on the test span; None without a test.
+    default: [D] daily returns of the default settings on the test span; None without a test.
     """
 
     fold: Fold
@@ -86,9 +86,9 @@ class SearchResult:
     """Result of a search.
 
     market: bars of the whole search.
-    plan: how it was done.
+    plan: search space and options.
     choices: choice of each training span.
-    trials: number of all trials on these data, and the variance of the Sharpe ratios of those on
+    trials: number of all trials on these data, and variance of the Sharpe ratios of the trials on
         the last training span.
     overfitting: probability of backtest overfitting among the trials of the last training span;
         None for too few days or variants.
@@ -112,7 +112,7 @@ class SearchResult:
 
     @property
     def returns(self) -> Array:
-        """Daily returns [D] of the choices over all test spans, one after the other."""
+        """Daily returns [D] of the choices over all test spans, concatenated."""
         return np.concatenate([c.returns for c in self.choices if c.returns is not None])
 
     @property
@@ -139,10 +139,10 @@ class SearchResult:
     def deflated_sharpe(self) -> float | None:
         """Return the deflated Sharpe ratio of the best trial of the last training span.
 
-        It was selected among all trials, unlike the returns of the test spans. Without skill, the
-        ratios of trials over D days differ by chance alone, with a variance of 1 / D for
-        independent returns. A larger variance comes from trials that truly differ, such as one that
-        loses by its costs, and would refuse every edge: the smaller of both is used.
+        That trial was selected among all trials, unlike the returns of the test spans. Ratios of
+        trials without skill have the sampling variance of D days, 1 / D for independent returns. A
+        larger variance among the trials reflects real differences, such as losses by costs, and
+        would reject every edge. So the smaller of both is used.
         """
         figures = self.performance(self.choices[-1].trained)
         ratio = figures.daily_sharpe()
@@ -169,9 +169,9 @@ def growth_of(returns: Array) -> Array:
 def run_search(
     settings: BacktestSettings, plan: SearchPlan, output: Path, progress: Progress
 ) -> SearchResult:
-    """Search settings on every training span, and test each choice on the span after it.
+    """Search settings on every training span, and test each choice on the next span.
 
-    settings: settings of a backtest over the whole period; `plan.space` replaces values.
+    settings: default settings of a backtest over the whole period.
     output: folder of the finished trials, from which a killed search resumes.
     """
     market = settings.market()
@@ -184,7 +184,7 @@ def run_search(
 
 
 def _identity(settings: BacktestSettings, market: Market, plan: SearchPlan) -> str:
-    """Return the digest of a search; more trials of the same search have the same digest."""
+    """Return the digest of a search, whatever its number of trials."""
     options = plan.options
     return config_hash(
         {
@@ -197,7 +197,7 @@ def _identity(settings: BacktestSettings, market: Market, plan: SearchPlan) -> s
 
 
 class _Search:
-    """A search over one market; beliefs are computed once, over all of its instants."""
+    """A search over one market; belief tables cover all of its instants."""
 
     def __init__(
         self,
@@ -219,12 +219,12 @@ class _Search:
         self._done = 0
 
     def run(self, folds: Sequence[Fold]) -> SearchResult:
-        """Search every fold; return the choices, and all trials that they were chosen from."""
+        """Search every fold; return the choices with statistics of all trials."""
         choices: list[SpanChoice] = []
         forecasters: list[str] = []
         tried: list[TriedSettings] = []
         for fold in folds:
-            choice, tried = self._chosen(fold)
+            choice, tried = self._choose(fold)
             if fold.test is not None:
                 chosen = self._plan.space.variant(self._settings, choice.params)
                 both = self._run([chosen, self._settings], fold.test)
@@ -242,54 +242,54 @@ class _Search:
             seed=self._settings.seed,
         )
 
-    def _chosen(self, fold: Fold) -> tuple[SpanChoice, list[TriedSettings]]:
-        """Return the choice of a training span, not yet tested, and every distinct trial.
+    def _choose(self, fold: Fold) -> tuple[SpanChoice, list[TriedSettings]]:
+        """Return the choice of a training span, not yet tested, and its distinct trials.
 
-        Of equal objectives the first one drawn is the best.
+        Ties go to the trial drawn first.
         """
         options, space = self._plan.options, self._plan.space
-        kept = self._store.study(fold.number)
-        stored = self._store.finished(kept)
+        archive = self._store.study(fold.number)
+        stored = self._store.finished(archive)
         seed = np.random.SeedSequence([self._settings.seed, fold.number]).generate_state(1)
         sampler = optuna.samplers.TPESampler(seed=int(seed[0]))
         study = optuna.create_study(sampler=sampler, direction="maximize")
         digest = data_hash(fold.train.market)
-        known: dict[str, TriedSettings] = {}  # by the drawn values
+        tried: dict[str, TriedSettings] = {}  # by the drawn values
         for begin in range(0, options.trials, BATCH):
             count = min(BATCH, options.trials - begin)
-            asked = [study.ask(dict(space.distributions)) for _ in range(count)]
+            draws = [study.ask(dict(space.distributions)) for _ in range(count)]
             finished = stored[begin : begin + count]
-            for drawn, trial in zip(asked, finished, strict=False):
-                self._store.refuse_other_draw(trial, drawn.params)
-                known.setdefault(_name(drawn.params), TriedSettings.from_stored(trial))
+            for draw, trial in zip(draws, finished, strict=False):
+                self._store.refuse_other_draw(trial, draw.params)
+                tried.setdefault(_name(draw.params), TriedSettings.from_stored(trial))
             variants = {
-                _name(drawn.params): space.variant(self._settings, drawn.params) for drawn in asked
+                _name(draw.params): space.variant(self._settings, draw.params) for draw in draws
             }
-            missing = [name for name in variants if name not in known]
-            found = self._run([variants[name] for name in missing], fold.train)
-            known |= dict(zip(missing, found, strict=True))
-            # The ledger comes first: a trial that is stored has been counted.
+            missing = [name for name in variants if name not in tried]
+            results = self._run([variants[name] for name in missing], fold.train)
+            tried |= dict(zip(missing, results, strict=True))
+            # The ledger comes first, so that it counts every stored trial.
             self._record(
                 fold.train.market,
                 digest,
-                [(variant, known[name]) for name, variant in variants.items()],
+                [(variant, tried[name]) for name, variant in variants.items()],
             )
-            for k, drawn in enumerate(asked):
-                tried = known[_name(drawn.params)]
-                value = objective_of(tried.returns, options.objective, self._per_year)
+            for k, draw in enumerate(draws):
+                result = tried[_name(draw.params)]
+                value = objective_of(result.returns, options.objective, self._per_year)
                 if k >= len(finished):
-                    self._store.add(kept, drawn.params, space.distributions, value, tried)
-                study.tell(drawn, value)
+                    self._store.add(archive, draw.params, space.distributions, value, result)
+                study.tell(draw, value)
             self._done += count
             self._progress("trials", self._done, options.trials * options.spans)
         params = study.best_params
-        trained = known[_name(params)].returns
-        return SpanChoice(fold, params, study.best_value, trained), list(known.values())
+        trained = tried[_name(params)].returns
+        return SpanChoice(fold, params, study.best_value, trained), list(tried.values())
 
     def _run(self, variants: Sequence[BacktestSettings], span: Span) -> list[TriedSettings]:
         """Run variants over a span; return the daily returns and the forecaster of each."""
         options = self._plan.options
-        found: dict[int, TriedSettings] = {}
+        results: dict[int, TriedSettings] = {}
         for table, members, forecaster in self._tables.groups(variants):
             chosen = [variants[k] for k in members]
             beliefs = _beliefs_within(table, span.market)
@@ -300,8 +300,8 @@ class _Search:
                 runs = simulate_variants(*inputs, workers=options.workers)
             for k, variant, outcome in zip(members, chosen, runs, strict=True):
                 returns = span.daily_returns(outcome.equity, variant.capital)
-                found[k] = TriedSettings(returns, forecaster)
-        return [found[k] for k in range(len(variants))]
+                results[k] = TriedSettings(returns, forecaster)
+        return [results[k] for k in range(len(variants))]
 
     def _record(
         self, market: Market, digest: str, tried: Sequence[tuple[BacktestSettings, TriedSettings]]
@@ -324,8 +324,8 @@ class _Search:
     def _statistics(self, tried: Sequence[TriedSettings]) -> TrialStatistics:
         """Return the number of all trials on these bars, and the variance of their Sharpe ratios.
 
-        The default settings over the whole period are one of them. The variance is that of the
-        trials of the last training span: ratios of shorter spans differ by chance alone.
+        The run of the default settings over the whole period is a trial, too. The variance is that
+        of the last training span, because ratios of shorter spans vary more by chance.
 
         tried: distinct trials of the last training span.
         """
@@ -340,10 +340,10 @@ class _Search:
 
 
 def objective_of(returns: Array, objective: str, per_year: int) -> float:
-    """Return the figure by which settings are chosen, from daily returns [D].
+    """Return the objective of daily returns [D].
 
-    `sharpe` is the yearly Sharpe ratio, 0 without any move; `log_growth` the logarithmic growth a
-    year. Settings that lose everything have `RUINED`.
+    `sharpe` is the annual Sharpe ratio, 0 for constant returns; `log_growth` the logarithmic growth
+    per year. The objective of a ruined account is `RUINED`.
     """
     if (returns <= -1).any():
         return RUINED
@@ -357,7 +357,7 @@ def _name(params: Mapping[str, Any]) -> str:
 
 
 def _beliefs_within(table: BeliefTable, market: Market) -> BeliefTable:
-    """Return the beliefs at the instants of a market's run, from those of a longer run."""
+    """Return the rows of a belief table within the run of a market."""
     times = market.bars.times
     inside = (table.instants >= times[market.start_row]) & (table.instants <= times[-1])
     return table.select_rows(np.flatnonzero(inside))
