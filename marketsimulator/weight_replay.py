@@ -1,7 +1,6 @@
-"""Replay of given weights: a row is decided at its close and filled at the open of the next row.
+"""Replay of target weights: decided at the close of a row, filled at the open of the next row.
 
-A replay uses no forecast and no calendar. Fills and charges are settled as in every backtest, by
-functions that are compiled together with the loop over the rows.
+A replay uses no forecasts. Fills, costs and margin are those of a backtest, by the same functions.
 """
 
 from __future__ import annotations
@@ -55,17 +54,17 @@ if TYPE_CHECKING:
 
 # Crypto pays `fee_bps` as stocks do, and no venue fee.
 _NO_VENUE_FEES = (CryptoTier(0.0, 0.0, 0.0),)
-# Figures of an account that its daily returns do not determine.
+# Figures that daily returns do not determine.
 _ACCOUNT_FIGURES = (
     *("total_return", "max_drawdown_intraday", "mean_leverage", "max_leverage"),
     *("turnover", "costs", "interest", "trades"),
 )
-FORECASTER = "given weights"  # of a replay, for comparisons
+FORECASTER = "given weights"  # forecaster of a replay, in comparisons
 
 
 @settings_class()
 class _Bounds:
-    """Bounds of the arguments that no other settings class checks."""
+    """Bounds of arguments that no other settings class validates."""
 
     capital: float = setting(100_000.0, "starting capital, USD", gt=0)
     fee_bps: float = setting(1.0, "fee in basis points of the traded value", ge=0, lt=5_000)
@@ -78,7 +77,7 @@ class _Bounds:
 
 @dataclass(frozen=True, eq=False)
 class ReplayResult:
-    """Result of a replay of weights: the account, its figures, its page.
+    """Result of a weight replay: equity, fills, figures, page.
 
     name: name of the run.
     index: [T] index of the rows.
@@ -127,7 +126,7 @@ class ReplayResult:
 
     @cached_property
     def returns(self) -> pd.Series:
-        """Return the daily returns at 16:00 New York, fractions; -1 on a day of ruin, then 0."""
+        """Return the daily returns at 16:00 New York, fractions; -1 on the day of ruin, then 0."""
         marks, daily = daily_marks(
             self.at, self.equity_values, capital=self.capital, has_crypto=self.has_crypto
         )
@@ -136,7 +135,7 @@ class ReplayResult:
 
     @cached_property
     def figures(self) -> dict[str, Any]:
-        """Return return, risk, exposure and costs by name, as in `summary.json`."""
+        """Return the figures of return, risk, exposure and costs by name, as in `summary.json`."""
         return account_figures(
             self.at, self._outcome(), capital=self.capital, has_crypto=self.has_crypto
         )
@@ -148,7 +147,7 @@ class ReplayResult:
 
     @property
     def has_crypto(self) -> bool:
-        """Return whether a column is crypto; days are then calendar days."""
+        """Return whether a column is crypto, which trades on calendar days."""
         return any(item.kind is AssetClass.CRYPTO for item in self.instruments)
 
     def track_record(
@@ -156,11 +155,11 @@ class ReplayResult:
     ) -> TrackRecord:
         """Return the record of daily returns, with intervals and significance.
 
-        benchmark: a column of the weights, bought and held, or daily returns with dates.
+        benchmark: a column of the weights to buy and hold, or daily returns with dates.
         trials: number of variants tried, of which this run is the best.
         """
         if isinstance(benchmark, str):
-            benchmark = self._held(benchmark)
+            benchmark = self._buy_and_hold(benchmark)
         return TrackRecord.from_returns(
             self.returns,
             benchmark,
@@ -177,14 +176,14 @@ class ReplayResult:
         *,
         trials: int | None = None,
     ) -> Path:
-        """Write the run's page, one self-contained HTML file; return its path."""
+        """Write the page of the run, one self-contained HTML file; return its path."""
         text = self.track_record(benchmark, trials=trials).page()
         file = Path(path).expanduser()
         try:
             file.parent.mkdir(parents=True, exist_ok=True)
             file.write_text(text, encoding="utf-8")
         except OSError as error:
-            raise InputError(f"page: {path} cannot be written: {error.strerror}") from error
+            raise InputError(f"page: cannot write {path}: {error.strerror}") from error
         return file
 
     def compare(self, *others: ReplayResult) -> Comparison:
@@ -193,7 +192,9 @@ class ReplayResult:
         names = Counter(run.name for run in runs)
         if len(names) < len(runs):
             twice = names.most_common(1)[0][0]
-            raise InputError(f"compare: two runs are named {twice!r}; pass replay(…, name=…)")
+            raise InputError(
+                f"compare: two runs have the name {twice!r}; choose names by replay(…, name=…)"
+            )
         return compare_records([run._record() for run in runs])
 
     def plot(self) -> Figure:
@@ -207,8 +208,8 @@ class ReplayResult:
         equity = self.equity
         above.plot(equity.index, equity, linewidth=1)
         above.set(ylabel="equity, USD", title=self.name)
-        fall = equity / equity.cummax().clip(lower=self.capital) - 1
-        below.fill_between(equity.index, 100 * fall, linewidth=0, alpha=0.5)
+        drawdown = equity / equity.cummax().clip(lower=self.capital) - 1
+        below.fill_between(equity.index, 100 * drawdown, linewidth=0, alpha=0.5)
         below.set(ylabel="drawdown, %")
         return figure
 
@@ -244,16 +245,16 @@ class ReplayResult:
 
     def _record(self) -> RunRecord:
         symbols = [str(symbol) for symbol in self.symbols]
-        told = {"forecaster": FORECASTER, "data": "given bars", "symbols": symbols, "trials": None}
-        return RunRecord({**self.figures, **told}, {}, self.at, self.equity_values, name=self.name)
+        run = {"forecaster": FORECASTER, "data": "given bars", "symbols": symbols, "trials": None}
+        return RunRecord({**self.figures, **run}, {}, self.at, self.equity_values, name=self.name)
 
-    def _held(self, symbol: str) -> pd.Series:
-        """Return the daily returns of a column that is bought at its first close and held."""
+    def _buy_and_hold(self, symbol: str) -> pd.Series:
+        """Return the daily returns of a column bought at its first close and held."""
         columns = [str(column) for column in self.symbols]
         if symbol not in columns:
             raise invalid_choice("benchmark", symbol, columns, also="a Series of daily returns")
         column = pd.Series(self.closes[:, columns.index(symbol)])
-        # Cash until its first close, as buy and hold has in a backtest.
+        # Cash until its first close, as in the buy-and-hold benchmark of a backtest.
         closes = np.asarray(column.ffill().bfill(), dtype=np.float64)
         marks, values = daily_marks(
             self.at, closes, capital=float(closes[0]), has_crypto=self.has_crypto
@@ -281,30 +282,28 @@ def replay(
     Parameters
     ----------
     weights : [T, S]
-        signed fractions of equity; index rows of the bars, columns symbols. NaN keeps the position
-        of a symbol, as does a row of the bars without weights.
+        signed fractions of equity, at rows of the bars. NaN, or no row, keeps the position.
     bars
         a frame per symbol with columns `open` and `close`, or frames `open` and `close` with a
-        column per symbol. NaN or no row: without a bar the symbol fills nothing and keeps its last
-        close. Rows stamped at midnight are days; stamps with a time need a time zone.
+        column per symbol. Where the bar of a symbol is NaN or missing, the symbol does not trade
+        and keeps its last close. Midnight stamps are days; other stamps require a time zone.
     name
         name of the run, for its page and for comparisons.
     fee_bps, slippage_bps
         basis points of traded value; slippage moves the price away from the open.
     increments
-        smallest step of a quantity, for all or by symbol; whole shares and thousandths of a coin by
-        default.
+        quantity increment, for all symbols or by symbol; by default 1 share and 0.001 coins.
     symbol_cap, intraday_leverage, overnight_leverage
-        a weight beyond the cap is cut to it; crypto is long only; stock gross / leverage + crypto ≤
-        1 by scaling. The overnight leverage applies to fills at the open of a New York date's last
-        row. Orders are checked at their price, without a venue's price buffer.
+        weights are clipped to ±cap, crypto to [0, cap], then scaled until gross stock / leverage +
+        crypto ≤ 1. The overnight leverage applies to fills at the open of the last row of a New
+        York date. Margin is checked at the order price, without a price buffer.
     interest_rate
-        per year on the debit after a date's last row, / 360, for the nights to the next row's date.
+        annual rate on the debit after the last row of a date, / 360 per night to the next date.
 
     Raises
     ------
     InputError
-        for an invalid argument, with its name.
+        for an invalid argument; the message names it.
     """
     bounds = _Bounds(capital, fee_bps, slippage_bps, symbol_cap, overnight_leverage)
     if isinstance(weights, pd.Series):
@@ -361,7 +360,7 @@ def _follow_weights(
 ) -> Array:
     """Trade the weights; return the equity at each row's close, [T], USD.
 
-    Fills are appended to the tape.
+    Fills and cash flows are appended to the tape.
 
     day: [T] row of `days` for each row of the weights.
     bounds: cap of a symbol, intraday leverage and overnight leverage.
@@ -415,7 +414,7 @@ def _choose_targets(
     """Fill in target quantities [S]; a symbol without a weight or a close keeps its quantity."""
     equity = account.equity
     lowest = -cap
-    # Below the minimum equity for margin nothing is lent and nothing is short.
+    # Below the minimum equity of a margin account, no borrowing and no short positions.
     if equity < day.margin_equity:
         ceiling = min(ceiling, 1.0)
         lowest = 0.0
@@ -432,7 +431,7 @@ def _choose_targets(
         else:
             targets[s] = min(max(weights[s], 0.0 if position.crypto else lowest), cap)
             requested += abs(targets[s]) * unit
-    # Kept positions use their part of the ceiling first; the others share the rest.
+    # Positions without a new weight use their part of the ceiling first; the rest is shared.
     free = max(1.0 - fixed, 0.0)
     scale = min(1.0, free / max(requested, 1e-300)) * equity
     if equity <= 0.0:
@@ -451,19 +450,23 @@ def _instruments(
     # Duplicates would each have a cap and a position.
     for symbol, count in Counter(item.symbol for item in instruments).items():
         if count > 1:
-            raise InputError(f"weights: {symbol} has {count} columns; give one per symbol")
+            raise InputError(f"weights: {symbol} has {count} columns; keep one")
     if increments is None:
         return instruments
     steps = increments if isinstance(increments, Mapping) else dict.fromkeys(columns, increments)
-    try:
-        for k, column in enumerate(columns):
-            if column in steps:
+    for k, column in enumerate(columns):
+        if column in steps:
+            item = instruments[k]
+            try:
                 step = Decimal(str(steps[column]))
-                item = instruments[k]
                 instruments[k] = Instrument(item.symbol, item.kind, step)
-        return instruments
-    except (InvalidOperation, ValueError) as error:
-        raise InputError(f"increments: {error}") from error
+            except InvalidOperation:
+                raise InputError(
+                    f"increments: {column}: {steps[column]!r} is not a number"
+                ) from None
+            except ValueError as error:
+                raise InputError(f"increments: {error}") from error
+    return instruments
 
 
 @cache

@@ -259,7 +259,7 @@ def candles(bars: dict[str, pd.DataFrame]) -> pd.DataFrame:
         (lambda w, b: (w, b, {"slippage_bps": 5e3}), ("slippage_bps", "5000.0")),
         (lambda w, b: (w * np.inf, b, {}), ("weights",)),
         (lambda w, b: (twice(w), {k: twice(v) for k, v in b.items()}, {}), ("AAA", "2")),
-        (lambda w, b: (w, b, {"increments": {"AAA": "x"}}), ("increments",)),
+        (lambda w, b: (w, b, {"increments": {"AAA": "x"}}), ("increments", "AAA", "'x'")),
         (lambda w, b: (w, {}, {}), ("'open'",)),
         (lambda w, b: (w, {**b, "close": b["close"][:2]}, {}), ("bars",)),
         (lambda w, b: (w, {**b, "open": b["open"] * 0}, {}), ("price", "0")),
