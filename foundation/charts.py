@@ -36,7 +36,7 @@ class Series:
         line through dots, `band` and `whiskers` reach from `lower_values` to `values`, `up` and
         `down` are triangles.
     lower_values: [T] lower ends of `band` and `whiskers`.
-    notes: [T] texts that the page shows at the pointer and by arrow keys; empty: none.
+    notes: [T] texts that the page shows near the pointer or by arrow keys; empty: none.
     digits: significant digits of a value.
     """
 
@@ -122,7 +122,7 @@ def downsample_indices(values: Array, max_points: int = MAX_POINTS) -> Index:
     """Return increasing indices of at most `max_points` values that preserve the shape of a curve.
 
     The indices include the first and the last value, and the lowest and the highest value of each
-    segment, without those between two equal ones.
+    segment. Values between two equal neighbours are omitted.
 
     values: [T], T at least 1.
     """
@@ -137,7 +137,7 @@ def downsample_indices(values: Array, max_points: int = MAX_POINTS) -> Index:
             continue
         kept |= {begin + int(np.nanargmin(stretch)), begin + int(np.nanargmax(stretch))}
     rows = np.array(sorted(kept))
-    # A value between two equal ones adds nothing to a line.
+    # A value between two equal neighbours does not change a line.
     same = np.diff(values[rows]) == 0
     return np.asarray(rows[~np.concatenate([[False], same[:-1] & same[1:], [False]])])
 

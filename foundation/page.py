@@ -54,7 +54,7 @@ def script(*names: str) -> Markup:
 
 
 def single_quoted(text: str) -> Markup:
-    """Return text for an attribute in single quotes; the quotes of JSON stay as they are."""
+    """Escape text for an attribute in single quotes; double quotes, as in JSON, remain."""
     for character, reference in (("&", "&amp;"), ("<", "&lt;"), ("'", "&#39;")):
         text = text.replace(character, reference)
     return Markup(text)

@@ -89,7 +89,7 @@ function whiskers(plot, number, from, to) {
   return {stroke, flags: 0};
 }
 
-// Triangles at the values of a series; direction: 1 for those that point up, else -1.
+// Triangles at the values of a series, which point up (direction 1) or down (-1).
 function triangles(direction) {
   return (plot, number, from, to) => {
     const fill = new Path2D(), half = TRIANGLE * devicePixelRatio;
@@ -222,24 +222,24 @@ function axesOf({series, unit, labels, zone}, places, logarithmic) {
   return [across, up];
 }
 
-// The note of the value that is nearest to the pointer, if one is near.
+// The note nearest to the pointer, within reach.
 function noteAt(plot, notes) {
   const {left, top} = plot.cursor;
-  const away = ({at, y}) =>
+  const distance = ({at, y}) =>
     Math.hypot(plot.valToPos(at, "x") - left, plot.valToPos(y, "y") - top);
-  const [first] = notes.map(note => [away(note), note]).sort(([a], [b]) => a - b);
+  const [first] = notes.map(note => [distance(note), note]).sort(([a], [b]) => a - b);
   return first?.[0] <= NOTE_REACH ? first[1] : null;
 }
 
-// Below a plot, the note at the pointer. Arrow keys move the pointer from note to note.
-function noted(figure) {
+// Show the note at the pointer below a plot. Arrow keys move the pointer from note to note.
+function noteReader(figure) {
   const line = document.createElement("p");
   line.className = "note";
   line.setAttribute("aria-live", "polite");
   figure.tabIndex = 0;
   figure.setAttribute("role", "group");
   figure.setAttribute("aria-label", figure.querySelector("figcaption").textContent);
-  const hint = "Point at a trade, or press ← and → here, to read its reason.";
+  const hint = "Hover over a trade, or focus the chart and press ← or →, to read its reason.";
   let plot, notes, places, number = -1;
   const show = note => {
     line.textContent = note ? `${places.legend(note.at)}: ${note.text}` : hint;
@@ -251,16 +251,16 @@ function noted(figure) {
     event.preventDefault();
     const {min, max} = plot.scales.x;
     const next = notes.findIndex(({at}) => at >= min);
-    const seen = notes.filter(({at}) => at >= min && at <= max).length;
-    number = Math.min(Math.max(number < 0 ? next : number + step, next), next + seen - 1);
+    const visible = notes.filter(({at}) => at >= min && at <= max).length;
+    number = Math.min(Math.max(number < 0 ? next : number + step, next), next + visible - 1);
     const note = notes[number];
     if (!note) return;
     plot.setCursor({left: plot.valToPos(note.at, "x"), top: plot.valToPos(note.y, "y")}, false);
     show(note);
   });
   return {
-    follow: (made, its, how) => {
-      [plot, notes, places] = [made, its, how];
+    attach: (...state) => {
+      [plot, notes, places] = state;
       figure.append(line);
       show(null);
     },
@@ -287,7 +287,7 @@ function plotted(chart, figure, logarithmic, reader) {
     legend: {markers: {stroke: colour, fill: colour}}, hooks: {init: [init], setCursor: reader ? [reader.move] : []},
     cursor: {dataIdx: nearest, points: {stroke: colour, fill: colour, size}},
   }, data, figure);
-  reader?.follow(plot, notes, places);
+  reader?.attach(plot, notes, places);
   return plot;
 }
 
@@ -298,7 +298,7 @@ for (const figure of document.querySelectorAll("figure[data-chart]")) {
     if (series.x && chart.zone) series.x = series.x.map(step => (at += step));
     series.x ??= chart.series[k - 1].x;
   });
-  const reader = chart.series.some(series => series.notes) ? noted(figure) : null;
+  const reader = chart.series.some(series => series.notes) ? noteReader(figure) : null;
   let plot = null, logarithmic = false;
   const draw = () => {
     plot?.destroy();
@@ -323,7 +323,7 @@ for (const figure of document.querySelectorAll("figure[data-chart]")) {
   figure.prepend(button);
 }
 
-// One chart of several, by its name.
+// A select element that shows one of several charts.
 for (const choice of document.querySelectorAll(".choice")) {
   const figures = [...choice.querySelectorAll("figure")];
   const select = document.createElement("select"), label = document.createElement("label");

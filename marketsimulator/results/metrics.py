@@ -61,7 +61,7 @@ TABLE_FIGURES: Mapping[str, Figure] = {  # by name in the summary, in the order 
     "correlation": Figure(number, "Correlation"),
     "tracking_error": Figure(percent, "Tracking error (ann.)", is_annual=True),
     "information_ratio": Figure(number, "Information ratio", is_annual=True, is_ratio=True),
-    "treynor": Figure(number, "Treynor", is_annual=True),
+    "treynor": Figure(number, "Treynor ratio", is_annual=True),
     "up_capture": Figure(partial(percent, places=0), "Up capture"),
     "down_capture": Figure(partial(percent, places=0), "Down capture"),
     "mean_leverage": Figure(multiple, "Exposure (mean)"),
@@ -138,9 +138,9 @@ class RelativePerformance:
     tracking_error: sample deviation of r - b · √ppy.
     information_ratio: mean / sample deviation of r - b · √ppy (Goodwin 1998).
     treynor: mean of r · ppy / beta (Treynor 1965), no risk-free rate.
-    up_capture: geometric mean of r over that of b, on the days with b above 0. Morningstar's upside
-        capture ratio is the same on months.
-    down_capture: the same on the days with b below 0.
+    up_capture: geometric mean of r over that of b, on days with b > 0 (Morningstar's upside capture
+        ratio, which uses months).
+    down_capture: the same on days with b < 0.
     """
 
     alpha: float | None = None
@@ -157,11 +157,11 @@ class RelativePerformance:
 
 
 class Drawdown(NamedTuple):
-    """A drawdown of a daily series, as indices into the series.
+    """A drawdown of a daily series.
 
-    peak: index of the highest value before.
+    peak: index of the peak before it.
     trough: index of the lowest value.
-    end: index of the first value at or above the peak; None if the series ends before.
+    end: index of the recovery, the first value at or above the peak; None if there is none yet.
     depth: lowest value over the peak, minus 1; below 0.
     days: days below the peak.
     """
@@ -259,7 +259,6 @@ def relative_performance(returns: Array, benchmark: Array, per_year: int) -> Rel
         return RelativePerformance()
     root = float(np.sqrt(per_year))
     alpha, beta = (float(each) for each in regression(returns, benchmark))
-    mean = float(returns.mean())
     active = returns - benchmark
     error = float(active.std(ddof=1))
     return RelativePerformance(
@@ -268,7 +267,7 @@ def relative_performance(returns: Array, benchmark: Array, per_year: int) -> Rel
         correlation=float(np.corrcoef(returns, benchmark)[0, 1]) if returns.std() > 0 else None,
         tracking_error=error * root,
         information_ratio=float(active.mean()) / error * root if error > 0 else None,
-        treynor=mean * per_year / beta if beta else None,
+        treynor=float(returns.mean()) * per_year / beta if beta else None,
         up_capture=_capture(returns, benchmark, benchmark > 0),
         down_capture=_capture(returns, benchmark, benchmark < 0),
     )
@@ -279,16 +278,16 @@ def regression(returns: Array, benchmark: Array) -> tuple[Array, Array]:
 
     Least squares with an intercept; NaN where the benchmark is constant.
     """
-    off = benchmark - benchmark.mean(axis=-1, keepdims=True)
-    square = (off**2).sum(axis=-1)
+    deviation = benchmark - benchmark.mean(axis=-1, keepdims=True)
+    square = (deviation**2).sum(axis=-1)
     beta = np.full(square.shape, np.nan)
-    moves = np.ptp(benchmark, axis=-1) > 0
-    np.divide((returns * off).sum(axis=-1), square, out=beta, where=moves)
+    varies = np.ptp(benchmark, axis=-1) > 0
+    np.divide((returns * deviation).sum(axis=-1), square, out=beta, where=varies)
     return returns.mean(axis=-1) - beta * benchmark.mean(axis=-1), beta
 
 
 def _capture(returns: Array, benchmark: Array, days: Mask) -> float | None:
-    """Return the geometric mean return over the benchmark's on these days; None without days."""
+    """Return the ratio of the geometric mean returns on these days; None without days."""
     if not days.any():
         return None
     mine, other = (float(np.expm1(np.log1p(each[days]).mean())) for each in (returns, benchmark))
@@ -298,11 +297,11 @@ def _capture(returns: Array, benchmark: Array, days: Mask) -> float | None:
 def rolling_figures(
     returns: Array, benchmark: Array | None, window: int, per_year: int
 ) -> dict[str, Array]:
-    """Return volatility, Sharpe ratio and beta of each window of daily returns, [D + 1 - window].
+    """Return rolling volatility, Sharpe ratio and beta of daily returns, [D + 1 - window] each.
 
     Definitions are those of `Performance` and `RelativePerformance`; undefined values are NaN.
 
-    returns, benchmark: daily returns [D] on the same days; beta needs a benchmark.
+    returns, benchmark: daily returns [D] on the same days; no beta without a benchmark.
     window: days of a window, from 2 to D.
     per_year: days per year.
     """
@@ -387,18 +386,15 @@ def drawdown_days(daily: Array) -> int:
     return int(np.diff(_days_below_peak(daily), axis=1).max(initial=0))
 
 
-def worst_drawdowns(daily: Array, most: int) -> list[Drawdown]:
-    """Return the deepest drawdowns of daily equity, deepest first; of equal ones the earlier.
-
-    most: maximum number of drawdowns.
-    """
-    found = []
+def worst_drawdowns(daily: Array, count: int) -> list[Drawdown]:
+    """Return up to `count` drawdowns of daily equity, the deepest first, ties by time."""
+    drawdowns = []
     for first, end in _days_below_peak(daily).tolist():
         trough = first + int(daily[first:end].argmin())
         depth = float(daily[trough] / daily[first - 1] - 1)
         recovered = end if end < len(daily) else None
-        found.append(Drawdown(first - 1, trough, recovered, depth, end - first))
-    return sorted(found, key=lambda each: each.depth)[:most]
+        drawdowns.append(Drawdown(first - 1, trough, recovered, depth, end - first))
+    return sorted(drawdowns, key=lambda each: each.depth)[:count]
 
 
 def _days_below_peak(daily: Array) -> Index:

@@ -36,7 +36,7 @@ def decision_text(decision: Mapping[Any, Any]) -> str:
 def short_reasons(orders: pd.DataFrame, decisions: pd.DataFrame) -> dict[str, str]:
     """Return the short reason of each order, by client order id.
 
-    orders, decisions: frames of a run; decisions may be in any order.
+    orders, decisions: frames of a run.
     """
     keys = orders[["symbol", "at"]].drop_duplicates()
     by_key = {

@@ -1,4 +1,4 @@
-"""Price charts of a backtest's report: the price of a symbol with the trades and their reasons."""
+"""Price charts of a report: the price of each symbol with its trades and their reasons."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ from marketsimulator.results.report_tables import QUANTITY_DIGITS
 from marketsimulator.run_result import Run, is_trade
 from trainingdata.bars import CLOSE, Bars
 
-MAX_PRICE_CHARTS = 24  # symbols with a chart, those with the largest traded value
-MAX_TRADES_SHOWN = 800  # trades in all charts of a page, shared equally by the symbols
-TIME_STRETCHES = 40  # equal parts of the time between the first and the last trade of a symbol
-MAX_PRICE_POINTS = 320  # of the price of a symbol
+MAX_PRICE_CHARTS = 24  # symbols with a chart, by traded value
+MAX_TRADES_SHOWN = 800  # trades in all charts of a page, an equal number per symbol
+TIME_BINS = 40  # equal parts of the time between the first and the last trade of a symbol
+MAX_PRICE_POINTS = 320  # prices in a chart
 PRICE_DIGITS = 6  # significant digits of a price in a chart
 
 
@@ -39,7 +39,7 @@ class Trade:
     before: Decimal
 
     @property
-    def is_turn(self) -> bool:
+    def is_entry_or_exit(self) -> bool:
         """Return whether the trade opens, closes or reverses a position."""
         return self.before * (self.before + self.fill.qty) <= 0
 
@@ -50,7 +50,7 @@ class Trade:
 
     @property
     def text(self) -> str:
-        """Describe the change of the position, the quantity and the price."""
+        """Description: the change of the position, the quantity and the price."""
         after = self.before + self.fill.qty
         side = "long" if (after or self.before) > 0 else "short"
         if not self.before:
@@ -67,11 +67,11 @@ class Trade:
 
 
 def price_charts(run: Run, bars: Bars, orders: pd.DataFrame) -> list[tuple[str, Chart]]:
-    """Return the price charts by symbol, the symbol with the largest traded value first.
+    """Return the price charts with their symbols, by descending traded value.
 
-    Each trade that is shown has the reason of its order.
+    Each marked trade has the reason of its order as a note.
 
-    orders: frame of the run's orders.
+    orders: frame of the orders of the run.
     """
     traded = trades_by_symbol(run)
     value = {symbol: sum(trade.value for trade in trades) for symbol, trades in traded.items()}
@@ -79,7 +79,7 @@ def price_charts(run: Run, bars: Bars, orders: pd.DataFrame) -> list[tuple[str, 
     begin = run.equity_rows[0].at
     shown = symbols[:MAX_PRICE_CHARTS]
     chosen = {
-        symbol: most_telling(traded.get(symbol, []), MAX_TRADES_SHOWN // len(shown))
+        symbol: select_trades(traded.get(symbol, []), MAX_TRADES_SHOWN // len(shown))
         for symbol in shown
     }
     names = {trade.fill.client_order_id for trades in chosen.values() for trade in trades}
@@ -89,7 +89,7 @@ def price_charts(run: Run, bars: Bars, orders: pd.DataFrame) -> list[tuple[str, 
         times, values = bars.bars_of_symbol(bars.symbols.index(symbol))
         if not len(times):
             continue
-        # The bar that was known at the start is the first price of the run.
+        # The first price is that of the last bar known at the start of the run.
         first = max(int(np.searchsorted(times, begin, side="right")) - 1, 0)
         price = Series("price", "first", times[first:], values[first:, CLOSE], digits=PRICE_DIGITS)
         trades = chosen[symbol]
@@ -100,8 +100,8 @@ def price_charts(run: Run, bars: Bars, orders: pd.DataFrame) -> list[tuple[str, 
 
 
 def trades_by_symbol(run: Run) -> dict[str, list[Trade]]:
-    """Return the trades of each symbol, in time order; crypto fees and splits are no trades."""
-    held = {symbol: met.quantity for symbol, met in run.initial_positions.items()}
+    """Return the trades of each symbol in time order, without crypto fees and splits."""
+    held = {symbol: position.quantity for symbol, position in run.initial_positions.items()}
     trades: dict[str, list[Trade]] = {}
     for fill in sorted(run.fills, key=attrgetter("at")):
         before = held.get(fill.symbol, Decimal(0))
@@ -111,52 +111,54 @@ def trades_by_symbol(run: Run) -> dict[str, list[Trade]]:
     return trades
 
 
-def most_telling(trades: Sequence[Trade], most: int) -> list[Trade]:
-    """Return at most `most` trades, in their order: first turns, then others.
+def select_trades(trades: Sequence[Trade], max_trades: int) -> list[Trade]:
+    """Return at most `max_trades` trades in time order, entries and exits before others.
 
-    Each stretch of time gives its largest, then its second largest, and so on: an account that
-    grows makes its largest trades at its end.
+    Each time bin contributes its largest trade, then its second largest, and so on, because the
+    largest trades of a growing account are the latest.
     """
-    if len(trades) <= most:
+    if len(trades) <= max_trades:
         return list(trades)
     at = np.array([trade.fill.at for trade in trades]).astype(np.int64)
-    stretches = ((at - at[0]) * TIME_STRETCHES // max(at[-1] - at[0] + 1, 1)).tolist()
+    bins = ((at - at[0]) * TIME_BINS // max(at[-1] - at[0] + 1, 1)).tolist()
     largest_first = sorted(
-        range(len(trades)), key=lambda n: (trades[n].is_turn, trades[n].value), reverse=True
+        range(len(trades)),
+        key=lambda n: (trades[n].is_entry_or_exit, trades[n].value),
+        reverse=True,
     )
-    taken = [0] * TIME_STRETCHES
-    places: dict[int, tuple[bool, int]] = {}
-    for number in largest_first:
-        places[number] = not trades[number].is_turn, taken[stretches[number]]
-        taken[stretches[number]] += 1
-    chosen = sorted(places, key=lambda number: places[number])[:most]
-    return [trades[number] for number in sorted(chosen)]
+    counts = [0] * TIME_BINS
+    ranks: dict[int, tuple[bool, int]] = {}
+    for n in largest_first:
+        ranks[n] = not trades[n].is_entry_or_exit, counts[bins[n]]
+        counts[bins[n]] += 1
+    chosen = sorted(ranks, key=lambda n: ranks[n])[:max_trades]
+    return [trades[n] for n in sorted(chosen)]
 
 
 def _markers(trades: Sequence[Trade], reasons: Mapping[str, str]) -> list[Series]:
-    """Return the series of purchases and of sales, each trade with a note."""
+    """Return the series of buys and of sells, each trade with a note."""
     forms: list[tuple[str, str, SeriesForm, list[Trade]]] = [
         ("buys", "second", "up", [trade for trade in trades if trade.fill.qty > 0]),
         ("sells", "third", "down", [trade for trade in trades if trade.fill.qty < 0]),
     ]
     series = []
-    for name, colour, form, own in forms:
-        if own:
-            at = np.array([trade.fill.at for trade in own])
-            prices = np.array([trade.fill.price for trade in own])
+    for name, colour, form, members in forms:
+        if members:
+            at = np.array([trade.fill.at for trade in members])
+            prices = np.array([trade.fill.price for trade in members])
             notes = [
                 ". ".join(filter(None, [trade.text, reasons.get(trade.fill.client_order_id)]))
-                for trade in own
+                for trade in members
             ]
             series.append(Series(name, colour, at, prices, form, notes=notes, digits=PRICE_DIGITS))
     return series
 
 
 def _description(symbol: str, closes: Array, trades: Sequence[Trade], shown: int) -> str:
-    """Describe a chart in words."""
+    """Return the description of a chart for screen readers."""
     first, last = (rounded_price(float(close), 2, prefix="$") for close in closes[[0, -1]])
-    turns = sum(trade.is_turn for trade in trades)
+    changes = sum(trade.is_entry_or_exit for trade in trades)
     text = f"{symbol}: from {first} to {last}, {count_text(len(trades), 'trade')}"
     if trades:
-        text += f", {turns:,} of which open, close or reverse a position"
+        text += f", {changes:,} of which open, close or reverse a position"
     return f"{text}; {shown:,} are marked" if shown < len(trades) else text

@@ -40,7 +40,7 @@ Curve = tuple[Instants, Array]  # instants [N] and values [N]
 
 def equity_chart(names: Sequence[str], curves: Sequence[Curve]) -> Chart:
     """Return the chart of equity (USD) of the main run and its benchmarks."""
-    return _curves_chart("Equity in USD", names, curves, "usd", partial(usd, places=0))
+    return curves_chart("Equity in USD", names, curves, "usd", partial(usd, places=0))
 
 
 def drawdown_chart(names: Sequence[str], curves: Sequence[Curve]) -> Chart:
@@ -48,16 +48,14 @@ def drawdown_chart(names: Sequence[str], curves: Sequence[Curve]) -> Chart:
 
     curves: instants and equity of each run.
     """
-    falls = [(at, values / np.maximum.accumulate(values) - 1) for at, values in curves]
-    return _curves_chart("Drawdown", names, falls, "percent", percent)
+    drawdowns = [(at, values / np.maximum.accumulate(values) - 1) for at, values in curves]
+    return curves_chart("Drawdown", names, drawdowns, "percent", percent)
 
 
 def rolling_charts(
     names: Sequence[str], curves: Sequence[Curve], colours: Sequence[str], per_year: int
 ) -> list[Chart]:
     """Return the charts of rolling Sharpe ratio, volatility and beta; none for short runs.
-
-    The window is a quarter of a year.
 
     names, curves, colours: of the main run, then of its benchmark; daily equity [1 + D].
     per_year: days per year.
@@ -70,9 +68,9 @@ def rolling_charts(
     main, other = (rolling_figures(each, returns[1], window, per_year) for each in returns)
     ends = at[window:]
     units: list[tuple[str, str, ValueUnit, Callable[[float], str]]] = [
-        ("sharpe", "Sharpe ratio", "plain", number),
-        ("volatility", "Volatility, a year", "percent", percent),
-        ("beta", f"Beta to {names[1]}", "plain", number),
+        ("sharpe", "Rolling Sharpe", "plain", number),
+        ("volatility", "Rolling volatility (ann.)", "percent", percent),
+        ("beta", f"Rolling beta to {names[1]}", "plain", number),
     ]
     charts = []
     for key, text, unit, written in units:
@@ -81,9 +79,9 @@ def rolling_charts(
             Series(name, colour, ends, figures[key], digits=RATIO_DIGITS).downsample()
             for name, colour, figures in zip(names, colours, shown, strict=False)
         ]
-        said = ", ".join(f"{each.name} {written(each.values[-1])}" for each in series)
+        last = ", ".join(f"{each.name} {written(each.values[-1])}" for each in series)
         charts.append(
-            Chart(f"{text}; at the end: {said}", tuple(series[::-1]), unit, CHART_TIMEZONE)
+            Chart(f"{text}; at the end: {last}", tuple(series[::-1]), unit, CHART_TIMEZONE)
         )
     return charts
 
@@ -94,20 +92,19 @@ def rolling_window(per_year: int) -> int:
 
 
 def year_chart(names: Sequence[str], years: Sequence[pd.Series], colours: Sequence[str]) -> Chart:
-    """Return the chart of yearly returns, bars of the main run beside dots of the benchmark.
+    """Return the chart of yearly returns: bars of the main run, dots of the benchmark.
 
-    names, years, colours: of the main run, then of its benchmark; returns by the first day of
-        their year, from `returns_by_period`.
+    names, years, colours: of the main run, then of its benchmark; years from `returns_by_period`.
     """
     labels = tuple(str(year) for year in pd.DatetimeIndex(years[0].index).year)
     places = np.arange(float(len(labels)))
     main, other = (each.to_numpy() for each in years)
-    said = ", ".join(
-        f"{label} {percent(value, sign=True)} and {percent(beside, sign=True)}"
-        for label, value, beside in zip(labels, main, other, strict=True)
+    pairs = ", ".join(
+        f"{label} {percent(mine, sign=True)} and {percent(theirs, sign=True)}"
+        for label, mine, theirs in zip(labels, main, other, strict=True)
     )
     return Chart(
-        f"Return by year of {names[0]} and of {names[1]}: {said}",
+        f"Yearly returns of {names[0]} and {names[1]}: {pairs}",
         (
             Series(names[0], colours[0], places, main, "bars"),
             Series(names[1], colours[1], places, other, "dots"),
@@ -129,17 +126,17 @@ def exposure_chart(marks: Instants, weights: Array) -> Chart | None:
     parts = {"gross": (long - short, "quiet"), "net": (long + short, "third")}
     parts |= {"long": (long, "second"), "short": (short, "limit")}
     if not short.any():
-        # Without short positions gross, net and long are one line.
+        # Without short positions gross, net and long exposure are equal.
         parts = {"gross = net = long": (long, "first")}
     series = [
         Series(name, colour, marks, values, "steps", digits=RATIO_DIGITS).downsample()
         for name, (values, colour) in parts.items()
     ]
-    said = ", ".join(
+    means = ", ".join(
         f"{name} {number(values.mean())}× (from {number(values.min())}× to {number(values.max())}×)"
         for name, (values, _) in parts.items()
     )
-    return Chart(f"Mean exposure: {said}", tuple(series), "multiple", CHART_TIMEZONE)
+    return Chart(f"Mean exposure: {means}", tuple(series), "multiple", CHART_TIMEZONE)
 
 
 def leverage_chart(run: Run, crypto_leverage_limit: float) -> Chart | None:
@@ -260,14 +257,18 @@ def sparkline(weights: Array, all_weights: Array) -> tuple[DrawnShape, ...]:
     return axis, ("area", f"M0 {zero}{''.join(steps)}V{zero}Z")
 
 
-def _curves_chart(
+def curves_chart(
     text: str,
     names: Sequence[str],
     curves: Sequence[Curve],
     unit: ValueUnit,
     written: Callable[[float], str],
 ) -> Chart:
-    """Return a chart of the runs' curves, with the main run on top."""
+    """Return a chart of curves over time, with the first one on top.
+
+    text: name of the values.
+    written: format of the last value in the description.
+    """
     series: list[Series] = []
     ends = []
     for name, colour, (at, values) in zip(names, RUN_COLOURS, curves, strict=False):

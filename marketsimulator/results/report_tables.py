@@ -40,7 +40,7 @@ MAX_ORDERS_SHOWN = 150  # orders on the page; the file has all
 MAX_ROUND_TRIPS_SHOWN = 150  # round trips on the page
 QUANTITY_DIGITS = 6  # of quantities
 MAX_DRAWDOWNS_SHOWN = 5
-LARGE_PROFIT = 1000.0  # USD, of a round trip, from which statistics have no cents
+LARGE_PROFIT = 1000.0  # USD of a round trip from which statistics omit cents
 HEAT_LEVELS = 4  # colours of a heat map on each side of zero
 MONTHS = tuple(f"{pd.Timestamp(2001, month, 1):%b}" for month in range(1, 13))
 COST_LABELS = {
@@ -74,8 +74,7 @@ def column_names(summary: dict[str, Any]) -> list[str]:
 def figure_table(summary: dict[str, Any], title: str = "Figures", *, ranges: bool = False) -> Table:
     """Return the table of the figures in `TABLE_FIGURES`, with one column per run.
 
-    Narrow pages and terminals leave out the no-forecast baseline if there are more benchmarks.
-
+    Narrow pages and terminals omit the no-forecast baseline if the run has a third benchmark.
     Short runs have no annualised figures.
 
     ranges: true to add the main run's 90 % intervals.
@@ -91,13 +90,15 @@ def figure_table(summary: dict[str, Any], title: str = "Figures", *, ranges: boo
         ends = summary["intervals"].get(key) if shown else None
         rows.append((figure.label, Cell(main, "strong", interval(ends, figure.formatter)), *others))
     names = list(summary["comparisons"])
-    left_out = [2 + names.index(RANDOM_WALK)] if len(names) > 2 and RANDOM_WALK in names else []
-    return Table(title, ("", *column_names(summary)), rows, optional_columns=left_out)
+    optional = [2 + names.index(RANDOM_WALK)] if len(names) > 2 and RANDOM_WALK in names else []
+    return Table(title, ("", *column_names(summary)), rows, optional_columns=optional)
 
 
 def benchmark_sentence(summary: dict[str, Any]) -> str:
-    """Return a sentence on the benchmark of the relative figures."""
-    return f"Alpha, beta, ratios and capture are relative to {summary['benchmark_text']}."
+    """Return a sentence that names the benchmark of alpha, beta and capture."""
+    return (
+        f"Alpha, beta, information ratio and capture are relative to {summary['benchmark_text']}."
+    )
 
 
 def significance_text(summary: dict[str, Any]) -> str:
@@ -236,41 +237,42 @@ def month_table(months: pd.Series, years: pd.Series) -> Table:
 
 
 def statistics_table(trips: Sequence[RoundTrip]) -> Table:
-    """Return the table of statistics of round trips: all, long ones and short ones."""
+    """Return the statistics of round trips: all, long and short."""
     sides = {
         "all": list(trips),
         "long": [trip for trip in trips if trip.max_quantity > 0],
         "short": [trip for trip in trips if trip.max_quantity < 0],
     }
-    # Cents of large profits would make the table wider than a phone.
+    # With cents of large profits the table would be wider than a phone.
     places = 0 if any(abs(trip.profit) >= LARGE_PROFIT for trip in trips) else 2
     amount = partial(usd, places=places)
     count = partial(number, places=0)
     lines: Mapping[str, tuple[str, NumberFormatter]] = {  # label and format by name
-        "closed": ("closed", count),
-        "win_rate": ("win rate", partial(percent, places=0)),
-        "mean_profit": ("mean profit (expectancy)", partial(amount, sign=True)),
-        "mean_win": ("mean win", amount),
-        "mean_loss": ("mean loss", amount),
-        "payoff": ("mean win over mean loss", number),
-        "profit_factor": ("profit factor", number),
-        "largest_win": ("largest win", amount),
-        "largest_loss": ("largest loss", amount),
-        "most_losses": ("losses in a row, at most", count),
-        "median_days": ("median duration, days", partial(number, places=1)),
+        "closed": ("Closed", count),
+        "win_rate": ("Win rate", partial(percent, places=0)),
+        "mean_profit": ("Expectancy (mean profit)", partial(amount, sign=True)),
+        "mean_win": ("Avg. win", amount),
+        "mean_loss": ("Avg. loss", amount),
+        "payoff": ("Payoff ratio", number),
+        "profit_factor": ("Profit factor", number),
+        "largest_win": ("Best trade", amount),
+        "largest_loss": ("Worst trade", amount),
+        "consecutive_losses": ("Max consecutive losses", count),
+        "median_days": ("Median duration, days", partial(number, places=1)),
     }
     columns = [asdict(trip_statistics(each)) for each in sides.values()]
     rows: list[Row] = [
-        (label, *(words(column[name]) for column in columns))
-        for name, (label, words) in lines.items()
+        (label, *(formatter(column[name]) for column in columns))
+        for name, (label, formatter) in lines.items()
+        if columns[0][name] is not None  # without closed trips, only the counts are defined
     ]
-    opened = [sum(trip.closed_at is None for trip in each) for each in sides.values()]
-    rows.append(("still open", *map(count, opened)))
+    open_trips = [sum(trip.closed_at is None for trip in each) for each in sides.values()]
+    rows.append(("Open", *map(count, open_trips)))
     return Table("Statistics of round trips", ("", *sides), rows)
 
 
 def drawdown_table(marks: Instants, daily: Array) -> Table:
-    """Return the table of the worst drawdowns.
+    """Return the table of the five worst drawdowns.
 
     marks: the start and each 16:00 New York [1 + D].
     daily: equity at these instants.
@@ -280,28 +282,28 @@ def drawdown_table(marks: Instants, daily: Array) -> Table:
         (
             str(dates[each.peak]),
             str(dates[each.trough]),
-            "open" if each.end is None else str(dates[each.end]),
+            "not yet" if each.end is None else str(dates[each.end]),
             percent(each.depth),
             number(each.days, 0),
         )
         for each in worst_drawdowns(daily, MAX_DRAWDOWNS_SHOWN)
     ]
-    heads = ("start", "trough", "end", "depth", "days")
-    return Table("Worst drawdowns", heads, rows)
+    heads = ("started", "trough", "recovered", "drawdown", "days")
+    return Table("Worst drawdowns", heads, rows, optional_columns=(1,))
 
 
 def limit_table(decisions: pd.DataFrame) -> Table:
-    """Return the table of what kept targets from the unconstrained weight, and how often.
+    """Return the table of binding limits with the number of decisions that each binds.
 
-    decisions: frame of the decisions of a run, a row for each decided symbol.
+    decisions: frame of the decisions of a run, one row per decided symbol.
     """
-    named = decisions["binding"].str.split("+").explode()
-    counts = named[named.fillna("") != ""].value_counts()
+    names = decisions["binding"].str.split("+").explode()
+    counts = names[names.fillna("") != ""].value_counts()
     rows: list[Row] = [
         (str(name), number(count, 0), percent(count / len(decisions), 1))
         for name, count in counts.items()
     ]
-    return Table("Binding limits", ("limit", "decided weights", "share"), rows)
+    return Table("Binding limits", ("limit", "decisions", "share"), rows)
 
 
 def round_trip_table(trips: Sequence[RoundTrip]) -> Table:
@@ -359,9 +361,9 @@ def _toned(value: float | None) -> Cell:
 
 
 def _heat_cell(value: float, largest: float) -> Cell:
-    """Return a return as a cell whose tone, `up1` to `down4`, states sign and size.
+    """Format a return as a cell with the tone of its sign and size, `up1` to `down4`.
 
-    largest: the largest size of a return in the table.
+    largest: the largest absolute return of the table.
     """
     text = _gain(value)
     if text[0] not in "+-" or not largest > 0:

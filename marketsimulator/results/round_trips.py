@@ -51,13 +51,13 @@ class TripStatistics:
     """Statistics of closed round trips; None if undefined.
 
     closed: number of closed round trips.
-    win_rate: share of them with a profit.
-    mean_profit: mean profit, USD.
-    mean_win, mean_loss: mean profit of those that gain and of those that lose, USD.
+    win_rate: fraction with a profit.
+    mean_profit: mean profit (expectancy), USD.
+    mean_win, mean_loss: mean profit of winners and of losers, USD.
     payoff: mean win over mean loss.
     profit_factor: sum of wins over sum of losses.
-    largest_win, largest_loss: extreme profits, USD.
-    most_losses: longest series of successive losses, by closing time.
+    largest_win, largest_loss: largest profit and largest loss, USD.
+    consecutive_losses: longest losing streak, by closing time.
     median_days: median duration, days.
     """
 
@@ -70,12 +70,12 @@ class TripStatistics:
     profit_factor: float | None = None
     largest_win: float | None = None
     largest_loss: float | None = None
-    most_losses: int | None = None
+    consecutive_losses: int | None = None
     median_days: float | None = None
 
 
 def trip_statistics(trips: Sequence[RoundTrip]) -> TripStatistics:
-    """Return the statistics of the closed ones among these round trips."""
+    """Return the statistics of the closed round trips among these."""
     ended = [(trip.closed_at, trip) for trip in trips if trip.closed_at is not None]
     if not ended:
         return TripStatistics(0)
@@ -83,9 +83,9 @@ def trip_statistics(trips: Sequence[RoundTrip]) -> TripStatistics:
     profits = np.array([trip.profit for trip in closed])
     wins, losses = profits[profits > 0], profits[profits < 0]
     mean_win, mean_loss = (float(each.mean()) if len(each) else None for each in (wins, losses))
-    lost = np.concatenate([[False], profits < 0, [False]])
-    streaks = np.diff(np.flatnonzero(~lost)) - 1
-    lasted = [(at - trip.opened_at) / DAY for at, trip in ended]
+    is_loss = np.concatenate([[False], profits < 0, [False]])
+    streaks = np.diff(np.flatnonzero(~is_loss)) - 1
+    durations = [(at - trip.opened_at) / DAY for at, trip in ended]
     return TripStatistics(
         closed=len(closed),
         win_rate=len(wins) / len(profits),
@@ -96,8 +96,8 @@ def trip_statistics(trips: Sequence[RoundTrip]) -> TripStatistics:
         profit_factor=float(-wins.sum() / losses.sum()) if len(losses) else None,
         largest_win=float(wins.max()) if len(wins) else None,
         largest_loss=float(losses.min()) if len(losses) else None,
-        most_losses=int(streaks.max()),
-        median_days=float(np.median(lasted)),
+        consecutive_losses=int(streaks.max()),
+        median_days=float(np.median(durations)),
     )
 
 

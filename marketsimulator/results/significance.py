@@ -137,8 +137,8 @@ def relative_intervals(
 ) -> dict[str, tuple[float, float]]:
     """Return 90 % intervals of alpha and beta of daily returns [D] relative to a benchmark's [D].
 
-    Days of both are drawn together, in blocks of the mean length that suits their difference.
-    There are no intervals for fewer than 20 days, or for returns that differ by a constant.
+    The stationary bootstrap draws days of both together, with the mean block length of their
+    difference. Fewer than 20 days, or returns that differ by a constant, have no intervals.
 
     per_year: days per year.
     """
@@ -149,10 +149,10 @@ def relative_intervals(
     length = max(1, round(mean_block_length(returns - benchmark)))
     days = draw_bootstrap_days(len(returns), length, BOOTSTRAP_DRAWS, seed=seed)
     alphas, betas = regression(returns[days], benchmark[days])
-    found = {"alpha": alphas * per_year, "beta": betas}
+    draws = {"alpha": alphas * per_year, "beta": betas}
     return {
         name: central_interval(values)
-        for name, values in found.items()
+        for name, values in draws.items()
         if np.isfinite(values).all()
     }
 

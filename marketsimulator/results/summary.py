@@ -79,7 +79,7 @@ from sizing.quantity import truncate_to_increment
 from trainingdata.bars import Bars
 from trainingdata.market import Market
 
-ACCOUNT_FIGURES = (  # figures of an account, which a benchmark that is not traded lacks
+ACCOUNT_FIGURES = (  # figures of an account, undefined for a benchmark that is not traded
     *("turnover", "mean_leverage", "max_leverage", "time_invested", "premium_share"),
     *("costs", "interest", "trades"),
 )
@@ -102,7 +102,7 @@ class Results:
     title: kind of the main run, such as "Backtest".
     other_holdings: symbols with a position of the live account outside the run, at the end.
     coarse_run: run of the same trader with fills on the decision bars; None without finer bars.
-    benchmark: benchmark that the user chose; None: buy and hold.
+    benchmark: benchmark chosen by the user; None: buy and hold.
     """
 
     settings: BacktestSettings
@@ -363,12 +363,12 @@ class Results:
 
     @property
     def periods_per_year(self) -> int:
-        """Days per year, as in `metrics.count_periods_per_year`."""
+        """Days per year of annual figures."""
         return count_periods_per_year(self.main_run.equity_curve()[0], has_crypto=self.has_crypto)
 
     @property
     def benchmark_text(self) -> str:
-        """Description of the benchmark, in one sentence."""
+        """Description of the benchmark of the relative figures."""
         if self.benchmark is None:
             return "buy and hold: equal weights of all symbols, bought once, after costs"
         return self.benchmark.text
@@ -378,9 +378,9 @@ class Results:
         return self._daily(*run.equity_curve())
 
     def benchmark_curve(self) -> tuple[Instants, Array]:
-        """Return the instants of the equity rows and the benchmark's equity there, [N] each.
+        """Return the instants [N] of the equity rows, and the benchmark's equity at them.
 
-        A benchmark that the user chose starts with the capital of the run.
+        A chosen benchmark starts with the capital of the run.
         """
         if self.benchmark is None:
             return self._hold.equity_curve()
@@ -392,12 +392,12 @@ class Results:
         return self._daily(*self.benchmark_curve())
 
     def curves(self) -> list[tuple[Instants, Array]]:
-        """Return the instants and the equity of each run [N], then of the chosen benchmark."""
-        found = [run.equity_curve() for run in self.runs]
-        return found if self.benchmark is None else [*found, self.benchmark_curve()]
+        """Return instants and equity [N] of each run, then of the chosen benchmark."""
+        curves = [run.equity_curve() for run in self.runs]
+        return curves if self.benchmark is None else [*curves, self.benchmark_curve()]
 
     def daily_curves(self) -> list[tuple[Instants, Array]]:
-        """Return the curves of `curves` at the start and each 16:00 New York, [1 + D]."""
+        """Return `curves` at the start and at each 16:00 New York, [1 + D]."""
         return [self._daily(at, equity) for at, equity in self.curves()]
 
     def _daily(self, at: Instants, equity: Array) -> tuple[Instants, Array]:
@@ -407,12 +407,11 @@ class Results:
         """Return the figures of the chosen benchmark; those of an account are None."""
         at, equity = self.benchmark_curve()
         capital = self.settings.capital
-        found = measure_performance(at, equity, capital=capital, has_crypto=self.has_crypto)
-        account = dict.fromkeys(ACCOUNT_FIGURES)
+        figures = measure_performance(at, equity, capital=capital, has_crypto=self.has_crypto)
         return {
-            **found.as_dict(),
+            **figures.as_dict(),
             "max_drawdown_intraday": largest_drawdown(np.append(capital, equity)),
-            **account,
+            **dict.fromkeys(ACCOUNT_FIGURES),
             **RelativePerformance().as_dict(),
         }
 

@@ -245,7 +245,8 @@ def test_tearsheet_fits_any_width(browser: Page, tmp_path: Path) -> None:
     write_files_atomically(record.files(), tmp_path)
     page = tmp_path / "tearsheet.html"
     assert page.stat().st_size < 200_000
-    look_at_all_widths(browser, page, ("lead over SPY", "Figures", "Doubts", "Monthly returns"))
+    titles = ("outperformance over SPY", "Figures", "Doubts", "Worst drawdowns", "Monthly returns")
+    look_at_all_widths(browser, page, titles)
     look_at_charts(browser, 2)
     assert_tables_fit_a_phone(browser, page)
     assert browser.complaints == []

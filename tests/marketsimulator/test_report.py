@@ -27,18 +27,19 @@ from marketsimulator.backtest import run_backtest
 from marketsimulator.results.forecast_outcomes import forecast_outcomes
 from marketsimulator.results.metrics import (
     TABLE_FIGURES,
+    daily_returns,
     daily_rows,
     figure_text,
     returns_by_period,
 )
-from marketsimulator.results.price_charts import Trade, most_telling
+from marketsimulator.results.price_charts import Trade, select_trades
 from marketsimulator.results.remarks import (
     cost_remarks,
     deflated_sharpe_remarks,
     sample_size_remarks,
     uncalibrated_remarks,
 )
-from marketsimulator.results.report import result_files
+from marketsimulator.results.report import render_report, result_files
 from marketsimulator.results.report_charts import daily_weights
 from marketsimulator.results.report_tables import outperformance_table
 from marketsimulator.results.round_trips import (
@@ -206,6 +207,24 @@ def test_exposure_is_long_and_short_at_four_pm(
         assert ends == pytest.approx([whole.max(), whole.min()], rel=1e-4)
 
 
+def test_longer_run_has_rolling_charts(
+    both: tuple[str, dict[str, Any]], traded: Results, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert "shorter than the window" in section(both[0], "Rolling figures")
+    for module in ("report", "report_charts"):
+        monkeypatch.setattr(f"marketsimulator.results.{module}.rolling_window", lambda _: 5)
+    page = section(render_report(both[1], traded, "", ()), "Rolling figures")
+    assert re.findall("<h3>(.*?)</h3>", page) == [
+        *("Rolling Sharpe", "Rolling volatility (ann.)", "Rolling beta to buy and hold")
+    ]
+    figures = daily_returns(traded.daily_curve(traded.main_run)[1])
+    assert [len(chart["series"]) for chart in charts_of(page)] == [2, 2, 1]
+    last = charts_of(page)[0]["series"][-1]["y"][-1]
+    assert last == pytest.approx(
+        figures[-5:].mean() / figures[-5:].std(ddof=1) * np.sqrt(traded.periods_per_year), rel=1e-3
+    )
+
+
 def test_price_charts_mark_trades_with_their_reasons(
     both: tuple[str, dict[str, Any]], traded: Results
 ) -> None:
@@ -243,14 +262,14 @@ def test_trades_are_named_by_their_change() -> None:
     assert trade("2", "-2").text == "exit short: buy 2 at $10.00"
 
 
-def test_turns_of_every_stretch_are_marked_first() -> None:
-    """Trades that grow: the first turn of each stretch comes before the second of the last one."""
+def test_entries_and_exits_of_every_bin_come_first() -> None:
+    """Growing trades: the first exit of each time bin comes before the second of the last bin."""
     early = [trade("1", "0", 0), trade("-1", "1", 1), trade("9", "9", 2)]
     late = [trade("70", "0", 1000), trade("-80", "80", 1001), trade("90", "90", 1002)]
     every = [*early, *late]
-    assert [every.index(each) for each in most_telling(every, 2)] == [0, 4]
-    assert [every.index(each) for each in most_telling(every, 5)] == [0, 1, 3, 4, 5]
-    assert most_telling(every, 6) == every
+    assert [every.index(each) for each in select_trades(every, 2)] == [0, 4]
+    assert [every.index(each) for each in select_trades(every, 5)] == [0, 1, 3, 4, 5]
+    assert select_trades(every, 6) == every
 
 
 def test_daily_weights_equal_the_accounts_exposure(traded: Results) -> None:
@@ -313,7 +332,7 @@ def test_trip_statistics_by_hand() -> None:
         profit_factor=1.5,
         largest_win=40.0,
         largest_loss=-30.0,
-        most_losses=2,
+        consecutive_losses=2,
         median_days=1.0,
     )
     assert trip_statistics(trips_of(fill("1", 100.0))) == TripStatistics(0)
