@@ -72,8 +72,8 @@ class BacktestSettings(TradingSettings):
     trials: str | None = setting(None, "SQLite file of the trial ledger; null: none")
     benchmark: str | None = setting(
         None,
-        "symbol of the bars, traded or not, or file of daily returns (CSV, Parquet); null: "
-        "buy and hold",
+        "symbol of the bars, traded or not, or file of daily returns, equity or prices (CSV, "
+        "Parquet); null: buy and hold",
     )
     fills: FillTerms = setting(FillTerms(), "limits on how much of an order fills")
 
@@ -209,64 +209,67 @@ class ComparisonOptions:
 
 @settings_class()
 class SearchOptions:
-    """Settings of a search: what is varied, by what it is judged, and when it is tested."""
+    """Settings of a walk-forward search: search space, objective, spans, trials."""
 
     space: dict[str, Any] | None = setting(
         None,
-        "`setting: [low, high]` for numbers between (whole ones if both are), `[low, high, log]` "
-        "for their logarithms, any other list or `{choices: [5, 50]}` for these values alone",
+        "search space: `setting: [low, high]` for a range (of integers if both are), "
+        "`[low, high, log]` on a logarithmic scale, any other list or `{choices: [5, 50]}` for a "
+        "choice",
     )
-    trials: int = setting(50, "settings tried on each training span", ge=2, le=10_000)
+    trials: int = setting(50, "trials on each training span", ge=2, le=10_000)
     objective: Literal["sharpe", "log_growth"] = setting(
-        "sharpe", "of the training span, by which settings are chosen"
+        "sharpe", "figure of the training span that the chosen settings maximise"
     )
     spans: int = setting(
-        5, "spans of as many days each; all but the first are tested on", ge=2, le=100
+        5, "number of spans of equal length; all but the first are test spans", ge=2, le=100
     )
     window: int | None = setting(
-        None, "spans before a test that it is trained on; none: all before", ge=1, le=99
+        None, "training spans before each test span; null: all earlier ones", ge=1, le=99
     )
-    ledger: str | None = setting(None, "the trial ledger, an SQLite file")
+    ledger: str | None = setting(None, "SQLite file of the trial ledger; null: none")
     launcher: Literal["local", "ray"] = setting(
         "local", "`local` runs trials in this process, `ray` on a Ray cluster"
     )
-    workers: int | None = setting(None, "threads of `local`; none: one per core", ge=1, le=1024)
-    ray: RaySettings = setting(RaySettings(), "which one, and what a task has of it")
+    workers: int | None = setting(None, "threads of `local`; null: one per core", ge=1, le=1024)
+    ray: RaySettings = setting(RaySettings(), "Ray cluster, and the resources of a task")
 
     def __post_init__(self) -> None:
         if self.window is not None and self.window >= self.spans:
             raise InputError(
-                f"window: {self.window} spans are not below spans={self.spans}; the last test has"
-                f" {self.spans - 1} before it"
+                f"window: {self.window} must be below spans={self.spans}: the last test span has"
+                f" {self.spans - 1} spans before it"
             )
 
 
 @settings_class()
 class TearsheetSettings:
-    """Settings of a tear sheet: the returns to judge, and what they are compared with."""
+    """Settings of a tear sheet: daily returns, benchmark, number of trials."""
 
     returns: str | None = setting(
-        None, "file of daily returns or equity, CSV or Parquet; the first word of the command"
+        None, "CSV or Parquet file of daily returns or equity; the first argument of the command"
     )
     column: str | None = setting(
-        None, "column of returns or equity; none: the one that is named so"
+        None, "column of returns or equity; null: the one with a known name"
     )
     unit: Literal["fraction", "percent"] | None = setting(
-        None, "of returns; none: recognised, or refused"
+        None, "unit of the returns; null: inferred from headings, percent signs and sizes"
     )
-    benchmark: str | None = setting(None, "file of its daily returns, equity or prices; none: none")
+    benchmark: str | None = setting(
+        None, "file of daily returns, equity or prices of the benchmark; null: none"
+    )
     trials: int | None = setting(
         None,
-        "variants tried, of which these returns are the best; none: not stated",
+        "number of variants tried, of which these returns are the best; null: unknown",
         ge=1,
         le=10**9,
     )
-    seed: int = setting(0, "of the bootstrap", ge=0)
-    output: str = setting("outputs/tearsheet", "folder")
+    seed: int = setting(0, "seed of the bootstrap", ge=0)
+    output: str = setting("outputs/tearsheet", "folder for the results")
 
     @classmethod
     def from_config(cls, config: DictConfig) -> Self:
-        """Return the checked settings of a composed configuration."""
+        """Validate a composed configuration and return its settings."""
         return settings_from_config(cls, config)
 
 
