@@ -1,12 +1,12 @@
-r"""A universe of its own: each month the two symbols with the steadiest rise may be held.
+r"""A custom universe: each month, the two symbols with the steadiest rise.
 
     .venv/bin/python -m marketsimulator.backtest 'data.dir=[outputs/example-bars]' \
         start=2024-03-04 end=2024-05-31 forecaster=ewma sizing.strategy=equal_weight \
         universe._target_=examples.quiet_trend.quiet_trend universe.keep=2 \
         output=outputs/example-universe
 
-A rank is a function of the bars that were known at the renewal. `universe.top`, `min_price` and
-`members` filter before it; `marketsimulator.audit look_ahead` shows whether it reads later bars.
+A rank is a function of the bars known when the universe is renewed. `universe.top`, `min_price` and
+`members` filter first. `marketsimulator.audit look_ahead` detects a rank that reads later bars.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import numpy as np
 from foundation.arrays import Array
 from trainingdata.bars import CLOSE, Bars
 
-WINDOW = 200  # own bars of a symbol
+WINDOW = 200  # bars of a symbol
 
 
 def quiet_trend(bars: Bars) -> Array:

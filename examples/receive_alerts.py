@@ -1,9 +1,9 @@
-r"""An address that receives the alerts of a live job: here it prints them, yours may forward them.
+r"""A webhook that receives the alerts of a live job and prints them.
 
     .venv/bin/python examples/receive_alerts.py
 
-sends itself one alert, as a job with `alert_url=http://127.0.0.1:PORT` does, and ends. Slack
-and Discord addresses need no such program: both read the same JSON.
+It sends itself one alert, like a job with `alert_url=http://127.0.0.1:PORT`, and stops. Slack and
+Discord webhooks read the same JSON without such a program.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ class Receiver(BaseHTTPRequestHandler):
     """Handler of one alert: a JSON object with text, content and kind."""
 
     def do_POST(self) -> None:
-        """Print the alert; answer 200, without which it is sent again."""
+        """Print the alert and answer 200; otherwise the sender retries."""
         alert = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         received.append(alert)
         sys.stdout.write(f"{alert['kind']}: {alert['text']}\n")
@@ -31,11 +31,11 @@ class Receiver(BaseHTTPRequestHandler):
         self.end_headers()
 
     def log_message(self, *_: Any) -> None:
-        """Print no line per request."""
+        """Disable the log of requests."""
 
 
 def main() -> None:
-    """Receive one alert on a free port of this machine."""
+    """Receive one alert on a free local port."""
     with HTTPServer(("127.0.0.1", 0), Receiver) as server:
         Thread(target=server.serve_forever, daemon=True).start()
         with Notifier(None, f"http://127.0.0.1:{server.server_port}") as notices:

@@ -1,11 +1,11 @@
-r"""Contracts of the next option spread: half-Kelly on the last closed trades, for any balance.
+r"""Size of the next option spread: half-Kelly on the last closed trades, by account balance.
 
     .venv/bin/python examples/make_trades.py outputs/example-trades.csv
     .venv/bin/python examples/spread_contracts.py outputs/example-trades.csv
 
-The first line writes the trades, which earn little. The second table shows what the same
-account may sell if every trade had earned 20 USD more. The last 50 trades count; the other rules
-are in configs/contracts/rules.yaml. `option_spreads.contracts` does the same for an account.
+The first command writes trades with a small mean profit. The second table shows the contracts if
+every trade had earned 20 USD more. The last 50 trades count; the other rules are in
+configs/contracts/rules.yaml. `option_spreads.contracts` sizes spreads for an account.
 """
 
 from __future__ import annotations

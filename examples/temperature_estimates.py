@@ -1,11 +1,11 @@
-r"""Estimates for event contracts: the probability of each bin of a day's high temperature.
+r"""Estimates for event contracts: the probability of each range of a day's high temperature.
 
     .venv/bin/python examples/temperature_estimates.py outputs/example-estimates.csv
 
-Your model forecasts a high of 71.3 °F with a deviation of 2.4 °F. The file names the probability of
-YES of each market and the instant at which it expires. `event_contracts.trade
-estimates=outputs/example-estimates.csv` reads it again at every tick; a market without an estimate
-is not traded. What half-Kelly would buy at given asks is printed.
+The model forecasts a high of 71.3 °F with a standard deviation of 2.4 °F. The file lists the
+probability of YES in each market and when the estimate expires. `event_contracts.trade
+estimates=outputs/example-estimates.csv` reads it at every tick and does not trade markets without
+an estimate. The printed table has the contracts that half-Kelly buys at given asks.
 """
 
 from __future__ import annotations

@@ -1,11 +1,11 @@
-r"""A foundation model of another family: TimesFM of Google, through the transformers library.
+r"""Another foundation model as forecaster: Google's TimesFM, by the transformers library.
 
     .venv/bin/python examples/timesfm_forecaster.py outputs/example-timesfm
     .venv/bin/python -m marketsimulator.backtest 'data.dir=[outputs/example-bars]' \
         start=2024-03-18 end=2024-03-22 forecaster._target_=examples.timesfm_forecaster.TimesFm \
         forecaster.arguments.model=outputs/example-timesfm output=outputs/example-timesfm-run
 
-The first line writes an untrained stand-in; google/timesfm-2.0-500m-pytorch is a trained one.
+The first command writes an untrained model; google/timesfm-2.0-500m-pytorch is a trained one.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from trainingdata.bars import Bars
 
 @dataclass(frozen=True)
 class TimesFm:
-    """Forecaster with quantiles of TimesFM; `model` is a folder or a name."""
+    """Forecaster with quantiles of TimesFM; `model` is a folder or a name on Hugging Face."""
 
     model: str = "google/timesfm-2.0-500m-pytorch"
     window: int = 128
@@ -36,7 +36,7 @@ class TimesFm:
     def forecast(
         self, bars: Bars, since: np.datetime64 | Instants, progress: Progress = no_progress
     ) -> ForecastTable:
-        """Forecast every symbol at each of its bars that becomes known from `since` on."""
+        """Forecast every symbol at each of its bars from `since` on."""
         model = TimesFmModelForPrediction.from_pretrained(self.model)
         windows = Windows.from_bars(bars, since, self.window)
         parts = [np.empty((0, HORIZON, len(LEVELS)), np.float32)]
