@@ -287,7 +287,7 @@ def test_download_doctor_and_backtest_use_the_keys(
         code, printed, said = answer_of(INIT, *words, *more, cwd=tmp_path)
         assert here.posts == []
     assert code == 0, said
-    assert "ok      keys: present, and accepted" in printed
+    assert "ok      keys: set, and accepted by the venue" in printed
     assert KEYS.secret not in printed + said
     assert (tmp_path / "mine" / "bars" / "SYA.parquet").is_file()
     assert (tmp_path / "mine" / "first" / "report.html").is_file()
