@@ -218,12 +218,12 @@ def test_pictures_of_the_examples_are_small() -> None:
 
 
 @pytest.mark.slow
-def test_model_of_another_family_is_calibrated_and_traded(results: Callable[[str], Path]) -> None:
+def test_timesfm_is_calibrated_and_traded(results: Callable[[str], Path]) -> None:
     output = results("timesfm_forecaster.py")
     summary = json.loads((output / "summary.json").read_text())
     assert summary["forecaster"] == "timesfm, calibrated"
     assert len(pd.read_parquet(output / "fills.parquet")) > 10
-    # Nothing was learned, so that no position comes from the forecast.
+    # The model is untrained: no position comes from the forecast.
     decisions = pd.read_parquet(output / "decisions.parquet")
     assert decisions["mu"].abs().max() < 1e-3
 
