@@ -124,7 +124,7 @@ def test_rolling_figures_equal_those_of_each_window() -> None:
 
 @pytest.fixture(scope="module")
 def beside() -> Results:
-    """Three weeks of two stocks, beside one that is not traded."""
+    """Three weeks of two stocks, with a third one as benchmark."""
     return run_backtest(settings_of(*SHORT, "benchmark=SYC"))
 
 
@@ -157,7 +157,7 @@ def test_buy_and_hold_is_the_default_benchmark(traded: Results) -> None:
     assert summary["beta"] is not None
 
 
-def test_own_returns_as_benchmark_leave_nothing_ahead(beside: Results, tmp_path: Path) -> None:
+def test_own_returns_as_benchmark_give_zero_alpha(beside: Results, tmp_path: Path) -> None:
     """The file of returns that a run writes is a benchmark of the same run."""
     file = tmp_path / "returns.csv"
     returns_frame(beside).to_csv(file)
@@ -238,7 +238,7 @@ def test_returns_are_read_from_csv_and_parquet(tmp_path: Path) -> None:
         assert read.to_list() == frame["return"].to_list()
 
 
-def test_symbol_that_begins_late_is_refused_after_a_week(beside: Results) -> None:
+def test_benchmark_starting_late_is_refused_after_a_week(beside: Results) -> None:
     """Crypto begins before stocks: until its first bar the symbol has no return."""
     settings = replace(beside.settings, benchmark="SYC")
     found = read_benchmark(settings, beside.market)
@@ -254,7 +254,7 @@ def test_symbol_that_begins_late_is_refused_after_a_week(beside: Results) -> Non
 
 @pytest.mark.parametrize("hourly", [True, False])
 def test_untraded_symbol_has_hourly_or_daily_bars(tmp_path: Path, hourly: bool) -> None:
-    """AAA alone is traded; BBB lies beside it, as hourly bars or as daily ones."""
+    """AAA is traded; BBB has hourly or daily bars in the same folder."""
     data = write_bars(tmp_path / "bars", {"AAA": 0.9, "BBB": 0.8}, sessions=10)
     other = data / "BBB.csv"
     table = pd.read_csv(other, parse_dates=["timestamp"])

@@ -1,4 +1,4 @@
-"""Exported tables: they hold what the run holds, and quantstats and pyfolio read them."""
+"""Exported tables equal the run; quantstats and pyfolio read them."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ NEEDS_PYFOLIO = "pyfolio-reloaded is not installed: it needs an older peewee tha
 
 
 def library(name: str, reason: str) -> ModuleType:
-    """A library whose own warnings are none of ours, or a skip."""
+    """Import a library without its warnings, or skip the test."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         found: ModuleType = pytest.importorskip(name, reason=reason)
@@ -45,7 +45,7 @@ def stocks() -> Results:
 
 
 def read(results: Results, folder: Path, zone: str | None = None) -> dict[str, pd.DataFrame]:
-    """The exported tables, as a user reads them."""
+    """Read the exported tables as a user does."""
     for name, write in export_writers(results).items():
         write(folder / name)
     frames = {
@@ -58,7 +58,7 @@ def read(results: Results, folder: Path, zone: str | None = None) -> dict[str, p
     return frames
 
 
-def test_exports_hold_equity_returns_and_trades(traded: Results, tmp_path: Path) -> None:
+def test_exports_contain_equity_returns_and_trades(traded: Results, tmp_path: Path) -> None:
     frames = read(traded, tmp_path)
     at, equity = traded.main_run.equity_curve()
     rows, marks = daily_rows(at, has_crypto=True)
@@ -82,7 +82,7 @@ def test_exports_hold_equity_returns_and_trades(traded: Results, tmp_path: Path)
     assert list(again.index) == list(returns.index)
 
 
-def test_quantstats_finds_the_same_figures(stocks: Results, tmp_path: Path) -> None:
+def test_quantstats_computes_the_same_figures(stocks: Results, tmp_path: Path) -> None:
     quantstats = library("quantstats", NEEDS_QUANTSTATS)
     returns = read(stocks, tmp_path)["returns"]["return"]
     summary = stocks.summary()

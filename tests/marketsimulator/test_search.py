@@ -62,7 +62,7 @@ def searched(output: Path, *words: str) -> SearchResult:
 
 
 def content(found: SearchResult) -> list[Any]:
-    """Every choice, and every day that it and the default settings earned."""
+    """The choices, with their daily returns and those of the default settings."""
     return [
         [each.params, each.value, _listed(each.returns), _listed(each.default)]
         for each in found.choices
@@ -123,7 +123,7 @@ def test_killed_process_resumes_with_the_same_page(tmp_path: Path) -> None:
 
 
 def _stored(path: Path) -> int:
-    """Return the number of trials in a search's store, 0 before it has any."""
+    """Return the number of trials in the store of a search."""
     if not path.exists():
         return 0
     with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as file:
@@ -142,7 +142,7 @@ def test_more_trials_extend_a_finished_search(found: SearchResult, tmp_path: Pat
 def test_later_bars_change_no_choice(
     found: SearchResult, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Prices after the first test's end are others: what was chosen and earned until then stays."""
+    """Changed prices after the first test span leave earlier choices and returns as they were."""
     end = found.choices[1].fold.train.market.bars.last_instant
     whole: Callable[[BacktestSettings], Market] = BacktestSettings.market
 
@@ -171,7 +171,7 @@ def backtest_objective(choice: SpanChoice, words: Sequence[str], objective: Any)
     return objective_of(returns, objective, 252)
 
 
-def test_objective_is_that_of_the_backtest_of_its_span(found: SearchResult) -> None:
+def test_objective_equals_a_backtest_of_the_span(found: SearchResult) -> None:
     for choice in found.choices[1:]:
         assert choice.value == backtest_objective(choice, SMALL, "sharpe")
 
@@ -191,7 +191,7 @@ def test_default_and_choice_trade_the_same_test_days(found: SearchResult) -> Non
         assert run.figures(run.main_run)["total_return"] == pytest.approx(total, rel=1e-9)
 
 
-def test_every_trial_enters_the_ledger_with_its_span(tmp_path: Path) -> None:
+def test_ledger_records_every_trial_with_its_span(tmp_path: Path) -> None:
     ledger = tmp_path / "ledger.sqlite"
     found = searched(tmp_path / "out", *SMALL[:7], f"ledger={ledger}", *SMALL[8:])
     with closing(sqlite3.connect(ledger)) as file:
@@ -291,7 +291,7 @@ def test_page_begins_with_the_verdict(tmp_path: Path) -> None:
         assert summary["out_of_sample"][name]["days"] == 82
 
 
-def test_another_search_never_takes_finished_trials(tmp_path: Path) -> None:
+def test_another_search_never_reuses_finished_trials(tmp_path: Path) -> None:
     searched(tmp_path / "out", *SMALL[:-1], "trials=2")
     words = [*SMALL[:-1], "trials=2", "objective=log_growth", "output=out"]
     said = refusal_of(MODULE, *words, cwd=tmp_path)
@@ -366,7 +366,7 @@ def test_damaged_store_is_refused(tmp_path: Path) -> None:
         searched(tmp_path)
 
 
-def test_days_of_a_search_are_those_of_its_spans(found: SearchResult) -> None:
+def test_search_covers_the_days_of_its_spans(found: SearchResult) -> None:
     days = [len(each.fold.test.marks) for each in found.tested if each.fold.test]
     assert found.performance(found.returns).days == sum(days) == 82
     whole = measure_daily_performance(growth_of(found.returns), found.per_year)

@@ -148,7 +148,7 @@ class SearchReport:
 
     def span_table(self) -> Table:
         """Return the choice of each training span, and what it earned on the next span."""
-        heads = ("Test span", "Chosen settings", "Objective in training", "Return", "Default return")
+        heads = ("Test span", "Chosen settings", "Training objective", "Return", "Default return")
         rows = [
             (
                 " to ".join(choice.fold.test.dates) if choice.fold.test else "after the last bar",
