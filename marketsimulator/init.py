@@ -135,7 +135,7 @@ class Setup:
         """Return the content of the settings file."""
         words = self.words()
         config, default = compose_config("live", words), compose_config("live", ())
-        chosen: Any = OmegaConf.create()
+        chosen = OmegaConf.create()
         for word in words:
             key, _, text = word.lstrip("+").partition("=")
             value: Any = OmegaConf.select(config, key)
@@ -145,10 +145,11 @@ class Setup:
                 changes = {name: part for name, part in value.items() if part != default[key][name]}
                 value = changes if is_changed else text
             OmegaConf.update(chosen, key, value)
+        values: Any = OmegaConf.to_container(chosen)
         body = "".join(
             # {key: value} without its braces: one line per setting
             f"{yaml.safe_dump({key: value}, default_flow_style=True, width=10_000)[1:-2]}\n"
-            for key, value in OmegaConf.to_container(chosen).items()
+            for key, value in values.items()
         )
         return (
             f"# yaml-language-server: $schema={CONFIGS / 'schema' / 'live.json'}\n"
