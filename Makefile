@@ -13,7 +13,7 @@ export PYTHONDONTWRITEBYTECODE :=
 # A worker of the tests has one core: two that compute on all of them wait for each other.
 TESTS := OMP_NUM_THREADS=1 $(BIN)/pytest -n auto
 
-.PHONY: backtest test check money slow long bench settings-page promises gpu wheels mutants matrix lock clean
+.PHONY: backtest test check money slow long bench settings-page schema promises sbom gpu wheels mutants matrix lock clean
 
 backtest: $(VENV)/.installed          ## run the main job on the shipped default
 	$(BIN)/python -m marketsimulator.backtest start=2024-01-02
@@ -44,6 +44,17 @@ bench: $(VENV)/.installed-dev         ## the measurements behind docs/PERFORMANC
 
 settings-page: $(VENV)/.installed     ## write docs/SETTINGS.md anew from the configurations and the settings classes
 	$(BIN)/python docs/settings_page.py
+
+schema: $(VENV)/.installed            ## write configs/schema anew: JSON Schemas of the YAML files
+	$(BIN)/python -m docs.schema
+
+# The tool has libraries of its own, which are not part of what it lists.
+sbom: $(VENV)/.installed              ## write outputs/sbom.json, a CycloneDX list of what is installed
+	test -d .sbom || $(PYTHON) -m venv .sbom
+	.sbom/bin/pip install --disable-pip-version-check --quiet 'cyclonedx-bom>=7,<8'
+	mkdir -p outputs
+	.sbom/bin/cyclonedx-py environment --pyproject pyproject.toml --output-reproducible \
+		--output-file outputs/sbom.json $(BIN)/python
 
 promises: $(VENV)/.installed          ## write docs/promises.yaml anew: what a version promises to keep
 	$(BIN)/python -m docs.promises
@@ -78,7 +89,7 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 
 $(VENV)/.installed-dev: $(VENV)/.installed
 	@echo "installing what the tests need: a minute"
-	$(BIN)/pip install --disable-pip-version-check --quiet --no-compile --constraint constraints.txt --editable '.[dev,joblib,pictures,ray,rl]'
+	$(BIN)/pip install --disable-pip-version-check --quiet --no-compile --constraint constraints.txt --editable '.[dev,joblib,pictures,ray,rl,search]'
 	touch $@
 
 mutants: $(VENV)/.installed-dev       ## how many small faults the tests notice; words=..., e.g. words="--seed 2 sizing/kelly.py"
@@ -89,9 +100,9 @@ matrix: $(VENV)/.installed-dev        ## the default tests on every Python that 
 
 lock:                                 ## write constraints.txt anew from the bounds in pyproject.toml
 	rm -rf .lock && $(PYTHON) -m venv .lock
-	.lock/bin/pip install --quiet torch==2.13.0 --editable '.[joblib,pictures,ray,rl,dev]'
+	.lock/bin/pip install --quiet torch==2.13.0 --editable '.[joblib,pictures,ray,rl,search,dev]'
 	.lock/bin/pip freeze --exclude-editable | sed 's/+cpu$$//' > constraints.txt
 	rm -rf .lock
 
 clean:
-	rm -rf $(VENV) .gpu outputs logs .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) .gpu .sbom outputs logs .mypy_cache .ruff_cache .pytest_cache .hypothesis

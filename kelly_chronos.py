@@ -3,16 +3,18 @@
 kelly-chronos                     the commands, one per line
 kelly-chronos backtest …          the same as python -m marketsimulator.backtest …
 kelly-chronos --version           the version
+kelly-chronos --completion bash   a script for shell completion; also zsh and fish
 """
 
 from __future__ import annotations
 
-import os
 import sys
+from collections.abc import Sequence
 
 from foundation import VERSION
-from foundation.cli import module_docstring, run_command
-from foundation.errors import invalid_choice
+from foundation.cli import module_docstring, run_command, write_text
+from foundation.completion import COMPLETE_FLAG, COMPLETION_FLAG, candidates, completion_script
+from foundation.errors import InputError, invalid_choice
 from foundation.plugin import merged_table
 from foundation.signals import exit_with_error
 
@@ -23,6 +25,9 @@ COMMANDS: dict[str, str] = {
 
 def main() -> None:
     """Run the command that the first argument names; without arguments, list the commands."""
+    if len(sys.argv) > 1 and sys.argv[1] in (COMPLETION_FLAG, COMPLETE_FLAG):
+        _complete(sys.argv[1], sys.argv[2:])
+        return
     command = sys.argv[1].replace("-", "_") if len(sys.argv) > 1 else ""
     if command in COMMANDS:
         # argparse and Hydra print the first word as the program's name.
@@ -39,12 +44,19 @@ def main() -> None:
         f"  {name:{width}}  {module_docstring(module).splitlines()[0]}\n"
         for name, module in COMMANDS.items()
     ]
+    write_text("".join(lines))
+
+
+def _complete(flag: str, words: Sequence[str]) -> None:
+    """Print the completion script of a shell, or the candidates of the last word."""
+    if flag == COMPLETE_FLAG:
+        table = {name: each for name, each in merged_table("COMMANDS").items() if each.is_listed}
+        write_text("".join(f"{each}\n" for each in candidates(words, table)))
+        return
     try:
-        sys.stdout.writelines(lines)
-        sys.stdout.flush()
-    except BrokenPipeError:
-        # The reader closed the pipe (`kelly-chronos | head`); Python would report it again.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        write_text(completion_script(words[0] if words else ""))
+    except InputError as error:
+        exit_with_error(error)
 
 
 if __name__ == "__main__":

@@ -29,6 +29,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from omegaconf import DictConfig
@@ -39,6 +40,7 @@ from execution.decision.choice import Choice, no_order_text
 from execution.decision.trader import Trader
 from execution.journal.events import EventLog
 from execution.journal.halts import Halts
+from execution.journal.orders import encode_order
 from execution.journal.refusals import read_active_refusals
 from execution.journal.schema import open_current_schema
 from execution.live.account_lock import JOURNAL_FILE, KILL_FILE, may_exist
@@ -183,8 +185,11 @@ def _refuse_other_keys(settings: LiveSettings, keys: ApiKeys) -> None:
         )
 
 
-def run_at_venue(config: DictConfig) -> None:
-    """Run the configured mode at a venue: the trading loop, a replay or a preview."""
+def run_at_venue(config: DictConfig) -> Result | None:
+    """Run the configured mode at a venue: the trading loop, a replay or a preview.
+
+    Only a preview returns a result.
+    """
     settings, keys, feed, trader = build_venue_components(config)
     if named := [key for key in ("start", "end", "days") if config[key] is not None]:
         with tolerate_print_errors():
@@ -211,7 +216,8 @@ def run_at_venue(config: DictConfig) -> None:
             if loop is not None:
                 loop.run()
     else:
-        _show_preview(settings, keys, feed, trader)
+        return _show_preview(settings, keys, feed, trader)
+    return None
 
 
 class CycleLogger:
@@ -267,7 +273,7 @@ class PreviewBroker:
         raise InputError(f"{', '.join(client_order_ids)}: a preview cancels no orders")
 
 
-def _show_preview(settings: LiveSettings, keys: ApiKeys, feed: BarFeed, trader: Trader) -> None:
+def _show_preview(settings: LiveSettings, keys: ApiKeys, feed: BarFeed, trader: Trader) -> Result:
     """Print the decision at the venue now, and the reasons why a loop would not send it."""
     connection = create_broker_connection(settings.broker, keys)
     stops, quarantined = _stopped(settings, connection.account_id())
@@ -283,10 +289,44 @@ def _show_preview(settings: LiveSettings, keys: ApiKeys, feed: BarFeed, trader: 
         print_symbols_without_decision(cycle, settings)
     for line in stops:
         print_line(line)
+    document = {**_cycle_document(cycle, settings), "loop_blockers": stops}
+    document["next_decision_at"] = None
     if cycle.decision is None:
         now, timeframe = cycle.account.as_of, cycle.bars.timeframe
         instant = next_decision_instant(now, settings.symbols, timeframe, settings.decisions)
         print_line(f"The next decision is possible at {utc_text(instant)}.")
+        document["next_decision_at"] = instant
+    return Result(document=document)
+
+
+def _cycle_document(cycle: Cycle, settings: LiveSettings) -> dict[str, Any]:
+    """Return a cycle for JSON: money in USD, weights as fractions of equity, instants in UTC."""
+    decision, equity = cycle.decision, cycle.account.equity
+    choices = () if decision is None else decision.choices
+    return {
+        "at": cycle.account.as_of,
+        "equity": equity,
+        "idle_reason": cycle.idle_reason,
+        "sizing_failure": decision.sizing_failure if decision else "",
+        "decisions": [
+            {
+                **choice._asdict(),
+                "rationale": choice.rationale._asdict(),
+                "no_order_reason": no_order_text(choice, equity),
+            }
+            for choice in choices
+        ],
+        "orders": [
+            {
+                "client_order_id": order.client_order_id,
+                **encode_order(order),
+                "reason": str(order.reason),
+                "unsent_reason": cycle.unsent_reasons.get(order.client_order_id, ""),
+            }
+            for order in (decision.orders if decision else ())
+        ],
+        "undecided_reasons": dict(undecided_reasons(cycle, settings)),
+    }
 
 
 def _stopped(settings: LiveSettings, account: str) -> tuple[list[str], frozenset[str]]:
@@ -465,8 +505,7 @@ def run(settings: LiveRequest) -> Result | None:
         return run_quantity(settings.quantity_arguments, settings.overrides)
     with one_line_errors(INTERRUPTION_TEXTS[config.mode]):
         if config.mode != "dry":
-            run_at_venue(config)
-            return None
+            return run_at_venue(config)
         live = LiveSettings.from_config(config)
         cycle = run_dry_cycle(live, _positions(config))
         print_cycle(cycle)

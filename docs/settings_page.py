@@ -24,6 +24,7 @@ from foundation.settings import NO_KEY_MARKER, settings_class_in
 
 PAGE = Path(__file__).resolve().parent / "SETTINGS.md"
 _TIME = "-${now:%Y%m%dT%H%M%S}"
+EDITOR_LINE = "yaml-language-server"  # in the comment that names a file's schema
 NON_SETTING_KEYS = {"defaults", "hydra", OVERWRITE_KEY}
 
 TABLE_HEADER = "key | value | meaning\n--- | --- | ---"
@@ -50,6 +51,17 @@ INTRODUCTION = """# Settings
 Look up the words a command accepts: `key=value`, as `sizing.fraction=0.25`. Quote a list,
 `'symbols=[NVDA,AAPL]'`; select custom code with `GROUP._target_=module.Name`.
 `make settings-page` writes this page from the settings classes and `configs/*.yaml`.
+
+- **Search:** `kelly-chronos list settings WORD`.
+- **Keep settings in a file:** YAML such as `limits: {symbol_cap: 0.5}`. Every command reads it as
+  `config=FILE`; the command line replaces its values. Keys that only other commands have
+  are skipped, unknown keys are refused. `kelly-chronos init` writes such a file.
+- **Check the file in an editor:** its first line names the schema,
+  `# yaml-language-server: $schema=…/configs/schema/live.json`.
+- **Add files to groups:** `--config-dir FOLDER fees=mine` reads `mine.yaml` in FOLDER's `fees`.
+- **Complete commands, keys and values:** `eval "$(kelly-chronos --completion bash)"` in
+  `~/.bashrc`; the same with `zsh` in `~/.zshrc` after `compinit`; for fish
+  `kelly-chronos --completion fish | source` in `config.fish`.
 
 The value column shows the class's default, then other accepted values. `1.0` stands for any
 number and `1` for integers; 0…1 includes both ends, >0…<1 neither. `[]` and `null` alone stand for
@@ -238,7 +250,8 @@ def _link(kind: type[Any]) -> str:
 def _section(name: str) -> str:
     """Return a configuration's section: purpose, classes, and settings of its file alone."""
     text = (CONFIGS / f"{name}.yaml").read_text()
-    about = " ".join(line.removeprefix("# ") for line in text.splitlines() if line.startswith("#"))
+    comments = [line for line in text.splitlines() if line.startswith("#")]
+    about = " ".join(line.removeprefix("# ") for line in comments if EDITOR_LINE not in line)
     parts = [f"### {name}", f"{about} {', '.join(map(_link, CLASSES[name]))}."]
     beside = _beside(name)
     parts += ["\n".join(f"- `{key}`: {said}" for key, said in beside.items())] if beside else []
@@ -266,12 +279,15 @@ def _leaves(values: Mapping[str, Any], group: str = "") -> Iterator[tuple[str, A
 
 def _beside(name: str) -> dict[str, str]:
     """Return the keys of a file that its classes lack, with their comments."""
-    known = {field.name for kind in CLASSES[name] for field in fields(kind)}
-    text = (CONFIGS / f"{name}.yaml").read_text()
-    said = dict(re.findall(r"^(\w+):.*?[ ]# *(.+)$", text, re.MULTILINE))
-    known |= NON_SETTING_KEYS
-    own = [key for key in _listed(name) if key not in known]
-    return {key: said[key] for key in own if key in said}
+    known = {field.name for kind in CLASSES[name] for field in fields(kind)} | NON_SETTING_KEYS
+    comments = key_comments(name)
+    return {key: comments[key] for key in _listed(name) if key not in known and key in comments}
+
+
+def key_comments(name: str) -> dict[str, str]:
+    """Return the comment of each top-level key of a configuration file."""
+    text = (CONFIGS / f"{name}.yaml").read_text(encoding="utf-8")
+    return dict(re.findall(r"^(\w+):.*?[ ]# *(.+)$", text, re.MULTILINE))
 
 
 def _listed(name: str) -> dict[str, Any]:

@@ -35,12 +35,21 @@ COMMANDS = {
         log_links=("trade_stock_e2e", "sizing_utils"),
         words_parser="execution:live_overrides",
         is_private=True,
+        json=PREVIEW_ARGUMENT,
     ),
     "doctor": Command(
-        "execution.doctor", config="live", interruption_text="no orders were sent", is_private=True
+        "execution.doctor",
+        config="live",
+        interruption_text="no orders were sent",
+        is_private=True,
+        json="",
     ),
     "live": Command(
-        "execution.live", config="live", interruption_text="nothing was changed", is_private=True
+        "execution.live",
+        config="live",
+        interruption_text="nothing was changed",
+        is_private=True,
+        json="status",
     ),
 }
 SETTINGS = {"live": "execution.live.settings:LiveSettings"}

@@ -18,8 +18,8 @@ import logging
 import os
 import shutil
 import sys
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from decimal import Decimal
 from functools import cached_property
 from pathlib import Path
@@ -138,13 +138,16 @@ class DoctorContext:
         return is_traded(self.journal_path.parent.name, self.journal_path.parent)
 
 
-def run_checks(context: DoctorContext) -> Iterator[Finding]:
-    """Run all checks in sequence, and yield their findings.
+def run_checks(context: DoctorContext, names: Sequence[str] = ()) -> Iterator[Finding]:
+    """Run checks in sequence, and yield their findings.
 
     If a check fails, the checks that depend on it are skipped with a warning.
+
+    names: names of the checks; empty for all.
     """
     missing: dict[str, str] = {}  # by failed check: the check to fix first
-    for name, (check, needed) in CHECKS.items():
+    for name in names or CHECKS:
+        check, needed = CHECKS[name]
         if needed in missing:
             missing[name] = missing[needed]
             text = f"skipped because the check {missing[name]} failed; fix that first"
@@ -443,6 +446,22 @@ CHECKS: Mapping[str, tuple[Callable[[DoctorContext], CheckResult], str]] = {
     ),
     "halts": (lambda start: check_halts(start.journal_path), "journal"),
 }
+LOCAL_CHECKS = ("checkpoint", "disk")  # checks that need no account
+
+
+def print_findings(context: DoctorContext, names: Sequence[str] = ()) -> list[Finding]:
+    """Run checks, print each finding without secrets as soon as it is available; return all.
+
+    names: names of the checks; empty for all.
+    """
+    findings = []
+    for finding in run_checks(context, names):
+        if isinstance(context.keys, ApiKeys):
+            finding = replace(finding, detail=context.keys.redact(finding.detail))
+        findings.append(finding)
+        sys.stdout.write(f"{finding}\n")
+        sys.stdout.flush()
+    return findings
 
 
 def run(settings: LiveSettings) -> Result:
@@ -453,14 +472,11 @@ def run(settings: LiveSettings) -> Result:
     require_alpaca(settings.broker)
     # Library logs are no findings, and would leave a log file behind.
     logging.getLogger().addHandler(logging.NullHandler())
-    failed = False
     try:
         keys: ApiKeys | InputError = ApiKeys.from_environment(os.environ)
     except InputError as error:
         keys = error
-    for finding in run_checks(DoctorContext(settings, keys)):
-        failed |= finding.level == "failure"
-        line = keys.redact(str(finding)) if isinstance(keys, ApiKeys) else str(finding)
-        sys.stdout.write(f"{line}\n")
-        sys.stdout.flush()
-    return Result(exit_code=1 if failed else 0)
+    findings = print_findings(DoctorContext(settings, keys))
+    failed = any(finding.level == "failure" for finding in findings)
+    checks = [asdict(finding) for finding in findings]
+    return Result(exit_code=1 if failed else 0, document={"passed": not failed, "checks": checks})

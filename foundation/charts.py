@@ -18,7 +18,9 @@ PIT_BINS = 20  # bins of a probability integral transform
 VALUE_DIGITS = 8  # significant digits of a value
 FAINT_DIGITS = 4  # significant digits of series without a legend entry
 
-SeriesForm = Literal["line", "faint", "steps", "area", "bars", "dots", "dotted", "band", "whiskers"]
+SeriesForm = Literal[
+    "line", "faint", "steps", "area", "bars", "dots", "dotted", "band", "whiskers", "up", "down"
+]
 ValueUnit = Literal["plain", "percent", "usd", "multiple"]
 
 
@@ -31,8 +33,11 @@ class Series:
     x: [T] positions: instants, numbers, or indices of the chart's labels; increasing for lines.
     values: [T] heights; NaN leaves a gap.
     form: `steps` last until the next value, `area` fills the space below such steps, `dotted` is a
-        line through dots, `band` and `whiskers` reach from `lower_values` to `values`.
+        line through dots, `band` and `whiskers` reach from `lower_values` to `values`, `up` and
+        `down` are triangles.
     lower_values: [T] lower ends of `band` and `whiskers`.
+    notes: [T] texts that the page shows near the pointer or by arrow keys; empty: none.
+    digits: significant digits of a value.
     """
 
     name: str
@@ -41,6 +46,8 @@ class Series:
     values: Array
     form: SeriesForm = "line"
     lower_values: Array | None = None
+    notes: Sequence[str] = ()
+    digits: int = VALUE_DIGITS
 
     def downsample(self, max_points: int = MAX_POINTS) -> Series:
         """Return the series with at most `max_points` values that keep the shape of the curve."""
@@ -83,9 +90,11 @@ class Chart:
                 "colour": series.colour,
                 "form": series.form,
                 "y": _numbers(
-                    series.values, FAINT_DIGITS if series.form == "faint" else VALUE_DIGITS
+                    series.values, FAINT_DIGITS if series.form == "faint" else series.digits
                 ),
             }
+            if series.notes:
+                each["notes"] = list(series.notes)
             if series.lower_values is not None:
                 each["base"] = _numbers(series.lower_values)
             x = _places(series.x)
@@ -113,7 +122,7 @@ def downsample_indices(values: Array, max_points: int = MAX_POINTS) -> Index:
     """Return increasing indices of at most `max_points` values that preserve the shape of a curve.
 
     The indices include the first and the last value, and the lowest and the highest value of each
-    segment.
+    segment. Values between two equal neighbours are omitted.
 
     values: [T], T at least 1.
     """
@@ -127,7 +136,10 @@ def downsample_indices(values: Array, max_points: int = MAX_POINTS) -> Index:
         if np.all(np.isnan(stretch)):
             continue
         kept |= {begin + int(np.nanargmin(stretch)), begin + int(np.nanargmax(stretch))}
-    return np.array(sorted(kept))
+    rows = np.array(sorted(kept))
+    # A value between two equal neighbours does not change a line.
+    same = np.diff(values[rows]) == 0
+    return np.asarray(rows[~np.concatenate([[False], same[:-1] & same[1:], [False]])])
 
 
 def pit_density_chart(

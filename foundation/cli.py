@@ -14,11 +14,12 @@ import ast
 import gc
 import importlib
 import importlib.util
+import math
 import os
 import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import contextmanager, nullcontext, redirect_stdout, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import chain
@@ -56,6 +57,7 @@ if TYPE_CHECKING:
 
 HYDRA_FOLDER_CONFIGS = ("backtest",)  # configurations whose multirun jobs use Hydra's folder
 
+JSON_FLAG = "--json"
 _HELP_FLAGS = ("-h", "--help")
 _SHOW_FLAGS = ("--cfg", "-c")
 _UNKNOWN_FLAG = re.compile(r"unrecognized arguments: (\S+)")
@@ -88,6 +90,7 @@ class Command:
     is_private: whether only the owner may read the output files, such as those of an account.
     extras: optional libraries that the command needs, each with the extra of this project that
         installs it.
+    json: argument that --json requires, such as `status`; empty: none; None: --json is unsupported.
     is_listed: whether `kelly-chronos` lists the command.
     """
 
@@ -103,6 +106,7 @@ class Command:
     takes_hydra_flags: bool = False
     is_private: bool = False
     extras: Mapping[str, str] = field(default_factory=dict)
+    json: str | None = None
     is_listed: bool = True
 
 
@@ -114,12 +118,14 @@ class Result:
     sentences: text lines printed below the tables.
     files: function that writes each output file, by file name; all files are written, or none.
     exit_code: exit code of the process.
+    document: values that --json prints; NaN and infinite numbers become null.
     """
 
     tables: Sequence[RenderableType] = ()
     sentences: Sequence[str] = ()
     files: Mapping[str, Callable[[Path], object]] = field(default_factory=dict)
     exit_code: int = 0
+    document: Mapping[str, Any] | None = None
 
 
 def find_command(module: str) -> Command:
@@ -144,12 +150,13 @@ def run_command(module: str) -> None:
     module: module of the command, as registered.
     """
     command = find_command(module)
-    words = sys.argv[1:]
     if command.is_private:
         os.umask(NON_OWNER_PERMISSIONS)
     with handle_signals(ENDING_SIGNALS, _end_while_loading):
         with _gc_disabled():
             try:
+                as_json = _take_json_flag(command)
+                words = sys.argv[1:]
                 with name_flags_in_errors(command.flags, words):
                     line = _answer_or_refuse(command, words)
             except InputError as error:
@@ -164,7 +171,25 @@ def run_command(module: str) -> None:
             with one_line_errors("results of finished jobs are kept"):
                 run_jobs(line, partial(_work, command, home, None))
         else:
-            _work(command, home, line)
+            _work(command, home, line, as_json=as_json)
+
+
+def _take_json_flag(command: Command) -> bool:
+    """Remove --json from the process's arguments; return whether it was there.
+
+    Raises InputError for arguments that do not support it.
+    """
+    words = sys.argv[1:]
+    if command.json is None or JSON_FLAG not in words or {*_HELP_FLAGS} & {*words}:
+        return False
+    sys.argv = [sys.argv[0], *(word for word in words if word != JSON_FLAG)]
+    if command.json not in ("", *words):
+        raise InputError(
+            f"{JSON_FLAG}: {command.module} supports it with {command.json} only; remove it"
+        )
+    if command.takes_hydra_flags and {"-m", "--multirun"} & {*words}:
+        raise InputError(f"{JSON_FLAG}: not supported with --multirun; remove it")
+    return True
 
 
 @contextmanager
@@ -208,13 +233,12 @@ def _answer_or_refuse(command: Command, words: list[str]) -> CommandLine | None:
             raise not_installed(library, command.module, extra)
     if command.config is None:
         return None
-    from foundation.compose import compose_command_line, job_configs, validate_config
+    from foundation.compose import validate_command_line
 
     line = _parsed(command, words)
     # Plain words, such as `status`, may need no settings, nor the time to compose them.
     if line.overrides or not words:
-        for config in job_configs(line) if line.multirun else [compose_command_line(line)]:
-            validate_config(command.config, config)
+        validate_command_line(line)
     return line if command.takes_hydra_flags else None
 
 
@@ -266,6 +290,11 @@ def help_text(command: Command) -> str:
     if command.config is not None:
         lines.append(
             "--cfg job    show every setting with its value, after key=value changes, and meaning"
+        )
+        lines.append("config=FILE  read settings from a YAML file; key=value words replace them")
+    if command.json is not None:
+        lines.append(
+            "--json       print one JSON document; progress and tables go to standard error"
         )
     return "\n".join(lines) + "\n"
 
@@ -321,11 +350,14 @@ def _work(
     line: CommandLine | None = None,
     config: DictConfig | None = None,
     folder: Path | None = None,
+    *,
+    as_json: bool = False,
 ) -> None:
     """Read the settings, run the command, write its output files, and print its result.
 
     line: command line; None if the module parses its own arguments, or `config` is given.
     config, folder: configuration of a multirun's job, and Hydra's folder for the job.
+    as_json: print the document as JSON; other output of the command goes to standard error.
     """
     folder = folder if command.config in HYDRA_FOLDER_CONFIGS else None
     with (
@@ -343,12 +375,16 @@ def _work(
 
             log_to_file(command.log, command.log_links)
         raise_if_signalled()
-        with _shown(home.run) as progress:
+        lines = redirect_stdout(sys.stderr) if as_json else nullcontext()
+        with _shown(home.run) as progress, lines:
             result = home.run(settings, *progress) or Result()
         if output is not None and result.files:
             write_files_atomically(result.files, output)
     with one_line_errors("the command has finished; only its printed output is incomplete"):
-        _print(result, output)
+        if as_json:
+            _print_json(result)
+        else:
+            _print(result, output)
     if result.exit_code:
         sys.exit(result.exit_code)
 
@@ -412,13 +448,35 @@ def _print(result: Result, output: Path | None) -> None:
     print_parts(open_terminal(), (*result.tables, *sentences))
 
 
-def _answer(text: str) -> NoReturn:
-    """Print a text and exit with code 0, even if the reader has closed the pipe."""
+def _print_json(result: Result) -> None:
+    """Print the result's document as JSON."""
+    from foundation.tables import json_text
+
+    write_text(json_text(_without_nan(result.document)))
+
+
+def _without_nan(value: Any) -> Any:
+    """Return values with None in place of NaN and infinite numbers."""
+    if isinstance(value, Mapping):
+        return {str(key): _without_nan(part) for key, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [_without_nan(part) for part in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def write_text(text: str) -> None:
+    """Write a text to standard output; a closed pipe is not an error."""
     try:
         sys.stdout.write(text)
         sys.stdout.flush()
     except BrokenPipeError:
+        # Without this, Python reports the closed pipe again when it exits.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _answer(text: str) -> NoReturn:
+    """Print a text and exit."""
+    write_text(text)
     sys.exit(0)
 
 

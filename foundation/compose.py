@@ -34,6 +34,7 @@ from foundation.errors import (
     not_installed,
     unknown_key,
 )
+from foundation.formatting import enumeration
 from foundation.plugin import (
     PLUGIN_KEYS,
     TARGET,
@@ -44,6 +45,7 @@ from foundation.plugin import (
 )
 from foundation.redaction import redact_secrets
 from foundation.settings import (
+    check_config_file,
     dotted_keys,
     read_plain_yaml,
     register_env_resolver,
@@ -57,6 +59,7 @@ register_env_resolver()
 
 CONFIGS = Path(__file__).resolve().parent.parent / "configs"
 LIST_SETTINGS_ADVICE = "see `--cfg job` for every setting"  # every command supports it
+SETTINGS_FILE = "config"  # config=FILE reads a YAML file of the user's settings
 LAUNCHERS = ("joblib", "ray")  # launchers of multiruns, each installed by the extra of its name
 COMPOSING_ERRORS = (HydraException, OmegaConfBaseException, ValueError)  # errors in a command line
 
@@ -76,6 +79,13 @@ _PLAIN = re.compile(r"[\w./+:-]+", re.ASCII)
 _MEANT_BY_SHELLS = re.compile(r"[\"$`!\\]")  # within double quotes
 _BEFORE_QUOTE = re.compile(r"(\\*)('|\Z)")
 _EMPTY = ("", "''", '""')
+# Keys that a user's settings file may not have, each with the way out.
+_NOT_IN_FILES = {
+    "defaults": "use --config-dir for files with a list of defaults",
+    "hydra": "write Hydra's settings on the command line",
+    "confirm_live": "write confirm_live=true on the command line of a live run",
+    SETTINGS_FILE: "write all settings in one file",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +127,7 @@ def compose_command_line(line: CommandLine) -> DictConfig:
     try:
         config = _composed(line, tuple(_hydras_words(line)))
     except COMPOSING_ERRORS as error:
-        raise _hydras_refusal(error, line) from error
+        raise _name_settings_file(_hydras_refusal(error, line), line) from error
     allow_configured_plugins(OmegaConf.to_container(config, resolve=False))
     return config
 
@@ -161,7 +171,7 @@ def job_configs(line: CommandLine) -> Iterator[DictConfig]:
         for job in product(*choices):
             yield _composed(line, job)
     except COMPOSING_ERRORS as error:
-        raise _hydras_refusal(error, line) from error
+        raise _name_settings_file(_hydras_refusal(error, line), line) from error
 
 
 @cache
@@ -221,23 +231,136 @@ def validate_config(name: str, config: DictConfig) -> None:
         seen |= keys
 
 
+def validate_command_line(line: CommandLine) -> None:
+    """Validate the settings of every run of a command line. Raises InputError for invalid ones."""
+    try:
+        for config in job_configs(line) if line.multirun else [compose_command_line(line)]:
+            validate_config(line.base_config, config)
+    except InputError as error:
+        raise _name_settings_file(error, line) from None
+
+
 def _hydras_words(line: CommandLine) -> list[str]:
     """Return the words of a command line in Hydra's grammar.
 
     Comma-separated values without brackets become a list, except in a multirun, which runs them one
     by one. A word for a key of a mapping that is empty by default gets the prefix `++`, with which
     Hydra accepts any key.
+    Settings on the command line replace the values of the user's settings file.
     """
     refuse_empty(line.overrides)
     refuse_underscored(line.overrides)
-    words = []
-    for word in map(expand_home, line.overrides):
+    typed = [word for word in line.overrides if not word.startswith(f"{SETTINGS_FILE}=")]
+    keys = {word.lstrip("+").partition("=")[0] for word in typed}
+    # A group chosen on the command line replaces all settings of the group in the file.
+    replaced = tuple(f"{key}." for key in keys if (CONFIGS / key).is_dir())
+    words = [
+        f"{key}={value}"
+        for key, value in _file_values(line).items()
+        if key not in keys and not key.startswith(replaced)
+    ]
+    for word in map(expand_home, typed):
         key, _, value = word.partition("=")
         is_list = _SEVERAL.fullmatch(value) and not line.multirun and not (CONFIGS / key).is_dir()
         words.append(f"{key}=[{value}]" if is_list else word)
     open_prefixes = _open_prefixes(line.base_config)
     fills = [f"{word.partition('=')[0]}.".startswith(open_prefixes) for word in words]
     return [f"++{word}" if fill else word for word, fill in zip(words, fills, strict=True)]
+
+
+def check_settings_key(key: str) -> None:
+    """Raise `InputError` for a key that a settings file may not have."""
+    if remedy := _NOT_IN_FILES.get(key.partition(".")[0]):
+        raise InputError(f"{key}: not allowed in a settings file; {remedy}")
+
+
+def _settings_file(line: CommandLine) -> Path | None:
+    """Return the file of config=FILE; None if the command line has no such word."""
+    for word in line.overrides:
+        key, _, value = word.partition("=")
+        if key == SETTINGS_FILE:
+            return Path(value.strip("'\"")).expanduser()
+    return None
+
+
+def _file_values(line: CommandLine) -> dict[str, str]:
+    """Return the settings of the user's file by dotted key, as values of Hydra's grammar.
+
+    One file serves all commands: keys that only other commands have are skipped.
+
+    Raises InputError for an invalid file, and for a key that no command has.
+    """
+    path = _settings_file(line)
+    if path is None:
+        return {}
+    check_config_file(path, "", "docs/SETTINGS.md lists all settings")
+    values: Any = OmegaConf.to_container(OmegaConf.load(path), resolve=False)
+    known = _top_keys(line.base_config)
+    try:
+        for key in map(str, values):
+            check_settings_key(key)
+            group, dot, name = key.partition(".")
+            if dot and group in known:
+                raise InputError(f"{key}: nest the setting in its group, {group}: {{{name}: …}}")
+            if key not in known and not _is_known_anywhere(key):
+                raise unknown_key(key, known, advice="docs/SETTINGS.md lists all settings")
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from None
+    here = {key: value for key, value in values.items() if key in known}
+    return dict(_flat_values(here, _open_prefixes(line.base_config)))
+
+
+def _flat_values(
+    values: Mapping[str, Any], open_prefixes: tuple[str, ...], group: str = ""
+) -> Iterator[tuple[str, str]]:
+    """Yield dotted keys and values of Hydra's grammar.
+
+    A mapping below an open prefix, such as `positions.`, is one value.
+    """
+    for name, value in values.items():
+        key = f"{group}{name}"
+        if isinstance(value, Mapping) and value and not f"{key}.".startswith(open_prefixes):
+            yield from _flat_values(value, open_prefixes, f"{key}.")
+        else:
+            yield key, _grammar_value(value)
+
+
+def _grammar_value(value: Any) -> str:
+    """Return a value of a YAML file in Hydra's grammar."""
+    if isinstance(value, Mapping):
+        parts = (f"{name}: {_grammar_value(part)}" for name, part in value.items())
+        return f"{{{', '.join(parts)}}}"
+    if isinstance(value, list):
+        return f"[{', '.join(map(_grammar_value, value))}]"
+    if value is None or isinstance(value, bool):
+        return "null" if value is None else str(value).lower()
+    return repr(value) if isinstance(value, int | float) else quoted_value(str(value))
+
+
+def _is_known_anywhere(key: str) -> bool:
+    """Return True if some command has a key; products are imported until one is found."""
+    tables = product_tables("SETTINGS")
+    return any(key in _top_keys(name) for table in tables for name in table)
+
+
+@cache
+def _top_keys(config: str) -> frozenset[str]:
+    """Return the keys and groups of a configuration, of its classes and of its files."""
+    in_files = [read_plain_yaml(CONFIGS / f"{each}.yaml") for each in _chain(config)]
+    in_classes = map(setting_fields, settings_classes(config))
+    return (
+        frozenset(key for each in (*in_files, *in_classes) for key in each) - _NOT_IN_FILES.keys()
+    )
+
+
+def _name_settings_file(error: InputError, line: CommandLine) -> InputError:
+    """Prefix the error with the user's file if its key is in the file and no word sets it."""
+    path = _settings_file(line)
+    key = str(error).partition(":")[0]
+    typed = any(word.lstrip("+").startswith(f"{key}=") for word in line.overrides)
+    if path is None or typed or key not in _file_values(line):
+        return error
+    return InputError(f"{path}: {error}")
 
 
 @cache
@@ -346,8 +469,7 @@ def _refusal_of(word: str, line: CommandLine) -> str:
     """Return the error text for a command line with only this word; empty if the word is valid."""
     single = replace(line, overrides=[word], config_name="", config_dir=None)
     try:
-        for config in job_configs(single) if line.multirun else [compose_command_line(single)]:
-            validate_config(line.base_config, config)
+        validate_command_line(single)
     except InputError as error:
         return str(error)
     return ""
@@ -369,7 +491,7 @@ def _setting_of_others(key: str, modules: Sequence[str]) -> InputError:
     """
     also = "; for a sweep, use -m hydra/launcher=ray or joblib" if key == "launcher" else ""
     return InputError(
-        f"{key}: unknown setting for this command; it belongs to {' and '.join(modules)}{also}"
+        f"{key}: unknown setting for this command; it belongs to {enumeration(modules)}{also}"
     )
 
 

@@ -129,6 +129,12 @@ def count_text(number: int, noun: str, plural: str = "") -> str:
     return f"{number:,} {noun if number == 1 else plural or f'{noun}s'}"
 
 
+def enumeration(words: Sequence[str]) -> str:
+    """Return words as an enumeration: a, b and c."""
+    *others, last = words
+    return f"{', '.join(others)} and {last}" if others else last
+
+
 def duration_text(seconds: float) -> str:
     """Return a duration as text in its two largest units, such as 2 minutes 5 seconds.
 

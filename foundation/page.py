@@ -56,6 +56,13 @@ def script(*names: str) -> Markup:
     return Markup("".join(f"<script>{read_asset(name)}</script>" for name in names))
 
 
+def single_quoted(text: str) -> Markup:
+    """Escape text for an attribute in single quotes; double quotes, as in JSON, remain."""
+    for character, reference in (("&", "&amp;"), ("<", "&lt;"), ("'", "&#39;")):
+        text = text.replace(character, reference)
+    return Markup(text)
+
+
 def render_page(name: str, **values: Any) -> str:
     """Return the HTML of a Jinja template for a page, or for a part of a page; text is escaped.
 
@@ -85,6 +92,7 @@ def _template(name: str) -> Template:
         "script": script,
         "policy": content_policy,
         "read_asset": read_asset,
+        "single_quoted": single_quoted,
     }
     made.globals |= {"chart_styles": CHART_STYLES, "chart_scripts": CHART_SCRIPTS}
     return made.get_template(name)

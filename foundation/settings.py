@@ -457,9 +457,12 @@ def with_changes(settings: Settings, changes: Mapping[str, Any]) -> Settings:
     for name, value in changes.items():
         *groups, key = name.split(".")
         part: Any = plain
+        owner: Any = settings
         for group in groups:
             part = part.get(group) if isinstance(part, dict) else None
-        if not isinstance(part, dict) or key not in part:
+            owner = getattr(owner, group, None)
+        # A mapping, such as the arguments of one's own strategy, takes any key.
+        if not isinstance(part, dict) or not (key in part or isinstance(owner, Mapping)):
             raise unknown_key(name, dotted_keys(plain))
         part[key] = value
     return _validated(type(settings), plain)

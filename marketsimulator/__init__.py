@@ -11,9 +11,10 @@ if TYPE_CHECKING:
     from marketsimulator.account.broker import SimulatedBroker as SimulatedBroker
     from marketsimulator.backtest import run_backtest as run_backtest
     from marketsimulator.results.summary import Results as Results
-    from marketsimulator.runs.weight_replay import ReplayResult as ReplayResult
-    from marketsimulator.runs.weight_replay import replay as replay
+    from marketsimulator.results.track_record import TrackRecord as TrackRecord
     from marketsimulator.settings import BacktestSettings as BacktestSettings
+    from marketsimulator.weight_replay import ReplayResult as ReplayResult
+    from marketsimulator.weight_replay import replay as replay
 
 FLAGS = {
     "symbols": "--symbols",
@@ -49,6 +50,21 @@ COMMANDS = {
         log="compare",
         words_parser="marketsimulator.run_arguments:overrides_from_arguments",
         takes_hydra_flags=True,
+        json="",
+    ),
+    "search": Command(
+        "marketsimulator.search",
+        config="search",
+        interruption_text="finished trials are kept: the same command with this output resumes",
+        log="search",
+        extras={"optuna": "search"},
+    ),
+    "tearsheet": Command(
+        "marketsimulator.tearsheet",
+        config="tearsheet",
+        marker_file="tearsheet.json",
+        marker_keys=("verdict", "sharpe"),
+        words_parser="marketsimulator.run_arguments:returns_override",
     ),
     "audit": Command(
         "marketsimulator.audit",
@@ -64,12 +80,17 @@ COMMANDS = {
         interruption_text="the server has stopped",
         flags=FLAGS,
     ),
-    "explain": Command("marketsimulator.explain"),
+    "explain": Command("marketsimulator.explain", json=""),
+    "init": Command("marketsimulator.init", log="init", is_private=True),
+    "new_strategy": Command("marketsimulator.new_strategy"),
+    "list": Command("marketsimulator.catalogue"),
 }
 SETTINGS = {
     "backtest": "marketsimulator.settings:BacktestSettings",
     "compare": "marketsimulator.settings:ComparisonOptions",
     "drift": "marketsimulator.settings:DriftOptions",
+    "search": "marketsimulator.settings:SearchOptions",
+    "tearsheet": "marketsimulator.settings:TearsheetSettings",
     "stress": "marketsimulator.settings:StressSettings",
 }
 

@@ -24,6 +24,7 @@ from foundation.cli import Result
 from foundation.compiled import compile_in_background
 from foundation.console import open_terminal, print_parts
 from foundation.errors import InputError
+from marketsimulator.results.benchmark import read_benchmark
 from marketsimulator.results.forecast_outcomes import contains_future
 from marketsimulator.results.remarks import doubt_remarks
 from marketsimulator.results.report import result_files, terminal_parts
@@ -67,6 +68,7 @@ def run_backtest(
     market = settings.market()
     show(market)
     _check_context(settings, market.bars)
+    benchmark = read_benchmark(settings, market)
     # Operators grep the log for one trader: only the main run's decisions go there.
     forecaster = settings.forecaster.build(market.bars.symbols)
     correlations = CachedCorrelations(settings.correlation.source())
@@ -82,7 +84,9 @@ def run_backtest(
         coarse_run = simulate_trading(settings, coarse_market, name, decider, progress)
     comparisons = run_baselines(settings, trader, market, progress)
     seconds = time.monotonic() - began
-    results = Results(settings, market, main, comparisons, seconds, coarse_run=coarse_run)
+    results = Results(
+        settings, market, main, comparisons, seconds, coarse_run=coarse_run, benchmark=benchmark
+    )
     return _entered(replace(results, computed_on_text=computation_device_text(forecaster)))
 
 

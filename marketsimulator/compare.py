@@ -25,7 +25,7 @@ if __name__ == "__main__":
 
 import itertools
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
@@ -34,18 +34,16 @@ import numpy as np
 import pandas as pd
 from omegaconf import DictConfig, OmegaConf
 
-from execution.decision.beliefs import BeliefTable
-from forecasting.baseline import RandomWalk
 from forecasting.chronos2.ray_predictor import RaySettings
-from forecasting.forecast import Progress, has_look_ahead, mark_as_look_ahead, no_progress
+from forecasting.forecast import Progress, has_look_ahead, no_progress
 from foundation.cli import Result
 from foundation.errors import InputError
 from foundation.plugin import allow_import, is_plugin
 from foundation.settings import settings_from_config, with_changes
+from marketsimulator.results.belief_tables import BeliefTables
 from marketsimulator.results.comparison import Comparison, compare_records, table_rows
 from marketsimulator.results.counterfactuals import UNCHANGED, Counterfactual, build_counterfactuals
 from marketsimulator.results.figures import account_figures
-from marketsimulator.results.forecast_outcomes import contains_future
 from marketsimulator.results.remarks import doubt_remarks
 from marketsimulator.results.run_folder import SUMMARY_FILE
 from marketsimulator.results.run_record import (
@@ -64,7 +62,6 @@ from marketsimulator.results.trials import (
 )
 from marketsimulator.runs.outcome import VariantOutcome, simulate_variants, simulate_variants_on_ray
 from marketsimulator.settings import BacktestSettings, ComparisonOptions, CounterfactualKind
-from trainingdata.correlation import CachedCorrelations
 from trainingdata.market import Market
 
 STRATEGY_KEY = "sizing.strategy"
@@ -217,7 +214,8 @@ def _records(
     found: dict[tuple[str, int], VariantOutcome] = {}
     forecasters: dict[int, str] = {}
     every = len(variants) * len(cases)
-    for beliefs, members, forecaster in _by_beliefs(variants, market, progress):
+    tables = BeliefTables(market, progress)
+    for beliefs, members, forecaster in tables.groups([variant for _, variant in variants]):
         forecasters |= dict.fromkeys(members, forecaster)
         for case in cases:
             chosen = [case.change_settings(variants[k][1]) for k in members]
@@ -258,41 +256,6 @@ def _records(
     ]
 
 
-def _by_beliefs(
-    variants: Variants, market: Market, progress: Progress
-) -> Iterator[tuple[BeliefTable, list[int], str]]:
-    """Yield each different table of beliefs (expected returns and covariances) that variants need.
-
-    With it come the numbers of the variants that use it, and the name of its forecaster. Beliefs
-    depend only on the bars, the forecaster, the correlation, the volatility rule, the time blocks,
-    and the universe with its ranking. No correlation is estimated twice.
-    """
-    groups: dict[str, list[int]] = {}
-    for k, (_, variant) in enumerate(variants):
-        trader = variant.build_trader(RandomWalk())
-        sources = (
-            variant.forecaster,
-            variant.correlation,
-            variant.sizing.volatility,
-            trader.plan_periods,
-        )
-        universe = variant.universe
-        ranked_by = (variant.prior, variant.costs, variant.fees) if universe.ranks_by_growth else ()
-        groups.setdefault(repr((*sources, universe, *ranked_by)), []).append(k)
-    correlations: dict[str, CachedCorrelations] = {}
-    for members in groups.values():
-        variant = variants[members[0]][1]
-        key = repr(variant.correlation)
-        if key not in correlations:
-            correlations[key] = CachedCorrelations(variant.correlation.source())
-        forecaster = variant.forecaster.build(market.bars.symbols)
-        trader = replace(variant.build_trader(forecaster), correlations=correlations[key])
-        beliefs = trader.build_beliefs(market, progress)
-        name = forecaster.name
-        future = contains_future(beliefs, market.bars)
-        yield beliefs, members, mark_as_look_ahead(name) if future else name
-
-
 COMPARISON_KEYS = tuple(field.name for field in fields(ComparisonOptions))
 
 
@@ -313,7 +276,13 @@ class ComparisonSettings:
             allow_import(name)
         _refuse_own_output(own.runs, config.get("output"))
         keys = [str(key) for key in config if key not in COMPARISON_KEYS]
-        return cls(own, BacktestSettings.from_config(OmegaConf.masked_copy(config, keys)))
+        shared = BacktestSettings.from_config(OmegaConf.masked_copy(config, keys))
+        if shared.benchmark is not None:
+            raise InputError(
+                f"benchmark: {shared.benchmark} has no place in a comparison, which ranks its runs;"
+                " name it in a backtest"
+            )
+        return cls(own, shared)
 
 
 def _refuse_own_output(runs: Sequence[str], output: object) -> None:
@@ -340,4 +309,9 @@ def run(settings: ComparisonSettings, progress: Progress) -> Result:
         ray=own.ray if own.launcher == "ray" else None,
         progress=progress,
     )
-    return Result([found.verdict.claim, found.terminal_table()], found.sentences(), found.files())
+    return Result(
+        [found.verdict.claim, found.terminal_table()],
+        found.sentences(),
+        found.files(),
+        document=found.summary(),
+    )

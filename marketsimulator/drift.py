@@ -51,6 +51,7 @@ from foundation.errors import InputError
 from foundation.files import resolve_output
 from foundation.settings import settings_from_config
 from marketsimulator.account.broker import SimulatedBroker
+from marketsimulator.results.benchmark import read_benchmark
 from marketsimulator.results.drift.decisions import compare_decisions, journaled_account
 from marketsimulator.results.drift.orders import (
     UncomparedCounts,
@@ -425,6 +426,7 @@ def live_results(simulation: LiveSimulation, progress: Progress = no_progress) -
             sorted(set(simulation.end_account.positions) - set(market.bars.symbols))
         ),
         computed_on_text=computation_device_text(simulation.trader.forecaster),
+        benchmark=read_benchmark(settings, market),
     )
 
 

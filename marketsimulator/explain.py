@@ -17,6 +17,7 @@ if __name__ == "__main__":
 
 from argparse import Namespace
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -31,22 +32,63 @@ from marketsimulator.run_result import DECISION_COLUMNS, FILL_COLUMNS, ORDER_COL
 from trainingdata.instants import parse_instant, utc_text
 from trainingdata.instruments import closest_symbols, instrument
 
+Row = dict[Any, Any]
 
-def explain(
-    run: Path,
-    *,
-    order: str | None = None,
-    symbol: str | None = None,
-    at: str | None = None,
-    full: bool = False,
-) -> str:
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """A decision on a symbol, and its orders with their fills.
+
+    decision: row of the decisions table.
+    orders: for each order, its row of the orders table and its rows of the fills table.
+    """
+
+    decision: Row
+    orders: Sequence[tuple[Row, pd.DataFrame]]
+
+    def lines(self, *, full: bool = False) -> list[str]:
+        """Return the explanation in lines; full reasons are not cut to 20 words."""
+        lines = _decision_lines(self.decision, has_order=bool(self.orders))
+        for row, fills in self.orders:
+            reason = row["reason"] if full else short_reason(row["reason"], self.decision)
+            lines += _order_lines(row, reason, fills)
+        return lines
+
+    def document(self) -> dict[str, Any]:
+        """Return the rows for JSON, by column of the run's tables; instants in UTC."""
+        orders = [
+            {**_json_row(row), "fills": [_json_row(fill) for fill in fills.to_dict("records")]}
+            for row, fills in self.orders
+        ]
+        return {**_json_row(self.decision), "orders": orders}
+
+
+def _json_row(row: Row) -> dict[str, Any]:
+    return {
+        str(name): _at(value) if isinstance(value, pd.Timestamp) else value
+        for name, value in row.items()
+    }
+
+
+def explain(run: Path, *, full: bool = False, **selection: str | None) -> str:
     """Return a text that explains one order, or the decisions on a symbol.
+
+    full: true to print complete reasons, false to cut them to 20 words.
+    selection: the keyword arguments of `find_explanations`.
+    """
+    found = find_explanations(run, **selection)
+    return "\n".join(line for each in found for line in each.lines(full=full))
+
+
+def find_explanations(
+    run: Path, *, order: str | None = None, symbol: str | None = None, at: str | None = None
+) -> list[Explanation]:
+    """Return the explanation of the decision behind one order, or of the decisions on a symbol.
 
     run: folder of a backtest's results.
     order: client_order_id of the order; None to select by symbol.
     symbol: symbol; without `at` its last order is explained, or its last decision without orders.
     at: timestamp or New York date of the decisions.
-    full: true to print complete reasons, false to cut them to 20 words.
     """
     folder = RunFolder(run)
     decisions = folder.read_table("decisions", DECISION_COLUMNS)
@@ -70,16 +112,15 @@ def explain(
     found = decisions.merge(asked[["symbol", "at"]], on=["symbol", "at"]).to_dict("records")
     if not found:
         raise InputError(what)
-    lines = []
+    explanations = []
     for decided in found if at is not None else found[-1:]:
         same = (orders["symbol"] == decided["symbol"]) & (orders["at"] == decided["at"])
-        sent = orders[same].to_dict("records")
-        lines += _decision_lines(decided, has_order=bool(sent))
-        for row in sent:
-            own = fills[fills["client_order_id"] == row["client_order_id"]]
-            reason = row["reason"] if full else short_reason(row["reason"], decided)
-            lines += _order_lines(row, reason, own)
-    return "\n".join(lines)
+        with_fills = [
+            (row, fills[fills["client_order_id"] == row["client_order_id"]])
+            for row in orders[same].to_dict("records")
+        ]
+        explanations.append(Explanation(decided, with_fills))
+    return explanations
 
 
 def _span(at: str) -> tuple[pd.Timestamp, pd.Timestamp]:
@@ -140,5 +181,6 @@ def parse_arguments(words: Sequence[str]) -> tuple[Namespace, None]:
 
 def run(settings: Namespace) -> Result:
     folder = settings.run.expanduser()
-    asked = {name: getattr(settings, name) for name in ("order", "symbol", "at", "full")}
-    return Result([explain(folder, **asked)])
+    found = find_explanations(folder, order=settings.order, symbol=settings.symbol, at=settings.at)
+    text = "\n".join(line for each in found for line in each.lines(full=settings.full))
+    return Result([text], document={"decisions": [each.document() for each in found]})

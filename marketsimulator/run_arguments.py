@@ -1,4 +1,4 @@
-"""Conversion of folders on the command line of a comparison to a `runs` override."""
+"""Conversion of files and folders on a command line into overrides of the settings."""
 
 from __future__ import annotations
 
@@ -37,3 +37,12 @@ def overrides_from_arguments(words: Sequence[str]) -> list[str]:
                 " overwrite apply to existing runs alone"
             )
     return [named, "strategies=[]", *others]
+
+
+def returns_override(words: Sequence[str]) -> list[str]:
+    """Replace the file of a tear sheet by a `returns=…` override."""
+    files = [word for word in words if not is_override(word) and not word.startswith("-")]
+    others = [word for word in words if word not in files]
+    if len(files) + sum(word.startswith("returns=") for word in others) > 1:
+        raise InputError(f"returns: {', '.join(files)}: name one file")
+    return [*(f"returns={quoted_value(file)}" for file in files), *others]

@@ -70,6 +70,11 @@ class BacktestSettings(TradingSettings):
     )
     output: str = setting("outputs/backtest", "folder for the results")
     trials: str | None = setting(None, "SQLite file of the trial ledger; null: none")
+    benchmark: str | None = setting(
+        None,
+        "symbol of the bars, traded or not, or file of daily returns, equity or prices (CSV, "
+        "Parquet); null: buy and hold",
+    )
     fills: FillTerms = setting(FillTerms(), "limits on how much of an order fills")
 
     def __post_init__(self) -> None:
@@ -200,6 +205,72 @@ class ComparisonOptions:
         "local", "`local` runs variants in this process, `ray` on a Ray cluster"
     )
     ray: RaySettings = setting(RaySettings(), "Ray cluster, and the resources of a task")
+
+
+@settings_class()
+class SearchOptions:
+    """Settings of a walk-forward search: search space, objective, spans, trials."""
+
+    space: dict[str, Any] | None = setting(
+        None,
+        "search space: `setting: [low, high]` for a range (of integers if both are), "
+        "`[low, high, log]` on a logarithmic scale, any other list or `{choices: [5, 50]}` for a "
+        "choice",
+    )
+    trials: int = setting(50, "trials on each training span", ge=2, le=10_000)
+    objective: Literal["sharpe", "log_growth"] = setting(
+        "sharpe", "figure of the training span that the chosen settings maximise"
+    )
+    spans: int = setting(
+        5, "number of spans of equal length; all but the first are test spans", ge=2, le=100
+    )
+    window: int | None = setting(
+        None, "training spans before each test span; null: all earlier ones", ge=1, le=99
+    )
+    ledger: str | None = setting(None, "SQLite file of the trial ledger; null: none")
+    launcher: Literal["local", "ray"] = setting(
+        "local", "`local` runs trials in this process, `ray` on a Ray cluster"
+    )
+    workers: int | None = setting(None, "threads of `local`; null: one per core", ge=1, le=1024)
+    ray: RaySettings = setting(RaySettings(), "Ray cluster, and the resources of a task")
+
+    def __post_init__(self) -> None:
+        if self.window is not None and self.window >= self.spans:
+            raise InputError(
+                f"window: {self.window} must be below spans={self.spans}: the last test span has"
+                f" {self.spans - 1} spans before it"
+            )
+
+
+@settings_class()
+class TearsheetSettings:
+    """Settings of a tear sheet: daily returns, benchmark, number of trials."""
+
+    returns: str | None = setting(
+        None, "CSV or Parquet file of daily returns or equity; the first argument of the command"
+    )
+    column: str | None = setting(
+        None, "column of returns or equity; null: the one with a known name"
+    )
+    unit: Literal["fraction", "percent"] | None = setting(
+        None, "unit of the returns; null: inferred from headings, percent signs and sizes"
+    )
+    benchmark: str | None = setting(
+        None, "file of daily returns, equity or prices of the benchmark; null: none"
+    )
+    trials: int | None = setting(
+        None,
+        "number of variants tried, of which these returns are the best; null: unknown",
+        ge=1,
+        le=10**9,
+    )
+    seed: int = setting(0, "seed of the bootstrap", ge=0)
+    output: str = setting("outputs/tearsheet", "folder for the results")
+
+    @classmethod
+    def from_config(cls, config: DictConfig) -> Self:
+        """Validate a composed configuration and return its settings."""
+        return settings_from_config(cls, config)
 
 
 @settings_class()

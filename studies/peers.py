@@ -216,8 +216,7 @@ class Replayed:
         """Call `replay` without reading fills or equity."""
         from marketsimulator import replay
 
-        costs = {"capital": 1e6, "fee_bps": 1.0, "slippage_bps": 1.0}
-        return replay(self.weights, self.bars, **costs, **words)
+        return replay(self.weights, self.bars, capital=1e6, fee_bps=1.0, slippage_bps=1.0, **words)
 
     def read(self) -> tuple[float, int]:
         """Call `replay`; return its last equity and its number of fills."""
@@ -226,7 +225,7 @@ class Replayed:
 
     def kernel(self) -> object:
         """Call only the compiled loop, with the arguments that `replay` passes."""
-        from marketsimulator.runs import weight_replay
+        from marketsimulator import weight_replay
 
         def fresh(arguments: tuple[Any, ...]) -> tuple[Any, ...]:
             book = arguments[0]  # each run changes the book

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from foundation.errors import DataError
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 _OTHER_SEPARATORS = {";": "semicolons", "\t": "tabs"}
 
@@ -23,12 +27,34 @@ def text_rows(
 
     Raises DataError for a file that cannot be read, or a column that is missing or repeated.
     """
+    words, have = what
+    frame = text_frame(path, words)
+    missing = [name for name in columns if name not in frame.columns]
+    if missing:
+        raise DataError(
+            f"{path}: column {missing[0]!r} is missing; {words} {have} {', '.join(columns)}"
+        )
+    names = [name for name in (*columns, *optional_columns) if name in frame.columns]
+    cells = frame[names].itertuples(index=False, name=None)
+    return [dict(zip(names, row, strict=True)) for row in cells]
+
+
+def text_frame(path: Path, words: str) -> pd.DataFrame:
+    """Read a CSV or Parquet file as a frame of stripped texts with casefolded column names.
+
+    An empty cell is an empty text; the index of a Parquet file is a column.
+
+    words: content of the file, for messages.
+
+    Raises DataError for a file that cannot be read, or a repeated column.
+    """
     import pandas as pd
 
-    words, have = what
     try:
         if path.suffix.lower() == ".parquet":
             frame = pd.read_parquet(path)
+            if not isinstance(frame.index, pd.RangeIndex):
+                frame = frame.reset_index()
         else:
             frame = pd.read_csv(path, dtype=str, keep_default_na=False)
     except (OSError, ValueError, pd.errors.EmptyDataError) as error:
@@ -40,20 +66,16 @@ def text_rows(
     if not frame.columns.is_unique:
         twice = frame.columns[frame.columns.duplicated()][0]
         raise DataError(f"{path}: column {twice!r} appears twice; keep one")
-    missing = [name for name in columns if name not in frame.columns]
-    if missing:
-        raise DataError(
-            f"{path}: column {missing[0]!r} is missing; {words} {have} {', '.join(columns)}"
-        )
-    names = [name for name in (*columns, *optional_columns) if name in frame.columns]
-    return [
-        {
-            # Dates in a Parquet file include their midnight.
-            name: "" if pd.isna(cell) else str(cell).strip().removesuffix(" 00:00:00")
-            for name, cell in zip(names, cells, strict=True)
-        }
-        for cells in frame[names].itertuples(index=False, name=None)
-    ]
+    return pd.DataFrame({name: frame[name].map(_cell).astype("str") for name in frame.columns})
+
+
+def _cell(value: Any) -> str:
+    """Return a cell as stripped text; dates in a Parquet file include their midnight."""
+    import pandas as pd
+
+    if pd.api.types.is_scalar(value) and pd.isna(value):
+        return ""
+    return str(value).strip().removesuffix(" 00:00:00")
 
 
 def separator_error_text(names: Sequence[str]) -> str:

@@ -24,8 +24,9 @@ if __name__ == "__main__":
 from argparse import SUPPRESS, Namespace
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
+from dataclasses import asdict
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 import numpy as np
 
@@ -87,6 +88,7 @@ def status(path: Path, now: np.datetime64) -> Result:
             *_cycle_lines(database),
             *_alert_lines(database),
         ]
+        document = _document(path, database)
     expected = read_next_cycle(path)
     refused = any(not each.is_venue_pause for each in refusals)
     late = expected is not None and expected.is_overdue(now)
@@ -96,7 +98,41 @@ def status(path: Path, now: np.datetime64) -> Result:
         until = f"overdue after {utc_text(expected.overdue_at)} by this machine's clock"
         was = f"late: {expected}, {until}; now {utc_text(now)}"
         lines.append(was if late else f"next: {expected}, {until}")
-    return Result(sentences=lines, exit_code=TROUBLE_EXIT_CODE if late or refused else 0)
+    document |= {"next_cycle": expected and asdict(expected), "late": late}
+    return Result(
+        sentences=lines, exit_code=TROUBLE_EXIT_CODE if late or refused else 0, document=document
+    )
+
+
+def _document(path: Path, database: Database) -> dict[str, Any]:
+    """Return the state of an account for JSON: money in USD, instants in UTC."""
+    mark = MarkBook(database).last_mark()
+    halts = Halts(database, EventLog(database)).active()
+    waiting = OrderStore(database).in_states(PENDING_STATES)
+    notices = NoticeBook(database, NO_SECRETS).latest(MAX_ALERTS_SHOWN)
+    return {
+        "account": path.parent.name,
+        "mark": mark and asdict(mark),
+        "halts": [
+            {**asdict(halt), "forbids": halt.rule.forbidden_scope, "remedy": halt.rule.remedy}
+            for halt in halts
+        ],
+        "kill_file": may_exist(path.parent / KILL_FILE),
+        "refusals": [asdict(each) for each in read_active_refusals(database)],
+        "orders": [
+            {
+                "client_order_id": each.client_order_id,
+                "state": each.state,
+                **encode_order(each.order),
+                "filled": each.progress.filled,
+                "reason": str(each.order.reason),
+            }
+            for each in waiting
+        ],
+        "open_spreads": list(EventLog(database).last_reported_positions(SPREADS_JOB)),
+        "cycles": [asdict(row) for row in reversed(latest_cycles(database, MAX_CYCLES_SHOWN))],
+        "alerts": [asdict(notice) for notice in reversed(notices)],
+    }
 
 
 def _account_lines(path: Path, database: Database) -> Iterator[str]:

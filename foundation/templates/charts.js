@@ -3,7 +3,10 @@ const RATIOS = [1.01, 1.02, 1.05, 1.1, 1.2, 1.5, 2, 5, 10, 100]; // from line to
 const DAY = 86400;
 // Of forms that let through what is behind them, in two hexadecimal digits.
 const OPACITY = {faint: "59", area: "47", band: "47", bars: "99"};
-const WIDTH = {faint: 1, bars: 0};
+const WIDTH = {faint: 1, bars: 0, up: 1, down: 1};
+const FILLED = ["area", "bars", "up", "down"]; // forms
+const TRIANGLE = 5; // half the width of a triangle, in CSS pixels
+const NOTE_REACH = 24; // from the pointer to a value with a note, in CSS pixels
 const FROM_ZERO = ["area", "bars", "dots"]; // forms
 const scheme = matchMedia("(prefers-color-scheme: dark)");
 const ink = (name, opacity = "") =>
@@ -86,9 +89,27 @@ function whiskers(plot, number, from, to) {
   return {stroke, flags: 0};
 }
 
+// Triangles at the values of a series, which point up (direction 1) or down (-1).
+function triangles(direction) {
+  return (plot, number, from, to) => {
+    const fill = new Path2D(), half = TRIANGLE * devicePixelRatio;
+    const [x, values] = [plot.data[0], plot.data[number]];
+    for (let i = from; i <= to; i++) {
+      if (values[i] == null) continue;
+      const left = plot.valToPos(x[i], "x", true), tip = plot.valToPos(values[i], "y", true);
+      fill.moveTo(left, tip);
+      fill.lineTo(left - half, tip + direction * half * 1.8);
+      fill.lineTo(left + half, tip + direction * half * 1.8);
+      fill.closePath();
+    }
+    return {fill, stroke: fill, flags: 0};
+  };
+}
+
 const steps = uPlot.paths.stepped({align: 1});
 const PATHS = {
   steps, area: steps, bars: uPlot.paths.bars({size: [0.8]}), dots: () => null, whiskers,
+  up: triangles(1), down: triangles(-1),
 };
 
 // What uPlot needs of a series, and of its base where it has one; text: of its value at a row.
@@ -97,7 +118,7 @@ function looks({name, colour, form, base}, text) {
   const look = {
     label: name, class: name ? "named" : "nameless", value: text, paths: PATHS[form],
     stroke: form === "band" ? "transparent" : own, width: WIDTH[form] ?? 2,
-    fill: form === "area" || form === "bars" ? own : null, fillTo: 0,
+    fill: FILLED.includes(form) ? own : null, fillTo: 0,
     dash: colour === "limit" ? [5, 4] : null,
     points: {show: form === "dots" || form === "dotted", size: 6, fill: own},
   };
@@ -138,6 +159,8 @@ function column(rows, k, values, logarithmic) {
 function tableOf({series, unit}, logarithmic) {
   const rows = rowsOf(series);
   const table = {data: [rows.map(row => row.at)], looks: [{}], bands: [], colours: [""]};
+  table.notes = rows.flatMap(({k, i, at}) => (
+    series[k].notes ? [{at, y: series[k].y[i], text: series[k].notes[i]}] : []));
   series.forEach((s, k) => {
     const text = (plot, value, number, row) => {
       const [low, high] = row == null ? [s.base?.at(-1), s.y.at(-1)]
@@ -199,8 +222,54 @@ function axesOf({series, unit, labels, zone}, places, logarithmic) {
   return [across, up];
 }
 
-function plotted(chart, figure, logarithmic) {
-  const {data, looks, bands, colours} = tableOf(chart, logarithmic);
+// The note nearest to the pointer, within reach.
+function noteAt(plot, notes) {
+  const {left, top} = plot.cursor;
+  const distance = ({at, y}) =>
+    Math.hypot(plot.valToPos(at, "x") - left, plot.valToPos(y, "y") - top);
+  const [first] = notes.map(note => [distance(note), note]).sort(([a], [b]) => a - b);
+  return first?.[0] <= NOTE_REACH ? first[1] : null;
+}
+
+// Show the note at the pointer below a plot. Arrow keys move the pointer from note to note.
+function noteReader(figure) {
+  const line = document.createElement("p");
+  line.className = "note";
+  line.setAttribute("aria-live", "polite");
+  figure.tabIndex = 0;
+  figure.setAttribute("role", "group");
+  figure.setAttribute("aria-label", figure.querySelector("figcaption").textContent);
+  const hint = "Hover over a trade, or focus the chart and press ← or →, to read its reason.";
+  let plot, notes, places, number = -1;
+  const show = note => {
+    line.textContent = note ? `${places.legend(note.at)}: ${note.text}` : hint;
+    if (note) number = notes.indexOf(note);
+  };
+  figure.addEventListener("keydown", event => {
+    const step = {ArrowLeft: -1, ArrowRight: 1}[event.key];
+    if (!step || event.target !== figure) return;
+    event.preventDefault();
+    const {min, max} = plot.scales.x;
+    const next = notes.findIndex(({at}) => at >= min);
+    const visible = notes.filter(({at}) => at >= min && at <= max).length;
+    number = Math.min(Math.max(number < 0 ? next : number + step, next), next + visible - 1);
+    const note = notes[number];
+    if (!note) return;
+    plot.setCursor({left: plot.valToPos(note.at, "x"), top: plot.valToPos(note.y, "y")}, false);
+    show(note);
+  });
+  return {
+    attach: (...state) => {
+      [plot, notes, places] = state;
+      figure.append(line);
+      show(null);
+    },
+    move: () => plot && show(plot.cursor.left < 0 ? null : noteAt(plot, notes)),
+  };
+}
+
+function plotted(chart, figure, logarithmic, reader) {
+  const {data, looks, bands, colours, notes} = tableOf(chart, logarithmic);
   const places = placesOf(chart);
   looks[0] = {label: "at", value: (plot, x) => places.legend(x ?? data[0].at(-1))};
   const colour = (plot, number) => colours[number];
@@ -210,13 +279,16 @@ function plotted(chart, figure, logarithmic) {
     const [at, ...rows] = plot.root.querySelectorAll(".u-series");
     at.after(...rows.reverse());
   };
-  return new uPlot({
-    width: figure.clientWidth, height: figure.clientWidth < 500 ? 180 : 220, series: looks, bands,
+  const plot = new uPlot({
+    width: figure.clientWidth, series: looks, bands,
+    height: (figure.clientWidth < 500 ? 180 : 220) + (reader ? 100 : 0),
     tzDate: seconds => uPlot.tzDate(new Date(seconds * 1000), chart.zone || "UTC"),
     scales: scalesOf(chart, logarithmic), axes: axesOf(chart, places, logarithmic),
-    legend: {markers: {stroke: colour, fill: colour}}, hooks: {init: [init]},
+    legend: {markers: {stroke: colour, fill: colour}}, hooks: {init: [init], setCursor: reader ? [reader.move] : []},
     cursor: {dataIdx: nearest, points: {stroke: colour, fill: colour, size}},
   }, data, figure);
+  reader?.attach(plot, notes, places);
+  return plot;
 }
 
 for (const figure of document.querySelectorAll("figure[data-chart]")) {
@@ -226,10 +298,11 @@ for (const figure of document.querySelectorAll("figure[data-chart]")) {
     if (series.x && chart.zone) series.x = series.x.map(step => (at += step));
     series.x ??= chart.series[k - 1].x;
   });
+  const reader = chart.series.some(series => series.notes) ? noteReader(figure) : null;
   let plot = null, logarithmic = false;
   const draw = () => {
     plot?.destroy();
-    plot = plotted(chart, figure, logarithmic);
+    plot = plotted(chart, figure, logarithmic, reader);
     figure.classList.add("plotted");
   };
   // What is closed has no width yet.
@@ -248,4 +321,16 @@ for (const figure of document.querySelectorAll("figure[data-chart]")) {
     draw();
   });
   figure.prepend(button);
+}
+
+// A select element that shows one of several charts.
+for (const choice of document.querySelectorAll(".choice")) {
+  const figures = [...choice.querySelectorAll("figure")];
+  const select = document.createElement("select"), label = document.createElement("label");
+  figures.forEach(figure => select.add(new Option(figure.dataset.name)));
+  const show = () => figures.forEach((figure, k) => { figure.hidden = k !== select.selectedIndex; });
+  select.addEventListener("change", show);
+  label.append(`${choice.dataset.label} `, select);
+  choice.prepend(label);
+  show();
 }

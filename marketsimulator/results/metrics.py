@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from foundation.arrays import Array, Index, Instants, first_true
+from foundation.arrays import Array, Index, Instants, Mask, first_true
 from foundation.formatting import NO_VALUE, NumberFormatter, multiple, number, percent, usd
 from trainingdata.instants import DAY, four_pm, new_york_date
 from trainingdata.sessions import calendar, sessions_between
@@ -56,6 +56,14 @@ TABLE_FIGURES: Mapping[str, Figure] = {  # by name in the summary, in the order 
     "profit_factor": Figure(number, "Profit factor"),
     "skewness": Figure(number, "Skew"),
     "excess_kurtosis": Figure(number, "Excess kurtosis"),
+    "alpha": Figure(partial(percent, sign=True), "Alpha (ann.)", is_annual=True),
+    "beta": Figure(number, "Beta"),
+    "correlation": Figure(number, "Correlation"),
+    "tracking_error": Figure(percent, "Tracking error (ann.)", is_annual=True),
+    "information_ratio": Figure(number, "Information ratio", is_annual=True, is_ratio=True),
+    "treynor": Figure(number, "Treynor ratio", is_annual=True),
+    "up_capture": Figure(partial(percent, places=0), "Up capture"),
+    "down_capture": Figure(partial(percent, places=0), "Down capture"),
     "mean_leverage": Figure(multiple, "Exposure (mean)"),
     "max_leverage": Figure(multiple, "Exposure (max)"),
     "turnover": Figure(partial(multiple, places=0), "Turnover (ann.)", is_annual=True),
@@ -116,6 +124,53 @@ class Performance:
     def daily_sharpe(self) -> float | None:
         """Return the daily Sharpe ratio: mean over sample deviation of r; None if undefined."""
         return None if self.sharpe is None else self.sharpe / float(np.sqrt(self.periods_per_year))
+
+
+@dataclass(frozen=True, slots=True)
+class RelativePerformance:
+    """Performance of a run relative to a benchmark; None if undefined.
+
+    r and b are the daily returns of run and benchmark on the same days, ppy the days per year.
+
+    alpha: (mean of r - beta · mean of b) · ppy (Jensen 1968), no risk-free rate.
+    beta: covariance of r and b over the variance of b (Sharpe 1964).
+    correlation: correlation of r and b.
+    tracking_error: sample deviation of r - b · √ppy.
+    information_ratio: mean / sample deviation of r - b · √ppy (Goodwin 1998).
+    treynor: mean of r · ppy / beta (Treynor 1965), no risk-free rate.
+    up_capture: geometric mean of r over that of b, on days with b > 0 (Morningstar's upside capture
+        ratio, which uses months).
+    down_capture: the same on days with b < 0.
+    """
+
+    alpha: float | None = None
+    beta: float | None = None
+    correlation: float | None = None
+    tracking_error: float | None = None
+    information_ratio: float | None = None
+    treynor: float | None = None
+    up_capture: float | None = None
+    down_capture: float | None = None
+
+    def as_dict(self) -> dict[str, float | None]:
+        return asdict(self)
+
+
+class Drawdown(NamedTuple):
+    """A drawdown of a daily series.
+
+    peak: index of the peak before it.
+    trough: index of the lowest value.
+    end: index of the recovery, the first value at or above the peak; None if there is none yet.
+    depth: lowest value over the peak, minus 1; below 0.
+    days: days below the peak.
+    """
+
+    peak: int
+    trough: int
+    end: int | None
+    depth: float
+    days: int
 
 
 def figure_text(figures: Mapping[str, Any], name: str, *, annual: bool) -> str:
@@ -195,6 +250,74 @@ def measure_daily_performance(
     )
 
 
+def relative_performance(returns: Array, benchmark: Array, per_year: int) -> RelativePerformance:
+    """Compute the performance of daily returns [D] relative to a benchmark's [D].
+
+    per_year: days per year.
+    """
+    if len(returns) != len(benchmark) or len(returns) < 2 or not benchmark.std() > 0:
+        return RelativePerformance()
+    root = float(np.sqrt(per_year))
+    alpha, beta = (float(each) for each in regression(returns, benchmark))
+    active = returns - benchmark
+    error = float(active.std(ddof=1))
+    return RelativePerformance(
+        alpha=alpha * per_year,
+        beta=beta,
+        correlation=float(np.corrcoef(returns, benchmark)[0, 1]) if returns.std() > 0 else None,
+        tracking_error=error * root,
+        information_ratio=float(active.mean()) / error * root if error > 0 else None,
+        treynor=float(returns.mean()) * per_year / beta if beta else None,
+        up_capture=_capture(returns, benchmark, benchmark > 0),
+        down_capture=_capture(returns, benchmark, benchmark < 0),
+    )
+
+
+def regression(returns: Array, benchmark: Array) -> tuple[Array, Array]:
+    """Return the daily alpha and the beta [...] of returns [..., D] on benchmark returns [..., D].
+
+    Least squares with an intercept; NaN where the benchmark is constant.
+    """
+    deviation = benchmark - benchmark.mean(axis=-1, keepdims=True)
+    square = (deviation**2).sum(axis=-1)
+    beta = np.full(square.shape, np.nan)
+    varies = np.ptp(benchmark, axis=-1) > 0
+    np.divide((returns * deviation).sum(axis=-1), square, out=beta, where=varies)
+    return returns.mean(axis=-1) - beta * benchmark.mean(axis=-1), beta
+
+
+def _capture(returns: Array, benchmark: Array, days: Mask) -> float | None:
+    """Return the ratio of the geometric mean returns on these days; None without days."""
+    if not days.any():
+        return None
+    mine, other = (float(np.expm1(np.log1p(each[days]).mean())) for each in (returns, benchmark))
+    return mine / other
+
+
+def rolling_figures(
+    returns: Array, benchmark: Array | None, window: int, per_year: int
+) -> dict[str, Array]:
+    """Return rolling volatility, Sharpe ratio and beta of daily returns, [D + 1 - window] each.
+
+    Definitions are those of `Performance` and `RelativePerformance`; undefined values are NaN.
+
+    returns, benchmark: daily returns [D] on the same days; no beta without a benchmark.
+    window: days of a window, from 2 to D.
+    per_year: days per year.
+    """
+    windows = np.lib.stride_tricks.sliding_window_view(returns, window)
+    deviation = windows.std(axis=1, ddof=1)
+    deviation[np.ptp(windows, axis=1) == 0] = 0.0
+    root = np.sqrt(per_year)
+    sharpe = np.full(len(windows), np.nan)
+    np.divide(windows.mean(axis=1) * root, deviation, out=sharpe, where=deviation > 0)
+    figures = {"volatility": deviation * root, "sharpe": sharpe}
+    if benchmark is not None:
+        others = np.lib.stride_tricks.sliding_window_view(benchmark, window)
+        figures["beta"] = regression(windows, others)[1]
+    return figures
+
+
 def bootstrap_figures(returns: Array, per_year: int) -> dict[str, Array]:
     """Return the figures of R bootstrap draws by name, [R] each; an undefined figure is NaN.
 
@@ -260,9 +383,25 @@ def largest_drawdown(equity: Array) -> float:
 
 def drawdown_days(daily: Array) -> int:
     """Return the longest drawdown in days: successive days with equity below an earlier peak."""
+    return int(np.diff(_days_below_peak(daily), axis=1).max(initial=0))
+
+
+def worst_drawdowns(daily: Array, count: int) -> list[Drawdown]:
+    """Return up to `count` drawdowns of daily equity, the deepest first, ties by time."""
+    drawdowns = []
+    for first, end in _days_below_peak(daily).tolist():
+        trough = first + int(daily[first:end].argmin())
+        depth = float(daily[trough] / daily[first - 1] - 1)
+        recovered = end if end < len(daily) else None
+        drawdowns.append(Drawdown(first - 1, trough, recovered, depth, end - first))
+    return sorted(drawdowns, key=lambda each: each.depth)[:count]
+
+
+def _days_below_peak(daily: Array) -> Index:
+    """Return the index ranges [N, 2], end exclusive, in which equity is below an earlier peak."""
     below = daily < np.maximum.accumulate(daily)
     edges = np.flatnonzero(np.diff(np.concatenate([[False], below, [False]]).astype(int)))
-    return int((edges[1::2] - edges[::2]).max(initial=0))
+    return edges.reshape(-1, 2)
 
 
 def daily_equity(

@@ -33,6 +33,24 @@ def decision_text(decision: Mapping[Any, Any]) -> str:
     return f"{text}; bound by {named}{more}" if limits else text
 
 
+def short_reasons(orders: pd.DataFrame, decisions: pd.DataFrame) -> dict[str, str]:
+    """Return the short reason of each order, by client order id.
+
+    orders, decisions: frames of a run.
+    """
+    keys = orders[["symbol", "at"]].drop_duplicates()
+    by_key = {
+        (decision["symbol"], decision["at"]): decision
+        for decision in decisions.merge(keys, on=["symbol", "at"]).to_dict("records")
+    }
+    return {
+        order["client_order_id"]: short_reason(
+            order["reason"], by_key.get((order["symbol"], order["at"]))
+        )
+        for order in orders.to_dict("records")
+    }
+
+
 def short_reason(reason: str, decision: Mapping[Any, Any] | None) -> str:
     """Return an order's reason in at most 20 words.
 

@@ -8,7 +8,6 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import yaml
 from rich.console import RenderableType
 
@@ -17,41 +16,50 @@ from foundation.decimals import to_cents
 from foundation.files import run_writers_with_summary
 from foundation.formatting import number, percent, usd
 from foundation.page import render_page
+from marketsimulator.results.exports import export_writers
 from marketsimulator.results.forecast_outcomes import ForecastOutcomes, forecast_outcomes
-from marketsimulator.results.metrics import daily_marks, daily_rows, returns_by_period
+from marketsimulator.results.metrics import daily_rows, returns_by_period
+from marketsimulator.results.price_charts import price_charts
 from marketsimulator.results.report_charts import (
-    Curve,
+    RUN_COLOURS,
     daily_weights,
     drawdown_chart,
     equity_chart,
+    exposure_chart,
     fan_chart,
     leverage_chart,
     pit_chart,
+    rolling_charts,
+    rolling_window,
+    year_chart,
 )
 from marketsimulator.results.report_tables import (
     MAX_ORDERS_SHOWN,
     MAX_ROUND_TRIPS_SHOWN,
     attribution_tables,
+    benchmark_sentence,
     column_names,
     cost_table,
+    drawdown_table,
     figure_table,
     fill_table,
+    limit_table,
     month_table,
     order_table,
     outperformance_table,
     profit_cents,
     report_heading,
-    round_trip_facts,
     round_trip_table,
     run_name,
     significance_text,
+    statistics_table,
     symbol_table,
 )
 from marketsimulator.results.round_trips import round_trips
 from marketsimulator.results.run_folder import SUMMARY_FILE
 from marketsimulator.results.summary import Results
-from marketsimulator.results.verdict import backtest_verdict
-from marketsimulator.run_result import Run, file_writers, holding_hours
+from marketsimulator.results.verdict import backtest_verdict, run_label
+from marketsimulator.run_result import file_writers, holding_hours
 from trainingdata.bars import last_closes_by_symbol
 
 MARGIN_REGIME_TEXTS = {
@@ -81,6 +89,7 @@ def result_files(
 
     writers: dict[str, Callable[[Path], object]] = {
         **file_writers(run),
+        **export_writers(results),
         **(extra_files or {}),
         "config.yaml": lambda path: path.write_text(config),
         "report.html": write_report,
@@ -102,7 +111,8 @@ def terminal_parts(
     title = f"{run_name(summary)}\n{report_heading(summary)}\n{symbols}\n{summary['data']}"
     table = figure_table(summary, title)
     found = backtest_verdict(summary)
-    sentences = [significance_text(summary), found.evidence, *summary["remarks"]]
+    benchmark = benchmark_sentence(summary)
+    sentences = [significance_text(summary), benchmark, found.evidence, *summary["remarks"]]
     regime = MARGIN_REGIME_TEXTS[summary["margin_regime"]]
     sentences.append(
         f"Prices: {summary['prices']}. Margin rules: {regime}. Elapsed: {number(seconds, 1)} s."
@@ -134,14 +144,26 @@ def render_report(
     orders = main.order_frame()
     trips = round_trips(main, last_closes_by_symbol(bars))
     at, values = main.equity_curve()
-    rows, marks = daily_rows(at, has_crypto=results.has_crypto)
+    rows, _ = daily_rows(at, has_crypto=results.has_crypto)
+    marks, daily = results.daily_curve(main)
     names = column_names(summary)
-    falls = [_daily_fall(run, results) for run in results.runs] if len(marks) else []
+    beside = [names[0], run_label(summary, summary["benchmark"])]
+    colours = [
+        RUN_COLOURS[0],
+        RUN_COLOURS[1 + list(summary["comparisons"]).index(summary["benchmark"])],
+    ]
+    mine, other = (
+        returns_by_period("Y", *curve, capital=capital)
+        for curve in (main.equity_curve(), results.benchmark_curve())
+    )
+    years = [mine, other.reindex(mine.index)]
     profits = profit_cents(summary["contributions"], capital)
     profit = sum(profits.values(), Decimal(0))
     gross = profit + to_cents(summary["costs"])
     notional = sum(abs(float(fill.qty)) * fill.price for fill in main.fills)
     outcomes = forecast_outcomes(main, bars, results.market.splits)
+    weights = daily_weights(bars, main, rows)
+    decisions = main.decision_frame()
     return render_page(
         "marketsimulator/report.html.j2",
         s=summary,
@@ -152,43 +174,46 @@ def render_report(
         verdict=backtest_verdict(summary),
         notes=[note for note in summary["remarks"] if note not in summary["warnings"]],
         figures=figure_table(summary, ranges=True),
+        benchmark=benchmark_sentence(summary),
         significance=significance_text(summary),
         outperformances=outperformance_table(summary),
         fills=fill_table(summary),
-        equity=equity_chart(names, [run.equity_curve() for run in results.runs]),
-        drawdown=drawdown_chart(names, falls) if falls else None,
+        equity=equity_chart(names, results.curves()),
+        drawdown=drawdown_chart(names, results.daily_curves()) if len(rows) else None,
+        drawdowns=drawdown_table(marks, daily),
         deepest=percent(summary["max_drawdown"]),
-        leverage=leverage_chart(main, results.settings.limits.crypto_leverage),
         months=month_table(
             *(returns_by_period(unit, at, values, capital=capital) for unit in "MY")
         ),
-        symbols=symbol_table(bars.symbols, daily_weights(bars, main, rows), profits),
-        costs=cost_table(summary["costs_by_kind"], notional),
-        gross=(
-            f"Profit before costs {usd(gross, sign=True)}, after costs {usd(profit, sign=True)}."
+        years=year_chart(beside, years, colours),
+        rolling=rolling_charts(
+            beside, [(marks, daily), results.daily_benchmark()], colours, results.periods_per_year
         ),
-        money=attribution_tables(**summary["attribution"], profit=profit),
-        trip_facts=round_trip_facts(trips),
+        window=rolling_window(results.periods_per_year),
+        exposure=exposure_chart(marks[1:], weights),
+        prices=price_charts(main, bars, orders),
+        traded=len(bars.symbols),
+        statistics=statistics_table(trips),
         trips=round_trip_table(
             sorted(trips, key=lambda trip: trip.closed_at is None)[-MAX_ROUND_TRIPS_SHOWN:]
         ),
         made=len(trips),
+        symbols=symbol_table(bars.symbols, weights, profits),
+        money=attribution_tables(**summary["attribution"], profit=profit),
+        costs=cost_table(summary["costs_by_kind"], notional),
+        gross=(
+            f"Profit before costs {usd(gross, sign=True)}, after costs {usd(profit, sign=True)}."
+        ),
+        leverage=leverage_chart(main, results.settings.limits.crypto_leverage),
+        limits=limit_table(decisions),
         forecasts=len(outcomes),
         fans=_fans(results, outcomes),
         pit=pit_chart(outcomes.pit()) if len(outcomes) else None,
         sent=len(orders),
-        orders=order_table(orders.tail(MAX_ORDERS_SHOWN), main.fill_frame(), main.decision_frame()),
+        orders=order_table(orders.tail(MAX_ORDERS_SHOWN), main.fill_frame(), decisions),
         settings=settings,
         files=files,
     )
-
-
-def _daily_fall(run: Run, results: Results) -> Curve:
-    """Return the drawdown of a run at its start and at 16:00 New York of each day."""
-    at, daily = daily_marks(
-        *run.equity_curve(), capital=results.settings.capital, has_crypto=results.has_crypto
-    )
-    return at, daily / np.maximum.accumulate(daily) - 1
 
 
 def _fans(results: Results, outcomes: ForecastOutcomes) -> Sequence[tuple[str, Chart]]:

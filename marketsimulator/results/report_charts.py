@@ -10,17 +10,27 @@ import numpy as np
 import pandas as pd
 
 from foundation.arrays import Array, Index, Instants
-from foundation.charts import Chart, Series, SeriesForm, ValueUnit, pit_density_chart
+from foundation.charts import (
+    Chart,
+    Series,
+    SeriesForm,
+    ValueUnit,
+    downsample_indices,
+    pit_density_chart,
+)
 from foundation.formatting import number, percent, usd
 from foundation.tables import DrawnShape
 from marketsimulator.results.forecast_outcomes import ForecastOutcomes
+from marketsimulator.results.metrics import daily_returns, rolling_figures
 from marketsimulator.run_result import Run
 from trainingdata.bars import CLOSE, Bars
 from trainingdata.instants import NEW_YORK, four_pm, new_york_date
 
 CHART_TIMEZONE = NEW_YORK.key  # of every chart
-RUN_COLOURS = ("first", "quiet", "third")  # of main run, no-forecast baseline, buy and hold
+RUN_COLOURS = ("first", "quiet", "third", "fourth", "second")  # of main run, then its benchmarks
 SAME_CURVE_TOL = 1e-6  # relative difference below which two curves are one line
+RATIO_DIGITS = 5  # significant digits of ratios in a chart
+MAX_SPARKLINE_STEPS = 150
 MAX_CONES = 40  # forecasts in a chart
 CONE_LENGTH = 0.98  # of the time to the next decision, which leaves a gap before the next cone
 
@@ -30,15 +40,103 @@ Curve = tuple[Instants, Array]  # instants [N] and values [N]
 
 def equity_chart(names: Sequence[str], curves: Sequence[Curve]) -> Chart:
     """Return the chart of equity (USD) of the main run and its benchmarks."""
-    return _curves_chart("Equity in USD", names, curves, "usd", partial(usd, places=0))
+    return curves_chart("Equity in USD", names, curves, "usd", partial(usd, places=0))
 
 
 def drawdown_chart(names: Sequence[str], curves: Sequence[Curve]) -> Chart:
     """Return the chart of drawdowns of the main run and its benchmarks.
 
-    curves: drawdowns of each run as fractions ≤ 0.
+    curves: instants and equity of each run.
     """
-    return _curves_chart("Drawdown", names, curves, "percent", percent)
+    drawdowns = [(at, values / np.maximum.accumulate(values) - 1) for at, values in curves]
+    return curves_chart("Drawdown", names, drawdowns, "percent", percent)
+
+
+def rolling_charts(
+    names: Sequence[str], curves: Sequence[Curve], colours: Sequence[str], per_year: int
+) -> list[Chart]:
+    """Return the charts of rolling Sharpe ratio, volatility and beta; none for short runs.
+
+    names, curves, colours: of the main run, then of its benchmark; daily equity [1 + D].
+    per_year: days per year.
+    """
+    at = curves[0][0]
+    returns = [daily_returns(daily) for _, daily in curves]
+    window = rolling_window(per_year)
+    if min(map(len, returns)) <= window or len({len(each) for each in returns}) > 1:
+        return []
+    main, other = (rolling_figures(each, returns[1], window, per_year) for each in returns)
+    ends = at[window:]
+    units: list[tuple[str, str, ValueUnit, Callable[[float], str]]] = [
+        ("sharpe", "Rolling Sharpe", "plain", number),
+        ("volatility", "Rolling volatility (ann.)", "percent", percent),
+        ("beta", f"Rolling beta to {names[1]}", "plain", number),
+    ]
+    charts = []
+    for key, text, unit, written in units:
+        shown = [main] if key == "beta" else [main, other]
+        series = [
+            Series(name, colour, ends, figures[key], digits=RATIO_DIGITS).downsample()
+            for name, colour, figures in zip(names, colours, shown, strict=False)
+        ]
+        last = ", ".join(f"{each.name} {written(each.values[-1])}" for each in series)
+        charts.append(
+            Chart(f"{text}; at the end: {last}", tuple(series[::-1]), unit, CHART_TIMEZONE)
+        )
+    return charts
+
+
+def rolling_window(per_year: int) -> int:
+    """Return the days of a rolling window: a quarter of a year."""
+    return round(per_year / 4)
+
+
+def year_chart(names: Sequence[str], years: Sequence[pd.Series], colours: Sequence[str]) -> Chart:
+    """Return the chart of yearly returns: bars of the main run, dots of the benchmark.
+
+    names, years, colours: of the main run, then of its benchmark; years from `returns_by_period`.
+    """
+    labels = tuple(str(year) for year in pd.DatetimeIndex(years[0].index).year)
+    places = np.arange(float(len(labels)))
+    main, other = (each.to_numpy() for each in years)
+    pairs = ", ".join(
+        f"{label} {percent(mine, sign=True)} and {percent(theirs, sign=True)}"
+        for label, mine, theirs in zip(labels, main, other, strict=True)
+    )
+    return Chart(
+        f"Yearly returns of {names[0]} and {names[1]}: {pairs}",
+        (
+            Series(names[0], colours[0], places, main, "bars"),
+            Series(names[1], colours[1], places, other, "dots"),
+        ),
+        "percent",
+        x_labels=labels,
+    )
+
+
+def exposure_chart(marks: Instants, weights: Array) -> Chart | None:
+    """Return the chart of gross, net, long and short exposure; None without positions.
+
+    marks: instants [D].
+    weights: [S, D] signed weights at these instants.
+    """
+    if not weights.any():
+        return None
+    long, short = (np.clip(weights, *ends).sum(axis=0) for ends in ((0, None), (None, 0)))
+    parts = {"gross": (long - short, "quiet"), "net": (long + short, "third")}
+    parts |= {"long": (long, "second"), "short": (short, "limit")}
+    if not short.any():
+        # Without short positions gross, net and long exposure are equal.
+        parts = {"gross = net = long": (long, "first")}
+    series = [
+        Series(name, colour, marks, values, "steps", digits=RATIO_DIGITS).downsample()
+        for name, (values, colour) in parts.items()
+    ]
+    means = ", ".join(
+        f"{name} {number(values.mean())}× (from {number(values.min())}× to {number(values.max())}×)"
+        for name, (values, _) in parts.items()
+    )
+    return Chart(f"Mean exposure: {means}", tuple(series), "multiple", CHART_TIMEZONE)
 
 
 def leverage_chart(run: Run, crypto_leverage_limit: float) -> Chart | None:
@@ -74,7 +172,9 @@ def leverage_chart(run: Run, crypto_leverage_limit: float) -> Chart | None:
         if held[kind].any()
     )
     return (
-        Chart(f"Exposure: maximum {highest}", tuple(series), "multiple", CHART_TIMEZONE)
+        Chart(
+            f"Exposure by asset class: maximum {highest}", tuple(series), "multiple", CHART_TIMEZONE
+        )
         if series
         else None
     )
@@ -150,20 +250,25 @@ def sparkline(weights: Array, all_weights: Array) -> tuple[DrawnShape, ...]:
     axis = ("axis", f"M0 {zero}H1000")
     if not weights.any():
         return (axis,)
-    ends = np.linspace(0.0, 1000.0, len(weights) + 1)[1:].tolist()
-    heights = (zero * (1.0 - weights / scale)).tolist()
-    steps = (f"V{y:.1f}H{x:.1f}" for x, y in zip(ends, heights, strict=True))
+    kept = downsample_indices(weights, MAX_SPARKLINE_STEPS)
+    ends = np.append(kept[1:], len(weights)) * (1000.0 / len(weights))
+    heights = zero * (1.0 - weights[kept] / scale)
+    steps = (f"V{y:.1f}H{x:.0f}" for x, y in zip(ends.tolist(), heights.tolist(), strict=True))
     return axis, ("area", f"M0 {zero}{''.join(steps)}V{zero}Z")
 
 
-def _curves_chart(
+def curves_chart(
     text: str,
     names: Sequence[str],
     curves: Sequence[Curve],
     unit: ValueUnit,
     written: Callable[[float], str],
 ) -> Chart:
-    """Return a chart of the runs' curves, with the main run on top."""
+    """Return a chart of curves over time, with the first one on top.
+
+    text: name of the values.
+    written: format of the last value in the description.
+    """
     series: list[Series] = []
     ends = []
     for name, colour, (at, values) in zip(names, RUN_COLOURS, curves, strict=False):

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from decimal import Decimal
+from functools import partial
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from foundation.arrays import Array
+from foundation.arrays import Array, Instants
 from foundation.decimals import round_parts_to_cents, round_table_to_cents, to_cents
 from foundation.formatting import (
     NO_VALUE,
+    NumberFormatter,
     basis_points,
     count_text,
     interval,
@@ -25,16 +29,19 @@ from foundation.formatting import (
 )
 from foundation.tables import Cell, Row, Table
 from marketsimulator.results.attribution import PROFIT_PARTS, ProfitPart
-from marketsimulator.results.metrics import TABLE_FIGURES, figure_text
-from marketsimulator.results.order_reasons import short_reason
+from marketsimulator.results.metrics import TABLE_FIGURES, figure_text, worst_drawdowns
+from marketsimulator.results.order_reasons import short_reasons
 from marketsimulator.results.report_charts import sparkline
-from marketsimulator.results.round_trips import RoundTrip
-from marketsimulator.results.verdict import run_label
-from trainingdata.instants import DAY, NEW_YORK
+from marketsimulator.results.round_trips import RoundTrip, trip_statistics
+from marketsimulator.results.verdict import RANDOM_WALK, run_label
+from trainingdata.instants import NEW_YORK, new_york_date
 
-MAX_ORDERS_SHOWN = 2000  # orders on the page; the file has all
-MAX_ROUND_TRIPS_SHOWN = 1000  # round trips on the page
+MAX_ORDERS_SHOWN = 150  # orders on the page; the file has all
+MAX_ROUND_TRIPS_SHOWN = 150  # round trips on the page
 QUANTITY_DIGITS = 6  # of quantities
+MAX_DRAWDOWNS_SHOWN = 5
+LARGE_PROFIT = 1000.0  # USD of a round trip from which statistics omit cents
+HEAT_LEVELS = 4  # colours of a heat map on each side of zero
 MONTHS = tuple(f"{pd.Timestamp(2001, month, 1):%b}" for month in range(1, 13))
 COST_LABELS = {
     "spread": "spread",
@@ -67,6 +74,7 @@ def column_names(summary: dict[str, Any]) -> list[str]:
 def figure_table(summary: dict[str, Any], title: str = "Figures", *, ranges: bool = False) -> Table:
     """Return the table of the figures in `TABLE_FIGURES`, with one column per run.
 
+    Narrow pages and terminals omit the no-forecast baseline if the run has a third benchmark.
     Short runs have no annualised figures.
 
     ranges: true to add the main run's 90 % intervals.
@@ -75,13 +83,22 @@ def figure_table(summary: dict[str, Any], title: str = "Figures", *, ranges: boo
     annual = summary["annual_figures"]
     rows: list[Row] = []
     for key, figure in TABLE_FIGURES.items():
-        if not figure.label:
+        if not figure.label or key not in summary:
             continue
         main, *others = (figure_text(column, key, annual=annual) for column in columns)
         shown = ranges and (annual or not figure.is_annual)
         ends = summary["intervals"].get(key) if shown else None
         rows.append((figure.label, Cell(main, "strong", interval(ends, figure.formatter)), *others))
-    return Table(title, ("", *column_names(summary)), rows)
+    names = list(summary["comparisons"])
+    optional = [2 + names.index(RANDOM_WALK)] if len(names) > 2 and RANDOM_WALK in names else []
+    return Table(title, ("", *column_names(summary)), rows, optional_columns=optional)
+
+
+def benchmark_sentence(summary: dict[str, Any]) -> str:
+    """Return a sentence that names the benchmark of alpha, beta and capture."""
+    return (
+        f"Alpha, beta, information ratio and capture are relative to {summary['benchmark_text']}."
+    )
 
 
 def significance_text(summary: dict[str, Any]) -> str:
@@ -200,14 +217,16 @@ def symbol_table(symbols: Sequence[str], weights: Array, profits: Mapping[str, D
 
 
 def month_table(months: pd.Series, years: pd.Series) -> Table:
-    """Return the table of monthly returns: a row per month and for the year, a column per year.
+    """Return the heat map of monthly returns: a row per month and the year, a column per year.
 
     Cells outside the run are empty.
 
     months, years: returns by the first day of their period, from `returns_by_period`.
     """
     at = pd.DatetimeIndex(months.index)
-    known = dict(zip(zip(at.month, at.year, strict=True), map(_toned, months), strict=True))
+    largest = float(months.abs().max())
+    cells = [_heat_cell(value, largest) for value in months]
+    known = dict(zip(zip(at.month, at.year, strict=True), cells, strict=True))
     every = pd.DatetimeIndex(years.index).year
     rows: list[Row] = [
         (MONTHS[month - 1], *(known.get((month, year), "") for year in every))
@@ -217,22 +236,74 @@ def month_table(months: pd.Series, years: pd.Series) -> Table:
     return Table("Monthly returns", ("", *map(str, every)), rows, has_total=True)
 
 
-def round_trip_facts(trips: Sequence[RoundTrip]) -> list[tuple[str, str]]:
-    """Return statistics of the round trips as (name, text) pairs."""
-    closed = [trip for trip in trips if trip.closed_at is not None]
-    facts = [("closed", number(len(closed), 0)), ("open", number(len(trips) - len(closed), 0))]
-    if not closed:
-        return facts
-    profits = np.array([trip.profit for trip in closed])
-    gains, losses = profits[profits > 0], profits[profits < 0]
-    days = np.median([(trip.closed_at - trip.opened_at) / DAY for trip in closed])
-    return [
-        *facts,
-        ("win rate", percent(len(gains) / len(profits), 0)),
-        ("avg. win", usd(to_cents(gains.mean())) if len(gains) else NO_VALUE),
-        ("avg. loss", usd(to_cents(losses.mean())) if len(losses) else NO_VALUE),
-        ("median duration", f"{number(float(days), 1)} days"),
+def statistics_table(trips: Sequence[RoundTrip]) -> Table:
+    """Return the statistics of round trips: all, long and short."""
+    sides = {
+        "all": list(trips),
+        "long": [trip for trip in trips if trip.max_quantity > 0],
+        "short": [trip for trip in trips if trip.max_quantity < 0],
+    }
+    # With cents of large profits the table would be wider than a phone.
+    places = 0 if any(abs(trip.profit) >= LARGE_PROFIT for trip in trips) else 2
+    amount = partial(usd, places=places)
+    count = partial(number, places=0)
+    lines: Mapping[str, tuple[str, NumberFormatter]] = {  # label and format by name
+        "closed": ("Closed", count),
+        "win_rate": ("Win rate", partial(percent, places=0)),
+        "mean_profit": ("Expectancy (mean profit)", partial(amount, sign=True)),
+        "mean_win": ("Avg. win", amount),
+        "mean_loss": ("Avg. loss", amount),
+        "payoff": ("Payoff ratio", number),
+        "profit_factor": ("Profit factor", number),
+        "largest_win": ("Best trade", amount),
+        "largest_loss": ("Worst trade", amount),
+        "consecutive_losses": ("Max consecutive losses", count),
+        "median_days": ("Median duration, days", partial(number, places=1)),
+    }
+    columns = [asdict(trip_statistics(each)) for each in sides.values()]
+    rows: list[Row] = [
+        (label, *(formatter(column[name]) for column in columns))
+        for name, (label, formatter) in lines.items()
+        if columns[0][name] is not None  # without closed trips, only the counts are defined
     ]
+    open_trips = [sum(trip.closed_at is None for trip in each) for each in sides.values()]
+    rows.append(("Open", *map(count, open_trips)))
+    return Table("Statistics of round trips", ("", *sides), rows)
+
+
+def drawdown_table(marks: Instants, daily: Array) -> Table:
+    """Return the table of the five worst drawdowns.
+
+    marks: the start and each 16:00 New York [1 + D].
+    daily: equity at these instants.
+    """
+    dates = new_york_date(marks)
+    rows: list[Row] = [
+        (
+            str(dates[each.peak]),
+            str(dates[each.trough]),
+            "not yet" if each.end is None else str(dates[each.end]),
+            percent(each.depth),
+            number(each.days, 0),
+        )
+        for each in worst_drawdowns(daily, MAX_DRAWDOWNS_SHOWN)
+    ]
+    heads = ("started", "trough", "recovered", "drawdown", "days")
+    return Table("Worst drawdowns", heads, rows, optional_columns=(1,))
+
+
+def limit_table(decisions: pd.DataFrame) -> Table:
+    """Return the table of binding limits with the number of decisions that each binds.
+
+    decisions: frame of the decisions of a run, one row per decided symbol.
+    """
+    names = decisions["binding"].str.split("+").explode()
+    counts = names[names.fillna("") != ""].value_counts()
+    rows: list[Row] = [
+        (str(name), number(count, 0), percent(count / len(decisions), 1))
+        for name, count in counts.items()
+    ]
+    return Table("Binding limits", ("limit", "decisions", "share"), rows)
 
 
 def round_trip_table(trips: Sequence[RoundTrip]) -> Table:
@@ -265,11 +336,7 @@ def order_table(orders: pd.DataFrame, fills: pd.DataFrame, decisions: pd.DataFra
     size, fee = (
         traded.groupby("client_order_id")[column].sum().to_dict() for column in ("qty", "fee")
     )
-    keys = orders[["symbol", "at"]].drop_duplicates()
-    by_key = {
-        (decision["symbol"], decision["at"]): decision
-        for decision in decisions.merge(keys, on=["symbol", "at"]).to_dict("records")
-    }
+    reasons = short_reasons(orders, decisions)
     rows: list[tuple[str, ...]] = []
     for order in orders.to_dict("records"):
         name = order["client_order_id"]
@@ -279,8 +346,7 @@ def order_table(orders: pd.DataFrame, fills: pd.DataFrame, decisions: pd.DataFra
             filled = (quantity(size[name], QUANTITY_DIGITS, sign=True), price, usd(fee[name], 4))
         at = minute_text(order["at"].to_datetime64())
         asked = f"{order['side']} {quantity(order['qty'], QUANTITY_DIGITS)}"
-        reason = short_reason(order["reason"], by_key.get((order["symbol"], order["at"])))
-        rows.append((at, order["symbol"], asked, *filled, reason))
+        rows.append((at, order["symbol"], asked, *filled, reasons[name]))
     heads = ("time", "symbol", "order", "filled", "mean price", "fee", "reason")
     return Table("Orders", heads, rows, text_columns=(6,), optional_columns=(3, 4, 5))
 
@@ -292,6 +358,18 @@ def _gain(fraction: Any) -> str:
 def _toned(value: float | None) -> Cell:
     text = _gain(value)
     return Cell(text, {"+": "good", "-": "bad"}.get(text[0], ""))
+
+
+def _heat_cell(value: float, largest: float) -> Cell:
+    """Format a return as a cell with the tone of its sign and size, `up1` to `down4`.
+
+    largest: the largest absolute return of the table.
+    """
+    text = _gain(value)
+    if text[0] not in "+-" or not largest > 0:
+        return Cell(text)
+    level = math.ceil(HEAT_LEVELS * abs(value) / largest)
+    return Cell(text, f"{'up' if value > 0 else 'down'}{level}")
 
 
 ProfitParts = Mapping[ProfitPart, float]

@@ -6,13 +6,14 @@ to its contribution.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 
 import numpy as np
 
 from marketsimulator.run_result import Run
+from trainingdata.instants import DAY
 
 
 @dataclass(slots=True)
@@ -43,6 +44,61 @@ class RoundTrip:
         self.fees += fee
         self.profit -= float(qty) * price + fee
         self.closed_at = None if self.open_quantity else at
+
+
+@dataclass(frozen=True, slots=True)
+class TripStatistics:
+    """Statistics of closed round trips; None if undefined.
+
+    closed: number of closed round trips.
+    win_rate: fraction with a profit.
+    mean_profit: mean profit (expectancy), USD.
+    mean_win, mean_loss: mean profit of winners and of losers, USD.
+    payoff: mean win over mean loss.
+    profit_factor: sum of wins over sum of losses.
+    largest_win, largest_loss: largest profit and largest loss, USD.
+    consecutive_losses: longest losing streak, by closing time.
+    median_days: median duration, days.
+    """
+
+    closed: int
+    win_rate: float | None = None
+    mean_profit: float | None = None
+    mean_win: float | None = None
+    mean_loss: float | None = None
+    payoff: float | None = None
+    profit_factor: float | None = None
+    largest_win: float | None = None
+    largest_loss: float | None = None
+    consecutive_losses: int | None = None
+    median_days: float | None = None
+
+
+def trip_statistics(trips: Sequence[RoundTrip]) -> TripStatistics:
+    """Return the statistics of the closed round trips among these."""
+    ended = [(trip.closed_at, trip) for trip in trips if trip.closed_at is not None]
+    if not ended:
+        return TripStatistics(0)
+    closed = [trip for _, trip in sorted(ended, key=lambda each: each[0])]
+    profits = np.array([trip.profit for trip in closed])
+    wins, losses = profits[profits > 0], profits[profits < 0]
+    mean_win, mean_loss = (float(each.mean()) if len(each) else None for each in (wins, losses))
+    is_loss = np.concatenate([[False], profits < 0, [False]])
+    streaks = np.diff(np.flatnonzero(~is_loss)) - 1
+    durations = [(at - trip.opened_at) / DAY for at, trip in ended]
+    return TripStatistics(
+        closed=len(closed),
+        win_rate=len(wins) / len(profits),
+        mean_profit=float(profits.mean()),
+        mean_win=mean_win,
+        mean_loss=mean_loss,
+        payoff=-mean_win / mean_loss if mean_win is not None and mean_loss is not None else None,
+        profit_factor=float(-wins.sum() / losses.sum()) if len(losses) else None,
+        largest_win=float(wins.max()) if len(wins) else None,
+        largest_loss=float(losses.min()) if len(losses) else None,
+        consecutive_losses=int(streaks.max()),
+        median_days=float(np.median(durations)),
+    )
 
 
 def round_trips(run: Run, marks: Mapping[str, float]) -> list[RoundTrip]:

@@ -29,7 +29,7 @@ COMPARED_KEYS: Mapping[str, Any] = {  # of a summary, by kind
 }
 LIVE_TITLE = "Live account"  # title of its summary
 # Settings that do not distinguish variants: output, and the period, which the days show.
-NON_VARIANT_SETTINGS = ("output", "trials", "start", "end", "days")
+NON_VARIANT_SETTINGS = ("output", "trials", "benchmark", "start", "end", "days")
 
 
 @dataclass(frozen=True, eq=False, slots=True)

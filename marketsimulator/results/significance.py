@@ -17,7 +17,7 @@ import numpy as np
 from foundation.arrays import Array, Index, Mask
 from foundation.formatting import MIN_ANNUAL_DAYS
 from foundation.formatting import MIN_INTERVAL_DAYS as MIN_INTERVAL_DAYS
-from marketsimulator.results.metrics import bootstrap_figures
+from marketsimulator.results.metrics import bootstrap_figures, regression
 
 EULER_GAMMA = 0.5772156649015329  # the Euler-Mascheroni constant
 CONFIDENCE_LEVEL = 0.9  # probability mass of an interval
@@ -128,6 +128,31 @@ def bootstrap_intervals(
     return {
         name: central_interval(values)
         for name, values in figures.items()
+        if np.isfinite(values).all()
+    }
+
+
+def relative_intervals(
+    returns: Array, benchmark: Array, per_year: int, *, seed: int
+) -> dict[str, tuple[float, float]]:
+    """Return 90 % intervals of alpha and beta of daily returns [D] relative to a benchmark's [D].
+
+    The stationary bootstrap draws days of both together, with the mean block length of their
+    difference. Fewer than 20 days, or returns that differ by a constant, have no intervals.
+
+    per_year: days per year.
+    """
+    if len(returns) != len(benchmark) or len(returns) < MIN_INTERVAL_DAYS:
+        return {}
+    if np.ptp(returns - benchmark) < ZERO_RETURN_TOL or benchmark.std() == 0:
+        return {}
+    length = max(1, round(mean_block_length(returns - benchmark)))
+    days = draw_bootstrap_days(len(returns), length, BOOTSTRAP_DRAWS, seed=seed)
+    alphas, betas = regression(returns[days], benchmark[days])
+    draws = {"alpha": alphas * per_year, "beta": betas}
+    return {
+        name: central_interval(values)
+        for name, values in draws.items()
         if np.isfinite(values).all()
     }
 

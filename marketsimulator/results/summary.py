@@ -18,17 +18,21 @@ from execution.orders.account_snapshot import AccountSnapshot
 from execution.orders.orders import DEFAULT_SIZE_LIMITS, OrderSizeLimits
 from forecasting.baseline import RandomWalk
 from forecasting.forecast import Progress
-from foundation.arrays import Array, Mask
+from foundation.arrays import Array, Instants, Mask
 from foundation.formatting import allows_annual_figures
 from marketsimulator.results.attribution import attribute_run
+from marketsimulator.results.benchmark import Benchmark
 from marketsimulator.results.figures import account_figures, contributions, fill_figures
 from marketsimulator.results.forecast_outcomes import coverage_remarks
 from marketsimulator.results.metrics import (
     Performance,
-    daily_equity,
+    RelativePerformance,
+    count_periods_per_year,
     daily_marks,
     daily_returns,
+    largest_drawdown,
     measure_performance,
+    relative_performance,
     wipeout_date,
 )
 from marketsimulator.results.remarks import (
@@ -60,6 +64,7 @@ from marketsimulator.results.significance import (
     deflated_sharpe,
     measure_outperformance,
     probabilistic_sharpe,
+    relative_intervals,
 )
 from marketsimulator.results.trial_identity import data_hash, make_trial
 from marketsimulator.results.trials import TRIALS_OFF_NOTE, Trial, TrialStatistics
@@ -74,6 +79,10 @@ from sizing.quantity import truncate_to_increment
 from trainingdata.bars import Bars
 from trainingdata.market import Market
 
+ACCOUNT_FIGURES = (  # figures of an account, undefined for a benchmark that is not traded
+    *("turnover", "mean_leverage", "max_leverage", "time_invested", "premium_share"),
+    *("costs", "interest", "trades"),
+)
 RANDOM_WALK_KINDS = ("ewma", "mix")  # forecasters that are random walks
 
 
@@ -93,6 +102,7 @@ class Results:
     title: kind of the main run, such as "Backtest".
     other_holdings: symbols with a position of the live account outside the run, at the end.
     coarse_run: run of the same trader with fills on the decision bars; None without finer bars.
+    benchmark: benchmark chosen by the user; None: buy and hold.
     """
 
     settings: BacktestSettings
@@ -106,6 +116,7 @@ class Results:
     title: str = "Backtest"
     other_holdings: tuple[str, ...] = ()
     coarse_run: Run | None = None
+    benchmark: Benchmark | None = None
 
     @property
     def runs(self) -> tuple[Run, ...]:
@@ -137,6 +148,8 @@ class Results:
         """Return the content of `summary.json`."""
         figures = self.figures(self.main_run)
         comparisons = {run.name: self.figures(run) for run in self.benchmark_runs}
+        if self.benchmark is not None:
+            comparisons[self.benchmark.name] = self._benchmark_figures()
         significance = self.significance()
         sizing = self.settings.sizing
         bars = self.market.bars
@@ -183,6 +196,8 @@ class Results:
             **({"fills": fills} if fills else {}),
             "wiped_out_on": self.wipeout_date(),
             "annual_figures": allows_annual_figures(figures["trades"], figures["days"]),
+            "benchmark": BUY_AND_HOLD if self.benchmark is None else self.benchmark.name,
+            "benchmark_text": self.benchmark_text,
             "outperformances": self.outperformances(),
             "attribution": self.attribution(),
             "start": pd.Timestamp(self.main_run.equity_rows[0].at, tz="UTC").isoformat(),
@@ -237,10 +252,7 @@ class Results:
 
     def wipeout_date(self) -> str | None:
         """Return the New York date of the first day that ends without equity; None if none does."""
-        at, equity = self.main_run.equity_curve()
-        marks, daily = daily_marks(
-            at, equity, capital=self.settings.capital, has_crypto=self.has_crypto
-        )
+        marks, daily = self.daily_curve(self.main_run)
         return wipeout_date(marks[1:], daily)
 
     def outperformances(self) -> dict[str, dict[str, Any] | None]:
@@ -248,19 +260,23 @@ class Results:
 
         None if the two runs share no days, or if one of them ends without equity.
         """
-        mine, _ = self._daily(self.main_run)
+        mine = self.daily_curve(self.main_run)[1]
         growth = 1 + self.performance(self.main_run).total_return
+        others = {run.name: self.daily_curve(run)[1] for run in self.benchmark_runs}
+        ends = {run.name: run.equity_curve()[1][-1] for run in self.benchmark_runs}
+        if self.benchmark is not None:
+            others[self.benchmark.name] = self.daily_benchmark()[1]
+            ends[self.benchmark.name] = self.benchmark_curve()[1][-1]
         found: dict[str, dict[str, Any] | None] = {}
-        for run in self.benchmark_runs:
-            other, _ = self._daily(run)
+        for name, other in others.items():
             ahead = measure_outperformance(
                 daily_returns(mine), daily_returns(other), seed=self.settings.seed
             )
-            growth_other = 1 + self.performance(run).total_return
-            found[run.name] = None
+            growth_other = float(ends[name] / self.settings.capital)
+            found[name] = None
             if ahead is not None and growth > 0 and growth_other > 0:
                 at_end = ahead.extend_to_end(growth, growth_other)
-                found[run.name] = {**asdict(at_end), "significant_sign": at_end.significant_sign}
+                found[name] = {**asdict(at_end), "significant_sign": at_end.significant_sign}
         return found
 
     def attribution(self) -> dict[str, Any]:
@@ -281,6 +297,7 @@ class Results:
             **account_figures(
                 at, outcome, capital=self.settings.capital, has_crypto=self.has_crypto
             ),
+            **self._relative(self.daily_curve(run)[1]),
             "premium_share": premium_share(run),
             "contributions": contributions(self.market.bars, run, self.settings.capital),
             "orders": len(run.decision_log.orders),
@@ -293,7 +310,7 @@ class Results:
 
         Without a ledger the number of trials is unknown, and the deflated Sharpe ratio is None.
         """
-        daily, per_year = self._daily(self.main_run)
+        daily, per_year = self.daily_curve(self.main_run)[1], self.periods_per_year
         figures = self.performance(self.main_run)
         trials = self.trial_statistics
         ratio = figures.daily_sharpe()
@@ -316,9 +333,15 @@ class Results:
             "probabilistic_sharpe": probabilistic,
             "deflated_sharpe": deflated,
             "trials": None if trials is None else trials.count,
-            "intervals": bootstrap_intervals(
-                daily_returns(daily), per_year, seed=self.settings.seed
-            ),
+            "intervals": {
+                **bootstrap_intervals(daily_returns(daily), per_year, seed=self.settings.seed),
+                **relative_intervals(
+                    daily_returns(daily),
+                    daily_returns(self.daily_benchmark()[1]),
+                    per_year,
+                    seed=self.settings.seed,
+                ),
+            },
         }
 
     def _inside(self) -> Mask:
@@ -338,10 +361,64 @@ class Results:
     def _hold(self) -> Run:
         return next(run for run in self.benchmark_runs if run.name == BUY_AND_HOLD)
 
-    def _daily(self, run: Run) -> tuple[Array, int]:
-        """Return the daily equity of a run, [1 + D], and the days per year."""
-        at, equity = run.equity_curve()
-        return daily_equity(at, equity, capital=self.settings.capital, has_crypto=self.has_crypto)
+    @property
+    def periods_per_year(self) -> int:
+        """Days per year of annual figures."""
+        return count_periods_per_year(self.main_run.equity_curve()[0], has_crypto=self.has_crypto)
+
+    @property
+    def benchmark_text(self) -> str:
+        """Description of the benchmark of the relative figures."""
+        if self.benchmark is None:
+            return "buy and hold: equal weights of all symbols, bought once, after costs"
+        return self.benchmark.text
+
+    def daily_curve(self, run: Run) -> tuple[Instants, Array]:
+        """Return the start and each 16:00 New York [1 + D], and the equity of a run there."""
+        return self._daily(*run.equity_curve())
+
+    def benchmark_curve(self) -> tuple[Instants, Array]:
+        """Return the instants [N] of the equity rows, and the benchmark's equity at them.
+
+        A chosen benchmark starts with the capital of the run.
+        """
+        if self.benchmark is None:
+            return self._hold.equity_curve()
+        at, _ = self.main_run.equity_curve()
+        return at, self.settings.capital * self.benchmark.value_at(at)
+
+    def daily_benchmark(self) -> tuple[Instants, Array]:
+        """Return the start and each 16:00 New York [1 + D], and the benchmark's equity there."""
+        return self._daily(*self.benchmark_curve())
+
+    def curves(self) -> list[tuple[Instants, Array]]:
+        """Return instants and equity [N] of each run, then of the chosen benchmark."""
+        curves = [run.equity_curve() for run in self.runs]
+        return curves if self.benchmark is None else [*curves, self.benchmark_curve()]
+
+    def daily_curves(self) -> list[tuple[Instants, Array]]:
+        """Return `curves` at the start and at each 16:00 New York, [1 + D]."""
+        return [self._daily(at, equity) for at, equity in self.curves()]
+
+    def _daily(self, at: Instants, equity: Array) -> tuple[Instants, Array]:
+        return daily_marks(at, equity, capital=self.settings.capital, has_crypto=self.has_crypto)
+
+    def _benchmark_figures(self) -> dict[str, Any]:
+        """Return the figures of the chosen benchmark; those of an account are None."""
+        at, equity = self.benchmark_curve()
+        capital = self.settings.capital
+        figures = measure_performance(at, equity, capital=capital, has_crypto=self.has_crypto)
+        return {
+            **figures.as_dict(),
+            "max_drawdown_intraday": largest_drawdown(np.append(capital, equity)),
+            **dict.fromkeys(ACCOUNT_FIGURES),
+            **RelativePerformance().as_dict(),
+        }
+
+    def _relative(self, daily: Array) -> dict[str, float | None]:
+        """Return the performance of daily equity [1 + D] relative to the benchmark."""
+        other = daily_returns(self.daily_benchmark()[1])
+        return relative_performance(daily_returns(daily), other, self.periods_per_year).as_dict()
 
 
 def run_baselines(

@@ -30,7 +30,7 @@ from trainingdata.stored_correlation import matrix_paths
 # Settings that do not distinguish trials: bars (which have a digest), seed, output, order names.
 NON_TRIAL_SETTINGS = (
     *("output", "start", "end", "days", "timeframe", "fill", "trials", "seed"),
-    "order_tag",
+    *("order_tag", "benchmark"),
 )
 COMPUTE_SETTINGS = ("batch_size", "cache", "device", "compile")  # device and speed of a forecast
 STRATEGY_SETTINGS = (  # inputs of the strategies, which state the result

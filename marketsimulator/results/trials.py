@@ -140,11 +140,14 @@ def record_trials(ledger: str | Path | None, trials: Sequence[Trial]) -> TrialSt
     return TrialStatistics.from_sharpe_ratios(ratio_by_config.values())
 
 
-def check_ledger(ledger: str | Path | None) -> None:
-    """Check before a run that the ledger can be written. Raises `InputError` if it cannot."""
+def check_ledger(ledger: str | Path | None, key: str = "trials") -> None:
+    """Check before a run that the ledger can be written. Raises `InputError` if it cannot.
+
+    key: name of the setting that holds the path, for the message.
+    """
     if ledger is None:
         return
-    with _opened(ledger) as file:
+    with _opened(ledger, key) as file:
         # A file that another program made may have a table of this name with other columns.
         file.execute(
             "SELECT config_hash, data_hash, symbols, daily_sharpe, forecaster FROM trials LIMIT 1"
@@ -153,7 +156,7 @@ def check_ledger(ledger: str | Path | None) -> None:
 
 
 @contextmanager
-def _opened(ledger: str | Path) -> Iterator[sqlite3.Connection]:
+def _opened(ledger: str | Path, key: str = "trials") -> Iterator[sqlite3.Connection]:
     """Open the ledger, and create it if it does not exist; ~ in the path is the user's home."""
     try:
         path = Path(ledger).expanduser()
@@ -163,5 +166,5 @@ def _opened(ledger: str | Path) -> Iterator[sqlite3.Connection]:
             yield file
     except (OSError, RuntimeError, sqlite3.Error) as error:
         raise InputError(
-            f"trials: cannot open ledger {ledger}: {error}; choose another file, or set trials=null"
+            f"{key}: cannot open ledger {ledger}: {error}; choose another file, or set {key}=null"
         ) from error

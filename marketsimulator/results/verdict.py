@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from forecasting.forecast import has_look_ahead
-from foundation.formatting import count_text, percent
+from foundation.formatting import count_text, enumeration, percent
 
 RANDOM_WALK = "random_walk"  # the comparison that shows what the forecast adds
 BUY_AND_HOLD = "buy_and_hold"  # the comparison that shows what active decisions add
@@ -57,7 +57,7 @@ def backtest_verdict(summary: dict[str, Any]) -> Verdict:
         if outperformance is not None:
             names.setdefault(_relation(outperformance), []).append(name)
     claims = [
-        text.format(" and ".join(_sentence_label(summary, name) for name in names[relation]))
+        text.format(enumeration([_sentence_label(summary, name) for name in names[relation]]))
         for relation, text in RUN_CLAIMS.items()
         if relation in names
     ]
@@ -108,7 +108,8 @@ def _relation(outperformance: dict[str, Any]) -> str:
 
 
 def _sentence_label(summary: dict[str, Any], name: str) -> str:
-    return f"{'' if name == BUY_AND_HOLD else 'the '}{run_label(summary, name)}"
+    takes_article = name not in (BUY_AND_HOLD, summary["benchmark"])
+    return f"{'the ' if takes_article else ''}{run_label(summary, name)}"
 
 
 def _position_sources(summary: dict[str, Any]) -> str:

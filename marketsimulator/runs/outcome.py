@@ -184,6 +184,7 @@ def simulate_variants_on_ray(
     beliefs: BeliefTable,
     settings: RaySettings | None = None,
     *,
+    per_task: int = VARIANTS_PER_TASK,
     progress: Progress = no_progress,
 ) -> list[VariantOutcome]:
     """Simulate each variant on a Ray cluster; return one outcome per variant.
@@ -191,15 +192,16 @@ def simulate_variants_on_ray(
     The outcomes equal those of `simulate_variants`.
 
     settings: settings of the cluster; each task reserves `cores` cores.
+    per_task: number of variants that a task runs in sequence.
     """
     settings = settings or RaySettings()
     ray = connect_ray(settings.address)
     walk = ray.remote(_walk).options(num_cpus=settings.cores, max_retries=MAX_TASK_ATTEMPTS)
     # Inside a list Ray passes the reference itself, and the task copies the object.
     shared = [ray.put((market, beliefs))]
-    starts = range(0, len(variants), VARIANTS_PER_TASK)
+    starts = range(0, len(variants), per_task)
     waiting = {
-        walk.remote(shared, list(variants[start : start + VARIANTS_PER_TASK]), VERSION): start
+        walk.remote(shared, list(variants[start : start + per_task]), VERSION): start
         for start in starts
     }
     found: dict[int, list[VariantOutcome]] = {}
@@ -218,7 +220,7 @@ def simulate_variants_on_ray(
     except ray.exceptions.RayError as error:
         raise InputError(
             f"ray: worker processes crashed {MAX_TASK_ATTEMPTS + 1} times on the same"
-            f" {VARIANTS_PER_TASK} variants, possibly out of memory; last error:"
+            f" {per_task} variants, possibly out of memory; last error:"
             f" {one_line(str(error))}"
         ) from None
     finally:

@@ -27,7 +27,7 @@ WORDS = [
     "data.information_coefficient=0.3",
 ]
 MOST_SECONDS = 3.0
-MOST_BYTES = 6_000_000
+MOST_BYTES = 1_000_000
 
 
 def wide(bars: Bars) -> Bars:

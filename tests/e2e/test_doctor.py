@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -122,6 +123,22 @@ def healthy(server: Practice, tmp_path_factory: pytest.TempPathFactory) -> dict[
     """What is found of that account where nothing is wrong."""
     server.clear_faults()
     return examined(server, tmp_path_factory.mktemp("healthy"))
+
+
+def test_doctor_is_one_json_document(
+    here: Practice, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("APCA_API_KEY_ID", KEYS.key)
+    monkeypatch.setenv("APCA_API_SECRET_KEY", KEYS.secret)
+    for symbols, passed in (("[SYA,SYXUSD]", True), ("[NVDA]", False)):
+        words = (f"symbols={symbols}", f"broker.url_override={here.url}", "broker.attempts=1")
+        code, printed, said = answer_of("execution.doctor", *words, "--json", cwd=tmp_path)
+        found = json.loads(printed)
+        assert code == (0 if passed else 1)
+        assert found["passed"] == passed
+        assert [each["name"] for each in found["checks"]] == NAMES
+        assert [*found["checks"][0]] == ["level", "name", "detail"]
+        assert len(said.splitlines()) == len(NAMES)
 
 
 def test_healthy_account_is_ready_and_leaves_no_files(

@@ -46,7 +46,7 @@ OWN_TEST = {  # of a page's commands
 }
 DRAWING = "text"
 READ = {  # kinds of blocks that a test reads, and on which pages
-    "python": {"README", "docs/FORECASTS"},
+    "python": {"README", "docs/BACKTEST", "docs/FORECASTS"},
     "csv": {"docs/BACKTEST"},
     "yaml": {"docs/MATH"},
     **{kind: {"docs/ORDER"} for kind in ("terminal", "log", "journal")},
@@ -100,7 +100,11 @@ def test_every_page_command_runs_in_reading_order(page: str, tmp_path: Path) -> 
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("page", "prints"),
-    [("README", r"[+-]\d+\.\d\d%\n"), ("docs/FORECASTS", r" +symbol +timestamp")],
+    [
+        ("README", r"[+-]\d+\.\d\d%\n"),
+        ("docs/BACKTEST", r"Total return +[+-]?0\.\d+\n"),
+        ("docs/FORECASTS", r" +symbol +timestamp"),
+    ],
 )
 def test_the_lines_of_python_on_a_page_run(page: str, prints: str, tmp_path: Path) -> None:
     (code,) = blocks(page, "python")

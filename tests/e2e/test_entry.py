@@ -102,6 +102,23 @@ def test_preview_sends_nothing_with_any_other_argument(
     assert "start: ignored; the venue's clock sets the period.\n" in said
 
 
+def test_preview_is_one_json_document(
+    practice: Start, previewed: Callable[..., tuple[str, str]]
+) -> None:
+    here = practice("symbols=[SYA,SYB]")
+    here.advance(OPENING)
+    more = ("symbols=[SYA,SYB]", "sizing.strategy=equal_weight", "--json")
+    printed, said = previewed(here, "preview", *more)
+    preview = json.loads(printed)
+    assert [*preview] == [
+        *("at", "equity", "idle_reason", "sizing_failure", "decisions", "orders"),
+        *("undecided_reasons", "loop_blockers", "next_decision_at"),
+    ]
+    assert {each["symbol"] for each in preview["decisions"]} == {"SYA", "SYB"}
+    assert {each["side"] for each in preview["orders"]} == {"buy"}
+    assert all(each["reason"] in said for each in preview["orders"])
+
+
 def test_preview_shows_halts_and_skips_quarantined_symbols(
     practice: Start, previewed: Callable[..., tuple[str, str]], tmp_path: Path
 ) -> None:

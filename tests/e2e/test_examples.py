@@ -16,6 +16,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from event_contracts.trading.sampler import read_estimates
 from examples.best_two import best_two
 from examples.drift import Drift
 from forecasting.chronos2.checkpoint import BUNDLED_CHECKPOINT, WEIGHTS_FILE
@@ -26,17 +27,27 @@ FILES = (
     "make_bars.py",
     "download_daily.py",
     "drift.py",
+    "timesfm_forecaster.py",
     "best_two.py",
     "moving_average.py",
     "momentum_rank.py",
     "rsi_reversal.py",
     "classifier.py",
     "breakout_signal.py",
+    "quiet_trend.py",
     "fees/flat.yaml",
     "write_forecasts.py",
     "finetune.py",
     "make_trades.py",
+    "spread_contracts.py",
+    "temperature_estimates.py",
+    "receive_alerts.py",
     "backtest.ipynb",
+    "forecast_to_report.ipynb",
+)
+SHORT = (  # of at most 60 lines
+    *("timesfm_forecaster.py", "quiet_trend.py", "spread_contracts.py"),
+    *("temperature_estimates.py", "receive_alerts.py", "forecast_to_report.ipynb"),
 )
 
 
@@ -195,11 +206,87 @@ def test_monte_carlo_resamples_the_example_trades(
     assert 0.6 < (trades["P/L_$"] > 0).mean() < 0.8
 
 
+@pytest.mark.parametrize("name", SHORT)
+def test_short_examples_have_at_most_60_lines(name: str) -> None:
+    assert len(example_text(name).splitlines()) <= 60
+
+
+def test_pictures_of_the_examples_are_small() -> None:
+    shown = re.findall(r"!\[[^]]+\]\(([^)]+)\)", (EXAMPLES / "README.md").read_text())
+    assert len(shown) >= 3
+    assert max((EXAMPLES / name).stat().st_size for name in shown) <= 40_000
+
+
 @pytest.mark.slow
-def test_the_notebook_is_stored_without_outputs_and_runs(results: Callable[[str], Path]) -> None:
-    stored = json.loads((EXAMPLES / "backtest.ipynb").read_text())
+def test_timesfm_is_calibrated_and_traded(results: Callable[[str], Path]) -> None:
+    output = results("timesfm_forecaster.py")
+    summary = json.loads((output / "summary.json").read_text())
+    assert summary["forecaster"] == "timesfm, calibrated"
+    assert len(pd.read_parquet(output / "fills.parquet")) > 10
+    # The model is untrained: no position comes from the forecast.
+    decisions = pd.read_parquet(output / "decisions.parquet")
+    assert decisions["mu"].abs().max() < 1e-3
+
+
+@pytest.mark.slow
+def test_custom_rank_chooses_the_universe(folder: Path, results: Callable[[str], Path]) -> None:
+    output = results("quiet_trend.py")
+    decisions = pd.read_parquet(output / "decisions.parquet")
+    assert 1 <= (decisions["target"] > 0).groupby(decisions["at"]).sum().max() <= 2
+    assert len(set(decisions["symbol"][decisions["target"] > 0])) > 2
+    (words,) = commands_in(example_text("quiet_trend.py"))
+    settings = [word for word in words[3:] if not word.startswith("output=")]
+    done = run(folder, [words[0], "-m", "marketsimulator.audit", "look_ahead", *settings])
+    assert "no decision or fill changed" in done.stdout
+
+
+@pytest.mark.slow
+def test_spread_contracts_grow_with_balance_and_profit(folder: Path) -> None:
+    for words in commands_in(example_text("spread_contracts.py")):
+        done = run(folder, words)
+    rows = re.findall(r"^(?:PUT|IRON|OTM).+?\$\d+ +(.+)$", done.stdout, re.MULTILINE)
+    sizes = np.array([row.split() for row in rows], dtype=int).reshape(2, 3, 5)
+    assert (sizes[:, :, 0] == 0).all(), "below half of the starting capital nothing is sold"
+    assert (np.diff(sizes, axis=2) >= 0).all()
+    assert (sizes[1] >= sizes[0]).all()
+    assert sizes[1].max() == 10
+
+
+def test_estimates_are_readable_and_sized(folder: Path, results: Callable[[str], Path]) -> None:
+    found = read_estimates(results("temperature_estimates.py"))
+    assert sum(chance for chance, _ in found.values()) == pytest.approx(1.0, abs=1e-3)
+    done = run(folder, commands_in(example_text("temperature_estimates.py"))[0])
+    rows = [line.split() for line in done.stdout.splitlines()[1:]]
+    assert len(rows) == 5
+    for _, chance, ask, contracts in rows:
+        worth = float(chance) - float(ask) > 0.07 * float(ask) * (1 - float(ask))
+        assert (int(contracts) > 0) == worth
+
+
+def test_receiver_prints_the_alert(folder: Path) -> None:
+    done = run(folder, commands_in(example_text("receive_alerts.py"))[0])
+    assert done.stdout == "quarantine: no price for SYC (3 held): valued at its last mark\n"
+
+
+@pytest.mark.parametrize("name", ["backtest.ipynb", "forecast_to_report.ipynb"])
+def test_notebooks_are_stored_without_outputs(name: str) -> None:
+    stored = json.loads((EXAMPLES / name).read_text())
     code = [cell for cell in stored["cells"] if cell["cell_type"] == "code"]
     assert [(cell["outputs"], cell["execution_count"]) for cell in code] == [([], None)] * len(code)
+
+
+@pytest.mark.slow
+def test_report_notebook_forecasts_trades_and_writes(
+    folder: Path, results: Callable[[str], Path]
+) -> None:
+    executed = json.loads(results("forecast_to_report.ipynb").read_text())
+    outputs = [out for cell in executed["cells"] for out in cell.get("outputs", ())]
+    assert any("image/png" in out.get("data", {}) for out in outputs)
+    assert (folder / "outputs" / "example-report" / "report.html").stat().st_size > 10_000
+
+
+@pytest.mark.slow
+def test_the_notebook_shows_table_picture_and_reason(results: Callable[[str], Path]) -> None:
     executed = json.loads(results("backtest.ipynb").read_text())
     outputs = [
         out["data"]

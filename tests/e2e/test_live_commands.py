@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from contextlib import ExitStack
 from dataclasses import replace
@@ -20,6 +21,7 @@ from foundation.database import query_rows
 from tests.e2e.practice import OPENING, Practice, practising
 from tests.e2e.refused import answer_of
 from tests.support.desks import Desk
+from tests.support.messages import check_message
 from trade_stock_e2e import print_cycle_briefly, run_dry_cycle
 
 NOW = np.datetime64("2024-02-20T15:30", "ns")
@@ -58,6 +60,27 @@ def test_status_shows_equity_exposure_halts_and_orders(folder: Path, tmp_path: P
     assert "halted: drawdown since 2024-02-20T15:30Z: 30 % from the peak. Find the" in text
     assert "no open orders" in text
     assert "trade: trade-20240220T153000Z, 2 fills" in text
+
+
+def test_status_is_one_json_document(folder: Path, tmp_path: Path) -> None:
+    code, printed, said = answer_of("execution.live", "status", "--json", cwd=tmp_path)
+    status = json.loads(printed)
+    assert (code, said) == (0, "")
+    assert [*status] == [
+        *("account", "mark", "halts", "kill_file", "refusals", "orders", "open_spreads"),
+        *("cycles", "alerts", "next_cycle", "late"),
+    ]
+    assert status["account"] == folder.name
+    assert status["mark"]["at"] == "2024-02-20T15:30:00Z"
+    assert [(each["kind"], each["forbids"]) for each in status["halts"]] == [
+        ("drawdown", "openings")
+    ]
+    assert status["cycles"][0]["fill_count"] == 2
+    assert (status["orders"], status["kill_file"], status["late"]) == ([], False, False)
+    code, printed, said = answer_of("execution.live", "kill", "--json", cwd=tmp_path)
+    assert (code, printed) == (2, "")
+    check_message(said.rstrip(), "--json", "status")
+    assert not (folder / "KILL").exists()
 
 
 @pytest.mark.parametrize("name", ["", ".", "..", "/", "a/b", "../live", "a\0b", "x" * 300])

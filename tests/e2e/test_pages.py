@@ -4,9 +4,11 @@ a desk, in the dark; and charts whose values are few, equal, missing, or far apa
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from markupsafe import Markup
 
@@ -21,9 +23,11 @@ from marketsimulator.backtest import run_backtest
 from marketsimulator.results.comparison import compare_records
 from marketsimulator.results.report import result_files
 from marketsimulator.results.run_record import read_run
+from marketsimulator.results.track_record import TrackRecord
 from marketsimulator.settings import BacktestSettings
 from tests.e2e.chromium import INKED, Page, look_at_all_widths, look_at_charts
 from tests.marketsimulator.run_folder_files import write_run
+from trainingdata.sessions import sessions_between
 from trainingdata.source import DataSettings
 
 pytestmark = pytest.mark.usefixtures("chromium")
@@ -104,6 +108,7 @@ def assert_tables_fit_a_phone(browser: Page, page: Path) -> None:
     assert browser.value(OVERFLOWING) == []
 
 
+SHOWN = "document.querySelectorAll('figure:not([hidden])').length"
 PICTURE = "document.querySelector('canvas').toDataURL()"
 WORDS = [
     *("start=2024-02-05", "end=2024-03-08", "data.start=2024-01-02", "data.end=2024-03-08"),
@@ -130,7 +135,7 @@ def test_report_fits_every_width_and_follows_colour_scheme(browser: Page, report
 def test_charts_render_and_equity_scale_toggles_by_click(browser: Page, report: Path) -> None:
     for width in (390, 1280):
         browser.open(report.as_uri(), width)
-        look_at_charts(browser, browser.value("document.querySelectorAll('figure').length"))
+        look_at_charts(browser, browser.value(SHOWN))
     before = browser.value(PICTURE)
     browser.value("document.querySelector('.chart button').click()")
     assert browser.value("document.querySelector('.chart button').ariaPressed") == "true"
@@ -144,6 +149,45 @@ def test_charts_render_and_equity_scale_toggles_by_click(browser: Page, report: 
     browser.scheme(dark=False)
     browser.settle()
     assert browser.value(PICTURE) == before
+    assert browser.complaints == []
+
+
+KEY = "document.activeElement.dispatchEvent(new KeyboardEvent('keydown', {{key: '{}'}}))"
+CHOSEN = "document.querySelector('.choice figure:not([hidden])')"
+
+
+def test_trades_are_read_by_pointer_and_keys(browser: Page, report: Path) -> None:
+    for width in (390, 1280):
+        browser.open(report.as_uri(), width)
+        names = browser.value(
+            "Array.from(document.querySelectorAll('.choice option'), e => e.text)"
+        )
+        assert sorted(names) == ["SYA", "SYB", "SYXUSD"]
+        browser.value("document.querySelector('.choice select').focus()")
+        browser.value("document.querySelector('.choice select').selectedIndex = 1")
+        browser.value("document.querySelector('.choice select').dispatchEvent(new Event('change'))")
+        browser.settle()
+        assert browser.value(f"{CHOSEN}.dataset.name") == names[1]
+        assert (
+            browser.value("document.querySelectorAll('.choice figure:not([hidden])').length") == 1
+        )
+        assert names[1] in browser.value(f"{CHOSEN}.ariaLabel")
+        browser.value(f"{CHOSEN}.focus()")
+        note = f"{CHOSEN}.querySelector('[aria-live=polite]').textContent"
+        notes = []
+        for key in ("ArrowRight", "ArrowRight", "ArrowLeft"):
+            browser.value(KEY.format(key))
+            notes.append(browser.value(note))
+        assert notes[0] == notes[2] != notes[1]
+        assert re.match(r"\d+ \w+ 2024 \d\d:\d\d E[SD]T: enter (long|short): (buy|sell) ", notes[0])
+        assert "weight " in notes[0]
+        place = f"{CHOSEN}.querySelector('.u-cursor-x').getBoundingClientRect().x"
+        browser.value(f"{CHOSEN}.scrollIntoView({{block: 'center'}})")
+        x = browser.value(place)
+        top = browser.value(f"{CHOSEN}.querySelector('.u-cursor-y').getBoundingClientRect().y")
+        browser.mouse("Moved", x + 1, top + 1)
+        browser.settle()
+        assert "weight " in browser.value(note)
     assert browser.complaints == []
 
 
@@ -189,6 +233,22 @@ def test_comparison_fits_any_width_and_sorts_by_click(browser: Page, tmp_path: P
     browser.value("document.querySelector('.sortable thead button').click()")
     names = [text.partition("\n")[0] for text in browser.value(FIRST.format(0))]
     assert names[:2] == [f"a-run-with-a-rather-long-name-{k}" for k in (11, 10)]
+    assert browser.complaints == []
+
+
+def test_tearsheet_fits_any_width(browser: Page, tmp_path: Path) -> None:
+    rng = np.random.default_rng(4)
+    index = pd.DatetimeIndex(sessions_between(*np.array(["2021-01-04", "2023-12-29"], "M8[D]")))
+    market = pd.Series(rng.normal(4e-4, 0.011, len(index)), index, name="SPY")
+    own = 0.6 * market + rng.normal(2e-4, 0.006, len(index))
+    record = TrackRecord.from_returns(own, market, name="a fund with a long name", trials=30)
+    write_files_atomically(record.files(), tmp_path)
+    page = tmp_path / "tearsheet.html"
+    assert page.stat().st_size < 200_000
+    titles = ("outperformance over SPY", "Figures", "Doubts", "Worst drawdowns", "Monthly returns")
+    look_at_all_widths(browser, page, titles)
+    look_at_charts(browser, 2)
+    assert_tables_fit_a_phone(browser, page)
     assert browser.complaints == []
 
 

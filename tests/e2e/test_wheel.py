@@ -53,8 +53,13 @@ def test_installed_wheel_runs_from_another_folder(tmp_path: Path) -> None:
     elsewhere = tmp_path / "elsewhere"
     alone = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     shutil.copytree(ROOT, source, ignore=shutil.ignore_patterns(*LEFT_OUT))
+    # As `pip install git+URL` takes it: what is committed, from a clone.
+    who = ("-c", "user.name=a", "-c", "user.email=a@example.org")
+    for words in (("init", "--quiet"), ("add", "."), (*who, "commit", "--quiet", "-m", "all")):
+        subprocess.run(["git", "-C", str(source), *words], check=True, env=alone)
     pip = ("-m", "pip", "--quiet")
-    build = (sys.executable, *pip, "wheel", "--no-deps", "--wheel-dir", str(wheels), str(source))
+    place = f"git+file://{source}"
+    build = (sys.executable, *pip, "wheel", "--no-deps", "--wheel-dir", str(wheels), place)
     subprocess.run(build, check=True, cwd=tmp_path, env=alone)
     (wheel,) = wheels.glob("*.whl")
     with ZipFile(wheel) as held:
@@ -75,10 +80,21 @@ def test_installed_wheel_runs_from_another_folder(tmp_path: Path) -> None:
     alone_there = partial(
         subprocess.run, cwd=elsewhere, env=alone, capture_output=True, text=True, check=False
     )
-    # A backtest would compile all of its account first.
+    listed = alone_there([program])
+    assert {line.split()[0] for line in listed.stdout.splitlines()} == {*COMMANDS}
+    assert "kelly-chronos init [FOLDER]" in alone_there([program, "init", "--help"]).stdout
     run = alone_there([program, "evaluate", *SMALL])
     assert run.returncode == 0, run.stderr
     assert "chronos2" in (elsewhere / "found" / "evaluation.json").read_text()
     assert (elsewhere / "found" / "evaluation.html").is_file()
+    first = alone_there([program, "init", "mine", "--bars", "synthetic", *SMALL[:-1]])
+    assert first.returncode == 0, first.stderr
+    assert (elsewhere / "mine" / "first" / "report.html").stat().st_size > 100_000
+    schema = (elsewhere / "mine" / "kelly.yaml").read_text().splitlines()[0]
+    assert Path(schema.partition("$schema=")[2]).is_relative_to(site)
+    written = alone_there([program, "new-strategy", "my_rule"])
+    assert written.returncode == 0, written.stderr
+    own_test = alone_there([python, "-m", "unittest", "test_my_rule"])
+    assert own_test.returncode == 0, own_test.stderr
     where = alone_there([python, "-c", "import sizing.kelly; print(sizing.kelly.__file__)"])
     assert Path(where.stdout.strip()).is_relative_to(site)

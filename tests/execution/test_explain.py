@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from marketsimulator.explain import explain
 from marketsimulator.results.order_reasons import MAX_REASON_WORDS, short_reason
 from marketsimulator.results.report import result_files
 from marketsimulator.settings import BacktestSettings
-from tests.e2e.refused import refusal_of
+from tests.e2e.refused import answer_of, refusal_of
 from tests.support.messages import check_message, refused
 
 WEIGHTS = ("plan_premium_weight", "plan_forecast_weight")
@@ -170,3 +171,26 @@ def test_overnight_cut_without_a_weight_prints_no_nan(run: Path) -> None:
         story = explain(run, symbol=row.symbol, at=f"{row.at:%Y-%m-%dT%H:%MZ}")
         assert "+nan" not in story
     assert not orders["reason"].str.contains("+nan", regex=False).any()
+
+
+def test_explanation_is_one_json_document(run: Path) -> None:
+    _, orders, fills = frames(run)
+    order = orders[~orders.duplicated(["symbol", "at"], keep=False)].iloc[10]
+    words = (str(run), "--order", order["client_order_id"], "--json")
+    code, printed, said = answer_of("marketsimulator.explain", *words)
+    assert (code, said) == (0, "")
+    [decision] = json.loads(printed)["decisions"]
+    [shown] = decision["orders"]
+    assert shown["reason"] == order["reason"]
+    own = fills[fills["client_order_id"] == order["client_order_id"]]
+    assert [fill["qty"] for fill in shown["fills"]] == own["qty"].tolist()
+    assert decision["at"] == shown["at"] == f"{order['at']:%Y-%m-%dT%H:%MZ}"
+
+
+def test_missing_figure_is_null_in_json(run: Path) -> None:
+    decisions, _, _ = frames(run)
+    row = decisions[decisions["kelly"].isna()].iloc[0]
+    at = f"{row['at']:%Y-%m-%dT%H:%MZ}"
+    words = (str(run), "--symbol", row["symbol"], "--at", at, "--json")
+    [decision] = json.loads(answer_of("marketsimulator.explain", *words)[1])["decisions"]
+    assert decision["kelly"] is None

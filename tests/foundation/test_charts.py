@@ -9,7 +9,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from jinja2 import UndefinedError
-from markupsafe import Markup
 
 from foundation.charts import (
     MAX_POINTS,
@@ -19,7 +18,7 @@ from foundation.charts import (
     horizontal_line,
     pit_density_chart,
 )
-from foundation.page import render_page
+from foundation.page import render_page, single_quoted
 from foundation.tables import Table
 from tests.support.pages import charts_of
 
@@ -31,7 +30,7 @@ numbers = st.lists(
 
 def drawn(chart: Chart) -> str:
     """A page with a chart."""
-    return f'<figure data-chart="{Markup.escape(chart.json)}"></figure>'
+    return f"<figure data-chart='{single_quoted(chart.json)}'></figure>"
 
 
 def test_undefined_template_value_is_an_error() -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,8 @@ from marketsimulator.runs import outcome
 from marketsimulator.runs.outcome import VariantOutcome, simulate_variants, simulate_variants_on_ray
 from marketsimulator.settings import BacktestSettings
 from tests.marketsimulator.runs import SPAN, settings_of, trader_of
+from tests.marketsimulator.test_search import SMALL, searched
+from tests.marketsimulator.test_search import content as search_content
 from tests.support.ray_nodes import ray_head
 from trainingdata.bars import VOLUME
 from trainingdata.market import Market
@@ -92,3 +95,9 @@ def test_a_machine_with_another_version_is_refused(
     monkeypatch.setattr(outcome, "VERSION", "0.0")
     with pytest.raises(InputError, match=r"^ray: .* 0\.0 "):
         simulate_variants_on_ray(*sweep_of(1), RaySettings(address=cluster.address))
+
+
+def test_search_on_ray_chooses_as_in_one_process(cluster: Any, tmp_path: Path) -> None:
+    local = searched(tmp_path / "local")
+    words = ["launcher=ray", f"ray.address='{cluster.address}'"]
+    assert search_content(searched(tmp_path / "ray", *SMALL, *words)) == search_content(local)

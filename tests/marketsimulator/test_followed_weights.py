@@ -149,7 +149,7 @@ def test_replayed_weights_match_an_independent_book(
     stamps = [
         f"2024-10-{day:02}T{hour}:30" for day in (1, 2, 3, 4, 7, 8, 9, 10) for hour in (15, 17, 20)
     ]
-    index = pd.DatetimeIndex(stamps)[rng.random(24) < 0.9]
+    index = pd.DatetimeIndex(stamps, tz="UTC")[rng.random(24) < 0.9]
     shape = (len(index), len(NAMES))
     closes = PRICES * np.exp(np.cumsum(rng.normal(0, wild, shape), axis=0))
     opens = np.vstack([PRICES, closes[:-1]]) * np.exp(rng.normal(0, wild / 4, shape))
@@ -183,9 +183,8 @@ def test_replayed_weights_match_an_independent_book(
         config | {"increments": "original"}, coins=frozenset(NAMES[2::2]), cash=exact(capital)
     )
     follower = Follower(book, cap, (leverage[0], min(leverage)))
-    equity = follower.follow(
-        weights, opens, closes, new_york_date(index.to_numpy("datetime64[ns]"))
-    )
+    dates = new_york_date(index.tz_localize(None).to_numpy("datetime64[ns]"))
+    equity = follower.follow(weights, opens, closes, dates)
     found = [(index.get_loc(f.at), f.symbol, f.qty, f.price) for f in run.fills.itertuples()]
     assert [f[:2] for f in found] == [f[:2] for f in follower.fills]
     np.testing.assert_allclose(
@@ -195,7 +194,8 @@ def test_replayed_weights_match_an_independent_book(
 
 
 def rows(count: int) -> pd.DatetimeIndex:
-    return pd.DatetimeIndex([f"2024-10-0{1 + k // 3}T{15 + 2 * (k % 3)}:30" for k in range(count)])
+    stamps = [f"2024-10-0{1 + k // 3}T{15 + 2 * (k % 3)}:30" for k in range(count)]
+    return pd.DatetimeIndex(stamps, tz="UTC")
 
 
 def test_replay_defaults_match_its_docstring() -> None:
@@ -243,19 +243,36 @@ def twice(frame: pd.DataFrame) -> pd.DataFrame:
     return pd.concat([frame, frame], axis=1)
 
 
+DAYS = pd.DatetimeIndex(["2024-10-01", "2024-10-02", "2024-10-03"])
+
+
+def candles(bars: dict[str, pd.DataFrame]) -> pd.DataFrame:
+    """One symbol's frame, as backtesting.py and yfinance name its columns."""
+    return pd.DataFrame({"Open": bars["open"]["AAA"], "Close": bars["close"]["AAA"]})
+
+
 @pytest.mark.parametrize(
     ("change", "facts"),
     [
         (lambda w, b: (w, b, {"capital": 0}), ("capital", "0")),
         (lambda w, b: (w, b, {"fee_bps": -1}), ("fee_bps", "-1")),
         (lambda w, b: (w, b, {"slippage_bps": 5e3}), ("slippage_bps", "5000.0")),
-        (lambda w, b: (w * np.inf, b, {}), ("weights", "weight")),
+        (lambda w, b: (w * np.inf, b, {}), ("weights",)),
         (lambda w, b: (twice(w), {k: twice(v) for k, v in b.items()}, {}), ("AAA", "2")),
-        (lambda w, b: (w, b, {"increments": {"AAA": "x"}}), ("increments",)),
+        (lambda w, b: (w, b, {"increments": {"AAA": "x"}}), ("increments", "AAA", "'x'")),
         (lambda w, b: (w, {}, {}), ("'open'",)),
-        (lambda w, b: (w, {**b, "close": b["close"][:2]}, {}), ()),
+        (lambda w, b: (w, {**b, "close": b["close"][:2]}, {}), ("bars",)),
         (lambda w, b: (w, {**b, "open": b["open"] * 0}, {}), ("price", "0")),
         (lambda w, b: (w[:0], {k: v[:0] for k, v in b.items()}, {}), ()),
+        (lambda w, b: (w, {k: v[["AAA"][:0]] for k, v in b.items()}, {}), ("AAA",)),
+        (lambda w, b: (w, {k: v[1:] for k, v in b.items()}, {}), ("2024-10-01 15:30",)),
+        (lambda w, b: (w.tz_localize(None), b, {}), ("weights", "time zone")),
+        (lambda w, b: (w.tz_localize(None).set_axis(DAYS), b, {}), ("weights",)),
+        (lambda w, b: (w, {"BBB": b["open"]}, {}), ("'open'", "BBB")),
+        (lambda w, b: (w, {"BBB": candles(b)}, {}), ("AAA", "BBB")),
+        (lambda w, b: (w, {"AAA": b["open"], "BBB": candles(b)}, {}), ("AAA",)),
+        (lambda w, b: (w, {"open": b["open"].to_numpy()}, {}), ("DataFrame",)),
+        (lambda w, b: (w, b["close"].assign(B=1), {}), ("'open'",)),
         (lambda w, b: (w.astype(object).replace(0.5, "x"), b, {}), ("weights",)),
         (
             lambda w, b: (w.reset_index(drop=True), {k: v.reset_index() for k, v in b.items()}, {}),

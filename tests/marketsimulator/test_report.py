@@ -22,29 +22,36 @@ from execution.orders.orders import Fill
 from foundation.charts import MAX_POINTS
 from foundation.decimals import to_cents
 from foundation.files import write_files_atomically
-from foundation.formatting import NO_VALUE
+from foundation.formatting import NO_VALUE, percent
 from marketsimulator.backtest import run_backtest
 from marketsimulator.results.forecast_outcomes import forecast_outcomes
 from marketsimulator.results.metrics import (
     TABLE_FIGURES,
+    daily_returns,
     daily_rows,
     figure_text,
     returns_by_period,
 )
+from marketsimulator.results.price_charts import Trade, select_trades
 from marketsimulator.results.remarks import (
     cost_remarks,
     deflated_sharpe_remarks,
     sample_size_remarks,
     uncalibrated_remarks,
 )
-from marketsimulator.results.report import result_files
+from marketsimulator.results.report import render_report, result_files
 from marketsimulator.results.report_charts import daily_weights
 from marketsimulator.results.report_tables import outperformance_table
-from marketsimulator.results.round_trips import RoundTrip, round_trips
+from marketsimulator.results.round_trips import (
+    RoundTrip,
+    TripStatistics,
+    round_trips,
+    trip_statistics,
+)
 from marketsimulator.results.significance import measure_outperformance
 from marketsimulator.results.summary import BUY_AND_HOLD, RANDOM_WALK, Results
 from marketsimulator.results.verdict import backtest_verdict, run_label
-from marketsimulator.run_result import EquityRow, Run
+from marketsimulator.run_result import EquityRow, Run, is_trade
 from tests.marketsimulator.runs import settings_of
 from tests.marketsimulator.stressed import run_through, write_bars
 from tests.support.pages import charts_of, without_scripts
@@ -52,6 +59,7 @@ from trainingdata.bars import CLOSE
 
 NOON = np.datetime64("2024-02-20T17:00", "ns")
 HOUR = np.timedelta64(1, "h")
+SHARED_BARS = Path(__file__).parents[3] / "shared" / "data"
 
 
 def written(results: Results, folder: Path) -> tuple[str, dict[str, Any]]:
@@ -88,10 +96,10 @@ def usd(text: str) -> Decimal:
 
 def test_page_figures_equal_the_summary(both: tuple[str, dict[str, Any]]) -> None:
     page, summary = both
-    rows = rows_of(section(page, "Figures"))
+    rows = rows_of(section(page, "Figures").split("<h3>Benchmarks</h3>")[0])
     columns = [summary, *summary["comparisons"].values()]
     assert not summary["annual_figures"], "18 days are too few for yearly figures"
-    shown = {key: figure for key, figure in TABLE_FIGURES.items() if figure.label}
+    shown = {key: each for key, each in TABLE_FIGURES.items() if each.label and key in summary}
     assert len(shown) == len(rows)
     for key, figure in shown.items():
         for cell, column in zip(rows[figure.label], columns, strict=True):
@@ -142,13 +150,126 @@ def test_page_curves_are_those_of_the_run(
     assert drawn["x"] == seconds[rows].tolist()
     np.testing.assert_allclose(drawn["y"], equity[rows], rtol=1e-7)
     assert len(drawn["y"]) <= MAX_POINTS
-    (leverage,) = charts_of(section(page, "Exposure"))
+    (leverage,) = charts_of(section(page, "Limits"))
     highest = {
         each["name"]: max(each["y"]) for each in leverage["series"] if each["form"] == "area"
     }
     for name, gross in (("stocks", "gross_stock"), ("crypto", "gross_crypto")):
         most = max(getattr(row, gross) / row.equity for row in traded.main_run.equity_rows)
         assert highest[name] == pytest.approx(most, rel=1e-6)
+
+
+SECTIONS = (
+    *("Figures", "Doubts", "Equity", "Drawdown", "Monthly returns", "Yearly returns"),
+    *("Rolling figures", "Exposure", "Price and trades", "Trades", "By symbol"),
+    *("Where the money came from", "Costs", "Limits", "Forecasts and outcomes", "Calibration"),
+    *("Orders and why", "Settings and files"),
+)
+
+
+def test_sections_stand_in_the_promised_order(both: tuple[str, dict[str, Any]]) -> None:
+    page, _ = both
+    assert page.index('class="claim"') < page.index("<h2>")
+    assert re.findall("<h2>(.*?)</h2>", page) == list(SECTIONS)
+
+
+def test_drawdown_table_begins_with_the_maximum(both: tuple[str, dict[str, Any]]) -> None:
+    page, summary = both
+    rows = list(rows_of(section(page, "Drawdown")).items())
+    assert 1 < len(rows) <= 5
+    depths = [float(cells[2].strip("%")) for _, cells in rows]
+    assert depths == sorted(depths)
+    assert rows[0][1][2] == percent(summary["max_drawdown"])
+    assert max(int(cells[3]) for _, cells in rows) <= summary["drawdown_days"]
+
+
+def test_heat_map_colours_by_sign_and_size(both: tuple[str, dict[str, Any]]) -> None:
+    page, _ = both
+    found = re.findall(r'<td class="(up|down)(\d)">([+-])', section(page, "Monthly returns"))
+    assert found
+    assert all((side == "up") == (sign == "+") for side, _, sign in found)
+    assert "4" in {level for _, level, _ in found}, "the largest return has the strongest colour"
+
+
+def test_exposure_is_long_and_short_at_four_pm(
+    both: tuple[str, dict[str, Any]], traded: Results
+) -> None:
+    (chart,) = charts_of(section(both[0], "Exposure"))
+    at, _ = traded.main_run.equity_curve()
+    weights = daily_weights(traded.market.bars, traded.main_run, daily_rows(at, has_crypto=True)[0])
+    drawn = {each["name"]: each["y"] for each in chart["series"]}
+    parts = {"long": np.maximum(weights, 0), "short": np.minimum(weights, 0), "net": weights}
+    parts["gross"] = abs(weights)
+    assert drawn.keys() == parts.keys()
+    for name, part in parts.items():
+        whole = part.sum(axis=0)
+        ends = [max(drawn[name]), min(drawn[name])]
+        assert ends == pytest.approx([whole.max(), whole.min()], rel=1e-4)
+
+
+def test_longer_run_has_rolling_charts(
+    both: tuple[str, dict[str, Any]], traded: Results, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert "shorter than the window" in section(both[0], "Rolling figures")
+    for module in ("report", "report_charts"):
+        monkeypatch.setattr(f"marketsimulator.results.{module}.rolling_window", lambda _: 5)
+    page = section(render_report(both[1], traded, "", ()), "Rolling figures")
+    assert re.findall("<h3>(.*?)</h3>", page) == [
+        *("Rolling Sharpe", "Rolling volatility (ann.)", "Rolling beta to buy and hold")
+    ]
+    figures = daily_returns(traded.daily_curve(traded.main_run)[1])
+    assert [len(chart["series"]) for chart in charts_of(page)] == [2, 2, 1]
+    last = charts_of(page)[0]["series"][-1]["y"][-1]
+    assert last == pytest.approx(
+        figures[-5:].mean() / figures[-5:].std(ddof=1) * np.sqrt(traded.periods_per_year), rel=1e-3
+    )
+
+
+def test_price_charts_mark_trades_with_their_reasons(
+    both: tuple[str, dict[str, Any]], traded: Results
+) -> None:
+    charts = charts_of(section(both[0], "Price and trades"))
+    names = re.findall('data-name="(.*?)"', both[0])
+    assert sorted(names) == sorted(traded.market.bars.symbols)
+    orders = traded.main_run.order_frame().set_index("client_order_id")
+    for name, chart in zip(names, charts, strict=True):
+        own = [fill for fill in traded.main_run.fills if fill.symbol == name and is_trade(fill)]
+        price, *marks = chart["series"]
+        assert len(price["y"]) > 20
+        for form, sign in (("up", 1), ("down", -1)):
+            fills = sorted((fill for fill in own if fill.qty * sign > 0), key=lambda fill: fill.at)
+            (mark,) = (each for each in marks if each["form"] == form)
+            assert mark["x"] == [fill.at.astype("datetime64[s]").astype(int) for fill in fills]
+            assert mark["y"] == pytest.approx([fill.price for fill in fills], rel=1e-5)
+            for fill, note in zip(fills, mark["notes"], strict=True):
+                assert orders.loc[fill.client_order_id, "side"] in note
+                assert "weight " in note
+
+
+def trade(quantity: str, before: str, hour: int = 0) -> Trade:
+    return Trade(
+        Fill("o", "SYA", Decimal(quantity), 10.0, 0.0, NOON + hour * HOUR), Decimal(before)
+    )
+
+
+def test_trades_are_named_by_their_change() -> None:
+    assert trade("5", "0").text == "enter long: buy 5 at $10.00"
+    assert trade("5", "5").text == "add to long: buy 5 at $10.00"
+    assert trade("-3", "5").text == "reduce long: sell 3 at $10.00"
+    assert trade("-5", "5").text == "exit long: sell 5 at $10.00"
+    assert trade("-8", "5").text == "reverse to short: sell 8 at $10.00"
+    assert trade("-2", "0").text == "enter short: sell 2 at $10.00"
+    assert trade("2", "-2").text == "exit short: buy 2 at $10.00"
+
+
+def test_entries_and_exits_of_every_bin_come_first() -> None:
+    """Growing trades: the first exit of each time bin comes before the second of the last bin."""
+    early = [trade("1", "0", 0), trade("-1", "1", 1), trade("9", "9", 2)]
+    late = [trade("70", "0", 1000), trade("-80", "80", 1001), trade("90", "90", 1002)]
+    every = [*early, *late]
+    assert [every.index(each) for each in select_trades(every, 2)] == [0, 4]
+    assert [every.index(each) for each in select_trades(every, 5)] == [0, 1, 3, 4, 5]
+    assert select_trades(every, 6) == every
 
 
 def test_daily_weights_equal_the_accounts_exposure(traded: Results) -> None:
@@ -189,6 +310,32 @@ def test_round_trip_ends_flat_or_on_reversal() -> None:
     assert (closed.opened_at, closed.closed_at) == (NOON, NOON + 2 * HOUR)
     assert (closed.max_quantity, closed.open_quantity) == (20, 0)
     assert (held.open_quantity, held.closed_at, held.profit) == (-10, None, pytest.approx(-101.0))
+
+
+def test_trip_statistics_by_hand() -> None:
+    """Profits of +20, -10, -30 and +40, and one trip that is still open."""
+    profits = (20, -10, -30, 40)
+    fills = []
+    for number, profit in enumerate(profits):
+        fills += [
+            fill("1", 100.0, hour=48 * number),
+            fill("-1", 100.0 + profit, hour=48 * number + 24),
+        ]
+    found = trip_statistics(trips_of(*fills, fill("-1", 50.0, hour=300), mark=50.0))
+    assert found == TripStatistics(
+        closed=4,
+        win_rate=0.5,
+        mean_profit=5.0,
+        mean_win=30.0,
+        mean_loss=-20.0,
+        payoff=1.5,
+        profit_factor=1.5,
+        largest_win=40.0,
+        largest_loss=-30.0,
+        consecutive_losses=2,
+        median_days=1.0,
+    )
+    assert trip_statistics(trips_of(fill("1", 100.0))) == TripStatistics(0)
 
 
 @given(
@@ -263,7 +410,7 @@ def test_outperformance_agrees_with_the_pages_total_returns(
         "the run ends after a 16:00"
     )
     assert equity[-1] != equity[daily_rows(at, has_crypto=traded.has_crypto)[0][-1]]
-    cells = rows_of(section(page, "Benchmarks"))
+    cells = rows_of(section(page, "Figures").split("<h3>Benchmarks</h3>")[1])
     for name, column in summary["comparisons"].items():
         ahead = (1 + summary["total_return"]) / (1 + column["total_return"]) - 1
         assert summary["outperformances"][name]["lead"] == pytest.approx(ahead, rel=1e-9)
@@ -383,3 +530,29 @@ def test_a_run_has_a_page(words: tuple[str, ...] | None, tmp_path: Path) -> None
     assert "nan" not in page.lower().replace("financ", "")
     if not run.main_run.fills:
         assert "No position was held" in page
+
+
+@pytest.mark.slow
+def test_default_page_has_at_most_500_kilobytes(tmp_path: Path) -> None:
+    """Eight symbols over a year and a half, with an edge that makes thousands of trades."""
+    words = (
+        "forecaster=historical",
+        "forecaster.calibrated=false",
+        "data.information_coefficient=0.4",
+    )
+    run = run_backtest(settings_of(*words, "trials=null"))
+    assert len(run.market.bars.symbols) == 8
+    assert len(run.main_run.fills) > 5000
+    page, _ = written(run, tmp_path)
+    assert len(page.encode()) <= 500_000
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not SHARED_BARS.is_dir(), reason="needs the real bars of ../shared")
+def test_year_of_18_symbols_has_at_most_a_megabyte(tmp_path: Path) -> None:
+    folders = f"data.dir=[{SHARED_BARS}/hourly_stock,{SHARED_BARS}/hourly_crypto]"
+    span = ("start=2024-07-01", "end=2025-06-30", "benchmark=SPY")
+    run = run_backtest(settings_of(folders, *span, "forecaster=ewma", "trials=null"))
+    assert len(run.market.bars.symbols) == 18
+    page, _ = written(run, tmp_path)
+    assert len(page.encode()) <= 1_000_000

@@ -24,6 +24,7 @@ from marketsimulator.results.multirun import MultirunComparison
 from marketsimulator.results.run_record import LIVE_TITLE, find_run_folders, read_run
 from marketsimulator.results.run_set import RunSet, compare_best_run, comparison_verdict
 from marketsimulator.results.significance import estimate_overfitting
+from tests.e2e.refused import answer_of, refusal_of
 from tests.marketsimulator.run_folder_files import write_run
 from tests.support.messages import check_message, refused
 from tests.support.pages import without_scripts
@@ -180,6 +181,18 @@ def test_multirun_refuses_a_folder_with_foreign_files(
     check_message(line, "hydra.sweep.dir", tmp_path, held)
     (tmp_path / "multirun.yaml").write_text("")
     MultirunComparison().on_multirun_start(config)
+
+
+def test_comparison_is_one_json_document(tmp_path: Path) -> None:
+    for seed, name in enumerate(("one", "two")):
+        returns = np.random.default_rng(seed).normal(0.0, 0.01, 80)
+        write_run(tmp_path / name, returns=returns)
+    words = ("one", "two", "output=out", "--json")
+    code, printed, _ = answer_of("marketsimulator.compare", *words, cwd=tmp_path)
+    assert code == 0
+    assert json.loads(printed) == json.loads((tmp_path / "out" / "comparison.json").read_text())
+    line = refusal_of("marketsimulator.compare", "-m", "seed=1,2", "--json", cwd=tmp_path)
+    check_message(line, "--json", "--multirun")
 
 
 def test_a_comparison_leaves_a_page_and_its_figures(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ SCRIPT = re.compile(r"<script>(.*?)</script>", re.DOTALL)
 
 def charts_of(page: str) -> list[dict[str, Any]]:
     """The data of each chart, with the x of every series written out."""
-    found = [json.loads(html.unescape(text)) for text in re.findall(r'data-chart="([^"]*)"', page)]
+    found = [json.loads(html.unescape(text)) for text in re.findall(r"data-chart='([^']*)'", page)]
     for chart in found:
         x: list[float] = []
         for series in chart["series"]:

@@ -1,0 +1,101 @@
+"""List strategies, forecasters, fee tables or settings, all or those that match a word.
+
+    kelly-chronos list strategies|forecasters|fees|settings [WORD]
+    python -m marketsimulator.catalogue settings drawdown
+
+WORD is searched in names, then in descriptions. Entries of installed packages are included.
+"""
+
+from __future__ import annotations
+
+from foundation.cli import run_command
+
+if __name__ == "__main__":
+    run_command("marketsimulator.catalogue")
+
+from argparse import Namespace
+from collections.abc import Mapping, Sequence
+
+from foundation.cli import FlagParser, Result
+from foundation.compose import CONFIGS
+from foundation.errors import InputError, closest_choices, did_you_mean
+from foundation.plugin import ENTRY_POINT_KINDS, TARGET, entry_point_names
+from foundation.schemas import all_settings
+
+STRATEGIES: Mapping[str, str] = {
+    "kelly_10": "10 % of full Kelly; kelly_N is N %",
+    "kelly_25": "25 % of full Kelly",
+    "kelly_50": "half Kelly, the default",
+    "kelly_100": "full Kelly",
+    "kelly_50_x4": "half Kelly, stock weights times 4, within the limits",
+    "premium_50": "half Kelly on the prior premium alone, without forecasts",
+    "equal_weight": "equal weight of every symbol",
+    "fixed_fraction": "weight sizing.position in the direction of each forecast",
+    "vol_target": "equal risk, scaled to sizing.target_volatility per year",
+    "inverse_volatility": "weights in inverse proportion to volatility",
+    "risk_parity": "equal risk contribution of every symbol",
+    "buy_and_hold": "equal weights at the start, never rebalanced",
+    "legacy": "sizing rule of the earlier program",
+}
+GROUPS = {"strategies": "sizing", "forecasters": "forecaster", "fees": "fees"}
+SETTINGS = "settings"
+_HIDDEN_DEFAULTS = ("", "null", "[]", "{}")
+_USAGE = {
+    "strategies": "sizing.strategy=NAME; custom: kelly-chronos new-strategy NAME",
+    "forecasters": "forecaster=NAME; custom: forecaster._target_=module.Class",
+    "fees": "fees=NAME; custom: --config-dir FOLDER, with FOLDER/fees/NAME.yaml",
+    SETTINGS: "KEY=VALUE on the command line, or in a YAML file that config=FILE names",
+}
+
+
+def catalogue(topic: str) -> dict[str, str]:
+    """Return the description of each entry of a topic, by name."""
+    entries: dict[str, str] = {}
+    if topic == SETTINGS:
+        for each in all_settings().values():
+            default = each.default.strip('"')
+            shown = "" if default in _HIDDEN_DEFAULTS else f" (default: {default})"
+            if not each.is_group:
+                entries[each.key] = f"{each.meaning}{shown}"
+        return entries
+    group = GROUPS[topic]
+    if topic == "strategies":
+        entries |= STRATEGIES
+    else:
+        files = sorted((CONFIGS / group).glob("[!_]*.yaml"))
+        # The second line of a file is its description, below the editor's line.
+        lines = {path.stem: path.read_text(encoding="utf-8").splitlines()[1] for path in files}
+        entries = {name: line.removeprefix("# ").removesuffix(".") for name, line in lines.items()}
+    for name in entry_point_names(ENTRY_POINT_KINDS[group]):
+        entries[name] = f"from an installed package: {group}.{TARGET}={name}"
+    return entries
+
+
+def matching(word: str, entries: Mapping[str, str]) -> list[str]:
+    """Return the names that contain a word, else those whose description does; ignore case."""
+    folded = word.casefold()
+    named = [name for name in entries if folded in name.casefold()]
+    return named or [name for name, about in entries.items() if folded in about.casefold()]
+
+
+def parse_arguments(words: Sequence[str]) -> tuple[Namespace, None]:
+    parser = FlagParser()
+    topics = [*GROUPS, SETTINGS]
+    parser.add_argument("topic", choices=topics, metavar="|".join(topics))
+    parser.add_argument("word", nargs="?", default="")
+    return parser.parse_args(list(words)), None
+
+
+def run(settings: Namespace) -> Result:
+    """Return the table of a topic. Raises InputError for a word without a match."""
+    entries = catalogue(settings.topic)
+    names = matching(settings.word, entries)
+    if not names:
+        by_word = {name.rpartition(".")[2]: name for name in reversed(entries)}
+        hint = did_you_mean([by_word[each] for each in closest_choices(settings.word, [*by_word])])
+        raise InputError(
+            f"{settings.topic}: no name or description contains {settings.word!r}{hint}"
+        )
+    width = max(map(len, names))
+    lines = [f"{name:{width}}  {entries[name]}".rstrip() for name in names]
+    return Result(sentences=[*lines, f"Use: {_USAGE[settings.topic]}"])

@@ -1,0 +1,408 @@
+"""Set up a folder: settings, API keys, a check of the account, and a first backtest.
+
+    kelly-chronos init [FOLDER] [key=value …]
+    python -m marketsimulator.init FOLDER --bars data/bars [--symbols NVDA BTCUSD] [--timeframe 1h]
+        [--keys none|environment] [--alerts URL|none] [--start DATE] [key=value …]
+
+A terminal is asked for each missing flag; without a terminal only --bars is required. FOLDER
+(default: kelly) receives `kelly.yaml`, which every command reads as config=FOLDER/kelly.yaml, and
+the results of the backtest in `first`. With keys or an alert address it also receives `keys.env`
+(mode 600, ignored by git), a systemd EnvironmentFile that no command reads.
+
+--bars          folder of CSV or Parquet files, `download` (from Alpaca) or `synthetic` (no files)
+--symbols       symbols to trade; default: all symbols of the bars
+--timeframe     1d, 1h, 30m, 15m or 5m; default: 1d where a file has daily bars, else 1h
+--keys          `environment` reads a paper account's APCA_API_KEY_ID and APCA_API_SECRET_KEY
+--alerts        http or https address that receives alerts
+--start         first day of a download; default: two years ago
+
+Settings key=value are checked and written to `kelly.yaml`.
+"""
+
+from __future__ import annotations
+
+from foundation.cli import run_command
+
+if __name__ == "__main__":
+    run_command("marketsimulator.init")
+
+import os
+import re
+import sys
+from argparse import Namespace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from getpass import getpass
+from pathlib import Path
+from typing import Any, TypeVar, get_args
+
+import numpy as np
+import yaml
+from omegaconf import OmegaConf
+
+from execution.alpaca.connection import require_alpaca
+from execution.doctor import LOCAL_CHECKS, DoctorContext, print_findings
+from execution.live.settings import LiveSettings
+from forecasting.forecast import Progress
+from foundation.cli import FlagParser, Result
+from foundation.clock import utc_now
+from foundation.compose import (
+    CONFIGS,
+    SETTINGS_FILE,
+    check_settings_key,
+    compose_config,
+    flags_to_overrides,
+    is_override,
+    refuse_repeated,
+)
+from foundation.errors import InputError, escape_controls, invalid_choice
+from foundation.files import check_output, write_files_atomically
+from foundation.formatting import count_text
+from foundation.notifier import check_url
+from foundation.signals import one_line_errors
+from marketsimulator import backtest
+from marketsimulator.settings import BacktestSettings
+from trainingdata.bar_files import find_files
+from trainingdata.download import download
+from trainingdata.feed.endpoint import KEY_VARIABLE, SECRET_VARIABLE, ApiKeys
+from trainingdata.feed.market_data import MarketData
+from trainingdata.instants import DAY, parse_instant
+from trainingdata.instruments import instrument, is_crypto, parse_symbols
+from trainingdata.synthetic import SYNTHETIC_SYMBOLS
+from trainingdata.timeframe import TimeframeName
+
+Answer = TypeVar("Answer")
+
+DOWNLOAD, SYNTHETIC, NONE, ENVIRONMENT = "download", "synthetic", "none", "environment"
+SETTINGS_NAME = "kelly.yaml"
+KEYS_NAME = "keys.env"
+INSTALLED = Path("/etc/kelly-chronos")  # where deploy/kelly-chronos.service reads both files
+FIRST_RUN = "first"  # subfolder of the first backtest's results
+FIRST_RUN_DAYS = 365  # calendar days of the first backtest
+DOWNLOAD_SPAN = 730 * DAY
+# Characters that systemd and shells read literally between single quotes.
+_QUOTABLE = re.compile(r"[!-&(-\[\]-~]+")
+
+
+@dataclass(frozen=True)
+class Setup:
+    """Validated answers.
+
+    folder: folder to set up.
+    bars: folder or file of bars, `download` or `synthetic`.
+    symbols: symbols to trade; empty: all symbols of the synthetic market.
+    timeframe: timeframe of bars and decisions; None: decided by the bars.
+    keys: keys of a paper account; None without an account.
+    alert_url: address that receives alerts; None: no alerts.
+    start: first instant of a download.
+    overrides: further settings as key=value words.
+    """
+
+    folder: Path
+    bars: str = SYNTHETIC
+    symbols: tuple[str, ...] = ()
+    timeframe: str | None = None
+    keys: ApiKeys | None = None
+    alert_url: str | None = None
+    start: np.datetime64 | None = None
+    overrides: tuple[str, ...] = ()
+
+    @property
+    def file(self) -> Path:
+        """Path of the settings file."""
+        return self.folder / SETTINGS_NAME
+
+    @property
+    def bars_folder(self) -> Path | None:
+        """Folder of the bars; None for the synthetic market."""
+        if self.bars == SYNTHETIC:
+            return None
+        return (self.folder / "bars" if self.bars == DOWNLOAD else Path(self.bars)).absolute()
+
+    def words(self) -> list[str]:
+        """Return all settings as key=value words; overrides replace answers."""
+        folder = self.bars_folder
+        answers = {
+            "symbols": list(self.symbols),
+            "timeframe": self.timeframe,
+            "data.dir": None if folder is None else [str(folder)],
+        }
+        keys = {word.partition("=")[0] for word in self.overrides}
+        answered = {key: value for key, value in answers.items() if key not in keys}
+        return [*flags_to_overrides(answered), *self.overrides]
+
+    def settings_text(self) -> str:
+        """Return the content of the settings file."""
+        words = self.words()
+        config, default = compose_config("live", words), compose_config("live", ())
+        chosen = OmegaConf.create()
+        for word in words:
+            key, _, text = word.lstrip("+").partition("=")
+            value: Any = OmegaConf.select(config, key)
+            if (CONFIGS / key).is_dir():  # a group's file by name
+                is_changed = any(each.startswith(f"{key}.") for each in words)
+                # A YAML key has either the name or settings: write those that differ.
+                changes = {name: part for name, part in value.items() if part != default[key][name]}
+                value = changes if is_changed else text
+            OmegaConf.update(chosen, key, value)
+        values: Any = OmegaConf.to_container(chosen)
+        body = "".join(
+            # {key: value} without its braces: one line per setting
+            f"{yaml.safe_dump({key: value}, default_flow_style=True, width=10_000)[1:-2]}\n"
+            for key, value in values.items()
+        )
+        return (
+            f"# yaml-language-server: $schema={CONFIGS / 'schema' / 'live.json'}\n"
+            f"# Settings for every command: kelly-chronos COMMAND {SETTINGS_FILE}={self.file}\n"
+            "# Command-line settings replace them. List all settings: kelly-chronos list settings\n"
+            f"\n{body}"
+        )
+
+    def keys_text(self) -> str:
+        """Return the content of `keys.env`; empty without keys and alert address."""
+        values: dict[str, str] = {}
+        if self.keys is not None:
+            values |= {KEY_VARIABLE: self.keys.key, SECRET_VARIABLE: self.keys.secret}
+        if self.alert_url is not None:
+            values["ALERT_URL"] = self.alert_url
+        if not values:
+            return ""
+        values["LOOP_WORDS"] = f"{SETTINGS_FILE}={INSTALLED / SETTINGS_NAME}"
+        lines = (f"{name}='{value}'\n" for name, value in values.items())
+        return f"# EnvironmentFile of deploy/kelly-chronos.service.\n{''.join(lines)}"
+
+
+def check_bars(text: str) -> str:
+    """Return the source of the bars. Raises InputError for a folder without bar files."""
+    if text in ("", DOWNLOAD, SYNTHETIC):
+        return text or SYNTHETIC
+    path = Path(text).expanduser()
+    if not path.exists():
+        raise InputError(
+            f"--bars: {text} does not exist; name a folder of bar files, {DOWNLOAD} or {SYNTHETIC}"
+        )
+    find_files([path], None)
+    return str(path.absolute())
+
+
+def check_symbols(text: str, bars: str) -> tuple[str, ...]:
+    """Return symbols separated by commas or spaces; empty text means all symbols of the bars.
+
+    Raises InputError for a symbol without bars.
+    """
+    names = parse_symbols(text.replace(",", " ").split())
+    if bars == DOWNLOAD:
+        if not names:
+            raise InputError("--symbols: a download requires symbols, such as NVDA BTCUSD")
+        return tuple(instrument(name).symbol for name in names)
+    if bars == SYNTHETIC:
+        for name in names:
+            if name not in SYNTHETIC_SYMBOLS:
+                raise invalid_choice("--symbols", name, SYNTHETIC_SYMBOLS)
+        return tuple(names)
+    return tuple(find_files([Path(bars)], names or None))
+
+
+def check_timeframe(text: str, setup: Setup) -> str | None:
+    """Return the timeframe of the bars. Raises InputError for invalid bars."""
+    if text and text not in get_args(TimeframeName):
+        raise invalid_choice("--timeframe", text, get_args(TimeframeName))
+    setup = replace(setup, timeframe=text or None)
+    live = LiveSettings.from_config(compose_config("live", setup.words()))
+    return setup.timeframe if setup.bars == DOWNLOAD else live.load_bars().timeframe.name
+
+
+def check_keys(keys: ApiKeys | None, setup: Setup) -> ApiKeys | None:
+    """Return the keys. Raises InputError unless they are a paper account's.
+
+    None is accepted unless bars of stocks are downloaded.
+    """
+    if keys is None:
+        stocks = [symbol for symbol in setup.symbols if not is_crypto(symbol)]
+        if setup.bars == DOWNLOAD and stocks:
+            raise InputError(
+                f"--keys: a download of {stocks[0]} requires keys of a paper account; crypto does"
+                " not"
+            )
+    elif keys.are_live:
+        raise InputError(
+            f"{KEY_VARIABLE}: this is the key of a live account; use the keys of a paper account"
+        )
+    elif not all(map(_QUOTABLE.fullmatch, (keys.key, keys.secret))):
+        raise InputError(
+            f"{KEY_VARIABLE}: the key or its secret contains a quote, a backslash or a space; copy"
+            " both again"
+        )
+    return keys
+
+
+def check_alerts(text: str) -> str | None:
+    """Return the address that receives alerts. Raises InputError for an invalid address."""
+    if text in ("", NONE):
+        return None
+    check_url("--alerts", text)
+    if not _QUOTABLE.fullmatch(text):
+        raise InputError("--alerts: the address contains a quote or a backslash; write it as %XX")
+    return text
+
+
+def parse_arguments(words: Sequence[str]) -> tuple[Setup, Path]:
+    """Return the setup of flags and typed answers, and the folder of the first backtest."""
+    parser = FlagParser(settings=True)
+    parser.add_argument("--bars")
+    parser.add_argument("--symbols", nargs="+")
+    parser.add_argument("--timeframe")
+    parser.add_argument("--keys", choices=[NONE, ENVIRONMENT])
+    parser.add_argument("--alerts")
+    parser.add_argument("--start")
+    flags = parser.parse_intermixed_args(list(words))
+    # --symbols also consumes the settings that follow it.
+    plain = [*flags.overrides, *(word for word in flags.symbols or () if is_override(word))]
+    overrides = tuple(word for word in plain if is_override(word))
+    folders = [word for word in plain if not is_override(word)]
+    if len(folders) > 1:
+        raise InputError(f"{folders[1]}: a folder is already given, {folders[0]}; remove one")
+    refuse_repeated(overrides)
+    for word in overrides:
+        check_settings_key(word.partition("=")[0])
+    compose_config("live", overrides)
+    setup = Setup(Path(folders[0] if folders else "kelly").expanduser(), overrides=overrides)
+    if setup.folder.is_file():
+        raise InputError(f"{setup.folder}: this is a file; name a folder")
+    asks = sys.stdin is not None and sys.stdin.isatty()
+    if not asks and flags.bars is None:
+        raise InputError(
+            f"--bars: required without a terminal; name a folder of bar files, {DOWNLOAD} or"
+            f" {SYNTHETIC} (see --help)"
+        )
+    if flags.symbols is not None:
+        flags.symbols = " ".join(word for word in flags.symbols if not is_override(word))
+    setup = _with_answers(setup, flags, asks=asks)
+    start = parse_instant(flags.start, name="--start") if flags.start else utc_now() - DOWNLOAD_SPAN
+    if start >= utc_now():
+        raise InputError(f"--start: {flags.start} is in the future; name a day in the past")
+    setup = replace(setup, start=start)
+    _refuse_other_content(setup.file, setup.settings_text())
+    _refuse_other_content(setup.folder / KEYS_NAME, setup.keys_text())
+    output = setup.folder / FIRST_RUN
+    check_output(output, "summary.json", ("total_return", "comparisons"))
+    return setup, output
+
+
+def _with_answers(setup: Setup, flags: Namespace, *, asks: bool) -> Setup:
+    """Return the setup with each flag's value, or else the typed answer."""
+
+    def answer(given: str | None, question: str, check: Callable[[str], Answer]) -> Answer:
+        if given is not None or not asks:
+            return check(given or "")
+        while True:
+            try:
+                return check(input(question).strip())
+            except EOFError:
+                raise InputError(
+                    "end of input before the last answer; nothing was written"
+                ) from None
+            except InputError as error:
+                sys.stdout.write(f"  {escape_controls(str(error))}\n")
+
+    question = f"Bars: a folder of files, {DOWNLOAD} or {SYNTHETIC} [{SYNTHETIC}]: "
+    setup = replace(setup, bars=answer(flags.bars, question, check_bars))
+
+    default = "" if setup.bars == DOWNLOAD else " [all]"
+    symbols = answer(
+        flags.symbols, f"Symbols{default}: ", lambda text: check_symbols(text, setup.bars)
+    )
+    setup = replace(setup, symbols=symbols)
+
+    question = "Timeframe: 1d, 1h, 30m, 15m or 5m [1d where a file has daily bars, else 1h]: "
+    timeframe = answer(flags.timeframe, question, lambda text: check_timeframe(text, setup))
+    setup = replace(setup, timeframe=timeframe)
+
+    if flags.keys == ENVIRONMENT:
+        keys = check_keys(ApiKeys.from_environment(os.environ), setup)
+    else:
+        question = "API key id of a paper account [none]: "
+        keys = answer(flags.keys, question, lambda text: check_keys(_typed_keys(text), setup))
+    setup = replace(setup, keys=keys)
+
+    question = "Address for alerts, https://… [none]: "
+    return replace(setup, alert_url=answer(flags.alerts, question, check_alerts))
+
+
+def _typed_keys(key: str) -> ApiKeys | None:
+    if key in ("", NONE):
+        return None
+    secret = getpass("Secret key (not shown): ")
+    return ApiKeys.from_environment({KEY_VARIABLE: key, SECRET_VARIABLE: secret})
+
+
+def _refuse_other_content(path: Path, text: str) -> None:
+    """Raise `InputError` for an existing file with other content; empty text is not written."""
+    if path.exists() and text and path.read_text(encoding="utf-8") != text:
+        raise InputError(
+            f"{path}: already exists with other content; edit it, move it or choose another folder"
+        )
+
+
+def run(settings: Setup, progress: Progress) -> Result:
+    """Write the files, download bars, run the doctor; return the first backtest's result."""
+    write_setup(settings)
+    sys.stdout.write(f"Written: {settings.file}\n")
+    with one_line_errors(f"{settings.file} is written; run the same command again to continue"):
+        live = LiveSettings.from_config(compose_config("live", settings.words()))
+        if settings.bars == DOWNLOAD:
+            _download(settings, live, progress)
+        require_alpaca(live.broker)
+        context = DoctorContext(live, settings.keys or InputError("no keys"))
+        print_findings(context, () if settings.keys else LOCAL_CHECKS)
+        words = [f"{SETTINGS_FILE}={settings.file}"]
+        if not {"start", "end", "days"} & {word.partition("=")[0] for word in settings.overrides}:
+            words.append(f"days={FIRST_RUN_DAYS}")
+        output = f"output='{settings.folder / FIRST_RUN}'"
+        config = compose_config("backtest", [*words, output])
+        result = backtest.run(BacktestSettings.from_config(config), progress)
+    return replace(result, sentences=[*result.sentences, *_next_steps(settings, words)])
+
+
+def write_setup(setup: Setup) -> None:
+    """Write the settings, the keys and `.gitignore`, all or none."""
+    texts = {SETTINGS_NAME: setup.settings_text()}
+    if keys := setup.keys_text():
+        texts[KEYS_NAME] = keys
+        ignored = setup.folder / ".gitignore"
+        lines = ignored.read_text(encoding="utf-8").splitlines() if ignored.exists() else []
+        if KEYS_NAME not in lines:
+            texts[ignored.name] = "\n".join([*lines, KEYS_NAME, ""])
+
+    def write(path: Path, text: str) -> None:
+        path.touch(mode=0o600)
+        path.write_text(text, encoding="utf-8")
+
+    writers = {name: lambda path, text=text: write(path, text) for name, text in texts.items()}
+    write_files_atomically(writers, setup.folder, "FOLDER")
+
+
+def _download(setup: Setup, live: LiveSettings, progress: Progress) -> None:
+    assert setup.start is not None
+    assert setup.bars_folder is not None
+    feed = live.data.feed, live.data.adjustment, live.timeframe_or_hourly
+    data = MarketData(live.broker, setup.keys, *feed)
+    counts = download(data, setup.symbols, setup.start, utc_now(), setup.bars_folder, progress)
+    sys.stdout.write(f"{setup.bars_folder}: {count_text(sum(counts.values()), 'bar')}\n")
+
+
+def _next_steps(setup: Setup, words: Sequence[str]) -> list[str]:
+    """Return the commands to run next."""
+    steps = [
+        f"Run it again: kelly-chronos backtest {' '.join(words)}",
+        "Write a strategy: kelly-chronos new-strategy my_rule",
+    ]
+    if setup.keys is not None:
+        steps += [
+            "Preview orders, with the keys in the environment: kelly-chronos trade-stock-e2e"
+            f" preview {SETTINGS_FILE}={setup.file}",
+            f"Trade on paper under systemd: sudo install -D -m 644 {setup.file}"
+            f" {INSTALLED / SETTINGS_NAME} && sudo install -m 600 {setup.folder / KEYS_NAME}"
+            f" {INSTALLED / KEYS_NAME}, then follow deploy/kelly-chronos.service",
+        ]
+    return steps

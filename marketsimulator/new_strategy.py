@@ -1,0 +1,87 @@
+"""Write a strategy with its test from a template: NAME.py and test_NAME.py, in this folder.
+
+    kelly-chronos new-strategy NAME
+    python -m marketsimulator.new_strategy my_rule
+
+NAME becomes a module and a function: lower-case letters, digits and `_`. Existing files are never
+replaced.
+"""
+
+from __future__ import annotations
+
+from foundation.cli import run_command
+
+if __name__ == "__main__":
+    run_command("marketsimulator.new_strategy")
+
+import importlib.util
+import keyword
+import re
+from argparse import Namespace
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+
+from jinja2 import Template
+
+from foundation.cli import FlagParser, Result
+from foundation.errors import InputError, did_you_mean
+from foundation.files import write_files_atomically
+
+TEMPLATES = Path(__file__).resolve().parent / "templates"
+_NAME = re.compile(r"[a-z][a-z0-9_]{0,63}")
+
+
+def check_name(name: str) -> None:
+    """Raise `InputError` for a name that is invalid or already a module of another package."""
+    if not _NAME.fullmatch(name) or keyword.iskeyword(name):
+        near = re.sub(r"[^a-z0-9]+", "_", name.lower()).strip("_")
+        is_valid = _NAME.fullmatch(near) and not keyword.iskeyword(near)
+        raise InputError(
+            f"NAME: {name!r} is not a lower-case Python name of at most 64 characters, such as"
+            f" my_rule{did_you_mean([near] if is_valid else [])}"
+        )
+    if importlib.util.find_spec(name) is not None and not Path(f"{name}.py").exists():
+        raise InputError(f"NAME: a Python module {name} is already installed; choose another name")
+
+
+def strategy_files(name: str) -> dict[str, str]:
+    """Return the content of a strategy and its test, by file name."""
+    files = {f"{name}.py": "strategy.py.j2", f"test_{name}.py": "test_strategy.py.j2"}
+    class_name = name.title().replace("_", "")
+    return {
+        file: Template(
+            (TEMPLATES / template).read_text(encoding="utf-8"), keep_trailing_newline=True
+        ).render(name=name, class_name=class_name)
+        for file, template in files.items()
+    }
+
+
+def parse_arguments(words: Sequence[str]) -> tuple[Namespace, None]:
+    parser = FlagParser()
+    parser.add_argument("name", metavar="NAME")
+    arguments = parser.parse_args(list(words))
+    check_name(arguments.name)
+    for file in strategy_files(arguments.name):
+        if Path(file).exists():
+            raise InputError(f"{file}: already exists and is never replaced; choose another name")
+    return arguments, None
+
+
+def run(settings: Namespace) -> Result:
+    """Write both files; return the commands that test and backtest the strategy."""
+    name = settings.name
+    texts = strategy_files(name)
+    writers = {
+        file: partial(Path.write_text, data=text, encoding="utf-8") for file, text in texts.items()
+    }
+    write_files_atomically(writers, Path.cwd(), "folder")
+    return Result(
+        sentences=[
+            f"Written: {', '.join(texts)}",
+            f"Test: python -m unittest test_{name}",
+            f"Backtest: kelly-chronos backtest sizing._target_={name}.{name} forecaster=ewma"
+            f" start=2024-03-04 output=outputs/{name}",
+            "With your bars and settings: replace start=… by config=FILE (see kelly-chronos init)",
+        ]
+    )

@@ -1,0 +1,138 @@
+"""Benchmark that the user chooses for a backtest: a symbol of the bars, or a file of returns.
+
+The benchmark is an index without costs: it is not traded.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from foundation.arrays import Array, Instants
+from foundation.errors import InputError
+from marketsimulator.results.metrics import daily_rows
+from marketsimulator.results.returns_file import check_daily_returns, read_returns
+from marketsimulator.settings import BacktestSettings
+from trainingdata.bars import CLOSE, Bars
+from trainingdata.corporate_actions import adjust_for_splits
+from trainingdata.instants import DAY, four_pm, new_york_date
+from trainingdata.instruments import instrument
+from trainingdata.market import Market
+from trainingdata.source import DataSettings
+from trainingdata.timeframe import Timeframe
+
+RETURN_FILES = (".csv", ".parquet")
+MAX_UNCOVERED_DAYS = 7  # days of a run before the benchmark's first value, and after its last
+RETURN_KINDS = {  # by data.adjustment
+    "split": "price return without dividends",
+    "raw": "price return without dividends",
+    "all": "total return, dividends in the adjusted prices",
+}
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Benchmark:
+    """The value of a benchmark over time.
+
+    name: symbol, or name of the file.
+    text: description of its returns.
+    at: [N] instants at which a value becomes known, increasing.
+    values: [N] prices, or growth of 1 USD; above 0.
+    """
+
+    name: str
+    text: str
+    at: Instants
+    values: Array
+
+    def value_at(self, instants: Instants) -> Array:
+        """Return the last known value at each instant, relative to the first instant.
+
+        The return before the first value is 0.
+        """
+        last = np.searchsorted(self.at, instants, side="right") - 1
+        known = self.values[np.maximum(last, 0)]
+        return np.asarray(known / known[0])
+
+
+def read_benchmark(settings: BacktestSettings, market: Market) -> Benchmark | None:
+    """Read the benchmark of a run; None if `benchmark` is not set.
+
+    Raises InputError for a benchmark that cannot be read or does not cover the run.
+    """
+    if settings.benchmark is None:
+        return None
+    try:
+        if settings.benchmark.endswith(RETURN_FILES):
+            benchmark = _from_file(Path(settings.benchmark).expanduser(), market)
+        else:
+            benchmark = _from_symbol(settings, market)
+        _check_coverage(benchmark, market.run_bars.times)
+    except InputError as error:
+        raise InputError(f"benchmark: {error}") from error
+    return benchmark
+
+
+def _from_file(path: Path, market: Market) -> Benchmark:
+    """Return a benchmark of daily returns; each ends at 16:00 New York of its date."""
+    dates, returns = check_daily_returns(read_returns(path), str(path))
+    if (returns == -1).any():
+        raise InputError(f"{path}: {dates[returns == -1][0]}: return -1 leaves no value to compare")
+    _, marks = daily_rows(market.run_bars.times, has_crypto=False)
+    missing = np.setdiff1d(new_york_date(marks), dates)
+    if len(missing):
+        raise InputError(
+            f"{path} has no return for {missing[0]}, a session of the run; add it, or choose"
+            " another period"
+        )
+    at = np.append(four_pm(dates[:1]) - DAY, four_pm(dates))
+    growth = np.append(1.0, np.cumprod(1.0 + returns))
+    return Benchmark(path.name, f"{path.name}: daily returns of the file", at, growth)
+
+
+def _from_symbol(settings: BacktestSettings, market: Market) -> Benchmark:
+    """Return the prices of a symbol, from the bars of the run or others of `data.dir`."""
+    try:
+        name = instrument(str(settings.benchmark)).symbol
+    except InputError as error:
+        raise InputError(
+            f"{error}; give a symbol of the bars, or a file of returns (.csv, .parquet)"
+        ) from None
+    bars = market.bars
+    if name not in bars.symbols:
+        bars = _read_bars(settings.data, name, bars)
+    if settings.data.adjustment == "raw":
+        bars = adjust_for_splits(bars, settings.data.listed_actions())
+    at, values = bars.bars_of_symbol(bars.symbols.index(name))
+    text = f"{name}: {RETURN_KINDS[settings.data.adjustment]}, without costs"
+    return Benchmark(name, text, at, values[:, CLOSE])
+
+
+def _read_bars(data: DataSettings, name: str, bars: Bars) -> Bars:
+    """Read a symbol that the run does not trade: bars of the run's timeframe, else daily bars."""
+    end = f"{np.datetime_as_string(bars.last_instant, unit='s')}Z"
+    try:
+        return data.bars((name,), None, end, bars.timeframe)
+    except InputError as error:
+        try:
+            return data.bars((name,), None, end, Timeframe("1d"))
+        except InputError:
+            raise error from None
+
+
+def _check_coverage(benchmark: Benchmark, times: Instants) -> None:
+    """Refuse a benchmark that starts long after the run, or ends long before its end."""
+    first, last = new_york_date(benchmark.at[[0, -1]])
+    start, end = new_york_date(times[[0, -1]])
+    if first - start > MAX_UNCOVERED_DAYS:
+        raise InputError(
+            f"{benchmark.name} starts on {first}, more than {MAX_UNCOVERED_DAYS} days after the run"
+            f" ({start}); start the run later, or choose a benchmark with a longer history"
+        )
+    if end - last > MAX_UNCOVERED_DAYS:
+        raise InputError(
+            f"{benchmark.name} ends on {last}, more than {MAX_UNCOVERED_DAYS} days before the run"
+            f" ({end}); end the run earlier, or choose a benchmark with later data"
+        )

@@ -1,0 +1,164 @@
+"""Price charts of a report: the price of each symbol with its trades and their reasons."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+from operator import attrgetter
+
+import numpy as np
+import pandas as pd
+
+from execution.orders.orders import Fill
+from foundation.arrays import Array
+from foundation.charts import Chart, Series, SeriesForm
+from foundation.formatting import count_text, quantity, rounded_price
+from marketsimulator.results.order_reasons import short_reasons
+from marketsimulator.results.report_charts import CHART_TIMEZONE
+from marketsimulator.results.report_tables import QUANTITY_DIGITS
+from marketsimulator.run_result import Run, is_trade
+from trainingdata.bars import CLOSE, Bars
+
+MAX_PRICE_CHARTS = 24  # symbols with a chart, by traded value
+MAX_TRADES_SHOWN = 800  # trades in all charts of a page, an equal number per symbol
+TIME_BINS = 40  # equal parts of the time between the first and the last trade of a symbol
+MAX_PRICE_POINTS = 320  # prices in a chart
+PRICE_DIGITS = 6  # significant digits of a price in a chart
+
+
+@dataclass(frozen=True, slots=True)
+class Trade:
+    """A fill with the position before it.
+
+    fill: the fill.
+    before: signed position before the fill, shares or coins.
+    """
+
+    fill: Fill
+    before: Decimal
+
+    @property
+    def is_entry_or_exit(self) -> bool:
+        """Return whether the trade opens, closes or reverses a position."""
+        return self.before * (self.before + self.fill.qty) <= 0
+
+    @property
+    def value(self) -> float:
+        """Return the traded value, USD."""
+        return abs(float(self.fill.qty)) * self.fill.price
+
+    @property
+    def text(self) -> str:
+        """Description: the change of the position, the quantity and the price."""
+        after = self.before + self.fill.qty
+        side = "long" if (after or self.before) > 0 else "short"
+        if not self.before:
+            change = f"enter {side}"
+        elif not after:
+            change = f"exit {side}"
+        elif self.before * after < 0:
+            change = f"reverse to {side}"
+        else:
+            change = f"{'add to' if abs(after) > abs(self.before) else 'reduce'} {side}"
+        action = "buy" if self.fill.qty > 0 else "sell"
+        size = quantity(abs(float(self.fill.qty)), QUANTITY_DIGITS)
+        return f"{change}: {action} {size} at {rounded_price(self.fill.price, 2, prefix='$')}"
+
+
+def price_charts(run: Run, bars: Bars, orders: pd.DataFrame) -> list[tuple[str, Chart]]:
+    """Return the price charts with their symbols, by descending traded value.
+
+    Each marked trade has the reason of its order as a note.
+
+    orders: frame of the orders of the run.
+    """
+    traded = trades_by_symbol(run)
+    value = {symbol: sum(trade.value for trade in trades) for symbol, trades in traded.items()}
+    symbols = sorted(bars.symbols, key=lambda symbol: value.get(symbol, 0.0), reverse=True)
+    begin = run.equity_rows[0].at
+    shown = symbols[:MAX_PRICE_CHARTS]
+    chosen = {
+        symbol: select_trades(traded.get(symbol, []), MAX_TRADES_SHOWN // len(shown))
+        for symbol in shown
+    }
+    names = {trade.fill.client_order_id for trades in chosen.values() for trade in trades}
+    reasons = short_reasons(orders[orders["client_order_id"].isin(names)], run.decision_frame())
+    charts = []
+    for symbol in shown:
+        times, values = bars.bars_of_symbol(bars.symbols.index(symbol))
+        if not len(times):
+            continue
+        # The first price is that of the last bar known at the start of the run.
+        first = max(int(np.searchsorted(times, begin, side="right")) - 1, 0)
+        price = Series("price", "first", times[first:], values[first:, CLOSE], digits=PRICE_DIGITS)
+        trades = chosen[symbol]
+        text = _description(symbol, price.values, traded.get(symbol, []), len(trades))
+        series = [price.downsample(MAX_PRICE_POINTS), *_markers(trades, reasons)]
+        charts.append((symbol, Chart(text, tuple(series), "usd", CHART_TIMEZONE)))
+    return charts
+
+
+def trades_by_symbol(run: Run) -> dict[str, list[Trade]]:
+    """Return the trades of each symbol in time order, without crypto fees and splits."""
+    held = {symbol: position.quantity for symbol, position in run.initial_positions.items()}
+    trades: dict[str, list[Trade]] = {}
+    for fill in sorted(run.fills, key=attrgetter("at")):
+        before = held.get(fill.symbol, Decimal(0))
+        held[fill.symbol] = before + fill.qty
+        if is_trade(fill):
+            trades.setdefault(fill.symbol, []).append(Trade(fill, before))
+    return trades
+
+
+def select_trades(trades: Sequence[Trade], max_trades: int) -> list[Trade]:
+    """Return at most `max_trades` trades in time order, entries and exits before others.
+
+    Each time bin contributes its largest trade, then its second largest, and so on, because the
+    largest trades of a growing account are the latest.
+    """
+    if len(trades) <= max_trades:
+        return list(trades)
+    at = np.array([trade.fill.at for trade in trades]).astype(np.int64)
+    bins = ((at - at[0]) * TIME_BINS // max(at[-1] - at[0] + 1, 1)).tolist()
+    largest_first = sorted(
+        range(len(trades)),
+        key=lambda n: (trades[n].is_entry_or_exit, trades[n].value),
+        reverse=True,
+    )
+    counts = [0] * TIME_BINS
+    ranks: dict[int, tuple[bool, int]] = {}
+    for n in largest_first:
+        ranks[n] = not trades[n].is_entry_or_exit, counts[bins[n]]
+        counts[bins[n]] += 1
+    chosen = sorted(ranks, key=lambda n: ranks[n])[:max_trades]
+    return [trades[n] for n in sorted(chosen)]
+
+
+def _markers(trades: Sequence[Trade], reasons: Mapping[str, str]) -> list[Series]:
+    """Return the series of buys and of sells, each trade with a note."""
+    forms: list[tuple[str, str, SeriesForm, list[Trade]]] = [
+        ("buys", "second", "up", [trade for trade in trades if trade.fill.qty > 0]),
+        ("sells", "third", "down", [trade for trade in trades if trade.fill.qty < 0]),
+    ]
+    series = []
+    for name, colour, form, members in forms:
+        if members:
+            at = np.array([trade.fill.at for trade in members])
+            prices = np.array([trade.fill.price for trade in members])
+            notes = [
+                ". ".join(filter(None, [trade.text, reasons.get(trade.fill.client_order_id)]))
+                for trade in members
+            ]
+            series.append(Series(name, colour, at, prices, form, notes=notes, digits=PRICE_DIGITS))
+    return series
+
+
+def _description(symbol: str, closes: Array, trades: Sequence[Trade], shown: int) -> str:
+    """Return the description of a chart for screen readers."""
+    first, last = (rounded_price(float(close), 2, prefix="$") for close in closes[[0, -1]])
+    changes = sum(trade.is_entry_or_exit for trade in trades)
+    text = f"{symbol}: from {first} to {last}, {count_text(len(trades), 'trade')}"
+    if trades:
+        text += f", {changes:,} of which open, close or reverse a position"
+    return f"{text}; {shown:,} are marked" if shown < len(trades) else text

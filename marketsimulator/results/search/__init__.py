@@ -1,0 +1,1 @@
+"""Walk-forward search for settings: search space, spans of days, trials, report."""

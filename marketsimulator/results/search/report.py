@@ -1,0 +1,249 @@
+"""Report of a search: verdict, tables, page and JSON document."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from foundation.arrays import Array
+from foundation.charts import Chart
+from foundation.formatting import NO_VALUE, count_text, interval, number, percent
+from foundation.tables import Cell, Table, json_text
+from marketsimulator.results.comparison_page import ComparisonPage
+from marketsimulator.results.remarks import MIN_DEFLATED_SHARPE, doubt_remarks
+from marketsimulator.results.report_charts import RUN_COLOURS, curves_chart
+from marketsimulator.results.search.space import params_text
+from marketsimulator.results.search.walk import SearchResult, SpanChoice, growth_of
+from marketsimulator.results.trials import NO_LEDGER_NOTE
+from marketsimulator.results.verdict import Verdict, no_evidence_reason, qualified_claim
+
+CHANCE_PBO = 0.5  # probability of backtest overfitting of variants without skill
+PAGE_FILE = "search.html"
+RESULT_FILE = "search.json"
+CHOSEN, DEFAULT = "chosen settings", "default settings"
+BEST = "best trial, in sample"
+COLOURS = dict(zip((CHOSEN, DEFAULT), RUN_COLOURS, strict=False))  # of curves and rows
+NO_LEDGER = NO_LEDGER_NOTE.format("ledger=null")
+
+signed_percent = partial(percent, places=1, sign=True)
+
+
+class SearchReport:
+    """Figures, verdict and texts of a search.
+
+    result: result of the search.
+    has_ledger: true if a trial ledger counts earlier trials, too.
+    """
+
+    def __init__(self, result: SearchResult, *, has_ledger: bool) -> None:
+        self.result = result
+        self._notes = [
+            *doubt_remarks(result.market.data_warnings),
+            *([] if has_ledger else [NO_LEDGER]),
+            "Both accounts start every test span in cash and pay for their first positions again.",
+        ]
+        self.lead = result.lead()
+        self.deflated = result.deflated_sharpe()
+        self._returns = {CHOSEN: result.returns, DEFAULT: result.default_returns}
+        self._figures = {name: result.performance(each) for name, each in self._returns.items()}
+        self._intervals = {name: result.intervals(each) for name, each in self._returns.items()}
+        source = result.market.bars.source
+        reasons = [no_evidence_reason(each, source) for each in result.forecasters]
+        self._no_evidence = " and ".join(dict.fromkeys(filter(None, reasons)))
+
+    @property
+    def failed_criteria(self) -> list[str]:
+        """Criteria that the search fails, as texts; empty if it found something.
+
+        The chosen settings must earn money on the test spans and significantly outperform the
+        default settings; the deflated Sharpe ratio of the best trial must rule out luck, and the
+        probability of backtest overfitting must be below that of chance.
+        """
+        lead, overfitting = self.lead, self.result.overfitting
+        failed = []
+        if self._figures[CHOSEN].total_return <= 0:
+            failed.append("the chosen settings earned nothing on the test spans")
+        if lead is None or lead.significant_sign < 1:
+            failed.append("the outperformance over the default settings is not significant")
+        if self.deflated is None or self.deflated < MIN_DEFLATED_SHARPE:
+            failed.append(
+                f"the deflated Sharpe ratio of the best trial is {_probability(self.deflated)},"
+                f" below {percent(MIN_DEFLATED_SHARPE, 0)}"
+            )
+        if overfitting is not None and overfitting.probability >= CHANCE_PBO:
+            failed.append(
+                f"PBO is {percent(overfitting.probability, 0)}, not below {percent(CHANCE_PBO, 0)}"
+            )
+        return failed
+
+    @property
+    def verdict(self) -> Verdict:
+        """Verdict: whether the search found better settings, and which criteria it fails."""
+        lead = "an account was wiped out"
+        if self.lead is not None:
+            ends = interval(self.lead.interval, signed_percent)
+            ahead = self.lead.lead
+            lead = f"{'ahead' if ahead >= 0 else 'behind'} by {percent(abs(ahead), 1)}"
+            lead += f" (90% interval {ends})" if ends else ""
+        claim = "nothing found" if self.failed_criteria else "found"
+        earned = signed_percent(self._figures[CHOSEN].total_return)
+        default = signed_percent(self._figures[DEFAULT].total_return)
+        claim += (
+            f": on {count_text(len(self.result.tested), 'test span')} the chosen settings earned"
+            f" {earned}, the default settings {default}; {lead}."
+        )
+        return Verdict(
+            "bad" if self._no_evidence else "open" if self.failed_criteria else "good",
+            qualified_claim(self._no_evidence, claim),
+            self._evidence(),
+        )
+
+    def _evidence(self) -> str:
+        failed = self.failed_criteria
+        sentences = [f"Nothing found because {'; '.join(failed)}"] if failed else []
+        count = count_text(self.result.trials.count, "trial")
+        sentences.append(
+            "Deflated Sharpe of the best trial on the last training span after"
+            f" {count}: {_probability(self.deflated)}"
+        )
+        overfitting = self.result.overfitting
+        if overfitting is not None:
+            sentences.append(
+                "PBO (probability of backtest overfitting) there:"
+                f" {percent(overfitting.probability, 0)} (chance: {percent(CHANCE_PBO, 0)})"
+            )
+        last = self.result.choices[-1]
+        sentences.append(
+            f"Choice of the last training span, not yet tested: {params_text(last.params)}"
+        )
+        return f"{'. '.join(sentences)}."
+
+    def sentences(self) -> list[str]:
+        """Return the sentences below the tables."""
+        return [self.verdict.evidence, *self._notes]
+
+    def total_table(self) -> Table:
+        """Return the figures of both settings over all test spans, and of the best in sample."""
+        rows = []
+        for name, returns in (*self._returns.items(), (BEST, self.result.choices[-1].trained)):
+            figures = self.result.performance(returns)
+            ends = {} if name == BEST else self._intervals[name]
+            sharpe = interval(ends.get("sharpe"), partial(number, places=1), " … ")
+            rows.append(
+                (
+                    Cell(name, line_colour=COLOURS.get(name, "")),
+                    signed_percent(figures.total_return),
+                    Cell(number(figures.sharpe), subtext=sharpe),
+                    percent(figures.max_drawdown, 1),
+                    _probability(self.deflated) if name == BEST else "",
+                )
+            )
+        heads = ("All test spans", "Return", "Sharpe", "Max drawdown", "Deflated Sharpe")
+        return Table(self._title(), heads, rows)
+
+    def span_table(self) -> Table:
+        """Return the choice of each training span, and what it earned on the next span."""
+        heads = ("Test span", "Chosen settings", "Training objective", "Return", "Default return")
+        rows = [
+            (
+                " to ".join(choice.fold.test.dates) if choice.fold.test else "after the last bar",
+                params_text(choice.params),
+                number(choice.value),
+                _total(choice.returns),
+                _total(choice.default),
+            )
+            for choice in self.result.choices
+        ]
+        title = (
+            f"Settings chosen by {self.result.plan.options.objective}, and what they earned next"
+        )
+        return Table(title, heads, rows, text_columns=(1,), optional_columns=(2,))
+
+    def _title(self) -> str:
+        bars = self.result.market.run_bars
+        return f"{', '.join(bars.symbols)} · {bars.source}"
+
+    def summary(self) -> dict[str, Any]:
+        """Return the content of `search.json`."""
+        result, verdict = self.result, self.verdict
+        return {
+            "verdict": f"{verdict.claim} {verdict.evidence}",
+            "found": not self.failed_criteria,
+            "failed_criteria": self.failed_criteria,
+            "no_evidence": self._no_evidence or None,
+            "data": result.market.bars.source,
+            "symbols": list(result.market.bars.symbols),
+            "objective": result.plan.options.objective,
+            "trials": result.trials.count,
+            "trials_per_span": result.plan.options.trials,
+            "deflated_sharpe": self.deflated,
+            "lead": None if self.lead is None else asdict(self.lead),
+            "overfitting": None if result.overfitting is None else asdict(result.overfitting),
+            "out_of_sample": {
+                name: {**self._figures[name].as_dict(), "intervals": self._intervals[name]}
+                for name in self._returns
+            },
+            "spans": [_span_summary(choice) for choice in result.choices],
+            "notes": self._notes,
+        }
+
+    def page(self) -> str:
+        """Return the HTML of `search.html`."""
+        first, _ = self.result.tested[0].fold.train.dates
+        last = self.result.choices[-1].fold.train.dates[1]
+        count = self.result.plan.options.trials * len(self.result.choices)
+        sheet = ComparisonPage(
+            title=f"Search, {count:,} trials, {first} to {last}",
+            subtitle=f"{self._title()} · dates are New York's, amounts are USD",
+            verdict=self.verdict,
+            table=self.total_table(),
+            notes=self._notes,
+        )
+        return sheet.render(
+            "marketsimulator/search.html.j2", spans=self.span_table(), growth=self._chart()
+        )
+
+    def _chart(self) -> Chart:
+        """Return the chart of the cumulative returns over all test spans."""
+        spans = [choice.fold.test for choice in self.result.choices if choice.fold.test]
+        start = spans[0].market.bars.times[spans[0].market.start_row]
+        at = np.concatenate([[start], *(span.market.bars.times[span.marks] for span in spans)])
+        curves = [(at, growth_of(returns) - 1.0) for returns in self._returns.values()]
+        text = "Cumulative returns over the test spans"
+        return curves_chart(text, list(self._returns), curves, "percent", percent)
+
+    def files(self) -> Mapping[str, Callable[[Path], object]]:
+        """Return the writer of each file of the report, by file name."""
+        text = json_text(self.summary())
+        return {
+            PAGE_FILE: lambda path: path.write_text(self.page(), encoding="utf-8"),
+            RESULT_FILE: lambda path: path.write_text(text),
+        }
+
+
+def _probability(value: float | None) -> str:
+    return NO_VALUE if value is None else percent(value, 0)
+
+
+def _total(returns: Array | None) -> str:
+    return NO_VALUE if returns is None else signed_percent(float(growth_of(returns)[-1]) - 1.0)
+
+
+def _span_summary(choice: SpanChoice) -> dict[str, Any]:
+    test = choice.fold.test
+    total = {
+        name: None if returns is None else float(growth_of(returns)[-1]) - 1.0
+        for name, returns in ((CHOSEN, choice.returns), (DEFAULT, choice.default))
+    }
+    return {
+        "train": choice.fold.train.dates,
+        "test": None if test is None else test.dates,
+        "chosen": choice.params,
+        "objective": choice.value,
+        "returns": total,
+    }

@@ -1,0 +1,95 @@
+"""Spans of days of a nested walk-forward search: choose settings on some, test on the next.
+
+The days of a run are divided into spans of equal length. A span ends at 16:00 New York of its last
+day; the next span starts at that instant, so that settings are chosen from bars known by then.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from foundation.arrays import Array, Index
+from foundation.errors import InputError
+from marketsimulator.results.metrics import daily_rows, returns_until_ruin
+from marketsimulator.results.significance import MIN_INTERVAL_DAYS
+from marketsimulator.settings import BacktestSettings
+from trainingdata.instants import new_york_date
+from trainingdata.market import Market
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Span:
+    """A run over some days of a market, which starts in cash.
+
+    market: bars up to the end of the span; the run starts at `market.start_row`.
+    marks: [D] rows of the bars at 16:00 New York of each day.
+    """
+
+    market: Market
+    marks: Index
+
+    @property
+    def dates(self) -> tuple[str, str]:
+        """Return the New York dates of the first and the last instant."""
+        times = self.market.bars.times
+        first, last = new_york_date(times[[self.market.start_row, -1]])
+        return str(first), str(last)
+
+    def daily_returns(self, equity: Array, capital: float) -> Array:
+        """Return the daily returns [D] from 16:00 to 16:00, of equity [N] at the run's instants."""
+        daily = np.append(capital, equity[self.marks - self.market.start_row])
+        return returns_until_ruin(daily)
+
+
+@dataclass(frozen=True, slots=True)
+class Fold:
+    """A training span, and the span after it on which the choice is tested.
+
+    number: number of the fold, from 1.
+    train: span that chooses.
+    test: span after it; None for the last training span, whose choice is not tested.
+    """
+
+    number: int
+    train: Span
+    test: Span | None
+
+
+def whole_span(market: Market) -> Span:
+    """Return all days of a market's run as one span."""
+    rows, _ = daily_rows(market.run_bars.times, has_crypto=bool(market.bars.crypto.any()))
+    marks = market.start_row + rows
+    # A run that starts at 16:00 has no return of that day.
+    return Span(market, marks[marks > market.start_row])
+
+
+def walk_forward(
+    settings: BacktestSettings, market: Market, count: int, window: int | None
+) -> list[Fold]:
+    """Return the folds of a walk-forward search over a market.
+
+    count: number of spans; each but the first is a test span once.
+    window: number of training spans before each test span; None: all earlier ones.
+    Raises `InputError` if a span has fewer than `MIN_INTERVAL_DAYS` days.
+    """
+    marks = whole_span(market).marks
+    if len(marks) < count * MIN_INTERVAL_DAYS:
+        raise InputError(
+            f"spans: {count} spans of {len(marks)} days have {len(marks) // count} each, fewer than"
+            f" {MIN_INTERVAL_DAYS}; set fewer spans or a longer period"
+        )
+    ends = [len(marks) * k // count for k in range(count + 1)]
+    edges = [market.start_row, *(int(marks[end - 1]) for end in ends[1:])]
+
+    def span(begin: int, end: int) -> Span:
+        bars = market.bars.slice_rows(0, edges[end] + 1)
+        cut = settings.data.market(bars, edges[begin])
+        return Span(settings.data.with_finer_bars(cut), marks[ends[begin] : ends[end]])
+
+    folds = []
+    for k in range(1, count + 1):
+        train = span(0 if window is None else max(0, k - window), k)
+        folds.append(Fold(k, train, span(k, k + 1) if k < count else None))
+    return folds

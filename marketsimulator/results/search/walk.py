@@ -1,0 +1,363 @@
+"""Walk-forward search: try settings on a training span, test the best ones on the next span.
+
+Optuna's TPE sampler draws `BATCH` trials before it learns their objectives, so the draws do not
+depend on the number of parallel runs. Each training span has its own seed. A resumed search repeats
+the draws and reads the results of finished trials from the store, so that it ends with the same
+choice as an uninterrupted one.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import optuna
+
+from execution.decision.beliefs import BeliefTable
+from forecasting.forecast import Progress, has_look_ahead
+from foundation.arrays import Array
+from marketsimulator.results.belief_tables import BeliefTables
+from marketsimulator.results.metrics import (
+    Performance,
+    count_periods_per_year,
+    measure_daily_performance,
+)
+from marketsimulator.results.search.space import SearchSpace
+from marketsimulator.results.search.spans import Fold, Span, walk_forward, whole_span
+from marketsimulator.results.search.trial_store import TrialStore, TriedSettings
+from marketsimulator.results.significance import (
+    Outperformance,
+    Overfitting,
+    bootstrap_intervals,
+    deflated_sharpe,
+    estimate_overfitting,
+    measure_outperformance,
+    sharpe_variance,
+)
+from marketsimulator.results.trial_identity import (
+    config_hash,
+    data_hash,
+    make_trial,
+    variant_settings,
+)
+from marketsimulator.results.trials import TrialStatistics, record_trials
+from marketsimulator.runs.outcome import simulate_variants, simulate_variants_on_ray
+from marketsimulator.settings import BacktestSettings, SearchOptions
+from trainingdata.market import Market
+
+BATCH = 10  # trials drawn before the first of them has a result
+RUINED = -100.0  # objective of settings that lose everything
+
+
+@dataclass(frozen=True, slots=True)
+class SearchPlan:
+    """The search space and the options of a search."""
+
+    space: SearchSpace
+    options: SearchOptions
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class SpanChoice:
+    """The settings chosen on a training span, and their returns on the next span.
+
+    fold: training span and test span.
+    params: chosen values by key.
+    value: their objective on the training span.
+    trained: [D] daily returns on the training span.
+    returns: [D] daily returns on the test span; None without a test.
+    default: [D] daily returns of the default settings on the test span; None without a test.
+    """
+
+    fold: Fold
+    params: dict[str, Any]
+    value: float
+    trained: Array
+    returns: Array | None = None
+    default: Array | None = None
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class SearchResult:
+    """Result of a search.
+
+    market: bars of the whole search.
+    plan: search space and options.
+    choices: choice of each training span.
+    trials: number of all trials on these data, and variance of the Sharpe ratios of the trials on
+        the last training span.
+    overfitting: probability of backtest overfitting among the trials of the last training span;
+        None for too few days or variants.
+    per_year: days per year.
+    forecasters: names of the forecasters of the choices.
+    seed: seed of the bootstrap.
+    """
+
+    market: Market
+    plan: SearchPlan
+    choices: tuple[SpanChoice, ...]
+    trials: TrialStatistics
+    overfitting: Overfitting | None
+    per_year: int
+    forecasters: tuple[str, ...]
+    seed: int
+
+    @property
+    def tested(self) -> tuple[SpanChoice, ...]:
+        return tuple(choice for choice in self.choices if choice.returns is not None)
+
+    @property
+    def returns(self) -> Array:
+        """Daily returns [D] of the choices over all test spans, concatenated."""
+        return np.concatenate([c.returns for c in self.choices if c.returns is not None])
+
+    @property
+    def default_returns(self) -> Array:
+        """Daily returns [D] of the default settings over all test spans."""
+        return np.concatenate([c.default for c in self.choices if c.default is not None])
+
+    def performance(self, returns: Array) -> Performance:
+        return measure_daily_performance(growth_of(returns), self.per_year)
+
+    def intervals(self, returns: Array) -> dict[str, tuple[float, float]]:
+        """Return 90 % intervals of annual figures; empty if the account was wiped out."""
+        if (returns <= -1).any():
+            return {}
+        return bootstrap_intervals(returns, self.per_year, seed=self.seed)
+
+    def lead(self) -> Outperformance | None:
+        """Return the lead of the choices over the default; None if an account was wiped out."""
+        both = np.stack([self.returns, self.default_returns])
+        if (both <= -1).any():
+            return None
+        return measure_outperformance(*both, seed=self.seed)
+
+    def deflated_sharpe(self) -> float | None:
+        """Return the deflated Sharpe ratio of the best trial of the last training span.
+
+        That trial was selected among all trials, unlike the returns of the test spans. Ratios of
+        trials without skill have the sampling variance of D days, 1 / D for independent returns. A
+        larger variance among the trials reflects real differences, such as losses by costs, and
+        would reject every edge. So the smaller of both is used.
+        """
+        figures = self.performance(self.choices[-1].trained)
+        ratio = figures.daily_sharpe()
+        if ratio is None or figures.days < 2:
+            return None
+        memory = figures.autocorrelation or 0.0
+        chance = sharpe_variance(0.0, 0.0, 0.0, memory) / (figures.days - 1)
+        return deflated_sharpe(
+            ratio,
+            figures.days,
+            trials=self.trials.count,
+            variance=min(self.trials.sharpe_variance, chance),
+            skewness=figures.skewness or 0.0,
+            excess_kurtosis=figures.excess_kurtosis or 0.0,
+            autocorrelation=memory,
+        )
+
+
+def growth_of(returns: Array) -> Array:
+    """Return the growth [1 + D] of 1 USD with daily returns [D]."""
+    return np.concatenate([[1.0], np.cumprod(1.0 + returns)])
+
+
+def run_search(
+    settings: BacktestSettings, plan: SearchPlan, output: Path, progress: Progress
+) -> SearchResult:
+    """Search settings on every training span, and test each choice on the next span.
+
+    settings: default settings of a backtest over the whole period.
+    output: folder of the finished trials, from which a killed search resumes.
+    """
+    market = settings.market()
+    folds = walk_forward(settings, market, plan.options.spans, plan.options.window)
+    store = TrialStore(output, _identity(settings, market, plan))
+    try:
+        return _Search(settings, plan, market, store, progress).run(folds)
+    finally:
+        store.close()
+
+
+def _identity(settings: BacktestSettings, market: Market, plan: SearchPlan) -> str:
+    """Return the digest of a search, whatever its number of trials."""
+    options = plan.options
+    return config_hash(
+        {
+            "settings": variant_settings(settings, market.run_bars),
+            "data": data_hash(replace(market, start_row=0)),  # beliefs read the history, too
+            "space": {key: repr(each) for key, each in plan.space.distributions.items()},
+            "search": [options.objective, options.spans, options.window, settings.seed],
+        }
+    )
+
+
+class _Search:
+    """A search over one market; belief tables cover all of its instants."""
+
+    def __init__(
+        self,
+        settings: BacktestSettings,
+        plan: SearchPlan,
+        market: Market,
+        store: TrialStore,
+        progress: Progress,
+    ) -> None:
+        self._settings = settings
+        self._plan = plan
+        self._market = market
+        self._store = store
+        self._progress = progress
+        self._tables = BeliefTables(market, progress)
+        has_crypto = bool(market.bars.crypto.any())
+        self._per_year = count_periods_per_year(market.run_bars.times, has_crypto=has_crypto)
+        self._configs: set[str] = set()  # digests of the configurations tried
+        self._done = 0
+
+    def run(self, folds: Sequence[Fold]) -> SearchResult:
+        """Search every fold; return the choices with statistics of all trials."""
+        choices: list[SpanChoice] = []
+        forecasters: list[str] = []
+        tried: list[TriedSettings] = []
+        for fold in folds:
+            choice, tried = self._choose(fold)
+            if fold.test is not None:
+                chosen = self._plan.space.variant(self._settings, choice.params)
+                both = self._run([chosen, self._settings], fold.test)
+                choice = replace(choice, returns=both[0].returns, default=both[1].returns)
+                forecasters += [each.forecaster for each in both]
+            choices.append(choice)
+        return SearchResult(
+            market=self._market,
+            plan=self._plan,
+            choices=tuple(choices),
+            trials=self._statistics(tried),
+            overfitting=estimate_overfitting(np.stack([each.returns for each in tried])),
+            per_year=self._per_year,
+            forecasters=tuple(dict.fromkeys(forecasters)),
+            seed=self._settings.seed,
+        )
+
+    def _choose(self, fold: Fold) -> tuple[SpanChoice, list[TriedSettings]]:
+        """Return the choice of a training span, not yet tested, and its distinct trials.
+
+        Ties go to the trial drawn first.
+        """
+        options, space = self._plan.options, self._plan.space
+        archive = self._store.study(fold.number)
+        stored = self._store.finished(archive)
+        seed = np.random.SeedSequence([self._settings.seed, fold.number]).generate_state(1)
+        sampler = optuna.samplers.TPESampler(seed=int(seed[0]))
+        study = optuna.create_study(sampler=sampler, direction="maximize")
+        digest = data_hash(fold.train.market)
+        tried: dict[str, TriedSettings] = {}  # by the drawn values
+        for begin in range(0, options.trials, BATCH):
+            count = min(BATCH, options.trials - begin)
+            draws = [study.ask(dict(space.distributions)) for _ in range(count)]
+            finished = stored[begin : begin + count]
+            for draw, trial in zip(draws, finished, strict=False):
+                self._store.refuse_other_draw(trial, draw.params)
+                tried.setdefault(_name(draw.params), TriedSettings.from_stored(trial))
+            variants = {
+                _name(draw.params): space.variant(self._settings, draw.params) for draw in draws
+            }
+            missing = [name for name in variants if name not in tried]
+            results = self._run([variants[name] for name in missing], fold.train)
+            tried |= dict(zip(missing, results, strict=True))
+            # The ledger comes first, so that it counts every stored trial.
+            self._record(
+                fold.train.market,
+                digest,
+                [(variant, tried[name]) for name, variant in variants.items()],
+            )
+            for k, draw in enumerate(draws):
+                result = tried[_name(draw.params)]
+                value = objective_of(result.returns, options.objective, self._per_year)
+                if k >= len(finished):
+                    self._store.add(archive, draw.params, space.distributions, value, result)
+                study.tell(draw, value)
+            self._done += count
+            self._progress("trials", self._done, options.trials * options.spans)
+        params = study.best_params
+        trained = tried[_name(params)].returns
+        return SpanChoice(fold, params, study.best_value, trained), list(tried.values())
+
+    def _run(self, variants: Sequence[BacktestSettings], span: Span) -> list[TriedSettings]:
+        """Run variants over a span; return the daily returns and the forecaster of each."""
+        options = self._plan.options
+        results: dict[int, TriedSettings] = {}
+        for table, members, forecaster in self._tables.groups(variants):
+            chosen = [variants[k] for k in members]
+            beliefs = _beliefs_within(table, span.market)
+            inputs = chosen, span.market, beliefs
+            if options.launcher == "ray":
+                runs = simulate_variants_on_ray(*inputs, options.ray, per_task=1)
+            else:
+                runs = simulate_variants(*inputs, workers=options.workers)
+            for k, variant, outcome in zip(members, chosen, runs, strict=True):
+                returns = span.daily_returns(outcome.equity, variant.capital)
+                results[k] = TriedSettings(returns, forecaster)
+        return [results[k] for k in range(len(variants))]
+
+    def _record(
+        self, market: Market, digest: str, tried: Sequence[tuple[BacktestSettings, TriedSettings]]
+    ) -> TrialStatistics | None:
+        """Record runs over the same bars in the trial ledger; return its statistics, if any."""
+        trials = []
+        for variant, (returns, forecaster) in tried:
+            figures = self._figures(returns)
+            trial = make_trial(
+                *(variant, market, digest, forecaster),
+                days=len(returns),
+                daily_sharpe=figures.daily_sharpe(),
+                total_return=figures.total_return,
+            )
+            if not has_look_ahead(forecaster):
+                self._configs.add(trial.config_hash)
+            trials.append(trial)
+        return record_trials(self._settings.trials, trials)
+
+    def _statistics(self, tried: Sequence[TriedSettings]) -> TrialStatistics:
+        """Return the number of all trials on these bars, and the variance of their Sharpe ratios.
+
+        The run of the default settings over the whole period is a trial, too. The variance is that
+        of the last training span, because ratios of shorter spans vary more by chance.
+
+        tried: distinct trials of the last training span.
+        """
+        [default] = self._run([self._settings], whole_span(self._market))
+        recorded = self._record(self._market, data_hash(self._market), [(self._settings, default)])
+        count = len(self._configs) if recorded is None else recorded.count
+        ratios = [self._figures(each.returns).daily_sharpe() for each in tried]
+        return TrialStatistics(count, TrialStatistics.from_sharpe_ratios(ratios).sharpe_variance)
+
+    def _figures(self, returns: Array) -> Performance:
+        return measure_daily_performance(growth_of(returns), self._per_year)
+
+
+def objective_of(returns: Array, objective: str, per_year: int) -> float:
+    """Return the objective of daily returns [D].
+
+    `sharpe` is the annual Sharpe ratio, 0 for constant returns; `log_growth` the logarithmic growth
+    per year. The objective of a ruined account is `RUINED`.
+    """
+    if (returns <= -1).any():
+        return RUINED
+    if objective == "log_growth":
+        return float(np.log1p(returns).mean()) * per_year
+    return measure_daily_performance(growth_of(returns), per_year).sharpe or 0.0
+
+
+def _name(params: Mapping[str, Any]) -> str:
+    return json.dumps(params, sort_keys=True)
+
+
+def _beliefs_within(table: BeliefTable, market: Market) -> BeliefTable:
+    """Return the rows of a belief table within the run of a market."""
+    times = market.bars.times
+    inside = (table.instants >= times[market.start_row]) & (table.instants <= times[-1])
+    return table.select_rows(np.flatnonzero(inside))

@@ -1,0 +1,364 @@
+"""Track record: figures, intervals and verdict of the daily returns of any account.
+
+Bootstrap intervals, deflated Sharpe ratio and outperformance are computed as in a backtest.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from foundation.arrays import Array
+from foundation.errors import InputError
+from foundation.formatting import (
+    MIN_ANNUAL_FILLS,
+    MIN_INTERVAL_DAYS,
+    allows_annual_figures,
+    count_text,
+    percent,
+)
+from foundation.tables import json_text
+from marketsimulator.results.metrics import (
+    TABLE_FIGURES,
+    Performance,
+    count_periods_per_year,
+    daily_returns,
+    measure_daily_performance,
+    relative_performance,
+    wipeout_date,
+)
+from marketsimulator.results.remarks import (
+    MIN_DEFLATED_SHARPE,
+    NO_ANNUAL_FIGURES_NOTE,
+    deflated_sharpe_remarks,
+)
+from marketsimulator.results.returns_file import check_daily_returns
+from marketsimulator.results.significance import (
+    Outperformance,
+    bootstrap_intervals,
+    deflated_sharpe,
+    measure_outperformance,
+    probabilistic_sharpe,
+    relative_intervals,
+    sharpe_variance,
+)
+from marketsimulator.results.verdict import Verdict
+from trainingdata.instants import Dates, four_pm
+
+MAX_GAP = 10  # calendar days between rows; a note reports longer gaps
+WEEKEND_SHARE = 0.1  # rows on weekends above which a year has 365 days
+
+
+@dataclass(frozen=True, eq=False)
+class TrackRecord:
+    """Daily returns of an account or a fund, with their figures.
+
+    Returns are fractions. Annual figures count sessions, or calendar days if the record has
+    weekends.
+
+    name: name of the account.
+    dates: [D] date of each return.
+    daily: [1 + D] equity, or growth from 1, before the first day and at the end of each day.
+    per_year: days per year.
+    trials: number of variants tried, of which this record is the best; None: unknown.
+    benchmark: record of the benchmark on the same dates, or None.
+    source: description of the returns, for the page.
+    notes: remarks on the returns.
+    account: further figures by name, as in `TABLE_FIGURES`: exposure, turnover, costs, fills.
+    seed: seed of the bootstrap.
+    """
+
+    name: str
+    dates: Dates
+    daily: Array
+    per_year: int
+    trials: int | None = None
+    benchmark: TrackRecord | None = None
+    source: str = ""
+    notes: tuple[str, ...] = ()
+    account: Mapping[str, Any] = field(default_factory=dict)
+    seed: int = 0
+
+    @classmethod
+    def from_returns(
+        cls,
+        returns: pd.Series,
+        benchmark: pd.Series | None = None,
+        *,
+        name: str = "returns",
+        trials: int | None = None,
+        source: str = "",
+        account: Mapping[str, Any] | None = None,
+        seed: int = 0,
+    ) -> TrackRecord:
+        """Build the record of daily returns.
+
+        Parameters
+        ----------
+        returns : [D]
+            fractions, with increasing dates.
+        benchmark : [B]
+            daily returns; they compound between the dates of the record. Days that only one of the
+            two covers are removed.
+        account
+            further figures of the account over all days.
+
+        Raises
+        ------
+        InputError
+            for rows that are not daily, and for returns below -1 or not finite.
+        """
+        dates, values = check_daily_returns(returns, name)
+        notes = []
+        reference = None
+        if benchmark is not None:
+            other = str(benchmark.name or "benchmark")
+            other = "benchmark" if other == name else other
+            dates, values, aligned = _common_days(dates, values, benchmark, (name, other))
+            if len(dates) < len(returns):
+                notes.append(f"Cut to the {count_text(len(dates), 'day')} that {other} covers.")
+                if account:
+                    account = {k: v for k, v in account.items() if k != "total_return"}
+                    notes.append("Exposure, costs and fills are those of the whole run.")
+            reference = cls(other, dates, _growth(aligned), _days_per_year(dates), seed=seed)
+        gaps = np.diff(dates).astype(np.int64)
+        if gaps.max(initial=0) > MAX_GAP:
+            at = int(gaps.argmax())
+            notes.append(f"No returns between {dates[at]} and {dates[at + 1]} ({gaps[at]} days).")
+        return cls(
+            name,
+            dates,
+            _growth(values),
+            _days_per_year(dates),
+            trials=trials,
+            benchmark=reference,
+            source=source,
+            notes=tuple(notes),
+            account=account or {},
+            seed=seed,
+        )
+
+    @property
+    def days(self) -> int:
+        return len(self.dates)
+
+    @property
+    def is_long_enough(self) -> bool:
+        """Return whether the record is long enough for annual figures."""
+        return allows_annual_figures(self.account.get("trades", MIN_ANNUAL_FILLS), self.days)
+
+    @cached_property
+    def returns(self) -> pd.Series:
+        """Return the daily returns, [D]; empty after a day without equity."""
+        values = daily_returns(self.daily)
+        index = pd.DatetimeIndex(self.dates[: len(values)], name="date")
+        return pd.Series(values, index=index, name=self.name)
+
+    @cached_property
+    def performance(self) -> Performance:
+        return measure_daily_performance(self.daily, self.per_year)
+
+    @cached_property
+    def figures(self) -> dict[str, Any]:
+        """Return the figures by name: return and risk, significance, benchmark, account."""
+        return {
+            **self.performance.as_dict(),
+            **self.account,
+            **self._significance(),
+            **self._relative_figures(),
+        }
+
+    @cached_property
+    def stats(self) -> pd.Series:
+        """Return the figures under their standard names; fractions and USD, NaN if undefined."""
+        stats = {
+            figure.label: self.figures[key]
+            for key, figure in TABLE_FIGURES.items()
+            if figure.label and key in self.figures
+        }
+        stats["Probabilistic Sharpe"] = self.figures["probabilistic_sharpe"]
+        if self.trials is not None:
+            stats["Deflated Sharpe"] = self.figures["deflated_sharpe"]
+        return pd.Series(stats, dtype="float64", name=self.name)
+
+    @cached_property
+    def intervals(self) -> dict[str, tuple[float, float]]:
+        """Return the 90 % bootstrap intervals by figure, with those of alpha and beta."""
+        intervals = bootstrap_intervals(daily_returns(self.daily), self.per_year, seed=self.seed)
+        pair = self._pair()
+        if pair is not None:
+            intervals |= relative_intervals(*pair, self.per_year, seed=self.seed)
+        return intervals
+
+    def _relative_figures(self) -> dict[str, float | None]:
+        """Return the figures relative to the benchmark by name; empty without one."""
+        pair = self._pair()
+        return {} if pair is None else relative_performance(*pair, self.per_year).as_dict()
+
+    @cached_property
+    def outperformance(self) -> Outperformance | None:
+        """Return the lead over the benchmark with its 90 % interval; None without one."""
+        pair = self._pair()
+        return None if pair is None else measure_outperformance(*pair, seed=self.seed)
+
+    def _pair(self) -> tuple[Array, Array] | None:
+        """Return the returns of record and benchmark, [D] each; None if one is undefined."""
+        if self.benchmark is None:
+            return None
+        mine, other = daily_returns(self.daily), daily_returns(self.benchmark.daily)
+        return (mine, other) if len(mine) == len(other) > 1 else None
+
+    def _significance(self) -> dict[str, float | int | None]:
+        """Return the probabilistic and the deflated Sharpe ratio.
+
+        Only the number of trials is known. Their Sharpe ratios are assumed to have the sampling
+        variance of a Sharpe ratio of zero, which holds for unrelated trials without skill.
+        """
+        figures = self.performance
+        ratio = figures.daily_sharpe()
+        names = ("skewness", "excess_kurtosis", "autocorrelation")
+        moments = {name: getattr(figures, name) for name in names}
+        probabilistic = deflated = None
+        if ratio is not None and None not in moments.values():
+            probabilistic = probabilistic_sharpe(ratio, self.days, **moments)
+            if self.trials is not None:
+                variance = sharpe_variance(0.0, *moments.values()) / (self.days - 1)
+                deflated = deflated_sharpe(
+                    ratio, self.days, trials=self.trials, variance=variance, **moments
+                )
+        return {
+            "probabilistic_sharpe": probabilistic,
+            "deflated_sharpe": deflated,
+            "trials": self.trials,
+        }
+
+    def warnings(self) -> list[str]:
+        """Return the reasons to doubt the figures, one sentence each."""
+        short = [] if self.is_long_enough else [f"{self._size()}: {NO_ANNUAL_FIGURES_NOTE}."]
+        deflated = self.figures["deflated_sharpe"]
+        unstated = []
+        if self.trials is None:
+            unstated = [
+                "Number of trials unknown: set trials=N if this is the best of N variants; the"
+                " deflated Sharpe ratio accounts for them."
+            ]
+        return [*short, *deflated_sharpe_remarks(deflated, self.trials), *unstated, *self.notes]
+
+    def _size(self) -> str:
+        fills = self.account.get("trades")
+        text = f"Small sample of {count_text(self.days, 'day')}"
+        return text if fills is None else f"{text} and {count_text(fills, 'fill')}"
+
+    def verdict(self) -> Verdict:
+        """Return the verdict: the lead over the benchmark, or the sign of the Sharpe ratio."""
+        figures = self.figures
+        total = f"{percent(figures['total_return'], sign=True)} in {count_text(self.days, 'day')}"
+        lost = wipeout_date(four_pm(self.dates), self.daily)
+        if lost:
+            return Verdict("bad", f"Account lost: no equity was left on {lost}.", "")
+        if self.benchmark is not None and self.outperformance is not None:
+            claim, sign = _lead_claim(self.outperformance, self.benchmark)
+        else:
+            claim, sign = self._sharpe_claim()
+        deflated = figures["deflated_sharpe"]
+        sure = deflated is not None and deflated >= MIN_DEFLATED_SHARPE
+        rest = "Undefined Sharpe ratio: the returns do not vary."
+        if figures["probabilistic_sharpe"] is not None:
+            rest = f"Probability of skill: {percent(figures['probabilistic_sharpe'], 0)}"
+            rest += (
+                " if this was the only trial."
+                if deflated is None
+                else f" for one trial, {percent(deflated, 0)} after"
+                f" {count_text(int(self.trials or 1), 'trial')} (deflated Sharpe)."
+            )
+        level = {1: "good" if sure else "open", 0: "open", -1: "bad"}[sign]
+        return Verdict(level, f"{total}; {claim}.", rest)  # type: ignore[arg-type]
+
+    def _sharpe_claim(self) -> tuple[str, int]:
+        """Return the claim about the Sharpe ratio, and its significant sign."""
+        if "sharpe" not in self.intervals:
+            return f"intervals require {MIN_INTERVAL_DAYS} days with varying returns", 0
+        low, high = self.intervals["sharpe"]
+        sign = int(low > 0) - int(high < 0)
+        words = {1: "significantly above", 0: "not significantly different from", -1: "below"}
+        return f"the Sharpe ratio is {words[sign]} zero", sign
+
+    def summary(self) -> dict[str, Any]:
+        """Return the content of `tearsheet.json`."""
+        verdict = self.verdict()
+        lead = self.outperformance
+        return {
+            "name": self.name,
+            "verdict": f"{verdict.claim} {verdict.evidence}".strip(),
+            "start": str(self.dates[0]),
+            "end": str(self.dates[-1]),
+            **self.figures,
+            "intervals": self.intervals,
+            "benchmark": None
+            if self.benchmark is None
+            else {"name": self.benchmark.name, **self.benchmark.figures},
+            "outperformance": None if lead is None else asdict(lead),
+            "warnings": self.warnings(),
+        }
+
+    def page(self) -> str:
+        """Return the record as one self-contained HTML page."""
+        from marketsimulator.results.track_record_page import render_track_record
+
+        return render_track_record(self)
+
+    def files(self) -> dict[str, Callable[[Path], object]]:
+        """Return the writer of each file of the tear sheet, by file name."""
+        text = json_text(self.summary())
+        return {
+            "tearsheet.html": lambda path: path.write_text(self.page(), encoding="utf-8"),
+            "tearsheet.json": lambda path: path.write_text(text, encoding="utf-8"),
+        }
+
+
+def _lead_claim(lead: Outperformance, benchmark: TrackRecord) -> tuple[str, int]:
+    """Return the claim about the lead over a benchmark, and its significant sign."""
+    size = f"outperformance over {benchmark.name} {percent(lead.lead, sign=True)}"
+    if lead.interval is None:
+        return f"{size}: {'identical' if lead.is_identical else 'too few days to compare'}", 0
+    words = {1: "significantly ahead", 0: "no significant difference", -1: "significantly behind"}
+    return f"{size}: {words[lead.significant_sign]}", lead.significant_sign
+
+
+def _growth(returns: Array) -> Array:
+    return np.concatenate([[1.0], np.cumprod(1.0 + returns)])
+
+
+def _days_per_year(dates: Dates) -> int:
+    has_weekends = bool((~np.is_busday(dates)).mean() > WEEKEND_SHARE)
+    return count_periods_per_year(four_pm(dates), has_crypto=has_weekends)
+
+
+def _common_days(
+    dates: Dates, returns: Array, benchmark: pd.Series, names: tuple[str, str]
+) -> tuple[Dates, Array, Array]:
+    """Return the days that record and benchmark cover: dates, returns, benchmark returns.
+
+    names: names of record and benchmark, for messages.
+    """
+    known, values = check_daily_returns(benchmark, names[1])
+    growth = _growth(values)  # [1 + B]
+    reached = np.searchsorted(known, dates, side="right")
+    before = np.append(np.searchsorted(known, dates[:1], side="left"), reached[:-1])
+    covered = (dates >= known[0]) & (dates <= known[-1] + np.timedelta64(MAX_GAP, "D"))
+    if covered.sum() < MIN_INTERVAL_DAYS:
+        raise InputError(
+            f"benchmark: {names[1]} ({known[0]} to {known[-1]}) and {names[0]} ({dates[0]} to"
+            f" {dates[-1]}) share {count_text(int(covered.sum()), 'day')}, fewer than"
+            f" {MIN_INTERVAL_DAYS}; choose a benchmark with a longer history"
+        )
+    with np.errstate(divide="ignore", invalid="ignore"):
+        aligned = growth[reached] / growth[before] - 1.0
+    aligned[~np.isfinite(aligned)] = 0.0
+    return dates[covered], returns[covered], aligned[covered]

@@ -1,0 +1,474 @@
+"""Replay of target weights: decided at the close of a row, filled at the open of the next row.
+
+A replay uses no forecasts. Fills, costs and margin are those of a backtest, by the same functions.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from decimal import Decimal, InvalidOperation
+from functools import cache, cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from execution.orders.fees import CryptoTier, FeeSchedule, TradingCosts
+from execution.orders.lending import MarginTerms
+from foundation.arrays import Array, Index, Instants, Records
+from foundation.compiled import compiled, jit_inline, without_refcount
+from foundation.errors import InputError, invalid_choice, not_installed
+from foundation.formatting import count_text
+from foundation.settings import setting, settings_class
+from marketsimulator.account.book import (
+    BORROW,
+    DIVIDEND,
+    INTEREST,
+    ROUNDING,
+    BarOpens,
+    Book,
+    Record,
+    create_book,
+    create_tape,
+    max_flow_entries,
+)
+from marketsimulator.account.calendar_events import close_session, open_session
+from marketsimulator.account.rebalancing import trade_to_targets, truncate_to_steps
+from marketsimulator.account.settlement import liquidate, mark_positions
+from marketsimulator.account.terms import FillTerms, day_table, fee_tier_table, holding_table
+from marketsimulator.results.comparison import Comparison, compare_records
+from marketsimulator.results.figures import account_figures
+from marketsimulator.results.metrics import daily_marks, returns_until_ruin
+from marketsimulator.results.run_record import RunRecord
+from marketsimulator.results.track_record import TrackRecord
+from marketsimulator.runs.outcome import Totals, VariantOutcome
+from marketsimulator.runs.price_frames import BarFrames, align_frames
+from trainingdata.instants import new_york_date
+from trainingdata.instruments import AssetClass, Instrument, instrument, is_symbol
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+# Crypto pays `fee_bps` as stocks do, and no venue fee.
+_NO_VENUE_FEES = (CryptoTier(0.0, 0.0, 0.0),)
+# Figures that daily returns do not determine.
+_ACCOUNT_FIGURES = (
+    *("total_return", "max_drawdown_intraday", "mean_leverage", "max_leverage"),
+    *("turnover", "costs", "interest", "trades"),
+)
+FORECASTER = "given weights"  # forecaster of a replay, in comparisons
+
+
+@settings_class()
+class _Bounds:
+    """Bounds of arguments that no other settings class validates."""
+
+    capital: float = setting(100_000.0, "starting capital, USD", gt=0)
+    fee_bps: float = setting(1.0, "fee in basis points of the traded value", ge=0, lt=5_000)
+    slippage_bps: float = setting(
+        1.0, "slippage in basis points of the opening price", ge=0, lt=5_000
+    )
+    symbol_cap: float = setting(0.6, "maximum weight of a symbol, multiple of equity", gt=0)
+    overnight_leverage: float = setting(2.0, "overnight leverage limit, multiple of equity", gt=0)
+
+
+@dataclass(frozen=True, eq=False)
+class ReplayResult:
+    """Result of a weight replay: equity, fills, figures, page.
+
+    name: name of the run.
+    index: [T] index of the rows.
+    at: [T] UTC instant of each row; 16:00 New York for rows that are days.
+    instruments: [S] instruments of the columns.
+    symbols: [S] columns of the weights.
+    equity_values: [T] equity at each row's close, USD.
+    closes: [T, S] closes, USD.
+    capital: equity at the start, USD.
+    tape: tape entries of fills and cash flows, in order.
+    """
+
+    name: str
+    index: pd.DatetimeIndex
+    at: Instants
+    instruments: tuple[Instrument, ...]
+    symbols: pd.Index
+    equity_values: Array
+    closes: Array
+    capital: float
+    tape: Records
+
+    @cached_property
+    def equity(self) -> pd.Series:
+        """Return the equity at each row's close, after its fills, USD."""
+        return pd.Series(self.equity_values, index=self.index, name="equity")
+
+    @cached_property
+    def fills(self) -> pd.DataFrame:
+        """Return a frame with one row per fill, in order.
+
+        at: row at whose open the order filled.
+        symbol: column of the weights.
+        qty: signed quantity.
+        price, fee: USD.
+        """
+        tape = self._fill_entries
+        columns = {
+            "at": self.index.take(tape["at"].astype(np.intp)),
+            "symbol": self.symbols.astype("str").array.take(tape["symbol"].astype(np.intp)),
+            "qty": np.ascontiguousarray(tape["quantity"]),
+            "price": np.ascontiguousarray(tape["price"]),
+            "fee": np.ascontiguousarray(tape["fee"]),
+        }
+        return pd.DataFrame(columns, copy=False)
+
+    @cached_property
+    def returns(self) -> pd.Series:
+        """Return the daily returns at 16:00 New York, fractions; -1 on the day of ruin, then 0."""
+        marks, daily = daily_marks(
+            self.at, self.equity_values, capital=self.capital, has_crypto=self.has_crypto
+        )
+        days = pd.DatetimeIndex(new_york_date(marks[1:]), name="date")
+        return pd.Series(returns_until_ruin(daily), index=days, name=self.name)
+
+    @cached_property
+    def figures(self) -> dict[str, Any]:
+        """Return the figures of return, risk, exposure and costs by name, as in `summary.json`."""
+        return account_figures(
+            self.at, self._outcome(), capital=self.capital, has_crypto=self.has_crypto
+        )
+
+    @property
+    def stats(self) -> pd.Series:
+        """Return the figures under their standard names (CAGR, Sharpe, …); fractions and USD."""
+        return self.track_record().stats
+
+    @property
+    def has_crypto(self) -> bool:
+        """Return whether a column is crypto, which trades on calendar days."""
+        return any(item.kind is AssetClass.CRYPTO for item in self.instruments)
+
+    def track_record(
+        self, benchmark: str | pd.Series | None = None, *, trials: int | None = None
+    ) -> TrackRecord:
+        """Return the record of daily returns, with intervals and significance.
+
+        benchmark: a column of the weights to buy and hold, or daily returns with dates.
+        trials: number of variants tried, of which this run is the best.
+        """
+        if isinstance(benchmark, str):
+            benchmark = self._buy_and_hold(benchmark)
+        return TrackRecord.from_returns(
+            self.returns,
+            benchmark,
+            name=self.name,
+            trials=trials,
+            source=f"{', '.join(map(str, self.symbols))} · {count_text(len(self.at), 'row')}",
+            account={name: self.figures[name] for name in _ACCOUNT_FIGURES},
+        )
+
+    def page(
+        self,
+        path: str | Path,
+        benchmark: str | pd.Series | None = None,
+        *,
+        trials: int | None = None,
+    ) -> Path:
+        """Write the page of the run, one self-contained HTML file; return its path."""
+        text = self.track_record(benchmark, trials=trials).page()
+        file = Path(path).expanduser()
+        try:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text(text, encoding="utf-8")
+        except OSError as error:
+            raise InputError(f"page: cannot write {path}: {error.strerror}") from error
+        return file
+
+    def compare(self, *others: ReplayResult) -> Comparison:
+        """Compare this run with others over their common days; names must differ."""
+        runs = (self, *others)
+        names = Counter(run.name for run in runs)
+        if len(names) < len(runs):
+            twice = names.most_common(1)[0][0]
+            raise InputError(
+                f"compare: two runs have the name {twice!r}; choose names by replay(…, name=…)"
+            )
+        return compare_records([run._record() for run in runs])
+
+    def plot(self) -> Figure:
+        """Return a matplotlib figure of equity and drawdown."""
+        try:
+            from matplotlib.figure import Figure
+        except ImportError:
+            raise not_installed("matplotlib", "plot()", "pictures") from None
+        figure = Figure(figsize=(9, 5), layout="constrained")
+        above, below = figure.subplots(2, sharex=True, height_ratios=(2, 1))
+        equity = self.equity
+        above.plot(equity.index, equity, linewidth=1)
+        above.set(ylabel="equity, USD", title=self.name)
+        drawdown = equity / equity.cummax().clip(lower=self.capital) - 1
+        below.fill_between(equity.index, 100 * drawdown, linewidth=0, alpha=0.5)
+        below.set(ylabel="drawdown, %")
+        return figure
+
+    @cached_property
+    def _fill_entries(self) -> Records:
+        return self.tape[self.tape["cause"] < DIVIDEND]
+
+    def _outcome(self) -> VariantOutcome:
+        """Return equity, gross exposure and costs."""
+        fills, tape = self._fill_entries, self.tape
+        held = np.zeros(self.closes.shape)
+        np.add.at(held, (fills["at"], fills["symbol"]), fills["quantity"])
+        marks = pd.DataFrame(self.closes).ffill().fillna(0.0).to_numpy()
+
+        def paid(cause: int) -> float:
+            return 0.0 - float(tape["usd"][tape["cause"] == cause].sum())
+
+        totals = Totals(
+            notional=float(np.abs(fills["quantity"] * fills["price"]).sum()),
+            trades=len(fills),
+            fees=float(fills["fee"].sum()),
+            crypto_fees=0.0,
+            spread=float(fills["spread"].sum()),
+            slippage=float(fills["slippage"].sum()),
+            interest=paid(INTEREST),
+            borrow=paid(BORROW),
+            rounding=paid(ROUNDING),
+            dividends=0.0,
+            failures=0,
+        )
+        gross = np.abs(held.cumsum(axis=0) * marks).sum(axis=1)
+        return VariantOutcome(self.equity_values, gross, totals)
+
+    def _record(self) -> RunRecord:
+        symbols = [str(symbol) for symbol in self.symbols]
+        run = {"forecaster": FORECASTER, "data": "given bars", "symbols": symbols, "trials": None}
+        return RunRecord({**self.figures, **run}, {}, self.at, self.equity_values, name=self.name)
+
+    def _buy_and_hold(self, symbol: str) -> pd.Series:
+        """Return the daily returns of a column bought at its first close and held."""
+        columns = [str(column) for column in self.symbols]
+        if symbol not in columns:
+            raise invalid_choice("benchmark", symbol, columns, also="a Series of daily returns")
+        column = pd.Series(self.closes[:, columns.index(symbol)])
+        # Cash until its first close, as in the buy-and-hold benchmark of a backtest.
+        closes = np.asarray(column.ffill().bfill(), dtype=np.float64)
+        marks, values = daily_marks(
+            self.at, closes, capital=float(closes[0]), has_crypto=self.has_crypto
+        )
+        days = pd.DatetimeIndex(new_york_date(marks[1:]))
+        return pd.Series(values[1:] / values[:-1] - 1, index=days, name=symbol)
+
+
+def replay(
+    weights: pd.DataFrame,
+    bars: BarFrames,
+    *,
+    name: str = "replay",
+    capital: float = 100_000.0,
+    fee_bps: float = 1.0,
+    slippage_bps: float = 1.0,
+    increments: float | Mapping[str, float] | None = None,
+    symbol_cap: float = 0.6,
+    intraday_leverage: float = 4.0,
+    overnight_leverage: float = 2.0,
+    interest_rate: float = 0.065,
+) -> ReplayResult:
+    """Replay target weights over bars in one account for all symbols.
+
+    Parameters
+    ----------
+    weights : [T, S]
+        signed fractions of equity, at rows of the bars. NaN, or no row, keeps the position.
+    bars
+        a frame per symbol with columns `open` and `close`, or frames `open` and `close` with a
+        column per symbol. Where the bar of a symbol is NaN or missing, the symbol does not trade
+        and keeps its last close. Midnight stamps are days; other stamps require a time zone.
+    name
+        name of the run, for its page and for comparisons.
+    fee_bps, slippage_bps
+        basis points of traded value; slippage moves the price away from the open.
+    increments
+        quantity increment, for all symbols or by symbol; by default 1 share and 0.001 coins.
+    symbol_cap, intraday_leverage, overnight_leverage
+        weights are clipped to ±cap, crypto to [0, cap], then scaled until gross stock / leverage +
+        crypto ≤ 1. The overnight leverage applies to fills at the open of the last row of a New
+        York date. Margin is checked at the order price, without a price buffer.
+    interest_rate
+        annual rate on the debit after the last row of a date, / 360 per night to the next date.
+
+    Raises
+    ------
+    InputError
+        for an invalid argument; the message names it.
+    """
+    bounds = _Bounds(capital, fee_bps, slippage_bps, symbol_cap, overnight_leverage)
+    if isinstance(weights, pd.Series):
+        weights = weights.to_frame(weights.name or "STOCK")
+    columns = weights.columns
+    instruments = _instruments(columns, increments)
+    rows = align_frames(weights, bars)
+    slippage = bounds.slippage_bps
+    costs = TradingCosts(0.0, slippage, 0.0, 0.0, slippage, 0.0)
+    fees = FeeSchedule(crypto_tiers=_NO_VENUE_FEES, commission_bps=bounds.fee_bps)
+    margin = MarginTerms(
+        leverage=intraday_leverage, order_price_buffer=1.0, interest_rate=interest_rate
+    )
+    book = create_book(bounds.capital, holding_table(instruments, costs), fee_tier_table(fees))
+    dates = rows.dates
+    begins = np.concatenate([[True], np.diff(dates) > np.timedelta64(0)])
+    # At most a liquidation, a close and an opening per row and symbol, and the flows of each night.
+    size = len(columns)
+    tape = create_tape(3 * len(dates) * size + int(begins.sum()) * max_flow_entries(size, 0))
+    values = _follow_weights(
+        book,
+        day_table(dates[begins], fees, margin, FillTerms(volume_share=None)),
+        np.cumsum(begins) - 1,
+        rows.opens,
+        rows.closes,
+        rows.weights,
+        (bounds.symbol_cap, intraday_leverage, min(bounds.overnight_leverage, intraday_leverage)),
+        tape,
+    )
+    written = tape[: int(book.account["tape_length"][0])]
+    return ReplayResult(
+        name=name,
+        index=rows.index,
+        at=rows.at,
+        instruments=tuple(instruments),
+        symbols=columns,
+        equity_values=values,
+        closes=rows.closes,
+        capital=bounds.capital,
+        tape=written,
+    )
+
+
+@compiled
+def _follow_weights(
+    book: Book,
+    days: Records,
+    day: Index,
+    opens: Array,
+    closes: Array,
+    weights: Array,
+    bounds: tuple[float, float, float],
+    tape: Records,
+) -> Array:
+    """Trade the weights; return the equity at each row's close, [T], USD.
+
+    Fills and cash flows are appended to the tape.
+
+    day: [T] row of `days` for each row of the weights.
+    bounds: cap of a symbol, intraday leverage and overnight leverage.
+    """
+    rows, size = weights.shape
+    equity = np.empty(rows)
+    targets = np.zeros(size)
+    account = book.account[0]
+    holding = book.holding
+    tape = without_refcount(tape)
+    calm = np.zeros(size)
+    endless = np.full(size, np.inf)
+    queue = np.zeros(size, np.int64)
+    for t in range(rows):
+        today = days[day[t]]
+        if t > 0:
+            if day[t] != day[t - 1]:
+                open_session(book, today)
+            bars = BarOpens(opens[t], endless, calm)
+            if account.called:
+                liquidate(book, today, tape, t, bars)
+            held = holding["quantity"]
+            trade_to_targets(account, holding, today, tape, t, held, targets, bars, np.inf, queue)
+        mark_positions(account, holding, closes[t])
+        last = t + 1 == rows
+        if not last and day[t + 1] != day[t]:
+            close_session(book, tape, t, today, days[day[t + 1]].date - today.date)
+        equity[t] = account.equity
+        if not last:
+            # The decision fills at the open of row t + 1. If that is the last row of its date,
+            # exposure cannot be cut before the night.
+            overnight = t + 2 < rows and day[t + 2] != day[t + 1]
+            leverage = bounds[2] if overnight else bounds[1]
+            _choose_targets(
+                account, holding, today, weights[t], closes[t], bounds[0], leverage, targets
+            )
+    return equity
+
+
+@jit_inline
+def _choose_targets(
+    account: Record,
+    holding: Records,
+    day: Record,
+    weights: Array,
+    closes: Array,
+    cap: float,
+    ceiling: float,
+    targets: Array,
+) -> None:
+    """Fill in target quantities [S]; a symbol without a weight or a close keeps its quantity."""
+    equity = account.equity
+    lowest = -cap
+    # Below the minimum equity of a margin account, no borrowing and no short positions.
+    if equity < day.margin_equity:
+        ceiling = min(ceiling, 1.0)
+        lowest = 0.0
+    fixed = 0.0
+    requested = 0.0
+    share = 1.0 / ceiling
+    for s in range(len(targets)):
+        position = holding[s]
+        unit = 1.0 if position.crypto else share
+        if np.isnan(weights[s]) or np.isnan(closes[s]):
+            targets[s] = position.quantity
+            if position.quantity != 0.0:
+                fixed += abs(position.quantity * position.mark) * unit / max(equity, 1e-9)
+        else:
+            targets[s] = min(max(weights[s], 0.0 if position.crypto else lowest), cap)
+            requested += abs(targets[s]) * unit
+    # Positions without a new weight use their part of the ceiling first; the rest is shared.
+    free = max(1.0 - fixed, 0.0)
+    scale = min(1.0, free / max(requested, 1e-300)) * equity
+    if equity <= 0.0:
+        scale = 0.0
+    for s in range(len(targets)):
+        if not (np.isnan(weights[s]) or np.isnan(closes[s])):
+            step = holding[s].increment
+            targets[s] = truncate_to_steps(targets[s] * scale / closes[s], step)
+
+
+def _instruments(
+    columns: pd.Index, increments: float | Mapping[str, float] | None
+) -> list[Instrument]:
+    """Return the instruments of the columns; an unknown name is a stock."""
+    instruments = [_instrument_named(str(column)) for column in columns.tolist()]
+    # Duplicates would each have a cap and a position.
+    for symbol, count in Counter(item.symbol for item in instruments).items():
+        if count > 1:
+            raise InputError(f"weights: {symbol} has {count} columns; keep one")
+    if increments is None:
+        return instruments
+    steps = increments if isinstance(increments, Mapping) else dict.fromkeys(columns, increments)
+    for k, column in enumerate(columns):
+        if column in steps:
+            item = instruments[k]
+            try:
+                step = Decimal(str(steps[column]))
+                instruments[k] = Instrument(item.symbol, item.kind, step)
+            except InvalidOperation:
+                raise InputError(
+                    f"increments: {column}: {steps[column]!r} is not a number"
+                ) from None
+            except ValueError as error:
+                raise InputError(f"increments: {error}") from error
+    return instruments
+
+
+@cache
+def _instrument_named(name: str) -> Instrument:
+    return instrument(name) if is_symbol(name) else Instrument(name, AssetClass.STOCK, Decimal(1))

@@ -1,0 +1,53 @@
+"""Lists of strategies, forecasters, fee tables and settings, and the search in them."""
+
+from __future__ import annotations
+
+import pytest
+
+from foundation.compose import group_choices
+from marketsimulator.catalogue import STRATEGIES, catalogue
+from sizing.strategies import STRATEGY_NAMES
+from tests.e2e.refused import answer_of, refusal_of
+from tests.support.messages import check_message
+
+LIST = "marketsimulator.catalogue"
+
+
+def test_lists_are_complete_and_described() -> None:
+    assert tuple(STRATEGIES) == STRATEGY_NAMES
+    assert [*catalogue("forecasters")] == group_choices("forecaster", "backtest")
+    assert {"alpaca", "kalshi"} <= catalogue("fees").keys()
+    for topic in ("strategies", "forecasters", "fees"):
+        assert all(catalogue(topic).values())
+
+
+def test_word_matches_names_before_descriptions() -> None:
+    code, printed, _ = answer_of(LIST, "settings", "DRAWDOWN")
+    lines = printed.splitlines()
+    assert code == 0
+    assert [line.split()[0] for line in lines[:-1]] == [
+        "sizing.drawdown.depth",
+        "sizing.drawdown.probability",
+        "guards.drawdown",
+        "guards.drawdown_resume_fraction",
+    ]
+    assert lines[2].endswith("(default: 0.3)")
+    assert lines[-1].startswith("Use: KEY=VALUE")
+    assert answer_of(LIST, "strategies", "without forecasts")[1].startswith("premium_50 ")
+
+
+@pytest.mark.parametrize(
+    ("words", "facts"),
+    [
+        (["settings", "symbol_caps"], ("symbol_caps", "limits.symbol_cap")),
+        (["forecasters", "ewmaa"], ("ewmaa", "ewma")),
+        (["settings", "zzzqqq"], ("zzzqqq",)),
+        (["setings"], ("setings", "settings")),
+        ([], ("strategies|forecasters|fees|settings",)),
+        (["fees", "a", "b"], ("b",)),
+    ],
+)
+def test_unknown_word_is_refused_with_a_suggestion(
+    words: list[str], facts: tuple[str, ...]
+) -> None:
+    check_message(refusal_of(LIST, *words), *facts)

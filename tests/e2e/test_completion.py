@@ -1,0 +1,115 @@
+"""Shell completion of commands, settings and values; bash runs its script."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from foundation.completion import SCRIPTS, candidates, completion_script
+from foundation.plugin import merged_table
+from kelly_chronos import main
+from tests.support.messages import check_message
+
+ROOT = Path(__file__).resolve().parents[2]
+COMMANDS = {name: each for name, each in merged_table("COMMANDS").items() if each.is_listed}
+# Readline also divides words at `=`.
+ASK = r"""
+source "$SCRIPT"
+complete -p kelly-chronos
+COMP_LINE="$LINE"; COMP_POINT=${#LINE}; COMP_CWORD=0
+_kelly_chronos 2>/dev/null
+printf '%s\n' "${COMPREPLY[@]}"
+"""
+
+CASES = [
+    (["ba"], {"batch", "backtest"}),
+    (["new"], {"new-strategy"}),
+    (["--c"], {"--completion"}),
+    (["--completion", ""], {"bash", "zsh", "fish"}),
+    (["backtest", "sizing.st"], {"sizing.strategy="}),
+    (["backtest", "siz"], {"sizing."}),
+    (["backtest", "forecaster"], {"forecaster.", "forecaster="}),
+    (
+        ["backtest", "timeframe="],
+        {f"timeframe={each}" for each in ("1d", "1h", "30m", "15m", "5m")},
+    ),
+    (["backtest", "sizing.strategy=premium"], {"sizing.strategy=premium_50"}),
+    (["backtest", "forecaster=e"], {"forecaster=ewma"}),
+    (["backtest", "start=2024-01-02", "overwrite=t"], {"overwrite=true"}),
+    (["trade-stock-e2e", "pre"], {"preview"}),
+    (["trade_stock_e2e", "mode=p"], {"mode=preview", "mode=paper"}),
+    (["live", "st"], {"status", "start="}),
+    (["list", "f"], {"forecasters", "fees"}),
+    (["explain", "--s"], {"--symbol"}),
+    (["doctor", "--j"], {"--json"}),
+    (["nothing", "s"], set()),
+    (["backtest", "data.dir="], set()),
+]
+
+
+@pytest.mark.parametrize(("words", "expected"), CASES, ids=lambda each: " ".join(sorted(each))[:40])
+def test_candidates_are_commands_keys_and_values(words: list[str], expected: set[str]) -> None:
+    assert set(candidates(words, COMMANDS)) == expected
+
+
+@pytest.fixture(scope="module")
+def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("path")
+    program = folder / "kelly-chronos"
+    program.write_text(f'#!/bin/sh\nexec "{sys.executable}" "{ROOT / "kelly_chronos.py"}" "$@"\n')
+    program.chmod(0o755)
+    (folder / "script").write_text(completion_script("bash"))
+    return program
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("kelly-chronos ba", ["batch", "backtest"]),
+        ("kelly-chronos backtest sizing.st", ["sizing.strategy="]),
+        ("kelly-chronos backtest sizing.strategy=kelly_1", ["kelly_10", "kelly_100"]),
+        ("kelly-chronos backtest config=", [""]),
+    ],
+)
+def test_bash_completes_as_readline_divides_words(
+    line: str, expected: list[str], program: Path
+) -> None:
+    found = shutil.which("bash")
+    assert found is not None
+    environment = {
+        **os.environ,
+        "PATH": f"{program.parent}:{os.environ['PATH']}",
+        "SCRIPT": str(program.with_name("script")),
+        "LINE": line,
+    }
+    done = subprocess.run(
+        [found, "--norc", "-i", "-c", ASK], env=environment, capture_output=True, text=True
+    )
+    registered, *replies = done.stdout.splitlines()
+    assert registered == "complete -o default -F _kelly_chronos kelly-chronos"
+    assert replies == expected
+
+
+@pytest.mark.parametrize("shell", SCRIPTS)
+def test_script_is_accepted_by_its_shell(shell: str) -> None:
+    found = shutil.which(shell)
+    if found is None:
+        pytest.skip(f"{shell} is not installed")
+    done = subprocess.run([found, "-n"], input=completion_script(shell), text=True, check=False)
+    assert done.returncode == 0
+
+
+@pytest.mark.parametrize("words", [["ksh"], []])
+def test_unknown_shell_is_refused(
+    words: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["kelly-chronos", "--completion", *words])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 2
+    check_message(capsys.readouterr().err.rstrip(), "--completion", "bash, zsh, fish")

@@ -1,0 +1,293 @@
+"""Setup of a folder: each answer is checked at once, and all files are written or none."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import select
+import stat
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import chdir, suppress
+from pathlib import Path
+
+import pytest
+import yaml
+from jsonschema import Draft202012Validator
+
+from examples.make_bars import main as make_bars
+from execution.live.settings import LiveSettings
+from foundation.compose import compose_config
+from foundation.files import release_outputs
+from marketsimulator.init import parse_arguments, write_setup
+from marketsimulator.settings import BacktestSettings
+from tests.e2e.practice import KEYS, OPENING, practising
+from tests.e2e.refused import answer_of, refusal_of
+from tests.support.commands import run_command
+from tests.support.messages import check_message
+
+INIT = "marketsimulator.init"
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture(scope="module")
+def bars(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Bar files of three stocks and a cryptocurrency."""
+    folder = tmp_path_factory.mktemp("market") / "bars"
+    make_bars(folder)
+    return folder
+
+
+@pytest.fixture
+def set_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Path]]:
+    """Write the files of a setup with flags; return the folder."""
+    monkeypatch.setenv("APCA_API_KEY_ID", "PKABCDEF")
+    monkeypatch.setenv("APCA_API_SECRET_KEY", "se/cr+et=1")
+
+    def write(*words: str) -> Path:
+        with chdir(tmp_path):
+            setup, _ = parse_arguments(["mine", *words])
+            write_setup(setup)
+        return tmp_path / "mine"
+
+    yield write
+    release_outputs()
+
+
+def test_settings_file_serves_every_command(set_up: Callable[..., Path], bars: Path) -> None:
+    words = ["--symbols", "ACME", "TOYUSD", "forecaster=ewma", "limits.symbol_cap=0.4"]
+    folder = set_up("--bars", str(bars), *words)
+    file = folder / "kelly.yaml"
+    assert yaml.safe_load(file.read_text()) == {
+        "symbols": ["ACME", "TOYUSD"],
+        "timeframe": "1h",
+        "data": {"dir": [str(bars)]},
+        "forecaster": "ewma",
+        "limits": {"symbol_cap": 0.4},
+    }
+    backtest = BacktestSettings.from_config(compose_config("backtest", [f"config={file}"]))
+    live = LiveSettings.from_config(compose_config("live", [f"config={file}"]))
+    for settings in (backtest, live):
+        assert settings.symbols == ("ACME", "TOYUSD")
+        assert settings.forecaster.kind == "ewma"
+        assert settings.limits.symbol_cap == 0.4
+    assert backtest.load_bars().symbols == ("ACME", "TOYUSD")
+    schema = json.loads(Path(file.read_text().splitlines()[0].partition("$schema=")[2]).read_text())
+    assert list(Draft202012Validator(schema).iter_errors(yaml.safe_load(file.read_text()))) == []
+    assert not (folder / "keys.env").exists()
+
+
+def test_group_name_and_changes_share_one_key(set_up: Callable[..., Path]) -> None:
+    folder = set_up("--bars", "synthetic", "forecaster=ewma", "forecaster.calibrated=false")
+    file = folder / "kelly.yaml"
+    changed = {"kind": "ewma", "calibrated": False}
+    assert yaml.safe_load(file.read_text())["forecaster"] == changed
+    forecaster = LiveSettings.from_config(compose_config("live", [f"config={file}"])).forecaster
+    assert (forecaster.kind, forecaster.calibrated) == ("ewma", False)
+
+
+def test_synthetic_market_requires_no_bars(set_up: Callable[..., Path]) -> None:
+    settings = yaml.safe_load((set_up("--bars", "synthetic") / "kelly.yaml").read_text())
+    assert settings == {"timeframe": "1h"}
+
+
+def test_keys_file_is_private_and_ignored_by_git(set_up: Callable[..., Path], bars: Path) -> None:
+    alerts = "https://alerts.example/hook?a=1&b=$2"
+    folder = set_up("--bars", str(bars), "--keys", "environment", "--alerts", alerts)
+    keys = folder / "keys.env"
+    assert stat.S_IMODE(keys.stat().st_mode) == 0o600
+    assert keys.read_text().splitlines()[1:] == [
+        "APCA_API_KEY_ID='PKABCDEF'",
+        "APCA_API_SECRET_KEY='se/cr+et=1'",
+        f"ALERT_URL='{alerts}'",
+        "LOOP_WORDS='config=/etc/kelly-chronos/kelly.yaml'",
+    ]
+    shell = subprocess.run(
+        ["bash", "-c", f"set -a; . {keys}; echo $ALERT_URL"], capture_output=True, text=True
+    )
+    assert shell.stdout == f"{alerts}\n"
+    assert "se/cr+et" not in (folder / "kelly.yaml").read_text()
+    subprocess.run(["git", "init", "--quiet", str(folder)], check=True)
+    ignored = subprocess.run(["git", "-C", str(folder), "check-ignore", "keys.env"], check=False)
+    assert ignored.returncode == 0
+
+
+def test_existing_gitignore_is_extended_once(set_up: Callable[..., Path], bars: Path) -> None:
+    words = ("--bars", str(bars), "--keys", "environment")
+    folder = set_up(*words)
+    (folder / ".gitignore").write_text("notes\n")
+    (folder / "keys.env").unlink()
+    set_up(*words)
+    set_up(*words)
+    assert (folder / ".gitignore").read_text() == "notes\nkeys.env\n"
+
+
+BAD = [
+    ([], ("--bars", "download", "synthetic")),
+    (["--bars", "nope"], ("--bars", "nope")),
+    (["--bars", "empty"], ("empty", ".csv")),
+    (["--bars", "damaged"], ("SYA.csv",)),
+    (["--bars", "synthetic", "--symbols", "NVDA"], ("--symbols", "'NVDA'")),
+    (["--bars", "synthetic", "--timeframe", "2h"], ("--timeframe", "'2h'", "1h")),
+    (["--bars", "synthetic", "--keys", "mine"], ("--keys", "'mine'", "environment")),
+    (["--bars", "synthetic", "--keys", "environment"], ("APCA_API_KEY_ID",)),
+    (["--bars", "synthetic", "--alerts", "me@example.org"], ("--alerts",)),
+    (["--bars", "synthetic", "--alerts", "http://a/it's"], ("--alerts", "%XX")),
+    (["--bars", "download"], ("--symbols", "NVDA")),
+    (["--bars", "download", "--symbols", "NVDA"], ("--keys", "NVDA")),
+    (["--bars", "download", "--symbols", "ETHBTC"], ("ETHBTC",)),
+    (["--bars", "synthetic", "--start", "2199-01-01"], ("--start", "2199-01-01")),
+    (["--bars", "synthetic", "--start", "monday"], ("--start", "'monday'")),
+    (["--bars", "synthetic", "limits.symbl_cap=1"], ("limits.symbl_cap", "limits.symbol_cap")),
+    (["--bars", "synthetic", "limits.symbol_cap=9"], ("limits.symbol_cap", "9", "4")),
+    (["--bars", "synthetic", "confirm_live=true"], ("confirm_live",)),
+    (["--bars", "synthetic", "config=x.yaml"], ("config",)),
+    (["--bars", "synthetic", "seed=1", "seed=2"], ("seed",)),
+    (["one", "two", "--bars", "synthetic"], ("two", "one")),
+    (["notes.txt", "--bars", "synthetic"], ("notes.txt",)),
+    (["--brs", "synthetic"], ("--brs", "--bars")),
+    (["taken", "--bars", "synthetic"], ("taken/kelly.yaml",)),
+]
+
+
+@pytest.mark.parametrize(("words", "facts"), BAD, ids=[" ".join(words) for words, _ in BAD])
+def test_invalid_input_is_one_line_and_writes_nothing(
+    words: list[str], facts: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("APCA_API_KEY_ID", "APCA_API_SECRET_KEY"):
+        monkeypatch.delenv(name, raising=False)
+    for name in ("empty", "damaged", "taken"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "damaged" / "SYA.csv").write_bytes(b"\xff\x00")
+    (tmp_path / "taken" / "kelly.yaml").write_text("symbols: [SYA]\n")
+    (tmp_path / "notes.txt").write_text("mine")
+    before = sorted(tmp_path.rglob("*"))
+    check_message(refusal_of(INIT, *words, cwd=tmp_path), *facts)
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+@pytest.mark.parametrize("key", ["AKLIVE", "PK'quote", "PK space"])
+def test_live_or_unquotable_key_is_refused(
+    key: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("APCA_API_KEY_ID", key)
+    monkeypatch.setenv("APCA_API_SECRET_KEY", "secret")
+    line = refusal_of(INIT, "--bars", "synthetic", "--keys", "environment", cwd=tmp_path)
+    check_message(line, "APCA_API_KEY_ID")
+    assert key not in line
+    assert list(tmp_path.iterdir()) == []
+
+
+# The process makes its terminal the controlling one, which sends it the signal of Ctrl-C.
+AT_A_TERMINAL = """
+import os, runpy, sys
+os.login_tty(0)
+sys.argv = sys.argv[1:]
+runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
+"""
+PATIENCE = 60.0  # seconds
+
+
+class Session:
+    """A setup at a terminal."""
+
+    def __init__(self, *words: str, cwd: Path) -> None:
+        self._terminal, side = pty.openpty()
+        environment = {**os.environ, "PYTHONPATH": str(ROOT), "TERM": "dumb"}
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", AT_A_TERMINAL, INIT, *words],
+            cwd=cwd,
+            env=environment,
+            stdin=side,
+            stdout=side,
+            stderr=side,
+        )
+        os.close(side)
+        self.shown = ""
+
+    def wait_for(self, text: str) -> None:
+        """Read until the terminal has shown a text, then forget what came before it."""
+        while text not in self.shown:
+            assert select.select([self._terminal], [], [], PATIENCE)[0], self.shown
+            self.shown += os.read(self._terminal, 4096).decode()
+        self.shown = self.shown.partition(text)[2]
+
+    def type(self, text: str) -> None:
+        os.write(self._terminal, text.encode())
+
+    def end(self) -> int:
+        code = self.process.wait(PATIENCE)
+        os.close(self._terminal)
+        return code
+
+
+def test_terminal_asks_again_and_interrupt_writes_nothing(bars: Path, tmp_path: Path) -> None:
+    session = Session("mine", cwd=tmp_path)
+    session.wait_for("Bars: ")
+    session.type("nowhere\n")
+    session.wait_for("--bars: nowhere does not exist")
+    session.wait_for("Bars: ")
+    session.type(f"{bars}\n")
+    session.wait_for("Symbols [all]: ")
+    session.type("ACMEE\n")
+    session.wait_for("did you mean ACME?")
+    session.type("ACME, ZINC\n")
+    session.wait_for("Timeframe")
+    session.type("\n")
+    session.wait_for("API key id")
+    session.type("PKTERMINAL\n")
+    session.wait_for("Secret key (not shown): ")
+    session.type("hidden-secret\n")
+    session.wait_for("Address for alerts")
+    assert "hidden-secret" not in session.shown
+    # A signal between the prompt and the read does not interrupt the read: Ctrl-C again.
+    while session.process.poll() is None:
+        session.type("\x03")
+        with suppress(subprocess.TimeoutExpired):
+            session.process.wait(1)
+    session.wait_for("interrupted: nothing was written")
+    assert session.end() == 130
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.slow
+def test_first_hour_ends_with_a_report(bars: Path, tmp_path: Path) -> None:
+    words = ["-m", INIT, "mine", "--bars", str(bars), "--symbols", "ACME", "forecaster=ewma"]
+    environment = {**os.environ, "XDG_STATE_HOME": str(tmp_path / "state")}
+    began = time.monotonic()
+    done = run_command(words, cwd=tmp_path, env=environment)
+    assert done.returncode == 0, done.stderr
+    assert time.monotonic() - began < 300
+    assert "ok      checkpoint: ewma, calibrated" in done.stdout
+    assert (tmp_path / "mine" / "first" / "report.html").is_file()
+    again = "kelly-chronos backtest config=mine/kelly.yaml days=365"
+    assert again in " ".join(done.stdout.split())
+    code, shown, _ = answer_of(
+        "marketsimulator.backtest", "--cfg", "job", "config=mine/kelly.yaml", cwd=tmp_path
+    )
+    assert code == 0
+    assert yaml.safe_load(shown)["symbols"] == ["ACME"]
+
+
+@pytest.mark.slow
+def test_download_doctor_and_backtest_use_the_keys(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    monkeypatch.setenv("APCA_API_KEY_ID", KEYS.key)
+    monkeypatch.setenv("APCA_API_SECRET_KEY", KEYS.secret)
+    with practising() as start:
+        here = start("symbols=[SYA]")
+        here.advance(OPENING)
+        words = ("mine", "--bars", "download", "--symbols", "SYA", "--start", "2024-01-02")
+        more = ("--keys", "environment", "forecaster=ewma", f"broker.url_override={here.url}")
+        code, printed, said = answer_of(INIT, *words, *more, cwd=tmp_path)
+        assert here.posts == []
+    assert code == 0, said
+    assert "ok      keys: set, and accepted by the venue" in printed
+    assert KEYS.secret not in printed + said
+    assert (tmp_path / "mine" / "bars" / "SYA.parquet").is_file()
+    assert (tmp_path / "mine" / "first" / "report.html").is_file()

@@ -1,0 +1,137 @@
+"""Exported tables equal the run; quantstats and pyfolio read them."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from marketsimulator.backtest import run_backtest
+from marketsimulator.results.exports import export_writers
+from marketsimulator.results.metrics import daily_rows
+from marketsimulator.results.returns_file import read_returns
+from marketsimulator.results.round_trips import round_trips
+from marketsimulator.results.summary import Results
+from marketsimulator.run_result import is_trade
+from tests.marketsimulator.runs import settings_of
+from trainingdata.bars import last_closes_by_symbol
+
+NEEDS_QUANTSTATS = "quantstats is not installed (dev extra)"
+NEEDS_PYFOLIO = "pyfolio-reloaded is not installed: it needs an older peewee than yfinance"
+
+
+def library(name: str, reason: str) -> ModuleType:
+    """Import a library without its warnings, or skip the test."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        found: ModuleType = pytest.importorskip(name, reason=reason)
+    return found
+
+
+@pytest.fixture(scope="module")
+def stocks() -> Results:
+    """Five weeks of two stocks: pyfolio counts whole shares."""
+    return run_backtest(
+        settings_of(
+            *("start=2024-02-05", "end=2024-03-08", "data.start=2024-01-02"),
+            *("data.end=2024-03-08", "symbols=[SYA,SYB]", "forecaster=historical"),
+            *("data.information_coefficient=0.4", "forecaster.calibrated=false", "trials=null"),
+        )
+    )
+
+
+def read(results: Results, folder: Path, zone: str | None = None) -> dict[str, pd.DataFrame]:
+    """Read the exported tables as a user does."""
+    for name, write in export_writers(results).items():
+        write(folder / name)
+    frames = {
+        path.stem: pd.read_csv(path, index_col="date", parse_dates=True)
+        for path in folder.glob("*.csv")
+    }
+    if zone:
+        for name in ("returns", "positions"):
+            frames[name].index = frames[name].index.tz_localize(zone)
+    return frames
+
+
+def test_exports_contain_equity_returns_and_trades(traded: Results, tmp_path: Path) -> None:
+    frames = read(traded, tmp_path)
+    at, equity = traded.main_run.equity_curve()
+    rows, marks = daily_rows(at, has_crypto=True)
+    returns = frames["returns"]["return"]
+    np.testing.assert_allclose(100_000 * np.cumprod(1 + returns), equity[rows])
+    assert (frames["positions"].index == returns.index).all()
+    assert len(marks) == len(returns)
+    positions = frames["positions"]
+    assert list(positions.columns) == [*traded.market.bars.symbols, "cash"]
+    np.testing.assert_allclose(positions.sum(axis=1), equity[rows])
+    cash = [traded.main_run.equity_rows[row].cash for row in rows]
+    np.testing.assert_allclose(positions["cash"], cash, atol=1e-5)
+    trades = frames["transactions"]
+    fills = [fill for fill in traded.main_run.fills if is_trade(fill)]
+    assert len(trades) == len(fills)
+    paid = sum(float(fill.qty) * fill.price for fill in fills)
+    assert (trades["amount"] * trades["price"]).sum() == pytest.approx(paid)
+    assert trades["fee"].sum() == pytest.approx(sum(fill.fee for fill in fills))
+    again = read_returns(tmp_path / "returns.csv")
+    assert again.to_list() == returns.to_list()
+    assert list(again.index) == list(returns.index)
+
+
+def test_quantstats_computes_the_same_figures(stocks: Results, tmp_path: Path) -> None:
+    quantstats = library("quantstats", NEEDS_QUANTSTATS)
+    returns = read(stocks, tmp_path)["returns"]["return"]
+    summary = stocks.summary()
+    days = summary["periods_per_year"]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        theirs = quantstats.stats
+        assert theirs.sharpe(returns, periods=days) == pytest.approx(summary["sharpe"])
+        assert theirs.sortino(returns, periods=days) == pytest.approx(summary["sortino"])
+        assert theirs.volatility(returns, periods=days) == pytest.approx(summary["volatility"])
+        assert theirs.max_drawdown(returns) == pytest.approx(summary["max_drawdown"])
+        assert theirs.profit_factor(returns) == pytest.approx(summary["profit_factor"])
+        hold = stocks.daily_benchmark()[1]
+        benchmark = pd.Series(hold[1:] / hold[:-1] - 1, index=returns.index)
+        greeks = theirs.greeks(returns, benchmark, periods=days)
+        daily = theirs.information_ratio(returns, benchmark)
+    assert greeks["beta"] == pytest.approx(summary["beta"])
+    assert greeks["alpha"] == pytest.approx(summary["alpha"])
+    assert daily * np.sqrt(days) == pytest.approx(summary["information_ratio"])
+
+
+def test_pyfolio_reads_positions_and_transactions(stocks: Results, tmp_path: Path) -> None:
+    pyfolio = library("pyfolio", NEEDS_PYFOLIO)
+    frames = read(stocks, tmp_path, "UTC")
+    positions, trades = frames["positions"], frames["transactions"]
+    summary = stocks.summary()
+    marks = last_closes_by_symbol(stocks.market.bars)
+    ours = round_trips(stocks.main_run, marks)
+    closing = pd.DataFrame(
+        [
+            (trip.symbol, -float(trip.open_quantity), marks[trip.symbol], 0.0)
+            for trip in ours
+            if trip.open_quantity
+        ],
+        columns=trades.columns,
+        index=[trades.index[-1] + pd.Timedelta(days=9)]
+        * sum(bool(trip.open_quantity) for trip in ours),
+    )
+    ended = trades if closing.empty else pd.concat([trades, closing])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        figures = pyfolio.timeseries.perf_stats(
+            frames["returns"]["return"], positions=positions, transactions=trades
+        )
+        trips = pyfolio.round_trips.extract_round_trips(ended)
+        shares = pyfolio.pos.get_percent_alloc(positions)
+    assert figures["Max drawdown"] == pytest.approx(summary["max_drawdown"])
+    assert figures["Daily turnover"] > 0
+    assert shares.sum(axis=1).to_numpy() == pytest.approx(1.0)
+    assert len(trips) > 10
+    gross = sum(trip.profit + trip.fees for trip in ours)
+    assert trips["pnl"].sum() == pytest.approx(gross, abs=0.01)

@@ -1,0 +1,218 @@
+"""Result of a weight replay: frame layouts, days and minutes, figures, page, comparison."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from foundation.errors import InputError
+from marketsimulator import ReplayResult, replay
+from tests.support.messages import refused
+from trainingdata.instants import NEW_YORK
+from trainingdata.sessions import sessions_between
+
+NAMES = ["AAA", "BBB"]
+
+
+def market(index: pd.DatetimeIndex, seed: int = 3) -> dict[str, pd.DataFrame]:
+    """Frames of two stocks on an index."""
+    rng = np.random.default_rng(seed)
+    close = 100 * np.exp(np.cumsum(rng.normal(4e-4, 0.012, (len(index), 2)), axis=0))
+    opens = np.vstack([[100.0, 100.0], close[:-1]])
+    return {name: pd.DataFrame(v, index, NAMES) for name, v in (("open", opens), ("close", close))}
+
+
+def days(count: int) -> pd.DatetimeIndex:
+    return pd.DatetimeIndex(
+        sessions_between(np.datetime64("2021-03-01"), np.datetime64("2023-01-01"))[:count]
+    )
+
+
+@pytest.fixture(scope="module")
+def bars() -> dict[str, pd.DataFrame]:
+    return market(days(300))
+
+
+@pytest.fixture(scope="module")
+def run(bars: dict[str, pd.DataFrame]) -> ReplayResult:
+    return replay(bars["close"] * 0 + [0.5, 0.3], bars, name="fixed")
+
+
+def test_frames_per_symbol_equal_frames_per_field(
+    bars: dict[str, pd.DataFrame], run: ReplayResult
+) -> None:
+    weights = bars["close"] * 0 + [0.5, 0.3]
+    by_symbol = {
+        name: pd.DataFrame({"Open": bars["open"][name], "Close": bars["close"][name], "Volume": 1})
+        for name in reversed(NAMES)
+    }
+    by_level = pd.concat({"Close": bars["close"], "Open": bars["open"]}, axis=1)
+    for given in (
+        by_symbol,
+        by_level,
+        pd.concat(by_symbol, axis=1),
+        {**bars, "high": bars["open"]},
+    ):
+        pd.testing.assert_series_equal(replay(weights, given).equity, run.equity)
+    one = replay(weights["AAA"], by_symbol["AAA"])
+    pd.testing.assert_series_equal(one.equity, replay(weights[["AAA"]], bars).equity)
+
+
+def test_symbols_may_trade_on_different_rows(bars: dict[str, pd.DataFrame]) -> None:
+    weights = bars["close"] * 0 + [0.5, 0.3]
+    frames = {
+        name: pd.DataFrame({"open": bars["open"][name], "close": bars["close"][name]})
+        for name in NAMES
+    }
+    frames["BBB"] = frames["BBB"].iloc[100:]
+    late = {name: frame.copy() for name, frame in bars.items()}
+    for frame in late.values():
+        frame.loc[frame.index[:100], "BBB"] = np.nan
+    pd.testing.assert_series_equal(replay(weights, frames).equity, replay(weights, late).equity)
+
+
+def test_rows_without_weights_keep_the_positions(bars: dict[str, pd.DataFrame]) -> None:
+    monthly = (bars["close"] * 0 + [0.5, 0.3]).iloc[20::21]
+    sparse = replay(monthly, bars)
+    assert sparse.index[0] == monthly.index[0]
+    assert sparse.index[-1] == bars["close"].index[-1]
+    padded = monthly.reindex(bars["close"].index[20:])
+    cut = {name: frame.iloc[20:] for name, frame in bars.items()}
+    pd.testing.assert_series_equal(sparse.equity, replay(padded, cut).equity, check_freq=False)
+    assert set(sparse.fills["at"]) <= set(bars["close"].index[21::21])
+
+
+@pytest.mark.parametrize("zone", ["UTC", "America/New_York"])
+def test_midnight_stamps_are_days_in_any_zone(
+    bars: dict[str, pd.DataFrame], run: ReplayResult, zone: str
+) -> None:
+    stamped = {name: frame.tz_localize(zone) for name, frame in bars.items()}
+    weights = bars["close"] * 0 + [0.5, 0.3]
+    zoned = replay(weights.tz_localize(zone), stamped)
+    assert str(zoned.equity.index.tz) == zone
+    assert zoned.equity.to_numpy().tolist() == run.equity.to_numpy().tolist()
+    # Days of one zone stand beside days of another, or of none.
+    assert replay(weights, stamped).returns.equals(run.returns)
+
+
+def test_minutes_give_the_same_returns_in_any_zone() -> None:
+    index = pd.date_range("2024-03-04 14:30", "2024-03-28 21:00", freq="15min", tz="UTC")
+    index = index[(index.hour >= 14) & (index.day_of_week < 5)]
+    minutes = market(index)
+    weights = minutes["close"] * 0 + [0.5, -0.3]
+    found = replay(weights, minutes)
+    local = {name: frame.tz_convert(NEW_YORK) for name, frame in minutes.items()}
+    assert replay(weights.tz_convert(NEW_YORK), local).equity.tolist() == found.equity.tolist()
+    assert replay(weights, local).equity.index.equals(found.equity.index)
+    assert len(found.returns) == 19  # sessions of these four weeks
+    assert found.returns.index[0] == pd.Timestamp("2024-03-04")
+    assert found.stats["Fills"] == len(found.fills)
+
+
+def test_replay_figures_match_the_account_by_hand(
+    bars: dict[str, pd.DataFrame], run: ReplayResult
+) -> None:
+    equity, fills = run.equity, run.fills
+    assert run.returns.iloc[1:].tolist() == pytest.approx(equity.pct_change().iloc[1:].tolist())
+    stats = run.stats
+    daily = run.returns
+    assert stats["Total return"] == pytest.approx(equity.iloc[-1] / 100_000 - 1)
+    assert stats["Sharpe"] == pytest.approx(daily.mean() / daily.std() * np.sqrt(252), rel=0.01)
+    assert stats["Volatility (ann.)"] == pytest.approx(daily.std() * np.sqrt(252), rel=0.01)
+    assert stats["Max drawdown (close)"] == pytest.approx((equity / equity.cummax() - 1).min())
+    opens = [bars["open"].at[row.at, row.symbol] for row in fills.itertuples()]
+    slippage = (fills["qty"].abs() * (fills["price"] - opens).abs()).sum()
+    assert stats["Costs"] == pytest.approx(fills["fee"].sum() + slippage)
+    held = fills.pivot_table(index="at", columns="symbol", values="qty", aggfunc="sum")
+    held = held.reindex(equity.index).fillna(0.0).cumsum()
+    exposure = ((held * bars["close"]).abs().sum(axis=1) / equity).mean()
+    assert stats["Exposure (mean)"] == pytest.approx(exposure)
+    assert stats.index[:4].tolist() == ["Total return", "CAGR", "Volatility (ann.)", "Sharpe"]
+
+
+def test_interest_on_borrowed_cash_is_a_cost(bars: dict[str, pd.DataFrame]) -> None:
+    levered = replay(bars["close"] * 0 + 0.6, bars, fee_bps=0, slippage_bps=0)
+    assert levered.stats["of which interest"] > 500
+    assert levered.stats["Costs"] == pytest.approx(levered.stats["of which interest"], rel=1e-3)
+
+
+def test_page_compares_with_a_held_symbol(run: ReplayResult, tmp_path: Path) -> None:
+    text = run.page(tmp_path / "new" / "run.html", "AAA", trials=50).read_text()
+    assert "outperformance over AAA" in text
+    assert "after 50 variants" in text
+    assert len(text) < 500_000
+    with refused(InputError, "benchmark", "'AAB'", "AAA", "BBB"):
+        run.track_record("AAB")
+    (tmp_path / "file").write_text("")
+    with refused(InputError, "page", "run.html"):
+        run.page(tmp_path / "file" / "run.html")
+
+
+def test_benchmark_of_the_only_symbol_is_matched(bars: dict[str, pd.DataFrame]) -> None:
+    whole = replay(bars["close"][["AAA"]] * 0 + 0.5, bars, fee_bps=0, slippage_bps=0)
+    stats = whole.track_record("AAA").stats
+    assert stats["Beta"] == pytest.approx(0.5, abs=0.01)
+    assert stats["Correlation"] == pytest.approx(1.0, abs=0.01)
+
+
+def test_benchmark_that_begins_later_is_cash_before(bars: dict[str, pd.DataFrame]) -> None:
+    late = {name: frame.copy() for name, frame in bars.items()}
+    for frame in late.values():
+        frame.loc[frame.index[:100], "BBB"] = np.nan
+    record = replay(bars["close"] * 0 + 0.5, late).track_record("BBB")
+    assert record.days == 300
+    assert record.benchmark is not None
+    assert (record.benchmark.returns.iloc[:101] == 0).all()
+    expected = bars["close"]["BBB"].iloc[100:].pct_change().iloc[1:]
+    assert record.benchmark.returns.iloc[101:].tolist() == pytest.approx(expected.tolist())
+
+
+def test_shorter_benchmark_cuts_the_record_not_the_account(
+    run: ReplayResult, bars: dict[str, pd.DataFrame]
+) -> None:
+    short = bars["close"]["AAA"].pct_change().iloc[100:]
+    record = run.track_record(short)
+    assert record.days == 200
+    assert record.stats["Fills"] == len(run.fills)
+    growth = run.equity.iloc[-1] / run.equity.iloc[99] - 1
+    assert record.stats["Total return"] == pytest.approx(growth)
+    assert "Exposure, costs and fills are those of the whole run." in record.warnings()
+
+
+def test_replays_are_compared_over_common_days(
+    bars: dict[str, pd.DataFrame], run: ReplayResult
+) -> None:
+    other = replay(bars["close"].iloc[40:] * 0 + [0.1, 0.6], bars, name="other")
+    found = run.compare(other)
+    assert set(found.names) == {"fixed", "other"}
+    assert found.runs.days == 259  # marks of 260 days
+    with refused(InputError, "compare", "'fixed'"):
+        run.compare(run)
+
+
+def test_plot_draws_equity_and_drawdown(run: ReplayResult, tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    figure = run.plot()
+    above, below = figure.axes
+    assert above.lines[0].get_ydata().tolist() == run.equity.tolist()
+    assert below.get_ylabel() == "drawdown, %"
+    figure.savefig(tmp_path / "run.png")
+
+
+def test_plot_names_the_missing_library(run: ReplayResult, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    with refused(InputError, "matplotlib", "pictures"):
+        run.plot()
+
+
+def test_ruined_account_keeps_a_page(tmp_path: Path) -> None:
+    index = days(40)
+    close = pd.DataFrame({"AAA": np.where(np.arange(40) < 20, 100.0, 1.0)}, index)
+    lost = replay(close * 0 + 2.0, {"open": close, "close": close}, symbol_cap=2.0)
+    assert lost.returns.min() == -1
+    assert np.isnan(lost.stats["Sharpe"])
+    assert "Account lost: no equity was left on" in lost.page(tmp_path / "run.html").read_text()

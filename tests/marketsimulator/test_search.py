@@ -1,0 +1,373 @@
+"""Walk-forward search: settings chosen on one span of days, tested on the next."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sqlite3
+import time
+from collections.abc import Callable, Sequence
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+
+from forecasting.forecast import no_progress
+from foundation.compose import compose_config
+from foundation.errors import InputError
+from foundation.settings import with_changes
+from marketsimulator.backtest import run_backtest
+from marketsimulator.results.metrics import measure_daily_performance
+from marketsimulator.results.search.report import SearchReport
+from marketsimulator.results.search.trial_store import STORAGE_FILE, TrialStore
+from marketsimulator.results.search.walk import (
+    SearchResult,
+    SpanChoice,
+    growth_of,
+    objective_of,
+    run_search,
+)
+from marketsimulator.search import SearchSettings
+from marketsimulator.settings import BacktestSettings
+from tests.e2e.refused import answer_of, refusal_of
+from tests.support.commands import Started
+from tests.support.messages import check_message, refused
+from tests.support.own_module import own_module
+from trainingdata.bars import CLOSE, OPEN
+from trainingdata.market import Market
+from trainingdata.sessions import sessions_between
+
+MARKET = (
+    *("symbols=[SYA,SYB]", "timeframe=1d", "data.start=2023-07-03", "data.end=2024-03-28"),
+    *("start=2023-10-02", "forecaster=ewma", "forecaster.calibrated=false", "ledger=null"),
+)
+SPACE = "space={sizing.fraction: [0.1, 1.0], limits.symbol_cap: [0.1, 1.2]}"
+SMALL = (*MARKET, SPACE, "spans=3", "trials=14")
+MODULE = "marketsimulator.search"
+NO_SPACE = (*MARKET, "output=out")
+
+
+def search_of(*words: str) -> SearchSettings:
+    return SearchSettings.from_config(compose_config("search", list(words)))
+
+
+def searched(output: Path, *words: str) -> SearchResult:
+    settings = search_of(*(words or SMALL))
+    return run_search(settings.backtest, settings.plan, output, no_progress)
+
+
+def content(found: SearchResult) -> list[Any]:
+    """The choices, with their daily returns and those of the default settings."""
+    return [
+        [each.params, each.value, _listed(each.returns), _listed(each.default)]
+        for each in found.choices
+    ] + [found.trials, found.overfitting]
+
+
+def _listed(returns: Any) -> Any:
+    return None if returns is None else returns.tolist()
+
+
+@pytest.fixture(scope="module")
+def found(tmp_path_factory: pytest.TempPathFactory) -> SearchResult:
+    return searched(tmp_path_factory.mktemp("search"))
+
+
+def test_same_seed_gives_same_result_with_two_workers(found: SearchResult, tmp_path: Path) -> None:
+    assert content(searched(tmp_path / "two", *SMALL, "workers=2")) == content(found)
+    other = searched(tmp_path / "other", *SMALL, "seed=1", "data.seed=0")
+    assert [each.params for each in other.choices] != [each.params for each in found.choices]
+
+
+@pytest.mark.parametrize("kept", [0, 1, 10, 13, 14, 31])
+def test_search_resumes_after_any_trial(
+    found: SearchResult, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kept: int
+) -> None:
+    add: Callable[..., None] = TrialStore.add
+    left = [kept]
+
+    def add_some(*arguments: Any) -> None:
+        if not left[0]:
+            raise KeyboardInterrupt
+        left[0] -= 1
+        add(*arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(TrialStore, "add", add_some)
+        with pytest.raises(KeyboardInterrupt):
+            searched(tmp_path)
+    assert content(searched(tmp_path)) == content(found)
+
+
+def test_killed_process_resumes_with_the_same_page(tmp_path: Path) -> None:
+    words = [*SMALL[:-1], "trials=30"]
+    run = Started(["-m", MODULE, *words, "output=killed"], cwd=tmp_path)
+    deadline = time.monotonic() + 120
+    while run.running and not _stored(tmp_path / "killed" / STORAGE_FILE):
+        assert time.monotonic() < deadline
+        run.wait_for_end(0.02)
+    os.kill(run.pid, signal.SIGKILL)
+    run.kill()
+    assert 0 < _stored(tmp_path / "killed" / STORAGE_FILE) < 90
+    assert not (tmp_path / "killed" / "search.json").exists()
+    for folder in ("killed", "whole"):
+        code, _, said = answer_of(MODULE, *words, f"output={folder}", cwd=tmp_path)
+        assert code == 0, said
+    for name in ("search.json", "search.html"):
+        assert (tmp_path / "killed" / name).read_text() == (tmp_path / "whole" / name).read_text()
+
+
+def _stored(path: Path) -> int:
+    """Return the number of trials in the store of a search."""
+    if not path.exists():
+        return 0
+    with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as file:
+        try:
+            return int(file.execute("SELECT count(*) FROM trials").fetchone()[0])
+        except sqlite3.OperationalError:  # no table yet, or locked
+            return 0
+
+
+def test_more_trials_extend_a_finished_search(found: SearchResult, tmp_path: Path) -> None:
+    fewer = searched(tmp_path, *SMALL[:-1], "trials=9")
+    assert [each.params for each in fewer.choices] != [each.params for each in found.choices]
+    assert content(searched(tmp_path)) == content(found)
+
+
+def test_later_bars_change_no_choice(
+    found: SearchResult, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Changed prices after the first test span leave earlier choices and returns as they were."""
+    end = found.choices[1].fold.train.market.bars.last_instant
+    whole: Callable[[BacktestSettings], Market] = BacktestSettings.market
+
+    def altered(settings: BacktestSettings) -> Market:
+        market = whole(settings)
+        values = market.bars.values.copy()
+        later = market.bars.times > end
+        noise = np.random.default_rng(3).normal(0, 0.02, (len(values), later.sum(), 1))
+        values[:, later, OPEN : CLOSE + 1] *= np.exp(noise.cumsum(axis=1))
+        return market.with_bars(replace(market.bars, values=values))
+
+    monkeypatch.setattr(BacktestSettings, "market", altered)
+    changed = searched(tmp_path)
+    assert content(changed)[:1] == content(found)[:1]
+    assert content(changed)[1][:2] == content(found)[1][:2]
+    assert content(changed)[1][2:] != content(found)[1][2:]
+
+
+def backtest_objective(choice: SpanChoice, words: Sequence[str], objective: Any) -> float:
+    """Return the objective of the backtest of a choice over its training span."""
+    first, last = choice.fold.train.dates
+    changes = {**choice.params, "start": first, "end": last}
+    settings = with_changes(search_of(*words).backtest, changes)
+    _, equity = run_backtest(settings).main_run.equity_curve()
+    returns = choice.fold.train.daily_returns(equity, settings.capital)
+    return objective_of(returns, objective, 252)
+
+
+def test_objective_equals_a_backtest_of_the_span(found: SearchResult) -> None:
+    for choice in found.choices[1:]:
+        assert choice.value == backtest_objective(choice, SMALL, "sharpe")
+
+
+def test_default_and_choice_trade_the_same_test_days(found: SearchResult) -> None:
+    settings = search_of(*SMALL).backtest
+    choice = found.choices[0]
+    assert choice.fold.test is not None
+    span = choice.fold.test
+    begin = choice.fold.train.market.bars.last_instant
+    assert span.market.bars.times[span.market.start_row] == begin
+    for params, returns in (({}, choice.default), (choice.params, choice.returns)):
+        dates = {"start": str(begin) + "Z", "end": span.dates[1]}
+        run = run_backtest(with_changes(settings, {**params, **dates}))
+        assert returns is not None
+        total = growth_of(returns)[-1] - 1
+        assert run.figures(run.main_run)["total_return"] == pytest.approx(total, rel=1e-9)
+
+
+def test_ledger_records_every_trial_with_its_span(tmp_path: Path) -> None:
+    ledger = tmp_path / "ledger.sqlite"
+    found = searched(tmp_path / "out", *SMALL[:7], f"ledger={ledger}", *SMALL[8:])
+    with closing(sqlite3.connect(ledger)) as file:
+        rows = file.execute("SELECT last, count(*) FROM trials GROUP BY last ORDER BY 1").fetchall()
+        configs = file.execute("SELECT count(DISTINCT config_hash) FROM trials").fetchone()[0]
+    ends = [str(choice.fold.train.market.bars.last_instant)[:10] for choice in found.choices]
+    assert [last[:10] for last, _ in rows] == ends
+    assert [count for _, count in rows] == [14, 14, 14 + 1]
+    assert found.trials.count == configs == 3 * 14 + 1
+    again = searched(tmp_path / "out", *SMALL[:7], f"ledger={ledger}", *SMALL[8:])
+    assert again.trials == found.trials, "a repeated trial is the same one"
+
+
+def test_noise_ends_in_nothing_found(tmp_path: Path) -> None:
+    words = (*SMALL, "data.information_coefficient=0")
+    report = SearchReport(searched(tmp_path, *words), has_ledger=False)
+    assert report.failed_criteria
+    assert report.verdict.claim.startswith("No result: the market is synthetic; nothing found: ")
+    assert report.verdict.evidence.startswith("Nothing found because ")
+
+
+FOLLOW = """
+import numpy as np
+
+def follow(inputs, weight=0.0):
+    closes = inputs.history.closes
+    return weight * np.sign(closes[:, -1] - closes[:, -2]) * inputs.universe
+"""
+
+
+def test_planted_edge_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Daily returns with an autocorrelation of 0.4; the default holds nothing."""
+    name = own_module(FOLLOW, tmp_path, monkeypatch)
+    bars = tmp_path / "bars"
+    bars.mkdir()
+    days = sessions_between(np.datetime64("2022-01-03"), np.datetime64("2023-12-29"))
+    for k, symbol in enumerate(("AAA", "BBB", "CCC")):
+        random = np.random.default_rng(k)
+        moves = np.zeros(len(days) + 1)
+        for t in range(1, len(moves)):
+            moves[t] = 0.4 * moves[t - 1] + random.normal(0, 0.01)
+        closes = 100 * np.exp(moves.cumsum())
+        rows = [
+            f"{day},{a:.4f},{max(a, b):.4f},{min(a, b):.4f},{b:.4f},1000000"
+            for day, a, b in zip(days, closes[:-1], closes[1:], strict=True)
+        ]
+        text = "\n".join(["timestamp,open,high,low,close,volume", *rows, ""])
+        (bars / f"{symbol}.csv").write_text(text)
+    found = searched(
+        tmp_path / "out",
+        *(f"data.dir={bars}", "start=2022-02-01", "forecaster=ewma", "forecaster.calibrated=false"),
+        *(f"sizing._target_={name}.follow", "sizing.lookback=3", "ledger=null", "trials=12"),
+        *("space={sizing.arguments.weight: [-0.5, 0.5]}", "spans=3"),
+    )
+    report = SearchReport(found, has_ledger=False)
+    assert report.failed_criteria == []
+    assert report.verdict.level == "good"
+    assert report.verdict.claim.startswith("Found: on 2 test spans ")
+    assert all(choice.params["sizing.arguments.weight"] > 0 for choice in found.choices)
+
+
+def test_log_growth_chooses_more_risk_than_sharpe(found: SearchResult, tmp_path: Path) -> None:
+    grown = searched(tmp_path, *SMALL, "objective=log_growth")
+    last = grown.choices[-1]
+    assert last.params["limits.symbol_cap"] > found.choices[-1].params["limits.symbol_cap"]
+    assert last.value == backtest_objective(last, SMALL, "log_growth")
+
+
+def test_window_limits_the_training_span(tmp_path: Path) -> None:
+    found = searched(tmp_path, *SMALL, "window=1")
+    for earlier, choice in zip(found.choices[:-1], found.choices[1:], strict=True):
+        assert earlier.fold.test is not None
+        assert choice.fold.train.dates == earlier.fold.test.dates
+
+
+def test_settings_with_other_beliefs_are_grouped(tmp_path: Path) -> None:
+    space = "space={sizing.holding: [next, session, plan], sizing.fraction: [0.1, 1, log]}"
+    found = searched(tmp_path, *MARKET, space, "spans=2", "trials=12")
+    holdings = {choice.params["sizing.holding"] for choice in found.choices}
+    assert holdings <= {"next", "session", "plan"}
+    choice = found.choices[-1]
+    assert choice.value == backtest_objective(choice, (*MARKET, space), "sharpe")
+
+
+def test_page_begins_with_the_verdict(tmp_path: Path) -> None:
+    code, printed, said = answer_of(MODULE, *SMALL, "output=out", cwd=tmp_path)
+    assert code == 0, said
+    assert printed.startswith("No result: the market is synthetic; nothing found: on 2 test spans")
+    page = (tmp_path / "out" / "search.html").read_text()
+    summary = json.loads((tmp_path / "out" / "search.json").read_text())
+    claim = summary["verdict"].partition(". ")[0]
+    assert claim in page
+    assert page.index(claim) < page.index("the last training span after 43 trials")
+    assert len(summary["spans"]) == 3
+    for name in ("chosen settings", "default settings"):
+        assert name in page
+        assert summary["out_of_sample"][name]["days"] == 82
+
+
+def test_another_search_never_reuses_finished_trials(tmp_path: Path) -> None:
+    searched(tmp_path / "out", *SMALL[:-1], "trials=2")
+    words = [*SMALL[:-1], "trials=2", "objective=log_growth", "output=out"]
+    said = refusal_of(MODULE, *words, cwd=tmp_path)
+    check_message(said, "output", "out", "overwrite=true")
+    code, _, said = answer_of(MODULE, *words, "overwrite=true", cwd=tmp_path)
+    assert code == 0, said
+
+
+@pytest.mark.parametrize(
+    ("words", "facts"),
+    [
+        ([], ("space",)),
+        (["space={}"], ("space",)),
+        (["space={sizing.fracton: [0.1, 1.0]}"], ("space", "sizing.fracton", "sizing.fraction")),
+        (["space={sizing.fraction: 0.5}"], ("space.sizing.fraction", "0.5", "[low, high]")),
+        (["space={sizing.fraction: [0.5]}"], ("space.sizing.fraction", "[0.5]")),
+        (["space={sizing.fraction: [1.0, 0.1]}"], ("space.sizing.fraction", "1.0", "0.1")),
+        (["space={sizing.fraction: [0, 1.0, log]}"], ("space.sizing.fraction", "0")),
+        (["space={limits.symbol_cap: [0.2, 9]}"], ("space", "limits.symbol_cap", "9.0", "4")),
+        (["space={sizing.strategy: [kelly_25, kely]}"], ("space", "sizing.strategy", "'kely'")),
+        (["space={sizing.strategy: [kelly_25, kelly_25]}"], ("kelly_25", "twice")),
+        (["space={sizing.fraction: {values: [1, 2]}}"], ("{'values': [1, 2]}", "[low, high]")),
+        (["space={start: [2024-01-02, 2024-02-01]}"], ("space.start",)),
+        (["space={limits: [1, 2], limits.symbol_cap: [0.2, 0.4]}"], ("space.limits",)),
+        ([SPACE, "trials=1"], ("trials", "1", "2")),
+        ([SPACE, "trials=null"], ("trials", "None")),
+        ([SPACE, "objective=return"], ("objective", "'return'", "sharpe", "log_growth")),
+        ([SPACE, "spans=1"], ("spans", "1", "2")),
+        ([SPACE, "spans=9"], ("spans", "9", "123 days", "13", "20")),
+        ([SPACE, "spans=3", "window=3"], ("window", "3", "spans")),
+        ([SPACE, "workers=0"], ("workers", "0", "1")),
+        ([SPACE, "launcher=slurm"], ("launcher", "'slurm'", "local", "ray")),
+        ([SPACE, "spans=2", "ledger=."], ("ledger", ".")),
+    ],
+)
+def test_invalid_search_is_refused_in_one_line(
+    words: list[str], facts: tuple[str, ...], tmp_path: Path
+) -> None:
+    given = {word.partition("=")[0] for word in words}
+    usual = [word for word in NO_SPACE if word.partition("=")[0] not in given]
+    line = refusal_of(MODULE, *usual, *words, cwd=tmp_path)
+    assert line.startswith("error: ")
+    check_message(line, *facts)
+
+
+def test_space_states_ranges_logarithms_and_choices() -> None:
+    forms = {
+        "sizing.signal_bars": ("[1, 5]", IntDistribution(1, 5)),
+        "limits.symbol_cap": ("[0.2, 1]", FloatDistribution(0.2, 1.0)),
+        "limits.intraday_leverage": ("[1, 4]", FloatDistribution(1.0, 4.0)),
+        "sizing.fraction": ("[0.01, 1.0, log]", FloatDistribution(0.01, 1.0, log=True)),
+        "sizing.lookback": ("[1, 500, log]", IntDistribution(1, 500, log=True)),
+        "prior.horizon_days": ("{choices: [5, 28]}", CategoricalDistribution((5, 28))),
+        "prior.crypto_sharpe": ("[null, 0, 0.3]", CategoricalDistribution((None, 0, 0.3))),
+        "sizing.enhanced": ("[true, false]", CategoricalDistribution((True, False))),
+    }
+    words = ", ".join(f"{key}: {text}" for key, (text, _) in forms.items())
+    space = search_of(*MARKET, f"space={{{words}}}").plan.space
+    assert space.distributions == {key: each for key, (_, each) in forms.items()}
+
+
+def test_folder_of_other_files_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "notes.txt").write_text("mine")
+    line = refusal_of(MODULE, *SMALL, "output=out", cwd=tmp_path)
+    check_message(line, "output", "out", "notes.txt")
+
+
+def test_damaged_store_is_refused(tmp_path: Path) -> None:
+    (tmp_path / STORAGE_FILE).write_text("no database")
+    with refused(InputError, "output", "search.sqlite", "overwrite=true"):
+        searched(tmp_path)
+
+
+def test_search_covers_the_days_of_its_spans(found: SearchResult) -> None:
+    days = [len(each.fold.test.marks) for each in found.tested if each.fold.test]
+    assert found.performance(found.returns).days == sum(days) == 82
+    whole = measure_daily_performance(growth_of(found.returns), found.per_year)
+    assert whole == found.performance(found.returns)
