@@ -8,7 +8,8 @@ until the venue has reported its end.
 An intent is recorded as `planned` with its decision, or as `submitting` when it is sent:
 
     planned -> submitting -> accepted -> filled | canceled | expired | rejected | replaced
-    submitting -> unknown -> accepted | not_received planned | submitting -> denied
+    submitting -> unknown -> accepted | not_received
+    planned | submitting -> denied
 """
 
 from __future__ import annotations

@@ -6,7 +6,8 @@ The action on an order depends on the state of its intent in the order store:
     rejected            post again, if the venue accepts only one order per id
     submitting, unknown query; an order that is found is accepted. If the venue accepts only
                         one order per id, an order that has not expired, that the gate
-                        allows and that the caller wants sent again, is posted once more.
+                        allows and that the caller wants sent again, is posted once more
+                        and queried.
       not found         unknown: a 404 is not a proof, as an order can arrive after every query
       lost              not_received, once it has expired and the venue does not know its id
     accepted, terminal  query alone: an accepted order is never sent again

@@ -1,7 +1,9 @@
 """Status and control of a live account, while its loop runs or is down.
 
-    python -m execution.live status python -m execution.live clear positions --by NAME python -m
-    execution.live clear refused --by NAME python -m execution.live kill [--flatten]
+    python -m execution.live status
+    python -m execution.live clear positions --by NAME
+    python -m execution.live clear refused --by NAME
+    python -m execution.live kill [--flatten]
 
 `status` exits with code 1 if a cycle is late (not finished by the deadline that its loop recorded),
 and while the venue refuses orders. The default account is the only one in `data/live`. If there are

@@ -1,7 +1,7 @@
 """Dispersion of calibrated forecasts: a variance regression, corrections, and residual quantiles.
 
 Dimensions: n rows (forecasts of all symbols of one asset class with known outcomes), H steps, K
-    trailing averages of variance, Q quantile levels.
+trailing averages of variance, Q quantile levels.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Bars and base forecasts of an asset class: regression inputs known at each bar, and outcomes.
 
 Dimensions: S symbols, M bars of all symbols, N base forecasts, n rows, H steps, K trailing
-    averages.
+averages.
 """
 
 from __future__ import annotations
