@@ -34,7 +34,7 @@ class DatedRate:
 
 @settings_class("fees.crypto_tiers")
 class CryptoTier:
-    """Fees of the crypto venue above a 30-day volume, deducted from the asset received."""
+    """Fees of the crypto venue from a 30-day volume upwards, deducted from the asset received."""
 
     volume: Annotated[
         float, required_setting("30-day volume from which the tier applies, USD", ge=0)
