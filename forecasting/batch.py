@@ -72,7 +72,7 @@ _Issued = tuple[ForecastTable, Index]  # a table, and the numbers of its issued 
 
 
 def run_batch(settings: BatchSettings, progress: Progress = no_progress) -> Batch:
-    """Compute the requested forecasts through the cache.
+    """Compute the requested forecasts, or read them from the cache.
 
     Raises InputError if the range has no forecast.
     """
@@ -326,7 +326,7 @@ class _Rows:
 
 
 def _instants(instants: Instants, each: int) -> pa.Array:
-    """Return UTC instants, each repeated `each` times."""
+    """Return instants as an Arrow array in UTC, each repeated `each` times."""
     import pyarrow as pa
 
     # Integers are converted without a copy.

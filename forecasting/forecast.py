@@ -49,7 +49,7 @@ def interpolate_levels(values: Array32, levels: Sequence[float]) -> Array32:
 
 
 def no_progress(task: str, done: int, total: int) -> None:
-    """Do nothing: the default progress callback."""
+    """Progress callback that does nothing; the default."""
 
 
 def empty_array(*shape: int) -> Array32:

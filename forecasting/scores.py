@@ -233,7 +233,7 @@ def gain_over_baseline(scores: pd.DataFrame, baseline: pd.DataFrame) -> dict[str
 
 
 def _defined(figures: dict[str, float | None]) -> dict[str, float | None]:
-    """Return the figures with None in place of NaN."""
+    """Return the figures with NaN replaced by None."""
     return {
         name: None if value is None or np.isnan(value) else value for name, value in figures.items()
     }

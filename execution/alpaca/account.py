@@ -389,7 +389,7 @@ def _option_order(entry: JsonObject) -> UnmodelledOrder:
 
 
 def _loss_of(options: Mapping[OptionContract, Decimal | int]) -> Decimal:
-    """Return the largest loss of options at expiry, USD; infinite if unbounded."""
+    """Return the largest loss that options can have at expiry, USD; infinite if unbounded."""
     loss = max_expiry_loss(options)
     return INFINITY if loss is None else loss
 

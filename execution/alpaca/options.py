@@ -84,7 +84,7 @@ class AlpacaSpreads:
         return quotes
 
     def submit(self, order: SpreadOrder, gate: OrderGate = UNGUARDED) -> SpreadFill:
-        """Send an order once, wait until it fills, and cancel its remainder after `patience`.
+        """Send an order once and wait until it fills; cancel the unfilled part after `patience`.
 
         gate: pre-trade checks that run right before the order is sent.
 

@@ -163,7 +163,7 @@ class OrderVenue(VenueConnection):
         )
 
     def _get(self, venue_id: str) -> JsonObject:
-        """Return the venue's entry of the order with this venue id."""
+        """Query the order with this venue id, and return the venue's entry for it."""
         answer = as_mapping(self.client.get(f"/orders/{venue_id}", {"nested": "true"}))
         if OrderEntry.id.read(answer) != venue_id:
             raise InvalidResponse("the response describes another order")

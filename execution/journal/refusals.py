@@ -1,12 +1,11 @@
 """Order refusals: one alert per cause, from the first refusal until orders are accepted again.
 
 A cause is the venue's reason without the numbers and ids of a single order. A cause ends for a
-symbol once the venue accepts an order in that symbol. It also ends after a step of a job in which
-no order was refused for this cause, and an order in another symbol of the same kind was accepted.
-Then the venue's view of the account has changed. A cause whose text names a symbol ends only by
-orders in that symbol. Accepted reductions end no refusals of openings, and accepted openings end no
-refusals of reductions. Causes are rows of the account's journal, so that a restart repeats no
-alert.
+symbol once the venue accepts an order in that symbol. It also ends after a step of a job that had
+no order refused for this cause, but an order of the same kind accepted in another symbol. Then the
+venue's view of the account has changed. A cause whose text names a symbol ends only by orders in
+that symbol. Accepted reductions end no refusals of openings, and accepted openings end no refusals
+of reductions. Causes are rows of the account's journal, so that a restart repeats no alert.
 
 A blocked account and a trading pause at the venue have their own rows, although no order was
 refused. A pause ends once the venue processes a request again, or refuses an order for another

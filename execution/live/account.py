@@ -125,9 +125,9 @@ class LiveAccount:
     ) -> AccountSnapshot:
         """Return the snapshot with the data that the guards need to check orders in these symbols.
 
-        The data are the symbols' last trades (None if the feed does not respond), prices for open
-        orders in symbols without a price, and the maximum loss of spreads and of discrepancies in
-        options.
+        The data are the symbols' last trades (None if the feed does not respond) and prices for
+        open orders in symbols without a price. The maximum loss of spreads and of discrepancies in
+        options is added, too.
 
         require_trades: true if the checks need last trades, as for orders that open positions.
         max_loss_by_root: maximum loss of open spreads, USD by root of their options; None uses the

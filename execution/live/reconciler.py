@@ -453,7 +453,7 @@ class Reconciler:
 
 
 def _equity(account: AccountSnapshot) -> Decimal:
-    """Return the equity of an account, USD, as a decimal of its shortest text."""
+    """Return the equity of an account, USD, as the shortest decimal that denotes it."""
     return Decimal(repr(account.equity))
 
 

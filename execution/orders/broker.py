@@ -113,7 +113,7 @@ def place_orders(
 def place_reductions(
     broker: Broker, reductions: Sequence[Order], gate: OrderGate = UNGUARDED
 ) -> None:
-    """Send reducing orders one by one, so that an error in one does not stop the others.
+    """Send reducing orders one by one, so that an error in one does not block the others.
 
     gate: pre-trade checks that run right before each order is sent.
 

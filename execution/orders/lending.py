@@ -39,7 +39,7 @@ def short_proceeds_after_trade(
 
 @settings_class("margin")
 class SymbolRate:
-    """A rate that applies to one symbol."""
+    """A yearly rate or a margin requirement that applies to one symbol only."""
 
     symbol: Annotated[str, required_setting("symbol of a stock or of crypto")]
     rate: Annotated[

@@ -1,4 +1,4 @@
-"""Settings of calibration."""
+"""Settings of the calibration of forecasts."""
 
 from __future__ import annotations
 
