@@ -407,7 +407,7 @@ def _forecast_moments(
     ends: Instants,
     rule: VolatilityRule,
 ) -> _Moments:
-    """Return the moments over the periods of each symbol's latest forecast.
+    """Return the moments of each symbol's latest forecast, over each of the periods.
 
     rows: [T] rows of the panel whose latest forecasts are used.
     times: [T] start times of the first period.

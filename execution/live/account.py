@@ -258,7 +258,7 @@ class LiveAccount:
             reconciler.record_large_bookings(large, self.connection.cash(), at)
 
     def _listing_instant(self) -> np.datetime64:
-        """Return the venue's time at which activities are listed, later than at the call before.
+        """Return the venue's time at which activities are listed; it increases with every call.
 
         An activity that is listed after the account was read was not part of that reading. The
         result therefore increases even if the venue's clock stands still.

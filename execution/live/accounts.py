@@ -75,9 +75,10 @@ def account_folder(root: Path, account: str | None) -> Path:
 def active_folder(folder: Path) -> Path:
     """Return the folder of the journal with which an account is traded.
 
-    folder: folder of the account, as given on the command line. It is returned if a process has
-        locked the account there. Otherwise the folder of the journal that this user last opened for
-        the account is returned, if it is known.
+    This is `folder` if a process has locked the account there. Otherwise it is the folder of the
+    journal that this user last opened for the account or, if none is recorded, `folder`.
+
+    folder: folder of the account, as given on the command line.
     """
     noted = recorded_journal_path(folder.name)
     if noted is None or not noted.parent.is_dir() or is_locked(folder.name, folder):

@@ -463,7 +463,7 @@ def _common(held: Decimal, expected: Decimal) -> Decimal:
 
 
 def _causes(group: Sequence[Discrepancy]) -> list[str]:
-    """Return the causes of a symbol's discrepancies, which a person acknowledges by clearing."""
+    """Return the causes that a person acknowledges by clearing the halt of a symbol."""
     return [each.cause for each in group]
 
 
@@ -475,7 +475,7 @@ def _rejections(rejected: Mapping[str, float], marks: Mapping[str, float]) -> li
     """Return the reasons why marks are rejected, one per symbol.
 
     rejected: reference price of each symbol, USD; NaN if unknown.
-    marks: rejected marks, USD by symbol.
+    marks: the venue's marks, USD by symbol.
     """
     reasons = []
     for symbol, price in sorted(rejected.items()):

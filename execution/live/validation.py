@@ -119,8 +119,8 @@ class MarkValidator:
     """Validator of an account's marks over successive account snapshots.
 
     A mark close to the last accepted mark is valid. Any other mark is valid if it is close to the
-    feed's last trade. Without a recent trade, it is valid if two consecutive readings have about
-    the same mark.
+    feed's last trade. Without a recent trade, it is valid if two consecutive readings of the
+    account have about the same mark.
 
     feed: source of last trades.
     """

@@ -213,7 +213,7 @@ class CalibratedForecaster:
     def _learned_since(
         self, bars: Bars, classes: Sequence[ClassHistory], since: Instants
     ) -> Instants:
-        """Return the instant of the first bar that any needed fit uses, for each symbol, [S].
+        """Return the instant of each symbol's earliest bar that a needed fit uses, [S].
 
         since: [S] first instant of the requested forecasts.
         """

@@ -164,8 +164,8 @@ class _Part:
     """The windows of one profile, and which of their forecasts are read or computed so far.
 
     window_indices: [n] indices of the profile's windows among all N windows, increasing.
-    part_name: what to read of each forecast, `moments` or `quantiles`; None reads nothing.
-    output: [N, …] array into which what is read is written.
+    part_name: part of each forecast that is read, `moments` or `quantiles`; None reads nothing.
+    output: [N, …] array into which that part of each forecast is written.
     is_missing: [n] true for forecasts that are neither read nor computed yet.
     """
 
