@@ -1,4 +1,4 @@
-"""The live entry point: decide with a trader, a venue and bars from configuration.
+"""The live entry point: run the trader on an account at a venue, from the configuration.
 
     decide once and print the reasons, without sending orders:
         python trade_stock_e2e.py preview symbols=[NVDA,BTCUSD]
@@ -11,8 +11,9 @@
     replay the history of a practice server:
         python trade_stock_e2e.py symbols=[…] mode=replay broker.url_override=URL
 
-Without a venue, `data.dir=[DIR] capital=50000 positions.NVDA=100` describes bars and an account for
-a dry cycle. `execution/live/` has the loop, its journal and its guards.
+Without a venue, `data.dir=[DIR] capital=50000 positions.NVDA=100` names bar files and describes an
+account. The trader then decides once for this account, and no order is sent (a dry cycle).
+`execution/live/` has the loop, its journal and its guards.
 """
 
 from __future__ import annotations
@@ -88,11 +89,11 @@ INTERRUPTION_TEXTS = {
 
 
 def run_dry_cycle(settings: LiveSettings, positions: Mapping[str, Decimal]) -> Cycle:
-    """Decide once over bar files, for an account with the configured capital and these positions.
+    """Decide once from bar files, for an account with the configured capital and these positions.
 
     positions: signed quantity by symbol.
 
-    Raises InputError for a position without bars, which has no price.
+    Raises InputError for a position in a symbol without bars, because it has no price.
     """
     bars = settings.load_bars()
     prices = last_closes_by_symbol(bars)
@@ -221,7 +222,10 @@ def run_at_venue(config: DictConfig) -> Result | None:
 
 
 class CycleLogger:
-    """A logger of cycles; at the first cycle it also warns of symbols with too few bars."""
+    """Reporter that logs each cycle.
+
+    After the first cycle it also warns of each symbol with too few bars for a forecast.
+    """
 
     def __init__(self, settings: LiveSettings) -> None:
         self._settings = settings
@@ -236,7 +240,7 @@ class CycleLogger:
 
 
 class CyclePrinter(CycleLogger):
-    """A logger of cycles that also prints each cycle."""
+    """Reporter that logs and prints each cycle."""
 
     def report(self, cycle: Cycle) -> None:
         """Log and print a cycle."""
@@ -246,7 +250,9 @@ class CyclePrinter(CycleLogger):
 
 
 class PreviewBroker:
-    """A read-only broker for previews; quarantined symbols are untradable, as in a loop.
+    """A read-only broker for previews.
+
+    As in the live loop, quarantined symbols are reported as untradable.
 
     gateway: connection to the venue.
     quarantined: symbols that the loop's journal has quarantined.
@@ -274,7 +280,10 @@ class PreviewBroker:
 
 
 def _show_preview(settings: LiveSettings, keys: ApiKeys, feed: BarFeed, trader: Trader) -> Result:
-    """Print the decision at the venue now, and the reasons why a loop would not send it."""
+    """Print the decision that the trader would make at the venue now; no order is sent.
+
+    Also prints the reasons why the live loop would not send the decision's orders.
+    """
     connection = create_broker_connection(settings.broker, keys)
     stops, quarantined = _stopped(settings, connection.account_id())
 
@@ -330,7 +339,12 @@ def _cycle_document(cycle: Cycle, settings: LiveSettings) -> dict[str, Any]:
 
 
 def _stopped(settings: LiveSettings, account: str) -> tuple[list[str], frozenset[str]]:
-    """Return the reasons why a loop on an account may not send orders, and quarantined symbols."""
+    """Return why the live loop of an account would send no orders, and the quarantined symbols.
+
+    Both come from the account's journal and its kill file. The reasons are one line each.
+
+    account: id of the account.
+    """
     journal = Path(settings.folder) / account / JOURNAL_FILE
     kill_file = journal.parent / KILL_FILE
     lines = (
@@ -382,7 +396,7 @@ def print_cycle(cycle: Cycle) -> None:
 
 
 def _lines(cycle: Cycle) -> list[str]:
-    """Return the lines to print about a cycle's result."""
+    """Return the lines that describe a cycle's orders and fills, or the reason why it was idle."""
     decision = cycle.decision
     if decision is None:
         return [f"{utc_text(cycle.account.as_of)} idle: {cycle.idle_reason}."]
@@ -401,7 +415,7 @@ def _lines(cycle: Cycle) -> list[str]:
 
 
 def print_cycle_briefly(cycle: Cycle) -> None:
-    """Print a cycle; in one line if it has no order, cancellation, fill or failure."""
+    """Print a cycle; only one line if it has no order, cancellation, fill or failure."""
     decision = cycle.decision
     if (
         decision is None
@@ -436,20 +450,23 @@ def print_symbols_without_order(cycle: Cycle) -> None:
 def print_symbols_without_decision(cycle: Cycle, settings: LiveSettings) -> None:
     """Print one line for each symbol without a decision, with the reason.
 
-    It covers symbols that were requested or have bars.
+    Covers the symbols that were requested and the symbols that have bars.
     """
     for symbol, why in undecided_reasons(cycle, settings).items():
         LoopTerminal().print(f"{symbol} is not decided: {why}.", highlight=False, soft_wrap=True)
 
 
 def _bound_by(choice: Choice) -> str:
-    """Return the binding limits as text; `cost` with the expected cost of the change."""
+    """Return the names of the binding limits as text.
+
+    If `cost` is among them, its name is followed by the cost of trading in basis points.
+    """
     price = f" ({choice.unit_cost * 1e4:.3g} bp)" if "cost" in choice.binding_shadow_prices else ""
     return f"{choice.bound_by}{price}"
 
 
 def _log(cycle: Cycle) -> None:
-    """Log a cycle in the phrases that operators search for."""
+    """Log a cycle with the fixed phrases that operators search for."""
     decision = cycle.decision
     if decision is None:
         log.info("%s idle: %s", utc_text(cycle.account.as_of), cycle.idle_reason)
@@ -471,8 +488,8 @@ class LiveRequest:
     """A parsed command line.
 
     config: composed configuration.
-    quantity_arguments: symbol and price of the command `quantity_arguments`; None: another command.
-    overrides: configuration overrides of the command line.
+    quantity_arguments: symbol and price given to the command `quantity`; None for another command.
+    overrides: configuration overrides given on the command line.
     """
 
     config: DictConfig
@@ -481,7 +498,7 @@ class LiveRequest:
 
 
 def parse_arguments(words: Sequence[str]) -> tuple[LiveRequest, None]:
-    """Parse a command line; return the request, and None for the output path.
+    """Parse a command line; return the request, and None because there is no output folder.
 
     Raises InputError for an unknown mode or an invalid number of cycles.
     """
@@ -499,7 +516,7 @@ def parse_arguments(words: Sequence[str]) -> tuple[LiveRequest, None]:
 
 
 def run(settings: LiveRequest) -> Result | None:
-    """Run the configured mode, or the command `quantity`."""
+    """Run the configured mode, or the command `quantity`; only that command returns a result."""
     config = settings.config
     if settings.quantity_arguments is not None:
         return run_quantity(settings.quantity_arguments, settings.overrides)

@@ -56,7 +56,11 @@ SETTINGS = {"live": "execution.live.settings:LiveSettings"}
 
 
 def live_overrides(arguments: Sequence[str]) -> list[str]:
-    """Return the Hydra overrides of the live command line; reject all other arguments."""
+    """Return the Hydra overrides on a live command line; reject any other argument.
+
+    The argument `preview` becomes an override of the mode. The command `quantity` and its two
+    arguments are skipped.
+    """
 
     from foundation.compose import is_override
 

@@ -39,11 +39,12 @@ NO_POSITION = VenuePosition(Decimal(0), Decimal(0))
 
 @dataclass(frozen=True, slots=True)
 class UnmodelledOrder:
-    """An open order outside the account snapshot: on options, by value, or unreadable.
+    """An open order that the account snapshot excludes: for options, by value, or unreadable.
 
     client_order_id: id of the order.
     instrument_name: symbol of the order, or the underlying of options.
-    max_loss_usd: USD that the order's remainder could lose; infinite if unbounded.
+    max_loss_usd: largest loss that the unfilled part of the order can cause, USD; infinite if
+        unbounded.
     unreadable_reason: reason why the order cannot be read; empty for a readable order.
     """
 
@@ -55,20 +56,19 @@ class UnmodelledOrder:
 
 @dataclass(frozen=True, slots=True)
 class AccountReading:
-    """An account as read from the venue, with the venue's own figures.
+    """An account as read from the venue, together with figures that its snapshot lacks.
 
-    account: account snapshot. Valuation replaces its prices: a rejected mark by the feed's price,
-        a missing one by the last mark.
-    cash: cash as the venue states it, USD; the cost of short options is not deducted.
-    leverage_multiplier: multiple of equity that the venue states as its leverage; values above
-        `MAX_LEVERAGE_MULTIPLIER` are not accepted.
-    is_market_open: true if the venue states that the exchange is open; None if the venue does not
-        state
-        it.
+    account: account snapshot. The reconciler later replaces a rejected mark by the feed's price,
+        and a missing mark by the last accepted one.
+    cash: cash as the venue reports it, USD; the cost of buying back short options is not deducted.
+    leverage_multiplier: leverage as the venue reports it, a multiple of equity; if it exceeds
+        `MAX_LEVERAGE_MULTIPLIER`, an alert is sent and that maximum is used.
+    is_market_open: true if the venue reports the exchange as open; None if it does not report this.
     is_reread: true for a second attempt, after the first responses were rejected.
     unmodelled_orders: open orders that the account snapshot does not model.
     unpriced_quantities: signed quantities of positions without a price at the venue.
-    mark_rejection_reason: reasons why marks are rejected, set by valuation; empty if none is.
+    mark_rejection_reason: reasons why marks are rejected, set by the reconciler; empty if none is
+        rejected.
     """
 
     account: AccountSnapshot
@@ -86,7 +86,7 @@ class RereadRequired(BrokerError):
 
 
 class AccountReadingRejected(BrokerError):
-    """The account contradicts the journal in the second attempt too; no decision uses it.
+    """The account contradicts the journal at the second reading too, so no decision uses it.
 
     account: rejected account snapshot.
     """
@@ -97,14 +97,17 @@ class AccountReadingRejected(BrokerError):
 
 
 class MarksRejected(AccountReadingRejected):
-    """The venue's marks contradict the feed's prices; `account` is valued at the feed's prices."""
+    """The venue's marks contradict the feed's last trades.
+
+    `account` is the rejected snapshot, valued at the last trades.
+    """
 
 
 def parse_venue_symbol(name: str) -> str:
-    """Return the project's spelling of a venue's symbol: BTCUSD for `BTC/USD`.
+    """Return this project's spelling of a venue's symbol, such as BTCUSD for `BTC/USD`.
 
-    The symbol of an option is unchanged. Any name that is not a stock, crypto or an option becomes
-    a foreign (placeholder) symbol.
+    The symbol of an option is unchanged. A name that denotes neither a stock nor crypto nor an
+    option becomes a placeholder symbol.
     """
     if is_option(name):
         return name
@@ -115,7 +118,7 @@ class Gateway(Broker, Protocol):
     """A broker that reads one account, and sends and records the orders of one job."""
 
     def read_account(self, *, reread: bool = False) -> AccountReading:
-        """Return the account as the venue states it.
+        """Return the account as the venue reports it.
 
         reread: true if the previous responses were rejected.
 
@@ -127,20 +130,20 @@ class Gateway(Broker, Protocol):
 
     @property
     def has_recent_account(self) -> bool:
-        """Return whether the cached account snapshot is recent and still valid."""
+        """Whether there is a recent cached account snapshot that no later order has invalidated."""
 
     def listed_symbols(self) -> Sequence[str]:
         """Return the symbols of all active assets at the venue.
 
-        Asset classes whose list cannot be read are skipped. The symbols serve as suggestions for a
-        symbol that the venue does not have.
+        An asset class whose list cannot be read is skipped. The symbols serve as suggestions when a
+        user names a symbol that the venue does not have.
         """
 
     def cache_account(self, account: AccountSnapshot) -> None:
         """Cache this account snapshot for the pre-trade checks of the next orders."""
 
     def refresh_open_orders(self) -> None:
-        """Query orders that were open at their last report, and record the new reports."""
+        """Query orders that were open when last reported, and record the venue's new reports."""
 
 
 class BrokerConnection(Protocol):
@@ -159,13 +162,13 @@ class BrokerConnection(Protocol):
     def now(self) -> np.datetime64: ...
 
     def estimated_now(self) -> np.datetime64:
-        """Return the venue's estimated time; the first call reads the venue's clock."""
+        """Return an estimate of the venue's time; only the first call reads the venue's clock."""
 
     def now_or_estimate(self) -> np.datetime64:
-        """Return the venue's time, or its estimate if the venue does not respond."""
+        """Return the venue's time, or an estimate of it if the venue does not respond."""
 
     def next_close(self) -> np.datetime64 | None:
-        """Return the venue's next stock market close; None if the venue does not state one."""
+        """Return the stock market's next close as the venue reports it; None if it reports none."""
 
     def cash(self) -> Decimal:
         """Return the account's cash, USD; below 0 for borrowed cash."""
@@ -184,7 +187,7 @@ class BrokerConnection(Protocol):
 
 
 class EstimatedClock:
-    """Clock that estimates the venue's time from its last response and the local time since."""
+    """Clock that estimates the venue's time from its last report and the local time since."""
 
     def __init__(self, connection: BrokerConnection) -> None:
         self._connection = connection

@@ -1,4 +1,4 @@
-"""Check whether an account can be traded from this machine, one line per requirement.
+"""Check whether an account can be traded from this machine; print one line per requirement.
 
     python -m execution.doctor [symbols=[NVDA,BTCUSD]] [broker.url_override=URL] [key=value …]
 
@@ -75,7 +75,7 @@ MIN_FREE_BYTES = 100_000_000  # bytes that must be free before a start
 class Finding:
     """Result of one check.
 
-    level: `ok`, `warning` if the loop can run despite the finding, `failure` if it cannot.
+    level: `ok`, `warning` if the live loop can run despite the finding, `failure` if it cannot.
     name: name of the check.
     detail: text of the result, with the remedy if the level is not `ok`.
     """
@@ -90,10 +90,10 @@ class Finding:
 
 @dataclass(frozen=True)
 class DoctorContext:
-    """Inputs of the checks; the account is requested once, when a check first needs it.
+    """Inputs of the checks; the account is requested from the venue when a check first needs it.
 
-    settings: settings of the loop.
-    keys: API keys of the account, or the error for missing keys.
+    settings: settings of the live loop.
+    keys: API keys of the account, or the error that reports missing keys.
     clock: this machine's clock.
     """
 
@@ -103,7 +103,7 @@ class DoctorContext:
 
     @cached_property
     def symbols(self) -> tuple[str, ...]:
-        """Configured symbols, in the project's spelling."""
+        """Configured symbols, in this project's spelling."""
         return tuple(dict.fromkeys(instrument(each).symbol for each in self.settings.symbols))
 
     @property
@@ -128,7 +128,7 @@ class DoctorContext:
 
     @cached_property
     def journal_path(self) -> Path:
-        """Path of the account's journal; the file may be absent."""
+        """Path of the account's journal; the file may not exist."""
         return (
             self.accounts_folder / AccountEntry.id.read(self.account_fields) / JOURNAL_FILE
         ).absolute()
@@ -174,7 +174,7 @@ def _keys(start: DoctorContext) -> CheckResult:
 
 
 def _venue(start: DoctorContext) -> CheckResult:
-    """Check whether orders are real, and whether another address replaces the venue's."""
+    """Check whether orders trade real money, and whether a setting replaces the venue's address."""
     broker = start.settings.broker
     if broker.address is None and broker.paper:
         return "ok", "Alpaca paper account; no order is real"
@@ -187,7 +187,7 @@ def _venue(start: DoctorContext) -> CheckResult:
 
 
 def _account(start: DoctorContext) -> CheckResult:
-    """Check whether the venue accepts orders of the account."""
+    """Check whether the venue accepts orders from the account."""
     account = AccountEntry.id.read(start.account_fields)
     said = account_block_reasons(start.account_fields, paper=start.settings.broker.paper)
     if not said:
@@ -197,7 +197,7 @@ def _account(start: DoctorContext) -> CheckResult:
 
 
 def _margin(start: DoctorContext) -> CheckResult:
-    """Check whether the venue's margin covers the leverage that the limits allow."""
+    """Check whether the venue grants the leverage that the limits allow."""
     multiplier = AccountEntry.multiplier.read(start.account_fields)
     leverage = start.settings.limits.intraday_leverage
     found = f"the venue lends up to {multiplier:f} times equity"
@@ -235,9 +235,11 @@ def _clock(start: DoctorContext) -> CheckResult:
 def clock_offset(
     venue_time: np.datetime64, requested_at: np.datetime64, received_at: np.datetime64
 ) -> float:
-    """Return the smallest offset between the venue's clock and ours that a request proves, seconds.
+    """Return the smallest offset of the venue's clock that is consistent with a request, seconds.
 
-    The offset is positive if the venue's clock is ahead of ours.
+    The offset is positive if the venue's clock is ahead of ours. The venue read its clock at an
+    unknown moment between request and response; the moment that gives the smallest offset is
+    assumed.
 
     venue_time: venue time in the response.
     requested_at, received_at: times by our clock before the request and after the response.
@@ -248,11 +250,11 @@ def clock_offset(
 
 
 def check_clock_offset(offset: float, *, is_loopback: bool) -> CheckResult:
-    """Return the level and the text for an offset of the venue's clock from ours.
+    """Return the level and the text of the finding about the venue clock's offset from ours.
 
     offset: seconds by which the venue's clock is ahead of ours; negative if it is behind.
-    is_loopback: true if the venue is on this machine, and may be a practice server with its own
-        time.
+    is_loopback: true if the venue is on this machine, where it may be a practice server with its
+        own time.
     """
     side = "ahead of" if offset > 0 else "behind"
     found = f"the venue's clock is {duration_text(abs(offset))} {side} this machine's clock"
@@ -273,7 +275,7 @@ def _symbols(start: DoctorContext) -> CheckResult:
 
 
 def _feed(start: DoctorContext) -> CheckResult:
-    """Check whether bars can be read, and whether the feed has the latest bars."""
+    """Check whether the feed returns bars, and whether it has the latest bar of each symbol."""
     settings = start.settings
     if not start.symbols:
         return "warning", "not checked; set the symbols to trade, such as symbols=[NVDA,BTCUSD]"
@@ -298,7 +300,7 @@ def _feed(start: DoctorContext) -> CheckResult:
 
 
 def _checkpoint(start: DoctorContext) -> CheckResult:
-    """Check that the forecaster's weights can be read and are finite, and return its name."""
+    """Check that the weights of the forecaster's model can be read and are finite."""
     settings = start.settings.forecaster
     forecaster = settings.build(start.symbols)
     if settings.kind == "chronos2":
@@ -322,7 +324,7 @@ def _checkpoint(start: DoctorContext) -> CheckResult:
 
 
 def _disk(start: DoctorContext) -> CheckResult:
-    """Check that there is free space, and that a journal can be written, by writing one."""
+    """Check that the disk has free space, and that a journal can be written, by writing one."""
     places = {
         "journal": nearest_writable_folder(start.accounts_folder),
         "logs": nearest_writable_folder(LOGS),
@@ -343,12 +345,12 @@ def _disk(start: DoctorContext) -> CheckResult:
 
 
 def nearest_writable_folder(folder: Path) -> Path:
-    """Return the folder or, if it is absent, its nearest existing parent.
+    """Return the folder or, if it does not exist, its nearest existing parent.
 
     Raises
     ------
     InputError
-        if the returned path would be a file, or this user cannot write there.
+        if the path found is a file, or this user cannot write there.
     """
     absolute = folder.expanduser().absolute()
     try:
@@ -368,7 +370,7 @@ def nearest_writable_folder(folder: Path) -> Path:
 
 
 def _process(start: DoctorContext) -> CheckResult:
-    """Check whether another process trades the account, which would lock out this one."""
+    """Check that no other process trades the account, because only one process may lock it."""
     account = start.journal_path.parent.name
     if start.is_traded_now:
         text = f"account {account}: another process trades this account; stop it first"
@@ -380,10 +382,9 @@ def _process(start: DoctorContext) -> CheckResult:
 def check_journal(path: Path, *, is_traded_now: bool) -> CheckResult:
     """Check whether the journal is intact, and whether the outcome of every order is known.
 
-    path: path of the account's journal, which may be absent.
+    path: path of the account's journal; the file may not exist.
     is_traded_now: true if another process may be writing the journal. Its integrity is then not
-        checked,
-        because a long read would delay the commits of that process.
+        checked, because a long read would delay the commits of that process.
     """
     refuse_misplaced_journal(path.parent.name, path)
     if nearest_writable_folder(path.parent) != path.parent or not path.exists():
@@ -411,9 +412,9 @@ def check_journal(path: Path, *, is_traded_now: bool) -> CheckResult:
 
 
 def check_halts(journal: Path) -> CheckResult:
-    """Check whether an active halt or the kill file stops orders.
+    """Check whether an active halt or the kill file prevents orders.
 
-    journal: path of the account's journal, which may be absent.
+    journal: path of the account's journal; the file may not exist.
     """
     kill_file = journal.with_name(KILL_FILE)
     stopped = may_exist(kill_file)

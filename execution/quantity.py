@@ -47,7 +47,7 @@ class SizedQuantity:
 
     symbol: name of the symbol.
     qty: shares or coins to trade; positive to buy, negative to sell.
-    reason: text with the reason for the quantity.
+    reason: reason for the quantity, in words.
     """
 
     symbol: str
@@ -65,13 +65,13 @@ def get_qty(symbol: str, price: float, *overrides: str) -> Decimal:
     ------
     InputError
         for an invalid symbol, price, configuration or environment, and if the venue does not
-        respond: no default account is assumed.
+        respond, because no account is assumed by default.
     """
     return size_quantity(symbol, price, *overrides).qty
 
 
 def size_quantity(symbol: str, price: float, *overrides: str) -> SizedQuantity:
-    """Return the signed quantity to trade now, with its reason.
+    """Return the signed quantity to trade now, and the reason for it.
 
     price: price at which the symbol is valued, USD.
     overrides: `key=value` settings, as on the command line.
@@ -151,9 +151,9 @@ def decide(
 
 
 def _panel_symbols(symbol: str, settings: LiveSettings, account: AccountSnapshot) -> list[str]:
-    """Return the symbols to size together, because they share ceilings and risk.
+    """Return the symbols to size together with `symbol`, because they share limits and risk.
 
-    These are the symbol itself and the configured symbols. If none is configured, they are the
+    These are the symbol itself and the configured symbols. If no symbol is configured, they are the
     symbol itself and all symbols with a position or an open order.
     """
     if settings.symbols:
@@ -168,7 +168,9 @@ def _without_forecast(
 ) -> SizedQuantity:
     """Return the quantity for a symbol without a forecast.
 
-    It adds no risk, unless a setting enables the legacy rule.
+    The quantity never increases the position, unless a setting enables the legacy rule.
+
+    why: reason why there is no forecast.
     """
     sizing = settings.sizing
     stocks = settings.timeframe_or_hourly.stock_clock
@@ -189,7 +191,7 @@ def _without_forecast(
 
 
 def _bar_source(settings: LiveSettings, keys: ApiKeys) -> BarFetcher:
-    """Return the function that loads bars, from the files of `data.dir` or from the venue."""
+    """Return a function that loads bars, from the files in `data.dir` or else from the venue."""
     folders = [Path(folder).expanduser() for folder in settings.data.dir]
 
     def from_files(symbols: Sequence[str], now: np.datetime64) -> Bars:
@@ -221,7 +223,7 @@ def _bar_source(settings: LiveSettings, keys: ApiKeys) -> BarFetcher:
 
 
 def _fully_priced(account: AccountSnapshot) -> AccountSnapshot:
-    """Return the account. Raises `BrokerError` if a position or an order has no price."""
+    """Return the account unchanged; raise `BrokerError` if a position or order has no price."""
     for symbol, quantity in account.projected_positions.items():
         if quantity and symbol not in account.prices:
             raise BrokerError(

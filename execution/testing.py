@@ -5,8 +5,9 @@
         def bench(self):
             yield BrokerBench(my_broker, bars, move_to)
 
-pytest runs every scenario on the fixture `bench`: an account of 100,000 USD without positions at a
-venue where the bars' symbols SYA and SYB (stocks) and SYXUSD (crypto) trade, at 10:30 New York.
+pytest runs every scenario on the fixture `bench`. It provides an account with 100,000 USD and no
+positions, at 10:30 New York. The venue trades the symbols of the bars: SYA and SYB (stocks) and
+SYXUSD (crypto).
 """
 
 from __future__ import annotations
@@ -62,7 +63,7 @@ def make_order(
 
 
 class BrokerContract:
-    """Scenarios that a broker has to pass; a subclass defines the fixture `bench`."""
+    """Scenarios that every broker has to pass; a subclass defines the fixture `bench`."""
 
     def test_market_order_fills_once_at_next_open(self, bench: BrokerBench) -> None:
         bought, sold = bench.broker.submit(

@@ -1,6 +1,6 @@
 """Classical forecasters for comparison, and a look-ahead oracle.
 
-N windows of L bars, H steps, Q levels.
+Dimensions: N windows of L bars, H steps, Q quantile levels.
 """
 
 from __future__ import annotations
@@ -34,13 +34,13 @@ MIN_GARCH_BARS = 100  # minimum number of a symbol's own bars for a GARCH estima
 class RandomWalk:
     """A random-walk forecaster: median at the last close, Student-t quantiles, EWMA variance.
 
-    The variance is proportional to the number of steps.
+    The variance of a forecast is proportional to the number of steps.
 
-    context_length: number of the symbol's own bars in a window, at least 3.
+    context_length: number of the symbol's bars in a window, at least 3.
     decay: EWMA decay factor of squared log returns (RiskMetrics: 0.94), between 0 and 1.
     degrees_of_freedom: degrees of freedom of the Student-t, above 2.
     sample_variance_share: weight of the window's sample variance in the forecast variance, 0 … 1.
-    label: name in reports; empty: `random_walk` and the weight of the sample variance.
+    label: name in reports; if empty, `random_walk` and the weight of the sample variance.
     """
 
     context_length: int = 100
@@ -86,11 +86,11 @@ class RandomWalk:
     def quantiles_around(
         self, windows: Windows, median: Array | None = None, scale_factor: float = 1.0
     ) -> LocationScale:
-        """Return Student-t quantiles with the windows' EWMA deviations around given medians.
+        """Return Student-t quantiles around given medians, scaled by each window's EWMA deviation.
 
         windows: input of the N forecasts.
-        median: [N, H] median log return after each step; None: 0.
-        scale_factor: factor on the EWMA deviation.
+        median: [N, H] median log return after each step; None for medians of 0.
+        scale_factor: factor by which the EWMA deviation is multiplied.
         """
         count = len(windows)
         deviation = np.empty(count)
@@ -122,22 +122,25 @@ class RandomWalk:
         return np.asarray(deviation[:, None, None] * self._shape())
 
     def _weights(self) -> Array:
-        """Return the weights [L - 1] of squared log returns in the forecast variance."""
+        """Return the weights [L - 1] of a window's squared log returns in the forecast variance."""
         weights = self.decay ** np.arange(self.context_length - 2, -1, -1.0)
         even = self.sample_variance_share / len(weights)
         return np.asarray((1 - self.sample_variance_share) * weights / weights.sum() + even)
 
     def _shape(self) -> Array:
-        """Return quantiles [H, Q] of the log return after each step, in one-step deviations."""
+        """Return the quantiles of the log return after each step, [H, Q].
+
+        They are in units of the standard deviation of one step.
+        """
         root = np.sqrt(np.arange(1, HORIZON + 1))
         return np.asarray(root[:, None] * unit_student_quantiles(self.degrees_of_freedom))
 
 
 @dataclass(frozen=True, slots=True)
 class HistoricalQuantiles:
-    """A forecaster that uses the empirical quantiles of a window's overlapping log returns.
+    """A forecaster that returns the empirical quantiles of the overlapping log returns in a window.
 
-    context_length: number of the symbol's own bars in a window, at least 48.
+    context_length: number of the symbol's bars in a window, at least 48.
     """
 
     context_length: int = 100
@@ -171,8 +174,8 @@ class HistoricalQuantiles:
 class Oracle:
     """A look-ahead forecaster for tests: its median is the actual future close.
 
-    Its dispersion is a tenth of a random walk's. Its profit is neither achievable nor an upper
-    bound, because a plan uses only the next step. Steps beyond the last bar have no forecast.
+    Its dispersion is a tenth of a random walk's. Its profit cannot be achieved, but is not an upper
+    bound either, because a plan uses only the next step. Steps after the last bar have no forecast.
 
     random_walk: random walk that determines the dispersion.
     """
@@ -203,9 +206,9 @@ class Garch:
     """A GARCH(1,1) forecaster with Student-t errors; the median is the last close.
 
     The library `arch` estimates the model each Friday. The variance over several bars is the sum of
-    the bars' variances, and the quantiles have the Student-t shape of one bar.
+    the bars' variances. The quantiles over several bars have the Student-t shape of one bar.
 
-    window: number of the symbol's own bars in an estimation, at least 100.
+    window: number of the symbol's bars in an estimation, at least 100.
     """
 
     window: int = 1000
@@ -250,9 +253,13 @@ class Garch:
         return ForecastTable.from_quantiles(self.name, bars, windows, quantiles)
 
     def _scale(self, closes: Array, last: Index, end: int) -> tuple[Array, float]:
-        """Estimate a GARCH on the bars before index `end`, and forecast from each bar of `last`.
+        """Estimate a GARCH on the bars before index `end`, and forecast from each bar in `last`.
 
-        Returns the standard deviations [n, H] of the log return, and the degrees of freedom.
+        Returns the standard deviations [n, H] of the log return after each step, and the degrees of
+        freedom.
+
+        closes: closes of one symbol.
+        last: [n] indices of the issuing bars.
         """
         from arch import arch_model
 

@@ -4,9 +4,10 @@
     [output=FILE.parquet] [key=value …]
 
 Without `output` only the cache is filled. The file has a row for each symbol, instant, step and
-level: symbol, issued_at, step, target_at (instant at which the forecast bar becomes known), level,
-value (USD). Rows are ordered by instant, symbol, step and level; the metadata name the forecaster.
-Beyond a symbol's last bar `target_at` follows the calendar. The file is written atomically.
+quantile level, with the columns symbol, issued_at, step, target_at (instant at which the forecast
+bar becomes known), level and value (USD). Rows are ordered by instant, symbol, step and level. The
+file's metadata name the forecaster. After a symbol's last bar, `target_at` is taken from the
+trading calendar. The file is written atomically.
 
 With launcher=ray (pip install -e '.[ray]') tasks on a Ray cluster, ray.address=HOST:PORT, compute
 missing forecasts: one task per GPU, or one per ray.cores cores.
@@ -71,7 +72,7 @@ _Issued = tuple[ForecastTable, Index]  # a table, and the numbers of its issued 
 
 
 def run_batch(settings: BatchSettings, progress: Progress = no_progress) -> Batch:
-    """Compute the requested forecasts through the cache.
+    """Compute the requested forecasts, or read them from the cache.
 
     Raises InputError if the range has no forecast.
     """
@@ -97,7 +98,7 @@ def run_batch(settings: BatchSettings, progress: Progress = no_progress) -> Batc
 
 
 def resolve_output(settings: BatchSettings, config: DictConfig) -> None:
-    """Check that the output file can be written, or that forecasts without a file are cached.
+    """Check that the output file is writable or, without one, that forecasts are cached.
 
     Raises InputError.
     """
@@ -146,7 +147,7 @@ class Batch:
     name: name of the forecaster.
     start, end: first and last instant of the range, both inclusive.
     windows: input of each forecast, including forecasts that were issued before the range.
-    tables: forecast tables: one for all forecasts, or one per month.
+    tables: forecast tables: a single one, or one per month.
     """
 
     bars: Bars
@@ -162,7 +163,7 @@ class Batch:
         return np.flatnonzero(self._within(self.windows.issued_at))
 
     def missing_values_text(self, written_counts: Index) -> str:
-        """Return a message suffix: each symbol's count of forecasts without values, and the reason.
+        """Return text for the end of a message: which symbols' forecasts lack values, and why.
 
         written_counts: [S] number of forecasts with values.
         """
@@ -181,9 +182,9 @@ class Batch:
         return "".join(said)
 
     def iterate_portions(self) -> Iterator[_Issued]:
-        """Yield the forecasts of the range in portions, as a table and indices of its windows.
+        """Yield the forecasts of the range in portions: a table and the indices of its windows.
 
-        Within a month, forecasts are ordered by instant and symbol.
+        Within a month, the forecasts are ordered by instant and symbol.
         """
         for table in self.tables:
             windows = table.windows
@@ -208,10 +209,10 @@ def is_batch_file(path: Path) -> bool:
 
 
 def write_batch(batch: Batch, output: Path, progress: Progress = no_progress) -> Index:
-    """Write a batch to a Parquet file atomically; return the forecasts written by symbol, [S].
+    """Write a batch to a Parquet file atomically; return each symbol's number of forecasts, [S].
 
-    Forecasts without a first step are skipped. Raises InputError, and writes no file, if no
-    forecast has values.
+    Forecasts without a value at the first step are skipped. If no forecast has values, raises
+    InputError and writes no file.
     """
     from pyarrow import parquet
 
@@ -253,8 +254,8 @@ class _Rows:
 
     batch: the forecasts.
     schema: Arrow schema of the file.
-    target_times: known-at instants of each symbol's own bars and next 24 calendar bars,
-        concatenated.
+    target_times: instants at which each symbol's bars and its next 24 calendar bars become known,
+        concatenated by symbol.
     target_offsets: [S] position of each symbol's first instant in `target_times`.
     """
 
@@ -289,7 +290,7 @@ class _Rows:
         return cls(batch, schema, np.concatenate(ends), np.cumsum([0, *lengths])[:-1:2])
 
     def to_arrow_table(self, portion: _Issued) -> tuple[pa.Table, Index]:
-        """Convert a portion to an Arrow table; also return its number of forecasts by symbol, [S].
+        """Convert a portion to an Arrow table; return it and the number of forecasts [S] by symbol.
 
         Steps without a forecast are skipped.
         """
@@ -325,7 +326,7 @@ class _Rows:
 
 
 def _instants(instants: Instants, each: int) -> pa.Array:
-    """Return UTC instants, each repeated `each` times."""
+    """Return instants as an Arrow array in UTC, each repeated `each` times."""
     import pyarrow as pa
 
     # Integers are converted without a copy.
@@ -335,7 +336,10 @@ def _instants(instants: Instants, each: int) -> pa.Array:
 
 @lru_cache(maxsize=4)
 def _labels(count: int) -> tuple[pa.Array, pa.Array]:
-    """Return the step and level columns of `count` forecasts; cached for full portions."""
+    """Return the step column and the level column for `count` forecasts, in row order.
+
+    The columns of full portions are cached.
+    """
     import pyarrow as pa
 
     steps = np.repeat(np.arange(1, HORIZON + 1, dtype=np.int8), len(LEVELS))

@@ -3,10 +3,10 @@
     python -m forecasting.evaluate 'symbols=[NVDA,BTCUSD]' 'data.dir=[DIR]' start=D end=D
     [forecaster=…] [output=DIR]
 
-All forecasters are scored on the same symbols and bars: those for which all issue a forecast.
-candidate_contexts=[50,200,400] searches each symbol's settings over these context lengths and all
-pre-augmentations. Settings with a significant walk-forward gain are written to the folder of
-per-symbol settings.
+All forecasters are scored on the same symbols and bars, namely those for which all of them issue a
+forecast. candidate_contexts=[50,200,400] searches each symbol's settings over these context lengths
+and all pre-augmentations. Settings with a significant walk-forward gain are written to the folder
+of per-symbol settings.
 """
 
 from __future__ import annotations
@@ -105,11 +105,10 @@ class Evaluation:
     """Scores of several forecasters over the same symbols and bars.
 
     score_frames: score frames by forecaster name. All frames have the same symbols, instants and
-        steps in
-        the same rows; the first frame is the evaluated forecaster's.
-    data_source: data source of the bars.
+        steps in the same rows. The first frame is the evaluated forecaster's.
+    data_source: source of the bars.
     timeframe: timeframe of the bars.
-    start, end: first and last instant of issue, both inclusive.
+    start, end: first and last instant at which forecasts are issued, both inclusive.
     search_results: results of the candidate search, one per symbol; empty without candidates.
     """
 
@@ -140,7 +139,10 @@ class Evaluation:
         }
 
     def _group(self, chosen: pd.Series) -> dict[str, Any]:
-        """Return the scores of a group: over all steps, by step, and overnight for stocks."""
+        """Return the scores of a group of rows: over all steps, by step, and overnight for stocks.
+
+        chosen: mask of the rows, such as those of an asset class or a symbol.
+        """
         main = self.score_frames[self.evaluated_name]
         parts = {"all": chosen}
         for step in sorted(main["step"].unique()):
@@ -157,7 +159,13 @@ class Evaluation:
         return {label: self._figures(rows) for label, rows in parts.items() if rows.any()}
 
     def _figures(self, rows: pd.Series) -> dict[str, Any]:
-        """Return the scores of all forecasters on these rows, and the gains over baselines."""
+        """Return the scores of all forecasters on these rows, and the evaluated one's gains.
+
+        The gains are over each baseline. The scores by intraday slot are those of the evaluated
+        forecaster.
+
+        rows: mask of the rows.
+        """
         main = self.score_frames[self.evaluated_name][rows]
         figures: dict[str, Any] = {}
         for name, frame in self.score_frames.items():
@@ -172,7 +180,7 @@ class Evaluation:
 
 
 def evaluate(settings: EvaluationSettings, progress: Progress = no_progress) -> Evaluation:
-    """Compute and score the forecasts of all compared forecasters."""
+    """Compute the forecasts of all compared forecasters, and score them."""
     # Candidates are written into the folder of symbols' settings, which need not exist.
     folder = None if settings.candidate_contexts else settings.forecaster.per_symbol
     replace(settings.forecaster, per_symbol=folder).check()
@@ -223,7 +231,7 @@ def terminal_parts(figures: dict[str, Any]) -> list[RenderableType]:
 
 
 def write_proved_settings(results: Sequence[SymbolSearchResult], folder: Path) -> list[str]:
-    """Write the settings of symbols with a proven gain; return one line of text per symbol."""
+    """Write the settings of symbols with a significant gain; return a line of text per symbol."""
     lines = []
     for verdict in results:
         mean, error = 100 * verdict.walk_forward_gain, 100 * verdict.gain_standard_error
@@ -256,12 +264,11 @@ class SymbolSearchResult:
     """Result of the settings search for one symbol.
 
     symbol: name of the symbol.
-    best_settings: candidate settings with the smallest loss over all folds.
-    walk_forward_gain: walk-forward reduction of the loss, as a fraction.
+    best_settings: candidate settings with the smallest loss over all folds (parts of the range).
+    walk_forward_gain: reduction of the loss in the walk-forward comparison, as a fraction.
     gain_standard_error: standard error of `walk_forward_gain`.
-    is_significant: whether `best_settings` differs from the current settings and
-        `walk_forward_gain` exceeds its error; only then
-        the settings are written to a file.
+    is_significant: true if `best_settings` differ from the current settings and `walk_forward_gain`
+        exceeds its error; only then are the settings written to a file.
     """
 
     symbol: str
@@ -284,8 +291,8 @@ def search_symbol_settings(
 
     The range is cut into consecutive folds. In each fold but the first, the candidate with the
     smallest loss in earlier folds is compared with the current settings. A symbol gets a settings
-    file only if this walk-forward gain exceeds one standard error; the best in-sample fit does not
-    count.
+    file only if this walk-forward gain exceeds one standard error. A good fit within the sample is
+    not enough.
 
     forecaster: base settings of the candidates.
     contexts: context lengths to try, each with every augmentation.
@@ -325,9 +332,11 @@ def search_symbol_settings(
 def _walk_forward(
     losses: pd.DataFrame, facts: pd.DataFrame, folds: int
 ) -> tuple[int, float, float]:
-    """Return the candidate with the smallest loss, its walk-forward gain, and the standard error.
+    """Return the candidate with the smallest loss, its walk-forward gain, and the gain's error.
 
     losses: losses with one column per candidate; the first column is for the current settings.
+    facts: instants of the forecasts and their weeks, in the same rows.
+    folds: number of consecutive parts of the range.
     """
     issued = facts["issued_at"].astype("int64")
     # scikit-learn's TimeSeriesSplit counts rows: of 1,000 forecasts of six steps it would split
@@ -346,10 +355,10 @@ def _walk_forward(
 
 
 def score_cells(figures: dict[str, Any], scores: dict[str, Any]) -> dict[str, Cell]:
-    """Return the cells of a table row, by column heading.
+    """Return the cells of a row of a score table, by column heading.
 
     figures: content of `evaluation.json`.
-    scores: scores of one group and step.
+    scores: scores of one group and step, as in `figures`.
     """
     main = scores[figures["forecaster"]]
     cells = {}
@@ -378,8 +387,9 @@ def score_table(figures: dict[str, Any], group: str) -> Table:
 class EvaluationVerdict:
     """Verdict on the evaluated forecaster.
 
-    level: `good` if the loss is significantly smaller than every baseline's; `bad` if it is
-        significantly larger than a baseline's, or the run is not valid evidence; else `open`.
+    level: `good` if the loss is significantly smaller than that of every baseline; `bad` if it is
+        significantly larger than that of a baseline, or if the run is not valid evidence; else
+        `open`.
     claim: verdict in one line.
     evidence: explanation of the intervals behind the verdict.
     """
@@ -418,7 +428,7 @@ def judge_scores(figures: dict[str, Any]) -> EvaluationVerdict:
 
 
 def date_range_text(figures: dict[str, Any]) -> str:
-    """Return the first and last New York date of issue as text, both inclusive."""
+    """Return the first and last New York date of the forecasts as text, both inclusive."""
     first, last = (
         pd.Timestamp(figures[key]).tz_convert(NEW_YORK).date() for key in ("start", "end")
     )
@@ -452,7 +462,11 @@ def render_evaluation(
 def _panels(
     figures: dict[str, Any], frames: dict[str, pd.DataFrame], kind: AssetClass, timeframe: Timeframe
 ) -> list[tuple[str, Chart]]:
-    """Return the charts of a class with their titles; empty if the class has no scores."""
+    """Return the charts of an asset class with their titles; empty if it has no scores.
+
+    figures: content of `evaluation.json`.
+    frames: score frames by forecaster name.
+    """
     group = figures["groups"].get(kind)
     if group is None:
         return []

@@ -3,16 +3,17 @@
 The file is Parquet, with the columns symbol, issued_at, step, level and value, one row per
 quantile; other columns are not read.
 
-symbol: symbol as in the bars.
-issued_at: instant at which a bar of the symbol becomes known, with a time zone or offset.
-step: number of the symbol's own bars ahead, 1 … 24; a forecast has all steps.
+symbol: symbol, spelled as in the bars.
+issued_at: instant of issue, at which a bar of the symbol becomes known, with a time zone or offset.
+step: number of the symbol's bars ahead, 1 … 24; a forecast has all steps.
 level: quantile level; a step has all 21 levels of Chronos-2 (0.01, 0.05, 0.1 … 0.9, 0.95, 0.99).
 value: quantile of the bar's close in USD, nondecreasing along the levels.
 
 A forecast is used from its issue on. The author of the file is responsible for using no later data.
-The metadata of a batch's file name its forecaster, and reports show this name, so that an oracle's
-forecasts remain marked. By default, `forecaster.calibrated=true`, a median is shrunk to its proven
-skill, which needs forecasts at every bar. With false, forecasts are used unchanged.
+The metadata of a batch's file name its forecaster. Reports show this name, so that an oracle's
+forecasts remain marked as look-ahead. By default (`forecaster.calibrated=true`) medians are shrunk
+to the skill that past forecasts have shown, which requires forecasts at every bar. With false,
+forecasts are used unchanged.
 """
 
 from __future__ import annotations
@@ -85,9 +86,9 @@ class FileForecaster:
     def forecast(
         self, bars: Bars, since: np.datetime64 | Instants, progress: Progress = no_progress
     ) -> ForecastTable:
-        """Read the forecasts issued from `since` on, and each symbol's last forecast before.
+        """Read the forecasts issued from `since` on, and each symbol's last forecast before it.
 
-        Raises DataError with the file, the row and the reason.
+        Raises DataError for an invalid file, with the path, the row and the reason.
         """
         name = self.name
         windows = Windows.from_bars(bars, since, 1)
@@ -113,7 +114,10 @@ class FileForecaster:
 
 @contextmanager
 def _opened(path: Path) -> Iterator[parquet.ParquetFile]:
-    """Open a file of forecasts; raise `DataError` with the path of an unreadable file."""
+    """Open a file of forecasts, during a `with` block.
+
+    Raises DataError for a file that cannot be read.
+    """
     import pyarrow as pa
     from pyarrow import parquet
 
@@ -127,7 +131,7 @@ def _opened(path: Path) -> Iterator[parquet.ParquetFile]:
 
 @dataclass(frozen=True, slots=True)
 class _Portion:
-    """A portion of a file's rows; DataError for an empty cell.
+    """A portion of a file's rows; an empty cell raises DataError.
 
     rows: the rows.
     path: path of the file.
@@ -143,10 +147,10 @@ class _Portion:
             self.raise_at_first(self.rows[column].isna().to_numpy(), f"{column} is empty")
 
     def raise_at_first(self, is_bad: Mask, reason: str) -> None:
-        """Raise `DataError` for the first bad row, if any.
+        """Raise `DataError` for the first bad row; do nothing if there is none.
 
-        is_bad: [n] whether a row is bad.
-        reason: reason, in which {column} stands for the row's cell.
+        is_bad: [n] true for bad rows.
+        reason: text of the reason; the row's value of a column replaces `{column}`.
         """
         if is_bad.any():
             row = first_true(is_bad)
@@ -156,14 +160,17 @@ class _Portion:
             )
 
     def float_column(self, column: str) -> Array:
-        """Return a column as floats, [n]. Raises DataError for other values."""
+        """Return a column as floats, [n].
+
+        Raises DataError for a value that is not a number.
+        """
         try:
             return self.rows[column].to_numpy(dtype=np.float64)
         except ValueError as error:
             raise DataError(f"{self.path}: {column}: {error}") from error
 
     def symbol_indices(self, bars: Bars) -> Index:
-        """Return the index of each row's symbol in the panel, [n]; -1 for any other symbol."""
+        """Return the panel index of each row's symbol, [n]; -1 for a symbol outside the panel."""
         numbers = {symbol: number for number, symbol in enumerate(bars.symbols)}
         names = self.rows["symbol"].astype("category")
         of_category = [numbers.get(_symbol(name), -1) for name in names.cat.categories]
@@ -186,7 +193,12 @@ def _portions(path: Path) -> Iterator[_Portion]:
 
 
 def _fill(values: Array32, windows: Windows, bars: Bars, portion: _Portion) -> None:
-    """Write a portion's rows into values [N, H, Q]; skip rows without a window."""
+    """Write the values of a portion's rows into the quantiles of their windows.
+
+    A row without a window is skipped.
+
+    values: [N, H, Q] quantiles, written in place.
+    """
     step, given, value = (portion.float_column(name) for name in ("step", "level", "value"))
     level = np.abs(given[:, None] - np.array(LEVELS)).argmin(axis=1)
     for bad, what in (
@@ -214,7 +226,11 @@ def _fill(values: Array32, windows: Windows, bars: Bars, portion: _Portion) -> N
 
 
 def _windows_of(portion: _Portion, windows: Windows, bars: Bars) -> Index:
-    """Return the index of each row's window, [n]; -1 for another symbol or an earlier time."""
+    """Return the index of each row's window, [n].
+
+    It is -1 for a symbol outside the panel, and for an instant that has no window. Raises DataError
+    if no bar of the symbol closes at the row's instant.
+    """
     symbol = portion.symbol_indices(bars)
     column = portion.rows["issued_at"]
     stamps = parse_instant_column(column, str(portion.path), portion.preceding_rows)
@@ -234,7 +250,7 @@ def _windows_of(portion: _Portion, windows: Windows, bars: Bars) -> Index:
 
 
 def _places(sorted_instants: Instants, stamps: Instants) -> Index:
-    """Return the position of each timestamp in the sorted instants; -1 for a missing timestamp."""
+    """Return the position of each timestamp in the sorted instants; -1 if it is not among them."""
     if not len(sorted_instants):
         return np.full(len(stamps), -1)
     place = np.minimum(np.searchsorted(sorted_instants, stamps), len(sorted_instants) - 1)
@@ -249,7 +265,12 @@ def _symbol(name: object) -> str:
 
 
 def _check(values: Array32, windows: Windows, bars: Bars, path: Path) -> None:
-    """Check that steps and levels are complete and ordered, and that prices fit the bars."""
+    """Check that all steps and levels are present, in order, and that prices fit the bars.
+
+    Raises DataError.
+
+    values: [N, H, Q] quantiles that were read.
+    """
     counted = np.isfinite(values).sum(axis=2)
     there = counted > 0
     short = there.any(axis=1) & ~there.all(axis=1)

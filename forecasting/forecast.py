@@ -1,6 +1,6 @@
 """Quantile forecasts: the interface of forecasters, and the table of a history's forecasts.
 
-S symbols, T instants, N windows, H steps, Q levels.
+Dimensions: S symbols, T instants, N windows, H steps, Q quantile levels.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def interpolate_levels(values: Array32, levels: Sequence[float]) -> Array32:
 
 
 def no_progress(task: str, done: int, total: int) -> None:
-    """Do nothing: the default progress callback."""
+    """Progress callback that does nothing; the default."""
 
 
 def empty_array(*shape: int) -> Array32:
@@ -78,17 +78,16 @@ def empty_array(*shape: int) -> Array32:
 class LocationScale:
     """Quantiles [N, H, Q] in factored form: price · exp(median + scale · shape).
 
-    The class is indexed like an array: `[rows]` returns the quantiles of these windows, [n, H, Q]
-    float32; `[rows, step]` the quantiles of one step, [n, Q]; `[rows, step, level]` one level of a
-    step, [n].
+    The class is indexed like an array. `[rows]` returns the quantiles of these windows, [n, H, Q]
+    float32. `[rows, step]` returns the quantiles of one step, [n, Q]. `[rows, step, level]` returns
+    one quantile level of a step, [n].
 
     price: [N] last close of each window, in USD.
     median, scale: [N, H] median and scale of the log return after each step; NaN without a
         forecast.
-    shape_quantiles: [W, H, Q] standardised quantiles: of the log return less its median, over its
-        scale.
-    shape_index: [N] index of each window's shape in `shape_quantiles`; windows share shapes to save
-        memory.
+    shape_quantiles: [W, H, Q] standardised quantiles: quantiles of (log return - median) / scale.
+    shape_index: [N] index of each window's shape in `shape_quantiles`, where windows share shapes
+        to save memory.
     """
 
     price: Array
@@ -123,9 +122,9 @@ class LocationScale:
 
 @dataclass(frozen=True, eq=False, slots=True)
 class QuantileView:
-    """A view of the quantiles of selected windows, read step by step on demand.
+    """The quantiles of selected windows, which are read step by step on demand.
 
-    quantiles: [N, H, Q] quantiles of the table.
+    quantiles: [N, H, Q] quantiles of a table.
     window_indices: [n] indices of the selected windows.
     """
 
@@ -133,7 +132,10 @@ class QuantileView:
     window_indices: Index
 
     def __getitem__(self, at: tuple[Index, int] | tuple[Index, int, int]) -> Array32:
-        """Return the quantiles of one step of windows, [m, Q], or one level of the step, [m]."""
+        """Return quantiles of some windows at one step: all levels, [m, Q], or one level, [m].
+
+        at: indices of the windows within the selection, the step and, for one level, the level.
+        """
         rows, *rest = at
         chosen: Any = (self.window_indices[rows], *rest)
         return self.quantiles[chosen]
@@ -146,19 +148,18 @@ class ForecastTable:
     name: name of the forecaster.
     symbols: [S] symbols of the panel.
     clock: [T] instants of the panel.
-    latest_window_index: [S, T] index of the last window issued by each instant; -1 before the first
-        window.
+    latest_window_index: [S, T] index of the last window issued at or before each instant; -1 before
+        the first window.
     windows: input of each forecast.
     price: [N] last close of each window, in USD.
-    quantiles: [N, H, Q] float32 quantiles of the close in USD after each of the symbol's own bars,
+    quantiles: [N, H, Q] float32 quantiles of the close in USD at each of the symbol's next H bars,
         nondecreasing along Q; NaN at all levels of a step without a forecast.
     persistence: [N] lag-1 autocorrelation of the first-step median; 0 if unknown.
-    shrinkage: [N] factor that calibration applied to the base forecast's median; NaN without
+    shrinkage: [N] factor by which calibration multiplied the base forecast's median; NaN without
         calibration.
     skill: [N] conservative estimate of the first step's information coefficient; 0 if unknown.
-    source_digest: digest of inputs other than bars that can change under the same name, such as
-        model
-        weights; else empty.
+    source_digest: digest of inputs, other than bars, that can change although the name stays the
+        same, such as model weights; empty if there are none.
     """
 
     name: str
@@ -206,10 +207,10 @@ class ForecastTable:
         skill: Array | None = None,
         source_digest: str = "",
     ) -> ForecastTable:
-        """Build a table from the quantiles of windows, indexed by the clock of the panel `bars`.
+        """Build a table from the quantiles of windows and the panel of bars.
 
-        The arrays have the shapes of the fields. Raises ValueError for inconsistent shapes, and for
-        quantiles that are not prices or decrease along the levels.
+        The arguments have the shapes of the fields of the same names. Raises ValueError for
+        inconsistent shapes, and for quantiles that are not prices or decrease along the levels.
         """
         count = len(windows)
         return cls(
@@ -229,12 +230,12 @@ class ForecastTable:
     def forecast(
         self, bars: Bars, since: np.datetime64 | Instants, progress: Progress = no_progress
     ) -> ForecastTable:
-        """Return this table; the arguments are ignored, as the table has all its forecasts."""
+        """Return this table; the arguments are ignored, because it contains all its forecasts."""
         return self
 
     @property
     def all_quantiles(self) -> Array32:
-        """Dense array of all quantiles, [N, H, Q]; two kilobytes per window."""
+        """All quantiles as one array, [N, H, Q], which needs two kilobytes per window."""
         if not isinstance(self.quantiles, LocationScale):
             return self.quantiles
         out = empty_array(*self.quantiles.shape)
@@ -247,9 +248,8 @@ class ForecastTable:
     def check_quantiles(self, lower_bound: float) -> None:
         """Check that quantiles are finite, nondecreasing along the levels, and above a bound.
 
-        lower_bound: exclusive lower bound in USD. It is minus infinity for a network, which may
-            forecast
-            prices below zero in a crash.
+        lower_bound: exclusive lower bound in USD. Use minus infinity for a network, which may
+            forecast prices below zero in a crash.
 
         Raises ValueError with the symbol, instant and step of the first invalid quantile.
         """
@@ -286,7 +286,7 @@ ORACLE_KIND = "oracle"  # `forecaster=oracle`, whose name in the trial ledger is
 
 
 def has_look_ahead(name: str) -> bool:
-    """Return whether a forecaster's name marks it as a look-ahead forecaster."""
+    """Return whether a forecaster's name has the mark of a look-ahead forecaster."""
     return LOOK_AHEAD_NOTE in name or name == ORACLE_KIND
 
 
@@ -306,7 +306,9 @@ class Forecaster(Protocol):
     def forecast(
         self, bars: Bars, since: np.datetime64 | Instants, progress: Progress = no_progress
     ) -> ForecastTable:
-        """Forecast every symbol at each of its bars from `since` on, and at its last bar before.
+        """Forecast every symbol at each of its bars from `since` on.
+
+        The forecast at each symbol's last bar before `since` is included.
 
         bars: panel of S symbols; a forecast reads only bars up to its own.
         since: one instant for all symbols, or one per symbol, [S].

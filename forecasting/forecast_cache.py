@@ -2,9 +2,10 @@
 
     FOLDER/<digest of the specification>/<year>.sqlite
 
-A row of the file is a portion: forecasts issued in one month that were computed together, with the
-digests of their inputs. A portion is written in one transaction, and only once if two processes
-compute it. Every part of a portion has a checksum; a damaged portion is removed and recomputed.
+A row of a file is a portion: forecasts that were issued in one month and computed together, with
+the digests of their inputs. A portion is written in one transaction. If two processes compute it,
+it is written only once. Each part of a portion has a checksum. A damaged portion is removed and
+recomputed.
 """
 
 from __future__ import annotations
@@ -57,7 +58,7 @@ class CacheWriteFailed(Exception):
 
 @dataclass(frozen=True, slots=True)
 class CachePartition:
-    """The cached forecasts of one specification, in one file per year; thread-safe.
+    """The cached forecasts of one specification, in one file per year; safe for use by threads.
 
     folder: folder of the partition, named after the digest of the specification.
     specification: all inputs of the forecasts other than bars, as JSON text.
@@ -68,9 +69,11 @@ class CachePartition:
 
     @classmethod
     def for_specification(cls, cache: Path, specification: Mapping[str, Any]) -> CachePartition:
-        """Return the partition of a specification, and update its folder's modification time.
+        """Return the partition of a specification, and set its folder's modification time to now.
 
         Raises InputError if the folder cannot be created.
+
+        cache: folder of the cache.
         """
         text = json.dumps(specification, sort_keys=True)
         folder = cache / hashlib.sha256(text.encode()).hexdigest()[:16]
@@ -86,10 +89,13 @@ class CachePartition:
         return cls(folder, text)
 
     def locate(self, issued_at: Instants, keys: WindowKeys) -> tuple[Index, Index]:
-        """Find forecasts: return each one's portion number [n], 0 if missing, and row [n] in it.
+        """Find forecasts in the cache.
+
+        Returns each one's portion number [n], 0 if it is missing, and its row within the portion
+        [n].
 
         issued_at: [n] instants of issue, all in one month.
-        keys: [n] content addresses of the windows.
+        keys: [n] digests of the windows.
         """
         month = _month(issued_at)
         query = "SELECT number, issues FROM portions WHERE month = ? AND specification = ?"
@@ -119,9 +125,9 @@ class CachePartition:
     def add(
         self, issued_at: Instants, keys: WindowKeys, moments: Array32, quantiles: Array32
     ) -> None:
-        """Write one portion: forecasts that were issued in one month.
+        """Write one portion of forecasts, which were all issued in the same month.
 
-        issued_at, keys: [n] instants of issue, and content addresses of the windows.
+        issued_at, keys: [n] instants of issue, and digests of the windows.
         moments: [n, 2, H] median and log variance of the log return.
         quantiles: [n, H, Q] price quantiles in USD.
 
@@ -157,7 +163,7 @@ class CachePartition:
             raise CacheWriteFailed(f"{self.folder} cannot be written: {error}") from error
 
     def read(self, issued_at: Instants, portion: int, part: str) -> Array32:
-        """Return all moments [n, 2, H] or quantiles [n, H, Q] of one portion.
+        """Return the moments [n, 2, H] or the quantiles [n, H, Q] of all forecasts in one portion.
 
         issued_at: instants of issue, which determine the year's file.
         portion: portion number from `locate`.
@@ -176,7 +182,10 @@ class CachePartition:
         return np.frombuffer(whole, np.float32).reshape(-1, *PART_SHAPES[part])
 
     def _asked(self, year: int, ask: Callable[[sqlite3.Connection], Sequence[Any]]) -> Any:
-        """Return the result of a query on a year's file; empty without a usable file."""
+        """Return the result of a query on a year's file; [] if the file is absent or unusable.
+
+        ask: function that queries the open file.
+        """
         path = self._path(year)
         if not os.path.exists(path):
             return []
@@ -192,7 +201,13 @@ class CachePartition:
         return []
 
     def _whole(self, place: tuple[int, int], blob: bytes) -> memoryview:
-        """Return a blob without its checksum; remove a damaged portion if possible."""
+        """Return the content of a blob without its checksum.
+
+        If the checksum does not match, removes the portion if possible and raises
+        CachedForecastsDamaged.
+
+        place: year of the file, and number of the portion.
+        """
         content = memoryview(blob)[:-_CHECKSUM]
         if len(blob) > _CHECKSUM and zlib.crc32(content).to_bytes(_CHECKSUM) == blob[-_CHECKSUM:]:
             return content
@@ -214,6 +229,6 @@ def _month(issued_at: Instants) -> str:
 
 
 def _sealed(values: np.ndarray) -> tuple[memoryview, bytes]:
-    """Return the bytes of an array, and their checksum."""
+    """Return an array's bytes and their checksum."""
     content = np.ascontiguousarray(values).reshape(-1).view(np.uint8).data
     return content, zlib.crc32(content).to_bytes(_CHECKSUM)

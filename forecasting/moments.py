@@ -1,4 +1,4 @@
-"""Expected return and volatility over the holding interval from a quantile forecast."""
+"""Expected return and volatility over a holding interval, from a quantile forecast."""
 
 from __future__ import annotations
 
@@ -32,16 +32,16 @@ NORMAL_Q90 = 1.2815515655446004  # the standard normal's 90 % quantile
 
 
 def expected_return_between(values: Quantiles, price: Array, start: Array, end: Array) -> Array:
-    """Return each forecast's median return between two points of the symbol's own bars.
+    """Return each forecast's median return between two points in time, counted in bars.
 
-    The median is interpolated linearly between steps; beyond the last step the expected return is
-    0. A result depends bitwise on its own forecast only, whatever the batch size.
+    The median is interpolated linearly between steps; after the last step the expected return is 0.
+    Each result is bitwise the same, whichever other forecasts are in the arrays.
 
     values: [n, H, Q] price quantiles in USD.
     price: [n] last close at issue, in USD.
-    start, end: [n], or [P, n] for P intervals per forecast: start and end of the interval in own
-        bars after the issue, fractional inside a bar. A decision at the issue has begin 0 and an
-        integer finish.
+    start, end: [n], or [P, n] for P intervals per forecast: start and end of the interval as
+        numbers of the symbol's bars after issue, fractional within a bar. For a decision at issue,
+        `start` is 0 and `end` is an integer.
     """
     return _median(values, price, end) - _median(values, price, start)
 
@@ -56,8 +56,8 @@ def cumulative_variance(
     values: [n, H, Q] price quantiles in USD.
     price: [n] last close at issue, in USD.
     bars_ahead: [n], or [P, n] for P horizons per forecast: number of the symbol's bars after issue.
-    rule: rule of `volatility`.
-    tail_variance: variance per bar after the last step.
+    rule: rule by which `volatility` derives a standard deviation from quantiles.
+    tail_variance: [n] variance per bar after the last step.
     """
 
     def squared_volatility(rows: Index, step: int, close: Array) -> Array:
@@ -69,7 +69,7 @@ def cumulative_variance(
 
 
 def variance_after_last_step(bars_ahead: Array, tail_variance: Array) -> Array:
-    """Return the variance that accrues after the last forecast step.
+    """Return the variance that accrues after the last forecast step; 0 before that step.
 
     bars_ahead: number of the symbol's bars after issue.
     tail_variance: variance per bar after the last step.
@@ -113,12 +113,13 @@ def log_moments(values: Array32, price: Array) -> tuple[Array32, Array32]:
 
 @dataclass(frozen=True, eq=False, slots=True)
 class LogMoments:
-    """Moments of a history's forecasts for calibration, a tenth of the size of a `ForecastTable`.
+    """Moments of a history's forecasts, for calibration; a tenth of a `ForecastTable` in size.
 
     name: name of the forecaster.
     windows: input of each forecast.
     median, log_variance: [N, H] median and log variance of the forecasts' log returns.
-    source_digest: digest of inputs other than bars that can change under the same name; else empty.
+    source_digest: digest of inputs, other than bars, that can change although the name stays the
+        same; empty if there are none.
     """
 
     name: str
@@ -139,7 +140,10 @@ class LogMoments:
 
 
 def _median(values: Quantiles, price: Array, place: Array) -> Array:
-    """Return the median return from each issue to `place` bars later, [n] or [P, n]."""
+    """Return the median return from each forecast's issue to `place` bars later.
+
+    place: [n], or [P, n] for P points in time per forecast.
+    """
 
     def median_return(rows: Index, step: int, close: Array) -> Array:
         return np.asarray(values[rows, step, MEDIAN_INDEX] / close - 1)
@@ -148,11 +152,13 @@ def _median(values: Quantiles, price: Array, place: Array) -> Array:
 
 
 def _along(price: Array, place: Array, read: Callable[[Index, int, Array], Array]) -> Array:
-    """Return the values of `read` at `place`, interpolated between steps, [n] or [P, n].
+    """Return a figure of each forecast after `place` bars, interpolated linearly between steps.
 
-    The interpolated value is 0 at the issue, and constant beyond the last step.
+    The figure is 0 at issue, and constant after the last step.
 
-    read: function of forecast indices [m], a step, and the forecasts' prices [m].
+    place: [n], or [P, n] for P points in time per forecast; the result has the same shape.
+    read: function that returns the figure at a step, [m], for forecast indices [m], the step, and
+        the forecasts' prices [m].
     """
     inside = np.minimum(place, HORIZON)
     low = np.floor(inside).astype(int)
@@ -176,7 +182,11 @@ def _along(price: Array, place: Array, read: Callable[[Index, int, Array], Array
 
 
 def _whole_deviation(values: Array | Array32, price: Array | Array32) -> Array:
-    """Return the standard deviation of the return of quantiles [..., Q] at LEVELS, at a price."""
+    """Return the standard deviation of the return that price quantiles imply, [...].
+
+    values: [..., Q] price quantiles at LEVELS.
+    price: [...] last close at issue.
+    """
     rows = values.reshape(-1, len(_Q))
     prices = np.broadcast_to(price, values.shape[:-1]).reshape(-1).astype(np.float64)
     deviation = _deviations(rows, prices, _FIRST, _ONE, _OTHER, _WEIGHT)
@@ -187,11 +197,14 @@ def _whole_deviation(values: Array | Array32, price: Array | Array32) -> Array:
 def _deviations(
     values: Array | Array32, price: Array, first: Array, one: Index, other: Index, weight: Array
 ) -> Array:
-    """Return √(q·b·q - (a·q)²) of the returns q less their median, for each row of values [n, Q].
+    """Return the standard deviation √(q·b·q - (a·q)²) of each row's return quantiles q, [n].
 
-    price: [n].
-    first: [Q] a.
-    one, other, weight: [m] row, column and value of each entry of b.
+    The median is subtracted from q first.
+
+    values: [n, Q] price quantiles.
+    price: [n] last close at issue.
+    first: [Q] vector a.
+    one, other, weight: [m] row, column and value of each nonzero entry of the matrix b.
     """
     # A matrix product would sum in an order that depends on the number of rows, and a decision on
     # the same bars would differ in the last bit. Rows are processed in blocks, so that the
@@ -226,7 +239,8 @@ def _deviations(
 def _moment_forms() -> tuple[Array, Array]:
     """Return a [Q] and b [Q, Q] such that quantiles q have mean a·q and second moment q·b·q.
 
-    Linear between levels; beyond the outermost two an exponential tail through them.
+    The quantile function is linear between levels. Beyond the outermost level on each side, it has
+    the exponential tail that passes through the outermost two levels.
     """
     first = np.zeros(len(_Q))
     second = np.zeros((len(_Q), len(_Q)))

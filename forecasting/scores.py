@@ -1,9 +1,10 @@
-"""Scores of forecasts: proper scores and calibration per forecast, and means with errors.
+"""Scores of forecasts: proper scores and calibration of each forecast, and means with errors.
 
-Scores are measured on log returns from the issuing bar's close, in units of the symbol's trailing
-deviation (100 own bars, times √step), so that symbols and steps can be averaged. Errors are
-clustered by week: forecasts of one week, of all symbols and overlapping steps, are one observation.
-The half-width of a mean's 95 % interval follows Student's t over weeks.
+Scores are computed on log returns from the close of the issuing bar. They are in units of the
+symbol's trailing standard deviation (over its last 100 bars, times √step), so that symbols and
+steps can be averaged. Errors are clustered by week: forecasts of one week, of all symbols and
+overlapping steps, are one observation. The half-width of a mean's 95 % interval follows Student's t
+over weeks.
 """
 
 from __future__ import annotations
@@ -34,13 +35,19 @@ CRPS_WEIGHTS = 2 * np.gradient(LEVEL_ARRAY)
 
 
 def pinball_loss(quantiles: Array, realised: Array) -> Array:
-    """Return the pinball loss [n, Q] of quantiles [n, Q] (Koenker and Bassett 1978)."""
+    """Return the pinball loss of each quantile, [n, Q] (Koenker and Bassett 1978).
+
+    quantiles: [n, Q] quantiles at `LEVELS`.
+    realised: [n] outcomes.
+    """
     error = realised[:, None] - quantiles
     return np.asarray(np.maximum(LEVEL_ARRAY * error, (LEVEL_ARRAY - 1) * error))
 
 
 def interval_score(lower: Array, upper: Array, realised: Array, coverage: float) -> Array:
-    """Return the interval score, width + 2/α · miss, [n] (Gneiting and Raftery 2007).
+    """Return the interval score [n]: width + 2/α · miss (Gneiting and Raftery 2007).
+
+    The miss is the distance of the outcome from the interval, 0 inside it.
 
     lower, upper, realised: [n] bounds of the interval, and outcomes.
     coverage: nominal coverage 1 - α.
@@ -52,7 +59,7 @@ def interval_score(lower: Array, upper: Array, realised: Array, coverage: float)
 def probability_integral_transform(quantiles: Array, realised: Array) -> Array:
     """Return the probability integral transform [n]: the quantile level of each outcome.
 
-    It is interpolated linearly between levels; 0 or 1 beyond the outermost quantiles.
+    The level is interpolated linearly between levels; it is 0 or 1 beyond the outermost quantiles.
 
     quantiles: [n, Q] quantiles at `LEVELS`.
     realised: [n] outcomes.
@@ -76,16 +83,17 @@ def score_forecasts(
 
     The row order is the same for every forecaster. The columns are
 
-    symbol, kind, issued_at, week, step: symbol, asset class, issue and horizon of the forecast.
-    slot: slot in the day of the issuing bar.
+    symbol, kind, issued_at, week, step: symbol, asset class, instant and week of issue, and horizon
+        of the forecast in bars.
+    slot: intraday slot of the issuing bar.
     loss: mean pinball loss over the levels, in units of the trailing deviation; NaN where the
         outcome is not known.
     crps: continuous ranked probability score, in the same units.
     score80: interval score of the 80 % interval, in the same units.
-    inside80, inside90, inside98: whether the interval contains the outcome.
+    inside80, inside90, inside98: true if the 80, 90 or 98 % interval contains the outcome.
     pit: probability integral transform.
-    scale: (return/σ)², σ by the `quantile` rule.
-    expected, realised: expected and realised return over σ.
+    scale: (return/σ)², where σ is the forecast's standard deviation by the `quantile` rule.
+    expected, realised: expected and realised return, both divided by σ.
     """
     logs = [np.log(closes) for closes in table.windows.closes]
     squares = [np.append(0.0, np.cumsum(np.diff(own) ** 2))[: len(own)] for own in logs]
@@ -101,10 +109,10 @@ def score_forecasts(
 
 
 class _Closes(NamedTuple):
-    """Closes of all symbols over their own bars, concatenated.
+    """Closes of all bars of each symbol, concatenated by symbol.
 
     log_close: [M] log of each close.
-    cumulative_squares: [M] cumulative squared log returns, by symbol.
+    cumulative_squares: [M] cumulative sum of squared log returns, within each symbol.
     close_offsets: [S + 1] position of each symbol's first close.
     """
 
@@ -116,7 +124,11 @@ class _Closes(NamedTuple):
 def _scored(
     bars: Bars, table: ForecastTable, rows: Index, steps: Index, closes: _Closes
 ) -> pd.DataFrame:
-    """Return scores of the forecasts with indices `rows` [n] after `steps` [K], step by step."""
+    """Return scores of forecasts, one row per step and forecast, step by step.
+
+    rows: [n] indices of the forecasts.
+    steps: [K] steps that are scored.
+    """
     windows = table.windows
     symbol = windows.symbol_index[rows]
     issued = windows.issued_at[rows]
@@ -174,7 +186,9 @@ def _scored(
 def clustered_mean(values: pd.Series, week: pd.Series) -> tuple[float, float]:
     """Return a mean and its standard error, clustered by week (Liang and Zeger 1986).
 
-    values, week: values, and the week of each. The error is NaN if all values are from one week.
+    The error is NaN if all values are from one week.
+
+    values, week: values, and the week of each.
     """
     # Overlapping steps and symbols of one week move together. Counted as independent rows they
     # would make chance look like skill.
@@ -187,11 +201,11 @@ def clustered_mean(values: pd.Series, week: pd.Series) -> tuple[float, float]:
 
 
 def interval_half_width(error: float, week: pd.Series) -> float | None:
-    """Return the half-width of a mean's 95 % confidence interval; None below MIN_WEEKS weeks.
+    """Return the half-width of a mean's 95 % confidence interval; None for too few weeks.
 
-    The half-width is `error` times the quantile of Student's t with weeks - 1 degrees of freedom
-    (Cameron and Miller 2015). A half-width of two errors would miss the mean 14 % of the time over
-    4 weeks, and 5 % over 60.
+    At least MIN_WEEKS weeks are required. The half-width is `error` times the quantile of Student's
+    t with weeks - 1 degrees of freedom (Cameron and Miller 2015). An interval of two standard
+    errors would miss the true mean 14 % of the time with 4 weeks of data, and 5 % with 60.
 
     error: standard error of the mean, clustered by week.
     week: week of each value.
@@ -203,12 +217,12 @@ def interval_half_width(error: float, week: pd.Series) -> float | None:
 
 
 def gain_over_baseline(scores: pd.DataFrame, baseline: pd.DataFrame) -> dict[str, float | None]:
-    """Return the relative reduction of the loss against a baseline, with its error, as figures.
+    """Return figures of the relative reduction of the loss against a baseline.
 
     mean: reduction of the loss, as a fraction of the baseline's loss.
-    error: standard error of the mean; None within one week.
+    error: standard error of the mean; None if all scores are from one week.
     reach: half-width of the mean's 95 % interval; None for too few weeks.
-    beyond: sign of the mean if its size exceeds `reach`, else 0.
+    beyond: sign of the mean if its absolute value exceeds `reach`, else 0.
     """
     level = float(baseline["loss"].mean())
     saved, error = clustered_mean(baseline["loss"] - scores["loss"], scores["week"])
@@ -219,7 +233,7 @@ def gain_over_baseline(scores: pd.DataFrame, baseline: pd.DataFrame) -> dict[str
 
 
 def _defined(figures: dict[str, float | None]) -> dict[str, float | None]:
-    """Return the figures with None in place of NaN."""
+    """Return the figures with NaN replaced by None."""
     return {
         name: None if value is None or np.isnan(value) else value for name, value in figures.items()
     }
@@ -240,9 +254,11 @@ def rank_correlation(
 
 
 def summarise_scores(frame: pd.DataFrame) -> dict[str, float | None]:
-    """Return the mean scores of a `score_forecasts`, with standard errors of compared scores.
+    """Return the means of the scores in a frame, with standard errors of the main ones.
 
-    Undefined figures are None.
+    Figures that are undefined are None.
+
+    frame: scores from `score_forecasts`.
     """
     week = frame["week"]
     pit = np.sort(frame["pit"].to_numpy())
@@ -273,10 +289,10 @@ def score_common_forecasts(
     steps: Sequence[int],
     progress: Progress = no_progress,
 ) -> list[pd.DataFrame]:
-    """Score the forecasts that all tables issue from `first` to `last`, one frame per table.
+    """Score the forecasts that all tables contain; return one score frame per table.
 
-    All frames have the same forecasts in the same rows, ordered by time and symbol. Forecasts
-    without a known outcome are skipped.
+    Only forecasts issued from `first` to `last` count. All frames have the same forecasts in the
+    same rows, ordered by time and symbol. Forecasts without a known outcome are skipped.
 
     Raises InputError if there are no common forecasts with a known outcome.
     """
@@ -311,9 +327,9 @@ def score_common_forecasts(
 def select_common_forecasts(
     tables: Sequence[ForecastTable], first: np.datetime64, last: np.datetime64
 ) -> list[Index]:
-    """Return, for each table, the indices of the forecasts that all tables issue.
+    """Return, for each table, the indices of the forecasts that all tables contain.
 
-    The forecasts are issued from `first` to `last`, and ordered by time and symbol.
+    Only forecasts issued from `first` to `last` count. They are ordered by time and symbol.
     """
     keys = []
     for table in tables:

@@ -55,7 +55,7 @@ DEFAULT_SYMBOL_SETTINGS_FOLDER = (
 
 @settings_class("forecaster")
 class ForecasterSettings(Profile):
-    """Settings of a forecaster: its kind and arguments."""
+    """Settings of a forecaster: its kind and the arguments with which it is built."""
 
     kind: str = setting(
         "chronos2",
@@ -96,7 +96,7 @@ class ForecasterSettings(Profile):
 
     @property
     def context_bars(self) -> int:
-        """Number of the symbol's own bars in a forecast's context; 0 for a file or custom class."""
+        """Number of the symbol's bars that a forecast reads; 0 for a file or a custom class."""
         return 0 if self.kind == "file" or is_plugin(self.kind) else self.context_length
 
     @property
@@ -116,7 +116,8 @@ class ForecasterSettings(Profile):
     def build(self, symbols: Sequence[str], predictor: Predictor | None = None) -> Forecaster:
         """Build the configured forecaster for these symbols.
 
-        predictor: function that computes forecasts missing from the cache; None: in this process.
+        predictor: function that computes forecasts missing from the cache; None computes them in
+            this process.
 
         Raises InputError for a model, a file or a class that cannot be used.
         """
@@ -134,11 +135,11 @@ class ForecasterSettings(Profile):
         return CalibratedForecaster(raw, self.calibration, kept)
 
     def check(self) -> None:
-        """Check that the configured file, folder, model or custom class is usable.
+        """Check that the configured file, folder, model or custom class can be used.
 
         A custom class is imported, but only `build` creates an instance of it.
 
-        Raises InputError naming the setting and its value.
+        Raises InputError, which names the setting and its value.
         """
         if is_plugin(self.kind):
             own = load_plugin(FORECASTER_GROUP, self.kind)
@@ -162,7 +163,11 @@ class ForecasterSettings(Profile):
 
 
 def _refuse_incomplete(name: str, made: object) -> None:
-    """Reject a class, or the result of a function, without a method `forecast`."""
+    """Reject a custom class, or the object that a custom function returned, without `forecast`.
+
+    name: name of the class or function, used in the message.
+    made: the class or object.
+    """
     if not callable(getattr(made, "forecast", None)):
         raise InputError(
             f"{TARGET_KEY}: {name} is not a forecaster; add a method forecast(bars, since,"
@@ -203,7 +208,7 @@ FORECASTERS: Mapping[str, Callable[[ForecasterSettings, Sequence[str]], Forecast
 
 
 def computation_device_text(forecaster: Forecaster) -> str:
-    """Describe the device that computed a model's forecasts; empty for other forecasters.
+    """Describe the device that computed forecasts; empty for forecasters without a model.
 
     forecaster: a forecaster from `ForecasterSettings.build`.
     """
@@ -220,7 +225,7 @@ def computation_device_text(forecaster: Forecaster) -> str:
 
 
 def _refuse_twice(words: Sequence[str]) -> None:
-    """Reject a symbol that occurs twice in `symbols`, in any spelling."""
+    """Reject `symbols` if a symbol occurs twice, in the same or in different spellings."""
     seen: set[str] = set()
     for part in ",".join(words).split(","):
         if not part.strip():
@@ -233,7 +238,7 @@ def _refuse_twice(words: Sequence[str]) -> None:
 
 @settings_class()
 class PanelSettings:
-    """Settings of symbols, their date range, and their forecaster."""
+    """Settings of a panel: symbols, date range and forecaster."""
 
     symbols: tuple[str, ...] = setting((), "symbols; empty: all with bars")
     start: str | None = setting(None, "first New York date, inclusive, or a time with a time zone")
@@ -274,7 +279,7 @@ class PanelSettings:
 
     @property
     def configured_timeframe(self) -> Timeframe | None:
-        """Timeframe of bar files from the settings; None: the files determine it."""
+        """Timeframe of the bar files, from the settings; None if the files determine it."""
         day = self.data.crypto_day
         # A setting of days alone is refused for hours, with its own message.
         found = day == "utc" and self.fill == "open"
@@ -283,17 +288,17 @@ class PanelSettings:
 
     @property
     def timeframe_or_hourly(self) -> Timeframe:
-        """Timeframe from the settings; hourly if they leave it to the files."""
+        """Timeframe from the settings; hourly if the settings leave it to the bar files."""
         return self.configured_timeframe or HOURLY
 
     def load_bars(self) -> Bars:
-        """Load the panel of bars up to `end`, from files or from the synthetic market."""
+        """Return the panel of bars up to `end`, from files or from the synthetic market."""
         return self.data.bars(self.symbols, self.start, self.end, self.configured_timeframe)
 
 
 @settings_class()
 class BatchSettings(PanelSettings):
-    """Settings of a batch of forecasts: bars, forecaster and output."""
+    """Settings of a batch of forecasts: bars, forecaster and output file."""
 
     output: str | None = setting(None, "Parquet file of forecasts; null: only the cache is filled")
     launcher: Literal["local", "ray"] = setting(
@@ -361,7 +366,7 @@ class PluginForecaster:
     """A wrapper of a custom forecaster that reports invalid results as one-line errors.
 
     custom_forecaster: the custom forecaster.
-    origin: text of the call that created the forecaster, for messages.
+    origin: text of the call that created the forecaster, used in messages.
     """
 
     custom_forecaster: Forecaster
@@ -375,10 +380,11 @@ class PluginForecaster:
     def forecast(
         self, bars: Bars, since: np.datetime64 | Instants, progress: Progress = no_progress
     ) -> ForecastTable:
-        """Return the custom forecaster's table after validation.
+        """Return the custom forecaster's table after validating it.
 
-        The table must have the panel's symbols and clock, and every forecast a first step. The
-        forecaster gets read-only bars. Raises InputError for an invalid result.
+        The table must have the panel's symbols and clock, and every forecast must have a value at
+        the first step. The forecaster gets read-only bars, so that it cannot change them. Raises
+        InputError for an invalid result.
         """
         with plugin_errors(FORECASTER_GROUP, self.origin):
             table = self.custom_forecaster.forecast(_read_only(bars), since, progress)
@@ -405,7 +411,7 @@ class PluginForecaster:
 
 
 def _read_only(bars: Bars) -> Bars:
-    """Return the same bars as read-only arrays."""
+    """Return the bars as a panel whose arrays cannot be written."""
     view = bars.slice_rows(0, len(bars.times))
     for array in (view.times, view.values, view.mask):
         array.setflags(write=False)

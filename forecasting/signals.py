@@ -1,8 +1,8 @@
 """Forecasts from trading signals: a direction with a claimed hit rate and payoff.
 
-A signal states how often its trades win and how much they win for what they lose. That is a claim
-about the mean return. As a forecast it passes the same calibration as any other: it counts as far
-as its own past confirms it, and Kelly sizes what is left.
+A signal claims how often its trades win, and how large a win is relative to a loss. That is a claim
+about the mean return. As a forecast, it is calibrated like any other: it is shrunk to the part that
+past outcomes confirm, and Kelly sizes positions by that part.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class Signals(NamedTuple):
     """Signals of S symbols at an instant.
 
     direction: [S] 1 for a rise, -1 for a fall, 0 for no signal.
-    hit_rate: claimed share of trades that win, inside 0 … 1; one number or [S].
+    hit_rate: claimed fraction of trades that win, between 0 and 1; one number or [S].
     payoff: claimed average win divided by the average loss, above 0; one number or [S].
     """
 
@@ -37,16 +37,17 @@ class Signals(NamedTuple):
 
 @dataclass(frozen=True)
 class SignalForecaster:
-    """A forecaster whose mean return is what a signal claims, with a random walk around it.
+    """A forecaster whose mean return is what a signal claims, with a random walk's dispersion.
 
-    A trade of hit rate p and payoff b wins b·L or loses L. Its deviation is that of the symbol over
-    `holding` bars, σ√holding, therefore L = σ√holding / ((1 + b)·√(p(1 − p))), and the mean log
-    return over these bars is direction·(p·b − (1 − p))·L. It grows evenly until then and stays.
+    A trade with hit rate p and payoff b wins b·L or loses L. Its standard deviation equals that of
+    the symbol over `holding` bars, σ√holding. Therefore L = σ√holding / ((1 + b)·√(p(1 − p))), and
+    the mean log return over these bars is direction·(p·b − (1 − p))·L. The mean grows linearly with
+    the step up to `holding`, and is constant after it.
 
     name: name in reports.
-    signals: function of the symbols' price history up to an instant; it returns their signals in
-        order.
-    lookback: number of bars of each symbol that the function reads.
+    signals: function that gets the symbols' price history up to an instant, and returns the signals
+        of the symbols in the same order.
+    lookback: number of bars of each symbol that the function gets.
     holding: number of bars for which a signal is held, 1 … 24.
     """
 
@@ -68,7 +69,10 @@ class SignalForecaster:
     def forecast(
         self, bars: Bars, since: np.datetime64 | Instants, progress: Progress = no_progress
     ) -> ForecastTable:
-        """Forecast every symbol at each of its bars from `since` on, and at its last bar before."""
+        """Forecast every symbol at each of its bars from `since` on.
+
+        The forecast at each symbol's last bar before `since` is included.
+        """
         windows = Windows.from_bars(bars, since, self.lookback)
         own = OwnBars(bars)
         rows = np.searchsorted(bars.times, windows.issued_at)
@@ -89,9 +93,12 @@ class SignalForecaster:
 
 
 def claimed_mean(signals: Signals, count: int) -> Array:
-    """Return the claimed mean returns [S] in deviations of the holding period.
+    """Return the claimed mean return of each symbol, [S].
 
-    Raises InputError for values of another shape or out of range.
+    It is in units of the standard deviation over the holding period. Raises InputError for values
+    of another shape or out of range.
+
+    count: number of symbols, S.
     """
     direction, hit_rate, payoff = (
         np.broadcast_to(np.asarray(each, dtype=np.float64), (count,)) for each in signals

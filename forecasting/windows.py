@@ -1,6 +1,6 @@
-"""Input windows of a history's forecasts, and their content addresses in the cache.
+"""Input windows of a history's forecasts, and the keys under which forecasts are cached.
 
-S symbols, T instants, N windows, L bars of a window.
+Dimensions: S symbols, T instants, N windows, L bars in a window.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ WindowKeys = npt.NDArray[np.uint64]
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Windows:
-    """Input windows of N forecasts: each has a symbol's last closes up to the issuing bar.
+    """Input windows of N forecasts: each contains a symbol's last closes up to the issuing bar.
 
-    closes: [S] arrays of closes in USD, one per symbol over its own bars.
+    closes: [S] arrays with the closes of all bars of each symbol, USD.
     lengths: [S] number of bars in each symbol's windows.
     symbol_index: [N] index of each window's symbol, nondecreasing.
-    last_bar: [N] index of the issuing bar among the symbol's own bars.
+    last_bar: [N] index of the issuing bar among the symbol's bars.
     issued_at: [N] instant at which the issuing bar became known.
     """
 
@@ -38,11 +38,11 @@ class Windows:
     def from_bars(
         cls, bars: Bars, since: np.datetime64 | Instants, lengths: int | Index
     ) -> Windows:
-        """Return the windows issued at or after `since`, and each symbol's last window before.
+        """Return the windows issued at or after `since`, and each symbol's last window before it.
 
         since: first instant of issue: one for all symbols, or one per symbol [S].
-        lengths: bars per window: one for all symbols, or one per symbol [S]. A symbol has no window
-            before it has that many own bars.
+        lengths: number of bars per window: one for all symbols, or one per symbol [S]. A symbol has
+            no window until it has that many bars.
         """
         count = len(bars.symbols)
         lengths = np.broadcast_to(np.asarray(lengths, dtype=np.int64), count)
@@ -78,7 +78,7 @@ class Windows:
         return [slice(first, last) for first, last in pairwise(bounds.tolist())]
 
     def group_by_month(self) -> list[Index]:
-        """Group windows by month of issue: return the increasing indices of each month in order."""
+        """Group windows by month of issue; return the indices of each month, increasing."""
         if not len(self):
             return []
         first, last = self.issued_at.min(), self.issued_at.max()
@@ -86,10 +86,10 @@ class Windows:
         return [month for month in self.split_at(months.astype("datetime64[ns]")) if len(month)]
 
     def split_at(self, marks: Instants) -> list[Index]:
-        """Group windows by intervals: return the indices of those issued between successive marks.
+        """Group windows by intervals of issue; return the indices of the windows in each interval.
 
-        marks: increasing instants; the last interval is open-ended, and windows before the first
-            mark are skipped.
+        marks: increasing instants at which intervals begin. The last interval has no end, and
+            windows before the first mark are skipped.
         """
         parts = self.slices_by_symbol()
         begins = [np.searchsorted(self.issued_at[part], marks) + part.start for part in parts]
@@ -127,9 +127,11 @@ class Windows:
         return batch
 
     def latest_by_instant(self, clock: Instants) -> npt.NDArray[np.int32]:
-        """Return the index [S, T] of each symbol's last window issued by each instant of `clock`.
+        """Return the index of each symbol's last window issued at or before each instant, [S, T].
 
         It is -1 before the symbol's first window.
+
+        clock: [T] instants.
         """
         rows = np.full((len(self.closes), len(clock)), -1, dtype=np.int32)
         column = np.searchsorted(clock, self.issued_at)
@@ -137,7 +139,7 @@ class Windows:
         return np.maximum.accumulate(rows, axis=1, out=rows)
 
     def content_keys(self) -> WindowKeys:
-        """Return a 64-bit content address of each window, a hash of its closes and instant, [N]."""
+        """Return a 64-bit key of each window, [N]: a hash of its closes and its instant."""
         addresses = np.empty(len(self), dtype=np.uint64)
         parts = zip(self.closes, self.lengths.tolist(), self.slices_by_symbol(), strict=True)
         for closes, length, part in parts:
@@ -159,7 +161,7 @@ def last_index_before(times: Instants, since: np.datetime64) -> int:
 
 
 def mix_bits(bits: WindowKeys) -> WindowKeys:
-    """Mix the bits of 64-bit integers (the finaliser of SplitMix64, Steele, Lea and Flood 2014)."""
+    """Mix the bits of 64-bit integers, as the finaliser of SplitMix64 (Steele et al. 2014) does."""
     x = bits + np.uint64(0x9E3779B97F4A7C15)
     x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
@@ -167,7 +169,12 @@ def mix_bits(bits: WindowKeys) -> WindowKeys:
 
 
 def _rolling(values: WindowKeys, length: int) -> WindowKeys:
-    """Return a polynomial modulo 2^64 of each run of `length` values, [N - length + 1]."""
+    """Return a polynomial modulo 2^64 of each run of consecutive values.
+
+    The result has N - length + 1 entries for N values.
+
+    length: number of values in a run.
+    """
     # Every run is summed from scratch: an address then depends on its own bars alone, not on the
     # start of the history.
     count = len(values) - length + 1

@@ -63,17 +63,15 @@ INVALID_ID_CHARACTERS = re.compile(r"[^A-Za-z0-9_.-]")
 class AccountResponses:
     """Venue responses that together describe an account.
 
-    account_entry, positions, orders, clock: responses to /account, /positions, /orders (open ones)
-        and
-        /clock.
-    in_flight: intents of our orders with an unknown outcome.
+    account_entry, positions, orders, clock: responses to /account, /positions, /orders (open orders
+        only) and /clock.
+    in_flight: our orders of unknown outcome, as recorded before they were sent.
     is_reread: true if the previous responses were inconsistent. Differences that price moves
-        between
-        the responses can explain are then accepted.
+        between the responses can explain are then accepted.
     last_prices: last trade prices, USD, of symbols without a price in the responses.
-    sent_orders: our open orders as they were sent, by id. Their terms complete a response that
-        lacks some.
-        An unreadable order of another client becomes an `UnmodelledOrder`.
+    sent_orders: our open orders as they were sent, by id. If the response about an order lacks
+        terms, the terms as sent are used. An unreadable order of another client becomes an
+        `UnmodelledOrder`.
     is_paper: true if the account trades without real money.
     """
 
@@ -91,8 +89,8 @@ class AccountResponses:
 def parse_account_reading(responses: AccountResponses) -> AccountReading:
     """Return the account that the venue's responses describe.
 
-    The account snapshot excludes unreadable orders of other clients and positions without a price.
-    The result lists both separately.
+    The account snapshot in the result excludes unreadable orders of other clients, and positions
+    without a price. Separate fields of the result list these orders and positions.
 
     Raises
     ------
@@ -132,9 +130,11 @@ def unpriced_symbols(positions: Sequence[JsonObject]) -> set[str]:
 
 
 def _complete_terms(entry: JsonObject, sent: Mapping[str, AnyOrder]) -> JsonObject:
-    """Complete an open order with its recorded terms where the response lacks them.
+    """Return the entry of an open order, with the terms as sent in place of missing fields.
 
-    Alpaca's API reference requires none of these fields.
+    Alpaca's API reference requires none of the fields symbol, side and qty.
+
+    sent: our open orders as they were sent, by id.
     """
     absent = [name for name in ("symbol", "side", "qty") if entry.get(name) in (None, "")]
     order = sent.get(entry_order_id(entry)) if absent else None
@@ -150,9 +150,14 @@ def _complete_terms(entry: JsonObject, sent: Mapping[str, AnyOrder]) -> JsonObje
 
 
 def _unmodelled_orders(entry: JsonObject) -> list[UnmodelledOrder]:
-    """Return a list of the open order if an account does not model it; else an empty list.
+    """Return the open order in a list if the account snapshot cannot represent it, else [].
 
-    Raises the errors of `parse_account_reading`.
+    The snapshot represents neither orders for options nor orders for an amount of dollars.
+
+    Raises
+    ------
+    BrokerError
+        for an order that cannot be read.
     """
     if _is_of_options(entry):
         return [_option_order(entry)]
@@ -170,9 +175,9 @@ def _unmodelled_orders(entry: JsonObject) -> list[UnmodelledOrder]:
 def _account_of(
     answers: AccountResponses, holdings: ParsedPositions, others: Sequence[UnmodelledOrder]
 ) -> AccountSnapshot:
-    """Return the account that the venue's responses describe; all orders must be readable.
+    """Return the account snapshot that the venue's responses describe; all orders must be readable.
 
-    others: open orders that the account does not model.
+    others: open orders that the snapshot cannot represent.
     """
     facts, orders, reread = answers.account_entry, answers.orders, answers.is_reread
     AccountEntry.currency.read(facts)
@@ -226,7 +231,7 @@ def _account_of(
 def with_fills(account: AccountSnapshot, fills: Sequence[Fill]) -> AccountSnapshot:
     """Return the account with fills added to its positions.
 
-    Cash is unchanged, because the account is read again before the next decision.
+    Cash is left unchanged, because the account is read again before the next decision.
     """
     held = dict(account.positions)
     prices = dict(account.prices)
@@ -241,8 +246,8 @@ def is_trading_status(status: str, *, paper: bool) -> bool:
     """Return whether an account with this status may place orders.
 
     In Alpaca's `AccountStatus`, ACTIVE may trade on live and paper accounts, PAPER_ONLY on paper
-    accounts. Any other status marks an account that is not open yet, is being changed, is
-    restricted or is closed.
+    accounts only. With any other status the account is not yet open, being changed, restricted or
+    closed.
     """
     return status == ACTIVE_STATUS or (paper and status == PAPER_ONLY_STATUS)
 
@@ -260,7 +265,13 @@ def _block_reason(facts: JsonObject, *, paper: bool) -> str:
 
 
 def _with_held_back(account: AccountSnapshot, available: Mapping[str, Decimal]) -> AccountSnapshot:
-    """Return the account with symbols marked uncertain if part of their position is locked."""
+    """Return the account with symbols marked uncertain if the venue locks part of their position.
+
+    The part is locked if the available quantity is less than the position minus our open
+    reductions.
+
+    available: quantities that no order reserves according to the venue, by symbol.
+    """
     reductions = account.open_reductions
     held_back = set()
     for symbol, quantity in available.items():
@@ -282,7 +293,7 @@ def _is_by_value(entry: JsonObject) -> bool:
 
 
 def _reserved_cash(open_orders: Sequence[Order], prices: Mapping[str, float]) -> Decimal:
-    """Return the cash that open purchases may reserve, USD; infinite if one has no price."""
+    """Return the cash that open purchases may reserve, USD; infinite if a purchase has no price."""
     total = Decimal(0)
     for order in open_orders:
         price = order.limit_or_stop_price or prices.get(order.symbol)
@@ -294,8 +305,9 @@ def _reserved_cash(open_orders: Sequence[Order], prices: Mapping[str, float]) ->
 def parse_open_order(entry: JsonObject) -> list[Order]:
     """Return the unfilled part of an open order, as a list of at most one order.
 
-    The list is empty for options, and for orders by value (notional). Legs that wait for the order
-    and then close its position are excluded.
+    The list is empty for orders for options, and for orders for an amount of dollars (notional).
+    The closing legs of a bracket order, which become active once the order has filled, are not
+    returned.
     """
     if _is_of_options(entry) or _is_by_value(entry):
         return []
@@ -341,13 +353,16 @@ def entry_order_id(entry: JsonObject) -> str:
 
 
 def _is_of_options(entry: JsonObject) -> bool:
-    """Return whether an order is for options; an order of several legs has no symbol."""
+    """Return whether an order is for options.
+
+    An order without a symbol is one, because it has several legs.
+    """
     name = OrderEntry.symbol.read(entry)
     return name is None or is_option(name)
 
 
 def _option_order(entry: JsonObject) -> UnmodelledOrder:
-    """Return an open order of options, with the largest loss that its remainder can cause."""
+    """Return an open order for options, with the largest loss that its unfilled part can cause."""
     legs = [entry] if OrderEntry.symbol.read(entry) else list(OrderEntry.legs.read(entry))
     options: defaultdict[OptionContract, Decimal] = defaultdict(Decimal)
     known = bool(legs)
@@ -374,7 +389,7 @@ def _option_order(entry: JsonObject) -> UnmodelledOrder:
 
 
 def _loss_of(options: Mapping[OptionContract, Decimal | int]) -> Decimal:
-    """Return the largest loss of options at expiry, USD; infinite if unbounded."""
+    """Return the largest loss that options can have at expiry, USD; infinite if unbounded."""
     loss = max_expiry_loss(options)
     return INFINITY if loss is None else loss
 

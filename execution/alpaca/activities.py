@@ -48,9 +48,9 @@ _KINDS: Mapping[str, ActivityKind] = {
 def activities_since(connection: VenueConnection, after: np.datetime64) -> list[Activity]:
     """Return all activities of the account after an instant, oldest first.
 
-    An activity with only a date is included if its date is after the instant; such activities are
-    often listed late. An unreadable row is skipped and described in the connection's
-    `unreadable_activities`. Positions and cash still include its effect.
+    An activity with a date but no time is included if its date is after the instant; the venue
+    often lists such activities late. An unreadable activity is skipped, and described in the
+    connection's `unreadable_activities`. The account's positions and cash still include its effect.
     """
     activities, unreadable_activities = [], []
     with connection.translate_errors("activities"):
@@ -65,7 +65,7 @@ def activities_since(connection: VenueConnection, after: np.datetime64) -> list[
 
 
 def _in_words(entry: JsonObject, why: str) -> str:
-    """Describe an activity that cannot be read by its symbol and type."""
+    """Describe an unreadable activity by its symbol, its type and the reason."""
     symbol, kind = (str(entry.get(name) or "") for name in ("symbol", "activity_type"))
     return one_line(f"{symbol or 'no symbol'} {kind or 'no activity_type'}: {why}")
 
@@ -73,7 +73,7 @@ def _in_words(entry: JsonObject, why: str) -> str:
 def parse_activity(entry: JsonObject) -> Activity:
     """Return the activity that an entry of the venue's list describes.
 
-    A cancelled activity has quantity and amount 0.
+    A cancelled activity is returned with quantity 0 and amount 0.
 
     Raises
     ------
@@ -134,7 +134,7 @@ def _booking_of(entry: JsonObject, name: str, kind: ActivityKind) -> Activity:
 
 
 def _booked_quantity(entry: JsonObject, kind: ActivityKind) -> Decimal:
-    """Return the signed change of a position by a booking."""
+    """Return the signed change of position by a booking (an activity other than a trade)."""
     quantity = ActivityEntry.qty.read(entry)
     # A dividend's quantity is the number of shares that it was paid for, unless it was paid in
     # shares.
@@ -145,7 +145,10 @@ def _booked_quantity(entry: JsonObject, kind: ActivityKind) -> Decimal:
 
 
 def _symbol_of(entry: JsonObject) -> str:
-    """Return the symbol of an entry; for a security without one, a placeholder of its CUSIP."""
+    """Return the symbol of an activity; without one, a placeholder for the security's CUSIP.
+
+    The result is empty if the activity concerns no security.
+    """
     name = ActivityEntry.symbol.read(entry) or ActivityEntry.cusip.read(entry)
     return parse_venue_symbol(name) if name else ""
 
@@ -174,7 +177,10 @@ def _rows_since(connection: VenueConnection, after: np.datetime64) -> list[JsonO
 
 
 def _refuse_future_trades(connection: VenueConnection, activities: Sequence[Activity]) -> None:
-    """Reject trades dated tomorrow or later: the next query would start from such a trade."""
+    """Reject activities with a trade dated more than a day after the venue's present time.
+
+    The next query starts from the last trade, and would miss all activities before that date.
+    """
     trades = [activity for activity in activities if activity.is_trade]
     last = max(trades, key=lambda activity: activity.at, default=None)
     if last is None or last.at <= connection.estimated_now() + DAY:

@@ -55,8 +55,8 @@ ACCOUNT_MAX_AGE_SECONDS = 60.0  # longest use of an account snapshot
 class AlpacaBroker:
     """Gateway to one Alpaca account: it reads the account, and sends orders through an outbox.
 
-    terms: smallest and largest values of an order; an order outside these values is not sent.
-    patience: longest wait for orders, seconds; a market order that rests longer is cancelled.
+    terms: smallest and largest values of an order; an order below or above them is not sent.
+    patience: longest wait for orders to fill, seconds; a market order still open then is cancelled.
     book: store that records orders before they are sent; None keeps them in memory.
     time: local clock that measures waits and extrapolates the venue's time.
     job: name of the job that sends the orders, as stored in the book.
@@ -93,9 +93,9 @@ class AlpacaBroker:
         self._read_at = 0.0
 
     def account(self) -> AccountSnapshot:
-        """Return the account as the venue states it, not reconciled with the journal.
+        """Return the account as the venue reports it, not reconciled with the journal.
 
-        Responses that contradict each other are fetched once more after a pause.
+        If the venue's responses contradict each other, they are requested once more after a pause.
         """
         try:
             reading = self.read_account()
@@ -107,7 +107,7 @@ class AlpacaBroker:
         return reading.account
 
     def read_account(self, *, reread: bool = False) -> AccountReading:
-        """Return the account as the venue states it now, with open orders and the venue's prices.
+        """Return the account as the venue reports it now, with open orders and the venue's prices.
 
         An order of unknown outcome counts as open, and makes its symbol uncertain. Cash for crypto
         never exceeds the venue's non-marginable buying power. Positions that are neither stocks nor
@@ -170,9 +170,10 @@ class AlpacaBroker:
 
     @property
     def has_recent_account(self) -> bool:
-        """Return whether the cached account snapshot is at most a minute old and still valid.
+        """Whether there is a cached account snapshot, at most a minute old.
 
-        A cancellation, a failed request or an order that still rests invalidates the snapshot.
+        A cancellation, a failed request, or an order that stays open after it was sent removes the
+        snapshot.
         """
         return (
             self._last is not None
@@ -180,12 +181,12 @@ class AlpacaBroker:
         )
 
     def cache_account(self, account: AccountSnapshot) -> None:
-        """Cache this snapshot for a minute for pre-trade checks, updated with subsequent fills."""
+        """Cache this snapshot for a minute, for pre-trade checks; later fills are added to it."""
         self._last = account
         self._read_at = self._time.monotonic()
 
     def refresh_open_orders(self) -> None:
-        """Query orders that were open at their last report, and record the new reports."""
+        """Query orders that were open when last reported, and record the venue's new reports."""
         accepted = self._outbox.book.in_states(("accepted",))
         self._outbox.refresh(filter(_is_of_one_symbol, accepted))
 
@@ -193,14 +194,14 @@ class AlpacaBroker:
         return self._venue.now()
 
     def submit(self, orders: Sequence[Order], gate: OrderGate = UNGUARDED) -> list[Fill]:
-        """Send orders in sequence, wait until all are final, and return their fills.
+        """Send orders in sequence, wait until all are filled or ended, and return their fills.
 
-        The wait ends after `patience`. An order that the venue rejects is logged and has no fills.
-        An order that would break the venue's rules, given the last snapshot and the orders before
-        it, is logged and not sent.
+        The wait ends after `patience` seconds. An order that the venue rejects is logged and has no
+        fills. An order that breaks the venue's rules, given the last account snapshot and the
+        orders sent before it, is logged and not sent.
 
-        gate: pre-trade checks that run right before each order is sent. A fill far from the gate's
-            price of the symbol is rejected as invalid.
+        gate: pre-trade checks that run right before each order is sent. A reported fill price far
+            from the gate's price of the symbol makes the venue's response invalid.
 
         Raises
         ------
@@ -242,7 +243,10 @@ class AlpacaBroker:
         return fills
 
     def _awaited(self, sent: Sequence[tuple[Order, AlpacaOrder]]) -> tuple[list[Fill], bool]:
-        """Return fills of accepted orders, and true if all orders are final."""
+        """Wait for accepted orders; return their fills, and whether every order has ended.
+
+        An order that should trade at once and is still open after the wait is cancelled.
+        """
         awaited = self._venue.await_done([placed for _, placed in sent], self._patience)
         fills: list[Fill] = []
         done = True
@@ -261,13 +265,16 @@ class AlpacaBroker:
         return fills, done
 
     def _refusal(self, order: Order, account: AccountSnapshot) -> str:
-        """Return why the venue would refuse an order, given the account, or an empty string."""
+        """Return why the venue would refuse this order, given the account, or an empty string."""
         others = account.without_orders(self._not_against(order, account))
         asset = self._assets.get(order.symbol)
         return venue_refusal(order, asset, others, self._terms, self._venue.estimated_now())
 
     def _not_against(self, order: Order, account: AccountSnapshot) -> list[Order]:
-        """Return open orders that do not prevent another order from being sent."""
+        """Return the open orders that the check for wash trades ignores when it checks `order`.
+
+        These are the order itself and, for a reduction, opposite orders of unknown outcome.
+        """
         # An order that may be on its way counts as open, but not against itself. A reduction does
         # not wait for an opening of unknown outcome: if the venue has the opening, it refuses the
         # reduction.
@@ -278,7 +285,7 @@ class AlpacaBroker:
     def cancel(self, client_order_ids: Iterable[str]) -> dict[str, Decimal]:
         """Cancel open orders by id, and return the unfilled quantity of each.
 
-        Other orders are unaffected. An order that the venue does not know is not in the result.
+        All other orders stay open. An order that the venue does not know is left out of the result.
 
         Raises
         ------
@@ -325,7 +332,7 @@ class AlpacaBroker:
         return sorted(instrument(name).symbol for name in names if is_symbol(name))
 
     def _listed(self, kind: AssetClass) -> dict[str, JsonObject]:
-        """Return the venue's entries of all active assets of a class, by the venue's symbol."""
+        """Return the venue's entry for each active asset of a class, by the venue's symbol."""
         name = "crypto" if kind is AssetClass.CRYPTO else "us_equity"
         with self._venue.translate_errors(f"assets of {name}"):
             query = {"status": "active", "asset_class": name}
@@ -347,7 +354,7 @@ class AlpacaConnection(VenueConnection):
 
 
 def _fills_of(order: Order, placed: AlpacaOrder) -> list[Fill]:
-    """Return one fill, at its mean price, per order of a replacement chain."""
+    """Return one fill for each order of a replacement chain that traded, at its mean fill price."""
     fills = []
     for each in reversed(placed.replacement_chain):
         if quantity := each.filled_quantity:
@@ -359,7 +366,10 @@ def _fills_of(order: Order, placed: AlpacaOrder) -> list[Fill]:
 
 
 def _is_of_one_symbol(intent: OrderIntent) -> bool:
-    """Return whether an intent is for a stock or crypto; other jobs own orders of several legs."""
+    """Return whether an order is for a stock or crypto, and not for a spread.
+
+    Orders of several legs belong to other jobs.
+    """
     return isinstance(intent.order, Order)
 
 

@@ -77,7 +77,7 @@ class VenueConnection:
         self.client = settings.secure_client(raw)
 
     def translate_errors(self, subject: str) -> AbstractContextManager[None]:
-        """Return a context manager that turns a request's failure into a one-line error."""
+        """Return a context manager that turns a failed request into a one-line error."""
         return translate_errors(subject, self._settings, self._keys)
 
     def now(self) -> np.datetime64:
@@ -85,16 +85,17 @@ class VenueConnection:
             return self.record_clock(self.client.get_clock())
 
     def record_clock(self, clock: JsonObject) -> np.datetime64:
-        """Return the time in a response to /clock, and base later estimates on it.
+        """Return the time in a response to /clock, and base later estimates of the time on it.
 
-        A time that has advanced more than the local clock, or has gone back, needs a second
-        response that agrees. If the second response disagrees, its own time is used.
+        If the time is ahead of our estimate, or earlier than the time last read, the clock is read
+        a second time. The second time is accepted if it confirms the first, or agrees with our
+        estimate.
 
         Raises
         ------
         InvalidResponse
-            if the two responses disagree and the second is implausible too, or if the clock lags
-            too far.
+            if the second reading neither confirms the first nor agrees with our estimate, or if the
+            clock lags too far.
         """
         at = ClockEntry.timestamp.read(as_mapping(clock))
         if self._is_surprising(at):
@@ -113,7 +114,11 @@ class VenueConnection:
         return at
 
     def _refuse_slow(self, at: np.datetime64) -> None:
-        """Reject a venue clock that lags behind the local time passed since it was last on time."""
+        """Reject a venue clock that has fallen too far behind since it was last on time.
+
+        The lag is measured by this machine's clock. A lagging clock is accepted again once it has
+        kept pace with this machine's clock for a minute.
+        """
         seconds = self.time.monotonic()
         if (
             self._on_time is None
@@ -132,7 +137,7 @@ class VenueConnection:
             )
 
     def _has_kept_pace(self, at: np.datetime64, seconds: float) -> bool:
-        """Return whether a clock that had lagged has advanced in step with ours for a minute."""
+        """Return whether a lagging venue clock has kept pace with our clock for a minute."""
         since = self._slow
         if since is not None and seconds - since[1] < CLOCK_RECOVERY_SECONDS:
             return False
@@ -140,7 +145,7 @@ class VenueConnection:
         return since is not None and bool(_carried(since, seconds) - at < MAX_ON_TIME_LAG)
 
     def _is_surprising(self, at: np.datetime64) -> bool:
-        """Return whether the venue's clock has advanced by more or less than the local one."""
+        """Return whether a clock reading is ahead of our estimate, or before the last reading."""
         if self._read_clock is None:
             return False
         return bool(
@@ -149,13 +154,13 @@ class VenueConnection:
         )
 
     def estimated_now(self) -> np.datetime64:
-        """Return the venue's estimated time; the first call reads the venue's clock."""
+        """Return an estimate of the venue's time; only the first call reads the venue's clock."""
         if self._read_clock is None:
             return self.now()
         return _carried(self._read_clock, self.time.monotonic())
 
     def now_or_estimate(self) -> np.datetime64:
-        """Return the venue's time, or its estimate if the venue does not respond."""
+        """Return the venue's time, or an estimate of it if the venue does not respond."""
         try:
             return self.now()
         except BrokerError as error:
@@ -192,7 +197,7 @@ class VenueConnection:
             return parse_cash(as_mapping(self.client.get_account()))
 
     def next_close(self) -> np.datetime64 | None:
-        """Return the venue's next stock market close; None if the venue does not state one."""
+        """Return the stock market's next close as the venue reports it; None if it reports none."""
         with self.translate_errors("the clock"):
             clock = as_mapping(self.client.get_clock())
             self.record_clock(clock)
@@ -200,6 +205,10 @@ class VenueConnection:
 
 
 def _carried(reading: tuple[np.datetime64, float], seconds: float) -> np.datetime64:
-    """Return the venue's time, estimated from an earlier reading and elapsed local seconds."""
+    """Return an estimate of the venue's time: an earlier reading plus the local time since then.
+
+    reading: venue time that was read, and the local time in seconds at which it was read.
+    seconds: present local time.
+    """
     at, read = reading
     return at + np.timedelta64(round((seconds - read) * 1e9), "ns")

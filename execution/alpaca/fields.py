@@ -1,4 +1,4 @@
-"""Fields of Alpaca's accounts and orders that this project reads, and defaults for missing ones."""
+"""Fields of Alpaca's responses that this project reads, and defaults for missing fields."""
 
 from __future__ import annotations
 
@@ -73,15 +73,15 @@ class AccountEntry:
 
 
 def parse_cash(account_entry: Mapping[str, Any]) -> Decimal:
-    """Return the cash in a response to /account, USD; if missing, derive it from the equity.
+    """Return the cash in a response to /account, USD; if it is missing, derive it from the equity.
 
-    Alpaca's API reference requires only `id` and `status`, and defines equity as the sum of cash,
+    Alpaca's API reference requires only `id` and `status`. It defines equity as the sum of cash,
     `long_market_value` and `short_market_value`.
 
     Raises
     ------
     InvalidResponse
-        if cash is missing and does not follow from equity.
+        if the response lacks cash, and also a figure from which cash follows.
     """
     cash = AccountEntry.cash.read(account_entry)
     if cash is not None:
@@ -117,7 +117,7 @@ class PositionEntry:
 
 
 def parse_side(value: Any) -> str:
-    """Return `buy` or `sell`, the first word of an order's side (Alpaca, "Orders": `side`)."""
+    """Return `buy` or `sell` from an order's side, such as `sell_short` (Alpaca, "Orders")."""
     if not isinstance(value, str) or (said := value.partition("_")[0]) not in ("buy", "sell"):
         raise ValueError("not buy or sell")
     return said
@@ -194,14 +194,14 @@ _CAPITALS = re.compile(r"[A-Z][A-Z0-9_]{0,15}")
 
 
 def parse_activity_type(value: Any) -> str:
-    """Validate and return an activity type of the venue, such as CFEE."""
+    """Check that a value is an activity type of the venue, such as CFEE, and return it."""
     if not isinstance(value, str) or not _CAPITALS.fullmatch(value):
         raise ValueError("not an activity type in capital letters, such as CFEE")
     return value
 
 
 def parse_new_york_midnight(value: Any) -> np.datetime64:
-    """Return the New York midnight at which a date (YYYY-MM-DD) starts, as an instant."""
+    """Convert a date (YYYY-MM-DD) to the instant at which that day starts in New York."""
     day = _DAY.fullmatch(value) if isinstance(value, str) else None
     if day is None or not 1990 <= int(day[1][:4]) <= 2200:
         raise ValueError("not a date (YYYY-MM-DD, 1990 to 2200)")
@@ -211,7 +211,7 @@ def parse_new_york_midnight(value: Any) -> np.datetime64:
 class ActivityEntry:
     """Fields read from an activity in the response to `GET /v2/account/activities`.
 
-    A trade has an instant and a side; any other activity has only a date.
+    A trade has a time and a side. Any other activity has only a date.
     """
 
     id = RequiredField("id", parse_text)

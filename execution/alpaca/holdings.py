@@ -1,4 +1,4 @@
-"""Alpaca's positions, and checks of their total values against the account."""
+"""Alpaca's positions, and checks that their total values agree with the account."""
 
 from __future__ import annotations
 
@@ -37,9 +37,10 @@ OTHER_ASSET_CLASS = "other"  # other asset classes, and positions without a pric
 def read_positions(
     connection: VenueConnection, is_needed: Callable[[str], bool] = lambda name: True
 ) -> dict[str, VenuePosition]:
-    """Return all positions by symbol, including foreign symbols and options.
+    """Return all positions by symbol, including options and symbols foreign to this project.
 
-    is_needed: predicate on the venue's symbols; errors in positions of other symbols are ignored.
+    is_needed: predicate on the venue's symbols. Positions for which it is false are skipped, so
+        that errors in them have no effect.
     """
     held: dict[str, VenuePosition] = {}
     with connection.translate_errors("positions"):
@@ -62,16 +63,16 @@ class ParsedPositions:
 
     quantities: signed quantities of stocks, crypto and foreign positions, by symbol.
     prices: prices by symbol, USD.
-    available_quantities: quantities that no order reserves, if the venue states them.
-    short_proceeds: proceeds of open shorts, USD.
+    available_quantities: quantities that no order reserves, by symbol, where the venue reports
+        them.
+    short_proceeds: proceeds of open short positions, USD.
     short_option_value: cost of buying back short options, USD.
     long_option_value: value of long options, USD.
-    long_values, short_values: values by asset class as the venue states them, options included,
-        USD, at least
-        0.
+    long_values, short_values: values of long and of short positions by asset class, as the venue
+        reports them, options included; USD, at least 0.
     unpriced_quantities: signed quantities of positions without a price above 0; they are not in
         `quantities`.
-    unvalued_sides: sides, `long` and `short`, with at least one position without any value.
+    unvalued_sides: sides (`long`, `short`) on which at least one position has no value at all.
     """
 
     quantities: dict[str, Decimal] = field(default_factory=dict)
@@ -86,13 +87,13 @@ class ParsedPositions:
     unvalued_sides: set[str] = field(default_factory=set)
 
     def add_value(self, kind: str, worth: Decimal) -> None:
-        """Add a signed value, USD, to an asset class."""
+        """Add the signed value of a position, USD, to the long or short total of an asset class."""
         side = self.long_values if worth > 0 else self.short_values
         side[kind] = side.get(kind, Decimal(0)) + abs(worth)
 
 
 def has_price(position: JsonObject) -> bool:
-    """Return whether the venue states a current price or market value of a position."""
+    """Return whether the venue reports a current price or a market value for a position."""
     return bool(PositionEntry.price.read(position) or PositionEntry.market_value.read(position))
 
 
@@ -147,11 +148,11 @@ def check_position_sums(
 ) -> None:
     """Reject positions whose long or short values do not sum to the account's totals.
 
-    For an account without positions the venue returns an empty list. If an empty list is wrong, the
-    proceeds of shorts would count as cash, and every position would be traded a second time.
+    An empty list of positions is checked too. If it were wrong, the proceeds of shorts would count
+    as cash, and every position would be opened a second time.
 
     account_entry: response to /account.
-    holdings: response to /positions.
+    holdings: parsed response to /positions.
     reread: true if the previous responses were inconsistent: a difference that price moves explain
         is then accepted and logged.
 
@@ -185,9 +186,8 @@ def check_equity_sum(
 ) -> None:
     """Reject an account whose equity is not cash plus the values of its positions.
 
-    account_entry: response to /account; a response without equity or one of the sums is not
-        checked.
-    holdings: response to /positions; if one position has no value, nothing is checked.
+    account_entry: response to /account; if equity or a total is missing, nothing is checked.
+    holdings: parsed response to /positions; if a position has no value, nothing is checked.
     reserved_cash: USD that open purchases may have reserved; infinite if unknown.
     reread: true if the previous responses were inconsistent: less cash than equity implies is then
         accepted and logged.
@@ -230,11 +230,13 @@ def check_equity_sum(
 
 
 def _possible_sums(worth: Mapping[str, Decimal]) -> Iterator[Decimal]:
-    """Return sums that the venue may report: over all positions, or without some asset classes.
+    """Yield the totals that the venue may report: of all positions, or without some asset classes.
 
-    Stocks are in every sum. According to the venue's reference, the sums cover all positions. It
-    could not be verified that this includes options and positions without a price of today, so a
-    difference that those classes explain does not reject the account.
+    Stocks are in every total. According to the venue's reference, the totals cover all positions.
+    It could not be verified that this includes options and positions without a price of today. A
+    mismatch that these classes explain therefore does not fail the check.
+
+    worth: value of the positions by asset class, USD.
     """
     stocks = worth.get(STOCK_ASSET_CLASS, Decimal(0))
     others = [value for kind, value in worth.items() if kind != STOCK_ASSET_CLASS]
@@ -244,7 +246,7 @@ def _possible_sums(worth: Mapping[str, Decimal]) -> Iterator[Decimal]:
 
 
 def _refuse_contradicting_signs(position: JsonObject) -> None:
-    """Reject a position that is long by one of its fields, and short or flat by another."""
+    """Reject a position whose quantity, value and side disagree on long or short."""
     quantity = PositionEntry.qty.read(position)
     value = PositionEntry.market_value.read(position)
     side = PositionEntry.side.read(position)
@@ -275,7 +277,7 @@ def _asset_class(position: JsonObject) -> str:
 def _add_worth(
     found: ParsedPositions, kind: str, position: JsonObject, at_last_mark: Decimal
 ) -> None:
-    """Add the value of a position as the venue states it, USD; else at its last mark."""
+    """Add the value of a position, USD: the venue's value, else the value at its last mark."""
     value = PositionEntry.market_value.read(position)
     price = PositionEntry.price.read(position)
     if not value and not price:
@@ -287,9 +289,10 @@ def _add_worth(
 
 
 def _worth_of_option(option: JsonObject) -> Decimal:
-    """Return the value of an option, USD, below 0 for a short one; 0 if unknown.
+    """Return the value of an option position, USD, below 0 for a short one; 0 if unknown.
 
-    A short option without a value counts at its current price, or at its price of the last day.
+    A short position without a market value is valued at the current price or, without one, at the
+    price of the previous day.
     """
     value = PositionEntry.market_value.read(option)
     quantity = PositionEntry.qty.read(option)
@@ -300,7 +303,7 @@ def _worth_of_option(option: JsonObject) -> Decimal:
 
 
 def _position_symbol(position: JsonObject) -> str:
-    """Return the symbol of a position; foreign unless a stock, or crypto in dollars."""
+    """Return the symbol of a position: a stock, crypto in dollars, or else a placeholder."""
     name = PositionEntry.symbol.read(position)
     kind = PositionEntry.asset_class.read(position)
     ours = is_symbol(name) and (kind is None or (kind == CRYPTO_ASSET_CLASS) == is_crypto(name))
@@ -308,10 +311,10 @@ def _position_symbol(position: JsonObject) -> str:
 
 
 def _mark(position: JsonObject, symbol: str, traded: float | None) -> float:
-    """Return the price of one unit of a position, USD; 0 without a price above 0.
+    """Return the price of one unit of a position, USD; 0 if no price above 0 is known.
 
-    traded: last trade price, USD, which counts if the venue states no price of today; if None, the
-        price of the day before counts.
+    traded: last trade price, USD, used if the venue reports no price of today; without one, the
+        venue's price of the previous day is used.
     """
     quantity = PositionEntry.qty.read(position)
     value = PositionEntry.market_value.read(position)

@@ -1,4 +1,4 @@
-"""Alpaca, or a server with the same interface, as a venue for spreads (multi-leg orders)."""
+"""Option spreads (multi-leg orders) at Alpaca, or at a server with the same interface."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class AlpacaSpreads:
     underlying: symbol of the stock.
     scale: ratio of the index to the stock's price, for options on the index.
     feed: feed of the stock's prices, `iex` or `sip`.
-    patience: longest wait for an order, seconds; an order that rests longer is cancelled.
+    patience: longest wait for an order to fill, seconds; an order still open then is cancelled.
     book: store that records orders before they are sent; None keeps them in memory.
     time: local clock that measures waits and extrapolates the venue's time.
     job: name of the job that sends the orders, as stored in the book.
@@ -74,7 +74,7 @@ class AlpacaSpreads:
         return self._data.index_close(day, self.now())
 
     def quotes(self, contracts: Iterable[OptionContract]) -> dict[OptionContract, Quote]:
-        """Return the quotes of options, without those that have no quote of the last 20 minutes."""
+        """Return quotes of options; options without a quote in the last 20 minutes are left out."""
         by_symbol = {contract.symbol: contract for contract in contracts}
         quotes = {}
         now = self._venue.estimated_now()
@@ -84,7 +84,7 @@ class AlpacaSpreads:
         return quotes
 
     def submit(self, order: SpreadOrder, gate: OrderGate = UNGUARDED) -> SpreadFill:
-        """Send an order once, wait until it fills, and cancel its remainder after `patience`.
+        """Send an order once and wait until it fills; cancel the unfilled part after `patience`.
 
         gate: pre-trade checks that run right before the order is sent.
 
@@ -121,7 +121,7 @@ class AlpacaSpreads:
         return self._traded(client_order_id, placed)
 
     def _traded(self, name: str, placed: AlpacaOrder | Literal["unknown"]) -> SpreadFill:
-        """Return the fill of one of our orders, computed from its legs."""
+        """Return the fill of one of our orders, computed from the fills of its legs."""
         if placed == "unknown" or not placed.is_done:
             raise OutcomeUnknown(
                 f"{name}: outcome unknown after every query; the order may be open at the venue"
@@ -141,5 +141,5 @@ class AlpacaSpreads:
         }
 
     def buying_power(self) -> Decimal | None:
-        """Return the buying power for options, USD; None if the venue does not state it."""
+        """Return the buying power for options, USD; None if the venue does not report it."""
         return self._venue.read_account_field(AccountEntry.options_buying_power)

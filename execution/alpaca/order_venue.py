@@ -1,6 +1,7 @@
 """Orders at Alpaca: posting, queries by client order id, and cancellation.
 
-Alpaca accepts only one order per client order id, so an order of unknown outcome may be sent again.
+Alpaca accepts only one order per client order id. An order of unknown outcome may therefore be sent
+again with the same id.
 """
 
 from __future__ import annotations
@@ -45,11 +46,11 @@ AMBIGUOUS_STATUSES = (408, 409, 425)  # below 500, with an unknown outcome of th
 
 
 class OrderVenue(VenueConnection):
-    """Client for order requests to Alpaca.
+    """Client that posts, queries and cancels orders at Alpaca.
 
-    If a response about an accepted order contradicts itself, the order is queried once more.
+    If a report on an accepted order contradicts itself, the order is queried once more.
 
-    prices: last known prices, USD; a fill far from its symbol's price is rejected.
+    prices: last known prices, USD by symbol; a report with a fill price far from them is rejected.
     """
 
     name: ClassVar[str] = "alpaca"
@@ -90,9 +91,10 @@ class OrderVenue(VenueConnection):
         raise OrderDenied(f"{name}: not sent: the venue limits requests (429)")
 
     def _pause_of(self, name: str, error: APIError) -> float:
-        """Return the seconds to wait after the venue's rate limit was exceeded.
+        """Return how long to wait, in seconds, if a POST failed because of the venue's rate limit.
 
-        Any other error of a POST is raised, as a rejection or as an unknown outcome.
+        For any other failure, raises `OrderRejected`, or `InconclusiveResponse` if the order may
+        have been accepted.
         """
         from foundation.transport import retry_after_seconds
 
@@ -131,7 +133,7 @@ class OrderVenue(VenueConnection):
             return self._followed(self._read(order))
 
     def await_done(self, orders: Sequence[AlpacaOrder], patience: float) -> list[AlpacaOrder]:
-        """Wait at most `patience` seconds for all orders to be final; return the last reports."""
+        """Wait at most `patience` seconds until all orders have ended; return the last reports."""
         seen = list(orders)
         end = self.time.monotonic() + patience
         step = 0.05
@@ -144,14 +146,14 @@ class OrderVenue(VenueConnection):
         return seen
 
     def with_legs(self, order: AlpacaOrder) -> AlpacaOrder:
-        """Return the order with its legs, queried again if the last response lacks them."""
+        """Return the order with its legs; it is queried again if the last response has no legs."""
         if OrderEntry.legs.read(order.response):
             return order
         with self.translate_errors(f"order {order.current_client_order_id}"):
             return self._read(order)
 
     def _read(self, order: AlpacaOrder) -> AlpacaOrder:
-        """Return the order, queried twice if the first response contradicts itself."""
+        """Query the order; query it a second time if the first response contradicts itself."""
         return self.time.retry(ORDER_READ_DELAYS, lambda: self._read_once(order), InvalidResponse)
 
     def _read_once(self, order: AlpacaOrder) -> AlpacaOrder:
@@ -161,7 +163,7 @@ class OrderVenue(VenueConnection):
         )
 
     def _get(self, venue_id: str) -> JsonObject:
-        """Return the venue's entry of the order with this venue id."""
+        """Query the order with this venue id, and return the venue's entry for it."""
         answer = as_mapping(self.client.get(f"/orders/{venue_id}", {"nested": "true"}))
         if OrderEntry.id.read(answer) != venue_id:
             raise InvalidResponse("the response describes another order")
@@ -197,7 +199,7 @@ class OrderVenue(VenueConnection):
 
 
 def order_request(order: AnyOrder) -> dict[str, Any]:
-    """Return the request body of an order in the venue's format."""
+    """Return the body of the request that posts an order, in the venue's format."""
     if isinstance(order, Order):
         return _of_one_symbol(order)
     if isinstance(order, SpreadOrder):

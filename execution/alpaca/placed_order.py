@@ -1,4 +1,4 @@
-"""Orders parsed from Alpaca's responses, and their outcomes."""
+"""Orders parsed from Alpaca's responses: their state, fills and replacements."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class AlpacaOrder:
     """An order at Alpaca, as the venue's last response describes it.
 
     response: last response about the order.
-    replaced_order: the order that this one replaces; None for the first of a chain.
+    replaced_order: the order that this order replaces; None if it replaces none.
     """
 
     response: JsonObject
@@ -47,10 +47,9 @@ class AlpacaOrder:
     ) -> AlpacaOrder:
         """Return the order that a response describes.
 
-        client_order_id: client order id.
-        response: response about the order.
-        prices: last known prices, USD.
-        replaced_order: the order that this one replaces; None for the first of a chain.
+        client_order_id: client order id under which the order is expected.
+        prices: last known prices, USD by symbol; a fill price far from them is invalid.
+        replaced_order: the order that this order replaces; None if it replaces none.
 
         Raises
         ------
@@ -71,7 +70,7 @@ class AlpacaOrder:
 
     @property
     def replacement_chain(self) -> tuple[AlpacaOrder, ...]:
-        """The order and the orders that it has replaced, newest first."""
+        """This order and the orders that it has replaced, directly or in turn; newest first."""
         return (
             (self,)
             if self.replaced_order is None
@@ -80,12 +79,12 @@ class AlpacaOrder:
 
     @property
     def current_client_order_id(self) -> str:
-        """Client order id of this order, which may be a replacement."""
+        """Client order id of this order; a replacement has another id than the one we sent."""
         return OrderEntry.client_order_id.read(self.response)
 
     @property
     def client_order_id(self) -> str:
-        """Client order id of the first order of the chain, the one that we sent."""
+        """Client order id of the first order of the replacement chain: the id that we sent."""
         return self.replacement_chain[-1].current_client_order_id
 
     @property
@@ -104,7 +103,7 @@ class AlpacaOrder:
 
     @property
     def last_filled_at(self) -> np.datetime64:
-        """Instant of the last fill, or of the last update if nothing has filled."""
+        """Time of the last fill; without a fill, time of the last update."""
         for field in (OrderEntry.filled_at, *OrderEntry.changed_at):
             if (at := field.read(self.response)) is not None:
                 return at
@@ -118,8 +117,8 @@ class AlpacaOrder:
     def progress(self) -> OrderProgress:
         """State and filled quantity of the order, as recorded in the order store.
 
-        A replaced order continues as its successor. If a response does not state the filled
-        quantity, the order counts as open.
+        The fills of replaced orders are included. If the response does not report the filled
+        quantity, the order counts as accepted without fills.
         """
         chain = self.replacement_chain
         first = chain[-1].venue_id
@@ -144,9 +143,10 @@ class AlpacaOrder:
         return "expired" if self.is_done else "accepted"
 
     def matches(self, intent: OrderIntent) -> bool:
-        """Return whether the order has the terms of an intent, as far as it states them.
+        """Return whether the order has the terms of an intent, as far as it reports its terms.
 
-        A replacement may have other terms, so the first order of the chain is compared.
+        A replacement may have other terms. The first order of the replacement chain is therefore
+        compared.
         """
         sent, order = self.replacement_chain[-1].response, intent.order
         quantity = OrderEntry.qty.read(sent)
@@ -165,7 +165,7 @@ class AlpacaOrder:
 def filled_spreads(chain: Sequence[AlpacaOrder]) -> tuple[int, Decimal]:
     """Return the number of spreads that a multi-leg order has traded, and their mean credit.
 
-    The credit is in points per spread.
+    The credit is in points per spread, below 0 for a debit.
 
     chain: the order and the orders that it has replaced, with their legs.
 
@@ -217,14 +217,14 @@ def _has_legs(answer: JsonObject) -> bool:
 def _mean_price(answer: JsonObject) -> Decimal | None:
     """Return the mean price of the fills, USD; None before the first fill.
 
-    Alpaca states the net price of several legs with the sign of their limit: above 0 for a debit,
-    below 0 for a credit (docs.alpaca.markets, Options Level 3 Trading).
+    For a multi-leg order, Alpaca reports the net price with the sign of the limit price: above 0
+    for a debit, below 0 for a credit (docs.alpaca.markets, Options Level 3 Trading).
     """
     return (OrderEntry.net_price if _has_legs(answer) else OrderEntry.mean_price).read(answer)
 
 
 def _refuse_impossible_fill(answer: JsonObject) -> None:
-    """Reject a response with fills beyond the quantity, or with fills of a rejected order."""
+    """Reject a response with fills above the ordered quantity, or fills of a rejected order."""
     quantity = OrderEntry.qty.read(answer)
     filled = OrderEntry.filled_qty.read(answer)
     if quantity is not None and filled > quantity:
@@ -234,7 +234,7 @@ def _refuse_impossible_fill(answer: JsonObject) -> None:
 
 
 def _refuse_distant_price(answer: JsonObject, prices: Mapping[str, float]) -> None:
-    """Reject a mean fill price implausibly far from the last known price."""
+    """Reject a response whose mean fill price is implausibly far from the last known price."""
     name = OrderEntry.symbol.read(answer)
     if name is None or not is_symbol(name):
         return

@@ -1,4 +1,4 @@
-"""Computation of beliefs from bars: expected returns and risk at one or at all instants.
+"""Computation of beliefs (expected returns and risk) from bars, at one instant or at all.
 
 A backtest computes the beliefs of all instants once, a live loop only those of the last instant.
 Both use the same functions, with identical results.
@@ -51,11 +51,11 @@ class NoForecast(DataError):
 
 
 class GrowthRanking(NamedTuple):
-    """Ranking of S symbols by expected growth per risk.
+    """Parameters of a ranking of S symbols by expected growth per risk.
 
     prior: stated Sharpe ratio of each asset class.
     unit_cost: [S] one-way cost of trading one USD.
-    long_only: [S] true for symbols that may not be short.
+    long_only: [S] true for symbols that may not be held short.
     """
 
     prior: PriorSettings
@@ -63,11 +63,11 @@ class GrowthRanking(NamedTuple):
     long_only: Mask
 
     def scores(self, table: BeliefTable) -> Array:
-        """Return [T, S] scores: expected return net of entry cost, per standard deviation.
+        """Return the scores [T, S]: expected return net of entry cost, in standard deviations.
 
-        Return and deviation are over all periods; Kelly growth is half the square of their ratio.
-        A symbol that may be short is scored by the absolute value of its expected return. The score
-        is NaN without a forecast.
+        Return and standard deviation cover all periods. Kelly growth is half the square of the
+        score. A symbol that may be held short is scored by the absolute value of its expected
+        return. The score is NaN without a forecast.
         """
         years = table.symbol_years.sum(axis=1)
         ratios = self.prior.class_sharpe(table.crypto_correlation)
@@ -91,16 +91,16 @@ def build_beliefs(
     universe: Universe = ALL_SYMBOLS,
     growth: GrowthRanking | None = None,
 ) -> BeliefTable:
-    """Return the beliefs at every instant from `since` on, each from bars up to that instant.
+    """Return the beliefs at every instant from `since` on, each from the bars known by then.
 
     forecaster, correlations: sources of forecasts and correlation matrices.
     bars: panel of bars.
     since: first instant with beliefs.
-    rule: rule that derives sigma from forecast quantiles.
-    periods: periods of a plan, or a single holding interval.
+    rule: rule that derives the standard deviation from forecast quantiles.
+    periods: periods of the decisions: those of a plan, or a single holding interval.
     progress: callback for the progress of the forecasts.
     universe: rule that determines which symbols may be held at each instant.
-    growth: ranking for a universe that keeps the best symbols by growth; unused otherwise.
+    growth: ranking used if the universe keeps only the best symbols by growth; unused otherwise.
     """
     first = int(np.searchsorted(bars.times, since))
     part = bars.slice_rows(first, len(bars.times))
@@ -159,11 +159,13 @@ def build_beliefs(
 def _kept_by_growth(
     table: BeliefTable, keep: int, growth: GrowthRanking, closed: Mask, moments: _Moments
 ) -> BeliefTable:
-    """Return the table with the universe reduced to the best symbols by growth per risk.
+    """Return the table with the universe reduced to the `keep` best symbols by growth per risk.
 
-    A symbol without a forecast has no rank and stays in the universe.
+    A symbol without a forecast is not ranked and stays in the universe. Symbols that are left out
+    become symbols to close.
 
-    closed: [T, S] true for symbols whose bar closed and whose market is open to fill.
+    closed: [T, S] true for symbols whose bar has closed and whose market is open, so that orders
+        fill.
     """
     exclusion_rule = table.exclusion_rule.copy()
     score = growth.scores(table)
@@ -189,7 +191,10 @@ def build_symbol_belief(
     rule: VolatilityRule,
     periods: PlanPeriods,
 ) -> BeliefTable:
-    """Return the belief about one symbol at any instant, as if only that symbol were traded.
+    """Return the beliefs about one symbol at any instant, as if only that symbol were traded.
+
+    rule: rule that derives the standard deviation from forecast quantiles.
+    periods: periods of the decision.
 
     Raises
     ------
@@ -248,9 +253,10 @@ def build_symbol_belief(
 
 
 def is_due_mask(bars: Bars, schedule: Schedule = EVERY_BAR) -> Mask:
-    """Return the mask [T, S] of symbols due to trade: the bar has closed, the class is scheduled.
+    """Return the mask [T, S] of symbols that are due to trade at each instant.
 
-    A class is due only while its market is open, so that orders can fill.
+    A symbol is due if its bar has just closed and the schedule has a decision of its asset class.
+    The schedule has none while the market is closed, because orders could not fill.
     """
     stock, coin = (schedule.is_scheduled(bars.clock(kind), bars.times)[:, None] for kind in _KINDS)
     return np.asarray(bars.mask.T & np.where(bars.crypto, coin, stock))
@@ -259,22 +265,22 @@ def is_due_mask(bars: Bars, schedule: Schedule = EVERY_BAR) -> Mask:
 def symbols_due_for_decision(bars: Bars) -> Mask:
     """Return the mask [S] of symbols that are due to trade at the panel's last instant.
 
-    The bar of such a symbol has just closed, and its market is open, so that orders can fill.
+    The bar of such a symbol has just closed. Its market is open, so that orders can fill.
     """
     closed: Mask = is_due_mask(bars.slice_rows(len(bars.times) - 1, len(bars.times)))[0]
     return closed
 
 
 class _Moments(NamedTuple):
-    """Moments of T instants, K periods and S symbols; NaN without a forecast.
+    """Moments of S symbols over K periods at T instants; NaN without a forecast.
 
     mu: [T, K, S] expected returns in the periods.
     sigma: [T, K, S] standard deviations of the returns.
-    variance: [T, S] yearly variance beyond the forecast; also NaN once the last forecast is a week
-        old.
+    variance: [T, S] yearly variance after the forecast's last step; also NaN once the last forecast
+        is a week old.
     shrinkage: [T, S] factor that multiplied the forecaster's median.
-    signal: [T, S] root mean square of the median forecast's return over its whole decay.
-    fresh: [T, S] true if the forecast is of a bar that closed at the instant.
+    signal: [T, S] root mean square of the return that the median forecasts until it has decayed.
+    fresh: [T, S] true if the forecast was issued at a bar that closed at this instant.
     """
 
     mu: Array
@@ -303,7 +309,15 @@ def _assembled_beliefs(
     matrices: Array32,
     prior: MeanCorrelations,
 ) -> BeliefTable:
-    """Return the beliefs at the given instants, with the periods' calendar and correlations."""
+    """Return the belief table at the given instants.
+
+    Adds each period's trading time, nights and shared news, and each symbol's premium per unit of
+    Sharpe ratio.
+
+    times, ends: instants [T], and ends [T, K] of their periods.
+    numbers, matrices: index [T] of the correlation matrix in force, and the matrices [D, S, S].
+    prior: assumed mean correlations, used for the premiums.
+    """
     begins = np.concatenate([times[:, None], ends[:, :-1]], axis=1)
     begin = begins.ravel()
     end = ends.ravel()
@@ -343,11 +357,12 @@ def _assembled_beliefs(
 
 
 def _period_ends(bars: Bars, times: Instants, closed: Mask, periods: PlanPeriods) -> Instants:
-    """Return [T, K] ends of the periods.
+    """Return the ends [T, K] of the periods of each instant.
 
-    The first two ends are the latest among the asset classes that are due to trade.
+    Asset classes can have different ends. The latest end among the classes of the symbols in
+    `closed` is used.
 
-    closed: [T, S] true for the symbols that the periods apply to.
+    closed: [T, S] true for the symbols to which the periods apply.
     """
     plans = periods.holding_interval == "plan"
     ends = np.full((len(times), 3 if plans else 1), np.datetime64("1900-01-01", "ns"))
@@ -372,7 +387,10 @@ def _correlation_matrices(
 ) -> tuple[Index, Array32]:
     """Return the index [T] of the correlation matrix in force, and the matrices [D, S, S].
 
-    Instants that need no matrix have index 0; if none is needed, the only matrix is the identity.
+    Instants that need no matrix get index 0. If no instant needs one, the only matrix is the
+    identity.
+
+    needed: [T] true for instants that need a matrix.
     """
     numbers = np.zeros(len(times), dtype=np.int64)
     numbers[needed], matrices = correlations_at(correlations, bars, times[needed])
@@ -389,10 +407,12 @@ def _forecast_moments(
     ends: Instants,
     rule: VolatilityRule,
 ) -> _Moments:
-    """Return the moments of each symbol's latest forecast.
+    """Return the moments of each symbol's latest forecast, over each of the periods.
 
     rows: [T] rows of the panel whose latest forecasts are used.
     times: [T] start times of the first period.
+    ends: [T, K] ends of the periods.
+    rule: rule that derives the standard deviation from forecast quantiles.
     """
     latest = table.latest_window_index[:, rows].T
     count, size = latest.shape
@@ -451,10 +471,12 @@ def _forecast_moments(
 def _bars_since_issue(
     bars: Bars, bounds: Instants, t: Index, issued: Instants, crypto: Mask
 ) -> Array:
-    """Return the number [K + 1, n] of the symbol's bars from each forecast to its period bounds.
+    """Return the number [K + 1, n] of bars from each forecast's issue to each of its period bounds.
+
+    Bars are counted on the trading calendar of the symbol's asset class.
 
     bounds: [T, K + 1] bounds of the periods.
-    t: [n] row of each forecast.
+    t: [n] row of each forecast in `bounds`.
     issued: [n] instants at which the forecasts were issued.
     crypto: [n] true for forecasts of crypto.
     """
@@ -469,10 +491,10 @@ def _bars_since_issue(
 def _expected_returns(
     values: QuantileView, price: Array, place: Array, persistence: Array
 ) -> Array:
-    """Return [K, n] expected returns in the periods.
+    """Return the expected returns [K, n] of n forecasts over their periods.
 
-    place: [K + 1, n] own bars from each forecast's issue to the bounds of its periods.
-    persistence: [n] factor by which a median decays from bar to bar.
+    place: [K + 1, n] number of the symbol's bars from each forecast's issue to its period bounds.
+    persistence: [n] factor by which the median's expected return decays from bar to bar.
     """
     expected = np.empty((len(place) - 1, place.shape[1]))
     nothing = np.zeros(place.shape[1])

@@ -1,6 +1,6 @@
 """Beliefs of a decision: the symbols that may trade, and their expected returns and covariances.
 
-Beliefs are stated for the periods of a plan, and do not depend on the account.
+Beliefs cover the periods of a plan, and do not depend on the account.
 """
 
 from __future__ import annotations
@@ -36,10 +36,9 @@ class PlanPeriods:
     """Periods of a decision: one holding interval, or the three periods of a plan.
 
     holding_interval: `next` or `session` for one interval, or `plan`, whose first period ends with
-        the next
-        decision.
-    signal_bars: own bars from now after which a plan's second period ends.
-    horizon_days: calendar days from now after which a plan's last period ends.
+        the next decision.
+    signal_bars: number of bars from now until a plan's second period ends.
+    horizon_days: number of calendar days from now until a plan's last period ends.
     schedule: schedule of decisions.
     """
 
@@ -52,35 +51,35 @@ class PlanPeriods:
 class BeliefTable(NamedTuple):
     """Beliefs about S symbols at T instants, over K consecutive periods.
 
-    The table of a history has one row per instant at which symbols are due to trade or are trimmed
-    to the overnight ceiling. The table of a decision has one row.
+    The table of a backtest has one row for each instant at which symbols are due to trade or are
+    trimmed to the overnight leverage ceiling. The table of a single decision has one row.
 
     symbol_index: [S] index of each symbol in the panel.
     instants: [T] instants.
     period_ends: [T, K] ends of the periods.
     is_overnight: [T] true if the first period includes the night, or if no later decision can
-        reduce
-        positions before the night.
+        reduce positions before the night.
     trim_overnight: [T] true if stocks can be trimmed to the overnight ceiling at the instant, with
         or without a forecast.
-    class_years: [T, K, 2] time for which the markets of stocks and of crypto are open, years.
+    class_years: [T, K, 2] trading time of stocks and of crypto in each period, years.
     interest_nights: [T, K] number of nights for which a loan costs interest.
-    news_overlap: [T, K] share of the news in a period that affects stock and crypto prices alike.
+    news_overlap: [T, K] share of the news in a period that moves stock and crypto prices alike.
     crypto: [S] true for crypto.
     adjustable: [T, S] true for symbols due to trade: the bar has just closed, the market is open,
         and a forecast of that bar exists.
-    exclusion_rule: [T, S] index in `RULES` of the universe rule that excludes the symbol;
-        0 for a
-        symbol of the universe.
-    exiting: [T, S] true for excluded symbols that can be closed at the instant, with or without a
-        forecast.
+    exclusion_rule: [T, S] index in `RULES` of the universe rule that excludes the symbol; 0 for a
+        symbol in the universe.
+    exiting: [T, S] true for excluded symbols whose positions can be closed at the instant, with or
+        without a forecast.
     mu: [T, K, S] expected returns; NaN without a forecast.
     sigma: [T, K, S] standard deviations of the returns; NaN without a forecast.
     shrinkage: [T, S] factor that multiplied the forecaster's median; NaN without shrinkage.
-    signal_size: [T, S] root mean square of the median forecast's return over its whole decay.
-    unit_premium: [T, S] yearly return of the symbol if its class has a Sharpe ratio of 1.
+    signal_size: [T, S] root mean square of the return that the median forecasts until it has
+        decayed.
+    unit_premium: [T, S] yearly expected return of the symbol if its asset class has a Sharpe ratio
+        of 1.
     crypto_correlation: [T] correlation of the diversified crypto class with the stock market.
-    matrix_index: [T] index in `correlations` of the matrix in force.
+    matrix_index: [T] index of the correlation matrix in force, in `correlations`.
     correlations: [D, S, S] correlation matrices, float32.
     """
 
@@ -107,7 +106,7 @@ class BeliefTable(NamedTuple):
 
     @property
     def symbol_years(self) -> Array:
-        """Time in years [T, K, S] for which each symbol's market is open in the periods."""
+        """Trading time of each symbol's market in each period, years, [T, K, S]."""
         return self.class_years[:, :, self.crypto.astype(np.intp)]
 
     @property
@@ -116,10 +115,12 @@ class BeliefTable(NamedTuple):
         return np.datetime64(self.period_ends[0, 0])
 
     def at_instant(self, now: np.datetime64, held: Mask | None = None) -> BeliefTable | None:
-        """Return the beliefs at one instant about its relevant symbols; None if it has none.
+        """Return the beliefs about the relevant symbols at one instant; None if there are none.
 
-        held: [S] true for held symbols, which are relevant even outside the universe; None includes
-            all symbols.
+        A symbol is relevant if it is held or may be held.
+
+        held: [S] true for held symbols, which are relevant even outside the universe; None makes
+            all symbols relevant.
         """
         t = int(self.instants.searchsorted(now))
         if t >= len(self.instants) or self.instants[t] != now:
@@ -142,7 +143,7 @@ class BeliefTable(NamedTuple):
 
 
 def concatenate_beliefs(parts: Sequence[BeliefTable]) -> BeliefTable:
-    """Join the beliefs of consecutive time spans of one history into one table."""
+    """Join belief tables of consecutive time spans of one history into one table."""
     if len(parts) == 1:
         return parts[0]
     # Every part numbers its matrices from 0; offsets renumber them in the whole.
@@ -157,12 +158,12 @@ def concatenate_beliefs(parts: Sequence[BeliefTable]) -> BeliefTable:
 
 @compiled
 def relevant_symbols(sigma: Array, exclusion_rule: RuleNumbers, held: Mask) -> Index:
-    """Return the indices [m] of a decision's symbols: symbols that are held or may be held.
+    """Return the indices [m] of the symbols that are held or may be held at a decision.
 
     All other symbols keep weight 0.
 
     sigma: [K, S] standard deviations of the returns at one instant; NaN without a forecast.
-    exclusion_rule: [S] rule that excludes each symbol from the universe; 0 for a symbol in it.
+    exclusion_rule: [S] index of the rule that excludes each symbol from the universe; 0 for none.
     held: [S] true for symbols that are held.
     """
     chosen = np.empty(len(exclusion_rule), dtype=np.int64)
@@ -185,9 +186,9 @@ def build_returns(
 ) -> Returns:
     """Return the expected returns and covariances of chosen symbols at instant `row`.
 
-    The return is 0 for symbols that are not due to trade, the covariance 0 without a forecast.
-    Covariances between stocks and crypto are scaled by the share of news that both classes have in
-    common in a period; the matrix stays positive definite.
+    The expected return is 0 for symbols that are not due to trade. The covariances are 0 for
+    symbols without a forecast. Covariances between stocks and crypto are scaled by the share of a
+    period's news that moves both classes. The matrix stays positive definite.
 
     chosen: [m] indices of the relevant symbols among the S.
     class_sharpe: [2] yearly Sharpe ratios of stocks and of crypto, as used by the strategy.
@@ -233,7 +234,11 @@ def build_returns(
 
 @jit_inline
 def pick_and_pad(values: AnyArray, chosen: Index, size: int) -> AnyArray:
-    """Return the values [S] of the chosen symbols [m], padded with zeros to `size`."""
+    """Return the values of the chosen symbols, padded with zeros to `size` entries.
+
+    values: [S] one value per symbol.
+    chosen: [m] indices of the symbols.
+    """
     wide: AnyArray = np.zeros(size, dtype=values.dtype)  # type: ignore[assignment]
     for a in range(len(chosen)):
         wide[a] = values[chosen[a]]

@@ -1,6 +1,6 @@
 """The decision on one symbol and its explanation, in numbers and as text.
 
-Readers of a journal import this module, so it needs no compiled code.
+Programs that only read a journal import this module. It therefore needs no compiled code.
 """
 
 from __future__ import annotations
@@ -34,19 +34,20 @@ _PARTS = " (premium %+.3f, forecast %+.3f)"
 class Rationale(NamedTuple):
     """Figures that explain a target weight; NaN without a forecast.
 
-    The figures cover the horizon that determined the target: the full multi-period forecast, or its
-    first periods, whose Kelly weight explains the target (`sizing.explanation`).
+    The figures cover the horizon that determined the target: the full multi-period forecast, or the
+    first of its periods if their Kelly weight gives the target (`sizing.explanation`).
 
     days: calendar days of the horizon.
-    sharpe: Sharpe ratio of the symbol's asset class, stated or implied.
+    sharpe: Sharpe ratio of the symbol's asset class, from the settings or implied by them.
     premium: expected yearly return that follows from the Sharpe ratio.
     period_premium: premium over the horizon.
     forecast: expected return over the horizon.
     shrinkage: factor that multiplied the forecaster's median; None without shrinkage.
     deviation: standard deviation of the return over the horizon.
     premium_weight, forecast_weight: the strategy's weights on premium alone and on forecast alone,
-        before limits and costs, multiples of equity. Both are 0 for a rule that uses neither, and
-        NaN if unknown. If their sum differs from `Choice.kelly`, the rest comes from the strategy.
+        before limits and costs, multiples of equity. Both are 0 for a sizing rule that uses neither
+        premium nor forecast, and NaN if unknown. If their sum differs from `Choice.kelly`, the
+        strategy accounts for the difference.
     """
 
     days: float
@@ -72,14 +73,13 @@ class Choice(NamedTuple):
     sigma: standard deviation of that return; NaN without a forecast.
     kelly: the strategy's weight before limits and costs over the horizon of `rationale`, a multiple
         of equity.
-    held_weight: weight of position and open orders before the decision, a multiple of equity.
+    held_weight: weight of the position plus open orders before the decision, a multiple of equity.
     target_weight: weight after all limits, a multiple of equity.
     qty: signed quantity ordered: shares or units of crypto.
     price: price used for sizing, USD.
     binding_shadow_prices: shadow price of each binding limit, by name: the gain in the plan's
-        expected return net
-        of risk per unit of the limit, in multiples of equity; NaN if unknown.
-    unit_cost: one-way cost of trading one USD, USD.
+        expected return net of risk per unit of the limit, in multiples of equity; NaN if unknown.
+    unit_cost: one-way cost, USD, of trading one USD.
     rationale: figures that explain the target.
     """
 
@@ -97,7 +97,7 @@ class Choice(NamedTuple):
 
     @property
     def bound_by(self) -> str:
-        """Names of the limits and reasons that bind, joined by `+`."""
+        """Names of the limits and reasons that bind the target weight, joined by `+`."""
         return "+".join(self.binding_shadow_prices)
 
     @property
@@ -112,7 +112,8 @@ class OrderReason(NamedTuple):
     choice: choice of the order's symbol.
     holding_hours: length of the holding interval, hours.
     sizing_failure: reason why enhanced sizing failed; empty if it did not.
-    is_legacy: true if the legacy rule sized the order, even if the order id names another strategy.
+    is_legacy: true if the legacy rule sized the order; the order id may still name another
+        strategy.
     """
 
     choice: Choice
@@ -156,7 +157,7 @@ def reason_text(choice: Choice, hours: float) -> str:
 
 
 def _change_text(choice: Choice) -> str:
-    """Return the change of weight as text; without equity, positions are closed."""
+    """Return the change from held to target weight as text."""
     if math.isnan(choice.held_weight):
         return "the account has no equity, so the position is closed"
     return _CHANGE % (choice.held_weight, choice.target_weight)
@@ -190,7 +191,10 @@ def _why_unchanged(choice: Choice) -> str:
 
 
 def _below_one_unit(choice: Choice, worth: float) -> str:
-    """Return a phrase for an amount, USD, too small to buy one unit."""
+    """Return a phrase which states that an amount is too small to buy one unit.
+
+    worth: the amount, USD.
+    """
     price = formatting.price(choice.price)
     if is_stock(choice.symbol) and worth <= choice.price:
         return f"less than one share at {price}"
@@ -220,7 +224,7 @@ def _why_not_held(choice: Choice, equity: float) -> str:
 
 
 def _expected_text(choice: Choice) -> str:
-    """Return the expected return of a choice as text, split into its parts."""
+    """Return the expected return of a choice as text, split into premium and forecast."""
     rests_on = choice.rationale
     if math.isnan(rests_on.forecast):
         return f"forecast {choice.mu * 1e4:+.1f} bp"
@@ -239,9 +243,9 @@ def weight_parts_text(rationale: Rationale) -> str:
 
 
 def horizon_text(rationale: Rationale, hours: float) -> str:
-    """Return premium, forecast and deviation over the horizon that determined a choice, as text.
+    """Return premium, forecast and deviation over the horizon that determined a target, as text.
 
-    The text is empty if that horizon ends at the next decision and no premium is stated.
+    The text is empty if that horizon ends at the next decision and there is no premium.
 
     hours: hours to the next decision.
     """
@@ -264,12 +268,12 @@ def horizon_text(rationale: Rationale, hours: float) -> str:
 
 
 def _span_text(days: float) -> str:
-    """Return a length of time, in hours below two days."""
+    """Return a length of time as text: in hours below two days, else in days."""
     return f"{days * 24:.4g} h" if days < 2 else f"{days:.3g} days"
 
 
 def _binding_text(choice: Choice) -> str:
-    """Return the binding limits and their shadow prices as part of a reason."""
+    """Return the binding limits and their shadow prices, as the part of a reason in words."""
     limits = []
     for name, price in choice.binding_shadow_prices.items():
         if name.startswith(UNIVERSE_PREFIX):

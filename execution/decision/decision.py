@@ -1,7 +1,7 @@
-"""The record of a decision: the arrays that sizing fills, their columns, and the decision itself.
+"""The record of a decision: the arrays that sizing fills, columns made of them, and the decision.
 
-Live trading decides at one instant, a backtest at all instants of its history. The rows that
-explain an order (`choice`) are built from the columns only when they are read.
+Live trading decides at one instant, a backtest at each instant of its history. The rows that
+explain orders (see `choice`) are built from the columns only when they are read.
 """
 
 from __future__ import annotations
@@ -60,7 +60,8 @@ class DecisionColumns(NamedTuple):
 
     The N symbols belong to one decision or to several consecutive decisions.
 
-    binding_bits: bit mask of the reasons in REASONS and `group_limit_names` that bind.
+    binding_bits: bit mask of the limits and reasons that bind; `reason_names` lists their names by
+        bit.
     shadow_prices: [N, 7 + G] shadow prices of PRICED_LIMITS and of the group limits.
     rationale: one column per field of `Rationale`.
     group_limit_names: [G] names of the group limits.
@@ -82,7 +83,7 @@ class DecisionColumns(NamedTuple):
     def from_choices(
         cls, choices: Sequence[Choice], group_limit_names: tuple[str, ...] = ()
     ) -> DecisionColumns:
-        """Return choices as columns; shadow prices of limits that do not bind are 0."""
+        """Return choices as columns; the shadow price of a limit that does not bind is 0."""
         names = limit_names_by_bit(BINDING_REASONS, group_limit_names)
         priced = (*LIMITS_WITH_SHADOW_PRICE, *group_limit_names)
 
@@ -110,7 +111,7 @@ class DecisionColumns(NamedTuple):
 
     @property
     def reason_names(self) -> tuple[str, ...]:
-        """Names of all limits and reasons that can bind, each at the index of its bit."""
+        """Names of all limits and reasons that can bind, in the order of their bits."""
         return limit_names_by_bit(BINDING_REASONS, self.group_limit_names)
 
     def select(self, chosen: Index | slice) -> DecisionColumns:
@@ -122,7 +123,7 @@ class DecisionColumns(NamedTuple):
         )
 
     def choice_at(self, i: int, symbol: str, qty: Decimal) -> Choice:
-        """Return the `Choice` of row `i`.
+        """Return row `i` as a `Choice`.
 
         symbol: name of the row's symbol.
         qty: signed quantity ordered.
@@ -157,7 +158,10 @@ class DecisionColumns(NamedTuple):
         )
 
     def binding_shadow_prices(self) -> dict[str, Array]:
-        """Return the shadow price [N] of each limit that has one, by name; 0 if not binding."""
+        """Return the shadow price [N] of each limit, by name; 0 in rows where it does not bind.
+
+        Only limits that have a shadow price are included.
+        """
         prices: dict[str, Array] = {}
         for k, name in enumerate((*LIMITS_WITH_SHADOW_PRICE, *self.group_limit_names)):
             bit = (
@@ -171,7 +175,7 @@ class DecisionColumns(NamedTuple):
         return prices
 
     def binding_texts(self) -> Array:
-        """Return the names [N] of the reasons that bind, joined by `+`."""
+        """Return the names of the limits and reasons that bind in each row, joined by `+`, [N]."""
         kinds, kind = np.unique(self.binding_bits, return_inverse=True)
         names = [
             dict.fromkeys(name for _, name in indexed_names_of_bits(bits, self.reason_names))
@@ -182,7 +186,11 @@ class DecisionColumns(NamedTuple):
 
 
 def _bits_of(binding: Iterable[str], names: tuple[str, ...]) -> int:
-    """Return the bits of binding names."""
+    """Return the bit mask of binding limits and reasons.
+
+    binding: names of those that bind, in the order of their bits.
+    names: all names; a name's position is its bit.
+    """
     bits = 0
     last = 0
     for name in binding:
@@ -208,10 +216,10 @@ def concatenate_columns(parts: Sequence[DecisionColumns]) -> DecisionColumns:
 
 @dataclass(frozen=True, slots=True)
 class ClassRule:
-    """Sizing rule of one asset class and the symbols that it sized; `str` is its log line.
+    """Sizing rule of one asset class, and the symbols that it sized; `str` returns its log line.
 
     asset_class: asset class.
-    log_phrase: name of the rule in the log, for which operators search.
+    log_phrase: fixed name of the rule in the log, for which operators search.
     symbols: symbols that the rule sized, in the panel's order.
     """
 
@@ -225,12 +233,12 @@ class ClassRule:
 
 @dataclass(frozen=True, eq=False, repr=False, slots=True)
 class Decision:
-    """Decision at one instant: figures and orders of its N symbols.
+    """Decision at one instant, with the figures and orders of its N symbols.
 
     at: instant of the decision.
     interval_end: end of the first period: the next decision that can change the positions.
     equity: equity of the account, USD.
-    stock_ceiling: largest gross stock exposure, in multiples of equity.
+    stock_ceiling: largest gross stock exposure allowed, in multiples of equity.
     symbols: [N] symbols that were due to trade, are trimmed to the overnight ceiling, or are closed
         because they have left the universe.
     quantities: [N] signed quantities ordered: shares or units of crypto.
@@ -238,11 +246,11 @@ class Decision:
     orders: orders in the sequence in which they are sent.
     sizing_rules: sizing rule and symbols of each asset class; empty if no weights were computed.
     sizing_failure: reason why enhanced sizing failed; empty if it did not.
-    optimality_gap: upper bound on the improvement by the best book of `limits.max_positions`
-        positions, as a yearly return net of risk and cost; NaN if unknown. Equality ignores it.
+    optimality_gap: upper bound on what the best book of `limits.max_positions` positions would gain
+        over this decision, as a yearly return net of risk and cost; NaN if unknown. It is ignored
+        when decisions are compared.
     orders_to_cancel: the trader's own open orders that this decision replaces; they are cancelled
-        before its
-        orders are sent.
+        before its orders are sent.
     """
 
     at: np.datetime64
@@ -289,8 +297,9 @@ class Decision:
 
 
 def yearly_optimality_gap(gap: float, at: np.datetime64, ends: Instants) -> float:
-    """Convert an optimality gap over the periods of a plan into a gap per year.
+    """Convert an optimality gap over all periods of a plan into a gap per year.
 
+    at: start of the first period.
     ends: [K] ends of the periods.
     """
     return gap * float(YEAR / (ends[-1] - at))
@@ -308,7 +317,7 @@ def decision_from_choices(
     optimality_gap: float = 0.0,
     group_limit_names: tuple[str, ...] = (),
 ) -> Decision:
-    """Return a decision rebuilt from recorded choices; arguments are fields of `Decision`."""
+    """Return a decision rebuilt from recorded choices; the arguments are fields of `Decision`."""
     return Decision(
         at=at,
         interval_end=until,
@@ -326,27 +335,27 @@ def decision_from_choices(
 class DecisionArrays(NamedTuple):
     """Sizing results for R instants and S symbols, filled by compiled code; [R, S] unless stated.
 
-    is_sized: [R] true if the strategy has computed weights; otherwise all fields from
-        `unconstrained_weight`
-        on are NaN or 0.
+    is_sized: [R] true if the strategy has computed weights; otherwise `unconstrained_weight` and
+        all fields after it are NaN or 0.
     held_weight, target_weight: weights before and after the decision.
-    lots: signed number of quantity increments of the target; NaN if the symbol is not traded.
+    lots: target as a signed number of quantity increments; NaN if the symbol is not traded.
     is_trimmed: true for stocks trimmed to the overnight ceiling without new weights.
-    no_order_code: reason why a change makes no order: 0 for none, `TOO_SMALL_CODE` or `DUST`.
+    no_order_code: reason why a change of the position makes no order: 0 for none, `TOO_SMALL_CODE`
+        or `DUST`.
     price: price used for sizing, USD.
     unit_cost: one-way cost of trading one USD.
     unconstrained_weight: weight over `horizon_periods` before limits and costs.
     allocated_weight: weight under all limits, before it is rounded to lots.
     binding_bits: bit mask of the limits that bind the weight.
     bound_shadow_price: shadow price of the symbol's own bound.
-    horizon_periods: number of plan periods, from the first, over which `unconstrained_weight` is
-        computed.
+    horizon_periods: number of plan periods, counted from the first, over which
+        `unconstrained_weight` is computed.
     premium_weight, forecast_weight: parts of `unconstrained_weight` due to the premium and due to
         the forecast.
     shadow_prices: [R, 4 + G + K] shadow prices of 4 account ceilings, of G group limits, and of
         borrowing in K periods.
-    optimality_gap: [R] upper bound on the gain of the best book of `limits.max_positions`
-        positions, as a return net of risk and cost.
+    optimality_gap: [R] upper bound on what the best book of `limits.max_positions` positions would
+        gain over these weights, as a return net of risk and cost.
     """
 
     is_sized: Mask
@@ -369,7 +378,7 @@ class DecisionArrays(NamedTuple):
 
     @classmethod
     def empty(cls, rows: int, size: int, shadow_price_count: int) -> DecisionArrays:
-        """Return arrays for R instants and S symbols without positions and targets.
+        """Return arrays for R instants and S symbols, with all positions and targets at 0.
 
         shadow_price_count: number of shadow prices: 4 ceilings, G group limits and K borrowing
             periods.
@@ -392,9 +401,10 @@ class DecisionArrays(NamedTuple):
         )
 
     def write_row(self, row: int, chosen: Index, instant: DecisionArrays) -> None:
-        """Copy the arrays of one instant into row `row`.
+        """Copy the results of one instant into row `row`.
 
-        chosen: [m] ascending indices of the instant's symbols.
+        chosen: [m] ascending indices of the symbols that the instant's arrays contain.
+        instant: arrays of one instant.
         """
         every = len(chosen) == self.held_weight.shape[1]
         for name, column, values in zip(self._fields, self, instant, strict=True):
@@ -403,10 +413,10 @@ class DecisionArrays(NamedTuple):
 
 
 def decided_cells(beliefs: BeliefTable, arrays: DecisionArrays) -> tuple[Index, Index]:
-    """Return the row and symbol indices [N] of all cells with a decision, sorted by both.
+    """Return the row and symbol indices [N] of all decided cells, sorted by row, then symbol.
 
-    A cell has a decision if its symbol is due to trade, is trimmed to the overnight ceiling, or is
-    held and has left the universe.
+    A cell is one symbol at one instant. It is decided if the symbol is due to trade, is trimmed to
+    the overnight ceiling, or is held and has left the universe.
     """
     exits = beliefs.exiting & (arrays.held_weight != 0.0)
     row, symbol = np.nonzero(beliefs.adjustable | arrays.is_trimmed | exits)
@@ -422,7 +432,7 @@ def decision_columns(
     uses_forecast: bool,
     group_limit_names: tuple[str, ...] = (),
 ) -> DecisionColumns:
-    """Return the columns of decisions for the symbols at `cells`.
+    """Return the columns of the decisions on the symbols in `cells`.
 
     cells: row and symbol indices [N], as `decided_cells` returns them.
     class_sharpe: [R, 2] Sharpe ratios of stocks and crypto that the strategy uses.
@@ -476,10 +486,10 @@ def _rationale_of(
 ) -> tuple[Array, ...]:
     """Return the fields of `Rationale`, [N] each, over the periods that determine each target.
 
-    A field is NaN for cells without a new weight.
+    A field is NaN where the symbol has no new weight.
 
     cells: row and symbol indices [N].
-    sized: [N] true for cells with a new weight.
+    sized: [N] true where the strategy has computed a new weight.
     """
     row, symbol = cells
     last = np.where(sized, arrays.horizon_periods[cells], 1) - 1
@@ -510,8 +520,8 @@ def decision_arrays(
     """Return the arrays of one instant for the S symbols of a panel.
 
     allocation: result of the strategy; None if it computed no weights.
-    problem, after: sizing problem and rounded targets; the panel's symbols come first, then
-        positions outside the panel.
+    problem, after: sizing problem, and targets rounded to lots. In both, the panel's symbols come
+        first, then positions outside the panel.
     price: [S] price used for sizing, USD.
     """
     size = len(price)
@@ -555,6 +565,7 @@ def class_rules(
 ) -> tuple[ClassRule, ...]:
     """Return the sizing rule of each asset class, with the symbols that it sized.
 
+    adjustable: true for the instruments that were due to trade.
     leverage: leverage granted to stocks.
     """
     rules = []

@@ -1,4 +1,4 @@
-"""Conversion of beliefs and account to the sizing problem, and of weights to lots.
+"""Conversion of beliefs and an account to a sizing problem, and of its weights to lots.
 
 Live trading, a backtest and a sweep all call `build_problem` and `round_to_lots` at every instant.
 """
@@ -43,7 +43,7 @@ DUST_CODE = 2  # the position's value is below the least that the venue closes
 
 
 class SizingTerms(NamedTuple):
-    """Settings of a decision as arrays, for S symbols of a panel and N rows of an account.
+    """Settings of a decision as arrays, over the N rows of an account.
 
     crypto: [N] true for crypto.
     long_only: [N] true for rows that may not be short, even if the venue lends shares.
@@ -52,7 +52,8 @@ class SizingTerms(NamedTuple):
     caps: symbol cap, crypto cap, margin equity (USD) and position count, from
         `Limits.compiled_limits`.
     leverage_limits: largest gross stock exposure intraday, and overnight, in multiples of equity.
-    order_price_buffer: factor on the price at which the venue checks orders.
+    order_price_buffer: factor by which the venue raises an order's price when it checks buying
+        power.
     group_constraints: group limits over the N rows, without betas.
     """
 
@@ -68,7 +69,7 @@ class SizingTerms(NamedTuple):
 
 @compiled
 def select_terms(terms: SizingTerms, chosen: Index) -> SizingTerms:
-    """Return the terms of the symbols at indices `chosen` [m] of a panel."""
+    """Return the terms of the symbols at the indices `chosen` [m] of a panel."""
     return SizingTerms(
         take(terms.crypto, chosen),
         take(terms.long_only, chosen),
@@ -84,10 +85,13 @@ def select_terms(terms: SizingTerms, chosen: Index) -> SizingTerms:
 class LabelledAccount(NamedTuple):
     """Arrays of an account, with the names of its N rows.
 
-    symbols: [N] names; empty in rows for the part of a position that an open order would close.
+    Panel symbols come first, then other positions, then the parts of positions that open orders
+    would close.
+
+    symbols: [N] names; empty in the rows for parts that open orders would close.
     crypto: [N] true for crypto.
-    arrays: account arrays with quantities held plus open.
-    reduction_symbols: symbols of the rows without a name.
+    arrays: account arrays; the quantity of a position includes its open orders.
+    reduction_symbols: symbols of the rows with an empty name.
     """
 
     symbols: tuple[str, ...]
@@ -97,7 +101,11 @@ class LabelledAccount(NamedTuple):
 
 
 def label_account(bars: Bars, account: AccountSnapshot, terms: OrderSizeLimits) -> LabelledAccount:
-    """Return an account's arrays with names: the panel's symbols, then other positions."""
+    """Return the arrays of an account with the names of their rows.
+
+    Panel symbols come first, then other positions, then the parts of positions that open orders
+    would close. Such a part counts towards every limit until the order fills.
+    """
     exposure = account.projected_positions
     outside = [symbol for symbol in exposure if symbol not in bars.symbols]
     # Exposure counts an open reduction as filled. Until it has filled, the position and its margin
@@ -134,9 +142,9 @@ def label_account(bars: Bars, account: AccountSnapshot, terms: OrderSizeLimits) 
 
 
 def _smallest_values(bars: Bars, price: Array, terms: OrderSizeLimits) -> tuple[Array, Array]:
-    """Return smallest values of an order, and of a position that can be closed, USD; [S] each.
+    """Return the minimum value of an order, and of a position that can be closed, [S] each.
 
-    An asset's smallest quantity at the venue applies to both.
+    The values are in USD. The venue's minimum order quantity of an asset, if any, limits both.
     """
     named = np.array([float(item.min_order_qty) for item in bars.instruments]) * price
     least = np.fmax(terms.min_sized_values(bars.crypto), named * (1 + terms.price_margin))
@@ -147,10 +155,10 @@ class RoundedTargets(NamedTuple):
     """Targets of an account's N rows, rounded to lots.
 
     target_weight: [N] target weight.
-    lots: [N] signed number of increments of the target; NaN for rows that are not traded.
+    lots: [N] target as a signed number of quantity increments; NaN for rows that are not traded.
     is_trimmed: [N] true for stocks trimmed to the overnight ceiling without new weights.
-    no_order_code: [N] reason why a change makes no order: 0 for none, `TOO_SMALL_CODE` or
-        `DUST_CODE`.
+    no_order_code: [N] reason why a change of the position makes no order: 0 for none,
+        `TOO_SMALL_CODE` or `DUST_CODE`.
     """
 
     target_weight: Array
@@ -171,11 +179,11 @@ def build_problem(
 ) -> DecisionProblem:
     """Return the sizing problem of instant `row` of the beliefs, over the rows of an account.
 
-    Rows without beliefs are fixed: they count for the ceilings and have no variance.
+    Rows without beliefs keep their weights. They count towards the limits and have no variance.
 
-    chosen: [m] indices, among S, of the symbols in the first m rows.
+    chosen: [m] indices, among the S symbols of the beliefs, of the symbols in the first m rows.
     class_sharpe: [2] yearly Sharpe ratios of stocks and of crypto, as used by the strategy.
-    financing: [K] cost of borrowing one USD in each period, USD.
+    financing: [K] cost, USD, of borrowing one USD in each period.
     """
     size = len(account.quantity)
     adjustable = pick_and_pad(beliefs.adjustable[row], chosen, size)
@@ -221,10 +229,10 @@ def round_to_lots(
     """Round weights [N] towards zero to the lots of each row.
 
     Before the night, stocks without new weights (no forecast, a missing bar, a failed solver) are
-    trimmed to the broker's overnight ceiling, all by the same share. Without equity, every position
-    that can trade is closed. Symbols that leave the universe are always closed.
+    trimmed to the broker's overnight ceiling, all by the same fraction. Without equity, every
+    position that can trade is closed. Symbols that leave the universe are always closed.
 
-    sized: true if `weights` solve the problem. Otherwise positions are unchanged.
+    sized: true if `weights` solve the problem. If false, positions stay as they are.
     trim_overnight: true if stocks can be trimmed to the overnight ceiling at this instant.
     """
     held = problem.account.held_weight
@@ -280,12 +288,13 @@ def _without(weights: Array, exiting: Mask) -> Array:
 def _leave_small_changes(
     target: Array, lots: Array, no_order_code: Index, held: Array, account: AccountArrays
 ) -> None:
-    """Keep positions unchanged if the venue accepts no order for the change.
+    """Leave a position unchanged if the venue would refuse the change as too small.
 
-    The venue accepts the closing of a whole position, down to dust. If a reduction that would
-    restore a limit is too small, the limit stays exceeded by less than the smallest order.
+    The venue lets a whole position be closed if its value exceeds the dust threshold. A reduction
+    that is too small is not sent, even if it would restore a limit. The limit is then exceeded by
+    less than the minimum order value.
 
-    held: [N] weights.
+    held: [N] weights before the decision.
     """
     for s in range(account.position_count):
         lot = account.increment[s]
@@ -310,9 +319,10 @@ def _leave_small_changes(
 def _keep_to_net_limits(
     problem: DecisionProblem, weights: Array, sized: bool, lots: Array, account: AccountArrays
 ) -> None:
-    """Reduce adjustable positions by whole increments if rounding a short exceeds a net limit.
+    """Reduce positions by whole increments if rounding a short position breaks a net limit.
 
-    Rounding may violate a limit that requires a position.
+    Only positions due to trade are reduced. A net limit that requires a position (a negative limit)
+    is not enforced here: rounding may break it.
 
     weights: [N] weights of the solution.
     """
@@ -339,9 +349,9 @@ def _keep_to_net_limit(
     lots: Array,
     account: AccountArrays,
 ) -> None:
-    """Reduce positions by whole increments until rounded weights meet net limit k.
+    """Reduce positions by whole increments until their rounded weights meet net limit k.
 
-    rounded: [N] weights of the lots.
+    rounded: [N] rounded weights; reduced in place, as are `lots`.
     """
     for s in range(account.position_count):
         lot = problem.account.weight_increment[s]
@@ -361,7 +371,10 @@ def _keep_to_net_limit(
 def _mark_unsized_stocks(
     trimmable: Mask, problem: DecisionProblem, sized: bool, account: AccountArrays
 ) -> None:
-    """Mark tradable stocks [N] without a new target weight, to be trimmed overnight."""
+    """Mark the tradable stocks that have no new target weight, to be trimmed overnight.
+
+    trimmable: [N] mask, written in place.
+    """
     for s in range(account.position_count):
         sized_now = (sized and problem.account.adjustable[s]) or problem.account.exiting[s]
         trimmable[s] = account.tradable[s] and not (problem.limits.crypto[s] or sized_now)

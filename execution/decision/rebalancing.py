@@ -42,20 +42,20 @@ def rebalance(
     """Return the orders that move each instrument from its position to its target.
 
     A change of sign takes two orders, a closing and an opening one: no order crosses zero.
-    Reductions come first, then crypto purchases, then the rest, each by symbol. A quantity is in
-    whole increments, unless it closes a position. A quantity above the largest order is split into
-    parts as equal as increments allow.
+    Reductions come first, then crypto purchases, then all other orders; each group is sorted by
+    symbol. A quantity is a multiple of the increment, unless it closes a position. A quantity above
+    the maximum of one order is split into parts that are as equal as increments allow.
 
     strategy: prefix of the order ids.
     at: instant of the decision.
     instruments: [N] instruments, with their quantity increments.
-    held, targets: [N] signed quantity held plus open, and signed quantity to hold.
-    max_quantities: [N] largest quantity of one order; infinite without a limit.
+    held, targets: [N] signed quantity of the position plus open orders, and signed target quantity.
+    max_quantities: [N] maximum quantity of one order; infinite without a limit.
     reasons: [N] reason for the orders of each instrument.
     timeframe: timeframe of decisions. With daily decisions, the next bar starts with an auction,
-        and orders for stocks are auction orders of whole shares. A change of sign then sends only
-        the closing order: the venue accepts no order on the other side before the closing order has
-        filled. The next decision opens the new position.
+        and orders for stocks are auction orders of whole shares. A change of sign then takes two
+        decisions, because the venue accepts no order on the opposite side until the closing order
+        has filled. The first decision only closes the position.
     """
     ranked: list[tuple[int, str, Order]] = []
     when = compact_text(at)
@@ -98,12 +98,13 @@ def decision_orders(
     failure: str,
     legacy: bool,
 ) -> tuple[Order, ...]:
-    """Return the orders for the signed quantities [N] of a decision.
+    """Return the orders for the signed quantities [N] that a decision orders.
 
     strategy: prefix of the order ids.
-    at, until: start and end of the decision's first period.
+    at, until: instant of the decision, and end of its first period.
     columns: columns of the N symbols.
-    instruments, held: [N] instrument, and signed quantity held plus open, of each symbol.
+    instruments, held: [N] instrument of each symbol, and signed quantity of its position plus open
+        orders.
     failure: reason why enhanced sizing failed; empty if it did not.
     legacy: true if the legacy rule sized the orders.
     """
@@ -130,7 +131,7 @@ def hours_between(at: np.datetime64, until: np.datetime64) -> float:
 def ordered_quantity(lots: float, increment: Decimal, held: Decimal) -> Decimal:
     """Return the signed order quantity that reaches `lots` increments; 0 if `lots` is NaN.
 
-    held: signed quantity held plus open.
+    held: signed quantity of the position plus open orders.
     """
     return (held if np.isnan(lots) else int(lots) * increment) - held
 
@@ -138,7 +139,9 @@ def ordered_quantity(lots: float, increment: Decimal, held: Decimal) -> Decimal:
 def reductions_to_resize(
     strategy: str, account: AccountSnapshot, adjustable: Collection[str]
 ) -> tuple[Order, ...]:
-    """Return the strategy's own open orders that reduce positions in symbols due to trade.
+    """Return the strategy's open orders that reduce a position in a symbol due to trade.
+
+    They are cancelled, because the decision sizes the position again.
 
     adjustable: symbols that are due to trade.
     """
@@ -157,7 +160,7 @@ def reductions_to_resize(
 def orders_to_replace(
     strategy: str, account: AccountSnapshot, quantities: Mapping[str, Decimal]
 ) -> tuple[Order, ...]:
-    """Return the strategy's own open orders that a new order in the same symbol replaces.
+    """Return the strategy's own open orders in the symbols in which a decision sends new orders.
 
     quantities: signed quantity ordered, by symbol.
     """
@@ -179,7 +182,11 @@ def orders_to_replace(
 def quantities_after_cancels(
     quantities: Mapping[str, Decimal], account: AccountSnapshot, replaced: Sequence[Order]
 ) -> dict[str, Decimal]:
-    """Adjust order quantities so that they reach the same targets after orders are cancelled."""
+    """Adjust order quantities so that cancelling open orders does not change the targets.
+
+    quantities: signed quantity ordered, by symbol, if the open orders were to fill.
+    replaced: open orders that are cancelled.
+    """
     before = account.projected_positions
     after = account.without_orders(replaced).projected_positions
     changed = {}
@@ -190,7 +197,11 @@ def quantities_after_cancels(
 
 
 def _steps(held: Decimal, target: Decimal) -> tuple[tuple[Decimal, Decimal], ...]:
-    """Return the quantities before and after each order from the position to the target."""
+    """Return the position before and after each order that leads from `held` to `target`.
+
+    There are two orders if the sign changes: the position is closed before one of the opposite sign
+    is opened.
+    """
     if held == target:
         return ()
     # The venue refuses an order that crosses zero: a long is closed before a short is opened.
@@ -200,10 +211,12 @@ def _steps(held: Decimal, target: Decimal) -> tuple[tuple[Decimal, Decimal], ...
 
 
 def _rank(reduces: bool, coin: bool) -> int:
-    """Return the rank of an order among the orders of its instant.
+    """Return the rank of an order in the sequence of the orders of one decision.
 
-    Reductions free the margin and the cash that openings use. Crypto comes before stocks because
-    crypto is bought with unborrowed cash, which a purchase of stocks would use up.
+    Reductions free margin and cash for the orders that open positions. Crypto is bought before
+    stocks, because crypto needs unborrowed cash, which a purchase of stocks would use up.
+
+    coin: true for crypto.
     """
     if reduces:
         return 0
@@ -211,7 +224,12 @@ def _rank(reduces: bool, coin: bool) -> int:
 
 
 def _order_quantity(before: Decimal, after: Decimal, increment: Decimal) -> Decimal:
-    """Return the quantity of a step in whole increments, rounded down; unrounded if it closes."""
+    """Return the quantity of an order in whole increments, rounded down.
+
+    An order that closes a position is not rounded.
+
+    before, after: position before and after the order.
+    """
     size = abs(after - before)
     # A crypto purchase pays its fee in crypto, so a position is often no multiple of the increment.
     # A step that closes a position includes the rest: no other order could sell it.
@@ -223,8 +241,8 @@ def _order_quantity(before: Decimal, after: Decimal, increment: Decimal) -> Deci
 def split_quantity(quantity: Decimal, max_quantity: float, increment: Decimal) -> list[Decimal]:
     """Split a quantity into parts of at most `max_quantity`; return an empty list for 0.
 
-    Parts differ by at most one increment. The last part also includes the remainder that is not a
-    whole increment.
+    The parts differ by at most one increment, except that the last part also includes what is left
+    after division into whole increments.
     """
     if max_quantity == UNLIMITED_QUANTITY or float(quantity) <= max_quantity:
         return [quantity] if quantity > 0 else []

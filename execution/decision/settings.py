@@ -1,4 +1,7 @@
-"""Settings that all jobs with decisions share; names are the keys of the YAML under `configs/`."""
+"""Settings that all jobs with decisions share.
+
+The names of the fields are the keys in the YAML files under `configs/`.
+"""
 
 from __future__ import annotations
 
@@ -31,7 +34,7 @@ if TYPE_CHECKING:
 
 @settings_class()
 class TradingSettings(PanelSettings):
-    """Data, forecaster, sizing and costs of a trader."""
+    """Settings of a trader: data, forecaster, sizing and costs."""
 
     capital: float = setting(100_000.0, "starting cash of a simulated account, USD", gt=0, lt=1e12)
     seed: int = setting(0, "seed of all random numbers", ge=0, lt=2**63)
@@ -85,14 +88,15 @@ class TradingSettings(PanelSettings):
         return Schedule.parse(",".join(self.schedule))
 
     def load_bars(self) -> Bars:
-        """Return the panel of files or of the synthetic market.
+        """Return the panel of bars, from files or from the synthetic market.
 
-        Files are read up to `end`, with all history before `start`.
+        Files are read up to `end`, including all history before `start`.
 
         Raises
         ------
         InputError
-            if settings or files cannot be used; raised before any bar is read, if possible.
+            if settings or files cannot be used; where possible, this is found before any bar is
+            read.
         """
         self.check_files()
         bars = self.with_increments(PanelSettings.load_bars(self))
@@ -101,12 +105,12 @@ class TradingSettings(PanelSettings):
         return bars
 
     def check_schedule(self, timeframe: Timeframe, symbols: Collection[str]) -> None:
-        """Check that at each scheduled time of day at least one symbol of a panel may trade.
+        """Check that at each scheduled time of day at least one of the symbols may trade.
 
         Raises
         ------
         InputError
-            if the schedule has a time of day without such a symbol.
+            if the schedule has a time of day at which none of them may trade.
         """
         kinds = {instrument(symbol).kind for symbol in symbols}
         self.decisions.check(timeframe, sorted(kinds))
@@ -114,7 +118,7 @@ class TradingSettings(PanelSettings):
     def check_files(self) -> None:
         """Check the files and folders, other than bars, that the settings name.
 
-        Reading bars takes long, and forecasting longer, so the files are checked first.
+        Reading bars and forecasting take long. These files are therefore checked first.
 
         Raises
         ------
@@ -131,7 +135,13 @@ class TradingSettings(PanelSettings):
     def unused_row_warnings(
         self, symbols: Collection[str], actions: Sequence[CorporateAction | Delisting]
     ) -> list[str]:
-        """Return a warning for each file or table that names symbols outside a run."""
+        """Return one warning for each setting whose rows name symbols that are not in the run.
+
+        Checks corporate actions, borrow rates, margin requirements and the groups file.
+
+        symbols: symbols in the run.
+        actions: corporate actions and delistings.
+        """
         tables: dict[str, Sequence[CorporateAction | Delisting | SymbolRate]] = {
             "data.actions": actions,
             "margin.borrow_rates": self.margin.borrow_rates,
@@ -152,7 +162,7 @@ class TradingSettings(PanelSettings):
         return said
 
     def with_increments(self, bars: Bars) -> Bars:
-        """Return the panel with the quantity increments that `increments` selects."""
+        """Return the panel with the quantity increments that the setting `increments` selects."""
         if self.increments == "original":
             return bars
         instruments = []

@@ -73,7 +73,7 @@ class SizingSettings:
             self.build_strategy()
 
     def _check_drawdown(self) -> None:
-        """Refuse `drawdown` with a stated fraction, and for strategies without a Kelly fraction."""
+        """Reject `drawdown` if a fraction is set too, or if the strategy has no Kelly fraction."""
         if self.fraction is not None:
             raise InputError(
                 "sizing.drawdown: sizing.fraction is set too; both choose the Kelly fraction, set"
@@ -89,19 +89,19 @@ class SizingSettings:
 
     @property
     def kelly_fraction(self) -> float | None:
-        """Kelly fraction that replaces the one in the strategy's name; None keeps the name's."""
+        """Kelly fraction that replaces the one in the strategy's name; None to keep that one."""
         return self.fraction if self.drawdown is None else self.drawdown.kelly_fraction
 
     @property
     def label(self) -> str:
-        """Name of the strategy with the fraction in use: `kelly_30` for kelly_50 with 0.3."""
+        """Name of the strategy with the Kelly fraction in use: `kelly_30` for kelly_50 with 0.3."""
         if not self.enhanced:
             return "legacy"
         return name_with_fraction(self.strategy, self.kelly_fraction)
 
     @property
     def history_bars(self) -> int:
-        """Number of own bars of price history that the strategy reads."""
+        """Number of past bars of each symbol that the strategy reads."""
         return self.lookback if is_plugin(self.strategy) else 0
 
     def build_strategy(self) -> Strategy:
@@ -124,7 +124,7 @@ class SizingSettings:
         return (self.build_strategy(),)
 
     def holding_interval(self) -> HoldingRule:
-        """Return the holding interval of the strategy, else the one of the settings."""
+        """Return the strategy's holding interval or, if it has none, the one in the settings."""
         return self.build_strategy().holding_interval or self.holding
 
     def build_legacy_strategy(self) -> LegacyStrategy:

@@ -77,14 +77,12 @@ class Decider(Protocol):
 
 
 class SizingResult(NamedTuple):
-    """Result of a strategy at an instant, or the reason why sizing failed.
+    """Result of running a strategy at one instant, or the reason why there is none.
 
     inputs: inputs of the strategy.
     allocation: result of the strategy; None if sizing was not possible.
     strategy: strategy that was run.
-    failure_reason: reason why there is no allocation; empty if there is one, or if no symbol is due
-        to
-        trade.
+    failure_reason: reason why sizing failed; empty if it did not, or if no symbol is due to trade.
     is_unsolved: true if the strategy's optimisation problem was not solved.
     """
 
@@ -96,7 +94,11 @@ class SizingResult(NamedTuple):
 
 
 def run_strategy(strategy: Strategy, inputs: SizingInputs, account: AccountArrays) -> SizingResult:
-    """Run a strategy on an account; if it finds no solution, the result has no allocation."""
+    """Run a strategy on an account; if it finds no solution, the result has no allocation.
+
+    inputs: inputs of the strategy.
+    account: arrays of the account.
+    """
     if not inputs.adjustable.any():
         return SizingResult(inputs, None, strategy)
     if not account.equity > 0:
@@ -118,17 +120,16 @@ class Trader:
     forecaster: source of forecasts.
     correlations: source of correlation matrices.
     sizing: sizing strategy and its parameters.
-    limits: limits of weights by time of day.
-    costs: expected costs of a trade other than fees.
+    limits: limits on weights, by time of day.
+    costs: expected costs of a trade, other than fees.
     fees: fees of a trade.
-    order_size_limits: smallest and largest values of an order.
-    prior: stated premiums, and the horizon of a plan.
+    order_size_limits: minimum and maximum values of an order.
+    prior: assumed Sharpe ratios of the asset classes, and the horizon of a plan.
     margin: costs of borrowing.
     schedule: schedule of decisions.
     universe: rule that determines which symbols may be held.
-    belief_table: beliefs computed in advance, equal to the beliefs from bars up to each instant;
-        None
-        computes beliefs at each decision.
+    belief_table: beliefs at all instants, computed in advance from the bars known at each; None
+        computes the beliefs at each decision.
     """
 
     order_prefix: str
@@ -151,11 +152,11 @@ class Trader:
         return PlanPeriods(sizing.holding_interval(), sizing.signal_bars, days, self.schedule)
 
     def with_beliefs(self, market: Market, progress: Progress = no_progress) -> Trader:
-        """Return this trader with the beliefs at all instants of a run computed in advance."""
+        """Return this trader with its beliefs at all instants of a run computed in advance."""
         return replace(self, belief_table=self.build_beliefs(market, progress))
 
     def build_beliefs(self, market: Market, progress: Progress = no_progress) -> BeliefTable:
-        """Return the beliefs at each instant of a run, from data known at that instant."""
+        """Return the beliefs at each instant of a run, each from the data known at that instant."""
         bars = market.bars
         growth = GrowthRanking(
             self.prior, self.costs.expected_cost(bars.crypto, self.fees), bars.long_only
@@ -177,7 +178,7 @@ class Trader:
         return concatenate_beliefs(parts)
 
     def build_symbol_belief(self, bars: Bars, symbol: str, now: np.datetime64) -> BeliefTable:
-        """Return the belief about one symbol at any instant, as if only that symbol were traded.
+        """Return the beliefs about one symbol at any instant, as if only that symbol were traded.
 
         Raises
         ------
@@ -202,7 +203,7 @@ class Trader:
         1. **Symbols due to trade.** Symbols of the universe whose bar has just closed, whose market
            is open, and for which the schedule has a decision. Positions in symbols that have left
            the universe are closed. No other symbol is traded.
-        2. **Forecast.** The latest forecast of each symbol, from the symbol's own last bars.
+        2. **Forecast.** The latest forecast of each symbol, computed from its last bars.
         3. **Moments.** The forecast is read over the periods of a plan, from this fill to the next
            decision and beyond: mu and sigma.
         4. **Correlation.** The matrix known at the last 16:00 New York turns sigma into
@@ -238,8 +239,9 @@ class Trader:
     ) -> Decision:
         """Return the decision that follows from beliefs: steps 5 to 7 of `decide`.
 
-        bars: the last row of the panel, for the symbols of the decision.
-        own_bars: bars of the symbols until then, from which a strategy's history is taken.
+        bars: one-row panel of the decision's symbols, with their bars at the instant of the
+            decision.
+        own_bars: each symbol's bars up to that instant, from which a strategy's history is taken.
         """
         # Symbols that the venue accepts no orders for are not traded.
         if not bars.tradable.all():
@@ -332,9 +334,10 @@ class Trader:
         sizing: SizingResult,
         rounded: RoundedTargets,
     ) -> tuple[Index, DecisionColumns]:
-        """Return the N symbols to trade, to trim overnight or to close, and their columns.
+        """Return the N symbols with a decision, as indices into the panel, and their columns.
 
-        Symbols are indices into the panel.
+        These symbols are due to trade, trimmed to the overnight ceiling, or closed because they
+        have left the universe.
         """
         price = labelled.arrays.price[: len(bars.symbols)]
         arrays = decision_arrays(sizing.allocation, sizing.inputs.problem, rounded, price)
@@ -353,7 +356,11 @@ class Trader:
     def _size(
         self, bars: Bars, labelled: LabelledAccount, belief: BeliefTable, own_bars: OwnBars
     ) -> SizingResult:
-        """Return the strategy's result; if its problem is unsolved, the result of its fallback."""
+        """Run the strategy and return its result.
+
+        If the strategy finds no solution and has a fallback, the fallback's result is returned,
+        with the reason why the strategy failed.
+        """
         chosen, *fallbacks = self.sizing.strategies()
         inputs = self._inputs(bars, labelled, belief, chosen, own_bars)
         result = run_strategy(chosen, inputs, labelled.arrays)
@@ -413,6 +420,6 @@ class Trader:
         )
 
     def _class_sharpe(self, belief: BeliefTable, strategy: Strategy) -> Array:
-        """Return the Sharpe ratios [T, 2] of stocks and crypto that a strategy uses, or zeros."""
+        """Return the Sharpe ratios [T, 2] of stocks and crypto; zeros if no premium is used."""
         ratios = self.prior.class_sharpe(belief.crypto_correlation)
         return ratios if strategy.uses_premium else np.zeros_like(ratios)

@@ -1,1 +1,1 @@
-"""Journal of an account: records before and after each action, one module per table."""
+"""Journal of an account: records written before and after each action, one module per table."""

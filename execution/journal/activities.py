@@ -1,6 +1,7 @@
 """Activities that the venue lists for an account, in tables `fills` (trades) and `activities`.
 
-Field `is_after_opening` of a row is 0 if the opening balance includes the activity, else 1.
+The field `is_after_opening` of a row is 0 if the opening balance already includes the activity,
+else 1.
 """
 
 from __future__ import annotations
@@ -60,13 +61,13 @@ class Activity:
 
     id: the venue's id of the activity.
     kind: kind of the activity.
-    at: instant of a trade; for all other activities the midnight at which their New York date
-        starts.
+    at: instant of a trade; for any other activity, the New York midnight at which its date starts.
     symbol: symbol in the project's spelling; empty if cash alone changes.
-    quantity: signed change of the position: shares, units of crypto or contracts.
-    price: price in USD of one share, unit of crypto or share under an option; None if not stated.
+    quantity: signed change of the position, in shares, units of crypto or contracts.
+    price: price in USD of one share, one unit of crypto or one share under an option; None if the
+        venue reports none.
     amount: signed change of cash, USD.
-    venue_order_id: the venue's id of the order that traded; empty without an order.
+    venue_order_id: the venue's id of the order that traded; empty if there was no order.
     """
 
     id: str
@@ -103,7 +104,7 @@ class Activity:
 
     @property
     def exchanges_cash_for_position(self) -> bool:
-        """Return whether the activity exchanges cash for a position, at about the same value."""
+        """Return whether the activity exchanges a position for cash of about the same value."""
         return self.is_trade or (self.kind == "merger" and bool(self.quantity))
 
 
@@ -112,14 +113,14 @@ class FillRow:
     """Journal row of a trade.
 
     id: the venue's id of the trade.
-    client_order_id: client order id; empty for a trade of another client's order.
+    client_order_id: our client order id; empty if the order was not ours.
     venue_order_id: the venue's id of the order.
     symbol: symbol in the project's spelling.
     quantity: signed quantity.
     price: price of one unit, USD.
     at: instant of the trade.
-    listed_at: instant at which the trade was read.
-    is_after_opening: 0 if the opening balance includes the activity, else 1.
+    listed_at: instant at which the trade was first read from the venue's list.
+    is_after_opening: 0 if the opening balance includes the trade, else 1.
     """
 
     id: Text
@@ -144,12 +145,12 @@ class BookingRow:
 
     id: the venue's id of the booking.
     kind: kind of the activity.
-    at: day of the booking.
+    at: New York midnight at which the day of the booking starts.
     symbol: symbol in the project's spelling; empty if cash alone changes.
     quantity: signed change of the position.
     amount: signed change of cash, USD.
-    listed_at: instant at which the booking was read.
-    is_after_opening: 0 if the opening balance includes the activity, else 1.
+    listed_at: instant at which the booking was first read from the venue's list.
+    is_after_opening: 0 if the opening balance includes the booking, else 1.
     """
 
     id: Text
@@ -182,7 +183,7 @@ _BOOKINGS = JournalTable(
 
 
 class ActivityBook:
-    """The activities of one account in its journal, as listed by the venue."""
+    """The venue's listed activities of one account, as recorded in its journal."""
 
     def __init__(self, database: Database, events: EventLog) -> None:
         self._database = database
@@ -191,18 +192,18 @@ class ActivityBook:
         _BOOKINGS.create(database)
 
     def find_unrecorded(self, activities: Iterable[Activity]) -> list[Activity]:
-        """Return the activities that are not yet recorded, or recorded with different content."""
+        """Return the activities that are not yet recorded, or whose recorded content differs."""
         return [each for each in activities if self._changed(each, EPOCH, 0) is not None]
 
     def write(
         self, activities: Iterable[Activity], at: np.datetime64, *, is_after_opening: int
     ) -> list[tuple[Activity, Decimal]]:
-        """Record new and changed activities, and return them with their changes of cash.
+        """Record new and changed activities; return each of them with its change of cash.
 
-        A change of cash is the signed amount, USD, to add to the expected cash. A changed activity
-        replaces its earlier row. A fill is linked to the order intent with the venue's order id,
-        once the intent has that id. Option legs and exit orders have other order ids and are not
-        linked.
+        The change of cash is the signed amount, USD, by which the expected cash changes. A changed
+        activity replaces its earlier row. Each fill gets the client order id of our order with the
+        same order id at the venue. Option legs and exit orders have other ids at the venue, and get
+        none.
 
         at: instant by the venue's clock at which the activities were listed.
         is_after_opening: 0 if the journal's opening balance includes the activities, else 1.
@@ -238,7 +239,7 @@ class ActivityBook:
         return None if last is None else last.at
 
     def traded_quantity(self, symbol: str, order_id: str) -> Decimal:
-        """Return the total quantity, unsigned, that an order has traded in a symbol.
+        """Return the total unsigned quantity that an order has traded in a symbol.
 
         order_id: the venue's id of the order.
         """
@@ -247,9 +248,9 @@ class ActivityBook:
         return exact_sum(abs(fill.quantity) for fill in fills)
 
     def net_transfers(self, since: np.datetime64) -> Decimal:
-        """Return deposits less withdrawals that were listed after an instant, USD.
+        """Return deposits less withdrawals that the venue listed after an instant, USD.
 
-        Transfers that the opening balance includes do not count.
+        Transfers that the opening balance includes are left out.
         """
         condition = "WHERE kind = 'transfer' AND listed_at > ? AND since_opening > 0"
         return exact_sum(
@@ -258,9 +259,10 @@ class ActivityBook:
         )
 
     def position_changes(self, symbol: str, since: np.datetime64) -> dict[str, Decimal]:
-        """Return position changes by bookings listed after an instant, by booking id.
+        """Return the position changes by bookings listed after an instant, by booking id.
 
-        The changes are signed quantities, oldest first, without share transfers between accounts.
+        The changes are signed quantities, oldest first. Transfers of shares between accounts are
+        left out.
         """
         condition = "WHERE symbol = ? AND listed_at > ? AND kind != 'share transfer' ORDER BY rowid"
         found = _BOOKINGS.select_rows(self._database, condition, (symbol, format_instant(since)))
@@ -269,7 +271,11 @@ class ActivityBook:
     def _changed(
         self, activity: Activity, at: np.datetime64, since_opening: int
     ) -> tuple[FillRow | BookingRow | None, FillRow | BookingRow] | None:
-        """Return an activity's old and new row; None if the activity has not changed."""
+        """Return an activity's recorded row (None if new) and its new row; None if both are equal.
+
+        at: instant at which the activity was listed.
+        since_opening: 0 if the opening balance includes the activity, else 1.
+        """
         table = _table(activity)
         before = table.first_row(self._database, "WHERE id = ?", (activity.id,))
         after = _row(activity, at, since_opening)
@@ -285,20 +291,21 @@ class ActivityBook:
 
 
 def read_fills_since(database: Database, since: np.datetime64) -> list[FillRow]:
-    """Return trades after an instant, oldest first, without those in the opening balance."""
+    """Return the trades after an instant, oldest first, except those in the opening balance."""
     condition = "WHERE since_opening > 0 AND at > ? ORDER BY at, rowid"
     return _FILLS.select_rows(database, condition, (format_instant(since),))
 
 
 def read_bookings(database: Database) -> list[BookingRow]:
-    """Return all bookings in listing order, without those in the opening balance."""
+    """Return all bookings in the order of listing, except those in the opening balance."""
     return _BOOKINGS.select_rows(database, "WHERE since_opening > 0 ORDER BY listed_at, rowid")
 
 
 def traded_amount(symbol: str, quantity: Decimal, price: Decimal) -> Decimal:
-    """Return the signed change of cash by a trade, USD.
+    """Return the signed change of cash that a trade causes, USD.
 
     quantity: signed quantity.
+    price: price of one unit, USD.
     """
     units = Decimal(-SHARES_PER_OPTION if is_option(symbol) else -1)
     return EXACT_CONTEXT.multiply(EXACT_CONTEXT.multiply(quantity, price), units)

@@ -1,6 +1,6 @@
 """Cycles of an account's jobs: their results, and the deadline of the next cycle.
 
-The live loop records the deadline, so that other processes can detect an overdue cycle.
+The live loop records the deadline so that other processes can detect an overdue cycle.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ class CycleRow:
     ended_at: end time of the cycle; None while it runs.
     decision_id: id of the cycle's decision; empty without one.
     fill_count: number of fills in the cycle.
-    idle_reason, failure: reason why there is no decision, and error that ended the cycle; empty for
-        none.
+    idle_reason, failure: reason why the cycle made no decision, and error that ended it; each is
+        empty if it does not apply.
     """
 
     number: Integer
@@ -93,7 +93,7 @@ class CycleBook:
     def last(self, *, ended: bool = False) -> CycleRow | None:
         """Return the latest cycle; None without one.
 
-        ended: true skips a cycle that has not ended.
+        ended: true returns the latest cycle that has ended, and skips one that still runs.
         """
         condition = "job = ?" + (" AND ended_at IS NOT NULL" if ended else "")
         return _CYCLES.first_row(
@@ -108,9 +108,9 @@ def count_cycles(database: Database) -> int:
 
 
 def latest_cycles(database: Database, limit: int) -> list[CycleRow]:
-    """Return the latest cycles, newest first; empty if no job has written to the journal.
+    """Return the latest cycles, newest first; empty if the journal has none.
 
-    limit: largest number of cycles.
+    limit: maximum number of cycles returned.
     """
     if not database.rows("SELECT 1 FROM sqlite_master WHERE name = 'cycles'"):
         return []
@@ -127,8 +127,8 @@ class NextCycle:
     """Journal row of the next scheduled cycle.
 
     job: name of the cycle's job.
-    due_at: scheduled start of the cycle, by the venue's clock.
-    overdue_at: deadline of the cycle, by this machine's clock.
+    due_at: scheduled start of the cycle, by the clock of the loop (the venue's).
+    overdue_at: time by which the cycle must have ended, by this machine's clock.
     row_key: constant key of the table's only row.
     """
 
@@ -154,7 +154,7 @@ class NextCycleBook:
     """The record of an account's next cycle in its journal.
 
     database: the account's journal.
-    seconds: longest duration of a cycle by the settings, seconds.
+    seconds: longest duration of a cycle that the settings allow, seconds.
     clock: this machine's clock.
     """
 
@@ -168,9 +168,9 @@ class NextCycleBook:
         _NEXT.create(database)
 
     def record_next(self, job: str, due: np.datetime64, now: np.datetime64) -> None:
-        """Record the cycle that is due next, and its deadline.
+        """Record the next scheduled cycle, and the deadline by which it must have ended.
 
-        due, now: start of the cycle and present time, by the clock that starts the cycle.
+        due, now: scheduled start of the cycle, and the present time, by the same clock.
         """
         if self._written == (job, due):
             return
@@ -188,6 +188,6 @@ class NextCycleBook:
 
 
 def read_next_cycle(journal: Path) -> NextCycle | None:
-    """Return the next cycle that a journal announces; None without one."""
+    """Return the next scheduled cycle in a journal; None without one."""
     found = _NEXT.read_rows(journal)
     return found[0] if found else None

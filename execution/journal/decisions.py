@@ -1,7 +1,7 @@
-"""Decisions of an account's job, recorded on disk with their orders before any order is sent.
+"""Decisions of an account's jobs, recorded on disk with their orders before an order is sent.
 
 A decision and its orders are written in one transaction. The status page and the drift report read
-these tables; instants are UTC, as text that sorts.
+these tables. Instants are UTC, as text that sorts by time.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _ENDED = "ended"
 
 
 def encode_choice(choice: Choice) -> dict[str, Any]:
-    """Return a choice as a JSON object; the quantity is text, NaN and infinity are null."""
+    """Return a choice as a JSON object, with the quantity as text, and NaN and infinity as null."""
     entry = {**choice._asdict(), "qty": str(choice.qty), "rationale": choice.rationale._asdict()}
     return {key: _without_nan(value) for key, value in entry.items()}
 
@@ -62,7 +62,7 @@ def _number(value: float | None) -> float:
 
 
 def _without_nan(value: Any) -> Any:
-    """Return the value with None in place of NaN and infinity, which JSON lacks."""
+    """Return the value with None in place of NaN and infinity, which JSON does not have."""
     if isinstance(value, Mapping):
         return {key: _without_nan(each) for key, each in value.items()}
     if isinstance(value, float | np.floating):
@@ -88,18 +88,19 @@ class DecisionRow:
     """Journal row of a decision.
 
     decision_id: id of the decision.
-    at, interval_end: start and end of the decision's first period.
+    at, interval_end: instant of the decision's bars, and end of its first period.
     decided_at: instant of the decision by the venue's clock.
     equity: equity of the account at the decision, USD.
     stock_ceiling: largest gross stock exposure at the decision, in multiples of equity.
     failure: reason why sizing failed; empty without a failure.
-    rules: sizing rules of the strategy, one sentence each.
+    rules: sizing rule of each asset class, one log line each.
     choices: choices by symbol.
     cancelled_quantities: unfilled quantity of each order that the decision replaces, by order id.
     positions: positions at the decision, signed quantities by symbol.
     job: name of the job that decided.
     outcome: outcome of the decision; empty until all its orders are sent.
-    optimality_gap: upper bound on the yearly return that a better book would add; None if unknown.
+    optimality_gap: upper bound on the yearly return that the best choice of positions would add;
+        None if unknown.
     group_limit_names: names of the group limits.
     """
 
@@ -121,7 +122,7 @@ class DecisionRow:
 
     @property
     def prices(self) -> dict[str, float]:
-        """Prices used for sizing, USD by symbol."""
+        """Prices at which the decision sized its orders, USD by symbol."""
         return {symbol: choice.price for symbol, choice in self.choices.items()}
 
 
@@ -140,7 +141,7 @@ DECISIONS = JournalTable(
 
 
 class ChoiceRow(NamedTuple):
-    """The last choice of a symbol, with the id and the interval of its decision."""
+    """The last choice on a symbol, with the id and the interval of its decision."""
 
     decision_id: str
     at: np.datetime64
@@ -149,7 +150,7 @@ class ChoiceRow(NamedTuple):
 
 
 class DecisionJournal:
-    """Decisions, orders and cycles of one job of an account.
+    """The decisions and orders of one job of an account, as recorded in the account's journal.
 
     job: name of the job.
     cycles: cycles of the job.
@@ -164,15 +165,15 @@ class DecisionJournal:
         self.cycles = CycleBook(database, job)
 
     def has_decision(self, at: np.datetime64) -> bool:
-        """Return whether an instant has a decision that was not withdrawn."""
+        """Return whether the journal has a decision at an instant that was not withdrawn."""
         query = "SELECT 1 FROM decisions WHERE job = ? AND at = ? AND ended != ?"
         return bool(self._database.rows(query, (self._job, format_instant(at), WITHDRAWN_OUTCOME)))
 
     def write(self, decision: Decision, account: AccountSnapshot) -> str:
         """Write a decision and its orders in one transaction, and return the decision's id.
 
-        A second decision at the same instant replaces the first, for example after the account has
-        changed; the unsent orders are planned again.
+        A second decision at the same instant, for example after the account has changed, replaces
+        the first. Its orders replace those of the first that were not sent.
         """
         name = f"{self._job}-{compact_text(decision.at)}"
         with self._database.transaction():
@@ -209,9 +210,9 @@ class DecisionJournal:
         )
 
     def write_orders(self, name: str, orders: Sequence[Order], at: np.datetime64) -> None:
-        """Record planned reducing orders without a decision, such as overnight cuts.
+        """Record reducing orders that no decision ordered, such as overnight trims, as planned.
 
-        name: id of the orders' group, used in place of a decision id.
+        name: id of the group of orders, used in place of a decision id.
         """
         with self._database.transaction():
             self._events.append("reducing", name, {"orders": len(orders)})
@@ -219,7 +220,7 @@ class DecisionJournal:
                 self._book.plan(replace(self._planned(order, name, at), role="night"))
 
     def next_overnight_trim_id(self, closes: np.datetime64) -> tuple[str, int]:
-        """Return an unused id, and its number, for the next overnight cut before a close.
+        """Return an unused id for the next group of overnight trims before a close, and its number.
 
         closes: instant of the session's close.
         """
@@ -230,9 +231,10 @@ class DecisionJournal:
         return f"{prefix}{number}", number
 
     def deny_unsent(self) -> None:
-        """Mark intents as denied that a crashed process planned but never sent.
+        """Mark as denied the orders that an earlier process planned and never sent.
 
-        Intents of unfinished decisions stay planned; `live.resumption` resumes these decisions.
+        Orders of unfinished decisions stay planned, because `live.resumption` resumes these
+        decisions.
         """
         unfinished = {decision.decision_id for decision in self.unfinished_decisions()}
         with self._database.transaction():
@@ -243,8 +245,9 @@ class DecisionJournal:
     def end(self, name: str, why: str, *, may_redecide: bool = False) -> None:
         """End a decision, and mark its unsent orders as denied.
 
-        why: reason why the orders were not sent.
-        may_redecide: true if a new decision may be made at the same instant.
+        why: reason why those orders were not sent.
+        may_redecide: true withdraws the decision, so that a new one may be made at the same
+            instant.
         """
         with self._database.transaction():
             for intent in self._book.for_decision(name):
@@ -264,7 +267,7 @@ class DecisionJournal:
         return DECISIONS.first_row(self._database, condition, (self._job,))
 
     def last_choices(self) -> list[ChoiceRow]:
-        """Return the last choice of each symbol, newest decision first."""
+        """Return the last choice on each symbol, those of the newest decision first."""
         latest = "NOT INDEXED WHERE job = ? ORDER BY rowid DESC LIMIT ?"
         found: dict[str, ChoiceRow] = {}
         for row in DECISIONS.select_rows(
@@ -278,9 +281,9 @@ class DecisionJournal:
 
 
 def decisions_since(database: Database, job: str, since: np.datetime64) -> list[DecisionRow]:
-    """Return a job's decisions after an instant, in the order in which they were written.
+    """Return the decisions of a job after an instant, in the order in which they were written.
 
-    Withdrawn decisions are excluded.
+    Withdrawn decisions are left out.
     """
     condition = "WHERE job = ? AND decided_at > ? AND ended != ? ORDER BY rowid"
     return DECISIONS.select_rows(

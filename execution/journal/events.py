@@ -1,4 +1,4 @@
-"""Append-only events of an account's orders and jobs, and the alerts that were sent."""
+"""Append-only events of an account's orders and jobs, and alerts sent about the account."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ class EventLog:
         _EVENTS.create(database)
 
     def append(self, kind: str, subject: str, content: object = None) -> None:
-        """Record an event, as part of the surrounding transaction or in its own."""
+        """Record an event, in the surrounding transaction if there is one."""
         said = json.loads(self._redactor.redact(json.dumps(content, default=str)))
         event = Event(0, self._clock.now(), kind, self._redactor.redact(subject), said)
         _EVENTS.insert(self._database, event)
@@ -86,21 +86,22 @@ class EventLog:
         return int(self._database.rows("SELECT coalesce(max(number), 0) FROM events")[0][0])
 
     def last_undecided_reasons(self, job: str) -> dict[str, str]:
-        """Return the reasons why a job's last cycle skipped symbols, by symbol."""
+        """Return the last recorded reasons why a job made no decision on symbols, by symbol."""
         latest = "WHERE kind = 'undecided' AND subject = ? ORDER BY number DESC"
         event = _EVENTS.first_row(self._database, latest, (job,))
         return {} if event is None else dict(event.content)
 
     def last_reported_positions(self, job: str) -> list[str]:
-        """Return the positions that a job reported last, one line each."""
+        """Return the positions that a job has last reported, as one line of text each."""
         latest = "WHERE kind = 'held' AND subject = ? ORDER BY number DESC LIMIT 1"
         events = _EVENTS.select_rows(self._database, latest, (job,))
         return [str(line) for event in events for line in event.content]
 
     def events(self, subject: str | None = None) -> list[Event]:
-        """Return events, oldest first.
+        """Return the recorded events, oldest first.
 
-        subject: id of the subject of the events; None for all subjects.
+        subject: id of the order, job or decision whose events are returned; None returns all
+            events.
         """
         if subject is None:
             return _EVENTS.select_rows(self._database, "ORDER BY number")
@@ -127,11 +128,12 @@ _NOTICES = JournalTable("notices", NoticeRow, autoincrement=True)
 
 
 class NoticeBook:
-    """The record of an account's sent alerts, to be passed to `Notifier.add_record`.
+    """The record of alerts sent about an account; `Notifier.add_record` takes it as an argument.
 
     database: the account's journal.
     redactor: redactor that removes secrets from what is recorded.
-    clock: clock that timestamps alerts; not the venue's, which may not respond.
+    clock: clock that timestamps alerts. It is not the venue's clock, because the venue may not
+        respond.
     """
 
     def __init__(
@@ -143,7 +145,7 @@ class NoticeBook:
         _NOTICES.create(database)
 
     def record(self, kind: str, text: str) -> None:
-        """Record an alert; an error is logged and not raised, because the alert is sent anyway."""
+        """Record an alert. An error is only logged, so that the alert is sent anyway."""
         try:
             notice = NoticeRow(0, self._clock.now(), kind, self._redactor.redact(text))
             _NOTICES.insert(self._database, notice)
@@ -153,6 +155,6 @@ class NoticeBook:
     def latest(self, limit: int) -> list[NoticeRow]:
         """Return the latest alerts, newest first.
 
-        limit: largest number of alerts.
+        limit: maximum number of alerts returned.
         """
         return _NOTICES.select_rows(self._database, "ORDER BY number DESC LIMIT ?", (limit,))

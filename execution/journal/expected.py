@@ -17,29 +17,34 @@ UNAPPLIED_FILLS_CONDITION = (
 
 
 class ExpectedPosition(NamedTuple):
-    """Expected signed position in a symbol, and the crypto fee that may still reduce it."""
+    """Expected signed position in a symbol, and the crypto fee that the venue may still deduct."""
 
     quantity: Decimal = NO_QUANTITY
     unlisted_fee: Decimal = NO_QUANTITY
 
     def with_change(self, change: Decimal, unlisted_fee: Decimal = NO_QUANTITY) -> ExpectedPosition:
-        """Return the position after a change; the venue may still deduct `unlisted_fee`."""
+        """Return the position after a change, from which the venue may still deduct a fee.
+
+        change: signed change of the quantity.
+        unlisted_fee: largest fee, in units of the symbol, that the venue may still deduct.
+        """
         return ExpectedPosition(
             EXACT_CONTEXT.add(self.quantity, change),
             EXACT_CONTEXT.add(self.unlisted_fee, unlisted_fee),
         )
 
     def with_accepted(self, actual: Decimal) -> ExpectedPosition:
-        """Return the expected position after the actual quantity is accepted.
+        """Return the expected position once the actual quantity at the venue is accepted.
 
-        If the quantities differ, the fee counts as deducted.
+        If the actual quantity differs from the expected one, the outstanding fee counts as
+        deducted.
         """
         return self if actual == self.quantity else ExpectedPosition(actual)
 
 
 @dataclass(frozen=True, slots=True)
 class ExpectedRow:
-    """Journal row of the expected position in a symbol, with the fee that may reduce it."""
+    """Journal row of the expected position in a symbol, and the fee that may still reduce it."""
 
     symbol: Text
     qty: ExactDecimal
@@ -48,7 +53,7 @@ class ExpectedRow:
 
 @dataclass(frozen=True, slots=True)
 class AppliedFill:
-    """Journal row: quantity of an order or a booking that expected positions include."""
+    """Journal row of the quantity of one order or booking that the expected positions include."""
 
     order_or_booking_id: Text
     qty: ExactDecimal
@@ -62,14 +67,14 @@ APPLIED_FILLS = JournalTable(
 
 @dataclass(frozen=True, slots=True)
 class OpeningBalance:
-    """Journal row of the expected cash, carried forward from the opening balance; USD.
+    """Journal row of the account's expected cash, and of the last accepted difference from it, USD.
 
     journal_started_at: start time of the journal.
     cash: opening balance plus all later trades and bookings.
-    booked_usd: signed sum of bookings (activities other than trades).
+    booked_usd: signed sum of all bookings (activities other than trades).
     accepted_unexplained_usd: signed difference of the venue's cash from the expected cash at the
         last accepted account snapshot; None before the first.
-    accepted_booked_usd: `booked_usd` at that snapshot; None before the first.
+    accepted_booked_usd: value of `booked_usd` at that snapshot; None before the first.
     row_key: constant key of the table's only row.
     """
 
@@ -82,7 +87,7 @@ class OpeningBalance:
 
     @property
     def accepted_difference(self) -> tuple[Decimal, Decimal] | None:
-        """Last accepted cash difference, and sum of bookings at that time, USD; None if none."""
+        """Last accepted cash difference, and sum of bookings then, USD; None before the first."""
         if self.accepted_unexplained_usd is None or self.accepted_booked_usd is None:
             return None
         return self.accepted_unexplained_usd, self.accepted_booked_usd

@@ -30,9 +30,9 @@ AUTO = "itself"  # in place of a person's name, if the cause of a halt has ended
 class HaltRule:
     """Effect of a kind of halt, and the way in which it ends.
 
-    forbidden_scope: scope of forbidden orders: all orders, all but reductions, or orders in the
-        symbols
-        that the cause names. Halts of positions and of cash still allow buying back short options.
+    forbidden_scope: orders that the halt forbids: all orders, all but reductions, or orders in the
+        symbols that the cause names. The halts `positions` and `cash` still allow short options to
+        be bought back.
     auto_end_condition: condition on which the halt ends automatically; empty if only a person can
         end it.
     remedy: sentence that tells the operator what to do.
@@ -126,7 +126,7 @@ class Halt:
 
 @dataclass(frozen=True, slots=True)
 class HaltChanges:
-    """Halts to end automatically, and halts to raise afterwards.
+    """Changes of an account's halts: first some end automatically, then others are raised.
 
     kinds_to_end: kinds of the halts to end.
     reasons_to_raise: reasons of the halts to raise, by kind.
@@ -138,7 +138,12 @@ class HaltChanges:
 
 @dataclass(frozen=True, slots=True)
 class _Cause:
-    """Cause that a person acknowledges by clearing a halt, and whether that has been used."""
+    """Journal row of the cause that a person acknowledges by clearing a halt.
+
+    halt: number of the halt.
+    cause: text of the cause.
+    acknowledgement_used: 1 once the acknowledgement has been used, else 0.
+    """
 
     halt: Integer
     cause: Text
@@ -178,9 +183,9 @@ class Halts:
 
         While a halt of the same kind is active, nothing is recorded.
 
-        reason: reason of the halt, without secrets.
-        cause: item, such as a discrepancy, that a person acknowledges by clearing the halt; empty
-            if clearing acknowledges nothing.
+        reason: reason of the halt; it must not contain secrets.
+        cause: text of the cause, such as a discrepancy, that a person acknowledges by clearing the
+            halt; empty if clearing acknowledges nothing.
         """
         halt = Halt(0, kind, at, one_line(reason))
         with self._database.transaction():
@@ -196,7 +201,7 @@ class Halts:
         """End the active halt of a kind, and return it; return None if none is active.
 
         by: name of the person who clears the halt.
-        at: instant by the venue's clock, which also timestamps the marks of the loss limits.
+        at: instant by the venue's clock, which also timestamps the equity marks.
 
         Raises
         ------
@@ -216,7 +221,7 @@ class Halts:
     def acknowledged_cause(self, kind: HaltKind) -> str:
         """Return the cause that a person acknowledged by clearing the last halt of a kind.
 
-        The result is empty without such a cause, and after `consume_acknowledgement`.
+        The result is empty if nobody acknowledged a cause, or after `consume_acknowledgement`.
         """
         last = self.latest().get(kind)
         if last is None or last.is_active or last.cleared_by == AUTO:
@@ -227,7 +232,10 @@ class Halts:
         return "" if found is None else found.cause
 
     def active_cause(self, kind: HaltKind) -> tuple[np.datetime64, str] | None:
-        """Return start and cause of the active halt of a kind; None without a halt or a cause."""
+        """Return the start and the cause of the active halt of a kind.
+
+        Returns None if no such halt is active, or if it has no cause.
+        """
         for halt in self.active():
             if halt.kind == kind:
                 found = _CAUSES.first_row(self._database, "WHERE halt = ?", (halt.number,))
@@ -235,15 +243,12 @@ class Halts:
         return None
 
     def quarantined_symbols(self) -> frozenset[str]:
-        """Return the symbols that are not traded because of unresolved discrepancies.
-
-        A person or the venue resolves the discrepancies.
-        """
+        """Return the symbols that are not traded because a discrepancy is unresolved."""
         standing = self.active_cause("symbols")
         return frozenset() if standing is None else frozenset(json.loads(standing[1]))
 
     def consume_acknowledgement(self, kind: HaltKind) -> None:
-        """Mark the acknowledgements of a kind as used, so that the same cause halts again."""
+        """Mark the acknowledgements for a kind as used, so that the same cause halts again."""
         cleared = "SELECT number FROM halts WHERE kind = ? AND cleared_at IS NOT NULL"
         unused = f"WHERE NOT acknowledgement_used AND halt IN ({cleared})"
         _CAUSES.update(self._database, unused, (kind,), acknowledgement_used=1)

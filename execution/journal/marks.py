@@ -36,9 +36,10 @@ class EquityMark:
     stock_ceiling: largest gross stock exposure allowed at the mark, in multiples of equity.
     net_deposits: deposits less withdrawals since the previous mark.
     positions: signed value of each position, by symbol.
-    return_index: index of linked returns at the mark.
-    index_peak, index_at_day_start: its highest value so far, and its value at the day's start.
-    accepted_daily_loss, accepted_drawdown: losses that a person has accepted, as shares.
+    return_index: index of linked (time-weighted) returns at the mark.
+    index_peak, index_at_day_start: highest index so far, and index at the start of the day.
+    accepted_daily_loss, accepted_drawdown: daily loss and drawdown that a person has accepted, as
+        fractions.
     """
 
     at: Instant
@@ -57,7 +58,7 @@ class EquityMark:
 
     @property
     def index_point(self) -> IndexPoint:
-        """Point of the mark in the linked-return index."""
+        """The mark's point in the index of linked (time-weighted) returns."""
         index = (
             self.return_index,
             self.index_peak,
@@ -100,7 +101,7 @@ class MarkBook:
     def index_point_before(self, at: np.datetime64 | None = None) -> IndexPoint | None:
         """Return the index point of the last mark; None without one.
 
-        at: only marks before this instant count; None for all marks.
+        at: if given, only marks before this instant are considered.
         """
         condition, values = ("", ()) if at is None else ("WHERE at < ?", (format_instant(at),))
         last = MARKS.first_row(self._database, f"{condition} ORDER BY at DESC", values)
@@ -111,22 +112,22 @@ class MarkBook:
         return MARKS.first_row(self._database, "ORDER BY at DESC")
 
     def net_deposits_before(self, at: np.datetime64) -> float:
-        """Return deposits less withdrawals in marks before an instant, USD."""
+        """Return deposits less withdrawals, summed over the marks before an instant, USD."""
         query = "SELECT coalesce(sum(flows), 0) FROM marks WHERE at < ?"
         return float(self._database.rows(query, (format_instant(at),))[0][0])
 
     def marks(self, since: np.datetime64) -> list[EquityMark]:
-        """Return marks from an instant on, oldest first."""
+        """Return the marks at or after an instant, oldest first."""
         return read_marks(self._database, since)
 
 
 def read_marks(database: Database, since: np.datetime64) -> list[EquityMark]:
-    """Return the marks in a journal from an instant on, oldest first."""
+    """Return the marks in a journal at or after an instant, oldest first."""
     return MARKS.select_rows(database, "WHERE at >= ? ORDER BY at", (format_instant(since),))
 
 
 def exposure_line(mark: EquityMark) -> str:
-    """Return a log line of the exposure to stocks and crypto, in multiples of equity."""
+    """Return a log line with the exposure to stocks and to crypto, in multiples of equity."""
     if mark.equity <= 0:
         held = f"stocks {mark.gross_stock:,.2f} USD, coins {mark.gross_crypto:,.2f} USD"
         return f"exposure: no equity; {held}"
@@ -138,7 +139,7 @@ def exposure_line(mark: EquityMark) -> str:
 
 
 def event_exposure_line(mark: EquityMark) -> str:
-    """Return a log line of the exposure to event contracts, in multiples of equity."""
+    """Return a log line with the exposure to event contracts, in multiples of equity."""
     worth = sum(mark.positions.values())
     if mark.equity <= 0:
         return f"exposure: no equity; contracts {worth:,.2f} USD"
@@ -146,14 +147,17 @@ def event_exposure_line(mark: EquityMark) -> str:
 
 
 def _each_of(mark: EquityMark, digits: str) -> str:
-    """Return each position in multiples of equity, as text."""
+    """Return the value of each position in multiples of equity, as text.
+
+    digits: format of the numbers.
+    """
     shares = {symbol: value / mark.equity for symbol, value in sorted(mark.positions.items())}
     parts = [f"{symbol} {share:{digits}}" for symbol, share in shares.items()]
     return f"; {', '.join(parts)}" if parts else ""
 
 
 def build_mark(account: AccountSnapshot, limits: Limits, net_deposits: float) -> EquityMark:
-    """Return the mark of an account snapshot.
+    """Return the equity mark for an account snapshot.
 
     net_deposits: deposits less withdrawals since the previous mark, USD.
     """
@@ -176,7 +180,10 @@ def build_mark(account: AccountSnapshot, limits: Limits, net_deposits: float) ->
 
 
 def profit_line(point: IndexPoint) -> str:
-    """Return a log line: profit of the mark's New York date, net of deposits, and equity."""
+    """Return a log line with the day's return without deposits and withdrawals, and the equity.
+
+    The day is the New York date of the mark.
+    """
     # Adding 0.0 turns a rounded -0.0 into 0.0.
     earned = round(-float(point.daily_loss), 4) + 0.0
     return f"PnL: {earned:+.2%} today, equity {point.equity:,.2f} USD"
@@ -184,16 +191,17 @@ def profit_line(point: IndexPoint) -> str:
 
 @dataclass(frozen=True, slots=True)
 class IndexPoint:
-    """A mark's point in the index of linked (time-weighted) returns.
+    """The index of linked (time-weighted) returns at one equity mark.
 
     at: instant by the venue's clock.
     equity: cash plus positions, USD.
-    index: value to which the first equity has grown net of flows, USD; stays 0 after a total loss.
+    index: value to which the first equity has grown, without deposits and withdrawals, USD; it
+        stays 0 after a total loss.
     index_peak: highest index so far, above 0.
     index_at_day_start: index at the last mark before the New York date of `at`, or at the first
         mark if there is no earlier one.
-    accepted_daily_loss: share lost on the day that a person has accepted; 0 for none.
-    accepted_drawdown: share lost since the peak that a person has accepted; 0 for none.
+    accepted_daily_loss: loss of the day that a person has accepted, a fraction; 0 for none.
+    accepted_drawdown: drawdown that a person has accepted, a fraction; 0 for none.
     """
 
     at: np.datetime64
@@ -206,17 +214,20 @@ class IndexPoint:
 
     @property
     def daily_loss(self) -> Decimal:
-        """Share lost on the date of `at`, below 0 for a gain; 0 if the day started at index 0."""
+        """Fraction lost on the date of `at`, below 0 for a gain; 0 if the day began at index 0."""
         return _ONE - self.index / self.index_at_day_start if self.index_at_day_start else _NOTHING
 
     @property
     def drawdown(self) -> Decimal:
-        """Share lost since the peak, from 0 to 1."""
+        """Fraction lost since the highest index, from 0 to 1."""
         return _ONE - self.index / self.index_peak
 
     @classmethod
     def first(cls, at: np.datetime64, equity: Decimal | float) -> IndexPoint:
-        """Return the first point of an account; without equity the index is 0, a total loss."""
+        """Return the first index point of an account.
+
+        Without positive equity the index starts at 0, which counts as a total loss.
+        """
         begin = max(to_decimal(equity), _NOTHING)
         base = begin or _ONE
         return cls(at, to_decimal(equity), begin, base, base)
@@ -224,7 +235,7 @@ class IndexPoint:
     def next_point(
         self, at: np.datetime64, equity: Decimal | float, flow: Decimal | float
     ) -> IndexPoint:
-        """Return the next point of the index.
+        """Return the point that follows this one in the index.
 
         equity: equity at the next point, USD.
         flow: deposits less withdrawals since this point, USD.
@@ -247,14 +258,18 @@ class IndexPoint:
     def restart(
         self, at: np.datetime64, equity: Decimal | float, flow: Decimal | float
     ) -> IndexPoint:
-        """Start a new index at this point, and return its next point."""
+        """Start a new index at this point, and return the point that follows it.
+
+        equity: equity at that next point, USD.
+        flow: deposits less withdrawals since this point, USD.
+        """
         if self.equity <= 0:
             return IndexPoint.first(at, equity)
         return IndexPoint.first(self.at, self.equity).next_point(at, equity, flow)
 
 
 def to_decimal(value: Decimal | float) -> Decimal:
-    """Return a number as a decimal; a float is converted by its shortest text."""
+    """Return a number as a decimal; a float becomes the shortest decimal that denotes it."""
     return value if isinstance(value, Decimal) else Decimal(repr(float(value)))
 
 

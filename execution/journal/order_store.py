@@ -1,8 +1,9 @@
 """Order intents: orders that are recorded on disk before they are sent to the venue.
 
-After a crash or a lost response, the store lists the orders that the venue may have, by id. A query
-that finds no order proves nothing, because the order can still arrive later. An intent counts as
-open until the venue has reported its end.
+An order intent is the record of an order before it is sent. After a crash or a lost response, the
+store still lists all orders that the venue may have, by id. A query that finds no order proves
+nothing, because the order can still arrive at the venue later. An intent therefore counts as open
+until the venue has reported its end.
 
 An intent is recorded as `planned` with its decision, or as `submitting` when it is sent:
 
@@ -85,7 +86,8 @@ MAX_TIME_IN_FLIGHT = np.timedelta64(24, "h")
 class OrderProgress:
     """State of an accepted order as the venue last reported it.
 
-    state: `accepted`, `filled`, `canceled`, `expired`, `rejected` or `replaced`.
+    state: state of the order: `accepted`, `filled`, `canceled`, `expired`, `rejected` or
+        `replaced`.
     venue_id: id of the order at the venue.
     filled: filled quantity: shares, units of crypto or contracts.
     filled_price: mean price of the fills, USD; None before the first fill, and for multi-leg
@@ -105,13 +107,16 @@ class OrderIntent:
     """An order as recorded before it is sent, and its state.
 
     order: the order; its client order id is unique in the account.
-    sent_at: instant by the venue's clock at which the intent was sent, or planned if it is unsent.
+    sent_at: instant by the venue's clock at which the order was sent; if it was not sent, instant
+        at which it was planned.
     state: state of the intent; the module's docstring lists the transitions.
-    state_reason: reason of the state: the venue's reason for a rejection, or ours for a denial.
+    state_reason: reason for the state: the venue's reason for a rejection, or our reason for a
+        denial.
     job: name of the job that sends the order.
     venue: name of the venue.
     decision_id: id of the order's decision; empty without one.
-    role: role of the order in its decision: openings wait for reductions.
+    role: role of the order in its decision, such as `reduction` or `opening`; openings are sent
+        after the reductions.
     progress: last report of the venue on an accepted order.
     """
 
@@ -131,7 +136,7 @@ class OrderIntent:
 
     @property
     def single_order(self) -> Order:
-        """The intent's order, which must be for a stock or crypto.
+        """The intent's order, if it is for a stock or crypto.
 
         Raises
         ------
@@ -151,7 +156,10 @@ class OrderIntent:
         return self.order.expires_at is None or bool(now < self.order.expires_at)
 
     def is_lost(self, now: np.datetime64) -> bool:
-        """Return whether an order that is unknown to the venue can no longer arrive after `now`."""
+        """Return whether the order can no longer reach the venue after `now`.
+
+        Asked only about an order that the venue does not know.
+        """
         expires = self.order.expires_at
         end = self.sent_at if expires is None else max(self.sent_at, expires)
         return bool(now >= end + MAX_TIME_IN_FLIGHT)
@@ -159,7 +167,7 @@ class OrderIntent:
 
 @dataclass(frozen=True, slots=True)
 class _IntentRow:
-    """Journal row of an intent; `terms` is its encoded order."""
+    """Journal row of an intent; `terms` is the order as a JSON object."""
 
     client_order_id: Text
     job: Text
@@ -231,9 +239,9 @@ INTENTS = JournalTable(
 class OrderStore:
     """The order intents of one account.
 
-    database: journal of the account; None keeps the intents in memory.
+    database: the account's journal; None keeps the intents in memory.
     events: log of state changes; None creates a log in the same database.
-    refusals: the account's refusal book; None creates a book without alerts.
+    refusals: record of the account's refused orders; None creates one that sends no alerts.
     """
 
     def __init__(
@@ -250,7 +258,7 @@ class OrderStore:
     def plan(self, intent: OrderIntent) -> None:
         """Record an intent to be sent later, as part of the surrounding transaction.
 
-        The intent replaces one with the same id that was planned or denied but never sent.
+        It replaces an intent with the same id that was planned or denied and never sent.
 
         Raises
         ------
@@ -265,12 +273,12 @@ class OrderStore:
         self._write(intent, "planned")
 
     def record_submission(self, intent: OrderIntent) -> None:
-        """Record an intent right before sending, in place of a planned intent with the same id.
+        """Record an intent right before it is sent; it replaces a planned intent with the same id.
 
         Raises
         ------
         InputError
-            if the earlier intent's state does not allow it to be sent.
+            if the state of the recorded intent does not allow it to be sent.
         """
         with self._database.transaction():
             before = self.get(intent.client_order_id)
@@ -307,7 +315,7 @@ class OrderStore:
             self._events.append(state, client_order_id, why)
 
     def record_refusal(self, client_order_id: str, state: OrderState, why: str) -> None:
-        """Record that the venue has refused an intent, and alert once per cause.
+        """Record that the venue has refused an order, and send one alert per cause.
 
         state: the intent's new state, `rejected` or `denied`.
         """
@@ -318,7 +326,10 @@ class OrderStore:
                 self.refusals.record_refusal(intent.order, answer, intent.sent_at)
 
     def record_pause(self, client_order_id: str, why: str) -> None:
-        """Record that an intent is denied because trading is paused at the venue."""
+        """Record that an order was not sent because trading is paused at the venue.
+
+        The intent becomes `denied`.
+        """
         with self._database.transaction():
             self.set_state(client_order_id, "denied", why)
             if intent := self.get(client_order_id):
@@ -326,7 +337,7 @@ class OrderStore:
                 self.refusals.report_pause(answer, intent.sent_at)
 
     def record_progress(self, client_order_id: str, progress: OrderProgress) -> None:
-        """Record the venue's report on an accepted intent; a contradictory report is ignored."""
+        """Record the venue's report on an accepted order; ignore one that contradicts its state."""
         with self._database.transaction():
             before = self.get(client_order_id)
             if before is None or before.progress == progress:
@@ -361,7 +372,7 @@ class OrderStore:
         return found[0] if found else None
 
     def unknown_outcomes(self) -> tuple[OrderIntent, ...]:
-        """Return intents of unknown outcome, oldest first."""
+        """Return the intents whose outcome is unknown, oldest first."""
         return self.in_states(OUTCOME_UNKNOWN)
 
     def in_states(self, states: Iterable[OrderState]) -> tuple[OrderIntent, ...]:
@@ -372,7 +383,7 @@ class OrderStore:
     def latest(self, states: Iterable[OrderState], limit: int) -> tuple[OrderIntent, ...]:
         """Return the latest intents in one of these states, newest first.
 
-        limit: largest number of intents.
+        limit: maximum number of intents returned.
         """
         names = tuple(states)
         marks = ", ".join("?" * len(names))
@@ -392,16 +403,16 @@ class OrderStore:
         }
 
     def with_event_since(self, number: int, events: str) -> tuple[OrderIntent, ...]:
-        """Return the intents that have an event after a given one.
+        """Return the intents about which events were recorded after a given event.
 
         number: number of the given event.
-        events: SQL condition on the events.
+        events: SQL condition that the later events must meet.
         """
         concerned = f"SELECT subject FROM events WHERE number > ? AND ({events})"
         return self.select(f"client_order_id IN ({concerned})", (number,))
 
     def select(self, condition: str, values: Sequence[str | int] = ()) -> tuple[OrderIntent, ...]:
-        """Return the intents that meet an SQL condition, oldest first."""
+        """Return the intents whose journal rows meet an SQL condition, oldest first."""
         found = f"WHERE {condition} ORDER BY rowid"
         return tuple(INTENTS.map_rows(self._database, _intent, found, values))
 
@@ -412,7 +423,7 @@ def read_intents(database: Database) -> tuple[OrderIntent, ...]:
 
 
 def count_unknown_outcomes(journal: Path) -> int:
-    """Return the number of orders of unknown outcome in a journal."""
+    """Return the number of orders in a journal whose outcome is unknown."""
     marks = ", ".join("?" * len(OUTCOME_UNKNOWN))
     query = f"SELECT 1 FROM intents WHERE state IN ({marks})"
     return len(query_table(journal, "intents", query, OUTCOME_UNKNOWN))

@@ -1,4 +1,4 @@
-"""Encoding of orders as JSON objects in the journal, the same for every venue."""
+"""Encoding of orders as JSON objects in the journal; it does not depend on the venue."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from execution.orders.orders import PRICE_FIELDS, Order, Side
 
 
 def encode_order(order: AnyOrder) -> dict[str, Any]:
-    """Return the terms of an order as a JSON object; numbers are exact text."""
+    """Return the terms of an order as a JSON object, with numbers as exact text."""
     if isinstance(order, Order):
         prices = {name: getattr(order, name) for name in PRICE_FIELDS}
         return {
@@ -64,7 +64,8 @@ def decode_order(
     """Return the order that a JSON object encodes.
 
     client_order_id: client order id.
-    encoded: JSON object that `encode_order` returns.
+    encoded: JSON object from `encode_order`.
+    reason, reduces, expires_at: fields of the order that the JSON object lacks.
 
     Raises
     ------

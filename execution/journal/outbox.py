@@ -1,18 +1,19 @@
 """Order submission: record an intent, post the order, and query it by client order id.
 
-The action on an intent depends on its state in the order store:
+The action on an order depends on the state of its intent in the order store:
 
     planned, denied     post: accepted, rejected, denied, or unknown without a response
-    rejected            post again, at a venue that accepts only one order per id
-    submitting, unknown query; an order that is found is accepted. At such a venue, an order that
-                        has not expired, that the gate allows and that the caller wants sent again,
-                        is posted once more and queried.
+    rejected            post again, if the venue accepts only one order per id
+    submitting, unknown query; an order that is found is accepted. If the venue accepts only
+                        one order per id, an order that has not expired, that the gate
+                        allows and that the caller wants sent again, is posted once more
+                        and queried.
       not found         unknown: a 404 is not a proof, as an order can arrive after every query
-      lost              not_received, after it has expired and the venue does not know its id
+      lost              not_received, once it has expired and the venue does not know its id
     accepted, terminal  query alone: an accepted order is never sent again
 
-A lost connection, a status of 500 and above, and an unreadable body count as no response. A
-refusal of the second post proves nothing about the first.
+A lost connection, a status of 500 and above, and an unreadable body count as no response. A refusal
+of the second post proves nothing about the first.
 """
 
 from __future__ import annotations
@@ -77,7 +78,7 @@ class InconclusiveResponse(Exception):
 
 
 class OrderNotReceived(OrderRejected):
-    """The venue does not know the order, which has expired and can no longer be accepted."""
+    """The venue does not know the order, and can no longer accept it because it has expired."""
 
 
 _UNANSWERED: tuple[OrderState, ...] = ("planned", "denied")
@@ -96,7 +97,7 @@ def expiry_text(intent: OrderIntent) -> str:
 
 
 def is_unsent(intent: OrderIntent) -> bool:
-    """Return whether an intent was never accepted by the venue and is not on its way."""
+    """Return whether an intent was never accepted by the venue and cannot be on its way there."""
     return intent.state in UNSENT_STATES and not intent.was_accepted
 
 
@@ -105,7 +106,7 @@ class OrderReport(Protocol):
 
     @property
     def client_order_id(self) -> str:
-        """Client order id; after a replacement, the id of the first order."""
+        """Client order id; for a replacement, the id of the first order of the chain."""
         ...
 
     @property
@@ -113,11 +114,11 @@ class OrderReport(Protocol):
 
     @property
     def is_done(self) -> bool:
-        """Return whether the order is final."""
+        """Return whether the order has ended, so that it can no longer fill."""
         ...
 
     def matches(self, intent: OrderIntent) -> bool:
-        """Return whether the order has the terms of an intent, as far as the report states them."""
+        """Return whether the order has the terms of an intent, as far as it reports its terms."""
         ...
 
 
@@ -125,13 +126,12 @@ Report = TypeVar("Report", bound=OrderReport)
 
 
 class Venue(Protocol[Report]):
-    """Interface for order requests to one venue.
+    """Interface through which orders are posted, queried and cancelled at one venue.
 
     name: name of the venue, as stored in the order store.
     time: clock by which waits are measured.
     has_idempotent_client_ids: true if the venue accepts only one order per client order id. An
-        order
-        that is unknown or rejected may then be sent again.
+        order that is unknown or rejected may then be sent again.
 
     Raises
     ------
@@ -161,9 +161,9 @@ class Venue(Protocol[Report]):
         ...
 
     def find(self, client_order_id: str, intent: OrderIntent | None) -> Report | None:
-        """Return the order with this client order id; None if the venue has none.
+        """Return the order with this client order id; None if the venue does not know it.
 
-        intent: recorded intent of the order; None without one.
+        intent: our record of the order; None without one.
         """
         ...
 
@@ -174,15 +174,15 @@ class Venue(Protocol[Report]):
     def reload(self, placed: Report) -> Report: ...
 
     def is_lost(self, intent: OrderIntent, now: np.datetime64) -> bool:
-        """Return whether an order that is unknown to the venue can no longer arrive after `now`."""
+        """Return whether an order that the venue does not know can no longer arrive after `now`."""
         ...
 
 
 class Outbox(Generic[Report]):
-    """Submission and tracking of order intents at one venue.
+    """Sender of orders to one venue; it records each order before sending, and tracks it after.
 
     venue: the venue.
-    book: store of the intents; None keeps them in memory until the process ends.
+    book: store in which orders are recorded; None keeps them in memory until the process ends.
     job: name of the job that sends through this outbox.
     """
 
@@ -193,10 +193,11 @@ class Outbox(Generic[Report]):
         self._job = job
 
     def post(self, order: AnyOrder, gate: OrderGate = UNGUARDED) -> Report:
-        """Submit an order and return the venue's report.
+        """Send an order, and return the venue's report on it.
 
-        If an order with this id was sent before, its report is returned or its rejection raised. A
-        planned intent is sent with its recorded terms.
+        If an order with this id was sent before, it is not sent again: its report is returned, or
+        its rejection raised. If an order with this id is planned, it is sent with the recorded
+        terms.
 
         gate: pre-trade checks that run right before the order is sent.
 
@@ -238,7 +239,10 @@ class Outbox(Generic[Report]):
             return self._resolved(intent, answer)
 
     def may_be_sent(self, intent: OrderIntent) -> bool:
-        """Return whether an intent may be sent; a rejected one only if ids are idempotent."""
+        """Return whether an order may be sent in its recorded state.
+
+        A rejected order may be sent again only if the venue accepts only one order per id.
+        """
         return is_unsent(intent) and (
             self._venue.has_idempotent_client_ids or intent.state in _UNANSWERED
         )
@@ -247,13 +251,13 @@ class Outbox(Generic[Report]):
         return replace(intent, job=self._job, venue=self._venue.name)
 
     def deny(self, client_order_id: str, why: str) -> None:
-        """Record a planned intent as denied, with the reason why it is not sent."""
+        """Record that a planned order is not sent, and the reason."""
         planned = self.book.get(client_order_id)
         if planned is not None and planned.state == "planned":
             self.book.deny(planned, why)
 
     def refresh(self, intents: Iterable[OrderIntent]) -> tuple[OrderIntent, ...]:
-        """Query intents at the venue, record its reports, and return intents without a report.
+        """Query orders at the venue, and record its reports; return those without a report.
 
         All queries together take at most 20 seconds.
         """
@@ -272,7 +276,7 @@ class Outbox(Generic[Report]):
         return tuple(silent)
 
     def may_have_been_sent(self, client_order_id: str) -> bool:
-        """Return whether an order may have been sent: its submission was recorded."""
+        """Return whether an order may have been sent: it is recorded, and not merely planned."""
         intent = self.book.get(client_order_id)
         return intent is not None and intent.state != "planned"
 
@@ -284,14 +288,14 @@ class Outbox(Generic[Report]):
     def resolve(
         self, client_order_id: str, *, retry_gate: OrderGate | None = None
     ) -> Report | Literal["unknown"] | None:
-        """Return the final report on one of our orders; None if it was never at the venue.
+        """Return the final report on one of our orders; None if it never was at the venue.
 
-        A resting order is cancelled first. The result is `unknown` for an order that may still
-        arrive at the venue, and for an order that does not end when it is cancelled. The queries
-        take at most 20 seconds.
+        An open order is cancelled first. The result is `unknown` for an order that may still arrive
+        at the venue, and for an order that does not end when it is cancelled. The queries take at
+        most 20 seconds.
 
-        retry_gate: pre-trade gate of a second post with the same id, if the venue does not know the
-            order; None posts no second time. A second post may trade like a new order, so the
+        retry_gate: pre-trade gate for resubmitting the order under the same id if the venue does
+            not know it; None does not resubmit. A resubmitted order trades like a new one, so the
             account must not have changed since the decision.
         """
         from foundation.transport import time_limit
@@ -316,9 +320,10 @@ class Outbox(Generic[Report]):
         return answer if answer.is_done else "unknown"
 
     def cancel_and_wait(self, placed: Report) -> Report:
-        """Cancel an order if it is open, wait for its end, and record and return its report.
+        """Cancel an order if it is open, wait for its end, and record and return the last report.
 
-        The result may still be open if the venue is slow. The requests take at most 30 seconds.
+        The order may still be open in the result if the venue is slow. The requests take at most 30
+        seconds.
         """
         from foundation.transport import time_limit
 
@@ -334,10 +339,11 @@ class Outbox(Generic[Report]):
     def _resync(
         self, intent: OrderIntent, polls: Sequence[float], *, gate: OrderGate | None
     ) -> Report:
-        """Query an intent that was sent before, record and return the venue's report.
+        """Query an order that was sent before; record and return the venue's report.
 
-        gate: gate of a second post if the venue has not accepted the order and does not know it;
-            None posts no second time.
+        polls: seconds to wait before each query.
+        gate: pre-trade gate for resubmitting an order that the venue does not know; None does not
+            resubmit. An order that was accepted before is never resubmitted.
         """
         if intent.was_accepted:
             return self._taken(intent.client_order_id, polls)
@@ -345,10 +351,10 @@ class Outbox(Generic[Report]):
             return self._resolved(intent, self._query(intent, polls, gate))
 
     def record_report(self, placed: Report) -> Report:
-        """Record the venue's report on an order in the book, and return the report.
+        """Record the venue's report on an order in the order store, and return the report.
 
-        If two orders have the same id, the store tracks the first. A rejection after acceptance is
-        recorded as a refusal.
+        If the venue has two orders with the same id, the store tracks the first. A rejection of an
+        order that was accepted before is recorded as a refusal.
         """
         intent = self.book.get(placed.client_order_id)
         if (
@@ -361,7 +367,10 @@ class Outbox(Generic[Report]):
         return placed
 
     def _report(self, before: OrderIntent) -> None:
-        """Record once that the venue has accepted an intent, or has rejected it later."""
+        """Tell the refusal book, once, that an order was accepted, or was rejected afterwards.
+
+        before: intent before the last report was recorded.
+        """
         name = before.client_order_id
         after = self.book.get(name)
         if after is None:
@@ -373,7 +382,13 @@ class Outbox(Generic[Report]):
 
     @contextmanager
     def _outcome_recorded(self, name: str) -> Iterator[None]:
-        """Record the reason if the venue does not accept an intent."""
+        """Return a context manager that records state and reason if an order is not accepted.
+
+        It records orders that are refused and orders of unknown outcome, and raises their errors
+        again.
+
+        name: client order id.
+        """
         try:
             yield
         except OrderRejected as error:
@@ -392,7 +407,11 @@ class Outbox(Generic[Report]):
             raise
 
     def _resolved(self, intent: OrderIntent, answer: Report | LookupResult) -> Report:
-        """Return the venue's order for an intent, and record it."""
+        """Record and return the venue's report on an order, given the result of a query or post.
+
+        answer: report or, if the order was not found, the result of the query. Then an error is
+            raised. A report on another order leads to a new query.
+        """
         if not isinstance(answer, LookupResult) and not answer.matches(intent):
             answer = self._poll_again(intent, answer)
         if isinstance(answer, LookupResult):
@@ -400,9 +419,11 @@ class Outbox(Generic[Report]):
         return self.record_report(answer)
 
     def _poll_again(self, intent: OrderIntent, other: Report) -> Report | LookupResult:
-        """Query an order again whose first report described another order.
+        """Query an order again, because the first report described an order with other terms.
 
-        If the report is wrong, an accepted order would otherwise not be tracked.
+        Without this query, an accepted order would not be tracked if that report was wrong.
+
+        other: the first report.
         """
         name = intent.client_order_id
         log.warning("%s: the response describes another order, querying again", name)
@@ -414,7 +435,11 @@ class Outbox(Generic[Report]):
         return LookupResult.NO_RESPONSE
 
     def _unknown(self, intent: OrderIntent, result: LookupResult) -> OrderRejected | OutcomeUnknown:
-        """Return the error for an intent that queries do not find."""
+        """Return the error for an order that no query has found.
+
+        It is `OrderNotReceived` if the order can no longer arrive at the venue, else
+        `OutcomeUnknown`.
+        """
         name = intent.client_order_id
         # One response may be wrong: the clock is read again before an order counts as lost.
         if (
@@ -430,11 +455,10 @@ class Outbox(Generic[Report]):
     def _query(
         self, intent: OrderIntent, polls: Sequence[float], gate: OrderGate | None
     ) -> Report | LookupResult:
-        """Return the result of queries for an intent that was sent.
+        """Query an order that was sent; return its report, or the reason why it was not found.
 
-        An intent that is not found is posted a second time if the gate allows it.
-
-        gate: gate of a second post; None posts no second time.
+        polls: seconds to wait before each query.
+        gate: pre-trade gate for resubmitting an order that is not found; None does not resubmit.
         """
         found = self._poll(intent.client_order_id, polls)
         if isinstance(found, LookupResult) and gate is not None:
@@ -444,7 +468,9 @@ class Outbox(Generic[Report]):
     def _send_again(
         self, intent: OrderIntent, polls: Sequence[float], result: LookupResult, gate: OrderGate
     ) -> Report | LookupResult:
-        """Post an intent under its id once more, if that cannot create a second order.
+        """Post an order once more under its id if that cannot create a second order, then query it.
+
+        Without a second post, `result` is returned.
 
         result: result of the query before.
         """
@@ -463,9 +489,11 @@ class Outbox(Generic[Report]):
         return self._poll(name, polls)
 
     def _poll(self, name: str, polls: Sequence[float]) -> Report | LookupResult:
-        """Query an order by its id until it is found, and return it or the last result.
+        """Query an order by its client order id until it is found.
 
-        polls: seconds before each query.
+        Returns its report, or the result of the last query.
+
+        polls: seconds to wait before each query.
         """
         from foundation.transport import time_limit
 
@@ -484,7 +512,10 @@ class Outbox(Generic[Report]):
         return result
 
     def _taken(self, name: str, polls: Sequence[float]) -> Report:
-        """Query an accepted order; such an order is never sent again."""
+        """Query an order that was accepted before, and record and return its report.
+
+        Raises `BrokerError` if no query finds it. Such an order is never sent again.
+        """
         answer = self._poll(name, polls)
         if isinstance(answer, LookupResult):
             raise BrokerError(

@@ -1,10 +1,10 @@
 """Positions with entry prices and profits.
 
 Quantities and last prices come from the last accepted account snapshot. Entry prices and profits
-follow from the journal: fills of our orders, trades of others, and bookings that change a position.
-The entry is the average cost. Positions older than the journal enter at the venue's price at the
-journal's start. A realised profit includes fees in crypto; it excludes dividends, interest and fees
-in USD.
+are computed from the journal: fills of our orders, trades of other clients, and bookings that
+change a position. The entry price is the average cost. A position that is older than the journal
+enters at the venue's price at the start of the journal. A realised profit includes fees in crypto.
+It excludes dividends, interest and fees in USD.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ class PositionChange(NamedTuple):
     at: instant of the change, the sort key of changes.
     symbol: symbol of the position.
     quantity: signed change of the position.
-    amount: signed change of cash, USD; None for shares that moved without a price.
+    amount: signed change of cash, USD; None for shares moved between accounts, which have no price.
     kind: `trade`, or the kind of a booking.
     """
 
@@ -72,7 +72,7 @@ class PositionChange(NamedTuple):
 
 @dataclass(slots=True)
 class PositionLedger:
-    """A position and its realised profit, computed from its trades at average cost.
+    """A position with its entry price and realised profit, computed at average cost.
 
     quantity: signed quantity.
     entry_price: mean entry price of one unit, USD; 0 for a flat position.
@@ -87,11 +87,11 @@ class PositionLedger:
 
     @property
     def cost(self) -> Fraction:
-        """Cost of the position, USD; below 0 for the proceeds of a short."""
+        """Cost of the position, USD; below 0 for a short position, as the proceeds of its sales."""
         return self.entry_price * self.quantity
 
     def apply(self, trade: PositionChange) -> None:
-        """Apply a change of the position to quantity, entry price and realised profit."""
+        """Apply a change of the position to its quantity, entry price and realised profit."""
         if trade.kind == "split":
             self._split(trade.quantity)
         elif trade.amount is None:
@@ -102,20 +102,27 @@ class PositionLedger:
             self.entry_price, self.is_cost_known = ZERO_FRACTION, True
 
     def _split(self, change: Fraction) -> None:
-        """Add units without changing the cost of the position."""
+        """Add units without changing the cost of the position, as a share split does."""
         cost = self.cost
         self.quantity += change
         if self.quantity:
             self.entry_price = cost / self.quantity
 
     def _move(self, change: Fraction) -> None:
-        """Remove units without a profit, or add units without a known cost."""
+        """Remove units without realising a profit, or add units whose cost is unknown."""
         reduces = change * self.quantity < 0 and abs(change) <= abs(self.quantity)
         self.quantity += change
         self.is_cost_known = self.is_cost_known and reduces
 
     def _exchange(self, change: Fraction, price: Fraction) -> None:
-        """Close the part of the change that reduces the position, and open the rest."""
+        """Apply a trade at a price.
+
+        The part of the trade that reduces the position realises a profit. Any part beyond that
+        opens a position.
+
+        change: signed quantity.
+        price: price of one unit, USD.
+        """
         before = self.quantity
         self.entry_price, realised = average_cost(before, self.entry_price, change, price)
         self.quantity += change
@@ -126,7 +133,7 @@ class PositionLedger:
 
 
 class PositionProfit(NamedTuple):
-    """A position and its profits, USD; None where the journal cannot determine a figure.
+    """A position and its profits, USD; a figure is None if the journal does not determine it.
 
     symbol: symbol of the position.
     quantity: signed quantity; 0 for a closed position.
@@ -158,12 +165,12 @@ class PositionBook:
             table.create(database)
 
     def record_opening(self, opening: Iterable[PositionRow]) -> None:
-        """Record the account's positions at the start of the journal."""
+        """Record the positions with which the journal of the account starts."""
         for position in opening:
             _OPENING.upsert(self._database, position)
 
     def record_positions(self, account: AccountSnapshot) -> None:
-        """Record the positions of an account snapshot, replacing the earlier ones."""
+        """Record the positions in an account snapshot, in place of those recorded before."""
         with self._database.transaction():
             self._database.execute(f"DELETE FROM {_HELD.name}")
             for symbol, quantity in account.positions.items():
@@ -172,7 +179,10 @@ class PositionBook:
                     _HELD.upsert(self._database, PositionRow(symbol, quantity, price))
 
     def profits(self) -> list[PositionProfit]:
-        """Return the profits of open positions, and of closed ones if not 0, sorted by symbol."""
+        """Return profits by position, sorted by symbol.
+
+        Contains all open positions, and closed positions whose profit is not 0.
+        """
         ledgers = build_ledgers(self._trades())
         held = {each.symbol: each for each in _HELD.select_rows(self._database)}
         symbols = {*held, *(symbol for symbol, ledger in ledgers.items() if ledger.realised_profit)}
@@ -213,7 +223,7 @@ class PositionBook:
 
 
 def build_ledgers(trades: Iterable[PositionChange]) -> dict[str, PositionLedger]:
-    """Return the ledger of each symbol, with its trades applied in time order."""
+    """Return the ledger of each symbol, computed from the changes of its position in time order."""
     ledgers: defaultdict[str, PositionLedger] = defaultdict(PositionLedger)
     for trade in sorted(trades, key=lambda each: each.at):
         ledgers[trade.symbol].apply(trade)
@@ -223,9 +233,9 @@ def build_ledgers(trades: Iterable[PositionChange]) -> dict[str, PositionLedger]
 def position_profit(
     symbol: str, held: PositionRow | None, ledger: PositionLedger
 ) -> PositionProfit:
-    """Return the profit of a position from its ledger.
+    """Return the profits of a position, computed from its ledger.
 
-    The entry price is unknown if the quantities of position and ledger differ.
+    The entry price is unknown (None) if the quantity at the venue differs from the ledger's.
     """
     quantity = Decimal(0) if held is None else held.quantity
     difference = to_fraction(quantity) - ledger.quantity

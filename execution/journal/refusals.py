@@ -1,14 +1,15 @@
 """Order refusals: one alert per cause, from the first refusal until orders are accepted again.
 
 A cause is the venue's reason without the numbers and ids of a single order. A cause ends for a
-symbol once the venue accepts an order in that symbol. It also ends after a step without such a
-refusal in which the venue accepted another order of the same kind: the venue's view of the account
-has changed. A cause that names a symbol ends only by orders in that symbol. An accepted reduction
-is not evidence about openings, nor an accepted opening about reductions. Causes are rows of the
-account's journal: a restart repeats no alert.
+symbol once the venue accepts an order in that symbol. It also ends after a step of a job that had
+no order refused for this cause, but an order of the same kind accepted in another symbol. Then the
+venue's view of the account has changed. A cause whose text names a symbol ends only by orders in
+that symbol. Accepted reductions end no refusals of openings, and accepted openings end no refusals
+of reductions. Causes are rows of the account's journal, so that a restart repeats no alert.
 
-A blocked account and a pause of the venue have separate rows, because no order was refused. A pause
-ends once the venue processes a request again, or refuses an order for another reason.
+A blocked account and a trading pause at the venue have their own rows, although no order was
+refused. A pause ends once the venue processes a request again, or refuses an order for another
+reason.
 """
 
 from __future__ import annotations
@@ -50,7 +51,7 @@ MarketKind = Literal["stock", "crypto", "spread", "contract", "account", "venue"
 class OrderScope(NamedTuple):
     """Market of an order, and whether the order reduces a position.
 
-    symbol: the instrument, the root of a spread's options, or the market of a contract.
+    symbol: symbol of the instrument, root of a spread's options, or market of an event contract.
     kind: kind of the market; `account` for a blocked account, `venue` for a paused venue.
     reduces: true if the order reduces a position.
     """
@@ -70,9 +71,10 @@ class Refusal:
 
     cause: the venue's reason without the numbers of a single order.
     first_at, last_at: send times of the first and the last refused order, by the venue's clock.
-    orders: number of refused orders.
-    last: text of the last refused order and the venue's full response.
-    scopes: markets in which the venue has refused orders and has accepted none since.
+    order_count: number of refused orders.
+    last_text: last refused order, with the venue's full response.
+    scopes: markets in which the venue has refused orders for this cause, and has accepted none
+        since.
     """
 
     cause: Text
@@ -84,12 +86,12 @@ class Refusal:
 
     @property
     def is_urgent(self) -> bool:
-        """True if the venue refuses orders that would reduce a position."""
+        """True if the venue refuses orders that reduce positions."""
         return any(place.reduces for place in self.scopes)
 
     @property
     def is_venue_pause(self) -> bool:
-        """True if trading is paused for all accounts, which needs no action."""
+        """True if trading is paused for all accounts, in which case no action is needed."""
         return _VENUE in self.scopes
 
     @property
@@ -108,7 +110,7 @@ class Refusal:
 
     @property
     def line_prefix(self) -> str:
-        """First words of a text line about this refusal."""
+        """First words of a line of text about this refusal."""
         if self.is_venue_pause or self.is_account_block:
             return self.headline
         return "refused by the venue"
@@ -138,11 +140,11 @@ _REFUSALS = JournalTable(
 
 
 class RefusalBook:
-    """The record of one account's order refusals, and sender of their alerts.
+    """The record of one account's refused orders, which also sends the alerts about them.
 
     database: the account's journal.
     events: event log that records the first refusal and the end of each cause.
-    notices: sender of alerts and all-clears; None sends none.
+    notices: sender of alerts and of the messages that end them; None sends none.
     """
 
     def __init__(
@@ -157,13 +159,13 @@ class RefusalBook:
         _REFUSALS.create(database)
 
     def active(self) -> list[Refusal]:
-        """Return the causes for which the venue refuses orders, oldest first."""
+        """Return the causes for which the venue currently refuses orders, oldest first."""
         return _REFUSALS.select_rows(self._database, "ORDER BY first_at, cause")
 
     def record_refusal(self, order: AnyOrder, response: str, at: np.datetime64) -> None:
-        """Record a refused order, and alert once per cause.
+        """Record a refused order, and send one alert per cause.
 
-        response: the venue's response, without the order's id.
+        response: text of the venue's response, without the order's id.
         """
         place = scope_of(order)
         self._accepted.add(_VENUE)
@@ -175,7 +177,7 @@ class RefusalBook:
         )
 
     def record_acceptance(self, order: AnyOrder) -> None:
-        """Record an accepted order; `end_step` later clears causes that the order contradicts."""
+        """Record an accepted order; at the end of the step, it may end causes of refusals."""
         self._accepted |= {scope_of(order), _VENUE}
 
     def report_block(self, why: str, at: np.datetime64) -> None:
@@ -197,7 +199,10 @@ class RefusalBook:
         self._accepted.add(_VENUE)
 
     def end_step(self) -> None:
-        """Clear the causes that the step's accepted orders contradict, and send all-clears."""
+        """End the causes that no longer hold, as the orders accepted in this step show.
+
+        The alerts of ended causes are closed. A step is one run of a job.
+        """
         accepted = self._accepted - self._refused
         refused, causes = self._refused, self._causes
         self._refused, self._causes, self._accepted = set(), set(), set()
@@ -221,7 +226,7 @@ class RefusalBook:
                 _REFUSALS.upsert(self._database, replace(row, scopes=left))
 
     def clear(self, by: str) -> int:
-        """Clear all causes of refusals, and return the number of causes.
+        """End all causes of refusals, and return their number.
 
         by: name of the person who has checked the causes.
         """
@@ -265,7 +270,7 @@ class RefusalBook:
 
 
 def read_active_refusals(database: Database) -> list[Refusal]:
-    """Return the causes of refused orders in an account's journal, oldest first."""
+    """Return the causes in a journal for which orders are currently refused, oldest first."""
     return RefusalBook(database, EventLog(database)).active()
 
 
@@ -280,9 +285,9 @@ def scope_of(order: AnyOrder) -> OrderScope:
 
 
 def generalise_reason(response: str, symbol: str) -> str:
-    """Return the reason in a venue's response without the numbers and ids of a single order.
+    """Return the reason in a venue's response, with the numbers and ids of the order removed.
 
-    The HTTP status is kept, and so is the symbol if the reason names it.
+    The HTTP status is kept, and so is the order's symbol if the reason names it.
     """
     found = _ANSWER.match(response)
     status, words = (found["status"], found["words"]) if found else ("", response)
@@ -293,7 +298,7 @@ def generalise_reason(response: str, symbol: str) -> str:
 
 
 def _unescaped(text: str) -> str:
-    """Decode the text of a JSON string; a text cut within an escape is returned unchanged."""
+    """Decode the escapes in the text of a JSON string; text cut within an escape is unchanged."""
     try:
         return str(json.loads(f'"{text}"'))
     except ValueError:
@@ -303,9 +308,11 @@ def _unescaped(text: str) -> str:
 def _ends(
     place: OrderScope, cause: str, accepted: Collection[OrderScope], *, repeated: bool
 ) -> bool:
-    """Return whether a step's accepted orders contradict a cause in a scope.
+    """Return whether the accepted orders show that a cause of refusals no longer holds in a market.
 
-    repeated: true if an order was refused for the cause in the same step.
+    place: the market, and whether the refused orders reduce positions.
+    accepted: markets of the orders that were accepted in the step.
+    repeated: true if an order was refused for this cause in the same step.
     """
     alike = [each for each in accepted if each.reduces == place.reduces]
     if any(each.symbol == place.symbol for each in alike):
@@ -316,13 +323,13 @@ def _ends(
 
 
 def _order_text(order: AnyOrder) -> str:
-    """Return the side, quantity and symbol of an order, such as "sell 10 SYA"."""
+    """Return an order's side, quantity and symbol as text, such as "sell 10 SYA"."""
     words = encode_order(order)
     return " ".join(filter(None, (words.get("side", ""), words["qty"], scope_of(order).symbol)))
 
 
 def _alert(refusal: Refusal) -> tuple[str, str]:
-    """Return the kind and the text of an alert."""
+    """Return the kind and the text of the alert about a refusal."""
     last = refusal.last_text
     if refusal.is_venue_pause:
         return TRADING_PAUSED, f"{last}. Orders are denied until it resumes; no action is required."

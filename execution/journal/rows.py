@@ -1,7 +1,7 @@
-"""Tables of a journal: a row dataclass defines the columns and validates rows when read.
+"""Tables of a journal: the fields of a dataclass define a table's columns and validate its rows.
 
-Instants are UTC, as text of one length that sorts; exact numbers are text without an exponent. Each
-row has a digest, so that corruption on disk is detected.
+Instants are UTC, as text of one length that sorts by time. Exact numbers are text without an
+exponent. Each row has a digest, so that corruption on disk is detected.
 """
 
 from __future__ import annotations
@@ -86,7 +86,7 @@ class JournalTable(Generic[Row]):
     name: name of the table.
     columns: names of the table's columns.
     kind: dataclass of the rows; its `Json` fields are stored as text.
-    key: columns that identify a row; empty for the first column.
+    key: columns that identify a row; empty if the first column does.
     autoincrement: true if SQLite numbers the rows in the first column.
     column_names: column name by field, for columns whose name differs from the field.
     computed: definitions of generated columns.
@@ -121,7 +121,7 @@ class JournalTable(Generic[Row]):
         return TypeAdapter(self._kind)
 
     def create(self, database: Database) -> None:
-        """Create the table if the journal lacks it."""
+        """Create the table if the database lacks it."""
         lines = []
         for column, kind, optional in zip(self.columns, self._types, self._optional, strict=True):
             lines.append(f"{column} {kind}" if optional else f"{column} {kind} NOT NULL")
@@ -142,9 +142,9 @@ class JournalTable(Generic[Row]):
         self._write(database, self._cells(row), then)
 
     def insert(self, database: Database, row: Row, *, then: str = "") -> None:
-        """Write a row; an existing row with the same key is an error unless `then` resolves it.
+        """Write a new row; fail if a row with the same key exists, unless `then` handles this.
 
-        then: ON CONFLICT clause.
+        then: SQL clause that handles the conflict (ON CONFLICT).
         """
         cells = self._cells(row)
         with database.transaction():
@@ -157,13 +157,17 @@ class JournalTable(Generic[Row]):
     def update(
         self, database: Database, clause: str, values: Sequence[object], **changes: object
     ) -> None:
-        """Change fields of the rows that an SQL clause selects."""
+        """Set fields of the rows that an SQL clause selects.
+
+        clause: SQL that follows the table's name, with placeholders for `values`.
+        changes: new values by field.
+        """
         with database.transaction():
             for row in self.select_rows(database, clause, values):
                 self.upsert(database, replace(row, **changes))  # type: ignore[type-var]
 
     def _cells(self, row: Row) -> dict[str, object]:
-        """Return the values of a row by column."""
+        """Return the values of a row, encoded for SQLite, by column."""
         said = self._adapter.dump_python(row, mode="json", round_trip=True)
         cells = {}
         for column, name, kind in zip(self.columns, self._fields, self._types, strict=True):
@@ -183,7 +187,7 @@ class JournalTable(Generic[Row]):
     ) -> list[Row]:
         """Return the rows that an SQL clause selects.
 
-        clause: text that follows the table's name in a query.
+        clause: SQL that follows the table's name, with placeholders for `values`.
         """
         return self._values(database.rows(self._query(clause), values), database.path)
 
@@ -212,7 +216,10 @@ class JournalTable(Generic[Row]):
         return found[0] if found else None
 
     def read_rows(self, path: Path, clause: str = "") -> list[Row]:
-        """Read rows from a file that another process may write; return none without the table."""
+        """Read rows from a file that another process may be writing.
+
+        Returns no rows if the file lacks the table.
+        """
         return self._values(query_table(path, self.name, self._query(clause)), path)
 
     def _key_of(self, row: Row) -> list[object]:
@@ -236,7 +243,7 @@ class JournalTable(Generic[Row]):
 
 
 def compute_digest(cells: Mapping[str, object]) -> str:
-    """Return the digest by which corruption of a row is detected.
+    """Return the digest of a row, by which later corruption of the row is detected.
 
     cells: values by column, without the digest.
     """
@@ -245,7 +252,7 @@ def compute_digest(cells: Mapping[str, object]) -> str:
 
 
 def verify_digests(path: Path) -> None:
-    """Check that every row of a journal matches its digest.
+    """Check that the content of every row of a journal matches the row's digest.
 
     Raises
     ------
@@ -271,6 +278,8 @@ def _refuse_changed_rows(path: Path, table: str) -> None:
 def report_damage(path: Path | None, table: str, *key: object) -> Iterator[None]:
     """Return a context manager that turns errors in decoding a row into `DatabaseDamaged`.
 
+    key: values that identify the row in the message.
+
     Raises
     ------
     DatabaseDamaged
@@ -292,8 +301,9 @@ def report_damage(path: Path | None, table: str, *key: object) -> Iterator[None]
 
 
 def damage_error(path: Path | None, table: str, *key: object, why: str) -> DatabaseDamaged:
-    """Return the error for a damaged row.
+    """Return the error that reports a damaged row.
 
+    key: values that identify the row in the message.
     why: reason why the row cannot be read.
     """
     name = " ".join(map(str, key))

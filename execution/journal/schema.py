@@ -1,6 +1,6 @@
-"""Version of the journal's database schema; journals of other versions are refused.
+"""Version of the journal's database schema; journals with another version are refused.
 
-SQLite keeps the number as the file's `user_version`, which is 0 until the first table is created.
+SQLite stores the version as the file's `user_version`, which is 0 until the first table is created.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _VERSION = "SELECT user_version, (SELECT count(*) FROM sqlite_master) FROM pragm
 def create_tables(database: Database, *definitions: str) -> None:
     """Create the tables and indices that a journal lacks.
 
-    definitions: SQL, each with IF NOT EXISTS.
+    definitions: SQL statements with IF NOT EXISTS.
 
     Raises
     ------
@@ -36,7 +36,9 @@ def create_tables(database: Database, *definitions: str) -> None:
 
 @contextmanager
 def open_current_schema(path: Path) -> Iterator[Database]:
-    """Open a journal for reading; a file without tables is read as an empty journal.
+    """Open a journal for reading, during a `with` block.
+
+    A file without tables is read as an empty journal.
 
     Raises
     ------
@@ -50,7 +52,10 @@ def open_current_schema(path: Path) -> Iterator[Database]:
 
 
 def _refuse_other_schema(path: Path | None, version: int, tables: int) -> None:
-    """Refuse another version; version 0 is refused once the file has tables."""
+    """Reject a journal of another schema version, or one of version 0 that has tables.
+
+    tables: number of tables in the file.
+    """
     if version == SCHEMA_VERSION or (version == 0 and not tables):
         return
     raise InputError(

@@ -5,10 +5,10 @@
     python -m execution.live clear refused --by NAME
     python -m execution.live kill [--flatten]
 
-`status` exits with code 1 if a cycle is late (not finished by the time that its loop announced),
-and while the venue refuses orders. The default account is the only one in `data/live` or, if there
-are several, the one that a process trades now. `--account ID` and `--folder FOLDER`
-select another account. Both flags may be placed before or after the command.
+`status` exits with code 1 if a cycle is late (not finished by the deadline that its loop recorded),
+and while the venue refuses orders. The default account is the only one in `data/live`. If there are
+several, it is the one that a process trades now. `--account ID` and `--folder FOLDER` select
+another account. Both flags may be placed before or after the command.
 
 --by NAME            person who has checked the halt, or the refused orders, that are cleared
 --flatten            cancel open orders and close all positions too
@@ -71,9 +71,8 @@ TROUBLE_EXIT_CODE = 1  # exit code of `status` if the next cycle is late, or ord
 def status(path: Path, now: np.datetime64) -> Result:
     """Report the state of an account from its journal.
 
-    The exit code is `TROUBLE_EXIT_CODE` if the next cycle is late, and while the venue refuses
-    orders. The journal's integrity is not checked, because a long read would delay the loop's
-    commits.
+    The exit code is `TROUBLE_EXIT_CODE` if the next cycle is late, or if the venue refuses orders.
+    The journal's integrity is not checked, because a long read would delay the loop's commits.
 
     path: path of the account's journal.
     now: present time by this machine's clock.
@@ -136,7 +135,7 @@ def _document(path: Path, database: Database) -> dict[str, Any]:
 
 
 def _account_lines(path: Path, database: Database) -> Iterator[str]:
-    """Yield equity, exposure, halts and the kill file."""
+    """Yield lines with the account's equity, exposure and halts, and a line about the kill file."""
     mark = MarkBook(database).last_mark()
     if mark is None:
         yield "no cycle has run yet"
@@ -164,7 +163,7 @@ def _order_lines(database: Database) -> Iterator[str]:
 
 
 def _cycle_lines(database: Database) -> Iterator[str]:
-    """Yield the results of the latest cycles."""
+    """Yield lines with the results of the latest cycles."""
     book = OrderStore(database)
     for row in reversed(latest_cycles(database, MAX_CYCLES_SHOWN)):
         what = row.failure or row.idle_reason
@@ -186,10 +185,10 @@ def _alert_lines(database: Database) -> Iterator[str]:
 
 
 def clear(path: Path, kind: HaltKind, by: str) -> Result:
-    """Clear the active halt of one kind, which a person has checked.
+    """Clear the active halt of one kind after a person has checked it.
 
-    The clearing is recorded at the venue's last known time. By this machine's clock, which may
-    differ, earlier events could seem to follow the clearing.
+    The clearing is recorded at the venue's last known time. This machine's clock may differ: by its
+    time, earlier events could seem to follow the clearing.
 
     path: path of the account's journal.
     by: name of the person who has checked the halt.
@@ -213,7 +212,7 @@ def clear(path: Path, kind: HaltKind, by: str) -> Result:
 
 
 def clear_refusals(path: Path, by: str) -> Result:
-    """Clear the causes of refused orders, which a person has checked.
+    """Clear the causes of refused orders after a person has checked them.
 
     path: path of the account's journal.
     by: name of the person who has checked the causes.
@@ -232,7 +231,7 @@ def clear_refusals(path: Path, by: str) -> Result:
 
 @contextmanager
 def _written_journal(path: Path) -> Iterator[Database]:
-    """Open a usable journal for writing."""
+    """Open a journal for writing, during a `with` block, after checking that it is usable."""
     refuse_empty_journal(path)
     refuse_unusable_journal(path)
     with closing(Database(path)) as database:
@@ -240,7 +239,11 @@ def _written_journal(path: Path) -> Iterator[Database]:
 
 
 def _last_known(halts: Sequence[Halt], mark: EquityMark | None) -> np.datetime64:
-    """Return the latest venue time recorded in the halts (at least one) and in the last mark."""
+    """Return the venue's last known time: the latest in the halts and in the last equity mark.
+
+    halts: at least one halt.
+    mark: last equity mark; None without one.
+    """
     instants = [halt.raised_at for halt in halts]
     return max(instants if mark is None else [*instants, mark.at])
 

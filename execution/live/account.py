@@ -1,4 +1,4 @@
-"""Account at a venue, shared by all jobs: reconciliation, guards and marks to market."""
+"""Account at a venue, shared by all jobs: reconciliation, guards and equity marks."""
 
 from __future__ import annotations
 
@@ -100,9 +100,9 @@ class LiveAccount:
         """Return the gate (pre-trade checks) of orders in these symbols.
 
         account: fresh account snapshot.
-        require_trades: true if the orders require last trades; reducing orders do not.
-        max_loss_by_root: maximum loss of open spreads, USD by root; None takes the jobs' last
-            reports.
+        require_trades: true if the checks need last trades, as for orders that open positions.
+        max_loss_by_root: maximum loss of open spreads, USD by root of their options; None uses the
+            figures that the jobs last reported.
 
         Raises
         ------
@@ -123,14 +123,15 @@ class LiveAccount:
         require_trades: bool = True,
         max_loss_by_root: Mapping[str, float] | None = None,
     ) -> AccountSnapshot:
-        """Return the snapshot with the data by which guards check orders in these symbols.
+        """Return the snapshot with the data that the guards need to check orders in these symbols.
 
-        The data are the symbols' last trades (None if the feed does not respond), prices of open
-        orders in other symbols, and the maximum loss of spreads and of discrepancies in options.
+        The data are the symbols' last trades (None if the feed does not respond) and prices for
+        open orders in symbols without a price. The maximum loss of spreads and of discrepancies in
+        options is added, too.
 
-        require_trades: true if the orders require last trades; reducing orders do not.
-        max_loss_by_root: maximum loss of open spreads, USD by root; None takes the jobs' last
-            reports.
+        require_trades: true if the checks need last trades, as for orders that open positions.
+        max_loss_by_root: maximum loss of open spreads, USD by root of their options; None uses the
+            figures that the jobs last reported.
 
         Raises
         ------
@@ -163,12 +164,13 @@ class LiveAccount:
     def reconcile(self) -> None:
         """Compare the account's positions with the positions that its journal expects.
 
-        If a discrepancy persists in three comparisons, the next `check` quarantines its symbol.
+        The comparison is made up to three times. If a discrepancy persists, the next `check`
+        quarantines its symbol.
 
         Raises
         ------
         InvalidResponse
-            if the list of activities lacks fills that orders have reported.
+            if the venue's list of activities lacks fills that its reports on orders contain.
         """
         if not self.reconciler.holdings.has_opening_balance:
             self._begin()
@@ -189,7 +191,7 @@ class LiveAccount:
     def check(self, reading: AccountReading) -> AccountSnapshot:
         """Check an account reading against the journal, and return its snapshot for decisions.
 
-        While all positions are being closed, the account is returned without this check.
+        While the loop closes all positions before it stops, the snapshot is returned unchecked.
 
         Raises
         ------
@@ -211,7 +213,7 @@ class LiveAccount:
         return self.reconciler.check(reading)
 
     def _check_hours(self, reading: AccountReading) -> None:
-        """Alert if the venue's clock and the calendar disagree on whether the exchange is open."""
+        """Send an alert if venue clock and calendar disagree on whether the exchange is open."""
         at = reading.account.as_of
         opened = bool(in_session(np.array([at]))[0])
         differs = reading.is_market_open is not None and reading.is_market_open != opened
@@ -222,7 +224,7 @@ class LiveAccount:
         self.notices.set_alert("hours", f"{text} calendar; {so}" if differs else "")
 
     def _check_multiplier(self, multiplier: Decimal) -> None:
-        """Alert about a multiplier above `MAX_LEVERAGE_MULTIPLIER`."""
+        """Send an alert about a leverage multiplier above `MAX_LEVERAGE_MULTIPLIER`."""
         text = (
             f"the venue's multiplier of {multiplier} exceeds the maximum; using"
             f" {MAX_LEVERAGE_MULTIPLIER}"
@@ -230,10 +232,11 @@ class LiveAccount:
         self.notices.set_alert("multiplier", text if multiplier > MAX_LEVERAGE_MULTIPLIER else "")
 
     def record_activities(self) -> None:
-        """Query the venue's activities and record the new ones, once there is an opening balance.
+        """Query the venue's activities, and record the new ones.
 
-        A list with a trade priced far from its order is fetched again. A booking larger than the
-        late-listing tolerance is recorded only once the cash balance confirms it.
+        Nothing is recorded before there is an opening balance. If the list has a trade whose price
+        is far from that of its order, the list is queried again. A booking that is larger than the
+        tolerance for late listings is recorded only once the cash balance confirms it.
         """
         reconciler = self.reconciler
         if not reconciler.holdings.has_opening_balance:
@@ -255,9 +258,10 @@ class LiveAccount:
             reconciler.record_large_bookings(large, self.connection.cash(), at)
 
     def _listing_instant(self) -> np.datetime64:
-        """Return the venue's time, later than the last account snapshot even if its clock stops.
+        """Return the venue's time at which activities are listed; it increases with every call.
 
-        An activity that is listed after the account was read was not part of that account.
+        An activity that is listed after the account was read was not part of that reading. The
+        result therefore increases even if the venue's clock stands still.
         """
         now = self.connection.now()
         self._readings = self._readings + 1 if now == self._read_at else 0
@@ -287,7 +291,7 @@ class LiveAccount:
         )
 
     def record_mark(self, account: AccountSnapshot) -> None:
-        """Record an equity mark of the account, and raise or end the loss halts."""
+        """Record an equity mark of the account, and raise or end the halts of the loss limits."""
         flows = self.net_deposits() - self.account.marks.net_deposits_before(account.as_of)
         mark = build_mark(account, self._settings.limits, flows)
         with self.account.database.transaction():
@@ -301,16 +305,19 @@ class LiveAccount:
     def net_deposits(self) -> float:
         """Return deposits less withdrawals since the start of the journal, USD.
 
-        A transfer counts from its first listing, not from its date, which is earlier than the
-        money's arrival. Transfers that were listed with the opening balance are part of its cash.
-        Dividends, interest and fees count as profit or loss. So do shares that are moved between
-        accounts, because the venue states no amount.
+        A transfer counts from the time at which the venue first lists it. Its date is earlier than
+        the arrival of the money. Transfers that were listed before the opening balance are part of
+        its cash. Dividends, interest and fees count as profit or loss. Shares moved between
+        accounts do too, because the venue reports no amount for them.
         """
         return float(self.reconciler.holdings.listed.net_transfers(EPOCH))
 
 
 def _opening(held: Mapping[str, VenuePosition]) -> Iterator[PositionRow]:
-    """Yield opening rows of stocks and crypto at the venue's price; options have other tables."""
+    """Yield the initial journal rows of stock and crypto positions, valued at the venue's price.
+
+    Options are skipped, because they are recorded in their own tables.
+    """
     for symbol, (quantity, worth) in held.items():
         if quantity and not is_option(symbol):
             yield PositionRow(symbol, quantity, worth / abs(quantity) if worth else None)

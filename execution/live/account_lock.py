@@ -1,9 +1,9 @@
 """Locks that restrict an account to one process and one journal.
 
-The first lock belongs to the user, not to a folder. A note next to the lock names the account's
-journal. The account may be traded only with that journal, because its open orders, halts and kill
-file apply to the whole account. The second lock is in the journal's folder, because two users have
-separate user locks but may share a journal.
+The first lock belongs to the user, not to a folder. A file next to the lock names the account's
+journal. The user may trade the account only with that journal, because its open orders, halts and
+kill file apply to the whole account. The second lock is in the journal's folder. It is needed
+because two users have separate first locks but may share a journal.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ def is_account_id(name: str) -> bool:
 
 
 def state_folder(account_id: str) -> Path:
-    """Return the folder with the user's lock of an account and the note that names its journal."""
+    """Return the folder with the user's lock of an account, and the file that names its journal."""
     return user_state_path("kelly-chronos") / "accounts" / account_id
 
 
@@ -115,7 +115,7 @@ def folder_lock(account_id: str, folder: Path) -> Iterator[None]:
 
 
 def is_traded(account_id: str, folder: Path) -> bool:
-    """Return whether a process, such as a loop that trades the account, has locked it.
+    """Return whether a process, such as a trading loop, has locked an account.
 
     folder: folder of the account's journal.
     """
@@ -176,9 +176,12 @@ def open_journal(
 
 
 def _checked(path: Path, replace_damaged: bool, *, known: bool) -> Path | None:
-    """Check a journal, and return where a damaged one was moved; None if intact or absent.
+    """Check a journal; if it is damaged, raise an error or, if allowed, move it away.
 
-    known: true if the account's orders were recorded in this journal before.
+    Returns the path to which a damaged journal was moved; None if the journal is intact or absent.
+
+    replace_damaged: true to move a damaged journal away instead of raising `DatabaseDamaged`.
+    known: true if this journal was opened for the account before, so that it cannot be empty.
     """
     if not path.exists():
         return None
@@ -205,7 +208,7 @@ def _checked(path: Path, replace_damaged: bool, *, known: bool) -> Path | None:
 
 
 def refuse_empty_journal(path: Path) -> None:
-    """Raise `DatabaseDamaged` for an empty file: a journal has content from its creation on."""
+    """Raise `DatabaseDamaged` for an empty file, because a journal always has content."""
     if path.stat().st_size == 0:
         raise DatabaseDamaged(f"{path}: the journal is damaged: the file is empty")
 
@@ -242,12 +245,12 @@ def may_exist(path: Path) -> bool:
 
 
 def recorded_journal_path(account_id: str) -> Path | None:
-    """Return the path of the journal that this user last opened for an account, if any.
+    """Return the path of the journal that this user last opened for an account; None if none.
 
     Raises
     ------
     InputError
-        if the note with the path cannot be read.
+        if the file that records the path cannot be read.
     """
     note = state_folder(account_id) / _JOURNAL_NOTE
     try:
@@ -259,7 +262,7 @@ def recorded_journal_path(account_id: str) -> Path | None:
 
 
 def refuse_misplaced_journal(account_id: str, path: Path) -> None:
-    """Raise `InputError` if the account's recorded journal is missing, or is not at `path`."""
+    """Raise `InputError` if the account's recorded journal is missing, or is not `path`."""
     known = recorded_journal_path(account_id)
     if known is None:
         return

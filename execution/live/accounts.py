@@ -23,10 +23,11 @@ SPREADS_JOB = "spreads"  # job of option spreads
 
 
 def account_folder(root: Path, account: str | None) -> Path:
-    """Return the folder of the named account.
+    """Return the folder of an account.
 
-    Without a name, this is the only account or, among several, the only one that is traded now. An
-    account whose journal is missing still has its folder and its last status page.
+    Without a name, this is the folder of the only account or, if there are several, of the only
+    account that a process trades now. An account whose journal is missing is found too, because its
+    folder and its last status page remain.
 
     root: folder of all accounts.
     account: name of the account; None without a name.
@@ -34,7 +35,7 @@ def account_folder(root: Path, account: str | None) -> Path:
     Raises
     ------
     InputError
-        if there is no such account, or more than one candidate.
+        if there is no such account, or more than one that qualifies.
     """
     folders = sorted(path for path in root.glob("*") if path.is_dir())
     if len(folders) > 1:
@@ -72,10 +73,12 @@ def account_folder(root: Path, account: str | None) -> Path:
 
 
 def active_folder(folder: Path) -> Path:
-    """Return the folder of the journal that this user last opened for an account.
+    """Return the folder of the journal with which an account is traded.
 
-    folder: folder of the account, as given on the command line. It is returned if a process has
-        locked the account there, or no other folder is recorded.
+    This is `folder` if a process has locked the account there. Otherwise it is the folder of the
+    journal that this user last opened for the account or, if none is recorded, `folder`.
+
+    folder: folder of the account, as given on the command line.
     """
     noted = recorded_journal_path(folder.name)
     if noted is None or not noted.parent.is_dir() or is_locked(folder.name, folder):

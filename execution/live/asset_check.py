@@ -36,12 +36,13 @@ def refuse_unlisted(gateway: Gateway, symbols: Iterable[str]) -> None:
 
 
 def refuse_misspelt(gateway: Gateway, symbols: Iterable[str], journal: Path) -> None:
-    """Raise an error for a symbol that the venue does not list, unless a loop decided on it.
+    """Raise an error for a symbol that the venue does not list and that was never decided on.
 
-    A symbol in the last decisions has been delisted since, so a restart continues with the other
-    symbols. If the venue does not respond, no symbol is refused; the cycles query the venue again.
+    An unlisted symbol on which the loop decided before has been delisted since. The loop then
+    continues with the other symbols. If the venue does not respond, nothing is refused, because
+    each cycle queries the venue again.
 
-    journal: path of the account's journal, which may be absent.
+    journal: path of the account's journal; the file may not exist.
 
     Raises
     ------
@@ -75,7 +76,7 @@ def _refusal(gateway: Gateway, symbol: str) -> InputError:
 
 
 def _decided(journal: Path) -> frozenset[str]:
-    """Return the symbols of the journal's last decisions, or none if it cannot be read."""
+    """Return the symbols of the last decisions in a journal; none if it cannot be read."""
     if not journal.is_file():
         return frozenset()
     try:

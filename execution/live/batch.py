@@ -1,4 +1,4 @@
-"""Batches of orders of recorded decisions, and the outcomes of sending them."""
+"""Batches of the orders of a recorded decision, and the outcome of sending them."""
 
 from __future__ import annotations
 
@@ -29,13 +29,14 @@ class OrderBatch:
     gate: pre-trade gate of the orders.
     cancels: unfilled quantity of each order that the decision replaces, by order id.
     cycle: cycle of the decision; None for a decision of an earlier process.
-    planned_orders: orders of the decision that the venue will accept only later.
+    planned_orders: orders of the decision that the venue accepts only later, such as auction
+        orders.
     completes_decision: true if this is the decision's last batch of orders.
-    is_retryable: true if a failed batch is sent again unchanged.
+    is_retryable: true if the batch is sent again unchanged after a failure.
     fills: fills of the orders.
-    is_last_attempt: true for the cycle's last attempt; a fill of a replaced order leads to no new
-        decision.
-    is_withdrawn: true if the decision was withdrawn, because an order that it replaces has filled.
+    is_last_attempt: true if the cycle makes no further decision, even if an order that this
+        decision replaces has filled in the meantime.
+    is_withdrawn: true if the decision was withdrawn because an order that it replaces has filled.
     """
 
     decision_id: str
@@ -63,8 +64,8 @@ def record_batch(
 
     live: account that provides the pre-trade gate.
     lifetime_seconds: lifetime of the decision's orders, seconds; expired orders are not sent.
-    is_last_attempt: true for the cycle's last attempt; a fill of a replaced order leads to no new
-        decision.
+    is_last_attempt: true if the cycle makes no further decision, even if an order that this
+        decision replaces has filled in the meantime.
     """
     if cycle.decision is None:
         return OrderBatch(
@@ -122,7 +123,10 @@ def record_sending(batch: OrderBatch, journal: DecisionJournal) -> Iterator[None
 
 @contextmanager
 def _ended_in_trouble(batch: OrderBatch, journal: DecisionJournal) -> Iterator[None]:
-    """End the decision of a failed batch, unless it was withdrawn or is tried again."""
+    """Return a context manager that ends the decision if sending its batch fails.
+
+    A withdrawn decision has already ended. A decision whose batch is sent again continues.
+    """
     try:
         yield
     except BrokerError as error:
@@ -132,12 +136,12 @@ def _ended_in_trouble(batch: OrderBatch, journal: DecisionJournal) -> Iterator[N
 
 
 def finish_cycle(batch: OrderBatch) -> Cycle:
-    """Return the cycle of a sent batch, with the batch's fills.
+    """Return the cycle whose batch was sent, with the fills of the batch.
 
     Raises
     ------
     ValueError
-        for a batch of a decision of an earlier process.
+        for a batch whose decision was made by an earlier process.
     """
     if batch.cycle is None:
         raise ValueError(f"batch {batch.decision_id} was decided by an earlier process: no cycle")

@@ -1,9 +1,10 @@
 """Comparison of an account's cash with its journal.
 
-Every decision divides by equity, so cash is reconciled like positions. Expected cash is the opening
+Weights are fractions of equity, so cash is reconciled like positions. Expected cash is the opening
 balance plus trades and bookings. The venue lists some bookings late: crypto and exchange fees at
 the end of the day, interest at the end of the month, a dividend or a deposit a day later. Cash may
-therefore differ by a fraction of equity, in total or since the last accepted snapshot.
+therefore differ from the expected cash by a fraction of equity, in total or since the last accepted
+account snapshot.
 """
 
 from __future__ import annotations
@@ -27,8 +28,8 @@ CASH_ROUNDING_TOLERANCE_USD = Decimal(1)  # USD
 class CashDifference:
     """Difference between the venue's cash and the journal's, USD.
 
-    unexplained_usd: the venue's cash less opening balance, trades and bookings; signed.
-    booked_usd: sum of all bookings (activities other than trades); signed.
+    unexplained_usd: the venue's cash less opening balance, trades and bookings, signed.
+    booked_usd: signed sum of all bookings (activities other than trades) in the journal.
     """
 
     unexplained_usd: Decimal
@@ -36,7 +37,7 @@ class CashDifference:
 
     @property
     def cause(self) -> str:
-        """JSON text of the difference; a person acknowledges it by clearing the halt."""
+        """Difference as JSON text; a person acknowledges it by clearing the cash halt."""
         return json.dumps(
             {
                 "unexplained_usd": plain_text(self.unexplained_usd),
@@ -69,11 +70,13 @@ def unexplained_cash_reason(
     equity: Decimal,
     reserved_usd: Decimal,
 ) -> str:
-    """Return why a difference in cash is unexplained, or an empty string.
+    """Return why trades and bookings do not explain a difference in cash, or an empty string.
+
+    A booking that is large relative to equity is a reason, too.
 
     difference: present difference.
     last_accepted: last accepted difference; None before the first one.
-    equity: equity of the account as the venue states it, USD.
+    equity: equity of the account as the venue reports it, USD.
     reserved_usd: cash that the venue may have reserved for open purchases of crypto, USD.
     """
     last = last_accepted or CashDifference(Decimal(0), difference.booked_usd)

@@ -1,4 +1,7 @@
-"""Decision step of a cycle: read account and bars, and run the trader; no order is sent."""
+"""Decision step of a cycle: read the account and the bars, and run the trader.
+
+This step sends no order.
+"""
 
 from __future__ import annotations
 
@@ -45,7 +48,7 @@ NO_BAR_CLOSED_REASON = (
 
 
 class AccountProtocol(Protocol):
-    """An account that is reconciled with its journal and provides a pre-trade gate."""
+    """Interface of an account that is reconciled with its journal and provides a pre-trade gate."""
 
     def reconcile(self) -> None:
         """Compare the account's positions with the positions that its journal expects."""
@@ -69,9 +72,9 @@ class Cycle:
     fills: fills of the decision's orders.
     idle_reason: reason why the cycle made no decision; empty if it made one.
     rejected_bars: reasons why the last bar of a symbol was rejected, by symbol.
-    decision_id: id of the decision in the journal; empty for an unrecorded decision.
-    unsent_reasons: reasons why orders of the decision were not sent, by order id.
-    planned_orders: orders of the decision that a later cycle sends, once the venue accepts them.
+    decision_id: id of the decision in the journal; empty if it is not recorded.
+    unsent_reasons: reasons why orders of the decision were not sent, by client order id.
+    planned_orders: orders of the decision that are sent later, once the venue accepts them.
     """
 
     account: AccountSnapshot
@@ -97,14 +100,14 @@ def decide_cycle(
     journal: DecisionJournal | None = None,
     live: AccountProtocol | None = None,
 ) -> Cycle:
-    """Run the trader on the current account and bars at the venue's latest prices.
+    """Run the trader on the account and the bars, valued at the venue's latest prices.
 
-    rules: the venue's rules for each symbol; None sets no restrictions.
+    rules: trading properties of the symbols at the venue; None applies no restrictions.
     time: clock that measures the wait for late bars.
-    validator: bar validator of earlier cycles; None creates one.
-    journal: journal of earlier decisions; an instant that it contains is not decided again. None
-        allows every instant.
-    live: account to reconcile again after waiting for bars; None skips reconciliation.
+    validator: bar validator used in earlier cycles; None creates a new one.
+    journal: journal of earlier decisions. If it has a decision at the same instant, none is made.
+        None allows a decision at every instant.
+    live: account that is reconciled again after a wait for bars; None skips this.
     """
     validator = validator or BarValidator()
     account = broker.account()
@@ -140,7 +143,7 @@ def decide_cycle(
 def idle_cycle(account: AccountSnapshot, bars: Bars, why: str, validator: BarValidator) -> Cycle:
     """Return a cycle without a decision.
 
-    account: account snapshot; the cycle values it at the bars' last closes.
+    account: account snapshot, which the cycle values at the last closes of the bars.
     why: reason why the cycle makes no decision.
     """
     bars, rejected_bars = validator.validate(bars, {})
@@ -154,7 +157,7 @@ def idle_cycle(account: AccountSnapshot, bars: Bars, why: str, validator: BarVal
 
 
 def _unpriced_order(account: AccountSnapshot) -> str:
-    """Describe an open order whose exposure is unknown for lack of a price; empty without one."""
+    """Describe an open order whose exposure is unknown because it has no price; empty if none."""
     for order in account.open_orders:
         if order.symbol not in account.prices:
             return (
@@ -167,7 +170,7 @@ def _unpriced_order(account: AccountSnapshot) -> str:
 def _await_bars(
     feed: BarFeed, now: np.datetime64, patience: float, time: TimeSource
 ) -> tuple[Bars, bool]:
-    """Wait for late bars, at most `patience` seconds; return the bars and whether it waited."""
+    """Wait for late bars, at most `patience` seconds; return the bars, and whether it waited."""
     bars = feed.bars(now)
     at = now
     most = np.timedelta64(round(patience * 1000), "ms")
@@ -181,7 +184,7 @@ def _await_bars(
 
 
 def _say_missing(bars: Bars) -> None:
-    """Log symbols without a bar since before this session, while others have bars."""
+    """Log the symbols whose bars have been missing for a session or more while others have bars."""
     for symbol, count in zip(
         bars.symbols, BarAbsence.from_bars(bars).missed_at_end.tolist(), strict=True
     ):
@@ -192,7 +195,10 @@ def _say_missing(bars: Bars) -> None:
 
 
 def _idle_reason(account: AccountSnapshot, bars: Bars) -> str:
-    """Return why the account or the age of the bars allows no decision, or an empty string."""
+    """Return why no decision is possible, or an empty string.
+
+    The account may be blocked, or the bars may be too old.
+    """
     if account.block_reason:
         return account.block_reason
     if account.as_of >= (end := decision_deadline(bars, bars.last_instant)):
@@ -203,7 +209,7 @@ def _idle_reason(account: AccountSnapshot, bars: Bars) -> str:
 
 
 def _without_unknown(bars: Bars, account: AccountSnapshot) -> Bars:
-    """Return the panel with the symbols marked untradable in which the account allows no orders."""
+    """Return the panel with symbols marked untradable if the account allows no orders in them."""
     if account.uncertain_symbols:
         names = " ".join(sorted(account.uncertain_symbols))
         log.warning("positions or open orders are uncertain; no orders in %s", names)
@@ -217,7 +223,7 @@ def _without_unknown(bars: Bars, account: AccountSnapshot) -> Bars:
 
 
 def decision_deadline(bars: Bars, at: np.datetime64) -> np.datetime64:
-    """Return the latest time for a decision on bars that ended at a given instant.
+    """Return the latest time at which a decision on bars that ended at `at` can be made.
 
     For daily bars of stocks, this is the latest time to send orders for the next auction.
     """
@@ -231,7 +237,7 @@ def decision_deadline(bars: Bars, at: np.datetime64) -> np.datetime64:
 def next_decision_instant(
     now: np.datetime64, symbols: Sequence[str], timeframe: Timeframe, schedule: Schedule = EVERY_BAR
 ) -> np.datetime64:
-    """Return the next time after `now` at which the schedule allows trades in a symbol.
+    """Return the next time after `now` at which the schedule has a decision on one of the symbols.
 
     symbols: symbols to trade.
     timeframe: timeframe of the bars.
@@ -242,7 +248,7 @@ def next_decision_instant(
 
 
 def no_decision_reason(settings: TradingSettings) -> str:
-    """Return the reason to report if the trader of these settings made no decision at a bar."""
+    """Return the reason reported if the trader makes no decision at a bar."""
     if settings.decisions == EVERY_BAR:
         return NO_BAR_CLOSED_REASON
     return f"no decision is due (schedule={','.join(settings.schedule)})"

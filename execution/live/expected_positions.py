@@ -1,13 +1,13 @@
-"""Expected positions and cash of an account, stored in its journal, and discrepancies from them.
+"""Expected positions and cash of an account, stored in its journal, and differences from them.
 
-Expected positions are the opening balance, plus fills of our orders as the venue reports them, plus
-bookings confirmed by the actual positions. Such bookings are splits, expiries of options, and
-shares from an exercise. A manual trade is a discrepancy, even if the venue lists it.
+Expected positions are those in the opening balance, plus fills of our orders as the venue reports
+them, plus bookings that the actual positions confirm. Such bookings are splits, expiries of
+options, and shares from an exercise. A manual trade is a discrepancy, even if the venue lists it.
 
-Three kinds of differences are tolerated. First, a difference up to the remainder of an order that
-may still fill. Second, the fee of a crypto purchase, which the venue withholds in crypto and lists
-hours later (Alpaca, "Crypto Fees"). Third, the absence of an expired option: the position ends
-after its last session, but the venue lists the expiry a day later.
+Three kinds of differences are tolerated. First, a difference of at most the unfilled quantity of an
+order that may still fill. Second, the fee of a crypto purchase, which the venue withholds in crypto
+and lists hours later (Alpaca, "Crypto Fees"). Third, the absence of an expired option, because the
+position ends after the option's last session but the venue lists the expiry a day later.
 """
 
 from __future__ import annotations
@@ -74,17 +74,17 @@ class Tolerance(NamedTuple):
     above: Decimal = NO_QUANTITY
 
     def contains(self, surplus: Decimal) -> bool:
-        """Return whether a signed surplus is within the tolerance."""
+        """Return whether a difference, actual less expected quantity, is within the tolerance."""
         return self.below.copy_negate() <= surplus <= self.above
 
 
 @dataclass(frozen=True, slots=True)
 class Discrepancy:
-    """A position or an order that the journal does not explain.
+    """A position that differs from the journal's, or an order that the journal does not contain.
 
     symbol: symbol, or the underlying of options.
-    expected, found: signed shares, coins or contracts of a position; for an order, numbers of
-        orders.
+    expected, found: signed quantity (shares, coins or contracts) of a position; number of orders if
+        the discrepancy is an order.
     reason: text that describes the difference.
     order_id: id of an unknown order; empty for a position.
     """
@@ -111,17 +111,17 @@ class Discrepancy:
 
     @property
     def surplus(self) -> Decimal:
-        """Actual less expected quantity, signed; fills of our own orders leave it unchanged."""
+        """Actual less expected quantity, signed; it does not change when our own orders fill."""
         return EXACT_CONTEXT.subtract(self.found, self.expected)
 
     @property
     def cause(self) -> str:
-        """Order id or surplus, as text; a person acknowledges it by clearing the halt."""
+        """Order id or surplus as text, which a person acknowledges by clearing the halt."""
         return self.order_id or plain_text(self.surplus)
 
 
 class ExpectedPositions:
-    """Expected positions and cash of an account; the only writer of their journal tables.
+    """Expected positions and cash of an account; no other class writes their journal tables.
 
     listed: activities that the venue has listed.
     """
@@ -149,10 +149,10 @@ class ExpectedPositions:
         """Record the opening balance, and the fills and activities that it includes.
 
         held: signed quantity of every position, by symbol.
-        cash: USD.
-        at: time of the venue's clock, read before positions, cash and activities.
-        activities: activities since `at - ACTIVITY_QUERY_OVERLAP`, which the positions already
-            include.
+        cash: cash of the account, USD.
+        at: time of the venue's clock, read before the positions, the cash and the activities.
+        activities: activities since `at - ACTIVITY_QUERY_OVERLAP`; the positions already include
+            them.
         """
         with self._database.transaction():
             OPENING_BALANCE.insert(self._database, OpeningBalance(at, cash))
@@ -184,17 +184,17 @@ class ExpectedPositions:
         return len(written)
 
     def activity_query_start(self) -> np.datetime64:
-        """Return the start of the next query for activities: a week before the last trade."""
+        """Return the time from which activities are queried next: a week before the last trade."""
         begun_at = self._opening().journal_started_at
         return np.datetime64(
             max(begun_at, self.listed.last_trade() or begun_at) - ACTIVITY_QUERY_OVERLAP, "ns"
         )
 
     def compare(self, held: Mapping[str, Decimal], at: np.datetime64) -> dict[str, Discrepancy]:
-        """Apply new fills and bookings to expected positions; return discrepancies by symbol.
+        """Apply new fills and bookings to the expected positions; return discrepancies by symbol.
 
-        A trade can occur between two responses of the venue, so the caller confirms a discrepancy
-        by a second comparison.
+        The caller has to confirm a discrepancy by a second comparison, because a trade can occur
+        between two responses of the venue.
 
         held: the venue's positions, signed quantities by symbol.
         at: time of the venue's clock.
@@ -227,10 +227,10 @@ class ExpectedPositions:
         return found
 
     def acknowledge(self, surpluses: Mapping[str, Decimal], orders: Iterable[str]) -> None:
-        """Add acknowledged surpluses to the expected positions, and record acknowledged orders.
+        """Record what a person has acknowledged.
 
-        surpluses: signed quantities by symbol.
-        orders: ids of acknowledged unknown orders.
+        surpluses: signed quantities by symbol, which are added to the expected positions.
+        orders: ids of unknown orders, which no longer count as discrepancies.
         """
         with self._database.transaction():
             expected = defaultdict(ExpectedPosition, self.positions_by_symbol())
@@ -243,10 +243,7 @@ class ExpectedPositions:
                 self._events.append("acknowledged", name)
 
     def unknown_orders(self, orders: Iterable[SomeOrder]) -> list[SomeOrder]:
-        """Return the orders that this journal does not explain.
-
-        These are neither our own orders nor their replacements, and no person acknowledged them.
-        """
+        """Return the orders that are not ours, do not replace ours and were not acknowledged."""
         ours = "client_order_id = ?1 OR successor = ?1"
         return [
             order
@@ -256,10 +253,10 @@ class ExpectedPositions:
         ]
 
     def describe_unlisted_fills(self, at: np.datetime64) -> str:
-        """Describe an order whose filled quantity exceeds its listed fills; empty without one.
+        """Describe an order that filled more than the venue's listed fills show; empty if none.
 
-        The caller then rejects the list of activities. Orders sent more than a day ago are not
-        checked; positions and cash have to show their fills.
+        The caller then rejects the venue's list of activities. An order that was sent more than a
+        day ago is not checked, because positions and cash have to show its fills by then.
 
         at: time of the venue's clock.
         """
@@ -280,9 +277,9 @@ class ExpectedPositions:
         return ""
 
     def describe_mispriced_trades(self, activities: Iterable[Activity]) -> str:
-        """Describe new trades at more than twice, or less than half, their order's mean price.
+        """Describe new trades whose price is implausible for their order; empty if there are none.
 
-        The text is empty if there are none.
+        A price is implausible above twice, or below half, the order's mean fill price.
         """
         trades = [each for each in self.listed.find_unrecorded(activities) if each.is_trade]
         orders = self._intents.select(
@@ -307,7 +304,10 @@ class ExpectedPositions:
         return "; ".join(odd)
 
     def cash_difference(self, cash: Decimal) -> CashDifference:
-        """Return the difference between the venue's cash, USD, and the journal's."""
+        """Return the difference between the venue's cash and the journal's expected cash.
+
+        cash: the venue's cash, USD.
+        """
         opening = self._opening()
         return CashDifference(EXACT_CONTEXT.subtract(cash, opening.cash), opening.booked_usd)
 
@@ -317,7 +317,10 @@ class ExpectedPositions:
         return CashDifference(*accepted) if accepted else None
 
     def accept_cash_difference(self, difference: CashDifference) -> None:
-        """Record a cash difference as accepted, to the cent; later ones are compared with it."""
+        """Record a cash difference as accepted, rounded to the cent.
+
+        Later differences are compared with it.
+        """
         cents = [
             each.quantize(CENT, context=EXACT_CONTEXT)
             for each in (difference.unexplained_usd, difference.booked_usd)
@@ -349,17 +352,27 @@ class ExpectedPositions:
             EXPECTED_POSITIONS.upsert(self._database, ExpectedRow(symbol, *position))
 
     def _applied(self, name: str) -> Decimal | None:
-        """Return the quantity of an order or a booking that is applied; None if none is."""
+        """Return the quantity of an order or booking that expected positions include; None if none.
+
+        name: client order id, or id of the booking.
+        """
         found = APPLIED_FILLS.first_row(self._database, "WHERE name = ?", (name,))
         return None if found is None else found.qty
 
     def _apply(self, query: str, *values: str) -> None:
-        """Record quantities as applied; an SQL query selects the names and quantities."""
+        """Record that the expected positions include the quantities of some orders or bookings.
+
+        query: SQL query that returns the id and the quantity of each.
+        values: values of the query's placeholders.
+        """
         for name, quantity in self._database.rows(query, values):
             APPLIED_FILLS.upsert(self._database, AppliedFill(name, parse_amount(quantity)))
 
     def _apply_fills(self, expected: defaultdict[str, ExpectedPosition]) -> None:
-        """Add fills that are not yet applied to the expected positions."""
+        """Add the fills that are not yet included to the expected positions.
+
+        expected: expected positions by symbol, changed in place.
+        """
         for intent in self._intents.select(UNAPPLIED_FILLS_CONDITION):
             name, filled = intent.client_order_id, intent.progress.filled
             news = EXACT_CONTEXT.subtract(filled, self._applied(name) or NO_QUANTITY)
@@ -371,7 +384,12 @@ class ExpectedPositions:
             self._apply(f"{_FILLED} WHERE client_order_id = ?", name)
 
     def _unapplied(self, symbol: str, at: np.datetime64) -> dict[str, Decimal]:
-        """Return the unapplied changes of a symbol by the bookings of a week, by name."""
+        """Return the part of each recent booking that the expected position lacks, by booking id.
+
+        Covers the bookings of a symbol that were listed in the last week, as signed quantities.
+
+        at: time of the venue's clock.
+        """
         changes = {
             name: EXACT_CONTEXT.subtract(quantity, self._applied(name) or NO_QUANTITY)
             for name, quantity in self.listed.position_changes(
@@ -389,10 +407,10 @@ def find_discrepancies(
 ) -> dict[str, Discrepancy]:
     """Compare positions with expected positions, and return the discrepancies by symbol.
 
-    A difference within its tolerance is no discrepancy, nor is the absence of an expired option.
+    Neither a difference within its tolerance nor the absence of an expired option is a discrepancy.
 
-    expected, held: signed quantities by symbol; a missing symbol is 0.
-    tolerances: tolerances by symbol; 0 for a missing symbol.
+    expected, held: expected and actual positions by symbol; the quantity of a missing symbol is 0.
+    tolerances: tolerances by symbol; a missing symbol has a tolerance of 0.
     at: time of the venue's clock.
     """
     found = {}
@@ -409,15 +427,16 @@ def find_discrepancies(
 def find_explaining_bookings(
     surplus: Decimal, changes: Mapping[str, Decimal], tolerance: Tolerance
 ) -> list[str]:
-    """Return the names of bookings that explain at least 90 % of a surplus, or an empty list.
+    """Return the ids of bookings that explain at least 90 % of a surplus; empty if none do.
 
-    The function tries all bookings together, and then those that reduce the surplus one after
-    another. A booking that the opening balance or an acknowledgement already includes may be listed
-    late, and then explains nothing. The other 10 % allow a split to explain a surplus that includes
-    a few shares traded by hand.
+    All bookings are tried together first. Then each booking that reduces the remaining surplus is
+    selected, oldest first. A booking that the opening balance or an acknowledgement already
+    includes may be listed late. It then does not reduce the surplus. Up to 10 % may stay
+    unexplained, so that a split can explain a surplus that also contains a few shares traded by
+    hand.
 
     surplus: actual less expected quantity, signed.
-    changes: signed quantities of unapplied bookings by name, oldest first.
+    changes: signed quantities of unapplied bookings by id, oldest first.
     tolerance: tolerance of the position.
     """
     nearer = []
@@ -435,7 +454,11 @@ def find_explaining_bookings(
 
 
 def position_changes_of(intent: OrderIntent, quantity: Decimal) -> dict[str, Decimal]:
-    """Return the signed position changes, by symbol, that a filled quantity of an order causes."""
+    """Return the signed position changes, by symbol, if an order fills this quantity.
+
+    intent: record of the order.
+    quantity: filled quantity; for a spread, the number of spreads.
+    """
     if isinstance(intent.order, SpreadOrder):
         legs = {leg.contract.symbol: leg.side for leg in intent.order.legs}
     else:
@@ -444,9 +467,9 @@ def position_changes_of(intent: OrderIntent, quantity: Decimal) -> dict[str, Dec
 
 
 def fill_tolerances(waiting: Iterable[OrderIntent]) -> defaultdict[str, Tolerance]:
-    """Return the tolerance of each position for the remainders of orders that may still fill.
+    """Return the tolerance by symbol that covers the unfilled quantities of open orders.
 
-    waiting: intents of the orders.
+    waiting: intents of the orders that may still fill.
     """
     tolerances: defaultdict[str, Tolerance] = defaultdict(Tolerance)
     for intent in waiting:
@@ -464,10 +487,11 @@ def fill_tolerances(waiting: Iterable[OrderIntent]) -> defaultdict[str, Toleranc
 
 
 def max_crypto_fee(symbol: str, change: Decimal, position: ExpectedPosition) -> Decimal:
-    """Return the largest fee, in coins, that the venue may withhold from a purchase; else 0.
+    """Return the largest fee, in coins, that the venue may withhold from a purchase.
 
-    The sum of this fee and earlier ones is capped at a fraction of the largest position. If the
-    venue charges no fee in coins, the tolerance therefore does not grow with turnover.
+    The result is 0 for a sale, and for symbols other than crypto. All withheld fees together are
+    capped at a fraction of the position. If the venue charges no fee in coins, the tolerance for
+    fees therefore does not grow with turnover.
 
     change: signed change of the position.
     position: expected position before the change.
@@ -482,10 +506,11 @@ def max_crypto_fee(symbol: str, change: Decimal, position: ExpectedPosition) -> 
 
 
 class DiscrepancyValue(NamedTuple):
-    """Largest value of discrepancies in positions, USD; infinite if unbounded.
+    """Upper bound on the value of discrepancies in positions, USD; infinite if unbounded.
 
     stock_and_crypto_usd: value of stocks and crypto.
-    option_usd_by_root: maximum loss of the options or, if larger, their market value, by root.
+    option_usd_by_root: maximum loss of the options or, if larger, their market value, by root of
+        their symbols.
     """
 
     stock_and_crypto_usd: Decimal = NO_QUANTITY
@@ -501,11 +526,12 @@ def value_discrepancies(
     unit_values: Mapping[str, Decimal],
     last_position_values: Mapping[str, float],
 ) -> DiscrepancyValue:
-    """Return the largest value of surpluses, USD, for stocks and crypto and for options.
+    """Return an upper bound on the value of surpluses, USD: of stocks and crypto, and of options.
 
-    If neither a price nor a mark is known, a long surplus counts as 0 and a short one as infinite.
+    If a symbol has neither a price nor a mark, a long surplus counts as 0 and a short one as
+    infinite.
 
-    surpluses: signed quantities by symbol.
+    surpluses: actual less expected quantities, signed, by symbol.
     unit_values: value of one share, coin or contract, USD by symbol.
     last_position_values: signed values of positions at the last mark, USD; used for symbols without
         a price.

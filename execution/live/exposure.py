@@ -1,4 +1,4 @@
-"""Largest positions that an account can reach, for any combination of fills of its orders."""
+"""Largest positions that an account can reach, whichever of its open orders fill."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _ON_ITS_WAY = ("planned", "submitting", "unknown", "accepted")
 
 @dataclass(frozen=True, slots=True)
 class PositionRange:
-    """Range of signed quantities of a position, for any combination of fills of its orders.
+    """Range of the signed quantity that a position can reach, whichever open orders fill.
 
     low: smallest quantity.
     high: largest quantity, not below `low`.
@@ -38,7 +38,7 @@ class PositionRange:
     def with_open_order(self, quantity: Decimal) -> PositionRange:
         """Return the range after adding an open order, which may fill completely, partly or never.
 
-        quantity: signed remainder of the order.
+        quantity: signed unfilled quantity of the order.
         """
         return PositionRange(
             self.low + min(quantity, _NOTHING), self.high + max(quantity, _NOTHING)
@@ -50,7 +50,7 @@ class PositionRange:
 
 @dataclass(frozen=True, slots=True)
 class Exposure:
-    """Positions and losses that an account can reach, for any combination of fills of its orders.
+    """Positions and losses that an account can reach, whichever of its open orders fill.
 
     ranges: ranges of positions in stocks and crypto, by symbol.
     max_loss_by_root: maximum loss of spreads, USD by root of their options.
@@ -65,9 +65,9 @@ class Exposure:
     def with_order(self, order: GuardedOrder, intent: OrderIntent | None = None) -> Exposure:
         """Return the exposure after adding an order, which may fill completely, partly or never.
 
-        A reducing order lowers no exposure before it has filled.
+        A reducing order does not lower the exposure before it has filled.
 
-        intent: recorded intent of the order; None without one.
+        intent: record of the order and its fills; None if it is not recorded.
         """
         filled, left = _progress(order, intent)
         if isinstance(order, Order):
@@ -81,7 +81,10 @@ class Exposure:
         return Exposure(self.ranges, {**self.max_loss_by_root, order.root: risk})
 
     def gross(self, snapshot: AccountSnapshot) -> float:
-        """Return the largest gross exposure of positions plus the maximum loss of spreads, USD."""
+        """Return the largest gross value of positions, plus the maximum loss of spreads, USD.
+
+        snapshot: account snapshot with the prices.
+        """
         total = sum(self.max_loss_by_root.values())
         for symbol, position_range in self.ranges.items():
             if position_range.largest:
@@ -94,11 +97,11 @@ def build_exposure(
     sent_orders: Iterable[tuple[GuardedOrder, OrderIntent | None]],
     excluded_order_id: str = "",
 ) -> Exposure:
-    """Return the exposure from a snapshot's positions and open orders, and from later orders.
+    """Return the exposure of a snapshot's positions and open orders, and of orders sent since then.
 
-    sent_orders: orders sent since the snapshot, each with its intent; None if it is not recorded
-        yet.
-    excluded_order_id: id of an open order to skip.
+    sent_orders: orders sent since the snapshot, each with its recorded intent, or None if there is
+        no record yet.
+    excluded_order_id: id of an open order of the snapshot to leave out.
     """
     ranges = {symbol: PositionRange(held, held) for symbol, held in snapshot.positions.items()}
     exposure = Exposure(ranges, snapshot.spread_risks)
@@ -111,10 +114,10 @@ def build_exposure(
 
 
 def open_order_prices(account: AccountSnapshot, source: TradeSource) -> dict[str, float]:
-    """Return prices of symbols that have open orders but no price in the snapshot, USD.
+    """Return prices, USD, for symbols that have open orders but no price in the snapshot.
 
-    Such a symbol may be neither in the portfolio nor traded by this process. The price is the
-    order's limit or stop price; for a market order it is the last trade, which may be a day old.
+    Such a symbol may have no position, and this process may not trade it. The price is the order's
+    limit or stop price. For a market order it is the last trade, which may be a day old.
 
     source: source of last trades.
 
@@ -138,7 +141,12 @@ def open_order_prices(account: AccountSnapshot, source: TradeSource) -> dict[str
 
 
 def _progress(order: GuardedOrder, intent: OrderIntent | None) -> tuple[Decimal, Decimal]:
-    """Return filled and remaining quantity of an order, signed; in contracts for spreads."""
+    """Return the filled and the open quantity of an order, both signed.
+
+    For a spread both are numbers of spreads.
+
+    intent: record of the order and its fills; None if it is not recorded yet.
+    """
     whole = order.signed_qty if isinstance(order, Order) else Decimal(order.contracts)
     if intent is None:
         return _NOTHING, whole

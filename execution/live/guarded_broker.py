@@ -1,4 +1,4 @@
-"""A broker that reads, reconciles and guards the account before it sends orders of one job."""
+"""A broker for one job that reads, reconciles and guards the account before it sends orders."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ MAX_MARK_READ_ATTEMPTS = 3  # readings for one mark, if deposits or withdrawals 
 
 
 class GuardedBroker:
-    """A `Broker` whose account is reconciled and whose orders pass a pre-trade gate.
+    """A `Broker` that reconciles the account, and whose orders have to pass a pre-trade gate.
 
     gateway: gateway to the venue, for the orders of one job.
     live: the account.
-    secured: true if the collateral of open spreads is deducted from the cash available to buy.
+    secured: true if the collateral of open spreads is reserved, so that it buys nothing else.
     """
 
     def __init__(self, gateway: Gateway, live: LiveAccount, *, secured: bool = False) -> None:
@@ -37,7 +37,9 @@ class GuardedBroker:
         return self._gateway.now()
 
     def account(self) -> AccountSnapshot:
-        """Read the account, and return its snapshot; a rejected first reading is repeated once.
+        """Read and reconcile the account, and return its snapshot.
+
+        If the first reading is rejected, the account is read once more.
 
         Raises
         ------
@@ -67,10 +69,10 @@ class GuardedBroker:
     def submit(self, orders: Sequence[Order], gate: OrderGate | None = None) -> list[Fill]:
         """Send orders, and return their fills.
 
-        The account is read first if its last snapshot is stale. If that reading is rejected, only
-        a batch of reducing orders is sent.
+        The account is read first if its last snapshot is stale. If that reading is rejected, the
+        orders are sent only if all of them reduce positions.
 
-        gate: pre-trade gate; None checks orders without a snapshot, so that no position is opened.
+        gate: pre-trade gate; None uses a gate without a snapshot, which lets no position be opened.
         """
         if orders and not self._gateway.has_recent_account:
             try:
@@ -88,14 +90,15 @@ class GuardedBroker:
         return self._gateway.assets(symbols)
 
     def refresh_open_orders(self) -> None:
-        """Query the orders whose last recorded state was open, and record their new states."""
+        """Query orders that were open when last reported, and record the venue's new reports."""
         self._gateway.refresh_open_orders()
 
     def read_and_mark(self) -> AccountSnapshot:
-        """Read the account, record its equity mark, and return the snapshot.
+        """Read the account, record an equity mark of it, and return the snapshot.
 
-        The account is read up to three times while deposits or withdrawals arrive, because a
-        deposit between snapshot and mark would count as profit. A loss may halt the account.
+        If a deposit or withdrawal arrives meanwhile, the account is read again, up to three times
+        in all. A deposit between the snapshot and the mark would count as profit. A loss may halt
+        the account.
         """
         for _ in range(MAX_MARK_READ_ATTEMPTS):
             before = self._live.net_deposits()

@@ -1,8 +1,8 @@
-"""Guards: the last check before an order is sent.
+"""Guards: the last checks before an order is sent.
 
 The kill file, and halts with the scope `everything`, stop every order. Limits refuse only opening
-orders, because refusing a reduction is a risk too. A reduction is refused only for a quarantined
-symbol, a closed exchange, or an implausible limit price.
+orders, because a reduction that is not sent is a risk too. A reduction is refused only for a
+quarantined symbol, a closed exchange, or an implausible limit price.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ SECOND = np.timedelta64(1, "s")
 
 @settings_class("guards")
 class GuardSettings:
-    """Limits of a live account; names are keys of the YAML below `guards`."""
+    """Limits of a live account; the names of the fields are the keys under `guards` in the YAML."""
 
     max_order: float = setting(1_000_000.0, "largest value of one opening order, USD", ge=1, le=1e9)
     max_position: float = setting(
@@ -82,8 +82,8 @@ class Guards:
     halts: halts of the account.
     book: order store with the orders of all jobs of the account.
     kill_file: path of the kill file; while the file exists, no order is sent.
-    stop: signal that stops all new orders. While all positions are being closed, only reducing
-        orders are sent, despite halts and the kill file.
+    stop: signal that stops all new orders. If it asks for all positions to be closed, reducing
+        orders are still sent, despite halts and the kill file.
     """
 
     def __init__(
@@ -104,8 +104,8 @@ class Guards:
     def build_gate(self, snapshot: AccountSnapshot | None) -> SnapshotGate:
         """Return the gate that checks orders against a snapshot.
 
-        snapshot: fresh account snapshot; all orders sent since must pass this gate. None allows no
-            order that opens a position.
+        snapshot: fresh account snapshot; all orders sent after it must pass this gate. None refuses
+            every order that opens a position.
         """
         return SnapshotGate(self, snapshot)
 
@@ -121,8 +121,8 @@ class Guards:
 
         role: role of the order in its decision.
         now: time of the venue's clock.
-        snapshot: fresh account snapshot; None allows no order that opens a position.
-        allowed_orders: orders that were allowed since the snapshot, by id.
+        snapshot: fresh account snapshot; None refuses every order that opens a position.
+        allowed_orders: orders that the gate has allowed since the snapshot, by client order id.
         """
         if self._stop.flattening:
             return "" if role in REDUCING_ROLES else "all positions are being closed"
@@ -143,10 +143,11 @@ class Guards:
         return self._refused_opening(order, now, snapshot, allowed_orders)
 
     def _buys_back(self, order: object) -> bool:
-        """Return whether an order closes short options and passes halts of positions or cash.
+        """Return whether an order buys back short options and may be sent despite the active halts.
 
-        Such an order must not wait for a person, because the delay may cost the largest loss of a
-        spread. The venue's option positions are reconciled before each of these orders.
+        Only the halts `positions` and `cash` are ignored, and the kill file is not. Such an order
+        must not wait for a person, because the delay may cost the largest loss of a spread. The
+        venue's option positions are reconciled before each of these orders.
         """
         if not (isinstance(order, SpreadOrder) and order.reduces and order.is_fully_covered):
             return False
@@ -158,9 +159,9 @@ class Guards:
     def _senseless_reduction(
         self, order: GuardedOrder, now: np.datetime64, snapshot: AccountSnapshot | None
     ) -> str:
-        """Return why the limit of a reduction is refused, or an empty string.
+        """Return why the limit price of a reduction is implausible, or an empty string.
 
-        An old last trade does not lead to a refusal.
+        Without a recent last trade the limit price is not checked.
         """
         if snapshot is None or isinstance(order, SpreadOrder):
             return ""
@@ -195,7 +196,7 @@ class Guards:
     def _untrusted_price(
         self, order: GuardedOrder, snapshot: AccountSnapshot, now: np.datetime64
     ) -> str:
-        """Return why the prices behind an opening are refused, or an empty string.
+        """Return why the prices needed to check an opening order are unusable, or an empty string.
 
         Spreads are valued by their strikes and need no price.
         """
@@ -241,10 +242,10 @@ class Guards:
     def _too_much(
         self, order: GuardedOrder, snapshot: AccountSnapshot, passed: Mapping[str, GuardedOrder]
     ) -> str:
-        """Return why an opening would make a position or gross exposure too large, or "".
+        """Return why an opening order would exceed `max_position` or `max_gross`, or "".
 
-        An opening that does not enlarge its position is allowed, even if price moves have made the
-        position exceed its limit.
+        An order that does not enlarge its position is allowed, even if price moves have carried the
+        position above its limit.
         """
         settings = self._settings
         others = {name: each for name, each in passed.items() if name != order.client_order_id}
@@ -271,7 +272,7 @@ class Guards:
     def _progress(
         self, passed: Mapping[str, GuardedOrder]
     ) -> list[tuple[GuardedOrder, OrderIntent | None]]:
-        """Return allowed orders, each with its intent; None for an unrecorded intent."""
+        """Return the allowed orders, each with its recorded intent or, without one, None."""
         marks = ", ".join("?" * len(passed))
         found = self._book.select(f"client_order_id IN ({marks})", tuple(passed))
         by_name = {intent.client_order_id: intent for intent in found}
@@ -283,10 +284,9 @@ class SnapshotGate:
     """Gate that checks orders by the guards of an account, against one snapshot.
 
     guards: guards of the account.
-    snapshot: fresh account snapshot; None allows no order that opens a position.
-    allowed_orders: orders that were allowed since the snapshot, by id; each reduces the headroom of
-        later
-        orders.
+    snapshot: fresh account snapshot; None refuses every order that opens a position.
+    allowed_orders: orders that the gate has allowed since the snapshot, by client order id; each
+        counts towards the limits on later orders.
     """
 
     guards: Guards
@@ -304,7 +304,7 @@ class SnapshotGate:
         return why
 
     def _record_passed(self, order: GuardedOrder) -> None:
-        """Record an allowed order, unless the snapshot's open orders already include it."""
+        """Record an allowed order, unless it is among the open orders of the snapshot."""
         name = order.client_order_id
         if self.snapshot and all(o.client_order_id != name for o in self.snapshot.open_orders):
             self.allowed_orders[name] = order
@@ -318,7 +318,7 @@ def stop_reason(halts: Halts, kill_file: Path) -> str:
 
 
 def halt_reason(halts: Halts, forbidden: HaltScope) -> str:
-    """Describe the first active halt with this scope; empty without one."""
+    """Describe the first active halt with this scope of forbidden orders; empty without one."""
     for halt in halts.active():
         if halt.rule.forbidden_scope == forbidden:
             return f"halted: {halt}"
@@ -332,7 +332,7 @@ def rate_limit_reason(
 
     book: order store with the orders of all jobs.
     now: time of the venue's clock.
-    max_orders: largest number of orders per hour, over all jobs.
+    max_orders: maximum number of orders per hour, over all jobs.
     """
     since = now - HOUR
     # Instants are text in the book. Text to the minute sorts before every instant within it.
@@ -349,7 +349,12 @@ def rate_limit_reason(
 def _position(
     order: GuardedOrder, exposure: Exposure, snapshot: AccountSnapshot
 ) -> tuple[str, float]:
-    """Return the position that an order adds to, and its largest size including the order, USD."""
+    """Return the name of the position that an order adds to, and its largest size, USD.
+
+    For a spread, the size is the maximum loss of all spreads with the same root.
+
+    exposure: exposure of the account, including the order.
+    """
     if isinstance(order, SpreadOrder):
         return f"the maximum loss of spreads on {order.root}", exposure.max_loss_by_root.get(
             order.root, 0.0
@@ -359,10 +364,9 @@ def _position(
 
 
 def _measure(order: GuardedOrder, snapshot: AccountSnapshot) -> tuple[float, str]:
-    """Return the capital that `max_position` is a fraction of, USD, and its name.
+    """Return the capital, USD, of which `max_position` is a fraction, and a name for it.
 
-    The risk of spreads is limited by both the balance that spreads are sized from and the venue's
-    equity, which may be larger.
+    For spreads it is the smaller of the venue's equity and the balance by which spreads are sized.
     """
     balance = snapshot.spread_balance
     if isinstance(order, SpreadOrder) and balance is not None and balance < snapshot.equity:
@@ -371,9 +375,10 @@ def _measure(order: GuardedOrder, snapshot: AccountSnapshot) -> tuple[float, str
 
 
 def _waits_for_the_open(role: OrderRole, order: GuardedOrder, now: np.datetime64) -> bool:
-    """Return whether an order would wait because the exchange is open only by the calendar.
+    """Return whether a stock or option order would wait at a closed exchange.
 
-    Orders that buy spreads back are sent anyway, because no venue clock is read for these orders.
+    Asked while the calendar has the exchange open and the venue reports it closed. Orders that buy
+    back spreads are sent anyway, because the venue's clock is not read for these orders.
     """
     if isinstance(order, SpreadOrder):
         return role not in REDUCING_ROLES and bool(in_session(np.array([now]))[0])
@@ -386,15 +391,15 @@ def _is_open(symbol: str, now: np.datetime64) -> bool:
 
 
 def _is_old(trade: LastTrade, now: np.datetime64, seconds: float) -> bool:
-    """Return whether a trade is too old, or too far in the future."""
+    """Return whether a trade is more than `seconds` old, or as far in the future."""
     return bool(abs(float((now - trade.traded_at) / SECOND)) > seconds)
 
 
 def _beyond_collar(order: Order, trade: LastTrade, price_collar: float) -> str:
-    """Return why a limit price is too far on the unfavourable side, or an empty string.
+    """Return why a limit price is too far from the market on the unfavourable side, or "".
 
-    The reference is the stop price, else the last trade. A purchase is refused too far above the
-    reference, a sale too far below.
+    The reference is the order's stop price or, without one, the last trade. A buy limit may not be
+    too far above it, and a sell limit not too far below.
     """
     if order.limit_price is None:
         return ""

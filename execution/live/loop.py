@@ -1,7 +1,7 @@
-"""Event loop that steps each job on the job's own schedule, one job at a time, until stopped.
+"""Event loop that runs each job's steps on the job's schedule, one at a time, until stopped.
 
-After a failed step the loop continues with the next one. The loop ends with an error only after as
-many consecutive failures as the settings allow. While it waits, it sends heartbeats, and a stop
+After a failed step the loop continues with the next one. The loop ends with an error only after a
+set number of consecutive failed steps of one job. While it waits, it sends heartbeats, and a stop
 signal ends the wait at once.
 """
 
@@ -32,9 +32,9 @@ SECOND = np.timedelta64(1, "s")
 
 
 class Job(Protocol):
-    """A job that the event loop steps on the job's own schedule.
+    """A job whose steps the event loop runs on the job's own schedule.
 
-    Its methods raise `BrokerError` or `DataError` if the venue or the data cannot be used.
+    The methods raise `BrokerError` or `DataError` if the venue or the data cannot be used.
     """
 
     @property
@@ -43,7 +43,7 @@ class Job(Protocol):
     def due(self, now: np.datetime64) -> np.datetime64 | None:
         """Return the time of the job's next step; None if no step follows.
 
-        The job is due at once if this time is not after `now`.
+        If that time is not after `now`, the step is due at once.
         """
         ...
 
@@ -52,33 +52,35 @@ class Job(Protocol):
         ...
 
     def finish(self, *, flatten: bool) -> list[str]:
-        """Cancel open orders before the loop ends, and close positions if `flatten` is true.
+        """Cancel open orders before the loop ends; close positions too if `flatten` is true.
 
-        Return a description of each position that was to be closed and is still open.
+        Returns a description of each position that should have been closed and is still open.
         """
         ...
 
 
 class LoopClock(Protocol):
-    """Clock of the venue, by which a loop schedules its jobs."""
+    """Interface of the venue's clock, by which a loop schedules its jobs."""
 
     def now(self) -> np.datetime64: ...
 
     def is_responding(self) -> bool:
         """Return whether the venue responded when its clock was last read.
 
-        While the venue does not respond, no job is stepped.
+        While the venue does not respond, no step is run.
         """
         ...
 
 
 class LoopObserver(Protocol):
-    """Observer that a loop notifies of its progress."""
+    """Interface of an observer that a loop notifies of its progress."""
 
     def on_next_step(self, job: str, due: np.datetime64, now: np.datetime64) -> None:
-        """Record the job and the time of the next step, before the loop waits for it.
+        """Record the next step, before the loop waits for it.
 
-        now: present time of the loop's clock.
+        job: name of the job.
+        due: time of the step.
+        now: present time by the loop's clock.
         """
         ...
 
@@ -97,8 +99,8 @@ class LoopObserver(Protocol):
 class StopSignal:
     """A request to stop the loop, with its reason.
 
-    A signal handler may set it at any moment, even during `wait` in the same thread. Unlike
-    `threading.Event`, it therefore uses no lock that this thread may already have acquired.
+    A signal handler may set it at any moment, even during `wait` in the same thread. It therefore
+    uses no lock, unlike `threading.Event`, because the interrupted thread may hold that lock.
     """
 
     def __init__(self) -> None:
@@ -110,7 +112,7 @@ class StopSignal:
         return bool(self.why)
 
     def request_stop(self, why: str) -> None:
-        """Request that the loop stops after the order in flight.
+        """Request that the loop stops once the order that is being sent is done.
 
         why: reason in a few words.
         """
@@ -118,7 +120,7 @@ class StopSignal:
         self._told.put(None)
 
     def wait(self, seconds: float) -> bool:
-        """Wait for a number of seconds or until a stop is requested; return whether it was."""
+        """Wait for some seconds or until a stop is requested; return whether one was requested."""
         with suppress(Empty):
             self._told.get(timeout=seconds)
             # Put back to wake other waiting threads and later waits.
@@ -128,9 +130,10 @@ class StopSignal:
 
 @contextmanager
 def stop_on_signals(stop: StopSignal) -> Iterator[None]:
-    """Request a stop at the first termination signal; a second one ends the process at once.
+    """Turn the first termination signal into a stop request, during a `with` block.
 
-    A signal that the process was started to ignore, as by nohup, stays ignored.
+    A second signal ends the process at once. A signal that the process was started to ignore, as by
+    nohup, stays ignored.
     """
 
     def end(number: int, _: object) -> None:
@@ -143,13 +146,13 @@ def stop_on_signals(stop: StopSignal) -> Iterator[None]:
 
 
 class Loop:
-    """Event loop that steps jobs when they are due.
+    """Event loop that runs the steps of jobs when they are due.
 
     jobs: jobs of the loop.
     clock: the venue's clock.
     stop: signal that stops the loop.
-    notices: receiver of alerts about failed steps.
-    observer: receiver of the loop's progress.
+    notices: sender of alerts about failed steps.
+    observer: observer that is notified of the loop's progress.
     max_failed_cycles: number of consecutive failed steps of one job after which the loop ends.
     """
 
@@ -173,7 +176,7 @@ class Loop:
         self._failures = dict.fromkeys((job.name for job in jobs), 0)
 
     def run(self) -> None:
-        """Step jobs until no job has a next step, or a stop is requested."""
+        """Run the steps of the jobs until no job has a next step, or a stop is requested."""
         last: Job | None = None
         while not self._stop:
             now = self._clock.now()
@@ -188,13 +191,15 @@ class Loop:
                 self._step(job)
 
     def _wait_until(self, due: np.datetime64, now: np.datetime64, job: str) -> bool:
-        """Wait for an instant, and return true once it has come.
+        """Wait until `due`, and return true once that time has come.
 
-        Returns false if the loop was stopped, or the clock was set back so that another instant is
-        next.
+        Returns false if the loop was stopped, or if the clock was set back, so that the next step
+        has to be determined again.
 
-        now: clock time at which `due` was determined; a job due at once by this time stays due,
-            whatever the clock shows next.
+        due: time of the next step.
+        now: clock time at which `due` was determined. If the step was already due at `now`, it
+            stays due, whatever the clock shows later.
+        job: name of the job.
         """
         # A clock that runs faster than ours, as that of a practice server may, would pass the
         # instant during one long wait. Half of the rest at a time comes close without that.
@@ -210,7 +215,7 @@ class Loop:
         return self._wait_for_answer(due, job)
 
     def _wait_for_answer(self, due: np.datetime64, job: str) -> bool:
-        """Wait until the venue responds; return false if the loop was stopped first."""
+        """Wait until the venue responds; return false if a stop is requested first."""
         kind = f"waiting {job}"
         seconds = MIN_WAIT_SECONDS
         while not (self._stop or self._clock.is_responding()):

@@ -1,4 +1,4 @@
-"""Loss limits: halts by the daily loss and the drawdown of the linked-return index."""
+"""Loss limits: the daily loss or the drawdown of the linked-return index halts opening orders."""
 
 from __future__ import annotations
 
@@ -17,30 +17,30 @@ REHALT_GROWTH = Decimal("0.25")
 
 
 class LossLimits(Protocol):
-    """Loss limits, fractions of equity, at which opening orders are halted."""
+    """Loss limits, as fractions of equity; a loss at a limit halts opening orders."""
 
     @property
     def daily_loss(self) -> float:
-        """Largest loss in a day, a fraction of the day's first equity."""
+        """Largest loss in a day, as a fraction of the equity at the start of the day."""
         ...
 
     @property
     def drawdown(self) -> float:
-        """Largest drawdown, a fraction of the highest equity."""
+        """Largest drawdown, as a fraction of the highest equity."""
         ...
 
     @property
     def drawdown_resume_fraction(self) -> float:
-        """Fraction of the drawdown limit at or below which the drawdown halt ends."""
+        """Fraction of the drawdown limit to which the drawdown must recover to end its halt."""
         ...
 
 
 def write_mark(
     book: MarkBook, halts: Halts, mark: EquityMark, limits: LossLimits
 ) -> tuple[IndexPoint, HaltChanges]:
-    """Record an equity mark, and raise or clear the loss halts.
+    """Record an equity mark, and raise or end the loss halts.
 
-    Return the mark's index point and the changes of halts.
+    Returns the mark's point in the return index, and the changes of halts.
     """
     latest = halts.latest()
     last = book.index_point_before(mark.at)
@@ -59,12 +59,12 @@ def next_index_point(
     halts: Mapping[HaltKind, Halt],
     limits: LossLimits,
 ) -> IndexPoint:
-    """Return the index point of a mark, including losses that a person has accepted.
+    """Return the index point of an equity mark, including the losses that a person has accepted.
 
-    A person accepts a loss by clearing its halt. After a total loss, a new index starts once no
-    `drawdown` halt is active and equity is above 0.
+    A person accepts a loss by clearing the halt that it caused. After a total loss, a new index
+    starts once no `drawdown` halt is active and equity is above 0.
 
-    last: point of the previous mark; None before the first.
+    last: index point of the previous mark; None for the first mark.
     equity: equity at the mark, USD.
     flow: deposits less withdrawals since the previous mark, USD.
     halts: last halt of each kind.
@@ -90,16 +90,16 @@ def next_index_point(
 def loss_halts(
     point: IndexPoint, halts: Mapping[HaltKind, Halt], limits: LossLimits
 ) -> HaltChanges:
-    """Return the loss halts to clear automatically and the loss halts to raise.
+    """Return the loss halts that end automatically, and the loss halts to raise.
 
     A halt is raised once the loss reaches its limit, and is not raised again while it is active.
-    `daily_loss` ends at the start of the next New York date. `drawdown` ends once the loss from the
-    peak is at most `resume` × its limit. A total loss halts until a person clears it.
+    `daily_loss` ends at the start of the next New York date. `drawdown` ends once the drawdown is
+    at most `drawdown_resume_fraction` × its limit. A total loss halts until a person clears it.
 
     A person may clear either halt. The loss at the last mark before the clearing then counts as
-    accepted: the account halts again only after the loss has grown by a quarter of the limit. For
-    `daily_loss` the acceptance lasts for that date, for `drawdown` until the drawdown has recovered
-    to `resume` × its limit.
+    accepted: the account is halted again only once the loss has grown by a further quarter of the
+    limit. An accepted daily loss counts as accepted for that date only, an accepted drawdown until
+    the drawdown has recovered to `drawdown_resume_fraction` × its limit.
 
     point: index point of the latest mark.
     halts: last halt of each kind.
@@ -133,9 +133,9 @@ def _back(limits: LossLimits) -> Decimal:
 
 
 def _halts(loss: Decimal, limit: float, let: Decimal) -> bool:
-    """Return whether a loss halts the account.
+    """Return whether a loss is large enough to halt the account.
 
-    let: loss that a person has accepted, a fraction.
+    let: part of the loss that a person has accepted, a fraction.
     """
     grown = let + REHALT_GROWTH * to_decimal(limit)
     # No loss exceeds 1: a total loss halts, whatever loss was accepted before.
@@ -143,16 +143,26 @@ def _halts(loss: Decimal, limit: float, let: Decimal) -> bool:
 
 
 def _may_be_raised(halt: Halt | None, at: np.datetime64, ended: list[HaltKind]) -> bool:
-    """Return whether a halt may be raised: none of its kind is active or just cleared."""
+    """Return whether a halt may be raised.
+
+    It may not while a halt of its kind is active, or if a person has cleared one at this instant.
+
+    halt: last halt of the kind; None without one.
+    ended: kinds of the halts that end automatically at this instant.
+    """
     if halt is None or halt.kind in ended:
         return True
     return not halt.is_active and (halt.cleared_by == AUTO or halt.cleared_at != at)
 
 
 def _cleared_since(halt: Halt | None, last: IndexPoint, at: np.datetime64) -> bool:
-    """Return whether a person has cleared a halt between two marks.
+    """Return whether a person has cleared a halt between two equity marks.
 
-    A clearing timestamped later than the second mark comes from another clock and accepts no loss.
+    If the clearing has a later time than the second mark, it was timestamped by another clock, and
+    False is returned.
+
+    last: index point of the first mark.
+    at: instant of the second mark.
     """
     if halt is None or halt.cleared_at is None or halt.cleared_by == AUTO:
         return False

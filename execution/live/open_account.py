@@ -1,4 +1,4 @@
-"""An account that this process has locked and opened, with its journal, halts and alerts."""
+"""An account that this process has locked and opened: its journal, halts and alerts."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class OpenAccount:
     folder: folder of the journal.
     notices: sender of alerts.
     redactor: redactor that removes secrets from journal entries and printed text.
-    clock: the venue's clock, estimated between readings.
+    clock: clock that returns the venue's time, or an estimate of it between readings.
     cycle_seconds: longest duration of a cycle that the settings allow, seconds.
     """
 
@@ -73,7 +73,7 @@ class OpenAccount:
                 sys.stderr.write(f"{alert_heading(kind)}: {self._redactor.redact(text)}\n")
 
     def now(self) -> np.datetime64:
-        """Return the venue's time, estimated between readings of its clock."""
+        """Return the venue's time, estimated between two readings of its clock."""
         return self._clock.now()
 
     @property
@@ -84,31 +84,31 @@ class OpenAccount:
         return DecisionJournal(self.database, self.events, self.book, job)
 
     def halt(self, kind: HaltKind, why: str, *, cause: str = "") -> None:
-        """Raise a halt, and send an alert.
+        """Raise a halt of this kind, and send an alert about it.
 
-        why: text with the reason for the halt.
-        cause: text of the difference that a person acknowledges by clearing the halt; empty if the
-            halt has none.
+        why: reason for the halt, in words.
+        cause: text of the discrepancy that a person acknowledges by clearing the halt; empty if
+            there is none.
         """
         new = self.halts.raise_halt(kind, why, self.now(), cause=cause)
         self._tell_of_halt(kind, why, new=new)
 
     def end_halt(self, kind: HaltKind) -> None:
-        """End the active halt of a kind, because its cause is resolved."""
+        """End the active halt of a kind, because its cause no longer exists."""
         self.halts.apply_changes(HaltChanges(kinds_to_end=(kind,)), self.now())
         self.notices.end_alert(f"halt {kind}")
 
     def alert_halt_changes(self, changes: HaltChanges) -> None:
-        """Send alerts about raised halts, and close the alerts of ended halts."""
+        """Send alerts about raised halts, and end the alerts of ended halts."""
         for kind in changes.kinds_to_end:
             self.notices.end_alert(f"halt {kind}")
         for kind, why in changes.reasons_to_raise.items():
             self._tell_of_halt(kind, why, new=True)
 
     def _tell_of_halt(self, kind: HaltKind, why: str, *, new: bool) -> None:
-        """Send an alert about a halt, once.
+        """Send an alert about a halt, unless it was already sent.
 
-        new: true if no halt of the same kind was active; an earlier alert is then closed first.
+        new: true if no halt of this kind was active before; an earlier alert is then ended first.
         """
         if new:
             self.notices.end_alert(f"halt {kind}")

@@ -1,7 +1,7 @@
 """Orders that reduce positions to the overnight leverage, and orders that close all positions.
 
 The last decision of a session sizes positions for the night. Later price moves, delayed orders and
-manual trades change them, so positions are checked twice more before the close.
+manual trades change them. Positions are therefore checked twice more before the close.
 """
 
 from __future__ import annotations
@@ -49,11 +49,11 @@ NO_CHECK_YET = np.datetime64("1970-01-01", "ns")
 
 
 class OvernightTrimmer:
-    """Trimmer of positions to the overnight ceiling, ten and two minutes before each close.
+    """Trimmer of positions to the overnight leverage, ten and two minutes before each close.
 
     A trim order of unknown outcome counts as filled. It is sent again with the same id, because a
-    second order could sell the same shares twice. Shares that another reducing order of unknown
-    outcome may still sell count as positions, and other shares are trimmed instead.
+    second order could sell the same shares twice. Another reducing order of unknown outcome counts
+    as unfilled. The shares that it may still sell are not trimmed, but other shares are.
 
     desk: broker that sends the trim orders.
     live: the account.
@@ -79,9 +79,9 @@ class OvernightTrimmer:
         )
 
     def due(self, now: np.datetime64) -> np.datetime64 | None:
-        """Return the time of the next check in the session of `now`; None if none remains.
+        """Return the time of the next check before the close of today's session.
 
-        The time may be in the past.
+        Returns None if no check remains or there is no session. The time may be in the past.
         """
         closes = session_close(now, self.venue_close)
         if closes is None or now >= closes or not any(map(is_stock, self._settings.symbols)):
@@ -94,7 +94,7 @@ class OvernightTrimmer:
     def step(self, now: np.datetime64) -> bool:
         """Check positions if a check is due, and return whether one was.
 
-        A failed check is repeated.
+        If the check fails, it is due again.
         """
         closes = session_close(now, self.venue_close)
         due = self.due(now)
@@ -115,7 +115,12 @@ class OvernightTrimmer:
         return True
 
     def _look(self, closes: np.datetime64, *, last: bool) -> None:
-        """Trim positions to the overnight ceiling; alert if the last check finds them above it."""
+        """Trim positions to the overnight ceiling.
+
+        closes: instant of the session's close.
+        last: true for the last check before the close, which sends an alert if positions stay above
+            the ceiling.
+        """
         self._ask_again(closes)
         self._desk.refresh_open_orders()
         # Open stock orders of decisions and earlier trims; auction orders cannot be cancelled.
@@ -172,21 +177,21 @@ class OvernightTrimmer:
             self._journal.end(name, "the order was not sent")
 
     def _seen(self) -> AccountSnapshot:
-        """Return the account, at the feed's prices if the venue's marks are rejected."""
+        """Return the account snapshot, at the feed's prices if the venue's marks are rejected."""
         try:
             return self._desk.account()
         except MarksRejected as error:
             return error.account
 
     def _of_unknown_outcome(self, part: OrderRole) -> list[Order]:
-        """Return our orders of unknown outcome with the given role."""
+        """Return our orders with this role whose outcome is unknown."""
         intents = self._live.book.in_states(OUTCOME_UNKNOWN)
         return [
             each.single_order for each in intents if each.job == TRADE_JOB and each.role == part
         ]
 
     def _ask_again(self, closes: np.datetime64) -> None:
-        """Send earlier trim orders of unknown outcome again, with their original ids."""
+        """Send the trim orders of this close whose outcome is unknown again, under the same ids."""
         cuts = [cut for cut in self._of_unknown_outcome("night") if cut.expires_at == closes]
         if not cuts:
             return
@@ -200,9 +205,10 @@ class OvernightTrimmer:
         return parse_order_prefix(order.client_order_id) == self._settings.order_prefix
 
     def _wash_trade_symbols(self, account: AccountSnapshot) -> set[str]:
-        """Return symbols whose trim could trade against an unknown order or an auction order.
+        """Return the symbols in which a trim could trade with an open order of this account.
 
-        The venue refuses such a trim as a wash trade; other symbols are trimmed more instead.
+        That order is an auction order, or another client's. The venue refuses such a trim as a wash
+        trade. Positions in other symbols are therefore trimmed more.
         """
         return {
             order.symbol
@@ -217,9 +223,8 @@ def session_close(
 ) -> np.datetime64 | None:
     """Return the close of the session on the New York date of `now`; None without a session.
 
-    venue_close: the venue's next close; None if unknown. The earlier of it and the calendar's close
-        is
-        returned.
+    venue_close: the venue's next close; None if unknown. The earlier of the venue's and the
+        calendar's close is returned.
     """
     session = session_on(new_york_date(np.array([now]))[0])
     if session is None:
@@ -230,7 +235,7 @@ def session_close(
 
 
 def exceeds_overnight_ceiling(account: AccountSnapshot, limits: Limits) -> bool:
-    """Return whether the account's positions exceed the broker's overnight leverage."""
+    """Return whether the account's positions exceed the broker's overnight leverage ceiling."""
     needed = _equity_needed(account, limits, limits.overnight_leverage, account.positions)
     return needed > max(account.equity, 0.0) * (1 + CEILING_TOL)
 
@@ -246,14 +251,14 @@ def overnight_trims(
 ) -> tuple[Order, ...]:
     """Return market orders that trim positions to the overnight ceiling; empty if none is needed.
 
-    Every tradable stock is trimmed by the same fraction of its certain quantity. Quantities are
-    rounded up to whole shares, so that positions are not above the ceiling by rounding.
+    Every tradable stock is trimmed by the same fraction of its quantity in `certain_positions`. The
+    quantities are rounded up to whole shares, so that rounding leaves no position above the
+    ceiling.
 
     account: account snapshot at the latest prices.
-    certain_positions: parts of the positions that no order of unknown outcome may still reduce;
-        only these
-        parts are trimmed.
-    limits: limits of weights.
+    certain_positions: positions less the quantities that orders of unknown outcome may still
+        reduce; only what is left is trimmed.
+    limits: limits on weights.
     order_prefix: prefix of the order ids.
     session_close_at, trim_number: close of the session, and number of the trim before it, for the
         order ids.
@@ -284,7 +289,7 @@ def overnight_trims(
 def with_reductions(account: AccountSnapshot, reductions: Iterable[Order]) -> AccountSnapshot:
     """Return the account as if reducing orders had filled completely at the latest prices.
 
-    No position changes sign, and equity is unchanged.
+    No position changes its sign. Equity stays the same.
     """
     positions = dict(account.positions)
     cash = account.cash
@@ -298,7 +303,7 @@ def with_reductions(account: AccountSnapshot, reductions: Iterable[Order]) -> Ac
 
 
 def after_closing_auction(account: AccountSnapshot) -> AccountSnapshot:
-    """Return the account as if its reducing auction orders had filled completely."""
+    """Return the account as if all its open auction orders that reduce positions had filled."""
     return with_reductions(account, (each for each in account.open_orders if each.is_for_auction))
 
 
@@ -312,8 +317,8 @@ def flattening_orders(
 
     order_prefix: prefix of the order ids.
     tradable: symbols that may be traded.
-    size_limits: smallest and largest value of an order; larger positions are closed by several
-        orders.
+    size_limits: minimum and maximum value of an order; a position above the maximum is closed by
+        several orders.
     """
     orders = []
     open_now = bool(in_session(np.array([account.as_of]))[0])
@@ -342,7 +347,12 @@ def _reduction(name: str, symbol: str, held: Decimal, quantity: Decimal, reason:
 def _equity_needed(
     account: AccountSnapshot, limits: Limits, overnight: float, positions: Mapping[str, Decimal]
 ) -> float:
-    """Return the equity that positions need overnight, USD: a fraction of stocks, all of crypto."""
+    """Return the equity that the broker requires overnight for positions, USD.
+
+    Crypto needs its full value, stocks a fraction of their value.
+
+    overnight: overnight leverage ceiling.
+    """
     lent = limits.with_account_leverage(account.max_leverage).intraday_leverage
     ceiling = min(overnight, lent) * account.free_equity_share
     held = {symbol: abs(float(quantity)) for symbol, quantity in positions.items() if quantity}

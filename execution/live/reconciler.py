@@ -1,8 +1,8 @@
-"""Reconciliation of one account with its journal, without queries to the venue.
+"""Reconciliation of one account with its journal, from data that the caller has already read.
 
 A symbol whose position or orders differ from the journal is quarantined: one alert is sent, and the
-symbol counts in every limit but is not traded. If discrepancies exceed a fraction of equity, the
-account is halted.
+symbol counts in every limit but is not traded. If the discrepancies exceed a fraction of equity,
+the account is halted.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ Discrepancies = Mapping[str, Sequence[Discrepancy]]  # by symbol, or by underlyi
 
 
 class Reconciler:
-    """Reconciler of an account, as read from the venue, with the account's journal.
+    """Reconciler of an account at the venue with the account's journal.
 
     account: the account's journal, halts and alerts.
     feed: source of last trades, against which the venue's marks are validated.
@@ -76,10 +76,10 @@ class Reconciler:
         self._cleared: set[str] = set()  # causes that were cleared before the comparison
 
     def check(self, reading: AccountReading) -> AccountSnapshot:
-        """Return the snapshot for decisions, with discrepancies quarantined.
+        """Return the snapshot for decisions, with the symbols of discrepancies quarantined.
 
-        Unexplained cash at a second reading halts the account. A person's acknowledgement counts
-        once, and only for the cash difference that raised the halt.
+        Unexplained cash at a second reading halts the account. A person who clears this halt
+        acknowledges the cash difference that raised it, and no other.
 
         reading: account as read from the venue, with positions valued by `value_positions`.
 
@@ -88,8 +88,8 @@ class Reconciler:
         RereadRequired
             for unexplained cash or unconfirmed marks at the first reading.
         AccountReadingRejected
-            for unexplained cash or unconfirmed marks at the second reading. For marks it is a
-            `MarksRejected` with the account at the feed's prices.
+            for unexplained cash or unconfirmed marks at the second reading. For marks, the error is
+            a `MarksRejected`, whose account is valued at the feed's prices.
         """
         marks = reading.mark_rejection_reason
         equity = _equity(reading.account)
@@ -121,9 +121,9 @@ class Reconciler:
     def value_positions(self, reading: AccountReading) -> AccountReading:
         """Validate the marks of a reading, and value its positions without a price.
 
-        The last trade, if known, replaces a rejected mark, and the last accepted mark a missing
-        price. Reasons for rejection are in the result's `rejected`. Its `unpriced` has only the
-        positions that caused no rejection.
+        The last trade, if known, replaces a rejected mark. The last accepted mark replaces a
+        missing price. The result's `mark_rejection_reason` lists the reasons for rejections. Its
+        `unpriced_quantities` contain only the positions without a price that caused no rejection.
         """
         rejected = self._marks.find_rejected_marks(reading.account, reread=reading.is_reread)
         known = {symbol: price for symbol, price in rejected.items() if price > 0}
@@ -138,10 +138,13 @@ class Reconciler:
     def _at_last_marks(
         self, account: AccountSnapshot, unpriced: Mapping[str, Decimal]
     ) -> tuple[AccountSnapshot, dict[str, str]]:
-        """Return the account with unpriced positions at their last marks, and reasons of rejection.
+        """Return the account with unpriced positions at their last marks, and rejection reasons.
 
-        A last mark is rejected if the position is a large part of the account. A position that was
-        never marked is rejected if short, and counts as 0 USD if long.
+        Reasons are by symbol. A last mark is rejected if the position is a large part of the
+        account. A position that was never marked is rejected if it is short, and counts as 0 USD if
+        it is long.
+
+        unpriced: signed quantities of the positions without a price, by symbol.
         """
         marked = self._last_marked()
         positions, prices = dict(account.positions), dict(account.prices)
@@ -175,10 +178,7 @@ class Reconciler:
         )
 
     def _is_cleared(self, now: CashDifference, equity: Decimal) -> bool:
-        """Return whether a person has acknowledged this cash difference.
-
-        An acknowledged difference becomes part of the opening balance.
-        """
+        """Return whether a person has acknowledged this cash difference by clearing its halt."""
         cause = self._halts.acknowledged_cause("cash")
         if not cause or not now.is_near(CashDifference.from_cause(cause), cash_tolerance(equity)):
             return False
@@ -186,7 +186,7 @@ class Reconciler:
         return True
 
     def _end_listed_halt(self, now: CashDifference, equity: Decimal) -> None:
-        """End the cash halt if activities listed since then explain its whole difference."""
+        """End the cash halt if bookings listed since it was raised explain the difference."""
         standing = self._halts.active_cause("cash")
         if standing is None:
             return
@@ -195,11 +195,11 @@ class Reconciler:
             self._account.end_halt("cash")
 
     def load_acknowledgements(self) -> None:
-        """Load the causes that a person acknowledged, before positions are compared."""
+        """Load the discrepancies that a person acknowledged, before positions are compared."""
         self._cleared = {*map(self._halts.acknowledged_cause, DISCREPANCY_HALTS)}
 
     def describe_unlisted_fills(self) -> str:
-        """Describe an order whose filled quantity exceeds its listed fills; empty without one."""
+        """Describe an order that filled more than the venue's listed fills show; empty if none."""
         return self.holdings.describe_unlisted_fills(self._listed_at)
 
     def compare(self, held: Mapping[str, VenuePosition]) -> Mapping[str, Discrepancy]:
@@ -211,7 +211,10 @@ class Reconciler:
         return self.holdings.compare(quantities, self._listed_at)
 
     def is_comparison_final(self, found: Mapping[str, Discrepancy]) -> bool:
-        """Return whether a comparison is final: no discrepancies, or those quarantined before.
+        """Return whether a comparison need not be repeated.
+
+        It is final if it finds no discrepancy, or the same discrepancies as those quarantined
+        before.
 
         found: discrepancies of the comparison, by symbol.
         """
@@ -223,15 +226,18 @@ class Reconciler:
         """Set the discrepancies whose symbols the next `check` quarantines.
 
         found: discrepancies of the last comparison, by symbol.
-        held: the venue's positions by symbol.
+        held: the venue's positions by symbol, from which the discrepancies are valued.
         """
         self._units = self._unit_values(held, found)
         self._put_differences(found)
 
     def explained_quantities(self, positions: Mapping[str, Decimal]) -> dict[str, Decimal]:
-        """Return the part of each position that the journal explains.
+        """Return the part of each position that the journal explains, by symbol.
 
-        Before the first comparison of this process, quarantined symbols are skipped.
+        Before this process has compared positions for the first time, quarantined symbols are left
+        out.
+
+        positions: signed quantities by symbol.
         """
         differences, unknown = self._differences or {}, set()
         if self._differences is None:
@@ -267,7 +273,7 @@ class Reconciler:
     def _unit_values(
         self, held: Mapping[str, VenuePosition], symbols: Iterable[str]
     ) -> dict[str, Decimal]:
-        """Return the value of one unit at the venue's mark, else the last trade, USD by symbol."""
+        """Return the value of one unit by symbol, USD: the venue's mark, else the last trade."""
         units = {}
         for symbol in symbols:
             quantity, worth = held.get(symbol, NO_POSITION)
@@ -279,12 +285,14 @@ class Reconciler:
     def _quarantine(
         self, account: AccountSnapshot, others: Sequence[UnmodelledOrder]
     ) -> AccountSnapshot:
-        """Return the account with symbols that have discrepancies marked as uncertain.
+        """Return the account with the symbols of discrepancies marked as uncertain.
 
-        If discrepancies exceed a fraction of equity, the account is halted until all are resolved.
-        Positions that a person has acknowledged become expected positions. An acknowledgement
-        counts once, for the causes that the halt named, and only if the next comparison still finds
-        the same discrepancies.
+        If the discrepancies exceed a fraction of equity, the account is halted until all are
+        resolved. Positions that a person has acknowledged become expected positions. An
+        acknowledgement counts once, only for the causes that the halt named, and only if the next
+        comparison still finds the same discrepancies.
+
+        others: open orders that the account snapshot excludes.
         """
         if self._differences is None:
             return account
@@ -317,7 +325,10 @@ class Reconciler:
     def _discrepancies(
         self, account: AccountSnapshot, others: Sequence[UnmodelledOrder]
     ) -> Discrepancies:
-        """Return the discrepancies by symbol, or by underlying for options."""
+        """Return the discrepancies by symbol; for options, by the symbol of the underlying.
+
+        others: open orders that the account snapshot excludes.
+        """
         found: defaultdict[str, list[Discrepancy]] = defaultdict(list)
         for symbol, each in (self._differences or {}).items():
             found[symbol].append(each)
@@ -332,7 +343,7 @@ class Reconciler:
         return dict(found)
 
     def _acknowledge(self, found: Discrepancies) -> None:
-        """Add acknowledged discrepancies to the expected positions."""
+        """Add acknowledged surpluses to the expected positions, and record acknowledged orders."""
         differences = dict(self._differences or {})
         log.warning("acknowledged, now part of the opening balance: %s", _reasons(found))
         surpluses = {s: differences.pop(s).surplus for s in found if s in differences}
@@ -341,14 +352,14 @@ class Reconciler:
         self._put_differences(differences)
 
     def _order_value(self, orders: Iterable[Order], account: AccountSnapshot) -> Decimal:
-        """Return the value of orders, USD, at their own or the market's prices if higher."""
+        """Return an upper bound on the value that orders may trade, USD; infinite if unbounded."""
         seen = {symbol: Decimal(repr(price)) for symbol, price in account.prices.items()}
         unseen = {order.symbol for order in orders} - {*seen}
         market = {**seen, **self._unit_values({}, unseen)}
         return exact_sum(_order_value(order, market.get(order.symbol)) for order in orders)
 
     def _end_halts(self) -> None:
-        """End halts of discrepancies, and consume their acknowledgements."""
+        """End the halts of discrepancies, and mark their acknowledgements as used."""
         for kind in DISCREPANCY_HALTS:
             if self._halts.active_cause(kind) is not None:
                 self._account.end_halt(kind)
@@ -359,13 +370,14 @@ class Reconciler:
             self._halts.consume_acknowledgement(kind)
 
     def set_listing_time(self, at: np.datetime64) -> None:
-        """Set the venue time at which the activities that are recorded next were listed."""
+        """Set the venue time at which the activities recorded from now on were listed."""
         self._listed_at = at
 
     def record_activities(self, listed: Sequence[Activity], at: np.datetime64) -> list[Activity]:
-        """Record listed activities except large bookings, and return the large bookings.
+        """Record the listed activities, except large bookings, and return the large bookings.
 
-        A large booking exceeds the late-listing tolerance, so that cash has to confirm it.
+        A booking is large if it exceeds the tolerance for late listings. It must be confirmed by
+        the cash balance before it is recorded.
         """
         large = self._large_bookings(listed)
         self.holdings.record_activities([each for each in listed if each not in large], at)
@@ -376,14 +388,14 @@ class Reconciler:
     def record_large_bookings(
         self, large: Sequence[Activity], cash: Decimal, at: np.datetime64
     ) -> None:
-        """Record large bookings that the venue's cash confirms, and send an alert about others.
+        """Record the large bookings that the venue's cash confirms; send an alert about the others.
 
         cash: the venue's cash, USD.
         """
         self.holdings.record_activities(self._shown_by_cash(large, cash), at)
 
     def _large_bookings(self, listed: Sequence[Activity]) -> list[Activity]:
-        """Return new bookings that exceed the tolerance for late listings."""
+        """Return the new bookings that exceed the tolerance for late listings."""
         if self._equity is None:
             mark = self._account.marks.last_mark()
             if mark is None:
@@ -394,10 +406,14 @@ class Reconciler:
         return [each for each in news if not each.is_trade and abs(each.amount) > tolerance]
 
     def _shown_by_cash(self, large: Sequence[Activity], cash: Decimal) -> list[Activity]:
-        """Return the bookings that the cash balance confirms.
+        """Return the bookings that the cash balance confirms, and send an alert about the others.
 
-        All bookings if together they explain the cash, such as legs of an expiring spread;
-        otherwise the bookings that bring the recorded cash closer to the venue's.
+        If all bookings together explain the cash, as the legs of an expiring spread may, all are
+        returned. Otherwise these are the bookings that bring the recorded cash closer to the
+        venue's.
+
+        large: bookings that exceed the tolerance for late listings.
+        cash: the venue's cash, USD.
         """
         overpaid = {each.id: why for each in large if (why := self._why_overpaid(each))}
         hidden = list(overpaid.values())
@@ -421,7 +437,10 @@ class Reconciler:
         return shown
 
     def _why_overpaid(self, each: Activity) -> str:
-        """Return why the payment for a position that ends is rejected, or an empty string."""
+        """Return why the cash paid for a position is implausibly large, or an empty string.
+
+        each: booking of an activity, such as a merger, that exchanges the position for cash.
+        """
         worth = self._last_marked().get(each.symbol)
         if not each.exchanges_cash_for_position or not worth:
             return ""
@@ -434,17 +453,17 @@ class Reconciler:
 
 
 def _equity(account: AccountSnapshot) -> Decimal:
-    """Return the equity of an account, USD, as a decimal of its shortest text."""
+    """Return the equity of an account, USD, as the shortest decimal that denotes it."""
     return Decimal(repr(account.equity))
 
 
 def _common(held: Decimal, expected: Decimal) -> Decimal:
-    """Return the common part of two signed quantities."""
+    """Return the smaller of two signed quantities by size; 0 if their signs differ."""
     return min(held, expected, key=abs) if held * expected > 0 else NO_QUANTITY
 
 
 def _causes(group: Sequence[Discrepancy]) -> list[str]:
-    """Return the causes that a person acknowledges by clearing the halt of one symbol."""
+    """Return the causes that a person acknowledges by clearing the halt of a symbol."""
     return [each.cause for each in group]
 
 
@@ -453,9 +472,10 @@ def _reasons(found: Discrepancies) -> str:
 
 
 def _rejections(rejected: Mapping[str, float], marks: Mapping[str, float]) -> list[str]:
-    """Return why marks are rejected.
+    """Return the reasons why marks are rejected, one per symbol.
 
     rejected: reference price of each symbol, USD; NaN if unknown.
+    marks: the venue's marks, USD by symbol.
     """
     reasons = []
     for symbol, price in sorted(rejected.items()):
@@ -465,7 +485,7 @@ def _rejections(rejected: Mapping[str, float], marks: Mapping[str, float]) -> li
 
 
 def _order_value(order: Order, market: Decimal | None) -> Decimal:
-    """Return the value that an order may trade, USD; infinite if unbounded.
+    """Return an upper bound on the value that an order may trade, USD; infinite if unbounded.
 
     market: last trade price, USD; None if unknown.
     """
@@ -477,5 +497,5 @@ def _order_value(order: Order, market: Decimal | None) -> Decimal:
 
 
 def _surpluses(differences: Mapping[str, Discrepancy]) -> dict[str, str]:
-    """Return surpluses by symbol, as text that is equal for equal quantities."""
+    """Return the surpluses by symbol as text, which is equal for equal quantities."""
     return {symbol: plain_text(each.surplus) for symbol, each in differences.items()}

@@ -1,7 +1,7 @@
 """Resumption of a recorded decision that was not completely sent before a restart.
 
-The recorded decision is resumed or ended, never made again: a new decision would send the orders a
-second time with other ids.
+The recorded decision is resumed or ended, but never made again. A new decision would send the
+orders a second time under other ids.
 """
 
 from __future__ import annotations
@@ -34,12 +34,14 @@ def resume_batches(
     tradable: Collection[str],
     live: AccountProtocol,
 ) -> Iterator[OrderBatch]:
-    """Yield the unsent orders of each decision that can be resumed, and end other decisions.
+    """Yield the orders still to be sent of each decision that can be resumed, as one batch each.
 
-    An order of unknown outcome is queried first, and sent again with the same id. A decision can be
-    resumed if the positions are those at the decision plus the decision's own fills. An order that
-    its auction does not accept yet stays planned.
+    All other unfinished decisions are ended. Orders of unknown outcome are queried first; if they
+    are still unknown, they are sent again under the same ids. A decision can be resumed if the
+    positions are those at the decision plus the decision's own fills. An order that its auction
+    does not accept yet stays planned.
 
+    book: order store with the orders of the decisions.
     tradable: symbols that may be traded.
     live: account that provides the pre-trade gate.
     """
@@ -92,7 +94,7 @@ def not_resumed_reason(
     account: AccountSnapshot,
     tradable: Collection[str],
 ) -> str:
-    """Return why a decision may not be resumed, or an empty string.
+    """Return why a decision must not be resumed, or an empty string.
 
     intents: recorded intents of all orders of the decision.
     account: fresh account snapshot.
@@ -119,7 +121,10 @@ def not_resumed_reason(
 
 
 def _due(intents: Sequence[OrderIntent], now: np.datetime64) -> list[OrderIntent]:
-    """Return the unsent orders of a decision that the venue accepts now."""
+    """Return the orders left to send that the venue accepts now or that have expired.
+
+    An order is left to send if it was not sent, or if its outcome is unknown.
+    """
     left = filter(_is_left, intents)
     return [i for i in left if not i.is_unexpired(now) or accepted_from(i.single_order, now) == now]
 
@@ -134,9 +139,12 @@ def _holds_what_it_should(
     left: Sequence[OrderIntent],
     account: AccountSnapshot,
 ) -> bool:
-    """Return whether positions in symbols of unsent orders are those that the fills imply.
+    """Return whether positions are those at the decision plus the fills of its orders.
 
-    A manual trade may have changed a position since; the order would then repeat that trade.
+    Only the symbols of unsent orders are checked. If a person has traded in the meantime, the
+    unsent order could repeat that trade.
+
+    left: intents of the unsent orders.
     """
     for symbol in {intent.single_order.symbol for intent in left}:
         position = ExpectedPosition(decision.positions.get(symbol, NO_QUANTITY))

@@ -1,4 +1,4 @@
-"""Live loop of one account: one process runs the account's jobs until it is stopped."""
+"""Live loop of one account: a single process runs the account's jobs until it is stopped."""
 
 from __future__ import annotations
 
@@ -64,9 +64,9 @@ MAX_UNREADABLE_CLOCK_READS = 3
 
 
 class ProductJob(Job, Protocol):
-    """Job of a plugin, returned by the `open_job` function that the plugin registers.
+    """Job of a plugin; the `open_job` function that the plugin registers returns it.
 
-    section: section of the status page for the job.
+    section: section that the job adds to the status page.
     """
 
     @property
@@ -74,7 +74,7 @@ class ProductJob(Job, Protocol):
 
 
 class CycleReporter(Protocol):
-    """Reporter that displays the cycles of a loop to a person."""
+    """Interface of a reporter that shows each cycle of a loop to a person."""
 
     def report(self, cycle: Cycle) -> None: ...
 
@@ -97,10 +97,10 @@ def trading_loop(
     settings: settings of the loop.
     keys: API keys of the account.
     feed: source of bars and last trades.
-    trader: trader of stocks and crypto; None if the jobs do not include one.
+    trader: trader of stocks and crypto; None if no job trades them.
     supervisor: process supervisor that is notified when the loop is ready and alive.
     cycles: number of cycles; None runs until the loop is stopped.
-    reporter: reporter of every cycle; None displays no cycles.
+    reporter: reporter that shows every cycle; None shows none.
     """
     stop = StopSignal()
     with ExitStack() as held:
@@ -159,7 +159,11 @@ def trading_loop(
 
 
 class LiveLoopObserver:
-    """Loop observer that updates process supervisor, heartbeats, status page and next cycle."""
+    """Loop observer for a live account.
+
+    Keeps the process supervisor informed, sends heartbeats, updates the status page and records the
+    next cycle.
+    """
 
     def __init__(
         self,
@@ -214,15 +218,15 @@ def supervised_loop(
 ) -> Iterator[Loop]:
     """Open a loop over the jobs of an account, during a `with` block.
 
-    The status page is written while the loop runs. After a requested stop, `finish` cancels open
-    orders.
+    The status page is written while the loop runs. After a requested stop, each job cancels its
+    open orders.
 
     supervisor: process supervisor that is notified when the loop is ready and alive.
     clock: clock of the venue.
-    page_limits: limits that the status page shows.
+    page_limits: limits shown on the status page.
     sections: sections that plugins add to the status page.
     max_failed_cycles: number of consecutive failed steps of one job after which the loop ends.
-    reporter: reporter of every cycle; None displays no cycles.
+    reporter: reporter that shows every cycle; None shows none.
     """
     page = StatusPage(account, page_limits, sections)
     if page.path is not None:
@@ -241,7 +245,7 @@ def supervised_loop(
 
 @contextmanager
 def print_summary_at_end(account: OpenAccount, stop: StopSignal) -> Iterator[None]:
-    """Return a context manager that prints the counts of cycles, orders and fills at its end."""
+    """Return a context manager that prints a summary of cycles, orders and fills at its end."""
     event, cycle = account.events.last_event_number(), count_cycles(account.database)
     end = "error"
     try:
@@ -254,7 +258,11 @@ def print_summary_at_end(account: OpenAccount, stop: StopSignal) -> Iterator[Non
 
 
 def _done_since(account: OpenAccount, event: int, cycle: int) -> str:
-    """Describe cycles, orders and fills since an event and a cycle, and the account's state."""
+    """Describe the cycles, orders and fills since a given point, and the account's state now.
+
+    event: number of the last event before that point.
+    cycle: number of cycles before that point.
+    """
     cycles = count_cycles(account.database) - cycle
     mark = account.marks.last_mark()
     equity = "equity unknown" if mark is None else f"equity {usd(mark.equity)}"
@@ -273,9 +281,11 @@ def _done_since(account: OpenAccount, event: int, cycle: int) -> str:
 
 
 def _orders_since(book: OrderStore, event: int) -> list[str]:
-    """Return texts that count the orders since an event by their state in the journal.
+    """Return texts such as "3 sent" which count the orders since an event, by state.
 
-    A submitted order counts as sent, an order with a full or partial fill as filled.
+    A submitted order counts as sent; an order with a full or partial fill counts as filled.
+
+    event: number of the event.
     """
     decided = Counter(
         intent.state for intent in book.with_event_since(event, ORDER_EVENTS_CONDITION)
@@ -308,7 +318,7 @@ def await_venue(
     Returns None if a stop is requested before the venue responds.
 
     ask: function that sends the request.
-    retry: true to repeat the request while the venue does not respond.
+    retry: true to repeat the request as long as the venue does not respond.
     fatal_errors: errors that are raised at once, without another request.
 
     Raises
@@ -338,14 +348,14 @@ def await_venue(
 
 
 def finish_jobs(jobs: Sequence[Job], account: OpenAccount, stop: StopSignal) -> None:
-    """Cancel open orders, close positions if the kill file requests it, and report the outcome.
+    """Cancel open orders, close positions if the kill file requests it, and report the result.
 
-    An error in one job does not prevent other jobs from finishing.
+    An error in one job does not prevent the other jobs from finishing.
 
     Raises
     ------
     BrokerError
-        if a job could not cancel all orders or close all positions.
+        if a job could not cancel all its orders or close all its positions.
     """
     stop.flattening = flatten = _says_flatten(account.kill_file)
     account.events.append("stopped", jobs[-1].name, {"why": stop.why, "flatten": flatten})
@@ -379,7 +389,7 @@ def _says_flatten(kill_file: Path) -> bool:
 
 
 class AlwaysRespondingClock:
-    """Loop clock that always responds, such as this machine's clock.
+    """Loop clock that always counts as responding, because it is a clock of this machine.
 
     time: source of the time.
     """
@@ -395,10 +405,10 @@ class AlwaysRespondingClock:
 
 
 class VenueLoopClock:
-    """Loop clock that reads the venue's clock, and estimates it while the venue does not respond.
+    """Loop clock that reads the venue's clock, or estimates it if the venue does not respond.
 
-    live: the account at the venue. Its id is checked again once the venue responds again, or after
-        its clock was set back.
+    live: the account at the venue. Its id is checked again when the venue responds again after a
+        failure, or when the venue's clock was set back.
     """
 
     def __init__(self, live: LiveAccount) -> None:
@@ -411,13 +421,13 @@ class VenueLoopClock:
     def is_responding(self) -> bool:
         """Return whether the venue responded when its clock was last read.
 
-        Three consecutive unreadable responses count as a response: the next step then runs and
-        fails, instead of waiting for a readable response.
+        Three consecutive unreadable responses count as a response. The next step then runs and
+        fails, so that the loop does not wait without end.
         """
         return not self._away or self._refusals >= MAX_UNREADABLE_CLOCK_READS
 
     def now(self) -> np.datetime64:
-        """Return the venue's time, or its estimate while the venue does not respond."""
+        """Return the venue's time, or an estimate of it while the venue does not respond."""
         try:
             now = self._connection.now()
             if self._away or (self._shown is not None and now < self._shown - CLOCK_TOLERANCE):

@@ -1,4 +1,4 @@
-"""Settings of a live loop: names are the keys of configs/live.yaml."""
+"""Settings of a live loop; the names of the fields are the keys in configs/live.yaml."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ LEAP_YEAR_DAYS = 366
 
 @settings_class()
 class LiveSettings(TradingSettings, MonitoringSettings):
-    """Settings of a live loop: a trader with an account at a venue."""
+    """Settings of a live loop, which trades an account at a venue."""
 
     broker: BrokerSettings = setting(BrokerSettings(), "connection to the venue")
     guards: GuardSettings = setting(GuardSettings(), "pre-trade limits on the orders of all jobs")
@@ -65,7 +65,11 @@ class LiveSettings(TradingSettings, MonitoringSettings):
         MonitoringSettings.__post_init__(self)
 
     def _check_history(self) -> None:
-        """Refuse a universe that needs more history than is loaded, which would close positions."""
+        """Reject settings that need more history than `effective_history_days` loads.
+
+        Symbols without the history that the universe requires would leave it, and their positions
+        would be closed.
+        """
         days = self.effective_history_days
         most = self._fewest_a_year() * days / DAYS_A_YEAR[AssetClass.CRYPTO]
         if self.universe.window_days >= days and not self.universe.is_unrestricted:
@@ -85,13 +89,13 @@ class LiveSettings(TradingSettings, MonitoringSettings):
             )
 
     def _fewest_a_year(self) -> float:
-        """Return the fewest own bars per year of any asset class."""
+        """Return the smallest number of bars per year of any asset class among the symbols."""
         kinds = {instrument(symbol).kind for symbol in self.symbols} or set(AssetClass)
         return min(self.timeframe_or_hourly.clock(kind).bars_a_year for kind in kinds)
 
     @property
     def effective_history_days(self) -> int:
-        """Number of calendar days of bars that a decision uses."""
+        """Number of calendar days of bars that are loaded for a decision."""
         if self.history_days is not None:
             return self.history_days
         forecaster = self.forecaster

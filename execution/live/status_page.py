@@ -80,8 +80,7 @@ class PageLimits(NamedTuple):
     max_position_weight: maximum weight of one position, a fraction of equity.
     loss_limits: loss limits at which the account is halted.
     max_crypto_weight: maximum gross crypto exposure, a multiple of equity; None for an account of
-        event
-        contracts.
+        event contracts.
     """
 
     max_position_weight: float
@@ -101,9 +100,10 @@ class PageSection(ABC):
 
     @abstractmethod
     def body(self) -> str:
-        """Return the section's HTML with escaped text; an empty string hides the section.
+        """Return the section's HTML, with text escaped; an empty string hides the section.
 
-        If it raises `InputError`, the page shows the error's message instead.
+        If the method raises `InputError`, the page shows the error's message in the section's
+        place.
         """
 
     def html(self) -> Markup:
@@ -114,13 +114,14 @@ class PageSection(ABC):
 
 
 class PageState(NamedTuple):
-    """State that the status page shows; the page is rewritten when the state changes.
+    """State on which the status page depends; the page is rewritten when it changes.
 
     last_event: number of the journal's last event.
     next_cycle: next cycle of the loop; None if no cycle follows.
     has_kill_file: true while the kill file exists.
     end_reason: reason why the loop has ended; empty while it runs.
-    has_failed: true if an error has ended the loop, false if it was stopped or has done its cycles.
+    has_failed: true if an error has ended the loop; false if it runs, was stopped or has completed
+        all its cycles.
     """
 
     last_event: int
@@ -131,9 +132,9 @@ class PageState(NamedTuple):
 
 
 class StatusPage:
-    """Writer of the status page of an account whose journal this process has open.
+    """Writer of an account's status page, in the process that has the account's journal open.
 
-    account: the account; an account with a journal in memory has no page.
+    account: the account; it has no page if its journal is in memory.
     bounds: limits that the page shows.
     sections: sections that plugins add to the page.
     time: clock that timestamps the page and measures the time to write it.
@@ -162,15 +163,15 @@ class StatusPage:
     def refresh(self) -> None:
         """Rewrite the page if its state has changed.
 
-        A failure is logged once and not raised. Writing takes at most 5 % of the time, so the next
-        page may show a change only after a pause.
+        A failure is logged once and not raised. Writing takes at most 5 % of the time. A change may
+        therefore appear only after a pause.
         """
         if self._time.monotonic() >= self._rests_until:
             self._try_to_write()
 
     @contextmanager
     def keep_updated(self, stop: StopSignal) -> Iterator[None]:
-        """Return a context manager that writes the page when a loop starts and when it ends."""
+        """Return a context manager that writes the page when a loop begins and when it ends."""
         self.refresh()
         try:
             yield
@@ -266,14 +267,17 @@ class StatusPage:
         )
 
     def _profits(self) -> list[PositionProfit]:
-        """Return profits of stocks and crypto; empty for an account of event contracts."""
+        """Return the profits of stocks and crypto; empty for an account of event contracts."""
         return [] if self._bounds.max_crypto_weight is None else self._account.positions.profits()
 
 
 def _verdict(
     change: PageState, halts: Sequence[Halt], refusals: Sequence[Refusal], *, trouble: bool
 ) -> tuple[str, str]:
-    """Return the headline of the page and the headline's colour level."""
+    """Return the headline of the page, and the colour level in which it is shown.
+
+    trouble: true if there is a problem other than a halt or a refusal.
+    """
     forbidden = {halt.rule.forbidden_scope for halt in halts}
     urgent = any(refusal.is_urgent for refusal in refusals)
     # A pause is named only if nothing else is wrong.
@@ -319,13 +323,17 @@ class EquityCurve:
 
     @property
     def last_mark_at(self) -> np.datetime64:
-        """Time of the last mark; 1970 without marks. Marks from this time on may be unread."""
+        """Time of the last mark that was read; 1970 without marks.
+
+        Marks at or after this time may not have been read yet.
+        """
         return self.marks["at"][-1] if len(self.marks) else np.datetime64(0, "ns")
 
     def extend(self, marks: Sequence[EquityMark]) -> EquityCurve:
-        """Return the curve extended by newer marks; the first one replaces the curve's last mark.
+        """Return the curve extended by newer marks.
 
-        marks: marks from `last_mark_at` on, oldest first.
+        marks: marks from `last_mark_at` on, oldest first. The first one replaces the last mark of
+            the curve.
         """
         if not marks:
             return self
@@ -344,19 +352,19 @@ class EquityCurve:
 
     @property
     def profit_usd(self) -> float:
-        """Profit since the first mark, USD, without deposits and withdrawals."""
+        """Profit since the first mark, USD; deposits and withdrawals are not part of it."""
         equity = self.marks["equity"]
         return float(equity[-1] - equity[0]) - self.net_deposits
 
     @property
     def linked_return(self) -> float:
-        """Linked return since the first mark; NaN after a total loss."""
+        """Linked (time-weighted) return since the first mark; NaN after a total loss."""
         # The index restarts after a total loss, so returns cannot be linked across a 0.
         index = self.marks["index"]
         return float(index[-1] / index[0] - 1.0) if np.all(index > 0) else math.nan
 
     def charts(self, max_drawdown: float) -> list[Chart]:
-        """Return two charts, of equity with paid-in capital and of the drawdown.
+        """Return two charts: of equity with paid-in capital, and of the drawdown.
 
         With fewer than two marks, the list is empty.
 
@@ -401,8 +409,8 @@ def position_table(
     """Return the table of open positions, the largest first, followed by closed positions.
 
     Values are in USD, weights in multiples of equity. The first rows are gross exposures, the last
-    row is the sum of profits. For an account of event contracts, the table has neither gross
-    exposures nor entry prices nor profits.
+    row is the sum of profits. For an account of event contracts, the table has no gross exposures,
+    entry prices or profits.
     """
     largest = sorted(mark.positions.items(), key=lambda item: -abs(item[1]))
     contracts = bounds.max_crypto_weight is None
@@ -442,7 +450,7 @@ def choice_table(choices: Sequence[ChoiceRow], last_decision_id: str) -> Table:
     """Return the table of the latest target and order of each symbol.
 
     choices: latest choice of each symbol.
-    last_decision_id: name of the last decision; rows of earlier decisions are muted.
+    last_decision_id: id of the last decision; rows of earlier decisions are shown muted.
     """
     rows = []
     for row in choices:
@@ -487,7 +495,7 @@ def notice_table(notices: Sequence[NoticeRow]) -> Table:
 
 
 def _profit(position: PositionProfit | None) -> Row:
-    """Return the table cells of a position's profit, one per column of `PROFIT_COLUMNS`."""
+    """Return the table cells for a position's profit, one for each of `PROFIT_COLUMNS`."""
     if position is None:
         return ("unknown",) * len(PROFIT_COLUMNS)
     quantity = formatting.quantity(position.quantity, sign=True) if position.quantity else "0"
@@ -503,7 +511,7 @@ def _profit(position: PositionProfit | None) -> Row:
 
 
 def _money(amount: Fraction) -> Cell:
-    """Return the cell of a profit or a loss, to the cent."""
+    """Return the table cell for a profit or a loss, to the cent."""
     cents = to_cents(amount)
     return Cell(
         formatting.usd(cents, sign=True), "good" if cents > 0 else "bad" if cents < 0 else ""
@@ -520,7 +528,10 @@ def _unit_price(price: Fraction | None) -> str:
 
 
 def _weight(mark: EquityMark, value: float, ceiling: float | None) -> Row:
-    """Return value (USD), weight and ceiling (multiples of equity) of a position."""
+    """Return the table cells of a position: value in USD, weight and ceiling.
+
+    Weight and ceiling are multiples of equity.
+    """
     weight = value / mark.equity if mark.equity > 0 else np.nan
     above = ceiling is not None and abs(weight) > ceiling
     held = formatting.multiple(weight, 3, sign=True)

@@ -1,7 +1,7 @@
 """Job that trades stocks and crypto: a cycle at every bar, and overnight trims before the close.
 
-A daily decision plans orders for the next auction, and a later cycle sends them once the venue
-accepts them.
+A daily decision plans orders for the next auction. The job sends them later, once the venue accepts
+them.
 """
 
 from __future__ import annotations
@@ -101,7 +101,7 @@ class TradingJob:
     def due(self, now: np.datetime64) -> np.datetime64 | None:
         """Return the time of the next step; None once no cycle and no order remains.
 
-        A step is a cycle, a check before the close, or the sending of planned orders.
+        A step is a cycle, a check of positions before the close, or the sending of planned orders.
         """
         if self._made == self._cycles:
             return self._next_sending
@@ -120,7 +120,7 @@ class TradingJob:
         return self.cycle_now()
 
     def cycle_now(self) -> Cycle:
-        """Run one cycle, and return it: update earlier orders, reconcile, decide, send orders.
+        """Run one cycle (update earlier orders, reconcile, decide, send orders), and return it.
 
         `docs/OPERATIONS.md`, section "Know what a cycle does", describes the steps.
         """
@@ -148,7 +148,11 @@ class TradingJob:
 
     @contextmanager
     def _begun(self, now: np.datetime64) -> Iterator[int]:
-        """Record a cycle's start and failure; at its end, schedule the next steps."""
+        """Return a context manager for a cycle, which yields the cycle's number.
+
+        It records the start of the cycle and an error that ends it. At the end it schedules the
+        next steps.
+        """
         self._waits = True
         try:
             if self._settings.broker.is_loopback:
@@ -163,7 +167,7 @@ class TradingJob:
             self._live.all_cycles_done = self.is_done
 
     def _record(self, number: int, cycle: Cycle) -> None:
-        """Record the result of a cycle.
+        """Record the result of a cycle in the journal.
 
         number: number of the cycle.
         """
@@ -180,7 +184,10 @@ class TradingJob:
 
     @contextmanager
     def _failure_noted(self, number: int) -> Iterator[None]:
-        """Record the error that ends a cycle."""
+        """Return a context manager that records an error which ends the cycle, and raises it again.
+
+        number: number of the cycle.
+        """
         try:
             yield
         except (BrokerError, DataError) as error:
@@ -188,9 +195,9 @@ class TradingJob:
             raise
 
     def _instant_after(self, *, done: bool) -> np.datetime64 | None:
-        """Return the next instant at which a decision is possible; None without the venue's time.
+        """Return the next instant at which a decision is possible; None if the time is unknown.
 
-        Without the venue's time, the next cycle starts at once.
+        None starts the next cycle at once.
 
         done: true if the previous cycle made the day's decision; otherwise the cycle is repeated
             while there is time until the auction.
@@ -205,7 +212,10 @@ class TradingJob:
         return min(following, retried) if timeframe.is_daily and not done else following
 
     def _waits_for_bars(self, cycle: Cycle) -> bool:
-        """Return whether the last daily bar of all stocks is missing, in time for the auction."""
+        """Return whether the last daily bar of every stock is missing and may still come in time.
+
+        The time ends when orders for the auction have to be sent.
+        """
         timeframe, now = self._settings.timeframe_or_hourly, cycle.account.as_of
         auction = timeframe.auction
         if auction is None or not any(map(is_stock, self._settings.symbols)):
@@ -214,7 +224,10 @@ class TradingJob:
         return bool(cycle.bars.last_instant < ended and now < auction_send_deadline(auction, ended))
 
     def _sending_after(self) -> np.datetime64 | None:
-        """Return when orders planned for an auction are next sent, sent again or abandoned."""
+        """Return the next time at which planned auction orders are sent or expire; None if none.
+
+        Orders that could not be sent are tried again after a pause.
+        """
         planned = [
             intent.single_order
             for decision in self._journal.unfinished_decisions()
@@ -228,7 +241,10 @@ class TradingJob:
             return self._next_sending
 
     def _idle(self, account: AccountSnapshot) -> Cycle | None:
-        """Return a cycle without a decision if halts, the kill file or bars prevent a decision."""
+        """Return a cycle without a decision if halts, the kill file or missing history prevent one.
+
+        Returns None if a decision may be made.
+        """
         stopped = stop_reason(self._live.halts, self._live.account.kill_file)
         why = stopped or self._gone(account)
         if not why:
@@ -237,16 +253,16 @@ class TradingJob:
         return idle_cycle(account, bars, why, self._validator)
 
     def _rejected(self, error: AccountReadingRejected) -> Cycle:
-        """Return a cycle without a decision for a rejected account reading."""
+        """Return a cycle without a decision, because the account reading was rejected."""
         bars = self._feed.bars(error.account.as_of)
         account = error.account.with_prices(last_closes_by_symbol(bars))
         return Cycle(account, bars, None, idle_reason=str(error))
 
     def _batches(self) -> Iterator[OrderBatch]:
-        """Yield unsent orders of earlier decisions, and then those of this cycle's decision.
+        """Yield batches of unsent orders: those of earlier decisions, then those of a new decision.
 
-        The last batch belongs to this cycle. The decision is made once more if an order that it
-        replaces has filled in the meantime.
+        If an order that the new decision replaces has filled in the meantime, a second decision is
+        made and yielded. The last batch belongs to this cycle.
         """
         self._filled = False
         ours = self._settings.tradable_symbols
@@ -264,7 +280,7 @@ class TradingJob:
                 return
 
     def _sent(self, batch: OrderBatch) -> Cycle:
-        """Return the cycle of a sent batch; the account is marked again if an order has filled."""
+        """Return the cycle of a sent batch, after a new equity mark if an order has filled."""
         cycle = finish_cycle(batch)
         self._tell_of_bars(
             {
@@ -285,7 +301,7 @@ class TradingJob:
         )
 
     def _follow(self) -> None:
-        """Record the outcomes of earlier orders, including orders of earlier processes."""
+        """Record the outcomes of earlier orders, including those of earlier processes."""
         if not self._followed:
             self._journal.deny_unsent()
             self._followed = True
@@ -305,23 +321,27 @@ class TradingJob:
         )
 
     def _note_undecided(self, reasons: Mapping[str, str]) -> None:
-        """Record the reasons of undecided symbols if they differ from the last record."""
+        """Record why symbols have no decision, if the reasons differ from those last recorded."""
         events = self._live.account.events
         if reasons != events.last_undecided_reasons(TRADE_JOB):
             events.append(UNDECIDED_EVENT, TRADE_JOB, dict(reasons))
 
     def _tell_of_bars(self, rejected_bars: Mapping[str, str]) -> None:
-        """Send alerts about symbols whose last bars are rejected."""
+        """Send alerts about symbols whose last bar is rejected.
+
+        rejected_bars: reason by symbol.
+        """
         reasons = "; ".join(f"{symbol}: {why}" for symbol, why in sorted(rejected_bars.items()))
         self._live.notices.set_alert(
             "bars", f"bars rejected, not traded: {reasons}" if reasons else ""
         )
 
     def _gone(self, account: AccountSnapshot) -> str:
-        """Return why the first cycle makes no decision if a symbol's history is missing, else "".
+        """Return why no decision is made because the history of a symbol is missing, or "".
 
-        Without that symbol's forecasts the other symbols would get its share of the limits. If a
-        second cycle, in any process, also finds the history missing, that cycle decides.
+        Without forecasts for that symbol, the other symbols would get its share of the limits. Only
+        the first cycle waits for the history. It does not wait if the cycle before, in this or an
+        earlier process, already found the same history missing.
         """
         if self._made > 1:
             return ""
@@ -368,7 +388,10 @@ class TradingJob:
         return left
 
     def _cancel_ours(self) -> tuple[set[str], list[str]]:
-        """Cancel our open orders; return symbols of orders that remain open, and the reasons."""
+        """Cancel our open orders.
+
+        Returns the symbols of the orders that could not be cancelled, and the texts of the errors.
+        """
         stuck, troubles = set(), []
         for intent in self._live.book.in_states(("accepted",)):
             if intent.job != TRADE_JOB or not isinstance(intent.order, Order):

@@ -1,4 +1,4 @@
-"""Reasons why a cycle made no decision on symbols that it could trade."""
+"""Reasons why a cycle made no decision on a symbol that it could have traded."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from trainingdata.universe import EXCLUSION_RULES
 
 
 def undecided_reasons(cycle: Cycle, settings: LiveSettings) -> dict[str, str]:
-    """Return the reasons why a cycle made no decision on some symbols, by symbol.
+    """Return the reason for each symbol on which a cycle made no decision, by symbol.
 
     Covers the configured symbols and all symbols with bars. The result is empty for a blocked
     account, because the cycle itself reports the block.
@@ -39,7 +39,7 @@ def undecided_reasons(cycle: Cycle, settings: LiveSettings) -> dict[str, str]:
 
 
 def _why_undecided(cycle: Cycle, symbol: str, settings: LiveSettings) -> str:
-    """Return why a cycle made no decision on a symbol."""
+    """Return the reason why a cycle made no decision on a symbol of the universe."""
     bars, account = cycle.bars, cycle.account
     if symbol in cycle.rejected_bars:
         return cycle.rejected_bars[symbol]

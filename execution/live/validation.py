@@ -1,4 +1,4 @@
-"""Validation of a venue's bars by prices and other bars, and of its marks by last trades."""
+"""Validation of a venue's bars against prices and later bars, and of its marks against trades."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ UNKNOWN_PRICE = float("nan")
 def missing_history_reasons(bars: Bars, symbols: Iterable[str], min_bars: int) -> dict[str, str]:
     """Return the reasons why symbols lack the history for a forecast, by symbol.
 
-    symbols: symbols that an earlier cycle has decided on.
-    min_bars: smallest number of bars for a forecast.
+    symbols: symbols on which an earlier cycle has decided.
+    min_bars: minimum number of bars for a forecast.
     """
     listed = dict(zip(bars.symbols, bars.has_bar.sum(axis=1).tolist(), strict=True))
     counts = {symbol: listed.get(symbol, 0) for symbol in sorted(symbols)}
@@ -43,19 +43,20 @@ def missing_history_reasons(bars: Bars, symbols: Iterable[str], min_bars: int) -
 class BarValidator:
     """Validator of a venue's bars over successive cycles.
 
-    A bar that a price contradicts is dropped until the venue corrects it. It is also restored once
-    the next bar opens closer to its close than to that price.
+    A bar whose close contradicts the venue's price is rejected until the venue corrects the bar. It
+    is also accepted again once the next bar opens closer to its close than to that price.
     """
 
     def __init__(self) -> None:
         self._denied: dict[tuple[str, np.datetime64], tuple[float, float]] = {}  # close, price
 
     def validate(self, bars: Bars, prices: Mapping[str, float]) -> tuple[Bars, dict[str, str]]:
-        """Return the panel without rejected bars, and reasons by symbol whose last bar is rejected.
+        """Return the panel without rejected bars, and the reasons why last bars are rejected.
 
-        These symbols become untradable. In other symbols a rejected bar only counts as missing.
+        The reasons are by symbol. These symbols become untradable. Any other rejected bar only
+        counts as missing.
 
-        prices: prices of symbols whose bar has just ended, USD.
+        prices: the venue's prices of symbols whose bar has just ended, USD.
         """
         now = find_contradicted(bars, prices, MAX_PRICE_GAP)
         still = self._still_denied(bars, now)
@@ -83,7 +84,12 @@ class BarValidator:
         return replace(valid, instruments=tuple(items)), rejected_bars
 
     def _still_denied(self, bars: Bars, now: Mask) -> Mask:
-        """Return a mask [S, T] of unchanged bars that a price contradicted in an earlier cycle."""
+        """Return the mask [S, T] of bars that stay rejected from an earlier cycle.
+
+        A bar stays rejected as long as it is unchanged, and no later bar confirms it.
+
+        now: [S, T] bars that are contradicted in this cycle.
+        """
         still = np.zeros(bars.mask.shape, dtype=bool)
         for (symbol, at), (close, price) in self._denied.items():
             row = int(np.searchsorted(bars.times, at))
@@ -96,7 +102,11 @@ class BarValidator:
         return still
 
     def _remember(self, bars: Bars, now: Mask, still: Mask, prices: Mapping[str, float]) -> None:
-        """Store the bars that are or were contradicted, masks [S, T], and forget all others."""
+        """Store the rejected bars for the next cycle, and forget all others.
+
+        now: [S, T] bars that are contradicted in this cycle.
+        still: [S, T] bars that stay rejected from an earlier cycle.
+        """
         denied = {}
         for s, t in np.argwhere(now | still).tolist():
             name = bars.symbols[s], np.datetime64(bars.times[t])
@@ -109,9 +119,10 @@ class MarkValidator:
     """Validator of an account's marks over successive account snapshots.
 
     A mark close to the last accepted mark is valid. Any other mark is valid if it is close to the
-    feed's last trade or, without a recent trade, if two consecutive readings state it.
+    feed's last trade. Without a recent trade, it is valid if two consecutive readings of the
+    account have about the same mark.
 
-    feed: source of last trades of any age.
+    feed: source of last trades.
     """
 
     def __init__(self, feed: TradeSource) -> None:
@@ -120,10 +131,10 @@ class MarkValidator:
         self._read: Mapping[str, float] = {}  # the same, at the last reading
 
     def find_rejected_marks(self, account: AccountSnapshot, *, reread: bool) -> dict[str, float]:
-        """Return the reference prices of symbols with rejected marks, USD; NaN if unknown.
+        """Return the reference price, USD, of each symbol whose mark is rejected; NaN if unknown.
 
-        The reference price is the last trade. Without a recent trade it is, if `reread` is true,
-        the mark of the previous reading.
+        The reference price is the last trade. Without a recent trade it is the mark of the previous
+        reading, if `reread` is true.
 
         reread: true if the previous reading was rejected.
         """
@@ -145,7 +156,7 @@ class MarkValidator:
         return self._accepted.get(symbol)
 
     def _traded(self, symbols: Iterable[str], now: np.datetime64) -> dict[str, float]:
-        """Return the price of each symbol's last trade, USD, skipping stale trades."""
+        """Return the price of each symbol's last trade, USD by symbol, without old trades."""
         trades = fetch_last_trades(self._feed, symbols)
         return {
             symbol: trade.price

@@ -1,4 +1,4 @@
-"""Snapshot of an account at an instant, as decisions and guards use it."""
+"""Snapshot of an account at one instant, which decisions and guards use."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ MIN_FREE_EQUITY_SHARE = 1e-6  # smallest share of equity; a ceiling of 0 would a
 
 
 class ValueUnknown(InputError):
-    """A value of the account is unknown: a symbol's price, or the risk of open spreads."""
+    """A figure of the account is unknown: the price of a symbol, or the risk of open spreads."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,27 +28,26 @@ class AccountSnapshot:
     """An account at an instant, from a simulation, a venue or a journal.
 
     Only the guards of a live account need `last_trades`, `max_loss_by_root` and `spread_balance`.
-    None means that the data were not read; an empty mapping means that there are none.
+    None means that they were not read; an empty mapping means that there are none.
 
     cash: cash in USD; below 0 for borrowed cash.
     positions: signed quantities, by symbol.
     prices: last known closes in USD, by symbol; orders are sized at these prices.
     as_of: instant of the snapshot.
-    open_orders: open orders, and orders that may be open (unknown outcome).
-    unsettled_proceeds: net proceeds of stock trades that settle on the next session, USD, without
-        proceeds
-        of shorts that are still open.
+    open_orders: open orders, and orders of unknown outcome, which may be open.
+    unsettled_proceeds: net proceeds of stock trades that settle in the next session, USD; proceeds
+        of open short positions are not included.
     short_proceeds: proceeds of open short positions, USD.
     max_leverage: largest gross stock exposure that the venue allows, in multiples of equity.
     is_shorting_enabled: true if the venue lends shares.
     block_reason: reason why the venue has blocked the account; empty if it accepts orders.
     is_crypto_enabled: true if the venue accepts orders of crypto.
-    uncertain_symbols: symbols with an order of unknown outcome or with a quantity that is not
-        available; no order is planned in these symbols.
-    free_equity_share: share of equity that supports stocks, above 0, at most 1; the rest secures
-        open spreads.
+    uncertain_symbols: symbols with an order of unknown outcome, or with a part of the position
+        locked by the venue; no order is planned in these symbols.
+    free_equity_share: fraction of equity available as margin for stock positions, above 0, at most
+        1; the other part secures open spreads.
     last_trades: last trade of each symbol that may be ordered.
-    max_loss_by_root: largest loss of open and pending spreads, USD, by the root of their options.
+    max_loss_by_root: maximum loss of open and pending spreads, USD, by the root of their options.
     spread_balance: capital in USD by which spreads are sized, according to the account's files.
     equity: cash plus positions at these prices, USD.
     """
@@ -90,9 +89,11 @@ class AccountSnapshot:
         object.__setattr__(self, "equity", equity)
 
     def with_collateral(self, collateral: float) -> AccountSnapshot:
-        """Return the snapshot with USD of spread collateral reserved.
+        """Return the snapshot with a collateral for spreads reserved.
 
-        Collateral supports no stock positions and buys no crypto.
+        The collateral supports no stock positions and buys no crypto.
+
+        collateral: USD.
         """
         if collateral <= 0:
             return self
@@ -107,7 +108,7 @@ class AccountSnapshot:
 
     @property
     def projected_positions(self) -> Mapping[str, Decimal]:
-        """Signed quantity of position plus open orders, by symbol."""
+        """Signed quantity of each position once all open orders have filled, by symbol."""
         total = dict(self.positions)
         for order in self.open_orders:
             total[order.symbol] = total.get(order.symbol, Decimal(0)) + order.signed_qty
@@ -115,9 +116,9 @@ class AccountSnapshot:
 
     @property
     def open_reductions(self) -> Mapping[str, Decimal]:
-        """Signed quantity by which open orders would reduce each position, by symbol.
+        """Part of each position that open orders would close, by symbol, with the position's sign.
 
-        That quantity counts as held until the orders have filled.
+        The part is still held until the orders have filled.
         """
         reductions: dict[str, Decimal] = {}
         for order in self.open_orders:
@@ -137,15 +138,18 @@ class AccountSnapshot:
         return replace(self, open_orders=tuple(remaining))
 
     def with_prices(self, prices: Mapping[str, float]) -> AccountSnapshot:
-        """Return the snapshot with these prices, USD, added for symbols without a price."""
+        """Return the snapshot with prices added for symbols that have none.
+
+        prices: USD by symbol; existing prices are kept.
+        """
         return replace(self, prices={**prices, **self.prices})
 
     def last_trade(self, symbol: str) -> LastTrade | None:
-        """Return the last trade of a symbol; None without one, or if trades were not read."""
+        """Return the last trade of a symbol; None if there is none or trades were not read."""
         return None if self.last_trades is None else self.last_trades.get(symbol)
 
     def price(self, symbol: str) -> float:
-        """Return the price of one unit of a symbol, USD: its last trade, or the sizing price.
+        """Return the price of one unit of a symbol, USD: its last trade, else the price for sizing.
 
         Raises
         ------
@@ -161,14 +165,17 @@ class AccountSnapshot:
 
     @property
     def spread_risks(self) -> Mapping[str, float]:
-        """Largest loss of spreads by root, USD; raises ValueUnknown if it was not read."""
+        """Maximum loss of spreads by root of their options, USD.
+
+        Raises ValueUnknown if it was not read.
+        """
         if self.max_loss_by_root is None:
             raise ValueUnknown("the maximum loss of open spreads is unknown")
         return self.max_loss_by_root
 
     @property
     def market_prices(self) -> dict[str, float]:
-        """Price of one unit of each symbol, USD: its last trade, or the sizing price."""
+        """Price of one unit of each symbol, USD: its last trade, else the price for sizing."""
         trades = {symbol: trade.price for symbol, trade in (self.last_trades or {}).items()}
         return {**self.prices, **trades}
 

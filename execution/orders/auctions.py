@@ -1,4 +1,4 @@
-"""Times at which a venue accepts orders for auctions, and deadlines for sending orders.
+"""Times at which the venue accepts auction orders, and deadlines for sending orders.
 
 Alpaca (docs, "Time in Force") refuses `opg` from 9:28 and `cls` from 15:50 New York on, ten minutes
 before the close on half-days; from 19:00 on it accepts both for the next session's auction.
@@ -31,7 +31,7 @@ AUCTION_SEND_LEAD_TIMES = {
 def auction_refusal(order: Order, at: np.datetime64) -> str:
     """Return why the venue refuses an auction order at an instant, or an empty string.
 
-    The result is empty for an order that is not for an auction.
+    For an order that is not an auction order the result is empty.
     """
     again = accepted_from(order, at)
     if again == at:
@@ -40,9 +40,9 @@ def auction_refusal(order: Order, at: np.datetime64) -> str:
 
 
 def accepted_from(order: Order, at: np.datetime64) -> np.datetime64:
-    """Return the first instant from `at` on at which an order is accepted.
+    """Return the earliest instant, at or after `at`, at which the venue accepts an order.
 
-    The result is `at` for an order that is not for an auction.
+    For an order that is not an auction order this is `at`.
     """
     if not order.is_for_auction:
         return at
@@ -56,7 +56,7 @@ def accepted_from(order: Order, at: np.datetime64) -> np.datetime64:
 
 
 def auction_send_deadline(tif: TimeInForce, decided_at: np.datetime64) -> np.datetime64:
-    """Return the deadline for sending an order to the first auction after a decision.
+    """Return the latest time to send an order for the first auction after a decision.
 
     tif: `opg` for the opening auction, `cls` for the closing auction.
     """
@@ -71,14 +71,16 @@ def auction_send_deadline(tif: TimeInForce, decided_at: np.datetime64) -> np.dat
 def order_send_deadline(
     order: Order, bar_at: np.datetime64, decided_at: np.datetime64, lifetime: np.timedelta64
 ) -> np.datetime64:
-    """Return the deadline for sending an order of a decision.
+    """Return the latest time to send an order of a decision.
 
-    An order is sized with the prices and the account of its decision. An order for a stock is meant
-    for the current session: sent after the close, it would wait for the next session.
+    An order is sized with the prices and the account of its decision, and must not be sent much
+    later. An order for a stock is meant for the current session. After the close it would wait for
+    the next one, so it is not sent.
 
-    bar_at: instant of the bars that the decision used.
+    bar_at: instant at which the bars of the decision closed.
     decided_at: instant of the decision.
-    lifetime: lifetime of a decision; orders for an auction may be sent until the auction instead.
+    lifetime: time after the decision during which its orders may be sent; auction orders may be
+        sent until their auction instead.
     """
     if order.is_for_auction:
         return auction_send_deadline(order.tif, bar_at)
@@ -93,10 +95,9 @@ def order_send_deadline(
 def next_send_time(
     orders: Iterable[Order], now: np.datetime64, retry: np.timedelta64
 ) -> np.datetime64 | None:
-    """Return when the next planned order is sent or expires; None without an unexpired order.
+    """Return the next time at which a planned order is sent or expires; None if all have expired.
 
-    Orders for the next auction are sent a minute after the venue starts to accept them, because
-    clocks may differ.
+    Auction orders are sent a minute after the venue begins to accept them, because clocks differ.
 
     retry: time after which an order that could not be sent is tried again.
     """

@@ -14,8 +14,9 @@ def average_cost(
 ) -> tuple[Number, Number]:
     """Return the mean entry price after a trade, and the trade's realised profit, USD.
 
-    A closing trade keeps the mean price of the rest; a trade that crosses 0 opens a position at its
-    own price. All numbers have the same type; the result is exact for exact types.
+    A trade that reduces the position leaves its mean entry price unchanged. A trade that crosses 0
+    opens a position at the trade's price. All numbers have the same type, such as Decimal or float.
+    The result is exact for exact types.
 
     held: signed quantity before the trade.
     entry_price: mean entry price of one unit before the trade, USD.

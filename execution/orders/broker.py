@@ -26,9 +26,9 @@ class Asset:
     symbol: name of the symbol.
     tradable: true if the venue accepts orders for the symbol.
     shortable: true if the symbol can be sold short.
-    easy_to_borrow: true if the symbol can be sold short without a locate.
+    easy_to_borrow: true if the symbol can be sold short without locating shares first.
     fractionable: true if fractions of a share can be traded.
-    increment: smallest step of a quantity.
+    increment: quantity increment: orders are for multiples of it.
     min_order_qty: smallest quantity of an order.
     """
 
@@ -50,8 +50,8 @@ class Broker(Protocol):
     def submit(self, orders: Sequence[Order], gate: OrderGate = UNGUARDED) -> list[Fill]:
         """Send orders in sequence, and return their fills.
 
-        The remainder of a market order that does not fill at once is cancelled. An order that is
-        rejected fills nothing; an order whose id was used before does not trade again.
+        The remainder of a market order that does not fill at once is cancelled. A rejected order
+        has no fills. An order whose id was used before does not trade again.
 
         gate: pre-trade checks that run right before each order is sent; the simulator ignores them.
         """
@@ -60,12 +60,12 @@ class Broker(Protocol):
     def cancel(self, client_order_ids: Iterable[str]) -> Mapping[str, Decimal]:
         """Cancel resting orders by id, and return the unfilled quantity of each.
 
-        Other orders are unaffected, and an unknown order is not in the result.
+        All other orders stay open. An order that the venue does not know is left out of the result.
         """
         ...
 
     def assets(self, symbols: Sequence[str]) -> Mapping[str, Asset]:
-        """Return the properties of each symbol that the venue knows."""
+        """Return the properties of each symbol that the venue knows, by symbol."""
         ...
 
 
@@ -78,9 +78,9 @@ def place_orders(
     """Cancel the orders that a decision replaces, send its reductions, then its openings.
 
     Openings are sent only after the reductions have filled completely, because openings were sized
-    for the reduced book: if a reduction does not fill (a halt, a missing bar), an opening would
-    make the book exceed its ceilings. Orders for an auction are sent together, because all fill at
-    one price.
+    for the reduced positions. If a reduction did not fill (a halt, a missing bar), an opening would
+    make the positions exceed their limits. Orders for an auction are sent together, because all of
+    them fill at one price.
 
     cancels: unfilled quantity of each open order that the decision replaces, by order id.
     gate: pre-trade checks that run right before each order is sent.
@@ -88,7 +88,8 @@ def place_orders(
     Raises
     ------
     AccountChanged
-        if a replaced order has filled since the decision: its successor would repeat the trade.
+        if an order to be cancelled has filled since the decision, because the new order would
+        repeat its trade.
     """
     # An order that is replaced would trade with its successor; venues refuse that.
     if cancels:
@@ -112,7 +113,7 @@ def place_orders(
 def place_reductions(
     broker: Broker, reductions: Sequence[Order], gate: OrderGate = UNGUARDED
 ) -> None:
-    """Send reducing orders one by one, so that an error in one does not stop the others.
+    """Send reducing orders one by one, so that an error in one does not block the others.
 
     gate: pre-trade checks that run right before each order is sent.
 

@@ -1,6 +1,6 @@
 """Limit orders for event contracts: YES or NO contracts of one market.
 
-A price is the price of the order's side, USD.
+A price is the price of one contract on the order's side (YES or NO), USD.
 """
 
 from __future__ import annotations
@@ -35,9 +35,9 @@ class EventContractOrder:
     expires_at: instant at which a resting order expires at the venue, and after which the order is
         not sent; None without an expiry.
     reduces: true if the order can only reduce a position.
-    reason: reason of the order.
-    time_in_force: rule for the remainder that does not trade on arrival, which rests or is
-        cancelled; `fill_or_kill` trades completely or not at all.
+    reason: reason for the order.
+    time_in_force: whether the part that does not trade on arrival rests or is cancelled; a
+        `fill_or_kill` order trades completely or not at all.
     """
 
     client_order_id: str
@@ -58,7 +58,7 @@ class EventContractOrder:
 
     @property
     def rests(self) -> bool:
-        """True if the remainder of the order rests in the book."""
+        """True if the part of the order that does not trade on arrival rests in the order book."""
         return self.time_in_force == "good_till_canceled"
 
 

@@ -17,7 +17,7 @@ BASIS_POINT = 1e-4
 
 @settings_class("fees")
 class DatedRate:
-    """A rate in force from a New York date, inclusive, until the next one."""
+    """A rate in force from a New York date, inclusive, until the date of the next rate."""
 
     since: Annotated[str, required_setting("first date of the rate, YYYY-MM-DD")]
     # The SEC publishes USD a million, and brokers interest in percent: neither unit applies here.
@@ -34,7 +34,7 @@ class DatedRate:
 
 @settings_class("fees.crypto_tiers")
 class CryptoTier:
-    """Fees of the crypto venue from a 30-day volume on, deducted from the received asset."""
+    """Fees of the crypto venue from a 30-day volume upwards, deducted from the asset received."""
 
     volume: Annotated[
         float, required_setting("30-day volume from which the tier applies, USD", ge=0)
@@ -60,7 +60,7 @@ def _check_read(read: str | None) -> None:
 
 @settings_class("fees")
 class FeeSchedule:
-    """Regulatory stock fees by date, crypto fees by volume, and commissions."""
+    """Regulatory stock fees by date, crypto fees by trading volume, and commissions."""
 
     sec_per_dollar: tuple[DatedRate, ...] = setting((), "SEC section 31 fee, USD per USD of sales")
     taf_per_share: tuple[DatedRate, ...] = setting(
@@ -93,6 +93,8 @@ class FeeSchedule:
     def unverified_stock_tables(self, first: np.datetime64, last: np.datetime64) -> list[str]:
         """Return the names of stock fee tables with an unverified rate in a range of dates.
 
+        A rate is unverified if its source does not confirm it.
+
         first, last: New York dates, inclusive.
         """
         tables = ("sec_per_dollar", "taf_per_share", "cat_per_share")
@@ -106,7 +108,7 @@ class FeeSchedule:
 
 @settings_class("costs")
 class TradingCosts:
-    """Costs of a market order other than fees, by class: basis points of price, and market impact.
+    """Costs of a market order other than fees, by asset class: basis points and market impact.
 
     A decision accounts for the costs in basis points, but not for the market impact.
     """
@@ -155,10 +157,11 @@ class TradingCosts:
         return points * BASIS_POINT
 
     def expected_cost(self, crypto: npt.NDArray[np.bool_], fees: FeeSchedule) -> Array:
-        """Return the expected cost [S] of trading one USD in a decision.
+        """Return the expected cost [S] of trading one USD, as used in decisions.
 
         The cost is the sum of half-spread, slippage, commission and taker fee. Regulatory fees on
-        stocks (below 0.3 basis points of a sale) are excluded here, but booked for each trade.
+        stocks (below 0.3 basis points of a sale) are not included here, although the simulation
+        books them for each trade.
         """
         # A decision sends market orders, which take liquidity, so crypto pays the taker fee; the
         # first tier is that of an account without volume.
@@ -168,7 +171,7 @@ class TradingCosts:
 
 
 def _unverified_on(rates: tuple[DatedRate, ...], first: np.datetime64, last: np.datetime64) -> bool:
-    """Return True if an unverified rate is in force on a date from `first` to `last`."""
+    """Return whether an unverified rate is in force on a date from `first` to `last`."""
     begins = [np.datetime64(rate.since, "D") for rate in rates]
     ends = [*begins[1:], last + 1]
     return any(
@@ -182,7 +185,7 @@ def rates_on(
 ) -> tuple[Array, Array]:
     """Return the rate and the cap in force on each New York date, [D] each.
 
-    default: rate before the first date, without a cap.
+    default: rate before the first date of the table, where there is no cap.
     """
     if not rates:
         return np.full(len(dates), default), np.full(len(dates), np.inf)

@@ -1,4 +1,4 @@
-"""Pre-trade gate: check of each order against an account snapshot right before sending."""
+"""Pre-trade gate: checks each order against an account snapshot right before it is sent."""
 
 from __future__ import annotations
 
@@ -19,17 +19,18 @@ OrderRole = Literal["", "reduction", "opening", "night"]
 
 
 class OrderGate(Protocol):
-    """Interface of a pre-trade check of orders against a snapshot of the account."""
+    """Interface of a gate that checks orders against an account snapshot."""
 
     @property
     def prices(self) -> Mapping[str, float]:
-        """Prices in the snapshot, USD by symbol."""
+        """Prices in the account snapshot, USD by symbol."""
         ...
 
     def refusal(self, order: AnyOrder, role: OrderRole, now: np.datetime64) -> str:
         """Return why an order may not be sent, or an empty string.
 
-        now: instant of the venue's clock.
+        role: role of the order in its decision.
+        now: present time by the venue's clock.
         """
         ...
 

@@ -1,4 +1,4 @@
-"""Queries for last trades, which return nothing while the feed does not respond."""
+"""Queries for last trades that return nothing, rather than fail, if the feed does not respond."""
 
 from __future__ import annotations
 

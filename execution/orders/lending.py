@@ -1,4 +1,4 @@
-"""Terms of the broker's loans, used for settlement and for decisions alike."""
+"""Terms of the broker's loans, which both settlement and decisions use."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ Number = TypeVar("Number", float, Fraction)
 def short_proceeds_after_trade(
     proceeds: Number, held: Number, quantity: Number, value: Number
 ) -> Number:
-    """Return the USD proceeds of an open short position after a trade.
+    """Return the proceeds of an open short position after a trade, USD.
 
-    Sales add to the proceeds, and a purchase reduces them in proportion to the quantity.
+    A sale adds its proceeds. A purchase reduces the proceeds in proportion to the quantity.
 
     proceeds, held: proceeds in USD and signed quantity before the trade.
     quantity, value: signed quantity and signed value of the trade, USD.
@@ -39,7 +39,7 @@ def short_proceeds_after_trade(
 
 @settings_class("margin")
 class SymbolRate:
-    """A rate that applies to one symbol."""
+    """A yearly rate or a margin requirement that applies to one symbol only."""
 
     symbol: Annotated[str, required_setting("symbol of a stock or of crypto")]
     rate: Annotated[
@@ -56,7 +56,7 @@ class SymbolRate:
 
 @settings_class("margin")
 class MarginTerms:
-    """Limits and rates of the broker's loans; simple interest: yearly rate / 360 per night.
+    """Limits and rates of the broker's loans; a night costs the yearly rate / 360.
 
     Sources: Alpaca, "Margin and Short Selling" (leverage, margin_equity, requirements: read
     2026-11-28; order_price_buffer: read 2026-11-20); interest_rate is this project's default,

@@ -1,6 +1,6 @@
 """Option spread orders (multi-leg orders), and values of options at expiry.
 
-Prices are points per share, exact to the cent.
+Prices are in points per share, exact to the cent.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _IDENTITY = re.compile(r"[A-Za-z0-9_.:-]{1,128}")
 
 @dataclass(frozen=True, slots=True, order=True)
 class OptionContract:
-    """An option that the venue lists.
+    """An option contract that the venue lists.
 
     root: root of the option symbol, one to six capital letters, such as SPXW or SPY.
     expiry: expiry date.
@@ -57,12 +57,12 @@ class OptionContract:
 
     @property
     def symbol(self) -> str:
-        """OCC symbol, such as SPXW250312P05410000."""
+        """OCC symbol of the option, such as SPXW250312P05410000."""
         kind = "C" if self.is_call else "P"
         return f"{self.root}{self.expiry:%y%m%d}{kind}{int(self.strike * 1000):08d}"
 
     def has_expired(self, at: np.datetime64) -> bool:
-        """Return whether the option's last session has closed by an instant."""
+        """Return whether the option's last session has closed by the instant `at`."""
         day = np.datetime64(self.expiry, "D")
         # An option that expires on a holiday ends with the session before.
         days = sessions_between(day - MAX_SESSION_GAP, day)
@@ -84,10 +84,11 @@ def parse_occ_symbol(symbol: str) -> OptionContract:
 
 
 def min_expiry_value(options: Mapping[OptionContract, Decimal | int]) -> Decimal | None:
-    """Return the smallest value at expiry of options with one expiry, USD; None if unbounded.
+    """Return the smallest value at expiry of options of one root and expiry; None if unbounded.
 
-    Between two strikes the value is linear, so the minimum is at a strike, at 0, or far above. Far
-    above, uncovered short calls lose without bound.
+    The value is in USD. As a function of the underlying it is linear between two strikes. The
+    minimum is therefore at a strike, at 0, or above all strikes, where uncovered short calls lose
+    without bound.
 
     options: signed number of contracts of each option.
     """
@@ -103,7 +104,7 @@ def min_expiry_value(options: Mapping[OptionContract, Decimal | int]) -> Decimal
 def group_by_expiry(
     options: Mapping[OptionContract, ContractCount],
 ) -> list[dict[OptionContract, ContractCount]]:
-    """Group options that can cover each other: those with the same root and expiry."""
+    """Group options by root and expiry; only options of the same group can cover each other."""
     together: dict[tuple[str, date], dict[OptionContract, ContractCount]] = defaultdict(dict)
     for contract, count in options.items():
         together[contract.root, contract.expiry][contract] = count
@@ -111,14 +112,14 @@ def group_by_expiry(
 
 
 def min_expiry_values(options: Mapping[OptionContract, Decimal | int]) -> list[Decimal | None]:
-    """Return `min_expiry_value` of each group of options with one root and expiry."""
+    """Return `min_expiry_value` for each group of options with the same root and expiry."""
     return [min_expiry_value(each) for each in group_by_expiry(options)]
 
 
 def max_expiry_loss(options: Mapping[OptionContract, Decimal | int]) -> Decimal | None:
-    """Return the largest loss of options at expiry, USD; None if it is unbounded.
+    """Return the largest loss that options can have at expiry, USD; None if it is unbounded.
 
-    Losses of several expiries add up, and no expiry's gain offsets another's loss.
+    Losses of several expiries add up. A gain at one expiry does not offset a loss at another.
     """
     total = Decimal(0)
     for worth in min_expiry_values(options):
@@ -129,7 +130,10 @@ def max_expiry_loss(options: Mapping[OptionContract, Decimal | int]) -> Decimal 
 
 
 def _payoff(contract: OptionContract, end: Decimal) -> Decimal:
-    """Return the payoff of an option if its underlying ends at `end`, points."""
+    """Return the payoff of an option at expiry, in points per share.
+
+    end: level of the underlying at expiry, points.
+    """
     inside = end - contract.strike if contract.is_call else contract.strike - end
     return max(inside, Decimal(0))
 
@@ -144,7 +148,7 @@ def is_option(symbol: str) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class OptionLeg:
-    """One option of an order or of a position, at a ratio of one per spread.
+    """One option in a spread order or a spread position, with one contract per spread.
 
     contract: the option.
     side: `buy` or `sell` in an order; for a position, the side that opened it.
@@ -176,8 +180,8 @@ class SpreadOrder:
     min_credit: limit price: smallest credit in points per spread, below 0 for a debit; None for a
         market order.
     expires_at: instant from which the order is not sent; None without an expiry.
-    reduces: true if the order buys back spreads that were sold.
-    reason: reason of the order.
+    reduces: true if the order buys back spreads that were sold before.
+    reason: reason for the order.
     """
 
     client_order_id: str
@@ -218,10 +222,10 @@ class SpreadOrder:
 
     @property
     def max_loss(self) -> float:
-        """Largest loss of one spread at expiry to its holder or its writer, USD.
+        """Largest loss that one spread can cause at expiry to its holder or its writer, USD.
 
-        Premiums are not included. The loss is the width of a credit spread, and infinite if no leg
-        bounds it.
+        Premiums are not included. For a credit spread it is the spread's width. It is infinite if
+        no leg limits the loss.
         """
         width = Decimal(0)
         for held, owed in zip(self._least_worths(1), self._least_worths(-1), strict=True):
@@ -232,13 +236,16 @@ class SpreadOrder:
 
     @property
     def is_fully_covered(self) -> bool:
-        """Return whether the order creates no liability at expiry, as in buying back a spread."""
+        """Return whether the order creates no liability at expiry.
+
+        An order that buys back a spread creates none.
+        """
         return all(least is not None and least >= 0 for least in self._least_worths(1))
 
     def _least_worths(self, sign: int) -> list[Decimal | None]:
-        """Return the smallest values of the legs of each day, USD.
+        """Return the smallest value of the legs at expiry, USD, for each root and expiry.
 
-        sign: 1 for the holder of the legs, -1 for the writer.
+        sign: 1 for the value to the buyer of the order's legs, -1 to the seller.
         """
         return min_expiry_values({leg.contract: sign * leg.direction for leg in self.legs})
 
@@ -249,7 +256,7 @@ class SpreadOrder:
 
 @dataclass(frozen=True, slots=True)
 class SpreadFill:
-    """Fill of a final spread order.
+    """Fill of a spread order that has ended.
 
     contracts: number of spreads that were filled.
     credit: mean credit in points per spread, below 0 for a debit.
@@ -260,12 +267,12 @@ class SpreadFill:
 
 
 class OrderNeverSent(OrderRejected):
-    """The order was never sent: its submission did not start."""
+    """The order was never sent, because its submission did not start."""
 
 
 @dataclass(frozen=True, slots=True)
 class Quote:
-    """Quote of an option: prices at which it can be sold (bid) and bought (ask), points."""
+    """Quote of an option, in points per share: it can be sold at the bid and bought at the ask."""
 
     bid: Decimal
     ask: Decimal
@@ -275,12 +282,15 @@ class Quote:
             raise InvalidResponse(f"bid {self.bid}, ask {self.ask}")
 
     def price(self, side: Side) -> Decimal:
-        """Return the price that an order on this side pays or receives, points."""
+        """Return the price that an order on this side meets: the ask for a buy, else the bid."""
         return self.ask if side == "buy" else self.bid
 
 
 def net_credit(legs: Iterable[OptionLeg], quotes: Mapping[OptionContract, Quote]) -> Decimal | None:
-    """Return the net credit of legs at market prices, points; None if a quote is missing."""
+    """Return the net credit of trading legs at quoted prices, points.
+
+    Returns None if the quote of a leg is missing.
+    """
     total = Decimal(0)
     for leg in legs:
         quote = quotes.get(leg.contract)

@@ -41,15 +41,16 @@ class Order:
         that a repeated order has the same id.
     symbol: name of the symbol.
     side: buy or sell.
-    qty: quantity above 0, a multiple of the instrument's increment or the whole position.
-    reason: reason of the order; `str` returns it in words.
+    qty: quantity above 0: a multiple of the instrument's increment, or the whole position.
+    reason: reason for the order; `str` turns it into words.
     reduces: true if the order can only bring a position closer to zero.
     type: order type, which determines the prices that are required.
     tif: time in force; `opg` and `cls` orders trade only in the opening and the closing auction.
     limit_price: limit price of limit and stop-limit orders, USD.
     stop_price: stop price of stop and stop-limit orders, USD.
-    trail_price: distance of a trailing stop from the best price since it was sent, USD.
-    trail_percent: distance of a trailing stop in percent; an order has this or `trail_price`.
+    trail_price: distance of a trailing stop from the best price since the order was sent, USD.
+    trail_percent: distance of a trailing stop in percent; a trailing stop has either this or
+        `trail_price`.
     extended_hours: true if the order may trade outside regular hours.
     expires_at: instant from which the order is not sent; None without an expiry.
     """
@@ -118,12 +119,12 @@ class Order:
 
     @property
     def is_immediate(self) -> bool:
-        """Return whether the order should trade at once; an unfilled remainder is cancelled."""
+        """Return whether the order should trade at once, so that an unfilled part is cancelled."""
         return self.type == "market" and not self.is_for_auction
 
     @property
     def limit_or_stop_price(self) -> float | None:
-        """Limit price, or else stop price, USD; None for an order at the market."""
+        """Limit price or, without one, stop price, USD; None if the order has neither."""
         return self.limit_price or self.stop_price
 
     @property
@@ -134,7 +135,7 @@ class Order:
 
 @settings_class("orders")
 class OrderSizeLimits:
-    """Smallest and largest values of an order."""
+    """Minimum and maximum values of an order."""
 
     min_fractional_value: float = setting(
         1.0, "smallest value of an order for a fraction of a share, USD", ge=0
@@ -167,31 +168,47 @@ class OrderSizeLimits:
             )
 
     def min_sent_value(self, *, is_crypto: bool, closes_position: bool) -> float:
-        """Return the smallest value at which an order may be sent, USD.
+        """Return the minimum value of an order that may be sent, USD.
 
-        The minimum applies to crypto and to fractions of a share. An order that closes a whole
-        crypto position need only exceed the dust threshold; otherwise the position could never be
-        sold. `sizing.increments.required_order_value` is the compiled form of this rule.
+        For stocks, the minimum applies to fractions of a share only. An order that closes a whole
+        crypto position need only exceed the dust threshold, because the position could otherwise
+        never be sold. `sizing.increments.required_order_value` is the compiled form of this rule.
         """
         if not is_crypto:
             return self.min_fractional_value
         return self.crypto_dust if closes_position else self.min_crypto_value
 
     def min_sized_values(self, crypto: Mask) -> Array:
-        """Return the smallest value [S] of an order at sizing, unless it closes a position, USD."""
+        """Return the minimum value of an order when it is sized, USD, [S].
+
+        It exceeds the minimum when the order is sent by a margin for price moves. It does not apply
+        to orders that close a position.
+
+        crypto: [S] true for crypto.
+        """
         return np.where(crypto, self.min_crypto_value * (1 + self.price_margin), 0.0)
 
     def dust_values(self, crypto: Mask) -> Array:
-        """Return the smallest value [S] of a position that the venue allows to close, USD."""
+        """Return the minimum value of a position that the venue allows to be closed, USD, [S].
+
+        crypto: [S] true for crypto.
+        """
         return np.where(crypto, self.crypto_dust, 0.0)
 
     @property
     def max_sized_crypto_value(self) -> float:
-        """Largest value of one crypto order at sizing, less the price margin, USD."""
+        """Maximum value of one crypto order when it is sized, USD.
+
+        It is below the maximum when the order is sent by a margin for price moves.
+        """
         return self.max_crypto_value * (1 - self.price_margin)
 
     def max_order_quantity(self, item: Instrument, price: float) -> float:
-        """Return the largest quantity of one order at a price in USD; infinite for stocks."""
+        """Return the maximum quantity of one order; infinite for stocks.
+
+        item: instrument of the order.
+        price: price of one unit, USD.
+        """
         if item.kind is not AssetClass.CRYPTO:
             return UNLIMITED_QUANTITY
         # Imported here, because readers of a journal need orders but no compiled rules of sizes.
@@ -200,14 +217,14 @@ class OrderSizeLimits:
         return max_crypto_quantity(self.max_sized_crypto_value, price)
 
     def check_increments(self, bars: Bars) -> None:
-        """Check that one increment of each crypto symbol is worth less than the largest order.
+        """Check that one increment of each crypto symbol is worth less than the maximum order.
 
         Otherwise no order for that symbol could be sent.
 
         Raises
         ------
         InputError
-            for a symbol whose increment exceeds the largest order.
+            for a symbol whose increment is worth more than the maximum order value.
         """
         for s in np.flatnonzero(bars.crypto).tolist():
             # The smallest order is one increment. If the price makes it worth more than the venue
@@ -230,11 +247,11 @@ class Fill(NamedTuple):
 
     client_order_id: client order id of the order.
     symbol: name of the symbol.
-    qty: signed quantity. The fee of a crypto purchase is paid in crypto: a second fill of the same
-        order with a negative qty at price 0.
+    qty: signed quantity. The fee of a crypto purchase is paid in crypto, and recorded as a second
+        fill of the same order, with negative `qty` and price 0.
     price: price of one unit, USD.
     fee: fee in USD.
-    at: start of the bar at whose open the order filled; for a fill within a bar, the instant at
+    at: start of the bar at whose open the order filled; if it filled within a bar, the instant at
         which that bar became known.
     equity_row_at: instant of the first account row that includes the fill; None if it is `at`. It
         differs from `at` if the account has no row at the start of the bar.
@@ -255,7 +272,7 @@ class Fill(NamedTuple):
 
 
 def open_crypto_bid_cost(orders: Iterable[Order], prices: Mapping[str, float]) -> float:
-    """Return the cost of open crypto purchases at their limit price, else last price, USD."""
+    """Return the cost of open crypto purchases, USD, at their limit price, else the last price."""
     bids = [o for o in orders if o.side == "buy" and o.instrument.kind is AssetClass.CRYPTO]
     return sum(float(o.qty) * (o.limit_price or prices.get(o.symbol, 0.0)) for o in bids)
 
@@ -263,34 +280,38 @@ def open_crypto_bid_cost(orders: Iterable[Order], prices: Mapping[str, float]) -
 def default_time_in_force(symbol: str, auction: TimeInForce | None = None) -> TimeInForce:
     """Return the time in force of our orders: `gtc` for crypto, else `auction` or `day`.
 
-    auction: auction at the start of the next bar of stocks; None without one.
+    auction: `opg` or `cls` if the next bar of stocks starts with that auction; None if it starts
+        without one.
     """
     return "gtc" if is_crypto(symbol) else auction or "day"
 
 
 @lru_cache(maxsize=1 << 12)  # a backtest converts the same positions at every bar
 def to_shortest_decimal(quantity: float) -> Decimal:
-    """Convert a float to the decimal of its shortest text: 3, not 3.0; 0.123 as written."""
+    """Convert a float to the decimal with the fewest digits that denotes it: 3, not 3.0."""
     return Decimal(int(quantity)) if quantity.is_integer() else Decimal(repr(quantity))
 
 
 def make_order_id(strategy: str, at: np.datetime64, symbol: str, leg: int, attempt: int = 0) -> str:
     """Return the client order id of an order of a strategy.
 
-    The same instant, symbol, leg and attempt give the same id, so that a decision repeated after a
-    crash sends no order twice.
+    The same arguments give the same id. A decision that is repeated after a crash therefore sends
+    no order twice.
     """
     return format_order_id(strategy, compact_text(at), symbol, leg, attempt)
 
 
 def format_order_id(strategy: str, when: str, symbol: str, leg: int, attempt: int = 0) -> str:
-    """Return the client order id for an instant already formatted as text."""
+    """Return the client order id for an instant that is already formatted as text.
+
+    when: the formatted instant.
+    """
     return f"{strategy}-{when}-{symbol}-{leg}-{attempt}"
 
 
 def parse_order_prefix(client_order_id: str) -> str:
-    """Return the prefix of a client order id: the strategy's name or order tag.
+    """Return the prefix of a client order id: the strategy's name or the configured order tag.
 
-    A prefix may contain dashes; the parts after it do not.
+    The prefix may contain dashes. The parts after it do not.
     """
     return client_order_id.rsplit("-", 4)[0]

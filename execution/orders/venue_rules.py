@@ -1,4 +1,4 @@
-"""Rules of a venue: reasons to refuse an order, and trading properties of symbols."""
+"""Rules of a venue: reasons why it refuses an order, and trading properties of symbols."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ def venue_refusal(
 
     order: order to be sent.
     asset: the venue's properties of the symbol; None if unknown.
-    account: positions and open orders; None if unknown.
-    size_limits: smallest and largest values of an order.
+    account: account with positions and open orders; None if unknown.
+    size_limits: minimum and maximum values of an order.
     at: instant at which the order is sent; None skips the check of auction times.
     """
     # The simulator applies Alpaca's rules as well, so that a backtest trades nothing that the venue
@@ -55,7 +55,11 @@ def venue_refusal(
 
 
 def _shape_refusal(order: Order, coin: bool, fraction: bool) -> str:
-    """Return why type or time in force is refused for crypto, fractions or auctions, or ""."""
+    """Return why the order type, the time in force or extended hours are not allowed, or "".
+
+    coin: true for crypto.
+    fraction: true if the quantity has a fraction of a share.
+    """
     if coin:
         sound = order.type in ("market", "limit", "stop_limit") and order.tif == "gtc"
         if sound and not order.extended_hours:
@@ -74,10 +78,11 @@ def _shape_refusal(order: Order, coin: bool, fraction: bool) -> str:
 
 
 def tick_size_refusal(order: Order) -> str:
-    """Return Alpaca's error text for a stock price off the tick, or an empty string.
+    """Return Alpaca's error text if a stock price is not on the tick grid, else an empty string.
 
-    From 1 USD on a price has at most two decimals, below it four: Rule 612 of Regulation NMS and
-    docs.alpaca.markets/docs/orders-at-alpaca. That page lacks the rule's half cents of 2026.
+    At 1 USD and above a price has at most two decimals, below 1 USD four (Rule 612 of Regulation
+    NMS; docs.alpaca.markets/docs/orders-at-alpaca). Alpaca's page does not have the half-cent ticks
+    that the rule allows from 2026 on.
     """
     if order.instrument.kind is AssetClass.CRYPTO:
         return ""
@@ -94,7 +99,11 @@ def tick_size_refusal(order: Order) -> str:
 
 
 def _asset_refusal(order: Order, coin: bool, fraction: bool, asset: Asset) -> str:
-    """Return why the asset does not allow the fraction, the short or the quantity, or ""."""
+    """Return why the asset cannot be traded in this quantity or sold short, or "".
+
+    coin: true for crypto.
+    fraction: true if the quantity has a fraction of a share.
+    """
     opens_short = order.side == "sell" and not order.reduces and not coin
     if not asset.tradable:
         return f"{order.symbol} is not tradable now"
@@ -115,7 +124,11 @@ def _asset_refusal(order: Order, coin: bool, fraction: bool, asset: Asset) -> st
 def _account_refusal(
     order: Order, coin: bool, fraction: bool, account: AccountSnapshot, terms: OrderSizeLimits
 ) -> str:
-    """Return why value, open orders or position do not allow the order, or ""."""
+    """Return why the account's order value, open orders or position rule the order out, or "".
+
+    coin: true for crypto.
+    fraction: true if the quantity has a fraction of a share.
+    """
     held = account.positions.get(order.symbol, _NOTHING)
     change = order.signed_qty
     closes = change == -held
@@ -146,7 +159,12 @@ def _account_refusal(
 def _value_refusal(
     order: Order, coin: bool, closes: bool, price: float | None, terms: OrderSizeLimits
 ) -> str:
-    """Return why the value of a crypto order or of a fraction of a share is refused, or ""."""
+    """Return why the value of a crypto order or a fractional share order is not allowed, or "".
+
+    coin: true for crypto.
+    closes: true if the order closes the whole position.
+    price: price of one unit, USD; None if unknown.
+    """
     if price is None:
         return ""
     worth = order.qty * Decimal(repr(price))
@@ -175,7 +193,7 @@ def _value_refusal(
 
 
 def _would_trade_together(order: Order, other: Order) -> bool:
-    """Return whether two orders of one account would trade with each other."""
+    """Return whether two orders of the same account could trade with each other."""
     if order.side == other.side:
         return False
     # The venue refuses opposite open orders that would meet, on paper accounts too. A market order
@@ -189,7 +207,7 @@ def _would_trade_together(order: Order, other: Order) -> bool:
 
 
 class VenueRules:
-    """The venue's trading properties of symbols, queried once a day."""
+    """The venue's trading properties of symbols, which are queried once a day."""
 
     def __init__(self, broker: Broker) -> None:
         self._broker = broker
@@ -199,8 +217,8 @@ class VenueRules:
     def apply(self, bars: Bars, now: np.datetime64, increments: IncrementSource) -> Bars:
         """Return the panel with the venue's trading properties of its symbols.
 
-        increments: `broker` takes the venue's quantity increments of crypto, `original` keeps the
-            panel's.
+        increments: `broker` uses the venue's quantity increments of crypto, `original` keeps those
+            of the panel.
         """
         request = now.astype("datetime64[D]"), bars.symbols
         if request != self._read_for:
@@ -218,8 +236,8 @@ def with_venue_rules(
     A symbol that the venue does not know is not tradable.
 
     assets: properties by symbol; None for a symbol that the venue does not know.
-    increments: `broker` takes the venue's quantity increments of crypto, `original` keeps the
-        panel's.
+    increments: `broker` uses the venue's quantity increments of crypto, `original` keeps those of
+        the panel.
     """
     items = []
     for item in bars.instruments:

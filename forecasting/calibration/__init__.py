@@ -1,1 +1,4 @@
-"""Calibration of a forecaster's quantiles by realised outcomes: deviation, shape and median."""
+"""Calibration of a forecaster's quantiles by realised outcomes.
+
+The median, the standard deviation and the shape of the quantiles are calibrated.
+"""

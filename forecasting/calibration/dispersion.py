@@ -1,7 +1,7 @@
 """Dispersion of calibrated forecasts: a variance regression, corrections, and residual quantiles.
 
-n rows (forecasts of all symbols of one asset class with known outcomes), H steps, K trailing
-averages of variance, Q levels.
+Dimensions: n rows (forecasts of all symbols of one asset class with known outcomes), H steps, K
+trailing averages of variance, Q quantile levels.
 """
 
 from __future__ import annotations
@@ -32,18 +32,17 @@ PRIOR_WEIGHT_SUM = 0.9 - 0.2 * np.log(STEP_NUMBERS) / np.log(HORIZON)
 
 @dataclass(frozen=True, eq=False, slots=True)
 class CalibrationSample:
-    """Regression inputs of n forecasts, all known at issue.
+    """Regression inputs of n forecasts, all known when the forecasts were issued.
 
     log_past_variances: [n, K] log of trailing averages of the variance per bar, deseasonalised by
-        the
-        intraday pattern.
-    base_log_variance: [n, H] log of the base forecast's variance per bar over each horizon,
+        the intraday pattern.
+    base_log_variance: [n, H] log of the base forecast's variance per bar up to each step,
         deseasonalised.
     median: [n, H] median log return of the base forecast after each step.
     intraday_factor: [n, H] cumulative sum of the intraday pattern over the steps.
     slot_of_day: [n] intraday slot of the issuing bar.
     symbol_index: [n] index of the symbol within its asset class.
-    instant_index: [n] index of the issuing bar's instant on the class's clock.
+    instant_index: [n] index of the issuing bar's instant on the trading clock of the asset class.
     """
 
     log_past_variances: Array
@@ -59,11 +58,12 @@ class CalibrationSample:
 class Dispersion:
     """A fitted model of the standard deviation and shape of log returns after each step.
 
-    regression_weights: [K + 2, H] regression weights of the intercept and of each log variance.
-    upper_half_quantiles: [H, 10] standardised quantiles above the median; the shape is symmetric.
-    hour_correction: [slots, H] log of the deviation's correction by intraday slot.
-    regime_correction: [5, H] log of the correction by volatility regime.
-    symbol_correction: [S, H] log of the correction by symbol.
+    regression_weights: [K + 2, H] intercept, and regression weight of each log variance.
+    upper_half_quantiles: [H, 10] standardised quantiles above the median; those below it are their
+        negatives.
+    hour_correction: [slots, H] log of the factor on the deviation by intraday slot.
+    regime_correction: [5, H] log of the factor on the deviation by volatility regime.
+    symbol_correction: [S, H] log of the factor on the deviation by symbol.
     regime_edges: [4, H] boundaries between regimes: log variance per bar, relative to the symbol's
         median.
     median_log_variance: [S, H] median log variance per bar of each symbol.
@@ -91,7 +91,7 @@ class Dispersion:
 
     @property
     def standardised_quantiles(self) -> Array:
-        """Standardised quantiles [H, Q]: of the log return over its standard deviation."""
+        """Quantiles of the log return divided by its standard deviation, [H, Q]."""
         median = np.zeros((len(self.upper_half_quantiles), 1))
         return np.concatenate(
             [-self.upper_half_quantiles[:, ::-1], median, self.upper_half_quantiles], axis=1
@@ -105,10 +105,10 @@ def fit_dispersion(
     slot_count: int,
     symbol_count: int,
 ) -> tuple[Dispersion, Array]:
-    """Fit a `Dispersion` to known outcomes; return it and its deviations of the sample, [n, H].
+    """Fit a `Dispersion` to known outcomes; return it, and its deviations for the sample, [n, H].
 
     sample: regression inputs of the n forecasts.
-    variance: [n, H] realised variance after each step; NaN where the outcome is not known yet.
+    variance: [n, H] realised variance up to each step; NaN where the outcome is not known yet.
     log_return: [n, H] realised log return after each step; NaN where the outcome is not known yet.
     slot_count: number of intraday slots.
     symbol_count: number of symbols in the class.
@@ -151,9 +151,11 @@ def fit_dispersion(
 
 
 def _regression_weights(sample: CalibrationSample, target: Array) -> Array:
-    """Return intercept and weights [K + 2, H] for the target [n, H], by ridge regression.
+    """Return intercept and weights [K + 2, H] of a ridge regression of the target.
 
-    The ridge shrinks the weights towards the trailing averages alone.
+    The ridge penalty shrinks the weights towards an average of the trailing variances alone.
+
+    target: [n, H] log of the realised variance per bar, deseasonalised; NaN where it is not known.
     """
     import sklearn
     from sklearn.linear_model import Ridge
@@ -183,7 +185,12 @@ def _regression_weights(sample: CalibrationSample, target: Array) -> Array:
 
 @compiled
 def _level(past_variance: Array, base: Array, weights: Array) -> Matrix:
-    """Return the deseasonalised log variance per bar [n, H] before corrections."""
+    """Return the predicted log variance per bar [n, H], deseasonalised and before corrections.
+
+    past_variance: [n, K] log of trailing averages.
+    base: [n, H] log of the base forecast's variance.
+    weights: [K + 2, H] intercept and regression weights.
+    """
     # A matrix product would sum in an order that depends on the number of rows.
     out = np.empty(base.shape)
     for row in range(len(base)):
@@ -196,20 +203,32 @@ def _level(past_variance: Array, base: Array, weights: Array) -> Matrix:
 
 
 def _regime(relative: Array, edges: Array) -> Index:
-    """Return the number of edges [E, H] below each level [n, H] relative to the symbol's median."""
+    """Return the volatility regime of each forecast and step: the number of edges below it, [n, H].
+
+    relative: [n, H] log variance per bar, relative to the symbol's median.
+    edges: [E, H] boundaries between regimes.
+    """
     above = sum((relative > edge).view(np.int8) for edge in edges)
     return np.asarray(above, dtype=np.int64)
 
 
 def _of_rows(table: Array, group: Index) -> Array:
-    """Return the entries [n, H] of a table [G, H] for each row's group [n] or [n, H]."""
+    """Return the table entry of each row's group, [n, H].
+
+    table: [G, H] one entry per group and step.
+    group: [n] or [n, H] group of each row.
+    """
     return np.asarray(table[group] if group.ndim == 1 else table[group, np.arange(HORIZON)])
 
 
 def _medians_by_symbol(values: Array, symbol: Index, symbols: int) -> Array:
-    """Return each symbol's median [S, H] of values [n, H].
+    """Return the median of each symbol's values, [S, H].
 
     A symbol without values gets the median over all symbols.
+
+    values: [n, H]; NaN is ignored.
+    symbol: [n] index of each row's symbol.
+    symbols: number of symbols, S.
     """
     import pandas as pd
 
@@ -223,9 +242,12 @@ def _medians_by_symbol(values: Array, symbol: Index, symbols: int) -> Array:
 
 
 def _quantiles(values: Array, at: Array) -> Array:
-    """Return quantiles [H, A] of the finite values [n, H], linear between order statistics.
+    """Return quantiles of the finite values of each step, interpolated linearly, [H, A].
 
     A step without finite values has quantiles of 0.
+
+    values: [n, H].
+    at: [A] quantile levels.
     """
     out = np.zeros((HORIZON, len(at)))
     for h, column in enumerate(np.ascontiguousarray(values.T)):
@@ -236,18 +258,21 @@ def _quantiles(values: Array, at: Array) -> Array:
 
 
 def _distinct_instants(instant: Index, known: Mask) -> Index:
-    """Return the number of distinct instants with a known outcome at each step, [H].
+    """Return the number of distinct instants of issue with a known outcome, for each step, [H].
 
-    instant: [n] instant of each row; known: [n, H] whether its outcome is known.
+    instant: [n] instant of each row.
+    known: [n, H] true if the row's outcome is known.
     """
     return np.array([np.count_nonzero(np.bincount(instant[rows])) for rows in known.T])
 
 
 def _group_logs(size: Array, known: Mask, group: Index, groups: int, instants: Index) -> Array:
-    """Return the log ratio of each group's mean size to the overall mean, [G, H], shrunk to zero.
+    """Return the log of each group's mean size relative to the overall mean, [G, H].
 
-    size: [n, H] absolute return over its deviation; 0 where it is unknown.
-    known: [n, H] whether the outcome is known.
+    The logs are shrunk towards 0, most for groups with few data.
+
+    size: [n, H] absolute return divided by its deviation; 0 where it is unknown.
+    known: [n, H] true if the outcome is known.
     group: [n] or [n, H] group number of each row, below `groups` = G.
     instants: [H] number of distinct instants with a known outcome.
     """
@@ -267,10 +292,12 @@ def _group_logs(size: Array, known: Mask, group: Index, groups: int, instants: I
 
 
 def _upper_half(size: Array, instants: Index) -> Array:
-    """Return quantiles [H, 10] of |return| / deviation [n, H], shrunk to a Student-t(5).
+    """Return the upper-half quantiles of the standardised return, [H, 10].
 
-    The Student-t is scaled to the root mean square of the data, or to one in a step without data.
+    The quantiles are shrunk towards those of a Student-t(5), most where data are few. The Student-t
+    is scaled to the root mean square of the data, or to one in a step without data.
 
+    size: [n, H] absolute return divided by its deviation; NaN where it is unknown.
     instants: [H] number of distinct instants with a known outcome.
     """
     known = np.isfinite(size)

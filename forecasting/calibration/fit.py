@@ -1,8 +1,9 @@
-"""The weekly calibration of an asset class, fitted to the last bars of its symbols only.
+"""The weekly calibration of an asset class, fitted to the last bars of its own symbols.
 
-The slope of a median is that of realised on forecast returns, pooled over the symbols of a class.
-Its standard error allows for returns that move together. The persistence of a median is its own
-autocorrelation, which is free of the noise in returns (Gârleanu and Pedersen 2013).
+Medians are shrunk by the slope of a regression of realised on forecast returns, pooled over the
+symbols of a class. The standard error of the slope allows for returns that move together. The
+persistence of a median is its autocorrelation, which the noise in returns does not affect (Gârleanu
+and Pedersen 2013).
 
 S symbols, n rows, H steps.
 """
@@ -39,11 +40,11 @@ class CalibrationFit:
     intraday_pattern: [K] intraday pattern: variance per bar by slot, in multiples of the day's
         mean.
     dispersion: model of the standard deviation and shape of log returns.
-    median_slopes: [H] shrinkage factor on the base forecast's median at each step.
-    first_bars: [S] index of the first own bar of each symbol that the fit uses.
+    median_slopes: [H] factor by which the base forecast's median is multiplied at each step.
+    first_bars: [S] index of the first bar that the fit uses, among each symbol's bars.
     persistence: lag-1 autocorrelation of the base forecast's first-step median.
     skill: conservative estimate of the first step's information coefficient: root mean square of
-        the shrunk median over that of the returns.
+        the shrunk median divided by that of the returns.
     """
 
     intraday_pattern: Array
@@ -58,7 +59,7 @@ class CalibrationFit:
 
         history: bars and base forecasts of the class.
         member: [n] index of each forecast's symbol in the class, nondecreasing.
-        last: [n] index of the issuing bar among the symbol's own bars, increasing within a symbol.
+        last: [n] index of the issuing bar among the symbol's bars, increasing within a symbol.
         """
         sample = build_sample(history, self.first_bars, member, last, self.intraday_pattern)
         return self.median_slopes * sample.median, self.dispersion.predict_deviation(sample)
@@ -71,8 +72,9 @@ def fit_calibration(
 
     history: bars and base forecasts of the class.
     week: start of the week, Friday 16:00 New York; later bars are not used.
-    window: number of each symbol's own bars in the fit.
-    confidence: number of standard errors by which a median's slope must exceed zero to count.
+    window: number of each symbol's bars in the fit.
+    confidence: number of standard errors by which a median's slope must exceed zero for the median
+        to be used.
     """
     slots = history.slot_count
     ends = history.count_known_bars(week)
@@ -105,7 +107,12 @@ def fit_calibration(
 
 
 def _slopes(sample: CalibrationSample, deviation: Array, move: Array, confidence: float) -> Array:
-    """Return the shrinkage factor on the base forecast's median at each step, [H]."""
+    """Return the factor by which the base forecast's median is multiplied at each step, [H].
+
+    deviation: [n, H] calibrated standard deviation of the log return.
+    move: [n, H] realised log return; NaN where it is not known.
+    confidence: number of standard errors that are subtracted from each slope.
+    """
     slopes = np.zeros(HORIZON)
     forecasts = (sample.median / deviation).T
     realised = (move / deviation).T
@@ -119,15 +126,20 @@ def _slopes(sample: CalibrationSample, deviation: Array, move: Array, confidence
 
 
 def _first_step_size(values: Array, deviation: Array) -> float:
-    """Return the root mean square of the first step's values [n, H], in units of its deviation."""
+    """Return the root mean square of the first step's values, in units of their deviation.
+
+    values, deviation: [n, H].
+    """
     finite = (values[:, 0] / deviation[:, 0])[np.isfinite(values[:, 0])]
     return float(np.sqrt(np.mean(finite**2))) if len(finite) else 0.0
 
 
 def _thinned(starts: Index, ends: Index) -> tuple[Index, Index]:
-    """Return the symbol [n] and own bar [n] of every k-th bar from starts [S] to ends - 1 [S].
+    """Return every k-th bar of each symbol, as symbol indices [n] and bar indices [n].
 
-    The stride k leaves about `MAX_FIT_FORECASTS` bars.
+    The stride k is chosen so that about `MAX_FIT_FORECASTS` bars are left.
+
+    starts, ends: [S] first bar of each symbol, and end of its bars (exclusive).
     """
     counts = np.maximum(ends - starts, 0)
     stride = max(-(-int(counts.sum()) // MAX_FIT_FORECASTS), 1)
@@ -146,12 +158,13 @@ def estimate_shrinkage(
 ) -> float:
     """Estimate the shrinkage factor of a median, from 0 to 1.
 
-    It is the slope of realised on forecast returns through the origin, less `confidence` standard
-    errors, so that only the significant part of a slope counts. It is 0 with too few instants.
+    The factor is the slope of a regression of realised on forecast returns through the origin, less
+    `confidence` standard errors. Only the significant part of the slope counts in this way. The
+    factor is 0 if there are too few instants.
 
     forecast, realised: [n] returns of all symbols, in units of their volatility.
     instant: [n] index of the bar at which each forecast was issued.
-    overlap: number of bars in a forecast's interval.
+    overlap: number of bars that a forecast covers.
     confidence: number of standard errors that are subtracted from the slope.
     """
     if not len(forecast):
@@ -180,7 +193,7 @@ def estimate_shrinkage(
 def autocorrelation(series: Sequence[Array]) -> float:
     """Return the pooled lag-1 autocorrelation of several series around zero, 0 … 0.99.
 
-    It is 0 if all series are empty or zero.
+    The result is 0 if all series are empty or zero.
     """
     square = sum(float(part[:-1] @ part[:-1]) for part in series)
     if square <= 0:

@@ -1,4 +1,4 @@
-"""A disk cache of calibration fits, addressed by the digests of their inputs.
+"""A disk cache of calibration fits, whose keys are digests of the fits' inputs.
 
     FOLDER/<digest of the fitting code>/<digest of base forecasts, settings, bars>.fit
 
@@ -32,7 +32,7 @@ _FIT = tuple(field.name for field in fields(CalibrationFit) if field.name != "di
 
 @dataclass(frozen=True, slots=True)
 class FitStore:
-    """A folder of calibration fits; fits are not stored if it is not writable.
+    """A folder of calibration fits; if it is not writable, no fits are stored.
 
     folder: path of the folder.
     """
@@ -40,7 +40,7 @@ class FitStore:
     folder: Path
 
     def get(self, key: str) -> CalibrationFit | None:
-        """Return the fit stored under a key, or None if its file is missing or damaged."""
+        """Return the fit stored under a key; None if its file is missing or damaged."""
         path = self._path(key)
         try:
             table = _arrays_in(path.read_bytes())
@@ -54,7 +54,7 @@ class FitStore:
         return CalibrationFit(dispersion=dispersion, persistence=persistence, skill=skill, **table)
 
     def put(self, key: str, fit: CalibrationFit) -> None:
-        """Store a fit under a key, atomically. A write error is only logged."""
+        """Store a fit under a key, atomically; a write error is only logged."""
         table = {name: getattr(fit, name) for name in _FIT}
         table |= {name: getattr(fit.dispersion, name) for name in _DISPERSION}
         path = self._path(key)
@@ -77,7 +77,10 @@ def _content_of(table: dict[str, np.ndarray]) -> bytes:
 
 
 def _arrays_in(content: bytes) -> dict[str, Any]:
-    """Return the arrays of a file, by name. Raises ValueError if its checksum does not match."""
+    """Return the arrays in the content of a file, by name.
+
+    Raises ValueError if the checksum does not match.
+    """
     whole = content[:-_CHECKSUM]
     if zlib.crc32(whole).to_bytes(_CHECKSUM, "big") != content[-_CHECKSUM:]:
         raise ValueError("checksum does not match the content")
@@ -92,7 +95,7 @@ def _arrays_in(content: bytes) -> dict[str, Any]:
 
 @cache
 def code_digest() -> str:
-    """Return the digest of the source files that a fit depends on."""
+    """Return the digest of the source files on which a fit depends."""
     room = Path(__file__).resolve().parent
     root = room.parent.parent
     beyond = ("forecasting/forecast.py", "forecasting/moments.py", "trainingdata/timeframe.py")

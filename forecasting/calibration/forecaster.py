@@ -1,17 +1,21 @@
 """Weekly calibration of any forecaster's quantiles by realised outcomes.
 
 Each asset class is fitted every Friday at 16:00 New York, to the last 3,000 bars of each of its
-symbols. The forecasts of the following week use this fit, whenever a run started. For each step
+symbols. The forecasts of the following week use this fit, whenever a run starts. A fit has four
+parts for each step:
 
 1. deviation: the log of the realised variance is regressed on the logs of the base forecast's
-    variance and of trailing averages (`variance`), all deseasonalised by the intraday pattern;
-    a ridge penalty shrinks towards the averages alone;
-2. corrections by intraday slot, volatility regime and symbol, each weighted by its data;
+    variance and of trailing averages (`variance`), all deseasonalised by the intraday pattern.
+    A ridge penalty shrinks the weights towards those of the trailing averages alone;
+2. corrections of the deviation by intraday slot, volatility regime and symbol, each shrunk where
+    data are few;
 3. shape: quantiles of the residuals, pooled and symmetric, shrunk to a Student-t(5) where data
     are few;
 4. median: the base forecast's median times its shrinkage factor (`fit`).
 
-Quantile = price · exp(median + deviation · shape). S symbols, N windows, H steps, Q levels.
+Quantile = price · exp(median + deviation · shape).
+
+Dimensions: S symbols, N windows, H steps, Q quantile levels.
 """
 
 from __future__ import annotations
@@ -55,10 +59,13 @@ MAX_CACHED_FITS = 64  # maximum number of fits in memory
 
 @runtime_checkable
 class HasLogMoments(Protocol):
-    """Interface of a forecaster that provides moments of forecasts without their quantiles."""
+    """Interface of a forecaster that provides moments of its forecasts without the quantiles."""
 
     def log_moments(self, bars: Bars, since: Instants, progress: Progress) -> LogMoments:
-        """Return moments for each symbol's bars from `since` [S] on, and its last bar before."""
+        """Return moments of the forecasts at each symbol's bars from `since` [S] on.
+
+        The forecast at each symbol's last bar before `since` is included.
+        """
         ...
 
 
@@ -68,8 +75,8 @@ class CalibratedForecaster:
 
     base: base forecaster.
     settings: settings of the calibration.
-    fit_store: disk cache of fits; None: no cache. It is used only if the base forecasts name a
-        source, which must cover all their inputs other than the bars of the class.
+    fit_store: disk cache of fits; None for no cache. It is used only if the base forecasts have a
+        source digest, which must cover all their inputs other than the bars of the asset class.
     """
 
     base: Forecaster
@@ -84,7 +91,9 @@ class CalibratedForecaster:
     def forecast(
         self, bars: Bars, since: np.datetime64 | Instants, progress: Progress = no_progress
     ) -> ForecastTable:
-        """Return calibrated forecasts for each symbol's bars from `since` on, and its last before.
+        """Return calibrated forecasts at each symbol's bars from `since` on.
+
+        The forecast at each symbol's last bar before `since` is included.
 
         since: one instant for all symbols, or one per symbol, [S].
         """
@@ -133,7 +142,11 @@ class CalibratedForecaster:
     def _fitted(
         self, source: str, kind: AssetClass, history: ClassHistory, windows: Windows, rows: Index
     ) -> _Taught:
-        """Fit a week, and apply the fit to the class's windows of that week."""
+        """Fit the calibration of one week, and apply it to the class's windows issued in that week.
+
+        source: source digest of the base forecasts.
+        rows: indices of those windows.
+        """
         friday = last_fridays(windows.issued_at[rows[:1]])[0]
         key = source, history.fit_key(friday)
         fit = self._fit(key, kind, history, friday)
@@ -143,7 +156,10 @@ class CalibratedForecaster:
     def _raw(
         self, bars: Bars, classes: Sequence[ClassHistory], since: Instants, progress: Progress
     ) -> LogMoments:
-        """Return the base forecasts from `since` [S] on, and earlier ones if a fit needs them."""
+        """Return the base forecasts from `since` [S] on.
+
+        If a fit that is not in memory needs them, earlier forecasts are included.
+        """
         # Fits need far older forecasts than the requested ones. If all fits are in memory, an
         # hourly run forecasts the last bars alone.
         latest = next(reversed(self._fits), None)
@@ -182,7 +198,10 @@ class CalibratedForecaster:
         self._fits[key] = fit
 
     def _knows_all(self, classes: Sequence[ClassHistory], since: Instants, source: str) -> bool:
-        """Return whether all fits of a source are in memory for forecasts from `since` [S] on."""
+        """Return whether all fits that forecasts from `since` [S] on need are in memory.
+
+        source: source digest of the base forecasts.
+        """
         for history in classes:
             weeks: set[np.datetime64] = set()
             for s, times in history.bar_times():
@@ -194,7 +213,10 @@ class CalibratedForecaster:
     def _learned_since(
         self, bars: Bars, classes: Sequence[ClassHistory], since: Instants
     ) -> Instants:
-        """Return the instant of each symbol's first bar in the first fit of its class, [S]."""
+        """Return the instant of each symbol's earliest bar that a needed fit uses, [S].
+
+        since: [S] first instant of the requested forecasts.
+        """
         begin = np.full(len(since), bars.last_instant)
         for history in classes:
             own = [(s, times) for s, times in history.bar_times() if len(times)]
@@ -211,7 +233,10 @@ class CalibratedForecaster:
 
 
 def _answered(windows: Windows, since: Instants) -> Index:
-    """Return the indices of windows from `since` [S] on, and of each symbol's last one before."""
+    """Return the indices of the windows that were requested.
+
+    These are the windows from `since` [S] on, and each symbol's last window before.
+    """
     # The base forecasts also include earlier windows, for fits.
     parts = []
     for rows, begin in zip(windows.slices_by_symbol(), since, strict=True):

@@ -1,6 +1,7 @@
-"""Bars and base forecasts of an asset class: data known at each bar, and later outcomes.
+"""Bars and base forecasts of an asset class: regression inputs known at each bar, and outcomes.
 
-S symbols, M bars of all symbols, N base forecasts, n rows, H steps, K trailing averages.
+Dimensions: S symbols, M bars of all symbols, N base forecasts, n rows, H steps, K trailing
+averages.
 """
 
 from __future__ import annotations
@@ -46,21 +47,20 @@ class ClassHistory:
     bar_offsets: [S + 1] position of each symbol's first bar.
     times: [M] instant at which each bar became known.
     cumulative_digests: [M + 1, 2] cumulative digests of the preceding bars; the digest of a range
-        is a
-        difference of two.
+        of bars is the difference of two of them.
     log_close: [M] log of the close.
     variance: [M] variance of each bar's log return.
-    slots: [T, 1 + H] intraday slot of the bar at each instant of the class's clock, and of the next
+    slots: [T, 1 + H] intraday slot of the bar at each instant of the trading clock, and of the next
         H bars.
     clock_index: [M] index of each bar's instant on that clock.
-    first_forecast_bar: [S] index of the own bar with each symbol's first base forecast.
-    forecast_offsets: [S] position of each symbol's first base forecast; every later bar has a
-        forecast, too.
-    median, log_variance: [N, H] median and log variance of the base forecasts' log returns, for all
-        asset classes.
-    first_step_ratio: [N] median of the first step over its deviation. It is 0 without a forecast,
-        for
-        another class, and for a symbol that does not move, whose ratio is rounding error.
+    first_forecast_bar: [S] index of the bar with the first base forecast, among each symbol's bars.
+    forecast_offsets: [S] position of each symbol's first base forecast; every later bar of the
+        symbol has a forecast too.
+    median, log_variance: [N, H] median and log variance of the log return in each base forecast,
+        for all asset classes.
+    first_step_ratio: [N] median of the first step divided by its deviation. It is 0 without a
+        forecast, for another asset class, and for a symbol whose price does not move, because its
+        ratio would be rounding error.
     """
 
     kind: AssetClass
@@ -164,12 +164,12 @@ class ClassHistory:
         return ((s, self.times[first:stop]) for s, first, stop in spans)
 
     def count_known_bars(self, now: np.datetime64) -> Index:
-        """Return the number of each symbol's own bars that were known at an instant, [S]."""
+        """Return the number of each symbol's bars that were known at an instant, [S]."""
         counts = [np.searchsorted(own, now, side="right") for _, own in self.bar_times()]
         return np.array(counts, dtype=np.int64)
 
     def fit_key(self, week: np.datetime64) -> str:
-        """Return the digest of the bars known at the start of a week, which identifies its fit."""
+        """Return the digest of the bars known at the start of a week, the key of its fit."""
         # The numbers of bars are part of it, because a fit states the first own bar of its
         # averages.
         ends = self.count_known_bars(week)
@@ -181,7 +181,10 @@ class ClassHistory:
         return hashlib.sha256(what + bars.tobytes()).hexdigest()
 
     def first_step_ratios(self, starts: Index, stops: Index) -> list[Array]:
-        """Return each symbol's `first_step_ratio` values at its bars starts [S] … stops - 1 [S]."""
+        """Return the `first_step_ratio` values in a range of each symbol's bars.
+
+        starts, stops: [S] first bar of each symbol, and end of its bars (exclusive).
+        """
         rows = self.forecast_offsets - self.first_forecast_bar
         spans = zip(
             rows + np.maximum(starts, self.first_forecast_bar),
@@ -194,12 +197,12 @@ class ClassHistory:
 def build_sample(
     history: ClassHistory, since: Index, member: Index, last: Index, pattern: Array
 ) -> CalibrationSample:
-    """Build the regression inputs of n forecasts from data known at issue.
+    """Build the regression inputs of n forecasts from data known when they were issued.
 
     history: bars and base forecasts of the asset class.
-    since: [S] index of each symbol's first own bar in the trailing averages.
+    since: [S] index of each symbol's first bar in the trailing averages.
     member: [n] index of each forecast's symbol in the class, nondecreasing.
-    last: [n] index of the issuing bar among the symbol's own bars, increasing within a symbol.
+    last: [n] index of the issuing bar among the symbol's bars, increasing within a symbol.
     pattern: [K] intraday pattern: relative variance per bar by slot.
     """
     # The averages use no bar before `since`: the result is a function of the last bars, whatever
@@ -234,7 +237,7 @@ def compute_outcomes(
     """Return the realised log return and variance after each step of n forecasts, each [n, H].
 
     member, last: [n] index of each forecast's symbol, and of its issuing bar among the symbol's
-        own bars.
+        bars.
     ends: [S] number of known bars of each symbol; later outcomes are NaN.
     """
     issued = history.bar_offsets[member] + last
@@ -245,7 +248,11 @@ def compute_outcomes(
 
 
 def _digests(times: Instants, values: Array) -> WindowKeys:
-    """Return two 64-bit digests of each bar, [N, 2], from its instant [N] and its values [N, 5]."""
+    """Return two 64-bit digests of each bar, [N, 2].
+
+    times: [N] instants of the bars.
+    values: [N, 5] values of the bars.
+    """
     lanes = []
     for seed in DIGEST_SEEDS:
         digest = mix_bits(times.astype("datetime64[ns]").view(np.uint64) ^ np.uint64(seed))

@@ -1,4 +1,4 @@
-"""Settings of calibration."""
+"""Settings of the calibration of forecasts."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from foundation.settings import setting, settings_class
 
 @settings_class("forecaster.calibration")
 class CalibrationSettings:
-    """Settings of calibration: the history, and the confidence required to use median forecasts."""
+    """Settings of calibration: length of the history, and confidence needed to use medians."""
 
     window: int = setting(3000, "number of a symbol's bars used for calibration", ge=100)
     confidence: float = setting(

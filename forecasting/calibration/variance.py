@@ -1,8 +1,8 @@
-"""Volatility estimates from bars: range and gap, by intraday slot, over several windows.
+"""Variance estimates from bars: by range and gap, by intraday slot, over several windows.
 
 The variance of a bar is computed from its range (Parkinson 1980) and its gap. It is deseasonalised
-by the intraday pattern (Andersen and Bollerslev 1997). Averages over several trailing windows are
-used together (Corsi 2009).
+by the intraday pattern (Andersen and Bollerslev 1997). Its averages over several trailing windows
+are used together (Corsi 2009).
 """
 
 from __future__ import annotations
@@ -121,9 +121,11 @@ def trailing_variance_averages(
 def _by_instant(
     variance: Array, slots: Slots, columns: Index, bounds: Index, size: int
 ) -> tuple[Array, Index, Index]:
-    """Return the sum of relative variances, the number of symbols, and the slot at each instant.
+    """Aggregate the bars of all symbols by instant.
 
-    Symbols with fewer than `LOCAL_WINDOW_BARS` bars are skipped.
+    Returns, for each instant, the sum of the bars' relative variances, the number of symbols and
+    the intraday slot. A bar's relative variance is its variance divided by the mean of its
+    neighbours. Symbols with fewer than `LOCAL_WINDOW_BARS` bars are skipped.
     """
     total = np.zeros(size)
     symbols = np.zeros(size, dtype=np.int64)

@@ -1,7 +1,7 @@
-"""Pre-augmentations: transforms of a window for the model, and their inverses.
+"""Pre-augmentations: transforms of a window of closes for the model, and their inverses.
 
 The inverse is exact. At each bar and step the transform is an increasing function of the price, so
-that quantiles map to quantiles. B windows of L bars, H steps, Q levels.
+that quantiles map to quantiles. Dimensions: B windows of L bars, H steps, Q quantile levels.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Chronos-2 forecasts with a disk cache: cached ones are read, missing ones are computed."""
+"""Chronos-2 forecasts with a disk cache: cached forecasts are read, missing ones are computed."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Prediction:
 
     window_indices: [n] indices of the windows.
     quantiles: [n, H, Q] float32 price quantiles in USD.
-    specification: inputs and computation that were actually used, other than bars.
+    specification: all inputs other than bars, and the computation, that were actually used.
     """
 
     window_indices: Index
@@ -48,7 +48,7 @@ class Prediction:
 
     @classmethod
     def empty(cls, specification: Mapping[str, Any]) -> Prediction:
-        """Return a prediction without forecasts, which announces the specification of others."""
+        """Return a prediction without forecasts, which states the specification of later ones."""
         values = np.empty((0, HORIZON, len(LEVELS)), dtype=np.float32)
         return cls(np.empty(0, dtype=np.int64), values, specification)
 
@@ -69,9 +69,10 @@ def predict_locally(
     profile: Profile,
     progress: Progress,
 ) -> Generator[Prediction, None, None]:
-    """Compute forecasts in this process, one portion at a time; all windows use one model profile.
+    """Compute forecasts in this process; yield them one portion of windows at a time.
 
-    The first item has no forecasts and only carries the specification.
+    All windows use the same model profile. The first item has no forecasts and only carries the
+    specification.
 
     portions: indices [n] of the windows of each portion.
     progress: callback with the number of computed windows and the total.
@@ -88,8 +89,8 @@ class CachedForecaster:
     """A Chronos-2 forecaster with a disk cache.
 
     forecaster: Chronos-2 forecaster.
-    folder: folder of the cache, with a partition for each specification.
-    predictor: function that computes missing forecasts; by default in this process.
+    folder: folder of the cache, with a subfolder for each specification.
+    predictor: function that computes missing forecasts; the default computes them in this process.
     """
 
     forecaster: Chronos2Forecaster
@@ -102,9 +103,9 @@ class CachedForecaster:
 
     @property
     def fits_folder(self) -> Path | None:
-        """Folder of calibration fits to these forecasts; None if fits must not be cached.
+        """Folder for calibration fits to these forecasts; None if fits must not be cached.
 
-        A fit's key does not tell which of several profiles belongs to which symbol, so fits are not
+        The key of a fit does not contain which symbol has which profile. Fits are therefore not
         cached if symbols have their own settings.
         """
         return None if self.forecaster.symbol_settings else self.folder / FITS_FOLDER
@@ -112,7 +113,7 @@ class CachedForecaster:
     def forecast(
         self, bars: Bars, since: np.datetime64 | Instants, progress: Progress = no_progress
     ) -> ForecastTable:
-        """Return forecasts from the cache; compute and cache missing ones, a portion at a time."""
+        """Return forecasts from the cache; missing ones are computed in portions and cached."""
         return self._table(bars, self.forecaster.build_windows(bars, since), progress)
 
     def forecast_by_month(
@@ -140,9 +141,12 @@ class CachedForecaster:
     def _complete(
         self, what: str | None, symbols: tuple[str, ...], windows: Windows, progress: Progress
     ) -> tuple[Array32, str]:
-        """Return the moments [N, 2, H] or quantiles [N, H, Q] of windows, and their source digest.
+        """Return the forecasts of windows from the cache, and their source digest.
 
-        what: `moments` or `quantiles`; None: only fill the cache.
+        Missing forecasts are computed and cached first.
+
+        what: `moments` [N, 2, H] or `quantiles` [N, H, Q], the part of each forecast that is
+            returned; None only fills the cache.
         """
         keys = windows.content_keys()
         out = empty_array(len(windows), *PART_SHAPES[what]) if what else empty_array(0)
@@ -157,12 +161,12 @@ class CachedForecaster:
 
 @dataclass(eq=False, slots=True)
 class _Part:
-    """The windows of one profile, with the state of reading and computing their forecasts.
+    """The windows of one profile, and which of their forecasts are read or computed so far.
 
     window_indices: [n] indices of the profile's windows among all N windows, increasing.
-    part_name: requested part of each forecast, `moments` or `quantiles`; None: none.
-    output: [N, …] array into which the requested part is written.
-    is_missing: [n] whether a forecast is neither read nor computed yet.
+    part_name: part of each forecast that is read, `moments` or `quantiles`; None reads nothing.
+    output: [N, …] array into which that part of each forecast is written.
+    is_missing: [n] true for forecasts that are neither read nor computed yet.
     """
 
     cached: CachedForecaster
@@ -187,7 +191,7 @@ class _Part:
         )
 
     def _take(self, partition: CachePartition) -> None:
-        """Read the forecasts in a partition."""
+        """Read the windows' forecasts that a cache partition contains."""
         self.partition = partition
         self.is_missing = np.ones(len(self.window_indices), dtype=bool)
         for places in self.windows.select(self.window_indices).group_by_month():
@@ -222,13 +226,14 @@ class _Part:
             missing = np.flatnonzero(self.is_missing)
 
     def _fill(self, missing: Index, progress: Progress) -> None:
-        """Compute and cache forecasts of windows.
+        """Compute and cache the forecasts of windows.
 
-        is_missing: indices of the windows.
+        Each prediction states the specification with which it was actually computed. It may differ
+        from the planned one: weights may have been overwritten since the partition was opened, or a
+        fallback may have been used. The method then reads the partition of the actual specification
+        and returns, before it computes more.
 
-        Each prediction states its actual specification. It may differ from the planned one: weights
-        may have been overwritten since the partition was opened, or a fallback may have been used.
-        The method then reads the matching partition and returns, before it computes more.
+        missing: indices of the windows.
         """
         forecaster = self.cached.forecaster
         portions = list(_portions(self.windows, missing))
@@ -267,7 +272,10 @@ class _Part:
 
 
 def _portions(windows: Windows, rows: Index) -> Iterator[Index]:
-    """Yield portions of window indices in writing order: by month, then instant, then symbol."""
+    """Yield portions of window indices, ordered by month, then instant, then symbol.
+
+    rows: indices of the windows to split.
+    """
     part = windows.select(rows)
     for month in part.group_by_month():
         order = month[np.lexsort((part.symbol_index[month], part.issued_at[month]))]

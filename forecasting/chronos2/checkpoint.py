@@ -33,7 +33,7 @@ class Checkpoint:
     model_width: width of a token's state (`d_model`).
     feed_forward_width: hidden width of a layer's feed-forward network (`d_ff`).
     attention_width: total width of all attention heads.
-    level_rows: [Q] indices of `LEVELS` among the model's own quantile levels.
+    level_rows: [Q] index of each of `LEVELS` among the model's own quantile levels.
     """
 
     folder: Path
@@ -77,10 +77,10 @@ class Checkpoint:
 
 @dataclass(frozen=True, eq=False, slots=True)
 class CheckpointContents:
-    """A checkpoint's files in memory, so that the loaded weights match the digest.
+    """A checkpoint's files, read into memory so that the loaded weights match the digest.
 
-    The library maps a weights file into memory, and would see later writes to it; these bytes do
-    not change.
+    The library would map a weights file into memory, and see later writes to it. These bytes do not
+    change.
 
     checkpoint: checkpoint with the dimensions in the configuration.
     files: bytes of each file, by file name.
@@ -93,10 +93,11 @@ class CheckpointContents:
 
 
 def find_checkpoint(model: str) -> Checkpoint:
-    """Return the checkpoint of a local folder or a Hugging Face hub id.
+    """Return the checkpoint in a local folder or with a Hugging Face hub id.
 
     A hub id has the form `amazon/chronos-2`; `amazon/chronos-2@REVISION` pins it. A hub checkpoint
-    is downloaded once. The configuration is read at every call, because it can be overwritten.
+    is downloaded once. The configuration is read at every call, because the file may be
+    overwritten.
 
     Raises InputError for a checkpoint that is not a usable Chronos-2.
     """
@@ -116,7 +117,10 @@ def find_checkpoint(model: str) -> Checkpoint:
 
 
 def _described(folder: Path, name: str, written: bytes) -> Checkpoint:
-    """Return the checkpoint that a `config.json` describes."""
+    """Return the checkpoint that a configuration describes.
+
+    written: content of `config.json`.
+    """
     try:
         config: dict[str, Any] = json.loads(written)
         architectures = config["architectures"]
@@ -211,7 +215,7 @@ def _files(folder: Path) -> list[Path]:
 
 @lru_cache(maxsize=64)
 def _digest_of_files(stamped: tuple[tuple[Path, int], ...]) -> str:
-    """Return the digest of files, cached by their change times."""
+    """Return the digest of files, cached by path and modification time."""
     return files_digest({path.name: path.read_bytes() for path, _ in stamped})
 
 

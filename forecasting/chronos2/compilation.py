@@ -1,9 +1,11 @@
 """Compilation of a network's layers by `torch.compile`, and CUDA graphs for small passes.
 
-All layers of a network have the same shapes, so one compiled function computes all but the last, of
-which only the future tokens are used. Compiling a layer takes a fraction of the time for the whole
-network. A CUDA graph saves kernel launches, whose latency only large passes hide. B windows in a
-pass, L bars, H steps, Q levels.
+All layers of a network have the same shapes. One compiled function therefore computes all but the
+last layer, of which only the future tokens are needed. Compiling a layer takes a fraction of the
+time for the whole network. A CUDA graph saves kernel launches, whose latency only large passes
+hide.
+
+Dimensions: B windows in a pass, L bars, H steps, Q quantile levels.
 """
 
 from __future__ import annotations
@@ -36,7 +38,7 @@ OUT_OF_MEMORY_PHRASES = ("out of memory", "CUBLAS_STATUS_ALLOC_FAILED", "can't a
 
 
 class CompilationError(Exception):
-    """Raised when a network cannot be compiled, or cannot run after compilation."""
+    """Raised when a network cannot be compiled, or its compiled form cannot run."""
 
 
 class CompiledNetwork:
@@ -71,7 +73,10 @@ class CompiledNetwork:
 
 
 class CudaGraphNetwork:
-    """A network on CUDA that replays small passes as CUDA graphs: the same kernels, one launch."""
+    """A network on CUDA that replays small passes as CUDA graphs, with the same kernels.
+
+    A graph needs a single launch for all kernels of a pass.
+    """
 
     def __init__(self, network: NetworkFunction) -> None:
         self._network = network
@@ -100,7 +105,7 @@ class CudaGraphNetwork:
 
 
 class _Graph:
-    """A captured pass of a network; each replay overwrites the memory of its input."""
+    """A pass of a network, captured as a CUDA graph; each replay overwrites the input's memory."""
 
     def __init__(self, network: NetworkFunction, context: torch.Tensor, **how: object) -> None:
         self._context = context.clone()
@@ -136,7 +141,7 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 def release_memory(device: torch.device) -> None:
-    """Free compiled graphs, which are recompiled when needed, and torch's cached memory."""
+    """Free compiled graphs, which are recompiled when next needed, and torch's cached memory."""
     if "torch._dynamo" in sys.modules:
         torch.compiler.reset()
     if device.type == "cuda":
@@ -144,7 +149,10 @@ def release_memory(device: torch.device) -> None:
 
 
 def error_reason(error: BaseException) -> str:
-    """Return the first line of an error's text; unwrap the backend's error from dynamo's."""
+    """Return the first line of an error's text.
+
+    For an error of torch's compiler (dynamo), it is the text of the backend error inside.
+    """
     inner = getattr(error, "inner_exception", None)
     if inner is not None:
         return f"{type(inner).__name__}: {error_reason(inner)}"
@@ -154,10 +162,10 @@ def error_reason(error: BaseException) -> str:
 
 @contextmanager
 def matmul_precision(dtype: Dtype) -> Iterator[None]:
-    """Set torch's precision of float32 matrix products within the context: TF32 for `tf32` only.
+    """Set torch's precision of float32 matrix products during a `with` block.
 
-    The caller's setting is restored at the end. TF32 keeps 10 of a factor's 23 mantissa bits, and
-    sums in float32.
+    TF32 is enabled for `tf32` only. The caller's setting is restored at the end. TF32 keeps 10 of
+    the 23 mantissa bits of each factor, and sums in float32.
     """
     # torch has two interfaces for it and raises if they disagree. Setting the older one sets both:
     # the newer values are saved and restored after it.
@@ -180,7 +188,7 @@ def matmul_precision(dtype: Dtype) -> Iterator[None]:
 
 @contextmanager
 def _without_advice() -> Iterator[None]:
-    """Suppress torch's warnings about its own code, such as TF32 being off."""
+    """Suppress torch's warnings about its own code, for example that TF32 is off."""
     # Where warnings are errors, a warning about TF32 would be a failed compilation. torch
     # attributes some of them to its caller, which is this module.
     with warnings.catch_warnings():

@@ -1,6 +1,6 @@
-"""The device of a network, and the batch size: the number of windows in a pass on the device.
+"""The device of a network, and the number of windows in a pass on it (the batch size).
 
-L bars, T tokens, H steps, Q levels.
+Dimensions: L bars, T tokens, H steps, Q quantile levels.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ BF16_UNITS = {"amx_bf16": "AMX", "avx512_bf16": "AVX-512"}
 
 
 def resolve_device(device: Device) -> str:
-    """Return the torch device of a device setting; `auto` is CUDA if available, else the CPU.
+    """Return the torch device of a device setting; `auto` gives CUDA if available, else the CPU.
 
     Raises InputError for a GPU that this machine lacks.
     """
@@ -62,7 +62,7 @@ def resolve_device(device: Device) -> str:
 
 
 def _why_no_gpu() -> str:
-    """Return torch's reason why it cannot use CUDA, such as an old driver."""
+    """Return the reason, as torch reports it, why CUDA cannot be used, such as an old driver."""
     try:
         torch.cuda.init()  # type: ignore[no-untyped-call]
     except (RuntimeError, AssertionError) as error:
@@ -71,7 +71,7 @@ def _why_no_gpu() -> str:
 
 
 def cpu_capabilities() -> Mapping[str, object]:
-    """Return the CPU features that torch detects; an older torch reports none."""
+    """Return the features of the CPU that torch detects; empty for an old version of torch."""
     detect = getattr(torch.cpu, "get_capabilities", dict)
     capabilities: Mapping[str, object] = detect()
     return capabilities
@@ -88,8 +88,8 @@ def bf16_unit(capabilities: Mapping[str, object]) -> str:
 def default_batch_size(checkpoint: Checkpoint, device: str, length: int, dtype: Dtype) -> int:
     """Return the default number of windows in a pass.
 
-    device: device, as resolved.
-    length: bars in a window.
+    device: device, as `resolve_device` returns it.
+    length: number of bars in a window.
     dtype: precision of matrix products.
     """
     if device == "cpu":
@@ -98,10 +98,10 @@ def default_batch_size(checkpoint: Checkpoint, device: str, length: int, dtype: 
 
 
 def fitting_batch_size(window_bytes: int, free_bytes: int) -> int:
-    """Return the number of windows in a CUDA pass that fits into memory.
+    """Return the number of windows whose pass on a CUDA device fits into memory.
 
-    window_bytes: bytes per window.
-    free_bytes: free bytes of the GPU.
+    window_bytes: bytes needed per window.
+    free_bytes: free bytes of GPU memory.
     """
     # A power of two from `MIN_CUDA_BATCH_SIZE` to `MAX_CUDA_BATCH_SIZE`: small differences in free
     # memory then change nothing. The last bits of tf32 and bf16, and with them the cache address,
@@ -113,10 +113,10 @@ def fitting_batch_size(window_bytes: int, free_bytes: int) -> int:
 def bytes_per_window(checkpoint: Checkpoint, length: int, dtype: Dtype) -> int:
     """Estimate the bytes of memory that a pass needs per window of `length` bars.
 
-    It is the maximum over the steps of a pass. In a layer, this is the feed-forward product before
-    and after its activation, or queries, keys and values with their rotation and result, plus the
-    states. The output counts as prices and during the sort. If the estimate is too small, memory
-    runs out and the batch is halved.
+    It is the maximum over the stages of a pass. A layer needs its states and, in addition, either
+    the feed-forward product before and after its activation, or queries, keys and values with their
+    rotation and result. At the end, a pass needs the output as prices and its sorted copy. If the
+    estimate is too small, memory runs out and the batch is halved.
     """
     width = checkpoint.model_width
     tokens = (
@@ -133,9 +133,10 @@ def bytes_per_window(checkpoint: Checkpoint, length: int, dtype: Dtype) -> int:
 
 @cache
 def free_gpu_memory(device: str) -> int:
-    """Return a GPU's free memory in bytes at the first call in this process.
+    """Return the free memory of a GPU, in bytes, at the first call in this process.
 
-    The value is cached, because later allocations would change the batch size.
+    The value is cached, because memory that this process allocates later would change the batch
+    size.
     """
     free, _ = torch.cuda.mem_get_info(device)
     return free

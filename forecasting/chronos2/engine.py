@@ -1,15 +1,16 @@
-"""An engine: a Chronos-2 checkpoint on a device, which forecasts histories in equal-sized passes.
+"""An engine: a Chronos-2 checkpoint on a device, which computes forecasts in equal-sized passes.
 
 The Chronos library loads the weights, from safetensors only; `network` computes with them. Bars are
-copied to the device once per call, and results are copied back during the next pass.
+copied to the device once per call. Results are copied back during the next pass.
 
-An engine records how its forecasts are computed, which can differ from the plan: weights are
-overwritten, a compilation fails, or memory runs out.
+An engine records how its forecasts were actually computed. This differs from the plan if weights
+are overwritten, a compilation fails, or memory runs out.
 
-On a CPU each thread computes whole passes. Threads that share an operator wait for each other at
-its end. If another program takes a core, all threads then wait at each of a pass's 300 operators.
+On a CPU each thread computes whole passes. If threads shared an operator, they would wait for each
+other at its end. If another program took a core, all threads would then wait at each of the 300
+operators of a pass.
 
-B windows in a pass, L bars, n windows, H steps, Q levels.
+Dimensions: B windows in a pass, L bars, n windows, H steps, Q quantile levels.
 """
 
 from __future__ import annotations
@@ -79,16 +80,17 @@ StartPass = Callable[[int], PendingResult]  # number of the first window → its
 class Engine:
     """A network on a device, and the settings that its forecasts depend on.
 
-    network: function from contexts [B, L] float32 and group to sorted quantiles [B, H, Q] float32.
+    network: function that maps contexts [B, L] float32 and a group size to sorted quantiles [B, H,
+        Q] float32.
     device: device of the network.
     batch_size: number of windows in a pass; halved when memory runs out.
     weights_digest: digest of the loaded weights.
-    execution_mode: compiled or eager.
-    fallback_network: network to use if the compilation fails; None: the failure is an error.
+    execution_mode: `compiled` or `eager`.
+    fallback_network: network to use if the compilation fails; None makes the failure an error.
     dtype: precision of matrix products.
     bf16_unit: CPU instruction set for bf16 products, `AMX` or `AVX-512`; empty if none is used.
-    on_cpu: whether the device is a CPU. Each portion then has its own passes, which threads compute
-        in parallel unless `execution_mode` is compiled.
+    on_cpu: true if the device is a CPU. Each portion then has its own passes, which threads compute
+        in parallel unless `execution_mode` is `compiled`.
     """
 
     network: Callable[..., torch.Tensor]
@@ -103,9 +105,9 @@ class Engine:
 
     @property
     def computation_text(self) -> str:
-        """Text on device, execution mode and batch size, which affect the last bits of forecasts.
+        """Text that describes how forecasts are computed: device, execution mode and batch size.
 
-        In fp32 they affect forecasts by rounding only.
+        These affect the last bits of forecasts; in fp32, they affect forecasts by rounding only.
         """
         return _computation_text(self.device, self.execution_mode, self.bf16_unit, self.batch_size)
 
@@ -118,16 +120,16 @@ class Engine:
         group: int = 1,
         progress: Progress,
     ) -> Iterator[Array32]:
-        """Yield the quantiles [n, H, Q] in USD of each portion of windows of equal length.
+        """Yield the quantiles [n, H, Q] in USD of each portion; all windows have the same length.
 
-        On a GPU all portions are one stream of passes: the next pass is computed while the caller
-        uses the last one. On a CPU each portion is a separate stream: the last bit of a forecast
-        can depend on its place in a pass, and must not depend on earlier portions.
+        On a GPU all portions form one stream of passes, so that the next pass is computed while the
+        caller uses the last one. On a CPU each portion has passes of its own. The last bit of a
+        forecast can depend on its place in a pass, and would otherwise depend on earlier portions.
         `computation_text` describes the portion that was yielded last.
 
         portions: indices [n] of the windows of each portion.
         augmentation: transform of the windows.
-        group: number of consecutive windows that attend to each other.
+        group: number of consecutive windows that attend to each other in the network.
         progress: callback with the number of computed windows and the total.
         """
         total = sum(map(len, portions))
@@ -157,7 +159,11 @@ class Engine:
             release_memory(self.device)
 
     def _windows_a_pass(self, count: int, group: int) -> int:
-        """Return the number of windows, padding included, in each pass of a call for `count`."""
+        """Return the number of windows, padding included, in each pass of a call.
+
+        count: number of windows in the call.
+        group: number of consecutive windows that attend to each other.
+        """
         # In fp32 another size changes a forecast by rounding alone, like another device. Shorter
         # formats have one size, which their address names; a compiled network has the size of its
         # compilation.
@@ -183,7 +189,10 @@ class Engine:
         )
 
     def _halve(self, size: int, group: int) -> None:
-        """Halve the batch after a pass of `size` windows for which memory ran out."""
+        """Halve the batch size, because memory ran out in a pass of `size` windows.
+
+        Raises InputError if the pass had a single group.
+        """
         device = self.device.type
         if size <= group:
             what = "a single window" if group == 1 else f"a group of {group} windows"
@@ -209,7 +218,10 @@ class Engine:
         total: int,
         progress: Progress,
     ) -> Iterator[Array32]:
-        """Yield the quantiles of the remaining portions; `total` counts all windows of the call."""
+        """Yield the quantiles of each of these portions.
+
+        total: number of windows in all portions of the call, for the progress callback.
+        """
         left = sum(map(len, portions))
         for stream in [[portion] for portion in portions] if self.on_cpu else [portions]:
             rows = np.concatenate(stream)
@@ -236,7 +248,12 @@ class Engine:
     def _passes(
         self, windows: Windows, rows: Index, augmentation: Augmentation, group: int
     ) -> Iterator[Array32]:
-        """Yield the quantiles [B, H, Q] of each pass in order; valid until the next is yielded."""
+        """Yield the quantiles [B, H, Q] of each pass, in order.
+
+        An array is valid only until the next one is yielded.
+
+        rows: indices of the windows.
+        """
         size = self._windows_a_pass(len(rows), group)
         # A trend that is removed and restored in float32 would cost prices their last digits.
         kind = torch.float32 if augmentation == "none" else torch.float64
@@ -266,7 +283,10 @@ class Engine:
     def _begun(
         self, back: ResultTransfer, context: torch.Tensor, augmentation: Augmentation, group: int
     ) -> PendingResult:
-        """Start a pass over contexts [B, L], and the transfer of its results."""
+        """Start a pass over contexts [B, L], and the transfer of its results to the host.
+
+        Returns a function that waits for the results.
+        """
         transformed, trend = augment(context, augmentation)
         # Every pass has the same shape: a graph needs it, and a forecast then does not depend on
         # how full its pass is.
@@ -293,10 +313,10 @@ class Engine:
 def passes_in_threads(start_pass: StartPass, workers: int) -> Iterator[tuple[StartPass, int]]:
     """Yield a function that starts a pass in a worker thread, and the number of concurrent passes.
 
-    Each worker gets an equal share of the caller's torch threads for its operators. With one worker
-    the passes run in the calling thread. All started passes are complete when the context ends.
+    Use it in a `with` block; all started passes are complete at its end. Each worker uses an equal
+    share of the caller's torch threads. With one worker, passes run in the calling thread.
 
-    start_pass: function that starts the pass from a window on, in the thread that calls it.
+    start_pass: function that runs the pass which begins at a given window.
     workers: maximum number of concurrent passes.
     """
     if workers <= 1:
@@ -321,8 +341,8 @@ def passes_in_threads(start_pass: StartPass, workers: int) -> Iterator[tuple[Sta
 def load_engine(checkpoint: Checkpoint, profile: Profile, batch_size: int | None) -> Engine:
     """Return an engine with the checkpoint's current weights on the profile's device.
 
-    Engines are cached by digest and settings. Raises InputError for an unusable device, dtype or
-    checkpoint.
+    Engines are cached by the digest of the weights and by the settings. Raises InputError for an
+    unusable device, dtype or checkpoint.
     """
     device, execution_mode, unit, size = _plan(checkpoint, profile, batch_size)
     if profile.dtype == "tf32" and device.type == "cpu":
@@ -342,9 +362,9 @@ def load_engine(checkpoint: Checkpoint, profile: Profile, batch_size: int | None
 def planned_computation_text(
     checkpoint: Checkpoint, profile: Profile, batch_size: int | None
 ) -> str:
-    """Return the text of `Engine.computation_text` in advance, without loading the weights.
+    """Return what `Engine.computation_text` will be, without loading the weights.
 
-    An engine's own text differs after a failed compilation, or when memory has run out.
+    The engine's text differs from it after a failed compilation, or after memory has run out.
     """
     return _computation_text(*_plan(checkpoint, profile, batch_size))
 
@@ -352,7 +372,7 @@ def planned_computation_text(
 def _plan(
     checkpoint: Checkpoint, profile: Profile, batch_size: int | None
 ) -> tuple[torch.device, ExecutionMode, str, int]:
-    """Return the device, execution mode, bf16 unit and windows in a pass for a profile."""
+    """Return the device, execution mode, bf16 unit and windows per pass to use for a profile."""
     place, length = resolve_device(profile.device), profile.context_length
     size = batch_size or default_batch_size(checkpoint, place, length, profile.dtype)
     compiled = profile.compile is True or (profile.compile == "auto" and place != "cpu")
@@ -425,7 +445,7 @@ def load_network(
 ) -> LoadedNetwork:
     """Return a network with the checkpoint's current weights, cached by their digest.
 
-    packed: whether matrices are packed for a CPU.
+    packed: true to pack the matrices for a CPU.
     """
     key = checkpoint.digest, device, dtype, packed
     if key in _kept:
@@ -502,7 +522,7 @@ def load_model(contents: CheckpointContents, device: torch.device) -> Chronos2Mo
 
 
 def _finite(tensor: Tensor) -> bool:
-    """Return whether all numbers are finite, in one pass without a copy."""
+    """Return whether all numbers of a tensor are finite, in one pass without a copy."""
     if not tensor.numel() or not tensor.is_floating_point():
         return True
     return all(math.isfinite(extreme) for extreme in torch.aminmax(tensor))
@@ -512,9 +532,9 @@ class DeviceHistory:
     """The closes that the windows of one call need, copied to the device once.
 
     windows: windows of the history.
-    rows: indices of the windows in the call; all have equal length.
-    kind: dtype of the copy.
-    device: device of the copy.
+    rows: indices of the call's windows, which all have the same length.
+    kind: dtype of the copy on the device.
+    device: device to which the closes are copied.
     """
 
     def __init__(
@@ -539,17 +559,22 @@ class DeviceHistory:
         self._offsets = np.cumsum([0, *sizes])[:-1] - begin - length + 1
 
     def contexts(self, rows: Index, size: int) -> torch.Tensor:
-        """Return the closes [size, L] of windows `rows`, padded with copies of the last window."""
+        """Return the closes of windows, [size, L].
+
+        If there are fewer than `size` windows, copies of the last one are added.
+
+        rows: indices of the windows.
+        """
         starts = self._offsets[self._windows.symbol_index[rows]] + self._windows.last_bar[rows]
         starts = np.append(starts, np.full(size - len(rows), starts[-1]))
         return self._views.index_select(0, to_device(torch.from_numpy(starts), self._views.device))
 
 
 class ResultTransfer:
-    """Asynchronous copies of the results of one call to the host, all of the same shape.
+    """Asynchronous copies of the results of one call to the host; all have the same shape.
 
-    On CUDA, results are copied on a separate stream into pinned memory [B, H, Q], so that neither
-    the device nor the host waits for a copy.
+    On CUDA, results [B, H, Q] are copied on a separate stream into pinned memory. Neither the
+    device nor the host then waits for a copy.
     """
 
     def __init__(self, device: torch.device, shape: tuple[int, ...]) -> None:
@@ -564,9 +589,9 @@ class ResultTransfer:
             self._stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
 
     def start_copy(self, result: torch.Tensor, flag: torch.Tensor) -> PendingResult:
-        """Start to copy a result and a flag about it; return a function that waits for both.
+        """Start to copy a result and its flag; return a function that waits for and returns both.
 
-        Buffers are reused: the result of two calls before must have been read.
+        Buffers are reused. The result of the call before last must therefore have been read.
         """
         if self._stream is None:
             return lambda: (result.numpy(), bool(flag))
@@ -590,7 +615,7 @@ class ResultTransfer:
 
 
 def to_device(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
-    """Copy a tensor to a device, asynchronously on a GPU; a CPU tensor is returned unchanged."""
+    """Copy a tensor to a device, asynchronously on a GPU; on a CPU, return the tensor itself."""
     if device.type == "cpu":
         return tensor
     return tensor.pin_memory().to(device, non_blocking=True)

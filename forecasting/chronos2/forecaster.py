@@ -1,7 +1,9 @@
-"""Chronos-2 forecasts of panels: closes of all symbols, and joint open, high, low and close.
+"""Chronos-2 forecasts: of the closes in a panel, and jointly of open, high, low and close.
 
-Every close series is its own attention group, so a forecast does not depend on the rest of its
-batch. All 24 steps are always computed. S symbols, N windows, H steps, Q levels.
+Each close series is its own attention group, so that its forecast does not depend on the other
+series in the batch. All 24 steps are always computed.
+
+Dimensions: S symbols, N windows, H steps, Q quantile levels.
 """
 
 from __future__ import annotations
@@ -54,7 +56,8 @@ TIMESTAMP_COLUMNS = (
 class OhlcForecast:
     """Joint quantile forecast of a symbol's open, high, low and close at each step.
 
-    In a coherent forecast low is the smallest and high the largest of the four at every level.
+    In a coherent forecast, at every level, low is the smallest of the four values and high the
+    largest.
 
     symbol: symbol as the caller spelled it.
     values: [H, 4, Q] float32 price quantiles in USD.
@@ -86,8 +89,8 @@ class Chronos2Forecaster:
     """A forecaster that runs a Chronos-2 checkpoint.
 
     profile: model, context length, pre-augmentation, device, dtype, compilation.
-    batch_size: maximum number of windows in a forward pass. None: 64 on a CPU, and 64 … 16,384 on
-        CUDA, depending on model, context length and free memory.
+    batch_size: maximum number of windows in a forward pass; None selects 64 on a CPU, and 64 …
+        16,384 on CUDA, depending on model, context length and free memory.
     symbol_settings: per-symbol settings that override the profile, by symbol.
     used_devices: devices that have computed forecasts in this process, `cpu` or `cuda:N`.
     """
@@ -121,17 +124,17 @@ class Chronos2Forecaster:
         return f"chronos2 ({_checkpoint(self.profile).name})"
 
     def profile_for_symbol(self, symbol: str) -> Profile:
-        """Return the profile of a symbol, with its own settings applied."""
+        """Return the profile of a symbol: the default with the symbol's own settings applied."""
         settings = self.symbol_settings.get(symbol)
         return self.profile if settings is None else settings.apply_to(self.profile)
 
     def build_specification(
         self, profile: Profile, engine: Engine | None = None
     ) -> dict[str, str | int | list[float]]:
-        """Return all inputs of a profile's forecasts other than bars, for their content address.
+        """Return all inputs of a profile's forecasts other than bars; they address the cache.
 
-        engine: engine that computes the forecasts, for its weights and computation; None: the
-            current weights and the planned computation.
+        engine: engine that computes the forecasts, which states its weights and computation; None
+            uses the current weights and the planned computation.
         """
         model = _checkpoint(profile)
         specification: dict[str, str | int | list[float]] = {
@@ -176,7 +179,7 @@ class Chronos2Forecaster:
         """Return the price quantiles [n, H, Q] in USD of windows that share a profile.
 
         rows: indices [n] of the windows.
-        engine: engine that computes the forecasts; None: the profile's engine.
+        engine: engine that computes the forecasts; None loads the profile's engine.
         """
         engine = engine or self.load_engine(profile.for_job(len(rows)))
         (values,) = engine.forecast_quantiles(
@@ -187,7 +190,9 @@ class Chronos2Forecaster:
     def forecast(
         self, bars: Bars, since: np.datetime64 | Instants, progress: Progress = no_progress
     ) -> ForecastTable:
-        """Forecast every symbol at each of its bars from `since` on, and at its last bar before.
+        """Forecast every symbol at each of its bars from `since` on.
+
+        The forecast at each symbol's last bar before `since` is included.
 
         since: one instant for all symbols, or one per symbol, [S].
         """
@@ -204,7 +209,7 @@ class Chronos2Forecaster:
     def group_by_profile(
         self, symbols: tuple[str, ...], windows: Windows
     ) -> list[tuple[Profile, Index]]:
-        """Group windows by profile: return each profile with the indices of its windows."""
+        """Group windows by profile; return each profile with the indices of its windows."""
         profiles = [self.profile_for_symbol(symbol) for symbol in symbols]
         parts = []
         for profile in dict.fromkeys(profiles):
@@ -227,13 +232,13 @@ class Chronos2Forecaster:
             last `context_length` rows are the context. Prices must be above 0 and within the range
             of their bar.
         symbol: name of the symbol, in any spelling.
-        prediction_length: number of steps, 1 … 24; None: from the symbol's settings, or 1.
-        context_length: number of rows in the context, at least 3; None: from the symbol's profile.
-        coherent: true replaces low by the smallest and high by the largest of the four at every
-            level; false returns the model's raw quantiles.
+        prediction_length: number of steps, 1 … 24; None uses the symbol's settings, else 1.
+        context_length: number of rows in the context, at least 3; None uses the symbol's profile.
+        coherent: true replaces, at every level, low by the smallest of the four values and high by
+            the largest; false returns the model's raw quantiles.
 
-        Raises InputError for invalid lengths or bars, and for timestamps in the index or a column
-        that start with the newest.
+        Raises InputError for invalid lengths or bars, and if timestamps in the index or a column
+        show that the newest row comes first.
         """
         settings = self.symbol_settings.get(instrument(symbol).symbol)
         profile = self.profile_for_symbol(instrument(symbol).symbol)
@@ -286,7 +291,10 @@ class Chronos2Forecaster:
 
 
 def source_digest(specifications: Iterable[Mapping[str, Any]]) -> str:
-    """Return the digest of the specifications of a table's forecasts, one per profile."""
+    """Return a digest of the specifications of a table's forecasts.
+
+    specifications: one specification for each profile.
+    """
     return hashlib.sha256(json.dumps(list(specifications), sort_keys=True).encode()).hexdigest()
 
 
@@ -329,7 +337,10 @@ def ohlc_context(
 
 
 def _refuse_newest_first(frame: pd.DataFrame, place: str) -> None:
-    """Reject rows in reverse time order, judged by the index or a column of timestamps."""
+    """Reject a frame whose rows are in reverse time order.
+
+    The order is judged by timestamps in the index or in a column.
+    """
     import pandas as pd
 
     known = [frame[name] for name in TIMESTAMP_COLUMNS if list(frame.columns).count(name) == 1]

@@ -1,7 +1,7 @@
 """Chronos-2's forward pass as plain tensor code: the library's results with less computation.
 
-Computation that a batch of windows does not need is skipped, and computation that does not depend
-on the series is done once:
+Computation that is not needed for a batch of windows is skipped, and computation that does not
+depend on the series is done once:
 
 - a series that is its own group attends to itself only, so that group attention is o(v(norm(h))):
     one matrix. Series in groups of g attend within blocks of g. The library masks a B × B matrix in
@@ -10,17 +10,19 @@ on the series is done once:
 - future tokens (time, nothing observed) and the register token are embedded once;
 - in the last layer only the future tokens are computed.
 
-On CUDA a compiled layer uses a custom attention kernel where tokens are few, as by default (10 for
-100 bars): one program for each window and head, which rotates queries and keys as it reads them. A
-library's kernel is made for long sequences, and spends its blocks on padding.
+On CUDA a compiled layer uses a custom attention kernel if there are few tokens, as by default (10
+for 100 bars). The kernel runs one program for each window and head, which rotates queries and keys
+as it reads them. The kernels of libraries are made for long sequences, and would spend most of
+their work on padding.
 
-On a CPU with a bf16 matrix unit only the factors of the layers' products are bf16. States, norms
-and attention stay float32, as do the embedding and the head, which lose most accuracy in bf16.
+On a CPU with a bf16 matrix unit, only the factors of the matrix products in the layers are bf16.
+States, norms and attention stay float32. So do the embedding and the output head, which would lose
+most accuracy in bf16.
 
-B windows, L bars, P bars in a patch, T tokens = context patches + register + future patches, U
-tokens that are attended to, d width, Q levels, H steps. h [B, T, d] is the state of the tokens, x a
-layer's normed state, y an output; q, k and v [B, tokens, heads, width] are queries, keys and
-values.
+Dimensions: B windows, L bars, P bars in a patch, T tokens = context patches + register + future
+patches, U tokens that are attended to, width d, Q quantile levels, H steps. h [B, T, d] is the
+state of the tokens, x a layer's normalised state, y an output. q, k and v [B, tokens, heads, width]
+are queries, keys and values.
 """
 
 from __future__ import annotations
@@ -55,7 +57,7 @@ RunLayer = Callable[..., Tensor]  # a layer and the arguments of its `forward` �
 
 
 def run_layer(layer: Layer, *arguments: object) -> Tensor:
-    """Apply a layer to its arguments; `torch.compile` compiles only this function."""
+    """Apply a layer to its arguments; this is the only function that `torch.compile` compiles."""
     y: Tensor = layer(*arguments)
     return y
 
@@ -64,12 +66,12 @@ class Network(nn.Module):
     """A `Chronos2Model` rebuilt for batches of windows, with the same results.
 
     model: the library's model, with its weights.
-    steps: number of steps H; always the same, because another number changes step 1.
+    steps: number of steps H; always the same, because another number would change the first step.
     levels: indices of the model's quantile levels to return, in increasing order of level.
-    dtype: dtype of matrices and states; tf32 is stored as fp32, and the caller enables it for
+    dtype: dtype of matrices and states; for tf32 they are fp32, and the caller enables TF32
         products.
     device: device of the computation.
-    packed: whether matrices are packed for oneDNN if the device is a CPU. Then bf16 applies to the
+    packed: true to pack matrices for oneDNN if the device is a CPU; bf16 then applies to the
         layers' matrices only, and states are float32.
     """
 
@@ -132,8 +134,8 @@ class Network(nn.Module):
         """Return sorted quantiles [B, H, Q] float32 of contexts [B, L] float32.
 
         context: [B, L] closes up to the issuing bar, without missing values.
-        group: number of consecutive rows that attend to each other.
-        run: function that applies a layer; `run_layer`, or its compiled version.
+        group: number of consecutive contexts that attend to each other.
+        run: function that applies a layer: `run_layer` or its compiled version.
         """
         located, loc, scale = standardise(context)
         batch, length = located.shape
@@ -163,7 +165,10 @@ class Network(nn.Module):
         return (y * scale[..., None] + loc[..., None]).sort(dim=-1).values
 
     def _embedded(self, features: Tensor) -> Tensor:
-        """Return tokens [B, T, d] from times, values and observed flags, [B, T, 3P]."""
+        """Return the tokens [B, T, d] of patches.
+
+        features: [B, T, 3P] times, values and observed flags of the bars in each patch.
+        """
         projected = self.embed(features)
         hidden = projected[..., : self.embed_width]
         skip = projected[..., self.embed_width :]
@@ -171,7 +176,12 @@ class Network(nn.Module):
         return self.embed_out(hidden, residual=skip)
 
     def _turn(self, h: Tensor) -> Tensor:
-        """Return each token's rotation for `apply_rotary`: complex if matrices are packed."""
+        """Return each token's rotation, as an argument of `apply_rotary`.
+
+        It is complex if matrices are packed, else it consists of cosine and sine.
+
+        h: [B, T, d] state of the tokens.
+        """
         # One complex product is fastest on a CPU, but compilers generate no code for it.
         angle = torch.arange(h.shape[1], device=h.device)[:, None] * self.frequency
         if self.packed:
@@ -180,7 +190,10 @@ class Network(nn.Module):
 
 
 def _tail(model: Chronos2Model, future_patches: int) -> Tensor:
-    """Return the tokens after the context, [1, 1 + future patches, d]: the same for all series."""
+    """Return the register token and the future tokens, [1, 1 + future patches, d].
+
+    They follow the context's tokens, and are the same for all series.
+    """
     future, _ = model._prepare_patched_future(None, None, None, future_patches, 1)
     register_id = torch.tensor([[model.config.reg_token_id]], device=model.device)
     register = model.shared(register_id)
@@ -213,7 +226,7 @@ class MatrixFormat:
 
 
 class Linear(nn.Module):
-    """A linear map x @ weight.T + bias, followed by relu or the sum with a residual."""
+    """A linear map x @ weight.T + bias, optionally followed by relu or the sum with a residual."""
 
     # torch multiplies float32 on a CPU with MKL, which leaves half of an AMD core's width unused.
     # oneDNN, which `torch.compile` calls there, does not: its operators are called directly, with
@@ -227,7 +240,7 @@ class Linear(nn.Module):
         def __call__(
             self, x: Tensor, *, relu: bool = False, residual: Tensor | None = None
         ) -> Tensor:
-            """Map […, in] to […, out], through `forward`."""
+            """Map […, in] to […, out]; calls `forward`."""
 
     def __init__(self, weight: Tensor, bias: Tensor | None, form: MatrixFormat) -> None:
         super().__init__()
@@ -241,7 +254,13 @@ class Linear(nn.Module):
         self.register_buffer("bias", bias)
 
     def forward(self, x: Tensor, *, relu: bool = False, residual: Tensor | None = None) -> Tensor:
-        """Map […, in] to […, out], in the dtype of the residual, or of x without one."""
+        """Map […, in] to […, out].
+
+        The result has the dtype of the residual or, without one, of x.
+
+        relu: true to apply a relu.
+        residual: […, out] tensor that is added; None adds none.
+        """
         y: Tensor
         if self.packed and self.weight.dtype == torch.bfloat16:
             y = torch.ops.mkldnn._linear_pointwise(
@@ -270,7 +289,7 @@ class Linear(nn.Module):
 class Layer(nn.Module):
     """One encoder layer: attention over time, attention within the group, feed-forward.
 
-    The gains of the layer's norms are folded into the next matrices.
+    The gain of each norm in the layer is folded into the next matrix.
     """
 
     def __init__(self, block: Any, form: MatrixFormat) -> None:
@@ -325,7 +344,7 @@ class Layer(nn.Module):
         h: state of all tokens, to which the returned tokens [B, T - first, d] attend.
         rotation: rotation of each token, an argument of `apply_rotary`.
         first_token: index of the first token to return.
-        group: number of consecutive rows that attend to each other.
+        group: number of consecutive series that attend to each other.
         epsilon: term added to a mean square before its root.
         """
         batch, tokens, _ = h.shape
@@ -348,7 +367,7 @@ class Layer(nn.Module):
         return self.narrow(x if self.relu else self.activation(x), residual=h)
 
     def _within_groups(self, h: Tensor, group: int, epsilon: float) -> Tensor:
-        """Return h [B, T, d] after attention between the series of a group, token by token."""
+        """Return h [B, T, d] after attention between the series of each group, at each token."""
         x = rms_normalise(h, epsilon)
         if group == 1:
             return self.alone(x, residual=h)
@@ -374,7 +393,7 @@ def rms_normalise(h: Tensor, epsilon: float) -> Tensor:
 def can_attend_fused(q: Tensor, k: Tensor) -> bool:
     """Return whether `attend_fused` supports queries q and keys k.
 
-    It needs a compilation on CUDA, few tokens, and a supported head width.
+    It requires that torch is compiling for CUDA, few tokens, and a supported head width.
     """
     # Triton needs a C compiler at run time. `torch.compile` needs it as well, but falls back.
     if triton is None or not (q.is_cuda and torch.compiler.is_compiling()):
@@ -385,9 +404,9 @@ def can_attend_fused(q: Tensor, k: Tensor) -> bool:
 def apply_rotary(x: Tensor, rotation: Tensor) -> Tensor:
     """Apply rotary position embeddings to x [B, T, heads, width].
 
-    rotation: rotation of each token. Complex [T, width/2] rotates neighbouring pairs and overwrites
-        x.
-        Cosine and sine [T, 2, width/2] rotate the first half of a width against the second.
+    rotation: rotation of each token. If complex [T, width/2], it rotates neighbouring pairs of x,
+        and overwrites x. If cosine and sine [T, 2, width/2], it rotates the first half of the width
+        with the second half.
     """
     if rotation.is_complex():
         torch.view_as_complex(x.view(*x.shape[:-1], -1, 2)).mul_(rotation[:, None])
@@ -398,7 +417,7 @@ def apply_rotary(x: Tensor, rotation: Tensor) -> Tensor:
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    """Return the attention softmax(q k) v with heads concatenated, [B, T, heads * width]."""
+    """Return the attention softmax(q kᵀ) v with the heads concatenated, [B, T, heads * width]."""
     # Every series and head is a block of a CUDA kernel's grid, whose size is limited: groups attend
     # token by token, and soon exceed it.
     most = max(MAX_GRID_BLOCKS // q.shape[2], 1)
@@ -420,7 +439,8 @@ def attend_fused(q: Tensor, k: Tensor, v: Tensor, rotation: Tensor) -> Tensor:
 
     The kernel applies rotary position embeddings to q and k.
 
-    rotation: [U, 2, width/2] cosine and sine of each key's token; the queries belong to the last T.
+    rotation: [U, 2, width/2] cosine and sine of each key's token; the queries belong to the last T
+        of these tokens.
     """
     mixed: Tensor = _program(q, k, v, rotation)
     return mixed
@@ -438,7 +458,7 @@ if triton is not None:
         T: tl.constexpr, U: tl.constexpr,
         ROWS: tl.constexpr, COLUMNS: tl.constexpr, WIDTH: tl.constexpr,
     ):  # fmt: skip
-        """One window and head: its T × U scores lie in registers."""
+        """Compute the attention of one window and head, whose T × U scores lie in registers."""
         program = tl.program_id(0).to(tl.int64)
         window = program // heads
         head = program % heads
@@ -498,5 +518,5 @@ if triton is not None:
         return out
 
     def _padded_tokens(tokens: int) -> int:
-        """Return the next power of two, at least 16: matrix units need that many rows."""
+        """Return the next power of two, at least 16, because matrix units need that many rows."""
         return max(16, 1 << (tokens - 1).bit_length())

@@ -1,7 +1,8 @@
 """Settings of Chronos-2 forecasts, and per-symbol overrides in JSON files, validated by a schema.
 
 The files are `configs/preaugstrategies/chronos2/hourly/{symbol}.json` by default; a symbol without
-a file has the configured settings. `forecasting.evaluate` with `candidate_contexts` writes them.
+a file has the configured settings. `forecasting.evaluate` with `candidate_contexts` writes these
+files.
 """
 
 from __future__ import annotations
@@ -34,11 +35,11 @@ DEVICE_PATTERN = r"^(auto|cpu|cuda(:(0|[1-9][0-9]?))?)$"
 
 @settings_class("forecaster")
 class Profile:
-    """The inputs of a forecast other than bars.
+    """Settings on which a forecast depends, besides the bars.
 
-    A model is a folder (`config.json` and safetensors) or a hub id such as `amazon/chronos-2`,
-    which `@REVISION` pins. `auto` compiles on CUDA and falls back if that fails; `true` makes a
-    failure an error.
+    A model is a folder (`config.json` and safetensors) or a hub id such as `amazon/chronos-2`;
+    `@REVISION` pins the hub's version. For compilation, `auto` compiles on CUDA and falls back to
+    the uncompiled network if that fails, and `true` makes a failure an error.
     """
 
     model: str | None = setting(
@@ -71,20 +72,20 @@ class Profile:
             raise tf32_cpu_error()
 
     def for_job(self, windows: int) -> Profile:
-        """Return the profile for a job of this many windows.
+        """Return the profile to use for a job that forecasts this many windows.
 
-        A small job in fp32 skips a compilation that is not required, which changes forecasts by
-        rounding only. In tf32 and bf16 all jobs use the same computation, because it is part of the
-        forecasts' content address.
+        A small job in fp32 does without compilation unless it is required. This changes forecasts
+        by rounding only. In tf32 and bf16 all jobs use the same computation, because the cache
+        stores forecasts by it.
         """
         few = windows < MIN_WINDOWS_TO_COMPILE and self.dtype == "fp32" and self.compile == "auto"
         return replace(self, compile=False) if few else self
 
 
 class SymbolSettings(BaseModel):
-    """Settings of one symbol that override the configured ones; None: no override.
+    """Settings of one symbol that override the configured ones; None overrides nothing.
 
-    context_length: number of the symbol's own bars in a window, 3 … 8192.
+    context_length: number of the symbol's bars in a window, 3 … 8192.
     prediction_length: default number of steps of `predict_ohlc`, 1 … 24.
     augmentation: transform of the window for the model.
     model: checkpoint folder or Hugging Face hub id.
@@ -111,9 +112,11 @@ class SymbolSettings(BaseModel):
 
 
 def check_whole_number(name: str, value: object, low: int, high: int) -> int:
-    """Return the value as an int; raise `InputError` unless it is a whole number in low … high.
+    """Return the value as an int if it is a whole number in low … high.
 
-    name: name of the setting or argument, for the message.
+    Raises InputError otherwise.
+
+    name: name of the setting or argument, used in the message.
     """
     if isinstance(value, int | np.integer) and not isinstance(value, bool):
         number = int(value)
@@ -123,7 +126,7 @@ def check_whole_number(name: str, value: object, low: int, high: int) -> int:
 
 
 def tf32_cpu_error() -> InputError:
-    """Return the error about TF32 on a CPU."""
+    """Return the error which states that TF32 is not available on a CPU."""
     return InputError(
         "forecaster.dtype: tf32 is supported only on CUDA, but the device is a CPU; set it to fp32"
     )

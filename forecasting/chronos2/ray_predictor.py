@@ -1,8 +1,8 @@
 """Forecasts computed by tasks on a Ray cluster.
 
-The driver puts the windows into Ray's object store once. A task computes one portion of them, in a
-process that keeps its loaded network between tasks. Only the driver writes results, so that
-machines need no shared disk. Ray reassigns the portion of a process that dies.
+The driver puts the windows into Ray's object store once. A task computes one portion of the
+windows, in a process that keeps its loaded network between tasks. Only the driver writes results,
+so that machines need no shared disk. If a process dies, Ray reassigns its portion.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ LOCAL_RAY_ENVIRONMENT = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0", "RAY_AUTH_MOD
 
 @settings_class("ray")
 class RaySettings:
-    """The Ray cluster of tasks, and the resources of each task."""
+    """Settings of the Ray cluster that runs the tasks, and of the resources of each task."""
 
     address: str | None = setting(
         None,
@@ -86,9 +86,10 @@ class RayPredictor:
         profile: Profile,
         progress: Progress,
     ) -> Generator[Prediction, None, None]:
-        """Compute portions of windows that share a profile; yield each prediction on completion.
+        """Compute portions of windows on the cluster; yield each prediction when it is completed.
 
-        The first prediction is empty and only states the specification.
+        All windows use the same model profile. The first prediction has no forecasts and only
+        carries the specification.
         """
         from forecasting.chronos2.cached_forecaster import Prediction
 
@@ -138,10 +139,10 @@ class RayPredictor:
 class TaskResult(NamedTuple):
     """Result of a Ray task.
 
-    worker_text: text with the task's host, process and computation.
+    worker_text: text that names the task's host, process and computation.
     version: version of kelly-chronos on the host.
     values: [n, H, Q] price quantiles in USD.
-    specification: inputs and computation of the forecasts, other than bars.
+    specification: inputs of the forecasts other than bars, and their computation.
     """
 
     worker_text: str
@@ -153,7 +154,12 @@ class TaskResult(NamedTuple):
 def _answer(
     forecaster: Chronos2Forecaster, profile: Profile, cores: int, shared: list[Any], rows: Index
 ) -> TaskResult:
-    """Compute the forecasts of windows `rows` in a process of the cluster."""
+    """Compute the forecasts of windows in a process of the cluster.
+
+    cores: number of CPU cores that the task may use.
+    shared: references to the windows in Ray's object store.
+    rows: indices of the windows.
+    """
     import ray
     import torch
 
@@ -185,7 +191,7 @@ def _of_ray(ray: Any, reference: Any) -> TaskResult:
 
 
 def _refuse_other(answer: TaskResult, first: TaskResult) -> None:
-    """Reject a machine whose version or computation differs from the first one's."""
+    """Reject the result of a machine whose version or computation differs from the first one's."""
     if answer.version != VERSION:
         raise InputError(
             f"ray: {answer.worker_text} has kelly-chronos {answer.version}, but this machine has"
@@ -204,7 +210,7 @@ def _refuse_other(answer: TaskResult, first: TaskResult) -> None:
 def _places(
     settings: RaySettings, nodes: Iterable[Mapping[str, Any]], profile: Profile
 ) -> tuple[int, dict[str, int]]:
-    """Return the number of tasks that the cluster can run at a time, and each task's resources."""
+    """Return the number of tasks that the cluster can run at a time, and one task's resources."""
     machines = [node["Resources"] for node in nodes if node["Alive"]]
     has_gpus = any(machine.get("GPU", 0) >= 1 for machine in machines)
     share = {"num_cpus": settings.cores}
@@ -269,7 +275,7 @@ def connect_ray(address: str | None) -> Any:
 
 
 def _probe(address: str) -> None:
-    """Check that the address accepts connections; Ray itself would try for two minutes."""
+    """Check that the address accepts connections, because Ray itself would try for two minutes."""
     host, _, port = address.rpartition(":")
     try:
         socket.create_connection(
@@ -284,7 +290,10 @@ def _probe(address: str) -> None:
 
 @contextmanager
 def _signals_kept() -> Iterator[None]:
-    """Restore the SIGTERM handler that Ray replaces, so that the command prints its own line."""
+    """Return a context manager that restores the SIGTERM handler, which Ray replaces.
+
+    The command then prints its own message when it is terminated.
+    """
     before = signal.getsignal(signal.SIGTERM)
     try:
         yield
