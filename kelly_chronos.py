@@ -14,19 +14,21 @@ from collections.abc import Sequence
 from foundation import VERSION
 from foundation.cli import module_docstring, run_command, write_text
 from foundation.completion import COMPLETE_FLAG, COMPLETION_FLAG, candidates, completion_script
-from foundation.errors import InputError, invalid_choice
-from foundation.plugin import merged_table
+from foundation.errors import InputError, invalid_choice_error
+from foundation.plugin import merge_product_tables
 from foundation.signals import exit_with_error
 
 COMMANDS: dict[str, str] = {
-    word: command.module for word, command in merged_table("COMMANDS").items() if command.is_listed
+    word: command.module
+    for word, command in merge_product_tables("COMMANDS").items()
+    if command.is_listed
 }
 
 
 def main() -> None:
     """Run the command that the first argument names; without arguments, list the commands."""
     if len(sys.argv) > 1 and sys.argv[1] in (COMPLETION_FLAG, COMPLETE_FLAG):
-        _complete(sys.argv[1], sys.argv[2:])
+        _print_completion(sys.argv[1], sys.argv[2:])
         return
     command = sys.argv[1].replace("-", "_") if len(sys.argv) > 1 else ""
     if command in COMMANDS:
@@ -38,7 +40,7 @@ def main() -> None:
         sys.stdout.write(f"kelly-chronos {VERSION}\n")
         return
     if command not in ("", "__help", "_h"):  # the hyphens of a flag were replaced by underscores
-        exit_with_error(invalid_choice("command", sys.argv[1], COMMANDS))
+        exit_with_error(invalid_choice_error("command", sys.argv[1], COMMANDS))
     width = max(map(len, COMMANDS))
     lines = [
         f"  {name:{width}}  {module_docstring(module).splitlines()[0]}\n"
@@ -47,10 +49,12 @@ def main() -> None:
     write_text("".join(lines))
 
 
-def _complete(flag: str, words: Sequence[str]) -> None:
+def _print_completion(flag: str, words: Sequence[str]) -> None:
     """Print the completion script of a shell, or the candidates of the last word."""
     if flag == COMPLETE_FLAG:
-        table = {name: each for name, each in merged_table("COMMANDS").items() if each.is_listed}
+        table = {
+            name: each for name, each in merge_product_tables("COMMANDS").items() if each.is_listed
+        }
         write_text("".join(f"{each}\n" for each in candidates(words, table)))
         return
     try:

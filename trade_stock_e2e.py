@@ -37,13 +37,13 @@ from omegaconf import DictConfig
 
 from execution import PREVIEW_ARGUMENT, is_quantity_command, live_overrides
 from execution.brokers import Gateway, create_broker_connection
-from execution.decision.choice import Choice, no_order_text
+from execution.decision.choice import Choice, format_no_order_reason
 from execution.decision.trader import Trader
 from execution.journal.events import EventLog
-from execution.journal.halts import Halts
+from execution.journal.halts import HaltBook
 from execution.journal.orders import encode_order
 from execution.journal.refusals import read_active_refusals
-from execution.journal.schema import open_current_schema
+from execution.journal.schema import open_journal_for_reading
 from execution.live.account_lock import JOURNAL_FILE, KILL_FILE, may_exist
 from execution.live.accounts import TRADE_JOB
 from execution.live.asset_check import refuse_unlisted
@@ -53,7 +53,7 @@ from execution.live.runner import trading_loop
 from execution.live.settings import LiveSettings
 from execution.live.undecided import short_history_reason, undecided_reasons
 from execution.orders.account_snapshot import AccountSnapshot
-from execution.orders.auctions import accepted_from
+from execution.orders.auctions import first_accepted_time
 from execution.orders.broker import Asset
 from execution.orders.gate import UNGUARDED, OrderGate
 from execution.orders.orders import Fill, Order
@@ -62,18 +62,18 @@ from execution.quantity import size_quantity
 from foundation.cli import Result
 from foundation.compose import compose_config
 from foundation.console import LoopTerminal, tolerate_print_errors
-from foundation.errors import InputError, invalid_choice
+from foundation.errors import InputError, invalid_choice_error
 from foundation.files import may_overwrite
-from foundation.formatting import count_text, number, rounded_price, usd
+from foundation.formatting import format_count_with_noun, number, rounded_price, usd
 from foundation.notifier import Supervisor
-from foundation.signals import one_line_errors
+from foundation.signals import exit_on_errors
 from foundation.tables import Table
 from marketsimulator.live_replay import run_replay
 from trainingdata.bars import Bars, last_closes_by_symbol
 from trainingdata.feed.bar_feed import BarFeed
 from trainingdata.feed.endpoint import KEY_VARIABLE, ApiKeys
 from trainingdata.feed.market_data import MarketData
-from trainingdata.instants import utc_text
+from trainingdata.instants import format_utc
 from trainingdata.instruments import instrument
 
 log = logging.getLogger("live")
@@ -139,7 +139,7 @@ def build_venue_components(config: DictConfig) -> tuple[LiveSettings, ApiKeys, B
     settings = LiveSettings.from_config(config)
     _refuse_unconfirmed(config, settings)
     keys = ApiKeys.from_environment(os.environ)
-    _refuse_other_keys(settings, keys)
+    _refuse_wrong_keys(settings, keys)
     if not settings.symbols and TRADE_JOB in settings.jobs:
         raise InputError("symbols: not set; list the symbols to trade, such as [NVDA,BTCUSD]")
     settings.check_files()
@@ -170,7 +170,7 @@ def _refuse_unconfirmed(config: DictConfig, settings: LiveSettings) -> None:
         )
 
 
-def _refuse_other_keys(settings: LiveSettings, keys: ApiKeys) -> None:
+def _refuse_wrong_keys(settings: LiveSettings, keys: ApiKeys) -> None:
     """Reject live keys in paper mode, and paper keys in live mode."""
     kind = "live" if keys.are_live else "paper" if keys.are_paper else ""
     wanted = "paper" if settings.broker.paper else "live"
@@ -233,7 +233,7 @@ class CycleLogger:
 
     def report(self, cycle: Cycle) -> None:
         """Log a cycle."""
-        _log(cycle)
+        _log_cycle(cycle)
         for line in _short_histories(cycle.bars, self._settings) if self._is_first else ():
             print_warning(line)
         self._is_first = False
@@ -285,13 +285,13 @@ def _show_preview(settings: LiveSettings, keys: ApiKeys, feed: BarFeed, trader: 
     Also prints the reasons why the live loop would not send the decision's orders.
     """
     connection = create_broker_connection(settings.broker, keys)
-    stops, quarantined = _stopped(settings, connection.account_id())
+    stops, quarantined = _stop_reasons(settings, connection.account_id())
 
     gateway = connection.create_gateway(terms=settings.orders, feed=feed)
     refuse_unlisted(gateway, settings.tradable_symbols)
     broker = PreviewBroker(gateway, quarantined)
     cycle = decide_cycle(broker, feed, trader, settings, rules=VenueRules(broker))
-    _log(cycle)
+    _log_cycle(cycle)
     with tolerate_print_errors():
         print_cycle(cycle)
         print_symbols_without_order(cycle)
@@ -302,8 +302,10 @@ def _show_preview(settings: LiveSettings, keys: ApiKeys, feed: BarFeed, trader: 
     document["next_decision_at"] = None
     if cycle.decision is None:
         now, timeframe = cycle.account.as_of, cycle.bars.timeframe
-        instant = next_decision_instant(now, settings.symbols, timeframe, settings.decisions)
-        print_line(f"The next decision is possible at {utc_text(instant)}.")
+        instant = next_decision_instant(
+            now, settings.symbols, timeframe, settings.decision_schedule
+        )
+        print_line(f"The next decision is possible at {format_utc(instant)}.")
         document["next_decision_at"] = instant
     return Result(document=document)
 
@@ -321,7 +323,7 @@ def _cycle_document(cycle: Cycle, settings: LiveSettings) -> dict[str, Any]:
             {
                 **choice._asdict(),
                 "rationale": choice.rationale._asdict(),
-                "no_order_reason": no_order_text(choice, equity),
+                "no_order_reason": format_no_order_reason(choice, equity),
             }
             for choice in choices
         ],
@@ -338,7 +340,7 @@ def _cycle_document(cycle: Cycle, settings: LiveSettings) -> dict[str, Any]:
     }
 
 
-def _stopped(settings: LiveSettings, account: str) -> tuple[list[str], frozenset[str]]:
+def _stop_reasons(settings: LiveSettings, account: str) -> tuple[list[str], frozenset[str]]:
     """Return why the live loop of an account would send no orders, and the quarantined symbols.
 
     Both come from the account's journal and its kill file. The reasons are one line each.
@@ -354,8 +356,8 @@ def _stopped(settings: LiveSettings, account: str) -> tuple[list[str], frozenset
     )
     if not journal.is_file():
         return lines, frozenset()
-    with open_current_schema(journal) as database:
-        halts = Halts(database, EventLog(database))
+    with open_journal_for_reading(journal) as database:
+        halts = HaltBook(database, EventLog(database))
         lines += [
             f"A loop would be halted ({halt.rule.forbidden_scope}): {halt}. {halt.rule.remedy}"
             for halt in halts.active()
@@ -374,7 +376,7 @@ def _short_histories(bars: Bars, settings: LiveSettings) -> list[str]:
 def print_cycle(cycle: Cycle) -> None:
     """Print a cycle: the table of its decision, the orders with reasons, and the fills."""
     console = LoopTerminal(None if sys.stdout.isatty() else 160)
-    lines = _lines(cycle)
+    lines = _cycle_lines(cycle)
     if (decision := cycle.decision) is not None:
         rows = [
             (
@@ -384,29 +386,29 @@ def print_cycle(cycle: Cycle) -> None:
                 number(choice.kelly, 3, sign=True),
                 number(choice.target_weight, 3, sign=True),
                 f"{choice.qty:+f}",
-                _bound_by(choice),
+                _format_bound_by(choice),
             )
             for choice in decision.choices
         ]
-        title = f"{utc_text(decision.at)}, equity {usd(cycle.account.equity)}"
+        title = f"{format_utc(decision.at)}, equity {usd(cycle.account.equity)}"
         heads = ("symbol", "mu, bp", "sigma, bp", "Kelly", "target", "order", "bound by")
         console.print(Table(title, heads, rows, text_columns=(6,)))
     for line in lines:
         console.print(line, highlight=False, soft_wrap=True)
 
 
-def _lines(cycle: Cycle) -> list[str]:
+def _cycle_lines(cycle: Cycle) -> list[str]:
     """Return the lines that describe a cycle's orders and fills, or the reason why it was idle."""
     decision = cycle.decision
     if decision is None:
-        return [f"{utc_text(cycle.account.as_of)} idle: {cycle.idle_reason}."]
+        return [f"{format_utc(cycle.account.as_of)} idle: {cycle.idle_reason}."]
     lines = [f"{o.side} {o.qty} {o.symbol}: {o.reason}" for o in decision.orders]
     if decision.sizing_failure:
         lines.append(f"Enhanced sizing failed: {decision.sizing_failure}")
     lines += [f"filled {f.qty:+f} {f.symbol} at {rounded_price(f.price)}" for f in cycle.fills]
     if cycle.planned_orders:
-        count = count_text(len(cycle.planned_orders), "order")
-        at = utc_text(accepted_from(cycle.planned_orders[0], cycle.account.as_of))
+        count = format_count_with_noun(len(cycle.planned_orders), "order")
+        at = format_utc(first_accepted_time(cycle.planned_orders[0], cycle.account.as_of))
         lines.append(f"planned: {count} for the auction, sent at {at}")
     for order in decision.orders:
         if why := cycle.unsent_reasons.get(order.client_order_id):
@@ -431,7 +433,7 @@ def print_cycle_briefly(cycle: Cycle) -> None:
         for choice in decision.choices
     ]
     LoopTerminal().print(
-        f"{utc_text(decision.at)}: equity {usd(cycle.account.equity)}, no order in"
+        f"{format_utc(decision.at)}: equity {usd(cycle.account.equity)}, no order in"
         f" {', '.join(bound) or 'any symbol'}.",
         highlight=False,
         soft_wrap=True,
@@ -442,7 +444,7 @@ def print_symbols_without_order(cycle: Cycle) -> None:
     """Print one line for each decided symbol without an order, with the reason."""
     decision = cycle.decision
     for choice in () if decision is None else decision.choices:
-        if why := no_order_text(choice, cycle.account.equity):
+        if why := format_no_order_reason(choice, cycle.account.equity):
             text = f"{choice.symbol} is {why}."
             LoopTerminal().print(text, highlight=False, soft_wrap=True)
 
@@ -456,7 +458,7 @@ def print_symbols_without_decision(cycle: Cycle, settings: LiveSettings) -> None
         LoopTerminal().print(f"{symbol} is not decided: {why}.", highlight=False, soft_wrap=True)
 
 
-def _bound_by(choice: Choice) -> str:
+def _format_bound_by(choice: Choice) -> str:
     """Return the names of the binding limits as text.
 
     If `cost` is among them, its name is followed by the cost of trading in basis points.
@@ -465,15 +467,15 @@ def _bound_by(choice: Choice) -> str:
     return f"{choice.bound_by}{price}"
 
 
-def _log(cycle: Cycle) -> None:
+def _log_cycle(cycle: Cycle) -> None:
     """Log a cycle with the fixed phrases that operators search for."""
     decision = cycle.decision
     if decision is None:
-        log.info("%s idle: %s", utc_text(cycle.account.as_of), cycle.idle_reason)
+        log.info("%s idle: %s", format_utc(cycle.account.as_of), cycle.idle_reason)
         return
     if decision.sizing_failure:
         log.warning("Enhanced sizing failed: %s", decision.sizing_failure)
-    at = utc_text(decision.at)
+    at = format_utc(decision.at)
     for rule in decision.sizing_rules:
         log.info("%s %s", at, rule)
     for order in decision.orders:
@@ -505,7 +507,7 @@ def parse_arguments(words: Sequence[str]) -> tuple[LiveRequest, None]:
     overrides = live_overrides(words)
     config = compose_config("live", overrides)
     if config.mode not in INTERRUPTION_TEXTS:
-        raise invalid_choice("mode", config.mode, INTERRUPTION_TEXTS)
+        raise invalid_choice_error("mode", config.mode, INTERRUPTION_TEXTS)
     if config.cycles is not None and (not isinstance(config.cycles, int) or config.cycles < 1):
         raise InputError(
             f"cycles: {config.cycles!r} is not a whole number above 0; set null to run until"
@@ -520,7 +522,7 @@ def run(settings: LiveRequest) -> Result | None:
     config = settings.config
     if settings.quantity_arguments is not None:
         return run_quantity(settings.quantity_arguments, settings.overrides)
-    with one_line_errors(INTERRUPTION_TEXTS[config.mode]):
+    with exit_on_errors(INTERRUPTION_TEXTS[config.mode]):
         if config.mode != "dry":
             return run_at_venue(config)
         live = LiveSettings.from_config(config)

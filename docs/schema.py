@@ -17,7 +17,7 @@ from pydantic import TypeAdapter
 from docs.settings_page import CLASSES, key_comments, setting_schemas
 from foundation.compose import CONFIGS, group_choices
 from foundation.files import OVERWRITE_KEY
-from foundation.plugin import PLUGIN_KEYS, TARGET
+from foundation.plugin import HYDRA_TARGET_KEY, PLUGIN_KEYS
 from foundation.settings import NO_KEY_MARKER, settings_class_in
 from sizing.strategies import STRATEGY_NAMES
 
@@ -49,7 +49,7 @@ def config_schema(name: str) -> dict[str, Any]:
     for group in PLUGIN_KEYS.keys() & properties.keys():
         choices = group_choices(group, name) if (CONFIGS / group).is_dir() else []
         inner = definitions[properties[group]["$ref"].rpartition("/")[2]]
-        inner["properties"] = {TARGET: TARGET_SCHEMA, **inner["properties"]}
+        inner["properties"] = {HYDRA_TARGET_KEY: TARGET_SCHEMA, **inner["properties"]}
         if group == "sizing":
             inner["properties"]["strategy"]["anyOf"].insert(0, {"enum": list(STRATEGY_NAMES)})
         if choices:
@@ -65,7 +65,7 @@ def group_schema(group: str, config: str) -> dict[str, Any]:
     owner = next(kind for kind in CLASSES[config] if group in setting_schemas(kind))
     inner = settings_class_in(owner.__pydantic_fields__[group].annotation)
     properties = {key: _value(each) for key, each in setting_schemas(inner).items()}
-    properties |= {TARGET: TARGET_SCHEMA, "defaults": FILE_PROPERTIES["defaults"]}
+    properties |= {HYDRA_TARGET_KEY: TARGET_SCHEMA, "defaults": FILE_PROPERTIES["defaults"]}
     return _document(f"Settings of {group}", properties, _definitions(inner))
 
 

@@ -19,7 +19,7 @@ from pydantic import TypeAdapter
 
 from foundation.compose import CONFIGS, settings_classes
 from foundation.files import OVERWRITE_KEY
-from foundation.plugin import TARGET, merged_table
+from foundation.plugin import HYDRA_TARGET_KEY, merge_product_tables
 from foundation.settings import NO_KEY_MARKER, settings_class_in
 
 PAGE = Path(__file__).resolve().parent / "SETTINGS.md"
@@ -43,7 +43,7 @@ _OF: Mapping[str, type[Any] | tuple[type[Any], ...]] = {
 
 # Settings classes by configuration; a key belongs to the first class that has it.
 CLASSES: Mapping[str, list[type[Any]]] = {
-    name: settings_classes(name) for name in merged_table("SETTINGS")
+    name: settings_classes(name) for name in merge_product_tables("SETTINGS")
 }
 
 INTRODUCTION = """# Settings
@@ -260,7 +260,7 @@ def _section(name: str) -> str:
     instead = [
         f"`{key}: {value}`"
         for key, value in _leaves(listed)
-        if not (str(value).endswith(_TIME) or key.endswith(TARGET))
+        if not (str(value).endswith(_TIME) or key.endswith(HYDRA_TARGET_KEY))
     ]
     parts += [f"Its file sets: {', '.join(instead)}."] if instead else []
     return "\n\n".join(parts)

@@ -38,7 +38,7 @@ import numpy as np
 
 from event_contracts.settings import ComparisonSettings
 from event_contracts.simulation.comparison import (
-    MIN_EXCESS,
+    MIN_EXCESS_PROFIT_SHARE,
     BookedResult,
     ComparedPolicy,
     Comparison,
@@ -49,10 +49,10 @@ from event_contracts.simulation.comparison import (
     compare_policies,
 )
 from event_contracts.simulation.recorded import list_events, recorded_markets
-from event_contracts.simulation.sessions import tape_to_session
+from event_contracts.simulation.sessions import tick_records_to_session
 from event_contracts.simulation.settings import EpisodeSettings
 from event_contracts.simulation.synthetic import synthetic_sessions
-from event_contracts.trading.action_log import ACTION_TABLE, ActionRecords
+from event_contracts.trading.action_log import ACTION_TABLE_NAME, ActionRecords
 from event_contracts.trading.actions import POSITION_SIZES, LimitOrderActionSpace
 from event_contracts.trading.actor import MarketHistory
 from event_contracts.trading.manager import ORDER_LIFE
@@ -66,19 +66,30 @@ from event_contracts.trading.policies import (
     RandomPolicy,
     load_network,
 )
-from event_contracts.trading.position_sizes import SIZE_FIGURES, PositionSizeMetrics, size_view
+from event_contracts.trading.position_sizes import (
+    SIZE_FIGURES,
+    PositionSizeMetrics,
+    build_size_view,
+)
 from execution.journal.order_store import read_intents
-from execution.journal.schema import open_current_schema
+from execution.journal.schema import open_journal_for_reading
 from forecasting.forecast import Progress, no_progress
 from foundation.arrays import Array, Index, Mask
 from foundation.cli import Result
 from foundation.decimals import CENT
 from foundation.errors import InputError
 from foundation.files import file_digest
-from foundation.formatting import NumberFormatter, count_text, interval, number, percent, usd
-from foundation.tables import Cell, Row, Table, json_text
+from foundation.formatting import (
+    NumberFormatter,
+    format_count_with_noun,
+    interval,
+    number,
+    percent,
+    usd,
+)
+from foundation.tables import Cell, Row, Table, format_json
 from marketsimulator.results.comparison_page import ComparisonPage
-from marketsimulator.results.significance import CONFIDENCE_LEVEL, MIN_INTERVAL_DAYS
+from marketsimulator.results.significance import CONFIDENCE_LEVEL, MIN_DAYS_FOR_INTERVALS
 from marketsimulator.results.verdict import Verdict
 
 HELD_OUT_SEED = 1923  # separate from training, which draws its synthetic sessions from one number
@@ -90,33 +101,33 @@ TABLE_HEADERS = (
     *(head for _, head, _, _ in SIZE_FIGURES),
 )
 BOOKED_ROW_NAME = "account, as booked"
-NO_FILLS = "No policy has a fill in these sessions, so the figures compare nothing."
+NO_FILLS_WARNING = "No policy has a fill in these sessions, so the figures compare nothing."
 USD_FORMATTER = partial(number, sign=True)
 RATIO_FORMATTER = partial(number, places=3, sign=True)
 VERDICT_LEVELS: Mapping[str, Any] = {"yes": "good", "no": "bad", "no power": "open"}
 
 
-def held_out_sessions(settings: ComparisonSettings) -> HeldOutSessions:
+def load_held_out_sessions(settings: ComparisonSettings) -> HeldOutSessions:
     """Return sessions that no training has used: synthetic ones, or markets of the last events."""
     if settings.folder is not None:
-        return _recorded(settings, settings.folder)
+        return _read_recorded_sessions(settings, settings.folder)
     market = settings.episode.market
     drawn = synthetic_sessions((HELD_OUT_SEED, settings.seed), settings.sessions, market)
     return HeldOutSessions(
         sessions=list(drawn),
-        groups=np.arange(settings.sessions),
+        group_indices=np.arange(settings.sessions),
         source=f"{settings.sessions} synthetic sessions, seed {settings.seed}: {market}",
     )
 
 
-def _recorded(settings: ComparisonSettings, folder: str) -> HeldOutSessions:
+def _read_recorded_sessions(settings: ComparisonSettings, folder: str) -> HeldOutSessions:
     markets = recorded_markets(folder)
     events = list_events(markets, settings.holdout_events, "holdout_events")
     last = events[-settings.holdout_events :]
     judging = [market for market in markets if market.event in last]
     return HeldOutSessions(
         sessions=[market.session for market in judging],
-        groups=np.array([last.index(market.event) for market in judging]),
+        group_indices=np.array([last.index(market.event) for market in judging]),
         source=f"recorded markets of {', '.join(last)}",
         earlier_event_count=len(events) - settings.holdout_events,
     )
@@ -133,25 +144,29 @@ def build_compared_policies(
     entrants = []
     if account is not None:
         index = every.position_sizes.index(settings.fixed_size)
-        entrants.append(ComparedPolicy(REPLAYED_ACCOUNT_NAME, (account.replay_policy(),), every))
+        entrants.append(
+            ComparedPolicy(REPLAYED_ACCOUNT_NAME, (account.build_replay_policy(),), every)
+        )
         entrants.append(
             ComparedPolicy(
-                settings.name_at_fixed_size(REPLAYED_ACCOUNT_NAME),
-                (account.replay_policy(index),),
+                settings.append_fixed_size(REPLAYED_ACCOUNT_NAME),
+                (account.build_replay_policy(index),),
                 single,
             )
         )
     if settings.variable_checkpoints:
         entrants.append(
-            _trained(VARIABLE_SIZE_NAME, settings.variable_checkpoints, every, held_out_sessions)
+            _load_trained_policy(
+                VARIABLE_SIZE_NAME, settings.variable_checkpoints, every, held_out_sessions
+            )
         )
     if settings.fixed_checkpoints:
         entrants.append(
-            _trained(
+            _load_trained_policy(
                 settings.fixed_size_name, settings.fixed_checkpoints, single, held_out_sessions
             )
         )
-    for name, episode in ((KELLY_NAME, every), (settings.name_at_fixed_size(KELLY_NAME), single)):
+    for name, episode in ((KELLY_NAME, every), (settings.append_fixed_size(KELLY_NAME), single)):
         policy = BinaryKelly(
             episode.default_action_space(), episode.starting_cash, settings.kelly_fraction
         )
@@ -173,11 +188,11 @@ def pairs_to_compare(
     one kind of checkpoint is given, it is compared with Kelly. Without account and checkpoints the
     only pair is Kelly at all sizes and at one size.
     """
-    kelly, kelly_fixed = KELLY_NAME, settings.name_at_fixed_size(KELLY_NAME)
+    kelly, kelly_fixed = KELLY_NAME, settings.append_fixed_size(KELLY_NAME)
     pairs = (
         []
         if account is None
-        else [(REPLAYED_ACCOUNT_NAME, settings.name_at_fixed_size(REPLAYED_ACCOUNT_NAME))]
+        else [(REPLAYED_ACCOUNT_NAME, settings.append_fixed_size(REPLAYED_ACCOUNT_NAME))]
     )
     if settings.variable_checkpoints and settings.fixed_checkpoints:
         pairs.append((VARIABLE_SIZE_NAME, settings.fixed_size_name))
@@ -188,7 +203,7 @@ def pairs_to_compare(
     return [*pairs, (kelly, kelly_fixed)]
 
 
-def _trained(
+def _load_trained_policy(
     name: str, paths: tuple[str, ...], episode: EpisodeSettings, held_out: HeldOutSessions
 ) -> ComparedPolicy:
     """Return the checkpoints of one kind as one policy with several runs."""
@@ -241,10 +256,10 @@ def compare(settings: ComparisonSettings, *, progress: Progress = no_progress) -
     account = None
     if settings.journal is not None:
         path = Path(settings.journal).expanduser()
-        account = journaled_decisions(path, settings.episode.default_action_space())
+        account = read_journaled_decisions(path, settings.episode.default_action_space())
         episode = replace(settings.episode, starting_cash=float(account.starting_cash))
         settings = replace(settings, episode=episode)
-    held_out = held_out_sessions(settings) if account is None else account.held_out_sessions
+    held_out = load_held_out_sessions(settings) if account is None else account.held_out_sessions
     entrants = build_compared_policies(settings, held_out, account)
     pairs = pairs_to_compare(settings, account)
     found = compare_policies(entrants, held_out, pairs, seed=settings.seed, progress=progress)
@@ -263,45 +278,47 @@ def build_result(comparison: Comparison) -> Result:
     standings = comparison.policy_results
     sizes = {each.name: PositionSizeMetrics.from_episodes(each.episodes) for each in standings}
     first, *others = (
-        _sentence(pair, answer) for pair, answer in comparison.pair_comparisons.items()
+        _format_verdict(pair, answer) for pair, answer in comparison.pair_comparisons.items()
     )
     level = VERDICT_LEVELS[next(iter(comparison.pair_comparisons.values())).verdict]
     groups = comparison.held_out_sessions.group_count
     verb = "is" if groups == 1 else "are"
-    few = f"{count_text(groups, 'group')} {verb} fewer than {MIN_INTERVAL_DAYS}"
+    few = f"{format_count_with_noun(groups, 'group')} {verb} fewer than {MIN_DAYS_FOR_INTERVALS}"
     warning = f"{few}: no figure has a confidence interval, and no comparison has a verdict."
     source = comparison.held_out_sessions.source
     sheet = ComparisonPage(
         title="Policies over the same held-out sessions",
         subtitle=source,
-        verdict=Verdict(level, first, " ".join([*others, *_booked_words(comparison)])),
-        table=Table(source, TABLE_HEADERS, _rows(comparison, sizes)),
+        verdict=Verdict(level, first, " ".join([*others, *_format_booked_result(comparison)])),
+        table=Table(source, TABLE_HEADERS, _build_table_rows(comparison, sizes)),
         warnings=[
-            *([] if comparison.has_fills else [NO_FILLS]),
-            *([warning] if groups < MIN_INTERVAL_DAYS else []),
+            *([] if comparison.has_fills else [NO_FILLS_WARNING]),
+            *([warning] if groups < MIN_DAYS_FOR_INTERVALS else []),
         ],
-        notes=_notes(comparison),
+        notes=_list_table_notes(comparison),
     )
-    views = {each.name: size_view(each.episodes) for each in standings}
+    views = {each.name: build_size_view(each.episodes) for each in standings}
     page = sheet.render("event_contracts/policies.html.j2", views=views)
-    text = json_text(_content(comparison, sizes))
+    text = format_json(_build_json_content(comparison, sizes))
     files: dict[str, Callable[[Path], object]] = {
         "comparison.json": lambda path: path.write_text(text, encoding="utf-8"),
         "comparison.html": lambda path: path.write_text(page, encoding="utf-8"),
     }
-    said = [first, *others, *_booked_words(comparison), *sheet.warnings, *sheet.notes]
+    said = [first, *others, *_format_booked_result(comparison), *sheet.warnings, *sheet.notes]
     return Result([sheet.table], said, files)
 
 
-def _rows(comparison: Comparison, sizes: Mapping[str, PositionSizeMetrics]) -> list[Row]:
+def _build_table_rows(
+    comparison: Comparison, sizes: Mapping[str, PositionSizeMetrics]
+) -> list[Row]:
     """Return the table's rows: the account's own result, and one row per policy."""
-    rows = _booked_row(comparison)
+    rows = _build_booked_rows(comparison)
     for each in comparison.policy_results:
-        rows.append((each.name, *_cells(each, sizes[each.name])))
+        rows.append((each.name, *_build_policy_cells(each, sizes[each.name])))
     return rows
 
 
-def _booked_row(comparison: Comparison) -> list[Row]:
+def _build_booked_rows(comparison: Comparison) -> list[Row]:
     """Return the row of the account's own result; no row without a journal."""
     booked = comparison.booked_result
     if booked is None:
@@ -314,24 +331,25 @@ def _booked_row(comparison: Comparison) -> list[Row]:
     return [(BOOKED_ROW_NAME, *(cells.get(head, Cell(number(None))) for head in TABLE_HEADERS[1:]))]
 
 
-def _booked_words(comparison: Comparison) -> list[str]:
+def _format_booked_result(comparison: Comparison) -> list[str]:
     """Return sentences on the account's own result; empty without a journal."""
     booked = comparison.booked_result
     if booked is None:
         return []
     missing = (
-        f"; the venue states no profit for {', '.join(booked.markets_without_profit)}"
-        if booked.markets_without_profit
+        f"; the venue states no profit for {', '.join(booked.markets_without_stated_profit)}"
+        if booked.markets_without_stated_profit
         else ""
     )
     return [
         f"{BOOKED_ROW_NAME}: settled profit {usd(booked.profit, sign=True)};"
-        f" {booked.filled_order_count} of {count_text(booked.accepted_order_count, 'order')} had"
+        f" {booked.filled_order_count} of"
+        f" {format_count_with_noun(booked.accepted_order_count, 'order')} had"
         f" fills{missing}. The other rows are replays."
     ]
 
 
-def _cells(standing: PolicyResult, sizes: PositionSizeMetrics) -> tuple[Cell, ...]:
+def _build_policy_cells(standing: PolicyResult, sizes: PositionSizeMetrics) -> tuple[Cell, ...]:
     """Return the cells of a row, one per column of `TABLE_HEADERS`."""
     figures = standing.performance
     return (
@@ -350,45 +368,47 @@ def _estimate_cell(estimate: Estimate, words: NumberFormatter) -> Cell:
     return Cell(words(estimate.value), subtext=interval(estimate.interval, words, " … "))
 
 
-def _sentence(pair: tuple[str, str], answer: PairComparison) -> str:
+def _format_verdict(pair: tuple[str, str], answer: PairComparison) -> str:
     """Return the verdict on a pair of policies as a sentence with both intervals."""
     one, other = pair
     excess = _estimate_cell(answer.excess_usd, USD_FORMATTER)
     sharpe = _estimate_cell(answer.sharpe_difference, RATIO_FORMATTER)
     return (
-        f"Does {one} earn over {percent(MIN_EXCESS, 0)} more than {other}, at a higher Sharpe"
-        f" ratio? {answer.verdict.capitalize()}: profit above that threshold {excess} USD an"
+        f"Does {one} earn over {percent(MIN_EXCESS_PROFIT_SHARE, 0)} more than {other}, at a higher"
+        f" Sharpe ratio? {answer.verdict.capitalize()}: profit above that threshold {excess} USD an"
         f" episode; difference of the Sharpe ratios {sharpe}."
     )
 
 
-def _notes(comparison: Comparison) -> list[str]:
+def _list_table_notes(comparison: Comparison) -> list[str]:
     """Return notes that explain the figures and verdicts of the table."""
     groups = comparison.held_out_sessions.group_count
     return [
         f"Figures are per episode, which starts with {usd(comparison.starting_cash)}: mean log"
         " growth of the account, mean profit after fees, and the Sharpe ratio (not annualised)."
         f" Below them are {percent(CONFIDENCE_LEVEL, 0)} confidence intervals: a bootstrap of"
-        f" {count_text(len(comparison.held_out_sessions.sessions), 'session')} in"
-        f" {count_text(groups, 'independent group')}, and of the runs of a policy.",
+        f" {format_count_with_noun(len(comparison.held_out_sessions.sessions), 'session')} in"
+        f" {format_count_with_noun(groups, 'independent group')}, and of the runs of a policy.",
         "Yes: both differences are significantly above 0. No: one is significantly below 0."
         " No power: these sessions do not decide it.",
     ]
 
 
-def _booked_content(booked: BookedResult | None) -> dict[str, Any] | None:
+def _booked_result_json(booked: BookedResult | None) -> dict[str, Any] | None:
     if booked is None:
         return None
     return {
         "run": BOOKED_ROW_NAME,
         "total_profit_usd": float(booked.profit),
-        "unstated": list(booked.markets_without_profit),
+        "unstated": list(booked.markets_without_stated_profit),
         "orders": booked.accepted_order_count,
         "orders_filled": booked.filled_order_count,
     }
 
 
-def _content(comparison: Comparison, sizes: Mapping[str, PositionSizeMetrics]) -> dict[str, Any]:
+def _build_json_content(
+    comparison: Comparison, sizes: Mapping[str, PositionSizeMetrics]
+) -> dict[str, Any]:
     """Return the results as JSON data; money in USD, growth and returns as fractions."""
     held_out = comparison.held_out_sessions
     return {
@@ -397,7 +417,7 @@ def _content(comparison: Comparison, sizes: Mapping[str, PositionSizeMetrics]) -
         "groups": held_out.group_count,
         "starting_cash": comparison.starting_cash,
         "interval": CONFIDENCE_LEVEL,
-        "booked": _booked_content(comparison.booked_result),
+        "booked": _booked_result_json(comparison.booked_result),
         "runs": [
             {
                 "run": each.name,
@@ -432,7 +452,7 @@ class JournaledDecisions:
     starting_cash: Decimal
     booked_result: BookedResult
 
-    def replay_policy(self, size_index: int | None = None) -> ReplayPolicy:
+    def build_replay_policy(self, size_index: int | None = None) -> ReplayPolicy:
         """Return a policy that replays the decisions.
 
         size_index: index of one size for every order; None: the recorded sizes.
@@ -459,7 +479,7 @@ class ReplayPolicy:
         return np.where(allowed[np.arange(len(codes)), codes], codes, 0)
 
 
-def journaled_decisions(path: Path, space: LimitOrderActionSpace) -> JournaledDecisions:
+def read_journaled_decisions(path: Path, space: LimitOrderActionSpace) -> JournaledDecisions:
     """Read the decisions in a journal of event contracts, for replay in sessions.
 
     Every settled market becomes a session that starts with its first recorded tick. It is played
@@ -474,17 +494,17 @@ def journaled_decisions(path: Path, space: LimitOrderActionSpace) -> JournaledDe
     # Unlike `Path.is_file`, this also accepts a name that no file can have.
     if not os.path.isfile(path):
         raise InputError(f"journal: {path} is not a file; give the journal.sqlite of an account")
-    with open_current_schema(path) as database:
-        if not database.rows("SELECT 1 FROM sqlite_master WHERE name = ?", (ACTION_TABLE,)):
+    with open_journal_for_reading(path) as database:
+        if not database.rows("SELECT 1 FROM sqlite_master WHERE name = ?", (ACTION_TABLE_NAME,)):
             raise InputError(
                 f"journal: {path} contains no decisions on event contracts; choose another journal"
             )
-        return _decisions(ActionRecords(database), space)
+        return _read_decisions(ActionRecords(database), space)
 
 
-def _booked(records: ActionRecords, markets: Collection[str]) -> BookedResult:
+def _read_booked_result(records: ActionRecords, markets: Collection[str]) -> BookedResult:
     """Return the account's own orders and settlements from its journal."""
-    paid = [each for each in records.settled_markets() if each.market in markets]
+    paid = [each for each in records.read_settled_markets() if each.market in markets]
     stated = {each.market: each.profit for each in paid if each.profit is not None}
     orders = [
         intent
@@ -493,13 +513,13 @@ def _booked(records: ActionRecords, markets: Collection[str]) -> BookedResult:
     ]
     return BookedResult(
         profit=sum(stated.values(), Decimal(0)),
-        markets_without_profit=tuple(market for market in markets if market not in stated),
+        markets_without_stated_profit=tuple(market for market in markets if market not in stated),
         accepted_order_count=sum(intent.was_accepted for intent in orders),
         filled_order_count=sum(intent.progress.filled > 0 for intent in orders),
     )
 
 
-def _kept_rows(is_recorded: Mask, life: int) -> Index:
+def _find_rows_to_keep(is_recorded: Mask, life: int) -> Index:
     """Return the row indices to keep: recorded rows, settlement, and gaps longer than `life`."""
     seen = np.flatnonzero(is_recorded)
     ends = np.append(seen, len(is_recorded) - 1)
@@ -511,29 +531,29 @@ def _kept_rows(is_recorded: Mask, life: int) -> Index:
     return np.flatnonzero(keep)
 
 
-def _decisions(records: ActionRecords, space: LimitOrderActionSpace) -> JournaledDecisions:
-    entries = records.entries()
-    schedules = records.schedules()
+def _read_decisions(records: ActionRecords, space: LimitOrderActionSpace) -> JournaledDecisions:
+    entries = records.read_entries()
+    schedules = records.read_schedules()
     kept: dict[str, Index] = {}
     sessions: list[Array] = []
     recorded: list[Mask] = []
     for market, schedule in schedules.items():
-        ticks = records.ticks(market)
-        rows = [schedule.row(each.at) for each in ticks]
+        ticks = records.read_ticks(market)
+        rows = [schedule.row_at(each.at) for each in ticks]
         # A market first seen at its settlement has no decisions.
-        if len(rows) < 2 or rows[-1] != schedule.rows - 1:
+        if len(rows) < 2 or rows[-1] != schedule.row_count - 1:
             continue
         memory = MarketHistory(schedule, space, starting_equity=1)
         for each in ticks:
             memory.add_tick(each.at, each.tick)
-        is_recorded = np.zeros(schedule.rows, dtype=bool)
+        is_recorded = np.zeros(schedule.row_count, dtype=bool)
         is_recorded[rows[:-1]] = True
         # The quote of a row without a tick is unknown: nothing trades there.
         for side in ("bid_size", "ask_size"):
             memory.tape[side][~is_recorded] = 0
         life = int(max(space.life * schedule.interval, ORDER_LIFE) // schedule.interval)
-        kept[market] = rows[0] + _kept_rows(is_recorded[rows[0] :], life)
-        sessions.append(tape_to_session(memory.tape[kept[market]]))
+        kept[market] = rows[0] + _find_rows_to_keep(is_recorded[rows[0] :], life)
+        sessions.append(tick_records_to_session(memory.tape[kept[market]]))
         recorded.append(is_recorded[kept[market]])
     if not entries or not sessions:
         raise InputError(
@@ -548,17 +568,17 @@ def _decisions(records: ActionRecords, space: LimitOrderActionSpace) -> Journale
     places = {market: place for place, market in enumerate(kept)}
     for entry in entries:
         if entry.market in places and entry.sent_count:
-            row = np.searchsorted(kept[entry.market], schedules[entry.market].row(entry.at))
+            row = np.searchsorted(kept[entry.market], schedules[entry.market].row_at(entry.at))
             codes[places[entry.market], row] = entry.action
     events = [market.rpartition("-")[0] or market for market in kept]
     return JournaledDecisions(
         HeldOutSessions(
             sessions=sessions,
-            groups=np.unique(events, return_inverse=True)[1],
-            source=f"{count_text(len(sessions), 'settled market')} of {records.database.path}",
+            group_indices=np.unique(events, return_inverse=True)[1],
+            source=f"{format_count_with_noun(len(sessions), 'settled market')} of {records.database.path}",
             tradable_rows=may_trade,
         ),
         codes,
         entries[0].cash // CENT * CENT,
-        _booked(records, tuple(kept)),
+        _read_booked_result(records, tuple(kept)),
     )

@@ -48,7 +48,7 @@ from event_contracts.settings import KalshiVenueSettings
 from event_contracts.simulation import catalog, venue
 from event_contracts.simulation.exchange import Exchange, SimulatedListing
 from event_contracts.simulation.recorded import recorded_markets
-from event_contracts.simulation.sessions import session_to_tape
+from event_contracts.simulation.sessions import session_to_tick_records
 from event_contracts.simulation.settings import SyntheticSessionModel
 from event_contracts.simulation.synthetic import synthetic_session
 from event_contracts.simulation.venue import (
@@ -79,27 +79,32 @@ from event_contracts.trading.orders import (
     opposite_side,
 )
 from event_contracts.trading.sampler import ESTIMATE_COLUMNS
-from event_contracts.trading.venue_orders import NEW_ORDERS_PATH, order_request
+from event_contracts.trading.venue_orders import NEW_ORDERS_PATH, build_order_request
 from foundation.compose import compose_config, flags_to_overrides
 from foundation.errors import InputError
-from foundation.files import atomic_file, check_file
-from marketsimulator.venue.faults import STATUSES, OrderStatus
-from marketsimulator.venue.request import Refused, Request, Response, Route
+from foundation.files import atomic_file, check_output_file
+from marketsimulator.venue.faults import ORDER_STATUSES, OrderStatus
+from marketsimulator.venue.request import Request, RequestRefused, Response, Route
 from marketsimulator.venue.server import PracticeServer
 from marketsimulator.venue.serving import ServerOptions, ServingParser, serve
 from trainingdata.instants import NEW_YORK
 
 SYNTHETIC_EVENT = "SIM"  # event of synthetic markets
-PRIVATE_PATH = f"{API_ROOT}/portfolio"  # path that requires keys
+PRIVATE_PATH_PREFIX = f"{API_ROOT}/portfolio"  # path that requires keys
 STATUS_BY_STATE: dict[OrderStatus, str] = {
-    **dict.fromkeys(STATUSES, "resting"),
+    **dict.fromkeys(ORDER_STATUSES, "resting"),
     "filled": "executed",
     "canceled": "canceled",
 }
-ERROR_CODES = {401: "authentication_error", 403: "forbidden", 404: "not_found", 409: "clock"}
+ERROR_CODE_BY_STATUS = {
+    401: "authentication_error",
+    403: "forbidden",
+    404: "not_found",
+    409: "clock",
+}
 RSA_KEY_BITS = 2048
 MIN_TICK_INTERVAL = np.timedelta64(1, "ns")
-MAINTENANCE_DAY = 3  # Thursday
+MAINTENANCE_WEEKDAY = 3  # Thursday
 MAINTENANCE_HOURS = range(3, 5)
 MAX_CLOCK_OFFSET_MS = (
     5_000  # milliseconds that a timestamp may be off; how many the real venue allows is U
@@ -115,7 +120,7 @@ def generate_keys() -> KalshiKeys:
     return KalshiKeys(str(uuid.uuid4()), pem.decode())
 
 
-def authentication_failure(
+def find_signature_failure(
     keys: KalshiKeys, headers: Mapping[str, str], method: str, path: str, now_ms: int
 ) -> str | None:
     """Return the reason why a request's signature is invalid, or None if it is valid.
@@ -148,18 +153,18 @@ def authentication_failure(
 
 def is_maintenance(at: np.datetime64) -> bool:
     """Return whether an instant, UTC, is in the weekly pause: Thursday 3:00-5:00, New York time."""
-    local = _in_new_york(at)
-    return local.weekday() == MAINTENANCE_DAY and local.hour in MAINTENANCE_HOURS
+    local = _to_new_york_time(at)
+    return local.weekday() == MAINTENANCE_WEEKDAY and local.hour in MAINTENANCE_HOURS
 
 
 def maintenance_end(at: np.datetime64) -> np.datetime64:
     """Return the instant, UTC, at which the weekly pause around an instant ends."""
-    local = _in_new_york(at)
+    local = _to_new_york_time(at)
     end = local.replace(hour=MAINTENANCE_HOURS.stop, minute=0, second=0, microsecond=0)
     return np.datetime64(end.astimezone(UTC).replace(tzinfo=None), "ns")
 
 
-def _in_new_york(at: np.datetime64) -> datetime:
+def _to_new_york_time(at: np.datetime64) -> datetime:
     instant: datetime = at.astype("datetime64[us]").item()
     return instant.replace(tzinfo=UTC).astimezone(NEW_YORK)
 
@@ -206,10 +211,10 @@ class KalshiServer(PracticeServer):
     def routes(self) -> list[Route]:
         exchange = self.exchange
         reads = {
-            "portfolio/orders": self._orders,
-            "portfolio/orders/{name}": self._order,
+            "portfolio/orders": self._list_orders,
+            "portfolio/orders/{name}": self._get_order,
             "portfolio/fills": lambda asked: venue.get_fills(
-                exchange, asked.query, self._hidden(asked)
+                exchange, asked.query, self._count_hidden_rows(asked)
             ),
             "portfolio/positions": lambda asked: venue.get_positions(exchange, asked.query),
             "portfolio/settlements": lambda asked: venue.get_settlements(exchange, asked.query),
@@ -264,13 +269,13 @@ class KalshiServer(PracticeServer):
 
     def authentication_failure(self, request: Request) -> str | None:
         """Return why a request is not authenticated, or None; public paths need no keys."""
-        if KEY_HEADER not in request.headers and not request.path.startswith(PRIVATE_PATH):
+        if KEY_HEADER not in request.headers and not request.path.startswith(PRIVATE_PATH_PREFIX):
             return None
         now = time.time_ns() // 1_000_000
-        return authentication_failure(self.keys, request.headers, request.method, request.path, now)
+        return find_signature_failure(self.keys, request.headers, request.method, request.path, now)
 
     def error_response(self, status: int, code: int | str | None, message: str) -> Response:
-        word = code or ERROR_CODES.get(status, "invalid_parameters")
+        word = code or ERROR_CODE_BY_STATUS.get(status, "invalid_parameters")
         return {"code": word, "message": message, "details": ""}
 
     def clock_state(self) -> Response:
@@ -304,9 +309,9 @@ class KalshiServer(PracticeServer):
         for ticker, listing in exchange.listings.items():
             if exchange.market_state(ticker) == "active":
                 until = format_timestamp(
-                    exchange.instant_of(listing.first_tick + len(listing.tape) - 1)
+                    exchange.instant_of(listing.first_tick + len(listing.tick_records) - 1)
                 )
-                lines.append(f"{ticker},{exchange.shown_tick(ticker)['estimate']:.4f},{until}")
+                lines.append(f"{ticker},{exchange.current_tick(ticker)['estimate']:.4f},{until}")
         with atomic_file(self._estimates) as part:
             part.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
@@ -314,16 +319,18 @@ class KalshiServer(PracticeServer):
         """Pause trading under a code, {"code": "trading_is_paused"}, until DELETE resumes it."""
         code = asked.json_object().get("code", TRADING_PAUSED)
         if code not in PAUSE_CODES:
-            raise Refused(422, None, f"code: {code!r} is not one of {', '.join(PAUSE_CODES)}")
+            raise RequestRefused(
+                422, None, f"code: {code!r} is not one of {', '.join(PAUSE_CODES)}"
+            )
         self._pause = code
 
     def _end_pause(self) -> None:
         self._pause = ""
 
     def _refuse_in_pause(self, asked: Request) -> None:
-        fault = self.faults.take(asked, TRADING_PAUSED, EXCHANGE_PAUSED)
+        fault = self.faults.consume_fault(asked, TRADING_PAUSED, EXCHANGE_PAUSED)
         if code := fault.kind if fault else self.pause_code:
-            raise Refused(409, code, code.replace("_", " "))
+            raise RequestRefused(409, code, code.replace("_", " "))
 
     def _submit(self, asked: Request) -> Response:
         self._refuse_in_pause(asked)
@@ -342,28 +349,28 @@ class KalshiServer(PracticeServer):
         self._refuse_in_pause(asked)
         placed = get_placed_order(self.exchange, asked.path_parameters["name"])
         if placed.is_done:
-            raise Refused(404, None, f"order {placed.order_id} is {placed.state}")
+            raise RequestRefused(404, None, f"order {placed.order_id} is {placed.state}")
         reduced = placed.open_count
         self.exchange.cancel(placed.order_id)
         return venue.cancellation_response(placed, reduced, self.exchange.now)
 
-    def _orders(self, asked: Request) -> Response:
-        answer = venue.get_orders(self.exchange, asked.query, self._hidden(asked))
+    def _list_orders(self, asked: Request) -> Response:
+        answer = venue.get_orders(self.exchange, asked.query, self._count_hidden_rows(asked))
         return {
             **answer,
             "orders": [self.apply_state_fault(each, asked) for each in answer["orders"]],
         }
 
-    def _order(self, asked: Request) -> Response:
+    def _get_order(self, asked: Request) -> Response:
         name = asked.path_parameters["name"]
-        if self._hidden(asked):
-            raise Refused(404, None, f"order {name} not found")
+        if self._count_hidden_rows(asked):
+            raise RequestRefused(404, None, f"order {name} not found")
         placed = get_placed_order(self.exchange, name)
         return {"order": self.apply_state_fault(venue.order_response(self.exchange, placed), asked)}
 
-    def _hidden(self, asked: Request) -> int:
+    def _count_hidden_rows(self, asked: Request) -> int:
         """Return the number of newest rows that a response omits because of a fault: 1 or 0."""
-        return int(self.faults.take(asked, "unlisted") is not None)
+        return int(self.faults.consume_fault(asked, "unlisted") is not None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -393,7 +400,7 @@ class CollateralCheck:
         del rests
         if action == "SELL":
             return None
-        free = view.cash - self._reserved(view.resting_orders)
+        free = view.cash - self._uncovered_order_cost(view.resting_orders)
         closes = view.held_count(opposite_side(side)) - view.resting_count("BUY", side)
         opens = count - max(closes, ZERO)
         cost = self.fees.max_cost(price, opens) if opens > 0 else ZERO
@@ -403,7 +410,7 @@ class CollateralCheck:
             else f"buying {count} {side} may cost ${cost}; free cash is ${free}"
         )
 
-    def _reserved(self, resting: Iterable[RestingOrder]) -> Decimal:
+    def _uncovered_order_cost(self, resting: Iterable[RestingOrder]) -> Decimal:
         """Return the maximum cost in USD of resting orders beyond those that close positions."""
         closing: dict[tuple[str, Outcome], Decimal] = {}
         total = ZERO
@@ -411,10 +418,10 @@ class CollateralCheck:
             market, side = each.order.market, each.order.side
             held = self.position_of(market)
             left = closing.get((market, side), max(-held if side == "YES" else held, ZERO))
-            closes = min(left, each.remaining)
+            closes = min(left, each.remaining_count)
             closing[market, side] = left - closes
-            if closes < each.remaining:
-                total += self.fees.max_cost(each.order.price, each.remaining - closes)
+            if closes < each.remaining_count:
+                total += self.fees.max_cost(each.order.price, each.remaining_count - closes)
         return total
 
 
@@ -427,7 +434,9 @@ def build_listings(settings: KalshiVenueSettings) -> list[SimulatedListing]:
         )
         return [
             SimulatedListing(
-                f"{SYNTHETIC_EVENT}-{k}", session_to_tape(session), event=SYNTHETIC_EVENT
+                f"{SYNTHETIC_EVENT}-{k}",
+                session_to_tick_records(session),
+                event_ticker=SYNTHETIC_EVENT,
             )
             for k, session in enumerate(drawn, start=1)
         ]
@@ -443,7 +452,7 @@ def build_listings(settings: KalshiVenueSettings) -> list[SimulatedListing]:
     return [
         SimulatedListing(
             each.market,
-            session_to_tape(each.session),
+            session_to_tick_records(each.session),
             int((each.times[0] - begins) / step),
             each.event,
         )
@@ -470,13 +479,13 @@ def build_exchange(
 def precompile_exchange() -> None:
     """Compile the exchange's functions before the server starts, so that no request waits."""
     session = synthetic_session(0, SyntheticSessionModel(steps=3))
-    listings = [SimulatedListing("SIM", session_to_tape(session))]
+    listings = [SimulatedListing("SIM", session_to_tick_records(session))]
     exchange = build_exchange(KalshiVenueSettings(), listings, np.datetime64(0, "ns"))
     later = np.datetime64("2100-01-01", "ns")
     order = EventContractOrder("rehearsal", "SIM", "BUY", "YES", Decimal("0.99"), Decimal(1), later)
     for force in get_args(ContractTimeInForce):
         named = replace(order, client_order_id=f"rehearsal {force}", time_in_force=force)
-        accept_order(exchange, OrderRequest.parse(order_request(named)))
+        accept_order(exchange, OrderRequest.parse(build_order_request(named)))
     exchange.advance()
 
 
@@ -495,21 +504,21 @@ class PracticeServerArguments:
 
     def build_server(self) -> tuple[KalshiServer, str]:
         """Write the private key; return the server, and a text with its markets and key id."""
-        with _key_errors(self.key_file) as key_file:
+        with _translate_key_file_errors(self.key_file) as key_file:
             if key_file.exists():
                 raise InputError(
                     f"--key-file: {key_file} already exists; choose a new file, or remove it"
                 )
-            check_file(key_file, "--key-file")
+            check_output_file(key_file, "--key-file")
         name = self.settings.estimates
         estimates = None if name is None else Path(name).expanduser()
         if estimates is not None:
-            check_file(estimates, "estimates")
+            check_output_file(estimates, "estimates")
         listings = build_listings(self.settings)
         precompile_exchange()
         keys = generate_keys()
         exchange = build_exchange(self.settings, listings, np.datetime64(time.time_ns(), "ns"))
-        with _key_errors(self.key_file), atomic_file(key_file) as part:
+        with _translate_key_file_errors(self.key_file), atomic_file(key_file) as part:
             part.write_text(keys.private_key, encoding="utf-8")
         server = KalshiServer(
             exchange,
@@ -551,7 +560,7 @@ def run(settings: PracticeServerArguments) -> None:
 
 
 @contextmanager
-def _key_errors(word: str) -> Iterator[Path]:
+def _translate_key_file_errors(word: str) -> Iterator[Path]:
     """Yield the path of the private key, with ~ expanded; raise system errors as `InputError`."""
     try:
         yield Path(word).expanduser()

@@ -230,7 +230,7 @@ class ComparisonSettings(SessionSettings):
     def fixed_size_name(self) -> str:
         return f"fixed {self.fixed_size}"
 
-    def name_at_fixed_size(self, name: str) -> str:
+    def append_fixed_size(self, name: str) -> str:
         return f"{name} {self.fixed_size_name}"
 
 

@@ -44,12 +44,12 @@ from event_contracts.trading.listings import (
     QuarantinedMarket,
     UnknownMarket,
     check_all_listed,
-    read_markets,
-    sale_prices,
-    unreadable_markets,
+    find_unreadable_reasons,
+    read_market_listings,
+    update_sale_prices,
 )
 from event_contracts.trading.manager import (
-    NO_MARKETS,
+    NO_REASONS,
     ORDER_LIFE,
     KalshiMultiMarketOrderManager,
     KalshiSnapshot,
@@ -65,7 +65,7 @@ from event_contracts.trading.sampler import EstimateFile, Sampler, read_estimate
 from event_contracts.trading.status_sections import build_sections
 from event_contracts.trading.venue_orders import OrderVenue
 from execution.journal.decisions import DecisionJournal
-from execution.journal.halts import Halts
+from execution.journal.halts import HaltBook
 from execution.journal.marks import EquityMark
 from execution.journal.order_store import OrderStore
 from execution.live.accounts import EVENT_ACCOUNT_PREFIX
@@ -85,10 +85,10 @@ from foundation.errors import (
     InputError,
     ResponseRejected,
     closest_choices,
-    did_you_mean,
+    format_suggestion,
 )
 from foundation.notifier import Supervisor
-from trainingdata.instants import utc_text
+from trainingdata.instants import format_utc
 
 log = logging.getLogger(__name__)
 
@@ -97,9 +97,9 @@ OnDecision = Callable[[ActionEntry], None]
 JOB_NAME = "kalshi"
 BUILT_IN_POLICIES = ("kelly", "random", "nothing")
 DISCREPANCY_ALERT = "kalshi books"  # kind of the alert of book discrepancies
-SETTLEMENT_NOT_LISTED = "the venue does not list its settlement yet"
-_NAME = 16  # characters that distinguish accounts
-_TICK = np.timedelta64(1, "ns")
+SETTLEMENT_NOT_LISTED_REASON = "the venue does not list its settlement yet"
+_NAME_DIGEST_LENGTH = 16  # characters that distinguish accounts
+_NANOSECOND = np.timedelta64(1, "ns")
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +111,7 @@ class KalshiGate:
     """
 
     settings: KalshiGuardSettings
-    halts: Halts
+    halts: HaltBook
     order_store: OrderStore
     kill_file: Path
 
@@ -139,11 +139,11 @@ class KalshiJob:
     """The job that decides at every tick of an account's markets, until all have settled.
 
     account: account that the job reads and marks; a tick is a cycle of the account.
-    steps: maximum number of ticks; None continues until every market has settled.
+    max_ticks: maximum number of ticks; None continues until every market has settled.
     skip_reasons: reasons why markets are not followed until the process restarts, by ticker.
     ticks_done: number of ticks so far.
     order_count: number of orders decided so far, sent or not.
-    last_reasons: reason of the last decision on each market that has had a tick.
+    last_decision_reasons: reason of the last decision on each market that has had a tick.
     unbooked_reasons: reasons why the settlement of an ended market is not in the journal, by
         ticker.
     """
@@ -153,11 +153,11 @@ class KalshiJob:
     manager: KalshiMultiMarketOrderManager
     account: KalshiAccount
     stop: StopSignal
-    steps: int | None
+    max_ticks: int | None
     skip_reasons: Mapping[str, str] = field(default_factory=dict)
     ticks_done: int = field(default=0, init=False)
     order_count: int = field(default=0, init=False)
-    last_reasons: dict[str, str] = field(default_factory=dict, init=False)
+    last_decision_reasons: dict[str, str] = field(default_factory=dict, init=False)
     unbooked_reasons: Mapping[str, str] = field(default_factory=dict, init=False)
 
     @property
@@ -166,7 +166,9 @@ class KalshiJob:
 
     def due(self, now: np.datetime64) -> np.datetime64 | None:
         """Return the next tick's instant; None after the last, or once all markets are booked."""
-        if self.ticks_done == self.steps or not (self.sampler.schedules or self.unbooked_reasons):
+        if self.ticks_done == self.max_ticks or not (
+            self.sampler.schedules or self.unbooked_reasons
+        ):
             return None
         return self.sampler.next_tick_after(now)
 
@@ -174,14 +176,14 @@ class KalshiJob:
         """Sample the markets, decide on each tick, then read and mark the account."""
         self.ticks_done += 1
         now = self.account.account.now()
-        number = self.account.journal.cycles.begin(now)
+        number = self.account.journal.cycles.begin_cycle(now)
         try:
             updates = self.sampler.sample(self.sampler.next_tick_after(now) - self.sampler.interval)
             for update in updates:
                 if not self.stop:
-                    entry = self.service.process(update)
+                    entry = self.service.process_update(update)
                     skipped = ", ".join(self.service.skip_counts) or "failed"
-                    self.last_reasons[update.market] = (
+                    self.last_decision_reasons[update.market] = (
                         entry.reason if entry else f"undecided ({skipped})"
                     )
                     self.order_count += bool(entry and entry.size)
@@ -189,13 +191,17 @@ class KalshiJob:
             reading = self.account.mark(
                 self.manager, {**self.sampler.unreadable_reasons, **self.skip_reasons}
             )
-            self.unbooked_reasons = self._unbooked({*held, *reading.books.positions}, reading)
+            self.unbooked_reasons = self._find_unbooked_reasons(
+                {*held, *reading.books.positions}, reading
+            )
         except BrokerError as error:
-            self.account.journal.cycles.end(number, self.account.account.now(), failure=str(error))
+            self.account.journal.cycles.end_cycle(
+                number, self.account.account.now(), failure=str(error)
+            )
             raise
         shown = f"ticks of {', '.join(update.market for update in updates)}" if updates else ""
         idle_reason = "" if updates else "no market has a tick"
-        self.account.journal.cycles.end(
+        self.account.journal.cycles.end_cycle(
             number,
             self.account.account.now(),
             decision_id=shown,
@@ -218,7 +224,9 @@ class KalshiJob:
                 f"settlements not booked: {'; '.join(reasons)}; start again to book them"
             )
 
-    def _unbooked(self, held: Collection[str], reading: KalshiSnapshot) -> dict[str, str]:
+    def _find_unbooked_reasons(
+        self, held: Collection[str], reading: KalshiSnapshot
+    ) -> dict[str, str]:
         """Return the reasons why markets that have ended are not booked, by ticker.
 
         A market that was not followed from the start is checked while a position in it is held.
@@ -227,8 +235,8 @@ class KalshiJob:
         waiting = ended & {*held, *reading.quarantine_reasons(), *self.unbooked_reasons}
         if not waiting:
             return {}
-        waiting -= {each.market for each in self.account.actions.settled_markets()}
-        not_listed = dict.fromkeys(waiting, SETTLEMENT_NOT_LISTED)
+        waiting -= {each.market for each in self.account.action_log.read_settled_markets()}
+        not_listed = dict.fromkeys(waiting, SETTLEMENT_NOT_LISTED_REASON)
         reasons = reading.quarantine_reasons(known_reasons={**not_listed, **self.skip_reasons})
         return {market: reasons[market] for market in sorted(waiting)}
 
@@ -272,7 +280,7 @@ def trade(
     is_new = not (Path(settings.folder) / account_name(venue, keys)).exists()
     hopeless = (AccessDenied, UnknownMarket)
     # Invalid keys and unknown markets create no account folder.
-    check = partial(_checked, connection, settings.markets)
+    check = partial(_check_keys_and_markets, connection, settings.markets)
     if is_new and not await_venue(check, stop, supervisor, retry=patient, fatal_errors=hopeless):
         return
     with open_kalshi_account(settings, venue, keys, time) as ours:
@@ -280,10 +288,10 @@ def trade(
         own = EstimateFile(estimates, account.notices)
         sampler = Sampler(connection, settings.markets, settings.tick_interval, own.estimates_at)
 
-        def begin() -> KalshiJob:
+        def build_job() -> KalshiJob:
             listings = sampler.read_listings()
             check_all_listed(listings.values())
-            left_out = unreadable_markets(listings.values())
+            left_out = find_unreadable_reasons(listings.values())
             for market in [name for name in listings if name not in left_out]:
                 try:
                     fees.load_fee_terms(connection, (market,))
@@ -305,15 +313,17 @@ def trade(
                 time=time,
             )
             ours.resume_books(manager)
-            starting_equity = ours.actions.read_starting_equity()
+            starting_equity = ours.action_log.read_starting_equity()
             if starting_equity is None:
-                starting_equity = ours.actions.record_starting_equity(_worth(manager, followed))
+                starting_equity = ours.action_log.record_starting_equity(
+                    _read_equity(manager, followed)
+                )
             service = ActorService(
                 account.name,
                 manager,
                 space,
                 policy(space, float(starting_equity)),
-                ours.actions,
+                ours.action_log,
                 account.notices,
                 clock=account.now,
                 decision_valid_seconds=settings.decision_valid_seconds,
@@ -321,13 +331,13 @@ def trade(
                 on_decision=on_decision,
             )
             shown = {market: listings[market] for market in followed}
-            sampler.start_schedules(shown, ours.actions.schedules(), account.now())
+            sampler.start_schedules(shown, ours.action_log.read_schedules(), account.now())
             for market, schedule in sampler.schedules.items():
-                service.follow(market, schedule)
+                service.follow_market(market, schedule)
             ours.mark(manager, left_out)
             return KalshiJob(service, sampler, manager, ours, stop, settings.steps, left_out)
 
-        job = await_venue(begin, stop, supervisor, retry=patient, fatal_errors=hopeless)
+        job = await_venue(build_job, stop, supervisor, retry=patient, fatal_errors=hopeless)
         if job is not None:
             with supervised_loop(
                 [job],
@@ -336,7 +346,7 @@ def trade(
                 supervisor,
                 clock=AlwaysRespondingClock(time),
                 page_limits=PageLimits(float(settings.limits.share), settings.guards),
-                sections=build_sections(account.book, ours.actions),
+                sections=build_sections(account.book, ours.action_log),
                 max_failed_cycles=settings.max_failed_cycles,
             ) as loop:
                 loop.run()
@@ -347,21 +357,21 @@ def trade(
                 job.service.skip_counts,
             )
             if not job.order_count:
-                said = dict.fromkeys(settings.markets, "no tick") | job.last_reasons
+                said = dict.fromkeys(settings.markets, "no tick") | job.last_decision_reasons
                 print_line(f"No order. {'; '.join(f'{name}: {said[name]}' for name in said)}")
 
 
-def _checked(connection: OrderVenue, markets: Sequence[str]) -> bool:
+def _check_keys_and_markets(connection: OrderVenue, markets: Sequence[str]) -> bool:
     """Return true if the keys open the account and the venue lists the markets.
 
     Raises UnknownMarket for the first market that the venue does not list.
     """
-    connection.cash()
-    check_all_listed(read_markets(connection, markets).values())
+    connection.read_cash()
+    check_all_listed(read_market_listings(connection, markets).values())
     return True
 
 
-def _worth(manager: KalshiMultiMarketOrderManager, markets: Sequence[str]) -> Decimal:
+def _read_equity(manager: KalshiMultiMarketOrderManager, markets: Sequence[str]) -> Decimal:
     """Return the account's equity, USD, by the view of the first market not quarantined."""
     *others, last = markets
     for market in others:
@@ -388,7 +398,7 @@ def build_policy(
     try:
         network = load_network(settings.policy)
     except InputError as error:
-        hint = did_you_mean(closest_choices(settings.policy, BUILT_IN_POLICIES))
+        hint = format_suggestion(closest_choices(settings.policy, BUILT_IN_POLICIES))
         raise InputError(
             f"policy: {error}; set it to a checkpoint, kelly, random or nothing{hint}"
         ) from error
@@ -402,17 +412,17 @@ class KalshiAccount:
     """An account at Kalshi that this process has locked, with its journal and loss limits.
 
     account: locked account with its database, marks and halts.
-    journal, actions: journal and action log of the job.
+    journal, action_log: journal and action log of the job.
     gate: gate of the account's orders.
-    limits: loss limits, as shares of equity.
+    loss_limits: loss limits, as shares of equity.
     alerted_markets: quarantined markets whose alert has been sent.
     """
 
     account: OpenAccount
     journal: DecisionJournal
-    actions: ActionLog
+    action_log: ActionLog
     gate: OrderGate
-    limits: LossLimits
+    loss_limits: LossLimits
     alerted_markets: set[str] = field(default_factory=set)
 
     def is_opening_halted(self) -> bool:
@@ -422,17 +432,17 @@ class KalshiAccount:
 
     def held_markets(self) -> Collection[str]:
         """Return the markets with a position at the last mark."""
-        kept = self.actions.read_books()
+        kept = self.action_log.read_books()
         return () if kept is None else kept[0].positions.keys()
 
     def resume_books(self, manager: KalshiMultiMarketOrderManager) -> None:
-        if kept := self.actions.read_books():
+        if kept := self.action_log.read_books():
             manager.set_baseline(kept[0])
 
     def mark(
         self,
         manager: KalshiMultiMarketOrderManager,
-        unsampled_reasons: Mapping[str, str] = NO_MARKETS,
+        unsampled_reasons: Mapping[str, str] = NO_REASONS,
     ) -> KalshiSnapshot:
         """Mark the account, update halts by its losses, and return the account snapshot.
 
@@ -442,16 +452,16 @@ class KalshiAccount:
         """
         reading = manager.read_snapshot()
         cash, positions = reading.books.cash, reading.books.positions
-        listings = read_markets(manager.venue, positions)
-        kept = self.actions.read_books()
-        sales = sale_prices(listings, kept[1] if kept else {})
+        listings = read_market_listings(manager.venue, positions)
+        kept = self.action_log.read_books()
+        sales = update_sale_prices(listings, kept[1] if kept else {})
         quarantined = reading.quarantine_reasons(listings.values(), unsampled_reasons)
         values = {
             market: listings[market].value_of(count, sales[market])
             for market, count in positions.items()
         }
         mark = EquityMark(
-            at=self._instant(reading.books.at),
+            at=self._next_mark_time(reading.books.at),
             equity=float(sum(values.values(), cash)),
             cash=float(cash),
             gross_stock=0.0,
@@ -461,16 +471,16 @@ class KalshiAccount:
             positions={market: float(value) for market, value in values.items()},
         )
         with self.account.database.transaction():
-            _, changes = write_mark(self.account.marks, self.account.halts, mark, self.limits)
-            self.actions.record_books(reading.books, sales)
-            self.actions.record_settlements(reading.paid_positions)
+            _, changes = write_mark(self.account.marks, self.account.halts, mark, self.loss_limits)
+            self.action_log.record_books(reading.books, sales)
+            self.action_log.record_settlements(reading.paid_positions)
         manager.set_baseline(reading.books)
         self._alert_quarantined(quarantined)
         self.account.alert_halt_changes(changes)
         if reading.discrepancies:
             self.account.notices.alert(DISCREPANCY_ALERT, "; ".join(reading.discrepancies))
         else:
-            self.account.notices.end_alert(DISCREPANCY_ALERT)
+            self.account.notices.reset_alert(DISCREPANCY_ALERT)
         return reading
 
     def _alert_quarantined(self, quarantined: Mapping[str, str]) -> None:
@@ -480,14 +490,14 @@ class KalshiAccount:
             text = f"{market} is quarantined and not traded, other markets are: {why}"
             notices.alert(failure_alert_kind(market), text)
         for market in self.alerted_markets - set(quarantined):
-            notices.end_alert(failure_alert_kind(market))
+            notices.reset_alert(failure_alert_kind(market))
         self.alerted_markets.clear()
         self.alerted_markets.update(quarantined)
 
-    def _instant(self, at: np.datetime64) -> np.datetime64:
+    def _next_mark_time(self, at: np.datetime64) -> np.datetime64:
         """Return the instant of a mark: after the previous one, even if the clock was set back."""
         last = self.account.marks.index_point_before()
-        return at if last is None else max(at, last.at + _TICK)
+        return at if last is None else max(at, last.at + _NANOSECOND)
 
 
 @contextmanager
@@ -502,7 +512,7 @@ def open_kalshi_account(
         gate = KalshiGate(settings.guards, account.halts, account.book, account.kill_file)
         yield KalshiAccount(
             account,
-            account.journal(JOB_NAME),
+            account.build_decision_journal(JOB_NAME),
             ActionLog(account.database, account.events, account.book, JOB_NAME),
             DryRunGate() if dry else gate,
             settings.guards,
@@ -517,7 +527,7 @@ def account_name(venue: KalshiSettings, keys: KalshiKeys) -> str:
     # This machine has several host names, and a port has one account.
     where = urlsplit(venue.address).port if venue.is_loopback else venue.address
     digest = hashlib.sha256(f"{where} {keys.key_id}".encode()).hexdigest()
-    return f"{EVENT_ACCOUNT_PREFIX}{venue.mode}-{digest[:_NAME]}"
+    return f"{EVENT_ACCOUNT_PREFIX}{venue.mode}-{digest[:_NAME_DIGEST_LENGTH]}"
 
 
 class DryRunGate:
@@ -536,7 +546,7 @@ def print_decision(entry: ActionEntry) -> None:
         return
     with tolerate_print_errors():
         what = f"{entry.intent} {entry.size} at ${entry.price}"
-        sys.stdout.write(f"{utc_text(entry.at)} {entry.market}: {what}; {entry.response}\n")
+        sys.stdout.write(f"{format_utc(entry.at)} {entry.market}: {what}; {entry.response}\n")
 
 
 def check_policy_and_estimates(settings: KalshiTradingSettings) -> None:

@@ -22,13 +22,13 @@ from typing import TYPE_CHECKING
 from event_contracts.settings import TrainingSettings
 from event_contracts.simulation.recorded import list_events, recorded_markets
 from event_contracts.simulation.vector import VectorKalshiEnv
-from event_contracts.trading.policies import RESUMED_FROM, read_checkpoint
+from event_contracts.trading.policies import RESUMED_FROM_KEY, read_checkpoint
 from forecasting.forecast import Progress, no_progress
 from foundation.arrays import Array
 from foundation.cli import Result
 from foundation.errors import InputError
-from foundation.files import check_file, check_output
-from foundation.formatting import count_text
+from foundation.files import check_output_file, check_output_folder
+from foundation.formatting import format_count_with_noun
 
 if TYPE_CHECKING:
     from event_contracts.simulation.learner import Learner
@@ -56,9 +56,9 @@ def train(settings: TrainingSettings, progress: Progress = no_progress) -> Learn
     from event_contracts.simulation.learner import build_learner
 
     output = Path(settings.output).expanduser()
-    check_output(output)
+    check_output_folder(output)
     for name in (CHECKPOINT_FILE, UPDATES_FILE):
-        check_file(output / name, "output")
+        check_output_file(output / name, "output")
     earlier = None if settings.resume is None else read_checkpoint(settings.resume)[1]
     _refuse_to_overwrite(output, settings.resume)
     sessions = load_training_sessions(settings)
@@ -68,24 +68,27 @@ def train(settings: TrainingSettings, progress: Progress = no_progress) -> Learn
     given = json.loads(json.dumps(asdict(settings), default=str))
     if earlier is not None:
         # Sessions of the earlier run count as seen.
-        given[RESUMED_FROM] = dict(earlier.settings)
+        given[RESUMED_FROM_KEY] = dict(earlier.settings)
     learner = build_learner(env, settings.learner, settings.seed, training_settings=given)
     if settings.resume is not None:
         learner.load(Path(settings.resume))
-        if learner.steps >= settings.steps:
+        if learner.steps_done >= settings.steps:
             raise InputError(
-                f"steps: {settings.resume} has {count_text(learner.steps, 'step')} already; set"
+                f"steps: {settings.resume} has {format_count_with_noun(learner.steps_done, 'step')}"
+                " already; set"
                 f" steps, the total of all runs, above that instead of {settings.steps:,}"
             )
     try:
-        _learn(learner, settings, output, progress)
+        _train_and_save(learner, settings, output, progress)
     except OSError as error:
         raise InputError(f"output: {output} cannot be written: {error.strerror}") from error
     return learner
 
 
-def _learn(learner: Learner, settings: TrainingSettings, output: Path, progress: Progress) -> None:
-    saved = learner.steps
+def _train_and_save(
+    learner: Learner, settings: TrainingSettings, output: Path, progress: Progress
+) -> None:
+    saved = learner.steps_done
 
     def save_update(steps: int, figures: dict[str, float]) -> None:
         nonlocal saved
@@ -113,7 +116,7 @@ def run(settings: TrainingSettings, progress: Progress) -> Result:
     learner = train(settings, progress)
     return Result(
         sentences=[
-            f"Trained for {count_text(learner.steps, 'step')}, in rounds of"
+            f"Trained for {format_count_with_noun(learner.steps_done, 'step')}, in rounds of"
             f" {settings.steps_per_update:,}; checkpoint"
             f" {Path(settings.output) / CHECKPOINT_FILE}. Compare it with others:"
             " python -m event_contracts.compare"

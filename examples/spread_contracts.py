@@ -18,7 +18,7 @@ import pandas as pd
 
 from option_spreads.autoscaler.account import AccountState
 from option_spreads.autoscaler.contract_sizing import ContractSizing
-from option_spreads.contracts import autoscaling_settings, get_max_risk_for_strategy
+from option_spreads.contracts import get_max_risk_for_strategy, load_autoscaling_settings
 
 BALANCES = (9_000, 12_000, 25_000, 50_000, 100_000)  # USD
 CREDITS = {"PUT": 2.50, "IRON_CONDOR": 2.70, "OTM_SINGLE_SIDED": 1.00}  # points
@@ -26,7 +26,7 @@ CREDITS = {"PUT": 2.50, "IRON_CONDOR": 2.70, "OTM_SINGLE_SIDED": 1.00}  # points
 
 def contracts(results: list[Fraction]) -> pd.DataFrame:
     """Return the contracts by strategy and balance; results: USD per contract, oldest first."""
-    settings = autoscaling_settings("MAX_CONTRACTS=10")
+    settings = load_autoscaling_settings("MAX_CONTRACTS=10")
     sizes = {}
     for balance in BALANCES:
         state = AccountState(Fraction(balance), tuple(results))
@@ -34,7 +34,7 @@ def contracts(results: list[Fraction]) -> pd.DataFrame:
         sizes[f"${balance:,}"] = {
             f"{name}, risk ${risk:,.0f}": ContractSizing.from_state(
                 state, risk, settings
-            ).count.number
+            ).contract_count.contracts
             for name, risk in risks.items()
         }
     return pd.DataFrame(sizes)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from foundation import lazy_exports
 from foundation.cli import Command
-from foundation.errors import invalid_choice
+from foundation.errors import invalid_choice_error
 
 if TYPE_CHECKING:
     from execution.alpaca.broker import AlpacaBroker as AlpacaBroker
@@ -70,7 +70,9 @@ def live_overrides(arguments: Sequence[str]) -> list[str]:
             continue
         if not is_override(word):
             also = "a setting as key=value; for status, clear, kill: `python -m execution.live`"
-            raise invalid_choice("word", word, (PREVIEW_ARGUMENT, QUANTITY_ARGUMENT), also=also)
+            raise invalid_choice_error(
+                "word", word, (PREVIEW_ARGUMENT, QUANTITY_ARGUMENT), also=also
+            )
         words.append(word)
     # A later word wins: with `preview`, nothing is sent, whatever other words follow.
     return [*words, f"mode={PREVIEW_ARGUMENT}"] if PREVIEW_ARGUMENT in arguments else words

@@ -14,13 +14,13 @@ from execution.orders.account_snapshot import AccountSnapshot
 from execution.orders.broker import Broker
 from execution.orders.option_orders import is_option
 from foundation.clock import TimeSource
-from foundation.errors import BrokerError, invalid_choice
+from foundation.errors import BrokerError, invalid_choice_error
 from foundation.plugin import entry_point_names, load_entry_point
 from trainingdata.feed.endpoint import ApiKeys, BrokerSettings
 from trainingdata.instruments import instrument, is_symbol, placeholder_symbol
 
 REREAD_DELAY_SECONDS = 2.0  # seconds before an account is read a second time
-ACCOUNT_READ_DELAYS = (0.0, REREAD_DELAY_SECONDS)  # seconds before each read
+ACCOUNT_READ_DELAYS_SECONDS = (0.0, REREAD_DELAY_SECONDS)  # seconds before each read
 CLOCK_TOLERANCE = np.timedelta64(60, "s")  # largest correction of a clock
 MAX_LEVERAGE_MULTIPLIER = Decimal(
     4
@@ -199,6 +199,6 @@ class EstimatedClock:
 def create_broker_connection(settings: BrokerSettings, keys: ApiKeys) -> BrokerConnection:
     """Return a connection to the registered broker that the settings name."""
     if settings.name not in (names := entry_point_names("brokers")):
-        raise invalid_choice("broker.name", settings.name, names)
+        raise invalid_choice_error("broker.name", settings.name, names)
     connection: BrokerConnection = load_entry_point("brokers", settings.name)(settings, keys)
     return connection

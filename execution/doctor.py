@@ -37,13 +37,13 @@ from execution.journal.order_store import count_unknown_outcomes
 from execution.live.account_lock import (
     JOURNAL_FILE,
     KILL_FILE,
+    account_state_folder,
     is_traded,
     may_exist,
     recorded_journal_path,
     refuse_empty_journal,
     refuse_misplaced_journal,
     refuse_unusable_journal,
-    state_folder,
 )
 from execution.live.asset_check import refuse_unlisted
 from execution.live.settings import LiveSettings
@@ -52,16 +52,16 @@ from foundation.cli import Result
 from foundation.clock import SYSTEM_TIME, InstantSource
 from foundation.console import LOGS
 from foundation.database import Database, DatabaseFailed, copy_database, rollback_journal
-from foundation.errors import AccessDenied, BrokerError, InputError, one_line
-from foundation.formatting import duration_text
+from foundation.errors import AccessDenied, BrokerError, InputError, to_one_line
+from foundation.formatting import format_duration
 from trainingdata.feed.endpoint import ApiKeys
 from trainingdata.feed.fields import as_mapping
 from trainingdata.feed.market_data import MarketData
-from trainingdata.instants import utc_text
+from trainingdata.instants import format_utc
 from trainingdata.instruments import instrument, is_crypto
 
-Level = Literal["ok", "warning", "failure"]
-CheckResult = tuple[Level, str]
+FindingLevel = Literal["ok", "warning", "failure"]
+CheckResult = tuple[FindingLevel, str]
 
 BAR_LOOKBACK = np.timedelta64(10, "D")  # period in which every traded symbol has a bar
 CLOCK_OFFSET_WARNING_SECONDS = 5.0  # seconds between the clocks that give a warning
@@ -80,7 +80,7 @@ class Finding:
     detail: text of the result, with the remedy if the level is not `ok`.
     """
 
-    level: Level
+    level: FindingLevel
     name: str
     detail: str
 
@@ -161,7 +161,7 @@ def run_checks(context: DoctorContext, names: Sequence[str] = ()) -> Iterator[Fi
         yield Finding(level, name, found)
 
 
-def _keys(start: DoctorContext) -> CheckResult:
+def _check_keys(start: DoctorContext) -> CheckResult:
     try:
         _ = start.account_fields
     except AccessDenied as error:
@@ -173,7 +173,7 @@ def _keys(start: DoctorContext) -> CheckResult:
     return "ok", "set, and accepted by the venue"
 
 
-def _venue(start: DoctorContext) -> CheckResult:
+def _check_venue(start: DoctorContext) -> CheckResult:
     """Check whether orders trade real money, and whether a setting replaces the venue's address."""
     broker = start.settings.broker
     if broker.address is None and broker.paper:
@@ -186,7 +186,7 @@ def _venue(start: DoctorContext) -> CheckResult:
     return "warning", f"{found}; remove broker.url_override if this is not intended"
 
 
-def _account(start: DoctorContext) -> CheckResult:
+def _check_account(start: DoctorContext) -> CheckResult:
     """Check whether the venue accepts orders from the account."""
     account = AccountEntry.id.read(start.account_fields)
     said = account_block_reasons(start.account_fields, paper=start.settings.broker.paper)
@@ -196,7 +196,7 @@ def _account(start: DoctorContext) -> CheckResult:
     return "failure", text
 
 
-def _margin(start: DoctorContext) -> CheckResult:
+def _check_margin(start: DoctorContext) -> CheckResult:
     """Check whether the venue grants the leverage that the limits allow."""
     multiplier = AccountEntry.multiplier.read(start.account_fields)
     leverage = start.settings.limits.intraday_leverage
@@ -207,13 +207,13 @@ def _margin(start: DoctorContext) -> CheckResult:
     return "warning", f"{found}; enable margin at the venue to use the larger one"
 
 
-def _shorting(start: DoctorContext) -> CheckResult:
+def _check_shorting(start: DoctorContext) -> CheckResult:
     if AccountEntry.shorting.read(start.account_fields):
         return "ok", "enabled"
     return "warning", "not enabled; no stock is sold short; enable shorting at the venue"
 
 
-def _crypto(start: DoctorContext) -> CheckResult:
+def _check_crypto(start: DoctorContext) -> CheckResult:
     status = AccountEntry.crypto_status.read(start.account_fields)
     if is_trading_status(status, paper=start.settings.broker.paper):
         return "ok", status
@@ -222,17 +222,17 @@ def _crypto(start: DoctorContext) -> CheckResult:
     return "failure" if coins else "warning", text
 
 
-def _clock(start: DoctorContext) -> CheckResult:
+def _check_clock(start: DoctorContext) -> CheckResult:
     asked = start.clock.now()
     try:
         shown = start.connection.now()
     except BrokerError as error:
         raise InputError(f"{error}; check the venue's status page") from error
-    offset = clock_offset(shown, asked, start.clock.now())
+    offset = clock_offset_seconds(shown, asked, start.clock.now())
     return check_clock_offset(offset, is_loopback=start.settings.broker.is_loopback)
 
 
-def clock_offset(
+def clock_offset_seconds(
     venue_time: np.datetime64, requested_at: np.datetime64, received_at: np.datetime64
 ) -> float:
     """Return the smallest offset of the venue's clock that is consistent with a request, seconds.
@@ -257,16 +257,16 @@ def check_clock_offset(offset: float, *, is_loopback: bool) -> CheckResult:
         own time.
     """
     side = "ahead of" if offset > 0 else "behind"
-    found = f"the venue's clock is {duration_text(abs(offset))} {side} this machine's clock"
+    found = f"the venue's clock is {format_duration(abs(offset))} {side} this machine's clock"
     if is_loopback and abs(offset) >= SIMULATED_CLOCK_OFFSET_SECONDS:
         return "ok", f"{found}; a practice server has its own clock"
     if abs(offset) > CLOCK_OFFSET_WARNING_SECONDS:
-        level: Level = "failure" if abs(offset) > CLOCK_OFFSET_FAILURE_SECONDS else "warning"
+        level: FindingLevel = "failure" if abs(offset) > CLOCK_OFFSET_FAILURE_SECONDS else "warning"
         return level, f"{found}; synchronise this machine's clock, for example by NTP"
     return "ok", f"{abs(offset):.1f} s between the venue's clock and this machine's clock"
 
 
-def _symbols(start: DoctorContext) -> CheckResult:
+def _check_symbols(start: DoctorContext) -> CheckResult:
     """Check whether the venue has an asset for every symbol."""
     if not start.symbols:
         return "ok", "no symbols are set"
@@ -274,7 +274,7 @@ def _symbols(start: DoctorContext) -> CheckResult:
     return "ok", f"the venue lists {', '.join(start.symbols)}"
 
 
-def _feed(start: DoctorContext) -> CheckResult:
+def _check_feed(start: DoctorContext) -> CheckResult:
     """Check whether the feed returns bars, and whether it has the latest bar of each symbol."""
     settings = start.settings
     if not start.symbols:
@@ -291,7 +291,7 @@ def _feed(start: DoctorContext) -> CheckResult:
     behind = [s for s in due if s not in latest or (latest[s] < due[s] and now - due[s] >= late)]
     if not behind:
         newest = max(latest, key=lambda symbol: latest[symbol])
-        return "ok", f"{feed}: the latest bar ({newest}) closed at {utc_text(latest[newest])}"
+        return "ok", f"{feed}: the latest bar ({newest}) closed at {format_utc(latest[newest])}"
     return (
         "failure" if len(behind) == len(due) else "warning",
         f"{feed}: the latest bar of {', '.join(behind)} is missing; no decision is made for these"
@@ -299,7 +299,7 @@ def _feed(start: DoctorContext) -> CheckResult:
     )
 
 
-def _checkpoint(start: DoctorContext) -> CheckResult:
+def _check_checkpoint(start: DoctorContext) -> CheckResult:
     """Check that the weights of the forecaster's model can be read and are finite."""
     settings = start.settings.forecaster
     forecaster = settings.build(start.symbols)
@@ -323,7 +323,7 @@ def _checkpoint(start: DoctorContext) -> CheckResult:
     return "ok", forecaster.name
 
 
-def _disk(start: DoctorContext) -> CheckResult:
+def _check_disk(start: DoctorContext) -> CheckResult:
     """Check that the disk has free space, and that a journal can be written, by writing one."""
     places = {
         "journal": nearest_writable_folder(start.accounts_folder),
@@ -369,13 +369,13 @@ def nearest_writable_folder(folder: Path) -> Path:
     return place
 
 
-def _process(start: DoctorContext) -> CheckResult:
+def _check_process(start: DoctorContext) -> CheckResult:
     """Check that no other process trades the account, because only one process may lock it."""
     account = start.journal_path.parent.name
     if start.is_traded_now:
         text = f"account {account}: another process trades this account; stop it first"
         return "failure", text
-    nearest_writable_folder(state_folder(account))  # folder of its lock
+    nearest_writable_folder(account_state_folder(account))  # folder of its lock
     return "ok", "no other process trades the account"
 
 
@@ -424,23 +424,23 @@ def check_halts(journal: Path) -> CheckResult:
         said.append(f"{halt.kind}: {halt.rule.remedy}")
     if not said:
         return "ok", "no halt is active"
-    return "failure" if stopped else "warning", one_line(" ".join(said))
+    return "failure" if stopped else "warning", to_one_line(" ".join(said))
 
 
 # Checks by name, each with the name of the check that must succeed first; empty for none.
 CHECKS: Mapping[str, tuple[Callable[[DoctorContext], CheckResult], str]] = {
-    "keys": (_keys, ""),
-    "venue": (_venue, ""),
-    "account": (_account, "keys"),
-    "margin": (_margin, "keys"),
-    "shorting": (_shorting, "keys"),
-    "crypto": (_crypto, "keys"),
-    "clock": (_clock, "keys"),
-    "symbols": (_symbols, "clock"),
-    "feed": (_feed, "symbols"),
-    "checkpoint": (_checkpoint, ""),
-    "disk": (_disk, ""),
-    "process": (_process, "keys"),
+    "keys": (_check_keys, ""),
+    "venue": (_check_venue, ""),
+    "account": (_check_account, "keys"),
+    "margin": (_check_margin, "keys"),
+    "shorting": (_check_shorting, "keys"),
+    "crypto": (_check_crypto, "keys"),
+    "clock": (_check_clock, "keys"),
+    "symbols": (_check_symbols, "clock"),
+    "feed": (_check_feed, "symbols"),
+    "checkpoint": (_check_checkpoint, ""),
+    "disk": (_check_disk, ""),
+    "process": (_check_process, "keys"),
     "journal": (
         lambda start: check_journal(start.journal_path, is_traded_now=start.is_traded_now),
         "keys",

@@ -13,7 +13,7 @@ import numpy as np
 
 from execution.brokers import create_broker_connection
 from execution.decision.belief_building import NoForecast
-from execution.decision.choice import no_order_text, reason_text
+from execution.decision.choice import format_no_order_reason, format_reason
 from execution.live.asset_check import refuse_unlisted
 from execution.live.exposure import open_order_prices
 from execution.live.settings import LiveSettings
@@ -24,15 +24,15 @@ from execution.orders.venue_rules import with_venue_rules
 from foundation.compose import compose_config
 from foundation.errors import BrokerError, DataError, InputError
 from sizing import quantity as sizing_quantity
-from trainingdata.bar_files import find_files
+from trainingdata.bar_files import find_bar_files
 from trainingdata.bars import Bars, last_closes_by_symbol
 from trainingdata.confirmation import drop_unconfirmed
 from trainingdata.feed.endpoint import ApiKeys
 from trainingdata.feed.market_data import MarketData
-from trainingdata.history import OwnBars
-from trainingdata.instants import HOUR, history_start, utc_text
+from trainingdata.history import BarsBySymbol
+from trainingdata.instants import HOUR, format_utc, history_start
 from trainingdata.instruments import AssetClass, instrument
-from trainingdata.sessions import in_session
+from trainingdata.sessions import is_in_session
 
 log = logging.getLogger(__name__)
 
@@ -96,10 +96,12 @@ def size_quantity(symbol: str, price: float, *overrides: str) -> SizedQuantity:
         return SizedQuantity(item.symbol, Decimal(0), account.block_reason)
     if asset is not None and not asset.tradable:
         return SizedQuantity(item.symbol, Decimal(0), "the venue accepts no orders for it now")
-    return decide(item.symbol, price, settings, account, _bar_source(settings, keys), asset)
+    return decide_quantity(
+        item.symbol, price, settings, account, _build_bar_fetcher(settings, keys), asset
+    )
 
 
-def decide(
+def decide_quantity(
     symbol: str,
     price: float,
     settings: LiveSettings,
@@ -118,30 +120,32 @@ def decide(
     """
     now = account.as_of
     item = instrument(symbol)
-    if item.kind is AssetClass.STOCK and not in_session(np.array([now]))[0]:
-        why = f"the market is closed at {utc_text(now)}, so no quantity can be traded now"
+    if item.kind is AssetClass.STOCK and not is_in_session(np.array([now]))[0]:
+        why = f"the market is closed at {format_utc(now)}, so no quantity can be traded now"
         return SizedQuantity(symbol, Decimal(0), why)
     # The caller's price values the symbol and the account's prices the rest. The limit of an open
     # order is used only for symbols that are not held and have no other price.
     prices = {**open_order_prices(account, EmptyTradeSource()), **account.prices, symbol: price}
     account = replace(account, prices=prices)
     try:
-        bars = fetch(_panel_symbols(symbol, settings, account), now)
+        bars = fetch(_symbols_to_size(symbol, settings, account), now)
         bars = drop_unconfirmed(settings.data.market(settings.with_increments(bars)).visible_bars())
         if asset is not None:
             bars = with_venue_rules(bars, {symbol: asset}, settings.increments)
-        account = _fully_priced(account.with_prices(last_closes_by_symbol(bars)))
+        account = _require_prices(account.with_prices(last_closes_by_symbol(bars)))
         trader = settings.build_trader(settings.forecaster.build(bars.symbols))
         belief = trader.build_symbol_belief(bars, symbol, now)
     except NoForecast as error:
-        return _without_forecast(symbol, price, settings, _fully_priced(account), str(error))
-    own_bars = OwnBars(bars, keep=settings.sizing.history_bars)
+        return _quantity_without_forecast(
+            symbol, price, settings, _require_prices(account), str(error)
+        )
+    own_bars = BarsBySymbol(bars, keep=settings.sizing.history_bars)
     decision = trader.decide_from_beliefs(belief, bars, account, own_bars)
     choice = next(c for c in decision.choices if c.symbol == symbol)
-    unordered = no_order_text(choice, account.equity)
+    unordered = format_no_order_reason(choice, account.equity)
     lines = [unordered] if unordered else []
     lines += [rule.log_phrase for rule in decision.sizing_rules]
-    lines.append(reason_text(choice, float((belief.first_period_end - now) / HOUR)))
+    lines.append(format_reason(choice, float((belief.first_period_end - now) / HOUR)))
     if decision.sizing_failure:
         log.warning("%s: Enhanced sizing failed: %s", symbol, decision.sizing_failure)
         lines.insert(0, f"Enhanced sizing failed: {decision.sizing_failure}")
@@ -150,7 +154,7 @@ def decide(
     return SizedQuantity(symbol, choice.qty, why)
 
 
-def _panel_symbols(symbol: str, settings: LiveSettings, account: AccountSnapshot) -> list[str]:
+def _symbols_to_size(symbol: str, settings: LiveSettings, account: AccountSnapshot) -> list[str]:
     """Return the symbols to size together with `symbol`, because they share limits and risk.
 
     These are the symbol itself and the configured symbols. If no symbol is configured, they are the
@@ -163,7 +167,7 @@ def _panel_symbols(symbol: str, settings: LiveSettings, account: AccountSnapshot
     return sorted({symbol, *others})
 
 
-def _without_forecast(
+def _quantity_without_forecast(
     symbol: str, price: float, settings: LiveSettings, account: AccountSnapshot, why: str
 ) -> SizedQuantity:
     """Return the quantity for a symbol without a forecast.
@@ -190,12 +194,12 @@ def _without_forecast(
     return SizedQuantity(symbol, qty, f"Enhanced sizing failed: {why}; {answer}")
 
 
-def _bar_source(settings: LiveSettings, keys: ApiKeys) -> BarFetcher:
+def _build_bar_fetcher(settings: LiveSettings, keys: ApiKeys) -> BarFetcher:
     """Return a function that loads bars, from the files in `data.dir` or else from the venue."""
     folders = [Path(folder).expanduser() for folder in settings.data.dir]
 
-    def from_files(symbols: Sequence[str], now: np.datetime64) -> Bars:
-        files = find_files(folders, None)
+    def fetch_from_files(symbols: Sequence[str], now: np.datetime64) -> Bars:
+        files = find_bar_files(folders, None)
         missing = [symbol for symbol in symbols if symbol not in files]
         if missing:
             log.warning(
@@ -208,9 +212,9 @@ def _bar_source(settings: LiveSettings, keys: ApiKeys) -> BarFetcher:
                 f" {' '.join(map(str, folders))} (data.dir)"
             )
         named = [symbol for symbol in symbols if symbol in files]
-        return settings.data.bars_up_to(named, now, settings.timeframe_or_hourly)
+        return settings.data.load_panel_up_to(named, now, settings.timeframe_or_hourly)
 
-    def from_venue(symbols: Sequence[str], now: np.datetime64) -> Bars:
+    def fetch_from_venue(symbols: Sequence[str], now: np.datetime64) -> Bars:
         try:
             data = MarketData(
                 settings.broker, keys, settings.data.feed, timeframe=settings.timeframe_or_hourly
@@ -219,10 +223,10 @@ def _bar_source(settings: LiveSettings, keys: ApiKeys) -> BarFetcher:
         except (DataError, BrokerError) as error:
             raise NoForecast(str(error)) from error
 
-    return from_files if folders else from_venue
+    return fetch_from_files if folders else fetch_from_venue
 
 
-def _fully_priced(account: AccountSnapshot) -> AccountSnapshot:
+def _require_prices(account: AccountSnapshot) -> AccountSnapshot:
     """Return the account unchanged; raise `BrokerError` if a position or order has no price."""
     for symbol, quantity in account.projected_positions.items():
         if quantity and symbol not in account.prices:

@@ -100,7 +100,7 @@ class RandomWalk:
             if len(last):
                 first = last[0] - before
                 squares = np.diff(np.log(closes[first : last[-1] + 1])) ** 2
-                variance = np.correlate(squares, self._weights(), "valid")
+                variance = np.correlate(squares, self._ewma_weights(), "valid")
                 deviation[own] = np.sqrt(variance)[last - last[0]]
         steps = count, HORIZON
         return LocationScale(
@@ -108,7 +108,7 @@ class RandomWalk:
             # A broadcast view: arrays for years of windows would take gigabytes.
             median=np.broadcast_to(0.0, steps) if median is None else median,
             scale=np.broadcast_to(scale_factor * deviation[:, None], steps),
-            shape_quantiles=self._shape()[None],
+            shape_quantiles=self._shape_quantiles()[None],
             shape_index=np.broadcast_to(0, count),
         )
 
@@ -118,16 +118,16 @@ class RandomWalk:
         closes: [N, L] closes of each window.
         """
         squares = np.diff(np.log(closes), axis=1) ** 2
-        deviation = np.sqrt((squares * self._weights()).sum(axis=1))
-        return np.asarray(deviation[:, None, None] * self._shape())
+        deviation = np.sqrt((squares * self._ewma_weights()).sum(axis=1))
+        return np.asarray(deviation[:, None, None] * self._shape_quantiles())
 
-    def _weights(self) -> Array:
+    def _ewma_weights(self) -> Array:
         """Return the weights [L - 1] of a window's squared log returns in the forecast variance."""
         weights = self.decay ** np.arange(self.context_length - 2, -1, -1.0)
         even = self.sample_variance_share / len(weights)
         return np.asarray((1 - self.sample_variance_share) * weights / weights.sum() + even)
 
-    def _shape(self) -> Array:
+    def _shape_quantiles(self) -> Array:
         """Return the quantiles of the log return after each step, [H, Q].
 
         They are in units of the standard deviation of one step.
@@ -237,7 +237,7 @@ class Garch:
             end = int(np.searchsorted(times, friday, side="right"))
             # A symbol whose first window lies within the week is estimated on that window.
             end = max(end, MIN_GARCH_BARS)
-            scale[rows], degrees_of_freedom = self._scale(
+            scale[rows], degrees_of_freedom = self._estimate_scale(
                 windows.closes[s], windows.last_bar[rows], end
             )
             shapes.append(np.tile(unit_student_quantiles(degrees_of_freedom), (HORIZON, 1)))
@@ -252,7 +252,7 @@ class Garch:
         )
         return ForecastTable.from_quantiles(self.name, bars, windows, quantiles)
 
-    def _scale(self, closes: Array, last: Index, end: int) -> tuple[Array, float]:
+    def _estimate_scale(self, closes: Array, last: Index, end: int) -> tuple[Array, float]:
         """Estimate a GARCH on the bars before index `end`, and forecast from each bar in `last`.
 
         Returns the standard deviations [n, H] of the log return after each step, and the degrees of

@@ -49,16 +49,16 @@ from foundation.cli import Result
 from foundation.errors import InputError
 from foundation.files import (
     atomic_file,
-    check_file,
+    check_output_file,
     may_overwrite,
     refuse_data_folder,
-    remove_stale_parts,
+    remove_stale_temporary_files,
 )
-from foundation.formatting import count_text
+from foundation.formatting import format_count_with_noun
 from foundation.threads import parallel_map
 from trainingdata.bars import CLOSE, Bars
 from trainingdata.coverage import coverage_report
-from trainingdata.instants import utc_text
+from trainingdata.instants import format_utc
 from trainingdata.source import resolve_span
 from trainingdata.timeframe import next_bar_ends
 
@@ -68,7 +68,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("forecasting")
 
-_Issued = tuple[ForecastTable, Index]  # a table, and the numbers of its issued forecasts
+_IssuedForecasts = tuple[ForecastTable, Index]  # a table, and the numbers of its issued forecasts
 
 
 def run_batch(settings: BatchSettings, progress: Progress = no_progress) -> Batch:
@@ -83,7 +83,8 @@ def run_batch(settings: BatchSettings, progress: Progress = no_progress) -> Batc
     # Checked before the computation, which would take just as long without a result.
     if not (issued >= first).any():
         raise InputError(
-            f"start, end: no forecast is possible between {utc_text(first)} and {utc_text(last)}:"
+            f"start, end: no forecast is possible between {format_utc(first)} and"
+            f" {format_utc(last)}:"
             f" no bar closes then, or no symbol has {settings.forecaster.context_length} bars by"
             " then; choose another range, or load a longer history"
         )
@@ -97,7 +98,7 @@ def run_batch(settings: BatchSettings, progress: Progress = no_progress) -> Batc
     return Batch(bars, table.name, first, last, table.windows, [table])
 
 
-def resolve_output(settings: BatchSettings, config: DictConfig) -> None:
+def check_output(settings: BatchSettings, config: DictConfig) -> None:
     """Check that the output file is writable or, without one, that forecasts are cached.
 
     Raises InputError.
@@ -105,7 +106,7 @@ def resolve_output(settings: BatchSettings, config: DictConfig) -> None:
     if settings.output is not None:
         output = Path(settings.output).expanduser()
         refuse_data_folder(config, output.parent)
-        check_file(output, "output", is_batch_file, overwrite=may_overwrite(config))
+        check_output_file(output, "output", is_batch_file, overwrite=may_overwrite(config))
     elif not settings.forecaster.is_cached:
         raise InputError(
             f"output: not set, but forecasts of {settings.forecaster.kind} are not cached and would"
@@ -125,13 +126,13 @@ def run(settings: BatchSettings, progress: Progress) -> Result:
         place, written = f"cached in {settings.forecaster.cache}", issued
     else:
         written = write_batch(batch, output, progress)
-        place = f"written to {output}{batch.missing_values_text(written)}"
+        place = f"written to {output}{batch.format_missing_values(written)}"
     seconds = time.monotonic() - began
-    forecasts = count_text(int(written.sum()), "forecast")
+    forecasts = format_count_with_noun(int(written.sum()), "forecast")
     forecast = set(np.flatnonzero(issued).tolist())
     without = [each for s, each in enumerate(batch.bars.symbols) if s not in forecast]
     none = f"; none for {', '.join(without)}: too few bars" if without else ""
-    symbols = count_text(int((written > 0).sum()), "symbol")
+    symbols = format_count_with_noun(int((written > 0).sum()), "symbol")
     doubts = batch.bars.data_warnings_between(batch.start, batch.end)
     return Result(
         list(coverage_report(batch.bars, settings.start, settings.end, doubts)),
@@ -160,9 +161,9 @@ class Batch:
     @property
     def window_indices(self) -> Index:
         """Indices of the windows that were issued within the range."""
-        return np.flatnonzero(self._within(self.windows.issued_at))
+        return np.flatnonzero(self._within_range_mask(self.windows.issued_at))
 
-    def missing_values_text(self, written_counts: Index) -> str:
+    def format_missing_values(self, written_counts: Index) -> str:
         """Return text for the end of a message: which symbols' forecasts lack values, and why.
 
         written_counts: [S] number of forecasts with values.
@@ -181,7 +182,7 @@ class Batch:
             said.append(f"; {missing[s]:,} for {self.bars.symbols[s]} have no values: {why}")
         return "".join(said)
 
-    def iterate_portions(self) -> Iterator[_Issued]:
+    def iterate_portions(self) -> Iterator[_IssuedForecasts]:
         """Yield the forecasts of the range in portions: a table and the indices of its windows.
 
         Within a month, the forecasts are ordered by instant and symbol.
@@ -189,12 +190,12 @@ class Batch:
         for table in self.tables:
             windows = table.windows
             for month in windows.group_by_month():
-                rows = month[self._within(windows.issued_at[month])]
+                rows = month[self._within_range_mask(windows.issued_at[month])]
                 rows = rows[np.lexsort((windows.symbol_index[rows], windows.issued_at[rows]))]
                 for first in range(0, len(rows), WINDOWS_PER_CHUNK):
                     yield table, rows[first : first + WINDOWS_PER_CHUNK]
 
-    def _within(self, issued_at: Instants) -> Mask:
+    def _within_range_mask(self, issued_at: Instants) -> Mask:
         return (issued_at >= self.start) & (issued_at <= self.end)
 
 
@@ -216,9 +217,9 @@ def write_batch(batch: Batch, output: Path, progress: Progress = no_progress) ->
     """
     from pyarrow import parquet
 
-    made = _Rows.from_batch(batch)
+    made = _ArrowConverter.from_batch(batch)
     total = len(batch.window_indices)
-    remove_stale_parts(output)
+    remove_stale_temporary_files(output)
     # Instants, steps and levels repeat within the window of the compression: a dictionary for each
     # would be slower. Every group of rows holds every symbol.
     how = {
@@ -238,8 +239,9 @@ def write_batch(batch: Batch, output: Path, progress: Progress = no_progress) ->
                 progress("forecasts", done, total)
             if not written.any():
                 raise InputError(
-                    f"output: {output} was not written: none of {count_text(total, 'forecast')} has"
-                    f" values{batch.missing_values_text(written)}"
+                    f"output: {output} was not written: none of"
+                    f" {format_count_with_noun(total, 'forecast')} has"
+                    f" values{batch.format_missing_values(written)}"
                 )
     except OSError as error:
         raise InputError(
@@ -249,7 +251,7 @@ def write_batch(batch: Batch, output: Path, progress: Progress = no_progress) ->
 
 
 @dataclass(frozen=True, eq=False, slots=True)
-class _Rows:
+class _ArrowConverter:
     """A converter of forecasts to rows of the output file.
 
     batch: the forecasts.
@@ -265,7 +267,7 @@ class _Rows:
     target_offsets: Index
 
     @classmethod
-    def from_batch(cls, batch: Batch) -> _Rows:
+    def from_batch(cls, batch: Batch) -> _ArrowConverter:
         import pyarrow as pa
 
         instant = pa.timestamp("ns", tz="UTC")
@@ -289,7 +291,7 @@ class _Rows:
         )
         return cls(batch, schema, np.concatenate(ends), np.cumsum([0, *lengths])[:-1:2])
 
-    def to_arrow_table(self, portion: _Issued) -> tuple[pa.Table, Index]:
+    def to_arrow_table(self, portion: _IssuedForecasts) -> tuple[pa.Table, Index]:
         """Convert a portion to an Arrow table; return it and the number of forecasts [S] by symbol.
 
         Steps without a forecast are skipped.
@@ -304,15 +306,15 @@ class _Rows:
         first = self.target_offsets[symbol] + windows.last_bar[rows] + 1
         target = self.target_times[first[:, None] + np.arange(HORIZON)]
         size = HORIZON * len(LEVELS)
-        steps, levels = _labels(len(rows))
+        steps, levels = _step_and_level_columns(len(rows))
         names = pa.array(list(self.batch.bars.symbols))
         symbols = pa.array(np.repeat(symbol.astype(np.int32), size))
         made = pa.Table.from_arrays(
             [
                 pa.DictionaryArray.from_arrays(symbols, names, safe=False),
-                _instants(windows.issued_at[rows], size),
+                _repeat_instants(windows.issued_at[rows], size),
                 steps,
-                _instants(target.ravel(), len(LEVELS)),
+                _repeat_instants(target.ravel(), len(LEVELS)),
                 levels,
                 pa.array(values.ravel()),
             ],
@@ -325,7 +327,7 @@ class _Rows:
         return made, counts
 
 
-def _instants(instants: Instants, each: int) -> pa.Array:
+def _repeat_instants(instants: Instants, each: int) -> pa.Array:
     """Return instants as an Arrow array in UTC, each repeated `each` times."""
     import pyarrow as pa
 
@@ -335,7 +337,7 @@ def _instants(instants: Instants, each: int) -> pa.Array:
 
 
 @lru_cache(maxsize=4)
-def _labels(count: int) -> tuple[pa.Array, pa.Array]:
+def _step_and_level_columns(count: int) -> tuple[pa.Array, pa.Array]:
     """Return the step column and the level column for `count` forecasts, in row order.
 
     The columns of full portions are cached.

@@ -39,13 +39,19 @@ from forecasting.scores import (
 )
 from forecasting.settings import EvaluationSettings, ForecasterSettings
 from forecasting.windows import Windows
-from foundation.charts import SERIES_COLOURS, Chart, Series, horizontal_line, pit_density_chart
+from foundation.charts import (
+    SERIES_COLOURS,
+    Chart,
+    Series,
+    build_pit_density_chart,
+    horizontal_line,
+)
 from foundation.cli import Result
 from foundation.errors import InputError
 from foundation.formatting import (
-    MIN_INTERVAL_WEEKS,
+    MIN_WEEKS_FOR_INTERVALS,
     NumberFormatter,
-    count_text,
+    format_count_with_noun,
     number,
     percent,
     plus_minus,
@@ -53,7 +59,7 @@ from foundation.formatting import (
 from foundation.page import render_page
 from foundation.tables import Cell, Row, Table
 from trainingdata.bars import Bars
-from trainingdata.instants import NEW_YORK, utc_text
+from trainingdata.instants import NEW_YORK, format_utc
 from trainingdata.instruments import AssetClass
 from trainingdata.source import resolve_span
 from trainingdata.timeframe import Clock, Timeframe
@@ -64,8 +70,8 @@ MIN_FOLD_FORECASTS = 100  # minimum number of forecasts in a fold
 CLASS_LABELS = {"stock": "stocks", "crypto": "coins"}
 INTERVAL_NOTE = (
     "± is the half-width of a 95 % confidence interval, by Student's t over weeks: the forecasts of"
-    f" a week are one observation. With fewer than {MIN_INTERVAL_WEEKS} weeks, no interval and no"
-    " verdict are given."
+    f" a week are one observation. With fewer than {MIN_WEEKS_FOR_INTERVALS} weeks, no interval and"
+    " no verdict are given."
 )
 TERMINAL_COLUMNS = (
     "loss",
@@ -74,20 +80,22 @@ TERMINAL_COLUMNS = (
     "rank correlation",
 )  # columns shown on a terminal
 
-_COUNT = partial(number, places=0)
-_FOURTH = partial(number, places=4)
-_THIRD = partial(number, places=3)
-_COLUMNS: Mapping[str, tuple[str, NumberFormatter]] = {  # score by head; gains follow the loss
-    "forecasts": ("forecasts", _COUNT),
-    "loss": ("loss", _FOURTH),
-    "CRPS": ("crps", _FOURTH),
-    "80 % interval score": ("score80", _THIRD),
-    "80 % holds": ("inside80", _THIRD),
-    "90 % holds": ("inside90", _THIRD),
-    "98 % holds": ("inside98", _THIRD),
+_FORMAT_COUNT = partial(number, places=0)
+_FORMAT_4_PLACES = partial(number, places=4)
+_FORMAT_3_PLACES = partial(number, places=3)
+_SCORE_COLUMNS: Mapping[
+    str, tuple[str, NumberFormatter]
+] = {  # score by head; gains follow the loss
+    "forecasts": ("forecasts", _FORMAT_COUNT),
+    "loss": ("loss", _FORMAT_4_PLACES),
+    "CRPS": ("crps", _FORMAT_4_PLACES),
+    "80 % interval score": ("score80", _FORMAT_3_PLACES),
+    "80 % holds": ("inside80", _FORMAT_3_PLACES),
+    "90 % holds": ("inside90", _FORMAT_3_PLACES),
+    "98 % holds": ("inside98", _FORMAT_3_PLACES),
     "(return/σ)²": ("scale", number),
-    "PIT mean": ("pit_mean", _THIRD),
-    "PIT distance": ("pit_distance", _THIRD),
+    "PIT mean": ("pit_mean", _FORMAT_3_PLACES),
+    "PIT distance": ("pit_distance", _FORMAT_3_PLACES),
 }
 WHISKER_OFFSET = 0.05  # distance between whiskers of one step
 MAX_PIT_CURVES = 3  # maximum number of forecasters whose transform is drawn
@@ -133,12 +141,12 @@ class Evaluation:
             "forecaster": self.evaluated_name,
             "baselines": list(self.score_frames)[1:],
             "data": self.data_source,
-            "start": utc_text(self.start),
-            "end": utc_text(self.end),
-            "groups": {name: self._group(chosen) for name, chosen in groups.items()},
+            "start": format_utc(self.start),
+            "end": format_utc(self.end),
+            "groups": {name: self._group_scores(chosen) for name, chosen in groups.items()},
         }
 
-    def _group(self, chosen: pd.Series) -> dict[str, Any]:
+    def _group_scores(self, chosen: pd.Series) -> dict[str, Any]:
         """Return the scores of a group of rows: over all steps, by step, and overnight for stocks.
 
         chosen: mask of the rows, such as those of an asset class or a symbol.
@@ -156,9 +164,9 @@ class Evaluation:
         if night.any():
             parts[f"{clock.slot_text(place)} to {clock.slot_text(0)}"] = night
         # A class may lack outcomes at a step that another has.
-        return {label: self._figures(rows) for label, rows in parts.items() if rows.any()}
+        return {label: self._score_figures(rows) for label, rows in parts.items() if rows.any()}
 
-    def _figures(self, rows: pd.Series) -> dict[str, Any]:
+    def _score_figures(self, rows: pd.Series) -> dict[str, Any]:
         """Return the scores of all forecasters on these rows, and the evaluated one's gains.
 
         The gains are over each baseline. The scores by intraday slot are those of the evaluated
@@ -226,7 +234,7 @@ def terminal_parts(figures: dict[str, Any]) -> list[RenderableType]:
         for step, scores in figures["groups"].get(group, {}).items():
             cells = score_cells(figures, scores)
             rows.append((named, step, *(cells[head] for head in heads)))
-    title = f"{figures['forecaster']}, {date_range_text(figures)}, {figures['data']}"
+    title = f"{figures['forecaster']}, {format_date_range(figures)}, {figures['data']}"
     return [title, Table("", ("", "step", *heads), rows, text_columns=(1,)), INTERVAL_NOTE]
 
 
@@ -314,7 +322,8 @@ def search_symbol_settings(
     for symbol, count in zip(bars.symbols, counts, strict=True):
         if count < MIN_FOLD_FORECASTS * folds:
             raise InputError(
-                f"{symbol}: {count_text(count, 'forecast')} with {int(windows.lengths[0])} bars of"
+                f"{symbol}: {format_count_with_noun(count, 'forecast')} with"
+                f" {int(windows.lengths[0])} bars of"
                 f" context, but {folds} folds need {MIN_FOLD_FORECASTS * folds}; start earlier"
             )
     tables = [each.forecast(bars, first, progress) for each in built]
@@ -323,13 +332,13 @@ def search_symbol_settings(
     losses = pd.DataFrame({k: frame["loss"] for k, frame in enumerate(frames)})
     for symbol in bars.symbols:
         chosen = (frames[0]["symbol"] == symbol).to_numpy()
-        best, gain, error = _walk_forward(losses[chosen], frames[0][chosen], folds)
+        best, gain, error = _walk_forward_gain(losses[chosen], frames[0][chosen], folds)
         length, augmentation = candidates[best]
         settings = SymbolSettings(context_length=length, augmentation=augmentation)
         yield SymbolSearchResult(symbol, settings, gain, error, gain > error and best > 0)
 
 
-def _walk_forward(
+def _walk_forward_gain(
     losses: pd.DataFrame, facts: pd.DataFrame, folds: int
 ) -> tuple[int, float, float]:
     """Return the candidate with the smallest loss, its walk-forward gain, and the gain's error.
@@ -362,7 +371,7 @@ def score_cells(figures: dict[str, Any], scores: dict[str, Any]) -> dict[str, Ce
     """
     main = scores[figures["forecaster"]]
     cells = {}
-    for head, (name, words) in _COLUMNS.items():
+    for head, (name, words) in _SCORE_COLUMNS.items():
         cells[head] = Cell(words(main[name]))
         for other in figures["baselines"] if name == "loss" else ():
             skill = scores["skill"][other]
@@ -371,7 +380,7 @@ def score_cells(figures: dict[str, Any], scores: dict[str, Any]) -> dict[str, Ce
     rank = "none"
     if main["information"] is not None:
         rank = number(main["information"], 3, sign=True) + plus_minus(
-            main["information_reach"], _THIRD
+            main["information_reach"], _FORMAT_3_PLACES
         )
     return {**cells, "rank correlation": Cell(rank)}
 
@@ -427,7 +436,7 @@ def judge_scores(figures: dict[str, Any]) -> EvaluationVerdict:
     return EvaluationVerdict(found, " ".join(claims), INTERVAL_NOTE)
 
 
-def date_range_text(figures: dict[str, Any]) -> str:
+def format_date_range(figures: dict[str, Any]) -> str:
     """Return the first and last New York date of the forecasts as text, both inclusive."""
     first, last = (
         pd.Timestamp(figures[key]).tz_convert(NEW_YORK).date() for key in ("start", "end")
@@ -448,18 +457,20 @@ def render_evaluation(
     return render_page(
         "forecasting/evaluation.html.j2",
         f=figures,
-        span=date_range_text(figures),
+        span=format_date_range(figures),
         classes=CLASS_LABELS,
         verdict=judge_scores(figures),
         legend=[(name, series_colour(number)) for number, name in enumerate(names)],
         panels=[
-            panel for kind in AssetClass for panel in _panels(figures, frames, kind, timeframe)
+            panel
+            for kind in AssetClass
+            for panel in _class_charts(figures, frames, kind, timeframe)
         ],
         tables=[score_table(figures, group) for group in figures["groups"]],
     )
 
 
-def _panels(
+def _class_charts(
     figures: dict[str, Any], frames: dict[str, pd.DataFrame], kind: AssetClass, timeframe: Timeframe
 ) -> list[tuple[str, Chart]]:
     """Return the charts of an asset class with their titles; empty if it has no scores.
@@ -477,7 +488,7 @@ def _panels(
     ]
     charts = {
         "Gain by step": gains_chart(group, figures["baselines"], steps),
-        "Probability integral transform": pit_density_chart(
+        "Probability integral transform": build_pit_density_chart(
             "PIT of the evaluated forecaster", transforms, list(frames), "calibrated"
         ),
         f"80 % interval holds, step {steps[0]}, by hour": coverage_chart(

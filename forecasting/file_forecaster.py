@@ -40,7 +40,7 @@ from foundation.arrays import Array, Array32, Index, Instants, Mask, first_true
 from foundation.errors import DataError, InputError
 from foundation.files import file_digest
 from trainingdata.bars import Bars
-from trainingdata.instants import parse_instant_column, utc_text
+from trainingdata.instants import format_utc, parse_instant_column
 from trainingdata.instruments import instrument
 
 if TYPE_CHECKING:
@@ -53,8 +53,8 @@ FORECAST_SUFFIX = ".parquet"
 MAX_ROWS_PER_READ = 1_000_000  # rows of a file in memory at a time
 # Largest distance of a median from the last close, in widths of its step from the lowest level to
 # the highest, plus a rounding tolerance. A larger one means prices with another adjustment.
-MAX_MEDIAN_DISTANCE = 3.0
-MEDIAN_DISTANCE_TOL = 0.02
+MAX_MEDIAN_DISTANCE_WIDTHS = 3.0
+MEDIAN_LOG_DISTANCE_TOL = 0.02
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +77,7 @@ class FileForecaster:
 
     @property
     def name(self) -> str:
-        with _opened(self.path) as file:
+        with _open_parquet(self.path) as file:
             metadata: dict[bytes, bytes] = file.metadata.metadata or {}
         maker = metadata.get(FORECASTER_METADATA_KEY.encode(), b"").decode(errors="replace")
         by = f" by {maker}" if maker else ""
@@ -103,8 +103,8 @@ class FileForecaster:
         if not len(there):
             raise DataError(
                 f"{self.path}: contains no forecast for {', '.join(bars.symbols[:5])} issued"
-                f" between {utc_text(np.min(since))} and {utc_text(bars.times[-1])}; choose another"
-                " range or file"
+                f" between {format_utc(np.min(since))} and {format_utc(bars.times[-1])}; choose"
+                " another range or file"
             )
         source = file_digest(self.path)[:16]
         if len(there) < len(windows):
@@ -113,7 +113,7 @@ class FileForecaster:
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[parquet.ParquetFile]:
+def _open_parquet(path: Path) -> Iterator[parquet.ParquetFile]:
     """Open a file of forecasts, during a `with` block.
 
     Raises DataError for a file that cannot be read.
@@ -130,7 +130,7 @@ def _opened(path: Path) -> Iterator[parquet.ParquetFile]:
 
 
 @dataclass(frozen=True, slots=True)
-class _Portion:
+class _RowPortion:
     """A portion of a file's rows; an empty cell raises DataError.
 
     rows: the rows.
@@ -173,13 +173,13 @@ class _Portion:
         """Return the panel index of each row's symbol, [n]; -1 for a symbol outside the panel."""
         numbers = {symbol: number for number, symbol in enumerate(bars.symbols)}
         names = self.rows["symbol"].astype("category")
-        of_category = [numbers.get(_symbol(name), -1) for name in names.cat.categories]
+        of_category = [numbers.get(_parse_symbol(name), -1) for name in names.cat.categories]
         return np.array([*of_category, -1])[names.cat.codes.to_numpy()]
 
 
-def _portions(path: Path) -> Iterator[_Portion]:
+def _portions(path: Path) -> Iterator[_RowPortion]:
     """Yield the rows of a file in portions that fit into memory."""
-    with _opened(path) as file:
+    with _open_parquet(path) as file:
         for missing in (name for name in REQUIRED_COLUMNS if name not in file.schema_arrow.names):
             raise DataError(
                 f"{path}: not a valid forecast file: column {missing!r} is missing; required"
@@ -188,11 +188,11 @@ def _portions(path: Path) -> Iterator[_Portion]:
         before = 0
         for batch in file.iter_batches(MAX_ROWS_PER_READ, columns=list(REQUIRED_COLUMNS)):
             rows = batch.to_pandas(ignore_metadata=True)
-            yield _Portion(rows, path, before)
+            yield _RowPortion(rows, path, before)
             before += len(rows)
 
 
-def _fill(values: Array32, windows: Windows, bars: Bars, portion: _Portion) -> None:
+def _fill(values: Array32, windows: Windows, bars: Bars, portion: _RowPortion) -> None:
     """Write the values of a portion's rows into the quantiles of their windows.
 
     A row without a window is skipped.
@@ -210,7 +210,7 @@ def _fill(values: Array32, windows: Windows, bars: Bars, portion: _Portion) -> N
         (~((value > 1e-30) & (value < 1e30)), "value {value} is not a price above 0"),
     ):
         portion.raise_at_first(bad, what)
-    window = _windows_of(portion, windows, bars)
+    window = _find_windows(portion, windows, bars)
     rows = np.flatnonzero(window >= 0)
     place = window[rows], step[rows].astype(np.int64) - 1, level[rows]
     cell = np.ravel_multi_index(place, values.shape)
@@ -225,7 +225,7 @@ def _fill(values: Array32, windows: Windows, bars: Bars, portion: _Portion) -> N
     flat[cell] = value[rows]
 
 
-def _windows_of(portion: _Portion, windows: Windows, bars: Bars) -> Index:
+def _find_windows(portion: _RowPortion, windows: Windows, bars: Bars) -> Index:
     """Return the index of each row's window, [n].
 
     It is -1 for a symbol outside the panel, and for an instant that has no window. Raises DataError
@@ -240,16 +240,16 @@ def _windows_of(portion: _Portion, windows: Windows, bars: Bars) -> Index:
         rows = np.flatnonzero(inside & (symbol == number))
         ends = bars.bars_of_symbol(number)[0]
         off = np.zeros(len(stamps), dtype=bool)
-        off[rows] = _places(ends, stamps[rows]) < 0
+        off[rows] = _find_instants(ends, stamps[rows]) < 0
         if off.any():
             reason = "{symbol} has no bar that closes at issued_at {issued_at}"
             portion.raise_at_first(off, reason)
-        place = _places(windows.issued_at[slot], stamps[rows])
+        place = _find_instants(windows.issued_at[slot], stamps[rows])
         window[rows] = np.where(place < 0, -1, place + slot.start)
     return window
 
 
-def _places(sorted_instants: Instants, stamps: Instants) -> Index:
+def _find_instants(sorted_instants: Instants, stamps: Instants) -> Index:
     """Return the position of each timestamp in the sorted instants; -1 if it is not among them."""
     if not len(sorted_instants):
         return np.full(len(stamps), -1)
@@ -257,7 +257,7 @@ def _places(sorted_instants: Instants, stamps: Instants) -> Index:
     return np.where(sorted_instants[place] == stamps, place, -1)
 
 
-def _symbol(name: object) -> str:
+def _parse_symbol(name: object) -> str:
     try:
         return instrument(str(name)).symbol
     except InputError:
@@ -277,7 +277,7 @@ def _check(values: Array32, windows: Windows, bars: Bars, path: Path) -> None:
     with np.errstate(invalid="ignore"):
         width = np.log(values[..., -1] / values[..., 0])
         away = np.abs(np.log(values[..., MEDIAN_INDEX] / windows.price[:, None]))
-        far = (away > MAX_MEDIAN_DISTANCE * width + MEDIAN_DISTANCE_TOL).any(axis=1)
+        far = (away > MAX_MEDIAN_DISTANCE_WIDTHS * width + MEDIAN_LOG_DISTANCE_TOL).any(axis=1)
         falling = (np.diff(values, axis=2) < 0).any(axis=(1, 2))
     partial = (there & (counted < len(LEVELS))).any(axis=1)
     for bad, what in (
@@ -289,5 +289,5 @@ def _check(values: Array32, windows: Windows, bars: Bars, path: Path) -> None:
         if bad.any():
             number = first_true(np.asarray(bad))
             name = bars.symbols[int(windows.symbol_index[number])]
-            at = utc_text(windows.issued_at[number])
+            at = format_utc(windows.issued_at[number])
             raise DataError(f"{path}: {name} issued at {at}: {what}")

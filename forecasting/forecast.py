@@ -19,7 +19,7 @@ from forecasting.windows import Windows
 from foundation.arrays import Array, Array32, Index, Instants
 from foundation.errors import InputError
 from trainingdata.bars import Bars
-from trainingdata.instants import utc_text
+from trainingdata.instants import format_utc
 
 # Steps of every forecast. The number is fixed: with another one Chronos-2 gives another step 1,
 # because its attention over future patches is bidirectional.
@@ -271,7 +271,7 @@ class ForecastTable:
             if not sound.all():
                 row, step = np.argwhere(~sound)[0]
                 symbol = self.symbols[self.windows.symbol_index[first + row]]
-                at = utc_text(self.windows.issued_at[first + row])
+                at = format_utc(self.windows.issued_at[first + row])
                 shown = " ".join(f"{value:g}" for value in part[row, step])
                 raise ValueError(
                     "quantiles of closes in USD must be finite, above zero and must not decrease"

@@ -36,9 +36,9 @@ DEFAULT_CACHE_FOLDER = Path("~/.cache/kelly-chronos/forecasts")
 FITS_FOLDER = "fits"  # folder of calibration fits in a cache
 DISK_FULL_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 PART_SHAPES = {"moments": (2, HORIZON), "quantiles": (HORIZON, len(LEVELS))}
-_WAIT = 60.0  # longest wait in seconds for another process that writes
-_CHECKSUM = 4  # bytes of the checksum at the end of a blob
-_ISSUE = np.dtype([("issued_at", "datetime64[ns]"), ("key", np.uint64)])
+_WRITE_WAIT_SECONDS = 60.0  # longest wait in seconds for another process that writes
+_CHECKSUM_BYTES = 4  # bytes of the checksum at the end of a blob
+_ISSUE_DTYPE = np.dtype([("issued_at", "datetime64[ns]"), ("key", np.uint64)])
 # The column that is read last comes last: SQLite walks through those before it.
 _SCHEMA = (
     "CREATE TABLE IF NOT EXISTS portions (number INTEGER PRIMARY KEY AUTOINCREMENT,"
@@ -97,15 +97,17 @@ class CachePartition:
         issued_at: [n] instants of issue, all in one month.
         keys: [n] digests of the windows.
         """
-        month = _month(issued_at)
+        month = _issue_month(issued_at)
         query = "SELECT number, issues FROM portions WHERE month = ? AND specification = ?"
         asked = month, self.specification
         year = int(month[:4])
         numbers, rows = [np.zeros(0, dtype=np.int64)], [np.zeros(0, dtype=np.int64)]
-        parts = [np.empty(0, _ISSUE)]
-        for number, blob in self._asked(year, lambda file: file.execute(query, asked).fetchall()):
+        parts = [np.empty(0, _ISSUE_DTYPE)]
+        for number, blob in self._query_year(
+            year, lambda file: file.execute(query, asked).fetchall()
+        ):
             with suppress(CachedForecastsDamaged):
-                parts.append(np.frombuffer(self._whole((year, number), blob), _ISSUE))
+                parts.append(np.frombuffer(self._verify_blob((year, number), blob), _ISSUE_DTYPE))
                 numbers.append(np.full(len(parts[-1]), number))
                 rows.append(np.arange(len(parts[-1])))
         issues = np.concatenate(parts)
@@ -133,11 +135,11 @@ class CachePartition:
 
         Raises CacheWriteFailed with the reason.
         """
-        issues = np.empty(len(keys), _ISSUE)
+        issues = np.empty(len(keys), _ISSUE_DTYPE)
         issues["issued_at"], issues["key"] = issued_at, keys
         name = hashlib.blake2b(issues.tobytes(), digest_size=16).digest()
-        month = _month(issued_at)
-        *small, large = map(_sealed, (issues, moments, quantiles))
+        month = _issue_month(issued_at)
+        *small, large = map(_with_checksum, (issues, moments, quantiles))
         row = self.specification, name, month, *map(b"".join, small), sum(map(len, large))
         insert = (
             "INSERT OR IGNORE INTO portions"
@@ -172,16 +174,16 @@ class CachePartition:
         Raises CachedForecastsDamaged if the portion is missing or damaged; a damaged portion is
         removed if possible.
         """
-        year = int(_month(issued_at)[:4])
+        year = int(_issue_month(issued_at)[:4])
 
-        def held(file: sqlite3.Connection) -> bytes:
+        def read_blob(file: sqlite3.Connection) -> bytes:
             with file.blobopen("portions", part, portion, readonly=True) as blob:
                 return blob.read()
 
-        whole = self._whole((year, portion), self._asked(year, held) or b"")
+        whole = self._verify_blob((year, portion), self._query_year(year, read_blob) or b"")
         return np.frombuffer(whole, np.float32).reshape(-1, *PART_SHAPES[part])
 
-    def _asked(self, year: int, ask: Callable[[sqlite3.Connection], Sequence[Any]]) -> Any:
+    def _query_year(self, year: int, ask: Callable[[sqlite3.Connection], Sequence[Any]]) -> Any:
         """Return the result of a query on a year's file; [] if the file is absent or unusable.
 
         ask: function that queries the open file.
@@ -200,7 +202,7 @@ class CachePartition:
                 path.unlink(missing_ok=True)
         return []
 
-    def _whole(self, place: tuple[int, int], blob: bytes) -> memoryview:
+    def _verify_blob(self, place: tuple[int, int], blob: bytes) -> memoryview:
         """Return the content of a blob without its checksum.
 
         If the checksum does not match, removes the portion if possible and raises
@@ -208,8 +210,11 @@ class CachePartition:
 
         place: year of the file, and number of the portion.
         """
-        content = memoryview(blob)[:-_CHECKSUM]
-        if len(blob) > _CHECKSUM and zlib.crc32(content).to_bytes(_CHECKSUM) == blob[-_CHECKSUM:]:
+        content = memoryview(blob)[:-_CHECKSUM_BYTES]
+        if (
+            len(blob) > _CHECKSUM_BYTES
+            and zlib.crc32(content).to_bytes(_CHECKSUM_BYTES) == blob[-_CHECKSUM_BYTES:]
+        ):
             return content
         year, number = place
         log.warning("%s: portion %d is damaged, computing it again", self._path(year), number)
@@ -218,17 +223,17 @@ class CachePartition:
         raise CachedForecastsDamaged
 
     def _file(self, year: int) -> closing[sqlite3.Connection]:
-        return closing(sqlite3.connect(self._path(year), timeout=_WAIT))
+        return closing(sqlite3.connect(self._path(year), timeout=_WRITE_WAIT_SECONDS))
 
     def _path(self, year: int) -> Path:
         return self.folder / f"{year}.sqlite"
 
 
-def _month(issued_at: Instants) -> str:
+def _issue_month(issued_at: Instants) -> str:
     return str(issued_at[0].astype("datetime64[M]"))
 
 
-def _sealed(values: np.ndarray) -> tuple[memoryview, bytes]:
+def _with_checksum(values: np.ndarray) -> tuple[memoryview, bytes]:
     """Return an array's bytes and their checksum."""
     content = np.ascontiguousarray(values).reshape(-1).view(np.uint8).data
-    return content, zlib.crc32(content).to_bytes(_CHECKSUM)
+    return content, zlib.crc32(content).to_bytes(_CHECKSUM_BYTES)

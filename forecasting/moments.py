@@ -24,7 +24,7 @@ from foundation.compiled import compiled
 
 Quantiles = Array32 | QuantileView  # [n, H, Q], read one step at a time
 
-_Q = np.array(LEVELS)
+_LEVEL_ARRAY = np.array(LEVELS)
 _Q10 = LEVELS.index(0.1)
 _Q90 = LEVELS.index(0.9)
 ROWS_PER_BLOCK = 64  # rows whose deviations are summed at once
@@ -43,7 +43,7 @@ def expected_return_between(values: Quantiles, price: Array, start: Array, end: 
         numbers of the symbol's bars after issue, fractional within a bar. For a decision at issue,
         `start` is 0 and `end` is an integer.
     """
-    return _median(values, price, end) - _median(values, price, start)
+    return _interpolate_median(values, price, end) - _interpolate_median(values, price, start)
 
 
 def cumulative_variance(
@@ -63,7 +63,7 @@ def cumulative_variance(
     def squared_volatility(rows: Index, step: int, close: Array) -> Array:
         return np.asarray(volatility(values[rows, step], close, rule) ** 2)
 
-    return _along(price, bars_ahead, squared_volatility) + variance_after_last_step(
+    return _interpolate_steps(price, bars_ahead, squared_volatility) + variance_after_last_step(
         bars_ahead, tail_variance
     )
 
@@ -91,7 +91,7 @@ def volatility(values: npt.ArrayLike, price: npt.ArrayLike, rule: VolatilityRule
     """
     if rule == "quantile":
         quantiles: Array | Array32 = np.asarray(values, order="C")
-        return _whole_deviation(quantiles, np.asarray(price))
+        return _return_deviation(quantiles, np.asarray(price))
     returns = np.asarray(values, dtype=np.float64) / np.asarray(price, dtype=np.float64)[..., None]
     half_width = np.abs(returns[..., _Q90] - returns[..., _Q10]) / 2
     return np.asarray(half_width if rule == "original" else half_width / NORMAL_Q90)
@@ -139,7 +139,7 @@ class LogMoments:
         return cls(table.name, table.windows, median, log_variance, table.source_digest)
 
 
-def _median(values: Quantiles, price: Array, place: Array) -> Array:
+def _interpolate_median(values: Quantiles, price: Array, place: Array) -> Array:
     """Return the median return from each forecast's issue to `place` bars later.
 
     place: [n], or [P, n] for P points in time per forecast.
@@ -148,10 +148,12 @@ def _median(values: Quantiles, price: Array, place: Array) -> Array:
     def median_return(rows: Index, step: int, close: Array) -> Array:
         return np.asarray(values[rows, step, MEDIAN_INDEX] / close - 1)
 
-    return _along(price, place, median_return)
+    return _interpolate_steps(price, place, median_return)
 
 
-def _along(price: Array, place: Array, read: Callable[[Index, int, Array], Array]) -> Array:
+def _interpolate_steps(
+    price: Array, place: Array, read: Callable[[Index, int, Array], Array]
+) -> Array:
     """Return a figure of each forecast after `place` bars, interpolated linearly between steps.
 
     The figure is 0 at issue, and constant after the last step.
@@ -181,20 +183,20 @@ def _along(price: Array, place: Array, read: Callable[[Index, int, Array], Array
     return np.where(np.isnan(price), np.nan, out)
 
 
-def _whole_deviation(values: Array | Array32, price: Array | Array32) -> Array:
+def _return_deviation(values: Array | Array32, price: Array | Array32) -> Array:
     """Return the standard deviation of the return that price quantiles imply, [...].
 
     values: [..., Q] price quantiles at LEVELS.
     price: [...] last close at issue.
     """
-    rows = values.reshape(-1, len(_Q))
+    rows = values.reshape(-1, len(_LEVEL_ARRAY))
     prices = np.broadcast_to(price, values.shape[:-1]).reshape(-1).astype(np.float64)
-    deviation = _deviations(rows, prices, _FIRST, _ONE, _OTHER, _WEIGHT)
+    deviation = _quantile_row_deviations(rows, prices, _FIRST, _ONE, _OTHER, _SECOND_WEIGHTS)
     return deviation.reshape(values.shape[:-1])
 
 
 @compiled
-def _deviations(
+def _quantile_row_deviations(
     values: Array | Array32, price: Array, first: Array, one: Index, other: Index, weight: Array
 ) -> Array:
     """Return the standard deviation √(q·b·q - (a·q)²) of each row's return quantiles q, [n].
@@ -236,20 +238,20 @@ def _deviations(
     return out
 
 
-def _moment_forms() -> tuple[Array, Array]:
+def _moment_coefficients() -> tuple[Array, Array]:
     """Return a [Q] and b [Q, Q] such that quantiles q have mean a·q and second moment q·b·q.
 
     The quantile function is linear between levels. Beyond the outermost level on each side, it has
     the exponential tail that passes through the outermost two levels.
     """
-    first = np.zeros(len(_Q))
-    second = np.zeros((len(_Q), len(_Q)))
-    for k, width in enumerate(np.diff(_Q)):
+    first = np.zeros(len(_LEVEL_ARRAY))
+    second = np.zeros((len(_LEVEL_ARRAY), len(_LEVEL_ARRAY)))
+    for k, width in enumerate(np.diff(_LEVEL_ARRAY)):
         first[k : k + 2] += width / 2
         second[k : k + 2, k : k + 2] += width / 3 * np.array([[1, 0.5], [0.5, 1]])
-    for edge, inner, mass in ((0, 1, _Q[0]), (-1, -2, 1 - _Q[-1])):
-        inner_mass = _Q[inner] if edge == 0 else 1 - _Q[inner]
-        tail = np.zeros(len(_Q))  # scale of the exponential, signed outward
+    for edge, inner, mass in ((0, 1, _LEVEL_ARRAY[0]), (-1, -2, 1 - _LEVEL_ARRAY[-1])):
+        inner_mass = _LEVEL_ARRAY[inner] if edge == 0 else 1 - _LEVEL_ARRAY[inner]
+        tail = np.zeros(len(_LEVEL_ARRAY))  # scale of the exponential, signed outward
         tail[edge], tail[inner] = np.array([1, -1]) / np.log(inner_mass / mass)
         reach = tail.copy()
         reach[edge] += 1
@@ -258,6 +260,6 @@ def _moment_forms() -> tuple[Array, Array]:
     return first, second
 
 
-_FIRST, _SECOND = _moment_forms()
+_FIRST, _SECOND = _moment_coefficients()
 _ONE, _OTHER = np.nonzero(_SECOND)
-_WEIGHT = _SECOND[_ONE, _OTHER]
+_SECOND_WEIGHTS = _SECOND[_ONE, _OTHER]

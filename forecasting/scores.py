@@ -20,16 +20,16 @@ from forecasting.forecast import LEVELS, MEDIAN_INDEX, ForecastTable, Progress, 
 from forecasting.moments import volatility
 from foundation.arrays import Array, Index
 from foundation.errors import InputError
-from foundation.formatting import MIN_INTERVAL_WEEKS, count_text
+from foundation.formatting import MIN_WEEKS_FOR_INTERVALS, format_count_with_noun
 from trainingdata.bars import Bars
-from trainingdata.instants import utc_text
+from trainingdata.instants import format_utc
 from trainingdata.instruments import AssetClass
 from trainingdata.sessions import last_fridays
 
 TRAILING_BARS = 100  # own bars of the deviation that scales the scores
 FORECASTS_PER_CHUNK = 8192  # forecasts scored at once
 LEVEL_ARRAY = np.array(LEVELS)
-INTERVAL_LEVELS = {80: (LEVELS.index(0.1), LEVELS.index(0.9)), 90: (1, -2), 98: (0, -1)}
+INTERVAL_LEVEL_INDICES = {80: (LEVELS.index(0.1), LEVELS.index(0.9)), 90: (1, -2), 98: (0, -1)}
 # weight of each level in twice the integral of the pinball loss over the levels
 CRPS_WEIGHTS = 2 * np.gradient(LEVEL_ARRAY)
 
@@ -104,7 +104,7 @@ def score_forecasts(
         rows[first : first + FORECASTS_PER_CHUNK]
         for first in range(0, len(rows), FORECASTS_PER_CHUNK)
     ]
-    scored = [_scored(bars, table, each, np.array(steps), history) for each in portions]
+    scored = [_score_chunk(bars, table, each, np.array(steps), history) for each in portions]
     return pd.concat(scored, ignore_index=True)
 
 
@@ -121,7 +121,7 @@ class _Closes(NamedTuple):
     close_offsets: Index
 
 
-def _scored(
+def _score_chunk(
     bars: Bars, table: ForecastTable, rows: Index, steps: Index, closes: _Closes
 ) -> pd.DataFrame:
     """Return scores of forecasts, one row per step and forecast, step by step.
@@ -156,7 +156,7 @@ def _scored(
     quantiles = np.log(values / price[:, None])
     sigma = volatility(values, price, "quantile")
     loss = pinball_loss(quantiles, realised)
-    low, high = INTERVAL_LEVELS[80]
+    low, high = INTERVAL_LEVEL_INDICES[80]
     of_forecasts = {
         "symbol": np.array(bars.symbols)[symbol],
         "kind": np.array([item.kind.value for item in bars.instruments])[symbol],
@@ -173,7 +173,7 @@ def _scored(
             "score80": interval_score(quantiles[:, low], quantiles[:, high], realised, 0.8) / unit,
             **{
                 f"inside{name}": (quantiles[:, low] <= realised) & (realised <= quantiles[:, high])
-                for name, (low, high) in INTERVAL_LEVELS.items()
+                for name, (low, high) in INTERVAL_LEVEL_INDICES.items()
             },
             "pit": probability_integral_transform(quantiles, realised),
             "scale": (np.expm1(realised) / sigma) ** 2,
@@ -211,7 +211,7 @@ def interval_half_width(error: float, week: pd.Series) -> float | None:
     week: week of each value.
     """
     weeks = week.nunique()
-    if weeks < MIN_INTERVAL_WEEKS or np.isnan(error):
+    if weeks < MIN_WEEKS_FOR_INTERVALS or np.isnan(error):
         return None
     return float(stdtrit(weeks - 1, 0.975) * error)
 
@@ -229,10 +229,10 @@ def gain_over_baseline(scores: pd.DataFrame, baseline: pd.DataFrame) -> dict[str
     mean = saved / level
     half = interval_half_width(error / level, scores["week"])
     beyond = float(np.sign(mean)) if half is not None and abs(mean) > half else 0.0
-    return _defined({"mean": mean, "error": error / level, "reach": half, "beyond": beyond})
+    return _nan_to_none({"mean": mean, "error": error / level, "reach": half, "beyond": beyond})
 
 
-def _defined(figures: dict[str, float | None]) -> dict[str, float | None]:
+def _nan_to_none(figures: dict[str, float | None]) -> dict[str, float | None]:
     """Return the figures with NaN replaced by None."""
     return {
         name: None if value is None or np.isnan(value) else value for name, value in figures.items()
@@ -278,7 +278,7 @@ def summarise_scores(frame: pd.DataFrame) -> dict[str, float | None]:
             f"{name}_error": error,
             f"{name}_reach": interval_half_width(error, week),
         }
-    return _defined(figures)
+    return _nan_to_none(figures)
 
 
 def score_common_forecasts(
@@ -302,7 +302,7 @@ def score_common_forecasts(
     if not len(numbers[0]):
         raise InputError(
             "start, end: no forecast is common to all forecasters between"
-            f" {utc_text(first)} and {utc_text(last)}; choose a longer range"
+            f" {format_utc(first)} and {format_utc(last)}; choose a longer range"
         )
     frames = []
     for done, (table, rows) in enumerate(zip(tables, numbers, strict=True)):
@@ -313,7 +313,8 @@ def score_common_forecasts(
         for table, rows in zip(tables, numbers, strict=True):
             if np.isnan(table.quantiles[rows, 0, MEDIAN_INDEX]).all():
                 raise InputError(
-                    f"start, end: none of {count_text(len(rows), 'forecast')} by {table.name} has"
+                    f"start, end: none of {format_count_with_noun(len(rows), 'forecast')} by"
+                    f" {table.name} has"
                     " values: the closes never change, so their volatility is zero; choose other"
                     " symbols"
                 )

@@ -26,14 +26,14 @@ from forecasting.forecast import (
 )
 from forecasting.forecast_cache import DEFAULT_CACHE_FOLDER
 from foundation.arrays import Instants
-from foundation.errors import InputError, invalid_choice, one_line
+from foundation.errors import InputError, invalid_choice_error, to_one_line
 from foundation.plugin import (
-    TARGET,
-    call_text,
+    HYDRA_TARGET_KEY,
     create_plugin,
+    format_call,
     is_plugin,
     load_plugin,
-    plugin_errors,
+    translate_plugin_errors,
 )
 from foundation.settings import setting, settings_class, settings_from_config
 from trainingdata.bars import Bars
@@ -47,7 +47,7 @@ if TYPE_CHECKING:  # compiled code; checking settings must not load it
 Baseline = Literal["ewma", "mix", "garch", "historical"]
 
 FORECASTER_GROUP = "forecaster"  # the settings group of a forecaster
-TARGET_KEY = f"{FORECASTER_GROUP}.{TARGET}"
+TARGET_KEY = f"{FORECASTER_GROUP}.{HYDRA_TARGET_KEY}"
 DEFAULT_SYMBOL_SETTINGS_FOLDER = (
     Path(__file__).resolve().parent.parent / "configs" / "preaugstrategies" / "chronos2" / "hourly"
 )
@@ -86,7 +86,7 @@ class ForecasterSettings(Profile):
 
     def __post_init__(self) -> None:
         if self.kind not in FORECASTERS and not is_plugin(self.kind):
-            raise invalid_choice("forecaster.kind", self.kind, FORECASTERS)
+            raise invalid_choice_error("forecaster.kind", self.kind, FORECASTERS)
         Profile.__post_init__(self)
         if self.arguments and not is_plugin(self.kind):
             raise InputError(
@@ -125,7 +125,7 @@ class ForecasterSettings(Profile):
         from forecasting.calibration.forecaster import CalibratedForecaster
         from forecasting.chronos2.cached_forecaster import CachedForecaster
 
-        raw = self._raw(symbols)
+        raw = self._build_uncalibrated(symbols)
         if isinstance(raw, CachedForecaster) and predictor is not None:
             raw = replace(raw, predictor=predictor)
         if not self.calibrated:
@@ -144,25 +144,25 @@ class ForecasterSettings(Profile):
         if is_plugin(self.kind):
             own = load_plugin(FORECASTER_GROUP, self.kind)
             if isinstance(own, type):  # a function's result is checked when it is made
-                _refuse_incomplete(self.kind, own)
+                _require_forecast_method(self.kind, own)
             return
         if self.per_symbol is not None and not self.symbol_settings_folder.is_dir():
             raise InputError(
                 f"forecaster.per_symbol: {self.symbol_settings_folder} is not a folder; name an"
                 " existing folder"
             )
-        self._raw(())
+        self._build_uncalibrated(())
 
-    def _raw(self, symbols: Sequence[str]) -> Forecaster:
+    def _build_uncalibrated(self, symbols: Sequence[str]) -> Forecaster:
         if is_plugin(self.kind):
             make = load_plugin(FORECASTER_GROUP, self.kind)
             made = create_plugin(FORECASTER_GROUP, self.kind, make, self.arguments)
-            _refuse_incomplete(self.kind, made)
-            return PluginForecaster(made, call_text(self.kind, self.arguments))
+            _require_forecast_method(self.kind, made)
+            return PluginForecaster(made, format_call(self.kind, self.arguments))
         return FORECASTERS[self.kind](self, symbols)
 
 
-def _refuse_incomplete(name: str, made: object) -> None:
+def _require_forecast_method(name: str, made: object) -> None:
     """Reject a custom class, or the object that a custom function returned, without `forecast`.
 
     name: name of the class or function, used in the message.
@@ -175,13 +175,13 @@ def _refuse_incomplete(name: str, made: object) -> None:
         )
 
 
-def _file(settings: ForecasterSettings, symbols: Sequence[str]) -> Forecaster:
+def _build_file_forecaster(settings: ForecasterSettings, symbols: Sequence[str]) -> Forecaster:
     if settings.path is None:
         raise InputError("forecaster.path: not set; set it to the file of forecasts")
     return FileForecaster(Path(settings.path).expanduser())
 
 
-def _chronos2(settings: ForecasterSettings, symbols: Sequence[str]) -> Forecaster:
+def _build_chronos2(settings: ForecasterSettings, symbols: Sequence[str]) -> Forecaster:
     per_symbol = {}
     if settings.calibrated:
         per_symbol = read_symbol_settings(settings.symbol_settings_folder, symbols)
@@ -195,7 +195,7 @@ def _chronos2(settings: ForecasterSettings, symbols: Sequence[str]) -> Forecaste
 
 
 FORECASTERS: Mapping[str, Callable[[ForecasterSettings, Sequence[str]], Forecaster]] = {
-    "chronos2": _chronos2,
+    "chronos2": _build_chronos2,
     "ewma": lambda own, _: RandomWalk(context_length=own.context_length, label="ewma"),
     "mix": lambda own, _: RandomWalk(
         context_length=own.context_length, sample_variance_share=0.5, label="mix"
@@ -203,11 +203,11 @@ FORECASTERS: Mapping[str, Callable[[ForecasterSettings, Sequence[str]], Forecast
     "historical": lambda own, _: HistoricalQuantiles(context_length=own.context_length),
     "garch": lambda own, _: Garch(),
     "oracle": lambda own, _: Oracle(RandomWalk(context_length=own.context_length)),
-    "file": _file,
+    "file": _build_file_forecaster,
 }
 
 
-def computation_device_text(forecaster: Forecaster) -> str:
+def format_computation_device(forecaster: Forecaster) -> str:
     """Describe the device that computed forecasts; empty for forecasters without a model.
 
     forecaster: a forecaster from `ForecasterSettings.build`.
@@ -224,7 +224,7 @@ def computation_device_text(forecaster: Forecaster) -> str:
     return f"on {' and '.join(sorted(model.used_devices))}"
 
 
-def _refuse_twice(words: Sequence[str]) -> None:
+def _refuse_duplicates(words: Sequence[str]) -> None:
     """Reject `symbols` if a symbol occurs twice, in the same or in different spellings."""
     seen: set[str] = set()
     for part in ",".join(words).split(","):
@@ -259,7 +259,7 @@ class PanelSettings:
     fills_orders = False
 
     def __post_init__(self) -> None:
-        _refuse_twice(self.symbols)
+        _refuse_duplicates(self.symbols)
         if self.data.execution_bars and not self.fills_orders:
             raise InputError(
                 "data.execution_bars: not used by this command, which fills no orders on bars;"
@@ -374,7 +374,7 @@ class PluginForecaster:
 
     @property
     def name(self) -> str:
-        with plugin_errors(FORECASTER_GROUP, self.origin):
+        with translate_plugin_errors(FORECASTER_GROUP, self.origin):
             return str(self.custom_forecaster.name)
 
     def forecast(
@@ -386,7 +386,7 @@ class PluginForecaster:
         the first step. The forecaster gets read-only bars, so that it cannot change them. Raises
         InputError for an invalid result.
         """
-        with plugin_errors(FORECASTER_GROUP, self.origin):
+        with translate_plugin_errors(FORECASTER_GROUP, self.origin):
             table = self.custom_forecaster.forecast(_read_only(bars), since, progress)
         sound = isinstance(table, ForecastTable) and len(table.windows) > 0
         if (
@@ -394,12 +394,12 @@ class PluginForecaster:
             or table.symbols != bars.symbols
             or not np.array_equal(table.clock, bars.times)
         ):
-            returned = one_line(repr(table), 80)
+            returned = to_one_line(repr(table), 80)
             raise InputError(
                 f"{TARGET_KEY}: {self.origin} returned {returned}; return a ForecastTable with the"
                 " panel's symbols and clock and at least one forecast"
             )
-        with plugin_errors(FORECASTER_GROUP, self.origin):
+        with translate_plugin_errors(FORECASTER_GROUP, self.origin):
             table.check_quantiles(0.0)
         for first in range(0, len(table.windows), WINDOWS_PER_CHUNK):
             if np.isnan(table.quantiles[first : first + WINDOWS_PER_CHUNK][:, 0]).any():

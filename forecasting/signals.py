@@ -19,7 +19,7 @@ from forecasting.windows import Windows
 from foundation.arrays import Array, Instants
 from foundation.errors import InputError
 from trainingdata.bars import Bars
-from trainingdata.history import OwnBars, PriceHistory
+from trainingdata.history import BarsBySymbol, PriceHistory
 
 
 class Signals(NamedTuple):
@@ -74,7 +74,7 @@ class SignalForecaster:
         The forecast at each symbol's last bar before `since` is included.
         """
         windows = Windows.from_bars(bars, since, self.lookback)
-        own = OwnBars(bars)
+        own = BarsBySymbol(bars)
         rows = np.searchsorted(bars.times, windows.issued_at)
         claim = np.zeros(len(windows))
         for number, row in enumerate(instants := np.unique(rows)):

@@ -145,7 +145,7 @@ class Windows:
         for closes, length, part in parts:
             if part.start < part.stop:
                 first = int(self.last_bar[part.start]) - length + 1
-                hashed = _rolling(mix_bits(closes[first:].view(np.uint64)), length)
+                hashed = _rolling_hash(mix_bits(closes[first:].view(np.uint64)), length)
                 stamps = self.issued_at[part].astype("datetime64[ns]").view(np.uint64)
                 content = hashed[self.last_bar[part] - length + 1 - first]
                 addresses[part] = mix_bits(content ^ mix_bits(stamps))
@@ -168,7 +168,7 @@ def mix_bits(bits: WindowKeys) -> WindowKeys:
     return x ^ (x >> np.uint64(31))
 
 
-def _rolling(values: WindowKeys, length: int) -> WindowKeys:
+def _rolling_hash(values: WindowKeys, length: int) -> WindowKeys:
     """Return a polynomial modulo 2^64 of each run of consecutive values.
 
     The result has N - length + 1 entries for N values.

@@ -36,8 +36,8 @@ class Series:
         line through dots, `band` and `whiskers` reach from `lower_values` to `values`, `up` and
         `down` are triangles.
     lower_values: [T] lower ends of `band` and `whiskers`.
-    notes: [T] texts that the page shows near the pointer or by arrow keys; empty: none.
-    digits: significant digits of a value.
+    point_notes: [T] texts that the page shows near the pointer or by arrow keys; empty: none.
+    significant_digits: significant digits of a value.
     """
 
     name: str
@@ -51,7 +51,7 @@ class Series:
 
     def downsample(self, max_points: int = MAX_POINTS) -> Series:
         """Return the series with at most `max_points` values that keep the shape of the curve."""
-        kept = downsample_indices(self.values, max_points)
+        kept = select_downsample_indices(self.values, max_points)
         base = None if self.lower_values is None else self.lower_values[kept]
         return replace(self, x=self.x[kept], values=self.values[kept], lower_values=base)
 
@@ -89,14 +89,14 @@ class Chart:
                 "name": series.name,
                 "colour": series.colour,
                 "form": series.form,
-                "y": _numbers(
+                "y": _round_for_json(
                     series.values, FAINT_DIGITS if series.form == "faint" else series.digits
                 ),
             }
             if series.notes:
                 each["notes"] = list(series.notes)
             if series.lower_values is not None:
-                each["base"] = _numbers(series.lower_values)
+                each["base"] = _round_for_json(series.lower_values)
             x = _places(series.x)
             if x != before:
                 each["x"] = before = x
@@ -118,7 +118,7 @@ def horizontal_line(
     return Series(name, colour, x[[0, -1]], np.full(2, value), form)
 
 
-def downsample_indices(values: Array, max_points: int = MAX_POINTS) -> Index:
+def select_downsample_indices(values: Array, max_points: int = MAX_POINTS) -> Index:
     """Return increasing indices of at most `max_points` values that preserve the shape of a curve.
 
     The indices include the first and the last value, and the lowest and the highest value of each
@@ -142,7 +142,7 @@ def downsample_indices(values: Array, max_points: int = MAX_POINTS) -> Index:
     return np.asarray(rows[~np.concatenate([[False], same[:-1] & same[1:], [False]])])
 
 
-def pit_density_chart(
+def build_pit_density_chart(
     text: str, transforms: Sequence[Array], names: Sequence[str], target_name: str
 ) -> Chart:
     """Return a chart of the densities of probability integral transforms.
@@ -168,7 +168,7 @@ def pit_density_chart(
     )
 
 
-def _numbers(values: Array, digits: int = VALUE_DIGITS) -> list[float | None]:
+def _round_for_json(values: Array, digits: int = VALUE_DIGITS) -> list[float | None]:
     """Return values rounded to `digits` significant digits for JSON; None for NaN and infinity."""
     return [float(f"{v:.{digits}g}") if np.isfinite(v) else None for v in values.tolist()]
 
@@ -176,4 +176,4 @@ def _numbers(values: Array, digits: int = VALUE_DIGITS) -> list[float | None]:
 def _places(x: Array | Instants) -> list[float | None]:
     if np.issubdtype(x.dtype, np.datetime64):
         return list(np.diff(x.astype("datetime64[s]").astype(int), prepend=0).tolist())
-    return _numbers(np.asarray(x, dtype=float))
+    return _round_for_json(np.asarray(x, dtype=float))

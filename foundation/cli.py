@@ -30,22 +30,22 @@ from typing import TYPE_CHECKING, Any, NoReturn, get_type_hints
 from foundation.errors import (
     InputError,
     closest_choices,
-    did_you_mean,
-    invalid_choice,
-    not_installed,
+    format_suggestion,
+    invalid_choice_error,
+    not_installed_error,
 )
 from foundation.files import (
     NON_OWNER_PERMISSIONS,
-    check_file,
+    check_output_file,
     resolve_output,
     write_files_atomically,
 )
-from foundation.plugin import product_tables
+from foundation.plugin import iterate_product_tables
 from foundation.signals import (
-    ENDING_SIGNALS,
+    TERMINATION_SIGNALS,
+    exit_on_errors,
     exit_with_error,
     handle_signals,
-    one_line_errors,
     raise_if_signalled,
 )
 
@@ -59,7 +59,7 @@ HYDRA_FOLDER_CONFIGS = ("backtest",)  # configurations whose multirun jobs use H
 
 JSON_FLAG = "--json"
 _HELP_FLAGS = ("-h", "--help")
-_SHOW_FLAGS = ("--cfg", "-c")
+_SHOW_CONFIG_FLAGS = ("--cfg", "-c")
 _UNKNOWN_FLAG = re.compile(r"unrecognized arguments: (\S+)")
 _WRONG_CHOICE = re.compile(r"argument (\S+): invalid choice: (.*) \(choose from (.*)\)")
 
@@ -72,7 +72,7 @@ class Command:
     work and returns a `Result`. The annotation of `settings` is a class with a method
     `from_config`, which reads the configuration. A module that parses its own flags has
     `parse_arguments(words)`, which returns the settings, and the output folder or None. A module
-    whose output folder needs other checks has `resolve_output(settings, config)`, which returns
+    whose output folder needs other checks has `check_output(settings, config)`, which returns
     the checked folder.
 
     module: dotted name, as for `python -m`.
@@ -81,7 +81,7 @@ class Command:
         output of an earlier run; empty if the module checks the folder itself, or writes nothing.
     marker_keys: keys that this JSON file has after every run.
     interruption_text: state of the output files, printed after an interruption.
-    log: name of the log file in `logs/`; empty: none.
+    log_name: name of the log file in `logs/`; empty: none.
     log_links: names of links in `logs/` to the newest log file, without the suffix.
     words_parser: `module:function` that converts the command's arguments to key=value words; empty:
         none.
@@ -90,7 +90,8 @@ class Command:
     is_private: whether only the owner may read the output files, such as those of an account.
     extras: optional libraries that the command needs, each with the extra of this project that
         installs it.
-    json: argument that --json requires, such as `status`; empty: none; None: --json is unsupported.
+    json_argument: argument that --json requires, such as `status`; empty: none; None: --json is
+        unsupported.
     is_listed: whether `kelly-chronos` lists the command.
     """
 
@@ -118,7 +119,7 @@ class Result:
     sentences: text lines printed below the tables.
     files: function that writes each output file, by file name; all files are written, or none.
     exit_code: exit code of the process.
-    document: values that --json prints; NaN and infinite numbers become null.
+    json_document: values that --json prints; NaN and infinite numbers become null.
     """
 
     tables: Sequence[RenderableType] = ()
@@ -135,7 +136,7 @@ def find_command(module: str) -> Command:
     """
     package = module.partition(".")[0]
     own = [importlib.import_module(package).COMMANDS] if package != module else []
-    tables = chain(own, product_tables("COMMANDS"))
+    tables = chain(own, iterate_product_tables("COMMANDS"))
     found: Command = next(
         each for table in tables for each in table.values() if each.module == module
     )
@@ -152,29 +153,29 @@ def run_command(module: str) -> None:
     command = find_command(module)
     if command.is_private:
         os.umask(NON_OWNER_PERMISSIONS)
-    with handle_signals(ENDING_SIGNALS, _end_while_loading):
-        with _gc_disabled():
+    with handle_signals(TERMINATION_SIGNALS, _exit_on_signal_while_loading):
+        with _pause_gc():
             try:
-                as_json = _take_json_flag(command)
+                as_json = _remove_json_flag(command)
                 words = sys.argv[1:]
                 with name_flags_in_errors(command.flags, words):
-                    line = _answer_or_refuse(command, words)
+                    line = _print_help_or_refuse(command, words)
             except InputError as error:
                 exit_with_error(error)
             if sys.stderr is not None and sys.stderr.isatty():
                 sys.stderr.write(f"{module}: loading …\n")
                 sys.stderr.flush()
-            home = importlib.import_module(_home(module))
+            home = importlib.import_module(_run_module_name(module))
         if line is not None and line.multirun:
             from foundation.compose import run_jobs
 
-            with one_line_errors("results of finished jobs are kept"):
-                run_jobs(line, partial(_work, command, home, None))
+            with exit_on_errors("results of finished jobs are kept"):
+                run_jobs(line, partial(_execute_command, command, home, None))
         else:
-            _work(command, home, line, as_json=as_json)
+            _execute_command(command, home, line, as_json=as_json)
 
 
-def _take_json_flag(command: Command) -> bool:
+def _remove_json_flag(command: Command) -> bool:
     """Remove --json from the process's arguments; return whether it was there.
 
     Raises InputError for arguments that do not support it.
@@ -193,7 +194,7 @@ def _take_json_flag(command: Command) -> bool:
 
 
 @contextmanager
-def _gc_disabled() -> Iterator[None]:
+def _pause_gc() -> Iterator[None]:
     """Pause garbage collection in the block, and exempt all objects that exist at its end from it.
 
     Libraries stay loaded until the process ends. Scanning them takes a tenth of the loading time,
@@ -207,42 +208,43 @@ def _gc_disabled() -> Iterator[None]:
         gc.enable()
 
 
-def _answer_or_refuse(command: Command, words: list[str]) -> CommandLine | None:
+def _print_help_or_refuse(command: Command, words: list[str]) -> CommandLine | None:
     """Print the text of --help or --cfg and exit, or validate the arguments.
 
     The command's own module is not loaded yet. Returns the parsed command line if the command takes
-    Hydra's flags. Returns None for all other commands, whose arguments `_read` parses later.
+    Hydra's flags. Returns None for all other commands, whose arguments `_read_request` parses
+    later.
 
     Raises InputError for invalid arguments, and for an optional library that is not installed.
     """
     if set(_HELP_FLAGS) & set(words):
-        _answer(help_text(command))
-    shows = any(word.partition("=")[0] in _SHOW_FLAGS for word in words)
+        _answer(format_help_text(command))
+    shows = any(word.partition("=")[0] in _SHOW_CONFIG_FLAGS for word in words)
     if command.config is None and shows:
         _answer(f"# {command.module} has no settings; see --help for its flags\n{{}}\n")
     if command.config is not None:
         # This module imports Hydra, which help does not need.
-        from foundation.compose import refuse_repeated, refuse_unsupported_words
+        from foundation.compose import refuse_repeated_keys, refuse_unsupported_words
 
         refuse_unsupported_words(words)
-        refuse_repeated(words)
+        refuse_repeated_keys(words)
         if shows:
             _show_settings(command, words)
     for library, extra in command.extras.items():
         if importlib.util.find_spec(library) is None:
-            raise not_installed(library, command.module, extra)
+            raise not_installed_error(library, command.module, extra)
     if command.config is None:
         return None
     from foundation.compose import validate_command_line
 
-    line = _parsed(command, words)
+    line = _parse_command_line(command, words)
     # Plain words, such as `status`, may need no settings, nor the time to compose them.
     if line.overrides or not words:
         validate_command_line(line)
     return line if command.takes_hydra_flags else None
 
 
-def _parsed(command: Command, words: Sequence[str]) -> CommandLine:
+def _parse_command_line(command: Command, words: Sequence[str]) -> CommandLine:
     """Return a command line with its key=value words, and Hydra's flags if the command takes them.
 
     A command that takes no Hydra flags parses its own flags later. Without a `words_parser`, such
@@ -253,7 +255,7 @@ def _parsed(command: Command, words: Sequence[str]) -> CommandLine:
     assert command.config is not None
     if not command.takes_hydra_flags:
         flagged = any(word.startswith("-") for word in words) and not command.words_parser
-        overrides = [] if flagged else filter(is_override, _overrides(command, words))
+        overrides = [] if flagged else filter(is_override, _parse_overrides(command, words))
         return CommandLine(command.config, list(overrides))
     parser = FlagParser(settings=True, allow_abbrev=False)
     parser.add_argument("-m", "--multirun", action="store_true")
@@ -262,18 +264,18 @@ def _parsed(command: Command, words: Sequence[str]) -> CommandLine:
     typed = parser.parse_intermixed_args(list(words))
     line = CommandLine(
         command.config,
-        _overrides(command, typed.overrides),
+        _parse_overrides(command, typed.overrides),
         typed.config_name,
         typed.config_dir,
         multirun=typed.multirun,
     )
     refuse_hydra_settings(line)
     if line.config_dir is not None:
-        _check_own_files(line.config_dir)
+        _check_config_dir_files(line.config_dir)
     return line
 
 
-def _check_own_files(folder: Path) -> None:
+def _check_config_dir_files(folder: Path) -> None:
     """Validate the YAML files in a user's `--config-dir` folder and in its group folders."""
     from foundation.settings import check_config_file
 
@@ -284,7 +286,7 @@ def _check_own_files(folder: Path) -> None:
         check_config_file(path, "" if group == Path() else str(group))
 
 
-def help_text(command: Command) -> str:
+def format_help_text(command: Command) -> str:
     """Return the text of --help: the module's docstring, and the flag that lists the settings."""
     lines = [module_docstring(command.module), "", "-h, --help   show this text"]
     if command.config is not None:
@@ -302,20 +304,20 @@ def help_text(command: Command) -> str:
 def module_docstring(module: str) -> str:
     """Return the docstring of a command's module without importing the module."""
     # The source is read and not run: to import every command would load every library they use.
-    spec = importlib.util.find_spec(_home(module))
+    spec = importlib.util.find_spec(_run_module_name(module))
     assert spec is not None
     assert spec.origin is not None
     return ast.get_docstring(ast.parse(Path(spec.origin).read_text(encoding="utf-8"))) or ""
 
 
-def _home(module: str) -> str:
+def _run_module_name(module: str) -> str:
     """Return the name of the module that has a command's `run`: for a package, its `__main__`."""
     spec = importlib.util.find_spec(module)
     is_package = spec is not None and spec.submodule_search_locations is not None
     return f"{module}.__main__" if is_package else module
 
 
-def _overrides(command: Command, words: Sequence[str]) -> list[str]:
+def _parse_overrides(command: Command, words: Sequence[str]) -> list[str]:
     """Return a command's arguments as key=value words, converted by its `words_parser`, if any."""
     if not command.words_parser:
         return list(words)
@@ -328,7 +330,12 @@ def _show_settings(command: Command, words: Sequence[str]) -> NoReturn:
     """Print the settings of a command line as YAML, each with its description, and exit."""
     from omegaconf import OmegaConf
 
-    from foundation.compose import annotated_yaml, compose_config, is_override, settings_classes
+    from foundation.compose import (
+        compose_config,
+        format_annotated_yaml,
+        is_override,
+        settings_classes,
+    )
 
     assert command.config is not None
     if not {"job", "--cfg=job", "-c=job"} & {*words}:
@@ -338,13 +345,13 @@ def _show_settings(command: Command, words: Sequence[str]) -> NoReturn:
     if flags:
         raise InputError(f"{flags[0]}: cannot be combined with --cfg job; remove it")
     # Words that are neither flags nor key=value say nothing about settings.
-    overrides = [word for word in _overrides(command, others) if is_override(word)]
+    overrides = [word for word in _parse_overrides(command, others) if is_override(word)]
     config = compose_config(command.config, overrides)
     values: Any = OmegaConf.to_container(config, resolve=False)
-    _answer("".join(annotated_yaml(values, settings_classes(command.config))))
+    _answer("".join(format_annotated_yaml(values, settings_classes(command.config))))
 
 
-def _work(
+def _execute_command(
     command: Command,
     home: ModuleType,
     line: CommandLine | None = None,
@@ -361,7 +368,7 @@ def _work(
     """
     folder = folder if command.config in HYDRA_FOLDER_CONFIGS else None
     with (
-        one_line_errors(command.interruption_text) as folders,
+        exit_on_errors(command.interruption_text) as folders,
         name_flags_in_errors(command.flags, sys.argv[1:]),
     ):
         # Hydra has created its folder already; after an error it is removed.
@@ -376,15 +383,15 @@ def _work(
             log_to_file(command.log, command.log_links)
         raise_if_signalled()
         lines = redirect_stdout(sys.stderr) if as_json else nullcontext()
-        with _shown(home.run) as progress, lines:
+        with _progress_arguments(home.run) as progress, lines:
             result = home.run(settings, *progress) or Result()
         if output is not None and result.files:
             write_files_atomically(result.files, output)
-    with one_line_errors("the command has finished; only its printed output is incomplete"):
+    with exit_on_errors("the command has finished; only its printed output is incomplete"):
         if as_json:
             _print_json(result)
         else:
-            _print(result, output)
+            _print_result(result, output)
     if result.exit_code:
         sys.exit(result.exit_code)
 
@@ -406,7 +413,7 @@ def _read(
         from foundation.compose import CommandLine, compose_command_line
 
         config = compose_command_line(
-            line or CommandLine(command.config, _overrides(command, words))
+            line or CommandLine(command.config, _parse_overrides(command, words))
         )
     settings = get_type_hints(home.run)["settings"].from_config(config)
     if hasattr(home, "resolve_output"):
@@ -415,12 +422,12 @@ def _read(
         return settings, None
     output = resolve_output(config, command.marker_file, command.marker_keys, folder)
     if Path(command.marker_file).suffix:
-        check_file(output / command.marker_file, "output")
+        check_output_file(output / command.marker_file, "output")
     return settings, output
 
 
 @contextmanager
-def _shown(run: Callable[..., Result | None]) -> Iterator[tuple[object, ...]]:
+def _progress_arguments(run: Callable[..., Result | None]) -> Iterator[tuple[object, ...]]:
     """Yield the arguments of `run` after the settings: the progress callback, if it accepts one."""
     if run.__code__.co_argcount == 1:
         yield ()
@@ -434,7 +441,7 @@ def _shown(run: Callable[..., Result | None]) -> Iterator[tuple[object, ...]]:
         yield (progress,)
 
 
-def _print(result: Result, output: Path | None) -> None:
+def _print_result(result: Result, output: Path | None) -> None:
     """Print a result's tables and sentences, and the path of its page or first output file."""
     sentences = list(result.sentences)
     if output is not None and result.files:
@@ -450,17 +457,17 @@ def _print(result: Result, output: Path | None) -> None:
 
 def _print_json(result: Result) -> None:
     """Print the result's document as JSON."""
-    from foundation.tables import json_text
+    from foundation.tables import format_json
 
-    write_text(json_text(_without_nan(result.document)))
+    write_text(format_json(_replace_non_finite(result.document)))
 
 
-def _without_nan(value: Any) -> Any:
+def _replace_non_finite(value: Any) -> Any:
     """Return values with None in place of NaN and infinite numbers."""
     if isinstance(value, Mapping):
-        return {str(key): _without_nan(part) for key, part in value.items()}
+        return {str(key): _replace_non_finite(part) for key, part in value.items()}
     if isinstance(value, list | tuple):
-        return [_without_nan(part) for part in value]
+        return [_replace_non_finite(part) for part in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
@@ -480,7 +487,7 @@ def _answer(text: str) -> NoReturn:
     sys.exit(0)
 
 
-def _end_while_loading(number: int, _: object) -> NoReturn:
+def _exit_on_signal_while_loading(number: int, _: object) -> NoReturn:
     # An exception could be lost in a finaliser, or be taken by a library for its own error, and the
     # work would begin. No resource is held yet.
     with suppress(OSError):  # the reader is gone
@@ -510,10 +517,10 @@ class FlagParser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """Exit with a one-line error that suggests the nearest flag or choice."""
         if unknown := _UNKNOWN_FLAG.search(message):
-            message += did_you_mean(closest_choices(unknown[1].partition("=")[0], self._flags))
+            message += format_suggestion(closest_choices(unknown[1].partition("=")[0], self._flags))
         if wrong := _WRONG_CHOICE.fullmatch(message):
             known = [each.strip("' ") for each in wrong[3].split(",")]
-            message = str(invalid_choice(wrong[1], wrong[2].strip("'"), known))
+            message = str(invalid_choice_error(wrong[1], wrong[2].strip("'"), known))
         exit_with_error(InputError(f"{message} (see --help)"))
 
     def refuse_non_overrides(self, words: Iterable[str]) -> None:

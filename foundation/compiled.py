@@ -48,7 +48,7 @@ log = logging.getLogger(__name__)
 PROJECT_ROOT = Path(__file__).resolve().parent.parent
 EXPECTED_COMPILATIONS = 276  # number of compilations in a first backtest, both processes together
 LINKED_SUFFIX = "-linked"
-_CHECKED_HASH = (3).to_bytes(4, "little")
+_CHECKED_HASH_FLAGS = (3).to_bytes(4, "little")
 
 
 @cache
@@ -61,15 +61,15 @@ def module_digest(module: str, project: Path = PROJECT_ROOT) -> str:
     digest = hashlib.sha256()
     for name in sorted(module_closure(module, project)):
         digest.update(f"{name}\n".encode())
-        digest.update(_own_digest(name, project))
+        digest.update(_single_module_digest(name, project))
     return digest.hexdigest()
 
 
 @cache
-def _own_digest(module: str, project: Path) -> bytes:
+def _single_module_digest(module: str, project: Path) -> bytes:
     digest = hashlib.sha256()
-    for code in _codes(_code_of(module, project)):
-        digest.update(repr(_executed(code)).encode())
+    for code in _codes(_load_module_code(module, project)):
+        digest.update(repr(_executable_parts(code)).encode())
     return digest.digest()
 
 
@@ -85,20 +85,20 @@ def module_closure(module: str, project: Path = PROJECT_ROOT) -> set[str]:
     while waiting:
         name = waiting.pop()
         found.add(name)
-        waiting |= _imports(name, project) - found
+        waiting |= _imported_modules(name, project) - found
     return found
 
 
 @cache
-def _imports(module: str, project: Path) -> set[str]:
+def _imported_modules(module: str, project: Path) -> set[str]:
     """Return the project modules that a module refers to.
 
     A module refers to the modules that it imports, and to those that its text constants name, such
-    as the `COMMANDS` table of a package.
+    as the `MODULES_BY_COMMAND` table of a package.
     """
     files = _files(project)
     named = set()
-    for code in _codes(_code_of(module, project)):
+    for code in _codes(_load_module_code(module, project)):
         words = {*code.co_names, *(each for each in code.co_consts if isinstance(each, str))}
         modules = words & files.keys()
         members = {f"{one}.{word}" for one in modules for word in code.co_names}
@@ -118,14 +118,14 @@ def _files(project: Path) -> dict[str, Path]:
 
 
 @cache
-def _code_of(module: str, project: Path) -> CodeType:
+def _load_module_code(module: str, project: Path) -> CodeType:
     """Return a module's code without docstrings, cached in Python's hash-based `.pyc` file.
 
     PEP 552 defines the header of such a file.
     """
     path = _files(project)[module]
     source = path.read_bytes()
-    head = importlib.util.MAGIC_NUMBER + _CHECKED_HASH + importlib.util.source_hash(source)
+    head = importlib.util.MAGIC_NUMBER + _CHECKED_HASH_FLAGS + importlib.util.source_hash(source)
     kept = Path(importlib.util.cache_from_source(str(path), optimization=2))
     with suppress(OSError):
         data = kept.read_bytes()
@@ -149,7 +149,7 @@ def _codes(code: CodeType) -> Iterator[CodeType]:
             yield from _codes(each)
 
 
-def _executed(code: CodeType) -> tuple[object, ...]:
+def _executable_parts(code: CodeType) -> tuple[object, ...]:
     """Return the parts of a code object that determine its behaviour, without nested code objects.
 
     The parts are the name, bytecode, constants, names of variables, numbers of arguments, and
@@ -177,7 +177,7 @@ def compiled(function: Function) -> Function:
     of its code, and a function that is never called is never compiled. Division by zero gives inf
     or nan, as in numpy. Arguments and results are arrays, numbers and named tuples of them.
     """
-    return cast(Function, _Linked(function, LINKED_SUFFIX).as_function())
+    return cast(Function, _LinkedFunction(function, LINKED_SUFFIX).to_python_function())
 
 
 def jit_inline(function: Function) -> Function:
@@ -187,7 +187,9 @@ def jit_inline(function: Function) -> Function:
     nothing, while any other call updates the reference count of each array argument. Callers take
     longer to compile.
     """
-    return cast(Function, _Inlined(function, "-inlined", forceinline=True).as_function())
+    return cast(
+        Function, _InlinedFunction(function, "-inlined", forceinline=True).to_python_function()
+    )
 
 
 def jit_inline_ir(function: Function) -> Function:
@@ -196,7 +198,7 @@ def jit_inline_ir(function: Function) -> Function:
     Use it for functions with a single caller: the function is then compiled once, as part of that
     caller. With several callers, compilation takes longer.
     """
-    return _with_cache(function, inline="always")
+    return _compile_with_cache(function, inline="always")
 
 
 def jit_or_python(function: Function) -> Function:
@@ -213,10 +215,12 @@ def jit_fastmath(function: Function) -> Function:
 
     The last bits of the results depend on the processor.
     """
-    return _with_cache(function, fastmath={"reassoc"})
+    return _compile_with_cache(function, fastmath={"reassoc"})
 
 
-def _with_cache(function: Function, part: str = "", module: str = "", **options: Any) -> Function:
+def _compile_with_cache(
+    function: Function, part: str = "", module: str = "", **options: Any
+) -> Function:
     """Return a function compiled by numba, with its machine code cached on disk.
 
     The cache folder is named after the digest of a module. Functions outside the project are not
@@ -239,7 +243,7 @@ def _with_cache(function: Function, part: str = "", module: str = "", **options:
         code: Any = numba.njit(error_model="numpy", **options)(function)
         if kept:
             with suppress(RuntimeError):  # no writable folder: nothing is kept
-                code._cache = _KeptCode(function)
+                code._cache = _MachineCodeCache(function)
         return cast(Function, code)
     finally:
         settings.CACHE_DIR = before
@@ -248,7 +252,7 @@ def _with_cache(function: Function, part: str = "", module: str = "", **options:
 _caching: Any = caching
 
 
-class _KeptFiles(_caching.IndexDataCacheFile):  # type: ignore[misc]
+class _CodeCacheFile(_caching.IndexDataCacheFile):  # type: ignore[misc]
     """Files of a function's cache: an index by signature and processor, and one file per entry."""
 
     def save(self, key: Any, data: Any) -> None:
@@ -264,7 +268,7 @@ class _KeptFiles(_caching.IndexDataCacheFile):  # type: ignore[misc]
         self._save_index({**self._load_index(), key: name})
 
 
-class _UnderDigest(_caching.CompileResultCacheImpl):  # type: ignore[misc]
+class _DigestCacheImpl(_caching.CompileResultCacheImpl):  # type: ignore[misc]
     """A numba cache that uses only the given folder, which is named after the source digest.
 
     numba's default cache folders do not depend on the digest, and could return outdated code.
@@ -273,18 +277,18 @@ class _UnderDigest(_caching.CompileResultCacheImpl):  # type: ignore[misc]
     _locator_classes = (_caching.UserProvidedCacheLocator,)
 
 
-class _KeptCode(_caching.FunctionCache):  # type: ignore[misc]
+class _MachineCodeCache(_caching.FunctionCache):  # type: ignore[misc]
     """A cache of a function's machine code on disk that tolerates damaged files and write errors.
 
     Code that cannot be read is compiled again. Both kinds of error are logged.
     """
 
-    _impl_class = _UnderDigest
+    _impl_class = _DigestCacheImpl
 
     def __init__(self, function: Callable[..., object]) -> None:
         super().__init__(function)
         stamp = self._impl.locator.get_source_stamp()
-        self._cache_file = _KeptFiles(self._cache_path, self._impl.filename_base, stamp)
+        self._cache_file = _CodeCacheFile(self._cache_path, self._impl.filename_base, stamp)
 
     def load_overload(self, signature: Any, target: Any) -> Any:
         try:
@@ -308,7 +312,7 @@ class _KeptCode(_caching.FunctionCache):  # type: ignore[misc]
 Types = tuple[Any, ...]
 
 
-class _Unit(ABC):
+class _CompiledFunction(ABC):
     """A function compiled once, without a wrapper for calls from Python.
 
     Such a wrapper unpacks the arguments: for a named tuple of twenty arrays, this is half of the
@@ -322,9 +326,9 @@ class _Unit(ABC):
         self.kept = is_project_module(function.__module__)
         if not self.kept:
             self.name += f":{id(self)}"  # several functions may share a name
-        self.code: Any = _with_cache(function, part, no_cpython_wrapper=True, **options)
+        self.code: Any = _compile_with_cache(function, part, no_cpython_wrapper=True, **options)
 
-    def as_function(self) -> Any:
+    def to_python_function(self) -> Any:
         """Return a Python function that calls the compiled code.
 
         In compiled callers, numba compiles a call of this function with `emit_call`.
@@ -340,19 +344,19 @@ class _Unit(ABC):
                 arguments = bound.args
             try:
                 return entry(*arguments)
-            except _NotCompiled as error:
+            except _CompilationFailed as error:
                 raise _compile_errors.pop() from error
 
-        def result(*types: Any) -> Any:
-            return self.result_type(_unliteral(types))
+        def infer_result_type(*types: Any) -> Any:
+            return self.result_type(_unliteral_types(types))
 
         def enter(*arguments: Any) -> Any:
             return call(*arguments)
 
         enter.__qualname__ = f"{self.function.__qualname__}.enter"
-        entry = _with_cache(enter, "-entries", self.function.__module__)
-        _units[self.name] = self
-        known: Any = result
+        entry = _compile_with_cache(enter, "-entries", self.function.__module__)
+        _compiled_functions[self.name] = self
+        known: Any = infer_result_type
         known.__signature__ = signature
         type_callable(call)(lambda context: known)
         _lower(call, _types.VarArg(_types.Any))(self.emit_call)
@@ -360,7 +364,7 @@ class _Unit(ABC):
         seen.py_func = self.function
         return call
 
-    def compiled_for(self, types: Types) -> Any:
+    def compile_for_types(self, types: Types) -> Any:
         """Return numba's compile result for argument types, compiled now or read from disk."""
         if types not in self.code.overloads:
             alone = _compile_lock(self.name) if self.kept else nullcontext()
@@ -369,7 +373,7 @@ class _Unit(ABC):
         return self.code.overloads[types]
 
     def result_type(self, types: Types) -> Any:
-        return self.compiled_for(types).signature.return_type
+        return self.compile_for_types(types).signature.return_type
 
     @abstractmethod
     def emit_address(self, context: Any, builder: Any, signature: Any) -> Any:
@@ -377,7 +381,7 @@ class _Unit(ABC):
 
     def emit_call(self, context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         """Emit a call of the function into a caller's code; its errors reach the caller."""
-        signature = signature.replace(args=_unliteral(signature.args))
+        signature = signature.replace(args=_unliteral_types(signature.args))
         result, types = signature.return_type, signature.args
         address = self.emit_address(context, builder, signature)
         status, value = context.call_conv.call_function(builder, address, result, types, arguments)
@@ -386,23 +390,23 @@ class _Unit(ABC):
         return _new_reference(context, builder, result, value)
 
 
-class _Inlined(_Unit):
+class _InlinedFunction(_CompiledFunction):
     """A function whose machine code is linked into each caller."""
 
     def emit_address(self, context: Any, builder: Any, signature: Any) -> Any:
-        code = self.compiled_for(signature.args)
+        code = self.compile_for_types(signature.args)
         context.add_linking_libs([code.library])
         return context.declare_function(builder.module, code.fndesc)
 
 
-class _Linked(_Unit):
+class _LinkedFunction(_CompiledFunction):
     """A function called by its address, which each caller looks up at its first call."""
 
     def result_type(self, types: Types) -> Any:
         """Return the annotated result type, so that a caller can be compiled before this function.
 
-        `_RESULTS` maps the usual annotations to numba's types. Any other annotation stands for the
-        type of the parameters with the same annotation. If no parameter has it, or the types of
+        `_RESULT_TYPES` maps the usual annotations to numba's types. Any other annotation stands for
+        the type of the parameters with the same annotation. If no parameter has it, or the types of
         these parameters differ, the function is compiled to find its result type.
         """
         hints = typing.get_type_hints(self.function, include_extras=True)
@@ -411,7 +415,7 @@ class _Linked(_Unit):
         for hint, each in zip(hints.values(), types, strict=False):
             by_class.setdefault(hint, set()).add(each)
         same = {hint: next(iter(found)) for hint, found in by_class.items() if len(found) == 1}
-        declared = _declared(returned, same | _RESULTS)
+        declared = _declared_type(returned, same | _RESULT_TYPES)
         return super().result_type(types) if declared is None else declared
 
     def emit_address(self, context: Any, builder: Any, signature: Any) -> Any:
@@ -428,24 +432,24 @@ class _Linked(_Unit):
             locked = python.gil_ensure()
             described = python.unserialize(python.serialize_object(wanted))
             look_up = _cgutils.get_or_insert_function(
-                module, ir.FunctionType(_POINTER, [python.pyobj]), _LOOK_UP
+                module, ir.FunctionType(_POINTER, [python.pyobj]), _ADDRESS_SYMBOL
             )
             builder.store(builder.call(look_up, [described]), cell)
             python.decref(described)
             python.gil_release(locked)
             with _cgutils.if_unlikely(builder, _cgutils.is_null(builder, builder.load(cell))):
-                context.call_conv.return_user_exc(builder, _NotCompiled, (self.name,))
+                context.call_conv.return_user_exc(builder, _CompilationFailed, (self.name,))
         kind = context.call_conv.get_function_type(signature.return_type, signature.args)
         return builder.bitcast(builder.load(cell), kind.as_pointer())
 
 
-class _NotCompiled(Exception):
+class _CompilationFailed(Exception):
     """Compiled code called a function that failed to compile; `_compile_errors` holds the cause."""
 
 
 _compile_errors: list[BaseException] = []
-_units: dict[str, _Unit] = {}
-_compiling: set[str] = set()  # guarded by numba's compiler lock
+_compiled_functions: dict[str, _CompiledFunction] = {}
+_functions_in_compilation: set[str] = set()  # guarded by numba's compiler lock
 
 
 @contextmanager
@@ -455,7 +459,7 @@ def _compile_lock(name: str) -> Iterator[None]:
     The other processes wait, and then read the result from the cache. A compilation waits only for
     functions that it calls, and never for itself, so that no deadlock can occur.
     """
-    if name in _compiling:
+    if name in _functions_in_compilation:
         yield
         return
     folder = _cache_folder()
@@ -464,12 +468,12 @@ def _compile_lock(name: str) -> Iterator[None]:
             folder.mkdir(parents=True, exist_ok=True)
             path = folder / f"{hashlib.sha256(name.encode()).hexdigest()[:16]}.lock"
             fcntl.flock(held.enter_context(open(path, "a")), fcntl.LOCK_EX)
-        _compiling.add(name)
-        held.callback(_compiling.discard, name)
+        _functions_in_compilation.add(name)
+        held.callback(_functions_in_compilation.discard, name)
         yield
 
 
-def _is_kept(module: str) -> bool:
+def _is_cached(module: str) -> bool:
     """Return whether the cache contains machine code of the current version of a module."""
     folder = _cache_folder() / f"{module_digest(module)[:16]}{LINKED_SUFFIX}"
     return next(folder.rglob("*.nbi"), None) is not None
@@ -480,8 +484,8 @@ _lower: Any = lower_builtin
 _new_reference: Any = imputils.impl_ret_new_ref
 _types: Any = numba.types
 _POINTER = ir.IntType(8).as_pointer()
-_LOOK_UP = "kelly_chronos_address"
-_RESULTS = {
+_ADDRESS_SYMBOL = "kelly_chronos_address"
+_RESULT_TYPES = {
     type(None): _types.none,
     bool: _types.boolean,
     float: _types.float64,
@@ -494,19 +498,19 @@ _RESULTS = {
 }
 
 
-def _declared(annotation: Any, known: Mapping[Any, Any]) -> Any:
+def _declared_type(annotation: Any, known: Mapping[Any, Any]) -> Any:
     if typing.get_origin(annotation) is not tuple:
         return known.get(annotation)
-    parts = [_declared(part, known) for part in typing.get_args(annotation)]
+    parts = [_declared_type(part, known) for part in typing.get_args(annotation)]
     return None if None in parts else _types.BaseTuple.from_types(parts)
 
 
-def _unliteral(types: Types) -> Types:
+def _unliteral_types(types: Types) -> Types:
     return tuple(_types.unliteral(each) for each in types)
 
 
-def _address(name: str, types: Types, expected: Any) -> int:
-    code = _units[name].compiled_for(types)
+def _compile_address(name: str, types: Types, expected: Any) -> int:
+    code = _compiled_functions[name].compile_for_types(types)
     if code.signature.return_type != expected:
         found = code.signature.return_type
         raise TypeError(
@@ -515,22 +519,24 @@ def _address(name: str, types: Types, expected: Any) -> int:
     return int(code.library.get_pointer_to_function(code.fndesc.llvm_func_name))
 
 
-def _looked_up(wanted: tuple[str, Types, Any]) -> int | None:
+def _look_up_address(wanted: tuple[str, Types, Any]) -> int | None:
     try:
-        return _address(*wanted)
+        return _compile_address(*wanted)
     # `call` raises the error again after the compiled callers have returned.
     except BaseException as error:  # noqa: BLE001
         _compile_errors.append(error)
         return None
 
 
-_look_up = ctypes.CFUNCTYPE(ctypes.c_void_p, ctypes.py_object)(_looked_up)
+_address_callback = ctypes.CFUNCTYPE(ctypes.c_void_p, ctypes.py_object)(_look_up_address)
 # Machine code uses this address until the process ends, even if this module is unloaded before.
-ctypes.pythonapi.Py_IncRef(ctypes.py_object(_look_up))
-binding.add_symbol(_LOOK_UP, cast(int, ctypes.cast(_look_up, ctypes.c_void_p).value))
+ctypes.pythonapi.Py_IncRef(ctypes.py_object(_address_callback))
+binding.add_symbol(
+    _ADDRESS_SYMBOL, cast(int, ctypes.cast(_address_callback, ctypes.c_void_p).value)
+)
 
 
-class _Compilations(event.Listener):
+class _CompilationListener(event.Listener):
     """A listener that logs the name of each compiled function and calls `listener` with it."""
 
     listener: Callable[[str], None] | None = None
@@ -548,20 +554,20 @@ class _Compilations(event.Listener):
         """Do nothing, because only the start of a compilation is reported."""
 
 
-_compilations = _Compilations()
+_compilation_listener = _CompilationListener()
 _events: Any = event
-_events.register("numba:compile", _compilations)
+_events.register("numba:compile", _compilation_listener)
 
 
 @contextmanager
 def report_compilations(listener: Callable[[str], None]) -> Iterator[None]:
     """Call `listener` with the name of each function when its compilation begins, in any thread."""
-    before = _compilations.listener
-    _compilations.listener = listener
+    before = _compilation_listener.listener
+    _compilation_listener.listener = listener
     try:
         yield
     finally:
-        _compilations.listener = before
+        _compilation_listener.listener = before
 
 
 @contextmanager
@@ -569,11 +575,11 @@ def count_compilations(progress: Callable[[str, int, int], None]) -> Iterator[No
     """Report the number of functions compiled during the block as progress."""
     numbers = count(1)
 
-    def tell(_: str) -> None:
+    def report_count(_: str) -> None:
         done = next(numbers)
         progress("compiling (once per installation)", done, max(done, EXPECTED_COMPILATIONS))
 
-    with report_compilations(tell):
+    with report_compilations(report_count):
         yield
 
 
@@ -585,7 +591,7 @@ def compile_in_background(program: str, cached_module: str) -> Iterator[None]:
     compiles, which this process reports as progress. It starts only if the cache has no machine
     code of the module `cached_module`, and is terminated when the block ends.
     """
-    if _is_kept(cached_module):
+    if _is_cached(cached_module):
         yield
         return
     path = f"sys.path.insert(0, {str(PROJECT_ROOT)!r})"
@@ -598,11 +604,11 @@ def compile_in_background(program: str, cached_module: str) -> Iterator[None]:
         text=True,
     ) as process:
 
-        def tell() -> None:
+        def report_compiled_names() -> None:
             for name in cast(IO[str], process.stdout):
-                _compilations.call_listener(name.strip())
+                _compilation_listener.call_listener(name.strip())
 
-        with run_in_background(tell, process.terminate):
+        with run_in_background(report_compiled_names, process.terminate):
             yield
 
 
@@ -679,7 +685,7 @@ def take_columns(values: AnyArray, chosen: Index) -> AnyArray:
 
 
 @jit_inline
-def scatter(into: AnyArray, chosen: Index, values: AnyArray) -> None:
+def scatter_values(into: AnyArray, chosen: Index, values: AnyArray) -> None:
     """Write values [m] to the indices `chosen` [m] of an array [n]."""
     for a in range(len(chosen)):
         into[chosen[a]] = values[a]
@@ -695,21 +701,21 @@ def without_refcount(array: AnyArray) -> AnyArray:
     return array
 
 
-def _without_owner(typing: Any, array: Any) -> Any:
-    def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+def _drop_owner_intrinsic(typing: Any, array: Any) -> Any:
+    def emit_view(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         view = context.make_array(signature.args[0])(context, builder, value=arguments[0])
         view.meminfo, view.parent = view.meminfo.type(None), view.parent.type(None)
         return view._getvalue()
 
-    return array(array), code
+    return array(array), emit_view
 
 
-_uncounted: Any = intrinsic(_without_owner)
+_drop_owner: Any = intrinsic(_drop_owner_intrinsic)
 
 
 @overload(without_refcount)
-def _unowned(array: Any) -> Any:
-    def same(array: Any) -> Any:
-        return _uncounted(array)
+def _overload_without_refcount(array: Any) -> Any:
+    def drop_owner(array: Any) -> Any:
+        return _drop_owner(array)
 
-    return same
+    return drop_owner

@@ -14,7 +14,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from foundation.cli import JSON_FLAG, Command, module_docstring
-from foundation.errors import invalid_choice
+from foundation.errors import invalid_choice_error
 from foundation.schemas import read_settings
 
 COMPLETION_FLAG = "--completion"
@@ -67,7 +67,7 @@ _DOCUMENTED_FLAG = re.compile(r"(?<![\w-])--[a-z][\w-]*")
 def completion_script(shell: str) -> str:
     """Return the completion script of a shell. Raises InputError for an unknown shell."""
     if shell not in SCRIPTS:
-        raise invalid_choice(COMPLETION_FLAG, shell, SCRIPTS)
+        raise invalid_choice_error(COMPLETION_FLAG, shell, SCRIPTS)
     return SCRIPTS[shell]
 
 
@@ -87,19 +87,21 @@ def candidates(words: Sequence[str], commands: Mapping[str, Command]) -> list[st
     if command is None:
         return []
     if "=" in last:
-        return _with_prefix(last, _values(command, last.partition("=")[0]))
+        return _with_prefix(last, _setting_values(command, last.partition("=")[0]))
     if last.startswith("-"):
-        return _with_prefix(last, _flags(command))
+        return _with_prefix(last, _documented_flags(command))
     usages = _USAGE.findall(module_docstring(command.module)) if len(words) == 2 else []
     arguments = [argument for usage in usages for argument in usage.split("|")]
-    return [*dict.fromkeys([*_with_prefix(last, arguments), *_keys(command, last)])]
+    return [
+        *dict.fromkeys([*_with_prefix(last, arguments), *_matching_setting_keys(command, last)])
+    ]
 
 
 def _with_prefix(prefix: str, names: Iterable[str]) -> list[str]:
     return [name for name in names if name.startswith(prefix)]
 
 
-def _flags(command: Command) -> list[str]:
+def _documented_flags(command: Command) -> list[str]:
     """Return the flags of a command: those of its docstring and those of all commands."""
     flags = [*_DOCUMENTED_FLAG.findall(module_docstring(command.module)), "--help"]
     if command.config is not None:
@@ -111,7 +113,7 @@ def _flags(command: Command) -> list[str]:
     return [*dict.fromkeys(flags)]
 
 
-def _keys(command: Command, prefix: str) -> Iterator[str]:
+def _matching_setting_keys(command: Command, prefix: str) -> Iterator[str]:
     """Yield the settings with a prefix, each up to its next group."""
     if command.config is None:
         return
@@ -129,7 +131,7 @@ def _keys(command: Command, prefix: str) -> Iterator[str]:
     yield from _with_prefix(prefix, ["config="])
 
 
-def _values(command: Command, key: str) -> list[str]:
+def _setting_values(command: Command, key: str) -> list[str]:
     """Return the choices of a setting as key=value words; empty without a list of choices."""
     entry = read_settings(command.config or "").get(key)
     return [f"{key}={choice}" for choice in entry.choices] if entry else []

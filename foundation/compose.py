@@ -28,20 +28,20 @@ from omegaconf.errors import OmegaConfBaseException
 from foundation.errors import (
     InputError,
     closest_keys,
-    did_you_mean,
-    invalid_choice,
+    format_suggestion,
+    invalid_choice_error,
     keys_with_last_word,
-    not_installed,
-    unknown_key,
+    not_installed_error,
+    unknown_key_error,
 )
 from foundation.formatting import enumeration
 from foundation.plugin import (
+    HYDRA_TARGET_KEY,
     PLUGIN_KEYS,
-    TARGET,
     allow_configured_plugins,
-    find_entry,
+    find_product_entry,
     is_plugin,
-    product_tables,
+    iterate_product_tables,
 )
 from foundation.redaction import redact_secrets
 from foundation.settings import (
@@ -59,11 +59,11 @@ register_env_resolver()
 
 CONFIGS = Path(__file__).resolve().parent.parent / "configs"
 LIST_SETTINGS_ADVICE = "see `--cfg job` for every setting"  # every command supports it
-SETTINGS_FILE = "config"  # config=FILE reads a YAML file of the user's settings
+SETTINGS_FILE_KEY = "config"  # config=FILE reads a YAML file of the user's settings
 LAUNCHERS = ("joblib", "ray")  # launchers of multiruns, each installed by the extra of its name
 COMPOSING_ERRORS = (HydraException, OmegaConfBaseException, ValueError)  # errors in a command line
 
-_SEVERAL = re.compile(r"[^,'\"()\[\]{}]+(,[^,'\"()\[\]{}]+)+,?")
+_LIST_PATTERN = re.compile(r"[^,'\"()\[\]{}]+(,[^,'\"()\[\]{}]+)+,?")
 _UNKNOWN_KEYS = (
     re.compile(r"is not in struct\s+full_key: (\S+\.\S+)"),
     re.compile(r"Could not override '([^']*)'"),
@@ -72,19 +72,19 @@ _UNKNOWN_KEYS = (
 _OVERRIDE = re.compile(r"\+{0,2}[A-Za-z_][\w.@/]*=")
 _REMOVAL = re.compile(r"~(hydra/)?[\w.@]+(=|$)")
 _PLUGIN = re.compile(r"\+{0,2}hydra[\w.@/]*\._target_=")
-_USERS = re.compile(r"""(?:^|(?<=[=\[,'"]))~\w[^/,'"\]]*""")
-_HOME = re.compile(r"(?<=[=\[,])~(?=[/,\]]|$)")
+_USER_HOME_PATTERN = re.compile(r"""(?:^|(?<=[=\[,'"]))~\w[^/,'"\]]*""")
+_HOME_PATTERN = re.compile(r"(?<=[=\[,])~(?=[/,\]]|$)")
 _UNDERSCORED = re.compile(r"[+-]?\d[\d_]*_[\d_]*(\.[\d_]*)?(e[+-]?\d+)?", re.ASCII | re.IGNORECASE)
-_PLAIN = re.compile(r"[\w./+:-]+", re.ASCII)
-_MEANT_BY_SHELLS = re.compile(r"[\"$`!\\]")  # within double quotes
-_BEFORE_QUOTE = re.compile(r"(\\*)('|\Z)")
-_EMPTY = ("", "''", '""')
+_PLAIN_WORD = re.compile(r"[\w./+:-]+", re.ASCII)
+_SHELL_SPECIAL_CHARACTERS = re.compile(r"[\"$`!\\]")  # within double quotes
+_BACKSLASHES_BEFORE_QUOTE = re.compile(r"(\\*)('|\Z)")
+_EMPTY_VALUES = ("", "''", '""')
 # Keys that a user's settings file may not have, each with the way out.
 _NOT_IN_FILES = {
     "defaults": "use --config-dir for files with a list of defaults",
     "hydra": "write Hydra's settings on the command line",
     "confirm_live": "write confirm_live=true on the command line of a live run",
-    SETTINGS_FILE: "write all settings in one file",
+    SETTINGS_FILE_KEY: "write all settings in one file",
 }
 
 
@@ -96,7 +96,7 @@ class CommandLine:
     overrides: key=value words.
     config_name: name of the user's file that replaces the command's; empty: none.
     config_dir: folder of the user's configuration files, searched after the project's.
-    multirun: whether every combination of comma-separated values is a run.
+    is_multirun: whether every combination of comma-separated values is a run.
     """
 
     base_config: str
@@ -125,30 +125,30 @@ def compose_command_line(line: CommandLine) -> DictConfig:
     Raises InputError for an error that Hydra or OmegaConf reports.
     """
     try:
-        config = _composed(line, tuple(_hydras_words(line)))
+        config = _compose_line(line, tuple(_hydra_words(line)))
     except COMPOSING_ERRORS as error:
-        raise _name_settings_file(_hydras_refusal(error, line), line) from error
+        raise _name_settings_file(_translate_hydra_error(error, line), line) from error
     allow_configured_plugins(OmegaConf.to_container(config, resolve=False))
     return config
 
 
-def _composed(line: CommandLine, words: tuple[str, ...] = ()) -> DictConfig:
-    return _compose(line.base_config, line.name, words, _search_words(line))
+def _compose_line(line: CommandLine, words: tuple[str, ...] = ()) -> DictConfig:
+    return _compose_cached(line.base_config, line.name, words, _search_path_words(line))
 
 
 @lru_cache(maxsize=256)
-def _compose(
+def _compose_cached(
     config: str, name: str, words: tuple[str, ...], others: tuple[str, ...] = ()
 ) -> DictConfig:
     """Compose a configuration; cached, because Hydra takes a quarter of a second."""
-    _lay_defaults(config)
+    _store_class_defaults(config)
     with initialize_config_dir(str(CONFIGS), version_base="1.3"):
         composed = compose(name, [*words, *others])
     OmegaConf.set_readonly(composed, True)
     return composed
 
 
-def _search_words(line: CommandLine) -> tuple[str, ...]:
+def _search_path_words(line: CommandLine) -> tuple[str, ...]:
     """Return the word that adds the user's `--config-dir`, if any, to Hydra's search path."""
     return (f"hydra.searchpath=['file://{line.config_dir.absolute()}']",) if line.config_dir else ()
 
@@ -159,7 +159,7 @@ def job_configs(line: CommandLine) -> Iterator[DictConfig]:
     Raises InputError for an error that Hydra or OmegaConf reports.
     """
     try:
-        words = _hydras_words(line)
+        words = _hydra_words(line)
         with initialize_config_dir(str(CONFIGS), version_base="1.3"):
             parser = OverridesParser.create(config_loader=GlobalHydra.instance().config_loader())
             choices = [
@@ -169,25 +169,25 @@ def job_configs(line: CommandLine) -> Iterator[DictConfig]:
                 for each in parser.parse_overrides(words)
             ]
         for job in product(*choices):
-            yield _composed(line, job)
+            yield _compose_line(line, job)
     except COMPOSING_ERRORS as error:
-        raise _name_settings_file(_hydras_refusal(error, line), line) from error
+        raise _name_settings_file(_translate_hydra_error(error, line), line) from error
 
 
 @cache
-def _chain(config: str) -> tuple[str, ...]:
+def _included_configs(config: str) -> tuple[str, ...]:
     """Return the name of a configuration, and the names of all files in `configs` that it includes.
 
     Files that an included file includes follow it.
     """
     listed = read_plain_yaml(CONFIGS / f"{config}.yaml")["defaults"]
     bases = [each for each in listed if (CONFIGS / f"{each}.yaml").is_file()]
-    return (config, *(each for base in bases for each in _chain(base)))
+    return (config, *(each for base in bases for each in _included_configs(base)))
 
 
 @cache
-def _class_of(config: str) -> Any:
-    module, _, name = find_entry("SETTINGS", config).partition(":")
+def _load_settings_class(config: str) -> Any:
+    module, _, name = find_product_entry("SETTINGS", config).partition(":")
     return getattr(importlib.import_module(module), name)
 
 
@@ -196,19 +196,19 @@ def settings_classes(config: str) -> list[Any]:
 
     If several classes have a key, the first of these classes determines it.
     """
-    return [_class_of(each) for each in _chain(config)]
+    return [_load_settings_class(each) for each in _included_configs(config)]
 
 
 @cache
-def _lay_defaults(config: str) -> None:
+def _store_class_defaults(config: str) -> None:
     """Register the defaults of settings classes with Hydra, under `classes/NAME`.
 
     A configuration file includes them by that name. Keys whose values come from a folder of files
     in `configs`, and keys of an including configuration's class, are left out.
     """
     others = {path.name for path in CONFIGS.iterdir() if path.is_dir()}  # groups of files set these
-    for name in reversed(_chain(config)):
-        kind = _class_of(name)
+    for name in reversed(_included_configs(config)):
+        kind = _load_settings_class(name)
         values = {key: each for key, each in setting_defaults(kind).items() if key not in others}
         ConfigStore.instance().store(name, values, group="classes", package="_global_")
         others |= setting_fields(kind).keys()
@@ -240,7 +240,7 @@ def validate_command_line(line: CommandLine) -> None:
         raise _name_settings_file(error, line) from None
 
 
-def _hydras_words(line: CommandLine) -> list[str]:
+def _hydra_words(line: CommandLine) -> list[str]:
     """Return the words of a command line in Hydra's grammar.
 
     Comma-separated values without brackets become a list, except in a multirun, which runs them one
@@ -248,9 +248,9 @@ def _hydras_words(line: CommandLine) -> list[str]:
     Hydra accepts any key.
     Settings on the command line replace the values of the user's settings file.
     """
-    refuse_empty(line.overrides)
-    refuse_underscored(line.overrides)
-    typed = [word for word in line.overrides if not word.startswith(f"{SETTINGS_FILE}=")]
+    refuse_empty_words(line.overrides)
+    refuse_underscored_numbers(line.overrides)
+    typed = [word for word in line.overrides if not word.startswith(f"{SETTINGS_FILE_KEY}=")]
     keys = {word.lstrip("+").partition("=")[0] for word in typed}
     # A group chosen on the command line replaces all settings of the group in the file.
     replaced = tuple(f"{key}." for key in keys if (CONFIGS / key).is_dir())
@@ -261,9 +261,11 @@ def _hydras_words(line: CommandLine) -> list[str]:
     ]
     for word in map(expand_home, typed):
         key, _, value = word.partition("=")
-        is_list = _SEVERAL.fullmatch(value) and not line.multirun and not (CONFIGS / key).is_dir()
+        is_list = (
+            _LIST_PATTERN.fullmatch(value) and not line.multirun and not (CONFIGS / key).is_dir()
+        )
         words.append(f"{key}=[{value}]" if is_list else word)
-    open_prefixes = _open_prefixes(line.base_config)
+    open_prefixes = _free_key_prefixes(line.base_config)
     fills = [f"{word.partition('=')[0]}.".startswith(open_prefixes) for word in words]
     return [f"++{word}" if fill else word for word, fill in zip(words, fills, strict=True)]
 
@@ -278,7 +280,7 @@ def _settings_file(line: CommandLine) -> Path | None:
     """Return the file of config=FILE; None if the command line has no such word."""
     for word in line.overrides:
         key, _, value = word.partition("=")
-        if key == SETTINGS_FILE:
+        if key == SETTINGS_FILE_KEY:
             return Path(value.strip("'\"")).expanduser()
     return None
 
@@ -303,11 +305,11 @@ def _file_values(line: CommandLine) -> dict[str, str]:
             if dot and group in known:
                 raise InputError(f"{key}: nest the setting in its group, {group}: {{{name}: …}}")
             if key not in known and not _is_known_anywhere(key):
-                raise unknown_key(key, known, advice="docs/SETTINGS.md lists all settings")
+                raise unknown_key_error(key, known, advice="docs/SETTINGS.md lists all settings")
     except InputError as error:
         raise InputError(f"{path}: {error}") from None
     here = {key: value for key, value in values.items() if key in known}
-    return dict(_flat_values(here, _open_prefixes(line.base_config)))
+    return dict(_flat_values(here, _free_key_prefixes(line.base_config)))
 
 
 def _flat_values(
@@ -322,16 +324,16 @@ def _flat_values(
         if isinstance(value, Mapping) and value and not f"{key}.".startswith(open_prefixes):
             yield from _flat_values(value, open_prefixes, f"{key}.")
         else:
-            yield key, _grammar_value(value)
+            yield key, _to_grammar_value(value)
 
 
-def _grammar_value(value: Any) -> str:
+def _to_grammar_value(value: Any) -> str:
     """Return a value of a YAML file in Hydra's grammar."""
     if isinstance(value, Mapping):
-        parts = (f"{name}: {_grammar_value(part)}" for name, part in value.items())
+        parts = (f"{name}: {_to_grammar_value(part)}" for name, part in value.items())
         return f"{{{', '.join(parts)}}}"
     if isinstance(value, list):
-        return f"[{', '.join(map(_grammar_value, value))}]"
+        return f"[{', '.join(map(_to_grammar_value, value))}]"
     if value is None or isinstance(value, bool):
         return "null" if value is None else str(value).lower()
     return repr(value) if isinstance(value, int | float) else quoted_value(str(value))
@@ -339,14 +341,14 @@ def _grammar_value(value: Any) -> str:
 
 def _is_known_anywhere(key: str) -> bool:
     """Return True if some command has a key; products are imported until one is found."""
-    tables = product_tables("SETTINGS")
+    tables = iterate_product_tables("SETTINGS")
     return any(key in _top_keys(name) for table in tables for name in table)
 
 
 @cache
 def _top_keys(config: str) -> frozenset[str]:
     """Return the keys and groups of a configuration, of its classes and of its files."""
-    in_files = [read_plain_yaml(CONFIGS / f"{each}.yaml") for each in _chain(config)]
+    in_files = [read_plain_yaml(CONFIGS / f"{each}.yaml") for each in _included_configs(config)]
     in_classes = map(setting_fields, settings_classes(config))
     return (
         frozenset(key for each in (*in_files, *in_classes) for key in each) - _NOT_IN_FILES.keys()
@@ -364,13 +366,13 @@ def _name_settings_file(error: InputError, line: CommandLine) -> InputError:
 
 
 @cache
-def _open_prefixes(config: str) -> tuple[str, ...]:
+def _free_key_prefixes(config: str) -> tuple[str, ...]:
     """Return the key prefixes of mappings that are empty by default, each ending in a dot.
 
     The default may be in a settings class or only in a file, such as `positions` of
     `configs/live.yaml`.
     """
-    in_files = [read_plain_yaml(CONFIGS / f"{each}.yaml") for each in _chain(config)]
+    in_files = [read_plain_yaml(CONFIGS / f"{each}.yaml") for each in _included_configs(config)]
     defaults = [*map(setting_defaults, settings_classes(config)), *in_files]
     return tuple(prefix for values in defaults for prefix in _empty_prefixes(values))
 
@@ -383,24 +385,24 @@ def _empty_prefixes(values: Mapping[str, Any], group: str = "") -> Iterator[str]
             yield from _empty_prefixes(value, f"{group}{name}.")
 
 
-def _hydras_refusal(error: Exception, line: CommandLine) -> InputError:
+def _translate_hydra_error(error: Exception, line: CommandLine) -> InputError:
     """Convert an error of Hydra or OmegaConf about a command line to a one-line `InputError`."""
     if isinstance(error, InputError):
         return error
     said = f"{error}\n{error.__cause__!s}"
     for pattern in _UNKNOWN_KEYS:
         if key := pattern.search(said):
-            return _unknown_setting(key[1], line)
+            return _unknown_setting_error(key[1], line)
     if isinstance(error, OverrideParseException):
-        return _unreadable_word(error.override.lstrip("+"))
+        return _unreadable_word_error(error.override.lstrip("+"))
     if there := re.search(r"already at '([^']*)'", said):
         words = [word.lstrip("+") for word in line.overrides if word.startswith(f"+{there[1]}=")]
         return InputError(
-            f"{there[1]}: this setting already exists; write it without +{did_you_mean(words)}"
+            f"{there[1]}: this setting already exists; write it without +{format_suggestion(words)}"
             f" ({LIST_SETTINGS_ADVICE})"
         )
     if missing := getattr(error, "missing_cfg_file", None):
-        return _unknown_file(str(missing), error, line)
+        return _unknown_file_error(str(missing), error, line)
     causes = (str(each or "").strip().split("\n")[0] for each in (error, error.__cause__))
     reason = ": ".join(dict.fromkeys(filter(None, causes))) or type(error).__name__
     if isinstance(error, ValueError) or not any(word in reason for word in line.overrides):
@@ -408,26 +410,26 @@ def _hydras_refusal(error: Exception, line: CommandLine) -> InputError:
     return InputError(f"{reason} ({LIST_SETTINGS_ADVICE})")
 
 
-def _unreadable_word(word: str) -> InputError:
+def _unreadable_word_error(word: str) -> InputError:
     """Return the InputError for a word that Hydra's grammar rejects; suggest a correction."""
     key, _, value = word.partition("=")
-    quoted = f"{key}={_with_quotes(value)}"
+    quoted = f"{key}={_quote_list_items(value)}"
     if "${" in value or not _is_readable(quoted):
         cure = "the value cannot be read; close each bracket, and put text in quotes"
-    elif _MEANT_BY_SHELLS.search(value):
+    elif _SHELL_SPECIAL_CHARACTERS.search(value):
         cure = f"the value needs quotes; write {shlex.quote(quoted)}"
     else:
         cure = f'the value needs quotes; write "{quoted}"'
     return InputError(f"{word}: {cure} ({LIST_SETTINGS_ADVICE})")
 
 
-def _with_quotes(value: str) -> str:
+def _quote_list_items(value: str) -> str:
     """Return a value in quotes; in a list, quote the items that are not plain words."""
     if not value.startswith(("[", "{")):
         return quoted_value(value.strip("'\""))
     inside = value[1:-1].split(",")
     items = (
-        each if _PLAIN.fullmatch(each) else quoted_value(each.strip(" '\"")) for each in inside
+        each if _PLAIN_WORD.fullmatch(each) else quoted_value(each.strip(" '\"")) for each in inside
     )
     return f"{value[0]}{','.join(items)}{value[-1]}"
 
@@ -441,31 +443,31 @@ def _is_readable(word: str) -> bool:
     return True
 
 
-def _unknown_setting(key: str, line: CommandLine) -> InputError:
+def _unknown_setting_error(key: str, line: CommandLine) -> InputError:
     """Return the InputError for an unknown key, with a suggestion of similar keys."""
-    values: Any = OmegaConf.to_container(_composed(line), resolve=False)
+    values: Any = OmegaConf.to_container(_compose_line(line), resolve=False)
     keys = list(dotted_keys(values))
     typed = [
         word.partition("=")[2] for word in line.overrides if word.lstrip("+").startswith(f"{key}=")
     ]
-    if "." not in key and not closest_keys(key, keys) and (others := _commands_with(key)):
-        return _setting_of_others(key, others)
+    if "." not in key and not closest_keys(key, keys) and (others := _list_commands_with_key(key)):
+        return _other_commands_setting_error(key, others)
     moved = keys_with_last_word(key, keys)
     if len(moved) != 1 or not typed:
-        return unknown_key(key, keys, advice=LIST_SETTINGS_ADVICE)
+        return unknown_key_error(key, keys, advice=LIST_SETTINGS_ADVICE)
     group, _, last = moved[0].rpartition(".")
     if is_plugin(typed[0]) and PLUGIN_KEYS.get(group) == last:
-        word, reason = f"{group}.{TARGET}={typed[0]}", ""
+        word, reason = f"{group}.{HYDRA_TARGET_KEY}={typed[0]}", ""
     else:
         word = f"{moved[0]}={typed[0]}"
-        reason = _refusal_of(word, line)
+        reason = _format_word_error(word, line)
     unknown = f"{key}: unknown setting"
     if reason:
-        return InputError(f"{unknown}{did_you_mean(moved)} {reason}")
-    return InputError(f"{unknown}{did_you_mean([word])} ({LIST_SETTINGS_ADVICE})")
+        return InputError(f"{unknown}{format_suggestion(moved)} {reason}")
+    return InputError(f"{unknown}{format_suggestion([word])} ({LIST_SETTINGS_ADVICE})")
 
 
-def _refusal_of(word: str, line: CommandLine) -> str:
+def _format_word_error(word: str, line: CommandLine) -> str:
     """Return the error text for a command line with only this word; empty if the word is valid."""
     single = replace(line, overrides=[word], config_name="", config_dir=None)
     try:
@@ -475,16 +477,20 @@ def _refusal_of(word: str, line: CommandLine) -> str:
     return ""
 
 
-def _commands_with(key: str) -> list[str]:
+def _list_commands_with_key(key: str) -> list[str]:
     """List the modules of commands whose own settings class has this key."""
-    commands = (each for table in product_tables("COMMANDS") for each in table.values())
+    commands = (each for table in iterate_product_tables("COMMANDS") for each in table.values())
     configured = (each for each in commands if each.config)
     return sorted(
-        {each.module for each in configured if key in setting_fields(_class_of(each.config))}
+        {
+            each.module
+            for each in configured
+            if key in setting_fields(_load_settings_class(each.config))
+        }
     )
 
 
-def _setting_of_others(key: str, modules: Sequence[str]) -> InputError:
+def _other_commands_setting_error(key: str, modules: Sequence[str]) -> InputError:
     """Return the InputError for a setting that this command lacks, but other commands have.
 
     modules: modules of the commands that have the setting.
@@ -495,18 +501,18 @@ def _setting_of_others(key: str, modules: Sequence[str]) -> InputError:
     )
 
 
-def _unknown_file(missing: str, error: Any, line: CommandLine) -> InputError:
+def _unknown_file_error(missing: str, error: Any, line: CommandLine) -> InputError:
     """Return the InputError for a group's choice, or a configuration, that has no file."""
     group, _, choice = missing.rpartition("/")
     if group == "hydra/launcher" and choice in LAUNCHERS:
-        return not_installed(f"hydra-{choice}-launcher", f"{group}={choice}", choice)
+        return not_installed_error(f"hydra-{choice}-launcher", f"{group}={choice}", choice)
     if group.startswith("hydra/"):
-        return invalid_choice(group, choice, error.options or ())
+        return invalid_choice_error(group, choice, error.options or ())
     if not group:
         names = [path.stem for path in sorted((line.config_dir or CONFIGS).glob("*.yaml"))]
-        return invalid_choice("--config-name", choice, names)
-    also = f"{group}.{TARGET}=module.name" if group in PLUGIN_KEYS else ""
-    return invalid_choice(
+        return invalid_choice_error("--config-name", choice, names)
+    also = f"{group}.{HYDRA_TARGET_KEY}=module.name" if group in PLUGIN_KEYS else ""
+    return invalid_choice_error(
         group, choice, group_choices(group, line.base_config, line.config_dir), also=also
     )
 
@@ -518,7 +524,7 @@ def group_choices(group: str, config: str, folder: Path | None = None) -> list[s
     config: name of the configuration.
     folder: folder of the user's configuration files, which are listed, too.
     """
-    keys = {"defaults", TARGET}
+    keys = {"defaults", HYDRA_TARGET_KEY}
     for kind in settings_classes(config):
         if (about := setting_fields(kind).get(group)) is not None:
             keys |= setting_fields(settings_class_in(about.annotation)).keys()
@@ -529,7 +535,7 @@ def group_choices(group: str, config: str, folder: Path | None = None) -> list[s
     return sorted({*fitting, *own})
 
 
-def annotated_yaml(
+def format_annotated_yaml(
     values: Mapping[str, Any], kinds: Sequence[Any], indent: str = ""
 ) -> Iterator[str]:
     """Yield lines of YAML, each with the description of its setting as a comment.
@@ -541,12 +547,14 @@ def annotated_yaml(
     keys = {name: about for kind in reversed(kinds) for name, about in setting_fields(kind).items()}
     for name, value in values.items():
         about = keys.get(name)
-        description = "custom code, module.Name" if name == TARGET else about and about.description
+        description = (
+            "custom code, module.Name" if name == HYDRA_TARGET_KEY else about and about.description
+        )
         meaning = f"  # {description}" if description else ""
         if isinstance(value, dict) and value:
             yield f"{indent}{name}:{meaning}\n"
             inner = settings_class_in(about.annotation) if about else None
-            yield from annotated_yaml(value, [inner] if inner else [], f"{indent}  ")
+            yield from format_annotated_yaml(value, [inner] if inner else [], f"{indent}  ")
         else:
             first, *others = OmegaConf.to_yaml({name: value}).splitlines()
             is_whole = not others or isinstance(value, list)
@@ -562,7 +570,7 @@ def run_jobs(line: CommandLine, run: Callable[[DictConfig, Path], None]) -> None
     Raises InputError for Hydra's errors, and for a folder that cannot be created.
     """
     try:
-        words = [*_hydras_words(line), *_search_words(line)]
+        words = [*_hydra_words(line), *_search_path_words(line)]
         with initialize_config_dir(str(CONFIGS), version_base="1.3", job_name=line.name):
             # `hydra.main` calls this for -m, after a parser that fails on Python 3.14 up to Hydra
             # 1.3.8: its help text is not a string (facebookresearch/hydra#3121).
@@ -571,7 +579,7 @@ def run_jobs(line: CommandLine, run: Callable[[DictConfig, Path], None]) -> None
     except FileExistsError as error:
         raise InputError(f"hydra.sweep.dir: {error.filename} is a file; name a folder") from error
     except (HydraException, OmegaConfBaseException) as error:
-        raise _hydras_refusal(error, line) from error
+        raise _translate_hydra_error(error, line) from error
 
 
 def _run_job(run: Callable[[DictConfig, Path], None], config: DictConfig) -> None:
@@ -584,7 +592,7 @@ def is_override(word: str) -> bool:
     return bool(_OVERRIDE.match(word))
 
 
-def refuse_repeated(words: Iterable[str]) -> None:
+def refuse_repeated_keys(words: Iterable[str]) -> None:
     """Raise `InputError` for a key that two words set, since Hydra would silently use the last one.
 
     A word that sets a group to a value in braces also sets every key of the group.
@@ -617,7 +625,7 @@ def refuse_unsupported_words(words: Iterable[str]) -> None:
             raise InputError(f"{word}: custom code is not allowed in Hydra's own groups; remove it")
         if before.startswith("--"):  # the command of the flag reports it
             continue
-        for home in _USERS.findall(word):
+        for home in _USER_HOME_PATTERN.findall(word):
             if os.path.expanduser(home) == home:
                 raise InputError(f"{word}: {home} does not exist: unknown user {home[1:]}")
 
@@ -625,7 +633,9 @@ def refuse_unsupported_words(words: Iterable[str]) -> None:
 def quoted_value(value: str) -> str:
     """Return the value in quotes, so that Hydra's grammar reads it literally."""
     # The grammar reads a backslash as an escape only before a quote.
-    escaped = _BEFORE_QUOTE.sub(lambda found: found[1] * 2 + found[2].replace("'", "\\'"), value)
+    escaped = _BACKSLASHES_BEFORE_QUOTE.sub(
+        lambda found: found[1] * 2 + found[2].replace("'", "\\'"), value
+    )
     return f"'{escaped}'"
 
 
@@ -662,17 +672,17 @@ def refuse_hydra_settings(line: CommandLine) -> None:
             )
 
 
-def refuse_empty(words: Iterable[str]) -> None:
+def refuse_empty_words(words: Iterable[str]) -> None:
     """Raise `InputError` for words without a key or without a value."""
     for word in words:
         if word.startswith("="):
             raise InputError(f"{word!r}: the setting's name is missing; write key=value")
         key, _, value = word.lstrip("+").partition("=")
-        if is_override(word) and value.strip() in _EMPTY and not key.startswith("hydra"):
+        if is_override(word) and value.strip() in _EMPTY_VALUES and not key.startswith("hydra"):
             raise InputError(f"{key}: the value is empty; set one, or omit {key}= for the default")
 
 
-def refuse_underscored(words: Iterable[str]) -> None:
+def refuse_underscored_numbers(words: Iterable[str]) -> None:
     """Raise `InputError` for numbers with underscores: Hydra would read 1_000 as 1000."""
     for word in words:
         key, _, value = word.partition("=")
@@ -688,4 +698,4 @@ def expand_home(word: str) -> str:
 
     Shells expand `~` only at the beginning of a word, and Hydra cannot read it.
     """
-    return _HOME.sub(lambda _: str(Path.home()), word) if is_override(word) else word
+    return _HOME_PATTERN.sub(lambda _: str(Path.home()), word) if is_override(word) else word

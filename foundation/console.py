@@ -91,27 +91,27 @@ def show_progress(console: Console | None = None) -> Iterator[Callable[[str, int
         lines = ProgressLines(console)
         ended = Event()
 
-        def tick() -> None:
+        def write_periodically() -> None:
             while not ended.wait(SECONDS_BETWEEN_LINES):
                 lines.tick()
 
-        with run_in_background(tick, ended.set):
+        with run_in_background(write_periodically, ended.set):
             yield lines.report
         lines.end()
         return
     columns = TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn()
     tasks: dict[str, TaskID] = {}
-    with Progress(*columns, _Rate(), TimeRemainingColumn(), console=console) as bars:
+    with Progress(*columns, _RateColumn(), TimeRemainingColumn(), console=console) as bars:
 
-        def tell(work: str, done: int, total: int) -> None:
+        def update_task(work: str, done: int, total: int) -> None:
             if work not in tasks:
                 tasks[work] = bars.add_task(work, total=total)
             bars.update(tasks[work], completed=done)
 
-        yield tell
+        yield update_task
 
 
-class _Rate(ProgressColumn):
+class _RateColumn(ProgressColumn):
     """A progress column that shows how many units of a task are done per second."""
 
     def render(self, task: Task) -> Text:
@@ -140,24 +140,24 @@ class ProgressLines:
             first = not self._work
             self._work[task] = (done, total)
             if first or self._is_due():
-                self._write("")
+                self._write_line("")
 
     def tick(self) -> None:
         """Write the progress if the last line is two seconds old."""
         with self._lock:
             if self._is_due():
-                self._write("")
+                self._write_line("")
 
     def end(self) -> None:
         """Write the final counts. After an error this is not called: the error is printed."""
         with self._lock:
             if self._work:
-                self._write("done, ")
+                self._write_line("done, ")
 
     def _is_due(self) -> bool:
         return self._clock() - self._last >= SECONDS_BETWEEN_LINES
 
-    def _write(self, prefix: str) -> None:
+    def _write_line(self, prefix: str) -> None:
         self._last = self._clock()
         parts = [f"{work} {done:,} of {total:,}" for work, (done, total) in self._work.items()]
         words = "; ".join(parts) or "starting"
@@ -179,11 +179,11 @@ def log_to_file(name: str, links: Sequence[str] = ()) -> None:
             f"{LOGS}: is a file, but log files need a folder of this name; move the file"
         )
     stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
-    handler = _RunLog(LOGS / f"{name}-{stamp}-{os.getpid()}.log", delay=True, links=links)
+    handler = _RunLogHandler(LOGS / f"{name}-{stamp}-{os.getpid()}.log", delay=True, links=links)
     handler.setFormatter(EscapingFormatter("%(asctime)s %(levelname)s %(message)s"))
     root = logging.getLogger()
     for earlier in root.handlers:
-        if isinstance(earlier, _RunLog):
+        if isinstance(earlier, _RunLogHandler):
             earlier.close()
     root.handlers = [handler]
     root.setLevel(logging.INFO)
@@ -214,7 +214,7 @@ class EscapingFormatter(logging.Formatter):
         return escape_controls(super().format(record))
 
 
-class _RunLog(logging.FileHandler):
+class _RunLogHandler(logging.FileHandler):
     """A log file that is created, with its folder, when the first line is written.
 
     path: path of the file.
@@ -247,11 +247,11 @@ class _RunLog(logging.FileHandler):
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         path.touch(mode=0o600)
         for name in self._links:
-            _link_to(path, path.with_name(f"{name}.log"))
-        return open(path, "a", encoding=self.encoding, opener=_owners)
+            _link_to_log(path, path.with_name(f"{name}.log"))
+        return open(path, "a", encoding=self.encoding, opener=_open_owner_only)
 
 
-def _link_to(file: Path, link: Path) -> None:
+def _link_to_log(file: Path, link: Path) -> None:
     """Point a relative link at a log file; an existing file with the link's name is renamed.
 
     The link is replaced atomically. A link that cannot be created is reported on standard error,
@@ -273,5 +273,5 @@ def _link_to(file: Path, link: Path) -> None:
             )
 
 
-def _owners(path: str, flags: int) -> int:
+def _open_owner_only(path: str, flags: int) -> int:
     return os.open(path, flags, 0o600)

@@ -20,7 +20,7 @@ from foundation.errors import InputError
 from foundation.signals import DeferSignals
 
 Row = tuple[Any, ...]
-_OURS = int.from_bytes(b"KlyC")  # SQLite's application id in the file header
+_APPLICATION_ID = int.from_bytes(b"KlyC")  # SQLite's application id in the file header
 BUSY_SECONDS = 5.0  # longest wait of a commit for a reader, and of a reader for a commit
 
 
@@ -43,7 +43,7 @@ class Database:
         # Transactions of all threads are serialised; they may be nested.
         self._lock = threading.RLock()
         self._depth = 0
-        with self._named_errors():
+        with self._translate_errors():
             if path is not None:
                 path.parent.mkdir(parents=True, exist_ok=True)
             self._connection = sqlite3.connect(
@@ -56,7 +56,7 @@ class Database:
             self._connection.execute("PRAGMA synchronous = EXTRA")
             if path is not None and path.stat().st_size == 0:
                 # A file with the application id is never empty, so that a truncated one is noticed.
-                self._connection.execute(f"PRAGMA application_id = {_OURS}")
+                self._connection.execute(f"PRAGMA application_id = {_APPLICATION_ID}")
 
     def close(self) -> None:
         self._connection.close()
@@ -68,7 +68,7 @@ class Database:
         Changes reach the disk when the outermost block ends. A signal that ends the process is
         deferred until then.
         """
-        with DeferSignals(), self._named_errors():
+        with DeferSignals(), self._translate_errors():
             if self._depth == 0:
                 self._connection.execute("BEGIN IMMEDIATE")
             self._depth += 1
@@ -89,7 +89,7 @@ class Database:
             self._connection.execute(statement, values)
 
     def rows(self, query: str, values: Sequence[object] = ()) -> list[Row]:
-        with self._named_errors():
+        with self._translate_errors():
             return self._connection.execute(query, values).fetchall()
 
     def create(self, *statements: str) -> None:
@@ -99,14 +99,14 @@ class Database:
                 self._connection.execute(statement)
 
     @contextmanager
-    def _named_errors(self) -> Iterator[None]:
+    def _translate_errors(self) -> Iterator[None]:
         try:
             with self._lock:
                 yield
         except (sqlite3.Error, OSError, UnicodeDecodeError) as error:
-            raise self._failed(error) from error
+            raise self._failure_error(error) from error
 
-    def _failed(self, error: Exception) -> DatabaseFailed:
+    def _failure_error(self, error: Exception) -> DatabaseFailed:
         place = "memory" if self.path is None else str(self.path)
         return DatabaseFailed(
             f"{place}: the journal cannot be used: {error}; no orders are sent without it"
@@ -121,19 +121,19 @@ def check_integrity(path: Path) -> None:
     Raises DatabaseDamaged, with SQLite's report, for a file that is damaged or not a SQLite
     database; DatabaseFailed if the file cannot be read now, which does not mean damage.
     """
-    with raise_damaged(), closing(Database(path)) as database:
+    with translate_damage_errors(), closing(Database(path)) as database:
         report = database.rows("PRAGMA integrity_check")
     if report != [("ok",)]:
         raise DatabaseDamaged(f"{path}: the journal is damaged: {report[0][0]}")
 
 
 @contextmanager
-def raise_damaged() -> Iterator[None]:
+def translate_damage_errors() -> Iterator[None]:
     """Raise `DatabaseDamaged` for SQLite errors in the block that mean a damaged file."""
     try:
         yield
     except DatabaseFailed as error:
-        if _says_damaged(error.__cause__):
+        if _is_damage_error(error.__cause__):
             raise DatabaseDamaged(str(error)) from error
         raise
 
@@ -147,16 +147,16 @@ def query_rows(path: Path, query: str, values: Sequence[object] = ()) -> list[Ro
     Raises DatabaseFailed for a file that cannot be read.
     """
     try:
-        return _rows(path, query, values)
+        return _fetch_rows(path, query, values)
     except (sqlite3.Error, UnicodeDecodeError) as error:
         if getattr(error, "sqlite_errorcode", None) != sqlite3.SQLITE_READONLY_ROLLBACK:
-            raise _unreadable(path, error) from error
+            raise _unreadable_error(path, error) from error
     with TemporaryDirectory() as scratch:
         copy = copy_database(path, Path(scratch))
         try:
-            return _rows(copy, query, values)
+            return _fetch_rows(copy, query, values)
         except (sqlite3.Error, UnicodeDecodeError) as error:
-            raise _unreadable(path, error) from error
+            raise _unreadable_error(path, error) from error
 
 
 def copy_database(path: Path, folder: Path) -> Path:
@@ -178,7 +178,7 @@ def copy_database(path: Path, folder: Path) -> Path:
         Database(copy).close()
         return copy
     except (sqlite3.Error, OSError, UnicodeDecodeError) as error:
-        raise _unreadable(path, error) from error
+        raise _unreadable_error(path, error) from error
 
 
 def query_table(path: Path, table: str, query: str, values: Sequence[object] = ()) -> list[Row]:
@@ -193,17 +193,17 @@ def rollback_journal(path: Path) -> Path:
     return path.with_name(f"{path.name}-journal")
 
 
-def _rows(path: Path, query: str, values: Sequence[object]) -> list[Row]:
+def _fetch_rows(path: Path, query: str, values: Sequence[object]) -> list[Row]:
     address = f"{path.absolute().as_uri()}?mode=ro"
     with closing(sqlite3.connect(address, uri=True, timeout=BUSY_SECONDS)) as connection:
         return connection.execute(query, values).fetchall()
 
 
-def _unreadable(path: Path, error: Exception) -> DatabaseFailed:
+def _unreadable_error(path: Path, error: Exception) -> DatabaseFailed:
     return DatabaseFailed(f"{path}: the journal cannot be read: {error}")
 
 
-def _says_damaged(cause: BaseException | None) -> bool:
+def _is_damage_error(cause: BaseException | None) -> bool:
     if isinstance(cause, UnicodeDecodeError):
         return True
     code = getattr(cause, "sqlite_errorcode", sqlite3.SQLITE_OK)

@@ -21,7 +21,7 @@ MIN_EXPONENT = -24  # smallest decimal exponent of the last digit
 INFINITY = Decimal("Infinity")
 EXACT_CONTEXT = Context(prec=100)  # the sum and product of two bounded numbers have fewer digits
 # Python also accepts 1_000, and the digits of every script.
-_PLAIN = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", re.ASCII | re.IGNORECASE)
+_PLAIN_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", re.ASCII | re.IGNORECASE)
 
 
 def is_bounded(number: Decimal) -> bool:
@@ -42,7 +42,7 @@ def parse_number(text: str) -> Decimal:
     Raises ValueError for anything else, including `1_000` and full-width digits, so that a typing
     error does not become an amount of money.
     """
-    if not _PLAIN.fullmatch(text):
+    if not _PLAIN_NUMBER.fullmatch(text):
         raise ValueError(f"{text[:50]!r} is not a number")
     return Decimal(text)
 
@@ -86,7 +86,7 @@ def check_amount(value: object, name: str) -> Fraction:
     return exact
 
 
-def plain_text(number: Decimal) -> str:
+def format_plain(number: Decimal) -> str:
     """Return a number as text without an exponent; equal numbers give equal texts."""
     return f"{EXACT_CONTEXT.normalize(EXACT_CONTEXT.plus(number)):f}"
 

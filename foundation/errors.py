@@ -9,10 +9,10 @@ from functools import cache
 
 # Characters that change the text direction (Unicode 16, section 23.2), and those that end a line or
 # a paragraph.
-_TURNING = (0x061C, 0x200E, 0x200F, *range(0x202A, 0x202F), *range(0x2066, 0x206A))
-_ENDS = (0x2028, 0x2029)
-MAX_LISTED = 24  # choices that a message names; it counts the others
-MAX_PROPOSED = 3  # settings with the same last word, or choices with the same first part
+_TEXT_DIRECTION_CODES = (0x061C, 0x200E, 0x200F, *range(0x202A, 0x202F), *range(0x2066, 0x206A))
+_LINE_SEPARATOR_CODES = (0x2028, 0x2029)
+MAX_LISTED_CHOICES = 24  # choices that a message names; it counts the others
+MAX_PROPOSED_KEYS = 3  # settings with the same last word, or choices with the same first part
 MIN_SIMILARITY = 0.6  # difflib's ratio from which one word is proposed for another
 CROSS_GROUP_SIMILARITY = 0.75  # the same ratio for a key of another group
 
@@ -40,7 +40,7 @@ class InvalidResponse(BrokerError):
     """
 
     def __init__(self, why: str) -> None:
-        super().__init__(f"invalid response: {one_line(why)}")
+        super().__init__(f"invalid response: {to_one_line(why)}")
         self.why = why
 
 
@@ -75,7 +75,7 @@ class AccountChanged(BrokerError):
     """The account has changed since the account snapshot of the decision; no order was sent."""
 
 
-def one_line(text: str, max_length: int = 300) -> str:
+def to_one_line(text: str, max_length: int = 300) -> str:
     """Return the text as one line of at most `max_length` characters; a cut text ends in `…`."""
     flat = " ".join(text.split())
     return flat if len(flat) <= max_length else f"{flat[:max_length]}…"
@@ -87,17 +87,17 @@ def escape_controls(text: str) -> str:
     Line ends and tabs are not escaped.
     """
     plain = text.isascii() and text.isprintable()
-    return text if plain else text.translate(_escapes())
+    return text if plain else text.translate(_control_escapes())
 
 
 @cache
-def _escapes() -> dict[int, str]:
+def _control_escapes() -> dict[int, str]:
     controls = {code for code in range(0xA0) if unicodedata.category(chr(code)) == "Cc"}
-    escaped = {*controls, *_TURNING, *_ENDS} - {ord("\n"), ord("\t")}
+    escaped = {*controls, *_TEXT_DIRECTION_CODES, *_LINE_SEPARATOR_CODES} - {ord("\n"), ord("\t")}
     return {code: chr(code).encode("unicode_escape").decode() for code in escaped}
 
 
-def invalid_choice(
+def invalid_choice_error(
     key: str, value: object, choices: Iterable[str], *, also: str = ""
 ) -> InputError:
     """Return an InputError for a value that is not one of `choices`, suggesting the nearest choice.
@@ -107,11 +107,13 @@ def invalid_choice(
     """
     known = list(choices)
     others = f", or {also}" if also else ""
-    hint = did_you_mean(_same_duration(value, known) or closest_choices(str(value), known))
-    return InputError(f"{key}: {value!r} is not one of {list_choices(known)}{others}{hint}")
+    hint = format_suggestion(
+        _choices_of_same_duration(value, known) or closest_choices(str(value), known)
+    )
+    return InputError(f"{key}: {value!r} is not one of {format_choices(known)}{others}{hint}")
 
 
-def unknown_key(key: str, keys: Iterable[str], *, advice: str = "") -> InputError:
+def unknown_key_error(key: str, keys: Iterable[str], *, advice: str = "") -> InputError:
     """Return the InputError for an unknown setting; it suggests the nearest setting.
 
     key: dotted key as typed.
@@ -124,13 +126,13 @@ def unknown_key(key: str, keys: Iterable[str], *, advice: str = "") -> InputErro
     meant = closest_keys(key, known)
     inside = ""
     if siblings and (group or not meant):
-        inside = f"; settings of {group or 'this command'}: {list_choices(siblings)}"
-    hint = did_you_mean(meant)
+        inside = f"; settings of {group or 'this command'}: {format_choices(siblings)}"
+    hint = format_suggestion(meant)
     where = f" ({advice})" if advice else ""
     return InputError(f"{key}: unknown setting{inside}{hint}{where}")
 
 
-def not_installed(library: str, user: str, extra: str) -> InputError:
+def not_installed_error(library: str, user: str, extra: str) -> InputError:
     """Return the InputError for a missing optional library.
 
     user: the command or setting that needs the library.
@@ -148,7 +150,7 @@ def keys_with_last_word(key: str, keys: Iterable[str]) -> list[str]:
     return [each for each in keys if each.rpartition(".")[2] == word]
 
 
-def _same_duration(value: object, choices: Iterable[str]) -> list[str]:
+def _choices_of_same_duration(value: object, choices: Iterable[str]) -> list[str]:
     """Return the choices equal to a number of minutes: `1h` for 60."""
     minutes = {"m": 1, "h": 60, "d": 24 * 60}
     return [
@@ -174,31 +176,31 @@ def closest_choices(
     firsts = {choice.casefold().partition("_")[0] for choice in choices if "_" in choice}
     first = get_close_matches(word.casefold(), sorted(firsts), n=1, cutoff=similarity)
     begun = [choice for choice in choices if choice.casefold().partition("_")[0] in first]
-    return begun if len(begun) <= MAX_PROPOSED else []
+    return begun if len(begun) <= MAX_PROPOSED_KEYS else []
 
 
-def did_you_mean(choices: Sequence[str]) -> str:
+def format_suggestion(choices: Sequence[str]) -> str:
     """Return the end of a message that suggests these choices; empty without choices."""
     return f"; did you mean {' or '.join(choices)}?" if choices else ""
 
 
-def list_choices(choices: Sequence[str]) -> str:
+def format_choices(choices: Sequence[str]) -> str:
     """List the first MAX_LISTED choices, separated by commas, and the number of further choices."""
-    more = len(choices) - MAX_LISTED
-    names = ", ".join(choices[:MAX_LISTED])
+    more = len(choices) - MAX_LISTED_CHOICES
+    names = ", ".join(choices[:MAX_LISTED_CHOICES])
     return f"{names} and {more} more" if more > 0 else names
 
 
 def closest_keys(key: str, known: Sequence[str]) -> list[str]:
     """Return the settings nearest to a mistyped key, in the key's group or in another group."""
     group, dot, word = key.rpartition(".")
-    if 0 < len(moved := keys_with_last_word(key, known)) <= MAX_PROPOSED:
+    if 0 < len(moved := keys_with_last_word(key, known)) <= MAX_PROPOSED_KEYS:
         return moved
     siblings = {each.rpartition(".")[2]: each for each in known if each.rpartition(".")[0] == group}
     near = closest_choices(word, list(siblings)) or [
         name for name in siblings if word in name.split("_")
     ]
-    if 0 < len(near) <= MAX_PROPOSED:
+    if 0 < len(near) <= MAX_PROPOSED_KEYS:
         return [siblings[name] for name in near]
     if dot and group in known and not siblings:  # a group that is null has no keys to propose
         return [group]

@@ -27,13 +27,13 @@ DIGESTS_KEY = "digests"  # key in the summary: digests of the run's other files 
 UNFINISHED_MARKER = ".unfinished"  # present while the files of a run are renamed into place
 
 
-def check_output(
+def check_output_folder(
     folder: Path, marker: str | None = None, keys: Collection[str] = (), *, overwrite: bool = False
 ) -> None:
     """Check that a command may write to a folder, and lock it against other processes.
 
     Only one process at a time locks a folder: two writers would leave a mixture of files. The
-    folder is created, and stays locked until `release_outputs` or the end of the process.
+    folder is created, and stays locked until `unlock_output_folders` or the end of the process.
 
     folder: output folder of the command.
     marker: glob pattern of a file that each run of the command writes. A folder with such a file
@@ -46,8 +46,8 @@ def check_output(
     """
     _refuse_folder(folder, f"output: {folder}")
     if marker is not None and not overwrite and folder.exists() and not _is_unfinished(folder):
-        _refuse_another(folder, marker, keys)
-    _hold(folder)
+        _refuse_foreign_content(folder, marker, keys)
+    _lock_folder(folder)
 
 
 def may_overwrite(config: DictConfig) -> bool:
@@ -66,7 +66,7 @@ def resolve_output(
 ) -> Path:
     """Return the output folder of a command, checked and locked.
 
-    marker, keys: the file that marks an earlier run, as in `check_output`.
+    marker, keys: the file that marks an earlier run, as in `check_output_folder`.
     output: folder to use instead of the configured one.
 
     Raises InputError for a folder that may not be written to.
@@ -76,7 +76,7 @@ def resolve_output(
             raise InputError("output: not set; set output=FOLDER")
         output = Path(str(config.output)).expanduser()
     refuse_data_folder(config, output)
-    check_output(output, marker, keys, overwrite=may_overwrite(config))
+    check_output_folder(output, marker, keys, overwrite=may_overwrite(config))
     return output
 
 
@@ -90,15 +90,15 @@ def refuse_data_folder(config: DictConfig, output: Path) -> None:
             )
 
 
-def _refuse_another(folder: Path, mark: str, keys: Collection[str]) -> None:
+def _refuse_foreign_content(folder: Path, mark: str, keys: Collection[str]) -> None:
     """Raise `InputError` for a folder with files, none of which is a marker of the same command.
 
-    mark, keys: the marker file of a run, as in `check_output`.
+    mark, keys: the marker file of a run, as in `check_output_folder`.
     """
     # Killed runs, editors and file managers leave hidden files.
     held = sorted(path.name for path in folder.iterdir() if not path.name.startswith("."))
     of_that_name = sorted(folder.glob(mark))
-    if held and not any(_has(path, keys) for path in of_that_name):
+    if held and not any(_has_keys_or_columns(path, keys) for path in of_that_name):
         foreign = f"another command's {of_that_name[0].name}" if of_that_name else held[0]
         raise InputError(
             f"output: {folder} contains files that this command did not write ({foreign}, no"
@@ -107,10 +107,10 @@ def _refuse_another(folder: Path, mark: str, keys: Collection[str]) -> None:
 
 
 _held: dict[Path, int] = {}  # open handles of locked folders, by path
-_made: list[Path] = []  # folders created to be locked, outer ones first
+_created_folders: list[Path] = []  # folders created to be locked, outer ones first
 
 
-def _hold(folder: Path) -> None:
+def _lock_folder(folder: Path) -> None:
     """Lock a folder for this process; create it if necessary."""
     path = folder.resolve()
     if path in _held:
@@ -118,7 +118,7 @@ def _hold(folder: Path) -> None:
     missing = [each for each in (path, *path.parents) if not each.exists()]
     try:
         path.mkdir(parents=True, exist_ok=True)
-        _made.extend(reversed(missing))
+        _created_folders.extend(reversed(missing))
         handle = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
     except OSError as error:
         raise InputError(f"output: {folder} cannot be written: {error.strerror}") from error
@@ -136,21 +136,21 @@ def _hold(folder: Path) -> None:
     _held[path] = handle
 
 
-def release_outputs() -> None:
+def unlock_output_folders() -> None:
     """Unlock this process's output folders; remove those that it created and left empty."""
     for handle in _held.values():
         os.close(handle)
     _held.clear()
-    for folder in reversed(_made):
+    for folder in reversed(_created_folders):
         with suppress(OSError):  # not empty, or removed by another process
             folder.rmdir()
-    _made.clear()
+    _created_folders.clear()
 
 
-def remove_empty(folder: Path) -> None:
+def remove_empty_folder(folder: Path) -> None:
     """Remove an empty folder, unless another process has locked it."""
     with suppress(InputError, OSError):
-        _hold(folder)
+        _lock_folder(folder)
         folder.rmdir()
 
 
@@ -167,7 +167,7 @@ def check_same_run(folder: Path, name: str) -> None:
             " writing; wait, or run that command again"
         )
     for mark in SUMMARY_FILES:
-        for file, digest in _digests(folder / mark).items():
+        for file, digest in _read_summary_digests(folder / mark).items():
             path = folder / file
             if path.is_file() and file_digest(path) != digest:
                 raise InputError(
@@ -176,7 +176,7 @@ def check_same_run(folder: Path, name: str) -> None:
                 )
 
 
-def _digests(path: Path) -> Mapping[str, str]:
+def _read_summary_digests(path: Path) -> Mapping[str, str]:
     """Return the digests in a run's summary by file name; empty without them."""
     try:
         content: object = json.loads(path.read_text(encoding="utf-8"))
@@ -190,7 +190,7 @@ def _is_unfinished(folder: Path) -> bool:
     return (folder / UNFINISHED_MARKER).exists()
 
 
-def check_file(
+def check_output_file(
     path: Path,
     name: str,
     is_ours: Callable[[Path], bool] | None = None,
@@ -258,14 +258,14 @@ def atomic_file(path: Path) -> Iterator[Path]:
         part.unlink(missing_ok=True)
 
 
-def remove_stale_parts(path: Path) -> None:
+def remove_stale_temporary_files(path: Path) -> None:
     """Remove the temporary files of `path` that killed processes of this machine left behind."""
     for left in path.parent.glob(f".{escape(f'{path.name}.{platform.node()}')}.*.part"):
-        if not _is_running(left.suffixes[-2][1:]):
+        if not _is_process_running(left.suffixes[-2][1:]):
             left.unlink(missing_ok=True)
 
 
-def _is_running(number: str) -> bool:
+def _is_process_running(number: str) -> bool:
     """Return whether a process with this id runs on this machine; True if unknown."""
     try:
         os.kill(int(number), 0)
@@ -301,31 +301,31 @@ def write_files_atomically(
         output.mkdir(parents=True, exist_ok=True)
         with ExitStack() as staged:
             for file, write in writers.items():
-                remove_stale_parts(output / file)
+                remove_stale_temporary_files(output / file)
                 write(staged.enter_context(atomic_file(output / file)))
             if len(writers) > 1:
                 (output / UNFINISHED_MARKER).touch()
                 flush_to_disk(output)
-                _remove_stale(output, writers)
+                _remove_earlier_files(output, writers)
         (output / UNFINISHED_MARKER).unlink(missing_ok=True)
     except OSError as error:
         raise InputError(f"{name}: {output} cannot be written: {error.strerror}") from error
 
 
-def _remove_stale(output: Path, writers: Collection[str]) -> None:
+def _remove_earlier_files(output: Path, writers: Collection[str]) -> None:
     """Remove the files of the replaced run that the new run does not write.
 
     The old summary lists these files. Files that a user has changed since are kept.
     """
     marks = [mark for mark in SUMMARY_FILES if mark in writers]
     for mark in marks:
-        for file, digest in _digests(output / mark).items():
+        for file, digest in _read_summary_digests(output / mark).items():
             path = output / Path(file).name
             if path.name not in writers and path.is_file() and file_digest(path) == digest:
                 path.unlink()
 
 
-def run_writers_with_summary(
+def add_summary_writer(
     writers: Mapping[str, Callable[[Path], object]], marker: str, summary: Mapping[str, object]
 ) -> dict[str, Callable[[Path], object]]:
     """Return the writers of a run's files, and last a writer of the summary with their digests.
@@ -356,7 +356,7 @@ def flush_to_disk(path: Path) -> None:
         os.close(handle)
 
 
-def _has(path: Path, names: Collection[str]) -> bool:
+def _has_keys_or_columns(path: Path, names: Collection[str]) -> bool:
     """Return whether a file contains all names: keys of a JSON file, or columns of a Parquet file.
 
     The result is True for a folder.
@@ -364,10 +364,12 @@ def _has(path: Path, names: Collection[str]) -> bool:
     # The command that writes the file refuses a folder in its place.
     if not names or path.is_dir():
         return True
-    return (_columns(path) if path.suffix == ".parquet" else _keys(path)).issuperset(names)
+    return (
+        _read_parquet_columns(path) if path.suffix == ".parquet" else _read_json_keys(path)
+    ).issuperset(names)
 
 
-def _keys(path: Path) -> frozenset[str]:
+def _read_json_keys(path: Path) -> frozenset[str]:
     """Return the keys of a JSON object; empty for anything else."""
     try:
         content: object = json.loads(path.read_text(encoding="utf-8"))
@@ -376,7 +378,7 @@ def _keys(path: Path) -> frozenset[str]:
     return frozenset(map(str, content)) if isinstance(content, dict) else frozenset()
 
 
-def _columns(path: Path) -> frozenset[str]:
+def _read_parquet_columns(path: Path) -> frozenset[str]:
     """Return the columns of a Parquet file; empty for anything else."""
     from pyarrow import ArrowException, parquet
 
@@ -399,16 +401,16 @@ def make_private(folder: Path) -> None:
     """
     folder.mkdir(mode=stat.S_IRWXU, parents=True, exist_ok=True)
     paths = [folder, *folder.rglob("*")]
-    closed = sum(_closed(path) for path in paths if not path.is_symlink())
+    closed = sum(_restrict_to_owner(path) for path in paths if not path.is_symlink())
     if closed:
-        _warn(
+        _log_warning(
             "%s: %d files and folders were accessible to other users; access is now removed",
             folder,
             closed,
         )
 
 
-def _closed(path: Path) -> bool:
+def _restrict_to_owner(path: Path) -> bool:
     """Remove all access of others to a file or folder; return whether they had any."""
     try:
         mode = stat.S_IMODE(path.stat().st_mode)
@@ -418,12 +420,14 @@ def _closed(path: Path) -> bool:
     except FileNotFoundError:
         return False  # another process has removed it
     except OSError as error:
-        _warn("%s: access of other users cannot be removed: %s", path, error.strerror or error)
+        _log_warning(
+            "%s: access of other users cannot be removed: %s", path, error.strerror or error
+        )
         return False
     return True
 
 
-def _warn(text: str, *values: object) -> None:
+def _log_warning(text: str, *values: object) -> None:
     import logging  # help loads this module and does not need logging
 
     logging.getLogger(__name__).warning(text, *values)

@@ -113,7 +113,7 @@ def plus_minus(half_width: Number | None, formatter: NumberFormatter) -> str:
     return "" if half_width is None else f" ± {formatter(half_width)}"
 
 
-def minute_text(at: np.datetime64) -> str:
+def format_minute(at: np.datetime64) -> str:
     """Return an instant as text such as 2024-10-01 14:30Z, in UTC."""
     return f"{np.datetime_as_string(at, unit='m')}Z".replace("T", " ")
 
@@ -121,7 +121,7 @@ def minute_text(at: np.datetime64) -> str:
 SECONDS_PER_MINUTE = 60  # seconds
 
 
-def count_text(number: int, noun: str, plural: str = "") -> str:
+def format_count_with_noun(number: int, noun: str, plural: str = "") -> str:
     """Return a number with its noun as text: 1 day, 1,000 days.
 
     plural: irregular plural of the noun.
@@ -135,7 +135,7 @@ def enumeration(words: Sequence[str]) -> str:
     return f"{', '.join(others)} and {last}" if others else last
 
 
-def duration_text(seconds: float) -> str:
+def format_duration(seconds: float) -> str:
     """Return a duration as text in its two largest units, such as 2 minutes 5 seconds.
 
     Durations below one minute are shown as 5.2 s.
@@ -153,17 +153,17 @@ def duration_text(seconds: float) -> str:
         count, rest = divmod(rest, size)
         if count or parts:
             parts.append((count, name))
-    return " ".join(count_text(count, name) for count, name in parts[:2] if count)
+    return " ".join(format_count_with_noun(count, name) for count, name in parts[:2] if count)
 
 
 # Minimum data for a figure or a claim on a page. Annual figures need days and fills.
 # Intervals, and claims that one run is ahead of another beyond error, need days. Forecast errors
 # are correlated within weeks, so their claims need the weeks that 20 sessions span.
-MIN_ANNUAL_FILLS = 30  # fills, for yearly figures
-MIN_ANNUAL_DAYS = 60  # days, for yearly figures
-MIN_INTERVAL_DAYS = 20  # days, for informative intervals
-MIN_INTERVAL_WEEKS = 4  # weeks, for informative intervals of forecasts
+MIN_FILLS_FOR_ANNUAL_FIGURES = 30  # fills, for yearly figures
+MIN_DAYS_FOR_ANNUAL_FIGURES = 60  # days, for yearly figures
+MIN_DAYS_FOR_INTERVALS = 20  # days, for informative intervals
+MIN_WEEKS_FOR_INTERVALS = 4  # weeks, for informative intervals of forecasts
 
 
 def allows_annual_figures(trades: int, days: int) -> bool:
-    return trades >= MIN_ANNUAL_FILLS and days >= MIN_ANNUAL_DAYS
+    return trades >= MIN_FILLS_FOR_ANNUAL_FIGURES and days >= MIN_DAYS_FOR_ANNUAL_FIGURES

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 HEARTBEAT_SECONDS = 300.0  # seconds between heartbeats
-REQUEST_TIMEOUT = (3.0, 5.0)  # seconds to connect, and to wait for the next bytes
+REQUEST_TIMEOUT_SECONDS = (3.0, 5.0)  # seconds to connect, and to wait for the next bytes
 NOTICE_DEADLINE_SECONDS = 10.0  # seconds that a notice may take
 FIRST_RETRY_SECONDS = 5.0  # seconds before a failed notice is sent again, doubled every time
 MAX_RETRY_SECONDS = 300.0
@@ -51,7 +51,7 @@ SOCKET_VARIABLE = "NOTIFY_SOCKET"
 SEND_TIMEOUT_SECONDS = 1.0  # seconds that a message may take if the supervisor does not read
 
 
-def _alert(kind: str, text: str) -> dict[str, str]:
+def _alert_payload(kind: str, text: str) -> dict[str, str]:
     return {
         "text": text[:MAX_ALERT_CHARACTERS],
         "content": text[:MAX_DISCORD_CHARACTERS],
@@ -67,7 +67,7 @@ def alert_heading(kind: str) -> str:
 class AlertRecord(Protocol):
     """A store that records alerts in addition to their delivery."""
 
-    def record(self, kind: str, text: str) -> None: ...
+    def record_alert(self, kind: str, text: str) -> None: ...
 
 
 class Notifier:
@@ -100,10 +100,10 @@ class Notifier:
         self._beat_due = False
         self._woken = False
         self._ended = False
-        self._waiting = deque(self._kept_alerts(), maxlen=MAX_QUEUED_ALERTS)
+        self._waiting = deque(self._load_undelivered(), maxlen=MAX_QUEUED_ALERTS)
         self._thread: threading.Thread | None = None
         if self._waiting:
-            self._wake()
+            self._wake_sender()
 
     def __enter__(self) -> Notifier:
         return self
@@ -121,7 +121,7 @@ class Notifier:
         """Register a record that stores every later alert in addition to its delivery."""
         self._record = record
 
-    def heartbeat(self) -> None:
+    def send_heartbeat(self) -> None:
         """Send a heartbeat if five minutes have passed since the last one."""
         now = self._time.monotonic()
         if self._healthcheck is None or (
@@ -130,10 +130,10 @@ class Notifier:
             return
         self._beat_at = now
         self._beat_due = True
-        self._wake()
+        self._wake_sender()
 
     def alert(self, kind: str, text: str) -> None:
-        """Send and log an alert of a kind once, until `end_alert` resets the kind.
+        """Send and log an alert of a kind once, until `reset_alert` resets the kind.
 
         Further texts of the same kind are only logged.
         """
@@ -149,15 +149,15 @@ class Notifier:
         """Send and log a notice at every call, even if one of the same kind has been sent."""
         if self._alerts is not None:
             with self._changed:
-                self._waiting.append(_alert(kind, text))
-                self._keep_alerts()
-            self._wake()
+                self._waiting.append(_alert_payload(kind, text))
+                self._save_undelivered()
+            self._wake_sender()
         level = logging.WARNING if kind in INFORMATIONAL_KINDS else logging.ERROR
         log.log(level, "%s: %s", alert_heading(kind), text)
         if self._record is not None:
-            self._record.record(kind, text)
+            self._record.record_alert(kind, text)
 
-    def end_alert(self, kind: str) -> None:
+    def reset_alert(self, kind: str) -> None:
         """Reset a kind of alert, so that its next alert is sent."""
         self._raised.pop(kind, None)
 
@@ -166,7 +166,7 @@ class Notifier:
         if text:
             self.alert(kind, text)
         else:
-            self.end_alert(kind)
+            self.reset_alert(kind)
 
     def flush(self, seconds: float) -> bool:
         """Wait at most `seconds` for delivery of all notices; return whether all are delivered."""
@@ -175,7 +175,7 @@ class Notifier:
                 lambda: not self._waiting and not self._beat_due, timeout=seconds
             )
 
-    def _wake(self) -> None:
+    def _wake_sender(self) -> None:
         with self._changed:
             self._woken = True
             if self._thread is None or not self._thread.is_alive():
@@ -192,7 +192,8 @@ class Notifier:
         session = Session()
         for scheme in ("http://", "https://"):
             session.mount(
-                scheme, Transport(REQUEST_TIMEOUT, NOTICE_DEADLINE_SECONDS, 1, RateLimiter(None))
+                scheme,
+                Transport(REQUEST_TIMEOUT_SECONDS, NOTICE_DEADLINE_SECONDS, 1, RateLimiter(None)),
             )
         pause = FIRST_RETRY_SECONDS
         while not self._ended:
@@ -207,7 +208,7 @@ class Notifier:
                 if self._ended or self._beat_due:
                     break
                 if self._alerts and _sent(session, "ALERT_URL", self._alerts, alert):
-                    self._note_taken(alert)
+                    self._remove_delivered(alert)
             with self._changed:
                 self._changed.notify_all()
                 pause = pause if self._waiting else FIRST_RETRY_SECONDS
@@ -216,27 +217,27 @@ class Notifier:
                 )
                 pause = min(2 * pause, MAX_RETRY_SECONDS)
 
-    def _note_taken(self, alert: dict[str, str]) -> None:
+    def _remove_delivered(self, alert: dict[str, str]) -> None:
         with self._changed:
             # Newer alerts may have displaced it.
             if alert in self._waiting:
                 self._waiting.remove(alert)
-            self._keep_alerts()
+            self._save_undelivered()
 
-    def _kept_alerts(self) -> list[dict[str, str]]:
+    def _load_undelivered(self) -> list[dict[str, str]]:
         """Return the undelivered alerts of an earlier process."""
         if self._path is None or self._alerts is None:
             return []
         try:
             kept = json.loads(self._path.read_text(encoding="utf-8"))
-            return [_alert(str(each["kind"]), str(each["text"])) for each in kept]
+            return [_alert_payload(str(each["kind"]), str(each["text"])) for each in kept]
         except FileNotFoundError:
             return []
         except (OSError, ValueError, LookupError, TypeError, RecursionError) as error:
             log.warning("%s: undelivered alerts cannot be read: %s", self._path, error)
             return []
 
-    def _keep_alerts(self) -> None:
+    def _save_undelivered(self) -> None:
         if self._path is None:
             return
         try:

@@ -35,7 +35,7 @@ def style(*names: str) -> Markup:
     return Markup("".join(read_asset(name) for name in names))
 
 
-def content_policy(*scripts: str) -> Markup:
+def build_content_policy_tag(*scripts: str) -> Markup:
     """Return a Content-Security-Policy tag that blocks network requests, and all but these scripts.
 
     The tag also blocks script code in the values of a page.
@@ -56,7 +56,7 @@ def script(*names: str) -> Markup:
     return Markup("".join(f"<script>{read_asset(name)}</script>" for name in names))
 
 
-def single_quoted(text: str) -> Markup:
+def escape_single_quotes(text: str) -> Markup:
     """Escape text for an attribute in single quotes; double quotes, as in JSON, remain."""
     for character, reference in (("&", "&amp;"), ("<", "&lt;"), ("'", "&#39;")):
         text = text.replace(character, reference)
@@ -69,16 +69,16 @@ def render_page(name: str, **values: Any) -> str:
     name: name of the template, as in `read_asset`.
     values: values of the template's variables.
     """
-    return _template(name).render(**values)
+    return _load_template(name).render(**values)
 
 
-def table_html(table: Table) -> Markup:
+def render_table(table: Table) -> Markup:
     """Return a table as HTML for a page that includes `foundation/sheet.css`."""
-    return Markup(_template("foundation/sheet.html.j2").module.tabled(table))  # type: ignore[attr-defined]
+    return Markup(_load_template("foundation/sheet.html.j2").module.tabled(table))  # type: ignore[attr-defined]
 
 
 @lru_cache(maxsize=16)
-def _template(name: str) -> Template:
+def _load_template(name: str) -> Template:
     """Return a compiled template, cached because compiling takes longer than rendering.
 
     A variable without a value is an error.
@@ -90,9 +90,9 @@ def _template(name: str) -> Template:
     made.globals |= {
         "style": style,
         "script": script,
-        "policy": content_policy,
+        "policy": build_content_policy_tag,
         "read_asset": read_asset,
-        "single_quoted": single_quoted,
+        "single_quoted": escape_single_quotes,
     }
     made.globals |= {"chart_styles": CHART_STYLES, "chart_scripts": CHART_SCRIPTS}
     return made.get_template(name)

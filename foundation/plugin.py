@@ -3,11 +3,12 @@
     [project.entry-points."kelly_chronos.brokers"]
     mine = "my_package.broker:Connection"
 
-products     packages with commands or settings. The table `COMMANDS` of a package has a `Command`
-             for each subcommand of `kelly-chronos`; its table `SETTINGS` has the settings class,
-             as `module:Class`, of each file in `configs`
+products     packages with commands or settings. The table `MODULES_BY_COMMAND` of a package has a
+`Command`
+             for each subcommand of `kelly-chronos`; its table `SETTINGS_TOPIC` has the settings
+             class, as `module:Class`, of each file in `configs`
 jobs         names for `jobs=[…]` of the live loop. Each is a function like `open_job`, whose
-             context is a `ProductJob` (`execution/live/runner.py`) with a section of the status
+             context is a `PluginJob` (`execution/live/runner.py`) with a section of the status
              page
 brokers      names for `broker.name=…`. Each is a function of settings and keys that returns a
              `BrokerConnection` (`execution/brokers.py`); `BrokerContract` of `execution.testing`
@@ -44,17 +45,17 @@ from foundation.errors import (
     DataError,
     InputError,
     closest_choices,
-    did_you_mean,
-    invalid_choice,
-    list_choices,
-    one_line,
+    format_choices,
+    format_suggestion,
+    invalid_choice_error,
+    to_one_line,
 )
 from foundation.files import file_digest
 
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
 
-TARGET = "_target_"
+HYDRA_TARGET_KEY = "_target_"
 # Settings groups that accept custom code, and the key of each group that names the code.
 PLUGIN_KEYS = {
     "forecaster": "kind",
@@ -71,13 +72,13 @@ ENTRY_POINT_KINDS = {
     "universe": "ranks",
     "fees": "fees",
 }
-_HYDRAS = (TARGET, "_partial_", "_args_", "_recursive_", "_convert_")
+_HYDRA_KEYS = (HYDRA_TARGET_KEY, "_partial_", "_args_", "_recursive_", "_convert_")
 _DOTTED = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)+")
 ENTRY_POINT_PREFIX = "kelly_chronos."
 _PROJECT = Path(__file__).resolve().parent.parent / "pyproject.toml"
-_named: set[str] = set()
+_allowed_imports: set[str] = set()
 # Kinds of parameters that settings cannot name.
-_UNNAMED = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.VAR_POSITIONAL)
+_UNNAMEABLE_PARAMETERS = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.VAR_POSITIONAL)
 # Accepted types of an argument, with their name in messages, by the type of its default.
 _ACCEPTED_TYPES: Mapping[type, tuple[str, tuple[type, ...]]] = {
     bool: ("true or false", (bool,)),
@@ -93,7 +94,7 @@ def is_plugin(name: str) -> bool:
 
 
 def allow_import(name: str) -> None:
-    _named.add(name)
+    _allowed_imports.add(name)
 
 
 def allow_configured_plugins(values: Any) -> None:
@@ -102,7 +103,7 @@ def allow_configured_plugins(values: Any) -> None:
     values: settings as nested mappings and lists, with interpolations unresolved.
     """
     if isinstance(values, Mapping):
-        name = values.get(TARGET)
+        name = values.get(HYDRA_TARGET_KEY)
         if isinstance(name, str):
             allow_import(name)
     for part in child_values(values).values():
@@ -118,16 +119,16 @@ def insert_plugins(values: dict[str, Any]) -> None:
     """
     for group, key in PLUGIN_KEYS.items():
         part = values.get(group)
-        if not isinstance(part, dict) or (name := part.pop(TARGET, None)) is None:
+        if not isinstance(part, dict) or (name := part.pop(HYDRA_TARGET_KEY, None)) is None:
             continue
-        name = _placed(group, name)
+        name = _target_name(group, name)
         if key:
             part[key] = name
         else:
             make = load_plugin(group, name)
-            with plugin_errors(group, name):
+            with translate_plugin_errors(group, name):
                 values[group] = make()
-    _refuse_elsewhere(values, "")
+    _refuse_targets_elsewhere(values, "")
 
 
 def child_values(values: Any) -> dict[str, Any]:
@@ -137,45 +138,47 @@ def child_values(values: Any) -> dict[str, Any]:
     return {str(k): part for k, part in enumerate(values)} if isinstance(values, list) else {}
 
 
-def _refuse_elsewhere(values: Any, place: str) -> None:
+def _refuse_targets_elsewhere(values: Any, place: str) -> None:
     for name, part in child_values(values).items():
-        if name in _HYDRAS:
+        if name in _HYDRA_KEYS:
             raise InputError(
-                f"{place}{name}: not allowed here; name custom code with {TARGET} in one of"
-                f" {', '.join(PLUGIN_KEYS)}"
+                f"{place}{name}: not allowed here; name custom code with {HYDRA_TARGET_KEY} in one"
+                f" of {', '.join(PLUGIN_KEYS)}"
             )
-        _refuse_elsewhere(part, f"{place}{name}.")
+        _refuse_targets_elsewhere(part, f"{place}{name}.")
 
 
-def _placed(group: str, name: object) -> str:
+def _target_name(group: str, name: object) -> str:
     """Return the `module.name` of a `_target_`, which may be an entry point's name.
 
     Raises InputError if the command line does not name the code, or no installed package offers it.
     """
-    if not isinstance(name, str) or is_plugin(name) or name not in _named:
-        _refuse_unnamed(group, name)
+    if not isinstance(name, str) or is_plugin(name) or name not in _allowed_imports:
+        _refuse_unlisted_target(group, name)
         return str(name)
     if (place := entry_point_target(ENTRY_POINT_KINDS[group], name)) is None:
         names = entry_point_names(ENTRY_POINT_KINDS[group])
-        which = f"; installed: {list_choices(names)}" if names else ""
-        hint = did_you_mean(closest_choices(name, names))
+        which = f"; installed: {format_choices(names)}" if names else ""
+        hint = format_suggestion(closest_choices(name, names))
         raise InputError(
-            f"{group}.{TARGET}: {name!r} is neither module.name nor installed{which}{hint}"
+            f"{group}.{HYDRA_TARGET_KEY}: {name!r} is neither module.name nor"
+            f" installed{which}{hint}"
         )
     dotted = place.replace(":", ".")
     allow_import(dotted)
     return dotted
 
 
-def _refuse_unnamed(group: str, name: object) -> None:
+def _refuse_unlisted_target(group: str, name: object) -> None:
     if not (isinstance(name, str) and is_plugin(name)):
         raise InputError(
-            f"{group}.{TARGET}: {name!r} is not of the form module.name, such as my_code.function"
+            f"{group}.{HYDRA_TARGET_KEY}: {name!r} is not of the form module.name, such as"
+            " my_code.function"
         )
-    if name not in _named:
+    if name not in _allowed_imports:
         raise InputError(
-            f"{group}.{TARGET}: {name} is not run, because the command line does not name it; add"
-            f" {group}.{TARGET}={name}"
+            f"{group}.{HYDRA_TARGET_KEY}: {name} is not run, because the command line does not name"
+            f" it; add {group}.{HYDRA_TARGET_KEY}={name}"
         )
 
 
@@ -186,7 +189,7 @@ def load_plugin(group: str, name: str) -> Any:
 
     Raises InputError if the command line does not name the code, or the import fails.
     """
-    _refuse_unnamed(group, name)
+    _refuse_unlisted_target(group, name)
     module, _, attribute = name.rpartition(".")
     folder = str(Path.cwd())
     if folder not in sys.path:
@@ -194,18 +197,19 @@ def load_plugin(group: str, name: str) -> Any:
     try:
         return getattr(importlib.import_module(module), attribute)
     except (Exception, SystemExit) as error:
-        cause = f"{type(error).__name__}: {one_line(str(error))}"
+        cause = f"{type(error).__name__}: {to_one_line(str(error))}"
         raise InputError(
-            f"{group}.{TARGET}: {name} cannot be imported from {folder} or the environment: {cause}"
+            f"{group}.{HYDRA_TARGET_KEY}: {name} cannot be imported from {folder} or the"
+            f" environment: {cause}"
         ) from error
 
 
 @contextmanager
-def plugin_errors(group: str, name: str) -> Iterator[None]:
+def translate_plugin_errors(group: str, name: str) -> Iterator[None]:
     """Convert exceptions of custom code in the block to an `InputError` that names the code.
 
     group: settings group whose `_target_` names the code.
-    name: `_target_` of the group, or its call as text (`call_text`).
+    name: `_target_` of the group, or its call as text (`format_call`).
 
     Raises InputError for any exception, with its file and line; BrokerError and DataError are
     passed on.
@@ -215,9 +219,11 @@ def plugin_errors(group: str, name: str) -> Iterator[None]:
     except (BrokerError, DataError):
         raise
     except (Exception, SystemExit) as error:
-        cause = f"{type(error).__name__}: {one_line(str(error))}"
-        place = _place(error, name)
-        raise InputError(f"{group}.{TARGET}: {name} failed in {place}: {cause}") from error
+        cause = f"{type(error).__name__}: {to_one_line(str(error))}"
+        place = _error_location(error, name)
+        raise InputError(
+            f"{group}.{HYDRA_TARGET_KEY}: {name} failed in {place}: {cause}"
+        ) from error
 
 
 def check_arguments(
@@ -239,13 +245,13 @@ def check_arguments(
         return
     if any(each.kind is inspect.Parameter.VAR_KEYWORD for each in parameters):
         return
-    known = {each.name: each for each in parameters if each.kind not in _UNNAMED}
+    known = {each.name: each for each in parameters if each.kind not in _UNNAMEABLE_PARAMETERS}
     for word, value in arguments.items():
         key = f"{group}.arguments.{word}"
         if word not in known:
             if not known:
                 raise InputError(f"{key}: {name} accepts no arguments; remove it")
-            raise invalid_choice(f"{group}.arguments", word, known)
+            raise invalid_choice_error(f"{group}.arguments", word, known)
         expected, types = _ACCEPTED_TYPES.get(type(known[word].default), ("", ()))
         if types and type(value) not in types:
             raise InputError(f"{key}: {value!r} is not {expected}")
@@ -265,11 +271,11 @@ def create_plugin(
     Raises InputError for arguments that it does not accept, and for an error in its code.
     """
     check_arguments(group, name, target, arguments)
-    with plugin_errors(group, call_text(name, arguments)):
+    with translate_plugin_errors(group, format_call(name, arguments)):
         return target(**arguments)
 
 
-def call_text(name: str, arguments: Mapping[str, Any]) -> str:
+def format_call(name: str, arguments: Mapping[str, Any]) -> str:
     """Return the call of custom code as text: `module.Name(window=60)`, or the name alone."""
     if not arguments:
         return name
@@ -283,7 +289,7 @@ def plugin_digest(name: str) -> str:
     The digest is also empty for code that may not be imported, because finding a module imports its
     package.
     """
-    if name not in _named:
+    if name not in _allowed_imports:
         return ""
     try:
         spec = importlib.util.find_spec(name.rpartition(".")[0])
@@ -293,7 +299,7 @@ def plugin_digest(name: str) -> str:
         return ""
 
 
-def _place(error: BaseException, name: str) -> str:
+def _error_location(error: BaseException, name: str) -> str:
     """Return file and line of an error: the last line of its traceback in the plugin's module.
 
     If no line is in that module, return the last line of the traceback.
@@ -325,7 +331,7 @@ def _project_entry_points() -> Mapping[str, Mapping[str, str]]:
 
 
 @cache
-def _installed(kind: str) -> Mapping[str, EntryPoint]:
+def _installed_entry_points(kind: str) -> Mapping[str, EntryPoint]:
     from importlib.metadata import entry_points
 
     return {point.name: point for point in entry_points(group=ENTRY_POINT_PREFIX + kind)}
@@ -335,7 +341,10 @@ def entry_point_names(kind: str) -> list[str]:
     """Return the names of all entry points of a kind, those of the project first."""
     return list(
         dict.fromkeys(
-            [*_project_entry_points().get(ENTRY_POINT_PREFIX + kind, ()), *_installed(kind)]
+            [
+                *_project_entry_points().get(ENTRY_POINT_PREFIX + kind, ()),
+                *_installed_entry_points(kind),
+            ]
         )
     )
 
@@ -344,7 +353,7 @@ def entry_point_target(kind: str, name: str) -> str | None:
     """Return the `module:attribute` of an entry point; None for an unknown name."""
     if (own := _project_entry_points().get(ENTRY_POINT_PREFIX + kind, {}).get(name)) is not None:
         return own
-    point = _installed(kind).get(name)
+    point = _installed_entry_points(kind).get(name)
     return None if point is None else point.value
 
 
@@ -357,32 +366,32 @@ def load_entry_point(kind: str, name: str) -> Any:
     return getattr(value, attribute) if attribute else value
 
 
-def product_tables(table: str) -> Iterator[Mapping[str, Any]]:
+def iterate_product_tables(table: str) -> Iterator[Mapping[str, Any]]:
     """Yield a table of each product, those of this project first.
 
     Installed packages are searched only after the project's own products.
 
-    table: `COMMANDS` or `SETTINGS`.
+    table: `MODULES_BY_COMMAND` or `SETTINGS_TOPIC`.
     """
     for name in _project_entry_points().get(f"{ENTRY_POINT_PREFIX}products", ()):
         yield getattr(load_entry_point("products", name), table, {})
-    for name in _installed("products"):
+    for name in _installed_entry_points("products"):
         if name not in _project_entry_points().get(f"{ENTRY_POINT_PREFIX}products", ()):
             yield getattr(load_entry_point("products", name), table, {})
 
 
-def find_entry(table: str, word: str) -> Any:
+def find_product_entry(table: str, word: str) -> Any:
     """Return the entry of a key in one table of the products; None if no product has the key.
 
-    table: `COMMANDS` or `SETTINGS`.
+    table: `MODULES_BY_COMMAND` or `SETTINGS_TOPIC`.
     word: the key.
     """
-    return next((each[word] for each in product_tables(table) if word in each), None)
+    return next((each[word] for each in iterate_product_tables(table) if word in each), None)
 
 
-def merged_table(table: str) -> dict[str, Any]:
+def merge_product_tables(table: str) -> dict[str, Any]:
     """Return one table of all products, merged into a dictionary.
 
-    table: `COMMANDS` or `SETTINGS`.
+    table: `MODULES_BY_COMMAND` or `SETTINGS_TOPIC`.
     """
-    return {word: value for each in product_tables(table) for word, value in each.items()}
+    return {word: value for each in iterate_product_tables(table) for word, value in each.items()}

@@ -10,7 +10,7 @@ from urllib.parse import quote
 
 MIN_SECRET_LENGTH = 8  # letters of a secret; a shorter one is a word, or of a practice server
 MIN_EMBEDDED_LENGTH = 16  # letters from which a secret is found inside other words, too
-_IN_ADDRESS = re.compile(r"(?<=://)[^/\s@]+@")
+_URL_CREDENTIALS = re.compile(r"(?<=://)[^/\s@]+@")
 
 
 def redact_secrets(text: str, secrets: Mapping[str, str]) -> str:
@@ -22,16 +22,16 @@ def redact_secrets(text: str, secrets: Mapping[str, str]) -> str:
     secrets: secrets by their names; forms escaped for Python, JSON and addresses are replaced, too.
     """
     for name, secret in sorted(secrets.items(), key=lambda item: -len(item[1])):
-        for form in _forms(secret):
+        for form in _secret_spellings(secret):
             if len(secret) >= MIN_EMBEDDED_LENGTH:
                 text = text.replace(form, name)
             elif len(secret) >= MIN_SECRET_LENGTH:
                 alone = rf"(?<![^\W_]){re.escape(form)}(?![^\W_])"
                 text = re.sub(alone, name, text)
-    return _IN_ADDRESS.sub("[secret]@", text)
+    return _URL_CREDENTIALS.sub("[secret]@", text)
 
 
-def _forms(secret: str) -> list[str]:
+def _secret_spellings(secret: str) -> list[str]:
     """Return a secret and its forms escaped for Python, JSON and URLs, longest first."""
     escaped = secret.encode("unicode_escape").decode()
     forms = {secret, escaped, repr(secret)[1:-1], json.dumps(secret)[1:-1], quote(secret, safe="")}

@@ -12,7 +12,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from foundation.plugin import merged_table
+from foundation.plugin import merge_product_tables
 
 _FOLDER = Path(__file__).resolve().parent.parent / "configs" / "schema"
 _FILE_ONLY = ("defaults", "hydra")  # keys of YAML files that a command line cannot set
@@ -43,19 +43,22 @@ def read_settings(config: str) -> dict[str, SettingEntry]:
     if not path.is_file():
         return {}
     schema = json.loads(path.read_text(encoding="utf-8"))
-    return {each.key: each for each in _entries(schema["properties"], schema["$defs"], "")}
+    return {
+        each.key: each
+        for each in _iterate_setting_entries(schema["properties"], schema["$defs"], "")
+    }
 
 
 def all_settings() -> dict[str, SettingEntry]:
     """Return the settings of all configurations by dotted key, those of live trading first."""
     found: dict[str, SettingEntry] = {}
-    for name in ("live", *merged_table("SETTINGS")):
+    for name in ("live", *merge_product_tables("SETTINGS")):
         for key, entry in read_settings(name).items():
             found.setdefault(key, entry)
     return found
 
 
-def _entries(
+def _iterate_setting_entries(
     properties: Mapping[str, Any], definitions: Mapping[str, Any], group: str
 ) -> Iterator[SettingEntry]:
     for name, schema in properties.items():
@@ -66,13 +69,15 @@ def _entries(
         inner = [kind["$ref"] for kind in kinds if "$ref" in kind]
         default = json.dumps(schema["default"], ensure_ascii=False) if "default" in schema else ""
         meaning = schema.get("description", "")
-        yield SettingEntry(key, default, meaning, tuple(_choices(kinds)), bool(inner))
+        yield SettingEntry(
+            key, default, meaning, tuple(_iterate_schema_choices(kinds)), bool(inner)
+        )
         for place in inner:
             part = definitions[place.rpartition("/")[2]].get("properties", {})
-            yield from _entries(part, definitions, f"{key}.")
+            yield from _iterate_setting_entries(part, definitions, f"{key}.")
 
 
-def _choices(kinds: list[dict[str, Any]]) -> Iterator[str]:
+def _iterate_schema_choices(kinds: list[dict[str, Any]]) -> Iterator[str]:
     for kind in kinds:
         yield from map(str, kind.get("enum", ()))
         if "const" in kind:

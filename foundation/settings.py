@@ -36,11 +36,11 @@ from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
 from foundation.errors import (
     InputError,
-    did_you_mean,
-    invalid_choice,
-    list_choices,
-    one_line,
-    unknown_key,
+    format_choices,
+    format_suggestion,
+    invalid_choice_error,
+    to_one_line,
+    unknown_key_error,
 )
 from foundation.files import OVERWRITE_KEY
 from foundation.plugin import insert_plugins
@@ -54,13 +54,13 @@ Settings = TypeVar("Settings")
 
 NO_KEY_MARKER = "no_key"  # in the schema of a field that is not a key of a configuration
 _NO_KEY: dict[str, Any] = {NO_KEY_MARKER: True}
-_CONFIG = ConfigDict(extra="forbid", allow_inf_nan=False)
+_PYDANTIC_CONFIG = ConfigDict(extra="forbid", allow_inf_nan=False)
 _ENVIRONMENT = re.compile(r"\$\{oc\.env:(\w+)")
 _DURATION = re.compile(r"\d+([smhd])")  # default of a setting that is a duration, 60d
 _THOUSANDS = re.compile(r"[+-]?\d{1,3}(,\d{3})+(\.\d+)?", re.ASCII)
-_NUMBERS = ("int", "float", "decimal")
+_NUMBER_SCHEMA_TYPES = ("int", "float", "decimal")
 # Messages of this project by pydantic's error types.
-_WORDS = {
+_ERROR_MESSAGES = {
     "float_parsing": "is not a number",
     "float_type": "is not a number",
     "int_parsing": "is not a whole number",
@@ -75,7 +75,7 @@ _WORDS = {
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class _Declared:
+class _SettingDeclaration:
     """Declaration of a settings field: its default, bounds, description, and secrecy."""
 
     default: Any
@@ -95,7 +95,9 @@ def setting(
     bounds: pydantic's constraints: gt, ge, lt, le, min_length, pattern.
     """
     extra = {} if key else {"json_schema_extra": _NO_KEY}
-    return cast(Value, _Declared(default, required_setting(meaning, **bounds, **extra), hidden))
+    return cast(
+        Value, _SettingDeclaration(default, required_setting(meaning, **bounds, **extra), hidden)
+    )
 
 
 def required_setting(meaning: str, **bounds: Any) -> Any:
@@ -120,33 +122,33 @@ def settings_class(group: str = "") -> Callable[[type[Class]], type[Class]]:
         hints = get_type_hints(kind, include_extras=True)
         for name in inspect.get_annotations(kind):
             given = vars(kind).get(name)
-            said = [given.field_info] if isinstance(given, _Declared) else []
-            kind.__annotations__[name] = Annotated[hints[name], *said, _Plain]
-            if isinstance(given, _Declared):
-                setattr(kind, name, _field_of(given))
-        made: Any = dataclass(frozen=True, config=_CONFIG)(kind)
+            said = [given.field_info] if isinstance(given, _SettingDeclaration) else []
+            kind.__annotations__[name] = Annotated[hints[name], *said, _StrictValidator]
+            if isinstance(given, _SettingDeclaration):
+                setattr(kind, name, _to_dataclass_field(given))
+        made: Any = dataclass(frozen=True, config=_PYDANTIC_CONFIG)(kind)
         make = made.__init__
 
         @wraps(make)
-        def checked(self: Any, *values: Any, **named: Any) -> None:
+        def validated_init(self: Any, *values: Any, **named: Any) -> None:
             try:
                 make(self, *values, **named)
             except ValidationError as error:
                 raise settings_error(error, made, group) from error
 
-        made.__init__ = checked
+        made.__init__ = validated_init
         return cast(type[Class], made)
 
     return declare
 
 
-def _field_of(given: _Declared) -> Any:
+def _to_dataclass_field(given: _SettingDeclaration) -> Any:
     if isinstance(given.default, dict):
         return dataclasses.field(default_factory=given.default.copy)
     return dataclasses.field(default=given.default, repr=not given.hidden)
 
 
-class _Plain:
+class _StrictValidator:
     """A pydantic validator for the numbers and lists of a settings field.
 
     It rejects booleans, and text with underscores, as numbers, and makes a single value for a list
@@ -155,27 +157,28 @@ class _Plain:
 
     @classmethod
     def __get_pydantic_core_schema__(cls, kind: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
-        return cast(CoreSchema, _plain(handler(kind)))
+        return cast(CoreSchema, _to_strict_schema(handler(kind)))
 
 
-def _plain(schema: Any) -> Any:
-    """Return a pydantic schema with the checks of `_Plain` on all numbers and lists within it.
+def _to_strict_schema(schema: Any) -> Any:
+    """Return a pydantic schema with the checks of `_StrictValidator` on all numbers and lists
+    within it.
 
     Schemas of nested settings classes are unchanged, because their own fields have these checks.
     """
     if isinstance(schema, list):
-        return [_plain(part) for part in schema]
+        return [_to_strict_schema(part) for part in schema]
     if not isinstance(schema, dict) or schema.get("type") == "dataclass":
         return schema
-    schema = {name: _plain(part) for name, part in schema.items()}
-    if schema.get("type") in _NUMBERS:
-        return core_schema.no_info_before_validator_function(_plain_number, schema)
+    schema = {name: _to_strict_schema(part) for name, part in schema.items()}
+    if schema.get("type") in _NUMBER_SCHEMA_TYPES:
+        return core_schema.no_info_before_validator_function(_check_plain_number, schema)
     if "variadic_item_index" in schema:
-        return core_schema.no_info_before_validator_function(_several, schema)
+        return core_schema.no_info_before_validator_function(_wrap_in_list, schema)
     return schema
 
 
-def _plain_number(value: Any) -> Any:
+def _check_plain_number(value: Any) -> Any:
     if isinstance(value, bool):
         raise PydanticCustomError("float_type", "is not a number")
     if isinstance(value, str) and "_" in value:
@@ -183,7 +186,7 @@ def _plain_number(value: Any) -> Any:
     return value
 
 
-def _several(value: Any) -> Any:
+def _wrap_in_list(value: Any) -> Any:
     return value if value is None or isinstance(value, list | tuple | Mapping) else [value]
 
 
@@ -205,32 +208,36 @@ def settings_error(error: ValidationError, kind: Any, group: str = "") -> InputE
     if parts and isinstance(parts[0], int):  # a positional argument
         parts[0] = dataclasses.fields(kind)[parts[0]].name
     if isinstance(reason, InputError):
-        return _with_group(reason, kind, parts)
+        return _prefix_group(reason, kind, parts)
     place = ".".join(str(part) for part in ((group, *parts) if group else parts))
     if unknown:
-        return unknown_key(place, _sibling_keys(kind, parts, place))
+        return unknown_key_error(place, _sibling_keys(kind, parts, place))
     if problem["type"] == "literal_error":
         known = [word.strip("'") for word in re.findall(r"'[^']*'", problem["msg"])]
         if any(each["type"].startswith("bool_") for each in problems):
             known += ["true", "false"]
-        return invalid_choice(place, problem["input"], known)
+        return invalid_choice_error(place, problem["input"], known)
     if problem["type"] in ("missing", "missing_argument"):
         return InputError(f"{place}: not set; set {place}=…")
     if problem["type"] == "value_error":
         return InputError(f"{place}: {reason}")
     if problem["type"] == "dataclass_type":
         names = list(setting_fields(settings_class_at(kind, parts)))
-        which = f"; settings of {place}: {list_choices(names)}" if names else ""
+        which = f"; settings of {place}: {format_choices(names)}" if names else ""
         value = f"{place}: {problem['input']!r} is not a group of settings"
         return InputError(f"{value}; set {place}.NAME=…{which}")
-    if problem["type"].startswith(_NUMBERS) and (text := _separated(problem["input"])):
+    if problem["type"].startswith(_NUMBER_SCHEMA_TYPES) and (
+        text := _thousands_separated_number(problem["input"])
+    ):
         return InputError(
             f"{place}: {text} has thousands separators; write {text.replace(',', '')}"
         )
-    return InputError(f"{place}: {problem['input']!r} {_invalid_words(problem, kind, parts)}")
+    return InputError(
+        f"{place}: {problem['input']!r} {_format_invalid_value(problem, kind, parts)}"
+    )
 
 
-def _separated(value: object) -> str:
+def _thousands_separated_number(value: object) -> str:
     """Return a number with thousands separators, such as 20,000, as it was typed; else "".
 
     On a command line it is parsed as a list, [20, '000'].
@@ -240,7 +247,7 @@ def _separated(value: object) -> str:
     return text if _THOUSANDS.fullmatch(text) else ""
 
 
-def _with_group(reason: InputError, kind: Any, parts: Sequence[object]) -> InputError:
+def _prefix_group(reason: InputError, kind: Any, parts: Sequence[object]) -> InputError:
     """Return the error that a nested settings class raised, with the class's group before the key.
 
     The class itself does not know its group. A key that already includes the group, or that is a
@@ -258,7 +265,7 @@ def _with_group(reason: InputError, kind: Any, parts: Sequence[object]) -> Input
     return InputError(f"{'.'.join(map(str, parts))}.{reason}")
 
 
-def _invalid_words(problem: Any, kind: Any, parts: Sequence[object]) -> str:
+def _format_invalid_value(problem: Any, kind: Any, parts: Sequence[object]) -> str:
     """Return an error text for a value that has a wrong type or is out of bounds.
 
     problem: problem that pydantic reports.
@@ -267,15 +274,15 @@ def _invalid_words(problem: Any, kind: Any, parts: Sequence[object]) -> str:
     """
     value = problem["input"]
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    if problem["type"] == "string_type" and is_number and (unit := _unit_at(kind, parts)):
-        return "has no time unit" + did_you_mean([f"{value}{unit}"] if value > 0 else [])
-    if problem["type"] in _WORDS:
-        return _WORDS[problem["type"]].format(**problem.get("ctx", {}))
+    if problem["type"] == "string_type" and is_number and (unit := _duration_unit_at(kind, parts)):
+        return "has no time unit" + format_suggestion([f"{value}{unit}"] if value > 0 else [])
+    if problem["type"] in _ERROR_MESSAGES:
+        return _ERROR_MESSAGES[problem["type"]].format(**problem.get("ctx", {}))
     message: str = problem["msg"]
     return message[0].lower() + message[1:]
 
 
-def _unit_at(kind: Any, parts: Sequence[object]) -> str:
+def _duration_unit_at(kind: Any, parts: Sequence[object]) -> str:
     """Return the time unit of a setting whose default is a duration, such as `d` of 60d; else "".
 
     kind: class of the whole settings.
@@ -351,7 +358,7 @@ def to_yaml_value(value: Any) -> Any:
     return value
 
 
-def _variable(name: str, *default: object) -> str | None:
+def _read_env_variable(name: str, *default: object) -> str | None:
     """Return the value of the environment variable in `${oc.env:name,default}`.
 
     An empty variable counts as unset, as in a shell's `${name:-default}`. If the default is null,
@@ -377,7 +384,7 @@ def register_env_resolver() -> None:
     """
     from omegaconf import OmegaConf
 
-    OmegaConf.register_new_resolver("oc.env", _variable, replace=True)
+    OmegaConf.register_new_resolver("oc.env", _read_env_variable, replace=True)
 
 
 def settings_from_config(kind: type[Settings], config: DictConfig, group: str = "") -> Settings:
@@ -401,12 +408,12 @@ def settings_from_config(kind: type[Settings], config: DictConfig, group: str = 
     # `overwrite` concerns the output files, not the work: see `may_overwrite`.
     plain.pop(OVERWRITE_KEY, None)
     insert_plugins(plain)
-    with _named_variables(config):
-        return _validated(kind, plain, group)
+    with _name_variable_in_errors(config):
+        return _validate_settings(kind, plain, group)
 
 
 @contextmanager
-def _named_variables(config: DictConfig) -> Iterator[None]:
+def _name_variable_in_errors(config: DictConfig) -> Iterator[None]:
     """Add to an error in the block the environment variable that the invalid value comes from.
 
     A user who set the variable would not find the setting's key in the command line.
@@ -414,14 +421,14 @@ def _named_variables(config: DictConfig) -> Iterator[None]:
     try:
         yield
     except InputError as error:
-        names = _ENVIRONMENT.findall(_as_written(config, str(error).partition(":")[0]))
+        names = _ENVIRONMENT.findall(_unresolved_value(config, str(error).partition(":")[0]))
         if not names:
             raise
         said = f"{error} (from the environment variable {' or '.join(names)})"
         raise InputError(said) from error
 
 
-def _as_written(config: DictConfig, key: str) -> str:
+def _unresolved_value(config: DictConfig, key: str) -> str:
     """Return the value of a dotted key, interpolations unresolved; empty without such a key."""
     from omegaconf import OmegaConf
 
@@ -431,7 +438,7 @@ def _as_written(config: DictConfig, key: str) -> str:
     return "" if raw is None else str(raw)
 
 
-def _validated(kind: type[Settings], plain: Any, group: str = "") -> Settings:
+def _validate_settings(kind: type[Settings], plain: Any, group: str = "") -> Settings:
     try:
         return cast(Settings, cast(Any, kind).__pydantic_validator__.validate_python(plain))
     except ValidationError as error:
@@ -463,9 +470,9 @@ def with_changes(settings: Settings, changes: Mapping[str, Any]) -> Settings:
             owner = getattr(owner, group, None)
         # A mapping, such as the arguments of one's own strategy, takes any key.
         if not isinstance(part, dict) or not (key in part or isinstance(owner, Mapping)):
-            raise unknown_key(name, dotted_keys(plain))
+            raise unknown_key_error(name, dotted_keys(plain))
         part[key] = value
-    return _validated(type(settings), plain)
+    return _validate_settings(type(settings), plain)
 
 
 def check_config_file(path: Path, group: str, examples: str = "") -> None:
@@ -490,7 +497,7 @@ def check_config_file(path: Path, group: str, examples: str = "") -> None:
         where = "" if error.problem_mark is None else f" line {error.problem_mark.line + 1}"
         raise InputError(f"{place}{where}: invalid YAML: {error.problem}") from error
     except (OSError, ValueError, yaml.YAMLError, OmegaConfBaseException) as error:
-        raise InputError(f"{place}: cannot be read: {one_line(str(error))}") from error
+        raise InputError(f"{place}: cannot be read: {to_one_line(str(error))}") from error
     if content is None:
         raise InputError(f"{place}: the file contains no {group or 'settings'}; {examples}")
     if not isinstance(content, dict):

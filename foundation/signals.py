@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import NoReturn
 
 from foundation.errors import InputError, escape_controls
-from foundation.files import release_outputs, remove_empty
+from foundation.files import remove_empty_folder, unlock_output_folders
 
-ENDING_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+TERMINATION_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 def exit_with_error(error: Exception) -> NoReturn:
@@ -24,7 +24,7 @@ def exit_with_error(error: Exception) -> NoReturn:
 
 
 @contextmanager
-def one_line_errors(interrupted: str) -> Iterator[list[Path]]:
+def exit_on_errors(interrupted: str) -> Iterator[list[Path]]:
     """Exit with a one-line message and an exit code after an error in the block.
 
     The code is 2 for an `InputError`, and 128 plus the signal's number for an interruption by the
@@ -40,20 +40,20 @@ def one_line_errors(interrupted: str) -> Iterator[list[Path]]:
         with raise_on_signals():
             yield folders
     except InputError as error:
-        _remove_empty(folders)
+        _remove_empty_folders(folders)
         exit_with_error(error)
     except KeyboardInterrupt as error:
-        _remove_empty(folders)
+        _remove_empty_folders(folders)
         print(f"interrupted: {interrupted}", file=sys.stderr)  # noqa: T201
         sys.exit(128 + (error.number if isinstance(error, Terminated) else signal.SIGINT))
     finally:
-        release_outputs()
+        unlock_output_folders()
 
 
-def _remove_empty(folders: Iterable[Path]) -> None:
+def _remove_empty_folders(folders: Iterable[Path]) -> None:
     for folder in folders:
         if os.path.isdir(folder):
-            remove_empty(folder)
+            remove_empty_folder(folder)
 
 
 @contextmanager
@@ -65,25 +65,25 @@ def raise_on_signals() -> Iterator[None]:
     error is raised at once, or in a `DeferSignals` block at the end of that block.
     """
 
-    def end(number: int, _: object) -> None:
-        _told.append(signal.Signals(number))
-        _interrupt_with(Terminated(_told[0]))
+    def raise_terminated(number: int, _: object) -> None:
+        _received_signals.append(signal.Signals(number))
+        _interrupt_with(Terminated(_received_signals[0]))
 
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = len(_told)
-    with handle_signals(ENDING_SIGNALS, end):
+    before = len(_received_signals)
+    with handle_signals(TERMINATION_SIGNALS, raise_terminated):
         try:
             yield
         except (Exception, KeyboardInterrupt) as error:
             # A library may convert the exception of a handler to its own error or interruption: Ray
             # does in waits, pydantic while it compiles a class.
-            if _told[before:] and not isinstance(error, Terminated):
-                raise Terminated(_told[before]) from error
+            if _received_signals[before:] and not isinstance(error, Terminated):
+                raise Terminated(_received_signals[before]) from error
             raise
         finally:
-            del _told[before:]
+            del _received_signals[before:]
 
 
 @contextmanager
@@ -105,13 +105,15 @@ def handle_signals(
             signal.signal(number, handler)
 
 
-_told: list[signal.Signals] = []  # signals received by the open blocks of `raise_on_signals`
+_received_signals: list[
+    signal.Signals
+] = []  # signals received by the open blocks of `raise_on_signals`
 
 
 def raise_if_signalled() -> None:
     """Raise `Terminated` for an earlier signal whose exception was lost, such as in a finaliser."""
-    if _told:
-        raise Terminated(_told[0])
+    if _received_signals:
+        raise Terminated(_received_signals[0])
 
 
 class Terminated(KeyboardInterrupt):
@@ -125,16 +127,16 @@ class Terminated(KeyboardInterrupt):
         self.number = number
 
 
-class _Section:
+class _DeferredSection:
     depth = 0  # open sections of the main thread, where handlers run
     waiting: BaseException | None = None
 
 
 def _interrupt_with(error: BaseException) -> None:
     """Raise an error from a signal handler: at once, or when the open `DeferSignals` block ends."""
-    if _Section.depth == 0:
+    if _DeferredSection.depth == 0:
         raise error
-    _Section.waiting = _Section.waiting or error
+    _DeferredSection.waiting = _DeferredSection.waiting or error
 
 
 class DeferSignals:
@@ -147,13 +149,13 @@ class DeferSignals:
 
     def __enter__(self) -> None:
         if threading.current_thread() is threading.main_thread():
-            _Section.depth += 1
+            _DeferredSection.depth += 1
 
     def __exit__(self, *_: object) -> None:
         if threading.current_thread() is not threading.main_thread():
             return
-        if _Section.depth == 1 and _Section.waiting is not None:
-            error, _Section.waiting = _Section.waiting, None
-            _Section.depth = 0
+        if _DeferredSection.depth == 1 and _DeferredSection.waiting is not None:
+            error, _DeferredSection.waiting = _DeferredSection.waiting, None
+            _DeferredSection.depth = 0
             raise error
-        _Section.depth -= 1
+        _DeferredSection.depth -= 1

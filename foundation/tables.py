@@ -25,7 +25,7 @@ class Cell:
     subtext: smaller text below.
     line_colour: colour of the row's line in a chart.
     link: address that the text links to.
-    drawing: shapes that a page draws instead of the text.
+    drawn_shapes: shapes that a page draws instead of the text.
     """
 
     text: str
@@ -33,7 +33,7 @@ class Cell:
     subtext: str = ""
     line_colour: str = ""
     link: str = ""
-    drawing: Sequence[DrawnShape] = ()
+    drawn_shapes: Sequence[DrawnShape] = ()
 
     def __str__(self) -> str:
         return f"{self.text} ({self.subtext})" if self.subtext else self.text
@@ -51,7 +51,7 @@ class Table:
     headings: column headings; empty for a list of named figures.
     text_columns: indices of columns aligned left, in addition to the first column.
     optional_columns: indices of the columns that narrow pages and terminals do not show.
-    has_total: whether the last row is the sum of the others.
+    has_total_row: whether the last row is the sum of the others.
     """
 
     title: str
@@ -59,22 +59,22 @@ class Table:
     rows: Sequence[Row]
     text_columns: Collection[int] = ()
     optional_columns: Collection[int] = ()
-    has_total: bool = False
+    has_total_row: bool = False
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         """Yield the table with as many optional columns as fit without wrapping."""
         unlimited = options.update_width(MAX_TERMINAL_WIDTH)
         left_out = sorted(self.optional_columns)
-        table = self._terminal_table(left_out)
+        table = self._to_terminal_table(left_out)
         while left_out:
-            wider = self._terminal_table(left_out[1:])
+            wider = self._to_terminal_table(left_out[1:])
             if console.measure(wider, options=unlimited).maximum > options.max_width:
                 break
             table = wider
             left_out = left_out[1:]
         yield table
 
-    def _terminal_table(self, left_out: Collection[int]) -> TerminalTable:
+    def _to_terminal_table(self, left_out: Collection[int]) -> TerminalTable:
         table = TerminalTable(title=self.title or None)
         for k, head in enumerate(self.headings):
             if k not in left_out:
@@ -89,7 +89,7 @@ class Table:
         kinds = (
             ("words", column in self.text_columns),
             ("optional", column in self.optional_columns),
-            ("drawn", cell.drawing),
+            ("drawn", cell.drawn_shapes),
             (cell.tone, cell.tone),
         )
         return " ".join(kind for kind, so in kinds if so)
@@ -104,15 +104,15 @@ def bar_shape(begin: float, end: float, kind: str = "") -> DrawnShape:
     return kind or ("long" if end >= begin else "short"), path
 
 
-def json_text(content: Any) -> str:
+def format_json(content: Any) -> str:
     """Return values as JSON text: money and quantities as strings, instants in UTC.
 
     Raises ValueError for NaN and infinity: use None for a missing number.
     """
-    return json.dumps(content, indent=1, allow_nan=False, default=_plain) + "\n"
+    return json.dumps(content, indent=1, allow_nan=False, default=_to_json_value) + "\n"
 
 
-def _plain(value: Any) -> Any:
+def _to_json_value(value: Any) -> Any:
     if is_dataclass(value) and not isinstance(value, type):
         return asdict(value)
     if isinstance(value, np.datetime64):

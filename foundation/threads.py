@@ -62,7 +62,7 @@ class _BlasThreads:
 
 
 @cache
-def _linear_algebra() -> tuple[LibController, ...]:
+def _blas_libraries() -> tuple[LibController, ...]:
     """Return the BLAS libraries of NumPy and SciPy; cached, as the search takes milliseconds."""
     import scipy.linalg  # noqa: F401  # so that its library is found
 
@@ -78,8 +78,8 @@ def single_threaded_blas() -> Generator[int, None, None]:
     """
     with _BlasThreads.lock:
         if not _BlasThreads.users:
-            _BlasThreads.before = tuple([each.num_threads for each in _linear_algebra()])
-            for library in _linear_algebra():
+            _BlasThreads.before = tuple([each.num_threads for each in _blas_libraries()])
+            for library in _blas_libraries():
                 library.set_num_threads(1)
         _BlasThreads.users += 1
     try:
@@ -88,5 +88,5 @@ def single_threaded_blas() -> Generator[int, None, None]:
         with _BlasThreads.lock:
             _BlasThreads.users -= 1
             if not _BlasThreads.users:
-                for library, threads in zip(_linear_algebra(), _BlasThreads.before, strict=True):
+                for library, threads in zip(_blas_libraries(), _BlasThreads.before, strict=True):
                     library.set_num_threads(threads)

@@ -39,7 +39,13 @@ from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.exceptions import ConnectTimeoutError, NewConnectionError
 
 from foundation.clock import SYSTEM_TIME, TimeSource
-from foundation.errors import BrokerError, InputError, InvalidResponse, ResponseRejected, one_line
+from foundation.errors import (
+    BrokerError,
+    InputError,
+    InvalidResponse,
+    ResponseRejected,
+    to_one_line,
+)
 
 log = logging.getLogger(__name__)
 
@@ -48,7 +54,7 @@ Signer = Callable[[str, str], Mapping[str, str]]  # headers of a method and a pa
 
 MAX_PAUSE_SECONDS = 60.0  # longest pause that a venue may ask for, seconds
 LOGGED_WAIT_SECONDS = 5.0  # seconds from which a wait is logged with its reason
-_CHANCE = random.Random()  # own generator: the program's may be seeded
+_JITTER_RANDOM = random.Random()  # own generator: the program's may be seeded
 RETRIED_STATUSES = (429, 500, 502, 503, 504)  # statuses after which a read is repeated
 
 
@@ -58,7 +64,7 @@ class DeadlineGuard:
     def __init__(self, seconds: float) -> None:
         self._lock = threading.Lock()
         self._socket: socket.socket | None = None
-        self._timer = threading.Timer(seconds, self._end)
+        self._timer = threading.Timer(seconds, self._expire)
         self._timer.daemon = True
         self.is_expired = False
 
@@ -74,22 +80,22 @@ class DeadlineGuard:
         with self._lock:
             self._socket = connection
             if self.is_expired:
-                self._shut()
+                self._shut_down_socket()
 
-    def _end(self) -> None:
+    def _expire(self) -> None:
         with self._lock:
             self.is_expired = True
-            self._shut()
+            self._shut_down_socket()
 
-    def _shut(self) -> None:
+    def _shut_down_socket(self) -> None:
         if self._socket is not None:
             # It may have been closed, or never have been connected.
             with suppress(OSError):
                 self._socket.shutdown(socket.SHUT_RDWR)
 
 
-_WATCH: ContextVar[DeadlineGuard | None] = ContextVar("watch", default=None)
-_UNTIL: ContextVar[float] = ContextVar("until", default=math.inf)
+_CURRENT_GUARD: ContextVar[DeadlineGuard | None] = ContextVar("watch", default=None)
+_CURRENT_DEADLINE: ContextVar[float] = ContextVar("until", default=math.inf)
 
 
 @contextmanager
@@ -98,57 +104,57 @@ def time_limit(seconds: float) -> Iterator[None]:
 
     Shorter deadlines of single requests still apply.
     """
-    token = _UNTIL.set(min(_UNTIL.get(), time.monotonic() + seconds))
+    token = _CURRENT_DEADLINE.set(min(_CURRENT_DEADLINE.get(), time.monotonic() + seconds))
     try:
         yield
     finally:
-        _UNTIL.reset(token)
+        _CURRENT_DEADLINE.reset(token)
 
 
-def _time_left() -> float:
+def _seconds_left() -> float:
     """Return the seconds left of the `time_limit` in force; infinite without a limit."""
-    return _UNTIL.get() - time.monotonic()
+    return _CURRENT_DEADLINE.get() - time.monotonic()
 
 
-class _Guarded(HTTPConnection):
+class _GuardedConnection(HTTPConnection):
     """A connection that the guard of the current request can shut down."""
 
     def connect(self) -> None:
         super().connect()
-        self._guard()
+        self._guard_socket()
 
     def _tunnel(self) -> None:
         # A proxy's response to CONNECT is read while the connection is being made.
-        self._guard()
+        self._guard_socket()
         super()._tunnel()
         # A truncated status line can pass for a complete one.
-        watch = _WATCH.get()
+        watch = _CURRENT_GUARD.get()
         if watch is not None and watch.is_expired:
             raise TimeoutError("no complete response from the proxy")
 
     def request(self, *words: Any, **options: Any) -> None:
-        self._guard()
+        self._guard_socket()
         super().request(*words, **options)
 
-    def _guard(self) -> None:
-        watch = _WATCH.get()
+    def _guard_socket(self) -> None:
+        watch = _CURRENT_GUARD.get()
         if watch is not None:
             watch.guard(self.sock)
 
 
-class _GuardedTLS(_Guarded, HTTPSConnection):
+class _GuardedTLSConnection(_GuardedConnection, HTTPSConnection):
     pass
 
 
-class _Pool(HTTPConnectionPool):
-    ConnectionCls = _Guarded
+class _GuardedConnectionPool(HTTPConnectionPool):
+    ConnectionCls = _GuardedConnection
 
 
-class _PoolTLS(HTTPSConnectionPool):
-    ConnectionCls = _GuardedTLS
+class _GuardedTLSConnectionPool(HTTPSConnectionPool):
+    ConnectionCls = _GuardedTLSConnection
 
 
-_POOLS = {"http": _Pool, "https": _PoolTLS}
+_POOLS = {"http": _GuardedConnectionPool, "https": _GuardedTLSConnectionPool}
 
 
 class Transport(HTTPAdapter):
@@ -192,24 +198,24 @@ class Transport(HTTPAdapter):
         """
         reads = request.method == "GET"
         self._pace.wait()
-        whole = min(self._deadline, _time_left())
+        whole = min(self._deadline, _seconds_left())
         end = time.monotonic() + whole
         for attempt in range(1, self._attempts):
             try:
-                answer = self._attempt(request, end, whole, *words, **options)
+                answer = self._send_once(request, end, whole, *words, **options)
             except (ConnectionError, Timeout, ChunkedEncodingError) as error:
                 # A POST that timed out can have been accepted: a second would be another order.
-                if not (reads or _never_left(error)):
+                if not (reads or _is_unsent(error)):
                     raise
-                pause = _back_off(attempt)
-                if pause >= min(end - time.monotonic(), _time_left()):
+                pause = _backoff_seconds(attempt)
+                if pause >= min(end - time.monotonic(), _seconds_left()):
                     raise
             else:
                 if not reads or answer.status_code not in RETRIED_STATUSES:
                     return answer
                 asked = retry_after_seconds(answer.headers) or 0.0
-                pause = asked or _back_off(attempt)
-                if pause >= min(math.inf if asked else end - time.monotonic(), _time_left()):
+                pause = asked or _backoff_seconds(attempt)
+                if pause >= min(math.inf if asked else end - time.monotonic(), _seconds_left()):
                     return answer
                 if asked:
                     log_pause(asked, "the venue requested a pause (Retry-After)")
@@ -217,9 +223,9 @@ class Transport(HTTPAdapter):
             if pause:
                 self._pace.time.wait(pause)
             self._pace.wait()
-        return self._attempt(request, end, whole, *words, **options)
+        return self._send_once(request, end, whole, *words, **options)
 
-    def _attempt(
+    def _send_once(
         self, request: PreparedRequest, end: float, whole: float, *words: Any, **options: Any
     ) -> Response:
         """Send a request once.
@@ -228,7 +234,7 @@ class Transport(HTTPAdapter):
         whole: seconds from the first attempt to the deadline, for messages.
         """
         began = time.monotonic()
-        seconds = min(end - began, _time_left())
+        seconds = min(end - began, _seconds_left())
         if seconds <= 0:
             raise ReadTimeout("the time limit ended before the request", request=request)
         if self._signer is not None:
@@ -236,7 +242,7 @@ class Transport(HTTPAdapter):
             # last.
             request.headers.update(self._signer(request.method or "", request.path_url))
         watch = DeadlineGuard(seconds)
-        token = _WATCH.set(watch)
+        token = _CURRENT_GUARD.set(watch)
         late = ReadTimeout(f"no complete response within {whole:g} s", request=request)
         try:
             with watch:
@@ -248,8 +254,8 @@ class Transport(HTTPAdapter):
                 raise
             raise late from error
         finally:
-            _WATCH.reset(token)
-            _note_length(time.monotonic() - began, request)
+            _CURRENT_GUARD.reset(token)
+            _log_slow_request(time.monotonic() - began, request)
         # A response without a length ends where its connection does.
         if watch.is_expired:
             raise late
@@ -258,13 +264,17 @@ class Transport(HTTPAdapter):
                 "redirect refused; API keys are sent only to the configured address",
                 request=request,
             )
-        self._pace.observe(answer.headers)
+        self._pace.observe_headers(answer.headers)
         return answer
 
 
-def _back_off(attempt: int) -> float:
+def _backoff_seconds(attempt: int) -> float:
     """Return the seconds to wait after a failed attempt without a Retry-After header."""
-    return 0.0 if attempt == 1 else min(0.3 * 2 ** (attempt - 1) + _CHANCE.uniform(0, 0.3), 10.0)
+    return (
+        0.0
+        if attempt == 1
+        else min(0.3 * 2 ** (attempt - 1) + _JITTER_RANDOM.uniform(0, 0.3), 10.0)
+    )
 
 
 def retry_after_seconds(headers: Mapping[str, str]) -> float | None:
@@ -280,7 +290,7 @@ def retry_after_seconds(headers: Mapping[str, str]) -> float | None:
     return None if math.isnan(seconds) else min(max(seconds, 0.0), MAX_PAUSE_SECONDS)
 
 
-def _note_length(seconds: float, request: PreparedRequest) -> None:
+def _log_slow_request(seconds: float, request: PreparedRequest) -> None:
     """Log a request that took long. The path is omitted, because it may be secret."""
     if seconds >= LOGGED_WAIT_SECONDS:
         host = urlsplit(request.url or "").hostname
@@ -326,12 +336,12 @@ class RateLimiter:
                 if (seconds := self.delay()) <= 0:
                     self._sent.append(self.time.monotonic())
                     return
-            if seconds >= _time_left():
+            if seconds >= _seconds_left():
                 raise ReadTimeout("the time limit ended before the request")
             log_pause(seconds, "the venue's rate limit is reached")
             self.time.wait(seconds)
 
-    def observe(self, headers: Mapping[str, str]) -> None:
+    def observe_headers(self, headers: Mapping[str, str]) -> None:
         """Block requests until X-RateLimit-Reset if a response's X-RateLimit-Remaining is 0."""
         reset = headers.get("X-RateLimit-Reset", "")
         if headers.get("X-RateLimit-Remaining") == "0" and reset.isdecimal():
@@ -352,7 +362,7 @@ def shared_rate_limiter(address: str, limit: int | None) -> RateLimiter:
 
 
 @contextmanager
-def raise_broker_errors(request: str, redact: Callable[[str], str]) -> Iterator[None]:
+def translate_request_errors(request: str, redact: Callable[[str], str]) -> Iterator[None]:
     """Convert any error of a request in the block to a one-line error without secrets.
 
     The status of a response is not checked here: the caller raises an error for an error status
@@ -365,48 +375,50 @@ def raise_broker_errors(request: str, redact: Callable[[str], str]) -> Iterator[
     `InvalidResponse`.
     """
 
-    def failed(what: str, kind: type[BrokerError] = BrokerError) -> BrokerError:
+    def build_error(what: str, kind: type[BrokerError] = BrokerError) -> BrokerError:
         return kind(f"{redact(request)}: {what}")
 
     def first_line(error: Exception) -> str:
         text = str(error).strip()
-        return one_line(redact(text.splitlines()[0] if text else type(error).__name__))
+        return to_one_line(redact(text.splitlines()[0] if text else type(error).__name__))
 
     try:
         yield
     except JSONDecodeError as error:
-        raise failed(f"invalid response: not JSON: {first_line(error)}") from None
+        raise build_error(f"invalid response: not JSON: {first_line(error)}") from None
     except RequestException as error:
         # Redacted before it is cut: a part of a cut key would remain.
-        raise failed(f"no response: {one_line(redact(connection_error_text(error)))}") from None
+        raise build_error(
+            f"no response: {to_one_line(redact(format_connection_error(error)))}"
+        ) from None
     except RecursionError:
-        raise failed("invalid response: JSON is nested too deeply") from None
+        raise build_error("invalid response: JSON is nested too deeply") from None
     except InvalidResponse as error:
-        raise failed(str(InvalidResponse(redact(error.why))), ResponseRejected) from None
+        raise build_error(str(InvalidResponse(redact(error.why))), ResponseRejected) from None
     except (ValueError, KeyError, TypeError, AttributeError, ArithmeticError) as error:
         if isinstance(error, InputError):
             raise
-        raise failed(f"invalid response: {first_line(error)}") from None
+        raise build_error(f"invalid response: {first_line(error)}") from None
 
 
-def connection_error_text(error: RequestException) -> str:
+def format_connection_error(error: RequestException) -> str:
     """Return the host and the root cause of a request that got no response."""
     host = urlsplit(getattr(error.request, "url", None) or "").netloc or "the address"
     cause: BaseException = error
     # The libraries store a cause in the arguments of their errors.
-    while inner := _inner(cause):
+    while inner := _inner_exception(cause):
         cause = inner
     return f"{host.rpartition('@')[2]}: {str(cause) or type(cause).__name__}"
 
 
-def _never_left(error: BaseException) -> bool:
+def _is_unsent(error: BaseException) -> bool:
     """Return whether no connection was made, so that the venue cannot have received the request."""
     cause: BaseException | None = error
     while cause is not None and not isinstance(cause, (ConnectTimeoutError, NewConnectionError)):
-        cause = _inner(cause)
+        cause = _inner_exception(cause)
     return cause is not None
 
 
-def _inner(error: BaseException) -> BaseException | None:
+def _inner_exception(error: BaseException) -> BaseException | None:
     causes = (getattr(error, "reason", None), *error.args, error.__cause__)
     return next((each for each in causes if isinstance(each, BaseException)), None)

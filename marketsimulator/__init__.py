@@ -10,7 +10,7 @@ from foundation.cli import Command
 if TYPE_CHECKING:
     from marketsimulator.account.broker import SimulatedBroker as SimulatedBroker
     from marketsimulator.backtest import run_backtest as run_backtest
-    from marketsimulator.results.summary import Results as Results
+    from marketsimulator.results.summary import BacktestResults as BacktestResults
     from marketsimulator.results.track_record import TrackRecord as TrackRecord
     from marketsimulator.settings import BacktestSettings as BacktestSettings
     from marketsimulator.weight_replay import ReplayResult as ReplayResult

@@ -36,8 +36,8 @@ from marketsimulator.venue.market_data import bars_page, latest_bars, latest_tra
 from marketsimulator.venue.options import ASSET_STATES, contracts_response
 from marketsimulator.venue.portfolio_history import extended_hours, portfolio_history
 from marketsimulator.venue.request import (
-    Refused,
     Request,
+    RequestRefused,
     Response,
     Route,
     query_choice,
@@ -47,11 +47,11 @@ from marketsimulator.venue.request import (
 from marketsimulator.venue.server import PracticeServer
 from marketsimulator.venue.serving import ServerOptions, ServingParser, serve
 from marketsimulator.venue.stocks import ASSET_FLAGS, Venue
-from marketsimulator.venue.tickets import derive_id, format_timestamp, quantity_text
-from trainingdata.instants import new_york_minutes, parse_date, parse_instant, time_text
+from marketsimulator.venue.tickets import derive_id, format_quantity, format_timestamp
+from trainingdata.instants import format_time_of_day, new_york_minutes, parse_date, parse_instant
 from trainingdata.instruments import instrument, is_crypto, venue_spelling
 from trainingdata.market import Market
-from trainingdata.sessions import calendar, in_session, session_on
+from trainingdata.sessions import calendar, is_in_session, session_on
 
 MAX_ORDERS_LISTED = 500  # in one response
 ASSET_CLASSES = ("us_equity", "us_option", "crypto")
@@ -70,7 +70,7 @@ class AlpacaServer(PracticeServer):
     def routes(self) -> list[Route]:
         """Return the API's routes: account, orders, positions, assets, calendar and prices."""
         venue = self.venue
-        find = venue.record.order_by_venue_id
+        find = venue.record.order_by_venue_order_id
         return [
             Route("GET", "/v2/account", lambda _: account_response(venue)),
             Route(
@@ -79,7 +79,7 @@ class AlpacaServer(PracticeServer):
                 lambda asked: activities_response(venue, asked.query),
             ),
             Route("GET", "/v2/account/configurations", lambda _: configurations_response(venue)),
-            Route("GET", "/v2/account/portfolio/history", self._portfolio_history),
+            Route("GET", "/v2/account/portfolio/history", self._get_portfolio_history),
             Route("GET", "/v2/positions", lambda _: positions_response(venue)),
             Route("GET", "/v2/positions/{symbol:.+}", self._position),
             Route("GET", "/v2/clock", self._clock),
@@ -95,7 +95,7 @@ class AlpacaServer(PracticeServer):
             Route("GET", "/v2/assets/{symbol:.+}", self._asset),
             Route("GET", "/v2/orders", self._orders),
             Route("POST", "/v2/orders", self._submit),
-            Route("GET", "/v2/orders:by_client_order_id", self._order_of_client),
+            Route("GET", "/v2/orders:by_client_order_id", self._get_order_by_client_id),
             Route("GET", "/v2/orders/{number}", self._order),
             Route(
                 "DELETE",
@@ -103,7 +103,7 @@ class AlpacaServer(PracticeServer):
                 lambda asked: venue.cancel(find(asked.path_parameters["number"])),
                 status=204,
             ),
-            Route("GET", "/v1beta1/options/quotes/latest", self._option_quotes),
+            Route("GET", "/v1beta1/options/quotes/latest", self._get_option_quotes),
             *self._prices("/v2/stocks/bars", "/v2/stocks/bars/latest", "/v2/stocks/trades/latest"),
             *self._prices(
                 "/v1beta3/crypto/us/bars",
@@ -115,8 +115,8 @@ class AlpacaServer(PracticeServer):
     def control_routes(self) -> list[Route]:
         """Return the control routes for delayed listing of activities and for asset permissions."""
         return [
-            Route("POST", "activities", self._list_activities_late),
-            Route("POST", "assets", self._flag_asset),
+            Route("POST", "activities", self._delay_activities),
+            Route("POST", "assets", self._set_asset_flags),
         ]
 
     def authentication_failure(self, request: Request) -> str | None:
@@ -163,7 +163,7 @@ class AlpacaServer(PracticeServer):
         ]
 
     def _clock(self, asked: Request) -> Response:
-        skew = self.faults.take(asked, "skew")
+        skew = self.faults.consume_fault(asked, "skew")
         return clock_response(self.now() + np.timedelta64(int(skew.seconds) if skew else 0, "s"))
 
     def _position(self, asked: Request) -> Response:
@@ -171,9 +171,9 @@ class AlpacaServer(PracticeServer):
         for position in positions_response(self.venue):
             if name in (position["symbol"], position["asset_id"]):
                 return position
-        raise Refused(404, None, f"position does not exist for {name[:40]}")
+        raise RequestRefused(404, None, f"position does not exist for {name[:40]}")
 
-    def _portfolio_history(self, asked: Request) -> Response:
+    def _get_portfolio_history(self, asked: Request) -> Response:
         venue = self.venue
         equities = [*venue.equities, (venue.now, venue.equity)]
         return portfolio_history(equities, venue.settings.capital, asked.query)
@@ -191,7 +191,7 @@ class AlpacaServer(PracticeServer):
     def _asset(self, asked: Request) -> Response:
         symbol = instrument(asked.path_parameters["symbol"]).symbol
         if symbol not in self.venue.market.bars.symbols:
-            raise Refused(404, None, f"asset not found for {symbol}")
+            raise RequestRefused(404, None, f"asset not found for {symbol}")
         return asset_response(self.venue, symbol)
 
     def _orders(self, asked: Request) -> list[Response]:
@@ -212,21 +212,21 @@ class AlpacaServer(PracticeServer):
         request = asked.json_object()
         return self.apply_state_fault(self.venue.submit(request, **self.order_faults(asked)), asked)
 
-    def _order_of_client(self, asked: Request) -> Response:
+    def _get_order_by_client_id(self, asked: Request) -> Response:
         order = self.venue.record.order_by_client_id(asked.query.get("client_order_id", ""))
         return self.apply_state_fault(order.to_response(), asked)
 
     def _order(self, asked: Request) -> Response:
-        order = self.venue.record.order_by_venue_id(asked.path_parameters["number"])
+        order = self.venue.record.order_by_venue_order_id(asked.path_parameters["number"])
         return self.apply_state_fault(order.to_response(nested=_is_nested(asked)), asked)
 
-    def _option_quotes(self, asked: Request) -> Response:
+    def _get_option_quotes(self, asked: Request) -> Response:
         refuse_unknown_keys(asked.query, "symbols", "feed")
         query_choice(asked.query, "feed", ("indicative", "opra"))
         names = [name for name in asked.query.get("symbols", "").split(",") if name]
         return {"quotes": self.venue.options.quotes(names, self.now())}
 
-    def _list_activities_late(self, asked: Request) -> None:
+    def _delay_activities(self, asked: Request) -> None:
         """Delay the listing of kinds of activities: {"late": ["OPEXP", "SPLIT"]}.
 
         Later activities of these kinds are listed from the next session open on. An empty list ends
@@ -234,10 +234,12 @@ class AlpacaServer(PracticeServer):
         """
         kinds = asked.json_object().get("late")
         if not (isinstance(kinds, list) and all(isinstance(kind, str) for kind in kinds)):
-            raise Refused(422, None, 'late: expected a list of activity types, such as ["OPEXP"]')
+            raise RequestRefused(
+                422, None, 'late: expected a list of activity types, such as ["OPEXP"]'
+            )
         self.venue.record.delay_listing(kinds)
 
-    def _flag_asset(self, asked: Request) -> None:
+    def _set_asset_flags(self, asked: Request) -> None:
         """Set an asset's permissions: {"symbol": "NVDA", "tradable": false, "shortable": false, …}.
 
         "halted": true halts trading in the asset, so that its orders wait.
@@ -254,13 +256,13 @@ class AlpacaServer(PracticeServer):
             needed = (
                 f"expected a symbol of this venue, and true or false for any of {names}, halted"
             )
-            raise Refused(422, None, needed)
+            raise RequestRefused(422, None, needed)
         if "halted" in flags:
             self.venue.set_halted(symbol, flags.pop("halted"))
         self.venue.flags[symbol] = {**self.venue.flags.get(symbol, {}), **flags}
 
 
-def warm_up(settings: VenueSettings, market: Market) -> None:
+def warm_up_venue(settings: VenueSettings, market: Market) -> None:
     """Compile the venue's functions by making a few trades on a temporary venue.
 
     Without this, a client's first request would time out, because compilation takes a minute.
@@ -269,7 +271,7 @@ def warm_up(settings: VenueSettings, market: Market) -> None:
     shared = {"side": "buy", "qty": "1", "type": "market", "time_in_force": "gtc"}
     for symbol in market.bars.symbols:
         # A refused order compiles the checks.
-        with suppress(Refused):
+        with suppress(RequestRefused):
             venue.submit({"symbol": venue_spelling(symbol), **shared})
     venue.advance(market.start_row + WARM_UP_INSTANTS)
 
@@ -335,8 +337,8 @@ def positions_response(venue: Venue) -> list[Response]:
                 "exchange": exchange_of(symbol),
                 "asset_class": "crypto" if coin else "us_equity",
                 "asset_marginable": not coin,
-                "qty": quantity_text(quantity),
-                "qty_available": quantity_text(available),
+                "qty": format_quantity(quantity),
+                "qty_available": format_quantity(available),
                 "side": "long" if quantity > 0 else "short",
                 "current_price": repr(price),
                 **venue.entries.profit_fields(symbol, float(quantity), price, entry),
@@ -369,7 +371,7 @@ def clock_response(now: np.datetime64) -> Response:
     """Return the response of `GET /v2/clock`."""
     days = calendar()
     current = int(np.searchsorted(days.closes, now, side="right"))
-    opened = bool(in_session(np.array([now]))[0])
+    opened = bool(is_in_session(np.array([now]))[0])
     following = current + 1 if opened else current
     return {
         "timestamp": format_timestamp(now),
@@ -397,7 +399,7 @@ def calendar_response(query: Mapping[str, str]) -> list[Response]:
     by = dates if kind == "TRADING" else settled
     first, last = (_query_date(query, name, by[k]) for name, k in (("start", 0), ("end", -1)))
     rows = np.flatnonzero((by >= first) & (by <= last))
-    return [_session_answer(dates[k], settled[k]) for k in rows.tolist()]
+    return [_session_response(dates[k], settled[k]) for k in rows.tolist()]
 
 
 def configurations_response(venue: Venue) -> Response:
@@ -457,7 +459,7 @@ class AlpacaServerSettings:
     def build_server(self) -> tuple[AlpacaServer, str]:
         """Build the server; return it with a description of its market for the log."""
         market = self.venue.market()
-        warm_up(self.venue, market)
+        warm_up_venue(self.venue, market)
         server = AlpacaServer(Venue(self.venue, market), self.server_options.speed)
         return (
             server,
@@ -500,11 +502,11 @@ def _query_date(query: Mapping[str, str], name: str, default: np.datetime64) -> 
     return parse_date(text[:10]) if "T" in text else parse_date(text)
 
 
-def _session_answer(date: np.datetime64, settled: np.datetime64) -> Response:
+def _session_response(date: np.datetime64, settled: np.datetime64) -> Response:
     session = session_on(date)
     assert session is not None
     ends = np.array([session.opens, session.closes, *extended_hours(session)])
-    opens, closes, first, last = map(time_text, new_york_minutes(ends).tolist())
+    opens, closes, first, last = map(format_time_of_day, new_york_minutes(ends).tolist())
     return {
         "date": str(date),
         "open": opens,

@@ -26,17 +26,17 @@ from execution.decision.decision import Decision
 from forecasting.forecast import Progress, no_progress
 from foundation.cli import Result
 from foundation.compose import compose_config
-from foundation.errors import InputError, invalid_choice
+from foundation.errors import InputError, invalid_choice_error
 from foundation.tables import Table
 from marketsimulator.results.counterfactuals import delist_after, scramble_bars, truncate_bars
 from marketsimulator.run_result import Run
 from marketsimulator.runs.simulate import simulate_trading
 from marketsimulator.settings import BacktestSettings
-from trainingdata.instants import utc_text
+from trainingdata.instants import format_utc
 from trainingdata.market import Market
 
 AUDITS = ("look_ahead", "begin")
-REMOVED_AUDITS = {
+COUNTERFACTUAL_BY_REMOVED_AUDIT = {
     "lag": "[lag]",
     "costs": "[costs]",
     "forecast": "[shuffled]",
@@ -72,7 +72,7 @@ def audit_windows(market: Market) -> Iterator[tuple[np.datetime64, Market]]:
     if first == last:
         raise InputError(
             "start, end: the audit needs at least two bars in the window, but the only"
-            f" one closes at {utc_text(bars.last_instant)}; choose an earlier start or"
+            f" one closes at {format_utc(bars.last_instant)}; choose an earlier start or"
             " a later end"
         )
     for row in np.unique(np.linspace(first, last - 1, AUDIT_INSTANTS + 2).astype(int)[1:-1]):
@@ -120,7 +120,7 @@ def check_history_start(
     for done, (cut, window) in enumerate(audit_windows(market), 1):
         later = window.bars.slice_rows(window.start_row // 2, len(window.bars.times))
         truth, other = (_run_window(settings, each) for each in (window, window.with_bars(later)))
-        since = f"bars from {utc_text(later.times[0])}"
+        since = f"bars from {format_utc(later.times[0])}"
         probes.append(AuditCheck(cut, since, *_first_difference(truth, other, cut)))
         progress("instants", done, AUDIT_INSTANTS)
     return probes
@@ -165,12 +165,12 @@ def _decision_difference(before: Decision, after: Decision) -> str:
         for name, true_value in parts[0].items():
             value = parts[1][name]
             if name != "rationale" and repr(true_value) != repr(value):
-                at = utc_text(before.at)
+                at = format_utc(before.at)
                 return f"{at} {true_choice.symbol}: {name} {true_value} became {value}"
-    return f"{utc_text(min(before.at, after.at))}: the deciding symbols or the account changed"
+    return f"{format_utc(min(before.at, after.at))}: the deciding symbols or the account changed"
 
 
-def _result(question: str, probes: Sequence[AuditCheck]) -> Result:
+def _audit_result(question: str, probes: Sequence[AuditCheck]) -> Result:
     """Return the verdict and the table of checks; exit code 1 if future bars changed a decision.
 
     question: name of the audit.
@@ -178,7 +178,7 @@ def _result(question: str, probes: Sequence[AuditCheck]) -> Result:
     headings = ("decisions until", "changed bars", "decisions", "first change")
     rows = [
         (
-            utc_text(probe.cutoff),
+            format_utc(probe.cutoff),
             probe.bar_change,
             str(probe.compared_decisions),
             probe.first_difference or "none",
@@ -207,14 +207,14 @@ def parse_arguments(words: Sequence[str]) -> tuple[AuditSettings, None]:
     The second element is the output folder of other commands; an audit writes none.
     """
     name = words[0] if words else ""
-    if name in REMOVED_AUDITS:
+    if name in COUNTERFACTUAL_BY_REMOVED_AUDIT:
         raise InputError(
             f"audit: {name} is not an audit; it is a counterfactual of compare: run python -m"
             " marketsimulator.compare 'strategies=[kelly_50]'"
-            f" 'counterfactuals={REMOVED_AUDITS[name]}' with the same settings"
+            f" 'counterfactuals={COUNTERFACTUAL_BY_REMOVED_AUDIT[name]}' with the same settings"
         )
     if name not in AUDITS:
-        raise invalid_choice("audit", name, AUDITS)
+        raise invalid_choice_error("audit", name, AUDITS)
     # An audit is not a trial: it leaves nothing in the ledger.
     config = compose_config("backtest", ["output=none", "trials=null", *words[1:]])
     settings = BacktestSettings.from_config(config)
@@ -230,6 +230,6 @@ def run(settings: AuditSettings, progress: Progress) -> Result:
     """Run the audit and return its result."""
     market = settings.backtest.market()
     ask = check_look_ahead if settings.audit == "look_ahead" else check_history_start
-    result = _result(settings.audit, ask(settings.backtest, market, progress))
+    result = _audit_result(settings.audit, ask(settings.backtest, market, progress))
     source = f"{market.bars.source}; {', '.join(market.bars.symbols)}"
     return replace(result, sentences=[*result.sentences, source])

@@ -19,37 +19,37 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from forecasting.forecast import Progress, mark_as_look_ahead, no_progress
-from forecasting.settings import computation_device_text
+from forecasting.settings import format_computation_device
 from foundation.cli import Result
 from foundation.compiled import compile_in_background
 from foundation.console import open_terminal, print_parts
 from foundation.errors import InputError
 from marketsimulator.results.benchmark import read_benchmark
 from marketsimulator.results.forecast_outcomes import contains_future
-from marketsimulator.results.remarks import doubt_remarks
+from marketsimulator.results.remarks import data_warning_remarks
 from marketsimulator.results.report import result_files, terminal_parts
-from marketsimulator.results.summary import Results, run_baselines
+from marketsimulator.results.summary import BacktestResults, run_baselines
 from marketsimulator.results.trials import NO_LEDGER_NOTE, check_ledger, record_trials
 from marketsimulator.runs.simulate import simulate_trading
 from marketsimulator.settings import BacktestSettings
 from trainingdata.bars import Bars
 from trainingdata.correlation import CachedCorrelations
 from trainingdata.coverage import coverage_report
-from trainingdata.instants import utc_text
+from trainingdata.instants import format_utc
 from trainingdata.market import Market
 
 log = logging.getLogger("marketsimulator")
 
 
-def _nothing(_: Market) -> None:
+def _ignore_market(_: Market) -> None:
     """Ignore the market; the default of `show`."""
 
 
 def run_backtest(
     settings: BacktestSettings,
     progress: Progress = no_progress,
-    show: Callable[[Market], object] = _nothing,
-) -> Results:
+    show: Callable[[Market], object] = _ignore_market,
+) -> BacktestResults:
     """Run the configured trader, the same trader without forecasts, and buy and hold.
 
     The lead over the no-forecast baseline measures the value of the forecast; the lead over buy and
@@ -84,10 +84,16 @@ def run_backtest(
         coarse_run = simulate_trading(settings, coarse_market, name, decider, progress)
     comparisons = run_baselines(settings, trader, market, progress)
     seconds = time.monotonic() - began
-    results = Results(
-        settings, market, main, comparisons, seconds, coarse_run=coarse_run, benchmark=benchmark
+    results = BacktestResults(
+        settings,
+        market,
+        main,
+        comparisons,
+        seconds,
+        decision_bar_run=coarse_run,
+        benchmark=benchmark,
     )
-    return _entered(replace(results, computed_on_text=computation_device_text(forecaster)))
+    return _record_trial(replace(results, computed_on_text=format_computation_device(forecaster)))
 
 
 def _check_context(settings: BacktestSettings, bars: Bars) -> None:
@@ -96,7 +102,7 @@ def _check_context(settings: BacktestSettings, bars: Bars) -> None:
     if bars.mask.sum(axis=1).max() < context:
         first, last = settings.run_window(bars)
         raise InputError(
-            f"no decision is possible between {utc_text(first)} and {utc_text(last)}: no symbol"
+            f"no decision is possible between {format_utc(first)} and {format_utc(last)}: no symbol"
             f" has the {context} bars that forecaster.context_length requires; load earlier"
             " bars or reduce it"
         )
@@ -106,23 +112,23 @@ def run(settings: BacktestSettings, progress: Progress) -> Result:
     """Run a backtest; return its terminal output and the files of its report."""
     console = open_terminal()
 
-    def show(market: Market) -> None:
+    def print_coverage(market: Market) -> None:
         bars, doubts = market.bars, market.data_warnings
         print_parts(console, coverage_report(bars, settings.start, settings.end, doubts))
 
     with compile_in_background(
         "marketsimulator.rehearsal", cached_module="marketsimulator.runs.compiled_instants"
     ):
-        results = run_backtest(settings, progress, show)
+        results = run_backtest(settings, progress, print_coverage)
     summary = results.summary()
     parts, sentences = terminal_parts(summary, results.elapsed_seconds)
     # The first lines have printed these warnings; the page and `summary.json` repeat them.
-    shown = doubt_remarks(results.market.data_warnings)
+    shown = data_warning_remarks(results.market.data_warnings)
     sentences = [sentence for sentence in sentences if sentence not in shown]
     return Result(parts, sentences, result_files(results, summary))
 
 
-def _entered(results: Results) -> Results:
+def _record_trial(results: BacktestResults) -> BacktestResults:
     """Record the run in the trial ledger; return the results with the statistics of all trials.
 
     If the ledger cannot be written, the run is kept, and a remark replaces the statistics.

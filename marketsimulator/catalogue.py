@@ -18,8 +18,8 @@ from collections.abc import Mapping, Sequence
 
 from foundation.cli import FlagParser, Result
 from foundation.compose import CONFIGS
-from foundation.errors import InputError, closest_choices, did_you_mean
-from foundation.plugin import ENTRY_POINT_KINDS, TARGET, entry_point_names
+from foundation.errors import InputError, closest_choices, format_suggestion
+from foundation.plugin import ENTRY_POINT_KINDS, HYDRA_TARGET_KEY, entry_point_names
 from foundation.schemas import all_settings
 
 STRATEGIES: Mapping[str, str] = {
@@ -67,7 +67,7 @@ def catalogue(topic: str) -> dict[str, str]:
         lines = {path.stem: path.read_text(encoding="utf-8").splitlines()[1] for path in files}
         entries = {name: line.removeprefix("# ").removesuffix(".") for name, line in lines.items()}
     for name in entry_point_names(ENTRY_POINT_KINDS[group]):
-        entries[name] = f"from an installed package: {group}.{TARGET}={name}"
+        entries[name] = f"from an installed package: {group}.{HYDRA_TARGET_KEY}={name}"
     return entries
 
 
@@ -92,7 +92,9 @@ def run(settings: Namespace) -> Result:
     names = matching(settings.word, entries)
     if not names:
         by_word = {name.rpartition(".")[2]: name for name in reversed(entries)}
-        hint = did_you_mean([by_word[each] for each in closest_choices(settings.word, [*by_word])])
+        hint = format_suggestion(
+            [by_word[each] for each in closest_choices(settings.word, [*by_word])]
+        )
         raise InputError(
             f"{settings.topic}: no name or description contains {settings.word!r}{hint}"
         )

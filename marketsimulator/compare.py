@@ -40,18 +40,18 @@ from foundation.cli import Result
 from foundation.errors import InputError
 from foundation.plugin import allow_import, is_plugin
 from foundation.settings import settings_from_config, with_changes
-from marketsimulator.results.belief_tables import BeliefTables
+from marketsimulator.results.belief_tables import BeliefTableCache
 from marketsimulator.results.comparison import Comparison, compare_records, table_rows
 from marketsimulator.results.counterfactuals import UNCHANGED, Counterfactual, build_counterfactuals
 from marketsimulator.results.figures import account_figures
-from marketsimulator.results.remarks import doubt_remarks
+from marketsimulator.results.remarks import data_warning_remarks
 from marketsimulator.results.run_folder import SUMMARY_FILE
 from marketsimulator.results.run_record import (
     RunRecord,
     find_run_folders,
-    flat_settings,
+    flatten_settings,
+    format_setting_value,
     read_run,
-    value_text,
 )
 from marketsimulator.results.trial_identity import data_hash, make_trial
 from marketsimulator.results.trials import (
@@ -67,7 +67,7 @@ from trainingdata.market import Market
 STRATEGY_KEY = "sizing.strategy"
 FRACTION_KEY = "sizing.fraction"
 # Settings that all variants share: another panel is another comparison.
-PANEL_KEYS = (
+SHARED_SETTING_KEYS = (
     *("data", "symbols", "start", "end", "days", "timeframe", "fill", "increments", "seed"),
     *("trials", "output", "order_tag"),
 )
@@ -97,7 +97,7 @@ def compare(
     progress: progress callback, for forecasts and for variants.
     """
     kept = [read_run(path) for path in find_run_folders(runs)]
-    variants = _variants(settings, strategies, vary or {})
+    variants = _expand_variants(settings, strategies, vary or {})
     cases = [UNCHANGED, *build_counterfactuals(counterfactual_kinds, settings.seed)]
     if not (kept or variants):
         raise InputError("strategies: the list is empty; name at least one strategy")
@@ -113,12 +113,12 @@ def compare(
         raise InputError(f"vary: two variants have the same name {twice[0]}; remove one of them")
     check_ledger(settings.trials)
     market = settings.market()
-    made = _records(variants, names, market, cases, ray, progress)
+    made = _run_variants(variants, names, market, cases, ray, progress)
     found = pd.DataFrame([record.summary for record in made[: len(variants)]])
     forecasters = [record.summary["forecaster"] for record in made[: len(variants)]]
-    trials = _recorded(settings, variants, forecasters, found, market)
+    trials = _record_trials(settings, variants, forecasters, found, market)
     notes = [
-        *doubt_remarks(market.data_warnings),
+        *data_warning_remarks(market.data_warnings),
         *([TRIALS_OFF_NOTE] if settings.trials is None else []),
     ]
     tried = [record for record in kept if record.is_trial]
@@ -128,12 +128,12 @@ def compare(
     return compare_records([*kept, *made], trials, notes, seed=settings.seed)
 
 
-def _variants(
+def _expand_variants(
     settings: BacktestSettings, strategies: Sequence[str], vary: Mapping[str, Sequence[Any]]
 ) -> Variants:
     """Return all combinations of strategies and varied values, each with its complete settings."""
     for name, values in vary.items():
-        if name.partition(".")[0] in PANEL_KEYS:
+        if name.partition(".")[0] in SHARED_SETTING_KEYS:
             raise InputError(
                 f"vary.{name}: cannot be varied, because all variants share it; start a"
                 " separate run for each value"
@@ -153,7 +153,7 @@ def _variants(
     return [(variation, with_changes(settings, variation)) for variation in rows]
 
 
-def _recorded(
+def _record_trials(
     settings: BacktestSettings,
     variants: Sequence[tuple[Variation, BacktestSettings]],
     forecasters: Sequence[str],
@@ -193,11 +193,13 @@ def _recorded(
 def _variant_name(variation: Variation, variant: BacktestSettings) -> str:
     """Return the name of a variant: its strategy and Kelly fraction, then the varied settings."""
     named = (STRATEGY_KEY, FRACTION_KEY)
-    changes = [f"{k}={value_text(value)}" for k, value in variation.items() if k not in named]
+    changes = [
+        f"{k}={format_setting_value(value)}" for k, value in variation.items() if k not in named
+    ]
     return " ".join([variant.sizing.label, *changes])
 
 
-def _records(
+def _run_variants(
     variants: Variants,
     names: Sequence[str],
     market: Market,
@@ -214,8 +216,8 @@ def _records(
     found: dict[tuple[str, int], VariantOutcome] = {}
     forecasters: dict[int, str] = {}
     every = len(variants) * len(cases)
-    tables = BeliefTables(market, progress)
-    for beliefs, members, forecaster in tables.groups([variant for _, variant in variants]):
+    tables = BeliefTableCache(market, progress)
+    for beliefs, members, forecaster in tables.group_variants([variant for _, variant in variants]):
         forecasters |= dict.fromkeys(members, forecaster)
         for case in cases:
             chosen = [case.change_settings(variants[k][1]) for k in members]
@@ -247,7 +249,10 @@ def _records(
                 "symbols": list(bars.symbols),
                 "trials": None,
             },
-            settings={**flat_settings(asdict(variant)), "counterfactual": case.name_suffix or None},
+            settings={
+                **flatten_settings(asdict(variant)),
+                "counterfactual": case.name_suffix or None,
+            },
             at=bars.times,
             equity=found[case.name_suffix, k].equity,
         )
@@ -312,6 +317,6 @@ def run(settings: ComparisonSettings, progress: Progress) -> Result:
     return Result(
         [found.verdict.claim, found.terminal_table()],
         found.sentences(),
-        found.files(),
+        found.file_writers(),
         document=found.summary(),
     )

@@ -43,7 +43,7 @@ from execution.live.settings import LiveSettings
 from execution.orders.account_snapshot import AccountSnapshot
 from execution.orders.orders import Fill, parse_order_prefix
 from forecasting.forecast import Progress, no_progress
-from forecasting.settings import computation_device_text
+from forecasting.settings import format_computation_device
 from foundation.cli import Result
 from foundation.compose import compose_config
 from foundation.decimals import ZERO_FRACTION
@@ -52,7 +52,7 @@ from foundation.files import resolve_output
 from foundation.settings import settings_from_config
 from marketsimulator.account.broker import SimulatedBroker
 from marketsimulator.results.benchmark import read_benchmark
-from marketsimulator.results.drift.decisions import compare_decisions, journaled_account
+from marketsimulator.results.drift.decisions import compare_decisions, rebuild_account
 from marketsimulator.results.drift.orders import (
     UncomparedCounts,
     compare_orders,
@@ -62,9 +62,9 @@ from marketsimulator.results.drift.orders import (
 from marketsimulator.results.drift.report import Drift, drift_json, drift_parts
 from marketsimulator.results.drift.terms import (
     DriftSide,
-    compared_account,
+    build_drift_side,
+    compare_profits,
     exact_account_of,
-    profit_terms,
 )
 from marketsimulator.results.journal_record import (
     ExactAccount,
@@ -74,18 +74,18 @@ from marketsimulator.results.journal_record import (
 )
 from marketsimulator.results.report import result_files
 from marketsimulator.results.run_record import LIVE_TITLE
-from marketsimulator.results.summary import Results, run_baselines
+from marketsimulator.results.summary import BacktestResults, run_baselines
 from marketsimulator.run_result import InitialPosition, Run
 from marketsimulator.runs.simulate import simulate_stepwise
 from marketsimulator.settings import BacktestSettings, DriftOptions
 from trainingdata.bars import Bars, build_panel, last_closes_by_symbol
-from trainingdata.instants import history_start, utc_text
+from trainingdata.instants import format_utc, history_start
 from trainingdata.instruments import AssetClass
 from trainingdata.market import Market
 from trainingdata.source import DataSettings
 
 DRIFT_FILE = "drift.json"
-LIVE_NOT_A_TRIAL = (
+LIVE_ACCOUNT_NOTE = (
     "A live account is not a trial, so earlier variants are not counted. Costs are the fees"
     " that the venue reports; spreads are included in fill prices."
 )
@@ -133,7 +133,7 @@ class DriftSettings:
         return cls(Path(words.journal).expanduser(), live.effective_history_days, simulation)
 
 
-class _Witness:
+class _RecordingDecider:
     """Decider that wraps another one and records the account before its last decision.
 
     It makes no decision after the instant `until`.
@@ -164,20 +164,21 @@ class _Witness:
 class LiveSimulation:
     """A live account, and the simulation of the same account over the same period.
 
-    journal: path of the journal.
-    record: content of the journal.
+    journal_path: path of the journal.
+    journal_record: content of the journal.
     start_account, end_account: first and last account snapshot of the comparison.
     simulation_settings: settings of the simulation.
     market: bars that the live run knew, and bars with which its orders are matched.
     trader: trader of the simulation.
     simulated_run: simulated run; it starts with the account of the first live decision.
     simulated_side: simulated account up to the last live snapshot.
-    decided_at: decision instant of each simulated order sent before that snapshot, by order id.
+    decided_at_by_order_id: decision instant of each simulated order sent before that snapshot, by
+        order id.
     live_run: run of the live account, with the figures that its venue reports.
     """
 
-    journal: Path
-    record: JournalRecord
+    journal_path: Path
+    journal_record: JournalRecord
     start_account: ExactAccount
     end_account: ExactAccount
     simulation_settings: BacktestSettings
@@ -185,7 +186,7 @@ class LiveSimulation:
     trader: Trader
     simulated_run: Run
     simulated_side: DriftSide
-    decided_at: Mapping[str, np.datetime64]
+    decided_at_by_order_id: Mapping[str, np.datetime64]
     live_run: Run
 
     @classmethod
@@ -200,10 +201,10 @@ class LiveSimulation:
         _refuse_other_names(record, simulation)
         bars = simulation.load_bars()
         start = record.first_account()
-        end = record.last_covered_account(lambda at: is_covered(bars, at))
+        end = record.last_covered_account(lambda at: has_all_bars_until(bars, at))
         if end.at == start.at and len(record.decisions) > 1:
             raise InputError(
-                f"data.dir: the bars ({bars.source}) end at {utc_text(bars.last_instant)},"
+                f"data.dir: the bars ({bars.source}) end at {format_utc(bars.last_instant)},"
                 f" before the orders of the first decision could fill; {LIVE_BARS_HINT}"
             )
         decided = record.decisions[0].at
@@ -211,7 +212,7 @@ class LiveSimulation:
         market = _market_between(simulation.data, bars, decided, since, end.at)
         forecaster = simulation.forecaster.build(bars.symbols)
         trader = simulation.build_trader(forecaster).with_beliefs(market, progress)
-        simulated = _simulated(simulation, market, trader, record, end, progress)
+        simulated = _simulate_account(simulation, market, trader, record, end, progress)
         live = record.build_run(forecaster.name, start, end, bars.symbols)
         parts = settings.journal, record, start, end, simulation, market, trader
         return cls(*parts, *simulated, live)
@@ -219,29 +220,31 @@ class LiveSimulation:
 
 def measure_drift(simulation: LiveSimulation, progress: Progress = no_progress) -> Drift:
     """Compare decisions, orders and profit of the live account with those of its simulation."""
-    record, start, end = simulation.record, simulation.start_account, simulation.end_account
+    record, start, end = simulation.journal_record, simulation.start_account, simulation.end_account
     simulated = simulation.simulated_side
     bars = simulation.market.bars
     meant = planned_orders(record, TRADE_JOB, start.at, end.at)
     transfers = record.net_deposits(start.at, end.at)
-    live = compared_account(simulation.live_run, start, end, meant, simulated.end_marks, transfers)
+    live = build_drift_side(simulation.live_run, start, end, meant, simulated.end_marks, transfers)
     until = partial(decision_deadline, bars)
-    orders = compare_orders(live.trades, simulated.trades, record, simulation.decided_at, until)
-    anew, closes = _decided_anew(simulation, progress)
+    orders = compare_orders(
+        live.trades, simulated.trades, record, simulation.decided_at_by_order_id, until
+    )
+    anew, closes = _replay_decisions(simulation, progress)
     causes = {order.name: order.outcome for order in orders if order.outcome != "same"}
     return Drift(
-        source=f"{simulation.journal}; {', '.join(bars.symbols)}: {bars.source}",
+        source=f"{simulation.journal_path}; {', '.join(bars.symbols)}: {bars.source}",
         start=start.at,
         end=end.at,
         live=live,
         simulated=simulated,
-        profit_terms=profit_terms(live, simulated, causes),
+        profit_components=compare_profits(live, simulated, causes),
         decisions=compare_decisions(
             record, anew, closes, simulation.simulated_run.decisions, until
         ),
         orders=orders,
         slippage=slippage_by_symbol(orders),
-        not_compared=UncomparedCounts.from_journal(record, TRADE_JOB, end.at),
+        uncompared_counts=UncomparedCounts.from_journal(record, TRADE_JOB, end.at),
     )
 
 
@@ -259,7 +262,7 @@ def _refuse_other_names(record: JournalRecord, settings: BacktestSettings) -> No
         )
 
 
-def is_covered(bars: Bars, at: np.datetime64) -> bool:
+def has_all_bars_until(bars: Bars, at: np.datetime64) -> bool:
     """Return whether `bars` include every bar that started before an instant.
 
     If they do not, some orders sent by that instant have no bars to be matched with.
@@ -297,13 +300,13 @@ def _market_between(
     first = int(np.searchsorted(bars.times, begin))
     if first == len(bars.times) or bars.times[first] != begin:
         raise InputError(
-            f"data.dir: the bars ({bars.source}) have no bar that ends at {utc_text(begin)},"
+            f"data.dir: the bars ({bars.source}) have no bar that ends at {format_utc(begin)},"
             f" the journal's first decision; {LIVE_BARS_HINT}"
         )
     return data.with_finer_bars(data.market(bars, first))
 
 
-def _simulated(
+def _simulate_account(
     settings: BacktestSettings,
     market: Market,
     trader: Trader,
@@ -331,7 +334,7 @@ def _simulated(
         as_of=market.history.last_instant,
     )
     broker = settings.build_broker(market, initial_account)
-    witness = _Witness(trader, broker, end.at)
+    witness = _RecordingDecider(trader, broker, end.at)
     run = simulate_stepwise(settings, market, "simulation", witness, broker, progress)
     met = {
         symbol: InitialPosition(held, closes[symbol])
@@ -346,7 +349,9 @@ def _simulated(
         fills = [fill for fill in run.fills if fill.booked_at <= last]
         sent = list(run.decisions)
         (row,) = [row for row in run.equity_rows if row.at == last]
-        ends = replace(ends, cash=row.cash, positions=_held(initial_account, fills))
+        ends = replace(
+            ends, cash=row.cash, positions=_positions_after_fills(initial_account, fills)
+        )
     counted = replace(
         run,
         fills=fills,
@@ -359,11 +364,11 @@ def _simulated(
     )
     orders = [(decision.at, order) for decision in sent for order in decision.orders]
     readings = exact_account_of(initial_account), exact_account_of(ends)
-    side = compared_account(counted, *readings, [order for _, order in orders])
+    side = build_drift_side(counted, *readings, [order for _, order in orders])
     return run, side, {order.client_order_id: at for at, order in orders}
 
 
-def _held(begins: AccountSnapshot, fills: Iterable[Fill]) -> dict[str, Decimal]:
+def _positions_after_fills(begins: AccountSnapshot, fills: Iterable[Fill]) -> dict[str, Decimal]:
     """Return the signed positions, by symbol, of an account after these fills.
 
     begins: account before the fills.
@@ -374,14 +379,14 @@ def _held(begins: AccountSnapshot, fills: Iterable[Fill]) -> dict[str, Decimal]:
     return {symbol: quantity for symbol, quantity in held.items() if quantity}
 
 
-def _decided_anew(
+def _replay_decisions(
     hours: LiveSimulation, progress: Progress
 ) -> tuple[dict[np.datetime64, Decision | None], dict[np.datetime64, dict[str, float]]]:
     """Replay the journaled decisions, each on the account that the journal has for it.
 
     Returns the replayed decisions and the last closes (USD by symbol), both by decision instant.
     """
-    record, settings, market = hours.record, hours.simulation_settings, hours.market
+    record, settings, market = hours.journal_record, hours.simulation_settings, hours.market
     decisions: dict[np.datetime64, Decision | None] = {}
     closes = {}
     compared = [decision for decision in record.decisions if decision.at <= hours.end_account.at]
@@ -389,13 +394,13 @@ def _decided_anew(
         at = journaled.at
         view = market.visible_bars(int(np.searchsorted(market.bars.times, at, side="right")))
         closes[at] = last_closes_by_symbol(view)
-        account = journaled_account(record, journaled, settings, closes[at])
+        account = rebuild_account(record, journaled, settings, closes[at])
         decisions[at] = hours.trader.decide(view, account) if view.last_instant == at else None
         progress("repeated decisions", number, len(compared))
     return decisions, closes
 
 
-def live_results(simulation: LiveSimulation, progress: Progress = no_progress) -> Results:
+def live_results(simulation: LiveSimulation, progress: Progress = no_progress) -> BacktestResults:
     """Return the results of the live run in the form of a backtest.
 
     Its benchmarks are its simulation, the no-forecast baseline and buy and hold.
@@ -414,18 +419,18 @@ def live_results(simulation: LiveSimulation, progress: Progress = no_progress) -
     settings = replace(simulation.simulation_settings, capital=capital)
     simulated = simulation.simulated_run.slice_until(market.bars.last_instant)
     plain = run_baselines(settings, simulation.trader, market, progress)
-    return Results(
+    return BacktestResults(
         settings=settings,
         market=market,
         main_run=live,
         benchmark_runs=(simulated, *plain),
         elapsed_seconds=time.monotonic() - begun,
-        no_ledger_note=LIVE_NOT_A_TRIAL,
+        no_ledger_note=LIVE_ACCOUNT_NOTE,
         title=LIVE_TITLE,
         other_holdings=tuple(
             sorted(set(simulation.end_account.positions) - set(market.bars.symbols))
         ),
-        computed_on_text=computation_device_text(simulation.trader.forecaster),
+        computed_on_text=format_computation_device(simulation.trader.forecaster),
         benchmark=read_benchmark(settings, market),
     )
 

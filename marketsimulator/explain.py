@@ -24,12 +24,12 @@ from typing import Any
 import pandas as pd
 
 from foundation.cli import FlagParser, Result
-from foundation.errors import InputError, did_you_mean, list_choices
+from foundation.errors import InputError, format_choices, format_suggestion
 from foundation.formatting import basis_points, number, rounded_price
-from marketsimulator.results.order_reasons import decision_text, short_reason
+from marketsimulator.results.order_reasons import format_decision, short_reason
 from marketsimulator.results.run_folder import RunFolder
 from marketsimulator.run_result import DECISION_COLUMNS, FILL_COLUMNS, ORDER_COLUMNS
-from trainingdata.instants import parse_instant, utc_text
+from trainingdata.instants import format_utc, parse_instant
 from trainingdata.instruments import closest_symbols, instrument
 
 Row = dict[Any, Any]
@@ -39,33 +39,33 @@ Row = dict[Any, Any]
 class Explanation:
     """A decision on a symbol, and its orders with their fills.
 
-    decision: row of the decisions table.
-    orders: for each order, its row of the orders table and its rows of the fills table.
+    decision_row: row of the decisions table.
+    orders_with_fills: for each order, its row of the orders table and its rows of the fills table.
     """
 
-    decision: Row
-    orders: Sequence[tuple[Row, pd.DataFrame]]
+    decision_row: Row
+    orders_with_fills: Sequence[tuple[Row, pd.DataFrame]]
 
-    def lines(self, *, full: bool = False) -> list[str]:
+    def format_lines(self, *, full: bool = False) -> list[str]:
         """Return the explanation in lines; full reasons are not cut to 20 words."""
-        lines = _decision_lines(self.decision, has_order=bool(self.orders))
-        for row, fills in self.orders:
-            reason = row["reason"] if full else short_reason(row["reason"], self.decision)
+        lines = _decision_lines(self.decision_row, has_order=bool(self.orders_with_fills))
+        for row, fills in self.orders_with_fills:
+            reason = row["reason"] if full else short_reason(row["reason"], self.decision_row)
             lines += _order_lines(row, reason, fills)
         return lines
 
-    def document(self) -> dict[str, Any]:
+    def as_dict(self) -> dict[str, Any]:
         """Return the rows for JSON, by column of the run's tables; instants in UTC."""
         orders = [
             {**_json_row(row), "fills": [_json_row(fill) for fill in fills.to_dict("records")]}
-            for row, fills in self.orders
+            for row, fills in self.orders_with_fills
         ]
-        return {**_json_row(self.decision), "orders": orders}
+        return {**_json_row(self.decision_row), "orders": orders}
 
 
 def _json_row(row: Row) -> dict[str, Any]:
     return {
-        str(name): _at(value) if isinstance(value, pd.Timestamp) else value
+        str(name): _format_utc(value) if isinstance(value, pd.Timestamp) else value
         for name, value in row.items()
     }
 
@@ -77,7 +77,7 @@ def explain(run: Path, *, full: bool = False, **selection: str | None) -> str:
     selection: the keyword arguments of `find_explanations`.
     """
     found = find_explanations(run, **selection)
-    return "\n".join(line for each in found for line in each.lines(full=full))
+    return "\n".join(line for each in found for line in each.format_lines(full=full))
 
 
 def find_explanations(
@@ -101,12 +101,12 @@ def find_explanations(
         name = instrument(symbol or "").symbol
         asked = decisions[decisions["symbol"] == name]
         known = sorted(set(decisions["symbol"]))
-        hint = did_you_mean(closest_symbols(name, known))
-        there = list_choices(known) or "nothing"
+        hint = format_suggestion(closest_symbols(name, known))
+        there = format_choices(known) or "nothing"
         what = f"--symbol: {run} has no decision on {name}; it has decisions on {there}{hint}"
         if at is not None and len(asked):
             what = f"--at: {run} has no decision on {name} at {at}"
-            asked = asked[asked["at"].between(*_span(at))]
+            asked = asked[asked["at"].between(*_instant_range(at))]
         elif (orders["symbol"] == name).any():
             asked = orders[orders["symbol"] == name]
     found = decisions.merge(asked[["symbol", "at"]], on=["symbol", "at"]).to_dict("records")
@@ -123,7 +123,7 @@ def find_explanations(
     return explanations
 
 
-def _span(at: str) -> tuple[pd.Timestamp, pd.Timestamp]:
+def _instant_range(at: str) -> tuple[pd.Timestamp, pd.Timestamp]:
     """Return the first and last instant of a New York date; for a timestamp, that instant twice."""
     first, last = (parse_instant(at, name="--at", end_of_day=end) for end in (False, True))
     return pd.Timestamp(first), pd.Timestamp(last)
@@ -136,10 +136,11 @@ def _decision_lines(row: dict[Any, Any], *, has_order: bool) -> list[str]:
     """
     hours = (row["until"] - row["at"]) / pd.Timedelta(hours=1)
     lines = [
-        f"{row['symbol']}, decided at {_at(row['at'])} for {hours:g} h, until {_at(row['until'])}"
+        f"{row['symbol']}, decided at {_format_utc(row['at'])} for {hours:g} h, until"
+        f" {_format_utc(row['until'])}"
     ]
     if not has_order:
-        lines.append(f"  {decision_text(row)}")
+        lines.append(f"  {format_decision(row)}")
     if not row["qty"]:
         return [*lines, "  no order"]
     cost = (
@@ -156,12 +157,12 @@ def _order_lines(order: dict[Any, Any], reason: str, fills: pd.DataFrame) -> lis
         paid = f"at {rounded_price(fill['price'])} USD"
         price = paid if fill["price"] > 0 else "as a fee in crypto"
         fee = f"fee {number(fill['fee'], 4)} USD"
-        lines.append(f"  filled {fill['qty']:+g} {price}, {fee}, {_at(fill['at'])}")
+        lines.append(f"  filled {fill['qty']:+g} {price}, {fee}, {_format_utc(fill['at'])}")
     return lines if len(fills) else [*lines, "  not filled"]
 
 
-def _at(when: pd.Timestamp) -> str:
-    return utc_text(when.to_datetime64())
+def _format_utc(when: pd.Timestamp) -> str:
+    return format_utc(when.to_datetime64())
 
 
 def parse_arguments(words: Sequence[str]) -> tuple[Namespace, None]:
@@ -182,5 +183,5 @@ def parse_arguments(words: Sequence[str]) -> tuple[Namespace, None]:
 def run(settings: Namespace) -> Result:
     folder = settings.run.expanduser()
     found = find_explanations(folder, order=settings.order, symbol=settings.symbol, at=settings.at)
-    text = "\n".join(line for each in found for line in each.lines(full=settings.full))
-    return Result([text], document={"decisions": [each.document() for each in found]})
+    text = "\n".join(line for each in found for line in each.format_lines(full=settings.full))
+    return Result([text], document={"decisions": [each.as_dict() for each in found]})

@@ -48,21 +48,21 @@ from foundation.cli import FlagParser, Result
 from foundation.clock import utc_now
 from foundation.compose import (
     CONFIGS,
-    SETTINGS_FILE,
+    SETTINGS_FILE_KEY,
     check_settings_key,
     compose_config,
     flags_to_overrides,
     is_override,
-    refuse_repeated,
+    refuse_repeated_keys,
 )
-from foundation.errors import InputError, escape_controls, invalid_choice
-from foundation.files import check_output, write_files_atomically
-from foundation.formatting import count_text
+from foundation.errors import InputError, escape_controls, invalid_choice_error
+from foundation.files import check_output_folder, write_files_atomically
+from foundation.formatting import format_count_with_noun
 from foundation.notifier import check_url
-from foundation.signals import one_line_errors
+from foundation.signals import exit_on_errors
 from marketsimulator import backtest
 from marketsimulator.settings import BacktestSettings
-from trainingdata.bar_files import find_files
+from trainingdata.bar_files import find_bar_files
 from trainingdata.download import download
 from trainingdata.feed.endpoint import KEY_VARIABLE, SECRET_VARIABLE, ApiKeys
 from trainingdata.feed.market_data import MarketData
@@ -76,8 +76,10 @@ Answer = TypeVar("Answer")
 DOWNLOAD, SYNTHETIC, NONE, ENVIRONMENT = "download", "synthetic", "none", "environment"
 SETTINGS_NAME = "kelly.yaml"
 KEYS_NAME = "keys.env"
-INSTALLED = Path("/etc/kelly-chronos")  # where deploy/kelly-chronos.service reads both files
-FIRST_RUN = "first"  # subfolder of the first backtest's results
+SERVICE_SETTINGS_FOLDER = Path(
+    "/etc/kelly-chronos"
+)  # where deploy/kelly-chronos.service reads both files
+FIRST_RUN_FOLDER = "first"  # subfolder of the first backtest's results
 FIRST_RUN_DAYS = 365  # calendar days of the first backtest
 DOWNLOAD_SPAN = 730 * DAY
 # Characters that systemd and shells read literally between single quotes.
@@ -89,7 +91,7 @@ class Setup:
     """Validated answers.
 
     folder: folder to set up.
-    bars: folder or file of bars, `download` or `synthetic`.
+    bars_source: folder or file of bars, `download` or `synthetic`.
     symbols: symbols to trade; empty: all symbols of the synthetic market.
     timeframe: timeframe of bars and decisions; None: decided by the bars.
     keys: keys of a paper account; None without an account.
@@ -99,7 +101,7 @@ class Setup:
     """
 
     folder: Path
-    bars: str = SYNTHETIC
+    bars_source: str = SYNTHETIC
     symbols: tuple[str, ...] = ()
     timeframe: str | None = None
     keys: ApiKeys | None = None
@@ -115,9 +117,11 @@ class Setup:
     @property
     def bars_folder(self) -> Path | None:
         """Folder of the bars; None for the synthetic market."""
-        if self.bars == SYNTHETIC:
+        if self.bars_source == SYNTHETIC:
             return None
-        return (self.folder / "bars" if self.bars == DOWNLOAD else Path(self.bars)).absolute()
+        return (
+            self.folder / "bars" if self.bars_source == DOWNLOAD else Path(self.bars_source)
+        ).absolute()
 
     def words(self) -> list[str]:
         """Return all settings as key=value words; overrides replace answers."""
@@ -131,7 +135,7 @@ class Setup:
         answered = {key: value for key, value in answers.items() if key not in keys}
         return [*flags_to_overrides(answered), *self.overrides]
 
-    def settings_text(self) -> str:
+    def format_settings(self) -> str:
         """Return the content of the settings file."""
         words = self.words()
         config, default = compose_config("live", words), compose_config("live", ())
@@ -153,12 +157,12 @@ class Setup:
         )
         return (
             f"# yaml-language-server: $schema={CONFIGS / 'schema' / 'live.json'}\n"
-            f"# Settings for every command: kelly-chronos COMMAND {SETTINGS_FILE}={self.file}\n"
+            f"# Settings for every command: kelly-chronos COMMAND {SETTINGS_FILE_KEY}={self.file}\n"
             "# Command-line settings replace them. List all settings: kelly-chronos list settings\n"
             f"\n{body}"
         )
 
-    def keys_text(self) -> str:
+    def format_keys(self) -> str:
         """Return the content of `keys.env`; empty without keys and alert address."""
         values: dict[str, str] = {}
         if self.keys is not None:
@@ -167,7 +171,7 @@ class Setup:
             values["ALERT_URL"] = self.alert_url
         if not values:
             return ""
-        values["LOOP_WORDS"] = f"{SETTINGS_FILE}={INSTALLED / SETTINGS_NAME}"
+        values["LOOP_WORDS"] = f"{SETTINGS_FILE_KEY}={SERVICE_SETTINGS_FOLDER / SETTINGS_NAME}"
         lines = (f"{name}='{value}'\n" for name, value in values.items())
         return f"# EnvironmentFile of deploy/kelly-chronos.service.\n{''.join(lines)}"
 
@@ -181,7 +185,7 @@ def check_bars(text: str) -> str:
         raise InputError(
             f"--bars: {text} does not exist; name a folder of bar files, {DOWNLOAD} or {SYNTHETIC}"
         )
-    find_files([path], None)
+    find_bar_files([path], None)
     return str(path.absolute())
 
 
@@ -198,18 +202,18 @@ def check_symbols(text: str, bars: str) -> tuple[str, ...]:
     if bars == SYNTHETIC:
         for name in names:
             if name not in SYNTHETIC_SYMBOLS:
-                raise invalid_choice("--symbols", name, SYNTHETIC_SYMBOLS)
+                raise invalid_choice_error("--symbols", name, SYNTHETIC_SYMBOLS)
         return tuple(names)
-    return tuple(find_files([Path(bars)], names or None))
+    return tuple(find_bar_files([Path(bars)], names or None))
 
 
 def check_timeframe(text: str, setup: Setup) -> str | None:
     """Return the timeframe of the bars. Raises InputError for invalid bars."""
     if text and text not in get_args(TimeframeName):
-        raise invalid_choice("--timeframe", text, get_args(TimeframeName))
+        raise invalid_choice_error("--timeframe", text, get_args(TimeframeName))
     setup = replace(setup, timeframe=text or None)
     live = LiveSettings.from_config(compose_config("live", setup.words()))
-    return setup.timeframe if setup.bars == DOWNLOAD else live.load_bars().timeframe.name
+    return setup.timeframe if setup.bars_source == DOWNLOAD else live.load_bars().timeframe.name
 
 
 def check_keys(keys: ApiKeys | None, setup: Setup) -> ApiKeys | None:
@@ -219,7 +223,7 @@ def check_keys(keys: ApiKeys | None, setup: Setup) -> ApiKeys | None:
     """
     if keys is None:
         stocks = [symbol for symbol in setup.symbols if not is_crypto(symbol)]
-        if setup.bars == DOWNLOAD and stocks:
+        if setup.bars_source == DOWNLOAD and stocks:
             raise InputError(
                 f"--keys: a download of {stocks[0]} requires keys of a paper account; crypto does"
                 " not"
@@ -262,7 +266,7 @@ def parse_arguments(words: Sequence[str]) -> tuple[Setup, Path]:
     folders = [word for word in plain if not is_override(word)]
     if len(folders) > 1:
         raise InputError(f"{folders[1]}: a folder is already given, {folders[0]}; remove one")
-    refuse_repeated(overrides)
+    refuse_repeated_keys(overrides)
     for word in overrides:
         check_settings_key(word.partition("=")[0])
     compose_config("live", overrides)
@@ -277,19 +281,19 @@ def parse_arguments(words: Sequence[str]) -> tuple[Setup, Path]:
         )
     if flags.symbols is not None:
         flags.symbols = " ".join(word for word in flags.symbols if not is_override(word))
-    setup = _with_answers(setup, flags, asks=asks)
+    setup = _ask_settings(setup, flags, asks=asks)
     start = parse_instant(flags.start, name="--start") if flags.start else utc_now() - DOWNLOAD_SPAN
     if start >= utc_now():
         raise InputError(f"--start: {flags.start} is in the future; name a day in the past")
     setup = replace(setup, start=start)
-    _refuse_other_content(setup.file, setup.settings_text())
-    _refuse_other_content(setup.folder / KEYS_NAME, setup.keys_text())
-    output = setup.folder / FIRST_RUN
-    check_output(output, "summary.json", ("total_return", "comparisons"))
+    _refuse_other_content(setup.file, setup.format_settings())
+    _refuse_other_content(setup.folder / KEYS_NAME, setup.format_keys())
+    output = setup.folder / FIRST_RUN_FOLDER
+    check_output_folder(output, "summary.json", ("total_return", "comparisons"))
     return setup, output
 
 
-def _with_answers(setup: Setup, flags: Namespace, *, asks: bool) -> Setup:
+def _ask_settings(setup: Setup, flags: Namespace, *, asks: bool) -> Setup:
     """Return the setup with each flag's value, or else the typed answer."""
 
     def answer(given: str | None, question: str, check: Callable[[str], Answer]) -> Answer:
@@ -306,11 +310,11 @@ def _with_answers(setup: Setup, flags: Namespace, *, asks: bool) -> Setup:
                 sys.stdout.write(f"  {escape_controls(str(error))}\n")
 
     question = f"Bars: a folder of files, {DOWNLOAD} or {SYNTHETIC} [{SYNTHETIC}]: "
-    setup = replace(setup, bars=answer(flags.bars, question, check_bars))
+    setup = replace(setup, bars_source=answer(flags.bars, question, check_bars))
 
-    default = "" if setup.bars == DOWNLOAD else " [all]"
+    default = "" if setup.bars_source == DOWNLOAD else " [all]"
     symbols = answer(
-        flags.symbols, f"Symbols{default}: ", lambda text: check_symbols(text, setup.bars)
+        flags.symbols, f"Symbols{default}: ", lambda text: check_symbols(text, setup.bars_source)
     )
     setup = replace(setup, symbols=symbols)
 
@@ -348,37 +352,39 @@ def run(settings: Setup, progress: Progress) -> Result:
     """Write the files, download bars, run the doctor; return the first backtest's result."""
     write_setup(settings)
     sys.stdout.write(f"Written: {settings.file}\n")
-    with one_line_errors(f"{settings.file} is written; run the same command again to continue"):
+    with exit_on_errors(f"{settings.file} is written; run the same command again to continue"):
         live = LiveSettings.from_config(compose_config("live", settings.words()))
-        if settings.bars == DOWNLOAD:
+        if settings.bars_source == DOWNLOAD:
             _download(settings, live, progress)
         require_alpaca(live.broker)
         context = DoctorContext(live, settings.keys or InputError("no keys"))
         print_findings(context, () if settings.keys else LOCAL_CHECKS)
-        words = [f"{SETTINGS_FILE}={settings.file}"]
+        setting_overrides = [f"{SETTINGS_FILE_KEY}={settings.file}"]
         if not {"start", "end", "days"} & {word.partition("=")[0] for word in settings.overrides}:
-            words.append(f"days={FIRST_RUN_DAYS}")
-        output = f"output='{settings.folder / FIRST_RUN}'"
-        config = compose_config("backtest", [*words, output])
+            setting_overrides.append(f"days={FIRST_RUN_DAYS}")
+        output = f"output='{settings.folder / FIRST_RUN_FOLDER}'"
+        config = compose_config("backtest", [*setting_overrides, output])
         result = backtest.run(BacktestSettings.from_config(config), progress)
-    return replace(result, sentences=[*result.sentences, *_next_steps(settings, words)])
+    return replace(result, sentences=[*result.sentences, *_next_steps(settings, setting_overrides)])
 
 
 def write_setup(setup: Setup) -> None:
     """Write the settings, the keys and `.gitignore`, all or none."""
-    texts = {SETTINGS_NAME: setup.settings_text()}
-    if keys := setup.keys_text():
+    texts = {SETTINGS_NAME: setup.format_settings()}
+    if keys := setup.format_keys():
         texts[KEYS_NAME] = keys
         ignored = setup.folder / ".gitignore"
         lines = ignored.read_text(encoding="utf-8").splitlines() if ignored.exists() else []
         if KEYS_NAME not in lines:
             texts[ignored.name] = "\n".join([*lines, KEYS_NAME, ""])
 
-    def write(path: Path, text: str) -> None:
+    def write_private_file(path: Path, text: str) -> None:
         path.touch(mode=0o600)
         path.write_text(text, encoding="utf-8")
 
-    writers = {name: lambda path, text=text: write(path, text) for name, text in texts.items()}
+    writers = {
+        name: lambda path, text=text: write_private_file(path, text) for name, text in texts.items()
+    }
     write_files_atomically(writers, setup.folder, "FOLDER")
 
 
@@ -388,7 +394,9 @@ def _download(setup: Setup, live: LiveSettings, progress: Progress) -> None:
     feed = live.data.feed, live.data.adjustment, live.timeframe_or_hourly
     data = MarketData(live.broker, setup.keys, *feed)
     counts = download(data, setup.symbols, setup.start, utc_now(), setup.bars_folder, progress)
-    sys.stdout.write(f"{setup.bars_folder}: {count_text(sum(counts.values()), 'bar')}\n")
+    sys.stdout.write(
+        f"{setup.bars_folder}: {format_count_with_noun(sum(counts.values()), 'bar')}\n"
+    )
 
 
 def _next_steps(setup: Setup, words: Sequence[str]) -> list[str]:
@@ -400,9 +408,10 @@ def _next_steps(setup: Setup, words: Sequence[str]) -> list[str]:
     if setup.keys is not None:
         steps += [
             "Preview orders, with the keys in the environment: kelly-chronos trade-stock-e2e"
-            f" preview {SETTINGS_FILE}={setup.file}",
+            f" preview {SETTINGS_FILE_KEY}={setup.file}",
             f"Trade on paper under systemd: sudo install -D -m 644 {setup.file}"
-            f" {INSTALLED / SETTINGS_NAME} && sudo install -m 600 {setup.folder / KEYS_NAME}"
-            f" {INSTALLED / KEYS_NAME}, then follow deploy/kelly-chronos.service",
+            f" {SERVICE_SETTINGS_FOLDER / SETTINGS_NAME} && sudo install -m 600"
+            f" {setup.folder / KEYS_NAME}"
+            f" {SERVICE_SETTINGS_FOLDER / KEYS_NAME}, then follow deploy/kelly-chronos.service",
         ]
     return steps

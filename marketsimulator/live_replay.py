@@ -23,7 +23,7 @@ import yaml
 from execution.brokers import EstimatedClock, create_broker_connection
 from execution.decision.trader import Trader
 from execution.journal.events import EventLog
-from execution.journal.order_store import NOT_SUBMITTED
+from execution.journal.order_store import REFUSED_STATES
 from execution.live.account import LiveAccount
 from execution.live.accounts import TRADE_JOB
 from execution.live.asset_check import refuse_unlisted
@@ -37,18 +37,18 @@ from foundation.console import show_progress
 from foundation.errors import BrokerError, InputError
 from foundation.files import (
     OVERWRITE,
-    check_output,
-    run_writers_with_summary,
+    add_summary_writer,
+    check_output_folder,
     write_files_atomically,
 )
-from foundation.formatting import count_text
+from foundation.formatting import format_count_with_noun
 from foundation.signals import Terminated
-from foundation.transport import connection_error_text
+from foundation.transport import format_connection_error
 from marketsimulator.results.journal_record import JournalRecord
 from marketsimulator.run_result import file_writers
 from trainingdata.feed.bar_feed import BarFeed
 from trainingdata.feed.endpoint import ApiKeys
-from trainingdata.instants import utc_text
+from trainingdata.instants import format_utc
 
 log = logging.getLogger("live")
 
@@ -69,19 +69,19 @@ class WaitingClock:
     def __init__(self, url: str, now: np.datetime64) -> None:
         self._url = url
         self.instants_left = self.instants_passed = 0
-        self._advance({"to": f"{np.datetime_as_string(now, unit='s')}Z"})
+        self._post_advance({"to": f"{np.datetime_as_string(now, unit='s')}Z"})
 
     def advance(self) -> bool:
         """Move the clock to its next instant; return False if no instant is left."""
-        return self._advance({})
+        return self._post_advance({})
 
-    def _advance(self, command: dict[str, str]) -> bool:
+    def _post_advance(self, command: dict[str, str]) -> bool:
         try:
             answer = requests.post(f"{self._url}/control/advance", json=command, timeout=60)
         except requests.RequestException as error:
             why = (
                 "cannot advance the clock of the practice server:"
-                f" {connection_error_text(error)}; check that the server is running"
+                f" {format_connection_error(error)}; check that the server is running"
             )
             raise InputError(f"broker.url_override: {why}") from error
         if answer.status_code != 200:
@@ -132,7 +132,7 @@ def run_replay(
             "broker.url_override: a replay needs a practice server on this machine; start"
             " marketsimulator.alpaca_server and give its URL"
         )
-    check_output(output, REPLAY_FILE, ("instants", "equity"), overwrite=overwrite)
+    check_output_folder(output, REPLAY_FILE, ("instants", "equity"), overwrite=overwrite)
     connection = create_broker_connection(settings.broker, keys)
     account_id = connection.account_id()
     if not overwrite:
@@ -149,18 +149,18 @@ def run_replay(
         job = TradingJob(live, feed, trader, settings, cycles=None, patience=0.0)
         config = keys.redact(yaml.safe_dump(redacted_settings(settings), sort_keys=False))
         records = ReplayFiles(live, trader.forecaster.name, config, output)
-        begun = account.journal(TRADE_JOB).last_decision() is not None
+        begun = account.build_decision_journal(TRADE_JOB).last_decision() is not None
         check_replay_settings(account.events, settings, has_decisions=begun)
         stop = StopSignal()
         held.enter_context(stop_on_signals(stop))
         progress = held.enter_context(show_progress())
-        _make_cycles(job, clock, stop, reports, progress)
+        _run_cycles(job, clock, stop, reports, progress)
         if clock.instants_left:
             raise Terminated(signal.Signals[stop.why])
-        return records.write(clock)
+        return records.write_run_files(clock)
 
 
-def _make_cycles(
+def _run_cycles(
     job: TradingJob,
     clock: WaitingClock,
     stop: StopSignal,
@@ -173,7 +173,7 @@ def _make_cycles(
     """
     first, instants = clock.instants_passed, clock.instants_left + 1
     while True:
-        reports.report(job.cycle_now())
+        reports.report(job.run_cycle())
         progress("instants", clock.instants_passed - first + 1, instants)
         if stop or not clock.advance():
             return
@@ -194,7 +194,7 @@ class ReplayFiles:
     config_yaml: str
     output: Path
 
-    def write(self, clock: WaitingClock) -> str:
+    def write_run_files(self, clock: WaitingClock) -> str:
         """Write the run files and return their summary as JSON; warn of unsent orders and halts."""
         try:
             self.live_account.record_activities()
@@ -205,7 +205,7 @@ class ReplayFiles:
         run = record.build_run(self.forecaster, *record.first_and_last_account())
         kept_back = [
             each
-            for each in self.live_account.book.in_states(NOT_SUBMITTED)
+            for each in self.live_account.book.in_states(REFUSED_STATES)
             if each.job == TRADE_JOB
         ]
         halts = self.live_account.halts.active()
@@ -213,8 +213,8 @@ class ReplayFiles:
             "instants": len(marks),
             "fills": len(run.fills),
             "equity": marks[-1].equity,
-            "from": utc_text(marks[0].at),
-            "to": utc_text(marks[-1].at),
+            "from": format_utc(marks[0].at),
+            "to": format_utc(marks[-1].at),
             "instants_left_out": clock.instants_passed + 1 - len(marks),
             "not_sent": len(kept_back),
             "halted": [str(halt) for halt in halts],
@@ -224,13 +224,13 @@ class ReplayFiles:
             "config.yaml": lambda path: path.write_text(self.config_yaml, encoding="utf-8")
         }
         write_files_atomically(
-            run_writers_with_summary({**file_writers(run), **files}, REPLAY_FILE, figures),
-            self.output,
+            add_summary_writer({**file_writers(run), **files}, REPLAY_FILE, figures), self.output
         )
         if kept_back:
             first = f"{kept_back[0].client_order_id}: {kept_back[0].state_reason}"
             print_warning(
-                f"{count_text(len(kept_back), 'order')} of the replay NOT sent. The first: {first}."
+                f"{format_count_with_noun(len(kept_back), 'order')} of the replay NOT sent. The"
+                f" first: {first}."
             )
         for halt in halts:
             print_warning(

@@ -25,21 +25,21 @@ from pathlib import Path
 from jinja2 import Template
 
 from foundation.cli import FlagParser, Result
-from foundation.errors import InputError, did_you_mean
+from foundation.errors import InputError, format_suggestion
 from foundation.files import write_files_atomically
 
 TEMPLATES = Path(__file__).resolve().parent / "templates"
-_NAME = re.compile(r"[a-z][a-z0-9_]{0,63}")
+_STRATEGY_NAME_PATTERN = re.compile(r"[a-z][a-z0-9_]{0,63}")
 
 
 def check_name(name: str) -> None:
     """Raise `InputError` for a name that is invalid or already a module of another package."""
-    if not _NAME.fullmatch(name) or keyword.iskeyword(name):
+    if not _STRATEGY_NAME_PATTERN.fullmatch(name) or keyword.iskeyword(name):
         near = re.sub(r"[^a-z0-9]+", "_", name.lower()).strip("_")
-        is_valid = _NAME.fullmatch(near) and not keyword.iskeyword(near)
+        is_valid = _STRATEGY_NAME_PATTERN.fullmatch(near) and not keyword.iskeyword(near)
         raise InputError(
             f"NAME: {name!r} is not a lower-case Python name of at most 64 characters, such as"
-            f" my_rule{did_you_mean([near] if is_valid else [])}"
+            f" my_rule{format_suggestion([near] if is_valid else [])}"
         )
     if importlib.util.find_spec(name) is not None and not Path(f"{name}.py").exists():
         raise InputError(f"NAME: a Python module {name} is already installed; choose another name")

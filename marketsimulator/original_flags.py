@@ -36,14 +36,14 @@ def overrides_from_flags(words: Sequence[str]) -> list[str]:
     refuse_flag_and_word(find_command("marketsimulator.backtest_kelly_chronos2").flags, words)
     named = values["data_dir"] or any(word.startswith("data.dir=") for word in overrides)
     if values["symbols"] and not named:
-        values["data_dir"] = _folders_of(values["symbols"])
+        values["data_dir"] = _find_bar_folders(values["symbols"])
     single = ("start", "end", "days", "capital", "output")
     flags = {key: getattr(arguments, key) for key in single}
     flags |= {"symbols": values["symbols"], "data.dir": values["data_dir"]}
     return flags_to_overrides(flags) + overrides
 
 
-def _folders_of(symbols: Sequence[str]) -> list[str]:
+def _find_bar_folders(symbols: Sequence[str]) -> list[str]:
     """Return the folders below trainingdata/ that contain bars of the symbols.
 
     The original script searched the same place.

@@ -86,7 +86,7 @@ class DecisionLog(Sequence[Decision]):
         return np.array([decision.optimality_gap for decision in self._decisions], dtype=np.float64)
 
     @property
-    def failures(self) -> int:
+    def failure_count(self) -> int:
         """Return the number of decisions without a sizing result."""
         return sum(bool(decision.sizing_failure) for decision in self._decisions)
 
@@ -341,7 +341,7 @@ class Run:
             bookings=[booking for booking in self.bookings if booking.at <= at],
         )
 
-    def incomplete_orders(self) -> int:
+    def count_incomplete_orders(self) -> int:
         """Return the number of orders that were not filled completely."""
         filled: dict[str, Decimal] = {}
         for fill in self.fills:

@@ -32,7 +32,7 @@ from foundation.files import may_overwrite
 from foundation.files import resolve_output as check_folder
 from foundation.settings import settings_from_config
 from marketsimulator.results.search.report import SearchReport
-from marketsimulator.results.search.space import PANEL_KEYS, SearchSpace
+from marketsimulator.results.search.space import UNSEARCHABLE_KEYS, SearchSpace
 from marketsimulator.results.search.trial_store import STORAGE_FILE
 from marketsimulator.results.search.walk import SearchPlan, run_search
 from marketsimulator.results.trials import check_ledger
@@ -59,7 +59,7 @@ class SearchSettings:
         OmegaConf.set_readonly(backtest, False)
         backtest.trials = options.ledger
         settings = BacktestSettings.from_config(backtest)
-        space = SearchSpace.parse(options.space, settings, PANEL_KEYS)
+        space = SearchSpace.parse(options.space, settings, UNSEARCHABLE_KEYS)
         return cls(SearchPlan(space, options), settings)
 
 
@@ -81,5 +81,5 @@ def run(settings: SearchSettings, progress: Progress) -> Result:
     return Result(
         [report.verdict.claim, report.total_table(), report.span_table()],
         report.sentences(),
-        report.files(),
+        report.file_writers(),
     )

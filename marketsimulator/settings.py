@@ -14,12 +14,12 @@ from omegaconf import DictConfig
 from execution.decision.settings import TradingSettings
 from execution.orders.account_snapshot import AccountSnapshot
 from forecasting.chronos2.ray_predictor import RaySettings
-from foundation.errors import InputError, invalid_choice
+from foundation.errors import InputError, invalid_choice_error
 from foundation.settings import required_setting, setting, settings_class, settings_from_config
 from marketsimulator.account.terms import FillTerms, fee_tier_table, holding_table
 from trainingdata.bars import Bars
 from trainingdata.feed.endpoint import BrokerSettings
-from trainingdata.instants import DAY, new_york_date, parse_instant, utc_text
+from trainingdata.instants import DAY, format_utc, new_york_date, parse_instant
 from trainingdata.instruments import instrument
 from trainingdata.market import Market
 from trainingdata.sessions import Session, session_on
@@ -102,8 +102,8 @@ class BacktestSettings(TradingSettings):
         if begin >= end:
             typed = [name for name in ("start", "end", "days") if getattr(self, name) is not None]
             raise InputError(
-                f"{', '.join(typed)}: no bar ends between {utc_text(first)} and"
-                f" {utc_text(last)}; choose a window within the data"
+                f"{', '.join(typed)}: no bar ends between {format_utc(first)} and"
+                f" {format_utc(last)}; choose a window within the data"
             )
         market = self.data.with_finer_bars(self.data.market(bars.slice_rows(0, end), begin))
         self.require_volume_units(market.execution_bars)
@@ -143,14 +143,14 @@ class BacktestSettings(TradingSettings):
 
         initial: initial cash and positions; None for `capital` in cash.
         """
-        from marketsimulator.account.book import set_positions
+        from marketsimulator.account.book import set_opening_balance
         from marketsimulator.account.broker import SimulatedBroker
 
         bars = market.bars
         book = self.build_book(bars)
         if initial is not None:
             held = [float(initial.positions.get(symbol, 0)) for symbol in bars.symbols]
-            set_positions(book, initial.cash, np.array(held), market.history.last_closes())
+            set_opening_balance(book, initial.cash, np.array(held), market.history.last_closes())
         cancel_remainders = self.fills.remainder == "cancel"
         return SimulatedBroker(
             market,
@@ -358,7 +358,7 @@ class StressSettings:
 
     def __post_init__(self) -> None:
         if self.at not in NAMED_INSTANTS and not self.at[:1].isdecimal():
-            raise invalid_choice(
+            raise invalid_choice_error(
                 "at",
                 self.at,
                 NAMED_INSTANTS,
@@ -371,5 +371,5 @@ class StressSettings:
         every = {scenario.name: scenario for scenario in (*self.scenarios, *self.custom_scenarios)}
         for name in self.only:
             if name not in every:
-                raise invalid_choice("only", name, every)
+                raise invalid_choice_error("only", name, every)
         return tuple(each for name, each in every.items() if not self.only or name in self.only)

@@ -54,7 +54,7 @@ from trainingdata.instruments import instrument
 STRESS_FILE = "stress.json"
 
 
-def stress_with_notes(
+def run_stress_with_notes(
     settings: StressSettings, book: StressedBook, terms: BacktestSettings
 ) -> StressResult:
     """Run the stress test; add a note for each custom move of a symbol that has no position.
@@ -95,8 +95,10 @@ def parse_request(config: DictConfig, words: Sequence[str]) -> Callable[[], Stre
         )
     if runs:
         run = RunFolder(Path(runs[0]).expanduser())
-        terms = load_run_settings(run, _changes(config, words))
-        return lambda: stress_with_notes(settings, load_run_book(run, settings.at, terms), terms)
+        terms = load_run_settings(run, _run_overrides(config, words))
+        return lambda: run_stress_with_notes(
+            settings, load_run_book(run, settings.at, terms), terms
+        )
     if settings.at != "end":
         raise InputError(
             f"at: {settings.at} only applies to a run; an account is always stressed at its"
@@ -105,12 +107,12 @@ def parse_request(config: DictConfig, words: Sequence[str]) -> Callable[[], Stre
     names = {each.name for each in fields(BacktestSettings)} - {"output"}
     terms = BacktestSettings.from_config(OmegaConf.masked_copy(config, sorted(names)))
     keys = ApiKeys.from_environment(os.environ)
-    return lambda: stress_with_notes(
+    return lambda: run_stress_with_notes(
         settings, load_account_book(settings.broker, keys, terms), terms
     )
 
 
-def _changes(config: DictConfig, words: Sequence[str]) -> DictConfig:
+def _run_overrides(config: DictConfig, words: Sequence[str]) -> DictConfig:
     """Return those settings of the tested run that the command line overrides.
 
     Raises `InputError` for a setting that cannot be changed.

@@ -49,4 +49,4 @@ def tearsheet(settings: TearsheetSettings) -> TrackRecord:
 def run(settings: TearsheetSettings) -> Result:
     """Judge the returns; return the tables, the sentences and the files."""
     record = tearsheet(settings)
-    return Result(*record_parts(record), record.files())
+    return Result(*record_parts(record), record.file_writers())

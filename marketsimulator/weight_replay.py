@@ -20,8 +20,8 @@ from execution.orders.fees import CryptoTier, FeeSchedule, TradingCosts
 from execution.orders.lending import MarginTerms
 from foundation.arrays import Array, Index, Instants, Records
 from foundation.compiled import compiled, jit_inline, without_refcount
-from foundation.errors import InputError, invalid_choice, not_installed
-from foundation.formatting import count_text
+from foundation.errors import InputError, invalid_choice_error, not_installed_error
+from foundation.formatting import format_count_with_noun
 from foundation.settings import setting, settings_class
 from marketsimulator.account.book import (
     BORROW,
@@ -31,8 +31,8 @@ from marketsimulator.account.book import (
     BarOpens,
     Book,
     Record,
+    create_account_log,
     create_book,
-    create_tape,
     max_flow_entries,
 )
 from marketsimulator.account.calendar_events import close_session, open_session
@@ -44,7 +44,7 @@ from marketsimulator.results.figures import account_figures
 from marketsimulator.results.metrics import daily_marks, returns_until_ruin
 from marketsimulator.results.run_record import RunRecord
 from marketsimulator.results.track_record import TrackRecord
-from marketsimulator.runs.outcome import Totals, VariantOutcome
+from marketsimulator.runs.outcome import RunTotals, VariantOutcome
 from marketsimulator.runs.price_frames import BarFrames, align_frames
 from trainingdata.instants import new_york_date
 from trainingdata.instruments import AssetClass, Instrument, instrument, is_symbol
@@ -59,7 +59,7 @@ _ACCOUNT_FIGURES = (
     *("total_return", "max_drawdown_intraday", "mean_leverage", "max_leverage"),
     *("turnover", "costs", "interest", "trades"),
 )
-FORECASTER = "given weights"  # forecaster of a replay, in comparisons
+FORECASTER_LABEL = "given weights"  # forecaster of a replay, in comparisons
 
 
 @settings_class()
@@ -87,7 +87,7 @@ class ReplayResult:
     equity_values: [T] equity at each row's close, USD.
     closes: [T, S] closes, USD.
     capital: equity at the start, USD.
-    tape: tape entries of fills and cash flows, in order.
+    account_log: tape entries of fills and cash flows, in order.
     """
 
     name: str
@@ -98,7 +98,7 @@ class ReplayResult:
     equity_values: Array
     closes: Array
     capital: float
-    tape: Records
+    account_log: Records
 
     @cached_property
     def equity(self) -> pd.Series:
@@ -137,7 +137,7 @@ class ReplayResult:
     def figures(self) -> dict[str, Any]:
         """Return the figures of return, risk, exposure and costs by name, as in `summary.json`."""
         return account_figures(
-            self.at, self._outcome(), capital=self.capital, has_crypto=self.has_crypto
+            self.at, self._variant_outcome(), capital=self.capital, has_crypto=self.has_crypto
         )
 
     @property
@@ -165,7 +165,7 @@ class ReplayResult:
             benchmark,
             name=self.name,
             trials=trials,
-            source=f"{', '.join(map(str, self.symbols))} · {count_text(len(self.at), 'row')}",
+            source=f"{', '.join(map(str, self.symbols))} · {format_count_with_noun(len(self.at), 'row')}",
             account={name: self.figures[name] for name in _ACCOUNT_FIGURES},
         )
 
@@ -195,14 +195,14 @@ class ReplayResult:
             raise InputError(
                 f"compare: two runs have the name {twice!r}; choose names by replay(…, name=…)"
             )
-        return compare_records([run._record() for run in runs])
+        return compare_records([run._run_record() for run in runs])
 
     def plot(self) -> Figure:
         """Return a matplotlib figure of equity and drawdown."""
         try:
             from matplotlib.figure import Figure
         except ImportError:
-            raise not_installed("matplotlib", "plot()", "pictures") from None
+            raise not_installed_error("matplotlib", "plot()", "pictures") from None
         figure = Figure(figsize=(9, 5), layout="constrained")
         above, below = figure.subplots(2, sharex=True, height_ratios=(2, 1))
         equity = self.equity
@@ -215,44 +215,51 @@ class ReplayResult:
 
     @cached_property
     def _fill_entries(self) -> Records:
-        return self.tape[self.tape["cause"] < DIVIDEND]
+        return self.account_log[self.account_log["cause"] < DIVIDEND]
 
-    def _outcome(self) -> VariantOutcome:
+    def _variant_outcome(self) -> VariantOutcome:
         """Return equity, gross exposure and costs."""
-        fills, tape = self._fill_entries, self.tape
+        fills, tape = self._fill_entries, self.account_log
         held = np.zeros(self.closes.shape)
         np.add.at(held, (fills["at"], fills["symbol"]), fills["quantity"])
         marks = pd.DataFrame(self.closes).ffill().fillna(0.0).to_numpy()
 
-        def paid(cause: int) -> float:
+        def total_paid(cause: int) -> float:
             return 0.0 - float(tape["usd"][tape["cause"] == cause].sum())
 
-        totals = Totals(
+        totals = RunTotals(
             notional=float(np.abs(fills["quantity"] * fills["price"]).sum()),
             trades=len(fills),
             fees=float(fills["fee"].sum()),
             crypto_fees=0.0,
             spread=float(fills["spread"].sum()),
             slippage=float(fills["slippage"].sum()),
-            interest=paid(INTEREST),
-            borrow=paid(BORROW),
-            rounding=paid(ROUNDING),
+            interest=total_paid(INTEREST),
+            borrow=total_paid(BORROW),
+            rounding=total_paid(ROUNDING),
             dividends=0.0,
             failures=0,
         )
         gross = np.abs(held.cumsum(axis=0) * marks).sum(axis=1)
         return VariantOutcome(self.equity_values, gross, totals)
 
-    def _record(self) -> RunRecord:
+    def _run_record(self) -> RunRecord:
         symbols = [str(symbol) for symbol in self.symbols]
-        run = {"forecaster": FORECASTER, "data": "given bars", "symbols": symbols, "trials": None}
+        run = {
+            "forecaster": FORECASTER_LABEL,
+            "data": "given bars",
+            "symbols": symbols,
+            "trials": None,
+        }
         return RunRecord({**self.figures, **run}, {}, self.at, self.equity_values, name=self.name)
 
     def _buy_and_hold(self, symbol: str) -> pd.Series:
         """Return the daily returns of a column bought at its first close and held."""
         columns = [str(column) for column in self.symbols]
         if symbol not in columns:
-            raise invalid_choice("benchmark", symbol, columns, also="a Series of daily returns")
+            raise invalid_choice_error(
+                "benchmark", symbol, columns, also="a Series of daily returns"
+            )
         column = pd.Series(self.closes[:, columns.index(symbol)])
         # Cash until its first close, as in the buy-and-hold benchmark of a backtest.
         closes = np.asarray(column.ffill().bfill(), dtype=np.float64)
@@ -322,7 +329,7 @@ def replay(
     begins = np.concatenate([[True], np.diff(dates) > np.timedelta64(0)])
     # At most a liquidation, a close and an opening per row and symbol, and the flows of each night.
     size = len(columns)
-    tape = create_tape(3 * len(dates) * size + int(begins.sum()) * max_flow_entries(size, 0))
+    tape = create_account_log(3 * len(dates) * size + int(begins.sum()) * max_flow_entries(size, 0))
     values = _follow_weights(
         book,
         day_table(dates[begins], fees, margin, FillTerms(volume_share=None)),
@@ -343,7 +350,7 @@ def replay(
         equity_values=values,
         closes=rows.closes,
         capital=bounds.capital,
-        tape=written,
+        account_log=written,
     )
 
 
@@ -446,7 +453,7 @@ def _instruments(
     columns: pd.Index, increments: float | Mapping[str, float] | None
 ) -> list[Instrument]:
     """Return the instruments of the columns; an unknown name is a stock."""
-    instruments = [_instrument_named(str(column)) for column in columns.tolist()]
+    instruments = [_parse_instrument(str(column)) for column in columns.tolist()]
     # Duplicates would each have a cap and a position.
     for symbol, count in Counter(item.symbol for item in instruments).items():
         if count > 1:
@@ -470,5 +477,5 @@ def _instruments(
 
 
 @cache
-def _instrument_named(name: str) -> Instrument:
+def _parse_instrument(name: str) -> Instrument:
     return instrument(name) if is_symbol(name) else Instrument(name, AssetClass.STOCK, Decimal(1))

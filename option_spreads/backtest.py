@@ -25,7 +25,7 @@ from typing import Any
 
 from forecasting.forecast import Progress
 from foundation.cli import Result
-from foundation.tables import json_text
+from foundation.tables import format_json
 from option_spreads.autoscaler.rules import parse_strategies
 from option_spreads.simulation.path import IndexDays
 from option_spreads.simulation.selling import (
@@ -35,11 +35,11 @@ from option_spreads.simulation.selling import (
 )
 from option_spreads.simulation.settings import SpreadSettings
 from option_spreads.simulation.spread_report import (
-    account_figures,
-    cost_figures,
+    compute_account_figures,
+    compute_cost_figures,
+    compute_trade_figures,
     format_trades_csv,
-    report_parts,
-    trade_figures,
+    render_report,
 )
 
 log = logging.getLogger(__name__)
@@ -70,7 +70,7 @@ def summarize_backtest(
     parts = {}
     for name in parse_strategies(settings.strategies):
         part = [trade for trade in account.trades if trade.spread.strategy == name]
-        parts[name] = {**trade_figures(part), "costs": cost_figures(part, costs)}
+        parts[name] = {**compute_trade_figures(part), "costs": compute_cost_figures(part, costs)}
     return {
         "index": days.source,
         "seed": settings.seed,
@@ -81,8 +81,8 @@ def summarize_backtest(
         "last": str(days.dates[-1]),
         "days": len(days.dates),
         "account": {
-            **account_figures(account, days),
-            "costs": cost_figures(account.trades, costs),
+            **compute_account_figures(account, days),
+            "costs": compute_cost_figures(account.trades, costs),
             "by_strategy": parts,
         },
     }
@@ -95,10 +95,10 @@ def run(settings: SpreadSettings, progress: Progress) -> Result:
     account = backtest_account(settings, days)
     summary = summarize_backtest(settings, days, account)
     texts = {
-        "spreads.json": json_text(summary),
+        "spreads.json": format_json(summary),
         "trades.csv": format_trades_csv(account.trades, days),
     }
     files = {
         name: partial(Path.write_text, data=text, encoding="utf-8") for name, text in texts.items()
     }
-    return Result(list(report_parts(summary)), files=files)
+    return Result(list(render_report(summary)), files=files)

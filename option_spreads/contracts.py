@@ -28,19 +28,19 @@ from foundation.arrays import Array
 from foundation.cli import Result
 from foundation.clock import utc_now
 from foundation.compose import compose_config, is_override
-from foundation.errors import InputError, invalid_choice
-from foundation.formatting import MIN_ANNUAL_FILLS, count_text, number, usd
+from foundation.errors import InputError, invalid_choice_error
+from foundation.formatting import MIN_FILLS_FOR_ANNUAL_FIGURES, format_count_with_noun, number, usd
 from foundation.notifier import Notifier
 from foundation.tables import Table
 from option_spreads.autoscaler.account import TRADES_FILE, AccountFiles, AccountState
 from option_spreads.autoscaler.contract_sizing import ContractSizing, size_contracts
 from option_spreads.autoscaler.rules import (
-    SPREAD_WIDTHS,
+    WIDTH_POINTS_BY_STRATEGY,
     AutoscalingSettings,
-    max_risk,
+    compute_max_risk,
     recommend_max_contracts,
 )
-from option_spreads.simulation.resampled_accounts import limits_text, simulate_accounts
+from option_spreads.simulation.resampled_accounts import format_resampling_caveat, simulate_accounts
 from option_spreads.simulation.resampling import UNITS_PER_DOLLAR
 from option_spreads.simulation.settings import MonteCarloSettings
 from option_spreads.simulation.trade_sample import TradeRow, TradeSample, build_sample, read_trades
@@ -51,7 +51,7 @@ from trainingdata.sessions import calendar
 TYPICAL_CREDITS = {"CALL": 2.5, "PUT": 2.5, "IRON_CONDOR": 2.7, "OTM_SINGLE_SIDED": 1.0}
 CAPITAL_KEY = "STARTING_CAPITAL"
 ACCOUNT_TASKS = ("init", "recover", "review")
-REVIEW_SESSIONS = 21  # sessions of a month
+REVIEW_LOOKBACK_SESSIONS = 21  # sessions of a month
 RANGE_PERCENTILES = (5.0, 95.0)  # percentiles of the 90 % range
 UNLIMITED_CAPITAL = 1e9  # USD; more than any run of single contracts can lose
 REVIEW_SET_LABELS = {
@@ -95,14 +95,14 @@ def calculate_position_size(
     InputError
         for an argument or a setting that cannot be used.
     """
-    settings = autoscaling_settings()
+    settings = load_autoscaling_settings()
     files = AccountFiles.from_settings(settings, mode)
     risk = max_risk_per_contract
     if risk is None:
         risk = settings.STOP_LOSS_PER_CONTRACT
     with Notifier(None, settings.ALERT_URL) as notices:
         count = size_contracts(files, settings, risk, notices, account_balance, verbose=verbose)
-    return count.number
+    return count.contracts
 
 
 def get_max_risk_for_strategy(
@@ -125,7 +125,7 @@ def get_max_risk_for_strategy(
     InputError
         for an unknown strategy, and for a credit that does not fit the width.
     """
-    return max_risk(strategy, entry_credit, width, autoscaling_settings().CONDOR_RISK)
+    return compute_max_risk(strategy, entry_credit, width, load_autoscaling_settings().CONDOR_RISK)
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -136,9 +136,10 @@ class MonthlyReview:
     trade_count: number of closed trades entered in the month.
     profit_per_contract: total P/L of the month's trades, one contract each, USD.
     earlier_trade_count: number of closed trades before the month, which the Monte Carlo resamples.
-    simulated_profits: simulated total P/L over the same number of sessions, USD, [R] by set of
+    simulated_profits_by_set: simulated total P/L over the same number of sessions, USD, [R] by set
+        of
         runs.
-    resampling_limits: sentence on what resampling cannot show.
+    resampling_caveat: sentence on what resampling cannot show.
     """
 
     first_date: np.datetime64
@@ -146,15 +147,15 @@ class MonthlyReview:
     trade_count: int
     profit_per_contract: float
     earlier_trade_count: int
-    simulated_profits: Mapping[str, Array]
-    resampling_limits: str
+    simulated_profits_by_set: Mapping[str, Array]
+    resampling_caveat: str
 
     def profit_percentile(self, run_set: str) -> float:
         """Return the percentile of the month's P/L among simulated ones; ties count half.
 
         run_set: set of runs: `iid`, `block` or `stress`.
         """
-        runs = self.simulated_profits[run_set]
+        runs = self.simulated_profits_by_set[run_set]
         below, equal = (
             (runs < self.profit_per_contract).mean(),
             (runs == self.profit_per_contract).mean(),
@@ -175,7 +176,7 @@ def review_month(path: Path, settings: AutoscalingSettings, now: np.datetime64) 
     """
     today = new_york_date(np.array([now]))[0]
     dates = calendar().dates
-    dates = dates[dates <= today][-REVIEW_SESSIONS:]
+    dates = dates[dates <= today][-REVIEW_LOOKBACK_SESSIONS:]
     trades = read_trades(path, now)
     if any(trade.entry_time is None for trade in trades):
         raise InputError(
@@ -191,10 +192,10 @@ def review_month(path: Path, settings: AutoscalingSettings, now: np.datetime64) 
             f"{path}: no closed trade was opened from {dates[0]} to {dates[-1]}; there is"
             " nothing to review"
         )
-    if len(before) < MIN_ANNUAL_FILLS:
+    if len(before) < MIN_FILLS_FOR_ANNUAL_FIGURES:
         raise InputError(
-            f"{path}: review needs at least {MIN_ANNUAL_FILLS} closed trades before {dates[0]},"
-            f" the file has {len(before)}"
+            f"{path}: review needs at least {MIN_FILLS_FOR_ANNUAL_FIGURES} closed trades before"
+            f" {dates[0]}, the file has {len(before)}"
         )
     sample = build_sample(before)
     options = MonteCarloSettings(
@@ -208,20 +209,20 @@ def review_month(path: Path, settings: AutoscalingSettings, now: np.datetime64) 
         first_date=dates[0],
         last_date=dates[-1],
         trade_count=len(month),
-        profit_per_contract=_profit(month, settings),
+        profit_per_contract=_sum_profits(month, settings),
         earlier_trade_count=len(before),
-        simulated_profits=_simulated_profits(sample, options),
-        resampling_limits=limits_text(sample, options),
+        simulated_profits_by_set=_simulate_profits(sample, options),
+        resampling_caveat=format_resampling_caveat(sample, options),
     )
 
 
-def _profit(trades: list[TradeRow], settings: AutoscalingSettings) -> float:
+def _sum_profits(trades: list[TradeRow], settings: AutoscalingSettings) -> float:
     """Return the sum of trades at one contract each, after fees not yet in results, USD."""
     fee = Fraction(str(settings.FEE_PER_CONTRACT))
     return float(sum((trade.profit - fee for trade in trades), Fraction(0)))
 
 
-def _simulated_profits(sample: TradeSample, options: MonteCarloSettings) -> dict[str, Array]:
+def _simulate_profits(sample: TradeSample, options: MonteCarloSettings) -> dict[str, Array]:
     sets = simulate_accounts(sample, options)
     return {
         name: np.rint((runs.balances[:, -1] - runs.starting_balance) * UNITS_PER_DOLLAR)
@@ -230,23 +231,21 @@ def _simulated_profits(sample: TradeSample, options: MonteCarloSettings) -> dict
     }
 
 
-def review_parts(review: MonthlyReview) -> Iterator[RenderableType]:
+def render_review(review: MonthlyReview) -> Iterator[RenderableType]:
     """Yield the verdict, a table of percentiles by set of runs, and the limits of resampling."""
-    yield Text(verdict_text(review))
+    yield Text(format_verdict(review))
     rows = []
-    for name, runs in review.simulated_profits.items():
+    for name, runs in review.simulated_profits_by_set.items():
         low, middle, high = np.percentile(runs, [RANGE_PERCENTILES[0], 50, RANGE_PERCENTILES[1]])
         figures = (usd(value, 2, sign=True) for value in (low, middle, high))
         rows.append((REVIEW_SET_LABELS[name], *figures, number(review.profit_percentile(name), 0)))
     heads = ("runs", "5 %", "median", "95 %", "percentile of the month")
-    title = (
-        f"{count_text(review.earlier_trade_count, 'trade')} before {review.first_date}, resampled"
-    )
+    title = f"{format_count_with_noun(review.earlier_trade_count, 'trade')} before {review.first_date}, resampled"
     yield Table(title, heads, rows)
-    yield Text(f"USD, with one contract per trade. {review.resampling_limits}")
+    yield Text(f"USD, with one contract per trade. {review.resampling_caveat}")
 
 
-def verdict_text(review: MonthlyReview) -> str:
+def format_verdict(review: MonthlyReview) -> str:
     """Return a sentence with the month's P/L and its percentile among block bootstrap runs.
 
     The sentence also states whether the P/L is within the 90 % range of those runs.
@@ -254,15 +253,15 @@ def verdict_text(review: MonthlyReview) -> str:
     place = review.profit_percentile("block")
     inside = RANGE_PERCENTILES[0] <= place <= RANGE_PERCENTILES[1]
     return (
-        f"Last {REVIEW_SESSIONS} sessions, {review.first_date} to {review.last_date}:"
-        f" {count_text(review.trade_count, 'trade')},"
+        f"Last {REVIEW_LOOKBACK_SESSIONS} sessions, {review.first_date} to {review.last_date}:"
+        f" {format_count_with_noun(review.trade_count, 'trade')},"
         f" {usd(review.profit_per_contract, 2, sign=True)} per contract, at percentile"
         f" {number(place, 0)} of the Monte Carlo: {'within' if inside else 'outside'} its 90 %"
         " range."
     )
 
 
-def autoscaling_settings(*overrides: str) -> AutoscalingSettings:
+def load_autoscaling_settings(*overrides: str) -> AutoscalingSettings:
     """Load the settings of configs/autoscaling.yaml.
 
     The environment and `key=value` overrides take precedence over the file.
@@ -270,49 +269,49 @@ def autoscaling_settings(*overrides: str) -> AutoscalingSettings:
     return AutoscalingSettings.from_config(compose_config("autoscaling", list(overrides)))
 
 
-def account_result(
+def build_account_result(
     files: AccountFiles, settings: AutoscalingSettings, opening_sentences: Sequence[str]
 ) -> Result:
     """Return a report of an account: balance, trade statistics and contracts of each strategy.
 
     opening_sentences: sentences shown first.
     """
-    state = files.read()
+    state = files.read_account()
     # The fifth line is the size for one risk; the table has the size for each strategy's own risk.
     lines = ContractSizing.from_state(state, settings.STOP_LOSS_PER_CONTRACT, settings).log_lines[
         :4
     ]
     rows = []
-    for strategy, width in SPREAD_WIDTHS.items():
+    for strategy, width in WIDTH_POINTS_BY_STRATEGY.items():
         credit = TYPICAL_CREDITS[strategy]
-        risk = max_risk(strategy, credit, condor_risk=settings.CONDOR_RISK)
-        count = ContractSizing.from_state(state, risk, settings).count
-        figures = f"{width:g}", f"{credit:.2f}", f"${risk:,.0f}", str(count.number)
+        risk = compute_max_risk(strategy, credit, condor_risk=settings.CONDOR_RISK)
+        count = ContractSizing.from_state(state, risk, settings).contract_count
+        figures = f"{width:g}", f"{credit:.2f}", f"${risk:,.0f}", str(count.contracts)
         rows.append((strategy, *figures, count.reason))
     heads = ("strategy", "width", "credit", "max risk", "contracts", "why")
     table = Table(f"{files.mode} account, {files.folder}", heads, rows, text_columns=(5,))
     balance = float(state.conservative_balance)
     advice = (
         f"A balance of ${balance:,.0f} supports up to"
-        f" {count_text(recommend_max_contracts(balance), 'contract')}; MAX_CONTRACTS is"
+        f" {format_count_with_noun(recommend_max_contracts(balance), 'contract')}; MAX_CONTRACTS is"
         f" {settings.MAX_CONTRACTS}."
     )
     return Result([*opening_sentences, *lines, table], [advice])
 
 
-def review_result(files: AccountFiles, settings: AutoscalingSettings) -> Result:
+def build_review_result(files: AccountFiles, settings: AutoscalingSettings) -> Result:
     """Return a report that compares the last month's trades with a Monte Carlo of earlier ones."""
-    files.read()
+    files.read_account()
     found = review_month(files.folder / TRADES_FILE, settings, utc_now())
-    return Result(list(review_parts(found)))
+    return Result(list(render_review(found)))
 
 
-def _written_text(files: AccountFiles, state: AccountState) -> str:
+def _format_written_files(files: AccountFiles, state: AccountState) -> str:
     """Return a sentence with the paths of the written files, the balance and the trade count."""
     return (
         f"Written: {files.balance_file} and {files.folder / TRADES_FILE}; {files.mode} account,"
         f" ${float(state.balance):,.2f}: STARTING_CAPITAL and"
-        f" {count_text(len(state.trade_profits), 'trade')}."
+        f" {format_count_with_noun(len(state.trade_profits), 'trade')}."
     )
 
 
@@ -342,11 +341,11 @@ def parse_arguments(words: Sequence[str]) -> tuple[AccountRequest, None]:
     for word in named:
         if word not in (*modes, *tasks):
             known = (*ACCOUNT_TASKS, "PAPER", "LIVE")
-            raise invalid_choice("word", word, known, also="a setting as key=value")
+            raise invalid_choice_error("word", word, known, also="a setting as key=value")
     if len(modes) > 1 or len(tasks) > 1:
         raise InputError(f"{' '.join(named)}: give at most one account and one task")
     overrides = [word for word in words if is_override(word)]
-    settings = autoscaling_settings(*overrides)
+    settings = load_autoscaling_settings(*overrides)
     request = AccountRequest((modes or ["PAPER"])[0], (tasks or [""])[0], settings)
     named_capital = any(word.startswith(f"{CAPITAL_KEY}=") for word in overrides)
     if request.task == "recover" and request.mode.upper() == "LIVE" and not named_capital:
@@ -361,12 +360,12 @@ def run(settings: AccountRequest) -> Result:
     """Run the requested task; return the report of the account or of the review."""
     files = AccountFiles.from_settings(settings.settings, settings.mode)
     if settings.task == "review":
-        return review_result(files, settings.settings)
+        return build_review_result(files, settings.settings)
     written = []
     if settings.task == "init":
         files.initialise()
-        written = [_written_text(files, files.read())]
+        written = [_format_written_files(files, files.read_account())]
     elif settings.task == "recover":
-        state = files.recover()
-        written = [_written_text(files, state)]
-    return account_result(files, settings.settings, written)
+        state = files.rebuild_balance()
+        written = [_format_written_files(files, state)]
+    return build_account_result(files, settings.settings, written)

@@ -27,18 +27,18 @@ from foundation.arrays import Array
 from foundation.cli import Result
 from foundation.clock import utc_now
 from foundation.errors import InputError
-from foundation.formatting import count_text, number, percent, usd
-from foundation.tables import json_text
+from foundation.formatting import format_count_with_noun, number, percent, usd
+from foundation.tables import format_json
 from option_spreads.simulation.resampled_accounts import (
     find_sample_warnings,
-    limits_text,
+    format_resampling_caveat,
     simulate_accounts,
     stress_loss_probability,
     summarize_paths,
 )
 from option_spreads.simulation.resampling import UNITS_PER_DOLLAR, AccountPaths
 from option_spreads.simulation.settings import MonteCarloSettings
-from option_spreads.simulation.spread_report import figure_table
+from option_spreads.simulation.spread_report import build_figure_table
 from option_spreads.simulation.trade_sample import TradeSample, read_sample
 
 if TYPE_CHECKING:
@@ -69,9 +69,9 @@ def build_json_content(
     return {
         "trades": {
             "file": settings.trades,
-            "n": len(sample.profits),
-            "mean_per_contract": float(sample.profits.mean() / UNITS_PER_DOLLAR),
-            "worst_per_contract": float(sample.profits.min() / UNITS_PER_DOLLAR),
+            "n": len(sample.profit_units),
+            "mean_per_contract": float(sample.profit_units.mean() / UNITS_PER_DOLLAR),
+            "worst_per_contract": float(sample.profit_units.min() / UNITS_PER_DOLLAR),
             "maximum_losses": sample.max_loss_count,
             "a_day": a_day,
         },
@@ -82,7 +82,7 @@ def build_json_content(
         "block_length": settings.effective_block_length(a_day),
         "stress_chance": stress_loss_probability(sample, settings),
         "starting_capital": settings.STARTING_CAPITAL,
-        "limits_of_resampling": limits_text(sample, settings),
+        "limits_of_resampling": format_resampling_caveat(sample, settings),
         "warnings": list(find_sample_warnings(sample)),
         **figures,
     }
@@ -97,22 +97,25 @@ def build_file_writers(
 
     content: content of monte_carlo.json.
     """
-    text = json_text(content)
-    figure = plot_final_balances(_heading(content), paths_by_set, float(settings.halt_balance))
+    text = format_json(content)
+    figure = plot_final_balances(
+        _format_heading(content), paths_by_set, float(settings.halt_balance)
+    )
     return {
         "monte_carlo.json": lambda path: path.write_text(text),
         "monte_carlo.png": lambda path: figure.savefig(path, format="png", dpi=110),
     }
 
 
-def _heading(content: Mapping[str, Any]) -> str:
+def _format_heading(content: Mapping[str, Any]) -> str:
     return (
-        f"{count_text(content['runs'], 'run')} of {count_text(content['days'], 'day')},"
-        f" {count_text(content['trades']['n'], 'trade')}, seed {content['seed']}"
+        f"{format_count_with_noun(content['runs'], 'run')} of"
+        f" {format_count_with_noun(content['days'], 'day')},"
+        f" {format_count_with_noun(content['trades']['n'], 'trade')}, seed {content['seed']}"
     )
 
 
-def _figure_texts(figures: Mapping[str, Any]) -> dict[str, str]:
+def _format_figures(figures: Mapping[str, Any]) -> dict[str, str]:
     """Return the main figures of a set of runs as text, by label."""
     fall = figures["max_drawdown_usd"]
     final = figures["final_balance"]
@@ -154,9 +157,9 @@ def run(settings: MonteCarloSettings, progress: Progress) -> Result:
     sample = read_sample(Path(settings.trades).expanduser(), utc_now())
     sets = simulate_accounts(sample, settings)
     content = build_json_content(sample, settings, sets)
-    texts = {name: _figure_texts(content[name]) for name in sets}
+    texts = {name: _format_figures(content[name]) for name in sets}
     return Result(
-        [figure_table(_heading(content), texts)],
+        [build_figure_table(_format_heading(content), texts)],
         [
             content["limits_of_resampling"],
             *(f"Warning: {warning}" for warning in content["warnings"]),
@@ -221,5 +224,5 @@ def describe_runs_beyond_axis(final_balances: Array, axis_max: float) -> str:
     beyond = final_balances[final_balances > axis_max]
     if not len(beyond):
         return ""
-    words = f"not drawn: {count_text(len(beyond), 'run')} above {usd(axis_max, 0)},"
+    words = f"not drawn: {format_count_with_noun(len(beyond), 'run')} above {usd(axis_max, 0)},"
     return f"{words} up to {usd(beyond.max(), 0)} →"

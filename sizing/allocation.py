@@ -13,8 +13,8 @@ from foundation.compiled import compiled, jit_inline_ir
 from sizing.binding import BindingLimits, find_binding_limits
 from sizing.explanation import explain_targets
 from sizing.inputs import SizingInputs
-from sizing.kelly import SolverFailed, solver_failure_text
-from sizing.limits import count_shadow_prices, gross_rows, weight_bounds
+from sizing.kelly import SolverFailed, format_solver_failure
+from sizing.limits import build_gross_constraints, count_shadow_prices, weight_bounds
 from sizing.problem import Costs, DecisionProblem
 from sizing.solver.active_set import SOLVED
 from sizing.solver.cardinality import sparse_weights
@@ -109,7 +109,7 @@ def allocate_kelly(inputs: SizingInputs, fraction: float) -> Allocation:
     SolverFailed
         if the quadratic program is not solved.
     """
-    weights, prices, gap = _solve(inputs.problem, fraction)
+    weights, prices, gap = _solve_for_weights(inputs.problem, fraction)
     why = explain_targets(inputs.problem, weights, prices, fraction)
     binding_limits = BindingLimits(
         why.binding_bits, why.bound_shadow_price, prices, inputs.group_limit_names
@@ -155,10 +155,10 @@ def project_onto_limits(
     chosen_gap = 0.0
     if ranking_weights is not None and np.count_nonzero(desired) > problem.limits.max_positions:
         choice = distance.returns._replace(mu=ranking_weights[None])
-        chosen, _, chosen_gap = _solve(distance._replace(returns=choice), 1.0)
+        chosen, _, chosen_gap = _solve_for_weights(distance._replace(returns=choice), 1.0)
         standing = distance.returns._replace(mu=np.where(chosen != 0.0, desired, 0.0))
         distance = distance._replace(returns=standing)
-    weights, _, gap = _solve(distance, 1.0)
+    weights, _, gap = _solve_for_weights(distance, 1.0)
     # The program's ridge moves a weight by 1e-10 of it. Where the limits allow the desired weight,
     # the target equals it to the last bit: a desired weight that is held must give no order.
     same = inputs.adjustable & (np.abs(weights[0] - desired) <= WEIGHT_TOL)
@@ -175,7 +175,7 @@ def project_onto_limits(
     return Allocation(unconstrained, target, binding_limits, periods, none, forecast, gap)
 
 
-def _solve(problem: DecisionProblem, fraction: float) -> tuple[Array, Array, float]:
+def _solve_for_weights(problem: DecisionProblem, fraction: float) -> tuple[Array, Array, float]:
     """Solve a multi-period plan.
 
     Returns weights [K, S], shadow prices [4 + G + N + K] and the optimality gap, as in
@@ -189,7 +189,7 @@ def _solve(problem: DecisionProblem, fraction: float) -> tuple[Array, Array, flo
     status, weights, prices, gap = solve_plan(problem, fraction)
     if status == SOLVED:
         return weights, prices, gap
-    text = solver_failure_text(status, len(problem.account.held_weight))
+    text = format_solver_failure(status, len(problem.account.held_weight))
     raise SolverFailed(text, build_sizing_problem(problem, fraction))
 
 
@@ -227,7 +227,7 @@ def build_sizing_problem(problem: DecisionProblem, fraction: float) -> SizingPro
     fraction: fraction of full Kelly.
     """
     lower, upper = weight_bounds(problem.limits, problem.account)
-    rows, rooms = gross_rows(problem)
+    rows, rooms = build_gross_constraints(problem)
     return SizingProblem(
         problem.returns.mu,
         problem.returns.covariance,

@@ -16,7 +16,7 @@ import numpy as np
 
 from foundation.arrays import Array, Index, Mask
 from foundation.compiled import compiled, jit_inline
-from sizing.limits import CEILING_NAMES, gross_rows
+from sizing.limits import CEILING_NAMES, build_gross_constraints
 from sizing.problem import DecisionProblem, GroupConstraints
 
 # All reasons that can bind a weight. A name's position is its bit in the result of
@@ -34,11 +34,11 @@ LIMITS_WITH_SHADOW_PRICE = BINDING_NAMES[:COST_BIT]  # reasons that have a shado
 BINDING_TOL = 1e-6  # distance from a limit, in weight, at which the limit binds
 RETURN_TOL = 1e-12  # a return below this is rounding
 
-_OF_A_SYMBOL = 1 << SYMBOL_CAP_BIT | 1 << LONG_ONLY_BIT
+_SYMBOL_LIMIT_BITS = 1 << SYMBOL_CAP_BIT | 1 << LONG_ONLY_BIT
 
 
 @cache
-def indexed_names_of_bits(
+def list_indexed_limit_names(
     bits: int, names: tuple[str, ...] = BINDING_NAMES
 ) -> tuple[tuple[int, str], ...]:
     """Return the number and the name of each bit that is set.
@@ -95,8 +95,8 @@ class BindingLimits(NamedTuple):
             names = shared.get(bits)
             if names is None:
                 worth = (own, own, *ceilings, financing, *nothing, *groups)
-                names = {name: worth[k] for k, name in indexed_names_of_bits(bits, every)}
-                if not bits & _OF_A_SYMBOL:
+                names = {name: worth[k] for k, name in list_indexed_limit_names(bits, every)}
+                if not bits & _SYMBOL_LIMIT_BITS:
                     shared[bits] = names
             named.append(names)
         return tuple(named)
@@ -121,13 +121,13 @@ def find_binding_limits(
     limits = problem.limits
     account = problem.account
     cost = problem.costs.unit_cost[0]
-    rows, rooms = gross_rows(problem)
+    rows, rooms = build_gross_constraints(problem)
     held_by = np.zeros(len(target), dtype=np.int64)
     bound_price = np.full(len(target), np.nan)
     full = np.empty(len(rooms), dtype=np.bool_)
     # In the first period gross weights are borrowed for, so that a larger position always borrows
     # more. Later periods count longs less shorts: a larger short lowers the borrowing.
-    full_net = _full_net(limits.group_constraints, target)
+    full_net = _binding_net_limits(limits.group_constraints, target)
     first_period = prices[len(rooms) + len(full_net)]
     later_periods = 0.0
     for c in range(len(rooms) + len(full_net) + 1, len(prices)):
@@ -148,10 +148,10 @@ def find_binding_limits(
         slope = gradient[k] if priced else desired - weight
         # Away from zero; at zero, the direction in which a position would begin.
         outward = -1.0 if weight < 0 or (weight == 0 and slope < 0) else 1.0
-        taken, bits = _pressing_limits(
+        taken, bits = _limit_shadow_price(
             rows[:, k], full, prices, first_period + outward * later_periods
         )
-        net_taken, outward_bits, inward_bits = _pressing_net(
+        net_taken, outward_bits, inward_bits = _net_limit_shadow_price(
             limits.group_constraints, k, outward, full_net, prices[len(rooms) :]
         )
         taken += net_taken
@@ -165,7 +165,7 @@ def find_binding_limits(
         # A limit that requires a position keeps a weight from moving back towards zero.
         back = -cost[k] if (held_weight - weight) * outward >= 0 else cost[k]
         moves_back = -outward * slope + (back if priced else 0.0) > RETURN_TOL
-        bits |= _bits_at(weight, many and moves_on, inward_bits if moves_back else 0)
+        bits |= _binding_bits_at(weight, many and moves_on, inward_bits if moves_back else 0)
         gain = outward * gradient[k] + saved - taken
         bound_price[k] = 0.0 if gain < 0.0 else gain
         if abs(weight) >= limits.symbol_cap - BINDING_TOL:
@@ -183,7 +183,7 @@ def find_binding_limits(
 
 
 @jit_inline
-def _bits_at(weight: float, left_out: bool, back: int) -> int:
+def _binding_bits_at(weight: float, left_out: bool, back: int) -> int:
     """Return the bits of limits that keep a weight from moving away from or back to zero.
 
     At zero this is `max_positions`, if it applies; at any other weight it is `back`.
@@ -197,7 +197,7 @@ def _bits_at(weight: float, left_out: bool, back: int) -> int:
 
 
 @jit_inline
-def _full_net(rows: GroupConstraints, target: Array) -> Mask:
+def _binding_net_limits(rows: GroupConstraints, target: Array) -> Mask:
     """Return whether target weights [S] use each net limit fully, [M]."""
     full = np.empty(len(rows.net_limits), dtype=np.bool_)
     for c in range(len(full)):
@@ -209,7 +209,7 @@ def _full_net(rows: GroupConstraints, target: Array) -> Mask:
 
 
 @jit_inline
-def _pressing_net(
+def _net_limit_shadow_price(
     rows: GroupConstraints, k: int, outward: float, full: Mask, prices: Array
 ) -> tuple[float, int, int]:
     """Return the net limits that bind weight k, in three values.
@@ -237,7 +237,9 @@ def _pressing_net(
 
 
 @jit_inline
-def _pressing_limits(row: Array, full: Mask, prices: Array, financing: float) -> tuple[float, int]:
+def _limit_shadow_price(
+    row: Array, full: Mask, prices: Array, financing: float
+) -> tuple[float, int]:
     """Return the gross limits that keep a weight from becoming larger.
 
     The first value is their total shadow price, including borrowing; the second has their bits.

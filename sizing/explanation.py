@@ -54,11 +54,11 @@ def explain_targets(
     """
     by_horizon, singular = kelly_by_horizon(problem, fraction)
     if singular.any():
-        _spread_evenly(problem, by_horizon, singular, fraction)
+        _write_minimum_norm_kelly(problem, by_horizon, singular, fraction)
     return explain_by_horizon(problem, weights, prices, by_horizon, fraction)
 
 
-def _spread_evenly(
+def _write_minimum_norm_kelly(
     problem: DecisionProblem, by_horizon: Array, singular: Mask, fraction: float
 ) -> None:
     """Write minimum-norm Kelly weights for horizons with a singular covariance, in place.
@@ -105,10 +105,10 @@ def kelly_by_horizon(problem: DecisionProblem, fraction: float) -> tuple[Cube, M
         for a in range(count):
             i = chosen[a]
             # Both sums run in the same order, so that they are equal where the forecast is zero.
-            both[PREMIUM_PART, a] = fraction * _sum_over(returns.premium, i, horizon)
-            both[TOTAL_PART, a] = fraction * _sum_over(returns.mu, i, horizon)
+            both[PREMIUM_PART, a] = fraction * _sum_over_horizon(returns.premium, i, horizon)
+            both[TOTAL_PART, a] = fraction * _sum_over_horizon(returns.mu, i, horizon)
             for b in range(a + 1):
-                risk[a, b] = _risk_over(returns, i, chosen[b], horizon)
+                risk[a, b] = _covariance_over_horizon(returns, i, chosen[b], horizon)
         if not solve_by_cholesky(risk, both[TOTAL_PART]):
             singular[horizon - 1] = True
             continue
@@ -158,16 +158,16 @@ def explain_by_horizon(
     chosen = true_indices(problem.account.adjustable)
     for a in range(len(chosen)):
         s = chosen[a]
-        direction = _direction(target[s], problem.account.held_weight[s], held_by[s])
+        direction = _move_direction(target[s], problem.account.held_weight[s], held_by[s])
         horizon, beside = _explaining_horizon(returns, by_horizon, target, s, direction, fraction)
         unconstrained[s] = by_horizon[horizon - 1, TOTAL_PART, s]
         earned = by_horizon[horizon - 1, PREMIUM_PART, s]
         expected = unconstrained[s]
         if beside:
             unconstrained[s] = _kelly_given_others(returns, target, s, horizon, fraction)
-            variance = _risk_over(returns, s, s, horizon)
-            earned = fraction * _sum_over(returns.premium, s, horizon) / variance
-            expected = fraction * _sum_over(returns.mu, s, horizon) / variance
+            variance = _covariance_over_horizon(returns, s, s, horizon)
+            earned = fraction * _sum_over_horizon(returns.premium, s, horizon) / variance
+            expected = fraction * _sum_over_horizon(returns.mu, s, horizon) / variance
         periods[s] = horizon
         if known:
             premium[s] = earned
@@ -188,10 +188,10 @@ def _explaining_horizon(
     direction: direction in which the target would move further: -1, 1, or 0 if it is unknown.
     """
     for horizon in range(len(by_horizon), 0, -1):
-        if _explains(by_horizon[horizon - 1, TOTAL_PART, s], target[s], direction):
+        if _move_ends_at_target(by_horizon[horizon - 1, TOTAL_PART, s], target[s], direction):
             return horizon, False
     for horizon in range(len(by_horizon), 0, -1):
-        if _explains(
+        if _move_ends_at_target(
             _kelly_given_others(returns, target, s, horizon, fraction), target[s], direction
         ):
             return horizon, True
@@ -206,17 +206,19 @@ def _kelly_given_others(
 
     It is NaN if s has no variance.
     """
-    variance = _risk_over(returns, s, s, horizon)
+    variance = _covariance_over_horizon(returns, s, s, horizon)
     if not variance > 0.0:
         return np.nan
     risk = 0.0
     for r in range(len(target)):
-        risk += _risk_over(returns, s, r, horizon) * target[r]
-    return float(target[s] + (fraction * _sum_over(returns.mu, s, horizon) - risk) / variance)
+        risk += _covariance_over_horizon(returns, s, r, horizon) * target[r]
+    return float(
+        target[s] + (fraction * _sum_over_horizon(returns.mu, s, horizon) - risk) / variance
+    )
 
 
 @jit_inline
-def _sum_over(values: Array, s: int, horizon: int) -> float:
+def _sum_over_horizon(values: Array, s: int, horizon: int) -> float:
     """Return the sum of values [K, S] of symbol s over the first `horizon` periods."""
     later = 0.0
     for k in range(1, horizon):
@@ -225,7 +227,7 @@ def _sum_over(values: Array, s: int, horizon: int) -> float:
 
 
 @jit_inline
-def _risk_over(returns: Returns, s: int, r: int, horizon: int) -> float:
+def _covariance_over_horizon(returns: Returns, s: int, r: int, horizon: int) -> float:
     """Return the covariance of symbols s and r over the first `horizon` periods."""
     later = 0.0
     for k in range(1, horizon):
@@ -234,7 +236,7 @@ def _risk_over(returns: Returns, s: int, r: int, horizon: int) -> float:
 
 
 @jit_inline
-def _direction(target: float, held: float, held_by: int) -> float:
+def _move_direction(target: float, held: float, held_by: int) -> float:
     """Return the direction in which a target would move further: -1, 1, or 0 if it is unknown.
 
     A weight that a limit binds would move away from zero, but a weight that may not be short would
@@ -249,7 +251,7 @@ def _direction(target: float, held: float, held_by: int) -> float:
 
 
 @jit_inline
-def _explains(weight: float, target: float, direction: float) -> bool:
+def _move_ends_at_target(weight: float, target: float, direction: float) -> bool:
     """Return whether a move towards a weight would stop at the target, or the two are equal.
 
     direction: direction in which the target would move further: -1, 1, or 0 if it is unknown.

@@ -41,10 +41,10 @@ MAX_LEVEL = 10.0  # of equity: the largest limit
 MAX_GROUP_LIMITS = 40  # each is one of the 62 bits of `find_binding_limits`
 FEASIBILITY_TOL = 1e-6  # of equity
 
-_NAME = r"^[A-Za-z][A-Za-z0-9_]{0,39}$"
+_GROUP_NAME_PATTERN = r"^[A-Za-z][A-Za-z0-9_]{0,39}$"
 
 
-def _symbol(word: object) -> str:
+def _parse_symbol(word: object) -> str:
     if not isinstance(word, str):
         raise ValueError(f"{word!r} is not a symbol; put symbols such as ON or NO in quotes")
     try:
@@ -53,26 +53,26 @@ def _symbol(word: object) -> str:
         raise ValueError(str(error)) from error
 
 
-def _symbols(words: object) -> frozenset[str] | None:
+def _parse_group_symbols(words: object) -> frozenset[str] | None:
     """Return the symbols of a group in a file; None for the word `all`."""
     if words == ALL_SYMBOLS:
         return None
     if not isinstance(words, list) or not words:
         raise ValueError("must be a list of symbols, or the word all")
-    found = [_symbol(word) for word in words]
+    found = [_parse_symbol(word) for word in words]
     if twice := [symbol for symbol in found if found.count(symbol) > 1]:
         raise ValueError(f"{twice[0]} is listed twice; remove one of them")
     return frozenset(found)
 
 
-def _rising(net: tuple[float, float]) -> tuple[float, float]:
+def _check_ascending(net: tuple[float, float]) -> tuple[float, float]:
     if net[0] > net[1]:
         raise ValueError(f"the minimum, {net[0]:g}, exceeds the maximum, {net[1]:g}; swap them")
     return net
 
 
 NetLevel = Annotated[float, Field(strict=True, ge=-MAX_LEVEL, le=MAX_LEVEL, allow_inf_nan=False)]
-NetRange = Annotated[tuple[NetLevel, NetLevel], AfterValidator(_rising)]
+NetRange = Annotated[tuple[NetLevel, NetLevel], AfterValidator(_check_ascending)]
 GrossLevel = Annotated[float, Field(strict=True, ge=0.0, le=MAX_LEVEL, allow_inf_nan=False)]
 
 
@@ -85,7 +85,7 @@ class GroupLimit:
     gross: maximum gross exposure, longs plus shorts; None: no limit.
     """
 
-    symbols: Annotated[frozenset[str] | None, BeforeValidator(_symbols)]
+    symbols: Annotated[frozenset[str] | None, BeforeValidator(_parse_group_symbols)]
     net: NetRange | None = None
     gross: GrossLevel | None = None
 
@@ -109,7 +109,7 @@ class BetaLimit:
     net: minimum and maximum beta of the book.
     """
 
-    market: Annotated[str, BeforeValidator(_symbol)]
+    market: Annotated[str, BeforeValidator(_parse_symbol)]
     net: NetRange
 
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
@@ -123,7 +123,9 @@ class GroupLimits:
     beta: limit on the book's beta; None: no limit.
     """
 
-    groups: Mapping[Annotated[str, Field(pattern=_NAME)], GroupLimit] = field(default_factory=dict)
+    groups: Mapping[Annotated[str, Field(pattern=_GROUP_NAME_PATTERN)], GroupLimit] = field(
+        default_factory=dict
+    )
     beta: BetaLimit | None = None
 
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
@@ -162,9 +164,9 @@ class GroupLimits:
 
         Raises InputError if the market of beta is not among the symbols.
         """
-        return _rows_over(self, tuple(symbols), tuple(closing_symbols))
+        return _build_constraint_rows(self, tuple(symbols), tuple(closing_symbols))
 
-    def infeasible_limit(self, symbol_cap: float, leverage: float) -> str | None:
+    def find_infeasible_limit(self, symbol_cap: float, leverage: float) -> str | None:
         """Return the name of a group limit that cannot be satisfied together with the other limits.
 
         The result is None if some book satisfies all limits.
@@ -202,11 +204,11 @@ class GroupLimits:
 
 
 NO_GROUP_LIMITS = GroupLimits()
-_LIMITS = TypeAdapter(GroupLimits)
+_GROUP_LIMITS_ADAPTER = TypeAdapter(GroupLimits)
 
 
 @lru_cache(maxsize=64)
-def _rows_over(
+def _build_constraint_rows(
     limits: GroupLimits, symbols: tuple[str, ...], closing_symbols: tuple[str, ...]
 ) -> GroupConstraints:
     if limits is NO_GROUP_LIMITS:
@@ -262,7 +264,7 @@ def read_group_limits(path: str) -> GroupLimits:
     except InputError as error:
         raise InputError(f"{GROUPS_KEY}: {error}") from error
     try:
-        limits = _LIMITS.validate_python(read_plain_yaml(file))
+        limits = _GROUP_LIMITS_ADAPTER.validate_python(read_plain_yaml(file))
     except ValidationError as error:
         raise InputError(f"{GROUPS_KEY}: {path}: {settings_error(error, GroupLimits)}") from None
     if not 1 <= len(limits.limit_names) <= MAX_GROUP_LIMITS:

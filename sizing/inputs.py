@@ -13,7 +13,7 @@ from foundation.arrays import Array, Mask
 from foundation.errors import InputError
 from sizing.problem import AccountArrays, DecisionProblem
 from trainingdata.history import NO_HISTORY, PriceHistory
-from trainingdata.instants import utc_text
+from trainingdata.instants import format_utc
 
 
 class AccountLike(Protocol):
@@ -132,20 +132,22 @@ class SizingInputs:
         account = self.problem.account._replace(held_weight=held, adjustable=adjustable)
         return replace(self, problem=self.problem._replace(account=account))
 
-    def symbol_text(self, k: int) -> str:
+    def format_symbol(self, k: int) -> str:
         """Return the name of symbol k for a message, with the decision's instant if known."""
         symbol = self.symbols[k] if self.symbols else f"the symbol at index {k}"
         return (
-            symbol if self.decision_time is None else f"{symbol} at {utc_text(self.decision_time)}"
+            symbol
+            if self.decision_time is None
+            else f"{symbol} at {format_utc(self.decision_time)}"
         )
 
 
-def no_equity_text(equity: float) -> str:
+def format_no_equity_error(equity: float) -> str:
     """Return the error message for an account without positive equity, which has no weights."""
     return f"account: equity is {equity:.2f} USD; sizing requires equity above 0"
 
 
-def check_priced(symbols: Sequence[str], account: AccountArrays) -> None:
+def check_positions_priced(symbols: Sequence[str], account: AccountArrays) -> None:
     """Raise `InputError` for a position or an open order without a price."""
     # A position valued at zero would free its headroom for other symbols.
     unpriced = np.flatnonzero((account.quantity != 0.0) & np.isnan(account.price))

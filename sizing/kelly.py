@@ -173,10 +173,10 @@ def kelly_weights(
     # times as long as one for 500 symbols.
     with single_threaded_blas() if expected.size >= MIN_BLAS_THREADED_SIZE else nullcontext():
         given = expected, covariance, float(fraction), lower, upper, groups
-        return _history_weights(*given) if history else _instant_weights(*given, held, cost)
+        return _solve_history(*given) if history else _solve_instant(*given, held, cost)
 
 
-def solver_failure_text(status: int, symbols: int) -> str:
+def format_solver_failure(status: int, symbols: int) -> str:
     """Return the error message for a solver status other than SOLVED."""
     if status == INFEASIBLE:
         return (
@@ -186,7 +186,7 @@ def solver_failure_text(status: int, symbols: int) -> str:
     return f"the sizing problem of {symbols} symbols did not converge within the maximum of steps"
 
 
-def _instant_weights(
+def _solve_instant(
     mu: Array,
     covariance: npt.ArrayLike | Covariance,
     fraction: float,
@@ -207,16 +207,16 @@ def _instant_weights(
     high = float_array("upper", upper)
     start = np.zeros(n) if held is None else float_array("held", held)
     price = np.zeros(n) if cost is None else float_array("cost", cost)
-    matrix = _matrix_of(covariance)
+    matrix = _covariance_matrix(covariance)
     check_shapes({"mu": mu, "lower": low, "upper": high, "held": start, "cost": price}, n)
     _check_square(matrix, n)
     if not isinstance(covariance, Covariance):
         check_covariance(matrix)
     rows, limits = group_arrays(groups, n)
-    return _solved_weights(mu, matrix, fraction, low, high, rows, limits, start, price)
+    return _solve_checked_problem(mu, matrix, fraction, low, high, rows, limits, start, price)
 
 
-def _solved_weights(
+def _solve_checked_problem(
     mu: Array,
     matrix: Array,
     fraction: float,
@@ -239,11 +239,11 @@ def _solved_weights(
     problem = SizingProblem(*first, start, low, high, rows, limits, fraction)
     status, weights, _ = optimal_weights(problem)
     if status != SOLVED:
-        raise SolverFailed(solver_failure_text(status, len(mu)), problem)
+        raise SolverFailed(format_solver_failure(status, len(mu)), problem)
     return np.asarray(weights[0])
 
 
-def _history_weights(
+def _solve_history(
     mu: Array,
     covariance: npt.ArrayLike | Covariance,
     fraction: float,
@@ -253,7 +253,7 @@ def _history_weights(
 ) -> Array:
     """Return the weights [T, S] of T problems without costs; arguments as in `kelly_weights`."""
 
-    def by_row(name: str, value: npt.ArrayLike, rank: int) -> Array:
+    def repeat_by_row(name: str, value: npt.ArrayLike, rank: int) -> Array:
         """Return the value of an argument for each row, [T, …]; a single value is repeated.
 
         rank: number of dimensions of a single value.
@@ -265,13 +265,16 @@ def _history_weights(
             raise ValueError(f"{name} must have {len(mu)} rows like mu, got {len(array)}")
         return array
 
-    given = _matrix_of(covariance)
+    given = _covariance_matrix(covariance)
     one = covariance if isinstance(covariance, Covariance) else None
     if one is None and given.ndim == 2:
         one = Covariance(given)  # shared by all rows: validated once
-    matrices = by_row("covariance", given, 2)
-    low, high = np.array(by_row("lower", lower, 1)), np.array(by_row("upper", upper, 1))
-    ceilings = [by_row("groups", group[-1], 0) for group in groups]
+    matrices = repeat_by_row("covariance", given, 2)
+    low, high = (
+        np.array(repeat_by_row("lower", lower, 1)),
+        np.array(repeat_by_row("upper", upper, 1)),
+    )
+    ceilings = [repeat_by_row("groups", group[-1], 0) for group in groups]
     weights = np.zeros(mu.shape)
     zeros = np.zeros(mu.shape[1])
     rows = np.zeros((0, 0))
@@ -289,7 +292,7 @@ def _history_weights(
             if one is None:
                 check_covariance(matrices[t])
             matrix = matrices[t] if one is None else one.matrix
-            weights[t] = _solved_weights(
+            weights[t] = _solve_checked_problem(
                 mu[t], matrix, fraction, low[t], high[t], rows, limits, zeros, zeros
             )
         except ValueError as error:
@@ -304,7 +307,7 @@ def _check_square(matrix: Array, n: int) -> None:
         raise ValueError(f"covariance must have shape [S, S] = ({n}, {n}), got {matrix.shape}")
 
 
-def _matrix_of(covariance: npt.ArrayLike | Covariance) -> Array:
+def _covariance_matrix(covariance: npt.ArrayLike | Covariance) -> Array:
     if isinstance(covariance, Covariance):
         return covariance.matrix
     return float_array("covariance", covariance)
@@ -345,7 +348,7 @@ def check_shapes(vectors: Mapping[str, Array], symbols: int) -> None:
 
 def check_problem(mu: Array, lower: Array, upper: Array, held: Array, cost: Array) -> None:
     """Raise `ValueError` unless the vectors [S] are finite, lower ≤ upper, and cost ≥ 0."""
-    if _are_sound(mu, lower, upper, held, cost):
+    if _are_valid_vectors(mu, lower, upper, held, cost):
         return
     vectors = {"mu": mu, "lower": lower, "upper": upper, "held": held, "cost": cost}
     for name, array in vectors.items():
@@ -393,7 +396,7 @@ def group_arrays(groups: Sequence[GroupCeiling], symbols: int) -> tuple[Array, A
 
 
 @compiled
-def _are_sound(mu: Array, lower: Array, upper: Array, held: Array, cost: Array) -> bool:
+def _are_valid_vectors(mu: Array, lower: Array, upper: Array, held: Array, cost: Array) -> bool:
     """Return whether a problem's vectors [S] are valid, as `check_problem` requires."""
     for i in range(len(mu)):
         if not (np.isfinite(mu[i]) and np.isfinite(held[i]) and 0.0 <= cost[i] < np.inf):

@@ -73,7 +73,7 @@ def weight_bounds(limits: BookLimits, account: CurrentWeights) -> tuple[Array, A
 
 
 @jit_inline
-def ceiling_rows(problem: DecisionProblem) -> tuple[Array, Array]:
+def build_ceiling_constraints(problem: DecisionProblem) -> tuple[Array, Array]:
     """Return the coefficients [4, S] and limits [4] of the ceilings Σ coefficients·|w| ≤ limit.
 
     Their order is that of CEILING_NAMES.
@@ -105,12 +105,13 @@ def ceiling_rows(problem: DecisionProblem) -> tuple[Array, Array]:
 
 
 @compiled
-def gross_rows(problem: DecisionProblem) -> tuple[Matrix, Array]:
+def build_gross_constraints(problem: DecisionProblem) -> tuple[Matrix, Array]:
     """Return the coefficients [4 + G, S] and limits [4 + G] of all gross limits.
 
-    The first four are those of `ceiling_rows`, the others the gross limits on G groups.
+    The first four are those of `build_ceiling_constraints`, the others the gross limits on G
+    groups.
     """
-    rows, rooms = ceiling_rows(problem)
+    rows, rooms = build_ceiling_constraints(problem)
     groups = problem.limits.group_constraints
     count = len(groups.gross_limits)
     if count == 0:
@@ -158,7 +159,7 @@ def net_excess(problem: DecisionProblem, k: int, weights: Array, solved_weights:
 
 
 @jit_inline
-def _whole_sale(held: float, weight: float, increment: float) -> float:
+def _sale_in_increments(held: float, weight: float, increment: float) -> float:
     """Return the size of a sale from one weight to a lower weight, in whole increments.
 
     The weight that remains is rounded to increments, too. A sale of the whole position is not
@@ -171,7 +172,7 @@ def _whole_sale(held: float, weight: float, increment: float) -> float:
 
 
 @compiled
-def affordable_weights(problem: DecisionProblem, weights: Array) -> Array:
+def scale_crypto_buys_to_cash(problem: DecisionProblem, weights: Array) -> Array:
     """Scale all crypto purchases by one factor to the available cash; return the weights [S].
 
     Σ bought·(1 + cost) ≤ unborrowed + Σ sold·(1 - cost) / order_price_buffer, over crypto. A sale
@@ -180,9 +181,9 @@ def affordable_weights(problem: DecisionProblem, weights: Array) -> Array:
 
     weights: [S] target weights before scaling.
     """
-    # `ceiling_rows` limits the value of all crypto, as if a sale freed its whole value. The venue
-    # checks a purchase above its price against the cash that sales have brought, and refuses all of
-    # it if that cash falls short.
+    # `build_ceiling_constraints` limits the value of all crypto, as if a sale freed its whole
+    # value. The venue checks a purchase above its price against the cash that sales have brought,
+    # and refuses all of it if that cash falls short.
     account = problem.account
     crypto = problem.limits.crypto
     cost = problem.costs.unit_cost[0]
@@ -195,7 +196,7 @@ def affordable_weights(problem: DecisionProblem, weights: Array) -> Array:
         if crypto[s] and change > 0.0:
             needed += change * (1.0 + cost[s])
         elif crypto[s] and change < 0.0:
-            sold = _whole_sale(held[s], weights[s], account.weight_increment[s])
+            sold = _sale_in_increments(held[s], weights[s], account.weight_increment[s])
             freed += max(sold * (1.0 - cost[s]) - cent, 0.0)
     payable = max(account.unborrowed_cash_share + freed / account.order_price_buffer, 0.0)
     affordable = weights.copy()

@@ -123,7 +123,8 @@ class BookLimits(NamedTuple):
     margin_equity: equity in USD below which short positions are not allowed.
     max_positions: maximum number of positions; infinite: no limit.
     stock_ceiling: maximum gross stock exposure that orders may reach now.
-    granted_gross: gross stock exposure that the venue grants now; it may exceed `stock_ceiling`.
+    granted_gross_exposure: gross stock exposure that the venue grants now; it may exceed
+        `stock_ceiling`.
     crypto: [S] whether the symbol is crypto.
     long_only: [S] whether the symbol may not be short.
     group_constraints: limits on groups of symbols.

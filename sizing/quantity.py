@@ -18,7 +18,7 @@ from foundation.compiled import jit_inline
 from foundation.errors import InputError
 from sizing.allocation import Strategy
 from sizing.increments import count_lots
-from sizing.inputs import AccountLike, SizingInputs, check_priced, no_equity_text
+from sizing.inputs import AccountLike, SizingInputs, check_positions_priced, format_no_equity_error
 from sizing.kelly import SolverFailed
 from sizing.problem import (
     AccountArrays,
@@ -30,7 +30,7 @@ from sizing.problem import (
     with_betas,
 )
 from sizing.settings import Fallback, Limits
-from sizing.solver.multi_period import change_costs
+from sizing.solver.multi_period import compute_change_costs
 from sizing.strategies import Kelly, LegacyStrategy
 from trainingdata.instruments import AssetClass, Instrument, instrument
 from trainingdata.timeframe import HOURLY
@@ -186,20 +186,22 @@ def get_qty(
         if a price or cost is invalid, shapes do not fit, or a position has no price.
     """
     item = instrument(symbol)
-    request = _Request(
+    request = _QuantityRequest(
         item, price, account, moments, correlation, cost, hours, overnight, borrow_costs, signal
     )
-    _check(request)
+    _check_request(request)
     rules = limits or Limits()
     held = account.projected_positions.get(item.symbol, Decimal(0))
     if not account.equity > 0:
-        log.warning("%s: Enhanced sizing failed: %s", item.symbol, no_equity_text(account.equity))
+        log.warning(
+            "%s: Enhanced sizing failed: %s", item.symbol, format_no_equity_error(account.equity)
+        )
         return -held
-    inputs, row = _inputs(request, rules)
+    inputs, row = _build_inputs(request, rules)
     strategies: list[Strategy] = [strategy] if enhanced else []
     if fallback == "legacy" or not enhanced:
         strategies.append(LegacyStrategy(risk_multiplier))
-    weight = _first_answer(request, strategies, inputs, row)
+    weight = _first_target_weight(request, strategies, inputs, row)
     if weight is None:
         return Decimal(0)
     held_weight = float(inputs.held_weight[row])
@@ -208,7 +210,7 @@ def get_qty(
 
 
 @dataclass(frozen=True, slots=True)
-class _Request:
+class _QuantityRequest:
     """The parameters of one `get_qty` call."""
 
     instrument: Instrument
@@ -223,8 +225,8 @@ class _Request:
     signal: float
 
 
-def _first_answer(
-    request: _Request, strategies: Sequence[Strategy], inputs: SizingInputs, row: int
+def _first_target_weight(
+    request: _QuantityRequest, strategies: Sequence[Strategy], inputs: SizingInputs, row: int
 ) -> float | None:
     """Return the symbol's target weight by the first strategy that succeeds; None if all fail.
 
@@ -248,7 +250,7 @@ def _first_answer(
     return None
 
 
-def _inputs(request: _Request, limits: Limits) -> tuple[SizingInputs, int]:
+def _build_inputs(request: _QuantityRequest, limits: Limits) -> tuple[SizingInputs, int]:
     """Return inputs in which only the requested symbol is adjustable, and the symbol's index."""
     symbol = request.instrument.symbol
     account = request.account
@@ -259,7 +261,7 @@ def _inputs(request: _Request, limits: Limits) -> tuple[SizingInputs, int]:
         considered.update(s for s in moments.symbols if s in account.prices)
     symbols = sorted(considered)
     items = [instrument(s) for s in symbols]
-    mu, covariance, universe = _moments_of(symbols, moments, request.correlation)
+    mu, covariance, universe = _build_moments(symbols, moments, request.correlation)
     n = len(symbols)
     periods = len(mu)
     crypto = np.array([item.kind is AssetClass.CRYPTO for item in items])
@@ -285,12 +287,12 @@ def _inputs(request: _Request, limits: Limits) -> tuple[SizingInputs, int]:
         is_shorting_enabled=True,
         free_equity_share=1.0,
     )
-    check_priced(symbols, book)
+    check_positions_priced(symbols, book)
     ceiling = limits.stock_ceiling(overnight=request.overnight, equity=account.equity)
     groups = limits.group_limits()
     problem = DecisionProblem(
         Returns(mu, np.full(mu.shape, np.nan), covariance, universe, years),
-        Costs(change_costs(cost, signal, periods), borrow_costs),
+        Costs(compute_change_costs(cost, signal, periods), borrow_costs),
         BookLimits(
             *limits.compiled_limits,
             stock_ceiling=ceiling,
@@ -306,7 +308,7 @@ def _inputs(request: _Request, limits: Limits) -> tuple[SizingInputs, int]:
     ), symbols.index(symbol)
 
 
-def _moments_of(
+def _build_moments(
     symbols: Sequence[str], moments: MomentsLike | None, correlation: Array | None
 ) -> tuple[Array, Array, Mask]:
     """Return mu [K, S], covariance [K, S, S], and a mask [S] of the symbols that have moments.
@@ -342,7 +344,7 @@ def _moments_of(
     return mu, covariance, has_moments
 
 
-def _check(request: _Request) -> None:
+def _check_request(request: _QuantityRequest) -> None:
     """Raise `InputError` for a request with numbers out of range, or inconsistent moments."""
     price = request.price
     if not (np.isfinite(price) and price > 0):

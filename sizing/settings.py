@@ -63,7 +63,7 @@ class Limits:
         if self.groups_file is None:
             return NO_GROUP_LIMITS
         leverage = max(self.intraday_leverage, self.crypto_leverage)
-        return _checked_groups(self.groups_file, self.symbol_cap, leverage)
+        return _read_feasible_groups(self.groups_file, self.symbol_cap, leverage)
 
     def stock_ceiling(self, *, overnight: bool, equity: float) -> float:
         """Return the maximum gross stock exposure, in multiples of equity.
@@ -103,7 +103,7 @@ class Limits:
 
 
 @cache
-def _checked_groups(path: str, symbol_cap: float, leverage: float) -> GroupLimits:
+def _read_feasible_groups(path: str, symbol_cap: float, leverage: float) -> GroupLimits:
     """Return the limits on groups in a file; raise `InputError` if no book satisfies them all.
 
     symbol_cap: maximum weight of a symbol.
@@ -112,7 +112,7 @@ def _checked_groups(path: str, symbol_cap: float, leverage: float) -> GroupLimit
     from sizing.group_limits import GROUPS_KEY, read_group_limits
 
     limits = read_group_limits(path)
-    if (row := limits.infeasible_limit(symbol_cap, leverage)) is not None:
+    if (row := limits.find_infeasible_limit(symbol_cap, leverage)) is not None:
         raise InputError(
             f"{GROUPS_KEY}: {path}: {row} cannot be satisfied together with"
             f" limits.symbol_cap={symbol_cap:g}, the leverage limits and the other groups' limits;"

@@ -21,18 +21,18 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from foundation.arrays import Array, Index, first_true
-from foundation.errors import InputError, invalid_choice, one_line
+from foundation.errors import InputError, invalid_choice_error, to_one_line
 from foundation.plugin import (
-    TARGET,
+    HYDRA_TARGET_KEY,
     check_arguments,
     create_plugin,
     is_plugin,
     load_plugin,
-    plugin_errors,
+    translate_plugin_errors,
 )
-from trainingdata.instants import utc_text
+from trainingdata.instants import format_utc
 from trainingdata.instruments import AssetClass
-from trainingdata.timeframe import DAYS_A_YEAR, HoldingRule
+from trainingdata.timeframe import MARKET_DAYS_PER_YEAR, HoldingRule
 
 if TYPE_CHECKING:  # compiled code; checking settings must not load it
     from sizing.allocation import Allocation, Strategy
@@ -44,7 +44,7 @@ MAX_NEWTON_STEPS = 500  # Newton steps of risk parity
 MAX_FULL_STEP_DECREMENT = 0.25  # Newton decrement up to which the full step is taken
 REL_TOL = 1e-10  # Newton decrement at which the steps end; relative tolerance of a day's length
 SIZING_GROUP = "sizing"  # the settings group that names a custom rule
-TARGET_KEY = f"{SIZING_GROUP}.{TARGET}"
+TARGET_KEY = f"{SIZING_GROUP}.{HYDRA_TARGET_KEY}"
 NO_ARGUMENTS: Mapping[str, Any] = MappingProxyType({})
 MAX_RULE_WEIGHT = 1e6  # size to which a custom rule's weight is clipped, in multiples of equity
 
@@ -239,29 +239,29 @@ def vol_target(inputs: SizingInputs, deviation: float) -> Array:
     deviation: target yearly standard deviation of the book's return.
     """
 
-    def scaled_weights(covariance: Array) -> Array:
+    def volatility_target_weights(covariance: Array) -> Array:
         inverse = 1.0 / np.sqrt(np.diag(covariance))
         return np.asarray(inverse * deviation / np.sqrt(inverse @ covariance @ inverse))
 
-    return _by_risk(inputs, scaled_weights)
+    return _weigh_by_risk(inputs, volatility_target_weights)
 
 
 def inverse_volatility(inputs: SizingInputs) -> Array:
     """Return weights in proportion to 1/σ, 1 in total."""
 
-    def normalised_weights(covariance: Array) -> Array:
+    def inverse_volatility_weights(covariance: Array) -> Array:
         inverse = 1.0 / np.sqrt(np.diag(covariance))
         return np.asarray(inverse / inverse.sum())
 
-    return _by_risk(inputs, normalised_weights)
+    return _weigh_by_risk(inputs, inverse_volatility_weights)
 
 
 def risk_parity(inputs: SizingInputs) -> Array:
     """Return long weights, 1 in total, with equal contributions to the book's variance."""
-    return _by_risk(inputs, equal_risk_weights)
+    return _weigh_by_risk(inputs, equal_risk_weights)
 
 
-def _by_risk(s: SizingInputs, weigh: Callable[[Array], Array]) -> Array:
+def _weigh_by_risk(s: SizingInputs, weigh: Callable[[Array], Array]) -> Array:
     """Return the weights [S] that `weigh` gives for a yearly covariance; others are 0.
 
     The covariance is that of symbols with a forecast, per year of trading time. If their risks are
@@ -320,9 +320,11 @@ def comparable_symbols(inputs: SizingInputs) -> Index | None:
     symbols = np.flatnonzero(inputs.universe)
     day = (
         1
-        / np.where(inputs.crypto, DAYS_A_YEAR[AssetClass.CRYPTO], DAYS_A_YEAR[AssetClass.STOCK])[
-            symbols
-        ]
+        / np.where(
+            inputs.crypto,
+            MARKET_DAYS_PER_YEAR[AssetClass.CRYPTO],
+            MARKET_DAYS_PER_YEAR[AssetClass.STOCK],
+        )[symbols]
     )
     variance = np.diag(inputs.covariance)[symbols]
     comparable = (inputs.period_years[symbols] >= day * (1 - REL_TOL)) & (variance > 0)
@@ -380,10 +382,10 @@ def strategy_from_name(
             f" {TARGET_KEY}"
         )
     if KELLY_NAME_PATTERN.fullmatch(name):
-        return _kelly(name, fraction)
+        return _kelly_from_name(name, fraction)
     if name not in STRATEGY_NAMES and not is_plugin(name):
         also = f"kelly_ or premium_ with a percentage, or {TARGET_KEY}=module.function"
-        raise invalid_choice("sizing.strategy", name, STRATEGY_NAMES, also=also)
+        raise invalid_choice_error("sizing.strategy", name, STRATEGY_NAMES, also=also)
     if fraction is not None:
         raise InputError(
             f"sizing.fraction: not used by {name}, only by kelly_… and premium_…; remove it"
@@ -404,7 +406,7 @@ def strategy_from_name(
     return WeightRuleStrategy(name, WEIGHT_RULES[name], band)
 
 
-def _kelly(name: str, fraction: float | None) -> Kelly:
+def _kelly_from_name(name: str, fraction: float | None) -> Kelly:
     kelly = KELLY_NAME_PATTERN.fullmatch(name)
     assert kelly is not None
     percent = float(kelly[2])
@@ -444,7 +446,7 @@ def _plugin_strategy(name: str, band: float, lookback: int, arguments: str) -> S
     rule = _plugin_function(name, json.loads(arguments))
     return WeightRuleStrategy(
         name,
-        load_plugin_rule(name, rule),
+        wrap_plugin_rule(name, rule),
         band,
         holding_interval=None,
         uses_forecast=True,
@@ -470,7 +472,7 @@ def _plugin_function(name: str, arguments: Mapping[str, Any]) -> Callable[[Sizin
     return function
 
 
-def load_plugin_rule(
+def wrap_plugin_rule(
     name: str, rule: Callable[[SizingInputs], object]
 ) -> Callable[[SizingInputs], Array]:
     """Return a custom rule that validates its result.
@@ -482,31 +484,31 @@ def load_plugin_rule(
     rule: the custom rule.
     """
 
-    def weights(s: SizingInputs) -> Array:
+    def compute_weights(s: SizingInputs) -> Array:
         from sizing.kelly import SolverFailed
 
         unsolved: SolverFailed | None = None
-        with plugin_errors(SIZING_GROUP, name):
+        with translate_plugin_errors(SIZING_GROUP, name):
             try:
-                answer = rule(replace(s, problem=_copied(s.problem)))
+                answer = rule(replace(s, problem=_copy_arrays(s.problem)))
             except SolverFailed as error:
                 unsolved = error
         # Without a solution no new risk is taken, as for the project's own strategies.
         if unsolved is not None:
             raise unsolved
-        return _finite_weights(name, answer, s)
+        return _check_rule_weights(name, answer, s)
 
-    return weights
+    return compute_weights
 
 
-def _copied(value: Any) -> Any:
+def _copy_arrays(value: Any) -> Any:
     """Return a copy of nested named tuples and their arrays, ten times faster than `deepcopy`."""
     if isinstance(value, np.ndarray):
         return value.copy()
-    return value._make(map(_copied, value)) if hasattr(value, "_make") else value
+    return value._make(map(_copy_arrays, value)) if hasattr(value, "_make") else value
 
 
-def _finite_weights(name: str, answer: object, s: SizingInputs) -> Array:
+def _check_rule_weights(name: str, answer: object, s: SizingInputs) -> Array:
     """Return the weights [S] that a rule returned, clipped to ±MAX_RULE_WEIGHT.
 
     Raises InputError for a result that is not one finite number per symbol.
@@ -520,9 +522,9 @@ def _finite_weights(name: str, answer: object, s: SizingInputs) -> Array:
         with suppress(ValueError):
             wanted = np.asarray(answer)
     if wanted is None or wanted.shape != s.held_weight.shape or wanted.dtype.kind not in "biuf":
-        when = "" if s.decision_time is None else f" at {utc_text(s.decision_time)}"
-        raise InputError(f"{returned} {one_line(repr(answer), 80)}{when}; {needed}")
+        when = "" if s.decision_time is None else f" at {format_utc(s.decision_time)}"
+        raise InputError(f"{returned} {to_one_line(repr(answer), 80)}{when}; {needed}")
     if not (finite := np.isfinite(wanted)).all():
         k = first_true(~finite)
-        raise InputError(f"{returned} {wanted[k]} for {s.symbol_text(k)}; {needed}")
+        raise InputError(f"{returned} {wanted[k]} for {s.format_symbol(k)}; {needed}")
     return np.minimum(np.maximum(wanted.astype(np.float64), -MAX_RULE_WEIGHT), MAX_RULE_WEIGHT)

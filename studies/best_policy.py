@@ -15,7 +15,7 @@ from scipy.stats import norm
 from execution.decision.beliefs import PlanPeriods
 from execution.orders.fees import FeeSchedule, TradingCosts
 from foundation.arrays import Array, Index
-from sizing.solver.multi_period import SizingProblem, change_costs
+from sizing.solver.multi_period import SizingProblem, compute_change_costs
 
 SIGMA = 0.006
 FRACTION = 0.5
@@ -159,7 +159,7 @@ def shares(
         [signal * fade + premium * length for fade, length in zip(fades, bars, strict=True)]
     )
     worth = edge * SIGMA / (1 - left)
-    costs = change_costs(np.array([cost]), np.array([worth]), 3)[1:]
+    costs = compute_change_costs(np.array([cost]), np.array([worth]), 3)[1:]
     best = policy_objective(path, mu, variance, cost, *best_policy(mu, moves, variance, cost, cap))
     planned = plan_objective(path, mu, later, bars, costs, variance, cost, cap)
     alone = plan_objective(path, mu, later[:0], bars[:0], costs[:0], variance, cost, cap)

@@ -27,7 +27,7 @@ from event_contracts.simulation.learner import Learner, build_learner
 from event_contracts.simulation.settings import (
     EpisodeSettings,
     LearnerSettings,
-    Reward,
+    RewardKind,
     SyntheticSessionModel,
 )
 from event_contracts.simulation.vector import VectorKalshiEnv
@@ -214,18 +214,18 @@ def main() -> None:
         market = SyntheticSessionModel(mispricing=edge)
         plain = EpisodeSettings(market=market)
         for fraction in (0.5, 1.0):
-            kelly = BinaryKelly(fraction=fraction, name=f"kelly {fraction:g}")
+            kelly = BinaryKelly(kelly_fraction=fraction, name=f"kelly {fraction:g}")
             add(edge, kelly, plain)
         add(edge, HoldPolicy(), plain)
         if edge > 0:
             rule = best_rule(plain, words.searches, words.seed)
             add(edge, rule, plain, terms=[rule.enter, rule.width, rule.leave, rule.share])
         for reward in words.rewards:
-            chosen: Reward = "value" if reward == "value" else "log_wealth"
+            chosen: RewardKind = "value" if reward == "value" else "log_wealth"
             episode = EpisodeSettings(market=market, reward=chosen)
             path = words.output.with_suffix(f".{edge:g}.{reward}.safetensors")
             learner = trained(episode, words.minutes, words.seed, path)
-            add(edge, load_network(path), episode, reward=reward, steps=learner.steps)
+            add(edge, load_network(path), episode, reward=reward, steps=learner.steps_done)
 
 
 if __name__ == "__main__":

@@ -53,8 +53,8 @@ def main() -> None:
         nothing += bool(report.failed_criteria)
         overfitting = report.result.overfitting
         pbo = "-" if overfitting is None else f"{overfitting.probability:.2f}"
-        lead = "-" if report.lead is None else f"{report.lead.lead:+.3f}"
-        sign = 0 if report.lead is None else report.lead.significant_sign
+        lead = "-" if report.outperformance is None else f"{report.outperformance.lead:+.3f}"
+        sign = 0 if report.outperformance is None else report.outperformance.significant_sign
         deflated = "-" if report.deflated is None else f"{report.deflated:.3f}"
         sys.stdout.write(
             f"{seed}  {lead}  {sign:+d}  {deflated}  {pbo}  {bool(report.failed_criteria)}\n"

@@ -16,7 +16,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from option_spreads.autoscaler.rules import SPREAD_WIDTHS
+from option_spreads.autoscaler.rules import WIDTH_POINTS_BY_STRATEGY
 
 ONE_EACH = ("STARTING_CAPITAL=1000000", "AUTOSCALING_ENABLED=false")
 STOPS = ("rules.stop_multiple=null", "rules.stop_usd=null")
@@ -62,7 +62,7 @@ def run_figures(words: tuple[str, ...], folder: Path) -> dict[str, dict[str, Any
     """Return the figures of every strategy, each with a separate account."""
     command = [sys.executable, "-m", "option_spreads.backtest", *words]
     figures = {}
-    for name in SPREAD_WIDTHS:
+    for name in WIDTH_POINTS_BY_STRATEGY:
         output = folder / name
         more = (f"strategies=[{name}]", f"output={output}", "overwrite=true")
         subprocess.run([*command, *more], check=True, stdout=subprocess.DEVNULL)

@@ -14,7 +14,7 @@ import hypothesis
 import numpy as np
 import pytest
 
-from foundation.files import release_outputs
+from foundation.files import unlock_output_folders
 from trainingdata.bars import Bars
 from trainingdata.synthetic import SyntheticMarket
 
@@ -163,7 +163,7 @@ def own_state(tmp_path_factory: pytest.TempPathFactory) -> None:
 def outputs_are_held_no_longer() -> Iterator[None]:
     """A folder that a test writes is free at its end, as at the end of a command."""
     yield
-    release_outputs()
+    unlock_output_folders()
 
 
 @pytest.fixture(scope="session")

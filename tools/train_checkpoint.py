@@ -23,8 +23,8 @@ import torch
 from forecasting.forecast import HORIZON, LEVELS
 from foundation.cli import FlagParser
 from foundation.errors import InputError
-from foundation.files import check_output
-from foundation.signals import one_line_errors
+from foundation.files import check_output_folder
+from foundation.signals import exit_on_errors
 from tools.synthetic_prior import SyntheticPaths, sample_ohlc, sample_paths
 
 if TYPE_CHECKING:
@@ -214,12 +214,12 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=10_000)
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
-    with one_line_errors("nothing was written") as folders:
+    with exit_on_errors("nothing was written") as folders:
         if arguments.steps < 1:
             raise InputError(f"--steps: {arguments.steps} is below 1")
         if arguments.seed < 0:
             raise InputError(f"--seed: {arguments.seed} is negative")
-        check_output(arguments.output, CARD, ("model", "steps"))
+        check_output_folder(arguments.output, CARD, ("model", "steps"))
         folders.append(arguments.output)
         arguments.output.mkdir(parents=True, exist_ok=True)
         logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")

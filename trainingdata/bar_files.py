@@ -15,36 +15,36 @@ from typing import NamedTuple
 
 import numpy as np
 
-from foundation.errors import DataError, InputError, did_you_mean, list_choices
-from trainingdata.bar_rows import SymbolFileRows, bar_length_text, check_symbol_rows
+from foundation.errors import DataError, InputError, format_choices, format_suggestion
+from trainingdata.bar_rows import SymbolFileRows, check_symbol_rows, format_bar_length
 from trainingdata.bar_tables import SymbolRows, gather_symbol_rows, read_table, symbols_in_column
 from trainingdata.bars import Bars, build_panel
 from trainingdata.conventions import Conventions
-from trainingdata.delistings import Rename, earlier_symbols, join_renamed
-from trainingdata.instants import utc_text
+from trainingdata.delistings import Rename, earlier_symbols, join_renamed_series
+from trainingdata.instants import format_utc
 from trainingdata.instruments import (
     closest_symbols,
+    format_non_usd_pair_error,
+    format_other_security_error,
     instrument,
     is_quoted_in_usdt,
     is_symbol,
-    non_usd_pair_error_text,
     normalize_data_symbol,
-    other_security_error_text,
     parse_symbols,
     series_in_file_name,
     symbol_in_file_name,
 )
-from trainingdata.resampling import resampling_minutes
+from trainingdata.resampling import list_part_minutes
 from trainingdata.timeframe import DAILY, HOURLY, ONE_MINUTE, TIMEFRAMES, Timeframe
 
 BAR_FILE_SUFFIXES = (".parquet", ".csv")
 _ENDINGS = " or ".join(BAR_FILE_SUFFIXES)
 STRICT_CONVENTIONS = Conventions()
-_NAMING = "name the file after its symbol, such as NVDA.csv or BTCUSD.csv"
-_TETHERS = "prices are in USDT; 1 USDT counts as 1 USD"
+_NAMING_ADVICE = "name the file after its symbol, such as NVDA.csv or BTCUSD.csv"
+_USDT_NOTE = "prices are in USDT; 1 USDT counts as 1 USD"
 
 
-def find_files(
+def find_bar_files(
     paths: Sequence[Path], symbols: Sequence[str] | None, renames: Sequence[Rename] = ()
 ) -> dict[str, tuple[Path, ...]]:
     """Find the bar files of each symbol in folders and files.
@@ -72,64 +72,65 @@ def find_files(
                 raise DataError(
                     f"{symbol}: no file found in {where}, and one file cannot be read: {unread[0]}"
                 )
-            if other := _other_security(symbol, found):
+            if other := _find_other_security(symbol, found):
                 raise DataError(
                     f"{symbol}: no file found in {where}; it has a file of {other}, but"
-                    f" {other_security_error_text(other)}"
+                    f" {format_other_security_error(other)}"
                 )
             there = sorted(filter(is_symbol, found))
             unnamed = sorted(name for name in found if not is_symbol(name))
             raise DataError(
                 f"{symbol}: no {symbol}.parquet or {symbol}.csv found in {where}; available:"
-                f" {list_choices(there) or 'none'}{did_you_mean(closest_symbols(symbol, there))}"
+                ""
+                f" {format_choices(there) or 'none'}{format_suggestion(closest_symbols(symbol, there))}"
                 + (
-                    f"; {found[unnamed[0]][0].path} is not named after a symbol: {_NAMING}"
+                    f"; {found[unnamed[0]][0].path} is not named after a symbol: {_NAMING_ADVICE}"
                     if unnamed
                     else ""
                 )
             )
         file = found[symbol][0].path
-        if reason := non_usd_pair_error_text(symbol) or other_security_error_text(symbol):
+        if reason := format_non_usd_pair_error(symbol) or format_other_security_error(symbol):
             raise DataError(f"{file}: {reason}; move the file, or set symbols=… without it")
         if not is_symbol(symbol):
             raise DataError(
-                f"{file}: {symbol!r} is not a symbol; {_NAMING}, move the file, or set symbols=…"
-                " without it"
+                f"{file}: {symbol!r} is not a symbol; {_NAMING_ADVICE}, move the file, or set"
+                " symbols=… without it"
             )
     wanted = [*names, *(name for name in besides if name in found)] if names else list(found)
-    return {symbol: _paths_of(symbol, found[symbol]) for symbol in wanted}
+    return {symbol: _select_symbol_paths(symbol, found[symbol]) for symbol in wanted}
 
 
-class _Found(NamedTuple):
+class _FoundFile(NamedTuple):
     """A bar file that contains bars of a symbol.
 
     path: path of the file.
-    inside: whether a column, not the file name, names the symbol.
+    has_symbol_column: whether a column, not the file name, names the symbol.
     """
 
     path: Path
     inside: bool
 
 
-def _files_by_symbol(places: Sequence[Path]) -> tuple[dict[str, list[_Found]], list[DataError]]:
+def _files_by_symbol(places: Sequence[Path]) -> tuple[dict[str, list[_FoundFile]], list[DataError]]:
     """Return the files of each symbol, and an error for each file whose symbols cannot be read.
 
     places: folders of bar files, and single files.
     """
-    found: dict[str, list[_Found]] = {}
+    found: dict[str, list[_FoundFile]] = {}
     unread: list[DataError] = []
-    for path in dict.fromkeys(path for place in places for path in _bar_files(place)):
+    for path in dict.fromkeys(path for place in places for path in _iterate_bar_files(place)):
         try:
             inside = symbols_in_column(path)
         except DataError as error:
             unread.append(error)
             inside = ()
-        for symbol in inside or (_symbol_of(path),):
-            found.setdefault(symbol, []).append(_Found(path, bool(inside)))
+        for symbol in inside or (_symbol_of_file(path),):
+            found.setdefault(symbol, []).append(_FoundFile(path, bool(inside)))
     return found, unread
 
 
-def _other_security(symbol: str, found: Iterable[str]) -> str:
+def _find_other_security(symbol: str, found: Iterable[str]) -> str:
     """Return the mixed-case name among `found` that equals the symbol in capitals; else "".
 
     Such a name denotes another security: TpC is a preferred share, TPC a company.
@@ -137,7 +138,7 @@ def _other_security(symbol: str, found: Iterable[str]) -> str:
     return next((name for name in found if name != symbol and name.upper() == symbol), "")
 
 
-def _paths_of(symbol: str, found: Sequence[_Found]) -> tuple[Path, ...]:
+def _select_symbol_paths(symbol: str, found: Sequence[_FoundFile]) -> tuple[Path, ...]:
     """Return the paths of a symbol's files, and check that they belong together.
 
     Raises DataError for several files, unless a column of each file names the symbol, or the file
@@ -154,10 +155,10 @@ def find_symbol_folders(root: Path, symbols: Sequence[str]) -> list[Path]:
     """Return the folders in and below `root` with a bar file named after one of the symbols."""
     names = set(parse_symbols(symbols))
     files = (path for path in root.rglob("*") if path.is_file() and _is_bar_file(path))
-    return sorted({path.parent for path in files if _symbol_of(path) in names})
+    return sorted({path.parent for path in files if _symbol_of_file(path) in names})
 
 
-def _bar_files(place: Path) -> Iterator[Path]:
+def _iterate_bar_files(place: Path) -> Iterator[Path]:
     """Yield the path itself if it is a bar file, or every bar file in a folder.
 
     Raises DataError for a path that does not exist, is not a bar file, or names no valid symbol.
@@ -169,10 +170,10 @@ def _bar_files(place: Path) -> Iterator[Path]:
     elif not _is_bar_file(place):
         raise DataError(f"data.dir: {place} is not a {_ENDINGS} file; unpack or convert it")
     else:
-        symbol = _symbol_of(place)
-        reason = non_usd_pair_error_text(symbol) or other_security_error_text(symbol)
+        symbol = _symbol_of_file(place)
+        reason = format_non_usd_pair_error(symbol) or format_other_security_error(symbol)
         if (reason or not is_symbol(symbol)) and not symbols_in_column(place):
-            cause = reason or _NAMING
+            cause = reason or _NAMING_ADVICE
             raise DataError(f"data.dir: the file name {place} contains no valid symbol; {cause}")
         yield place
 
@@ -181,17 +182,17 @@ def _is_bar_file(path: Path) -> bool:
     return path.suffix.lower() in BAR_FILE_SUFFIXES
 
 
-def _stem(path: Path) -> str:
+def _name_without_bar_length(path: Path) -> str:
     """Return the symbol as a bar file's name spells it, without suffix, bar length and period."""
     return symbol_in_file_name(path.stem)
 
 
-def _symbol_of(path: Path) -> str:
+def _symbol_of_file(path: Path) -> str:
     """Return the symbol in a bar file's name; if it contains none, the name without bar length."""
     try:
-        return normalize_data_symbol(_stem(path))
+        return normalize_data_symbol(_name_without_bar_length(path))
     except InputError:
-        return _stem(path)
+        return _name_without_bar_length(path)
 
 
 def read_bars(
@@ -215,9 +216,11 @@ def read_bars(
 
     Raises DataError for files that cannot be read or trusted.
     """
-    files = find_files(paths, symbols, renames)
+    files = find_bar_files(paths, symbols, renames)
     read = _read_rows(files, conventions)
-    return _laid_out(files, read, timeframe or _timeframe_of(read), start, end, renames)
+    return _build_timeframe_panel(
+        files, read, timeframe or _default_timeframe(read), start, end, renames
+    )
 
 
 def read_finer_bars(
@@ -240,17 +243,17 @@ def read_finer_bars(
 
     Raises DataError if the files have no shorter bars.
     """
-    files = find_files(paths, symbols, renames)
+    files = find_bar_files(paths, symbols, renames)
     read = _read_rows(files, conventions)
     for finer in (ONE_MINUTE, *reversed(TIMEFRAMES)):
-        lengths = finer.minutes, *resampling_minutes(finer)
+        lengths = finer.minutes, *list_part_minutes(finer)
         if finer.minutes < timeframe.minutes and all(
             r.bar_minutes in lengths for r in read.values()
         ):
-            return _laid_out(files, read, finer, None, end, renames)
+            return _build_timeframe_panel(files, read, finer, None, end, renames)
     longest = max(read, key=lambda symbol: read[symbol].bar_minutes)
     raise DataError(
-        f"{files[longest][0]}: {bar_length_text(read[longest].bar_minutes)} cannot form bars that"
+        f"{files[longest][0]}: {format_bar_length(read[longest].bar_minutes)} cannot form bars that"
         f" are finer than {timeframe.bar_text} and divide it evenly; supply bars of 1, 5, 15 or 30"
         " minutes"
     )
@@ -262,21 +265,21 @@ def _read_rows(
 
     # A file of several symbols is read once.
     @cache
-    def rows_in(path: Path) -> SymbolRows:
+    def read_table_rows(path: Path) -> SymbolRows:
         return read_table(path).rows_by_symbol()
 
     read: dict[str, SymbolFileRows] = {}
     for symbol, paths in files.items():
-        tables = [rows_in(path) for path in paths]
+        tables = [read_table_rows(path) for path in paths]
         parts, head, place = gather_symbol_rows(tables, symbol)
         rows = check_symbol_rows(parts, head, instrument(symbol), place, conventions)
-        if is_quoted_in_usdt(tables[0].spellings.get(symbol, _stem(paths[0]))):
-            rows = replace(rows, notes=(_TETHERS, *rows.notes))
+        if is_quoted_in_usdt(tables[0].spellings.get(symbol, _name_without_bar_length(paths[0]))):
+            rows = replace(rows, notes=(_USDT_NOTE, *rows.notes))
         read[symbol] = rows
     return read
 
 
-def _timeframe_of(read: Mapping[str, SymbolFileRows]) -> Timeframe:
+def _default_timeframe(read: Mapping[str, SymbolFileRows]) -> Timeframe:
     """Return the default timeframe: days if the files have daily bars, else hours.
 
     Raises DataError if only some files have daily bars.
@@ -286,13 +289,13 @@ def _timeframe_of(read: Mapping[str, SymbolFileRows]) -> Timeframe:
     if daily and others:
         raise DataError(
             f"{daily[0].path} contains daily bars, but {others[0].path} contains"
-            f" {bar_length_text(others[0].bar_minutes)}; set timeframe=1d to aggregate all to days,"
-            " or name only symbols with the same bar length"
+            f" {format_bar_length(others[0].bar_minutes)}; set timeframe=1d to aggregate all to"
+            " days, or name only symbols with the same bar length"
         )
     return DAILY if daily else HOURLY
 
 
-def _laid_out(
+def _build_timeframe_panel(
     files: Mapping[str, Sequence[Path]],
     read: Mapping[str, SymbolFileRows],
     timeframe: Timeframe,
@@ -305,7 +308,7 @@ def _laid_out(
     Raises DataError for a symbol without a bar between `start` and `end`.
     """
     series = {symbol: rows.bars(timeframe) for symbol, rows in read.items()}
-    join_renamed(series, renames, timeframe)
+    join_renamed_series(series, renames, timeframe)
     tables = []
     origins = {}
     for symbol, (times, values, origin) in series.items():
@@ -314,12 +317,13 @@ def _laid_out(
         known = np.ones(len(times), dtype=bool) if end is None else times <= end
         between = known if start is None else known & (times >= start)
         if not between.any():
-            since = "its start" if start is None else utc_text(start)
-            until = "its end" if end is None else utc_text(end)
+            since = "its start" if start is None else format_utc(start)
+            until = "its end" if end is None else format_utc(end)
             held = timeframe.clock(item.kind).starts_by_end(times[[0, -1]])
             raise DataError(
                 f"{path}: {symbol} has no bar that closes between {since} and {until}; its bars"
-                f" start between {utc_text(held[0])} and {utc_text(held[1])}; change start or end"
+                f" start between {format_utc(held[0])} and {format_utc(held[1])}; change start or"
+                " end"
             )
         tables.append((item, times[known], values[known]))
         origins[symbol] = origin

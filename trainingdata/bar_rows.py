@@ -12,41 +12,46 @@ import pandas as pd
 
 from foundation.arrays import Array, Instants, Mask, first_true
 from foundation.errors import DataError
-from foundation.formatting import count_text
+from foundation.formatting import format_count_with_noun
 from trainingdata.bars import CLOSE, VOLUME, Provenance, check_bars, keep_regular_bars, row_error
 from trainingdata.conventions import Conventions, EpochUnit, StampSide
 from trainingdata.file_formats import DATE_FORMATS, EpochFormat, FileFormat
-from trainingdata.instants import DAY, cell_text, new_york_date, parse_instant_column, utc_text
+from trainingdata.instants import DAY, format_cell, format_utc, new_york_date, parse_instant_column
 from trainingdata.instruments import AssetClass, Instrument, normalize_data_symbol
-from trainingdata.number_cells import number_columns
+from trainingdata.number_cells import parse_number_columns
 from trainingdata.resampling import (
     PART_MINUTES,
+    list_part_minutes,
     modal_minutes,
     resample_bars,
     resample_days_between_closes,
-    resampling_minutes,
 )
-from trainingdata.sessions import calendar, in_session, outside_calendar_text, session_opens_on
+from trainingdata.sessions import calendar, format_outside_calendar, is_in_session, session_opens_on
 from trainingdata.stamp_checks import bar_starts, infer_stamps_are_ends, refuse_misread_stamps
 from trainingdata.timeframe import DAILY, HOURLY, TIMEFRAMES, Timeframe
 from trainingdata.volume_units import convert_crypto_volume
 
 _OFFSET = re.compile(r"[+-]\d{2}:?\d{2}$")
 _DATE = r"\d{4}-\d{2}-\d{2}"
-_DAY = rf"{_DATE}(?:[ T]00:00(?::00(?:\.0+)?)?)?"
+_DATE_AT_MIDNIGHT = rf"{_DATE}(?:[ T]00:00(?::00(?:\.0+)?)?)?"
 _COMPACT = r"(?:19|20)\d{6}"
 _TIME = r"\d{2}:\d{2}(?::\d{2}(?:\.\d+)?)?"
-_COUNT = r"\d{6,}(?:\.0+)?"
-_ADVICE = ", or set the time zone: data.zone=America/New_York"
+_EPOCH_NUMBER = r"\d{6,}(?:\.0+)?"
+_ZONE_ADVICE = ", or set the time zone: data.zone=America/New_York"
 _HOUR = np.timedelta64(1, "h")
 _NEARLY_A_DAY = np.timedelta64(20, "h")
 # Median distance in days from which rows are not daily: a thin stock trades every two or three
 # days, crypto every day.
-_LONGEST_DAILY = {AssetClass.STOCK: 5.5, AssetClass.CRYPTO: 1.5}
-_FEWEST_ROWS = 4
-_LONG_BARS = (("weekly", 6, 8), ("monthly", 28, 31), ("quarterly", 89, 93), ("yearly", 364, 367))
+_MAX_MEDIAN_DAILY_GAP_DAYS = {AssetClass.STOCK: 5.5, AssetClass.CRYPTO: 1.5}
+_MIN_ROWS = 4
+_LONG_BAR_DAYS = (
+    ("weekly", 6, 8),
+    ("monthly", 28, 31),
+    ("quarterly", 89, 93),
+    ("yearly", 364, 367),
+)
 # Relative fall of the ratio of adjusted closes from a day to the next that two roundings explain.
-_RATIO_FALL = 2e-3
+_MAX_RATIO_FALL = 2e-3
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -88,7 +93,7 @@ class SymbolFileRows:
         Raises DataError for rows from which the timeframe's bars cannot be made.
         """
         notes = list(self.notes)
-        starts = self._starts()
+        starts = self._bar_starts()
         if self.is_daily and self.item.kind is AssetClass.CRYPTO and timeframe.crypto_day != "utc":
             raise DataError(
                 f"{self.path}: the daily bars end at midnight UTC, but"
@@ -99,7 +104,7 @@ class SymbolFileRows:
         if self.bar_minutes == timeframe.minutes and not closes:
             times, bars = keep_regular_bars(starts, self.values, self.item, timeframe, self.path)
             outside = len(starts) - len(times)
-        elif self.bar_minutes in resampling_minutes(timeframe):
+        elif self.bar_minutes in list_part_minutes(timeframe):
             join = resample_days_between_closes if closes else resample_bars
             made = join(starts, self.values, self.item, self.bar_minutes, timeframe, self.path)
             times, bars, outside = made.times, made.values, made.off_hours_parts
@@ -107,15 +112,17 @@ class SymbolFileRows:
             notes.append(f"{self.bar_minutes}-minute bars are aggregated to {timeframe.bars_text}")
             if made.incomplete_bars:
                 verb = "lacks" if made.incomplete_bars == 1 else "lack"
-                of = count_text(len(times), unit)
+                of = format_count_with_noun(len(times), unit)
                 notes.append(f"{made.incomplete_bars:,} of {of} {verb} some of these bars")
             if made.truncated_bars:
-                cut = count_text(made.truncated_bars, unit)
+                cut = format_count_with_noun(made.truncated_bars, unit)
                 notes.append(f"skipped: {cut} cut off by the start or end of the file")
         else:
-            raise DataError(f"{self.path}: {_no_parts(self.bar_minutes, timeframe)}")
+            raise DataError(f"{self.path}: {_format_no_parts_error(self.bar_minutes, timeframe)}")
         if outside:
-            notes.append(f"skipped: {count_text(outside, 'row')} outside regular New York hours")
+            notes.append(
+                f"skipped: {format_count_with_noun(outside, 'row')} outside regular New York hours"
+            )
             if self.time_zone == self.naive_time_zone and self.item.kind is AssetClass.STOCK:
                 _refuse_wrong_zone(starts, self.bar_minutes, self.time_zone, outside, self.path)
         origin = Provenance(
@@ -128,7 +135,7 @@ class SymbolFileRows:
         )
         return times, bars, origin
 
-    def _starts(self) -> Instants:
+    def _bar_starts(self) -> Instants:
         stock = self.item.kind is AssetClass.STOCK
         if self.is_daily:
             return (
@@ -167,7 +174,7 @@ def check_symbol_rows(
     Raises DataError for rows that cannot be read or trusted.
     """
     naive_zone = conventions.time_zone or file_format.time_zone or None
-    read, notes = _joined(parts, file_format, path, naive_zone, conventions.epoch_unit)
+    read, notes = _join_file_rows(parts, file_format, path, naive_zone, conventions.epoch_unit)
     zone, dates = read.zone, read.dates
     # Rows without a trade show how long bars last, but are no bars.
     listed = read.stamps
@@ -177,37 +184,41 @@ def check_symbol_rows(
         raise DataError(f"{path}: no row contains a trade; every price or volume is empty")
     check_bars(stamps, values, path)
     if gaps := len(listed) - len(stamps):
-        notes.append(f"skipped: {count_text(gaps, 'row')} without any number (no trade)")
+        notes.append(
+            f"skipped: {format_count_with_noun(gaps, 'row')} without any number (no trade)"
+        )
     if file_format.ignored_columns:
         notes.append(
-            f"ignored: {count_text(len(file_format.ignored_columns), 'column')}"
+            f"ignored: {format_count_with_noun(len(file_format.ignored_columns), 'column')}"
             f" {', '.join(file_format.ignored_columns)}"
         )
     if file_format.adjusted_close_column and file_format.adjusted_close_column in frame.columns:
         if conventions.uses_adjusted_close:
-            values = _adjusted(values, frame[file_format.adjusted_close_column], path)
+            values = _adjust_prices(values, frame[file_format.adjusted_close_column], path)
             notes.append(
                 f"prices are multiplied by {file_format.adjusted_close_column} /"
                 f" {file_format.ohlcv_columns[CLOSE]}"
             )
         else:
             notes.append(f"{file_format.adjusted_close_column} is ignored")
-    longest = _LONGEST_DAILY[instrument.kind]
-    minutes = _minutes(
-        listed, path, longest, daily=dates or (file_format.is_daily and _are_days(listed))
+    longest = _MAX_MEDIAN_DAILY_GAP_DAYS[instrument.kind]
+    minutes = _infer_bar_minutes(
+        listed, path, longest, daily=dates or (file_format.is_daily and _are_daily_stamps(listed))
     )
-    ends = _are_ends(stamps, file_format, instrument, minutes, zone, path, conventions, dates=dates)
+    ends = _are_bar_ends(
+        stamps, file_format, instrument, minutes, zone, path, conventions, dates=dates
+    )
     # Stocks' daily bars are matched to sessions by their date.
     if ends and (instrument.kind is AssetClass.CRYPTO or minutes != DAILY.minutes):
         late = _in_last_second(stamps)
         if late.any():
-            stamps = np.where(late, _next_minute(stamps), stamps)
+            stamps = np.where(late, _round_up_to_minute(stamps), stamps)
             notes.append(
-                f"{count_text(int(late.sum()), 'timestamp')} at :59 s are rounded up to the next"
-                " minute"
+                f"{format_count_with_noun(int(late.sum()), 'timestamp')} at :59 s are rounded up to"
+                " the next minute"
             )
     volume_known = True
-    _check_coin(file_format, instrument, path)
+    _check_volume_coin(file_format, instrument, path)
     if instrument.kind is AssetClass.CRYPTO:
         volume = convert_crypto_volume(values, frame, file_format, conventions.volume_unit, path)
         values[:, VOLUME] = volume.coin_volume
@@ -227,7 +238,7 @@ def check_symbol_rows(
     )
 
 
-class _Part(NamedTuple):
+class _FileRows(NamedTuple):
     """The rows of one file, oldest first.
 
     stamps: [N] instants.
@@ -246,43 +257,43 @@ class _Part(NamedTuple):
     newest_first: bool
 
 
-def _part(
+def _read_file_rows(
     frame: pd.DataFrame,
     head: FileFormat,
     path: str,
     naive_zone: str | None,
     epoch: EpochUnit | None,
-) -> _Part:
+) -> _FileRows:
     """Return the rows of a file, oldest first; a file that is strictly newest first is reversed.
 
     naive_zone: time zone of timestamps without one; None: such timestamps are rejected.
     epoch: unit of epoch timestamps that the user states, or None.
     """
-    stamps, zone, dates = _instants(frame, head, path, naive_zone, epoch)
-    values = number_columns(frame, head, path)
+    stamps, zone, dates = _parse_instants(frame, head, path, naive_zone, epoch)
+    values = parse_number_columns(frame, head, path)
     newest_first = len(stamps) > 1 and bool((np.diff(stamps) < np.timedelta64(0)).all())
     if newest_first:
         stamps, values, frame = stamps[::-1], values[::-1], frame[::-1]
-    return _Part(stamps, zone, dates, values, frame, newest_first)
+    return _FileRows(stamps, zone, dates, values, frame, newest_first)
 
 
-def _joined(
+def _join_file_rows(
     frames: Sequence[pd.DataFrame],
     head: FileFormat,
     path: str,
     naive_zone: str | None,
     epoch: EpochUnit | None,
-) -> tuple[_Part, list[str]]:
+) -> tuple[_FileRows, list[str]]:
     """Join the rows of all files of a series in time order; return them and notes on their order.
 
-    naive_zone, epoch: as in `_part`.
+    naive_zone, epoch: as in `_read_file_rows`.
     """
     if not any(map(len, frames)):
         raise DataError(f"{path}: the file contains no bars")
-    parts = [_part(frame, head, path, naive_zone, epoch) for frame in frames]
+    parts = [_read_file_rows(frame, head, path, naive_zone, epoch) for frame in frames]
     notes = []
     if reversed_files := sum(part.newest_first for part in parts):
-        several = f" in {count_text(reversed_files, 'file')}" if len(parts) > 1 else ""
+        several = f" in {format_count_with_noun(reversed_files, 'file')}" if len(parts) > 1 else ""
         notes.append(f"rows are newest first{several} and are read in reverse order")
     if len({part.dates for part in parts}) > 1:
         raise DataError(
@@ -290,7 +301,7 @@ def _joined(
         )
     # Files may be listed in any order; bars that overlap are refused later.
     parts.sort(key=lambda part: part.stamps[0])
-    joined = _Part(
+    joined = _FileRows(
         np.concatenate([part.stamps for part in parts]),
         parts[0].zone,
         parts[0].dates,
@@ -301,7 +312,7 @@ def _joined(
     return joined, notes
 
 
-def _check_coin(head: FileFormat, item: Instrument, path: str) -> None:
+def _check_volume_coin(head: FileFormat, item: Instrument, path: str) -> None:
     """Reject a volume column whose header names a coin other than the symbol's."""
     if head.volume_coin and normalize_data_symbol(f"{head.volume_coin}USD") != item.symbol:
         raise DataError(
@@ -310,7 +321,7 @@ def _check_coin(head: FileFormat, item: Instrument, path: str) -> None:
         )
 
 
-def _refuse_other_side(head: FileFormat, stated: StampSide | None, path: str) -> None:
+def _refuse_contrary_stamp_side(head: FileFormat, stated: StampSide | None, path: str) -> None:
     """Reject a setting `data.stamps` that contradicts the header.
 
     The header states whether timestamps are starts or ends of bars.
@@ -330,7 +341,7 @@ def _in_last_second(stamps: Instants) -> Mask:
     return np.asarray(stamps - stamps.astype("datetime64[m]") >= np.timedelta64(59, "s"))
 
 
-def _next_minute(stamps: Instants) -> Instants:
+def _round_up_to_minute(stamps: Instants) -> Instants:
     return np.asarray(stamps.astype("datetime64[m]") + np.timedelta64(1, "m"))
 
 
@@ -352,7 +363,7 @@ def _refuse_last_seconds(stamps: Instants, head: FileFormat, path: str) -> None:
     )
 
 
-def _are_days(stamps: Instants) -> bool:
+def _are_daily_stamps(stamps: Instants) -> bool:
     """Return whether most timestamps are about a day apart, or there are at most two of them.
 
     It decides whether a format for daily bars holds daily bars.
@@ -360,7 +371,7 @@ def _are_days(stamps: Instants) -> bool:
     return bool(len(stamps) <= 2 or modal_minutes(stamps) * np.timedelta64(1, "m") >= _NEARLY_A_DAY)
 
 
-def _are_ends(
+def _are_bar_ends(
     stamps: Instants,
     head: FileFormat,
     item: Instrument,
@@ -383,7 +394,7 @@ def _are_ends(
     """
     if dates:
         return bool(head.stamps_are_ends)
-    _refuse_other_side(head, conventions.stamp_side, path)
+    _refuse_contrary_stamp_side(head, conventions.stamp_side, path)
     if head.stamps_are_ends or conventions.stamp_side == "end":
         return True
     daily = minutes == DAILY.minutes
@@ -402,7 +413,7 @@ def _are_ends(
     )
 
 
-def _minutes(stamps: Instants, path: str, longest: float, *, daily: bool) -> int:
+def _infer_bar_minutes(stamps: Instants, path: str, longest: float, *, daily: bool) -> int:
     """Return the length of a row's bar in minutes, inferred from the distances between rows.
 
     Rows that are all about a day apart are daily bars. Rows that are mostly two hours apart are
@@ -437,12 +448,12 @@ def _refuse_long_bars(stamps: Instants, path: str, longest: float) -> None:
 
     longest: median distance in days from which bars are rejected.
     """
-    if len(stamps) < _FEWEST_ROWS:
+    if len(stamps) < _MIN_ROWS:
         return
     apart = float(np.median(np.diff(stamps) / DAY))
     if apart < longest:
         return
-    name = next((name for name, few, most in _LONG_BARS if few <= apart <= most), "")
+    name = next((name for name, few, most in _LONG_BAR_DAYS if few <= apart <= most), "")
     what = f"{name} bars" if name else f"bars {apart:g} days apart"
     raise DataError(
         f"{path}: unsupported bar length: rows are {what} (median distance {apart:g} days);"
@@ -450,9 +461,9 @@ def _refuse_long_bars(stamps: Instants, path: str, longest: float) -> None:
     )
 
 
-def _no_parts(minutes: int, timeframe: Timeframe) -> str:
+def _format_no_parts_error(minutes: int, timeframe: Timeframe) -> str:
     """Return the error text for bars of a length from which a timeframe's bars cannot be formed."""
-    lengths = list(map(str, resampling_minutes(timeframe)))
+    lengths = list(map(str, list_part_minutes(timeframe)))
     if not timeframe.fills_at_close:
         lengths.append(str(timeframe.minutes))
     elif minutes == timeframe.minutes:
@@ -461,12 +472,12 @@ def _no_parts(minutes: int, timeframe: Timeframe) -> str:
             f" {', '.join(lengths)} minutes, or set fill=open"
         )
     return (
-        f"{bar_length_text(minutes)} cannot form {timeframe.bars_text}; supply bars of"
+        f"{format_bar_length(minutes)} cannot form {timeframe.bars_text}; supply bars of"
         f" {', '.join(lengths)} minutes for timeframe={timeframe.name}"
     )
 
 
-def bar_length_text(minutes: int) -> str:
+def format_bar_length(minutes: int) -> str:
     """Return a bar length as text for messages: daily bars, 30-minute bars."""
     return "daily bars" if minutes == DAILY.minutes else f"{minutes}-minute bars"
 
@@ -487,7 +498,7 @@ def _session_opens(rows: SymbolFileRows) -> Instants:
         row = first_true(np.isnat(opens))
         known = calendar().dates
         if not known[0] <= dates[row] <= known[-1]:
-            raise row_error(rows.path, row, f"{dates[row]} {outside_calendar_text(dates[row])}")
+            raise row_error(rows.path, row, f"{dates[row]} {format_outside_calendar(dates[row])}")
         raise row_error(
             rows.path,
             row,
@@ -501,22 +512,22 @@ def _session_opens(rows: SymbolFileRows) -> Instants:
     return opens
 
 
-def _adjusted(values: Array, adjusted: pd.Series, path: str) -> Array:
+def _adjust_prices(values: Array, adjusted: pd.Series, path: str) -> Array:
     """Return the values [N, 5] with prices multiplied by the ratio of adjusted close to close.
 
     Raises DataError for a ratio above 1, or one that falls from a row to the next.
     """
     numbers = pd.to_numeric(adjusted, errors="coerce").to_numpy(dtype=np.float64, na_value=np.nan)
     ratio = numbers / values[:, CLOSE]
-    falls = np.append(False, np.diff(ratio) < -_RATIO_FALL * ratio[:-1])
-    wrong = ~((ratio > 0) & (ratio <= 1 + _RATIO_FALL)) | falls
+    falls = np.append(False, np.diff(ratio) < -_MAX_RATIO_FALL * ratio[:-1])
+    wrong = ~((ratio > 0) & (ratio <= 1 + _MAX_RATIO_FALL)) | falls
     if wrong.any():
         row = first_true(wrong)
         before = f" after {ratio[row - 1]:.6g}" if falls[row] else ""
         raise row_error(
             path,
             row,
-            f"{adjusted.name} {cell_text(adjusted.iloc[row])} is {ratio[row]:.6g} times the close"
+            f"{adjusted.name} {format_cell(adjusted.iloc[row])} is {ratio[row]:.6g} times the close"
             f"{before}; an adjusted close must be at most the close, and the ratio must not fall;"
             " correct the row, or set data.adjustment=split",
         )
@@ -525,7 +536,7 @@ def _adjusted(values: Array, adjusted: pd.Series, path: str) -> Array:
     return scaled
 
 
-def _instants(
+def _parse_instants(
     frame: pd.DataFrame,
     head: FileFormat,
     path: str,
@@ -534,9 +545,9 @@ def _instants(
 ) -> tuple[Instants, str, bool]:
     """Return the instants of the timestamps [N], their zone as text, and whether they are dates.
 
-    naive_zone, epoch: as in `_part`.
+    naive_zone, epoch: as in `_read_file_rows`.
     """
-    column = _with_hyphens(_stamp_column(frame, head, path))
+    column = _hyphenate_dates(_stamp_column(frame, head, path))
     if head.epoch_formats:
         units = [each.unit for each in head.epoch_formats]
         if epoch is not None and epoch not in units:
@@ -545,16 +556,16 @@ def _instants(
                 f" {column.name} counts {' or '.join(units)}; remove the setting, or rename the"
                 " column to time"
             )
-        return *_counted(column, head.epoch_formats, path, f"format {head.vendor}"), False
-    if _are_counts(column):
+        return *_parse_epochs(column, head.epoch_formats, path, f"format {head.vendor}"), False
+    if _are_epoch_numbers(column):
         if epoch is None:
-            raise _unsaid_unit(column, path)
-        return *_counted(column, [EpochFormat(epoch)], path, f"data.epoch={epoch}"), False
-    column = _as_iso(column, head.date_formats or DATE_FORMATS, path)
+            raise _missing_unit_error(column, path)
+        return *_parse_epochs(column, [EpochFormat(epoch)], path, f"data.epoch={epoch}"), False
+    column = _to_iso_text(column, head.date_formats or DATE_FORMATS, path)
     if _are_dates(column):
         return parse_instant_column(column, path, zone="UTC"), "dates", True
     _refuse_lone_times(column, path)
-    instants = parse_instant_column(column, path, zone=naive_zone, advice=_ADVICE)
+    instants = parse_instant_column(column, path, zone=naive_zone, advice=_ZONE_ADVICE)
     if isinstance(column.dtype, pd.DatetimeTZDtype):
         return instants, str(column.dtype.tz), False
     first = str(column.iloc[0]).strip().upper()
@@ -570,7 +581,7 @@ def _stamp_column(frame: pd.DataFrame, head: FileFormat, path: str) -> pd.Series
     if len(head.timestamp_columns) == 1:
         return column if column.name else column.rename("the first column")
     other = frame[head.timestamp_columns[1]]
-    date, time = (each.astype(str).str.strip() for each in (_with_hyphens(column), other))
+    date, time = (each.astype(str).str.strip() for each in (_hyphenate_dates(column), other))
     name = f"{column.name} {other.name}"
     joined: pd.Series = column + " " + other if head.date_formats else date + " " + time
     if head.date_formats:
@@ -582,14 +593,14 @@ def _stamp_column(frame: pd.DataFrame, head: FileFormat, path: str) -> pd.Series
         raise row_error(
             path,
             row,
-            f"columns {column.name} {cell_text(column.iloc[row])} and {other.name}"
-            f" {cell_text(other.iloc[row])} are not a date and a time of day (2024-03-04, 09:30);"
+            f"columns {column.name} {format_cell(column.iloc[row])} and {other.name}"
+            f" {format_cell(other.iloc[row])} are not a date and a time of day (2024-03-04, 09:30);"
             " keep only the column with the time of the bar",
         )
     return joined.rename(name)
 
 
-def _as_iso(column: pd.Series, forms: Sequence[str], path: str) -> pd.Series:
+def _to_iso_text(column: pd.Series, forms: Sequence[str], path: str) -> pd.Series:
     """Convert timestamps in another date format to ISO text.
 
     The format that fits most rows is used; rows that it does not fit are unchanged. Raises
@@ -620,36 +631,36 @@ def _as_iso(column: pd.Series, forms: Sequence[str], path: str) -> pd.Series:
             raise row_error(
                 path,
                 row,
-                f"{column.name} {cell_text(column.iloc[row])} is ambiguous: {days}; write the year"
-                f" first, such as {parsed.iloc[row]:%Y-%m-%d}",
+                f"{column.name} {format_cell(column.iloc[row])} is ambiguous: {days}; write the"
+                f" year first, such as {parsed.iloc[row]:%Y-%m-%d}",
             )
     text = parsed.dt.strftime("%Y-%m-%d %H:%M:%S.%f" + ("Z" if form.endswith("%z") else ""))
     return text.where(parsed.notna(), column)
 
 
-def _with_hyphens(column: pd.Series) -> pd.Series:
+def _hyphenate_dates(column: pd.Series) -> pd.Series:
     """Rewrite dates such as 20240304 as 2024-03-04; other columns are unchanged."""
-    if not _all_match(column, _COMPACT):
+    if not _all_cells_match(column, _COMPACT):
         return column
     text = column.astype(str)
     return text.str[:4] + "-" + text.str[4:6] + "-" + text.str[6:]
 
 
-def _all_match(column: pd.Series, form: str) -> bool:
+def _all_cells_match(column: pd.Series, form: str) -> bool:
     """Return whether every cell matches a regular expression."""
     if not re.fullmatch(form, str(column.iloc[0]).strip()):
         return False
     return bool(column.astype(str).str.strip().str.fullmatch(form).all())
 
 
-def _are_counts(column: pd.Series) -> bool:
+def _are_epoch_numbers(column: pd.Series) -> bool:
     """Return whether the cells are numbers, such as epoch timestamps in seconds."""
     if pd.api.types.is_numeric_dtype(column):
         return not pd.api.types.is_bool_dtype(column)
-    return _all_match(column, _COUNT)
+    return _all_cells_match(column, _EPOCH_NUMBER)
 
 
-def _unsaid_unit(column: pd.Series, path: str) -> DataError:
+def _missing_unit_error(column: pd.Series, path: str) -> DataError:
     """Return the error for epoch timestamps without a unit; it lists each plausible unit."""
     first = column.iloc[0]
     number = float(first)
@@ -658,10 +669,10 @@ def _unsaid_unit(column: pd.Series, path: str) -> DataError:
         begin, end = EpochFormat(unit).timestamp_bounds
         if begin <= number < end:
             at = np.datetime64(int(number), unit).astype("datetime64[ns]")
-            units.append(f"set data.epoch={unit} for {utc_text(at)}")
+            units.append(f"set data.epoch={unit} for {format_utc(at)}")
     cure = " or ".join(units) or "write dates (2024-03-04) or timestamps (2024-03-04T14:30Z)"
     return row_error(
-        path, 0, f"{column.name} {cell_text(first)} is a number without a time unit; {cure}"
+        path, 0, f"{column.name} {format_cell(first)} is a number without a time unit; {cure}"
     )
 
 
@@ -669,15 +680,15 @@ def _refuse_lone_times(column: pd.Series, path: str) -> None:
     """Reject a time of day among dates, such as the last row of an open session."""
     if pd.api.types.is_datetime64_any_dtype(column) or not re.fullmatch(_DATE, str(column.iloc[0])):
         return
-    dates = column.astype(str).str.strip().str.fullmatch(_DAY).to_numpy(dtype=bool)
+    dates = column.astype(str).str.strip().str.fullmatch(_DATE_AT_MIDNIGHT).to_numpy(dtype=bool)
     if not dates.all() and dates.sum() > len(dates) / 2:
         row = first_true(~dates)
         raise row_error(
             path,
             row,
-            f"{column.name} {cell_text(column.iloc[row])} is not a date, but"
-            f" {count_text(int(dates.sum()), 'other row')} are dates; remove the row, or keep bars"
-            " of different lengths in separate files",
+            f"{column.name} {format_cell(column.iloc[row])} is not a date, but"
+            f" {format_count_with_noun(int(dates.sum()), 'other row')} are dates; remove the row,"
+            " or keep bars of different lengths in separate files",
         )
 
 
@@ -688,10 +699,10 @@ def _are_dates(column: pd.Series) -> bool:
     """
     if pd.api.types.is_datetime64_dtype(column):
         return bool((column == column.dt.normalize()).all())
-    return _all_match(column, _DAY)
+    return _all_cells_match(column, _DATE_AT_MIDNIGHT)
 
 
-def _counted(
+def _parse_epochs(
     column: pd.Series, epochs: Sequence[EpochFormat], path: str, source: str
 ) -> tuple[Instants, str]:
     """Return the instants [N] of epoch timestamps, and the zone and the units as text.
@@ -719,7 +730,7 @@ def _counted(
         raise row_error(
             path,
             row,
-            f"{column.name} {cell_text(column.iloc[row])} is not a valid count of {known} since"
+            f"{column.name} {format_cell(column.iloc[row])} is not a valid count of {known} since"
             f" 1970 ({source}); correct the cell or the unit",
         )
     return times, f"UTC, epoch {' and '.join(units)}"
@@ -731,7 +742,7 @@ def _refuse_wrong_zone(starts: Instants, minutes: int, zone: str, outside: int, 
     outside: number of rows outside regular New York hours, for the message.
     """
     days = calendar()
-    inside = starts[in_session(starts)]
+    inside = starts[is_in_session(starts)]
     k = np.searchsorted(days.opens, inside, side="right") - 1
     if len(np.unique(k)) < 2:
         return
@@ -740,6 +751,7 @@ def _refuse_wrong_zone(starts: Instants, minutes: int, zone: str, outside: int, 
         return
     verb = "lies" if outside == 1 else "lie"
     raise DataError(
-        f"{path}: the time zone {zone} looks wrong: {count_text(outside, 'row')} {verb} outside New"
+        f"{path}: the time zone {zone} looks wrong: {format_count_with_noun(outside, 'row')} {verb}"
+        " outside New"
         " York trading hours, and no row matches the open, or none the close; correct data.zone"
     )

@@ -19,28 +19,32 @@ import numpy as np
 import pandas as pd
 
 from foundation.arrays import Index, first_true
-from foundation.errors import DataError, InputError, one_line
+from foundation.errors import DataError, InputError, to_one_line
 from trainingdata.bars import row_error
 from trainingdata.columns import (
     UNNAMED_COLUMN,
     detect_format,
     has_company_names,
+    infer_separator,
     refuse_other_separator,
-    separator_of,
 )
 from trainingdata.file_formats import FileFormat
 from trainingdata.instruments import normalize_data_symbol
 
 _PRICE, _TICKER = "Price", "Ticker"  # first cells of yfinance's first two lines
-_INDEX = "__index_level_0__"  # pandas' name in Parquet for an unnamed index
-_SURPLUS = "\0surplus"
-_PLAIN: dict[str, Any] = {"keep_default_na": False, "na_values": [""], "low_memory": False}
+_PANDAS_INDEX_COLUMN = "__index_level_0__"  # pandas' name in Parquet for an unnamed index
+_SURPLUS_COLUMN = "\0surplus"
+_READ_CSV_OPTIONS: dict[str, Any] = {
+    "keep_default_na": False,
+    "na_values": [""],
+    "low_memory": False,
+}
 # A quoted cell on one line (RFC 4180); a mark inside is doubled.
 _QUOTED = re.compile(rb'(?<![^,\r\n])"(?:[^"\r\n]|"")*"(?=[,\r\n]|\Z)')
 _ADDRESS = re.compile(rb'"?(?:https?://|www\.)[^\s,]+"?,*', re.IGNORECASE)
 _FOOTER = re.compile(rb'"?Downloaded from Barchart[^\r\n]*\s*\Z')
 _SCIENTIFIC = re.compile(r"\d(?:\.(\d+))?e\+?(\d+)", re.IGNORECASE)
-_IN_FULL = 16
+_MIN_SCIENTIFIC_EXPONENT = 16
 _OTHER_FORMATS = re.compile(rb"\s*(?:([{\[])|<(?:!|html))", re.IGNORECASE)
 
 
@@ -75,7 +79,7 @@ class BarTable:
             )
         spelled: dict[str, str] = {}
         for cell in sorted(column.astype(str).unique()):
-            symbol = _symbol_in(cell, self.file_format.symbol_pattern)
+            symbol = _symbol_in_cell(cell, self.file_format.symbol_pattern)
             if symbol in spelled:
                 raise DataError(
                     f"{self.path}: {spelled[symbol]!r} and {cell!r} are the same symbol; use one"
@@ -99,8 +103,8 @@ class SymbolRows(NamedTuple):
     """The rows of a table, grouped by symbol.
 
     table: table of one file.
-    spellings: spelling of each symbol in the file; empty if no column names symbols.
-    rows: row indices by spelling.
+    spelling_by_symbol: spelling of each symbol in the file; empty if no column names symbols.
+    row_indices_by_symbol: row indices by spelling.
     """
 
     table: BarTable
@@ -133,7 +137,7 @@ def gather_symbol_rows(
         place = first.table.path + f", rows of {spelling}" * several
         return [first.select(symbol)], head, place
     for other in tables[1:]:
-        if _layout(other.table.file_format) != _layout(head):
+        if _series_format(other.table.file_format) != _series_format(head):
             raise DataError(
                 f"{symbol}: files {first.table.path} and {other.table.path} have different headers;"
                 " keep the files of each vendor in a separate folder"
@@ -143,7 +147,7 @@ def gather_symbol_rows(
     return parts, head, place
 
 
-def _layout(head: FileFormat) -> FileFormat:
+def _series_format(head: FileFormat) -> FileFormat:
     """Return a format without the fields that may differ between months of one series.
 
     For example, Binance's archive has a header row in some months and none in others.
@@ -152,7 +156,7 @@ def _layout(head: FileFormat) -> FileFormat:
 
 
 @cache
-def _symbol_in(cell: str, form: str) -> str:
+def _symbol_in_cell(cell: str, form: str) -> str:
     """Return the symbol in a cell of the symbol column, or the cell's text if it contains none.
 
     form: regular expression of the cells; its group is the symbol.
@@ -172,7 +176,7 @@ def symbols_in_column(path: Path) -> tuple[str, ...]:
     Raises DataError if the symbol column cannot be read.
     """
     try:
-        names = _columns(path)
+        names = _read_column_names(path)
         if names[0] != _PRICE:
             symbol = detect_format(names, str(path)).symbol_column
             if not symbol or symbol not in names:
@@ -182,15 +186,17 @@ def symbols_in_column(path: Path) -> tuple[str, ...]:
     return tuple(read_table(path).spellings())
 
 
-def _columns(path: Path) -> list[str]:
+def _read_column_names(path: Path) -> list[str]:
     """Return the column names of a Parquet file, or the cells of a CSV file's first line."""
     with path.open("rb") as file:
         if path.suffix.lower() != ".parquet":
             first = file.readline()
-            return _cells(_with_commas(file.readline() if _is_address(first) else first))
+            return _split_cells(
+                _semicolons_to_commas(file.readline() if _is_web_address(first) else first)
+            )
         import pyarrow.parquet as pq
 
-        return _headings(pq.read_schema(file).names)
+        return _parquet_column_names(pq.read_schema(file).names)
 
 
 def read_table(path: Path) -> BarTable:
@@ -200,54 +206,58 @@ def read_table(path: Path) -> BarTable:
     """
     try:
         if path.suffix.lower() != ".parquet":
-            return _of_csv(path.read_bytes(), str(path))
+            return _parse_csv(path.read_bytes(), str(path))
         import pyarrow.parquet as pq
 
         with pq.ParquetFile(path) as file:
             # pandas' index is read as a column like any other.
             frame = file.read().to_pandas(ignore_metadata=True)
-        frame.columns = pd.Index(_headings(frame.columns))
+        frame.columns = pd.Index(_parquet_column_names(frame.columns))
     except DataError:
         raise
     except (OSError, ValueError, csv.Error) as error:
         raise DataError(f"{path}: cannot be read: {str(error).splitlines()[0]}") from error
-    return _table(str(path), detect_format(list(frame.columns), str(path)), frame)
+    return _build_table(str(path), detect_format(list(frame.columns), str(path)), frame)
 
 
-def _of_csv(raw: bytes, path: str) -> BarTable:
-    _refuse_damage(raw, path)
-    text = _with_commas(raw.removeprefix(codecs.BOM_UTF8))
+def _parse_csv(raw: bytes, path: str) -> BarTable:
+    _refuse_undecodable_bytes(raw, path)
+    text = _semicolons_to_commas(raw.removeprefix(codecs.BOM_UTF8))
     _refuse_other_formats(text, path)
     first, _, rest = text.partition(b"\n")
-    if _is_address(first):
+    if _is_web_address(first):
         text = rest
         first, _, rest = text.partition(b"\n")
-    names = _cells(first)
+    names = _split_cells(first)
     refuse_other_separator(names, path)
     _refuse_open_quotes(text, path)
     if not any(names):
         raise DataError(f"{path}: the file is empty, or its first line is; add a header row")
     rest = _FOOTER.sub(b"", rest)
-    _refuse_second_head(first, rest, path)
+    _refuse_second_header(first, rest, path)
     if names[0] == _PRICE:
-        return _of_yfinance(text, path)
+        return _parse_yfinance_csv(text, path)
     head = detect_format(names, path)
     body, columns = (
-        (first + b"\n" + rest, head.columns) if head.is_headerless else (rest, _distinct(names))
+        (first + b"\n" + rest, head.columns)
+        if head.is_headerless
+        else (rest, _make_names_distinct(names))
     )
-    _refuse_rounded(head, columns, body, path)
+    _refuse_rounded_epochs(head, columns, body, path)
     # A date may not be parsed as a number.
     words = () if head.epoch_formats else head.timestamp_columns
-    return _table(path, head, _frame(body, columns, (*words, head.symbol_column), path))
+    return _build_table(
+        path, head, _parse_csv_body(body, columns, (*words, head.symbol_column), path)
+    )
 
 
-def _refuse_rounded(head: FileFormat, names: Sequence[str], body: bytes, path: str) -> None:
+def _refuse_rounded_epochs(head: FileFormat, names: Sequence[str], body: bytes, path: str) -> None:
     """Reject an epoch timestamp in the first row that a spreadsheet rounded, such as 1.70E+12."""
-    first = dict(zip(names, _cells(io.BytesIO(body).readline()), strict=False))
+    first = dict(zip(names, _split_cells(io.BytesIO(body).readline()), strict=False))
     cell = first.get(head.timestamp_columns[0], "")
     found = _SCIENTIFIC.fullmatch(cell)
     # Programs write floats below 1e16 in full.
-    if found and len(found[1] or "") < int(found[2]) < _IN_FULL:
+    if found and len(found[1] or "") < int(found[2]) < _MIN_SCIENTIFIC_EXPONENT:
         raise row_error(
             path,
             0,
@@ -256,7 +266,7 @@ def _refuse_rounded(head: FileFormat, names: Sequence[str], body: bytes, path: s
         )
 
 
-def _refuse_second_head(first: bytes, rest: bytes, path: str) -> None:
+def _refuse_second_header(first: bytes, rest: bytes, path: str) -> None:
     """Reject a file that repeats its header row, as concatenated files do."""
     head = first.strip()
     at = rest.find(b"\n" + head)
@@ -268,12 +278,12 @@ def _refuse_second_head(first: bytes, rest: bytes, path: str) -> None:
         )
 
 
-def _is_address(line: bytes) -> bool:
+def _is_web_address(line: bytes) -> bool:
     """Return whether a line is only a web address, as CryptoDataDownload's first line is."""
     return bool(_ADDRESS.fullmatch(line.removeprefix(codecs.BOM_UTF8).strip()))
 
 
-def _table(path: str, head: FileFormat, frame: pd.DataFrame) -> BarTable:
+def _build_table(path: str, head: FileFormat, frame: pd.DataFrame) -> BarTable:
     """Return the table of a file. A symbol column with company names is ignored."""
     if head.symbol_column in frame.columns and has_company_names(
         head, frame[head.symbol_column].astype(str)
@@ -288,7 +298,7 @@ def _refuse_other_formats(text: bytes, path: str) -> None:
     """Reject JSON and HTML, such as a server's error message that was saved as CSV."""
     if found := _OTHER_FORMATS.match(text):
         name = "JSON" if found[1] else "HTML"
-        line = one_line(text.strip().partition(b"\n")[0].decode()[:80])
+        line = to_one_line(text.strip().partition(b"\n")[0].decode()[:80])
         raise DataError(
             f"{path}: the file contains {name}, not CSV: {line}; download the bars again as CSV"
         )
@@ -310,12 +320,12 @@ def _refuse_open_quotes(text: bytes, path: str) -> None:
         )
 
 
-def _headings(names: Iterable[str]) -> list[str]:
+def _parquet_column_names(names: Iterable[str]) -> list[str]:
     """Return the column names of a Parquet file, normalised like those of a CSV file."""
-    return [UNNAMED_COLUMN if name == _INDEX else str(name).strip() for name in names]
+    return [UNNAMED_COLUMN if name == _PANDAS_INDEX_COLUMN else str(name).strip() for name in names]
 
 
-def _distinct(names: Sequence[str]) -> list[str]:
+def _make_names_distinct(names: Sequence[str]) -> list[str]:
     """Make column names distinct: repeated names, which are never read, get a suffix."""
     seen: dict[str, int] = {}
     distinct = []
@@ -325,7 +335,7 @@ def _distinct(names: Sequence[str]) -> list[str]:
     return distinct
 
 
-def _refuse_damage(text: bytes, path: str) -> None:
+def _refuse_undecodable_bytes(text: bytes, path: str) -> None:
     """Reject bytes that are not UTF-8 text: another encoding, or a truncated file."""
     if b"\0" in text:
         line = text.count(b"\n", 0, text.index(b"\0")) + 1
@@ -340,12 +350,12 @@ def _refuse_damage(text: bytes, path: str) -> None:
         raise DataError(f"{path}: line {line} is not UTF-8; save the file as UTF-8") from None
 
 
-def _cells(line: bytes) -> list[str]:
+def _split_cells(line: bytes) -> list[str]:
     text = line.decode(errors="replace").removeprefix("\ufeff").rstrip("\r\n")
     return [name.strip() for name in next(csv.reader([text]), []) or [""]]
 
 
-def _with_commas(text: bytes) -> bytes:
+def _semicolons_to_commas(text: bytes) -> bytes:
     """Replace semicolons by commas if the header is that of a vendor who separates by semicolons.
 
     Text that also has commas is unchanged, and its header is rejected later.
@@ -353,18 +363,18 @@ def _with_commas(text: bytes) -> bytes:
     head = text.partition(b"\n")[0]
     if b";" not in head or b"," in text:
         return text
-    separator = separator_of(head.decode()).encode()
+    separator = infer_separator(head.decode()).encode()
     return text.replace(separator, b",")
 
 
-def _of_yfinance(text: bytes, path: str) -> BarTable:
+def _parse_yfinance_csv(text: bytes, path: str) -> BarTable:
     """Return the table of a file of `yfinance.download`, converted from wide to long.
 
     The file has header rows of fields and tickers, and one column per field and ticker. The result
     has one row per timestamp and ticker.
     """
     try:
-        wide = pd.read_csv(io.BytesIO(text), header=[0, 1], index_col=0, **_PLAIN)
+        wide = pd.read_csv(io.BytesIO(text), header=[0, 1], index_col=0, **_READ_CSV_OPTIONS)
     except (ValueError, pd.errors.ParserError) as error:
         raise DataError(f"{path}: cannot be read: {error}".rstrip()) from error
     if list(wide.columns.names) != [_PRICE, _TICKER]:
@@ -379,7 +389,9 @@ def _of_yfinance(text: bytes, path: str) -> BarTable:
     return BarTable(path, head, frame)
 
 
-def _frame(body: bytes, names: Sequence[str], text: Sequence[str], path: str) -> pd.DataFrame:
+def _parse_csv_body(
+    body: bytes, names: Sequence[str], text: Sequence[str], path: str
+) -> pd.DataFrame:
     """Parse CSV text without its header, one row per line.
 
     names: column names.
@@ -392,17 +404,17 @@ def _frame(body: bytes, names: Sequence[str], text: Sequence[str], path: str) ->
         frame: pd.DataFrame = pd.read_csv(
             io.BytesIO(body),
             header=None,
-            names=[*names, _SURPLUS],
+            names=[*names, _SURPLUS_COLUMN],
             index_col=False,
             dtype=dict.fromkeys(text, str),
-            **_PLAIN,
+            **_READ_CSV_OPTIONS,
         )
     except pd.errors.ParserError as error:
         reason = str(error).rstrip()
         raise DataError(
             f"{path}: the rows do not match the header of {len(names)} columns: {reason}"
         ) from error
-    surplus = frame.pop(_SURPLUS).notna().to_numpy()
+    surplus = frame.pop(_SURPLUS_COLUMN).notna().to_numpy()
     if surplus.any():
         row = first_true(surplus) + 1
         raise DataError(

@@ -15,9 +15,9 @@ import numpy as np
 
 from foundation.arrays import Array, Instants, Mask, first_true
 from foundation.errors import DataError
-from trainingdata.instants import utc_text
+from trainingdata.instants import format_utc
 from trainingdata.instruments import AssetClass, Instrument
-from trainingdata.sessions import calendar, in_session, outside_calendar_text
+from trainingdata.sessions import calendar, format_outside_calendar, is_in_session
 from trainingdata.timeframe import HOURLY, Clock, Timeframe
 
 FIELDS = ("open", "high", "low", "close", "volume")
@@ -75,14 +75,14 @@ class DataWarning:
     move_size: float = 0.0
 
     def __str__(self) -> str:
-        start = utc_text(self.bar_start)
+        start = format_utc(self.bar_start)
         return f"{self.symbol}, {start}: {self.observation}; {self.effect}; {self.remedy}."
 
     def as_dict(self) -> dict[str, str]:
         """Return the data warning as a dictionary of texts."""
         return {
             "symbol": self.symbol,
-            "at": utc_text(self.bar_start),
+            "at": format_utc(self.bar_start),
             "what": self.observation,
             "effect": self.effect,
             "cure": self.remedy,
@@ -104,7 +104,7 @@ def merge_warnings(doubts: Iterable[DataWarning]) -> tuple[DataWarning, ...]:
     for group in groups.values():
         largest = max(group, key=attrgetter("move_size"))
         if len(group) > 1:
-            span = f"{utc_text(group[0].bar_start)} to {utc_text(group[-1].bar_start)}"
+            span = f"{format_utc(group[0].bar_start)} to {format_utc(group[-1].bar_start)}"
             what = f"{largest.observation} (the largest of {len(group)} such bars, {span})"
             largest = replace(largest, observation=what)
         merged.append(largest)
@@ -133,7 +133,7 @@ class Provenance:
     is_volume_unit_known: bool = True
 
     @property
-    def stamp_text(self) -> str:
+    def stamp_description(self) -> str:
         """Description of the timestamps: time zone, and start or end of the bar."""
         return f"{self.time_zone}, {'end' if self.stamps_are_ends else 'begin'}"
 
@@ -212,7 +212,7 @@ class Bars:
         """
         found = []
         for item, origin in zip(self.instruments, self.origins, strict=bool(self.origins)):
-            known = self.clock(item.kind).ends_by_start(_starts_of(origin.data_warnings))
+            known = self.clock(item.kind).ends_by_start(_warning_bar_starts(origin.data_warnings))
             inside = np.ones(len(known), dtype=bool)
             if first is not None:
                 inside &= known >= first
@@ -253,7 +253,7 @@ class Bars:
             put(part, name, getattr(self, name))
         return part
 
-    def last_row(self, symbols: Sequence[str]) -> Bars:
+    def select_last_row(self, symbols: Sequence[str]) -> Bars:
         """Return a panel of one instant, the last one, with these symbols in panel order."""
         return self.slice_rows(len(self.times) - 1, len(self.times)).select(symbols)
 
@@ -331,7 +331,7 @@ class Bars:
         return np.where(recent.any(axis=1), closes, np.nan)
 
 
-def _starts_of(doubts: Sequence[DataWarning]) -> Instants:
+def _warning_bar_starts(doubts: Sequence[DataWarning]) -> Instants:
     return np.array([doubt.bar_start for doubt in doubts], dtype="datetime64[ns]")
 
 
@@ -388,10 +388,10 @@ def keep_regular_bars(
     # Feeds include hours before and after the session: those are dropped. A start within the
     # session that is no start of a regular bar means another grid, and its bars would get wrong
     # instants.
-    misplaced = irregular & in_session(starts) if item.kind is AssetClass.STOCK else irregular
+    misplaced = irregular & is_in_session(starts) if item.kind is AssetClass.STOCK else irregular
     if misplaced.any():
         row = first_true(misplaced)
-        place = f"{utc_text(starts[row])} is not the start of {timeframe.bar_text}"
+        place = f"{format_utc(starts[row])} is not the start of {timeframe.bar_text}"
         raise row_error(path, row, f"{place} {_grid_advice(item, timeframe)}")
     if irregular.all():
         raise no_regular_hours_error(starts, path)
@@ -402,10 +402,10 @@ def no_regular_hours_error(starts: Instants, path: str) -> DataError:
     """Return the DataError for bars that all lie outside regular New York hours."""
     days = calendar()
     outside = starts[0] >= days.closes[-1] or starts[-1] < days.opens[0]
-    cure = outside_calendar_text(starts[0]) if outside else "is outside; check the time zone"
+    cure = format_outside_calendar(starts[0]) if outside else "is outside; check the time zone"
     return DataError(
-        f"{path}: no row lies within regular New York hours; the first row, {utc_text(starts[0])},"
-        f" {cure}"
+        f"{path}: no row lies within regular New York hours; the first row,"
+        f" {format_utc(starts[0])}, {cure}"
     )
 
 
@@ -444,7 +444,7 @@ def check_bars(starts: Instants, values: Array, path: str) -> None:
     if (steps <= np.timedelta64(0)).any():
         row = first_true(steps <= np.timedelta64(0)) + 1
         word = "is earlier than the previous row" if steps[row - 1] else "is listed twice"
-        stamp = f"timestamp {utc_text(starts[row])}"
+        stamp = f"timestamp {format_utc(starts[row])}"
         raise row_error(path, row, f"{stamp} {word}; sort the rows by time and remove duplicates")
     for cells, words in (
         (~np.isfinite(values), "not a finite number"),

@@ -34,16 +34,18 @@ import numpy as np
 
 from foundation.cli import FlagParser, Result
 from foundation.errors import InputError
-from foundation.files import check_file
+from foundation.files import check_output_file
 from trainingdata.bar_files import read_bars
 from trainingdata.bars import Bars
 from trainingdata.confirmation import drop_unconfirmed
 from trainingdata.conventions import Conventions, EpochUnit, StampSide
 from trainingdata.correlation import CorrelationEstimator, CorrelationMatrix, repair_matrix
-from trainingdata.instants import check_zone, parse_instant, utc_text
+from trainingdata.instants import check_zone, format_utc, parse_instant
 from trainingdata.stored_correlation import matrix_paths, read_correlation, write_correlation
 
-LOOKBACK = 120  # sessions; the hourly windows are 500 bars then, and in proportion otherwise
+LOOKBACK_SESSIONS = (
+    120  # sessions; the hourly windows are 500 bars then, and in proportion otherwise
+)
 
 
 def build_matrix(
@@ -68,11 +70,11 @@ def build_matrix(
     return matrix, facts
 
 
-def _parser() -> FlagParser:
+def _build_parser() -> FlagParser:
     parser = FlagParser()
     parser.add_argument("--input", nargs="+", required=True, type=Path)
     parser.add_argument("--output", required=True, type=Path)
-    parser.add_argument("--lookback", type=int, default=LOOKBACK)
+    parser.add_argument("--lookback", type=int, default=LOOKBACK_SESSIONS)
     parser.add_argument("--as-of")
     parser.add_argument("--symbols", nargs="+")
     parser.add_argument("--zone")
@@ -86,10 +88,12 @@ def _refuse_other_files(output: Path, *, overwrite: bool) -> None:
     """Raise `InputError` if an output file exists that is not a matrix of an earlier run."""
     for path in (output, *matrix_paths(output)):
         if path.exists():
-            check_file(path, "--output", _is_matrix, overwrite=overwrite, word="--overwrite")
+            check_output_file(
+                path, "--output", _is_matrix_file, overwrite=overwrite, word="--overwrite"
+            )
 
 
-def _is_matrix(path: Path) -> bool:
+def _is_matrix_file(path: Path) -> bool:
     try:
         read_correlation(path)
     except InputError:
@@ -99,7 +103,7 @@ def _is_matrix(path: Path) -> bool:
 
 def parse_arguments(words: Sequence[str]) -> tuple[argparse.Namespace, None]:
     """Parse and validate the flags before any work begins; the second value is None (no folder)."""
-    flags = _parser().parse_args(list(words))
+    flags = _build_parser().parse_args(list(words))
     _refuse_other_files(flags.output, overwrite=flags.overwrite)
     if flags.lookback < 2:
         raise InputError(f"--lookback: {flags.lookback} is below the minimum of 2 sessions")
@@ -124,4 +128,4 @@ def run(settings: argparse.Namespace) -> Result:
     matrix, facts = build_matrix(drop_unconfirmed(read), estimator)
     files = write_correlation(matrix, facts, settings.output)
     names = " ".join(matrix.symbols)
-    return Result([], [f"as of {utc_text(matrix.as_of)}: {names}", *map(str, files)])
+    return Result([], [f"as of {format_utc(matrix.as_of)}: {names}", *map(str, files)])

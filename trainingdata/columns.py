@@ -13,7 +13,7 @@ import re
 from collections.abc import Collection, Iterable, Sequence
 from typing import NamedTuple
 
-from foundation.errors import DataError, one_line
+from foundation.errors import DataError, to_one_line
 from trainingdata.bars import CLOSE, FIELDS
 from trainingdata.file_formats import (
     EXAMPLE_LINES,
@@ -24,7 +24,7 @@ from trainingdata.file_formats import (
     VolumeUnit,
 )
 from trainingdata.instruments import is_symbol
-from trainingdata.text_rows import separator_error_text
+from trainingdata.text_rows import format_separator_error
 
 UNNAMED_COLUMN = ""  # pandas writes its index without a heading
 # Names that state which side of a bar a stamp is.
@@ -34,15 +34,15 @@ _ENDS = ("end",)
 _OPENINGS = ("opentime", "timeopen")
 _CLOSINGS = ("closetime", "timeclose")
 _STAMPS = ("date", "time", "datetime", *_BEGINS, *_ENDS)
-_UTC = ("utc", "gmt")
-_ADJUSTED = {"adjclose", "adjustedclose"}
-_SYMBOLS = {"symbol", "ticker"}
+_UTC_NAMES = ("utc", "gmt")
+_ADJUSTED_CLOSE_NAMES = {"adjclose", "adjustedclose"}
+_SYMBOL_COLUMN_NAMES = {"symbol", "ticker"}
 # Headings that name the unit of the volume: Volume BTC, Volume_(BTC), Volume USDT.
-_UNIT = re.compile(r"volume[ _]+\(?(\w{2,10})\)?", re.IGNORECASE)
+_VOLUME_UNIT_PATTERN = re.compile(r"volume[ _]+\(?(\w{2,10})\)?", re.IGNORECASE)
 _DOLLARS = {"USD", "USDT", "USDC", "CURRENCY", "QUOTE"}
 _QUOTE_VOLUMES = {"quotevolume", "quoteassetvolume", "volumenotional"}
-_GENERAL = Vendor("general", frozenset(), "", stamps_are_ends=None)
-_NAME = "name"  # a symbol in some data sets, a company in others
+_GENERIC_VENDOR = Vendor("general", frozenset(), "", stamps_are_ends=None)
+_NAME_COLUMN = "name"  # a symbol in some data sets, a company in others
 
 
 def detect_format(names: Sequence[str], path: str) -> FileFormat:
@@ -55,21 +55,21 @@ def detect_format(names: Sequence[str], path: str) -> FileFormat:
     """
     found = next((head for head in FILE_FORMATS if head.matches(names)), None)
     if found is None:
-        return _named_columns(names, path)
+        return _detect_format_by_names(names, path)
     doubled = next((name for name in names if names.count(name) > 1), None)
     if doubled is not None and not found.is_headerless:
         raise DataError(f"{path}: column {doubled!r} appears twice; keep one")
     return found
 
 
-def _named_columns(names: Sequence[str], path: str) -> FileFormat:
+def _detect_format_by_names(names: Sequence[str], path: str) -> FileFormat:
     """Detect the format from column names in any case and order.
 
     The format is that of a vendor who writes these names, else a generic format.
     """
-    columns = _Columns(names, path)
+    columns = _HeaderColumns(names, path)
     vendor = next(
-        (one for one in VENDORS if one.marker_columns <= columns.by_meaning.keys()), _GENERAL
+        (one for one in VENDORS if one.marker_columns <= columns.by_meaning.keys()), _GENERIC_VENDOR
     )
     volume = columns.volume()
     prices = tuple(
@@ -87,9 +87,13 @@ def _named_columns(names: Sequence[str], path: str) -> FileFormat:
     if not stamp:
         missing.insert(0, f"a time column ({', '.join(_STAMPS)} or t)")
     if missing:
-        raise _unknown_head(names, path, f"missing: {', '.join(missing)}")
-    adjusted = columns.one(_ADJUSTED, "adjusted close") or ""
-    symbol = columns.one(_SYMBOLS, "symbol") or columns.one({_NAME}, _NAME) or ""
+        raise _unknown_header_error(names, path, f"missing: {', '.join(missing)}")
+    adjusted = columns.one(_ADJUSTED_CLOSE_NAMES, "adjusted close") or ""
+    symbol = (
+        columns.one(_SYMBOL_COLUMN_NAMES, "symbol")
+        or columns.one({_NAME_COLUMN}, _NAME_COLUMN)
+        or ""
+    )
     used = {*stamp, *fields, adjusted, symbol, volume.quote}
     return FileFormat(
         vendor.name,
@@ -98,14 +102,16 @@ def _named_columns(names: Sequence[str], path: str) -> FileFormat:
         symbol_column=symbol,
         adjusted_close_column=adjusted,
         date_formats=vendor.date_formats,
-        time_zone="UTC" if all(map(_on_utc, stamp)) else "",
+        time_zone="UTC" if all(map(_states_utc, stamp)) else "",
         epoch_formats=vendor.epoch_formats,
-        stamps_are_ends=vendor.stamps_are_ends if vendor.timestamp_column else _side(stamp),
+        stamps_are_ends=vendor.stamps_are_ends
+        if vendor.timestamp_column
+        else _stamps_are_ends(stamp),
         is_daily=vendor.is_daily,
         crypto_volume_unit=volume.unit or vendor.crypto_volume_unit,
         quote_volume_column=volume.quote,
         volume_coin=volume.coin,
-        names_volume_unit=volume.unit is not None,
+        has_volume_unit_in_name=volume.unit is not None,
         has_formatted_numbers=vendor.has_formatted_numbers,
         has_empty_rows=vendor.has_empty_rows,
         ignored_columns=tuple(name for name in names if name and name not in used),
@@ -114,18 +120,18 @@ def _named_columns(names: Sequence[str], path: str) -> FileFormat:
 
 def refuse_other_separator(names: Sequence[str], path: str) -> None:
     """Raise `DataError` for a header row whose cells are separated by semicolons or tabs."""
-    if why := separator_error_text(names):
-        raise _unknown_head(names, path, why)
+    if why := format_separator_error(names):
+        raise _unknown_header_error(names, path, why)
 
 
-def separator_of(headings: str) -> str:
+def infer_separator(headings: str) -> str:
     """Return a header's separator: a semicolon if its vendor uses semicolons, else a comma."""
-    meanings = {_meaning(name) for name in headings.split(";")}
+    meanings = {_normalise_name(name) for name in headings.split(";")}
     written = any(one.uses_semicolons and one.marker_columns <= meanings for one in VENDORS)
     return ";" if written else ","
 
 
-class _Volume(NamedTuple):
+class _VolumeColumns(NamedTuple):
     """The volume columns of a file.
 
     name: name of the volume column; None if there is none.
@@ -140,29 +146,29 @@ class _Volume(NamedTuple):
     quote: str = ""
 
 
-class _Columns:
-    """Column names of a file, grouped by their normalised form (`_meaning`)."""
+class _HeaderColumns:
+    """Column names of a file, grouped by their normalised form (`_normalise_name`)."""
 
     def __init__(self, names: Sequence[str], path: str) -> None:
         self.path = path
         self.by_meaning: dict[str, list[str]] = {}
         for name in names:
-            self.by_meaning.setdefault(_meaning(name), []).append(name)
+            self.by_meaning.setdefault(_normalise_name(name), []).append(name)
 
     def one(self, meanings: Collection[str], what: str) -> str | None:
         """Return the name of the column that has one of these meanings; None if there is none.
 
-        meanings: normalised column names (`_meaning`).
+        meanings: normalised column names (`_normalise_name`).
         what: description of the column, for messages.
 
         Raises DataError if several column names match.
         """
         found = [name for meaning in sorted(meanings) for name in self.by_meaning.get(meaning, ())]
         if len(found) > 1:
-            raise self._ambiguous(found, what)
+            raise self._ambiguous_error(found, what)
         return found[0] if found else None
 
-    def _ambiguous(self, found: Sequence[str], what: str) -> DataError:
+    def _ambiguous_error(self, found: Sequence[str], what: str) -> DataError:
         return DataError(
             f"{self.path}: columns {found[0]!r} and {found[1]!r} both match {what}; keep one"
         )
@@ -171,31 +177,31 @@ class _Columns:
         """Return the name of a price's column, which is the price's full name or first letter."""
         return self.one({field}, field) or self.one({field[0]}, field)
 
-    def volume(self) -> _Volume:
+    def volume(self) -> _VolumeColumns:
         """Return the volume column: one without a stated unit, else in coins, else in dollars."""
         units = {
             name: match[1].upper()
             for names in self.by_meaning.values()
             for name in names
-            if (match := _UNIT.fullmatch(name))
+            if (match := _VOLUME_UNIT_PATTERN.fullmatch(name))
         }
         dollars = [name for name, unit in units.items() if unit in _DOLLARS]
         coins = [name for name in units if name not in dollars]
         plain = self.one({"volume", "vol"}, "volume") or self.one({"v"}, "volume")
         for found in ([*([plain] if plain else ()), *coins], dollars):
             if len(found) > 1:
-                raise self._ambiguous(found, "volume")
+                raise self._ambiguous_error(found, "volume")
         quote = self.one(_QUOTE_VOLUMES, "quote volume") or (dollars[0] if dollars else "")
         if plain:
-            return _Volume(plain, quote=quote)
+            return _VolumeColumns(plain, quote=quote)
         if coins:
-            return _Volume(coins[0], "coins", units[coins[0]], quote)
-        return _Volume(dollars[0], "usd") if dollars else _Volume(None)
+            return _VolumeColumns(coins[0], "coins", units[coins[0]], quote)
+        return _VolumeColumns(dollars[0], "usd") if dollars else _VolumeColumns(None)
 
     def stamp(self) -> tuple[str, ...]:
         """Return the column names of the timestamp; two if date and time are separate columns."""
         found = {
-            meaning: self.one({meaning, *(f"{meaning}{zone}" for zone in _UTC)}, meaning)
+            meaning: self.one({meaning, *(f"{meaning}{zone}" for zone in _UTC_NAMES)}, meaning)
             for meaning in _STAMPS
         }
         there = {meaning: name for meaning, name in found.items() if name is not None}
@@ -221,26 +227,28 @@ class _Columns:
 
 def has_company_names(file_format: FileFormat, cells: Iterable[str]) -> bool:
     """Return whether the symbol column is called `Name` and contains company names, not symbols."""
-    return _meaning(file_format.symbol_column) == _NAME and not all(map(is_symbol, cells))
+    return _normalise_name(file_format.symbol_column) == _NAME_COLUMN and not all(
+        map(is_symbol, cells)
+    )
 
 
-def _meaning(name: str) -> str:
+def _normalise_name(name: str) -> str:
     """Return a column name without case, punctuation and number: `adjclose` for `1. Adj Close`."""
     return re.sub(r"[\W_]", "", re.sub(r"^\d+\. ", "", name.casefold()))
 
 
-def _on_utc(name: str) -> bool:
+def _states_utc(name: str) -> bool:
     """Return whether a timestamp column's name states UTC: `Gmt time`, `Date (UTC)`."""
-    meaning = _meaning(name)
-    return meaning.startswith(_UTC) or meaning.endswith(_UTC)
+    meaning = _normalise_name(name)
+    return meaning.startswith(_UTC_NAMES) or meaning.endswith(_UTC_NAMES)
 
 
-def _side(stamp: tuple[str, ...]) -> bool | None:
+def _stamps_are_ends(stamp: tuple[str, ...]) -> bool | None:
     """Return whether names of timestamp columns state the end of a bar, not the start.
 
     The result is None if they state no side.
     """
-    meanings = {re.sub("utc$|gmt$", "", _meaning(name)) for name in stamp}
+    meanings = {re.sub("utc$|gmt$", "", _normalise_name(name)) for name in stamp}
     if meanings <= {*_ENDS, *_CLOSINGS}:
         return True
     return False if meanings <= {*_BEGINS, *_OPENINGS} else None
@@ -250,11 +258,12 @@ def _is_number(cell: str) -> bool:
     return bool(re.fullmatch(r"-?\d+(\.\d+)?", cell))
 
 
-def _unknown_head(names: Sequence[str], path: str, why: str) -> DataError:
+def _unknown_header_error(names: Sequence[str], path: str, why: str) -> DataError:
     line = ",".join(names)
     if sum(map(_is_number, names)) >= len(FIELDS):
         why = "the first line is data; add a header row above it"
     return DataError(
-        f"{path}: unknown header: {one_line(line)}; {why}; columns are matched by name, in any case"
+        f"{path}: unknown header: {to_one_line(line)}; {why}; columns are matched by name, in any"
+        " case"
         f" and order; a valid file starts with the lines {EXAMPLE_LINES[0]} and {EXAMPLE_LINES[1]}"
     )

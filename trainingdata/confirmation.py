@@ -86,7 +86,7 @@ def restore_confirmed(bars: Bars) -> Bars:
         accepted = np.maximum.accumulate(np.where(left_out, 0, np.arange(len(rows))))
         for k in np.flatnonzero(left_out[:-1] & ~left_out[1:]).tolist():
             three = whole.values[s, rows[[accepted[k], k, k + 1]]]
-            errors[s, rows[k]] = not _confirms(three, MAX_PRICE_RATIO)
+            errors[s, rows[k]] = not _confirms_move(three, MAX_PRICE_RATIO)
     return whole.drop_bars(errors)
 
 
@@ -113,7 +113,7 @@ def find_contradicted(bars: Bars, prices: Mapping[str, float], tolerance: float)
     return mask
 
 
-def _apart(values: Array, before: Array | float, largest: float) -> Mask:
+def _differs_by_factor(values: Array, before: Array | float, largest: float) -> Mask:
     """Return whether any price of each bar differs from a given close by more than a factor, […].
 
     values: […, 5] prices and volume of the bars.
@@ -133,7 +133,7 @@ def find_unconfirmed_rows(values: Array, max_ratio: float = MAX_PRICE_RATIO) -> 
     left_out = np.zeros(len(values), dtype=bool)
     # The first bar can only be compared with its own close.
     before = np.concatenate([values[:1, CLOSE], values[:-1, CLOSE]])
-    apart = _apart(values, before, max_ratio)
+    apart = _differs_by_factor(values, before, max_ratio)
     if not apart.any():
         return left_out
     left_out[0] = apart[0]
@@ -143,11 +143,15 @@ def find_unconfirmed_rows(values: Array, max_ratio: float = MAX_PRICE_RATIO) -> 
         if accepted == k - 1 and not apart[k]:
             accepted = k
             continue
-        moved = bool(_apart(values[k], values[accepted, CLOSE], max_ratio))
-        confirms = accepted < k - 1 and _confirms(values[[accepted, k - 1, k]], max_ratio)
-        confirms = confirms or (moved and _repeats(values[: k + 1], accepted, left_out, max_ratio))
+        moved = bool(_differs_by_factor(values[k], values[accepted, CLOSE], max_ratio))
+        confirms = accepted < k - 1 and _confirms_move(values[[accepted, k - 1, k]], max_ratio)
+        confirms = confirms or (
+            moved and _repeats_rejected_bar(values[: k + 1], accepted, left_out, max_ratio)
+        )
         limit = MAX_PRICE_RATIO_AFTER_MOVE if k < wild_until else max_ratio
-        left_out[k] = not confirms and bool(_apart(values[k], values[accepted, CLOSE], limit))
+        left_out[k] = not confirms and bool(
+            _differs_by_factor(values[k], values[accepted, CLOSE], limit)
+        )
         # No bar came before the first: if the two after it agree, the first one is the error.
         if confirms and moved and k == 2:
             left_out[:2] = True, False
@@ -158,7 +162,7 @@ def find_unconfirmed_rows(values: Array, max_ratio: float = MAX_PRICE_RATIO) -> 
     return left_out
 
 
-def _repeats(values: Array, accepted: int, left_out: Mask, largest: float) -> bool:
+def _repeats_rejected_bar(values: Array, accepted: int, left_out: Mask, largest: float) -> bool:
     """Return whether the last bar is near a recent bar that was rejected.
 
     A second bar at the same price level confirms the level. A bar that is too far from the last
@@ -170,21 +174,21 @@ def _repeats(values: Array, accepted: int, left_out: Mask, largest: float) -> bo
     largest: factor within which two bars are near.
     """
     bar = values[-1]
-    if _apart(bar, values[accepted, CLOSE], MAX_PRICE_RATIO_AFTER_MOVE):
+    if _differs_by_factor(bar, values[accepted, CLOSE], MAX_PRICE_RATIO_AFTER_MOVE):
         return False
     begin = max(len(values) - 1 - RECENT_BARS, 0)
     recent = np.flatnonzero(left_out[begin : len(values) - 1]) + begin
-    return any(not _apart(bar, values[row, CLOSE], largest) for row in recent.tolist())
+    return any(not _differs_by_factor(bar, values[row, CLOSE], largest) for row in recent.tolist())
 
 
-def _confirms(values: Array, largest: float) -> bool:
+def _confirms_move(values: Array, largest: float) -> bool:
     """Return whether a bar confirms the move of the pending bar before it.
 
     values: [3, 5] the last accepted bar, the pending bar and the next bar.
     largest: ratio to the last accepted close beyond which a price has moved.
     """
     base, waiting, bar = values
-    if _apart(bar, waiting[CLOSE], MAX_PRICE_RATIO_AFTER_MOVE):
+    if _differs_by_factor(bar, waiting[CLOSE], MAX_PRICE_RATIO_AFTER_MOVE):
         return False
     ends = np.log(bar[[OPEN, CLOSE]] / base[CLOSE])
     reached = np.log(waiting[:VOLUME] / base[CLOSE])

@@ -33,7 +33,7 @@ from trainingdata.bars import VOLUME, Bars
 from trainingdata.delistings import Delisting, Rename
 from trainingdata.instants import parse_date, parse_instant
 from trainingdata.instruments import instrument, is_crypto, is_symbol_in_any_case
-from trainingdata.sessions import calendar, first_open_from, outside_calendar_text
+from trainingdata.sessions import calendar, first_open_from, format_outside_calendar
 from trainingdata.text_rows import text_rows
 
 REQUIRED_COLUMNS = ("symbol", "date", "kind", "value")
@@ -41,7 +41,11 @@ OPTIONAL_COLUMNS = ("into", "cash", "known")  # columns that a file may have
 DELISTING_KINDS = ("ended", "merger", "rename")
 ACTION_KINDS = ("dividend", "split", *DELISTING_KINDS)
 # Kinds that have an entry in an optional column.
-_OF_KIND = {"into": DELISTING_KINDS[1:], "cash": DELISTING_KINDS[1:2], "known": DELISTING_KINDS[:2]}
+_KINDS_BY_COLUMN = {
+    "into": DELISTING_KINDS[1:],
+    "cash": DELISTING_KINDS[1:2],
+    "known": DELISTING_KINDS[:2],
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +67,7 @@ class CorporateAction:
 CorporateEvent = CorporateAction | Delisting | Rename
 
 
-class _Row(NamedTuple):
+class _ActionRow(NamedTuple):
     """A row of an actions file, with its cells as text."""
 
     symbol: str
@@ -84,9 +88,9 @@ def read_actions(path: Path) -> tuple[CorporateEvent, ...]:
     rows: dict[tuple[object, ...], int] = {}
     found = text_rows(path, REQUIRED_COLUMNS, ("corporate actions", "have"), OPTIONAL_COLUMNS)
     for number, cells in enumerate(found, 1):
-        row = _Row(**{**cells, "kind": cells["kind"].casefold()})
+        row = _ActionRow(**{**cells, "kind": cells["kind"].casefold()})
         try:
-            event = _event(row)
+            event = _parse_event(row)
         except DataError as error:
             raise DataError(f"{path}: row {number}: {error}") from None
         # A session may have a regular and a special dividend.
@@ -101,10 +105,10 @@ def read_actions(path: Path) -> tuple[CorporateEvent, ...]:
             raise DataError(f"{path}: rows {rows[same]} and {number}: {what}")
         rows[same] = number
         listed.append(event)
-    return tuple(sorted(listed, key=_place))
+    return tuple(sorted(listed, key=_event_sort_key))
 
 
-def _place(event: CorporateEvent) -> tuple[object, ...]:
+def _event_sort_key(event: CorporateEvent) -> tuple[object, ...]:
     """Return an event's sort key.
 
     Within a session and symbol, dividends precede the split, and a delisting or rename follows it.
@@ -141,24 +145,24 @@ def adjust_for_splits(bars: Bars, actions: Sequence[CorporateAction]) -> Bars:
     return replace(bars, values=values, unconfirmed_bars=tuple(unconfirmed_bars))
 
 
-def _event(row: _Row) -> CorporateEvent:
+def _parse_event(row: _ActionRow) -> CorporateEvent:
     symbol, kind = row.symbol, row.kind
     _check_kind(symbol, kind)
-    for column, kinds in _OF_KIND.items():
+    for column, kinds in _KINDS_BY_COLUMN.items():
         if getattr(row, column) and kind not in kinds:
             raise DataError(f"column {column!r} does not apply to a {kind}; leave the cell empty")
     try:
         day = parse_date(row.date)
     except ValueError:
         raise DataError(f"date {row.date!r} is invalid; write it as YYYY-MM-DD") from None
-    value = _number("value", row.value or {"ended": "nan", "rename": "1"}.get(kind, ""))
-    cash = _number("cash", row.cash or "0")
+    value = _parse_number_cell("value", row.value or {"ended": "nan", "rename": "1"}.get(kind, ""))
+    cash = _parse_number_cell("cash", row.cash or "0")
     opens = first_open_from(day)
     if opens is None:
-        raise DataError(f"{row.date} {outside_calendar_text(day)}")
+        raise DataError(f"{row.date} {format_outside_calendar(day)}")
     name = instrument(symbol).symbol
     if kind in DELISTING_KINDS:
-        return _end(row, name, opens, value, cash)
+        return _parse_symbol_end(row, name, opens, value, cash)
     if not (np.isfinite(value) and value > 0):
         raise DataError(f"value of the {kind} on {row.date} is {row.value}; it must be above 0")
     if kind == "split":
@@ -166,7 +170,7 @@ def _event(row: _Row) -> CorporateEvent:
     return CorporateAction(name, opens, dividend=value)
 
 
-def _number(column: str, cell: str) -> float:
+def _parse_number_cell(column: str, cell: str) -> float:
     try:
         return float(cell)
     except ValueError:
@@ -186,8 +190,8 @@ def _check_kind(symbol: str, kind: str) -> None:
         )
 
 
-def _end(
-    row: _Row, name: str, opens: np.datetime64, value: float, cash: float
+def _parse_symbol_end(
+    row: _ActionRow, name: str, opens: np.datetime64, value: float, cash: float
 ) -> Delisting | Rename:
     """Return the delisting or rename that a row of the file states.
 
@@ -229,7 +233,7 @@ def _end(
     )
 
 
-def _booked(row: _Row, opens: np.datetime64) -> np.datetime64:
+def _booked(row: _ActionRow, opens: np.datetime64) -> np.datetime64:
     """Return the first session open, not before `opens`, at which a row is known."""
     known = opens
     if row.known:
@@ -240,5 +244,5 @@ def _booked(row: _Row, opens: np.datetime64) -> np.datetime64:
     sessions = calendar().opens
     k = int(np.searchsorted(sessions, known))
     if k == len(sessions):
-        raise DataError(f"known {row.known} {outside_calendar_text(known)}")
+        raise DataError(f"known {row.known} {format_outside_calendar(known)}")
     return np.datetime64(sessions[k])

@@ -19,7 +19,7 @@ from foundation.arrays import Array, Array32, Index, Instants, Mask
 from foundation.settings import setting, settings_class
 from foundation.threads import parallel_map, single_threaded_blas
 from trainingdata.bars import CLOSE, Bars
-from trainingdata.instants import DAY, four_pm, new_york_date
+from trainingdata.instants import DAY, new_york_date, new_york_four_pm
 from trainingdata.sessions import last_four_pms, last_month_ends, sessions_between
 from trainingdata.timeframe import Timeframe
 
@@ -67,7 +67,7 @@ class CorrelationMatrix:
             raise ValueError("values must be finite and symmetric")
         if not np.allclose(np.diag(self.values), 1.0):
             raise ValueError("values must have a unit diagonal")
-        if not _has_cholesky(self.values):
+        if not _eigenvalues_exceed(self.values):
             raise ValueError("values must be positive definite")
 
 
@@ -135,12 +135,12 @@ class CorrelationEstimator:
             return matrices
         known = bars.times[np.searchsorted(bars.times, instants, side="right") - 1]
         boundaries = estimation_times(bars.timeframe, known)
-        closes = _closes_of(bars.slice_until(known[-1]), boundaries[-1])
+        closes = _prepare_closes(bars.slice_until(known[-1]), boundaries[-1])
 
-        def of_day(boundary: np.datetime64) -> Array:
-            return raise_eigenvalues(*self._estimated(bars, closes, boundary))
+        def estimate_at_boundary(boundary: np.datetime64) -> Array:
+            return raise_eigenvalues(*self._estimate_from_closes(bars, closes, boundary))
 
-        for day, matrix in enumerate(parallel_map(of_day, boundaries)):
+        for day, matrix in enumerate(parallel_map(estimate_at_boundary, boundaries)):
             matrices[day] = matrix
         return matrices
 
@@ -153,7 +153,9 @@ class CorrelationEstimator:
         since, until = np.searchsorted(bars.times, self._reach(bars, boundary))
         recent = bars.slice_rows(int(since), int(until))
         with single_threaded_blas():
-            values, _ = self._estimated(recent, _closes_of(recent, boundary), boundary)
+            values, _ = self._estimate_from_closes(
+                recent, _prepare_closes(recent, boundary), boundary
+            )
         return values, boundary
 
     def _reach(self, bars: Bars, boundary: np.datetime64) -> Instants:
@@ -161,7 +163,7 @@ class CorrelationEstimator:
         since = boundary - self._calendar_reach(bars.timeframe)
         return np.array([since, boundary + np.timedelta64(1, "ns")])
 
-    def _estimated(
+    def _estimate_from_closes(
         self, bars: Bars, closes: _Closes, boundary: np.datetime64
     ) -> tuple[Array, float]:
         """Return the estimate [S, S] from the closes in the lookback windows before an instant.
@@ -174,24 +176,24 @@ class CorrelationEstimator:
         reach = self._reach(bars, boundary)
         since, until = np.searchsorted(bars.times, reach)
         if since == until:
-            return self._prior(bars.crypto), -np.inf
+            return self._prior_correlation(bars.crypto), -np.inf
         blocks = []
         for members, times, returns in closes.hourly:
             first, last = np.searchsorted(times, reach)
             window = returns.rows(max(first, last - self.hourly_window - 1), last - 1)
             prior = self.prior_means[int(bars.crypto[members[0]])]
-            blocks.append((members, *_mixed_with_prior(window, prior, self.hourly_window)))
+            blocks.append((members, *_blend_with_prior(window, prior, self.hourly_window)))
         if closes.daily is None:
             return blocks[0][1:]
         days, daily = closes.daily
         seen = (days >= bars.times[since]) & (days <= boundary)
-        window = _Returns.from_logs(np.log(daily[seen][-(self.session_window + 1) :]))
-        values, _ = _mixed_with_prior(window, self.stock_crypto, self.session_window)
+        window = _LogReturns.from_logs(np.log(daily[seen][-(self.session_window + 1) :]))
+        values, _ = _blend_with_prior(window, self.stock_crypto, self.session_window)
         for members, block, _ in blocks:
             values[np.ix_(members, members)] = block
         return values, -np.inf
 
-    def _prior(self, crypto: Mask) -> Array:
+    def _prior_correlation(self, crypto: Mask) -> Array:
         """Return the prior correlation of symbols without any return, [S, S]."""
         within = np.where(crypto, self.within_crypto, self.within_stocks)
         values = np.where(crypto[:, None] == crypto, within, self.stock_crypto)
@@ -199,12 +201,12 @@ class CorrelationEstimator:
         return values
 
 
-class _Returns(NamedTuple):
+class _LogReturns(NamedTuple):
     """Log returns of M symbols, prepared for estimates.
 
     values: [N, M] log returns; 0 where missing.
-    present: [N, M] whether there is a return.
-    moves: [N, M] whether the return exceeds the rounding of prices.
+    has_return: [N, M] whether there is a return.
+    exceeds_rounding: [N, M] whether the return exceeds the rounding of prices.
     """
 
     values: Array
@@ -212,17 +214,17 @@ class _Returns(NamedTuple):
     moves: Mask
 
     @classmethod
-    def from_logs(cls, logs: Array) -> _Returns:
+    def from_logs(cls, logs: Array) -> _LogReturns:
         """Return the differences of log prices [N + 1, M], which are NaN where missing."""
         values = np.diff(logs, axis=0)
         present = np.isfinite(values)
         values[~present] = 0.0
         return cls(values, present, np.abs(values) > NO_MOVE_TOL)
 
-    def rows(self, first: int, last: int) -> _Returns:
+    def rows(self, first: int, last: int) -> _LogReturns:
         """Return the returns of rows `first` to `last` - 1, as views."""
         part = slice(first, max(last, first))
-        return _Returns(self.values[part], self.present[part], self.moves[part])
+        return _LogReturns(self.values[part], self.present[part], self.moves[part])
 
 
 class _Closes(NamedTuple):
@@ -234,11 +236,11 @@ class _Closes(NamedTuple):
         None.
     """
 
-    hourly: list[tuple[Index, Instants, _Returns]]
+    hourly: list[tuple[Index, Instants, _LogReturns]]
     daily: tuple[Instants, Array] | None
 
 
-def _closes_of(bars: Bars, boundary: np.datetime64) -> _Closes:
+def _prepare_closes(bars: Bars, boundary: np.datetime64) -> _Closes:
     """Prepare a panel's closes for estimates.
 
     boundary: as-of instant of the last estimate, a 16:00 New York.
@@ -246,8 +248,8 @@ def _closes_of(bars: Bars, boundary: np.datetime64) -> _Closes:
     classes = [np.flatnonzero(bars.crypto == coins) for coins in (False, True)]
     hourly = []
     for members in filter(len, classes):
-        rows, logs = _hourly_logs(bars, members)
-        hourly.append((members, bars.times[rows], _Returns.from_logs(logs)))
+        rows, logs = _hourly_log_closes(bars, members)
+        hourly.append((members, bars.times[rows], _LogReturns.from_logs(logs)))
     both = len(hourly) == len(classes) and len(bars.times)
     return _Closes(hourly, session_closes(bars, boundary) if both else None)
 
@@ -283,7 +285,7 @@ class CachedCorrelations:
     """
 
     source: CorrelationSource
-    _kept: dict[np.datetime64, tuple[Instants, Array32]] = field(
+    _cached_matrices: dict[np.datetime64, tuple[Instants, Array32]] = field(
         default_factory=dict, init=False, repr=False
     )
 
@@ -297,10 +299,10 @@ class CachedCorrelations:
     def matrices_at(self, bars: Bars, instants: Instants) -> Array32:
         """Return the matrices [D, S, S], each known at one of D instants, cached if possible."""
         boundaries = estimation_times(bars.timeframe, instants)
-        held, matrices = self._kept.get(bars.last_instant, (None, None))
+        held, matrices = self._cached_matrices.get(bars.last_instant, (None, None))
         if held is None or matrices is None or not np.isin(boundaries, held).all():
             held, matrices = boundaries, self.source.matrices_at(bars, instants)
-            self._kept[bars.last_instant] = held, matrices
+            self._cached_matrices[bars.last_instant] = held, matrices
         if np.array_equal(held, boundaries):
             return matrices
         return matrices[np.searchsorted(held, boundaries)]
@@ -327,7 +329,7 @@ def raise_eigenvalues(values: Array, least: float = -np.inf) -> Array:
     """
     # A Cholesky factor exists if all eigenvalues are above the floor, at a tenth of their cost.
     # Twice the floor is above it in spite of rounding.
-    if least > 2 * SMALLEST_EIGENVALUE or _has_cholesky(values, SMALLEST_EIGENVALUE):
+    if least > 2 * SMALLEST_EIGENVALUE or _eigenvalues_exceed(values, SMALLEST_EIGENVALUE):
         return values
     from scipy.linalg import eigh
 
@@ -340,7 +342,7 @@ def raise_eigenvalues(values: Array, least: float = -np.inf) -> Array:
     return np.asarray((scaled + scaled.T) / 2)
 
 
-def _has_cholesky(values: Array, above: float = 0.0) -> bool:
+def _eigenvalues_exceed(values: Array, above: float = 0.0) -> bool:
     """Return whether all eigenvalues of a symmetric matrix [S, S] are above a number."""
     lowered = values.copy()
     np.fill_diagonal(lowered, np.diag(values) - above)
@@ -351,7 +353,7 @@ def _has_cholesky(values: Array, above: float = 0.0) -> bool:
     return True
 
 
-def _hourly_logs(bars: Bars, members: Index) -> tuple[Index, Array]:
+def _hourly_log_closes(bars: Bars, members: Index) -> tuple[Index, Array]:
     """Return the rows [N] in which any member has a bar, and the members' log closes [N, M]."""
     rows = np.flatnonzero(bars.mask[members].any(axis=0))
     return rows, np.log(bars.values[members, rows[:, None], CLOSE])
@@ -369,7 +371,7 @@ def session_closes(
     """
     today = new_york_date(np.array([boundary]))[0]
     days = sessions_between(new_york_date(bars.times[:1])[0], today)
-    marks: Instants = four_pm(days)
+    marks: Instants = new_york_four_pm(days)
     marks = marks[marks >= bars.times[0]]
     if max_sessions is not None:
         marks = marks[-max_sessions:]
@@ -385,7 +387,7 @@ def session_closes(
     return marks, closes
 
 
-def _mixed_with_prior(returns: _Returns, prior: float, window: int) -> tuple[Array, float]:
+def _blend_with_prior(returns: _LogReturns, prior: float, window: int) -> tuple[Array, float]:
     """Return the shrunk correlation [M, M] of returns [N, M], blended with the prior pair by pair.
 
     The weight of the data is n / window, with n the number of joint observations of the pair. A
@@ -393,11 +395,11 @@ def _mixed_with_prior(returns: _Returns, prior: float, window: int) -> tuple[Arr
     lower bound on the matrix's eigenvalues, -inf if unknown.
     """
     whole = bool(returns.present.all())
-    shared = _rows_in_common(returns.present)
-    standard = _standardised(returns, shared)
+    shared = _count_common_rows(returns.present)
+    standard = _standardise(returns, shared)
     products = standard.T @ standard
     sample, estimated = _pairwise_correlation(standard, products, returns.present, shared)
-    counted_pairs = _intensity_pairs(returns, shared, estimated, window)
+    counted_pairs = _select_intensity_pairs(returns, shared, estimated, window)
     intensity = _ledoit_wolf_intensity(standard, products, shared, counted_pairs)
     trust = shared / window
     sample *= (1 - intensity) * trust
@@ -414,17 +416,17 @@ def _mixed_with_prior(returns: _Returns, prior: float, window: int) -> tuple[Arr
     return sample, least
 
 
-def _rows_in_common(present: Mask) -> Array:
+def _count_common_rows(present: Mask) -> Array:
     """Return the number of joint observations of each pair of symbols, [M, M].
 
     If no return is missing, the result is a single number, [1, 1].
     """
     if present.all():
         return np.full((1, 1), float(len(present)))
-    return _summed_in_common(present.astype(np.float64), present)
+    return _sum_over_common_rows(present.astype(np.float64), present)
 
 
-def _summed_in_common(values: Array, present: Mask) -> Array:
+def _sum_over_common_rows(values: Array, present: Mask) -> Array:
     """Return for each pair (i, j) the sum of column i over the rows in which j is present, [M, M].
 
     values: [N, M] values; 0 where missing.
@@ -436,12 +438,12 @@ def _summed_in_common(values: Array, present: Mask) -> Array:
     return np.asarray(sums)
 
 
-def _standardised(returns: _Returns, shared: Array) -> Array:
+def _standardise(returns: _LogReturns, shared: Array) -> Array:
     """Return the returns [N, M] with mean 0 and deviation 1 over each symbol's available rows.
 
     The result is 0 in missing rows, and in all rows of a symbol that does not move.
 
-    shared: result of `_rows_in_common`.
+    shared: result of `_count_common_rows`.
     """
     rows = np.maximum(np.diag(shared), 1)
     standard = returns.values - returns.values.sum(axis=0) / rows
@@ -463,8 +465,8 @@ def _pairwise_correlation(
         sample = products / shared
         variance = np.diag(sample)[:, None]
         if len(shared) > 1:
-            mean = _summed_in_common(standard, present) / shared
-            variance = _summed_in_common(standard**2, present) / shared - mean**2
+            mean = _sum_over_common_rows(standard, present) / shared
+            variance = _sum_over_common_rows(standard**2, present) / shared - mean**2
             root = np.sqrt(variance)
             sample -= mean * mean.T
             sample /= root * root.T
@@ -473,7 +475,9 @@ def _pairwise_correlation(
     return sample, moves & moves.T & (shared >= MIN_COMMON_ROWS)
 
 
-def _intensity_pairs(returns: _Returns, shared: Array, estimated: Mask, window: int) -> Mask:
+def _select_intensity_pairs(
+    returns: _LogReturns, shared: Array, estimated: Mask, window: int
+) -> Mask:
     """Return a mask [M, M] of the pairs of symbols from which the shrinkage intensity is computed.
 
     A pair counts if it has half the window in common and both symbols move in a tenth of it. On the

@@ -9,15 +9,15 @@ from rich.console import RenderableType
 
 from foundation.tables import Table
 from trainingdata.bars import CLOSE, Bars, DataWarning
-from trainingdata.instants import parse_instant, utc_text
+from trainingdata.instants import format_utc, parse_instant
 
 # Relative difference of a close from the one before that counts as a jump: an unadjusted split, a
 # wrong row, or news.
 MIN_JUMP_FRACTION = 0.2
 
-_NAMED = 6
+_MAX_NAMED_SYMBOLS = 6
 _HEADS = ("symbol", "first bar, UTC", "last bar, UTC", "timestamps", "bars", "missing", "gaps")
-_MEANING = (
+_TIMESTAMPS_LEGEND = (
     "timestamps: their time zone in the file, and whether they mark the begin or the end of a bar;"
     " missing: bars that the exchange calendar expects but the file lacks; jumps: closes more than"
     f" {MIN_JUMP_FRACTION:.0%} from the previous close"
@@ -37,9 +37,9 @@ def coverage_rows(bars: Bars) -> list[tuple[str, ...]]:
         missing = np.diff(clock.count_ended_bars(times)) - 1
         changes = np.abs(values[1:, CLOSE] / values[:-1, CLOSE] - 1)
         first, last = (
-            utc_text(at)[:-1].replace("T", " ") for at in clock.starts_by_end(times[[0, -1]])
+            format_utc(at)[:-1].replace("T", " ") for at in clock.starts_by_end(times[[0, -1]])
         )
-        stamps = bars.origins[s].stamp_text if bars.origins else ""
+        stamps = bars.origins[s].stamp_description if bars.origins else ""
         counts = (
             len(values),
             missing.sum(),
@@ -50,7 +50,7 @@ def coverage_rows(bars: Bars) -> list[tuple[str, ...]]:
     return rows
 
 
-def missing_range_texts(bars: Bars, start: str | None, end: str | None) -> tuple[str, ...]:
+def format_missing_ranges(bars: Bars, start: str | None, end: str | None) -> tuple[str, ...]:
     """Describe the stretches without bars at the start and the end of the requested range.
 
     start, end: bounds of the range, as in the settings of a run; None: not checked.
@@ -61,7 +61,7 @@ def missing_range_texts(bars: Bars, start: str | None, end: str | None) -> tuple
         if not len(times):
             continue
         clock = bars.clock(item.kind)
-        first, last = map(utc_text, clock.starts_by_end(times[[0, -1]]))
+        first, last = map(format_utc, clock.starts_by_end(times[[0, -1]]))
         numbers = clock.count_ended_bars(times[[0, -1]])
         if start:
             before = np.array([parse_instant(start, name="start") - np.timedelta64(1, "ns")])
@@ -73,7 +73,7 @@ def missing_range_texts(bars: Bars, start: str | None, end: str | None) -> tuple
             until = np.array([parse_instant(end, name="end", end_of_day=True)])
             if clock.count_ended_bars(until)[0] > numbers[1]:
                 said.append((f"end: {end} is requested, but bars end at {last}", item.symbol))
-    return tuple(_grouped(said))
+    return tuple(_group_by_text(said))
 
 
 def coverage_report(
@@ -97,12 +97,14 @@ def coverage_report(
             text_columns=(1, 2, 3),
         )
         origins = zip(bars.symbols, bars.origins, strict=True)
-        yield from _grouped((note, symbol) for symbol, origin in origins for note in origin.notes)
-        yield _MEANING
-    yield from missing_range_texts(bars, start, end)
+        yield from _group_by_text(
+            (note, symbol) for symbol, origin in origins for note in origin.notes
+        )
+        yield _TIMESTAMPS_LEGEND
+    yield from format_missing_ranges(bars, start, end)
 
 
-def _grouped(said: Iterable[tuple[str, str]]) -> Iterator[str]:
+def _group_by_text(said: Iterable[tuple[str, str]]) -> Iterator[str]:
     """Yield each distinct text once, preceded by its symbols.
 
     said: pairs of text and symbol.
@@ -111,5 +113,9 @@ def _grouped(said: Iterable[tuple[str, str]]) -> Iterator[str]:
     for words, symbol in said:
         about.setdefault(words, []).append(symbol)
     for words, symbols in about.items():
-        more = f" and {len(symbols) - _NAMED} more" if len(symbols) > _NAMED else ""
-        yield f"{', '.join(symbols[:_NAMED])}{more}: {words}"
+        more = (
+            f" and {len(symbols) - _MAX_NAMED_SYMBOLS} more"
+            if len(symbols) > _MAX_NAMED_SYMBOLS
+            else ""
+        )
+        yield f"{', '.join(symbols[:_MAX_NAMED_SYMBOLS])}{more}: {words}"

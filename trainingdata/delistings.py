@@ -28,7 +28,7 @@ from trainingdata.timeframe import Timeframe
 # delisted for their performance, if the file of returns has none.
 DELISTING_LOSS = 0.3
 MAX_PAYOUT_MULTIPLE = 10.0  # times the last close; a larger payout is an error in the row, no offer
-DELISTING_SESSIONS = 10  # a halt for news lasts hours; one for late filings lasts weeks
+DELISTING_MISSED_SESSIONS = 10  # a halt for news lasts hours; one for late filings lasts weeks
 
 SymbolSeries = tuple[Instants, Array, Provenance]
 
@@ -77,32 +77,36 @@ class Rename:
 class DelistingRules:
     """Rules for the delistings of symbols in a panel.
 
-    listed_delistings: delistings stated in the actions file.
+    explicit_delistings: delistings stated in the actions file.
     missed_sessions: number of sessions without a bar after which a symbol counts as delisted,
         unless it trades in the next session; None: only delistings in the actions file count.
     loss_fraction: fraction of the last price that is lost if no file states the payout.
     """
 
-    listed_delistings: tuple[Delisting, ...] = ()
+    explicit_delistings: tuple[Delisting, ...] = ()
     missed_sessions: int | None = None
     loss_fraction: float = DELISTING_LOSS
 
     def booked_delistings(self, bars: Bars) -> tuple[Delisting, ...]:
         """Return the delistings booked by the panel's last instant, in time order."""
         found = [
-            self._less_loss(each, bars) if np.isnan(each.cash_per_share) else each
-            for each in self.listed_delistings
+            self._subtract_loss(each, bars) if np.isnan(each.cash_per_share) else each
+            for each in self.explicit_delistings
             if each.symbol in bars.symbols
         ]
-        found += [each for each in self._absent(bars) if not _is_back(bars, each)]
+        found += [
+            each for each in self._delistings_by_absence(bars) if not _trades_again(bars, each)
+        ]
         found = [each for each in found if each.booked_at <= bars.last_instant]
         return tuple(sorted(found, key=lambda each: (each.booked_at, each.symbol)))
 
     def cancelled_delistings(self, bars: Bars) -> tuple[Delisting, ...]:
         """Return the delistings that are cancelled, as the symbol trades again at the booking."""
-        return tuple(each for each in self._absent(bars) if _is_back(bars, each))
+        return tuple(
+            each for each in self._delistings_by_absence(bars) if _trades_again(bars, each)
+        )
 
-    def _absent(self, bars: Bars) -> Iterator[Delisting]:
+    def _delistings_by_absence(self, bars: Bars) -> Iterator[Delisting]:
         """Yield a delisting for each symbol that has missed enough sessions, even if cancelled."""
         if self.missed_sessions is None:
             return
@@ -115,16 +119,16 @@ class DelistingRules:
             if span and absent.missed_sessions[s, span - 1] == missed:
                 continue
             opens = np.datetime64(absent.next_opens[span])
-            yield self._less_loss(Delisting(bars.symbols[s], opens, opens), bars)
+            yield self._subtract_loss(Delisting(bars.symbols[s], opens, opens), bars)
 
-    def _less_loss(self, end: Delisting, bars: Bars) -> Delisting:
+    def _subtract_loss(self, end: Delisting, bars: Bars) -> Delisting:
         """Return a delisting with a payout of the last price less the loss.
 
         The price of the symbol's last bar counts even if it is unconfirmed, because no later bar
         can confirm it.
         """
         worth = 1.0 - self.loss_fraction
-        last = _last_unconfirmed(bars, end)
+        last = _last_unconfirmed_close(bars, end)
         if not last:
             return replace(end, cash_per_share=0.0, last_price_fraction=worth)
         return replace(
@@ -136,7 +140,7 @@ class DelistingRules:
         last = {each.symbol: each.booked_at for each in self.booked_delistings(bars)}
         return np.array(
             [
-                symbol in last and bool(_starts(bars, symbol)[-1] < last[symbol])
+                symbol in last and bool(_bar_starts_of_symbol(bars, symbol)[-1] < last[symbol])
                 for symbol in bars.symbols
             ],
             dtype=bool,
@@ -186,8 +190,8 @@ def check_delistings(bars: Bars, delistings: Iterable[Delisting]) -> None:
     for each in delistings:
         if each.symbol not in bars.symbols or each.effective_open > bars.last_instant:
             continue
-        date = _date(each.effective_open)
-        starts = _starts(bars, each.symbol)
+        date = _new_york_date(each.effective_open)
+        starts = _bar_starts_of_symbol(bars, each.symbol)
         if len(starts) and starts[-1] >= each.effective_open:
             raise DataError(
                 f"{each.symbol} is delisted on {date}, but its file has later bars; correct the row"
@@ -212,7 +216,7 @@ def check_delistings(bars: Bars, delistings: Iterable[Delisting]) -> None:
                 f"{each.symbol} cannot become {each.successor}: one is a stock, the other crypto;"
                 " correct the row"
             )
-        first = _starts(bars, each.successor)[:1]
+        first = _bar_starts_of_symbol(bars, each.successor)[:1]
         if not len(first) or new_york_date(first)[0] > date:
             raise DataError(
                 f"{each.symbol} becomes {each.successor} on {date}, but {each.successor} has no bar"
@@ -220,7 +224,7 @@ def check_delistings(bars: Bars, delistings: Iterable[Delisting]) -> None:
             )
 
 
-def join_renamed(
+def join_renamed_series(
     series: dict[str, SymbolSeries], renames: Sequence[Rename], timeframe: Timeframe
 ) -> None:
     """Join the bars of old and new symbols under the latest symbol, in place.
@@ -235,7 +239,7 @@ def join_renamed(
     for each in renames:
         if each.symbol not in series:
             continue
-        date = _date(each.effective_open)
+        date = _new_york_date(each.effective_open)
         words = f"data.actions: {each.symbol} is renamed to {each.successor} on {date}"
         if each.successor not in series:
             raise DataError(
@@ -288,7 +292,7 @@ def next_session_open(at: np.datetime64) -> np.datetime64:
     return np.datetime64(opens[np.searchsorted(opens, at, side="right")])
 
 
-def _last_unconfirmed(bars: Bars, end: Delisting) -> float:
+def _last_unconfirmed_close(bars: Bars, end: Delisting) -> float:
     """Return the close of a symbol's last bar before its delisting if it is unconfirmed; else 0."""
     if not bars.unconfirmed_bars:
         return 0.0
@@ -303,21 +307,23 @@ def _last_unconfirmed(bars: Bars, end: Delisting) -> float:
     return 0.0 if later.any() else float(values[last, CLOSE])
 
 
-def _is_back(bars: Bars, end: Delisting) -> bool:
+def _trades_again(bars: Bars, end: Delisting) -> bool:
     """Return whether a bar covers the open at which a delisting is booked: the symbol still trades.
 
     A first trade later in that session is unknown at the open, and does not cancel the delisting.
     """
     s = bars.symbols.index(end.symbol)
     known = bars.times[bars.has_bar[s]]
-    return bool(((_starts(bars, end.symbol) <= end.booked_at) & (known > end.booked_at)).any())
+    return bool(
+        ((_bar_starts_of_symbol(bars, end.symbol) <= end.booked_at) & (known > end.booked_at)).any()
+    )
 
 
-def _starts(bars: Bars, symbol: str) -> Instants:
+def _bar_starts_of_symbol(bars: Bars, symbol: str) -> Instants:
     """Return the start times of a symbol's bars, including unconfirmed bars."""
     s = bars.symbols.index(symbol)
     return bars.clock(bars.instruments[s].kind).starts_by_end(bars.times[bars.has_bar[s]])
 
 
-def _date(opens: np.datetime64) -> np.datetime64:
+def _new_york_date(opens: np.datetime64) -> np.datetime64:
     return np.datetime64(new_york_date(np.array([opens]))[0])

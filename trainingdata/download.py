@@ -35,14 +35,14 @@ from foundation.cli import FlagParser, Result
 from foundation.clock import utc_now
 from foundation.compose import compose_config, is_override
 from foundation.errors import DataError, InputError
-from foundation.files import atomic_file, check_output, may_overwrite
-from foundation.formatting import count_text
+from foundation.files import atomic_file, check_output_folder, may_overwrite
+from foundation.formatting import format_count_with_noun
 from foundation.settings import settings_from_config
 from trainingdata.bar_files import read_bars
 from trainingdata.bars import FIELDS
 from trainingdata.feed.endpoint import ApiKeys, BrokerSettings
 from trainingdata.feed.market_data import MarketData
-from trainingdata.instants import DAY, parse_instant, utc_text
+from trainingdata.instants import DAY, format_utc, parse_instant
 from trainingdata.instruments import Instrument, instrument, is_crypto
 from trainingdata.source import DataSettings
 from trainingdata.timeframe import HOURLY, Timeframe
@@ -95,10 +95,10 @@ def _update_file(
     progress: Progress,
 ) -> int:
     path = folder / f"{item.symbol}.parquet"
-    times, values = _stored_bars(path, item, data.timeframe, start)
+    times, values = _read_stored_bars(path, item, data.timeframe, start)
     # After a split the venue's whole history is in other units: a continued file would contain a
     # false jump.
-    if len(times) and not _still_agrees(data, item, times, values):
+    if len(times) and not _venue_still_agrees(data, item, times, values):
         times = times[:0]
         values = values[:0]
     begin = times[-1] if len(times) else start
@@ -112,17 +112,17 @@ def _update_file(
             times = np.concatenate([times, new_times[later]])
             values = np.concatenate([values, new_values[later]])
         if len(times):
-            _write(path, item, data.timeframe, times, values)
+            _write_bars(path, item, data.timeframe, times, values)
         progress(item.symbol, step + 1, steps)
     if not len(times):
         raise DataError(
-            f"{item.symbol}: the venue has no bars between {utc_text(start)} and {utc_text(end)};"
-            " choose another symbol or range"
+            f"{item.symbol}: the venue has no bars between {format_utc(start)} and"
+            f" {format_utc(end)}; choose another symbol or range"
         )
     return len(times)
 
 
-def _stored_bars(
+def _read_stored_bars(
     path: Path, item: Instrument, timeframe: Timeframe, start: np.datetime64
 ) -> tuple[Instants, Array]:
     """Return known-at instants [N] and values [N, 5] of the bars in a file.
@@ -139,7 +139,7 @@ def _stored_bars(
     return (times, values) if len(times) and times[0] <= start + MAX_START_DELAY else nothing
 
 
-def _still_agrees(data: MarketData, item: Instrument, times: Instants, values: Array) -> bool:
+def _venue_still_agrees(data: MarketData, item: Instrument, times: Instants, values: Array) -> bool:
     """Return whether the venue still returns the bars that a file has for its last days."""
     tables = data.bars_by_symbol([item.symbol], times[-1] - RECHECKED_SPAN, times[-1])
     if not tables:
@@ -150,7 +150,7 @@ def _still_agrees(data: MarketData, item: Instrument, times: Instants, values: A
     return bool(in_file.any() and np.array_equal(values[in_file], venue_values[at_venue]))
 
 
-def _write(
+def _write_bars(
     path: Path, item: Instrument, timeframe: Timeframe, times: Instants, values: Array
 ) -> None:
     frame = pd.DataFrame(values, columns=list(FIELDS))
@@ -213,7 +213,7 @@ def parse_arguments(words: Sequence[str]) -> tuple[DownloadSettings, Path]:
         )
     if config.data.execution_bars:
         raise InputError("data.execution_bars: not used by downloads; remove it")
-    check_output(
+    check_output_folder(
         flags.output, "*.parquet", ("timestamp", "open", "close"), overwrite=may_overwrite(config)
     )
     settings = DownloadSettings(
@@ -240,5 +240,7 @@ def run(settings: DownloadSettings, progress: Progress) -> Result:
     counts = download(data, settings.symbols, *span, settings.folder, progress)
     files = {settings.folder / f"{symbol}.parquet": count for symbol, count in counts.items()}
     return Result(
-        sentences=[f"{file}: {count_text(count, 'bar')}" for file, count in files.items()]
+        sentences=[
+            f"{file}: {format_count_with_noun(count, 'bar')}" for file, count in files.items()
+        ]
     )

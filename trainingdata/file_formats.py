@@ -18,7 +18,7 @@ from trainingdata.bars import FIELDS
 VolumeUnit = Literal["coins", "usd"]
 
 _CAPITALS = ("Open", "High", "Low", "Close", "Volume")
-_COUNT = re.compile(r"\d+(\.\d+)?(e[+-]?\d+)?", re.IGNORECASE)
+_NUMBER_PATTERN = re.compile(r"\d+(\.\d+)?(e[+-]?\d+)?", re.IGNORECASE)
 EXAMPLE_LINES = (
     "timestamp,open,high,low,close,volume",
     "2024-03-04T14:30:00Z,100,101.5,99,100.25,1000",
@@ -74,7 +74,7 @@ class FileFormat:
     quote_volume_column: name of the column of volume in the pair's other currency, from which the
         unit of the volume can be inferred.
     volume_coin: coin in the name of the volume column, BTC in `Volume BTC`.
-    names_volume_unit: whether the name of the volume column states its unit.
+    has_volume_unit_in_name: whether the name of the volume column states its unit.
     has_formatted_numbers: whether numbers may have a dollar sign or commas, and volumes a suffix K,
         M or B.
     has_empty_rows: whether a row without any number means a period without a trade.
@@ -98,7 +98,7 @@ class FileFormat:
     marker_columns: tuple[str, ...] = ()
     quote_volume_column: str = ""
     volume_coin: str = ""
-    names_volume_unit: bool = False
+    has_volume_unit_in_name: bool = False
     has_formatted_numbers: bool = False
     has_empty_rows: bool = False
     ignored_columns: tuple[str, ...] = ()
@@ -115,13 +115,19 @@ class FileFormat:
         names: column names, or the cells of the file's first line.
         """
         if self.is_headerless:
-            return len(names) == len(self.columns) and all(map(_COUNT.fullmatch, names))
+            return len(names) == len(self.columns) and all(map(_NUMBER_PATTERN.fullmatch, names))
         return {*self.timestamp_columns, *self.ohlcv_columns} <= {*names} <= {*self.columns}
 
 
-_STOOQ = "Europe/Warsaw"  # the first 5-minute bar of New York's session is at 15:30
-_QUOTE = "quote_volume"
-_KLINES = ("close_time", _QUOTE, "count", "taker_buy_volume", "taker_buy_quote_volume")
+_STOOQ_TIME_ZONE = "Europe/Warsaw"  # the first 5-minute bar of New York's session is at 15:30
+_QUOTE_VOLUME_COLUMN = "quote_volume"
+_KLINES = (
+    "close_time",
+    _QUOTE_VOLUME_COLUMN,
+    "count",
+    "taker_buy_volume",
+    "taker_buy_quote_volume",
+)
 _YAHOO = ("Dividends", "Stock Splits", "Capital Gains")
 # The archive of spot bars counts microseconds from 2025 on, that of futures milliseconds.
 _BINANCE = (EpochFormat("ms"), EpochFormat("us", start_date="2025-01-01"))
@@ -180,7 +186,7 @@ FILE_FORMATS = (
         crypto_volume_unit="usd",
         marker_columns=("Adj Close", *_YAHOO),
     ),
-    FileFormat("Stooq", ("Date", "Time"), _CAPITALS, time_zone=_STOOQ),
+    FileFormat("Stooq", ("Date", "Time"), _CAPITALS, time_zone=_STOOQ_TIME_ZONE),
     FileFormat(
         "Stooq",
         ("<DATE>", "<TIME>"),
@@ -189,7 +195,7 @@ FILE_FORMATS = (
         symbol_pattern=r"(.+)\.US",
         unread_columns=("<PER>", "<OPENINT>"),
         date_formats=("%Y%m%d %H%M%S",),
-        time_zone=_STOOQ,
+        time_zone=_STOOQ_TIME_ZONE,
     ),
     FileFormat(
         "Polygon",
@@ -206,7 +212,7 @@ FILE_FORMATS = (
         ("open_time",),
         unread_columns=(*_KLINES, "ignore"),
         epoch_formats=_BINANCE,
-        quote_volume_column=_QUOTE,
+        quote_volume_column=_QUOTE_VOLUME_COLUMN,
     ),
     FileFormat(
         "Binance",
@@ -214,7 +220,7 @@ FILE_FORMATS = (
         unread_columns=(*_KLINES, "ignore"),
         epoch_formats=_BINANCE,
         is_headerless=True,
-        quote_volume_column=_QUOTE,
+        quote_volume_column=_QUOTE_VOLUME_COLUMN,
     ),
     # Any vendor may write seven numbers, so the head does not state the volume's unit.
     FileFormat(

@@ -36,7 +36,7 @@ class PriceHistory:
     volumes: Array
 
 
-class OwnBars:
+class BarsBySymbol:
     """The bars of a panel by symbol, without the instants at which a symbol has no bar.
 
     keep: number of last bars of each symbol that are kept; None: all.
@@ -62,7 +62,7 @@ class OwnBars:
         values = np.full((len(symbols), len(FIELDS), length), np.nan)
         for k, symbol in enumerate(symbols):
             if symbol in self._position:
-                own = self._own(symbol)
+                own = self._load_symbol_bars(symbol)
                 end = int(own.counts[row])
                 begin = max(end - length, 0)
                 if begin < end:
@@ -73,7 +73,7 @@ class OwnBars:
             array.flags.writeable = False
         return PriceHistory(times, *columns)
 
-    def _own(self, symbol: str) -> _SymbolBars:
+    def _load_symbol_bars(self, symbol: str) -> _SymbolBars:
         if (found := self._loaded.get(symbol)) is not None:
             return found
         s = self._position[symbol]

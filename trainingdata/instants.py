@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from foundation.arrays import Instants, Mask, first_true
-from foundation.errors import DataError, InputError, closest_choices, did_you_mean
+from foundation.errors import DataError, InputError, closest_choices, format_suggestion
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 NEW_YORK = ZoneInfo("America/New_York")
 HOUR = np.timedelta64(1, "h")
 DAY = np.timedelta64(1, "D")
-MINUTES_A_DAY = 1440
+MINUTES_PER_DAY = 1440
 
 Dates = npt.NDArray[np.datetime64]  # New York's, `datetime64[D]`
 
@@ -44,11 +44,13 @@ _ABBREVIATIONS = {
     "CET": ("Europe/Berlin", 1),
     "EET": ("Europe/Athens", 2),
 }
-_HOURS = re.compile(r"(?:UTC|GMT)?([+-])0?(\d{1,2})(?::?00)?")
+_UTC_OFFSET_HOURS = re.compile(r"(?:UTC|GMT)?([+-])0?(\d{1,2})(?::?00)?")
 _ABBREVIATED = re.compile(r".*\d:\d{2}\S* ?((?!AM|PM)[A-Z]{2,5})", re.IGNORECASE)
-_SAME_CITY = 0.87  # difflib's ratio; below it Cuba is near Cuiaba, and WET near Brazil/West
+_MIN_CITY_SIMILARITY = (
+    0.87  # difflib's ratio; below it Cuba is near Cuiaba, and WET near Brazil/West
+)
 
-_NO_DATE = "{value} is not a date and time; write it as 2024-10-01T13:30Z (YYYY-MM-DD)"
+_NO_DATE_MESSAGE = "{value} is not a date and time; write it as 2024-10-01T13:30Z (YYYY-MM-DD)"
 
 RowErrorFactory = Callable[[int, str], InputError]  # of a row, with what is wrong with its {value}
 
@@ -65,7 +67,7 @@ def check_zone(zone: str | None, name: str) -> None:
     if zone is not None and not _is_zone(zone):
         raise InputError(
             f"{name}: {zone!r} is not a time zone; use UTC or an IANA name such as America/New_York"
-            f"{_zone_hint(zone)}"
+            f"{_format_zone_hint(zone)}"
         )
 
 
@@ -80,20 +82,20 @@ def _is_zone(zone: str) -> bool:
     return True
 
 
-def _zone_hint(zone: str) -> str:
+def _format_zone_hint(zone: str) -> str:
     """Return the end of an error message that suggests valid zones like `zone`; may be empty."""
     word = zone.strip().upper()
     if word in _UTC_NAMES:
-        return did_you_mean(["UTC"])
+        return format_suggestion(["UTC"])
     if word in _ABBREVIATIONS:
         place, offset = _ABBREVIATIONS[word]
         return (
             f"; instead of {word}, write {place} (with daylight saving time) or"
-            f" {_fixed_zone(offset)} (without)"
+            f" {_fixed_offset_zone(offset)} (without)"
         )
-    if found := _HOURS.fullmatch(word):
+    if found := _UTC_OFFSET_HOURS.fullmatch(word):
         hours = int(found[2]) if found[1] == "+" else -int(found[2])
-        fixed = _fixed_zone(hours)
+        fixed = _fixed_offset_zone(hours)
         if not _is_zone(fixed):
             return ""
         ahead = f"{abs(hours)} h {'ahead of' if hours > 0 else 'behind'} UTC"
@@ -102,13 +104,15 @@ def _zone_hint(zone: str) -> str:
         )
     places = [each for each in sorted(available_timezones()) if "/" in each]
     if "/" in zone:
-        return did_you_mean(closest_choices(zone, places))
+        return format_suggestion(closest_choices(zone, places))
     by_city = {place.rpartition("/")[2]: place for place in places}
-    found_cities = closest_choices(zone.strip().replace(" ", "_"), list(by_city), _SAME_CITY)
-    return did_you_mean([by_city[city] for city in found_cities])
+    found_cities = closest_choices(
+        zone.strip().replace(" ", "_"), list(by_city), _MIN_CITY_SIMILARITY
+    )
+    return format_suggestion([by_city[city] for city in found_cities])
 
 
-def _fixed_zone(hours: int) -> str:
+def _fixed_offset_zone(hours: int) -> str:
     """Return the name of the zone with this UTC offset in hours; such names reverse the sign."""
     return f"Etc/GMT{-hours:+d}" if hours else "UTC"
 
@@ -189,26 +193,26 @@ def parse_instant_column(
     """
     import pandas as pd
 
-    def fault(row: int, what: str) -> DataError:
+    def build_error(row: int, what: str) -> DataError:
         place = f"{path}: row {before + row + 1}: {column.name}"
-        return DataError(f"{place} {what.format(value=cell_text(column.iloc[row]))}")
+        return DataError(f"{place} {what.format(value=format_cell(column.iloc[row]))}")
 
     if pd.api.types.is_string_dtype(column) or column.dtype == object:
-        stamps = _stamps_of_text(column.astype(str).str.strip(), zone, fault, advice)
+        stamps = _parse_text_stamps(column.astype(str).str.strip(), zone, build_error, advice)
     elif pd.api.types.is_datetime64_any_dtype(column):
-        stamps = _typed_stamps(column, zone, fault, advice)
+        stamps = _localise_stamps(column, zone, build_error, advice)
     else:
-        raise fault(0, _NO_DATE)
+        raise build_error(0, _NO_DATE_MESSAGE)
     utc = stamps.dt.tz_convert("UTC").dt.tz_localize(None)
     try:
         instants: Instants = utc.dt.as_unit("ns").to_numpy("datetime64[ns]")
     except pd.errors.OutOfBoundsDatetime:
         far = ~utc.dt.year.between(1678, 2261).to_numpy()
-        raise fault(first_true(far), "{value} is outside the years 1678 to 2262") from None
+        raise build_error(first_true(far), "{value} is outside the years 1678 to 2262") from None
     return instants
 
 
-def _stamps_of_text(
+def _parse_text_stamps(
     text: pd.Series, zone: str | None, fault: RowErrorFactory, advice: str
 ) -> pd.Series:
     """Parse a column of timestamps from text; return them with a time zone.
@@ -221,7 +225,9 @@ def _stamps_of_text(
     stamps = pd.to_datetime(text, utc=True, errors="coerce", format="ISO8601")
     if stamps.isna().any():
         row = first_true(stamps.isna().to_numpy())
-        raise fault(row, _abbreviation_fault(str(text.iloc[row]), advice) or _NO_DATE)
+        raise fault(
+            row, _format_abbreviation_error(str(text.iloc[row]), advice) or _NO_DATE_MESSAGE
+        )
     # The parser takes a stamp without a zone for UTC, while a file may mean New York's by it.
     zoned = _has_zone(text)
     if zoned.all():
@@ -232,13 +238,13 @@ def _stamps_of_text(
     # The parser takes 2024 for a day, too.
     whole = text.str.match(r"\d{4}-\d{2}-\d{2}").to_numpy(dtype=bool)
     if not whole.all():
-        raise fault(first_true(~whole), _NO_DATE)
+        raise fault(first_true(~whole), _NO_DATE_MESSAGE)
     naive = stamps[~zoned].dt.tz_localize(None)
-    moved = _on_clock(naive, zone, np.flatnonzero(~zoned), fault)
+    moved = _local_to_utc(naive, zone, np.flatnonzero(~zoned), fault)
     return moved if not zoned.any() else stamps.where(zoned, moved)
 
 
-def _abbreviation_fault(cell: str, advice: str) -> str:
+def _format_abbreviation_error(cell: str, advice: str) -> str:
     """Return an error text for a timestamp that ends in a zone abbreviation (EST); else empty."""
     found = _ABBREVIATED.fullmatch(cell)
     if found is None:
@@ -256,7 +262,7 @@ def _has_zone(text: pd.Series) -> Mask:
     return text.str.contains(r"(?:Z|[+-]\d{2}:?\d{2})$").to_numpy(dtype=bool)
 
 
-def _typed_stamps(
+def _localise_stamps(
     column: pd.Series, zone: str | None, fault: RowErrorFactory, advice: str
 ) -> pd.Series:
     """Return a column of datetimes with a time zone.
@@ -272,10 +278,10 @@ def _typed_stamps(
         raise fault(first_true(column.isna().to_numpy()), "is empty")
     if isinstance(column.dtype, pd.DatetimeTZDtype) or zone is None:
         return column
-    return _on_clock(column, zone, np.arange(len(column)), fault)
+    return _local_to_utc(column, zone, np.arange(len(column)), fault)
 
 
-def _on_clock(
+def _local_to_utc(
     naive: pd.Series, zone: str, rows: npt.NDArray[np.intp], fault: RowErrorFactory
 ) -> pd.Series:
     """Convert local timestamps of a time zone to UTC.
@@ -286,7 +292,7 @@ def _on_clock(
     fault: function that returns the error for a row.
     """
     if len(naive) > 1 and naive.iloc[-1] < naive.iloc[0]:  # newest first
-        return _on_clock(naive[::-1], zone, rows[::-1], fault)[::-1]
+        return _local_to_utc(naive[::-1], zone, rows[::-1], fault)[::-1]
     try:
         stamps = naive.dt.tz_localize(zone, ambiguous="infer", nonexistent="raise")
     except ValueError:
@@ -300,7 +306,7 @@ def _on_clock(
     return utc
 
 
-def cell_text(value: object) -> str:
+def format_cell(value: object) -> str:
     """Return a table cell as text for messages; text is quoted and cut after 40 characters."""
     import pandas as pd
 
@@ -309,22 +315,22 @@ def cell_text(value: object) -> str:
     return "nan (empty)" if pd.isna(cast(Any, value)) else str(value)
 
 
-def utc_text(at: np.datetime64) -> str:
+def format_utc(at: np.datetime64) -> str:
     """Return an instant as text for messages, such as 2024-10-01T15:30Z."""
     return f"{np.datetime_as_string(at, unit='m')}Z"
 
 
-def utc_texts(instants: Instants) -> list[str]:
-    """Return `utc_text` of each instant, [N]."""
+def format_utc_each(instants: Instants) -> list[str]:
+    """Return `format_utc` of each instant, [N]."""
     return [f"{text}Z" for text in np.datetime_as_string(instants, unit="m").tolist()]
 
 
-def compact_text(at: np.datetime64) -> str:
+def format_compact_utc(at: np.datetime64) -> str:
     """Return an instant as text for file names and order ids, such as 20240305T173000Z."""
     return str(at.astype("datetime64[s]")).replace("-", "").replace(":", "") + "Z"
 
 
-def time_text(minutes: int) -> str:
+def format_time_of_day(minutes: int) -> str:
     """Return a time of day as text, such as 09:30.
 
     minutes: minutes after midnight.
@@ -337,7 +343,7 @@ def midnight(dates: npt.NDArray[np.datetime64]) -> Instants:
     return at_new_york_time(dates, 0 * HOUR)
 
 
-def four_pm(dates: npt.NDArray[np.datetime64]) -> Instants:
+def new_york_four_pm(dates: npt.NDArray[np.datetime64]) -> Instants:
     """Return 16:00 New York on each date, as UTC instants."""
     return at_new_york_time(dates, 16 * HOUR)
 
@@ -353,16 +359,16 @@ def at_new_york_time(dates: npt.NDArray[np.datetime64], time: np.timedelta64) ->
 
 def new_york_date(instants: Instants) -> npt.NDArray[np.datetime64]:
     """Return the New York calendar date of each instant, [N] `datetime64[D]`."""
-    return np.asarray(_new_york_time(instants).astype("datetime64[D]"))
+    return np.asarray(_to_new_york_time(instants).astype("datetime64[D]"))
 
 
 def new_york_minutes(instants: Instants) -> npt.NDArray[np.int64]:
     """Return the New York time of day of each instant, in whole minutes after midnight, [N]."""
-    minutes = _new_york_time(instants).astype("datetime64[m]").astype(np.int64)
-    return np.asarray(minutes % MINUTES_A_DAY)
+    minutes = _to_new_york_time(instants).astype("datetime64[m]").astype(np.int64)
+    return np.asarray(minutes % MINUTES_PER_DAY)
 
 
-def _new_york_time(instants: Instants) -> Instants:
+def _to_new_york_time(instants: Instants) -> Instants:
     changes, offsets = new_york_offsets()
     return np.asarray(instants + offsets[np.searchsorted(changes, instants, side="right")])
 

@@ -36,7 +36,7 @@ _CURRENCY = (
     "EUR|GBP|JPY|CHF|AUD|CAD|NZD|CNH|CNY|SEK|NOK|DKK|PLN|CZK|HUF|TRY|ZAR|MXN|BRL|INR|KRW|SGD|HKD"
 )
 _EXCHANGE_RATE = re.compile(rf"({_CURRENCY})[/_-]?USDT?")
-_OTHER_QUOTE = re.compile(
+_NON_USD_PAIR = re.compile(
     rf"(?:([A-Z0-9]{{2,12}})[/_-]|([A-Z0-9]{{3,12}}))(BTC|ETH|BNB|USDC|BUSD|{_CURRENCY})"
 )
 _PAIR = re.compile(r"([A-Z0-9]{2,12})[/_-]?(USDT?)")
@@ -73,8 +73,8 @@ class Instrument:
     symbol: symbol in the spelling of positions, BTCUSD or NVDA.
     kind: asset class.
     qty_increment: lot size; by default whole shares and thousandths of a coin.
-    tradable: whether the venue accepts orders in the instrument.
-    borrowable: whether the stock can be borrowed now, and so be sold short.
+    is_tradable: whether the venue accepts orders in the instrument.
+    is_borrowable: whether the stock can be borrowed now, and so be sold short.
     min_order_qty: minimum quantity of an order; 0 if the venue states none.
     """
 
@@ -82,7 +82,7 @@ class Instrument:
     kind: AssetClass
     qty_increment: Decimal
     tradable: bool = True
-    borrowable: bool = True
+    is_borrowable: bool = True
     min_order_qty: Decimal = Decimal(0)
 
     def __post_init__(self) -> None:
@@ -94,7 +94,7 @@ class Instrument:
     @property
     def shortable(self) -> bool:
         """True for a stock that can be borrowed and sold short; always false for crypto."""
-        return self.kind is AssetClass.STOCK and self.borrowable
+        return self.kind is AssetClass.STOCK and self.is_borrowable
 
 
 def venue_spelling(symbol: str) -> str:
@@ -145,20 +145,20 @@ def normalize_data_symbol(text: str) -> str:
 
     Raises InputError for another quote currency, or an invalid symbol.
     """
-    if reason := non_usd_pair_error_text(text):
+    if reason := format_non_usd_pair_error(text):
         raise InputError(f"symbols: {reason}")
     pair = _PAIR.fullmatch(text.strip().upper())
     return f"{_KRAKEN_COINS.get(pair[1], pair[1])}USD" if pair else instrument(text).symbol
 
 
-def non_usd_pair_error_text(text: str) -> str:
+def format_non_usd_pair_error(text: str) -> str:
     """Return an error text for a crypto pair that is not quoted in dollars; else ""."""
     name = text.strip().upper()
     if _EXCHANGE_RATE.fullmatch(name):
         return f"{name} is an exchange rate; only stocks and crypto pairs in USD are supported"
     if _EXCHANGE_ALONE.fullmatch(name):
         return f"{name} is a crypto exchange; name the file after its pair, such as BTCUSD"
-    pair = _OTHER_QUOTE.fullmatch(name)
+    pair = _NON_USD_PAIR.fullmatch(name)
     if pair is None or _SHIB.fullmatch(name):
         return ""
     base = pair[1] or pair[2]
@@ -199,7 +199,7 @@ def series_in_file_name(stem: str) -> str:
     return series if dated else ""
 
 
-def other_security_error_text(text: str) -> str:
+def format_other_security_error(text: str) -> str:
     """Return an error text if a mixed-case name denotes another security than its upper-case form.
 
     On the consolidated tape a lower-case letter marks a preferred share, a right or a when-issued
@@ -236,7 +236,7 @@ def is_symbol(text: str) -> bool:
 
 def is_symbol_in_any_case(text: str) -> bool:
     """Return whether a user's text is a symbol, in upper or lower case."""
-    return is_symbol(text.strip().upper()) and not other_security_error_text(text)
+    return is_symbol(text.strip().upper()) and not format_other_security_error(text)
 
 
 @cache
@@ -248,7 +248,7 @@ def instrument(symbol: str) -> Instrument:
 
     Raises InputError for any other text.
     """
-    if reason := other_security_error_text(symbol):
+    if reason := format_other_security_error(symbol):
         raise InputError(f"symbols: {reason}")
     name = symbol.strip().upper()
     if match := _SHARE_CLASS.fullmatch(name):
@@ -259,7 +259,7 @@ def instrument(symbol: str) -> Instrument:
     if _STOCK.fullmatch(name):
         return Instrument(name, AssetClass.STOCK, Decimal(1))
     if _FOREIGN.fullmatch(name):
-        return Instrument(name, AssetClass.STOCK, Decimal(1), tradable=False, borrowable=False)
+        return Instrument(name, AssetClass.STOCK, Decimal(1), tradable=False, is_borrowable=False)
     raise InputError(
         f"symbols: {symbol!r} is neither a stock (NVDA, BRK.B) nor a crypto pair in USD (BTCUSD)"
     )

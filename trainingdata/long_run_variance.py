@@ -18,9 +18,9 @@ from trainingdata.sessions import last_four_pms
 HALF_LIFE_SESSIONS = 60  # sessions
 # Largest number of sessions: an estimate must not depend on a run's begin.
 MAX_SESSIONS = 250
-SESSIONS_A_YEAR = 252
+SESSIONS_PER_YEAR = 252
 # Yearly variance that replaces each session that a symbol lacks.
-PRIOR_VARIANCE = {AssetClass.STOCK: 0.25**2, AssetClass.CRYPTO: 0.75**2}
+PRIOR_YEARLY_VARIANCE = {AssetClass.STOCK: 0.25**2, AssetClass.CRYPTO: 0.75**2}
 
 
 def long_run_variances(bars: Bars, instants: Instants) -> tuple[npt.NDArray[np.int64], Array]:
@@ -35,12 +35,12 @@ def long_run_variances(bars: Bars, instants: Instants) -> tuple[npt.NDArray[np.i
     marks, closes = session_closes(bars, days[-1] if len(days) else bars.last_instant)
     squared = np.diff(np.log(closes), axis=0) ** 2
     seen = np.maximum(np.searchsorted(marks, days, side="right") - 1, 0)
-    prior = np.array([PRIOR_VARIANCE[item.kind] for item in bars.instruments])
-    return number.astype(np.int64), _averages(squared, seen.astype(np.int64), prior)
+    prior = np.array([PRIOR_YEARLY_VARIANCE[item.kind] for item in bars.instruments])
+    return number.astype(np.int64), _exponential_averages(squared, seen.astype(np.int64), prior)
 
 
 @compiled
-def _averages(squared: Array, seen: npt.NDArray[np.int64], prior: Array) -> Matrix:
+def _exponential_averages(squared: Array, seen: npt.NDArray[np.int64], prior: Array) -> Matrix:
     """Return exponentially weighted yearly variances [D, S] from squared returns [N, S].
 
     Row d uses the first seen[d] squared returns; the last of them has the largest weight. A missing
@@ -57,7 +57,7 @@ def _averages(squared: Array, seen: npt.NDArray[np.int64], prior: Array) -> Matr
             row = seen[d] - 1
             while row >= 0 and count < MAX_SESSIONS:
                 if np.isfinite(squared[row, s]):
-                    total += weight * squared[row, s] * SESSIONS_A_YEAR
+                    total += weight * squared[row, s] * SESSIONS_PER_YEAR
                     weights += weight
                     weight *= fading
                     count += 1

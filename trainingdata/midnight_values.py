@@ -11,7 +11,7 @@ from foundation.compiled import compiled
 from trainingdata.bars import CLOSE, VOLUME, Bars
 from trainingdata.instants import Dates, midnight
 from trainingdata.sessions import calendar
-from trainingdata.timeframe import DAYS_A_YEAR
+from trainingdata.timeframe import MARKET_DAYS_PER_YEAR
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -54,7 +54,7 @@ class MidnightValues:
         mask = np.ascontiguousarray(bars.mask[:, part].T)
         close = np.ascontiguousarray(bars.values[:, part, CLOSE].T)
         volume = np.ascontiguousarray(bars.values[:, part, VOLUME].T)
-        _write_days(mask, close, volume, rows - rows[0], counts, closes, traded)
+        _write_daily_values(mask, close, volume, rows - rows[0], counts, closes, traded)
         return cls(bars, days, window, begin, counts, closes, traded)
 
     def bar_counts_at(self, days: Dates) -> Index:
@@ -69,9 +69,9 @@ class MidnightValues:
 
         It is NaN for fewer than two returns.
         """
-        a_year = np.array([DAYS_A_YEAR[item.kind] for item in self.bars.instruments])
+        a_year = np.array([MARKET_DAYS_PER_YEAR[item.kind] for item in self.bars.instruments])
         last = self._places(self.days)
-        variance = _variances(self.bar_counts, self.closes, last - self.window, last)
+        variance = _window_variances(self.bar_counts, self.closes, last - self.window, last)
         return np.asarray(np.sqrt(variance * a_year))
 
     def dollar_volume(self) -> Array:
@@ -85,7 +85,7 @@ class MidnightValues:
         ):
             place = np.concatenate([[0], np.cumsum(open_days)])
             daily = np.ascontiguousarray(self.traded_usd[np.ix_(open_days, members)].T)
-            found[:, members] = _medians(daily, place[last - self.window], place[last])
+            found[:, members] = _window_medians(daily, place[last - self.window], place[last])
         return np.where(found > 0.0, found, -np.inf)
 
     def _places(self, days: Dates) -> Index:
@@ -93,7 +93,7 @@ class MidnightValues:
 
 
 @compiled
-def _write_days(
+def _write_daily_values(
     mask: Mask,
     close: Array,
     volume: Array,
@@ -124,7 +124,7 @@ def _write_days(
 
 
 @compiled
-def _variances(counts: Index, closes: Array, first: Index, last: Index) -> Matrix:
+def _window_variances(counts: Index, closes: Array, first: Index, last: Index) -> Matrix:
     """Return the mean squared daily log return in each window, [R, S]; NaN below two returns.
 
     counts, closes: [D + 1, S] number of bars and last close at each midnight.
@@ -151,7 +151,7 @@ def _variances(counts: Index, closes: Array, first: Index, last: Index) -> Matri
 
 
 @compiled
-def _medians(daily: Array, first: Index, last: Index) -> Matrix:
+def _window_medians(daily: Array, first: Index, last: Index) -> Matrix:
     """Return the median of daily[s, first:last] for each window and symbol, [R, S]; -inf if empty.
 
     daily: [S, D] daily values.

@@ -12,14 +12,14 @@ from foundation.arrays import Array, first_true
 from foundation.errors import DataError
 from trainingdata.bars import FIELDS, VOLUME, row_error
 from trainingdata.file_formats import FileFormat
-from trainingdata.instants import cell_text
+from trainingdata.instants import format_cell
 
 _THOUSANDS = r"-?\d{1,3}(?:,\d{3})+(?:\.\d+)?"
 _MULTIPLES = {"K": 1e3, "M": 1e6, "B": 1e9}
 _NO_NUMBER = ("NaN", "nan")
 
 
-def number_columns(frame: pd.DataFrame, file_format: FileFormat, path: str) -> Array:
+def parse_number_columns(frame: pd.DataFrame, file_format: FileFormat, path: str) -> Array:
     """Parse open, high, low, close and volume, [N, 5]; finite except in rows without a trade.
 
     frame: the rows, with the columns of the header.
@@ -36,7 +36,7 @@ def number_columns(frame: pd.DataFrame, file_format: FileFormat, path: str) -> A
     for field, name in zip(FIELDS, file_format.ohlcv_columns, strict=True):
         cells_of = frame[name]
         if file_format.has_formatted_numbers or _has_thousands_commas(cells_of, prices=columns):
-            cells_of = _undecorated(cells_of, field)
+            cells_of = _strip_decoration(cells_of, field)
         numbers = pd.to_numeric(cells_of, errors="coerce")
         column = numbers.to_numpy(dtype=np.float64, na_value=np.nan)
         finite = np.isfinite(column) | gaps
@@ -51,14 +51,14 @@ def number_columns(frame: pd.DataFrame, file_format: FileFormat, path: str) -> A
             raise row_error(
                 path,
                 row,
-                f"{field} is {cell_text(frame[name].iloc[row])}, not a number;"
+                f"{field} is {format_cell(frame[name].iloc[row])}, not a number;"
                 f" {_number_advice(str(frame[name].iloc[row]))}",
             )
         columns.append(column)
     return np.stack(columns, axis=1)
 
 
-def _undecorated(column: pd.Series, field: str) -> pd.Series:
+def _strip_decoration(column: pd.Series, field: str) -> pd.Series:
     """Return numbers without signs and separators: 1234.5 for $1,234.5, 1500 for a volume 1.5K."""
     if pd.api.types.is_numeric_dtype(column):
         return column

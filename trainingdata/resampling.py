@@ -13,7 +13,7 @@ import numpy as np
 from foundation.arrays import Array, Index, Instants, Mask, first_true
 from foundation.errors import DataError
 from trainingdata.bars import CLOSE, HIGH, LOW, OPEN, VOLUME, no_regular_hours_error, row_error
-from trainingdata.instants import DAY, utc_text
+from trainingdata.instants import DAY, format_utc
 from trainingdata.instruments import AssetClass, Instrument
 from trainingdata.sessions import calendar
 from trainingdata.timeframe import HOURLY, Clock, Timeframe
@@ -22,11 +22,11 @@ from trainingdata.timeframe import HOURLY, Clock, Timeframe
 PART_MINUTES = (1, 2, 3, 5, 6, 10, 15, 30)
 
 _MINUTE = np.timedelta64(1, "m")
-_A_DAY = int(DAY // _MINUTE)
+_DAY_MINUTES = int(DAY // _MINUTE)
 _EPOCH = np.datetime64(0, "ns")
 
 
-def resampling_minutes(timeframe: Timeframe) -> tuple[int, ...]:
+def list_part_minutes(timeframe: Timeframe) -> tuple[int, ...]:
     """Return the bar lengths, in minutes, that can be aggregated to bars of a timeframe."""
     lengths = (*PART_MINUTES, HOURLY.minutes)
     return tuple(p for p in lengths if p < timeframe.minutes and timeframe.minutes % p == 0)
@@ -58,7 +58,7 @@ def modal_minutes(starts: Instants) -> int:
     if len(starts) < 2:
         return 0
     minutes = np.diff(starts) // _MINUTE
-    return int(np.bincount(np.clip(minutes, 0, _A_DAY)).argmax())
+    return int(np.bincount(np.clip(minutes, 0, _DAY_MINUTES)).argmax())
 
 
 def resample_bars(
@@ -68,7 +68,7 @@ def resample_bars(
 
     starts: [N] start times of the parts, increasing.
     values: [N, 5] prices and volume of the parts.
-    minutes: length of a part, one of `resampling_minutes(timeframe)`.
+    minutes: length of a part, one of `list_part_minutes(timeframe)`.
     path: path of the file, for messages.
 
     A missing part within the file means that there was no trade, since vendors omit such parts; the
@@ -77,7 +77,7 @@ def resample_bars(
     Raises DataError for start times off the grid, and if no bar is complete.
     """
     step = minutes * _MINUTE
-    _refuse_misplaced(starts, item.kind, minutes, path)
+    _refuse_off_grid_starts(starts, item.kind, minutes, path)
     bar_starts, ends, within = enclosing_bars(timeframe.clock(item.kind), starts)
     if not within.any():
         raise no_regular_hours_error(starts, path)
@@ -105,12 +105,12 @@ def resample_days_between_closes(
 
     starts: [N] start times of the parts, increasing.
     values: [N, 5] prices and volume of the parts.
-    minutes: length of a part, one of `resampling_minutes(timeframe)`.
+    minutes: length of a part, one of `list_part_minutes(timeframe)`.
     path: path of the file, for messages.
 
     Raises DataError for start times off the grid, and if no bar is complete.
     """
-    _refuse_misplaced(starts, item.kind, minutes, path)
+    _refuse_off_grid_starts(starts, item.kind, minutes, path)
     made = resample_between_closes(starts, values, minutes, timeframe)
     if made.off_hours_parts == len(starts):
         raise no_regular_hours_error(starts, path)
@@ -191,7 +191,7 @@ def aggregate_bars(bar_starts: Instants, parts: Array) -> tuple[Index, Array]:
     return first, values
 
 
-def _refuse_misplaced(starts: Instants, kind: AssetClass, minutes: int, path: str) -> None:
+def _refuse_off_grid_starts(starts: Instants, kind: AssetClass, minutes: int, path: str) -> None:
     """Raise `DataError` for a start time that is not on the grid of bars of this length.
 
     The grid is counted from midnight UTC, for hourly stock bars from the open. Hourly stock bars
@@ -206,6 +206,6 @@ def _refuse_misplaced(starts: Instants, kind: AssetClass, minutes: int, path: st
         raise row_error(
             path,
             row,
-            f"{utc_text(starts[row])} is not the start of a {minutes}-minute bar, unlike most rows;"
-            " keep bars of a single length in a file",
+            f"{format_utc(starts[row])} is not the start of a {minutes}-minute bar, unlike most"
+            " rows; keep bars of a single length in a file",
         )

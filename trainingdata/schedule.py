@@ -15,20 +15,20 @@ import numpy as np
 import numpy.typing as npt
 
 from foundation.arrays import Index, Instants, Mask
-from foundation.errors import InputError, closest_choices, did_you_mean, one_line
-from trainingdata.instants import DAY, new_york_minutes, time_text
+from foundation.errors import InputError, closest_choices, format_suggestion, to_one_line
+from trainingdata.instants import DAY, format_time_of_day, new_york_minutes
 from trainingdata.instruments import AssetClass
 from trainingdata.sessions import calendar, outside_calendar_error
 from trainingdata.timeframe import Clock, HoldingRule, StockClock, Timeframe
 
 DecisionFrequency = Literal["bars", "weekly", "monthly", "times"]
-_NAMED: tuple[DecisionFrequency, ...] = ("bars", "weekly", "monthly")
+_NAMED_FREQUENCIES: tuple[DecisionFrequency, ...] = ("bars", "weekly", "monthly")
 
 _TIME = re.compile(r"([01]?\d|2[0-3]):([0-5]\d)")
 _CLASSES = {AssetClass.STOCK: "stocks", AssetClass.CRYPTO: "crypto"}
-_APART = 45 * DAY  # largest distance of two decisions: a month, holidays on both sides
+_MAX_DECISION_GAP = 45 * DAY  # largest distance of two decisions: a month, holidays on both sides
 # Full sessions in New York's winter and summer.
-_ORDINARY = (np.datetime64("2024-01-16", "ns"), np.datetime64("2024-07-16", "ns"))
+_FULL_SESSION_DATES = (np.datetime64("2024-01-16", "ns"), np.datetime64("2024-07-16", "ns"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,8 +36,8 @@ class Schedule:
     """The schedule of decisions, a subset of the decisions of a bar clock.
 
     frequency: `bars` (every decision of the clock), `weekly` or `monthly` (the first decision that
-        fills in a week or a month), or `times` (given times of day).
-    times: times of day, in minutes after New York's midnight.
+        fills in a week or a month), or `times_of_day_minutes` (given times of day).
+    times_of_day_minutes: times of day, in minutes after New York's midnight.
     """
 
     frequency: DecisionFrequency = "bars"
@@ -49,7 +49,7 @@ class Schedule:
 
         Raises InputError for an invalid text.
         """
-        for period in _NAMED:
+        for period in _NAMED_FREQUENCIES:
             if text == period:
                 return cls(period)
         found = [_TIME.fullmatch(part.strip()) for part in text.split(",")]
@@ -57,7 +57,8 @@ class Schedule:
         if len(times) < len(found) or len(set(times)) < len(times):
             raise InputError(
                 f"schedule: {text!r} is invalid; use bars, weekly, monthly, or distinct New York"
-                f" times of day such as 10:30,15:30{did_you_mean(closest_choices(text, _NAMED))}"
+                " times of day such as"
+                f" 10:30,15:30{format_suggestion(closest_choices(text, _NAMED_FREQUENCIES))}"
             )
         return cls("times", tuple(sorted(times)))
 
@@ -69,12 +70,12 @@ class Schedule:
         """
         if self.frequency != "times":
             return
-        grids = {kind: _times_of_day(timeframe.clock(kind)) for kind in kinds}
+        grids = {kind: _decision_minutes_of_day(timeframe.clock(kind)) for kind in kinds}
         others = set(self.times).difference(*grids.values())
         for kind, grid in grids.items():
             if others or set(self.times).isdisjoint(grid):
-                wrong = ", ".join(map(time_text, sorted(others or self.times)))
-                there = one_line(", ".join(map(time_text, grid)), 200) or "none"
+                wrong = ", ".join(map(format_time_of_day, sorted(others or self.times)))
+                there = to_one_line(", ".join(map(format_time_of_day, grid)), 200) or "none"
                 raise InputError(
                     f"schedule: no decision is possible at {wrong} with {timeframe.bars_text};"
                     f" possible times for {_CLASSES[kind]}: {there}"
@@ -88,7 +89,7 @@ class Schedule:
         if self.frequency == "times":
             return np.asarray(decides & np.isin(new_york_minutes(instants), self.times))
         before = clock.previous_decisions(instants)
-        here, there = (self._period_of(clock.fill_dates(each)) for each in (instants, before))
+        here, there = (self._period_numbers(clock.fill_dates(each)) for each in (instants, before))
         return np.asarray(decides & (here != there))
 
     def holding_ends(self, clock: Clock, instants: Instants, holding: HoldingRule) -> Instants:
@@ -105,7 +106,7 @@ class Schedule:
         ends = clock.holding_ends(instants, holding)
         if self.frequency == "bars" or not len(ends):
             return ends
-        ahead = clock.decisions_between(ends.min(), ends.max() + _APART)
+        ahead = clock.decisions_between(ends.min(), ends.max() + _MAX_DECISION_GAP)
         decisions = ahead[self.is_scheduled(clock, ahead)]
         k = np.searchsorted(decisions, ends)
         if k.max() == len(decisions):
@@ -128,7 +129,7 @@ class Schedule:
         done = np.searchsorted(decisions, instants, side="right")
         return np.asarray(done == np.searchsorted(decisions, closes[k], side="right"))
 
-    def _period_of(self, dates: npt.NDArray[np.datetime64]) -> Index:
+    def _period_numbers(self, dates: npt.NDArray[np.datetime64]) -> Index:
         """Return the number of the week, or for `monthly` of the month, of each date, [N]."""
         if self.frequency == "monthly":
             return dates.astype("datetime64[M]").astype(np.int64)
@@ -139,13 +140,13 @@ class Schedule:
 EVERY_BAR = Schedule()
 
 
-def _times_of_day(clock: Clock) -> Sequence[int]:
+def _decision_minutes_of_day(clock: Clock) -> Sequence[int]:
     """Return the times of day of decisions that occur in winter and in summer.
 
     They are minutes after New York's midnight.
     """
     winter, summer = (
-        new_york_minutes(clock.decisions_between(day, day + DAY)) for day in _ORDINARY
+        new_york_minutes(clock.decisions_between(day, day + DAY)) for day in _FULL_SESSION_DATES
     )
     times: list[int] = np.intersect1d(winter, summer).tolist()
     return times

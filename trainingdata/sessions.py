@@ -21,17 +21,26 @@ from foundation.arrays import Array, Index, Instants, first_true
 from foundation.clock import utc_now
 from foundation.errors import InputError
 from foundation.files import write_atomically
-from trainingdata.instants import DAY, HOUR, four_pm, new_york_date, new_york_offsets, utc_text
+from trainingdata.instants import (
+    DAY,
+    HOUR,
+    format_utc,
+    new_york_date,
+    new_york_four_pm,
+    new_york_offsets,
+)
 
-FULL_SESSION = np.timedelta64(390, "m")
+FULL_SESSION_LENGTH = np.timedelta64(390, "m")
 # Yahoo's daily bars begin in 1962. Before 1952 the exchange traded on Saturdays as well, which
 # `exchange_calendars` does not know.
 CALENDAR_START = "1962-01-01"
 # Days before the first session that include a Friday, the last day of a month, and the next day.
-_DAYS_BEFORE = np.timedelta64(32, "D")
+_LEAD_DAYS = np.timedelta64(32, "D")
 # pandas applies holiday rules by default from this date on.
-_HOLIDAYS_APPLY = "1970-01-01"
-_SEAL = hashlib.sha256().digest_size  # bytes of the digest before the rows of the cache file
+_HOLIDAY_RULES_START = "1970-01-01"
+_DIGEST_BYTES = (
+    hashlib.sha256().digest_size
+)  # bytes of the digest before the rows of the cache file
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -55,10 +64,10 @@ def calendar() -> Calendar:
 
     path = user_cache_path("kelly-chronos") / "sessions"
     key = _calendar_key()
-    columns = _kept_columns(path, key)
+    columns = _read_cached_columns(path, key)
     if columns is None:
-        columns = _listed_columns()
-        _keep_columns(path, key, columns)
+        columns = _library_columns()
+        _write_cached_columns(path, key, columns)
     opens, closes, dates = columns
     return Calendar(
         opens=opens.view("datetime64[ns]"),
@@ -79,7 +88,7 @@ def _calendar_key() -> bytes:
     return b"".join([repr(words).encode(), *(each.tobytes() for each in new_york_offsets())])
 
 
-def _kept_columns(path: Path, key: bytes) -> Index | None:
+def _read_cached_columns(path: Path, key: bytes) -> Index | None:
     """Return opens, closes and dates [3, D] from the cache file.
 
     The result is None if the file is absent, damaged, or written for another key.
@@ -88,28 +97,28 @@ def _kept_columns(path: Path, key: bytes) -> Index | None:
         content = path.read_bytes()
     except OSError:
         return None
-    rows = content[_SEAL:]
-    if hashlib.sha256(key + rows).digest() != content[:_SEAL]:
+    rows = content[_DIGEST_BYTES:]
+    if hashlib.sha256(key + rows).digest() != content[:_DIGEST_BYTES]:
         return None
     # A copy is writable. Compiled code would treat a read-only array as another type.
     return np.frombuffer(rows, dtype=np.int64).reshape(3, -1).copy()
 
 
-def _keep_columns(path: Path, key: bytes, columns: Index) -> None:
+def _write_cached_columns(path: Path, key: bytes, columns: Index) -> None:
     """Write opens, closes and dates [3, D] to the cache file, for a key; ignore write errors."""
     rows = columns.tobytes()
     with suppress(OSError):
         write_atomically(path, hashlib.sha256(key + rows).digest() + rows)
 
 
-def _listed_columns() -> Index:
+def _library_columns() -> Index:
     """Return opens, closes and dates of the library's sessions, [3, D] int64."""
     import exchange_calendars
 
     listed = exchange_calendars.get_calendar("XNYS", start=CALENDAR_START)
     rules = listed.regular_holidays
     # The library lists regular holidays before 1970, such as 4 July 1962, as sessions.
-    holidays = rules.holidays(CALENDAR_START, _HOLIDAYS_APPLY) if rules is not None else []
+    holidays = rules.holidays(CALENDAR_START, _HOLIDAY_RULES_START) if rules is not None else []
     open_days = ~listed.sessions.isin(holidays)
     columns = (
         listed.opens[open_days].to_numpy("datetime64[ns]"),
@@ -119,7 +128,7 @@ def _listed_columns() -> Index:
     return np.stack([column.astype(np.int64) for column in columns])
 
 
-def in_session(starts: Instants) -> npt.NDArray[np.bool_]:
+def is_in_session(starts: Instants) -> npt.NDArray[np.bool_]:
     """Return whether each instant lies in regular New York hours, the close excluded, [N]."""
     days = calendar()
     k = np.searchsorted(days.opens, starts, side="right") - 1
@@ -213,7 +222,7 @@ class Session:
 
     @property
     def is_full(self) -> bool:
-        return bool(self.closes - self.opens == FULL_SESSION)
+        return bool(self.closes - self.opens == FULL_SESSION_LENGTH)
 
 
 def session_on(date: np.datetime64) -> Session | None:
@@ -241,7 +250,7 @@ def last_four_pms(instants: Instants) -> Instants:
 
     Raises InputError for an instant outside the calendar.
     """
-    return _last_of(_learning_marks(), instants)
+    return _last_mark_before(_marks_with_lead_days(), instants)
 
 
 def last_fridays(instants: Instants) -> Instants:
@@ -249,19 +258,19 @@ def last_fridays(instants: Instants) -> Instants:
 
     These are the instants of weekly estimates.
     """
-    marks = _learning_marks()
+    marks = _marks_with_lead_days()
     fridays = marks[new_york_date(marks).astype(np.int64) % 7 == 1]  # 1970-01-02 was a Friday
-    return _last_of(fridays, instants)
+    return _last_mark_before(fridays, instants)
 
 
 def last_month_ends(instants: Instants) -> Instants:
     """Return the last 16:00 New York on a month's last day at or before each instant, [N]."""
-    marks = _learning_marks()
+    marks = _marks_with_lead_days()
     month = new_york_date(marks).astype("datetime64[M]")
-    return _last_of(marks[:-1][month[1:] != month[:-1]], instants)
+    return _last_mark_before(marks[:-1][month[1:] != month[:-1]], instants)
 
 
-def _last_of(marks: Instants, instants: Instants) -> Instants:
+def _last_mark_before(marks: Instants, instants: Instants) -> Instants:
     """Return the last of `marks` at or before each instant, [N].
 
     Raises InputError for an instant before the first mark, or not before the last mark.
@@ -274,29 +283,29 @@ def _last_of(marks: Instants, instants: Instants) -> Instants:
 
 
 @cache
-def _learning_marks() -> Instants:
+def _marks_with_lead_days() -> Instants:
     """Return 16:00 New York of every day of the calendar, and of 32 days before it.
 
     Thanks to the earlier days, the calendar's first instants also have a preceding Friday and end
     of a month.
     """
     first = calendar().dates[0]
-    return np.concatenate([four_pm(np.arange(first - _DAYS_BEFORE, first)), four_pms()])
+    return np.concatenate([new_york_four_pm(np.arange(first - _LEAD_DAYS, first)), four_pms()])
 
 
 @cache
 def four_pms() -> Instants:
     """Return 16:00 New York of every calendar day between the first and last session."""
     dates = calendar().dates
-    return four_pm(np.arange(dates[0], dates[-1] + DAY))
+    return new_york_four_pm(np.arange(dates[0], dates[-1] + DAY))
 
 
 def outside_calendar_error(now: np.datetime64) -> InputError:
     """Return the InputError for an instant outside the calendar's range."""
-    return InputError(f"{utc_text(now)} {outside_calendar_text(now)}")
+    return InputError(f"{format_utc(now)} {format_outside_calendar(now)}")
 
 
-def outside_calendar_text(now: np.datetime64) -> str:
+def format_outside_calendar(now: np.datetime64) -> str:
     """Return the end of an error message: the range of the calendar, and advice."""
     dates = calendar().dates
     place = f"lies outside the exchange calendar ({dates[0]} to {dates[-1]})"

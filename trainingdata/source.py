@@ -10,7 +10,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 from foundation.arrays import Array, Instants, first_true
-from foundation.errors import DataError, InputError, did_you_mean
+from foundation.errors import DataError, InputError, format_suggestion
 from foundation.settings import setting, settings_class
 from trainingdata.bars import FIELDS, HIGH, LOW, VOLUME, Bars, build_panel
 from trainingdata.confirmation import find_unconfirmed, unconfirmed_bar_warnings
@@ -18,7 +18,7 @@ from trainingdata.conventions import Conventions, EpochUnit, StampSide
 from trainingdata.corporate_actions import CorporateAction, adjust_for_splits, read_actions
 from trainingdata.delistings import (
     DELISTING_LOSS,
-    DELISTING_SESSIONS,
+    DELISTING_MISSED_SESSIONS,
     Delisting,
     DelistingRules,
     Rename,
@@ -26,7 +26,7 @@ from trainingdata.delistings import (
     latest_symbol,
 )
 from trainingdata.file_formats import VolumeUnit
-from trainingdata.instants import check_zone, parse_instant, utc_text
+from trainingdata.instants import check_zone, format_utc, parse_instant
 from trainingdata.instruments import closest_symbols, parse_symbols
 from trainingdata.market import Market
 from trainingdata.resampling import aggregate_bars
@@ -91,7 +91,7 @@ class DataSettings:
         "value; optional into, cash, known)",
     )
     delisted_after: int | None = setting(
-        DELISTING_SESSIONS,
+        DELISTING_MISSED_SESSIONS,
         "sessions without a bar, while others of its class have bars, after which a symbol counts "
         "as delisted; null: never",
         ge=1,
@@ -167,16 +167,16 @@ class DataSettings:
         if first is not None and last is not None and first > last:
             raise InputError(f"start: {start} is after end {end}; choose an earlier start")
         if self.dir:
-            bars = self._doubted(self._of_files(names, first, last, timeframe))
+            bars = self._with_data_warnings(self._load_file_bars(names, first, last, timeframe))
         else:
-            bars = self._synthetic(names, first, last, timeframe or HOURLY)
+            bars = self._generate_synthetic(names, first, last, timeframe or HOURLY)
         try:
-            check_delistings(bars, self._events().delistings)
+            check_delistings(bars, self._read_events().delistings)
         except DataError as error:
             raise DataError(f"data.actions: {error}") from None
         return bars
 
-    def _of_files(
+    def _load_file_bars(
         self,
         symbols: Sequence[str] | None,
         start: np.datetime64 | None,
@@ -192,15 +192,15 @@ class DataSettings:
             end=end,
             timeframe=timeframe,
             conventions=self.conventions,
-            renames=self._events().renames_until(end),
+            renames=self._read_events().renames_until(end),
         )
 
-    def _doubted(self, bars: Bars) -> Bars:
+    def _with_data_warnings(self, bars: Bars) -> Bars:
         """Return the bars without unconfirmed bars, and with data warnings in their provenance.
 
         Raises DataError for a jump that resembles a split, unless such jumps are accepted.
         """
-        listed = self.listed_actions()
+        listed = self.actions_in_file()
         raw = self.adjustment == "raw"
         jumps = find_unexplained_jumps(bars, listed, raw=raw)
         refuse_jumps(jumps, accepted=self.accept_jumps)
@@ -222,10 +222,10 @@ class DataSettings:
     def market(self, bars: Bars, start_row: int = 0) -> Market:
         """Return the market data of a run: its bars, corporate actions and delistings.
 
-        start_row: index of the run's first instant in `bars`.
+        start_row: index of the run's first instant in `load_panel`.
         """
         endings = DelistingRules(
-            self._events().delistings, self.delisted_after, self.delisting_loss
+            self._read_events().delistings, self.delisted_after, self.delisting_loss
         )
         return Market(bars, start_row, self.corporate_actions(), self.accept_jumps, endings)
 
@@ -252,7 +252,7 @@ class DataSettings:
                 bars.timeframe,
                 bars.last_instant,
                 conventions=self.conventions,
-                renames=self._events().renames_until(bars.last_instant),
+                renames=self._read_events().renames_until(bars.last_instant),
             )
         except DataError as error:
             raise DataError(
@@ -260,7 +260,7 @@ class DataSettings:
             ) from error
         return replace(market, finer_bars=build_finer_panel(finer, bars, market.start_row))
 
-    def bars_up_to(
+    def load_panel_up_to(
         self, symbols: Sequence[str], now: np.datetime64, timeframe: Timeframe | None = None
     ) -> Bars:
         """Load the bars in files that were known at an instant; every symbol needs such a bar.
@@ -269,7 +269,7 @@ class DataSettings:
 
         Raises InputError for files that cannot be used.
         """
-        return self._of_files(symbols, None, now, timeframe)
+        return self._load_file_bars(symbols, None, now, timeframe)
 
     def corporate_actions(self) -> tuple[CorporateAction, ...]:
         """Return the dividends and splits that must be booked on positions.
@@ -279,17 +279,17 @@ class DataSettings:
 
         Raises InputError for a file that cannot be used, or prices that include dividends already.
         """
-        listed = self.listed_actions()
+        listed = self.actions_in_file()
         if self.adjustment == "raw":
             return listed
         return tuple(action for action in listed if action.dividend)
 
-    def listed_actions(self) -> tuple[CorporateAction, ...]:
+    def actions_in_file(self) -> tuple[CorporateAction, ...]:
         """Return the dividends and splits of the actions file, in time order.
 
         Raises InputError for prices that include dividends already.
         """
-        found = self._events().actions
+        found = self._read_events().actions
         if found and self.adjustment == "all":
             raise InputError(
                 "data.actions: data.adjustment=all already includes dividends and splits in the"
@@ -297,7 +297,7 @@ class DataSettings:
             )
         return found
 
-    def _events(self) -> CorporateEvents:
+    def _read_events(self) -> CorporateEvents:
         """Return the events of the actions file in time order, under the symbols' latest names."""
         if self.actions is None:
             return CorporateEvents()
@@ -308,25 +308,28 @@ class DataSettings:
         renames = tuple(each for each in listed if isinstance(each, Rename))
         old = {each.symbol for each in renames}
 
-        def last(symbol: str, at: np.datetime64) -> str:
+        def latest_name(symbol: str, at: np.datetime64) -> str:
             return latest_symbol(symbol, at, renames) if symbol in old else symbol
 
         actions = (each for each in listed if isinstance(each, CorporateAction))
         ends = (each for each in listed if isinstance(each, Delisting))
         return CorporateEvents(
-            tuple(replace(each, symbol=last(each.symbol, each.effective_open)) for each in actions),
+            tuple(
+                replace(each, symbol=latest_name(each.symbol, each.effective_open))
+                for each in actions
+            ),
             tuple(
                 replace(
                     each,
-                    symbol=last(each.symbol, each.effective_open),
-                    successor=last(each.successor, each.effective_open),
+                    symbol=latest_name(each.symbol, each.effective_open),
+                    successor=latest_name(each.successor, each.effective_open),
                 )
                 for each in ends
             ),
             renames,
         )
 
-    def _synthetic(
+    def _generate_synthetic(
         self,
         names: list[str] | None,
         start: np.datetime64 | None,
@@ -368,7 +371,7 @@ def refuse_non_synthetic_symbols(names: Sequence[str], searched: str = "") -> No
         raise InputError(
             f"symbols: the synthetic market has no {unknown}{where}"
             f"; available: {', '.join(SYNTHETIC_SYMBOLS)}; for your own bars, set data.dir=FOLDER"
-            f"{did_you_mean(closest_symbols(unknown, SYNTHETIC_SYMBOLS))}"
+            f"{format_suggestion(closest_symbols(unknown, SYNTHETIC_SYMBOLS))}"
         )
 
 
@@ -454,14 +457,14 @@ def build_finer_panel(finer_bars: Bars, bars: Bars, start_row: int) -> Bars:
         k, ends, parts = k[within], ends[within], parts[within]
         lacking = ~np.isin(np.arange(len(times)), k) & (times > bars.times[start_row])
         if lacking.any():
-            at = utc_text(starts[first_true(lacking)])
+            at = format_utc(starts[first_true(lacking)])
             raise DataError(
                 f"{what} has no {finer_bars.timeframe.minutes}-minute bar within"
                 f" {bars.timeframe.bar_text} that starts at {at}; supply files that cover the whole"
                 " run, or narrow start and end"
             )
         held = np.unique(k)
-        _refuse_contradiction(
+        _refuse_contradictory_bars(
             what, bars, starts[held], values[held], aggregate_bars(starts[k], parts)[1]
         )
         tables.append((item, ends, parts))
@@ -470,7 +473,7 @@ def build_finer_panel(finer_bars: Bars, bars: Bars, start_row: int) -> Bars:
     return replace(met, origins=tuple(origins))
 
 
-def _refuse_contradiction(
+def _refuse_contradictory_bars(
     what: str, bars: Bars, starts: Instants, values: Array, made: Array
 ) -> None:
     """Raise `DataError` if bars aggregated from finer bars differ from the given bars.
@@ -489,7 +492,7 @@ def _refuse_contradiction(
         row, column = np.argwhere(wrong)[0]
         raise DataError(
             f"{what}: {FIELDS[column]} of {bars.timeframe.bar_text} that starts at"
-            f" {utc_text(starts[row])} is {values[row, column]:.10g}, but"
+            f" {format_utc(starts[row])} is {values[row, column]:.10g}, but"
             f" {made[row, column]:.10g} by the finer bars; use one vendor and one adjustment for"
             " both"
         )

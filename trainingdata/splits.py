@@ -34,7 +34,7 @@ from foundation.formatting import rounded_price
 from trainingdata.bars import CLOSE, OPEN, Bars, DataWarning
 from trainingdata.confirmation import RECENT_BARS
 from trainingdata.corporate_actions import CorporateAction
-from trainingdata.instants import new_york_date, utc_text
+from trainingdata.instants import format_utc, new_york_date
 from trainingdata.instruments import AssetClass
 
 MIN_SPLIT_MOVE = 0.4  # share of its price by which a bar's close differs from the one before it
@@ -47,7 +47,7 @@ OPEN_LOG_TOL = (
 MAX_SPLIT_RATIO = 1000
 _WHOLE = range(2, MAX_SPLIT_RATIO + 1)
 SPLIT_RATIOS = (*map(Fraction, _WHOLE), *(Fraction(1, k) for k in _WHOLE))
-_LOGS = np.log([float(ratio) for ratio in SPLIT_RATIOS])
+_SPLIT_RATIO_LOGS = np.log([float(ratio) for ratio in SPLIT_RATIOS])
 
 # Splits of rare ratios: stock dividends of 10 to 50 %, five or three for two, five for three.
 _RARE = ((3, 2), (4, 3), (5, 4), (6, 5), (5, 2), (5, 3), (11, 10))
@@ -62,10 +62,10 @@ MIN_SUSPECT_MOVE_MULTIPLE = 15.0
 MIN_OVERNIGHT_MOVES = 20  # overnight moves of a symbol below which none is judged
 NEARBY_SESSIONS = 20  # sessions before and after a move whose size is usual locally
 MIN_USUAL_MOVE = 0.001  # usual overnight move of a symbol that hardly moves
-_NORMAL = 1.4826  # median absolute deviations in a normal distribution's standard deviation
+_MAD_TO_SIGMA = 1.4826  # median absolute deviations in a normal distribution's standard deviation
 
 
-def _split_like(
+def _split_like_warning(
     symbol: str, at: np.datetime64, ratio: Fraction | None, before: float, after: float
 ) -> DataWarning:
     """Return the data warning about a jump between two closes, which resembles a split.
@@ -93,7 +93,7 @@ def _split_like(
     )
 
 
-def _opens_far(
+def _far_open_warning(
     symbol: str,
     at: np.datetime64,
     before: float,
@@ -129,7 +129,7 @@ def _opens_far(
     )
 
 
-def _not_shown(
+def _missing_action_warning(
     action: CorporateAction, at: np.datetime64, before: float, after: float
 ) -> DataWarning:
     """Return the data warning about a listed action that the closes around it do not show.
@@ -168,7 +168,7 @@ def find_unexplained_jumps(
         starts = bars.clock(item.kind).starts_by_end(times)
         splits = [action for action in actions if raw and action.split_ratio != 1]
         known = [action.effective_open for action in splits if action.symbol == item.symbol]
-        found += list(_of_symbol(item.symbol, starts, values, known))
+        found += list(_find_symbol_jumps(item.symbol, starts, values, known))
     seen = {(one.symbol, one.bar_start) for one in found}
     against = find_actions_not_in_prices(bars, actions, raw=raw)
     return *found, *(one for one in against if (one.symbol, one.bar_start) not in seen)
@@ -200,11 +200,13 @@ def find_suspect_opens(
         for k in np.flatnonzero(by_ratio | by_size):
             row = int(night.row_indices[k])
             before, after = float(night.previous_closes[k]), float(night.opens[k])
-            if alone[row] and not _stays(values, row, before):
+            if alone[row] and not _stays_near_open(values, row, before):
                 continue
             at = np.datetime64(starts[row])
             ratio = _rare_ratio(moves[k]) if by_ratio[k] else None
-            found.append(_opens_far(item.symbol, at, before, after, float(multiples[k]), ratio))
+            found.append(
+                _far_open_warning(item.symbol, at, before, after, float(multiples[k]), ratio)
+            )
     return tuple(found)
 
 
@@ -263,13 +265,15 @@ def classify_moves(moves: Array) -> tuple[Array, Mask, Mask]:
     """
     if len(moves) < MIN_OVERNIGHT_MOVES:
         return np.zeros(len(moves)), *np.zeros((2, len(moves)), dtype=bool)
-    multiples = np.abs(moves - np.median(moves)) / _usual_moves(moves)
+    multiples = np.abs(moves - np.median(moves)) / _usual_move_sizes(moves)
     by_ratio = multiples > MIN_SPLIT_MOVE_MULTIPLE
-    by_ratio[by_ratio] = _distances(moves[by_ratio]).min(axis=1) <= np.log1p(RARE_SPLIT_RTOL)
+    by_ratio[by_ratio] = _rare_ratio_distances(moves[by_ratio]).min(axis=1) <= np.log1p(
+        RARE_SPLIT_RTOL
+    )
     return multiples, by_ratio, (multiples > MIN_SUSPECT_MOVE_MULTIPLE) & ~by_ratio
 
 
-def _distances(moves: Array) -> Array:
+def _rare_ratio_distances(moves: Array) -> Array:
     """Return the log distance of each move [N] from each rare split ratio, [N, R]."""
     # A price falls as shares become more.
     return np.abs(moves[:, None] + _RARE_LOGS)
@@ -280,12 +284,12 @@ def _rare_ratio(move: float, tolerance: float = RARE_SPLIT_RTOL) -> Fraction | N
 
     The ratio is in new shares per old share.
     """
-    apart = _distances(np.array([move]))[0]
+    apart = _rare_ratio_distances(np.array([move]))[0]
     nearest = int(apart.argmin())
     return RARE_SPLIT_RATIOS[nearest] if apart[nearest] <= np.log1p(tolerance) else None
 
 
-def _usual_moves(moves: Array) -> Array:
+def _usual_move_sizes(moves: Array) -> Array:
     """Return the usual size of overnight moves around each move, a robust standard deviation, [N].
 
     The result is the larger of two deviations, that of all moves and that of nearby moves. Thus,
@@ -293,13 +297,13 @@ def _usual_moves(moves: Array) -> Array:
     moves is computed only for moves that are large relative to all moves.
     """
     apart = np.abs(moves - np.median(moves))
-    usual = np.full(len(moves), max(_NORMAL * np.median(apart), MIN_USUAL_MOVE))
+    usual = np.full(len(moves), max(_MAD_TO_SIGMA * np.median(apart), MIN_USUAL_MOVE))
     around = np.pad(
         apart, NEARBY_SESSIONS, mode="reflect" if len(apart) > NEARBY_SESSIONS else "symmetric"
     )
     windows = np.lib.stride_tricks.sliding_window_view(around, 2 * NEARBY_SESSIONS + 1)
     far = apart > MIN_SPLIT_MOVE_MULTIPLE * usual
-    usual[far] = np.maximum(usual[far], _NORMAL * np.median(windows[far], axis=1))
+    usual[far] = np.maximum(usual[far], _MAD_TO_SIGMA * np.median(windows[far], axis=1))
     return usual
 
 
@@ -319,7 +323,7 @@ def _closes_before(values: Array, left_out: Mask) -> Array:
     return before
 
 
-def _stays(values: Array, row: int, before: float) -> bool:
+def _stays_near_open(values: Array, row: int, before: float) -> bool:
     """Return whether the closes after a bar stay nearer to its open than to the previous close.
 
     row: index of the bar.
@@ -348,7 +352,7 @@ def refuse_jumps(jumps: Sequence[DataWarning], *, accepted: bool) -> None:
         one = jumps[0]
         more = f" (and {len(jumps) - 1} more)" if len(jumps) > 1 else ""
         raise DataError(
-            f"{one.symbol}, {utc_text(one.bar_start)}: {one.observation}{more}; {one.remedy}; if"
+            f"{one.symbol}, {format_utc(one.bar_start)}: {one.observation}{more}; {one.remedy}; if"
             " the move is real, set data.accept_jumps=true"
         )
 
@@ -369,7 +373,7 @@ def find_actions_not_in_prices(
     places = {symbol: s for s, symbol in enumerate(bars.symbols)}
 
     @cache
-    def of_symbol(s: int) -> tuple[Instants, Array]:
+    def starts_and_values(s: int) -> tuple[Instants, Array]:
         times, values = bars.bars_of_symbol(s)
         return bars.clock(bars.instruments[s].kind).starts_by_end(times), values
 
@@ -377,17 +381,17 @@ def find_actions_not_in_prices(
     for (symbol, opens), each in groupby(actions, key=attrgetter("symbol", "effective_open")):
         if symbol not in places:
             continue
-        starts, values = of_symbol(places[symbol])
+        starts, values = starts_and_values(places[symbol])
         row = int(np.searchsorted(starts, opens))
         if 0 < row < len(starts):
-            listed = _together(list(each))
-            found += _unconfirmed(
+            listed = _combine_actions(list(each))
+            found += _contradicted_action_warnings(
                 listed, np.datetime64(starts[row]), values[row - 1 : row + 1], raw
             )
     return found
 
 
-def _of_symbol(
+def _find_symbol_jumps(
     symbol: str, starts: Instants, values: Array, known: Sequence[np.datetime64]
 ) -> list[DataWarning]:
     closes = values[:, CLOSE]
@@ -396,16 +400,18 @@ def _of_symbol(
     for k in np.flatnonzero(np.abs(closes[1:] / closes[:-1] - 1) > MIN_SPLIT_MOVE).tolist():
         if k < back or any(starts[k] < opens <= starts[k + 1] for opens in known):
             continue
-        place = _way_back(closes, k)
+        place = _find_reversal(closes, k)
         if place is not None:
             back = place
-        elif (ratio := _ratio(values, k)) or _too_large(closes, k):
+        elif (ratio := _resembled_split_ratio(values, k)) or _exceeds_split_ratio(closes, k):
             at = np.datetime64(starts[k + 1])
-            found.append(_split_like(symbol, at, ratio, float(closes[k]), float(closes[k + 1])))
+            found.append(
+                _split_like_warning(symbol, at, ratio, float(closes[k]), float(closes[k + 1]))
+            )
     return found
 
 
-def _together(actions: Sequence[CorporateAction]) -> CorporateAction:
+def _combine_actions(actions: Sequence[CorporateAction]) -> CorporateAction:
     """Return all dividends and splits of one symbol and session as one action."""
     ratio = math.prod(action.split_ratio for action in actions)
     return replace(
@@ -413,7 +419,7 @@ def _together(actions: Sequence[CorporateAction]) -> CorporateAction:
     )
 
 
-def _unconfirmed(
+def _contradicted_action_warnings(
     listed: CorporateAction, at: np.datetime64, around: Array, raw: bool
 ) -> Iterator[DataWarning]:
     """Yield a data warning about a session's actions if the prices contradict them.
@@ -434,29 +440,32 @@ def _unconfirmed(
         from_split = np.abs(np.log(around[1, [OPEN, CLOSE]] * listed.split_ratio / unsplit))
     if not raw and listed.split_ratio != 1.0 and apart.min() > OPEN_LOG_TOL >= from_split.max():
         ratio = Fraction(listed.split_ratio).limit_denominator(1000)
-        yield _split_like(listed.symbol, at, ratio, before, after)
+        yield _split_like_warning(listed.symbol, at, ratio, before, after)
     elif size > OPEN_LOG_TOL and apart.min() > OPEN_LOG_TOL:
-        yield _not_shown(listed if raw else replace(listed, split_ratio=1.0), at, before, after)
+        yield _missing_action_warning(
+            listed if raw else replace(listed, split_ratio=1.0), at, before, after
+        )
 
 
-def _ratio(values: Array, k: int) -> Fraction | None:
+def _resembled_split_ratio(values: Array, k: int) -> Fraction | None:
     """Return the split ratio that the jump from bar k to the next bar resembles, or None."""
     change = np.log(values[k + 1, CLOSE] / values[k, CLOSE])
     gap = np.log(values[k + 1, OPEN] / values[k, CLOSE])
     # A price falls as shares become more.
-    nearest = int(np.abs(_LOGS + change).argmin())
+    nearest = int(np.abs(_SPLIT_RATIO_LOGS + change).argmin())
     alike = (
-        abs(_LOGS[nearest] + change) <= SPLIT_LOG_TOL and abs(_LOGS[nearest] + gap) <= OPEN_LOG_TOL
+        abs(_SPLIT_RATIO_LOGS[nearest] + change) <= SPLIT_LOG_TOL
+        and abs(_SPLIT_RATIO_LOGS[nearest] + gap) <= OPEN_LOG_TOL
     )
     return SPLIT_RATIOS[nearest] if alike else None
 
 
-def _too_large(closes: Array, k: int) -> bool:
+def _exceeds_split_ratio(closes: Array, k: int) -> bool:
     """Return whether the close changes from bar k to the next by more than the largest ratio."""
-    return bool(abs(np.log(closes[k + 1] / closes[k])) > _LOGS.max())
+    return bool(abs(np.log(closes[k + 1] / closes[k])) > _SPLIT_RATIO_LOGS.max())
 
 
-def _way_back(closes: Array, k: int) -> int | None:
+def _find_reversal(closes: Array, k: int) -> int | None:
     """Return the index of the bar, soon after a jump, at which prices have returned; else None.
 
     k: index of the bar before the jump.

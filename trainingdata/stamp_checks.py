@@ -21,9 +21,9 @@ from trainingdata.sessions import calendar
 
 # Hours of trade, before and after the session included, in minutes after New York's midnight.
 _EARLY, _LATE = 4 * 60, 20 * 60
-_FEWEST_SESSIONS = 2
+_MIN_SESSIONS = 2
 # Differences of zones from New York's in hours, Auckland's the largest; the smallest first.
-_HOURS_OFF = sorted(range(-18, 19), key=abs)
+_ZONE_OFFSETS_HOURS = sorted(range(-18, 19), key=abs)
 # Shares of sessions with a stamp at the open or the close that distinguish begins from ends.
 _SELDOM, _MOSTLY = 0.2, 0.5
 _SIDES = {True: "ends of bars", False: "starts of bars"}
@@ -56,7 +56,7 @@ class CalendarFit:
     @property
     def is_conclusive(self) -> bool:
         """True if the fit is too good to be due to chance."""
-        enough = self.session_count >= _FEWEST_SESSIONS and self.on_grid_share > 0.5
+        enough = self.session_count >= _MIN_SESSIONS and self.on_grid_share > 0.5
         return (
             enough
             and self.trading_hours_share >= 0.98
@@ -119,7 +119,7 @@ def refuse_misread_stamps(
     are_ends: whether timestamps are assumed to be the ends of bars, not the starts.
     """
 
-    def fit_as(rows: Instants, ends: bool) -> CalendarFit:
+    def fit_by_side(rows: Instants, ends: bool) -> CalendarFit:
         return fit_to_calendar(
             bar_starts(AssetClass.STOCK, rows, minutes) if ends else rows, minutes
         )
@@ -129,10 +129,10 @@ def refuse_misread_stamps(
     summer = new_york_minutes(noons) == 8 * 60
     for half, which in (("", summer | True), (" in summer", summer), (" in winter", ~summer)):
         rows = stamps[which]
-        if not len(rows) or not fit_as(rows, are_ends).is_implausible:
+        if not len(rows) or not fit_by_side(rows, are_ends).is_implausible:
             continue
-        for side, hours in product((are_ends, not are_ends), _HOURS_OFF):
-            if fit_as(rows + hours * HOUR, side).is_conclusive:
+        for side, hours in product((are_ends, not are_ends), _ZONE_OFFSETS_HOURS):
+            if fit_by_side(rows + hours * HOUR, side).is_conclusive:
                 off = f" {abs(hours)} h {'later' if hours > 0 else 'earlier'}" if hours else ""
                 cures = [] if side is are_ends else [f"rename their column to {_COLUMNS[side]}"]
                 if hours:

@@ -14,9 +14,15 @@ from typing import Any, cast
 import numpy as np
 
 from foundation.arrays import Array, Array32, Instants
-from foundation.errors import InputError, invalid_choice, one_line
+from foundation.errors import InputError, invalid_choice_error, to_one_line
 from foundation.files import write_files_atomically
-from foundation.plugin import TARGET, call_text, is_plugin, load_plugin, plugin_errors
+from foundation.plugin import (
+    HYDRA_TARGET_KEY,
+    format_call,
+    is_plugin,
+    load_plugin,
+    translate_plugin_errors,
+)
 from foundation.settings import setting, settings_class
 from trainingdata.bars import Bars
 from trainingdata.correlation import (
@@ -26,7 +32,7 @@ from trainingdata.correlation import (
     CorrelationSource,
     MeanCorrelations,
 )
-from trainingdata.instants import parse_instant, utc_text
+from trainingdata.instants import format_utc, parse_instant
 
 
 def write_correlation(
@@ -42,7 +48,9 @@ def write_correlation(
     table, notes = matrix_paths(path)
     symbols = list(matrix.symbols)
     frame = pd.DataFrame(matrix.values, index=symbols, columns=symbols)
-    text = json.dumps({"as_of": utc_text(matrix.as_of), **facts}, indent=2, allow_nan=False) + "\n"
+    text = (
+        json.dumps({"as_of": format_utc(matrix.as_of), **facts}, indent=2, allow_nan=False) + "\n"
+    )
     writers: dict[str, Callable[[Path], object]] = {
         table.name: frame.to_parquet,
         notes.name: lambda part: part.write_text(text),
@@ -109,8 +117,8 @@ class StoredCorrelation:
         Raises InputError if the matrix was not known at the panel's end, or lacks a symbol.
         """
         if self.matrix.as_of > bars.last_instant:
-            as_of = utc_text(self.matrix.as_of)
-            now = utc_text(bars.last_instant)
+            as_of = format_utc(self.matrix.as_of)
+            now = format_utc(bars.last_instant)
             raise InputError(
                 f"correlation.file: the matrix is as of {as_of}, after the decision at {now}; use"
                 " an earlier matrix or a later start"
@@ -160,11 +168,11 @@ class CorrelationSettings(CorrelationEstimator):
 
     def __post_init__(self) -> None:
         if self.kind != "estimate" and not is_plugin(self.kind):
-            raise invalid_choice("correlation.kind", self.kind, ("estimate",))
+            raise invalid_choice_error("correlation.kind", self.kind, ("estimate",))
         if is_plugin(self.kind) and self.file is not None:
             raise InputError(
                 f"correlation.file: not used by {self.kind}; remove it, or remove"
-                f" correlation.{TARGET}"
+                f" correlation.{HYDRA_TARGET_KEY}"
             )
 
     def source(self) -> CorrelationSource:
@@ -180,14 +188,14 @@ class CorrelationSettings(CorrelationEstimator):
 
     def _own(self) -> CorrelationSource:
         make = load_plugin("correlation", self.kind)
-        name = call_text(self.kind, self.arguments)
-        with plugin_errors("correlation", name):
+        name = format_call(self.kind, self.arguments)
+        with translate_plugin_errors("correlation", name):
             made = make(**self.arguments)
             is_source = isinstance(made, CorrelationSource)
         if not is_source:
-            returned = one_line(repr(made), 80)
+            returned = to_one_line(repr(made), 80)
             raise InputError(
-                f"correlation.{TARGET}: {name} returned {returned}; return an object with"
+                f"correlation.{HYDRA_TARGET_KEY}: {name} returned {returned}; return an object with"
                 " matrix_at_end, matrices_at and prior_means"
             )
         return cast(CorrelationSource, made)

@@ -20,7 +20,7 @@ from foundation.errors import InputError
 from trainingdata.bars import Bars, build_panel
 from trainingdata.instants import HOUR, new_york_date, parse_instant
 from trainingdata.instruments import AssetClass, Instrument, instrument
-from trainingdata.sessions import calendar, in_session, sessions_between
+from trainingdata.sessions import calendar, is_in_session, sessions_between
 from trainingdata.timeframe import HOURLY, Clock, Timeframe
 
 SYNTHETIC_SYMBOLS = ("SYA", "SYB", "SYC", "SYD", "SYE", "SYXUSD", "SYYUSD", "SYZUSD")
@@ -75,7 +75,7 @@ class SyntheticMarket:
         slot = min(HALF_HOUR, self.timeframe.length)
         slots = np.arange(first.astype("datetime64[h]"), last, slot).astype("datetime64[ns]")
         items = [instrument(symbol) for symbol in self.symbols]
-        shocks = _shocks(np.random.default_rng(self.seed), items, len(slots), slot)
+        shocks = _generate_shocks(np.random.default_rng(self.seed), items, len(slots), slot)
         tables = []
         for k, item in enumerate(items):
             rng = np.random.default_rng((self.seed, k))
@@ -87,7 +87,7 @@ class SyntheticMarket:
         return build_panel(tables, source, self.timeframe)
 
 
-def _shocks(
+def _generate_shocks(
     rng: np.random.Generator, items: list[Instrument], slots: int, slot: np.timedelta64
 ) -> Array:
     """Return random returns of N time slots [S, N], in units of a symbol's baseline deviation.
@@ -131,10 +131,10 @@ def _volatility_clusters(
     keep = np.exp(-1.0 / memory)
     noise = rng.normal(size=slots) * np.sqrt(1 - keep**2)
     noise[0] = rng.normal()
-    return np.asarray(np.exp(width * _summed(noise, keep) - width**2))
+    return np.asarray(np.exp(width * _autoregressive_sums(noise, keep) - width**2))
 
 
-def _summed(shocks: Array, keep: float) -> Array:
+def _autoregressive_sums(shocks: Array, keep: float) -> Array:
     """Return the AR(1) sums [T] of shocks: each step keeps the share `keep` of the previous sum."""
     return np.array(list(accumulate(shocks.tolist(), lambda before, shock: shock + keep * before)))
 
@@ -159,7 +159,7 @@ def _symbol_bars(
     slot = slots[1] - slots[0]
     # Deviation of a slot in the session; for crypto of any slot.
     deviation = (0.0030 if stock else 0.0036) * rng.uniform(0.7, 1.5) * np.sqrt(slot / HALF_HOUR)
-    steps = shocks * deviation * (_activity(slots) if stock else 1.0)
+    steps = shocks * deviation * (_intraday_deviations(slots) if stock else 1.0)
     # The latent log price at each slot's start, and after the last.
     path = np.concatenate([[0.0], np.cumsum(steps)])
 
@@ -170,7 +170,7 @@ def _symbol_bars(
     gap = path_at(starts) - np.concatenate([[path_at(starts)[0]], path_at(ends)[:-1]])
     inside = path_at(ends) - path_at(starts)
     bar_deviation = deviation * np.sqrt((ends - starts) / slot)
-    drift = edge * bar_deviation * _momentum((gap + inside) / bar_deviation, edge)
+    drift = edge * bar_deviation * _momentum_before_bars((gap + inside) / bar_deviation, edge)
     close = np.cumsum(gap + inside + drift)
     open_ = close - inside - drift
     middle = open_ + path_at(np.minimum(starts + slot, ends)) - path_at(starts)
@@ -187,7 +187,7 @@ def _symbol_bars(
     return item, ends, np.concatenate([prices, volume[:, None]], axis=1)
 
 
-def _momentum(standardised: Array, edge: float) -> Array:
+def _momentum_before_bars(standardised: Array, edge: float) -> Array:
     """Return the momentum [N] known before each bar, with variance one.
 
     The returns themselves contain edge · momentum, so the filter's pole is MOMENTUM_PERSISTENCE +
@@ -198,7 +198,7 @@ def _momentum(standardised: Array, edge: float) -> Array:
     """
     share = np.sqrt(1 - MOMENTUM_PERSISTENCE**2)
     unit = standardised / max(float(standardised.std()), 1e-12)
-    state = _summed(share * unit, MOMENTUM_PERSISTENCE + share * edge)
+    state = _autoregressive_sums(share * unit, MOMENTUM_PERSISTENCE + share * edge)
     return np.concatenate([[0.0], state[:-1]])
 
 
@@ -209,7 +209,7 @@ def _bar_times(clock: Clock, slots: Instants) -> tuple[Instants, Instants]:
     return slots[rows], ends[rows]
 
 
-def _activity(slots: Instants) -> Array:
+def _intraday_deviations(slots: Instants) -> Array:
     """Return a stock's deviation in each time slot, relative to the middle of a session, [N].
 
     The deviation is U-shaped during a session, and small at night and on weekends.
@@ -219,4 +219,4 @@ def _activity(slots: Instants) -> Array:
     place = np.clip((slots - days.opens[k]) / (days.closes[k] - days.opens[k]), 0, 1)
     weekday = (slots.astype("datetime64[D]").astype(int) + 3) % 7 < 5  # 1970-01-01 was a Thursday
     quiet = np.where(weekday, 0.45, 0.08)
-    return np.where(in_session(slots), 0.8 + 0.8 * (2 * place - 1) ** 2, quiet)
+    return np.where(is_in_session(slots), 0.8 + 0.8 * (2 * place - 1) ** 2, quiet)

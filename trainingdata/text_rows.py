@@ -28,7 +28,7 @@ def text_rows(
     Raises DataError for a file that cannot be read, or a column that is missing or repeated.
     """
     words, have = what
-    frame = text_frame(path, words)
+    frame = read_text_frame(path, words)
     missing = [name for name in columns if name not in frame.columns]
     if missing:
         raise DataError(
@@ -39,7 +39,7 @@ def text_rows(
     return [dict(zip(names, row, strict=True)) for row in cells]
 
 
-def text_frame(path: Path, words: str) -> pd.DataFrame:
+def read_text_frame(path: Path, words: str) -> pd.DataFrame:
     """Read a CSV or Parquet file as a frame of stripped texts with casefolded column names.
 
     An empty cell is an empty text; the index of a Parquet file is a column.
@@ -60,16 +60,18 @@ def text_frame(path: Path, words: str) -> pd.DataFrame:
     except (OSError, ValueError, pd.errors.EmptyDataError) as error:
         reason = getattr(error, "strerror", None) or (str(error).splitlines() or ["empty"])[0]
         raise DataError(f"{path}: cannot be read as {words}: {reason}") from error
-    if why := separator_error_text(list(map(str, frame.columns))):
+    if why := format_separator_error(list(map(str, frame.columns))):
         raise DataError(f"{path}: {why}")
     frame.columns = pd.Index([str(name).strip().casefold() for name in frame.columns])
     if not frame.columns.is_unique:
         twice = frame.columns[frame.columns.duplicated()][0]
         raise DataError(f"{path}: column {twice!r} appears twice; keep one")
-    return pd.DataFrame({name: frame[name].map(_cell).astype("str") for name in frame.columns})
+    return pd.DataFrame(
+        {name: frame[name].map(_to_cell_text).astype("str") for name in frame.columns}
+    )
 
 
-def _cell(value: Any) -> str:
+def _to_cell_text(value: Any) -> str:
     """Return a cell as stripped text; dates in a Parquet file include their midnight."""
     import pandas as pd
 
@@ -78,7 +80,7 @@ def _cell(value: Any) -> str:
     return str(value).strip().removesuffix(" 00:00:00")
 
 
-def separator_error_text(names: Sequence[str]) -> str:
+def format_separator_error(names: Sequence[str]) -> str:
     """Return an error text for a header separated by semicolons or tabs; else an empty text.
 
     names: column names as read with commas as separators.

@@ -23,14 +23,14 @@ from foundation.arrays import Array, Index, Instants, Mask, first_true
 from foundation.errors import InputError
 from trainingdata.instants import (
     DAY,
-    MINUTES_A_DAY,
+    MINUTES_PER_DAY,
     NEW_YORK,
+    format_time_of_day,
     new_york_date,
     new_york_minutes,
-    time_text,
 )
 from trainingdata.instruments import AssetClass
-from trainingdata.sessions import FULL_SESSION, calendar, four_pms, outside_calendar_error
+from trainingdata.sessions import FULL_SESSION_LENGTH, calendar, four_pms, outside_calendar_error
 
 HoldingRule = Literal["next", "session", "plan"]
 TimeframeName = Literal["1d", "1h", "30m", "15m", "5m"]
@@ -39,17 +39,17 @@ FillTime = Literal["open", "close"]
 BarName = TimeframeName | Literal["1m"]
 CryptoDay = Literal["utc", "new_york"]
 
-_MINUTES = {"m": 1, "h": 60, "d": MINUTES_A_DAY}  # by the letter that ends a name
+_MINUTES_BY_UNIT = {"m": 1, "h": 60, "d": MINUTES_PER_DAY}  # by the letter that ends a name
 _BAR = {"1h": "an hourly bar", "1d": "a daily bar"}
 _UNIT = {"1h": "hour", "1d": "day"}
 # Days a year on which the market of a class is open.
-DAYS_A_YEAR = {AssetClass.STOCK: 252.0, AssetClass.CRYPTO: 365.25}
-_HOURS = 24  # hours of a day in crypto's daily pattern; weekends have their own
+MARKET_DAYS_PER_YEAR = {AssetClass.STOCK: 252.0, AssetClass.CRYPTO: 365.25}
+_HOURS_PER_DAY = 24  # hours of a day in crypto's daily pattern; weekends have their own
 # Time before the close of the decision on a closing auction, which accepts orders until ten minutes
 # before the close.
 CLOSE_DECISION_LEAD = np.timedelta64(15 * 60 * 10**9, "ns")
 # No vendor has bars of a minute, 390 a session, from before this date.
-_FIRST_MINUTES = np.datetime64("1990-01-01")
+_MINUTE_BARS_START = np.datetime64("1990-01-01")
 _NEVER = np.datetime64("NaT", "ns")
 _EPOCH = np.datetime64(0, "ns")
 
@@ -105,7 +105,7 @@ class Timeframe:
     @property
     def minutes(self) -> int:
         """Longest duration of a bar in minutes; for daily bars the duration of a crypto day."""
-        return int(self.name[:-1]) * _MINUTES[self.name[-1]]
+        return int(self.name[:-1]) * _MINUTES_BY_UNIT[self.name[-1]]
 
     @property
     def length(self) -> np.timedelta64:
@@ -129,13 +129,13 @@ class Timeframe:
 
     @property
     def stock_clock(self) -> StockClock:
-        return _closing_clock() if self.fills_at_close else _stock_clock(self.name)
+        return _build_closing_clock() if self.fills_at_close else _build_stock_clock(self.name)
 
     def clock(self, kind: AssetClass) -> Clock:
         """Return the bar clock of an asset class."""
         if kind is AssetClass.STOCK:
             return self.stock_clock
-        return _coin_clock(self.name, self.crypto_day)
+        return _build_crypto_clock(self.name, self.crypto_day)
 
     def requested_timeframe(self, kind: AssetClass) -> Timeframe:
         """Return the timeframe to request from Alpaca for bars that are aggregated to this one.
@@ -298,7 +298,7 @@ class StockClock(CalendarClock):
 
     @property
     def bars_a_year(self) -> float:
-        return self.bars_per_session * DAYS_A_YEAR[AssetClass.STOCK]
+        return self.bars_per_session * MARKET_DAYS_PER_YEAR[AssetClass.STOCK]
 
     @property
     def slot_count(self) -> int:
@@ -313,7 +313,7 @@ class StockClock(CalendarClock):
 
         Raises InputError for bars beyond the calendar.
         """
-        place = _numbers_in_session(self)
+        place = _bar_numbers_in_session(self)
         k = np.searchsorted(self.ends, ends)
         if len(k) and k.max() + ahead >= len(place):
             raise outside_calendar_error(ends.max())
@@ -323,7 +323,7 @@ class StockClock(CalendarClock):
         """Return the New York time at which bars of a slot have ended, such as 10:30."""
         opens, closes = self.starts[0], self.ends[self.bars_per_session - 1]
         ended = min(opens + (slot + 1) * (self.ends[0] - opens), closes)
-        return time_text(int(new_york_minutes(np.array([ended]))[0]))
+        return format_time_of_day(int(new_york_minutes(np.array([ended]))[0]))
 
     def is_weekend_slot(self, slot: int) -> bool:
         """Return False: stocks have no weekend slots."""
@@ -342,7 +342,7 @@ class StockClock(CalendarClock):
         k = np.searchsorted(days.opens, instants, side="right") - 1
         # In a shortened session the last decision but one makes the cut. Feeds often lack the half
         # hour that would fill the orders of the last decision.
-        shortened = days.closes[k] - days.opens[k] < FULL_SESSION
+        shortened = days.closes[k] - days.opens[k] < FULL_SESSION_LENGTH
         end = np.searchsorted(self.decision_session_indices, k, side="right")
         return np.asarray((k >= 0) & (instants < self.decisions[end - 1 - shortened]))
 
@@ -362,11 +362,11 @@ class CryptoClock:
 
     @property
     def bars_a_year(self) -> float:
-        return self.bars_a_day * DAYS_A_YEAR[AssetClass.CRYPTO]
+        return self.bars_a_day * MARKET_DAYS_PER_YEAR[AssetClass.CRYPTO]
 
     @property
     def slot_count(self) -> int:
-        return 2 if self.bars_a_day == 1 else 2 * _HOURS
+        return 2 if self.bars_a_day == 1 else 2 * _HOURS_PER_DAY
 
     def ends_by_start(self, starts: Instants) -> Instants:
         return np.where(self.is_decision(starts), starts + self.length, _NEVER)
@@ -401,14 +401,14 @@ class CryptoClock:
             place = (begun.day_of_week >= 5).astype(np.int8)
         else:
             local = begun.tz_localize("UTC").tz_convert(NEW_YORK)
-            weekend = _HOURS * (local.day_of_week >= 5)
+            weekend = _HOURS_PER_DAY * (local.day_of_week >= 5)
             place = (local.hour + weekend).to_numpy(dtype=np.int8)
         k = ((ends - self.length - first) // self.length).astype(np.int64)
         return np.asarray(place[k[:, None] + np.arange(1 + ahead)])
 
     def slot_text(self, slot: int) -> str:
-        hours = _HOURS // min(self.bars_a_day, _HOURS)
-        return f"{(slot + hours) % _HOURS:02d}:00" if hours < _HOURS else "a day"
+        hours = _HOURS_PER_DAY // min(self.bars_a_day, _HOURS_PER_DAY)
+        return f"{(slot + hours) % _HOURS_PER_DAY:02d}:00" if hours < _HOURS_PER_DAY else "a day"
 
     def is_weekend_slot(self, slot: int) -> bool:
         return 2 * slot >= self.slot_count
@@ -442,7 +442,7 @@ class NewYorkDayClock(CalendarClock):
 
     @property
     def bars_a_year(self) -> float:
-        return DAYS_A_YEAR[AssetClass.CRYPTO]
+        return MARKET_DAYS_PER_YEAR[AssetClass.CRYPTO]
 
     @property
     def slot_count(self) -> int:
@@ -471,26 +471,26 @@ Clock = StockClock | CryptoClock | NewYorkDayClock
 
 
 @cache
-def _stock_clock(name: BarName) -> StockClock:
+def _build_stock_clock(name: BarName) -> StockClock:
     days = calendar()
     step = Timeframe(name).length
     # Six and a half hours make seven bars of an hour: the floor of a negative quotient rounds up.
     counts = -((days.opens - days.closes) // step)
     if name == ONE_MINUTE.name:
-        counts[days.dates < _FIRST_MINUTES] = 0
+        counts[days.dates < _MINUTE_BARS_START] = 0
     session = np.repeat(np.arange(len(days.opens)), counts)
     first = np.repeat(np.cumsum(counts) - counts, counts)
     starts = days.opens[session] + (np.arange(len(session)) - first) * step
     ends = np.minimum(starts + step, days.closes[session])
     # With several bars a session there is no decision at the close, since no later bar of the
     # session can fill an order. An order decided at a daily bar's end fills at the next open.
-    whole = int(-(-FULL_SESSION // step))
+    whole = int(-(-FULL_SESSION_LENGTH // step))
     followed = np.append(session[1:] == session[:-1], False) | (whole == 1)
     return StockClock(starts, ends, session, ends[followed], session[followed], whole)
 
 
 @cache
-def _closing_clock() -> StockClock:
+def _build_closing_clock() -> StockClock:
     days = calendar()
     ends = days.closes[1:] - CLOSE_DECISION_LEAD
     session = np.arange(1, len(days.closes))
@@ -498,7 +498,7 @@ def _closing_clock() -> StockClock:
 
 
 @cache
-def _coin_clock(name: BarName, day: CryptoDay) -> Clock:
+def _build_crypto_clock(name: BarName, day: CryptoDay) -> Clock:
     if day == "utc":
         return CryptoClock(Timeframe(name).length)
     marks = four_pms()
@@ -507,6 +507,6 @@ def _coin_clock(name: BarName, day: CryptoDay) -> Clock:
 
 
 @cache
-def _numbers_in_session(clock: StockClock) -> Slots:
+def _bar_numbers_in_session(clock: StockClock) -> Slots:
     session = clock.session_indices
     return (np.arange(len(session)) - np.searchsorted(session, session)).astype(np.int8)

@@ -28,8 +28,8 @@ import numpy as np
 import numpy.typing as npt
 
 from foundation.arrays import Array, Instants, Mask
-from foundation.errors import DataError, InputError, did_you_mean, invalid_choice
-from foundation.plugin import TARGET, is_plugin, load_plugin, plugin_errors
+from foundation.errors import DataError, InputError, format_suggestion, invalid_choice_error
+from foundation.plugin import HYDRA_TARGET_KEY, is_plugin, load_plugin, translate_plugin_errors
 from foundation.settings import setting, settings_class
 from trainingdata.bars import Bars
 from trainingdata.instants import Dates, midnight, new_york_date, parse_date
@@ -40,7 +40,7 @@ from trainingdata.volume_units import require_volume_units
 if TYPE_CHECKING:
     from trainingdata.midnight_values import MidnightValues
 
-SETTINGS_GROUP = "universe"  # the settings group that names a custom function
+UNIVERSE_GROUP = "universe"  # the settings group that names a custom function
 GROWTH_RANK = "growth"
 BUILT_IN_RANKS = (GROWTH_RANK, "momentum")
 # Rules that exclude a symbol, named by their settings. The number of a rule is its index here; the
@@ -60,11 +60,11 @@ MAX_WINDOW_DAYS = 1000  # longest window
 MEMBER_COLUMNS = ("symbol", "from", "to")
 NO_END_DATE = np.datetime64("9999-12-31", "D")
 
-RuleNumbers = npt.NDArray[np.int8]  # numbers of RULES; 0 is in the universe
-Rank = Callable[[Bars], Any]
+ExclusionRuleCodes = npt.NDArray[np.int8]  # numbers of RULES; 0 is in the universe
+RankFunction = Callable[[Bars], Any]
 
 
-@settings_class(SETTINGS_GROUP)
+@settings_class(UNIVERSE_GROUP)
 class UniverseSettings:
     """Settings of the universe: the rule for the symbols that may be held at each instant."""
 
@@ -104,7 +104,7 @@ class UniverseSettings:
             meant = [f"{self.window}d"] if self.window.isdecimal() else []
             raise InputError(
                 f"universe.window: {self.window!r} is not a number of calendar days; write 1d to"
-                f" {MAX_WINDOW_DAYS}d{did_you_mean(meant) or ', such as 60d'}"
+                f" {MAX_WINDOW_DAYS}d{format_suggestion(meant) or ', such as 60d'}"
             )
         if (self.rank is None) != (self.keep is None):
             missing = "rank" if self.rank is None else "keep"
@@ -118,8 +118,8 @@ class UniverseSettings:
                 " top"
             )
         if self.rank is not None and self.rank not in BUILT_IN_RANKS and not is_plugin(self.rank):
-            also = f"universe.{TARGET}=module.function"
-            raise invalid_choice("universe.rank", self.rank, BUILT_IN_RANKS, also=also)
+            also = f"universe.{HYDRA_TARGET_KEY}=module.function"
+            raise invalid_choice_error("universe.rank", self.rank, BUILT_IN_RANKS, also=also)
         if len(set(self.classes)) != len(self.classes):
             raise InputError(
                 f"universe.classes: {', '.join(self.classes)} lists a class twice; remove one"
@@ -145,11 +145,12 @@ class UniverseSettings:
         that cannot be read.
         """
         rank = (
-            load_plugin(SETTINGS_GROUP, self.rank) if self.rank and is_plugin(self.rank) else None
+            load_plugin(UNIVERSE_GROUP, self.rank) if self.rank and is_plugin(self.rank) else None
         )
         if rank is not None and (isinstance(rank, type) or not callable(rank)):
             raise InputError(
-                f"universe.{TARGET}: {self.rank} is not a function; name a function of bars"
+                f"universe.{HYDRA_TARGET_KEY}: {self.rank} is not a function; name a function of"
+                " bars"
             )
         members = None
         if self.members is not None:
@@ -189,9 +190,9 @@ class Universe:
 
     settings: UniverseSettings = field(default_factory=UniverseSettings)
     members: Members | None = None
-    rank: Rank | None = None
+    rank: RankFunction | None = None
 
-    def exclusion_rules(self, bars: Bars, instants: Instants) -> RuleNumbers:
+    def exclusion_rule_codes(self, bars: Bars, instants: Instants) -> ExclusionRuleCodes:
         """Return the number of the rule that excludes each symbol at each instant, [T, S].
 
         A number is an index in EXCLUSION_RULES; 0 means that the symbol is in the universe. A rank
@@ -201,7 +202,7 @@ class Universe:
         if self.settings.is_unrestricted or not len(instants):
             return np.zeros((len(instants), len(bars.symbols)), dtype=np.int8)
         days, number = np.unique(self.renewal_days(instants), return_inverse=True)
-        return self._left_out_on(bars, days)[number]
+        return self._exclusion_codes_on(bars, days)[number]
 
     def renewal_days(self, instants: Instants) -> Dates:
         """Return the day at whose midnight the membership at each instant was renewed, [T]."""
@@ -219,7 +220,7 @@ class Universe:
             since = np.where(last >= 0, np.maximum(since, changes[np.maximum(last, 0)]), since)
         return np.asarray(since)
 
-    def _left_out_on(self, bars: Bars, days: Dates) -> RuleNumbers:
+    def _exclusion_codes_on(self, bars: Bars, days: Dates) -> ExclusionRuleCodes:
         """Return the number of the rule that excludes each symbol from each midnight on, [R, S].
 
         days: [R] days whose midnights renew the membership.
@@ -230,35 +231,35 @@ class Universe:
         known = MidnightValues.from_bars(bars, days, settings.window_days)
         rule = np.zeros((len(days), len(bars.symbols)), dtype=np.int8)
 
-        def leave_out(name: str, out: Mask) -> None:
+        def exclude_symbols(name: str, out: Mask) -> None:
             rule[out & (rule == 0)] = EXCLUSION_RULES.index(name)
 
         if settings.classes:
             kinds = {AssetClass.STOCK: "stock", AssetClass.CRYPTO: "crypto"}
             others = [kinds[item.kind] not in settings.classes for item in bars.instruments]
-            leave_out("classes", np.broadcast_to(np.array(others), rule.shape))
+            exclude_symbols("classes", np.broadcast_to(np.array(others), rule.shape))
         if self.members is not None:
-            leave_out("members", ~self.members.membership_mask(days, bars.symbols))
+            exclude_symbols("members", ~self.members.membership_mask(days, bars.symbols))
         if settings.min_bars:
-            leave_out("min_bars", known.bar_counts_at(days) < settings.min_bars)
+            exclude_symbols("min_bars", known.bar_counts_at(days) < settings.min_bars)
         if settings.min_price:
-            leave_out("min_price", ~(known.closes_at(days) >= settings.min_price))
+            exclude_symbols("min_price", ~(known.closes_at(days) >= settings.min_price))
         if settings.max_volatility is not None:
-            leave_out("max_volatility", ~(known.volatility() <= settings.max_volatility))
+            exclude_symbols("max_volatility", ~(known.volatility() <= settings.max_volatility))
         if settings.top is not None:
             require_volume_units(bars, "universe.top")
             keep_best(rule, known.dollar_volume(), settings.top, TOP)
         if settings.keep is not None and not settings.ranks_by_growth:
-            keep_best(rule, self._scores(bars, known, days), settings.keep, KEEP)
+            keep_best(rule, self._rank_scores(bars, known, days), settings.keep, KEEP)
         return rule
 
-    def _scores(self, bars: Bars, known: MidnightValues, days: Dates) -> Array:
+    def _rank_scores(self, bars: Bars, known: MidnightValues, days: Dates) -> Array:
         """Return each symbol's score by the rank at each renewal, [R, S]; NaN if undefined."""
         if self.rank is None:
             return known.closes_at(days) / known.closes_at(days - self.settings.window_days) - 1.0
-        return np.array([self._own_scores(bars, now) for now in midnight(days)])
+        return np.array([self._plugin_scores(bars, now) for now in midnight(days)])
 
-    def _own_scores(self, bars: Bars, now: np.datetime64) -> Array:
+    def _plugin_scores(self, bars: Bars, now: np.datetime64) -> Array:
         """Return the scores that the custom rank gives at an instant, [S]."""
         assert self.rank is not None
         name = str(self.settings.rank)
@@ -267,18 +268,19 @@ class Universe:
             return np.full(len(bars.symbols), np.nan)
         for array in (seen.times, seen.values, seen.mask):
             array.flags.writeable = False
-        with plugin_errors(SETTINGS_GROUP, name):
+        with translate_plugin_errors(UNIVERSE_GROUP, name):
             answer = self.rank(seen)
         scores = np.asarray(answer)
         if scores.shape != (len(bars.symbols),) or scores.dtype.kind not in "biuf":
             raise InputError(
-                f"universe.{TARGET}: {name} returned {type(answer).__name__} {scores.shape}; return"
+                f"universe.{HYDRA_TARGET_KEY}: {name} returned {type(answer).__name__}"
+                f" {scores.shape}; return"
                 f" an array of {len(bars.symbols)} numbers, one per symbol, NaN for no score"
             )
         return scores.astype(np.float64)
 
 
-def keep_best(rule: RuleNumbers, score: Array, count: int, rule_number: int) -> None:
+def keep_best(rule: ExclusionRuleCodes, score: Array, count: int, rule_number: int) -> None:
     """Exclude all but the `count` symbols with the highest scores in each row, in place.
 
     A symbol whose score is NaN or minus infinity is excluded. Of equal scores, the first is kept.
@@ -347,7 +349,7 @@ def read_members(path: Path) -> Members:
     if not found:
         raise DataError(f"{path}: the file has no rows; add one row per membership")
     rows = [
-        _membership(f"{path}: row {number}", *(row[name] for name in MEMBER_COLUMNS))
+        _parse_membership(f"{path}: row {number}", *(row[name] for name in MEMBER_COLUMNS))
         for number, row in enumerate(found, 1)
     ]
     _refuse_overlaps(path, rows)
@@ -355,7 +357,7 @@ def read_members(path: Path) -> Members:
     return Members(str(path), symbols, np.array(begins), np.array(ends))
 
 
-def _membership(
+def _parse_membership(
     place: str, symbol: str, begin: str, end: str
 ) -> tuple[str, np.datetime64, np.datetime64]:
     if not is_symbol_in_any_case(symbol):

@@ -20,9 +20,9 @@ if TYPE_CHECKING:
     import pandas as pd
 
 # USD value of a coin-margined contract: 100 for BTC, 10 for every other coin (Binance).
-CONTRACT_SIZES = (10.0, 100.0)
-_FITTING = 0.99  # share of rows that must fit a unit
-_ROUNDING = 1e-3
+CONTRACT_SIZES_USD = (10.0, 100.0)
+_MIN_FITTING_SHARE = 0.99  # share of rows that must fit a unit
+_ROUNDING_RTOL = 1e-3
 
 
 class CryptoVolume(NamedTuple):
@@ -55,14 +55,14 @@ def convert_crypto_volume(
     """
     volume = values[:, VOLUME]
     heading = head.ohlcv_columns[VOLUME]
-    if head.names_volume_unit and unit is not None and unit != head.crypto_volume_unit:
-        raise _contradiction(
+    if head.has_volume_unit_in_name and unit is not None and unit != head.crypto_volume_unit:
+        raise _contradiction_error(
             path, unit, f"the volume column {heading!r} is in {head.crypto_volume_unit}"
         )
     if head.quote_volume_column in frame.columns:
-        shown = _shown_by_quote_volume(values, frame[head.quote_volume_column])
+        shown = _infer_from_quote_volume(values, frame[head.quote_volume_column])
         if shown is not None and unit == "usd":
-            raise _contradiction(
+            raise _contradiction_error(
                 path,
                 unit,
                 f"compared with {head.quote_volume_column}, the volume is in"
@@ -75,28 +75,28 @@ def convert_crypto_volume(
         usual = None
     used = unit or usual
     if used == "usd":
-        source = "data.volume_unit" if unit else f"the format of {_vendor(head)}"
+        source = "data.volume_unit" if unit else f"the format of {_vendor_name(head)}"
         note = f"volume is in USD ({source}) and is divided by the close"
         return CryptoVolume(volume / values[:, CLOSE], is_unit_known=True, note=note)
     if used == "coins" and usual == "usd":
-        note = f"volume is in coins (data.volume_unit), although {_vendor(head)} writes USD"
+        note = f"volume is in coins (data.volume_unit), although {_vendor_name(head)} writes USD"
         return CryptoVolume(volume, is_unit_known=True, note=note)
     return CryptoVolume(volume, is_unit_known=used is not None)
 
 
-def _contradiction(path: str, unit: VolumeUnit, states: str) -> DataError:
+def _contradiction_error(path: str, unit: VolumeUnit, states: str) -> DataError:
     return DataError(
         f"{path}: data.volume_unit={unit} contradicts the file: {states}; remove the setting, or"
         " correct the header"
     )
 
 
-def _vendor(head: FileFormat) -> str:
+def _vendor_name(head: FileFormat) -> str:
     """Return the vendor's name for messages, without other vendors that use the same columns."""
     return head.vendor.partition(",")[0]
 
 
-def _shown_by_quote_volume(values: Array, column: pd.Series) -> CryptoVolume | None:
+def _infer_from_quote_volume(values: Array, column: pd.Series) -> CryptoVolume | None:
     """Infer the unit of volume from the quote volume; None if no unit fits, or several.
 
     If volume is in coins, quote volume over volume is a price within the bar. For coin-margined
@@ -112,12 +112,12 @@ def _shown_by_quote_volume(values: Array, column: pd.Series) -> CryptoVolume | N
     if not traded.any():
         return None
     ratio = quote[traded] / values[traded, VOLUME]
-    low = values[traded, LOW] * (1 - _ROUNDING)
-    high = values[traded, HIGH] * (1 + _ROUNDING)
-    in_coins = np.mean((ratio >= low) & (ratio <= high)) >= _FITTING
+    low = values[traded, LOW] * (1 - _ROUNDING_RTOL)
+    high = values[traded, HIGH] * (1 + _ROUNDING_RTOL)
+    in_coins = np.mean((ratio >= low) & (ratio <= high)) >= _MIN_FITTING_SHARE
     in_contracts = any(
-        np.mean((ratio >= size / high) & (ratio <= size / low)) >= _FITTING
-        for size in CONTRACT_SIZES
+        np.mean((ratio >= size / high) & (ratio <= size / low)) >= _MIN_FITTING_SHARE
+        for size in CONTRACT_SIZES_USD
     )
     if in_coins == in_contracts:
         return None

@@ -22,21 +22,21 @@ from event_contracts.simulation.venue import (
     paginate,
 )
 from event_contracts.trading.endpoint import EXCHANGE_PAUSED
-from event_contracts.trading.event_risk import strike_fields
+from event_contracts.trading.event_risk import format_strike_fields
 from event_contracts.trading.fees import ZERO, FeeRules
 from event_contracts.trading.orders import PAYOUT_USD
-from event_contracts.trading.records import PRICE_UNITS, price_usd
+from event_contracts.trading.records import PRICE_UNITS_PER_DOLLAR, price_to_usd
 from foundation.arrays import Records
 from foundation.errors import InputError
 from marketsimulator.venue.request import (
     Query,
-    Refused,
+    RequestRefused,
     Response,
     query_integer,
     refuse_unknown_keys,
 )
 
-MAX_DEPTH = 100  # levels of a book in one response
+MAX_DEPTH_LEVELS = 100  # levels of a book in one response
 DAY = np.timedelta64(1, "D")
 SERIES_CATEGORY = "Practice"  # category of every series
 # Kalshi's filter of markets by status, and the states that pass it.
@@ -48,7 +48,7 @@ STATES_BY_STATUS_FILTER: Mapping[str, tuple[MarketState, ...]] = {
     "settled": ("finalized",),
 }
 # Kalshi's names of the steps between prices; the server invents a name for any other step.
-PRICE_LEVEL_STRUCTURES = {Decimal("0.01"): "linear_cent", Decimal("0.001"): "deci_cent"}
+PRICE_STRUCTURE_BY_STEP_USD = {Decimal("0.01"): "linear_cent", Decimal("0.001"): "deci_cent"}
 
 
 class TopOfBook(NamedTuple):
@@ -62,7 +62,7 @@ class TopOfBook(NamedTuple):
     ask: Decimal = PAYOUT_USD
     ask_size: Decimal = ZERO
 
-    def quote_fields(self, prefix: str = "") -> Response:
+    def to_api_fields(self, prefix: str = "") -> Response:
         """Return bid and ask as fields of the API; prefix: start of the field names."""
         return {
             f"{prefix}yes_bid_dollars": format_dollars(self.bid),
@@ -96,16 +96,16 @@ def get_market(exchange: Exchange, ticker: str) -> Response:
     """Return one market in the API's format; empty sides and closed markets quote $0 and $1."""
     listing = get_listing(exchange, ticker)
     outcome = exchange.outcome(ticker)
-    opens, closes = listing.first_tick, listing.first_tick + len(listing.tape) - 1
-    top = _top(exchange, ticker)
+    opens, closes = listing.first_tick, listing.first_tick + len(listing.tick_records) - 1
+    top = _find_top_of_book(exchange, ticker)
     step = Decimal(str(exchange.settings.market.tick))
-    rows = listing.tape[: max(exchange.tick - opens + 1, 0)]
+    rows = listing.tick_records[: max(exchange.tick - opens + 1, 0)]
     day = int(DAY / exchange.interval)
     pays = exchange.instant_of(closes) + exchange.settlement_timer
     return {
         "ticker": ticker,
         "event_ticker": event_ticker_of(listing),
-        **strike_fields(listing.strike),
+        **format_strike_fields(listing.strike),
         "market_type": "binary",
         "title": ticker,
         "yes_sub_title": "Yes",
@@ -118,19 +118,19 @@ def get_market(exchange: Exchange, ticker: str) -> Response:
         "latest_expiration_time": format_timestamp(exchange.instant_of(closes)),
         "settlement_timer_seconds": int(exchange.settlement_timer / np.timedelta64(1, "s")),
         "status": exchange.market_state(ticker),
-        **top.quote_fields(),
+        **top.to_api_fields(),
         "yes_bid_size_fp": format_count(top.bid_size),
         "yes_ask_size_fp": format_count(top.ask_size),
         "no_bid_dollars": format_dollars(PAYOUT_USD - top.ask),
         "no_ask_dollars": format_dollars(PAYOUT_USD - top.bid),
-        "last_price_dollars": format_dollars(_last_price(rows)),
-        "volume_fp": format_count(_volume(rows)),
-        "volume_24h_fp": format_count(_volume(rows[-day:])),
+        "last_price_dollars": format_dollars(_last_trade_price(rows)),
+        "volume_fp": format_count(_sum_traded_contracts(rows)),
+        "volume_24h_fp": format_count(_sum_traded_contracts(rows[-day:])),
         "open_interest_fp": format_count(abs(exchange.position(ticker))),
         "notional_value_dollars": format_dollars(PAYOUT_USD),
-        **_last_top(rows[:-day]).quote_fields("previous_"),
-        "previous_price_dollars": format_dollars(_last_price(rows[:-day])),
-        "price_level_structure": PRICE_LEVEL_STRUCTURES.get(step, f"linear_{step}"),
+        **_last_top_of_book(rows[:-day]).to_api_fields("previous_"),
+        "previous_price_dollars": format_dollars(_last_trade_price(rows[:-day])),
+        "price_level_structure": PRICE_STRUCTURE_BY_STEP_USD.get(step, f"linear_{step}"),
         "price_ranges": [{"start": "0.0000", "end": "1.0000", "step": format_dollars(step)}],
         "can_close_early": False,
         "rules_primary": "A simulated market.",
@@ -149,9 +149,9 @@ def get_market(exchange: Exchange, ticker: str) -> Response:
 def get_orderbook(exchange: Exchange, ticker: str, query: Query) -> Response:
     """Return the response to `GET /markets/{ticker}/orderbook`: one bid level of each side."""
     refuse_unknown_keys(query, "depth")
-    query_integer(query, "depth", 0, 0, MAX_DEPTH)
+    query_integer(query, "depth", 0, 0, MAX_DEPTH_LEVELS)
     get_listing(exchange, ticker)
-    top = _top(exchange, ticker)
+    top = _find_top_of_book(exchange, ticker)
     yes = [[format_dollars(top.bid), format_count(top.bid_size)]] if top.bid_size else []
     no = (
         [[format_dollars(PAYOUT_USD - top.ask), format_count(top.ask_size)]] if top.ask_size else []
@@ -164,17 +164,17 @@ def get_series_list(exchange: Exchange, query: Query) -> Response:
     refuse_unknown_keys(query, "category")
     listed = dict.fromkeys(map(series_ticker_of, exchange.listings.values()))
     named = matches_filters(query, category=SERIES_CATEGORY)
-    return {"series": [_series(exchange, each) for each in listed if named]}
+    return {"series": [_build_series(exchange, each) for each in listed if named]}
 
 
 def get_series(exchange: Exchange, ticker: str) -> Response:
     """Return the response to `GET /series/{series_ticker}`: a series with its fees."""
     if ticker not in {series_ticker_of(each) for each in exchange.listings.values()}:
-        raise Refused(404, None, f"series {ticker} not found")
-    return {"series": _series(exchange, ticker)}
+        raise RequestRefused(404, None, f"series {ticker} not found")
+    return {"series": _build_series(exchange, ticker)}
 
 
-def _series(exchange: Exchange, ticker: str) -> Response:
+def _build_series(exchange: Exchange, ticker: str) -> Response:
     fees = exchange.space.fees
     kind = "quadratic_with_maker_fees" if fees.maker > 0 else "quadratic"
     return {
@@ -197,10 +197,10 @@ def _series(exchange: Exchange, ticker: str) -> Response:
 def get_events(exchange: Exchange, query: Query) -> Response:
     """Return the response to `GET /events`: the events that pass the query's filters."""
     refuse_unknown_keys(query, *PAGE_PARAMETERS, "series_ticker", "with_nested_markets")
-    members = _by_event(exchange)
+    members = _group_by_event(exchange)
     nested = query.get("with_nested_markets") == "true"
     rows = {
-        number: _event(exchange, members[name], nested=nested)
+        number: _build_event(exchange, members[name], nested=nested)
         for number, name in enumerate_rows(members)
         if matches_filters(query, series_ticker=series_ticker_of(members[name][0]))
     }
@@ -210,16 +210,16 @@ def get_events(exchange: Exchange, query: Query) -> Response:
 def get_event(exchange: Exchange, ticker: str, query: Query) -> Response:
     """Return the response to `GET /events/{event_ticker}`: an event with its markets."""
     refuse_unknown_keys(query, "with_nested_markets")
-    members = _by_event(exchange).get(ticker)
+    members = _group_by_event(exchange).get(ticker)
     if members is None:
-        raise Refused(404, None, f"event {ticker} not found")
+        raise RequestRefused(404, None, f"event {ticker} not found")
     if query.get("with_nested_markets") == "true":
-        return {"event": _event(exchange, members, nested=True), "markets": []}
+        return {"event": _build_event(exchange, members, nested=True), "markets": []}
     listed = [get_market(exchange, each.ticker) for each in members]
-    return {"event": _event(exchange, members, nested=False), "markets": listed}
+    return {"event": _build_event(exchange, members, nested=False), "markets": listed}
 
 
-def _by_event(exchange: Exchange) -> dict[str, list[SimulatedListing]]:
+def _group_by_event(exchange: Exchange) -> dict[str, list[SimulatedListing]]:
     """Return the listings of each event, by event ticker."""
     members: dict[str, list[SimulatedListing]] = {}
     for listing in exchange.listings.values():
@@ -227,7 +227,9 @@ def _by_event(exchange: Exchange) -> dict[str, list[SimulatedListing]]:
     return members
 
 
-def _event(exchange: Exchange, members: Sequence[SimulatedListing], *, nested: bool) -> Response:
+def _build_event(
+    exchange: Exchange, members: Sequence[SimulatedListing], *, nested: bool
+) -> Response:
     """Return one event; nested: true if it contains its markets."""
     name = event_ticker_of(members[0])
     markets = {"markets": [get_market(exchange, each.ticker) for each in members]} if nested else {}
@@ -274,39 +276,43 @@ def get_exchange_status(pause: str = "", resumes_at: np.datetime64 | None = None
     }
 
 
-def _top(exchange: Exchange, ticker: str) -> TopOfBook:
+def _find_top_of_book(exchange: Exchange, ticker: str) -> TopOfBook:
     """Return a market's present best prices; empty before its opening and after its close."""
     if exchange.market_state(ticker) != "active":
         return TopOfBook()
-    row = exchange.shown_tick(ticker)
-    return _top_of(row["bid"], row["ask"], *exchange.depth(ticker))
+    row = exchange.current_tick(ticker)
+    return _build_top_of_book(row["bid"], row["ask"], *exchange.bid_and_ask_depth(ticker))
 
 
-def _last_top(rows: Records) -> TopOfBook:
+def _last_top_of_book(rows: Records) -> TopOfBook:
     """Return the best prices in the last row of a tape."""
     if not len(rows):
         return TopOfBook()
     row = rows[-1]
     sizes = Decimal(int(row["bid_size"])), Decimal(int(row["ask_size"]))
-    return _top_of(row["bid"], row["ask"], *sizes)
+    return _build_top_of_book(row["bid"], row["ask"], *sizes)
 
 
-def _top_of(bid: int, ask: int, bid_size: Decimal, ask_size: Decimal) -> TopOfBook:
+def _build_top_of_book(bid: int, ask: int, bid_size: Decimal, ask_size: Decimal) -> TopOfBook:
     """Return the best prices of a quote in ten-thousandths; a side without contracts is empty."""
-    bids = (price_usd(bid), bid_size) if bid > 0 and bid_size else (ZERO, ZERO)
-    asks = (price_usd(ask), ask_size) if ask < PRICE_UNITS and ask_size else (PAYOUT_USD, ZERO)
+    bids = (price_to_usd(bid), bid_size) if bid > 0 and bid_size else (ZERO, ZERO)
+    asks = (
+        (price_to_usd(ask), ask_size)
+        if ask < PRICE_UNITS_PER_DOLLAR and ask_size
+        else (PAYOUT_USD, ZERO)
+    )
     return TopOfBook(*bids, *asks)
 
 
-def _volume(rows: Records) -> Decimal:
+def _sum_traded_contracts(rows: Records) -> Decimal:
     """Return the contracts that others traded in rows of a tape."""
     return Decimal(int(rows["sold"].sum() + rows["bought"].sum()))
 
 
-def _last_price(rows: Records) -> Decimal:
+def _last_trade_price(rows: Records) -> Decimal:
     """Return the quote at which the last trade took place, USD of YES; 0 before the first."""
     traded = np.flatnonzero(rows["sold"] + rows["bought"])
     if not len(traded):
         return ZERO
     row = rows[traded[-1]]
-    return price_usd(row["ask"] if row["bought"] else row["bid"])
+    return price_to_usd(row["ask"] if row["bought"] else row["bid"])

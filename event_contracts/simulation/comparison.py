@@ -32,24 +32,26 @@ from forecasting.forecast import Progress, no_progress
 from foundation.arrays import Array, Index, Mask, Records
 from marketsimulator.results.significance import (
     BOOTSTRAP_DRAWS,
-    MIN_INTERVAL_DAYS,
+    MIN_DAYS_FOR_INTERVALS,
     central_interval,
 )
 
 ComparisonVerdict = Literal["yes", "no", "no power"]
-MIN_EXCESS = 0.1  # fraction of the other policy's profit by which a policy has to exceed it
-_STILL = 1e-12  # of a mean square: smaller deviations count as none
+MIN_EXCESS_PROFIT_SHARE = (
+    0.1  # fraction of the other policy's profit by which a policy has to exceed it
+)
+_MIN_RELATIVE_VARIANCE = 1e-12  # of a mean square: smaller deviations count as none
 
 
 @dataclass(frozen=True, eq=False, slots=True)
 class PlayedSessions:
     """Results of a policy over N sessions.
 
-    profits: USD [N], cash after settlement less starting cash.
+    profits_usd: USD [N], cash after settlement less starting cash.
     episodes: orders and fills of each session [N].
     """
 
-    profits: Array
+    profits_usd: Array
     episodes: tuple[Episode, ...]
 
 
@@ -67,7 +69,7 @@ def play_sessions(
     sessions: arrays [T, F].
     tradable_rows: mask of rows of each session at which orders may be sent [N, T]; None: all rows.
     """
-    env = _EachOnce(len(sessions), sessions, **settings.as_keyword_arguments())
+    env = _SessionPerMarketEnv(len(sessions), sessions, **settings.as_keyword_arguments())
     observations, _ = env.reset(seed=0)
     orders: list[list[SentOrder]] = [[] for _ in sessions]
     fills: list[list[ContractFill]] = [[] for _ in sessions]
@@ -100,10 +102,10 @@ def play_sessions(
     return PlayedSessions(profits, tuple(Episode(tuple(o), tuple(f), won) for o, f, won in parts))
 
 
-class _EachOnce(VectorKalshiEnv):
+class _SessionPerMarketEnv(VectorKalshiEnv):
     """Vector environment in which market i plays session i."""
 
-    def _drawn(self, which: npt.NDArray[np.intp]) -> list[Records]:
+    def _draw_tick_records(self, which: npt.NDArray[np.intp]) -> list[Records]:
         assert self._sessions is not None
         return [self._sessions[i] for i in which]
 
@@ -113,7 +115,7 @@ class HeldOutSessions:
     """Held-out sessions, with their groups and origin.
 
     sessions: N arrays [T, F].
-    groups: index of each session's group [N], 0 … G - 1; sessions of a group are dependent.
+    group_indices: index of each session's group [N], 0 … G - 1; sessions of a group are dependent.
     source: description of the sessions' origin.
     earlier_event_count: number of earlier recorded events, which training may have seen; None for
         synthetic
@@ -122,7 +124,7 @@ class HeldOutSessions:
     """
 
     sessions: Sequence[Array] = field(repr=False)
-    groups: Index = field(repr=False)
+    group_indices: Index = field(repr=False)
     source: str
     earlier_event_count: int | None = None
     tradable_rows: Mask | None = field(default=None, repr=False)
@@ -130,7 +132,7 @@ class HeldOutSessions:
     @property
     def group_count(self) -> int:
         """Return the number of independent groups of sessions."""
-        return int(self.groups.max()) + 1
+        return int(self.group_indices.max()) + 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,12 +141,12 @@ class ComparedPolicy:
 
     name: name in the results.
     seeded_policies: one policy per run, each with its own seed.
-    episode: money, order and fee settings under which it plays.
+    episode_settings: money, order and fee settings under which it plays.
     """
 
     name: str
     seeded_policies: tuple[Policy, ...]
-    episode: EpisodeSettings
+    episode_settings: EpisodeSettings
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,7 +179,7 @@ class Estimate:
         return cls(value, (unit * low, unit * high))
 
     @property
-    def sign(self) -> int:
+    def interval_sign(self) -> int:
         """Return 1 if the interval is above 0, -1 if it is at or below 0, else 0."""
         if self.interval is None:
             return 0
@@ -220,22 +222,22 @@ class PairComparison:
 class ResampledReturns:
     """Returns of policies over the same sessions, with their bootstrap draws.
 
-    returns: [K, N] by policy, for K runs; K may be 1 for some policies.
-    groups: index of each session's group [N], 0 … G - 1.
-    cash: starting cash of each session, USD.
+    returns_by_policy: [K, N] by policy, for K runs; K may be 1 for some policies.
+    group_indices: index of each session's group [N], 0 … G - 1.
+    starting_cash: starting cash of each session, USD.
     seed: seed of the draws.
     """
 
-    returns: Mapping[str, Array]
-    groups: Index
-    cash: float = 1.0
+    returns_by_policy: Mapping[str, Array]
+    group_indices: Index
+    starting_cash: float = 1.0
     seed: int = 0
 
     def estimate_performance(self, name: str) -> PolicyPerformance:
-        mean, square, growth = self._means(name)
+        mean, square, growth = self._resample_means(name)
         return PolicyPerformance(
             growth=Estimate.from_draws(growth),
-            profit_usd=Estimate.from_draws(mean, self.cash),
+            profit_usd=Estimate.from_draws(mean, self.starting_cash),
             sharpe=Estimate.from_draws(_sharpe(mean, square)),
         )
 
@@ -245,35 +247,37 @@ class ResampledReturns:
         one: name of the policy that is tested for a higher profit and Sharpe ratio.
         other: name of the policy to exceed.
         """
-        mean, square, _ = self._means(one)
-        its, of_it, _ = self._means(other)
-        excess = Estimate.from_draws(mean - np.maximum((1.0 + MIN_EXCESS) * its, 0.0), self.cash)
+        mean, square, _ = self._resample_means(one)
+        its, of_it, _ = self._resample_means(other)
+        excess = Estimate.from_draws(
+            mean - np.maximum((1.0 + MIN_EXCESS_PROFIT_SHARE) * its, 0.0), self.starting_cash
+        )
         sharpe = Estimate.from_draws(_sharpe(mean, square) - _sharpe(its, of_it))
-        signs = {excess.sign, sharpe.sign}
+        signs = {excess.interval_sign, sharpe.interval_sign}
         verdict: ComparisonVerdict = "no" if -1 in signs else "yes" if signs == {1} else "no power"
-        traded = self.returns[one].any() or self.returns[other].any()
+        traded = self.returns_by_policy[one].any() or self.returns_by_policy[other].any()
         return PairComparison(excess, sharpe, verdict if traded else "no power")
 
-    def _means(self, name: str) -> tuple[Array, Array, Array]:
+    def _resample_means(self, name: str) -> tuple[Array, Array, Array]:
         """Return means of returns, of squared returns and of log(1 + return), [1 + R] each.
 
         The first value is over all sessions, the others are over bootstrap draws.
         """
-        returns = self.returns[name]
-        count = int(self.groups.max()) + 1
-        drawn = BOOTSTRAP_DRAWS if count >= MIN_INTERVAL_DAYS else 0
-        groups = self._draws(count, 0, drawn)
+        returns = self.returns_by_policy[name]
+        count = int(self.group_indices.max()) + 1
+        drawn = BOOTSTRAP_DRAWS if count >= MIN_DAYS_FOR_INTERVALS else 0
+        groups = self._draw_index_counts(count, 0, drawn)
         # A policy without a seed is the same in every draw of seeds.
-        seeds = self._draws(len(returns), 1, drawn)
+        seeds = self._draw_index_counts(len(returns), 1, drawn)
         totals = [
-            np.array([np.bincount(self.groups, row, count) for row in values])
+            np.array([np.bincount(self.group_indices, row, count) for row in values])
             for values in (np.ones_like(returns), returns, returns**2, np.log1p(returns))
         ]
         n, *sums = (np.einsum("rk,kg,rg->r", seeds, total, groups) for total in totals)
         mean, square, growth = (each / n for each in sums)
         return mean, square, growth
 
-    def _draws(self, count: int, stream: int, drawn: int) -> Array:
+    def _draw_index_counts(self, count: int, stream: int, drawn: int) -> Array:
         """Return the number of times that each index is drawn, [1 + drawn, count]; first row: 1."""
         rng = np.random.default_rng([self.seed, stream, count])
         draws = rng.multinomial(count, np.full(count, 1.0 / count), size=drawn)
@@ -283,7 +287,7 @@ class ResampledReturns:
 def _sharpe(mean: Array, square: Array) -> Array:
     """Return mean over standard deviation [1 + R]; NaN for constant returns."""
     variance = square - mean**2
-    moves = variance > _STILL * np.maximum(square, _STILL)
+    moves = variance > _MIN_RELATIVE_VARIANCE * np.maximum(square, _MIN_RELATIVE_VARIANCE)
     undefined = np.full(len(mean), np.nan)
     deviation = np.sqrt(np.maximum(variance, 0.0))
     return np.asarray(np.divide(mean, deviation, out=undefined, where=moves))
@@ -320,13 +324,14 @@ class BookedResult:
     """An account's own result in the compared markets, from its journal.
 
     profit: profit after fees in USD, as the venue's settlements state it.
-    markets_without_profit: markets whose settlement states no profit, or is not in the journal.
+    markets_without_stated_profit: markets whose settlement states no profit, or is not in the
+        journal.
     accepted_order_count: number of orders that the venue accepted.
     filled_order_count: number of accepted orders with a fill.
     """
 
     profit: Decimal
-    markets_without_profit: tuple[str, ...]
+    markets_without_stated_profit: tuple[str, ...]
     accepted_order_count: int
     filled_order_count: int
 
@@ -374,19 +379,19 @@ def compare_policies(
         runs = played[entrant.name] = []
         for policy in entrant.seeded_policies:
             sessions, recorded = held_out_sessions.sessions, held_out_sessions.tradable_rows
-            runs.append(play_sessions(policy, sessions, entrant.episode, recorded))
+            runs.append(play_sessions(policy, sessions, entrant.episode_settings, recorded))
             progress("runs", sum(map(len, played.values())), total)
-    cash = compared_policies[0].episode.starting_cash
+    cash = compared_policies[0].episode_settings.starting_cash
     returns = {
-        name: np.array([run.profits for run in runs]) / cash for name, runs in played.items()
+        name: np.array([run.profits_usd for run in runs]) / cash for name, runs in played.items()
     }
-    judged = ResampledReturns(returns, held_out_sessions.groups, cash, seed)
+    judged = ResampledReturns(returns, held_out_sessions.group_indices, cash, seed)
     standings = tuple(
         PolicyResult(
             name=name,
             run_count=len(runs),
             performance=judged.estimate_performance(name),
-            mean_total_profit_usd=float(np.mean([run.profits.sum() for run in runs])),
+            mean_total_profit_usd=float(np.mean([run.profits_usd.sum() for run in runs])),
             episodes=tuple(episode for run in runs for episode in run.episodes),
         )
         for name, runs in played.items()

@@ -29,11 +29,11 @@ from typing import Any, ClassVar, Literal, Protocol
 import numpy as np
 
 from event_contracts.simulation.kernel import (
+    depth_within_limit,
     is_yes_outcome,
     match_new_order,
-    reachable_depth,
     reset_depth,
-    step,
+    step_market,
 )
 from event_contracts.simulation.settings import EpisodeSettings
 from event_contracts.trading.actions import INTENT_SIDES, intent_of
@@ -54,20 +54,20 @@ from event_contracts.trading.records import (
     FILL_DTYPE,
     MARKET_DTYPE,
     MAX_AMOUNT,
-    MAX_FILLS,
+    MAX_FILLS_PER_STEP,
     MAX_RESTING_ORDERS,
     MICROS_PER_DOLLAR,
     MICROS_PER_PRICE_UNIT,
     ORDER_DTYPE,
-    PRICE_UNITS,
+    PRICE_UNITS_PER_DOLLAR,
     Record,
-    price_usd,
+    price_to_usd,
     quote_from_tick,
 )
 from event_contracts.trading.venue_orders import (
     STATE_OF_STATUS,
-    SelfTrade,
-    Status,
+    SelfTradePrevention,
+    VenueOrderStatus,
     contract_order,
     self_trade_prevention,
 )
@@ -82,7 +82,7 @@ from foundation.errors import InputError, OrderRejected
 MarketState = Literal["initialized", "active", "closed", "determined", "finalized"]
 
 _NO_ACTION = 0
-_EPOCH = np.datetime64("2026-01-01T00:00:00", "ns")
+_DEFAULT_START = np.datetime64("2026-01-01T00:00:00", "ns")
 _MINUTE = np.timedelta64(1, "m")
 
 
@@ -90,30 +90,32 @@ _MINUTE = np.timedelta64(1, "m")
 class SimulatedListing:
     """A market of the simulated exchange.
 
-    tape: TICK records [T], T ≥ 2, the settlement row last (`sessions.session_to_tape`).
+    tick_records: TICK records [T], T ≥ 2, the settlement row last (`sessions.session_to_tape`).
     first_tick: tick of the exchange at which the market opens and shows row 0.
-    event: ticker of the market's event; if empty, the market is its own event.
+    event_ticker: ticker of the market's event; if empty, the market is its own event.
     is_mutually_exclusive: true if at most one market of its event pays YES.
     strike: range of figures for which the market pays YES; None for a market without thresholds.
     """
 
     ticker: str
-    tape: Records = field(repr=False)
+    tick_records: Records = field(repr=False)
     first_tick: int = 0
-    event: str = ""
+    event_ticker: str = ""
     is_mutually_exclusive: bool = False
     strike: Strike | None = None
 
     def __post_init__(self) -> None:
-        if len(self.tape) < 2 or self.first_tick < 0:
+        if len(self.tick_records) < 2 or self.first_tick < 0:
             raise InputError(
                 f"{self.ticker}: expected at least two rows and a first tick of 0 or later, got"
-                f" {len(self.tape)} rows and first tick {self.first_tick}"
+                f" {len(self.tick_records)} rows and first tick {self.first_tick}"
             )
 
     @property
     def market_event(self) -> MarketEvent:
-        return MarketEvent(self.event or self.ticker, self.is_mutually_exclusive, self.strike)
+        return MarketEvent(
+            self.event_ticker or self.ticker, self.is_mutually_exclusive, self.strike
+        )
 
 
 @dataclass(eq=False, slots=True)
@@ -121,24 +123,25 @@ class PlacedOrder:
     """An accepted order and its progress.
 
     placed_tick: tick at which the order was accepted.
-    remaining: contracts that can still trade; 0 once the order has ended.
+    remaining_count: contracts that can still trade; 0 once the order has ended.
     state: `resting`; `executed`, completely traded; `canceled`, ended before that.
     fills: fills of the order, in booking order.
-    expires: UTC, instant after which no tick fills the order; None: no expiry.
+    expires_at: UTC, instant after which no tick fills the order; None: no expiry.
     withheld_count: contracts beyond the order's count that a fault keeps from trading; they are
         cancelled when the order ends.
-    rejects_later: true if a fault keeps the order from trading and ends it before the next tick.
+    is_rejected_later: true if a fault keeps the order from trading and ends it before the next
+        tick.
     """
 
     order_id: str
     order: EventContractOrder
     placed_tick: int
-    remaining: Decimal
-    state: Status = "resting"
+    remaining_count: Decimal
+    state: VenueOrderStatus = "resting"
     fills: list[ContractFill] = field(default_factory=list)
-    expires: np.datetime64 | None = None
+    expires_at: np.datetime64 | None = None
     withheld_count: Decimal = ZERO
-    rejects_later: bool = False
+    is_rejected_later: bool = False
 
     @property
     def client_order_id(self) -> str:
@@ -156,7 +159,7 @@ class PlacedOrder:
     @property
     def open_count(self) -> Decimal:
         """Return the contracts that can still trade, plus withheld ones until the order ends."""
-        return ZERO if self.is_done else self.remaining + self.withheld_count
+        return ZERO if self.is_done else self.remaining_count + self.withheld_count
 
     @property
     def is_done(self) -> bool:
@@ -198,51 +201,53 @@ class _Market:
     """State of one listed market: kernel record, order slots [SLOTS], tape [T], settlement."""
 
     listing: SimulatedListing
-    record: Records
-    slots: Records
-    tape: Records
+    market_record: Records
+    order_slots: Records
+    tick_records: Records
     settlement: SimulatedSettlement | None = None
 
     @classmethod
     def from_listing(cls, listing: SimulatedListing) -> _Market:
         record = np.zeros(1, MARKET_DTYPE)
-        record["rows"] = len(listing.tape)
-        tape = np.ascontiguousarray(listing.tape)
+        record["rows"] = len(listing.tick_records)
+        tape = np.ascontiguousarray(listing.tick_records)
         reset_depth(record[0], tape[0])
         return cls(listing, record[0], np.zeros(MAX_RESTING_ORDERS, ORDER_DTYPE), tape)
 
     @property
-    def shown_tick(self) -> Record:
-        return self.tape[int(self.record["row"])]
+    def current_tick(self) -> Record:
+        return self.tick_records[int(self.market_record["row"])]
 
     @property
     def is_settled(self) -> bool:
-        return bool(self.record["row"] == self.record["rows"] - 1)
+        return bool(self.market_record["row"] == self.market_record["rows"] - 1)
 
     @property
     def position(self) -> Decimal:
-        return Decimal(int(self.record["yes"]) - int(self.record["no"]))
+        return Decimal(int(self.market_record["yes"]) - int(self.market_record["no"]))
 
     @property
     def value_micros(self) -> int:
         """Return the position's value at mid quote, millionths of a USD."""
-        quotes = int(self.shown_tick["bid"]) + int(self.shown_tick["ask"])
-        yes, no = int(self.record["yes"]), int(self.record["no"])
-        return (yes * quotes + no * (2 * PRICE_UNITS - quotes)) * (MICROS_PER_PRICE_UNIT // 2)
+        quotes = int(self.current_tick["bid"]) + int(self.current_tick["ask"])
+        yes, no = int(self.market_record["yes"]), int(self.market_record["no"])
+        return (yes * quotes + no * (2 * PRICE_UNITS_PER_DOLLAR - quotes)) * (
+            MICROS_PER_PRICE_UNIT // 2
+        )
 
-    def order_id(self, number: Any) -> str:
+    def format_order_id(self, number: Any) -> str:
         return f"{self.listing.ticker}-{int(number)}"
 
-    def remaining(self) -> dict[str, Decimal]:
+    def remaining_by_order_id(self) -> dict[str, Decimal]:
         """Return the remaining contracts of each order, in the order of their slots."""
-        rows = self.slots[: int(self.record["resting"])]
-        return {self.order_id(row["number"]): Decimal(int(row["remaining"])) for row in rows}
+        rows = self.order_slots[: int(self.market_record["resting"])]
+        return {self.format_order_id(row["number"]): Decimal(int(row["remaining"])) for row in rows}
 
     def remove_order(self, order_id: str) -> None:
-        slot = list(self.remaining()).index(order_id)
-        resting = int(self.record["resting"])
-        self.slots[slot : resting - 1] = self.slots[slot + 1 : resting].copy()
-        self.record["resting"] -= 1
+        slot = list(self.remaining_by_order_id()).index(order_id)
+        resting = int(self.market_record["resting"])
+        self.order_slots[slot : resting - 1] = self.order_slots[slot + 1 : resting].copy()
+        self.market_record["resting"] -= 1
 
 
 class OrderCheck(Protocol):
@@ -284,7 +289,7 @@ class Exchange:
         self,
         listings: Sequence[SimulatedListing],
         settings: EpisodeSettings | None = None,
-        start: np.datetime64 = _EPOCH,
+        start: np.datetime64 = _DEFAULT_START,
         interval: np.timedelta64 = _MINUTE,
         settlement_ticks: int = 0,
     ) -> None:
@@ -304,7 +309,7 @@ class Exchange:
         self._cash = self.settings.starting_cash_micros
         self._delay = settlement_ticks
         self._markets = {each.ticker: _Market.from_listing(each) for each in listings}
-        self._fills = np.zeros(MAX_FILLS, FILL_DTYPE)
+        self._fills = np.zeros(MAX_FILLS_PER_STEP, FILL_DTYPE)
         self._open: dict[str, PlacedOrder] = {}
 
     @property
@@ -325,7 +330,7 @@ class Exchange:
     @property
     def position_value(self) -> Decimal:
         """Return the value of positions at mid quotes plus pending payouts, USD."""
-        return Decimal(sum(map(self._worth, self.listings))) / MICROS_PER_DOLLAR
+        return Decimal(sum(map(self._position_value_micros, self.listings))) / MICROS_PER_DOLLAR
 
     @property
     def settlement_timer(self) -> np.timedelta64:
@@ -333,19 +338,21 @@ class Exchange:
         return self._delay * self.interval
 
     @property
-    def payments(self) -> list[SimulatedSettlement]:
+    def paid_settlements(self) -> list[SimulatedSettlement]:
         return [each for each in self.settlements if each.payout_tick <= self.tick]
 
     @property
     def is_over(self) -> bool:
         """Return whether every market has settled and paid."""
-        return len(self.payments) == len(self.listings)
+        return len(self.paid_settlements) == len(self.listings)
 
     @property
     def resting_orders(self) -> tuple[RestingOrder, ...]:
         """Return the account's orders in every market, oldest first."""
         placed = self._open.values()
-        return tuple(RestingOrder(each.order_id, each.order, each.remaining) for each in placed)
+        return tuple(
+            RestingOrder(each.order_id, each.order, each.remaining_count) for each in placed
+        )
 
     def market_state(self, market: str) -> MarketState:
         """Return the present state of a market."""
@@ -369,19 +376,19 @@ class Exchange:
 
         A settled market keeps its contracts until it pays.
         """
-        unpaid = self._unpaid(market)
+        unpaid = self._find_unpaid_settlement(market)
         return unpaid.position if unpaid else self._market(market).position
 
-    def shown_tick(self, market: str) -> Record:
+    def current_tick(self, market: str) -> Record:
         """Return the present tick of a market, a TICK record; the settlement row once settled."""
         if self.market_state(market) == "initialized":
             raise InputError(
                 f"{market} opens at tick {self.listings[market].first_tick} and has no quote yet"
             )
-        return self._market(market).shown_tick
+        return self._market(market).current_tick
 
     def quote(self, market: str) -> ContractQuote:
-        return quote_from_tick(self.shown_tick(market), price_usd(self._terms.tick))
+        return quote_from_tick(self.current_tick(market), price_to_usd(self._terms.price_step))
 
     def view(self, market: str) -> MarketView:
         """Return the account and the quote of a market.
@@ -390,34 +397,36 @@ class Exchange:
         """
         position = self.position(market)
         others = (other for other in self.listings if other != market)
-        elsewhere = Decimal(sum(map(self._worth, others))) / MICROS_PER_DOLLAR
+        elsewhere = Decimal(sum(map(self._position_value_micros, others))) / MICROS_PER_DOLLAR
         quote = self.quote(market)
         exposure = self._exposure(market, self.resting_orders)
         return MarketView(
             market, self.cash, position, self.resting_orders, quote, elsewhere, exposure
         )
 
-    def depth(self, market: str) -> tuple[Decimal, Decimal]:
+    def bid_and_ask_depth(self, market: str) -> tuple[Decimal, Decimal]:
         """Return the contracts available at the YES bid and at the YES ask of a market."""
-        record = self._market(market).record
+        record = self._market(market).market_record
         return Decimal(int(record["bids"])), Decimal(int(record["asks"]))
 
-    def reachable_depth(self, order: EventContractOrder) -> tuple[Decimal, Decimal | None]:
+    def depth_within_limit(self, order: EventContractOrder) -> tuple[Decimal, Decimal | None]:
         """Return the depth within an order's limit price, and the depth before an own order.
 
         The second number is the contracts that would trade before the account's first resting order
         that the new order would meet; None without such an order.
         """
         market = self._market(order.market)
-        tables = market.record, market.slots, market.shown_tick
-        depth, own = reachable_depth(*tables, intent_of(order), int(order.price * PRICE_UNITS))
+        tables = market.market_record, market.order_slots, market.current_tick
+        depth, own = depth_within_limit(
+            *tables, intent_of(order), int(order.price * PRICE_UNITS_PER_DOLLAR)
+        )
         return Decimal(int(depth)), None if own == MAX_AMOUNT else Decimal(int(own))
 
     def submit(
         self,
         order: EventContractOrder,
         *,
-        self_trade: SelfTrade | None = None,
+        self_trade: SelfTradePrevention | None = None,
         withheld_count: Decimal = ZERO,
         rejects_later: bool = False,
     ) -> PlacedOrder:
@@ -429,36 +438,36 @@ class Exchange:
         withheld_count, rejects_later: injected faults, as in `PlacedOrder`.
         """
         market = self._market(order.market)
-        price = int(order.price * PRICE_UNITS)
+        price = int(order.price * PRICE_UNITS_PER_DOLLAR)
         state = self.market_state(order.market)
         if state != "active":
             why: str | None = f"the market is {state} and accepts no orders"
-        elif price % self._terms.tick or order.count % 1:
+        elif price % self._terms.price_step or order.count % 1:
             why = f"{order.count} at ${order.price} is not on whole contracts and ticks"
-        elif market.record["resting"] == MAX_RESTING_ORDERS:
+        elif market.market_record["resting"] == MAX_RESTING_ORDERS:
             why = f"{MAX_RESTING_ORDERS} orders rest already, the maximum of a market"
         else:
             terms = order.action, order.side, order.price, order.count
-            why = self.order_check.refusal(*terms, self.view(order.market), rests=order.rests)
+            why = self.order_check.refusal(*terms, self.view(order.market), rests=order.can_rest)
         prevention = self_trade or self_trade_prevention(order)
         if not why and order.time_in_force == "fill_or_kill":
-            depth, own = self.reachable_depth(order)
+            depth, own = self.depth_within_limit(order)
             found = depth if own is None or prevention == "maker" else min(depth, own)
             if found < order.count:
                 why = f"fill-or-kill of {order.count} at ${order.price}; the book offers {found}"
         if why:
             raise OrderRejected(f"{order.market}: {why}")
-        order_id = market.order_id(market.record["numbers"])
+        order_id = market.format_order_id(market.market_record["numbers"])
         placed = PlacedOrder(
             order_id,
             order,
             self.tick,
             order.count,
             withheld_count=withheld_count,
-            rejects_later=rejects_later,
+            is_rejected_later=rejects_later,
         )
         self.orders[order_id] = self._open[order_id] = placed
-        self._trade(market, placed, cancels_own=prevention == "maker")
+        self._match_placed_order(market, placed, cancels_own=prevention == "maker")
         return placed
 
     def cancel(self, order_id: str) -> None:
@@ -467,7 +476,7 @@ class Exchange:
             raise InputError(f"{order_id}: unknown order id")
         if placed := self._open.get(order_id):
             self._market(placed.order.market).remove_order(order_id)
-            self._end(placed)
+            self._end_order(placed)
 
     def advance(self, *, paused: bool = False) -> None:
         """Move every active market to its next tick, and match its resting orders with the tick.
@@ -476,97 +485,113 @@ class Exchange:
         """
         after = self.now + self.interval
         for placed in list(self._open.values()):
-            if placed.rejects_later or (placed.expires is not None and placed.expires < after):
+            if placed.is_rejected_later or (
+                placed.expires_at is not None and placed.expires_at < after
+            ):
                 self.cancel(placed.order_id)
         self.tick += 1
         due = [each for each in self.settlements if each.payout_tick == self.tick]
         self._cash += sum(int(each.payout * MICROS_PER_DOLLAR) for each in due)
-        worth = sum(map(self._worth, self.listings))
+        worth = sum(map(self._position_value_micros, self.listings))
         for ticker, market in self._markets.items():
             if self.tick > market.listing.first_tick and not market.is_settled:
-                elsewhere = worth - self._worth(ticker)
-                if market.record["resting"]:
+                elsewhere = worth - self._position_value_micros(ticker)
+                if market.market_record["resting"]:
                     self._set_exposure(ticker, market)
-                self._step(ticker, market, elsewhere, paused)
-                worth = elsewhere + self._worth(ticker)
+                self._step_market(ticker, market, elsewhere, paused)
+                worth = elsewhere + self._position_value_micros(ticker)
 
-    def _trade(self, market: _Market, placed: PlacedOrder, *, cancels_own: bool) -> None:
+    def _match_placed_order(
+        self, market: _Market, placed: PlacedOrder, *, cancels_own: bool
+    ) -> None:
         """Match a new order with the present book; its remainder rests or ends."""
         order = placed.order
         ticker = order.market
-        self._lend(market, sum(map(self._worth, self.listings)) - self._worth(ticker))
+        self._write_account_values(
+            market,
+            sum(map(self._position_value_micros, self.listings))
+            - self._position_value_micros(ticker),
+        )
         self._set_exposure(ticker, market)
-        market.record["fills"] = 0
-        tables = market.record, market.slots, self._fills, market.shown_tick, self._terms
-        terms = intent_of(order), int(order.price * PRICE_UNITS), int(order.count)
-        match_new_order(*tables, *terms, order.rests, cancels_own, placed.rejects_later)
-        self._cash = int(market.record["cash"])
-        self._take_fills(ticker, market)
-        self._note_remaining(ticker, market)
+        market.market_record["fills"] = 0
+        tables = (
+            market.market_record,
+            market.order_slots,
+            self._fills,
+            market.current_tick,
+            self._terms,
+        )
+        terms = intent_of(order), int(order.price * PRICE_UNITS_PER_DOLLAR), int(order.count)
+        match_new_order(*tables, *terms, order.can_rest, cancels_own, placed.is_rejected_later)
+        self._cash = int(market.market_record["cash"])
+        self._append_fills(ticker, market)
+        self._update_remaining_counts(ticker, market)
 
-    def _lend(self, market: _Market, elsewhere: int) -> None:
+    def _write_account_values(self, market: _Market, elsewhere: int) -> None:
         """Copy the account's cash and the value of its other markets into this market's record.
 
         elsewhere: value of the other markets, millionths of a USD.
         """
-        market.record["cash"] = self._cash
-        market.record["elsewhere"] = elsewhere
+        market.market_record["cash"] = self._cash
+        market.market_record["elsewhere"] = elsewhere
 
     def _set_exposure(self, ticker: str, market: _Market) -> None:
         """Write the maximum losses of other markets' positions, without orders, into the record."""
-        record = market.record
+        record = market.market_record
         exposure = self._exposure(ticker, ())
         record["event_if_yes"], record["event_if_no"], record["other_events"] = exposure
 
-    def _take_fills(self, ticker: str, market: _Market) -> None:
+    def _append_fills(self, ticker: str, market: _Market) -> None:
         """Append the kernel's fills in a market to the exchange's and the orders' fills."""
-        for row in self._fills[: int(market.record["fills"])]:
-            order_id = market.order_id(row["number"])
+        for row in self._fills[: int(market.market_record["fills"])]:
+            order_id = market.format_order_id(row["number"])
             self.fills.append(to_contract_fill(row, order_id, ticker, self.tick))
             self.orders[order_id].fills.append(self.fills[-1])
 
-    def _step(self, ticker: str, market: _Market, elsewhere: int, paused: bool) -> None:
+    def _step_market(self, ticker: str, market: _Market, elsewhere: int, paused: bool) -> None:
         """Move a market to its next tick.
 
         elsewhere: value of other markets, millionths of a USD.
         """
-        record, held = market.record, market.position
-        self._lend(market, elsewhere)
+        record, held = market.market_record, market.position
+        self._write_account_values(market, elsewhere)
         resting = int(record["resting"])
         if paused:
             # The kernel matches every order that is in its slots.
             record["resting"] = 0
-        step(record, market.slots, self._fills, market.tape, self._terms, _NO_ACTION)
+        step_market(
+            record, market.order_slots, self._fills, market.tick_records, self._terms, _NO_ACTION
+        )
         if paused and not market.is_settled:
             record["resting"] = resting
         if market.is_settled:
-            outcome: Outcome = "YES" if is_yes_outcome(market.shown_tick) else "NO"
+            outcome: Outcome = "YES" if is_yes_outcome(market.current_tick) else "NO"
             payout = Decimal(int(record["cash"]) - self._cash) / MICROS_PER_DOLLAR
             pays = self.tick + self._delay
             market.settlement = SimulatedSettlement(ticker, self.tick, pays, outcome, held, payout)
             self.settlements.append(market.settlement)
-        if not self._unpaid(ticker):
+        if not self._find_unpaid_settlement(ticker):
             self._cash = int(record["cash"])
-        self._take_fills(ticker, market)
-        self._note_remaining(ticker, market)
+        self._append_fills(ticker, market)
+        self._update_remaining_counts(ticker, market)
 
-    def _note_remaining(self, ticker: str, market: _Market) -> None:
+    def _update_remaining_counts(self, ticker: str, market: _Market) -> None:
         """Update the remainder of each order from the kernel; end orders without a remainder."""
-        left = market.remaining()
+        left = market.remaining_by_order_id()
         for placed in [each for each in self._open.values() if each.order.market == ticker]:
             if placed.order_id in left:
-                placed.remaining = left[placed.order_id]
+                placed.remaining_count = left[placed.order_id]
             else:
-                self._end(placed)
+                self._end_order(placed)
 
-    def _end(self, placed: PlacedOrder) -> None:
-        placed.remaining = ZERO
+    def _end_order(self, placed: PlacedOrder) -> None:
+        placed.remaining_count = ZERO
         placed.state = "executed" if placed.filled_count == placed.count else "canceled"
         del self._open[placed.order_id]
 
-    def _worth(self, ticker: str) -> int:
+    def _position_value_micros(self, ticker: str) -> int:
         """Return a position's value at mid quote, or its unpaid payout, millionths of a USD."""
-        unpaid = self._unpaid(ticker)
+        unpaid = self._find_unpaid_settlement(ticker)
         return (
             int(unpaid.payout * MICROS_PER_DOLLAR) if unpaid else self._market(ticker).value_micros
         )
@@ -582,7 +607,7 @@ class Exchange:
         events = {ticker: each.market_event for ticker, each in self.listings.items()}
         return compute_exposure(market, held, resting, quotes, events)
 
-    def _unpaid(self, ticker: str) -> SimulatedSettlement | None:
+    def _find_unpaid_settlement(self, ticker: str) -> SimulatedSettlement | None:
         """Return the unpaid settlement of a market, or None."""
         settlement = self._market(ticker).settlement
         return settlement if settlement and settlement.payout_tick > self.tick else None
@@ -598,7 +623,7 @@ class Exchange:
 def to_contract_fill(row: Record, order_id: str, market: str, tick: int = 0) -> ContractFill:
     """Convert a FILL record of the kernel to a `ContractFill`."""
     action, side = INTENT_SIDES[int(row["intent"]) - 1]
-    price, count = price_usd(row["price"]), Decimal(int(row["count"]))
+    price, count = price_to_usd(row["price"]), Decimal(int(row["count"]))
     fee = Decimal(int(row["fee"])) / MICROS_PER_DOLLAR
     return ContractFill(order_id, market, action, side, price, count, bool(row["maker"]), fee, tick)
 
@@ -617,7 +642,7 @@ class SimulatedOrderManager:
         self, exchange: Exchange, book: OrderStore | None = None, gate: OrderGate = UNGUARDED
     ) -> None:
         self.exchange = exchange
-        self._outbox = Outbox(_Venue(exchange), book)
+        self._outbox = Outbox(_SimulatedVenue(exchange), book)
         self._gate = gate
 
     def advance(self) -> None:
@@ -642,11 +667,11 @@ class SimulatedOrderManager:
         placed = self._outbox.post(order, self._gate)
         for each in before:
             self._outbox.record_report(self.exchange.orders[each.order_id])
-        return OrderReceipt(placed.order_id, placed.filled_count, placed.remaining)
+        return OrderReceipt(placed.order_id, placed.filled_count, placed.remaining_count)
 
     def query_unknown_outcomes(self, market: str) -> tuple[OrderIntent, ...]:
         unknown = self._outbox.book.unknown_outcomes()
-        return self._outbox.refresh(
+        return self._outbox.refresh_intents(
             each for each in unknown if contract_order(each).market == market
         )
 
@@ -662,7 +687,7 @@ class SimulatedOrderManager:
         self._outbox.record_report(self.exchange.orders[order_id])
 
 
-class _Venue:
+class _SimulatedVenue:
     """Adapter of the exchange to the `Venue` interface; it accepts two orders with one id."""
 
     name: ClassVar[str] = "simulated"
@@ -686,7 +711,7 @@ class _Venue:
     def cancel(self, placed: PlacedOrder) -> None:
         self._exchange.cancel(placed.order_id)
 
-    def reload(self, placed: PlacedOrder) -> PlacedOrder:
+    def refresh_order(self, placed: PlacedOrder) -> PlacedOrder:
         return placed
 
     def post(self, intent: OrderIntent, patience: float) -> PlacedOrder:

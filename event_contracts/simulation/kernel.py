@@ -25,17 +25,17 @@ from event_contracts.trading.record_rules import (
     best_ask,
     best_bid,
     breaks_limits,
+    compute_order_bounds,
     held_count,
     is_order_permitted,
     is_purchase,
     is_yes_intent,
-    order_bounds,
 )
 from event_contracts.trading.records import (
     MAX_AMOUNT,
     MICROS_PER_DOLLAR,
     MICROS_PER_PRICE_UNIT,
-    PRICE_UNITS,
+    PRICE_UNITS_PER_DOLLAR,
     Record,
 )
 from event_contracts.trading.rules import OrderRuleTerms, compute_fee, is_immediate
@@ -44,7 +44,7 @@ from foundation.compiled import compiled, jit_inline
 
 
 @jit_inline
-def _book(
+def _book_fill(
     market: Record,
     order: Record,
     fills: Records,
@@ -89,7 +89,7 @@ def _book(
 
 
 @jit_inline
-def _sweep(market: Record, orders: Records) -> None:
+def _remove_ended_orders(market: Record, orders: Records) -> None:
     """Remove ended orders from their slots; the others keep their order."""
     kept = 0
     for k in range(market.resting):
@@ -108,20 +108,20 @@ def reset_depth(market: Record, tick: Record) -> None:
 
 
 @jit_inline
-def _is_bid(intent: int) -> bool:
+def _is_on_yes_bid(intent: int) -> bool:
     """Return whether an intent's orders rest on the YES bid: YES purchases and NO sales."""
     return is_purchase(intent) == is_yes_intent(intent)
 
 
 @jit_inline
 def _yes_price(intent: int, price: int) -> int:
-    return price if is_yes_intent(intent) else PRICE_UNITS - price
+    return price if is_yes_intent(intent) else PRICE_UNITS_PER_DOLLAR - price
 
 
 @jit_inline
-def _front(market: Record, tick: Record, order: Record) -> int:
+def _queue_ahead_count(market: Record, tick: Record, order: Record) -> int:
     """Return the contracts of other traders with priority over a resting order of the account."""
-    bid = _is_bid(order.intent)
+    bid = _is_on_yes_bid(order.intent)
     price = _yes_price(order.intent, order.price)
     best = tick.bid if bid else tick.ask
     depth = market.bids if bid else market.asks
@@ -131,10 +131,10 @@ def _front(market: Record, tick: Record, order: Record) -> int:
 
 
 @jit_inline
-def _crosses_own(order: Record, intent: int, price: int) -> bool:
+def _crosses_own_order(order: Record, intent: int, price: int) -> bool:
     """Return whether a new order would trade with a resting one of the account."""
-    bid = _is_bid(intent)
-    if order.remaining <= 0 or _is_bid(order.intent) == bid:
+    bid = _is_on_yes_bid(intent)
+    if order.remaining <= 0 or _is_on_yes_bid(order.intent) == bid:
         return False
     own = _yes_price(order.intent, order.price)
     limit = _yes_price(intent, price)
@@ -142,7 +142,7 @@ def _crosses_own(order: Record, intent: int, price: int) -> bool:
 
 
 @compiled
-def reachable_depth(
+def depth_within_limit(
     market: Record, orders: Records, tick: Record, intent: int, price: int
 ) -> tuple[int, int]:
     """Return the depth within an order's limit price, and the depth before an own order.
@@ -153,12 +153,12 @@ def reachable_depth(
     yes = is_yes_intent(intent)
     buys = is_purchase(intent)
     met = best_ask(tick, yes) if buys else best_bid(tick, yes)
-    within = 0 < met < PRICE_UNITS and (met <= price if buys else met >= price)
-    depth = market.asks if _is_bid(intent) else market.bids
+    within = 0 < met < PRICE_UNITS_PER_DOLLAR and (met <= price if buys else met >= price)
+    depth = market.asks if _is_on_yes_bid(intent) else market.bids
     own = MAX_AMOUNT
     for k in range(market.resting):
-        if _crosses_own(orders[k], intent, price):
-            own = min(own, _front(market, tick, orders[k]))
+        if _crosses_own_order(orders[k], intent, price):
+            own = min(own, _queue_ahead_count(market, tick, orders[k]))
     return int(depth if within else 0), int(own)
 
 
@@ -187,16 +187,16 @@ def match_new_order(
     """
     yes = is_yes_intent(intent)
     buys = is_purchase(intent)
-    depth, own = reachable_depth(market, orders, tick, intent, price)
+    depth, own = depth_within_limit(market, orders, tick, intent, price)
     taken = 0 if rejects_later else min(count, depth)
     stopped = False
     if own < count and not rejects_later:
         if cancels_own:
             for k in range(market.resting):
-                meets = _crosses_own(orders[k], intent, price)
-                if meets and _front(market, tick, orders[k]) < count:
+                meets = _crosses_own_order(orders[k], intent, price)
+                if meets and _queue_ahead_count(market, tick, orders[k]) < count:
                     orders[k].remaining = 0
-            _sweep(market, orders)
+            _remove_ended_orders(market, orders)
         else:
             taken = min(taken, own)
             stopped = True
@@ -211,18 +211,18 @@ def match_new_order(
     market.sent = count
     market.total += count
     met = best_ask(tick, yes) if buys else best_bid(tick, yes)
-    done = _traded(market, order, fills, terms, met, taken, False)
-    _take_depth(market, _is_bid(intent), done)
+    done = _fill_order(market, order, fills, terms, met, taken, False)
+    _reduce_depth(market, _is_on_yes_bid(intent), done)
     if rests and not stopped and order.remaining > 0:
         # Behind the depth of its level; at the front of a level that it improves.
         level = best_bid(tick, yes) if buys else best_ask(tick, yes)
         improves = price > level if buys else price < level
-        order.ahead = 0 if improves else (market.bids if _is_bid(intent) else market.asks)
+        order.ahead = 0 if improves else (market.bids if _is_on_yes_bid(intent) else market.asks)
         market.resting += 1
 
 
 @jit_inline
-def _take_depth(market: Record, lifts: bool, count: int) -> None:
+def _reduce_depth(market: Record, lifts: bool, count: int) -> None:
     if lifts:
         market.asks -= count
     else:
@@ -230,7 +230,7 @@ def _take_depth(market: Record, lifts: bool, count: int) -> None:
 
 
 @jit_inline
-def _traded(
+def _fill_order(
     market: Record,
     order: Record,
     fills: Records,
@@ -242,7 +242,7 @@ def _traded(
     """Fill an order and return the filled contracts; end an order that breaks a limit."""
     if count <= 0:
         return 0
-    if not _book(market, order, fills, terms, price, count, maker):
+    if not _book_fill(market, order, fills, terms, price, count, maker):
         order.remaining = 0
         return 0
     order.remaining -= count
@@ -250,30 +250,32 @@ def _traded(
 
 
 @jit_inline
-def _at_the_quote(
+def _match_at_quote(
     market: Record, order: Record, fills: Records, after: Record, terms: OrderRuleTerms
 ) -> bool:
     """Trade a resting order with the other side's quote; return whether the prices cross."""
     yes = is_yes_intent(order.intent)
     buys = is_purchase(order.intent)
     met = best_ask(after, yes) if buys else best_bid(after, yes)
-    if not (0 < met < PRICE_UNITS and (met <= order.price if buys else met >= order.price)):
+    if not (
+        0 < met < PRICE_UNITS_PER_DOLLAR and (met <= order.price if buys else met >= order.price)
+    ):
         return False
-    lifts = _is_bid(order.intent)
+    lifts = _is_on_yes_bid(order.intent)
     count = min(order.remaining, market.asks if lifts else market.bids)
-    done = _traded(market, order, fills, terms, order.price, count, True)
-    _take_depth(market, lifts, done)
+    done = _fill_order(market, order, fills, terms, order.price, count, True)
+    _reduce_depth(market, lifts, done)
     return True
 
 
 @jit_inline
-def _in_the_queue(
+def _match_in_queue(
     market: Record, order: Record, fills: Records, after: Record, terms: OrderRuleTerms
 ) -> None:
     """Trade an order at the best price with incoming market orders, behind its queue."""
     yes = is_yes_intent(order.intent)
     buys = is_purchase(order.intent)
-    bids = _is_bid(order.intent)
+    bids = _is_on_yes_bid(order.intent)
     top = best_bid(after, yes) if buys else best_ask(after, yes)
     if order.price == top:
         order.ahead = min(order.ahead, after.bid_size if bids else after.ask_size)
@@ -285,7 +287,7 @@ def _in_the_queue(
     served = min(flow, order.ahead)
     order.ahead -= served
     count = min(order.remaining, flow - served)
-    done = _traded(market, order, fills, terms, order.price, count, True)
+    done = _fill_order(market, order, fills, terms, order.price, count, True)
     if bids:
         market.sold -= served + done
     else:
@@ -293,7 +295,7 @@ def _in_the_queue(
 
 
 @jit_inline
-def _meet(
+def _match_resting_orders(
     market: Record, orders: Records, fills: Records, after: Record, terms: OrderRuleTerms
 ) -> None:
     """Match every resting order with a tick, the oldest first."""
@@ -302,16 +304,16 @@ def _meet(
     market.bought = after.bought
     for k in range(market.resting):
         order = orders[k]
-        if order.remaining > 0 and not _at_the_quote(market, order, fills, after, terms):
-            _in_the_queue(market, order, fills, after, terms)
+        if order.remaining > 0 and not _match_at_quote(market, order, fills, after, terms):
+            _match_in_queue(market, order, fills, after, terms)
         order.age += 1
         if order.age >= terms.order_life_ticks:
             order.remaining = 0
-    _sweep(market, orders)
+    _remove_ended_orders(market, orders)
 
 
 @compiled
-def step(
+def step_market(
     market: Record,
     orders: Records,
     fills: Records,
@@ -332,13 +334,13 @@ def step(
         size = (action - 1) % 5
         size_limit = terms.size_limits[size]
         if size_limit >= 0:
-            count = terms.sizes[size]
-            price, most, free, towards = order_bounds(market, orders, before, terms, intent)
+            count = terms.position_sizes[size]
+            price, most, free, towards = compute_order_bounds(market, orders, before, terms, intent)
             if is_order_permitted(
                 market, terms, intent, count, price, most, free, towards, size_limit
             ):
                 buys = is_purchase(intent)
-                rests = not is_immediate(buys, terms.styles[intent])
+                rests = not is_immediate(buys, terms.style_codes[intent])
                 sale = not buys
                 match_new_order(
                     market, orders, fills, before, terms, intent, price, count, rests, sale, False
@@ -346,7 +348,7 @@ def step(
     market.row += 1
     after = tape[market.row]
     if market.row < market.rows - 1:
-        _meet(market, orders, fills, after, terms)
+        _match_resting_orders(market, orders, fills, after, terms)
         # The book is that after the trades of the step, including the account's resting orders.
         reset_depth(market, after)
     else:
@@ -362,4 +364,4 @@ def step(
 @jit_inline
 def is_yes_outcome(last: Record) -> bool:
     """Return whether YES won, from the quote of a market's settlement row."""
-    return bool(last.bid + last.ask >= PRICE_UNITS)
+    return bool(last.bid + last.ask >= PRICE_UNITS_PER_DOLLAR)

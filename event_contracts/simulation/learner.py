@@ -24,9 +24,9 @@ from event_contracts.simulation.vector import ActionCodes, Floats, VectorKalshiE
 from event_contracts.trading.actions import ACTION_COUNT
 from event_contracts.trading.observation import FEATURES
 from event_contracts.trading.policies import (
-    ACTION_LAYER,
+    ACTION_LAYER_PREFIX,
     CHECKPOINT_KEY,
-    POLICY_LAYERS,
+    POLICY_LAYERS_PREFIX,
     CheckpointInfo,
     Weights,
     read_checkpoint,
@@ -36,8 +36,8 @@ from foundation.arrays import Array, Mask
 from foundation.errors import InputError
 from foundation.files import write_atomically
 
-VALUE_LAYERS = "mlp_extractor.value_net."
-VALUE_OUTPUT_LAYER = "value_net."
+VALUE_LAYERS_PREFIX = "mlp_extractor.value_net."
+VALUE_OUTPUT_PREFIX = "value_net."
 LAYER_PARAMETERS = ("weight", "bias")  # parameters of a layer
 OPTIMIZER_PREFIX = "optimizer."
 MAX_TRAINED_STEPS = 10**12  # over all markets and runs
@@ -45,12 +45,12 @@ MASKED_LOGIT = -1e8  # logit of a forbidden action
 VALUE_LOSS_WEIGHT = 0.5  # weight of the value network's error
 MAX_GRADIENT_NORM = 0.5  # maximum norm of the gradient
 PERCENT = 100
-QUOTE_FEATURES = [FEATURES.index(name) for name in ("bid", "ask", "estimate")]
+QUOTE_FEATURE_INDICES = [FEATURES.index(name) for name in ("bid", "ask", "estimate")]
 # Maps observations [N, F] and allowed actions [N, 25] to codes [N] and their log-likelihoods [N].
 ChooseActions = Callable[[Floats, Mask], tuple[ActionCodes, Floats]]
 
 
-class Networks:
+class PolicyValueNetworks:
     """Policy and value network with tanh layers over the same features.
 
     width: number of features.
@@ -60,10 +60,10 @@ class Networks:
     """
 
     def __init__(self, width: int, layers: tuple[int, ...], draws: torch.Generator) -> None:
-        self._shapes = _shapes(width, layers)
+        self._shapes = _parameter_shapes(width, layers)
         self._layers = len(layers)
         self.parameter_vector = torch.zeros(sum(map(math.prod, self._shapes.values())))
-        gains = {f"{ACTION_LAYER}weight": 0.01, f"{VALUE_OUTPUT_LAYER}weight": 1.0}
+        gains = {f"{ACTION_LAYER_PREFIX}weight": 0.01, f"{VALUE_OUTPUT_PREFIX}weight": 1.0}
         for name, weights in self.named_parameters.items():
             if name.endswith("weight"):
                 torch.nn.init.orthogonal_(weights, gains.get(name, math.sqrt(2)), draws)
@@ -82,30 +82,33 @@ class Networks:
 
         masked_actions: mask of forbidden actions [B, 25].
         """
-        return self._output(POLICY_LAYERS, ACTION_LAYER, observations).add(
+        return self._forward(POLICY_LAYERS_PREFIX, ACTION_LAYER_PREFIX, observations).add(
             masked_actions, alpha=MASKED_LOGIT
         )
 
     def values(self, observations: Tensor) -> Tensor:
         """Return the value network's estimates of the discounted future reward [B]."""
-        return self._output(VALUE_LAYERS, VALUE_OUTPUT_LAYER, observations)[:, 0]
+        return self._forward(VALUE_LAYERS_PREFIX, VALUE_OUTPUT_PREFIX, observations)[:, 0]
 
-    def _output(self, hidden: str, last: str, observations: Tensor) -> Tensor:
+    def _forward(self, hidden: str, last: str, observations: Tensor) -> Tensor:
         named = self.named_parameters
         for name in (f"{hidden}{2 * k}." for k in range(self._layers)):
             observations = linear(observations, named[f"{name}weight"], named[f"{name}bias"]).tanh()
         return linear(observations, named[f"{last}weight"], named[f"{last}bias"])
 
 
-def _shapes(width: int, layers: tuple[int, ...]) -> dict[str, tuple[int, ...]]:
+def _parameter_shapes(width: int, layers: tuple[int, ...]) -> dict[str, tuple[int, ...]]:
     """Return shapes of all weights and biases by name, in the order of checkpoints."""
     widths = (width, *layers)
     linear = {
         f"{hidden}{2 * k}.": (units, widths[k])
-        for hidden in (POLICY_LAYERS, VALUE_LAYERS)
+        for hidden in (POLICY_LAYERS_PREFIX, VALUE_LAYERS_PREFIX)
         for k, units in enumerate(layers)
     }
-    linear |= {ACTION_LAYER: (ACTION_COUNT, layers[-1]), VALUE_OUTPUT_LAYER: (1, layers[-1])}
+    linear |= {
+        ACTION_LAYER_PREFIX: (ACTION_COUNT, layers[-1]),
+        VALUE_OUTPUT_PREFIX: (1, layers[-1]),
+    }
     return {
         f"{name}{of}": shape if of == "weight" else shape[:1]
         for name, shape in linear.items()
@@ -173,16 +176,16 @@ class Learner:
 
     checkpoint_info: description that checkpoints get; `save` sets its number of steps.
     generator: random generator of actions and of the order of batches.
-    steps: number of steps so far, over all markets and runs.
+    steps_done: number of steps so far, over all markets and runs.
     """
 
-    networks: Networks
+    networks: PolicyValueNetworks
     optimizer: torch.optim.Adam
     rollout_collector: RolloutCollector
     settings: LearnerSettings
     checkpoint_info: CheckpointInfo
     generator: torch.Generator
-    steps: int = 0
+    steps_done: int = 0
 
     @torch.no_grad()
     def learn(self, total_steps: int, on_update: Callable[[int, dict[str, float]], None]) -> None:
@@ -191,13 +194,13 @@ class Learner:
         total_steps: total number of steps, over all markets and runs.
         on_update: called after each update with the steps so far and training statistics.
         """
-        while self.steps < total_steps:
-            experience = self.rollout_collector.collect_rollout(self._choose)
-            figures = self._improve(self._lessons(experience))
-            self.steps += experience.action_codes.size
-            on_update(self.steps, self.rollout_collector.pop_statistics() | figures)
+        while self.steps_done < total_steps:
+            experience = self.rollout_collector.collect_rollout(self._choose_actions)
+            figures = self._update_networks(self._build_training_batch(experience))
+            self.steps_done += experience.action_codes.size
+            on_update(self.steps_done, self.rollout_collector.pop_statistics() | figures)
 
-    def _choose(self, observations: Floats, allowed: Mask) -> tuple[ActionCodes, Floats]:
+    def _choose_actions(self, observations: Floats, allowed: Mask) -> tuple[ActionCodes, Floats]:
         logits = self.networks.logits(torch.from_numpy(observations), torch.from_numpy(~allowed))
         chances = logits.softmax(1)
         sums = chances.cumsum(1)
@@ -205,7 +208,7 @@ class Learner:
         codes = (sums <= drawn).sum(1, keepdim=True)
         return codes[:, 0].numpy(), chances.gather(1, codes)[:, 0].log_().numpy()
 
-    def _lessons(self, experience: Rollout) -> TrainingBatch:
+    def _build_training_batch(self, experience: Rollout) -> TrainingBatch:
         everything = torch.from_numpy(experience.observations).flatten(0, 1)
         values = self.networks.values(everything).view(experience.observations.shape[:2]).numpy()
         advantages = estimate_advantages(
@@ -218,25 +221,25 @@ class Learner:
         codes = torch.from_numpy(experience.action_codes).view(-1, 1)
         return TrainingBatch(
             observations=everything[: len(codes)],
-            masked_actions=torch.from_numpy(~experience.allowed).flatten(0, 1),
+            masked_actions=torch.from_numpy(~experience.allowed_actions).flatten(0, 1),
             action_codes=codes,
             log_probs=torch.from_numpy(experience.log_probs).flatten(),
             advantages=torch.from_numpy(advantages).flatten(),
             returns=torch.from_numpy(advantages + values[:-1]).flatten(),
         )
 
-    def _improve(self, lessons: TrainingBatch) -> dict[str, float]:
+    def _update_networks(self, lessons: TrainingBatch) -> dict[str, float]:
         """Optimise over the rollout in minibatches; return the mean of each loss."""
         losses = []
         for _ in range(self.settings.epochs):
             order = torch.randperm(len(lessons.action_codes), generator=self.generator)
             for rows in torch.split(order, self.settings.batch):
                 some = TrainingBatch(*(each[rows] for each in lessons))
-                losses.append(torch.stack(self._descend(some)))
+                losses.append(torch.stack(self._take_optimizer_step(some)))
         names = ("surrogate", "entropy", "value_error")
         return dict(zip(names, torch.stack(losses).mean(0).tolist(), strict=True))
 
-    def _descend(self, lessons: TrainingBatch) -> tuple[Tensor, Tensor, Tensor]:
+    def _take_optimizer_step(self, lessons: TrainingBatch) -> tuple[Tensor, Tensor, Tensor]:
         """Take one optimizer step; return surrogate loss, entropy and value error before it."""
         deviation, mean = torch.std_mean(lessons.advantages, correction=0)
         normed = lessons._replace(advantages=(lessons.advantages - mean) / (deviation + 1e-8))
@@ -258,7 +261,7 @@ class Learner:
         }
         moments = self.optimizer.state_dict()["state"].get(0, {})
         tensors |= {f"{OPTIMIZER_PREFIX}{name}": moment.numpy() for name, moment in moments.items()}
-        about = {**asdict(self.checkpoint_info), "steps": self.steps}
+        about = {**asdict(self.checkpoint_info), "steps": self.steps_done}
         write_atomically(path, save(tensors, {CHECKPOINT_KEY: json.dumps(about)}))
 
     def load(self, path: Path) -> None:
@@ -278,12 +281,14 @@ class Learner:
                 f"{path}: checkpoint has {about.steps} steps, outside 0 … {MAX_TRAINED_STEPS}"
             )
         shapes = {name: value.shape for name, value in self.networks.named_parameters.items()}
-        vector = _vector(path, weights, shapes)
+        vector = _read_parameter_vector(path, weights, shapes)
         moments: dict[int, dict[str, Tensor]] = {}
         if any(name.startswith(OPTIMIZER_PREFIX) for name in weights):
-            [count] = _vector(path, weights, {f"{OPTIMIZER_PREFIX}step": torch.Size()})
+            [count] = _read_parameter_vector(
+                path, weights, {f"{OPTIMIZER_PREFIX}step": torch.Size()}
+            )
             mean, square = (
-                _vector(path, weights, {f"{OPTIMIZER_PREFIX}{name}": vector.shape})
+                _read_parameter_vector(path, weights, {f"{OPTIMIZER_PREFIX}{name}": vector.shape})
                 for name in ("exp_avg", "exp_avg_sq")
             )
             if count < 0 or (square < 0).any():
@@ -294,14 +299,16 @@ class Learner:
         with torch.no_grad():
             self.networks.parameter_vector.copy_(vector)
         self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": moments})
-        self.steps = about.steps
+        self.steps_done = about.steps
         self.rollout_collector.skip_played_sessions(about.steps)
         # With the same seed, the draws of the earlier run would repeat.
         again = np.random.SeedSequence([self.checkpoint_info.seed, about.steps]).generate_state(1)
         self.generator.manual_seed(int(again[0]))
 
 
-def _vector(path: Path, weights: Weights, shapes: Mapping[str, torch.Size]) -> Tensor:
+def _read_parameter_vector(
+    path: Path, weights: Weights, shapes: Mapping[str, torch.Size]
+) -> Tensor:
     """Return the named tensors of a checkpoint, validated and concatenated."""
     for name, shape in shapes.items():
         values = weights.get(name)
@@ -328,7 +335,7 @@ def build_learner(
     training_settings: training settings that checkpoints store.
     """
     draws = torch.Generator().manual_seed(seed)
-    networks = Networks(len(FEATURES), settings.layers, draws)
+    networks = PolicyValueNetworks(len(FEATURES), settings.layers, draws)
     optimizer = torch.optim.Adam(
         [networks.parameter_vector], settings.learning_rate, eps=1e-5, fused=True
     )
@@ -348,7 +355,7 @@ class Rollout:
     """A rollout: T steps of N markets, the data of one update.
 
     observations: features [T + 1, N, F], before each step and after the last.
-    allowed: mask of permitted actions [T, N, 25].
+    allowed_actions: mask of permitted actions [T, N, 25].
     action_codes: codes of the chosen actions [T, N].
     log_probs: log-likelihoods of the chosen actions [T, N].
     rewards: [T, N], percent of the starting cash, or 100 times the change of log wealth.
@@ -357,7 +364,7 @@ class Rollout:
     """
 
     observations: Floats
-    allowed: Mask
+    allowed_actions: Mask
     action_codes: ActionCodes
     log_probs: Floats
     rewards: Floats
@@ -416,12 +423,14 @@ class RolloutCollector:
             held[t] = env.markets["yes"] - env.markets["no"]
             equity[t] = env.equity
             sent[t] = env.markets["sent"] > 0
-            self._count(rewards[t], info.get("settled"))
+            self._record_rewards(rewards[t], info.get("settled"))
         self.order_counts += np.bincount(codes[sent], minlength=ACTION_COUNT)
         self._seen = observations[-1]
         if self._settings.use_reward_shaping:
             # A settled market has begun again without a position.
-            potential = np.where(terminated, 0.0, self._potentials(observations[1:], held, equity))
+            potential = np.where(
+                terminated, 0.0, self._shaping_potentials(observations[1:], held, equity)
+            )
             before = np.concatenate([self._potential[None], potential[:-1]])
             rewards += self._settings.discount * potential - before
             self._potential = potential[-1]
@@ -430,15 +439,15 @@ class RolloutCollector:
             observations, allowed, codes, likelihoods, rewards.astype(np.float32), terminated
         )
 
-    def _potentials(self, observations: Floats, held: Array, equity: Array) -> Array:
+    def _shaping_potentials(self, observations: Floats, held: Array, equity: Array) -> Array:
         """Return the value of positions at the estimate less the value at mid quote, [T, N]."""
         bid, ask, estimate = (
-            observations[..., place].astype(np.float64) for place in QUOTE_FEATURES
+            observations[..., place].astype(np.float64) for place in QUOTE_FEATURE_INDICES
         )
         potential = held * (estimate - (bid + ask) / 2)
         return np.log1p(potential / equity) if self._is_log else potential
 
-    def _count(self, rewards: Array, settled: ActionCodes | None) -> None:
+    def _record_rewards(self, rewards: Array, settled: ActionCodes | None) -> None:
         self._total += rewards
         if settled is not None:
             self.episode_results += (self._total[settled] * self._scale).tolist()

@@ -42,7 +42,7 @@ from event_contracts.simulation.sessions import (
     mid_prices,
 )
 from foundation.arrays import Array, Index, Instants
-from foundation.errors import DataError, InputError, one_line
+from foundation.errors import DataError, InputError, to_one_line
 from trainingdata.instants import parse_instant_column
 
 log = logging.getLogger(__name__)
@@ -51,8 +51,8 @@ FIVE_MINUTES = np.timedelta64(5, "m")
 CENTS_PER_DOLLAR = 100  # the tick of these files is a cent
 CONTRACTS_PER_LEVEL = 100
 TRADED_SHARE = 0.5
-_QUOTES = "_top_of_book.parquet"
-_SETTLEMENT = "_settlement.parquet"
+_QUOTES_SUFFIX = "_top_of_book.parquet"
+_SETTLEMENT_SUFFIX = "_settlement.parquet"
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -88,13 +88,17 @@ def recorded_markets(
         raise InputError(f"step: {step} must be above 0")
     place = Path(os.path.expanduser(folder))
     if not os.path.isdir(place):
-        raise InputError(f"folder: {folder} is not a folder; give a folder with *{_QUOTES} files")
+        raise InputError(
+            f"folder: {folder} is not a folder; give a folder with *{_QUOTES_SUFFIX} files"
+        )
     markets = []
     listed: dict[str, str] = {}
-    for quotes_file in sorted(place.glob(f"*{_QUOTES}")):
-        settlement = quotes_file.with_name(quotes_file.name.removesuffix(_QUOTES) + _SETTLEMENT)
-        outcomes = _outcomes(settlement)
-        for event, quotes in _events(quotes_file):
+    for quotes_file in sorted(place.glob(f"*{_QUOTES_SUFFIX}")):
+        settlement = quotes_file.with_name(
+            quotes_file.name.removesuffix(_QUOTES_SUFFIX) + _SETTLEMENT_SUFFIX
+        )
+        outcomes = _read_yes_payouts(settlement)
+        for event, quotes in _iterate_event_quotes(quotes_file):
             for ticker in quotes["ticker"].unique():
                 # In two events its session would count twice, in training and in evaluation.
                 if listed.setdefault(str(ticker), event) != event:
@@ -102,9 +106,9 @@ def recorded_markets(
                         f"{quotes_file}: {ticker} is listed in two events,"
                         f" {listed[str(ticker)]} and {event}"
                     )
-            markets += _markets_of_event(event, quotes, outcomes, step)
+            markets += _build_event_markets(event, quotes, outcomes, step)
     if not markets:
-        raise InputError(f"folder: {place} contains no settled market in *{_QUOTES} files")
+        raise InputError(f"folder: {place} contains no settled market in *{_QUOTES_SUFFIX} files")
     return markets
 
 
@@ -125,9 +129,9 @@ def list_events(markets: Sequence[RecordedMarket], count: int, key: str) -> list
     return events
 
 
-def _outcomes(path: Path) -> dict[str, int]:
+def _read_yes_payouts(path: Path) -> dict[str, int]:
     """Return the payout of YES for each settled market, USD, by ticker."""
-    table = _table(path, ["ticker", "settled_yes_inferred"])
+    table = _read_parquet(path, ["ticker", "settled_yes_inferred"])
     outcomes: dict[str, int] = {}
     said = table["settled_yes_inferred"]
     settled = table.assign(paid=pd.to_numeric(said, errors="coerce"))[said.notna()]
@@ -143,9 +147,9 @@ def _outcomes(path: Path) -> dict[str, int]:
     return outcomes
 
 
-def _events(path: Path) -> Iterator[tuple[str, pd.DataFrame]]:
+def _iterate_event_quotes(path: Path) -> Iterator[tuple[str, pd.DataFrame]]:
     """Yield the quotes of each event, by the time of its first one."""
-    table = _table(path, ["timestamp", "ticker", "event", "yes_bid", "no_bid"])
+    table = _read_parquet(path, ["timestamp", "ticker", "event", "yes_bid", "no_bid"])
     if table.empty:
         return
     bids = table[["yes_bid", "no_bid"]].apply(pd.to_numeric, errors="coerce").to_numpy(dtype=float)
@@ -160,16 +164,16 @@ def _events(path: Path) -> Iterator[tuple[str, pd.DataFrame]]:
         yield str(event), quotes
 
 
-def _table(path: Path, columns: list[str]) -> pd.DataFrame:
+def _read_parquet(path: Path, columns: list[str]) -> pd.DataFrame:
     if not path.is_file():
         raise DataError(f"{path}: file not found")
     try:
         return pd.read_parquet(path, columns=columns)
     except (OSError, ValueError, KeyError, ArrowException) as error:
-        raise DataError(f"{path}: cannot be read: {one_line(str(error))}") from error
+        raise DataError(f"{path}: cannot be read: {to_one_line(str(error))}") from error
 
 
-def _markets_of_event(
+def _build_event_markets(
     event: str, quotes: pd.DataFrame, outcomes: Mapping[str, int], step: np.timedelta64
 ) -> list[RecordedMarket]:
     """Return the settled markets of an event, by ticker."""
@@ -192,12 +196,12 @@ def _markets_of_event(
             continue
         rows = sound.set_index("timestamp").reindex(times, method="ffill")
         bid, ask = (rows["yes_bid"].to_numpy(int), CENTS_PER_DOLLAR - rows["no_bid"].to_numpy(int))
-        session = _session(bid, ask, outcomes[name])
+        session = _build_session(bid, ask, outcomes[name])
         markets.append(RecordedMarket(event, name, session, rows.index.to_numpy("datetime64[ns]")))
     return markets
 
 
-def _session(bid: Index, ask: Index, outcome: int) -> Array:
+def _build_session(bid: Index, ask: Index, outcome: int) -> Array:
     """Build a session [T, F] from quotes in cents, with the settlement row."""
     session = np.zeros((len(bid) + 1, len(SESSION_COLUMNS)))
     rows = session[:-1]

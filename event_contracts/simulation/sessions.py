@@ -22,7 +22,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from event_contracts.trading.records import PRICE_UNITS
+from event_contracts.trading.records import PRICE_UNITS_PER_DOLLAR
 from event_contracts.trading.records import TICK_DTYPE as TICK_RECORD
 from foundation.arrays import Array, Records
 from foundation.errors import InputError
@@ -30,13 +30,13 @@ from foundation.errors import InputError
 SESSION_COLUMNS = ("yes_bid", "yes_ask", "bid_size", "ask_size", "sold", "bought", "estimate")
 YES_BID, YES_ASK, BID_SIZE, ASK_SIZE, SOLD, BOUGHT, ESTIMATE = range(len(SESSION_COLUMNS))
 DEFAULT_TICK_USD = 0.01  # USD
-_SLACK = 1e-6  # USD: tolerance of a price to its tick, for 32-bit floats
+_PRICE_TOL_USD = 1e-6  # USD: tolerance of a price to its tick, for 32-bit floats
 MAX_CONTRACT_COUNT = 1e9  # contracts that wait or trade at once
-_ROUNDING = 1e-9  # USD
-_EVERY = list(range(len(SESSION_COLUMNS)))
-_QUOTES = [YES_BID, YES_ASK]
-_COUNTS = [BID_SIZE, ASK_SIZE, SOLD, BOUGHT]
-_PROBABILITIES = [YES_BID, YES_ASK, ESTIMATE]
+_ROUNDING_TOL_USD = 1e-9  # USD
+_ALL_COLUMNS = list(range(len(SESSION_COLUMNS)))
+_QUOTE_COLUMNS = [YES_BID, YES_ASK]
+_COUNT_COLUMNS = [BID_SIZE, ASK_SIZE, SOLD, BOUGHT]
+_PROBABILITY_COLUMNS = [YES_BID, YES_ASK, ESTIMATE]
 
 
 def validate_session(array: npt.ArrayLike, tick: float = DEFAULT_TICK_USD) -> Array:
@@ -48,17 +48,17 @@ def validate_session(array: npt.ArrayLike, tick: float = DEFAULT_TICK_USD) -> Ar
     """
     ticks = ticks_per_dollar(tick)
     session = _as_floats(array)
-    quotes, counts = session[:, _QUOTES], session[:, _COUNTS]
-    probabilities = session[:, _PROBABILITIES]
+    quotes, counts = session[:, _QUOTE_COLUMNS], session[:, _COUNT_COLUMNS]
+    probabilities = session[:, _PROBABILITY_COLUMNS]
     on_ticks = np.round(quotes * ticks) / ticks
     for columns, wrong, why in (
-        (_EVERY, ~np.isfinite(session), "is not a finite number"),
-        (_PROBABILITIES, (probabilities < 0) | (probabilities > 1), "is outside 0 … 1"),
-        (_COUNTS, counts < 0, "is negative; contracts must be 0 or more"),
-        (_COUNTS, counts > MAX_CONTRACT_COUNT, f"exceeds {MAX_CONTRACT_COUNT:g} contracts"),
+        (_ALL_COLUMNS, ~np.isfinite(session), "is not a finite number"),
+        (_PROBABILITY_COLUMNS, (probabilities < 0) | (probabilities > 1), "is outside 0 … 1"),
+        (_COUNT_COLUMNS, counts < 0, "is negative; contracts must be 0 or more"),
+        (_COUNT_COLUMNS, counts > MAX_CONTRACT_COUNT, f"exceeds {MAX_CONTRACT_COUNT:g} contracts"),
         (
-            _QUOTES,
-            np.abs(quotes - on_ticks) > _SLACK,
+            _QUOTE_COLUMNS,
+            np.abs(quotes - on_ticks) > _PRICE_TOL_USD,
             f"is not a multiple of the tick, ${1 / ticks:g}",
         ),
         ([YES_ASK], on_ticks[:, 1:] <= on_ticks[:, :1], "must be above yes_bid of the same row"),
@@ -68,7 +68,7 @@ def validate_session(array: npt.ArrayLike, tick: float = DEFAULT_TICK_USD) -> Ar
             column = columns[place]
             value = session[row, column]
             raise InputError(f"session: row {row}, {SESSION_COLUMNS[column]}: {value:g} {why}")
-    session[:, _QUOTES] = on_ticks
+    session[:, _QUOTE_COLUMNS] = on_ticks
     return session
 
 
@@ -77,33 +77,33 @@ def mid_prices(session: Array) -> Array:
     return np.asarray((session[:, YES_BID] + session[:, YES_ASK]) / 2)
 
 
-def session_to_tape(session: Array) -> Records:
+def session_to_tick_records(session: Array) -> Records:
     """Convert sessions [..., T, F] to TICK records [..., T]; contracts are rounded down."""
     tape = np.zeros(session.shape[:-1], TICK_RECORD)
     for column, name in enumerate(TICK_RECORD.names or ()):
         values = session[..., column]
-        if column in _QUOTES:
-            values = np.round(values * PRICE_UNITS)
-        tape[name] = np.floor(values) if column in _COUNTS else values
+        if column in _QUOTE_COLUMNS:
+            values = np.round(values * PRICE_UNITS_PER_DOLLAR)
+        tape[name] = np.floor(values) if column in _COUNT_COLUMNS else values
     return tape
 
 
-def tape_to_session(tape: Records) -> Array:
+def tick_records_to_session(tape: Records) -> Array:
     """Convert TICK records [T] to a session [T, F]."""
     session = np.stack([tape[name].astype(float) for name in tape.dtype.names or ()], axis=-1)
-    session[:, _QUOTES] /= PRICE_UNITS
+    session[:, _QUOTE_COLUMNS] /= PRICE_UNITS_PER_DOLLAR
     return session
 
 
 def session_outcome(session: Array) -> int:
     """Return 1 if YES won (the last row's mid quote is at or above 0.5), else 0."""
-    return int(mid_prices(session)[-1] >= 0.5 - _ROUNDING)
+    return int(mid_prices(session)[-1] >= 0.5 - _ROUNDING_TOL_USD)
 
 
 def ticks_per_dollar(tick: float) -> int:
     """Return the number of ticks in a dollar."""
     ticks = round(1 / tick) if 0 < tick < 1 else 0
-    if not 2 <= ticks <= 10_000 or abs(ticks * tick - 1) > _ROUNDING:
+    if not 2 <= ticks <= 10_000 or abs(ticks * tick - 1) > _ROUNDING_TOL_USD:
         raise InputError(f"tick: ${tick:g} must divide a dollar into 2 … 10000 ticks")
     return ticks
 

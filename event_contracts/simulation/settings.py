@@ -16,7 +16,7 @@ from event_contracts.trading.rules import OrderRuleTerms
 from foundation.errors import InputError
 from foundation.settings import setting, settings_class, settings_from_config
 
-Reward = Literal["value", "log_wealth"]
+RewardKind = Literal["value", "log_wealth"]
 CENTS_PER_DOLLAR = 100
 MAX_STARTING_CASH = 1_000_000  # USD
 MAX_LAYERS = 8
@@ -87,7 +87,7 @@ class EpisodeSettings(OrderSettings):
         1000.0, "cash at the start of an episode, USD in whole cents", ge=0.01, le=MAX_STARTING_CASH
     )
     fees: KalshiFees = setting(KalshiFees(), "fees by date; those of `as_of` apply")
-    reward: Reward = setting(
+    reward: RewardKind = setting(
         "value",
         "reward of a step: `value`, change in USD of cash and position at the mid-quote after "
         "fees; `log_wealth`, change of that value's logarithm",

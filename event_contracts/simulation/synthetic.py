@@ -62,7 +62,7 @@ MIN_PRICE_TICKS = 0.25  # minimum distance of the market's price from 0 and 1, t
 MAX_EXPECTED_ORDERS = 50.0  # maximum of the expected orders in a step, however far the price moves
 LATENT, MISPRICING, ESTIMATION = range(3)  # purposes of the normal draws
 WIDTH, BID_DEPTH, ASK_DEPTH, SELLERS, BUYERS = range(5)  # purposes of the uniform draws
-OUTCOME_DRAW = WIDTH  # draw of the last row, which needs no width
+OUTCOME_DRAW_INDEX = WIDTH  # draw of the last row, which needs no width
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -98,10 +98,10 @@ def synthetic_sessions(
     Raises `InputError` for a negative seed or market number.
     """
     settings = settings or SyntheticSessionModel()
-    return build_sessions(draw_markets(seed, count, settings, first), settings)
+    return build_sessions(draw_from_seed(seed, count, settings, first), settings)
 
 
-def draw_markets(
+def draw_from_seed(
     seed: Seed, count: int, settings: SyntheticSessionModel, first: int = 0
 ) -> RandomDraws:
     """Draw the random numbers of markets first … first + count - 1 under a seed."""
@@ -136,7 +136,7 @@ def draw_from_generators(
 def build_sessions(draws: RandomDraws, settings: SyntheticSessionModel) -> Array:
     """Build sessions [C, T, F] from random draws; row k uses the draws of rows 0 … k only."""
     sessions = np.empty((*draws.uniform_draws.shape[:2], COLUMN_COUNT))
-    decay, slopes = _expectations(settings)
+    decay, slopes = _fair_price_constants(settings)
     _write_sessions(
         sessions,
         draws.normal_draws,
@@ -144,12 +144,12 @@ def build_sessions(draws: RandomDraws, settings: SyntheticSessionModel) -> Array
         decay,
         slopes,
         MIXTURE_WEIGHTS,
-        _terms_of(settings),
+        _build_parameters(settings),
     )
     return sessions
 
 
-class _Terms(NamedTuple):
+class _CompiledParameters(NamedTuple):
     """Parameters of synthetic sessions for compiled code.
 
     mean_log_odds: log-odds to which the process reverts.
@@ -183,8 +183,8 @@ class _Terms(NamedTuple):
     estimate_noise: float
 
 
-def _terms_of(settings: SyntheticSessionModel) -> _Terms:
-    keep, shock = _step_of(settings)
+def _build_parameters(settings: SyntheticSessionModel) -> _CompiledParameters:
+    keep, shock = _step_share_and_deviation(settings)
     deeper = 1 - 1 / settings.depth
     as_they_are = (
         "start_deviation",
@@ -194,7 +194,7 @@ def _terms_of(settings: SyntheticSessionModel) -> _Terms:
         "mispricing_persistence",
         "estimate_noise",
     )
-    return _Terms(
+    return _CompiledParameters(
         mean_log_odds=math.log(settings.mean_probability / (1 - settings.mean_probability)),
         retained_share=keep,
         step_deviation=shock,
@@ -206,7 +206,7 @@ def _terms_of(settings: SyntheticSessionModel) -> _Terms:
     )
 
 
-def _step_of(settings: SyntheticSessionModel) -> tuple[float, float]:
+def _step_share_and_deviation(settings: SyntheticSessionModel) -> tuple[float, float]:
     """Return the share of the distance to the centre that a step retains, and its deviation."""
     pull = settings.reversion / settings.steps
     variance = settings.volatility**2 / settings.steps
@@ -215,13 +215,13 @@ def _step_of(settings: SyntheticSessionModel) -> tuple[float, float]:
     return math.exp(-pull), math.sqrt(variance)
 
 
-def _expectations(settings: SyntheticSessionModel) -> tuple[Array, Array]:
+def _fair_price_constants(settings: SyntheticSessionModel) -> tuple[Array, Array]:
     """Return two constants for the fair price of each row.
 
     The first is the share of the row's distance to the centre that remains at the end, [T]. The
     second is σ_j / √(1 + σ_j² s²) / √2, [T, J].
     """
-    keep, shock = _step_of(settings)
+    keep, shock = _step_share_and_deviation(settings)
     left = np.arange(settings.steps, -1, -1)
     squares = keep ** (2.0 * np.arange(settings.steps))
     variance = shock**2 * np.concatenate([[0.0], np.cumsum(squares)])[left]
@@ -250,7 +250,7 @@ def _normal_mixture(middle: float, slopes: Array, weights: Array) -> float:
 
 
 @jit_inline
-def _poisson(uniform: float, mean: float) -> int:
+def _poisson_quantile(uniform: float, mean: float) -> int:
     share = math.exp(-mean)
     below = share
     number = 0
@@ -262,13 +262,13 @@ def _poisson(uniform: float, mean: float) -> int:
 
 
 @jit_inline
-def _depth(uniform: float, fade: float) -> float:
+def _geometric_quantile(uniform: float, fade: float) -> float:
     """Return a geometric number, from 1, of a uniform draw; fade: logarithm of its ratio."""
     return 1.0 + math.floor(math.log(1.0 - uniform) / fade)
 
 
 @jit_inline
-def _arrivals(uniform: float, beyond: float, terms: _Terms) -> float:
+def _market_order_contracts(uniform: float, beyond: float, terms: _CompiledParameters) -> float:
     """Return the contracts of market orders in a step.
 
     beyond: ticks by which the price moved past the quote.
@@ -276,7 +276,7 @@ def _arrivals(uniform: float, beyond: float, terms: _Terms) -> float:
     mean = terms.noise_order_rate + terms.informed_order_rate * max(beyond, 0.0)
     if mean == 0.0:
         return 0.0
-    return float(terms.lot * _poisson(uniform, min(mean, MAX_EXPECTED_ORDERS)))
+    return float(terms.lot * _poisson_quantile(uniform, min(mean, MAX_EXPECTED_ORDERS)))
 
 
 @jit_inline
@@ -298,7 +298,7 @@ def _write_sessions(
     decay: Array,
     slopes: Array,
     weights: Array,
-    terms: _Terms,
+    terms: _CompiledParameters,
 ) -> None:
     ticks = terms.tick_count
     fresh = math.sqrt(1.0 - terms.mispricing_persistence**2)
@@ -321,21 +321,33 @@ def _write_sessions(
             price = min(max(price, MIN_PRICE_TICKS), ticks - MIN_PRICE_TICKS)
             draw = uniforms[c, k]
             row = sessions[c, k]
-            sellers = _arrivals(draw[SELLERS], bid - price, terms) if k > 0 and bid > 0 else 0.0
-            buyers = _arrivals(draw[BUYERS], price - ask, terms) if k > 0 and ask < ticks else 0.0
-            width = 1 + _poisson(draw[WIDTH], terms.mean_extra_ticks)
+            sellers = (
+                _market_order_contracts(draw[SELLERS], bid - price, terms)
+                if k > 0 and bid > 0
+                else 0.0
+            )
+            buyers = (
+                _market_order_contracts(draw[BUYERS], price - ask, terms)
+                if k > 0 and ask < ticks
+                else 0.0
+            )
+            width = 1 + _poisson_quantile(draw[WIDTH], terms.mean_extra_ticks)
             low = math.floor(price - (width - 1) / 2)
             bid = max(low, 0)
             ask = min(low + width, ticks)
             row[YES_BID] = bid / ticks
             row[YES_ASK] = ask / ticks
-            row[BID_SIZE] = _depth(draw[BID_DEPTH], terms.log_depth_ratio) if bid > 0 else 0.0
-            row[ASK_SIZE] = _depth(draw[ASK_DEPTH], terms.log_depth_ratio) if ask < ticks else 0.0
+            row[BID_SIZE] = (
+                _geometric_quantile(draw[BID_DEPTH], terms.log_depth_ratio) if bid > 0 else 0.0
+            )
+            row[ASK_SIZE] = (
+                _geometric_quantile(draw[ASK_DEPTH], terms.log_depth_ratio) if ask < ticks else 0.0
+            )
             row[SOLD] = sellers
             row[BOUGHT] = buyers
             estimate = fair + terms.estimate_noise * normals[c, ESTIMATION, k]
             row[ESTIMATE] = min(max(estimate, 0.0), 1.0)
         distance = terms.retained_share * distance + terms.step_deviation * normals[c, LATENT, last]
         chance = _normal_mixture(terms.mean_log_odds + distance, slopes[last], weights)
-        is_yes = uniforms[c, last, OUTCOME_DRAW] < chance
+        is_yes = uniforms[c, last, OUTCOME_DRAW_INDEX] < chance
         _write_settlement(sessions[c, last], is_yes, ticks)

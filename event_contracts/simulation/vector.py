@@ -14,8 +14,8 @@ from gymnasium.spaces import Box
 from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 
-from event_contracts.simulation.kernel import reset_depth, step
-from event_contracts.simulation.sessions import session_to_tape, validate_session
+from event_contracts.simulation.kernel import reset_depth, step_market
+from event_contracts.simulation.sessions import session_to_tick_records, validate_session
 from event_contracts.simulation.settings import EpisodeSettings
 from event_contracts.simulation.synthetic import (
     build_sessions,
@@ -32,11 +32,11 @@ from event_contracts.trading.observation import (
 from event_contracts.trading.records import (
     FILL_DTYPE,
     MARKET_DTYPE,
-    MAX_FILLS,
+    MAX_FILLS_PER_STEP,
     MAX_RESTING_ORDERS,
     MICROS_PER_DOLLAR,
     ORDER_DTYPE,
-    PRICE_UNITS,
+    PRICE_UNITS_PER_DOLLAR,
     TICK_DTYPE,
 )
 from event_contracts.trading.rules import OrderRuleTerms
@@ -77,7 +77,7 @@ class VectorKalshiEnv(VectorEnv[Floats, ActionCodes, Any]):
         self._sessions: list[Records] | None = None
         if sessions is not None:
             self._sessions = [
-                session_to_tape(validate_session(each, market.tick)) for each in sessions
+                session_to_tick_records(validate_session(each, market.tick)) for each in sessions
             ]
             if not self._sessions:
                 raise InputError("sessions is empty; give at least one session")
@@ -90,7 +90,7 @@ class VectorKalshiEnv(VectorEnv[Floats, ActionCodes, Any]):
         self.observation_space = batch_space(self.single_observation_space, count)
         self.markets = np.zeros(count, MARKET_DTYPE)
         self.orders = np.zeros((count, MAX_RESTING_ORDERS), ORDER_DTYPE)
-        self.fills = np.zeros((count, MAX_FILLS), FILL_DTYPE)
+        self.fills = np.zeros((count, MAX_FILLS_PER_STEP), FILL_DTYPE)
         self.equity = np.zeros(count)
         self._terms = self.settings.build_order_rule_terms()
         self.tapes = np.zeros((count, longest), TICK_DTYPE)
@@ -115,7 +115,7 @@ class VectorKalshiEnv(VectorEnv[Floats, ActionCodes, Any]):
                 )
             self.generators = [np.random.default_rng(each) for each in seeds]
         everything = np.arange(self.num_envs)
-        self._begin(everything)
+        self._begin_episodes(everything)
         return self.observations.copy(), {}
 
     def step(self, actions: npt.ArrayLike) -> tuple[Floats, Array, Mask, Mask, dict[str, Any]]:
@@ -143,7 +143,7 @@ class VectorKalshiEnv(VectorEnv[Floats, ActionCodes, Any]):
                 "final_obs": self.observations[settled],
                 "final_markets": self.markets[settled],
             }
-            self._begin(settled)
+            self._begin_episodes(settled)
         return (
             self.observations.copy(),
             rewards,
@@ -159,7 +159,7 @@ class VectorKalshiEnv(VectorEnv[Floats, ActionCodes, Any]):
         """
         rewards = np.empty(self.num_envs)
         terminated = np.empty(self.num_envs, dtype=bool)
-        _step_all(
+        _step_markets(
             self.markets,
             self.orders,
             self.fills,
@@ -181,8 +181,8 @@ class VectorKalshiEnv(VectorEnv[Floats, ActionCodes, Any]):
             raise ValueError("action_masks() was called before reset(); call reset() first")
         return self._allowed.copy()
 
-    def _begin(self, which: npt.NDArray[np.intp]) -> None:
-        tapes = self._drawn(which)
+    def _begin_episodes(self, which: npt.NDArray[np.intp]) -> None:
+        tapes = self._draw_tick_records(which)
         self.markets[which] = 0
         self.orders[which] = 0
         for i, tape in zip(which, tapes, strict=True):
@@ -192,7 +192,7 @@ class VectorKalshiEnv(VectorEnv[Floats, ActionCodes, Any]):
             self.settings.starting_cash_micros
         )
         self.equity[which] = self.settings.starting_cash_micros / MICROS_PER_DOLLAR
-        _show_first(
+        _write_first_observations(
             which,
             self.markets,
             self.orders,
@@ -202,17 +202,17 @@ class VectorKalshiEnv(VectorEnv[Floats, ActionCodes, Any]):
             self._allowed,
         )
 
-    def _drawn(self, which: npt.NDArray[np.intp]) -> Records | list[Records]:
+    def _draw_tick_records(self, which: npt.NDArray[np.intp]) -> Records | list[Records]:
         generators = [self.generators[i] for i in which]
         if self._sessions is not None:
             return [self._sessions[rng.integers(len(self._sessions))] for rng in generators]
         market = self.settings.market
         drawn = [next_generator(rng) for rng in generators]
-        return session_to_tape(build_sessions(draw_from_generators(drawn, market), market))
+        return session_to_tick_records(build_sessions(draw_from_generators(drawn, market), market))
 
 
 @compiled
-def _step_all(
+def _step_markets(
     markets: Records,
     orders: Records,
     fills: Records,
@@ -228,7 +228,7 @@ def _step_all(
 ) -> None:
     for i in range(len(markets)):
         market = markets[i]
-        step(
+        step_market(
             market,
             without_refcount(orders[i]),
             without_refcount(fills[i]),
@@ -252,7 +252,7 @@ def _step_all(
 
 
 @compiled
-def _show_first(
+def _write_first_observations(
     which: npt.NDArray[np.intp],
     markets: Records,
     orders: Records,
@@ -300,7 +300,7 @@ class MarketAgnosticKalshiEnv(gymnasium.Env[Floats, np.int64]):
         super().reset(seed=seed)
         self._one.generators = [self.np_random]
         observations, _ = self._one.reset()
-        return observations[0], self._info()
+        return observations[0], self._build_info()
 
     def step(self, action: Any) -> tuple[Floats, float, bool, bool, dict[str, Any]]:
         """Send the order of an action, and move the market to its next tick.
@@ -313,13 +313,19 @@ class MarketAgnosticKalshiEnv(gymnasium.Env[Floats, np.int64]):
         except TypeError:
             raise ValueError(f"action: expected an integer, got {action!r}") from None
         decode_action(code)
-        self._refuse_unbegun()
+        self._require_reset()
         if self._market["row"] == self._market["rows"] - 1:
             raise ValueError(
                 "step(): the market has settled; call reset() to start another episode"
             )
         [reward], [settled] = self._one.advance(np.array([code]))
-        return self._one.observations[0].copy(), float(reward), bool(settled), False, self._info()
+        return (
+            self._one.observations[0].copy(),
+            float(reward),
+            bool(settled),
+            False,
+            self._build_info(),
+        )
 
     def action_masks(self) -> Mask:
         allowed: Mask = self._one.action_masks()[0]
@@ -328,33 +334,33 @@ class MarketAgnosticKalshiEnv(gymnasium.Env[Floats, np.int64]):
     @property
     def quote(self) -> tuple[float, float]:
         """Return the present YES bid and YES ask, USD."""
-        self._refuse_unbegun()
+        self._require_reset()
         tick = self._one.tapes[0, self._market["row"]]
-        return int(tick["bid"]) / PRICE_UNITS, int(tick["ask"]) / PRICE_UNITS
+        return int(tick["bid"]) / PRICE_UNITS_PER_DOLLAR, int(tick["ask"]) / PRICE_UNITS_PER_DOLLAR
 
-    def _refuse_unbegun(self) -> None:
+    def _require_reset(self) -> None:
         if not self._one.generators:
             raise ValueError("the environment has no episode yet; call reset() first")
 
-    def _info(self) -> dict[str, Any]:
+    def _build_info(self) -> dict[str, Any]:
         market = self._market
         return {
             "cash": int(market["cash"]) / MICROS_PER_DOLLAR,
             "yes": int(market["yes"]),
             "no": int(market["no"]),
-            "fills": [_fill(row) for row in self._one.fills[0, : int(market["fills"])]],
+            "fills": [_fill_to_dict(row) for row in self._one.fills[0, : int(market["fills"])]],
             "quote": self.quote,
             "last_order_size": int(market["sent"]),
         }
 
 
-def _fill(row: Any) -> dict[str, Any]:
+def _fill_to_dict(row: Any) -> dict[str, Any]:
     """Return a fill by field names; price in USD of its side, fee in USD net of the rebate."""
     action, side = INTENT_SIDES[int(row["intent"]) - 1]
     return {
         "action": action,
         "side": side,
-        "price": int(row["price"]) / PRICE_UNITS,
+        "price": int(row["price"]) / PRICE_UNITS_PER_DOLLAR,
         "count": int(row["count"]),
         "maker": bool(row["maker"]),
         "order_id": f"{int(row['number'])}",

@@ -53,40 +53,40 @@ from event_contracts.trading.orders import (
     EventContractOrder,
 )
 from event_contracts.trading.venue_orders import (
-    FOK_KILLED,
+    FILL_OR_KILL_FAILED_CODE,
     BookSide,
-    SelfTrade,
+    SelfTradePrevention,
     book_side,
-    order_side,
     parse_order_price,
     parse_traded_count,
+    to_action_and_side,
     yes_price,
 )
 from execution.orders.average_cost import average_cost
 from foundation.errors import InputError, OrderRejected
 from marketsimulator.venue.request import (
     Query,
-    Refused,
+    RequestRefused,
     Response,
     query_integer,
     refuse_unknown_keys,
 )
 
 MAX_ID_LENGTH = 64  # characters of a client_order_id
-MAX_ORDER_COUNT = 10**9  # contracts of an order
+MAX_REQUESTED_CONTRACTS = 10**9  # contracts of an order
 
 
-def _count(value: object) -> Decimal:
+def _parse_whole_count(value: object) -> Decimal:
     """Parse a number of contracts, which must be whole."""
     count = parse_traded_count(value)
-    if count > MAX_ORDER_COUNT or count % 1:
+    if count > MAX_REQUESTED_CONTRACTS or count % 1:
         raise ValueError(
-            f"{value} is not an integer number of contracts from 1 to {MAX_ORDER_COUNT}"
+            f"{value} is not an integer number of contracts from 1 to {MAX_REQUESTED_CONTRACTS}"
         )
     return count
 
 
-def _instant(seconds: object) -> np.datetime64 | None:
+def _parse_expiration_time(seconds: object) -> np.datetime64 | None:
     if seconds is None:
         return None
     if isinstance(seconds, bool) or not isinstance(seconds, int) or not 0 < seconds < 2**33:
@@ -94,7 +94,7 @@ def _instant(seconds: object) -> np.datetime64 | None:
     return np.datetime64(seconds * 10**9, "ns")
 
 
-def _unsimulated(value: object) -> None:
+def _refuse_unsimulated(value: object) -> None:
     """Accept only values that mean the same as an absent field; else raise `ValueError`."""
     if value is None or value is False or (type(value) is int and value == 0):
         return
@@ -121,45 +121,47 @@ class OrderRequest:
     ticker: Annotated[str, Field(strict=True, min_length=1)]
     side: BookSide
     price: Annotated[Decimal, PlainValidator(parse_order_price)]
-    count: Annotated[Decimal, PlainValidator(_count)]
+    count: Annotated[Decimal, PlainValidator(_parse_whole_count)]
     time_in_force: ContractTimeInForce
-    self_trade_prevention_type: SelfTrade
+    self_trade_prevention_type: SelfTradePrevention
     client_order_id: Annotated[str, Field(strict=True, max_length=MAX_ID_LENGTH)] | None = None
     reduce_only: Annotated[bool, Strict()] | None = None
-    expiration_time: Annotated[np.datetime64 | None, PlainValidator(_instant)] = None
+    expiration_time: Annotated[np.datetime64 | None, PlainValidator(_parse_expiration_time)] = None
     post_only: Annotated[bool, Strict()] | None = None
     exchange_index: Literal[0, -1] | None = None
-    subaccount: Annotated[int | None, PlainValidator(_unsimulated)] = None
-    cancel_order_on_pause: Annotated[bool | None, PlainValidator(_unsimulated)] = None
-    order_group_id: Annotated[str | None, PlainValidator(_unsimulated)] = None
+    subaccount: Annotated[int | None, PlainValidator(_refuse_unsimulated)] = None
+    cancel_order_on_pause: Annotated[bool | None, PlainValidator(_refuse_unsimulated)] = None
+    order_group_id: Annotated[str | None, PlainValidator(_refuse_unsimulated)] = None
 
     # An unknown field would change the meaning of the order.
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
 
     @classmethod
     def parse(cls, body: Mapping[str, Any]) -> OrderRequest:
-        """Parse a JSON object as an order request. Raises `Refused` with the invalid field."""
+        """Parse a JSON object as an order request. Raises `RequestRefused` with the invalid field."""
         try:
             request = TypeAdapter(cls).validate_python(body)
         except ValidationError as error:
             problem = error.errors()[0]
             message = f"{problem['loc'][0]}: {problem['msg']}"
-            raise Refused(400, "invalid_parameters", message) from None
+            raise RequestRefused(400, "invalid_parameters", message) from None
         # The first is in the venue's own words of August 2026; the second as documented.
         if request.reduce_only and request.time_in_force != "immediate_or_cancel":
-            raise Refused(400, "invalid_order", "reduce_only can only be used with IoC orders")
+            raise RequestRefused(
+                400, "invalid_order", "reduce_only can only be used with IoC orders"
+            )
         if request.expiration_time and request.time_in_force != "good_till_canceled":
             message = f"{request.time_in_force} cannot be combined with expiration_time"
-            raise Refused(400, "invalid_order", message)
+            raise RequestRefused(400, "invalid_order", message)
         return request
 
-    def limit_order(self, client_order_id: str, count: Decimal) -> EventContractOrder:
+    def to_limit_order(self, client_order_id: str, count: Decimal) -> EventContractOrder:
         """Return the order of this request.
 
         client_order_id: client_order_id of the order.
         count: contracts of the order.
         """
-        action, side = order_side(self.side, bool(self.reduce_only))
+        action, side = to_action_and_side(self.side, bool(self.reduce_only))
         terms = action, side, yes_price(side, self.price), count
         return EventContractOrder(
             client_order_id, self.ticker, *terms, time_in_force=self.time_in_force
@@ -176,7 +178,7 @@ def accept_order(
 ) -> PlacedOrder:
     """Accept an order request and submit its order to the exchange.
 
-    Raises `Refused` with the status and code of the API.
+    Raises `RequestRefused` with the status and code of the API.
 
     reused_ids_refused: true if a used client_order_id is refused.
     fills_half: fault by which half of the order may trade and the rest never does.
@@ -184,25 +186,27 @@ def accept_order(
     """
     market = get_listing(exchange, request.ticker)
     if exchange.market_state(market.ticker) != "active":
-        raise Refused(409, "market_closed", f"{market.ticker} is not trading")
+        raise RequestRefused(409, "market_closed", f"{market.ticker} is not trading")
     name = request.client_order_id or f"venue-{len(exchange.orders) + 1}"
     used = any(placed.client_order_id == name for placed in exchange.orders.values())
     if used and reused_ids_refused:
-        raise Refused(409, "order_already_exists", "client_order_id has been used")
+        raise RequestRefused(409, "order_already_exists", "client_order_id has been used")
     if request.expiration_time is not None and request.expiration_time <= exchange.now:
-        raise Refused(400, "invalid_parameters", "expiration_time has passed")
-    covered = _covered_count(exchange, request)
+        raise RequestRefused(400, "invalid_parameters", "expiration_time has passed")
+    covered = _cap_at_position(exchange, request)
     count = covered or request.count
     traded = max(count // 2, Decimal(1)) if fills_half else count
-    order = request.limit_order(name, traded)
+    order = request.to_limit_order(name, traded)
     rejects_later = reject or not covered
-    depth, own = exchange.reachable_depth(order)
+    depth, own = exchange.depth_within_limit(order)
     stops = own is not None and request.self_trade_prevention_type == "taker_at_cross"
     if request.post_only and (depth or own is not None):
-        raise Refused(400, "invalid_order", "post only cross")
+        raise RequestRefused(400, "invalid_order", "post only cross")
     found = min(depth, own) if own is not None and stops else depth
     if request.time_in_force == "fill_or_kill" and found < request.count:
-        raise Refused(409, FOK_KILLED, FOK_KILLED.replace("_", " "))
+        raise RequestRefused(
+            409, FILL_OR_KILL_FAILED_CODE, FILL_OR_KILL_FAILED_CODE.replace("_", " ")
+        )
     try:
         placed = exchange.submit(
             order,
@@ -211,35 +215,35 @@ def accept_order(
             rejects_later=rejects_later,
         )
     except OrderRejected as error:
-        raise Refused(400, "order_not_admitted", str(error)) from error
-    placed.expires = request.expiration_time
+        raise RequestRefused(400, "order_not_admitted", str(error)) from error
+    placed.expires_at = request.expiration_time
     return placed
 
 
 def get_listing(exchange: Exchange, ticker: str) -> SimulatedListing:
-    """Return the listing of a market. Raises `Refused` (404) if the ticker is unknown."""
+    """Return the listing of a market. Raises `RequestRefused` (404) if the ticker is unknown."""
     if ticker not in exchange.listings:
-        raise Refused(404, "not_found", f"market {ticker} not found")
+        raise RequestRefused(404, "not_found", f"market {ticker} not found")
     return exchange.listings[ticker]
 
 
 def event_ticker_of(listing: SimulatedListing) -> str:
     """Return the ticker of a market's event; without one, the market's own ticker."""
-    return listing.event or listing.ticker
+    return listing.event_ticker or listing.ticker
 
 
 def get_placed_order(exchange: Exchange, order_id: str) -> PlacedOrder:
-    """Return the order with an id. Raises `Refused` (404) if the id is unknown."""
+    """Return the order with an id. Raises `RequestRefused` (404) if the id is unknown."""
     if order_id not in exchange.orders:
-        raise Refused(404, "not_found", f"order {order_id} not found")
+        raise RequestRefused(404, "not_found", f"order {order_id} not found")
     return exchange.orders[order_id]
 
 
-def _covered_count(exchange: Exchange, request: OrderRequest) -> Decimal:
+def _cap_at_position(exchange: Exchange, request: OrderRequest) -> Decimal:
     """Return the contracts of an order, for a `reduce_only` order at most the position."""
     if not request.reduce_only:
         return request.count
-    _, side = order_side(request.side, reduces=True)
+    _, side = to_action_and_side(request.side, reduces=True)
     return min(request.count, exchange.view(request.ticker).held_count(side))
 
 
@@ -258,17 +262,19 @@ def order_response(exchange: Exchange, placed: PlacedOrder) -> Response:
     """Return an order in the API's format, without the deprecated `side` and `action`."""
     last = max([placed.placed_tick, *(fill.tick for fill in placed.fills)])
     return {
-        **_ids(placed),
-        **order_fields(placed.order),
+        **_build_id_fields(placed),
+        **build_order_fields(placed.order),
         "user_id": USER_ID,
         "type": "limit",
         "status": placed.state,
         "fill_count_fp": format_count(placed.filled_count),
         "remaining_count_fp": format_count(placed.open_count),
         "initial_count_fp": format_count(placed.count),
-        **_costs("taker", [fill for fill in placed.fills if not fill.is_maker]),
-        **_costs("maker", [fill for fill in placed.fills if fill.is_maker]),
-        "expiration_time": None if placed.expires is None else format_timestamp(placed.expires),
+        **_build_cost_fields("taker", [fill for fill in placed.fills if not fill.is_maker]),
+        **_build_cost_fields("maker", [fill for fill in placed.fills if fill.is_maker]),
+        "expiration_time": None
+        if placed.expires_at is None
+        else format_timestamp(placed.expires_at),
         "created_time": format_timestamp(exchange.instant_of(placed.placed_tick)),
         "last_update_time": format_timestamp(exchange.instant_of(last)),
         "subaccount_number": 0,
@@ -276,7 +282,7 @@ def order_response(exchange: Exchange, placed: PlacedOrder) -> Response:
     }
 
 
-def _costs(kind: str, fills: Sequence[ContractFill]) -> Response:
+def _build_cost_fields(kind: str, fills: Sequence[ContractFill]) -> Response:
     """Return cost and fees of an order's taker or maker fills, USD."""
     cost = sum((fill.price * fill.count for fill in fills), ZERO)
     fees = sum((fill.fee for fill in fills), ZERO)
@@ -292,7 +298,7 @@ def submission_response(placed: PlacedOrder, now: np.datetime64) -> Response:
         "fill_count": format_count(placed.filled_count),
         "remaining_count": format_count(placed.open_count),
     }
-    return {**_ids(placed), **counts, "ts_ms": epoch_milliseconds(now)}
+    return {**_build_id_fields(placed), **counts, "ts_ms": epoch_milliseconds(now)}
 
 
 def cancellation_response(
@@ -303,7 +309,7 @@ def cancellation_response(
     cancelled_count: resting contracts that were cancelled.
     """
     return {
-        **_ids(placed),
+        **_build_id_fields(placed),
         "reduced_by": format_count(cancelled_count),
         "ts_ms": epoch_milliseconds(now),
     }
@@ -315,7 +321,7 @@ def get_orders(exchange: Exchange, query: Query, hidden_count: int = 0) -> Respo
     )
     status = query.get("status")
     if status not in (None, "resting", "canceled", "executed"):
-        raise Refused(400, None, "status must be resting, canceled or executed")
+        raise RequestRefused(400, None, "status must be resting, canceled or executed")
     rows = {
         number: order_response(exchange, placed)
         for number, placed in enumerate_rows(exchange.orders.values(), hidden_count)
@@ -331,7 +337,7 @@ def get_orders(exchange: Exchange, query: Query, hidden_count: int = 0) -> Respo
     return paginate("orders", rows, query)
 
 
-def order_fields(order: EventContractOrder | ContractFill) -> Response:
+def build_order_fields(order: EventContractOrder | ContractFill) -> Response:
     """Return API fields of an order or fill: ticker, sides and prices, in the book of YES."""
     side = book_side(order.action, order.side)
     price = yes_price(order.side, order.price)
@@ -345,7 +351,7 @@ def order_fields(order: EventContractOrder | ContractFill) -> Response:
     }
 
 
-def _ids(placed: PlacedOrder) -> Response:
+def _build_id_fields(placed: PlacedOrder) -> Response:
     return {"order_id": placed.order_id, "client_order_id": placed.client_order_id}
 
 
@@ -416,7 +422,8 @@ class PositionCost:
     realized_pnl: realised profit before fees, USD.
     fees: fees of all fills, USD.
     last_fill_tick: tick of the exchange at the last fill.
-    yes_purchases, no_purchases: contracts bought and their cost in USD; a sale of one side counts
+    yes_count_and_cost, no_count_and_cost: contracts bought and their cost in USD; a sale of one
+        side counts
         as a
         purchase of the other.
     """
@@ -427,8 +434,8 @@ class PositionCost:
     realized_pnl: Decimal = ZERO
     fees: Decimal = ZERO
     last_fill_tick: int = 0
-    yes_purchases: tuple[Decimal, Decimal] = (ZERO, ZERO)
-    no_purchases: tuple[Decimal, Decimal] = (ZERO, ZERO)
+    yes_count_and_cost: tuple[Decimal, Decimal] = (ZERO, ZERO)
+    no_count_and_cost: tuple[Decimal, Decimal] = (ZERO, ZERO)
 
     @property
     def exposure(self) -> Decimal:
@@ -443,7 +450,7 @@ class PositionCost:
         is_bid = book_side(fill.action, fill.side) == "bid"
         change = fill.count if is_bid else -fill.count
         mean, realized = average_cost(self.position, self.average_price, change, price)
-        (yes, yes_cost), (no, no_cost) = self.yes_purchases, self.no_purchases
+        (yes, yes_cost), (no, no_cost) = self.yes_count_and_cost, self.no_count_and_cost
         if is_bid:
             yes, yes_cost = yes + fill.count, yes_cost + fill.count * price
         else:
@@ -456,8 +463,8 @@ class PositionCost:
             realized_pnl=self.realized_pnl + realized,
             fees=self.fees + fill.fee,
             last_fill_tick=fill.tick,
-            yes_purchases=(yes, yes_cost),
-            no_purchases=(no, no_cost),
+            yes_count_and_cost=(yes, yes_cost),
+            no_count_and_cost=(no, no_cost),
         )
 
 
@@ -493,8 +500,8 @@ def get_positions(exchange: Exchange, query: Query) -> Response:
     refuse_unknown_keys(
         query, *PAGE_PARAMETERS, "ticker", "event_ticker", "count_filter", "subaccount"
     )
-    counted_by = _filter_names(query.get("count_filter", ""))
-    paid = {settlement.market for settlement in exchange.payments}
+    counted_by = _parse_count_filter(query.get("count_filter", ""))
+    paid = {settlement.market for settlement in exchange.paid_settlements}
     costs = position_costs(exchange.fills)
     rows = {}
     for number, ticker in enumerate_rows(exchange.listings):
@@ -504,15 +511,15 @@ def get_positions(exchange: Exchange, query: Query) -> Response:
             continue
         amounts = {"position": exchange.position(ticker), "total_traded": costs[ticker].traded_usd}
         if not counted_by or any(amounts[name] for name in counted_by):
-            rows[number] = _position(exchange, ticker, costs[ticker])
+            rows[number] = _build_position(exchange, ticker, costs[ticker])
     shown = paginate("market_positions", rows, query)
     events = dict.fromkeys(
         event_ticker_of(exchange.listings[row["ticker"]]) for row in shown["market_positions"]
     )
-    return {**shown, "event_positions": [_event_position(exchange, e, costs) for e in events]}
+    return {**shown, "event_positions": [_build_event_position(exchange, e, costs) for e in events]}
 
 
-def _filter_names(text: str) -> tuple[str, ...]:
+def _parse_count_filter(text: str) -> tuple[str, ...]:
     """Parse `count_filter`, the names of amounts of which a listed row needs one above 0."""
     names = tuple(name for name in text.split(",") if name)
     if other := set(names) - set(COUNT_FILTERS):
@@ -520,7 +527,7 @@ def _filter_names(text: str) -> tuple[str, ...]:
     return names
 
 
-def _position(exchange: Exchange, ticker: str, cost: PositionCost) -> Response:
+def _build_position(exchange: Exchange, ticker: str, cost: PositionCost) -> Response:
     return {
         "ticker": ticker,
         "exchange_index": EXCHANGE_INDEX,
@@ -534,21 +541,23 @@ def _position(exchange: Exchange, ticker: str, cost: PositionCost) -> Response:
     }
 
 
-def _event_position(exchange: Exchange, event: str, costs: dict[str, PositionCost]) -> Response:
+def _build_event_position(
+    exchange: Exchange, event: str, costs: dict[str, PositionCost]
+) -> Response:
     ours = [costs[name] for name in costs if event_ticker_of(exchange.listings[name]) == event]
 
-    def total(name: str) -> str:
+    def format_total(name: str) -> str:
         return format_dollars(sum((getattr(each, name) for each in ours), ZERO))
 
     return {
         "event_ticker": event,
-        "total_cost_dollars": total("traded_usd"),
+        "total_cost_dollars": format_total("traded_usd"),
         "total_cost_shares_fp": format_count(
-            sum((each.yes_purchases[0] + each.no_purchases[0] for each in ours), ZERO)
+            sum((each.yes_count_and_cost[0] + each.no_count_and_cost[0] for each in ours), ZERO)
         ),
-        "event_exposure_dollars": total("exposure"),
-        "realized_pnl_dollars": total("realized_pnl"),
-        "fees_paid_dollars": total("fees"),
+        "event_exposure_dollars": format_total("exposure"),
+        "realized_pnl_dollars": format_total("realized_pnl"),
+        "fees_paid_dollars": format_total("fees"),
     }
 
 
@@ -561,7 +570,7 @@ def get_fills(exchange: Exchange, query: Query, hidden_count: int = 0) -> Respon
         query, *PAGE_PARAMETERS, *TIME_PARAMETERS, "ticker", "order_id", "subaccount"
     )
     rows = {
-        number: _fill(exchange, number, fill)
+        number: _build_fill(exchange, number, fill)
         for number, fill in enumerate_rows(exchange.fills, hidden_count)
         if matches_filters(query, ticker=fill.market, order_id=fill.order_id, subaccount="0")
         and is_within_time_filter(query, exchange.instant_of(fill.tick))
@@ -569,14 +578,14 @@ def get_fills(exchange: Exchange, query: Query, hidden_count: int = 0) -> Respon
     return paginate("fills", rows, query)
 
 
-def _fill(exchange: Exchange, number: int, fill: ContractFill) -> Response:
+def _build_fill(exchange: Exchange, number: int, fill: ContractFill) -> Response:
     at = exchange.instant_of(fill.tick)
     name = f"trade-{number:06d}"
     return {
         "fill_id": name,
         "trade_id": name,
         "order_id": fill.order_id,
-        **order_fields(fill),
+        **build_order_fields(fill),
         "market_ticker": fill.market,
         "exchange_index": EXCHANGE_INDEX,
         "count_fp": format_count(fill.count),
@@ -595,22 +604,22 @@ def get_settlements(exchange: Exchange, query: Query) -> Response:
     )
     costs = position_costs(exchange.fills)
     rows = {}
-    for number, settlement in enumerate_rows(exchange.payments):
+    for number, settlement in enumerate_rows(exchange.paid_settlements):
         ticker = settlement.market
         event = event_ticker_of(exchange.listings[ticker])
         is_listed = ticker in costs and is_within_time_filter(
             query, exchange.instant_of(settlement.payout_tick)
         )
         if is_listed and matches_filters(query, ticker=ticker, event_ticker=event, subaccount="0"):
-            rows[number] = _settlement(exchange, settlement, costs[ticker])
+            rows[number] = _build_settlement(exchange, settlement, costs[ticker])
     return paginate("settlements", rows, query)
 
 
-def _settlement(
+def _build_settlement(
     exchange: Exchange, settlement: SimulatedSettlement, cost: PositionCost
 ) -> Response:
-    yes, yes_cost = cost.yes_purchases
-    no, no_cost = cost.no_purchases
+    yes, yes_cost = cost.yes_count_and_cost
+    no, no_cost = cost.no_count_and_cost
     return {
         "ticker": settlement.market,
         "exchange_index": EXCHANGE_INDEX,

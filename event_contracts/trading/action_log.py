@@ -31,19 +31,19 @@ from execution.journal.rows import (
 )
 from foundation.database import Database
 
-UNSENT_AT_END = "the process ended before it was sent"
-ACTION_TABLE: Final = "kalshi_actions"
-_ACCOUNT = "account"
+UNSENT_AT_END_REASON = "the process ended before it was sent"
+ACTION_TABLE_NAME: Final = "kalshi_actions"
+_ACCOUNT_ROW_NAME = "account"
 
 
 @dataclass(frozen=True, slots=True)
-class _Began:
+class _StartingEquityRow:
     name: Text
     equity: Amount
 
 
 @dataclass(frozen=True, slots=True)
-class _Kept:
+class _StoredBooks:
     books: AccountBooks
     sale_prices: Mapping[str, tuple[Amount, Amount]]  # USD of YES and of NO
 
@@ -51,11 +51,11 @@ class _Kept:
 @dataclass(frozen=True, slots=True)
 class _BooksRow:
     name: Text
-    content: Json[_Kept]
+    content: Json[_StoredBooks]
 
 
 @dataclass(frozen=True, slots=True)
-class _Span:
+class _ScheduleRow:
     market: Text
     start: Instant
     interval: Integer  # nanoseconds
@@ -63,7 +63,7 @@ class _Span:
 
 
 @dataclass(frozen=True, slots=True)
-class _Tick:
+class _TickRow:
     market: Text
     at: Instant
     bid: Integer
@@ -75,11 +75,11 @@ class _Tick:
     estimate: Float
 
 
-def _span(row: _Span) -> tuple[str, SamplingSchedule]:
+def _to_schedule(row: _ScheduleRow) -> tuple[str, SamplingSchedule]:
     return row.market, SamplingSchedule(row.start, np.timedelta64(row.interval, "ns"), row.rows)
 
 
-def _update(row: _Tick) -> MarketUpdate:
+def _to_market_update(row: _TickRow) -> MarketUpdate:
     return MarketUpdate(row.market, row.at, np.array([astuple(row)[2:]], TICK_DTYPE)[0])
 
 
@@ -104,18 +104,18 @@ class SettledMarket:
     profit: Amount | None
 
 
-_BEGAN = JournalTable("kalshi_began", _Began)
-_PAID = JournalTable(
+_STARTING_EQUITY_TABLE = JournalTable("kalshi_began", _StartingEquityRow)
+_SETTLEMENTS_TABLE = JournalTable(
     "kalshi_settlements",
     SettledMarket,
     key="market, at",
     column_names={"position": "held", "yes_payout": "yes"},
 )
-_BOOKS = JournalTable("kalshi_books", _BooksRow)
-_SPANS = JournalTable("kalshi_markets", _Span, column_names={"start": "begins"})
-_TICKS = JournalTable("kalshi_ticks", _Tick, key="market, at")
+_BOOKS_TABLE = JournalTable("kalshi_books", _BooksRow)
+_SCHEDULES_TABLE = JournalTable("kalshi_markets", _ScheduleRow, column_names={"start": "begins"})
+_TICKS_TABLE = JournalTable("kalshi_ticks", _TickRow, key="market, at")
 PAYOUT_STEP = Decimal("0.000001")  # USD, step of a contract's payout, which may be a quotient
-_UNLESS_THERE = "ON CONFLICT DO NOTHING"
+_IGNORE_CONFLICT_SQL = "ON CONFLICT DO NOTHING"
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,8 +160,8 @@ class ActionEntry:
         return 0 if self.response.startswith("rejected") else self.size
 
 
-_ACTIONS = JournalTable(
-    ACTION_TABLE,
+_ACTIONS_TABLE = JournalTable(
+    ACTION_TABLE_NAME,
     ActionEntry,
     key="market, at",
     column_names={"observation_digest": "digest", "allowed_bits": "allowed", "response": "answer"},
@@ -179,22 +179,24 @@ class ActionRecords:
     def __init__(self, database: Database) -> None:
         self.database = database
 
-    def schedules(self) -> Mapping[str, SamplingSchedule]:
-        return dict(_SPANS.map_rows(self.database, _span))
+    def read_schedules(self) -> Mapping[str, SamplingSchedule]:
+        return dict(_SCHEDULES_TABLE.map_rows(self.database, _to_schedule))
 
-    def ticks(self, market: str) -> list[MarketUpdate]:
-        return _TICKS.map_rows(self.database, _update, "WHERE market = ? ORDER BY at", (market,))
+    def read_ticks(self, market: str) -> list[MarketUpdate]:
+        return _TICKS_TABLE.map_rows(
+            self.database, _to_market_update, "WHERE market = ? ORDER BY at", (market,)
+        )
 
-    def settled_markets(self, max_markets: int | None = None) -> list[SettledMarket]:
+    def read_settled_markets(self, max_markets: int | None = None) -> list[SettledMarket]:
         """Return the markets that have paid, at most so many, newest first."""
         limit = "" if max_markets is None else f" LIMIT {max_markets}"
-        return _PAID.select_rows(self.database, f"ORDER BY at DESC, rowid DESC{limit}")
+        return _SETTLEMENTS_TABLE.select_rows(self.database, f"ORDER BY at DESC, rowid DESC{limit}")
 
-    def entries(self, market: str | None = None) -> list[ActionEntry]:
+    def read_entries(self, market: str | None = None) -> list[ActionEntry]:
         """Return the decisions on a market, or on all, oldest first."""
         condition, values = ("", ()) if market is None else ("WHERE market = ? ", (market,))
         clause = f"{condition}ORDER BY at, rowid"
-        return _ACTIONS.select_rows(self.database, clause, values)
+        return _ACTIONS_TABLE.select_rows(self.database, clause, values)
 
 
 class ActionLog(ActionRecords):
@@ -210,12 +212,19 @@ class ActionLog(ActionRecords):
         self.order_store = order_store
         self.job = job
         self._events = events
-        for table in (_BEGAN, _BOOKS, _SPANS, _TICKS, _ACTIONS, _PAID):
+        for table in (
+            _STARTING_EQUITY_TABLE,
+            _BOOKS_TABLE,
+            _SCHEDULES_TABLE,
+            _TICKS_TABLE,
+            _ACTIONS_TABLE,
+            _SETTLEMENTS_TABLE,
+        ):
             table.create(database)
 
     def read_starting_equity(self) -> Decimal | None:
         """Return the account's equity when the journal began, USD; None before that."""
-        row = _BEGAN.first_row(self.database)
+        row = _STARTING_EQUITY_TABLE.first_row(self.database)
         return None if row is None else row.equity
 
     def record_starting_equity(self, equity: Decimal) -> Decimal:
@@ -224,7 +233,11 @@ class ActionLog(ActionRecords):
         equity: present equity, USD.
         """
         with self.database.transaction():
-            _BEGAN.insert(self.database, _Began(_ACCOUNT, equity), then=_UNLESS_THERE)
+            _STARTING_EQUITY_TABLE.insert(
+                self.database,
+                _StartingEquityRow(_ACCOUNT_ROW_NAME, equity),
+                then=_IGNORE_CONFLICT_SQL,
+            )
             first = self.read_starting_equity()
         return equity if first is None else first
 
@@ -232,14 +245,14 @@ class ActionLog(ActionRecords):
         """Record the sampling schedule of a market unless it has one; return the recorded one."""
         interval = int(schedule.interval.astype("timedelta64[ns]").astype(np.int64))
         with self.database.transaction():
-            row = _Span(market, schedule.start, interval, schedule.rows)
-            _SPANS.insert(self.database, row, then=_UNLESS_THERE)
-            return self.schedules()[market]
+            row = _ScheduleRow(market, schedule.start, interval, schedule.row_count)
+            _SCHEDULES_TABLE.insert(self.database, row, then=_IGNORE_CONFLICT_SQL)
+            return self.read_schedules()[market]
 
     def record_tick(self, update: MarketUpdate) -> None:
         """Record a tick, unless the market already has one at that instant."""
-        row = _Tick(update.market, update.at, *update.tick.item())
-        _TICKS.insert(self.database, row, then=_UNLESS_THERE)
+        row = _TickRow(update.market, update.at, *update.tick.item())
+        _TICKS_TABLE.insert(self.database, row, then=_IGNORE_CONFLICT_SQL)
 
     def record_decision(
         self, update: MarketUpdate, entry: ActionEntry, intent: OrderIntent | None = None
@@ -247,24 +260,26 @@ class ActionLog(ActionRecords):
         """Record a tick, its decision and the order intent, if any, in one commit."""
         with self.database.transaction():
             self.record_tick(update)
-            _ACTIONS.insert(self.database, entry)
+            _ACTIONS_TABLE.insert(self.database, entry)
             said = {"action": entry.action, "size": entry.size, "reason": entry.reason}
             self._events.append("decided", f"{entry.market} {entry.at}", said)
             if intent is not None:
-                self.order_store.plan(intent)
+                self.order_store.record_plan(intent)
 
     def record_response(self, market: str, at: np.datetime64, response: str) -> None:
         """Record the venue's response to the order of a decision."""
         one = "WHERE market = ? AND at = ?"
-        _ACTIONS.update(self.database, one, (market, format_instant(at)), response=response)
+        _ACTIONS_TABLE.update(self.database, one, (market, format_instant(at)), response=response)
 
     def record_books(self, books: AccountBooks, sale_prices: Mapping[str, SidePrices]) -> None:
         """Record the account's books, and the last prices at which its contracts could be sold."""
-        _BOOKS.upsert(self.database, _BooksRow(_ACCOUNT, _Kept(books, sale_prices)))
+        _BOOKS_TABLE.upsert(
+            self.database, _BooksRow(_ACCOUNT_ROW_NAME, _StoredBooks(books, sale_prices))
+        )
 
     def read_books(self) -> tuple[AccountBooks, Mapping[str, SidePrices]] | None:
         """Return the last recorded books and sale prices, or None."""
-        row = _BOOKS.first_row(self.database)
+        row = _BOOKS_TABLE.first_row(self.database)
         if row is None:
             return None
         return row.content.books, row.content.sale_prices
@@ -287,7 +302,7 @@ class ActionLog(ActionRecords):
                 each.payout if held == each.position else settled.payout(held),
                 settled.profit,
             )
-            _PAID.insert(self.database, row, then=_UNLESS_THERE)
+            _SETTLEMENTS_TABLE.insert(self.database, row, then=_IGNORE_CONFLICT_SQL)
 
     def deny_unsent_orders(self) -> int:
         """Deny intents that an earlier process planned but never sent; return their number."""
@@ -296,8 +311,8 @@ class ActionLog(ActionRecords):
                 each for each in self.order_store.in_states(("planned",)) if each.job == self.job
             ]
             for intent in left:
-                self.order_store.deny(intent, UNSENT_AT_END)
+                self.order_store.deny(intent, UNSENT_AT_END_REASON)
                 one = "WHERE client_order_id = ?"
-                said = f"rejected: {UNSENT_AT_END}"
-                _ACTIONS.update(self.database, one, (intent.client_order_id,), response=said)
+                said = f"rejected: {UNSENT_AT_END_REASON}"
+                _ACTIONS_TABLE.update(self.database, one, (intent.client_order_id,), response=said)
         return len(left)

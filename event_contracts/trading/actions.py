@@ -39,7 +39,7 @@ from event_contracts.trading.records import (
     MAX_ORDER_CONTRACTS,
     MICROS_PER_DOLLAR,
     MICROS_PER_PRICE_UNIT,
-    PRICE_UNITS,
+    PRICE_UNITS_PER_DOLLAR,
     STYLE_CODES,
 )
 from event_contracts.trading.rules import (
@@ -50,19 +50,19 @@ from event_contracts.trading.rules import (
     NO_LIMIT,
     SHARE,
     VALUE,
-    FeeUnits,
-    LimitUnits,
     Number,
     OrderRuleTerms,
-    broken_limit,
-    in_units,
+    ScaledFeeRules,
+    ScaledPositionLimits,
+    build_scaled_limits,
+    find_violated_limit,
     is_immediate,
     limit_price,
-    limit_units,
     max_purchase,
     max_sale,
     micros_to_usd,
     position_after,
+    scale_amount,
 )
 from foundation.arrays import Mask
 from foundation.errors import InputError
@@ -76,10 +76,10 @@ PriceStyle = Literal["passive", "mid", "aggressive"]
 POSITION_SIZES = (5, 10, 20, 50, 100)  # contracts
 INTENTS = ("HOLD", "BUY_YES", "SELL_YES", "BUY_NO", "SELL_NO")
 ACTION_COUNT = 25
-CASH_BUFFER = Decimal(50)  # USD
+DEFAULT_CASH_BUFFER_USD = Decimal(50)  # USD
 DEFAULT_ORDER_TICKS = 2  # ticks that an order rests, in training and live
 MAX_ORDER_TICKS = 1_000_000
-_SIZED = 20  # the last action with a size
+_MAX_SIZED_ACTION = 20  # the last action with a size
 INTENT_SIDES: Final[tuple[tuple[ContractAction, Outcome], ...]] = (  # of each intent but HOLD
     ("BUY", "YES"),
     ("SELL", "YES"),
@@ -135,7 +135,7 @@ def decode_action(action: int) -> tuple[int, int]:
     action = index(action)
     if not 0 <= action < ACTION_COUNT:
         raise ValueError(f"action must be 0 … {ACTION_COUNT - 1}, got {action}")
-    if not 1 <= action <= _SIZED:
+    if not 1 <= action <= _MAX_SIZED_ACTION:
         return 0, 0
     intent, size_index = divmod(action - 1, len(POSITION_SIZES))
     return intent + 1, size_index
@@ -235,16 +235,16 @@ class PositionLimits:
         other_events: maximum loss of markets of other events, USD.
         """
         position, value, portfolio = position_after(
-            in_units(price, PRICE_UNITS),
-            in_units(count),
-            in_units(held),
-            in_units(resting_count),
-            in_units(cash + other_positions_value, MICROS_PER_DOLLAR),
+            scale_amount(price, PRICE_UNITS_PER_DOLLAR),
+            scale_amount(count),
+            scale_amount(held),
+            scale_amount(resting_count),
+            scale_amount(cash + other_positions_value, MICROS_PER_DOLLAR),
         )
-        event_loss = value + in_units(event, MICROS_PER_DOLLAR)
-        account_loss = event_loss + in_units(other_events, MICROS_PER_DOLLAR)
-        broken = broken_limit(
-            self.in_rule_units, position, value, portfolio, event_loss, account_loss
+        event_loss = value + scale_amount(event, MICROS_PER_DOLLAR)
+        account_loss = event_loss + scale_amount(other_events, MICROS_PER_DOLLAR)
+        broken = find_violated_limit(
+            self.scaled_limits, position, value, portfolio, event_loss, account_loss
         )
         if broken == NO_LIMIT:
             return None
@@ -255,11 +255,13 @@ class PositionLimits:
             )
         most = {
             VALUE: f"limits.value ${self.value}",
-            SHARE: f"limits.share {_share_of(self.share, portfolio)}",
+            SHARE: f"limits.share {_format_share_limit(self.share, portfolio)}",
             EVENT_LOSS: f"limits.event_loss ${self.max_event_loss}",
-            EVENT_SHARE: f"limits.event_share {_share_of(self.max_event_share, portfolio)}",
+            EVENT_SHARE: f"limits.event_share {_format_share_limit(self.max_event_share, portfolio)}",
             ACCOUNT_LOSS: f"limits.account_loss ${self.account_loss}",
-        }.get(broken, f"limits.account_share {_share_of(self.max_account_share, portfolio)}")
+        }.get(
+            broken, f"limits.account_share {_format_share_limit(self.max_account_share, portfolio)}"
+        )
         if broken in (VALUE, SHARE):
             return f"position would be ${micros_to_usd(value)}, above {most}"
         if broken in (EVENT_LOSS, EVENT_SHARE):
@@ -294,19 +296,19 @@ class PositionLimits:
         return min(2 * self.share, Decimal(1)) if self.account_share is None else self.account_share
 
     @property
-    def in_rule_units(self) -> LimitUnits:
-        return limit_units(
-            contracts=in_units(self.contracts),
-            value=in_units(self.value, MICROS_PER_DOLLAR),
-            share=in_units(self.share, MICROS_PER_DOLLAR),
-            event_loss=in_units(self.max_event_loss, MICROS_PER_DOLLAR),
-            event_share=in_units(self.max_event_share, MICROS_PER_DOLLAR),
-            account_loss=in_units(self.max_account_loss, MICROS_PER_DOLLAR),
-            account_share=in_units(self.max_account_share, MICROS_PER_DOLLAR),
+    def scaled_limits(self) -> ScaledPositionLimits:
+        return build_scaled_limits(
+            contracts=scale_amount(self.contracts),
+            value=scale_amount(self.value, MICROS_PER_DOLLAR),
+            share=scale_amount(self.share, MICROS_PER_DOLLAR),
+            event_loss=scale_amount(self.max_event_loss, MICROS_PER_DOLLAR),
+            event_share=scale_amount(self.max_event_share, MICROS_PER_DOLLAR),
+            account_loss=scale_amount(self.max_account_loss, MICROS_PER_DOLLAR),
+            account_share=scale_amount(self.max_account_share, MICROS_PER_DOLLAR),
         )
 
 
-def _share_of(share: Decimal, portfolio: Number) -> str:
+def _format_share_limit(share: Decimal, portfolio: Number) -> str:
     return f"{(100 * share).normalize():f}% of a portfolio of ${micros_to_usd(portfolio)}"
 
 
@@ -317,7 +319,7 @@ NO_POSITION_LIMITS = PositionLimits(Decimal(10**9), Decimal(10**9), Decimal(1))
 def reserved_cash(resting: Iterable[RestingOrder], fees: FeeRules) -> Decimal:
     """Return the maximum cost of the purchases among resting orders, USD."""
     purchases = [each for each in resting if each.order.action == "BUY"]
-    return sum((fees.max_cost(each.order.price, each.remaining) for each in purchases), ZERO)
+    return sum((fees.max_cost(each.order.price, each.remaining_count) for each in purchases), ZERO)
 
 
 @dataclass(frozen=True, slots=True)
@@ -330,7 +332,7 @@ class PreTradeCheck:
     """
 
     position_limits: PositionLimits = field(default_factory=PositionLimits)
-    cash_buffer: Decimal = CASH_BUFFER
+    cash_buffer: Decimal = DEFAULT_CASH_BUFFER_USD
     fees: FeeRules = field(default_factory=FeeRules)
 
     def refusal(
@@ -357,15 +359,15 @@ class PreTradeCheck:
         held, opposite = view.held_count(side), view.held_count(against)
         if action == "SELL":
             sales, purchases = view.resting_count("SELL", side), view.resting_count("BUY", against)
-            taken = in_units(sales), in_units(purchases)
-            if count <= max_sale(in_units(held), *taken, immediate=not rests):
+            taken = scale_amount(sales), scale_amount(purchases)
+            if count <= max_sale(scale_amount(held), *taken, immediate=not rests):
                 return None
             also = f", {purchases} {against} in resting purchases" if rests and purchases else ""
             return (
                 f"cannot sell {count} {side}: {held} held, {sales} of them in resting sales{also}"
             )
         sales, purchases = view.resting_count("SELL", against), view.resting_count("BUY", side)
-        if count > max_purchase(*map(in_units, (opposite, sales, purchases))):
+        if count > max_purchase(*map(scale_amount, (opposite, sales, purchases))):
             return (
                 f"cannot buy {count} {side}: {opposite} {against} held, {sales} of them in resting"
                 f" sales, {purchases} {side} in resting purchases"
@@ -440,7 +442,9 @@ class OrderSettings:
         "maximum contracts of one side after a purchase, by order size, resting orders "
         "included: {100: 200}; null: no limits",
     )
-    cash_buffer: float = setting(float(CASH_BUFFER), "cash that purchases must leave, USD", ge=0)
+    cash_buffer: float = setting(
+        float(DEFAULT_CASH_BUFFER_USD), "cash that purchases must leave, USD", ge=0
+    )
     life: int = setting(
         DEFAULT_ORDER_TICKS,
         "ticks until a resting order expires; a trained policy requires those of its training",
@@ -477,14 +481,14 @@ class LimitOrderActionSpace(OrderSettings):
                 raise InputError(f"size_limits: {size} is not one of position_sizes {sizes}")
             if most < 0:
                 raise InputError(f"size_limits: {size}: limit must be 0 or more, got {most}")
-        if set(self.styles) != set(INTENTS[1:]):
+        if set(self.style_by_intent) != set(INTENTS[1:]):
             raise InputError(
                 f"price_style: expected one style, or one each for {', '.join(INTENTS[1:])}; got"
                 f" {self.price_style!r}"
             )
 
     @cached_property
-    def styles(self) -> Mapping[str, PriceStyle]:
+    def style_by_intent(self) -> Mapping[str, PriceStyle]:
         return expand_price_styles(self.price_style)
 
     @cached_property
@@ -503,31 +507,35 @@ class LimitOrderActionSpace(OrderSettings):
                 " contracts, beyond which fees overflow 64-bit integers"
             )
         return OrderRuleTerms(
-            FeeUnits(
+            ScaledFeeRules(
                 *(
-                    _whole(f"fees.{name}", getattr(fees, name), MICROS_PER_DOLLAR)
-                    for name in FeeUnits._fields
+                    _scale_to_integer(f"fees.{name}", getattr(fees, name), MICROS_PER_DOLLAR)
+                    for name in ScaledFeeRules._fields
                 )
             ),
-            limit_units(
-                contracts=_whole("limits.contracts", limits.contracts, 1),
-                value=_whole("limits.value", limits.value, MICROS_PER_DOLLAR),
-                share=_whole("limits.share", limits.share, MICROS_PER_DOLLAR),
-                event_loss=_whole("limits.event_loss", limits.max_event_loss, MICROS_PER_DOLLAR),
-                event_share=_whole("limits.event_share", limits.max_event_share, MICROS_PER_DOLLAR),
-                account_loss=_whole(
+            build_scaled_limits(
+                contracts=_scale_to_integer("limits.contracts", limits.contracts, 1),
+                value=_scale_to_integer("limits.value", limits.value, MICROS_PER_DOLLAR),
+                share=_scale_to_integer("limits.share", limits.share, MICROS_PER_DOLLAR),
+                event_loss=_scale_to_integer(
+                    "limits.event_loss", limits.max_event_loss, MICROS_PER_DOLLAR
+                ),
+                event_share=_scale_to_integer(
+                    "limits.event_share", limits.max_event_share, MICROS_PER_DOLLAR
+                ),
+                account_loss=_scale_to_integer(
                     "limits.account_loss", limits.max_account_loss, MICROS_PER_DOLLAR
                 ),
-                account_share=_whole(
+                account_share=_scale_to_integer(
                     "limits.account_share", limits.max_account_share, MICROS_PER_DOLLAR
                 ),
             ),
-            _whole("cash_buffer", self.pre_trade_check.cash_buffer, MICROS_PER_DOLLAR),
+            _scale_to_integer("cash_buffer", self.pre_trade_check.cash_buffer, MICROS_PER_DOLLAR),
             self.life,
-            _whole("tick", tick, PRICE_UNITS),
+            _scale_to_integer("tick", tick, PRICE_UNITS_PER_DOLLAR),
             sizes,
             tuple(self._size_limit(size) for size in sizes),
-            (0, *(STYLE_CODES[self.styles[name]] for name in INTENTS[1:])),
+            (0, *(STYLE_CODES[self.style_by_intent[name]] for name in INTENTS[1:])),
         )
 
     def _size_limit(self, size: int) -> int:
@@ -555,9 +563,10 @@ class LimitOrderActionSpace(OrderSettings):
         """
         verb, side = INTENT_SIDES[intent - 1]
         bid, ask, tick = (
-            in_units(each, PRICE_UNITS) for each in (quote.bid(side), quote.ask(side), quote.tick)
+            scale_amount(each, PRICE_UNITS_PER_DOLLAR)
+            for each in (quote.bid(side), quote.ask(side), quote.price_step)
         )
-        price = limit_price(bid, ask, tick, verb == "BUY", self._style(intent))
+        price = limit_price(bid, ask, tick, verb == "BUY", self._style_code(intent))
         return micros_to_usd(price * MICROS_PER_PRICE_UNIT) if price else None
 
     def time_in_force(self, intent: int) -> ContractTimeInForce:
@@ -568,15 +577,15 @@ class LimitOrderActionSpace(OrderSettings):
 
         intent: code 1 … 4.
         """
-        immediate = is_immediate(INTENT_SIDES[intent - 1][0] == "BUY", self._style(intent))
+        immediate = is_immediate(INTENT_SIDES[intent - 1][0] == "BUY", self._style_code(intent))
         return "immediate_or_cancel" if immediate else "good_till_canceled"
 
-    def _style(self, intent: int) -> int:
-        return STYLE_CODES[self.styles[INTENTS[intent]]]
+    def _style_code(self, intent: int) -> int:
+        return STYLE_CODES[self.style_by_intent[INTENTS[intent]]]
 
     def refusal(self, action: int, view: MarketView) -> str | None:
         """Return the reason to refuse an action, as text; None if it is allowed, and for HOLD."""
-        found = self._asked_for(action, view, "asked")
+        found = self._order_or_refusal(action, view, "asked")
         return found if isinstance(found, str) else None
 
     def action_masks(self, view: MarketView) -> Mask:
@@ -586,10 +595,10 @@ class LimitOrderActionSpace(OrderSettings):
     def build_order(
         self, action: int, view: MarketView, client_order_id: str
     ) -> EventContractOrder | None:
-        found = self._asked_for(action, view, client_order_id)
+        found = self._order_or_refusal(action, view, client_order_id)
         return found if isinstance(found, EventContractOrder) else None
 
-    def _asked_for(
+    def _order_or_refusal(
         self, action: int, view: MarketView, name: str
     ) -> EventContractOrder | str | None:
         """Return the order of an action, or the reason to refuse it; None for HOLD."""
@@ -612,7 +621,7 @@ class LimitOrderActionSpace(OrderSettings):
             name, view.market, verb, side, price, Decimal(count), time_in_force=immediacy
         )
         why = self.pre_trade_check.refusal(
-            verb, side, price, Decimal(count), view, rests=order.rests
+            verb, side, price, Decimal(count), view, rests=order.can_rest
         )
         if verb == "BUY":
             why = self._size_refusal(side, count, view) or why
@@ -648,7 +657,7 @@ class LimitOrderActionSpace(OrderSettings):
             return ActionResult(action, None, None, self.refusal(action, view) or INTENTS[0])
         receipt = manager.submit(order)
         intent, count = self.process_action(action)
-        reason = f"{intent} {count} at ${order.price}, {self.styles[intent]}"
+        reason = f"{intent} {count} at ${order.price}, {self.style_by_intent[intent]}"
         return ActionResult(action, order, receipt, reason)
 
     async def execute_action(
@@ -660,9 +669,9 @@ class LimitOrderActionSpace(OrderSettings):
         )
 
 
-def _whole(key: str, amount: Decimal, unit: int) -> int:
+def _scale_to_integer(key: str, amount: Decimal, unit: int) -> int:
     """Return an amount as a whole number of units within 64 bits, for compiled code."""
-    number = in_units(amount, unit)
+    number = scale_amount(amount, unit)
     if not isinstance(number, int) or number > MAX_AMOUNT:
         raise InputError(
             f"{key}: {amount} must be a multiple of 1/{unit}, at most {MAX_AMOUNT / unit:,.0f}"

@@ -42,7 +42,7 @@ from event_contracts.trading.records import (
     MAX_RESTING_ORDERS,
     MICROS_PER_DOLLAR,
     ORDER_DTYPE,
-    PRICE_UNITS,
+    PRICE_UNITS_PER_DOLLAR,
     TICK_DTYPE,
     MarketUpdate,
     Record,
@@ -90,68 +90,68 @@ class ActorService:
     is_opening_halted: Callable[[], bool] = lambda: False
     on_decision: Callable[[ActionEntry], None] = lambda entry: None
     skip_counts: dict[str, int] = field(default_factory=dict, init=False)
-    _markets: dict[str, MarketHistory] = field(default_factory=dict, init=False)
-    _began: int | None = field(default=None, init=False)
+    _history_by_market: dict[str, MarketHistory] = field(default_factory=dict, init=False)
+    _starting_equity_micros: int | None = field(default=None, init=False)
     _paused_at: np.datetime64 | None = field(default=None, init=False)
 
     def __post_init__(self) -> None:
         self.action_log.deny_unsent_orders()
 
-    def follow(self, market: str, schedule: SamplingSchedule) -> None:
+    def follow_market(self, market: str, schedule: SamplingSchedule) -> None:
         """Start to trade a market, with the ticks in the journal as its history.
 
         schedule: sampling schedule; a schedule in the journal takes precedence.
         """
-        starting_equity = self._began_with(market)
+        starting_equity = self._load_starting_equity(market)
         memory = MarketHistory(
             self.action_log.record_schedule(market, schedule), self.space, starting_equity
         )
-        for update in self.action_log.ticks(market):
+        for update in self.action_log.read_ticks(market):
             memory.add_tick(update.at, update.tick)
-        for entry in self.action_log.entries(market):
-            memory.record_order(memory.schedule.row(entry.at), entry.sent_count)
-        self._markets[market] = memory
+        for entry in self.action_log.read_entries(market):
+            memory.record_order(memory.schedule.row_at(entry.at), entry.sent_count)
+        self._history_by_market[market] = memory
 
-    def process(self, update: MarketUpdate) -> ActionEntry | None:
+    def process_update(self, update: MarketUpdate) -> ActionEntry | None:
         """Decide on a tick of a followed market and send the order; return the decision, if any."""
-        memory = self._markets[update.market]
+        memory = self._history_by_market[update.market]
         if not memory.is_newer(update.at):
-            self._skip("old")
+            self._count_skipped_tick("old")
             return None
         is_open = memory.add_tick(update.at, update.tick)
         if update.at == self._paused_at:
             # Another market has met the pause at this tick: no requests are sent for this one.
             self.action_log.record_tick(update)
-            self._skip("paused")
+            self._count_skipped_tick("paused")
             return None
         try:
-            self._withdraw(update, memory.schedule)
+            self._cancel_stale_orders(update, memory.schedule)
             age = (self.clock() - update.at) / np.timedelta64(1, "s")
             is_late = age > self.decision_valid_seconds
             if not is_open or is_late:
                 self.action_log.record_tick(update)
-                self._skip("late" if is_open else "settling")
+                self._count_skipped_tick("late" if is_open else "settling")
                 return None
-            entry = self._decide(memory, update)
+            entry = self._decide_and_send(memory, update)
         except TradingPaused as error:
             # Nothing was sent, and orders to be cancelled rest until a later tick.
             log.info("%s: %s", update.market, error)
             self._paused_at = update.at
             self.action_log.order_store.refusals.report_pause(str(error), self.clock())
             self.action_log.record_tick(update)
-            self._skip("paused")
+            self._count_skipped_tick("paused")
             return None
         except BrokerError as error:
             self.action_log.record_tick(update)
-            self._fail(update.market, str(error))
+            self._alert_failure(update.market, str(error))
             return None
         self.on_decision(entry)
         return entry
 
-    def _skip(self, why: str) -> None:
+    def _count_skipped_tick(self, why: str) -> None:
         self.skip_counts[why] = self.skip_counts.get(why, 0) + 1
 
-    def _withdraw(self, update: MarketUpdate, schedule: SamplingSchedule) -> None:
+    def _cancel_stale_orders(self, update: MarketUpdate, schedule: SamplingSchedule) -> None:
         """Cancel orders in a market that have rested for the maximum number of ticks."""
         met = 1 if self.is_opening_halted() else self.space.life
         before = update.at - (met - 1) * schedule.interval
@@ -163,40 +163,42 @@ class ActorService:
             )
             self.action_log.order_store.refusals.report_resumed()
 
-    def _decide(self, memory: MarketHistory, update: MarketUpdate) -> ActionEntry:
+    def _decide_and_send(self, memory: MarketHistory, update: MarketUpdate) -> ActionEntry:
         """Build an observation, select a permitted action, record it and send its order."""
         market = update.market
         unknown = self.manager.query_unknown_outcomes(market)
         view = self.manager.view(market)
         if unknown:
-            self.notices.alert(_outcome_of(market), f"{market}: {UNKNOWN_OUTCOME_REASON}")
+            self.notices.alert(
+                _unknown_outcome_alert_kind(market), f"{market}: {UNKNOWN_OUTCOME_REASON}"
+            )
             reason = f"{UNKNOWN_OUTCOME_REASON}: {unknown[0].client_order_id}"
-            entry = self._entry(update, view, None, LimitOrderActions.HOLD, reason)
+            entry = self._build_entry(update, view, None, LimitOrderActions.HOLD, reason)
             self.action_log.record_decision(update, entry)
             return entry
-        self.notices.end_alert(_outcome_of(market))
+        self.notices.reset_alert(_unknown_outcome_alert_kind(market))
         # An order has the price that the policy saw, whatever the venue quotes at present.
-        view = replace(view, quote=quote_from_tick(update.tick, view.quote.tick))
+        view = replace(view, quote=quote_from_tick(update.tick, view.quote.price_step))
         seen = memory.build_observation(view)
-        chosen = int(self.policy.choose_actions(seen.features[None], seen.allowed[None])[0])
+        chosen = int(self.policy.choose_actions(seen.features[None], seen.allowed_actions[None])[0])
         # A masked action does what HOLD does, as in the environment.
-        action = chosen if seen.allowed[chosen] else LimitOrderActions.HOLD
+        action = chosen if seen.allowed_actions[chosen] else LimitOrderActions.HOLD
         held = (
             f"{self.policy.name} chose action {chosen}, which is masked" if action != chosen else ""
         )
-        entry = self._entry(update, view, seen, action, held)
+        entry = self._build_entry(update, view, seen, action, held)
         name = make_client_order_id(self.account, market, update.at, action)
         order = self.space.build_order(action, view, name)
         if order is None:
             entry = replace(entry, reason=held or self.space.refusal(action, view) or INTENTS[0])
             self.action_log.record_decision(update, entry)
-            self.notices.end_alert(failure_alert_kind(market))
+            self.notices.reset_alert(failure_alert_kind(market))
         else:
-            entry = self._send(order, update, view, entry)
+            entry = self._send_order(order, update, view, entry)
         memory.record_order(memory.row, entry.sent_count)
         return entry
 
-    def _send(
+    def _send_order(
         self, order: EventContractOrder, update: MarketUpdate, view: MarketView, draft: ActionEntry
     ) -> ActionEntry:
         """Record a decision with its intent in one commit, send the order, record the response.
@@ -213,7 +215,7 @@ class ActorService:
         order = replace(
             order,
             expires_at=self.manager.next_order_expiry(),
-            reduces=_reduces(order, view),
+            reduces=_is_reducing_order(order, view),
             reason=entry.reason,
         )
         intent = OrderIntent(
@@ -228,8 +230,8 @@ class ActorService:
         self.action_log.record_decision(update, entry, intent)
         try:
             receipt = self.manager.submit(order)
-            said = _accepted(order, receipt)
-            self.notices.end_alert(failure_alert_kind(update.market))
+            said = _format_acceptance(order, receipt)
+            self.notices.reset_alert(failure_alert_kind(update.market))
         except (OrderRejected, OutcomeUnknown) as error:
             said = f"{'unknown' if isinstance(error, OutcomeUnknown) else 'rejected'}: {error}"
             kept = self.action_log.order_store.get(order.client_order_id)
@@ -239,29 +241,29 @@ class ActorService:
             if isinstance(error, OrderPaused):
                 self._paused_at = update.at
             if not alerted and (kept is None or kept.state != "denied"):
-                self._fail(update.market, str(error))
+                self._alert_failure(update.market, str(error))
         self.action_log.record_response(update.market, update.at, said)
         return replace(entry, response=said)
 
-    def _fail(self, market: str, why: str) -> None:
+    def _alert_failure(self, market: str, why: str) -> None:
         log.warning("%s: %s", market, why)
         self.notices.alert(
             failure_alert_kind(market),
             f"{market}: decision or order failed: {why}; retrying at its next tick",
         )
 
-    def _began_with(self, market: str) -> int:
+    def _load_starting_equity(self, market: str) -> int:
         """Return the recorded starting equity, millionths of a USD; record it at the first call."""
-        if self._began is None:
+        if self._starting_equity_micros is None:
             starting_equity = self.action_log.read_starting_equity()
             if starting_equity is None:
                 starting_equity = self.action_log.record_starting_equity(
                     self.manager.view(market).equity
                 )
-            self._began = int(starting_equity * MICROS_PER_DOLLAR)
-        return self._began
+            self._starting_equity_micros = int(starting_equity * MICROS_PER_DOLLAR)
+        return self._starting_equity_micros
 
-    def _entry(
+    def _build_entry(
         self,
         update: MarketUpdate,
         view: MarketView,
@@ -281,7 +283,7 @@ class ActorService:
             observation_digest=hashlib.sha256(b"".join(each.tobytes() for each in seen)).hexdigest()
             if seen
             else "",
-            allowed_bits=sum(1 << int(code) for code in np.flatnonzero(seen.allowed))
+            allowed_bits=sum(1 << int(code) for code in np.flatnonzero(seen.allowed_actions))
             if seen
             else 0,
             cash=view.cash,
@@ -290,16 +292,14 @@ class ActorService:
         )
 
 
-def _accepted(order: EventContractOrder, receipt: OrderReceipt) -> str:
+def _format_acceptance(order: EventContractOrder, receipt: OrderReceipt) -> str:
     """Return text on an accepted order: contracts filled, resting and cancelled at once."""
-    text = (
-        f"accepted {receipt.order_id}: {receipt.filled_count} filled, {receipt.remaining} resting"
-    )
-    missed = order.count - receipt.filled_count - receipt.remaining
+    text = f"accepted {receipt.order_id}: {receipt.filled_count} filled, {receipt.remaining_count} resting"
+    missed = order.count - receipt.filled_count - receipt.remaining_count
     return f"{text}, {missed} cancelled for lack of depth" if missed else text
 
 
-def _reduces(order: EventContractOrder, view: MarketView) -> bool:
+def _is_reducing_order(order: EventContractOrder, view: MarketView) -> bool:
     """Return whether an order only reduces the position."""
     if order.action == "SELL":
         return True
@@ -314,7 +314,7 @@ def failure_alert_kind(market: str) -> str:
     return f"kalshi {market}"
 
 
-def _outcome_of(market: str) -> str:
+def _unknown_outcome_alert_kind(market: str) -> str:
     return f"kalshi outcome {market}"
 
 
@@ -322,11 +322,11 @@ class Observation(NamedTuple):
     """Input of a policy.
 
     features: float32 [F].
-    allowed: mask of permitted actions, bool [25].
+    allowed_actions: mask of permitted actions, bool [25].
     """
 
     features: Observations
-    allowed: Mask
+    allowed_actions: Mask
 
 
 class MarketHistory:
@@ -345,14 +345,14 @@ class MarketHistory:
         self.row = -1  # the row shown
         self._fees = space.fees
         self._terms = space.build_order_rule_terms(CENT)
-        self.tape: Records = np.zeros(schedule.rows, TICK_DTYPE)
+        self.tape: Records = np.zeros(schedule.row_count, TICK_DTYPE)
         self._market = np.zeros(1, MARKET_DTYPE)
-        self._market["rows"] = schedule.rows
+        self._market["rows"] = schedule.row_count
         self._market["starting_equity"] = starting_equity
         self._sent = (-1, 0)  # row of the last decision, and contracts sent
 
     def is_newer(self, at: np.datetime64) -> bool:
-        return self.row < self.schedule.row(at) < self.schedule.rows
+        return self.row < self.schedule.row_at(at) < self.schedule.row_count
 
     def add_tick(self, at: np.datetime64, tick: Record) -> bool:
         """Add a newer tick; return whether the tick comes before settlement.
@@ -360,14 +360,14 @@ class MarketHistory:
         Missed rows repeat the previous quote without trades. Rows before the first tick repeat its
         quote.
         """
-        row = self.schedule.row(at)
+        row = self.schedule.row_at(at)
         self.tape[row] = tick
         passed = self.tape[self.row + 1 : row]
         passed[:] = self.tape[self.row] if self.row >= 0 else tick
         passed["sold"] = 0
         passed["bought"] = 0
         self.row = row
-        return row < self.schedule.rows - 1
+        return row < self.schedule.row_count - 1
 
     def record_order(self, row: int, size: int) -> None:
         """Record the contracts sent at a row; a size of 0 means that no order was sent."""
@@ -385,21 +385,23 @@ class MarketHistory:
         orders = np.zeros(max(len(resting), MAX_RESTING_ORDERS), ORDER_DTYPE)
         for slot, each in zip(orders, resting, strict=False):
             slot["intent"] = intent_of(each.order)
-            slot["price"] = int(each.order.price * PRICE_UNITS)
-            slot["remaining"] = int(each.remaining.to_integral_value(ROUND_CEILING))
+            slot["price"] = int(each.order.price * PRICE_UNITS_PER_DOLLAR)
+            slot["remaining"] = int(each.remaining_count.to_integral_value(ROUND_CEILING))
         record = self._market[0]
-        record["cash"] = _millionths(view.cash, ROUND_FLOOR)
+        record["cash"] = _round_to_micros(view.cash, ROUND_FLOOR)
         record["yes"] = int(view.yes_count)
         record["no"] = int(view.no_count)
         record["row"] = self.row
         record["sent"] = self._sent[1] if self._sent[0] == self.row - 1 else 0
         record["resting"] = len(resting)
-        record["elsewhere"] = _millionths(view.other_positions_value, ROUND_FLOOR)
+        record["elsewhere"] = _round_to_micros(view.other_positions_value, ROUND_FLOOR)
         record["event_if_yes"] = math.ceil(view.exposure.event_loss_if_yes)
         record["event_if_no"] = math.ceil(view.exposure.event_loss_if_no)
         record["other_events"] = math.ceil(view.exposure.other_events_loss)
-        record["reserved_cash"] = _millionths(reserved_cash(elsewhere, self._fees), ROUND_CEILING)
-        terms = self._terms._replace(tick=int(view.quote.tick * PRICE_UNITS))
+        record["reserved_cash"] = _round_to_micros(
+            reserved_cash(elsewhere, self._fees), ROUND_CEILING
+        )
+        terms = self._terms._replace(price_step=int(view.quote.price_step * PRICE_UNITS_PER_DOLLAR))
         features = np.zeros(len(FEATURES), np.float32)
         allowed = np.zeros(ACTION_COUNT, dtype=bool)
         write_observation(record, orders, self.tape, terms, features, allowed)
@@ -409,5 +411,5 @@ class MarketHistory:
         return Observation(features, allowed)
 
 
-def _millionths(amount: Decimal, direction: str) -> int:
+def _round_to_micros(amount: Decimal, direction: str) -> int:
     return int((amount * MICROS_PER_DOLLAR).to_integral_value(direction))

@@ -18,9 +18,9 @@ from urllib.parse import urlsplit
 
 import numpy as np
 
-from event_contracts.trading.fields import UnreadableRow, unreadable_row
+from event_contracts.trading.fields import UnreadableRow, build_unreadable_row
 from foundation.clock import SYSTEM_TIME, TimeSource
-from foundation.errors import AccessDenied, BrokerError, InputError, TradingPaused, one_line
+from foundation.errors import AccessDenied, BrokerError, InputError, TradingPaused, to_one_line
 from foundation.redaction import redact_secrets
 from foundation.settings import setting, settings_class
 from foundation.transport import RateLimiter
@@ -34,7 +34,7 @@ from trainingdata.feed.fields import (
     parse_text,
     parse_timestamp,
 )
-from trainingdata.instants import utc_text
+from trainingdata.instants import format_utc
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
@@ -51,9 +51,9 @@ VENUE_ADDRESSES = {  # as published in autumn 2026
     "demo": "https://external-api.demo.kalshi.co",
     "live": "https://external-api.kalshi.com",
 }
-_SHOWN = 8  # characters of a key's line; shorter ones could be any word
+_MAX_SHOWN_LINE_LENGTH = 8  # characters of a key's line; shorter ones could be any word
 
-Mode = Literal["demo", "live"]
+VenueMode = Literal["demo", "live"]
 JsonObject = Mapping[str, Any]
 Value = TypeVar("Value")
 NOT_FOUND_STATUS = 404
@@ -160,7 +160,7 @@ class KalshiKeys:
     def redact(self, text: str) -> str:
         """Return a text without the key id, the private key, or any line of the private key."""
         for line in sorted(self.private_key.splitlines(), key=len, reverse=True):
-            if len(line) > _SHOWN and not line.startswith("-----"):
+            if len(line) > _MAX_SHOWN_LINE_LENGTH and not line.startswith("-----"):
                 text = text.replace(line, "[secret]")
         return redact_secrets(text, {"[key]": self.key_id})
 
@@ -169,7 +169,7 @@ class KalshiKeys:
 class KalshiSettings(RequestSettings):
     """Settings of the connection to Kalshi: address, time limits and confirmation of live mode."""
 
-    mode: Mode = setting(
+    mode: VenueMode = setting(
         "demo",
         "environment: `demo` has accounts without money; `live` requires confirm_live",
         key=False,
@@ -223,7 +223,7 @@ class HttpStatusError(Exception):
         self.response_text = words
 
     @property
-    def code(self) -> str:
+    def venue_error_code(self) -> str:
         """Return the venue's error code, or an empty string.
 
         The code is at the top level or inside `error`.
@@ -238,7 +238,7 @@ class HttpStatusError(Exception):
     @property
     def is_pause(self) -> bool:
         """Return whether the venue refused the request because trading is paused."""
-        return self.code in PAUSE_CODES
+        return self.venue_error_code in PAUSE_CODES
 
 
 class KalshiRateLimiter(RateLimiter):
@@ -300,17 +300,17 @@ class KalshiConnection:
 
         subject: object of the request, for the message.
         """
-        from foundation.transport import raise_broker_errors
+        from foundation.transport import translate_request_errors
 
         venue = self.settings.url_override or f"Kalshi ({self.settings.mode})"
         asked = f"{venue}: {subject}"
-        with raise_broker_errors(asked, self.keys.redact):
+        with translate_request_errors(asked, self.keys.redact):
             try:
                 yield
             except HttpStatusError as error:
-                words = one_line(self.keys.redact(error.response_text))
+                words = to_one_line(self.keys.redact(error.response_text))
                 if error.is_pause:
-                    why = f"trading is paused ({error.code}){self.resume_time_text()}"
+                    why = f"trading is paused ({error.venue_error_code}){self.format_resume_time()}"
                     raise TradingPaused(f"{asked}: {why}") from None
                 if error.status not in AUTH_STATUSES:
                     raise BrokerError(f"{asked}: HTTP status {error.status}: {words}") from None
@@ -342,7 +342,7 @@ class KalshiConnection:
         # The response to a cancellation may be empty.
         return as_mapping(response.json()) if response.content else {}
 
-    def resume_time_text(self) -> str:
+    def format_resume_time(self) -> str:
         """Return text with the venue's estimate of the end of a pause; empty if it gives none.
 
         Errors of this query are ignored.
@@ -354,9 +354,9 @@ class KalshiConnection:
             ends = optional_field("exchange_estimated_resume_time", parse_timestamp).read(status)
         except (BrokerError, HttpStatusError, RequestException, ValueError, RecursionError):
             return ""
-        return "" if ends is None else f"; the venue expects to resume at {utc_text(ends)}"
+        return "" if ends is None else f"; the venue expects to resume at {format_utc(ends)}"
 
-    def get(self, subject: str, path: str, name: str) -> JsonObject | None:
+    def get_object(self, subject: str, path: str, name: str) -> JsonObject | None:
         """Read one object and return it; None if the venue responds that it does not exist.
 
         subject: object of the request, for error messages.
@@ -404,15 +404,15 @@ class KalshiConnection:
         """
         unread: list[UnreadableRow] = []
 
-        def kept(entry: JsonObject) -> list[Value]:
+        def parse_or_record_unreadable(entry: JsonObject) -> list[Value]:
             try:
                 return [parse(entry)]
             except ValueError as error:
-                row = unreadable_row(subject, entry, error)
+                row = build_unreadable_row(subject, entry, error)
                 if row is None:
                     raise
                 unread.append(row)
                 return []
 
-        pages = self.list_entries(subject, path, name, kept, **query)
+        pages = self.list_entries(subject, path, name, parse_or_record_unreadable, **query)
         return [value for found in pages for value in found], tuple(unread)

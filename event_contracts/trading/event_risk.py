@@ -30,7 +30,7 @@ from event_contracts.trading.orders import (
     opposite_side,
 )
 from event_contracts.trading.records import MICROS_PER_DOLLAR
-from event_contracts.trading.rules import Number, in_units
+from event_contracts.trading.rules import Number, scale_amount
 from trainingdata.feed.fields import parse_decimal
 
 
@@ -93,7 +93,7 @@ class StrikeFields:
         return None
 
 
-def strike_fields(strike: Strike | None) -> dict[str, Any]:
+def format_strike_fields(strike: Strike | None) -> dict[str, Any]:
     """Return a strike in the venue's fields, which `StrikeFields` parses."""
     if strike is None:
         return {}
@@ -115,12 +115,12 @@ def strike_fields(strike: Strike | None) -> dict[str, Any]:
 class MarketEvent:
     """The event of a market, and its relations to the event's other markets.
 
-    event: ticker of the event. Markets of unknown events ("") count as one event.
+    event_ticker: ticker of the event. Markets of unknown events ("") count as one event.
     is_mutually_exclusive: true if at most one market of the event pays YES.
     strike: strike of a threshold market, else None.
     """
 
-    event: str = ""
+    event_ticker: str = ""
     is_mutually_exclusive: bool = False
     strike: Strike | None = None
 
@@ -154,7 +154,7 @@ def market_loss(
     )
 
 
-def greatest_loss(legs: Sequence[EventLeg]) -> Number:
+def compute_max_event_loss(legs: Sequence[EventLeg]) -> Number:
     """Return the maximum loss of one event's markets over its outcomes."""
     exclusive = bool(legs) and all(event.is_mutually_exclusive for event, _ in legs)
     return max_loss_of_other_markets(MarketEvent(is_mutually_exclusive=exclusive), legs).if_no
@@ -174,7 +174,9 @@ def max_loss_of_other_markets(own: MarketEvent, legs: Sequence[EventLeg]) -> Mar
     alone = sum(max(loss) for event, loss in legs if event.strike is None)
     strikes = [strike for strike, _ in thresholds]
     found: dict[bool, list[Number]] = {True: [], False: []}
-    for figure in _figures(strikes if own.strike is None else [own.strike, *strikes]):
+    for figure in _list_representative_figures(
+        strikes if own.strike is None else [own.strike, *strikes]
+    ):
         total = sum(
             (loss.if_yes if strike.contains(figure) else loss.if_no for strike, loss in thresholds),
             alone,
@@ -184,7 +186,7 @@ def max_loss_of_other_markets(own: MarketEvent, legs: Sequence[EventLeg]) -> Mar
     return MarketLoss(if_yes=max(found[True]), if_no=max(found[False]))
 
 
-def _figures(strikes: Sequence[Strike]) -> list[Decimal]:
+def _list_representative_figures(strikes: Sequence[Strike]) -> list[Decimal]:
     """Return one figure for each outcome: every bound, and a figure in each interval."""
     ends = sorted({end for strike in strikes for end in strike.bounds})
     if not ends:
@@ -216,7 +218,9 @@ def compute_exposure(
         bought = order.action == "BUY"
         towards = order.side if bought else opposite_side(order.side)
         price = order.price if bought else 1 - order.price
-        costs[order.market, towards] += in_units(price * each.remaining, MICROS_PER_DOLLAR)
+        costs[order.market, towards] += scale_amount(
+            price * each.remaining_count, MICROS_PER_DOLLAR
+        )
     legs: dict[str, list[EventLeg]] = defaultdict(list)
     for name in dict.fromkeys([*positions, *(name for name, _ in costs)]):
         if name == market:
@@ -225,8 +229,10 @@ def compute_exposure(
         value: Number = 0
         if position:
             ask = quotes[name].ask("YES" if position > 0 else "NO")
-            value = in_units(abs(position) * ask, MICROS_PER_DOLLAR)
-        loss = market_loss(in_units(position), value, costs[name, "YES"], costs[name, "NO"])
-        legs[events[name].event].append((events[name], loss))
-    own_event = max_loss_of_other_markets(events[market], legs.pop(events[market].event, []))
-    return Exposure(own_event.if_yes, own_event.if_no, sum(map(greatest_loss, legs.values())))
+            value = scale_amount(abs(position) * ask, MICROS_PER_DOLLAR)
+        loss = market_loss(scale_amount(position), value, costs[name, "YES"], costs[name, "NO"])
+        legs[events[name].event_ticker].append((events[name], loss))
+    own_event = max_loss_of_other_markets(events[market], legs.pop(events[market].event_ticker, []))
+    return Exposure(
+        own_event.if_yes, own_event.if_no, sum(map(compute_max_event_loss, legs.values()))
+    )

@@ -27,14 +27,20 @@ from decimal import Decimal
 
 import numpy as np
 
-from event_contracts.trading.records import MICROS_PER_DOLLAR, PRICE_UNITS
-from event_contracts.trading.rules import FeeUnits, compute_fee, in_units, max_cost, micros_to_usd
-from execution.orders.fees import DatedRate, rates_on
+from event_contracts.trading.records import MICROS_PER_DOLLAR, PRICE_UNITS_PER_DOLLAR
+from event_contracts.trading.rules import (
+    ScaledFeeRules,
+    compute_fee,
+    max_cost,
+    micros_to_usd,
+    scale_amount,
+)
+from execution.orders.fees import DatedRate, rates_and_caps_on
 from foundation.errors import InputError
 from foundation.settings import setting, settings_class
 
 ZERO = Decimal(0)
-_FIRST = "1900-01-01"
+_FIRST_FEE_DATE = "1900-01-01"
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,9 +72,12 @@ class FeeRules:
                 )
 
     @property
-    def in_rule_units(self) -> FeeUnits:
-        return FeeUnits(
-            *(in_units(getattr(self, name), MICROS_PER_DOLLAR) for name in FeeUnits._fields)
+    def scaled_rules(self) -> ScaledFeeRules:
+        return ScaledFeeRules(
+            *(
+                scale_amount(getattr(self, name), MICROS_PER_DOLLAR)
+                for name in ScaledFeeRules._fields
+            )
         )
 
     def fee(self, price: Decimal, count: Decimal, *, maker: bool) -> Decimal:
@@ -77,7 +86,12 @@ class FeeRules:
         Example of 10 contracts at $0.37: a taker pays 0.16317 → 0.1632, a maker 0.0407925 → 0.0408.
         """
         return micros_to_usd(
-            compute_fee(self.in_rule_units, in_units(price, PRICE_UNITS), in_units(count), maker)
+            compute_fee(
+                self.scaled_rules,
+                scale_amount(price, PRICE_UNITS_PER_DOLLAR),
+                scale_amount(count),
+                maker,
+            )
         )
 
     def max_cost(self, price: Decimal, count: Decimal) -> Decimal:
@@ -89,7 +103,9 @@ class FeeRules:
         """
         # price + rate · price · (1 − price) grows with the price: a better price never costs more.
         return micros_to_usd(
-            max_cost(self.in_rule_units, in_units(price, PRICE_UNITS), in_units(count))
+            max_cost(
+                self.scaled_rules, scale_amount(price, PRICE_UNITS_PER_DOLLAR), scale_amount(count)
+            )
         )
 
 
@@ -98,16 +114,16 @@ class KalshiFees:
     """Settings of Kalshi's fees: rates and rounding by date, `configs/fees/kalshi.yaml`."""
 
     taker: tuple[DatedRate, ...] = setting(
-        (DatedRate(_FIRST, 0.07),), "fee rate of orders that fill immediately, by date"
+        (DatedRate(_FIRST_FEE_DATE, 0.07),), "fee rate of orders that fill immediately, by date"
     )
     maker: tuple[DatedRate, ...] = setting(
-        (DatedRate(_FIRST, 0.0175),), "fee rate of resting orders, by date"
+        (DatedRate(_FIRST_FEE_DATE, 0.0175),), "fee rate of resting orders, by date"
     )
     fee_step: tuple[DatedRate, ...] = setting(
-        (DatedRate(_FIRST, 0.0001),), "unit to which fees are rounded up, USD, by date"
+        (DatedRate(_FIRST_FEE_DATE, 0.0001),), "unit to which fees are rounded up, USD, by date"
     )
     balance_step: tuple[DatedRate, ...] = setting(
-        (DatedRate(_FIRST, 0.01),), "unit to which balances are rounded down, USD, by date"
+        (DatedRate(_FIRST_FEE_DATE, 0.01),), "unit to which balances are rounded down, USD, by date"
     )
     as_of: str = setting(
         "2026-11-20",
@@ -115,7 +131,7 @@ class KalshiFees:
     )
 
     def __post_init__(self) -> None:
-        for name in FeeUnits._fields:
+        for name in ScaledFeeRules._fields:
             dates = [row.since for row in getattr(self, name)]
             if not dates or dates != sorted(set(dates)):
                 raise InputError(
@@ -128,15 +144,15 @@ class KalshiFees:
 
     def rules_on(self, date: str) -> FeeRules:
         """Return the rules in force on a New York date, YYYY-MM-DD."""
-        return FeeRules(**{name: self._rate(name, date) for name in FeeUnits._fields})
+        return FeeRules(**{name: self._find_rate(name, date) for name in ScaledFeeRules._fields})
 
     def default_rules(self) -> FeeRules:
         """Return the rules of the date `as_of`, which apply to a market without a date."""
         return self.rules_on(self.as_of)
 
-    def _rate(self, name: str, date: str) -> Decimal:
+    def _find_rate(self, name: str, date: str) -> Decimal:
         table: tuple[DatedRate, ...] = getattr(self, name)
-        rates, _ = rates_on(table, np.array([date], dtype="datetime64[D]"), default=np.nan)
+        rates, _ = rates_and_caps_on(table, np.array([date], dtype="datetime64[D]"), default=np.nan)
         if np.isnan(rates[0]):
             raise InputError(
                 f"fees.{name}: no rate for {date}, the first row is later; add an earlier row"

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
-from foundation.errors import InvalidResponse, one_line
+from foundation.errors import InvalidResponse, to_one_line
 from trainingdata.feed.fields import optional_field
 
 T = TypeVar("T")
@@ -27,9 +27,9 @@ class FirstField(Generic[T]):
     default: value if no name is present; without a default, absence is an error.
     """
 
-    _NEEDED: Any = object()
+    _REQUIRED: Any = object()
 
-    def __init__(self, *names: tuple[str, Callable[[Any], T]], default: T = _NEEDED) -> None:
+    def __init__(self, *names: tuple[str, Callable[[Any], T]], default: T = _REQUIRED) -> None:
         self._fields = [optional_field(name, parse) for name, parse in names]
         self._absent = default
 
@@ -42,7 +42,7 @@ class FirstField(Generic[T]):
             value = each.read(entry)
             if value is not None:
                 return value
-        if self._absent is self._NEEDED:
+        if self._absent is self._REQUIRED:
             raise InvalidResponse(f"{self._fields[0].name} is missing")
         return self._absent
 
@@ -66,7 +66,9 @@ class UnreadableRow:
         return f"{self.list_name} {self.row_id}: {self.reason}"
 
 
-def unreadable_row(list_name: str, entry: JsonEntry, error: Exception) -> UnreadableRow | None:
+def build_unreadable_row(
+    list_name: str, entry: JsonEntry, error: Exception
+) -> UnreadableRow | None:
     """Return the `UnreadableRow` of an entry; None for an entry without a market.
 
     list_name: name of the list that contains the entry.
@@ -76,7 +78,7 @@ def unreadable_row(list_name: str, entry: JsonEntry, error: Exception) -> Unread
     if not market:
         return None
     why = error.why if isinstance(error, InvalidResponse) else str(error)
-    return UnreadableRow(market, list_name, _first_text(entry, ID_FIELDS), one_line(why))
+    return UnreadableRow(market, list_name, _first_text(entry, ID_FIELDS), to_one_line(why))
 
 
 def _first_text(entry: JsonEntry, names: tuple[str, ...]) -> str:

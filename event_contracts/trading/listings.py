@@ -66,7 +66,7 @@ UNKNOWN_CLOSE_TIME = (
 )
 NO_SETTLEMENT_TIME = np.datetime64("NaT", "ns")  # for a settlement without an instant
 SidePrices = tuple[Decimal, Decimal]  # USD of YES and of NO
-_UNSOLD: SidePrices = (ZERO, ZERO)
+_NO_SALE_PRICES: SidePrices = (ZERO, ZERO)
 MAX_FEE_MULTIPLIER = 10  # of fee rates
 MAKERS_PAY_BY_FEE_TYPE = {"quadratic": False, "quadratic_with_maker_fees": True}
 
@@ -99,14 +99,14 @@ class PriceTicks:
         )
         return cls(tuple((start, end, step) for start, end, step in found))
 
-    def allows(self, price: Decimal) -> bool:
+    def is_valid_price(self, price: Decimal) -> bool:
         """Return whether a price is valid for orders, USD of YES; 0 and 1 are invalid."""
         return 0 < price < PAYOUT_USD and any(
             start <= price <= end and (price - start) % step == 0
             for start, end, step in self.ranges
         )
 
-    def step(self, bid: Decimal, ask: Decimal) -> Decimal:
+    def price_step_at(self, bid: Decimal, ask: Decimal) -> Decimal:
         """Return the price step at a quote: the largest step of the ranges between bid and ask.
 
         Its multiples between bid and ask are valid in every one of these ranges.
@@ -124,26 +124,26 @@ class MarketListing(ParsedEntry):
     """A market as the venue lists it.
 
     status: `active` if it takes orders.
-    bid: USD of YES; 0 without a bid.
-    ask: USD of YES; 1 without an offer, or 0 on some pages.
-    bid_size: contracts at the YES bid.
-    ask_size: contracts at the YES ask.
-    ticks: price steps.
+    yes_bid: USD of YES; 0 without a bid.
+    yes_ask: USD of YES; 1 without an offer, or 0 on some pages.
+    yes_bid_size: contracts at the YES bid.
+    yes_ask_size: contracts at the YES ask.
+    price_ticks: price steps.
     close_time: UTC, the end of trading.
     result: `yes` or `no`, or `scalar` or another word for another settlement; empty before the
         result is known.
     yes_payout: settlement value of a YES, USD; None until the venue states it.
-    event: ticker of the market's event; empty if the venue does not state it.
+    event_ticker: ticker of the market's event; empty if the venue does not state it.
     strike: range of figures for which YES wins; None for a market without thresholds.
     """
 
     market: Annotated[str, RequiredField("ticker", parse_text)]
     status: Annotated[str, RequiredField("status", parse_text)]
-    bid: Annotated[Decimal, OptionalField("yes_bid_dollars", parse_price, ZERO)]
-    ask: Annotated[Decimal, OptionalField("yes_ask_dollars", parse_price, ZERO)]
-    bid_size: Annotated[Decimal, OptionalField("yes_bid_size_fp", parse_count, ZERO)]
-    ask_size: Annotated[Decimal, OptionalField("yes_ask_size_fp", parse_count, ZERO)]
-    ticks: Annotated[
+    yes_bid: Annotated[Decimal, OptionalField("yes_bid_dollars", parse_price, ZERO)]
+    yes_ask: Annotated[Decimal, OptionalField("yes_ask_dollars", parse_price, ZERO)]
+    yes_bid_size: Annotated[Decimal, OptionalField("yes_bid_size_fp", parse_count, ZERO)]
+    yes_ask_size: Annotated[Decimal, OptionalField("yes_ask_size_fp", parse_count, ZERO)]
+    price_ticks: Annotated[
         PriceTicks,
         OptionalField(
             "price_ranges", PriceTicks.parse, CENT_TICKS, "prices in whole cents are assumed"
@@ -152,7 +152,7 @@ class MarketListing(ParsedEntry):
     close_time: Annotated[np.datetime64, RequiredField("close_time", parse_timestamp)]
     result: Annotated[str, OptionalField("result", parse_text, "")]
     yes_payout: Annotated[Decimal | None, optional_field("settlement_value_dollars", parse_price)]
-    event: Annotated[str, OptionalField("event_ticker", parse_text, "")]
+    event_ticker: Annotated[str, OptionalField("event_ticker", parse_text, "")]
     strike: Annotated[Strike | None, StrikeFields()]
 
     def __post_init__(self) -> None:
@@ -160,8 +160,8 @@ class MarketListing(ParsedEntry):
 
     @property
     def quote(self) -> ContractQuote:
-        ask = self.ask or PAYOUT_USD
-        return ContractQuote(self.bid, ask, self.ticks.step(self.bid, ask))
+        ask = self.yes_ask or PAYOUT_USD
+        return ContractQuote(self.yes_bid, ask, self.price_ticks.price_step_at(self.yes_bid, ask))
 
     @property
     def is_settled(self) -> bool:
@@ -180,7 +180,7 @@ class MarketListing(ParsedEntry):
         """Return the reason why the market does not accept an order, or None if it does."""
         if self.status != ACTIVE_STATUS:
             return f"{order.market} is {self.status}"
-        if not self.ticks.allows(yes_price(order.side, order.price)):
+        if not self.price_ticks.is_valid_price(yes_price(order.side, order.price)):
             return f"{order.price} is not a valid price of {order.market} {order.side}"
         return None
 
@@ -199,9 +199,9 @@ class MarketListing(ParsedEntry):
         sale_prices: last sale prices of YES and NO.
         """
         side: Outcome = "YES" if position > 0 else "NO"
-        return abs(position) * self._price(side, sale_prices[side == "NO"])
+        return abs(position) * self._value_per_contract(side, sale_prices[side == "NO"])
 
-    def _price(self, side: Outcome, last: Decimal) -> Decimal:
+    def _value_per_contract(self, side: Outcome, last: Decimal) -> Decimal:
         bid, ask = self.quote.bid(side), self.quote.ask(side)
         if self.is_settled:
             return PAYOUT_USD if self.result == side.lower() else ZERO
@@ -237,7 +237,9 @@ class UnreadableListing(MarketListing):
         )
 
 
-def read_markets(connection: KalshiConnection, markets: Iterable[str]) -> dict[str, MarketListing]:
+def read_market_listings(
+    connection: KalshiConnection, markets: Iterable[str]
+) -> dict[str, MarketListing]:
     """Read the venue's present listings of markets and return them by ticker.
 
     A market that is not listed, or whose row cannot be read, has an `UnreadableListing`.
@@ -266,7 +268,7 @@ def check_all_listed(listings: Iterable[MarketListing]) -> None:
             raise UnknownMarket(f"{listing.market}: {NOT_LISTED_REASON}")
 
 
-def unreadable_markets(listings: Iterable[MarketListing]) -> dict[str, str]:
+def find_unreadable_reasons(listings: Iterable[MarketListing]) -> dict[str, str]:
     """Return the reasons why markets cannot be read, by ticker; skip readable markets."""
     return {each.market: each.status for each in listings if isinstance(each, UnreadableListing)}
 
@@ -281,7 +283,7 @@ class MarketEvents:
         self._connection = connection
         self._exclusive: dict[str, bool] = {}
 
-    def lookup(self, listings: Iterable[MarketListing]) -> dict[str, MarketEvent]:
+    def lookup_events(self, listings: Iterable[MarketListing]) -> dict[str, MarketEvent]:
         """Return the event of each market, by ticker.
 
         An event is queried only if several of these markets belong to it.
@@ -289,19 +291,19 @@ class MarketEvents:
         events may refer to different figures. Losses of such markets are summed, not netted.
         """
         listings = tuple(listings)
-        counts = Counter(listing.event for listing in listings)
+        counts = Counter(listing.event_ticker for listing in listings)
         events = {}
         for each in listings:
-            exclusive = counts[each.event] > 1 and self._is_exclusive(each.event)
-            strike = each.strike if each.event else None
-            events[each.market] = MarketEvent(each.event, exclusive, strike)
+            exclusive = counts[each.event_ticker] > 1 and self._is_exclusive(each.event_ticker)
+            strike = each.strike if each.event_ticker else None
+            events[each.market] = MarketEvent(each.event_ticker, exclusive, strike)
         return events
 
     def _is_exclusive(self, event: str) -> bool:
         if event and event not in self._exclusive:
             what = f"event {event}"
             try:
-                answer = self._connection.get(what, f"/events/{event}", "event") or {}
+                answer = self._connection.get_object(what, f"/events/{event}", "event") or {}
             except BrokerError as error:
                 log.warning(
                     "%s; losses of its markets are summed, not netted, until it can be read", error
@@ -322,7 +324,7 @@ def bid_value(positions: Mapping[str, Decimal], listings: Mapping[str, MarketLis
     return total
 
 
-def sale_prices(
+def update_sale_prices(
     listings: Mapping[str, MarketListing], previous_prices: Mapping[str, SidePrices]
 ) -> dict[str, SidePrices]:
     """Return the last bid of YES and of NO in each market, USD; 0 if a side never had one.
@@ -331,7 +333,7 @@ def sale_prices(
     """
     prices = {}
     for market, listing in listings.items():
-        yes, no = previous_prices.get(market, _UNSOLD)
+        yes, no = previous_prices.get(market, _NO_SALE_PRICES)
         if listing.is_trading:
             yes, no = listing.quote.bid("YES") or yes, listing.quote.bid("NO") or no
         prices[market] = (yes, no)
@@ -366,11 +368,13 @@ class MarketFees:
         self._terms: dict[str, FeeTerms] = {}
 
     def __call__(self, market: str, at: np.datetime64) -> FeeRules:
-        return self._terms.get(market, FeeTerms()).apply_to(self._dated(at))
+        return self._terms.get(market, FeeTerms()).apply_to(self._rules_on_date(at))
 
     def highest_rates(self, at: np.datetime64) -> FeeRules:
         """Return fee rules with the highest rates among the markets whose series were read."""
-        rules = [each.apply_to(self._dated(at)) for each in self._terms.values() or (FeeTerms(),)]
+        rules = [
+            each.apply_to(self._rules_on_date(at)) for each in self._terms.values() or (FeeTerms(),)
+        ]
         taker = max(each.taker for each in rules)
         return replace(rules[0], taker=taker, maker=max(each.maker for each in rules))
 
@@ -378,30 +382,32 @@ class MarketFees:
         """Read the series' fee terms of markets that have none yet."""
         for market in markets:
             if market not in self._terms:
-                self._terms[market] = _terms(connection, market)
+                self._terms[market] = _read_fee_terms(connection, market)
 
-    def _dated(self, at: np.datetime64) -> FeeRules:
+    def _rules_on_date(self, at: np.datetime64) -> FeeRules:
         return self._on(str(new_york_date(np.array([at]))[0]))
 
 
-def _terms(connection: KalshiConnection, market: str) -> FeeTerms:
+def _read_fee_terms(connection: KalshiConnection, market: str) -> FeeTerms:
     what = f"fees of {market}"
 
-    def said(path: str, name: str, *fields: RequiredField[Any] | OptionalField[Any]) -> list[Any]:
-        entry = connection.get(what, path, name) or {}
+    def read_fields(
+        path: str, name: str, *fields: RequiredField[Any] | OptionalField[Any]
+    ) -> list[Any]:
+        entry = connection.get_object(what, path, name) or {}
         with connection.translate_errors(what):
             return [each.read(entry) for each in fields]
 
-    [event] = said(f"/markets/{market}", "market", RequiredField("event_ticker", parse_text))
+    [event] = read_fields(f"/markets/{market}", "market", RequiredField("event_ticker", parse_text))
     overrides = (
         optional_field("fee_type_override", parse_text),
-        optional_field("fee_multiplier_override", _multiplier),
+        optional_field("fee_multiplier_override", _parse_fee_multiplier),
     )
-    series, own_kind, own_multiplier = said(
+    series, own_kind, own_multiplier = read_fields(
         f"/events/{event}", "event", RequiredField("series_ticker", parse_text), *overrides
     )
-    multiplied = RequiredField("fee_multiplier", _multiplier)
-    kind, multiplier = said(
+    multiplied = RequiredField("fee_multiplier", _parse_fee_multiplier)
+    kind, multiplier = read_fields(
         f"/series/{series}", "series", RequiredField("fee_type", parse_text), multiplied
     )
     kind = own_kind or kind
@@ -416,7 +422,7 @@ def _terms(connection: KalshiConnection, market: str) -> FeeTerms:
     return FeeTerms(multiplier, MAKERS_PAY_BY_FEE_TYPE[kind])
 
 
-def _multiplier(value: Any) -> Decimal:
+def _parse_fee_multiplier(value: Any) -> Decimal:
     multiplier = parse_decimal(value)
     if not 0 <= multiplier <= MAX_FEE_MULTIPLIER:
         raise ValueError(f"outside 0 … {MAX_FEE_MULTIPLIER}")
@@ -536,7 +542,7 @@ class MarketSettlement:
                 f"revenue ${paid} is booked, but {net} contracts at ${stated} a YES would pay"
                 f" ${due}"
             )
-        yes = _rate(net, paid) if net else stated or ZERO
+        yes = _implied_yes_payout(net, paid) if net else stated or ZERO
         return cls(row.market, yes, row.at, row.result, net, paid, row.profit, remark)
 
     def payout(self, position: Decimal) -> Decimal:
@@ -555,6 +561,6 @@ def position_payout(position: Decimal, yes_payout: Decimal) -> Decimal:
     return position * yes_payout if position > 0 else -position * (PAYOUT_USD - yes_payout)
 
 
-def _rate(net: Decimal, paid: Decimal) -> Decimal:
+def _implied_yes_payout(net: Decimal, paid: Decimal) -> Decimal:
     """Return the payout of a YES, USD, implied by the payment for a position."""
     return paid / net if net > 0 else PAYOUT_USD + paid / net

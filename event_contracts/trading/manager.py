@@ -46,9 +46,9 @@ from event_contracts.trading.listings import (
     QuarantinedMarket,
     bid_value,
     check_all_listed,
+    find_unreadable_reasons,
     position_payout,
-    read_markets,
-    unreadable_markets,
+    read_market_listings,
 )
 from event_contracts.trading.orders import (
     EventContractOrder,
@@ -67,7 +67,7 @@ from event_contracts.trading.venue_orders import (
     to_resting_order,
 )
 from execution.journal.order_store import OrderIntent, OrderStore
-from execution.journal.outbox import POLL_DELAYS, SINGLE_POLL_DELAYS, Outbox
+from execution.journal.outbox import POLL_DELAYS_SECONDS, SINGLE_POLL_DELAYS_SECONDS, Outbox
 from execution.journal.rows import Amount, Instant
 from execution.orders.gate import UNGUARDED, OrderGate
 from foundation.clock import SYSTEM_TIME, TimeSource
@@ -77,14 +77,14 @@ from trainingdata.feed.fields import RequiredField, parse_text
 
 log = logging.getLogger(__name__)
 
-MIN_CASH_FLOW = Decimal(1)  # USD
+MIN_CASH_FLOW_USD = Decimal(1)  # USD
 # A fill's rounding, and the part of an earlier one that is returned with it.
-FEE_TOL = 2 * CENT
+FEE_TOL_USD = 2 * CENT
 EPOCH = np.datetime64(0, "ns")
 # Fills and settlements of this span are read again: some are listed late.
 REREAD_SPAN = np.timedelta64(1, "h")
 
-NO_MARKETS: Mapping[str, str] = MappingProxyType({})
+NO_REASONS: Mapping[str, str] = MappingProxyType({})
 
 # Returns the rules in force in a market at an instant.
 FeeRulesLookup = Callable[[str, np.datetime64], FeeRules]
@@ -156,13 +156,13 @@ class ExpectedBooks:
 
     books: books with the expected cash and positions.
     new_fill_count: number of fills that are not in the earlier books.
-    excess_fees: descriptions of charges above the fee rules.
+    excess_fee_remarks: descriptions of charges above the fee rules.
     paid_positions: positions that settlements have paid out and removed from the books.
     """
 
     books: AccountBooks
     new_fill_count: int = 0
-    excess_fees: tuple[str, ...] = ()
+    excess_fee_remarks: tuple[str, ...] = ()
     paid_positions: tuple[PaidPosition, ...] = ()
 
     @property
@@ -170,12 +170,12 @@ class ExpectedBooks:
         """Return descriptions of charges above the fee rules and of contradictory settlements."""
         settled = (each.settlement for each in self.paid_positions)
         said = [f"settlement of {each.market}: {each.remark}" for each in settled if each.remark]
-        return (*self.excess_fees, *said)
+        return (*self.excess_fee_remarks, *said)
 
     def net_deposits(self, books: AccountBooks) -> Decimal:
         """Return deposits less withdrawals, USD; books: books of a later snapshot."""
         flow = books.cash - self.books.cash
-        return ZERO if self.unexplained_positions(books) or abs(flow) < MIN_CASH_FLOW else flow
+        return ZERO if self.unexplained_positions(books) or abs(flow) < MIN_CASH_FLOW_USD else flow
 
     def unexplained_positions(
         self, books: AccountBooks, excluded_markets: Collection[str] = ()
@@ -186,7 +186,8 @@ class ExpectedBooks:
         """
         positions = self.books.positions
         return tuple(
-            f"{market}: position is {_words(shown)} at the venue, {_words(expected)} by its fills"
+            f"{market}: position is {_format_position(shown)} at the venue,"
+            f" {_format_position(expected)} by its fills"
             for market in sorted({*positions, *books.positions} - {*excluded_markets})
             if (expected := positions.get(market, ZERO))
             != (shown := books.positions.get(market, ZERO))
@@ -202,7 +203,7 @@ def apply_updates(
     fee_rules_of: returns the fee rules of a market at an instant.
     """
     new = {fill.fill_id: fill for fill in updates.fills if fill.fill_id not in books.fill_ids}
-    cash = books.cash + _set_aside(books.positions)
+    cash = books.cash + _short_yes_collateral(books.positions)
     traded: dict[str, Decimal] = defaultdict(Decimal)
     fees = []
     for fill in new.values():
@@ -211,7 +212,7 @@ def apply_updates(
         rules = fee_rules_of(fill.market, fill.at)
         ours = rules.fee(fill.price, fill.count, maker=not fill.is_taker)
         fee = ours if fill.fee is None else fill.fee
-        if fee - ours >= FEE_TOL:
+        if fee - ours >= FEE_TOL_USD:
             fees.append(f"fill {fill.fill_id}: fee charged ${fee}, but ${ours} by configured rates")
         cash -= bought * fill.price + fee
     positions = {market: books.positions.get(market, ZERO) for market in traded}
@@ -231,7 +232,7 @@ def apply_updates(
         cash += payout - max(-count, ZERO)
         held[each.market] = held.get(each.market, ZERO) - count
     held = {market: count for market, count in held.items() if count}
-    expected = replace(books, cash=cash - _set_aside(held), positions=held)
+    expected = replace(books, cash=cash - _short_yes_collateral(held), positions=held)
     return ExpectedBooks(expected, len(new), tuple(fees), tuple(paid))
 
 
@@ -265,14 +266,14 @@ class KalshiSnapshot:
     unreadable_reasons: Mapping[str, str] = field(default_factory=dict)
 
     def quarantine_reasons(
-        self, listings: Iterable[MarketListing] = (), known_reasons: Mapping[str, str] = NO_MARKETS
+        self, listings: Iterable[MarketListing] = (), known_reasons: Mapping[str, str] = NO_REASONS
     ) -> dict[str, str]:
         """Return the reasons why markets are quarantined, by ticker.
 
         listings: listings of markets, some of which may be unreadable.
         known_reasons: further reasons; reasons of listings and of this snapshot take precedence.
         """
-        return {**known_reasons, **unreadable_markets(listings), **self.unreadable_reasons}
+        return {**known_reasons, **find_unreadable_reasons(listings), **self.unreadable_reasons}
 
 
 class AccountReader:
@@ -316,19 +317,19 @@ class AccountReader:
         Unexplained changes are accepted once they persist in a second snapshot. Raises
         `BrokerError` if the reads never agree.
         """
-        for _ in self._venue.time.attempts((*SINGLE_POLL_DELAYS, *POLL_DELAYS)):
+        for _ in self._venue.time.attempts((*SINGLE_POLL_DELAYS_SECONDS, *POLL_DELAYS_SECONDS)):
             at = self._venue.now()
             since = (at if self.books is None else min(self.books.at, at)) - REREAD_SPAN
-            news = self._news(at, since)
-            cash = self._venue.cash()
+            news = self._read_updates(at, since)
+            cash = self._venue.read_cash()
             positions, unread_positions = _read_positions(self._venue)
-            resting, unread_orders = self._resting()
+            resting, unread_orders = self._read_resting_orders()
             # A trade between the snapshots may or may not be in the cash.
-            still = self._news(at, since) == news
+            still = self._read_updates(at, since) == news
             self._began_at = at if self._began_at is None else self._began_at
             unread = (*news.unreadable_rows, *unread_positions, *unread_orders)
             quarantined = {row.market: self._venue.keys.redact(str(row)) for row in unread}
-            missing = self._missing(news, quarantined)
+            missing = self._find_missing_fills(news, quarantined)
             if not still or missing:
                 continue
             books = AccountBooks.build(at, cash, positions, news)
@@ -360,12 +361,12 @@ class AccountReader:
             unreadable_reasons=quarantined,
         )
 
-    def _news(self, at: np.datetime64, since: np.datetime64) -> AccountUpdates:
+    def _read_updates(self, at: np.datetime64, since: np.datetime64) -> AccountUpdates:
         """Read the fills and settlements listed since an instant.
 
         A settlement without an instant gets the instant of the first snapshot that lists it.
         """
-        news = _read_news(self._venue, since)
+        news = _read_account_updates(self._venue, since)
         known = {} if self.books is None else dict(self.books.settlement_keys)
         settlements = tuple(
             replace(each, at=known.get(each.market, at)) if np.isnat(each.at) else each
@@ -373,7 +374,7 @@ class AccountReader:
         )
         return replace(news, settlements=settlements)
 
-    def _resting(self) -> tuple[tuple[RestingOrder, ...], tuple[UnreadableRow, ...]]:
+    def _read_resting_orders(self) -> tuple[tuple[RestingOrder, ...], tuple[UnreadableRow, ...]]:
         """Read the resting orders; return them, and the rows that cannot be read.
 
         Orders of this project get action and side from their intents. An order that rested before
@@ -396,7 +397,7 @@ class AccountReader:
                     resting.append(order.to_resting_order(contract_order(intent).action == "SELL"))
         names = {order.order_id for order in listed}
         for intent in book.in_states(("accepted",)):
-            venue_id = intent.progress.venue_id
+            venue_id = intent.progress.venue_order_id
             if intent.venue != self._venue.name or venue_id in names:
                 continue
             found = None
@@ -411,13 +412,15 @@ class AccountReader:
                 log.warning("%s", error)
             if found is None:
                 resting.append(to_resting_order(intent))
-            elif self._outbox.record_report(found).is_done or not found.remaining:
+            elif self._outbox.record_report(found).is_done or not found.remaining_count:
                 self.expect_fills(found, intent.sent_at)
             else:
                 resting.append(found.to_resting_order(contract_order(intent).action == "SELL"))
         return tuple(resting), unread
 
-    def _missing(self, news: AccountUpdates, quarantined: Mapping[str, str]) -> tuple[str, ...]:
+    def _find_missing_fills(
+        self, news: AccountUpdates, quarantined: Mapping[str, str]
+    ) -> tuple[str, ...]:
         """Return descriptions of fills reported in an order response but not in the list yet.
 
         Quarantined markets are skipped, because their fills may be unreadable rows.
@@ -446,16 +449,16 @@ def _read_positions(
         RequiredField("position_fp", parse_signed_count),
     )
 
-    def position(entry: JsonObject) -> tuple[str, Decimal]:
+    def parse_position(entry: JsonObject) -> tuple[str, Decimal]:
         return ticker.read(entry), count.read(entry)
 
     stated, unread = connection.list_readable_entries(
-        "positions", "/portfolio/positions", "market_positions", position
+        "positions", "/portfolio/positions", "market_positions", parse_position
     )
     return {market: count for market, count in stated if count}, unread
 
 
-def _read_news(connection: KalshiConnection, since: np.datetime64) -> AccountUpdates:
+def _read_account_updates(connection: KalshiConnection, since: np.datetime64) -> AccountUpdates:
     query = {"min_ts": epoch_seconds(since)}
     fills, unread = connection.list_readable_entries(
         "fills", FILLS_PATH, "fills", VenueFill.parse, **query
@@ -464,10 +467,10 @@ def _read_news(connection: KalshiConnection, since: np.datetime64) -> AccountUpd
     paid, unpaid = connection.list_readable_entries(
         what, f"/portfolio/{what}", what, MarketSettlement.parse, **query
     )
-    return AccountUpdates(_in_order(fills, since), tuple(paid), (*unread, *unpaid))
+    return AccountUpdates(_sort_fills(fills, since), tuple(paid), (*unread, *unpaid))
 
 
-def _in_order(listed: Sequence[VenueFill], since: np.datetime64) -> tuple[VenueFill, ...]:
+def _sort_fills(listed: Sequence[VenueFill], since: np.datetime64) -> tuple[VenueFill, ...]:
     """Return fills, oldest first.
 
     A fill without an instant gets the instant of the previous fill, on which only its fee depends.
@@ -482,12 +485,12 @@ def _in_order(listed: Sequence[VenueFill], since: np.datetime64) -> tuple[VenueF
     return tuple(sorted(fills, key=lambda fill: fill.at))
 
 
-def _set_aside(positions: Positions) -> Decimal:
+def _short_yes_collateral(positions: Positions) -> Decimal:
     """Return the collateral of NO positions, USD: $1 for each NO, booked as a short YES."""
     return sum((max(-count, ZERO) for count in positions.values()), ZERO)
 
 
-def _words(position: Decimal) -> str:
+def _format_position(position: Decimal) -> str:
     if position < 0:
         return f"{-position} NO"
     return f"{position} YES" if position else "none"
@@ -551,7 +554,7 @@ class KalshiMultiMarketOrderManager:
         are included as resting, with their whole count and client_order_id.
         """
         with self._turn:
-            return self._look(market)[0]
+            return self._read_view_and_listing(market)[0]
 
     def next_order_expiry(self) -> np.datetime64:
         """Return the instant at which an order sent now ends at the venue, in whole seconds."""
@@ -576,7 +579,7 @@ class KalshiMultiMarketOrderManager:
             )
             if is_new:
                 self._account.expect_fills(answer, self.venue.now())
-            return OrderReceipt(answer.order_id, answer.filled_count, answer.remaining)
+            return OrderReceipt(answer.order_id, answer.filled_count, answer.remaining_count)
 
     def cancel(self, order_id: str) -> None:
         """Cancel an order, unless it has ended.
@@ -588,7 +591,7 @@ class KalshiMultiMarketOrderManager:
                 if self._outbox.resolve(order_id) == "unknown":
                     raise OutcomeUnknown(f"order {order_id}: outcome unknown; cancel again later")
                 return
-            self._end(order_id, EPOCH)
+            self._cancel_and_expect_fills(order_id, EPOCH)
 
     def cancel_stale_orders(
         self, market: str, sent_before: np.datetime64
@@ -604,13 +607,13 @@ class KalshiMultiMarketOrderManager:
         """
         with self._turn:
             working = self._outbox.book.in_states(("accepted",))
-            ours = [i for i in working if _is_of(i, market) and i.job == self._job]
+            ours = [i for i in working if _is_for_market(i, market) and i.job == self._job]
             ended = [i for i in ours if i.sent_at < sent_before]
             for intent in reversed(ended):
-                self._end(intent.progress.venue_id, intent.sent_at)
+                self._cancel_and_expect_fills(intent.progress.venue_order_id, intent.sent_at)
             for intent in reversed([i for i in ours if i.sent_at >= sent_before]):
                 if not self._may_rest(intent):
-                    self._end(intent.progress.venue_id, intent.sent_at)
+                    self._cancel_and_expect_fills(intent.progress.venue_order_id, intent.sent_at)
                     ended.append(intent)
             return tuple(ended)
 
@@ -621,12 +624,16 @@ class KalshiMultiMarketOrderManager:
         """
         with self._turn:
             unknown = self._outbox.book.unknown_outcomes()
-            return self._outbox.refresh(each for each in unknown if _is_of(each, market))
+            return self._outbox.refresh_intents(
+                each for each in unknown if _is_for_market(each, market)
+            )
 
-    def _look(self, market: str) -> tuple[MarketView, MarketListing]:
+    def _read_view_and_listing(self, market: str) -> tuple[MarketView, MarketListing]:
         """Read the account; return its view for a market, and the market's listing."""
         unknown = self._outbox.book.unknown_outcomes()
-        waiting = self._outbox.refresh(each for each in unknown if each.venue == OrderVenue.name)
+        waiting = self._outbox.refresh_intents(
+            each for each in unknown if each.venue == OrderVenue.name
+        )
         reading = self._account.read_snapshot()
         positions = reading.books.positions
         elsewhere = {name: count for name, count in positions.items() if name != market}
@@ -636,8 +643,8 @@ class KalshiMultiMarketOrderManager:
         ]
         resting = (*reading.resting_orders, *unlisted)
         markets = (market, *positions, *(each.order.market for each in resting))
-        listings = read_markets(self.venue, markets)
-        events = self._events.lookup(listings.values())
+        listings = read_market_listings(self.venue, markets)
+        events = self._events.lookup_events(listings.values())
         unsettled = {
             name: count for name, count in positions.items() if not listings[name].is_settled
         }
@@ -663,21 +670,21 @@ class KalshiMultiMarketOrderManager:
         """
         order = contract_order(intent)
         try:
-            view, _ = self._look(order.market)
+            view, _ = self._read_view_and_listing(order.market)
         except QuarantinedMarket as error:
             log.warning("%s", error)
             return False
-        name = intent.progress.venue_id
+        name = intent.progress.venue_order_id
         others = replace(
             view, resting_orders=tuple(r for r in view.resting_orders if r.order_id != name)
         )
-        left = [each.remaining for each in view.resting_orders if each.order_id == name]
+        left = [each.remaining_count for each in view.resting_orders if each.order_id == name]
         return not any(
             self._admission.refusal(order.action, order.side, order.price, count, others)
             for count in left
         )
 
-    def _end(self, order_id: str, sent_at: np.datetime64) -> None:
+    def _cancel_and_expect_fills(self, order_id: str, sent_at: np.datetime64) -> None:
         """Cancel a working order; later snapshots must list the fills that it had until then."""
         order = self.venue.get_order(order_id)
         if order is None:
@@ -689,11 +696,11 @@ class KalshiMultiMarketOrderManager:
 
     def _refusal(self, order: EventContractOrder) -> str | None:
         """Return the reason to refuse an order, as text, or None."""
-        view, listing = self._look(order.market)
+        view, listing = self._read_view_and_listing(order.market)
         return listing.refusal(order) or self._admission.refusal(
-            order.action, order.side, order.price, order.count, view, rests=order.rests
+            order.action, order.side, order.price, order.count, view, rests=order.can_rest
         )
 
 
-def _is_of(intent: OrderIntent, market: str) -> bool:
+def _is_for_market(intent: OrderIntent, market: str) -> bool:
     return intent.venue == OrderVenue.name and contract_order(intent).market == market

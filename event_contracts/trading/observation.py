@@ -12,7 +12,7 @@ from event_contracts.trading.records import (
     BUY_NO,
     BUY_YES,
     MICROS_PER_DOLLAR,
-    PRICE_UNITS,
+    PRICE_UNITS_PER_DOLLAR,
     SELL_NO,
     SELL_YES,
     Record,
@@ -54,27 +54,29 @@ DEVIATION_STEPS = 20  # steps
 @jit_inline
 def account_value(market: Record, tick: Record) -> float:
     """Return the account's value, USD: cash, this position at mid quote, and other positions."""
-    return float((market.cash + market.elsewhere) / MICROS_PER_DOLLAR + _held(market, tick))
+    return float(
+        (market.cash + market.elsewhere) / MICROS_PER_DOLLAR + _position_value_usd(market, tick)
+    )
 
 
 @jit_inline
-def _held(market: Record, tick: Record) -> float:
-    middle = _middle(tick)
+def _position_value_usd(market: Record, tick: Record) -> float:
+    middle = _mid_price(tick)
     return float(market.yes * middle + market.no * (1.0 - middle))
 
 
 @jit_inline
-def _middle(tick: Record) -> float:
-    return float((tick.bid + tick.ask) / (2.0 * PRICE_UNITS))
+def _mid_price(tick: Record) -> float:
+    return float((tick.bid + tick.ask) / (2.0 * PRICE_UNITS_PER_DOLLAR))
 
 
 @jit_inline
-def _depth(contracts: int) -> float:
+def _depth_feature(contracts: int) -> float:
     return math.log1p(contracts) / 10.0
 
 
 @jit_inline
-def _deviation(tape: Records, row: int) -> float:
+def _price_deviation(tape: Records, row: int) -> float:
     count = min(row, DEVIATION_STEPS)
     total = 0
     before = tape[row - count].bid + tape[row - count].ask
@@ -82,15 +84,15 @@ def _deviation(tape: Records, row: int) -> float:
         after = tape[k].bid + tape[k].ask
         total += (after - before) ** 2
         before = after
-    return math.sqrt(total / count) / (2.0 * PRICE_UNITS) if count else 0.0
+    return math.sqrt(total / count) / (2.0 * PRICE_UNITS_PER_DOLLAR) if count else 0.0
 
 
 @jit_inline
-def _largest(allowed: Mask, terms: OrderRuleTerms, intent: int) -> float:
+def _largest_allowed_size(allowed: Mask, terms: OrderRuleTerms, intent: int) -> float:
     """Return the largest permitted size of an intent, in multiples of the largest size."""
     for size in range(4, -1, -1):
         if allowed[(intent - 1) * 5 + size + 1]:
-            return float(terms.sizes[size] / terms.sizes[4])
+            return float(terms.position_sizes[size] / terms.position_sizes[4])
     return 0.0
 
 
@@ -112,25 +114,25 @@ def write_observation(
     row = market.row
     tick = tape[row]
     write_action_masks(market, orders, tick, terms, allowed)
-    middle = _middle(tick)
-    limit = float(terms.limits.contracts)
+    middle = _mid_price(tick)
+    limit = float(terms.limits.max_contracts)
     starting_equity = market.starting_equity / MICROS_PER_DOLLAR
     equity = account_value(market, tick)
-    observations[0] = tick.bid / PRICE_UNITS
-    observations[1] = tick.ask / PRICE_UNITS
-    observations[2] = _depth(tick.bid_size)
-    observations[3] = _depth(tick.ask_size)
-    observations[4] = _depth(tick.sold)
-    observations[5] = _depth(tick.bought)
+    observations[0] = tick.bid / PRICE_UNITS_PER_DOLLAR
+    observations[1] = tick.ask / PRICE_UNITS_PER_DOLLAR
+    observations[2] = _depth_feature(tick.bid_size)
+    observations[3] = _depth_feature(tick.ask_size)
+    observations[4] = _depth_feature(tick.sold)
+    observations[5] = _depth_feature(tick.bought)
     observations[6] = tick.estimate
     observations[7] = (tick.estimate - middle) / PRICE_FEATURE_SCALE
-    observations[8] = (middle - _middle(tape[max(row - 1, 0)])) / PRICE_FEATURE_SCALE
-    observations[9] = (middle - _middle(tape[max(row - TREND_STEPS, 0)])) / PRICE_FEATURE_SCALE
-    observations[10] = _deviation(tape, row) / PRICE_FEATURE_SCALE
+    observations[8] = (middle - _mid_price(tape[max(row - 1, 0)])) / PRICE_FEATURE_SCALE
+    observations[9] = (middle - _mid_price(tape[max(row - TREND_STEPS, 0)])) / PRICE_FEATURE_SCALE
+    observations[10] = _price_deviation(tape, row) / PRICE_FEATURE_SCALE
     observations[11] = (market.rows - 1 - row) / (market.rows - 1)
     observations[12] = market.cash / MICROS_PER_DOLLAR / starting_equity
     observations[13] = (market.yes - market.no) / limit
-    observations[14] = _held(market, tick) / equity if equity > 0.0 else 0.0
+    observations[14] = _position_value_usd(market, tick) / equity if equity > 0.0 else 0.0
     observations[15] = equity / starting_equity - 1.0
     bids = 0
     offers = 0
@@ -141,10 +143,10 @@ def write_observation(
             offers += orders[k].remaining
     observations[16] = bids / limit
     observations[17] = offers / limit
-    largest = terms.sizes[4]
+    largest = terms.position_sizes[4]
     observations[18] = market.sent / largest
     observations[19] = market.total / market.numbers / largest if market.numbers else 0.0
-    observations[20] = _largest(allowed, terms, BUY_YES)
-    observations[21] = _largest(allowed, terms, BUY_NO)
+    observations[20] = _largest_allowed_size(allowed, terms, BUY_YES)
+    observations[21] = _largest_allowed_size(allowed, terms, BUY_NO)
     for k in range(len(observations)):
         observations[k] = min(max(observations[k], -FEATURE_BOUND), FEATURE_BOUND)

@@ -33,20 +33,20 @@ class ContractQuote:
 
     yes_bid: best price at which YES can be sold; 0 without a bid.
     yes_ask: best price at which YES can be bought, not below the bid; 1 without an offer.
-    tick: price step of orders at this quote.
+    price_step: price step of orders at this quote.
     """
 
     yes_bid: Decimal
     yes_ask: Decimal
-    tick: Decimal = CENT
+    price_step: Decimal = CENT
 
     def __post_init__(self) -> None:
         if not 0 <= self.yes_bid <= self.yes_ask <= PAYOUT_USD:
             raise ValueError(
                 f"quote: expected 0 ≤ yes_bid ≤ yes_ask ≤ 1, got {self.yes_bid} and {self.yes_ask}"
             )
-        if not (self.tick.is_finite() and 0 < self.tick < PAYOUT_USD):
-            raise ValueError(f"quote: tick must be between 0 and 1, got {self.tick}")
+        if not (self.price_step.is_finite() and 0 < self.price_step < PAYOUT_USD):
+            raise ValueError(f"quote: tick must be between 0 and 1, got {self.price_step}")
 
     def bid(self, side: Outcome) -> Decimal:
         """Return the best bid for a side: YES as quoted, NO = 1 − YES ask."""
@@ -61,18 +61,18 @@ class ContractQuote:
 class RestingOrder:
     """An order that rests in the book.
 
-    remaining: contracts that can still fill, positive and at most the order's count.
+    remaining_count: contracts that can still fill, positive and at most the order's count.
     """
 
     order_id: str
     order: EventContractOrder
-    remaining: Decimal
+    remaining_count: Decimal
 
     def __post_init__(self) -> None:
-        if not 0 < self.remaining <= self.order.count:
+        if not 0 < self.remaining_count <= self.order.count:
             raise ValueError(
                 f"{self.order_id}: remaining must be above 0 and at most {self.order.count}, got"
-                f" {self.remaining}"
+                f" {self.remaining_count}"
             )
 
 
@@ -106,12 +106,12 @@ class OrderReceipt:
     """The venue's response to an order.
 
     filled_count: contracts that traded at once.
-    remaining: contracts that rest in the book.
+    remaining_count: contracts that rest in the book.
     """
 
     order_id: str
     filled_count: Decimal
-    remaining: Decimal
+    remaining_count: Decimal
 
 
 class Exposure(NamedTuple):
@@ -179,7 +179,7 @@ class MarketView:
         """Return the contracts in this market that resting orders of a kind can still fill."""
         kind = (self.market, action, side)
         waiting = [
-            r.remaining
+            r.remaining_count
             for r in self.resting_orders
             if (r.order.market, r.order.action, r.order.side) == kind
         ]

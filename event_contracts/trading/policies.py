@@ -31,18 +31,18 @@ from event_contracts.trading.fees import FeeRules
 from event_contracts.trading.observation import FEATURES
 from event_contracts.trading.rules import ORDER_RULES_VERSION
 from foundation.arrays import Array, Mask
-from foundation.errors import InputError, one_line
+from foundation.errors import InputError, to_one_line
 from sizing.kelly import binary_kelly
 
 Observations = npt.NDArray[np.float32]
 ActionCodes = npt.NDArray[np.int64]
 
-_SIZES = len(POSITION_SIZES)
-_PLACES = {name: place for place, name in enumerate(FEATURES)}
-POLICY_LAYERS = "mlp_extractor.policy_net."
-ACTION_LAYER = "action_net."
+_SIZE_COUNT = len(POSITION_SIZES)
+_FEATURE_INDICES = {name: place for place, name in enumerate(FEATURES)}
+POLICY_LAYERS_PREFIX = "mlp_extractor.policy_net."
+ACTION_LAYER_PREFIX = "action_net."
 CHECKPOINT_KEY = "kalshi"  # key of the header
-RESUMED_FROM = "resumed_from"  # key of the earlier run's settings in those of a resumed run
+RESUMED_FROM_KEY = "resumed_from"  # key of the earlier run's settings in those of a resumed run
 Weights = Mapping[str, np.ndarray[Any, Any]]
 
 
@@ -93,7 +93,7 @@ class RandomPolicy:
         return np.asarray((counts > wanted[:, None]).argmax(axis=1), np.int64)
 
 
-class _Side(NamedTuple):
+class _KellyBounds(NamedTuple):
     """Kelly bounds for one side, YES or NO, in N markets.
 
     buy_intent: the intent that buys the side; the next intent sells it.
@@ -124,24 +124,25 @@ class BinaryKelly:
 
     space: sizes, limits, price styles and fees of the orders.
     starting_cash: USD by which the feature `cash` is scaled.
-    fraction: fraction of full Kelly, above 0.
+    kelly_fraction: fraction of full Kelly, above 0.
     """
 
     space: LimitOrderActionSpace = field(default_factory=LimitOrderActionSpace)
     starting_cash: float = 1000.0
-    fraction: float = 0.5
+    kelly_fraction: float = 0.5
     name: str = "kelly"
 
     def __post_init__(self) -> None:
-        if not 0 < self.fraction < np.inf:
-            raise InputError(f"fraction: {self.fraction} must be above 0 and finite")
+        if not 0 < self.kelly_fraction < np.inf:
+            raise InputError(f"fraction: {self.kelly_fraction} must be above 0 and finite")
         if not 0 < self.starting_cash < np.inf:
             raise InputError(f"starting_cash: {self.starting_cash} must be above 0 and finite")
 
     def choose_actions(self, observations: Observations, allowed: Mask) -> ActionCodes:
         """Return action codes [N]; a sale of the position precedes a purchase of the other side."""
         columns = {
-            name: observations[:, place].astype(np.float64) for name, place in _PLACES.items()
+            name: observations[:, place].astype(np.float64)
+            for name, place in _FEATURE_INDICES.items()
         }
         contracts = float(self.space.limits.contracts)
         held = np.round(columns["position"] * contracts)
@@ -149,47 +150,49 @@ class BinaryKelly:
         selling = np.round(columns["offers"] * contracts)
         cash = columns["cash"] * self.starting_cash
         chance, bid, ask = (columns[name] for name in ("estimate", "bid", "ask"))
-        yes = self._side(1, chance, bid, ask, np.maximum(held, 0.0), cash)
-        no = self._side(3, 1.0 - chance, 1.0 - ask, 1.0 - bid, np.maximum(-held, 0.0), cash)
+        yes = self._compute_bounds(1, chance, bid, ask, np.maximum(held, 0.0), cash)
+        no = self._compute_bounds(
+            3, 1.0 - chance, 1.0 - ask, 1.0 - bid, np.maximum(-held, 0.0), cash
+        )
         # If orders rest at a price inside the spread, both sides can be worth it.
         better = yes.target_share >= no.target_share
         codes = np.zeros(len(observations), np.int64)
         for side, chosen in ((yes, better), (no, ~better)):
             wanted = side.max_counts - side.held_counts - buying
             wanted[~chosen | (selling > 0)] = 0.0
-            codes += self._code(side.buy_intent, wanted, allowed)
+            codes += self._choose_codes(side.buy_intent, wanted, allowed)
         for side in (yes, no):
-            sale = self._code(
+            sale = self._choose_codes(
                 side.buy_intent + 1, side.held_counts - side.min_counts - selling, allowed
             )
             codes = np.where(sale > 0, sale, codes)
         return codes
 
-    def _side(
+    def _compute_bounds(
         self, buy: int, chance: Array, bid: Array, ask: Array, held: Array, cash: Array
-    ) -> _Side:
+    ) -> _KellyBounds:
         """Return the Kelly bounds of a side.
 
         chance: probability that the side wins [N].
         bid, ask: best prices of the side, USD [N].
         """
-        price, rate = self._terms(buy, bid, ask)
+        price, rate = self._price_and_fee_rate(buy, bid, ask)
         cost = price + rate * price * (1.0 - price)
-        share = np.where(ask < 1.0, binary_kelly(chance, cost, self.fraction), 0.0)
+        share = np.where(ask < 1.0, binary_kelly(chance, cost, self.kelly_fraction), 0.0)
         limits = self.space.limits
         worth = np.minimum(float(limits.value), float(limits.share) * (cash + held * price))
         within = np.minimum(worth / price, float(limits.contracts))
         most = np.minimum(share * (cash + held * cost) / cost, within)
-        price, rate = self._terms(buy + 1, bid, ask)
+        price, rate = self._price_and_fee_rate(buy + 1, bid, ask)
         proceeds = price - rate * price * (1.0 - price)
-        kept = binary_kelly(chance, proceeds, self.fraction)
+        kept = binary_kelly(chance, proceeds, self.kelly_fraction)
         least = np.where(bid > 0.0, kept * (cash + held * proceeds) / proceeds, held)
-        return _Side(buy, held, share, most, least)
+        return _KellyBounds(buy, held, share, most, least)
 
-    def _terms(self, intent: int, bid: Array, ask: Array) -> tuple[Array, float]:
+    def _price_and_fee_rate(self, intent: int, bid: Array, ask: Array) -> tuple[Array, float]:
         """Return the price [N] at which an order of an intent trades, and the rate of its fee."""
         fees = self.space.fees
-        style = self.space.styles[INTENTS[intent]]
+        style = self.space.style_by_intent[INTENTS[intent]]
         if style == "mid":
             price = (bid + ask) / 2
         else:
@@ -199,13 +202,13 @@ class BinaryKelly:
         priced = np.clip(price, 1e-4, 1.0 - 1e-4)
         return priced, float(fees.taker if style == "aggressive" else fees.maker)
 
-    def _code(self, intent: int, wanted: Array, allowed: Mask) -> ActionCodes:
+    def _choose_codes(self, intent: int, wanted: Array, allowed: Mask) -> ActionCodes:
         """Return codes [N] of the largest permitted size of an intent within a count; else 0."""
         first = encode_action(intent, 0)
         sizes = np.array(self.space.position_sizes)
         # A count is whole but for the rounding of 32-bit features.
-        fits = allowed[:, first : first + _SIZES] & (sizes <= wanted[:, None] + 1e-6)
-        largest = _SIZES - 1 - fits[:, ::-1].argmax(axis=1)
+        fits = allowed[:, first : first + _SIZE_COUNT] & (sizes <= wanted[:, None] + 1e-6)
+        largest = _SIZE_COUNT - 1 - fits[:, ::-1].argmax(axis=1)
         return np.where(fits.any(axis=1), first + largest, 0)
 
 
@@ -242,8 +245,8 @@ class CheckpointInfo:
             ("life", episode.get("life", orders.life), orders.life),
             (
                 "price_style",
-                space.styles if style is None else expand_price_styles(style),
-                space.styles,
+                space.style_by_intent if style is None else expand_price_styles(style),
+                space.style_by_intent,
             ),
             ("position_sizes", self.position_sizes, space.position_sizes),
             ("fixed_size", self.fixed_size, space.fixed_size),
@@ -251,7 +254,7 @@ class CheckpointInfo:
             if trained != needed:
                 said = style if name == "price_style" else trained
                 shown = said if isinstance(said, str) else json.dumps(said, default=str)
-                return f"trained with {name}={one_line(shown)}; set it to that, or train again"
+                return f"trained with {name}={to_one_line(shown)}; set it to that, or train again"
         return None
 
     @property
@@ -261,7 +264,7 @@ class CheckpointInfo:
         settings: Any = self.settings
         while isinstance(settings, Mapping):
             found.append(settings)
-            settings = settings.get(RESUMED_FROM)
+            settings = settings.get(RESUMED_FROM_KEY)
         return tuple(found)
 
 
@@ -308,9 +311,11 @@ def read_checkpoint(path: Path | str) -> tuple[Weights, CheckpointInfo]:
         raise InputError(
             f"{path}: not a readable checkpoint: {str(error).splitlines()[0]}"
         ) from None
-    choice = weights.get(f"{ACTION_LAYER}weight")
+    choice = weights.get(f"{ACTION_LAYER_PREFIX}weight")
     if choice is None or choice.ndim != 2:
-        raise InputError(f"{path}: not a checkpoint of a policy: {ACTION_LAYER}weight is missing")
+        raise InputError(
+            f"{path}: not a checkpoint of a policy: {ACTION_LAYER_PREFIX}weight is missing"
+        )
     if len(choice) != ACTION_COUNT:
         raise InputError(
             f"{path}: the checkpoint has {len(choice)} actions, this version has {ACTION_COUNT};"
@@ -355,5 +360,10 @@ def _layer_names(weights: Weights) -> list[str]:
 
     A hyperbolic tangent, which has no weights, follows each hidden layer.
     """
-    count = sum(name.startswith(POLICY_LAYERS) and name.endswith(".weight") for name in weights)
-    return [*(f"{POLICY_LAYERS}{2 * k}.weight" for k in range(count)), f"{ACTION_LAYER}weight"]
+    count = sum(
+        name.startswith(POLICY_LAYERS_PREFIX) and name.endswith(".weight") for name in weights
+    )
+    return [
+        *(f"{POLICY_LAYERS_PREFIX}{2 * k}.weight" for k in range(count)),
+        f"{ACTION_LAYER_PREFIX}weight",
+    ]

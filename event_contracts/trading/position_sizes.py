@@ -98,12 +98,12 @@ class Episode:
         for fill in self.fills:
             if fill.order_id not in sent:
                 raise ValueError(f"{fill.order_id}: fill of an unknown order")
-            ledger.book(fill)
+            ledger.book_fill(fill)
         if self.outcome is not None:
             ledger.settle(Fraction(self.outcome == "YES"))
         elif self.yes_payout is not None:
             ledger.settle(Fraction(self.yes_payout))
-        profits = ledger.final_profits()
+        profits = ledger.profit_by_order_id()
         found = tuple(profits.get(order.order_id) for order in self.orders)
         object.__setattr__(self, "order_profits", found)
         object.__setattr__(self, "max_position", ledger.largest if self.fills else None)
@@ -186,15 +186,15 @@ class _Ledger:
             "NO": deque(),
         }
 
-    def book(self, fill: ContractFill) -> None:
+    def book_fill(self, fill: ContractFill) -> None:
         price = Fraction(fill.price)
         each = Fraction(fill.fee) / Fraction(fill.count)
         if fill.action == "SELL":
-            left = self._close(fill.side, fill.count, price - each)
+            left = self._close_contracts(fill.side, fill.count, price - each)
             if left:
                 raise ValueError(f"{fill.order_id}: fill sells {left} {fill.side} more than held")
             return
-        left = self._close(opposite_side(fill.side), fill.count, 1 - price - each)
+        left = self._close_contracts(opposite_side(fill.side), fill.count, 1 - price - each)
         if left:
             lots = self._lots[fill.side]
             lots.append((fill.order_id, left, price + each))
@@ -206,14 +206,14 @@ class _Ledger:
         """Close the remaining contracts; pays: settlement value of one YES contract, USD."""
         for side, lots in self._lots.items():
             count = sum((count for _, count, _ in lots), Decimal(0))
-            self._close(side, count, pays if side == "YES" else 1 - pays)
+            self._close_contracts(side, count, pays if side == "YES" else 1 - pays)
 
-    def final_profits(self) -> dict[str, Fraction]:
+    def profit_by_order_id(self) -> dict[str, Fraction]:
         """Return profits in USD by order, for orders that opened contracts and have none open."""
         still_open = {name for lots in self._lots.values() for name, _, _ in lots}
         return {name: usd for name, usd in self._profits.items() if name not in still_open}
 
-    def _close(self, side: Outcome, count: Decimal, brings: Fraction) -> Decimal:
+    def _close_contracts(self, side: Outcome, count: Decimal, brings: Fraction) -> Decimal:
         """Close up to a number of contracts of a side; return the shortfall."""
         lots = self._lots[side]
         while count and lots:
@@ -253,18 +253,18 @@ class SizeView:
     plot: Chart | None
 
 
-def size_view(episodes: Iterable[Episode]) -> SizeView | None:
+def build_size_view(episodes: Iterable[Episode]) -> SizeView | None:
     """Return the page section on order sizes in these episodes; None if no order was sent."""
     episodes = tuple(episodes)
     metrics = PositionSizeMetrics.from_episodes(episodes)
     if not metrics.position_size_distribution:
         return None
     profits = list_sizes_and_profits(episodes)
-    plot = _against_profit(*np.array(profits).T) if profits else None
-    return SizeView(metrics.table(), _histogram(metrics, profits), plot)
+    plot = _build_profit_scatter(*np.array(profits).T) if profits else None
+    return SizeView(metrics.table(), _build_size_histogram(metrics, profits), plot)
 
 
-def _histogram(metrics: PositionSizeMetrics, profits: list[tuple[int, float]]) -> Table:
+def _build_size_histogram(metrics: PositionSizeMetrics, profits: list[tuple[int, float]]) -> Table:
     counts = metrics.position_size_distribution
     rows = []
     for size, count in counts.items():
@@ -275,14 +275,14 @@ def _histogram(metrics: PositionSizeMetrics, profits: list[tuple[int, float]]) -
                 f"{count:,}",
                 percent(count / sum(counts.values()), 1),
                 usd(float(np.mean(earned)) if earned else None, sign=True),
-                Cell("", drawing=(bar_shape(0, 100 * count / max(counts.values())),)),
+                Cell("", drawn_shapes=(bar_shape(0, 100 * count / max(counts.values())),)),
             )
         )
     heads = ("contracts", "orders", "share", "mean profit", "")
     return Table("Orders by size", heads, rows)
 
 
-def _against_profit(sizes: Array, profits: Array) -> Chart:
+def _build_profit_scatter(sizes: Array, profits: Array) -> Chart:
     """Return a plot with a point for each order, and the mean profit of each size."""
     each = np.unique(sizes)
     means = np.array([profits[sizes == size].mean() for size in each])

@@ -7,7 +7,7 @@ from event_contracts.trading.records import (
     BUY_YES,
     MAX_RESTING_ORDERS,
     NO_INTENT,
-    PRICE_UNITS,
+    PRICE_UNITS_PER_DOLLAR,
     SELL_NO,
     SELL_YES,
     Record,
@@ -15,8 +15,8 @@ from event_contracts.trading.records import (
 from event_contracts.trading.rules import (
     NO_LIMIT,
     OrderRuleTerms,
-    broken_limit,
     compute_fee,
+    find_violated_limit,
     is_immediate,
     limit_price,
     max_cost,
@@ -31,7 +31,7 @@ for each in (
     compute_fee,
     max_cost,
     position_after,
-    broken_limit,
+    find_violated_limit,
     limit_price,
     is_immediate,
     max_sale,
@@ -52,12 +52,12 @@ def is_yes_intent(intent: int) -> bool:
 
 @jit_inline
 def best_bid(tick: Record, yes: bool) -> int:
-    return int(tick.bid if yes else PRICE_UNITS - tick.ask)
+    return int(tick.bid if yes else PRICE_UNITS_PER_DOLLAR - tick.ask)
 
 
 @jit_inline
 def best_ask(tick: Record, yes: bool) -> int:
-    return int(tick.ask if yes else PRICE_UNITS - tick.bid)
+    return int(tick.ask if yes else PRICE_UNITS_PER_DOLLAR - tick.bid)
 
 
 @jit_inline
@@ -66,7 +66,7 @@ def held_count(market: Record, yes: bool) -> int:
 
 
 @jit_inline
-def _resting(orders: Records, market: Record, intent: int) -> int:
+def _resting_count(orders: Records, market: Record, intent: int) -> int:
     """Return the contracts that resting orders of an intent can still fill."""
     total = 0
     for k in range(market.resting):
@@ -86,7 +86,7 @@ def _free_cash(orders: Records, market: Record, terms: OrderRuleTerms) -> int:
 
 
 @jit_inline
-def order_bounds(
+def compute_order_bounds(
     market: Record, orders: Records, tick: Record, terms: OrderRuleTerms, intent: int
 ) -> tuple[int, int, int, int]:
     """Return price and bounds of an intent's orders at a tick, the input of `fits`.
@@ -97,16 +97,18 @@ def order_bounds(
     """
     yes = is_yes_intent(intent)
     buys = is_purchase(intent)
-    style = terms.styles[intent]
-    price = int(limit_price(best_bid(tick, yes), best_ask(tick, yes), terms.tick, buys, style))
+    style = terms.style_codes[intent]
+    price = int(
+        limit_price(best_bid(tick, yes), best_ask(tick, yes), terms.price_step, buys, style)
+    )
     if market.resting == MAX_RESTING_ORDERS:
         price = 0
-    same = _resting(orders, market, intent)
+    same = _resting_count(orders, market, intent)
     if not buys:
         immediate = is_immediate(buys, style)
-        against = 0 if immediate else _resting(orders, market, BUY_NO if yes else BUY_YES)
+        against = 0 if immediate else _resting_count(orders, market, BUY_NO if yes else BUY_YES)
         return price, int(max_sale(held_count(market, yes), same, against, immediate)), 0, 0
-    sales = _resting(orders, market, SELL_NO if yes else SELL_YES)
+    sales = _resting_count(orders, market, SELL_NO if yes else SELL_YES)
     most = int(max_purchase(held_count(market, not yes), sales, same))
     return price, most, _free_cash(orders, market, terms), same + sales
 
@@ -121,7 +123,7 @@ def breaks_limits(
     position, value, portfolio = position_after(price, count, held, resting, money)
     event = value + (market.event_if_no if yes else market.event_if_yes)
     account = event + market.other_events
-    broken = broken_limit(terms.limits, position, value, portfolio, event, account)
+    broken = find_violated_limit(terms.limits, position, value, portfolio, event, account)
     return broken != NO_LIMIT
 
 
@@ -164,9 +166,9 @@ def write_action_masks(
     """Write the mask of permitted actions into `allowed` [25]; reserved codes stay False."""
     allowed[NO_INTENT] = True
     for intent in range(BUY_YES, SELL_NO + 1):
-        price, most, free, towards = order_bounds(market, orders, tick, terms, intent)
+        price, most, free, towards = compute_order_bounds(market, orders, tick, terms, intent)
         for size in range(5):
-            count = terms.sizes[size]
+            count = terms.position_sizes[size]
             code = (intent - 1) * 5 + size + 1
             size_limit = terms.size_limits[size]
             allowed[code] = size_limit >= 0 and is_order_permitted(

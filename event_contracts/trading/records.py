@@ -24,13 +24,15 @@ PASSIVE, MID, AGGRESSIVE = range(3)
 STYLE_CODES = {"passive": PASSIVE, "mid": MID, "aggressive": AGGRESSIVE}
 
 MICROS_PER_DOLLAR = 1_000_000  # millionths
-PRICE_UNITS = 10_000  # ten-thousandths: the price of a certain outcome
-MICROS_PER_PRICE_UNIT = MICROS_PER_DOLLAR // PRICE_UNITS  # millionths of a USD in one price unit
+PRICE_UNITS_PER_DOLLAR = 10_000  # ten-thousandths: the price of a certain outcome
+MICROS_PER_PRICE_UNIT = (
+    MICROS_PER_DOLLAR // PRICE_UNITS_PER_DOLLAR
+)  # millionths of a USD in one price unit
 MAX_AMOUNT = 10**16  # in any unit; sums of it fit into 64 bits
 MAX_ORDER_CONTRACTS = 1_000_000  # in one order
 MAX_RESTING_ORDERS = 8  # per market
 # A new order may take the depth shown at once, and its remainder fill at the next tick.
-MAX_FILLS = MAX_RESTING_ORDERS + 1  # of one step
+MAX_FILLS_PER_STEP = MAX_RESTING_ORDERS + 1  # of one step
 
 # The quote of a market at one step, and the trades in the step that ended there.
 TICK_DTYPE = np.dtype(
@@ -103,22 +105,22 @@ class SamplingSchedule:
 
     start: UTC, instant of row 0.
     interval: time between rows, positive.
-    rows: number of rows from the first one to settlement, both included, at least 2.
+    row_count: number of rows from the first one to settlement, both included, at least 2.
     """
 
     start: np.datetime64
     interval: np.timedelta64
-    rows: int
+    row_count: int
 
     def __post_init__(self) -> None:
         if not self.interval > np.timedelta64(0, "ns"):
             raise ValueError(f"interval: {self.interval} must be above 0")
-        if self.rows < 2:
+        if self.row_count < 2:
             raise ValueError(
-                f"rows: expected at least 2, a tick and the settlement; got {self.rows}"
+                f"rows: expected at least 2, a tick and the settlement; got {self.row_count}"
             )
 
-    def row(self, at: np.datetime64) -> int:
+    def row_at(self, at: np.datetime64) -> int:
         """Return the row of an instant; negative before the first row."""
         return int((at - self.start) // self.interval)
 
@@ -136,9 +138,9 @@ class MarketUpdate:
     tick: Record = field(repr=False)
 
 
-def price_usd(price: int) -> Decimal:
+def price_to_usd(price: int) -> Decimal:
     """Convert a price from ten-thousandths to USD."""
-    return Decimal(int(price)) / PRICE_UNITS
+    return Decimal(int(price)) / PRICE_UNITS_PER_DOLLAR
 
 
 def quote_from_tick(tick: Record, step: Decimal) -> ContractQuote:
@@ -147,4 +149,4 @@ def quote_from_tick(tick: Record, step: Decimal) -> ContractQuote:
     tick: record of dtype TICK.
     step: price step, USD.
     """
-    return ContractQuote(price_usd(tick["bid"]), price_usd(tick["ask"]), step)
+    return ContractQuote(price_to_usd(tick["bid"]), price_to_usd(tick["ask"]), step)

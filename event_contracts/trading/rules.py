@@ -18,7 +18,7 @@ from event_contracts.trading.records import (
     MICROS_PER_DOLLAR,
     MICROS_PER_PRICE_UNIT,
     MID,
-    PRICE_UNITS,
+    PRICE_UNITS_PER_DOLLAR,
 )
 
 # Version of the order rules; a policy needs the version of its training. 1: new orders are matched
@@ -26,13 +26,15 @@ from event_contracts.trading.records import (
 ORDER_RULES_VERSION = 2
 
 Number = int | Fraction
-_FEE_UNIT = 100_000_000  # 10⁻¹⁴ USD, units of rate · count · price · (1 − price), in a millionth
+_FEE_UNITS_PER_MICRO = (
+    100_000_000  # 10⁻¹⁴ USD, units of rate · count · price · (1 − price), in a millionth
+)
 
 # Codes of the limit that an order violates.
 (NO_LIMIT, CONTRACTS, VALUE, SHARE, EVENT_LOSS, EVENT_SHARE, ACCOUNT_LOSS, ACCOUNT_SHARE) = range(8)
 
 
-class FeeUnits(NamedTuple):
+class ScaledFeeRules(NamedTuple):
     """Fee rules for compiled code: rates in millionths, steps in millionths of a USD."""
 
     taker: Number
@@ -41,7 +43,7 @@ class FeeUnits(NamedTuple):
     balance_step: Number
 
 
-class LimitUnits(NamedTuple):
+class ScaledPositionLimits(NamedTuple):
     """Position limits for compiled code.
 
     Units are contracts, millionths of a USD, and for shares millionths of the portfolio.
@@ -51,17 +53,17 @@ class LimitUnits(NamedTuple):
         compiled code can return early.
     """
 
-    contracts: Number
-    value: Number
-    share: Number
-    event_loss: Number
-    event_share: Number
-    account_loss: Number
-    account_share: Number
+    max_contracts: Number
+    max_value_micros: Number
+    max_share_millionths: Number
+    max_event_loss_micros: Number
+    max_event_share_millionths: Number
+    max_account_loss_micros: Number
+    max_account_share_millionths: Number
     is_value_limit_sufficient: int
 
 
-def limit_units(
+def build_scaled_limits(
     contracts: Number,
     value: Number,
     share: Number,
@@ -69,34 +71,34 @@ def limit_units(
     event_share: Number,
     account_loss: Number,
     account_share: Number,
-) -> LimitUnits:
-    """Return position limits for compiled code, from values in the units of `LimitUnits`."""
+) -> ScaledPositionLimits:
+    """Return position limits for compiled code, from values in the units of `ScaledPositionLimits`."""
     decides = value <= min(event_loss, account_loss) and share <= min(event_share, account_share)
     losses = event_loss, event_share, account_loss, account_share
-    return LimitUnits(contracts, value, share, *losses, int(decides))
+    return ScaledPositionLimits(contracts, value, share, *losses, int(decides))
 
 
 class OrderRuleTerms(NamedTuple):
     """Order rules for compiled code.
 
     order_life_ticks: number of steps after which a resting order is cancelled.
-    tick: ten-thousandths between prices.
+    price_step: ten-thousandths between prices.
     size_limits: maximum position after a purchase of each of the five sizes, contracts; -1 if the
         size is masked.
-    styles: price style of each intent.
+    style_codes: price style of each intent.
     """
 
-    fees: FeeUnits
-    limits: LimitUnits
+    fees: ScaledFeeRules
+    limits: ScaledPositionLimits
     cash_buffer: int
     order_life_ticks: int
-    tick: int
-    sizes: tuple[int, ...]
+    price_step: int
+    position_sizes: tuple[int, ...]
     size_limits: tuple[int, ...]
-    styles: tuple[int, ...]
+    style_codes: tuple[int, ...]
 
 
-def in_units(amount: Decimal, unit: int = 1) -> Number:
+def scale_amount(amount: Decimal, unit: int = 1) -> Number:
     """Return an amount times `unit`, exactly: an integer if whole, else a fraction."""
     number = amount * unit
     whole = int(number)
@@ -107,14 +109,14 @@ def micros_to_usd(millionths: Number) -> Decimal:
     return Decimal(millionths.numerator) / millionths.denominator / MICROS_PER_DOLLAR
 
 
-def compute_fee(fees: FeeUnits, price: Number, count: Number, is_maker: bool) -> Number:
+def compute_fee(fees: ScaledFeeRules, price: Number, count: Number, is_maker: bool) -> Number:
     """Return the fee of a fill in millionths of a USD, rounded up to the fee step."""
     rate = fees.maker if is_maker else fees.taker
-    unit = _FEE_UNIT * fees.fee_step
-    return -(-(rate * count * price * (PRICE_UNITS - price)) // unit) * fees.fee_step
+    unit = _FEE_UNITS_PER_MICRO * fees.fee_step
+    return -(-(rate * count * price * (PRICE_UNITS_PER_DOLLAR - price)) // unit) * fees.fee_step
 
 
-def max_cost(fees: FeeUnits, price: Number, count: Number) -> Number:
+def max_cost(fees: ScaledFeeRules, price: Number, count: Number) -> Number:
     """Return the maximum cost of buying at this price or below, with fees, millionths of a USD."""
     fee = compute_fee(fees, price, count, fees.maker > fees.taker)
     return price * count * MICROS_PER_PRICE_UNIT + fee + count * fees.fee_step + fees.balance_step
@@ -133,7 +135,7 @@ def position_after(
     other_value: cash, and the value of positions in other markets.
     """
     position = held + resting + count
-    worth = held * price if held > 0 else -held * (PRICE_UNITS - price)
+    worth = held * price if held > 0 else -held * (PRICE_UNITS_PER_DOLLAR - price)
     return (
         position,
         position * price * MICROS_PER_PRICE_UNIT,
@@ -141,8 +143,8 @@ def position_after(
     )
 
 
-def broken_limit(
-    limits: LimitUnits,
+def find_violated_limit(
+    limits: ScaledPositionLimits,
     position: Number,
     value: Number,
     portfolio_value: Number,
@@ -161,26 +163,26 @@ def broken_limit(
     """
     if position <= 0:
         return NO_LIMIT
-    if position > limits.contracts:
+    if position > limits.max_contracts:
         return CONTRACTS
-    if value > limits.value:
+    if value > limits.max_value_micros:
         return VALUE
-    if value * MICROS_PER_DOLLAR > limits.share * portfolio_value:
+    if value * MICROS_PER_DOLLAR > limits.max_share_millionths * portfolio_value:
         return SHARE
     if limits.is_value_limit_sufficient == 1 and event_loss <= value and account_loss <= value:
         return NO_LIMIT
-    if event_loss > limits.event_loss:
+    if event_loss > limits.max_event_loss_micros:
         return EVENT_LOSS
     if (
-        limits.event_share < MICROS_PER_DOLLAR
-        and event_loss * MICROS_PER_DOLLAR > limits.event_share * portfolio_value
+        limits.max_event_share_millionths < MICROS_PER_DOLLAR
+        and event_loss * MICROS_PER_DOLLAR > limits.max_event_share_millionths * portfolio_value
     ):
         return EVENT_SHARE
-    if account_loss > limits.account_loss:
+    if account_loss > limits.max_account_loss_micros:
         return ACCOUNT_LOSS
     if (
-        limits.account_share < MICROS_PER_DOLLAR
-        and account_loss * MICROS_PER_DOLLAR > limits.account_share * portfolio_value
+        limits.max_account_share_millionths < MICROS_PER_DOLLAR
+        and account_loss * MICROS_PER_DOLLAR > limits.max_account_share_millionths * portfolio_value
     ):
         return ACCOUNT_SHARE
     return NO_LIMIT
@@ -192,13 +194,13 @@ def limit_price(bid: Number, ask: Number, tick: Number, buys: bool, style: int) 
     bid, ask, tick: quote and price step of the order's own side, ten-thousandths of a USD.
     """
     if style == MID:
-        if bid <= 0 or ask >= PRICE_UNITS:
+        if bid <= 0 or ask >= PRICE_UNITS_PER_DOLLAR:
             return 0
         steps = (bid + ask) // (2 * tick) if buys else -(-(bid + ask) // (2 * tick))
         price = steps * tick
     else:
         price = ask if buys == (style == AGGRESSIVE) else bid
-    return price if 0 < price < PRICE_UNITS else 0
+    return price if 0 < price < PRICE_UNITS_PER_DOLLAR else 0
 
 
 def is_immediate(buys: bool, style: int) -> bool:

@@ -23,29 +23,33 @@ from pathlib import Path
 import numpy as np
 
 from event_contracts.trading.endpoint import KalshiConnection
-from event_contracts.trading.listings import MarketListing, read_markets, unreadable_markets
+from event_contracts.trading.listings import (
+    MarketListing,
+    find_unreadable_reasons,
+    read_market_listings,
+)
 from event_contracts.trading.orders import PAYOUT_USD
 from event_contracts.trading.records import (
-    PRICE_UNITS,
+    PRICE_UNITS_PER_DOLLAR,
     TICK_DTYPE,
     MarketUpdate,
     Record,
     SamplingSchedule,
 )
 from execution.live.loop import print_warning
-from foundation.errors import InputError, one_line
+from foundation.errors import InputError, to_one_line
 from foundation.notifier import Notifier
 from trainingdata.feed.fields import parse_timestamp
-from trainingdata.instants import utc_text
+from trainingdata.instants import format_utc
 
 log = logging.getLogger(__name__)
 
 ESTIMATE_COLUMNS = ("market", "probability", "until")
 ESTIMATES_ALERT = "estimates"  # kind of the alert
-_CENT = PRICE_UNITS // 100
-_OUTCOMES = {
-    "yes": (PRICE_UNITS - _CENT, PRICE_UNITS),
-    "no": (0, _CENT),
+_PRICE_UNITS_PER_CENT = PRICE_UNITS_PER_DOLLAR // 100
+_SETTLEMENT_QUOTE_BY_RESULT = {
+    "yes": (PRICE_UNITS_PER_DOLLAR - _PRICE_UNITS_PER_CENT, PRICE_UNITS_PER_DOLLAR),
+    "no": (0, _PRICE_UNITS_PER_CENT),
 }  # quotes of a settlement row
 
 
@@ -66,7 +70,7 @@ class EstimateFile:
         if self._path is not None:
             try:
                 self._said = read_estimates(self._path)
-                self._notices.end_alert(ESTIMATES_ALERT)
+                self._notices.reset_alert(ESTIMATES_ALERT)
             except InputError as error:
                 self._notices.alert(ESTIMATES_ALERT, str(error))
         return {market: chance for market, (chance, until) in self._said.items() if at < until}
@@ -82,7 +86,7 @@ def read_estimates(path: Path) -> dict[str, tuple[float, np.datetime64]]:
     lines = csv.reader(text.splitlines())
     header = [name.strip() for name in next(lines, [])]
     if sorted(header) != sorted(ESTIMATE_COLUMNS):
-        shown = one_line(",".join(header))
+        shown = to_one_line(",".join(header))
         raise InputError(
             f"{path}: the first line must be {','.join(ESTIMATE_COLUMNS)} in any order, got"
             f" {shown!r}"
@@ -103,9 +107,9 @@ def read_estimates(path: Path) -> dict[str, tuple[float, np.datetime64]]:
                 raise InputError(f"probability {chance} is outside 0 … 1")
             found[market] = chance, parse_timestamp(values["until"])
         except ValueError as error:
-            shown = one_line(",".join(line))
+            shown = to_one_line(",".join(line))
             raise InputError(
-                f"{path}, line {lines.line_num}: {one_line(str(error))}: {shown!r}"
+                f"{path}, line {lines.line_num}: {to_one_line(str(error))}: {shown!r}"
             ) from None
     return found
 
@@ -114,14 +118,14 @@ def tick_from_listing(listing: MarketListing) -> Record:
     """Return a listed market's quote as a TICK record; the settlement row once it has settled."""
     tick = np.zeros(1, TICK_DTYPE)[0]
     if listing.is_settled:
-        tick["bid"], tick["ask"] = _OUTCOMES[listing.result]
+        tick["bid"], tick["ask"] = _SETTLEMENT_QUOTE_BY_RESULT[listing.result]
         tick["estimate"] = float(listing.result == "yes")
         return tick
     bid, ask = listing.quote.yes_bid, listing.quote.yes_ask
-    tick["bid"] = int(bid * PRICE_UNITS)
-    tick["ask"] = int(ask * PRICE_UNITS)
-    tick["bid_size"] = int(listing.bid_size) if bid else 0
-    tick["ask_size"] = int(listing.ask_size) if ask < PAYOUT_USD else 0
+    tick["bid"] = int(bid * PRICE_UNITS_PER_DOLLAR)
+    tick["ask"] = int(ask * PRICE_UNITS_PER_DOLLAR)
+    tick["bid_size"] = int(listing.yes_bid_size) if bid else 0
+    tick["ask_size"] = int(listing.yes_ask_size) if ask < PAYOUT_USD else 0
     tick["estimate"] = float((bid + ask) / 2)
     return tick
 
@@ -167,7 +171,7 @@ class Sampler:
                 self.schedules[market] = schedule
             else:
                 print_warning(
-                    f"{market}: not followed, trading ends at {utc_text(listing.close_time)},"
+                    f"{market}: not followed, trading ends at {format_utc(listing.close_time)},"
                     " before the next tick"
                 )
         if not self.schedules:
@@ -185,7 +189,7 @@ class Sampler:
         return SamplingSchedule(begins, self.interval, steps + 1) if steps >= 1 else None
 
     def read_listings(self) -> dict[str, MarketListing]:
-        return read_markets(self.connection, self.markets)
+        return read_market_listings(self.connection, self.markets)
 
     def sample(self, at: np.datetime64) -> list[MarketUpdate]:
         """Read the followed markets and return their ticks at an instant.
@@ -198,12 +202,12 @@ class Sampler:
         updates = []
         own = self.estimates_at(at)
         listings = self.read_listings()
-        self.unreadable_reasons = unreadable_markets(listings.values())
+        self.unreadable_reasons = find_unreadable_reasons(listings.values())
         for market, listing in listings.items():
             schedule = self.schedules.get(market)
             if schedule is None:
                 continue
-            last = schedule.start + (schedule.rows - 1) * schedule.interval
+            last = schedule.start + (schedule.row_count - 1) * schedule.interval
             tick = tick_from_listing(listing)
             if listing.is_settled:
                 updates.append(MarketUpdate(market, last, tick))

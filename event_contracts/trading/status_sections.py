@@ -10,21 +10,21 @@ import numpy as np
 from event_contracts.trading.action_log import ActionRecords, SettledMarket
 from event_contracts.trading.fees import FeeRules
 from event_contracts.trading.orders import ContractFill
-from event_contracts.trading.position_sizes import Episode, SentOrder, size_view
+from event_contracts.trading.position_sizes import Episode, SentOrder, build_size_view
 from event_contracts.trading.venue_orders import contract_order
 from execution.journal.order_store import ACCEPTED_STATES, OrderIntent, OrderStore
 from execution.live.status_page import PageSection
 from foundation.charts import Chart, Series
-from foundation.formatting import count_text, quantity, usd
+from foundation.formatting import format_count_with_noun, quantity, usd
 from foundation.page import render_page
 from foundation.tables import Cell, Table
-from trainingdata.instants import utc_text
+from trainingdata.instants import format_utc
 
-MARKETS_SHOWN = 50
-_TAKEN = f"state IN ({', '.join(repr(state) for state in ACCEPTED_STATES)})"
-_LATEST = (
-    f"{_TAKEN} AND symbol IN (SELECT symbol FROM intents WHERE {_TAKEN}"
-    f" GROUP BY symbol ORDER BY max(rowid) DESC LIMIT {MARKETS_SHOWN})"
+MAX_SHOWN_MARKETS = 50
+_ACCEPTED_ORDERS_SQL = f"state IN ({', '.join(repr(state) for state in ACCEPTED_STATES)})"
+_LATEST_MARKETS_SQL = (
+    f"{_ACCEPTED_ORDERS_SQL} AND symbol IN (SELECT symbol FROM intents WHERE {_ACCEPTED_ORDERS_SQL}"
+    f" GROUP BY symbol ORDER BY max(rowid) DESC LIMIT {MAX_SHOWN_MARKETS})"
 )
 SETTLED_MARKET_HEADERS = ("market", "settled, UTC", "result", "held", "paid", "profit")
 
@@ -43,7 +43,7 @@ class SettledMarketsSection(PageSection):
         self._records = records
 
     def body(self) -> str:
-        return _settled_body(self._records)
+        return _render_settled_markets(self._records)
 
 
 class OrderSizesSection(PageSection):
@@ -56,44 +56,44 @@ class OrderSizesSection(PageSection):
         self._records = records
 
     def body(self) -> str:
-        return _sizes_body(self._book, self._records)
+        return _render_order_sizes(self._book, self._records)
 
 
-def _settled_body(records: ActionRecords) -> str:
-    paid = records.settled_markets(MARKETS_SHOWN)
+def _render_settled_markets(records: ActionRecords) -> str:
+    paid = records.read_settled_markets(MAX_SHOWN_MARKETS)
     if not paid:
         return ""
     stated = [each.profit for each in paid if each.profit is not None]
     total = usd(float(sum(stated)), sign=True)
-    markets = count_text(len(stated), "settled market")
+    markets = format_count_with_noun(len(stated), "settled market")
     return render_page(
         "event_contracts/settled.html.j2",
         summary=f"{markets} earned {total} after fees, as stated by the venue",
         table=Table(
             "Settled markets",
             SETTLED_MARKET_HEADERS,
-            [_row(each) for each in paid],
+            [_build_market_cells(each) for each in paid],
             text_columns=(1, 2),
         ),
         chart=_profit_chart(paid) if stated else None,
     )
 
 
-def _row(paid: SettledMarket) -> tuple[Cell, ...]:
+def _build_market_cells(paid: SettledMarket) -> tuple[Cell, ...]:
     """Return the cells of a settled market, one for each of `SETTLED_MARKET_HEADERS`."""
     tone = "" if not paid.profit else "good" if paid.profit > 0 else "bad"
     profit = None if paid.profit is None else float(paid.profit)
     return (
         Cell(paid.market),
-        Cell(utc_text(paid.at)),
-        Cell(_result(paid)),
-        Cell(_position(paid.position)),
+        Cell(format_utc(paid.at)),
+        Cell(_format_result(paid)),
+        Cell(_format_position(paid.position)),
         Cell(usd(float(paid.payout))),
         Cell(usd(profit, sign=True), tone=tone),
     )
 
 
-def _result(paid: SettledMarket) -> str:
+def _format_result(paid: SettledMarket) -> str:
     """Return the result as text, with the settlement value of a YES if it is not $1 or $0."""
     if paid.result in ("yes", "no"):
         return paid.result.upper()
@@ -101,7 +101,7 @@ def _result(paid: SettledMarket) -> str:
     return f"{paid.result}: {pays}" if paid.result else pays
 
 
-def _position(held: Decimal) -> str:
+def _format_position(held: Decimal) -> str:
     if not held:
         return "none"
     return f"{quantity(abs(held))} {'YES' if held > 0 else 'NO'}"
@@ -112,20 +112,22 @@ def _profit_chart(paid: Sequence[SettledMarket]) -> Chart:
     rows = [each for each in reversed(paid) if each.profit is not None]
     at = np.array([each.at for each in rows], "datetime64[ns]")
     total = np.cumsum([float(each.profit or 0) for each in rows])
-    markets = count_text(len(rows), "settled market")
+    markets = format_count_with_noun(len(rows), "settled market")
     text = f"Cumulative profit of {markets}: {usd(total[-1], sign=True)}."
     return Chart(
         text, (Series("settled profit", "first", at, total, "steps").downsample(),), "usd", "UTC"
     )
 
 
-def _sizes_body(book: OrderStore, records: ActionRecords) -> str:
+def _render_order_sizes(book: OrderStore, records: ActionRecords) -> str:
     by_market: dict[str, list[OrderIntent]] = {}
-    intents = book.select(_LATEST)
+    intents = book.select(_LATEST_MARKETS_SQL)
     for intent in intents:
         by_market.setdefault(contract_order(intent).market, []).append(intent)
-    paid = {each.market: each for each in records.settled_markets()}
-    sizes = size_view(_episode(each, paid.get(name)) for name, each in by_market.items())
+    paid = {each.market: each for each in records.read_settled_markets()}
+    sizes = build_size_view(
+        _build_episode(each, paid.get(name)) for name, each in by_market.items()
+    )
     if sizes is None:
         return ""
     return render_page(
@@ -147,7 +149,7 @@ def _size_chart(intents: Sequence[OrderIntent]) -> Chart:
             order = np.argsort(at, kind="stable")
             series.append(Series(name, colour, at[order], counts[order], "dots").downsample())
     sizes = [contract_order(intent).count for intent in intents]
-    orders = count_text(len(intents), "order")
+    orders = format_count_with_noun(len(intents), "order")
     text = (
         f"Size of {orders} over time, from {quantity(min(sizes))} to {quantity(max(sizes))}"
         " contracts."
@@ -155,7 +157,7 @@ def _size_chart(intents: Sequence[OrderIntent]) -> Chart:
     return Chart(text, tuple(series), "plain", "UTC")
 
 
-def _episode(intents: Sequence[OrderIntent], paid: SettledMarket | None) -> Episode:
+def _build_episode(intents: Sequence[OrderIntent], paid: SettledMarket | None) -> Episode:
     """Return a market's orders with their fills, in the order in which they were sent.
 
     The journal does not record the sequence of fills. If fills in sent order are inconsistent, they

@@ -48,9 +48,9 @@ from foundation.errors import BrokerError, InputError, InvalidResponse, OrderRej
 from trainingdata.feed.fields import (
     OptionalField,
     RequiredField,
+    choice_parser,
     optional_field,
     parse_bool,
-    parse_choice,
     parse_decimal,
     parse_positive,
     parse_text,
@@ -58,15 +58,15 @@ from trainingdata.feed.fields import (
 )
 
 BookSide = Literal["bid", "ask"]
-Status = Literal["resting", "canceled", "executed"]
-SelfTrade = Literal["taker_at_cross", "maker"]
-STATE_OF_STATUS: Mapping[Status, OrderState] = {
+VenueOrderStatus = Literal["resting", "canceled", "executed"]
+SelfTradePrevention = Literal["taker_at_cross", "maker"]
+STATE_OF_STATUS: Mapping[VenueOrderStatus, OrderState] = {
     "resting": "accepted",
     "executed": "filled",
     "canceled": "canceled",
 }
-parse_book_side: Callable[[Any], BookSide] = parse_choice("bid", "ask")
-parse_status: Callable[[Any], Status] = parse_choice("resting", "canceled", "executed")
+parse_book_side: Callable[[Any], BookSide] = choice_parser("bid", "ask")
+parse_status: Callable[[Any], VenueOrderStatus] = choice_parser("resting", "canceled", "executed")
 log = logging.getLogger(__name__)
 NEW_ORDERS_PATH = "/portfolio/events/orders"
 ORDERS_PATH = "/portfolio/orders"
@@ -75,7 +75,7 @@ TOO_MANY_REQUESTS = 429
 # Statuses below 500 that leave an order's outcome unknown: 409 may refer to this very order.
 UNKNOWN_OUTCOME_STATUSES = (408, 409, 425)
 # Code of the 409 that ends a fill-or-kill order without a fill.
-FOK_KILLED: Final = "fill_or_kill_insufficient_resting_volume"
+FILL_OR_KILL_FAILED_CODE: Final = "fill_or_kill_insufficient_resting_volume"
 MAX_EPOCH_SECOND = 2**33  # since 1970, in the year 2242
 MAX_CLOCK_SKEW = np.timedelta64(1, "h")  # maximum lead of this machine's clock over the venue's
 
@@ -126,7 +126,7 @@ def parse_traded_count(value: Any) -> Decimal:
 
 def parse_outcome_side(value: Any) -> BookSide:
     """Parse an `outcome_side` into the side of the book of YES: `yes` is a bid."""
-    return "bid" if parse_choice("yes", "no")(value) == "yes" else "ask"
+    return "bid" if choice_parser("yes", "no")(value) == "yes" else "ask"
 
 
 def parse_no_price(value: Any) -> Decimal:
@@ -183,7 +183,7 @@ class VenueOrder(ParsedEntry):
     side: side in the book of YES.
     price: USD of YES.
     filled_count: contracts that have traded.
-    remaining: contracts that can still trade.
+    remaining_count: contracts that can still trade.
     status: resting, executed or canceled.
     """
 
@@ -194,8 +194,8 @@ class VenueOrder(ParsedEntry):
     side: Annotated[BookSide, BOOK_SIDE_FIELD]
     price: Annotated[Decimal, YES_PRICE_FIELD]
     filled_count: Annotated[Decimal, RequiredField("fill_count_fp", parse_count)]
-    remaining: Annotated[Decimal, RequiredField("remaining_count_fp", parse_count)]
-    status: Annotated[Status, RequiredField("status", parse_status)]
+    remaining_count: Annotated[Decimal, RequiredField("remaining_count_fp", parse_count)]
+    status: Annotated[VenueOrderStatus, RequiredField("status", parse_status)]
 
     @classmethod
     def from_response(cls, intent: OrderIntent, response: Mapping[str, Any]) -> VenueOrder:
@@ -215,7 +215,7 @@ class VenueOrder(ParsedEntry):
                 f"fill_count {filled} plus remaining_count {remaining} exceeds the order's count"
                 f" {order.count}"
             )
-        ended: Status = "executed" if filled == order.count else "canceled"
+        ended: VenueOrderStatus = "executed" if filled == order.count else "canceled"
         return cls(
             RequiredField("order_id", parse_text).read(response),
             intent.client_order_id,
@@ -249,11 +249,11 @@ class VenueOrder(ParsedEntry):
 
         reduces: true if the order may only sell the position.
         """
-        action, side = order_side(self.side, reduces)
+        action, side = to_action_and_side(self.side, reduces)
         name = self.client_order_id or self.order_id
         price = yes_price(side, self.price)
-        order = EventContractOrder(name, self.market, action, side, price, self.remaining)
-        return RestingOrder(self.order_id, order, self.remaining)
+        order = EventContractOrder(name, self.market, action, side, price, self.remaining_count)
+        return RestingOrder(self.order_id, order, self.remaining_count)
 
 
 @dataclass(frozen=True, slots=True)
@@ -286,7 +286,7 @@ class VenueFill(ParsedEntry):
     fee: Annotated[Decimal | None, optional_field("fee_cost", parse_fixed_point)]
 
 
-def order_side(side: BookSide, reduces: bool) -> tuple[ContractAction, Outcome]:
+def to_action_and_side(side: BookSide, reduces: bool) -> tuple[ContractAction, Outcome]:
     """Return the action and side of an order from its side in the book of YES.
 
     A bid buys YES or, if it reduces, sells NO; an ask buys NO or, if it reduces, sells YES.
@@ -306,17 +306,17 @@ def yes_price(side: Outcome, price: Decimal) -> Decimal:
     return price if side == "YES" else PAYOUT_USD - price
 
 
-def order_request(order: EventContractOrder) -> dict[str, Any]:
+def build_order_request(order: EventContractOrder) -> dict[str, Any]:
     """Return an order in the venue's format.
 
     A resting order expires at the venue, rounded down to the second. The venue refuses
     `reduce_only` on a resting order, and an expiration on an immediate one.
     """
-    if order.rests and order.expires_at is None:
+    if order.can_rest and order.expires_at is None:
         raise InputError(
             f"{order.client_order_id}: expires_at is not set; a resting order needs an expiry"
         )
-    expires = order.expires_at if order.rests else None
+    expires = order.expires_at if order.can_rest else None
     return {
         "ticker": order.market,
         "client_order_id": order.client_order_id,
@@ -330,7 +330,7 @@ def order_request(order: EventContractOrder) -> dict[str, Any]:
     }
 
 
-def self_trade_prevention(order: EventContractOrder) -> SelfTrade:
+def self_trade_prevention(order: EventContractOrder) -> SelfTradePrevention:
     """Return which order is cancelled if an order would trade with the account's resting one.
 
     `taker_at_cross` cancels the new order. `maker` cancels the resting one, and the new order
@@ -366,7 +366,7 @@ class OrderVenue(KalshiConnection):
     def estimated_now(self) -> np.datetime64:
         return self.now()
 
-    def cash(self) -> Decimal:
+    def read_cash(self) -> Decimal:
         """Return the account's cash in USD, including the cash that resting orders may use."""
         with self.translate_errors("balance"):
             answer = self.request("GET", "/portfolio/balance")
@@ -379,12 +379,12 @@ class OrderVenue(KalshiConnection):
         listed, unread = self.list_readable_entries(
             "orders", ORDERS_PATH, "orders", VenueOrder.parse, status="resting"
         )
-        return tuple(reversed([order for order in listed if order.remaining])), unread
+        return tuple(reversed([order for order in listed if order.remaining_count])), unread
 
     def get_order(self, order_id: str) -> VenueOrder | None:
         """Return the order with an id of the venue; None if the venue does not know the id."""
         what = f"order {order_id}"
-        answer = self.get(what, f"{ORDERS_PATH}/{order_id}", "order")
+        answer = self.get_object(what, f"{ORDERS_PATH}/{order_id}", "order")
         if answer is None:
             return None
         with self.translate_errors(what):
@@ -400,15 +400,15 @@ class OrderVenue(KalshiConnection):
         """
         if intent is None:
             return None
-        if intent.progress.venue_id:
-            return self.get_order(intent.progress.venue_id)
+        if intent.progress.venue_order_id:
+            return self.get_order(intent.progress.venue_order_id)
         what = f"order {client_order_id}"
         query = {
             "ticker": contract_order(intent).market,
             "min_ts": epoch_seconds(intent.sent_at - MAX_CLOCK_SKEW),
         }
 
-        def candidate(entry: JsonObject) -> VenueOrder | str:
+        def parse_candidate(entry: JsonObject) -> VenueOrder | str:
             # Orders with other ids are not parsed, so an unreadable one hides no other.
             others = entry.get("client_order_id") not in (None, "", client_order_id)
             return (
@@ -417,12 +417,12 @@ class OrderVenue(KalshiConnection):
                 else VenueOrder.parse(entry)
             )
 
-        listed = self.list_entries(what, ORDERS_PATH, "orders", candidate, **query)
+        listed = self.list_entries(what, ORDERS_PATH, "orders", parse_candidate, **query)
         orders = [each for each in listed if isinstance(each, VenueOrder)]
         found = [order for order in orders if order.matches(intent)]
         if not found:
             known = {each if isinstance(each, str) else each.order_id for each in listed}
-            found = self._behind_fills(what, query, known, intent)
+            found = self._find_orders_by_fills(what, query, known, intent)
         if len(found) > 1:
             names = ", ".join(order.order_id for order in found)
             log.error(
@@ -433,7 +433,7 @@ class OrderVenue(KalshiConnection):
         # The list is newest first.
         return found[-1] if found else None
 
-    def _behind_fills(
+    def _find_orders_by_fills(
         self, what: str, query: JsonObject, known: Collection[str], intent: OrderIntent
     ) -> list[VenueOrder]:
         """Return orders that match an intent and have listed fills, but are not listed themselves.
@@ -446,7 +446,7 @@ class OrderVenue(KalshiConnection):
         read = [self.get_order(name) for name in names if name not in known]
         return [order for order in read if order is not None and order.matches(intent)]
 
-    def reload(self, placed: VenueOrder) -> VenueOrder:
+    def refresh_order(self, placed: VenueOrder) -> VenueOrder:
         """Return the present state of an order.
 
         Raises `BrokerError` if the venue does not know it.
@@ -480,17 +480,20 @@ class OrderVenue(KalshiConnection):
         name = intent.client_order_id
         try:
             answer = self.request(
-                "POST", NEW_ORDERS_PATH, body=order_request(contract_order(intent))
+                "POST", NEW_ORDERS_PATH, body=build_order_request(contract_order(intent))
             )
             return VenueOrder.from_response(intent, answer)
         except HttpStatusError as error:
             words = self.keys.redact(error.response_text)[:300]
             if error.is_pause:
-                why = f"trading is paused at the venue ({error.code}){self.resume_time_text()}"
+                why = f"trading is paused at the venue ({error.venue_error_code}){self.format_resume_time()}"
                 raise OrderPaused(f"{name}: not sent: {why}") from None
             if error.status == TOO_MANY_REQUESTS:
-                return self._despite_busy(intent)
-            is_unclear = error.status in UNKNOWN_OUTCOME_STATUSES and error.code != FOK_KILLED
+                return self._find_after_rate_limit(intent)
+            is_unclear = (
+                error.status in UNKNOWN_OUTCOME_STATUSES
+                and error.venue_error_code != FILL_OR_KILL_FAILED_CODE
+            )
             if error.status >= 500 or error.status < 400 or is_unclear:
                 raise InconclusiveResponse(f"HTTP status {error.status}") from None
             raise OrderRejected(
@@ -499,7 +502,7 @@ class OrderVenue(KalshiConnection):
         except (RequestException, ValueError, KeyError, TypeError, RecursionError) as error:
             raise InconclusiveResponse(type(error).__name__) from None
 
-    def _despite_busy(self, intent: OrderIntent) -> VenueOrder:
+    def _find_after_rate_limit(self, intent: OrderIntent) -> VenueOrder:
         """Look up an order once after a 429, which states that the venue did nothing."""
         name = intent.client_order_id
         try:

@@ -41,7 +41,7 @@ from execution.orders.option_orders import (
 from execution.orders.orders import PRICE_FIELDS, TIMES_IN_FORCE, Fill, Order, open_crypto_bid_cost
 from execution.orders.venue_rules import ACCOUNT_BLOCKED_TEXT
 from foundation.decimals import INFINITY
-from foundation.errors import BrokerError, one_line
+from foundation.errors import BrokerError, to_one_line
 from trainingdata.instruments import is_symbol
 
 log = logging.getLogger(__name__)
@@ -50,7 +50,7 @@ JsonObject = Mapping[str, Any]
 
 ACTIVE_STATUS = "ACTIVE"
 PAPER_ONLY_STATUS = "PAPER_ONLY"
-_PRICES_OF: Mapping[str, tuple[str, ...]] = {
+_PRICE_FIELDS_BY_TYPE: Mapping[str, tuple[str, ...]] = {
     "limit": ("limit_price",),
     "stop": ("stop_price",),
     "stop_limit": ("limit_price", "stop_price"),
@@ -98,7 +98,7 @@ def parse_account_reading(responses: AccountResponses) -> AccountReading:
         for responses that cannot be read or contradict each other.
     """
     understood, others = [], []
-    for entry in (_complete_terms(each, responses.sent_orders) for each in responses.orders):
+    for entry in (_restore_missing_terms(each, responses.sent_orders) for each in responses.orders):
         try:
             others += _unmodelled_orders(entry)
             understood.append(entry)
@@ -107,10 +107,10 @@ def parse_account_reading(responses: AccountResponses) -> AccountReading:
             if name in responses.sent_orders:
                 raise
             place = parse_venue_symbol(str(entry.get("symbol") or ""))
-            others.append(UnmodelledOrder(name, place, INFINITY, one_line(str(error))))
+            others.append(UnmodelledOrder(name, place, INFINITY, to_one_line(str(error))))
     holdings = parse_positions(responses.positions, responses.last_prices)
     return AccountReading(
-        _account_of(replace(responses, orders=understood), holdings, others),
+        _build_snapshot(replace(responses, orders=understood), holdings, others),
         parse_cash(responses.account_entry),
         AccountEntry.multiplier.read(responses.account_entry),
         ClockEntry.is_open.read(responses.clock),
@@ -129,7 +129,7 @@ def unpriced_symbols(positions: Sequence[JsonObject]) -> set[str]:
     }
 
 
-def _complete_terms(entry: JsonObject, sent: Mapping[str, AnyOrder]) -> JsonObject:
+def _restore_missing_terms(entry: JsonObject, sent: Mapping[str, AnyOrder]) -> JsonObject:
     """Return the entry of an open order, with the terms as sent in place of missing fields.
 
     Alpaca's API reference requires none of the fields symbol, side and qty.
@@ -159,9 +159,9 @@ def _unmodelled_orders(entry: JsonObject) -> list[UnmodelledOrder]:
     BrokerError
         for an order that cannot be read.
     """
-    if _is_of_options(entry):
-        return [_option_order(entry)]
-    if _is_by_value(entry):
+    if _is_option_order(entry):
+        return [_parse_option_order(entry)]
+    if _is_notional_order(entry):
         symbol = parse_venue_symbol(OrderEntry.leg_symbol.read(entry))
         return [
             UnmodelledOrder(
@@ -172,7 +172,7 @@ def _unmodelled_orders(entry: JsonObject) -> list[UnmodelledOrder]:
     return []
 
 
-def _account_of(
+def _build_snapshot(
     answers: AccountResponses, holdings: ParsedPositions, others: Sequence[UnmodelledOrder]
 ) -> AccountSnapshot:
     """Return the account snapshot that the venue's responses describe; all orders must be readable.
@@ -225,7 +225,7 @@ def _account_of(
         | {other.instrument_name for other in others if is_symbol(other.instrument_name)}
         | {*holdings.unpriced_quantities},
     )
-    return _with_held_back(account, holdings.available_quantities)
+    return _mark_locked_symbols(account, holdings.available_quantities)
 
 
 def with_fills(account: AccountSnapshot, fills: Sequence[Fill]) -> AccountSnapshot:
@@ -264,7 +264,9 @@ def _block_reason(facts: JsonObject, *, paper: bool) -> str:
     return f"{ACCOUNT_BLOCKED_TEXT}: it {' and '.join(blocks)}" if blocks else ""
 
 
-def _with_held_back(account: AccountSnapshot, available: Mapping[str, Decimal]) -> AccountSnapshot:
+def _mark_locked_symbols(
+    account: AccountSnapshot, available: Mapping[str, Decimal]
+) -> AccountSnapshot:
     """Return the account with symbols marked uncertain if the venue locks part of their position.
 
     The part is locked if the available quantity is less than the position minus our open
@@ -287,7 +289,7 @@ def _with_held_back(account: AccountSnapshot, available: Mapping[str, Decimal]) 
     return replace(account, uncertain_symbols=account.uncertain_symbols | held_back)
 
 
-def _is_by_value(entry: JsonObject) -> bool:
+def _is_notional_order(entry: JsonObject) -> bool:
     """Return whether an order is for an amount of dollars (notional), without a quantity."""
     return not OrderEntry.qty.read(entry) and OrderEntry.notional.read(entry) is not None
 
@@ -309,7 +311,7 @@ def parse_open_order(entry: JsonObject) -> list[Order]:
     The closing legs of a bracket order, which become active once the order has filled, are not
     returned.
     """
-    if _is_of_options(entry) or _is_by_value(entry):
+    if _is_option_order(entry) or _is_notional_order(entry):
         return []
     quantity = OrderEntry.qty.read(entry)
     filled = OrderEntry.filled_qty.read(entry)
@@ -322,7 +324,7 @@ def parse_open_order(entry: JsonObject) -> list[Order]:
         )
     kind = OrderEntry.type.read(entry)
     force = OrderEntry.time_in_force.read(entry)
-    prices = {name: _price(getattr(OrderEntry, name).read(entry)) for name in PRICE_FIELDS}
+    prices = {name: _optional_float(getattr(OrderEntry, name).read(entry)) for name in PRICE_FIELDS}
     if not remaining:
         return []
     at_market = Order(
@@ -333,7 +335,7 @@ def parse_open_order(entry: JsonObject) -> list[Order]:
         reason="open order at the venue",
         tif=next((each for each in TIMES_IN_FORCE if each == force), "day"),
     )
-    own: dict[str, Any] = {name: prices[name] for name in _PRICES_OF.get(kind or "", ())}
+    own: dict[str, Any] = {name: prices[name] for name in _PRICE_FIELDS_BY_TYPE.get(kind or "", ())}
     if kind == "limit":
         own["extended_hours"] = OrderEntry.extended_hours.read(entry)
     try:
@@ -352,7 +354,7 @@ def entry_order_id(entry: JsonObject) -> str:
     return INVALID_ID_CHARACTERS.sub("_", str(name))[:128]
 
 
-def _is_of_options(entry: JsonObject) -> bool:
+def _is_option_order(entry: JsonObject) -> bool:
     """Return whether an order is for options.
 
     An order without a symbol is one, because it has several legs.
@@ -361,7 +363,7 @@ def _is_of_options(entry: JsonObject) -> bool:
     return name is None or is_option(name)
 
 
-def _option_order(entry: JsonObject) -> UnmodelledOrder:
+def _parse_option_order(entry: JsonObject) -> UnmodelledOrder:
     """Return an open order for options, with the largest loss that its unfilled part can cause."""
     legs = [entry] if OrderEntry.symbol.read(entry) else list(OrderEntry.legs.read(entry))
     options: defaultdict[OptionContract, Decimal] = defaultdict(Decimal)
@@ -376,11 +378,11 @@ def _option_order(entry: JsonObject) -> UnmodelledOrder:
         options[parse_occ_symbol(symbol)] += left if side == "buy" else -left
     roots = sorted({contract.root for contract in options})
     # Options on one root cover none on another.
-    risk = _loss_of(options) if known and len(roots) == 1 else INFINITY
+    risk = _max_option_loss_usd(options) if known and len(roots) == 1 else INFINITY
     limit = OrderEntry.net_limit.read(entry)
     if limit is None:
         # A market order can pay at most the largest value of the options that it buys.
-        risk += _loss_of({contract: -count for contract, count in options.items()})
+        risk += _max_option_loss_usd({contract: -count for contract, count in options.items()})
     elif OrderEntry.traded_side.read(entry) != "sell":
         ordered = OrderEntry.qty.read(entry) or Decimal(0)
         left = max(ordered - OrderEntry.filled_qty.read(entry), Decimal(0))
@@ -388,11 +390,11 @@ def _option_order(entry: JsonObject) -> UnmodelledOrder:
     return UnmodelledOrder(entry_order_id(entry), f"options on {' '.join(roots)}".rstrip(), risk)
 
 
-def _loss_of(options: Mapping[OptionContract, Decimal | int]) -> Decimal:
+def _max_option_loss_usd(options: Mapping[OptionContract, Decimal | int]) -> Decimal:
     """Return the largest loss that options can have at expiry, USD; infinite if unbounded."""
     loss = max_expiry_loss(options)
     return INFINITY if loss is None else loss
 
 
-def _price(price: Decimal | None) -> float | None:
+def _optional_float(price: Decimal | None) -> float | None:
     return None if price is None else float(price)

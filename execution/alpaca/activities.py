@@ -13,16 +13,16 @@ import numpy as np
 from execution.alpaca.connection import JsonObject, VenueConnection
 from execution.alpaca.fields import ActivityEntry
 from execution.brokers import parse_venue_symbol
-from execution.journal.activities import Activity, ActivityKind, traded_amount
+from execution.journal.activities import Activity, ActivityKind, trade_cash_change_usd
 from foundation.decimals import EXACT_CONTEXT
-from foundation.errors import InvalidResponse, one_line
+from foundation.errors import InvalidResponse, to_one_line
 from trainingdata.feed.fields import parse_objects
 from trainingdata.instants import DAY
 
 log = logging.getLogger(__name__)
 
 ACTIVITIES_PER_PAGE = 100
-_KINDS: Mapping[str, ActivityKind] = {
+_KIND_BY_ACTIVITY_TYPE: Mapping[str, ActivityKind] = {
     "FILL": "trade",
     # Cash by journal, by wire, from another broker.
     "ACATC": "transfer",
@@ -54,20 +54,20 @@ def activities_since(connection: VenueConnection, after: np.datetime64) -> list[
     """
     activities, unreadable_activities = [], []
     with connection.translate_errors("activities"):
-        for row in _rows_since(connection, after):
+        for row in _fetch_entries_since(connection, after):
             try:
                 activities.append(parse_activity(row))
             except InvalidResponse as error:
-                unreadable_activities.append(_in_words(row, error.why))
+                unreadable_activities.append(_describe_unreadable(row, error.why))
         _refuse_future_trades(connection, activities)
     connection.unreadable_activities = tuple(unreadable_activities)
     return sorted(activities, key=lambda activity: activity.at)
 
 
-def _in_words(entry: JsonObject, why: str) -> str:
+def _describe_unreadable(entry: JsonObject, why: str) -> str:
     """Describe an unreadable activity by its symbol, its type and the reason."""
     symbol, kind = (str(entry.get(name) or "") for name in ("symbol", "activity_type"))
-    return one_line(f"{symbol or 'no symbol'} {kind or 'no activity_type'}: {why}")
+    return to_one_line(f"{symbol or 'no symbol'} {kind or 'no activity_type'}: {why}")
 
 
 def parse_activity(entry: JsonObject) -> Activity:
@@ -84,7 +84,9 @@ def parse_activity(entry: JsonObject) -> Activity:
     try:
         kind = parse_activity_kind(ActivityEntry.kind.read(entry))
         canceled = ActivityEntry.status.read(entry) == "canceled"
-        activity = _trade_of(entry, name) if kind == "trade" else _booking_of(entry, name, kind)
+        activity = (
+            _parse_trade(entry, name) if kind == "trade" else _parse_booking(entry, name, kind)
+        )
     except InvalidResponse as error:
         raise InvalidResponse(f"activity {name}: {error.why}") from None
     except ValueError as error:
@@ -97,10 +99,10 @@ def parse_activity_kind(word: str) -> ActivityKind:
     """Return the project's activity kind for a venue's activity type, such as CFEE."""
     if word.startswith("DIV"):
         return "dividend"
-    return "option" if word.startswith("OP") else _KINDS.get(word, "other")
+    return "option" if word.startswith("OP") else _KIND_BY_ACTIVITY_TYPE.get(word, "other")
 
 
-def _trade_of(entry: JsonObject, name: str) -> Activity:
+def _parse_trade(entry: JsonObject, name: str) -> Activity:
     symbol = _symbol_of(entry)
     if not symbol:
         raise InvalidResponse("symbol is missing")
@@ -114,26 +116,26 @@ def _trade_of(entry: JsonObject, name: str) -> Activity:
         symbol=symbol,
         quantity=quantity,
         price=price,
-        amount=traded_amount(symbol, quantity, price),
+        amount=trade_cash_change_usd(symbol, quantity, price),
         venue_order_id=ActivityEntry.order_id.read(entry),
     )
 
 
-def _booking_of(entry: JsonObject, name: str, kind: ActivityKind) -> Activity:
+def _parse_booking(entry: JsonObject, name: str, kind: ActivityKind) -> Activity:
     amount = ActivityEntry.transfer if kind == "transfer" else ActivityEntry.amount
     return Activity(
         id=name,
         kind=kind,
         at=ActivityEntry.day.read(entry),
         symbol=_symbol_of(entry),
-        quantity=_booked_quantity(entry, kind),
+        quantity=_parse_booked_quantity(entry, kind),
         price=ActivityEntry.price.read(entry),
         amount=amount.read(entry),
         venue_order_id=ActivityEntry.order_id.read(entry),
     )
 
 
-def _booked_quantity(entry: JsonObject, kind: ActivityKind) -> Decimal:
+def _parse_booked_quantity(entry: JsonObject, kind: ActivityKind) -> Decimal:
     """Return the signed change of position by a booking (an activity other than a trade)."""
     quantity = ActivityEntry.qty.read(entry)
     # A dividend's quantity is the number of shares that it was paid for, unless it was paid in
@@ -153,7 +155,7 @@ def _symbol_of(entry: JsonObject) -> str:
     return parse_venue_symbol(name) if name else ""
 
 
-def _rows_since(connection: VenueConnection, after: np.datetime64) -> list[JsonObject]:
+def _fetch_entries_since(connection: VenueConnection, after: np.datetime64) -> list[JsonObject]:
     rows: list[JsonObject] = []
     query: dict[str, Any] = {
         "after": f"{after}Z",

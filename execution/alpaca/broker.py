@@ -124,18 +124,18 @@ class AlpacaBroker:
         if not reread:
             # Their outcomes are queried first, so that the reading includes their fills.
             intents = self._outbox.book.unknown_outcomes()
-            self._unknown = self._outbox.refresh(filter(_is_of_one_symbol, intents))
+            self._unknown = self._outbox.refresh_intents(filter(_is_single_order, intents))
         self._last = None
         with self._venue.translate_errors("the account"):
             try:
-                return self._read(reread=reread)
+                return self._fetch_reading(reread=reread)
             except InvalidResponse as error:
                 if reread:
                     raise
                 rejected = str(error)
         raise RereadRequired(rejected)
 
-    def _read(self, *, reread: bool) -> AccountReading:
+    def _fetch_reading(self, *, reread: bool) -> AccountReading:
         client = self._venue.client
         # Orders are read before positions. An order that fills in between is counted twice, which
         # is conservative; in the other order it would not be counted at all. An empty list of
@@ -188,7 +188,7 @@ class AlpacaBroker:
     def refresh_open_orders(self) -> None:
         """Query orders that were open when last reported, and record the venue's new reports."""
         accepted = self._outbox.book.in_states(("accepted",))
-        self._outbox.refresh(filter(_is_of_one_symbol, accepted))
+        self._outbox.refresh_intents(filter(_is_single_order, accepted))
 
     def now(self) -> np.datetime64:
         return self._venue.now()
@@ -236,13 +236,13 @@ class AlpacaBroker:
             # position.
             if not order.is_immediate:
                 account = replace(account, open_orders=(*account.open_orders, order))
-        fills, done = self._awaited(sent)
+        fills, done = self._await_fills(sent)
         # An order that still rests may fill at any time.
         if done:
             self._last = with_fills(before, fills)
         return fills
 
-    def _awaited(self, sent: Sequence[tuple[Order, AlpacaOrder]]) -> tuple[list[Fill], bool]:
+    def _await_fills(self, sent: Sequence[tuple[Order, AlpacaOrder]]) -> tuple[list[Fill], bool]:
         """Wait for accepted orders; return their fills, and whether every order has ended.
 
         An order that should trade at once and is still open after the wait is cancelled.
@@ -261,16 +261,16 @@ class AlpacaBroker:
                 name = order.client_order_id
                 log.warning("%s: accepted by the venue, then %s", name, last.status)
             with self._venue.translate_errors(f"order {order.client_order_id}"):
-                fills += _fills_of(order, last)
+                fills += _build_fills(order, last)
         return fills, done
 
     def _refusal(self, order: Order, account: AccountSnapshot) -> str:
         """Return why the venue would refuse this order, given the account, or an empty string."""
-        others = account.without_orders(self._not_against(order, account))
+        others = account.without_orders(self._nonblocking_orders(order, account))
         asset = self._assets.get(order.symbol)
         return venue_refusal(order, asset, others, self._terms, self._venue.estimated_now())
 
-    def _not_against(self, order: Order, account: AccountSnapshot) -> list[Order]:
+    def _nonblocking_orders(self, order: Order, account: AccountSnapshot) -> list[Order]:
         """Return the open orders that the check for wash trades ignores when it checks `order`.
 
         These are the order itself and, for a reduction, opposite orders of unknown outcome.
@@ -311,13 +311,13 @@ class AlpacaBroker:
         listed: dict[str, JsonObject] = {}
         if len(symbols) > MAX_SINGLE_ASSET_QUERIES:
             for kind in {instrument(symbol).kind for symbol in symbols}:
-                listed |= self._listed(kind)
+                listed |= self._listed_entries(kind)
         assets = {}
         for symbol in symbols:
             what = f"asset {symbol}"
             answer = listed.get(venue_spelling(symbol))
             if answer is None and not listed:
-                answer = self._venue.lookup(what, f"/assets/{symbol}")
+                answer = self._venue.get_or_none(what, f"/assets/{symbol}")
             if answer is not None:
                 with self._venue.translate_errors(what):
                     assets[symbol] = _asset(symbol, answer)
@@ -328,10 +328,10 @@ class AlpacaBroker:
         names: list[str] = []
         for kind in AssetClass:
             with suppress(BrokerError):
-                names += self._listed(kind)
+                names += self._listed_entries(kind)
         return sorted(instrument(name).symbol for name in names if is_symbol(name))
 
-    def _listed(self, kind: AssetClass) -> dict[str, JsonObject]:
+    def _listed_entries(self, kind: AssetClass) -> dict[str, JsonObject]:
         """Return the venue's entry for each active asset of a class, by the venue's symbol."""
         name = "crypto" if kind is AssetClass.CRYPTO else "us_equity"
         with self._venue.translate_errors(f"assets of {name}"):
@@ -353,7 +353,7 @@ class AlpacaConnection(VenueConnection):
         return AlpacaBroker(self._settings, self._keys, time=self.time, **options)
 
 
-def _fills_of(order: Order, placed: AlpacaOrder) -> list[Fill]:
+def _build_fills(order: Order, placed: AlpacaOrder) -> list[Fill]:
     """Return one fill for each order of a replacement chain that traded, at its mean fill price."""
     fills = []
     for each in reversed(placed.replacement_chain):
@@ -365,7 +365,7 @@ def _fills_of(order: Order, placed: AlpacaOrder) -> list[Fill]:
     return fills
 
 
-def _is_of_one_symbol(intent: OrderIntent) -> bool:
+def _is_single_order(intent: OrderIntent) -> bool:
     """Return whether an order is for a stock or crypto, and not for a spread.
 
     Orders of several legs belong to other jobs.

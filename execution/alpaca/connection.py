@@ -13,7 +13,7 @@ import numpy as np
 from execution.alpaca.fields import AccountEntry, ClockEntry, parse_cash
 from execution.brokers import CLOCK_TOLERANCE
 from foundation.clock import SYSTEM_TIME, TimeSource
-from foundation.errors import BrokerError, InvalidResponse, invalid_choice
+from foundation.errors import BrokerError, InvalidResponse, invalid_choice_error
 from trainingdata.feed.endpoint import ApiKeys, BrokerSettings, translate_errors
 from trainingdata.feed.fields import OptionalField, RequiredField, as_mapping
 
@@ -43,7 +43,7 @@ def require_alpaca(settings: BrokerSettings) -> None:
         for another broker.
     """
     if settings.name != ALPACA:
-        raise invalid_choice("broker.name", settings.name, (ALPACA,))
+        raise invalid_choice_error("broker.name", settings.name, (ALPACA,))
 
 
 class VenueConnection:
@@ -74,7 +74,7 @@ class VenueConnection:
             raw_data=True,
             url_override=settings.address,
         )
-        self.client = settings.secure_client(raw)
+        self.client = settings.install_transport(raw)
 
     def translate_errors(self, subject: str) -> AbstractContextManager[None]:
         """Return a context manager that turns a failed request into a one-line error."""
@@ -98,22 +98,22 @@ class VenueConnection:
             clock lags too far.
         """
         at = ClockEntry.timestamp.read(as_mapping(clock))
-        if self._is_surprising(at):
+        if self._is_clock_jump(at):
             first, at = at, ClockEntry.timestamp.read(as_mapping(self.client.get_clock()))
             # The clock of a practice server may run faster.
             agree = at >= first - CLOCK_TOLERANCE and (
                 at <= first + CLOCK_TOLERANCE or at > self.estimated_now()
             )
-            if not agree and self._is_surprising(at):
+            if not agree and self._is_clock_jump(at):
                 raise InvalidResponse(f"two successive readings disagree: {first}, then {at}")
             if agree:
                 log.info("the venue's clock was set to %s", at)
             self._on_time = None
-        self._refuse_slow(at)
+        self._refuse_slow_clock(at)
         self._read_clock = (at, self.time.monotonic())
         return at
 
-    def _refuse_slow(self, at: np.datetime64) -> None:
+    def _refuse_slow_clock(self, at: np.datetime64) -> None:
         """Reject a venue clock that has fallen too far behind since it was last on time.
 
         The lag is measured by this machine's clock. A lagging clock is accepted again once it has
@@ -122,7 +122,7 @@ class VenueConnection:
         seconds = self.time.monotonic()
         if (
             self._on_time is None
-            or (behind := _carried(self._on_time, seconds) - at) <= ZERO_DURATION
+            or (behind := _extrapolate_clock(self._on_time, seconds) - at) <= ZERO_DURATION
         ):
             self._on_time, self._slow = (at, seconds), None
         elif behind > MAX_CLOCK_LAG and not self._settings.is_loopback:
@@ -142,9 +142,9 @@ class VenueConnection:
         if since is not None and seconds - since[1] < CLOCK_RECOVERY_SECONDS:
             return False
         self._slow = (at, seconds)
-        return since is not None and bool(_carried(since, seconds) - at < MAX_ON_TIME_LAG)
+        return since is not None and bool(_extrapolate_clock(since, seconds) - at < MAX_ON_TIME_LAG)
 
-    def _is_surprising(self, at: np.datetime64) -> bool:
+    def _is_clock_jump(self, at: np.datetime64) -> bool:
         """Return whether a clock reading is ahead of our estimate, or before the last reading."""
         if self._read_clock is None:
             return False
@@ -157,7 +157,7 @@ class VenueConnection:
         """Return an estimate of the venue's time; only the first call reads the venue's clock."""
         if self._read_clock is None:
             return self.now()
-        return _carried(self._read_clock, self.time.monotonic())
+        return _extrapolate_clock(self._read_clock, self.time.monotonic())
 
     def now_or_estimate(self) -> np.datetime64:
         """Return the venue's time, or an estimate of it if the venue does not respond."""
@@ -167,7 +167,7 @@ class VenueConnection:
             log.warning("%s", error)
         return self.estimated_now()
 
-    def lookup(
+    def get_or_none(
         self, subject: str, path: str, query: dict[str, str] | None = None
     ) -> JsonObject | None:
         """Send a GET request for a path, and return the response; None for status 404."""
@@ -204,7 +204,7 @@ class VenueConnection:
             return ClockEntry.next_close.read(clock)
 
 
-def _carried(reading: tuple[np.datetime64, float], seconds: float) -> np.datetime64:
+def _extrapolate_clock(reading: tuple[np.datetime64, float], seconds: float) -> np.datetime64:
     """Return an estimate of the venue's time: an earlier reading plus the local time since then.
 
     reading: venue time that was read, and the local time in seconds at which it was read.

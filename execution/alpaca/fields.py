@@ -15,9 +15,9 @@ from trainingdata.feed.fields import (
     ZERO_DECIMAL,
     OptionalField,
     RequiredField,
+    choice_parser,
     optional_field,
     parse_bool,
-    parse_choice,
     parse_decimal,
     parse_multiplier,
     parse_non_negative,
@@ -25,7 +25,7 @@ from trainingdata.feed.fields import (
     parse_positive,
     parse_text,
     parse_timestamp,
-    parse_truncated,
+    truncating_parser,
 )
 from trainingdata.instants import parse_instant
 
@@ -43,7 +43,7 @@ class AccountEntry:
 
     id = RequiredField("id", parse_text)
     # Alpaca's reference: "currently will always be the value USD".
-    currency = OptionalField("currency", parse_choice("USD"), "USD", "assuming USD")
+    currency = OptionalField("currency", choice_parser("USD"), "USD", "assuming USD")
     cash = optional_field(
         "cash", parse_decimal, "using equity minus the value of positions as cash"
     )
@@ -100,7 +100,7 @@ class PositionEntry:
     symbol = RequiredField("symbol", parse_text)
     qty = RequiredField("qty", parse_decimal)
     side = optional_field(
-        "side", parse_choice("long", "short")
+        "side", choice_parser("long", "short")
     )  # without it, the sign of qty decides
     asset_class = optional_field("asset_class", parse_text)
     price = optional_field("current_price", parse_non_negative)
@@ -108,7 +108,7 @@ class PositionEntry:
     market_value = optional_field("market_value", parse_decimal)
     entry_price = optional_field(
         "avg_entry_price",
-        parse_truncated(parse_non_negative),
+        truncating_parser(parse_non_negative),
         "using the market value of a short as its proceeds",
     )
     available = optional_field(
@@ -137,13 +137,13 @@ class OrderEntry:
     notional = optional_field("notional", parse_positive)
     filled_qty = OptionalField("filled_qty", parse_non_negative, ZERO_DECIMAL)
     filled_stated = RequiredField("filled_qty", parse_non_negative)
-    mean_price = optional_field("filled_avg_price", parse_truncated(parse_non_negative))
+    mean_price = optional_field("filled_avg_price", truncating_parser(parse_non_negative))
     net_price = optional_field(
-        "filled_avg_price", parse_truncated(parse_decimal)
+        "filled_avg_price", truncating_parser(parse_decimal)
     )  # of several legs, below 0 for a credit
     order_class = optional_field("order_class", parse_text)
-    filled_price = RequiredField("filled_avg_price", parse_truncated(parse_positive))
-    leg_price = RequiredField("filled_avg_price", parse_truncated(parse_non_negative))
+    filled_price = RequiredField("filled_avg_price", truncating_parser(parse_positive))
+    leg_price = RequiredField("filled_avg_price", truncating_parser(parse_non_negative))
     filled_at = optional_field("filled_at", parse_timestamp)
     # Instants of the last change, the most precise first; Alpaca's document makes each optional.
     changed_at = tuple(
@@ -190,12 +190,12 @@ class AssetEntry:
 
 
 _DAY = re.compile(r"(\d{4}-\d{2}-\d{2})(?:T00:00:00Z)?")
-_CAPITALS = re.compile(r"[A-Z][A-Z0-9_]{0,15}")
+_ACTIVITY_TYPE_PATTERN = re.compile(r"[A-Z][A-Z0-9_]{0,15}")
 
 
 def parse_activity_type(value: Any) -> str:
     """Check that a value is an activity type of the venue, such as CFEE, and return it."""
-    if not isinstance(value, str) or not _CAPITALS.fullmatch(value):
+    if not isinstance(value, str) or not _ACTIVITY_TYPE_PATTERN.fullmatch(value):
         raise ValueError("not an activity type in capital letters, such as CFEE")
     return value
 
@@ -218,14 +218,14 @@ class ActivityEntry:
     stated_id = optional_field("id", parse_text)
     kind = RequiredField("activity_type", parse_activity_type)
     sub_kind = OptionalField("activity_sub_type", parse_text, "")
-    status = OptionalField("status", parse_choice("executed", "correct", "canceled"), "executed")
+    status = OptionalField("status", choice_parser("executed", "correct", "canceled"), "executed")
     traded_at = RequiredField("transaction_time", parse_timestamp)
     day = RequiredField("date", parse_new_york_midnight)
     symbol = optional_field("symbol", parse_text)
     cusip = optional_field("cusip", parse_text)
     traded_qty = RequiredField("qty", parse_positive)
     qty = OptionalField("qty", parse_decimal, ZERO_DECIMAL)
-    side = RequiredField("side", parse_choice("buy", "sell", "sell_short"))
+    side = RequiredField("side", choice_parser("buy", "sell", "sell_short"))
     traded_price = RequiredField("price", parse_non_negative)
     price = optional_field("price", parse_non_negative)
     transfer = RequiredField(

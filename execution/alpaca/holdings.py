@@ -68,7 +68,8 @@ class ParsedPositions:
     short_proceeds: proceeds of open short positions, USD.
     short_option_value: cost of buying back short options, USD.
     long_option_value: value of long options, USD.
-    long_values, short_values: values of long and of short positions by asset class, as the venue
+    long_values_by_class, short_values_by_class: values of long and of short positions by asset
+        class, as the venue
         reports them, options included; USD, at least 0.
     unpriced_quantities: signed quantities of positions without a price above 0; they are not in
         `quantities`.
@@ -81,14 +82,14 @@ class ParsedPositions:
     short_proceeds: float = 0.0
     short_option_value: float = 0.0
     long_option_value: float = 0.0
-    long_values: dict[str, Decimal] = field(default_factory=dict)
-    short_values: dict[str, Decimal] = field(default_factory=dict)
+    long_values_by_class: dict[str, Decimal] = field(default_factory=dict)
+    short_values_by_class: dict[str, Decimal] = field(default_factory=dict)
     unpriced_quantities: dict[str, Decimal] = field(default_factory=dict)
     unvalued_sides: set[str] = field(default_factory=set)
 
     def add_value(self, kind: str, worth: Decimal) -> None:
         """Add the signed value of a position, USD, to the long or short total of an asset class."""
-        side = self.long_values if worth > 0 else self.short_values
+        side = self.long_values_by_class if worth > 0 else self.short_values_by_class
         side[kind] = side.get(kind, Decimal(0)) + abs(worth)
 
 
@@ -112,7 +113,7 @@ def parse_positions(
         said = (PositionEntry.price.read(position), PositionEntry.market_value.read(position))
         if kind == OPTION_ASSET_CLASS:
             name = PositionEntry.symbol.read(position)
-            value = _worth_of_option(position)
+            value = _option_value_usd(position)
             if value:
                 found.add_value(kind, value)
                 found.short_option_value += max(-float(value), 0.0)
@@ -122,8 +123,8 @@ def parse_positions(
                 found.unvalued_sides.add("short")
             continue
         symbol = _position_symbol(position)
-        price = _mark(position, symbol, last_prices.get(symbol))
-        _add_worth(found, kind, position, quantity * Decimal(repr(price)))
+        price = _mark_price(position, symbol, last_prices.get(symbol))
+        _add_position_value(found, kind, position, quantity * Decimal(repr(price)))
         if quantity and not price:
             found.unpriced_quantities[symbol] = (
                 found.unpriced_quantities.get(symbol, Decimal(0)) + quantity
@@ -164,8 +165,13 @@ def check_position_sums(
     short = AccountEntry.short_value.read(account_entry)
     long = AccountEntry.long_value.read(account_entry)
     for side, name, stated, worth in (
-        ("long", AccountEntry.long_value.name, long, holdings.long_values),
-        ("short", AccountEntry.short_value.name, short and abs(short), holdings.short_values),
+        ("long", AccountEntry.long_value.name, long, holdings.long_values_by_class),
+        (
+            "short",
+            AccountEntry.short_value.name,
+            short and abs(short),
+            holdings.short_values_by_class,
+        ),
     ):
         if stated is None or side in holdings.unvalued_sides:
             continue
@@ -209,10 +215,12 @@ def check_equity_sum(
     # equity does not.
     worths = [
         longs - shorts
-        for longs in _possible_sums(holdings.long_values)
-        for shorts in _possible_sums(holdings.short_values)
+        for longs in _possible_sums(holdings.long_values_by_class)
+        for shorts in _possible_sums(holdings.short_values_by_class)
     ]
-    listed = sum(holdings.long_values.values()) + sum(holdings.short_values.values())
+    listed = sum(holdings.long_values_by_class.values()) + sum(
+        holdings.short_values_by_class.values()
+    )
     tolerance = (
         REREAD_REL_TOL * (abs(cash) + max(abs(long) + abs(short), listed)) + ROUNDING_TOLERANCE_USD
     )
@@ -274,7 +282,7 @@ def _asset_class(position: JsonObject) -> str:
     )
 
 
-def _add_worth(
+def _add_position_value(
     found: ParsedPositions, kind: str, position: JsonObject, at_last_mark: Decimal
 ) -> None:
     """Add the value of a position, USD: the venue's value, else the value at its last mark."""
@@ -288,7 +296,7 @@ def _add_worth(
         )
 
 
-def _worth_of_option(option: JsonObject) -> Decimal:
+def _option_value_usd(option: JsonObject) -> Decimal:
     """Return the value of an option position, USD, below 0 for a short one; 0 if unknown.
 
     A short position without a market value is valued at the current price or, without one, at the
@@ -310,7 +318,7 @@ def _position_symbol(position: JsonObject) -> str:
     return parse_venue_symbol(name) if ours else placeholder_symbol(name)
 
 
-def _mark(position: JsonObject, symbol: str, traded: float | None) -> float:
+def _mark_price(position: JsonObject, symbol: str, traded: float | None) -> float:
     """Return the price of one unit of a position, USD; 0 if no price above 0 is known.
 
     traded: last trade price, USD, used if the venue reports no price of today; without one, the

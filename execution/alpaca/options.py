@@ -12,7 +12,7 @@ import numpy as np
 from execution.alpaca.fields import AccountEntry
 from execution.alpaca.holdings import read_positions
 from execution.alpaca.order_venue import OrderVenue
-from execution.alpaca.placed_order import AlpacaOrder, filled_spreads
+from execution.alpaca.placed_order import AlpacaOrder, compute_spread_fill
 from execution.journal.order_store import OrderStore
 from execution.journal.outbox import REJECTED_AFTER_ACCEPTANCE, Outbox
 from execution.orders.gate import UNGUARDED, OrderGate
@@ -32,7 +32,7 @@ from trainingdata.feed.option_data import OptionData
 from trainingdata.source import Feed
 
 
-class AlpacaSpreads:
+class AlpacaSpreadAccount:
     """An account that trades options on one stock, or on the index that the stock tracks.
 
     underlying: symbol of the stock.
@@ -98,7 +98,7 @@ class AlpacaSpreads:
         name = order.client_order_id
         posted = self._outbox.post(order, gate)
         (placed,) = self._venue.await_done([posted], self._patience)
-        return self._traded(name, self._outbox.cancel_and_wait(placed))
+        return self._build_fill(name, self._outbox.cancel_and_wait(placed))
 
     def resume(self, client_order_id: str, *, retry_gate: OrderGate | None) -> SpreadFill:
         """Cancel an earlier order if it is still open, and return its fill.
@@ -118,9 +118,9 @@ class AlpacaSpreads:
             begun = self._outbox.may_have_been_sent(client_order_id)
             refusal = OrderRejected if begun else OrderNeverSent
             raise refusal(f"{client_order_id}: the venue does not know the order; it has no effect")
-        return self._traded(client_order_id, placed)
+        return self._build_fill(client_order_id, placed)
 
-    def _traded(self, name: str, placed: AlpacaOrder | Literal["unknown"]) -> SpreadFill:
+    def _build_fill(self, name: str, placed: AlpacaOrder | Literal["unknown"]) -> SpreadFill:
         """Return the fill of one of our orders, computed from the fills of its legs."""
         if placed == "unknown" or not placed.is_done:
             raise OutcomeUnknown(
@@ -128,7 +128,7 @@ class AlpacaSpreads:
             )
         chain = [self._venue.with_legs(each) for each in placed.replacement_chain]
         with self._venue.translate_errors(f"order {name}"):
-            fill = SpreadFill(*filled_spreads(chain))
+            fill = SpreadFill(*compute_spread_fill(chain))
         if fill.contracts == 0 and placed.status == "rejected":
             raise OrderRejected(f"{name}: {REJECTED_AFTER_ACCEPTANCE}", alerted=True)
         return fill

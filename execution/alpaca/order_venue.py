@@ -16,12 +16,12 @@ from execution.alpaca.connection import NOT_FOUND_STATUS, JsonObject, VenueConne
 from execution.alpaca.fields import OrderEntry
 from execution.alpaca.placed_order import NO_PRICES, AlpacaOrder
 from execution.journal.order_store import OrderIntent
-from execution.journal.outbox import InconclusiveResponse, OrderDenied, expiry_text
+from execution.journal.outbox import InconclusiveResponse, OrderDenied, format_expiry
 from execution.orders.gate import AnyOrder
 from execution.orders.option_orders import SpreadOrder
 from execution.orders.orders import PRICE_FIELDS, Order
 from foundation.clock import SYSTEM_TIME, TimeSource
-from foundation.errors import InputError, InvalidResponse, OrderRejected, one_line
+from foundation.errors import InputError, InvalidResponse, OrderRejected, to_one_line
 from trainingdata.feed.endpoint import ApiKeys, BrokerSettings
 from trainingdata.feed.fields import as_mapping, parse_objects
 from trainingdata.instruments import venue_spelling
@@ -32,7 +32,10 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 MAX_ORDERS_LISTED = 500  # the most that the venue lists at once
-ORDER_READ_DELAYS = (0.0, 0.1)  # seconds before each query of an order whose response is rejected
+ORDER_READ_DELAYS_SECONDS = (
+    0.0,
+    0.1,
+)  # seconds before each query of an order whose response is rejected
 # Attempts for an order while the venue returns 429, which means that it did not process it.
 MAX_POST_ATTEMPTS = 5
 MAX_REPLACEMENTS = 10  # longest chain of replaced orders
@@ -75,9 +78,9 @@ class OrderVenue(VenueConnection):
                 answer = self.client.post("/orders", order_request(intent.order))
                 return AlpacaOrder.parse(name, answer, self.prices)
             except APIError as error:
-                pause = self._pause_of(name, error)
+                pause = self._rate_limit_pause_seconds(name, error)
             except InvalidResponse as error:
-                raise InconclusiveResponse(one_line(self._keys.redact(error.why))) from None
+                raise InconclusiveResponse(to_one_line(self._keys.redact(error.why))) from None
             except (RequestException, ValueError, KeyError, TypeError, RecursionError) as error:
                 raise InconclusiveResponse(type(error).__name__) from None
             waited += pause
@@ -87,10 +90,10 @@ class OrderVenue(VenueConnection):
             log_pause(pause, f"{name}: the venue limits requests (429)")
             self.time.wait(pause)
             if not intent.is_unexpired(self.estimated_now()):
-                raise OrderDenied(f"{name}: not sent: {expiry_text(intent)}")
+                raise OrderDenied(f"{name}: not sent: {format_expiry(intent)}")
         raise OrderDenied(f"{name}: not sent: the venue limits requests (429)")
 
-    def _pause_of(self, name: str, error: APIError) -> float:
+    def _rate_limit_pause_seconds(self, name: str, error: APIError) -> float:
         """Return how long to wait, in seconds, if a POST failed because of the venue's rate limit.
 
         For any other failure, raises `OrderRejected`, or `InconclusiveResponse` if the order may
@@ -115,22 +118,24 @@ class OrderVenue(VenueConnection):
         del intent
         what = f"order {client_order_id}"
         query = {"client_order_id": client_order_id}
-        answer = self.lookup(what, "/orders:by_client_order_id", query)
+        answer = self.get_or_none(what, "/orders:by_client_order_id", query)
         if answer is None:
             return None
         with self.translate_errors(what):
-            return self._followed(AlpacaOrder.parse(client_order_id, answer, self.prices))
+            return self._follow_replacements(
+                AlpacaOrder.parse(client_order_id, answer, self.prices)
+            )
 
     def open_order_entries(self) -> tuple[JsonObject, ...]:
         """Return the venue's entries of all open orders of the account, oldest first."""
         query = {"status": "open", "limit": MAX_ORDERS_LISTED, "nested": "true"}
         return parse_objects(self.client.get("/orders", query))[::-1]
 
-    def reload(self, order: AlpacaOrder) -> AlpacaOrder:
+    def refresh_order(self, order: AlpacaOrder) -> AlpacaOrder:
         if order.is_done:
             return order
         with self.translate_errors(f"order {order.current_client_order_id}"):
-            return self._followed(self._read(order))
+            return self._follow_replacements(self._query_order(order))
 
     def await_done(self, orders: Sequence[AlpacaOrder], patience: float) -> list[AlpacaOrder]:
         """Wait at most `patience` seconds until all orders have ended; return the last reports."""
@@ -142,7 +147,7 @@ class OrderVenue(VenueConnection):
         ):
             self.time.wait(min(step, left))
             step = min(2 * step, 1.0)
-            seen = [self.reload(order) for order in seen]
+            seen = [self.refresh_order(order) for order in seen]
         return seen
 
     def with_legs(self, order: AlpacaOrder) -> AlpacaOrder:
@@ -150,33 +155,35 @@ class OrderVenue(VenueConnection):
         if OrderEntry.legs.read(order.response):
             return order
         with self.translate_errors(f"order {order.current_client_order_id}"):
-            return self._read(order)
+            return self._query_order(order)
 
-    def _read(self, order: AlpacaOrder) -> AlpacaOrder:
+    def _query_order(self, order: AlpacaOrder) -> AlpacaOrder:
         """Query the order; query it a second time if the first response contradicts itself."""
-        return self.time.retry(ORDER_READ_DELAYS, lambda: self._read_once(order), InvalidResponse)
+        return self.time.retry(
+            ORDER_READ_DELAYS_SECONDS, lambda: self._query_order_once(order), InvalidResponse
+        )
 
-    def _read_once(self, order: AlpacaOrder) -> AlpacaOrder:
-        answer = self._get(order.venue_id)
+    def _query_order_once(self, order: AlpacaOrder) -> AlpacaOrder:
+        answer = self._get_order_entry(order.venue_order_id)
         return AlpacaOrder.parse(
             order.current_client_order_id, answer, self.prices, order.replaced_order
         )
 
-    def _get(self, venue_id: str) -> JsonObject:
+    def _get_order_entry(self, venue_id: str) -> JsonObject:
         """Query the order with this venue id, and return the venue's entry for it."""
         answer = as_mapping(self.client.get(f"/orders/{venue_id}", {"nested": "true"}))
         if OrderEntry.id.read(answer) != venue_id:
             raise InvalidResponse("the response describes another order")
         return answer
 
-    def _followed(self, order: AlpacaOrder) -> AlpacaOrder:
+    def _follow_replacements(self, order: AlpacaOrder) -> AlpacaOrder:
         for _ in range(MAX_REPLACEMENTS):
             if order.status != "replaced":
                 return order
             successor = OrderEntry.replaced_by.read(order.response)
             if successor is None:
                 raise InvalidResponse("status is replaced but replaced_by is missing")
-            answer = self._get(successor)
+            answer = self._get_order_entry(successor)
             name = OrderEntry.client_order_id.read(answer)
             order = AlpacaOrder.parse(name, answer, self.prices, order)
         raise InvalidResponse(f"the order was replaced more than {MAX_REPLACEMENTS - 1} times")
@@ -186,7 +193,7 @@ class OrderVenue(VenueConnection):
 
         with self.translate_errors(f"cancelling order {placed.current_client_order_id}"):
             try:
-                self.client.delete(f"/orders/{placed.venue_id}")
+                self.client.delete(f"/orders/{placed.venue_order_id}")
             except APIError as error:
                 # There was nothing to cancel: the order was final before.
                 if error.status_code not in (UNPROCESSABLE_STATUS, NOT_FOUND_STATUS):
@@ -201,15 +208,15 @@ class OrderVenue(VenueConnection):
 def order_request(order: AnyOrder) -> dict[str, Any]:
     """Return the body of the request that posts an order, in the venue's format."""
     if isinstance(order, Order):
-        return _of_one_symbol(order)
+        return _single_order_request(order)
     if isinstance(order, SpreadOrder):
-        return _of_legs(order)
+        return _spread_order_request(order)
     raise InputError(
         f"{order.client_order_id}: Alpaca does not trade event contracts; send the order to Kalshi"
     )
 
 
-def _of_one_symbol(order: Order) -> dict[str, Any]:
+def _single_order_request(order: Order) -> dict[str, Any]:
     request: dict[str, Any] = {
         "symbol": venue_spelling(order.symbol),
         "qty": f"{order.qty:f}",
@@ -226,7 +233,7 @@ def _of_one_symbol(order: Order) -> dict[str, Any]:
     return request
 
 
-def _of_legs(order: SpreadOrder) -> dict[str, Any]:
+def _spread_order_request(order: SpreadOrder) -> dict[str, Any]:
     limit = order.min_credit
     request: dict[str, Any] = {
         "order_class": "mleg",

@@ -88,7 +88,7 @@ class AlpacaOrder:
         return self.replacement_chain[-1].current_client_order_id
 
     @property
-    def venue_id(self) -> str:
+    def venue_order_id(self) -> str:
         return OrderEntry.id.read(self.response)
 
     @property
@@ -111,7 +111,7 @@ class AlpacaOrder:
 
     @property
     def filled_quantity(self) -> Decimal:
-        return _filled(self.response)
+        return _parse_filled_quantity(self.response)
 
     @property
     def progress(self) -> OrderProgress:
@@ -121,7 +121,7 @@ class AlpacaOrder:
         quantity, the order counts as accepted without fills.
         """
         chain = self.replacement_chain
-        first = chain[-1].venue_id
+        first = chain[-1].venue_order_id
         successor = self.current_client_order_id if self.replaced_order else ""
         try:
             traded = [(each.filled_quantity, _mean_price(each.response)) for each in chain]
@@ -162,7 +162,7 @@ class AlpacaOrder:
         )
 
 
-def filled_spreads(chain: Sequence[AlpacaOrder]) -> tuple[int, Decimal]:
+def compute_spread_fill(chain: Sequence[AlpacaOrder]) -> tuple[int, Decimal]:
     """Return the number of spreads that a multi-leg order has traded, and their mean credit.
 
     The credit is in points per spread, below 0 for a debit.
@@ -177,7 +177,7 @@ def filled_spreads(chain: Sequence[AlpacaOrder]) -> tuple[int, Decimal]:
     traded: defaultdict[str, Decimal] = defaultdict(Decimal)
     credit = Decimal(0)
     for leg in (leg for each in chain for leg in OrderEntry.legs.read(each.response)):
-        count = _filled(leg)
+        count = _parse_filled_quantity(leg)
         traded[OrderEntry.leg_symbol.read(leg)] += count
         if count:
             price = OrderEntry.leg_price.read(leg)
@@ -199,7 +199,7 @@ def filled_spreads(chain: Sequence[AlpacaOrder]) -> tuple[int, Decimal]:
     return contracts, credit
 
 
-def _filled(answer: JsonObject) -> Decimal:
+def _parse_filled_quantity(answer: JsonObject) -> Decimal:
     quantity = OrderEntry.filled_qty.read(answer)
     traded = (
         OrderEntry.status.read(answer) in FILLED_STATUSES

@@ -31,18 +31,18 @@ from sizing.premium import unit_premiums
 from sizing.settings import PriorSettings
 from trainingdata.bars import Bars
 from trainingdata.correlation import CorrelationSource, MeanCorrelations, correlations_at
-from trainingdata.instants import DAY, utc_text
+from trainingdata.instants import DAY, format_utc
 from trainingdata.instruments import AssetClass
 from trainingdata.long_run_variance import long_run_variances
 from trainingdata.schedule import EVERY_BAR, Schedule
 from trainingdata.sessions import count_nights_between, news_overlap
 from trainingdata.timeframe import nth_next_bar_end
-from trainingdata.universe import KEEP, RuleNumbers, Universe, keep_best
+from trainingdata.universe import KEEP, ExclusionRuleCodes, Universe, keep_best
 
 FORECAST_BATCH_SIZE = 4096  # forecasts read at once, to bound memory
 MAX_FORECAST_AGE = 7 * DAY  # after which a symbol without a forecast does not count for its class
-UNRANKED = -1  # temporary code of symbols without a rank
-_KINDS = (AssetClass.STOCK, AssetClass.CRYPTO)
+UNRANKED_CODE = -1  # temporary code of symbols without a rank
+_ASSET_CLASSES = (AssetClass.STOCK, AssetClass.CRYPTO)
 ALL_SYMBOLS = Universe()
 
 
@@ -69,7 +69,7 @@ class GrowthRanking(NamedTuple):
         score. A symbol that may be held short is scored by the absolute value of its expected
         return. The score is NaN without a forecast.
         """
-        years = table.symbol_years.sum(axis=1)
+        years = table.symbol_trading_years.sum(axis=1)
         ratios = self.prior.class_sharpe(table.crypto_correlation)
         sharpe = ratios[:, table.crypto.astype(np.intp)]
         expected = table.mu.sum(axis=1) + table.unit_premium * sharpe * years
@@ -104,8 +104,8 @@ def build_beliefs(
     """
     first = int(np.searchsorted(bars.times, since))
     part = bars.slice_rows(first, len(bars.times))
-    closed = is_due_mask(part)
-    scheduled = is_due_mask(part, periods.schedule)
+    closed = due_mask(part)
+    scheduled = due_mask(part, periods.schedule)
     stocks = bars.timeframe.stock_clock
     # Stocks are trimmed overnight even if no symbol is due to trade or has a forecast: the ceiling
     # is the broker's.
@@ -127,17 +127,17 @@ def build_beliefs(
     # forecast is not of the bar that has just closed would use old information. Neither is traded.
     with np.errstate(invalid="ignore"):
         spreads = (moments.sigma[:, 0] > 0) & np.isfinite(moments.sigma).all(axis=1)
-    exclusion_rule = universe.exclusion_rules(bars, times)
-    adjustable = scheduled & moments.fresh & spreads & (exclusion_rule == 0)
+    exclusion_rule = universe.exclusion_rule_codes(bars, times)
+    adjustable = scheduled & moments.is_fresh & spreads & (exclusion_rule == 0)
     exiting = scheduled & (exclusion_rule != 0)
     kept = adjustable.any(axis=1) | exiting.any(axis=1) | trim_overnight
     adjustable = adjustable[kept]
     times = times[kept]
-    moments = moments.at(kept)
+    moments = moments.at_instants(kept)
     numbers, matrices = _correlation_matrices(
         correlations, bars, times, np.asarray(adjustable.any(axis=1))
     )
-    table = _assembled_beliefs(
+    table = _assemble_beliefs(
         bars,
         times,
         ends[kept],
@@ -153,11 +153,13 @@ def build_beliefs(
     )
     if growth is None or not universe.settings.ranks_by_growth:
         return table
-    return _kept_by_growth(table, universe.settings.keep or 0, growth, scheduled[kept], moments)
+    return _keep_best_by_growth(
+        table, universe.settings.keep or 0, growth, scheduled[kept], moments
+    )
 
 
-def _kept_by_growth(
-    table: BeliefTable, keep: int, growth: GrowthRanking, closed: Mask, moments: _Moments
+def _keep_best_by_growth(
+    table: BeliefTable, keep: int, growth: GrowthRanking, closed: Mask, moments: _ForecastMoments
 ) -> BeliefTable:
     """Return the table with the universe reduced to the `keep` best symbols by growth per risk.
 
@@ -169,9 +171,9 @@ def _kept_by_growth(
     """
     exclusion_rule = table.exclusion_rule.copy()
     score = growth.scores(table)
-    exclusion_rule[np.isnan(score) | np.isnan(moments.variance)] = UNRANKED
+    exclusion_rule[np.isnan(score) | np.isnan(moments.variance)] = UNRANKED_CODE
     keep_best(exclusion_rule, score, keep, KEEP)
-    exclusion_rule[exclusion_rule == UNRANKED] = 0
+    exclusion_rule[exclusion_rule == UNRANKED_CODE] = 0
     exclusion_rule = np.where(table.exclusion_rule == 0, exclusion_rule, table.exclusion_rule)
     inside = exclusion_rule == 0
     return table._replace(
@@ -213,8 +215,8 @@ def build_symbol_belief(
         or clock.bars_elapsed(here)[0] - clock.bars_elapsed(bar_times[-1:])[0] >= 1
     ):
         present = bars.times[bars.has_bar[s]]
-        last = utc_text(present[-1]) if len(present) else "never"
-        why = f"the latest bar ({last}) is too old at {utc_text(now)}"
+        last = format_utc(present[-1]) if len(present) else "never"
+        why = f"the latest bar ({last}) is too old at {format_utc(now)}"
         if len(present) and clock.bars_elapsed(here)[0] - clock.bars_elapsed(present[-1:])[0] < 1:
             why = f"the latest bar ({last}) needs the next bar to confirm it"
         raise NoForecast(f"{symbol}: no forecast: {why}")
@@ -229,13 +231,13 @@ def build_symbol_belief(
     sigma = moments.sigma[0, :, s]
     if not (sigma[0] > 0 and np.isfinite(sigma).all()):
         raise NoForecast(
-            f"{symbol}: no forecast: its standard deviation from {utc_text(now)} to"
-            f" {utc_text(ends[0, 0])} is not above 0"
+            f"{symbol}: no forecast: its standard deviation from {format_utc(now)} to"
+            f" {format_utc(ends[0, 0])} is not above 0"
         )
     numbers = np.zeros(1, dtype=np.int64)
     stocks = bars.timeframe.stock_clock
     late = ~stocks.intraday_ceiling_applies(here)
-    return _assembled_beliefs(
+    return _assemble_beliefs(
         bars,
         here,
         ends,
@@ -252,13 +254,15 @@ def build_symbol_belief(
     )
 
 
-def is_due_mask(bars: Bars, schedule: Schedule = EVERY_BAR) -> Mask:
+def due_mask(bars: Bars, schedule: Schedule = EVERY_BAR) -> Mask:
     """Return the mask [T, S] of symbols that are due to trade at each instant.
 
     A symbol is due if its bar has just closed and the schedule has a decision of its asset class.
     The schedule has none while the market is closed, because orders could not fill.
     """
-    stock, coin = (schedule.is_scheduled(bars.clock(kind), bars.times)[:, None] for kind in _KINDS)
+    stock, coin = (
+        schedule.is_scheduled(bars.clock(kind), bars.times)[:, None] for kind in _ASSET_CLASSES
+    )
     return np.asarray(bars.mask.T & np.where(bars.crypto, coin, stock))
 
 
@@ -267,11 +271,11 @@ def symbols_due_for_decision(bars: Bars) -> Mask:
 
     The bar of such a symbol has just closed. Its market is open, so that orders can fill.
     """
-    closed: Mask = is_due_mask(bars.slice_rows(len(bars.times) - 1, len(bars.times)))[0]
+    closed: Mask = due_mask(bars.slice_rows(len(bars.times) - 1, len(bars.times)))[0]
     return closed
 
 
-class _Moments(NamedTuple):
+class _ForecastMoments(NamedTuple):
     """Moments of S symbols over K periods at T instants; NaN without a forecast.
 
     mu: [T, K, S] expected returns in the periods.
@@ -287,24 +291,24 @@ class _Moments(NamedTuple):
     sigma: Array
     variance: Array
     shrinkage: Array
-    signal: Array
-    fresh: Mask
+    signal_size: Array
+    is_fresh: Mask
 
-    def at(self, kept: Mask) -> _Moments:
-        return _Moments._make(each[kept] for each in self)
+    def at_instants(self, kept: Mask) -> _ForecastMoments:
+        return _ForecastMoments._make(each[kept] for each in self)
 
 
-def _assembled_beliefs(
+def _assemble_beliefs(
     bars: Bars,
     times: Instants,
     ends: Instants,
     *,
     adjustable: Mask,
-    exclusion_rule: RuleNumbers,
+    exclusion_rule: ExclusionRuleCodes,
     exiting: Mask,
     overnight: Mask,
     trim_overnight: Mask,
-    moments: _Moments,
+    moments: _ForecastMoments,
     numbers: Index,
     matrices: Array32,
     prior: MeanCorrelations,
@@ -322,7 +326,7 @@ def _assembled_beliefs(
     begin = begins.ravel()
     end = ends.ravel()
     years = []
-    for kind in _KINDS:
+    for kind in _ASSET_CLASSES:
         clock = bars.clock(kind)
         years.append((clock.bars_elapsed(end) - clock.bars_elapsed(begin)) / clock.bars_a_year)
     premium, crypto_correlation = unit_premiums(
@@ -337,8 +341,8 @@ def _assembled_beliefs(
         instants=times,
         period_ends=ends,
         is_overnight=overnight,
-        trim_overnight=trim_overnight,
-        class_years=np.stack(years, axis=-1).reshape(*ends.shape, 2),
+        can_trim_overnight=trim_overnight,
+        class_trading_years=np.stack(years, axis=-1).reshape(*ends.shape, 2),
         interest_nights=count_nights_between(begin, end).reshape(ends.shape),
         news_overlap=news_overlap(begin, end).reshape(ends.shape),
         crypto=bars.crypto,
@@ -348,10 +352,10 @@ def _assembled_beliefs(
         mu=moments.mu,
         sigma=moments.sigma,
         shrinkage=moments.shrinkage,
-        signal_size=moments.signal,
+        signal_size=moments.signal_size,
         unit_premium=premium,
         crypto_correlation=crypto_correlation,
-        matrix_index=numbers,
+        correlation_index=numbers,
         correlations=matrices,
     )
 
@@ -406,7 +410,7 @@ def _forecast_moments(
     times: Instants,
     ends: Instants,
     rule: VolatilityRule,
-) -> _Moments:
+) -> _ForecastMoments:
     """Return the moments of each symbol's latest forecast, over each of the periods.
 
     rows: [T] rows of the panel whose latest forecasts are used.
@@ -427,7 +431,7 @@ def _forecast_moments(
     row_of, slow = long_run_variances(bars, times)
     step = max(1, FORECAST_BATCH_SIZE // max(1, size))
 
-    def of_part(begin: int) -> None:
+    def compute_part(begin: int) -> None:
         part = slice(begin, begin + step)
         t, s = np.nonzero(latest[part] >= 0)
         # The first bars of a panel have no forecast.
@@ -440,7 +444,7 @@ def _forecast_moments(
         values = QuantileView(table.quantiles, window)
         price = table.price[window]
         persistence = table.persistence[window]
-        stock_year, coin_year = (bars.clock(kind).bars_a_year for kind in _KINDS)
+        stock_year, coin_year = (bars.clock(kind).bars_a_year for kind in _ASSET_CLASSES)
         bars_a_year = np.where(crypto, coin_year, stock_year)
         horizon = np.full(len(t), float(HORIZON))
         steps = np.stack([horizon, *np.minimum(place, HORIZON)])
@@ -463,9 +467,9 @@ def _forecast_moments(
         skill = table.skill[window]
         signal[part][t, s] = skill * np.sqrt(whole / HORIZON) / (1.0 - persistence)
 
-    for _ in parallel_map(of_part, range(0, count, step)):
+    for _ in parallel_map(compute_part, range(0, count, step)):
         pass
-    return _Moments(mu, sigma, variance, shrinkage, signal, fresh)
+    return _ForecastMoments(mu, sigma, variance, shrinkage, signal, fresh)
 
 
 def _bars_since_issue(

@@ -16,9 +16,9 @@ from foundation.compiled import AnyArray, compiled, jit_inline
 from sizing.problem import Returns
 from trainingdata.schedule import EVERY_BAR, Schedule
 from trainingdata.timeframe import HoldingRule
-from trainingdata.universe import RuleNumbers
+from trainingdata.universe import ExclusionRuleCodes
 
-_OF_SYMBOLS = (
+_PER_SYMBOL_FIELDS = (
     "adjustable",
     "exclusion_rule",
     "exiting",
@@ -28,7 +28,7 @@ _OF_SYMBOLS = (
     "signal_size",
     "unit_premium",
 )
-_OF_NO_INSTANT = ("symbol_index", "crypto", "correlations")
+_TIMELESS_FIELDS = ("symbol_index", "crypto", "correlations")
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,9 +59,10 @@ class BeliefTable(NamedTuple):
     period_ends: [T, K] ends of the periods.
     is_overnight: [T] true if the first period includes the night, or if no later decision can
         reduce positions before the night.
-    trim_overnight: [T] true if stocks can be trimmed to the overnight ceiling at the instant, with
+    can_trim_overnight: [T] true if stocks can be trimmed to the overnight ceiling at the instant,
+        with
         or without a forecast.
-    class_years: [T, K, 2] trading time of stocks and of crypto in each period, years.
+    class_trading_years: [T, K, 2] trading time of stocks and of crypto in each period, years.
     interest_nights: [T, K] number of nights for which a loan costs interest.
     news_overlap: [T, K] share of the news in a period that moves stock and crypto prices alike.
     crypto: [S] true for crypto.
@@ -79,7 +80,7 @@ class BeliefTable(NamedTuple):
     unit_premium: [T, S] yearly expected return of the symbol if its asset class has a Sharpe ratio
         of 1.
     crypto_correlation: [T] correlation of the diversified crypto class with the stock market.
-    matrix_index: [T] index of the correlation matrix in force, in `correlations`.
+    correlation_index: [T] index of the correlation matrix in force, in `correlations`.
     correlations: [D, S, S] correlation matrices, float32.
     """
 
@@ -87,13 +88,13 @@ class BeliefTable(NamedTuple):
     instants: Instants
     period_ends: Instants
     is_overnight: Mask
-    trim_overnight: Mask
-    class_years: Array
+    can_trim_overnight: Mask
+    class_trading_years: Array
     interest_nights: Index
     news_overlap: Array
     crypto: Mask
     adjustable: Mask
-    exclusion_rule: RuleNumbers
+    exclusion_rule: ExclusionRuleCodes
     exiting: Mask
     mu: Array
     sigma: Array
@@ -101,13 +102,13 @@ class BeliefTable(NamedTuple):
     signal_size: Array
     unit_premium: Array
     crypto_correlation: Array
-    matrix_index: Index
+    correlation_index: Index
     correlations: Array32
 
     @property
-    def symbol_years(self) -> Array:
+    def symbol_trading_years(self) -> Array:
         """Trading time of each symbol's market in each period, years, [T, K, S]."""
-        return self.class_years[:, :, self.crypto.astype(np.intp)]
+        return self.class_trading_years[:, :, self.crypto.astype(np.intp)]
 
     @property
     def first_period_end(self) -> np.datetime64:
@@ -131,14 +132,14 @@ class BeliefTable(NamedTuple):
         return one._replace(
             symbol_index=self.symbol_index[chosen],
             crypto=self.crypto[chosen],
-            matrix_index=np.zeros(1, dtype=np.int64),
-            correlations=self.correlations[self.matrix_index[t]][np.ix_(chosen, chosen)][None],
-            **{name: getattr(one, name).take(chosen, axis=-1) for name in _OF_SYMBOLS},
+            correlation_index=np.zeros(1, dtype=np.int64),
+            correlations=self.correlations[self.correlation_index[t]][np.ix_(chosen, chosen)][None],
+            **{name: getattr(one, name).take(chosen, axis=-1) for name in _PER_SYMBOL_FIELDS},
         )
 
     def select_rows(self, rows: Index) -> BeliefTable:
         """Return the beliefs at the instants with these indices."""
-        names = [name for name in self._fields if name not in _OF_NO_INSTANT]
+        names = [name for name in self._fields if name not in _TIMELESS_FIELDS]
         return self._replace(**{name: getattr(self, name)[rows] for name in names})
 
 
@@ -148,16 +149,16 @@ def concatenate_beliefs(parts: Sequence[BeliefTable]) -> BeliefTable:
         return parts[0]
     # Every part numbers its matrices from 0; offsets renumber them in the whole.
     offsets = np.cumsum([0, *(len(part.correlations) for part in parts[:-1])])
-    numbers = [part.matrix_index + offset for part, offset in zip(parts, offsets, strict=True)]
+    numbers = [part.correlation_index + offset for part, offset in zip(parts, offsets, strict=True)]
     arrays: dict[str, Any] = {}
     for name in BeliefTable._fields:
         if name not in ("symbol_index", "crypto", "matrix_index"):
             arrays[name] = np.concatenate([getattr(part, name) for part in parts])
-    return parts[0]._replace(matrix_index=np.concatenate(numbers), **arrays)
+    return parts[0]._replace(correlation_index=np.concatenate(numbers), **arrays)
 
 
 @compiled
-def relevant_symbols(sigma: Array, exclusion_rule: RuleNumbers, held: Mask) -> Index:
+def relevant_symbols(sigma: Array, exclusion_rule: ExclusionRuleCodes, held: Mask) -> Index:
     """Return the indices [m] of the symbols that are held or may be held at a decision.
 
     All other symbols keep weight 0.
@@ -176,7 +177,7 @@ def relevant_symbols(sigma: Array, exclusion_rule: RuleNumbers, held: Mask) -> I
 
 
 @compiled
-def build_returns(
+def build_expected_returns(
     beliefs: BeliefTable,
     row: int,
     chosen: Index,
@@ -199,7 +200,7 @@ def build_returns(
     count = len(chosen)
     crypto = beliefs.crypto
     sigma = beliefs.sigma[row]
-    matrix = beliefs.correlations[beliefs.matrix_index[row]]
+    matrix = beliefs.correlations[beliefs.correlation_index[row]]
     mu = np.zeros((periods, size))
     premium = np.zeros((periods, size))
     covariance = np.zeros((periods, size, size))
@@ -210,7 +211,7 @@ def build_returns(
         for a in range(count):
             s = chosen[a]
             kind = 1 if crypto[s] else 0
-            symbol_years = beliefs.class_years[row, k, kind]
+            symbol_years = beliefs.class_trading_years[row, k, kind]
             if k == 0:
                 years[a] = symbol_years
                 universe[a] = np.isfinite(sigma[0, s]) and beliefs.exclusion_rule[row, s] == 0

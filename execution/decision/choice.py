@@ -14,13 +14,13 @@ from foundation import formatting
 from trainingdata.instruments import is_stock
 
 FORECAST_PREFIX = "forecast "  # a reason with a forecast states it first; a failure precedes it
-_NEXT = FORECAST_PREFIX + "%+.1f bp, deviation %.1f bp over %.4g h"
-_PLAN = (
+_FORECAST_FORMAT = FORECAST_PREFIX + "%+.1f bp, deviation %.1f bp over %.4g h"
+_HORIZON_FORMAT = (
     "; over %s premium %+.1f bp (%.2f %% a year, Sharpe ratio %g), forecast %+.1f bp%s,"
     " deviation %.0f bp"
 )
-_CHANGE = "weight %+.3f to %+.3f"
-_SHADOW_PRICE = "%s (shadow price %.2f bp)"
+_CHANGE_FORMAT = "weight %+.3f to %+.3f"
+_SHADOW_PRICE_FORMAT = "%s (shadow price %.2f bp)"
 # Telling the two causes apart would need a second solution of the program.
 COST_OR_BOOK_TEXT = "differs from the unconstrained weight due to costs or other positions"
 MIN_WEIGHT_SHOWN = 0.0005  # smallest difference of weights that a text shows
@@ -28,7 +28,7 @@ MIN_RETURN_SHOWN = 5e-6  # a twentieth of a basis point; a text shows smaller re
 MIN_VALUE_SHOWN_USD = 0.01  # USD
 LEGACY_SUFFIX = "sized by the legacy rule"  # the last words of a reason of that rule
 UNIVERSE_PREFIX = "universe."  # prefix of the name of a universe rule that a symbol fails
-_PARTS = " (premium %+.3f, forecast %+.3f)"
+_WEIGHT_PARTS_FORMAT = " (premium %+.3f, forecast %+.3f)"
 
 
 class Rationale(NamedTuple):
@@ -123,27 +123,29 @@ class OrderReason(NamedTuple):
 
     # The text is built on demand, because the reasons of most backtest orders are never read.
     def __str__(self) -> str:
-        text = reason_text(self.choice, self.holding_hours)
+        text = format_reason(self.choice, self.holding_hours)
         if self.is_legacy:
             text += f", {LEGACY_SUFFIX}"
         return f"{self.sizing_failure}; {text}" if self.sizing_failure else text
 
 
-def reason_text(choice: Choice, hours: float) -> str:
+def format_reason(choice: Choice, hours: float) -> str:
     """Return a one-line explanation of a choice: forecast, weights, binding limits and cost.
 
     hours: length of the holding interval, hours.
     """
     if math.isnan(choice.sigma):
-        text = f"no forecast: {_change_text(choice)}"
+        text = f"no forecast: {_format_change(choice)}"
     else:
-        text = _NEXT % (choice.mu * 1e4, choice.sigma * 1e4, hours)
-        text += horizon_text(choice.rationale, hours)
+        text = _FORECAST_FORMAT % (choice.mu * 1e4, choice.sigma * 1e4, hours)
+        text += format_horizon(choice.rationale, hours)
         # A stock that is only trimmed overnight has no weight of the strategy.
         unlimited = ""
         if not math.isnan(choice.kelly):
-            unlimited = f" unconstrained {choice.kelly:+.3f}{weight_parts_text(choice.rationale)},"
-        text += f":{unlimited} {_change_text(choice)}"
+            unlimited = (
+                f" unconstrained {choice.kelly:+.3f}{format_weight_parts(choice.rationale)},"
+            )
+        text += f":{unlimited} {_format_change(choice)}"
     if (
         not choice.binding_shadow_prices
         and choice.unit_cost != 0
@@ -153,17 +155,17 @@ def reason_text(choice: Choice, hours: float) -> str:
     cost = ""
     if choice.qty and not math.isnan(choice.unit_cost):
         cost = f", cost ${choice.change_cost:,.2f} ({choice.unit_cost * 1e4:.3g} bp)"
-    return f"{text}{_binding_text(choice)}{cost}"
+    return f"{text}{_format_binding_limits(choice)}{cost}"
 
 
-def _change_text(choice: Choice) -> str:
+def _format_change(choice: Choice) -> str:
     """Return the change from held to target weight as text."""
     if math.isnan(choice.held_weight):
         return "the account has no equity, so the position is closed"
-    return _CHANGE % (choice.held_weight, choice.target_weight)
+    return _CHANGE_FORMAT % (choice.held_weight, choice.target_weight)
 
 
-def no_order_text(choice: Choice, equity: float) -> str:
+def format_no_order_reason(choice: Choice, equity: float) -> str:
     """Return the reason why a symbol has no order, in one line; empty if it has an order.
 
     equity: equity of the account, USD.
@@ -179,18 +181,18 @@ def no_order_text(choice: Choice, equity: float) -> str:
     if math.isnan(choice.kelly):
         return "not ordered: sizing failed, so no position is opened"
     if abs(choice.held_weight) >= MIN_WEIGHT_SHOWN:
-        return f"not ordered: {_why_unchanged(choice)}"
-    return f"not held: {_why_not_held(choice, equity)}"
+        return f"not ordered: {_format_unchanged_reason(choice)}"
+    return f"not held: {_format_not_held_reason(choice, equity)}"
 
 
-def _why_unchanged(choice: Choice) -> str:
-    change = _change_text(choice)
+def _format_unchanged_reason(choice: Choice) -> str:
+    change = _format_change(choice)
     if "cost" in choice.binding_shadow_prices:
         return f"{change}, the change gains less than it costs ({choice.unit_cost * 1e4:.3g} bp)"
-    return f"{change}, {_below_one_unit(choice, choice.price)}"
+    return f"{change}, {_format_below_one_unit(choice, choice.price)}"
 
 
-def _below_one_unit(choice: Choice, worth: float) -> str:
+def _format_below_one_unit(choice: Choice, worth: float) -> str:
     """Return a phrase which states that an amount is too small to buy one unit.
 
     worth: the amount, USD.
@@ -201,29 +203,29 @@ def _below_one_unit(choice: Choice, worth: float) -> str:
     return f"less than the smallest quantity at {price} per unit"
 
 
-def _why_not_held(choice: Choice, equity: float) -> str:
+def _format_not_held_reason(choice: Choice, equity: float) -> str:
     worth = abs(choice.target_weight) * equity
     if worth >= MIN_VALUE_SHOWN_USD:
-        return f"the target of {formatting.usd(worth)} is {_below_one_unit(choice, worth)}"
+        return f"the target of {formatting.usd(worth)} is {_format_below_one_unit(choice, worth)}"
     if abs(choice.kelly) < MIN_WEIGHT_SHOWN:
         expected = choice.rationale.period_premium + choice.rationale.forecast
         if abs(expected) >= MIN_RETURN_SHOWN:
             return (
                 "its return does not pay for the risk that it shares with other positions:"
-                f" {_expected_text(choice)}"
+                f" {_format_expected_return(choice)}"
             )
-        return f"the expected return is 0: {_expected_text(choice)}"
+        return f"the expected return is 0: {_format_expected_return(choice)}"
     if choice.kelly < 0 and "long_only" in choice.binding_shadow_prices:
-        return f"a loss is expected, and short sales are not allowed: {_expected_text(choice)}"
+        return f"a loss is expected, and short sales are not allowed: {_format_expected_return(choice)}"
     if "cost" in choice.binding_shadow_prices:
         cost = f"{choice.unit_cost * 1e4:.3g} bp one way"
-        return f"{_expected_text(choice)}, too little for trading costs of {cost}"
+        return f"{_format_expected_return(choice)}, too little for trading costs of {cost}"
     if choice.binding_shadow_prices:
-        return f"bound by {' and '.join(choice.binding_shadow_prices)}: {_expected_text(choice)}"
-    return f"{COST_OR_BOOK_TEXT}: {_expected_text(choice)}"
+        return f"bound by {' and '.join(choice.binding_shadow_prices)}: {_format_expected_return(choice)}"
+    return f"{COST_OR_BOOK_TEXT}: {_format_expected_return(choice)}"
 
 
-def _expected_text(choice: Choice) -> str:
+def _format_expected_return(choice: Choice) -> str:
     """Return the expected return of a choice as text, split into premium and forecast."""
     rests_on = choice.rationale
     if math.isnan(rests_on.forecast):
@@ -232,17 +234,19 @@ def _expected_text(choice: Choice) -> str:
     return (
         f"premium {rests_on.period_premium * 1e4:+.1f} bp"
         f" (Sharpe ratio {rests_on.sharpe:.3g}, prior.{kind}_sharpe),"
-        f" forecast {rests_on.forecast * 1e4:+.1f} bp over {_span_text(rests_on.days)}"
+        f" forecast {rests_on.forecast * 1e4:+.1f} bp over {_format_span(rests_on.days)}"
     )
 
 
-def weight_parts_text(rationale: Rationale) -> str:
+def format_weight_parts(rationale: Rationale) -> str:
     """Return the weights on premium and on forecast as text; empty unless both are used."""
     parts = rationale.premium_weight, rationale.forecast_weight
-    return _PARTS % parts if all(abs(part) >= MIN_WEIGHT_SHOWN for part in parts) else ""
+    return (
+        _WEIGHT_PARTS_FORMAT % parts if all(abs(part) >= MIN_WEIGHT_SHOWN for part in parts) else ""
+    )
 
 
-def horizon_text(rationale: Rationale, hours: float) -> str:
+def format_horizon(rationale: Rationale, hours: float) -> str:
     """Return premium, forecast and deviation over the horizon that determined a target, as text.
 
     The text is empty if that horizon ends at the next decision and there is no premium.
@@ -256,8 +260,8 @@ def horizon_text(rationale: Rationale, hours: float) -> str:
         return ""
     factor = rationale.shrinkage
     shrinkage = "" if factor is None else f" (shrinkage factor {factor:.2f})"
-    return _PLAN % (
-        _span_text(rationale.days if beyond else hours / 24),
+    return _HORIZON_FORMAT % (
+        _format_span(rationale.days if beyond else hours / 24),
         rationale.period_premium * 1e4,
         rationale.premium * 100,
         rationale.sharpe,
@@ -267,12 +271,12 @@ def horizon_text(rationale: Rationale, hours: float) -> str:
     )
 
 
-def _span_text(days: float) -> str:
+def _format_span(days: float) -> str:
     """Return a length of time as text: in hours below two days, else in days."""
     return f"{days * 24:.4g} h" if days < 2 else f"{days:.3g} days"
 
 
-def _binding_text(choice: Choice) -> str:
+def _format_binding_limits(choice: Choice) -> str:
     """Return the binding limits and their shadow prices, as the part of a reason in words."""
     limits = []
     for name, price in choice.binding_shadow_prices.items():
@@ -281,5 +285,5 @@ def _binding_text(choice: Choice) -> str:
         if name == "cost" and not math.isnan(choice.unit_cost):
             limits.append(f"cost ({choice.unit_cost * 1e4:.3g} bp)")
         else:
-            limits.append(name if math.isnan(price) else _SHADOW_PRICE % (name, price * 1e4))
+            limits.append(name if math.isnan(price) else _SHADOW_PRICE_FORMAT % (name, price * 1e4))
     return f", bound by {' and '.join(limits)}" if limits else ""

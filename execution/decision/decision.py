@@ -26,8 +26,8 @@ from sizing.binding import (
     FIRST_GROUP_BIT,
     LIMITS_WITH_SHADOW_PRICE,
     BindingLimits,
-    indexed_names_of_bits,
     limit_names_by_bit,
+    list_indexed_limit_names,
 )
 from sizing.limits import CEILING_NAMES, count_shadow_prices
 from sizing.problem import DecisionProblem
@@ -87,22 +87,22 @@ class DecisionColumns(NamedTuple):
         names = limit_names_by_bit(BINDING_REASONS, group_limit_names)
         priced = (*LIMITS_WITH_SHADOW_PRICE, *group_limit_names)
 
-        def column(name: str) -> Array:
+        def collect_column(name: str) -> Array:
             return np.array([getattr(choice, name) for choice in choices], dtype=np.float64)
 
-        binding_bits = [_bits_of(each.binding_shadow_prices, names) for each in choices]
+        binding_bits = [_encode_binding_bits(each.binding_shadow_prices, names) for each in choices]
         prices = [
             [each.binding_shadow_prices.get(name, 0.0) for name in priced] for each in choices
         ]
         rationale = np.array([each.rationale for each in choices], dtype=np.float64)
         return cls(
-            mu=column("mu"),
-            sigma=column("sigma"),
-            kelly=column("kelly"),
-            held_weight=column("held_weight"),
-            target_weight=column("target_weight"),
-            price=column("price"),
-            unit_cost=column("unit_cost"),
+            mu=collect_column("mu"),
+            sigma=collect_column("sigma"),
+            kelly=collect_column("kelly"),
+            held_weight=collect_column("held_weight"),
+            target_weight=collect_column("target_weight"),
+            price=collect_column("price"),
+            unit_cost=collect_column("unit_cost"),
             binding_bits=np.array(binding_bits, dtype=np.int64),
             shadow_prices=np.array(prices, dtype=np.float64).reshape(-1, len(priced)),
             rationale=tuple(rationale.reshape(-1, len(Rationale._fields)).T),
@@ -151,7 +151,9 @@ class DecisionColumns(NamedTuple):
             # If a name has two bits, the price at the later one counts.
             binding_shadow_prices={
                 name: prices[k]
-                for k, name in indexed_names_of_bits(int(self.binding_bits[i]), self.reason_names)
+                for k, name in list_indexed_limit_names(
+                    int(self.binding_bits[i]), self.reason_names
+                )
             },
             unit_cost=float(self.unit_cost[i]),
             rationale=rests_on,
@@ -178,14 +180,14 @@ class DecisionColumns(NamedTuple):
         """Return the names of the limits and reasons that bind in each row, joined by `+`, [N]."""
         kinds, kind = np.unique(self.binding_bits, return_inverse=True)
         names = [
-            dict.fromkeys(name for _, name in indexed_names_of_bits(bits, self.reason_names))
+            dict.fromkeys(name for _, name in list_indexed_limit_names(bits, self.reason_names))
             for bits in kinds.tolist()
         ]
         texts = np.array(["+".join(each) for each in names], dtype=object)
         return texts[kind] if len(kinds) else texts
 
 
-def _bits_of(binding: Iterable[str], names: tuple[str, ...]) -> int:
+def _encode_binding_bits(binding: Iterable[str], names: tuple[str, ...]) -> int:
     """Return the bit mask of binding limits and reasons.
 
     binding: names of those that bind, in the order of their bits.
@@ -215,7 +217,7 @@ def concatenate_columns(parts: Sequence[DecisionColumns]) -> DecisionColumns:
 
 
 @dataclass(frozen=True, slots=True)
-class ClassRule:
+class ClassSizingRule:
     """Sizing rule of one asset class, and the symbols that it sized; `str` returns its log line.
 
     asset_class: asset class.
@@ -261,7 +263,7 @@ class Decision:
     quantities: tuple[Decimal, ...]
     columns: DecisionColumns
     orders: tuple[Order, ...]
-    sizing_rules: tuple[ClassRule, ...] = ()
+    sizing_rules: tuple[ClassSizingRule, ...] = ()
     sizing_failure: str = ""
     orders_to_cancel: tuple[Order, ...] = ()
     optimality_gap: float = 0.0
@@ -282,18 +284,18 @@ class Decision:
         """Unfilled quantity of each order that the decision replaces, by client order id."""
         return {order.client_order_id: order.qty for order in self.orders_to_cancel}
 
-    def _compared(self) -> tuple[object, ...]:
+    def _comparison_key(self) -> tuple[object, ...]:
         interval = self.at, self.interval_end, self.equity, self.stock_ceiling
         sent = self.orders, self.sizing_rules, self.sizing_failure, self.orders_to_cancel
         return (*interval, self.choices, *sent, self.group_limit_names)
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Decision) and self._compared() == other._compared()
+        return isinstance(other, Decision) and self._comparison_key() == other._comparison_key()
 
     __hash__ = None  # type: ignore[assignment]
 
     def __repr__(self) -> str:
-        return f"Decision{(*self._compared(), self.optimality_gap)}"
+        return f"Decision{(*self._comparison_key(), self.optimality_gap)}"
 
 
 def yearly_optimality_gap(gap: float, at: np.datetime64, ends: Instants) -> float:
@@ -412,7 +414,7 @@ class DecisionArrays(NamedTuple):
             column[row if whole else (row, chosen)] = values[0]
 
 
-def decided_cells(beliefs: BeliefTable, arrays: DecisionArrays) -> tuple[Index, Index]:
+def find_decided_cells(beliefs: BeliefTable, arrays: DecisionArrays) -> tuple[Index, Index]:
     """Return the row and symbol indices [N] of all decided cells, sorted by row, then symbol.
 
     A cell is one symbol at one instant. It is decided if the symbol is due to trade, is trimmed to
@@ -434,7 +436,7 @@ def decision_columns(
 ) -> DecisionColumns:
     """Return the columns of the decisions on the symbols in `cells`.
 
-    cells: row and symbol indices [N], as `decided_cells` returns them.
+    cells: row and symbol indices [N], as `find_decided_cells` returns them.
     class_sharpe: [R, 2] Sharpe ratios of stocks and crypto that the strategy uses.
     uses_forecast: true if the strategy uses the forecast.
     """
@@ -471,12 +473,14 @@ def decision_columns(
         unit_cost=np.where(sized | trimmed | exits, arrays.unit_cost[cells], np.nan),
         binding_bits=binding_bits,
         shadow_prices=np.column_stack([own, own, ceilings, financing, groups]),
-        rationale=_rationale_of(beliefs, arrays, cells, sized, class_sharpe, uses_forecast),
+        rationale=_build_rationale_columns(
+            beliefs, arrays, cells, sized, class_sharpe, uses_forecast
+        ),
         group_limit_names=group_limit_names,
     )
 
 
-def _rationale_of(
+def _build_rationale_columns(
     beliefs: BeliefTable,
     arrays: DecisionArrays,
     cells: tuple[Index, Index],
@@ -494,7 +498,7 @@ def _rationale_of(
     row, symbol = cells
     last = np.where(sized, arrays.horizon_periods[cells], 1) - 1
 
-    def over(periods: Array) -> Array:
+    def sum_over_horizon(periods: Array) -> Array:
         """Return the sum of values [N, K] over the periods that determine each target."""
         return np.asarray(periods.cumsum(axis=1)[np.arange(len(row)), last])
 
@@ -504,10 +508,10 @@ def _rationale_of(
         (beliefs.period_ends[row, last] - beliefs.instants[row]) / DAY,
         sharpe,
         premium,
-        premium * over(beliefs.symbol_years[row, :, symbol]),
-        over(beliefs.mu[row, :, symbol]) if uses_forecast else np.zeros_like(premium),
+        premium * sum_over_horizon(beliefs.symbol_trading_years[row, :, symbol]),
+        sum_over_horizon(beliefs.mu[row, :, symbol]) if uses_forecast else np.zeros_like(premium),
         beliefs.shrinkage[cells],
-        np.sqrt(over(beliefs.sigma[row, :, symbol] ** 2)),
+        np.sqrt(sum_over_horizon(beliefs.sigma[row, :, symbol] ** 2)),
         arrays.premium_weight[cells],
         arrays.forecast_weight[cells],
     )
@@ -526,32 +530,32 @@ def decision_arrays(
     """
     size = len(price)
 
-    def row(values: AnyArray) -> AnyArray:
+    def as_row(values: AnyArray) -> AnyArray:
         return cast(AnyArray, values[None, :size])
 
-    given = allocation or _no_allocation(problem)
+    given = allocation or _empty_allocation(problem)
     return DecisionArrays(
         is_sized=np.array([allocation is not None]),
-        held_weight=row(problem.account.held_weight),
-        target_weight=row(after.target_weight),
-        lots=row(after.lots),
-        is_trimmed=row(after.is_trimmed),
-        no_order_code=row(after.no_order_code),
-        price=row(price),
-        unit_cost=row(problem.costs.unit_cost[0]),
-        unconstrained_weight=row(given.unconstrained_weight),
-        allocated_weight=row(given.target_weight),
-        binding_bits=row(given.binding_limits.binding_bits),
-        bound_shadow_price=row(given.binding_limits.bound_shadow_price),
-        horizon_periods=row(given.horizon_periods),
-        premium_weight=row(given.premium_weight),
-        forecast_weight=row(given.forecast_weight),
+        held_weight=as_row(problem.account.held_weight),
+        target_weight=as_row(after.target_weight),
+        lots=as_row(after.lots),
+        is_trimmed=as_row(after.is_trimmed),
+        no_order_code=as_row(after.no_order_code),
+        price=as_row(price),
+        unit_cost=as_row(problem.costs.unit_cost[0]),
+        unconstrained_weight=as_row(given.unconstrained_weight),
+        allocated_weight=as_row(given.target_weight),
+        binding_bits=as_row(given.binding_limits.binding_bits),
+        bound_shadow_price=as_row(given.binding_limits.bound_shadow_price),
+        horizon_periods=as_row(given.horizon_periods),
+        premium_weight=as_row(given.premium_weight),
+        forecast_weight=as_row(given.forecast_weight),
         shadow_prices=given.binding_limits.shadow_prices[None],
         optimality_gap=np.array([given.optimality_gap]),
     )
 
 
-def _no_allocation(problem: DecisionProblem) -> Allocation:
+def _empty_allocation(problem: DecisionProblem) -> Allocation:
     """Return an empty allocation, with fields of NaN or 0, for an instant without sizing."""
     size = len(problem.account.held_weight)
     none = np.full(size, np.nan)
@@ -560,9 +564,9 @@ def _no_allocation(problem: DecisionProblem) -> Allocation:
     return Allocation(none, none, binding_limits, zeros, none, none)
 
 
-def class_rules(
+def build_class_sizing_rules(
     instruments: Sequence[Instrument], adjustable: Mask, strategy: Strategy, leverage: float
-) -> tuple[ClassRule, ...]:
+) -> tuple[ClassSizingRule, ...]:
     """Return the sizing rule of each asset class, with the symbols that it sized.
 
     adjustable: true for the instruments that were due to trade.
@@ -573,5 +577,5 @@ def class_rules(
     for kind in AssetClass:
         symbols = tuple(item.symbol for item in decided if item.kind is kind)
         if symbols:
-            rules.append(ClassRule(kind, strategy.log_phrase(kind, leverage), symbols))
+            rules.append(ClassSizingRule(kind, strategy.log_phrase(kind, leverage), symbols))
     return tuple(rules)

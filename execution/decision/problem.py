@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from execution.decision.beliefs import BeliefTable, build_returns, pick_and_pad
+from execution.decision.beliefs import BeliefTable, build_expected_returns, pick_and_pad
 from execution.orders.account_snapshot import AccountSnapshot
 from execution.orders.orders import OrderSizeLimits
 from foundation.arrays import Array, Index, Mask
@@ -17,10 +17,10 @@ from foundation.compiled import compiled, jit_inline, take
 from sizing.increments import count_lots, required_order_value
 from sizing.limits import (
     CEILING_TOL,
-    affordable_weights,
     granted_leverage,
     net_excess,
     overnight_trim_factor,
+    scale_crypto_buys_to_cash,
 )
 from sizing.problem import (
     NO_GROUP_CONSTRAINTS,
@@ -33,7 +33,7 @@ from sizing.problem import (
     select_constraints,
     with_betas,
 )
-from sizing.solver.multi_period import change_costs
+from sizing.solver.multi_period import compute_change_costs
 from trainingdata.bars import Bars
 from trainingdata.instruments import is_crypto
 
@@ -49,7 +49,7 @@ class SizingTerms(NamedTuple):
     long_only: [N] true for rows that may not be short, even if the venue lends shares.
     unit_cost: [N] one-way cost of trading one USD.
     uses_forecast: true if the strategy uses the forecast.
-    caps: symbol cap, crypto cap, margin equity (USD) and position count, from
+    compiled_limits: symbol cap, crypto cap, margin equity (USD) and position count, from
         `Limits.compiled_limits`.
     leverage_limits: largest gross stock exposure intraday, and overnight, in multiples of equity.
     order_price_buffer: factor by which the venue raises an order's price when it checks buying
@@ -61,7 +61,7 @@ class SizingTerms(NamedTuple):
     long_only: Mask
     unit_cost: Array
     uses_forecast: bool
-    caps: tuple[float, float, float, float]
+    compiled_limits: tuple[float, float, float, float]
     leverage_limits: tuple[float, float]
     order_price_buffer: float
     group_constraints: GroupConstraints = NO_GROUP_CONSTRAINTS
@@ -75,7 +75,7 @@ def select_terms(terms: SizingTerms, chosen: Index) -> SizingTerms:
         take(terms.long_only, chosen),
         take(terms.unit_cost, chosen),
         terms.uses_forecast,
-        terms.caps,
+        terms.compiled_limits,
         terms.leverage_limits,
         terms.order_price_buffer,
         select_constraints(terms.group_constraints, chosen),
@@ -117,7 +117,7 @@ def label_account(bars: Bars, account: AccountSnapshot, terms: OrderSizeLimits) 
     named = (*symbols, *reductions)
     fixed = len(named) - len(bars.symbols)
     price = np.array([account.prices.get(symbol, np.nan) for symbol in named])
-    least, dust = _smallest_values(bars, price[: len(bars.symbols)], terms)
+    least, dust = _min_order_and_dust_values(bars, price[: len(bars.symbols)], terms)
     row = AccountArrays(
         quantity=np.array(quantities),
         price=price,
@@ -141,7 +141,9 @@ def label_account(bars: Bars, account: AccountSnapshot, terms: OrderSizeLimits) 
     return LabelledAccount(names, crypto, row, tuple(reductions))
 
 
-def _smallest_values(bars: Bars, price: Array, terms: OrderSizeLimits) -> tuple[Array, Array]:
+def _min_order_and_dust_values(
+    bars: Bars, price: Array, terms: OrderSizeLimits
+) -> tuple[Array, Array]:
     """Return the minimum value of an order, and of a position that can be closed, [S] each.
 
     The values are in USD. The venue's minimum order quantity of an asset, if any, limits both.
@@ -191,18 +193,18 @@ def build_problem(
     signal = np.zeros(size)
     if terms.uses_forecast:
         signal = pick_and_pad(beliefs.signal_size[row], chosen, size)
-    returns = build_returns(beliefs, row, chosen, class_sharpe, terms.uses_forecast, size)
+    returns = build_expected_returns(beliefs, row, chosen, class_sharpe, terms.uses_forecast, size)
     day, night = terms.leverage_limits
     allowed = night if beliefs.is_overnight[row] else day
-    margin_equity = terms.caps[2]
+    margin_equity = terms.compiled_limits[2]
     # The venue's check of orders leaves a part of its loan unused. Collateral of open spreads
     # supports no loan on stocks.
     reachable = min(allowed, account.leverage / terms.order_price_buffer)
     limits = BookLimits(
-        terms.caps[0],
-        terms.caps[1],
+        terms.compiled_limits[0],
+        terms.compiled_limits[1],
         margin_equity,
-        terms.caps[3],
+        terms.compiled_limits[3],
         granted_leverage(reachable, account.equity, margin_equity) * account.free_equity_share,
         granted_leverage(min(allowed, account.leverage), account.equity, margin_equity),
         terms.crypto,
@@ -212,7 +214,7 @@ def build_problem(
     )
     return DecisionProblem(
         returns,
-        Costs(change_costs(terms.unit_cost, signal, len(financing)), financing),
+        Costs(compute_change_costs(terms.unit_cost, signal, len(financing)), financing),
         limits,
         current_weights(account, adjustable, exiting, terms.order_price_buffer),
     )
@@ -240,8 +242,8 @@ def round_to_lots(
     exiting = problem.account.exiting
     crypto = problem.limits.crypto
     count = account.position_count
-    kept = affordable_weights(problem, weights) if sized else held
-    target = _without(kept, exiting)
+    kept = scale_crypto_buys_to_cash(problem, weights) if sized else held
+    target = _zero_exiting_weights(kept, exiting)
     lots = np.full(len(held), np.nan)
     no_order_code = np.zeros(len(held), dtype=np.int64)
     trimmable = np.zeros(len(held), dtype=np.bool_)
@@ -253,7 +255,7 @@ def round_to_lots(
             if adjustable[s] or exiting[s] or trimmable[s]:
                 target[s] = 0.0
                 lots[s] = 0.0
-        _leave_small_changes(target, lots, no_order_code, held, account)
+        _skip_small_changes(target, lots, no_order_code, held, account)
         return RoundedTargets(target, lots, trimmable, no_order_code)
     if trim_overnight:
         ceiling = problem.limits.stock_ceiling
@@ -269,13 +271,13 @@ def round_to_lots(
             lots[s] = count_lots(
                 target[s] * account.equity / account.price[s], account.increment[s]
             )
-    _keep_to_net_limits(problem, weights, sized, lots, account)
-    _leave_small_changes(target, lots, no_order_code, held, account)
+    _enforce_net_limits(problem, weights, sized, lots, account)
+    _skip_small_changes(target, lots, no_order_code, held, account)
     return RoundedTargets(target, lots, trimmable, no_order_code)
 
 
 @jit_inline
-def _without(weights: Array, exiting: Mask) -> Array:
+def _zero_exiting_weights(weights: Array, exiting: Mask) -> Array:
     """Return a copy of weights [N], with 0 for symbols that leave the universe."""
     target = weights.copy()
     for s in range(len(target)):
@@ -285,7 +287,7 @@ def _without(weights: Array, exiting: Mask) -> Array:
 
 
 @jit_inline
-def _leave_small_changes(
+def _skip_small_changes(
     target: Array, lots: Array, no_order_code: Index, held: Array, account: AccountArrays
 ) -> None:
     """Leave a position unchanged if the venue would refuse the change as too small.
@@ -316,7 +318,7 @@ def _leave_small_changes(
 
 
 @compiled
-def _keep_to_net_limits(
+def _enforce_net_limits(
     problem: DecisionProblem, weights: Array, sized: bool, lots: Array, account: AccountArrays
 ) -> None:
     """Reduce positions by whole increments if rounding a short position breaks a net limit.
@@ -337,11 +339,11 @@ def _keep_to_net_limits(
     for _ in range(MAX_NET_LIMIT_ROUNDS):
         for k in range(len(rows.net_limits)):
             if rows.net_limits[k] >= 0.0:
-                _keep_to_net_limit(problem, k, weights, rounded, lots, account)
+                _enforce_net_limit(problem, k, weights, rounded, lots, account)
 
 
 @jit_inline
-def _keep_to_net_limit(
+def _enforce_net_limit(
     problem: DecisionProblem,
     k: int,
     weights: Array,

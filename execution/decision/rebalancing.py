@@ -21,11 +21,11 @@ from execution.orders.orders import (
     parse_order_prefix,
 )
 from sizing.quantity import count_child_orders, truncate_to_increment
-from trainingdata.instants import HOUR, compact_text
+from trainingdata.instants import HOUR, format_compact_utc
 from trainingdata.instruments import AssetClass, Instrument
 from trainingdata.timeframe import HOURLY, Timeframe
 
-_NOTHING = Decimal(0)
+_ZERO = Decimal(0)
 _rank_and_symbol = itemgetter(0, 1)
 
 
@@ -58,7 +58,7 @@ def rebalance(
         has filled. The first decision only closes the position.
     """
     ranked: list[tuple[int, str, Order]] = []
-    when = compact_text(at)
+    when = format_compact_utc(at)
     for item, before, target, most, reason in zip(
         instruments, held, targets, max_quantities, reasons, strict=True
     ):
@@ -67,12 +67,12 @@ def rebalance(
         auction = None if coin else timeframe.auction
         tif = default_time_in_force(symbol, auction)
         leg = 0
-        steps = _steps(before, target)
+        steps = _split_at_zero(before, target)
         for begin, end in steps[:1] if auction else steps:
             reduces = abs(end) < abs(begin)
-            rank = _rank(reduces, coin)
+            rank = _order_rank(reduces, coin)
             side: Side = "buy" if end > begin else "sell"
-            quantity = _order_quantity(begin, end, item.qty_increment)
+            quantity = _round_step_quantity(begin, end, item.qty_increment)
             if auction:
                 quantity -= quantity % 1
             for part in split_quantity(quantity, most, item.qty_increment):
@@ -128,7 +128,7 @@ def hours_between(at: np.datetime64, until: np.datetime64) -> float:
     return float((until - at) / HOUR)
 
 
-def ordered_quantity(lots: float, increment: Decimal, held: Decimal) -> Decimal:
+def lots_to_order_quantity(lots: float, increment: Decimal, held: Decimal) -> Decimal:
     """Return the signed order quantity that reaches `lots` increments; 0 if `lots` is NaN.
 
     held: signed quantity of the position plus open orders.
@@ -151,7 +151,7 @@ def reductions_to_resize(
     for order in account.open_orders:
         if order.symbol not in adjustable or parse_order_prefix(order.client_order_id) != strategy:
             continue
-        held = account.positions.get(order.symbol, _NOTHING)
+        held = account.positions.get(order.symbol, _ZERO)
         if held * order.signed_qty < 0:
             reductions.append(order)
     return tuple(reductions)
@@ -170,7 +170,7 @@ def orders_to_replace(
     reductions = account.open_reductions
     replaced = []
     for order in account.open_orders:
-        change = quantities.get(order.symbol, _NOTHING)
+        change = quantities.get(order.symbol, _ZERO)
         if not change or parse_order_prefix(order.client_order_id) != strategy:
             continue
         opposite = order.signed_qty * change < 0
@@ -191,12 +191,12 @@ def quantities_after_cancels(
     after = account.without_orders(replaced).projected_positions
     changed = {}
     for symbol, quantity in quantities.items():
-        freed = before.get(symbol, _NOTHING) - after.get(symbol, _NOTHING)
+        freed = before.get(symbol, _ZERO) - after.get(symbol, _ZERO)
         changed[symbol] = quantity + freed if freed else quantity
     return changed
 
 
-def _steps(held: Decimal, target: Decimal) -> tuple[tuple[Decimal, Decimal], ...]:
+def _split_at_zero(held: Decimal, target: Decimal) -> tuple[tuple[Decimal, Decimal], ...]:
     """Return the position before and after each order that leads from `held` to `target`.
 
     There are two orders if the sign changes: the position is closed before one of the opposite sign
@@ -206,11 +206,11 @@ def _steps(held: Decimal, target: Decimal) -> tuple[tuple[Decimal, Decimal], ...
         return ()
     # The venue refuses an order that crosses zero: a long is closed before a short is opened.
     if held * target < 0:
-        return (held, _NOTHING), (_NOTHING, target)
+        return (held, _ZERO), (_ZERO, target)
     return ((held, target),)
 
 
-def _rank(reduces: bool, coin: bool) -> int:
+def _order_rank(reduces: bool, coin: bool) -> int:
     """Return the rank of an order in the sequence of the orders of one decision.
 
     Reductions free margin and cash for the orders that open positions. Crypto is bought before
@@ -223,7 +223,7 @@ def _rank(reduces: bool, coin: bool) -> int:
     return 1 if coin else 2
 
 
-def _order_quantity(before: Decimal, after: Decimal, increment: Decimal) -> Decimal:
+def _round_step_quantity(before: Decimal, after: Decimal, increment: Decimal) -> Decimal:
     """Return the quantity of an order in whole increments, rounded down.
 
     An order that closes a position is not rounded.

@@ -70,7 +70,7 @@ class TradingSettings(PanelSettings):
 
     def __post_init__(self) -> None:
         PanelSettings.__post_init__(self)
-        _ = self.decisions
+        _ = self.decision_schedule
         if not re.fullmatch(r"[A-Za-z0-9_.-]{1,64}", self.order_prefix):
             raise InputError(
                 f"order_tag: {self.order_prefix!r} is not a valid prefix; use 1 to 64 letters,"
@@ -83,7 +83,7 @@ class TradingSettings(PanelSettings):
         return self.sizing.strategy if self.order_tag is None else self.order_tag
 
     @property
-    def decisions(self) -> Schedule:
+    def decision_schedule(self) -> Schedule:
         """Schedule of decisions."""
         return Schedule.parse(",".join(self.schedule))
 
@@ -113,7 +113,7 @@ class TradingSettings(PanelSettings):
             if the schedule has a time of day at which none of them may trade.
         """
         kinds = {instrument(symbol).kind for symbol in symbols}
-        self.decisions.check(timeframe, sorted(kinds))
+        self.decision_schedule.check(timeframe, sorted(kinds))
 
     def check_files(self) -> None:
         """Check the files and folders, other than bars, that the settings name.
@@ -185,6 +185,6 @@ class TradingSettings(PanelSettings):
             self.orders,
             self.prior,
             self.margin,
-            self.decisions,
+            self.decision_schedule,
             self.universe.build_universe(),
         )

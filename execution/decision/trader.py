@@ -20,13 +20,13 @@ from execution.decision.belief_building import (
 )
 from execution.decision.beliefs import BeliefTable, PlanPeriods, concatenate_beliefs
 from execution.decision.decision import (
-    ClassRule,
+    ClassSizingRule,
     Decision,
     DecisionColumns,
-    class_rules,
-    decided_cells,
+    build_class_sizing_rules,
     decision_arrays,
     decision_columns,
+    find_decided_cells,
     yearly_optimality_gap,
 )
 from execution.decision.problem import (
@@ -39,7 +39,7 @@ from execution.decision.problem import (
 )
 from execution.decision.rebalancing import (
     decision_orders,
-    ordered_quantity,
+    lots_to_order_quantity,
     orders_to_replace,
     quantities_after_cancels,
     reductions_to_resize,
@@ -53,19 +53,19 @@ from forecasting.forecast import Forecaster, Progress, no_progress
 from foundation.arrays import Array, Index
 from foundation.threads import single_threaded_blas
 from sizing.allocation import Allocation, Strategy
-from sizing.inputs import SizingInputs, check_priced, no_equity_text
+from sizing.inputs import SizingInputs, check_positions_priced, format_no_equity_error
 from sizing.kelly import SolverFailed
 from sizing.problem import AccountArrays
 from sizing.settings import Limits, PriorSettings
 from sizing.strategies import LegacyStrategy
 from trainingdata.bars import Bars
 from trainingdata.correlation import CorrelationSource
-from trainingdata.history import OwnBars
+from trainingdata.history import BarsBySymbol
 from trainingdata.market import Market
 from trainingdata.schedule import EVERY_BAR, Schedule
 from trainingdata.universe import Universe
 
-_NOTHING = Decimal(0)
+_ZERO = Decimal(0)
 
 
 class Decider(Protocol):
@@ -102,8 +102,8 @@ def run_strategy(strategy: Strategy, inputs: SizingInputs, account: AccountArray
     if not inputs.adjustable.any():
         return SizingResult(inputs, None, strategy)
     if not account.equity > 0:
-        return SizingResult(inputs, None, strategy, no_equity_text(account.equity))
-    check_priced(inputs.symbols, account)
+        return SizingResult(inputs, None, strategy, format_no_equity_error(account.equity))
+    check_positions_priced(inputs.symbols, account)
     try:
         # The result is the same to the last bit on any number of processors, and in a backtest.
         with single_threaded_blas():
@@ -230,12 +230,14 @@ class Trader:
         if belief is None:
             return None
         symbols = tuple([bars.symbols[s] for s in belief.symbol_index.tolist()])
-        own_bars = OwnBars(bars, keep=self.sizing.history_bars)
-        decision = self.decide_from_beliefs(belief, bars.last_row(symbols), account, own_bars)
+        own_bars = BarsBySymbol(bars, keep=self.sizing.history_bars)
+        decision = self.decide_from_beliefs(
+            belief, bars.select_last_row(symbols), account, own_bars
+        )
         return decision if decision.symbols or belief.adjustable.any() else None
 
     def decide_from_beliefs(
-        self, belief: BeliefTable, bars: Bars, account: AccountSnapshot, own_bars: OwnBars
+        self, belief: BeliefTable, bars: Bars, account: AccountSnapshot, own_bars: BarsBySymbol
     ) -> Decision:
         """Return the decision that follows from beliefs: steps 5 to 7 of `decide`.
 
@@ -256,7 +258,7 @@ class Trader:
         withdrawn = reductions_to_resize(self.order_prefix, account, adjustable)
         book = account.without_orders(withdrawn)
         labelled = label_account(bars, book, self.order_size_limits)
-        sizing = self._size(bars, labelled, belief, own_bars)
+        sizing = self._run_sizing(bars, labelled, belief, own_bars)
         allocation = sizing.allocation
         if allocation is None and withdrawn:
             withdrawn = ()
@@ -265,10 +267,10 @@ class Trader:
             inputs = self._inputs(bars, labelled, belief, sizing.strategy, own_bars)
             sizing = sizing._replace(inputs=inputs)
         problem = sizing.inputs.problem
-        rule: tuple[ClassRule, ...] = ()
+        rule: tuple[ClassSizingRule, ...] = ()
         if allocation is not None:
             granted_gross = problem.limits.granted_gross
-            rule = class_rules(
+            rule = build_class_sizing_rules(
                 bars.instruments, belief.adjustable[0], sizing.strategy, granted_gross
             )
 
@@ -279,15 +281,15 @@ class Trader:
             weights,
             allocation is not None,
             labelled.arrays,
-            bool(belief.trim_overnight[0]),
+            bool(belief.can_trim_overnight[0]),
         )
         chosen, columns = self._columns(bars, belief, labelled, sizing, rounded)
         instruments = [bars.instruments[s] for s in chosen.tolist()]
         exposure = book.projected_positions
         quantities = {}
         for item, lots in zip(instruments, rounded.lots[chosen].tolist(), strict=True):
-            held = exposure.get(item.symbol, _NOTHING)
-            quantities[item.symbol] = ordered_quantity(lots, item.qty_increment, held)
+            held = exposure.get(item.symbol, _ZERO)
+            quantities[item.symbol] = lots_to_order_quantity(lots, item.qty_increment, held)
 
         # 7. Orders. Open orders that a new order would trade with are cancelled first, and their
         # remainder becomes part of the new order.
@@ -301,7 +303,7 @@ class Trader:
             belief.first_period_end,
             columns,
             instruments,
-            [exposure.get(symbol, _NOTHING) for symbol in quantities],
+            [exposure.get(symbol, _ZERO) for symbol in quantities],
             tuple(quantities.values()),
             self.order_size_limits,
             bars.timeframe,
@@ -341,7 +343,7 @@ class Trader:
         """
         price = labelled.arrays.price[: len(bars.symbols)]
         arrays = decision_arrays(sizing.allocation, sizing.inputs.problem, rounded, price)
-        cells = decided_cells(belief, arrays)
+        cells = find_decided_cells(belief, arrays)
         strategy = sizing.strategy
         columns = decision_columns(
             belief,
@@ -353,8 +355,8 @@ class Trader:
         )
         return cells[1], columns
 
-    def _size(
-        self, bars: Bars, labelled: LabelledAccount, belief: BeliefTable, own_bars: OwnBars
+    def _run_sizing(
+        self, bars: Bars, labelled: LabelledAccount, belief: BeliefTable, own_bars: BarsBySymbol
     ) -> SizingResult:
         """Run the strategy and return its result.
 
@@ -382,7 +384,7 @@ class Trader:
         labelled: LabelledAccount,
         belief: BeliefTable,
         strategy: Strategy,
-        own_bars: OwnBars,
+        own_bars: BarsBySymbol,
     ) -> SizingInputs:
         beside = len(labelled.symbols) - labelled.arrays.position_count
         traded = labelled.crypto[: labelled.arrays.position_count]
@@ -396,7 +398,7 @@ class Trader:
             ),
             unit_cost=np.append(self.costs.expected_cost(traded, self.fees), np.zeros(beside)),
             uses_forecast=strategy.uses_forecast,
-            caps=self.limits.compiled_limits,
+            compiled_limits=self.limits.compiled_limits,
             leverage_limits=(self.limits.intraday_leverage, self.limits.overnight_ceiling),
             order_price_buffer=self.margin.order_price_buffer,
             group_constraints=groups.build_constraints(

@@ -48,7 +48,7 @@ ActivityKind = Literal[
 ]
 
 # The venue's order id links a fill to its intent, once the intent has that id.
-_LINKS = """
+_FILL_LINKS_SQL = """
     SELECT DISTINCT intents.venue_id, intents.client_order_id
     FROM fills JOIN intents ON intents.venue_id = fills.order_id
     WHERE fills.client_order_id = '' AND intents.venue_id != ''
@@ -136,7 +136,7 @@ class FillRow:
     @property
     def amount(self) -> Decimal:
         """Signed change of cash, USD."""
-        return traded_amount(self.symbol, self.quantity, self.price)
+        return trade_cash_change_usd(self.symbol, self.quantity, self.price)
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,9 +193,9 @@ class ActivityBook:
 
     def find_unrecorded(self, activities: Iterable[Activity]) -> list[Activity]:
         """Return the activities that are not yet recorded, or whose recorded content differs."""
-        return [each for each in activities if self._changed(each, EPOCH, 0) is not None]
+        return [each for each in activities if self._old_and_new_row(each, EPOCH, 0) is not None]
 
-    def write(
+    def record_activities(
         self, activities: Iterable[Activity], at: np.datetime64, *, is_after_opening: int
     ) -> list[tuple[Activity, Decimal]]:
         """Record new and changed activities; return each of them with its change of cash.
@@ -211,11 +211,11 @@ class ActivityBook:
         written = []
         with self._database.transaction():
             for activity in activities:
-                changed = self._changed(activity, at, is_after_opening)
+                changed = self._old_and_new_row(activity, at, is_after_opening)
                 if changed is None:
                     continue
                 before, after = changed
-                _table(activity).upsert(self._database, after)
+                _activity_table(activity).upsert(self._database, after)
                 if before is not None:
                     name = activity.id
                     log.warning("activity %s: the venue has changed the listed values", name)
@@ -228,12 +228,12 @@ class ActivityBook:
                     else Decimal(0)
                 )
                 written.append((activity, change))
-            for order_id, name in self._database.rows(_LINKS):
+            for order_id, name in self._database.rows(_FILL_LINKS_SQL):
                 unlinked = "WHERE order_id = ? AND client_order_id = ''"
                 _FILLS.update(self._database, unlinked, (order_id,), client_order_id=name)
         return written
 
-    def last_trade(self) -> np.datetime64 | None:
+    def last_trade_at(self) -> np.datetime64 | None:
         """Return the instant of the last trade; None before the first."""
         last = _FILLS.first_row(self._database, "ORDER BY at DESC")
         return None if last is None else last.at
@@ -247,7 +247,7 @@ class ActivityBook:
         fills = _FILLS.select_rows(self._database, condition, (symbol, order_id))
         return exact_sum(abs(fill.quantity) for fill in fills)
 
-    def net_transfers(self, since: np.datetime64) -> Decimal:
+    def net_deposits_since(self, since: np.datetime64) -> Decimal:
         """Return deposits less withdrawals that the venue listed after an instant, USD.
 
         Transfers that the opening balance includes are left out.
@@ -268,7 +268,7 @@ class ActivityBook:
         found = _BOOKINGS.select_rows(self._database, condition, (symbol, format_instant(since)))
         return {each.id: each.quantity for each in found}
 
-    def _changed(
+    def _old_and_new_row(
         self, activity: Activity, at: np.datetime64, since_opening: int
     ) -> tuple[FillRow | BookingRow | None, FillRow | BookingRow] | None:
         """Return an activity's recorded row (None if new) and its new row; None if both are equal.
@@ -276,9 +276,9 @@ class ActivityBook:
         at: instant at which the activity was listed.
         since_opening: 0 if the opening balance includes the activity, else 1.
         """
-        table = _table(activity)
+        table = _activity_table(activity)
         before = table.first_row(self._database, "WHERE id = ?", (activity.id,))
-        after = _row(activity, at, since_opening)
+        after = _build_row(activity, at, since_opening)
         if before is not None:
             kept: dict[str, Any] = {
                 "listed_at": before.listed_at,
@@ -301,7 +301,7 @@ def read_bookings(database: Database) -> list[BookingRow]:
     return _BOOKINGS.select_rows(database, "WHERE since_opening > 0 ORDER BY listed_at, rowid")
 
 
-def traded_amount(symbol: str, quantity: Decimal, price: Decimal) -> Decimal:
+def trade_cash_change_usd(symbol: str, quantity: Decimal, price: Decimal) -> Decimal:
     """Return the signed change of cash that a trade causes, USD.
 
     quantity: signed quantity.
@@ -311,11 +311,11 @@ def traded_amount(symbol: str, quantity: Decimal, price: Decimal) -> Decimal:
     return EXACT_CONTEXT.multiply(EXACT_CONTEXT.multiply(quantity, price), units)
 
 
-def _table(activity: Activity) -> JournalTable[Any]:
+def _activity_table(activity: Activity) -> JournalTable[Any]:
     return _FILLS if activity.is_trade else _BOOKINGS
 
 
-def _row(activity: Activity, at: np.datetime64, since_opening: int) -> FillRow | BookingRow:
+def _build_row(activity: Activity, at: np.datetime64, since_opening: int) -> FillRow | BookingRow:
     same = ("id", "symbol", "quantity", "at")
     said: dict[str, Any] = {name: getattr(activity, name) for name in same}
     said |= {"listed_at": at, "is_after_opening": since_opening}

@@ -13,7 +13,7 @@ import numpy as np
 from execution.journal.rows import Instant, Integer, JournalTable, Text
 from foundation.clock import SYSTEM_TIME, InstantSource
 from foundation.database import Database
-from trainingdata.instants import utc_text
+from trainingdata.instants import format_utc
 
 # Seconds for a cycle's requests to the venue, in addition to its settings.
 CYCLE_SLACK_SECONDS = 300.0
@@ -59,13 +59,13 @@ class CycleBook:
         self._job = job
         _CYCLES.create(database)
 
-    def begin(self, at: np.datetime64) -> int:
+    def begin_cycle(self, at: np.datetime64) -> int:
         """Record the start of a cycle, and return its number."""
         with self._database.transaction():
             _CYCLES.insert(self._database, CycleRow(0, self._job, at))
             return int(self._database.rows("SELECT max(number) FROM cycles")[0][0])
 
-    def end(
+    def end_cycle(
         self,
         number: int,
         at: np.datetime64,
@@ -90,7 +90,7 @@ class CycleBook:
         }
         _CYCLES.update(self._database, "WHERE number = ?", (number,), ended_at=at, **came_to)
 
-    def last(self, *, ended: bool = False) -> CycleRow | None:
+    def last_cycle(self, *, ended: bool = False) -> CycleRow | None:
         """Return the latest cycle; None without one.
 
         ended: true returns the latest cycle that has ended, and skips one that still runs.
@@ -142,10 +142,10 @@ class NextCycle:
         return bool(now > self.overdue_at)
 
     def __str__(self) -> str:
-        return f"{self.job} at {utc_text(self.due_at)}"
+        return f"{self.job} at {format_utc(self.due_at)}"
 
 
-_NEXT = JournalTable(
+_NEXT_CYCLE = JournalTable(
     "next_cycle", NextCycle, key="only", column_names={"due_at": "due", "row_key": "only"}
 )
 
@@ -165,7 +165,7 @@ class NextCycleBook:
         self._clock = clock
         self._longest = np.timedelta64(round((seconds + CYCLE_SLACK_SECONDS) * 1000), "ms")
         self._written: tuple[str, np.datetime64] | None = None
-        _NEXT.create(database)
+        _NEXT_CYCLE.create(database)
 
     def record_next(self, job: str, due: np.datetime64, now: np.datetime64) -> None:
         """Record the next scheduled cycle, and the deadline by which it must have ended.
@@ -176,11 +176,11 @@ class NextCycleBook:
             return
         wait = max(due - now, np.timedelta64(0, "ns"))
         overdue_at = self._clock.now() + wait + self._longest
-        _NEXT.upsert(self._database, NextCycle(job, due, overdue_at))
+        _NEXT_CYCLE.upsert(self._database, NextCycle(job, due, overdue_at))
         self._written = job, due
 
     def next_cycle(self) -> NextCycle | None:
-        return _NEXT.first_row(self._database)
+        return _NEXT_CYCLE.first_row(self._database)
 
     def clear(self) -> None:
         self._database.execute("DELETE FROM next_cycle")
@@ -189,5 +189,5 @@ class NextCycleBook:
 
 def read_next_cycle(journal: Path) -> NextCycle | None:
     """Return the next scheduled cycle in a journal; None without one."""
-    found = _NEXT.read_rows(journal)
+    found = _NEXT_CYCLE.read_rows(journal)
     return found[0] if found else None

@@ -24,7 +24,7 @@ from execution.journal.rows import ExactDecimal, Float, Instant, JournalTable, T
 from execution.orders.account_snapshot import AccountSnapshot
 from execution.orders.orders import Order
 from foundation.database import Database
-from trainingdata.instants import compact_text
+from trainingdata.instants import format_compact_utc
 
 if TYPE_CHECKING:
     from execution.decision.decision import Decision  # readers of a journal need no compiled code
@@ -32,54 +32,54 @@ if TYPE_CHECKING:
 EXPIRED_REASON = "expired: the decision was not sent in time"
 MAX_DECISIONS_SEARCHED = 120  # latest decisions: crypto's hourly ones hide no stock's for four days
 WITHDRAWN_OUTCOME = "taken back"  # end of a decision whose instant was decided again
-_ENDED = "ended"
+_ENDED_OUTCOME = "ended"
 
 
 def encode_choice(choice: Choice) -> dict[str, Any]:
     """Return a choice as a JSON object, with the quantity as text, and NaN and infinity as null."""
     entry = {**choice._asdict(), "qty": str(choice.qty), "rationale": choice.rationale._asdict()}
-    return {key: _without_nan(value) for key, value in entry.items()}
+    return {key: _nan_to_none(value) for key, value in entry.items()}
 
 
 def decode_choice(entry: Mapping[str, Any]) -> Choice:
     """Return the choice that a journal's JSON entry encodes."""
     written = entry["rationale"]
-    rationale = {key: _number(written[key]) for key in Rationale._fields if key != "shrinkage"}
+    rationale = {key: _none_to_nan(written[key]) for key in Rationale._fields if key != "shrinkage"}
     numbers = ("mu", "sigma", "kelly", "held_weight", "target_weight", "price", "unit_cost")
     return Choice(
         symbol=entry["symbol"],
         qty=Decimal(entry["qty"]),
         binding_shadow_prices={
-            key: _number(value) for key, value in entry["binding_shadow_prices"].items()
+            key: _none_to_nan(value) for key, value in entry["binding_shadow_prices"].items()
         },
         rationale=Rationale(shrinkage=written["shrinkage"], **rationale),
-        **{key: _number(entry[key]) for key in numbers},
+        **{key: _none_to_nan(entry[key]) for key in numbers},
     )
 
 
-def _number(value: float | None) -> float:
+def _none_to_nan(value: float | None) -> float:
     return math.nan if value is None else float(value)
 
 
-def _without_nan(value: Any) -> Any:
+def _nan_to_none(value: Any) -> Any:
     """Return the value with None in place of NaN and infinity, which JSON does not have."""
     if isinstance(value, Mapping):
-        return {key: _without_nan(each) for key, each in value.items()}
+        return {key: _nan_to_none(each) for key, each in value.items()}
     if isinstance(value, float | np.floating):
         return float(value) if np.isfinite(value) else None
     return value
 
 
-def _choices(text: str) -> Mapping[str, Choice]:
+def _decode_choices(text: str) -> Mapping[str, Choice]:
     return {entry["symbol"]: decode_choice(entry) for entry in json.loads(text)}
 
 
-def _entries(choices: Mapping[str, Choice]) -> str:
+def _encode_choices(choices: Mapping[str, Choice]) -> str:
     return json.dumps([encode_choice(choice) for choice in choices.values()])
 
 
 ChoicesBySymbol = Annotated[
-    Mapping[str, Choice], PlainValidator(_choices), PlainSerializer(_entries)
+    Mapping[str, Choice], PlainValidator(_decode_choices), PlainSerializer(_encode_choices)
 ]
 
 
@@ -169,13 +169,13 @@ class DecisionJournal:
         query = "SELECT 1 FROM decisions WHERE job = ? AND at = ? AND ended != ?"
         return bool(self._database.rows(query, (self._job, format_instant(at), WITHDRAWN_OUTCOME)))
 
-    def write(self, decision: Decision, account: AccountSnapshot) -> str:
+    def write_decision(self, decision: Decision, account: AccountSnapshot) -> str:
         """Write a decision and its orders in one transaction, and return the decision's id.
 
         A second decision at the same instant, for example after the account has changed, replaces
         the first. Its orders replace those of the first that were not sent.
         """
-        name = f"{self._job}-{compact_text(decision.at)}"
+        name = f"{self._job}-{format_compact_utc(decision.at)}"
         with self._database.transaction():
             query = "SELECT 1 FROM decisions WHERE job = ? AND at = ?"
             if before := self._database.rows(query, (self._job, format_instant(decision.at))):
@@ -201,10 +201,10 @@ class DecisionJournal:
             DECISIONS.insert(self._database, row)
             self._events.append("decided", name, {"orders": len(decision.orders)})
             for order in decision.orders:
-                self._book.plan(self._planned(order, name, account.as_of))
+                self._book.record_plan(self._build_intent(order, name, account.as_of))
         return name
 
-    def _planned(self, order: Order, decision: str, at: np.datetime64) -> OrderIntent:
+    def _build_intent(self, order: Order, decision: str, at: np.datetime64) -> OrderIntent:
         return OrderIntent(
             order, at, "planned", job=self._job, decision_id=decision, role=role_of(order)
         )
@@ -217,20 +217,20 @@ class DecisionJournal:
         with self._database.transaction():
             self._events.append("reducing", name, {"orders": len(orders)})
             for order in orders:
-                self._book.plan(replace(self._planned(order, name, at), role="night"))
+                self._book.record_plan(replace(self._build_intent(order, name, at), role="night"))
 
     def next_overnight_trim_id(self, closes: np.datetime64) -> tuple[str, int]:
         """Return an unused id for the next group of overnight trims before a close, and its number.
 
         closes: instant of the session's close.
         """
-        prefix = f"{self._job}-night-{compact_text(closes)}-"
+        prefix = f"{self._job}-night-{format_compact_utc(closes)}-"
         earlier = self._book.select("decision GLOB ?", (f"{prefix}*",))
         numbers = [int(intent.decision_id.removeprefix(prefix)) for intent in earlier]
         number = max(numbers, default=-1) + 1
         return f"{prefix}{number}", number
 
-    def deny_unsent(self) -> None:
+    def deny_unsent_orders(self) -> None:
         """Mark as denied the orders that an earlier process planned and never sent.
 
         Orders of unfinished decisions stay planned, because `live.resumption` resumes these
@@ -242,7 +242,7 @@ class DecisionJournal:
                 if intent.job == self._job and intent.decision_id not in unfinished:
                     self._book.deny(intent, "the process ended before it sent the order")
 
-    def end(self, name: str, why: str, *, may_redecide: bool = False) -> None:
+    def end_decision(self, name: str, why: str, *, may_redecide: bool = False) -> None:
         """End a decision, and mark its unsent orders as denied.
 
         why: reason why those orders were not sent.
@@ -253,7 +253,7 @@ class DecisionJournal:
             for intent in self._book.for_decision(name):
                 if intent.state == "planned":
                     self._book.deny(intent, why)
-            ended = WITHDRAWN_OUTCOME if may_redecide else _ENDED
+            ended = WITHDRAWN_OUTCOME if may_redecide else _ENDED_OUTCOME
             DECISIONS.update(self._database, "WHERE id = ?", (name,), outcome=ended)
 
     def unfinished_decisions(self) -> list[DecisionRow]:

@@ -17,7 +17,7 @@ from foundation.redaction import NO_SECRETS, Redactor
 
 log = logging.getLogger(__name__)
 
-HELD_EVENT = "held"  # positions of a job, a line each; an index below names this kind
+HELD_POSITIONS_EVENT = "held"  # positions of a job, a line each; an index below names this kind
 UNDECIDED_EVENT = "undecided"  # reasons why a cycle did not decide symbols; an index names it
 
 

@@ -33,7 +33,7 @@ class ExpectedPosition(NamedTuple):
             EXACT_CONTEXT.add(self.unlisted_fee, unlisted_fee),
         )
 
-    def with_accepted(self, actual: Decimal) -> ExpectedPosition:
+    def with_accepted_quantity(self, actual: Decimal) -> ExpectedPosition:
         """Return the expected position once the actual quantity at the venue is accepted.
 
         If the actual quantity differs from the expected one, the outstanding fee counts as

@@ -17,13 +17,13 @@ import numpy as np
 from execution.journal.events import EventLog
 from execution.journal.rows import Instant, Integer, JournalTable, Text
 from foundation.database import Database
-from foundation.errors import InputError, one_line
-from trainingdata.instants import utc_text
+from foundation.errors import InputError, to_one_line
+from trainingdata.instants import format_utc
 
 HaltKind = Literal["positions", "symbols", "cash", "journal", "daily_loss", "drawdown"]
 HaltScope = Literal["everything", "openings", "symbols"]
 
-AUTO = "itself"  # in place of a person's name, if the cause of a halt has ended
+CLEARED_BY_ITSELF = "itself"  # in place of a person's name, if the cause of a halt has ended
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +93,8 @@ class Halt:
     raised_at: start time of the halt by the venue's clock.
     reason: reason of the halt in one line.
     cleared_at: end time of the halt by the venue's clock; None while the halt is active.
-    cleared_by: person who ended the halt, or `AUTO` if its cause has ended; empty while the halt is
+    cleared_by: person who ended the halt, or `CLEARED_BY_ITSELF` if its cause has ended; empty
+        while the halt is
         active.
     job: empty, because a halt stops all jobs of an account.
     """
@@ -113,7 +114,7 @@ class Halt:
             raise ValueError(f"halt {self.kind}: cleared_at and cleared_by must be set together")
 
     def __str__(self) -> str:
-        return f"{self.kind} since {utc_text(self.raised_at)}: {self.reason}"
+        return f"{self.kind} since {format_utc(self.raised_at)}: {self.reason}"
 
     @property
     def is_active(self) -> bool:
@@ -137,7 +138,7 @@ class HaltChanges:
 
 
 @dataclass(frozen=True, slots=True)
-class _Cause:
+class _HaltCause:
     """Journal row of the cause that a person acknowledges by clearing a halt.
 
     halt: number of the halt.
@@ -158,12 +159,12 @@ _HALTS = JournalTable(
     autoincrement=True,
     column_names={"reason": "why"},
 )
-_CAUSES = JournalTable("halt_causes", _Cause)
-_STANDING = "WHERE cleared_at IS NULL ORDER BY number"
+_CAUSES = JournalTable("halt_causes", _HaltCause)
+_ACTIVE_CLAUSE = "WHERE cleared_at IS NULL ORDER BY number"
 _LATEST = "WHERE number IN (SELECT max(number) FROM halts GROUP BY kind) ORDER BY number"
 
 
-class Halts:
+class HaltBook:
     """The halts of one account.
 
     database: the account's journal.
@@ -187,13 +188,13 @@ class Halts:
         cause: text of the cause, such as a discrepancy, that a person acknowledges by clearing the
             halt; empty if clearing acknowledges nothing.
         """
-        halt = Halt(0, kind, at, one_line(reason))
+        halt = Halt(0, kind, at, to_one_line(reason))
         with self._database.transaction():
             if any(each.kind == kind for each in self.active()):
                 return False
             _HALTS.insert(self._database, halt)
             if cause:
-                _CAUSES.insert(self._database, _Cause(self.active()[-1].number, cause))
+                _CAUSES.insert(self._database, _HaltCause(self.active()[-1].number, cause))
             self._events.append("halted", kind, {"why": halt.reason})
         return True
 
@@ -213,7 +214,7 @@ class Halts:
         with self._database.transaction():
             ended = next((each for each in self.active() if each.kind == kind), None)
             if ended is not None:
-                person = one_line(by)
+                person = to_one_line(by)
                 _HALTS.upsert(self._database, replace(ended, cleared_at=at, cleared_by=person))
                 self._events.append("halt ended", kind, {"by": person})
         return ended
@@ -223,8 +224,8 @@ class Halts:
 
         The result is empty if nobody acknowledged a cause, or after `consume_acknowledgement`.
         """
-        last = self.latest().get(kind)
-        if last is None or last.is_active or last.cleared_by == AUTO:
+        last = self.latest_by_kind().get(kind)
+        if last is None or last.is_active or last.cleared_by == CLEARED_BY_ITSELF:
             return ""
         found = _CAUSES.first_row(
             self._database, "WHERE halt = ? AND NOT acknowledgement_used", (last.number,)
@@ -257,15 +258,15 @@ class Halts:
         """End halts and raise new ones in one transaction."""
         with self._database.transaction():
             for kind in changes.kinds_to_end:
-                self.clear(kind, AUTO, at)
+                self.clear(kind, CLEARED_BY_ITSELF, at)
             for kind, why in changes.reasons_to_raise.items():
                 self.raise_halt(kind, why, at)
 
     def active(self) -> tuple[Halt, ...]:
         """Return active halts, oldest first."""
-        return tuple(_HALTS.select_rows(self._database, _STANDING))
+        return tuple(_HALTS.select_rows(self._database, _ACTIVE_CLAUSE))
 
-    def latest(self) -> dict[HaltKind, Halt]:
+    def latest_by_kind(self) -> dict[HaltKind, Halt]:
         """Return the last halt of each kind, active or not."""
         found = _HALTS.select_rows(self._database, _LATEST)
         return {halt.kind: halt for halt in found}
@@ -277,4 +278,4 @@ class Halts:
 
 def read_active_halts(journal: Path) -> list[Halt]:
     """Return the active halts in a journal, oldest first."""
-    return _HALTS.read_rows(journal, _STANDING)
+    return _HALTS.read_rows(journal, _ACTIVE_CLAUSE)

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from sizing.settings import Limits
 
 _ONE = Decimal(1)
-_NOTHING = Decimal(0)
+_ZERO = Decimal(0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,8 +53,8 @@ class EquityMark:
     return_index: ExactDecimal = _ONE
     index_peak: ExactDecimal = _ONE
     index_at_day_start: ExactDecimal = _ONE
-    accepted_daily_loss: ExactDecimal = _NOTHING
-    accepted_drawdown: ExactDecimal = _NOTHING
+    accepted_daily_loss: ExactDecimal = _ZERO
+    accepted_drawdown: ExactDecimal = _ZERO
 
     @property
     def index_point(self) -> IndexPoint:
@@ -71,7 +71,7 @@ class EquityMark:
     def with_index_point(self, point: IndexPoint) -> EquityMark:
         return replace(
             self,
-            return_index=point.index,
+            return_index=point.return_index,
             index_peak=point.index_peak,
             index_at_day_start=point.index_at_day_start,
             accepted_daily_loss=point.accepted_daily_loss,
@@ -134,7 +134,7 @@ def exposure_line(mark: EquityMark) -> str:
     stocks, coins = mark.gross_stock / mark.equity, mark.gross_crypto / mark.equity
     return (
         f"exposure: stocks {stocks:.3f}x of {mark.stock_ceiling:g}x, coins {coins:.3f}x"
-        f"{_each_of(mark, '+.3f')}"
+        f"{_format_positions(mark, '+.3f')}"
     )
 
 
@@ -143,10 +143,10 @@ def event_exposure_line(mark: EquityMark) -> str:
     worth = sum(mark.positions.values())
     if mark.equity <= 0:
         return f"exposure: no equity; contracts {worth:,.2f} USD"
-    return f"exposure: contracts {worth / mark.equity:.3f}x{_each_of(mark, '.3f')}"
+    return f"exposure: contracts {worth / mark.equity:.3f}x{_format_positions(mark, '.3f')}"
 
 
-def _each_of(mark: EquityMark, digits: str) -> str:
+def _format_positions(mark: EquityMark, digits: str) -> str:
     """Return the value of each position in multiples of equity, as text.
 
     digits: format of the numbers.
@@ -195,7 +195,8 @@ class IndexPoint:
 
     at: instant by the venue's clock.
     equity: cash plus positions, USD.
-    index: value to which the first equity has grown, without deposits and withdrawals, USD; it
+    return_index: value to which the first equity has grown, without deposits and withdrawals, USD;
+        it
         stays 0 after a total loss.
     index_peak: highest index so far, above 0.
     index_at_day_start: index at the last mark before the New York date of `at`, or at the first
@@ -206,29 +207,31 @@ class IndexPoint:
 
     at: np.datetime64
     equity: Decimal
-    index: Decimal
+    return_index: Decimal
     index_peak: Decimal
     index_at_day_start: Decimal
-    accepted_daily_loss: Decimal = _NOTHING
-    accepted_drawdown: Decimal = _NOTHING
+    accepted_daily_loss: Decimal = _ZERO
+    accepted_drawdown: Decimal = _ZERO
 
     @property
     def daily_loss(self) -> Decimal:
         """Fraction lost on the date of `at`, below 0 for a gain; 0 if the day began at index 0."""
-        return _ONE - self.index / self.index_at_day_start if self.index_at_day_start else _NOTHING
+        return (
+            _ONE - self.return_index / self.index_at_day_start if self.index_at_day_start else _ZERO
+        )
 
     @property
     def drawdown(self) -> Decimal:
         """Fraction lost since the highest index, from 0 to 1."""
-        return _ONE - self.index / self.index_peak
+        return _ONE - self.return_index / self.index_peak
 
     @classmethod
-    def first(cls, at: np.datetime64, equity: Decimal | float) -> IndexPoint:
+    def first_point(cls, at: np.datetime64, equity: Decimal | float) -> IndexPoint:
         """Return the first index point of an account.
 
         Without positive equity the index starts at 0, which counts as a total loss.
         """
-        begin = max(to_decimal(equity), _NOTHING)
+        begin = max(to_decimal(equity), _ZERO)
         base = begin or _ONE
         return cls(at, to_decimal(equity), begin, base, base)
 
@@ -241,21 +244,21 @@ class IndexPoint:
         flow: deposits less withdrawals since this point, USD.
         """
         worth = to_decimal(equity)
-        index = _NOTHING
-        if self.index and worth > 0:
-            index = max(self.index * (worth - to_decimal(flow)) / self.equity, _NOTHING)
+        index = _ZERO
+        if self.return_index and worth > 0:
+            index = max(self.return_index * (worth - to_decimal(flow)) / self.equity, _ZERO)
         same_day = new_york_day(at) == new_york_day(self.at)
         return IndexPoint(
             at=at,
             equity=worth,
-            index=index,
+            return_index=index,
             index_peak=max(self.index_peak, index),
-            index_at_day_start=self.index_at_day_start if same_day else self.index,
-            accepted_daily_loss=self.accepted_daily_loss if same_day else _NOTHING,
+            index_at_day_start=self.index_at_day_start if same_day else self.return_index,
+            accepted_daily_loss=self.accepted_daily_loss if same_day else _ZERO,
             accepted_drawdown=self.accepted_drawdown,
         )
 
-    def restart(
+    def restart_index(
         self, at: np.datetime64, equity: Decimal | float, flow: Decimal | float
     ) -> IndexPoint:
         """Start a new index at this point, and return the point that follows it.
@@ -264,8 +267,8 @@ class IndexPoint:
         flow: deposits less withdrawals since this point, USD.
         """
         if self.equity <= 0:
-            return IndexPoint.first(at, equity)
-        return IndexPoint.first(self.at, self.equity).next_point(at, equity, flow)
+            return IndexPoint.first_point(at, equity)
+        return IndexPoint.first_point(self.at, self.equity).next_point(at, equity, flow)
 
 
 def to_decimal(value: Decimal | float) -> Decimal:

@@ -49,8 +49,8 @@ OrderState = Literal[
     "replaced",
 ]
 ORDER_STATES: tuple[OrderState, ...] = get_args(OrderState)
-OUTCOME_UNKNOWN: tuple[OrderState, ...] = ("submitting", "unknown")
-NOT_SUBMITTED: tuple[OrderState, ...] = ("denied", "rejected")
+UNKNOWN_OUTCOME_STATES: tuple[OrderState, ...] = ("submitting", "unknown")
+REFUSED_STATES: tuple[OrderState, ...] = ("denied", "rejected")
 UNSENT_STATES: tuple[OrderState, ...] = ("planned", "denied", "rejected", "not_received")
 PENDING_STATES: tuple[OrderState, ...] = ("planned", "submitting", "unknown", "accepted")
 TERMINAL_STATES: tuple[OrderState, ...] = ("filled", "canceled", "expired", "replaced")
@@ -58,7 +58,7 @@ ACCEPTED_STATES: tuple[OrderState, ...] = ("accepted", *TERMINAL_STATES)
 
 # Transitions of an intent. An intent that was sent before may be sent again under its id if the
 # venue has not accepted it.
-_AFTER: Mapping[OrderState, tuple[OrderState, ...]] = {
+_NEXT_STATES: Mapping[OrderState, tuple[OrderState, ...]] = {
     "planned": ("submitting", "denied"),
     "denied": ("submitting",),
     "submitting": ("unknown", "accepted", "not_received", "denied", "rejected", *TERMINAL_STATES),
@@ -88,7 +88,7 @@ class OrderProgress:
 
     state: state of the order: `accepted`, `filled`, `canceled`, `expired`, `rejected` or
         `replaced`.
-    venue_id: id of the order at the venue.
+    venue_order_id: id of the order at the venue.
     filled: filled quantity: shares, units of crypto or contracts.
     filled_price: mean price of the fills, USD; None before the first fill, and for multi-leg
         orders.
@@ -96,7 +96,7 @@ class OrderProgress:
     """
 
     state: OrderState
-    venue_id: str = ""
+    venue_order_id: str = ""
     filled: Decimal = Decimal(0)
     filled_price: Decimal | None = None
     successor: str = ""
@@ -150,7 +150,7 @@ class OrderIntent:
     @property
     def was_accepted(self) -> bool:
         """Return whether the venue has ever accepted the order."""
-        return self.state in ACCEPTED_STATES or bool(self.progress.venue_id)
+        return self.state in ACCEPTED_STATES or bool(self.progress.venue_order_id)
 
     def is_unexpired(self, now: np.datetime64) -> bool:
         return self.order.expires_at is None or bool(now < self.order.expires_at)
@@ -180,18 +180,18 @@ class _IntentRow:
     expires_at: Instant | None
     state: OrderState
     state_reason: Text
-    venue_id: Text
+    venue_order_id: Text
     filled: ExactDecimal
     filled_price: ExactDecimal | None
     successor: Text
 
 
 # Fields that have the same name in an intent and in its row, and in its progress and in the row.
-_SAME = ("sent_at", "state_reason", "job", "venue", "decision_id", "role")
-_SAID = ("venue_id", "filled", "filled_price", "successor")
+_INTENT_FIELDS = ("sent_at", "state_reason", "job", "venue", "decision_id", "role")
+_PROGRESS_FIELDS = ("venue_id", "filled", "filled_price", "successor")
 
 
-def _intent(row: _IntentRow) -> OrderIntent:
+def _build_intent(row: _IntentRow) -> OrderIntent:
     order = decode_order(
         row.client_order_id,
         row.terms,
@@ -199,14 +199,14 @@ def _intent(row: _IntentRow) -> OrderIntent:
         reduces=row.role in ("reduction", "night"),
         expires_at=row.expires_at,
     )
-    progress = OrderProgress(row.state, *(getattr(row, name) for name in _SAID))
-    same: dict[str, Any] = {name: getattr(row, name) for name in _SAME}
+    progress = OrderProgress(row.state, *(getattr(row, name) for name in _PROGRESS_FIELDS))
+    same: dict[str, Any] = {name: getattr(row, name) for name in _INTENT_FIELDS}
     return OrderIntent(order=order, state=row.state, progress=progress, **same)
 
 
-def _row(intent: OrderIntent, state: OrderState) -> _IntentRow:
-    same: dict[str, Any] = {name: getattr(intent, name) for name in _SAME}
-    said: dict[str, Any] = {name: getattr(intent.progress, name) for name in _SAID}
+def _build_row(intent: OrderIntent, state: OrderState) -> _IntentRow:
+    same: dict[str, Any] = {name: getattr(intent, name) for name in _INTENT_FIELDS}
+    said: dict[str, Any] = {name: getattr(intent.progress, name) for name in _PROGRESS_FIELDS}
     order = intent.order
     return _IntentRow(
         client_order_id=order.client_order_id,
@@ -220,7 +220,7 @@ def _row(intent: OrderIntent, state: OrderState) -> _IntentRow:
 
 
 # Columns of an order's terms, for SQL conditions and for readers of the file.
-_WORDS = ("symbol", "side", "qty", "type", "limit_price", "min_credit", "stop_price")
+_TERM_COLUMNS = ("symbol", "side", "qty", "type", "limit_price", "min_credit", "stop_price")
 INTENTS = JournalTable(
     "intents",
     _IntentRow,
@@ -230,7 +230,7 @@ INTENTS = JournalTable(
     "CREATE INDEX IF NOT EXISTS intents_by_venue ON intents (venue_id)",
     computed=[
         f"{word} TEXT GENERATED ALWAYS AS (json_extract(terms, '$.{word}')) VIRTUAL"
-        for word in _WORDS
+        for word in _TERM_COLUMNS
     ],
     column_names={"state_reason": "why", "decision_id": "decision"},
 )
@@ -255,7 +255,7 @@ class OrderStore:
         self.refusals = refusals or RefusalBook(self._database, self._events)
         INTENTS.create(self._database)
 
-    def plan(self, intent: OrderIntent) -> None:
+    def record_plan(self, intent: OrderIntent) -> None:
         """Record an intent to be sent later, as part of the surrounding transaction.
 
         It replaces an intent with the same id that was planned or denied and never sent.
@@ -282,7 +282,7 @@ class OrderStore:
         """
         with self._database.transaction():
             before = self.get(intent.client_order_id)
-            if before is not None and "submitting" not in _AFTER[before.state]:
+            if before is not None and "submitting" not in _NEXT_STATES[before.state]:
                 raise InputError(
                     f"{intent.client_order_id}: not sent again, the order is already {before.state}"
                 )
@@ -290,7 +290,7 @@ class OrderStore:
 
     def _write(self, intent: OrderIntent, state: OrderState) -> None:
         with self._database.transaction():
-            INTENTS.upsert(self._database, _row(intent, state))
+            INTENTS.upsert(self._database, _build_row(intent, state))
             self._events.append(state, intent.client_order_id, encode_order(intent.order))
 
     def set_state(self, client_order_id: str, state: OrderState, why: str = "") -> None:
@@ -307,11 +307,11 @@ class OrderStore:
             before = self.get(client_order_id)
             if before is None or (before.state, before.state_reason) == (state, why):
                 return
-            if state != before.state and state not in _AFTER[before.state]:
+            if state != before.state and state not in _NEXT_STATES[before.state]:
                 raise InputError(
                     f"{client_order_id}: state cannot change from {before.state} to {state}"
                 )
-            INTENTS.upsert(self._database, _row(replace(before, state_reason=why), state))
+            INTENTS.upsert(self._database, _build_row(replace(before, state_reason=why), state))
             self._events.append(state, client_order_id, why)
 
     def record_refusal(self, client_order_id: str, state: OrderState, why: str) -> None:
@@ -342,7 +342,7 @@ class OrderStore:
             before = self.get(client_order_id)
             if before is None or before.progress == progress:
                 return
-            if progress.state != before.state and progress.state not in _AFTER[before.state]:
+            if progress.state != before.state and progress.state not in _NEXT_STATES[before.state]:
                 self._events.append("contradicted", client_order_id, progress.state)
                 log.warning(
                     "%s: state is %s; ignoring a later report of state %s",
@@ -354,7 +354,7 @@ class OrderStore:
             self.set_state(client_order_id, progress.state)
             INTENTS.upsert(
                 self._database,
-                _row(replace(before, progress=progress, state_reason=""), progress.state),
+                _build_row(replace(before, progress=progress, state_reason=""), progress.state),
             )
             price = progress.filled_price
             said = {"filled": str(progress.filled), "price": None if price is None else str(price)}
@@ -373,7 +373,7 @@ class OrderStore:
 
     def unknown_outcomes(self) -> tuple[OrderIntent, ...]:
         """Return the intents whose outcome is unknown, oldest first."""
-        return self.in_states(OUTCOME_UNKNOWN)
+        return self.in_states(UNKNOWN_OUTCOME_STATES)
 
     def in_states(self, states: Iterable[OrderState]) -> tuple[OrderIntent, ...]:
         """Return intents in one of these states, oldest first."""
@@ -388,7 +388,7 @@ class OrderStore:
         names = tuple(states)
         marks = ", ".join("?" * len(names))
         clause = f"WHERE state IN ({marks}) ORDER BY rowid DESC LIMIT ?"
-        return tuple(INTENTS.map_rows(self._database, _intent, clause, (*names, limit)))
+        return tuple(INTENTS.map_rows(self._database, _build_intent, clause, (*names, limit)))
 
     def for_decision(self, decision: str) -> tuple[OrderIntent, ...]:
         """Return the intents of a decision, in the order in which they were planned."""
@@ -399,7 +399,7 @@ class OrderStore:
         return {
             intent.client_order_id: intent.state_reason
             for intent in self.for_decision(decision)
-            if intent.state in NOT_SUBMITTED
+            if intent.state in REFUSED_STATES
         }
 
     def with_event_since(self, number: int, events: str) -> tuple[OrderIntent, ...]:
@@ -414,16 +414,16 @@ class OrderStore:
     def select(self, condition: str, values: Sequence[str | int] = ()) -> tuple[OrderIntent, ...]:
         """Return the intents whose journal rows meet an SQL condition, oldest first."""
         found = f"WHERE {condition} ORDER BY rowid"
-        return tuple(INTENTS.map_rows(self._database, _intent, found, values))
+        return tuple(INTENTS.map_rows(self._database, _build_intent, found, values))
 
 
 def read_intents(database: Database) -> tuple[OrderIntent, ...]:
     """Return all intents of an account, oldest first."""
-    return tuple(INTENTS.map_rows(database, _intent, "ORDER BY rowid"))
+    return tuple(INTENTS.map_rows(database, _build_intent, "ORDER BY rowid"))
 
 
 def count_unknown_outcomes(journal: Path) -> int:
     """Return the number of orders in a journal whose outcome is unknown."""
-    marks = ", ".join("?" * len(OUTCOME_UNKNOWN))
+    marks = ", ".join("?" * len(UNKNOWN_OUTCOME_STATES))
     query = f"SELECT 1 FROM intents WHERE state IN ({marks})"
-    return len(query_table(journal, "intents", query, OUTCOME_UNKNOWN))
+    return len(query_table(journal, "intents", query, UNKNOWN_OUTCOME_STATES))

@@ -77,7 +77,7 @@ def decode_order(
         return Order(
             client_order_id=client_order_id,
             symbol=encoded["symbol"],
-            side=_side(encoded["side"]),
+            side=_parse_side(encoded["side"]),
             qty=Decimal(encoded["qty"]),
             reason=reason,
             reduces=reduces,
@@ -93,7 +93,7 @@ def decode_order(
         limit = encoded.get("min_credit")
         return SpreadOrder(
             client_order_id=client_order_id,
-            legs=tuple(_leg(leg) for leg in encoded["legs"]),
+            legs=tuple(_decode_leg(leg) for leg in encoded["legs"]),
             contracts=int(encoded["qty"]),
             min_credit=None if limit is None else Decimal(limit),
             expires_at=expires_at,
@@ -119,15 +119,15 @@ def decode_order(
     raise ValueError(f"{client_order_id}: unknown order kind {kind!r}")
 
 
-def _side(word: object) -> Side:
+def _parse_side(word: object) -> Side:
     for side in get_args(Side):
         if word == side:
             return side  # type: ignore[no-any-return]
     raise ValueError(f"side {word!r} is neither buy nor sell")
 
 
-def _leg(words: Mapping[str, Any]) -> OptionLeg:
-    return OptionLeg(parse_occ_symbol(words["symbol"]), _side(words["side"]))
+def _decode_leg(words: Mapping[str, Any]) -> OptionLeg:
+    return OptionLeg(parse_occ_symbol(words["symbol"]), _parse_side(words["side"]))
 
 
 def has_same_terms(one: AnyOrder, other: AnyOrder) -> bool:
@@ -135,10 +135,10 @@ def has_same_terms(one: AnyOrder, other: AnyOrder) -> bool:
 
     Limit prices are compared only for event contracts.
     """
-    return _essence(one) == _essence(other)
+    return _comparable_terms(one) == _comparable_terms(other)
 
 
-def _essence(order: AnyOrder) -> tuple[object, ...]:
+def _comparable_terms(order: AnyOrder) -> tuple[object, ...]:
     if isinstance(order, Order):
         return order.symbol, order.side, order.qty, order.type
     if isinstance(order, SpreadOrder):

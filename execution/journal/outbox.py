@@ -28,7 +28,7 @@ from typing import ClassVar, Generic, Literal, Protocol, TypeVar
 import numpy as np
 
 from execution.journal.order_store import (
-    OUTCOME_UNKNOWN,
+    UNKNOWN_OUTCOME_STATES,
     UNSENT_STATES,
     OrderIntent,
     OrderProgress,
@@ -40,21 +40,27 @@ from execution.journal.orders import has_same_terms
 from execution.orders.gate import UNGUARDED, AnyOrder, OrderGate
 from foundation.clock import TimeSource
 from foundation.errors import BrokerError, OrderRejected, OutcomeUnknown
-from trainingdata.instants import compact_text
+from trainingdata.instants import format_compact_utc
 
 log = logging.getLogger(__name__)
 
 # Seconds before each poll for an order whose outcome is unknown.
-POLL_DELAYS = (0.1, 0.5, 1.0, 2.0, 4.0)
-SINGLE_POLL_DELAYS = (0.0,)
-CANCELLED_POLL_DELAYS = (0.0, 0.1, 0.5, 1.0, 2.0)  # the same, for an order that was cancelled
-CANCEL_DELAYS = (0.0, 0.1, 0.5, 1.0)  # seconds before each attempt to cancel
+POLL_DELAYS_SECONDS = (0.1, 0.5, 1.0, 2.0, 4.0)
+SINGLE_POLL_DELAYS_SECONDS = (0.0,)
+CANCELLED_POLL_DELAYS_SECONDS = (
+    0.0,
+    0.1,
+    0.5,
+    1.0,
+    2.0,
+)  # the same, for an order that was cancelled
+CANCEL_DELAYS_SECONDS = (0.0, 0.1, 0.5, 1.0)  # seconds before each attempt to cancel
 QUERY_TIMEOUT_SECONDS = 20.0  # seconds for one series of queries
 CANCEL_TIMEOUT_SECONDS = 30.0  # seconds for all requests that end one order
 MAX_RATE_LIMIT_WAIT_SECONDS = 60.0  # longest wait of an order while the venue limits requests
 
 
-class LookupResult(Enum):
+class LookupFailure(Enum):
     """Result of a query that has found no order."""
 
     NOT_FOUND = "the venue does not know the order id"
@@ -81,8 +87,8 @@ class OrderNotReceived(OrderRejected):
     """The venue does not know the order, and can no longer accept it because it has expired."""
 
 
-_UNANSWERED: tuple[OrderState, ...] = ("planned", "denied")
-_REFUSED: Mapping[type, OrderState] = {
+_NEVER_SUBMITTED_STATES: tuple[OrderState, ...] = ("planned", "denied")
+_STATE_BY_REJECTION: Mapping[type, OrderState] = {
     OrderNotReceived: "not_received",
     OrderDenied: "denied",
     OrderPaused: "denied",
@@ -91,9 +97,9 @@ _REFUSED: Mapping[type, OrderState] = {
 REJECTED_AFTER_ACCEPTANCE = "rejected by the venue after acceptance"
 
 
-def expiry_text(intent: OrderIntent) -> str:
+def format_expiry(intent: OrderIntent) -> str:
     until = intent.order.expires_at
-    return "" if until is None else f"the order expired at {compact_text(until)}"
+    return "" if until is None else f"the order expired at {format_compact_utc(until)}"
 
 
 def is_unsent(intent: OrderIntent) -> bool:
@@ -171,7 +177,7 @@ class Venue(Protocol[Report]):
         """Cancel a resting order; do nothing for an order that has already ended."""
         ...
 
-    def reload(self, placed: Report) -> Report: ...
+    def refresh_order(self, placed: Report) -> Report: ...
 
     def is_lost(self, intent: OrderIntent, now: np.datetime64) -> bool:
         """Return whether an order that the venue does not know can no longer arrive after `now`."""
@@ -218,25 +224,27 @@ class Outbox(Generic[Report]):
         if before is not None and not self.may_be_sent(before):
             if is_unsent(before):
                 raise OrderRejected(f"{before.state_reason}; the order is not sent a second time")
-            return self._resync(before, (*SINGLE_POLL_DELAYS, *POLL_DELAYS), gate=gate)
+            return self._resync(
+                before, (*SINGLE_POLL_DELAYS_SECONDS, *POLL_DELAYS_SECONDS), gate=gate
+            )
         now = self._venue.estimated_now()
-        intent = before or self._own(OrderIntent(order, now, role=role_of(order)))
+        intent = before or self._with_job_and_venue(OrderIntent(order, now, role=role_of(order)))
         intent = replace(intent, state="submitting", state_reason="", sent_at=now)
         if why := gate.refusal(intent.order, intent.role, now):
             self.book.deny(intent, why)
             raise OrderRejected(f"{name}: not sent: {why}")
         self.book.record_submission(intent)
-        with self._outcome_recorded(name):
+        with self._record_failed_outcome(name):
             if not intent.is_unexpired(now):
-                raise OrderExpired(f"{name}: not sent: {expiry_text(intent)}")
+                raise OrderExpired(f"{name}: not sent: {format_expiry(intent)}")
             try:
-                answer: Report | LookupResult = self._venue.post(
+                answer: Report | LookupFailure = self._venue.post(
                     intent, MAX_RATE_LIMIT_WAIT_SECONDS
                 )
             except InconclusiveResponse as error:
-                _warn_of_silence(name, error)
-                answer = self._query(intent, POLL_DELAYS, gate)
-            return self._resolved(intent, answer)
+                _warn_inconclusive(name, error)
+                answer = self._query_or_resend(intent, POLL_DELAYS_SECONDS, gate)
+            return self._record_resolution(intent, answer)
 
     def may_be_sent(self, intent: OrderIntent) -> bool:
         """Return whether an order may be sent in its recorded state.
@@ -244,10 +252,10 @@ class Outbox(Generic[Report]):
         A rejected order may be sent again only if the venue accepts only one order per id.
         """
         return is_unsent(intent) and (
-            self._venue.has_idempotent_client_ids or intent.state in _UNANSWERED
+            self._venue.has_idempotent_client_ids or intent.state in _NEVER_SUBMITTED_STATES
         )
 
-    def _own(self, intent: OrderIntent) -> OrderIntent:
+    def _with_job_and_venue(self, intent: OrderIntent) -> OrderIntent:
         return replace(intent, job=self._job, venue=self._venue.name)
 
     def deny(self, client_order_id: str, why: str) -> None:
@@ -256,7 +264,7 @@ class Outbox(Generic[Report]):
         if planned is not None and planned.state == "planned":
             self.book.deny(planned, why)
 
-    def refresh(self, intents: Iterable[OrderIntent]) -> tuple[OrderIntent, ...]:
+    def refresh_intents(self, intents: Iterable[OrderIntent]) -> tuple[OrderIntent, ...]:
         """Query orders at the venue, and record its reports; return those without a report.
 
         All queries together take at most 20 seconds.
@@ -267,7 +275,7 @@ class Outbox(Generic[Report]):
         with time_limit(QUERY_TIMEOUT_SECONDS):
             for intent in intents:
                 try:
-                    self._resync(intent, SINGLE_POLL_DELAYS, gate=None)
+                    self._resync(intent, SINGLE_POLL_DELAYS_SECONDS, gate=None)
                 except BrokerError as error:
                     # A missing response makes one symbol uncertain, not the account.
                     log.warning("%s", error)
@@ -283,7 +291,7 @@ class Outbox(Generic[Report]):
     def has_unknown_outcome(self, client_order_id: str) -> bool:
         """Return whether an order was sent and its outcome is unknown."""
         intent = self.book.get(client_order_id)
-        return intent is not None and intent.state in OUTCOME_UNKNOWN
+        return intent is not None and intent.state in UNKNOWN_OUTCOME_STATES
 
     def resolve(
         self, client_order_id: str, *, retry_gate: OrderGate | None = None
@@ -309,7 +317,7 @@ class Outbox(Generic[Report]):
         else:
             try:
                 with time_limit(QUERY_TIMEOUT_SECONDS):
-                    answer = self._resync(intent, SINGLE_POLL_DELAYS, gate=retry_gate)
+                    answer = self._resync(intent, SINGLE_POLL_DELAYS_SECONDS, gate=retry_gate)
             except OrderRejected:
                 answer = None
             except OutcomeUnknown:
@@ -329,9 +337,9 @@ class Outbox(Generic[Report]):
 
         if not placed.is_done:
             with time_limit(CANCEL_TIMEOUT_SECONDS):
-                self._time.retry(CANCEL_DELAYS, lambda: self._venue.cancel(placed))
-                for _ in self._time.attempts(CANCELLED_POLL_DELAYS):
-                    placed = self._venue.reload(placed)
+                self._time.retry(CANCEL_DELAYS_SECONDS, lambda: self._venue.cancel(placed))
+                for _ in self._time.attempts(CANCELLED_POLL_DELAYS_SECONDS):
+                    placed = self._venue.refresh_order(placed)
                     if placed.is_done:
                         break
         return self.record_report(placed)
@@ -346,9 +354,9 @@ class Outbox(Generic[Report]):
             resubmit. An order that was accepted before is never resubmitted.
         """
         if intent.was_accepted:
-            return self._taken(intent.client_order_id, polls)
-        with self._outcome_recorded(intent.client_order_id):
-            return self._resolved(intent, self._query(intent, polls, gate))
+            return self._poll_accepted(intent.client_order_id, polls)
+        with self._record_failed_outcome(intent.client_order_id):
+            return self._record_resolution(intent, self._query_or_resend(intent, polls, gate))
 
     def record_report(self, placed: Report) -> Report:
         """Record the venue's report on an order in the order store, and return the report.
@@ -360,13 +368,13 @@ class Outbox(Generic[Report]):
         if (
             intent is not None
             and placed.matches(intent)
-            and intent.progress.venue_id in ("", placed.progress.venue_id)
+            and intent.progress.venue_order_id in ("", placed.progress.venue_order_id)
         ):
             self.book.record_progress(placed.client_order_id, placed.progress)
-            self._report(intent)
+            self._record_acceptance(intent)
         return placed
 
-    def _report(self, before: OrderIntent) -> None:
+    def _record_acceptance(self, before: OrderIntent) -> None:
         """Tell the refusal book, once, that an order was accepted, or was rejected afterwards.
 
         before: intent before the last report was recorded.
@@ -381,7 +389,7 @@ class Outbox(Generic[Report]):
             self.book.refusals.record_acceptance(after.order)
 
     @contextmanager
-    def _outcome_recorded(self, name: str) -> Iterator[None]:
+    def _record_failed_outcome(self, name: str) -> Iterator[None]:
         """Return a context manager that records state and reason if an order is not accepted.
 
         It records orders that are refused and orders of unknown outcome, and raises their errors
@@ -392,7 +400,7 @@ class Outbox(Generic[Report]):
         try:
             yield
         except OrderRejected as error:
-            state = _REFUSED.get(type(error), "rejected")
+            state = _STATE_BY_REJECTION.get(type(error), "rejected")
             if isinstance(error, OrderNotReceived | OrderExpired):
                 self.book.set_state(name, state, str(error))
             elif isinstance(error, OrderPaused):
@@ -406,19 +414,19 @@ class Outbox(Generic[Report]):
             self.book.set_state(name, "unknown", str(error))
             raise
 
-    def _resolved(self, intent: OrderIntent, answer: Report | LookupResult) -> Report:
+    def _record_resolution(self, intent: OrderIntent, answer: Report | LookupFailure) -> Report:
         """Record and return the venue's report on an order, given the result of a query or post.
 
         answer: report or, if the order was not found, the result of the query. Then an error is
             raised. A report on another order leads to a new query.
         """
-        if not isinstance(answer, LookupResult) and not answer.matches(intent):
+        if not isinstance(answer, LookupFailure) and not answer.matches(intent):
             answer = self._poll_again(intent, answer)
-        if isinstance(answer, LookupResult):
-            raise self._unknown(intent, answer)
+        if isinstance(answer, LookupFailure):
+            raise self._not_found_error(intent, answer)
         return self.record_report(answer)
 
-    def _poll_again(self, intent: OrderIntent, other: Report) -> Report | LookupResult:
+    def _poll_again(self, intent: OrderIntent, other: Report) -> Report | LookupFailure:
         """Query an order again, because the first report described an order with other terms.
 
         Without this query, an accepted order would not be tracked if that report was wrong.
@@ -427,14 +435,16 @@ class Outbox(Generic[Report]):
         """
         name = intent.client_order_id
         log.warning("%s: the response describes another order, querying again", name)
-        again = self._poll(name, POLL_DELAYS)
-        if isinstance(again, LookupResult) or again.matches(intent):
+        again = self._poll(name, POLL_DELAYS_SECONDS)
+        if isinstance(again, LookupFailure) or again.matches(intent):
             return again
-        if again.progress.venue_id == other.progress.venue_id:
+        if again.progress.venue_order_id == other.progress.venue_order_id:
             raise OrderRejected(f"{name}: the venue has another order with this id")
-        return LookupResult.NO_RESPONSE
+        return LookupFailure.NO_RESPONSE
 
-    def _unknown(self, intent: OrderIntent, result: LookupResult) -> OrderRejected | OutcomeUnknown:
+    def _not_found_error(
+        self, intent: OrderIntent, result: LookupFailure
+    ) -> OrderRejected | OutcomeUnknown:
         """Return the error for an order that no query has found.
 
         It is `OrderNotReceived` if the order can no longer arrive at the venue, else
@@ -443,7 +453,7 @@ class Outbox(Generic[Report]):
         name = intent.client_order_id
         # One response may be wrong: the clock is read again before an order counts as lost.
         if (
-            result is LookupResult.NOT_FOUND
+            result is LookupFailure.NOT_FOUND
             and self._venue.is_lost(intent, self._venue.estimated_now())
             and self._venue.is_lost(intent, self._venue.now())
         ):
@@ -452,22 +462,22 @@ class Outbox(Generic[Report]):
             f"{name}: outcome unknown after every query; the order may be open at the venue"
         )
 
-    def _query(
+    def _query_or_resend(
         self, intent: OrderIntent, polls: Sequence[float], gate: OrderGate | None
-    ) -> Report | LookupResult:
+    ) -> Report | LookupFailure:
         """Query an order that was sent; return its report, or the reason why it was not found.
 
         polls: seconds to wait before each query.
         gate: pre-trade gate for resubmitting an order that is not found; None does not resubmit.
         """
         found = self._poll(intent.client_order_id, polls)
-        if isinstance(found, LookupResult) and gate is not None:
+        if isinstance(found, LookupFailure) and gate is not None:
             return self._send_again(intent, polls, found, gate)
         return found
 
     def _send_again(
-        self, intent: OrderIntent, polls: Sequence[float], result: LookupResult, gate: OrderGate
-    ) -> Report | LookupResult:
+        self, intent: OrderIntent, polls: Sequence[float], result: LookupFailure, gate: OrderGate
+    ) -> Report | LookupFailure:
         """Post an order once more under its id if that cannot create a second order, then query it.
 
         Without a second post, `result` is returned.
@@ -485,10 +495,10 @@ class Outbox(Generic[Report]):
             # A refusal of the second post says nothing about the first.
             log.warning("%s; the first request for this order may still be processed", error)
         except InconclusiveResponse as error:
-            _warn_of_silence(name, error)
+            _warn_inconclusive(name, error)
         return self._poll(name, polls)
 
-    def _poll(self, name: str, polls: Sequence[float]) -> Report | LookupResult:
+    def _poll(self, name: str, polls: Sequence[float]) -> Report | LookupFailure:
         """Query an order by its client order id until it is found.
 
         Returns its report, or the result of the last query.
@@ -497,32 +507,32 @@ class Outbox(Generic[Report]):
         """
         from foundation.transport import time_limit
 
-        result = LookupResult.NO_RESPONSE
+        result = LookupFailure.NO_RESPONSE
         with time_limit(QUERY_TIMEOUT_SECONDS):
             for _ in self._time.attempts(polls):
                 try:
                     answer = self._venue.find(name, self.book.get(name))
                 except BrokerError as error:
                     log.info("%s", error)
-                    result = LookupResult.NO_RESPONSE
+                    result = LookupFailure.NO_RESPONSE
                     continue
                 if answer is not None:
                     return answer
-                result = LookupResult.NOT_FOUND
+                result = LookupFailure.NOT_FOUND
         return result
 
-    def _taken(self, name: str, polls: Sequence[float]) -> Report:
+    def _poll_accepted(self, name: str, polls: Sequence[float]) -> Report:
         """Query an order that was accepted before, and record and return its report.
 
         Raises `BrokerError` if no query finds it. Such an order is never sent again.
         """
         answer = self._poll(name, polls)
-        if isinstance(answer, LookupResult):
+        if isinstance(answer, LookupFailure):
             raise BrokerError(
                 f"order {name}: accepted by the venue, but every query for its state failed"
             )
         return self.record_report(answer)
 
 
-def _warn_of_silence(name: str, error: InconclusiveResponse) -> None:
+def _warn_inconclusive(name: str, error: InconclusiveResponse) -> None:
     log.warning("%s: sent, but the response does not state the outcome (%s)", name, error)

@@ -48,9 +48,11 @@ class PositionRow:
     price: ExactDecimal | None
 
 
-_FILLED_SINGLES = "filled != '0' AND json_extract(terms, '$.kind') = 'single'"
-_OPENING = JournalTable("opening_positions", PositionRow)  # when the journal began
-_HELD = JournalTable("held_positions", PositionRow)  # at the last accepted account snapshot
+_FILLED_SINGLES_CONDITION = "filled != '0' AND json_extract(terms, '$.kind') = 'single'"
+_OPENING_POSITIONS = JournalTable("opening_positions", PositionRow)  # when the journal began
+_HELD_POSITIONS = JournalTable(
+    "held_positions", PositionRow
+)  # at the last accepted account snapshot
 
 
 class PositionChange(NamedTuple):
@@ -93,28 +95,28 @@ class PositionLedger:
     def apply(self, trade: PositionChange) -> None:
         """Apply a change of the position to its quantity, entry price and realised profit."""
         if trade.kind == "split":
-            self._split(trade.quantity)
+            self._apply_split(trade.quantity)
         elif trade.amount is None:
-            self._move(trade.quantity)
+            self._apply_unpriced_change(trade.quantity)
         elif trade.quantity:
-            self._exchange(trade.quantity, -trade.amount / trade.quantity)
+            self._apply_trade(trade.quantity, -trade.amount / trade.quantity)
         if not self.quantity:
             self.entry_price, self.is_cost_known = ZERO_FRACTION, True
 
-    def _split(self, change: Fraction) -> None:
+    def _apply_split(self, change: Fraction) -> None:
         """Add units without changing the cost of the position, as a share split does."""
         cost = self.cost
         self.quantity += change
         if self.quantity:
             self.entry_price = cost / self.quantity
 
-    def _move(self, change: Fraction) -> None:
+    def _apply_unpriced_change(self, change: Fraction) -> None:
         """Remove units without realising a profit, or add units whose cost is unknown."""
         reduces = change * self.quantity < 0 and abs(change) <= abs(self.quantity)
         self.quantity += change
         self.is_cost_known = self.is_cost_known and reduces
 
-    def _exchange(self, change: Fraction, price: Fraction) -> None:
+    def _apply_trade(self, change: Fraction, price: Fraction) -> None:
         """Apply a trade at a price.
 
         The part of the trade that reduces the position realises a profit. Any part beyond that
@@ -161,53 +163,53 @@ class PositionBook:
         self._database = database
         self._orders = OrderStore(database)
         ActivityBook(database, EventLog(database))
-        for table in (_OPENING, _HELD):
+        for table in (_OPENING_POSITIONS, _HELD_POSITIONS):
             table.create(database)
 
     def record_opening(self, opening: Iterable[PositionRow]) -> None:
         """Record the positions with which the journal of the account starts."""
         for position in opening:
-            _OPENING.upsert(self._database, position)
+            _OPENING_POSITIONS.upsert(self._database, position)
 
     def record_positions(self, account: AccountSnapshot) -> None:
         """Record the positions in an account snapshot, in place of those recorded before."""
         with self._database.transaction():
-            self._database.execute(f"DELETE FROM {_HELD.name}")
+            self._database.execute(f"DELETE FROM {_HELD_POSITIONS.name}")
             for symbol, quantity in account.positions.items():
                 if quantity:
                     price = Decimal(repr(account.prices[symbol]))
-                    _HELD.upsert(self._database, PositionRow(symbol, quantity, price))
+                    _HELD_POSITIONS.upsert(self._database, PositionRow(symbol, quantity, price))
 
     def profits(self) -> list[PositionProfit]:
         """Return profits by position, sorted by symbol.
 
         Contains all open positions, and closed positions whose profit is not 0.
         """
-        ledgers = build_ledgers(self._trades())
-        held = {each.symbol: each for each in _HELD.select_rows(self._database)}
+        ledgers = build_ledgers(self._position_changes())
+        held = {each.symbol: each for each in _HELD_POSITIONS.select_rows(self._database)}
         symbols = {*held, *(symbol for symbol, ledger in ledgers.items() if ledger.realised_profit)}
         return [
             position_profit(symbol, held.get(symbol), ledgers.get(symbol, PositionLedger()))
             for symbol in sorted(symbols)
         ]
 
-    def _trades(self) -> Iterator[PositionChange]:
-        for opening in _OPENING.select_rows(self._database):
+    def _position_changes(self) -> Iterator[PositionChange]:
+        for opening in _OPENING_POSITIONS.select_rows(self._database):
             worth = None if opening.price is None else -opening.quantity * opening.price
-            yield _trade(EPOCH, opening.symbol, opening.quantity, worth)
+            yield _build_change(EPOCH, opening.symbol, opening.quantity, worth)
         fills = read_fills_since(self._database, EPOCH)
-        orders = self._orders.select(_FILLED_SINGLES)
-        ours = {intent.progress.venue_id for intent in orders}
+        orders = self._orders.select(_FILLED_SINGLES_CONDITION)
+        ours = {intent.progress.venue_order_id for intent in orders}
         listed: defaultdict[str, list[PositionChange]] = defaultdict(list)
         for fill in fills:
-            trade = _trade(fill.at, fill.symbol, fill.quantity, fill.amount)
+            trade = _build_change(fill.at, fill.symbol, fill.quantity, fill.amount)
             if fill.venue_order_id in ours:
                 listed[fill.venue_order_id].append(trade)
             else:
                 yield trade
         for intent in orders:
             progress = intent.progress
-            trades = listed[progress.venue_id]
+            trades = listed[progress.venue_order_id]
             if sum(abs(each.quantity) for each in trades) == to_fraction(progress.filled):
                 yield from trades
             elif progress.filled_price is not None:
@@ -215,11 +217,11 @@ class PositionBook:
                 order = intent.single_order
                 change = progress.filled.copy_sign(order.signed_qty)
                 worth = -change * progress.filled_price
-                yield _trade(intent.sent_at, order.symbol, change, worth)
+                yield _build_change(intent.sent_at, order.symbol, change, worth)
         for row in read_bookings(self._database):
             if row.quantity:
                 amount = None if row.kind == "share transfer" else row.amount
-                yield _trade(row.listed_at, row.symbol, row.quantity, amount, row.kind)
+                yield _build_change(row.listed_at, row.symbol, row.quantity, amount, row.kind)
 
 
 def build_ledgers(trades: Iterable[PositionChange]) -> dict[str, PositionLedger]:
@@ -264,7 +266,7 @@ def _is_coin_fee(symbol: str, difference: Fraction, quantity: Fraction) -> bool:
     )
 
 
-def _trade(
+def _build_change(
     at: np.datetime64,
     symbol: str,
     quantity: Decimal,

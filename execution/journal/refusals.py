@@ -30,10 +30,10 @@ from execution.orders.gate import AnyOrder
 from execution.orders.option_orders import SpreadOrder
 from execution.orders.orders import Order
 from foundation.database import Database
-from foundation.errors import InputError, one_line
-from foundation.formatting import count_text
+from foundation.errors import InputError, to_one_line
+from foundation.formatting import format_count_with_noun
 from foundation.notifier import ALL_CLEAR, TRADING_PAUSED, Notifier
-from trainingdata.instants import utc_text
+from trainingdata.instants import format_utc
 from trainingdata.instruments import is_stock
 
 REFUSED_ALERT = "refused"
@@ -41,9 +41,9 @@ REDUCTION_REFUSED_ALERT = "refused reduction"
 PAUSE_CAUSE = "trading is paused at the venue"
 MAX_SYMBOLS_NAMED = 6
 # A number, a price or an id of one order, which differs between refusals for one reason.
-_NUMBER = re.compile(r"[\w$./:-]*\d[\w./:,-]*")
-_MESSAGE = re.compile(r'"message"\s*:\s*"((?:[^"\\]|\\.)*)"?')
-_ANSWER = re.compile(r"^(?P<status>rejected \(\d+\)): (?P<words>.*)$", re.DOTALL)
+_NUMBER_OR_ID_PATTERN = re.compile(r"[\w$./:-]*\d[\w./:,-]*")
+_JSON_MESSAGE_PATTERN = re.compile(r'"message"\s*:\s*"((?:[^"\\]|\\.)*)"?')
+_REJECTION_PATTERN = re.compile(r"^(?P<status>rejected \(\d+\)): (?P<words>.*)$", re.DOTALL)
 
 MarketKind = Literal["stock", "crypto", "spread", "contract", "account", "venue"]
 
@@ -121,7 +121,7 @@ class Refusal:
 
     def __str__(self) -> str:
         if self.is_venue_pause or self.is_account_block:
-            first, last = utc_text(self.first_at), utc_text(self.last_at)
+            first, last = format_utc(self.first_at), format_utc(self.last_at)
             return f"since {first}, last at {last}: {self.last_text}"
         names = self.symbols
         shown = " ".join(names[:MAX_SYMBOLS_NAMED])
@@ -129,8 +129,9 @@ class Refusal:
         where = f"{shown} and {more} more" if more > 0 else shown
         urgent = "URGENT, including reducing orders: " if self.is_urgent else ""
         return (
-            f"{urgent}{count_text(self.order_count, 'order')} since {utc_text(self.first_at)}"
-            f" ({where}), last at {utc_text(self.last_at)}: {self.last_text}"
+            f"{urgent}{format_count_with_noun(self.order_count, 'order')} since"
+            f" {format_utc(self.first_at)}"
+            f" ({where}), last at {format_utc(self.last_at)}: {self.last_text}"
         )
 
 
@@ -169,10 +170,10 @@ class RefusalBook:
         """
         place = scope_of(order)
         self._accepted.add(_VENUE)
-        self._record(
+        self._record_cause(
             place,
             generalise_reason(response, place.symbol),
-            f"{_order_text(order)}: {response}",
+            f"{_format_order(order)}: {response}",
             at,
         )
 
@@ -186,19 +187,19 @@ class RefusalBook:
         why: reason of the block; an empty string ends the block.
         """
         if why:
-            self._record(_ACCOUNT, why, why, at)
+            self._record_cause(_ACCOUNT, why, why, at)
         else:
             self._accepted.add(_ACCOUNT)
 
     def report_pause(self, why: str, at: np.datetime64) -> None:
         """Record that the venue did not process a request because trading is paused."""
-        self._record(_VENUE, PAUSE_CAUSE, why, at)
+        self._record_cause(_VENUE, PAUSE_CAUSE, why, at)
 
     def report_resumed(self) -> None:
         """Record that the venue has processed a request, so that a pause has ended."""
         self._accepted.add(_VENUE)
 
-    def end_step(self) -> None:
+    def clear_contradicted_causes(self) -> None:
         """End the causes that no longer hold, as the orders accepted in this step show.
 
         The alerts of ended causes are closed. A step is one run of a job.
@@ -213,10 +214,11 @@ class RefusalBook:
             left = [
                 place
                 for place in row.scopes
-                if place in refused or not _ends(place, row.cause, accepted, repeated=repeated)
+                if place in refused
+                or not _is_contradicted(place, row.cause, accepted, repeated=repeated)
             ]
             if not left:
-                self._end(
+                self._end_cause(
                     row,
                     "trading has resumed"
                     if row.is_venue_pause
@@ -234,14 +236,14 @@ class RefusalBook:
             raise InputError("refused: not cleared, no person is named; add --by NAME")
         rows = self.active()
         for row in rows:
-            self._end(row, f"cleared by {one_line(by)}")
+            self._end_cause(row, f"cleared by {to_one_line(by)}")
         return len(rows)
 
-    def _announce(self, kind: str, text: str) -> None:
+    def _send_notice(self, kind: str, text: str) -> None:
         if self._notices is not None:
             self._notices.send_notice(kind, text)
 
-    def _record(self, place: OrderScope, cause: str, last: str, at: np.datetime64) -> None:
+    def _record_cause(self, place: OrderScope, cause: str, last: str, at: np.datetime64) -> None:
         self._refused.add(place)
         self._causes.add(cause)
         with self._database.transaction():
@@ -251,22 +253,22 @@ class RefusalBook:
                 scopes.append(place)
             first = at if before is None else before.first_at
             count = 1 if before is None else before.order_count + 1
-            now = Refusal(cause, first, at, count, one_line(last, 600), scopes)
+            now = Refusal(cause, first, at, count, to_one_line(last, 600), scopes)
             _REFUSALS.upsert(self._database, now)
             escalates = now.is_urgent and not (before and before.is_urgent)
             if before is None or escalates:
                 self._events.append(REFUSED_ALERT, cause, {"last": now.last_text})
-                self._announce(*_alert(now))
+                self._send_notice(*_build_alert(now))
 
-    def _end(self, row: Refusal, how: str) -> None:
+    def _end_cause(self, row: Refusal, how: str) -> None:
         with self._database.transaction():
             self._database.execute("DELETE FROM refusals WHERE cause = ?", (row.cause,))
             self._events.append("refusal ended", row.cause, {"how": how})
-            count = count_text(row.order_count, "order")
+            count = format_count_with_noun(row.order_count, "order")
             refused = (
                 "" if row.is_venue_pause or row.is_account_block else f"{count} had been refused: "
             )
-            self._announce(ALL_CLEAR, f"{how}; {refused or 'earlier cause: '}{row.cause}")
+            self._send_notice(ALL_CLEAR, f"{how}; {refused or 'earlier cause: '}{row.cause}")
 
 
 def read_active_refusals(database: Database) -> list[Refusal]:
@@ -289,15 +291,15 @@ def generalise_reason(response: str, symbol: str) -> str:
 
     The HTTP status is kept, and so is the order's symbol if the reason names it.
     """
-    found = _ANSWER.match(response)
+    found = _REJECTION_PATTERN.match(response)
     status, words = (found["status"], found["words"]) if found else ("", response)
-    if message := _MESSAGE.search(words):
-        words = _unescaped(message[1])
-    general = symbol.join(_NUMBER.sub("#", part) for part in words.split(symbol))
-    return one_line(f"{status}: {general}" if status else general)
+    if message := _JSON_MESSAGE_PATTERN.search(words):
+        words = _decode_json_text(message[1])
+    general = symbol.join(_NUMBER_OR_ID_PATTERN.sub("#", part) for part in words.split(symbol))
+    return to_one_line(f"{status}: {general}" if status else general)
 
 
-def _unescaped(text: str) -> str:
+def _decode_json_text(text: str) -> str:
     """Decode the escapes in the text of a JSON string; text cut within an escape is unchanged."""
     try:
         return str(json.loads(f'"{text}"'))
@@ -305,7 +307,7 @@ def _unescaped(text: str) -> str:
         return text
 
 
-def _ends(
+def _is_contradicted(
     place: OrderScope, cause: str, accepted: Collection[OrderScope], *, repeated: bool
 ) -> bool:
     """Return whether the accepted orders show that a cause of refusals no longer holds in a market.
@@ -322,13 +324,13 @@ def _ends(
     return any(each.kind == place.kind for each in alike)
 
 
-def _order_text(order: AnyOrder) -> str:
+def _format_order(order: AnyOrder) -> str:
     """Return an order's side, quantity and symbol as text, such as "sell 10 SYA"."""
     words = encode_order(order)
     return " ".join(filter(None, (words.get("side", ""), words["qty"], scope_of(order).symbol)))
 
 
-def _alert(refusal: Refusal) -> tuple[str, str]:
+def _build_alert(refusal: Refusal) -> tuple[str, str]:
     """Return the kind and the text of the alert about a refusal."""
     last = refusal.last_text
     if refusal.is_venue_pause:

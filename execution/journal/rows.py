@@ -20,9 +20,15 @@ import numpy as np
 from pydantic import PlainSerializer, PlainValidator, Strict, TypeAdapter, ValidationError
 
 from execution.journal.schema import create_tables
-from foundation.database import Database, DatabaseDamaged, query_rows, query_table, raise_damaged
-from foundation.decimals import is_bounded, plain_text
-from foundation.errors import one_line
+from foundation.database import (
+    Database,
+    DatabaseDamaged,
+    query_rows,
+    query_table,
+    translate_damage_errors,
+)
+from foundation.decimals import format_plain, is_bounded
+from foundation.errors import to_one_line
 
 DIGEST_COLUMN = "row_digest"  # the last column of a table
 
@@ -31,15 +37,15 @@ Built = TypeVar("Built")
 
 # numpy also parses words and time zones as instants; differences since 1970 fit into 64 bits.
 _INSTANT = re.compile(r"(19[7-9]|2\d\d)\d-\d\d-\d\dT\d\d:\d\d(:\d\d(\.\d{1,9})?)?")
-_SHOWN = 60  # characters of a value, in messages
-_COLUMNS = "SELECT name FROM pragma_table_info(?)"
-_WITH_DIGEST = (
+_MAX_CHARACTERS_SHOWN = 60  # characters of a value, in messages
+_COLUMNS_SQL = "SELECT name FROM pragma_table_info(?)"
+_TABLES_WITH_DIGEST_SQL = (
     "SELECT kept.name FROM sqlite_master AS kept JOIN pragma_table_info(kept.name) AS found"
     f" ON found.name = '{DIGEST_COLUMN}' WHERE kept.type = 'table'"
 )
-_CHANGED = "the row has changed since it was written"
-_AT_ONCE = 1000  # rows per query
-_SQL: Mapping[object, str] = {int: "INTEGER", float: "REAL"}
+_ROW_CHANGED_TEXT = "the row has changed since it was written"
+_ROWS_PER_QUERY = 1000  # rows per query
+_SQL_TYPES: Mapping[object, str] = {int: "INTEGER", float: "REAL"}
 
 
 def format_instant(at: np.datetime64) -> str:
@@ -55,7 +61,7 @@ def parse_instant(text: Any) -> np.datetime64:
     raise ValueError("not a time in the format YYYY-MM-DDThh:mm:ss")
 
 
-def _number(text: Any) -> Decimal:
+def _parse_decimal(text: Any) -> Decimal:
     try:
         number = Decimal(text) if isinstance(text, str) else Decimal("NaN")
     except ArithmeticError:
@@ -66,7 +72,7 @@ def _number(text: Any) -> Decimal:
 
 
 def parse_amount(text: Any) -> Decimal:
-    amount = _number(text)
+    amount = _parse_decimal(text)
     if not is_bounded(amount):
         raise ValueError("amount is outside the range of an account")
     return amount
@@ -76,8 +82,8 @@ Text = Annotated[str, Strict()]
 Integer = Annotated[int, Strict()]
 Float = Annotated[float, Strict()]
 Instant = Annotated[np.datetime64, PlainValidator(parse_instant), PlainSerializer(format_instant)]
-ExactDecimal = Annotated[Decimal, PlainValidator(_number), PlainSerializer(plain_text)]
-Amount = Annotated[Decimal, PlainValidator(parse_amount), PlainSerializer(plain_text)]
+ExactDecimal = Annotated[Decimal, PlainValidator(_parse_decimal), PlainSerializer(format_plain)]
+Amount = Annotated[Decimal, PlainValidator(parse_amount), PlainSerializer(format_plain)]
 
 
 class JournalTable(Generic[Row]):
@@ -113,7 +119,7 @@ class JournalTable(Generic[Row]):
         self.columns = [names.get(each, each) for each in self._fields]
         self._key = key.split(", ") if key else self.columns[:1]
         hints = get_type_hints(kind)
-        self._types = [_SQL.get(hints[each], "TEXT") for each in self._fields]
+        self._types = [_SQL_TYPES.get(hints[each], "TEXT") for each in self._fields]
         self._optional = [type(None) in get_args(hints[each]) for each in self._fields]
 
     @cached_property
@@ -139,14 +145,14 @@ class JournalTable(Generic[Row]):
         others = [*(each for each in self.columns if each not in self._key), DIGEST_COLUMN]
         changes = ", ".join(f"{each} = excluded.{each}" for each in others)
         then = f"ON CONFLICT ({', '.join(self._key)}) DO UPDATE SET {changes}"
-        self._write(database, self._cells(row), then)
+        self._write(database, self._encode_row(row), then)
 
     def insert(self, database: Database, row: Row, *, then: str = "") -> None:
         """Write a new row; fail if a row with the same key exists, unless `then` handles this.
 
         then: SQL clause that handles the conflict (ON CONFLICT).
         """
-        cells = self._cells(row)
+        cells = self._encode_row(row)
         with database.transaction():
             if self._counted:
                 # A number is never used twice, even if its row is deleted.
@@ -166,7 +172,7 @@ class JournalTable(Generic[Row]):
             for row in self.select_rows(database, clause, values):
                 self.upsert(database, replace(row, **changes))  # type: ignore[type-var]
 
-    def _cells(self, row: Row) -> dict[str, object]:
+    def _encode_row(self, row: Row) -> dict[str, object]:
         """Return the values of a row, encoded for SQLite, by column."""
         said = self._adapter.dump_python(row, mode="json", round_trip=True)
         cells = {}
@@ -189,7 +195,7 @@ class JournalTable(Generic[Row]):
 
         clause: SQL that follows the table's name, with placeholders for `values`.
         """
-        return self._values(database.rows(self._query(clause), values), database.path)
+        return self._decode_rows(database.rows(self._select_sql(clause), values), database.path)
 
     def map_rows(
         self,
@@ -204,7 +210,7 @@ class JournalTable(Generic[Row]):
         """
         made = []
         for row in self.select_rows(database, clause, values):
-            with report_damage(database.path, self.name, *self._key_of(row)):
+            with report_damage(database.path, self.name, *self._key_values(row)):
                 made.append(make(row))
         return made
 
@@ -220,16 +226,16 @@ class JournalTable(Generic[Row]):
 
         Returns no rows if the file lacks the table.
         """
-        return self._values(query_table(path, self.name, self._query(clause)), path)
+        return self._decode_rows(query_table(path, self.name, self._select_sql(clause)), path)
 
-    def _key_of(self, row: Row) -> list[object]:
+    def _key_values(self, row: Row) -> list[object]:
         names = dict(zip(self.columns, self._fields, strict=True))
         return [getattr(row, names[column]) for column in self._key]
 
-    def _query(self, clause: str) -> str:
+    def _select_sql(self, clause: str) -> str:
         return f"SELECT {', '.join([*self.columns, DIGEST_COLUMN])} FROM {self.name} {clause}"
 
-    def _values(self, rows: Sequence[Sequence[Any]], path: Path | None) -> list[Row]:
+    def _decode_rows(self, rows: Sequence[Sequence[Any]], path: Path | None) -> list[Row]:
         found = []
         for *row, digest in rows:
             named = dict(zip(self.columns, row, strict=True))
@@ -238,7 +244,7 @@ class JournalTable(Generic[Row]):
                 cells = dict(zip(self._fields, row, strict=True))
                 found.append(self._adapter.validate_python(cells))
             if digest != compute_digest(named):
-                raise damage_error(path, self.name, *key, why=_CHANGED)
+                raise damage_error(path, self.name, *key, why=_ROW_CHANGED_TEXT)
         return found
 
 
@@ -259,19 +265,21 @@ def verify_digests(path: Path) -> None:
     DatabaseDamaged
         for a row that does not match its digest.
     """
-    with raise_damaged():
-        for (table,) in query_rows(path, _WITH_DIGEST):
+    with translate_damage_errors():
+        for (table,) in query_rows(path, _TABLES_WITH_DIGEST_SQL):
             _refuse_changed_rows(path, table)
 
 
 def _refuse_changed_rows(path: Path, table: str) -> None:
-    columns = [name for (name,) in query_rows(path, _COLUMNS, (table,)) if name != DIGEST_COLUMN]
+    columns = [
+        name for (name,) in query_rows(path, _COLUMNS_SQL, (table,)) if name != DIGEST_COLUMN
+    ]
     query = f"SELECT rowid, {DIGEST_COLUMN}, {', '.join(columns)} FROM {table} WHERE rowid > ?"
     last = -1
-    while rows := query_rows(path, f"{query} ORDER BY rowid LIMIT {_AT_ONCE}", (last,)):
+    while rows := query_rows(path, f"{query} ORDER BY rowid LIMIT {_ROWS_PER_QUERY}", (last,)):
         for last, digest, *row in rows:
             if digest != compute_digest(dict(zip(columns, row, strict=True))):
-                raise damage_error(path, table, last, why=_CHANGED)
+                raise damage_error(path, table, last, why=_ROW_CHANGED_TEXT)
 
 
 @contextmanager
@@ -291,12 +299,12 @@ def report_damage(path: Path | None, table: str, *key: object) -> Iterator[None]
         problem = error.errors()[0]
         why = str(problem.get("ctx", {}).get("error") or problem["msg"])
         if problem["loc"]:
-            shown = one_line(repr(problem["input"]), _SHOWN)
+            shown = to_one_line(repr(problem["input"]), _MAX_CHARACTERS_SHOWN)
             why = f"{problem['loc'][0]}: {why}: {shown}"
         raise damage_error(path, table, *key, why=why) from error
     except (LookupError, TypeError, ValueError, ArithmeticError, RecursionError) as error:
         raise damage_error(
-            path, table, *key, why=f"cannot decode the row: {one_line(repr(error))}"
+            path, table, *key, why=f"cannot decode the row: {to_one_line(repr(error))}"
         ) from error
 
 

@@ -13,7 +13,9 @@ from foundation.database import Database, query_rows
 from foundation.errors import InputError
 
 SCHEMA_VERSION = 32
-_VERSION = "SELECT user_version, (SELECT count(*) FROM sqlite_master) FROM pragma_user_version"
+_VERSION_AND_TABLES_SQL = (
+    "SELECT user_version, (SELECT count(*) FROM sqlite_master) FROM pragma_user_version"
+)
 
 
 def create_tables(database: Database, *definitions: str) -> None:
@@ -27,7 +29,7 @@ def create_tables(database: Database, *definitions: str) -> None:
         for a journal of another schema version, which is left unchanged.
     """
     with database.transaction():
-        [(version, tables)] = database.rows(_VERSION)
+        [(version, tables)] = database.rows(_VERSION_AND_TABLES_SQL)
         _refuse_other_schema(database.path, version, tables)
         if not version:
             database.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
@@ -35,7 +37,7 @@ def create_tables(database: Database, *definitions: str) -> None:
 
 
 @contextmanager
-def open_current_schema(path: Path) -> Iterator[Database]:
+def open_journal_for_reading(path: Path) -> Iterator[Database]:
     """Open a journal for reading, during a `with` block.
 
     A file without tables is read as an empty journal.
@@ -45,7 +47,7 @@ def open_current_schema(path: Path) -> Iterator[Database]:
     InputError
         for a journal of another schema version.
     """
-    [(version, tables)] = query_rows(path, _VERSION)
+    [(version, tables)] = query_rows(path, _VERSION_AND_TABLES_SQL)
     _refuse_other_schema(path, version, tables)
     with closing(Database(path if tables else None)) as database:
         yield database

@@ -32,12 +32,12 @@ import numpy as np
 
 from execution.journal.cycles import latest_cycles, read_next_cycle
 from execution.journal.events import EventLog, NoticeBook
-from execution.journal.halts import Halt, HaltKind, Halts
+from execution.journal.halts import Halt, HaltBook, HaltKind
 from execution.journal.marks import EquityMark, MarkBook, event_exposure_line, exposure_line
 from execution.journal.order_store import PENDING_STATES, OrderStore
 from execution.journal.orders import encode_order
 from execution.journal.refusals import REFUSED_ALERT, RefusalBook, read_active_refusals
-from execution.journal.schema import open_current_schema
+from execution.journal.schema import open_journal_for_reading
 from execution.live.account_lock import (
     FLATTEN_REQUEST,
     KILL_FILE,
@@ -58,10 +58,10 @@ from foundation.clock import utc_now
 from foundation.database import Database
 from foundation.errors import InputError
 from foundation.files import write_atomically
-from foundation.formatting import count_text
+from foundation.formatting import format_count_with_noun
 from foundation.notifier import alert_heading
 from foundation.redaction import NO_SECRETS
-from trainingdata.instants import utc_text
+from trainingdata.instants import format_utc
 
 MAX_CYCLES_SHOWN = 5
 MAX_ALERTS_SHOWN = 3
@@ -78,7 +78,7 @@ def status(path: Path, now: np.datetime64) -> Result:
     now: present time by this machine's clock.
     """
     refuse_empty_journal(path)
-    with open_current_schema(path) as database:
+    with open_journal_for_reading(path) as database:
         refusals = read_active_refusals(database)
         lines = [
             *_account_lines(path, database),
@@ -87,15 +87,15 @@ def status(path: Path, now: np.datetime64) -> Result:
             *_cycle_lines(database),
             *_alert_lines(database),
         ]
-        document = _document(path, database)
+        document = _build_status_document(path, database)
     expected = read_next_cycle(path)
     refused = any(not each.is_venue_pause for each in refusals)
     late = expected is not None and expected.is_overdue(now)
     if expected is None:
         lines.append("no cycle is scheduled")
     else:
-        until = f"overdue after {utc_text(expected.overdue_at)} by this machine's clock"
-        was = f"late: {expected}, {until}; now {utc_text(now)}"
+        until = f"overdue after {format_utc(expected.overdue_at)} by this machine's clock"
+        was = f"late: {expected}, {until}; now {format_utc(now)}"
         lines.append(was if late else f"next: {expected}, {until}")
     document |= {"next_cycle": expected and asdict(expected), "late": late}
     return Result(
@@ -103,10 +103,10 @@ def status(path: Path, now: np.datetime64) -> Result:
     )
 
 
-def _document(path: Path, database: Database) -> dict[str, Any]:
+def _build_status_document(path: Path, database: Database) -> dict[str, Any]:
     """Return the state of an account for JSON: money in USD, instants in UTC."""
     mark = MarkBook(database).last_mark()
-    halts = Halts(database, EventLog(database)).active()
+    halts = HaltBook(database, EventLog(database)).active()
     waiting = OrderStore(database).in_states(PENDING_STATES)
     notices = NoticeBook(database, NO_SECRETS).latest(MAX_ALERTS_SHOWN)
     return {
@@ -140,10 +140,10 @@ def _account_lines(path: Path, database: Database) -> Iterator[str]:
     if mark is None:
         yield "no cycle has run yet"
     else:
-        yield f"{utc_text(mark.at)}: equity ${mark.equity:,.2f}, cash ${mark.cash:,.2f}"
+        yield f"{format_utc(mark.at)}: equity ${mark.equity:,.2f}, cash ${mark.cash:,.2f}"
         contracts = is_event_account(path.parent.name)
         yield event_exposure_line(mark) if contracts else exposure_line(mark)
-    for halt in Halts(database, EventLog(database)).active():
+    for halt in HaltBook(database, EventLog(database)).active():
         yield f"halted: {halt}. {halt.rule.remedy}"
     if may_exist(kill_file := path.parent / KILL_FILE):
         yield f"the kill file {kill_file} exists: no orders are sent until you remove it"
@@ -168,23 +168,21 @@ def _cycle_lines(database: Database) -> Iterator[str]:
     for row in reversed(latest_cycles(database, MAX_CYCLES_SHOWN)):
         what = row.failure or row.idle_reason
         if row.decision_id:
-            what = what or f"{row.decision_id}, {count_text(row.fill_count, 'fill')}"
+            what = what or f"{row.decision_id}, {format_count_with_noun(row.fill_count, 'fill')}"
             if unsent := book.unsent_reasons(row.decision_id):
-                what += (
-                    f", {count_text(len(unsent), 'order')} NOT sent: {next(iter(unsent.values()))}"
-                )
+                what += f", {format_count_with_noun(len(unsent), 'order')} NOT sent: {next(iter(unsent.values()))}"
         elif not what:
             over = row.ended_at is not None
             what = "no decision" if over else "no decision yet: in progress, or killed"
-        yield f"{utc_text(row.began_at)} {row.job}: {what}"
+        yield f"{format_utc(row.began_at)} {row.job}: {what}"
 
 
 def _alert_lines(database: Database) -> Iterator[str]:
     for notice in reversed(NoticeBook(database, NO_SECRETS).latest(MAX_ALERTS_SHOWN)):
-        yield f"{utc_text(notice.at)} {alert_heading(notice.kind)}: {notice.text}"
+        yield f"{format_utc(notice.at)} {alert_heading(notice.kind)}: {notice.text}"
 
 
-def clear(path: Path, kind: HaltKind, by: str) -> Result:
+def clear_halt(path: Path, kind: HaltKind, by: str) -> Result:
     """Clear the active halt of one kind after a person has checked it.
 
     The clearing is recorded at the venue's last known time. This machine's clock may differ: by its
@@ -198,8 +196,8 @@ def clear(path: Path, kind: HaltKind, by: str) -> Result:
     InputError
         if no such halt is active.
     """
-    with _written_journal(path) as database:
-        halts = Halts(database, EventLog(database))
+    with _open_for_writing(path) as database:
+        halts = HaltBook(database, EventLog(database))
         # The loop may mark the account at the same time.
         with database.transaction():
             standing = halts.active()
@@ -207,7 +205,9 @@ def clear(path: Path, kind: HaltKind, by: str) -> Result:
                 others = ", ".join(halt.kind for halt in standing)
                 what = f"clear one of the active halts: {others}" if others else "no halt is active"
                 raise InputError(f"{kind}: not cleared, this halt is not active; {what}")
-            ended = halts.clear(kind, by, _last_known(standing, MarkBook(database).last_mark()))
+            ended = halts.clear(
+                kind, by, _last_venue_time(standing, MarkBook(database).last_mark())
+            )
     return Result(sentences=[f"cleared: {ended}"])
 
 
@@ -222,15 +222,17 @@ def clear_refusals(path: Path, by: str) -> Result:
     InputError
         if the venue refuses no orders.
     """
-    with _written_journal(path) as database:
+    with _open_for_writing(path) as database:
         ended = RefusalBook(database, EventLog(database)).clear(by)
     if not ended:
         raise InputError(f"{REFUSED_ALERT}: nothing to clear, the venue refuses no orders now")
-    return Result(sentences=[f"cleared: {count_text(ended, 'cause')} of refused orders"])
+    return Result(
+        sentences=[f"cleared: {format_count_with_noun(ended, 'cause')} of refused orders"]
+    )
 
 
 @contextmanager
-def _written_journal(path: Path) -> Iterator[Database]:
+def _open_for_writing(path: Path) -> Iterator[Database]:
     """Open a journal for writing, during a `with` block, after checking that it is usable."""
     refuse_empty_journal(path)
     refuse_unusable_journal(path)
@@ -238,7 +240,7 @@ def _written_journal(path: Path) -> Iterator[Database]:
         yield database
 
 
-def _last_known(halts: Sequence[Halt], mark: EquityMark | None) -> np.datetime64:
+def _last_venue_time(halts: Sequence[Halt], mark: EquityMark | None) -> np.datetime64:
     """Return the venue's last known time: the latest in the halts and in the last equity mark.
 
     halts: at least one halt.
@@ -268,7 +270,7 @@ def kill(folder: Path, *, flatten: bool) -> Result:
         # The lock is checked first, because a loop that sees the file may end at once.
         traded = any(is_traded(each.name, each) for each in folders)
     finally:
-        files = [_put_kill_file(each, FLATTEN_REQUEST if flatten else "stop") for each in folders]
+        files = [_write_kill_file(each, FLATTEN_REQUEST if flatten else "stop") for each in folders]
     there = f"kill file written: {' and '.join(map(str, files))}"
     if traded and flatten and is_event_account(folder.name):
         raise InputError(
@@ -285,7 +287,7 @@ def kill(folder: Path, *, flatten: bool) -> Result:
     return Result(sentences=[f"{text}."])
 
 
-def _put_kill_file(folder: Path, content: str) -> Path:
+def _write_kill_file(folder: Path, content: str) -> Path:
     file = folder / KILL_FILE
     try:
         write_atomically(file, content.encode())
@@ -297,7 +299,7 @@ def _put_kill_file(folder: Path, content: str) -> Path:
     return file
 
 
-def _parsed(arguments: list[str]) -> Namespace:
+def _parse_command(arguments: list[str]) -> Namespace:
     parser = FlagParser()
     parser.add_argument("--folder", type=Path, default=Path("data/live"))
     parser.add_argument("--account")
@@ -316,7 +318,7 @@ def _parsed(arguments: list[str]) -> Namespace:
 
 
 def parse_arguments(words: Sequence[str]) -> tuple[Namespace, None]:
-    return _parsed(list(words)), None
+    return _parse_command(list(words)), None
 
 
 def run(settings: Namespace) -> Result:
@@ -329,7 +331,7 @@ def run(settings: Namespace) -> Result:
         if settings.kind == REFUSED_ALERT:
             result = clear_refusals(journal, settings.by)
         else:
-            result = clear(journal, settings.kind, settings.by)
+            result = clear_halt(journal, settings.kind, settings.by)
         if traded != folder.absolute():
             where = f"cleared in {traded}, from which the account is traded; {folder} is unchanged"
             return Result(sentences=[*result.sentences, where])

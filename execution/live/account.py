@@ -11,7 +11,7 @@ from decimal import Decimal
 import numpy as np
 
 from execution.brokers import (
-    ACCOUNT_READ_DELAYS,
+    ACCOUNT_READ_DELAYS_SECONDS,
     MAX_LEVERAGE_MULTIPLIER,
     AccountReading,
     BrokerConnection,
@@ -33,13 +33,13 @@ from execution.orders.last_trades import TradeSource
 from execution.orders.option_orders import is_option
 from foundation.errors import BrokerError, InputError, InvalidResponse
 from trainingdata.feed.market_data import LastTrade
-from trainingdata.instants import utc_text
-from trainingdata.sessions import in_session
+from trainingdata.instants import format_utc
+from trainingdata.sessions import is_in_session
 
 log = logging.getLogger(__name__)
 
 # Seconds before each comparison of positions with activities, until both agree.
-RECONCILIATION_READ_DELAYS = (*ACCOUNT_READ_DELAYS, ACCOUNT_READ_DELAYS[-1])
+RECONCILE_READ_DELAYS_SECONDS = (*ACCOUNT_READ_DELAYS_SECONDS, ACCOUNT_READ_DELAYS_SECONDS[-1])
 
 
 class IdentityMismatch(InputError):
@@ -89,7 +89,7 @@ class LiveAccount:
                 " unchanged; restart this process to trade the new account"
             )
 
-    def gate(
+    def build_gate(
         self,
         account: AccountSnapshot,
         symbols: Iterable[str],
@@ -149,7 +149,7 @@ class LiveAccount:
             log.warning("checking orders without last trades: %s", error)
             trades = None
         risks = self.max_loss_by_root() if max_loss_by_root is None else dict(max_loss_by_root)
-        for place, stake in self.reconciler.option_risks().items():
+        for place, stake in self.reconciler.option_max_loss_by_root().items():
             risks[place] = risks.get(place, 0.0) + stake
         return replace(account, last_trades=trades, max_loss_by_root=risks)
 
@@ -164,8 +164,8 @@ class LiveAccount:
     def reconcile(self) -> None:
         """Compare the account's positions with the positions that its journal expects.
 
-        The comparison is made up to three times. If a discrepancy persists, the next `check`
-        quarantines its symbol.
+        The comparison is made up to three times. If a discrepancy persists, the next
+        `check_reading` quarantines its symbol.
 
         Raises
         ------
@@ -173,10 +173,10 @@ class LiveAccount:
             if the venue's list of activities lacks fills that its reports on orders contain.
         """
         if not self.reconciler.holdings.has_opening_balance:
-            self._begin()
+            self._record_opening()
         self.reconciler.load_acknowledgements()
         late = ""
-        for _ in self._time.attempts(RECONCILIATION_READ_DELAYS):
+        for _ in self._time.attempts(RECONCILE_READ_DELAYS_SECONDS):
             self.record_activities()
             if late := self.reconciler.describe_unlisted_fills():
                 continue
@@ -186,9 +186,9 @@ class LiveAccount:
                 break
         if late:
             raise InvalidResponse(late)
-        self.reconciler.quarantine(found, held)
+        self.reconciler.set_quarantine(found, held)
 
-    def check(self, reading: AccountReading) -> AccountSnapshot:
+    def check_reading(self, reading: AccountReading) -> AccountSnapshot:
         """Check an account reading against the journal, and return its snapshot for decisions.
 
         While the loop closes all positions before it stops, the snapshot is returned unchecked.
@@ -205,22 +205,22 @@ class LiveAccount:
         if self._stop.flattening:
             return reading.account
         if not self.reconciler.holdings.has_opening_balance:
-            self._begin()
+            self._record_opening()
         reading = self.reconciler.value_positions(reading)
         if self.reconciler.cash_difference_reason(reading):
             # Activities that explain it may have been listed since.
             self.record_activities()
-        return self.reconciler.check(reading)
+        return self.reconciler.check_reading(reading)
 
     def _check_hours(self, reading: AccountReading) -> None:
         """Send an alert if venue clock and calendar disagree on whether the exchange is open."""
         at = reading.account.as_of
-        opened = bool(in_session(np.array([at]))[0])
+        opened = bool(is_in_session(np.array([at]))[0])
         differs = reading.is_market_open is not None and reading.is_market_open != opened
         self.guards.exchange_closed = differs and opened
         shown = "open" if reading.is_market_open else "closed"
         so = "no stock orders are sent" if opened else "following the calendar"
-        text = f"the venue's clock reports the exchange {shown} at {utc_text(at)}, unlike the"
+        text = f"the venue's clock reports the exchange {shown} at {format_utc(at)}, unlike the"
         self.notices.set_alert("hours", f"{text} calendar; {so}" if differs else "")
 
     def _check_multiplier(self, multiplier: Decimal) -> None:
@@ -241,7 +241,7 @@ class LiveAccount:
         reconciler = self.reconciler
         if not reconciler.holdings.has_opening_balance:
             return
-        for _ in self._time.attempts(ACCOUNT_READ_DELAYS):
+        for _ in self._time.attempts(ACCOUNT_READ_DELAYS_SECONDS):
             at = self._listing_instant()
             listed = self.connection.activities_since(reconciler.holdings.activity_query_start())
             if not (mispriced := reconciler.holdings.describe_mispriced_trades(listed)):
@@ -269,9 +269,9 @@ class LiveAccount:
         self.reconciler.set_listing_time(now)
         return now + np.timedelta64(self._readings, "ns")
 
-    def _begin(self) -> None:
+    def _record_opening(self) -> None:
         """Record the opening balance and positions."""
-        for _ in self._time.attempts(RECONCILIATION_READ_DELAYS):
+        for _ in self._time.attempts(RECONCILE_READ_DELAYS_SECONDS):
             at = self.connection.now()
             listed = self.connection.activities_since(at - ACTIVITY_QUERY_OVERLAP)
             cash = self.connection.cash()
@@ -282,7 +282,7 @@ class LiveAccount:
                 quantities = {symbol: each.quantity for symbol, each in held.items()}
                 with self.account.database.transaction():
                     self.reconciler.holdings.record_opening_balance(quantities, cash, at, listed)
-                    self.account.positions.record_opening(_opening(held))
+                    self.account.positions.record_opening(_opening_rows(held))
                 log.info("the journal begins with %d positions and %s USD", len(held), cash)
                 return
         raise BrokerError(
@@ -300,7 +300,7 @@ class LiveAccount:
         self.account.alert_halt_changes(changes)
         # Operators search the log for these words.
         for line in (exposure_line(mark), profit_line(point)):
-            log.info("%s %s", utc_text(mark.at), line)
+            log.info("%s %s", format_utc(mark.at), line)
 
     def net_deposits(self) -> float:
         """Return deposits less withdrawals since the start of the journal, USD.
@@ -310,10 +310,10 @@ class LiveAccount:
         its cash. Dividends, interest and fees count as profit or loss. Shares moved between
         accounts do too, because the venue reports no amount for them.
         """
-        return float(self.reconciler.holdings.listed.net_transfers(EPOCH))
+        return float(self.reconciler.holdings.listed.net_deposits_since(EPOCH))
 
 
-def _opening(held: Mapping[str, VenuePosition]) -> Iterator[PositionRow]:
+def _opening_rows(held: Mapping[str, VenuePosition]) -> Iterator[PositionRow]:
     """Yield the initial journal rows of stock and crypto positions, valued at the venue's price.
 
     Options are skipped, because they are recorded in their own tables.

@@ -22,19 +22,19 @@ from platformdirs import user_state_path
 from execution.journal.halts import read_active_halts
 from execution.journal.order_store import read_intents
 from execution.journal.rows import verify_digests
-from execution.journal.schema import open_current_schema
+from execution.journal.schema import open_journal_for_reading
 from foundation.clock import utc_now
 from foundation.database import (
     Database,
     DatabaseDamaged,
     check_integrity,
     query_rows,
-    raise_damaged,
     rollback_journal,
+    translate_damage_errors,
 )
 from foundation.errors import InputError
 from foundation.files import make_private, write_atomically
-from trainingdata.instants import compact_text
+from trainingdata.instants import format_compact_utc
 
 log = logging.getLogger(__name__)
 
@@ -43,7 +43,7 @@ PAGE_FILE = "status.html"  # status page, which the loop writes
 LOCK_FILE = "lock"
 KILL_FILE = "KILL"  # name of the kill file in the account's folder
 FLATTEN_REQUEST = "flatten"  # content of a kill file that also closes all positions
-_JOURNAL_NOTE = "journal"
+_JOURNAL_PATH_FILE = "journal"
 _ACCOUNT_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 
@@ -59,7 +59,7 @@ def is_account_id(name: str) -> bool:
     return _ACCOUNT_ID.fullmatch(name) is not None
 
 
-def state_folder(account_id: str) -> Path:
+def account_state_folder(account_id: str) -> Path:
     """Return the folder with the user's lock of an account, and the file that names its journal."""
     return user_state_path("kelly-chronos") / "accounts" / account_id
 
@@ -79,7 +79,7 @@ def account_lock(account_id: str) -> Iterator[Path]:
         raise InputError(
             f"the venue's account id {account_id!r} is not valid; expected letters, digits, - and _"
         )
-    folder = state_folder(account_id)
+    folder = account_state_folder(account_id)
     with folder_lock(account_id, folder):
         yield folder
 
@@ -119,7 +119,7 @@ def is_traded(account_id: str, folder: Path) -> bool:
 
     folder: folder of the account's journal.
     """
-    return is_locked(account_id, state_folder(account_id)) or is_locked(account_id, folder)
+    return is_locked(account_id, account_state_folder(account_id)) or is_locked(account_id, folder)
 
 
 def is_locked(account_id: str, folder: Path) -> bool:
@@ -161,21 +161,21 @@ def open_journal(
         with folder_lock(account_id, path.parent):
             for place in (folder, path.parent):
                 make_private(place)
-            damaged_copy = _checked(
+            damaged_copy = _check_or_move_journal(
                 path, replace_damaged, known=recorded_journal_path(account_id) == path
             )
             with closing(Database(path)) as database:
                 try:
-                    write_atomically(folder / _JOURNAL_NOTE, str(path).encode())
+                    write_atomically(folder / _JOURNAL_PATH_FILE, str(path).encode())
                 except OSError as error:
                     raise InputError(
-                        f"{folder / _JOURNAL_NOTE}: cannot write: {error.strerror or error}; let"
-                        " this user write there"
+                        f"{folder / _JOURNAL_PATH_FILE}: cannot write: {error.strerror or error};"
+                        " let this user write there"
                     ) from error
                 yield LockedJournal(database, path.parent, damaged_copy)
 
 
-def _checked(path: Path, replace_damaged: bool, *, known: bool) -> Path | None:
+def _check_or_move_journal(path: Path, replace_damaged: bool, *, known: bool) -> Path | None:
     """Check a journal; if it is damaged, raise an error or, if allowed, move it away.
 
     Returns the path to which a damaged journal was moved; None if the journal is intact or absent.
@@ -193,7 +193,7 @@ def _checked(path: Path, replace_damaged: bool, *, known: bool) -> Path | None:
     except DatabaseDamaged as error:
         if not replace_damaged:
             raise
-        aside = path.with_name(f"{asides}{compact_text(utc_now())}{path.suffix}")
+        aside = path.with_name(f"{asides}{format_compact_utc(utc_now())}{path.suffix}")
         log.error("%s; moved to %s", error, aside)
         path.rename(aside)
         # SQLite's rollback journal belongs to the damaged file.
@@ -225,7 +225,7 @@ def refuse_unusable_journal(path: Path) -> None:
         for a journal of another schema version.
     """
     check_integrity(path)
-    with raise_damaged(), open_current_schema(path) as database:
+    with translate_damage_errors(), open_journal_for_reading(path) as database:
         verify_digests(path)
         if database.rows("SELECT 1 FROM sqlite_master WHERE name = 'intents'"):
             read_intents(database)
@@ -252,7 +252,7 @@ def recorded_journal_path(account_id: str) -> Path | None:
     InputError
         if the file that records the path cannot be read.
     """
-    note = state_folder(account_id) / _JOURNAL_NOTE
+    note = account_state_folder(account_id) / _JOURNAL_PATH_FILE
     try:
         return Path(note.read_text(encoding="utf-8"))
     except (FileNotFoundError, NotADirectoryError):
@@ -274,7 +274,7 @@ def refuse_misplaced_journal(account_id: str, path: Path) -> None:
         raise InputError(
             f"{known}: cannot access: {error.strerror or error}; let this user read it"
         ) from error
-    note = state_folder(account_id) / _JOURNAL_NOTE
+    note = account_state_folder(account_id) / _JOURNAL_PATH_FILE
     if not kept:
         raise InputError(
             f"account {account_id}: its journal {known} does not exist; restore it, or make sure"

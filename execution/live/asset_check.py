@@ -10,11 +10,11 @@ from execution.brokers import Gateway
 from execution.journal.decisions import DecisionJournal
 from execution.journal.events import EventLog
 from execution.journal.order_store import OrderStore
-from execution.journal.schema import open_current_schema
+from execution.journal.schema import open_journal_for_reading
 from execution.live.accounts import TRADE_JOB
 from foundation.database import DatabaseFailed
-from foundation.errors import BrokerError, InputError, did_you_mean
-from trainingdata.instruments import closest_symbols, non_usd_pair_error_text
+from foundation.errors import BrokerError, InputError, format_suggestion
+from trainingdata.instruments import closest_symbols, format_non_usd_pair_error
 
 log = logging.getLogger("live")
 
@@ -32,7 +32,7 @@ def refuse_unlisted(gateway: Gateway, symbols: Iterable[str]) -> None:
         if the venue does not respond.
     """
     if unlisted := _unlisted(gateway, symbols):
-        raise _refusal(gateway, unlisted[0])
+        raise _unlisted_error(gateway, unlisted[0])
 
 
 def refuse_misspelt(gateway: Gateway, symbols: Iterable[str], journal: Path) -> None:
@@ -51,10 +51,10 @@ def refuse_misspelt(gateway: Gateway, symbols: Iterable[str], journal: Path) -> 
     """
     try:
         unlisted = _unlisted(gateway, symbols)
-        decided = _decided(journal) if unlisted else frozenset[str]()
+        decided = _decided_symbols(journal) if unlisted else frozenset[str]()
         for symbol in unlisted:
             if symbol not in decided:
-                raise _refusal(gateway, symbol)
+                raise _unlisted_error(gateway, symbol)
             log.warning("%s: the venue no longer lists this asset", symbol)
     except BrokerError as error:
         log.warning("cannot check that the venue lists all symbols: %s", error)
@@ -68,19 +68,19 @@ def _unlisted(gateway: Gateway, symbols: Iterable[str]) -> list[str]:
     return [each for each in wanted if each not in listed and not gateway.assets([each])]
 
 
-def _refusal(gateway: Gateway, symbol: str) -> InputError:
-    if reason := non_usd_pair_error_text(symbol):
+def _unlisted_error(gateway: Gateway, symbol: str) -> InputError:
+    if reason := format_non_usd_pair_error(symbol):
         return InputError(f"symbols: {reason}")
-    hint = did_you_mean(closest_symbols(symbol, gateway.listed_symbols()))
+    hint = format_suggestion(closest_symbols(symbol, gateway.listed_symbols()))
     return InputError(f"symbols: {symbol} is not listed by the venue{hint}")
 
 
-def _decided(journal: Path) -> frozenset[str]:
+def _decided_symbols(journal: Path) -> frozenset[str]:
     """Return the symbols of the last decisions in a journal; none if it cannot be read."""
     if not journal.is_file():
         return frozenset()
     try:
-        with open_current_schema(journal) as database:
+        with open_journal_for_reading(journal) as database:
             decisions = DecisionJournal(
                 database, EventLog(database), OrderStore(database), TRADE_JOB
             )

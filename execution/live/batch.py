@@ -12,7 +12,7 @@ import numpy as np
 
 from execution.journal.decisions import DecisionJournal
 from execution.live.cycle import REDUCTION_UNFILLED_REASON, AccountProtocol, Cycle
-from execution.orders.auctions import accepted_from, order_send_deadline
+from execution.orders.auctions import first_accepted_time, order_send_deadline
 from execution.orders.gate import UNGUARDED, OrderGate
 from execution.orders.orders import Fill, Order
 from foundation.errors import AccountChanged, BrokerError
@@ -27,7 +27,7 @@ class OrderBatch:
     decision_id: id of the decision in the journal; empty without a decision.
     orders: orders of the batch.
     gate: pre-trade gate of the orders.
-    cancels: unfilled quantity of each order that the decision replaces, by order id.
+    cancelled_quantities: unfilled quantity of each order that the decision replaces, by order id.
     cycle: cycle of the decision; None for a decision of an earlier process.
     planned_orders: orders of the decision that the venue accepts only later, such as auction
         orders.
@@ -42,7 +42,7 @@ class OrderBatch:
     decision_id: str
     orders: Sequence[Order]
     gate: OrderGate
-    cancels: Mapping[str, Decimal] = field(default_factory=dict)
+    cancelled_quantities: Mapping[str, Decimal] = field(default_factory=dict)
     cycle: Cycle | None = None
     planned_orders: tuple[Order, ...] = ()
     completes_decision: bool = True
@@ -79,13 +79,15 @@ def record_batch(
         )
         for order in cycle.decision.orders
     ]
-    planned_orders = tuple(o for o in orders if accepted_from(o, account.as_of) > account.as_of)
+    planned_orders = tuple(
+        o for o in orders if first_accepted_time(o, account.as_of) > account.as_of
+    )
     decision = replace(cycle.decision, orders=tuple(orders))
     # A replaced order is cancelled first, so the gate does not count it with its successor.
-    gate = live.gate(
+    gate = live.build_gate(
         account.without_orders(decision.orders_to_cancel), {order.symbol for order in orders}
     )
-    name = journal.write(decision, account)
+    name = journal.write_decision(decision, account)
     now = [order for order in orders if order not in planned_orders]
     return OrderBatch(
         name,
@@ -105,24 +107,24 @@ def record_sending(batch: OrderBatch, journal: DecisionJournal) -> Iterator[None
 
     The decision is withdrawn if an order that it replaces has filled in the meantime.
     """
-    with _ended_in_trouble(batch, journal):
+    with _end_failed_batch(batch, journal):
         try:
             yield
         except AccountChanged as error:
             if batch.cycle is None:
                 raise
-            journal.end(batch.decision_id, str(error), may_redecide=True)
+            journal.end_decision(batch.decision_id, str(error), may_redecide=True)
             batch.is_withdrawn = True
             if batch.is_last_attempt:
                 raise
             log.warning("%s; making a new decision", error)
             return
     if batch.completes_decision:
-        journal.end(batch.decision_id, REDUCTION_UNFILLED_REASON)
+        journal.end_decision(batch.decision_id, REDUCTION_UNFILLED_REASON)
 
 
 @contextmanager
-def _ended_in_trouble(batch: OrderBatch, journal: DecisionJournal) -> Iterator[None]:
+def _end_failed_batch(batch: OrderBatch, journal: DecisionJournal) -> Iterator[None]:
     """Return a context manager that ends the decision if sending its batch fails.
 
     A withdrawn decision has already ended. A decision whose batch is sent again continues.
@@ -131,7 +133,7 @@ def _ended_in_trouble(batch: OrderBatch, journal: DecisionJournal) -> Iterator[N
         yield
     except BrokerError as error:
         if not (batch.is_retryable or batch.is_withdrawn):
-            journal.end(batch.decision_id, str(error))
+            journal.end_decision(batch.decision_id, str(error))
         raise
 
 

@@ -13,7 +13,7 @@ import json
 from dataclasses import dataclass
 from decimal import Decimal
 
-from foundation.decimals import plain_text
+from foundation.decimals import format_plain
 
 # Share of equity by which cash may differ. Late bookings amount to less: selling crypto worth all
 # of equity costs 0.25 %, a loan over a long weekend 0.1 %, and a dividend of 1 % on a share that is
@@ -40,8 +40,8 @@ class CashDifference:
         """Difference as JSON text; a person acknowledges it by clearing the cash halt."""
         return json.dumps(
             {
-                "unexplained_usd": plain_text(self.unexplained_usd),
-                "booked": plain_text(self.booked_usd),
+                "unexplained_usd": format_plain(self.unexplained_usd),
+                "booked": format_plain(self.booked_usd),
             }
         )
 

@@ -26,11 +26,11 @@ from execution.orders.gate import OrderGate
 from execution.orders.orders import Fill, Order
 from execution.orders.venue_rules import VenueRules
 from foundation.clock import SYSTEM_TIME, TimeSource
-from foundation.formatting import count_text
+from foundation.formatting import format_count_with_noun
 from trainingdata.bars import Bars, last_closes_by_symbol
 from trainingdata.delistings import BarAbsence
 from trainingdata.feed.bar_feed import BarFeed
-from trainingdata.instants import utc_text
+from trainingdata.instants import format_utc
 from trainingdata.instruments import AssetClass, instrument
 from trainingdata.schedule import EVERY_BAR, Schedule
 from trainingdata.timeframe import Timeframe
@@ -54,7 +54,7 @@ class AccountProtocol(Protocol):
         """Compare the account's positions with the positions that its journal expects."""
         ...
 
-    def gate(self, account: AccountSnapshot, symbols: Iterable[str]) -> OrderGate:
+    def build_gate(self, account: AccountSnapshot, symbols: Iterable[str]) -> OrderGate:
         """Return the pre-trade gate of orders in these symbols.
 
         account: fresh account snapshot.
@@ -113,7 +113,7 @@ def decide_cycle(
     account = broker.account()
     bars, waited = _await_bars(feed, account.as_of, settings.bar_wait_seconds, time)
     bars = settings.data.market(settings.with_increments(bars)).visible_bars()
-    _say_missing(bars)
+    _log_missing_bars(bars)
     if waited:
         if live is not None:
             live.reconcile()
@@ -122,7 +122,7 @@ def decide_cycle(
         bars = rules.apply(bars, account.as_of, settings.increments)
     idle_reason = _idle_reason(account, bars)
     if not idle_reason and journal is not None and journal.has_decision(bars.last_instant):
-        idle_reason = f"a decision for {utc_text(bars.last_instant)} was made before"
+        idle_reason = f"a decision for {format_utc(bars.last_instant)} was made before"
     if idle_reason:
         return idle_cycle(account, bars, idle_reason, validator)
     closed = [bars.symbols[s] for s in np.flatnonzero(bars.mask[:, -1])]
@@ -130,10 +130,10 @@ def decide_cycle(
     # The venue's mark is used for symbols without a price of the last hours.
     marks = {symbol: account.prices[symbol] for symbol in closed if symbol in account.prices}
     bars, rejected_bars = validator.validate(bars, {**marks, **prices})
-    bars = _without_unknown(bars, account)
+    bars = _mark_unknown_untradable(bars, account)
     account = account.with_prices({**last_closes_by_symbol(bars), **prices})
     account = account.with_prices(open_order_prices(account, feed))
-    idle_reason = _unpriced_order(account)
+    idle_reason = _describe_unpriced_order(account)
     decision = None if idle_reason else trader.decide(bars, account)
     if decision is None:
         idle_reason = idle_reason or no_decision_reason(settings)
@@ -156,7 +156,7 @@ def idle_cycle(account: AccountSnapshot, bars: Bars, why: str, validator: BarVal
     )
 
 
-def _unpriced_order(account: AccountSnapshot) -> str:
+def _describe_unpriced_order(account: AccountSnapshot) -> str:
     """Describe an open order whose exposure is unknown because it has no price; empty if none."""
     for order in account.open_orders:
         if order.symbol not in account.prices:
@@ -176,21 +176,23 @@ def _await_bars(
     most = np.timedelta64(round(patience * 1000), "ms")
     step = np.timedelta64(round(BAR_POLL_SECONDS * 1000), "ms")
     while at - now < most and (late := feed.late_symbols(at)):
-        log.info("%s: waiting for the bars of %s", utc_text(now), " ".join(late))
+        log.info("%s: waiting for the bars of %s", format_utc(now), " ".join(late))
         time.wait(BAR_POLL_SECONDS)
         at = at + step
         bars = feed.bars(at)
     return bars, bool(at > now)
 
 
-def _say_missing(bars: Bars) -> None:
+def _log_missing_bars(bars: Bars) -> None:
     """Log the symbols whose bars have been missing for a session or more while others have bars."""
     for symbol, count in zip(
         bars.symbols, BarAbsence.from_bars(bars).missed_at_end.tolist(), strict=True
     ):
         if count:
             log.warning(
-                "%s: no decision, bars are missing for %s", symbol, count_text(count, "session")
+                "%s: no decision, bars are missing for %s",
+                symbol,
+                format_count_with_noun(count, "session"),
             )
 
 
@@ -202,13 +204,13 @@ def _idle_reason(account: AccountSnapshot, bars: Bars) -> str:
     if account.block_reason:
         return account.block_reason
     if account.as_of >= (end := decision_deadline(bars, bars.last_instant)):
-        bar = utc_text(bars.last_instant)
-        last = f"the latest bar is {bar}; its decision deadline was {utc_text(end)}"
+        bar = format_utc(bars.last_instant)
+        last = f"the latest bar is {bar}; its decision deadline was {format_utc(end)}"
         return f"{NO_BAR_CLOSED_REASON}; {last}"
     return ""
 
 
-def _without_unknown(bars: Bars, account: AccountSnapshot) -> Bars:
+def _mark_unknown_untradable(bars: Bars, account: AccountSnapshot) -> Bars:
     """Return the panel with symbols marked untradable if the account allows no orders in them."""
     if account.uncertain_symbols:
         names = " ".join(sorted(account.uncertain_symbols))
@@ -249,6 +251,6 @@ def next_decision_instant(
 
 def no_decision_reason(settings: TradingSettings) -> str:
     """Return the reason reported if the trader makes no decision at a bar."""
-    if settings.decisions == EVERY_BAR:
+    if settings.decision_schedule == EVERY_BAR:
         return NO_BAR_CLOSED_REASON
     return f"no decision is due (schedule={','.join(settings.schedule)})"

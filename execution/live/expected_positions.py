@@ -35,7 +35,7 @@ from execution.journal.expected import (
     ExpectedRow,
     OpeningBalance,
 )
-from execution.journal.order_store import OUTCOME_UNKNOWN, OrderIntent, OrderStore
+from execution.journal.order_store import UNKNOWN_OUTCOME_STATES, OrderIntent, OrderStore
 from execution.journal.rows import parse_amount
 from execution.live.cash_check import CashDifference
 from execution.orders.option_orders import (
@@ -48,12 +48,12 @@ from execution.orders.option_orders import (
 )
 from execution.orders.orders import Order
 from foundation.database import Database, DatabaseFailed
-from foundation.decimals import CENT, EXACT_CONTEXT, INFINITY, exact_sum, plain_text
+from foundation.decimals import CENT, EXACT_CONTEXT, INFINITY, exact_sum, format_plain
 from trainingdata.instants import DAY
 from trainingdata.instruments import is_crypto, is_symbol
 
 MAX_CRYPTO_FEE_FRACTION = Decimal("0.01")  # fraction of a purchase; above any fee of the venue
-EXPLAINED_RATIO = 10  # least ratio of a surplus to the part that bookings leave unexplained
+MIN_EXPLAINED_RATIO = 10  # least ratio of a surplus to the part that bookings leave unexplained
 MAX_TRADE_TO_MEAN_PRICE_RATIO = (
     2  # largest ratio of a trade's price to its order's mean price, up or down
 )
@@ -61,13 +61,13 @@ MAX_TRADE_TO_MEAN_PRICE_RATIO = (
 # is listed after a night, a weekend, or with the statement of a month's last days.
 ACTIVITY_QUERY_OVERLAP = np.timedelta64(7, "D").astype("timedelta64[ns]")
 # Filled quantities of orders and quantities of bookings, by name.
-_FILLED = "SELECT client_order_id, filled FROM intents"
-_BOOKED = "SELECT id, qty FROM activities"
+_FILLED_SQL = "SELECT client_order_id, filled FROM intents"
+_BOOKED_SQL = "SELECT id, qty FROM activities"
 
 SomeOrder = TypeVar("SomeOrder", Order, UnmodelledOrder)
 
 
-class Tolerance(NamedTuple):
+class PositionTolerance(NamedTuple):
     """Tolerated deviations of a position below and above its expected quantity, both at least 0."""
 
     below: Decimal = NO_QUANTITY
@@ -97,7 +97,9 @@ class Discrepancy:
 
     @classmethod
     def of_position(cls, symbol: str, expected: Decimal, found: Decimal) -> Discrepancy:
-        held = f"the venue holds {plain_text(found)}, our journal expects {plain_text(expected)}"
+        held = (
+            f"the venue holds {format_plain(found)}, our journal expects {format_plain(expected)}"
+        )
         return cls(symbol, expected, found, f"{symbol}: {held}")
 
     @classmethod
@@ -117,7 +119,7 @@ class Discrepancy:
     @property
     def cause(self) -> str:
         """Order id or surplus as text, which a person acknowledges by clearing the halt."""
-        return self.order_id or plain_text(self.surplus)
+        return self.order_id or format_plain(self.surplus)
 
 
 class ExpectedPositions:
@@ -156,12 +158,14 @@ class ExpectedPositions:
         """
         with self._database.transaction():
             OPENING_BALANCE.insert(self._database, OpeningBalance(at, cash))
-            self._expect({symbol: ExpectedPosition(quantity) for symbol, quantity in held.items()})
-            self._apply(_FILLED)
-            self.listed.write(activities, at, is_after_opening=0)
-            self._apply(_BOOKED)
-            texts = {symbol: plain_text(quantity) for symbol, quantity in held.items()}
-            self._events.append("holdings begun", "1", {"cash": plain_text(cash), "held": texts})
+            self._write_expected(
+                {symbol: ExpectedPosition(quantity) for symbol, quantity in held.items()}
+            )
+            self._record_applied(_FILLED_SQL)
+            self.listed.record_activities(activities, at, is_after_opening=0)
+            self._record_applied(_BOOKED_SQL)
+            texts = {symbol: format_plain(quantity) for symbol, quantity in held.items()}
+            self._events.append("holdings begun", "1", {"cash": format_plain(cash), "held": texts})
 
     def record_activities(self, activities: Iterable[Activity], at: np.datetime64) -> int:
         """Record new activities in one transaction, and return their number.
@@ -169,13 +173,13 @@ class ExpectedPositions:
         at: time of the venue's clock when it listed the activities.
         """
         with self._database.transaction():
-            written = self.listed.write(activities, at, is_after_opening=1)
+            written = self.listed.record_activities(activities, at, is_after_opening=1)
             cash = exact_sum(change for _, change in written)
             booked = exact_sum(
                 change for activity, change in written if not activity.exchanges_cash_for_position
             )
             if cash or booked:
-                last = self._opening()
+                last = self._opening_balance()
                 cash, booked = (
                     EXACT_CONTEXT.add(last.cash, cash),
                     EXACT_CONTEXT.add(last.booked_usd, booked),
@@ -185,9 +189,9 @@ class ExpectedPositions:
 
     def activity_query_start(self) -> np.datetime64:
         """Return the time from which activities are queried next: a week before the last trade."""
-        begun_at = self._opening().journal_started_at
+        begun_at = self._opening_balance().journal_started_at
         return np.datetime64(
-            max(begun_at, self.listed.last_trade() or begun_at) - ACTIVITY_QUERY_OVERLAP, "ns"
+            max(begun_at, self.listed.last_trade_at() or begun_at) - ACTIVITY_QUERY_OVERLAP, "ns"
         )
 
     def compare(self, held: Mapping[str, Decimal], at: np.datetime64) -> dict[str, Discrepancy]:
@@ -203,27 +207,31 @@ class ExpectedPositions:
             before = self.positions_by_symbol()
             expected = defaultdict(ExpectedPosition, before)
             self._apply_fills(expected)
-            tolerances = fill_tolerances(self._intents.in_states((*OUTCOME_UNKNOWN, "accepted")))
+            tolerances = fill_tolerances(
+                self._intents.in_states((*UNKNOWN_OUTCOME_STATES, "accepted"))
+            )
             moving = set(tolerances)
             for symbol, position in expected.items():
-                tolerances[symbol] = Tolerance(
+                tolerances[symbol] = PositionTolerance(
                     tolerances[symbol].below + position.unlisted_fee, tolerances[symbol].above
                 )
             found = find_discrepancies(expected, held, tolerances, at)
             for symbol, each in list(found.items()):
-                changes = self._unapplied(symbol, at)
+                changes = self._unapplied_bookings(symbol, at)
                 for name in find_explaining_bookings(each.surplus, changes, tolerances[symbol]):
                     expected[symbol] = expected[symbol].with_change(changes[name])
-                    self._apply(f"{_BOOKED} WHERE id = ?", name)
+                    self._record_applied(f"{_BOOKED_SQL} WHERE id = ?", name)
                 found[symbol] = Discrepancy.of_position(
                     symbol, expected[symbol].quantity, each.found
                 )
                 if tolerances[symbol].contains(found[symbol].surplus):
                     del found[symbol]
             for symbol in {*expected, *held} - {*found} - moving:
-                expected[symbol] = expected[symbol].with_accepted(held.get(symbol, NO_QUANTITY))
+                expected[symbol] = expected[symbol].with_accepted_quantity(
+                    held.get(symbol, NO_QUANTITY)
+                )
             changed = {s: each for s, each in expected.items() if each != before.get(s)}
-            self._expect(changed)
+            self._write_expected(changed)
         return found
 
     def acknowledge(self, surpluses: Mapping[str, Decimal], orders: Iterable[str]) -> None:
@@ -234,10 +242,12 @@ class ExpectedPositions:
         """
         with self._database.transaction():
             expected = defaultdict(ExpectedPosition, self.positions_by_symbol())
-            self._expect({s: expected[s].with_change(each) for s, each in surpluses.items()})
+            self._write_expected(
+                {s: expected[s].with_change(each) for s, each in surpluses.items()}
+            )
             for symbol, surplus in surpluses.items():
-                self._apply(f"{_BOOKED} WHERE symbol = ?", symbol)
-                self._events.append("acknowledged", symbol, plain_text(surplus))
+                self._record_applied(f"{_BOOKED_SQL} WHERE symbol = ?", symbol)
+                self._events.append("acknowledged", symbol, format_plain(surplus))
             for name in orders:
                 APPLIED_FILLS.upsert(self._database, AppliedFill(name, NO_QUANTITY))
                 self._events.append("acknowledged", name)
@@ -249,7 +259,7 @@ class ExpectedPositions:
             order
             for order in orders
             if not self._intents.select(ours, (order.client_order_id,))
-            and self._applied(order.client_order_id) is None
+            and self._applied_quantity(order.client_order_id) is None
         ]
 
     def describe_unlisted_fills(self, at: np.datetime64) -> str:
@@ -266,13 +276,13 @@ class ExpectedPositions:
         ):
             filled = intent.progress.filled
             listed = self.listed.traded_quantity(
-                intent.single_order.symbol, intent.progress.venue_id
+                intent.single_order.symbol, intent.progress.venue_order_id
             )
             if listed < filled:
                 name = intent.client_order_id
                 return (
-                    f"order {name} has filled {plain_text(filled)}, but the venue's activities list"
-                    f" only {plain_text(listed)}"
+                    f"order {name} has filled {format_plain(filled)}, but the venue's activities"
+                    f" list only {format_plain(listed)}"
                 )
         return ""
 
@@ -286,7 +296,7 @@ class ExpectedPositions:
             f"venue_id IN ({', '.join('?' * len(trades))})",
             tuple(each.venue_order_id for each in trades),
         )
-        means = {each.progress.venue_id: each.progress.filled_price for each in orders}
+        means = {each.progress.venue_order_id: each.progress.filled_price for each in orders}
         odd = []
         for trade in trades:
             mean = means.get(trade.venue_order_id)
@@ -298,8 +308,8 @@ class ExpectedPositions:
                 <= mean * MAX_TRADE_TO_MEAN_PRICE_RATIO
             ):
                 odd.append(
-                    f"activity {trade.id}: price {plain_text(trade.price)} of {trade.symbol} is far"
-                    f" from its order's mean fill price, {plain_text(mean)}"
+                    f"activity {trade.id}: price {format_plain(trade.price)} of {trade.symbol} is"
+                    f" far from its order's mean fill price, {format_plain(mean)}"
                 )
         return "; ".join(odd)
 
@@ -308,12 +318,12 @@ class ExpectedPositions:
 
         cash: the venue's cash, USD.
         """
-        opening = self._opening()
+        opening = self._opening_balance()
         return CashDifference(EXACT_CONTEXT.subtract(cash, opening.cash), opening.booked_usd)
 
     def last_accepted_difference(self) -> CashDifference | None:
         """Return the last accepted cash difference; None before the first."""
-        accepted = self._opening().accepted_difference
+        accepted = self._opening_balance().accepted_difference
         return CashDifference(*accepted) if accepted else None
 
     def accept_cash_difference(self, difference: CashDifference) -> None:
@@ -328,7 +338,7 @@ class ExpectedPositions:
         if CashDifference(*cents) != self.last_accepted_difference():
             unexplained_usd, booked = cents
             now = replace(
-                self._opening(),
+                self._opening_balance(),
                 accepted_unexplained_usd=unexplained_usd,
                 accepted_booked_usd=booked,
             )
@@ -339,7 +349,7 @@ class ExpectedPositions:
         rows = EXPECTED_POSITIONS.select_rows(self._database, "ORDER BY symbol")
         return {row.symbol: ExpectedPosition(row.qty, row.unlisted_fee) for row in rows}
 
-    def _opening(self) -> OpeningBalance:
+    def _opening_balance(self) -> OpeningBalance:
         opening = OPENING_BALANCE.first_row(self._database)
         if opening is None:
             raise DatabaseFailed(
@@ -347,11 +357,11 @@ class ExpectedPositions:
             )
         return opening
 
-    def _expect(self, expected: Mapping[str, ExpectedPosition]) -> None:
+    def _write_expected(self, expected: Mapping[str, ExpectedPosition]) -> None:
         for symbol, position in expected.items():
             EXPECTED_POSITIONS.upsert(self._database, ExpectedRow(symbol, *position))
 
-    def _applied(self, name: str) -> Decimal | None:
+    def _applied_quantity(self, name: str) -> Decimal | None:
         """Return the quantity of an order or booking that expected positions include; None if none.
 
         name: client order id, or id of the booking.
@@ -359,7 +369,7 @@ class ExpectedPositions:
         found = APPLIED_FILLS.first_row(self._database, "WHERE name = ?", (name,))
         return None if found is None else found.qty
 
-    def _apply(self, query: str, *values: str) -> None:
+    def _record_applied(self, query: str, *values: str) -> None:
         """Record that the expected positions include the quantities of some orders or bookings.
 
         query: SQL query that returns the id and the quantity of each.
@@ -375,15 +385,15 @@ class ExpectedPositions:
         """
         for intent in self._intents.select(UNAPPLIED_FILLS_CONDITION):
             name, filled = intent.client_order_id, intent.progress.filled
-            news = EXACT_CONTEXT.subtract(filled, self._applied(name) or NO_QUANTITY)
+            news = EXACT_CONTEXT.subtract(filled, self._applied_quantity(name) or NO_QUANTITY)
             for symbol, change in position_changes_of(intent, news).items():
                 position = expected[symbol]
                 expected[symbol] = position.with_change(
                     change, max_crypto_fee(symbol, change, position)
                 )
-            self._apply(f"{_FILLED} WHERE client_order_id = ?", name)
+            self._record_applied(f"{_FILLED_SQL} WHERE client_order_id = ?", name)
 
-    def _unapplied(self, symbol: str, at: np.datetime64) -> dict[str, Decimal]:
+    def _unapplied_bookings(self, symbol: str, at: np.datetime64) -> dict[str, Decimal]:
         """Return the part of each recent booking that the expected position lacks, by booking id.
 
         Covers the bookings of a symbol that were listed in the last week, as signed quantities.
@@ -391,7 +401,7 @@ class ExpectedPositions:
         at: time of the venue's clock.
         """
         changes = {
-            name: EXACT_CONTEXT.subtract(quantity, self._applied(name) or NO_QUANTITY)
+            name: EXACT_CONTEXT.subtract(quantity, self._applied_quantity(name) or NO_QUANTITY)
             for name, quantity in self.listed.position_changes(
                 symbol, at - ACTIVITY_QUERY_OVERLAP
             ).items()
@@ -402,7 +412,7 @@ class ExpectedPositions:
 def find_discrepancies(
     expected: Mapping[str, ExpectedPosition],
     held: Mapping[str, Decimal],
-    tolerances: Mapping[str, Tolerance],
+    tolerances: Mapping[str, PositionTolerance],
     at: np.datetime64,
 ) -> dict[str, Discrepancy]:
     """Compare positions with expected positions, and return the discrepancies by symbol.
@@ -419,13 +429,13 @@ def find_discrepancies(
         each = Discrepancy.of_position(symbol, wanted, held.get(symbol, NO_QUANTITY))
         if is_option(symbol) and not each.found and parse_occ_symbol(symbol).has_expired(at):
             continue
-        if not tolerances.get(symbol, Tolerance()).contains(each.surplus):
+        if not tolerances.get(symbol, PositionTolerance()).contains(each.surplus):
             found[symbol] = each
     return found
 
 
 def find_explaining_bookings(
-    surplus: Decimal, changes: Mapping[str, Decimal], tolerance: Tolerance
+    surplus: Decimal, changes: Mapping[str, Decimal], tolerance: PositionTolerance
 ) -> list[str]:
     """Return the ids of bookings that explain at least 90 % of a surplus; empty if none do.
 
@@ -450,7 +460,7 @@ def find_explaining_bookings(
             EXACT_CONTEXT.subtract(surplus, exact_sum(changes[name] for name in names))
         ):
             return names
-    return nearer if EXPLAINED_RATIO * abs(left) <= abs(surplus) else []
+    return nearer if MIN_EXPLAINED_RATIO * abs(left) <= abs(surplus) else []
 
 
 def position_changes_of(intent: OrderIntent, quantity: Decimal) -> dict[str, Decimal]:
@@ -466,12 +476,12 @@ def position_changes_of(intent: OrderIntent, quantity: Decimal) -> dict[str, Dec
     return {symbol: quantity if side == "buy" else -quantity for symbol, side in legs.items()}
 
 
-def fill_tolerances(waiting: Iterable[OrderIntent]) -> defaultdict[str, Tolerance]:
+def fill_tolerances(waiting: Iterable[OrderIntent]) -> defaultdict[str, PositionTolerance]:
     """Return the tolerance by symbol that covers the unfilled quantities of open orders.
 
     waiting: intents of the orders that may still fill.
     """
-    tolerances: defaultdict[str, Tolerance] = defaultdict(Tolerance)
+    tolerances: defaultdict[str, PositionTolerance] = defaultdict(PositionTolerance)
     for intent in waiting:
         order = intent.order
         whole = (
@@ -480,7 +490,7 @@ def fill_tolerances(waiting: Iterable[OrderIntent]) -> defaultdict[str, Toleranc
         rest = max(whole - intent.progress.filled, NO_QUANTITY)
         for symbol, change in position_changes_of(intent, rest).items():
             below, above = tolerances[symbol]
-            tolerances[symbol] = Tolerance(
+            tolerances[symbol] = PositionTolerance(
                 below + max(-change, NO_QUANTITY), above + max(change, NO_QUANTITY)
             )
     return tolerances
@@ -517,7 +527,7 @@ class DiscrepancyValue(NamedTuple):
     option_usd_by_root: Mapping[str, Decimal] = MappingProxyType({})
 
     @property
-    def total(self) -> Decimal:
+    def total_usd(self) -> Decimal:
         return self.stock_and_crypto_usd + sum(self.option_usd_by_root.values())
 
 

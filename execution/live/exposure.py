@@ -16,8 +16,8 @@ from trainingdata.instruments import is_symbol
 
 log = logging.getLogger(__name__)
 
-_NOTHING = Decimal(0)
-_ON_ITS_WAY = ("planned", "submitting", "unknown", "accepted")
+_ZERO = Decimal(0)
+_PENDING_STATES = ("planned", "submitting", "unknown", "accepted")
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,11 +28,11 @@ class PositionRange:
     high: largest quantity, not below `low`.
     """
 
-    low: Decimal = _NOTHING
-    high: Decimal = _NOTHING
+    low: Decimal = _ZERO
+    high: Decimal = _ZERO
 
     @property
-    def largest(self) -> Decimal:
+    def max_abs_quantity(self) -> Decimal:
         return max(-self.low, self.high)
 
     def with_open_order(self, quantity: Decimal) -> PositionRange:
@@ -40,9 +40,7 @@ class PositionRange:
 
         quantity: signed unfilled quantity of the order.
         """
-        return PositionRange(
-            self.low + min(quantity, _NOTHING), self.high + max(quantity, _NOTHING)
-        )
+        return PositionRange(self.low + min(quantity, _ZERO), self.high + max(quantity, _ZERO))
 
     def with_fill(self, quantity: Decimal) -> PositionRange:
         return PositionRange(self.low + quantity, self.high + quantity)
@@ -52,15 +50,15 @@ class PositionRange:
 class Exposure:
     """Positions and losses that an account can reach, whichever of its open orders fill.
 
-    ranges: ranges of positions in stocks and crypto, by symbol.
+    ranges_by_symbol: ranges of positions in stocks and crypto, by symbol.
     max_loss_by_root: maximum loss of spreads, USD by root of their options.
     """
 
-    ranges: Mapping[str, PositionRange]
+    ranges_by_symbol: Mapping[str, PositionRange]
     max_loss_by_root: Mapping[str, float]
 
     def position_range(self, symbol: str) -> PositionRange:
-        return self.ranges.get(symbol, PositionRange())
+        return self.ranges_by_symbol.get(symbol, PositionRange())
 
     def with_order(self, order: GuardedOrder, intent: OrderIntent | None = None) -> Exposure:
         """Return the exposure after adding an order, which may fill completely, partly or never.
@@ -69,26 +67,28 @@ class Exposure:
 
         intent: record of the order and its fills; None if it is not recorded.
         """
-        filled, left = _progress(order, intent)
+        filled, left = _filled_and_remaining(order, intent)
         if isinstance(order, Order):
             position_range = (
                 self.position_range(order.symbol).with_fill(filled).with_open_order(left)
             )
-            return Exposure({**self.ranges, order.symbol: position_range}, self.max_loss_by_root)
+            return Exposure(
+                {**self.ranges_by_symbol, order.symbol: position_range}, self.max_loss_by_root
+            )
         if order.is_fully_covered:
             return self
         risk = self.max_loss_by_root.get(order.root, 0.0) + order.max_loss_usd(filled + left)
-        return Exposure(self.ranges, {**self.max_loss_by_root, order.root: risk})
+        return Exposure(self.ranges_by_symbol, {**self.max_loss_by_root, order.root: risk})
 
-    def gross(self, snapshot: AccountSnapshot) -> float:
+    def max_gross_usd(self, snapshot: AccountSnapshot) -> float:
         """Return the largest gross value of positions, plus the maximum loss of spreads, USD.
 
         snapshot: account snapshot with the prices.
         """
         total = sum(self.max_loss_by_root.values())
-        for symbol, position_range in self.ranges.items():
-            if position_range.largest:
-                total += float(position_range.largest) * snapshot.price(symbol)
+        for symbol, position_range in self.ranges_by_symbol.items():
+            if position_range.max_abs_quantity:
+                total += float(position_range.max_abs_quantity) * snapshot.price(symbol)
         return total
 
 
@@ -104,7 +104,7 @@ def build_exposure(
     excluded_order_id: id of an open order of the snapshot to leave out.
     """
     ranges = {symbol: PositionRange(held, held) for symbol, held in snapshot.positions.items()}
-    exposure = Exposure(ranges, snapshot.spread_risks)
+    exposure = Exposure(ranges, snapshot.known_max_loss_by_root)
     for waiting in snapshot.open_orders:
         if waiting.client_order_id != excluded_order_id:
             exposure = exposure.with_order(waiting)
@@ -140,7 +140,9 @@ def open_order_prices(account: AccountSnapshot, source: TradeSource) -> dict[str
     return {**prices, **{symbol: trade.price for symbol, trade in trades.items()}}
 
 
-def _progress(order: GuardedOrder, intent: OrderIntent | None) -> tuple[Decimal, Decimal]:
+def _filled_and_remaining(
+    order: GuardedOrder, intent: OrderIntent | None
+) -> tuple[Decimal, Decimal]:
     """Return the filled and the open quantity of an order, both signed.
 
     For a spread both are numbers of spreads.
@@ -149,8 +151,8 @@ def _progress(order: GuardedOrder, intent: OrderIntent | None) -> tuple[Decimal,
     """
     whole = order.signed_qty if isinstance(order, Order) else Decimal(order.contracts)
     if intent is None:
-        return _NOTHING, whole
+        return _ZERO, whole
     filled = intent.progress.filled.copy_sign(whole)
-    if intent.state in _ON_ITS_WAY:
+    if intent.state in _PENDING_STATES:
         return filled, whole - filled
-    return filled, _NOTHING
+    return filled, _ZERO

@@ -59,7 +59,7 @@ class GuardedBroker:
 
     def _read(self, *, reread: bool) -> AccountSnapshot:
         reading = self._gateway.read_account(reread=reread)
-        account = self._live.check(reading)
+        account = self._live.check_reading(reading)
         return (
             account.with_collateral(sum(self._live.max_loss_by_root().values()))
             if self._secured
@@ -93,7 +93,7 @@ class GuardedBroker:
         """Query orders that were open when last reported, and record the venue's new reports."""
         self._gateway.refresh_open_orders()
 
-    def read_and_mark(self) -> AccountSnapshot:
+    def read_and_record_mark(self) -> AccountSnapshot:
         """Read the account, record an equity mark of it, and return the snapshot.
 
         If a deposit or withdrawal arrives meanwhile, the account is read again, up to three times

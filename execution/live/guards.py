@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from execution.journal.halts import Halts, HaltScope
+from execution.journal.halts import HaltBook, HaltScope
 from execution.journal.order_store import OrderIntent, OrderStore
 from execution.live.account_lock import may_exist
 from execution.live.exposure import Exposure, build_exposure
@@ -28,7 +28,7 @@ from foundation.settings import setting, settings_class
 from trainingdata.feed.market_data import LastTrade
 from trainingdata.instants import HOUR
 from trainingdata.instruments import AssetClass, instrument
-from trainingdata.sessions import in_session
+from trainingdata.sessions import is_in_session
 
 REDUCING_ROLES = ("reduction", "night")
 SECOND = np.timedelta64(1, "s")
@@ -89,7 +89,7 @@ class Guards:
     def __init__(
         self,
         settings: GuardSettings,
-        halts: Halts,
+        halts: HaltBook,
         book: OrderStore,
         kill_file: Path,
         stop: StopSignal,
@@ -128,7 +128,9 @@ class Guards:
             return "" if role in REDUCING_ROLES else "all positions are being closed"
         if self._stop:
             return f"the loop is stopping ({self._stop.why})"
-        if (why := stop_reason(self._halts, self._kill_file)) and not self._buys_back(order):
+        if (why := stop_reason(self._halts, self._kill_file)) and not self._is_exempt_buyback(
+            order
+        ):
             return why
         if not isinstance(order, Order | SpreadOrder):
             return "this venue does not trade event contracts"
@@ -139,10 +141,10 @@ class Guards:
                 "the venue's clock reports the exchange closed; the order would wait for the open"
             )
         if role in REDUCING_ROLES:
-            return self._senseless_reduction(order, now, snapshot)
-        return self._refused_opening(order, now, snapshot, allowed_orders)
+            return self._reduction_refusal(order, now, snapshot)
+        return self._opening_refusal(order, now, snapshot, allowed_orders)
 
-    def _buys_back(self, order: object) -> bool:
+    def _is_exempt_buyback(self, order: object) -> bool:
         """Return whether an order buys back short options and may be sent despite the active halts.
 
         Only the halts `positions` and `cash` are ignored, and the kill file is not. Such an order
@@ -156,7 +158,7 @@ class Guards:
         }
         return kinds <= {"positions", "cash"} and not may_exist(self._kill_file)
 
-    def _senseless_reduction(
+    def _reduction_refusal(
         self, order: GuardedOrder, now: np.datetime64, snapshot: AccountSnapshot | None
     ) -> str:
         """Return why the limit price of a reduction is implausible, or an empty string.
@@ -168,9 +170,9 @@ class Guards:
         trade = snapshot.last_trade(order.symbol)
         if trade is None or _is_old(trade, now, self._settings.max_trade_age):
             return ""
-        return _beyond_collar(order, trade, self._settings.price_collar)
+        return _collar_refusal(order, trade, self._settings.price_collar)
 
-    def _refused_opening(
+    def _opening_refusal(
         self,
         order: GuardedOrder,
         now: np.datetime64,
@@ -185,15 +187,15 @@ class Guards:
             return f"equity is {snapshot.equity:,.2f} USD; opening orders need positive equity"
         try:
             return (
-                self._untrusted_price(order, snapshot, now)
-                or self._too_large(order, snapshot)
+                self._price_refusal(order, snapshot, now)
+                or self._order_size_refusal(order, snapshot)
                 or rate_limit_reason(self._book, order, now, self._settings.max_orders_per_hour)
-                or self._too_much(order, snapshot, passed)
+                or self._exposure_refusal(order, snapshot, passed)
             )
         except ValueUnknown as error:
             return str(error)
 
-    def _untrusted_price(
+    def _price_refusal(
         self, order: GuardedOrder, snapshot: AccountSnapshot, now: np.datetime64
     ) -> str:
         """Return why the prices needed to check an opening order are unusable, or an empty string.
@@ -214,7 +216,7 @@ class Guards:
                 f" {settings.max_trade_age:g} s"
             )
         if order.limit_price is not None:
-            return _beyond_collar(order, trade, settings.price_collar)
+            return _collar_refusal(order, trade, settings.price_collar)
         sized = snapshot.prices.get(symbol)
         if sized is None:
             return f"the price at which {symbol} was sized is unknown"
@@ -226,7 +228,7 @@ class Guards:
             )
         return ""
 
-    def _too_large(self, order: GuardedOrder, snapshot: AccountSnapshot) -> str:
+    def _order_size_refusal(self, order: GuardedOrder, snapshot: AccountSnapshot) -> str:
         if isinstance(order, SpreadOrder):
             value = order.max_loss_usd(Decimal(order.contracts))
         else:
@@ -239,7 +241,7 @@ class Guards:
             return ""
         return f"order value {value:,.0f} USD exceeds guards.max_order, {largest:,.0f} USD"
 
-    def _too_much(
+    def _exposure_refusal(
         self, order: GuardedOrder, snapshot: AccountSnapshot, passed: Mapping[str, GuardedOrder]
     ) -> str:
         """Return why an opening order would exceed `max_position` or `max_gross`, or "".
@@ -249,13 +251,13 @@ class Guards:
         """
         settings = self._settings
         others = {name: each for name, each in passed.items() if name != order.client_order_id}
-        before = build_exposure(snapshot, self._progress(others), order.client_order_id)
+        before = build_exposure(snapshot, self._allowed_with_intents(others), order.client_order_id)
         after = before.with_order(order)
-        name, position = _position(order, after, snapshot)
-        gross = after.gross(snapshot) / snapshot.equity
-        if position <= _position(order, before, snapshot)[1]:
+        name, position = _position_after_order(order, after, snapshot)
+        gross = after.max_gross_usd(snapshot) / snapshot.equity
+        if position <= _position_after_order(order, before, snapshot)[1]:
             return ""
-        whole, of_what = _measure(order, snapshot)
+        whole, of_what = _position_limit_base(order, snapshot)
         share = position / whole if whole > 0 else math.inf
         if not share <= settings.max_position:
             return (
@@ -269,7 +271,7 @@ class Guards:
             )
         return ""
 
-    def _progress(
+    def _allowed_with_intents(
         self, passed: Mapping[str, GuardedOrder]
     ) -> list[tuple[GuardedOrder, OrderIntent | None]]:
         """Return the allowed orders, each with its recorded intent or, without one, None."""
@@ -300,24 +302,24 @@ class SnapshotGate:
     def refusal(self, order: AnyOrder, role: OrderRole, now: np.datetime64) -> str:
         why = self.guards.refusal(order, role, now, self.snapshot, self.allowed_orders)
         if not why and isinstance(order, GuardedOrder):
-            self._record_passed(order)
+            self._record_allowed(order)
         return why
 
-    def _record_passed(self, order: GuardedOrder) -> None:
+    def _record_allowed(self, order: GuardedOrder) -> None:
         """Record an allowed order, unless it is among the open orders of the snapshot."""
         name = order.client_order_id
         if self.snapshot and all(o.client_order_id != name for o in self.snapshot.open_orders):
             self.allowed_orders[name] = order
 
 
-def stop_reason(halts: Halts, kill_file: Path) -> str:
+def stop_reason(halts: HaltBook, kill_file: Path) -> str:
     """Return why the kill file or a halt stops every order, or an empty string."""
     if may_exist(kill_file):
         return f"the kill file {kill_file} exists; remove it to send orders"
     return halt_reason(halts, "everything")
 
 
-def halt_reason(halts: Halts, forbidden: HaltScope) -> str:
+def halt_reason(halts: HaltBook, forbidden: HaltScope) -> str:
     """Describe the first active halt with this scope of forbidden orders; empty without one."""
     for halt in halts.active():
         if halt.rule.forbidden_scope == forbidden:
@@ -346,7 +348,7 @@ def rate_limit_reason(
     return f"{were} sent in the last hour; guards.max_orders_per_hour is {max_orders}"
 
 
-def _position(
+def _position_after_order(
     order: GuardedOrder, exposure: Exposure, snapshot: AccountSnapshot
 ) -> tuple[str, float]:
     """Return the name of the position that an order adds to, and its largest size, USD.
@@ -359,11 +361,11 @@ def _position(
         return f"the maximum loss of spreads on {order.root}", exposure.max_loss_by_root.get(
             order.root, 0.0
         )
-    largest = exposure.position_range(order.symbol).largest
+    largest = exposure.position_range(order.symbol).max_abs_quantity
     return order.symbol, float(largest) * snapshot.price(order.symbol)
 
 
-def _measure(order: GuardedOrder, snapshot: AccountSnapshot) -> tuple[float, str]:
+def _position_limit_base(order: GuardedOrder, snapshot: AccountSnapshot) -> tuple[float, str]:
     """Return the capital, USD, of which `max_position` is a fraction, and a name for it.
 
     For spreads it is the smaller of the venue's equity and the balance by which spreads are sized.
@@ -381,13 +383,13 @@ def _waits_for_the_open(role: OrderRole, order: GuardedOrder, now: np.datetime64
     back spreads are sent anyway, because the venue's clock is not read for these orders.
     """
     if isinstance(order, SpreadOrder):
-        return role not in REDUCING_ROLES and bool(in_session(np.array([now]))[0])
+        return role not in REDUCING_ROLES and bool(is_in_session(np.array([now]))[0])
     return instrument(order.symbol).kind is AssetClass.STOCK and _is_open(order.symbol, now)
 
 
 def _is_open(symbol: str, now: np.datetime64) -> bool:
     coin = instrument(symbol).kind is AssetClass.CRYPTO
-    return coin or bool(in_session(np.array([now]))[0])
+    return coin or bool(is_in_session(np.array([now]))[0])
 
 
 def _is_old(trade: LastTrade, now: np.datetime64, seconds: float) -> bool:
@@ -395,7 +397,7 @@ def _is_old(trade: LastTrade, now: np.datetime64, seconds: float) -> bool:
     return bool(abs(float((now - trade.traded_at) / SECOND)) > seconds)
 
 
-def _beyond_collar(order: Order, trade: LastTrade, price_collar: float) -> str:
+def _collar_refusal(order: Order, trade: LastTrade, price_collar: float) -> str:
     """Return why a limit price is too far from the market on the unfavourable side, or "".
 
     The reference is the order's stop price or, without one, the last trade. A buy limit may not be

@@ -136,12 +136,12 @@ def stop_on_signals(stop: StopSignal) -> Iterator[None]:
     nohup, stays ignored.
     """
 
-    def end(number: int, _: object) -> None:
+    def handle_signal(number: int, _: object) -> None:
         if stop:
             raise Terminated(signal.Signals(number))
         stop.request_stop(signal.Signals(number).name)
 
-    with handle_signals((signal.SIGTERM, signal.SIGHUP, signal.SIGINT), end):
+    with handle_signals((signal.SIGTERM, signal.SIGHUP, signal.SIGINT), handle_signal):
         yield
 
 
@@ -188,7 +188,7 @@ class Loop:
             self._observer.on_next_step(job.name, due, now)
             if self._wait_until(due, now, job.name):
                 last = job
-                self._step(job)
+                self._step_job(job)
 
     def _wait_until(self, due: np.datetime64, now: np.datetime64, job: str) -> bool:
         """Wait until `due`, and return true once that time has come.
@@ -212,9 +212,9 @@ class Loop:
             if now < before:
                 return False
             self._rate = max(float((now - before) / SECOND) / seconds, 1.0)
-        return self._wait_for_answer(due, job)
+        return self._wait_for_venue(due, job)
 
-    def _wait_for_answer(self, due: np.datetime64, job: str) -> bool:
+    def _wait_for_venue(self, due: np.datetime64, job: str) -> bool:
         """Wait until the venue responds; return false if a stop is requested first."""
         kind = f"waiting {job}"
         seconds = MIN_WAIT_SECONDS
@@ -225,10 +225,10 @@ class Loop:
             self._stop.wait(seconds)
             seconds = min(2 * seconds, MAX_WAIT_SECONDS)
             self._clock.now()
-        self._notices.end_alert(kind)
+        self._notices.reset_alert(kind)
         return not self._stop
 
-    def _step(self, job: Job) -> None:
+    def _step_job(self, job: Job) -> None:
         kind = f"failing {job.name}"
         outcome: object = None
         try:
@@ -244,7 +244,7 @@ class Loop:
                 sys.stderr.write(f"cycle failed: {error}; retrying at the next cycle\n")
         else:
             self._failures[job.name] = 0
-            self._notices.end_alert(kind)
+            self._notices.reset_alert(kind)
         self._observer.on_step_end(job.name, outcome)
 
 

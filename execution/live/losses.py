@@ -9,11 +9,11 @@ from typing import Protocol
 
 import numpy as np
 
-from execution.journal.halts import AUTO, Halt, HaltChanges, HaltKind, Halts
+from execution.journal.halts import CLEARED_BY_ITSELF, Halt, HaltBook, HaltChanges, HaltKind
 from execution.journal.marks import EquityMark, IndexPoint, MarkBook, new_york_day, to_decimal
 
 # Growth of an accepted loss, a fraction of its limit, that raises the halt again.
-REHALT_GROWTH = Decimal("0.25")
+REHALT_GROWTH_FRACTION = Decimal("0.25")
 
 
 class LossLimits(Protocol):
@@ -36,16 +36,16 @@ class LossLimits(Protocol):
 
 
 def write_mark(
-    book: MarkBook, halts: Halts, mark: EquityMark, limits: LossLimits
+    book: MarkBook, halts: HaltBook, mark: EquityMark, limits: LossLimits
 ) -> tuple[IndexPoint, HaltChanges]:
     """Record an equity mark, and raise or end the loss halts.
 
     Returns the mark's point in the return index, and the changes of halts.
     """
-    latest = halts.latest()
+    latest = halts.latest_by_kind()
     last = book.index_point_before(mark.at)
     point = next_index_point(last, mark.at, mark.equity, mark.net_deposits, latest, limits)
-    changes = loss_halts(point, latest, limits)
+    changes = loss_halt_changes(point, latest, limits)
     book.record(mark, point)
     halts.apply_changes(changes, mark.at)
     return point, changes
@@ -70,24 +70,24 @@ def next_index_point(
     halts: last halt of each kind.
     """
     if last is None:
-        return IndexPoint.first(at, equity)
+        return IndexPoint.first_point(at, equity)
     drawdown = halts.get("drawdown")
     is_active = drawdown is not None and drawdown.is_active
-    if not last.index and not is_active and (last.equity > 0 or equity > 0):
-        return last.restart(at, equity, flow)
+    if not last.return_index and not is_active and (last.equity > 0 or equity > 0):
+        return last.restart_index(at, equity, flow)
     point = last.next_point(at, equity, flow)
-    if _cleared_since(halts.get("daily_loss"), last, at) and new_york_day(at) == new_york_day(
+    if _was_cleared_since(halts.get("daily_loss"), last, at) and new_york_day(at) == new_york_day(
         last.at
     ):
         point = replace(point, accepted_daily_loss=last.daily_loss)
-    if _cleared_since(drawdown, last, at):
+    if _was_cleared_since(drawdown, last, at):
         point = replace(point, accepted_drawdown=last.drawdown)
-    if point.drawdown <= _back(limits):
+    if point.drawdown <= _drawdown_resume_level(limits):
         point = replace(point, accepted_drawdown=Decimal(0))
     return point
 
 
-def loss_halts(
+def loss_halt_changes(
     point: IndexPoint, halts: Mapping[HaltKind, Halt], limits: LossLimits
 ) -> HaltChanges:
     """Return the loss halts that end automatically, and the loss halts to raise.
@@ -109,16 +109,16 @@ def loss_halts(
     day, peak = halts.get("daily_loss"), halts.get("drawdown")
     if day is not None and day.is_active and new_york_day(point.at) > new_york_day(day.raised_at):
         ended.append("daily_loss")
-    if peak is not None and peak.is_active and point.drawdown <= _back(limits):
+    if peak is not None and peak.is_active and point.drawdown <= _drawdown_resume_level(limits):
         ended.append("drawdown")
-    if _may_be_raised(day, point.at, ended) and _halts(
+    if _may_be_raised(day, point.at, ended) and _reaches_halt_level(
         point.daily_loss, limits.daily_loss, point.accepted_daily_loss
     ):
         raised["daily_loss"] = (
             f"daily loss {point.daily_loss:.1%} of the day's first equity has reached"
             f" guards.daily_loss, {limits.daily_loss:g}"
         )
-    if _may_be_raised(peak, point.at, ended) and _halts(
+    if _may_be_raised(peak, point.at, ended) and _reaches_halt_level(
         point.drawdown, limits.drawdown, point.accepted_drawdown
     ):
         raised["drawdown"] = (
@@ -128,16 +128,16 @@ def loss_halts(
     return HaltChanges(tuple(ended), raised)
 
 
-def _back(limits: LossLimits) -> Decimal:
+def _drawdown_resume_level(limits: LossLimits) -> Decimal:
     return to_decimal(limits.drawdown) * to_decimal(limits.drawdown_resume_fraction)
 
 
-def _halts(loss: Decimal, limit: float, let: Decimal) -> bool:
+def _reaches_halt_level(loss: Decimal, limit: float, let: Decimal) -> bool:
     """Return whether a loss is large enough to halt the account.
 
     let: part of the loss that a person has accepted, a fraction.
     """
-    grown = let + REHALT_GROWTH * to_decimal(limit)
+    grown = let + REHALT_GROWTH_FRACTION * to_decimal(limit)
     # No loss exceeds 1: a total loss halts, whatever loss was accepted before.
     return loss > let and loss >= max(to_decimal(limit), min(Decimal(1), grown))
 
@@ -152,10 +152,10 @@ def _may_be_raised(halt: Halt | None, at: np.datetime64, ended: list[HaltKind]) 
     """
     if halt is None or halt.kind in ended:
         return True
-    return not halt.is_active and (halt.cleared_by == AUTO or halt.cleared_at != at)
+    return not halt.is_active and (halt.cleared_by == CLEARED_BY_ITSELF or halt.cleared_at != at)
 
 
-def _cleared_since(halt: Halt | None, last: IndexPoint, at: np.datetime64) -> bool:
+def _was_cleared_since(halt: Halt | None, last: IndexPoint, at: np.datetime64) -> bool:
     """Return whether a person has cleared a halt between two equity marks.
 
     If the clearing has a later time than the second mark, it was timestamped by another clock, and
@@ -164,6 +164,6 @@ def _cleared_since(halt: Halt | None, last: IndexPoint, at: np.datetime64) -> bo
     last: index point of the first mark.
     at: instant of the second mark.
     """
-    if halt is None or halt.cleared_at is None or halt.cleared_by == AUTO:
+    if halt is None or halt.cleared_at is None or halt.cleared_by == CLEARED_BY_ITSELF:
         return False
     return bool(last.at <= halt.cleared_at <= at)

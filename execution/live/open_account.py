@@ -12,7 +12,7 @@ import numpy as np
 from execution.journal.cycles import NextCycleBook
 from execution.journal.decisions import DecisionJournal
 from execution.journal.events import EventLog, NoticeBook
-from execution.journal.halts import HALT_RULES, HaltChanges, HaltKind, Halts
+from execution.journal.halts import HALT_RULES, HaltBook, HaltChanges, HaltKind
 from execution.journal.marks import MarkBook
 from execution.journal.order_store import OrderStore
 from execution.journal.positions import PositionBook
@@ -53,7 +53,7 @@ class OpenAccount:
         self.events = EventLog(database, redactor, clock)
         self.refusals = RefusalBook(database, self.events, notices)
         self.book = OrderStore(database, self.events, self.refusals)
-        self.halts = Halts(database, self.events)
+        self.halts = HaltBook(database, self.events)
         self.marks = MarkBook(database)
         self.positions = PositionBook(database)
         self.next_cycle = NextCycleBook(database, cycle_seconds)
@@ -64,7 +64,7 @@ class OpenAccount:
         self._alerts = NoticeBook(database, redactor, clock)
         notices.add_record(self)
 
-    def record(self, kind: str, text: str) -> None:
+    def record_alert(self, kind: str, text: str) -> None:
         """Record an alert in the journal, and print it on standard error."""
         self._alerts.record(kind, text)
         # The reason that ends the process is printed as its last line.
@@ -80,10 +80,10 @@ class OpenAccount:
     def has_kill_file(self) -> bool:
         return may_exist(self.kill_file)
 
-    def journal(self, job: str) -> DecisionJournal:
+    def build_decision_journal(self, job: str) -> DecisionJournal:
         return DecisionJournal(self.database, self.events, self.book, job)
 
-    def halt(self, kind: HaltKind, why: str, *, cause: str = "") -> None:
+    def raise_halt(self, kind: HaltKind, why: str, *, cause: str = "") -> None:
         """Raise a halt of this kind, and send an alert about it.
 
         why: reason for the halt, in words.
@@ -91,27 +91,27 @@ class OpenAccount:
             there is none.
         """
         new = self.halts.raise_halt(kind, why, self.now(), cause=cause)
-        self._tell_of_halt(kind, why, new=new)
+        self._send_halt_alert(kind, why, new=new)
 
     def end_halt(self, kind: HaltKind) -> None:
         """End the active halt of a kind, because its cause no longer exists."""
         self.halts.apply_changes(HaltChanges(kinds_to_end=(kind,)), self.now())
-        self.notices.end_alert(f"halt {kind}")
+        self.notices.reset_alert(f"halt {kind}")
 
     def alert_halt_changes(self, changes: HaltChanges) -> None:
         """Send alerts about raised halts, and end the alerts of ended halts."""
         for kind in changes.kinds_to_end:
-            self.notices.end_alert(f"halt {kind}")
+            self.notices.reset_alert(f"halt {kind}")
         for kind, why in changes.reasons_to_raise.items():
-            self._tell_of_halt(kind, why, new=True)
+            self._send_halt_alert(kind, why, new=True)
 
-    def _tell_of_halt(self, kind: HaltKind, why: str, *, new: bool) -> None:
+    def _send_halt_alert(self, kind: HaltKind, why: str, *, new: bool) -> None:
         """Send an alert about a halt, unless it was already sent.
 
         new: true if no halt of this kind was active before; an earlier alert is then ended first.
         """
         if new:
-            self.notices.end_alert(f"halt {kind}")
+            self.notices.reset_alert(f"halt {kind}")
         self.notices.alert(f"halt {kind}", f"halted: {why}. {HALT_RULES[kind].remedy}")
 
 

@@ -16,7 +16,7 @@ import numpy as np
 from execution.brokers import AccountReadingRejected, MarksRejected
 from execution.decision.rebalancing import split_quantity
 from execution.journal.decisions import DecisionJournal
-from execution.journal.order_store import OUTCOME_UNKNOWN
+from execution.journal.order_store import UNKNOWN_OUTCOME_STATES
 from execution.live.account import LiveAccount
 from execution.live.accounts import TRADE_JOB
 from execution.live.guarded_broker import GuardedBroker
@@ -35,9 +35,9 @@ from execution.orders.orders import (
 from foundation.errors import BrokerError
 from sizing.limits import CEILING_TOL
 from sizing.settings import Limits
-from trainingdata.instants import compact_text, new_york_date, utc_text
+from trainingdata.instants import format_compact_utc, format_utc, new_york_date
 from trainingdata.instruments import instrument, is_stock
-from trainingdata.sessions import in_session, session_on
+from trainingdata.sessions import is_in_session, session_on
 
 log = logging.getLogger("live")
 
@@ -102,10 +102,10 @@ class OvernightTrimmer:
             return False
         self._not_before = now + CHECK_RETRY_INTERVAL
         try:
-            self._look(closes, last=bool(now >= closes - CHECKS_BEFORE_CLOSE[-1]))
+            self._check_positions(closes, last=bool(now >= closes - CHECKS_BEFORE_CLOSE[-1]))
         except AccountReadingRejected as error:
             # Unexplained cash halts all orders; rejected marks may be valid at the next check.
-            log.warning("no overnight trim before the close at %s: %s", utc_text(closes), error)
+            log.warning("no overnight trim before the close at %s: %s", format_utc(closes), error)
         except BrokerError as error:
             self._live.notices.alert(
                 "overnight", f"the position check before the close failed: {error}"
@@ -114,23 +114,23 @@ class OvernightTrimmer:
         self._looked_until = now
         return True
 
-    def _look(self, closes: np.datetime64, *, last: bool) -> None:
+    def _check_positions(self, closes: np.datetime64, *, last: bool) -> None:
         """Trim positions to the overnight ceiling.
 
         closes: instant of the session's close.
         last: true for the last check before the close, which sends an alert if positions stay above
             the ceiling.
         """
-        self._ask_again(closes)
+        self._resend_unknown_trims(closes)
         self._desk.refresh_open_orders()
         # Open stock orders of decisions and earlier trims; auction orders cannot be cancelled.
         self._desk.cancel(
             order.client_order_id
-            for order in self._seen().open_orders
+            for order in self._read_account().open_orders
             if self._is_ours(order) and is_stock(order.symbol) and not order.is_for_auction
         )
         try:
-            account = self._desk.read_and_mark()
+            account = self._desk.read_and_record_mark()
         except MarksRejected as error:
             if not last:
                 raise
@@ -139,15 +139,15 @@ class OvernightTrimmer:
             account = error.account
         account = after_closing_auction(account)
         if not exceeds_overnight_ceiling(account, self._settings.limits):
-            self._live.notices.end_alert("overnight")
+            self._live.notices.reset_alert("overnight")
             log.info("gross exposure is within the overnight limit, nothing to trim")
             return
-        counted = with_reductions(account, self._of_unknown_outcome("night"))
+        counted = with_reductions(account, self._unknown_outcome_orders("night"))
         name, number = self._journal.next_overnight_trim_id(closes)
         tradable = self._settings.tradable_symbols - self._live.halts.quarantined_symbols()
         orders = overnight_trims(
             counted,
-            with_reductions(counted, self._of_unknown_outcome("reduction")).positions,
+            with_reductions(counted, self._unknown_outcome_orders("reduction")).positions,
             self._settings.limits,
             self._settings.order_prefix,
             closes,
@@ -157,7 +157,7 @@ class OvernightTrimmer:
         if orders:
             self.send_reductions(orders, account, name)
         if last and exceeds_overnight_ceiling(
-            after_closing_auction(self._seen()), self._settings.limits
+            after_closing_auction(self._read_account()), self._settings.limits
         ):
             text = "gross exposure is above the overnight limit two minutes before the close"
             self._live.notices.alert("overnight", f"{text}; the broker may liquidate positions")
@@ -167,35 +167,39 @@ class OvernightTrimmer:
 
         account: account snapshot by which the gate checks the orders.
         """
-        gate = self._live.gate(account, {order.symbol for order in orders}, require_trades=False)
+        gate = self._live.build_gate(
+            account, {order.symbol for order in orders}, require_trades=False
+        )
         self._journal.write_orders(name, orders, account.as_of)
         for order in orders:
             log.warning("%s: %s %s %s: %s", name, order.side, order.qty, order.symbol, order.reason)
         try:
             place_reductions(self._desk, orders, gate)
         finally:
-            self._journal.end(name, "the order was not sent")
+            self._journal.end_decision(name, "the order was not sent")
 
-    def _seen(self) -> AccountSnapshot:
+    def _read_account(self) -> AccountSnapshot:
         """Return the account snapshot, at the feed's prices if the venue's marks are rejected."""
         try:
             return self._desk.account()
         except MarksRejected as error:
             return error.account
 
-    def _of_unknown_outcome(self, part: OrderRole) -> list[Order]:
+    def _unknown_outcome_orders(self, part: OrderRole) -> list[Order]:
         """Return our orders with this role whose outcome is unknown."""
-        intents = self._live.book.in_states(OUTCOME_UNKNOWN)
+        intents = self._live.book.in_states(UNKNOWN_OUTCOME_STATES)
         return [
             each.single_order for each in intents if each.job == TRADE_JOB and each.role == part
         ]
 
-    def _ask_again(self, closes: np.datetime64) -> None:
+    def _resend_unknown_trims(self, closes: np.datetime64) -> None:
         """Send the trim orders of this close whose outcome is unknown again, under the same ids."""
-        cuts = [cut for cut in self._of_unknown_outcome("night") if cut.expires_at == closes]
+        cuts = [cut for cut in self._unknown_outcome_orders("night") if cut.expires_at == closes]
         if not cuts:
             return
-        gate = self._live.gate(self._seen(), {cut.symbol for cut in cuts}, require_trades=False)
+        gate = self._live.build_gate(
+            self._read_account(), {cut.symbol for cut in cuts}, require_trades=False
+        )
         try:
             place_reductions(self._desk, cuts, gate)
         except BrokerError as error:
@@ -279,7 +283,9 @@ def overnight_trims(
         quantity = min(excess, abs(held))
         if not quantity:
             continue
-        name = format_order_id(order_prefix, compact_text(session_close_at), symbol, 0, trim_number)
+        name = format_order_id(
+            order_prefix, format_compact_utc(session_close_at), symbol, 0, trim_number
+        )
         reason = f"overnight limit: {quantity:f} of {held:f} at {account.prices[symbol]:g}"
         cut = _reduction(name, symbol, held, quantity, reason)
         orders.append(replace(cut, expires_at=session_close_at))
@@ -321,8 +327,8 @@ def flattening_orders(
         several orders.
     """
     orders = []
-    open_now = bool(in_session(np.array([account.as_of]))[0])
-    when = compact_text(account.as_of)
+    open_now = bool(is_in_session(np.array([account.as_of]))[0])
+    when = format_compact_utc(account.as_of)
     for symbol, held in sorted(account.positions.items()):
         if not held or symbol not in tradable:
             continue

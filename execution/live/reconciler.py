@@ -40,7 +40,7 @@ from execution.live.validation import MarkValidator
 from execution.orders.account_snapshot import AccountSnapshot
 from execution.orders.last_trades import TradeSource, last_prices
 from execution.orders.orders import Order, open_crypto_bid_cost
-from foundation.decimals import INFINITY, exact_sum, plain_text
+from foundation.decimals import INFINITY, exact_sum, format_plain
 from trainingdata.delistings import MAX_PAYOUT_MULTIPLE
 
 log = logging.getLogger(__name__)
@@ -75,7 +75,7 @@ class Reconciler:
         self._unknown_orders: Sequence[UnmodelledOrder] = ()  # at the last reading
         self._cleared: set[str] = set()  # causes that were cleared before the comparison
 
-    def check(self, reading: AccountReading) -> AccountSnapshot:
+    def check_reading(self, reading: AccountReading) -> AccountSnapshot:
         """Return the snapshot for decisions, with the symbols of discrepancies quarantined.
 
         Unexplained cash at a second reading halts the account. A person who clears this halt
@@ -92,27 +92,27 @@ class Reconciler:
             a `MarksRejected`, whose account is valued at the feed's prices.
         """
         marks = reading.mark_rejection_reason
-        equity = _equity(reading.account)
+        equity = _decimal_equity(reading.account)
         why = self.cash_difference_reason(reading)
         now = self.holdings.cash_difference(reading.cash)
         if not reading.is_reread and (reason := why or marks):
             raise RereadRequired(reason)
-        account = self._quarantine(reading.account, reading.unmodelled_orders)
-        if why and not self._is_cleared(now, equity):
+        account = self._with_quarantine(reading.account, reading.unmodelled_orders)
+        if why and not self._is_acknowledged(now, equity):
             late = self.holdings.describe_unlisted_fills(self._listed_at)
             if not late:
-                self._account.halt("cash", why, cause=now.cause)
+                self._account.raise_halt("cash", why, cause=now.cause)
             raise AccountReadingRejected(late or why, account)
         self._notices.set_alert("marks", marks)
         held = ", ".join(
-            sorted(f"{plain_text(q)} {s}" for s, q in reading.unpriced_quantities.items())
+            sorted(f"{format_plain(q)} {s}" for s, q in reading.unpriced_quantities.items())
         )
         text = f"no price for {held}: quarantined, valued at the last mark, or at 0 without one"
         self._notices.set_alert("unpriced", text if held else "")
         if marks:
             raise MarksRejected(marks, account)
-        self._end_listed_halt(now, equity)
-        self._use_clearing("cash")
+        self._end_explained_cash_halt(now, equity)
+        self._consume_acknowledgement("cash")
         self.holdings.accept_cash_difference(now)
         self._equity = equity
         self._marks.accept_marks(account)
@@ -128,14 +128,16 @@ class Reconciler:
         rejected = self._marks.find_rejected_marks(reading.account, reread=reading.is_reread)
         known = {symbol: price for symbol, price in rejected.items() if price > 0}
         account = replace(reading.account, prices={**reading.account.prices, **known})
-        account, reasons = self._at_last_marks(account, reading.unpriced_quantities)
-        marks = "; ".join((*_rejections(rejected, reading.account.prices), *reasons.values()))
+        account, reasons = self._value_at_last_marks(account, reading.unpriced_quantities)
+        marks = "; ".join(
+            (*_mark_rejection_reasons(rejected, reading.account.prices), *reasons.values())
+        )
         unpriced = {s: q for s, q in reading.unpriced_quantities.items() if s not in reasons}
         return replace(
             reading, account=account, unpriced_quantities=unpriced, mark_rejection_reason=marks
         )
 
-    def _at_last_marks(
+    def _value_at_last_marks(
         self, account: AccountSnapshot, unpriced: Mapping[str, Decimal]
     ) -> tuple[AccountSnapshot, dict[str, str]]:
         """Return the account with unpriced positions at their last marks, and rejection reasons.
@@ -146,7 +148,7 @@ class Reconciler:
 
         unpriced: signed quantities of the positions without a price, by symbol.
         """
-        marked = self._last_marked()
+        marked = self._last_marked_values()
         positions, prices = dict(account.positions), dict(account.prices)
         proceeds = account.short_proceeds
         reasons = {}
@@ -154,7 +156,7 @@ class Reconciler:
             price = self._marks.last_accepted_mark(symbol) or abs(
                 marked.get(symbol, 0.0) / float(quantity)
             )
-            held = f"{plain_text(abs(quantity))} {symbol}"
+            held = f"{format_plain(abs(quantity))} {symbol}"
             if price:
                 positions[symbol], prices[symbol] = quantity, price
                 proceeds += max(-float(quantity), 0.0) * price
@@ -174,10 +176,10 @@ class Reconciler:
         now = self.holdings.cash_difference(reading.cash)
         bids = Decimal(repr(open_crypto_bid_cost(account.open_orders, account.prices)))
         return unexplained_cash_reason(
-            now, self.holdings.last_accepted_difference(), _equity(account), bids
+            now, self.holdings.last_accepted_difference(), _decimal_equity(account), bids
         )
 
-    def _is_cleared(self, now: CashDifference, equity: Decimal) -> bool:
+    def _is_acknowledged(self, now: CashDifference, equity: Decimal) -> bool:
         """Return whether a person has acknowledged this cash difference by clearing its halt."""
         cause = self._halts.acknowledged_cause("cash")
         if not cause or not now.is_near(CashDifference.from_cause(cause), cash_tolerance(equity)):
@@ -185,7 +187,7 @@ class Reconciler:
         log.warning("acknowledged, now part of the opening balance: %s", now)
         return True
 
-    def _end_listed_halt(self, now: CashDifference, equity: Decimal) -> None:
+    def _end_explained_cash_halt(self, now: CashDifference, equity: Decimal) -> None:
         """End the cash halt if bookings listed since it was raised explain the difference."""
         standing = self._halts.active_cause("cash")
         if standing is None:
@@ -218,18 +220,18 @@ class Reconciler:
 
         found: discrepancies of the comparison, by symbol.
         """
-        return not found or _surpluses(found) == _surpluses(self._differences or {})
+        return not found or _format_surpluses(found) == _format_surpluses(self._differences or {})
 
-    def quarantine(
+    def set_quarantine(
         self, found: Mapping[str, Discrepancy], held: Mapping[str, VenuePosition]
     ) -> None:
-        """Set the discrepancies whose symbols the next `check` quarantines.
+        """Set the discrepancies whose symbols the next `check_reading` quarantines.
 
         found: discrepancies of the last comparison, by symbol.
         held: the venue's positions by symbol, from which the discrepancies are valued.
         """
         self._units = self._unit_values(held, found)
-        self._put_differences(found)
+        self._set_discrepancies(found)
 
     def explained_quantities(self, positions: Mapping[str, Decimal]) -> dict[str, Decimal]:
         """Return the part of each position that the journal explains, by symbol.
@@ -243,12 +245,12 @@ class Reconciler:
         if self._differences is None:
             unknown = {*self._halts.quarantined_symbols()}
         ours = {
-            s: _common(q, differences[s].expected) if s in differences else q
+            s: _common_quantity(q, differences[s].expected) if s in differences else q
             for s, q in positions.items()
         }
         return {symbol: quantity for symbol, quantity in ours.items() if symbol not in unknown}
 
-    def option_risks(self) -> dict[str, float]:
+    def option_max_loss_by_root(self) -> dict[str, float]:
         """Return the maximum loss of option discrepancies and unmodelled orders, USD by root.
 
         Unbounded losses are excluded, because they halt the account.
@@ -260,12 +262,12 @@ class Reconciler:
                 risks[place] += float(stake)
         return dict(risks)
 
-    def _put_differences(self, found: Mapping[str, Discrepancy]) -> None:
+    def _set_discrepancies(self, found: Mapping[str, Discrepancy]) -> None:
         surpluses = {symbol: each.surplus for symbol, each in found.items()}
         self._differences = found
-        self._at_stake = value_discrepancies(surpluses, self._units, self._last_marked())
+        self._at_stake = value_discrepancies(surpluses, self._units, self._last_marked_values())
 
-    def _last_marked(self) -> Mapping[str, float]:
+    def _last_marked_values(self) -> Mapping[str, float]:
         """Return the signed values of positions at the last mark, USD, by symbol."""
         mark = self._account.marks.last_mark()
         return {} if mark is None else mark.positions
@@ -282,7 +284,7 @@ class Reconciler:
         last = last_prices(self._feed, {*symbols} - {*units})
         return {**units, **{symbol: Decimal(repr(price)) for symbol, price in last.items()}}
 
-    def _quarantine(
+    def _with_quarantine(
         self, account: AccountSnapshot, others: Sequence[UnmodelledOrder]
     ) -> AccountSnapshot:
         """Return the account with the symbols of discrepancies marked as uncertain.
@@ -296,33 +298,39 @@ class Reconciler:
         """
         if self._differences is None:
             return account
-        found = self._discrepancies(account, others)
+        found = self._group_discrepancies(account, others)
         if {*map(self._halts.acknowledged_cause, DISCREPANCY_HALTS)} - self._cleared - {""}:
             return replace(account, uncertain_symbols=account.uncertain_symbols | {*found})
         cleared: dict[str, list[str]] = {}
         for each in filter(None, self._cleared):
             cleared |= json.loads(each)
-        settled = [place for place, group in found.items() if cleared.get(place) == _causes(group)]
+        settled = [
+            place
+            for place, group in found.items()
+            if cleared.get(place) == _acknowledgeable_causes(group)
+        ]
         if settled:
-            self._acknowledge({place: found[place] for place in settled})
-            found = self._discrepancies(account, others)
+            self._accept_discrepancies({place: found[place] for place in settled})
+            found = self._group_discrepancies(account, others)
         if not found:
-            self._end_halts()
+            self._end_discrepancy_halts()
             return account
-        cause = json.dumps({s: _causes(group) for s, group in found.items()}, sort_keys=True)
+        cause = json.dumps(
+            {s: _acknowledgeable_causes(group) for s, group in found.items()}, sort_keys=True
+        )
         positions, symbols = DISCREPANCY_HALTS
         orders = self.holdings.unknown_orders(account.open_orders)
-        stake = self._at_stake.total + self._order_value(orders, account)
+        stake = self._at_stake.total_usd + self._orders_value(orders, account)
         stake += exact_sum(order.max_loss_usd for order in self._unknown_orders)
-        large = stake > MAX_DISCREPANCY_EQUITY_FRACTION * _equity(account)
+        large = stake > MAX_DISCREPANCY_EQUITY_FRACTION * _decimal_equity(account)
         kind = positions if large or self._halts.active_cause(positions) else symbols
         standing = self._halts.active_cause(kind)
         if standing is None or standing[1] != cause:
-            self._end_halts()
-            self._account.halt(kind, _reasons(found), cause=cause)
+            self._end_discrepancy_halts()
+            self._account.raise_halt(kind, _format_reasons(found), cause=cause)
         return replace(account, uncertain_symbols=account.uncertain_symbols | {*found})
 
-    def _discrepancies(
+    def _group_discrepancies(
         self, account: AccountSnapshot, others: Sequence[UnmodelledOrder]
     ) -> Discrepancies:
         """Return the discrepancies by symbol; for options, by the symbol of the underlying.
@@ -342,30 +350,30 @@ class Reconciler:
             found[other.instrument_name].append(unknown)
         return dict(found)
 
-    def _acknowledge(self, found: Discrepancies) -> None:
+    def _accept_discrepancies(self, found: Discrepancies) -> None:
         """Add acknowledged surpluses to the expected positions, and record acknowledged orders."""
         differences = dict(self._differences or {})
-        log.warning("acknowledged, now part of the opening balance: %s", _reasons(found))
+        log.warning("acknowledged, now part of the opening balance: %s", _format_reasons(found))
         surpluses = {s: differences.pop(s).surplus for s in found if s in differences}
         orders = [each.order_id for group in found.values() for each in group if each.order_id]
         self.holdings.acknowledge(surpluses, orders)
-        self._put_differences(differences)
+        self._set_discrepancies(differences)
 
-    def _order_value(self, orders: Iterable[Order], account: AccountSnapshot) -> Decimal:
+    def _orders_value(self, orders: Iterable[Order], account: AccountSnapshot) -> Decimal:
         """Return an upper bound on the value that orders may trade, USD; infinite if unbounded."""
         seen = {symbol: Decimal(repr(price)) for symbol, price in account.prices.items()}
         unseen = {order.symbol for order in orders} - {*seen}
         market = {**seen, **self._unit_values({}, unseen)}
-        return exact_sum(_order_value(order, market.get(order.symbol)) for order in orders)
+        return exact_sum(_max_order_value_usd(order, market.get(order.symbol)) for order in orders)
 
-    def _end_halts(self) -> None:
+    def _end_discrepancy_halts(self) -> None:
         """End the halts of discrepancies, and mark their acknowledgements as used."""
         for kind in DISCREPANCY_HALTS:
             if self._halts.active_cause(kind) is not None:
                 self._account.end_halt(kind)
-            self._use_clearing(kind)
+            self._consume_acknowledgement(kind)
 
-    def _use_clearing(self, kind: HaltKind) -> None:
+    def _consume_acknowledgement(self, kind: HaltKind) -> None:
         if self._halts.acknowledged_cause(kind):
             self._halts.consume_acknowledgement(kind)
 
@@ -392,7 +400,7 @@ class Reconciler:
 
         cash: the venue's cash, USD.
         """
-        self.holdings.record_activities(self._shown_by_cash(large, cash), at)
+        self.holdings.record_activities(self._cash_confirmed_bookings(large, cash), at)
 
     def _large_bookings(self, listed: Sequence[Activity]) -> list[Activity]:
         """Return the new bookings that exceed the tolerance for late listings."""
@@ -405,7 +413,7 @@ class Reconciler:
         news = self.holdings.listed.find_unrecorded(listed)
         return [each for each in news if not each.is_trade and abs(each.amount) > tolerance]
 
-    def _shown_by_cash(self, large: Sequence[Activity], cash: Decimal) -> list[Activity]:
+    def _cash_confirmed_bookings(self, large: Sequence[Activity], cash: Decimal) -> list[Activity]:
         """Return the bookings that the cash balance confirms, and send an alert about the others.
 
         If all bookings together explain the cash, as the legs of an expiring spread may, all are
@@ -415,7 +423,7 @@ class Reconciler:
         large: bookings that exceed the tolerance for late listings.
         cash: the venue's cash, USD.
         """
-        overpaid = {each.id: why for each in large if (why := self._why_overpaid(each))}
+        overpaid = {each.id: why for each in large if (why := self._overpayment_reason(each))}
         hidden = list(overpaid.values())
         large = [each for each in large if each.id not in overpaid]
         last = self.holdings.last_accepted_difference() or CashDifference(NO_QUANTITY, NO_QUANTITY)
@@ -430,48 +438,48 @@ class Reconciler:
                 shown.append(each)
             else:
                 hidden.append(
-                    f"activity {each.id}: ignored, {each.kind} of {plain_text(each.amount)} USD is"
-                    " listed but the cash balance does not include it"
+                    f"activity {each.id}: ignored, {each.kind} of {format_plain(each.amount)} USD"
+                    " is listed but the cash balance does not include it"
                 )
         self._notices.set_alert("booking", "; ".join(hidden))
         return shown
 
-    def _why_overpaid(self, each: Activity) -> str:
+    def _overpayment_reason(self, each: Activity) -> str:
         """Return why the cash paid for a position is implausibly large, or an empty string.
 
         each: booking of an activity, such as a merger, that exchanges the position for cash.
         """
-        worth = self._last_marked().get(each.symbol)
+        worth = self._last_marked_values().get(each.symbol)
         if not each.exchanges_cash_for_position or not worth:
             return ""
         if abs(float(each.amount)) <= MAX_PAYOUT_MULTIPLE * abs(worth):
             return ""
         return (
             f"activity {each.id}: ignored, it exchanges {each.symbol} for"
-            f" {plain_text(each.amount)} USD but the position was last worth {worth:,.2f} USD"
+            f" {format_plain(each.amount)} USD but the position was last worth {worth:,.2f} USD"
         )
 
 
-def _equity(account: AccountSnapshot) -> Decimal:
+def _decimal_equity(account: AccountSnapshot) -> Decimal:
     """Return the equity of an account, USD, as the shortest decimal that denotes it."""
     return Decimal(repr(account.equity))
 
 
-def _common(held: Decimal, expected: Decimal) -> Decimal:
+def _common_quantity(held: Decimal, expected: Decimal) -> Decimal:
     """Return the smaller of two signed quantities by size; 0 if their signs differ."""
     return min(held, expected, key=abs) if held * expected > 0 else NO_QUANTITY
 
 
-def _causes(group: Sequence[Discrepancy]) -> list[str]:
+def _acknowledgeable_causes(group: Sequence[Discrepancy]) -> list[str]:
     """Return the causes that a person acknowledges by clearing the halt of a symbol."""
     return [each.cause for each in group]
 
 
-def _reasons(found: Discrepancies) -> str:
+def _format_reasons(found: Discrepancies) -> str:
     return "; ".join(each.reason for _, group in sorted(found.items()) for each in group)
 
 
-def _rejections(rejected: Mapping[str, float], marks: Mapping[str, float]) -> list[str]:
+def _mark_rejection_reasons(rejected: Mapping[str, float], marks: Mapping[str, float]) -> list[str]:
     """Return the reasons why marks are rejected, one per symbol.
 
     rejected: reference price of each symbol, USD; NaN if unknown.
@@ -484,7 +492,7 @@ def _rejections(rejected: Mapping[str, float], marks: Mapping[str, float]) -> li
     return reasons
 
 
-def _order_value(order: Order, market: Decimal | None) -> Decimal:
+def _max_order_value_usd(order: Order, market: Decimal | None) -> Decimal:
     """Return an upper bound on the value that an order may trade, USD; infinite if unbounded.
 
     market: last trade price, USD; None if unknown.
@@ -496,6 +504,6 @@ def _order_value(order: Order, market: Decimal | None) -> Decimal:
     return order.qty * max(*own, NO_QUANTITY if market is None else market, NO_QUANTITY)
 
 
-def _surpluses(differences: Mapping[str, Discrepancy]) -> dict[str, str]:
+def _format_surpluses(differences: Mapping[str, Discrepancy]) -> dict[str, str]:
     """Return the surpluses by symbol as text, which is equal for equal quantities."""
-    return {symbol: plain_text(each.surplus) for symbol, each in differences.items()}
+    return {symbol: format_plain(each.surplus) for symbol, each in differences.items()}

@@ -13,12 +13,12 @@ import numpy as np
 
 from execution.journal.decisions import EXPIRED_REASON, DecisionJournal, DecisionRow
 from execution.journal.expected import NO_QUANTITY, ExpectedPosition
-from execution.journal.order_store import OUTCOME_UNKNOWN, OrderIntent, OrderStore
+from execution.journal.order_store import UNKNOWN_OUTCOME_STATES, OrderIntent, OrderStore
 from execution.live.batch import OrderBatch
 from execution.live.cycle import REDUCTION_UNFILLED_REASON, AccountProtocol
-from execution.live.expected_positions import Tolerance, max_crypto_fee, position_changes_of
+from execution.live.expected_positions import PositionTolerance, max_crypto_fee, position_changes_of
 from execution.orders.account_snapshot import AccountSnapshot
-from execution.orders.auctions import accepted_from
+from execution.orders.auctions import first_accepted_time
 from execution.orders.broker import Broker, is_fully_filled
 from foundation.errors import BrokerError
 
@@ -49,7 +49,7 @@ def resume_batches(
         # Reading the account queries orders of unknown outcome, and records their outcomes.
         account = broker.account()
         intents = book.for_decision(decision.decision_id)
-        if not _due(intents, account.as_of) and any(map(_is_left, intents)):
+        if not _due_intents(intents, account.as_of) and any(map(_may_be_unsent, intents)):
             continue
         # Orders that rested when the process ended were unsupervised since; auctions need no
         # supervision.
@@ -64,20 +64,20 @@ def resume_batches(
         why = not_resumed_reason(decision, intents, account, tradable)
         if why:
             log.warning("decision %s not resumed: %s", decision.decision_id, why)
-            journal.end(decision.decision_id, why)
+            journal.end_decision(decision.decision_id, why)
             continue
         log.info("decision %s resumed", decision.decision_id)
-        due = _due(intents, account.as_of)
+        due = _due_intents(intents, account.as_of)
         orders = [intent.single_order for intent in due]
         # An auction is hours away: its orders are tried again until they expire.
         retries = any(order.is_for_auction for order in orders)
         try:
-            gate = live.gate(account.with_prices(decision.prices), decision.prices)
+            gate = live.build_gate(account.with_prices(decision.prices), decision.prices)
         except BrokerError as error:
             if not retries:
-                journal.end(decision.decision_id, str(error))
+                journal.end_decision(decision.decision_id, str(error))
             raise
-        is_final = len(due) == sum(map(_is_left, intents))
+        is_final = len(due) == sum(map(_may_be_unsent, intents))
         yield OrderBatch(
             decision.decision_id,
             orders,
@@ -100,7 +100,7 @@ def not_resumed_reason(
     account: fresh account snapshot.
     tradable: symbols that may be traded.
     """
-    left = _due(intents, account.as_of)
+    left = _due_intents(intents, account.as_of)
     if not left:
         return "no orders are left to send"
     if not all(intent.is_unexpired(account.as_of) for intent in left):
@@ -108,32 +108,36 @@ def not_resumed_reason(
     if foreign := {intent.single_order.symbol for intent in left} - set(tradable):
         return f"{min(foreign)} is no longer one of the symbols to trade"
     # A replaced reduction counts as filled through its successor.
-    done = [each for each in intents if each.role == "reduction" and not _is_left(each)]
+    done = [each for each in intents if each.role == "reduction" and not _may_be_unsent(each)]
     if any(
         not is_fully_filled(each.progress.filled, each.single_order.qty)
         for each in done
         if each.state != "replaced" and not each.single_order.is_for_auction
     ):
         return REDUCTION_UNFILLED_REASON
-    if not _holds_what_it_should(decision, intents, left, account):
+    if not _has_expected_positions(decision, intents, left, account):
         return POSITIONS_CHANGED_REASON
     return ""
 
 
-def _due(intents: Sequence[OrderIntent], now: np.datetime64) -> list[OrderIntent]:
+def _due_intents(intents: Sequence[OrderIntent], now: np.datetime64) -> list[OrderIntent]:
     """Return the orders left to send that the venue accepts now or that have expired.
 
     An order is left to send if it was not sent, or if its outcome is unknown.
     """
-    left = filter(_is_left, intents)
-    return [i for i in left if not i.is_unexpired(now) or accepted_from(i.single_order, now) == now]
+    left = filter(_may_be_unsent, intents)
+    return [
+        i
+        for i in left
+        if not i.is_unexpired(now) or first_accepted_time(i.single_order, now) == now
+    ]
 
 
-def _is_left(intent: OrderIntent) -> bool:
-    return intent.state == "planned" or intent.state in OUTCOME_UNKNOWN
+def _may_be_unsent(intent: OrderIntent) -> bool:
+    return intent.state == "planned" or intent.state in UNKNOWN_OUTCOME_STATES
 
 
-def _holds_what_it_should(
+def _has_expected_positions(
     decision: DecisionRow,
     intents: Sequence[OrderIntent],
     left: Sequence[OrderIntent],
@@ -152,6 +156,6 @@ def _holds_what_it_should(
             change = position_changes_of(intent, intent.progress.filled).get(symbol, NO_QUANTITY)
             position = position.with_change(change, max_crypto_fee(symbol, change, position))
         surplus = account.positions.get(symbol, NO_QUANTITY) - position.quantity
-        if not Tolerance(below=position.unlisted_fee).contains(surplus):
+        if not PositionTolerance(below=position.unlisted_fee).contains(surplus):
             return False
     return True

@@ -37,12 +37,12 @@ from execution.live.trading import TradingJob
 from foundation.clock import TimeSource, utc_now
 from foundation.database import DatabaseFailed
 from foundation.errors import AccessDenied, BrokerError, ResponseRejected
-from foundation.formatting import count_text, usd
+from foundation.formatting import format_count_with_noun, usd
 from foundation.notifier import Supervisor
 from foundation.plugin import load_entry_point
 from trainingdata.feed.bar_feed import BarFeed
 from trainingdata.feed.endpoint import ApiKeys
-from trainingdata.instants import utc_text
+from trainingdata.instants import format_utc
 
 log = logging.getLogger("live")
 
@@ -58,12 +58,12 @@ ORDER_EVENTS_CONDITION = (
 FILL_EVENTS_CONDITION = (
     "kind LIKE 'noted %' AND CAST(json_extract(content, '$.filled') AS REAL) > 0"
 )
-NEVER_SUBMITTED: tuple[OrderState, ...] = ("planned", "denied")
+NEVER_SUBMITTED_STATES: tuple[OrderState, ...] = ("planned", "denied")
 # Consecutive unreadable clock responses after which the next step runs, and fails on them.
 MAX_UNREADABLE_CLOCK_READS = 3
 
 
-class ProductJob(Job, Protocol):
+class PluginJob(Job, Protocol):
     """Job of a plugin; the `open_job` function that the plugin registers returns it.
 
     section: section that the job adds to the status page.
@@ -137,7 +137,7 @@ def trading_loop(
             if word == TRADE_JOB:
                 continue
             open_job = load_entry_point("jobs", word)
-            job: ProductJob = held.enter_context(open_job(settings, keys, live))
+            job: PluginJob = held.enter_context(open_job(settings, keys, live))
             sections.append(job.section)
             # Stops of open positions are checked before anything is opened.
             jobs.insert(0, job)
@@ -184,20 +184,20 @@ class LiveLoopObserver:
         self._account.next_cycle.record_next(job, due, now)
 
     def on_wait(self, job: str, due: np.datetime64) -> None:
-        self._keep(f"{job} at {utc_text(due)}")
+        self._report_alive(f"{job} at {format_utc(due)}")
         if job == TRADE_JOB and due not in self._announced:
             self._announced.add(due)
-            print_line(f"The next cycle is at {utc_text(due)}.")
+            print_line(f"The next cycle is at {format_utc(due)}.")
 
     def on_step_end(self, job: str, outcome: object) -> None:
         if self._reports is not None and isinstance(outcome, Cycle):
             self._reports.report(outcome)
-        self._account.refusals.end_step()
-        self._keep(f"{job}: cycle completed")
+        self._account.refusals.clear_contradicted_causes()
+        self._report_alive(f"{job}: cycle completed")
 
-    def _keep(self, state: str) -> None:
+    def _report_alive(self, state: str) -> None:
         self._supervisor.notify(WATCHDOG=1, STATUS=state)
-        self._account.notices.heartbeat()
+        self._account.notices.send_heartbeat()
         if self._account.has_kill_file:
             self._stop.request_stop(KILL_FILE_REASON)
         self._page.refresh()
@@ -254,10 +254,10 @@ def print_summary_at_end(account: OpenAccount, stop: StopSignal) -> Iterator[Non
     finally:
         # An unreadable journal has already ended the loop with an error.
         with suppress(DatabaseFailed):
-            print_line(f"Ended ({end}): {_done_since(account, event, cycle)}.")
+            print_line(f"Ended ({end}): {_format_activity_since(account, event, cycle)}.")
 
 
-def _done_since(account: OpenAccount, event: int, cycle: int) -> str:
+def _format_activity_since(account: OpenAccount, event: int, cycle: int) -> str:
     """Describe the cycles, orders and fills since a given point, and the account's state now.
 
     event: number of the last event before that point.
@@ -270,17 +270,21 @@ def _done_since(account: OpenAccount, event: int, cycle: int) -> str:
     refusals = account.refusals.active()
     refused = [each for each in refusals if not each.is_venue_pause]
     parts = [
-        count_text(cycles, "cycle"),
-        *_orders_since(account.book, event),
+        format_count_with_noun(cycles, "cycle"),
+        *_format_order_counts(account.book, event),
         equity,
         f"halted: {halts}" if halts else "no halt",
         *([PAUSE_CAUSE] if any(each.is_venue_pause for each in refusals) else []),
-        *([f"the venue refuses orders: {count_text(len(refused), 'cause')}"] if refused else []),
+        *(
+            [f"the venue refuses orders: {format_count_with_noun(len(refused), 'cause')}"]
+            if refused
+            else []
+        ),
     ]
     return ", ".join(parts)
 
 
-def _orders_since(book: OrderStore, event: int) -> list[str]:
+def _format_order_counts(book: OrderStore, event: int) -> list[str]:
     """Return texts such as "3 sent" which count the orders since an event, by state.
 
     A submitted order counts as sent; an order with a full or partial fill counts as filled.
@@ -290,17 +294,17 @@ def _orders_since(book: OrderStore, event: int) -> list[str]:
     decided = Counter(
         intent.state for intent in book.with_event_since(event, ORDER_EVENTS_CONDITION)
     )
-    unsent = sum(decided[state] for state in NEVER_SUBMITTED)
+    unsent = sum(decided[state] for state in NEVER_SUBMITTED_STATES)
     filled = book.with_event_since(event, FILL_EVENTS_CONDITION)
     in_part = sum(intent.state != "filled" for intent in filled)
     apart = {
         f"{in_part} of them partially": in_part,
-        f"{count_text(decided['rejected'], 'order')} refused": decided["rejected"],
-        f"{count_text(unsent, 'order')} not sent": unsent,
+        f"{format_count_with_noun(decided['rejected'], 'order')} refused": decided["rejected"],
+        f"{format_count_with_noun(unsent, 'order')} not sent": unsent,
     }
     return [
-        f"{count_text(decided.total() - unsent, 'order')} sent",
-        f"{count_text(len(filled), 'order')} filled",
+        f"{format_count_with_noun(decided.total() - unsent, 'order')} sent",
+        f"{format_count_with_noun(len(filled), 'order')} filled",
         *(words for words, count in apart.items() if count),
     ]
 
@@ -357,7 +361,7 @@ def finish_jobs(jobs: Sequence[Job], account: OpenAccount, stop: StopSignal) -> 
     BrokerError
         if a job could not cancel all its orders or close all its positions.
     """
-    stop.flattening = flatten = _says_flatten(account.kill_file)
+    stop.flattening = flatten = _requests_flatten(account.kill_file)
     account.events.append("stopped", jobs[-1].name, {"why": stop.why, "flatten": flatten})
     account.notices.alert("stopped", f"the loop is stopping: {stop.why}")
     left: list[str] = []
@@ -381,7 +385,7 @@ def finish_jobs(jobs: Sequence[Job], account: OpenAccount, stop: StopSignal) -> 
     print_line(f"Stopped ({stop.why}): open orders were cancelled, {done}.")
 
 
-def _says_flatten(kill_file: Path) -> bool:
+def _requests_flatten(kill_file: Path) -> bool:
     try:
         return FLATTEN_REQUEST in kill_file.read_text(encoding="utf-8", errors="replace").lower()
     except OSError:
@@ -440,7 +444,7 @@ class VenueLoopClock:
             self._away = True
             return self._estimated_now()
         if self._away:
-            print_line(f"The venue responds again; its clock shows {utc_text(now)}.")
+            print_line(f"The venue responds again; its clock shows {format_utc(now)}.")
         self._away = False
         self._refusals = 0
         self._shown = now

@@ -10,13 +10,13 @@ from omegaconf import DictConfig, OmegaConf
 from execution.decision.settings import TradingSettings
 from execution.live.accounts import TRADE_JOB
 from execution.live.guards import GuardSettings
-from foundation.errors import InputError, invalid_choice
+from foundation.errors import InputError, invalid_choice_error
 from foundation.notifier import MonitoringSettings
 from foundation.plugin import entry_point_names
 from foundation.settings import setting, settings_class, settings_from_config
 from trainingdata.feed.endpoint import BrokerSettings
 from trainingdata.instruments import AssetClass, instrument
-from trainingdata.timeframe import DAYS_A_YEAR
+from trainingdata.timeframe import MARKET_DAYS_PER_YEAR
 
 MIN_HISTORY_DAYS = 730  # calendar days that correlations and slow variances need
 LEAP_YEAR_DAYS = 366
@@ -50,7 +50,7 @@ class LiveSettings(TradingSettings, MonitoringSettings):
         TradingSettings.__post_init__(self)
         for number, job in enumerate(self.jobs):
             if job != TRADE_JOB and job not in (names := entry_point_names("jobs")):
-                raise invalid_choice(f"jobs.{number}", job, (TRADE_JOB, *names))
+                raise invalid_choice_error(f"jobs.{number}", job, (TRADE_JOB, *names))
         if not self.jobs or len(set(self.jobs)) != len(self.jobs):
             raise InputError(
                 f"jobs: {list(self.jobs)} is empty or has a duplicate; list each job once"
@@ -71,7 +71,7 @@ class LiveSettings(TradingSettings, MonitoringSettings):
         would be closed.
         """
         days = self.effective_history_days
-        most = self._fewest_a_year() * days / DAYS_A_YEAR[AssetClass.CRYPTO]
+        most = self._min_bars_a_year() * days / MARKET_DAYS_PER_YEAR[AssetClass.CRYPTO]
         if self.universe.window_days >= days and not self.universe.is_unrestricted:
             raise InputError(
                 f"universe.window: {self.universe.window} exceeds history_days={days}; raise"
@@ -88,7 +88,7 @@ class LiveSettings(TradingSettings, MonitoringSettings):
                 f" history_days={days}; raise history_days"
             )
 
-    def _fewest_a_year(self) -> float:
+    def _min_bars_a_year(self) -> float:
         """Return the smallest number of bars per year of any asset class among the symbols."""
         kinds = {instrument(symbol).kind for symbol in self.symbols} or set(AssetClass)
         return min(self.timeframe_or_hourly.clock(kind).bars_a_year for kind in kinds)
@@ -102,7 +102,7 @@ class LiveSettings(TradingSettings, MonitoringSettings):
         own = max(
             forecaster.context_length + forecaster.calibration.window, self.sizing.history_bars
         )
-        return max(MIN_HISTORY_DAYS, math.ceil(own / self._fewest_a_year() * LEAP_YEAR_DAYS))
+        return max(MIN_HISTORY_DAYS, math.ceil(own / self._min_bars_a_year() * LEAP_YEAR_DAYS))
 
     @property
     def max_cycle_seconds(self) -> float:

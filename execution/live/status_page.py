@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from markupsafe import Markup
 
-from execution.decision.choice import horizon_text, no_order_text
+from execution.decision.choice import format_horizon, format_no_order_reason
 from execution.journal.cycles import NextCycle, latest_cycles
 from execution.journal.decisions import ChoiceRow
 from execution.journal.events import NoticeBook, NoticeRow
@@ -43,7 +43,7 @@ from foundation.charts import Chart, Series, horizontal_line
 from foundation.clock import SYSTEM_TIME, TimeSource
 from foundation.decimals import ZERO_FRACTION, to_cents
 from foundation.errors import InputError
-from foundation.files import atomic_file, remove_stale_parts
+from foundation.files import atomic_file, remove_stale_temporary_files
 from foundation.page import render_page
 from foundation.redaction import NO_SECRETS
 from foundation.tables import Cell, Row, Table
@@ -153,7 +153,7 @@ class StatusPage:
         self._bounds = bounds
         self._sections = sections
         self._time = time
-        self._journal = account.journal(TRADE_JOB)
+        self._journal = account.build_decision_journal(TRADE_JOB)
         self._notices = NoticeBook(database, NO_SECRETS, time)
         self._curve = EquityCurve()
         self._written: PageState | None = None
@@ -211,7 +211,7 @@ class StatusPage:
         if change == self._written:
             return
         if self._written is None:
-            remove_stale_parts(path)
+            remove_stale_temporary_files(path)
         page = self._page(path.parent, change)
         with atomic_file(path) as part:
             part.touch(mode=OWNER_ONLY_MODE)
@@ -233,8 +233,8 @@ class StatusPage:
         headline, level = _verdict(change, halts, refusals, trouble=bool(unknown or failed))
         return render_page(
             "execution/status.html.j2",
-            clock=utc_and_new_york_text,
-            day=new_york_date_text,
+            clock=format_utc_and_new_york,
+            day=format_new_york_date,
             formatting=formatting,
             styles=[section.style for section in self._sections if section.style],
             folder=folder,
@@ -254,7 +254,7 @@ class StatusPage:
             positions=mark and position_table(mark, self._bounds, self._profits()),
             waiting=book.latest(PENDING_STATES, MAX_ROWS_SHOWN),
             recent=book.latest(FINISHED_STATES, MAX_ROWS_SHOWN),
-            what=order_text,
+            what=format_order_terms,
             decision=decision,
             choices=decision and choice_table(choices, decision.decision_id),
             unordered=no_order_lines(
@@ -299,7 +299,7 @@ def _verdict(
     return ("Running, with problems", "warn") if trouble else ("Running", "good")
 
 
-def order_text(intent: OrderIntent) -> str:
+def format_order_terms(intent: OrderIntent) -> str:
     """Describe an order by its terms, such as "buy 10 NVDA, limit $120.50"."""
     asked = encode_order(intent.order)
     legs = [f"{leg['side']} {leg['symbol']}" for leg in asked.get("legs", ())]
@@ -339,7 +339,13 @@ class EquityCurve:
             return self
         points = [mark.index_point for mark in marks]
         rows = [
-            (mark.at, mark.equity, mark.net_deposits, float(point.index), float(point.drawdown))
+            (
+                mark.at,
+                mark.equity,
+                mark.net_deposits,
+                float(point.return_index),
+                float(point.drawdown),
+            )
             for mark, point in zip(marks, points, strict=True)
         ]
         known = np.append(self.marks[:-1], np.array(rows, CURVE_DTYPE))
@@ -376,7 +382,7 @@ class EquityCurve:
         paid = equity[0] + np.append(0.0, np.cumsum(self.marks["flows"][1:]))
         return [
             Chart(
-                f"Equity {self._said(equity, formatting.usd)}",
+                f"Equity {self._format_value_range(equity, formatting.usd)}",
                 (
                     Series("net deposits", "limit", at, paid, "steps").downsample(),
                     Series("equity", "first", at, equity).downsample(),
@@ -385,7 +391,7 @@ class EquityCurve:
                 "UTC",
             ),
             Chart(
-                f"Drawdown {self._said(lost, partial(formatting.percent, places=1))}",
+                f"Drawdown {self._format_value_range(lost, partial(formatting.percent, places=1))}",
                 (
                     horizontal_line(-max_drawdown, at, "limit", "halt limit"),
                     Series("drawdown", "first", at, lost).downsample(),
@@ -395,10 +401,11 @@ class EquityCurve:
             ),
         ]
 
-    def _said(self, values: Array, text: Callable[[float], str]) -> str:
+    def _format_value_range(self, values: Array, text: Callable[[float], str]) -> str:
         at = self.marks["at"]
         return (
-            f"from {new_york_date_text(at[0])} to {new_york_date_text(at[-1])}: {text(values[0])}"
+            f"from {format_new_york_date(at[0])} to {format_new_york_date(at[-1])}:"
+            f" {text(values[0])}"
             f" to {text(values[-1])}, lowest {text(values.min())}, highest {text(values.max())}."
         )
 
@@ -419,30 +426,34 @@ def position_table(
         for name in mark.positions
     }
     if contracts:
-        rows = [(name, *_weight(mark, value, ceilings[name])) for name, value in largest]
+        rows = [(name, *_weight_cells(mark, value, ceilings[name])) for name, value in largest]
         return Table("Positions", ("held", *WEIGHT_COLUMNS), rows)
     by_symbol = {each.symbol: each for each in profits}
     rows = [
-        (name, *_profit(by_symbol.get(name)), *_weight(mark, value, ceilings[name]))
+        (name, *_profit_cells(by_symbol.get(name)), *_weight_cells(mark, value, ceilings[name]))
         for name, value in largest
     ]
     closed = [each for each in profits if each.symbol not in mark.positions]
-    rows += [(each.symbol, *_profit(each), "", "", "") for each in closed]
+    rows += [(each.symbol, *_profit_cells(each), "", "", "") for each in closed]
     if rows:
         known = [each.unrealised_profit for each in profits if each.unrealised_profit is not None]
         total = (
-            _money(sum(known, ZERO_FRACTION)),
-            _money(sum((each.realised_profit for each in profits), ZERO_FRACTION)),
+            _money_cell(sum(known, ZERO_FRACTION)),
+            _money_cell(sum((each.realised_profit for each in profits), ZERO_FRACTION)),
         )
         blank = ("",) * len(PROFIT_COLUMNS)
         rows = [
-            ("stocks, gross", *blank, *_weight(mark, mark.gross_stock, mark.stock_ceiling)),
-            ("crypto, gross", *blank, *_weight(mark, mark.gross_crypto, bounds.max_crypto_weight)),
+            ("stocks, gross", *blank, *_weight_cells(mark, mark.gross_stock, mark.stock_ceiling)),
+            (
+                "crypto, gross",
+                *blank,
+                *_weight_cells(mark, mark.gross_crypto, bounds.max_crypto_weight),
+            ),
             *rows,
             ("all", *blank[2:], *total, "", "", ""),
         ]
     return Table(
-        "Positions", ("held", *PROFIT_COLUMNS, *WEIGHT_COLUMNS), rows, has_total=bool(rows)
+        "Positions", ("held", *PROFIT_COLUMNS, *WEIGHT_COLUMNS), rows, has_total_row=bool(rows)
     )
 
 
@@ -455,10 +466,10 @@ def choice_table(choices: Sequence[ChoiceRow], last_decision_id: str) -> Table:
     rows = []
     for row in choices:
         c = row.choice
-        plan = horizon_text(c.rationale, float((row.interval_end - row.at) / HOUR)).lstrip("; ")
+        plan = format_horizon(c.rationale, float((row.interval_end - row.at) / HOUR)).lstrip("; ")
         texts = (
             c.symbol,
-            utc_minute_text(row.at),
+            format_utc_minute(row.at),
             formatting.basis_points(c.mu, 1, sign=True),
             formatting.basis_points(c.sigma, 1),
             formatting.multiple(c.kelly, sign=True),
@@ -485,32 +496,34 @@ def no_order_lines(
     undecided: reasons why the last cycle made no decision on a symbol, by symbol.
     """
     reasons = {symbol: f"not decided: {reason}" for symbol, reason in undecided.items()}
-    reasons |= {row.choice.symbol: no_order_text(row.choice, equity) for row in choices}
+    reasons |= {row.choice.symbol: format_no_order_reason(row.choice, equity) for row in choices}
     return [f"{symbol}: {reason}." for symbol, reason in sorted(reasons.items()) if reason]
 
 
 def notice_table(notices: Sequence[NoticeRow]) -> Table:
-    rows = [(utc_minute_text(each.at), each.kind, each.text) for each in notices]
+    rows = [(format_utc_minute(each.at), each.kind, each.text) for each in notices]
     return Table("Alerts", ("time, UTC", "kind", "text"), rows, text_columns=(1, 2))
 
 
-def _profit(position: PositionProfit | None) -> Row:
+def _profit_cells(position: PositionProfit | None) -> Row:
     """Return the table cells for a position's profit, one for each of `PROFIT_COLUMNS`."""
     if position is None:
         return ("unknown",) * len(PROFIT_COLUMNS)
     quantity = formatting.quantity(position.quantity, sign=True) if position.quantity else "0"
     if not position.quantity:
-        return quantity, "", "", "", _money(position.realised_profit)
+        return quantity, "", "", "", _money_cell(position.realised_profit)
     return (
         quantity,
-        _unit_price(position.entry_price),
-        _unit_price(position.last_price),
-        "unknown" if position.unrealised_profit is None else _money(position.unrealised_profit),
-        _money(position.realised_profit),
+        _format_unit_price(position.entry_price),
+        _format_unit_price(position.last_price),
+        "unknown"
+        if position.unrealised_profit is None
+        else _money_cell(position.unrealised_profit),
+        _money_cell(position.realised_profit),
     )
 
 
-def _money(amount: Fraction) -> Cell:
+def _money_cell(amount: Fraction) -> Cell:
     """Return the table cell for a profit or a loss, to the cent."""
     cents = to_cents(amount)
     return Cell(
@@ -518,7 +531,7 @@ def _money(amount: Fraction) -> Cell:
     )
 
 
-def _unit_price(price: Fraction | None) -> str:
+def _format_unit_price(price: Fraction | None) -> str:
     """Return a price, USD, to the cent; below one dollar to four significant digits."""
     if price is None:
         return "unknown"
@@ -527,7 +540,7 @@ def _unit_price(price: Fraction | None) -> str:
     )
 
 
-def _weight(mark: EquityMark, value: float, ceiling: float | None) -> Row:
+def _weight_cells(mark: EquityMark, value: float, ceiling: float | None) -> Row:
     """Return the table cells of a position: value in USD, weight and ceiling.
 
     Weight and ceiling are multiples of equity.
@@ -539,7 +552,7 @@ def _weight(mark: EquityMark, value: float, ceiling: float | None) -> Row:
     return formatting.usd(value, 0), of_equity, formatting.multiple(ceiling)
 
 
-def utc_and_new_york_text(at: np.datetime64) -> str:
+def format_utc_and_new_york(at: np.datetime64) -> str:
     """Return a time as text in both zones, such as "20 Feb 2024 16:30 UTC, 11:30 New York".
 
     New York's date is added if it differs from the UTC date.
@@ -552,14 +565,14 @@ def utc_and_new_york_text(at: np.datetime64) -> str:
     return f"{utc:%d %b %Y %H:%M} UTC, {there} New York"
 
 
-def utc_minute_text(at: np.datetime64) -> str:
+def format_utc_minute(at: np.datetime64) -> str:
     """Return a time as text in UTC, such as "20 Feb 16:30"."""
     import pandas as pd
 
     return f"{pd.Timestamp(at):%d %b %H:%M}"
 
 
-def new_york_date_text(at: np.datetime64) -> str:
+def format_new_york_date(at: np.datetime64) -> str:
     """Return the New York date of a time as text, such as "20 Feb 2024"."""
     import pandas as pd
 

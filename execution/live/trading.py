@@ -36,7 +36,7 @@ from execution.orders.venue_rules import VenueRules
 from foundation.errors import BrokerError, DataError
 from trainingdata.bars import Bars, last_closes_by_symbol
 from trainingdata.feed.bar_feed import BarFeed
-from trainingdata.instants import compact_text
+from trainingdata.instants import format_compact_utc
 from trainingdata.instruments import AssetClass, is_stock
 
 log = logging.getLogger("live")
@@ -79,7 +79,7 @@ class TradingJob:
         self._trader = trader
         self._settings = settings
         self._cycles = cycles
-        self._journal = live.account.journal(TRADE_JOB)
+        self._journal = live.account.build_decision_journal(TRADE_JOB)
         self._rules = VenueRules(self.desk)
         self._made = 0
         self._next_cycle: np.datetime64 | None = None
@@ -90,7 +90,7 @@ class TradingJob:
         self._waits = True  # whether the bars of the last day are still missing
         self._validator = BarValidator()
         self._decided = {row.choice.symbol for row in self._journal.last_choices()}
-        last = self._journal.cycles.last(ended=True)
+        last = self._journal.cycles.last_cycle(ended=True)
         self._last_idle = "" if last is None else last.idle_reason
 
     @property
@@ -117,37 +117,37 @@ class TradingJob:
             return None
         if self._next_cycle is not None and now < self._next_cycle:
             self._made -= 1  # a cycle that only sends planned orders does not count
-        return self.cycle_now()
+        return self.run_cycle()
 
-    def cycle_now(self) -> Cycle:
+    def run_cycle(self) -> Cycle:
         """Run one cycle (update earlier orders, reconcile, decide, send orders), and return it.
 
         `docs/OPERATIONS.md`, section "Know what a cycle does", describes the steps.
         """
         now = self._connection.now()
         self._made += 1
-        with self._begun(now) as number:
+        with self._record_cycle_start(now) as number:
             try:
-                self._follow()
+                self._update_earlier_orders()
                 self._night.venue_close = self._connection.next_close()
                 self._live.reconcile()
-                account = self.desk.read_and_mark()
-                cycle = self._idle(account)
+                account = self.desk.read_and_record_mark()
+                cycle = self._idle_cycle(account)
                 if cycle is None:
                     for batch in self._batches():
                         with record_sending(batch, self._journal):
                             batch.fills = place_orders(
-                                self.desk, batch.orders, batch.cancels, batch.gate
+                                self.desk, batch.orders, batch.cancelled_quantities, batch.gate
                             )
-                    cycle = self._sent(batch)
+                    cycle = self._finish_batch(batch)
             except AccountReadingRejected as error:
-                cycle = self._rejected(error)
+                cycle = self._rejected_cycle(error)
             self._waits = self._waits_for_bars(cycle)
-        self._record(number, cycle)
+        self._record_result(number, cycle)
         return cycle
 
     @contextmanager
-    def _begun(self, now: np.datetime64) -> Iterator[int]:
+    def _record_cycle_start(self, now: np.datetime64) -> Iterator[int]:
         """Return a context manager for a cycle, which yields the cycle's number.
 
         It records the start of the cycle and an error that ends it. At the end it schedules the
@@ -157,24 +157,24 @@ class TradingJob:
         try:
             if self._settings.broker.is_loopback:
                 self._live.check_account_id()
-            number = self._journal.cycles.begin(now)
-            with self._failure_noted(number):
+            number = self._journal.cycles.begin_cycle(now)
+            with self._record_failure(number):
                 yield number
         finally:
             # The clock of a practice server is moved only after the cycle has ended.
-            self._next_cycle = self._instant_after(done=not self._waits)
-            self._next_sending = self._sending_after()
+            self._next_cycle = self._find_next_cycle_time(done=not self._waits)
+            self._next_sending = self._find_next_send_time()
             self._live.all_cycles_done = self.is_done
 
-    def _record(self, number: int, cycle: Cycle) -> None:
+    def _record_result(self, number: int, cycle: Cycle) -> None:
         """Record the result of a cycle in the journal.
 
         number: number of the cycle.
         """
         account = cycle.account
         self._live.book.refusals.report_block(account.block_reason, account.as_of)
-        self._note_undecided(undecided_reasons(cycle, self._settings))
-        self._journal.cycles.end(
+        self._record_undecided(undecided_reasons(cycle, self._settings))
+        self._journal.cycles.end_cycle(
             number,
             self._connection.estimated_now(),
             decision_id=cycle.decision_id,
@@ -183,7 +183,7 @@ class TradingJob:
         )
 
     @contextmanager
-    def _failure_noted(self, number: int) -> Iterator[None]:
+    def _record_failure(self, number: int) -> Iterator[None]:
         """Return a context manager that records an error which ends the cycle, and raises it again.
 
         number: number of the cycle.
@@ -191,10 +191,12 @@ class TradingJob:
         try:
             yield
         except (BrokerError, DataError) as error:
-            self._journal.cycles.end(number, self._connection.estimated_now(), failure=str(error))
+            self._journal.cycles.end_cycle(
+                number, self._connection.estimated_now(), failure=str(error)
+            )
             raise
 
-    def _instant_after(self, *, done: bool) -> np.datetime64 | None:
+    def _find_next_cycle_time(self, *, done: bool) -> np.datetime64 | None:
         """Return the next instant at which a decision is possible; None if the time is unknown.
 
         None starts the next cycle at once.
@@ -223,7 +225,7 @@ class TradingJob:
         ended = timeframe.last_bar_end(AssetClass.STOCK, now)
         return bool(cycle.bars.last_instant < ended and now < auction_send_deadline(auction, ended))
 
-    def _sending_after(self) -> np.datetime64 | None:
+    def _find_next_send_time(self) -> np.datetime64 | None:
         """Return the next time at which planned auction orders are sent or expire; None if none.
 
         Orders that could not be sent are tried again after a pause.
@@ -240,19 +242,19 @@ class TradingJob:
         except BrokerError:
             return self._next_sending
 
-    def _idle(self, account: AccountSnapshot) -> Cycle | None:
+    def _idle_cycle(self, account: AccountSnapshot) -> Cycle | None:
         """Return a cycle without a decision if halts, the kill file or missing history prevent one.
 
         Returns None if a decision may be made.
         """
         stopped = stop_reason(self._live.halts, self._live.account.kill_file)
-        why = stopped or self._gone(account)
+        why = stopped or self._missing_history_reason(account)
         if not why:
             return None
         bars = self._settings.data.market(self._feed.bars(account.as_of)).visible_bars()
         return idle_cycle(account, bars, why, self._validator)
 
-    def _rejected(self, error: AccountReadingRejected) -> Cycle:
+    def _rejected_cycle(self, error: AccountReadingRejected) -> Cycle:
         """Return a cycle without a decision, because the account reading was rejected."""
         bars = self._feed.bars(error.account.as_of)
         account = error.account.with_prices(last_closes_by_symbol(bars))
@@ -279,12 +281,12 @@ class TradingJob:
             if not batch.is_withdrawn:
                 return
 
-    def _sent(self, batch: OrderBatch) -> Cycle:
+    def _finish_batch(self, batch: OrderBatch) -> Cycle:
         """Return the cycle of a sent batch, after a new equity mark if an order has filled."""
         cycle = finish_cycle(batch)
-        self._tell_of_bars(
+        self._alert_rejected_bars(
             {
-                **self._histories_gone(cycle.bars),
+                **self._missing_histories(cycle.bars),
                 **self._feed.rejected_histories,
                 **cycle.rejected_bars,
             }
@@ -293,17 +295,17 @@ class TradingJob:
             with suppress(
                 AccountReadingRejected
             ):  # alerted already, and the cycle reports what it did
-                self.desk.read_and_mark()
+                self.desk.read_and_record_mark()
         return (
             replace(cycle, unsent_reasons=self._live.book.unsent_reasons(cycle.decision_id))
             if cycle.decision_id
             else cycle
         )
 
-    def _follow(self) -> None:
+    def _update_earlier_orders(self) -> None:
         """Record the outcomes of earlier orders, including those of earlier processes."""
         if not self._followed:
-            self._journal.deny_unsent()
+            self._journal.deny_unsent_orders()
             self._followed = True
         self.desk.refresh_open_orders()
 
@@ -320,13 +322,13 @@ class TradingJob:
             live=self._live,
         )
 
-    def _note_undecided(self, reasons: Mapping[str, str]) -> None:
+    def _record_undecided(self, reasons: Mapping[str, str]) -> None:
         """Record why symbols have no decision, if the reasons differ from those last recorded."""
         events = self._live.account.events
         if reasons != events.last_undecided_reasons(TRADE_JOB):
             events.append(UNDECIDED_EVENT, TRADE_JOB, dict(reasons))
 
-    def _tell_of_bars(self, rejected_bars: Mapping[str, str]) -> None:
+    def _alert_rejected_bars(self, rejected_bars: Mapping[str, str]) -> None:
         """Send alerts about symbols whose last bar is rejected.
 
         rejected_bars: reason by symbol.
@@ -336,7 +338,7 @@ class TradingJob:
             "bars", f"bars rejected, not traded: {reasons}" if reasons else ""
         )
 
-    def _gone(self, account: AccountSnapshot) -> str:
+    def _missing_history_reason(self, account: AccountSnapshot) -> str:
         """Return why no decision is made because the history of a symbol is missing, or "".
 
         Without forecasts for that symbol, the other symbols would get its share of the limits. Only
@@ -345,20 +347,20 @@ class TradingJob:
         """
         if self._made > 1:
             return ""
-        gone = self._histories_gone(self._feed.bars(account.as_of))
+        gone = self._missing_histories(self._feed.bars(account.as_of))
         why = "; ".join(f"{symbol}: {why}" for symbol, why in gone.items())
         if not why or why == self._last_idle:
             return ""
-        self._tell_of_bars(gone)
+        self._alert_rejected_bars(gone)
         return why
 
-    def _histories_gone(self, bars: Bars) -> dict[str, str]:
+    def _missing_histories(self, bars: Bars) -> dict[str, str]:
         ours = self._decided & self._settings.tradable_symbols
         return missing_history_reasons(bars, ours, self._settings.forecaster.context_bars)
 
     def finish(self, *, flatten: bool) -> list[str]:
         self.desk.refresh_open_orders()
-        stuck, troubles = self._cancel_ours()
+        stuck, troubles = self._cancel_own_orders()
         left: list[str] = []
         if flatten:
             try:
@@ -376,7 +378,7 @@ class TradingJob:
                 self._settings.tradable_symbols - stuck,
                 self._settings.orders,
             )
-            name = f"{TRADE_JOB}-flat-{compact_text(account.as_of)}"
+            name = f"{TRADE_JOB}-flat-{format_compact_utc(account.as_of)}"
             self._night.send_reductions(orders, account, name)
             # Positions without a price are open too, and were not closed.
             held = self._connection.positions()
@@ -387,7 +389,7 @@ class TradingJob:
             raise BrokerError(f"{'; '.join(troubles)}{held_on}")
         return left
 
-    def _cancel_ours(self) -> tuple[set[str], list[str]]:
+    def _cancel_own_orders(self) -> tuple[set[str], list[str]]:
         """Cancel our open orders.
 
         Returns the symbols of the orders that could not be cancelled, and the texts of the errors.

@@ -6,9 +6,9 @@ import numpy as np
 
 from execution.live.cycle import Cycle, decision_deadline
 from execution.live.settings import LiveSettings
-from foundation.errors import did_you_mean
+from foundation.errors import format_suggestion
 from trainingdata.bars import Bars
-from trainingdata.instants import utc_text
+from trainingdata.instants import format_utc
 from trainingdata.instruments import AssetClass, closest_symbols, instrument
 from trainingdata.universe import EXCLUSION_RULES
 
@@ -24,7 +24,9 @@ def undecided_reasons(cycle: Cycle, settings: LiveSettings) -> dict[str, str]:
     choices = () if cycle.decision is None else cycle.decision.choices
     bars = cycle.bars
     asked = settings.tradable_symbols | set(bars.symbols)
-    rules = settings.universe.build_universe().exclusion_rules(bars, bars.times[-1:])[0].tolist()
+    rules = (
+        settings.universe.build_universe().exclusion_rule_codes(bars, bars.times[-1:])[0].tolist()
+    )
     left_out = {symbol: rule for symbol, rule in zip(bars.symbols, rules, strict=True) if rule}
     reasons = {}
     for symbol in sorted(asked - {choice.symbol for choice in choices}):
@@ -34,11 +36,11 @@ def undecided_reasons(cycle: Cycle, settings: LiveSettings) -> dict[str, str]:
             )
         else:
             besides = ", or it is not in universe.keep" if settings.universe.ranks_by_growth else ""
-            reasons[symbol] = _why_undecided(cycle, symbol, settings) + besides
+            reasons[symbol] = _undecided_reason(cycle, symbol, settings) + besides
     return reasons
 
 
-def _why_undecided(cycle: Cycle, symbol: str, settings: LiveSettings) -> str:
+def _undecided_reason(cycle: Cycle, symbol: str, settings: LiveSettings) -> str:
     """Return the reason why a cycle made no decision on a symbol of the universe."""
     bars, account = cycle.bars, cycle.account
     if symbol in cycle.rejected_bars:
@@ -56,13 +58,13 @@ def _why_undecided(cycle: Cycle, symbol: str, settings: LiveSettings) -> str:
     now, last = account.as_of, bars.bars_of_symbol(s)[0][-1]
     expected = bars.timeframe.last_bar_end(kind, now)
     if last < expected:
-        return f"the bar of {utc_text(expected)} is late; the latest is of {utc_text(last)}"
-    clock, schedule = bars.timeframe.clock(kind), settings.decisions
+        return f"the bar of {format_utc(expected)} is late; the latest is of {format_utc(last)}"
+    clock, schedule = bars.timeframe.clock(kind), settings.decision_schedule
     if (
         now >= decision_deadline(bars, bars.last_instant)
         or not schedule.is_scheduled(clock, np.array([bars.last_instant]))[0]
     ):
-        return f"the next decision is due at {utc_text(schedule.holding_end(clock, now))}"
+        return f"the next decision is due at {format_utc(schedule.holding_end(clock, now))}"
     return "the latest bar has no forecast with a standard deviation above 0"
 
 
@@ -71,7 +73,7 @@ def short_history_reason(bars: Bars, symbol: str, settings: LiveSettings) -> str
     least = settings.forecaster.context_bars
     count = len(bars.bars_of_symbol(bars.symbols.index(symbol))[0]) if symbol in bars.symbols else 0
     if not count:
-        return f"it has no bars{did_you_mean(closest_symbols(symbol, bars.symbols))}"
+        return f"it has no bars{format_suggestion(closest_symbols(symbol, bars.symbols))}"
     if count >= least:
         return ""
     return f"it has {count} bars but a forecast needs {least} (forecaster.context_length)"

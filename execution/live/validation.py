@@ -11,7 +11,7 @@ import numpy as np
 from execution.orders.account_snapshot import AccountSnapshot
 from execution.orders.last_trades import TradeSource, fetch_last_trades
 from foundation.arrays import Mask
-from foundation.formatting import count_text
+from foundation.formatting import format_count_with_noun
 from trainingdata.bars import CLOSE, OPEN, Bars, last_closes_by_symbol
 from trainingdata.confirmation import drop_unconfirmed, find_contradicted
 from trainingdata.instants import DAY
@@ -34,7 +34,7 @@ def missing_history_reasons(bars: Bars, symbols: Iterable[str], min_bars: int) -
     listed = dict(zip(bars.symbols, bars.has_bar.sum(axis=1).tolist(), strict=True))
     counts = {symbol: listed.get(symbol, 0) for symbol in sorted(symbols)}
     return {
-        symbol: f"traded before, but the venue lists only {count_text(count, 'bar')} of it"
+        symbol: f"traded before, but the venue lists only {format_count_with_noun(count, 'bar')} of it"
         for symbol, count in counts.items()
         if count < max(min_bars, 1)
     }
@@ -59,9 +59,9 @@ class BarValidator:
         prices: the venue's prices of symbols whose bar has just ended, USD.
         """
         now = find_contradicted(bars, prices, MAX_PRICE_GAP)
-        still = self._still_denied(bars, now)
+        still = self._find_still_rejected(bars, now)
         agreeing = bars.drop_bars(now | still)
-        self._remember(bars, now, still, prices)
+        self._store_rejected(bars, now, still, prices)
         valid = drop_unconfirmed(agreeing)
         closes = last_closes_by_symbol(bars)
         rejected_bars = {}
@@ -83,7 +83,7 @@ class BarValidator:
             log.warning("%s: not traded: %s", symbol, rejected_bars[symbol])
         return replace(valid, instruments=tuple(items)), rejected_bars
 
-    def _still_denied(self, bars: Bars, now: Mask) -> Mask:
+    def _find_still_rejected(self, bars: Bars, now: Mask) -> Mask:
         """Return the mask [S, T] of bars that stay rejected from an earlier cycle.
 
         A bar stays rejected as long as it is unchanged, and no later bar confirms it.
@@ -101,7 +101,9 @@ class BarValidator:
             still[s, row] = bars.values[s, row, CLOSE] == close and not sides.any()
         return still
 
-    def _remember(self, bars: Bars, now: Mask, still: Mask, prices: Mapping[str, float]) -> None:
+    def _store_rejected(
+        self, bars: Bars, now: Mask, still: Mask, prices: Mapping[str, float]
+    ) -> None:
         """Store the rejected bars for the next cycle, and forget all others.
 
         now: [S, T] bars that are contradicted in this cycle.
@@ -141,7 +143,7 @@ class MarkValidator:
         before = self._read if reread else {}
         self._read = _marks(account)
         far = [s for s, mark in self._read.items() if not _is_near(mark, self._accepted.get(s))]
-        prices = {**before, **self._traded(far, account.as_of)} if far else {}
+        prices = {**before, **self._last_trade_prices(far, account.as_of)} if far else {}
         return {
             symbol: prices.get(symbol, UNKNOWN_PRICE)
             for symbol in far
@@ -155,7 +157,7 @@ class MarkValidator:
         """Return the last accepted mark of a symbol, USD; None before the first."""
         return self._accepted.get(symbol)
 
-    def _traded(self, symbols: Iterable[str], now: np.datetime64) -> dict[str, float]:
+    def _last_trade_prices(self, symbols: Iterable[str], now: np.datetime64) -> dict[str, float]:
         """Return the price of each symbol's last trade, USD by symbol, without old trades."""
         trades = fetch_last_trades(self._feed, symbols)
         return {

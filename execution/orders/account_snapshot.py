@@ -164,7 +164,7 @@ class AccountSnapshot:
         return self.prices[symbol]
 
     @property
-    def spread_risks(self) -> Mapping[str, float]:
+    def known_max_loss_by_root(self) -> Mapping[str, float]:
         """Maximum loss of spreads by root of their options, USD.
 
         Raises ValueUnknown if it was not read.

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 import numpy as np
 
 from execution.orders.orders import Order, TimeInForce
-from trainingdata.instants import HOUR, at_new_york_time, new_york_date, utc_text
+from trainingdata.instants import HOUR, at_new_york_time, format_utc, new_york_date
 from trainingdata.instruments import AssetClass
 from trainingdata.sessions import calendar, outside_calendar_error, session_on
 
@@ -19,8 +19,8 @@ MINUTE = np.timedelta64(1, "m")
 # New York time from which the venue accepts orders for auctions of the next session.
 NEXT_AUCTION_OPEN_TIME = 19 * HOUR
 # New York time from which it accepts none for the day's auctions; earlier on half-days.
-_SHUT = {"opg": 9 * HOUR + 28 * MINUTE, "cls": 15 * HOUR + 50 * MINUTE}
-_NAMES = {"opg": "opening", "cls": "closing"}
+_AUCTION_CUTOFF_TIMES = {"opg": 9 * HOUR + 28 * MINUTE, "cls": 15 * HOUR + 50 * MINUTE}
+_AUCTION_NAMES = {"opg": "opening", "cls": "closing"}
 AUCTION_CUTOFF_BEFORE_CLOSE = 10 * MINUTE  # on half-days as well
 AUCTION_SEND_LEAD_TIMES = {
     "opg": 5 * MINUTE,
@@ -33,13 +33,13 @@ def auction_refusal(order: Order, at: np.datetime64) -> str:
 
     For an order that is not an auction order the result is empty.
     """
-    again = accepted_from(order, at)
+    again = first_accepted_time(order, at)
     if again == at:
         return ""
-    return f"the {_NAMES[order.tif]} auction accepts no orders now; next at {utc_text(again)}"
+    return f"the {_AUCTION_NAMES[order.tif]} auction accepts no orders now; next at {format_utc(again)}"
 
 
-def accepted_from(order: Order, at: np.datetime64) -> np.datetime64:
+def first_accepted_time(order: Order, at: np.datetime64) -> np.datetime64:
     """Return the earliest instant, at or after `at`, at which the venue accepts an order.
 
     For an order that is not an auction order this is `at`.
@@ -47,7 +47,7 @@ def accepted_from(order: Order, at: np.datetime64) -> np.datetime64:
     if not order.is_for_auction:
         return at
     today = new_york_date(np.array([at]))
-    shut = at_new_york_time(today, _SHUT[order.tif])[0]
+    shut = at_new_york_time(today, _AUCTION_CUTOFF_TIMES[order.tif])[0]
     session = session_on(today[0])
     if order.tif == "cls" and session is not None:
         shut = min(shut, session.closes - AUCTION_CUTOFF_BEFORE_CLOSE)
@@ -104,7 +104,7 @@ def next_send_time(
     instants = []
     for order in orders:
         if order.expires_at is not None and now < order.expires_at:
-            at = accepted_from(order, now)
-            at = at + MINUTE if at > now else accepted_from(order, now + retry)
+            at = first_accepted_time(order, now)
+            at = at + MINUTE if at > now else first_accepted_time(order, now + retry)
             instants.append(min(order.expires_at, at))
     return min(instants, default=None)

@@ -57,7 +57,7 @@ class EventContractOrder:
         check_price_and_count(self.client_order_id, self.price, self.count)
 
     @property
-    def rests(self) -> bool:
+    def can_rest(self) -> bool:
         """True if the part of the order that does not trade on arrival rests in the order book."""
         return self.time_in_force == "good_till_canceled"
 

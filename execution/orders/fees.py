@@ -29,7 +29,7 @@ class DatedRate:
 
     def __post_init__(self) -> None:
         parse_date(self.since)
-        _check_read(self.read_on)
+        _check_read_date(self.read_on)
 
 
 @settings_class("fees.crypto_tiers")
@@ -50,10 +50,10 @@ class CryptoTier:
     verified: bool = setting(True, "false: not confirmed by the source; reports show a warning")
 
     def __post_init__(self) -> None:
-        _check_read(self.read_on)
+        _check_read_date(self.read_on)
 
 
-def _check_read(read: str | None) -> None:
+def _check_read_date(read: str | None) -> None:
     if read is not None:
         parse_date(read)
 
@@ -98,7 +98,7 @@ class FeeSchedule:
         first, last: New York dates, inclusive.
         """
         tables = ("sec_per_dollar", "taf_per_share", "cat_per_share")
-        return [name for name in tables if _unverified_on(getattr(self, name), first, last)]
+        return [name for name in tables if _has_unverified_rate(getattr(self, name), first, last)]
 
     @property
     def has_unverified_crypto_tier(self) -> bool:
@@ -170,7 +170,9 @@ class TradingCosts:
         return self.half_spread(crypto) + self.slippage(crypto) + fee
 
 
-def _unverified_on(rates: tuple[DatedRate, ...], first: np.datetime64, last: np.datetime64) -> bool:
+def _has_unverified_rate(
+    rates: tuple[DatedRate, ...], first: np.datetime64, last: np.datetime64
+) -> bool:
     """Return whether an unverified rate is in force on a date from `first` to `last`."""
     begins = [np.datetime64(rate.since, "D") for rate in rates]
     ends = [*begins[1:], last + 1]
@@ -180,7 +182,7 @@ def _unverified_on(rates: tuple[DatedRate, ...], first: np.datetime64, last: np.
     )
 
 
-def rates_on(
+def rates_and_caps_on(
     rates: tuple[DatedRate, ...], dates: npt.NDArray[np.datetime64], default: float = 0.0
 ) -> tuple[Array, Array]:
     """Return the rate and the cap in force on each New York date, [D] each.

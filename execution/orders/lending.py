@@ -6,7 +6,7 @@ from collections import Counter
 from fractions import Fraction
 from typing import Annotated, Literal, TypeVar
 
-from execution.orders.fees import DatedRate, rates_on
+from execution.orders.fees import DatedRate, rates_and_caps_on
 from foundation.arrays import Array, Instants
 from foundation.errors import InputError
 from foundation.settings import required_setting, setting, settings_class
@@ -123,7 +123,7 @@ class MarginTerms:
 
     def interest_rate_on(self, dates: Instants) -> Array:
         """Return the yearly interest rate [N] on borrowed cash on each New York date."""
-        return rates_on(self.interest_rates, dates, self.interest_rate)[0]
+        return rates_and_caps_on(self.interest_rates, dates, self.interest_rate)[0]
 
     def nightly_rate(self, instants: Instants) -> Array:
         """Return the interest rate [N] on borrowed cash for one night, as known at each instant."""

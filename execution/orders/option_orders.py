@@ -26,7 +26,7 @@ MAX_SESSION_GAP = np.timedelta64(14, "D")  # longest time between two sessions
 SHARES_PER_OPTION = 100  # shares that one option is on
 _OCC_SYMBOL = re.compile(r"([A-Z]{1,6})(\d{6})([CP])(\d{8})")
 MAX_SPREADS_PER_ORDER = 10_000  # limit of one order
-_IDENTITY = re.compile(r"[A-Za-z0-9_.:-]{1,128}")
+_ORDER_ID_PATTERN = re.compile(r"[A-Za-z0-9_.:-]{1,128}")
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -194,7 +194,7 @@ class SpreadOrder:
 
     def __post_init__(self) -> None:
         name = self.client_order_id
-        if not _IDENTITY.fullmatch(name):
+        if not _ORDER_ID_PATTERN.fullmatch(name):
             raise InputError(
                 f"client_order_id: {name!r} is not valid; use 1 to 128 letters, digits, '.', '_',"
                 " ':' or '-'"
@@ -221,14 +221,14 @@ class SpreadOrder:
         return self.legs[0].contract.root
 
     @property
-    def max_loss(self) -> float:
+    def max_loss_per_spread_usd(self) -> float:
         """Largest loss that one spread can cause at expiry to its holder or its writer, USD.
 
         Premiums are not included. For a credit spread it is the spread's width. It is infinite if
         no leg limits the loss.
         """
         width = Decimal(0)
-        for held, owed in zip(self._least_worths(1), self._least_worths(-1), strict=True):
+        for held, owed in zip(self._min_leg_values(1), self._min_leg_values(-1), strict=True):
             if held is None or owed is None:
                 return math.inf
             width += max(-held, -owed)
@@ -240,9 +240,9 @@ class SpreadOrder:
 
         An order that buys back a spread creates none.
         """
-        return all(least is not None and least >= 0 for least in self._least_worths(1))
+        return all(least is not None and least >= 0 for least in self._min_leg_values(1))
 
-    def _least_worths(self, sign: int) -> list[Decimal | None]:
+    def _min_leg_values(self, sign: int) -> list[Decimal | None]:
         """Return the smallest value of the legs at expiry, USD, for each root and expiry.
 
         sign: 1 for the value to the buyer of the order's legs, -1 to the seller.
@@ -251,7 +251,7 @@ class SpreadOrder:
 
     def max_loss_usd(self, contracts: Decimal) -> float:
         """Return the largest loss of a number of these spreads, USD."""
-        return self.max_loss * float(contracts) if contracts else 0.0
+        return self.max_loss_per_spread_usd * float(contracts) if contracts else 0.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ from foundation.arrays import Array, Mask
 from foundation.errors import InputError
 from foundation.settings import setting, settings_class
 from trainingdata.bars import HIGH, Bars
-from trainingdata.instants import compact_text
+from trainingdata.instants import format_compact_utc
 from trainingdata.instruments import AssetClass, Instrument, instrument, is_crypto
 
 Side = Literal["buy", "sell"]
@@ -28,9 +28,9 @@ PRICE_FIELDS = ("limit_price", "stop_price", "trail_price", "trail_percent")
 MAX_QTY = 10**12  # quantities of orders are below it
 UNLIMITED_QUANTITY = float("inf")
 # The venue accepts ids of at most 128 characters.
-_IDENTITY = re.compile(r"[A-Za-z0-9_.-]{1,128}")
-_prices = attrgetter(*PRICE_FIELDS)
-_UNPRICED = (None,) * len(PRICE_FIELDS)
+_ORDER_ID_PATTERN = re.compile(r"[A-Za-z0-9_.-]{1,128}")
+_get_prices = attrgetter(*PRICE_FIELDS)
+_NO_PRICES = (None,) * len(PRICE_FIELDS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +75,7 @@ class Order:
             raise ValueError(
                 f"{self.client_order_id}: qty must be above 0 and below {MAX_QTY:,}, got {self.qty}"
             )
-        if not _IDENTITY.fullmatch(self.client_order_id):
+        if not _ORDER_ID_PATTERN.fullmatch(self.client_order_id):
             raise ValueError(
                 "client_order_id must be 1 to 128 letters, digits, '.', '_' or '-', got"
                 f" {self.client_order_id!r}"
@@ -86,7 +86,7 @@ class Order:
                     f"{self.client_order_id}: {name} {word!r} is not one of {', '.join(words)}"
                 )
         # Most orders are market orders without a price, and need no further check.
-        if self.type != "market" or _prices(self) != _UNPRICED:
+        if self.type != "market" or _get_prices(self) != _NO_PRICES:
             self._check_prices()
 
     def _check_prices(self) -> None:
@@ -298,7 +298,7 @@ def make_order_id(strategy: str, at: np.datetime64, symbol: str, leg: int, attem
     The same arguments give the same id. A decision that is repeated after a crash therefore sends
     no order twice.
     """
-    return format_order_id(strategy, compact_text(at), symbol, leg, attempt)
+    return format_order_id(strategy, format_compact_utc(at), symbol, leg, attempt)
 
 
 def format_order_id(strategy: str, when: str, symbol: str, leg: int, attempt: int = 0) -> str:

@@ -16,7 +16,7 @@ from execution.orders.orders import DEFAULT_SIZE_LIMITS, Order, OrderSizeLimits
 from trainingdata.bars import Bars
 from trainingdata.instruments import MIN_CRYPTO_QTY, AssetClass
 
-_NOTHING = Decimal(0)
+_ZERO = Decimal(0)
 _CENT = Decimal("0.01")
 _HUNDREDTH_OF_CENT = Decimal("0.0001")
 IncrementSource = Literal["original", "broker"]
@@ -44,7 +44,7 @@ def venue_refusal(
     fraction = order.qty % 1 != 0
     if fraction and order.qty % MIN_CRYPTO_QTY:
         return f"quantity {order.qty:f} has more than nine decimals"
-    why = _shape_refusal(order, coin, fraction) or tick_size_refusal(order)
+    why = _order_type_refusal(order, coin, fraction) or tick_size_refusal(order)
     if not why and at is not None:
         why = auction_refusal(order, at)
     if not why and asset is not None:
@@ -54,7 +54,7 @@ def venue_refusal(
     return why
 
 
-def _shape_refusal(order: Order, coin: bool, fraction: bool) -> str:
+def _order_type_refusal(order: Order, coin: bool, fraction: bool) -> str:
     """Return why the order type, the time in force or extended hours are not allowed, or "".
 
     coin: true for crypto.
@@ -129,7 +129,7 @@ def _account_refusal(
     coin: true for crypto.
     fraction: true if the quantity has a fraction of a share.
     """
-    held = account.positions.get(order.symbol, _NOTHING)
+    held = account.positions.get(order.symbol, _ZERO)
     change = order.signed_qty
     closes = change == -held
     if coin or (fraction and not closes):
@@ -141,16 +141,16 @@ def _account_refusal(
     waiting = account.open_orders
     same_symbol = [o for o in waiting if o.symbol == order.symbol] if waiting else []
     for other in same_symbol:
-        if _would_trade_together(order, other):
+        if _would_self_trade(order, other):
             return f"it would trade with our own order {other.client_order_id} (a wash trade)"
     # The venue accepts no order that crosses zero: a position is closed before the opposite one
     # opens. The part that open orders of the same side will close cannot be closed again.
     if held * change < 0:
-        closing = sum((o.qty for o in same_symbol if o.side == order.side), _NOTHING)
+        closing = sum((o.qty for o in same_symbol if o.side == order.side), _ZERO)
         free = abs(held) - closing
         if order.qty > free:
             return (
-                f"insufficient qty available: {max(free, _NOTHING):f} of {held:f} may be closed;"
+                f"insufficient qty available: {max(free, _ZERO):f} of {held:f} may be closed;"
                 " close the position before opening the opposite one"
             )
     return ""
@@ -192,7 +192,7 @@ def _value_refusal(
     return ""
 
 
-def _would_trade_together(order: Order, other: Order) -> bool:
+def _would_self_trade(order: Order, other: Order) -> bool:
     """Return whether two orders of the same account could trade with each other."""
     if order.side == other.side:
         return False
@@ -254,7 +254,7 @@ def with_venue_rules(
                     if item.kind is AssetClass.CRYPTO
                     else item.min_order_qty,
                     tradable=asset.tradable,
-                    borrowable=asset.shortable and asset.easy_to_borrow,
+                    is_borrowable=asset.shortable and asset.easy_to_borrow,
                 )
         items.append(item)
     return replace(bars, instruments=tuple(items))

@@ -11,7 +11,7 @@ from functools import cache
 
 import numpy as np
 
-from forecasting.calibration.variance import LOOKBACKS, MIN_VARIANCE_RATIO
+from forecasting.calibration.variance import LOOKBACKS_BARS, MIN_VARIANCE_RATIO
 from forecasting.forecast import HORIZON, LEVELS, MEDIAN_INDEX
 from foundation.arrays import Array, Index, Mask, Matrix
 from foundation.compiled import compiled
@@ -79,9 +79,13 @@ class Dispersion:
 
     def predict_deviation(self, sample: CalibrationSample) -> Array:
         """Predict the standard deviation of the log return after each step, [n, H]."""
-        level = _level(sample.log_past_variances, sample.base_log_variance, self.regression_weights)
+        level = _log_variance_level(
+            sample.log_past_variances, sample.base_log_variance, self.regression_weights
+        )
         relative = level - self.median_log_variance[sample.symbol_index]
-        by_regime = _of_rows(self.regime_correction, _regime(relative, self.regime_edges))
+        by_regime = _select_group_entries(
+            self.regime_correction, _regime_index(relative, self.regime_edges)
+        )
         correction = (
             self.hour_correction[sample.slot_of_day]
             + by_regime
@@ -119,16 +123,16 @@ def fit_dispersion(
     floor = MIN_VARIANCE_RATIO * np.exp(sample.log_past_variances[:, -1:])
     target = np.log(np.where(known, np.maximum(variance / sample.intraday_factor, floor), np.nan))
     weights = _regression_weights(sample, target)
-    level = _level(sample.log_past_variances, sample.base_log_variance, weights)
+    level = _log_variance_level(sample.log_past_variances, sample.base_log_variance, weights)
     # Regimes are relative to a symbol's own median: otherwise the calm symbols of a class would
     # fill the lowest regime and the volatile ones the highest.
     median_level = _medians_by_symbol(level, sample.symbol_index, symbol_count)
     relative = level - median_level[sample.symbol_index]
     edges = _quantiles(relative, np.arange(1, REGIME_COUNT) / REGIME_COUNT).T
-    regime = _regime(relative, edges)
+    regime = _regime_index(relative, edges)
     season = np.sqrt(sample.intraday_factor)
     size = np.where(known, np.abs(log_return) / (np.exp(level / 2) * season), 0.0)
-    instants = _distinct_instants(sample.instant_index, known)
+    instants = _count_distinct_instants(sample.instant_index, known)
     tables = []
     correction = np.zeros(level.shape)
     for group, count in (
@@ -138,12 +142,12 @@ def fit_dispersion(
     ):
         # Each correction is fitted to the residuals of the one before: they are added, and their
         # common part must count once.
-        logs = _group_logs(size, known, group, count, instants)
-        size *= _of_rows(np.exp(-logs), group)
-        correction += _of_rows(logs, group)
+        logs = _group_log_ratios(size, known, group, count, instants)
+        size *= _select_group_entries(np.exp(-logs), group)
+        correction += _select_group_entries(logs, group)
         tables.append(logs)
     deviation = np.exp(level / 2 + correction) * season
-    upper_half = _upper_half(np.abs(log_return) / deviation, instants)
+    upper_half = _upper_half_quantiles(np.abs(log_return) / deviation, instants)
     hour, by_regime, by_symbol = tables
     return Dispersion(
         weights, upper_half, hour, by_regime, by_symbol, edges, median_level
@@ -160,7 +164,7 @@ def _regression_weights(sample: CalibrationSample, target: Array) -> Array:
     import sklearn
     from sklearn.linear_model import Ridge
 
-    classical = np.append(np.full(len(LOOKBACKS), 1 / len(LOOKBACKS)), 0.0)
+    classical = np.append(np.full(len(LOOKBACKS_BARS), 1 / len(LOOKBACKS_BARS)), 0.0)
     weights = np.zeros((1 + len(classical), HORIZON))
     inputs = np.column_stack([sample.log_past_variances, np.empty(len(target))])
     targets = np.ascontiguousarray(target.T)
@@ -184,7 +188,7 @@ def _regression_weights(sample: CalibrationSample, target: Array) -> Array:
 
 
 @compiled
-def _level(past_variance: Array, base: Array, weights: Array) -> Matrix:
+def _log_variance_level(past_variance: Array, base: Array, weights: Array) -> Matrix:
     """Return the predicted log variance per bar [n, H], deseasonalised and before corrections.
 
     past_variance: [n, K] log of trailing averages.
@@ -202,7 +206,7 @@ def _level(past_variance: Array, base: Array, weights: Array) -> Matrix:
     return out
 
 
-def _regime(relative: Array, edges: Array) -> Index:
+def _regime_index(relative: Array, edges: Array) -> Index:
     """Return the volatility regime of each forecast and step: the number of edges below it, [n, H].
 
     relative: [n, H] log variance per bar, relative to the symbol's median.
@@ -212,7 +216,7 @@ def _regime(relative: Array, edges: Array) -> Index:
     return np.asarray(above, dtype=np.int64)
 
 
-def _of_rows(table: Array, group: Index) -> Array:
+def _select_group_entries(table: Array, group: Index) -> Array:
     """Return the table entry of each row's group, [n, H].
 
     table: [G, H] one entry per group and step.
@@ -257,7 +261,7 @@ def _quantiles(values: Array, at: Array) -> Array:
     return out
 
 
-def _distinct_instants(instant: Index, known: Mask) -> Index:
+def _count_distinct_instants(instant: Index, known: Mask) -> Index:
     """Return the number of distinct instants of issue with a known outcome, for each step, [H].
 
     instant: [n] instant of each row.
@@ -266,7 +270,9 @@ def _distinct_instants(instant: Index, known: Mask) -> Index:
     return np.array([np.count_nonzero(np.bincount(instant[rows])) for rows in known.T])
 
 
-def _group_logs(size: Array, known: Mask, group: Index, groups: int, instants: Index) -> Array:
+def _group_log_ratios(
+    size: Array, known: Mask, group: Index, groups: int, instants: Index
+) -> Array:
     """Return the log of each group's mean size relative to the overall mean, [G, H].
 
     The logs are shrunk towards 0, most for groups with few data.
@@ -291,7 +297,7 @@ def _group_logs(size: Array, known: Mask, group: Index, groups: int, instants: I
     )
 
 
-def _upper_half(size: Array, instants: Index) -> Array:
+def _upper_half_quantiles(size: Array, instants: Index) -> Array:
     """Return the upper-half quantiles of the standardised return, [H, 10].
 
     The quantiles are shrunk towards those of a Student-t(5), most where data are few. The Student-t
@@ -315,13 +321,13 @@ def _upper_half(size: Array, instants: Index) -> Array:
     # A move of more than ten deviations counts as ten: one jump would otherwise widen every level.
     square = np.where(known, np.minimum(size, 10), 0.0) ** 2
     root = np.sqrt(square.sum(axis=0) / some)[:, None]
-    prior = _student_5()
+    prior = _student5_upper_quantiles()
     drawn = share * empirical + (1 - share) * prior * root
     return np.asarray(np.where((count > 0)[:, None], drawn, prior))
 
 
 @cache
-def _student_5() -> Array:
+def _student5_upper_quantiles() -> Array:
     """Return the upper-half quantiles [10] of a Student-t(5) with a standard deviation of one."""
     from scipy.special import stdtrit
 

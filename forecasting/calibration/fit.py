@@ -18,11 +18,11 @@ import numpy as np
 from forecasting.calibration.dispersion import CalibrationSample, Dispersion, fit_dispersion
 from forecasting.calibration.history import (
     MIN_LOG_VARIANCE,
-    ClassHistory,
+    AssetClassHistory,
     build_sample,
     compute_outcomes,
 )
-from forecasting.calibration.variance import LOOKBACKS, estimate_intraday_pattern
+from forecasting.calibration.variance import LOOKBACKS_BARS, estimate_intraday_pattern
 from forecasting.forecast import HORIZON
 from foundation.arrays import Array, Index, concatenate_ranges
 
@@ -41,7 +41,7 @@ class CalibrationFit:
         mean.
     dispersion: model of the standard deviation and shape of log returns.
     median_slopes: [H] factor by which the base forecast's median is multiplied at each step.
-    first_bars: [S] index of the first bar that the fit uses, among each symbol's bars.
+    first_bar_indices: [S] index of the first bar that the fit uses, among each symbol's bars.
     persistence: lag-1 autocorrelation of the base forecast's first-step median.
     skill: conservative estimate of the first step's information coefficient: root mean square of
         the shrunk median divided by that of the returns.
@@ -50,23 +50,23 @@ class CalibrationFit:
     intraday_pattern: Array
     dispersion: Dispersion
     median_slopes: Array
-    first_bars: Index
+    first_bar_indices: Index
     persistence: float
     skill: float
 
-    def apply(self, history: ClassHistory, member: Index, last: Index) -> tuple[Array, Array]:
+    def apply(self, history: AssetClassHistory, member: Index, last: Index) -> tuple[Array, Array]:
         """Return the calibrated median and deviation of the log return after each step, [n, H].
 
         history: bars and base forecasts of the class.
         member: [n] index of each forecast's symbol in the class, nondecreasing.
         last: [n] index of the issuing bar among the symbol's bars, increasing within a symbol.
         """
-        sample = build_sample(history, self.first_bars, member, last, self.intraday_pattern)
+        sample = build_sample(history, self.first_bar_indices, member, last, self.intraday_pattern)
         return self.median_slopes * sample.median, self.dispersion.predict_deviation(sample)
 
 
 def fit_calibration(
-    history: ClassHistory, week: np.datetime64, window: int, confidence: float
+    history: AssetClassHistory, week: np.datetime64, window: int, confidence: float
 ) -> CalibrationFit:
     """Fit the calibration of an asset class for one week.
 
@@ -88,8 +88,8 @@ def fit_calibration(
         np.cumsum([0, *(ends - starts)]),
         slots,
     )
-    begin = np.maximum(starts - LOOKBACKS[-1], 0)
-    member, last = _thinned(np.maximum(starts, history.first_forecast_bar), ends)
+    begin = np.maximum(starts - LOOKBACKS_BARS[-1], 0)
+    member, last = _thin_bars(np.maximum(starts, history.first_forecast_bar), ends)
     sample = build_sample(history, begin, member, last, pattern)
     move, variance = compute_outcomes(history, member, last, ends)
     # A symbol that does not move carries no information, and its forecasts over a deviation near
@@ -98,15 +98,17 @@ def fit_calibration(
     members = len(history.panel_indices)
     dispersion, deviation = fit_dispersion(sample, variance, move, slots, members)
     persistence = autocorrelation(history.first_step_ratios(starts, ends))
-    slopes = _slopes(sample, deviation, move, confidence)
+    slopes = _fit_median_slopes(sample, deviation, move, confidence)
     skill = 0.0
     if slopes[0] > 0:
-        expected = _first_step_size(sample.median, deviation)
-        skill = slopes[0] * expected / _first_step_size(move, deviation)
+        expected = _first_step_rms(sample.median, deviation)
+        skill = slopes[0] * expected / _first_step_rms(move, deviation)
     return CalibrationFit(pattern, dispersion, slopes, begin, persistence, float(np.float32(skill)))
 
 
-def _slopes(sample: CalibrationSample, deviation: Array, move: Array, confidence: float) -> Array:
+def _fit_median_slopes(
+    sample: CalibrationSample, deviation: Array, move: Array, confidence: float
+) -> Array:
     """Return the factor by which the base forecast's median is multiplied at each step, [H].
 
     deviation: [n, H] calibrated standard deviation of the log return.
@@ -125,7 +127,7 @@ def _slopes(sample: CalibrationSample, deviation: Array, move: Array, confidence
     return slopes
 
 
-def _first_step_size(values: Array, deviation: Array) -> float:
+def _first_step_rms(values: Array, deviation: Array) -> float:
     """Return the root mean square of the first step's values, in units of their deviation.
 
     values, deviation: [n, H].
@@ -134,7 +136,7 @@ def _first_step_size(values: Array, deviation: Array) -> float:
     return float(np.sqrt(np.mean(finite**2))) if len(finite) else 0.0
 
 
-def _thinned(starts: Index, ends: Index) -> tuple[Index, Index]:
+def _thin_bars(starts: Index, ends: Index) -> tuple[Index, Index]:
     """Return every k-th bar of each symbol, as symbol indices [n] and bar indices [n].
 
     The stride k is chosen so that about `MAX_FIT_FORECASTS` bars are left.

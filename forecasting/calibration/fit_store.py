@@ -25,9 +25,9 @@ from foundation.files import write_atomically
 
 log = logging.getLogger(__name__)
 
-_CHECKSUM = 4  # bytes at the end of a file
-_DISPERSION = tuple(field.name for field in fields(Dispersion))
-_FIT = tuple(field.name for field in fields(CalibrationFit) if field.name != "dispersion")
+_CHECKSUM_BYTES = 4  # bytes at the end of a file
+_DISPERSION_FIELDS = tuple(field.name for field in fields(Dispersion))
+_FIT_FIELDS = tuple(field.name for field in fields(CalibrationFit) if field.name != "dispersion")
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,25 +43,25 @@ class FitStore:
         """Return the fit stored under a key; None if its file is missing or damaged."""
         path = self._path(key)
         try:
-            table = _arrays_in(path.read_bytes())
+            table = _decode_arrays(path.read_bytes())
         except FileNotFoundError:
             return None
         except (OSError, ValueError) as error:
             log.warning("%s: cannot be read, fitting the calibration again: %s", path, error)
             return None
-        dispersion = Dispersion(**{name: table.pop(name) for name in _DISPERSION})
+        dispersion = Dispersion(**{name: table.pop(name) for name in _DISPERSION_FIELDS})
         persistence, skill = (float(table.pop(name)) for name in ("persistence", "skill"))
         return CalibrationFit(dispersion=dispersion, persistence=persistence, skill=skill, **table)
 
     def put(self, key: str, fit: CalibrationFit) -> None:
         """Store a fit under a key, atomically; a write error is only logged."""
-        table = {name: getattr(fit, name) for name in _FIT}
-        table |= {name: getattr(fit.dispersion, name) for name in _DISPERSION}
+        table = {name: getattr(fit, name) for name in _FIT_FIELDS}
+        table |= {name: getattr(fit.dispersion, name) for name in _DISPERSION_FIELDS}
         path = self._path(key)
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             write_atomically(
-                path, _content_of({name: np.asarray(each) for name, each in table.items()})
+                path, _encode_arrays({name: np.asarray(each) for name, each in table.items()})
             )
         except OSError as error:
             log.warning("%s: calibration fit cannot be cached: %s", path, error.strerror or error)
@@ -70,19 +70,19 @@ class FitStore:
         return self.folder / code_digest() / f"{key}.fit"
 
 
-def _content_of(table: dict[str, np.ndarray]) -> bytes:
+def _encode_arrays(table: dict[str, np.ndarray]) -> bytes:
     head = json.dumps({name: (each.dtype.str, each.shape) for name, each in table.items()})
     content = b"\n".join([head.encode(), b"".join(each.tobytes() for each in table.values())])
-    return content + zlib.crc32(content).to_bytes(_CHECKSUM, "big")
+    return content + zlib.crc32(content).to_bytes(_CHECKSUM_BYTES, "big")
 
 
-def _arrays_in(content: bytes) -> dict[str, Any]:
+def _decode_arrays(content: bytes) -> dict[str, Any]:
     """Return the arrays in the content of a file, by name.
 
     Raises ValueError if the checksum does not match.
     """
-    whole = content[:-_CHECKSUM]
-    if zlib.crc32(whole).to_bytes(_CHECKSUM, "big") != content[-_CHECKSUM:]:
+    whole = content[:-_CHECKSUM_BYTES]
+    if zlib.crc32(whole).to_bytes(_CHECKSUM_BYTES, "big") != content[-_CHECKSUM_BYTES:]:
         raise ValueError("checksum does not match the content")
     head, _, values = whole.partition(b"\n")
     table, begin = {}, 0

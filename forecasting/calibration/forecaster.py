@@ -30,7 +30,7 @@ import numpy as np
 
 from forecasting.calibration.fit import CalibrationFit, fit_calibration
 from forecasting.calibration.fit_store import FitStore
-from forecasting.calibration.history import ClassHistory
+from forecasting.calibration.history import AssetClassHistory
 from forecasting.calibration.settings import CalibrationSettings
 from forecasting.forecast import (
     HORIZON,
@@ -50,9 +50,9 @@ from trainingdata.bars import Bars
 from trainingdata.instruments import AssetClass
 from trainingdata.sessions import last_fridays
 
-_Key = tuple[str, str]  # source of the base forecasts, digest of the bars
+_FitKey = tuple[str, str]  # source of the base forecasts, digest of the bars
 # key of the fit, the fit, medians and deviations of the week's windows
-_Taught = tuple[_Key, CalibrationFit, Array, Array]
+_AppliedFit = tuple[_FitKey, CalibrationFit, Array, Array]
 
 MAX_CACHED_FITS = 64  # maximum number of fits in memory
 
@@ -82,7 +82,7 @@ class CalibratedForecaster:
     base: Forecaster
     settings: CalibrationSettings = field(default_factory=CalibrationSettings)
     fit_store: FitStore | None = None
-    _fits: dict[_Key, CalibrationFit] = field(default_factory=dict, init=False, repr=False)
+    _fits: dict[_FitKey, CalibrationFit] = field(default_factory=dict, init=False, repr=False)
 
     @property
     def name(self) -> str:
@@ -98,9 +98,9 @@ class CalibratedForecaster:
         since: one instant for all symbols, or one per symbol, [S].
         """
         since = np.broadcast_to(since, len(bars.symbols))
-        classes = {kind: ClassHistory.from_bars(kind, bars) for kind in AssetClass}
-        raw = self._raw(bars, list(classes.values()), since, progress)
-        windows = raw.windows.select(_answered(raw.windows, since))
+        classes = {kind: AssetClassHistory.from_bars(kind, bars) for kind in AssetClass}
+        raw = self._load_base_moments(bars, list(classes.values()), since, progress)
+        windows = raw.windows.select(_requested_windows(raw.windows, since))
         histories = {kind: own.with_forecasts(raw) for kind, own in classes.items()}
         source = raw.source_digest
         # For years its windows take as much memory as all that follows.
@@ -115,9 +115,9 @@ class CalibratedForecaster:
                 rows[np.isin(windows.symbol_index[rows], history.panel_indices)] for rows in weeks
             ]
             own = [rows for rows in own if len(rows)]
-            fitted = parallel_map(partial(self._fitted, source, kind, history, windows), own)
+            fitted = parallel_map(partial(self._fit_and_apply, source, kind, history, windows), own)
             for done, (rows, (key, fit, *moves)) in enumerate(zip(own, fitted, strict=True), 1):
-                self._remember(key, fit)
+                self._cache_fit(key, fit)
                 median[rows], scale[rows] = moves
                 fit_of[rows] = len(fits)
                 fits.append(fit)
@@ -139,9 +139,14 @@ class CalibratedForecaster:
             skill=np.array([fit.skill for fit in fits])[fit_of],
         )
 
-    def _fitted(
-        self, source: str, kind: AssetClass, history: ClassHistory, windows: Windows, rows: Index
-    ) -> _Taught:
+    def _fit_and_apply(
+        self,
+        source: str,
+        kind: AssetClass,
+        history: AssetClassHistory,
+        windows: Windows,
+        rows: Index,
+    ) -> _AppliedFit:
         """Fit the calibration of one week, and apply it to the class's windows issued in that week.
 
         source: source digest of the base forecasts.
@@ -149,12 +154,12 @@ class CalibratedForecaster:
         """
         friday = last_fridays(windows.issued_at[rows[:1]])[0]
         key = source, history.fit_key(friday)
-        fit = self._fit(key, kind, history, friday)
+        fit = self._find_or_fit(key, kind, history, friday)
         member = np.searchsorted(history.panel_indices, windows.symbol_index[rows])
         return key, fit, *fit.apply(history, member, windows.last_bar[rows])
 
-    def _raw(
-        self, bars: Bars, classes: Sequence[ClassHistory], since: Instants, progress: Progress
+    def _load_base_moments(
+        self, bars: Bars, classes: Sequence[AssetClassHistory], since: Instants, progress: Progress
     ) -> LogMoments:
         """Return the base forecasts from `since` [S] on.
 
@@ -163,20 +168,22 @@ class CalibratedForecaster:
         # Fits need far older forecasts than the requested ones. If all fits are in memory, an
         # hourly run forecasts the last bars alone.
         latest = next(reversed(self._fits), None)
-        if latest is not None and self._knows_all(classes, since, latest[0]):
-            raw = self._moments(bars, since, progress)
+        if latest is not None and self._has_all_fits(classes, since, latest[0]):
+            raw = self._compute_base_moments(bars, since, progress)
             # A fit from other weights is not used: it is valid only for its own source.
             if raw.source_digest == latest[0]:
                 return raw
-        return self._moments(bars, self._learned_since(bars, classes, since), progress)
+        return self._compute_base_moments(
+            bars, self._fit_start_instants(bars, classes, since), progress
+        )
 
-    def _moments(self, bars: Bars, since: Instants, progress: Progress) -> LogMoments:
+    def _compute_base_moments(self, bars: Bars, since: Instants, progress: Progress) -> LogMoments:
         if isinstance(self.base, HasLogMoments):
             return self.base.log_moments(bars, since, progress)
         return LogMoments.from_table(self.base.forecast(bars, since, progress))
 
-    def _fit(
-        self, key: _Key, kind: AssetClass, history: ClassHistory, week: np.datetime64
+    def _find_or_fit(
+        self, key: _FitKey, kind: AssetClass, history: AssetClassHistory, week: np.datetime64
     ) -> CalibrationFit:
         # A fit is made once a week, but requested by every decision.
         fit = self._fits.get(key)
@@ -192,12 +199,14 @@ class CalibratedForecaster:
                 kept.put(name, fit)
         return fit
 
-    def _remember(self, key: _Key, fit: CalibrationFit) -> None:
+    def _cache_fit(self, key: _FitKey, fit: CalibrationFit) -> None:
         if key not in self._fits and len(self._fits) >= MAX_CACHED_FITS:
             del self._fits[next(iter(self._fits))]
         self._fits[key] = fit
 
-    def _knows_all(self, classes: Sequence[ClassHistory], since: Instants, source: str) -> bool:
+    def _has_all_fits(
+        self, classes: Sequence[AssetClassHistory], since: Instants, source: str
+    ) -> bool:
         """Return whether all fits that forecasts from `since` [S] on need are in memory.
 
         source: source digest of the base forecasts.
@@ -210,8 +219,8 @@ class CalibratedForecaster:
                 return False
         return True
 
-    def _learned_since(
-        self, bars: Bars, classes: Sequence[ClassHistory], since: Instants
+    def _fit_start_instants(
+        self, bars: Bars, classes: Sequence[AssetClassHistory], since: Instants
     ) -> Instants:
         """Return the instant of each symbol's earliest bar that a needed fit uses, [S].
 
@@ -232,7 +241,7 @@ class CalibratedForecaster:
         return begin
 
 
-def _answered(windows: Windows, since: Instants) -> Index:
+def _requested_windows(windows: Windows, since: Instants) -> Index:
     """Return the indices of the windows that were requested.
 
     These are the windows from `since` [S] on, and each symbol's last window before.

@@ -20,7 +20,7 @@ from forecasting.windows import WindowKeys, mix_bits
 from foundation.arrays import Array, Array32, Index, Instants
 from foundation.errors import DataError
 from trainingdata.bars import CLOSE, Bars
-from trainingdata.instants import utc_text
+from trainingdata.instants import format_utc
 from trainingdata.instruments import AssetClass
 from trainingdata.timeframe import Timeframe
 
@@ -30,14 +30,14 @@ DIGEST_SEEDS = (
     0x243F6A8885A308D3,
     0x13198A2E03707344,
 )  # seeds of two 64-bit digests: first digits of pi
-_NOTHING = np.empty(0)
+_EMPTY = np.empty(0)
 _NO_FORECASTS = np.empty((0, HORIZON), dtype=np.float32)
-_NO_NUMBERS = np.empty(0, dtype=np.int64)
+_NO_INDICES = np.empty(0, dtype=np.int64)
 _NO_TIMES = np.empty(0, dtype="datetime64[ns]")
 
 
 @dataclass(frozen=True, eq=False, slots=True)
-class ClassHistory:
+class AssetClassHistory:
     """The bars and base forecasts of one asset class, concatenated by symbol.
 
     kind: asset class.
@@ -74,14 +74,14 @@ class ClassHistory:
     variance: Array
     slots: Slots
     clock_index: Index
-    first_forecast_bar: Index = field(default_factory=lambda: _NO_NUMBERS)
-    forecast_offsets: Index = field(default_factory=lambda: _NO_NUMBERS)
+    first_forecast_bar: Index = field(default_factory=lambda: _NO_INDICES)
+    forecast_offsets: Index = field(default_factory=lambda: _NO_INDICES)
     median: Array32 = field(default_factory=lambda: _NO_FORECASTS)
     log_variance: Array32 = field(default_factory=lambda: _NO_FORECASTS)
-    first_step_ratio: Array = field(default_factory=lambda: _NOTHING)
+    first_step_ratio: Array = field(default_factory=lambda: _EMPTY)
 
     @classmethod
-    def from_bars(cls, kind: AssetClass, bars: Bars) -> ClassHistory:
+    def from_bars(cls, kind: AssetClass, bars: Bars) -> AssetClassHistory:
         """Build the history of an asset class from a panel, without forecasts."""
         members = np.flatnonzero(bars.crypto == (kind is AssetClass.CRYPTO))
         tables = [bars.bars_of_symbol(s) for s in members.tolist()]
@@ -100,13 +100,13 @@ class ClassHistory:
             bar_offsets=np.cumsum([0, *(len(own) for own, _ in tables)]),
             times=times,
             cumulative_digests=digest,
-            log_close=np.concatenate([_NOTHING, *(np.log(own[:, CLOSE]) for _, own in tables)]),
-            variance=np.concatenate([_NOTHING, *(bar_variance(own) for _, own in tables)]),
+            log_close=np.concatenate([_EMPTY, *(np.log(own[:, CLOSE]) for _, own in tables)]),
+            variance=np.concatenate([_EMPTY, *(bar_variance(own) for _, own in tables)]),
             slots=bars.clock(kind).slots(clock, HORIZON),
             clock_index=column,
         )
 
-    def with_forecasts(self, base: LogMoments) -> ClassHistory:
+    def with_forecasts(self, base: LogMoments) -> AssetClassHistory:
         """Return a copy of the history with base forecasts.
 
         base: moments of the forecasts for the panel, one at every bar from a symbol's first.
@@ -123,7 +123,7 @@ class ClassHistory:
             # Fits look a forecast up by its bar: with one missing they would read another's.
             gaps = np.flatnonzero(np.diff(last) != 1)
             if len(gaps):
-                missing = utc_text(own[last[gaps[0]] + 1])
+                missing = format_utc(own[last[gaps[0]] + 1])
                 raise DataError(
                     f"calibration: {base.name} has no forecast for {symbol} at {missing}, but one"
                     " is needed at every bar; add it, or set forecaster.calibrated=false"
@@ -195,7 +195,7 @@ class ClassHistory:
 
 
 def build_sample(
-    history: ClassHistory, since: Index, member: Index, last: Index, pattern: Array
+    history: AssetClassHistory, since: Index, member: Index, last: Index, pattern: Array
 ) -> CalibrationSample:
     """Build the regression inputs of n forecasts from data known when they were issued.
 
@@ -232,7 +232,7 @@ def build_sample(
 
 
 def compute_outcomes(
-    history: ClassHistory, member: Index, last: Index, ends: Index
+    history: AssetClassHistory, member: Index, last: Index, ends: Index
 ) -> tuple[Array, Array]:
     """Return the realised log return and variance after each step of n forecasts, each [n, H].
 

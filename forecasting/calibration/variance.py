@@ -16,11 +16,11 @@ from trainingdata.bars import CLOSE, HIGH, LOW, OPEN
 
 Slots = npt.NDArray[np.int8]
 
-LOOKBACKS = (4, 16, 64, 256)  # own bars of each average
+LOOKBACKS_BARS = (4, 16, 64, 256)  # own bars of each average
 LOCAL_WINDOW_BARS = 100  # own bars around each bar, to whose mean its variance is compared
 MIN_VARIANCE_RATIO = 1e-3  # minimum variance of a bar, relative to the longest average
-_SPANS = np.array(LOOKBACKS)
-_LEAST = 1e-300  # minimum variance, so that its logarithm exists
+_LOOKBACK_ARRAY = np.array(LOOKBACKS_BARS)
+_MIN_VARIANCE = 1e-300  # minimum variance, so that its logarithm exists
 
 
 def bar_variance(values: Array) -> Array:
@@ -50,7 +50,7 @@ def estimate_intraday_pattern(
     # more than its pattern, and a volatile week would look like a volatile hour.
     first = int(clock_index.min()) if len(clock_index) else 0
     size = int(clock_index.max()) - first + 1 if len(clock_index) else 0
-    total, symbols, place = _by_instant(variance, slots, clock_index - first, bar_offsets, size)
+    total, symbols, place = _sum_by_instant(variance, slots, clock_index - first, bar_offsets, size)
     seen = symbols > 0
     if not seen.any():
         return np.ones(slot_count)
@@ -78,7 +78,8 @@ def estimate_intraday_pattern(
 def trailing_variance_averages(
     variance: Array, clock_index: Index, pattern: Array, first: Index, member: Index, bar: Index
 ) -> Matrix:
-    """Return trailing averages [n, K] of deseasonalised variance over the last `LOOKBACKS` bars.
+    """Return trailing averages [n, K] of deseasonalised variance over the last `LOOKBACKS_BARS`
+    bars.
 
     An average early in the history covers fewer bars. A short average is at least a thousandth of
     the longest, so that its logarithm exists.
@@ -90,14 +91,14 @@ def trailing_variance_averages(
     member: [n] index of the symbol of each requested bar, nondecreasing.
     bar: [n] positions of the requested bars, increasing within a symbol.
     """
-    out = np.empty((len(bar), len(_SPANS)))
+    out = np.empty((len(bar), len(_LOOKBACK_ARRAY)))
     if not len(bar):
         return out
     longest_span = 0
     for k in range(len(bar)):
         longest_span = max(longest_span, bar[k] - first[member[k]])
     total = np.zeros(longest_span + 2)
-    longest = len(_SPANS) - 1
+    longest = len(_LOOKBACK_ARRAY) - 1
     begin = 0
     summed = 0
     for row in range(len(bar)):
@@ -109,16 +110,16 @@ def trailing_variance_averages(
             at = begin + summed
             total[summed + 1] = total[summed] + variance[at] / pattern[clock_index[at]]
             summed += 1
-        for k in range(len(_SPANS)):
-            span = min(end, _SPANS[k])
-            out[row, k] = max((total[end] - total[end - span]) / span, _LEAST)
-        for k in range(len(_SPANS)):
+        for k in range(len(_LOOKBACK_ARRAY)):
+            span = min(end, _LOOKBACK_ARRAY[k])
+            out[row, k] = max((total[end] - total[end - span]) / span, _MIN_VARIANCE)
+        for k in range(len(_LOOKBACK_ARRAY)):
             out[row, k] = max(out[row, k], MIN_VARIANCE_RATIO * out[row, longest])
     return out
 
 
 @compiled
-def _by_instant(
+def _sum_by_instant(
     variance: Array, slots: Slots, columns: Index, bounds: Index, size: int
 ) -> tuple[Array, Index, Index]:
     """Aggregate the bars of all symbols by instant.
@@ -142,7 +143,8 @@ def _by_instant(
             # Bars at the edges have the same number of neighbours.
             first = min(max(t - LOCAL_WINDOW_BARS // 2, 0), count - LOCAL_WINDOW_BARS)
             around = max(
-                (before[first + LOCAL_WINDOW_BARS] - before[first]) / LOCAL_WINDOW_BARS, _LEAST
+                (before[first + LOCAL_WINDOW_BARS] - before[first]) / LOCAL_WINDOW_BARS,
+                _MIN_VARIANCE,
             )
             at = columns[begin + t]
             total[at] += variance[begin + t] / around

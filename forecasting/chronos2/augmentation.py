@@ -33,7 +33,7 @@ def augment(closes: Tensor, kind: Augmentation) -> tuple[Tensor, Tensor | None]:
     slope = (x * centred).sum(dim=1) / centred.square().sum()
     level = x.mean(dim=1) - slope * time.mean()
     line = level[:, None] + slope[:, None] * time
-    return x - line, _pair(level, slope)
+    return x - line, _stack_trend(level, slope)
 
 
 def undo_augmentation(
@@ -57,7 +57,7 @@ def _bar_numbers(like: Tensor, first: int, last: int) -> Tensor:
     return torch.arange(first, last, device=like.device, dtype=like.dtype)
 
 
-def _pair(level: Tensor, slope: Tensor) -> Tensor:
+def _stack_trend(level: Tensor, slope: Tensor) -> Tensor:
     import torch
 
     return torch.stack([level, slope], dim=1)

@@ -124,21 +124,21 @@ class CachedForecaster:
         Missing forecasts are computed and cached before the method returns.
         """
         windows = self.forecaster.build_windows(bars, since)
-        self._complete(None, bars.symbols, windows, progress)
+        self._read_or_compute(None, bars.symbols, windows, progress)
         parts = map(windows.select, windows.group_by_month())
         return windows, (self._table(bars, part, no_progress) for part in parts)
 
     def log_moments(self, bars: Bars, since: Instants, progress: Progress) -> LogMoments:
         """Return the moments of the forecasts from the cache; compute and cache missing ones."""
         windows = self.forecaster.build_windows(bars, since)
-        both, source = self._complete("moments", bars.symbols, windows, progress)
+        both, source = self._read_or_compute("moments", bars.symbols, windows, progress)
         return LogMoments(self.name, windows, both[:, 0], both[:, 1], source)
 
     def _table(self, bars: Bars, windows: Windows, progress: Progress) -> ForecastTable:
-        values, source = self._complete("quantiles", bars.symbols, windows, progress)
+        values, source = self._read_or_compute("quantiles", bars.symbols, windows, progress)
         return ForecastTable.from_quantiles(self.name, bars, windows, values, source_digest=source)
 
-    def _complete(
+    def _read_or_compute(
         self, what: str | None, symbols: tuple[str, ...], windows: Windows, progress: Progress
     ) -> tuple[Array32, str]:
         """Return the forecasts of windows from the cache, and their source digest.
@@ -153,14 +153,14 @@ class CachedForecaster:
         specifications = []
         for profile, rows in self.forecaster.group_by_profile(symbols, windows):
             if len(rows):
-                part = _Part(self, windows, keys, profile, rows, what, out)
+                part = _ProfilePart(self, windows, keys, profile, rows, what, out)
                 part.compute_missing(progress)
                 specifications.append(json.loads(part.partition.specification))
         return out, source_digest(specifications)
 
 
 @dataclass(eq=False, slots=True)
-class _Part:
+class _ProfilePart:
     """The windows of one profile, and which of their forecasts are read or computed so far.
 
     window_indices: [n] indices of the profile's windows among all N windows, increasing.
@@ -184,13 +184,13 @@ class _Part:
     def __post_init__(self) -> None:
         self.price = self.windows.price
         forecaster = self.cached.forecaster
-        self._take(
+        self._read_cached(
             CachePartition.for_specification(
                 self.cached.folder, forecaster.build_specification(self.profile)
             )
         )
 
-    def _take(self, partition: CachePartition) -> None:
+    def _read_cached(self, partition: CachePartition) -> None:
         """Read the windows' forecasts that a cache partition contains."""
         self.partition = partition
         self.is_missing = np.ones(len(self.window_indices), dtype=bool)
@@ -220,12 +220,12 @@ class _Part:
             progress("forecasts from cache", kept, kept)
         work = "new forecasts" if kept else "forecasts"
         while len(missing):
-            self._fill(
+            self._compute_and_store(
                 self.window_indices[missing], lambda _, done, total: progress(work, done, total)
             )
             missing = np.flatnonzero(self.is_missing)
 
-    def _fill(self, missing: Index, progress: Progress) -> None:
+    def _compute_and_store(self, missing: Index, progress: Progress) -> None:
         """Compute and cache the forecasts of windows.
 
         Each prediction states the specification with which it was actually computed. It may differ
@@ -246,15 +246,15 @@ class _Part:
                 actual = CachePartition.for_specification(self.cached.folder, answer.specification)
                 if actual != self.partition:
                     self.partition = actual
-                    self._keep(answer)
-                    self._take(actual)
+                    self._store_prediction(answer)
+                    self._read_cached(actual)
                     return
                 # Written while the next ones are computed.
-                keeping = thread.submit(self._keep, answer)
+                keeping = thread.submit(self._store_prediction, answer)
             if keeping is not None:
                 keeping.result()
 
-    def _keep(self, answer: Prediction) -> None:
+    def _store_prediction(self, answer: Prediction) -> None:
         rows, quantiles = answer.window_indices, answer.quantiles
         if not len(rows):
             return

@@ -58,11 +58,11 @@ class Checkpoint:
             settled = (
                 time.time() - max(at for _, at in stamped) / 1e9 > CHANGE_TIME_RESOLUTION_SECONDS
             )
-            return (_digest_of_files if settled else _digest_of_files.__wrapped__)(stamped)
+            return (_cached_files_digest if settled else _cached_files_digest.__wrapped__)(stamped)
         except OSError as error:
-            raise _unreadable(self.folder, error) from error
+            raise _unreadable_error(self.folder, error) from error
 
-    def contents(self) -> CheckpointContents:
+    def read_contents(self) -> CheckpointContents:
         """Read the current contents of the checkpoint's files.
 
         Raises InputError if a file cannot be read.
@@ -70,8 +70,8 @@ class Checkpoint:
         try:
             files = {path.name: path.read_bytes() for path in _files(self.folder)}
         except OSError as error:
-            raise _unreadable(self.folder, error) from error
-        described = _described(self.folder, self.name, files["config.json"])
+            raise _unreadable_error(self.folder, error) from error
+        described = _parse_checkpoint(self.folder, self.name, files["config.json"])
         return CheckpointContents(described, files, files_digest(files))
 
 
@@ -106,8 +106,8 @@ def find_checkpoint(model: str) -> Checkpoint:
     try:
         written = (folder / "config.json").read_bytes()
     except OSError as error:
-        raise _not_chronos(name, error) from error
-    found = _described(folder, name, written)
+        raise _not_chronos_error(name, error) from error
+    found = _parse_checkpoint(folder, name, written)
     if not list(folder.glob("*.safetensors")):
         raise InputError(
             f"forecaster.model: {name} cannot be loaded as Chronos-2: {WEIGHTS_FILE} not found in"
@@ -116,7 +116,7 @@ def find_checkpoint(model: str) -> Checkpoint:
     return found
 
 
-def _described(folder: Path, name: str, written: bytes) -> Checkpoint:
+def _parse_checkpoint(folder: Path, name: str, written: bytes) -> Checkpoint:
     """Return the checkpoint that a configuration describes.
 
     written: content of `config.json`.
@@ -133,7 +133,7 @@ def _described(folder: Path, name: str, written: bytes) -> Checkpoint:
         attention = int(config["num_heads"]) * int(config["d_kv"])
         max_steps = patch * int(chronos.get("max_output_patches", 1))
     except (ValueError, KeyError, TypeError) as error:
-        raise _not_chronos(name, error) from error
+        raise _not_chronos_error(name, error) from error
     if architectures != [ARCHITECTURE]:
         raise InputError(
             f"forecaster.model: {name} cannot be loaded as Chronos-2: config.json: architectures"
@@ -163,7 +163,7 @@ def _described(folder: Path, name: str, written: bytes) -> Checkpoint:
     )
 
 
-def _not_chronos(name: str, error: Exception) -> InputError:
+def _not_chronos_error(name: str, error: Exception) -> InputError:
     reason = f"{type(error).__name__}: {error}"
     return InputError(
         f"forecaster.model: {name} cannot be loaded as Chronos-2: config.json: {reason}"
@@ -183,11 +183,11 @@ def files_digest(files: Mapping[str, bytes]) -> str:
 
 def _folder(model: str) -> Path:
     path = Path(model).expanduser()
-    return path if path.is_dir() else _fetched(model)
+    return path if path.is_dir() else _download(model)
 
 
 @cache
-def _fetched(model: str) -> Path:
+def _download(model: str) -> Path:
     name, _, revision = model.partition("@")
     if name.startswith((".", "/", "~")) or name.count("/") != 1:
         raise InputError(
@@ -214,10 +214,10 @@ def _files(folder: Path) -> list[Path]:
 
 
 @lru_cache(maxsize=64)
-def _digest_of_files(stamped: tuple[tuple[Path, int], ...]) -> str:
+def _cached_files_digest(stamped: tuple[tuple[Path, int], ...]) -> str:
     """Return the digest of files, cached by path and modification time."""
     return files_digest({path.name: path.read_bytes() for path, _ in stamped})
 
 
-def _unreadable(folder: Path, error: OSError) -> InputError:
+def _unreadable_error(folder: Path, error: OSError) -> InputError:
     return InputError(f"forecaster.model: {folder} cannot be read: {error.strerror or error}")

@@ -54,7 +54,7 @@ class CompiledNetwork:
         Raises CompilationError if the network cannot be compiled, and torch's error if memory runs
         out.
         """
-        with _without_advice():
+        with _suppress_warnings():
             from torch._dynamo import config
             from torch._dynamo.exc import FailOnRecompileLimitHit
 
@@ -63,7 +63,7 @@ class CompiledNetwork:
         # asserts. An error of the network itself is raised again without compilation.
         failures = (RuntimeError, FailOnRecompileLimitHit, OSError, ImportError, AssertionError)
         try:
-            with _without_advice(), config.patch(recompile_limit=MAX_COMPILED_GRAPHS):
+            with _suppress_warnings(), config.patch(recompile_limit=MAX_COMPILED_GRAPHS):
                 self._run = self._run or torch.compile(run_layer, dynamic=False, fullgraph=True)
                 return self._network(context, **how, run=self._run)
         except failures as error:
@@ -81,7 +81,7 @@ class CudaGraphNetwork:
     def __init__(self, network: NetworkFunction) -> None:
         self._network = network
         # None: a shape that has occurred once. Making a graph takes as long as several passes.
-        self._graphs: dict[tuple[object, ...], _Graph | None] = {}
+        self._graphs: dict[tuple[object, ...], _CapturedGraph | None] = {}
         self._most = MAX_CUDA_GRAPH_SHAPES
 
     def __call__(self, context: torch.Tensor, **how: int) -> torch.Tensor:
@@ -89,7 +89,7 @@ class CudaGraphNetwork:
         shape = (*context.shape, *how.items())
         if shape in self._graphs:
             try:
-                graph = self._graphs[shape] or _Graph(self._network, context, **how)
+                graph = self._graphs[shape] or _CapturedGraph(self._network, context, **how)
             except RuntimeError as error:
                 log.warning(
                     "CUDA graph cannot be created, continuing without: %s", error_reason(error)
@@ -104,7 +104,7 @@ class CudaGraphNetwork:
         return self._network(context, **how)
 
 
-class _Graph:
+class _CapturedGraph:
     """A pass of a network, captured as a CUDA graph; each replay overwrites the input's memory."""
 
     def __init__(self, network: NetworkFunction, context: torch.Tensor, **how: object) -> None:
@@ -172,7 +172,7 @@ def matmul_precision(dtype: Dtype) -> Iterator[None]:
     cuda = torch.backends.cuda.matmul
     cpu = torch.backends.mkldnn.matmul  # type: ignore[attr-defined]
     before = cuda.fp32_precision, cpu.fp32_precision
-    with _without_advice():
+    with _suppress_warnings():
         try:
             older = torch.get_float32_matmul_precision()
         except RuntimeError:
@@ -181,13 +181,13 @@ def matmul_precision(dtype: Dtype) -> Iterator[None]:
     try:
         yield
     finally:
-        with _without_advice():
+        with _suppress_warnings():
             torch.set_float32_matmul_precision(older)
             cuda.fp32_precision, cpu.fp32_precision = before
 
 
 @contextmanager
-def _without_advice() -> Iterator[None]:
+def _suppress_warnings() -> Iterator[None]:
     """Suppress torch's warnings about its own code, for example that TF32 is off."""
     # Where warnings are errors, a warning about TF32 would be a failed compilation. torch
     # attributes some of them to its caller, which is this module.

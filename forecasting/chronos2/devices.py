@@ -18,7 +18,7 @@ from forecasting.chronos2.compilation import error_reason
 from forecasting.chronos2.profile import Device, Dtype
 from forecasting.forecast import HORIZON, LEVELS
 from foundation.errors import InputError
-from foundation.formatting import count_text
+from foundation.formatting import format_count_with_noun
 
 log = logging.getLogger(__name__)
 
@@ -29,7 +29,7 @@ MIN_CUDA_BATCH_SIZE = 64
 MAX_CUDA_BATCH_SIZE = 16_384
 FREE_MEMORY_SHARE = 1 / 4  # share of the free memory for a pass
 # CPU instruction sets with bf16 products, fastest first: torch's name and ours.
-BF16_UNITS = {"amx_bf16": "AMX", "avx512_bf16": "AVX-512"}
+BF16_INSTRUCTION_SETS = {"amx_bf16": "AMX", "avx512_bf16": "AVX-512"}
 
 
 def resolve_device(device: Device) -> str:
@@ -47,7 +47,7 @@ def resolve_device(device: Device) -> str:
         if device != "auto":
             raise InputError(
                 f"forecaster.device: {device} is not available: torch finds no usable GPU"
-                f" ({_why_no_gpu()}); set it to cpu or auto"
+                f" ({_no_gpu_reason()}); set it to cpu or auto"
             )
         return "cpu"
     if device == "auto":
@@ -56,12 +56,12 @@ def resolve_device(device: Device) -> str:
     if number >= count:
         raise InputError(
             f"forecaster.device: {device} does not exist: this machine has"
-            f" {count_text(count, 'GPU')}, up to cuda:{count - 1}"
+            f" {format_count_with_noun(count, 'GPU')}, up to cuda:{count - 1}"
         )
     return device
 
 
-def _why_no_gpu() -> str:
+def _no_gpu_reason() -> str:
     """Return the reason, as torch reports it, why CUDA cannot be used, such as an old driver."""
     try:
         torch.cuda.init()  # type: ignore[no-untyped-call]
@@ -77,12 +77,14 @@ def cpu_capabilities() -> Mapping[str, object]:
     return capabilities
 
 
-def bf16_unit(capabilities: Mapping[str, object]) -> str:
+def bf16_instruction_set(capabilities: Mapping[str, object]) -> str:
     """Return the CPU instruction set for bf16 products, `AMX` or `AVX-512`; empty without one.
 
     capabilities: features of the CPU, from `cpu_capabilities`.
     """
-    return next((unit for name, unit in BF16_UNITS.items() if capabilities.get(name)), "")
+    return next(
+        (unit for name, unit in BF16_INSTRUCTION_SETS.items() if capabilities.get(name)), ""
+    )
 
 
 def default_batch_size(checkpoint: Checkpoint, device: str, length: int, dtype: Dtype) -> int:
@@ -94,7 +96,9 @@ def default_batch_size(checkpoint: Checkpoint, device: str, length: int, dtype: 
     """
     if device == "cpu":
         return CPU_BATCH_SIZE
-    return fitting_batch_size(bytes_per_window(checkpoint, length, dtype), free_gpu_memory(device))
+    return fitting_batch_size(
+        bytes_per_window(checkpoint, length, dtype), free_gpu_memory_bytes(device)
+    )
 
 
 def fitting_batch_size(window_bytes: int, free_bytes: int) -> int:
@@ -132,7 +136,7 @@ def bytes_per_window(checkpoint: Checkpoint, length: int, dtype: Dtype) -> int:
 
 
 @cache
-def free_gpu_memory(device: str) -> int:
+def free_gpu_memory_bytes(device: str) -> int:
     """Return the free memory of a GPU, in bytes, at the first call in this process.
 
     The value is cached, because memory that this process allocates later would change the batch

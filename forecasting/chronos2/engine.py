@@ -42,7 +42,7 @@ from forecasting.chronos2.compilation import (
     release_memory,
 )
 from forecasting.chronos2.devices import (
-    bf16_unit,
+    bf16_instruction_set,
     cpu_capabilities,
     default_batch_size,
     resolve_device,
@@ -53,7 +53,7 @@ from forecasting.forecast import HORIZON, LEVELS, Progress
 from forecasting.windows import Windows
 from foundation.arrays import Array32, Index
 from foundation.errors import InputError
-from foundation.formatting import count_text
+from foundation.formatting import format_count_with_noun
 
 if TYPE_CHECKING:
     from chronos.chronos2.model import Chronos2Model
@@ -88,8 +88,10 @@ class Engine:
     execution_mode: `compiled` or `eager`.
     fallback_network: network to use if the compilation fails; None makes the failure an error.
     dtype: precision of matrix products.
-    bf16_unit: CPU instruction set for bf16 products, `AMX` or `AVX-512`; empty if none is used.
-    on_cpu: true if the device is a CPU. Each portion then has its own passes, which threads compute
+    bf16_instruction_set: CPU instruction set for bf16 products, `AMX` or `AVX-512`; empty if none
+        is used.
+    is_on_cpu: true if the device is a CPU. Each portion then has its own passes, which threads
+        compute
         in parallel unless `execution_mode` is `compiled`.
     """
 
@@ -100,16 +102,18 @@ class Engine:
     execution_mode: ExecutionMode = "eager"
     fallback_network: Callable[..., torch.Tensor] | None = None
     dtype: Dtype = "fp32"
-    bf16_unit: str = ""
-    on_cpu: bool = False
+    bf16_instruction_set: str = ""
+    is_on_cpu: bool = False
 
     @property
-    def computation_text(self) -> str:
+    def computation_description(self) -> str:
         """Text that describes how forecasts are computed: device, execution mode and batch size.
 
         These affect the last bits of forecasts; in fp32, they affect forecasts by rounding only.
         """
-        return _computation_text(self.device, self.execution_mode, self.bf16_unit, self.batch_size)
+        return _format_computation(
+            self.device, self.execution_mode, self.bf16_instruction_set, self.batch_size
+        )
 
     def forecast_quantiles(
         self,
@@ -125,7 +129,7 @@ class Engine:
         On a GPU all portions form one stream of passes, so that the next pass is computed while the
         caller uses the last one. On a CPU each portion has passes of its own. The last bit of a
         forecast can depend on its place in a pass, and would otherwise depend on earlier portions.
-        `computation_text` describes the portion that was yielded last.
+        `computation_description` describes the portion that was yielded last.
 
         portions: indices [n] of the windows of each portion.
         augmentation: transform of the windows.
@@ -139,7 +143,9 @@ class Engine:
             # If memory runs out or a compilation fails, the whole portion is computed again: its
             # forecasts share one computation, which its address names.
             try:
-                for values in self._portions(windows, left, augmentation, group, total, progress):
+                for values in self._portion_quantiles(
+                    windows, left, augmentation, group, total, progress
+                ):
                     given += 1
                     yield values
                 return
@@ -152,13 +158,13 @@ class Engine:
             # This code is outside the handlers: an error in flight would keep the partial results,
             # and their memory.
             if reason:
-                self._leave_compilation(reason)
+                self._fall_back_to_eager(reason)
             else:
-                count = len(portions[given]) if self.on_cpu else sum(map(len, left))
-                self._halve(self._windows_a_pass(count, group), group)
+                count = len(portions[given]) if self.is_on_cpu else sum(map(len, left))
+                self._halve(self._windows_per_pass(count, group), group)
             release_memory(self.device)
 
-    def _windows_a_pass(self, count: int, group: int) -> int:
+    def _windows_per_pass(self, count: int, group: int) -> int:
         """Return the number of windows, padding included, in each pass of a call.
 
         count: number of windows in the call.
@@ -174,7 +180,7 @@ class Engine:
         sizes = [max(size // group, 1) * group for size in sizes]
         return next((size for size in sizes if size >= count), sizes[-1])
 
-    def _leave_compilation(self, reason: str) -> None:
+    def _fall_back_to_eager(self, reason: str) -> None:
         if self.fallback_network is None:
             raise InputError(
                 f"forecaster.compile: torch.compile failed: {reason}; set it to false or auto"
@@ -209,7 +215,7 @@ class Engine:
             max(self.batch_size // group, 1) * group,
         )
 
-    def _portions(
+    def _portion_quantiles(
         self,
         windows: Windows,
         portions: Sequence[Index],
@@ -223,9 +229,9 @@ class Engine:
         total: number of windows in all portions of the call, for the progress callback.
         """
         left = sum(map(len, portions))
-        for stream in [[portion] for portion in portions] if self.on_cpu else [portions]:
+        for stream in [[portion] for portion in portions] if self.is_on_cpu else [portions]:
             rows = np.concatenate(stream)
-            passes = self._passes(windows, rows, augmentation, group)
+            passes = self._pass_quantiles(windows, rows, augmentation, group)
             predictions = np.empty((0, HORIZON, len(LEVELS)), dtype=np.float32)
             unread = len(rows)
             for portion in stream:
@@ -245,7 +251,7 @@ class Engine:
                         filled += count
                 yield out
 
-    def _passes(
+    def _pass_quantiles(
         self, windows: Windows, rows: Index, augmentation: Augmentation, group: int
     ) -> Iterator[Array32]:
         """Yield the quantiles [B, H, Q] of each pass, in order.
@@ -254,33 +260,34 @@ class Engine:
 
         rows: indices of the windows.
         """
-        size = self._windows_a_pass(len(rows), group)
+        size = self._windows_per_pass(len(rows), group)
         # A trend that is removed and restored in float32 would cost prices their last digits.
         kind = torch.float32 if augmentation == "none" else torch.float64
         back = ResultTransfer(self.device, (size, HORIZON, len(LEVELS)))
         waiting: deque[PendingResult] = deque()
         history = DeviceHistory(windows, rows, kind, self.device)
 
-        def begin(first: int) -> PendingResult:
+        def start_window_pass(first: int) -> PendingResult:
             context = history.contexts(rows[first : first + size], size)
-            return self._begun(back, context, augmentation, group)
+            return self._start_pass(back, context, augmentation, group)
 
         firsts = range(0, len(rows), size)
-        threads = torch.get_num_threads() if self.on_cpu and self.execution_mode == "eager" else 1
-        with passes_in_threads(begin, min(len(firsts), threads, MAX_PASS_THREADS)) as (
-            begun,
-            ahead,
-        ):
+        threads = (
+            torch.get_num_threads() if self.is_on_cpu and self.execution_mode == "eager" else 1
+        )
+        with run_passes_in_threads(
+            start_window_pass, min(len(firsts), threads, MAX_PASS_THREADS)
+        ) as (begun, ahead):
             for first in firsts:
                 waiting.append(begun(first))
                 # Some passes are always running, while the previous one is read and the next one
                 # is prepared.
                 if len(waiting) > ahead:
-                    yield self._checked(waiting.popleft())
+                    yield self._check_finite(waiting.popleft())
         while waiting:
-            yield self._checked(waiting.popleft())
+            yield self._check_finite(waiting.popleft())
 
-    def _begun(
+    def _start_pass(
         self, back: ResultTransfer, context: torch.Tensor, augmentation: Augmentation, group: int
     ) -> PendingResult:
         """Start a pass over contexts [B, L], and the transfer of its results to the host.
@@ -298,7 +305,7 @@ class Engine:
         # Levels are sorted, NaN last.
         return back.start_copy(answer, answer[..., :: len(LEVELS) - 1].isfinite().all())
 
-    def _checked(self, arrival: PendingResult) -> Array32:
+    def _check_finite(self, arrival: PendingResult) -> Array32:
         predictions, finite = arrival()
         if not finite:
             cure = "check the bars and the model" if self.dtype == "fp32" else "set it to fp32"
@@ -310,7 +317,7 @@ class Engine:
 
 
 @contextmanager
-def passes_in_threads(start_pass: StartPass, workers: int) -> Iterator[tuple[StartPass, int]]:
+def run_passes_in_threads(start_pass: StartPass, workers: int) -> Iterator[tuple[StartPass, int]]:
     """Yield a function that starts a pass in a worker thread, and the number of concurrent passes.
 
     Use it in a `with` block; all started passes are complete at its end. Each worker uses an equal
@@ -344,7 +351,7 @@ def load_engine(checkpoint: Checkpoint, profile: Profile, batch_size: int | None
     Engines are cached by the digest of the weights and by the settings. Raises InputError for an
     unusable device, dtype or checkpoint.
     """
-    device, execution_mode, unit, size = _plan(checkpoint, profile, batch_size)
+    device, execution_mode, unit, size = _plan_computation(checkpoint, profile, batch_size)
     if profile.dtype == "tf32" and device.type == "cpu":
         raise tf32_cpu_error()
     packed = (
@@ -354,22 +361,22 @@ def load_engine(checkpoint: Checkpoint, profile: Profile, batch_size: int | None
     )
     source = load_network(checkpoint, device, profile.dtype, packed=packed)
     # An engine with a fallback differs from one that must compile.
-    return _kept_engine(
+    return _cached_engine(
         source, device, profile.dtype, execution_mode, profile.compile is True, unit, size
     )
 
 
-def planned_computation_text(
+def format_planned_computation(
     checkpoint: Checkpoint, profile: Profile, batch_size: int | None
 ) -> str:
-    """Return what `Engine.computation_text` will be, without loading the weights.
+    """Return what `Engine.computation_description` will be, without loading the weights.
 
     The engine's text differs from it after a failed compilation, or after memory has run out.
     """
-    return _computation_text(*_plan(checkpoint, profile, batch_size))
+    return _format_computation(*_plan_computation(checkpoint, profile, batch_size))
 
 
-def _plan(
+def _plan_computation(
     checkpoint: Checkpoint, profile: Profile, batch_size: int | None
 ) -> tuple[torch.device, ExecutionMode, str, int]:
     """Return the device, execution mode, bf16 unit and windows per pass to use for a profile."""
@@ -378,12 +385,12 @@ def _plan(
     compiled = profile.compile is True or (profile.compile == "auto" and place != "cpu")
     execution_mode: ExecutionMode = "compiled" if compiled else "eager"
     short = profile.dtype == "bf16" and place == "cpu" and not compiled
-    unit = bf16_unit(cpu_capabilities()) if short else ""
+    unit = bf16_instruction_set(cpu_capabilities()) if short else ""
     return torch.device(place), execution_mode, unit, size
 
 
 @lru_cache(maxsize=8)
-def _kept_engine(
+def _cached_engine(
     source: LoadedNetwork,
     device: torch.device,
     dtype: Dtype,
@@ -416,7 +423,7 @@ def _kept_engine(
     )
 
 
-def _computation_text(
+def _format_computation(
     device: torch.device, execution_mode: ExecutionMode, unit: str, batch_size: int
 ) -> str:
     mode = "compiled by layer" if execution_mode == "compiled" else execution_mode
@@ -437,7 +444,7 @@ class LoadedNetwork:
     weights_digest: str
 
 
-_kept: OrderedDict[tuple[str, torch.device, Dtype, bool], LoadedNetwork] = OrderedDict()
+_cached_networks: OrderedDict[tuple[str, torch.device, Dtype, bool], LoadedNetwork] = OrderedDict()
 
 
 def load_network(
@@ -448,18 +455,18 @@ def load_network(
     packed: true to pack the matrices for a CPU.
     """
     key = checkpoint.digest, device, dtype, packed
-    if key in _kept:
-        _kept.move_to_end(key)
-        return _kept[key]
-    contents = checkpoint.contents()
+    if key in _cached_networks:
+        _cached_networks.move_to_end(key)
+        return _cached_networks[key]
+    contents = checkpoint.read_contents()
     levels = contents.checkpoint.level_rows
     model = load_model(contents, device)
     network = Network(model, HORIZON, levels, dtype, device, packed=packed).eval()
     # The key is the digest of the bytes that were read, not of an earlier look at the files.
     found = LoadedNetwork(network, contents.digest)
-    _kept[contents.digest, device, dtype, packed] = found
-    while len(_kept) > MAX_CACHED_NETWORKS:
-        _kept.popitem(last=False)
+    _cached_networks[contents.digest, device, dtype, packed] = found
+    while len(_cached_networks) > MAX_CACHED_NETWORKS:
+        _cached_networks.popitem(last=False)
     return found
 
 
@@ -510,18 +517,18 @@ def load_model(contents: CheckpointContents, device: torch.device) -> Chronos2Mo
             f"forecaster.model: {name_of_model} cannot be loaded as Chronos-2: {reason}"
         ) from error
     # Non-finite forecasts would be blamed on the bars later.
-    loaded["not finite_keys"] = [name for name, tensor in weights.items() if not _finite(tensor)]
+    loaded["not finite_keys"] = [name for name, tensor in weights.items() if not _is_finite(tensor)]
     for kind in ("missing", "unexpected", "mismatched", "not finite"):
         if tensors := loaded[f"{kind}_keys"]:
             first = min(each if isinstance(each, str) else each[0] for each in tensors)
             raise InputError(
                 f"forecaster.model: {name_of_model} cannot be loaded as Chronos-2: "
-                f"{count_text(len(tensors), 'tensor')} {kind}: {first}"
+                f"{format_count_with_noun(len(tensors), 'tensor')} {kind}: {first}"
             )
     return model
 
 
-def _finite(tensor: Tensor) -> bool:
+def _is_finite(tensor: Tensor) -> bool:
     """Return whether all numbers of a tensor are finite, in one pass without a copy."""
     if not tensor.numel() or not tensor.is_floating_point():
         return True
@@ -604,14 +611,14 @@ class ResultTransfer:
             truth.copy_(flag, non_blocking=True)
             copied = self._stream.record_event()
 
-        def arrived() -> tuple[Array32, bool]:
+        def wait_for_result() -> tuple[Array32, bool]:
             copied.synchronize()
             return values.numpy(), bool(truth)
 
         # The allocator must not give their memory to the next pass while they are copied.
         result.record_stream(self._stream)
         flag.record_stream(self._stream)
-        return arrived
+        return wait_for_result
 
 
 def to_device(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:

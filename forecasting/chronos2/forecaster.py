@@ -31,7 +31,7 @@ from forecasting.forecast import (
 from forecasting.windows import Windows
 from foundation.arrays import Array32, Index, Instants
 from foundation.errors import InputError
-from foundation.formatting import count_text
+from foundation.formatting import format_count_with_noun
 from trainingdata.bars import Bars, check_bars
 from trainingdata.instruments import instrument
 
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 # Version of the computation, incremented when forecasts change by more than rounding: cached
 # forecasts of earlier versions are not used.
 IMPLEMENTATION_VERSION = 2
-OHLC = ("open", "high", "low", "close")
+OHLC_COLUMNS = ("open", "high", "low", "close")
 TIMESTAMP_COLUMNS = (
     "timestamp",
     "datetime",
@@ -81,7 +81,7 @@ class OhlcForecast:
             )
         at_level = interpolate_levels(self.values, [q])[..., 0]
         steps = pd.RangeIndex(1, len(at_level) + 1, name="step")
-        return pd.DataFrame(at_level, columns=list(OHLC), index=steps)
+        return pd.DataFrame(at_level, columns=list(OHLC_COLUMNS), index=steps)
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -150,7 +150,9 @@ class Chronos2Forecaster:
         # Forecasts in fp32 differ by rounding alone between machines; shorter formats differ more.
         if profile.dtype != "fp32":
             planned = (
-                self._planned_computation(profile) if engine is None else engine.computation_text
+                self._describe_computation(profile)
+                if engine is None
+                else engine.computation_description
             )
             specification["computed"] = planned
         return specification
@@ -249,7 +251,7 @@ class Chronos2Forecaster:
         length = profile.context_length if context_length is None else context_length
         length = check_whole_number("context_length", length, 3, _checkpoint(profile).max_context)
         closes = tuple(ohlc_context(context_df, symbol, length))
-        four = np.arange(len(OHLC))
+        four = np.arange(len(OHLC_COLUMNS))
         windows = Windows(
             closes=closes,
             lengths=np.full(4, length),
@@ -259,7 +261,7 @@ class Chronos2Forecaster:
         )
         # All 24 steps are computed: another number would change step 1. Nothing of it is cached, so
         # that its computation needs no address.
-        engine = self._engine_of_few(profile)
+        engine = self._load_small_batch_engine(profile)
         kind = profile.augmentation
         (joint,) = engine.forecast_quantiles(
             windows, [four], kind, group=len(four), progress=no_progress
@@ -269,11 +271,11 @@ class Chronos2Forecaster:
             # the four and high the largest. Open and close are unchanged. joint is [4, H, Q].
             low = joint.min(axis=0)
             high = joint.max(axis=0)
-            joint[OHLC.index("low")] = low
-            joint[OHLC.index("high")] = high
+            joint[OHLC_COLUMNS.index("low")] = low
+            joint[OHLC_COLUMNS.index("high")] = high
         return OhlcForecast(symbol, joint.transpose(1, 0, 2)[:steps])
 
-    def _engine_of_few(self, profile: Profile) -> Engine:
+    def _load_small_batch_engine(self, profile: Profile) -> Engine:
         from forecasting.chronos2.engine import SMALL_BATCH_SIZES, load_engine
 
         if profile.compile == "auto":
@@ -284,10 +286,10 @@ class Chronos2Forecaster:
             min(self.batch_size or SMALL_BATCH_SIZES[0], SMALL_BATCH_SIZES[0]),
         )
 
-    def _planned_computation(self, profile: Profile) -> str:
-        from forecasting.chronos2.engine import planned_computation_text
+    def _describe_computation(self, profile: Profile) -> str:
+        from forecasting.chronos2.engine import format_planned_computation
 
-        return planned_computation_text(_checkpoint(profile), profile, self.batch_size)
+        return format_planned_computation(_checkpoint(profile), profile, self.batch_size)
 
 
 def source_digest(specifications: Iterable[Mapping[str, Any]]) -> str:
@@ -316,23 +318,25 @@ def ohlc_context(
         raise InputError(f"{place}: expected a pandas DataFrame, got {type(context_df).__name__}")
     frame = context_df.rename(columns=lambda name: str(name).lower())
     names = list(frame.columns)
-    for name in OHLC:
+    for name in OHLC_COLUMNS:
         if name not in names:
             raise InputError(f"{place}: column {name!r} is missing")
         if names.count(name) > 1:
             raise InputError(f"{place}: column {name!r} appears twice; keep one")
     if len(frame) < length:
-        raise InputError(f"{place}: has {count_text(len(frame), 'bar')}, but {length} are required")
+        raise InputError(
+            f"{place}: has {format_count_with_noun(len(frame), 'bar')}, but {length} are required"
+        )
     _refuse_newest_first(frame, place)
     try:
-        context = frame[list(OHLC)].to_numpy(dtype=np.float64)[-length:]
+        context = frame[list(OHLC_COLUMNS)].to_numpy(dtype=np.float64)[-length:]
     except (TypeError, ValueError) as error:
         raise InputError(f"{place}: every price must be a number") from error
     if not np.isfinite(context).all():
         raise InputError(f"{place}: every price must be a finite number")
     order = np.arange(length).astype("datetime64[ns]")
     bars = np.column_stack([context, np.zeros(length)])
-    check_bars(order, bars, f"{place}: last {count_text(length, 'bar')}")
+    check_bars(order, bars, f"{place}: last {format_count_with_noun(length, 'bar')}")
     return list(np.ascontiguousarray(context.T))
 
 

@@ -75,8 +75,8 @@ class Network(nn.Module):
         layers' matrices only, and states are float32.
     """
 
-    tail: Tensor
-    frequency: Tensor
+    future_tokens: Tensor
+    rotary_frequencies: Tensor
 
     def __init__(
         self,
@@ -125,7 +125,7 @@ class Network(nn.Module):
             self.head_out = Linear(final.output_layer.weight[rows], None, form)
             bias = (final.residual_layer.bias + final.output_layer.bias)[rows]
             self.head_skip = Linear(final.residual_layer.weight.double()[rows] * gain, bias, form)
-            tail = _tail(model, self.future_patches)
+            tail = _build_future_tokens(model, self.future_patches)
         frequency = blocks[0].layer[0].self_attention.rope_embed.inv_freq
         self.register_buffer("tail", tail.to(device, form.dtype))
         self.register_buffer("frequency", frequency.to(device, torch.float32))
@@ -148,9 +148,9 @@ class Network(nn.Module):
         time = time.to(self.dtype).view(1, patches, self.patch).expand(batch, -1, -1)
         values = torch.where(observed, x, 0.0)
         features = torch.cat([time, values, observed.to(self.dtype)], dim=-1)  # [B, T, 3P]
-        tail = self.tail.expand(batch, -1, -1)
-        h = torch.cat([self._embedded(features), tail], dim=1)
-        turn = self._turn(h)
+        tail = self.future_tokens.expand(batch, -1, -1)
+        h = torch.cat([self._embed_tokens(features), tail], dim=1)
+        turn = self._token_rotations(h)
         for layer in self.layers[:-1]:
             h = run(layer, h, turn, 0, group, self.epsilon)
         # Only the future patches of the last layer are used: [B, future patches, d].
@@ -164,7 +164,7 @@ class Network(nn.Module):
         y = torch.sinh(y) if self.arcsinh else y
         return (y * scale[..., None] + loc[..., None]).sort(dim=-1).values
 
-    def _embedded(self, features: Tensor) -> Tensor:
+    def _embed_tokens(self, features: Tensor) -> Tensor:
         """Return the tokens [B, T, d] of patches.
 
         features: [B, T, 3P] times, values and observed flags of the bars in each patch.
@@ -175,7 +175,7 @@ class Network(nn.Module):
         hidden = functional.relu(hidden) if self.relu else self.activation(hidden)
         return self.embed_out(hidden, residual=skip)
 
-    def _turn(self, h: Tensor) -> Tensor:
+    def _token_rotations(self, h: Tensor) -> Tensor:
         """Return each token's rotation, as an argument of `apply_rotary`.
 
         It is complex if matrices are packed, else it consists of cosine and sine.
@@ -183,13 +183,13 @@ class Network(nn.Module):
         h: [B, T, d] state of the tokens.
         """
         # One complex product is fastest on a CPU, but compilers generate no code for it.
-        angle = torch.arange(h.shape[1], device=h.device)[:, None] * self.frequency
+        angle = torch.arange(h.shape[1], device=h.device)[:, None] * self.rotary_frequencies
         if self.packed:
             return torch.polar(torch.ones_like(angle), angle)
         return torch.stack([angle.cos(), angle.sin()], dim=1).to(self.dtype)
 
 
-def _tail(model: Chronos2Model, future_patches: int) -> Tensor:
+def _build_future_tokens(model: Chronos2Model, future_patches: int) -> Tensor:
     """Return the register token and the future tokens, [1, 1 + future patches, d].
 
     They follow the context's tokens, and are the same for all series.
@@ -305,7 +305,7 @@ class Layer(nn.Module):
         def linear(weight: Tensor, gain: Tensor | None = None) -> Linear:
             return Linear(weight if gain is None else weight * gain, None, form)
 
-        def activated(weight: Tensor, gain: Tensor) -> Linear:
+        def build_activated(weight: Tensor, gain: Tensor) -> Linear:
             bias = None if form.is_packed else torch.zeros(len(weight))
             return Linear(weight * gain, bias, form)
 
@@ -333,7 +333,9 @@ class Layer(nn.Module):
         self.alone = linear(attention.o.weight.double() @ value, gain)
         self.group_qkv = linear(torch.cat([query, key, value]), gain)
         self.group_out = linear(attention.o.weight)
-        self.wide = activated(forward.mlp.wi.weight.double(), forward.layer_norm.weight.double())
+        self.wide = build_activated(
+            forward.mlp.wi.weight.double(), forward.layer_norm.weight.double()
+        )
         self.narrow = linear(forward.mlp.wo.weight)
 
     def forward(
@@ -362,11 +364,11 @@ class Layer(nn.Module):
         else:
             mixed = attend(apply_rotary(q, rotation[first_token:]), apply_rotary(k, rotation), v)
         h = self.out(mixed, residual=h[:, first_token:])
-        h = self._within_groups(h, group, epsilon)
+        h = self._attend_within_groups(h, group, epsilon)
         x = self.wide(rms_normalise(h, epsilon).to(self.dtype), relu=self.relu)
         return self.narrow(x if self.relu else self.activation(x), residual=h)
 
-    def _within_groups(self, h: Tensor, group: int, epsilon: float) -> Tensor:
+    def _attend_within_groups(self, h: Tensor, group: int, epsilon: float) -> Tensor:
         """Return h [B, T, d] after attention between the series of each group, at each token."""
         x = rms_normalise(h, epsilon)
         if group == 1:
@@ -422,12 +424,12 @@ def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     # token by token, and soon exceed it.
     most = max(MAX_GRID_BLOCKS // q.shape[2], 1)
     if len(q) <= most:
-        return _attended_at_once(q, k, v)
+        return _attend_unfused(q, k, v)
     parts = [slice(first, first + most) for first in range(0, len(q), most)]
-    return torch.cat([_attended_at_once(q[part], k[part], v[part]) for part in parts])
+    return torch.cat([_attend_unfused(q[part], k[part], v[part]) for part in parts])
 
 
-def _attended_at_once(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+def _attend_unfused(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     # Chronos-2 scales by one, not by the root of the width.
     q, k, v = (part.transpose(1, 2) for part in (q, k, v))
     mixed = functional.scaled_dot_product_attention(q, k, v, scale=1.0)
@@ -442,14 +444,14 @@ def attend_fused(q: Tensor, k: Tensor, v: Tensor, rotation: Tensor) -> Tensor:
     rotation: [U, 2, width/2] cosine and sine of each key's token; the queries belong to the last T
         of these tokens.
     """
-    mixed: Tensor = _program(q, k, v, rotation)
+    mixed: Tensor = _launch_attention_kernel(q, k, v, rotation)
     return mixed
 
 
 if triton is not None:
 
     @triton.jit  # type: ignore[untyped-decorator]
-    def _kernel(  # type: ignore[no-untyped-def]
+    def _attention_kernel(  # type: ignore[no-untyped-def]
         q_at, k_at, v_at, turn_at, out_at,
         q_window, q_token, q_head,
         k_window, k_token, k_head,
@@ -500,7 +502,7 @@ if triton is not None:
         tl.store(at, mixed.to(value.dtype), mask=asked)
 
     @torch.library.triton_op("kelly_chronos::attended", mutates_args={})
-    def _program(q: Tensor, k: Tensor, v: Tensor, turn: Tensor) -> Tensor:
+    def _launch_attention_kernel(q: Tensor, k: Tensor, v: Tensor, turn: Tensor) -> Tensor:
         windows, asked, heads, width = q.shape
         there = k.shape[1]
         out = q.new_empty(windows, asked, heads * width)
@@ -508,15 +510,15 @@ if triton is not None:
         sizes = {
             "T": asked,
             "U": there,
-            "ROWS": _padded_tokens(asked),
-            "COLUMNS": _padded_tokens(there),
+            "ROWS": _padded_token_count(asked),
+            "COLUMNS": _padded_token_count(there),
         }
-        kernel = torch.library.wrap_triton(_kernel)
+        kernel = torch.library.wrap_triton(_attention_kernel)
         kernel[(windows * heads,)](
             q, k, v, turn, out, *strides, heads, **sizes, WIDTH=width, num_warps=1
         )
         return out
 
-    def _padded_tokens(tokens: int) -> int:
+    def _padded_token_count(tokens: int) -> int:
         """Return the next power of two, at least 16, because matrix units need that many rows."""
         return max(16, 1 << (tokens - 1).bit_length())

@@ -17,7 +17,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from forecasting.chronos2.augmentation import Augmentation
-from foundation.errors import DataError, InputError, invalid_choice
+from foundation.errors import DataError, InputError, invalid_choice_error
 from foundation.files import write_atomically
 from foundation.settings import setting, settings_class
 
@@ -67,7 +67,7 @@ class Profile:
         # Only the form is checked here, not whether the device exists.
         if not re.fullmatch(DEVICE_PATTERN, self.device):
             devices = ("auto", "cpu", "cuda", "cuda:N")
-            raise invalid_choice("forecaster.device", self.device, devices)
+            raise invalid_choice_error("forecaster.device", self.device, devices)
         if self.dtype == "tf32" and self.device == "cpu":
             raise tf32_cpu_error()
 

@@ -28,8 +28,8 @@ from forecasting.forecast import HORIZON, LEVELS, Progress, empty_array
 from forecasting.windows import Windows
 from foundation import VERSION
 from foundation.arrays import Array32, Index
-from foundation.errors import InputError, not_installed, one_line
-from foundation.formatting import count_text
+from foundation.errors import InputError, not_installed_error, to_one_line
+from foundation.formatting import format_count_with_noun
 from foundation.settings import setting, settings_class
 
 if TYPE_CHECKING:  # compiled code; checking settings must not load it
@@ -95,13 +95,13 @@ class RayPredictor:
 
         ray = connect_ray(self.settings.address)
         total = sum(map(len, portions))
-        places, share = _places(self.settings, ray.nodes(), profile)
+        places, share = _task_slots(self.settings, ray.nodes(), profile)
         # A process that has computed on a GPU is reused, with its loaded network.
-        task = ray.remote(max_calls=0, max_retries=MAX_TASK_ATTEMPTS - 1, **share)(_answer)
+        task = ray.remote(max_calls=0, max_retries=MAX_TASK_ATTEMPTS - 1, **share)(_run_task)
         given = (forecaster, profile.for_job(total), self.settings.cores)
         # In a list, so that a task receives the reference and maps the object.
         shared = [ray.put(windows)]
-        count = count_text(min(places, len(portions)), "task")
+        count = format_count_with_noun(min(places, len(portions)), "task")
         log.info("running %s at a time on Ray, each with %s", count, share)
         left = deque([np.empty(0, dtype=np.int64), *portions])
         running: dict[Any, Index] = {}
@@ -123,10 +123,14 @@ class RayPredictor:
                         " ray.gpus"
                     )
                 rows = running.pop(ended[0])
-                answer = _of_ray(ray, ended[0])
+                answer = _fetch_task_result(ray, ended[0])
                 first = first or answer
-                _refuse_other(answer, first)
-                log.info("%s computed by %s", count_text(len(rows), "forecast"), answer.worker_text)
+                _refuse_different_worker(answer, first)
+                log.info(
+                    "%s computed by %s",
+                    format_count_with_noun(len(rows), "forecast"),
+                    answer.worker_description,
+                )
                 done += len(rows)
                 if done:
                     progress("forecasts", done, total)
@@ -139,19 +143,19 @@ class RayPredictor:
 class TaskResult(NamedTuple):
     """Result of a Ray task.
 
-    worker_text: text that names the task's host, process and computation.
+    worker_description: text that names the task's host, process and computation.
     version: version of kelly-chronos on the host.
     values: [n, H, Q] price quantiles in USD.
     specification: inputs of the forecasts other than bars, and their computation.
     """
 
-    worker_text: str
+    worker_description: str
     version: str
     values: Array32
     specification: Mapping[str, Any]
 
 
-def _answer(
+def _run_task(
     forecaster: Chronos2Forecaster, profile: Profile, cores: int, shared: list[Any], rows: Index
 ) -> TaskResult:
     """Compute the forecasts of windows in a process of the cluster.
@@ -169,11 +173,11 @@ def _answer(
     values = empty_array(0, HORIZON, len(LEVELS))
     if len(rows):
         values = forecaster.predict(ray.get(shared[0]), rows, profile, engine=engine)
-    machine = f"{socket.gethostname()}, process {os.getpid()}: {engine.computation_text}"
+    machine = f"{socket.gethostname()}, process {os.getpid()}: {engine.computation_description}"
     return TaskResult(machine, VERSION, values, forecaster.build_specification(profile, engine))
 
 
-def _of_ray(ray: Any, reference: Any) -> TaskResult:
+def _fetch_task_result(ray: Any, reference: Any) -> TaskResult:
     """Return a task's result; convert Ray's long errors to an InputError of one line."""
     try:
         answer: TaskResult = ray.get(reference)
@@ -186,28 +190,28 @@ def _of_ray(ray: Any, reference: Any) -> TaskResult:
         raise InputError(
             f"ray: {MAX_TASK_ATTEMPTS} processes crashed on the same task, possibly out of memory;"
             " raise ray.cores to run fewer tasks at a time, and install kelly-chronos on every"
-            f" machine ({one_line(str(error))})"
+            f" machine ({to_one_line(str(error))})"
         ) from None
 
 
-def _refuse_other(answer: TaskResult, first: TaskResult) -> None:
+def _refuse_different_worker(answer: TaskResult, first: TaskResult) -> None:
     """Reject the result of a machine whose version or computation differs from the first one's."""
     if answer.version != VERSION:
         raise InputError(
-            f"ray: {answer.worker_text} has kelly-chronos {answer.version}, but this machine has"
-            f" {VERSION}; install the same version on every machine of the cluster"
+            f"ray: {answer.worker_description} has kelly-chronos {answer.version}, but this machine"
+            f" has {VERSION}; install the same version on every machine of the cluster"
         )
     ours, its = first.specification, answer.specification
     other = [name for name, value in ours.items() if its.get(name) != value]
     if other:
         raise InputError(
-            f"ray: machines differ in {', '.join(other)}: {answer.worker_text} has"
+            f"ray: machines differ in {', '.join(other)}: {answer.worker_description} has"
             f" {its.get(other[0])}, the first machine {ours[other[0]]}; install the same model and"
             " libraries on all, or set forecaster.batch_size and forecaster.compile"
         )
 
 
-def _places(
+def _task_slots(
     settings: RaySettings, nodes: Iterable[Mapping[str, Any]], profile: Profile
 ) -> tuple[int, dict[str, int]]:
     """Return the number of tasks that the cluster can run at a time, and one task's resources."""
@@ -221,8 +225,10 @@ def _places(
         rooms += [machine.get("GPU", 0) // share["num_gpus"]] if share["num_gpus"] else []
         count += int(min(rooms))
     if not count:
-        what = count_text(share["num_cpus"], "core")
-        what += f" and {count_text(share['num_gpus'], 'GPU')}" if share["num_gpus"] else ""
+        what = format_count_with_noun(share["num_cpus"], "core")
+        what += (
+            f" and {format_count_with_noun(share['num_gpus'], 'GPU')}" if share["num_gpus"] else ""
+        )
         raise InputError(
             f"ray.cores, ray.gpus: no machine of the cluster has {what} for a task; lower them"
         )
@@ -251,10 +257,10 @@ def connect_ray(address: str | None) -> Any:
     try:
         import ray
     except ModuleNotFoundError as error:
-        raise not_installed(str(error.name), "launcher=ray", "ray") from None
+        raise not_installed_error(str(error.name), "launcher=ray", "ray") from None
     if address not in (None, "auto"):
         _probe(str(address))
-    with _signals_kept():
+    with _keep_signal_handler():
         try:
             ray.init(
                 address or "local",
@@ -270,7 +276,7 @@ def connect_ray(address: str | None) -> Any:
                     f"cannot join a Ray cluster at {address} (if it needs a token, set"
                     " RAY_AUTH_MODE=token and RAY_AUTH_TOKEN in the environment)"
                 )
-            raise InputError(f"ray.address: {problem}: {one_line(str(error))}") from None
+            raise InputError(f"ray.address: {problem}: {to_one_line(str(error))}") from None
     return ray
 
 
@@ -289,7 +295,7 @@ def _probe(address: str) -> None:
 
 
 @contextmanager
-def _signals_kept() -> Iterator[None]:
+def _keep_signal_handler() -> Iterator[None]:
     """Return a context manager that restores the SIGTERM handler, which Ray replaces.
 
     The command then prints its own message when it is terminated.

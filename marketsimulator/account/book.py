@@ -45,7 +45,7 @@ QUANTITY_STEPS_PER_UNIT = 1e9  # quantities are whole billionths, the smallest s
 FEE_STEPS_PER_USD = 1e6  # fees of a fill are whole millionths of a USD
 CENTS_PER_USD = 100.0
 TWO_ULPS = 2.0**-51  # two units in the last place of a float, relative
-NOT_FROZEN = np.iinfo(np.int64).min  # a date before all others; those before 1970 are below 0
+NOT_FROZEN_DATE = np.iinfo(np.int64).min  # a date before all others; those before 1970 are below 0
 
 FLOW_FIELDS = (
     "interest",
@@ -138,7 +138,7 @@ ORDER = np.dtype(
     align=True,
 )
 # Cash changes by Σ usd - quantity · price - fee over the tape, a position by Σ quantity.
-TAPE_ENTRY = np.dtype(
+ACCOUNT_LOG_ENTRY = np.dtype(
     [
         ("at", "i8"),  # ns on a timeline; the row number in a replay of weights
         ("number", "i4"),  # order number
@@ -321,7 +321,7 @@ def create_book(capital: float, holding: Records, fee_tiers: Array) -> Book:
     for name in ("cash", "equity", "close_equity"):
         account[name] = capital
     account["maker"], account["taker"] = fee_tiers[0, 1:]
-    account["frozen_until"] = NOT_FROZEN
+    account["frozen_until"] = NOT_FROZEN_DATE
     holding["mark"] = np.nan
     holding["fillable"] = np.inf
     orders = np.zeros(0, ORDER)
@@ -329,7 +329,7 @@ def create_book(capital: float, holding: Records, fee_tiers: Array) -> Book:
     return Book(account, holding, orders, np.zeros(31), fee_tiers, day_trades)
 
 
-def set_positions(
+def set_opening_balance(
     book: Book, cash: float, quantities: Array, closes: Array, short_proceeds: Array | None = None
 ) -> None:
     """Set the opening balance of a book: cash and settled positions.
@@ -357,9 +357,9 @@ def set_positions(
     account["close_equity"] = cash + stock_value
 
 
-def create_tape(length: int) -> Records:
+def create_account_log(length: int) -> Records:
     """Allocate an empty tape, the record of fills and cash flows, with space for `length` entries.
 
     Unwritten entries take no physical memory.
     """
-    return np.empty(length, TAPE_ENTRY)
+    return np.empty(length, ACCOUNT_LOG_ENTRY)

@@ -40,12 +40,12 @@ from marketsimulator.account.book import (
     WORKING,
     BarOpens,
     Book,
-    create_tape,
+    create_account_log,
     max_flow_entries,
 )
 from marketsimulator.account.matching import send_orders
 from marketsimulator.account.settlement import mark_positions
-from marketsimulator.account.tape import TapeEntry, read_tape
+from marketsimulator.account.tape import AccountLogEntry, read_account_log
 from marketsimulator.account.timeline import (
     Timeline,
     advance,
@@ -77,7 +77,7 @@ _ROW_FIELDS = ("cash", "equity", "stock", "crypto", *FLOW_FIELDS)
 _SNAPSHOT_FIELDS = ("cash", "equity", "unsettled", "unsettled_short_proceeds", "short_proceeds")
 
 
-def _columns_of(fields: Iterable[str]) -> list[int]:
+def _account_columns(fields: Iterable[str]) -> list[int]:
     """Return the column numbers of these fields in an ACCOUNT record viewed as an array.
 
     All fields of ACCOUNT have eight bytes, so the record can be viewed in this way.
@@ -86,9 +86,9 @@ def _columns_of(fields: Iterable[str]) -> list[int]:
     return [names.index(field) for field in fields]
 
 
-_row_values = itemgetter(*_columns_of(_ROW_FIELDS))
-_snapshot_values = itemgetter(*_columns_of(_SNAPSHOT_FIELDS))
-_FLOW_COLUMNS = _columns_of(FLOW_FIELDS)
+_row_values = itemgetter(*_account_columns(_ROW_FIELDS))
+_snapshot_values = itemgetter(*_account_columns(_SNAPSHOT_FIELDS))
+_FLOW_COLUMNS = _account_columns(FLOW_FIELDS)
 
 
 class SimulatedBroker:
@@ -134,7 +134,7 @@ class SimulatedBroker:
         self._columns = book.account.view(np.float64)
         self._leverage = line.day_terms["leverage"].tolist()
         self._margin_equity = line.day_terms["margin_equity"].tolist()
-        self._tape_buffer = create_tape(0)
+        self._tape_buffer = create_account_log(0)
         mark_positions(book.account[0], book.holding, market.history.last_closes())
 
     def advance(self, index: int) -> None:
@@ -150,16 +150,16 @@ class SimulatedBroker:
             self._index += 1
             last = int(self._rows[self._index])
             while self._row + 1 < last:
-                tape = self._tape()
+                tape = self._allocate_account_log()
                 finer = self._row + 1, last
                 self._row = step_finer_bars(
                     self._book, self._line, tape, finer, self._max_entries()
                 )
-                self._record(tape)
+                self._record_fills_and_bookings(tape)
             self._row = last
-            tape = self._tape()
+            tape = self._allocate_account_log()
             advance(self._book, self._line, tape, last)
-            self._record(tape)
+            self._record_fills_and_bookings(tape)
             if self._cancels:
                 self._cancel_remainders()
         self._drop_done_orders()
@@ -170,9 +170,9 @@ class SimulatedBroker:
         A second call at the same instant does nothing.
         """
         if self._opening is None:
-            tape = self._tape()
+            tape = self._allocate_account_log()
             self._opening = open_bars(self._book, self._line, tape, self._row)
-            self._record(tape)
+            self._record_fills_and_bookings(tape)
 
     def account(self) -> AccountSnapshot:
         """Return a snapshot of the account at this instant, before the bars that start now open."""
@@ -220,7 +220,7 @@ class SimulatedBroker:
         del gate
         if orders:
             account = self.account()
-            orders = [order for order in orders if self._accepts(order, account)]
+            orders = [order for order in orders if self._accept_order(order, account)]
         if not orders:
             return []
         self.open_bars()
@@ -232,15 +232,15 @@ class SimulatedBroker:
         self._book = self._book._replace(orders=rows)
         line = self._line
         t = self._row
-        tape = self._tape()
+        tape = self._allocate_account_log()
         day = line.day_terms[line.day_rows[t]]
         now = int(line.instants[t])
         send_orders(self._book, day, tape, first, self._opening, now)
-        fills = self._record(tape)
+        fills = self._record_fills_and_bookings(tape)
         self._drop_done_orders()
         return fills
 
-    def _accepts(self, order: Order, account: AccountSnapshot) -> bool:
+    def _accept_order(self, order: Order, account: AccountSnapshot) -> bool:
         """Return whether the venue accepts an order.
 
         An accepted order is recorded; a rejected order is logged and counted as a refusal.
@@ -356,25 +356,25 @@ class SimulatedBroker:
         size, actions = len(self._book.holding), len(self._line.actions)
         return 4 * (size + len(self._book.orders)) + actions + int(max_flow_entries(size, actions))
 
-    def _tape(self) -> Records:
+    def _allocate_account_log(self) -> Records:
         """Return an empty tape with space for the fills and cash flows of one step."""
         self._book.account["tape_length"] = 0
         needed = self._max_entries()
         if len(self._tape_buffer) < needed:
-            self._tape_buffer = create_tape(needed)
+            self._tape_buffer = create_account_log(needed)
         return self._tape_buffer
 
-    def _record(self, tape: Records) -> list[Fill]:
+    def _record_fills_and_bookings(self, tape: Records) -> list[Fill]:
         """Add the fills and cash flows on the tape to the account's lists; return the new fills."""
         before = len(self.fills)
         written = tape[: int(self._book.account["tape_length"][0])]
         if len(written):
             symbols = self._bars.symbols
             at = np.datetime64(self._bars.times[self._index])
-            read_tape(written, at, symbols, self._name_of, self.fills, self.bookings)
+            read_account_log(written, at, symbols, self._order_id_of, self.fills, self.bookings)
         return self.fills[before:]
 
-    def _name_of(self, entry: TapeEntry) -> str:
+    def _order_id_of(self, entry: AccountLogEntry) -> str:
         return self._orders[entry.order_number].client_order_id
 
     def _book_rows(self, orders: Sequence[Order]) -> Records:

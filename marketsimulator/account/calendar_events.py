@@ -146,7 +146,7 @@ def apply_corporate_action(
     """
     account = book.account[0]
     position = book.holding[s]
-    worth_before = _worth(position)
+    worth_before = _position_value(position)
     paid = round_to_cent(position.quantity * dividend)
     account.dividends += paid
     write_flow(account, tape, at, DIVIDEND, s, paid)
@@ -154,7 +154,7 @@ def apply_corporate_action(
     if ratio != 1.0:
         before = position.quantity
         exact = before * ratio
-        position.quantity = _whole_towards_zero(exact, before, step)
+        position.quantity = _round_towards_zero(exact, before, step)
         position.mark /= ratio
         fraction = round_to_cent((exact - position.quantity) * position.mark)
         write_flow(account, tape, at, SPLIT_CASH, s, fraction)
@@ -177,7 +177,7 @@ def apply_corporate_action(
     account.cash += paid
     account.other += paid
     # Waiting and called quantities meet the session's open before positions are marked again.
-    worth_after = _worth(position)
+    worth_after = _position_value(position)
     account.equity += paid + worth_after - worth_before
     account.stock += abs(worth_after) - abs(worth_before)
     for k in range(len(book.orders)):
@@ -189,7 +189,7 @@ def apply_corporate_action(
             order.limit = (order.limit - (dividend if buys else 0.0)) / ratio
             order.stop = (order.stop - (0.0 if buys else dividend)) / ratio
             order.trail /= ratio
-            order.quantity = _whole_towards_zero(order.quantity * ratio, order.quantity, step)
+            order.quantity = _round_towards_zero(order.quantity * ratio, order.quantity, step)
             if order.quantity == 0.0:
                 order.state = CANCELLED
 
@@ -227,21 +227,25 @@ def delist_symbol(
         if np.isnan(successor.mark):
             successor.mark = max(position.mark - worth, 0.0) / ratio
         worth += ratio * successor.mark
-    _exchange(book, tape, at, s, -quantity, worth)
+    _trade_without_order(book, tape, at, s, -quantity, worth)
     if successor_index >= 0:
         successor = book.holding[successor_index]
         held = successor.quantity
-        added = _whole_towards_zero(quantity * ratio, quantity, successor.increment)
+        added = _round_towards_zero(quantity * ratio, quantity, successor.increment)
         # An opposite position in the successor is closed first, as the venue nets positions.
         closing = 0.0
         if held * added < 0.0:
             closing = min(abs(held), abs(added)) * (1.0 if added > 0.0 else -1.0)
-        _exchange(book, tape, at, successor_index, closing, successor.mark)
-        _exchange(book, tape, at, successor_index, round_quantity(added - closing), successor.mark)
+        _trade_without_order(book, tape, at, successor_index, closing, successor.mark)
+        _trade_without_order(
+            book, tape, at, successor_index, round_quantity(added - closing), successor.mark
+        )
 
 
 @jit_inline
-def _exchange(book: Book, tape: Records, at: int, s: int, quantity: float, price: float) -> None:
+def _trade_without_order(
+    book: Book, tape: Records, at: int, s: int, quantity: float, price: float
+) -> None:
     """Change a position by a signed quantity at a price, without an order and without costs."""
     if quantity == 0.0:
         return
@@ -257,7 +261,7 @@ def _exchange(book: Book, tape: Records, at: int, s: int, quantity: float, price
 
 
 @jit_inline
-def _worth(position: Record) -> float:
+def _position_value(position: Record) -> float:
     """Return a position's value at its mark, USD.
 
     Without a position the result is 0, even if the mark is NaN.
@@ -266,7 +270,7 @@ def _worth(position: Record) -> float:
 
 
 @compiled
-def _whole_towards_zero(quantity: float, sign: float, step: float) -> float:
+def _round_towards_zero(quantity: float, sign: float, step: float) -> float:
     """Round a quantity towards zero to a multiple of the lot size `step`.
 
     If quantity / step is within a billionth of the next whole number, that number is used.

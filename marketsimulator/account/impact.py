@@ -9,7 +9,7 @@ from marketsimulator.account.book import Record, round_down, round_up
 
 FINE_TICK_MAX_PRICE = 1e-5  # USD; a billionth is a basis point of it
 MIN_TICKS_PER_PRICE = 1e6  # minimum for prices below FINE_TICK_BELOW
-MAX_TICK_SCALE = 1e22  # the last power of ten that a float holds exactly
+MAX_EXACT_POWER_OF_TEN = 1e22  # the last power of ten that a float holds exactly
 
 
 @jit_inline
@@ -23,7 +23,7 @@ def round_to_tick(price: float, up: bool) -> float:
     """
     scale = 1e4 if price >= 1.0 else 1e9
     if 0.0 < price < FINE_TICK_MAX_PRICE:
-        while price * scale < MIN_TICKS_PER_PRICE and scale < MAX_TICK_SCALE:
+        while price * scale < MIN_TICKS_PER_PRICE and scale < MAX_EXACT_POWER_OF_TEN:
             scale *= 10.0
     return round_up(price, scale) if up else round_down(price, scale)
 

@@ -65,7 +65,7 @@ def trade_to_targets(
     for k in range(_queue_reductions(held, targets, queue)):
         s = queue[k]
         position = holding[s]
-        reduction = _whole_change(held[s], targets[s], position.increment)
+        reduction = _change_in_increments(held[s], targets[s], position.increment)
         # Closing or reversing a position sells all of it, whole increments or not.
         quantity = -held[s]
         if targets[s] * held[s] > 0.0:
@@ -88,7 +88,7 @@ def trade_to_targets(
             position = holding[s]
             turns = targets[s] * held[s] < 0.0
             start = 0.0 if turns else held[s]
-            quantity = _whole_change(start, targets[s], position.increment)
+            quantity = _change_in_increments(start, targets[s], position.increment)
             if quantity != 0.0:
                 # Crypto is never short: a reversal sends only the closing order.
                 leg = SECOND_LEG if turns else FIRST_LEG
@@ -135,7 +135,7 @@ def send_auction_orders(
             s = queue[k]
             position = holding[s]
             turns = targets[s] * held[s] < 0.0
-            quantity = _whole_change(held[s], targets[s], position.increment)
+            quantity = _change_in_increments(held[s], targets[s], position.increment)
             if targets[s] * held[s] <= 0.0 and held[s] != 0.0:
                 quantity = -held[s]
             if position.crypto or quantity == 0.0 or (leg == 1 and turns):
@@ -219,7 +219,7 @@ def max_fill_entries(holding: Records, targets: Array, max_crypto_order: float) 
 
 
 @jit_inline
-def ensure_tape_space(tape: Records, tape_length: int, new_entries: int) -> Records:
+def ensure_account_log_space(tape: Records, tape_length: int, new_entries: int) -> Records:
     """Return the tape if it has space for `new_entries` fills and flows, else a longer copy."""
     if tape_length + new_entries <= len(tape):
         return tape
@@ -274,7 +274,7 @@ def _trade_in_parts(
 
 
 @jit_inline
-def _whole_change(start: float, end: float, step: float) -> float:
+def _change_in_increments(start: float, end: float, step: float) -> float:
     """Return the change from `start` to `end`, rounded towards zero to a multiple of `step`."""
     return truncate_to_steps(end - start if step == 1.0 else round_quantity(end - start), step)
 

@@ -64,7 +64,7 @@ def fillable_quantity(
     elif position.crypto and quantity < 0:
         return 0.0
     if size > position.fillable:
-        size = _whole_increments(max(position.fillable, 0.0), step)
+        size = _round_down_to_increment(max(position.fillable, 0.0), step)
     if not reduces:
         # Fill costs are paid from the same buying power, so that a purchase with all cash is not
         # overdrawn by its commission. As at Alpaca, short sales and orders that may fill at a worse
@@ -75,7 +75,7 @@ def fillable_quantity(
         power = buying_power(account, position, day, quantity < 0)
         if size * unit > power:
             account.refusals += 1
-            affordable = _whole_increments(max(power, 0.0) / unit, step)
+            affordable = _round_down_to_increment(max(power, 0.0) / unit, step)
             size = min(size, affordable) if day.cuts_to_power else 0.0
             # The venue would refuse an order for the remainder as too small.
             if size * price < position.min_order_value:
@@ -100,7 +100,7 @@ def is_too_small(position: Record, quantity: float, price: float) -> bool:
 
 
 @jit_inline
-def _whole_increments(size: float, step: float) -> float:
+def _round_down_to_increment(size: float, step: float) -> float:
     """Round a positive quantity down to a multiple of the lot size `step`.
 
     If size / step is less than a billionth short of a whole number, that number is used.

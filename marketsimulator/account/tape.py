@@ -28,7 +28,7 @@ from marketsimulator.account.book import (
 from marketsimulator.run_result import DELISTED, Booking, BookingKind
 
 MIN_BOOKED_USD = 1e-9  # USD: smaller amounts are rounding errors of floats
-_KINDS: dict[int, BookingKind] = {
+_BOOKING_KIND_BY_CAUSE: dict[int, BookingKind] = {
     DIVIDEND: "dividend",
     SPLIT_CASH: "split",
     INTEREST: "interest",
@@ -36,10 +36,10 @@ _KINDS: dict[int, BookingKind] = {
     BORROW: "borrow",
     ROUNDING: "rounding",
 }
-_CAUSES = {BY_LIQUIDATION: "liquidation", BY_DELISTING: DELISTED}
+_ORDER_PREFIX_BY_CAUSE = {BY_LIQUIDATION: "liquidation", BY_DELISTING: DELISTED}
 
 
-class TapeEntry(NamedTuple):
+class AccountLogEntry(NamedTuple):
     """One fill or cash flow recorded by settlement; its fields are those of the dtype `ENTRY`."""
 
     at: int
@@ -54,11 +54,11 @@ class TapeEntry(NamedTuple):
     usd: float
 
 
-def read_tape(
+def read_account_log(
     tape: Records,
     now: np.datetime64,
     symbols: Sequence[str],
-    order_id_of: Callable[[TapeEntry], str],
+    order_id_of: Callable[[AccountLogEntry], str],
     fills: list[Fill],
     bookings: list[Booking],
 ) -> None:
@@ -68,14 +68,14 @@ def read_tape(
     order_id_of: function that returns the `client_order_id` of an entry's order.
     """
     for row in tape.tolist():
-        entry = TapeEntry(*row)
+        entry = AccountLogEntry(*row)
         symbol = "" if entry.symbol == NO_SYMBOL else symbols[entry.symbol]
-        if entry.cause in _KINDS:
-            bookings.append(Booking(now, symbol, _KINDS[entry.cause], entry.usd))
+        if entry.cause in _BOOKING_KIND_BY_CAUSE:
+            bookings.append(Booking(now, symbol, _BOOKING_KIND_BY_CAUSE[entry.cause], entry.usd))
             continue
         at = np.datetime64(entry.at, "ns")
         if entry.order_number == NO_ORDER:
-            cause = _CAUSES.get(entry.cause, "split")
+            cause = _ORDER_PREFIX_BY_CAUSE.get(entry.cause, "split")
             name = make_order_id(cause, at, symbol, 0)
         else:
             name = order_id_of(entry)

@@ -7,7 +7,7 @@ from typing import Literal
 
 import numpy as np
 
-from execution.orders.fees import BASIS_POINT, FeeSchedule, TradingCosts, rates_on
+from execution.orders.fees import BASIS_POINT, FeeSchedule, TradingCosts, rates_and_caps_on
 from execution.orders.lending import MarginTerms, SymbolRate
 from execution.orders.orders import OrderSizeLimits
 from foundation.arrays import Array, Instants, Records
@@ -90,9 +90,9 @@ def day_table(dates: Instants, fees: FeeSchedule, margin: MarginTerms, fills: Fi
     days = np.asarray(dates, dtype="datetime64[D]")
     table = np.zeros(len(days), DAY_TERMS)
     table["date"] = days.astype(np.int64)
-    table["sec"] = rates_on(fees.sec_per_dollar, days)[0]
-    table["taf"], table["taf_cap"] = rates_on(fees.taf_per_share, days)
-    table["cat"] = rates_on(fees.cat_per_share, days)[0]
+    table["sec"] = rates_and_caps_on(fees.sec_per_dollar, days)[0]
+    table["taf"], table["taf_cap"] = rates_and_caps_on(fees.taf_per_share, days)
+    table["cat"] = rates_and_caps_on(fees.cat_per_share, days)[0]
     table["commission"] = fees.commission_bps * BASIS_POINT
     table["commission_per_share"] = fees.commission_per_share
     table["interest_rate"] = margin.interest_rate_on(days)

@@ -37,7 +37,7 @@ from trainingdata.sessions import (
     calendar,
     count_nights_since_previous,
     has_session_opened,
-    in_session,
+    is_in_session,
 )
 from trainingdata.timeframe import Clock
 
@@ -72,7 +72,7 @@ class Timeline(NamedTuple):
     instants: [T] instant (ns).
     day_rows: [T] row of `day_terms`.
     day_terms: [D] fees and rules of each date, dtype DAY_TERMS.
-    nights: [T] number of nights since the previous instant.
+    nights_since_previous: [T] number of nights since the previous instant.
     session_opened: [T] true if a session opened since the previous instant.
     begins_session: [T] true if the stock bar known at the instant is the first of its session.
     stocks_trading: [T] true if the stock market is open.
@@ -80,8 +80,10 @@ class Timeline(NamedTuple):
     is_closing_auction: true if that auction is the closing auction.
     volatility: [T, S] standard deviation of a bar's return; [1, S] of zeros if market impact is not
         simulated.
-    actions: [A] corporate actions, dtype CORPORATE_ACTION, in the order in which they take effect.
-    first_action_rows: [T + 1] row of `actions` with the first corporate action of each instant.
+    corporate_actions: [A] corporate actions, dtype CORPORATE_ACTION, in the order in which they
+        take effect.
+    first_action_rows: [T + 1] row of `corporate_actions` with the first corporate action of each
+        instant.
     """
 
     bars: Array
@@ -136,22 +138,24 @@ def build_timeline(
     session_opened = has_session_opened(times)
     # For a daily bar that fills in the closing auction, the auction is the first price.
     opens = calendar().closes if bars.timeframe.fills_at_close else calendar().opens
-    action_table, first_action = _action_table(market, session_opened)
+    action_table, first_action = _corporate_action_table(market, session_opened)
     return Timeline(
         bars=panel,
         bar_end_rows=np.stack([_end_rows(clock, times) for clock in clocks], axis=1),
         bar_starts=starts.astype(np.int64),
-        skipped_open_rows=np.stack([_unseen_rows(times, starts[:, k]) for k in (0, 1)], axis=1),
+        skipped_open_rows=np.stack(
+            [_skipped_open_rows(times, starts[:, k]) for k in (0, 1)], axis=1
+        ),
         instants=times.astype(np.int64),
         day_rows=day.astype(np.int64),
         day_terms=day_table(days, fees, margin, fills),
         nights=count_nights_since_previous(times),
         session_opened=session_opened,
         begins_session=np.isin(starts[:, 0], opens),
-        stocks_trading=in_session(times),
+        stocks_trading=is_in_session(times),
         waits_for_auction=bars.timeframe.auction is not None,
         is_closing_auction=bars.timeframe.fills_at_close,
-        volatility=_range_volatility(panel) if impact else np.zeros((1, panel.shape[1])),
+        volatility=_parkinson_volatility(panel) if impact else np.zeros((1, panel.shape[1])),
         actions=action_table,
         first_action_rows=first_action,
     )
@@ -185,7 +189,7 @@ def advance(book: Book, line: Timeline, tape: Records, t: int) -> None:
     if not line.is_closing_auction:
         _match_opens(book, line, day, tape, t)
     if len(book.orders) > 0:
-        _match_ranges(book, line, day, tape, t, volatility)
+        _match_highs_and_lows(book, line, day, tape, t, volatility)
     mark_positions(book.account[0], book.holding, line.bars[t, :, CLOSE])
     # Interest and margin calls of the night use the book after the last bar.
     if line.nights[t] > 0 and not line.is_closing_auction:
@@ -216,7 +220,7 @@ def open_bars(book: Book, line: Timeline, tape: Records, t: int) -> BarOpens:
     Orders that wait for an open are matched, and positions under a margin call are liquidated.
     """
     day = line.day_terms[line.day_rows[t]]
-    opens = _opens_of(book, line, day, line.bar_end_rows[t], _volatility_at(line, t))
+    opens = _bar_opens(book, line, day, line.bar_end_rows[t], _volatility_at(line, t))
     reset_bar_volume(book, day, opens.volume)
     if book.account[0].called and line.bar_end_rows[t, 0] >= 0:
         liquidate(book, day, tape, line.instants[t], opens)
@@ -228,7 +232,7 @@ def open_bars(book: Book, line: Timeline, tape: Records, t: int) -> BarOpens:
 
 
 @jit_inline
-def _opens_of(book: Book, line: Timeline, day: Record, rows: Index, volatility: Array) -> BarOpens:
+def _bar_opens(book: Book, line: Timeline, day: Record, rows: Index, volatility: Array) -> BarOpens:
     """Return the opens of the bars in two rows of the timeline, NaN for bars that fill no orders.
 
     rows: row of the stock bars, then of the crypto bars; -1 for none.
@@ -273,7 +277,7 @@ def _match_opens(book: Book, line: Timeline, day: Record, tape: Records, t: int)
     if not book.account[0].called and not len(book.orders):
         return
     # As at any other open, only ranges known by then: the bar's own range came later.
-    opens = _opens_of(book, line, day, line.skipped_open_rows[t], _volatility_at(line, t - 1))
+    opens = _bar_opens(book, line, day, line.skipped_open_rows[t], _volatility_at(line, t - 1))
     reset_bar_volume(book, day, opens.volume)
     stocks = line.skipped_open_rows[t, 0]
     crypto = line.skipped_open_rows[t, 1]
@@ -287,7 +291,7 @@ def _match_opens(book: Book, line: Timeline, day: Record, tape: Records, t: int)
 
 
 @compiled
-def _match_ranges(
+def _match_highs_and_lows(
     book: Book, line: Timeline, day: Record, tape: Records, t: int, volatility: Array
 ) -> None:
     """Match waiting orders with highs and lows of the bars known at instant number t.
@@ -335,7 +339,7 @@ def _check_volume(bars: Bars) -> None:
             )
 
 
-def _unseen_rows(times: Instants, starts: Instants) -> Index:
+def _skipped_open_rows(times: Instants, starts: Instants) -> Index:
     """Return, for each instant, the row of the bar that started since the previous instant, [T].
 
     Only bars that start between two instants of the panel are included; -1 for none.
@@ -360,7 +364,7 @@ def _end_rows(clock: Clock, times: Instants) -> Index:
     return np.where(times[row] == ends, row, -1).astype(np.int64)
 
 
-def _range_volatility(panel: Array) -> Array:
+def _parkinson_volatility(panel: Array) -> Array:
     """Estimate the standard deviation of a bar's return, [T, S], from the ranges of recent bars.
 
     The estimator is that of Parkinson (1980). The result is 0 before a symbol's first bar.
@@ -385,7 +389,7 @@ def _range_volatility(panel: Array) -> Array:
     return result
 
 
-def _action_table(market: Market, session_opened: Mask) -> tuple[Records, Index]:
+def _corporate_action_table(market: Market, session_opened: Mask) -> tuple[Records, Index]:
     """Return corporate actions in order of effect, and the row of each instant's first action.
 
     Actions before the panel's first known bar are skipped, because later prices already reflect

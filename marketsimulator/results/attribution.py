@@ -52,7 +52,7 @@ from trainingdata.market import Market
 ProfitPart = Literal["premium", "forecast", "sizing", "limits", "costs", "financing", "timing"]
 PROFIT_PARTS: tuple[ProfitPart, ...] = get_args(ProfitPart)
 ACCOUNT_LABEL = "account"  # cash flows that belong to no symbol
-_PLANNED = slice(0, 4)  # parts of the ordered quantity
+_ORDERED_QUANTITY_PARTS = slice(0, 4)  # parts of the ordered quantity
 _COSTS, _FINANCING, _TIMING = range(4, 7)
 _COST_KINDS: tuple[BookingKind, ...] = ("spread", "slippage", "rounding")
 
@@ -77,11 +77,11 @@ class Attribution:
 
     def profit_by_symbol(self) -> dict[str, dict[ProfitPart, float]]:
         """Return the profit of each symbol and of the account, by part, USD."""
-        return _table(self.symbols, self.profit.sum(axis=1))
+        return _profit_by_name(self.symbols, self.profit.sum(axis=1))
 
     def profit_by_hour(self) -> dict[str, dict[ProfitPart, float]]:
         """Return the profit of each hour of day, by part, USD."""
-        return _table(self.hours, self.profit.sum(axis=0))
+        return _profit_by_name(self.hours, self.profit.sum(axis=0))
 
     def as_dict(self) -> dict[str, dict[str, dict[ProfitPart, float]]]:
         """Return the profit by part for each symbol and hour, as in `summary.json`, USD."""
@@ -123,19 +123,19 @@ def split_ordered_quantity(decisions: pd.DataFrame) -> Array:
     decisions: rows of `Run.decision_frame` of one symbol.
     """
 
-    def column(name: str) -> Array:
+    def float_column(name: str) -> Array:
         return decisions[name].to_numpy(dtype=np.float64)
 
     with np.errstate(all="ignore"):
-        unit = column("equity") / column("price")
-        target = column("target") * unit
-        ordered = column("held") * unit + column("qty")
+        unit = float_column("equity") / float_column("price")
+        target = float_column("target") * unit
+        ordered = float_column("held") * unit + float_column("qty")
         # An account without equity has no weights: whatever it holds is closed.
         ordered = np.where(np.isfinite(ordered), ordered, target)
-        wanted = column("kelly") * unit
-        premium = column("plan_premium_weight") * unit
-        forecast = column("plan_forecast_weight") * unit
-        limits = np.where(_limited(decisions["binding"]), target - wanted, 0.0)
+        wanted = float_column("kelly") * unit
+        premium = float_column("plan_premium_weight") * unit
+        forecast = float_column("plan_forecast_weight") * unit
+        limits = np.where(_has_binding_limit(decisions["binding"]), target - wanted, 0.0)
     sized = np.isfinite(wanted)
     limits = np.where(sized, limits, 0.0)
     known = sized & np.isfinite(premium) & np.isfinite(forecast)
@@ -144,7 +144,7 @@ def split_ordered_quantity(decisions: pd.DataFrame) -> Array:
     return np.column_stack([premium, forecast, ordered - premium - forecast - limits, limits])
 
 
-def _limited(binding: pd.Series) -> Mask:
+def _has_binding_limit(binding: pd.Series) -> Mask:
     """Return whether a limit binds in each decision, [D].
 
     binding: names of binding limits and of other reasons, joined by "+".
@@ -168,9 +168,9 @@ def attribute_symbol(history: SymbolHistory, rows: Index, quantities: Array) -> 
     held = np.append(quantity, quantity + np.cumsum(h.quantity_changes)[:-1])
     move = h.split_ratios * h.marks - np.append(mark, h.marks[:-1])
     grown = np.asarray(np.cumprod(h.split_ratios), dtype=np.float64)
-    planned = _planned(rows, quantities, grown)
+    planned = _planned_quantities(rows, quantities, grown)
     parts = np.zeros((len(h.marks), len(PROFIT_PARTS)))
-    parts[:, _PLANNED] = planned * move[:, None]
+    parts[:, _ORDERED_QUANTITY_PARTS] = planned * move[:, None]
     parts[:, _COSTS] = 0.0 - h.price_costs - h.crypto_fees - h.other_costs
     parts[:, _FINANCING] = h.financing
     otherwise = (held - planned.sum(axis=1)) * move
@@ -186,17 +186,19 @@ def attribute_run(run: Run, market: Market) -> Attribution:
     hour, labels = hours_of_day(at)
     usd = np.zeros((len(bars.symbols) + 1, len(labels), len(PROFIT_PARTS)))
     fills: dict[str, list[tuple[int, Fill, float]]] = {symbol: [] for symbol in bars.symbols}
-    rows_of_fills = _rows(at, [fill.booked_at for fill in run.fills])
+    rows_of_fills = _rows_at(at, [fill.booked_at for fill in run.fills])
     for k, fill, taken in zip(
         rows_of_fills, run.fills, crypto_fees_of_fills(run.fills), strict=True
     ):
         fills[fill.symbol].append((k, fill, taken))
     bookings: dict[str, list[tuple[int, Booking]]] = {}
     booked_at = [booking.at for booking in run.bookings]
-    for k, booking in zip(_rows(at, booked_at), run.bookings, strict=True):
+    for k, booking in zip(_rows_at(at, booked_at), run.bookings, strict=True):
         bookings.setdefault(booking.symbol, []).append((k, booking))
     decisions = run.decision_frame()
-    decided = np.array(_rows(at, decisions["at"].to_numpy(dtype="datetime64[ns]")), dtype=np.int64)
+    decided = np.array(
+        _rows_at(at, decisions["at"].to_numpy(dtype="datetime64[ns]")), dtype=np.int64
+    )
     places = decisions.groupby("symbol").indices
     nowhere = np.zeros(0, dtype=np.int64)
     for s, symbol in enumerate(bars.symbols):
@@ -211,14 +213,14 @@ def attribute_run(run: Run, market: Market) -> Attribution:
             paid[k] += quantity * fill.price
             fees[k] += fill.fee
             crypto_fees[k] += taken
-        booked = _booked(bookings.get(symbol, ()), len(at))
+        booked = _bookings_by_part(bookings.get(symbol, ()), len(at))
         before = (float(marks[0]), 0.0 if begin is None else float(begin.quantity))
         beside = -booked["costs"], crypto_fees, fees, booked["financing"]
         history = SymbolHistory(marks, before, ratios, changes, paid, *beside)
         own = places.get(symbol, nowhere)
         parts = attribute_symbol(history, decided[own], split_ordered_quantity(decisions.iloc[own]))
         np.add.at(usd[s], hour, parts)
-    for part, amounts in _booked(bookings.get("", ()), len(at)).items():
+    for part, amounts in _bookings_by_part(bookings.get("", ()), len(at)).items():
         np.add.at(usd[-1, :, PROFIT_PARTS.index(part)], hour, amounts)
     return Attribution((*bars.symbols, ACCOUNT_LABEL), labels, usd)
 
@@ -276,7 +278,7 @@ def hours_of_day(at: Instants) -> tuple[Index, tuple[str, ...]]:
     return number.astype(np.int64), labels
 
 
-def _planned(rows: Index, quantities: Array, grown: Array) -> Array:
+def _planned_quantities(rows: Index, quantities: Array, grown: Array) -> Array:
     """Return the ordered quantity in force before each instant, split into four parts, [N, 4].
 
     Parts: premium, forecast, sizing and limits, in shares of the previous instant.
@@ -294,7 +296,7 @@ def _planned(rows: Index, quantities: Array, grown: Array) -> Array:
     return planned
 
 
-def _booked(
+def _bookings_by_part(
     bookings: Iterable[tuple[int, Booking]], count: int
 ) -> dict[ProfitPart, npt.NDArray[np.float64]]:
     """Return the amounts booked at each instant as costs and as financing, signed, [N] each, USD.
@@ -311,12 +313,12 @@ def _booked(
     return booked
 
 
-def _table(names: Sequence[str], usd: Array) -> dict[str, dict[ProfitPart, float]]:
+def _profit_by_name(names: Sequence[str], usd: Array) -> dict[str, dict[ProfitPart, float]]:
     rows = zip(names, usd.tolist(), strict=True)
     return {name: dict(zip(PROFIT_PARTS, amounts, strict=True)) for name, amounts in rows}
 
 
-def _rows(at: Instants, instants: Sequence[np.datetime64] | Instants) -> list[int]:
+def _rows_at(at: Instants, instants: Sequence[np.datetime64] | Instants) -> list[int]:
     """Return the row of `at` for each instant: the first row that is not earlier.
 
     Instants after the last row map to the last row.

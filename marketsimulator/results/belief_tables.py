@@ -22,16 +22,16 @@ class BeliefGroup(NamedTuple):
     """Variants that share a belief table.
 
     table: beliefs at every instant of the market's run.
-    members: numbers of the variants.
+    variant_numbers: numbers of the variants.
     forecaster: name of the forecaster, marked if it reads the future.
     """
 
     table: BeliefTable
-    members: list[int]
+    variant_numbers: list[int]
     forecaster: str
 
 
-class BeliefTables:
+class BeliefTableCache:
     """Belief tables over one market by the settings that determine them, with an LRU cache.
 
     These settings are forecaster, correlation, volatility rule, holding period, universe and its
@@ -44,7 +44,7 @@ class BeliefTables:
         self._correlations: dict[str, CachedCorrelations] = {}
         self._tables: OrderedDict[str, tuple[BeliefTable, str]] = OrderedDict()
 
-    def groups(self, variants: Sequence[BacktestSettings]) -> Iterator[BeliefGroup]:
+    def group_variants(self, variants: Sequence[BacktestSettings]) -> Iterator[BeliefGroup]:
         """Yield the variants in groups that share a belief table."""
         groups: dict[str, list[int]] = {}
         for k, variant in enumerate(variants):

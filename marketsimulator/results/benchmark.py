@@ -17,7 +17,7 @@ from marketsimulator.results.returns_file import check_daily_returns, read_retur
 from marketsimulator.settings import BacktestSettings
 from trainingdata.bars import CLOSE, Bars
 from trainingdata.corporate_actions import adjust_for_splits
-from trainingdata.instants import DAY, four_pm, new_york_date
+from trainingdata.instants import DAY, new_york_date, new_york_four_pm
 from trainingdata.instruments import instrument
 from trainingdata.market import Market
 from trainingdata.source import DataSettings
@@ -37,13 +37,13 @@ class Benchmark:
     """The value of a benchmark over time.
 
     name: symbol, or name of the file.
-    text: description of its returns.
+    returns_description: description of its returns.
     at: [N] instants at which a value becomes known, increasing.
     values: [N] prices, or growth of 1 USD; above 0.
     """
 
     name: str
-    text: str
+    returns_description: str
     at: Instants
     values: Array
 
@@ -87,7 +87,7 @@ def _from_file(path: Path, market: Market) -> Benchmark:
             f"{path} has no return for {missing[0]}, a session of the run; add it, or choose"
             " another period"
         )
-    at = np.append(four_pm(dates[:1]) - DAY, four_pm(dates))
+    at = np.append(new_york_four_pm(dates[:1]) - DAY, new_york_four_pm(dates))
     growth = np.append(1.0, np.cumprod(1.0 + returns))
     return Benchmark(path.name, f"{path.name}: daily returns of the file", at, growth)
 
@@ -104,7 +104,7 @@ def _from_symbol(settings: BacktestSettings, market: Market) -> Benchmark:
     if name not in bars.symbols:
         bars = _read_bars(settings.data, name, bars)
     if settings.data.adjustment == "raw":
-        bars = adjust_for_splits(bars, settings.data.listed_actions())
+        bars = adjust_for_splits(bars, settings.data.actions_in_file())
     at, values = bars.bars_of_symbol(bars.symbols.index(name))
     text = f"{name}: {RETURN_KINDS[settings.data.adjustment]}, without costs"
     return Benchmark(name, text, at, values[:, CLOSE])

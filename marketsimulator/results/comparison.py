@@ -15,27 +15,27 @@ import numpy as np
 import pandas as pd
 
 from foundation.formatting import (
-    MIN_ANNUAL_FILLS,
+    MIN_FILLS_FOR_ANNUAL_FIGURES,
     NO_VALUE,
     allows_annual_figures,
-    count_text,
+    format_count_with_noun,
     interval,
     percent,
 )
-from foundation.tables import Cell, Row, Table, json_text
+from foundation.tables import Cell, Row, Table, format_json
 from marketsimulator.results.comparison_page import ComparisonPage, colours_by_run, growth_chart
 from marketsimulator.results.metrics import (
     TABLE_FIGURES,
-    figure_text,
+    format_figure,
     measure_daily_performance,
     returns_until_ruin,
 )
 from marketsimulator.results.remarks import NO_ANNUAL_FIGURES_NOTE
 from marketsimulator.results.run_record import (
     RunRecord,
+    format_setting,
+    format_setting_value,
     run_names,
-    setting_text,
-    value_text,
     varied_settings,
 )
 from marketsimulator.results.run_set import (
@@ -47,7 +47,7 @@ from marketsimulator.results.run_set import (
     compare_best_run,
     comparison_verdict,
     overfitting_figures,
-    run_length_remarks,
+    short_run_remarks,
 )
 from marketsimulator.results.significance import (
     INTERVAL_FIGURES,
@@ -58,11 +58,11 @@ from marketsimulator.results.significance import (
 )
 from marketsimulator.results.trials import TrialStatistics
 from marketsimulator.results.verdict import BUY_AND_HOLD, Verdict, no_evidence_reason
-from trainingdata.instants import new_york_date, utc_text
+from trainingdata.instants import format_utc, new_york_date
 
 WHOLE_RUN_FIGURES = ("turnover", "costs", "trades", "max_leverage")  # undefined for part of a run
 MAIN_HEADINGS = {"total_return": "Return", "sharpe": "Sharpe", "max_drawdown": "Max drawdown"}
-MORE_HEADINGS = {  # heading by figure, of columns that narrow tables leave out
+WIDE_TABLE_HEADINGS = {  # heading by figure, of columns that narrow tables leave out
     "deflated_sharpe": "Deflated Sharpe",
     "trades": "Fills",
     "costs": "Costs",
@@ -122,10 +122,10 @@ class Comparison:
         return self._ranking_table({}, MAX_ROWS_PRINTED)
 
     def _all_warnings(self) -> list[str]:
-        return [*self.warnings, *run_length_remarks(self.runs)]
+        return [*self.warnings, *short_run_remarks(self.runs)]
 
     def _subtitle(self) -> str:
-        return f"{', '.join(self._symbols())} · {self._every('data')}"
+        return f"{', '.join(self._symbols())} · {self._distinct_values('data')}"
 
     def _ranking_table(
         self, colours: Mapping[int, str], shown: int, links: Sequence[str] | None = None
@@ -139,13 +139,13 @@ class Comparison:
         figures = table_rows(self.table)
         main, more = (
             {name: heading for name, heading in headings.items() if name in self.table}
-            for headings in (MAIN_HEADINGS, MORE_HEADINGS)
+            for headings in (MAIN_HEADINGS, WIDE_TABLE_HEADINGS)
         )
         rows: list[Row] = [
             (
                 Cell(
                     self.names[k],
-                    subtext=self._settings_text(k),
+                    subtext=self._format_varied_settings(k),
                     line_colour=colours.get(k, ""),
                     link=links[k] if links else "",
                 ),
@@ -166,14 +166,15 @@ class Comparison:
             optional_columns=range(significance, len(heads)),
         )
 
-    def _settings_text(self, k: int) -> str:
+    def _format_varied_settings(self, k: int) -> str:
         """Return the varied settings of run `k` as text, without those that its name contains."""
         name = self.names[k] if self.records[k].path is None else ""
         varied = {setting: values[k] for setting, values in self.runs.varied_settings.items()}
         return ", ".join(
-            setting_text(setting, value)
+            format_setting(setting, value)
             for setting, value in varied.items()
-            if not {value_text(value), f"{setting}={value_text(value)}"} & set(name.split())
+            if not {format_setting_value(value), f"{setting}={format_setting_value(value)}"}
+            & set(name.split())
         )
 
     def summary(self) -> dict[str, Any]:
@@ -201,10 +202,10 @@ class Comparison:
             )
         return {
             "verdict": f"{verdict.claim} {verdict.evidence}",
-            "data": self._every("data"),
+            "data": self._distinct_values("data"),
             "symbols": self._symbols(),
-            "start": utc_text(self.runs.at[0]),
-            "end": utc_text(self.runs.end),
+            "start": format_utc(self.runs.at[0]),
+            "end": format_utc(self.runs.end),
             "days": self.runs.days,
             "overfitting": overfitting_figures(self.runs),
             "runs": rows,
@@ -221,7 +222,7 @@ class Comparison:
         links = [_link(record.path, output) for record in self.records]
         first, last = new_york_date(np.array([self.runs.at[0], self.runs.end]))
         sheet = ComparisonPage(
-            title=f"{count_text(len(self.names), 'run')}, {first} to {last}",
+            title=f"{format_count_with_noun(len(self.names), 'run')}, {first} to {last}",
             subtitle=f"{self._subtitle()} · dates are New York's, amounts are USD",
             verdict=self.verdict,
             table=self._ranking_table(colours, len(links), links),
@@ -231,14 +232,14 @@ class Comparison:
         return sheet.render(
             "marketsimulator/comparison.html.j2",
             per_year=self.runs.days_per_year,
-            best=self.names[self.best_run_comparison.best_run],
+            best=self.names[self.best_run_comparison.best_run_index],
             rule=NO_ANNUAL_FIGURES_NOTE,
             growth=growth_chart(self.runs, colours),
         )
 
-    def files(self) -> dict[str, Callable[[Path], object]]:
+    def file_writers(self) -> dict[str, Callable[[Path], object]]:
         """Return the writer of each file of the comparison, by file name."""
-        text = json_text(_plain(self.summary()))
+        text = format_json(_to_json_value(self.summary()))
         return {
             "comparison.html": lambda path: path.write_text(
                 self.render_page(path.parent), encoding="utf-8"
@@ -249,7 +250,7 @@ class Comparison:
     def _symbols(self) -> list[str]:
         return list(dict.fromkeys(str(s) for r in self.records for s in r.summary["symbols"]))
 
-    def _every(self, name: str) -> str:
+    def _distinct_values(self, name: str) -> str:
         """Return the different values of a summary key among all runs, as one text."""
         return "; ".join(dict.fromkeys(str(record.summary[name]) for record in self.records))
 
@@ -271,7 +272,7 @@ def compare_records(
     """
     names = run_names(records)
     shared = SharedDays.from_records(records)
-    table = _table(records, names, shared)
+    table = _comparison_table(records, names, shared)
     tried = table["sharpe"][[record.is_trial for record in records]] / np.sqrt(shared.days_per_year)
     trials = counted_trials or TrialStatistics.from_sharpe_ratios(tried.astype(float).tolist())
     ledgers = [int(record.summary["trials"] or 0) for record in records]
@@ -289,11 +290,16 @@ def compare_records(
         no_evidence_reason=" and ".join(dict.fromkeys(filter(None, reasons))),
     )
     _add_intervals(runs)
-    warnings = [*_market_warnings(records), *([] if shared.is_uncut else [_cut(shared)])]
+    warnings = [
+        *_market_warnings(records),
+        *([] if shared.is_uncut else [_describe_common_period(shared)]),
+    ]
     return Comparison(tuple(records), runs, compare_best_run(runs), tuple(warnings), tuple(notes))
 
 
-def _table(records: Sequence[RunRecord], names: Sequence[str], shared: SharedDays) -> pd.DataFrame:
+def _comparison_table(
+    records: Sequence[RunRecord], names: Sequence[str], shared: SharedDays
+) -> pd.DataFrame:
     """Return a table of figures over the common days, with one row per run.
 
     If all runs cover the same period, the figures of the complete runs are added.
@@ -315,7 +321,7 @@ def _table(records: Sequence[RunRecord], names: Sequence[str], shared: SharedDay
             )
         # Buy and hold trades too rarely for a minimum of fills.
         holds = name.split(" ")[0] == BUY_AND_HOLD
-        fills = MIN_ANNUAL_FILLS if holds else record.summary["trades"]
+        fills = MIN_FILLS_FOR_ANNUAL_FIGURES if holds else record.summary["trades"]
         rows.append({**row, "annual_figures": allows_annual_figures(fills, shared.days)})
     return pd.DataFrame(rows)
 
@@ -368,7 +374,7 @@ def _add_intervals(runs: RunSet) -> None:
 
 def _cell(row: Mapping[str, Any], column: str) -> Cell:
     """Return a table cell with a figure; the Sharpe ratio has its 90 % interval below it."""
-    text = figure_text(row, column, annual=row["annual_figures"])
+    text = format_figure(row, column, annual=row["annual_figures"])
     if column == "sharpe" and row["annual_figures"] and not is_missing(row["sharpe_low"]):
         ends = (row["sharpe_low"], row["sharpe_high"])
         return Cell(text, subtext=interval(ends, TABLE_FIGURES[column].formatter, " … "))
@@ -403,21 +409,21 @@ def _market_warnings(records: Sequence[RunRecord]) -> list[str]:
     ]
 
 
-def _cut(shared: SharedDays) -> str:
+def _describe_common_period(shared: SharedDays) -> str:
     first, last = new_york_date(shared.at[[0, -1]])
     return (
         "The runs cover different periods. They are compared over their"
-        f" {count_text(shared.days, 'common day')} from {first} to {last}, without the costs"
-        " and fills of whole runs."
+        f" {format_count_with_noun(shared.days, 'common day')} from {first} to {last}, without the"
+        " costs and fills of whole runs."
     )
 
 
-def _plain(value: Any) -> Any:
+def _to_json_value(value: Any) -> Any:
     """Convert a value for JSON: NaN and infinite numbers to None, unsupported types to text."""
     if isinstance(value, Mapping):
-        return {str(key): _plain(item) for key, item in value.items()}
+        return {str(key): _to_json_value(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_plain(item) for item in value]
+        return [_to_json_value(item) for item in value]
     if isinstance(value, float) and not np.isfinite(value):
         return None
     return value if value is None or isinstance(value, (str, int, float, bool)) else str(value)

@@ -103,12 +103,15 @@ def truncate_bars(bars: Bars, cutoff: np.datetime64) -> Bars:
     values = np.where(mask[:, :, None], bars.values, np.nan)
     stop = int(np.flatnonzero(mask.any(axis=0))[-1]) + 1
     shorter = replace(
-        bars, values=values, mask=mask, unconfirmed_bars=_unread_before(bars, cutoff, bars.symbols)
+        bars,
+        values=values,
+        mask=mask,
+        unconfirmed_bars=_unconfirmed_bars_before(bars, cutoff, bars.symbols),
     )
     return shorter.slice_rows(0, stop)
 
 
-def _unread_before(
+def _unconfirmed_bars_before(
     bars: Bars, cut: np.datetime64, symbols: Collection[str]
 ) -> tuple[UnconfirmedBars, ...]:
     """Return the unconfirmed bars without those of `symbols` that start at `cut` or later."""
@@ -136,13 +139,15 @@ def delist_after(market: Market, cutoff: np.datetime64, seed: int) -> Market:
     mask[chosen, : len(shorter.times)] = shorter.mask[chosen]
     mask[chosen, len(shorter.times) :] = False
     values = np.where(mask[:, :, None], bars.values, np.nan)
-    unconfirmed_bars = _unread_before(bars, cutoff, {bars.symbols[s] for s in chosen.tolist()})
+    unconfirmed_bars = _unconfirmed_bars_before(
+        bars, cutoff, {bars.symbols[s] for s in chosen.tolist()}
+    )
     cut_short = replace(bars, values=values, mask=mask, unconfirmed_bars=unconfirmed_bars)
     opens = next_session_open(cutoff)
     listed = tuple(Delisting(bars.symbols[s], opens, opens) for s in sorted(chosen[::2].tolist()))
     endings = replace(
         market.delisting_rules,
-        listed_delistings=(*market.delisting_rules.listed_delistings, *listed),
+        explicit_delistings=(*market.delisting_rules.explicit_delistings, *listed),
     )
     return replace(market, bars=cut_short, delisting_rules=endings)
 
@@ -184,12 +189,12 @@ def scale_costs(settings: BacktestSettings, scale: float) -> BacktestSettings:
     scaled = {f"costs.{name}": scale * cost for name, cost in asdict(settings.costs).items()}
     return replace(
         with_changes(settings, scaled),
-        fees=_scaled_fees(settings.fees, scale),
-        margin=_scaled_margin(settings.margin, scale),
+        fees=_scale_fees(settings.fees, scale),
+        margin=_scale_margin(settings.margin, scale),
     )
 
 
-def _scaled_fees(fees: FeeSchedule, scale: float) -> FeeSchedule:
+def _scale_fees(fees: FeeSchedule, scale: float) -> FeeSchedule:
     scaled: dict[str, Any] = {name: scale * getattr(fees, name) for name in COMMISSION_FIELDS}
     for name in DATED_FEE_RATES:
         # A rate without a cap has an infinite one, and 0 times infinity is not a number.
@@ -205,7 +210,7 @@ def _scaled_fees(fees: FeeSchedule, scale: float) -> FeeSchedule:
     return replace(fees, **scaled)
 
 
-def _scaled_margin(margin: MarginTerms, scale: float) -> MarginTerms:
+def _scale_margin(margin: MarginTerms, scale: float) -> MarginTerms:
     scaled: dict[str, Any] = {name: scale * getattr(margin, name) for name in LENDING_RATE_FIELDS}
     for name in LENDING_RATE_TABLES:
         rates = getattr(margin, name)

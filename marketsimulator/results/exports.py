@@ -11,15 +11,15 @@ import pandas as pd
 
 from marketsimulator.results.metrics import daily_returns, daily_rows
 from marketsimulator.results.report_charts import daily_weights
-from marketsimulator.results.summary import Results
+from marketsimulator.results.summary import BacktestResults
 from marketsimulator.run_result import is_trade
 from trainingdata.instants import new_york_date
 
-VALUE_PLACES = 6  # decimal places of a position's value
+VALUE_DECIMAL_PLACES = 6  # decimal places of a position's value
 RETURNS_FILE = "returns.csv"
 
 
-def returns_frame(results: Results) -> pd.DataFrame:
+def returns_frame(results: BacktestResults) -> pd.DataFrame:
     """Return the daily returns of the main run as fractions, by New York date.
 
     A day ends at 16:00 New York; the first day starts with the run. No rows follow a ruin.
@@ -30,7 +30,7 @@ def returns_frame(results: Results) -> pd.DataFrame:
     return pd.DataFrame({"return": returns}, index=pd.DatetimeIndex(dates, name="date"))
 
 
-def position_frame(results: Results) -> pd.DataFrame:
+def position_frame(results: BacktestResults) -> pd.DataFrame:
     """Return the value of each position and the cash at 16:00 New York, USD, by date.
 
     The columns are the symbols and `cash`; the sum of a row is the equity.
@@ -39,14 +39,14 @@ def position_frame(results: Results) -> pd.DataFrame:
     at, equity = run.equity_curve()
     rows, marks = daily_rows(at, has_crypto=results.has_crypto)
     # Rounding removes floating-point residuals of closed positions.
-    values = np.round(daily_weights(bars, run, rows) * equity[rows], VALUE_PLACES)
+    values = np.round(daily_weights(bars, run, rows) * equity[rows], VALUE_DECIMAL_PLACES)
     index = pd.DatetimeIndex(new_york_date(marks), name="date")
     frame = pd.DataFrame(values.T, index=index, columns=list(bars.symbols))
     frame["cash"] = equity[rows] - values.sum(axis=0)
     return frame
 
 
-def transaction_frame(results: Results) -> pd.DataFrame:
+def transaction_frame(results: BacktestResults) -> pd.DataFrame:
     """Return the trades by UTC time: symbol, signed amount, price and fee in USD."""
     fills = [fill for fill in results.main_run.fills if is_trade(fill)]
     fills.sort(key=attrgetter("at"))
@@ -60,7 +60,7 @@ def transaction_frame(results: Results) -> pd.DataFrame:
     return pd.DataFrame(columns, index=pd.DatetimeIndex(instants, name="date").tz_localize("UTC"))
 
 
-def export_writers(results: Results) -> dict[str, Callable[[Path], object]]:
+def export_writers(results: BacktestResults) -> dict[str, Callable[[Path], object]]:
     """Return the writer of each exported table, by file name."""
     frames = {
         RETURNS_FILE: returns_frame,
@@ -68,7 +68,7 @@ def export_writers(results: Results) -> dict[str, Callable[[Path], object]]:
         "transactions.csv": transaction_frame,
     }
 
-    def writer(frame: Callable[[Results], pd.DataFrame]) -> Callable[[Path], object]:
+    def csv_writer(frame: Callable[[BacktestResults], pd.DataFrame]) -> Callable[[Path], object]:
         return lambda path: frame(results).to_csv(path)
 
-    return {name: writer(frame) for name, frame in frames.items()}
+    return {name: csv_writer(frame) for name, frame in frames.items()}

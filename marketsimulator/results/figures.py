@@ -59,7 +59,7 @@ def fill_figures(run: Run, capital: float) -> dict[str, float]:
     }
 
 
-def contributions(bars: Bars, run: Run, capital: float) -> dict[str, float]:
+def return_contributions(bars: Bars, run: Run, capital: float) -> dict[str, float]:
     """Return each symbol's contribution to the total return after fees, a fraction.
 
     Two more entries, `interest` and `other` (dividends, borrow fees, rounding of daily fees), make

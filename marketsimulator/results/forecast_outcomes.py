@@ -12,14 +12,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from execution.decision.belief_building import is_due_mask
+from execution.decision.belief_building import due_mask
 from execution.decision.beliefs import BeliefTable
 from foundation.arrays import Array, Index, Instants, Mask
-from foundation.formatting import count_text
+from foundation.formatting import format_count_with_noun
 from marketsimulator.run_result import Run
 from trainingdata.bars import CLOSE, Bars
 from trainingdata.corporate_actions import CorporateAction
-from trainingdata.instants import utc_text
+from trainingdata.instants import format_utc
 from trainingdata.market import Market
 from trainingdata.schedule import Schedule
 
@@ -81,7 +81,7 @@ def forecast_outcomes(
     price, outcome = (np.full(len(known), np.nan) for _ in range(2))
     for s in np.unique(symbol):
         own = np.flatnonzero(symbol == s)
-        price[own], outcome[own] = _followed(bars, s, at[own], until[own])
+        price[own], outcome[own] = _closes_and_returns(bars, s, at[own], until[own])
     # Without a bar at the end of an interval its outcome is unknown.
     ended = np.isfinite(outcome)
     for split in splits:
@@ -102,7 +102,7 @@ def forecast_outcomes(
     )
 
 
-def _followed(bars: Bars, s: int, at: Instants, until: Instants) -> tuple[Array, Array]:
+def _closes_and_returns(bars: Bars, s: int, at: Instants, until: Instants) -> tuple[Array, Array]:
     """Return a symbol's close at each decision, and its simple return until `until`, [n] each.
 
     The return is NaN if no bar became known at `until`.
@@ -135,7 +135,9 @@ def contains_future(beliefs: BeliefTable, bars: Bars) -> bool:
         rows = np.flatnonzero(beliefs.adjustable[:, s] & np.isfinite(beliefs.mu[:, 0, s]))
         if not len(rows):
             continue
-        _, outcome = _followed(bars, s, beliefs.instants[rows], beliefs.period_ends[rows, 0])
+        _, outcome = _closes_and_returns(
+            bars, s, beliefs.instants[rows], beliefs.period_ends[rows, 0]
+        )
         known = np.isfinite(outcome)
         mu = beliefs.mu[rows, 0, s][known]
         if len(mu):
@@ -168,13 +170,14 @@ def coverage_remarks(run: Run, market: Market, schedule: Schedule, in_universe: 
     in_universe: [T, S] true if a symbol is in the universe at an instant.
     """
     bars = market.run_bars
-    possible = int((is_due_mask(bars, schedule) & in_universe).sum())
+    possible = int((due_mask(bars, schedule) & in_universe).sum())
     decisions = run.decision_frame()
     forecast = decisions["at"][decisions["sigma"].notna()].to_numpy(dtype="datetime64[ns]")
     if not len(forecast) or len(forecast) >= MIN_FORECAST_COVERAGE * possible:
         return []
     return [
-        f"Forecasts cover {len(forecast):,} of {count_text(possible, 'decision')}, the first at"
-        f" {utc_text(forecast[0])} and the last at {utc_text(forecast[-1])}. No decision was"
+        f"Forecasts cover {len(forecast):,} of {format_count_with_noun(possible, 'decision')}, the"
+        " first at"
+        f" {format_utc(forecast[0])} and the last at {format_utc(forecast[-1])}. No decision was"
         " made at the other times."
     ]

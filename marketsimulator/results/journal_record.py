@@ -30,7 +30,7 @@ from execution.journal.cycles import CycleRow, read_cycles
 from execution.journal.decisions import DecisionRow, decisions_since
 from execution.journal.marks import EquityMark, read_marks
 from execution.journal.order_store import OrderIntent, read_intents
-from execution.journal.schema import open_current_schema
+from execution.journal.schema import open_journal_for_reading
 from execution.orders.option_orders import SHARES_PER_OPTION, is_option
 from execution.orders.orders import Fill, Order, make_order_id
 from foundation.arrays import Instants
@@ -47,13 +47,13 @@ from marketsimulator.run_result import (
     InitialPosition,
     Run,
 )
-from trainingdata.instants import utc_text
+from trainingdata.instants import format_utc
 from trainingdata.instruments import is_crypto
 from trainingdata.market import Market
 
 Number = float | Fraction
 ROUNDING_TOLERANCE_USD = 0.005  # USD, above any rounding error of floats
-_BOOKED: Mapping[ActivityKind, BookingKind] = {
+_BOOKING_KIND_BY_ACTIVITY: Mapping[ActivityKind, BookingKind] = {
     "dividend": "dividend",
     "split": "split",
     "interest": "interest",
@@ -61,7 +61,7 @@ _BOOKED: Mapping[ActivityKind, BookingKind] = {
     "coin fee": "rounding",
     "transfer": "transfer",
 }
-_CAUSES: Mapping[ActivityKind, str] = {"coin fee": CRYPTO_FEE, "merger": DELISTED}
+_ORDER_PREFIX_BY_ACTIVITY: Mapping[ActivityKind, str] = {"coin fee": CRYPTO_FEE, "merger": DELISTED}
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +131,7 @@ class JournalRecord:
             fills=tuple(read_fills_since(database, EPOCH)),
             activities=tuple(read_bookings(database)),
             marks=tuple(read_marks(database, EPOCH)),
-            cycles=_ended(read_cycles(database, job)),
+            cycles=_with_cycle_ends(read_cycles(database, job)),
         )
 
     @property
@@ -158,7 +158,7 @@ class JournalRecord:
         begin = ExactAccount(first.at, to_fraction(first.equity), {}, {})
         if first.positions and self.decisions:
             begin = self.first_account()
-        return begin, self._marked(last, begin)
+        return begin, self._account_at_mark(last, begin)
 
     def last_covered_account(self, is_covered: Callable[[np.datetime64], bool]) -> ExactAccount:
         """Return the last account snapshot at an instant that the bars cover.
@@ -169,12 +169,12 @@ class JournalRecord:
         is_covered: function that returns whether the bars cover an instant.
         """
         for each in reversed(self.cycles):
-            decided = [d for d in self.decisions if _within(d.decided_at, each)]
+            decided = [d for d in self.decisions if _is_in_cycle(d.decided_at, each)]
             if decided and is_covered(decided[0].decided_at):
                 return self.account_at_decision(decided[0])
-            marked = [mark for mark in self.marks if _within(mark.at, each)]
+            marked = [mark for mark in self.marks if _is_in_cycle(mark.at, each)]
             if not decided and marked and is_covered(marked[0].at):
-                return self._marked(marked[0], self.first_account())
+                return self._account_at_mark(marked[0], self.first_account())
         return self.first_account()
 
     def is_sent_before(self, instant: np.datetime64, snapshot: ExactAccount) -> bool:
@@ -202,7 +202,7 @@ class JournalRecord:
             prices[symbol] = to_fraction(values[symbol]) / held
         return ExactAccount(decision.decided_at, to_fraction(decision.equity), positions, prices)
 
-    def _marked(self, mark: EquityMark, start: ExactAccount) -> ExactAccount:
+    def _account_at_mark(self, mark: EquityMark, start: ExactAccount) -> ExactAccount:
         """Rebuild the account at a mark, which records the value of each position but no quantity.
 
         The quantities follow from the positions of `start` and the fills and activities since then.
@@ -228,10 +228,10 @@ class JournalRecord:
         return [
             fill
             for fill in self.fills[:traded]
-            if self._is_before(fill, until) and not self._is_before(fill, since)
+            if self._is_fill_before(fill, until) and not self._is_fill_before(fill, since)
         ]
 
-    def _is_before(self, fill: FillRow, at: np.datetime64) -> bool:
+    def _is_fill_before(self, fill: FillRow, at: np.datetime64) -> bool:
         """Return whether the account snapshot at an instant includes a fill.
 
         A practice venue dates a fill by the instant of its bar, which may precede the cycle that
@@ -295,7 +295,7 @@ class JournalRecord:
         marks = [mark for mark in self.marks if start.at < mark.at < end.at]
         instants = np.unique([start.at, *(mark.at for mark in marks), end.at])
         fills = [
-            _fill(fill, instants[k])
+            _to_fill(fill, instants[k])
             for fill in self.fills
             if 0 < (k := self._booking_row(fill, instants)) < len(instants)
         ]
@@ -305,7 +305,7 @@ class JournalRecord:
             k = int(np.searchsorted(instants, each.listed_at))
             if 0 < k < len(instants):
                 if each.quantity:
-                    fills.append(_in_kind(each, instants[k]))
+                    fills.append(_non_trade_fill(each, instants[k]))
                 if each.kind == "merger" and each.quantity:
                     ends.append((k, each))
                 else:
@@ -320,7 +320,7 @@ class JournalRecord:
         for at, (equity, worth), own in zip(instants, read, booked, strict=True):
             paid_in += math.fsum(float(each.amount) for each in own if each.kind == "transfer")
             own_worth = {symbol: usd for symbol, usd in worth.items() if symbol in symbols}
-            rows.append(_row(at, float(equity) - paid_in, own_worth, own))
+            rows.append(_equity_row(at, float(equity) - paid_in, own_worth, own))
         bookings = [
             Booking(at, each.symbol, _booking_kind(each), float(each.amount))
             for at, own in zip(instants, booked, strict=True)
@@ -348,11 +348,13 @@ class JournalRecord:
         intent = self.intents.get(fill.client_order_id)
         traded = np.searchsorted(instants, fill.at)
         after = np.searchsorted(instants, fill.at, side="right")
-        listed = np.searchsorted(instants, _second(fill.listed_at))
-        sent = 0 if intent is None else np.searchsorted(instants, _second(intent.sent_at))
+        listed = np.searchsorted(instants, _truncate_to_second(fill.listed_at))
+        sent = (
+            0 if intent is None else np.searchsorted(instants, _truncate_to_second(intent.sent_at))
+        )
         k = int(max(traded, sent, min(after, listed)))
         # The first and the last snapshot are those of decisions, before their orders.
-        beyond = k in (0, len(instants) - 1) and not self._is_before(fill, instants[k])
+        beyond = k in (0, len(instants) - 1) and not self._is_fill_before(fill, instants[k])
         return k + beyond
 
 
@@ -366,7 +368,7 @@ def read_journal(path: Path, job: str) -> JournalRecord:
         raise InputError(
             f"journal: {path} is not a file; give the journal.sqlite file of an account"
         )
-    with open_current_schema(path) as database:
+    with open_journal_for_reading(path) as database:
         # A process may have been ended before it made the tables.
         begun = database.rows("SELECT 1 FROM sqlite_master WHERE name = 'decisions'")
         record = JournalRecord.from_database(database, job) if begun else None
@@ -384,7 +386,7 @@ def _last_of_each(decisions: Iterable[DecisionRow]) -> tuple[DecisionRow, ...]:
     return tuple(by_instant[at] for at in sorted(by_instant))
 
 
-def _ended(cycles: Sequence[CycleRow]) -> tuple[CycleRow, ...]:
+def _with_cycle_ends(cycles: Sequence[CycleRow]) -> tuple[CycleRow, ...]:
     """Return the trading cycles; give each cycle without a recorded end the start of the next one.
 
     Such a cycle was killed. The last cycle may remain without an end.
@@ -396,11 +398,11 @@ def _ended(cycles: Sequence[CycleRow]) -> tuple[CycleRow, ...]:
     )
 
 
-def _within(at: np.datetime64, each: CycleRow) -> bool:
+def _is_in_cycle(at: np.datetime64, each: CycleRow) -> bool:
     return bool(each.began_at <= at and (each.ended_at is None or at <= each.ended_at))
 
 
-def _row(
+def _equity_row(
     at: np.datetime64, equity: float, positions: Mapping[str, Number], booked: Sequence[BookingRow]
 ) -> EquityRow:
     """Return the equity row of an account snapshot.
@@ -433,10 +435,10 @@ def _row(
 def _booking_kind(each: BookingRow) -> BookingKind:
     if each.kind == "interest" and each.amount > 0:
         return "cash_interest"
-    return _BOOKED.get(each.kind, "other")
+    return _BOOKING_KIND_BY_ACTIVITY.get(each.kind, "other")
 
 
-def _fill(fill: FillRow, booked_at: np.datetime64) -> Fill:
+def _to_fill(fill: FillRow, booked_at: np.datetime64) -> Fill:
     """Convert the journal's row of a fill to a fill of a run.
 
     Its fee is 0, because the venue books fees separately.
@@ -444,30 +446,30 @@ def _fill(fill: FillRow, booked_at: np.datetime64) -> Fill:
     booked_at: instant of the equity row that includes the fill.
     """
     units = SHARES_PER_OPTION if is_option(fill.symbol) else 1
-    name = fill.client_order_id or unknown_trade_name(fill.symbol, fill.at)
+    name = fill.client_order_id or trade_id_without_order(fill.symbol, fill.at)
     price = float(fill.price * units)
     return Fill(name, fill.symbol, fill.quantity, price, 0.0, fill.at, booked_at)
 
 
-def _in_kind(each: BookingRow, booked_at: np.datetime64) -> Fill:
+def _non_trade_fill(each: BookingRow, booked_at: np.datetime64) -> Fill:
     """Convert a booking that changes a position, such as a split or a crypto fee, to a fill.
 
     The price is 0; for a delisted symbol it is the price paid per share.
     """
-    cause = _CAUSES.get(each.kind, each.kind.replace(" ", "_"))
+    cause = _ORDER_PREFIX_BY_ACTIVITY.get(each.kind, each.kind.replace(" ", "_"))
     name = make_order_id(cause, each.at, each.symbol, 0)
     paid = -float(each.amount / each.quantity) if each.kind == "merger" else 0.0
     return Fill(name, each.symbol, each.quantity, max(paid, 0.0), 0.0, booked_at)
 
 
-def _second(at: np.datetime64) -> np.datetime64:
+def _truncate_to_second(at: np.datetime64) -> np.datetime64:
     second: np.datetime64 = at.astype("datetime64[s]").astype("datetime64[ns]")
     return second
 
 
-def unknown_trade_name(symbol: str, at: np.datetime64) -> str:
+def trade_id_without_order(symbol: str, at: np.datetime64) -> str:
     """Return an identifier, symbol and instant, for a trade without an order in the journal."""
-    return f"{symbol} {utc_text(at)}"
+    return f"{symbol} {format_utc(at)}"
 
 
 def mark_at_closes(run: Run, market: Market) -> Run:

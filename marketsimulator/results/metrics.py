@@ -17,7 +17,7 @@ import pandas as pd
 
 from foundation.arrays import Array, Index, Instants, Mask, first_true
 from foundation.formatting import NO_VALUE, NumberFormatter, multiple, number, percent, usd
-from trainingdata.instants import DAY, four_pm, new_york_date
+from trainingdata.instants import DAY, new_york_date, new_york_four_pm
 from trainingdata.sessions import calendar, sessions_between
 
 TAIL_PROBABILITY = 0.05  # share of days, for value at risk and expected shortfall
@@ -159,21 +159,22 @@ class RelativePerformance:
 class Drawdown(NamedTuple):
     """A drawdown of a daily series.
 
-    peak: index of the peak before it.
-    trough: index of the lowest value.
-    end: index of the recovery, the first value at or above the peak; None if there is none yet.
+    peak_index: index of the peak before it.
+    trough_index: index of the lowest value.
+    recovery_index: index of the recovery, the first value at or above the peak; None if there is
+        none yet.
     depth: lowest value over the peak, minus 1; below 0.
     days: days below the peak.
     """
 
-    peak: int
-    trough: int
-    end: int | None
+    peak_index: int
+    trough_index: int
+    recovery_index: int | None
     depth: float
     days: int
 
 
-def figure_text(figures: Mapping[str, Any], name: str, *, annual: bool) -> str:
+def format_figure(figures: Mapping[str, Any], name: str, *, annual: bool) -> str:
     """Format a figure for tables.
 
     figures: figures by name.
@@ -216,11 +217,11 @@ def measure_daily_performance(
     returns = daily_returns(daily)
     days = len(returns)  # 0 if the account was wiped out
     root = np.sqrt(per_year)
-    annual = _annualised(float(daily[-1] / daily[0]), per_year / days) if days else None
+    annual = _compound_growth(float(daily[-1] / daily[0]), per_year / days) if days else None
     deviation = float(returns.std(ddof=1)) if days > 1 else 0.0
     downside = float(np.sqrt((np.minimum(returns, 0) ** 2).mean())) if days else 0.0
     depth = largest_drawdown(daily)
-    value_at_risk, expected_shortfall = _tail(returns)
+    value_at_risk, expected_shortfall = _value_at_risk_and_shortfall(returns)
     gains = float(returns[returns > 0].sum())
     losses = float(-returns[returns < 0].sum())
     # A day without a position neither wins nor loses; counting it would pull the rate to 0.
@@ -237,7 +238,7 @@ def measure_daily_performance(
         sortino=float(returns.mean() / downside * root) if downside > 0 else None,
         calmar=annual / -depth if annual is not None and depth < 0 else None,
         max_drawdown=depth,
-        drawdown_days=drawdown_days(daily),
+        drawdown_days=longest_drawdown_days(daily),
         value_at_risk=value_at_risk,
         expected_shortfall=expected_shortfall,
         hit_rate=float((returns > 0).sum()) / moved if moved else None,
@@ -258,7 +259,7 @@ def relative_performance(returns: Array, benchmark: Array, per_year: int) -> Rel
     if len(returns) != len(benchmark) or len(returns) < 2 or not benchmark.std() > 0:
         return RelativePerformance()
     root = float(np.sqrt(per_year))
-    alpha, beta = (float(each) for each in regression(returns, benchmark))
+    alpha, beta = (float(each) for each in alpha_and_beta(returns, benchmark))
     active = returns - benchmark
     error = float(active.std(ddof=1))
     return RelativePerformance(
@@ -273,7 +274,7 @@ def relative_performance(returns: Array, benchmark: Array, per_year: int) -> Rel
     )
 
 
-def regression(returns: Array, benchmark: Array) -> tuple[Array, Array]:
+def alpha_and_beta(returns: Array, benchmark: Array) -> tuple[Array, Array]:
     """Return the daily alpha and the beta [...] of returns [..., D] on benchmark returns [..., D].
 
     Least squares with an intercept; NaN where the benchmark is constant.
@@ -314,7 +315,7 @@ def rolling_figures(
     figures = {"volatility": deviation * root, "sharpe": sharpe}
     if benchmark is not None:
         others = np.lib.stride_tricks.sliding_window_view(benchmark, window)
-        figures["beta"] = regression(windows, others)[1]
+        figures["beta"] = alpha_and_beta(windows, others)[1]
     return figures
 
 
@@ -381,7 +382,7 @@ def largest_drawdown(equity: Array) -> float:
     return float((equity / np.maximum.accumulate(equity) - 1).min())
 
 
-def drawdown_days(daily: Array) -> int:
+def longest_drawdown_days(daily: Array) -> int:
     """Return the longest drawdown in days: successive days with equity below an earlier peak."""
     return int(np.diff(_days_below_peak(daily), axis=1).max(initial=0))
 
@@ -429,7 +430,7 @@ def daily_rows(at: Instants, *, has_crypto: bool) -> tuple[Index, Instants]:
     """
     first, last = new_york_date(at[[0, -1]])
     days = np.arange(first, last + DAY) if has_crypto else sessions_between(first, last)
-    marks = four_pm(days)
+    marks = new_york_four_pm(days)
     rows = np.searchsorted(at, marks, side="right") - 1
     # A day whose 16:00 lies before the run's first instant or after its last has no equity then.
     complete = (rows >= 0) & (marks <= at[-1])
@@ -471,7 +472,7 @@ def annual_turnover(notional: float, at: Instants, equity: Array) -> float | Non
     return notional / mean / years if years > 0 and mean > 0 else None
 
 
-def _tail(returns: Array) -> tuple[float | None, float | None]:
+def _value_at_risk_and_shortfall(returns: Array) -> tuple[float | None, float | None]:
     """Return daily VaR (95 %) and expected shortfall of returns [D]."""
     if not len(returns):
         return None, None
@@ -491,7 +492,7 @@ def first_autocorrelation(returns: Array) -> float:
     return float(off[1:] @ off[:-1] / (off @ off))
 
 
-def _annualised(growth: float, times: float) -> float | None:
+def _compound_growth(growth: float, times: float) -> float | None:
     """Return growth ^ times - 1; None if growth is not positive or the result overflows."""
     if growth <= 0 or times * np.log(growth) > MAX_LOG_RETURN:
         return None

@@ -11,7 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from foundation.errors import InputError
 from foundation.files import may_overwrite, write_files_atomically
-from foundation.signals import one_line_errors
+from foundation.signals import exit_on_errors
 
 log = logging.getLogger(__name__)
 
@@ -28,7 +28,7 @@ class MultirunComparison(Callback):
         The process exits with code 2 if `output` is set or if the folder has other contents.
         """
         # Hydra turns an exception of a callback into a warning: only an exit ends the command.
-        with one_line_errors("nothing was written"):
+        with exit_on_errors("nothing was written"):
             _refuse_output(config)
             if not may_overwrite(config):
                 _refuse_other_results(_sweep_folder(config))
@@ -47,7 +47,7 @@ class MultirunComparison(Callback):
         try:
             runs = [read_run(path) for path in find_run_folders(within)]
             comparison = compare_records(runs)
-            write_files_atomically(comparison.files(), folder)
+            write_files_atomically(comparison.file_writers(), folder)
         except InputError as error:
             # The finished runs stay, even if they cannot be compared.
             log.warning("runs cannot be compared: %s", error)

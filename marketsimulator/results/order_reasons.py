@@ -14,7 +14,7 @@ MAX_REASON_WORDS = 20
 MAX_LIMITS_NAMED = 2
 
 
-def decision_text(decision: Mapping[Any, Any]) -> str:
+def format_decision(decision: Mapping[Any, Any]) -> str:
     """Return a decision as text: its change of weight, forecast and binding limits.
 
     decision: one row of the decisions table.
@@ -62,7 +62,7 @@ def short_reason(reason: str, decision: Mapping[Any, Any] | None) -> str:
     if len(reason.split()) > MAX_REASON_WORDS and decision is not None:
         failure = reason.partition(FORECAST_PREFIX)[0]
         legacy = f" {LEGACY_SUFFIX}" if reason.endswith(LEGACY_SUFFIX) else ""
-        reason = f"{failure}{decision_text(decision)}{legacy}"
+        reason = f"{failure}{format_decision(decision)}{legacy}"
     words = reason.split()
     if len(words) <= MAX_REASON_WORDS:
         return reason

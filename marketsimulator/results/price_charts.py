@@ -13,7 +13,7 @@ import pandas as pd
 from execution.orders.orders import Fill
 from foundation.arrays import Array
 from foundation.charts import Chart, Series, SeriesForm
-from foundation.formatting import count_text, quantity, rounded_price
+from foundation.formatting import format_count_with_noun, quantity, rounded_price
 from marketsimulator.results.order_reasons import short_reasons
 from marketsimulator.results.report_charts import CHART_TIMEZONE
 from marketsimulator.results.report_tables import QUANTITY_DIGITS
@@ -28,39 +28,39 @@ PRICE_DIGITS = 6  # significant digits of a price in a chart
 
 
 @dataclass(frozen=True, slots=True)
-class Trade:
+class ChartTrade:
     """A fill with the position before it.
 
     fill: the fill.
-    before: signed position before the fill, shares or coins.
+    position_before: signed position before the fill, shares or coins.
     """
 
     fill: Fill
-    before: Decimal
+    position_before: Decimal
 
     @property
     def is_entry_or_exit(self) -> bool:
         """Return whether the trade opens, closes or reverses a position."""
-        return self.before * (self.before + self.fill.qty) <= 0
+        return self.position_before * (self.position_before + self.fill.qty) <= 0
 
     @property
-    def value(self) -> float:
+    def traded_value(self) -> float:
         """Return the traded value, USD."""
         return abs(float(self.fill.qty)) * self.fill.price
 
     @property
-    def text(self) -> str:
+    def description(self) -> str:
         """Description: the change of the position, the quantity and the price."""
-        after = self.before + self.fill.qty
-        side = "long" if (after or self.before) > 0 else "short"
-        if not self.before:
+        after = self.position_before + self.fill.qty
+        side = "long" if (after or self.position_before) > 0 else "short"
+        if not self.position_before:
             change = f"enter {side}"
         elif not after:
             change = f"exit {side}"
-        elif self.before * after < 0:
+        elif self.position_before * after < 0:
             change = f"reverse to {side}"
         else:
-            change = f"{'add to' if abs(after) > abs(self.before) else 'reduce'} {side}"
+            change = f"{'add to' if abs(after) > abs(self.position_before) else 'reduce'} {side}"
         action = "buy" if self.fill.qty > 0 else "sell"
         size = quantity(abs(float(self.fill.qty)), QUANTITY_DIGITS)
         return f"{change}: {action} {size} at {rounded_price(self.fill.price, 2, prefix='$')}"
@@ -74,7 +74,9 @@ def price_charts(run: Run, bars: Bars, orders: pd.DataFrame) -> list[tuple[str, 
     orders: frame of the orders of the run.
     """
     traded = trades_by_symbol(run)
-    value = {symbol: sum(trade.value for trade in trades) for symbol, trades in traded.items()}
+    value = {
+        symbol: sum(trade.traded_value for trade in trades) for symbol, trades in traded.items()
+    }
     symbols = sorted(bars.symbols, key=lambda symbol: value.get(symbol, 0.0), reverse=True)
     begin = run.equity_rows[0].at
     shown = symbols[:MAX_PRICE_CHARTS]
@@ -99,19 +101,19 @@ def price_charts(run: Run, bars: Bars, orders: pd.DataFrame) -> list[tuple[str, 
     return charts
 
 
-def trades_by_symbol(run: Run) -> dict[str, list[Trade]]:
+def trades_by_symbol(run: Run) -> dict[str, list[ChartTrade]]:
     """Return the trades of each symbol in time order, without crypto fees and splits."""
     held = {symbol: position.quantity for symbol, position in run.initial_positions.items()}
-    trades: dict[str, list[Trade]] = {}
+    trades: dict[str, list[ChartTrade]] = {}
     for fill in sorted(run.fills, key=attrgetter("at")):
         before = held.get(fill.symbol, Decimal(0))
         held[fill.symbol] = before + fill.qty
         if is_trade(fill):
-            trades.setdefault(fill.symbol, []).append(Trade(fill, before))
+            trades.setdefault(fill.symbol, []).append(ChartTrade(fill, before))
     return trades
 
 
-def select_trades(trades: Sequence[Trade], max_trades: int) -> list[Trade]:
+def select_trades(trades: Sequence[ChartTrade], max_trades: int) -> list[ChartTrade]:
     """Return at most `max_trades` trades in time order, entries and exits before others.
 
     Each time bin contributes its largest trade, then its second largest, and so on, because the
@@ -123,7 +125,7 @@ def select_trades(trades: Sequence[Trade], max_trades: int) -> list[Trade]:
     bins = ((at - at[0]) * TIME_BINS // max(at[-1] - at[0] + 1, 1)).tolist()
     largest_first = sorted(
         range(len(trades)),
-        key=lambda n: (trades[n].is_entry_or_exit, trades[n].value),
+        key=lambda n: (trades[n].is_entry_or_exit, trades[n].traded_value),
         reverse=True,
     )
     counts = [0] * TIME_BINS
@@ -135,9 +137,9 @@ def select_trades(trades: Sequence[Trade], max_trades: int) -> list[Trade]:
     return [trades[n] for n in sorted(chosen)]
 
 
-def _markers(trades: Sequence[Trade], reasons: Mapping[str, str]) -> list[Series]:
+def _markers(trades: Sequence[ChartTrade], reasons: Mapping[str, str]) -> list[Series]:
     """Return the series of buys and of sells, each trade with a note."""
-    forms: list[tuple[str, str, SeriesForm, list[Trade]]] = [
+    forms: list[tuple[str, str, SeriesForm, list[ChartTrade]]] = [
         ("buys", "second", "up", [trade for trade in trades if trade.fill.qty > 0]),
         ("sells", "third", "down", [trade for trade in trades if trade.fill.qty < 0]),
     ]
@@ -147,18 +149,20 @@ def _markers(trades: Sequence[Trade], reasons: Mapping[str, str]) -> list[Series
             at = np.array([trade.fill.at for trade in members])
             prices = np.array([trade.fill.price for trade in members])
             notes = [
-                ". ".join(filter(None, [trade.text, reasons.get(trade.fill.client_order_id)]))
+                ". ".join(
+                    filter(None, [trade.description, reasons.get(trade.fill.client_order_id)])
+                )
                 for trade in members
             ]
             series.append(Series(name, colour, at, prices, form, notes=notes, digits=PRICE_DIGITS))
     return series
 
 
-def _description(symbol: str, closes: Array, trades: Sequence[Trade], shown: int) -> str:
+def _description(symbol: str, closes: Array, trades: Sequence[ChartTrade], shown: int) -> str:
     """Return the description of a chart for screen readers."""
     first, last = (rounded_price(float(close), 2, prefix="$") for close in closes[[0, -1]])
     changes = sum(trade.is_entry_or_exit for trade in trades)
-    text = f"{symbol}: from {first} to {last}, {count_text(len(trades), 'trade')}"
+    text = f"{symbol}: from {first} to {last}, {format_count_with_noun(len(trades), 'trade')}"
     if trades:
         text += f", {changes:,} of which open, close or reverse a position"
     return f"{text}; {shown:,} are marked" if shown < len(trades) else text

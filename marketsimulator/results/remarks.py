@@ -19,11 +19,11 @@ from execution.orders.orders import DEFAULT_SIZE_LIMITS, OrderSizeLimits
 from foundation.arrays import Mask
 from foundation.decimals import to_cents
 from foundation.formatting import (
-    MIN_ANNUAL_DAYS,
-    MIN_ANNUAL_FILLS,
+    MIN_DAYS_FOR_ANNUAL_FIGURES,
+    MIN_FILLS_FOR_ANNUAL_FIGURES,
     allows_annual_figures,
     basis_points,
-    count_text,
+    format_count_with_noun,
     number,
     percent,
     rounded_price,
@@ -35,7 +35,7 @@ from sizing.settings import DrawdownLimit, Limits
 from trainingdata.bars import CLOSE, Bars, DataWarning
 from trainingdata.corporate_actions import CorporateAction
 from trainingdata.delistings import BarAbsence
-from trainingdata.instants import DAY, new_york_date, utc_text
+from trainingdata.instants import DAY, format_utc, new_york_date
 from trainingdata.instruments import is_crypto
 from trainingdata.market import Market
 from trainingdata.source import Adjustment
@@ -45,8 +45,8 @@ from trainingdata.universe import UniverseSettings
 STRATEGY_OF_PARAMETER = {"target_volatility": "vol_target", "position": "fixed_fraction"}
 FULLY_INVESTED_SHARE = 0.95  # of the capital, below which a remark explains buy and hold
 NO_ANNUAL_FIGURES_NOTE = (
-    f"no annual figures below {MIN_ANNUAL_FILLS} fills or {MIN_ANNUAL_DAYS} days; ratios are"
-    " marked short"
+    f"no annual figures below {MIN_FILLS_FOR_ANNUAL_FIGURES} fills or {MIN_DAYS_FOR_ANNUAL_FIGURES}"
+    " days; ratios are marked short"
 )
 CALIBRATED_SUFFIX = ", calibrated"  # end of a calibrated forecaster's name
 MIN_SURVIVORSHIP_DURATION = 365 * DAY  # of a run, from which on survivorship bias is reported
@@ -58,7 +58,7 @@ MARGIN_EVENT_TEXTS = {
 }
 
 
-def doubt_remarks(doubts: Iterable[DataWarning]) -> list[str]:
+def data_warning_remarks(doubts: Iterable[DataWarning]) -> list[str]:
     """Return the data warnings of a run's bars, one sentence each."""
     return [f"In doubt: {doubt}" for doubt in doubts]
 
@@ -78,7 +78,8 @@ def delisting_remarks(
         own = sum(profits[symbol] for symbol in ended)
         booked = sum(each.usd for each in run.bookings if each.kind == DELISTED)
         notes.append(
-            f"{count_text(len(ended), 'symbol')} delisted within the run ({_named(ended)}): profit"
+            f"{format_count_with_noun(len(ended), 'symbol')} delisted within the run"
+            f" ({_format_symbols(ended)}): profit"
             f" {usd(own, sign=True)} of {usd(total, sign=True)}, of which payouts"
             f" {usd(booked, sign=True)}."
         )
@@ -89,7 +90,7 @@ def delisting_remarks(
         if each.unconfirmed_price
     ]
     notes += [
-        f"{each.symbol} traded again at {utc_text(each.booked_at)}, before its delisting was"
+        f"{each.symbol} traded again at {format_utc(each.booked_at)}, before its delisting was"
         " booked; its position is kept."
         for each in market.cancelled_delistings
     ]
@@ -104,19 +105,20 @@ def delisting_remarks(
     )
     if missing := [symbol for symbol, is_ in zip(bars.symbols, absent, strict=True) if is_]:
         notes.append(
-            f"Without bars at the end, valued at the last price, not traded: {_named(missing)}."
+            "Without bars at the end, valued at the last price, not traded:"
+            f" {_format_symbols(missing)}."
         )
     return notes
 
 
-def _named(symbols: Sequence[str]) -> str:
+def _format_symbols(symbols: Sequence[str]) -> str:
     more = (
         f" and {len(symbols) - MAX_SYMBOLS_NAMED} more" if len(symbols) > MAX_SYMBOLS_NAMED else ""
     )
     return ", ".join(symbols[:MAX_SYMBOLS_NAMED]) + more
 
 
-def prices_text(
+def describe_price_adjustment(
     adjustment: Adjustment,
     bars: Bars,
     doubts: Iterable[DataWarning],
@@ -140,7 +142,7 @@ def prices_text(
     if any(doubt.kind == "split" for doubt in doubts):
         splits = "not adjusted for every split"
     elif checked:
-        splits = f"adjusted for {count_text(checked, 'split')} that data.actions lists"
+        splits = f"adjusted for {format_count_with_noun(checked, 'split')} that data.actions lists"
     dividends = "; configured as dividend-adjusted (not checked)" if adjustment == "all" else ""
     return splits + dividends
 
@@ -153,7 +155,7 @@ def no_evidence_remarks(reason: str) -> list[str]:
     return [f"No result: {reason}."] if reason else []
 
 
-def daily_remarks(bars: Bars, limits: Limits) -> list[str]:
+def daily_bar_remarks(bars: Bars, limits: Limits) -> list[str]:
     """Report that with daily bars the overnight limit applies to all stock positions.
 
     No bar ends shortly before the close, so positions cannot be reduced to that limit for the
@@ -195,8 +197,8 @@ def sample_size_remarks(trades: int, days: int) -> list[str]:
     """Report that a run has too few days or trades for annual figures."""
     if allows_annual_figures(trades, days):
         return []
-    few = [count_text(trades, "fill")] if trades < MIN_ANNUAL_FILLS else []
-    few += [count_text(days, "day")] if days < MIN_ANNUAL_DAYS else []
+    few = [format_count_with_noun(trades, "fill")] if trades < MIN_FILLS_FOR_ANNUAL_FIGURES else []
+    few += [format_count_with_noun(days, "day")] if days < MIN_DAYS_FOR_ANNUAL_FIGURES else []
     return [f"Small sample ({' and '.join(few)}): {NO_ANNUAL_FIGURES_NOTE}."]
 
 
@@ -266,8 +268,8 @@ def buy_and_hold_remarks(run: Run, bars: Bars, capital: float) -> list[str]:
         f"Buy and hold invests {percent(spent / capital, 0)} of the capital: it buys whole"
         f" shares for {usd(part)} per symbol"
     )
-    text += f"; one share of {_named(dear)} costs more" if dear else ""
-    text += f"; orders in {_named(others)} were not filled" if others else ""
+    text += f"; one share of {_format_symbols(dear)} costs more" if dear else ""
+    text += f"; orders in {_format_symbols(others)} were not filled" if others else ""
     return [f"{text}."]
 
 
@@ -277,7 +279,7 @@ def deflated_sharpe_remarks(deflated_sharpe: float | None, trials: int | None) -
         return []
     return [
         f"Luck is not ruled out: deflated Sharpe {percent(deflated_sharpe, 0)} after"
-        f" {count_text(trials, 'variant')} tried on these data, below"
+        f" {format_count_with_noun(trials, 'variant')} tried on these data, below"
         f" {percent(MIN_DEFLATED_SHARPE, 0)}."
     ]
 
@@ -305,7 +307,7 @@ def account_remarks(run: Run, other_holdings: Sequence[str]) -> list[str]:
 def same_trades_remarks(run: Run, baseline: Run) -> list[str]:
     """Report that the no-forecast baseline made the same trades as the run, if it did."""
     # Caps that always bind hide the forecast; equal trades are the only sign of it.
-    if _quantities(run) == _quantities(baseline):
+    if _fill_quantities(run) == _fill_quantities(baseline):
         return ["The no-forecast baseline makes the same trades: the forecast has no effect."]
     return []
 
@@ -341,7 +343,8 @@ def universe_remarks(
     if missing := listed.difference(bars.symbols):
         notes.append(
             f"universe.members: {len(missing):,} of the"
-            f" {count_text(len(listed), 'listed symbol')} have no bars and cannot be held."
+            f" {format_count_with_noun(len(listed), 'listed symbol')} have no bars and cannot be"
+            " held."
         )
     return notes
 
@@ -356,15 +359,17 @@ def undecided_remarks(run: Run, symbols: Sequence[str]) -> list[str]:
 def broker_remarks(run: Run) -> list[str]:
     """Report margin calls, account freezes, and orders that were not filled completely."""
     notes = [
-        f"Broker intervention: {count_text(run.margin_events[name], *words)}."
+        f"Broker intervention: {format_count_with_noun(run.margin_events[name], *words)}."
         for name, words in MARGIN_EVENT_TEXTS.items()
         if run.margin_events.get(name)
     ]
-    short = run.incomplete_orders()
+    short = run.count_incomplete_orders()
     if short:
         orders = len(run.decision_log.orders)
         why = "too little volume, no bar, or too little buying power or position"
-        notes.append(f"{short:,} of {count_text(orders, 'order')} filled partly or not: {why}.")
+        notes.append(
+            f"{short:,} of {format_count_with_noun(orders, 'order')} filled partly or not: {why}."
+        )
     return notes
 
 
@@ -378,14 +383,14 @@ def small_order_remarks(run: Run, size_limits: OrderSizeLimits) -> list[str]:
     notes = []
     if small:
         notes.append(
-            f"{count_text(small, 'crypto order')} not sent: below orders.min_crypto_value"
-            f" ${size_limits.min_crypto_value:g} plus orders.price_margin"
+            f"{format_count_with_noun(small, 'crypto order')} not sent: below"
+            f" orders.min_crypto_value ${size_limits.min_crypto_value:g} plus orders.price_margin"
             f" {percent(size_limits.price_margin)}."
         )
     if dust:
         notes.append(
-            f"{count_text(dust, 'crypto sale')} not sent: position below orders.crypto_dust"
-            f" ${size_limits.crypto_dust:g}."
+            f"{format_count_with_noun(dust, 'crypto sale')} not sent: position below"
+            f" orders.crypto_dust ${size_limits.crypto_dust:g}."
         )
     return notes
 
@@ -399,8 +404,8 @@ def position_remarks(run: Run, max_positions: int | None) -> list[str]:
         return []
     gaps = run.decision_log.optimality_gaps
     known = gaps[np.isfinite(gaps)]
-    bounded = count_text(int((gaps != 0.0).sum()), "decision")
-    text = f"At most {count_text(max_positions, 'position')}: at {bounded} the strategy wanted more"
+    bounded = format_count_with_noun(int((gaps != 0.0).sum()), "decision")
+    text = f"At most {format_count_with_noun(max_positions, 'position')}: at {bounded} the strategy wanted more"
     if len(known):
         text += (
             f"; the optimum is at most {percent(known.mean())} a year better on average and"
@@ -412,10 +417,13 @@ def position_remarks(run: Run, max_positions: int | None) -> list[str]:
 
 def failure_remarks(run: Run) -> list[str]:
     """Report the number of instants at which sizing failed."""
-    failed = run.decision_log.failures
+    failed = run.decision_log.failure_count
     if not failed:
         return []
-    return [f"Sizing failed at {count_text(failed, 'instant')}; see the log for the reasons."]
+    return [
+        f"Sizing failed at {format_count_with_noun(failed, 'instant')}; see the log for the"
+        " reasons."
+    ]
 
 
 def no_trade_remarks(
@@ -433,16 +441,14 @@ def no_trade_remarks(
     forecast = [choice for choice in choices if np.isfinite(choice.mu)]
     if not forecast:
         return ["No trades: no symbol had a forecast."]
-    if small := _too_small(run, size_limits):
+    if small := _small_account_remark(run, size_limits):
         return [small]
     if is_plugin(strategy):
-        best = max(choices, key=_wanted_change)
-        change = (
-            f"the largest weight change that {strategy} requested, {_wanted_change(best):.2g} of"
-        )
+        best = max(choices, key=_largest_requested_change)
+        change = f"the largest weight change that {strategy} requested, {_largest_requested_change(best):.2g} of"
         return [f"No trades: {change} equity ({best.symbol}), led to no order."]
-    best = max(forecast, key=lambda choice: _edge(choice) - choice.unit_cost)
-    edge = f"{basis_points(_edge(best))} ({best.symbol})"
+    best = max(forecast, key=lambda choice: _absolute_expected_return(choice) - choice.unit_cost)
+    edge = f"{basis_points(_absolute_expected_return(best))} ({best.symbol})"
     bound = f"; limits: {best.bound_by}" if best.binding_shadow_prices else ""
     return [
         (
@@ -452,7 +458,7 @@ def no_trade_remarks(
     ]
 
 
-def _too_small(run: Run, terms: OrderSizeLimits) -> str:
+def _small_account_remark(run: Run, terms: OrderSizeLimits) -> str:
     """Return a remark that the account is too small for the minimum order of any target.
 
     The minimum order is one share, or `orders.min_crypto_value` plus its margin. The text is empty
@@ -472,7 +478,7 @@ def _too_small(run: Run, terms: OrderSizeLimits) -> str:
     if any(amount >= least for _, amount, least in wanted):
         return ""
     if not wanted:
-        return _only_small_orders(run, coin)
+        return _small_crypto_order_remark(run, coin)
     best, most, least = max(wanted, key=lambda each: each[1] / each[2])
     equity = most / abs(best.target_weight)
     capital = f"capital={math.ceil(least / abs(best.target_weight))}"
@@ -485,7 +491,7 @@ def _too_small(run: Run, terms: OrderSizeLimits) -> str:
     )
 
 
-def _only_small_orders(run: Run, least: float) -> str:
+def _small_crypto_order_remark(run: Run, least: float) -> str:
     """Return a remark that all crypto orders were below the minimum value.
 
     The text is empty if none was below it.
@@ -507,12 +513,12 @@ def _only_small_orders(run: Run, least: float) -> str:
     )
 
 
-def _edge(choice: Choice) -> float:
+def _absolute_expected_return(choice: Choice) -> float:
     """Return the absolute expected return of a target over the forecast periods that explain it."""
     return abs(choice.rationale.period_premium + choice.rationale.forecast)
 
 
-def _wanted_change(choice: Choice) -> float:
+def _largest_requested_change(choice: Choice) -> float:
     """Return the largest change of weight that a strategy requested, before or after limits."""
     return float(
         np.nanmax(
@@ -523,5 +529,5 @@ def _wanted_change(choice: Choice) -> float:
     )
 
 
-def _quantities(run: Run) -> list[tuple[str, Decimal]]:
+def _fill_quantities(run: Run) -> list[tuple[str, Decimal]]:
     return [(fill.client_order_id, fill.qty) for fill in run.fills]

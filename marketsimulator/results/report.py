@@ -13,7 +13,7 @@ from rich.console import RenderableType
 
 from foundation.charts import Chart
 from foundation.decimals import to_cents
-from foundation.files import run_writers_with_summary
+from foundation.files import add_summary_writer
 from foundation.formatting import number, percent, usd
 from foundation.page import render_page
 from marketsimulator.results.exports import export_writers
@@ -38,27 +38,27 @@ from marketsimulator.results.report_tables import (
     MAX_ROUND_TRIPS_SHOWN,
     attribution_tables,
     benchmark_sentence,
+    binding_limit_table,
     column_names,
     cost_table,
+    describe_significance,
     drawdown_table,
     figure_table,
     fill_table,
-    limit_table,
     month_table,
     order_table,
     outperformance_table,
-    profit_cents,
     report_heading,
+    round_profits_to_cents,
+    round_trip_statistics_table,
     round_trip_table,
     run_name,
-    significance_text,
-    statistics_table,
     symbol_table,
 )
 from marketsimulator.results.round_trips import round_trips
 from marketsimulator.results.run_folder import SUMMARY_FILE
-from marketsimulator.results.summary import Results
-from marketsimulator.results.verdict import backtest_verdict, run_label
+from marketsimulator.results.summary import BacktestResults
+from marketsimulator.results.verdict import backtest_verdict, benchmark_label
 from marketsimulator.run_result import file_writers, holding_hours
 from trainingdata.bars import last_closes_by_symbol
 
@@ -70,7 +70,7 @@ MAX_FAN_CHARTS = 4  # symbols with a chart of forecasts
 
 
 def result_files(
-    results: Results,
+    results: BacktestResults,
     summary: dict[str, Any],
     extra_files: Mapping[str, Callable[[Path], object]] | None = None,
 ) -> dict[str, Callable[[Path], object]]:
@@ -94,7 +94,7 @@ def result_files(
         "config.yaml": lambda path: path.write_text(config),
         "report.html": write_report,
     }
-    return run_writers_with_summary(writers, SUMMARY_FILE, summary)
+    return add_summary_writer(writers, SUMMARY_FILE, summary)
 
 
 def terminal_parts(
@@ -112,7 +112,7 @@ def terminal_parts(
     table = figure_table(summary, title)
     found = backtest_verdict(summary)
     benchmark = benchmark_sentence(summary)
-    sentences = [significance_text(summary), benchmark, found.evidence, *summary["remarks"]]
+    sentences = [describe_significance(summary), benchmark, found.evidence, *summary["remarks"]]
     regime = MARGIN_REGIME_TEXTS[summary["margin_regime"]]
     sentences.append(
         f"Prices: {summary['prices']}. Margin rules: {regime}. Elapsed: {number(seconds, 1)} s."
@@ -130,7 +130,7 @@ def to_plain_value(value: Any) -> Any:
 
 
 def render_report(
-    summary: dict[str, Any], results: Results, settings: str, files: Sequence[str]
+    summary: dict[str, Any], results: BacktestResults, settings: str, files: Sequence[str]
 ) -> str:
     """Render the report of a backtest as one self-contained HTML page.
 
@@ -147,7 +147,7 @@ def render_report(
     rows, _ = daily_rows(at, has_crypto=results.has_crypto)
     marks, daily = results.daily_curve(main)
     names = column_names(summary)
-    beside = [names[0], run_label(summary, summary["benchmark"])]
+    beside = [names[0], benchmark_label(summary, summary["benchmark"])]
     colours = [
         RUN_COLOURS[0],
         RUN_COLOURS[1 + list(summary["comparisons"]).index(summary["benchmark"])],
@@ -157,7 +157,7 @@ def render_report(
         for curve in (main.equity_curve(), results.benchmark_curve())
     )
     years = [mine, other.reindex(mine.index)]
-    profits = profit_cents(summary["contributions"], capital)
+    profits = round_profits_to_cents(summary["contributions"], capital)
     profit = sum(profits.values(), Decimal(0))
     gross = profit + to_cents(summary["costs"])
     notional = sum(abs(float(fill.qty)) * fill.price for fill in main.fills)
@@ -175,7 +175,7 @@ def render_report(
         notes=[note for note in summary["remarks"] if note not in summary["warnings"]],
         figures=figure_table(summary, ranges=True),
         benchmark=benchmark_sentence(summary),
-        significance=significance_text(summary),
+        significance=describe_significance(summary),
         outperformances=outperformance_table(summary),
         fills=fill_table(summary),
         equity=equity_chart(names, results.curves()),
@@ -193,7 +193,7 @@ def render_report(
         exposure=exposure_chart(marks[1:], weights),
         prices=price_charts(main, bars, orders),
         traded=len(bars.symbols),
-        statistics=statistics_table(trips),
+        statistics=round_trip_statistics_table(trips),
         trips=round_trip_table(
             sorted(trips, key=lambda trip: trip.closed_at is None)[-MAX_ROUND_TRIPS_SHOWN:]
         ),
@@ -205,9 +205,9 @@ def render_report(
             f"Profit before costs {usd(gross, sign=True)}, after costs {usd(profit, sign=True)}."
         ),
         leverage=leverage_chart(main, results.settings.limits.crypto_leverage),
-        limits=limit_table(decisions),
+        limits=binding_limit_table(decisions),
         forecasts=len(outcomes),
-        fans=_fans(results, outcomes),
+        fans=_fan_charts(results, outcomes),
         pit=pit_chart(outcomes.pit()) if len(outcomes) else None,
         sent=len(orders),
         orders=order_table(orders.tail(MAX_ORDERS_SHOWN), main.fill_frame(), decisions),
@@ -216,7 +216,9 @@ def render_report(
     )
 
 
-def _fans(results: Results, outcomes: ForecastOutcomes) -> Sequence[tuple[str, Chart]]:
+def _fan_charts(
+    results: BacktestResults, outcomes: ForecastOutcomes
+) -> Sequence[tuple[str, Chart]]:
     """Return the fan charts of the symbols with the largest mean positions."""
     size = dict.fromkeys(results.market.bars.symbols, 0.0)
     decisions = results.main_run.decision_frame()

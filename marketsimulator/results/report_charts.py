@@ -15,8 +15,8 @@ from foundation.charts import (
     Series,
     SeriesForm,
     ValueUnit,
-    downsample_indices,
-    pit_density_chart,
+    build_pit_density_chart,
+    select_downsample_indices,
 )
 from foundation.formatting import number, percent, usd
 from foundation.tables import DrawnShape
@@ -24,7 +24,7 @@ from marketsimulator.results.forecast_outcomes import ForecastOutcomes
 from marketsimulator.results.metrics import daily_returns, rolling_figures
 from marketsimulator.run_result import Run
 from trainingdata.bars import CLOSE, Bars
-from trainingdata.instants import NEW_YORK, four_pm, new_york_date
+from trainingdata.instants import NEW_YORK, new_york_date, new_york_four_pm
 
 CHART_TIMEZONE = NEW_YORK.key  # of every chart
 RUN_COLOURS = ("first", "quiet", "third", "fourth", "second")  # of main run, then its benchmarks
@@ -32,7 +32,9 @@ SAME_CURVE_TOL = 1e-6  # relative difference below which two curves are one line
 RATIO_DIGITS = 5  # significant digits of ratios in a chart
 MAX_SPARKLINE_STEPS = 150
 MAX_CONES = 40  # forecasts in a chart
-CONE_LENGTH = 0.98  # of the time to the next decision, which leaves a gap before the next cone
+CONE_LENGTH_SHARE = (
+    0.98  # of the time to the next decision, which leaves a gap before the next cone
+)
 
 
 Curve = tuple[Instants, Array]  # instants [N] and values [N]
@@ -154,18 +156,18 @@ def leverage_chart(run: Run, crypto_leverage_limit: float) -> Chart | None:
     allowed = pd.Series(run.decision_log.stock_ceilings).groupby(new_york_date(run.decision_log.at))
     series: list[Series] = []
 
-    def add(name: str, colour: str, values: pd.Series, form: SeriesForm) -> None:
+    def add_series(name: str, colour: str, values: pd.Series, form: SeriesForm) -> None:
         # At 16:00 New York: midnight UTC is the evening before there.
-        days = four_pm(values.index.to_numpy().astype("datetime64[D]"))
+        days = new_york_four_pm(values.index.to_numpy().astype("datetime64[D]"))
         series.append(Series(name, colour, days, values.to_numpy(), form).downsample())
 
     if held[1].any():
-        add("crypto limit", "quiet", held[1] * 0.0 + crypto_leverage_limit, "steps")
-        add("crypto", "third", held[1], "area")
+        add_series("crypto limit", "quiet", held[1] * 0.0 + crypto_leverage_limit, "steps")
+        add_series("crypto", "third", held[1], "area")
     if held[0].any():
-        add("stock limit overnight", "quiet", allowed.min(), "steps")
-        add("stock limit intraday", "limit", allowed.max(), "steps")
-        add("stocks", "first", held[0], "area")
+        add_series("stock limit overnight", "quiet", allowed.min(), "steps")
+        add_series("stock limit intraday", "limit", allowed.max(), "steps")
+        add_series("stocks", "first", held[0], "area")
     highest = " and ".join(
         f"{number(held[kind].max())}× equity in {name}"
         for kind, name in enumerate(("stocks", "crypto"))
@@ -183,7 +185,7 @@ def leverage_chart(run: Run, crypto_leverage_limit: float) -> Chart | None:
 def pit_chart(pit: Array) -> Chart:
     """Return the density chart of the probability integral transforms [N] of the outcomes."""
     text = "Probability integral transform of the outcomes under normal forecasts,"
-    return pit_density_chart(text, [pit], ["outcomes"], "calibrated")
+    return build_pit_density_chart(text, [pit], ["outcomes"], "calibrated")
 
 
 def fan_chart(outcomes: ForecastOutcomes, s: int) -> Chart | None:
@@ -203,9 +205,9 @@ def fan_chart(outcomes: ForecastOutcomes, s: int) -> Chart | None:
     middle = price * (1 + outcomes.mu[rows])
     deviation = outcomes.sigma[rows] * price
     decisions = np.arange(len(rows) + 1.0)
-    places = np.column_stack([decisions[:-1], decisions[:-1] + CONE_LENGTH]).ravel()
+    places = np.column_stack([decisions[:-1], decisions[:-1] + CONE_LENGTH_SHARE]).ravel()
 
-    def cones(name: str, mass: float) -> Series:
+    def cone_series(name: str, mass: float) -> Series:
         half = ndtri(0.5 + mass / 2) * deviation
         high, low = (np.column_stack([price, middle + sign * half]).ravel() for sign in (1, -1))
         return Series(name, "first", places, high, "band", low)
@@ -218,8 +220,8 @@ def fan_chart(outcomes: ForecastOutcomes, s: int) -> Chart | None:
         f"The last {len(rows)} forecasts of {outcomes.symbols[s]} up to the next decision, and"
         f" the price: {inside} of {len(rows)} prices are inside the 80% interval",
         (
-            cones("80% interval", 0.8),
-            cones("50% interval", 0.5),
+            cone_series("80% interval", 0.8),
+            cone_series("50% interval", 0.5),
             Series("price", "third", decisions, np.append(price, ends[-1])),
         ),
         "usd",
@@ -250,7 +252,7 @@ def sparkline(weights: Array, all_weights: Array) -> tuple[DrawnShape, ...]:
     axis = ("axis", f"M0 {zero}H1000")
     if not weights.any():
         return (axis,)
-    kept = downsample_indices(weights, MAX_SPARKLINE_STEPS)
+    kept = select_downsample_indices(weights, MAX_SPARKLINE_STEPS)
     ends = np.append(kept[1:], len(weights)) * (1000.0 / len(weights))
     heights = zero * (1.0 - weights[kept] / scale)
     steps = (f"V{y:.1f}H{x:.0f}" for x, y in zip(ends.tolist(), heights.tolist(), strict=True))
@@ -272,14 +274,16 @@ def curves_chart(
     series: list[Series] = []
     ends = []
     for name, colour, (at, values) in zip(names, RUN_COLOURS, curves, strict=False):
-        over = _hidden_text(names, curves[: len(series)], at, values)
+        over = _identical_curve_note(names, curves[: len(series)], at, values)
         series.append(Series(name + over, colour, at, values).downsample())
         ends.append(f"{name} {written(values[-1]) if math.isfinite(values[-1]) else 'nothing'}")
     said = f"{text}; at the end: {', '.join(ends)}"
     return Chart(said, tuple(series[::-1]), unit, CHART_TIMEZONE, offers_log_scale=unit == "usd")
 
 
-def _hidden_text(names: Sequence[str], above: Sequence[Curve], at: Instants, values: Array) -> str:
+def _identical_curve_note(
+    names: Sequence[str], above: Sequence[Curve], at: Instants, values: Array
+) -> str:
     """Return a note that an identical curve hides this one; empty if none does."""
     for name, (other, worth) in zip(names, above, strict=False):
         if np.array_equal(at, other) and np.allclose(

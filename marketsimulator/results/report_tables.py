@@ -18,9 +18,9 @@ from foundation.formatting import (
     NO_VALUE,
     NumberFormatter,
     basis_points,
-    count_text,
+    format_count_with_noun,
+    format_minute,
     interval,
-    minute_text,
     number,
     percent,
     quantity,
@@ -29,18 +29,18 @@ from foundation.formatting import (
 )
 from foundation.tables import Cell, Row, Table
 from marketsimulator.results.attribution import PROFIT_PARTS, ProfitPart
-from marketsimulator.results.metrics import TABLE_FIGURES, figure_text, worst_drawdowns
+from marketsimulator.results.metrics import TABLE_FIGURES, format_figure, worst_drawdowns
 from marketsimulator.results.order_reasons import short_reasons
 from marketsimulator.results.report_charts import sparkline
 from marketsimulator.results.round_trips import RoundTrip, trip_statistics
-from marketsimulator.results.verdict import RANDOM_WALK, run_label
+from marketsimulator.results.verdict import RANDOM_WALK, benchmark_label
 from trainingdata.instants import NEW_YORK, new_york_date
 
 MAX_ORDERS_SHOWN = 150  # orders on the page; the file has all
 MAX_ROUND_TRIPS_SHOWN = 150  # round trips on the page
 QUANTITY_DIGITS = 6  # of quantities
 MAX_DRAWDOWNS_SHOWN = 5
-LARGE_PROFIT = 1000.0  # USD of a round trip from which statistics omit cents
+MIN_PROFIT_WITHOUT_CENTS = 1000.0  # USD of a round trip from which statistics omit cents
 HEAT_LEVELS = 4  # colours of a heat map on each side of zero
 MONTHS = tuple(f"{pd.Timestamp(2001, month, 1):%b}" for month in range(1, 13))
 COST_LABELS = {
@@ -68,7 +68,7 @@ def run_name(summary: dict[str, Any]) -> str:
 
 def column_names(summary: dict[str, Any]) -> list[str]:
     """Return the column headings of all runs: the main run's name, then its benchmarks' labels."""
-    return [run_name(summary), *(run_label(summary, name) for name in summary["comparisons"])]
+    return [run_name(summary), *(benchmark_label(summary, name) for name in summary["comparisons"])]
 
 
 def figure_table(summary: dict[str, Any], title: str = "Figures", *, ranges: bool = False) -> Table:
@@ -85,7 +85,7 @@ def figure_table(summary: dict[str, Any], title: str = "Figures", *, ranges: boo
     for key, figure in TABLE_FIGURES.items():
         if not figure.label or key not in summary:
             continue
-        main, *others = (figure_text(column, key, annual=annual) for column in columns)
+        main, *others = (format_figure(column, key, annual=annual) for column in columns)
         shown = ranges and (annual or not figure.is_annual)
         ends = summary["intervals"].get(key) if shown else None
         rows.append((figure.label, Cell(main, "strong", interval(ends, figure.formatter)), *others))
@@ -101,21 +101,21 @@ def benchmark_sentence(summary: dict[str, Any]) -> str:
     )
 
 
-def significance_text(summary: dict[str, Any]) -> str:
+def describe_significance(summary: dict[str, Any]) -> str:
     """Return a sentence on the Sharpe ratio, its interval and probabilities, or ""."""
     if summary["sharpe"] is None:
         return ""
-    text = f"Sharpe {figure_text(summary, 'sharpe', annual=summary['annual_figures'])}"
+    text = f"Sharpe {format_figure(summary, 'sharpe', annual=summary['annual_figures'])}"
     if "sharpe" in summary["intervals"]:
         text += (
             f", 90% interval {interval(summary['intervals']['sharpe'], number)} (stationary"
-            f" bootstrap, {count_text(summary['days'], 'day')})"
+            f" bootstrap, {format_count_with_noun(summary['days'], 'day')})"
         )
     if summary["probabilistic_sharpe"] is not None:
         chance = percent(summary["probabilistic_sharpe"], 0)
         text += f"; probabilistic Sharpe (above zero) {chance}"
     if summary["deflated_sharpe"] is not None:
-        others = count_text(summary["trials"], "variant")
+        others = format_count_with_noun(summary["trials"], "variant")
         text += f"; deflated Sharpe {percent(summary['deflated_sharpe'], 0)} after {others}"
     return text + "."
 
@@ -148,7 +148,7 @@ def outperformance_table(summary: dict[str, Any]) -> Table:
     significance = {1: "significantly ahead", 0: "not significant", -1: "significantly behind"}
     rows: list[Row] = []
     for name, outperformance in summary["outperformances"].items():
-        label = run_label(summary, name)
+        label = benchmark_label(summary, name)
         if outperformance is None:
             rows.append((label, Cell(NO_VALUE, "strong"), "not comparable"))
             continue
@@ -156,7 +156,11 @@ def outperformance_table(summary: dict[str, Any]) -> Table:
         relation = significance[outperformance["significant_sign"]] if ends else "too few days"
         if outperformance["is_identical"]:
             relation = "identical"
-        ahead = Cell(_gain(outperformance["lead"]), "strong", interval(ends, _gain))
+        ahead = Cell(
+            _format_signed_percent(outperformance["lead"]),
+            "strong",
+            interval(ends, _format_signed_percent),
+        )
         rows.append((label, ahead, relation))
     heads = ("vs", "outperformance (90% interval)", "significance")
     return Table("Outperformance", heads, rows, text_columns=(2,))
@@ -171,16 +175,18 @@ def cost_table(costs: dict[str, float], notional: float) -> Table:
     """
     total = to_cents(sum(costs.values()))
 
-    def row(name: str, paid: Decimal, exact: float) -> Row:
+    def cost_row(name: str, paid: Decimal, exact: float) -> Row:
         return name, usd(paid), basis_points(exact / notional) if notional else ""
 
     cents = round_parts_to_cents(costs, total).items()
-    rows = [row(COST_LABELS[kind], paid, costs[kind]) for kind, paid in cents if paid]
-    rows.append(row("all", total, sum(costs.values())))
-    return Table("Costs", ("kind", "USD", "of value traded"), rows, has_total=True)
+    rows = [cost_row(COST_LABELS[kind], paid, costs[kind]) for kind, paid in cents if paid]
+    rows.append(cost_row("all", total, sum(costs.values())))
+    return Table("Costs", ("kind", "USD", "of value traded"), rows, has_total_row=True)
 
 
-def profit_cents(contributions: Mapping[str, float], capital: float) -> dict[str, Decimal]:
+def round_profits_to_cents(
+    contributions: Mapping[str, float], capital: float
+) -> dict[str, Decimal]:
     """Return the profit of each symbol, of interest and of other cash flows, rounded to cents.
 
     The rounded amounts add up to the rounded total.
@@ -198,7 +204,7 @@ def symbol_table(symbols: Sequence[str], weights: Array, profits: Mapping[str, D
     The last rows are interest, other cash flows and the total.
 
     weights: [S, D] signed weights.
-    profits: profits in USD, rounded to cents by `profit_cents`.
+    profits: profits in USD, rounded to cents by `round_profits_to_cents`.
     """
     rows: list[Row] = []
     for s in sorted(range(len(symbols)), key=lambda s: profits[symbols[s]], reverse=True):
@@ -206,14 +212,17 @@ def symbol_table(symbols: Sequence[str], weights: Array, profits: Mapping[str, D
         highest = percent(float(size.max(initial=0.0)), 1)
         mean = percent(float(size.mean()) if len(size) else 0.0, 1)
         drawn = Cell(
-            f"Weight of {symbols[s]}, at most {highest}", drawing=sparkline(weights[s], weights)
+            f"Weight of {symbols[s]}, at most {highest}",
+            drawn_shapes=sparkline(weights[s], weights),
         )
         rows.append((symbols[s], drawn, mean, highest, usd(profits[symbols[s]], sign=True)))
     rest = {name: usd for name, usd in profits.items() if name not in symbols}
     for name, earned in {**rest, "total": sum(profits.values(), Decimal(0))}.items():
         rows.append((name, "", "", "", usd(earned, sign=True)))
     heads = ("symbol", "weight at 16:00, day by day", "mean", "largest", "contribution")
-    return Table("By symbol", heads, rows, text_columns=(1,), optional_columns=(2,), has_total=True)
+    return Table(
+        "By symbol", heads, rows, text_columns=(1,), optional_columns=(2,), has_total_row=True
+    )
 
 
 def month_table(months: pd.Series, years: pd.Series) -> Table:
@@ -232,11 +241,11 @@ def month_table(months: pd.Series, years: pd.Series) -> Table:
         (MONTHS[month - 1], *(known.get((month, year), "") for year in every))
         for month in sorted({month for month, _ in known})
     ]
-    rows.append(("year", *map(_toned, years)))
-    return Table("Monthly returns", ("", *map(str, every)), rows, has_total=True)
+    rows.append(("year", *map(_toned_cell, years)))
+    return Table("Monthly returns", ("", *map(str, every)), rows, has_total_row=True)
 
 
-def statistics_table(trips: Sequence[RoundTrip]) -> Table:
+def round_trip_statistics_table(trips: Sequence[RoundTrip]) -> Table:
     """Return the statistics of round trips: all, long and short."""
     sides = {
         "all": list(trips),
@@ -244,7 +253,7 @@ def statistics_table(trips: Sequence[RoundTrip]) -> Table:
         "short": [trip for trip in trips if trip.max_quantity < 0],
     }
     # With cents of large profits the table would be wider than a phone.
-    places = 0 if any(abs(trip.profit) >= LARGE_PROFIT for trip in trips) else 2
+    places = 0 if any(abs(trip.profit) >= MIN_PROFIT_WITHOUT_CENTS for trip in trips) else 2
     amount = partial(usd, places=places)
     count = partial(number, places=0)
     lines: Mapping[str, tuple[str, NumberFormatter]] = {  # label and format by name
@@ -280,9 +289,9 @@ def drawdown_table(marks: Instants, daily: Array) -> Table:
     dates = new_york_date(marks)
     rows: list[Row] = [
         (
-            str(dates[each.peak]),
-            str(dates[each.trough]),
-            "not yet" if each.end is None else str(dates[each.end]),
+            str(dates[each.peak_index]),
+            str(dates[each.trough_index]),
+            "not yet" if each.recovery_index is None else str(dates[each.recovery_index]),
             percent(each.depth),
             number(each.days, 0),
         )
@@ -292,7 +301,7 @@ def drawdown_table(marks: Instants, daily: Array) -> Table:
     return Table("Worst drawdowns", heads, rows, optional_columns=(1,))
 
 
-def limit_table(decisions: pd.DataFrame) -> Table:
+def binding_limit_table(decisions: pd.DataFrame) -> Table:
     """Return the table of binding limits with the number of decisions that each binds.
 
     decisions: frame of the decisions of a run, one row per decided symbol.
@@ -311,8 +320,8 @@ def round_trip_table(trips: Sequence[RoundTrip]) -> Table:
     rows = [
         (
             trip.symbol,
-            minute_text(trip.opened_at),
-            "open" if trip.closed_at is None else minute_text(trip.closed_at),
+            format_minute(trip.opened_at),
+            "open" if trip.closed_at is None else format_minute(trip.closed_at),
             quantity(float(trip.max_quantity), QUANTITY_DIGITS, sign=True),
             usd(to_cents(trip.fees)),
             Cell(usd(to_cents(trip.profit), sign=True), "good" if trip.profit > 0 else "bad"),
@@ -344,19 +353,19 @@ def order_table(orders: pd.DataFrame, fills: pd.DataFrame, decisions: pd.DataFra
         if size.get(name):
             price = rounded_price(value[name] / size[name], prefix="$")
             filled = (quantity(size[name], QUANTITY_DIGITS, sign=True), price, usd(fee[name], 4))
-        at = minute_text(order["at"].to_datetime64())
+        at = format_minute(order["at"].to_datetime64())
         asked = f"{order['side']} {quantity(order['qty'], QUANTITY_DIGITS)}"
         rows.append((at, order["symbol"], asked, *filled, reasons[name]))
     heads = ("time", "symbol", "order", "filled", "mean price", "fee", "reason")
     return Table("Orders", heads, rows, text_columns=(6,), optional_columns=(3, 4, 5))
 
 
-def _gain(fraction: Any) -> str:
+def _format_signed_percent(fraction: Any) -> str:
     return percent(fraction, sign=True)
 
 
-def _toned(value: float | None) -> Cell:
-    text = _gain(value)
+def _toned_cell(value: float | None) -> Cell:
+    text = _format_signed_percent(value)
     return Cell(text, {"+": "good", "-": "bad"}.get(text[0], ""))
 
 
@@ -365,7 +374,7 @@ def _heat_cell(value: float, largest: float) -> Cell:
 
     largest: the largest absolute return of the table.
     """
-    text = _gain(value)
+    text = _format_signed_percent(value)
     if text[0] not in "+-" or not largest > 0:
         return Cell(text)
     level = math.ceil(HEAT_LEVELS * abs(value) / largest)
@@ -403,7 +412,7 @@ def attribution_tables(
     hours = {hour: parts for hour, parts in hours.items() if any(parts.values())} or hours
     exact = {part: sum(row[part] for row in symbols.values()) for part in PROFIT_PARTS}
     totals = round_parts_to_cents(exact, profit)
-    by_symbol, by_hour = (_rounded_rows(each, totals) for each in (symbols, hours))
+    by_symbol, by_hour = (_round_rows_to_cents(each, totals) for each in (symbols, hours))
     rows: list[Row] = [
         (part, usd(cents, sign=True), PART_MEANINGS[part]) for part, cents in totals.items()
     ]
@@ -412,13 +421,13 @@ def attribution_tables(
     return {
         "realised_symbols": _realised_table("Realised profit by symbol", by_symbol),
         "realised_hours": _realised_table("Realised profit by hour of day", by_hour),
-        "parts": Table("Counterfactual parts", heads, rows, text_columns=(2,), has_total=True),
+        "parts": Table("Counterfactual parts", heads, rows, text_columns=(2,), has_total_row=True),
         "symbols": _parts_table("Parts by symbol", by_symbol),
         "hours": _parts_table("Parts by hour of day", by_hour),
     }
 
 
-def _rounded_rows(
+def _round_rows_to_cents(
     exact: Mapping[str, ProfitParts], totals: RoundedProfitParts
 ) -> dict[str, RoundedProfitParts]:
     """Round the parts of each row to cents so that rows and columns add up; append the total."""
@@ -436,7 +445,7 @@ def _realised_table(title: str, rounded: Mapping[str, RoundedProfitParts]) -> Ta
         amounts = (profit - sum(cash, Decimal(0)), *cash, profit)
         rows.append((name, *(usd(amount, sign=True) for amount in amounts)))
     heads = ("", "price moves", *CASH_PARTS, "profit")
-    return Table(title, heads, rows, optional_columns=(2, 3), has_total=True)
+    return Table(title, heads, rows, optional_columns=(2, 3), has_total_row=True)
 
 
 def _parts_table(title: str, rounded: Mapping[str, RoundedProfitParts]) -> Table:
@@ -447,4 +456,4 @@ def _parts_table(title: str, rounded: Mapping[str, RoundedProfitParts]) -> Table
         rows.append((name, *cells, usd(sum(parts.values(), Decimal(0)), sign=True)))
     optional = [k for k, part in enumerate(PROFIT_PARTS, 1) if part != "forecast"]
     heads = ("", *PROFIT_PARTS, "profit")
-    return Table(title, heads, rows, optional_columns=optional, has_total=True)
+    return Table(title, heads, rows, optional_columns=optional, has_total_row=True)

@@ -10,13 +10,13 @@ import numpy as np
 import pandas as pd
 
 from foundation.arrays import Array, first_true
-from foundation.errors import DataError, InputError, list_choices
+from foundation.errors import DataError, InputError, format_choices
 from foundation.formatting import percent
 from trainingdata.instants import Dates
 from trainingdata.sessions import calendar
-from trainingdata.text_rows import text_frame
+from trainingdata.text_rows import read_text_frame
 
-Unit = Literal["fraction", "percent"]
+ReturnUnit = Literal["fraction", "percent"]
 
 DATE_NAMES = ("date", "timestamp", "datetime", "time", "at", "day", "index", "unnamed: 0", "")
 RETURN_NAMES = ("return", "returns", "ret", "rets", "daily_return", "daily_returns", "strategy")
@@ -24,16 +24,18 @@ EQUITY_NAMES = (
     *("equity", "nav", "value", "balance", "portfolio_value", "account_value"),
     *("adj_close", "close", "price"),
 )
-_DATE = re.compile(r"(\d{4})[-/](\d{2})[-/](\d{2})(?:[T ].*)?|(\d{4})(\d{2})(\d{2})")
+_DATE_PATTERN = re.compile(r"(\d{4})[-/](\d{2})[-/](\d{2})(?:[T ].*)?|(\d{4})(\d{2})(\d{2})")
 # Median absolute return. Above the first, fractions would be a volatility of 190 % a year; below
 # the second, percents would be one of 0.7 %.
-MIN_PERCENT_SIZE = 0.08
-MAX_FRACTION_SIZE = 0.03
+MIN_PERCENT_MEDIAN_MOVE = 0.08
+MAX_FRACTION_MEDIAN_MOVE = 0.03
 MIN_RETURNS = 2  # returns that have a standard deviation
 MAX_MEDIAN_GAP = 3  # calendar days between daily rows; weekly rows have 7
 
 
-def read_returns(path: Path, column: str | None = None, unit: Unit | None = None) -> pd.Series:
+def read_returns(
+    path: Path, column: str | None = None, unit: ReturnUnit | None = None
+) -> pd.Series:
     """Read daily returns as fractions, [D], by the dates written in the file.
 
     An equity or price column is converted to returns between the last rows of successive dates. The
@@ -44,19 +46,19 @@ def read_returns(path: Path, column: str | None = None, unit: Unit | None = None
 
     Raises DataError for a file, a row or a unit that cannot be read.
     """
-    frame = text_frame(path, "daily returns")
+    frame = read_text_frame(path, "daily returns")
     # pandas writes an unnamed Series as an unnamed column of dates and a column 0.
     names = [str(name) for name in frame.columns]
     date = next((name for name in DATE_NAMES if name in names), None)
     if date is None:
         raise DataError(
-            f"{path}: no column of dates among {list_choices(names)}; name one of them date"
+            f"{path}: no column of dates among {format_choices(names)}; name one of them date"
         )
     chosen, is_equity = _value_column(path, [name for name in names if name != date], column)
     if frame.empty:
         raise DataError(f"{path}: no rows below the header")
-    index = pd.DatetimeIndex(_dates(path, frame[date], date), name="date")
-    values, has_signs = _numbers(path, frame[chosen], chosen)
+    index = pd.DatetimeIndex(_parse_dates(path, frame[date], date), name="date")
+    values, has_signs = _parse_numbers(path, frame[chosen], chosen)
     if is_equity is None:  # unknown name: equity and prices are positive, some returns are not
         is_equity = bool((values > 0).all())
     if len(index) > 1 and index[0] > index[-1]:  # newest first
@@ -72,7 +74,7 @@ def read_returns(path: Path, column: str | None = None, unit: Unit | None = None
         index, values = index[last][1:], values[last][1:] / values[last][:-1] - 1.0
         text = f"{chosen}, as equity"
     else:
-        unit = unit or _unit(path, values, chosen, has_signs=has_signs)
+        unit = unit or _detect_unit(path, values, chosen, has_signs=has_signs)
         values = values / 100.0 if unit == "percent" else values
         text = f"{chosen}, in {'percent' if unit == 'percent' else 'fractions'}"
     series = pd.Series(values, index=index, name=path.stem)
@@ -127,42 +129,42 @@ def _value_column(path: Path, names: list[str], column: str | None) -> tuple[str
     if column is not None:
         name = column.strip().casefold()
         if name not in names:
-            raise DataError(f"{path}: column: no column {column!r}; choose {list_choices(names)}")
+            raise DataError(f"{path}: column: no column {column!r}; choose {format_choices(names)}")
         return name, _is_equity(name)
     known = [name for name in names if _is_equity(name) is not None]
     returns = [name for name in known if not _is_equity(name)]
     if len(returns) > 1:
         raise DataError(
-            f"{path}: {list_choices(returns)} are columns of returns; keep one, or choose it with"
+            f"{path}: {format_choices(returns)} are columns of returns; keep one, or choose it with"
             " column=NAME"
         )
     if returns:
         return returns[0], False
     if known:  # adjusted closes come before closes in the list of names
-        return min(known, key=lambda name: EQUITY_NAMES.index(_key(name))), True
+        return min(known, key=lambda name: EQUITY_NAMES.index(_normalise_heading(name))), True
     if len(names) == 1:
         return names[0], None
     raise DataError(
         f"{path}: no known column of returns or equity; name one `return` or `equity`, or choose"
-        f" one of {list_choices(names) or 'none'} with column=NAME"
+        f" one of {format_choices(names) or 'none'} with column=NAME"
     )
 
 
-def _key(name: str) -> str:
+def _normalise_heading(name: str) -> str:
     """Return a heading without unit and spaces: `daily return (%)` becomes `daily_return`."""
     return re.sub(r"\W+", "_", re.sub(r"\(?(%|\bpct\b|\bpercent\b)\)?", "", name)).strip("_")
 
 
 def _is_equity(name: str) -> bool | None:
-    key = _key(name)
+    key = _normalise_heading(name)
     return key in EQUITY_NAMES if key in (*RETURN_NAMES, *EQUITY_NAMES) else None
 
 
-def _dates(path: Path, cells: pd.Series, name: str) -> Array:
+def _parse_dates(path: Path, cells: pd.Series, name: str) -> Array:
     """Return the dates [N] of cells, `datetime64[D]`; time of day and time zone are ignored."""
     dates = []
     for row, cell in enumerate(cells):
-        match = _DATE.fullmatch(cell)
+        match = _DATE_PATTERN.fullmatch(cell)
         try:
             parts = filter(None, match.groups()) if match else ("invalid",)
             dates.append(np.datetime64("-".join(parts), "D"))
@@ -173,7 +175,7 @@ def _dates(path: Path, cells: pd.Series, name: str) -> Array:
     return np.array(dates, dtype="datetime64[D]")
 
 
-def _numbers(path: Path, cells: pd.Series, name: str) -> tuple[Array, bool]:
+def _parse_numbers(path: Path, cells: pd.Series, name: str) -> tuple[Array, bool]:
     """Return the numbers of a column, [N], and whether they have percent signs."""
     text = cells.str.removesuffix("%").str.strip()
     has_signs = cells.str.endswith("%").to_numpy(dtype=bool)
@@ -195,15 +197,15 @@ def _numbers(path: Path, cells: pd.Series, name: str) -> tuple[Array, bool]:
     return values, bool(has_signs.all())
 
 
-def _unit(path: Path, values: Array, name: str, *, has_signs: bool) -> Unit:
+def _detect_unit(path: Path, values: Array, name: str, *, has_signs: bool) -> ReturnUnit:
     """Return the unit of returns by percent signs, the heading or the median absolute return."""
     if has_signs or re.search(r"%|\bpct\b|\bpercent\b", name):
         return "percent"
     moves = np.abs(values[values != 0])
     size = float(np.median(moves)) if len(moves) else 0.0
-    if size >= MIN_PERCENT_SIZE or (values < -1).any():
+    if size >= MIN_PERCENT_MEDIAN_MOVE or (values < -1).any():
         return "percent"
-    if size <= MAX_FRACTION_SIZE:
+    if size <= MAX_FRACTION_MEDIAN_MOVE:
         return "fraction"
     raise DataError(
         f"{path}: {name}: the median return {size:.3g} may be {percent(size, 1)} or {size:.3g}%;"

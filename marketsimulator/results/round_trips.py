@@ -50,23 +50,23 @@ class RoundTrip:
 class TripStatistics:
     """Statistics of closed round trips; None if undefined.
 
-    closed: number of closed round trips.
+    closed_count: number of closed round trips.
     win_rate: fraction with a profit.
     mean_profit: mean profit (expectancy), USD.
     mean_win, mean_loss: mean profit of winners and of losers, USD.
-    payoff: mean win over mean loss.
+    payoff_ratio: mean win over mean loss.
     profit_factor: sum of wins over sum of losses.
     largest_win, largest_loss: largest profit and largest loss, USD.
     consecutive_losses: longest losing streak, by closing time.
     median_days: median duration, days.
     """
 
-    closed: int
+    closed_count: int
     win_rate: float | None = None
     mean_profit: float | None = None
     mean_win: float | None = None
     mean_loss: float | None = None
-    payoff: float | None = None
+    payoff_ratio: float | None = None
     profit_factor: float | None = None
     largest_win: float | None = None
     largest_loss: float | None = None
@@ -87,12 +87,14 @@ def trip_statistics(trips: Sequence[RoundTrip]) -> TripStatistics:
     streaks = np.diff(np.flatnonzero(~is_loss)) - 1
     durations = [(at - trip.opened_at) / DAY for at, trip in ended]
     return TripStatistics(
-        closed=len(closed),
+        closed_count=len(closed),
         win_rate=len(wins) / len(profits),
         mean_profit=float(profits.mean()),
         mean_win=mean_win,
         mean_loss=mean_loss,
-        payoff=-mean_win / mean_loss if mean_win is not None and mean_loss is not None else None,
+        payoff_ratio=-mean_win / mean_loss
+        if mean_win is not None and mean_loss is not None
+        else None,
         profit_factor=float(-wins.sum() / losses.sum()) if len(losses) else None,
         largest_win=float(wins.max()) if len(wins) else None,
         largest_loss=float(losses.min()) if len(losses) else None,
@@ -109,22 +111,22 @@ def round_trips(run: Run, marks: Mapping[str, float]) -> list[RoundTrip]:
     trips: list[RoundTrip] = []
     latest: dict[str, RoundTrip] = {}
 
-    def add(symbol: str, qty: Decimal, price: float, fee: float, at: np.datetime64) -> None:
+    def record_fill(symbol: str, qty: Decimal, price: float, fee: float, at: np.datetime64) -> None:
         if symbol not in latest or latest[symbol].closed_at is not None:
             latest[symbol] = RoundTrip(symbol, at)
             trips.append(latest[symbol])
         latest[symbol].add_fill(qty, price, fee, at)
 
     for symbol, met in run.initial_positions.items():
-        add(symbol, met.quantity, met.price, 0.0, run.equity_rows[0].at)
+        record_fill(symbol, met.quantity, met.price, 0.0, run.equity_rows[0].at)
     for fill in run.fills:
         symbol, qty, fee = fill.symbol, fill.qty, fill.fee
         held = latest[symbol].open_quantity if symbol in latest else Decimal(0)
         if held * (held + qty) < 0:  # reversal: its first part closes
             share = float(-held / qty)
-            add(symbol, -held, fill.price, fee * share, fill.at)
+            record_fill(symbol, -held, fill.price, fee * share, fill.at)
             qty, fee = qty + held, fee * (1.0 - share)
-        add(symbol, qty, fill.price, fee, fill.at)
+        record_fill(symbol, qty, fill.price, fee, fill.at)
     for symbol, trip in latest.items():
         if trip.open_quantity:
             trip.profit += float(trip.open_quantity) * marks[symbol]

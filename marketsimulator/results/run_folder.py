@@ -25,10 +25,10 @@ from marketsimulator.run_result import (
     TEXT_COLUMNS,
     InitialPosition,
 )
-from trainingdata.instants import parse_instant, utc_text
+from trainingdata.instants import format_utc, parse_instant
 
 SUMMARY_FILE, CONFIG_FILE = "summary.json", "config.yaml"
-_ADVICE = (
+_RUN_FOLDER_HINT = (
     "give the results folder of a backtest (for a live account, its status page shows the reasons)"
 )
 
@@ -113,10 +113,10 @@ class RunFolder:
                 instants = pd.DatetimeIndex(pd.to_datetime(frame[column], utc=True))
                 frame[column] = instants.tz_localize(None).as_unit("ns")
         except FileNotFoundError:
-            raise DataError(f"RUN: {path} does not exist; {_ADVICE}") from None
+            raise DataError(f"RUN: {path} does not exist; {_RUN_FOLDER_HINT}") from None
         except (OSError, ValueError, TypeError, KeyError) as error:
             reason = _first_line(error)
-            raise DataError(f"RUN: {path}: cannot be read: {reason}; {_ADVICE}") from None
+            raise DataError(f"RUN: {path}: cannot be read: {reason}; {_RUN_FOLDER_HINT}") from None
         return frame
 
     def book_at(self, at: str) -> RunBook:
@@ -129,29 +129,29 @@ class RunFolder:
         rows = self.read_table("equity", EQUITY_COLUMNS)
         if rows.empty:
             raise DataError(f"RUN: {self.path / 'equity.parquet'} has no rows")
-        row = rows.iloc[_row_at(rows, at)]
+        row = rows.iloc[_find_equity_row(rows, at)]
         now = np.datetime64(row["at"], "ns")
         fills = self.read_table("fills", FILL_COLUMNS)
         told = self.read_summary() if (self.path / SUMMARY_FILE).is_file() else {}
-        positions, short_proceeds = _held(
+        positions, short_proceeds = _positions_and_proceeds(
             self._initial_positions(told), fills[fills["booked_at"] <= now]
         )
         if not positions:
             held = rows["at"][_gross(rows) > 0]
             if held.empty:
                 raise InputError(f"at: {self.path} has no position at any time; choose another run")
-            last = utc_text(np.datetime64(held.iloc[-1], "ns"))
+            last = format_utc(np.datetime64(held.iloc[-1], "ns"))
             raise InputError(
-                f"at: {self.path} has no position at {utc_text(now)}; use at={last} for the"
+                f"at: {self.path} has no position at {format_utc(now)}; use at={last} for the"
                 " last positions, or at=worst for the highest leverage"
             )
         # The rows of a live account exclude net deposits, which are part of its cash.
-        paid_in = self._paid_in(now)
+        paid_in = self._net_deposits(now)
         cash, equity = float(row["cash"]) + paid_in, float(row["equity"]) + paid_in
         other_holdings = tuple(map(str, told.get("other_holdings", ())))
         return RunBook(now, cash, equity, positions, short_proceeds, other_holdings)
 
-    def _paid_in(self, now: np.datetime64) -> float:
+    def _net_deposits(self, now: np.datetime64) -> float:
         """Return deposits less withdrawals of a live account up to an instant, USD."""
         if not (self.path / "bookings.parquet").is_file():
             return 0.0
@@ -176,7 +176,7 @@ def _gross(rows: pd.DataFrame) -> pd.Series:
     return rows["gross_stock"] + rows["gross_crypto"]
 
 
-def _row_at(rows: pd.DataFrame, at: str) -> int:
+def _find_equity_row(rows: pd.DataFrame, at: str) -> int:
     """Return the number of the last equity row up to the time that `at` specifies.
 
     at: as in `RunFolder.book_at`.
@@ -193,12 +193,12 @@ def _row_at(rows: pd.DataFrame, at: str) -> int:
         raise InputError(f"{error}; or use end or worst") from None
     times = rows["at"].to_numpy(dtype="datetime64[ns]")
     if last < times[0] or first > times[-1]:
-        ends = f"{utc_text(times[0])} to {utc_text(times[-1])}"
+        ends = f"{format_utc(times[0])} to {format_utc(times[-1])}"
         raise InputError(f"at: {at} is outside the run, which covers {ends}")
     return int(np.searchsorted(times, last, side="right")) - 1
 
 
-def _held(
+def _positions_and_proceeds(
     initial_positions: Mapping[str, InitialPosition], fills: pd.DataFrame
 ) -> tuple[dict[str, Decimal], dict[str, float]]:
     """Return the positions after these fills, and the proceeds of open shorts (USD), by symbol.

@@ -90,7 +90,7 @@ def find_run_folders(run_paths: Sequence[Path]) -> list[Path]:
             raise InputError(
                 f"RUN: {word} contains no {SUMMARY_FILE}; give the results folder of a backtest"
             )
-        paths += sorted(within, key=_by_number)
+        paths += sorted(within, key=_multirun_sort_key)
     seen: set[Path] = set()
     for path in paths:
         if path.resolve() in seen:
@@ -99,7 +99,7 @@ def find_run_folders(run_paths: Sequence[Path]) -> list[Path]:
     return paths
 
 
-def _by_number(path: Path) -> tuple[int, str]:
+def _multirun_sort_key(path: Path) -> tuple[int, str]:
     """Return the sort key of a run folder in a multirun: its number, so that 10 comes after 9."""
     return (int(path.name), "") if path.name.isdecimal() else (-1, path.name)
 
@@ -109,8 +109,8 @@ def read_run(folder: Path) -> RunRecord:
     run = RunFolder(folder)
     summary = run.read_summary()
     _check_summary(summary, folder / SUMMARY_FILE)
-    at, equity = _curve(run)
-    return RunRecord(summary, flat_settings(run.read_settings()), at, equity, folder)
+    at, equity = _read_equity_curve(run)
+    return RunRecord(summary, flatten_settings(run.read_settings()), at, equity, folder)
 
 
 def _check_summary(content: Mapping[str, Any], path: Path) -> None:
@@ -121,7 +121,7 @@ def _check_summary(content: Mapping[str, Any], path: Path) -> None:
             raise DataError(f"{path}: not the summary of a backtest: {name} is {value!r}")
 
 
-def _curve(run: RunFolder) -> tuple[Instants, Array]:
+def _read_equity_curve(run: RunFolder) -> tuple[Instants, Array]:
     frame = run.read_table(EQUITY_TABLE, ("at", "equity"))
     instants = frame["at"].to_numpy(dtype="datetime64[ns]")
     equity = pd.to_numeric(frame["equity"], errors="coerce").to_numpy(dtype=np.float64)
@@ -135,7 +135,7 @@ def _curve(run: RunFolder) -> tuple[Instants, Array]:
     return instants, equity
 
 
-def flat_settings(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+def flatten_settings(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     """Flatten nested settings to dotted keys; leave out those that never distinguish variants.
 
     prefix: text before each key.
@@ -143,7 +143,7 @@ def flat_settings(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]
     flat: dict[str, Any] = {}
     for key, value in values.items():
         if isinstance(value, dict):
-            flat |= flat_settings(value, f"{prefix}{key}.")
+            flat |= flatten_settings(value, f"{prefix}{key}.")
         elif f"{prefix}{key}" not in NON_VARIANT_SETTINGS:
             flat[f"{prefix}{key}"] = value
     return flat
@@ -177,7 +177,7 @@ def run_names(runs: Sequence[RunRecord]) -> tuple[str, ...]:
     return tuple(run.name if run.path is None else next(below) for run in runs)
 
 
-def value_text(value: Any) -> str:
+def format_setting_value(value: Any) -> str:
     """Format a setting's value in command-line notation."""
     if value is None:
         return "null"
@@ -187,10 +187,10 @@ def value_text(value: Any) -> str:
         short = f"{value:g}"
         return short if float(short) == value else repr(value)
     if isinstance(value, (list, tuple)):
-        return f"[{','.join(map(value_text, value))}]"
+        return f"[{','.join(map(format_setting_value, value))}]"
     return str(value)
 
 
-def setting_text(setting: str, value: Any) -> str:
+def format_setting(setting: str, value: Any) -> str:
     """Format a setting as `name=value`, where the name is the last part of its dotted key."""
-    return f"{setting.rpartition('.')[2]}={value_text(value)}"
+    return f"{setting.rpartition('.')[2]}={format_setting_value(value)}"

@@ -12,7 +12,12 @@ import pandas as pd
 
 from foundation.arrays import Array, Instants
 from foundation.errors import InputError
-from foundation.formatting import MIN_ANNUAL_DAYS, MIN_ANNUAL_FILLS, count_text, percent
+from foundation.formatting import (
+    MIN_DAYS_FOR_ANNUAL_FIGURES,
+    MIN_FILLS_FOR_ANNUAL_FIGURES,
+    format_count_with_noun,
+    percent,
+)
 from marketsimulator.results.remarks import MIN_DEFLATED_SHARPE, NO_ANNUAL_FIGURES_NOTE
 from marketsimulator.results.run_record import RunRecord
 from marketsimulator.results.significance import (
@@ -21,7 +26,7 @@ from marketsimulator.results.significance import (
     Overfitting,
     measure_all_outperformances,
 )
-from marketsimulator.results.verdict import Verdict, qualified_claim
+from marketsimulator.results.verdict import Verdict, qualify_claim
 
 MAX_COMPARED_RUNS = 40  # next best runs that the best one is compared with
 MAX_RUNS_NAMED = 6  # runs that a sentence names
@@ -142,14 +147,14 @@ class RunSet(SharedDays):
 class BestRunComparison:
     """Comparison of the best run of a set with each other run.
 
-    best_run: number of the first run of the ranking that was not wiped out.
+    best_run_index: number of the first run of the ranking that was not wiped out.
     relations: [V] relation of each run to the best one: `best` for itself, significantly `behind`
         or `ahead`, `not_significant`, `same` (no day differs), `insufficient_data` (too few days),
         `ruined` (no equity on some day), `left out` (ranked too low to be compared).
     outperformances: [V] lead of each run over the best one; None if undefined.
     """
 
-    best_run: int
+    best_run_index: int
     relations: tuple[Relation, ...]
     outperformances: tuple[Outperformance | None, ...]
 
@@ -200,22 +205,27 @@ def comparison_verdict(runs: RunSet, comparison: BestRunComparison) -> Verdict:
         for kind in (*BEST_RUN_CLAIMS, "ruined")
     }
     claims = [
-        f"{text} {_few(names[kind])}" for kind, text in BEST_RUN_CLAIMS.items() if names[kind]
+        f"{text} {_format_run_names(names[kind])}"
+        for kind, text in BEST_RUN_CLAIMS.items()
+        if names[kind]
     ]
     claim = "; ".join(claims) or "is the only run with equity at its end"
     ahead_of_all = bool(names["behind"]) and not (names["ahead"] or names["not_significant"])
     level: Literal["good", "bad", "open"] = "open"
-    if ahead_of_all and runs.table["deflated_sharpe"][comparison.best_run] >= MIN_DEFLATED_SHARPE:
+    if (
+        ahead_of_all
+        and runs.table["deflated_sharpe"][comparison.best_run_index] >= MIN_DEFLATED_SHARPE
+    ):
         level = "good"
     if runs.no_evidence_reason:
         level = "bad"
-    claim = f"{runs.names[comparison.best_run]} {claim}."
+    claim = f"{runs.names[comparison.best_run_index]} {claim}."
     if runs.no_evidence_reason:
-        claim = qualified_claim(runs.no_evidence_reason, claim)
-    return Verdict(level, claim, _rest(runs, comparison, names["ruined"]))
+        claim = qualify_claim(runs.no_evidence_reason, claim)
+    return Verdict(level, claim, _supporting_sentences(runs, comparison, names["ruined"]))
 
 
-def _rest(runs: RunSet, found: BestRunComparison, ruined: Sequence[str]) -> str:
+def _supporting_sentences(runs: RunSet, found: BestRunComparison, ruined: Sequence[str]) -> str:
     """Return the figures that support the verdict, one sentence each, as one text.
 
     ruined: names of runs that lost all equity.
@@ -226,18 +236,18 @@ def _rest(runs: RunSet, found: BestRunComparison, ruined: Sequence[str]) -> str:
         else "Ranked by Sharpe"
     )
     sentences = [
-        f"{order}: {count_text(len(runs.names), 'run')} over the same"
-        f" {count_text(runs.days, 'day')}"
+        f"{order}: {format_count_with_noun(len(runs.names), 'run')} over the same"
+        f" {format_count_with_noun(runs.days, 'day')}"
     ]
-    best: Any = runs.table.iloc[found.best_run]
+    best: Any = runs.table.iloc[found.best_run_index]
     deflated = float(best["deflated_sharpe"])
     if np.isfinite(deflated):
         luck = ", luck is not ruled out" if deflated < MIN_DEFLATED_SHARPE else ""
         sentences.append(
-            f"Deflated Sharpe of the best after {count_text(best['trials'], 'trial')}:"
+            f"Deflated Sharpe of the best after {format_count_with_noun(best['trials'], 'trial')}:"
             f" {percent(deflated, 0)}{luck}"
         )
-    sentences.append(overfitting_text(runs))
+    sentences.append(describe_overfitting(runs))
     if any(
         outperformance is not None and outperformance.interval
         for outperformance in found.outperformances
@@ -247,13 +257,15 @@ def _rest(runs: RunSet, found: BestRunComparison, ruined: Sequence[str]) -> str:
             " pairs simultaneously"
         )
     if left_out := found.relations.count("left out"):
-        sentences.append(f"The {count_text(left_out, 'lowest-ranked run')} are not compared")
+        sentences.append(
+            f"The {format_count_with_noun(left_out, 'lowest-ranked run')} are not compared"
+        )
     if ruined:
-        sentences.append(f"Wiped out: {_few(ruined)}")
+        sentences.append(f"Wiped out: {_format_run_names(ruined)}")
     return f"{'. '.join(sentences)}."
 
 
-def overfitting_text(runs: RunSet) -> str:
+def describe_overfitting(runs: RunSet) -> str:
     """Return a sentence on the probability of backtest overfitting (PBO).
 
     With too little data for an estimate, the sentence states how much is needed.
@@ -262,7 +274,7 @@ def overfitting_text(runs: RunSet) -> str:
     if found is None:
         return (
             "PBO (probability of backtest overfitting) needs at least"
-            f" {MIN_ANNUAL_DAYS} days and two runs"
+            f" {MIN_DAYS_FOR_ANNUAL_FIGURES} days and two runs"
         )
     return (
         f"PBO (probability of backtest overfitting): {percent(found.probability, 1)}. This is"
@@ -283,7 +295,7 @@ def overfitting_figures(runs: RunSet) -> dict[str, float | int] | None:
     return figures
 
 
-def _few(names: Sequence[str]) -> str:
+def _format_run_names(names: Sequence[str]) -> str:
     if len(names) <= MAX_RUNS_NAMED:
         return " and ".join(filter(None, [", ".join(names[:-1]), *names[-1:]]))
     return (
@@ -291,13 +303,16 @@ def _few(names: Sequence[str]) -> str:
     )
 
 
-def run_length_remarks(runs: RunSet) -> list[str]:
+def short_run_remarks(runs: RunSet) -> list[str]:
     """Report which runs have too few days or fills for annual figures."""
-    if runs.days < MIN_ANNUAL_DAYS:
-        return [f"Only {count_text(runs.days, 'day')}: {NO_ANNUAL_FIGURES_NOTE}."]
+    if runs.days < MIN_DAYS_FOR_ANNUAL_FIGURES:
+        return [f"Only {format_count_with_noun(runs.days, 'day')}: {NO_ANNUAL_FIGURES_NOTE}."]
     few = [runs.names[k] for k in runs.ranking() if not runs.table["annual_figures"][k]]
     return (
-        [f"Fewer than {MIN_ANNUAL_FILLS} fills: {_few(few)}; {NO_ANNUAL_FIGURES_NOTE}."]
+        [
+            f"Fewer than {MIN_FILLS_FOR_ANNUAL_FIGURES} fills: {_format_run_names(few)};"
+            f" {NO_ANNUAL_FIGURES_NOTE}."
+        ]
         if few
         else []
     )

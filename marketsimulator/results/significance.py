@@ -15,9 +15,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from foundation.arrays import Array, Index, Mask
-from foundation.formatting import MIN_ANNUAL_DAYS
-from foundation.formatting import MIN_INTERVAL_DAYS as MIN_INTERVAL_DAYS
-from marketsimulator.results.metrics import bootstrap_figures, regression
+from foundation.formatting import MIN_DAYS_FOR_ANNUAL_FIGURES
+from foundation.formatting import MIN_DAYS_FOR_INTERVALS as MIN_DAYS_FOR_INTERVALS
+from marketsimulator.results.metrics import alpha_and_beta, bootstrap_figures
 
 EULER_GAMMA = 0.5772156649015329  # the Euler-Mascheroni constant
 CONFIDENCE_LEVEL = 0.9  # probability mass of an interval
@@ -121,9 +121,9 @@ def bootstrap_intervals(
 
     per_year: days per year.
     """
-    if len(returns) < MIN_INTERVAL_DAYS or returns.std() == 0:
+    if len(returns) < MIN_DAYS_FOR_INTERVALS or returns.std() == 0:
         return {}
-    figures = bootstrap_figures(_draws(returns, seed), per_year)
+    figures = bootstrap_figures(_draw_bootstrap_returns(returns, seed), per_year)
     # Quantiles of the defined draws alone would leave out the worst: those that lost all.
     return {
         name: central_interval(values)
@@ -132,7 +132,7 @@ def bootstrap_intervals(
     }
 
 
-def relative_intervals(
+def alpha_beta_intervals(
     returns: Array, benchmark: Array, per_year: int, *, seed: int
 ) -> dict[str, tuple[float, float]]:
     """Return 90 % intervals of alpha and beta of daily returns [D] relative to a benchmark's [D].
@@ -142,13 +142,13 @@ def relative_intervals(
 
     per_year: days per year.
     """
-    if len(returns) != len(benchmark) or len(returns) < MIN_INTERVAL_DAYS:
+    if len(returns) != len(benchmark) or len(returns) < MIN_DAYS_FOR_INTERVALS:
         return {}
     if np.ptp(returns - benchmark) < ZERO_RETURN_TOL or benchmark.std() == 0:
         return {}
     length = max(1, round(mean_block_length(returns - benchmark)))
     days = draw_bootstrap_days(len(returns), length, BOOTSTRAP_DRAWS, seed=seed)
-    alphas, betas = regression(returns[days], benchmark[days])
+    alphas, betas = alpha_and_beta(returns[days], benchmark[days])
     draws = {"alpha": alphas * per_year, "beta": betas}
     return {
         name: central_interval(values)
@@ -202,11 +202,13 @@ def measure_outperformance(returns: Array, other: Array, *, seed: int) -> Outper
         return None
     difference = np.log1p(returns) - np.log1p(other)
     ahead = float(np.expm1(difference.sum()))
-    if len(difference) < MIN_INTERVAL_DAYS or np.ptp(difference) < ZERO_RETURN_TOL:
+    if len(difference) < MIN_DAYS_FOR_INTERVALS or np.ptp(difference) < ZERO_RETURN_TOL:
         return Outperformance(
             ahead, None, is_identical=bool((np.abs(difference) < ZERO_RETURN_TOL).all())
         )
-    return Outperformance(ahead, central_interval(np.expm1(_draws(difference, seed).sum(axis=1))))
+    return Outperformance(
+        ahead, central_interval(np.expm1(_draw_bootstrap_returns(difference, seed).sum(axis=1)))
+    )
 
 
 def measure_all_outperformances(returns: Array, *, seed: int) -> list[Outperformance]:
@@ -223,13 +225,13 @@ def measure_all_outperformances(returns: Array, *, seed: int) -> list[Outperform
     totals = logs.sum(axis=1)
     ahead = totals[1:] - totals[0]
     alike = (np.abs(logs[1:] - logs[0]) < ZERO_RETURN_TOL).all(axis=1).tolist()
-    if returns.shape[1] < MIN_INTERVAL_DAYS or np.ptp(logs - logs[0]) < ZERO_RETURN_TOL:
+    if returns.shape[1] < MIN_DAYS_FOR_INTERVALS or np.ptp(logs - logs[0]) < ZERO_RETURN_TOL:
         return [
             Outperformance(float(np.expm1(value)), None, is_identical=same)
             for value, same in zip(ahead, alike, strict=True)
         ]
     moving = np.ptp(logs[1:] - logs[0], axis=1) >= ZERO_RETURN_TOL
-    draws = _joint_draws(logs, seed) - totals
+    draws = _draw_joint_log_returns(logs, seed) - totals
     first, second = np.triu_indices(len(logs), 1)
     apart = draws[:, second] - draws[:, first]
     deviation = apart.std(axis=0)
@@ -246,7 +248,7 @@ def measure_all_outperformances(returns: Array, *, seed: int) -> list[Outperform
     ]
 
 
-def _joint_draws(logs: Array, seed: int) -> Array:
+def _draw_joint_log_returns(logs: Array, seed: int) -> Array:
     """Draw total log returns [BOOTSTRAP_DRAWS, V] from log returns [V, D], same days for all V."""
     differences = logs[1:] - logs[0]
     moving = differences[np.ptp(differences, axis=1) >= ZERO_RETURN_TOL]
@@ -257,7 +259,7 @@ def _joint_draws(logs: Array, seed: int) -> Array:
     return np.array([logs[:, drawn].sum(axis=1) for drawn in days])
 
 
-def _draws(returns: Array, seed: int) -> Array:
+def _draw_bootstrap_returns(returns: Array, seed: int) -> Array:
     """Draw returns with the stationary bootstrap, [BOOTSTRAP_DRAWS, D]."""
     # Daily returns cluster in volatility: days drawn one by one would lose that, and with it the
     # depth of drawdowns. Blocks keep it.
@@ -370,12 +372,14 @@ def estimate_overfitting(
             " be finite"
         )
     days = returns.shape[1]
-    if days < max(MIN_ANNUAL_DAYS, 2 * blocks):
+    if days < max(MIN_DAYS_FOR_ANNUAL_FIGURES, 2 * blocks):
         return None
     moments = _block_moments(returns, blocks)
     if moments.variants < 2:
         return None
-    judged = np.concatenate([_judged(moments, halves) for halves in _halves(blocks, moments)])
+    judged = np.concatenate(
+        [_score_splits(moments, halves) for halves in _split_batches(blocks, moments)]
+    )
     worse, in_sample, out_of_sample, loss_probability = judged.T
     return Overfitting(
         probability=float(worse.mean()),
@@ -389,7 +393,7 @@ def estimate_overfitting(
 
 
 @dataclass(frozen=True, eq=False, slots=True)
-class _Moments:
+class _BlockMoments:
     """Moments of V variants' returns in B blocks of days.
 
     Returns are less the variant's mean and in units of its standard deviation.
@@ -410,7 +414,7 @@ class _Moments:
         return len(self.means)
 
 
-def _block_moments(returns: Array, blocks: int) -> _Moments:
+def _block_moments(returns: Array, blocks: int) -> _BlockMoments:
     """Return the block moments of returns [V, D]; constant variants are skipped."""
     days = returns.shape[1]
     lengths = days // blocks + (np.arange(blocks) < days % blocks)
@@ -426,7 +430,7 @@ def _block_moments(returns: Array, blocks: int) -> _Moments:
     deviation = np.sqrt(squares.sum(axis=0) / days)
     moves = deviation > ZERO_RETURN_TOL * np.abs(means)
     unit = deviation[moves]
-    return _Moments(
+    return _BlockMoments(
         days=lengths.astype(np.float64),
         sums=sums[:, moves] / unit,
         squares=squares[:, moves] / unit**2,
@@ -434,7 +438,7 @@ def _block_moments(returns: Array, blocks: int) -> _Moments:
     )
 
 
-def _halves(blocks: int, moments: _Moments) -> Iterator[Array]:
+def _split_batches(blocks: int, moments: _BlockMoments) -> Iterator[Array]:
     """Yield batches of splits [P, B] as 0 and 1; the half with 1 contains the first block."""
     portion = max(1, MAX_BATCH_RATIOS // moments.variants)
     others = itertools.combinations(range(1, blocks), blocks // 2 - 1)
@@ -445,14 +449,14 @@ def _halves(blocks: int, moments: _Moments) -> Iterator[Array]:
         yield halves
 
 
-def _judged(moments: _Moments, halves: Array) -> Array:
+def _score_splits(moments: _BlockMoments, halves: Array) -> Array:
     """Return the results [2 P, 4] of P splits; each half once selects the best variant."""
     one = _sharpe_ratios(moments, halves)
     other = _sharpe_ratios(moments, 1.0 - halves)
-    return np.concatenate([_chosen(one, other), _chosen(other, one)])
+    return np.concatenate([_score_best_variant(one, other), _score_best_variant(other, one)])
 
 
-def _sharpe_ratios(moments: _Moments, halves: Array) -> Array:
+def _sharpe_ratios(moments: _BlockMoments, halves: Array) -> Array:
     """Return daily Sharpe ratios [P, V] within these halves [P, B]; 0 for constant returns."""
     days = (halves @ moments.days)[:, None]
     mean = halves @ moments.sums
@@ -468,7 +472,7 @@ def _sharpe_ratios(moments: _Moments, halves: Array) -> Array:
     return ratios
 
 
-def _chosen(in_sample: Array, out_of_sample: Array) -> Array:
+def _score_best_variant(in_sample: Array, out_of_sample: Array) -> Array:
     """Return the results [P, 4] of the best variant in sample.
 
     Columns: overfitting, ratio in sample, ratio out of sample, loss out of sample. Overfitting is 1
@@ -480,7 +484,8 @@ def _chosen(in_sample: Array, out_of_sample: Array) -> Array:
     below = np.count_nonzero(out_of_sample < ratio - SHARPE_TIE_TOL, axis=1)
     above = np.count_nonzero(out_of_sample > ratio + SHARPE_TIE_TOL, axis=1)
     judged = np.stack(
-        [_worse(below, above), in_sample[rows, best], ratio[:, 0], ratio[:, 0] < 0], axis=1
+        [_below_median_score(below, above), in_sample[rows, best], ratio[:, 0], ratio[:, 0] < 0],
+        axis=1,
     )
     tied: Mask = in_sample >= in_sample[rows, best][:, None] - SHARPE_TIE_TOL
     for row in np.flatnonzero(np.count_nonzero(tied, axis=1) > 1):
@@ -488,11 +493,11 @@ def _chosen(in_sample: Array, out_of_sample: Array) -> Array:
         ratios = out_of_sample[row, tied[row]]
         below = np.searchsorted(ordered, ratios - SHARPE_TIE_TOL, side="left")
         above = len(ordered) - np.searchsorted(ordered, ratios + SHARPE_TIE_TOL, side="right")
-        judged[row, 0] = _worse(below, above).mean()
+        judged[row, 0] = _below_median_score(below, above).mean()
         judged[row, 2:] = ratios.mean(), (ratios < 0).mean()
     return judged
 
 
-def _worse(below: Array, above: Array) -> Array:
+def _below_median_score(below: Array, above: Array) -> Array:
     """Return 1 if more ratios are above than below, 0.5 for equal counts, else 0."""
     return (np.sign(above - below) + 1.0) / 2.0

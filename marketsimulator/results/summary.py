@@ -22,7 +22,7 @@ from foundation.arrays import Array, Instants, Mask
 from foundation.formatting import allows_annual_figures
 from marketsimulator.results.attribution import attribute_run
 from marketsimulator.results.benchmark import Benchmark
-from marketsimulator.results.figures import account_figures, contributions, fill_figures
+from marketsimulator.results.figures import account_figures, fill_figures, return_contributions
 from marketsimulator.results.forecast_outcomes import coverage_remarks
 from marketsimulator.results.metrics import (
     Performance,
@@ -40,17 +40,17 @@ from marketsimulator.results.remarks import (
     broker_remarks,
     buy_and_hold_remarks,
     cost_remarks,
-    daily_remarks,
+    daily_bar_remarks,
+    data_warning_remarks,
     deflated_sharpe_remarks,
     delisting_remarks,
-    doubt_remarks,
+    describe_price_adjustment,
     drawdown_remarks,
     failure_remarks,
     fee_remarks,
     no_evidence_remarks,
     no_trade_remarks,
     position_remarks,
-    prices_text,
     same_trades_remarks,
     sample_size_remarks,
     small_order_remarks,
@@ -60,11 +60,11 @@ from marketsimulator.results.remarks import (
     unused_sizing_remarks,
 )
 from marketsimulator.results.significance import (
+    alpha_beta_intervals,
     bootstrap_intervals,
     deflated_sharpe,
     measure_outperformance,
     probabilistic_sharpe,
-    relative_intervals,
 )
 from marketsimulator.results.trial_identity import data_hash, make_trial
 from marketsimulator.results.trials import TRIALS_OFF_NOTE, Trial, TrialStatistics
@@ -87,7 +87,7 @@ RANDOM_WALK_KINDS = ("ewma", "mix")  # forecasters that are random walks
 
 
 @dataclass(frozen=True, slots=True)
-class Results:
+class BacktestResults:
     """Main run of a backtest and its benchmarks.
 
     settings: settings of the main run.
@@ -98,10 +98,11 @@ class Results:
     trial_statistics: statistics of all trials on these data, with this run; None without a ledger.
     no_ledger_note: remark for runs without a ledger.
     computed_on_text: device of the main run's model
-        (`forecasting.settings.computation_device_text`).
+        (`forecasting.settings.format_computation_device`).
     title: kind of the main run, such as "Backtest".
     other_holdings: symbols with a position of the live account outside the run, at the end.
-    coarse_run: run of the same trader with fills on the decision bars; None without finer bars.
+    decision_bar_run: run of the same trader with fills on the decision bars; None without finer
+        bars.
     benchmark: benchmark chosen by the user; None: buy and hold.
     """
 
@@ -115,7 +116,7 @@ class Results:
     computed_on_text: str = ""
     title: str = "Backtest"
     other_holdings: tuple[str, ...] = ()
-    coarse_run: Run | None = None
+    decision_bar_run: Run | None = None
     benchmark: Benchmark | None = None
 
     @property
@@ -128,7 +129,7 @@ class Results:
         return bool(self.market.bars.crypto.any())
 
     @property
-    def label(self) -> str:
+    def forecaster_label(self) -> str:
         """Return the name of the main run's forecaster, for a random walk its configured kind."""
         name = self.main_run.name
         kind = self.settings.forecaster.kind
@@ -146,24 +147,24 @@ class Results:
 
     def summary(self) -> dict[str, Any]:
         """Return the content of `summary.json`."""
-        figures = self.figures(self.main_run)
-        comparisons = {run.name: self.figures(run) for run in self.benchmark_runs}
+        figures = self.run_figures(self.main_run)
+        comparisons = {run.name: self.run_figures(run) for run in self.benchmark_runs}
         if self.benchmark is not None:
             comparisons[self.benchmark.name] = self._benchmark_figures()
         significance = self.significance()
         sizing = self.settings.sizing
         bars = self.market.bars
         growth = self.settings.universe.ranks_by_growth
-        in_universe = self._inside()
-        due = self.settings.decisions
+        in_universe = self._universe_mask()
+        due = self.settings.decision_schedule
         ever_held = [bars.symbols[s] for s in np.flatnonzero(in_universe.any(axis=0))]
         capital = self.settings.capital
         earned = {name: part * capital for name, part in figures["contributions"].items()}
-        listed = self.market.delisting_rules.listed_delistings
+        listed = self.market.delisting_rules.explicit_delistings
         doubts = self.market.data_warnings
         warnings = [
             *account_remarks(self.main_run, self.other_holdings),
-            *doubt_remarks(doubts),
+            *data_warning_remarks(doubts),
             *delisting_remarks(
                 self.main_run,
                 self.market,
@@ -176,21 +177,21 @@ class Results:
                 self.settings.universe, self.market, in_universe, self.settings.data.adjustment
             ),
             *no_evidence_remarks(no_evidence_reason(self.main_run.name, bars.source)),
-            *daily_remarks(bars, self.settings.limits),
+            *daily_bar_remarks(bars, self.settings.limits),
             *uncalibrated_remarks(
                 self.main_run.name, calibrated=self.settings.forecaster.calibrated
             ),
             *([] if growth else coverage_remarks(self.main_run, self.market, due, in_universe)),
             *sample_size_remarks(figures["trades"], figures["days"]),
             *cost_remarks(figures["total_return"] * self.settings.capital, figures["costs"]),
-            *same_trades_remarks(self.main_run, self._walk),
+            *same_trades_remarks(self.main_run, self._random_walk_run),
             *deflated_sharpe_remarks(significance["deflated_sharpe"], significance["trials"]),
         ]
         fills = self.figures_by_fill_bars()
         return {
             "title": self.title,
             "strategy": sizing.label,
-            "forecaster": self.label,
+            "forecaster": self.forecaster_label,
             **figures,
             **significance,
             **({"fills": fills} if fills else {}),
@@ -210,8 +211,8 @@ class Results:
             },
             "doubts": [doubt.as_dict() for doubt in doubts],
             "data": bars.source,
-            "prices": prices_text(
-                self.settings.data.adjustment, bars, doubts, self.settings.data.listed_actions()
+            "prices": describe_price_adjustment(
+                self.settings.data.adjustment, bars, doubts, self.settings.data.actions_in_file()
             ),
             "margin_regime": self.settings.margin.regime,
             "seed": self.settings.seed,
@@ -226,7 +227,9 @@ class Results:
                     self.settings.orders,
                 ),
                 *drawdown_remarks(sizing.drawdown),
-                *buy_and_hold_remarks(self._hold, self.market.run_bars, self.settings.capital),
+                *buy_and_hold_remarks(
+                    self._buy_and_hold_run, self.market.run_bars, self.settings.capital
+                ),
                 *undecided_remarks(self.main_run, ever_held),
                 *broker_remarks(self.main_run),
                 *fee_remarks(self.main_run, self.settings.fees),
@@ -242,11 +245,11 @@ class Results:
         Empty without finer bars.
         """
         finer = self.market.finer_bars
-        if finer is None or self.coarse_run is None:
+        if finer is None or self.decision_bar_run is None:
             return {}
         met = {
             finer.timeframe.bars_text: self.main_run,
-            self.market.bars.timeframe.bars_text: self.coarse_run,
+            self.market.bars.timeframe.bars_text: self.decision_bar_run,
         }
         return {bars: fill_figures(run, self.settings.capital) for bars, run in met.items()}
 
@@ -289,7 +292,7 @@ class Results:
             at, equity, capital=self.settings.capital, has_crypto=self.has_crypto
         )
 
-    def figures(self, run: Run) -> dict[str, Any]:
+    def run_figures(self, run: Run) -> dict[str, Any]:
         """Return all figures of one run; fractions and USD."""
         at, _ = run.equity_curve()
         outcome = VariantOutcome.from_run(run)
@@ -297,11 +300,11 @@ class Results:
             **account_figures(
                 at, outcome, capital=self.settings.capital, has_crypto=self.has_crypto
             ),
-            **self._relative(self.daily_curve(run)[1]),
+            **self._relative_performance(self.daily_curve(run)[1]),
             "premium_share": premium_share(run),
-            "contributions": contributions(self.market.bars, run, self.settings.capital),
+            "contributions": return_contributions(self.market.bars, run, self.settings.capital),
             "orders": len(run.decision_log.orders),
-            "incomplete_orders": run.incomplete_orders(),
+            "incomplete_orders": run.count_incomplete_orders(),
             "margin": run.margin_events,
         }
 
@@ -335,7 +338,7 @@ class Results:
             "trials": None if trials is None else trials.count,
             "intervals": {
                 **bootstrap_intervals(daily_returns(daily), per_year, seed=self.settings.seed),
-                **relative_intervals(
+                **alpha_beta_intervals(
                     daily_returns(daily),
                     daily_returns(self.daily_benchmark()[1]),
                     per_year,
@@ -344,21 +347,21 @@ class Results:
             },
         }
 
-    def _inside(self) -> Mask:
+    def _universe_mask(self) -> Mask:
         """Return whether each symbol is in the universe at the instants of the run, [T, S]."""
         rule = self.settings.universe.build_universe()
         parts = [
-            rule.exclusion_rules(view, view.times[begin:end]) == 0
+            rule.exclusion_rule_codes(view, view.times[begin:end]) == 0
             for begin, end, view in self.market.visible_bars_by_segment()
         ]
         return np.concatenate(parts)
 
     @property
-    def _walk(self) -> Run:
+    def _random_walk_run(self) -> Run:
         return next(run for run in self.benchmark_runs if run.name == RANDOM_WALK)
 
     @property
-    def _hold(self) -> Run:
+    def _buy_and_hold_run(self) -> Run:
         return next(run for run in self.benchmark_runs if run.name == BUY_AND_HOLD)
 
     @property
@@ -371,11 +374,11 @@ class Results:
         """Description of the benchmark of the relative figures."""
         if self.benchmark is None:
             return "buy and hold: equal weights of all symbols, bought once, after costs"
-        return self.benchmark.text
+        return self.benchmark.returns_description
 
     def daily_curve(self, run: Run) -> tuple[Instants, Array]:
         """Return the start and each 16:00 New York [1 + D], and the equity of a run there."""
-        return self._daily(*run.equity_curve())
+        return self._to_daily_curve(*run.equity_curve())
 
     def benchmark_curve(self) -> tuple[Instants, Array]:
         """Return the instants [N] of the equity rows, and the benchmark's equity at them.
@@ -383,13 +386,13 @@ class Results:
         A chosen benchmark starts with the capital of the run.
         """
         if self.benchmark is None:
-            return self._hold.equity_curve()
+            return self._buy_and_hold_run.equity_curve()
         at, _ = self.main_run.equity_curve()
         return at, self.settings.capital * self.benchmark.value_at(at)
 
     def daily_benchmark(self) -> tuple[Instants, Array]:
         """Return the start and each 16:00 New York [1 + D], and the benchmark's equity there."""
-        return self._daily(*self.benchmark_curve())
+        return self._to_daily_curve(*self.benchmark_curve())
 
     def curves(self) -> list[tuple[Instants, Array]]:
         """Return instants and equity [N] of each run, then of the chosen benchmark."""
@@ -398,9 +401,9 @@ class Results:
 
     def daily_curves(self) -> list[tuple[Instants, Array]]:
         """Return `curves` at the start and at each 16:00 New York, [1 + D]."""
-        return [self._daily(at, equity) for at, equity in self.curves()]
+        return [self._to_daily_curve(at, equity) for at, equity in self.curves()]
 
-    def _daily(self, at: Instants, equity: Array) -> tuple[Instants, Array]:
+    def _to_daily_curve(self, at: Instants, equity: Array) -> tuple[Instants, Array]:
         return daily_marks(at, equity, capital=self.settings.capital, has_crypto=self.has_crypto)
 
     def _benchmark_figures(self) -> dict[str, Any]:
@@ -415,7 +418,7 @@ class Results:
             **RelativePerformance().as_dict(),
         }
 
-    def _relative(self, daily: Array) -> dict[str, float | None]:
+    def _relative_performance(self, daily: Array) -> dict[str, float | None]:
         """Return the performance of daily equity [1 + D] relative to the benchmark."""
         other = daily_returns(self.daily_benchmark()[1])
         return relative_performance(daily_returns(daily), other, self.periods_per_year).as_dict()

@@ -17,13 +17,13 @@ import pandas as pd
 from foundation.arrays import Array
 from foundation.errors import InputError
 from foundation.formatting import (
-    MIN_ANNUAL_FILLS,
-    MIN_INTERVAL_DAYS,
+    MIN_DAYS_FOR_INTERVALS,
+    MIN_FILLS_FOR_ANNUAL_FIGURES,
     allows_annual_figures,
-    count_text,
+    format_count_with_noun,
     percent,
 )
-from foundation.tables import json_text
+from foundation.tables import format_json
 from marketsimulator.results.metrics import (
     TABLE_FIGURES,
     Performance,
@@ -41,18 +41,18 @@ from marketsimulator.results.remarks import (
 from marketsimulator.results.returns_file import check_daily_returns
 from marketsimulator.results.significance import (
     Outperformance,
+    alpha_beta_intervals,
     bootstrap_intervals,
     deflated_sharpe,
     measure_outperformance,
     probabilistic_sharpe,
-    relative_intervals,
     sharpe_variance,
 )
 from marketsimulator.results.verdict import Verdict
-from trainingdata.instants import Dates, four_pm
+from trainingdata.instants import Dates, new_york_four_pm
 
-MAX_GAP = 10  # calendar days between rows; a note reports longer gaps
-WEEKEND_SHARE = 0.1  # rows on weekends above which a year has 365 days
+MAX_GAP_DAYS = 10  # calendar days between rows; a note reports longer gaps
+MIN_WEEKEND_SHARE = 0.1  # rows on weekends above which a year has 365 days
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,25 +64,26 @@ class TrackRecord:
 
     name: name of the account.
     dates: [D] date of each return.
-    daily: [1 + D] equity, or growth from 1, before the first day and at the end of each day.
-    per_year: days per year.
+    daily_equity: [1 + D] equity, or growth from 1, before the first day and at the end of each day.
+    days_per_year: days per year.
     trials: number of variants tried, of which this record is the best; None: unknown.
     benchmark: record of the benchmark on the same dates, or None.
     source: description of the returns, for the page.
     notes: remarks on the returns.
-    account: further figures by name, as in `TABLE_FIGURES`: exposure, turnover, costs, fills.
+    account_figures: further figures by name, as in `TABLE_FIGURES`: exposure, turnover, costs,
+        fills.
     seed: seed of the bootstrap.
     """
 
     name: str
     dates: Dates
-    daily: Array
-    per_year: int
+    daily_equity: Array
+    days_per_year: int
     trials: int | None = None
     benchmark: TrackRecord | None = None
     source: str = ""
     notes: tuple[str, ...] = ()
-    account: Mapping[str, Any] = field(default_factory=dict)
+    account_figures: Mapping[str, Any] = field(default_factory=dict)
     seed: int = 0
 
     @classmethod
@@ -122,13 +123,15 @@ class TrackRecord:
             other = "benchmark" if other == name else other
             dates, values, aligned = _common_days(dates, values, benchmark, (name, other))
             if len(dates) < len(returns):
-                notes.append(f"Cut to the {count_text(len(dates), 'day')} that {other} covers.")
+                notes.append(
+                    f"Cut to the {format_count_with_noun(len(dates), 'day')} that {other} covers."
+                )
                 if account:
                     account = {k: v for k, v in account.items() if k != "total_return"}
                     notes.append("Exposure, costs and fills are those of the whole run.")
             reference = cls(other, dates, _growth(aligned), _days_per_year(dates), seed=seed)
         gaps = np.diff(dates).astype(np.int64)
-        if gaps.max(initial=0) > MAX_GAP:
+        if gaps.max(initial=0) > MAX_GAP_DAYS:
             at = int(gaps.argmax())
             notes.append(f"No returns between {dates[at]} and {dates[at + 1]} ({gaps[at]} days).")
         return cls(
@@ -140,7 +143,7 @@ class TrackRecord:
             benchmark=reference,
             source=source,
             notes=tuple(notes),
-            account=account or {},
+            account_figures=account or {},
             seed=seed,
         )
 
@@ -151,25 +154,27 @@ class TrackRecord:
     @property
     def is_long_enough(self) -> bool:
         """Return whether the record is long enough for annual figures."""
-        return allows_annual_figures(self.account.get("trades", MIN_ANNUAL_FILLS), self.days)
+        return allows_annual_figures(
+            self.account_figures.get("trades", MIN_FILLS_FOR_ANNUAL_FIGURES), self.days
+        )
 
     @cached_property
     def returns(self) -> pd.Series:
         """Return the daily returns, [D]; empty after a day without equity."""
-        values = daily_returns(self.daily)
+        values = daily_returns(self.daily_equity)
         index = pd.DatetimeIndex(self.dates[: len(values)], name="date")
         return pd.Series(values, index=index, name=self.name)
 
     @cached_property
     def performance(self) -> Performance:
-        return measure_daily_performance(self.daily, self.per_year)
+        return measure_daily_performance(self.daily_equity, self.days_per_year)
 
     @cached_property
     def figures(self) -> dict[str, Any]:
         """Return the figures by name: return and risk, significance, benchmark, account."""
         return {
             **self.performance.as_dict(),
-            **self.account,
+            **self.account_figures,
             **self._significance(),
             **self._relative_figures(),
         }
@@ -190,28 +195,30 @@ class TrackRecord:
     @cached_property
     def intervals(self) -> dict[str, tuple[float, float]]:
         """Return the 90 % bootstrap intervals by figure, with those of alpha and beta."""
-        intervals = bootstrap_intervals(daily_returns(self.daily), self.per_year, seed=self.seed)
-        pair = self._pair()
+        intervals = bootstrap_intervals(
+            daily_returns(self.daily_equity), self.days_per_year, seed=self.seed
+        )
+        pair = self._aligned_returns()
         if pair is not None:
-            intervals |= relative_intervals(*pair, self.per_year, seed=self.seed)
+            intervals |= alpha_beta_intervals(*pair, self.days_per_year, seed=self.seed)
         return intervals
 
     def _relative_figures(self) -> dict[str, float | None]:
         """Return the figures relative to the benchmark by name; empty without one."""
-        pair = self._pair()
-        return {} if pair is None else relative_performance(*pair, self.per_year).as_dict()
+        pair = self._aligned_returns()
+        return {} if pair is None else relative_performance(*pair, self.days_per_year).as_dict()
 
     @cached_property
     def outperformance(self) -> Outperformance | None:
         """Return the lead over the benchmark with its 90 % interval; None without one."""
-        pair = self._pair()
+        pair = self._aligned_returns()
         return None if pair is None else measure_outperformance(*pair, seed=self.seed)
 
-    def _pair(self) -> tuple[Array, Array] | None:
+    def _aligned_returns(self) -> tuple[Array, Array] | None:
         """Return the returns of record and benchmark, [D] each; None if one is undefined."""
         if self.benchmark is None:
             return None
-        mine, other = daily_returns(self.daily), daily_returns(self.benchmark.daily)
+        mine, other = daily_returns(self.daily_equity), daily_returns(self.benchmark.daily_equity)
         return (mine, other) if len(mine) == len(other) > 1 else None
 
     def _significance(self) -> dict[str, float | int | None]:
@@ -240,7 +247,11 @@ class TrackRecord:
 
     def warnings(self) -> list[str]:
         """Return the reasons to doubt the figures, one sentence each."""
-        short = [] if self.is_long_enough else [f"{self._size()}: {NO_ANNUAL_FIGURES_NOTE}."]
+        short = (
+            []
+            if self.is_long_enough
+            else [f"{self._describe_sample_size()}: {NO_ANNUAL_FIGURES_NOTE}."]
+        )
         deflated = self.figures["deflated_sharpe"]
         unstated = []
         if self.trials is None:
@@ -250,16 +261,16 @@ class TrackRecord:
             ]
         return [*short, *deflated_sharpe_remarks(deflated, self.trials), *unstated, *self.notes]
 
-    def _size(self) -> str:
-        fills = self.account.get("trades")
-        text = f"Small sample of {count_text(self.days, 'day')}"
-        return text if fills is None else f"{text} and {count_text(fills, 'fill')}"
+    def _describe_sample_size(self) -> str:
+        fills = self.account_figures.get("trades")
+        text = f"Small sample of {format_count_with_noun(self.days, 'day')}"
+        return text if fills is None else f"{text} and {format_count_with_noun(fills, 'fill')}"
 
     def verdict(self) -> Verdict:
         """Return the verdict: the lead over the benchmark, or the sign of the Sharpe ratio."""
         figures = self.figures
-        total = f"{percent(figures['total_return'], sign=True)} in {count_text(self.days, 'day')}"
-        lost = wipeout_date(four_pm(self.dates), self.daily)
+        total = f"{percent(figures['total_return'], sign=True)} in {format_count_with_noun(self.days, 'day')}"
+        lost = wipeout_date(new_york_four_pm(self.dates), self.daily_equity)
         if lost:
             return Verdict("bad", f"Account lost: no equity was left on {lost}.", "")
         if self.benchmark is not None and self.outperformance is not None:
@@ -275,7 +286,7 @@ class TrackRecord:
                 " if this was the only trial."
                 if deflated is None
                 else f" for one trial, {percent(deflated, 0)} after"
-                f" {count_text(int(self.trials or 1), 'trial')} (deflated Sharpe)."
+                f" {format_count_with_noun(int(self.trials or 1), 'trial')} (deflated Sharpe)."
             )
         level = {1: "good" if sure else "open", 0: "open", -1: "bad"}[sign]
         return Verdict(level, f"{total}; {claim}.", rest)  # type: ignore[arg-type]
@@ -283,7 +294,7 @@ class TrackRecord:
     def _sharpe_claim(self) -> tuple[str, int]:
         """Return the claim about the Sharpe ratio, and its significant sign."""
         if "sharpe" not in self.intervals:
-            return f"intervals require {MIN_INTERVAL_DAYS} days with varying returns", 0
+            return f"intervals require {MIN_DAYS_FOR_INTERVALS} days with varying returns", 0
         low, high = self.intervals["sharpe"]
         sign = int(low > 0) - int(high < 0)
         words = {1: "significantly above", 0: "not significantly different from", -1: "below"}
@@ -313,9 +324,9 @@ class TrackRecord:
 
         return render_track_record(self)
 
-    def files(self) -> dict[str, Callable[[Path], object]]:
+    def file_writers(self) -> dict[str, Callable[[Path], object]]:
         """Return the writer of each file of the tear sheet, by file name."""
-        text = json_text(self.summary())
+        text = format_json(self.summary())
         return {
             "tearsheet.html": lambda path: path.write_text(self.page(), encoding="utf-8"),
             "tearsheet.json": lambda path: path.write_text(text, encoding="utf-8"),
@@ -336,8 +347,8 @@ def _growth(returns: Array) -> Array:
 
 
 def _days_per_year(dates: Dates) -> int:
-    has_weekends = bool((~np.is_busday(dates)).mean() > WEEKEND_SHARE)
-    return count_periods_per_year(four_pm(dates), has_crypto=has_weekends)
+    has_weekends = bool((~np.is_busday(dates)).mean() > MIN_WEEKEND_SHARE)
+    return count_periods_per_year(new_york_four_pm(dates), has_crypto=has_weekends)
 
 
 def _common_days(
@@ -351,12 +362,12 @@ def _common_days(
     growth = _growth(values)  # [1 + B]
     reached = np.searchsorted(known, dates, side="right")
     before = np.append(np.searchsorted(known, dates[:1], side="left"), reached[:-1])
-    covered = (dates >= known[0]) & (dates <= known[-1] + np.timedelta64(MAX_GAP, "D"))
-    if covered.sum() < MIN_INTERVAL_DAYS:
+    covered = (dates >= known[0]) & (dates <= known[-1] + np.timedelta64(MAX_GAP_DAYS, "D"))
+    if covered.sum() < MIN_DAYS_FOR_INTERVALS:
         raise InputError(
             f"benchmark: {names[1]} ({known[0]} to {known[-1]}) and {names[0]} ({dates[0]} to"
-            f" {dates[-1]}) share {count_text(int(covered.sum()), 'day')}, fewer than"
-            f" {MIN_INTERVAL_DAYS}; choose a benchmark with a longer history"
+            f" {dates[-1]}) share {format_count_with_noun(int(covered.sum()), 'day')}, fewer than"
+            f" {MIN_DAYS_FOR_INTERVALS}; choose a benchmark with a longer history"
         )
     with np.errstate(divide="ignore", invalid="ignore"):
         aligned = growth[reached] / growth[before] - 1.0

@@ -11,17 +11,17 @@ from foundation.arrays import Instants
 from foundation.formatting import interval, percent
 from foundation.page import render_page
 from foundation.tables import Cell, Row, Table
-from marketsimulator.results.metrics import TABLE_FIGURES, figure_text, returns_by_period
+from marketsimulator.results.metrics import TABLE_FIGURES, format_figure, returns_by_period
 from marketsimulator.results.report_charts import curves_chart, drawdown_chart
-from marketsimulator.results.report_tables import drawdown_table, month_table, significance_text
+from marketsimulator.results.report_tables import describe_significance, drawdown_table, month_table
 from marketsimulator.results.track_record import TrackRecord
-from trainingdata.instants import four_pm
+from trainingdata.instants import new_york_four_pm
 
 
 def record_parts(record: TrackRecord) -> tuple[list[str | Table], list[str]]:
     """Return the terminal output of a track record: verdict and table, then sentences."""
     verdict = record.verdict()
-    sentences = (verdict.evidence, _significance(record), *record.warnings())
+    sentences = (verdict.evidence, _describe_significance(record), *record.warnings())
     title = f"{record_heading(record)}\n{record.source}".strip()
     table = replace(figure_table(record), title=title)
     return [verdict.claim, table], list(filter(None, sentences))
@@ -31,9 +31,9 @@ def render_track_record(record: TrackRecord) -> str:
     """Render a track record as one self-contained HTML page."""
     records = [record] if record.benchmark is None else [record, record.benchmark]
     names = [each.name for each in records]
-    days: Instants = four_pm(record.dates)
+    days: Instants = new_york_four_pm(record.dates)
     at = np.append(days[:1] - np.timedelta64(16, "h"), days)  # from midnight of the first day
-    curves = [(at, each.daily / each.daily[0]) for each in records]
+    curves = [(at, each.daily_equity / each.daily_equity[0]) for each in records]
     returns = [(at, growth - 1.0) for at, growth in curves]
     growth = curves[0][1]
     return render_page(
@@ -42,11 +42,11 @@ def render_track_record(record: TrackRecord) -> str:
         heading=record_heading(record),
         verdict=record.verdict(),
         warnings=record.warnings(),
-        significance=_significance(record),
+        significance=_describe_significance(record),
         figures=figure_table(record),
         growth=curves_chart("Cumulative returns", names, returns, "percent", percent),
         drawdown=drawdown_chart(names, curves),
-        drawdowns=drawdown_table(at, record.daily),
+        drawdowns=drawdown_table(at, record.daily_equity),
         months=month_table(*(returns_by_period(unit, at, growth, capital=1.0) for unit in "MY")),
     )
 
@@ -66,14 +66,14 @@ def figure_table(record: TrackRecord) -> Table:
             continue
         shown = annual or not figure.is_annual
         ends = record.intervals.get(key) if shown else None
-        text = figure_text(record.figures, key, annual=annual)
+        text = format_figure(record.figures, key, annual=annual)
         row: list[str | Cell] = [
             figure.label,
             Cell(text, "strong", interval(ends, figure.formatter)),
         ]
         if other is not None:
             known = key in other.figures
-            row.append(figure_text(other.figures, key, annual=annual) if known else "")
+            row.append(format_figure(other.figures, key, annual=annual) if known else "")
         rows.append(row)
     if other is not None and (lead := record.outperformance) is not None:
         signed = partial(percent, sign=True)
@@ -83,6 +83,6 @@ def figure_table(record: TrackRecord) -> Table:
     return Table("Figures", heads, rows)
 
 
-def _significance(record: TrackRecord) -> str:
+def _describe_significance(record: TrackRecord) -> str:
     summary = {"intervals": record.intervals, "annual_figures": record.is_long_enough}
-    return significance_text({**record.figures, **summary})
+    return describe_significance({**record.figures, **summary})

@@ -23,7 +23,7 @@ from marketsimulator.settings import BacktestSettings
 from sizing.allocation import Strategy
 from sizing.strategies import Kelly, LegacyStrategy, WeightRuleStrategy
 from trainingdata.bars import Bars
-from trainingdata.instants import utc_text
+from trainingdata.instants import format_utc
 from trainingdata.market import Market
 from trainingdata.stored_correlation import matrix_paths
 
@@ -40,7 +40,7 @@ STRATEGY_SETTINGS = (  # inputs of the strategies, which state the result
 
 def config_hash(variant: Mapping[str, Any]) -> str:
     """Return the digest of a variant's settings; 1 and 1.0 have the same digest."""
-    text = json.dumps(_alike(variant), sort_keys=True, default=str)
+    text = json.dumps(_integers_to_floats(variant), sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()
 
 
@@ -59,8 +59,8 @@ def make_trial(
         data_hash=data_digest,
         source=bars.source,
         symbols=bars.symbols,
-        first=utc_text(bars.times[0]),
-        last=utc_text(bars.last_instant),
+        first=format_utc(bars.times[0]),
+        last=format_utc(bars.last_instant),
         forecaster=forecaster,
         **figures,
     )
@@ -72,7 +72,7 @@ def variant_settings(settings: BacktestSettings, bars: Bars) -> dict[str, Any]:
     Settings of the data source that only affect the bars are left out, as `data_hash` covers the
     bars.
     """
-    parts = _without(asdict(settings), NON_TRIAL_SETTINGS)
+    parts = _omit_keys(asdict(settings), NON_TRIAL_SETTINGS)
     sizing, universe = settings.sizing, settings.universe
     data, forecaster = settings.data, settings.forecaster
     matrix = settings.correlation.file
@@ -84,28 +84,29 @@ def variant_settings(settings: BacktestSettings, bars: Bars) -> dict[str, Any]:
                 name: parts["data"][name]
                 for name in ("adjustment", "delisted_after", "delisting_loss")
             },
-            "actions": _content(data.actions),
+            "actions": _file_identity(data.actions),
         },
         "universe": {
             **parts["universe"],
-            "members": _content(universe.members),
-            "rank": _code(universe.rank),
+            "members": _file_identity(universe.members),
+            "rank": _code_identity(universe.rank),
         },
         "sizing": {
-            **_without(parts["sizing"], STRATEGY_SETTINGS),
+            **_omit_keys(parts["sizing"], STRATEGY_SETTINGS),
             "holding": sizing.holding_interval(),
-            "strategies": [_strategy(each) for each in sizing.strategies()],
+            "strategies": [_strategy_identity(each) for each in sizing.strategies()],
         },
-        "limits": {**parts["limits"], "groups_file": _content(settings.limits.groups_file)},
+        "limits": {**parts["limits"], "groups_file": _file_identity(settings.limits.groups_file)},
         "forecaster": {
-            **_without(parts["forecaster"], COMPUTE_SETTINGS),
-            "kind": _code(forecaster.kind),
-            "path": _content(forecaster.path),
+            **_omit_keys(parts["forecaster"], COMPUTE_SETTINGS),
+            "kind": _code_identity(forecaster.kind),
+            "path": _file_identity(forecaster.path),
         },
         "correlation": {
             **parts["correlation"],
-            "kind": _code(settings.correlation.kind),
-            "file": matrix and [_content(str(p)) for p in matrix_paths(Path(matrix).expanduser())],
+            "kind": _code_identity(settings.correlation.kind),
+            "file": matrix
+            and [_file_identity(str(p)) for p in matrix_paths(Path(matrix).expanduser())],
         },
     }
 
@@ -123,19 +124,19 @@ def data_hash(market: Market) -> str:
     return digest.hexdigest()
 
 
-def _without(values: Mapping[str, Any], names: Collection[str]) -> dict[str, Any]:
+def _omit_keys(values: Mapping[str, Any], names: Collection[str]) -> dict[str, Any]:
     return {name: value for name, value in values.items() if name not in names}
 
 
-def _strategy(strategy: Strategy) -> list[Any]:
+def _strategy_identity(strategy: Strategy) -> list[Any]:
     """Return values that identify a strategy; those of `kelly_50` are Kelly and 0.5."""
     if isinstance(strategy, (Kelly, LegacyStrategy)):
         return [type(strategy).__name__, asdict(strategy)]
     assert isinstance(strategy, WeightRuleStrategy)
-    return [_code(strategy.name), strategy.rebalance_band]
+    return [_code_identity(strategy.name), strategy.rebalance_band]
 
 
-def _code(name: str | None) -> str | list[str] | None:
+def _code_identity(name: str | None) -> str | list[str] | None:
     """Return values that identify a class by its code.
 
     They are a built-in name unchanged, or the last part of a plugin's name and the digest of its
@@ -146,7 +147,7 @@ def _code(name: str | None) -> str | list[str] | None:
     return [name.rpartition(".")[2], plugin_digest(name)]
 
 
-def _content(path: str | None) -> str | None:
+def _file_identity(path: str | None) -> str | None:
     """Return the digest of a file, or its path if the file cannot be read."""
     if path is None:
         return None
@@ -156,10 +157,10 @@ def _content(path: str | None) -> str | None:
         return path
 
 
-def _alike(value: Any) -> Any:
+def _integers_to_floats(value: Any) -> Any:
     """Convert all integers in a nested value to floats, so that 1 and 1.0 have the same digest."""
     if isinstance(value, Mapping):
-        return {str(key): _alike(each) for key, each in value.items()}
+        return {str(key): _integers_to_floats(each) for key, each in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_alike(each) for each in value]
+        return [_integers_to_floats(each) for each in value]
     return float(value) if isinstance(value, int) and not isinstance(value, bool) else value

@@ -121,7 +121,7 @@ def record_trials(ledger: str | Path | None, trials: Sequence[Trial]) -> TrialSt
     entered = [row for row in rows if not has_look_ahead(str(row["forecaster"]))]
     names = ", ".join(rows[0])
     values = ", ".join(":" + name for name in rows[0])
-    with _opened(ledger) as file:
+    with _open_ledger(ledger) as file:
         file.executemany(f"INSERT OR REPLACE INTO trials ({names}) VALUES ({values})", entered)
         candidates = file.execute(
             "SELECT config_hash, symbols, daily_sharpe, forecaster FROM trials"
@@ -147,7 +147,7 @@ def check_ledger(ledger: str | Path | None, key: str = "trials") -> None:
     """
     if ledger is None:
         return
-    with _opened(ledger, key) as file:
+    with _open_ledger(ledger, key) as file:
         # A file that another program made may have a table of this name with other columns.
         file.execute(
             "SELECT config_hash, data_hash, symbols, daily_sharpe, forecaster FROM trials LIMIT 1"
@@ -156,7 +156,7 @@ def check_ledger(ledger: str | Path | None, key: str = "trials") -> None:
 
 
 @contextmanager
-def _opened(ledger: str | Path, key: str = "trials") -> Iterator[sqlite3.Connection]:
+def _open_ledger(ledger: str | Path, key: str = "trials") -> Iterator[sqlite3.Connection]:
     """Open the ledger, and create it if it does not exist; ~ in the path is the user's home."""
     try:
         path = Path(ledger).expanduser()

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from forecasting.forecast import has_look_ahead
-from foundation.formatting import count_text, enumeration, percent
+from foundation.formatting import enumeration, format_count_with_noun, percent
 
 RANDOM_WALK = "random_walk"  # the comparison that shows what the forecast adds
 BUY_AND_HOLD = "buy_and_hold"  # the comparison that shows what active decisions add
@@ -36,7 +36,7 @@ class Verdict:
     evidence: str
 
 
-def run_label(summary: dict[str, Any], name: str) -> str:
+def benchmark_label(summary: dict[str, Any], name: str) -> str:
     """Return the label of a benchmark; a run without forecast or without positions is marked so.
 
     name: name of the benchmark in the summary.
@@ -62,7 +62,7 @@ def backtest_verdict(summary: dict[str, Any]) -> Verdict:
         if relation in names
     ]
     earned = percent(summary["total_return"], sign=True)
-    earned += f" after costs in {count_text(summary['days'], 'day')}"
+    earned += f" after costs in {format_count_with_noun(summary['days'], 'day')}"
     claim = f"{earned}, {'; '.join(claims) or 'nothing to compare with'}."
     level: Literal["good", "bad", "open"] = "good" if list(names) == ["ahead"] else "open"
     reason = no_evidence_reason(summary["forecaster"], summary["data"])
@@ -71,7 +71,7 @@ def backtest_verdict(summary: dict[str, Any]) -> Verdict:
         claim = f"all equity was lost on {lost}."
     if reason or lost or "behind" in names:
         level = "bad"
-    return Verdict(level, qualified_claim(reason, claim), _position_sources(summary))
+    return Verdict(level, qualify_claim(reason, claim), _position_sources(summary))
 
 
 def no_evidence_reason(forecaster: str, data: str) -> str:
@@ -87,7 +87,7 @@ def no_evidence_reason(forecaster: str, data: str) -> str:
     return ""
 
 
-def qualified_claim(reason: str, claim: str) -> str:
+def qualify_claim(reason: str, claim: str) -> str:
     """Prefix a claim with the reason why its run is not valid evidence.
 
     reason: the reason; empty if the run is valid evidence, which leaves the claim without prefix.
@@ -109,7 +109,7 @@ def _relation(outperformance: dict[str, Any]) -> str:
 
 def _sentence_label(summary: dict[str, Any], name: str) -> str:
     takes_article = name not in (BUY_AND_HOLD, summary["benchmark"])
-    return f"{'the ' if takes_article else ''}{run_label(summary, name)}"
+    return f"{'the ' if takes_article else ''}{benchmark_label(summary, name)}"
 
 
 def _position_sources(summary: dict[str, Any]) -> str:

@@ -23,7 +23,7 @@ from foundation.compiled import (
     compiled,
     copy_row,
     jit_inline,
-    scatter,
+    scatter_values,
     take,
     take_columns,
 )
@@ -37,7 +37,7 @@ from marketsimulator.account.book import (
 )
 from marketsimulator.account.margin import unborrowed_cash
 from marketsimulator.account.rebalancing import (
-    ensure_tape_space,
+    ensure_account_log_space,
     immediate_targets,
     max_fill_entries,
     send_auction_orders,
@@ -72,7 +72,8 @@ class CompiledInputs(NamedTuple):
     class_sharpe: [T', 2] Sharpe ratios of stocks and of crypto, as used by the strategy.
     financing: [T', K] interest on one borrowed USD in each period.
     sizing_terms: sizing terms of a decision.
-    lending_terms: leverage of the broker, and the equity in USD from which it lends more than 1×.
+    leverage_and_margin_equity: leverage of the broker, and the equity in USD from which it lends
+        more than 1×.
     kelly_fraction: fraction of full Kelly; NaN for a strategy in Python.
     max_crypto_value: USD, maximum value of one crypto order.
     min_order_value: [S] minimum value of an order that does not close the position, USD.
@@ -85,7 +86,7 @@ class CompiledInputs(NamedTuple):
     class_sharpe: Array
     financing: Array
     sizing_terms: SizingTerms
-    lending_terms: tuple[float, float]
+    leverage_and_margin_equity: tuple[float, float]
     kelly_fraction: float
     max_crypto_value: float
     min_order_value: Array
@@ -205,7 +206,7 @@ def advance_to(
     actions = line.first_action_rows[t + 1] - line.first_action_rows[t]
     if len(tape_lengths) > 0:
         tape_space = 3 * size + len(book.orders) + actions + max_flow_entries(size, actions)
-        tape = ensure_tape_space(tape, account.tape_length, tape_space)
+        tape = ensure_account_log_space(tape, account.tape_length, tape_space)
     else:
         account.tape_length = 0
     if t > first:
@@ -240,7 +241,7 @@ def trade_decision(
     opens = open_bars(book, line, tape, t)
     if len(targets) > 0:
         fills = max_fill_entries(book.holding, targets, max_crypto_value)
-        tape = ensure_tape_space(tape, account.tape_length, fills)
+        tape = ensure_account_log_space(tape, account.tape_length, fills)
         day, now = line.day_terms[line.day_rows[t]], line.instants[t]
         at_once = targets
         if line.waits_for_auction:
@@ -275,7 +276,7 @@ def target_quantities(
         weights = plan[0]
         if len(kept.solve_status) > 0:
             for k in range(len(plan)):
-                scatter(kept.weights[row, k], chosen, plan[k])
+                scatter_values(kept.weights[row, k], chosen, plan[k])
             copy_row(kept.shadow_prices[row], prices)
             kept.optimality_gap[row] = gap
     if len(kept.solve_status) > 0:
@@ -285,7 +286,7 @@ def target_quantities(
         kept.unborrowed_cash[row] = account.unborrowed_cash
         kept.solve_status[row] = status
     rounded = round_to_lots(
-        problem, weights, status == SOLVED, account, inputs.beliefs.trim_overnight[row]
+        problem, weights, status == SOLVED, account, inputs.beliefs.can_trim_overnight[row]
     )
     return target_quantities_of(rounded, chosen, shown), 0.0 if status == SOLVED else 1.0
 
@@ -361,7 +362,7 @@ def account_arrays(
     inputs: CompiledInputs, quantity: Array, price: Array, equity: float, unborrowed: float
 ) -> AccountArrays:
     """Return an account without open orders as arrays; its equity determines the leverage."""
-    leverage, margin_equity = inputs.lending_terms
+    leverage, margin_equity = inputs.leverage_and_margin_equity
     return AccountArrays(
         quantity,
         price,
@@ -403,7 +404,9 @@ def recompute_decision(
         chosen,
         problem,
         weights,
-        round_to_lots(problem, first, sized, account, inputs.beliefs.trim_overnight[begin + row]),
+        round_to_lots(
+            problem, first, sized, account, inputs.beliefs.can_trim_overnight[begin + row]
+        ),
     )
 
 

@@ -20,7 +20,7 @@ from execution.decision.problem import RoundedTargets, SizingTerms, round_to_lot
 from execution.decision.trader import SizingResult, run_strategy
 from foundation.arrays import Array, Index, Records
 from foundation.threads import single_threaded_blas
-from marketsimulator.account.book import Book, create_tape, max_flow_entries
+from marketsimulator.account.book import Book, create_account_log, max_flow_entries
 from marketsimulator.account.settlement import mark_positions
 from marketsimulator.account.timeline import Timeline
 from marketsimulator.runs.compiled_instants import (
@@ -43,7 +43,7 @@ from sizing.problem import NO_GROUP_CONSTRAINTS, GroupConstraints
 from sizing.solver.active_set import SOLVED, UNFINISHED
 from sizing.strategies import Kelly
 from trainingdata.bars import Bars
-from trainingdata.history import NO_HISTORY, OwnBars, PriceHistory
+from trainingdata.history import NO_HISTORY, BarsBySymbol, PriceHistory
 from trainingdata.market import Market
 
 INSTANTS_PER_CALL = 512  # between calls a run reports progress and can be stopped
@@ -53,14 +53,16 @@ class StrategyTrace(NamedTuple):
     """Results of a Python strategy at T' decisions.
 
     arrays: decisions as arrays.
-    stock_ceiling: [T'] maximum gross stock exposure that orders may reach, multiple of equity.
-    granted_gross: [T'] maximum gross stock exposure that the broker grants, multiple of equity.
+    stock_exposure_limit: [T'] maximum gross stock exposure that orders may reach, multiple of
+        equity.
+    broker_exposure_limit: [T'] maximum gross stock exposure that the broker grants, multiple of
+        equity.
     failures: results without an allocation, by row.
     """
 
     arrays: DecisionArrays
-    stock_ceiling: Array
-    granted_gross: Array
+    stock_exposure_limit: Array
+    broker_exposure_limit: Array
     failures: dict[int, SizingResult]
 
     @classmethod
@@ -93,8 +95,8 @@ class StrategyTrace(NamedTuple):
         problem = result.inputs.problem
         arrays = decision_arrays(result.allocation, problem, rounded, price)
         self.arrays.write_row(row, chosen, arrays)
-        self.stock_ceiling[row] = problem.limits.stock_ceiling
-        self.granted_gross[row] = problem.limits.granted_gross
+        self.stock_exposure_limit[row] = problem.limits.stock_ceiling
+        self.broker_exposure_limit[row] = problem.limits.granted_gross
         if result.failure_reason:
             self.failures[row] = result
 
@@ -104,8 +106,8 @@ class CompiledRun(NamedTuple):
 
     inputs: inputs of the decisions.
     equity_rows: [T] EQUITY_ROW.
-    tape: tape entries; empty unless decisions are recorded.
-    tape_lengths: [T] number of tape entries after each instant; empty unless decisions are
+    account_log: tape entries; empty unless decisions are recorded.
+    account_log_lengths: [T] number of tape entries after each instant; empty unless decisions are
         recorded.
     decisions: recorded decisions.
     trace: results of a Python strategy; None if the solver sized the decisions.
@@ -114,14 +116,16 @@ class CompiledRun(NamedTuple):
 
     inputs: CompiledInputs
     equity_rows: Records
-    tape: Records
-    tape_lengths: Index
+    account_log: Records
+    account_log_lengths: Index
     decisions: RecordedDecisions
     trace: StrategyTrace | None
     book: Book
 
 
-def compiled_inputs(settings: BacktestSettings, bars: Bars, table: BeliefTable) -> CompiledInputs:
+def build_compiled_inputs(
+    settings: BacktestSettings, bars: Bars, table: BeliefTable
+) -> CompiledInputs:
     """Build the inputs of a compiled run from settings, bars and forecasts."""
     limits = settings.limits
     rule = settings.sizing.build_strategy()
@@ -135,12 +139,12 @@ def compiled_inputs(settings: BacktestSettings, bars: Bars, table: BeliefTable) 
             long_only=bars.long_only,
             unit_cost=settings.costs.expected_cost(bars.crypto, settings.fees),
             uses_forecast=rule.uses_forecast,
-            caps=limits.compiled_limits,
+            compiled_limits=limits.compiled_limits,
             leverage_limits=(limits.intraday_leverage, limits.overnight_ceiling),
             order_price_buffer=settings.margin.order_price_buffer,
             group_constraints=limits.group_limits().build_constraints(bars.symbols),
         ),
-        lending_terms=(settings.margin.leverage, settings.margin.margin_equity),
+        leverage_and_margin_equity=(settings.margin.leverage, settings.margin.margin_equity),
         kelly_fraction=rule.fraction if uses_solver_only(rule) else np.nan,
         max_crypto_value=settings.orders.max_sized_crypto_value,
         min_order_value=settings.orders.min_sized_values(bars.crypto),
@@ -172,7 +176,7 @@ def run_compiled(
     progress: called with the number of finished instants.
     """
     bars, first = market.bars, market.start_row
-    inputs = compiled_inputs(settings, bars, table)
+    inputs = build_compiled_inputs(settings, bars, table)
     book = settings.build_book(bars)
     mark_positions(book.account[0], book.holding, market.history.last_closes())
     count = len(bars.times)
@@ -180,7 +184,7 @@ def run_compiled(
     places = np.searchsorted(bars.times, table.instants)
     rows[places] = np.arange(len(table.instants))
     size, actions = len(book.holding), len(line.actions)
-    tape = create_tape(4 * size + actions + max_flow_entries(size, actions))
+    tape = create_account_log(4 * size + actions + max_flow_entries(size, actions))
     account = np.zeros(count - first, EQUITY_ROW)
     written = np.zeros(count - first if keep_decisions else 0, dtype=np.int64)
     kept = RecordedDecisions.empty(
@@ -188,9 +192,9 @@ def run_compiled(
     )
     strategy = settings.sizing.build_strategy()
     trace = None
-    views: list[tuple[int, OwnBars]] = []
+    views: list[tuple[int, BarsBySymbol]] = []
     if strategy.lookback:
-        views = [(begin, OwnBars(view)) for begin, _, view in market.visible_bars_by_segment()]
+        views = [(begin, BarsBySymbol(view)) for begin, _, view in market.visible_bars_by_segment()]
     if not uses_solver_only(strategy):
         trace = StrategyTrace.empty(
             table, inputs.sizing_terms.group_constraints, without_rows=not keep_decisions
@@ -208,7 +212,9 @@ def run_compiled(
             else:
                 names = settings.limits.group_limits().limit_names
                 calls = _StrategyCalls(strategy, bars.symbols, views, inputs, kept, trace, names)
-                book, tape = _call_instants(book, line, span, rows, calls, tape, account, written)
+                book, tape = _step_strategy_instants(
+                    book, line, span, rows, calls, tape, account, written
+                )
         if progress:
             progress(end - first)
     tape = tape[: int(book.account["tape_length"][0])]
@@ -224,9 +230,9 @@ class _StrategyCalls(NamedTuple):
 
     strategy: Strategy
     symbols: tuple[str, ...]
-    views: Sequence[tuple[int, OwnBars]]
+    views: Sequence[tuple[int, BarsBySymbol]]
     inputs: CompiledInputs
-    kept: RecordedDecisions
+    recorded_decisions: RecordedDecisions
     trace: StrategyTrace
     group_limit_names: tuple[str, ...]
 
@@ -238,7 +244,7 @@ class _StrategyCalls(NamedTuple):
         return NO_HISTORY
 
 
-def _call_instants(
+def _step_strategy_instants(
     book: Book,
     line: Timeline,
     span: tuple[int, int, int],
@@ -281,7 +287,11 @@ def _strategy_targets(book: Book, calls: _StrategyCalls, t: int, row: int) -> tu
     allocation = result.allocation
     weights = problem.account.held_weight if allocation is None else allocation.target_weight
     rounded = round_to_lots(
-        problem, weights, allocation is not None, account, bool(inputs.beliefs.trim_overnight[row])
+        problem,
+        weights,
+        allocation is not None,
+        account,
+        bool(inputs.beliefs.can_trim_overnight[row]),
     )
     targets = target_quantities_of(rounded, chosen, shown)
     if len(kept.solve_status):

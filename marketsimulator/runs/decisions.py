@@ -12,20 +12,20 @@ import pandas as pd
 
 from execution.decision.beliefs import BeliefTable
 from execution.decision.decision import (
-    ClassRule,
+    ClassSizingRule,
     Decision,
     DecisionArrays,
     DecisionColumns,
-    class_rules,
+    build_class_sizing_rules,
     concatenate_columns,
-    decided_cells,
     decision_columns,
+    find_decided_cells,
     yearly_optimality_gap,
 )
-from execution.decision.rebalancing import decision_orders, ordered_quantity
+from execution.decision.rebalancing import decision_orders, lots_to_order_quantity
 from execution.orders.orders import Order, to_shortest_decimal
 from foundation.arrays import Array, Index, Instants, Mask
-from foundation.compiled import any_true, compiled, scatter
+from foundation.compiled import any_true, compiled, scatter_values
 from foundation.threads import parallel_map
 from marketsimulator.run_result import DecisionLog, decision_frame
 from marketsimulator.runs.compiled_instants import (
@@ -36,37 +36,40 @@ from marketsimulator.runs.compiled_instants import (
 from marketsimulator.runs.compiled_run import CompiledRun
 from marketsimulator.settings import BacktestSettings
 from sizing.explanation import Explanation, explain_by_horizon, explain_targets, kelly_by_horizon
-from sizing.inputs import no_equity_text
-from sizing.kelly import solver_failure_text
+from sizing.inputs import format_no_equity_error
+from sizing.kelly import format_solver_failure
 from sizing.solver.active_set import SOLVED
 from sizing.strategies import LegacyStrategy
 from trainingdata.bars import Bars
 from trainingdata.instruments import Instrument
 
-_NOTHING = Decimal(0)
+_ZERO_QUANTITY = Decimal(0)
 DECISIONS_PER_CALL = 256  # decisions explained in one call
 
 
-class _Decided(NamedTuple):
+class _DecisionTable(NamedTuple):
     """Columns of D decisions with N pairs of decision and symbol in total.
 
-    rows: [D] row of the belief table.
-    sized: [D] true if the strategy returned target weights.
-    ceiling: [D] maximum gross stock exposure that orders may reach, multiple of equity.
-    granted_gross: [D] maximum gross stock exposure that the broker grants, multiple of equity.
+    belief_rows: [D] row of the belief table.
+    has_weights: [D] true if the strategy returned target weights.
+    stock_exposure_limit: [D] maximum gross stock exposure that orders may reach, multiple of
+        equity.
+    broker_exposure_limit: [D] maximum gross stock exposure that the broker grants, multiple of
+        equity.
     optimality_gap: [D] optimality gap of the solve.
-    number, symbol: [N] decision number and symbol index of each pair; the pairs are sorted by both.
+    decision_number, symbol_index: [N] decision number and symbol index of each pair; the pairs are
+        sorted by both.
     lots: [N] signed target in lots; NaN for symbols that are not traded.
     columns: explanations of the N targets.
     """
 
-    rows: Index
-    sized: Mask
-    ceiling: Array
-    granted_gross: Array
+    belief_rows: Index
+    has_weights: Mask
+    stock_exposure_limit: Array
+    broker_exposure_limit: Array
     optimality_gap: Array
-    number: Index
-    symbol: Index
+    decision_number: Index
+    symbol_index: Index
     lots: Array
     columns: DecisionColumns
 
@@ -101,31 +104,31 @@ class CompiledDecisions(DecisionLog):
         self.group_limit_names = settings.limits.group_limits().limit_names
 
     @cached_property
-    def _every(self) -> _Decided:
+    def _decision_table(self) -> _DecisionTable:
         count = max(1, len(self._kept.solve_status))
-        parts = list(parallel_map(self._decided_in, range(0, count, DECISIONS_PER_CALL)))
+        parts = list(parallel_map(self._decisions_in_part, range(0, count, DECISIONS_PER_CALL)))
         rows, sized, ceiling, granted_gross, gap, _, symbol, lots = (
             np.concatenate([part[k] for part in parts]) for k in range(8)
         )
-        begins = np.cumsum([0, *(len(part.rows) for part in parts[:-1])])
-        number = [part.number + begin for part, begin in zip(parts, begins, strict=True)]
+        begins = np.cumsum([0, *(len(part.belief_rows) for part in parts[:-1])])
+        number = [part.decision_number + begin for part, begin in zip(parts, begins, strict=True)]
         columns = concatenate_columns([part.columns for part in parts])
-        return _Decided(
+        return _DecisionTable(
             rows, sized, ceiling, granted_gross, gap, np.concatenate(number), symbol, lots, columns
         )
 
-    def _decided_in(self, begin: int) -> _Decided:
+    def _decisions_in_part(self, begin: int) -> _DecisionTable:
         """Return the decisions in `DECISIONS_PER_CALL` belief-table rows, starting at row `begin`.
 
         A row has a decision if any symbol is due, is trimmed overnight or has left the universe.
         """
         part = slice(begin, begin + DECISIONS_PER_CALL)
         walked = np.flatnonzero(np.isfinite(self._kept.equity[part]))
-        every, ceiling, granted_gross = self._arrays(part)
+        every, ceiling, granted_gross = self._decision_arrays(part)
         selected: Any = [column[walked] for column in every]
         arrays = DecisionArrays(*selected)
         believed = self._table.select_rows(begin + walked)
-        place = decided_cells(believed, arrays)
+        place = find_decided_cells(believed, arrays)
         columns = decision_columns(
             believed,
             arrays,
@@ -137,7 +140,7 @@ class CompiledDecisions(DecisionLog):
         row, symbol = place
         decided, number = np.unique(row, return_inverse=True)
         at = walked[decided]
-        return _Decided(
+        return _DecisionTable(
             begin + at,
             every.is_sized[at],
             ceiling[at],
@@ -149,7 +152,7 @@ class CompiledDecisions(DecisionLog):
             columns,
         )
 
-    def _arrays(self, part: slice) -> tuple[DecisionArrays, Array, Array]:
+    def _decision_arrays(self, part: slice) -> tuple[DecisionArrays, Array, Array]:
         """Return the decision arrays of a span of rows, and each row's two stock exposure limits.
 
         The limits are the gross exposure that orders may reach, then the one that the broker
@@ -159,8 +162,8 @@ class CompiledDecisions(DecisionLog):
             traced: Any = [column[part] for column in self._trace.arrays]
             return (
                 DecisionArrays(*traced),
-                self._trace.stock_ceiling[part],
-                self._trace.granted_gross[part],
+                self._trace.stock_exposure_limit[part],
+                self._trace.broker_exposure_limit[part],
             )
         columns: Any = [column[part] for column in self._kept]
         kept = RecordedDecisions(*columns)
@@ -175,70 +178,75 @@ class CompiledDecisions(DecisionLog):
         )
         ceilings = np.full(rows, np.nan), np.full(rows, np.nan)
         singular = np.zeros(rows, dtype=np.bool_)
-        _explain(self._inputs, kept, part.start, arrays, ceilings, singular)
+        _explain_decisions(self._inputs, kept, part.start, arrays, ceilings, singular)
         for row in np.flatnonzero(singular).tolist():
             chosen, problem, weights, _ = recompute_decision(self._inputs, kept, row, part.start)
             prices = kept.shadow_prices[row]
             why = explain_targets(problem, weights, prices, self._inputs.kelly_fraction)
-            _write(arrays, row, chosen, why)
+            _write_explanation(arrays, row, chosen, why)
         return arrays, *ceilings
 
     @property
-    def _rows(self) -> Index:
-        return self._every.rows
+    def _belief_rows(self) -> Index:
+        return self._decision_table.belief_rows
 
     @cached_property
-    def _begins(self) -> Index:
+    def _column_offsets(self) -> Index:
         """Return the index of each decision's first entry in the columns, then N, [D + 1]."""
-        return np.searchsorted(self._every.number, np.arange(len(self._rows) + 1))
+        return np.searchsorted(
+            self._decision_table.decision_number, np.arange(len(self._belief_rows) + 1)
+        )
 
     @cached_property
-    def _unsized(self) -> Mask:
+    def _missing_result_mask(self) -> Mask:
         """Return whether a decision was due but the strategy returned no target weights, [D]."""
-        return self._table.adjustable[self._rows].any(axis=1) & ~self._every.sized
+        return (
+            self._table.adjustable[self._belief_rows].any(axis=1)
+            & ~self._decision_table.has_weights
+        )
 
     @cached_property
-    def _quantities(self) -> Array:
+    def _ordered_quantities(self) -> Array:
         """Return the signed ordered quantity of each pair of decision and symbol, [N]."""
-        every = self._every
-        before = self._kept.quantity[every.rows[every.number], every.symbol]
+        every = self._decision_table
+        before = self._kept.quantity[every.belief_rows[every.decision_number], every.symbol_index]
         increment = np.array([float(item.qty_increment) for item in self._instruments])
         # Quantities are whole billionths.
-        ordered = np.rint((increment[every.symbol] * every.lots - before) * 1e9) / 1e9
+        ordered = np.rint((increment[every.symbol_index] * every.lots - before) * 1e9) / 1e9
         return np.where(np.isnan(every.lots), 0.0, ordered)
 
     def __len__(self) -> int:
-        return len(self._rows)
+        return len(self._belief_rows)
 
     @property
     def at(self) -> Instants:
-        return np.asarray(self._table.instants[self._rows])
+        return np.asarray(self._table.instants[self._belief_rows])
 
     @cached_property
     def stock_ceilings(self) -> Array:
         """Return the maximum gross stock exposure of each decision, multiple of equity, [D]."""
-        return self._every.ceiling
+        return self._decision_table.stock_exposure_limit
 
     @cached_property
     def optimality_gaps(self) -> Array:
         """Return the optimality gap of each decision's solve, [D]."""
-        rows = self._rows
+        rows = self._belief_rows
         ends, at = self._table.period_ends[rows], self._table.instants[rows]
         gaps = [
             yearly_optimality_gap(*each)
-            for each in zip(self._every.optimality_gap, at, ends, strict=True)
+            for each in zip(self._decision_table.optimality_gap, at, ends, strict=True)
         ]
         return np.array(gaps, dtype=np.float64)
 
     @property
-    def failures(self) -> int:
-        return int(self._unsized.sum())
+    def failure_count(self) -> int:
+        return int(self._missing_result_mask.sum())
 
     @cached_property
     def orders(self) -> Sequence[tuple[np.datetime64, Order]]:
         """Return every order with the instant of its decision."""
         return [
-            (self._table.instants[self._rows[d]], order)
+            (self._table.instants[self._belief_rows[d]], order)
             for d, orders in self._orders.items()
             for order in orders
         ]
@@ -249,18 +257,18 @@ class CompiledDecisions(DecisionLog):
 
         Decisions without orders are left out.
         """
-        ordered = np.unique(self._every.number[self._quantities != 0.0])
-        return {d: self._made_orders(d) for d in ordered.tolist()}
+        ordered = np.unique(self._decision_table.decision_number[self._ordered_quantities != 0.0])
+        return {d: self._build_orders(d) for d in ordered.tolist()}
 
     @cached_property
     def frame(self) -> pd.DataFrame:
         """Return the frame of decisions; its columns are those of `Run.decision_frame`."""
-        every = self._every
-        rows = every.rows[every.number]
+        every = self._decision_table
+        rows = every.belief_rows[every.decision_number]
         return decision_frame(
             every.columns,
-            np.array(self._symbols, dtype=object)[every.symbol],
-            self._quantities,
+            np.array(self._symbols, dtype=object)[every.symbol_index],
+            self._ordered_quantities,
             at=self._table.instants[rows],
             until=self._table.period_ends[rows, 0],
             equity=self._kept.equity[rows],
@@ -268,9 +276,9 @@ class CompiledDecisions(DecisionLog):
 
     def decision(self, number: int) -> Decision:
         """Return the decision with this number, counted from 0."""
-        row = int(self._rows[number])
-        chosen = np.arange(*self._begins[number : number + 2])
-        items, _, quantities = self._ordered(row, chosen)
+        row = int(self._belief_rows[number])
+        chosen = np.arange(*self._column_offsets[number : number + 2])
+        items, _, quantities = self._instruments_and_quantities(row, chosen)
         return Decision(
             at=self._table.instants[row],
             interval_end=self._table.period_ends[row, 0],
@@ -278,70 +286,73 @@ class CompiledDecisions(DecisionLog):
             stock_ceiling=float(self.stock_ceilings[number]),
             symbols=tuple([item.symbol for item in items]),
             quantities=tuple(quantities),
-            columns=self._every.columns.select(chosen),
+            columns=self._decision_table.columns.select(chosen),
             orders=self.orders_of(number),
             sizing_rules=self.class_rules_of(number),
-            sizing_failure=self.failure_of(number),
+            sizing_failure=self.failure_reason_of(number),
             optimality_gap=float(self.optimality_gaps[number]),
         )
 
-    def failure_of(self, number: int) -> str:
+    def failure_reason_of(self, number: int) -> str:
         """Return why a decision has no target weights.
 
         The text is empty if it has target weights or if no symbol was due.
         """
-        if not self._unsized[number]:
+        if not self._missing_result_mask[number]:
             return ""
-        row = int(self._rows[number])
+        row = int(self._belief_rows[number])
         equity = float(self._kept.equity[row])
         if self._trace is not None:
             return self._trace.failures[row].failure_reason
         if not equity > 0:
-            return no_equity_text(equity)
+            return format_no_equity_error(equity)
         chosen, *_ = recompute_decision(self._inputs, self._kept, row)
-        return solver_failure_text(int(self._kept.solve_status[row]), len(chosen))
+        return format_solver_failure(int(self._kept.solve_status[row]), len(chosen))
 
-    def class_rules_of(self, number: int) -> tuple[ClassRule, ...]:
+    def class_rules_of(self, number: int) -> tuple[ClassSizingRule, ...]:
         """Return the sizing rules that determined a decision's weights, each with its symbols."""
-        if not self._every.sized[number]:
+        if not self._decision_table.has_weights[number]:
             return ()
-        adjustable = self._table.adjustable[self._rows[number]]
-        granted_gross = float(self._every.granted_gross[number])
+        adjustable = self._table.adjustable[self._belief_rows[number]]
+        granted_gross = float(self._decision_table.broker_exposure_limit[number])
         key = adjustable.tobytes(), granted_gross
-        rules = self._rules.get(key)
+        rules = self._class_rules_cache.get(key)
         if rules is None:
-            rules = class_rules(self._instruments, adjustable, self._strategy, granted_gross)
-            self._rules[key] = rules
+            rules = build_class_sizing_rules(
+                self._instruments, adjustable, self._strategy, granted_gross
+            )
+            self._class_rules_cache[key] = rules
         return rules
 
     @cached_property
-    def _rules(self) -> dict[tuple[bytes, float], tuple[ClassRule, ...]]:
+    def _class_rules_cache(self) -> dict[tuple[bytes, float], tuple[ClassSizingRule, ...]]:
         return {}
 
     def orders_of(self, number: int) -> tuple[Order, ...]:
         """Return the orders of the decision with this number."""
         return self._orders.get(number, ())
 
-    def _made_orders(self, number: int) -> tuple[Order, ...]:
-        chosen = np.arange(*self._begins[number : number + 2])
-        chosen = chosen[self._quantities[chosen] != 0.0]
-        row = int(self._rows[number])
-        items, held, quantities = self._ordered(row, chosen)
+    def _build_orders(self, number: int) -> tuple[Order, ...]:
+        chosen = np.arange(*self._column_offsets[number : number + 2])
+        chosen = chosen[self._ordered_quantities[chosen] != 0.0]
+        row = int(self._belief_rows[number])
+        items, held, quantities = self._instruments_and_quantities(row, chosen)
         return decision_orders(
             self._order_name,
             self._table.instants[row],
             self._table.period_ends[row, 0],
-            self._every.columns.select(chosen),
+            self._decision_table.columns.select(chosen),
             items,
             held,
             quantities,
             self._settings.orders,
             self._timeframe,
-            failure=self.failure_of(number),
-            legacy=isinstance(self._strategy, LegacyStrategy) and bool(self._every.sized[number]),
+            failure=self.failure_reason_of(number),
+            legacy=isinstance(self._strategy, LegacyStrategy)
+            and bool(self._decision_table.has_weights[number]),
         )
 
-    def _ordered(
+    def _instruments_and_quantities(
         self, row: int, chosen: Index
     ) -> tuple[list[Instrument], list[Decimal], list[Decimal]]:
         """Return instrument, present position and signed ordered quantity of the chosen symbols.
@@ -349,25 +360,25 @@ class CompiledDecisions(DecisionLog):
         row: row of the belief table.
         chosen: indices into the columns of all decisions.
         """
-        symbols = self._every.symbol[chosen].tolist()
+        symbols = self._decision_table.symbol_index[chosen].tolist()
         items = [self._instruments[s] for s in symbols]
-        held = [self._before(row, s) for s in symbols]
+        held = [self._position_before(row, s) for s in symbols]
         quantities = [
-            ordered_quantity(lots, item.qty_increment, before)
+            lots_to_order_quantity(lots, item.qty_increment, before)
             for lots, item, before in zip(
-                self._every.lots[chosen].tolist(), items, held, strict=True
+                self._decision_table.lots[chosen].tolist(), items, held, strict=True
             )
         ]
         return items, held, quantities
 
-    def _before(self, row: int, s: int) -> Decimal:
+    def _position_before(self, row: int, s: int) -> Decimal:
         """Return the position in symbol number `s` before the decision of this row."""
         held = float(self._kept.quantity[row, s])
-        return to_shortest_decimal(held) if held else _NOTHING
+        return to_shortest_decimal(held) if held else _ZERO_QUANTITY
 
 
 @compiled
-def _explain(
+def _explain_decisions(
     inputs: CompiledInputs,
     kept: RecordedDecisions,
     begin: int,
@@ -387,11 +398,11 @@ def _explain(
         if not np.isfinite(kept.equity[row]):
             continue
         chosen, problem, weights, rounded = recompute_decision(inputs, kept, row, begin)
-        scatter(arrays.held_weight[row], chosen, problem.account.held_weight)
-        scatter(arrays.target_weight[row], chosen, rounded.target_weight)
-        scatter(arrays.lots[row], chosen, rounded.lots)
-        scatter(arrays.is_trimmed[row], chosen, rounded.is_trimmed)
-        scatter(arrays.no_order_code[row], chosen, rounded.no_order_code)
+        scatter_values(arrays.held_weight[row], chosen, problem.account.held_weight)
+        scatter_values(arrays.target_weight[row], chosen, rounded.target_weight)
+        scatter_values(arrays.lots[row], chosen, rounded.lots)
+        scatter_values(arrays.is_trimmed[row], chosen, rounded.is_trimmed)
+        scatter_values(arrays.no_order_code[row], chosen, rounded.no_order_code)
         ceiling[row] = problem.limits.stock_ceiling
         granted_gross[row] = problem.limits.granted_gross
         if kept.solve_status[row] == SOLVED and any_true(problem.account.adjustable):
@@ -402,15 +413,15 @@ def _explain(
             why = explain_by_horizon(
                 problem, weights, kept.shadow_prices[row], by_horizon, inputs.kelly_fraction
             )
-            _write(arrays, row, chosen, why)
+            _write_explanation(arrays, row, chosen, why)
 
 
 @compiled
-def _write(arrays: DecisionArrays, row: int, chosen: Index, why: Explanation) -> None:
+def _write_explanation(arrays: DecisionArrays, row: int, chosen: Index, why: Explanation) -> None:
     """Write the explanation of the chosen symbols [m] into a row."""
-    scatter(arrays.unconstrained_weight[row], chosen, why.unconstrained_weight)
-    scatter(arrays.binding_bits[row], chosen, why.binding_bits)
-    scatter(arrays.bound_shadow_price[row], chosen, why.bound_shadow_price)
-    scatter(arrays.horizon_periods[row], chosen, why.horizon_periods)
-    scatter(arrays.premium_weight[row], chosen, why.premium_weight)
-    scatter(arrays.forecast_weight[row], chosen, why.forecast_weight)
+    scatter_values(arrays.unconstrained_weight[row], chosen, why.unconstrained_weight)
+    scatter_values(arrays.binding_bits[row], chosen, why.binding_bits)
+    scatter_values(arrays.bound_shadow_price[row], chosen, why.bound_shadow_price)
+    scatter_values(arrays.horizon_periods[row], chosen, why.horizon_periods)
+    scatter_values(arrays.premium_weight[row], chosen, why.premium_weight)
+    scatter_values(arrays.forecast_weight[row], chosen, why.forecast_weight)

@@ -29,7 +29,7 @@ from forecasting.chronos2.ray_predictor import MAX_TASK_ATTEMPTS, RaySettings, c
 from forecasting.forecast import Progress, no_progress
 from foundation import VERSION
 from foundation.arrays import Array, Records
-from foundation.errors import InputError, one_line
+from foundation.errors import InputError, to_one_line
 from foundation.plugin import is_plugin
 from marketsimulator.account.terms import day_table
 from marketsimulator.run_result import Run, is_trade
@@ -41,7 +41,7 @@ from trainingdata.market import Market
 VARIANTS_PER_TASK = 50  # laying out the panel is shared by as many variants
 
 
-class Totals(NamedTuple):
+class RunTotals(NamedTuple):
     """Traded value and costs of an account over a whole run; USD, except counts.
 
     notional: traded value, purchases plus sales.
@@ -89,7 +89,7 @@ class Totals(NamedTuple):
         return sum(self.costs_by_kind.values())
 
 
-_FLOWS = (
+_FLOW_NAMES = (
     "fees",
     "crypto_fees",
     "spread",
@@ -112,25 +112,25 @@ class VariantOutcome:
 
     equity: Array
     gross_exposure: Array
-    totals: Totals
+    totals: RunTotals
 
     @classmethod
     def from_compiled(cls, account: Records) -> VariantOutcome:
         """Build the outcome from the equity rows of a compiled run, [T] records (EQUITY_ROW)."""
-        sums: Any = {name: float(account[name].sum()) for name in ("notional", *_FLOWS)}
+        sums: Any = {name: float(account[name].sum()) for name in ("notional", *_FLOW_NAMES)}
         counts: Any = {name: int(account[name].sum()) for name in ("trades", "failures")}
         gross = account["stock"] + account["crypto"]
-        return cls(account["equity"].copy(), gross, Totals(**sums, **counts))
+        return cls(account["equity"].copy(), gross, RunTotals(**sums, **counts))
 
     @classmethod
     def from_run(cls, run: Run) -> VariantOutcome:
         """Build the outcome from a run's equity rows and fills."""
-        flows: Any = {name: sum(map(attrgetter(name), run.equity_rows)) for name in _FLOWS}
+        flows: Any = {name: sum(map(attrgetter(name), run.equity_rows)) for name in _FLOW_NAMES}
         trades = [fill for fill in run.fills if is_trade(fill)]
-        totals = Totals(
+        totals = RunTotals(
             notional=sum(abs(float(fill.qty)) * fill.price for fill in trades),
             trades=len(trades),
-            failures=run.decision_log.failures,
+            failures=run.decision_log.failure_count,
             **flows,
         )
         gross = np.array([row.gross_stock + row.gross_crypto for row in run.equity_rows])
@@ -196,7 +196,9 @@ def simulate_variants_on_ray(
     """
     settings = settings or RaySettings()
     ray = connect_ray(settings.address)
-    walk = ray.remote(_walk).options(num_cpus=settings.cores, max_retries=MAX_TASK_ATTEMPTS)
+    walk = ray.remote(_simulate_task).options(
+        num_cpus=settings.cores, max_retries=MAX_TASK_ATTEMPTS
+    )
     # Inside a list Ray passes the reference itself, and the task copies the object.
     shared = [ray.put((market, beliefs))]
     starts = range(0, len(variants), per_task)
@@ -221,7 +223,7 @@ def simulate_variants_on_ray(
         raise InputError(
             f"ray: worker processes crashed {MAX_TASK_ATTEMPTS + 1} times on the same"
             f" {per_task} variants, possibly out of memory; last error:"
-            f" {one_line(str(error))}"
+            f" {to_one_line(str(error))}"
         ) from None
     finally:
         for task in waiting:
@@ -229,7 +231,7 @@ def simulate_variants_on_ray(
     return [outcome for start in starts for outcome in found[start]]
 
 
-def _walk(
+def _simulate_task(
     shared: list[Any], variants: list[BacktestSettings], version: str
 ) -> list[VariantOutcome]:
     """Simulate the variants of one Ray task; return one outcome per variant."""
@@ -238,11 +240,11 @@ def _walk(
             f"ray: a worker has kelly-chronos {VERSION}, but the driver has {version}; install"
             " the same version on every machine of the cluster"
         )
-    return simulate_variants(variants, *_copied(shared[0]), workers=1)
+    return simulate_variants(variants, *_copy_from_ray(shared[0]), workers=1)
 
 
 @lru_cache(maxsize=1)
-def _copied(reference: Any) -> tuple[Market, BeliefTable]:
+def _copy_from_ray(reference: Any) -> tuple[Market, BeliefTable]:
     """Return a writable copy of a market and its beliefs from Ray's object store.
 
     Arrays in the store are read-only, and Numba would compile all code again for read-only arrays.

@@ -9,8 +9,8 @@ import numpy as np
 import pandas as pd
 
 from foundation.arrays import Array, Instants
-from foundation.errors import InputError, list_choices
-from trainingdata.instants import Dates, four_pm, new_york_date
+from foundation.errors import InputError, format_choices
+from trainingdata.instants import Dates, new_york_date, new_york_four_pm
 
 PRICE_FIELDS = ("open", "close")  # the price of a fill, and of a mark
 BarFrames = Mapping[str, pd.DataFrame] | pd.DataFrame
@@ -78,7 +78,7 @@ def align_frames(weights: pd.DataFrame, bars: BarFrames) -> AlignedFrames:
         raise InputError("weights: infinite weight; use a finite one, or NaN to keep the position")
     if is_daily:
         dates = index.to_numpy("datetime64[D]")
-        at = four_pm(dates)
+        at = new_york_four_pm(dates)
     else:
         at = index.tz_localize(None).to_numpy("datetime64[ns]")
         dates = new_york_date(at)
@@ -90,13 +90,13 @@ def align_frames(weights: pd.DataFrame, bars: BarFrames) -> AlignedFrames:
 
 def _frames_by_field(bars: BarFrames, columns: pd.Index) -> dict[str, pd.DataFrame]:
     """Return the frames by field on one index, with these columns."""
-    frames = _named_frames(bars, columns)
+    frames = _frames_by_name(bars, columns)
     if any(_has_fields(frame) for frame in frames.values()):
-        return _merged_symbols(frames, columns)
+        return _merge_symbols(frames, columns)
     fields = {str(key).casefold(): frame for key, frame in frames.items()}
     for name in PRICE_FIELDS:
         if name not in fields:
-            known = list_choices(list(map(str, bars))) or "none"
+            known = format_choices(list(map(str, bars))) or "none"
             raise InputError(
                 f"bars: no frame {name!r}, got {known}; give frames open and close, or a frame per"
                 " symbol"
@@ -104,7 +104,8 @@ def _frames_by_field(bars: BarFrames, columns: pd.Index) -> dict[str, pd.DataFra
         missing = [str(each) for each in columns if each not in fields[name].columns]
         if missing:
             raise InputError(
-                f"bars[{name!r}]: no column for {list_choices(missing)}; add it or drop its weights"
+                f"bars[{name!r}]: no column for {format_choices(missing)}; add it or drop its"
+                " weights"
             )
         if not fields[name].columns.equals(columns):
             fields[name] = fields[name][columns.to_list()]
@@ -113,7 +114,7 @@ def _frames_by_field(bars: BarFrames, columns: pd.Index) -> dict[str, pd.DataFra
     return {name: fields[name] for name in PRICE_FIELDS}
 
 
-def _named_frames(bars: BarFrames, columns: pd.Index) -> Mapping[str, pd.DataFrame]:
+def _frames_by_name(bars: BarFrames, columns: pd.Index) -> Mapping[str, pd.DataFrame]:
     """Return frames by symbol or by field; one frame is split by its first level of columns."""
     if not isinstance(bars, pd.DataFrame):
         for key, frame in bars.items():
@@ -134,7 +135,7 @@ def _has_fields(frame: pd.DataFrame) -> bool:
     return {*PRICE_FIELDS} <= {str(column).casefold() for column in frame.columns}
 
 
-def _merged_symbols(
+def _merge_symbols(
     frames: Mapping[str, pd.DataFrame], columns: pd.Index
 ) -> dict[str, pd.DataFrame]:
     """Merge a frame per symbol into a frame per field over the union of their rows."""
@@ -142,11 +143,11 @@ def _merged_symbols(
     kinds: dict[bool, str] = {}  # is_daily → a symbol
     for symbol in columns:
         if symbol not in frames:
-            known = list_choices([str(each) for each in frames])
+            known = format_choices([str(each) for each in frames])
             raise InputError(f"bars: no frame for {symbol} among {known}; add it")
         frame = frames[symbol]
         if not _has_fields(frame):
-            known = list_choices([str(each) for each in frame.columns])
+            known = format_choices([str(each) for each in frame.columns])
             raise InputError(f"bars[{symbol!r}]: columns open and close required, got {known}")
         index, is_daily = _standard_index(frame.index, f"bars[{symbol!r}]")
         kinds[is_daily] = str(symbol)

@@ -10,24 +10,24 @@ from functools import cache
 
 import numpy as np
 
-from execution.decision.decision import ClassRule, Decision
+from execution.decision.decision import ClassSizingRule, Decision
 from execution.decision.trader import Decider, Trader
 from execution.orders.broker import place_orders
 from execution.orders.orders import Fill, Order, format_order_id
 from forecasting.forecast import Progress, no_progress
 from foundation.arrays import Index
 from marketsimulator.account.broker import SimulatedBroker, margin_events
-from marketsimulator.account.tape import TapeEntry, read_tape
+from marketsimulator.account.tape import AccountLogEntry, read_account_log
 from marketsimulator.run_result import Booking, EquityRow, Run
 from marketsimulator.runs.compiled_run import run_compiled
 from marketsimulator.runs.decisions import CompiledDecisions
 from marketsimulator.settings import BacktestSettings
-from trainingdata.instants import compact_text, utc_text, utc_texts
+from trainingdata.instants import format_compact_utc, format_utc, format_utc_each
 from trainingdata.market import Market
 
 log = logging.getLogger("marketsimulator")
 
-_NEVER = 2**31 - 1  # collections of the middle generation before a full one
+_MAX_GC_THRESHOLD = 2**31 - 1  # collections of the middle generation before a full one
 
 
 def simulate_trading(
@@ -47,8 +47,8 @@ def simulate_trading(
     decider: trader, or any other object that maps bars and an account to a decision.
     log_level: log level of the decisions.
     """
-    if isinstance(decider, Trader) and _can_walk(settings, market, decider):
-        return _walk(settings, market, name, decider, progress, log_level)
+    if isinstance(decider, Trader) and _can_run_trader_compiled(settings, market, decider):
+        return _simulate_compiled(settings, market, name, decider, progress, log_level)
     broker = settings.build_broker(market)
     return simulate_stepwise(settings, market, name, decider, broker, progress, log_level)
 
@@ -68,7 +68,7 @@ def can_run_compiled(settings: BacktestSettings, market: Market) -> bool:
     return plain and not mixed and bool(bars.tradable.all())
 
 
-def _can_walk(settings: BacktestSettings, market: Market, trader: Trader) -> bool:
+def _can_run_trader_compiled(settings: BacktestSettings, market: Market, trader: Trader) -> bool:
     """Return whether the trader has these settings and they can run compiled."""
     own = (
         trader.sizing,
@@ -82,11 +82,11 @@ def _can_walk(settings: BacktestSettings, market: Market, trader: Trader) -> boo
     if type(trader) is not Trader or trader.belief_table is None:
         return False
     same = own == (*named, settings.prior) and trader.margin == settings.margin
-    same &= trader.schedule == settings.decisions
+    same &= trader.schedule == settings.decision_schedule
     return same and can_run_compiled(settings, market)
 
 
-def _walk(
+def _simulate_compiled(
     settings: BacktestSettings,
     market: Market,
     name: str,
@@ -99,7 +99,7 @@ def _walk(
     assert table is not None
     bars = market.bars
     line = settings.build_timeline(market)
-    work = _work_of(name)
+    work = _progress_label(name)
     at = market.run_bars.times
     walk = run_compiled(
         settings,
@@ -118,29 +118,33 @@ def _walk(
     bookings: list[Booking] = []
 
     @cache
-    def text_of(at: int) -> str:
-        return compact_text(np.datetime64(at, "ns"))
+    def format_at(at: int) -> str:
+        return format_compact_utc(np.datetime64(at, "ns"))
 
-    def name_of(entry: TapeEntry) -> str:
+    def order_id_of(entry: AccountLogEntry) -> str:
         symbol = bars.symbols[entry.symbol]
         sent, leg = entry.at, entry.order_number
         if line.waits_for_auction and not bars.crypto[entry.symbol]:
             sent, leg = int(line.instants[entry.order_number]), 0
-        return format_order_id(trader.order_prefix, text_of(sent), symbol, leg)
+        return format_order_id(trader.order_prefix, format_at(sent), symbol, leg)
 
     begin = 0
-    ends: Index = np.unique(walk.tape_lengths, return_index=True)[1]
+    ends: Index = np.unique(walk.account_log_lengths, return_index=True)[1]
     with _without_full_collections():
         for t in ends.tolist():
-            written = walk.tape[begin : walk.tape_lengths[t]]
-            read_tape(written, at[t], bars.symbols, name_of, fills, bookings)
-            begin = walk.tape_lengths[t]
+            written = walk.account_log[begin : walk.account_log_lengths[t]]
+            read_account_log(written, at[t], bars.symbols, order_id_of, fills, bookings)
+            begin = walk.account_log_lengths[t]
     run = Run(name, decisions, fills, rows, margin_events(walk.book), bookings)
     if log.isEnabledFor(level):
         row_at = np.searchsorted(at, decisions.at)
-        stamps = utc_texts(decisions.at)
+        stamps = format_utc_each(decisions.at)
         for k, (t, stamp) in enumerate(zip(row_at.tolist(), stamps, strict=True)):
-            what = decisions.failure_of(k), decisions.class_rules_of(k), decisions.orders_of(k)
+            what = (
+                decisions.failure_reason_of(k),
+                decisions.class_rules_of(k),
+                decisions.orders_of(k),
+            )
             ceiling = float(decisions.stock_ceilings[k])
             _log_decision(level, stamp, name, *what, ceiling, rows[t], settings.capital)
     return run
@@ -163,7 +167,7 @@ def simulate_stepwise(
     rows: list[EquityRow] = []
     first = market.start_row
     total = len(market.bars.times)
-    work = _work_of(name)
+    work = _progress_label(name)
     with _without_full_collections():
         for begin, end, view in market.visible_bars_by_segment():
             for index in range(begin, end):
@@ -178,7 +182,7 @@ def simulate_stepwise(
                 if decision is not None and log.isEnabledFor(log_level):
                     what = decision.sizing_failure, decision.sizing_rules, decision.orders
                     ceiling = decision.stock_ceiling
-                    stamp = utc_text(rows[-1].at)
+                    stamp = format_utc(rows[-1].at)
                     _log_decision(
                         log_level, stamp, name, *what, ceiling, rows[-1], settings.capital
                     )
@@ -187,7 +191,7 @@ def simulate_stepwise(
     return Run(name, decisions, broker.fills, rows, broker.margin_events(), broker.bookings)
 
 
-def _work_of(name: str) -> str:
+def _progress_label(name: str) -> str:
     """Return the label of a run in progress reports."""
     return f"bars, {name}".replace("_", " ")
 
@@ -200,7 +204,7 @@ def _without_full_collections() -> Iterator[None]:
     nothing and take a fifth of the time.
     """
     before = gc.get_threshold()
-    gc.set_threshold(*before[:2], _NEVER)
+    gc.set_threshold(*before[:2], _MAX_GC_THRESHOLD)
     try:
         yield
     finally:
@@ -212,7 +216,7 @@ def _log_decision(
     at: str,
     name: str,
     failure: str,
-    rule: Sequence[ClassRule],
+    rule: Sequence[ClassSizingRule],
     orders: Sequence[Order],
     stock_ceiling: float,
     row: EquityRow,

@@ -10,8 +10,8 @@ import numpy as np
 from execution.orders.average_cost import average_cost
 from trainingdata.instants import new_york_date
 
-_AN_INSTANT_BEFORE = np.timedelta64(1, "ns")
-_NOTHING = (Decimal(0), 0.0)
+_ONE_NANOSECOND = np.timedelta64(1, "ns")
+_NO_POSITION = (Decimal(0), 0.0)
 
 
 class EntryPrices:
@@ -29,7 +29,7 @@ class EntryPrices:
 
         A crypto fee is passed as a fill at price 0 that reduces the position.
         """
-        before, entry = self._held.get(symbol, _NOTHING)
+        before, entry = self._held.get(symbol, _NO_POSITION)
         entry, _ = average_cost(float(before), entry, float(quantity), price)
         self._held[symbol] = before + quantity, entry
 
@@ -40,13 +40,13 @@ class EntryPrices:
 
         quantity: signed change of the position.
         """
-        before, entry = self._held.get(symbol, _NOTHING)
+        before, entry = self._held.get(symbol, _NO_POSITION)
         after = before + quantity
         ratio = float(before / after) if before and after else 1.0
         self._held[symbol] = after, entry * ratio
         return ratio
 
-    def revalue(self, prices: Mapping[str, float]) -> None:
+    def reset_entry_prices(self, prices: Mapping[str, float]) -> None:
         """Set the entry price of each position to the price in `prices`, if there is one.
 
         This starts a trading day, within which profit is measured from the last close.
@@ -55,7 +55,7 @@ class EntryPrices:
             self._held[symbol] = quantity, prices.get(symbol, entry)
 
 
-class DailyEntries:
+class DailyEntryPrices:
     """Entry prices of all positions: since they were opened, and within the trading day.
 
     since_opened: mean entry prices since each position was opened.
@@ -72,7 +72,7 @@ class DailyEntries:
     def start_day(self, closes: Mapping[str, float]) -> None:
         """Start a trading day, and measure its profit from the last closes, USD by symbol."""
         self.last_day = {**self.last_day, **closes}
-        self.since_close.revalue(self.last_day)
+        self.since_close.reset_entry_prices(self.last_day)
 
     def add_fill(self, symbol: str, quantity: Decimal, price: float) -> None:
         """Apply a fill to the entry prices since opening and to those of the trading day."""
@@ -110,18 +110,18 @@ class DailyEntries:
             "cost_basis": repr(cost),
             "market_value": repr(value),
             "unrealized_pl": repr(value - cost),
-            "unrealized_plpc": repr(_share(value - cost, cost)),
+            "unrealized_plpc": repr(_relative_change(value - cost, cost)),
             "unrealized_intraday_pl": repr(value - day_cost),
-            "unrealized_intraday_plpc": repr(_share(value - day_cost, day_cost)),
+            "unrealized_intraday_plpc": repr(_relative_change(value - day_cost, day_cost)),
             "lastday_price": repr(last_day),
-            "change_today": repr(_share(price - last_day, last_day)),
+            "change_today": repr(_relative_change(price - last_day, last_day)),
         }
 
 
-def _share(change: float, base: float) -> float:
+def _relative_change(change: float, base: float) -> float:
     return change / abs(base) if base else 0.0
 
 
 def trading_day(at: np.datetime64) -> np.datetime64:
     """Return the New York trading date of an instant; midnight belongs to the date before it."""
-    return np.datetime64(new_york_date(np.array([at - _AN_INSTANT_BEFORE]))[0])
+    return np.datetime64(new_york_date(np.array([at - _ONE_NANOSECOND]))[0])

@@ -48,11 +48,11 @@ OrderStatus = Literal[
     "accepted_for_bidding",
 ]
 OPEN_STATUSES: tuple[OrderStatus, ...] = get_args(OpenStatus)
-STATUSES: tuple[OrderStatus, ...] = get_args(OrderStatus)
+ORDER_STATUSES: tuple[OrderStatus, ...] = get_args(OrderStatus)
 
 
 @settings_class("faults")
-class Fault:
+class InjectedFault:
     """A fault that a practice server injects into `count` requests.
 
     kind: kind of the fault, one of:
@@ -99,7 +99,7 @@ class FaultPlan:
     """Queue of the faults that are still to be injected."""
 
     def __init__(self) -> None:
-        self._remaining: list[Fault] = []
+        self._remaining: list[InjectedFault] = []
 
     def add(self, request: Request) -> None:
         """Add the faults in a request's JSON body: one object, or a list of objects.
@@ -112,12 +112,12 @@ class FaultPlan:
             raise InputError(
                 'faults: expected an object or a list of objects, such as {"kind": "drop_after"}'
             )
-        self._remaining += [Fault(**row) for row in rows]
+        self._remaining += [InjectedFault(**row) for row in rows]
 
     def clear(self) -> None:
         self._remaining.clear()
 
-    def take(self, request: Request, *kinds: FaultKind) -> Fault | None:
+    def consume_fault(self, request: Request, *kinds: FaultKind) -> InjectedFault | None:
         """Return the first planned fault of these kinds that applies to a request, or None.
 
         The fault's remaining count is reduced by one.

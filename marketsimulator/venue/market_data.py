@@ -9,7 +9,7 @@ import numpy as np
 
 from foundation.errors import InputError
 from marketsimulator.venue.request import (
-    Refused,
+    RequestRefused,
     Response,
     query_choice,
     query_integer,
@@ -32,7 +32,7 @@ MINUTE = np.timedelta64(1, "m")
 TIMEFRAME_UNITS = str.maketrans(
     {"m": "Min", "h": "Hour", "d": "Day"}
 )  # of the venue's names, as 30Min
-_TOKEN = re.compile(r"\d{1,6}(-\d{1,9})?", re.ASCII)
+_PAGE_TOKEN_PATTERN = re.compile(r"\d{1,6}(-\d{1,9})?", re.ASCII)
 
 
 def bars_page(venue: Venue, query: Mapping[str, str]) -> Response:
@@ -45,15 +45,15 @@ def bars_page(venue: Venue, query: Mapping[str, str]) -> Response:
         *("symbols", "timeframe", "start", "end", "limit", "page_token"),
         *("adjustment", "feed", "currency", "sort"),
     )
-    _refuse_other_data(query)
+    _check_feed_and_currency(query)
     query_choice(query, "sort", ("asc",))
     timeframe = query.get("timeframe", "1Hour")
     asked = query_symbols(query)
     kinds = {instrument(symbol).kind for symbol in asked}
-    served = [_served(venue.market.bars.timeframe, kind) for kind in kinds]
+    served = [_served_timeframes(venue.market.bars.timeframe, kind) for kind in kinds]
     if not all(timeframe in each for each in served):
         names = ", ".join(sorted({name for each in served for name in each}))
-        raise Refused(
+        raise RequestRefused(
             400, None, f"timeframe: {timeframe} is not supported by the practice venue; use {names}"
         )
     now = venue.now
@@ -62,16 +62,16 @@ def bars_page(venue: Venue, query: Mapping[str, str]) -> Response:
     end = parse_instant(query["end"], name="end") if "end" in query else now
     adjustment = query_choice(query, "adjustment", ADJUSTMENTS, "raw")
     left = min(query_integer(query, "limit", MAX_BARS_PER_PAGE, 1), MAX_BARS_PER_PAGE)
-    place, begin = _place_of(query.get("page_token") or "0-0")
+    place, begin = _decode_page_token(query.get("page_token") or "0-0")
     # A page counts bars over all symbols: a symbol may continue on the next page, which begins
     # there and reads none of the earlier bars.
     page: dict[str, list[Response]] = {}
     for k, symbol in enumerate(asked[place:], place):
         bars = bars_response(venue, [symbol], start, end, adjustment).get(symbol, [])
         kind = instrument(symbol).kind
-        frame = _served(venue.market.bars.timeframe, kind)[timeframe]
+        frame = _served_timeframes(venue.market.bars.timeframe, kind)[timeframe]
         if frame.length != venue.market.bars.timeframe.length:
-            bars = split_bars(bars, venue.market.bars.timeframe, kind, frame.length)
+            bars = subdivide_bars(bars, venue.market.bars.timeframe, kind, frame.length)
         if part := bars[begin : begin + left]:
             page[venue_spelling(symbol)] = part
         left -= len(part)
@@ -81,9 +81,9 @@ def bars_page(venue: Venue, query: Mapping[str, str]) -> Response:
     return {"bars": page, "next_page_token": None}
 
 
-def _place_of(token: str) -> tuple[int, int]:
+def _decode_page_token(token: str) -> tuple[int, int]:
     """Decode a page token; return the number of the page's first symbol and of its first bar."""
-    if not _TOKEN.fullmatch(token):
+    if not _PAGE_TOKEN_PATTERN.fullmatch(token):
         raise InputError(
             f"page_token: {token[:40]!r} is invalid; pass the next_page_token of the previous page"
         )
@@ -97,7 +97,7 @@ def latest_bars(venue: Venue, query: Mapping[str, str]) -> Response:
     Routes: `GET /v2/stocks/bars/latest` and `/v1beta3/crypto/us/latest/bars`.
     """
     refuse_unknown_keys(query, "symbols", "feed", "currency")
-    _refuse_other_data(query)
+    _check_feed_and_currency(query)
     since = venue.now - MAX_LATEST_AGE
     bars = bars_response(venue, query_symbols(query), since, venue.now, latest=1)
     return {"bars": {venue_spelling(symbol): rows[-1] for symbol, rows in bars.items() if rows}}
@@ -111,7 +111,7 @@ def latest_trades(venue: Venue, now: np.datetime64, query: Mapping[str, str]) ->
     now: time on the clock, which may be between two instants of the panel.
     """
     refuse_unknown_keys(query, "symbols", "feed", "currency")
-    _refuse_other_data(query)
+    _check_feed_and_currency(query)
     shared = {"t": format_timestamp(now), "s": 1, "i": 1}
     of_stocks = {**shared, "x": "V", "c": ["@"], "z": "C"}
     of_crypto = {**shared, "tks": "B"}
@@ -124,7 +124,7 @@ def latest_trades(venue: Venue, now: np.datetime64, query: Mapping[str, str]) ->
     return {"trades": trades}
 
 
-def _refuse_other_data(query: Mapping[str, str]) -> None:
+def _check_feed_and_currency(query: Mapping[str, str]) -> None:
     """Refuse a query for an unknown data feed or for a currency other than USD."""
     query_choice(query, "feed", FEEDS)
     query_choice(query, "currency", ("USD",))
@@ -157,10 +157,10 @@ def bars_response(
     symbols = [symbol for symbol in symbols if symbol in past.symbols]
     if symbols and adjustment != "raw":
         past = adjust_for_splits(past.select(symbols), venue.market.actions)
-    return {symbol: _rows(venue, past, symbol, start, end, latest) for symbol in symbols}
+    return {symbol: _bar_rows(venue, past, symbol, start, end, latest) for symbol in symbols}
 
 
-def _rows(
+def _bar_rows(
     venue: Venue, past: Bars, symbol: str, start: np.datetime64, end: np.datetime64, latest: int
 ) -> list[Response]:
     """Return the bars of one symbol that start from `start` to `end`, in Alpaca's format.
@@ -189,7 +189,7 @@ def _rows(
     ]
 
 
-def split_bars(
+def subdivide_bars(
     bars: list[Response], timeframe: Timeframe, kind: AssetClass, length: np.timedelta64
 ) -> list[Response]:
     """Split each bar into shorter bars that aggregate to it.
@@ -223,7 +223,7 @@ def split_bars(
     return parts
 
 
-def _served(timeframe: Timeframe, kind: AssetClass) -> dict[str, Timeframe]:
+def _served_timeframes(timeframe: Timeframe, kind: AssetClass) -> dict[str, Timeframe]:
     """Return the timeframes that a client may request, by Alpaca's name.
 
     They are the panel's timeframe, and the shorter one from which a client builds hourly stock bars

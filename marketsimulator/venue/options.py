@@ -20,10 +20,10 @@ from foundation.errors import InputError, OrderRejected
 from foundation.plugin import load_entry_point
 from marketsimulator.account.broker import SimulatedBroker
 from marketsimulator.settings import OptionTerms
-from marketsimulator.venue.entry_prices import DailyEntries
+from marketsimulator.venue.entry_prices import DailyEntryPrices
 from marketsimulator.venue.record import VenueRecord
 from marketsimulator.venue.request import (
-    Refused,
+    RequestRefused,
     Response,
     query_choice,
     query_integer,
@@ -37,7 +37,7 @@ from marketsimulator.venue.spread_tickets import (
     parse_spread_order,
     quote_response,
 )
-from marketsimulator.venue.tickets import derive_id, format_timestamp, quantity_text
+from marketsimulator.venue.tickets import derive_id, format_quantity, format_timestamp
 from marketsimulator.venue.underlying import PriceSource, Underlying
 from trainingdata.bars import Bars
 from trainingdata.instants import parse_date
@@ -115,7 +115,7 @@ class VenueOptions:
         """
         self._record = record
         self.desks: dict[str, OptionsDesk] = {}
-        self._entries = DailyEntries({})
+        self._entries = DailyEntryPrices({})
         self._marks: dict[
             str, float
         ] = {}  # last prices at which positions could be closed, by symbol
@@ -131,7 +131,7 @@ class VenueOptions:
         def free_cash() -> float:
             return max(broker.account().unborrowed_cash, 0.0)
 
-        def cash_flow(usd: Decimal) -> None:
+        def deposit_cash(usd: Decimal) -> None:
             broker.deposit(float(usd))
 
         desk = load_entry_point("desks", "options")
@@ -142,7 +142,7 @@ class VenueOptions:
                 market,
                 terms,
                 free_cash=free_cash,
-                on_cash_flow=cash_flow,
+                on_cash_flow=deposit_cash,
                 on_filled=self._record_fill,
             )
 
@@ -182,14 +182,14 @@ class VenueOptions:
 
         partial: true to fill half of the order and cancel the rest.
         reject: true to accept the order and reject it afterwards.
-        Raises `Refused` for an order that Alpaca would refuse.
+        Raises `RequestRefused` for an order that Alpaca would refuse.
         """
         order = parse_spread_order(request, len(self._record.orders))
         roots = {leg.contract.root for leg in order.legs}
         desk = self.desks.get(roots.pop()) if len(roots) == 1 else None
         if desk is None:
             symbols = ", ".join(self.desks) or "nothing"
-            raise Refused(
+            raise RequestRefused(
                 422,
                 None,
                 f"the practice venue only trades options on {symbols}, and all legs of an"
@@ -199,7 +199,7 @@ class VenueOptions:
         try:
             ticket = desk.submit_order(order, partial=partial, rejected=reject)
         except OrderRejected as error:
-            raise Refused(403, None, str(error)) from None
+            raise RequestRefused(403, None, str(error)) from None
         self._record.record_order(ticket)
         return ticket.to_response(nested=True)
 
@@ -232,10 +232,8 @@ class VenueOptions:
 
     def _record_fill(self, ticket: SpreadTicket) -> None:
         """Record the fill of an order as one activity for each leg, in Alpaca's format."""
-        contracts = quantity_text(Decimal(ticket.filled_contracts))
-        at = max(
-            format_timestamp(ticket.closed_at or ticket.submitted_at), self._record.timestamp_text
-        )
+        contracts = format_quantity(Decimal(ticket.filled_contracts))
+        at = max(format_timestamp(ticket.closed_at or ticket.submitted_at), self._record.timestamp)
         for leg, price in zip(ticket.order.legs, ticket.leg_prices, strict=True):
             signed = Decimal(leg.direction * ticket.filled_contracts)
             self._entries.add_fill(leg.contract.symbol, signed, float(price))
@@ -293,7 +291,7 @@ def contracts_response(
         *("expiration_date", "expiration_date_gte", "expiration_date_lte"),
         *("strike_price_gte", "strike_price_lte"),
     )
-    tests = [*_tests_of_names(query), *_tests_of_bounds(query, now)]
+    tests = [*_name_filters(query), *_range_filters(query, now)]
     status = query_choice(query, "status", ASSET_STATES, ASSET_STATES[0])
     active = (
         status == "active"
@@ -305,12 +303,12 @@ def contracts_response(
     begin = query_integer(query, "page_token", 0)
     left = begin + limit < len(chosen)
     return {
-        "option_contracts": [_answer(each) for each in chosen[begin : begin + limit]],
+        "option_contracts": [_contract_response(each) for each in chosen[begin : begin + limit]],
         "next_page_token": str(begin + limit) if left else None,
     }
 
 
-def _tests_of_names(query: Mapping[str, str]) -> Iterable[Callable[[OptionContract], bool]]:
+def _name_filters(query: Mapping[str, str]) -> Iterable[Callable[[OptionContract], bool]]:
     if "underlying_symbols" in query:
         symbols = query["underlying_symbols"].split(",")
         yield lambda contract: contract.root in symbols
@@ -321,15 +319,21 @@ def _tests_of_names(query: Mapping[str, str]) -> Iterable[Callable[[OptionContra
         yield lambda contract: contract.is_call == call
 
 
-def _tests_of_bounds(
+def _range_filters(
     query: Mapping[str, str], now: np.datetime64
 ) -> Iterable[Callable[[OptionContract], bool]]:
-    exact = _date(query, "expiration_date")
-    first, last = _date(query, "expiration_date_gte"), _date(query, "expiration_date_lte")
+    exact = _query_date(query, "expiration_date")
+    first, last = (
+        _query_date(query, "expiration_date_gte"),
+        _query_date(query, "expiration_date_lte"),
+    )
     if exact is None and last is None:
         today = now.astype("datetime64[D]").astype(object)
         last = date.fromordinal(max(today, first or today).toordinal() // 7 * 7 + 7)
-    lowest, highest = _number(query, "strike_price_gte"), _number(query, "strike_price_lte")
+    lowest, highest = (
+        _query_decimal(query, "strike_price_gte"),
+        _query_decimal(query, "strike_price_lte"),
+    )
     if exact is not None:
         yield lambda contract: contract.expiry == exact
     if first is not None:
@@ -342,14 +346,14 @@ def _tests_of_bounds(
         yield lambda contract: contract.strike <= highest
 
 
-def _date(query: Mapping[str, str], name: str) -> date | None:
+def _query_date(query: Mapping[str, str], name: str) -> date | None:
     if name not in query:
         return None
     day: date = parse_date(query[name]).astype(object)
     return day
 
 
-def _number(query: Mapping[str, str], name: str) -> Decimal | None:
+def _query_decimal(query: Mapping[str, str], name: str) -> Decimal | None:
     if name not in query:
         return None
     try:
@@ -358,7 +362,7 @@ def _number(query: Mapping[str, str], name: str) -> Decimal | None:
         raise InputError(f"{name}: {query[name][:40]!r} is not a number") from None
 
 
-def _answer(contract: OptionContract) -> Response:
+def _contract_response(contract: OptionContract) -> Response:
     kind = "call" if contract.is_call else "put"
     return {
         "id": derive_id(contract.symbol),

@@ -15,15 +15,15 @@ from trainingdata.sessions import Session, session_on
 
 EquityPoint = tuple[np.datetime64, float]  # an instant, and the account's equity then in USD
 
-_WINDOWS = {
+_WINDOW_BY_TIMEFRAME = {
     "1Min": np.timedelta64(1, "m"),
     "5Min": np.timedelta64(5, "m"),
     "15Min": np.timedelta64(15, "m"),
     "1H": np.timedelta64(1, "h"),
     "1D": DAY,
 }
-_DAYS = {"D": 1, "W": 7, "M": 30, "A": 365}  # a month is counted as 30 days
-_PERIOD = re.compile(r"(\d{1,4})([DWMA])", re.ASCII)
+_DAYS_BY_PERIOD_UNIT = {"D": 1, "W": 7, "M": 30, "A": 365}  # a month is counted as 30 days
+_PERIOD_PATTERN = re.compile(r"(\d{1,4})([DWMA])", re.ASCII)
 MAX_INTRADAY_PERIOD = 30 * DAY
 EXTENDED_OPEN = np.timedelta64(4, "h")  # extended hours, on New York's clock
 EXTENDED_CLOSE = np.timedelta64(20, "h")
@@ -46,18 +46,24 @@ def portfolio_history(
     """
     served = ("period", "timeframe", "start", "end", "pnl_reset", "intraday_reporting")
     refuse_unknown_keys(query, *served)
-    start, end = _span(query, equities[-1][0])
-    timeframe = query_choice(query, "timeframe", tuple(_WINDOWS), _default_timeframe(end - start))
+    start, end = _query_span(query, equities[-1][0])
+    timeframe = query_choice(
+        query, "timeframe", tuple(_WINDOW_BY_TIMEFRAME), _default_timeframe(end - start)
+    )
     daily = timeframe == "1D"
     if not daily and end - start > MAX_INTRADAY_PERIOD:
         raise InputError(f"timeframe: {timeframe} is limited to 30 days; use 1D for longer periods")
     hours = query_choice(query, "intraday_reporting", REPORTED_HOURS, "market_hours")
     resets = query_choice(query, "pnl_reset", PROFIT_RESETS, "per_day") == "per_day" and not daily
-    windows = _daily(equities) if daily else _intraday(equities, _WINDOWS[timeframe], hours)
+    windows = (
+        _daily_equities(equities)
+        if daily
+        else _intraday_equities(equities, _WINDOW_BY_TIMEFRAME[timeframe], hours)
+    )
     listed = [(at, equity) for at, equity in windows if start <= at <= end]
-    closes = dict(_daily(equities))
-    base, base_day = _base_of(closes, capital, listed[0][0] if listed else end)
-    bases = [_base_of(closes, capital, at)[0] if resets else base for at, _ in listed]
+    closes = dict(_daily_equities(equities))
+    base, base_day = _base_equity_and_date(closes, capital, listed[0][0] if listed else end)
+    bases = [_base_equity_and_date(closes, capital, at)[0] if resets else base for at, _ in listed]
     profits = [equity - each for (_, equity), each in zip(listed, bases, strict=True)]
     answer: Response = {
         "timestamp": [int(at.astype("datetime64[s]").astype(np.int64)) for at, _ in listed],
@@ -72,7 +78,7 @@ def portfolio_history(
     return answer if base_day is None else {**answer, "base_value_asof": str(base_day)}
 
 
-def _daily(equities: Iterable[EquityPoint]) -> list[EquityPoint]:
+def _daily_equities(equities: Iterable[EquityPoint]) -> list[EquityPoint]:
     """Return the last equity of each trading day, with the midnight at its start as its instant."""
     by_day: dict[np.datetime64, float] = {}
     for at, equity in equities:
@@ -83,7 +89,7 @@ def _daily(equities: Iterable[EquityPoint]) -> list[EquityPoint]:
     return list(zip(labels, by_day.values(), strict=True))
 
 
-def _intraday(
+def _intraday_equities(
     equities: Iterable[EquityPoint], length: np.timedelta64, hours: str
 ) -> list[EquityPoint]:
     """Return the last equity of each time window, with the window's start as its instant.
@@ -123,7 +129,7 @@ def extended_hours(session: Session) -> tuple[np.datetime64, np.datetime64]:
     return np.datetime64(first), np.datetime64(end)
 
 
-def _base_of(
+def _base_equity_and_date(
     closes: Mapping[np.datetime64, float], capital: float, at: np.datetime64
 ) -> tuple[float, np.datetime64 | None]:
     """Return the last closing equity before the trading day of an instant, and its date.
@@ -137,7 +143,9 @@ def _base_of(
     return closes[before[-1]], trading_day(before[-1] + np.timedelta64(1, "ns"))
 
 
-def _span(query: Mapping[str, str], now: np.datetime64) -> tuple[np.datetime64, np.datetime64]:
+def _query_span(
+    query: Mapping[str, str], now: np.datetime64
+) -> tuple[np.datetime64, np.datetime64]:
     """Return the first and the last instant that a query requests."""
     given = [name for name in ("start", "end", "period") if name in query]
     if len(given) == 3:
@@ -146,18 +154,18 @@ def _span(query: Mapping[str, str], now: np.datetime64) -> tuple[np.datetime64, 
     if "start" in query:
         start = parse_instant(query["start"], name="start")
         if "period" in query:
-            end = start + _period(query["period"])
+            end = start + _parse_period(query["period"])
         return start, end
-    return end - _period(query.get("period", "1M")), end
+    return end - _parse_period(query.get("period", "1M")), end
 
 
-def _period(text: str) -> np.timedelta64:
-    parts = _PERIOD.fullmatch(text)
+def _parse_period(text: str) -> np.timedelta64:
+    parts = _PERIOD_PATTERN.fullmatch(text)
     if parts is None:
         raise InputError(
             f"period: {text[:40]!r} is not a valid period; use a form such as 1D, 2W, 1M or 1A"
         )
-    return int(parts[1]) * _DAYS[parts[2]] * DAY
+    return int(parts[1]) * _DAYS_BY_PERIOD_UNIT[parts[2]] * DAY
 
 
 def _default_timeframe(length: np.timedelta64) -> str:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable
 
 import numpy as np
 
-from marketsimulator.venue.request import Refused, Response
+from marketsimulator.venue.request import RequestRefused, Response
 from marketsimulator.venue.spread_tickets import SpreadTicket
 from marketsimulator.venue.tickets import OrderTicket, format_timestamp
 from trainingdata.instants import DAY
@@ -39,29 +39,29 @@ class VenueRecord:
         self._listed_from: dict[str, np.datetime64] = {}
 
     @property
-    def timestamp_text(self) -> str:
+    def timestamp(self) -> str:
         """Return the time on the clock as text in the API's format."""
         return format_timestamp(max(self.now(), self.running()))
 
     def refuse_used_id(self, client_order_id: str) -> None:
-        """Raise `Refused` for a client_order_id that an earlier order had, whatever its state."""
+        """Raise `RequestRefused` for a client_order_id that an earlier order had, whatever its state."""
         if client_order_id in self.orders:
-            raise Refused(422, 40010001, "client_order_id must be unique")
+            raise RequestRefused(422, 40010001, "client_order_id must be unique")
 
     def record_order(self, order: VenueOrder) -> None:
         self.orders[order.client_order_id] = order
-        self._by_number[order.venue_id] = order
+        self._by_number[order.venue_order_id] = order
 
-    def order_by_venue_id(self, venue_id: str) -> VenueOrder:
-        """Return the order with this venue id. Raises `Refused` (404) if it is unknown."""
+    def order_by_venue_order_id(self, venue_id: str) -> VenueOrder:
+        """Return the order with this venue id. Raises `RequestRefused` (404) if it is unknown."""
         if venue_id not in self._by_number:
-            raise Refused(404, None, f"order not found for {venue_id}")
+            raise RequestRefused(404, None, f"order not found for {venue_id}")
         return self._by_number[venue_id]
 
     def order_by_client_id(self, client_order_id: str) -> VenueOrder:
-        """Return the order with this client_order_id. Raises `Refused` (404) if it is unknown."""
+        """Return the order with this client_order_id. Raises `RequestRefused` (404) if it is unknown."""
         if client_order_id not in self.orders:
-            raise Refused(404, None, f"order not found for {client_order_id}")
+            raise RequestRefused(404, None, f"order not found for {client_order_id}")
         return self.orders[client_order_id]
 
     def record_activity(self, activity: Response) -> None:

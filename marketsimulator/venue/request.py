@@ -10,14 +10,14 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from foundation.errors import InputError, invalid_choice
+from foundation.errors import InputError, invalid_choice_error
 
 Response = dict[str, Any]
 Query = Mapping[str, str]
 MAX_WORD_SHOWN = 40  # characters of a refused word in a message
 
 
-class Refused(Exception):
+class RequestRefused(Exception):
     """Exception for a request that the venue refuses; its text is the message of the response.
 
     status: HTTP status.
@@ -72,7 +72,8 @@ class Request:
 class Route:
     """A route of an API: method, path and handler.
 
-    handler: function that returns the JSON of the response. It raises `Refused`, or `ValueError`
+    handler: function that returns the JSON of the response. It raises `RequestRefused`, or
+        `ValueError`
         for an invalid request.
     status: HTTP status of a successful response; 204 has no content.
     """
@@ -109,7 +110,7 @@ def query_choice(
     """
     word = query.get(name, default)
     if name in query and word not in choices:
-        raise invalid_choice(name, word[:MAX_WORD_SHOWN], choices)
+        raise invalid_choice_error(name, word[:MAX_WORD_SHOWN], choices)
     return word
 
 

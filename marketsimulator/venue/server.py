@@ -15,12 +15,18 @@ from typing import Any, ClassVar
 import numpy as np
 from aiohttp import web
 
-from marketsimulator.venue.faults import FAULTS_AFTER, FAULTS_BEFORE, Fault, FaultPlan, OrderStatus
-from marketsimulator.venue.request import Refused, Request, Response, Route
+from marketsimulator.venue.faults import (
+    FAULTS_AFTER,
+    FAULTS_BEFORE,
+    FaultPlan,
+    InjectedFault,
+    OrderStatus,
+)
+from marketsimulator.venue.request import Request, RequestRefused, Response, Route
 from trainingdata.instants import parse_instant
 
 CLOCK_POLL_SECONDS = 0.05  # maximum seconds between polls of a running clock
-MAX_CLOCK_STEP = 900.0  # maximum simulated seconds between polls; bars are further apart
+MAX_CLOCK_STEP_SECONDS = 900.0  # maximum simulated seconds between polls; bars are further apart
 OTHER_ORDER_ID = "00000000-0000-0000-0000-000000000000"  # id of an order that was not asked for
 CROSS_SITE_CONTENT_TYPES = (
     "text/plain",
@@ -117,18 +123,20 @@ class PracticeServer(ABC):
 
         If the clock runs by itself, the application moves it while it serves.
         """
-        app = web.Application(middlewares=[self._in_the_words_of_the_api])
+        app = web.Application(middlewares=[self._format_http_errors])
         for route in self.routes():
-            app.router.add_route(route.method, route.path, self._handler(route))
+            app.router.add_route(route.method, route.path, self._api_handler(route))
         for route in (*self._shared_control_routes(), *self.control_routes()):
-            app.router.add_route(route.method, f"/control/{route.path}", self._control(route))
+            app.router.add_route(
+                route.method, f"/control/{route.path}", self._control_handler(route)
+            )
         if self.speed is not None:
-            app.cleanup_ctx.append(self._clockwork)
+            app.cleanup_ctx.append(self._run_clock_context)
         return app
 
     def apply_state_fault(self, response: Response, request: Request) -> Response:
         """Return an order's response, with another status if a `state` fault is planned for it."""
-        fault = self.faults.take(request, "state")
+        fault = self.faults.consume_fault(request, "state")
         if fault is None:
             return response
         return {**response, "status": self.status_words.get(fault.state, fault.state)}
@@ -137,31 +145,31 @@ class PracticeServer(ABC):
         """Take the faults that are planned for a new order from the queue.
 
         Returns the flags `partial` (fill half of the order) and `reject` (reject the order after it
-        was accepted). Raises `Refused` for the fault `reject`.
+        was accepted). Raises `RequestRefused` for the fault `reject`.
         """
-        if self.faults.take(request, "reject"):
-            raise Refused(*self.rejection_code, "rejected by a planned fault")
+        if self.faults.consume_fault(request, "reject"):
+            raise RequestRefused(*self.rejection_code, "rejected by a planned fault")
         return {
-            "partial": self.faults.take(request, "partial") is not None,
-            "reject": self.faults.take(request, "reject_later") is not None,
+            "partial": self.faults.consume_fault(request, "partial") is not None,
+            "reject": self.faults.consume_fault(request, "reject_later") is not None,
         }
 
     def _shared_control_routes(self) -> list[Route]:
         return [
-            Route("POST", "advance", self._advance),
+            Route("POST", "advance", self._advance_clock),
             Route("POST", "faults", self.faults.add),
             Route("DELETE", "faults", lambda _: self.faults.clear()),
-            Route("POST", "land", lambda _: self._land_all()),
+            Route("POST", "land", lambda _: self._execute_delayed_requests()),
         ]
 
-    def _advance(self, asked: Request) -> Response:
+    def _advance_clock(self, asked: Request) -> Response:
         """Move a waiting clock by {"steps": N} instants, or up to the time given as {"to": …}.
 
         The response has the number of instants moved, the number passed since the start, and
         whether the clock is at its end. A running clock is not moved (409).
         """
         if self.speed is not None:
-            raise Refused(
+            raise RequestRefused(
                 409,
                 None,
                 "the clock advances by itself and cannot be moved by requests; start the"
@@ -169,10 +177,10 @@ class PracticeServer(ABC):
             )
         command = asked.json_object()
         if len(command) > 1 or set(command) - {"to", "steps"}:
-            raise Refused(422, None, 'expected {"steps": 1} or {"to": "2024-03-18T14:30Z"}')
+            raise RequestRefused(422, None, 'expected {"steps": 1} or {"to": "2024-03-18T14:30Z"}')
         steps = command.get("steps", 1)
         if isinstance(steps, bool) or not isinstance(steps, int) or steps < 1:
-            raise Refused(422, None, f"steps: {steps!r} is not a whole number above 0")
+            raise RequestRefused(422, None, f"steps: {steps!r} is not a whole number above 0")
         to = parse_instant(command["to"], name="to") if "to" in command else None
         moved = 0
         while (at := self.next_instant) is not None and (moved < steps if to is None else at <= to):
@@ -180,7 +188,7 @@ class PracticeServer(ABC):
             moved += 1
         return {**self.clock_state(), "moved": moved, "passed": self.step_count, "over": at is None}
 
-    async def _clockwork(self, _: web.Application) -> AsyncIterator[None]:
+    async def _run_clock_context(self, _: web.Application) -> AsyncIterator[None]:
         # A server may be built long before it starts: time passes from its start.
         self._started = (time.monotonic(), self.current_instant)
         clock = asyncio.create_task(self._run_clock())
@@ -193,65 +201,69 @@ class PracticeServer(ABC):
             if is_due:
                 self.step()
             await asyncio.sleep(
-                0 if is_due else min(CLOCK_POLL_SECONDS, MAX_CLOCK_STEP / (self.speed or 1.0))
+                0
+                if is_due
+                else min(CLOCK_POLL_SECONDS, MAX_CLOCK_STEP_SECONDS / (self.speed or 1.0))
             )
 
     @web.middleware
-    async def _in_the_words_of_the_api(
+    async def _format_http_errors(
         self, request: web.Request, handler: Handler
     ) -> web.StreamResponse:
         """Convert aiohttp's errors (unknown path, body too long) to the API's error format."""
         try:
             return await handler(request)
         except web.HTTPException as error:
-            return self._refused(error.status, None, error.reason)
+            return self._json_error(error.status, None, error.reason)
 
-    def _control(self, route: Route) -> Handler:
+    def _control_handler(self, route: Route) -> Handler:
         """Return the handler of a control route.
 
         Faults do not affect control routes, so that a client can always clear the faults.
         """
 
-        async def handle(request: web.Request) -> web.StreamResponse:
-            foreign = self._foreign_page(request)
+        async def handle_control_request(request: web.Request) -> web.StreamResponse:
+            foreign = self._cross_site_reason(request)
             if foreign is not None:
-                return self._refused(403, None, foreign)
-            status, content = self._done(route, await _read(request), 422)
+                return self._json_error(403, None, foreign)
+            status, content = self._execute_request(route, await _read_request(request), 422)
             return web.json_response(content or {}, status=status)
 
-        return handle
+        return handle_control_request
 
-    def _handler(self, route: Route) -> Handler:
+    def _api_handler(self, route: Route) -> Handler:
         """Return the handler of an API route, to which planned faults apply."""
 
-        async def handle(request: web.Request) -> web.StreamResponse:
+        async def handle_api_request(request: web.Request) -> web.StreamResponse:
             # A request that is not read before the client disconnects could not be done afterwards.
-            asked = await _read(request)
+            asked = await _read_request(request)
             why = self.authentication_failure(asked)
             if why is not None:
-                return self._refused(401, None, why)
-            before = self.faults.take(asked, *FAULTS_BEFORE)
+                return self._json_error(401, None, why)
+            before = self.faults.consume_fault(asked, *FAULTS_BEFORE)
             if before is not None and before.kind != "delay":
-                return self._failed(before, request, route, asked)
+                return self._fault_response(before, request, route, asked)
             if before is not None:
                 await asyncio.sleep(before.seconds)
-            status, content = self._done(route, asked, self.invalid_request_status)
+            status, content = self._execute_request(route, asked, self.invalid_request_status)
             # These come after the handler: the request is done although its response is lost.
-            after = self.faults.take(asked, *FAULTS_AFTER)
+            after = self.faults.consume_fault(asked, *FAULTS_AFTER)
             if after is not None:
-                return self._spoilt(after, request, status, content)
-            return _response(status, content)
+                return self._alter_response(after, request, status, content)
+            return _json_response(status, content)
 
-        return handle
+        return handle_api_request
 
-    def _done(self, route: Route, asked: Request, invalid_request_status: int) -> tuple[int, Any]:
+    def _execute_request(
+        self, route: Route, asked: Request, invalid_request_status: int
+    ) -> tuple[int, Any]:
         """Execute a request; return the HTTP status and JSON of its response.
 
         invalid_request_status: HTTP status if the handler raises `ValueError`.
         """
         try:
             return route.status, route.handler(asked)
-        except Refused as refused:
+        except RequestRefused as refused:
             status, code = refused.status, refused.code
             return status, self.error_response(status, code, str(refused))
         except ValueError as error:  # an invalid symbol, instant, number or JSON
@@ -259,62 +271,65 @@ class PracticeServer(ABC):
                 invalid_request_status, None, str(error)
             )
 
-    def _failed(
-        self, fault: Fault, request: web.Request, route: Route, asked: Request
+    def _fault_response(
+        self, fault: InjectedFault, request: web.Request, route: Route, asked: Request
     ) -> web.StreamResponse:
         """Return the response to a request that a fault affects before the request is executed.
 
         A `late` fault schedules the request for later.
         """
         if fault.kind == "status":
-            return _status_answer(fault)
+            return _status_fault_response(fault)
         if fault.kind == "late":
             held_up = (route, asked)
             self._on_their_way.append(held_up)
-            asyncio.get_running_loop().call_later(fault.seconds, self._land, held_up)
-        return _hang_up(request)
+            asyncio.get_running_loop().call_later(fault.seconds, self._execute_if_delayed, held_up)
+        return _close_connection(request)
 
-    def _land_all(self) -> None:
+    def _execute_delayed_requests(self) -> None:
         """Execute all requests delayed by `late` faults, in the order in which they were sent."""
         for held_up in tuple(self._on_their_way):
-            self._land(held_up)
+            self._execute_if_delayed(held_up)
 
-    def _land(self, held_up: tuple[Route, Request]) -> None:
+    def _execute_if_delayed(self, held_up: tuple[Route, Request]) -> None:
         """Execute a request delayed by a `late` fault, unless it was already executed."""
         for place, each in enumerate(self._on_their_way):
             if each is held_up:
                 del self._on_their_way[place]
-                self._done(*held_up, self.invalid_request_status)
+                self._execute_request(*held_up, self.invalid_request_status)
                 return
 
-    def _spoilt(
-        self, fault: Fault, request: web.Request, status: int, content: Any
+    def _alter_response(
+        self, fault: InjectedFault, request: web.Request, status: int, content: Any
     ) -> web.StreamResponse:
         """Return the response to an executed request, altered by a fault."""
         if fault.kind == "drop_after":
-            return _hang_up(request)
+            return _close_connection(request)
         if fault.kind == "status_after":
-            return _status_answer(fault)
+            return _status_fault_response(fault)
         if fault.kind == "malformed":
             return web.Response(text='{"id": "half of a', content_type="application/json")
-        return _response(status, self._about_another(content))
+        return _json_response(status, self._replace_order_ids(content))
 
-    def _about_another(self, content: Any) -> Any:
+    def _replace_order_ids(self, content: Any) -> Any:
         """Replace the order ids in the content of a response by those of another order."""
         if not isinstance(content, dict):
             return content
         if "order" in content:
-            return {**content, "order": self._about_another(content["order"])}
+            return {**content, "order": self._replace_order_ids(content["order"])}
         if "orders" in content:
-            return {**content, "orders": [self._about_another(each) for each in content["orders"]]}
+            return {
+                **content,
+                "orders": [self._replace_order_ids(each) for each in content["orders"]],
+            }
         if "client_order_id" in content:
             return {**content, self.order_id: OTHER_ORDER_ID, "client_order_id": "another"}
         return content
 
-    def _refused(self, status: int, code: int | str | None, message: str) -> web.Response:
+    def _json_error(self, status: int, code: int | str | None, message: str) -> web.Response:
         return web.json_response(self.error_response(status, code, message), status=status)
 
-    def _foreign_page(self, request: web.Request) -> str | None:
+    def _cross_site_reason(self, request: web.Request) -> str | None:
         """Return why a control request is refused as cross-site, or None if it is allowed.
 
         Any web page can send such a request from the user's browser without asking this server
@@ -322,7 +337,7 @@ class PracticeServer(ABC):
         rebinding).
         """
         name = request.url.host or ""
-        if not (_is_number(name) or name in ("localhost", self.host)):
+        if not (_is_ip_address(name) or name in ("localhost", self.host)):
             return (
                 "Host: control routes are only served under an IP address or localhost,"
                 f" not under {name!r}"
@@ -335,29 +350,29 @@ class PracticeServer(ABC):
         return None
 
 
-async def _read(request: web.Request) -> Request:
+async def _read_request(request: web.Request) -> Request:
     body = await request.read()
     path, names = request.path, request.match_info
     return Request(request.method, path, request.query, names, request.headers, body)
 
 
-def _response(status: int, content: Any) -> web.Response:
+def _json_response(status: int, content: Any) -> web.Response:
     return web.Response(status=204) if status == 204 else web.json_response(content, status=status)
 
 
-def _status_answer(fault: Fault) -> web.Response:
+def _status_fault_response(fault: InjectedFault) -> web.Response:
     headers = {"Retry-After": f"{fault.seconds:g}"} if fault.status == 429 else {}
     body = {"code": fault.status * 100_000, "message": "response of a planned fault"}
     return web.json_response(body, status=fault.status, headers=headers)
 
 
-def _hang_up(request: web.Request) -> web.StreamResponse:
+def _close_connection(request: web.Request) -> web.StreamResponse:
     if request.transport is not None:
         request.transport.close()
     return web.Response(status=500)
 
 
-def _is_number(name: str) -> bool:
+def _is_ip_address(name: str) -> bool:
     try:
         ip_address(name)
     except ValueError:

@@ -50,7 +50,7 @@ class ServerOptions:
         if not 0 <= self.port < 65_536:
             raise InputError(f"--port: {self.port} is outside 1 … 65535; use 0 for any free port")
         if self.speed is not None and not 0 < self.speed <= MAX_SPEED:
-            raise _no_speed(f"{self.speed:g}")
+            raise _speed_error(f"{self.speed:g}")
 
     @property
     def url(self) -> str:
@@ -61,7 +61,7 @@ class ServerOptions:
         """Return the URL for clients; its port is that of a listening socket."""
         return replace(self, port=listener.getsockname()[1]).url
 
-    def listener(self) -> socket.socket:
+    def open_listener(self) -> socket.socket:
         """Open a socket that listens on the address. Raises `InputError` if that fails."""
         family = socket.AF_INET6 if ":" in self.host else socket.AF_INET
         try:
@@ -96,7 +96,7 @@ class ServingParser(FlagParser):
         arguments = self.parse_intermixed_args(list(words))
         self.refuse_non_overrides(arguments.overrides)
         refuse_flag_and_word(find_command(self._module).flags, words)
-        speed = _speed(arguments.speed)
+        speed = _parse_speed(arguments.speed)
         return arguments, ServerOptions(arguments.host, arguments.port, speed)
 
 
@@ -108,9 +108,9 @@ def serve(serving: ServerOptions, build_server: Callable[[], tuple[PracticeServe
 
     Raises `InputError` before the build if the address cannot be bound.
     """
-    serving.listener().close()
+    serving.open_listener().close()
     server, about = build_server()
-    listener = serving.listener()
+    listener = serving.open_listener()
     sys.stdout.write(f"{serving.url_of(listener)}: {about}\n")
     # A process that starts the server waits for this line.
     sys.stdout.flush()
@@ -185,7 +185,7 @@ class ConnectionLimiter:
             connection.force_close()
 
 
-def _speed(word: str) -> float | None:
+def _parse_speed(word: str) -> float | None:
     """Parse simulated seconds per real second.
 
     None for `wait`: the clock waits for a client to move it.
@@ -193,10 +193,10 @@ def _speed(word: str) -> float | None:
     try:
         return None if word == "wait" else float(word)
     except ValueError:
-        raise _no_speed(word) from None
+        raise _speed_error(word) from None
 
 
-def _no_speed(word: str) -> InputError:
+def _speed_error(word: str) -> InputError:
     return InputError(
         f"--speed: {word!r} is invalid; use wait, or a number above 0 and at most {MAX_SPEED:,}"
     )

@@ -23,7 +23,7 @@ from execution.orders.option_orders import (
     SpreadOrder,
     parse_occ_symbol,
 )
-from marketsimulator.venue.entry_prices import DailyEntries
+from marketsimulator.venue.entry_prices import DailyEntryPrices
 from marketsimulator.venue.request import Response
 from marketsimulator.venue.tickets import (
     derive_id,
@@ -61,7 +61,7 @@ class SpreadTicket:
         return self.order.client_order_id
 
     @property
-    def venue_id(self) -> str:
+    def venue_order_id(self) -> str:
         return spread_order_id(self.client_order_id)
 
     @property
@@ -116,7 +116,7 @@ class SpreadTicket:
         # In Alpaca's document a multi-leg order has neither a symbol nor a side.
         return {
             **shared,
-            "id": self.venue_id,
+            "id": self.venue_order_id,
             "client_order_id": name,
             "filled_avg_price": repr(float(-self.fill.credit)) if self.filled_contracts else None,
             "limit_price": limit,
@@ -135,7 +135,7 @@ def leg_order_id(name: str, leg: OptionLeg) -> str:
 
 
 def parse_spread_order(request: Mapping[str, Any], number: int) -> SpreadOrder:
-    """Parse a request for a multi-leg order. Raises `Refused` that names the invalid field.
+    """Parse a request for a multi-leg order. Raises `RequestRefused` that names the invalid field.
 
     number: number of earlier orders; an id is derived from it if the client gives none.
     """
@@ -187,7 +187,7 @@ def closing_price(count: int, quote: Quote | None) -> Decimal:
 
 
 def option_position_response(
-    contract: OptionContract, count: int, price: Decimal, entries: DailyEntries
+    contract: OptionContract, count: int, price: Decimal, entries: DailyEntryPrices
 ) -> Response:
     """Return an option position in the format of `GET /v2/positions`.
 

@@ -25,24 +25,29 @@ from foundation.arrays import Instants
 from marketsimulator.account.broker import SimulatedBroker
 from marketsimulator.run_result import DELISTED, BookingKind
 from marketsimulator.settings import BacktestSettings, OptionTerms, VenueSettings
-from marketsimulator.venue.entry_prices import DailyEntries, trading_day
+from marketsimulator.venue.entry_prices import DailyEntryPrices, trading_day
 from marketsimulator.venue.faults import OrderStatus
 from marketsimulator.venue.options import VenueOptions
 from marketsimulator.venue.portfolio_history import EquityPoint
 from marketsimulator.venue.record import VenueOrder, VenueRecord
-from marketsimulator.venue.request import Refused, Response
-from marketsimulator.venue.tickets import OrderTicket, format_timestamp, parse_order, quantity_text
+from marketsimulator.venue.request import RequestRefused, Response
+from marketsimulator.venue.tickets import (
+    OrderTicket,
+    format_quantity,
+    format_timestamp,
+    parse_order,
+)
 from sizing.quantity import truncate_to_increment
 from trainingdata.bars import CLOSE
 from trainingdata.instants import at_new_york_time, midnight, new_york_date
 from trainingdata.instruments import MIN_CRYPTO_QTY, AssetClass, is_crypto, venue_spelling
 from trainingdata.market import Market
-from trainingdata.sessions import in_session
+from trainingdata.sessions import is_in_session
 
 PARTIAL_FILL_CRYPTO_INCREMENT = Decimal("0.001")
 # Activities other than trades, by Alpaca's document: cash for a fraction is part of SPLIT, PTC is
 # the cost of a short.
-_LISTED_AS: Mapping[BookingKind, str] = {
+_ACTIVITY_TYPE_BY_BOOKING_KIND: Mapping[BookingKind, str] = {
     "interest": "INT",
     "cash_interest": "INT",
     "rounding": "FEE",
@@ -50,7 +55,7 @@ _LISTED_AS: Mapping[BookingKind, str] = {
     "split": "SPLIT",
     "borrow": "PTC",
 }
-_OF_A_SYMBOL = ("DIV", "SPLIT", "PTC")
+_SYMBOL_ACTIVITY_TYPES = ("DIV", "SPLIT", "PTC")
 SUB_PENNY_CODE = 42210000  # Alpaca's code for a price between two increments
 ASSET_FLAGS = ("tradable", "shortable", "easy_to_borrow", "fractionable")
 
@@ -89,7 +94,7 @@ class Venue:
         self.record = VenueRecord(lambda: self.now)
         self.flags: dict[str, dict[str, bool]] = {}
         self.halts: dict[str, list[tuple[np.datetime64, np.datetime64 | None]]] = {}
-        self.entries = DailyEntries(self._closes_before(trading_day(self.now)))
+        self.entries = DailyEntryPrices(self._closes_before(trading_day(self.now)))
         self.equities: list[EquityPoint] = []
         self._working: dict[str, OrderTicket] = {}
         self._fills_seen = 0
@@ -158,33 +163,35 @@ class Venue:
         partial: true to fill half of the order and cancel the rest.
         reject: true to accept the order and reject it afterwards.
 
-        Raises `Refused` for an order that Alpaca would refuse.
+        Raises `RequestRefused` for an order that Alpaca would refuse.
         """
         if request.get("order_class") == "mleg":
             return self.options.submit(request, partial=partial, reject=reject)
         order = parse_order(request, len(self.tickets))
-        self._check(order, self.broker.account())
-        ticket = OrderTicket(order, self.record.timestamp_text)
-        self._send(ticket, partial=partial, reject=reject)
+        self._check_order(order, self.broker.account())
+        ticket = OrderTicket(order, self.record.timestamp)
+        self._send_order(ticket, partial=partial, reject=reject)
         return ticket.to_response()
 
     def cancel(self, order: VenueOrder) -> None:
-        """Cancel an open order. Raises `Refused` if it is not open."""
+        """Cancel an open order. Raises `RequestRefused` if it is not open."""
         if not order.is_open:
-            raise Refused(422, None, f"order is already in {order.status} state")
+            raise RequestRefused(422, None, f"order is already in {order.status} state")
         if not isinstance(order, OrderTicket):
             self.options.cancel(order)
             return
         self.broker.cancel([order.client_order_id])
         self._update_tickets()
 
-    def _check(self, order: Order, account: AccountSnapshot) -> None:
-        """Raise `Refused` for an order that Alpaca would refuse."""
+    def _check_order(self, order: Order, account: AccountSnapshot) -> None:
+        """Raise `RequestRefused` for an order that Alpaca would refuse."""
         self.record.refuse_used_id(order.client_order_id)
         if order.symbol not in self.market.bars.symbols:
-            raise Refused(422, None, f"asset {order.symbol} is not tradable at the practice venue")
+            raise RequestRefused(
+                422, None, f"asset {order.symbol} is not tradable at the practice venue"
+            )
         if reason := tick_size_refusal(order):
-            raise Refused(422, SUB_PENNY_CODE, reason)
+            raise RequestRefused(422, SUB_PENNY_CODE, reason)
         # A request does not state whether it opens or closes: the venue derives that from the
         # position. Only an order marked as opening is subject to the asset's limits on shorts.
         held = account.positions.get(order.symbol, Decimal(0))
@@ -192,12 +199,14 @@ class Venue:
         marked = order if opens_short else replace(order, reduces=True)
         asset, at = self.asset(order.symbol), self.record.running()
         if reason := venue_refusal(marked, asset, account, self.settings.orders, at):
-            raise Refused(403, None, reason)
+            raise RequestRefused(403, None, reason)
         if opens_short and order.instrument.kind is AssetClass.CRYPTO:
             name = venue_spelling(order.symbol)
-            raise Refused(403, None, f"insufficient balance for {name} (available: 0)")
+            raise RequestRefused(403, None, f"insufficient balance for {name} (available: 0)")
 
-    def _send(self, ticket: OrderTicket, *, partial: bool = False, reject: bool = False) -> None:
+    def _send_order(
+        self, ticket: OrderTicket, *, partial: bool = False, reject: bool = False
+    ) -> None:
         """Record a ticket and send its order to the broker, unless the order is to be rejected.
 
         partial: true to send half of the order only; the ticket then ends as cancelled.
@@ -208,7 +217,7 @@ class Venue:
         self.record.record_order(ticket)
         if reject:
             ticket.status = "rejected"
-            ticket.closed_at = self.record.timestamp_text
+            ticket.closed_at = self.record.timestamp
             return
         self._working[order.client_order_id] = ticket
         if partial:
@@ -242,10 +251,13 @@ class Venue:
         }
         flags |= self.flags.get(symbol, {})
         return Asset(
-            symbol, **flags, increment=MIN_CRYPTO_QTY, min_order_qty=self._smallest(symbol)
+            symbol,
+            **flags,
+            increment=MIN_CRYPTO_QTY,
+            min_order_qty=self._min_order_quantity(symbol),
         )
 
-    def _smallest(self, symbol: str) -> Decimal:
+    def _min_order_quantity(self, symbol: str) -> Decimal:
         """Return the minimum order quantity of a symbol.
 
         For crypto it is the quantity whose present value is `orders.crypto_dust`, in USD.
@@ -277,8 +289,8 @@ class Venue:
         self._update_tickets()
         flows: defaultdict[tuple[str, str], float] = defaultdict(float, {("FEE", ""): -row.fees})
         for booking in self.broker.bookings[self._bookings_seen :]:
-            if kind := _LISTED_AS.get(booking.kind):
-                symbol = booking.symbol if kind in _OF_A_SYMBOL else ""
+            if kind := _ACTIVITY_TYPE_BY_BOOKING_KIND.get(booking.kind):
+                symbol = booking.symbol if kind in _SYMBOL_ACTIVITY_TYPES else ""
                 flows[kind, symbol] += booking.usd
         self._bookings_seen = len(self.broker.bookings)
         for (kind, symbol), usd in flows.items():
@@ -302,7 +314,7 @@ class Venue:
             if state == "working":
                 ticket.status = self._open_status(ticket)
                 continue
-            ticket.closed_at = self.record.timestamp_text
+            ticket.closed_at = self.record.timestamp
             del self._working[client_id]
             if ticket.filled_quantity == ticket.order.qty:
                 ticket.status = "filled"
@@ -315,7 +327,7 @@ class Venue:
             return "partially_filled"
         # An order for a closed market is accepted, and new once the market opens.
         stock = ticket.order.instrument.kind is AssetClass.STOCK
-        return "accepted" if stock and not in_session(np.array([self.now]))[0] else "new"
+        return "accepted" if stock and not is_in_session(np.array([self.now]))[0] else "new"
 
     def _record_fill(self, fill: Fill) -> None:
         """Record a fill as an activity, and add it to the ticket of its order if there is one.
@@ -323,11 +335,11 @@ class Venue:
         A liquidation first gets an order of the venue.
         """
         ticket = self.tickets.get(fill.client_order_id)
-        traded_at = max(format_timestamp(fill.at), self.record.timestamp_text)
+        traded_at = max(format_timestamp(fill.at), self.record.timestamp)
         ended = parse_order_prefix(fill.client_order_id) == DELISTED
         if ticket is None and fill.price > 0 and not ended:
             # It was priced at the open, even if the clock has moved over several instants since.
-            ticket, traded_at = self._margin_call(fill), format_timestamp(fill.at)
+            ticket, traded_at = self._record_liquidation_order(fill), format_timestamp(fill.at)
         if ticket is not None:
             ticket.fills.append(fill)
         if ticket is None or fill.price == 0:
@@ -341,16 +353,16 @@ class Venue:
         self.entries.add_fill(fill.symbol, fill.qty, fill.price)
         done = ticket.filled_quantity == ticket.order.qty
         ticket.status = "filled" if done else "partially_filled"
-        ticket.closed_at = self.record.timestamp_text if done else None
+        ticket.closed_at = self.record.timestamp if done else None
         activity = {
             "activity_type": "FILL",
             "type": "fill" if done else "partial_fill",
             "transaction_time": traded_at,
             **_trade_fields(fill),
             "side": ticket.order.side,
-            "leaves_qty": quantity_text(ticket.order.qty - ticket.filled_quantity),
-            "cum_qty": quantity_text(ticket.filled_quantity),
-            "order_id": ticket.venue_id,
+            "leaves_qty": format_quantity(ticket.order.qty - ticket.filled_quantity),
+            "cum_qty": format_quantity(ticket.filled_quantity),
+            "order_id": ticket.venue_order_id,
             "order_status": ticket.status,
         }
         self.record.record_activity(activity)
@@ -364,13 +376,13 @@ class Venue:
         kind: Alpaca's type of the activity.
         """
         day = str(fill.at.astype("datetime64[D]"))
-        signed = {**_trade_fields(fill), "qty": quantity_text(fill.qty)}
+        signed = {**_trade_fields(fill), "qty": format_quantity(fill.qty)}
         paid = repr(0.0 - float(fill.qty) * fill.price) if fill.price else "0"
         self.record.record_activity(
             {"activity_type": kind, "date": day, **signed, "net_amount": paid}
         )
 
-    def _margin_call(self, fill: Fill) -> OrderTicket:
+    def _record_liquidation_order(self, fill: Fill) -> OrderTicket:
         """Create and record the venue's own order for a fill that liquidates; return its ticket."""
         side: Side = "buy" if fill.qty > 0 else "sell"
         order = Order(fill.client_order_id, fill.symbol, side, abs(fill.qty), "margin call")
@@ -396,6 +408,6 @@ def clock_stops(market: Market) -> Instants:
 def _trade_fields(fill: Fill) -> Response:
     return {
         "symbol": venue_spelling(fill.symbol),
-        "qty": quantity_text(abs(fill.qty)),
+        "qty": format_quantity(abs(fill.qty)),
         "price": repr(fill.price),
     }

@@ -13,7 +13,7 @@ import numpy as np
 
 from execution.orders.orders import ORDER_TYPES, PRICE_FIELDS, TIMES_IN_FORCE, Fill, Order
 from marketsimulator.venue.faults import OPEN_STATUSES, OrderStatus
-from marketsimulator.venue.request import Refused, Response
+from marketsimulator.venue.request import RequestRefused, Response
 from trainingdata.instruments import AssetClass, instrument, venue_spelling
 
 # Every id of the venue is derived from a name in this namespace, so that the same run has the same
@@ -52,7 +52,7 @@ class OrderTicket:
         return self.order.client_order_id
 
     @property
-    def venue_id(self) -> str:
+    def venue_order_id(self) -> str:
         return derive_id(self.client_order_id)
 
     @property
@@ -73,7 +73,7 @@ class OrderTicket:
         order = self.order
         coin = order.instrument.kind is AssetClass.CRYPTO
         return {
-            "id": self.venue_id,
+            "id": self.venue_order_id,
             "client_order_id": order.client_order_id,
             **status_fields(self.status, self.submitted_at, self.closed_at),
             "replaced_by": None,
@@ -82,15 +82,15 @@ class OrderTicket:
             "symbol": venue_spelling(order.symbol),
             "asset_class": "crypto" if coin else "us_equity",
             "notional": None,
-            "qty": quantity_text(order.qty),
-            "filled_qty": quantity_text(self.filled_quantity),
+            "qty": format_quantity(order.qty),
+            "filled_qty": format_quantity(self.filled_quantity),
             "filled_avg_price": self._mean_price(),
             "order_class": "simple",
             "order_type": order.type,
             "type": order.type,
             "side": order.side,
             "time_in_force": order.tif,
-            **{name: _price_text(getattr(order, name)) for name in PRICE_FIELDS},
+            **{name: _format_price(getattr(order, name)) for name in PRICE_FIELDS},
             "extended_hours": order.extended_hours,
             "legs": None,
             "hwm": None,
@@ -106,7 +106,7 @@ class OrderTicket:
 
 
 def parse_order(request: Mapping[str, Any], number: int) -> Order:
-    """Parse the body of `POST /v2/orders`. Raises `Refused` that names the invalid field.
+    """Parse the body of `POST /v2/orders`. Raises `RequestRefused` that names the invalid field.
 
     number: number of earlier orders; an id is derived from it if the client gives none.
     """
@@ -122,11 +122,11 @@ def parse_order(request: Mapping[str, Any], number: int) -> Order:
         return Order(
             client_order_id=parse_client_order_id(request, f"order {number}"),
             symbol=instrument(str(request["symbol"])).symbol,
-            side=_choice(request, "side", ("buy", "sell")),
+            side=_request_choice(request, "side", ("buy", "sell")),
             qty=parse_decimal(request, "qty"),
             reason="submitted over HTTP",
-            type=_choice(request, "type", ORDER_TYPES),
-            tif=_choice(request, "time_in_force", TIMES_IN_FORCE),
+            type=_request_choice(request, "type", ORDER_TYPES),
+            tif=_request_choice(request, "time_in_force", TIMES_IN_FORCE),
             extended_hours=request.get("extended_hours") is True,
             **prices,
         )
@@ -134,18 +134,18 @@ def parse_order(request: Mapping[str, Any], number: int) -> Order:
 
 @contextmanager
 def refuse_invalid_fields() -> Iterator[None]:
-    """Raise `Refused` for a missing or invalid field of a request that the block reads.
+    """Raise `RequestRefused` for a missing or invalid field of a request that the block reads.
 
-    The `Refused` error has the status and code that Alpaca returns for such a field.
+    The `RequestRefused` error has the status and code that Alpaca returns for such a field.
     """
     try:
         yield
     except ValueError as error:
-        raise Refused(422, 40010001, str(error)) from None
+        raise RequestRefused(422, 40010001, str(error)) from None
     except KeyError as error:
-        raise Refused(422, 40010001, f"{error.args[0]} is missing") from None
+        raise RequestRefused(422, 40010001, f"{error.args[0]} is missing") from None
     except (TypeError, AttributeError, InvalidOperation, OverflowError) as error:
-        raise Refused(422, 40010001, f"invalid order: {error}") from None
+        raise RequestRefused(422, 40010001, f"invalid order: {error}") from None
 
 
 def parse_decimal(request: Mapping[str, Any], key: str) -> Decimal:
@@ -188,7 +188,7 @@ def _refuse_exits(request: Mapping[str, Any]) -> None:
             )
 
 
-def _choice(request: Mapping[str, Any], key: str, words: tuple[str, ...]) -> Any:
+def _request_choice(request: Mapping[str, Any], key: str, words: tuple[str, ...]) -> Any:
     """Return the value under `key` of a request, which must be one of `words`."""
     word = str(request.get(key, ""))
     if word not in words:
@@ -196,7 +196,7 @@ def _choice(request: Mapping[str, Any], key: str, words: tuple[str, ...]) -> Any
     return word
 
 
-def _price_text(value: float | None) -> str | None:
+def _format_price(value: float | None) -> str | None:
     return None if value is None else repr(value)
 
 
@@ -205,7 +205,7 @@ def derive_id(name: str) -> str:
     return str(uuid.uuid5(ID_NAMESPACE, name))
 
 
-def quantity_text(quantity: Decimal) -> str:
+def format_quantity(quantity: Decimal) -> str:
     """Format a quantity without an exponent."""
     return f"{quantity.normalize():f}" if quantity else "0"
 

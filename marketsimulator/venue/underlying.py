@@ -11,7 +11,7 @@ import pandas as pd
 from marketsimulator.venue.record import VenueRecord
 from trainingdata.bars import CLOSE, Bars
 from trainingdata.instants import new_york_date
-from trainingdata.sessions import in_session, session_on
+from trainingdata.sessions import is_in_session, session_on
 from trainingdata.volatility_index import intraday_volatility_index
 
 PriceSource = Callable[[str], float | None]
@@ -55,7 +55,7 @@ class Underlying:
 
     def index_level(self) -> float | None:
         """Return the stock's price, USD; None while the market is closed."""
-        return self._price(self._symbol) if in_session(np.array([self.now()]))[0] else None
+        return self._price(self._symbol) if is_in_session(np.array([self.now()]))[0] else None
 
     def last_level(self) -> float | None:
         """Return the stock's last price, USD, also while the market is closed."""

@@ -46,7 +46,7 @@ LOCK_FILE = ".lock"
 MAX_RECENT_TRADES = 50  # number of trades in the balance file
 LOCK_TIMEOUT_SECONDS = 10.0  # seconds to wait for another process
 CENT = Fraction(1, 100)
-_UPDATE = TypeAdapter(dict[str, str])
+_UPDATE_ADAPTER = TypeAdapter(dict[str, str])
 UNCONFIRMED_BALANCE_MESSAGE = (
     "the balance cannot be derived, because there are no trades; look up the balance at the"
     " broker and confirm it with `python -m option_spreads.contracts recover LIVE"
@@ -140,7 +140,7 @@ class AccountFiles:
     def format_command(self, task: str) -> str:
         """Return the shell command that runs a task of `option_spreads.contracts` on the account.
 
-        task: `init`, `recover` or `review`.
+        task: `init`, `rebuild_balance` or `review`.
         """
         return f"python -m option_spreads.contracts {task}{' LIVE' if self._live else ''}"
 
@@ -151,7 +151,7 @@ class AccountFiles:
         return not any(path.exists() for path in files)
 
     @property
-    def missing_account_text(self) -> str:
+    def missing_account_message(self) -> str:
         """Return the error message for an account without files, with the command to create it."""
         return f"{self.folder}: account not found; create it with `{self.format_command('init')}`"
 
@@ -160,7 +160,7 @@ class AccountFiles:
 
         Raises InputError if the account exists, is locked by another process, or cannot be written.
         """
-        self._refuse_other_balance()
+        self._refuse_other_account()
         try:
             make_private(self.folder)
             self.balance_file.parent.mkdir(parents=True, exist_ok=True)
@@ -172,7 +172,7 @@ class AccountFiles:
                         f"{self.folder}: the account already exists; rebuild its balance with"
                         f" `{self.format_command('recover')}`"
                     )
-                self._write(list(TRADE_COLUMNS), [])
+                self._write_files(list(TRADE_COLUMNS), [])
         except Timeout:
             raise InputError(
                 f"{self.folder}: the account is locked by another process; stop it and retry"
@@ -183,7 +183,7 @@ class AccountFiles:
                 f" cannot be written: {error.strerror}"
             ) from error
 
-    def read(self) -> AccountState:
+    def read_account(self) -> AccountState:
         """Read the account, after finishing an update that a killed process began.
 
         An unreadable balance file is quarantined and rebuilt from the trades; this call still
@@ -194,7 +194,7 @@ class AccountFiles:
         UnknownAccountState
             for files that are missing, unreadable or inconsistent.
         """
-        with self._locked():
+        with self._lock_account():
             return self._read_state()
 
     def read_with_balance(self, balance: Fraction) -> AccountState:
@@ -206,9 +206,9 @@ class AccountFiles:
         """
         if self.is_empty:
             return AccountState(balance, ())
-        return replace(self.read(), balance=balance, booked_balance=None)
+        return replace(self.read_account(), balance=balance, booked_balance=None)
 
-    def record(self, trade: ClosedTrade) -> AccountState:
+    def record_trade(self, trade: ClosedTrade) -> AccountState:
         """Book a closed trade; return the updated account. Booking a trade twice has no effect.
 
         Raises
@@ -218,28 +218,28 @@ class AccountFiles:
         ConflictingBooking
             for a trade that is already booked with another P/L.
         """
-        with self._locked():
+        with self._lock_account():
             self._read_state()
             self._book_trade(trade)
             return self._read_state()
 
-    def recover(self) -> AccountState:
+    def rebuild_balance(self) -> AccountState:
         """Rebuild the balance file: the starting balance plus every P/L and deposit of the trades.
 
         The previous balance file is quarantined. Return the rebuilt account.
         """
-        with self._locked():
+        with self._lock_account():
             columns, rows = self._read_rows()
-            self._set_balance_aside()
-            self._write(columns, rows)
+            self._quarantine_balance_file()
+            self._write_files(columns, rows)
             return self._read_state()
 
     @contextmanager
-    def _locked(self) -> Iterator[None]:
+    def _lock_account(self) -> Iterator[None]:
         """Lock the account for this process, after finishing an update that another began."""
         if self.is_empty:
-            raise UnknownAccountState(self.missing_account_text)
-        self._refuse_other_balance()
+            raise UnknownAccountState(self.missing_account_message)
+        self._refuse_other_account()
         try:
             self._lock.acquire()
         except (Timeout, OSError) as error:
@@ -253,7 +253,7 @@ class AccountFiles:
         finally:
             self._lock.release()
 
-    def _refuse_other_balance(self) -> None:
+    def _refuse_other_account(self) -> None:
         """Raise UnknownAccountState if the balance file belongs to a different account."""
         path = self.balance_file
         try:
@@ -269,7 +269,7 @@ class AccountFiles:
         if not journal.exists():
             return
         try:
-            contents = _UPDATE.validate_json(journal.read_text(encoding="utf-8-sig"))
+            contents = _UPDATE_ADAPTER.validate_json(journal.read_text(encoding="utf-8-sig"))
             # The new source of truth is checked before it replaces the old one.
             parse_trade_rows(contents[TRADES_FILE].encode())
             parse_balance_file(contents[BALANCE_FILE].encode(), self._owner)
@@ -278,7 +278,7 @@ class AccountFiles:
                 f"{journal}: cannot read the pending update: {error}; check it against"
                 f" {TRADES_FILE} and the balance file by hand"
             ) from None
-        self._put_files(contents)
+        self._replace_files(contents)
 
     def _read_state(self) -> AccountState:
         """Read the account's state from its files, which must agree."""
@@ -300,8 +300,8 @@ class AccountFiles:
                     f"{path}: {error}; {UNCONFIRMED_BALANCE_MESSAGE}"
                 ) from None
             # Quarantined and never overwritten: its contents may explain the damage.
-            aside = self._set_balance_aside()
-            self._write(columns, rows)
+            aside = self._quarantine_balance_file()
+            self._write_files(columns, rows)
             raise UnknownAccountState(
                 f"{path}: {error}; renamed to {aside.name} and rebuilt from {len(closed)} trades"
             ) from None
@@ -315,7 +315,7 @@ class AccountFiles:
         results = tuple(
             Fraction(parse_total_profit(row)) / parse_position_size(row) for row in closed
         )
-        return AccountState(Fraction(balance), results, Fraction(self._balance_after(rows)))
+        return AccountState(Fraction(balance), results, Fraction(self._compute_balance(rows)))
 
     def _read_rows(self) -> tuple[list[str], list[CsvRow]]:
         """Return columns and rows of trades.csv, checked."""
@@ -343,29 +343,29 @@ class AccountFiles:
                     f" with {trade.total_profit}; correct one of them"
                 )
             return
-        update = trade.row()
+        update = trade.to_csv_row()
         columns += [name for name in update if name not in columns]
         rows = [row for row in rows if row is not entry]
         # A row without P/L is the open trade: its other columns are kept.
         rows.append({**(entry or {}), **update})
-        self._write(columns, rows, balance + trade.total_profit)
+        self._write_files(columns, rows, balance + trade.total_profit)
 
-    def _write(
+    def _write_files(
         self, columns: list[str], rows: list[CsvRow], balance: Decimal | None = None
     ) -> None:
         """Write both files, or neither, whenever the process is killed.
 
         balance: USD; None: the booked balance of the rows.
         """
-        amount = self._balance_after(rows) if balance is None else balance
+        amount = self._compute_balance(rows) if balance is None else balance
         contents = {
             TRADES_FILE: format_csv(columns, rows),
             BALANCE_FILE: format_balance_file(amount, rows, self._owner),
         }
         write_atomically(self.folder / UPDATE_FILE, json.dumps(contents).encode())
-        self._put_files(contents)
+        self._replace_files(contents)
 
-    def _put_files(self, contents: Mapping[str, str]) -> None:
+    def _replace_files(self, contents: Mapping[str, str]) -> None:
         """Replace both files by the contents in the journal, and delete the journal."""
         write_atomically(self.folder / TRADES_FILE, contents[TRADES_FILE].encode())
         write_atomically(self.balance_file, contents[BALANCE_FILE].encode())
@@ -374,14 +374,14 @@ class AccountFiles:
         (self.folder / UPDATE_FILE).unlink()
         flush_to_disk(self.folder)
 
-    def _set_balance_aside(self) -> Path:
+    def _quarantine_balance_file(self) -> Path:
         path = self.balance_file
         aside = find_quarantine_path(path)
         if path.exists():
             path.replace(aside)
         return aside
 
-    def _balance_after(self, rows: list[CsvRow]) -> Decimal:
+    def _compute_balance(self, rows: list[CsvRow]) -> Decimal:
         """Return the starting balance plus every P/L and deposit of the rows, USD."""
         flows = [parse_total_profit(row) for row in rows if row["P/L_$"].strip()]
         return self._starting + sum(flows, Decimal(0))

@@ -9,7 +9,7 @@ from fractions import Fraction
 
 from foundation.decimals import check_amount
 from foundation.errors import InputError
-from foundation.formatting import count_text, short_usd
+from foundation.formatting import format_count_with_noun, short_usd
 from foundation.notifier import Notifier
 from option_spreads.autoscaler.account import AccountFiles, AccountState, UnknownAccountState
 from option_spreads.autoscaler.rules import (
@@ -30,17 +30,17 @@ class ContractSizing:
     """Contract count of the next spread, with the figures that explain it.
 
     state: balance and closed trades of the account.
-    max_loss: maximum loss of one contract, USD.
+    max_loss_per_contract: maximum loss of one contract, USD.
     kelly_multiple: multiple of full Kelly that is used for sizing, such as 0.5.
     statistics: statistics of the trades in the rolling window.
-    count: number of contracts, sized from the lower of balance and booked balance.
+    contract_count: number of contracts, sized from the lower of balance and booked balance.
     """
 
     state: AccountState
-    max_loss: float
+    max_loss_per_contract: float
     kelly_multiple: float
     statistics: TradeStatistics
-    count: ContractCount
+    contract_count: ContractCount
 
     @classmethod
     def from_state(
@@ -48,7 +48,7 @@ class ContractSizing:
     ) -> ContractSizing:
         """Size the next spread from an account's state.
 
-        max_loss: maximum loss of one contract, USD.
+        max_loss_per_contract: maximum loss of one contract, USD.
         """
         window = state.trade_profits[-settings.ROLLING_WINDOW :]
         statistics = TradeStatistics.from_profits(window, settings.FEE_PER_CONTRACT)
@@ -61,7 +61,7 @@ class ContractSizing:
     @property
     def log_lines(self) -> list[str]:
         """Return five log lines with the tag `[AUTOSCALING]`, which operators search for."""
-        s, kelly = self.statistics, self.count.kelly
+        s, kelly = self.statistics, self.contract_count.kelly_fraction
         share = None if kelly is None else kelly * Fraction(str(self.kelly_multiple))
         balance = f"${float(self.state.balance):,.0f}"
         if self.state.balance_discrepancy > 0:
@@ -73,26 +73,27 @@ class ContractSizing:
         rate = f"{s.win_rate:.1%}" if s.trade_count else "n/a"
         return [
             f"{LOG_TAG} Account Balance: {balance}",
-            f"{LOG_TAG} Trade History: {count_text(s.trade_count, 'trade')}"
-            f" ({count_text(s.wins, 'win')}, {count_text(s.losses, 'loss', 'losses')})",
+            f"{LOG_TAG} Trade History: {format_count_with_noun(s.trade_count, 'trade')}"
+            f" ({format_count_with_noun(s.win_count, 'win')},"
+            f" {format_count_with_noun(s.loss_count, 'loss', 'losses')})",
             f"{LOG_TAG} Win Rate: {rate} | Avg Win: ${s.average_win:.2f}"
             f" | Avg Loss: ${s.average_loss:.2f}",
-            f"{LOG_TAG} Kelly%: {_percent_text(kelly)} | {name}%: {_percent_text(share)}",
-            f"{LOG_TAG} Max Risk: ${float(self.max_loss):,.0f} | Position Size: {self.count.number}"
-            " contract(s)",
+            f"{LOG_TAG} Kelly%: {_format_percent(kelly)} | {name}%: {_format_percent(share)}",
+            f"{LOG_TAG} Max Risk: ${float(self.max_loss_per_contract):,.0f} | Position Size:"
+            f" {self.contract_count.contracts} contract(s)",
         ]
 
     @property
-    def sentence(self) -> str:
+    def summary(self) -> str:
         """Return a one-line summary for the log; it begins with `Position sizing`."""
         return (
-            f"Position sizing: {self.count.number} contract(s) at a balance of"
+            f"Position sizing: {self.contract_count.contracts} contract(s) at a balance of"
             f" {short_usd(self.state.conservative_balance)} and a risk of"
-            f" ${float(self.max_loss):,.0f}: {self.count.reason}"
+            f" ${float(self.max_loss_per_contract):,.0f}: {self.contract_count.reason}"
         )
 
 
-def _percent_text(share: Fraction | None) -> str:
+def _format_percent(share: Fraction | None) -> str:
     return "n/a" if share is None else f"{float(share):.2%}"
 
 
@@ -121,18 +122,18 @@ def size_contracts(
     balance = None if account_balance is None else check_amount(account_balance, "account_balance")
     account = f"{LOG_TAG} {files.mode}"
     try:
-        state = files.read() if balance is None else files.read_with_balance(balance)
+        state = files.read_account() if balance is None else files.read_with_balance(balance)
     except UnknownAccountState as error:
         log.error("%s Unknown state, 0 contracts: %s", LOG_TAG, error)
         notices.alert(
             "unknown_state", f"{account}: unknown account state, no orders are sent: {error}"
         )
         return ContractCount(0, f"unknown account state: {error}")
-    notices.end_alert("unknown_state")
-    notices.set_alert("balance", _difference_text(state, files))
+    notices.reset_alert("unknown_state")
+    notices.set_alert("balance", _format_balance_discrepancy(state, files))
     sizing = ContractSizing.from_state(state, max_risk_per_contract, settings)
-    count = sizing.count
-    if count.number == 0:
+    count = sizing.contract_count
+    if count.contracts == 0:
         log.error("%s No order: %s", LOG_TAG, count.reason)
     held = f"balance ${float(state.conservative_balance):,.2f}"
     if state.balance_discrepancy > 0:
@@ -142,12 +143,12 @@ def size_contracts(
     halt = f"{account}: no orders are sent: {count.reason}, {held}"
     notices.set_alert("halt", halt if count.is_halted else "")
     if verbose:
-        for line in [*sizing.log_lines, sizing.sentence]:
-            _say(line)
+        for line in [*sizing.log_lines, sizing.summary]:
+            _log_or_print(line)
     return count
 
 
-def _say(line: str) -> None:
+def _log_or_print(line: str) -> None:
     """Log a line, or print it without a log handler."""
     if log.isEnabledFor(logging.INFO) and log.hasHandlers():
         log.info("%s", line)
@@ -155,7 +156,7 @@ def _say(line: str) -> None:
         sys.stdout.write(f"{line}\n")
 
 
-def _difference_text(state: AccountState, files: AccountFiles) -> str:
+def _format_balance_discrepancy(state: AccountState, files: AccountFiles) -> str:
     """Return the alert for a balance that differs from the booked balance, or an empty string."""
     if not state.balance_discrepancy or state.booked_balance is None:
         return ""

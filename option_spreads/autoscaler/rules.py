@@ -20,7 +20,7 @@ from omegaconf import DictConfig
 
 from execution.orders.option_orders import SHARES_PER_OPTION
 from foundation.decimals import check_amount
-from foundation.errors import InputError, invalid_choice
+from foundation.errors import InputError, invalid_choice_error
 from foundation.formatting import short_usd
 from foundation.notifier import check_url
 from foundation.settings import setting, settings_class, settings_from_config
@@ -30,16 +30,16 @@ CondorRiskMethod = Literal["formula", "table"]
 
 # Prior before there are trades: share of wins, and average win and loss of one contract, USD.
 PRIOR_WIN_RATE = Fraction("0.582")
-PRIOR_AVERAGE_WIN = Fraction(266)
-PRIOR_AVERAGE_LOSS = Fraction(109)
+PRIOR_AVERAGE_WIN_USD = Fraction(266)
+PRIOR_AVERAGE_LOSS_USD = Fraction(109)
 
 # Recommended contracts by minimum balance, USD. Advice only: MAX_CONTRACTS is the limit.
-RECOMMENDED_MAX_CONTRACTS = ((10_000, 2), (20_000, 3), (50_000, 5), (100_000, 10))
+MAX_CONTRACTS_BY_BALANCE_USD = ((10_000, 2), (20_000, 3), (50_000, 5), (100_000, 10))
 
 CONDOR_TABLE_RISK_USD = 250.0  # USD: the earlier system's table for a condor of width 5
 
 # Width of one side in points, by strategy.
-SPREAD_WIDTHS = {"CALL": 5.0, "PUT": 5.0, "IRON_CONDOR": 5.0, "OTM_SINGLE_SIDED": 10.0}
+WIDTH_POINTS_BY_STRATEGY = {"CALL": 5.0, "PUT": 5.0, "IRON_CONDOR": 5.0, "OTM_SINGLE_SIDED": 10.0}
 STRATEGY_ALIASES = {"IC": "IRON_CONDOR", "OTM-SS": "OTM_SINGLE_SIDED"}
 
 
@@ -120,13 +120,13 @@ class TradeStatistics:
     """Win and loss statistics of closed trades, per contract.
 
     trade_count: number of trades.
-    wins: number of winning trades.
+    win_count: number of winning trades.
     gross_profit: gross profit, the sum of all wins, USD per contract.
     gross_loss: gross loss, the sum of all losses, USD per contract, positive.
     """
 
     trade_count: int
-    wins: int
+    win_count: int
     gross_profit: Fraction
     gross_loss: Fraction
 
@@ -145,38 +145,38 @@ class TradeStatistics:
         wins = [r for r in net if r > 0]
         losses = [-r for r in net if r <= 0]
         won, lost = Fraction(sum(wins), unit), Fraction(sum(losses), unit)
-        return cls(trade_count=len(net), wins=len(wins), gross_profit=won, gross_loss=lost)
+        return cls(trade_count=len(net), win_count=len(wins), gross_profit=won, gross_loss=lost)
 
     @property
-    def losses(self) -> int:
-        return self.trade_count - self.wins
+    def loss_count(self) -> int:
+        return self.trade_count - self.win_count
 
     @property
     def win_rate(self) -> float:
         """Return the share of trades that won; NaN without trades."""
-        return self.wins / self.trade_count if self.trade_count else float("nan")
+        return self.win_count / self.trade_count if self.trade_count else float("nan")
 
     @property
     def average_win(self) -> float:
         """Return the average win, USD per contract; 0 without wins."""
-        return float(self.gross_profit / self.wins) if self.wins else 0.0
+        return float(self.gross_profit / self.win_count) if self.win_count else 0.0
 
     @property
     def average_loss(self) -> float:
         """Return the average loss, USD per contract, positive; 0 without losses."""
-        return float(self.gross_loss / self.losses) if self.losses else 0.0
+        return float(self.gross_loss / self.loss_count) if self.loss_count else 0.0
 
     @property
-    def kelly(self) -> Fraction | None:
+    def kelly_fraction(self) -> Fraction | None:
         """Return the full Kelly fraction, W − L · mean loss / mean win; None without wins.
 
         W and L are the shares of winning and losing trades. The fraction equals wins · (won −
         lost) / (trades · won).
         """
-        if not self.wins:
+        if not self.win_count:
             return None
         return (
-            self.wins
+            self.win_count
             * (self.gross_profit - self.gross_loss)
             / (self.trade_count * self.gross_profit)
         )
@@ -186,16 +186,16 @@ class TradeStatistics:
 class ContractCount:
     """Number of contracts of the next position, with the reason.
 
-    number: contracts to sell.
+    contracts: contracts to sell.
     reason: name of the sizing rule that applied.
-    kelly: full Kelly fraction; None if the rule used none, or if it is undefined.
+    kelly_fraction: full Kelly fraction; None if the rule used none, or if it is undefined.
     is_halted: true while the safety halt is in force.
     balance: account balance that the count is based on, USD; None if unknown.
     """
 
-    number: int
+    contracts: int
     reason: str
-    kelly: Fraction | None = None
+    kelly_fraction: Fraction | None = None
     is_halted: bool = False
     balance: Fraction | None = None
 
@@ -229,11 +229,11 @@ def count_contracts(
                 1, f"bootstrap: {closed_trade_count} of {settings.BOOTSTRAP_TRADES} trades"
             )
         kelly: Fraction | None = (
-            PRIOR_WIN_RATE - (1 - PRIOR_WIN_RATE) * PRIOR_AVERAGE_LOSS / PRIOR_AVERAGE_WIN
+            PRIOR_WIN_RATE - (1 - PRIOR_WIN_RATE) * PRIOR_AVERAGE_LOSS_USD / PRIOR_AVERAGE_WIN_USD
         )
         why = f"bootstrap by prior: {closed_trade_count} of {settings.BOOTSTRAP_TRADES} trades"
     else:
-        kelly = statistics.kelly
+        kelly = statistics.kelly_fraction
         why = format_kelly_multiple(settings.KELLY_FRACTION)
     if kelly is None or kelly < 0:
         return ContractCount(settings.NEGATIVE_KELLY_CONTRACTS, "negative Kelly", kelly)
@@ -256,12 +256,13 @@ def parse_strategy(word: str, key: str = "strategy") -> str:
     """
     if not isinstance(word, str):
         raise InputError(
-            f"{key}: {word!r} is not a strategy name; use one of {', '.join(SPREAD_WIDTHS)}"
+            f"{key}: {word!r} is not a strategy name; use one of"
+            f" {', '.join(WIDTH_POINTS_BY_STRATEGY)}"
         )
     capitals = word.strip().upper()
     name = STRATEGY_ALIASES.get(capitals, capitals)
-    if name not in SPREAD_WIDTHS:
-        raise invalid_choice(key, word, [*SPREAD_WIDTHS, *STRATEGY_ALIASES])
+    if name not in WIDTH_POINTS_BY_STRATEGY:
+        raise invalid_choice_error(key, word, [*WIDTH_POINTS_BY_STRATEGY, *STRATEGY_ALIASES])
     return name
 
 
@@ -276,7 +277,7 @@ def parse_strategies(words: Sequence[str]) -> tuple[str, ...]:
     return names
 
 
-def max_risk(
+def compute_max_risk(
     strategy: str,
     entry_credit: float,
     width: float | None = None,
@@ -291,7 +292,7 @@ def max_risk(
     Raises InputError for an unknown strategy, and for a credit outside 0 … width.
     """
     name = parse_strategy(strategy)
-    points = check_amount(SPREAD_WIDTHS[name] if width is None else width, "width")
+    points = check_amount(WIDTH_POINTS_BY_STRATEGY[name] if width is None else width, "width")
     credit = check_amount(entry_credit, "entry_credit")
     if points <= 0:
         raise InputError(f"width: {width} must be above 0")
@@ -300,11 +301,15 @@ def max_risk(
             f"entry_credit: {entry_credit} must be at least 0 and below the width,"
             f" {float(points):g}"
         )
-    if name == "IRON_CONDOR" and condor_risk == "table" and points == SPREAD_WIDTHS[name]:
+    if (
+        name == "IRON_CONDOR"
+        and condor_risk == "table"
+        and points == WIDTH_POINTS_BY_STRATEGY[name]
+    ):
         return CONDOR_TABLE_RISK_USD
     return float((points - credit) * SHARES_PER_OPTION)
 
 
 def recommend_max_contracts(balance: float) -> int:
     """Return the recommended maximum number of contracts for a balance in USD, at least 1."""
-    return max([cap for least, cap in RECOMMENDED_MAX_CONTRACTS if balance >= least], default=1)
+    return max([cap for least, cap in MAX_CONTRACTS_BY_BALANCE_USD if balance >= least], default=1)

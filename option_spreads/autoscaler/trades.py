@@ -61,7 +61,7 @@ class ClosedTrade:
             raise InputError(
                 "trade_id: is empty; give each closed trade an id, so that it is booked only once"
             )
-        if any(map(_has_line_break, self.row().values())):
+        if any(map(_has_line_break, self.to_csv_row().values())):
             raise InputError(
                 f"{self.trade_id[:50]!r}: contains a line break; remove it from all fields"
                 " of the trade"
@@ -83,7 +83,7 @@ class ClosedTrade:
         if not self.exit_time.strip():
             raise InputError(f"{self.trade_id}: exit_time is empty; a closed trade needs one")
 
-    def row(self) -> dict[str, str]:
+    def to_csv_row(self) -> dict[str, str]:
         """Return the trade's row of trades.csv, as text by column."""
         columns = {
             "Trade_ID": self.trade_id,

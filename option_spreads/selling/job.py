@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 from filelock import FileLock, Timeout
 
-from execution.alpaca.options import AlpacaSpreads
-from execution.journal.events import HELD_EVENT, EventLog
+from execution.alpaca.options import AlpacaSpreadAccount
+from execution.journal.events import HELD_POSITIONS_EVENT, EventLog
 from execution.live.account import IdentityMismatch, LiveAccount
 from execution.live.accounts import SPREADS_JOB, TRADE_JOB
 from execution.live.guarded_broker import GuardedBroker
@@ -24,10 +24,15 @@ from execution.orders.gate import AnyOrder, OrderGate, OrderRole
 from foundation.compose import compose_config
 from foundation.database import DatabaseFailed
 from foundation.errors import BrokerError, InputError
-from foundation.page import table_html
+from foundation.page import render_table
 from foundation.tables import Table
 from option_spreads.autoscaler.account import AccountFiles, UnknownAccountState
-from option_spreads.selling.seller import RETRYABLE_ERRORS, SpreadSeller, alert_failures, error_text
+from option_spreads.selling.seller import (
+    RETRYABLE_ERRORS,
+    SpreadSeller,
+    alert_failures,
+    format_error,
+)
 from option_spreads.selling.settings import SellingSettings
 from option_spreads.selling.state import STATE_FILE, OpenSpread, read_state, total_collateral
 from trainingdata.feed.endpoint import ApiKeys
@@ -68,7 +73,7 @@ class ReconciledAccount:
         now = self._live.connection.estimated_now()
         marked = self._marked_at is not None and now < self._marked_at + MARK_INTERVAL
         if self._marks and not marked:
-            self._desk.read_and_mark()
+            self._desk.read_and_record_mark()
             self._marked_at = now
         else:
             self._desk.account()
@@ -108,7 +113,7 @@ class SpreadGate:
         if role == "reduction":
             return self._live.guards.build_gate(None).refusal(order, role, now)
         try:
-            balance = float(self._files.read().conservative_balance)
+            balance = float(self._files.read_account().conservative_balance)
         except UnknownAccountState as error:
             why = f"unknown account state: {error}"
         else:
@@ -137,7 +142,7 @@ class OpenSpreadsSection(PageSection):
 
     def body(self) -> str:
         rows = [(str(each),) for each in self._seller.spreads] or [("no open spreads",)]
-        return table_html(Table("Open spreads", ("spread",), rows, text_columns=(0,)))
+        return render_table(Table("Open spreads", ("spread",), rows, text_columns=(0,)))
 
 
 class SpreadJob:
@@ -158,7 +163,7 @@ class SpreadJob:
         self._live = live
         gateway = live.connection.create_gateway(book=live.book, feed=live.feed)
         desk = GuardedBroker(gateway, live)
-        venue = AlpacaSpreads(
+        venue = AlpacaSpreadAccount(
             settings.broker,
             keys,
             underlying=settings.underlying,
@@ -200,15 +205,15 @@ class SpreadJob:
             for an unreadable file of open spreads at the first poll, and if the last poll failed.
         """
         self._looks += 1
-        trouble = self._look()
+        trouble = self._poll()
         unknown = self._looks == 1 and isinstance(trouble, UnknownAccountState)
         is_last = self._looks == self._settings.polls
         if trouble is not None and (unknown or is_last):
             with suppress(*RETRYABLE_ERRORS):
                 self._seller.cancel_working_orders()
-            raise InputError(error_text(trouble)) from trouble
+            raise InputError(format_error(trouble)) from trouble
 
-    def _look(self) -> Exception | None:
+    def _poll(self) -> Exception | None:
         """Poll once, and report failures; return the failure, or None."""
         now = self._live.connection.estimated_now()
         self._next = now + self._interval
@@ -223,15 +228,15 @@ class SpreadJob:
         except RETRYABLE_ERRORS as error:
             log.exception("the poll failed")
             trouble = error
-        text = "\n".join(self._noted_lines()) or "no open spreads"
+        text = "\n".join(self._record_open_spreads()) or "no open spreads"
         if trouble is not None:
-            text = error_text(trouble)
+            text = format_error(trouble)
         if text != self._shown:
             self._shown = text
             print_line(text)
         return trouble
 
-    def _noted_lines(self) -> list[str]:
+    def _record_open_spreads(self) -> list[str]:
         """Return the open spreads as text, one line each; record changes in the journal."""
         spreads = self._seller.spreads
         self._live.spread_risk_by_job[SPREADS_JOB] = max_loss_by_root(spreads, self._settings.root)
@@ -240,9 +245,9 @@ class SpreadJob:
         if self._seller.has_read and lines != self._noted:
             self._noted = lines
             events = self._live.account.events
-            events.append(HELD_EVENT, SPREADS_JOB, lines)
+            events.append(HELD_POSITIONS_EVENT, SPREADS_JOB, lines)
             events.append(
-                HELD_EVENT,
+                HELD_POSITIONS_EVENT,
                 SPREADS_FOLDER_EVENT,
                 [str(self._settings.account_files.folder.resolve())],
             )
@@ -258,13 +263,13 @@ class SpreadJob:
             try:
                 self._seller.cancel_working_orders()
             except RETRYABLE_ERRORS as error:
-                raise BrokerError(error_text(error)) from error
+                raise BrokerError(format_error(error)) from error
             finally:
-                self._noted_lines()
+                self._record_open_spreads()
             return []
         self._seller.exiting = True
         for _ in range(MAX_CLOSING_POLLS):
-            self._look()
+            self._poll()
             if not self._seller.spreads:
                 break
         return [each.trade_id for each in self._seller.spreads]
@@ -314,7 +319,7 @@ def open_job(live_settings: LiveSettings, keys: ApiKeys, live: LiveAccount) -> I
     files = settings.account_files
     refuse_missing_open_spreads(files.folder, live.account.events)
     if files.is_empty:
-        raise InputError(files.missing_account_text)
+        raise InputError(files.missing_account_message)
     # An unreadable file is refused now instead of at the first entry. Each entry reads it again,
     # because it grows by a close a day.
     settings.read_vix_closes()

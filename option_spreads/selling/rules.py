@@ -21,7 +21,7 @@ from execution.orders.orders import Side
 from foundation.arrays import Array
 from foundation.errors import InputError
 from foundation.settings import setting, settings_class
-from option_spreads.autoscaler.rules import SPREAD_WIDTHS, parse_strategy
+from option_spreads.autoscaler.rules import WIDTH_POINTS_BY_STRATEGY, parse_strategy
 from trainingdata.sessions import Session
 
 ExitReason = Literal["stop", "gap", "target", "trailing", "time", "expired", "settled", "flattened"]
@@ -56,7 +56,7 @@ UNCERTAIN_ASSIGNMENT_SHARE = 0.002
 STOCK_CUTOFF_MINUTES = 45.0
 BROAD_ETF_CUTOFF_MINUTES = 30.0
 _BROAD_ETFS = frozenset({"SPY", "QQQ"})
-_IN_CASH = frozenset(
+_CASH_SETTLED_ROOTS = frozenset(
     {
         *("SPX", "SPXW", "XSP", "OEX", "XEO", "DJX", "VIX", "VIXW"),
         *("NDX", "NDXP", "XND", "RUT", "RUTW", "MRUT"),
@@ -69,12 +69,12 @@ class StrikeLeg:
     """A leg of a spread, defined by strike and side, without root and expiry.
 
     strike: strike price, points of the index.
-    call: true for calls, false for puts.
+    is_call: true for calls, false for puts.
     side: `sell` for a short leg, `buy` for the leg that protects it.
     """
 
     strike: float
-    call: bool
+    is_call: bool
     side: Side
 
     @property
@@ -103,8 +103,10 @@ class Spread:
         for short, long in self.sides:
             # A long leg nearer to the index than the short one, or of the other kind, caps no loss:
             # the width would understate the risk that contracts are sized from.
-            beyond = (long.strike > short.strike) if short.call else (long.strike < short.strike)
-            if not (short.is_short and not long.is_short and short.call == long.call and beyond):
+            beyond = (long.strike > short.strike) if short.is_call else (long.strike < short.strike)
+            if not (
+                short.is_short and not long.is_short and short.is_call == long.is_call and beyond
+            ):
                 raise InputError(
                     f"{self.strategy}: the long strike {long.strike:g} does not cover"
                     f" the short strike {short.strike:g}"
@@ -116,7 +118,7 @@ class Spread:
         return tuple(zip(self.legs[::2], self.legs[1::2], strict=True))
 
     @property
-    def strikes(self) -> str:
+    def strikes_label(self) -> str:
         """Return the strikes of the legs as text, separated by slashes."""
         return "/".join(f"{leg.strike:g}" for leg in self.legs)
 
@@ -141,7 +143,8 @@ class Spread:
         index_close: level of the index at the close, points.
         """
         worths = (
-            index_close - leg.strike if leg.call else leg.strike - index_close for leg in self.legs
+            index_close - leg.strike if leg.is_call else leg.strike - index_close
+            for leg in self.legs
         )
         signs = (1 if leg.is_short else -1 for leg in self.legs)
         return math.fsum(sign * max(worth, 0.0) for sign, worth in zip(signs, worths, strict=True))
@@ -155,8 +158,8 @@ class Spread:
         """
         near = UNCERTAIN_ASSIGNMENT_SHARE * stock_price
         for short, long in self.sides:
-            beyond = stock_price if short.call else -stock_price
-            sold, bought = (leg.strike if leg.call else -leg.strike for leg in (short, long))
+            beyond = stock_price if short.is_call else -stock_price
+            sold, bought = (leg.strike if leg.is_call else -leg.strike for leg in (short, long))
             if beyond > sold - near and not beyond > bought + near:
                 return True
         return False
@@ -329,7 +332,7 @@ class SpreadRules:
         """Return distance in standard deviations and width in points; defaults by strategy."""
         name = parse_strategy(self.strategy)
         distance = DEFAULT_STRIKE_DISTANCES[name] if self.distance is None else self.distance
-        width = SPREAD_WIDTHS[name] if self.width is None else self.width
+        width = WIDTH_POINTS_BY_STRATEGY[name] if self.width is None else self.width
         return distance, width
 
     @property
@@ -440,7 +443,7 @@ class SpreadCosts:
 def build_option_legs(spread: Spread, root: str, expiry: date) -> tuple[OptionLeg, ...]:
     """Return a spread's legs as option contracts of a root and an expiry, in the same order."""
     return tuple(
-        OptionLeg(OptionContract(root, expiry, leg.call, Decimal(str(leg.strike))), leg.side)
+        OptionLeg(OptionContract(root, expiry, leg.is_call, Decimal(str(leg.strike))), leg.side)
         for leg in spread.legs
     )
 
@@ -455,7 +458,7 @@ def default_cutoff_minutes(root: str) -> float:
 
     root: root of the options' symbols, such as SPY or SPXW.
     """
-    if root in _IN_CASH:
+    if root in _CASH_SETTLED_ROOTS:
         return 0.0
     return BROAD_ETF_CUTOFF_MINUTES if root in _BROAD_ETFS else STOCK_CUTOFF_MINUTES
 

@@ -19,7 +19,7 @@ from typing import Protocol
 import numpy as np
 import pandas as pd
 
-from execution.alpaca.options import AlpacaSpreads
+from execution.alpaca.options import AlpacaSpreadAccount
 from execution.orders.gate import UNGUARDED, OrderGate
 from execution.orders.option_orders import (
     OptionContract,
@@ -34,7 +34,7 @@ from foundation.formatting import short_usd
 from foundation.notifier import Notifier
 from option_spreads.autoscaler.account import ConflictingBooking, UnknownAccountState
 from option_spreads.autoscaler.contract_sizing import size_contracts
-from option_spreads.autoscaler.rules import ContractCount, max_risk
+from option_spreads.autoscaler.rules import ContractCount, compute_max_risk
 from option_spreads.selling.rules import Spread, SpreadRules, build_option_legs, minutes_since_open
 from option_spreads.selling.settings import ACCOUNT_MODE, SellingSettings
 from option_spreads.selling.state import (
@@ -71,12 +71,12 @@ def alert_failures(notices: Notifier, step_part: str) -> Iterator[None]:
     try:
         yield
     except RETRYABLE_ERRORS as error:
-        notices.alert(kind, error_text(error))
+        notices.alert(kind, format_error(error))
         raise
-    notices.end_alert(kind)
+    notices.reset_alert(kind)
 
 
-def error_text(error: Exception) -> str:
+def format_error(error: Exception) -> str:
     text = " ".join(str(error).split())
     return text if isinstance(error, InputError) else f"{type(error).__name__}: {text}"
 
@@ -119,7 +119,7 @@ class SpreadSeller:
 
     def __init__(
         self,
-        venue: AlpacaSpreads,
+        venue: AlpacaSpreadAccount,
         settings: SellingSettings,
         vix: Callable[[], pd.Series],
         notices: Notifier,
@@ -158,40 +158,40 @@ class SpreadSeller:
             next step continues.
         """
         with alert_failures(self._notices, "file"):
-            certain = self._read()
+            certain = self._read_spreads()
         with alert_failures(self._notices, "clock"):
             now = self._venue.now()
         self._met = []
         # Spreads in a certain state come first: querying an order of unknown outcome takes time.
         for spread in sorted(self.spreads, key=lambda each: each.stage != "open"):
-            with self._part(spread.trade_id):
-                self._follow(spread, now)
+            with self._alert_part_failure(spread.trade_id):
+                self._process_spread(spread, now)
         session = session_on(new_york_date(np.array([now]))[0])
         if session is None or not session.opens <= now < session.closes:
             session = None
         else:
-            with self._part("holdings"):
-                certain = self._holdings_agree(session) and certain
+            with self._alert_part_failure("holdings"):
+                certain = self._are_unexpired_holdings_equal(session) and certain
         if not self.exiting:
-            with self._part("reconciling"):
+            with self._alert_part_failure("reconciling"):
                 self._line.reconcile()
         if session is not None and certain and not self._met and not self.exiting:
-            with self._part("entries"):
+            with self._alert_part_failure("entries"):
                 for rules in self._settings.strategy_rules:
-                    self._enter_due(rules, session, now)
-        return self._stepped()
+                    self._process_due_entries(rules, session, now)
+        return self._finish_step()
 
     def cancel_working_orders(self) -> None:
         """Cancel working orders at the venue, and save their outcomes; send no new order."""
         self._met = []
         for spread in self.spreads:
             if spread.stage != "open":
-                with self._part(spread.trade_id):
-                    self._resumed(spread, send_again=False)
-        self._stepped()
+                with self._alert_part_failure(spread.trade_id):
+                    self._resume_order(spread, send_again=False)
+        self._finish_step()
 
     @contextmanager
-    def _part(self, what: str) -> Iterator[None]:
+    def _alert_part_failure(self, what: str) -> Iterator[None]:
         """Catch and alert a failure in the block, so that the step continues."""
         try:
             with alert_failures(self._notices, what):
@@ -199,13 +199,13 @@ class SpreadSeller:
         except RETRYABLE_ERRORS as error:
             self._met.append(error)
 
-    def _stepped(self) -> SellerState:
+    def _finish_step(self) -> SellerState:
         """Return the state after the step; raise the step's first failure."""
         if self._met:
             raise self._met[0]
         return self._state
 
-    def _read(self) -> bool:
+    def _read_spreads(self) -> bool:
         """Read the file of open spreads; return whether it is readable.
 
         A person may have edited it.
@@ -221,25 +221,25 @@ class SpreadSeller:
             )
             # The stops of these spreads must be watched. The damaged file is kept.
             quarantine_state(self._account.folder)
-            self._save(self._state)
+            self._save_state(self._state)
             return False
         self.has_read = True
-        self._notices.end_alert("open_spreads")
+        self._notices.reset_alert("open_spreads")
         return True
 
-    def _save(self, state: SellerState) -> None:
+    def _save_state(self, state: SellerState) -> None:
         write_state(self._account.folder, state)
         self._state = state
 
-    def _put(self, spread: OpenSpread) -> OpenSpread:
-        self._save(self._state.with_spread(spread))
+    def _save_spread(self, spread: OpenSpread) -> OpenSpread:
+        self._save_state(self._state.with_spread(spread))
         return spread
 
-    def _follow(self, spread: OpenSpread, now: np.datetime64) -> None:
+    def _process_spread(self, spread: OpenSpread, now: np.datetime64) -> None:
         """Query the order of a spread, apply its exit rules or settle it, by stage and time."""
         if spread.stage != "open":
-            again = self._holds_as_before(spread)
-            ended = self._resumed(spread, send_again=again)
+            again = self._is_holding_unchanged(spread)
+            ended = self._resume_order(spread, send_again=again)
             if ended is None:
                 if not again:
                     text = (
@@ -251,35 +251,39 @@ class SpreadSeller:
             spread = ended
         session = spread.expiry_session
         if spread.remaining_contracts == 0:
-            self._book(spread, now, None)
+            self._book_closed_spread(spread, now, None)
         elif session is None or now >= session.closes:
-            self._settle(spread, session, now)
+            self._settle_expired_spread(spread, session, now)
         elif now >= self._settings.order_cutoff_time(session):
-            self._after_cutoff(spread, session)
+            self._check_after_cutoff(spread, session)
         elif now >= session.opens:
             self._apply_rules(spread, session, now)
 
-    def _sent(self, spread: OpenSpread, until: np.datetime64) -> OpenSpread | None:
+    def _send_order(self, spread: OpenSpread, until: np.datetime64) -> OpenSpread | None:
         """Send the recorded order.
 
         Return the spread afterwards; None if it was not sold, or if the outcome is unknown.
         """
-        return self._ended(
-            spread, lambda: self._venue.submit(spread.build_order(until), self._gate())
+        return self._record_order_outcome(
+            spread, lambda: self._venue.submit(spread.build_order(until), self._build_gate())
         )
 
-    def _resumed(self, spread: OpenSpread, *, send_again: bool) -> OpenSpread | None:
+    def _resume_order(self, spread: OpenSpread, *, send_again: bool) -> OpenSpread | None:
         """Query an order left in flight by an earlier step or process.
 
         Return the spread afterwards; None if it was not sold, or if the outcome is unknown.
         """
-        gate = self._gate() if send_again else None
-        return self._ended(spread, lambda: self._venue.resume(spread.order_id, retry_gate=gate))
+        gate = self._build_gate() if send_again else None
+        return self._record_order_outcome(
+            spread, lambda: self._venue.resume(spread.order_id, retry_gate=gate)
+        )
 
-    def _gate(self) -> OrderGate:
+    def _build_gate(self) -> OrderGate:
         return self._line.build_gate(self.spreads)
 
-    def _ended(self, spread: OpenSpread, ask: Callable[[], SpreadFill]) -> OpenSpread | None:
+    def _record_order_outcome(
+        self, spread: OpenSpread, ask: Callable[[], SpreadFill]
+    ) -> OpenSpread | None:
         """Save and return the spread with the outcome of its order.
 
         None if the spread was not sold, or if the outcome is unknown: the order may have filled or
@@ -296,8 +300,8 @@ class SpreadSeller:
             # The process that wrote the spread ended before it sent the order.
             log.info("%s", error)
             if not opening:
-                return self._put(spread.revert_unsent_close())
-            self._save(self._state.without_entry(spread.trade_id))
+                return self._save_spread(spread.revert_unsent_close())
+            self._save_state(self._state.without_entry(spread.trade_id))
             return None
         except OrderRejected as error:
             log.warning("%s", error)
@@ -310,10 +314,10 @@ class SpreadSeller:
             self._notices.alert(kind, str(error))
             return None
         else:
-            self._notices.end_alert(kind)
+            self._notices.reset_alert(kind)
         if opening and fill.contracts == 0:
             log.info("%s: not filled at a credit of %s", spread.trade_id, spread.credit)
-            self._save(self._state.without_spread(spread.trade_id))
+            self._save_state(self._state.without_spread(spread.trade_id))
             return None
         if opening:
             options = " ".join(spread.legs)
@@ -324,9 +328,9 @@ class SpreadSeller:
                 fill.credit,
                 options,
             )
-        return self._put(spread.apply_fill(fill))
+        return self._save_spread(spread.apply_fill(fill))
 
-    def _holds_as_before(self, spread: OpenSpread) -> bool:
+    def _is_holding_unchanged(self, spread: OpenSpread) -> bool:
         """Return whether the venue holds as many of a spread's options as before its last order.
 
         The holding may differ after a late fill or a manual trade: sending the same order again
@@ -346,7 +350,7 @@ class SpreadSeller:
             rules = self._settings.find_rules(spread.strategy)
             minute = minutes_since_open(session, now)
             leaving = rules.must_exit(minute)
-            price = self._price(spread, needed=not leaving)
+            price = self._read_buyback_price(spread, needed=not leaving)
             if price is not None:
                 credit, cost = float(spread.credit), float(-price)
                 best = max(spread.best_profit, credit - cost)
@@ -359,11 +363,11 @@ class SpreadSeller:
                 spread = replace(spread, exit_reason="time")
             else:
                 return
-            self._put(spread)
+            self._save_spread(spread)
         if spread.exit_reason:
             self._buy_back(spread, session, now)
 
-    def _price(self, spread: OpenSpread, *, needed: bool) -> Decimal | None:
+    def _read_buyback_price(self, spread: OpenSpread, *, needed: bool) -> Decimal | None:
         """Return the points that buying a spread back brings in; None if a leg has no quote.
 
         needed: true if a venue that does not respond counts as a failure.
@@ -384,7 +388,7 @@ class SpreadSeller:
         """Send an order to buy back the remaining contracts of a spread."""
         # If the venue does not hold these options, buying them would open a position.
         kind = f"leaving {spread.trade_id}"
-        if not self._holdings_match(spread.options.__contains__):
+        if not self._are_holdings_equal(spread.options.__contains__):
             self._notices.alert(
                 kind,
                 f"{spread.trade_id} is not bought back ({spread.exit_reason}): the venue's"
@@ -392,14 +396,14 @@ class SpreadSeller:
                 f" at the broker or in {STATE_FILE}",
             )
             return
-        self._notices.end_alert(kind)
-        ended = self._sent(
-            self._put(spread.start_closing()), self._settings.order_cutoff_time(session)
+        self._notices.reset_alert(kind)
+        ended = self._send_order(
+            self._save_spread(spread.start_closing()), self._settings.order_cutoff_time(session)
         )
         if ended is not None and ended.remaining_contracts == 0:
-            self._book(ended, now, None)
+            self._book_closed_spread(ended, now, None)
 
-    def _after_cutoff(self, spread: OpenSpread, session: Session) -> None:
+    def _check_after_cutoff(self, spread: OpenSpread, session: Session) -> None:
         """Alert once that the broker accepts no more orders for a spread.
 
         Record whether the spread is still held.
@@ -408,7 +412,7 @@ class SpreadSeller:
         rules = self._settings.find_rules(spread.strategy)
         leaves = self._settings.delivers_shares or rules.exit_minute is not None
         if leaves or self.exiting or spread.exit_reason:
-            until = new_york_text(self._settings.order_cutoff_time(session))
+            until = format_new_york_time(self._settings.order_cutoff_time(session))
             self._notices.alert(
                 f"late {spread.trade_id}",
                 f"{spread.trade_id} still has {spread.remaining_contracts} contracts open. Its"
@@ -419,11 +423,13 @@ class SpreadSeller:
         # A position that the broker has closed does not settle at the close. The clock is read
         # after the holdings: after the session nothing is held in any case. One response may be
         # wrong: a position that another response shows was never closed.
-        held = any(self._holdings_match(spread.options.__contains__) for _ in range(2))
+        held = any(self._are_holdings_equal(spread.options.__contains__) for _ in range(2))
         if spread.is_closed_elsewhere == held and self._venue.now() < session.closes:
-            self._put(replace(spread, is_closed_elsewhere=not held))
+            self._save_spread(replace(spread, is_closed_elsewhere=not held))
 
-    def _settle(self, spread: OpenSpread, session: Session | None, now: np.datetime64) -> None:
+    def _settle_expired_spread(
+        self, spread: OpenSpread, session: Session | None, now: np.datetime64
+    ) -> None:
         """Book an expired spread at its settlement value; alert if that is unknown."""
         expired = f"{spread.trade_id} has expired"
         by_hand = (
@@ -447,11 +453,13 @@ class SpreadSeller:
             why = f"{expired} with the stock at {index:g}, so shares may be delivered: {by_hand}"
         else:
             points = round(spread.spread.settlement_value(index), 2)
-            self._book(spread, session.closes, Decimal(str(points)))
+            self._book_closed_spread(spread, session.closes, Decimal(str(points)))
             return
         self._notices.alert(f"settling {spread.trade_id}", why)
 
-    def _book(self, spread: OpenSpread, at: np.datetime64, settled_at: Decimal | None) -> None:
+    def _book_closed_spread(
+        self, spread: OpenSpread, at: np.datetime64, settled_at: Decimal | None
+    ) -> None:
         """Book a closed spread in the account's files.
 
         at: instant of its closing.
@@ -460,10 +468,10 @@ class SpreadSeller:
         # The trade is booked before the spread leaves the state. After a crash between the two it
         # is booked again, which changes nothing: the account knows a trade by its id. Until the
         # account can book it, the spread stays in the state.
-        trade = spread.to_closed_trade(self._settings.costs, new_york_text(at), settled_at)
+        trade = spread.to_closed_trade(self._settings.costs, format_new_york_time(at), settled_at)
         name = trade.trade_id
         try:
-            account = self._account.record(trade)
+            account = self._account.record_trade(trade)
         except UnknownAccountState as error:
             text = (
                 f"{ACCOUNT_MODE}: {name} closed with ${trade.total_profit}, but cannot be"
@@ -476,20 +484,20 @@ class SpreadSeller:
         else:
             closed = f"{name} closed: {trade.exit_reason}, ${trade.total_profit}"
             log.info("%s; balance $%s", closed, float(account.balance))
-            self._notices.end_alert("unknown_state")
+            self._notices.reset_alert("unknown_state")
         for kind in SPREAD_ALERT_KINDS:
-            self._notices.end_alert(f"{kind} {name}")
-        self._save(self._state.without_spread(name))
+            self._notices.reset_alert(f"{kind} {name}")
+        self._save_state(self._state.without_spread(name))
 
-    def _holdings_agree(self, session: Session) -> bool:
+    def _are_unexpired_holdings_equal(self, session: Session) -> bool:
         """Return whether the venue's holdings of unexpired options agree with the state."""
         root, today = self._settings.root, session.date.astype(object)
-        agree = self._holdings_match(lambda each: each.root == root and each.expiry >= today)
+        agree = self._are_holdings_equal(lambda each: each.root == root and each.expiry >= today)
         if agree:
-            self._notices.end_alert("positions")
+            self._notices.reset_alert("positions")
         return agree
 
-    def _holdings_match(self, concerned: Callable[[OptionContract], bool]) -> bool:
+    def _are_holdings_equal(self, concerned: Callable[[OptionContract], bool]) -> bool:
         """Return whether the venue's holdings agree with the state, among the options concerned."""
         different = find_option_discrepancies(
             self.spreads, self._venue.option_positions(), concerned
@@ -503,7 +511,9 @@ class SpreadSeller:
             self._notices.alert("positions", text)
         return not different
 
-    def _enter_due(self, rules: SpreadRules, session: Session, now: np.datetime64) -> None:
+    def _process_due_entries(
+        self, rules: SpreadRules, session: Session, now: np.datetime64
+    ) -> None:
         """Process the due entries of a strategy."""
         # Half-days have no entries: distances and exits count the minutes to 16:00.
         cutoff = self._settings.order_cutoff_time(session)
@@ -515,20 +525,24 @@ class SpreadSeller:
             name = f"{rules.strategy}-{day}-{entry:03d}"
             last = min(entry + self._settings.entry_window, rules.last_entry_minute)
             due = entry <= minute < last and name not in self._state.processed_entries
-            if not due or self._state.has_pending_spread(now) or not self._holdings_agree(session):
+            if (
+                not due
+                or self._state.has_pending_spread(now)
+                or not self._are_unexpired_holdings_equal(session)
+            ):
                 continue
             # An entry is processed once, whatever its outcome: its name is the id of its order, and
             # no id is sent twice.
             state = self._state.with_entry(name, day)
-            offer = self._offer(rules, session, name, now)
+            offer = self._propose_entry(rules, session, name, now)
             if offer is None:
-                self._save(state)
+                self._save_state(state)
                 continue
-            self._save(state.with_spread(offer))
+            self._save_state(state.with_spread(offer))
             until = session.opens + np.timedelta64(round(last * 60_000), "ms")
-            self._sent(offer, min(until, cutoff))
+            self._send_order(offer, min(until, cutoff))
 
-    def _offer(
+    def _propose_entry(
         self, rules: SpreadRules, session: Session, name: str, now: np.datetime64
     ) -> OpenSpread | None:
         """Return the spread to sell at an entry, or None with the reason in the log.
@@ -554,7 +568,7 @@ class SpreadSeller:
             )
             return None
         legs = build_option_legs(spread, settings.root, session.date.astype(object))
-        prices = self._prices(legs, name)
+        prices = self._read_credit_and_cost(legs, name)
         if prices is None:
             return None
         credit, cost = prices
@@ -565,18 +579,18 @@ class SpreadSeller:
                 credit,
             )
             return None
-        risk = max_risk(rules.strategy, float(credit), spread.width, settings.CONDOR_RISK)
+        risk = compute_max_risk(rules.strategy, float(credit), spread.width, settings.CONDOR_RISK)
         size = size_contracts(settings.account_files, settings, risk, self._notices)
-        if size.number == 0 or size.balance is None:
+        if size.contracts == 0 or size.balance is None:
             return None
         rest = size.balance - Fraction(total_collateral(self.spreads))
-        contracts = min(size.number, self._affordable(spread, rest, name))
+        contracts = min(size.contracts, self._affordable_contracts(spread, rest, name))
         if contracts == 0:
             return None
         reason = (
             f"index {index:.2f}, volatility index {vix:.2f};"
             f" short strikes {rules.distance_and_width[0]:g} deviations of {deviation:.2f} away;"
-            f" credit {credit}, {_size_text(size, risk)}"
+            f" credit {credit}, {_format_size(size, risk)}"
         )
         log.info("%s: %s", name, reason)
         return OpenSpread(
@@ -586,13 +600,13 @@ class SpreadSeller:
             stage="opening",
             contracts=contracts,
             credit=credit,
-            entry_time=new_york_text(now),
+            entry_time=format_new_york_time(now),
             last_cost=cost,
             entry_reason=reason,
             balance=Decimal(f"{float(size.balance):.2f}"),
         )
 
-    def _affordable(self, spread: Spread, rest: Fraction, name: str) -> int:
+    def _affordable_contracts(self, spread: Spread, rest: Fraction, name: str) -> int:
         """Return the contracts of a spread that the balance and the venue's buying power cover.
 
         rest: balance less the collateral of open spreads, USD. The venue subtracts this collateral
@@ -611,13 +625,15 @@ class SpreadSeller:
             return count
         count = min(count, spread.affordable_contracts(power))
         if count:
-            self._notices.end_alert("buying_power")
+            self._notices.reset_alert("buying_power")
         else:
             text = f"{name}: no entry: buying power of ${power} does not cover one contract"
             self._notices.alert("buying_power", text)
         return count
 
-    def _prices(self, legs: Sequence[OptionLeg], name: str) -> tuple[Decimal, Decimal] | None:
+    def _read_credit_and_cost(
+        self, legs: Sequence[OptionLeg], name: str
+    ) -> tuple[Decimal, Decimal] | None:
         """Return the present credit for selling the legs, and the cost of buying them back, points.
 
         None, with a warning, if a leg has no quote.
@@ -654,12 +670,12 @@ class SpreadSeller:
         return float(volatility), index
 
 
-def new_york_text(at: np.datetime64) -> str:
+def format_new_york_time(at: np.datetime64) -> str:
     """Format an instant as New York time, such as `2026-11-23 15:45`."""
     return f"{pd.Timestamp(at, tz='UTC').tz_convert(NEW_YORK):%Y-%m-%d %H:%M}"
 
 
-def _size_text(size: ContractCount, risk: float) -> str:
-    kelly = "" if size.kelly is None else f" at Kelly {float(size.kelly):.2%}"
+def _format_size(size: ContractCount, risk: float) -> str:
+    kelly = "" if size.kelly_fraction is None else f" at Kelly {float(size.kelly_fraction):.2%}"
     held = "" if size.balance is None else f"balance {short_usd(size.balance)}, "
-    return f"{held}${risk:,.0f} at risk per contract; {size.number} by {size.reason}{kelly}"
+    return f"{held}${risk:,.0f} at risk per contract; {size.contracts} by {size.reason}{kelly}"

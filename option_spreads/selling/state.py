@@ -36,15 +36,15 @@ from option_spreads.selling.rules import ExitReason, Spread, SpreadCosts, Strike
 from trainingdata.sessions import Session, session_on
 
 STATE_FILE = "open_spreads.json"
-Stage = Literal["opening", "open", "closing"]
+SpreadStage = Literal["opening", "open", "closing"]
 
 
-def _plain(value: object) -> object:
+def _parse_price(value: object) -> object:
     return parse_number(value) if isinstance(value, str) else value
 
 
 # Prices are quoted strings of plain digits; integers and floats in the file are never quoted.
-Price = Annotated[Decimal, BeforeValidator(_plain)]
+Price = Annotated[Decimal, BeforeValidator(_parse_price)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +73,7 @@ class OpenSpread:
     trade_id: str
     strategy: str
     legs: tuple[str, ...]
-    stage: Stage
+    stage: SpreadStage
     contracts: Integer
     credit: Price
     entry_time: str
@@ -108,7 +108,7 @@ class OpenSpread:
     def __str__(self) -> str:
         """Return one line of text: id, contracts, strikes, credit, and what remains to close."""
         sold = "being sold" if self.stage == "opening" else "sold"
-        line = f"{self.trade_id}: {self.contracts} {self.strategy} {self.spread.strikes}"
+        line = f"{self.trade_id}: {self.contracts} {self.strategy} {self.spread.strikes_label}"
         line += f" {sold} at {self.credit}"
         if self.exit_reason:
             line += f"; {self.remaining_contracts} left to buy back ({self.exit_reason})"
@@ -213,7 +213,7 @@ class OpenSpread:
         points = self.credit * self.contracts - self.buyback_cost - settlement
         # Cash settlement is not an order and costs no fees.
         fees = costs.fees(self.spread, 1) * (self.contracts + self.closed_contracts)
-        columns = entry_columns(self.entry_time, self.spread.strikes, self.credit)
+        columns = entry_columns(self.entry_time, self.spread.strikes_label, self.credit)
         columns["Entry_Reason"] = self.entry_reason
         if self.balance is not None:
             columns["Account_Balance"] = f"{self.balance:.2f}"
@@ -273,7 +273,7 @@ class SellerState:
         return replace(self, processed_entries=(*today, entry))
 
 
-_STATE = TypeAdapter(SellerState)
+_STATE_ADAPTER = TypeAdapter(SellerState)
 
 
 def total_collateral(spreads: Iterable[OpenSpread]) -> Decimal:
@@ -321,7 +321,7 @@ def read_state(folder: Path, *, may_be_missing: bool = True) -> SellerState:
     path = folder / STATE_FILE
     try:
         data: Any = json.loads(path.read_text(encoding="utf-8-sig"))
-        state = _STATE.validate_python(data)
+        state = _STATE_ADAPTER.validate_python(data)
     except FileNotFoundError:
         # A quarantined file, or a file that has just disappeared, means that something may be open.
         if may_be_missing and not any(folder.glob(f"{STATE_FILE}.aside-*")):

@@ -119,7 +119,7 @@ class OptionDesk:
         now = self.now()
         quotes = {}
         for contract in requested:
-            years = self._years(contract.expiry, now)
+            years = self._variance_years(contract.expiry, now)
             if years is None or contract.root != self.root:
                 continue
             strike = float(contract.strike)
@@ -147,9 +147,9 @@ class OptionDesk:
         self.tickets[order.client_order_id] = ticket
         self._working.add(order.client_order_id)
         if rejected:
-            self._end(ticket, "rejected")
+            self._end_order(ticket, "rejected")
             return ticket
-        self._match(ticket, max(order.contracts // 2, 1) if partial else order.contracts)
+        self._match_order(ticket, max(order.contracts // 2, 1) if partial else order.contracts)
         if partial:
             self.cancel(order.client_order_id)
         return ticket
@@ -158,7 +158,7 @@ class OptionDesk:
         """Cancel an order if it is still open; ignore an unknown id."""
         ticket = self.tickets.get(client_order_id)
         if ticket is not None and ticket.status == "new":
-            self._end(ticket, "canceled")
+            self._end_order(ticket, "canceled")
 
     def advance(self) -> list[tuple[OptionContract, int, Decimal]]:
         """Match or expire open orders, and settle expired options, at the market's present time.
@@ -173,9 +173,9 @@ class OptionDesk:
         for ticket in [self.tickets[name] for name in sorted(self._working)]:
             session = session_on(ticket.submitted_at.astype("datetime64[D]"))
             if session is None or now >= session.closes:
-                self._end(ticket, "expired")
+                self._end_order(ticket, "expired")
             else:
-                self._match(ticket, ticket.order.contracts)
+                self._match_order(ticket, ticket.order.contracts)
         for contract, count in list(self.option_positions().items()):
             session = session_on(np.datetime64(contract.expiry, "D"))
             if session is None or now < session.closes:
@@ -192,21 +192,21 @@ class OptionDesk:
             settled.append((contract, count, cash))
         return settled
 
-    def _match(self, ticket: SpreadTicket, contracts: int) -> None:
+    def _match_order(self, ticket: SpreadTicket, contracts: int) -> None:
         """Fill a number of contracts of an order if its price is met."""
         order = ticket.order
         quotes = self.quotes(leg.contract for leg in order.legs)
         credit = net_credit(order.legs, quotes)
         if credit is None or (order.min_credit is not None and credit < order.min_credit):
             return
-        self.positions.update(_changes(order.legs, contracts))
+        self.positions.update(_position_changes(order.legs, contracts))
         ticket.filled_contracts = contracts
         ticket.leg_prices = tuple(quotes[leg.contract].price(leg.side) for leg in order.legs)
-        self._end(ticket, "filled" if contracts == order.contracts else "canceled")
+        self._end_order(ticket, "filled" if contracts == order.contracts else "canceled")
         self._filled(ticket)
         self._book_cash(credit * contracts * SHARES_PER_OPTION)
 
-    def _end(self, ticket: SpreadTicket, status: SpreadStatus) -> None:
+    def _end_order(self, ticket: SpreadTicket, status: SpreadStatus) -> None:
         ticket.status = status
         ticket.closed_at = self.now()
         self._working.discard(ticket.client_order_id)
@@ -228,7 +228,7 @@ class OptionDesk:
             return f"{expiring[0].symbol} expires today and no longer accepts orders"
         # The loss is that of all positions together: two orders may cover each other.
         after = Counter(self.option_positions())
-        after.update(_changes(order.legs, order.contracts))
+        after.update(_position_changes(order.legs, order.contracts))
         loss = max_expiry_loss(after)
         if loss is None:
             return "the order would leave a short option uncovered"
@@ -251,7 +251,7 @@ class OptionDesk:
             self.now() >= order_cutoff_time(session, default_cutoff_minutes(contract.root))
         )
 
-    def _years(self, expiry: date, now: np.datetime64) -> float | None:
+    def _variance_years(self, expiry: date, now: np.datetime64) -> float | None:
         """Return the years of variance until an expiry's close; None if the option does not trade.
 
         The rest of today's session counts by its minutes; every later day counts as a whole.
@@ -268,5 +268,5 @@ class OptionDesk:
         return (rest_of_today + len(days) - 1) / TRADING_DAYS
 
 
-def _changes(legs: Iterable[OptionLeg], contracts: int) -> dict[OptionContract, int]:
+def _position_changes(legs: Iterable[OptionLeg], contracts: int) -> dict[OptionContract, int]:
     return {leg.contract: leg.direction * contracts for leg in legs}

@@ -241,7 +241,7 @@ def build_index_days(
         vix_before = vix.get(pd.Timestamp(before.date))
         if close_before is None or vix_before is None:
             continue
-        path = _path_within(values[begin:end])
+        path = _interpolate_path(values[begin:end])
         kept.append(date)
         spots.append(path * scale)
         levels.append(
@@ -257,7 +257,7 @@ def build_index_days(
     return IndexDays(np.array(kept), minutes, np.array(spots), np.array(levels), source)
 
 
-def _path_within(bars: Array) -> Array:
+def _interpolate_path(bars: Array) -> Array:
     """Return a five-minute price path interpolated linearly within hourly bars [B, 5].
 
     The path of an hour is open, the extreme opposite to its move, the other extreme, close. The

@@ -74,9 +74,9 @@ class Smile(ImpliedVolatility):
         # any volatility.
         at_the_money = np.zeros(np.broadcast(logs, deviation).shape)
         x = np.divide(logs, deviation, out=at_the_money, where=deviation > 0)
-        return np.asarray(base * self._curve(x))
+        return np.asarray(base * self._relative_volatility(x))
 
-    def _curve(self, x: Array) -> Array:
+    def _relative_volatility(self, x: Array) -> Array:
         """Return implied volatility over at-the-money volatility, x deviations from the index."""
         curve = 1.0 - self.slope * x + self.wing * (np.hypot(1.0, x) - 1.0)
         return np.asarray(np.maximum(curve, self.min_volatility_share))
@@ -148,7 +148,7 @@ def spread_prices(
         (3, *np.broadcast(np.asarray(spot), np.asarray(years), np.asarray(vix)).shape)
     )
     for leg in spread.legs:
-        value = option_value(leg.strike, spot, years, vix, smile, call=leg.call)
+        value = option_value(leg.strike, spot, years, vix, smile, call=leg.is_call)
         bid, ask = bid_and_ask(value, slippage)
         if leg.is_short:
             worth, credit, cost = worth + value, credit + bid, cost + ask

@@ -14,7 +14,7 @@ import numpy as np
 
 from foundation.arrays import Array
 from foundation.errors import InputError
-from foundation.formatting import MIN_ANNUAL_FILLS, count_text
+from foundation.formatting import MIN_FILLS_FOR_ANNUAL_FIGURES, format_count_with_noun
 from option_spreads.selling.rules import TRADING_DAYS
 from option_spreads.simulation.resampling import (
     AccountPaths,
@@ -37,13 +37,13 @@ def simulate_accounts(sample: TradeSample, settings: MonteCarloSettings) -> dict
 
     Raises InputError if the runs do not fit into memory.
     """
-    n = len(sample.profits)
+    n = len(sample.profit_units)
     a_day = settings.trades_per_day or sample.trades_per_day
     _refuse_beyond_memory(settings, math.ceil(a_day))
     rules = ResamplingRules.from_settings(settings)
     # Trade n + k is trade k with its maximum loss, for the stress runs.
-    results = np.concatenate([sample.profits, -sample.max_losses])
-    risks = np.concatenate([sample.max_losses, sample.max_losses])
+    results = np.concatenate([sample.profit_units, -sample.max_loss_units])
+    risks = np.concatenate([sample.max_loss_units, sample.max_loss_units])
     overlaps = np.concatenate([sample.overlap_counts, sample.overlap_counts])
     shape = n, settings.runs, settings.days, a_day, settings.seed
     single = draw_trades(*shape)
@@ -65,8 +65,8 @@ def _refuse_beyond_memory(settings: MonteCarloSettings, most: int) -> None:
     if needed > there:
         raise InputError(
             f"runs: {settings.runs:,} runs of {settings.days:,} days with up to"
-            f" {count_text(most, 'trade')} need {needed / 1e9:,.0f} GB of memory, but this"
-            f" machine has {there / 1e9:,.0f} GB; reduce runs or days"
+            f" {format_count_with_noun(most, 'trade')} need {needed / 1e9:,.0f} GB of memory, but"
+            f" this machine has {there / 1e9:,.0f} GB; reduce runs or days"
         )
 
 
@@ -76,18 +76,18 @@ def stress_loss_probability(sample: TradeSample, settings: MonteCarloSettings) -
     By default the share of maximum losses in the sample. If n trades have none, it is the upper
     bound of the 95 % confidence interval, 1 - 0.05^(1/n).
     """
-    n = len(sample.profits)
+    n = len(sample.profit_units)
     if settings.stress_probability is not None:
         return settings.stress_probability
     return sample.max_loss_count / n if sample.max_loss_count else 1.0 - 0.05 ** (1.0 / n)
 
 
-def limits_text(sample: TradeSample, settings: MonteCarloSettings) -> str:
+def format_resampling_caveat(sample: TradeSample, settings: MonteCarloSettings) -> str:
     """Return sentences on what resampling these trades cannot show, and on the stress runs."""
-    share = max(float((-sample.profits / sample.max_losses).max()), 0.0)
+    share = max(float((-sample.profit_units / sample.max_loss_units).max()), 0.0)
     chance = stress_loss_probability(sample, settings)
     if sample.max_loss_count:
-        unseen = f"{sample.max_loss_count} of {len(sample.profits)} trades lost their maximum."
+        unseen = f"{sample.max_loss_count} of {len(sample.profit_units)} trades lost their maximum."
     else:
         unseen = (
             "no trade lost its maximum. In the stress runs a trade does so with a probability of"
@@ -124,9 +124,9 @@ def summarize_paths(
         "p_at_least_2x": float((final >= 2 * start).mean()),
         "p_at_least_3x": float((final >= 3 * start).mean()),
         "p_final_above": {f"{usd:.15g}": float((final > usd).mean()) for usd in balance_thresholds},
-        "p_halt": float(paths.is_halted.mean()),
-        "max_drawdown": _figures_of(paths.max_drawdown),
-        "max_drawdown_usd": _figures_of(paths.max_drawdown_usd),
+        "p_halt": float(paths.halted_runs.mean()),
+        "max_drawdown": _summarize_values(paths.max_drawdown_share),
+        "max_drawdown_usd": _summarize_values(paths.max_drawdown_usd),
         "sortino": _percentiles(defined) if len(defined) else None,
         "longest_days_under_water": _percentiles(paths.longest_days_under_water.astype(float)),
         "mean_contracts": float(paths.contract_counts.mean()),
@@ -136,7 +136,7 @@ def summarize_paths(
     }
 
 
-def _figures_of(values: Array) -> dict[str, float]:
+def _summarize_values(values: Array) -> dict[str, float]:
     return {"mean": float(values.mean()), "most": float(values.max()), **_percentiles(values)}
 
 
@@ -167,17 +167,22 @@ def sortino(daily_profits: Array, opening_balances: Array) -> Array:
 
 def find_sample_warnings(sample: TradeSample) -> Iterator[str]:
     """Yield data warnings about a file's trades, one sentence each."""
-    n = len(sample.profits)
-    if n < MIN_ANNUAL_FILLS:
+    n = len(sample.profit_units)
+    if n < MIN_FILLS_FOR_ANNUAL_FIGURES:
         yield (
-            f"The file has {count_text(n, 'trade')}; with fewer than {MIN_ANNUAL_FILLS} every"
+            f"The file has {format_count_with_noun(n, 'trade')}; with fewer than"
+            f" {MIN_FILLS_FOR_ANNUAL_FIGURES} every"
             " figure depends on a few lucky or unlucky trades."
         )
     if beyond := int(
-        ((sample.profits > sample.max_gains) | (sample.profits < -sample.max_losses)).sum()
+        (
+            (sample.profit_units > sample.max_gain_units)
+            | (sample.profit_units < -sample.max_loss_units)
+        ).sum()
     ):
         yield (
-            f"{beyond} of {count_text(n, 'trade')} won more than the credit or lost more than width"
+            f"{beyond} of {format_count_with_noun(n, 'trade')} won more than the credit or lost"
+            " more than width"
             " less credit, which is impossible for a spread. Check P/L_$, Position_Size,"
             " Entry_Credit and Strikes."
         )

@@ -19,8 +19,8 @@ import numpy.typing as npt
 from foundation.arrays import Array
 from foundation.compiled import compiled, jit_inline
 from option_spreads.autoscaler.rules import (
-    PRIOR_AVERAGE_LOSS,
-    PRIOR_AVERAGE_WIN,
+    PRIOR_AVERAGE_LOSS_USD,
+    PRIOR_AVERAGE_WIN_USD,
     PRIOR_WIN_RATE,
     AutoscalingSettings,
 )
@@ -60,17 +60,19 @@ def draw_trades(
     most = math.ceil(trades_per_day)
     parts = [
         _draw_chunk(rng, trade_count, count, days * most, block_length).reshape(count, days, most)
-        for rng, count in _streams(seed, runs)
+        for rng, count in _iterate_generators(seed, runs)
     ]
     if most > trades_per_day:
         chance = trades_per_day - math.floor(trades_per_day)
-        for part, (rng, count) in zip(parts, _streams(seed, runs, DAY_STREAM), strict=True):
+        for part, (rng, count) in zip(
+            parts, _iterate_generators(seed, runs, DAY_STREAM), strict=True
+        ):
             has_all = rng.random((RUNS_PER_STREAM, days))[:count] < chance
-            part[:] = _over_days(part, has_all)
+            part[:] = _distribute_over_days(part, has_all)
     return np.concatenate(parts)
 
 
-def _over_days(draws: DrawArray, has_all: npt.NDArray[np.bool_]) -> DrawArray:
+def _distribute_over_days(draws: DrawArray, has_all: npt.NDArray[np.bool_]) -> DrawArray:
     """Distribute draws [R, D, P] in order over days with P or P - 1 trades.
 
     has_all: [R, D] true for days with P trades.
@@ -86,7 +88,9 @@ def _over_days(draws: DrawArray, has_all: npt.NDArray[np.bool_]) -> DrawArray:
     return np.where(there, taken.reshape(draws.shape), np.int32(NO_TRADE)).astype(np.int32)
 
 
-def _streams(seed: int, runs: int, *purpose: int) -> Iterator[tuple[np.random.Generator, int]]:
+def _iterate_generators(
+    seed: int, runs: int, *purpose: int
+) -> Iterator[tuple[np.random.Generator, int]]:
     """Yield a stream of random numbers for each chunk of runs, and the number of its runs.
 
     purpose: key that separates streams of different uses; none for the resampling draws.
@@ -117,7 +121,7 @@ def add_max_losses(draws: DrawArray, trade_count: int, probability: float, seed:
     """
     worse = draws.copy()
     first = 0
-    for rng, count in _streams(seed, len(draws), LOSS_STREAM):
+    for rng, count in _iterate_generators(seed, len(draws), LOSS_STREAM):
         part = worse[first : first + count]
         uniform = rng.random((RUNS_PER_STREAM, *draws.shape[1:]), dtype=np.float32)[:count]
         part += ((uniform < probability) & (part != NO_TRADE)) * np.int32(trade_count)
@@ -128,9 +132,9 @@ def add_max_losses(draws: DrawArray, trade_count: int, probability: float, seed:
 class ResamplingRules(NamedTuple):
     """Sizing settings as numbers, for compiled code. A unit is a ten-thousandth of a dollar.
 
-    starting_balance: starting balance of a run, units.
-    halt_balance: halt balance, below which nothing is sold, units.
-    fee_per_contract: fee per contract that is not included in the sample's P/L, units.
+    starting_balance_units: starting balance of a run, units.
+    halt_balance_units: halt balance, below which nothing is sold, units.
+    fee_units_per_contract: fee per contract that is not included in the sample's P/L, units.
     rolling_window: number of trades in the rolling window of the statistics.
     bootstrap_trades: number of closed trades before statistics are used.
     prior_kelly_fraction: full Kelly fraction during the bootstrap; NaN for one contract.
@@ -140,9 +144,9 @@ class ResamplingRules(NamedTuple):
     is_enabled: true to size by Kelly; false for one contract per trade.
     """
 
-    starting_balance: int
-    halt_balance: int
-    fee_per_contract: int
+    starting_balance_units: int
+    halt_balance_units: int
+    fee_units_per_contract: int
     rolling_window: int
     bootstrap_trades: int
     prior_kelly_fraction: float
@@ -155,13 +159,13 @@ class ResamplingRules(NamedTuple):
     def from_settings(cls, settings: AutoscalingSettings) -> ResamplingRules:
         """Convert the settings of the autoscaler to numbers."""
         prior = float(
-            PRIOR_WIN_RATE - (1 - PRIOR_WIN_RATE) * PRIOR_AVERAGE_LOSS / PRIOR_AVERAGE_WIN
+            PRIOR_WIN_RATE - (1 - PRIOR_WIN_RATE) * PRIOR_AVERAGE_LOSS_USD / PRIOR_AVERAGE_WIN_USD
         )
         return cls(
-            starting_balance=whole_units(Fraction(str(settings.STARTING_CAPITAL))),
+            starting_balance_units=round_to_units(Fraction(str(settings.STARTING_CAPITAL))),
             # A balance of whole units is below a sum if it is below the next whole unit.
-            halt_balance=math.ceil(settings.halt_balance * UNITS_PER_DOLLAR),
-            fee_per_contract=whole_units(Fraction(str(settings.FEE_PER_CONTRACT))),
+            halt_balance_units=math.ceil(settings.halt_balance * UNITS_PER_DOLLAR),
+            fee_units_per_contract=round_to_units(Fraction(str(settings.FEE_PER_CONTRACT))),
             rolling_window=settings.ROLLING_WINDOW,
             bootstrap_trades=settings.BOOTSTRAP_TRADES,
             prior_kelly_fraction=prior if settings.BOOTSTRAP_MODE == "prior" else math.nan,
@@ -172,7 +176,7 @@ class ResamplingRules(NamedTuple):
         )
 
 
-def whole_units(amount: Fraction) -> int:
+def round_to_units(amount: Fraction) -> int:
     """Round an amount in USD to whole units, ten-thousandths of a dollar."""
     return round(amount * UNITS_PER_DOLLAR)
 
@@ -182,10 +186,10 @@ class AccountPaths(NamedTuple):
 
     starting_balance: starting balance of each run, USD.
     balances: [R, D], balance at the end of each day, USD.
-    max_drawdown: [R], maximum drawdown as a share of the peak, trade by trade.
+    max_drawdown_share: [R], maximum drawdown as a share of the peak, trade by trade.
     max_drawdown_usd: [R], maximum drawdown in USD, which may be another drawdown.
     longest_days_under_water: [R], longest number of days below the previous peak.
-    is_halted: [R], true if the safety halt applied at any time.
+    halted_runs: [R], true if the safety halt applied at any time.
     contract_counts: [R], total number of contracts.
     trade_counts: [R], total number of trades.
     win_counts: [R], number of winning trades.
@@ -194,10 +198,10 @@ class AccountPaths(NamedTuple):
 
     starting_balance: float
     balances: Array
-    max_drawdown: Array
+    max_drawdown_share: Array
     max_drawdown_usd: Array
     longest_days_under_water: IntArray
-    is_halted: npt.NDArray[np.bool_]
+    halted_runs: npt.NDArray[np.bool_]
     contract_counts: IntArray
     trade_counts: IntArray
     win_counts: IntArray
@@ -236,29 +240,29 @@ def simulate_account_paths(
     """
     if overlap_counts is None:
         overlap_counts = np.zeros(len(profits), dtype=np.int64)
-    net = profits - rules.fee_per_contract
+    net = profits - rules.fee_units_per_contract
     runs, days, _ = draws.shape
     paths = AccountPaths(
-        starting_balance=rules.starting_balance / UNITS_PER_DOLLAR,
+        starting_balance=rules.starting_balance_units / UNITS_PER_DOLLAR,
         balances=np.empty((runs, days)),
-        max_drawdown=np.empty(runs),
+        max_drawdown_share=np.empty(runs),
         max_drawdown_usd=np.empty(runs),
         longest_days_under_water=np.empty(runs, dtype=np.int64),
-        is_halted=np.empty(runs, dtype=np.bool_),
+        halted_runs=np.empty(runs, dtype=np.bool_),
         contract_counts=np.empty(runs, dtype=np.int64),
         trade_counts=np.empty(runs, dtype=np.int64),
         win_counts=np.empty(runs, dtype=np.int64),
         capped_trade_counts=np.empty(runs, dtype=np.int64),
     )
 
-    def follow(rows: slice) -> None:
-        _follow(net, max_losses, overlap_counts, draws[rows], rules, paths.select_runs(rows))
+    def simulate_runs(rows: slice) -> None:
+        _simulate_runs(net, max_losses, overlap_counts, draws[rows], rules, paths.select_runs(rows))
 
     # Compiled code releases the interpreter's lock: threads share the arrays they write to.
     threads = min(os.cpu_count() or 1, max(runs, 1))
     ends = [runs * k // threads for k in range(threads + 1)]
     with ThreadPoolExecutor(threads) as pool:
-        list(pool.map(follow, map(slice, ends[:-1], ends[1:])))
+        list(pool.map(simulate_runs, map(slice, ends[:-1], ends[1:])))
     return paths
 
 
@@ -297,7 +301,7 @@ def _next_contracts(
 
 
 @compiled
-def _follow(
+def _simulate_runs(
     results: IntArray,
     risks: IntArray,
     overlaps: IntArray,
@@ -312,13 +316,13 @@ def _follow(
     trades_of_day = np.empty(draws.shape[2], dtype=np.int64)
     sizes = np.empty(draws.shape[2], dtype=np.int64)
     for r in range(draws.shape[0]):
-        balance = rules.starting_balance
-        peak = rules.starting_balance
+        balance = rules.starting_balance_units
+        peak = rules.starting_balance_units
         slot = closed = n = wins = won = lost = total = trades = winners = at_cap = fall = 0
         halted = False
         drawdown = 0.0
         below_peak = longest = 0
-        high = rules.starting_balance
+        high = rules.starting_balance_units
         for d in range(draws.shape[1]):
             decided = booked = 0
             goes_on = True
@@ -352,7 +356,7 @@ def _follow(
                     drawdown = max(drawdown, (peak - balance) / peak)
                 if k < 0:
                     break
-                if balance < rules.halt_balance:
+                if balance < rules.halt_balance_units:
                     halted = True
                     goes_on = False
                     continue
@@ -370,11 +374,11 @@ def _follow(
             below_peak = 0 if balance >= high else below_peak + 1
             high = max(high, balance)
             longest = max(longest, below_peak)
-        paths.max_drawdown[r] = drawdown
+        paths.max_drawdown_share[r] = drawdown
         paths.max_drawdown_usd[r] = fall / UNITS_PER_DOLLAR
         paths.longest_days_under_water[r] = longest
         # Includes a halt caused by the last trade.
-        paths.is_halted[r] = halted or balance < rules.halt_balance
+        paths.halted_runs[r] = halted or balance < rules.halt_balance_units
         paths.contract_counts[r] = total
         paths.trade_counts[r] = trades
         paths.win_counts[r] = winners

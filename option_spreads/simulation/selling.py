@@ -27,8 +27,8 @@ from option_spreads.autoscaler.rules import (
     AutoscalingSettings,
     CondorRiskMethod,
     TradeStatistics,
+    compute_max_risk,
     count_contracts,
-    max_risk,
 )
 from option_spreads.selling.rules import (
     SESSION_MINUTES,
@@ -145,7 +145,7 @@ def sell_spread(
     if not rules.accepts_credit(credit, spread):
         return None
     settlement = round(spread.settlement_value(float(path[-1])), 2)
-    step, reason = _exit(credit, closing_costs.tolist(), minutes.tolist(), rules)
+    step, reason = _find_exit(credit, closing_costs.tolist(), minutes.tolist(), rules)
     # A spread held to the close pays its settlement and the fees of one order; one that is bought
     # back pays the price of that point and the fees of a second order.
     orders = 2
@@ -171,7 +171,7 @@ def list_candidate_trades(
 
     The order is by entry time, then by the order of `rules`. All strategies share one path.
     """
-    entries = _entries(days, rules)
+    entries = _list_entries(days, rules)
     offers = []
     for day in range(len(days.dates)):
         for entry_row, rule in entries:
@@ -190,11 +190,11 @@ def simulate_spread_account(
 
     max_position: limit on the collateral of all open spreads, as a share of the balance.
     """
-    book = _Book(sizing, Fraction(str(max_position)))
+    book = _SimulatedAccount(sizing, Fraction(str(max_position)))
     refusals = []
     for offer in candidates:
         book.close_until(offer.day_index, offer.entry_row)
-        if reason := book.enter(offer):
+        if reason := book.enter_trade(offer):
             refusals.append(RefusedTrade(offer.day_index, reason))
     book.close_all()
     return SpreadAccountResult(
@@ -206,7 +206,7 @@ def simulate_spread_account(
     )
 
 
-class _Book:
+class _SimulatedAccount:
     """Balance, history and open spreads of an account along a path."""
 
     def __init__(self, sizing: AutoscalingSettings, max_position: Fraction) -> None:
@@ -220,7 +220,7 @@ class _Book:
         self._statistics = TradeStatistics.from_profits([], sizing.FEE_PER_CONTRACT)
         self._open: list[SpreadTrade] = []
 
-    def enter(self, offer: SpreadTrade) -> RefusalReason | None:
+    def enter_trade(self, offer: SpreadTrade) -> RefusalReason | None:
         """Size and sell a candidate trade; return None, or the reason why it was not sold."""
         spread = offer.spread
         # A size may depend on closed trades only.
@@ -228,23 +228,25 @@ class _Book:
             self._balance,
             self._statistics,
             len(self._results),
-            _risk(spread.strategy, offer.credit, spread.width, self._sizing.CONDOR_RISK),
+            _max_loss_per_contract(
+                spread.strategy, offer.credit, spread.width, self._sizing.CONDOR_RISK
+            ),
             self._sizing,
         )
-        if size.number == 0:
+        if size.contracts == 0:
             return "halt" if size.is_halted else "negative_kelly"
         held = sum(
             (Fraction(trade.spread.collateral) * trade.contracts for trade in self._open),
             Fraction(0),
         )
-        contracts = min(size.number, spread.affordable_contracts(self._balance - held))
+        contracts = min(size.contracts, spread.affordable_contracts(self._balance - held))
         if contracts == 0:
             return "not_covered"
         held += Fraction(spread.collateral) * contracts
         # The guard of a live account denies the whole order instead of reducing it.
         if held > self._max_position * self._balance:
             return "max_position"
-        self.cut += contracts < size.number
+        self.cut += contracts < size.contracts
         self.most_collateral = max(self.most_collateral, held)
         self._open.append(replace(offer, contracts=contracts))
         return None
@@ -273,12 +275,14 @@ class _Book:
 
 
 @cache
-def _risk(strategy: str, credit: float, width: float, condor: CondorRiskMethod) -> Fraction:
+def _max_loss_per_contract(
+    strategy: str, credit: float, width: float, condor: CondorRiskMethod
+) -> Fraction:
     """Return the maximum loss of one contract, USD; cached, because few credits differ."""
-    return Fraction(str(max_risk(strategy, credit, width, condor)))
+    return Fraction(str(compute_max_risk(strategy, credit, width, condor)))
 
 
-def _exit(
+def _find_exit(
     credit: float, closing_costs: Sequence[float], minutes: Sequence[float], rules: SpreadRules
 ) -> tuple[int, ExitReason | None]:
     """Return (step, reason) of the exit; the last step and None if the spread is held to the close.
@@ -297,7 +301,7 @@ def _exit(
     return len(closing_costs) - 1, None
 
 
-def _entries(days: IndexDays, rules: Sequence[SpreadRules]) -> list[tuple[int, SpreadRules]]:
+def _list_entries(days: IndexDays, rules: Sequence[SpreadRules]) -> list[tuple[int, SpreadRules]]:
     """Return (row of the path, rules) of every entry of a day, by time.
 
     An entry between two points takes place at the later one.

@@ -8,7 +8,7 @@ from typing import Annotated
 import numpy as np
 
 from foundation.errors import DataError, InputError
-from foundation.formatting import count_text
+from foundation.formatting import format_count_with_noun
 from foundation.settings import required_setting, setting, settings_class
 from marketsimulator.settings import OptionTerms, VenueSettings
 from option_spreads.autoscaler.rules import AutoscalingSettings, parse_strategies
@@ -125,7 +125,8 @@ class SpreadSettings(AutoscalingSettings):
         dates = sessions[sessions >= np.datetime64(self.start, "D")][:count]
         if len(dates) < count:
             raise InputError(
-                f"start, years: the calendar ends before {count_text(self.years, 'year')} after"
+                "start, years: the calendar ends before"
+                f" {format_count_with_noun(self.years, 'year')} after"
                 f" {self.start}; choose an earlier start or fewer years"
             )
         return self.index.simulate_days(dates, self.seed, self.smile)

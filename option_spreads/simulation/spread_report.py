@@ -17,7 +17,7 @@ from rich.text import Text
 
 from execution.orders.option_orders import SHARES_PER_OPTION
 from foundation.arrays import Array
-from foundation.formatting import NO_VALUE, count_text, number, percent, usd
+from foundation.formatting import NO_VALUE, format_count_with_noun, number, percent, usd
 from foundation.tables import Table
 from option_spreads.autoscaler.trades import TRADE_COLUMNS, ClosedTrade, entry_columns, format_csv
 from option_spreads.selling.rules import SpreadCosts
@@ -38,7 +38,7 @@ TRADING_STOP_TEXTS = {  # refusals after which no offer can be sold
 }
 
 
-def account_figures(account: SpreadAccountResult, days: IndexDays) -> dict[str, Any]:
+def compute_account_figures(account: SpreadAccountResult, days: IndexDays) -> dict[str, Any]:
     """Return performance figures of an account, and counts of unsold candidates by reason."""
     reasons = [refusal.reason for refusal in account.refused_trades]
     halts = [refusal.day_index for refusal in account.refused_trades if refusal.reason == "halt"]
@@ -49,11 +49,11 @@ def account_figures(account: SpreadAccountResult, days: IndexDays) -> dict[str, 
         "cut_to_balance": account.reduced_trade_count,
         "most_collateral": account.max_collateral,
         "first_halt": str(days.dates[halts[0]]) if halts else None,
-        "stopped": _stop_of(account, days),
+        "stopped": _find_trading_stop(account, days),
     }
 
 
-def _stop_of(account: SpreadAccountResult, days: IndexDays) -> dict[str, Any] | None:
+def _find_trading_stop(account: SpreadAccountResult, days: IndexDays) -> dict[str, Any] | None:
     """Return when and why an account stopped trading for good; None if it sold to the end.
 
     The account stopped if a halt or a negative Kelly fraction refuses every candidate trade after
@@ -93,7 +93,7 @@ def compute_figures(
     balance = starting_balance + np.concatenate([[0.0], np.cumsum(daily)])
     ratio = float(sortino(daily, balance[:-1]))
     return {
-        **trade_figures(trades),
+        **compute_trade_figures(trades),
         "days_with_trades": len({trade.day_index for trade in trades}),
         "winning_days": int((daily > 0).sum()),
         "losing_days": int((daily < 0).sum()),
@@ -105,7 +105,7 @@ def compute_figures(
     }
 
 
-def trade_figures(trades: Sequence[SpreadTrade]) -> dict[str, Any]:
+def compute_trade_figures(trades: Sequence[SpreadTrade]) -> dict[str, Any]:
     """Return figures of trades that need no balance, such as win rate and profit factor.
 
     trades: all trades of an account, or those of one strategy.
@@ -122,7 +122,7 @@ def trade_figures(trades: Sequence[SpreadTrade]) -> dict[str, Any]:
         "average_win": _mean(results[wins]),
         "average_loss": _mean(results[~wins]),
         "mean": _mean(results),
-        "mean_error": _mean_error(results, [trade.day_index for trade in trades]),
+        "mean_error": _standard_error(results, [trade.day_index for trade in trades]),
         "worst": float(results.min()) if trades else None,
         "largest_possible_loss": max((trade.max_loss for trade in trades), default=None),
         "mean_contracts": _mean(sizes),
@@ -148,7 +148,7 @@ def _mean(values: npt.NDArray[Any]) -> float | None:
     return float(values.mean()) if len(values) else None
 
 
-def _mean_error(results: Array, entry_days: list[int]) -> float | None:
+def _standard_error(results: Array, entry_days: list[int]) -> float | None:
     """Return the standard error of the mean result; None for fewer than two days.
 
     Trades of a day share its path, so their deviations are summed before they are squared. Treated
@@ -162,7 +162,7 @@ def _mean_error(results: Array, entry_days: list[int]) -> float | None:
     return float(np.sqrt((deviations**2).sum() * count / (count - 1)) / len(results))
 
 
-def cost_figures(trades: Sequence[SpreadTrade], costs: SpreadCosts) -> dict[str, float]:
+def compute_cost_figures(trades: Sequence[SpreadTrade], costs: SpreadCosts) -> dict[str, float]:
     """Return the trading costs of trades by kind and in total, USD of all contracts.
 
     The trades' results include these costs. `slippage` is the difference of prices from the model's
@@ -186,24 +186,26 @@ def cost_figures(trades: Sequence[SpreadTrade], costs: SpreadCosts) -> dict[str,
     }
 
 
-def report_parts(summary: Mapping[str, Any]) -> Iterator[RenderableType]:
+def render_report(summary: Mapping[str, Any]) -> Iterator[RenderableType]:
     """Yield the table and the sentences of a backtest's report, in reading order.
 
     summary: the content of spreads.json.
     """
     account = summary["account"]
-    if text := _stopped_text(summary):
+    if text := _format_trading_stop(summary):
         yield Text(text)
     title = (
-        f"{count_text(summary['days'], 'session')} of {summary['index']},"
+        f"{format_count_with_noun(summary['days'], 'session')} of {summary['index']},"
         f" {summary['first']} to {summary['last']}"
     )
     parts = account["by_strategy"].items() if len(account["by_strategy"]) > 1 else ()
-    balance = _balance_texts(account)
-    columns = {"account": {**_trade_texts(account), **balance}}
-    columns |= {name: {**_trade_texts(part), **dict.fromkeys(balance, "")} for name, part in parts}
-    yield figure_table(title, columns)
-    yield Text(_unsold_text(account))
+    balance = _format_balance_figures(account)
+    columns = {"account": {**_format_trade_figures(account), **balance}}
+    columns |= {
+        name: {**_format_trade_figures(part), **dict.fromkeys(balance, "")} for name, part in parts
+    }
+    yield build_figure_table(title, columns)
+    yield Text(_format_unsold_counts(account))
     yield Text(
         "Amounts are USD per contract; costs, profit, worst day and collateral are USD of the"
         " account. Profit factor: gains of winning trades divided by losses of losing trades,"
@@ -231,17 +233,19 @@ def format_trades_csv(trades: Sequence[SpreadTrade], days: IndexDays) -> str:
             trade.spread.strategy,
             trade.contracts,
             Decimal(f"{float(trade.total_profit):.2f}"),
-            f"{date} {_clock_text(days.minutes[trade.exit_row])}",
+            f"{date} {_format_clock_time(days.minutes[trade.exit_row])}",
             trade.exit_reason,
             entry_columns(
-                f"{date} {_clock_text(minute)}", trade.spread.strikes, Decimal(str(trade.credit))
+                f"{date} {_format_clock_time(minute)}",
+                trade.spread.strikes_label,
+                Decimal(str(trade.credit)),
             ),
         )
-        rows.append(closed.row())
+        rows.append(closed.to_csv_row())
     return format_csv(list(TRADE_COLUMNS), rows)
 
 
-def figure_table(title: str, columns: Mapping[str, Mapping[str, str]]) -> Table:
+def build_figure_table(title: str, columns: Mapping[str, Mapping[str, str]]) -> Table:
     """Return a table with one row per figure.
 
     columns: texts of the figures by label, for each column heading.
@@ -251,13 +255,13 @@ def figure_table(title: str, columns: Mapping[str, Mapping[str, str]]) -> Table:
     return Table(title, ("", *columns), rows)
 
 
-def _clock_text(minutes: float) -> str:
+def _format_clock_time(minutes: float) -> str:
     """Return the New York time of day at a number of minutes after the open, as HH:MM."""
     hours, rest = divmod(int(OPENING_MINUTE + minutes), 60)
     return f"{hours:02d}:{rest:02d}"
 
 
-def _stopped_text(summary: Mapping[str, Any]) -> str:
+def _format_trading_stop(summary: Mapping[str, Any]) -> str:
     """Return a sentence on an account that stopped trading before the end, or ""."""
     stopped = summary["account"]["stopped"]
     if stopped is None:
@@ -266,17 +270,19 @@ def _stopped_text(summary: Mapping[str, Any]) -> str:
     return (
         f"Stopped on {stopped['date']} at a balance of {balance}:"
         f" {TRADING_STOP_TEXTS[stopped['reason']]}. The last"
-        f" {count_text(stopped['sessions_left'], 'session')} of {summary['days']:,} have no"
-        " trades, but count in every figure below."
+        f" {format_count_with_noun(stopped['sessions_left'], 'session')} of {summary['days']:,}"
+        " have no trades, but count in every figure below."
     )
 
 
-def _unsold_text(account: Mapping[str, Any]) -> str:
+def _format_unsold_counts(account: Mapping[str, Any]) -> str:
     """Return sentences with the counts of candidate trades, sold and unsold, and collateral."""
     unsold = [
         f"{count:,} {REFUSAL_TEXTS[name]}" for name, count in account["unsold"].items() if count
     ]
-    text = f"{count_text(account['offers'], 'spread')} offered, {account['trades']:,} sold"
+    text = (
+        f"{format_count_with_noun(account['offers'], 'spread')} offered, {account['trades']:,} sold"
+    )
     if unsold:
         text += f"; not sold: {', '.join(unsold)}"
     if account["first_halt"]:
@@ -288,7 +294,7 @@ def _unsold_text(account: Mapping[str, Any]) -> str:
     )
 
 
-def _balance_texts(figures: Mapping[str, Any]) -> dict[str, str]:
+def _format_balance_figures(figures: Mapping[str, Any]) -> dict[str, str]:
     """Return the main figures of an account as text, by label."""
     returned = percent(figures["total_return"], 1, sign=True)
     return {
@@ -301,7 +307,7 @@ def _balance_texts(figures: Mapping[str, Any]) -> dict[str, str]:
     }
 
 
-def _trade_texts(figures: Mapping[str, Any]) -> dict[str, str]:
+def _format_trade_figures(figures: Mapping[str, Any]) -> dict[str, str]:
     """Return the figures of trades that need no balance as text, by label."""
     exits = figures["exits"]
     costs = figures["costs"]
@@ -315,7 +321,7 @@ def _trade_texts(figures: Mapping[str, Any]) -> dict[str, str]:
     return {
         "trades": f"{figures['trades']:,}",
         "win rate": percent(figures["win_rate"], 1),
-        "profit factor": _profit_factor_text(figures),
+        "profit factor": _format_profit_factor(figures),
         "average win, loss": f"{won}, {lost}",
         "mean, standard error": f"{mean}, {number(figures['mean_error'], 1)}",
         "worst, possible": f"{worst}, {possible}",
@@ -329,7 +335,7 @@ def _trade_texts(figures: Mapping[str, Any]) -> dict[str, str]:
     }
 
 
-def _profit_factor_text(figures: Mapping[str, Any]) -> str:
+def _format_profit_factor(figures: Mapping[str, Any]) -> str:
     """Return the profit factor, or why it is undefined."""
     if not figures["trades"]:
         return f"{NO_VALUE}, no trade"

@@ -16,7 +16,7 @@ import numpy as np
 from execution.orders.option_orders import SHARES_PER_OPTION
 from foundation.decimals import parse_number
 from foundation.errors import DataError
-from option_spreads.autoscaler.rules import max_risk
+from option_spreads.autoscaler.rules import compute_max_risk
 from option_spreads.autoscaler.trades import (
     CsvRow,
     is_closed_trade,
@@ -24,40 +24,40 @@ from option_spreads.autoscaler.trades import (
     parse_total_profit,
     parse_trade_rows,
 )
-from option_spreads.simulation.resampling import IntArray, whole_units
-from trainingdata.instants import NEW_YORK, new_york_date, parse_instant, utc_text
+from option_spreads.simulation.resampling import IntArray, round_to_units
+from trainingdata.instants import NEW_YORK, format_utc, new_york_date, parse_instant
 from trainingdata.sessions import sessions_between
 
 ENTRY_COLUMN = "Timestamp_ET"
 EXIT_COLUMN = "Exit_Time"
 MAX_ABS_PROFIT_USD = 10**9  # USD of a contract; sums of draws stay within 64-bit integers
-_DATE = re.compile(r"\d{4}-\d{2}-\d{2}")
-_TIME = re.compile(r"\d{2}:\d{2}(:\d{2})?")
-_NEW_YORK_TIME = re.compile(r"\d{4}-\d{2}-\d{2}[T ]\d{2}:\d{2}(:\d{2}(\.\d+)?)?")
+_DATE_PATTERN = re.compile(r"\d{4}-\d{2}-\d{2}")
+_TIME_PATTERN = re.compile(r"\d{2}:\d{2}(:\d{2})?")
+_NEW_YORK_TIME_PATTERN = re.compile(r"\d{4}-\d{2}-\d{2}[T ]\d{2}:\d{2}(:\d{2}(\.\d+)?)?")
 
 
 @dataclass(frozen=True, eq=False, slots=True)
 class TradeSample:
     """Sample of N closed trades for resampling; amounts are ten-thousandths of a dollar.
 
-    profits: P/L per contract [N].
-    max_losses: maximum loss per contract of each trade [N].
-    max_gains: maximum gain per contract of each trade, its credit [N].
+    profit_units: P/L per contract [N].
+    max_loss_units: maximum loss per contract of each trade [N].
+    max_gain_units: maximum gain per contract of each trade, its credit [N].
     trades_per_day: mean number of trades per session, from the first session with a trade to the
         last.
     overlap_counts: number of preceding trades that were still open at each trade's entry [N].
     """
 
-    profits: IntArray
-    max_losses: IntArray
-    max_gains: IntArray
+    profit_units: IntArray
+    max_loss_units: IntArray
+    max_gain_units: IntArray
     trades_per_day: float
     overlap_counts: IntArray
 
     @property
     def max_loss_count(self) -> int:
         """Return the number of trades that lost their maximum loss or more."""
-        return int((self.profits <= -self.max_losses).sum())
+        return int((self.profit_units <= -self.max_loss_units).sum())
 
 
 class TradeRow(NamedTuple):
@@ -102,7 +102,7 @@ def read_trades(path: Path, now: np.datetime64) -> list[TradeRow]:
         for number, row in enumerate(rows, 1):
             if is_closed_trade(row):
                 try:
-                    trades.append(_trade(row, now))
+                    trades.append(_parse_trade(row, now))
                 except ValueError as error:
                     raise ValueError(f"row {number}: {error}") from None
     except OSError as error:
@@ -121,17 +121,17 @@ def read_trades(path: Path, now: np.datetime64) -> list[TradeRow]:
 def build_sample(trades: Sequence[TradeRow]) -> TradeSample:
     """Build a sample from closed trades, at least one, sorted by exit time."""
     return TradeSample(
-        profits=_units([trade.profit for trade in trades]),
-        max_losses=_units([trade.max_loss for trade in trades]),
-        max_gains=_units([trade.max_gain for trade in trades]),
+        profit_units=_to_units([trade.profit for trade in trades]),
+        max_loss_units=_to_units([trade.max_loss for trade in trades]),
+        max_gain_units=_to_units([trade.max_gain for trade in trades]),
         overlap_counts=np.array(
-            [_still_open(trades, k) for k in range(len(trades))], dtype=np.int64
+            [_count_still_open(trades, k) for k in range(len(trades))], dtype=np.int64
         ),
         trades_per_day=_trades_per_session(trades),
     )
 
 
-def _still_open(trades: Sequence[TradeRow], number: int) -> int:
+def _count_still_open(trades: Sequence[TradeRow], number: int) -> int:
     """Return the number of trades right before one that closed after its entry.
 
     Trades are in the order of their closing.
@@ -156,23 +156,23 @@ def _trades_per_session(trades: Sequence[TradeRow]) -> float:
     return len(trades) / (sessions + len(trades) - len(days))
 
 
-def _trade(row: CsvRow, now: np.datetime64) -> TradeRow:
+def _parse_trade(row: CsvRow, now: np.datetime64) -> TradeRow:
     amount, size = Fraction(parse_total_profit(row)), parse_position_size(row)
     if abs(amount) > MAX_ABS_PROFIT_USD * size:
         raise ValueError(
             f"P/L_$ {row['P/L_$']} is too large for {size} contracts; check P/L_$ and Position_Size"
         )
-    risk = _contract_risk(row)
+    risk = _max_loss_per_contract(row)
     gain = Fraction(parse_number(row["Entry_Credit"].strip())) * SHARES_PER_OPTION
-    return TradeRow(amount / size, risk, gain, *_times_of(row, now))
+    return TradeRow(amount / size, risk, gain, *_parse_trade_times(row, now))
 
 
-def _units(values: Sequence[Fraction]) -> IntArray:
+def _to_units(values: Sequence[Fraction]) -> IntArray:
     """Return whole ten-thousandths of a dollar [N], so that balances of a run are exact."""
-    return np.array([whole_units(value) for value in values], dtype=np.int64)
+    return np.array([round_to_units(value) for value in values], dtype=np.int64)
 
 
-def _contract_risk(row: CsvRow) -> Fraction:
+def _max_loss_per_contract(row: CsvRow) -> Fraction:
     """Return the USD that one contract of a trade could lose: its width less its credit.
 
     The width comes from the strikes if the row has them. One risk for every spread would understate
@@ -187,31 +187,39 @@ def _contract_risk(row: CsvRow) -> Fraction:
         raise ValueError("Entry_Credit is missing")
     # An iron condor has two sides, of which only one can be in the money at the close.
     width = max(widths) if widths else None
-    return Fraction(str(max_risk(row.get("Strategy", ""), float(parse_number(credit)), width)))
+    return Fraction(
+        str(compute_max_risk(row.get("Strategy", ""), float(parse_number(credit)), width))
+    )
 
 
-def _times_of(row: CsvRow, now: np.datetime64) -> tuple[np.datetime64 | None, np.datetime64 | None]:
+def _parse_trade_times(
+    row: CsvRow, now: np.datetime64
+) -> tuple[np.datetime64 | None, np.datetime64 | None]:
     """Return the instants of a trade's entry and exit; None if the row does not state one.
 
     An exit time without a date is on the entry's day, both in New York time. An exit that is not
     a time, and an entry in another zone, count as not stated.
     """
     entered, left = (row.get(name, "").strip() for name in (ENTRY_COLUMN, EXIT_COLUMN))
-    entry = _instant_of(entered) if entered else None
-    if entry is not None and _TIME.fullmatch(left) and _NEW_YORK_TIME.fullmatch(entered):
+    entry = _parse_instant(entered) if entered else None
+    if (
+        entry is not None
+        and _TIME_PATTERN.fullmatch(left)
+        and _NEW_YORK_TIME_PATTERN.fullmatch(entered)
+    ):
         left = f"{_new_york_day(entry)} {left}"
     exit_at = None
     with suppress(ValueError):
-        exit_at = _instant_of(left, EXIT_COLUMN)
+        exit_at = _parse_instant(left, EXIT_COLUMN)
     for name, word, at in ((ENTRY_COLUMN, entered, entry), (EXIT_COLUMN, left, exit_at)):
         if at is not None and at > now:
             raise ValueError(
-                f"{name} {word!r} is in the future (now {utc_text(now)}); correct it, or start"
+                f"{name} {word!r} is in the future (now {format_utc(now)}); correct it, or start"
                 " a simulated index earlier (start=…)"
             )
     if entry is not None and exit_at is not None:
         # If either is a date only, the days are compared.
-        whole_days = _DATE.fullmatch(left) or _DATE.fullmatch(entered)
+        whole_days = _DATE_PATTERN.fullmatch(left) or _DATE_PATTERN.fullmatch(entered)
         is_before = _new_york_day(exit_at) < _new_york_day(entry)
         if is_before or (not whole_days and exit_at < entry):
             raise ValueError(f"{EXIT_COLUMN} {left!r} is before {ENTRY_COLUMN} {entered!r}")
@@ -222,9 +230,9 @@ def _new_york_day(at: np.datetime64) -> np.datetime64:
     return np.datetime64(new_york_date(np.array([at]))[0])
 
 
-def _instant_of(word: str, name: str = ENTRY_COLUMN) -> np.datetime64:
+def _parse_instant(word: str, name: str = ENTRY_COLUMN) -> np.datetime64:
     """Return the instant of a date, of a date and a time in New York, or of an instant."""
-    if _NEW_YORK_TIME.fullmatch(word):
+    if _NEW_YORK_TIME_PATTERN.fullmatch(word):
         # A time that no clock shows is left unchanged, and is refused with other errors.
         with suppress(ValueError):
             word = datetime.fromisoformat(word).replace(tzinfo=NEW_YORK).isoformat()

@@ -27,7 +27,11 @@ import numpy as np
 from foundation.arrays import Array, Index
 from foundation.compiled import compiled, jit_inline, jit_inline_ir
 from sizing.solver.cholesky import RIDGE, solve_by_elimination, solve_in_place
-from sizing.solver.coordinate_ascent import MIN_ASCENT_WEIGHTS, ascend_coordinates, shrink_to_limits
+from sizing.solver.coordinate_ascent import (
+    MIN_WEIGHTS_FOR_ASCENT,
+    ascend_coordinates,
+    shrink_to_limits,
+)
 from sizing.solver.segments import (
     AT_LIMIT,
     BELOW_LIMIT,
@@ -41,12 +45,12 @@ from sizing.solver.segments import (
     fix_weight,
     gradient_at,
     group_slope,
-    group_use,
+    group_usage,
     has_knot_at_zero,
     is_hard_net_limit,
     next_knot,
     release_weight,
-    risk_element,
+    scaled_covariance_element,
     update_gradient,
 )
 
@@ -87,11 +91,13 @@ def solve_program(program: QuadraticProgram) -> tuple[int, Array, Array]:
     weight = np.empty(n)
     if not _set_start(program, weight):
         return INFEASIBLE, weight, np.zeros(m)
-    return _optimum(program, weight, tolerance)
+    return _find_optimum(program, weight, tolerance)
 
 
 @compiled
-def _optimum(program: QuadraticProgram, start: Array, tolerance: float) -> tuple[int, Array, Array]:
+def _find_optimum(
+    program: QuadraticProgram, start: Array, tolerance: float
+) -> tuple[int, Array, Array]:
     """Run the active-set method from feasible weights [n], which are overwritten.
 
     Returns status, weights and prices as in `solve_program`.
@@ -100,7 +106,7 @@ def _optimum(program: QuadraticProgram, start: Array, tolerance: float) -> tuple
     """
     n = len(program.linear_term)
     m = len(program.headroom)
-    state = _state_at(program, start)
+    state = _build_state(program, start)
     step = np.empty(n)
     repeats = 0
     # The objective never falls. Ties and rounding may still make the method cycle; the bound then
@@ -120,10 +126,10 @@ def _optimum(program: QuadraticProgram, start: Array, tolerance: float) -> tuple
         # wrong sign would free a weight because a ceiling pays for it.
         if _leave_ceiling(program, state, tolerance):
             continue
-        if not _free_one(program, state, tolerance):
+        if not _release_best_weight(program, state, tolerance):
             _snap_to_knots(state)
-            return SOLVED, state.weight, state.group_prices
-    return UNFINISHED, state.weight, state.group_prices
+            return SOLVED, state.weight, state.group_shadow_prices
+    return UNFINISHED, state.weight, state.group_shadow_prices
 
 
 @jit_inline_ir
@@ -169,7 +175,7 @@ def _set_start(program: QuadraticProgram, weight: Array) -> bool:
         weight[i] = min(max(program.held_weight[i], program.lower[i]), program.upper[i])
         least[i] = min(max(0.0, program.lower[i]), program.upper[i])
     feasible = not exceeds_gross(program, least)
-    if feasible and n >= MIN_ASCENT_WEIGHTS:
+    if feasible and n >= MIN_WEIGHTS_FOR_ASCENT:
         ascend_coordinates(program, weight, least)
     # A primal method needs a feasible start. Every later step stays feasible.
     passes_net = exceeds_net(program, weight)
@@ -180,12 +186,12 @@ def _set_start(program: QuadraticProgram, weight: Array) -> bool:
             weight[i] = least[i]
         passes_net = exceeds_net(program, weight)
     if passes_net and feasible:
-        _keep_to_net(program, weight)
+        _move_within_net_limits(program, weight)
     return feasible
 
 
 @compiled
-def _keep_to_net(program: QuadraticProgram, weight: Array) -> None:
+def _move_within_net_limits(program: QuadraticProgram, weight: Array) -> None:
     """Bring weights [n] within the net limits with few changes, or as close as possible.
 
     Gross limits stay satisfied. If net limits contradict each other, those that require a position
@@ -219,19 +225,19 @@ def _keep_to_net(program: QuadraticProgram, weight: Array) -> None:
         penalty,
         program.is_net_group,
     )
-    _, moved, _ = _optimum(nearest, weight.copy(), GRADIENT_TOL * FLOOR_PENALTY)
+    _, moved, _ = _find_optimum(nearest, weight.copy(), GRADIENT_TOL * FLOOR_PENALTY)
     for i in range(n):
         weight[i] = moved[i]
     for k in range(m):
         if is_hard_net_limit(program.is_net_group, program.penalty, k):
             program.headroom[k] = max(
                 program.headroom[k],
-                group_use(program.group_coefficients, program.is_net_group, k, weight),
+                group_usage(program.group_coefficients, program.is_net_group, k, weight),
             )
 
 
 @jit_inline_ir
-def _state_at(program: QuadraticProgram, weight: Array) -> SolverState:
+def _build_state(program: QuadraticProgram, weight: Array) -> SolverState:
     """Return the initial state of the active-set method, which starts at feasible weights [n]."""
     n = len(program.linear_term)
     m = len(program.headroom)
@@ -245,19 +251,19 @@ def _state_at(program: QuadraticProgram, weight: Array) -> SolverState:
         free_indices=np.empty(n, dtype=np.int64),
         free_position=np.full(n, -1),
         group_states=np.zeros(m, dtype=np.int64),
-        group_prices=np.zeros(m),
+        group_shadow_prices=np.zeros(m),
         cholesky_factor=np.empty((n, n)),
-        is_barred=np.zeros(n, dtype=np.int64),
+        barred_flags=np.zeros(n, dtype=np.int64),
         counts=np.zeros(3, dtype=np.int64),
     )
     for k in range(m):
         if (
             program.penalty[k] < np.inf
-            and group_use(program.group_coefficients, program.is_net_group, k, weight)
+            and group_usage(program.group_coefficients, program.is_net_group, k, weight)
             > program.headroom[k]
         ):
             state.group_states[k] = BEYOND_LIMIT
-            state.group_prices[k] = program.penalty[k]
+            state.group_shadow_prices[k] = program.penalty[k]
     for i in range(n):
         w = weight[i]
         at_held = w == program.held_weight[i] and program.cost[i] > 0.0
@@ -285,18 +291,18 @@ def _take_step(program: QuadraticProgram, state: SolverState, step: Array) -> bo
             if abs(moved) > STEP_TOL:
                 # At another point a weight that could not move before may be able to. The weight
                 # freed last has moved as well, and may cross the next knot that it meets.
-                _clear_bars(state.is_barred)
+                _clear_barred(state.barred_flags)
                 state.counts[LAST_FREED_INDEX] = -1
     if to_ceiling < 1.0 and to_ceiling <= to_knot:
         state.group_states[k] = AT_LIMIT
-        _clear_bars(state.is_barred)
+        _clear_barred(state.barred_flags)
         return True
     if to_knot < 1.0:
         # A weight that was freed and is back at its knot without a move would be freed for the same
         # gradient for ever. It waits until another weight has moved. Only the weight freed last is
         # barred: another one that meets its knot at length 0 may have to cross it.
         if length == 0.0 and i == state.counts[LAST_FREED_INDEX]:
-            state.is_barred[i] = 1
+            state.barred_flags[i] = 1
         upwards = step[state.free_position[i]] > 0.0
         fix_weight(program, state, i, state.segment_high[i] if upwards else state.segment_low[i])
         return True
@@ -304,7 +310,7 @@ def _take_step(program: QuadraticProgram, state: SolverState, step: Array) -> bo
 
 
 @jit_inline
-def _clear_bars(barred: Index) -> None:
+def _clear_barred(barred: Index) -> None:
     for i in range(len(barred)):
         barred[i] = 0
 
@@ -363,7 +369,7 @@ def _nearest_ceiling(
             share = max(
                 (
                     program.headroom[k]
-                    - group_use(program.group_coefficients, program.is_net_group, k, state.weight)
+                    - group_usage(program.group_coefficients, program.is_net_group, k, state.weight)
                 )
                 / rise,
                 0.0,
@@ -387,34 +393,34 @@ def _leave_ceiling(program: QuadraticProgram, state: SolverState, tolerance: flo
     for k in range(len(state.group_states)):
         if state.group_states[k] != AT_LIMIT:
             continue
-        if -state.group_prices[k] > worst:
-            worst = -state.group_prices[k]
+        if -state.group_shadow_prices[k] > worst:
+            worst = -state.group_shadow_prices[k]
             at = k
             side = BELOW_LIMIT
-        if state.group_prices[k] - program.penalty[k] > worst:
-            worst = state.group_prices[k] - program.penalty[k]
+        if state.group_shadow_prices[k] - program.penalty[k] > worst:
+            worst = state.group_shadow_prices[k] - program.penalty[k]
             at = k
             side = BEYOND_LIMIT
     if at >= 0:
         state.group_states[at] = side
-        state.group_prices[at] = program.penalty[at] if side == BEYOND_LIMIT else 0.0
-        _clear_bars(state.is_barred)
+        state.group_shadow_prices[at] = program.penalty[at] if side == BEYOND_LIMIT else 0.0
+        _clear_barred(state.barred_flags)
     return at >= 0
 
 
 @jit_inline_ir
-def _free_one(program: QuadraticProgram, state: SolverState, tolerance: float) -> bool:
+def _release_best_weight(program: QuadraticProgram, state: SolverState, tolerance: float) -> bool:
     """Free the weight at a knot whose gradient lies furthest outside the slopes around it, if any.
 
     Returns whether a weight was freed. If none was, every condition of an optimum holds; the
     optimum is global, because the objective is concave.
     """
-    priced = _priced_groups(state)
+    priced = _groups_with_shadow_price(state)
     worst = tolerance
     chosen = -1
     direction = 0.0
     for i in range(len(state.weight)):
-        if state.free_position[i] >= 0 or state.is_barred[i]:
+        if state.free_position[i] >= 0 or state.barred_flags[i]:
             continue
         w = state.weight[i]
         price = 0.0
@@ -422,17 +428,17 @@ def _free_one(program: QuadraticProgram, state: SolverState, tolerance: float) -
         # A net group is linear in w and shifts the gradient; the others bend at 0 with |w|.
         for k in priced:
             if program.is_net_group[k]:
-                gradient -= state.group_prices[k] * program.group_coefficients[k, i]
+                gradient -= state.group_shadow_prices[k] * program.group_coefficients[k, i]
             else:
-                price += state.group_prices[k] * program.group_coefficients[k, i]
+                price += state.group_shadow_prices[k] * program.group_coefficients[k, i]
         if w < program.upper[i]:
-            slope = _slope_above(program.cost, program.held_weight, i, w, price)
+            slope = _marginal_cost_above(program.cost, program.held_weight, i, w, price)
             if gradient - slope > worst:
                 worst = gradient - slope
                 chosen = i
                 direction = 1.0
         if w > program.lower[i]:
-            slope = _slope_below(program.cost, program.held_weight, i, w, price)
+            slope = _marginal_saving_below(program.cost, program.held_weight, i, w, price)
             if slope - gradient > worst:
                 worst = slope - gradient
                 chosen = i
@@ -450,19 +456,19 @@ def _free_one(program: QuadraticProgram, state: SolverState, tolerance: float) -
 
 
 @jit_inline_ir
-def _priced_groups(state: SolverState) -> Index:
+def _groups_with_shadow_price(state: SolverState) -> Index:
     """Return the indices of the groups with a nonzero shadow price."""
-    priced = np.empty(len(state.group_prices), dtype=np.int64)
+    priced = np.empty(len(state.group_shadow_prices), dtype=np.int64)
     count = 0
-    for k in range(len(state.group_prices)):
-        if state.group_prices[k] != 0.0:
+    for k in range(len(state.group_shadow_prices)):
+        if state.group_shadow_prices[k] != 0.0:
             priced[count] = k
             count += 1
     return priced[:count]
 
 
 @jit_inline
-def _slope_above(cost: Array, held: Array, i: int, w: float, price: float) -> float:
+def _marginal_cost_above(cost: Array, held: Array, i: int, w: float, price: float) -> float:
     """Return the marginal cost of increasing weight i above w: trading, and use of groups.
 
     price: shadow price of the groups per unit of the weight's size.
@@ -472,7 +478,7 @@ def _slope_above(cost: Array, held: Array, i: int, w: float, price: float) -> fl
 
 
 @jit_inline
-def _slope_below(cost: Array, held: Array, i: int, w: float, price: float) -> float:
+def _marginal_saving_below(cost: Array, held: Array, i: int, w: float, price: float) -> float:
     """Return the marginal saving of reducing weight i below w: trading, and use of groups.
 
     price: shadow price of the groups per unit of the weight's size.
@@ -491,7 +497,7 @@ def compute_newton_step(program: QuadraticProgram, state: SolverState, step: Arr
         R d + A'p = g,   A d = 0
     """
     count = state.counts[FREE_COUNT_INDEX]
-    full = _full_groups(program, state)
+    full = _groups_at_limit(program, state)
     rows = len(full)
     rest = np.empty(count)
     part = np.empty(count)
@@ -510,10 +516,10 @@ def compute_newton_step(program: QuadraticProgram, state: SolverState, step: Arr
     for _ in range(MAX_REFINEMENTS):
         for a in range(count):
             part[a] = rest[a]
-        huge = _solve_on_lines(state, lines, part, prices)
+        huge = _solve_under_constraints(state, lines, part, prices)
         _add_multiple(step, 1.0, part)
         for r in range(rows):
-            state.group_prices[full[r]] += prices[r]
+            state.group_shadow_prices[full[r]] += prices[r]
             _add_multiple(rest, -prices[r], lines[r])
         if not huge:
             break
@@ -521,12 +527,14 @@ def compute_newton_step(program: QuadraticProgram, state: SolverState, step: Arr
             i = state.free_indices[a]
             for b in range(count):
                 j = state.free_indices[b]
-                shared = program.variance[i] if i == j else risk_element(program.risk, i, j)
+                shared = (
+                    program.variance[i] if i == j else scaled_covariance_element(program.risk, i, j)
+                )
                 rest[a] -= shared * part[b]
 
 
 @jit_inline_ir
-def _full_groups(program: QuadraticProgram, state: SolverState) -> Index:
+def _groups_at_limit(program: QuadraticProgram, state: SolverState) -> Index:
     """Return the indices of groups at their ceilings; reset the price of every group.
 
     The price becomes the penalty for a group beyond its ceiling, and 0 for other groups.
@@ -534,7 +542,9 @@ def _full_groups(program: QuadraticProgram, state: SolverState) -> Index:
     full = np.empty(len(program.headroom), dtype=np.int64)
     rows = 0
     for k in range(len(program.headroom)):
-        state.group_prices[k] = program.penalty[k] if state.group_states[k] == BEYOND_LIMIT else 0.0
+        state.group_shadow_prices[k] = (
+            program.penalty[k] if state.group_states[k] == BEYOND_LIMIT else 0.0
+        )
         if state.group_states[k] == AT_LIMIT:
             full[rows] = k
             rows += 1
@@ -555,15 +565,15 @@ def _net_gradient(program: QuadraticProgram, state: SolverState, i: int) -> floa
     """Return the gradient of free weight i, less trading costs and shadow prices of groups."""
     net = state.gradient[i] - program.cost[i] * state.trade_sign[i]
     for k in range(len(program.headroom)):
-        if state.group_prices[k] != 0.0:
-            net -= state.group_prices[k] * group_slope(
+        if state.group_shadow_prices[k] != 0.0:
+            net -= state.group_shadow_prices[k] * group_slope(
                 program.group_coefficients, program.is_net_group, state.sign, k, i
             )
     return float(net)
 
 
 @jit_inline_ir
-def _solve_on_lines(state: SolverState, lines: Array, part: Array, prices: Array) -> bool:
+def _solve_under_constraints(state: SolverState, lines: Array, part: Array, prices: Array) -> bool:
     """Compute the Newton step of the free weights with some groups at their ceilings.
 
     Returns whether the step is too large to be exact.
@@ -580,7 +590,7 @@ def _solve_on_lines(state: SolverState, lines: Array, part: Array, prices: Array
     solve_in_place(state.cholesky_factor, part)
     if rows == 0:
         return False
-    longest = _largest_size(part)
+    longest = _largest_magnitude(part)
     answers = lines.copy()
     system = np.empty((rows, rows))
     gram = np.empty((rows, rows))
@@ -617,7 +627,7 @@ def _add_multiple(x: Array, times: float, y: Array) -> None:
 
 
 @jit_inline_ir
-def _largest_size(x: Array) -> float:
+def _largest_magnitude(x: Array) -> float:
     """Return the largest absolute value in an array; 0 for an empty array."""
     largest = 0.0
     for a in range(len(x)):

@@ -16,7 +16,7 @@ from sizing.solver.active_set import SOLVED
 from sizing.solver.multi_period import (
     SizingProblem,
     cannot_borrow,
-    fixed_weight_use,
+    fixed_weight_usage,
     optimal_weights,
 )
 
@@ -48,33 +48,33 @@ def sparse_weights(
         the best choice. NaN where the weights exceed net limits that the relaxation satisfies.
     """
     status, weights, prices = optimal_weights(problem)
-    if status != SOLVED or _count(weights[0]) <= max_positions:
+    if status != SOLVED or _count_nonzero(weights[0]) <= max_positions:
         return status, weights, prices, 0.0
     bound = _objective(problem, weights)
     missed = _net_violation(problem, weights)
     unfixed = problem.upper > problem.lower
-    places = max(int(max_positions) - _count(problem.lower * ~unfixed), 0)
+    places = max(int(max_positions) - _count_nonzero(problem.lower * ~unfixed), 0)
     stands = unfixed.copy()
-    standing = _count(weights[0] * unfixed)
+    standing = _count_nonzero(weights[0] * unfixed)
     while standing > places:
         kept = max(places, standing // 2)
         _keep_largest(_contributions(problem, weights) * unfixed, kept, stands)
-        status, weights, prices = optimal_weights(_restricted_to(problem, stands))
+        status, weights, prices = optimal_weights(_restrict_weights(problem, stands))
         if status != SOLVED:
             return status, weights, prices, np.nan
-        standing = _count(weights[0] * unfixed)
+        standing = _count_nonzero(weights[0] * unfixed)
     tried = stands | ~unfixed
     worth = _objective(problem, weights) - VIOLATION_PENALTY * _net_violation(problem, weights)
     for _ in range(MAX_EXCHANGES if places > 0 else 0):
-        come = _best_outside(problem, weights, prices, tried)
+        come = _best_unchosen_weight(problem, weights, prices, tried)
         if come < 0:
             break
         tried[come] = True
         changed = stands.copy()
         changed[come] = True
         if len(true_indices(changed)) > places:
-            changed[_least_inside(_contributions(problem, weights), stands)] = False
-        found, others, other_prices = optimal_weights(_restricted_to(problem, changed))
+            changed[_weakest_chosen_weight(_contributions(problem, weights), stands)] = False
+        found, others, other_prices = optimal_weights(_restrict_weights(problem, changed))
         value = _objective(problem, others) - VIOLATION_PENALTY * _net_violation(problem, others)
         if found == SOLVED and value > worth + MIN_EXCHANGE_GAIN:
             weights, prices, stands, worth = others, other_prices, changed, value
@@ -84,7 +84,7 @@ def sparse_weights(
 
 
 @jit_inline
-def _count(values: Array) -> int:
+def _count_nonzero(values: Array) -> int:
     """Return the number of nonzero values."""
     count = 0
     for i in range(len(values)):
@@ -94,7 +94,7 @@ def _count(values: Array) -> int:
 
 
 @compiled
-def _restricted_to(problem: SizingProblem, stands: Mask) -> SizingProblem:
+def _restrict_weights(problem: SizingProblem, stands: Mask) -> SizingProblem:
     """Return the problem with all weights set to zero that are neither selected nor fixed.
 
     stands: [S] whether a weight is selected.
@@ -124,7 +124,7 @@ def _restricted_to(problem: SizingProblem, stands: Mask) -> SizingProblem:
 @compiled
 def _objective(problem: SizingProblem, weights: Array) -> float:
     """Return the objective of weights [K, S]: return net of risk, trading and borrowing costs."""
-    unfixed = 1.0 - fixed_weight_use(problem, np.full(len(problem.held_weight), 1.0))
+    unfixed = 1.0 - fixed_weight_usage(problem, np.full(len(problem.held_weight), 1.0))
     free_of_financing = cannot_borrow(problem)
     total = 0.0
     for k in range(len(weights)):
@@ -196,7 +196,7 @@ def _keep_largest(parts: Array, count: int, stands: Mask) -> None:
 
 
 @jit_inline
-def _least_inside(parts: Array, stands: Mask) -> int:
+def _weakest_chosen_weight(parts: Array, stands: Mask) -> int:
     """Return the index of the selected weight with the smallest contribution.
 
     Of equal contributions, the last is returned.
@@ -212,7 +212,9 @@ def _least_inside(parts: Array, stands: Mask) -> int:
 
 
 @compiled
-def _best_outside(problem: SizingProblem, weights: Array, prices: Array, tried: Mask) -> int:
+def _best_unchosen_weight(
+    problem: SizingProblem, weights: Array, prices: Array, tried: Mask
+) -> int:
     """Return the index of the weight that would add most to the objective, all others fixed.
 
     It is -1 if no weight would add anything.
@@ -224,7 +226,7 @@ def _best_outside(problem: SizingProblem, weights: Array, prices: Array, tried: 
     best = -1
     largest = 0.0
     for i in range(len(tried)):
-        added = 0.0 if tried[i] else _added_alone(problem, weights, prices, i)
+        added = 0.0 if tried[i] else _max_gain_of_weight(problem, weights, prices, i)
         if added > largest:
             largest = added
             best = i
@@ -232,7 +234,7 @@ def _best_outside(problem: SizingProblem, weights: Array, prices: Array, tried: 
 
 
 @jit_inline
-def _added_alone(problem: SizingProblem, weights: Array, prices: Array, i: int) -> float:
+def _max_gain_of_weight(problem: SizingProblem, weights: Array, prices: Array, i: int) -> float:
     """Return the maximum gain in the objective if weight i leaves zero and all others stay.
 
     weights: [K, S] weights of every period.

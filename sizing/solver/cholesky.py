@@ -104,7 +104,7 @@ def solve_by_elimination(system: Array, solution: Array, least: float) -> int:
         largest = max(largest, abs(system[c, c]))
     smallest = least * largest
     for c in range(size):
-        best = _pivot(system, c)
+        best = _find_pivot_row(system, c)
         for q in range(size):
             system[c, q], system[best, q] = system[best, q], system[c, q]
         solution[c], solution[best] = solution[best], solution[c]
@@ -126,7 +126,7 @@ def solve_by_elimination(system: Array, solution: Array, least: float) -> int:
 
 
 @jit_inline
-def _pivot(system: Array, c: int) -> int:
+def _find_pivot_row(system: Array, c: int) -> int:
     """Return the index of the row, from c on, with the largest absolute element in column c."""
     best = c
     for r in range(c + 1, len(system)):

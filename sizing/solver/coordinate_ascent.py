@@ -14,11 +14,11 @@ import numpy as np
 
 from foundation.arrays import Array, Index
 from foundation.compiled import compiled, jit_inline, jit_inline_ir
-from sizing.solver.segments import QuadraticProgram, gradient_at, group_use, update_gradient
+from sizing.solver.segments import QuadraticProgram, gradient_at, group_usage, update_gradient
 
 # Number of weights from which coordinate ascent pays. In a narrower program it costs as much as the
 # steps that it saves.
-MIN_ASCENT_WEIGHTS = 100
+MIN_WEIGHTS_FOR_ASCENT = 100
 
 MAX_ROUNDS = 40  # maximum number of rounds
 ROUND_WEIGHT_TOL = 1e-4  # largest move of a weight in a round at which the ascent ends
@@ -33,22 +33,22 @@ def ascend_coordinates(program: QuadraticProgram, weight: Array, least: Array) -
         result.
     """
     m = len(program.headroom)
-    members = _groups_of_each(program)
+    members = _groups_by_weight(program)
     gradient = gradient_at(program.linear_term, program.risk, program.variance, weight)
     price = np.zeros(m)
     settled = np.zeros(m)
     stiffness = np.empty(m)
     use = np.empty(m)
     for k in range(m):
-        use[k] = group_use(program.group_coefficients, program.is_net_group, k, weight)
+        use[k] = group_usage(program.group_coefficients, program.is_net_group, k, weight)
     for _ in range(MAX_ROUNDS):
         _set_stiffness(program, members, weight, stiffness)
         for k in range(m):
             settled[k] = price[k]
-            price[k] = _price(program, k, use[k], settled[k], stiffness[k])
+            price[k] = _group_shadow_price(program, k, use[k], settled[k], stiffness[k])
         furthest = 0.0
         for i in range(len(weight)):
-            best = _best_alone(program, members, i, weight[i], gradient[i], price, stiffness)
+            best = _best_weight_value(program, members, i, weight[i], gradient[i], price, stiffness)
             change = best - weight[i]
             if change == 0.0:
                 continue
@@ -57,7 +57,7 @@ def ascend_coordinates(program: QuadraticProgram, weight: Array, least: Array) -
                 k = members[i, c]
                 grown = change if program.is_net_group[k] else abs(best) - abs(weight[i])
                 use[k] += program.group_coefficients[k, i] * grown
-                price[k] = _price(program, k, use[k], settled[k], stiffness[k])
+                price[k] = _group_shadow_price(program, k, use[k], settled[k], stiffness[k])
             weight[i] = best
             update_gradient(program.risk, program.variance, gradient, i, change)
         if furthest <= ROUND_WEIGHT_TOL:
@@ -66,7 +66,7 @@ def ascend_coordinates(program: QuadraticProgram, weight: Array, least: Array) -
 
 
 @jit_inline_ir
-def _groups_of_each(program: QuadraticProgram) -> Index:
+def _groups_by_weight(program: QuadraticProgram) -> Index:
     """Return the number of groups of each weight, then the groups' indices, [n, 1 + m]."""
     members = np.zeros((len(program.linear_term), 1 + len(program.headroom)), dtype=np.int64)
     for i in range(len(members)):
@@ -87,7 +87,7 @@ def _set_stiffness(
     slope equal to their joint response, a group's price converges in few rounds, and the weights
     stay free to move.
 
-    members: result of `_groups_of_each`.
+    members: result of `_groups_by_weight`.
     stiffness: [m] result.
     """
     n = len(weight)
@@ -96,7 +96,7 @@ def _set_stiffness(
     variance = 0.0
     for i in range(n):
         variance += program.variance[i] / n
-        between = _between_knots(program, i, weight[i])
+        between = _is_between_knots(program, i, weight[i])
         for c in range(1, 1 + members[i, 0]):
             k = members[i, c]
             square = program.group_coefficients[k, i] ** 2
@@ -106,7 +106,7 @@ def _set_stiffness(
 
 
 @jit_inline
-def _price(
+def _group_shadow_price(
     program: QuadraticProgram, k: int, use: float, settled: float, stiffness: float
 ) -> float:
     """Return the price per unit of a group's use: at least 0, at most the group's penalty.
@@ -119,14 +119,14 @@ def _price(
 
 
 @jit_inline
-def _between_knots(program: QuadraticProgram, i: int, w: float) -> bool:
+def _is_between_knots(program: QuadraticProgram, i: int, w: float) -> bool:
     """Return whether weight i, at w, is neither zero nor held weight nor at a bound."""
     at_bound = w == program.lower[i] or w == program.upper[i]
     return bool(w not in (0.0, program.held_weight[i]) and not at_bound)
 
 
 @jit_inline_ir
-def _best_alone(
+def _best_weight_value(
     program: QuadraticProgram,
     members: Index,
     i: int,
@@ -137,7 +137,7 @@ def _best_alone(
 ) -> float:
     """Return the optimal value of weight i with all other weights fixed.
 
-    members: result of `_groups_of_each`.
+    members: result of `_groups_by_weight`.
     w, gradient: current value of the weight, and gradient of the objective there.
     price, stiffness: [m] price of each group, and its slope.
     """
@@ -179,13 +179,13 @@ def shrink_to_limits(program: QuadraticProgram, weight: Array, least: Array) -> 
         over = 0.0
         if program.penalty[k] == np.inf and not program.is_net_group[k]:
             over = (
-                group_use(program.group_coefficients, program.is_net_group, k, weight)
+                group_usage(program.group_coefficients, program.is_net_group, k, weight)
                 - program.headroom[k]
             )
         for knots in (False, True):
             for i in range(len(weight)):
                 part = program.group_coefficients[k, i]
-                if over > 0.0 and part > 0.0 and _between_knots(program, i, weight[i]) != knots:
+                if over > 0.0 and part > 0.0 and _is_between_knots(program, i, weight[i]) != knots:
                     cut = min(over / part, abs(weight[i] - least[i]))
                     weight[i] += cut if weight[i] < least[i] else -cut
                     over -= cut * part

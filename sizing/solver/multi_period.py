@@ -5,9 +5,9 @@
     subject to  lower ≤ w₁ ≤ upper,  Σ cᵢ·|w₁ᵢ| ≤ ceiling  and  Σ nᵢ·w₁ᵢ ≤ limit for every group
 
 Each change of a weight is paid once, whatever the length of the periods. So a position's return
-until the horizon is set against one cost. The last change may count for less (`change_costs`). The
-later periods are never traded. No bound or ceiling limits their weights; they only inform the
-choice of the first period.
+until the horizon is set against one cost. The last change may count for less
+(`compute_change_costs`). The later periods are never traded. No bound or ceiling limits their
+weights; they only inform the choice of the first period.
 
 In terms of w₁ and the changes from period to period, the plan is a program of `active_set.py`, in
 which each change has a kink at 0.
@@ -93,7 +93,7 @@ class SizingProblem(NamedTuple):
 
 
 @compiled
-def change_costs(cost: Array, signal: Array, periods: int) -> Matrix:
+def compute_change_costs(cost: Array, signal: Array, periods: int) -> Matrix:
     """Return the expected trading cost per unit of weight change into each period, [K, S].
 
     Every change has its full cost, except the last change of a plan, which has the share
@@ -138,7 +138,7 @@ def optimal_weights(problem: SizingProblem) -> tuple[int, Matrix, Array]:
     """
     # Loops write the arrays. An assignment to a slice, or an array as an index, takes longer to
     # compile than the whole function, because of the error messages that it may raise.
-    free = _symbols(problem, True)
+    free = _select_symbols(problem, True)
     periods = len(problem.financing)
     n = len(free)
     # The variables are the n free weights of the first period, then n changes for each later one. A
@@ -169,7 +169,7 @@ def optimal_weights(problem: SizingProblem) -> tuple[int, Matrix, Array]:
     net = np.empty(rows, dtype=np.bool_)
     # The sum of all weights beyond 1 is borrowed. Fixed weights count by size, as the proceeds of a
     # short sale do not offset borrowing.
-    unfixed = 1.0 - fixed_weight_use(problem, np.full(len(problem.held_weight), 1.0))
+    unfixed = 1.0 - fixed_weight_usage(problem, np.full(len(problem.held_weight), 1.0))
     for row in range(rows):
         g = counted[row]
         penalty[row] = penalties[g]
@@ -183,15 +183,15 @@ def optimal_weights(problem: SizingProblem) -> tuple[int, Matrix, Array]:
                 if g < sizes
                 else problem.net_coefficients[g - sizes]
             )
-            headroom[row] = _headroom_beside_fixed(problem, g)
+            headroom[row] = _headroom_net_of_fixed(problem, g)
             for a in range(n):
                 groups[row, a] = parts[free[a]]
         else:
             headroom[row] = unfixed
             for a in range(n * (g - m + 1)):
                 groups[row, a] = 1.0
-    linear_term = _pull(problem, free)
-    variance, risk = _risk(problem, free)
+    linear_term = _linear_terms(problem, free)
+    variance, risk = _scaled_covariances(problem, free)
     status, solved, paid = solve_program(
         QuadraticProgram(
             linear_term, variance, risk, low, high, start, price, groups, headroom, penalty, net
@@ -204,7 +204,7 @@ def optimal_weights(problem: SizingProblem) -> tuple[int, Matrix, Array]:
 
 
 @jit_inline
-def _symbols(problem: SizingProblem, free: bool) -> Index:
+def _select_symbols(problem: SizingProblem, free: bool) -> Index:
     """Return the indices of symbols whose weights are free or, if `free` is false, fixed."""
     chosen = np.empty(len(problem.held_weight), dtype=np.int64)
     count = 0
@@ -258,14 +258,14 @@ def cannot_borrow(problem: SizingProblem) -> bool:
             least = min(least, problem.ceiling_coefficients[g, i])
         if 0.0 < least < np.inf:
             ceiling = max(
-                problem.ceilings[g], fixed_weight_use(problem, problem.ceiling_coefficients[g])
+                problem.ceilings[g], fixed_weight_usage(problem, problem.ceiling_coefficients[g])
             )
             most = min(most, ceiling / least)
     return bool(most <= 1.0 + 1e-9)
 
 
 @jit_inline_ir
-def _pull(problem: SizingProblem, free: Index) -> Array:
+def _linear_terms(problem: SizingProblem, free: Index) -> Array:
     """Return the linear gain per unit of each variable of the program, [n·K].
 
     The variables are the first period's weights and the changes into later periods. The weights of
@@ -276,7 +276,7 @@ def _pull(problem: SizingProblem, free: Index) -> Array:
     """
     n = len(free)
     periods = len(problem.financing)
-    fixed = _symbols(problem, False)
+    fixed = _select_symbols(problem, False)
     linear_term = np.zeros(n * periods)
     for k in range(periods):
         for a in range(n):
@@ -290,7 +290,7 @@ def _pull(problem: SizingProblem, free: Index) -> Array:
 
 
 @jit_inline_ir
-def _risk(problem: SizingProblem, free: Index) -> tuple[Array, Array]:
+def _scaled_covariances(problem: SizingProblem, free: Index) -> tuple[Array, Array]:
     """Return variances [n·K] and covariances [K, n, n] of the variables over the fraction of Kelly.
 
     Each pair of variables has the summed covariance of every period that both affect: the period
@@ -317,13 +317,13 @@ def _risk(problem: SizingProblem, free: Index) -> tuple[Array, Array]:
 
 
 @jit_inline
-def _headroom_beside_fixed(problem: SizingProblem, limit: int) -> float:
+def _headroom_net_of_fixed(problem: SizingProblem, limit: int) -> float:
     """Return what fixed weights leave of a limit.
 
     limit: index of the limit, ceilings first, then net limits.
     """
     if limit < len(problem.ceilings):
-        left = problem.ceilings[limit] - fixed_weight_use(
+        left = problem.ceilings[limit] - fixed_weight_usage(
             problem, problem.ceiling_coefficients[limit]
         )
         return float(max(left, 0.0))
@@ -336,7 +336,7 @@ def _headroom_beside_fixed(problem: SizingProblem, limit: int) -> float:
 
 
 @jit_inline
-def fixed_weight_use(problem: SizingProblem, coefficients: Array) -> float:
+def fixed_weight_usage(problem: SizingProblem, coefficients: Array) -> float:
     """Return the use of a gross group by fixed weights.
 
     coefficients: [S] coefficients of the group.

@@ -37,7 +37,8 @@ class QuadraticProgram(NamedTuple):
 
     linear_term: [n] linear gain per unit of a weight.
     variance: [n] variance of each weight, divided by the fraction of Kelly.
-    risk: [K, n/K, n/K] covariances of each of K periods, divided by the fraction of Kelly. Weights
+    scaled_covariance: [K, n/K, n/K] covariances of each of K periods, divided by the fraction of
+        Kelly. Weights
         of two different periods have the covariance of the later period.
     lower: [n] minimum weight.
     upper: [n] maximum weight.
@@ -75,11 +76,11 @@ class SolverState(NamedTuple):
         valid.
     free_position: [n] position of a weight in `free_indices`; -1 for a weight at a knot.
     group_states: [m] state of each group: BELOW_LIMIT, AT_LIMIT or BEYOND_LIMIT.
-    group_prices: [m] shadow price of each group.
+    group_shadow_prices: [m] shadow price of each group.
     cholesky_factor: [n, n] Cholesky factor of the free weights' R, in the order of `free_indices`.
-    is_barred: [n] 1 for a weight that was freed and then stopped before it had moved; it is not
+    barred_flags: [n] 1 for a weight that was freed and then stopped before it had moved; it is not
         freed again until another weight has moved.
-    counts: [3] number of free weights; number of changes since the factor was computed; index of
+    counters: [3] number of free weights; number of changes since the factor was computed; index of
         the weight freed last if no weight has moved since, else -1.
     """
 
@@ -92,14 +93,14 @@ class SolverState(NamedTuple):
     free_indices: Index
     free_position: Index
     group_states: Index
-    group_prices: Array
+    group_shadow_prices: Array
     cholesky_factor: Array
-    is_barred: Index
+    barred_flags: Index
     counts: Index
 
 
 @jit_inline
-def risk_element(risk: Array, i: int, j: int) -> float:
+def scaled_covariance_element(risk: Array, i: int, j: int) -> float:
     """Return element (i, j) of the risk matrix R for two different weights."""
     size = risk.shape[1]
     return float(risk[max(i // size, j // size), i % size, j % size])
@@ -156,7 +157,7 @@ def exceeds_gross(program: QuadraticProgram, weight: Array) -> bool:
         if program.penalty[k] == np.inf and not program.is_net_group[k]:
             # Held weights may fill a group exactly, and their sum may round upwards.
             passed |= (
-                group_use(program.group_coefficients, program.is_net_group, k, weight)
+                group_usage(program.group_coefficients, program.is_net_group, k, weight)
                 > program.headroom[k] * (1.0 + 1e-12) + 1e-15
             )
     return passed
@@ -169,14 +170,14 @@ def exceeds_net(program: QuadraticProgram, weight: Array) -> bool:
     for k in range(len(program.headroom)):
         if is_hard_net_limit(program.is_net_group, program.penalty, k):
             passed |= (
-                group_use(program.group_coefficients, program.is_net_group, k, weight)
+                group_usage(program.group_coefficients, program.is_net_group, k, weight)
                 > program.headroom[k] + NET_TOL
             )
     return passed
 
 
 @jit_inline
-def group_use(groups: Array, net: Mask, k: int, weight: Array) -> float:
+def group_usage(groups: Array, net: Mask, k: int, weight: Array) -> float:
     """Return the use of group k by weights [n], a weighted sum of the weights or of their sizes."""
     total = 0.0
     for i in range(len(weight)):
@@ -252,7 +253,7 @@ def _extend_factor(risk: Array, variance: Array, free: Index, factor: Array, las
     """
     i = free[last]
     for a in range(last):
-        factor[last, a] = risk_element(risk, i, free[a])
+        factor[last, a] = scaled_covariance_element(risk, i, free[a])
     factor[last, last] = variance[i]
     append_row(factor, last)
 

@@ -189,7 +189,7 @@ def beside_the_pipeline(
         memory=memory,
         largest=float(error.max()),
         mean=float(error.max(axis=(1, 2)).mean()),
-        note=f"{engine.computation_text}; load {load:.1f}; processor µs a window: {each:.0f},"
+        note=f"{engine.computation_description}; load {load:.1f}; processor µs a window: {each:.0f},"
         f" pipeline {of_pipeline:.0f}",
     )
 

@@ -65,8 +65,8 @@ def test_learning() -> None:
     settings = TrainingSettings()
     learner = build_learner(VectorKalshiEnv(settings.markets), settings.learner, 0)
     learner.learn(3 * settings.steps_per_update, lambda steps, figures: None)
-    first, began, spent = learner.steps, time.perf_counter(), time.process_time()
+    first, began, spent = learner.steps_done, time.perf_counter(), time.process_time()
     learner.learn(first + LEARNED, lambda steps, figures: None)
-    done = learner.steps - first
+    done = learner.steps_done - first
     rate, alone = done / (time.perf_counter() - began), done / (time.process_time() - spent)
     print(f"\nlearning: {rate:,.0f} steps/s, {alone:,.0f} in a second of one core")

@@ -21,7 +21,7 @@ from execution.journal.order_store import ORDER_STATES, OrderIntent, OrderStore
 from execution.orders.orders import Order
 from foundation.database import Database, query_rows
 from marketsimulator.venue.tickets import OrderTicket
-from trainingdata.instants import compact_text
+from trainingdata.instants import format_compact_utc
 
 CAP = 0.6  # of equity, that a symbol may have
 GROSS = 4.0
@@ -104,7 +104,7 @@ class Books:
             fills[number].append((Decimal(quantity), Decimal(price)))
         wanted: dict[tuple[str, str], Decimal] = {}
         for at, choices in query_rows(path, "SELECT at, choices FROM decisions"):
-            when = compact_text(np.datetime64(at, "ns"))
+            when = format_compact_utc(np.datetime64(at, "ns"))
             for choice in json.loads(choices):
                 key = (when, choice["symbol"])
                 wanted[key] = max(wanted.get(key, Decimal(0)), Decimal(choice["qty"]), key=abs)
@@ -183,7 +183,7 @@ def ordered(ticket: OrderTicket) -> Ordered:
         (fill.qty, Decimal(repr(float(fill.price)))) for fill in ticket.fills if fill.price > 0
     ]
     return Ordered(
-        order.client_order_id, ticket.venue_id, order.symbol, signed, ticket.status, fills
+        order.client_order_id, ticket.venue_order_id, order.symbol, signed, ticket.status, fills
     )
 
 

@@ -28,7 +28,7 @@ from event_contracts.trading.actions import PositionLimits, PreTradeCheck
 from event_contracts.trading.endpoint import PAUSE_CODES
 from event_contracts.trading.orders import EventContractOrder, MarketView, Outcome, opposite_side
 from event_contracts.trading.venue_orders import contract_order
-from execution.journal.order_store import OUTCOME_UNKNOWN, OrderIntent
+from execution.journal.order_store import UNKNOWN_OUTCOME_STATES, OrderIntent
 from execution.live.account_lock import JOURNAL_FILE
 from foundation.clock import utc_now
 from foundation.database import Database
@@ -187,7 +187,7 @@ class KalshiTrading(FaultRuns):
         ]
         ours = {each.client_order_id: each for each in placed}
         book = book_of_orders(self.journal)
-        entries = ActionRecords(Database(self.journal)).entries()
+        entries = ActionRecords(Database(self.journal)).read_entries()
         # Ids that left, orders beyond the first of an id, and ticks with more than one order.
         decided = [(each.market, each.at) for each in entries if each.client_order_id]
         ids = (self.sent, [each.client_order_id for each in placed], decided)
@@ -202,13 +202,13 @@ class KalshiTrading(FaultRuns):
         )
         self.counts["breaches"] += self._turned_sales(book)
         self.counts["undetermined_at_the_end"] += sum(
-            i.state in OUTCOME_UNKNOWN for i in book.values()
+            i.state in UNKNOWN_OUTCOME_STATES for i in book.values()
         )
         self.counts["orders"] += len(ours)
         self.counts["fills"] += len(self.here.exchange.fills)
         self.counts["decisions"] += len(entries)
         self.counts.update(f"order {intent.state}" for intent in book.values())
-        self.counts["markets settled"] += len(self.here.exchange.payments)
+        self.counts["markets settled"] += len(self.here.exchange.paid_settlements)
 
     def _turned_sales(self, book: Mapping[str, OrderIntent]) -> int:
         """Return fills of our sales that left a position on the other side.
@@ -293,7 +293,7 @@ class KalshiTrading(FaultRuns):
         request = OrderRequest.parse(json.loads(body))
         name = request.client_order_id or ""
         self.sent.append(name)
-        order = request.limit_order(name, request.count)
+        order = request.to_limit_order(name, request.count)
         with self._turn:
             view = self.here.exchange.view(order.market)
         if why := breach(order, view):

@@ -37,7 +37,7 @@ from execution.orders.gate import UNGUARDED, OrderGate
 from execution.orders.orders import Order
 from foundation.compose import compose_config
 from foundation.database import Database
-from marketsimulator.alpaca_server import AlpacaServer, warm_up
+from marketsimulator.alpaca_server import AlpacaServer, warm_up_venue
 from marketsimulator.settings import VenueSettings
 from marketsimulator.venue.stocks import Venue
 from option_spreads.simulation.settings import PracticeSettings
@@ -98,7 +98,7 @@ _rehearsed: list[bool] = []
 def _rehearse_once(settings: VenueSettings, market: Market) -> None:
     """Compile what the servers of this process need, once."""
     if not _rehearsed:
-        warm_up(settings, market)
+        warm_up_venue(settings, market)
         _rehearsed.append(True)
 
 
@@ -207,7 +207,7 @@ def resume(
     """Send what is left of earlier decisions."""
     for batch in resume_batches(mine, journal, book, tradable, UNGATED):
         with record_sending(batch, journal):
-            place_orders(mine, batch.orders, batch.cancels, batch.gate)
+            place_orders(mine, batch.orders, batch.cancelled_quantities, batch.gate)
 
 
 def forgotten() -> tuple[DecisionJournal, OrderStore]:
@@ -284,7 +284,9 @@ class Live:
             decided = self.decide(mine, journal=kept, **more)
             batch = record_batch(decided, kept, live, seconds, is_last_attempt=is_last)
             with record_sending(batch, kept):
-                batch.fills = place_orders(mine, batch.orders, batch.cancels, batch.gate)
+                batch.fills = place_orders(
+                    mine, batch.orders, batch.cancelled_quantities, batch.gate
+                )
             if not batch.is_withdrawn:
                 break
         return finish_cycle(batch)

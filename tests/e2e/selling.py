@@ -161,7 +161,7 @@ class Practising:
         alerts = Alerts()
         self.notices.add_record(alerts)
         self.notices.alert(kind, "asked by a test")
-        self.notices.end_alert(kind)
+        self.notices.reset_alert(kind)
         return alerts.told != []
 
     @property

@@ -200,7 +200,7 @@ class Selling(FaultRuns):
         earned = venue.broker.account().cash - venue.settings.capital
         booked = Fraction(str(self._settings.STARTING_CAPITAL)) + Fraction(result)
         try:
-            balance = self._account.read().balance
+            balance = self._account.read_account().balance
         except UnknownAccountState:
             return False
         return balance == booked and abs(earned - float(result + fees)) < CENT / 2

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from execution.journal.events import EventLog
-from execution.journal.halts import Halts
+from execution.journal.halts import HaltBook
 from execution.journal.order_store import OrderStore
 from execution.live.guards import Guards, GuardSettings
 from execution.live.loop import StopSignal
@@ -82,7 +82,7 @@ class Funded(DeskVenue):
         return AccountFiles(self.here.folder, self.here.settings.STARTING_CAPITAL)
 
     def account(self) -> AccountSnapshot:
-        equity = float(self.files.read().balance) + self.beyond
+        equity = float(self.files.read_account().balance) + self.beyond
         return AccountSnapshot(equity, {}, {}, self.now())
 
     def held_against(self) -> Decimal:
@@ -105,7 +105,7 @@ class Funded(DeskVenue):
 def funded(here: Practising, max_position: float, beyond: int) -> SpreadSeller:
     """The seller of an account, guarded as a live one is."""
     database = Database()
-    halts = Halts(database, EventLog(database))
+    halts = HaltBook(database, EventLog(database))
     settings = GuardSettings(max_position=max_position, max_gross=10)
     guards = Guards(settings, halts, OrderStore(database), here.folder / "KILL", StopSignal())
     return here.seller(Funded(here.desk, here, guards, beyond))

@@ -24,7 +24,7 @@ from execution.alpaca.placed_order import AlpacaOrder
 from execution.brokers import VenuePosition
 from execution.journal.activities import Activity
 from execution.journal.events import EventLog
-from execution.journal.halts import AUTO
+from execution.journal.halts import CLEARED_BY_ITSELF
 from execution.journal.order_store import OrderIntent, OrderStore
 from execution.live.expected_positions import ACTIVITY_QUERY_OVERLAP, Discrepancy, ExpectedPositions
 from execution.orders.option_orders import OptionLeg, SpreadOrder, parse_occ_symbol
@@ -172,7 +172,7 @@ def test_listed_activities_always_explain_cash_and_positions(
     partly = [name for name, state, each in intents if state == "canceled" and Decimal(each)]
     assert len(partly) > 2
     assert len({row[1] for row in rows}) == 6
-    assert desk.book.listed.net_transfers(np.datetime64("1990", "ns")) == 0, (
+    assert desk.book.listed.net_deposits_since(np.datetime64("1990", "ns")) == 0, (
         "nobody paid anything in"
     )
 
@@ -243,7 +243,7 @@ def test_late_listed_split_halts_its_symbol_until_listed(
         assert len(desk.live.halts.active()) == standing, at
     (halt,) = desk.live.halts.history()
     assert halt.reason.startswith("SYA: the venue holds ")
-    assert halt.cleared_by == AUTO
+    assert halt.cleared_by == CLEARED_BY_ITSELF
     assert desk.cycles[-1].decision is not None
 
 

@@ -11,7 +11,12 @@ from pathlib import Path
 import pytest
 
 from foundation.errors import InputError
-from foundation.files import check_output, check_same_run, release_outputs, write_files_atomically
+from foundation.files import (
+    check_output_folder,
+    check_same_run,
+    unlock_output_folders,
+    write_files_atomically,
+)
 from marketsimulator.settings import BacktestSettings
 from tests.e2e.refused import answer_of, refusal_of
 from tests.support.messages import check_message, refused
@@ -46,7 +51,7 @@ def test_second_run_on_one_output_is_refused(
     monkeypatch.setattr("foundation.cli.write_files_atomically", held)
     code, _, said = answer_of(BACKTEST, *RUN, "output=out", cwd=tmp_path)
     assert (code, len(written)) == (0, 1), said
-    release_outputs()
+    unlock_output_folders()
     (tmp_path / "other").mkdir()
     monkeypatch.setattr(BacktestSettings, "market", None)
     for folder in ("out", "other"):
@@ -94,7 +99,7 @@ def test_interrupted_output_is_refused_until_written_again(
                 written(one, "{ }")
         with refused(InputError):
             check_same_run(one, "runs")
-        check_output(one, "summary.json")
+        check_output_folder(one, "summary.json")
     for reader in READERS:
         check_message(refusal_of(*reader))
     written(one)

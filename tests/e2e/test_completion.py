@@ -11,12 +11,12 @@ from pathlib import Path
 import pytest
 
 from foundation.completion import SCRIPTS, candidates, completion_script
-from foundation.plugin import merged_table
+from foundation.plugin import merge_product_tables
 from kelly_chronos import main
 from tests.support.messages import check_message
 
 ROOT = Path(__file__).resolve().parents[2]
-COMMANDS = {name: each for name, each in merged_table("COMMANDS").items() if each.is_listed}
+COMMANDS = {name: each for name, each in merge_product_tables("COMMANDS").items() if each.is_listed}
 # Readline also divides words at `=`.
 ASK = r"""
 source "$SCRIPT"

@@ -19,9 +19,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.numpy import load_file, save_file
 
-from execution.doctor import CHECKS, DoctorContext, Finding, clock_offset, run_checks
+from execution.doctor import CHECKS, DoctorContext, Finding, clock_offset_seconds, run_checks
 from execution.journal.events import EventLog
-from execution.journal.halts import HaltKind, Halts
+from execution.journal.halts import HaltBook, HaltKind
 from execution.journal.order_store import OrderIntent, OrderStore
 from execution.live.account_lock import (
     JOURNAL_FILE,
@@ -238,7 +238,7 @@ def test_slow_response_is_not_reported_as_clock_offset(truth: int, lags: tuple[i
     asked = NOW
     looked = asked + Seconds(lags[0], "s")
     heard = looked + Seconds(lags[1], "s")
-    offset = clock_offset(looked + Seconds(truth, "s"), asked, heard)
+    offset = clock_offset_seconds(looked + Seconds(truth, "s"), asked, heard)
     assert abs(offset) <= abs(truth)
     assert offset * truth >= 0
     assert abs(truth - offset) <= sum(lags)
@@ -304,7 +304,7 @@ def test_halts_and_kill_file_fail_with_their_remedy(here: Practice, tmp_path: Pa
 
     def raise_halt(kind: HaltKind, why: str) -> None:
         with opened(here, tmp_path) as database:
-            Halts(database, EventLog(database)).raise_halt(kind, why, NOW)
+            HaltBook(database, EventLog(database)).raise_halt(kind, why, NOW)
 
     kill.parent.mkdir()
     kill.touch()

@@ -22,10 +22,10 @@ from marketsimulator.drift import DriftSettings, LiveSimulation, live_results
 from marketsimulator.results.attribution import PROFIT_PARTS
 from marketsimulator.results.drift.report import Drift
 from marketsimulator.results.drift.terms import to_whole_cents
-from marketsimulator.results.figures import contributions
+from marketsimulator.results.figures import return_contributions
 from marketsimulator.results.report import result_files
 from marketsimulator.results.run_folder import RunFolder
-from marketsimulator.results.summary import BUY_AND_HOLD, RANDOM_WALK, Results
+from marketsimulator.results.summary import BUY_AND_HOLD, RANDOM_WALK, BacktestResults
 from tests.e2e.practice import OPENING, SPAN, Practice, Start, buy, practising, trading, write_bars
 from tests.e2e.refused import answer_of
 from tests.support.commands import overridden
@@ -56,7 +56,7 @@ def cycles(
             here.advance()
         if before and number in before:
             before[number](here, desk)
-        desk.job.cycle_now()
+        desk.job.run_cycle()
     desk.database.close()
     return folder / JOURNAL_FILE
 
@@ -73,7 +73,7 @@ def measure_drift(journal: Path, *words: str) -> Drift:
 
 def named_terms(drift: Drift) -> dict[str, Decimal]:
     """The terms that are a cent or more; all of them add up to the difference to the cent."""
-    terms = to_whole_cents(drift.profit_terms)
+    terms = to_whole_cents(drift.profit_components)
     assert sum(terms.values()) == CENT * round(drift.difference * 100)
     assert drift.residual == 0
     return {name: value for name, value in terms.items() if value}
@@ -124,12 +124,14 @@ def test_a_replayed_journal_does_not_drift(
     here, words = begun(practice), (STOCKS, *BOTH_WAYS)
     drift = measure_drift(cycles(here, tmp_path, *words, count=7), *words)
     assert drift.end == np.datetime64("2024-02-20T21:00")
-    assert float(drift.live.unexplained()) == pytest.approx(float(drift.simulated.unexplained()))
-    assert float(drift.simulated.unexplained()) < -1e-3
+    assert float(drift.live.unexplained_profit()) == pytest.approx(
+        float(drift.simulated.unexplained_profit())
+    )
+    assert float(drift.simulated.unexplained_profit()) < -1e-3
     assert named_terms(drift) == {}
     here.advance()
     drift = measure_drift(cycles(here, tmp_path, *words, count=3), *words)
-    assert float(drift.simulated.unexplained()) > -1e-3
+    assert float(drift.simulated.unexplained_profit()) > -1e-3
     does_not_drift(drift, 6)
 
 
@@ -145,7 +147,7 @@ def test_account_with_a_delisted_symbol_does_not_drift(practice: Start, tmp_path
     drift = measure_drift(
         cycles(here, tmp_path, STOCKS, *STEADY, count=19), STOCKS, *STEADY, *words
     )
-    [end] = [flow for flow in drift.live.flows if flow.quantity]
+    [end] = [flow for flow in drift.live.cash_flows if flow.quantity]
     assert end.symbol == "SYB"
     assert end.usd > 0 > end.quantity
     assert named_terms(drift) == {}
@@ -173,7 +175,11 @@ HAPPENS: tuple[tuple[str, int, Step], ...] = (
     ("unfilled", 0, lambda here, _: here.fail(kind="partial")),
     ("without_decision", 1, lambda here, _: trading(here).submit_order(buy("SYA", 400))),
     ("undecided", 2, lambda here, _: here.advance()),
-    ("undecided", 2, lambda _, desk: desk.live.account.halt("positions", "somebody has to look")),
+    (
+        "undecided",
+        2,
+        lambda _, desk: desk.live.account.raise_halt("positions", "somebody has to look"),
+    ),
 )
 
 
@@ -199,7 +205,7 @@ def test_extra_cycle_between_bars_causes_no_drift(practice: Start, tmp_path: Pat
     journal = cycles(here, tmp_path, *WORDS, count=1)
     here.fail(kind="skew", seconds=60, count=100)
     again = Desk.at(here, tmp_path, *WORDS)
-    again.job.cycle_now()
+    again.job.run_cycle()
     again.database.close()
     here.clear_faults()
     drift = measure_drift(journal, *WORDS)
@@ -209,13 +215,13 @@ def test_extra_cycle_between_bars_causes_no_drift(practice: Start, tmp_path: Pat
     assert drift.is_equal
 
 
-def parts_of(results: Results) -> dict[str, float]:
+def parts_of(results: BacktestResults) -> dict[str, float]:
     """USD of the seven parts of the money, which add up to the profit."""
     symbols = results.attribution()["symbols"].values()
     parts = {name: sum(own[name] for own in symbols) for name in PROFIT_PARTS}
     rows = results.main_run.equity_rows
     assert sum(parts.values()) == pytest.approx(rows[-1].equity - rows[0].equity, abs=0.01)
-    shares = contributions(results.market.bars, results.main_run, rows[0].equity)
+    shares = return_contributions(results.market.bars, results.main_run, rows[0].equity)
     assert sum(shares.values()) == pytest.approx(rows[-1].equity / rows[0].equity - 1, abs=1e-9)
     return parts
 
@@ -255,7 +261,7 @@ def test_live_account_report_matches_backtest_of_same_hours(
     assert "simulation" in render_files(results, summary, tmp_path)
 
 
-def render_files(results: Results, summary: dict[str, Any], folder: Path) -> str:
+def render_files(results: BacktestResults, summary: dict[str, Any], folder: Path) -> str:
     """The page of a report, whose files are all written."""
     folder.mkdir(exist_ok=True)
     for name, write in result_files(results, summary).items():
@@ -299,7 +305,7 @@ def test_live_report_contains_everything_that_moved_the_account(
     assert drift.simulated.start_positions == {"SYA": 300}
     first, last = (float(marks["SYC"]) for marks in (drift.live.start_marks, drift.live.end_marks))
     (later,) = (f.price for f in here.venue.broker.fills if (f.symbol, f.qty) == ("SYC", 1))
-    assert float(drift.profit_terms["not_simulated"]) == pytest.approx(
+    assert float(drift.profit_components["not_simulated"]) == pytest.approx(
         5 * (last - first) + last - later
     )
     assert live.equity_rows[0].equity == pytest.approx(float(drift.live.start_equity), abs=1e-6)

@@ -17,7 +17,7 @@ import yaml
 
 from foundation import PACKAGES
 from foundation.cli import Command, module_docstring
-from foundation.plugin import merged_table
+from foundation.plugin import merge_product_tables
 from tests.e2e.refused import answer_of, refusal_of
 from tests.support.commands import Started
 from tests.support.messages import check_message
@@ -25,7 +25,7 @@ from tests.support.messages import check_message
 ROOT = Path(__file__).resolve().parent.parent.parent
 ROOMS = tuple(room for room in PACKAGES if room != "foundation")
 EVERY: list[Command] = sorted(
-    merged_table("COMMANDS").values(), key=lambda command: str(command.module)
+    merge_product_tables("COMMANDS").values(), key=lambda command: str(command.module)
 )
 MOST_MODULES = 200  # of Python itself, for a help: an interpreter begins with some seventy
 HEAVY = {"torch", "numba", "pandas", "hydra", "numpy", "alpaca", "omegaconf", "rich"}

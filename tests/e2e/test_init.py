@@ -21,7 +21,7 @@ from jsonschema import Draft202012Validator
 from examples.make_bars import main as make_bars
 from execution.live.settings import LiveSettings
 from foundation.compose import compose_config
-from foundation.files import release_outputs
+from foundation.files import unlock_output_folders
 from marketsimulator.init import parse_arguments, write_setup
 from marketsimulator.settings import BacktestSettings
 from tests.e2e.practice import KEYS, OPENING, practising
@@ -54,7 +54,7 @@ def set_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable
         return tmp_path / "mine"
 
     yield write
-    release_outputs()
+    unlock_output_folders()
 
 
 def test_settings_file_serves_every_command(set_up: Callable[..., Path], bars: Path) -> None:

@@ -26,9 +26,9 @@ from event_contracts.trading.manager import KalshiMultiMarketOrderManager, Kalsh
 from event_contracts.trading.orders import EventContractOrder
 from event_contracts.trading.records import TICK_DTYPE, MarketUpdate, SamplingSchedule
 from execution.journal.events import EventLog
-from execution.journal.halts import Halts
+from execution.journal.halts import HaltBook
 from execution.journal.order_store import OrderIntent, OrderStore
-from execution.live.__main__ import clear, kill
+from execution.live.__main__ import clear_halt, kill
 from execution.live.account_lock import JOURNAL_FILE, KILL_FILE, PAGE_FILE
 from execution.live.loop import StopSignal
 from execution.orders.gate import OrderRole
@@ -100,18 +100,18 @@ class Process:
             self.manager,
             self.settings.action_space_with_fees(FeeRules()),
             Always(action),
-            self.ours.actions,
+            self.ours.action_log,
             self.ours.account.notices,
             clock=utc_now,
         )
-        service.follow(RAIN, SamplingSchedule(utc_now(), SECOND, 100_000))
+        service.follow_market(RAIN, SamplingSchedule(utc_now(), SECOND, 100_000))
         tick = np.zeros(1, TICK_DTYPE)[0]
         for name in ("bid", "ask", "bid_size", "ask_size", "estimate"):
-            tick[name] = self.here.exchange.shown_tick(RAIN)[name]
+            tick[name] = self.here.exchange.current_tick(RAIN)[name]
         # Every row is decided on once: the next one is a little ahead.
-        row = len(self.ours.actions.ticks(RAIN))
-        span = self.ours.actions.schedules()[RAIN]
-        entry = service.process(MarketUpdate(RAIN, span.start + row * SECOND, tick))
+        row = len(self.ours.action_log.read_ticks(RAIN))
+        span = self.ours.action_log.read_schedules()[RAIN]
+        entry = service.process_update(MarketUpdate(RAIN, span.start + row * SECOND, tick))
         assert entry is not None
         return entry.response or entry.reason
 
@@ -165,7 +165,7 @@ def test_loss_halts_openings_across_restarts_until_cleared(here: KalshiPractice)
         here.advance()
         now.mark()
     for kind in ("daily_loss", "drawdown"):
-        clear(journal(), kind, "Ada")
+        clear_halt(journal(), kind, "Ada")
     with process(here) as now:
         # What the person saw halts no more.
         now.mark()
@@ -288,7 +288,7 @@ def gate(tmp_path: Path) -> KalshiGate:
     events = EventLog(database)
     settings = KalshiGuardSettings(max_order=20.0, max_orders_per_hour=3)
     book = OrderStore(database, events)
-    return KalshiGate(settings, Halts(database, events), book, tmp_path / "KILL")
+    return KalshiGate(settings, HaltBook(database, events), book, tmp_path / "KILL")
 
 
 def test_orders_are_limited_by_value_and_per_hour(gate: KalshiGate) -> None:

@@ -41,7 +41,7 @@ def taking(view: MarketView, side: Outcome = "YES") -> str:
 
 
 def waiting(view: MarketView) -> dict[str, D]:
-    return {r.order.client_order_id: r.remaining for r in view.resting_orders}
+    return {r.order.client_order_id: r.remaining_count for r in view.resting_orders}
 
 
 def at_once(sale: EventContractOrder) -> EventContractOrder:
@@ -75,7 +75,7 @@ def check_books(stand: KalshiStand, manager: KalshiMultiMarketOrderManager) -> M
 def test_all_four_order_kinds_trade_and_books_match(stand: KalshiStand) -> None:
     manager = stand.manager()
     receipt = manager.submit(order("o-1", taking(manager.view("SIM-1")), 20))
-    assert 0 < receipt.filled_count == 20 - receipt.remaining
+    assert 0 < receipt.filled_count == 20 - receipt.remaining_count
     view = traded(stand, manager)
     assert view.yes_count == 20
     manager.submit(at_once(order("o-2", str(view.quote.yes_bid - D("0.10")), 1, "SELL")))
@@ -121,7 +121,7 @@ def test_lost_or_malformed_answer_is_found_not_resent(
     price = bid_below(manager.view("SIM-1"))
     stand.practice.fault(kind, method="POST", path=POST, status=status)
     receipt = manager.submit(order("o-1", price))
-    assert receipt.remaining == 10
+    assert receipt.remaining_count == 10
     assert stand.posts() == stand.orders() == {"o-1": 1}
     assert stand.state("o-1") == "accepted"
     assert waiting(manager.view("SIM-1")) == {"o-1": 10}

@@ -39,7 +39,7 @@ def test_paused_order_is_denied_not_unknown(stand: KalshiStand, code: str) -> No
         assert each.query_unknown_outcomes(RAIN) == ()
         assert each.view(RAIN).resting_orders == ()
     stand.practice.resume()
-    assert manager.submit(order("o-2", "0.40", market=RAIN)).remaining == 10
+    assert manager.submit(order("o-2", "0.40", market=RAIN)).remaining_count == 10
 
 
 @pytest.mark.parametrize("code", PAUSE_CODES)
@@ -56,7 +56,7 @@ def test_paused_cancellation_leaves_the_order_resting(stand: KalshiStand, code: 
             cancel()
     assert sum(stand.waited) == 0, "asking again at once does not help"
     assert (resting(stand), stand.state("o-1")) == (["o-1"], "accepted")
-    assert [each.remaining for each in manager.view(RAIN).resting_orders] == [10]
+    assert [each.remaining_count for each in manager.view(RAIN).resting_orders] == [10]
     stand.practice.resume()
     manager.cancel(order_id)
     assert (resting(stand), stand.state("o-1")) == ([], "canceled")
@@ -124,7 +124,7 @@ def test_single_refusals_come_as_faults(stand: KalshiStand) -> None:
     stand.practice.fault("exchange_is_paused", method="POST", path=POST)
     with refused(OrderRejected, "exchange_is_paused"):
         manager.submit(order("o-1", "0.40", market=RAIN))
-    assert manager.submit(order("o-2", "0.40", market=RAIN)).remaining == 10
+    assert manager.submit(order("o-2", "0.40", market=RAIN)).remaining_count == 10
 
 
 def test_nothing_trades_in_a_pause() -> None:
@@ -153,8 +153,8 @@ def test_nothing_trades_in_a_pause() -> None:
 )
 def test_refusal_code_is_read_flat_and_nested(body: object, code: str) -> None:
     answer = HttpStatusError(409, json.dumps(body))
-    assert (answer.code, answer.is_pause) == (code, code in PAUSE_CODES)
-    assert HttpStatusError(409, "<html>paused</html>").code == ""
+    assert (answer.venue_error_code, answer.is_pause) == (code, code in PAUSE_CODES)
+    assert HttpStatusError(409, "<html>paused</html>").venue_error_code == ""
 
 
 @pytest.mark.parametrize(

@@ -112,7 +112,7 @@ def test_a_contradicted_settlement_is_alerted_once(
     with kalshi_practice(sessions=sessions, interval=1) as practice:
         traded(practice, steps=1)
         assert "RAIN" in {fill.market for fill in practice.exchange.fills}
-        assert not practice.exchange.payments
+        assert not practice.exchange.paid_settlements
         practice.advance(5)
         with changed_rows("/portfolio/settlements", with_fields(value=30)):
             traded(practice, steps=4)
@@ -136,7 +136,7 @@ def test_tied_market_is_paid_and_trading_continues(
     ended = with_fields(result="scalar", settlement_value_dollars=None)
     with kalshi_practice(sessions=sessions, interval=1) as practice:
         traded(practice, steps=1)
-        assert not practice.exchange.payments
+        assert not practice.exchange.paid_settlements
         assert "RAIN" in {fill.market for fill in practice.exchange.fills}
         practice.advance(5)
         with (
@@ -157,7 +157,7 @@ def ending(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[KalshiPr
         traded(venue, steps=1)
         assert "RAIN" in {fill.market for fill in venue.exchange.fills}
         venue.advance(5)
-        assert venue.exchange.payments
+        assert venue.exchange.paid_settlements
         yield venue
 
 

@@ -65,13 +65,13 @@ def test_position_can_be_sold_with_every_style(
         body = stand.practice.posts()[-1]
         assert body["time_in_force"] == sale.time_in_force
         if rests:
-            assert (receipt.filled_count, receipt.remaining) == (0, 10)
+            assert (receipt.filled_count, receipt.remaining_count) == (0, 10)
             assert not body["reduce_only"]
             assert "expiration_time" in body
             [waiting] = manager.view(RAIN).resting_orders
-            assert (waiting.order.action, waiting.remaining) == ("SELL", 10)
+            assert (waiting.order.action, waiting.remaining_count) == ("SELL", 10)
         else:
-            assert (receipt.filled_count, receipt.remaining) == (10, 0)
+            assert (receipt.filled_count, receipt.remaining_count) == (10, 0)
             assert body["reduce_only"]
             assert "expiration_time" not in body
             assert manager.view(RAIN).position == 0
@@ -156,12 +156,14 @@ def test_live_account_ends_as_the_environment(style: Any) -> None:
             Notifier(None, None),
             clock=stand.clock,
         )
-        service.follow(RAIN, SamplingSchedule(exchange.now, minute, len(session)))
+        service.follow_market(RAIN, SamplingSchedule(exchange.now, minute, len(session)))
         done = False
         while not done:
             allowed = env.action_masks()
             action = int(policy.choose_actions(observation[None], allowed[None])[0])
-            entry = service.process(MarketUpdate(RAIN, exchange.now, exchange.shown_tick(RAIN)))
+            entry = service.process_update(
+                MarketUpdate(RAIN, exchange.now, exchange.current_tick(RAIN))
+            )
             assert entry is not None
             assert entry.allowed_bits == sum(1 << int(code) for code in np.flatnonzero(allowed))
             assert not entry.response.startswith(("rejected", "unknown")), entry.response

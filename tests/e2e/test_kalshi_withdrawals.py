@@ -81,7 +81,7 @@ def test_orders_of_other_jobs_and_books_stay(stand: KalshiStand) -> None:
     manager = stand.manager()
     now = stand.clock()
     theirs = replace(order("o-1", "0.40", 10, market=RAIN), expires_at=manager.next_order_expiry())
-    stand.book.plan(OrderIntent(theirs, now, venue="kalshi", job="somebody"))
+    stand.book.record_plan(OrderIntent(theirs, now, venue="kalshi", job="somebody"))
     stand.manager().submit(order("o-1", "0.40", 10, market=RAIN))
     assert stand.state("o-1") == "accepted"
     assert withdrawn(manager) == []
@@ -103,7 +103,7 @@ def test_rejected_order_id_is_never_sent_again(stand: KalshiStand) -> None:
     assert stand.orders() == {}
     assert stand.state("o-1") == "rejected"
     assert manager.view(RAIN).resting_orders == ()
-    assert manager.submit(order("o-2", "0.40", 10, market=RAIN)).remaining == 10
+    assert manager.submit(order("o-2", "0.40", 10, market=RAIN)).remaining_count == 10
 
 
 def test_tick_cancels_own_orders_while_unknown_mask_market(stand: KalshiStand) -> None:
@@ -119,7 +119,7 @@ def test_tick_cancels_own_orders_while_unknown_mask_market(stand: KalshiStand) -
     assert trading.alerts.texts == [f"SNOW: {UNKNOWN_OUTCOME_REASON}"]
     # Its worst case is spent, in every market.
     view = trading.manager.view(RAIN)
-    assert [each.remaining for each in view.resting_orders] == [10]
+    assert [each.remaining_count for each in view.resting_orders] == [10]
     stand.practice.land()
     heard = trading.tick(1, "SNOW")
     assert heard is not None
@@ -159,7 +159,7 @@ def test_skipped_tick_is_logged_and_still_withdraws_orders(
         trading.kill_file.touch()
     assert (trading.tick(row) is None) is (why != "killed")
     assert trading.service.skip_counts == ({} if why == "killed" else {why: 1})
-    assert len(trading.log.ticks(RAIN)) == 1
+    assert len(trading.log.read_ticks(RAIN)) == 1
     assert resting(stand) == []
 
 
@@ -169,8 +169,8 @@ def test_failed_cancellation_blocks_decisions_in_its_market_only(stand: KalshiSt
     stand.practice.fault("status", method="DELETE", path=POST, status=503, count=1000)
     for row in range(4):
         assert trading.tick(row) is None
-    assert trading.log.entries() == []
-    assert len(trading.log.ticks(RAIN)) == 4
+    assert trading.log.read_entries() == []
+    assert len(trading.log.read_ticks(RAIN)) == 4
     assert [text.partition(":")[0] for text in trading.alerts.texts] == [RAIN]
     assert trading.tick(0, "SNOW") is not None
     assert resting(stand) == ["o-1"]

@@ -253,7 +253,7 @@ def test_incomplete_bar_is_late_until_patience_ends(
 ) -> None:
     here = practice("symbols=[SYA]", *words)
     here.advance(at)
-    whole = alpaca_data.split_bars
+    whole = alpaca_data.subdivide_bars
     monkeypatch.setattr(alpaca_data, "split_bars", lambda *asked: whole(*asked)[:-1])
     looks: list[float] = []
     live = Live.at(here, *SIMPLE, *words[:2], patience=6.0)

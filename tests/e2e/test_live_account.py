@@ -43,7 +43,7 @@ def test_daily_decision_waits_for_late_bars_before_auction(
     desk.job.step()
     assert desk.job.due(now) == now + np.timedelta64(minutes, "m")
     here.venue.halts.clear()
-    desk.job.cycle_now()
+    desk.job.run_cycle()
     found = query_rows(tmp_path / JOURNAL_FILE, "SELECT DISTINCT state FROM intents")
     assert (desk.cycles[0].decision, found) == (None, [(state,)])
 

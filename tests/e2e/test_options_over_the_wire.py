@@ -22,9 +22,9 @@ from alpaca.trading.requests import (
 )
 
 from execution.alpaca.broker import AlpacaBroker, AlpacaConnection
-from execution.alpaca.options import AlpacaSpreads
+from execution.alpaca.options import AlpacaSpreadAccount
 from execution.brokers import EstimatedClock
-from execution.journal.events import HELD_EVENT, EventLog
+from execution.journal.events import HELD_POSITIONS_EVENT, EventLog
 from execution.journal.order_store import OrderStore
 from execution.journal.refusals import RefusalBook
 from execution.live.__main__ import parse_arguments
@@ -152,7 +152,7 @@ def test_spread_sold_and_bought_back_is_booked_filled(practice: Start, vix: Path
     here.advance(AT)
     book = OrderStore()
     settings = BrokerSettings(url_override=here.url, read_timeout=5.0)
-    desk = AlpacaSpreads(settings, KEYS, underlying=UNDER, book=book)
+    desk = AlpacaSpreadAccount(settings, KEYS, underlying=UNDER, book=book)
     prices = []
     for name, back in (("open-1", False), ("close-1", True)):
         desk.submit(put(name, 2, back=back))
@@ -178,7 +178,7 @@ def test_listed_expiry_loss_explains_the_cash(practice: Start, vix: Path, tmp_pa
     live = LiveAccount(connection, account, settings, EmptyTradeSource(), StopSignal())
     broker = GuardedBroker(AlpacaBroker(settings.broker, KEYS, book=live.book), live)
     broker.account()
-    desk = AlpacaSpreads(settings.broker, KEYS, underlying=UNDER, book=live.book)
+    desk = AlpacaSpreadAccount(settings.broker, KEYS, underlying=UNDER, book=live.book)
     short, long = (OptionContract(UNDER, date(2024, 2, 20), True, Decimal(k)) for k in (285, 290))
     legs = OptionLeg(short, "sell"), OptionLeg(long, "buy")
     assert desk.submit(SpreadOrder("deep", legs, 40)).contracts == 40
@@ -261,19 +261,19 @@ def test_refused_spreads_alert_once_a_cause(practice: Start, vix: Path) -> None:
     refusals = RefusalBook(database, events, notices)
     settings = BrokerSettings(url_override=here.url, read_timeout=5.0)
     book = OrderStore(database, events, refusals)
-    mine = AlpacaSpreads(settings, KEYS, underlying=UNDER, time=HURRIED, book=book)
+    mine = AlpacaSpreadAccount(settings, KEYS, underlying=UNDER, time=HURRIED, book=book)
     assert mine.submit(put("sold", 2)).contracts == 2
-    refusals.end_step()
+    refusals.clear_contradicted_causes()
     for number, kind in enumerate(("status", "reject_later") * 3):
         here.fail(kind=kind, status=403, method="POST", path="/v2/orders")
         with pytest.raises(OrderRejected) as refused:
             mine.submit(replace(put(f"back-{number}", back=True), reduces=True))
         assert refused.value.alerted
         assert mine.submit(put(f"sold-{number}")).contracts == 1
-        refusals.end_step()
+        refusals.clear_contradicted_causes()
     assert alerts.kinds == ["refused reduction"] * 2
     assert mine.submit(replace(put("back", back=True), reduces=True)).contracts == 1
-    refusals.end_step()
+    refusals.clear_contradicted_causes()
     assert alerts.kinds == [*["refused reduction"] * 2, *["all clear"] * 2]
 
 
@@ -360,13 +360,13 @@ def test_limited_run_resolves_unknown_orders_before_ending(
     here = options(practice, vix)
     here.advance("2024-02-20T15:30:00Z")
     AccountFiles(tmp_path / "paper", 20_000.0).initialise()
-    submit = AlpacaSpreads.submit
+    submit = AlpacaSpreadAccount.submit
 
-    def unheard(self: AlpacaSpreads, order: SpreadOrder, gate: OrderGate) -> SpreadFill:
+    def unheard(self: AlpacaSpreadAccount, order: SpreadOrder, gate: OrderGate) -> SpreadFill:
         submit(self, order, gate)
         raise OutcomeUnknown("silence")
 
-    monkeypatch.setattr(AlpacaSpreads, "submit", unheard)
+    monkeypatch.setattr(AlpacaSpreadAccount, "submit", unheard)
     words = [f"vix={vix}", *SOLD, f"broker.url_override={here.url}", "rules.entry_minutes=[60]"]
     folders = [f"AUTOSCALING_DATA_DIR={tmp_path}", f"folder={tmp_path / 'live'}"]
     sell([*words, *folders, "polls=1"], KEYS)
@@ -431,7 +431,7 @@ def test_kill_command_ends_a_standalone_seller(
     assert bool(here.venue.options.desks[UNDER].option_positions()) is not flatten
     log = EventLog(Database(folder / JOURNAL_FILE))
     found = [event.kind for event in log.events("spreads")]
-    assert [kind for kind in found if kind != HELD_EVENT] == ["stopped"]
+    assert [kind for kind in found if kind != HELD_POSITIONS_EVENT] == ["stopped"]
     shown = operate(parse_arguments(["status", "--account", account])[0])
     assert shown is not None
     lines = map(str, (*shown.tables, *shown.sentences))

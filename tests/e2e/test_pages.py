@@ -18,7 +18,7 @@ from foundation.arrays import Instants
 from foundation.charts import Chart, Series, SeriesForm
 from foundation.compose import compose_config
 from foundation.files import write_files_atomically
-from foundation.page import CHART_SCRIPTS, CHART_STYLES, content_policy, script, style
+from foundation.page import CHART_SCRIPTS, CHART_STYLES, build_content_policy_tag, script, style
 from marketsimulator.backtest import run_backtest
 from marketsimulator.results.comparison import compare_records
 from marketsimulator.results.report import result_files
@@ -78,7 +78,9 @@ def test_charts_of_few_equal_or_missing_values_render(browser: Page, tmp_path: P
     figure = Markup('<figure class="chart" data-chart="{}"></figure>')
     figures = Markup("").join(figure.format(chart.json) for chart in CHARTS.values())
     sheets = style("foundation/colours.css", *CHART_STYLES)
-    head = content_policy(*CHART_SCRIPTS) + Markup("<style>") + sheets + Markup("</style>")
+    head = (
+        build_content_policy_tag(*CHART_SCRIPTS) + Markup("<style>") + sheets + Markup("</style>")
+    )
     file = tmp_path / "charts.html"
     file.write_text(f"<!doctype html>{head}{figures}{script(*CHART_SCRIPTS)}", encoding="utf-8")
     browser.open(file.as_uri(), 1280)
@@ -214,7 +216,7 @@ def test_comparison_fits_any_width_and_sorts_by_click(browser: Page, tmp_path: P
         returns = rng.normal(0.001, 0.01, 80)
         folders.append(write_run(tmp_path / name, returns=returns, settings=settings))
     write_files_atomically(
-        compare_records([read_run(path) for path in folders]).files(), tmp_path / "out"
+        compare_records([read_run(path) for path in folders]).file_writers(), tmp_path / "out"
     )
     assert_tables_fit_a_phone(browser, tmp_path / "out" / "comparison.html")
     look_at_all_widths(browser, tmp_path / "out" / "comparison.html", ("Runs", "Growth"))
@@ -242,7 +244,7 @@ def test_tearsheet_fits_any_width(browser: Page, tmp_path: Path) -> None:
     market = pd.Series(rng.normal(4e-4, 0.011, len(index)), index, name="SPY")
     own = 0.6 * market + rng.normal(2e-4, 0.006, len(index))
     record = TrackRecord.from_returns(own, market, name="a fund with a long name", trials=30)
-    write_files_atomically(record.files(), tmp_path)
+    write_files_atomically(record.file_writers(), tmp_path)
     page = tmp_path / "tearsheet.html"
     assert page.stat().st_size < 200_000
     titles = ("outperformance over SPY", "Figures", "Doubts", "Worst drawdowns", "Monthly returns")

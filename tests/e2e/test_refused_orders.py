@@ -12,7 +12,7 @@ import pytest
 from execution.live.account_lock import PAGE_FILE
 from foundation.database import query_rows
 from marketsimulator import alpaca_server
-from marketsimulator.venue.request import Refused
+from marketsimulator.venue.request import RequestRefused
 from tests.e2e.practice import Practice, buy, trading
 from tests.e2e.refused import answer_of
 from tests.support.pages import text_of
@@ -62,7 +62,7 @@ def refuse(
     def submitted(request: dict[str, Any], **faults: bool) -> Any:
         message = why(request)
         if message is not None:
-            raise Refused(403, None, message)
+            raise RequestRefused(403, None, message)
         return submit(request, **faults)
 
     patch.setattr(here.venue, "submit", submitted)

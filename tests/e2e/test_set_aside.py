@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from execution.brokers import UnmodelledOrder
-from execution.journal.halts import AUTO
-from execution.live.__main__ import clear, status
+from execution.journal.halts import CLEARED_BY_ITSELF
+from execution.live.__main__ import clear_halt, status
 from execution.live.account_lock import JOURNAL_FILE
 from execution.live.expected_positions import DiscrepancyValue
 from execution.orders.orders import Order
@@ -106,7 +106,7 @@ def test_quarantined_symbol_counts_in_limits_while_others_trade(
     (text,) = told(desk)
     assert named in text, "once"
     assert named in " ".join(status(tmp_path / JOURNAL_FILE, utc_now()).sentences)
-    clear(tmp_path / JOURNAL_FILE, "symbols", "a person")
+    clear_halt(tmp_path / JOURNAL_FILE, "symbols", "a person")
     desk.job.step()
     assert halted_by(desk) == []
     assert symbol in ordered(desk) | {"SYC"}, "what is there is the opening balance from now on"
@@ -127,9 +127,11 @@ def test_unknown_order_counts_at_market_value(
         limit_price=limit,
         type="limit" if limit else "market",
     )  # type: ignore[arg-type]
-    assert desk.live.reconciler._order_value([order], account) > Decimal(repr(0.1 * account.equity))
+    assert desk.live.reconciler._orders_value([order], account) > Decimal(
+        repr(0.1 * account.equity)
+    )
     unseen = replace(order, symbol="NONE", client_order_id="other")
-    assert desk.live.reconciler._order_value([unseen], account) == Decimal("Infinity")
+    assert desk.live.reconciler._orders_value([unseen], account) == Decimal("Infinity")
 
 
 def test_resolved_discrepancy_resumes_trading_by_itself(desk: Desk, here: Practice) -> None:
@@ -141,7 +143,7 @@ def test_resolved_discrepancy_resumes_trading_by_itself(desk: Desk, here: Practi
     desk.step_at(CYCLES[1])
     assert "SYA" in ordered(desk)
     (halt,) = desk.live.halts.history()
-    assert halt.cleared_by == AUTO
+    assert halt.cleared_by == CLEARED_BY_ITSELF
 
 
 def test_activity_list_missing_known_fills_is_not_trusted(here: Practice, tmp_path: Path) -> None:
@@ -299,7 +301,7 @@ def test_malformed_unknown_order_halts_while_cycles_continue(
             assert ordered(desk) == {"SYA", "SYB"}
             return
         assert desk.cycles[-1].decision is None
-        clear(tmp_path / JOURNAL_FILE, "positions", "a person")
+        clear_halt(tmp_path / JOURNAL_FILE, "positions", "a person")
         desk.step_at(CYCLES[0])
         assert ordered(desk) == {"SYA", "SYB"}
         assert halted_by(desk) == []
@@ -313,8 +315,8 @@ def test_clear_acknowledges_only_discrepancies_that_still_match(
     assert halted_by(desk) == ["symbols"]
     sold = {"symbol": "SYA", "qty": "3", "side": "sell", "client_order_id": "back"}
     trading(here).post("/orders", {**sold, "type": "market", "time_in_force": "day"})
-    clear(tmp_path / JOURNAL_FILE, "symbols", "a person")
-    desk.job.desk.read_and_mark()
+    clear_halt(tmp_path / JOURNAL_FILE, "symbols", "a person")
+    desk.job.desk.read_and_record_mark()
     assert halted_by(desk) == [], "nobody has compared it since: it is neither taken nor told anew"
     desk.step_at(CYCLES[1])
     assert halted_by(desk) == []
@@ -332,7 +334,7 @@ def test_clear_acknowledges_only_the_listed_discrepancies(
     bought_by_hand(here)
     bought_elsewhere(here)
     desk.job.step()
-    clear(tmp_path / JOURNAL_FILE, "symbols", "a person")
+    clear_halt(tmp_path / JOURNAL_FILE, "symbols", "a person")
     bought_elsewhere(here)
     desk.step_at(CYCLES[1])
     assert "SYA" in ordered(desk)

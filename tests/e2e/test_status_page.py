@@ -21,7 +21,7 @@ import pytest
 from execution.journal.cycles import NextCycleBook
 from execution.journal.decisions import DecisionJournal
 from execution.journal.events import EventLog, NoticeBook
-from execution.journal.halts import HALT_RULES, Halts
+from execution.journal.halts import HALT_RULES, HaltBook
 from execution.journal.marks import EquityMark, IndexPoint, MarkBook
 from execution.journal.order_store import OrderIntent, OrderProgress, OrderStore
 from execution.live.account_lock import JOURNAL_FILE, KILL_FILE, PAGE_FILE
@@ -62,7 +62,7 @@ class Written:
         self.database = Database(folder / JOURNAL_FILE)
         self.events = EventLog(self.database, clock=TimeSource(now=lambda: NOW))
         self.book = OrderStore(self.database, self.events)
-        self.halts = Halts(self.database, self.events)
+        self.halts = HaltBook(self.database, self.events)
         self.journal = DecisionJournal(self.database, self.events, self.book, TRADE_JOB)
         self.marks = MarkBook(self.database)
         self.next_cycle = NextCycleBook(self.database, 0.0, TimeSource(now=lambda: NOW))
@@ -79,13 +79,15 @@ class Written:
         gross = sum(abs(value) for value in held.values())
         mark = EquityMark(at, equity, equity - gross, gross, 0.0, 4.0, flows, held)
         before = self.marks.index_point_before(at)
-        point = before.next_point(at, equity, flows) if before else IndexPoint.first(at, equity)
+        point = (
+            before.next_point(at, equity, flows) if before else IndexPoint.first_point(at, equity)
+        )
         self.marks.record(mark, point)
         self.events.append("marked", "")
 
     def order(self, name: str, reason: str = "because") -> None:
         order = Order(name, "NVDA", "buy", Decimal(1), reason)
-        self.book.plan(OrderIntent(order, NOW, job=TRADE_JOB, state="planned"))
+        self.book.record_plan(OrderIntent(order, NOW, job=TRADE_JOB, state="planned"))
 
     def spoil(self, statement: str) -> None:
         self.order("spoilt")
@@ -93,7 +95,7 @@ class Written:
 
     def made(self, **came_to: Any) -> None:
         """A cycle that is over, and the next one expected."""
-        self.journal.cycles.end(self.journal.cycles.begin(NOW), NOW, **came_to)
+        self.journal.cycles.end_cycle(self.journal.cycles.begin_cycle(NOW), NOW, **came_to)
         self.next_cycle.record_next(TRADE_JOB, END, NOW)
 
     def page(self) -> str:
@@ -112,7 +114,9 @@ def practised(tmp_path_factory: pytest.TempPathFactory) -> Path:
     settings = LiveSettings.from_config(compose_config("live", [*words, "end=2024-02-21T19:30Z"]))
     cycle = run_dry_cycle(settings, {})
     assert cycle.decision is not None
-    first, second, *_ = day.book.for_decision(day.journal.write(cycle.decision, cycle.account))
+    first, second, *_ = day.book.for_decision(
+        day.journal.write_decision(cycle.decision, cycle.account)
+    )
     filled = OrderProgress("filled", "v-1", first.single_order.qty, Decimal(50))
     day.book.set_state(first.client_order_id, "submitting")
     day.book.record_progress(first.client_order_id, filled)
@@ -236,10 +240,10 @@ def test_page_shows_kill_file_and_halts_with_remedies(written: Written) -> None:
 def test_failed_cycle_is_shown_until_one_succeeds(written: Written) -> None:
     written.made(failure="the venue did not answer")
     assert "The last cycle failed the venue did not answer" in written.text()
-    number = written.journal.cycles.begin(NOW)
+    number = written.journal.cycles.begin_cycle(NOW)
     written.order("one")
     assert "The last cycle failed" in written.text()
-    written.journal.cycles.end(number, NOW, idle_reason="nothing to do")
+    written.journal.cycles.end_cycle(number, NOW, idle_reason="nothing to do")
     written.order("two")
     assert "The last cycle failed" not in written.text()
     assert f"Last cycle: {TRADE_JOB} at 21 Feb 2024" in written.text()

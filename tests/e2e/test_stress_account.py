@@ -12,7 +12,7 @@ import pytest
 from execution.live.account_lock import KILL_FILE
 from foundation.compose import compose_config
 from foundation.errors import InputError
-from marketsimulator.results.stress.book import load_account_book, option_risk
+from marketsimulator.results.stress.book import compute_max_option_loss, load_account_book
 from marketsimulator.results.stress.outcomes import StressResult
 from marketsimulator.settings import BacktestSettings
 from marketsimulator.stress import parse_request
@@ -60,11 +60,11 @@ def test_stressed_book_matches_venue_and_nothing_is_sent(here: Practice) -> None
     assert book.short_proceeds == pytest.approx({"SYB": state.short_proceeds})
     assert book.account.positions == state.positions
     gap, halt, coin = found.outcomes
-    stocks = abs(book.values[:2]).sum()
+    stocks = abs(book.position_values[:2]).sum()
     assert float(gap.loss) == pytest.approx(0.2 * stocks, abs=0.01)
     assert gap.losses_by_symbol["SYB"] > 0, "against the book a short rises"
     assert halt.losses_by_symbol["SYA"] == 0
-    assert float(coin.loss) == pytest.approx(book.values[2] / 2, abs=0.01)
+    assert float(coin.loss) == pytest.approx(book.position_values[2] / 2, abs=0.01)
     assert here.posts == []
     assert trading(here).get_all_positions() == before
     assert trading(here).get_orders() == []
@@ -114,12 +114,12 @@ def test_open_spreads_count_at_their_maximum_loss() -> None:
     """A put spread 5 wide that was sold twice, worth 0.80 a share now: 2 · (500 - 80) is left."""
     spread = [row("SPY250117P00500000", -2, 1.3), row("SPY250117P00495000", 2, 0.5)]
     stock = row("SYA", 5, 100.0, "us_equity")
-    assert option_risk([*spread, stock]) == pytest.approx(2 * (500 - 80))
+    assert compute_max_option_loss([*spread, stock]) == pytest.approx(2 * (500 - 80))
     # Of a condor the two wings cannot be lost together.
     calls = [row("SPY250117C00520000", -2, 1.0), row("SPY250117C00525000", 2, 0.4)]
-    assert option_risk([*spread, *calls]) == pytest.approx(2 * (500 - 80 - 60))
-    assert option_risk([stock]) == 0.0
+    assert compute_max_option_loss([*spread, *calls]) == pytest.approx(2 * (500 - 80 - 60))
+    assert compute_max_option_loss([stock]) == 0.0
     # What was bought counts for nothing in an account's cash, so nothing of it is left to lose.
-    assert option_risk([row("SPY250117P00500000", 1, 1.0)]) == 0.0
+    assert compute_max_option_loss([row("SPY250117P00500000", 1, 1.0)]) == 0.0
     with refused(InputError):
-        option_risk([row("SPY250117C00520000", -1, 1.0)])
+        compute_max_option_loss([row("SPY250117C00520000", -1, 1.0)])

@@ -11,14 +11,14 @@ from typing import Any
 import pytest
 
 from event_contracts import SyntheticSessionModel
-from event_contracts.compare import journaled_decisions
+from event_contracts.compare import read_journaled_decisions
 from event_contracts.settings import KalshiGuardSettings
 from event_contracts.simulation.sessions import session_outcome
 from event_contracts.simulation.settings import EpisodeSettings
 from event_contracts.simulation.synthetic import synthetic_session
 from event_contracts.trade import trade
 from event_contracts.trading.action_log import ActionEntry, ActionRecords
-from event_contracts.trading.records import PRICE_UNITS
+from event_contracts.trading.records import PRICE_UNITS_PER_DOLLAR
 from execution.live.account_lock import JOURNAL_FILE
 from execution.live.loop import StopSignal
 from foundation.clock import SYSTEM_TIME, TimeSource, utc_now
@@ -177,8 +177,8 @@ def test_maintenance_is_one_plain_notice(
 
 def test_only_a_custom_estimate_finds_an_edge(practice: KalshiPractice) -> None:
     """Kelly on the middle of the quote holds; on a fair price a dime beyond it, it buys."""
-    shown = practice.exchange.shown_tick("RAIN")
-    own = float(shown["bid"] + shown["ask"]) / 2 / PRICE_UNITS
+    shown = practice.exchange.current_tick("RAIN")
+    own = float(shown["bid"] + shown["ask"]) / 2 / PRICE_UNITS_PER_DOLLAR
     own += 0.1 if own < 0.5 else -0.1
     rows = f"market,probability,until\nRAIN,{own:.4f},2099-01-01T00:00:00Z\n"
     Path("own.csv").write_text(rows)
@@ -202,11 +202,14 @@ def test_a_market_that_settles_ends_the_trading(
         shown = traded(venue, markets=("RAIN",), steps=None)
     [path] = journals()
     records = ActionRecords(Database(path))
-    last = records.ticks("RAIN")[-1]
-    assert records.schedules()["RAIN"].row(last.at) == records.schedules()["RAIN"].rows - 1
+    last = records.read_ticks("RAIN")[-1]
+    assert (
+        records.read_schedules()["RAIN"].row_at(last.at)
+        == records.read_schedules()["RAIN"].row_count - 1
+    )
     assert (last.tick["bid"] > 5000) == bool(session_outcome(session))
     assert len(shown) >= 3
-    account = journaled_decisions(path, EpisodeSettings().default_action_space())
+    account = read_journaled_decisions(path, EpisodeSettings().default_action_space())
     assert (account.action_codes > 0).sum() == sum(entry.sent_count > 0 for entry in shown)
 
 

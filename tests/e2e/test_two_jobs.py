@@ -12,10 +12,10 @@ import pytest
 
 from execution.journal.cycles import read_next_cycle
 from execution.journal.events import EventLog
-from execution.journal.halts import Halts
+from execution.journal.halts import HaltBook
 from execution.journal.marks import EquityMark, MarkBook
 from execution.journal.order_store import PENDING_STATES
-from execution.live.__main__ import clear
+from execution.live.__main__ import clear_halt
 from execution.live.account_lock import JOURNAL_FILE
 from execution.live.guards import GuardSettings
 from execution.live.losses import write_mark
@@ -159,7 +159,7 @@ def test_unknown_option_order_halts_by_its_maximum_loss(
     sell(words, KEYS)
     whys = query_rows(path, "SELECT kind, why FROM halts")
     assert whys == [(halt, f"unknown order by-hand (options on {UNDER}): not in our journal")]
-    clear(path, halt, "a person")
+    clear_halt(path, halt, "a person")
     sell(words, KEYS)
     assert query_rows(path, "SELECT kind FROM halts WHERE cleared_at IS NULL") == []
 
@@ -202,7 +202,7 @@ def test_halts_stop_the_seller_too(
     folder = tmp_path / "live" / here.venue.record.account_id
     if stopped:
         database = Database(folder / JOURNAL_FILE)
-        Halts(database, EventLog(database)).raise_halt(stopped, "so", NOW)  # type: ignore[arg-type]
+        HaltBook(database, EventLog(database)).raise_halt(stopped, "so", NOW)  # type: ignore[arg-type]
         database.close()
     sell(words, KEYS)
     assert bool(here.posts) == (not stopped)
@@ -225,7 +225,7 @@ def test_account_losses_halt_a_standalone_seller(
     database = Database(folder / JOURNAL_FILE)
     before = NOW - np.timedelta64(3, "D")
     mark = EquityMark(before, 200_000.0, 200_000.0, 0.0, 0.0, 4.0, 0.0, {})
-    halts = Halts(database, EventLog(database))
+    halts = HaltBook(database, EventLog(database))
     write_mark(MarkBook(database), halts, mark, GuardSettings())
     database.close()
     sell(words, KEYS)

@@ -37,7 +37,7 @@ from event_contracts.practice_server import (
 )
 from event_contracts.settings import KalshiVenueSettings
 from event_contracts.simulation.exchange import Exchange, SimulatedListing
-from event_contracts.simulation.sessions import session_to_tape, validate_session
+from event_contracts.simulation.sessions import session_to_tick_records, validate_session
 from event_contracts.trading.endpoint import KalshiKeys
 from event_contracts.trading.orders import EventContractOrder
 from foundation.arrays import Array
@@ -165,7 +165,7 @@ def body_of(order: EventContractOrder, **more: Any) -> dict[str, Any]:
         "count": f"{order.count:.2f}",
         "time_in_force": order.time_in_force,
         "self_trade_prevention_type": "taker_at_cross",
-        **({"reduce_only": True} if order.action == "SELL" and not order.rests else {}),
+        **({"reduce_only": True} if order.action == "SELL" and not order.can_rest else {}),
         **more,
     }
 
@@ -182,7 +182,7 @@ def buying(
 
 def _listings(sessions: Mapping[str, Array]) -> list[SimulatedListing]:
     return [
-        SimulatedListing(ticker, session_to_tape(validate_session(each)))
+        SimulatedListing(ticker, session_to_tick_records(validate_session(each)))
         for ticker, each in sessions.items()
     ]
 

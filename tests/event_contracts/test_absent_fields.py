@@ -12,7 +12,7 @@ import pytest
 
 from event_contracts.trading.endpoint import KalshiConnection
 from event_contracts.trading.fees import KalshiFees
-from event_contracts.trading.listings import MarketFees, QuarantinedMarket, read_markets
+from event_contracts.trading.listings import MarketFees, QuarantinedMarket, read_market_listings
 from event_contracts.trading.manager import KalshiSnapshot
 from event_contracts.trading.sampler import Sampler
 from foundation.errors import InputError
@@ -120,11 +120,11 @@ def test_an_order_answer_may_lack_our_id(value: Any) -> None:
         change = with_fields(client_order_id=value, average_fill_price=value)
         with changed_rows("/portfolio/events/orders", change, method="POST"):
             receipt = manager.submit(order("o-1", "0.30", market=RAIN))
-        assert receipt.remaining == 10
+        assert receipt.remaining_count == 10
         assert stand.state("o-1") == "accepted"
         with changed_rows("/portfolio/orders", with_fields(client_order_id=value)):
             (resting,) = manager.view(RAIN).resting_orders
-        assert resting.remaining == 10
+        assert resting.remaining_count == 10
 
 
 @pytest.mark.parametrize("value", GONE)
@@ -180,7 +180,7 @@ def test_an_unreadable_row_quarantines_its_market(
         )
         assert not manager.query_unknown_outcomes(SNOW)
         name = f"o-{len(traded.practice.exchange.orders)}"
-        assert manager.submit(order(name, "0.02", 1, market=SNOW)).remaining == 1
+        assert manager.submit(order(name, "0.02", 1, market=SNOW)).remaining_count == 1
         manager.cancel_stale_orders(SNOW, LATER)
     # What is held is known all the same, and counts.
     assert reading.books.positions == whole.books.positions
@@ -214,7 +214,9 @@ def test_an_order_that_cannot_be_read_counts_whole() -> None:
             view = manager.view(SNOW)
             with refused(QuarantinedMarket, "remaining_count_fp"):
                 manager.view(RAIN)
-        assert [(each.order.market, each.remaining) for each in view.resting_orders] == [(RAIN, 10)]
+        assert [(each.order.market, each.remaining_count) for each in view.resting_orders] == [
+            (RAIN, 10)
+        ]
 
 
 def test_an_unreadable_order_hides_no_lost_order() -> None:
@@ -241,7 +243,7 @@ def test_an_unlisted_market_leaves_the_others_trading(traded: KalshiStand) -> No
 
 def test_an_unreadable_market_counts_at_its_last_bid(traded: KalshiStand) -> None:
     with changed_rows("/markets", with_fields(close_time=None), market=RAIN):
-        listings = read_markets(traded.manager().venue, [RAIN, SNOW])
+        listings = read_market_listings(traded.manager().venue, [RAIN, SNOW])
     last = D("0.48"), D("0.50")
     assert listings[RAIN].value_of(D(-10), last) == 5
     assert not listings[RAIN].is_trading

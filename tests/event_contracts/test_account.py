@@ -22,7 +22,7 @@ from event_contracts.trading.endpoint import (
 from event_contracts.trading.fees import FeeRules
 from event_contracts.trading.listings import MarketSettlement
 from event_contracts.trading.manager import (
-    MIN_CASH_FLOW,
+    MIN_CASH_FLOW_USD,
     AccountBooks,
     AccountUpdates,
     ExpectedBooks,
@@ -30,7 +30,7 @@ from event_contracts.trading.manager import (
     apply_updates,
 )
 from event_contracts.trading.orders import ContractFill, EventContractOrder
-from event_contracts.trading.venue_orders import VenueFill, order_side, yes_price
+from event_contracts.trading.venue_orders import VenueFill, to_action_and_side, yes_price
 from execution.journal.order_store import OrderStore
 from foundation.errors import BrokerError, OutcomeUnknown
 from tests.e2e.kalshi_desk import UNLIMITED
@@ -88,8 +88,8 @@ def booked(
     fills = []
     for number, (side, price, count, taker, order) in enumerate(rows):
         fill = filled(number, side, price, count, taker=taker, order=order)
-        held = account.held("RAIN", order_side(fill.side, True)[1])
-        action, own = order_side(fill.side, sold and fill.count <= held)
+        held = account.held("RAIN", to_action_and_side(fill.side, True)[1])
+        action, own = to_action_and_side(fill.side, sold and fill.count <= held)
         price = yes_price(own, fill.price)
         ours = ContractFill(
             fill.order_id, "RAIN", action, own, price, fill.count, not fill.is_taker
@@ -139,7 +139,7 @@ def test_each_fill_is_booked_once_in_any_order(rows: Rows, rng: Any) -> None:
 
 @given(FILLS, st.decimals("-10000", "10000", places=2), st.integers(0, 20))
 def test_flow_is_deposits_whatever_traded(rows: Rows, paid: Decimal, cut: int) -> None:
-    assume(abs(paid) >= MIN_CASH_FLOW or paid == 0)
+    assume(abs(paid) >= MIN_CASH_FLOW_USD or paid == 0)
     fills, end = booked(rows)
     first, middle = booked(rows[:cut])
     books = shown(middle, *first)
@@ -190,10 +190,12 @@ def test_charged_fee_counts_and_differences_are_told() -> None:
     dear = replace(BOUGHT, fee=D("2.18"))
     end = come_to(START, dear)
     assert end.books.cash == D("994.82")
-    assert end.excess_fees == ("fill f-0: fee charged $2.18, but $0.105 by configured rates",)
+    assert end.excess_fee_remarks == (
+        "fill f-0: fee charged $2.18, but $0.105 by configured rates",
+    )
     # Rounding, and what comes back of it, is no difference.
-    assert come_to(START, replace(BOUGHT, fee=D("0.11"))).excess_fees == ()
-    assert come_to(START, BOUGHT).excess_fees == ()
+    assert come_to(START, replace(BOUGHT, fee=D("0.11"))).excess_fee_remarks == ()
+    assert come_to(START, BOUGHT).excess_fee_remarks == ()
 
 
 def test_unexplained_contracts_are_no_cash_flow() -> None:
@@ -370,7 +372,7 @@ def test_own_unlisted_order_counts_as_resting(venue: Venue, known: bool) -> None
     if not known:
         venue.orders.clear()
     (resting,) = manager.view("RAIN").resting_orders
-    assert (resting.order_id, resting.remaining) == ("v-1" if known else "o-1", 10)
+    assert (resting.order_id, resting.remaining_count) == ("v-1" if known else "o-1", 10)
 
 
 def test_order_landing_between_lookups_counts_once(venue: Venue) -> None:
@@ -381,7 +383,7 @@ def test_order_landing_between_lookups_counts_once(venue: Venue) -> None:
         manager.submit(WISH)
     # The look for it finds nothing, and the list of what waits has it by then.
     (resting,) = manager.view("RAIN").resting_orders
-    assert (resting.order_id, resting.remaining) == ("v-1", 10)
+    assert (resting.order_id, resting.remaining_count) == ("v-1", 10)
     intent = book.get("o-1")
     assert intent is not None
     assert intent.state == "accepted"

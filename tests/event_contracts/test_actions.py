@@ -161,7 +161,7 @@ def test_allowed_actions_satisfy_all_limits_others_give_reasons(
 def expected_of_purchase(before: MarketView, side: Outcome, price: Decimal, size: int) -> bool:
     """From the rules as they are written: cash, contracts, USD and share."""
     purchases = [
-        (r.order.price, r.remaining) for r in before.resting_orders if r.order.action == "BUY"
+        (r.order.price, r.remaining_count) for r in before.resting_orders if r.order.action == "BUY"
     ]
     left = before.cash
     for at, count in [*purchases, (price, D(size))]:
@@ -170,7 +170,7 @@ def expected_of_purchase(before: MarketView, side: Outcome, price: Decimal, size
         left -= D("0.0001") if fee % D("0.0001") else D(0)
     held = before.held_count(side) - before.held_count(opposite_side(side))
     same = [
-        r.remaining
+        r.remaining_count
         for r in before.resting_orders
         if r.order.market == MARKET and (r.order.action == "BUY") == (r.order.side == side)
     ]

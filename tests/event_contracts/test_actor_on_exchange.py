@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from event_contracts import MarketAgnosticKalshiEnv, SyntheticSessionModel
 from event_contracts.simulation.exchange import Exchange, SimulatedListing, SimulatedOrderManager
-from event_contracts.simulation.sessions import session_to_tape
+from event_contracts.simulation.sessions import session_to_tick_records
 from event_contracts.simulation.synthetic import synthetic_session
 from event_contracts.trading.policies import ActionCodes, Observations, Policy, RandomPolicy
 from event_contracts.trading.records import MAX_RESTING_ORDERS
@@ -55,7 +55,7 @@ def test_service_and_environment_see_and_do_the_same(
     """
     session = synthetic_session(seed, SHORT)
     env = MarketAgnosticKalshiEnv(session, price_style=style, starting_cash=cash)
-    exchange = Exchange([SimulatedListing(RAIN, session_to_tape(session))], env.settings)
+    exchange = Exchange([SimulatedListing(RAIN, session_to_tick_records(session))], env.settings)
     log, book = journal()
     manager = SimulatedOrderManager(exchange, book)
     watched = Watched(RandomPolicy(seed))
@@ -89,10 +89,10 @@ def test_service_and_environment_see_and_do_the_same(
         assert [replace(each, tick=0) for each in booked] == told
     assert exchange.is_over
     assert exchange.cash == D(repr(info["cash"]))
-    assert len(log.entries(RAIN)) == len(session) - 1
+    assert len(log.read_entries(RAIN)) == len(session) - 1
     assert not service.skip_counts
     fates = {placed.order.client_order_id: placed for placed in exchange.orders.values()}
-    for entry in log.entries(RAIN):
+    for entry in log.read_entries(RAIN):
         intent = book.get(entry.client_order_id)
         assert (intent is not None) == bool(entry.sent_count)
         if intent is not None:
@@ -103,7 +103,7 @@ def test_service_and_environment_see_and_do_the_same(
 
 
 def exchange_of() -> Exchange:
-    return Exchange([SimulatedListing(RAIN, session_to_tape(synthetic_session(3, SHORT)))])
+    return Exchange([SimulatedListing(RAIN, session_to_tick_records(synthetic_session(3, SHORT)))])
 
 
 class Killed(Unguarded):
@@ -140,11 +140,11 @@ def test_journal_records_observation_decision_and_answer(tmp_path: Path) -> None
     assert (entry.cash, entry.equity) == (D(1000), D(1000))
     assert len(entry.observation_digest) == 64
     assert entry.response == "accepted RAIN-0: 5 filled, 0 resting"
-    assert log.entries() == [entry]
-    [tick] = log.ticks(RAIN)
-    assert (tick.at, tick.tick) == (exchange.now, exchange.shown_tick(RAIN))
+    assert log.read_entries() == [entry]
+    [tick] = log.read_ticks(RAIN)
+    assert (tick.at, tick.tick) == (exchange.now, exchange.current_tick(RAIN))
     intent = book.get(entry.client_order_id)
     assert intent is not None
     assert (intent.job, intent.state, intent.role) == ("kalshi", "filled", "opening")
     assert contract_order(intent).count == 5
-    assert list(log.schedules()) == [RAIN]
+    assert list(log.read_schedules()) == [RAIN]

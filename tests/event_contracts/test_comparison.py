@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from event_contracts.compare import build_result, compare, held_out_sessions, pairs_to_compare
+from event_contracts.compare import build_result, compare, load_held_out_sessions, pairs_to_compare
 from event_contracts.settings import ComparisonSettings
 from event_contracts.simulation.comparison import (
     Comparison,
@@ -45,7 +45,7 @@ def sessions_of(count: int, market: SyntheticSessionModel = QUIET, seed: int = 5
 
 
 def standard_error(played: PlayedSessions) -> float:
-    return float(played.profits.std(ddof=1) / np.sqrt(len(played.profits)))
+    return float(played.profits_usd.std(ddof=1) / np.sqrt(len(played.profits_usd)))
 
 
 NOISY = replace(QUIET, estimate_noise=0.1)
@@ -61,8 +61,8 @@ def test_without_an_edge_whoever_trades_loses_on_average(policy: Policy, fixed: 
     settings = replace(SETTINGS, fixed_size=fixed)
     played = play_sessions(policy, sessions_of(200, NOISY), settings)
     assert sum(len(episode.fills) for episode in played.episodes) > 200
-    assert (played.profits > 0).any()
-    assert played.profits.mean() < -3 * standard_error(played)
+    assert (played.profits_usd > 0).any()
+    assert played.profits_usd.mean() < -3 * standard_error(played)
     paid = sum(fill.fee for episode in played.episodes for fill in episode.fills)
     assert paid > 0
 
@@ -70,7 +70,7 @@ def test_without_an_edge_whoever_trades_loses_on_average(policy: Policy, fixed: 
 def test_kelly_earns_with_an_edge_and_fair_price() -> None:
     market = replace(QUIET, mispricing=0.2, mispricing_persistence=0.99)
     played = play_sessions(BinaryKelly(), sessions_of(150, market), SETTINGS)
-    assert played.profits.mean() > 3 * standard_error(played)
+    assert played.profits_usd.mean() > 3 * standard_error(played)
 
 
 seeds = st.integers(0, 2**31)
@@ -246,12 +246,12 @@ def recorded(folder: Path) -> Path:
 def test_last_events_judge_grouped_by_event(tmp_path: Path) -> None:
     folder = str(recorded(tmp_path))
     settings = replace(SMALL, folder=folder, holdout_events=4)
-    held_out = held_out_sessions(settings)
-    assert held_out.groups.tolist() == [0, 0, 1, 1, 2, 2, 3, 3]
+    held_out = load_held_out_sessions(settings)
+    assert held_out.group_indices.tolist() == [0, 0, 1, 1, 2, 2, 3, 3]
     assert held_out.source == "recorded markets of RAIN-2, RAIN-3, RAIN-4, RAIN-5"
     assert compare(settings).policy_results[-1].mean_total_profit_usd == 0
     with refused(InputError, "holdout_events", "6"):
-        held_out_sessions(replace(settings, holdout_events=6))
+        load_held_out_sessions(replace(settings, holdout_events=6))
 
 
 def test_checkpoint_trained_on_holdout_events_is_refused(tmp_path: Path) -> None:

@@ -18,10 +18,10 @@ from event_contracts import MarketAgnosticKalshiEnv, SyntheticSessionModel
 from event_contracts.simulation.synthetic import synthetic_session
 from event_contracts.simulation.vector import VectorKalshiEnv
 from event_contracts.trading.records import (
-    MAX_FILLS,
+    MAX_FILLS_PER_STEP,
     MAX_RESTING_ORDERS,
     MICROS_PER_DOLLAR,
-    PRICE_UNITS,
+    PRICE_UNITS_PER_DOLLAR,
 )
 from tests.e2e.kalshi_desk import quotes
 from tests.event_contracts.exact_account import Account, as_fill
@@ -120,7 +120,8 @@ def test_taker_trades_at_the_quote_and_depth_shown(seed: int, style: str) -> Non
             price = tick["ask"] if lifts else tick["bid"]
             assert (
                 fill["price"]
-                == (price if fill["side"] == "YES" else PRICE_UNITS - price) / PRICE_UNITS
+                == (price if fill["side"] == "YES" else PRICE_UNITS_PER_DOLLAR - price)
+                / PRICE_UNITS_PER_DOLLAR
             )
             assert 0 < fill["count"] <= tick["ask_size" if lifts else "bid_size"]
         tick = env._one.tapes[0, env._market["row"]].copy()
@@ -138,7 +139,7 @@ def test_one_step_records_every_fill() -> None:
     taking = MarketAgnosticKalshiEnv(session, life=20, starting_cash=10_000.0)
     env._one._terms = taking._one._terms
     fills = env.step(3)[4]["fills"]
-    assert len(fills) == MAX_FILLS
+    assert len(fills) == MAX_FILLS_PER_STEP
     assert [(fill["count"], fill["maker"]) for fill in fills[:1]] == [(10, False)]
     assert sum(fill["count"] for fill in fills) == 7 * 5 + 20
 

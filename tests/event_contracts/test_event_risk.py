@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from event_contracts import SyntheticSessionModel
 from event_contracts.simulation.exchange import Exchange, SimulatedListing
-from event_contracts.simulation.sessions import session_to_tape
+from event_contracts.simulation.sessions import session_to_tick_records
 from event_contracts.simulation.settings import EpisodeSettings
 from event_contracts.simulation.synthetic import synthetic_session
 from event_contracts.trading.actions import ACTION_COUNT, LimitOrderActionSpace, PositionLimits
@@ -24,10 +24,10 @@ from event_contracts.trading.event_risk import (
     Strike,
     StrikeFields,
     compute_exposure,
-    greatest_loss,
+    compute_max_event_loss,
+    format_strike_fields,
     market_loss,
     max_loss_of_other_markets,
-    strike_fields,
 )
 from event_contracts.trading.orders import (
     ContractQuote,
@@ -42,7 +42,7 @@ from event_contracts.trading.records import (
     MAX_RESTING_ORDERS,
     MICROS_PER_DOLLAR,
     ORDER_DTYPE,
-    PRICE_UNITS,
+    PRICE_UNITS_PER_DOLLAR,
     TICK_DTYPE,
 )
 from foundation.decimals import CENT
@@ -101,12 +101,12 @@ def test_greatest_loss_is_that_of_all_outcomes(
     losses = {name: data.draw(LOSSES) for name in events}
     legs = [(events[name], losses[name]) for name in events]
     outcomes = possible(events)
-    assert greatest_loss(legs) == max(loss_of(losses, paying) for paying in outcomes)
+    assert compute_max_event_loss(legs) == max(loss_of(losses, paying) for paying in outcomes)
     own = losses.pop("M0")
     found = max_loss_of_other_markets(events["M0"], legs[1:])
     assert found.if_yes == max(loss_of(losses, p) for p in outcomes if "M0" in p)
     assert found.if_no == max(loss_of(losses, p) for p in outcomes if "M0" not in p)
-    assert greatest_loss(legs) == max(own.if_yes + found.if_yes, own.if_no + found.if_no)
+    assert compute_max_event_loss(legs) == max(own.if_yes + found.if_yes, own.if_no + found.if_no)
 
 
 @given(st.integers(-50, 50), st.integers(1, 99), st.lists(st.integers(0, 3), max_size=3))
@@ -302,7 +302,7 @@ def test_action_masks_match_the_order_validators(
     for slot, (side, count) in zip(orders, waiting_orders, strict=False):
         slot["intent"] = 1 if side == "YES" else 3
         slot["price"], slot["remaining"] = 3000, count
-    tick["bid"], tick["ask"] = int(bid * PRICE_UNITS), int(ask * PRICE_UNITS)
+    tick["bid"], tick["ask"] = int(bid * PRICE_UNITS_PER_DOLLAR), int(ask * PRICE_UNITS_PER_DOLLAR)
     allowed = np.zeros(ACTION_COUNT, dtype=bool)
     write_action_masks(market[0], orders, tick[0], space.build_order_rule_terms(CENT), allowed)
     assert allowed.tolist() == space.action_masks(account).tolist()
@@ -325,7 +325,9 @@ def brute_loss(exchange: Exchange, event: str, name: str, side: Outcome, price: 
     Every order may fill or not. In its own market the order's price counts, elsewhere the ask.
     """
     markets = {
-        n: e.market_event for n, e in exchange.listings.items() if e.market_event.event == event
+        n: e.market_event
+        for n, e in exchange.listings.items()
+        if e.market_event.event_ticker == event
     }
     worst = []
     for paying in possible(markets):
@@ -345,7 +347,7 @@ def brute_loss(exchange: Exchange, event: str, name: str, side: Outcome, price: 
                 if each.order.market != market or each.order.side == pays:
                     continue
                 is_own = market == name and each.order.side == side
-                total += each.remaining * (price if is_own else each.order.price)
+                total += each.remaining_count * (price if is_own else each.order.price)
         worst.append(total)
     return max(worst)
 
@@ -357,8 +359,8 @@ def test_no_sequence_of_orders_exceeds_a_loss_limit(kind: str, seed: int) -> Non
     limits = PositionLimits(event_loss=D(120), account_loss=D(150))
     listings = [
         SimulatedListing(
-            name, session_to_tape(synthetic_session(seed, EAGER, market=k)),
-            event=event.event, is_mutually_exclusive=event.is_mutually_exclusive,
+            name, session_to_tick_records(synthetic_session(seed, EAGER, market=k)),
+            event_ticker=event.event_ticker, is_mutually_exclusive=event.is_mutually_exclusive,
             strike=event.strike,
         )
         for k, (name, event) in enumerate(KINDS[kind])
@@ -383,8 +385,8 @@ def test_no_sequence_of_orders_exceeds_a_loss_limit(kind: str, seed: int) -> Non
                 assert after > 0
                 continue
             if after > 0:
-                events = {each.market_event.event for each in exchange.listings.values()}
-                own = exchange.listings[name].market_event.event
+                events = {each.market_event.event_ticker for each in exchange.listings.values()}
+                own = exchange.listings[name].market_event.event_ticker
                 losses = {e: brute_loss(exchange, e, name, side, price) for e in events}
                 assert losses[own] <= 120
                 assert sum(losses.values()) <= 150
@@ -393,7 +395,11 @@ def test_no_sequence_of_orders_exceeds_a_loss_limit(kind: str, seed: int) -> Non
 
 def test_a_second_strike_is_refused_by_name() -> None:
     listings = [
-        SimulatedListing(f"T{k}", session_to_tape(synthetic_session(3, EAGER, market=k)), event="E")
+        SimulatedListing(
+            f"T{k}",
+            session_to_tick_records(synthetic_session(3, EAGER, market=k)),
+            event_ticker="E",
+        )
         for k in range(2)
     ]
     exchange = Exchange(listings, EpisodeSettings(limits=PositionLimits(event_loss=D(40))))
@@ -415,7 +421,9 @@ def test_a_fill_beyond_the_event_limit_is_cancelled(limit: int, filled: int) -> 
         "A": [(0.40, 0.42, 1)] * 2 + [(0.36, 0.38, 1)] * 2,
     }
     listings = [
-        SimulatedListing(name, session_to_tape(quotes([*each, (0.99, 1.0, 1)], 1000)), event="E")
+        SimulatedListing(
+            name, session_to_tick_records(quotes([*each, (0.99, 1.0, 1)], 1000)), event_ticker="E"
+        )
         for name, each in rows.items()
     ]
     limits = PositionLimits(event_loss=D(limit))
@@ -459,7 +467,7 @@ def test_strikes_are_read_as_the_venue_states_them(
 ) -> None:
     assert StrikeFields().read(fields) == strike
     if strike is not None:
-        assert StrikeFields().read(strike_fields(strike)) == strike
+        assert StrikeFields().read(format_strike_fields(strike)) == strike
 
 
 def test_exclusive_outcomes_are_none_or_one() -> None:

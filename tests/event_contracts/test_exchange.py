@@ -17,7 +17,7 @@ from event_contracts.simulation.exchange import (
     SimulatedListing,
     SimulatedOrderManager,
 )
-from event_contracts.simulation.sessions import session_to_tape
+from event_contracts.simulation.sessions import session_to_tick_records
 from event_contracts.simulation.settings import EpisodeSettings
 from event_contracts.simulation.synthetic import synthetic_session
 from event_contracts.trading.actions import PositionLimits
@@ -46,7 +46,9 @@ cash_amounts = st.sampled_from([1000.0, 300.0, 60.0, 20_000.0])
 def exchange_of(seed: int, markets: tuple[str, ...] = MARKETS, **more: Any) -> Exchange:
     listings = [
         SimulatedListing(
-            name, session_to_tape(synthetic_session(seed, EAGER, market=k)), first_tick=2 * k
+            name,
+            session_to_tick_records(synthetic_session(seed, EAGER, market=k)),
+            first_tick=2 * k,
         )
         for k, name in enumerate(markets)
     ]
@@ -124,7 +126,7 @@ def test_exchange_account_over_many_markets_is_exact(
     assert not account.positions
     assert not exchange.resting_orders
     for placed in exchange.orders.values():
-        assert placed.remaining == 0
+        assert placed.remaining_count == 0
         assert placed.state == ("executed" if placed.filled_count == placed.count else "canceled")
 
 
@@ -156,7 +158,8 @@ def shown(*rows: tuple[str, str], size: int = 1000, **more: Any) -> Exchange:
     """One market that shows these quotes of YES, bid and ask, with so many contracts at each."""
     session = quotes([*((float(bid), float(ask), 1) for bid, ask in rows), (0.99, 1.0, 1)], size)
     return Exchange(
-        [SimulatedListing("RAIN", session_to_tape(session))], EpisodeSettings(life=20, **more)
+        [SimulatedListing("RAIN", session_to_tick_records(session))],
+        EpisodeSettings(life=20, **more),
     )
 
 
@@ -205,7 +208,7 @@ def test_middle_order_filling_keeps_the_queue_order() -> None:
         sent(exchange, "BUY", "YES", price, count)
     for _ in range(2):
         exchange.advance()
-        assert [each.remaining for each in exchange.resting_orders] == [5, 7, 8]
+        assert [each.remaining_count for each in exchange.resting_orders] == [5, 7, 8]
     assert exchange.position("RAIN") == 6
 
 
@@ -233,7 +236,7 @@ def test_resting_sale_reserves_its_contracts() -> None:
     sent(exchange, "BUY", "NO", "0.59", 5)
     with refused(OrderRejected, "15", "5"):
         sent(exchange, "SELL", "YES", "0.50", 1)
-    assert (sale.remaining, exchange.position("RAIN")) == (15, 20)
+    assert (sale.remaining_count, exchange.position("RAIN")) == (15, 20)
 
 
 @pytest.mark.parametrize(
@@ -256,21 +259,21 @@ def test_a_sale_takes_the_book_shown(
         exchange.advance()
     assert exchange.position("RAIN") == 40
     sale = EventContractOrder("s", "RAIN", "SELL", "YES", D(price), D(count), time_in_force=force)
-    assert exchange.depth("RAIN") == (20, 20)
+    assert exchange.bid_and_ask_depth("RAIN") == (20, 20)
     placed = exchange.submit(sale)
     assert (placed.state, placed.filled_count) == (state, filled)
     assert {(fill.price, fill.is_maker) for fill in placed.fills} <= {(D("0.40"), False)}
     assert placed.open_count == (count - filled if state == "resting" else 0)
-    assert exchange.depth("RAIN") == (20 - filled, 20)
+    assert exchange.bid_and_ask_depth("RAIN") == (20 - filled, 20)
     exchange.advance()
-    assert exchange.depth("RAIN") == (20, 20)
+    assert exchange.bid_and_ask_depth("RAIN") == (20, 20)
 
 
 def test_depth_shown_fills_orders_once() -> None:
     exchange = shown(HERE, HERE, size=20)
     first, second = (sent(exchange, "BUY", "YES", "0.42", count) for count in (15, 15))
-    assert (first.filled_count, second.filled_count, second.remaining) == (15, 5, 10)
-    assert exchange.depth("RAIN") == (20, 0)
+    assert (first.filled_count, second.filled_count, second.remaining_count) == (15, 5, 10)
+    assert exchange.bid_and_ask_depth("RAIN") == (20, 0)
     exchange.advance()
     assert [(fill.count, fill.price, fill.is_maker) for fill in second.fills] == [
         (5, D("0.42"), False),
@@ -285,7 +288,11 @@ def test_fill_or_kill_leaves_no_order_when_short() -> None:
     )
     with refused(OrderRejected, "21", "$0.42", "20"):
         exchange.submit(order)
-    assert (exchange.orders, exchange.cash, exchange.depth("RAIN")) == ({}, 1000, (20, 20))
+    assert (exchange.orders, exchange.cash, exchange.bid_and_ask_depth("RAIN")) == (
+        {},
+        1000,
+        (20, 20),
+    )
 
 
 def test_a_sale_cancels_own_purchases_that_it_meets() -> None:
@@ -308,7 +315,7 @@ def test_purchase_stops_before_an_own_order() -> None:
     resting = sent(exchange, "BUY", "YES", "0.41", 5)
     stopped = sent(exchange, "BUY", "NO", "0.60", 10)
     assert (stopped.state, stopped.filled_count) == ("canceled", 0)
-    assert (resting.state, resting.remaining) == ("resting", 5)
+    assert (resting.state, resting.remaining_count) == ("resting", 5)
 
 
 def test_purchase_takes_what_queues_before_own_order() -> None:
@@ -325,7 +332,7 @@ def test_positions_elsewhere_count_in_the_portfolio_at_fill() -> None:
     """400 contracts near $0.50 are a fifth of $1,000, and more than 25 % of the cash that is left
     once another market has taken as much."""
     deep = SyntheticSessionModel(steps=60, start_deviation=0.0, volatility=0.01, depth=1e6)
-    tapes = [session_to_tape(synthetic_session(1, deep, market=k)) for k in range(2)]
+    tapes = [session_to_tick_records(synthetic_session(1, deep, market=k)) for k in range(2)]
     exchange = Exchange([SimulatedListing("RAIN", tapes[0]), SimulatedListing("SNOW", tapes[1])])
     for market in ("RAIN", "SNOW"):
         exchange.submit(EventContractOrder(market, market, "BUY", "YES", D("0.60"), D(400)))

@@ -13,11 +13,11 @@ import numpy as np
 import pytest
 
 from event_contracts import SyntheticSessionModel
-from event_contracts.compare import REPLAYED_ACCOUNT_NAME, compare, journaled_decisions
+from event_contracts.compare import REPLAYED_ACCOUNT_NAME, compare, read_journaled_decisions
 from event_contracts.settings import ComparisonSettings
 from event_contracts.simulation.comparison import play_sessions
 from event_contracts.simulation.exchange import Exchange, SimulatedListing, SimulatedOrderManager
-from event_contracts.simulation.sessions import session_to_tape
+from event_contracts.simulation.sessions import session_to_tick_records
 from event_contracts.simulation.settings import EpisodeSettings
 from event_contracts.simulation.synthetic import synthetic_session
 from event_contracts.trading.action_log import ActionLog
@@ -42,7 +42,7 @@ def traded(
     path: Path, seed: int, episode: EpisodeSettings, unseen: range = range(0)
 ) -> tuple[Exchange, ActionLog]:
     """A market traded at random until it settled, but for ticks that nobody saw."""
-    tape = session_to_tape(synthetic_session(seed, SHORT))
+    tape = session_to_tick_records(synthetic_session(seed, SHORT))
     exchange = Exchange([SimulatedListing("RAIN-1", tape)], episode)
     log, book = journal(Database(path))
     manager = SimulatedOrderManager(exchange, book)
@@ -65,13 +65,15 @@ def test_replayed_decisions_reproduce_the_accounts_result(
     path = tmp_path / "journal.sqlite"
     episode = EpisodeSettings(price_style=style)
     exchange, log = traded(path, seed, episode, range(late))
-    account = journaled_decisions(path, episode.default_action_space())
+    account = read_journaled_decisions(path, episode.default_action_space())
     assert account.starting_cash == 1000
-    again = play_sessions(account.replay_policy(), account.held_out_sessions.sessions, episode)
-    assert again.profits.tolist() == [float(exchange.cash - 1000)]
+    again = play_sessions(
+        account.build_replay_policy(), account.held_out_sessions.sessions, episode
+    )
+    assert again.profits_usd.tolist() == [float(exchange.cash - 1000)]
     [played] = again.episodes
     assert [order.size for order in played.orders] == [
-        e.sent_count for e in log.entries() if e.sent_count
+        e.sent_count for e in log.read_entries() if e.sent_count
     ]
     told, booked = (
         [(fill.action, fill.side, fill.price, fill.count, fill.fee) for fill in fills]
@@ -118,7 +120,7 @@ def test_account_is_compared_with_a_fixed_size(path: Path) -> None:
 
 
 def test_nothing_trades_after_the_last_recorded_tick(path: Path) -> None:
-    [session] = journaled_decisions(
+    [session] = read_journaled_decisions(
         path, EpisodeSettings().default_action_space()
     ).held_out_sessions.sessions
     assert (session[20:STEPS, 2:6] == 0).all()
@@ -126,11 +128,11 @@ def test_nothing_trades_after_the_last_recorded_tick(path: Path) -> None:
 
 
 def test_rejected_orders_are_not_replayed(path: Path) -> None:
-    account = journaled_decisions(path, EpisodeSettings().default_action_space())
+    account = read_journaled_decisions(path, EpisodeSettings().default_action_space())
     assert (account.action_codes > 0).any()
     with closing(Database(path)) as database:
         change_rows(database, "kalshi_actions", "answer = 'rejected: no'")
-    account = journaled_decisions(path, EpisodeSettings().default_action_space())
+    account = read_journaled_decisions(path, EpisodeSettings().default_action_space())
     assert not account.action_codes.any()
 
 
@@ -206,7 +208,9 @@ def test_nothing_trades_at_ticks_that_were_not_recorded(tmp_path: Path) -> None:
     path = tmp_path / "journal.sqlite"
     gap = range(5, 25)
     traded(path, 1, EpisodeSettings(), gap)
-    held_out = journaled_decisions(path, EpisodeSettings().default_action_space()).held_out_sessions
+    held_out = read_journaled_decisions(
+        path, EpisodeSettings().default_action_space()
+    ).held_out_sessions
     [session] = held_out.sessions
     assert (session[5:25, 2:6] == 0).all()
     assert (session[:5, 2] > 0).all()

@@ -32,7 +32,7 @@ from event_contracts.simulation.vector import VectorKalshiEnv
 from event_contracts.trade import build_policy
 from event_contracts.trading.fees import FeeRules
 from event_contracts.trading.policies import (
-    ACTION_LAYER,
+    ACTION_LAYER_PREFIX,
     CheckpointInfo,
     load_network,
     read_checkpoint,
@@ -232,8 +232,10 @@ def test_allowed_actions_are_sampled_by_their_probability(learner: Learner) -> N
     allowed = np.zeros((len(observations), 25), dtype=bool)
     allowed[:, [0, 3, 20]] = True
     with torch.no_grad():
-        learner.networks.named_parameters[f"{ACTION_LAYER}bias"][:] = torch.linspace(0, 3, 25)
-        codes, likelihoods = learner._choose(observations, allowed)
+        learner.networks.named_parameters[f"{ACTION_LAYER_PREFIX}bias"][:] = torch.linspace(
+            0, 3, 25
+        )
+        codes, likelihoods = learner._choose_actions(observations, allowed)
     assert set(codes) == {0, 3, 20}
     for code in (0, 3, 20):
         chance = np.exp(likelihoods[codes == code])
@@ -244,8 +246,8 @@ def test_allowed_actions_are_sampled_by_their_probability(learner: Learner) -> N
 def test_played_likelihoods_equal_those_learned_from(learner: Learner) -> None:
     """Before the first step of the optimizer every ratio is 1, so the surrogate is the mean."""
     with torch.no_grad():
-        played: Rollout = learner.rollout_collector.collect_rollout(learner._choose)
-        lessons = learner._lessons(played)
+        played: Rollout = learner.rollout_collector.collect_rollout(learner._choose_actions)
+        lessons = learner._build_training_batch(played)
         logits = learner.networks.logits(lessons.observations, lessons.masked_actions)
         surrogate, _ = surrogate_and_entropy(logits, lessons, 0.2)
     torch.testing.assert_close(surrogate, -lessons.advantages.mean(), atol=1e-6, rtol=1e-5)

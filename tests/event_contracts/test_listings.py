@@ -15,7 +15,12 @@ from hypothesis import strategies as st
 from event_contracts.simulation import catalog
 from event_contracts.trading.endpoint import KalshiConnection
 from event_contracts.trading.fees import FeeRules, KalshiFees
-from event_contracts.trading.listings import MarketFees, MarketListing, PriceTicks, sale_prices
+from event_contracts.trading.listings import (
+    MarketFees,
+    MarketListing,
+    PriceTicks,
+    update_sale_prices,
+)
 from event_contracts.trading.orders import PAYOUT_USD
 from execution.orders.fees import DatedRate
 from foundation.errors import BrokerError, InputError
@@ -58,8 +63,8 @@ def listed(bid: str, ask: str, status: str = "active", result: str = "") -> Mark
     ],
 )
 def test_a_position_is_worth_what_the_table_says(now: MarketListing, yes: str, no: str) -> None:
-    before = sale_prices({"RAIN": listed("0.5200", "0.5600")}, {})
-    sale = sale_prices({"RAIN": now}, before)["RAIN"]
+    before = update_sale_prices({"RAIN": listed("0.5200", "0.5600")}, {})
+    sale = update_sale_prices({"RAIN": now}, before)["RAIN"]
     assert now.value_of(D(10), sale) == D(yes)
     assert now.value_of(D(-10), sale) == D(no)
 
@@ -83,25 +88,25 @@ TABLE = st.sampled_from(sorted(TABLES)).map(TABLES.__getitem__)
 
 @given(PRICES)
 def test_the_three_tables_are_as_published(price: D) -> None:
-    assert TABLES["linear_cent"].allows(price) == (price % D("0.01") == 0)
-    assert TABLES["deci_cent"].allows(price) == (price % D("0.001") == 0)
+    assert TABLES["linear_cent"].is_valid_price(price) == (price % D("0.01") == 0)
+    assert TABLES["deci_cent"].is_valid_price(price) == (price % D("0.001") == 0)
     tail = price <= D("0.1") or price >= D("0.9")
     step = D("0.001") if tail else D("0.01")
-    assert TABLES["tapered_deci_cent"].allows(price) == (price % step == 0)
+    assert TABLES["tapered_deci_cent"].is_valid_price(price) == (price % step == 0)
     for ticks in TABLES.values():
-        assert ticks.allows(price) == ticks.allows(PAYOUT_USD - price)
-        assert not ticks.allows(D(0))
+        assert ticks.is_valid_price(price) == ticks.is_valid_price(PAYOUT_USD - price)
+        assert not ticks.is_valid_price(D(0))
 
 
 @given(TABLE, PRICES, PRICES)
 def test_multiples_of_the_step_are_allowed_prices(ticks: PriceTicks, one: D, another: D) -> None:
     bid, ask = sorted((one, another))
-    step = ticks.step(bid, ask)
+    step = ticks.price_step_at(bid, ask)
     first = (bid / step).to_integral_value("ROUND_CEILING")
     for number in range(int(first), int(first) + 5):
         price = number * step
         if 0 < price < 1 and bid <= price <= ask:
-            assert ticks.allows(price)
+            assert ticks.is_valid_price(price)
 
 
 @pytest.mark.parametrize(

@@ -95,7 +95,9 @@ def test_kelly_position_maximises_growth_after_costs(
     side = dict(bid=low, ask=high, estimate=chance, position=float(held))
     if mirrored:
         side = dict(bid=1 - high, ask=1 - low, estimate=1 - chance, position=-float(held))
-    code = int(BinaryKelly(LOOSE, fraction=1.0).choose_actions(seen_of(**side), EVERYTHING)[0])
+    code = int(
+        BinaryKelly(LOOSE, kelly_fraction=1.0).choose_actions(seen_of(**side), EVERYTHING)[0]
+    )
     intent, index = decode_action(code)
     buys, sells = (3, 4) if mirrored else (1, 2)
     if intent in (buys, sells):
@@ -114,7 +116,7 @@ def test_kelly_respects_limits_including_resting_orders(
     chance: float, held: int, cash: float, fraction: float
 ) -> None:
     space = LimitOrderActionSpace()
-    policy = BinaryKelly(space, fraction=fraction)
+    policy = BinaryKelly(space, kelly_fraction=fraction)
     row = dict(estimate=chance, position=float(held), cash=cash)
     code = int(policy.choose_actions(seen_of(space, **row), EVERYTHING)[0])
     intent, index = decode_action(code)
@@ -172,7 +174,9 @@ def test_price_and_fee_follow_the_style(
 def test_kelly_buys_the_configured_fraction(chance: float, fraction: float) -> None:
     cost = 0.42 + RATE * 0.42 * 0.58
     share = fraction * (chance - cost) / (1 - cost) * CASH / cost
-    intent, index = decode_action(chosen(BinaryKelly(LOOSE, fraction=fraction), estimate=chance))
+    intent, index = decode_action(
+        chosen(BinaryKelly(LOOSE, kelly_fraction=fraction), estimate=chance)
+    )
     sizes = (0, *FINE, np.inf)
     place = index + 1 if intent else 0
     assert intent in (0, 1)

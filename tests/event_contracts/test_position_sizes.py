@@ -18,7 +18,7 @@ from event_contracts.trading.position_sizes import (
     Episode,
     PositionSizeMetrics,
     SentOrder,
-    size_view,
+    build_size_view,
 )
 from event_contracts.trading.status_sections import build_sections
 from execution.journal.events import EventLog
@@ -147,7 +147,7 @@ def test_figures_to_check_by_hand() -> None:
         fill(order.order_id, "BUY", "YES", price, order.size, "0.01")
         for order, price in zip(orders, ("0.40", "0.60", "0.50"), strict=True)
     )
-    view = size_view([Episode(orders, fills, "YES")])
+    view = build_size_view([Episode(orders, fills, "YES")])
     assert view is not None
     assert [row[:4] for row in view.sizes.rows] == [
         ("10", "2", "66.7%", "+$4.99"),

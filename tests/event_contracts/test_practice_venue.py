@@ -24,9 +24,9 @@ from event_contracts.practice_server import (
 from event_contracts.settings import KalshiVenueSettings
 from event_contracts.simulation import catalog
 from event_contracts.simulation.exchange import Exchange, SimulatedListing
-from event_contracts.simulation.sessions import session_to_tape, validate_session
+from event_contracts.simulation.sessions import session_to_tick_records, validate_session
 from event_contracts.simulation.synthetic import synthetic_session
-from event_contracts.simulation.venue import OrderRequest, Refused, accept_order
+from event_contracts.simulation.venue import OrderRequest, RequestRefused, accept_order
 from event_contracts.trading.event_risk import Strike, StrikeFields
 from event_contracts.trading.orders import EventContractOrder
 from event_contracts.trading.sampler import read_estimates
@@ -51,7 +51,7 @@ NOW = np.datetime64("2026-11-23T15:00:00", "ns")
 def venue_of(*sessions: Array, **more: Any) -> Exchange:
     names = ("RAIN", "SNOW", "WIND")
     listings = [
-        SimulatedListing(name, session_to_tape(validate_session(each)))
+        SimulatedListing(name, session_to_tick_records(validate_session(each)))
         for name, each in zip(names, sessions, strict=False)
     ]
     return build_exchange(KalshiVenueSettings(**more), listings, NOW)
@@ -95,7 +95,7 @@ def test_unsettled_payout_buys_nothing() -> None:
     assert venue.market_state("RAIN") == "closed"
     assert venue.cash < 1
     assert venue.view("SNOW").other_positions_value == 18
-    with refused(Refused):
+    with refused(RequestRefused):
         send(venue, buying("b", market="SNOW", count=3))
     for _ in range(3):
         venue.advance()
@@ -108,7 +108,7 @@ def test_expired_order_does_not_meet_the_next_tick() -> None:
     seconds = int(NOW.astype("datetime64[s]").astype(np.int64))
     early = send(venue, buying("a", price="0.47"), expiration_time=seconds + 59)
     just = send(venue, buying("b", price="0.47", count=5), expiration_time=seconds + 60)
-    with refused(Refused, "expiration_time"):
+    with refused(RequestRefused, "expiration_time"):
         send(venue, buying("c"), expiration_time=seconds)
     venue.advance()
     assert (venue.orders[early].state, venue.orders[early].filled_count) == ("canceled", D(0))
@@ -142,10 +142,10 @@ def test_closing_order_needs_no_cash() -> None:
     send(venue, buying("a"))
     venue.advance()
     plain = replace(selling("s", 10), time_in_force="good_till_canceled")
-    with refused(Refused):
+    with refused(RequestRefused):
         send(venue, replace(plain, count=D(20)))
     send(venue, replace(plain, price=D("0.49")))
-    with refused(Refused):
+    with refused(RequestRefused):
         send(venue, replace(plain, client_order_id="t"))
     assert venue.position("RAIN") == 10
 
@@ -179,7 +179,7 @@ def test_closing_order_needs_no_cash() -> None:
 def test_invalid_order_is_refused_by_field(change: dict[str, Any], facts: tuple[str, ...]) -> None:
     venue = venue_of(flat())
     body = body_of(buying("a"), **change)
-    with refused(Refused, *facts):
+    with refused(RequestRefused, *facts):
         accept_order(venue, OrderRequest.parse(body))
     assert not venue.orders
 
@@ -197,7 +197,7 @@ def test_invalid_order_is_refused_by_field(change: dict[str, Any], facts: tuple[
 def test_harmless_fields_of_the_venue_are_accepted(more: dict[str, Any]) -> None:
     venue = venue_of(flat())
     placed = accept_order(venue, OrderRequest.parse(body_of(buying("a", price="0.49"), **more)))
-    assert (placed.state, placed.remaining) == ("resting", 10)
+    assert (placed.state, placed.remaining_count) == ("resting", 10)
 
 
 BALANCE = f"{API}/portfolio/balance"
@@ -326,7 +326,9 @@ def test_the_venue_writes_estimates_that_a_client_reads(tmp_path: Path) -> None:
     server = KalshiServer(exchange, KEYS, estimates=path)
     for _ in range(4):
         for market, (chance, until) in read_estimates(path).items():
-            assert chance == pytest.approx(float(exchange.shown_tick(market)["estimate"]), abs=1e-4)
+            assert chance == pytest.approx(
+                float(exchange.current_tick(market)["estimate"]), abs=1e-4
+            )
             assert until == exchange.instant_of(5)
         assert len(read_estimates(path)) == 2
         server.step()
@@ -344,11 +346,11 @@ def test_a_faster_clock_has_shorter_ticks(speed: float) -> None:
 
 
 def test_a_listing_states_its_event_and_strike() -> None:
-    tape = session_to_tape(synthetic_session(1, SyntheticSessionModel(steps=5)))
+    tape = session_to_tick_records(synthetic_session(1, SyntheticSessionModel(steps=5)))
     strike = Strike(low=D(60))
     listings = [
-        SimulatedListing("A", tape, event="E", is_mutually_exclusive=True, strike=strike),
-        SimulatedListing("B", tape, event="F"),
+        SimulatedListing("A", tape, event_ticker="E", is_mutually_exclusive=True, strike=strike),
+        SimulatedListing("B", tape, event_ticker="F"),
     ]
     exchange = Exchange(listings)
     stated = catalog.get_market(exchange, "A")

@@ -32,7 +32,7 @@ from event_contracts.trading.endpoint import API_ROOT, HttpStatusError, KalshiCo
 from event_contracts.trading.fees import KalshiFees
 from event_contracts.trading.listings import MarketFees
 from event_contracts.trading.orders import EventContractOrder, Outcome
-from event_contracts.trading.venue_orders import NEW_ORDERS_PATH, order_request
+from event_contracts.trading.venue_orders import NEW_ORDERS_PATH, build_order_request
 from tests.e2e.kalshi_desk import flat, kalshi_stand, order, quotes
 from tests.event_contracts.practice import KEYS
 from tests.event_contracts.venue_words import ANSWERS, CREATE_REQUEST, faults_of
@@ -197,7 +197,7 @@ def test_order_requests_are_valid(side: Outcome, price: int, count: int) -> None
     terms = side, Decimal(price) / 10_000, Decimal(count) / 100
     for action in ("BUY", "SELL"):
         wanted = EventContractOrder("o-1", "RAIN", action, *terms)
-        sent = order_request(replace(wanted, expires_at=LATER))
+        sent = build_order_request(replace(wanted, expires_at=LATER))
         assert not list(faults_of(sent, CREATE_REQUEST))
         if VENUES.is_dir():
             jsonschema.validate(sent, _models()["CreateOrderV2Request"])

@@ -29,10 +29,10 @@ from event_contracts.simulation.sessions import (
 from event_contracts.simulation.settings import SyntheticSessionModel
 from event_contracts.simulation.synthetic import (
     LATENT,
-    OUTCOME_DRAW,
+    OUTCOME_DRAW_INDEX,
     RandomDraws,
     build_sessions,
-    draw_markets,
+    draw_from_seed,
     synthetic_session,
     synthetic_sessions,
 )
@@ -277,8 +277,8 @@ def test_later_draws_change_no_earlier_row(
     seed: int, market: SyntheticSessionModel, data: Any
 ) -> None:
     row = data.draw(st.integers(0, market.steps - 1), label="row")
-    draws = draw_markets(seed, 3, market)
-    other = draw_markets(seed + 1, 3, market)
+    draws = draw_from_seed(seed, 3, market)
+    other = draw_from_seed(seed + 1, 3, market)
     after = np.arange(market.steps + 1) > row
     altered = RandomDraws(
         np.where(after, other.normal_draws, draws.normal_draws),
@@ -294,7 +294,7 @@ def test_fair_price_is_the_next_ones_expectation() -> None:
     nodes, weights = np.polynomial.hermite_e.hermegauss(60)
     weights = weights / weights.sum()
     market = replace(SHORT, mean_probability=0.3, reversion=2.0)
-    draws = draw_markets(5, 1, market)
+    draws = draw_from_seed(5, 1, market)
     for row in range(market.steps - 1):
         normals = np.repeat(draws.normal_draws, len(nodes), axis=0)
         normals[:, LATENT, row + 1] = nodes
@@ -315,7 +315,7 @@ def test_last_fair_price_is_the_outcome_probability() -> None:
     normals[:, LATENT, 0] = 0.7
     normals[:, LATENT, 1] = np.repeat(nodes, levels)
     uniforms = np.full((len(normals), 2, 5), 0.5)
-    uniforms[:, 1, OUTCOME_DRAW] = np.tile((np.arange(levels) + 0.5) / levels, len(nodes))
+    uniforms[:, 1, OUTCOME_DRAW_INDEX] = np.tile((np.arange(levels) + 0.5) / levels, len(nodes))
     sessions = build_sessions(RandomDraws(normals, uniforms), market)
     chances = outcomes_of(sessions).reshape(len(nodes), levels).mean(axis=1)
     assert abs(float(weights @ chances) - sessions[0, 0, ESTIMATE]) < 1 / levels

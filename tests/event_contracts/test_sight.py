@@ -62,7 +62,10 @@ def test_action_masks_agree_between_records_and_account(
     looks = memory(space)
     bid, ask = (int(10_000 * price) for price in (before.quote.yes_bid, before.quote.yes_ask))
     looks.add_tick(T0, tick(bid, ask))
-    assert looks.build_observation(before).allowed.tolist() == space.action_masks(before).tolist()
+    assert (
+        looks.build_observation(before).allowed_actions.tolist()
+        == space.action_masks(before).tolist()
+    )
 
 
 @given(st.sets(st.integers(0, 29), min_size=1), st.integers(0, 2**31))
@@ -107,13 +110,13 @@ def test_fractional_resting_orders_count_fractional_positions_do_not() -> None:
     features = shown(seen, account)
     assert features["position"] == pytest.approx(12 / 500)
     assert features["offers"] == pytest.approx(2 / 500)
-    assert [seen.build_observation(account).allowed[code] for code in (6, 7, 8)] == [
+    assert [seen.build_observation(account).allowed_actions[code] for code in (6, 7, 8)] == [
         True,
         True,
         False,
     ]
     many = view(resting=[waiting("BUY", "YES", "0.40", 1)] * (MAX_RESTING_ORDERS + 1))
-    assert np.flatnonzero(seen.build_observation(many).allowed).tolist() == [0]
+    assert np.flatnonzero(seen.build_observation(many).allowed_actions).tolist() == [0]
     assert shown(seen, many)["bids"] == pytest.approx(9 / 500)
 
 
@@ -125,7 +128,7 @@ def test_each_resting_purchase_reserves_cash_once() -> None:
     there = waiting("BUY", "YES", "0.40", 100, "SNOW")
     sale = waiting("SELL", "NO", "0.40", 5, "SNOW")
     for orders, largest in (((here,), 10), ((there, sale), 10), ((here, there), 0)):
-        allowed = seen.build_observation(view("100", quote=QUOTED, resting=orders)).allowed
+        allowed = seen.build_observation(view("100", quote=QUOTED, resting=orders)).allowed_actions
         sizes = [size for k, size in enumerate(POSITION_SIZES) if allowed[1 + k]]
         assert max(sizes, default=0) == largest
 

@@ -24,8 +24,8 @@ from event_contracts.trading.venue_orders import (
     VenueFill,
     VenueOrder,
     book_side,
-    order_request,
-    order_side,
+    build_order_request,
+    to_action_and_side,
     to_resting_order,
 )
 from execution.journal.order_store import OrderIntent
@@ -61,7 +61,7 @@ def test_contract_order_round_trips_through_the_journal(order: EventContractOrde
     kept = json.loads(json.dumps(encode_order(order)))
     assert journaled("o-1", kept) == order
     assert to_resting_order(intent).order == intent.order
-    assert order_side(book_side(order.action, order.side), order.action == "SELL") == (
+    assert to_action_and_side(book_side(order.action, order.side), order.action == "SELL") == (
         order.action,
         order.side,
     )
@@ -69,7 +69,7 @@ def test_contract_order_round_trips_through_the_journal(order: EventContractOrde
 
 @given(orders())
 def test_request_states_the_order_at_yes_prices(order: EventContractOrder) -> None:
-    request = order_request(replace(order, expires_at=AT))
+    request = build_order_request(replace(order, expires_at=AT))
     pays = D(request["price"]) if request["side"] == "bid" else 1 - D(request["price"])
     # A purchase pays its own price; a sale pays what it gives up of the pair.
     assert pays == (order.price if order.action == "BUY" else 1 - order.price)
@@ -82,7 +82,7 @@ def test_request_states_the_order_at_yes_prices(order: EventContractOrder) -> No
 @given(orders())
 def test_requests_have_no_refused_field(order: EventContractOrder) -> None:
     """`reduce_only` is for immediate-or-cancel orders alone, an expiration for those that rest."""
-    request = order_request(replace(order, expires_at=AT))
+    request = build_order_request(replace(order, expires_at=AT))
     force = request["time_in_force"]
     assert request.get("expiration_time") == (1795359600 if force == "good_till_canceled" else None)
     assert request["reduce_only"] == (order.action == "SELL" and force == "immediate_or_cancel")
@@ -93,7 +93,7 @@ def test_requests_have_no_refused_field(order: EventContractOrder) -> None:
 @given(orders())
 def test_request_fits_the_schema_of_kalshi_own_client(order: EventContractOrder) -> None:
     schema = json.loads(MODELS.read_text())["schemas"]["CreateOrderV2Request"]
-    request = order_request(replace(order, expires_at=AT))
+    request = build_order_request(replace(order, expires_at=AT))
     assert set(schema["required"]) <= set(request) <= set(schema["properties"])
     Draft202012Validator(schema).validate(request)
 
@@ -116,7 +116,7 @@ def test_the_answer_to_a_post_is_the_order(order: EventContractOrder, data: st.D
     if rest:
         resting = taken.to_resting_order(order.action == "SELL")
         assert (resting.order.action, resting.order.side) == (order.action, order.side)
-        assert (resting.order.price, resting.remaining) == (order.price, rest)
+        assert (resting.order.price, resting.remaining_count) == (order.price, rest)
 
 
 @pytest.mark.parametrize(
@@ -170,4 +170,4 @@ def test_foreign_order_counts_as_a_full_purchase() -> None:
     resting = replace(VenueOrder.parse(ORDER), client_order_id="").to_resting_order(reduces=False)
     assert (resting.order_id, resting.order.client_order_id) == ("v-1", "v-1")
     assert (resting.order.action, resting.order.side) == ("BUY", "NO")
-    assert (resting.order.price, resting.remaining) == (D("0.44"), 6)
+    assert (resting.order.price, resting.remaining_count) == (D("0.44"), 6)

@@ -57,19 +57,19 @@ def service_of(
     )
     for listing in exchange.listings.values():
         begins = exchange.start + listing.first_tick * exchange.interval
-        service.follow(
-            listing.ticker, SamplingSchedule(begins, exchange.interval, len(listing.tape))
+        service.follow_market(
+            listing.ticker, SamplingSchedule(begins, exchange.interval, len(listing.tick_records))
         )
     return service
 
 
 def update_of(exchange: Exchange, market: str = "RAIN") -> MarketUpdate:
-    return MarketUpdate(market, exchange.now, exchange.shown_tick(market))
+    return MarketUpdate(market, exchange.now, exchange.current_tick(market))
 
 
 def step(service: ActorService, exchange: Exchange, market: str = "RAIN") -> ActionEntry | None:
     """Have the tick that is shown worked on."""
-    return service.process(update_of(exchange, market))
+    return service.process_update(update_of(exchange, market))
 
 
 def view(

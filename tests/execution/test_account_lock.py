@@ -12,10 +12,10 @@ from execution.journal.order_store import OrderIntent, OrderStore
 from execution.live.account_lock import (
     JOURNAL_FILE,
     account_lock,
+    account_state_folder,
     is_traded,
     may_exist,
     open_journal,
-    state_folder,
 )
 from execution.live.open_account import open_account
 from execution.orders.orders import Order
@@ -45,7 +45,7 @@ def test_account_is_traded_by_one_process_at_once(tmp_path: Path) -> None:
         assert folder.stat().st_mode & 0o777 == 0o700, "nobody else looks into it"
     assert not is_traded("unheard", tmp_path / "unheard")
     assert not (tmp_path / "unheard").exists(), "to ask leaves nothing behind"
-    assert not state_folder("unheard").exists()
+    assert not account_state_folder("unheard").exists()
 
 
 @pytest.mark.parametrize("name", ["", "../up", "a/b", "a b", "x" * 65])
@@ -72,7 +72,7 @@ def test_account_trades_only_from_its_journals_folder(tmp_path: Path) -> None:
     for root in ("first", "second"):
         # Without it an order of unknown outcome would be one that was never sent.
         check_message(refusal("moved", tmp_path / root))
-    (state_folder("moved") / "journal").unlink()
+    (account_state_folder("moved") / "journal").unlink()
     with open_journal("moved", tmp_path / "second") as book:
         (intent,) = OrderStore(book.database).unknown_outcomes()
     assert (intent.order, intent.sent_at) == (ORDER, NOW)
@@ -81,7 +81,7 @@ def test_account_trades_only_from_its_journals_folder(tmp_path: Path) -> None:
 def test_unusable_folder_is_reported_in_one_line(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
     check_message(refusal("blocked", tmp_path / "file"), f"{tmp_path}/file/blocked", "folder")
-    (state_folder("spoilt") / "journal").mkdir(parents=True)
+    (account_state_folder("spoilt") / "journal").mkdir(parents=True)
     check_message(refusal("spoilt", tmp_path))
 
 

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 
 from execution.decision.rebalancing import rebalance
 from execution.orders.auctions import (
-    accepted_from,
     auction_refusal,
     auction_send_deadline,
+    first_accepted_time,
     next_send_time,
 )
 from execution.orders.orders import Order, TimeInForce
@@ -67,11 +67,11 @@ def test_auction_orders_are_refused_from_cutoff_until_evening(
 def test_auction_order_is_accepted_from_its_stated_time(
     now: np.datetime64, tif: TimeInForce
 ) -> None:
-    begins = accepted_from(order(tif), now)
+    begins = first_accepted_time(order(tif), now)
     assert now <= begins <= now + np.timedelta64(10, "h")
     assert auction_refusal(order(tif), begins) == ""
     assert (auction_refusal(order(tif), now) == "") == (begins == now)
-    assert accepted_from(order("day"), now) == now
+    assert first_accepted_time(order("day"), now) == now
 
 
 def test_closing_auction_decision_is_sendable_for_four_minutes() -> None:

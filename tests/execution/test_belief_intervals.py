@@ -149,7 +149,7 @@ def test_interval_ends_at_the_next_relevant_decision(
     )
     for s, item in enumerate(market.instruments):
         year = 8766 if item.kind is AssetClass.CRYPTO else 252 * 7
-        assert belief.symbol_years[0, 0, s] == pytest.approx(
+        assert belief.symbol_trading_years[0, 0, s] == pytest.approx(
             (elapsed(item.kind, at(until)) - elapsed(item.kind, at(now))) / year
         )
 

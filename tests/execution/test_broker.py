@@ -108,8 +108,8 @@ def test_venue_permissions_are_read_once_a_day(market: Bars) -> None:
         now = {item.symbol: item for item in allowed.instruments}
         traded = {symbol for symbol, item in now.items() if item.tradable}
         assert traded == {"SYA", "SYB"}, "what the venue does not know is not traded"
-        assert now["SYA"].borrowable
-        assert not now["SYB"].borrowable, "nobody lends it easily"
+        assert now["SYA"].is_borrowable
+        assert not now["SYB"].is_borrowable, "nobody lends it easily"
         assert now["SYA"].qty_increment == before["SYA"].qty_increment, "shares are ours to count"
         coin = Decimal("0.01") if increments == "broker" else before["SYXUSD"].qty_increment
         assert now["SYXUSD"].qty_increment == coin

@@ -9,7 +9,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from execution.decision.choice import Choice, Rationale, horizon_text, no_order_text, reason_text
+from execution.decision.choice import (
+    Choice,
+    Rationale,
+    format_horizon,
+    format_no_order_reason,
+    format_reason,
+)
 from execution.decision.decision import BINDING_REASONS, DecisionColumns, concatenate_columns
 from sizing.binding import FIRST_GROUP_BIT, LIMITS_WITH_SHADOW_PRICE
 
@@ -87,15 +93,15 @@ def test_reason_states_trading_cost_when_known() -> None:
     told = columns_of([0]).choice_at(0, "AAA", Decimal(3))
     for qty, cost, says in ((3, 0.01, True), (0, 0.01, False), (3, np.nan, False)):
         changed = told._replace(qty=Decimal(qty), unit_cost=cost, price=50.0)
-        assert ("cost $1.50 (100 bp)" in reason_text(changed, 1.0)) is says
-        assert ("cost $" in reason_text(changed, 1.0)) is says
+        assert ("cost $1.50 (100 bp)" in format_reason(changed, 1.0)) is says
+        assert ("cost $" in format_reason(changed, 1.0)) is says
         worth = abs(qty) * 50.0 * cost if qty else 0.0
         assert changed.change_cost == pytest.approx(worth, nan_ok=True)
 
 
 def test_reason_splits_premium_and_forecast_over_the_horizon() -> None:
     rests_on = Rationale(5.0, 0.3, 0.06, 0.0008, -0.0012, 0.5, 0.03)
-    assert horizon_text(rests_on, 1.0) == (
+    assert format_horizon(rests_on, 1.0) == (
         "; over 5 days premium +8.0 bp (6.00 % a year, Sharpe ratio 0.3),"
         " forecast -12.0 bp (shrinkage factor 0.50), deviation 300 bp"
     )
@@ -117,4 +123,4 @@ def test_shared_risk_explains_an_unheld_premium(earned: float, says: str) -> Non
     unheld = Choice(
         "BTCUSD", 0.0, 0.02, 0.0, 0.0, 0.0, Decimal(0), 60_000.0, {}, 0.0028, rationale=rests_on
     )
-    assert f"not held: {says}" in no_order_text(unheld, 100_000.0)
+    assert f"not held: {says}" in format_no_order_reason(unheld, 100_000.0)

@@ -11,7 +11,13 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from execution.orders.fees import CryptoTier, DatedRate, FeeSchedule, TradingCosts, rates_on
+from execution.orders.fees import (
+    CryptoTier,
+    DatedRate,
+    FeeSchedule,
+    TradingCosts,
+    rates_and_caps_on,
+)
 
 SEC = {  # USD a million from a day on
     "1900-01-01": 21.80, "2017-07-04": 23.10, "2018-05-22": 13.00, "2019-04-16": 20.70,
@@ -53,7 +59,7 @@ def test_rate_in_force_is_the_latest_one_begun(
     epoch = np.datetime64("2010-01-01")
     rates = tuple(DatedRate(str(epoch + d), rate, cap) for d, rate, cap in sorted(rows))
     begun = [row for row in sorted(rows) if row[0] <= day]
-    found = rates_on(rates, np.array([epoch + day]), default=0.25)
+    found = rates_and_caps_on(rates, np.array([epoch + day]), default=0.25)
     assert (float(found[0][0]), float(found[1][0])) == (
         begun[-1][1:] if begun else (0.25, float("inf"))
     )

@@ -17,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from execution.journal.events import EventLog
-from execution.journal.halts import HALT_RULES, HaltKind, Halts
+from execution.journal.halts import HALT_RULES, HaltBook, HaltKind
 from execution.journal.order_store import OrderIntent, OrderProgress, OrderState, OrderStore
 from execution.live.account_lock import KILL_FILE
 from execution.live.exposure import open_order_prices
@@ -122,7 +122,7 @@ class Desk:
     def __post_init__(self) -> None:
         events = EventLog(self.database, clock=TimeSource(now=lambda: NOW))
         self.book = OrderStore(self.database, events)
-        self.halts = Halts(self.database, events)
+        self.halts = HaltBook(self.database, events)
         self.stop = StopSignal()
         self.guards = Guards(self.settings, self.halts, self.book, self.kill_file, self.stop)
         self.gate = self.guards.build_gate(self.snapshot)
@@ -539,7 +539,7 @@ def test_hourly_order_limit_counts_all_jobs_across_restarts(tmp_path: Path) -> N
     minute, hour = np.timedelta64(1, "m"), np.timedelta64(1, "h")
     with closing(Database(tmp_path / "journal")) as database:
         desk = Desk(bounds, database=database, snapshot=seen())
-        desk.book.plan(intent("planned"))
+        desk.book.record_plan(intent("planned"))
         desk.book.deny(intent("denied"), "because")
         assert desk.send(intent("1"), NOW - minute) == ""
         desk.book.set_state("1", "rejected", "no")

@@ -26,7 +26,7 @@ from execution.live.expected_positions import (
     ACTIVITY_QUERY_OVERLAP,
     Discrepancy,
     ExpectedPositions,
-    Tolerance,
+    PositionTolerance,
     find_explaining_bookings,
     value_discrepancies,
 )
@@ -39,7 +39,7 @@ from execution.orders.option_orders import (
 )
 from execution.orders.orders import Order, Side
 from foundation.database import Database
-from foundation.decimals import EXACT_CONTEXT, plain_text
+from foundation.decimals import EXACT_CONTEXT, format_plain
 from tests.support.activities import BEGUN, MIDNIGHT, booking, fill, usd
 
 HOUR = np.timedelta64(1, "h")
@@ -158,7 +158,7 @@ def test_activity_order_and_repetition_do_not_change_expectation(
         cash += -each.quantity * each.price * units if each.is_trade else each.amount
     assert abs(books.holdings.cash_difference(cash).unexplained_usd) < Decimal("1e-6")
     flows = sum(Fraction(each.amount) for each in activities if each.kind == "transfer")
-    assert Fraction(books.holdings.listed.net_transfers(BEGUN)) == flows
+    assert Fraction(books.holdings.listed.net_deposits_since(BEGUN)) == flows
 
 
 happenings = st.tuples(
@@ -254,7 +254,7 @@ def test_split_tolerates_few_manual_shares_not_many(held: str, odd: str | None) 
     books = Books.begun({"NVDA": "100"})
     books.holdings.record_activities([booking("s", "split", quantity="100", symbol="NVDA")], BEGUN)
     found = books.found(NVDA=held)
-    assert (plain_text(found["NVDA"].surplus) if found else None) == odd
+    assert (format_plain(found["NVDA"].surplus) if found else None) == odd
 
 
 def test_crypto_fee_tolerance_does_not_grow_with_trading() -> None:
@@ -290,21 +290,24 @@ def test_expired_option_is_no_discrepancy_before_its_listing(quantity: str) -> N
 def test_bookings_explain_a_surplus_together_or_partly(surplus: Decimal) -> None:
     sign = surplus / 4
     changes = {"a": 3 * sign, "late": -2 * sign, "b": sign}
-    assert find_explaining_bookings(surplus, changes, Tolerance()) == ["a", "b"]
-    assert find_explaining_bookings(2 * sign, changes, Tolerance()) == ["a", "late", "b"], (
+    assert find_explaining_bookings(surplus, changes, PositionTolerance()) == ["a", "b"]
+    assert find_explaining_bookings(2 * sign, changes, PositionTolerance()) == ["a", "late", "b"], (
         "all together"
     )
-    assert find_explaining_bookings(6 * sign, changes, Tolerance()) == []
+    assert find_explaining_bookings(6 * sign, changes, PositionTolerance()) == []
     assert find_explaining_bookings(
-        surplus, {"b": 2 * sign}, Tolerance(Decimal(2), Decimal(2))
+        surplus, {"b": 2 * sign}, PositionTolerance(Decimal(2), Decimal(2))
     ) == ["b"]
-    assert find_explaining_bookings(surplus, {"large": 9 * sign}, Tolerance()) == [], (
+    assert find_explaining_bookings(surplus, {"large": 9 * sign}, PositionTolerance()) == [], (
         "it would lead further away"
     )
-    assert find_explaining_bookings(10 * sign, {"most": 9 * sign}, Tolerance()) == ["most"], (
-        "but for a tenth"
+    assert find_explaining_bookings(10 * sign, {"most": 9 * sign}, PositionTolerance()) == [
+        "most"
+    ], "but for a tenth"
+    assert (
+        find_explaining_bookings(10 * sign, {"less": Decimal("8.9") * sign}, PositionTolerance())
+        == []
     )
-    assert find_explaining_bookings(10 * sign, {"less": Decimal("8.9") * sign}, Tolerance()) == []
 
 
 @pytest.mark.parametrize(
@@ -351,7 +354,7 @@ def test_the_opening_balance_is_never_counted_twice() -> None:
     )
     assert not books.found(NVDA="13"), "one of before the opening balance may be listed late"
     assert list(books.found(NVDA="22")) == ["NVDA"]
-    assert books.holdings.listed.net_transfers(BEGUN - DAY) == 0
+    assert books.holdings.listed.net_deposits_since(BEGUN - DAY) == 0
     assert books.holdings.cash_difference(Decimal(0)).unexplained_usd == 0
     books.order("a", "NVDA", "5", "5", "filled")
     assert not books.found(NVDA="15")
@@ -435,7 +438,7 @@ def test_discrepancy_is_valued_at_its_worst_case(
     odd: dict[str, int], units: dict[str, int], others: dict[str, float], total: str
 ) -> None:
     signed, prices = ({s: Decimal(n) for s, n in each.items()} for each in (odd, units))
-    assert value_discrepancies(signed, prices, others).total == Decimal(total)
+    assert value_discrepancies(signed, prices, others).total_usd == Decimal(total)
 
 
 def test_restart_keeps_whole_pages_and_drops_partial_ones(tmp_path: Path) -> None:
@@ -524,7 +527,9 @@ def test_only_deposits_and_withdrawals_are_flows_when_listed() -> None:
         booking("s", parse_activity_kind("ACATS"), quantity="5", symbol="NVDA"),
     ]
     book.record_activities(entries, BEGUN + 2 * HOUR)
-    assert book.listed.net_transfers(BEGUN + HOUR) == Decimal("749.99")
-    assert book.listed.net_transfers(BEGUN + 2 * HOUR) == 0, "the mark of that instant has them"
+    assert book.listed.net_deposits_since(BEGUN + HOUR) == Decimal("749.99")
+    assert book.listed.net_deposits_since(BEGUN + 2 * HOUR) == 0, (
+        "the mark of that instant has them"
+    )
     book.record_activities(entries, BEGUN + 3 * HOUR)
-    assert book.listed.net_transfers(BEGUN + 2 * HOUR) == 0, "listed again is not paid again"
+    assert book.listed.net_deposits_since(BEGUN + 2 * HOUR) == 0, "listed again is not paid again"

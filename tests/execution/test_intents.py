@@ -38,7 +38,7 @@ steps = st.lists(st.sampled_from(get_args(OrderState)), max_size=8)
 @given(steps)
 def test_terminal_order_states_never_change(path: list[OrderState]) -> None:
     book = OrderStore()
-    book.plan(INTENT)
+    book.record_plan(INTENT)
     before: OrderState = "planned"
     for state in path:
         try:
@@ -59,11 +59,11 @@ def test_terminal_order_states_never_change(path: list[OrderState]) -> None:
 
 def test_sent_order_id_is_never_used_again() -> None:
     book = OrderStore()
-    book.plan(replace(INTENT, order=replace(ORDER, reason="an earlier one")))
-    book.plan(INTENT)
+    book.record_plan(replace(INTENT, order=replace(ORDER, reason="an earlier one")))
+    book.record_plan(INTENT)
     book.record_submission(INTENT)
     with refused(InputError, "a"):
-        book.plan(INTENT)
+        book.record_plan(INTENT)
     with refused(InputError, "a"):
         book.record_submission(INTENT)
     filled = OrderProgress("filled", "v1", Decimal(3), Decimal("17.25"))

@@ -15,10 +15,10 @@ from execution.decision.decision import decision_from_choices
 from execution.journal.cycles import NextCycleBook
 from execution.journal.decisions import DecisionJournal
 from execution.journal.events import EventLog, NoticeBook
-from execution.journal.halts import Halts
+from execution.journal.halts import HaltBook
 from execution.journal.marks import EquityMark, MarkBook
 from execution.journal.order_store import OrderIntent, OrderStore
-from execution.journal.schema import SCHEMA_VERSION, open_current_schema
+from execution.journal.schema import SCHEMA_VERSION, open_journal_for_reading
 from execution.live.account_lock import refuse_unusable_journal
 from execution.live.expected_positions import ExpectedPositions
 from execution.live.guards import GuardSettings
@@ -42,7 +42,7 @@ def opened(database: Database) -> OrderStore:
     events = EventLog(database)
     book = OrderStore(database, events)
     DecisionJournal(database, events, book, "trade")
-    Halts(database, events)
+    HaltBook(database, events)
     MarkBook(database)
     ExpectedPositions(database, events)
     NextCycleBook(database, 1.0)
@@ -66,7 +66,7 @@ def test_journals_of_other_schemas_are_refused_unchanged(version: int, tmp_path:
     with refused(InputError, *facts) as caught:
         refuse_unusable_journal(path)
     assert not isinstance(caught.value, DatabaseDamaged), "it would be set aside"
-    with refused(InputError, *facts), open_current_schema(path):
+    with refused(InputError, *facts), open_journal_for_reading(path):
         pass
     with closing(Database(path)) as database, refused(InputError, *facts):
         OrderStore(database)
@@ -86,12 +86,12 @@ def test_a_journal_without_tables_reads_as_empty(tmp_path: Path) -> None:
     Database(path).close()
     before = path.read_bytes()
     refuse_unusable_journal(path)
-    with open_current_schema(path) as database:
+    with open_journal_for_reading(path) as database:
         assert opened(database).unknown_outcomes() == ()
     assert path.read_bytes() == before
     with closing(Database(path)) as database:
         opened(database)
-    with open_current_schema(path) as database:
+    with open_journal_for_reading(path) as database:
         assert database.path == path
         assert database.rows("PRAGMA user_version") == [(SCHEMA_VERSION,)]
 
@@ -114,12 +114,12 @@ def test_changed_bytes_are_noticed_or_change_no_row(tmp_path: Path) -> None:
         for number in range(40):
             order = Order(f"a-{number}", "NVDA", "buy", Decimal(number + 1), "because")
             book.record_submission(OrderIntent(order, NOW))
-        halts = Halts(database, EventLog(database))
+        halts = HaltBook(database, EventLog(database))
         halts.raise_halt("cash", "12.50 USD are missing", NOW, cause="12.50")
         decision = decision_from_choices(
             SOON, NOW, 100_000.0, 2.0, (), group_limit_names=("banks",)
         )
-        DecisionJournal(database, EventLog(database), book, "trade").write(
+        DecisionJournal(database, EventLog(database), book, "trade").write_decision(
             decision, AccountSnapshot(100_000.0, {}, {}, SOON)
         )
         mark = EquityMark(NOW, 100_000.0, 100_000.0, 0.0, 0.0, 4.0, 0.0, {"NVDA": 0.5})
@@ -151,7 +151,7 @@ def test_record_keeps_the_optimality_gap(tmp_path: Path, optimality_gap: float) 
     with closing(Database(tmp_path / "journal")) as database:
         events = EventLog(database)
         journal = DecisionJournal(database, events, opened(database), "trade")
-        journal.write(decision, AccountSnapshot(100_000.0, {}, {}, SOON))
+        journal.write_decision(decision, AccountSnapshot(100_000.0, {}, {}, SOON))
         database.execute("PRAGMA query_only = ON")  # a loop may be writing it meanwhile
         [read] = JournalRecord.from_database(database, "trade").decisions_with_orders()
     assert (read.at, read.equity, read.group_limit_names) == (SOON, 100_000.0, ("banks",))

@@ -13,10 +13,15 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from execution.journal.events import EventLog
-from execution.journal.halts import HaltChanges, HaltKind, Halts
+from execution.journal.halts import HaltBook, HaltChanges, HaltKind
 from execution.journal.marks import EquityMark, IndexPoint, MarkBook, new_york_day
 from execution.live.guards import GuardSettings
-from execution.live.losses import REHALT_GROWTH, loss_halts, next_index_point, write_mark
+from execution.live.losses import (
+    REHALT_GROWTH_FRACTION,
+    loss_halt_changes,
+    next_index_point,
+    write_mark,
+)
 from foundation.clock import TimeSource
 from foundation.database import Database
 
@@ -44,7 +49,7 @@ class Account:
 
     def __init__(self, settings: GuardSettings = SETTINGS) -> None:
         database = Database()
-        self.halts = Halts(database, EventLog(database, clock=TimeSource(now=lambda: NOON)))
+        self.halts = HaltBook(database, EventLog(database, clock=TimeSource(now=lambda: NOON)))
         self.settings = settings
         self.points: list[IndexPoint] = []
 
@@ -52,10 +57,10 @@ class Account:
         """What the last of these marks changes."""
         changes = HaltChanges()
         for mark in marks:
-            latest = self.halts.latest()
+            latest = self.halts.latest_by_kind()
             last = self.points[-1] if self.points else None
             self.points.append(next_index_point(last, *mark, latest, self.settings))
-            changes = loss_halts(self.points[-1], latest, self.settings)
+            changes = loss_halt_changes(self.points[-1], latest, self.settings)
             self.halts.apply_changes(changes, mark.at)
         return changes
 
@@ -122,7 +127,7 @@ class Reference:
                     seen = losses[until - 1]
                 if kind == "daily_loss" and new_york_day(cleared) == new_york_day(mark.at):
                     seen = losses[until - 1]
-            limit = max(limit, min(Decimal(1), seen + REHALT_GROWTH * limit))
+            limit = max(limit, min(Decimal(1), seen + REHALT_GROWTH_FRACTION * limit))
             if kind not in self.raised_at and losses[-1] > seen and losses[-1] >= limit:
                 self.raised_at[kind] = mark.at
                 self.cleared_at.pop(kind, None)
@@ -190,7 +195,7 @@ def test_last_mark_suffices_to_judge_losses(path: Steps, lost: Steps, after: Ste
         equity = equity * Decimal(growth) + flow
         account.marked(Mark(at, equity, flow))
         assert "drawdown" in account.standing
-    for kind in account.halts.latest().values():
+    for kind in account.halts.latest_by_kind().values():
         account.halts.clear(kind.kind, "Ada", at)
     if equity > 0:
         again = Reference(WALKED)
@@ -302,7 +307,7 @@ def test_clearing_by_fast_clock_excuses_no_later_loss(kind: HaltKind) -> None:
 
 def test_acknowledged_losses_survive_a_restart() -> None:
     database = Database()
-    halts = Halts(database, EventLog(database, clock=TimeSource(now=lambda: NOON)))
+    halts = HaltBook(database, EventLog(database, clock=TimeSource(now=lambda: NOON)))
     for hours, equity in enumerate((100.0, 69.0, 68.0, 61.0)):
         mark = EquityMark(NOON + 24 * hours * HOUR, equity, equity, 0.0, 0.0, 4.0, 0.0, {})
         _, changes = write_mark(MarkBook(database), halts, mark, SETTINGS)
@@ -310,7 +315,7 @@ def test_acknowledged_losses_survive_a_restart() -> None:
         halts.clear("drawdown", "Ada", mark.at)
     point = MarkBook(database).index_point_before()
     assert point is not None
-    assert (point.index, point.index_peak, point.index_at_day_start) == (61, 100, 68)
+    assert (point.return_index, point.index_peak, point.index_at_day_start) == (61, 100, 68)
 
 
 def test_drawdown_of_total_loss_outlasts_its_day() -> None:

@@ -44,7 +44,7 @@ def test_a_deposit_is_no_profit_of_the_day(
     days: list[tuple[float, float]], yesterday: float
 ) -> None:
     """What each dollar has become is the same, whatever was paid in or out."""
-    plain = moved = IndexPoint.first(NOON - DAY, yesterday)
+    plain = moved = IndexPoint.first_point(NOON - DAY, yesterday)
     for k, (equity, share) in enumerate(days):
         at = NOON + k * HOUR
         worth = float(moved.equity) * equity / float(plain.equity)

@@ -142,7 +142,7 @@ def test_targets_plus_open_sales_stay_under_the_ceilings() -> None:
     )
     run = simulate_trading(settings, market, "carried", trader)
     assert sum(len(d.orders_to_cancel) for d in run.decisions) > 5
-    assert run.incomplete_orders() > 10
+    assert run.count_incomplete_orders() > 10
     assert run.margin_events["refusals"] < 0.02 * sum(len(d.orders) for d in run.decisions)
     rows = {row.at: row for row in run.equity_rows}
     for decision in run.decisions:

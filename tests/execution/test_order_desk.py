@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from execution.alpaca.order_venue import OrderVenue, order_request
-from execution.alpaca.placed_order import AlpacaOrder, filled_spreads
+from execution.alpaca.placed_order import AlpacaOrder, compute_spread_fill
 from execution.journal.order_store import ORDER_STATES, OrderIntent, OrderState, OrderStore
 from execution.journal.outbox import OrderDenied, OrderExpired, Outbox
 from execution.orders.gate import UNGUARDED
@@ -67,7 +67,7 @@ def posted(
 
 
 def unknown(desk: Outbox[AlpacaOrder]) -> list[str]:
-    return [each.client_order_id for each in desk.refresh(desk.book.unknown_outcomes())]
+    return [each.client_order_id for each in desk.refresh_intents(desk.book.unknown_outcomes())]
 
 
 def state_in(book: OrderStore, name: str = "o-1") -> OrderState:
@@ -177,7 +177,7 @@ def test_order_landing_after_every_lookup_is_never_duplicated(
     expected = replace(ORDER, reason="a premium", expires_at=SOON)
     with pytest.raises(OutcomeUnknown):
         desk.post(expected)
-    (intent,) = desk.refresh(desk.book.unknown_outcomes())
+    (intent,) = desk.refresh_intents(desk.book.unknown_outcomes())
     assert (intent.order, intent.sent_at, intent.role) == (expected, NOW, "opening")
     if path is not None:  # killed, and started again
         database.close()
@@ -187,7 +187,7 @@ def test_order_landing_after_every_lookup_is_never_duplicated(
     desk, venue, waited = outbox_at(book, post=[taken()], get=found, clock=later)
     assert unknown(desk) == ["o-1"], "404"
     assert unknown(desk) == ["o-1"], "no answer"
-    assert desk.refresh(()) == ()
+    assert desk.refresh_intents(()) == ()
     assert unknown(desk) == []
     assert (venue.times("post"), venue.times("get"), waited) == (0, 3, [])
     assert desk.post(ORDER) == placed(taken())
@@ -307,12 +307,12 @@ def test_open_order_is_followed_to_its_final_state() -> None:
     book = book_of(sent("accepted"), spread, sent(client_order_id="o-2"))
     filled = taken(state="filled", filled_qty="10", filled_avg_price="5")
     desk, venue, _ = outbox_at(book, get=[filled])
-    desk.refresh(i for i in book.in_states(("accepted",)) if isinstance(i.order, Order))
+    desk.refresh_intents(i for i in book.in_states(("accepted",)) if isinstance(i.order, Order))
     states = {each.client_order_id: each.state for each in book.select("1 = 1")}
     assert states == {"o-1": "filled", "s-1": "accepted", "o-2": "submitting"}
     assert venue.times("get") == 1
     desk, *_ = outbox_at(book, get=[status(404)])
-    desk.refresh(desk.book.in_states(("accepted",)))
+    desk.refresh_intents(desk.book.in_states(("accepted",)))
     assert state_in(book, "s-1") == "accepted"
 
 
@@ -385,18 +385,18 @@ def test_replaced_order_is_followed_with_both_fills() -> None:
     old = taken(state="replaced", replaced_by="id-o-2", filled_qty="3")
     new = taken("o-2", "filled", filled_qty="7")
     desk, venue, _ = venue_at(get=[old, new])
-    answer = desk.reload(placed(taken()))
+    answer = desk.refresh_order(placed(taken()))
     assert answer.is_done
     assert answer.replacement_chain == (placed(new, old), placed(old))
     paths = [path for what, path, _ in venue.asked if what == "get"]
     assert paths == ["/orders/id-o-1", "/orders/id-o-2"]
     desk, *_ = venue_at(get=[old, taken("o-2"), new])
-    working = desk.reload(placed(taken()))
+    working = desk.refresh_order(placed(taken()))
     assert not working.is_done
-    assert desk.reload(working).replacement_chain[1] == placed(old)
+    assert desk.refresh_order(working).replacement_chain[1] == placed(old)
     desk, *_ = venue_at(get=[taken(state="replaced")])
     with refused(BrokerError, "replaced_by"):
-        desk.reload(placed(taken()))
+        desk.refresh_order(placed(taken()))
 
 
 @pytest.mark.parametrize(
@@ -411,11 +411,11 @@ def test_replaced_order_is_followed_with_both_fills() -> None:
 def test_impossible_fills_are_queried_again_then_refused(wrong: dict[str, Any]) -> None:
     sound = taken(state="filled", qty="10", filled_qty="10", filled_avg_price="5")
     desk, _, waited = venue_at(get=[{**sound, **wrong}, sound])
-    assert desk.reload(placed(taken())) == placed(sound)
+    assert desk.refresh_order(placed(taken())) == placed(sound)
     assert waited == LOOKS[:1]
     desk, *_ = venue_at(get=[{**sound, **wrong}])
     with refused(BrokerError, "o-1", "filled_qty"):
-        desk.reload(placed(taken()))
+        desk.refresh_order(placed(taken()))
 
 
 @pytest.mark.parametrize("symbol", ["NVDA", "BTC/USD"])
@@ -529,21 +529,21 @@ def test_legs_without_filled_quantities_conclude_nothing(stated: dict[str, Any])
     priceless = [{**leg, "filled_avg_price": None} for leg in canceled]
     for legs in (silent, canceled, [], *([priceless] if stated else [])):
         with refused(BrokerError):
-            filled_spreads([placed(taken(state="canceled", legs=legs, **stated))])
+            compute_spread_fill([placed(taken(state="canceled", legs=legs, **stated))])
     nothing = placed(taken(state="canceled", legs=[], filled_qty="0"))
-    assert filled_spreads([nothing]) == (0, Decimal(0))
-    assert filled_spreads([placed(taken(state="rejected", legs=None))]) == (0, Decimal(0))
+    assert compute_spread_fill([nothing]) == (0, Decimal(0))
+    assert compute_spread_fill([placed(taken(state="rejected", legs=None))]) == (0, Decimal(0))
     with refused(BrokerError, "1", "2"):
-        filled_spreads([placed(taken(state="canceled", legs=LEGS, filled_qty="1"))])
+        compute_spread_fill([placed(taken(state="canceled", legs=LEGS, filled_qty="1"))])
 
 
 @pytest.mark.parametrize("field", LEGS[0])
 def test_changed_leg_field_keeps_the_spread_or_refuses(field: str) -> None:
-    assert filled_spreads([placed(taken(legs=LEGS))]) == (2, Decimal(1))
+    assert compute_spread_fill([placed(taken(legs=LEGS))]) == (2, Decimal(1))
     refused = 0
     for value in ("removed", *VALUES):
         legs = [said(LEGS[0], field, value), LEGS[1]]
-        traded, why = answered(lambda legs=legs: filled_spreads([placed(taken(legs=legs))]))
+        traded, why = answered(lambda legs=legs: compute_spread_fill([placed(taken(legs=legs))]))
         if traded is None:
             assert "\n" not in why
             refused += 1

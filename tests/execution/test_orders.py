@@ -281,7 +281,7 @@ def test_snapshot_defaults_restrict_nothing() -> None:
 @given(st.floats(0.0, allow_infinity=False))
 def test_any_finite_loss_of_spreads_is_accepted(risk: float) -> None:
     account = AccountSnapshot(1.0, {}, {}, AT, max_loss_by_root={"SPXW": risk})
-    assert account.spread_risks == {"SPXW": risk}
+    assert account.known_max_loss_by_root == {"SPXW": risk}
 
 
 @pytest.mark.parametrize("risk", [-0.01, -INF, INF, float("nan")])

@@ -97,7 +97,7 @@ def test_plan_covers_next_decision_signal_life_and_horizon(
         whole = {AssetClass.STOCK: 19 * 7, AssetClass.CRYPTO: 28 * 24}[kind] / HOURLY.clock(
             kind
         ).bars_a_year
-        assert belief.symbol_years[0, :, s].sum() == pytest.approx(whole, rel=0.06)
+        assert belief.symbol_trading_years[0, :, s].sum() == pytest.approx(whole, rel=0.06)
     assert believed(market, at, trader(holding="next")).first_period_end == belief.first_period_end
     assert believed(market, at, trader(holding="session")).mu.shape == (1, 1, len(market.symbols))
 
@@ -119,7 +119,7 @@ def test_variance_beyond_forecast_mixes_fast_and_slow(market: Bars) -> None:
 
     year = HOURLY.clock(AssetClass.STOCK).bars_a_year
     for s in range(3):
-        bars = belief.symbol_years[0, :, s] * year
+        bars = belief.symbol_trading_years[0, :, s] * year
         day = until(24.0)[s]
         beyond = np.sqrt(day * year / HORIZON * slow[0, s]) * (bars.sum() - HORIZON) / year
         expected = day - until(round(bars[:2].sum()))[s] + beyond
@@ -134,7 +134,7 @@ def test_later_blocks_hold_the_decaying_first_step(market: Bars, left: float) ->
     belief = believed(market, MIDDAY, trader(left, SYA=10.0))
     s = market.symbols.index("SYA")
     ends = np.cumsum(
-        np.round(belief.symbol_years[0, :, s] * HOURLY.clock(AssetClass.STOCK).bars_a_year)
+        np.round(belief.symbol_trading_years[0, :, s] * HOURLY.clock(AssetClass.STOCK).bars_a_year)
     )
     assert belief.mu[0, 0, s] == pytest.approx(1e-3, rel=1e-3)
     for k in (1, 2):
@@ -145,7 +145,7 @@ def test_later_blocks_hold_the_decaying_first_step(market: Bars, left: float) ->
 def test_signal_is_worth_skill_times_hourly_deviation(market: Bars) -> None:
     belief = believed(market, MIDDAY, trader(0.6, 0.1, SYA=10.0))
     s = market.symbols.index("SYA")
-    sigma, years = belief.sigma[0, :2, s], belief.symbol_years[0, :2, s]
+    sigma, years = belief.sigma[0, :2, s], belief.symbol_trading_years[0, :2, s]
     hourly = np.sqrt(sigma @ sigma / (years.sum() * HOURLY.clock(AssetClass.STOCK).bars_a_year))
     assert belief.signal_size[0, s] == pytest.approx(0.1 * hourly / 0.4, rel=0.5)
 
@@ -159,6 +159,6 @@ def test_horizon_before_signal_end_empties_the_last_period(market: Bars) -> None
     who = trader(signal_bars=24, prior=PriorSettings(horizon_days=1))
     belief = believed(market, MIDDAY, who)
     assert belief.period_ends[0, 2] == belief.period_ends[0, 1] > belief.first_period_end
-    assert not belief.class_years[0, 2].any()
+    assert not belief.class_trading_years[0, 2].any()
     assert not np.nan_to_num(belief.sigma[0, 2]).any()
     assert decided(market, MIDDAY, who).sizing_failure == ""

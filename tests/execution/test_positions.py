@@ -175,7 +175,7 @@ class Journal:
         fill = Activity(
             name, "trade", AT, "SYA", D(quantity), D(price), -D(quantity) * D(price), order_id
         )
-        self.activities.write([fill], AT + HOUR, is_after_opening=1)
+        self.activities.record_activities([fill], AT + HOUR, is_after_opening=1)
 
     def only(self) -> PositionProfit:
         [found] = self.positions.profits()
@@ -212,11 +212,11 @@ def test_a_split_keeps_the_cost_that_transfers_lack() -> None:
     journal = Journal()
     journal.filled("one", "10", "50")
     split = Activity("s", "split", AT, "SYA", D(10), None, D(0))
-    journal.activities.write([split], AT + HOUR, is_after_opening=1)
+    journal.activities.record_activities([split], AT + HOUR, is_after_opening=1)
     journal.positions.record_positions(account(SYA="20"))
     assert journal.only().entry_price == 25
     moved = Activity("m", "share transfer", AT, "SYA", D(5), None, D(0))
-    journal.activities.write([moved], AT + HOUR, is_after_opening=1)
+    journal.activities.record_activities([moved], AT + HOUR, is_after_opening=1)
     journal.positions.record_positions(account(SYA="25"))
     assert journal.only() == PositionProfit("SYA", D(25), None, Fraction(60), None, Fraction(0))
 

@@ -108,7 +108,7 @@ def test_quantity_matches_sizing_of_same_account_and_moments(
         *("SYA", price),
         account=account,
         moments=Planned(
-            bars.symbols, belief.mu[0] + premium * belief.symbol_years[0], belief.sigma[0]
+            bars.symbols, belief.mu[0] + premium * belief.symbol_trading_years[0], belief.sigma[0]
         ),
         correlation=correlations_of(belief),
         cost=float(settings.costs.expected_cost(bars.crypto, settings.fees)[0]),

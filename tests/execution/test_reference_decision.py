@@ -19,12 +19,12 @@ from execution.orders.account_snapshot import AccountSnapshot
 from execution.orders.lending import MarginTerms
 from foundation.arrays import Array
 from marketsimulator.runs.compiled_instants import RecordedDecisions, target_quantities
-from marketsimulator.runs.compiled_run import compiled_inputs
+from marketsimulator.runs.compiled_run import build_compiled_inputs
 from marketsimulator.settings import BacktestSettings
 from sizing.settings import Limits, PriorSettings
 from tests.execution import reference_decision as reference
 from trainingdata.bars import Bars
-from trainingdata.history import OwnBars
+from trainingdata.history import BarsBySymbol
 from trainingdata.instruments import instrument
 
 SYMBOLS = ("ACME", "BOLT", "BTCUSD", "CORD", "DELT", "ETHUSD", "FERN")
@@ -58,7 +58,7 @@ def drawn(seed: int) -> Case:
     coarse = Decimal(str(rng.choice(["0.001", "2"])))
     fine = Decimal(str(rng.choice(["1", "0.000000001"])))
     items = [
-        replace(item, qty_increment=coarse if coin(item.symbol) else fine, borrowable=may)
+        replace(item, qty_increment=coarse if coin(item.symbol) else fine, is_borrowable=may)
         for item, may in zip(map(instrument, names), rng.random(len(names)) < 0.8, strict=True)
     ]
     size = len(items)
@@ -132,8 +132,8 @@ def drawn_beliefs(rng: np.random.Generator, bars: Bars) -> BeliefTable:
         instants=np.array([AT]),
         period_ends=AT + (hours.cumsum() * 3600).astype("timedelta64[s]")[None],
         is_overnight=rng.random(1) < 0.5,
-        trim_overnight=rng.random(1) < 0.5,
-        class_years=YEARS[None, :periods],
+        can_trim_overnight=rng.random(1) < 0.5,
+        class_trading_years=YEARS[None, :periods],
         interest_nights=np.array([[0, 1, 28]])[:, :periods],
         news_overlap=rng.uniform(0.2, 1.0, (1, periods)),
         crypto=bars.crypto,
@@ -146,7 +146,7 @@ def drawn_beliefs(rng: np.random.Generator, bars: Bars) -> BeliefTable:
         signal_size=np.abs(rng.normal(size=(1, size))) * rng.choice([0.0, 1e-4, 3e-3]),
         unit_premium=rng.uniform(0.0, 0.2, (1, size)),
         crypto_correlation=rng.uniform(-1.0, 1.0, 1),
-        matrix_index=np.zeros(1, dtype=np.int64),
+        correlation_index=np.zeros(1, dtype=np.int64),
         correlations=(risk / np.outer(spread, spread))[None].astype(np.float32),
     )
 
@@ -218,7 +218,7 @@ def stepped(case: Case) -> tuple[Decision, Array]:
     trader: Trader = case.settings.build_trader(None)  # type: ignore[arg-type]
     belief = case.table.at_instant(AT)
     assert belief is not None
-    own_bars = OwnBars(case.bars, keep=case.settings.sizing.history_bars)
+    own_bars = BarsBySymbol(case.bars, keep=case.settings.sizing.history_bars)
     decision = trader.decide_from_beliefs(belief, case.bars, case.account, own_bars)
     quantity = dict(case.account.positions)
     for choice in decision.choices:
@@ -234,7 +234,7 @@ def compiled(case: Case) -> Array:
     book.account["unsettled"] = case.account.unsettled_proceeds
     book.holding["quantity"] = case.held.quantity
     book.holding["mark"] = case.held.price
-    inputs = compiled_inputs(case.settings, case.bars, case.table)
+    inputs = build_compiled_inputs(case.settings, case.bars, case.table)
     return target_quantities(
         book, inputs, 0, RecordedDecisions.empty(case.table, without_rows=True)
     )[0]

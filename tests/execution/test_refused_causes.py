@@ -52,7 +52,7 @@ class Told:
             self.book.record_acceptance(each)
         for each, answer in refused:
             self.book.record_refusal(each, answer, NOW)
-        self.book.end_step()
+        self.book.clear_contradicted_causes()
 
 
 @pytest.mark.parametrize(
@@ -165,7 +165,7 @@ def test_a_blocked_account_alerts_until_it_is_released() -> None:
     told = Told()
     for why in ("blocked", "blocked", "", "", "blocked"):
         told.book.report_block(why, NOW)
-        told.book.end_step()
+        told.book.clear_contradicted_causes()
     assert told.kinds == [REFUSED_ALERT, ALL_CLEAR, REFUSED_ALERT]
 
 
@@ -173,7 +173,7 @@ def test_a_pause_is_one_notice_until_trading_resumes() -> None:
     told = Told()
     for _ in range(3):
         told.book.report_pause("trading is paused at the venue (exchange_is_paused)", NOW)
-        told.book.end_step()
+        told.book.clear_contradicted_causes()
     told.step()
     [row] = told.book.active()
     assert (told.kinds, row.is_venue_pause, row.is_urgent) == ([TRADING_PAUSED], True, False)
@@ -186,7 +186,7 @@ def test_a_pause_is_one_notice_until_trading_resumes() -> None:
 def test_another_refusal_ends_a_pause() -> None:
     told = Told()
     told.book.report_pause("trading is paused at the venue (trading_is_paused)", NOW)
-    told.book.end_step()
+    told.book.clear_contradicted_causes()
     told.step((order(), LIQUIDATION))
     assert told.kinds == [TRADING_PAUSED, REFUSED_ALERT, ALL_CLEAR]
     assert [row.is_venue_pause for row in told.book.active()] == [False]

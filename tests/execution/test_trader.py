@@ -8,7 +8,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from execution.decision.choice import reason_text
+from execution.decision.choice import format_reason
 from execution.decision.sizing import SizingSettings
 from execution.decision.trader import Trader
 from execution.orders.fees import CryptoTier, FeeSchedule, TradingCosts
@@ -71,7 +71,7 @@ def test_edge_below_cost_orders_nothing_and_says_so(market: Bars) -> None:
     assert decision.orders == ()
     choice = choice_of(decision, "SYA")
     assert choice.unit_cost > 0
-    assert f", bound by cost ({choice.unit_cost * 1e4:.3g} bp)" in reason_text(choice, 1.0)
+    assert f", bound by cost ({choice.unit_cost * 1e4:.3g} bp)" in format_reason(choice, 1.0)
     assert decided(market, MIDDAY, trader(SYA=5.0)).orders != ()
 
 

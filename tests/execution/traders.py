@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from execution.decision.beliefs import BeliefTable, build_returns
+from execution.decision.beliefs import BeliefTable, build_expected_returns
 from execution.decision.choice import Choice
 from execution.decision.decision import Decision
 from execution.decision.sizing import SizingSettings
@@ -113,7 +113,7 @@ def correlations_of(belief: BeliefTable) -> Array:
     """[K, S, S] of returns over the periods of a belief's instant, as a sizing problem has them."""
     every = np.arange(len(belief.symbol_index))
     alike = belief._replace(sigma=np.ones_like(belief.sigma))
-    return build_returns(alike, 0, every, np.full(2, 0.3), True, len(every)).covariance
+    return build_expected_returns(alike, 0, every, np.full(2, 0.3), True, len(every)).covariance
 
 
 def choice_of(decision: Decision, symbol: str) -> Choice:

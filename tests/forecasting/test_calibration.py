@@ -21,10 +21,10 @@ from forecasting.calibration.dispersion import CalibrationSample, fit_dispersion
 from forecasting.calibration.fit import autocorrelation, estimate_shrinkage
 from forecasting.calibration.fit_store import FitStore
 from forecasting.calibration.forecaster import CalibratedForecaster
-from forecasting.calibration.history import ClassHistory
+from forecasting.calibration.history import AssetClassHistory
 from forecasting.calibration.settings import CalibrationSettings
 from forecasting.calibration.variance import (
-    LOOKBACKS,
+    LOOKBACKS_BARS,
     bar_variance,
     estimate_intraday_pattern,
     trailing_variance_averages,
@@ -223,7 +223,7 @@ def scaled(factor: float) -> Changed:
 
 def thinned(starts: list[int], ends: list[int]) -> list[np.ndarray]:
     """The own bars of each symbol that a lesson keeps."""
-    member, last = fits._thinned(np.array(starts), np.array(ends))
+    member, last = fits._thin_bars(np.array(starts), np.array(ends))
     return [last[member == s] for s in range(len(starts))]
 
 
@@ -291,7 +291,7 @@ def means(variance: np.ndarray, bar: np.ndarray) -> np.ndarray:
 def test_averages_look_back_and_never_ahead() -> None:
     x = np.arange(1.0, 301.0)
     found = means(x, np.arange(300))
-    assert found[299].tolist() == [x[-span:].mean() for span in LOOKBACKS]
+    assert found[299].tolist() == [x[-span:].mean() for span in LOOKBACKS_BARS]
     np.testing.assert_array_equal(means(x[:50], np.arange(50)), found[:50])
     np.testing.assert_array_equal(means(x, np.array([7, 299])), found[[7, 299]])
     assert (means(np.append(x, 0.0), np.array([300])) > 0).all()
@@ -299,7 +299,7 @@ def test_averages_look_back_and_never_ahead() -> None:
 
 def sample(n: int, rng: np.random.Generator) -> tuple[CalibrationSample, np.ndarray, np.ndarray]:
     """Rows of two symbols whose true variance is the second average's to the power 0.8."""
-    logs = rng.normal(-9, 1, (n, len(LOOKBACKS) + 1))
+    logs = rng.normal(-9, 1, (n, len(LOOKBACKS_BARS) + 1))
     season = np.cumsum(np.ones((n, HORIZON)), axis=1)
     instant = np.arange(n) // 2
     truth = np.exp(-1.8 + 0.8 * logs[:, 1:2]) * season
@@ -367,7 +367,7 @@ def test_dispersion_without_data_is_the_prior() -> None:
     known, truth, move = sample(0, np.random.default_rng(0))
     spread, _ = fit_dispersion(known, truth, move, 7, 2)
     np.testing.assert_allclose(
-        spread.regression_weights[:, 0], [0, *[1 / len(LOOKBACKS)] * len(LOOKBACKS), 0]
+        spread.regression_weights[:, 0], [0, *[1 / len(LOOKBACKS_BARS)] * len(LOOKBACKS_BARS), 0]
     )
     assert spread.standardised_quantiles[0, LEVELS.index(0.9)] == pytest.approx(
         1.4759 * np.sqrt(3 / 5), rel=1e-3
@@ -422,7 +422,7 @@ def test_shrinkage_of_a_step_accounts_for_overlap(
 
     monkeypatch.setattr(fits, "estimate_shrinkage", valued)
     walk = LogMoments.from_table(RandomWalk().forecast(market, market.times[0]))
-    history = ClassHistory.from_bars(AssetClass.STOCK, market).with_forecasts(walk)
+    history = AssetClassHistory.from_bars(AssetClass.STOCK, market).with_forecasts(walk)
     fits.fit_calibration(history, last_fridays(market.times[-1:])[0], 150, 3.0)
     assert overlaps == list(range(1, HORIZON + 1))
 
@@ -450,7 +450,7 @@ def test_first_steps_are_scaled_and_pattern_follows_bars(market: Bars) -> None:
     raw = humming(left=0.5).forecast(market, market.times[0])
     spread = volatility(raw.all_quantiles[:, 0], raw.price.astype(np.float32), "quantile")
     median = np.log(raw.all_quantiles[:, 0, MEDIAN_INDEX] / raw.price.astype(np.float32))
-    history = ClassHistory.from_bars(AssetClass.STOCK, market).with_forecasts(
+    history = AssetClassHistory.from_bars(AssetClass.STOCK, market).with_forecasts(
         LogMoments.from_table(raw)
     )
     slices = raw.windows.slices_by_symbol()
@@ -624,7 +624,8 @@ def test_fit_address_depends_on_bars_known_when_learned(
     values[symbol, column, field] *= 1 + 1e-15 * 4
     other = Bars(market.instruments, market.times, values, market.mask, "other")
     before, after = (
-        ClassHistory.from_bars(AssetClass.STOCK, bars).fit_key(week) for bars in (market, other)
+        AssetClassHistory.from_bars(AssetClass.STOCK, bars).fit_key(week)
+        for bars in (market, other)
     )
     seen = number < end
     assert (before != after) == (

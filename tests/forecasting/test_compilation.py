@@ -23,7 +23,7 @@ from forecasting.chronos2 import engine as engines
 from forecasting.chronos2.cached_forecaster import CachedForecaster
 from forecasting.chronos2.checkpoint import BUNDLED_CHECKPOINT, find_checkpoint
 from forecasting.chronos2.compilation import CompiledNetwork, CudaGraphNetwork
-from forecasting.chronos2.engine import Engine, load_model, planned_computation_text
+from forecasting.chronos2.engine import Engine, format_planned_computation, load_model
 from forecasting.chronos2.forecaster import Chronos2Forecaster
 from forecasting.chronos2.network import Network
 from forecasting.chronos2.profile import Profile
@@ -42,7 +42,7 @@ CPU = torch.device("cpu")
 def network() -> Network:
     """The shipped network as it is compiled."""
     shipped = find_checkpoint(str(BUNDLED_CHECKPOINT))
-    model = load_model(shipped.contents(), CPU)
+    model = load_model(shipped.read_contents(), CPU)
     return Network(model, HORIZON, range(len(LEVELS)), "fp32", CPU, packed=False).eval()
 
 
@@ -161,18 +161,18 @@ def test_auto_falls_back_to_eager_with_one_warning(
     (line,) = warned(caplog)
     assert line.startswith("forecaster.compile=auto: torch.compile failed, continuing without it: ")
     assert "\n" not in line
-    assert engine.computation_text == "cpu, eager, 4 windows a pass"
+    assert engine.computation_description == "cpu, eager, 4 windows a pass"
 
 
 def test_required_compilation_fails_in_one_line(
     market: Bars, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(torch, "compile", broken(FAILURES["wrapped"]))
-    engines._kept_engine.cache_clear()
+    engines._cached_engine.cache_clear()
     forecaster = Chronos2Forecaster(Profile(compile=True, device="cpu"))
     with refused(InputError, "torch.compile", "RuntimeError"):
         forecaster.forecast(market, market.times[-1])
-    engines._kept_engine.cache_clear()
+    engines._cached_engine.cache_clear()
 
 
 def test_network_error_is_not_treated_as_compiler_failure(uncompiled: None) -> None:
@@ -289,10 +289,10 @@ def test_bf16_forecasts_are_stored_under_their_actual_computation(
             CPU,
             32,
             inner.weights_digest,
-            bf16_unit=inner.bf16_unit,
+            bf16_instruction_set=inner.bf16_instruction_set,
         )
 
-    by = f", {inner.bf16_unit}" if inner.bf16_unit else ""
+    by = f", {inner.bf16_instruction_set}" if inner.bf16_instruction_set else ""
     monkeypatch.setattr("forecasting.chronos2.cached_forecaster.MAX_PORTION_ROWS", 40)
     for _ in range(2):
         # A process keeps its engine, as the real function does.
@@ -343,9 +343,9 @@ def test_float32_precision_overrides_and_restores_global_settings() -> None:
 def test_planned_computation_is_the_one_used(compile: Any) -> None:
     model = find_checkpoint(str(BUNDLED_CHECKPOINT))
     profile = Profile(device="cpu", compile=compile)
-    assert engines.load_engine(model, profile, 12).computation_text == planned_computation_text(
+    assert engines.load_engine(
         model, profile, 12
-    )
+    ).computation_description == format_planned_computation(model, profile, 12)
 
 
 def test_cuda_network_is_compiled_unless_forbidden(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -355,7 +355,7 @@ def test_cuda_network_is_compiled_unless_forbidden(monkeypatch: pytest.MonkeyPat
     model = find_checkpoint(str(BUNDLED_CHECKPOINT))
 
     def planned(batch_size: int | None = None, **settings: Any) -> str:
-        return planned_computation_text(model, Profile(**settings), batch_size)
+        return format_planned_computation(model, Profile(**settings), batch_size)
 
     assert planned() == "cuda, compiled by layer, 16384 windows a pass"
     assert planned(device="cuda:1") == planned(), "which GPU it is changes no bit"

@@ -24,13 +24,13 @@ from forecasting.chronos2.checkpoint import BUNDLED_CHECKPOINT, find_checkpoint
 from forecasting.chronos2.devices import (
     MAX_CUDA_BATCH_SIZE,
     MIN_CUDA_BATCH_SIZE,
-    bf16_unit,
+    bf16_instruction_set,
     bytes_per_window,
     default_batch_size,
     fitting_batch_size,
     resolve_device,
 )
-from forecasting.chronos2.engine import Engine, planned_computation_text
+from forecasting.chronos2.engine import Engine, format_planned_computation
 from forecasting.chronos2.forecaster import Chronos2Forecaster
 from forecasting.chronos2.profile import MIN_WINDOWS_TO_COMPILE, Profile
 from forecasting.forecast import HORIZON, LEVELS, no_progress
@@ -48,13 +48,13 @@ def two_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda place: (70 * GIB, 80 * GIB))
-    devices.free_gpu_memory.cache_clear()
+    devices.free_gpu_memory_bytes.cache_clear()
 
 
 @pytest.fixture(autouse=True)
 def nothing_remembered() -> Iterator[None]:
     yield
-    devices.free_gpu_memory.cache_clear()
+    devices.free_gpu_memory_bytes.cache_clear()
 
 
 # ----- which device -----
@@ -162,10 +162,10 @@ def test_configured_batch_size_wins_memory_is_read_once(
     assert default_batch_size(model, "cpu", 100, "bf16") == 64
     # What this process has taken since does not change what its answers are kept by.
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda place: (GIB // 64, 80 * GIB))
-    assert planned_computation_text(model, profile, None).endswith(" 16384 windows a pass")
-    assert planned_computation_text(model, profile, 777).endswith(" 777 windows a pass")
-    devices.free_gpu_memory.cache_clear()
-    assert planned_computation_text(model, profile, None).endswith(" 64 windows a pass")
+    assert format_planned_computation(model, profile, None).endswith(" 16384 windows a pass")
+    assert format_planned_computation(model, profile, 777).endswith(" 777 windows a pass")
+    devices.free_gpu_memory_bytes.cache_clear()
+    assert format_planned_computation(model, profile, None).endswith(" 64 windows a pass")
 
 
 # ----- bf16 on a CPU -----
@@ -184,12 +184,12 @@ def test_the_processor_chooses_how_bf16_is_multiplied(
     capabilities: dict[str, object], unit: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """fp32, the default, does not depend on the processor."""
-    assert bf16_unit(capabilities) == unit
+    assert bf16_instruction_set(capabilities) == unit
     monkeypatch.setattr(engines, "cpu_capabilities", lambda: capabilities)
     model = find_checkpoint(str(BUNDLED_CHECKPOINT))
 
     def planned(**settings: Any) -> str:
-        return planned_computation_text(model, Profile(device="cpu", **settings), 8)
+        return format_planned_computation(model, Profile(device="cpu", **settings), 8)
 
     by = f", {unit}" if unit else ""
     assert planned(dtype="bf16") == f"cpu, eager{by}, 8 windows a pass"
@@ -215,7 +215,7 @@ def test_forecasts_of_two_precisions_are_never_mixed(monkeypatch: pytest.MonkeyP
 
 def test_an_older_torch_reports_no_bf16_unit(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delattr(torch.cpu, "get_capabilities", raising=False)
-    assert bf16_unit(devices.cpu_capabilities()) == ""
+    assert bf16_instruction_set(devices.cpu_capabilities()) == ""
 
 
 # ----- few windows -----
@@ -339,7 +339,7 @@ def test_out_of_memory_error_states_the_batch_size() -> None:
         strict=True,
     ):
         (size,) = np.unique(np.round(values[:, 0, 0] - windows.price[portion]))
-        assert engine.computation_text == f"cpu, eager, {size:.0f} windows a pass"
+        assert engine.computation_description == f"cpu, eager, {size:.0f} windows a pass"
         given.append(size)
     assert given == [8, 2, 2]
 
@@ -384,7 +384,7 @@ def test_threads_compute_whole_passes_side_by_side(given: int, workers: int, eac
         return last_prices(context)
 
     windows = walks(1, 48, 40)
-    engine = Engine(network, CPU, 8, "", on_cpu=True)
+    engine = Engine(network, CPU, 8, "", is_on_cpu=True)
     rows = np.arange(48)[::-1]
     with threads(given):
         (values,) = engine.forecast_quantiles(windows, [rows], "none", progress=no_progress)
@@ -402,7 +402,7 @@ def test_no_pass_runs_between_portions_on_a_cpu() -> None:
         return last_prices(context)
 
     windows = walks(1, 50, 40)
-    engine = Engine(network, CPU, 8, "", on_cpu=True)
+    engine = Engine(network, CPU, 8, "", is_on_cpu=True)
     portions = np.split(np.arange(50), [30, 30])
     with threads(2):
         stream = engine.forecast_quantiles(windows, portions, "none", progress=no_progress)
@@ -416,7 +416,7 @@ def test_out_of_memory_in_a_thread_halves_batches() -> None:
         return last_prices(context)
 
     windows = walks(1, 30, 40)
-    engine = Engine(network, CPU, 8, "", on_cpu=True)
+    engine = Engine(network, CPU, 8, "", is_on_cpu=True)
     with threads(2):
         (values,) = engine.forecast_quantiles(
             windows, [np.arange(30)], "none", progress=no_progress

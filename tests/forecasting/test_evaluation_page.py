@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from forecasting.evaluate import date_range_text, gains_chart, judge_scores
+from forecasting.evaluate import format_date_range, gains_chart, judge_scores
 from forecasting.scores import gain_over_baseline
 from foundation.arrays import Array
 
@@ -71,7 +71,7 @@ def test_few_weeks_need_larger_gains_for_significance() -> None:
 def test_evaluation_dates_are_new_york_and_inclusive() -> None:
     """The last nanosecond of 11 April in New York is 12 April in UTC."""
     span = {"start": "2025-03-03T05:00Z", "end": "2025-04-12T03:59Z"}
-    assert date_range_text(span) == "2025-03-03 to 2025-04-11"
+    assert format_date_range(span) == "2025-03-03 to 2025-04-11"
 
 
 @pytest.mark.parametrize(

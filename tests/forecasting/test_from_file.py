@@ -121,7 +121,7 @@ def test_batch_counts_forecasts_in_the_file(bars: Bars, tmp_path: Path) -> None:
     rows = pd.read_parquet(tmp_path / "f.parquet")
     held = rows[(rows.step == 1) & (rows.symbol == "SYA")]
     assert counts.tolist() == [len(held) // len(LEVELS), 0]
-    said = batch.missing_values_text(counts)
+    said = batch.format_missing_values(counts)
     assert said.endswith(" for SYXUSD have no values: the forecaster returned none")
     assert "SYA" not in said
 
@@ -131,7 +131,7 @@ def test_constant_closes_are_named_as_missing_reason(bars: Bars) -> None:
     values[1, :, :4] = 1.0
     batch = batch_of(replace(bars, values=values), "SYXUSD")
     counts = np.array([7, 0])
-    assert batch.missing_values_text(counts).endswith(
+    assert batch.format_missing_values(counts).endswith(
         "SYXUSD have no values: its close never changes"
     )
 

@@ -133,7 +133,7 @@ def test_many_windows_come_back_in_their_order() -> None:
 @needs_cuda
 def test_warnings_as_errors_do_not_stop_a_compilation() -> None:
     torch.compiler.reset()
-    engines._kept_engine.cache_clear()
+    engines._cached_engine.cache_clear()
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         profile = Profile(device="cuda", compile=True)
@@ -210,7 +210,7 @@ def test_reduced_precision_bits_do_not_depend_on_batch(dtype: Dtype) -> None:
     whole = answer(forecaster, windows)
     np.testing.assert_array_equal(answer(forecaster, windows, 3), whole[:3])
     engine = forecaster.load_engine(profile.for_job(3))
-    assert engine.computation_text == "cuda, compiled by layer, 512 windows a pass"
+    assert engine.computation_description == "cuda, compiled by layer, 512 windows a pass"
 
 
 @needs_cuda

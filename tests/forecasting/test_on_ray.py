@@ -208,14 +208,14 @@ def test_task_uses_a_gpu_if_present_else_cores(
     nodes = [{"Alive": True, "Resources": machine} for machine in machines]
     nodes.append({"Alive": False, "Resources": {"CPU": 1000.0, "GPU": 1000.0}})
     options = {"num_cpus": each[0], "num_gpus": each[1]}
-    assert ray_predictor._places(settings, nodes, Profile(device=device)) == (count, options)
+    assert ray_predictor._task_slots(settings, nodes, Profile(device=device)) == (count, options)
 
 
 @pytest.mark.parametrize("settings", [RaySettings(cores=4), RaySettings(gpus=2)])
 def test_cluster_too_small_for_a_task_is_refused(settings: RaySettings) -> None:
     nodes = [{"Alive": True, "Resources": {"CPU": 2.0, "GPU": 1.0}}]
     with refused(InputError, "ray.cores", "ray.gpus"):
-        ray_predictor._places(settings, nodes, Profile())
+        ray_predictor._task_slots(settings, nodes, Profile())
 
 
 def test_missing_ray_is_named_with_its_extra(

@@ -141,7 +141,7 @@ def test_loaded_weights_are_named_by_their_own_bytes(
     for seed in (2, 3):  # nobody has loaded the third
         write_over(folder / WEIGHTS_FILE, others(seed))
         digests[seed] = find_checkpoint(str(folder)).digest
-    real = Checkpoint.contents
+    real = Checkpoint.read_contents
 
     def contents(self: Checkpoint) -> CheckpointContents:
         write_over(folder / WEIGHTS_FILE, others(2))
@@ -179,7 +179,7 @@ def test_digest_follows_the_file_and_is_cached(
     write_over(folder / WEIGHTS_FILE, others(2))
     second = find_checkpoint(str(folder)).digest
     assert first != second
-    assert find_checkpoint(str(folder)).contents().digest == second
+    assert find_checkpoint(str(folder)).read_contents().digest == second
     hashed: list[int] = []
     real = checkpoints.files_digest
     monkeypatch.setattr(checkpoints, "files_digest", lambda f: hashed.append(len(f)) or real(f))

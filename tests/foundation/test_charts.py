@@ -14,11 +14,11 @@ from foundation.charts import (
     MAX_POINTS,
     Chart,
     Series,
-    downsample_indices,
+    build_pit_density_chart,
     horizontal_line,
-    pit_density_chart,
+    select_downsample_indices,
 )
-from foundation.page import render_page, single_quoted
+from foundation.page import escape_single_quotes, render_page
 from foundation.tables import Table
 from tests.support.pages import charts_of
 
@@ -30,7 +30,7 @@ numbers = st.lists(
 
 def drawn(chart: Chart) -> str:
     """A page with a chart."""
-    return f"<figure data-chart='{single_quoted(chart.json)}'></figure>"
+    return f"<figure data-chart='{escape_single_quotes(chart.json)}'></figure>"
 
 
 def test_undefined_template_value_is_an_error() -> None:
@@ -57,7 +57,7 @@ def test_chart_values_keep_eight_digits_and_whole_seconds(
 @given(st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=3000), st.integers(10, MAX_POINTS))
 def test_thinned_curve_keeps_both_ends_and_extremes(values: list[float], most: int) -> None:
     curve = np.array(values)
-    kept = downsample_indices(curve, most)
+    kept = select_downsample_indices(curve, most)
     assert len(kept) <= most
     assert (np.diff(kept) > 0).all()
     assert {0, len(curve) - 1} <= set(kept.tolist())
@@ -85,7 +85,7 @@ def _sizes(chart: Chart) -> dict[str, object]:
 def test_pit_is_a_density_and_calibrated_is_one() -> None:
     even = (np.arange(200) + 0.5) / 200
     low = np.full(10, 0.01)
-    chart = pit_density_chart("PIT", [even, low], ["ours", "other"], "calibrated")
+    chart = build_pit_density_chart("PIT", [even, low], ["ours", "other"], "calibrated")
     assert chart.description == "PIT in 20 bins: " + ", ".join(["1.00"] * 20)
     assert [(s.name, s.colour, s.form) for s in chart.series] == [
         ("ours", "first", "area"),

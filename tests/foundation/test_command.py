@@ -14,8 +14,8 @@ from typing import TextIO
 
 import pytest
 
-from foundation.console import LoopTerminal, _RunLog, log_to_file, tolerate_print_errors
-from foundation.signals import Terminated, one_line_errors, raise_on_signals
+from foundation.console import LoopTerminal, _RunLogHandler, log_to_file, tolerate_print_errors
+from foundation.signals import Terminated, exit_on_errors, raise_on_signals
 from tests.e2e.refused import restored_logging
 
 
@@ -42,7 +42,7 @@ def test_unwritable_log_and_terminal_stop_nothing(
     full: TextIO, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "logs").write_text("a file where the folder of log files belongs")
-    handler = _RunLog(tmp_path / "logs" / "run.log", delay=True)
+    handler = _RunLogHandler(tmp_path / "logs" / "run.log", delay=True)
     logger = logging.getLogger()
     monkeypatch.setattr(logger, "handlers", [handler])
     monkeypatch.setattr(sys, "stderr", full)
@@ -90,7 +90,7 @@ def test_terminating_signal_is_handled_as_an_interruption(number: signal.Signals
         with pytest.raises(Terminated, match=number.name), raise_on_signals():
             os.kill(os.getpid(), number)
         assert signal.getsignal(number) is signal.SIG_DFL
-        with pytest.raises(SystemExit) as end, one_line_errors("all is well"), raise_on_signals():
+        with pytest.raises(SystemExit) as end, exit_on_errors("all is well"), raise_on_signals():
             os.kill(os.getpid(), number)
         assert end.value.code == 128 + number
     finally:

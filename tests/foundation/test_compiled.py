@@ -50,8 +50,8 @@ def house(tmp_path: Path) -> Path:
 
 def digest(house: Path) -> str:
     """As a new process takes it."""
-    kept = kept_code.module_digest, kept_code._own_digest, kept_code._imports
-    for each in (*kept, kept_code._files, kept_code._code_of):
+    kept = kept_code.module_digest, kept_code._single_module_digest, kept_code._imported_modules
+    for each in (*kept, kept_code._files, kept_code._load_module_code):
         each.cache_clear()
     return kept_code.module_digest("sizing.kernel", house)
 
@@ -250,7 +250,7 @@ def test_unwritable_cache_never_falls_back_beside_source(
 def test_codes_of_two_signatures_never_share_files(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    files = kept_code._KeptFiles(str(tmp_path), "function", "stamp")
+    files = kept_code._CodeCacheFile(str(tmp_path), "function", "stamp")
     files.save("float", 1.0)
     (tmp_path / "function.nbi").unlink()  # as of a source whose comment changed
     with monkeypatch.context() as full:

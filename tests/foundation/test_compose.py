@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from foundation import compose
 from foundation.compose import quoted_value
-from foundation.errors import InputError, unknown_key
+from foundation.errors import InputError, unknown_key_error
 from marketsimulator.settings import BacktestSettings
 from tests.e2e.refused import refusal_of as refusal_of_command
 from tests.support.messages import check_message, refused
@@ -140,7 +140,9 @@ def test_proposed_settings_are_accepted(word: str) -> None:
 def test_one_wrong_letter_finds_the_setting(key: str, data: st.DataObject) -> None:
     place = data.draw(st.integers(len(key) - 4, len(key) - 1))
     known = ["start", "end", "capital", "limits", "limits.symbol_cap", "sizing", "sizing.band"]
-    assert f"did you mean {key}?" in str(unknown_key(f"{key[:place]}q{key[place + 1 :]}", known))
+    assert f"did you mean {key}?" in str(
+        unknown_key_error(f"{key[:place]}q{key[place + 1 :]}", known)
+    )
 
 
 @pytest.mark.parametrize(

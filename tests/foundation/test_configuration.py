@@ -13,7 +13,7 @@ from pydantic_core import ValidationError
 
 from foundation.compose import settings_classes
 from foundation.errors import InputError
-from foundation.plugin import merged_table
+from foundation.plugin import merge_product_tables
 from foundation.settings import (
     setting,
     setting_fields,
@@ -98,7 +98,7 @@ def numbers_of(kind: Any, place: tuple[str, ...] = ()) -> Iterator[Any]:
             )
 
 
-@pytest.mark.parametrize("name", merged_table("SETTINGS"))
+@pytest.mark.parametrize("name", merge_product_tables("SETTINGS"))
 def test_every_number_is_refused_beyond_its_bounds(name: str) -> None:
     """One property of all configurations; no settings class is asked for it again elsewhere."""
     kind = settings_classes(name)[0]

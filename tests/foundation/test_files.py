@@ -12,14 +12,14 @@ from omegaconf import OmegaConf
 
 from foundation.errors import InputError
 from foundation.files import (
+    add_summary_writer,
     atomic_file,
-    check_file,
-    check_output,
+    check_output_file,
+    check_output_folder,
     check_same_run,
-    release_outputs,
-    remove_stale_parts,
+    remove_stale_temporary_files,
     resolve_output,
-    run_writers_with_summary,
+    unlock_output_folders,
     write_atomically,
     write_files_atomically,
 )
@@ -53,7 +53,7 @@ def test_only_leftovers_of_dead_writers_are_removed(tmp_path: Path) -> None:
         other.touch()
     with atomic_file(path) as part:
         part.write_bytes(b"whole")
-        remove_stale_parts(path)
+        remove_stale_temporary_files(path)
     assert not left.exists()
     assert all(other.exists() for other in others)
     assert path.read_bytes() == b"whole"
@@ -73,22 +73,22 @@ def test_failed_write_leaves_the_file_unchanged(tmp_path: Path) -> None:
 
 
 def test_output_folder_is_empty_or_an_earlier_runs(tmp_path: Path) -> None:
-    check_output(tmp_path / "new" / "below", "summary.json")
+    check_output_folder(tmp_path / "new" / "below", "summary.json")
     assert (tmp_path / "new" / "below").is_dir(), "it is held"
-    release_outputs()
+    unlock_output_folders()
     assert list(tmp_path.iterdir()) == [], "nothing was written to it"
-    check_output(tmp_path, "summary.json", KEYS)
+    check_output_folder(tmp_path, "summary.json", KEYS)
     (tmp_path / ".left").touch()
-    check_output(tmp_path, "summary.json", KEYS)
+    check_output_folder(tmp_path, "summary.json", KEYS)
     (tmp_path / "notes.txt").touch()
     with refused(InputError, "notes.txt", "overwrite=true"):
-        check_output(tmp_path, "summary.json", KEYS)
-    check_output(tmp_path, "summary.json", KEYS, overwrite=True)
-    check_output(tmp_path)
+        check_output_folder(tmp_path, "summary.json", KEYS)
+    check_output_folder(tmp_path, "summary.json", KEYS, overwrite=True)
+    check_output_folder(tmp_path)
     (tmp_path / "summary.json").write_text(RUN)
-    check_output(tmp_path, "summary.json", KEYS)
+    check_output_folder(tmp_path, "summary.json", KEYS)
     with refused(InputError):
-        check_output(tmp_path, "sweep.parquet")
+        check_output_folder(tmp_path, "sweep.parquet")
 
 
 @pytest.mark.parametrize(
@@ -99,8 +99,8 @@ def test_foreign_file_of_the_same_name_is_kept(tmp_path: Path, content: str) -> 
         path = tmp_path / name.replace("*", "NVDA")
         path.write_text(content)
         with refused(InputError, path.name):
-            check_output(tmp_path, name, keys)
-        check_output(tmp_path, name, keys, overwrite=True)
+            check_output_folder(tmp_path, name, keys)
+        check_output_folder(tmp_path, name, keys, overwrite=True)
         assert path.read_text() == content
         path.unlink()
 
@@ -108,24 +108,24 @@ def test_foreign_file_of_the_same_name_is_kept(tmp_path: Path, content: str) -> 
 def test_own_parquet_output_is_recognised_by_its_columns(tmp_path: Path) -> None:
     path = tmp_path / "NVDA.parquet"
     pd.DataFrame({"timestamp": [0], "open": [0.1], "close": [1.0]}).to_parquet(path)
-    check_output(tmp_path, "*.parquet", COLUMNS)
+    check_output_folder(tmp_path, "*.parquet", COLUMNS)
     pd.DataFrame({"width": [0.1]}).to_parquet(path)
     with refused(InputError):
-        check_output(tmp_path, "*.parquet", COLUMNS)
+        check_output_folder(tmp_path, "*.parquet", COLUMNS)
 
 
 def test_parent_folder_is_created_with_the_file(tmp_path: Path) -> None:
     path = tmp_path / "a" / "b" / "f.csv"
-    check_file(path, "output")
+    check_output_file(path, "output")
     assert not path.parent.exists()
     write_atomically(path, b"1")
     assert path.read_bytes() == b"1"
     with refused(InputError, "f.csv"):
-        check_file(path / "g.csv", "output")
-    check_file(path, "output", lambda _: True)
-    check_file(path, "output", lambda _: False, overwrite=True)
+        check_output_file(path / "g.csv", "output")
+    check_output_file(path, "output", lambda _: True)
+    check_output_file(path, "output", lambda _: False, overwrite=True)
     with refused(InputError, "output", "overwrite=true"):
-        check_file(path, "output", lambda _: False)
+        check_output_file(path, "output", lambda _: False)
 
 
 @pytest.mark.parametrize("written", ["bars", "./bars", "bars/../bars"])
@@ -144,13 +144,13 @@ def test_results_are_never_written_among_input_bars(
 def test_overwriting_a_run_replaces_all_or_nothing(tmp_path: Path) -> None:
     first = ("equity", "drift", "unsolved", "edited")
     written = dict.fromkeys(first, lambda path: path.write_text("old"))
-    write_files_atomically(run_writers_with_summary(written, "summary.json", {}), tmp_path)
+    write_files_atomically(add_summary_writer(written, "summary.json", {}), tmp_path)
     (tmp_path / "edited").write_text("somebody's")
     (tmp_path / "notes").write_text("somebody's")
     kept = {path.name for path in tmp_path.iterdir()}
     assert kept == {*first, "notes", "summary.json"}
     new = {"equity": lambda path: path.write_text("new")}
-    write_files_atomically(run_writers_with_summary(new, "summary.json", {}), tmp_path)
+    write_files_atomically(add_summary_writer(new, "summary.json", {}), tmp_path)
     kept = {path.name for path in tmp_path.iterdir()}
     assert kept == {"equity", "summary.json", "edited", "notes"}
     check_same_run(tmp_path, "RUN")
@@ -159,8 +159,6 @@ def test_overwriting_a_run_replaces_all_or_nothing(tmp_path: Path) -> None:
         raise OSError(28, "No space left on device")
 
     with refused(InputError):
-        write_files_atomically(
-            run_writers_with_summary({"drift": fail}, "summary.json", {}), tmp_path
-        )
+        write_files_atomically(add_summary_writer({"drift": fail}, "summary.json", {}), tmp_path)
     assert (tmp_path / "equity").read_text() == "new"
     check_same_run(tmp_path, "RUN")

@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 
 import kelly_chronos
 from foundation.cli import FlagParser
-from foundation.errors import InputError, invalid_choice, not_installed
+from foundation.errors import InputError, invalid_choice_error, not_installed_error
 from tests.e2e.refused import refusal_of
 from tests.support.messages import check_message, refused
-from trainingdata.bar_files import find_files
+from trainingdata.bar_files import find_bar_files
 from trainingdata.source import DataSettings
 
 WORDS = ("alpaca", "ewma", "buy_and_hold", "vol_target", "5m")
@@ -24,17 +24,19 @@ WORDS = ("alpaca", "ewma", "buy_and_hold", "vol_target", "5m")
 def test_one_missing_letter_finds_the_word(word: str, data: st.DataObject) -> None:
     place = data.draw(st.integers(0, len(word) - 1))
     typed = word[:place] + word[place + 1 :]
-    text = str(invalid_choice("key", typed.upper(), WORDS))
+    text = str(invalid_choice_error("key", typed.upper(), WORDS))
     assert text == f"key: {typed.upper()!r} is not one of {', '.join(WORDS)}; did you mean {word}?"
 
 
 def test_word_like_no_other_gets_no_proposal() -> None:
-    assert "did you mean" not in str(invalid_choice("key", "zzz", WORDS))
+    assert "did you mean" not in str(invalid_choice_error("key", "zzz", WORDS))
 
 
 def test_word_like_first_part_proposes_each_choice() -> None:
     known = ("delay", "drop_before", "drop_after", "status")
-    assert str(invalid_choice("kind", "dropp", known)).endswith("mean drop_before or drop_after?")
+    assert str(invalid_choice_error("kind", "dropp", known)).endswith(
+        "mean drop_before or drop_after?"
+    )
 
 
 def test_misspelt_file_of_own_group_has_nearest(tmp_path: Path) -> None:
@@ -57,7 +59,7 @@ def test_misspelt_instant_of_stress_has_nearest(tmp_path: Path) -> None:
 
 def test_long_lists_are_cut_and_counted() -> None:
     names = [f"S{number:03}" for number in range(400)]
-    text = str(invalid_choice("symbols", "S4O1", names))
+    text = str(invalid_choice_error("symbols", "S4O1", names))
     assert "S023 and 376 more; did you mean S" in text
 
 
@@ -99,7 +101,7 @@ def test_unknown_symbol_lists_files_and_nearest(tmp_path: Path) -> None:
     for name in ("TSL", "NVDA", "notes-of-mine"):
         (tmp_path / f"{name}.csv").write_text("timestamp,open,high,low,close,volume\n")
     with refused(InputError, "NVDA", "TSL"):
-        find_files([tmp_path], ["TSLA"])
+        find_bar_files([tmp_path], ["TSLA"])
 
 
 def test_unknown_synthetic_symbol_has_nearest() -> None:
@@ -110,5 +112,7 @@ def test_unknown_synthetic_symbol_has_nearest() -> None:
 def test_missing_extra_is_named_with_its_command() -> None:
     declared = (Path(__file__).parents[2] / "pyproject.toml").read_text()
     for extra in ("rl", "ray", "pictures", "yahoo", "joblib"):
-        assert f"pip install -e '.[{extra}]'" in str(not_installed("library", "command", extra))
+        assert f"pip install -e '.[{extra}]'" in str(
+            not_installed_error("library", "command", extra)
+        )
         assert f"\n{extra} = [" in declared

@@ -136,7 +136,7 @@ def test_heartbeat_does_not_wait_for_undelivered_alerts(
 
     def in_vain(_: Any, name: str, *rest: Any) -> bool:
         sent.append(name)
-        notices.heartbeat()
+        notices.send_heartbeat()
         return name == "HEALTHCHECK_URL"
 
     monkeypatch.setattr(module, "_sent", in_vain)
@@ -180,7 +180,7 @@ def test_invalid_alert_url_does_not_end_the_thread(
 ) -> None:
     earlier = senders()
     notices = unended(url, None)
-    notices.heartbeat()
+    notices.send_heartbeat()
     assert notices.flush(PATIENCE)
     assert senders() - earlier
 
@@ -190,6 +190,6 @@ def test_further_text_of_a_standing_alert_logs_once(caplog: pytest.LogCaptureFix
     for text in ("a", "a", "b", "a", "b"):
         notices.alert("step", text)
     assert caplog.messages == ["ALERT step: a", "still step: b"]
-    notices.end_alert("step")
+    notices.reset_alert("step")
     notices.alert("step", "b")
     assert caplog.messages[2:] == ["ALERT step: b"]

@@ -9,9 +9,9 @@ import pytest
 
 from foundation.compose import (
     expand_home,
-    refuse_empty,
-    refuse_repeated,
-    refuse_underscored,
+    refuse_empty_words,
+    refuse_repeated_keys,
+    refuse_underscored_numbers,
     refuse_unsupported_words,
 )
 from foundation.errors import InputError
@@ -21,11 +21,11 @@ from tests.support.messages import refused
 @pytest.mark.parametrize(
     ("refuse", "words", "facts"),
     [
-        (refuse_repeated, ["start=a", "start=b"], ("start", "a and b")),
-        (refuse_repeated, ["start=a", "seed=1", "+start=b"], ("start", "a and b")),
-        (refuse_repeated, ["-m", "++start=a", "start=b"], ("start", "a and b")),
-        (refuse_repeated, ["s.f=1", "s={f: 2}"], ("s={f: 2}", "s.f=1")),
-        (refuse_repeated, ["s={f: 2}", "+s.g=1"], ("s={f: 2}", "s.g=1")),
+        (refuse_repeated_keys, ["start=a", "start=b"], ("start", "a and b")),
+        (refuse_repeated_keys, ["start=a", "seed=1", "+start=b"], ("start", "a and b")),
+        (refuse_repeated_keys, ["-m", "++start=a", "start=b"], ("start", "a and b")),
+        (refuse_repeated_keys, ["s.f=1", "s={f: 2}"], ("s={f: 2}", "s.f=1")),
+        (refuse_repeated_keys, ["s={f: 2}", "+s.g=1"], ("s={f: 2}", "s.g=1")),
         (refuse_unsupported_words, ["~forecaster"], ("~forecaster",)),
         (refuse_unsupported_words, ["~start=a"], ("~start=a",)),
         (refuse_unsupported_words, ["~nobody_at_all/x"], ("~nobody_at_all/x", "nobody_at_all")),
@@ -35,11 +35,11 @@ from tests.support.messages import refused
             ["hydra.launcher._target_=x.Y"],
             ("hydra.launcher._target_=x.Y",),
         ),
-        (refuse_empty, ["capital=5", "start="], ("start",)),
-        (refuse_empty, ["=5"], ("'=5'",)),
-        (refuse_underscored, ["runs=1_000"], ("runs=1_000", "runs=1000")),
-        (refuse_underscored, ["runs=+1_0e3"], ("runs=+1_0e3", "runs=+10e3")),
-        (refuse_underscored, ["above=1_0.5"], ("above=1_0.5", "above=10.5")),
+        (refuse_empty_words, ["capital=5", "start="], ("start",)),
+        (refuse_empty_words, ["=5"], ("'=5'",)),
+        (refuse_underscored_numbers, ["runs=1_000"], ("runs=1_000", "runs=1000")),
+        (refuse_underscored_numbers, ["runs=+1_0e3"], ("runs=+1_0e3", "runs=+10e3")),
+        (refuse_underscored_numbers, ["above=1_0.5"], ("above=1_0.5", "above=10.5")),
     ],
 )
 def test_ambiguous_arguments_are_refused_by_name(
@@ -50,10 +50,10 @@ def test_ambiguous_arguments_are_refused_by_name(
 
 
 def test_unambiguous_arguments_are_accepted() -> None:
-    refuse_repeated(["start=a", "data.start=a", "--by", "--by", "NVDA", "NVDA"])
-    refuse_repeated(["forecaster=ewma", "forecaster.context_length=50"])
+    refuse_repeated_keys(["start=a", "data.start=a", "--by", "--by", "NVDA", "NVDA"])
+    refuse_repeated_keys(["forecaster=ewma", "forecaster.context_length=50"])
     refuse_unsupported_words(["~/runs", "data.dir=[~/a,~]", "'~root/x'", "url=http://x/~no_one"])
-    refuse_underscored(["output=runs_10", "output='2024_10'", "1_000", "seed=10", "a_1=5"])
+    refuse_underscored_numbers(["output=runs_10", "output='2024_10'", "1_000", "seed=10", "a_1=5"])
 
 
 @pytest.mark.parametrize(

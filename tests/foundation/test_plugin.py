@@ -14,7 +14,13 @@ import yaml
 from foundation import plugin
 from foundation.compose import compose_config
 from foundation.errors import DataError, InputError
-from foundation.plugin import call_text, insert_plugins, is_plugin, load_plugin, plugin_errors
+from foundation.plugin import (
+    format_call,
+    insert_plugins,
+    is_plugin,
+    load_plugin,
+    translate_plugin_errors,
+)
 from marketsimulator.settings import BacktestSettings
 from tests.e2e.refused import answer_of, refusal_of
 from tests.support.messages import check_message, refused
@@ -49,11 +55,11 @@ def test_plugin_error_names_code_arguments_and_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     own = own_module("def divide():\n    1 / 0\n", tmp_path, monkeypatch)
-    said = call_text(f"{own}.divide", {"w": -1})
+    said = format_call(f"{own}.divide", {"w": -1})
     facts = ("sizing._target_", f"{own}.divide(w=-1)", f"{own}.py line 2", "ZeroDivisionError")
-    with refused(InputError, *facts), plugin_errors("sizing", said):
+    with refused(InputError, *facts), translate_plugin_errors("sizing", said):
         load_plugin("sizing", f"{own}.divide")()
-    with refused(DataError, "a.csv", "row 3"), plugin_errors("sizing", "own.f"):
+    with refused(DataError, "a.csv", "row 3"), translate_plugin_errors("sizing", "own.f"):
         raise DataError("a.csv: row 3")
 
 

@@ -24,7 +24,7 @@ from foundation.clock import TimeSource
 from foundation.transport import (
     RateLimiter,
     Transport,
-    connection_error_text,
+    format_connection_error,
     retry_after_seconds,
     time_limit,
 )
@@ -170,10 +170,10 @@ def test_connection_errors_name_only_the_host() -> None:
     with answering(nothing) as (url, _):
         with pytest.raises(requests.RequestException) as silent:
             session(0.1).get(url)
-        assert connection_error_text(silent.value).startswith(f"{url.removeprefix('http://')}: ")
+        assert format_connection_error(silent.value).startswith(f"{url.removeprefix('http://')}: ")
     with pytest.raises(requests.RequestException) as refused:
         session(5.0, 1).get(url.replace("//", "//ada:secret@"))
-    said = connection_error_text(refused.value)
+    said = format_connection_error(refused.value)
     assert said.startswith(f"{url.removeprefix('http://')}: ")
     assert "refused" in said
     assert "secret" not in said
@@ -302,11 +302,11 @@ def test_requests_per_minute_and_server_limits_are_kept() -> None:
     assert pace.delay() == pytest.approx(57)
     clock.now = 1060.5
     assert pace.delay() == 0
-    pace.observe({"X-RateLimit-Remaining": "0", "X-RateLimit-Reset": "1000001070"})
+    pace.observe_headers({"X-RateLimit-Remaining": "0", "X-RateLimit-Reset": "1000001070"})
     assert pace.delay() == pytest.approx(9.5)
-    pace.observe({"X-RateLimit-Remaining": "0", "X-RateLimit-Reset": "2000000000"})
+    pace.observe_headers({"X-RateLimit-Remaining": "0", "X-RateLimit-Reset": "2000000000"})
     assert pace.delay() == pytest.approx(60), "another clock's"
-    pace.observe({"X-RateLimit-Remaining": "0", "X-RateLimit-Reset": "1²"})
+    pace.observe_headers({"X-RateLimit-Remaining": "0", "X-RateLimit-Reset": "1²"})
     assert pace.delay() == pytest.approx(60), "no number"
 
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import pytest
 
 from marketsimulator.backtest import run_backtest
-from marketsimulator.results.summary import Results
+from marketsimulator.results.summary import BacktestResults
 from tests.marketsimulator.runs import settings_of
 
 
 @pytest.fixture(scope="session")
-def traded() -> Results:
+def traded() -> BacktestResults:
     """Three weeks of two stocks and a coin, with an edge that the forecaster finds."""
     return run_backtest(
         settings_of(

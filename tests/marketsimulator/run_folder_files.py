@@ -12,7 +12,7 @@ import yaml
 
 from foundation.arrays import Array
 from marketsimulator.results.metrics import measure_performance
-from trainingdata.instants import four_pm
+from trainingdata.instants import new_york_four_pm
 from trainingdata.sessions import sessions_between
 
 
@@ -37,7 +37,7 @@ def write_run(
     returns = np.zeros(80) if returns is None else returns
     first = np.datetime64(start)
     sessions = sessions_between(first, first + np.timedelta64(2 * len(returns) + 20, "D"))
-    closes = four_pm(sessions[: len(returns)])
+    closes = new_york_four_pm(sessions[: len(returns)])
     at = np.concatenate([closes[:1] - np.timedelta64(3, "h"), closes])
     equity = 1000.0 * np.cumprod(np.concatenate([[1.0], 1.0 + returns]))
     if tail is not None:

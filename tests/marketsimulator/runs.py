@@ -82,7 +82,7 @@ def eager(table: BeliefTable, switch: str, seed: int = 1) -> BeliefTable:
     early = (table.instants < np.datetime64(switch))[:, None]
     liked = np.where(early == table.crypto, np.where(table.crypto, 2.0, 0.6), 0.0)
     sized = (noise + liked[:, None]) * np.where(table.sigma > 0, table.sigma, 0.0)
-    evenings = np.flatnonzero(table.trim_overnight)[::2]
+    evenings = np.flatnonzero(table.can_trim_overnight)[::2]
     blind = np.zeros(table.adjustable.shape, dtype=bool)
     blind[np.ix_(evenings, np.flatnonzero(~table.crypto)[:2])] = True
     return table._replace(
@@ -113,8 +113,8 @@ def walked_as_stepped(settings: BacktestSettings, market: Market, trader: Trader
     assert (
         walked.decision_log.stock_ceilings.tolist() == stepped.decision_log.stock_ceilings.tolist()
     )
-    assert walked.decision_log.failures == stepped.decision_log.failures
-    assert walked.incomplete_orders() == stepped.incomplete_orders()
+    assert walked.decision_log.failure_count == stepped.decision_log.failure_count
+    assert walked.count_incomplete_orders() == stepped.count_incomplete_orders()
     return walked
 
 

@@ -26,10 +26,10 @@ from marketsimulator.results.attribution import (
     attribute_symbol,
     split_ordered_quantity,
 )
-from marketsimulator.results.figures import contributions
-from marketsimulator.results.report_tables import attribution_tables, profit_cents
+from marketsimulator.results.figures import return_contributions
+from marketsimulator.results.report_tables import attribution_tables, round_profits_to_cents
 from marketsimulator.results.round_trips import round_trips
-from marketsimulator.results.summary import Results
+from marketsimulator.results.summary import BacktestResults
 from marketsimulator.run_result import DecisionLog, Run, file_writers
 from marketsimulator.runs.outcome import VariantOutcome
 from sizing.binding import LIMITS_WITH_SHADOW_PRICE
@@ -83,8 +83,8 @@ def shown_parts_add_up_to_the_cent(
     run: Run, bars: Bars, found: Attribution, capital: float
 ) -> None:
     """By symbol, by hour and by part, also where dividends, splits and borrow are a symbol's."""
-    earned = contributions(bars, run, capital)
-    profits = profit_cents(earned, capital)
+    earned = return_contributions(bars, run, capital)
+    profits = round_profits_to_cents(earned, capital)
     profit = sum(profits.values())
     assert profit == to_cents(run.equity_rows[-1].equity - capital)
     for symbol in bars.symbols:
@@ -168,7 +168,7 @@ def by_pandas(folder: Path, closes: pd.DataFrame) -> pd.DataFrame:
     return pd.concat([*rows, frame])
 
 
-def test_run_files_reproduce_the_same_parts(traded: Results, tmp_path: Path) -> None:
+def test_run_files_reproduce_the_same_parts(traded: BacktestResults, tmp_path: Path) -> None:
     run = traded.main_run
     for name, write in file_writers(run).items():
         write(tmp_path / name)

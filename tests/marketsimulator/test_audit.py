@@ -133,11 +133,11 @@ def test_weekly_schedule_acts_between_decisions_only_overnight() -> None:
     assert believed.instants[stocks].astype(str).tolist() == opens
     assert believed.period_ends[stocks, 0].astype(str).tolist()[:-1] == opens[1:]
     assert believed.is_overnight[stocks].all()
-    assert believed.trim_overnight[~believed.adjustable.any(axis=1)].all()
+    assert believed.can_trim_overnight[~believed.adjustable.any(axis=1)].all()
     clock = bars.timeframe.stock_clock
     every = clock.decisions_between(believed.instants[0], believed.instants[-1])
     late = every[~clock.intraday_ceiling_applies(every)]
-    assert np.isin(late, believed.instants[believed.trim_overnight]).all()
+    assert np.isin(late, believed.instants[believed.can_trim_overnight]).all()
 
 
 @pytest.mark.parametrize(("name", "schedule"), SCHEDULES[1::2])
@@ -160,7 +160,7 @@ def test_stepped_trader_decides_only_as_scheduled(name: str, schedule: str) -> N
     for decision in stepped.decisions:
         for choice in decision.choices:
             clock = market.bars.clock(instrument(choice.symbol).kind)
-            due = settings.decisions.is_scheduled(clock, np.array([decision.at]))[0]
+            due = settings.decision_schedule.is_scheduled(clock, np.array([decision.at]))[0]
             assert due or "overnight" in choice.binding_shadow_prices
 
 

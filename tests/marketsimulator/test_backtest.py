@@ -23,7 +23,7 @@ from marketsimulator.explain import explain
 from marketsimulator.results.report import result_files
 from marketsimulator.results.run_folder import RunFolder
 from marketsimulator.results.run_record import read_run
-from marketsimulator.results.summary import Results
+from marketsimulator.results.summary import BacktestResults
 from marketsimulator.results.trials import TRIALS_OFF_NOTE, check_ledger
 from marketsimulator.results.verdict import backtest_verdict
 from marketsimulator.settings import BacktestSettings
@@ -51,24 +51,24 @@ def settings(*overrides: str) -> BacktestSettings:
 
 
 @pytest.fixture(scope="module")
-def results() -> Results:
+def results() -> BacktestResults:
     return run_backtest(settings())
 
 
-def on(bars: Bars, *overrides: str, monkeypatch: pytest.MonkeyPatch) -> Results:
+def on(bars: Bars, *overrides: str, monkeypatch: pytest.MonkeyPatch) -> BacktestResults:
     """A run on given bars."""
     monkeypatch.setattr(BacktestSettings, "load_bars", lambda self: bars)
     return run_backtest(settings(*overrides))
 
 
 @pytest.fixture(scope="module")
-def written(results: Results, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def written(results: BacktestResults, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("run") / "made" / "here"
     write_files_atomically(result_files(results, results.summary()), folder)
     return folder
 
 
-def test_the_demonstration_sells_shorts_and_rebalances(results: Results) -> None:
+def test_the_demonstration_sells_shorts_and_rebalances(results: BacktestResults) -> None:
     fills = results.main_run.fill_frame()
     held = fills.groupby("symbol")["qty"].cumsum()
     assert (fills["qty"] < 0).sum() > 10
@@ -76,12 +76,12 @@ def test_the_demonstration_sells_shorts_and_rebalances(results: Results) -> None
     assert fills.groupby("symbol").size().max() > 5
 
 
-def test_the_accountant_agrees_with_a_walked_run(results: Results) -> None:
+def test_the_accountant_agrees_with_a_walked_run(results: BacktestResults) -> None:
     records = Records.of(asdict(results.settings), results.market.bars, results.main_run)
     assert str(audit(records)) == "0 differences"
 
 
-def test_clock_covers_every_bar_and_rows_are_ordered(results: Results) -> None:
+def test_clock_covers_every_bar_and_rows_are_ordered(results: BacktestResults) -> None:
     """A symbol without a bar is worth its last close, and the clock is everybody's."""
     equity = results.main_run.equity()
     decisions = results.main_run.decision_frame()
@@ -98,7 +98,7 @@ def test_clock_covers_every_bar_and_rows_are_ordered(results: Results) -> None:
 
 
 @pytest.mark.slow
-def test_the_same_settings_give_the_same_run(results: Results) -> None:
+def test_the_same_settings_give_the_same_run(results: BacktestResults) -> None:
     """The same seed, the same run."""
     again = run_backtest(settings())
     pd.testing.assert_frame_equal(again.main_run.equity(), results.main_run.equity())
@@ -108,7 +108,7 @@ def test_the_same_settings_give_the_same_run(results: Results) -> None:
 
 
 def test_later_bars_change_no_earlier_decision_or_fill(
-    results: Results,
+    results: BacktestResults,
     scrambled_after: Callable[[Bars, np.datetime64], Bars],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -127,7 +127,7 @@ def test_later_bars_change_no_earlier_decision_or_fill(
     assert not results.main_run.decision_frame().equals(other.main_run.decision_frame())
 
 
-def test_truncated_run_equals_the_longer_run_until_then(results: Results) -> None:
+def test_truncated_run_equals_the_longer_run_until_then(results: BacktestResults) -> None:
     short = run_backtest(settings("end=2024-02-29T18:30Z"))
     cut = pd.Timestamp("2024-02-29T18:30Z")
     long = results.main_run.decision_frame()
@@ -138,7 +138,7 @@ def test_truncated_run_equals_the_longer_run_until_then(results: Results) -> Non
     pd.testing.assert_frame_equal(rows[rows["at"] < cut], fewer[fewer["at"] < cut])
 
 
-def test_results_differ_by_forecaster_and_show_baselines(results: Results) -> None:
+def test_results_differ_by_forecaster_and_show_baselines(results: BacktestResults) -> None:
     """A result that does not depend on the forecast says so."""
     summary = results.summary()
     walk, hold = (summary["comparisons"][name] for name in ("random_walk", "buy_and_hold"))
@@ -155,7 +155,7 @@ def test_results_differ_by_forecaster_and_show_baselines(results: Results) -> No
     assert "mean position rests" not in remarks
 
 
-def test_every_fill_traces_to_order_and_decision(results: Results) -> None:
+def test_every_fill_traces_to_order_and_decision(results: BacktestResults) -> None:
     orders = {o.client_order_id: (d.at, o) for d in results.main_run.decisions for o in d.orders}
     fills = [fill for fill in results.main_run.fills if fill.price > 0]
     for fill in fills:
@@ -216,7 +216,7 @@ def test_oracle_shorts_a_falling_market_and_is_marked(
         assert b"oracle" in pq.read_schema(tmp_path / f"{name}.parquet").metadata[b"forecaster"]
 
 
-def test_output_files_match_the_promises(results: Results, written: Path) -> None:
+def test_output_files_match_the_promises(results: BacktestResults, written: Path) -> None:
     assert {p.name for p in written.iterdir()} == FILES
     promised = yaml.safe_load(PROMISES_PATH.read_text())
     run = results.main_run
@@ -240,7 +240,9 @@ def test_output_files_match_the_promises(results: Results, written: Path) -> Non
     assert "<link" not in page.split("</style>")[0]
 
 
-def test_folder_mixing_two_runs_is_refused(results: Results, written: Path, tmp_path: Path) -> None:
+def test_folder_mixing_two_runs_is_refused(
+    results: BacktestResults, written: Path, tmp_path: Path
+) -> None:
     other = run_backtest(settings("start=2024-03-07", "forecaster=ewma"))
     write_files_atomically(result_files(other, other.summary()), tmp_path / "other")
     for folder in (written, tmp_path / "other"):
@@ -299,7 +301,7 @@ def test_the_venues_increments_reach_orders_fills_and_sweeps() -> None:
     )
 
 
-def test_run_is_recorded_only_in_its_named_ledger(results: Results, tmp_path: Path) -> None:
+def test_run_is_recorded_only_in_its_named_ledger(results: BacktestResults, tmp_path: Path) -> None:
     words = ["start=2024-03-07", "forecaster=ewma"]
     ledger = tmp_path / "trials.sqlite"
     named = run_backtest(settings(*words, f"trials={ledger}"))

@@ -19,8 +19,8 @@ from marketsimulator.results.exports import returns_frame
 from marketsimulator.results.metrics import (
     RelativePerformance,
     daily_returns,
-    drawdown_days,
     largest_drawdown,
+    longest_drawdown_days,
     measure_daily_performance,
     relative_performance,
     rolling_figures,
@@ -28,8 +28,8 @@ from marketsimulator.results.metrics import (
 )
 from marketsimulator.results.report import terminal_parts
 from marketsimulator.results.returns_file import read_returns
-from marketsimulator.results.significance import relative_intervals
-from marketsimulator.results.summary import Results
+from marketsimulator.results.significance import alpha_beta_intervals
+from marketsimulator.results.summary import BacktestResults
 from tests.marketsimulator.runs import settings_of
 from tests.marketsimulator.stressed import write_bars
 from tests.support.messages import refused
@@ -70,7 +70,7 @@ def test_alpha_and_beta_are_those_of_a_regression() -> None:
     assert found.beta == pytest.approx(line.slope)
     assert found.alpha == pytest.approx(line.intercept * 252)
     assert found.correlation == pytest.approx(line.rvalue)
-    ends = relative_intervals(mine, other, 252, seed=0)
+    ends = alpha_beta_intervals(mine, other, 252, seed=0)
     for name, value in (("alpha", found.alpha), ("beta", found.beta)):
         low, high = ends[name]
         assert low < value < high
@@ -87,8 +87,8 @@ def test_relative_figures_are_missing_where_undefined() -> None:
     itself = relative_performance(other, other, 252)
     assert (itself.beta, itself.up_capture) == (pytest.approx(1.0), pytest.approx(1.0))
     assert itself.information_ratio is None
-    assert relative_intervals(mine[:19], other[:19], 252, seed=0) == {}
-    assert relative_intervals(other, other, 252, seed=0) == {}
+    assert alpha_beta_intervals(mine[:19], other[:19], 252, seed=0) == {}
+    assert alpha_beta_intervals(other, other, 252, seed=0) == {}
 
 
 @given(st.lists(st.floats(-0.2, 0.2), min_size=1, max_size=80))
@@ -96,12 +96,15 @@ def test_worst_drawdowns_agree_with_depth_and_length(returns: list[float]) -> No
     daily = np.append(1.0, np.cumprod(1 + np.array(returns)))
     found = worst_drawdowns(daily, len(daily))
     assert min([0.0, *(each.depth for each in found)]) == largest_drawdown(daily)
-    assert max([0, *(each.days for each in found)]) == drawdown_days(daily)
+    assert max([0, *(each.days for each in found)]) == longest_drawdown_days(daily)
     assert [each.depth for each in found] == sorted(each.depth for each in found)
     for each in found:
-        assert daily[each.peak] == daily[: each.trough + 1].max()
-        assert each.depth == pytest.approx(daily[each.trough] / daily[each.peak] - 1)
-        assert each.end is None or daily[each.end] >= daily[each.peak] > daily[each.end - 1]
+        assert daily[each.peak_index] == daily[: each.trough_index + 1].max()
+        assert each.depth == pytest.approx(daily[each.trough_index] / daily[each.peak_index] - 1)
+        assert (
+            each.recovery_index is None
+            or daily[each.recovery_index] >= daily[each.peak_index] > daily[each.recovery_index - 1]
+        )
     assert worst_drawdowns(daily, 2) == found[:2]
 
 
@@ -123,12 +126,12 @@ def test_rolling_figures_equal_those_of_each_window() -> None:
 
 
 @pytest.fixture(scope="module")
-def beside() -> Results:
+def beside() -> BacktestResults:
     """Three weeks of two stocks, with a third one as benchmark."""
     return run_backtest(settings_of(*SHORT, "benchmark=SYC"))
 
 
-def test_symbol_outside_the_run_is_a_benchmark(beside: Results) -> None:
+def test_symbol_outside_the_run_is_a_benchmark(beside: BacktestResults) -> None:
     summary = beside.summary()
     assert summary["symbols"] == ["SYA", "SYB"]
     bars = settings_of(*SHORT, "symbols=[SYC]").load_bars()
@@ -150,14 +153,14 @@ def test_symbol_outside_the_run_is_a_benchmark(beside: Results) -> None:
     assert any("relative to SYC: price return without dividends" in each for each in sentences)
 
 
-def test_buy_and_hold_is_the_default_benchmark(traded: Results) -> None:
+def test_buy_and_hold_is_the_default_benchmark(traded: BacktestResults) -> None:
     summary = traded.summary()
     assert summary["benchmark"] == "buy_and_hold"
     assert summary["comparisons"]["buy_and_hold"]["beta"] == pytest.approx(1.0)
     assert summary["beta"] is not None
 
 
-def test_own_returns_as_benchmark_give_zero_alpha(beside: Results, tmp_path: Path) -> None:
+def test_own_returns_as_benchmark_give_zero_alpha(beside: BacktestResults, tmp_path: Path) -> None:
     """The file of returns that a run writes is a benchmark of the same run."""
     file = tmp_path / "returns.csv"
     returns_frame(beside).to_csv(file)
@@ -169,7 +172,7 @@ def test_own_returns_as_benchmark_give_zero_alpha(beside: Results, tmp_path: Pat
     np.testing.assert_allclose(again.daily_benchmark()[1], again.daily_curve(again.main_run)[1])
 
 
-def test_benchmark_does_not_make_another_trial(beside: Results) -> None:
+def test_benchmark_does_not_make_another_trial(beside: BacktestResults) -> None:
     plain = replace(beside, settings=replace(beside.settings, benchmark=None), benchmark=None)
     assert beside.trial() == plain.trial()
 
@@ -193,7 +196,7 @@ HEAD = "date,return\n2024-02-20,0.01\n"
     ],
 )
 def test_invalid_benchmark_file_is_refused_with_its_row(
-    beside: Results, tmp_path: Path, text: str | None, facts: tuple[str, ...]
+    beside: BacktestResults, tmp_path: Path, text: str | None, facts: tuple[str, ...]
 ) -> None:
     file = tmp_path / "other.csv"
     if text is not None:
@@ -209,7 +212,7 @@ def test_unknown_benchmark_is_refused_before_the_run(word: str) -> None:
         run_backtest(settings_of(*SHORT, f"benchmark='{word}'"))
 
 
-def test_benchmark_must_cover_the_run(beside: Results, tmp_path: Path) -> None:
+def test_benchmark_must_cover_the_run(beside: BacktestResults, tmp_path: Path) -> None:
     file = tmp_path / "late.csv"
     pd.DataFrame({"return": 0.001}, index=DAYS[DAYS > "2024-02-26"]).to_csv(file)
     settings = replace(beside.settings, benchmark=str(file))
@@ -217,7 +220,7 @@ def test_benchmark_must_cover_the_run(beside: Results, tmp_path: Path) -> None:
         read_benchmark(settings, beside.market)
 
 
-def test_prices_in_a_file_are_a_benchmark(beside: Results, tmp_path: Path) -> None:
+def test_prices_in_a_file_are_a_benchmark(beside: BacktestResults, tmp_path: Path) -> None:
     days = pd.DatetimeIndex(pd.bdate_range("2024-02-12", "2024-03-15"), name="date")
     prices = pd.DataFrame({"open": 1.0, "close": np.linspace(100, 120, len(days))}, index=days)
     prices.to_csv(tmp_path / "SPY.csv")
@@ -238,7 +241,7 @@ def test_returns_are_read_from_csv_and_parquet(tmp_path: Path) -> None:
         assert read.to_list() == frame["return"].to_list()
 
 
-def test_benchmark_starting_late_is_refused_after_a_week(beside: Results) -> None:
+def test_benchmark_starting_late_is_refused_after_a_week(beside: BacktestResults) -> None:
     """Crypto begins before stocks: until its first bar the symbol has no return."""
     settings = replace(beside.settings, benchmark="SYC")
     found = read_benchmark(settings, beside.market)

@@ -63,7 +63,7 @@ def test_a_strategys_row_is_its_own_backtest(
     k = found.names.index(strategy)
     _, equity = alone.main_run.equity_curve()
     np.testing.assert_array_equal(found.records[k].equity, equity)
-    assert found.table["total_return"][k] == alone.figures(alone.main_run)["total_return"]
+    assert found.table["total_return"][k] == alone.run_figures(alone.main_run)["total_return"]
 
 
 def test_comparison_page_shows_verdict_and_returns(found: Comparison) -> None:

@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 
 from foundation.compose import compose_config
-from marketsimulator.results.remarks import doubt_remarks, prices_text
+from marketsimulator.results.remarks import data_warning_remarks, describe_price_adjustment
 from marketsimulator.settings import BacktestSettings
 from tests.e2e.refused import answer_of
 from trainingdata.bars import Bars, DataWarning, merge_warnings
@@ -103,7 +103,7 @@ def test_moves_of_a_symbol_give_one_line_error() -> None:
         for day, size in zip(at, sizes, strict=True)
     ]
     ratios = [DataWarning("AAA", day, "like 3:2", "it books", "cure", "ratio") for day in at[:2]]
-    lines = doubt_remarks(merge_warnings([*moves, *ratios]))
+    lines = data_warning_remarks(merge_warnings([*moves, *ratios]))
     assert len(lines) == 3
     span = "2024-03-01T00:00Z to 2024-03-03T00:00Z"
     what = f"opens 40 times (the largest of 3 such bars, {span})"
@@ -113,17 +113,19 @@ def test_moves_of_a_symbol_give_one_line_error() -> None:
 def test_adjusted_is_claimed_only_where_it_was_checked(folder: Path, market: Bars) -> None:
     sound = DataSettings(dir=(str(folder / "SYB.csv"),)).bars([], None, None)
     unchecked = "configured as split-adjusted (not checked: data.actions lists no split)"
-    assert prices_text("split", sound, (), ()) == unchecked
+    assert describe_price_adjustment("split", sound, (), ()) == unchecked
     listed = [
         CorporateAction("SYB", np.datetime64(sound.times[100]), split_ratio=ratio)
         for ratio in (1.5, 3)
     ]
-    text = prices_text("split", sound, (), listed)
+    text = describe_price_adjustment("split", sound, (), listed)
     assert text == "adjusted for 2 splits that data.actions lists"
     small = [CorporateAction("SYB", np.datetime64(sound.times[100]), split_ratio=1.05)]
-    assert prices_text("split", sound, (), small) == unchecked
-    assert prices_text("raw", sound, (), listed) == "raw"
-    assert prices_text("split", market, (), ()) == "synthetic, without splits"
+    assert describe_price_adjustment("split", sound, (), small) == unchecked
+    assert describe_price_adjustment("raw", sound, (), listed) == "raw"
+    assert describe_price_adjustment("split", market, (), ()) == "synthetic, without splits"
     jumped = DataSettings(dir=(str(folder),), accept_jumps=True).bars([], None, None)
-    assert "not adjusted" in prices_text("all", jumped, jumped.data_warnings, ())
-    assert "dividend-adjusted (not checked)" in prices_text("all", jumped, jumped.data_warnings, ())
+    assert "not adjusted" in describe_price_adjustment("all", jumped, jumped.data_warnings, ())
+    assert "dividend-adjusted (not checked)" in describe_price_adjustment(
+        "all", jumped, jumped.data_warnings, ()
+    )

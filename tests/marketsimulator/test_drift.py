@@ -30,11 +30,11 @@ from execution.orders.orders import Fill, Order
 from foundation.database import Database
 from foundation.decimals import to_cents, to_fraction
 from foundation.errors import InputError
-from marketsimulator.drift import is_covered, parse_arguments
+from marketsimulator.drift import has_all_bars_until, parse_arguments
 from marketsimulator.results.drift.decisions import (
     DecisionComparison,
     compare_decisions,
-    journaled_account,
+    rebuild_account,
 )
 from marketsimulator.results.drift.orders import (
     compare_orders,
@@ -43,11 +43,11 @@ from marketsimulator.results.drift.orders import (
     slippage_by_symbol,
 )
 from marketsimulator.results.drift.terms import (
+    CashFlow,
     DriftSide,
-    Flow,
-    ProfitTerm,
+    ProfitComponent,
     Trade,
-    profit_terms,
+    compare_profits,
     to_whole_cents,
 )
 from marketsimulator.results.journal_record import JournalRecord, mark_at_closes, read_journal
@@ -62,9 +62,15 @@ from trainingdata.timeframe import Timeframe
 
 SYMBOLS = ("AAA", "BBB", "BTCUSD")
 ELSEWHERE = "?FOREIGN"
-FLOWS: tuple[ProfitTerm, ...] = ("fees", "interest", "dividends", "other")
+FLOWS: tuple[ProfitComponent, ...] = ("fees", "interest", "dividends", "other")
 NAMES = ("a", "b", "c", "d", "e")
-CAUSES: tuple[ProfitTerm, ...] = ("undecided", "unsent", "unfilled", "decided", "without_decision")
+CAUSES: tuple[ProfitComponent, ...] = (
+    "undecided",
+    "unsent",
+    "unfilled",
+    "decided",
+    "without_decision",
+)
 
 quantities = st.decimals(-1000, 1000, places=9, allow_nan=False).map(to_fraction)
 prices = st.decimals("0.0001", 5000, places=4, allow_nan=False).map(to_fraction)
@@ -76,7 +82,7 @@ def ledger(
     start_marks: Mapping[str, Fraction],
     end_marks: Mapping[str, Fraction],
     trades: Mapping[str, Trade],
-    flows: tuple[Flow, ...] = (),
+    flows: tuple[CashFlow, ...] = (),
     *,
     cash: Fraction = Fraction(100_000),
     transfers: Fraction = Fraction(0),
@@ -100,7 +106,7 @@ def ledger(
         start_equity=Fraction(began),
         end_equity=Fraction(ended),
         trades=trades,
-        flows=flows,
+        cash_flows=flows,
         transfers=transfers,
     )
 
@@ -110,8 +116,8 @@ def sides(draw: st.DrawFn, symbols: tuple[str, ...]) -> DriftSide:
     marks = st.fixed_dictionaries(dict.fromkeys(symbols, prices))
     symbol = st.sampled_from(symbols)
     trade = st.builds(Trade, symbol=symbol, quantity=quantities, traded_value=usd)
-    cash_flow = st.builds(Flow, st.sampled_from(FLOWS), usd)
-    in_kind = st.builds(Flow, st.sampled_from(FLOWS), usd, symbol, quantities)
+    cash_flow = st.builds(CashFlow, st.sampled_from(FLOWS), usd)
+    in_kind = st.builds(CashFlow, st.sampled_from(FLOWS), usd, symbol, quantities)
     return ledger(
         draw(st.dictionaries(symbol, quantities, max_size=3)),
         draw(marks),
@@ -128,20 +134,20 @@ causes = st.dictionaries(st.sampled_from(NAMES), st.sampled_from(CAUSES))
 
 @given(sides((*SYMBOLS, ELSEWHERE)), sides(SYMBOLS), causes, usd)
 def test_profit_terms_add_up_and_remainder_is_unexplained(
-    live: DriftSide, simulated: DriftSide, causes: dict[str, ProfitTerm], more: Fraction
+    live: DriftSide, simulated: DriftSide, causes: dict[str, ProfitComponent], more: Fraction
 ) -> None:
     """Exactly; and a deposit is no profit."""
-    terms = profit_terms(live, simulated, causes)
+    terms = compare_profits(live, simulated, causes)
     assert sum(terms.values()) == live.profit - simulated.profit
     assert terms["unexplained"] == 0, "a ledger is worth what it lists"
     whole = to_whole_cents(terms)
     assert sum(whole.values()) == to_cents(live.profit - simulated.profit)
     assert all(abs(to_fraction(whole[name]) - terms[name]) < Fraction(2, 100) for name in terms)
     richer = replace(live, end_equity=live.end_equity + more)
-    assert profit_terms(richer, simulated, causes) == {**terms, "unexplained": more}
+    assert compare_profits(richer, simulated, causes) == {**terms, "unexplained": more}
     paid = replace(richer, transfers=live.transfers + more)
-    assert profit_terms(paid, simulated, causes) == terms
-    assert set(profit_terms(simulated, simulated, causes).values()) == {0}
+    assert compare_profits(paid, simulated, causes) == terms
+    assert set(compare_profits(simulated, simulated, causes).values()) == {0}
 
 
 MARKS = {"AAA": Fraction(110), "BBB": Fraction(20)}
@@ -149,7 +155,7 @@ FIRST = {"AAA": Fraction(100), "BBB": Fraction(20)}
 
 
 def bought(
-    quantity: int, price: int | str, *flows: Flow, name: str = "a", **more: Fraction
+    quantity: int, price: int | str, *flows: CashFlow, name: str = "a", **more: Fraction
 ) -> DriftSide:
     """Ten AAA held from the beginning, and one trade of it."""
     value = quantity * to_fraction(Decimal(price))
@@ -173,13 +179,13 @@ def bought(
         # Sold there and bought here at 100: fifteen fewer, each of which earned 10.
         (bought(-5, 100), bought(10, 100), "decided", {"decided": "-150.00"}),
         (
-            bought(10, 100, Flow("fees", Fraction(-3))),
-            bought(10, 100, Flow("fees", Fraction(-1))),
+            bought(10, 100, CashFlow("fees", Fraction(-3))),
+            bought(10, 100, CashFlow("fees", Fraction(-1))),
             "decided",
             {"fees": "-2.00"},
         ),
         (
-            bought(10, 100, Flow("fees", Fraction(0), "AAA", Fraction(-1, 10))),
+            bought(10, 100, CashFlow("fees", Fraction(0), "AAA", Fraction(-1, 10))),
             bought(10, 100),
             "decided",
             {"fees": "-11.00"},
@@ -208,9 +214,9 @@ def bought(
     ],
 )
 def test_each_drift_cause_has_its_own_term(
-    live: DriftSide, simulated: DriftSide, cause: ProfitTerm, expected: dict[str, str]
+    live: DriftSide, simulated: DriftSide, cause: ProfitComponent, expected: dict[str, str]
 ) -> None:
-    found = to_whole_cents(profit_terms(live, simulated, {"a": cause}))
+    found = to_whole_cents(compare_profits(live, simulated, {"a": cause}))
     assert {name: str(value) for name, value in found.items() if value} == expected
 
 
@@ -501,7 +507,7 @@ def test_decision_account_is_rebuilt_from_the_journal() -> None:
     shorts = 0
     for (account, made), journaled in zip(watched.seen, journal.decisions, strict=True):
         closes = last_closes_by_symbol(bars.slice_until(made.at))
-        told = journaled_account(journal, journaled, settings, closes)
+        told = rebuild_account(journal, journaled, settings, closes)
         assert told.equity == pytest.approx(account.equity, abs=1e-9)
         assert told.cash == pytest.approx(account.cash, abs=1e-6)
         assert told.unsettled_proceeds == pytest.approx(account.unsettled_proceeds, abs=1e-3)
@@ -533,7 +539,7 @@ def test_instant_is_covered_once_every_started_bar_exists(
     ends: str, at: str, covered: bool
 ) -> None:
     bars = SETTINGS.load_bars().slice_until(np.datetime64(ends, "ns"))
-    assert is_covered(bars, np.datetime64(at, "ns")) is covered
+    assert has_all_bars_until(bars, np.datetime64(at, "ns")) is covered
 
 
 def made(**changed: Any) -> Decision:

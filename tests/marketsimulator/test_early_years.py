@@ -12,7 +12,7 @@ import pytest
 
 from execution.orders.orders import Order
 from marketsimulator.backtest import run_backtest
-from marketsimulator.results.summary import Results
+from marketsimulator.results.summary import BacktestResults
 from tests.marketsimulator.accountant import Records, audit
 from tests.marketsimulator.accounts import account_on, panel_of
 from tests.marketsimulator.runs import settings_of
@@ -20,7 +20,7 @@ from trainingdata.sessions import sessions_between
 from trainingdata.timeframe import DAILY
 
 
-def run_from(folder: Path, first: str, last: str, start: str, *words: str) -> Results:
+def run_from(folder: Path, first: str, last: str, start: str, *words: str) -> BacktestResults:
     """A backtest of equal weights on a file of synthetic days [first, last]."""
     dates = sessions_between(np.datetime64(first), np.datetime64(last))
     rng = np.random.default_rng(3)

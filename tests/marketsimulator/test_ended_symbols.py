@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 
 from execution.alpaca.activities import parse_activity
-from execution.live.cycle import _say_missing
+from execution.live.cycle import _log_missing_bars
 from foundation.files import write_files_atomically
 from marketsimulator.account.broker import SimulatedBroker
 from marketsimulator.backtest import run_backtest
@@ -128,7 +128,7 @@ def test_every_engine_keeps_the_same_account_through_delistings() -> None:
     listed = (Delisting("SYB", opens, known, 2.5, 0.0, 0.7, "SYC"),)
     # What is not known yet is found by its absence: this one is before the row.
     last = {"SYA": "2024-02-21", "SYB": "2024-02-22", "SYYUSD": "2024-02-19"}
-    endings = replace(market.delisting_rules, listed_delistings=listed, missed_sessions=3)
+    endings = replace(market.delisting_rules, explicit_delistings=listed, missed_sessions=3)
     market = replace(market.with_bars(ended(wild(market.bars), last)), delisting_rules=endings)
     trader = trader_of(settings, market)
     table = eager(trader.build_beliefs(market), "2024-02-17")
@@ -283,7 +283,7 @@ def test_crash_on_last_bar_decides_the_payout(
     bars = panel_of({"AAA": (times[:14], prices), "BBB": (times, np.full((56, 4), 4.0))})
     bars = drop_unconfirmed(bars)
     assert not bars.mask[0, 13]
-    stated = replace(ending().listed_delistings[0], cash_per_share=np.nan)
+    stated = replace(ending().explicit_delistings[0], cash_per_share=np.nan)
     endings = (
         DelistingRules((stated,))
         if listed
@@ -361,8 +361,8 @@ def test_accountant_keeps_a_returned_symbol_too() -> None:
 
 
 def test_live_cycle_names_symbols_without_bars(caplog: pytest.LogCaptureFixture) -> None:
-    _say_missing(flat(14, sessions=4))
-    _say_missing(flat(56))
+    _log_missing_bars(flat(14, sessions=4))
+    _log_missing_bars(flat(56))
     assert [each.getMessage() for each in caplog.records] == [
         "AAA: no decision, bars are missing for 2 sessions"
     ]

@@ -15,7 +15,7 @@ from marketsimulator.results.exports import export_writers
 from marketsimulator.results.metrics import daily_rows
 from marketsimulator.results.returns_file import read_returns
 from marketsimulator.results.round_trips import round_trips
-from marketsimulator.results.summary import Results
+from marketsimulator.results.summary import BacktestResults
 from marketsimulator.run_result import is_trade
 from tests.marketsimulator.runs import settings_of
 from trainingdata.bars import last_closes_by_symbol
@@ -33,7 +33,7 @@ def library(name: str, reason: str) -> ModuleType:
 
 
 @pytest.fixture(scope="module")
-def stocks() -> Results:
+def stocks() -> BacktestResults:
     """Five weeks of two stocks: pyfolio counts whole shares."""
     return run_backtest(
         settings_of(
@@ -44,7 +44,9 @@ def stocks() -> Results:
     )
 
 
-def read(results: Results, folder: Path, zone: str | None = None) -> dict[str, pd.DataFrame]:
+def read(
+    results: BacktestResults, folder: Path, zone: str | None = None
+) -> dict[str, pd.DataFrame]:
     """Read the exported tables as a user does."""
     for name, write in export_writers(results).items():
         write(folder / name)
@@ -58,7 +60,7 @@ def read(results: Results, folder: Path, zone: str | None = None) -> dict[str, p
     return frames
 
 
-def test_exports_contain_equity_returns_and_trades(traded: Results, tmp_path: Path) -> None:
+def test_exports_contain_equity_returns_and_trades(traded: BacktestResults, tmp_path: Path) -> None:
     frames = read(traded, tmp_path)
     at, equity = traded.main_run.equity_curve()
     rows, marks = daily_rows(at, has_crypto=True)
@@ -82,7 +84,7 @@ def test_exports_contain_equity_returns_and_trades(traded: Results, tmp_path: Pa
     assert list(again.index) == list(returns.index)
 
 
-def test_quantstats_computes_the_same_figures(stocks: Results, tmp_path: Path) -> None:
+def test_quantstats_computes_the_same_figures(stocks: BacktestResults, tmp_path: Path) -> None:
     quantstats = library("quantstats", NEEDS_QUANTSTATS)
     returns = read(stocks, tmp_path)["returns"]["return"]
     summary = stocks.summary()
@@ -104,7 +106,7 @@ def test_quantstats_computes_the_same_figures(stocks: Results, tmp_path: Path) -
     assert daily * np.sqrt(days) == pytest.approx(summary["information_ratio"])
 
 
-def test_pyfolio_reads_positions_and_transactions(stocks: Results, tmp_path: Path) -> None:
+def test_pyfolio_reads_positions_and_transactions(stocks: BacktestResults, tmp_path: Path) -> None:
     pyfolio = library("pyfolio", NEEDS_PYFOLIO)
     frames = read(stocks, tmp_path, "UTC")
     positions, trades = frames["positions"], frames["transactions"]

@@ -10,7 +10,7 @@ from marketsimulator.results.metrics import (
     measure_daily_performance,
     measure_performance,
 )
-from trainingdata.instants import HOUR, four_pm
+from trainingdata.instants import HOUR, new_york_four_pm
 from trainingdata.sessions import sessions_between
 
 
@@ -45,7 +45,7 @@ def test_early_years_have_all_their_sessions(first: str, last: str, expected: in
 def test_the_statistics_by_hand() -> None:
     """Daily returns +1 %, -1 %, +2 %, from equity at 16:00; what happens between does not count."""
     days = dates("2024-10-01", "2024-10-03")
-    at = np.sort(np.concatenate([four_pm(days), four_pm(days) - HOUR]))
+    at = np.sort(np.concatenate([new_york_four_pm(days), new_york_four_pm(days) - HOUR]))
     levels = 100.0 * np.cumprod([1.01, 0.99, 1.02])
     equity = np.stack([levels * 0.7, levels], axis=1).ravel()
     p = measure_performance(at, equity, capital=100.0, has_crypto=False)

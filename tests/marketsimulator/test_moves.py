@@ -14,9 +14,9 @@ from execution.orders.fees import FeeSchedule, TradingCosts
 from execution.orders.lending import MarginTerms
 from execution.orders.orders import to_shortest_decimal
 from foundation.arrays import Records
-from marketsimulator.account.book import BarOpens, Book, create_book, create_tape
+from marketsimulator.account.book import BarOpens, Book, create_account_log, create_book
 from marketsimulator.account.rebalancing import (
-    ensure_tape_space,
+    ensure_account_log_space,
     max_fill_entries,
     trade_to_targets,
 )
@@ -54,7 +54,7 @@ def sent(
     size = len(targets)
     if fillable is not None:
         book.holding["fillable"] = fillable
-    tape = create_tape(100_000)
+    tape = create_account_log(100_000)
     before, marks = (book.holding[name].copy() for name in ("quantity", "mark"))
     endless, calm, queue = np.full(size, np.inf), np.zeros(size), np.zeros(size, np.int64)
     bars = BarOpens(marks, endless, calm)
@@ -131,8 +131,10 @@ def test_tape_has_space_for_every_fill_of_move(
 
 
 def test_full_tape_grows_and_keeps_its_fills() -> None:
-    with_room = unwrap(ensure_tape_space)  # by itself it would be compiled for this test alone
-    tape = create_tape(6)
+    with_room = unwrap(
+        ensure_account_log_space
+    )  # by itself it would be compiled for this test alone
+    tape = create_account_log(6)
     tape["price"][:4] = [1.0, 2.0, 3.0, 4.0]
     assert with_room(tape, 4, 2) is tape
     longer = with_room(tape, 4, 3)

@@ -16,7 +16,7 @@ from marketsimulator.runs.compiled_run import run_compiled
 from marketsimulator.runs.decisions import CompiledDecisions
 from marketsimulator.runs.outcome import VariantOutcome, simulate_variants
 from marketsimulator.settings import BacktestSettings
-from sizing.kelly import solver_failure_text
+from sizing.kelly import format_solver_failure
 from sizing.solver.active_set import UNFINISHED
 from tests.marketsimulator.accountant import Records, audit
 from tests.marketsimulator.runs import walked_as_stepped
@@ -39,7 +39,7 @@ def walked_and_swept(*words: str) -> tuple[Run, VariantOutcome]:
     assert trader.belief_table is not None
     (outcome,) = simulate_variants([settings], market, trader.belief_table)
     assert outcome.equity.tolist() == [row.equity for row in run.equity_rows]
-    assert outcome.totals.failures == run.decision_log.failures
+    assert outcome.totals.failures == run.decision_log.failure_count
     keeps_the_account_of_a_sweep(settings, market, trader)
     return run, outcome
 
@@ -165,7 +165,7 @@ def test_unsolved_custom_rule_fails_alike_in_every_engine(
     module = own_module(UNSOLVED_FOR_A_DAY, tmp_path, monkeypatch)
     run, _ = walked_and_swept(f"sizing.strategy={module}.rule")
     unsolved = [decision for decision in run.decision_log if decision.sizing_failure]
-    assert len(unsolved) == run.decision_log.failures > 10
+    assert len(unsolved) == run.decision_log.failure_count > 10
     assert {decision.sizing_failure for decision in unsolved} == {"no answer today"}
     assert {str(decision.at)[:10] for decision in unsolved} == {"2024-02-20"}
 
@@ -208,9 +208,9 @@ def test_compiled_run_explains_failed_and_factorless_decisions() -> None:
     kept.solve_status[row] = UNFINISHED
     said = CompiledDecisions(settings, "x", market.bars, hard, walk)
     (failed,) = (decision for decision in said if decision.sizing_failure)
-    assert said.failures == 1
+    assert said.failure_count == 1
     assert failed.at == hard.instants[row]
-    assert failed.sizing_failure == solver_failure_text(UNFINISHED, 5)
+    assert failed.sizing_failure == format_solver_failure(UNFINISHED, 5)
     assert failed.sizing_rules == ()
     assert not failed.orders
     assert {choice.bound_by for choice in failed.choices} == {"failed"}

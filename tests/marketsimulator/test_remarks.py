@@ -13,7 +13,7 @@ from execution.decision.choice import Choice
 from execution.decision.decision import decision_from_choices
 from execution.decision.sizing import SizingSettings
 from foundation.charts import Chart
-from marketsimulator.results.metrics import figure_text
+from marketsimulator.results.metrics import format_figure
 from marketsimulator.results.remarks import (
     buy_and_hold_remarks,
     cost_remarks,
@@ -63,9 +63,9 @@ def test_uninvested_buy_and_hold_is_explained() -> None:
 @pytest.mark.parametrize(("name", "short"), [("sharpe", "1.20 (short)"), ("calmar", "—")])
 def test_ratios_of_short_runs_are_marked(name: str, short: str) -> None:
     figures = {name: 1.2}
-    assert figure_text(figures, name, annual=True) == "1.20"
-    assert figure_text(figures, name, annual=False) == short
-    assert figure_text({name: None}, name, annual=False) == "—"
+    assert format_figure(figures, name, annual=True) == "1.20"
+    assert format_figure(figures, name, annual=False) == short
+    assert format_figure({name: None}, name, annual=False) == "—"
 
 
 @pytest.mark.parametrize(

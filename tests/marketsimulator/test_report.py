@@ -29,10 +29,10 @@ from marketsimulator.results.metrics import (
     TABLE_FIGURES,
     daily_returns,
     daily_rows,
-    figure_text,
+    format_figure,
     returns_by_period,
 )
-from marketsimulator.results.price_charts import Trade, select_trades
+from marketsimulator.results.price_charts import ChartTrade, select_trades
 from marketsimulator.results.remarks import (
     cost_remarks,
     deflated_sharpe_remarks,
@@ -49,8 +49,8 @@ from marketsimulator.results.round_trips import (
     trip_statistics,
 )
 from marketsimulator.results.significance import measure_outperformance
-from marketsimulator.results.summary import BUY_AND_HOLD, RANDOM_WALK, Results
-from marketsimulator.results.verdict import backtest_verdict, run_label
+from marketsimulator.results.summary import BUY_AND_HOLD, RANDOM_WALK, BacktestResults
+from marketsimulator.results.verdict import backtest_verdict, benchmark_label
 from marketsimulator.run_result import EquityRow, Run, is_trade
 from tests.marketsimulator.runs import settings_of
 from tests.marketsimulator.stressed import run_through, write_bars
@@ -62,7 +62,7 @@ HOUR = np.timedelta64(1, "h")
 SHARED_BARS = Path(__file__).parents[3] / "shared" / "data"
 
 
-def written(results: Results, folder: Path) -> tuple[str, dict[str, Any]]:
+def written(results: BacktestResults, folder: Path) -> tuple[str, dict[str, Any]]:
     """The page and the content of `summary.json`."""
     write_files_atomically(result_files(results, results.summary()), folder)
     summary: dict[str, Any] = json.loads((folder / "summary.json").read_text())
@@ -70,7 +70,9 @@ def written(results: Results, folder: Path) -> tuple[str, dict[str, Any]]:
 
 
 @pytest.fixture(scope="module")
-def both(traded: Results, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, dict[str, Any]]:
+def both(
+    traded: BacktestResults, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[str, dict[str, Any]]:
     return written(traded, tmp_path_factory.mktemp("report"))
 
 
@@ -106,9 +108,9 @@ def test_page_figures_equal_the_summary(both: tuple[str, dict[str, Any]]) -> Non
             if column[key] is None or (figure.is_annual and not figure.is_ratio):
                 assert cell == NO_VALUE
             elif figure.is_annual:
-                assert cell == f"{figure_text(column, key, annual=True)} (short)"
+                assert cell == f"{format_figure(column, key, annual=True)} (short)"
             else:
-                assert cell == figure_text(column, key, annual=True)
+                assert cell == format_figure(column, key, annual=True)
     long = {**summary, "annual_figures": True}
     assert not {key for key, figure in shown.items() if figure.is_annual and long[key] is None}
 
@@ -135,7 +137,7 @@ def test_page_contributions_and_costs_add_up_exactly(both: tuple[str, dict[str, 
 
 
 def test_page_curves_are_those_of_the_run(
-    both: tuple[str, dict[str, Any]], traded: Results
+    both: tuple[str, dict[str, Any]], traded: BacktestResults
 ) -> None:
     page, summary = both
     (drawdown,) = charts_of(section(page, "Drawdown"))
@@ -192,7 +194,7 @@ def test_heat_map_colours_by_sign_and_size(both: tuple[str, dict[str, Any]]) -> 
 
 
 def test_exposure_is_long_and_short_at_four_pm(
-    both: tuple[str, dict[str, Any]], traded: Results
+    both: tuple[str, dict[str, Any]], traded: BacktestResults
 ) -> None:
     (chart,) = charts_of(section(both[0], "Exposure"))
     at, _ = traded.main_run.equity_curve()
@@ -208,7 +210,7 @@ def test_exposure_is_long_and_short_at_four_pm(
 
 
 def test_longer_run_has_rolling_charts(
-    both: tuple[str, dict[str, Any]], traded: Results, monkeypatch: pytest.MonkeyPatch
+    both: tuple[str, dict[str, Any]], traded: BacktestResults, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert "shorter than the window" in section(both[0], "Rolling figures")
     for module in ("report", "report_charts"):
@@ -226,7 +228,7 @@ def test_longer_run_has_rolling_charts(
 
 
 def test_price_charts_mark_trades_with_their_reasons(
-    both: tuple[str, dict[str, Any]], traded: Results
+    both: tuple[str, dict[str, Any]], traded: BacktestResults
 ) -> None:
     charts = charts_of(section(both[0], "Price and trades"))
     names = re.findall('data-name="(.*?)"', both[0])
@@ -246,20 +248,20 @@ def test_price_charts_mark_trades_with_their_reasons(
                 assert "weight " in note
 
 
-def trade(quantity: str, before: str, hour: int = 0) -> Trade:
-    return Trade(
+def trade(quantity: str, before: str, hour: int = 0) -> ChartTrade:
+    return ChartTrade(
         Fill("o", "SYA", Decimal(quantity), 10.0, 0.0, NOON + hour * HOUR), Decimal(before)
     )
 
 
 def test_trades_are_named_by_their_change() -> None:
-    assert trade("5", "0").text == "enter long: buy 5 at $10.00"
-    assert trade("5", "5").text == "add to long: buy 5 at $10.00"
-    assert trade("-3", "5").text == "reduce long: sell 3 at $10.00"
-    assert trade("-5", "5").text == "exit long: sell 5 at $10.00"
-    assert trade("-8", "5").text == "reverse to short: sell 8 at $10.00"
-    assert trade("-2", "0").text == "enter short: sell 2 at $10.00"
-    assert trade("2", "-2").text == "exit short: buy 2 at $10.00"
+    assert trade("5", "0").description == "enter long: buy 5 at $10.00"
+    assert trade("5", "5").description == "add to long: buy 5 at $10.00"
+    assert trade("-3", "5").description == "reduce long: sell 3 at $10.00"
+    assert trade("-5", "5").description == "exit long: sell 5 at $10.00"
+    assert trade("-8", "5").description == "reverse to short: sell 8 at $10.00"
+    assert trade("-2", "0").description == "enter short: sell 2 at $10.00"
+    assert trade("2", "-2").description == "exit short: buy 2 at $10.00"
 
 
 def test_entries_and_exits_of_every_bin_come_first() -> None:
@@ -272,7 +274,7 @@ def test_entries_and_exits_of_every_bin_come_first() -> None:
     assert select_trades(every, 6) == every
 
 
-def test_daily_weights_equal_the_accounts_exposure(traded: Results) -> None:
+def test_daily_weights_equal_the_accounts_exposure(traded: BacktestResults) -> None:
     at, equity = traded.main_run.equity_curve()
     rows, _ = daily_rows(at, has_crypto=True)
     weights = daily_weights(traded.market.bars, traded.main_run, rows)
@@ -323,12 +325,12 @@ def test_trip_statistics_by_hand() -> None:
         ]
     found = trip_statistics(trips_of(*fills, fill("-1", 50.0, hour=300), mark=50.0))
     assert found == TripStatistics(
-        closed=4,
+        closed_count=4,
         win_rate=0.5,
         mean_profit=5.0,
         mean_win=30.0,
         mean_loss=-20.0,
-        payoff=1.5,
+        payoff_ratio=1.5,
         profit_factor=1.5,
         largest_win=40.0,
         largest_loss=-30.0,
@@ -365,7 +367,7 @@ def test_round_trip_profits_equal_cash_flows_plus_position(
     assert sum(trip.open_quantity for trip in trips) == held
 
 
-def test_forecasts_are_judged_at_their_intervals_end(traded: Results) -> None:
+def test_forecasts_are_judged_at_their_intervals_end(traded: BacktestResults) -> None:
     outcomes = forecast_outcomes(traded.main_run, traded.market.bars)
     assert len(outcomes) > 100
     assert (outcomes.horizon_end <= traded.market.bars.last_instant).all()
@@ -402,7 +404,7 @@ def test_outperformance_is_the_equity_ratio_with_its_error() -> None:
 
 
 def test_outperformance_agrees_with_the_pages_total_returns(
-    both: tuple[str, dict[str, Any]], traded: Results
+    both: tuple[str, dict[str, Any]], traded: BacktestResults
 ) -> None:
     page, summary = both
     at, equity = traded.main_run.equity_curve()
@@ -414,7 +416,7 @@ def test_outperformance_agrees_with_the_pages_total_returns(
     for name, column in summary["comparisons"].items():
         ahead = (1 + summary["total_return"]) / (1 + column["total_return"]) - 1
         assert summary["outperformances"][name]["lead"] == pytest.approx(ahead, rel=1e-9)
-        assert cells[run_label(summary, name)][0] == f"{ahead:+,.2%}"
+        assert cells[benchmark_label(summary, name)][0] == f"{ahead:+,.2%}"
 
 
 @pytest.mark.parametrize(
@@ -498,7 +500,7 @@ def test_page_fetches_nothing_and_runs_only_its_charts(both: tuple[str, dict[str
     assert "summary.json" in re.findall(r'href="([^"]*)"', page)
 
 
-def ruined(folder: Path) -> Results:
+def ruined(folder: Path) -> BacktestResults:
     """An account that a crash has left nothing of, beside itself."""
     data = write_bars(folder / "bars", {"AAA": 0.3, "BBB": 0.5})
     orders = [("AAA", "1400"), ("BBB", "1200")]
@@ -506,7 +508,7 @@ def ruined(folder: Path) -> Results:
     bars = settings.load_bars()
     market = settings.data.market(bars, int(np.searchsorted(bars.times, main.equity_rows[0].at)))
     beside = tuple(replace(main, name=name) for name in (RANDOM_WALK, BUY_AND_HOLD))
-    return Results(settings, market, main, beside, 1.0)
+    return BacktestResults(settings, market, main, beside, 1.0)
 
 
 @pytest.mark.parametrize(

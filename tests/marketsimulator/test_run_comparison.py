@@ -199,7 +199,7 @@ def test_a_comparison_leaves_a_page_and_its_figures(tmp_path: Path) -> None:
     for k, name in enumerate("abc"):
         write_run(tmp_path / name, returns=NOISE[k], settings={"sizing": {"fraction": k}})
     compared_runs = comparison_of(*(tmp_path / name for name in "abc"))
-    write_files_atomically(compared_runs.files(), tmp_path / "out")
+    write_files_atomically(compared_runs.file_writers(), tmp_path / "out")
     found = json.loads((tmp_path / "out" / "comparison.json").read_text())
     assert found["runs"][0]["against_best"] == "best"
     assert found["verdict"].startswith(found["runs"][0]["run"])
@@ -259,7 +259,7 @@ def test_outperformance_and_curve_ends_equal_total_returns(tmp_path: Path) -> No
     told = compare_best_run(runs)
     for k, outperformance in enumerate(told.outperformances):
         if outperformance is not None:
-            ahead = (1 + totals[k]) / (1 + totals[told.best_run]) - 1
+            ahead = (1 + totals[k]) / (1 + totals[told.best_run_index]) - 1
             assert outperformance.lead == pytest.approx(ahead, rel=1e-9)
     assert [row["outperformance"] is None for row in found.summary()["runs"]] == [
         True,
@@ -296,7 +296,7 @@ def test_least_loss_is_best_when_all_lose() -> None:
     """The wilder of two that lose has the higher ratio."""
     swings = np.tile([0.02, -0.02], 20)
     runs = set_of(np.array([swings - 0.004, 0.1 * swings - 0.003]))
-    assert (runs.table["sharpe"].argmax(), compare_best_run(runs).best_run) == (0, 1)
+    assert (runs.table["sharpe"].argmax(), compare_best_run(runs).best_run_index) == (0, 1)
     assert (
         "All runs lost all equity: ranked by total return"
         in comparison_verdict(runs, compare_best_run(runs)).evidence

@@ -64,9 +64,14 @@ def searched(output: Path, *words: str) -> SearchResult:
 def content(found: SearchResult) -> list[Any]:
     """The choices, with their daily returns and those of the default settings."""
     return [
-        [each.params, each.value, _listed(each.returns), _listed(each.default)]
+        [
+            each.params,
+            each.objective_value,
+            _listed(each.test_returns),
+            _listed(each.default_test_returns),
+        ]
         for each in found.choices
-    ] + [found.trials, found.overfitting]
+    ] + [found.trial_statistics, found.overfitting]
 
 
 def _listed(returns: Any) -> Any:
@@ -173,7 +178,7 @@ def backtest_objective(choice: SpanChoice, words: Sequence[str], objective: Any)
 
 def test_objective_equals_a_backtest_of_the_span(found: SearchResult) -> None:
     for choice in found.choices[1:]:
-        assert choice.value == backtest_objective(choice, SMALL, "sharpe")
+        assert choice.objective_value == backtest_objective(choice, SMALL, "sharpe")
 
 
 def test_default_and_choice_trade_the_same_test_days(found: SearchResult) -> None:
@@ -183,12 +188,15 @@ def test_default_and_choice_trade_the_same_test_days(found: SearchResult) -> Non
     span = choice.fold.test
     begin = choice.fold.train.market.bars.last_instant
     assert span.market.bars.times[span.market.start_row] == begin
-    for params, returns in (({}, choice.default), (choice.params, choice.returns)):
+    for params, returns in (
+        ({}, choice.default_test_returns),
+        (choice.params, choice.test_returns),
+    ):
         dates = {"start": str(begin) + "Z", "end": span.dates[1]}
         run = run_backtest(with_changes(settings, {**params, **dates}))
         assert returns is not None
         total = growth_of(returns)[-1] - 1
-        assert run.figures(run.main_run)["total_return"] == pytest.approx(total, rel=1e-9)
+        assert run.run_figures(run.main_run)["total_return"] == pytest.approx(total, rel=1e-9)
 
 
 def test_ledger_records_every_trial_with_its_span(tmp_path: Path) -> None:
@@ -200,9 +208,9 @@ def test_ledger_records_every_trial_with_its_span(tmp_path: Path) -> None:
     ends = [str(choice.fold.train.market.bars.last_instant)[:10] for choice in found.choices]
     assert [last[:10] for last, _ in rows] == ends
     assert [count for _, count in rows] == [14, 14, 14 + 1]
-    assert found.trials.count == configs == 3 * 14 + 1
+    assert found.trial_statistics.count == configs == 3 * 14 + 1
     again = searched(tmp_path / "out", *SMALL[:7], f"ledger={ledger}", *SMALL[8:])
-    assert again.trials == found.trials, "a repeated trial is the same one"
+    assert again.trial_statistics == found.trial_statistics, "a repeated trial is the same one"
 
 
 def test_noise_ends_in_nothing_found(tmp_path: Path) -> None:
@@ -257,7 +265,7 @@ def test_log_growth_chooses_more_risk_than_sharpe(found: SearchResult, tmp_path:
     grown = searched(tmp_path, *SMALL, "objective=log_growth")
     last = grown.choices[-1]
     assert last.params["limits.symbol_cap"] > found.choices[-1].params["limits.symbol_cap"]
-    assert last.value == backtest_objective(last, SMALL, "log_growth")
+    assert last.objective_value == backtest_objective(last, SMALL, "log_growth")
 
 
 def test_window_limits_the_training_span(tmp_path: Path) -> None:
@@ -273,7 +281,7 @@ def test_settings_with_other_beliefs_are_grouped(tmp_path: Path) -> None:
     holdings = {choice.params["sizing.holding"] for choice in found.choices}
     assert holdings <= {"next", "session", "plan"}
     choice = found.choices[-1]
-    assert choice.value == backtest_objective(choice, (*MARKET, space), "sharpe")
+    assert choice.objective_value == backtest_objective(choice, (*MARKET, space), "sharpe")
 
 
 def test_page_begins_with_the_verdict(tmp_path: Path) -> None:
@@ -367,7 +375,7 @@ def test_damaged_store_is_refused(tmp_path: Path) -> None:
 
 
 def test_search_covers_the_days_of_its_spans(found: SearchResult) -> None:
-    days = [len(each.fold.test.marks) for each in found.tested if each.fold.test]
+    days = [len(each.fold.test.day_end_rows) for each in found.tested_choices if each.fold.test]
     assert found.performance(found.returns).days == sum(days) == 82
-    whole = measure_daily_performance(growth_of(found.returns), found.per_year)
+    whole = measure_daily_performance(growth_of(found.returns), found.days_per_year)
     assert whole == found.performance(found.returns)

@@ -44,7 +44,7 @@ def test_port_is_0_to_65535(port: int) -> None:
 @pytest.mark.parametrize("host", ["a" * 70, "2001:db8::1", ""])
 def test_a_host_that_cannot_be_served_is_refused(host: str) -> None:
     with refused(InputError, host, varies=r":\d+: .*\)\)"):
-        ServerOptions(host, 8000).listener()
+        ServerOptions(host, 8000).open_listener()
 
 
 def test_occupied_port_is_refused_before_reading_bars() -> None:

@@ -14,8 +14,8 @@ from marketsimulator.account.book import (
     BY_SPLIT,
     DIVIDEND,
     Book,
+    create_account_log,
     create_book,
-    create_tape,
     round_to_cent,
 )
 from marketsimulator.account.calendar_events import (
@@ -55,7 +55,7 @@ class Bench:
         self.book: Book = create_book(cash, holding, fee_tier_table(fees))
         dates = np.array(["2026-09-01"], dtype="datetime64[D]")
         (self.day,) = day_table(dates, fees, terms, FillTerms(volume_share=None))
-        self.tape: Records = create_tape(1000)
+        self.tape: Records = create_account_log(1000)
         self.at(OPENS)
 
     def at(self, prices: Any) -> None:

@@ -15,7 +15,7 @@ from scipy.signal import lfilter
 from forecasting.forecast import LOOK_AHEAD_NOTE
 from marketsimulator.results.metrics import (
     bootstrap_figures,
-    drawdown_days,
+    longest_drawdown_days,
     measure_daily_performance,
 )
 from marketsimulator.results.significance import (
@@ -134,8 +134,8 @@ def test_tail_risk_and_drawdown_days_by_hand() -> None:
     assert p.expected_shortfall == pytest.approx(-0.03)
     assert p.hit_rate == 0.95
     assert p.profit_factor == pytest.approx(0.38 / 0.06)
-    assert drawdown_days(np.array([1.0, 0.9, 1.0, 0.9, 0.8, 0.95, 1.1, 1.0])) == 3
-    assert drawdown_days(np.array([1.0, 1.1])) == 0
+    assert longest_drawdown_days(np.array([1.0, 0.9, 1.0, 0.9, 0.8, 0.95, 1.1, 1.0])) == 3
+    assert longest_drawdown_days(np.array([1.0, 1.1])) == 0
 
 
 TRIAL = Trial(

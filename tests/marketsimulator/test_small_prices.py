@@ -10,12 +10,12 @@ import pandas as pd
 import pytest
 
 from marketsimulator.backtest import run_backtest
-from marketsimulator.results.summary import Results
+from marketsimulator.results.summary import BacktestResults
 from tests.marketsimulator.accountant import Records, audit
 from tests.marketsimulator.runs import settings_of
 
 
-def run_at(price: float, folder: Path) -> Results:
+def run_at(price: float, folder: Path) -> BacktestResults:
     """A backtest on hours of a coin that begins at a price; the moves are the same at each."""
     rng = np.random.default_rng(8)
     times = pd.date_range("2024-01-01", "2024-02-20", freq="h", tz="UTC")
@@ -32,12 +32,14 @@ def run_at(price: float, folder: Path) -> Results:
 
 
 @pytest.fixture(scope="module")
-def usual(tmp_path_factory: pytest.TempPathFactory) -> Results:
+def usual(tmp_path_factory: pytest.TempPathFactory) -> BacktestResults:
     return run_at(1.23e-4, tmp_path_factory.mktemp("usual") / "bars")
 
 
 @pytest.mark.parametrize("price", [6e-7, 4.1e-8, 1.23e-9])
-def test_cheap_crypto_fills_at_its_price(price: float, usual: Results, tmp_path: Path) -> None:
+def test_cheap_crypto_fills_at_its_price(
+    price: float, usual: BacktestResults, tmp_path: Path
+) -> None:
     results = run_at(price, tmp_path / "bars")
     held, other = results.benchmark_runs[-1], usual.benchmark_runs[-1]
     scaled = other.fills[0].price * price / 1.23e-4

@@ -37,7 +37,7 @@ def test_figures_are_those_of_a_backtest() -> None:
     record = TrackRecord.from_returns(returns)
     growth = np.append(1.0, np.cumprod(1 + returns.to_numpy()))
     found = measure_daily_performance(growth, 252).as_dict()
-    assert record.per_year == 252
+    assert record.days_per_year == 252
     assert {name: record.figures[name] for name in found} == found
     assert record.stats["Sharpe"] == pytest.approx(
         returns.mean() / returns.std() * np.sqrt(252), rel=1e-12
@@ -49,7 +49,8 @@ def test_figures_are_those_of_a_backtest() -> None:
 def test_calendar_days_make_years_of_365_days() -> None:
     index = pd.date_range("2021-01-01", periods=400)
     assert (
-        TrackRecord.from_returns(pd.Series(0.001 * (-1) ** np.arange(400), index)).per_year == 365
+        TrackRecord.from_returns(pd.Series(0.001 * (-1) ** np.arange(400), index)).days_per_year
+        == 365
     )
 
 

@@ -18,8 +18,8 @@ from hypothesis import strategies as st
 from execution.orders.venue_rules import venue_refusal
 from foundation.errors import InputError
 from marketsimulator.settings import BacktestSettings
-from marketsimulator.venue.faults import OPEN_STATUSES, Fault
-from marketsimulator.venue.request import Refused
+from marketsimulator.venue.faults import OPEN_STATUSES, InjectedFault
+from marketsimulator.venue.request import RequestRefused
 from marketsimulator.venue.stocks import Venue
 from marketsimulator.venue.tickets import parse_order
 from tests.marketsimulator.runs import BARS, settings_of
@@ -96,7 +96,7 @@ def test_tickets_agree_with_the_broker_after_any_requests(asked: list[Step]) -> 
         {"symbol": "SYA", "side": "buy", "qty": "5", "type": "market", "time_in_force": "day"}
     )
     for step in asked:
-        with suppress(Refused):
+        with suppress(RequestRefused):
             step(venue)
         account = venue.broker.account()
         tickets = list(venue.tickets.values())
@@ -137,7 +137,7 @@ def test_invalid_order_names_its_wrong_field(
     usual: dict[str, Any], changed: dict[str, Any], facts: tuple[str, ...]
 ) -> None:
     asked = {"time_in_force": "day", **usual, **changed}
-    with refused(Refused, *facts) as caught:
+    with refused(RequestRefused, *facts) as caught:
         Venue(*practised()).submit({key: value for key, value in asked.items() if value is not ...})
     assert (caught.value.status, caught.value.code) == (422, 40010001)
 
@@ -167,7 +167,7 @@ def test_stock_prices_between_increments_are_refused(
         return
     says = f"invalid {wrong}. sub-penny increment does not fulfill minimum pricing criteria"
     assert venue_refusal(order) == says
-    with refused(Refused, wrong) as caught:
+    with refused(RequestRefused, wrong) as caught:
         venue.submit(request)
     assert (caught.value.status, caught.value.code) == (422, 42210000)
 
@@ -176,5 +176,5 @@ def test_stock_prices_between_increments_are_refused(
 def test_fault_matching_no_request_is_refused(fault: dict[str, str]) -> None:
     ((name, value),) = fault.items()
     with refused(InputError, f"faults.{name}", f"'{value}'"):
-        Fault(kind="status", **fault)
-    assert Fault(kind="status", method="DELETE", path="/v2").path == "/v2"
+        InjectedFault(kind="status", **fault)
+    assert InjectedFault(kind="status", method="DELETE", path="/v2").path == "/v2"

@@ -83,7 +83,7 @@ MARGIN = MarginTerms(
 
 def ended_bars(bars: Bars, endings: DelistingRules, seed: int) -> Bars:
     """The bars up to the listed ends; of a symbol of each class up to an instant at random."""
-    last = {each.symbol: each.effective_open for each in endings.listed_delistings}
+    last = {each.symbol: each.effective_open for each in endings.explicit_delistings}
     at = bars.times[np.random.default_rng(seed).integers(8, len(bars.times) - 8, 2)]
     last = {"BBB": at[0], "XRPUSD": at[1]} | last
     return ended(bars, last)

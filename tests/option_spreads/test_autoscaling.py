@@ -13,8 +13,8 @@ from foundation.errors import InputError
 from option_spreads.autoscaler.rules import (
     AutoscalingSettings,
     TradeStatistics,
+    compute_max_risk,
     count_contracts,
-    max_risk,
     recommend_max_contracts,
 )
 from tests.support.messages import refused
@@ -35,19 +35,21 @@ def number(balance: float, history: list[Fraction], risk: float = 250, **more: o
         len(history),
         Fraction(str(risk)),
         settings,
-    ).number
+    ).contracts
 
 
 def test_losing_kelly_record_is_sized_one_contract() -> None:
     statistics = TradeStatistics.from_profits(results(11, "56.00", 34, "34.62"))
-    assert statistics.kelly is not None
+    assert statistics.kelly_fraction is not None
     assert f"{statistics.win_rate:.1%}" == "24.4%"
-    assert float(statistics.kelly) == pytest.approx(-0.22265, abs=5e-6)  # from the rounded averages
+    assert float(statistics.kelly_fraction) == pytest.approx(
+        -0.22265, abs=5e-6
+    )  # from the rounded averages
     unrounded = TradeStatistics.from_profits(
         [*results(11, "56.00", 33, "34.62"), Fraction("-34.54")]
-    ).kelly
+    ).kelly_fraction
     assert f"{float(unrounded or 0):.2%}" == "-22.26%"
-    assert f"{float(statistics.kelly) / 2:.2%}" == "-11.13%"
+    assert f"{float(statistics.kelly_fraction) / 2:.2%}" == "-11.13%"
     assert number(19_995, results(11, "56.00", 34, "34.62")) == 1
     assert number(19_995, results(11, "56.00", 34, "34.62"), NEGATIVE_KELLY_CONTRACTS=0) == 0
 
@@ -62,7 +64,7 @@ def test_prior_sizes_27_contracts_capped_at_3() -> None:
         0,
         RISK,
         AutoscalingSettings(BOOTSTRAP_MODE="prior"),
-    ).kelly
+    ).kelly_fraction
     assert f"{float(kelly or 0):.2%}" == "41.07%"
     assert number(20_000, [], 150) == 1
 
@@ -118,9 +120,9 @@ def test_contract_count_is_exact_over_its_window(
 
 def test_zero_results_are_losses_and_fees_per_contract() -> None:
     statistics = TradeStatistics.from_profits([Fraction(0)] * 5 + [Fraction(10)] * 5)
-    assert (statistics.wins, statistics.losses) == (5, 5)
-    assert TradeStatistics.from_profits(EVEN).kelly == Fraction(1, 20)
-    assert TradeStatistics.from_profits(results(0, "1", 12, "5")).kelly is None
+    assert (statistics.win_count, statistics.loss_count) == (5, 5)
+    assert TradeStatistics.from_profits(EVEN).kelly_fraction == Fraction(1, 20)
+    assert TradeStatistics.from_profits(results(0, "1", 12, "5")).kelly_fraction is None
     assert TradeStatistics.from_profits(EVEN, 3.0) == TradeStatistics.from_profits(
         results(10, "97", 10, "93")
     )
@@ -131,7 +133,7 @@ def test_halt_names_the_threshold_it_compares_with() -> None:
     settings = AutoscalingSettings(STARTING_CAPITAL=12_344.44, SAFETY_HALT_PCT=1 / 3)
     nothing = TradeStatistics.from_profits([])
     halted = count_contracts(Fraction("4114.81"), nothing, 0, RISK, settings)
-    assert (halted.number, halted.reason) == (0, "safety halt: balance below $4,114.82")
+    assert (halted.contracts, halted.reason) == (0, "safety halt: balance below $4,114.82")
     assert not count_contracts(Fraction("4114.82"), nothing, 0, RISK, settings).is_halted
 
 
@@ -155,7 +157,7 @@ def test_halt_names_the_threshold_it_compares_with() -> None:
 def test_contract_risk_is_width_less_credit(
     strategy: str, credit: float, width: float | None, condor: Any, expected: float
 ) -> None:
-    assert max_risk(strategy, credit, width, condor_risk=condor) == expected
+    assert compute_max_risk(strategy, credit, width, condor_risk=condor) == expected
 
 
 @pytest.mark.parametrize(
@@ -168,7 +170,7 @@ def test_contract_risk_is_width_less_credit(
 )
 def test_invalid_spread_is_refused_by_argument(name: str, arguments: tuple[Any, ...]) -> None:
     with refused(InputError, name):
-        max_risk(*arguments)
+        compute_max_risk(*arguments)
 
 
 def test_recommended_cap_grows_with_the_balance() -> None:

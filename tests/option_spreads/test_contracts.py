@@ -25,9 +25,9 @@ from option_spreads.autoscaler import account
 from option_spreads.autoscaler.account import AccountFiles, UnknownAccountState
 from option_spreads.autoscaler.trades import ClosedTrade
 from option_spreads.contracts import (
-    autoscaling_settings,
     calculate_position_size,
     get_max_risk_for_strategy,
+    load_autoscaling_settings,
     parse_arguments,
     run,
 )
@@ -118,14 +118,14 @@ def test_environment_variables_apply_including_the_old_cap_name(
     assert calculate_position_size(20_000, 150) == 27
     monkeypatch.setenv("MAX_CONTRACTS", "5")
     assert calculate_position_size(20_000, 150) == 5
-    assert autoscaling_settings("MAX_CONTRACTS=4").MAX_CONTRACTS == 4
+    assert load_autoscaling_settings("MAX_CONTRACTS=4").MAX_CONTRACTS == 4
     monkeypatch.setenv("CONDOR_RISK", "table")
     assert get_max_risk_for_strategy("IRON_CONDOR", 2.7) == 250
     monkeypatch.setenv("MAX_CONTRACTS", "lots")
     with refused(InputError, "MAX_CONTRACTS"):
         calculate_position_size(20_000, 150)
     with refused(InputError, "MAX_CONTRACTS_PER_TRADE"):
-        autoscaling_settings("MAX_CONTRACTS_PER_TRADE=4")
+        load_autoscaling_settings("MAX_CONTRACTS_PER_TRADE=4")
 
 
 @pytest.mark.parametrize(
@@ -243,13 +243,13 @@ def test_update_is_booked_once_and_keeps_extra_columns(root: Path) -> None:
     (folder / "trades.csv").write_text(text)
     files = AccountFiles(folder, 20_000)
     for _ in range(2):
-        state = files.record(trade("open", "-12.34", 2))
+        state = files.record_trade(trade("open", "-12.34", 2))
     assert float(state.balance) == 19_992.66
     assert state.trade_profits == (5, Decimal("-6.17"))
     lines = (folder / "trades.csv").read_text().splitlines()
     assert [line.split(",")[-1] for line in lines] == ["Note", "y", "x"]
     with refused(InputError):
-        files.record(trade("open", "12.34", 2))
+        files.record_trade(trade("open", "12.34", 2))
 
 
 @given(st.data())
@@ -278,7 +278,7 @@ def test_tampered_account_files_never_crash_or_size_unknowns(
         size = calculate_position_size(max_risk_per_contract=250)
     assert size in (0, 1, 2, 3)
     if size:
-        state = AccountFiles(folder, 20_000).read()
+        state = AccountFiles(folder, 20_000).read_account()
         assert len(state.trade_profits) == 12
     asides = [p.read_bytes() for p in folder.glob("*.aside-*")]
     kept = path.read_bytes() if path.exists() else None
@@ -327,7 +327,7 @@ def test_killed_update_neither_loses_nor_doubles_a_trade(
     """While journal and files are written and put in place, and as the journal ends."""
     files = AccountFiles(tmp_path / "paper", 20_000)
     files.initialise()
-    files.record(trade("a", "5"))
+    files.record_trade(trade("a", "5"))
     steps = itertools.count()
 
     def dying(does: Callable[..., Any]) -> Callable[..., Any]:
@@ -343,10 +343,10 @@ def test_killed_update_neither_loses_nor_doubles_a_trade(
             patch.setattr(account, name, dying(getattr(account, name)))
         patch.setattr(Path, "unlink", dying(Path.unlink))
         with pytest.raises(Killed):
-            files.record(trade("b", "-50", 2))
-    state = AccountFiles(tmp_path / "paper", 20_000).read()
+            files.record_trade(trade("b", "-50", 2))
+    state = AccountFiles(tmp_path / "paper", 20_000).read_account()
     assert (float(state.balance), len(state.trade_profits)) in {(20_005.0, 1), (19_955.0, 2)}
-    state = files.record(trade("b", "-50", 2))
+    state = files.record_trade(trade("b", "-50", 2))
     assert (float(state.balance), state.trade_profits) == (19_955.0, (5, -25))
     assert not (tmp_path / "paper" / ".update.json").exists()
 
@@ -443,8 +443,8 @@ def test_account_balance_file_holds_the_balance(
     assert f"Written: {path} and" in shown("init")
     assert json.loads(path.read_text())["balance"] == 20_000
     assert not (root / "paper" / "account_balance.json").exists()
-    files = AccountFiles.from_settings(autoscaling_settings(), "PAPER")
-    assert files.record(trade("a", "55.25")).balance == Decimal("20055.25")
+    files = AccountFiles.from_settings(load_autoscaling_settings(), "PAPER")
+    assert files.record_trade(trade("a", "55.25")).balance == Decimal("20055.25")
     assert json.loads(path.read_text())["balance"] == 20_055.25
     path.unlink()
     with refused(UnknownAccountState, path):

@@ -84,10 +84,10 @@ def exactly(
                 path[-1], window, len(history), Fraction(int(risks[k]), UNITS_PER_DOLLAR), rules
             )
             halted |= "halt" in sized.reason
-            if sized.number == 0:
+            if sized.contracts == 0:
                 break
-            waiting.append((sized.number, Fraction(int(results[k]), UNITS_PER_DOLLAR)))
-            total += sized.number
+            waiting.append((sized.contracts, Fraction(int(results[k]), UNITS_PER_DOLLAR)))
+            total += sized.contracts
         for each in waiting:
             book(*each)
         days.append(path[-1])
@@ -132,7 +132,7 @@ def test_every_run_matches_sequential_real_orders(
         by_day = [[k for k in day if k >= 0] for day in draws[r]]
         days, halted, total = exactly(results, risks, overlaps, by_day, rules)
         assert found.balances[r].tolist() == [float(balance) for balance in days]
-        assert (bool(found.is_halted[r]), int(found.contract_counts[r])) == (halted, total)
+        assert (bool(found.halted_runs[r]), int(found.contract_counts[r])) == (halted, total)
 
 
 def test_stress_includes_full_losses_absent_from_sample() -> None:
@@ -144,9 +144,9 @@ def test_stress_includes_full_losses_absent_from_sample() -> None:
     assert figures["stress"]["max_drawdown"]["p95"] > 2 * figures["iid"]["max_drawdown"]["p95"]
     assert figures["stress"]["p_halt"] > figures["iid"]["p_halt"]
     seen = alone(
-        results=np.append(FIFTY.profits, -250 * UNITS_PER_DOLLAR),
-        risks=np.append(FIFTY.max_losses, 250 * UNITS_PER_DOLLAR),
-        gains=np.append(FIFTY.max_gains, 250 * UNITS_PER_DOLLAR),
+        results=np.append(FIFTY.profit_units, -250 * UNITS_PER_DOLLAR),
+        risks=np.append(FIFTY.max_loss_units, 250 * UNITS_PER_DOLLAR),
+        gains=np.append(FIFTY.max_gain_units, 250 * UNITS_PER_DOLLAR),
         trades_per_day=2.0,
     )
     assert stress_loss_probability(seen, told) == pytest.approx(1 / 51)
@@ -166,10 +166,10 @@ def test_summary_figures_match_the_runs() -> None:
     r = 3
     curve = np.concatenate([[20_000.0], runs.balances[r]])
     top = np.maximum.accumulate(curve)
-    assert runs.max_drawdown[r] == pytest.approx((1 - curve / top).max())
+    assert runs.max_drawdown_share[r] == pytest.approx((1 - curve / top).max())
     assert runs.max_drawdown_usd[r] == (top - curve).max()
     assert told["max_drawdown_usd"]["most"] == runs.max_drawdown_usd.max()
-    assert told["max_drawdown"]["most"] == runs.max_drawdown.max()
+    assert told["max_drawdown"]["most"] == runs.max_drawdown_share.max()
     below = (curve < top).astype(int)
     longest = max(len(stretch) for stretch in "".join(map(str, below)).split("0"))
     assert runs.longest_days_under_water[r] == longest
@@ -185,8 +185,8 @@ def test_results_are_read_per_contract_with_their_risk(tmp_path: Path) -> None:
         "2024-10-03 10:00,e,PUT,5700/5695,2.50,1,,,",
     )
     sample = read_sample(path, NOW)
-    assert (sample.profits / UNITS_PER_DOLLAR).tolist() == [100, -73, -900]
-    assert (sample.max_losses / UNITS_PER_DOLLAR).tolist() == [250, 730, 900]
+    assert (sample.profit_units / UNITS_PER_DOLLAR).tolist() == [100, -73, -900]
+    assert (sample.max_loss_units / UNITS_PER_DOLLAR).tolist() == [250, 730, 900]
     assert (sample.trades_per_day, sample.max_loss_count) == (1.5, 1)
 
 
@@ -197,7 +197,7 @@ def test_rows_in_any_order_are_the_same_trades(tmp_path: Path) -> None:
         for k in range(5)
     ]
     whole = read_sample(file_of(tmp_path, *rows), NOW)
-    assert (whole.profits / UNITS_PER_DOLLAR).tolist() == [0, 10, 20, 30, 40]
+    assert (whole.profit_units / UNITS_PER_DOLLAR).tolist() == [0, 10, 20, 30, 40]
     for order in itertools.islice(itertools.permutations(rows), 0, None, 9):
         shuffled = read_sample(file_of(tmp_path, *order), NOW)
         for name in ("profits", "max_losses", "max_gains", "overlap_counts"):
@@ -309,8 +309,8 @@ def test_halt_threshold_is_exact_to_the_last_trade() -> None:
     rules = AutoscalingSettings(STARTING_CAPITAL=1_000.0, SAFETY_HALT_PCT=0.56)
     assert one_run([-440, 10], rules).balances[0].tolist() == [560, 570]
     assert one_run([-441, 10], rules).balances[0].tolist() == [559, 559]
-    assert one_run([100, -541], rules).is_halted.tolist() == [True]
-    assert one_run([100, -540], rules).is_halted.tolist() == [False]
+    assert one_run([100, -541], rules).halted_runs.tolist() == [True]
+    assert one_run([100, -540], rules).halted_runs.tolist() == [False]
 
 
 def test_runs_beyond_memory_are_refused_before_drawing() -> None:

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from execution.journal.events import HELD_EVENT, EventLog
+from execution.journal.events import HELD_POSITIONS_EVENT, EventLog
 from execution.live.accounts import SPREADS_JOB
 from execution.orders.option_orders import SpreadFill
 from foundation.database import Database
@@ -49,13 +49,16 @@ CHARACTERS = st.sampled_from([*printable, "\0", "１", "é", "€"])
 def test_open_spread_keeps_its_sizing_balance_if_known(tmp_path: Path) -> None:
     write_state(tmp_path, SellerState((ONE,)))
     assert read_state(tmp_path).spreads == (ONE,)
-    columns = ONE.to_closed_trade(SpreadCosts(), CLOSE, Decimal(0)).row()
+    columns = ONE.to_closed_trade(SpreadCosts(), CLOSE, Decimal(0)).to_csv_row()
     assert columns["Account_Balance"] == "20000.50"
     text = (tmp_path / STATE_FILE).read_text().replace(',\n   "balance": "20000.50"', "")
     (tmp_path / STATE_FILE).write_text(text, "utf-8-sig")
     (earlier,) = read_state(tmp_path).spreads
     assert earlier == replace(ONE, balance=None)
-    assert "Account_Balance" not in earlier.to_closed_trade(SpreadCosts(), "x", Decimal(0)).row()
+    assert (
+        "Account_Balance"
+        not in earlier.to_closed_trade(SpreadCosts(), "x", Decimal(0)).to_csv_row()
+    )
 
 
 def test_stored_open_spreads_stay_open() -> None:
@@ -134,15 +137,17 @@ def test_folder_without_the_open_spread_is_refused(tmp_path: Path) -> None:
     with closing(Database(tmp_path / "journal.sqlite")) as database:
         events = EventLog(database)
         refuse_missing_open_spreads(other, events)
-        events.append(HELD_EVENT, SPREADS_JOB, ["PUT-20240220-030: 2 PUT 95/90 sold at 1.2"])
+        events.append(
+            HELD_POSITIONS_EVENT, SPREADS_JOB, ["PUT-20240220-030: 2 PUT 95/90 sold at 1.2"]
+        )
         for folder in (one, other):
             with refused(InputError):
                 refuse_missing_open_spreads(folder, events)
             write_state(folder, SellerState())
             refuse_missing_open_spreads(folder, events)
-        events.append(HELD_EVENT, SPREADS_FOLDER_EVENT, [str(one)])
+        events.append(HELD_POSITIONS_EVENT, SPREADS_FOLDER_EVENT, [str(one)])
         refuse_missing_open_spreads(one, events)
         with refused(InputError, "PUT-20240220-030", one):
             refuse_missing_open_spreads(other, events)
-        events.append(HELD_EVENT, SPREADS_JOB, [])
+        events.append(HELD_POSITIONS_EVENT, SPREADS_JOB, [])
         refuse_missing_open_spreads(other, events)

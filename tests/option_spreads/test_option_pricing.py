@@ -61,7 +61,7 @@ def test_a_spread_costs_between_nothing_and_its_width(
     assert worse <= credit
     assert asked <= dearer <= width + 6 * cents
     for leg in spread.legs:
-        points = leg.strike - spot if leg.call else spot - leg.strike
+        points = leg.strike - spot if leg.is_call else spot - leg.strike
         assert not leg.is_short or distance - 1e-6 <= points < distance + 5 + 1e-6
 
 

@@ -237,8 +237,8 @@ def test_trade_ids_are_unique_with_day_and_minute(tmp_path: Path) -> None:
     (tmp_path / "trades.csv").write_text(table)
     sample = read_sample(tmp_path / "trades.csv", np.datetime64("2030-01-01", "ns"))
     for told, expected in (
-        (sample.profits, [float(t.profit_per_contract) for t in trades]),
-        (sample.max_losses, [t.max_loss for t in trades]),
+        (sample.profit_units, [float(t.profit_per_contract) for t in trades]),
+        (sample.max_loss_units, [t.max_loss for t in trades]),
     ):
         np.testing.assert_allclose(told / 10_000, expected, atol=0.01)
 

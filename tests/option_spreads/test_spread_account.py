@@ -29,10 +29,10 @@ from option_spreads.simulation.selling import (
 )
 from option_spreads.simulation.settings import IndexBarsSettings, SpreadSettings
 from option_spreads.simulation.spread_report import (
-    account_figures,
+    compute_account_figures,
+    compute_cost_figures,
     compute_figures,
-    cost_figures,
-    report_parts,
+    render_report,
 )
 from tests.option_spreads.sold import printed, sold
 from tests.support.messages import refused
@@ -137,7 +137,7 @@ def test_account_respects_its_bound_and_adds_up(
     account = simulate_spread_account(offers, sizing, max_position)
     assert len(account.trades) + len(account.refused_trades) == len(offers)
     booked = capital + sum((trade.total_profit for trade in account.trades), Fraction(0))
-    told = account_figures(account, days)
+    told = compute_account_figures(account, days)
     assert told["final_balance"] == pytest.approx(float(booked), abs=1e-6)
     bound = Fraction(str(min(max_position, 1.0)))
     for entered in account.trades:
@@ -157,14 +157,14 @@ def test_costs_by_kind_explain_the_free_market_difference() -> None:
     rules = [SpreadRules(strategy="PUT", min_credit=0.0, exit_minute=350, **held)]
     costs = SpreadCosts(0.05, 0.4, 0.3)
     paid = sold(days, rules, costs, Smile(), sizing)
-    told = cost_figures(paid, costs)
+    told = compute_cost_figures(paid, costs)
     # Two legs, sold and bought back: 4 x 0.40 and 4 x 0.30 a contract.
     assert told["commission"] == pytest.approx(1.6 * len(paid))
     assert told["fee"] == pytest.approx(1.2 * len(paid))
     assert told["total"] == pytest.approx(told["slippage"] + 2.8 * len(paid))
     # Without costs the same spreads are sold and left at the same points, at whole cents.
     free = sold(days, rules, SpreadCosts(0, 0, 0), Smile(), sizing)
-    rest = cost_figures(free, SpreadCosts(0, 0, 0))
+    rest = compute_cost_figures(free, SpreadCosts(0, 0, 0))
     assert 0 < rest["slippage"] <= 4 * len(free)
     assert rest["commission"] == rest["fee"] == 0
     difference = float(sum(t.total_profit for t in free) - sum(t.total_profit for t in paid))
@@ -177,11 +177,11 @@ def test_spread_held_to_close_pays_one_order() -> None:
     trades = sold(days, rules_of("PUT"), costs, Smile(), SIZING)
     for trade in trades:
         orders = 1 if trade.exit_reason in ("expired", "settled") else 2
-        told = cost_figures([replace(trade, contracts=2)], costs)
+        told = compute_cost_figures([replace(trade, contracts=2)], costs)
         assert told["commission"] == told["fee"] == pytest.approx(2 * 0.65 * 2 * orders)
         assert 0 < told["slippage"] <= 2 * 12 * orders
     assert {trade.exit_reason for trade in trades} >= {"expired"}
-    assert set(cost_figures([], costs).values()) == {0.0}
+    assert set(compute_cost_figures([], costs).values()) == {0.0}
 
 
 def test_the_profit_factor_and_losing_days_by_hand() -> None:
@@ -211,14 +211,14 @@ def test_missing_profit_factor_is_explained_in_the_report() -> None:
     told = summary["account"]
     assert (told["profit_factor"], told["worst_day"]) == (None, None)
     assert told["trades"] == told["offers"] == 0
-    text = printed(report_parts(summary))
+    text = printed(render_report(summary))
     for line in (r"profit factor +│ +—, no trade", r"stopped, gapped +│ +— │"):
         assert re.search(line, text)
     assert "the configured premium" in " ".join(text.split())
     won = compute_figures([offer(0, 1, 2, "30", contracts=1)], days, 20_000.0)
     assert (won["profit_factor"], won["losing_days"]) == (None, 0)
     told |= won | {"final_balance": -1234.4}
-    text = printed(report_parts(summary))
+    text = printed(render_report(summary))
     for line in (r"profit factor +│ +—, no loss", r"final balance +│ +-\$1,234 │"):
         assert re.search(line, text)
     assert json.dumps(summary, allow_nan=False)
@@ -279,7 +279,7 @@ def test_first_line_dates_an_accounts_stop() -> None:
     summary = summarize_backtest(run, days, backtest_account(run, days))
     stopped = summary["account"]["stopped"]
     assert stopped["reason"] == "negative_kelly"
-    first = " ".join(printed(report_parts(summary)).split())
+    first = " ".join(printed(render_report(summary)).split())
     balance = usd(summary["account"]["final_balance"], 0)
     assert first.startswith(
         f"Stopped on {stopped['date']} at a balance of {balance}: a negative Kelly fraction"
@@ -294,4 +294,4 @@ def test_account_selling_to_the_end_did_not_stop() -> None:
     days = run.load_days()
     summary = summarize_backtest(run, days, backtest_account(run, days))
     assert summary["account"]["stopped"] is None
-    assert "Stopped on" not in printed(report_parts(summary))
+    assert "Stopped on" not in printed(render_report(summary))

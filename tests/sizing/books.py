@@ -9,7 +9,7 @@ import numpy as np
 
 from foundation.arrays import Array
 from sizing.inputs import SizingInputs
-from sizing.limits import CEILING_NAMES, ceiling_rows, weight_bounds
+from sizing.limits import CEILING_NAMES, build_ceiling_constraints, weight_bounds
 from sizing.problem import BookLimits, Costs, CurrentWeights, DecisionProblem, Returns
 from sizing.settings import Limits
 from sizing.solver.multi_period import SizingProblem
@@ -166,7 +166,7 @@ def broken_limits(inputs: SizingInputs, target: Array) -> list[str]:
     if (target != s.held_weight)[~s.adjustable].any():
         broken.append("adjustable")
     costless = s.problem.costs._replace(unit_cost=np.zeros((1, len(target))))
-    ceilings = ceiling_rows(s.problem._replace(costs=costless))
+    ceilings = build_ceiling_constraints(s.problem._replace(costs=costless))
     for name, coefficients, limit in zip(CEILING_NAMES, *ceilings, strict=True):
         load = coefficients * np.abs(target)
         if load.sum() > max(limit, load[~s.adjustable].sum()) + TOLERANCE:

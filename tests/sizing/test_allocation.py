@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from foundation.errors import InputError
 from sizing.allocation import allocate_kelly, project_onto_limits
-from sizing.inputs import SizingInputs, check_priced
+from sizing.inputs import SizingInputs, check_positions_priced
 from sizing.kelly import SolverFailed
 from sizing.problem import AccountArrays, current_weights
 from sizing.settings import Limits
@@ -234,6 +234,6 @@ def test_weights_are_signed_values_over_equity() -> None:
             ]
         )
     unpriced = row._replace(price=np.array([100.0, np.nan, np.nan]))
-    check_priced(("AAA", "BBB", "CCC"), row)
+    check_positions_priced(("AAA", "BBB", "CCC"), row)
     with refused(InputError, "account", "CCC"):
-        check_priced(("AAA", "BBB", "CCC"), unpriced)
+        check_positions_priced(("AAA", "BBB", "CCC"), unpriced)

@@ -14,9 +14,9 @@ from scipy.optimize import minimize_scalar
 from foundation.arrays import Array
 from sizing.solver.active_set import SOLVED
 from sizing.solver.cardinality import (
-    _added_alone,
-    _best_outside,
+    _best_unchosen_weight,
     _contributions,
+    _max_gain_of_weight,
     _objective,
     sparse_weights,
 )
@@ -122,10 +122,10 @@ def test_best_added_weight_is_the_objectives_gain(seed: int, periods: int, held:
 
     best = minimize_scalar(lambda w: -gain(w), bounds=(-0.3, 0.6), options={"xatol": 1e-9})
     gains = [gain(w) for w in (best.x, 0.0, -0.3, 0.6)]
-    added = _added_alone(p, weights, prices, 4)
+    added = _max_gain_of_weight(p, weights, prices, 4)
     assert max(gains) - 1e-12 <= added <= max(gains) + 1e-8
     tried = np.arange(5) < 4
-    assert _best_outside(p, weights, prices, tried) == (4 if added > 0 else -1)
+    assert _best_unchosen_weight(p, weights, prices, tried) == (4 if added > 0 else -1)
 
 
 def test_positions_within_the_count_limit_are_unchanged() -> None:

@@ -252,7 +252,7 @@ def test_infeasible_limit_names_the_most_violated_row(
 ) -> None:
     path = tmp_path / "groups.yaml"
     path.write_text("groups:\n  " + "\n  ".join(lines))
-    assert read_group_limits(str(path)).infeasible_limit(cap, leverage) == says
+    assert read_group_limits(str(path)).find_infeasible_limit(cap, leverage) == says
 
 
 BAD = [

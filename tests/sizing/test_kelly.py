@@ -16,8 +16,8 @@ from sizing.kelly import (
     SizingProblem,
     SolverFailed,
     binary_kelly,
+    format_solver_failure,
     kelly_weights,
-    solver_failure_text,
     unconstrained_kelly,
 )
 from sizing.solver.active_set import INFEASIBLE
@@ -196,7 +196,7 @@ def test_a_failure_is_named_and_keeps_its_problem(tmp_path: Path) -> None:
     bounds = {"lower": [0.0, 0.5], "upper": [1.0, 1.0], "groups": [([1.0, 1.0], 0.2)]}
     with refused(SolverFailed, "2") as failed:
         kelly_weights([1e-3, 0.0], np.eye(2) * 1e-4, fraction=0.25, cost=[1e-4, 1e-4], **bounds)
-    assert str(failed.value) == solver_failure_text(INFEASIBLE, 2)
+    assert str(failed.value) == format_solver_failure(INFEASIBLE, 2)
     failed.value.problem.save(tmp_path / "problem.npz")
     kept = SizingProblem.read(tmp_path / "problem.npz")
     assert kept.fraction == 0.25

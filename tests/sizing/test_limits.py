@@ -8,7 +8,12 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from sizing.increments import count_lots
-from sizing.limits import CEILING_NAMES, FEE_ROUNDING_USD, affordable_weights, ceiling_rows
+from sizing.limits import (
+    CEILING_NAMES,
+    FEE_ROUNDING_USD,
+    build_ceiling_constraints,
+    scale_crypto_buys_to_cash,
+)
 from sizing.settings import Limits
 from tests.sizing.books import rich_book, under
 
@@ -36,7 +41,7 @@ def test_each_ceiling_measures_what_it_is_named(
         "unit_cost": np.full(n, 0.01),
     }
     s = rich_book(n, crypto=coins, stock_ceiling=stocks, **account)
-    rows, rooms = ceiling_rows(under(s, Limits(crypto_leverage=leverage)).problem)
+    rows, rooms = build_ceiling_constraints(under(s, Limits(crypto_leverage=leverage)).problem)
     size = np.abs(rng.normal(size=n))
     stock, coin = float(size[~coins].sum()), float(size[coins].sum())
     cash = float(held[coins].sum()) + max(unborrowed, 0.0) / 1.01
@@ -110,7 +115,7 @@ def test_crypto_purchases_fit_cash_and_sale_proceeds(
     }
     account |= {"order_price_buffer": margin, "weight_increment": np.full(len(held), increment)}
     s = rich_book(len(held), held_weight=held, crypto=coin, unit_cost=cost, **account)
-    after = affordable_weights(s.problem, weights)
+    after = scale_crypto_buys_to_cash(s.problem, weights)
     bought = coin & (weights > held)
     sold = coin & (weights < held)
     np.testing.assert_array_equal(after[~bought], weights[~bought])

@@ -16,8 +16,8 @@ from sizing.settings import Limits
 from sizing.strategies import (
     STRATEGY_NAMES,
     WeightRuleStrategy,
-    load_plugin_rule,
     strategy_from_name,
+    wrap_plugin_rule,
 )
 from tests.sizing.books import broken_limits, changed, random_inputs, under
 from tests.support.messages import refused
@@ -84,7 +84,7 @@ def test_no_finite_plugin_answer_exceeds_a_limit(seed: int, answer: list[float])
     rng = np.random.default_rng(seed)
     s = random_inputs(rng)
     limits = random_limits(rng)
-    rule = load_plugin_rule("own.any", lambda book: answer[: len(book.held_weight)])
+    rule = wrap_plugin_rule("own.any", lambda book: answer[: len(book.held_weight)])
     found = WeightRuleStrategy("own.any", rule, 0.25, holding_interval=None).allocate(
         under(s, limits)
     )
@@ -92,7 +92,7 @@ def test_no_finite_plugin_answer_exceeds_a_limit(seed: int, answer: list[float])
 
 
 def test_plugin_weights_are_clipped_to_a_million() -> None:
-    rule = load_plugin_rule("own.any", lambda book: [1e300, -2e6])
+    rule = wrap_plugin_rule("own.any", lambda book: [1e300, -2e6])
     assert rule(book()).tolist() == [1e6, -1e6]
 
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from foundation.arrays import Array
 from sizing.solver.active_set import INFEASIBLE, SOLVED, solve_program
-from sizing.solver.coordinate_ascent import MIN_ASCENT_WEIGHTS, ascend_coordinates
+from sizing.solver.coordinate_ascent import MIN_WEIGHTS_FOR_ASCENT, ascend_coordinates
 from sizing.solver.segments import QuadraticProgram
 from tests.support.programs import assert_optimal, book_at_limits, program
 
@@ -97,7 +97,9 @@ def test_wide_program_is_optimal_and_starts_near() -> None:
     """Most weights are where they belong before the first step, within bounds and rooms."""
     count = right = 0
     for seed in range(120):
-        p = (problem, borrowing_book)[seed % 2](seed, (MIN_ASCENT_WEIGHTS, MIN_ASCENT_WEIGHTS + 60))
+        p = (problem, borrowing_book)[seed % 2](
+            seed, (MIN_WEIGHTS_FOR_ASCENT, MIN_WEIGHTS_FOR_ASCENT + 60)
+        )
         least = np.minimum(np.maximum(0.0, p.lower), p.upper)
         hard = p.penalty == np.inf
         if (p.group_coefficients @ np.abs(least) > p.headroom + 1e-9)[hard].any():

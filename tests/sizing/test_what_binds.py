@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from sizing.allocation import Allocation, allocate_kelly
 from sizing.binding import BINDING_TOL
 from sizing.inputs import SizingInputs
-from sizing.limits import CEILING_NAMES, ceiling_rows
+from sizing.limits import CEILING_NAMES, build_ceiling_constraints
 from sizing.problem import GroupConstraints
 from sizing.settings import Limits
 from tests.sizing.books import random_inputs, rich_book, under
@@ -39,7 +39,9 @@ def plainly(s: SizingInputs, limits: Limits, found: Allocation, k: int) -> set[s
     ):
         names.add("long_only")
     if onwards:
-        for name, takes, limit in zip(CEILING_NAMES, *ceiling_rows(s.problem), strict=True):
+        for name, takes, limit in zip(
+            CEILING_NAMES, *build_ceiling_constraints(s.problem), strict=True
+        ):
             if takes[k] > 0 and takes @ np.abs(found.target_weight) >= limit - BINDING_TOL:
                 names.add(name)
     if not names and got == held and wish != got and s.unit_cost[k] > 0:

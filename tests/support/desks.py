@@ -43,7 +43,7 @@ class RememberedJob(TradingJob):
         self.cycles: list[Cycle] = []
 
     def cycle_now(self) -> Cycle:
-        self.cycles.append(super().cycle_now())
+        self.cycles.append(super().run_cycle())
         return self.cycles[-1]
 
 

@@ -15,7 +15,7 @@ from event_contracts.trading.actor import ActorService
 from event_contracts.trading.policies import HoldPolicy, Policy
 from event_contracts.trading.records import TICK_DTYPE, MarketUpdate, SamplingSchedule
 from execution.journal.events import EventLog
-from execution.journal.halts import Halts
+from execution.journal.halts import HaltBook
 from foundation.notifier import Notifier
 from tests.e2e.kalshi_desk import RAIN, UNLIMITED, KalshiStand, order
 from tests.event_contracts.trading import journal
@@ -51,7 +51,7 @@ class Trading:
 
     def __post_init__(self) -> None:
         self.log, book = journal(self.stand.database)
-        self.halts = Halts(self.stand.database, EventLog(self.stand.database))
+        self.halts = HaltBook(self.stand.database, EventLog(self.stand.database))
         gate = KalshiGate(KalshiGuardSettings(), self.halts, book, self.kill_file)
         self.manager = self.stand.manager(self.admission, gate=gate)
         notices = Notifier(None, None)
@@ -69,7 +69,7 @@ class Trading:
         )
         self.began = self.stand.clock()
         for market in (RAIN, "SNOW"):
-            self.service.follow(market, SamplingSchedule(self.began, STEP, 60))
+            self.service.follow_market(market, SamplingSchedule(self.began, STEP, 60))
 
     def tick(
         self, row: int, market: str = RAIN, bid: int = 50, ask: int = 52, estimate: float = 0.51
@@ -78,4 +78,4 @@ class Trading:
         tick = np.zeros(1, TICK_DTYPE)[0]
         tick["bid"], tick["ask"], tick["estimate"] = 100 * bid, 100 * ask, estimate
         tick["bid_size"] = tick["ask_size"] = 1000
-        return self.service.process(MarketUpdate(market, self.began + row * STEP, tick))
+        return self.service.process_update(MarketUpdate(market, self.began + row * STEP, tick))

@@ -30,9 +30,9 @@ from hydra.core.plugins import Plugins
 from numba.core.registry import cpu_target
 
 from foundation import PACKAGES
-from foundation.cli import _home
+from foundation.cli import _run_module_name
 from foundation.compose import compose_config
-from foundation.plugin import merged_table
+from foundation.plugin import merge_product_tables
 
 LETTERS = f"{ascii_letters}_{ascii_letters}"
 
@@ -71,7 +71,9 @@ def _rehearse() -> None:
     run_backtest(BacktestSettings.from_config(compose_config("backtest", words)))
 
 
-_commands = {_home(command.module) for command in merged_table("COMMANDS").values()}
+_commands = {
+    _run_module_name(command.module) for command in merge_product_tables("COMMANDS").values()
+}
 for _name in _commands:
     importlib.import_module(_name)
 _rehearse()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from decimal import Decimal
 from pathlib import Path
 
-from execution.alpaca.options import AlpacaSpreads
+from execution.alpaca.options import AlpacaSpreadAccount
 from execution.orders.option_orders import OptionLeg, SpreadOrder, parse_occ_symbol
 from tests.e2e.practice import KEYS, Practice, Start
 from tests.support.passing import HURRIED
@@ -26,9 +26,9 @@ def options(practice: Start, vix: Path, *words: str) -> Practice:
     return practice(f"options.vix={vix}", f"options.symbols=[{UNDER}]", *words)
 
 
-def spreads(here: Practice, patience: float = 0.0) -> AlpacaSpreads:
+def spreads(here: Practice, patience: float = 0.0) -> AlpacaSpreadAccount:
     settings = BrokerSettings(url_override=here.url, read_timeout=5.0)
-    return AlpacaSpreads(settings, KEYS, underlying=UNDER, patience=patience, time=HURRIED)
+    return AlpacaSpreadAccount(settings, KEYS, underlying=UNDER, patience=patience, time=HURRIED)
 
 
 def put(name: str, count: int = 1, least: str | None = None, *, back: bool = False) -> SpreadOrder:

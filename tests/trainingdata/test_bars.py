@@ -63,7 +63,9 @@ def test_bar_counts_at_its_end_keeping_earlier_history(
 def test_panel_follows_the_permissions_of_its_instruments(market: Bars) -> None:
     shut = replace(
         market,
-        instruments=tuple(replace(i, tradable=False, borrowable=False) for i in market.instruments),
+        instruments=tuple(
+            replace(i, tradable=False, is_borrowable=False) for i in market.instruments
+        ),
     )
     assert market.tradable.all()
     assert not shut.tradable.any()

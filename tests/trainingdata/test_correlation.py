@@ -17,14 +17,14 @@ from trainingdata.correlation import (
     CachedCorrelations,
     CorrelationEstimator,
     CorrelationMatrix,
-    _mixed_with_prior,
-    _Returns,
+    _blend_with_prior,
+    _LogReturns,
     correlations_at,
     estimation_times,
     raise_eigenvalues,
     session_closes,
 )
-from trainingdata.instants import DAY, four_pm, new_york_date
+from trainingdata.instants import DAY, new_york_date, new_york_four_pm
 from trainingdata.sessions import last_four_pms, sessions_between
 from trainingdata.synthetic import SyntheticMarket
 from trainingdata.timeframe import FillTime, Timeframe
@@ -198,10 +198,10 @@ def test_stated_minimum_eigenvalue_is_a_lower_bound(
     rng = np.random.default_rng(seed)
     moves = rng.normal(0, 0.01, (rows + 1, 1)) + rng.normal(0, 1e-3, (rows + 1, symbols))
     logs = np.cumsum(moves, axis=0)
-    values, least = _mixed_with_prior(_Returns.from_logs(logs), prior, window=60)
+    values, least = _blend_with_prior(_LogReturns.from_logs(logs), prior, window=60)
     assert -np.inf < least <= np.linalg.eigvalsh(values)[0] + 1e-12
     logs[rows // 2, 0] = np.nan
-    assert _mixed_with_prior(_Returns.from_logs(logs), prior, window=60)[1] == -np.inf
+    assert _blend_with_prior(_LogReturns.from_logs(logs), prior, window=60)[1] == -np.inf
 
 
 def test_cross_class_correlation_uses_afternoon_returns() -> None:
@@ -247,7 +247,9 @@ def test_afternoon_return_needs_a_bar_on_both_days() -> None:
     """
     bars = SyntheticMarket(start="2024-01-02", end="2024-03-08", symbols=("SYA", "SYXUSD")).bars()
     boundary = last_four_pm(bars.last_instant)
-    marks = four_pm(sessions_between(np.datetime64("2024-03-05"), np.datetime64("2024-03-08")))
+    marks = new_york_four_pm(
+        sessions_between(np.datetime64("2024-03-05"), np.datetime64("2024-03-08"))
+    )
     rows = np.searchsorted(bars.times, marks)
     expected = np.diff(np.log(bars.values[:, rows, CLOSE].T), axis=0)
     np.testing.assert_allclose(session_returns(bars, boundary, 3), expected, rtol=1e-12)

@@ -8,7 +8,7 @@ import numpy as np
 
 from tests.trainingdata.vendor_files import DAYS, coins, table, write
 from trainingdata import load_bars
-from trainingdata.coverage import MIN_JUMP_FRACTION, coverage_rows, missing_range_texts
+from trainingdata.coverage import MIN_JUMP_FRACTION, coverage_rows, format_missing_ranges
 
 
 def test_coverage_row_shows_bars_and_gaps_of_stock(tmp_path: Path) -> None:
@@ -36,8 +36,8 @@ def test_left_out_bar_is_not_missing() -> None:
 
 def test_range_from_holiday_to_weekend_is_complete(tmp_path: Path) -> None:
     bars = load_bars(write(tmp_path / "AAA.csv", table("AAA", "2024-01-02")))
-    assert missing_range_texts(bars, "2023-12-30", "2024-01-07") == ()
-    assert missing_range_texts(bars, "2023-12-29", "2024-01-08") == (
+    assert format_missing_ranges(bars, "2023-12-30", "2024-01-07") == ()
+    assert format_missing_ranges(bars, "2023-12-29", "2024-01-08") == (
         "AAA: start: 2023-12-29 is requested, but bars start only at 2024-01-02T14:30Z",
         "AAA: end: 2024-01-08 is requested, but bars end at 2024-01-05T20:30Z",
     )

@@ -288,7 +288,7 @@ def test_endings_and_renames_work_with_dividend_adjusted_prices(folder: Path) ->
     whole = DataSettings(dir=data.dir, actions=data.actions, adjustment="all")
     assert [
         end.symbol
-        for end in whole.market(whole.bars([], None, None)).delisting_rules.listed_delistings
+        for end in whole.market(whole.bars([], None, None)).delisting_rules.explicit_delistings
     ] == ["KEPT"]
 
 

@@ -35,7 +35,7 @@ def failure(status: int, body: bytes, ask: Ask) -> str:
     whole = f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body
     with answering(lambda connection, _: connection.sendall(whole)) as (url, _):
         settings = BrokerSettings(url_override=url, attempts=1)
-        client = settings.secure_client(
+        client = settings.install_transport(
             TradingClient(KEYS.key, KEYS.secret, raw_data=True, url_override=url)
         )
         with pytest.raises(BrokerError) as caught, translate_errors("the account", settings, KEYS):

@@ -158,7 +158,7 @@ def test_stooqs_five_minutes_are_read_on_warsaws_clock(tmp_path: Path, headings:
     bars = load_bars(put(tmp_path, text([STOOQ[headings].format(*part) for part in at], headings)))
     assert bars.times.tolist() == np.array(["2024-03-04T15:30"], "datetime64[ns]").tolist()
     assert bars.values[0, 0, VOLUME] == 7 * 12
-    assert bars.origins[0].stamp_text == "Europe/Warsaw, begin"
+    assert bars.origins[0].stamp_description == "Europe/Warsaw, begin"
 
 
 def test_a_refusal_shows_a_valid_file(tmp_path: Path) -> None:
@@ -291,7 +291,7 @@ def test_naive_stamps_use_the_configured_zone(tmp_path: Path, suffix: str) -> No
     path = naive(tmp_path / f"AAAUSD{suffix}", bars)
     read = load_bars(path, time_zone=NEW_YORK)
     same_bars(read, load_bars(write(tmp_path / "utc" / "AAAUSD.csv", bars)))
-    assert read.origins[0].stamp_text == f"{NEW_YORK}, begin"
+    assert read.origins[0].stamp_description == f"{NEW_YORK}, begin"
     check_message(refusal(path), f"data.zone={NEW_YORK}")
 
 

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from trainingdata.bars import CLOSE, OPEN, VOLUME, Bars
-from trainingdata.history import NO_HISTORY, OwnBars, PriceHistory
+from trainingdata.history import NO_HISTORY, BarsBySymbol, PriceHistory
 
 LENGTHS = st.integers(1, 400)
 NAMES = ("SYC", "", "SYXUSD", "ABSENT", "SYA")
@@ -23,7 +23,7 @@ def arrays(history: PriceHistory) -> dict[str, np.ndarray]:
 @given(row=st.integers(0, 1_000), length=LENGTHS)
 def test_history_ends_with_the_decisions_own_bars(market: Bars, row: int, length: int) -> None:
     row = min(row, len(market.times) - 1)
-    history = OwnBars(market).history(NAMES, length, row)
+    history = BarsBySymbol(market).history(NAMES, length, row)
     known = market.slice_rows(0, row + 1)
     for k, symbol in enumerate(NAMES):
         if symbol not in market.symbols:
@@ -42,18 +42,18 @@ def test_history_ends_with_the_decisions_own_bars(market: Bars, row: int, length
 @given(row=st.integers(0, 1_000), length=LENGTHS)
 def test_kept_last_bars_give_the_same_history(market: Bars, row: int, length: int) -> None:
     row = min(row, len(market.times) - 1)
-    until = OwnBars(market.slice_rows(0, row + 1), keep=length)
-    first, second = until.history(NAMES, length), OwnBars(market).history(NAMES, length, row)
+    until = BarsBySymbol(market.slice_rows(0, row + 1), keep=length)
+    first, second = until.history(NAMES, length), BarsBySymbol(market).history(NAMES, length, row)
     for name, array in arrays(first).items():
         np.testing.assert_array_equal(array, arrays(second)[name])
 
 
 def test_history_arrays_cannot_reach_other_bars(market: Bars) -> None:
-    for array in arrays(OwnBars(market).history(market.symbols, 5, 40)).values():
+    for array in arrays(BarsBySymbol(market).history(market.symbols, 5, 40)).values():
         assert array.base is None
         with pytest.raises(ValueError, match="read-only"):
             array[...] = array
 
 
 def test_strategy_without_lookback_gets_no_history(market: Bars) -> None:
-    assert OwnBars(market).history(market.symbols, 0) is NO_HISTORY
+    assert BarsBySymbol(market).history(market.symbols, 0) is NO_HISTORY

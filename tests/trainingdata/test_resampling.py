@@ -15,10 +15,10 @@ from tests.support.messages import refused
 from trainingdata.instruments import AssetClass, instrument
 from trainingdata.resampling import (
     ResampledBars,
+    list_part_minutes,
     modal_minutes,
     resample_bars,
     resample_days_between_closes,
-    resampling_minutes,
 )
 from trainingdata.sessions import calendar
 from trainingdata.timeframe import HOURLY, TIMEFRAMES, Timeframe, TimeframeName
@@ -75,7 +75,7 @@ def test_whole_hours_are_built_and_remainders_counted(
 @pytest.mark.parametrize("timeframe", LENGTHS, ids=lambda each: each.name)
 def test_requested_feed_bars_build_every_timeframe(kind: AssetClass, timeframe: Timeframe) -> None:
     assert timeframe.requested_timeframe(kind).minutes in (
-        *resampling_minutes(timeframe),
+        *list_part_minutes(timeframe),
         timeframe.minutes,
     )
 
@@ -83,7 +83,7 @@ def test_requested_feed_bars_build_every_timeframe(kind: AssetClass, timeframe: 
 @given(
     st.sampled_from(list(AssetClass)),
     st.sampled_from(
-        [(each, minutes) for each in LENGTHS for minutes in resampling_minutes(each) if minutes > 3]
+        [(each, minutes) for each in LENGTHS for minutes in list_part_minutes(each) if minutes > 3]
     ),
     st.integers(0, 1000),
     st.floats(0.3, 1.0),
@@ -152,7 +152,7 @@ def test_parts_of_two_lengths_are_refused_by_row() -> None:
 CLOSING = Timeframe("1d", fill="close")
 
 
-@given(st.sampled_from(resampling_minutes(CLOSING)), st.integers(0, 1000), st.floats(0.5, 1.0))
+@given(st.sampled_from(list_part_minutes(CLOSING)), st.integers(0, 1000), st.floats(0.5, 1.0))
 def test_closing_auction_day_runs_from_close_to_close(
     minutes: int, seed: int, share: float
 ) -> None:

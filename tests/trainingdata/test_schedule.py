@@ -176,9 +176,9 @@ def test_schedule_time_without_decisions_is_refused_with_alternatives(
 def test_times_of_either_class_are_accepted() -> None:
     settings = TradingSettings(schedule=("15:30", "10:30", "16:00"))
     settings.check_schedule(Timeframe("1h"), ["A", "BTCUSD"])
-    assert settings.decisions == Schedule("times", (630, 930, 960))
-    assert TradingSettings().decisions == EVERY_BAR
+    assert settings.decision_schedule == Schedule("times", (630, 930, 960))
+    assert TradingSettings().decision_schedule == EVERY_BAR
     none = np.array([], dtype="datetime64[ns]")
     clock = Timeframe("1h").stock_clock
-    assert len(settings.decisions.holding_ends(clock, none, "next")) == 0
-    assert len(settings.decisions.is_last_decision_of_session(clock, none)) == 0
+    assert len(settings.decision_schedule.holding_ends(clock, none, "next")) == 0
+    assert len(settings.decision_schedule.is_last_decision_of_session(clock, none)) == 0

@@ -32,28 +32,28 @@ from tests.support.session_days import (
 )
 from trainingdata import sessions
 from trainingdata.instants import (
-    compact_text,
-    four_pm,
+    format_compact_utc,
+    format_utc,
     history_start,
     new_york_date,
+    new_york_four_pm,
     new_york_minutes,
     parse_instant,
-    utc_text,
 )
 from trainingdata.instruments import AssetClass
 from trainingdata.sessions import (
-    FULL_SESSION,
+    FULL_SESSION_LENGTH,
     Session,
     calendar,
     count_nights_since_previous,
     first_open_from,
+    format_outside_calendar,
     has_session_opened,
-    in_session,
+    is_in_session,
     last_four_pms,
     last_fridays,
     last_month_ends,
     news_overlap,
-    outside_calendar_text,
     session_on,
     sessions_between,
 )
@@ -74,7 +74,7 @@ def test_stock_and_crypto_clocks_follow_the_calendar(timeframe: Timeframe, at: d
     assert np.isnat(known) if start is None else known == at64(start)
     assert np.isnat(began) if end is None else began == at64(end)
     assert timeframe.last_bar_end(AssetClass.STOCK, at64(at)) == at64(every[k - 1][1])
-    assert bool(in_session(here)[0]) == (day_of(at) is not None)
+    assert bool(is_in_session(here)[0]) == (day_of(at) is not None)
     assert bool(stocks.is_decision(here)[0]) == (at in decisions(timeframe))
     last = begun(at, timeframe)
     whole = at == last
@@ -196,7 +196,7 @@ def test_afternoons_and_fridays_follow_new_york_time(at: datetime) -> None:
         mark = (mark - timedelta(days=1)).replace(hour=16, minute=0)
     assert last_fridays(all64(at))[0] == at64(mark)
     assert str(new_york_date(all64(at))[0]) == str(local.date())
-    assert four_pm(new_york_date(all64(at)))[0] == at64(local.replace(hour=16, minute=0))
+    assert new_york_four_pm(new_york_date(all64(at)))[0] == at64(local.replace(hour=16, minute=0))
 
 
 @given(moments(), moments())
@@ -268,14 +268,16 @@ def test_news_overlap_is_bounded_and_needs_a_session(at: datetime, minutes: int)
 def test_refusal_names_the_end_that_is_outside(monkeypatch: pytest.MonkeyPatch) -> None:
     dates = calendar().dates
     for early in (dates[0] - 40, dates[0], dates[0] + 30):
-        assert outside_calendar_text(early).endswith("remove earlier rows, or choose a later date")
+        assert format_outside_calendar(early).endswith(
+            "remove earlier rows, or choose a later date"
+        )
     ends = (dates[-1] - 30, dates[-1], dates[-1] + 40)
     for now, cure in (
         (dates[-1] - 60, "the date is in the future; correct it"),
         (dates[-1] + 60, "install a newer exchange_calendars"),
     ):
         monkeypatch.setattr(sessions, "utc_now", lambda now=now: now)
-        assert all(outside_calendar_text(late).endswith(cure) for late in ends)
+        assert all(format_outside_calendar(late).endswith(cure) for late in ends)
 
 
 def test_first_days_have_a_mark_before_them() -> None:
@@ -308,7 +310,7 @@ def test_instants_outside_the_calendar_are_refused() -> None:
     second = session_on(dates[1])
     assert second is not None
     assert second.previous_date == dates[0]
-    assert not in_session(np.array([early]))[0]
+    assert not is_in_session(np.array([early]))[0]
     assert not stocks.intraday_ceiling_applies(np.array([early]))[0]
     assert np.isnat(stocks.ends_by_start(np.array([late]))[0])
     assert np.isnat(stocks.starts_by_end(np.array([late + one]))[0])
@@ -332,7 +334,7 @@ def test_days_and_years_have_their_stated_bar_counts(
     week = week[coins.is_decision(week)]
     assert coins.slots(week, 0).max() + 1 == coins.slot_count == (2 if coin == 1 else 48)
     assert stocks.slot_count == stock
-    assert np.timedelta64(390, "m") == FULL_SESSION
+    assert np.timedelta64(390, "m") == FULL_SESSION_LENGTH
 
 
 @pytest.mark.parametrize("timeframe", LENGTHS, ids=lambda each: each.name)
@@ -353,8 +355,8 @@ def test_slot_text_tells_new_york_time_and_weekend(timeframe: Timeframe) -> None
 
 def test_instants_are_utc_and_dates_new_york_inclusive() -> None:
     at = np.datetime64("2024-03-05T17:30:15.5", "ns")
-    assert compact_text(at) == "20240305T173015Z"
-    assert utc_text(at) == "2024-03-05T17:30Z"
+    assert format_compact_utc(at) == "20240305T173015Z"
+    assert format_utc(at) == "2024-03-05T17:30Z"
     for text in ("2024-03-05T17:30:15.5Z", "2024-03-05 17:30:15.5+00:00"):
         assert parse_instant(text, name="start") == at
     for text in ("2024-03-05T12:30:15.5-05:00", "2024-03-05T12:30:15.5-0500"):

@@ -8,9 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from trainingdata.bars import CLOSE, Bars
-from trainingdata.instants import four_pm
+from trainingdata.instants import new_york_four_pm
 from trainingdata.instruments import AssetClass
-from trainingdata.long_run_variance import PRIOR_VARIANCE, long_run_variances
+from trainingdata.long_run_variance import PRIOR_YEARLY_VARIANCE, long_run_variances
 from trainingdata.sessions import last_four_pms, sessions_between
 from trainingdata.synthetic import SyntheticMarket
 
@@ -32,14 +32,14 @@ def plainly(bars: Bars, s: int, now: np.datetime64) -> float:
     the prior for the rest.
     """
     times, values = bars.bars_of_symbol(s)
-    marks = four_pm(
+    marks = new_york_four_pm(
         sessions_between(bars.times[0].astype("datetime64[D]"), now.astype("datetime64[D]"))
     )
     marks = marks[(marks >= bars.times[0]) & (marks <= last_four_pms(np.array([now])))]
     known = np.searchsorted(times, marks, side="right")
     closes = [values[count - 1, CLOSE] if count else np.nan for count in known]
     squared = [x for x in np.diff(np.log(closes)) ** 2 * 252 if np.isfinite(x)][::-1][:250]
-    filled = squared + [PRIOR_VARIANCE[bars.instruments[s].kind]] * (250 - len(squared))
+    filled = squared + [PRIOR_YEARLY_VARIANCE[bars.instruments[s].kind]] * (250 - len(squared))
     weights = 0.5 ** (np.arange(250) / 60)
     return float(weights @ np.array(filled) / weights.sum())
 
@@ -55,7 +55,7 @@ def test_long_run_variance_averages_daily_squared_returns(long: Bars, share: flo
 
 def test_variance_without_history_is_the_prior(long: Bars) -> None:
     _, rows = long_run_variances(long, long.times[:1])
-    assert [PRIOR_VARIANCE[AssetClass.STOCK], PRIOR_VARIANCE[AssetClass.CRYPTO]] == [
+    assert [PRIOR_YEARLY_VARIANCE[AssetClass.STOCK], PRIOR_YEARLY_VARIANCE[AssetClass.CRYPTO]] == [
         0.25**2,
         0.75**2,
     ]

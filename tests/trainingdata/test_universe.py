@@ -24,7 +24,7 @@ from trainingdata.sessions import calendar
 from trainingdata.timeframe import DAILY, HOURLY, Timeframe
 from trainingdata.universe import (
     EXCLUSION_RULES,
-    RuleNumbers,
+    ExclusionRuleCodes,
     Universe,
     UniverseSettings,
     keep_best,
@@ -120,7 +120,7 @@ def test_universe_matches_its_rules_by_hand(timeframe: Timeframe, renewed: Any) 
     bars = drawn(3, timeframe)
     universe = rule_of(**EVERY, rebalance=renewed)
     at = bars.times[bars.times > bars.times[0] + np.timedelta64(45, "D")]
-    found = universe.exclusion_rules(bars, at)
+    found = universe.exclusion_rule_codes(bars, at)
     seen = {EXCLUSION_RULES[k] for k in np.unique(found)}
     assert seen >= {"", "min_bars", "min_price", "max_volatility", "top", "keep"}
     for t in range(0, len(at), len(at) // 12):
@@ -138,26 +138,28 @@ def test_membership_depends_only_on_its_window(
     bars = drawn(seed % 7, HOURLY if hourly else DAILY, months=4)
     universe = rule_of(**{**EVERY, "min_bars": 5}, rebalance=renewed)
     cut = int(share * len(bars.times))
-    whole = universe.exclusion_rules(bars, bars.times)[:cut]
+    whole = universe.exclusion_rule_codes(bars, bars.times)[:cut]
     short = bars.slice_rows(0, cut)
-    np.testing.assert_array_equal(universe.exclusion_rules(short, short.times), whole)
+    np.testing.assert_array_equal(universe.exclusion_rule_codes(short, short.times), whole)
     rng = np.random.default_rng(seed)
     values, mask = bars.values.copy(), bars.mask.copy()
     values[:, cut:] *= rng.lognormal(0, 3, values[:, cut:].shape)
     mask[:, cut:] &= rng.random(mask[:, cut:].shape) < 0.5
     garbage = replace(bars, values=values, mask=mask)
-    np.testing.assert_array_equal(universe.exclusion_rules(garbage, bars.times)[:cut], whole)
+    np.testing.assert_array_equal(universe.exclusion_rule_codes(garbage, bars.times)[:cut], whole)
     begin = np.searchsorted(bars.times, short.last_instant - np.timedelta64(31 + 31 + 8, "D"))
     part = bars.slice_rows(int(begin), cut)
-    np.testing.assert_array_equal(universe.exclusion_rules(part, part.times[-1:])[0], whole[-1])
+    np.testing.assert_array_equal(
+        universe.exclusion_rule_codes(part, part.times[-1:])[0], whole[-1]
+    )
 
 
 def test_default_universe_holds_everything_and_class_filters() -> None:
     bars = drawn(0)
-    found = Universe().exclusion_rules(bars.slice_rows(0, 1), bars.times)
+    found = Universe().exclusion_rule_codes(bars.slice_rows(0, 1), bars.times)
     assert found.shape == (len(bars.times), 8)
     assert not found.any()
-    found = rule_of(classes="crypto").exclusion_rules(bars, bars.times)
+    found = rule_of(classes="crypto").exclusion_rule_codes(bars, bars.times)
     assert (found == [0, 0, 1, 1, 1, 1, 1, 1]).all()
 
 
@@ -173,7 +175,7 @@ def test_member_list_applies_from_each_date(tmp_path: Path) -> None:
     file = members_file(tmp_path, *rows, "GONE,2023-04-18,")
     bars = drawn(1)
     universe = rule_of(members=file, top=3, window="20d")
-    inside = universe.exclusion_rules(bars, bars.times) == 0
+    inside = universe.exclusion_rule_codes(bars, bars.times) == 0
     dates = new_york_date(bars.times).astype("datetime64[D]")
     first = bars.symbols.index("S0")
     was = (dates >= np.datetime64("2023-01-10")) & (dates < np.datetime64("2023-02-15"))
@@ -191,7 +193,7 @@ def test_member_list_applies_from_each_date(tmp_path: Path) -> None:
 @given(st.integers(0, 99), st.integers(1, 6))
 def test_keep_best_keeps_the_highest_scores(seed: int, most: int) -> None:
     rng = np.random.default_rng(seed)
-    rule: RuleNumbers = np.where(rng.random((9, 8)) < 0.3, 2, 0).astype(np.int8)
+    rule: ExclusionRuleCodes = np.where(rng.random((9, 8)) < 0.3, 2, 0).astype(np.int8)
     score = rng.integers(0, 5, (9, 8)).astype(float)
     score[rng.random((9, 8)) < 0.2] = np.nan
     before = rule.copy()
@@ -229,12 +231,12 @@ def test_custom_ranking_function_sees_only_known_bars(
 ) -> None:
     name = own_module(OWN, tmp_path, monkeypatch)
     bars = drawn(2)
-    found = rule_of(rank=f"{name}.cheap", keep=2).exclusion_rules(bars, bars.times)
+    found = rule_of(rank=f"{name}.cheap", keep=2).exclusion_rule_codes(bars, bars.times)
     assert ((found == 0).sum(axis=1)[len(found) // 2 :] == 2).all()
     assert set(np.unique(found)) == {0, EXCLUSION_RULES.index("keep")}
     for what in ("short", "wrong", "none"):
         with refused(InputError, "universe._target_", f"{name}.{what}"):
-            rule_of(rank=f"{name}.{what}", keep=2).exclusion_rules(bars, bars.times)
+            rule_of(rank=f"{name}.{what}", keep=2).exclusion_rule_codes(bars, bars.times)
     with refused(InputError, f"{name}.Kind"):
         rule_of(rank=f"{name}.Kind", keep=2)
 
@@ -293,7 +295,7 @@ def test_member_list_without_our_symbols_is_refused(tmp_path: Path) -> None:
     bars = drawn(0)
     universe = rule_of(members=members_file(tmp_path, "NVDA,2020-01-01,"))
     with refused(DataError, "universe.members", "8"):
-        universe.exclusion_rules(bars, bars.times)
+        universe.exclusion_rule_codes(bars, bars.times)
 
 
 def test_a_window_without_its_unit_gets_one() -> None:

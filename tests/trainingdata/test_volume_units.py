@@ -67,10 +67,10 @@ def test_an_unknown_volume_unit_is_refused(tmp_path: Path) -> None:
         require_volume_units(bars, "universe.top")
     now = bars.times[-1:]
     with refused(InputError, "universe.top", "data.volume_unit=coins"):
-        Universe(UniverseSettings(top=1)).exclusion_rules(bars, now)
+        Universe(UniverseSettings(top=1)).exclusion_rule_codes(bars, now)
     assert (
         not Universe(UniverseSettings(min_price=1.0, rebalance="daily"))
-        .exclusion_rules(bars, now)
+        .exclusion_rule_codes(bars, now)
         .any()
     )
     require_volume_units(read(tmp_path, YAHOO.iloc[3:8], "AAA.csv"), "universe.top")

@@ -8,7 +8,7 @@ import numpy as np
 
 from foundation.arrays import Array, Instants
 from foundation.errors import DataError
-from foundation.formatting import count_text
+from foundation.formatting import format_count_with_noun
 from trainingdata.bars import Bars, build_panel
 from trainingdata.feed.market_data import LastTrade, MarketData
 from trainingdata.instants import history_start
@@ -53,21 +53,23 @@ class BarFeed:
         venue that does not respond, or rejects a request.
         """
         since = history_start(now, self._days)
-        self._forget_before(since)
+        self._drop_bars_before(since)
         self.rejected_histories = {}
-        changed = self._extend(now)
+        changed = self._append_new_bars(now)
         missing = [symbol for symbol in self._symbols if instrument(symbol) not in self._tables]
         if missing or changed:
-            self._request([*missing, *changed], since, now)
+            self._request_histories([*missing, *changed], since, now)
         if not self._tables:
-            days = count_text(self._days, "day")
+            days = format_count_with_noun(self._days, "day")
             raise DataError(
                 f"{', '.join(self._symbols)}: the venue has no bars from the last {days}"
             )
         tables = [(item, *table) for item, table in self._tables.items()]
         return build_panel(tables, "bars of the venue", self._data.timeframe)
 
-    def _request(self, symbols: Sequence[str], since: np.datetime64, now: np.datetime64) -> None:
+    def _request_histories(
+        self, symbols: Sequence[str], since: np.datetime64, now: np.datetime64
+    ) -> None:
         """Replace each symbol's whole history, unless the new one lacks too many known bars."""
         answers = self._data.bars_by_symbol(symbols, since, now, self._patience)
         listed = {item: (times, values) for item, times, values in answers}
@@ -81,7 +83,7 @@ class BarFeed:
                     f"the venue returned only {count} of the {before} known bars"
                 )
 
-    def _forget_before(self, since: np.datetime64) -> None:
+    def _drop_bars_before(self, since: np.datetime64) -> None:
         """Drop bars that began before an instant."""
         for item, (times, values) in list(self._tables.items()):
             started = self._data.timeframe.clock(item.kind).starts_by_end(times)
@@ -96,8 +98,8 @@ class BarFeed:
         symbols = []
         for symbol in self._symbols:
             item = instrument(symbol)
-            recent = now - self._last_known(item, now) < self._patience
-            if recent and not self._complete(item, now):
+            recent = now - self._last_known_bar_end(item, now) < self._patience
+            if recent and not self._has_last_bar(item, now):
                 symbols.append(symbol)
         return tuple(symbols)
 
@@ -107,20 +109,20 @@ class BarFeed:
     def last_trades(self, symbols: Sequence[str]) -> dict[str, LastTrade]:
         return self._data.last_trades(symbols)
 
-    def _last_known(self, item: Instrument, now: np.datetime64) -> np.datetime64:
+    def _last_known_bar_end(self, item: Instrument, now: np.datetime64) -> np.datetime64:
         return self._data.timeframe.last_bar_end(item.kind, now)
 
-    def _complete(self, item: Instrument, now: np.datetime64) -> bool:
+    def _has_last_bar(self, item: Instrument, now: np.datetime64) -> bool:
         """Return whether a symbol's last bar that has closed by `now` is present."""
         table = self._tables.get(item)
-        return table is not None and bool(table[0][-1] >= self._last_known(item, now))
+        return table is not None and bool(table[0][-1] >= self._last_known_bar_end(item, now))
 
-    def _extend(self, now: np.datetime64) -> list[str]:
+    def _append_new_bars(self, now: np.datetime64) -> list[str]:
         """Add new bars, and apply the venue's corrections of recent bars.
 
         Returns the symbols whose price units have changed; their bars are not updated.
         """
-        due = [item for item in self._tables if not self._complete(item, now)]
+        due = [item for item in self._tables if not self._has_last_bar(item, now)]
         if not due:
             return []
         changed = []

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from foundation.errors import AccessDenied, BrokerError, InputError, one_line
+from foundation.errors import AccessDenied, BrokerError, InputError, to_one_line
 from foundation.redaction import redact_secrets
 from foundation.settings import setting, settings_class
 
@@ -177,7 +177,7 @@ class BrokerSettings(RequestSettings):
             return self.requests_per_minute
         return None if self.is_loopback else MAX_REQUESTS_PER_MINUTE
 
-    def secure_client(self, client: RESTClient) -> Any:
+    def install_transport(self, client: RESTClient) -> Any:
         """Return the SDK's client, with a transport that has a deadline and retries only reads."""
         from foundation.transport import shared_rate_limiter
 
@@ -209,23 +209,25 @@ def translate_errors(
     """
     from alpaca.common.exceptions import APIError
 
-    from foundation.transport import raise_broker_errors
+    from foundation.transport import translate_request_errors
 
     def redact(text: str) -> str:
         return text if keys is None else keys.redact(text)
 
     where = settings.url_override or ("Alpaca (paper)" if settings.paper else "Alpaca")
-    with raise_broker_errors(f"{where}: {request}", redact):
+    with translate_request_errors(f"{where}: {request}", redact):
         try:
             yield
         except APIError as error:
             kind = AccessDenied if error.status_code in AUTH_STATUSES else BrokerError
             # Redacted before it is cut: a part of a cut key would remain.
-            words = one_line(redact(str(error)))
-            raise kind(f"{redact(f'{where}: {request}')}: {_refusal(error, words)}") from None
+            words = to_one_line(redact(str(error)))
+            raise kind(
+                f"{redact(f'{where}: {request}')}: {_format_refusal(error, words)}"
+            ) from None
 
 
-def _refusal(error: Any, words: str) -> str:
+def _format_refusal(error: Any, words: str) -> str:
     """Return the text about a rejected request, with advice if the keys lack permission.
 
     words: the venue's error message.

@@ -27,7 +27,9 @@ T = TypeVar("T")
 Word = TypeVar("Word", bound=str)
 ZERO_DECIMAL = Decimal(0)
 # The usual form of venues' instants; pandas parses all others, at a thousand times the cost.
-_OUR_DAYS = re.compile(r"(199\d|20\d\d|21\d\d)-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,9})?Z", re.ASCII)
+_USUAL_INSTANT_PATTERN = re.compile(
+    r"(199\d|20\d\d|21\d\d)-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,9})?Z", re.ASCII
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +51,7 @@ class RequiredField(Generic[T]):
         value = entry.get(self.name)
         if value is None or value == "":
             raise InvalidResponse(f"{self.name} is missing")
-        return _understood(self.name, self.parse, value)
+        return _parse_value(self.name, self.parse, value)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,9 +77,9 @@ class OptionalField(Generic[T]):
         value = entry.get(self.name)
         if value is None or value == "":
             if self.absence_meaning:
-                _say_once(f"the venue's response has no {self.name}: {self.absence_meaning}")
+                _log_once(f"the venue's response has no {self.name}: {self.absence_meaning}")
             return self.default
-        return _understood(self.name, self.parse, value)
+        return _parse_value(self.name, self.parse, value)
 
 
 def as_mapping(response: Any) -> Mapping[str, Any]:
@@ -90,7 +92,7 @@ def as_mapping(response: Any) -> Mapping[str, Any]:
     return response
 
 
-def _understood(name: str, parse: Callable[[Any], T], value: Any) -> T:
+def _parse_value(name: str, parse: Callable[[Any], T], value: Any) -> T:
     try:
         return parse(value)
     except (ValueError, TypeError, OverflowError) as error:
@@ -99,7 +101,7 @@ def _understood(name: str, parse: Callable[[Any], T], value: Any) -> T:
 
 
 @cache
-def _say_once(line: str) -> None:
+def _log_once(line: str) -> None:
     log.warning("%s", line)
 
 
@@ -141,17 +143,17 @@ def parse_non_negative(value: Any) -> Decimal:
     return number
 
 
-def parse_truncated(parse: Callable[[Any], Decimal]) -> Callable[[Any], Decimal]:
+def truncating_parser(parse: Callable[[Any], Decimal]) -> Callable[[Any], Decimal]:
     """Return a parser that cuts off decimals beyond the supported precision, which quotients have.
 
     parse: parser of the truncated number.
     """
 
-    def cut(value: Any) -> Decimal:
+    def truncate_and_parse(value: Any) -> Decimal:
         whole, point, digits = str(value).partition(".")
         return parse(f"{whole}{point}{digits[:-MIN_EXPONENT]}" if digits.isdigit() else value)
 
-    return cut
+    return truncate_and_parse
 
 
 def parse_multiplier(value: Any) -> Decimal:
@@ -185,7 +187,7 @@ def parse_text(value: Any) -> str:
     return value
 
 
-def parse_choice(*known: Word) -> Callable[[Any], Word]:
+def choice_parser(*known: Word) -> Callable[[Any], Word]:
     """Return a parser that accepts only these words; it raises `ValueError` for any other value."""
 
     def parse(value: Any) -> Word:
@@ -214,7 +216,7 @@ def parse_timestamp(value: Any) -> np.datetime64:
     """
     import pandas as pd
 
-    if isinstance(value, str) and _OUR_DAYS.fullmatch(value):
+    if isinstance(value, str) and _USUAL_INSTANT_PATTERN.fullmatch(value):
         return np.datetime64(value.removesuffix("Z"), "ns")
     stamp = pd.to_datetime(value) if isinstance(value, str) else pd.NaT
     if pd.isna(stamp) or stamp.tzinfo is None:

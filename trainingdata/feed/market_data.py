@@ -23,7 +23,7 @@ from trainingdata.feed.endpoint import (
 )
 from trainingdata.feed.fields import BarEntry, TradeEntry
 from trainingdata.feed.pages import limit_pages
-from trainingdata.instants import new_york_date, utc_text
+from trainingdata.instants import format_utc, new_york_date
 from trainingdata.instruments import AssetClass, Instrument, instrument, venue_spelling
 from trainingdata.resampling import aggregate_bars, enclosing_bars, resample_between_closes
 from trainingdata.sessions import session_opens_on
@@ -91,10 +91,10 @@ class MarketData:
         key, secret = (None, None) if keys is None else (keys.key, keys.secret)
         options: dict[str, Any] = {"raw_data": True, "url_override": url}
         coins = CryptoHistoricalDataClient(key, secret, **options)
-        self._coins = limit_pages(settings.secure_client(coins))
+        self._coins = limit_pages(settings.install_transport(coins))
         if keys is not None:
             stocks = StockHistoricalDataClient(key, secret, **options)
-            self._stocks = limit_pages(settings.secure_client(stocks))
+            self._stocks = limit_pages(settings.install_transport(stocks))
 
     def prices(self, symbols: Sequence[str], now: np.datetime64) -> dict[str, float]:
         """Return the unadjusted close of each symbol's latest bar, in USD.
@@ -105,10 +105,12 @@ class MarketData:
         Raises BrokerError for a venue that does not respond, or rejects a request.
         """
         closes: dict[str, float] = {}
-        for symbol, bar in self._latest("latest bar", symbols, _start_and_close):
+        for symbol, bar in self._request_latest("latest bar", symbols, _parse_start_and_close):
             start, close = bar
             if abs(now - start) > MAX_PRICE_AGE:
-                log.warning("%s: no current price: the latest is from %s", symbol, utc_text(start))
+                log.warning(
+                    "%s: no current price: the latest is from %s", symbol, format_utc(start)
+                )
             else:
                 closes[symbol] = close
         return closes
@@ -118,7 +120,7 @@ class MarketData:
 
         Raises BrokerError for a venue that does not respond, or rejects a request.
         """
-        return dict(self._latest("latest trade", symbols, LastTrade.from_row))
+        return dict(self._request_latest("latest trade", symbols, LastTrade.from_row))
 
     def bars_by_symbol(
         self,
@@ -141,12 +143,12 @@ class MarketData:
         respond, or rejects a request.
         """
         tables = []
-        for items in self._by_kind(symbols):
-            with translate_errors(f"bars of {_names(items)}", self._settings, self._keys):
-                rows_by_item = self._bars(items, _moment(since), _moment(now))
+        for items in self._group_by_asset_class(symbols):
+            with translate_errors(f"bars of {_format_symbols(items)}", self._settings, self._keys):
+                rows_by_item = self._bars(items, _to_datetime(since), _to_datetime(now))
                 answers = [(item, *_arrays(rows)) for item, rows in rows_by_item if rows]
             for item, starts, values in answers:
-                times, values = _known_bars(item, self.timeframe, starts, values, now, grace)
+                times, values = _select_known_bars(item, self.timeframe, starts, values, now, grace)
                 # A bar that began before was requested only in part.
                 whole = self.timeframe.clock(item.kind).starts_by_end(times) >= since
                 if whole.any():
@@ -162,13 +164,13 @@ class MarketData:
         tables = self.bars_by_symbol(symbols, since, now)
         if not tables:
             raise DataError(
-                f"{', '.join(symbols)}: the venue has no bars between {utc_text(since)} and"
-                f" {utc_text(now)}"
+                f"{', '.join(symbols)}: the venue has no bars between {format_utc(since)} and"
+                f" {format_utc(now)}"
             )
         source = f"bars of {self._settings.url_override or 'Alpaca'}"
         return build_panel(tables, source, self.timeframe)
 
-    def _by_kind(self, symbols: Sequence[str]) -> list[list[Instrument]]:
+    def _group_by_asset_class(self, symbols: Sequence[str]) -> list[list[Instrument]]:
         """Return the symbols' distinct instruments as groups: stocks, then crypto pairs.
 
         Empty groups are left out. Raises InputError for stocks without API keys.
@@ -183,7 +185,7 @@ class MarketData:
             )
         return [items for items in (stocks, coins) if items]
 
-    def _latest(
+    def _request_latest(
         self, what: str, symbols: Sequence[str], of: Callable[[Any], Latest]
     ) -> list[tuple[str, Latest]]:
         """Return the parsed latest bar or trade of each symbol that has one.
@@ -192,13 +194,15 @@ class MarketData:
         of: parser of the response for one symbol.
         """
         found: list[tuple[str, Latest]] = []
-        for items in self._by_kind(symbols):
-            with translate_errors(f"{what}s of {_names(items)}", self._settings, self._keys):
-                answer = self._asked(what.replace(" ", "_"), items)
+        for items in self._group_by_asset_class(symbols):
+            with translate_errors(
+                f"{what}s of {_format_symbols(items)}", self._settings, self._keys
+            ):
+                answer = self._request_by_asset_class(what.replace(" ", "_"), items)
                 found += [(item.symbol, of(row)) for item, row in answer]
         return found
 
-    def _asked(
+    def _request_by_asset_class(
         self, what: str, items: Sequence[Instrument], **options: Any
     ) -> list[tuple[Instrument, Any]]:
         """Request bars or trades of stocks, or of crypto pairs.
@@ -234,14 +238,14 @@ class MarketData:
         options: dict[str, Any] = {"timeframe": of, "start": start, "end": end}
         if kind is AssetClass.STOCK:
             options["adjustment"] = Adjusted(self._adjustment)
-        return self._asked("bars", items, **options)
+        return self._request_by_asset_class("bars", items, **options)
 
 
-def _names(items: Sequence[Instrument]) -> str:
+def _format_symbols(items: Sequence[Instrument]) -> str:
     return ", ".join(item.symbol for item in items)
 
 
-def _start_and_close(row: dict[str, Any]) -> tuple[np.datetime64, float]:
+def _parse_start_and_close(row: dict[str, Any]) -> tuple[np.datetime64, float]:
     starts, values = _arrays([row])
     if not 0 < values[0, CLOSE] < np.inf:
         raise ValueError(f"closing price must be above 0, got {row['c']!r}")
@@ -255,7 +259,7 @@ def _arrays(rows: JsonRows) -> tuple[Instants, Array]:
     return np.array(starts, dtype="datetime64[ns]"), np.array(values, dtype=np.float64)
 
 
-def _known_bars(
+def _select_known_bars(
     item: Instrument,
     timeframe: Timeframe,
     starts: Instants,
@@ -278,7 +282,7 @@ def _known_bars(
         return days.times[rows], days.values[rows]
     if part != timeframe:
         clock = timeframe.clock(item.kind)
-        starts, values = _put_together(clock, starts, values, part.length, now - grace)
+        starts, values = _aggregate_parts(clock, starts, values, part.length, now - grace)
     elif timeframe.is_daily:
         # A day's stamp is its midnight; a day without a session cannot be traded on.
         opens = session_opens_on(new_york_date(starts))
@@ -290,7 +294,7 @@ def _known_bars(
     return times[rows], values[rows]
 
 
-def _put_together(
+def _aggregate_parts(
     clock: Clock, starts: Instants, parts: Array, length: np.timedelta64, settled: np.datetime64
 ) -> tuple[Instants, Array]:
     """Aggregate shorter bars, the parts; return the bars' start times [N] and values [N, 5].
@@ -310,5 +314,5 @@ def _put_together(
     return begun[within][first], values
 
 
-def _moment(at: np.datetime64) -> datetime:
+def _to_datetime(at: np.datetime64) -> datetime:
     return datetime.fromtimestamp(int(at.astype("datetime64[s]").astype(int)), UTC)

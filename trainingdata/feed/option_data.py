@@ -15,7 +15,7 @@ from trainingdata.feed.endpoint import ApiKeys, BrokerSettings, translate_errors
 from trainingdata.feed.fields import QuoteEntry
 from trainingdata.feed.market_data import MarketData
 from trainingdata.feed.pages import limit_pages
-from trainingdata.instants import utc_text
+from trainingdata.instants import format_utc
 from trainingdata.sessions import session_on
 from trainingdata.source import Feed
 
@@ -48,7 +48,7 @@ class OptionData:
         client = OptionHistoricalDataClient(
             keys.key, keys.secret, raw_data=True, url_override=settings.address
         )
-        self._options = limit_pages(settings.secure_client(client))
+        self._options = limit_pages(settings.install_transport(client))
         self._bars = MarketData(settings, keys, feed, "raw")
         self._closes: dict[date, float] = {}
 
@@ -64,8 +64,8 @@ class OptionData:
                 raise InvalidResponse("it contains no trade")
             if now - trade.traded_at > MAX_TRADE_AGE:
                 raise InvalidResponse(
-                    f"the trade is stale: it is from {utc_text(trade.traded_at)}, and now it is"
-                    f" {utc_text(now)}"
+                    f"the trade is stale: it is from {format_utc(trade.traded_at)}, and now it is"
+                    f" {format_utc(now)}"
                 )
             return trade.price * self._scale
 
@@ -117,6 +117,6 @@ def _is_recent(name: str, at: np.datetime64 | None, now: np.datetime64) -> bool:
     """Return whether an option's quote is recent enough; if not, log its age."""
     if at is not None and now - at <= MAX_QUOTE_AGE:
         return True
-    when = "an unknown time" if at is None else utc_text(at)
+    when = "an unknown time" if at is None else format_utc(at)
     log.warning("%s: no current quote: the latest is from %s", name, when)
     return False

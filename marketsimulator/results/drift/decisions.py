@@ -1,6 +1,6 @@
 """Comparison of journaled decisions with replayed ones: differences and their causes.
 
-A decision is replayed on the account that it was based on, which `journaled_account` rebuilds. The
+A decision is replayed on the account that it was based on, which `rebuild_account` rebuilds. The
 venue reports unsettled cash and short proceeds, but the journal does not contain them. Both are
 computed from the trades since the first decision, by the rules of the simulated account: stock
 trades settle when the next session opens, and when part of a short is closed, the rest keeps its
@@ -31,7 +31,7 @@ from trainingdata.instruments import is_stock
 from trainingdata.sessions import calendar
 
 DifferenceCause = Literal["undecided", "bars", "forecast", "sizing"]
-CAUSES: Mapping[DifferenceCause, str] = {
+CAUSE_MEANINGS: Mapping[DifferenceCause, str] = {
     "undecided": "no live cycle made a decision",
     "bars": "different bars, or different trading permissions at the venue",
     "forecast": (
@@ -134,7 +134,7 @@ def _differences_at(
         one = mine.choices.get(symbol)
         two = choices.get(symbol)
         if one is None or two is None:
-            there, here = _decided(one), _decided(two)
+            there, here = _decided_label(one), _decided_label(two)
             why = (
                 "only one of live and simulation had a bar of the symbol, or the venue did"
                 " not allow orders in it"
@@ -145,9 +145,9 @@ def _differences_at(
             if field in ("mu", "sigma"):
                 same_bar = math.isclose(one.price, closes.get(symbol, two.price), rel_tol=REL_TOL)
                 cause = "forecast" if same_bar else "bars"
-            there, here = _word(getattr(one, field)), _word(getattr(two, field))
+            there, here = _format_value(getattr(one, field)), _format_value(getattr(two, field))
             differences.append(
-                DecisionDifference(at, symbol, field, there, here, cause, CAUSES[cause])
+                DecisionDifference(at, symbol, field, there, here, cause, CAUSE_MEANINGS[cause])
             )
     return differences
 
@@ -162,15 +162,15 @@ def _is_close(one: Choice, two: Choice, name: str) -> bool:
     return math.isclose(first, second, rel_tol=REL_TOL, abs_tol=REL_TOL * 1e-3)
 
 
-def _decided(choice: Choice | None) -> str:
+def _decided_label(choice: Choice | None) -> str:
     return "not decided" if choice is None else "decided"
 
 
-def _word(value: object) -> str:
+def _format_value(value: object) -> str:
     return f"{value:.6g}" if isinstance(value, float) else str(value)
 
 
-def journaled_account(
+def rebuild_account(
     record: JournalRecord,
     decision: DecisionRow,
     settings: TradingSettings,
@@ -182,7 +182,7 @@ def journaled_account(
     closes: last closes for symbols without a price in the journal, USD by symbol.
     """
     reading = record.account_at_decision(decision)
-    proceeds, fresh, net = _shorts(record, decision)
+    proceeds, fresh, net = _short_proceeds_and_cash(record, decision)
     margin = settings.margin
     lends = decision.equity >= margin.margin_equity
     open_orders = [
@@ -205,7 +205,9 @@ def journaled_account(
     return replace(account, cash=account.cash + (decision.equity - account.equity))
 
 
-def _shorts(record: JournalRecord, decision: DecisionRow) -> tuple[Fraction, Fraction, Fraction]:
+def _short_proceeds_and_cash(
+    record: JournalRecord, decision: DecisionRow
+) -> tuple[Fraction, Fraction, Fraction]:
     """Return three amounts of the account at a decision, USD.
 
     They are the proceeds of open shorts, the part of them from the present session, and the
@@ -226,7 +228,7 @@ def _shorts(record: JournalRecord, decision: DecisionRow) -> tuple[Fraction, Fra
         held[symbol] = before + quantity
         if not is_stock(symbol):
             continue
-        session = _session_opened(fill.at)
+        session = _last_session_open(fill.at)
         if session != opened:
             opened = session
             fresh = {}
@@ -236,12 +238,12 @@ def _shorts(record: JournalRecord, decision: DecisionRow) -> tuple[Fraction, Fra
             part[symbol] = short_proceeds_after_trade(
                 part.get(symbol, ZERO_FRACTION), before, quantity, value
             )
-    if opened != _session_opened(decision.at):
+    if opened != _last_session_open(decision.at):
         return sum(sold.values(), ZERO_FRACTION), ZERO_FRACTION, ZERO_FRACTION
     return sum(sold.values(), ZERO_FRACTION), sum(fresh.values(), ZERO_FRACTION), net
 
 
-def _session_opened(at: np.datetime64) -> np.datetime64:
+def _last_session_open(at: np.datetime64) -> np.datetime64:
     """Return the opening time of the last session that opened at or before an instant."""
     opens = calendar().opens
     return np.datetime64(opens[np.searchsorted(opens, at, side="right") - 1])

@@ -13,10 +13,10 @@ from execution.journal.cycles import CycleRow
 from execution.journal.order_store import UNSENT_STATES, OrderIntent
 from execution.orders.fees import BASIS_POINT
 from execution.orders.orders import Order
-from marketsimulator.results.drift.terms import ProfitTerm, Trade
+from marketsimulator.results.drift.terms import ProfitComponent, Trade
 from marketsimulator.results.journal_record import JournalRecord
 
-OrderOutcome = Literal["same"] | ProfitTerm
+OrderOutcome = Literal["same"] | ProfitComponent
 NO_CYCLE_REASON = "the live loop ran no cycle at that time"
 DeadlineFunction = Callable[
     [np.datetime64], np.datetime64
@@ -108,12 +108,12 @@ def compare_orders(
     compared = []
     for name, either in {**live, **simulated}.items():
         mine, other, intent = live.get(name), simulated.get(name), record.intents.get(name)
-        outcome, why = _outcome(mine, other, intent, record, decided_at.get(name), deadline)
+        outcome, why = _classify_order(mine, other, intent, record, decided_at.get(name), deadline)
         compared.append(OrderComparison(name, either.symbol, mine, other, outcome, why))
     return tuple(compared)
 
 
-def _outcome(
+def _classify_order(
     mine: Trade | None,
     other: Trade | None,
     intent: OrderIntent | None,
@@ -132,7 +132,7 @@ def _outcome(
     if mine is not None and intent is None:
         if other is None:
             return "without_decision", "traded without an order of ours"
-        return _fill_outcome(mine, other, "without_decision", "closed by the broker")
+        return _classify_fill(mine, other, "without_decision", "closed by the broker")
     if intent is not None and intent.role == "night":
         return "without_decision", str(intent.order.reason)
     if mine is None:
@@ -148,11 +148,11 @@ def _outcome(
         return "decided", "not ordered in the simulation"
     if mine.ordered_quantity != other.ordered_quantity:
         return "decided", "ordered quantities differ"
-    return _fill_outcome(mine, other, "unfilled", why)
+    return _classify_fill(mine, other, "unfilled", why)
 
 
-def _fill_outcome(
-    mine: Trade, other: Trade, cause: ProfitTerm, why: str
+def _classify_fill(
+    mine: Trade, other: Trade, cause: ProfitComponent, why: str
 ) -> tuple[OrderOutcome, str]:
     if mine.quantity != other.quantity:
         return cause, why

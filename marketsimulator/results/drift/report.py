@@ -11,18 +11,18 @@ import numpy as np
 from rich.console import RenderableType
 
 from foundation.decimals import ZERO_FRACTION, to_cents
-from foundation.formatting import count_text, number, rounded_price
-from foundation.tables import Table, json_text
-from marketsimulator.results.drift.decisions import CAUSES, DecisionComparison
+from foundation.formatting import format_count_with_noun, number, rounded_price
+from foundation.tables import Table, format_json
+from marketsimulator.results.drift.decisions import CAUSE_MEANINGS, DecisionComparison
 from marketsimulator.results.drift.orders import OrderComparison, UncomparedCounts
 from marketsimulator.results.drift.terms import (
-    TERM_MEANINGS,
+    COMPONENT_MEANINGS,
     DriftSide,
-    ProfitTerm,
+    ProfitComponent,
     Trade,
     to_whole_cents,
 )
-from trainingdata.instants import utc_text
+from trainingdata.instants import format_utc
 
 MAX_ROWS_PRINTED = 12  # differences on the terminal; JSON has them all
 
@@ -34,11 +34,11 @@ class Drift:
     source: description of the journal and of the simulation's bars.
     start, end: period over which profits are measured.
     live, simulated: live account and simulated account.
-    profit_terms: live profit less simulated profit by cause, exact, USD.
+    profit_components: live profit less simulated profit by cause, exact, USD.
     decisions: comparison of journaled decisions with decisions replayed on the journaled accounts.
     orders: comparison of the orders of both accounts.
     slippage: additional cost of live fills by symbol, basis points of value.
-    not_compared: number of decisions and orders after `end`, which are not compared.
+    uncompared_counts: number of decisions and orders after `end`, which are not compared.
     """
 
     source: str
@@ -46,11 +46,11 @@ class Drift:
     end: np.datetime64
     live: DriftSide
     simulated: DriftSide
-    profit_terms: dict[ProfitTerm, Fraction]
+    profit_components: dict[ProfitComponent, Fraction]
     decisions: DecisionComparison
     orders: tuple[OrderComparison, ...]
     slippage: Mapping[str, float]
-    not_compared: UncomparedCounts
+    uncompared_counts: UncomparedCounts
 
     def __post_init__(self) -> None:
         if self.residual != 0:
@@ -67,7 +67,7 @@ class Drift:
     @property
     def residual(self) -> Fraction:
         """Return the part of the profit difference that no term explains, USD."""
-        return self.difference - sum(self.profit_terms.values(), ZERO_FRACTION)
+        return self.difference - sum(self.profit_components.values(), ZERO_FRACTION)
 
     @property
     def differing_orders(self) -> list[OrderComparison]:
@@ -82,7 +82,7 @@ class Drift:
         the last snapshot.
         """
         return bool(self.orders) or (
-            self.decisions.compared_instants > 0 and not self.not_compared.orders
+            self.decisions.compared_instants > 0 and not self.uncompared_counts.orders
         )
 
     @property
@@ -91,13 +91,13 @@ class Drift:
         return (
             not self.decisions.differences
             and not self.differing_orders
-            and not any(to_whole_cents(self.profit_terms).values())
+            and not any(to_whole_cents(self.profit_components).values())
         )
 
 
 def drift_json(drift: Drift) -> str:
     """Return the content of `drift.json`: profit terms, decisions, orders and slippage."""
-    terms = to_whole_cents(drift.profit_terms)
+    terms = to_whole_cents(drift.profit_components)
     content = {
         "agrees": drift.is_equal if drift.is_conclusive or not drift.is_equal else None,
         "source": drift.source,
@@ -114,7 +114,9 @@ def drift_json(drift: Drift) -> str:
         "decisions": {
             "compared": drift.decisions.compared_instants,
             "equal": drift.decisions.equal_instants,
-            "causes": {cause: drift.decisions.counts_by_cause.get(cause, 0) for cause in CAUSES},
+            "causes": {
+                cause: drift.decisions.counts_by_cause.get(cause, 0) for cause in CAUSE_MEANINGS
+            },
             "differences": drift.decisions.differences,
         },
         "orders": {
@@ -122,16 +124,16 @@ def drift_json(drift: Drift) -> str:
             "same": len(drift.orders) - len(drift.differing_orders),
             "differences": drift.differing_orders,
         },
-        "not_compared": drift.not_compared,
+        "not_compared": drift.uncompared_counts,
         "slippage": drift.slippage,
     }
-    return json_text(content)
+    return format_json(content)
 
 
 def drift_parts(drift: Drift) -> Iterator[RenderableType]:
     """Yield the verdict, then tables of profit, decisions, orders and slippage."""
     yield _verdict(drift)
-    yield _profit(drift)
+    yield _profit_table(drift)
     if drift.live.transfers:
         paid = float(drift.live.transfers)
         yield f"Net deposits: {number(paid, sign=True)} USD, excluded from profit."
@@ -139,7 +141,7 @@ def drift_parts(drift: Drift) -> Iterator[RenderableType]:
     title = (
         f"decisions: {decisions.equal_instants} of {decisions.compared_instants} instants are equal"
     )
-    yield _decisions(title, decisions) if decisions.differences else title
+    yield _decision_table(title, decisions) if decisions.differences else title
     if decisions.differences:
         counts = ", ".join(f"{count} {cause}" for cause, count in decisions.counts_by_cause.items())
         yield f"{len(decisions.differences)} differences: {counts}"
@@ -147,69 +149,70 @@ def drift_parts(drift: Drift) -> Iterator[RenderableType]:
     title = f"orders: {same} of {len(drift.orders)} have equal fills"
     if not drift.orders:
         title = "orders: none compared"
-    yield _orders(title, drift.differing_orders) if drift.differing_orders else title
-    yield from _not_compared(drift)
+    yield _order_table(title, drift.differing_orders) if drift.differing_orders else title
+    yield from _describe_uncompared(drift)
     if drift.slippage:
         worse = ", ".join(f"{s} {number(bp, sign=True)}" for s, bp in drift.slippage.items())
         yield f"Live slippage in excess of the simulation, basis points: {worse}."
     yield drift.source
 
 
-def _not_compared(drift: Drift) -> Iterator[str]:
+def _describe_uncompared(drift: Drift) -> Iterator[str]:
     """Report the decisions and orders that follow the last account snapshot, if there are any.
 
     They cannot be compared yet.
     """
-    later = drift.not_compared
+    later = drift.uncompared_counts
     if later.orders or later.decisions:
         yield (
-            f"Not compared: {count_text(later.orders, 'order')} ({later.filled_orders} filled)"
-            f" and {count_text(later.decisions, 'decision')} after {utc_text(drift.end)}. They"
+            f"Not compared: {format_count_with_noun(later.orders, 'order')} ({later.filled_orders}"
+            f" filled) and {format_count_with_noun(later.decisions, 'decision')} after"
+            f" {format_utc(drift.end)}. They"
             " can be compared after the next reading of the account, with bars up to then."
         )
 
 
 def _verdict(drift: Drift) -> str:
-    compared = count_text(drift.decisions.compared_instants, "decision")
+    compared = format_count_with_noun(drift.decisions.compared_instants, "decision")
     if not drift.is_equal:
         return "The live account drifts from the simulation."
     if not drift.is_conclusive:
         return f"No verdict on fills yet: {compared} compared, but no order."
-    return f"No drift in {compared} and {count_text(len(drift.orders), 'order')}."
+    return f"No drift in {compared} and {format_count_with_noun(len(drift.orders), 'order')}."
 
 
-def _profit(drift: Drift) -> Table:
-    terms = to_whole_cents(drift.profit_terms)
-    named = {f"{name}: {TERM_MEANINGS[name]}": usd for name, usd in terms.items() if usd}
+def _profit_table(drift: Drift) -> Table:
+    terms = to_whole_cents(drift.profit_components)
+    named = {f"{name}: {COMPONENT_MEANINGS[name]}": usd for name, usd in terms.items() if usd}
     rows = {
         "live": to_cents(drift.live.profit),
         "simulated": to_cents(drift.simulated.profit),
         **named,
         "difference": sum(terms.values(), Decimal(0)),
     }
-    title = f"profit, {utc_text(drift.start)} to {utc_text(drift.end)}"
+    title = f"profit, {format_utc(drift.start)} to {format_utc(drift.end)}"
     return Table(title, ("", "USD"), [(name, number(usd, sign=True)) for name, usd in rows.items()])
 
 
-def _decisions(title: str, comparison: DecisionComparison) -> Table:
+def _decision_table(title: str, comparison: DecisionComparison) -> Table:
     heads = ("instant", "symbol", "field", "live", "simulated", "cause")
     rows = [
-        (utc_text(d.at), d.symbol, d.field, d.live, d.simulated, f"{d.cause}: {d.why}")
+        (format_utc(d.at), d.symbol, d.field, d.live, d.simulated, f"{d.cause}: {d.why}")
         for d in comparison.differences[:MAX_ROWS_PRINTED]
     ]
     return Table(title, heads, rows, text_columns=(1, 2, 5))
 
 
-def _orders(title: str, orders: Sequence[OrderComparison]) -> Table:
+def _order_table(title: str, orders: Sequence[OrderComparison]) -> Table:
     rows = []
     for order in orders[:MAX_ROWS_PRINTED]:
         words = f"{order.outcome}: {order.why}" if order.why else order.outcome
-        live, simulated = _filled_text(order.live), _filled_text(order.simulated)
+        live, simulated = _format_fill(order.live), _format_fill(order.simulated)
         rows.append((order.name, live, simulated, words))
     return Table(title, ("order", "live", "simulated", "outcome"), rows, text_columns=(3,))
 
 
-def _filled_text(order: Trade | None) -> str:
+def _format_fill(order: Trade | None) -> str:
     if order is None:
         return "none"
     if order.price is None:

@@ -26,10 +26,10 @@ import numpy as np
 from execution.orders.account_snapshot import AccountSnapshot
 from execution.orders.orders import Fill, Order, parse_order_prefix
 from foundation.decimals import ZERO_FRACTION, round_parts_to_cents, to_cents, to_fraction
-from marketsimulator.results.journal_record import ExactAccount, unknown_trade_name
+from marketsimulator.results.journal_record import ExactAccount, trade_id_without_order
 from marketsimulator.run_result import BookingKind, Run, is_trade
 
-ProfitTerm = Literal[
+ProfitComponent = Literal[
     "undecided",
     "unsent",
     "unfilled",
@@ -44,7 +44,7 @@ ProfitTerm = Literal[
     "unexplained",
     "marking",
 ]
-TERM_MEANINGS: Mapping[ProfitTerm, str] = {
+COMPONENT_MEANINGS: Mapping[ProfitComponent, str] = {
     "undecided": "cycles without a decision: missed, halted, failed or late",
     "unsent": "orders denied or not received",
     "unfilled": "orders filled partly or not at all",
@@ -59,17 +59,17 @@ TERM_MEANINGS: Mapping[ProfitTerm, str] = {
     "unexplained": "equity that no listed activity explains",
     "marking": "initial positions and valuation prices",
 }
-PROFIT_TERMS: tuple[ProfitTerm, ...] = get_args(ProfitTerm)
+PROFIT_COMPONENTS: tuple[ProfitComponent, ...] = get_args(ProfitComponent)
 LIQUIDATION_PREFIX = "liquidation"
 # Spread and slippage are in the prices of fills.
-_BOOKED: Mapping[BookingKind, ProfitTerm] = {
+_COMPONENT_BY_BOOKING_KIND: Mapping[BookingKind, ProfitComponent] = {
     "rounding": "fees",
     "interest": "interest",
     "cash_interest": "interest",
     "dividend": "dividends",
     **dict.fromkeys(("split", "borrow", "other"), "other"),
 }
-_IN_KIND = (
+_NON_FEE_FILL_PREFIXES = (
     "split",
     "option",
     "share_transfer",
@@ -109,16 +109,16 @@ class Trade:
 
 
 @dataclass(frozen=True, slots=True)
-class Flow:
+class CashFlow:
     """A cash flow or a change of position that contributes to a profit.
 
-    term: profit term to which the flow belongs.
+    component: profit term to which the flow belongs.
     usd: signed change of cash; for an initial position minus its value.
     symbol: symbol whose position changes; empty for none.
     quantity: signed change of the position.
     """
 
-    term: ProfitTerm
+    component: ProfitComponent
     usd: Fraction
     symbol: str = ""
     quantity: Fraction = ZERO_FRACTION
@@ -136,7 +136,7 @@ class DriftSide:
     start_marks, end_marks: prices at which this account values positions, by symbol.
     start_equity, end_equity: equity that the account reports.
     trades: orders, filled or not, and trades without an order, by id.
-    flows: all changes of cash or positions other than trades.
+    cash_flows: all changes of cash or positions other than trades.
     transfers: deposits less withdrawals, which are not profit.
     """
 
@@ -146,7 +146,7 @@ class DriftSide:
     start_equity: Fraction
     end_equity: Fraction
     trades: Mapping[str, Trade]
-    flows: tuple[Flow, ...] = ()
+    cash_flows: tuple[CashFlow, ...] = ()
     transfers: Fraction = ZERO_FRACTION
 
     @property
@@ -154,27 +154,32 @@ class DriftSide:
         """Return the change of equity less net deposits, USD."""
         return self.end_equity - self.start_equity - self.transfers
 
-    def all_flows(self, causes: Mapping[str, ProfitTerm]) -> list[Flow]:
+    def all_cash_flows(self, causes: Mapping[str, ProfitComponent]) -> list[CashFlow]:
         """Return initial positions, trades and other flows of the account, all as flows.
 
         causes: profit term of each trade, by order id; `decided` by default.
         """
         return [
             *(
-                Flow("marking", -held * self.start_marks.get(symbol, ZERO_FRACTION), symbol, held)
+                CashFlow(
+                    "marking", -held * self.start_marks.get(symbol, ZERO_FRACTION), symbol, held
+                )
                 for symbol, held in self.start_positions.items()
             ),
             *(
-                Flow(causes.get(name, "decided"), -trade.traded_value, trade.symbol, trade.quantity)
+                CashFlow(
+                    causes.get(name, "decided"), -trade.traded_value, trade.symbol, trade.quantity
+                )
                 for name, trade in self.trades.items()
             ),
-            *self.flows,
+            *self.cash_flows,
         ]
 
-    def unexplained(self) -> Fraction:
+    def unexplained_profit(self) -> Fraction:
         """Return the part of the reported profit that no position, trade or flow explains, USD."""
         return self.profit - sum(
-            (flow.profit_contribution(self.end_marks) for flow in self.all_flows({})), ZERO_FRACTION
+            (flow.profit_contribution(self.end_marks) for flow in self.all_cash_flows({})),
+            ZERO_FRACTION,
         )
 
 
@@ -187,7 +192,7 @@ def exact_account_of(account: AccountSnapshot) -> ExactAccount:
     return ExactAccount(account.as_of, equity, positions, prices)
 
 
-def compared_account(
+def build_drift_side(
     run: Run,
     start: ExactAccount,
     end: ExactAccount,
@@ -205,20 +210,20 @@ def compared_account(
         order.client_order_id: Trade(order.symbol, ordered_quantity=to_fraction(order.signed_qty))
         for order in orders
     }
-    flows = [Flow("fees", -to_fraction(row.fees)) for row in run.equity_rows if row.fees]
+    flows = [CashFlow("fees", -to_fraction(row.fees)) for row in run.equity_rows if row.fees]
     for fill in run.fills:
         quantity, price = to_fraction(fill.qty), to_fraction(fill.price)
         if is_trade(fill):
             name = _trade_name(fill)
             trades[name] = trades.get(name, Trade(fill.symbol)).add_fill(quantity, price, fill.at)
         else:
-            in_kind = parse_order_prefix(fill.client_order_id) in _IN_KIND
-            term: ProfitTerm = "other" if in_kind else "fees"
-            flows.append(Flow(term, -quantity * price, fill.symbol, quantity))
+            in_kind = parse_order_prefix(fill.client_order_id) in _NON_FEE_FILL_PREFIXES
+            term: ProfitComponent = "other" if in_kind else "fees"
+            flows.append(CashFlow(term, -quantity * price, fill.symbol, quantity))
     flows += [
-        Flow(_BOOKED[booking.kind], to_fraction(booking.usd))
+        CashFlow(_COMPONENT_BY_BOOKING_KIND[booking.kind], to_fraction(booking.usd))
         for booking in run.bookings
-        if booking.kind in _BOOKED
+        if booking.kind in _COMPONENT_BY_BOOKING_KIND
     ]
     return DriftSide(
         start_positions=start.positions,
@@ -227,7 +232,7 @@ def compared_account(
         start_equity=start.equity,
         end_equity=end.equity,
         trades=trades,
-        flows=tuple(flows),
+        cash_flows=tuple(flows),
         transfers=transfers,
     )
 
@@ -240,15 +245,15 @@ def _trade_name(fill: Fill) -> str:
     """
     name = fill.client_order_id
     return (
-        unknown_trade_name(fill.symbol, fill.booked_at)
+        trade_id_without_order(fill.symbol, fill.booked_at)
         if parse_order_prefix(name) == LIQUIDATION_PREFIX
         else name
     )
 
 
-def profit_terms(
-    live: DriftSide, simulated: DriftSide, causes: Mapping[str, ProfitTerm]
-) -> dict[ProfitTerm, Fraction]:
+def compare_profits(
+    live: DriftSide, simulated: DriftSide, causes: Mapping[str, ProfitComponent]
+) -> dict[ProfitComponent, Fraction]:
     """Return live profit less simulated profit by term, USD.
 
     causes: term for a difference in filled quantity, by order id; `decided` by default. A
@@ -257,19 +262,19 @@ def profit_terms(
     The terms add up exactly to the difference of the profits. All profit in symbols without a mark
     in the simulated account counts as `not_simulated`.
     """
-    terms = dict.fromkeys(PROFIT_TERMS, ZERO_FRACTION)
+    terms = dict.fromkeys(PROFIT_COMPONENTS, ZERO_FRACTION)
     known = simulated.end_marks
     for side, sign in ((live, 1), (simulated, -1)):
-        for flow in side.all_flows(causes):
+        for flow in side.all_cash_flows(causes):
             if flow.symbol and flow.symbol not in known:
                 terms["not_simulated"] += sign * flow.profit_contribution(side.end_marks)
                 continue
-            terms[flow.term] += sign * flow.profit_contribution(known)
+            terms[flow.component] += sign * flow.profit_contribution(known)
             # The flow's position is held to the end, where the two accounts mark it differently.
             terms["marking"] += sign * (
                 flow.profit_contribution(side.end_marks) - flow.profit_contribution(known)
             )
-        terms["unexplained"] += sign * side.unexplained()
+        terms["unexplained"] += sign * side.unexplained_profit()
     for name in live.trades.keys() & simulated.trades.keys():
         mine, other = live.trades[name], simulated.trades[name]
         if mine.symbol == other.symbol and mine.quantity and other.price is not None:
@@ -280,6 +285,6 @@ def profit_terms(
     return terms
 
 
-def to_whole_cents(terms: Mapping[ProfitTerm, Fraction]) -> dict[ProfitTerm, Decimal]:
+def to_whole_cents(terms: Mapping[ProfitComponent, Fraction]) -> dict[ProfitComponent, Decimal]:
     """Round the terms to cents so that they add up to the rounded total."""
     return round_parts_to_cents(terms, to_cents(sum(terms.values(), ZERO_FRACTION)))

@@ -12,23 +12,23 @@ import numpy as np
 
 from foundation.arrays import Array
 from foundation.charts import Chart
-from foundation.formatting import NO_VALUE, count_text, interval, number, percent
-from foundation.tables import Cell, Table, json_text
+from foundation.formatting import NO_VALUE, format_count_with_noun, interval, number, percent
+from foundation.tables import Cell, Table, format_json
 from marketsimulator.results.comparison_page import ComparisonPage
-from marketsimulator.results.remarks import MIN_DEFLATED_SHARPE, doubt_remarks
+from marketsimulator.results.remarks import MIN_DEFLATED_SHARPE, data_warning_remarks
 from marketsimulator.results.report_charts import RUN_COLOURS, curves_chart
-from marketsimulator.results.search.space import params_text
+from marketsimulator.results.search.space import format_params
 from marketsimulator.results.search.walk import SearchResult, SpanChoice, growth_of
 from marketsimulator.results.trials import NO_LEDGER_NOTE
-from marketsimulator.results.verdict import Verdict, no_evidence_reason, qualified_claim
+from marketsimulator.results.verdict import Verdict, no_evidence_reason, qualify_claim
 
-CHANCE_PBO = 0.5  # probability of backtest overfitting of variants without skill
+NO_SKILL_PBO = 0.5  # probability of backtest overfitting of variants without skill
 PAGE_FILE = "search.html"
 RESULT_FILE = "search.json"
 CHOSEN, DEFAULT = "chosen settings", "default settings"
-BEST = "best trial, in sample"
+BEST_IN_SAMPLE_LABEL = "best trial, in sample"
 COLOURS = dict(zip((CHOSEN, DEFAULT), RUN_COLOURS, strict=False))  # of curves and rows
-NO_LEDGER = NO_LEDGER_NOTE.format("ledger=null")
+LEDGER_OFF_NOTE = NO_LEDGER_NOTE.format("ledger=null")
 
 signed_percent = partial(percent, places=1, sign=True)
 
@@ -43,11 +43,11 @@ class SearchReport:
     def __init__(self, result: SearchResult, *, has_ledger: bool) -> None:
         self.result = result
         self._notes = [
-            *doubt_remarks(result.market.data_warnings),
-            *([] if has_ledger else [NO_LEDGER]),
+            *data_warning_remarks(result.market.data_warnings),
+            *([] if has_ledger else [LEDGER_OFF_NOTE]),
             "Both accounts start every test span in cash and pay for their first positions again.",
         ]
-        self.lead = result.lead()
+        self.outperformance = result.outperformance()
         self.deflated = result.deflated_sharpe()
         self._returns = {CHOSEN: result.returns, DEFAULT: result.default_returns}
         self._figures = {name: result.performance(each) for name, each in self._returns.items()}
@@ -64,7 +64,7 @@ class SearchReport:
         default settings; the deflated Sharpe ratio of the best trial must rule out luck, and the
         probability of backtest overfitting must be below that of chance.
         """
-        lead, overfitting = self.lead, self.result.overfitting
+        lead, overfitting = self.outperformance, self.result.overfitting
         failed = []
         if self._figures[CHOSEN].total_return <= 0:
             failed.append("the chosen settings earned nothing on the test spans")
@@ -72,12 +72,13 @@ class SearchReport:
             failed.append("the outperformance over the default settings is not significant")
         if self.deflated is None or self.deflated < MIN_DEFLATED_SHARPE:
             failed.append(
-                f"the deflated Sharpe ratio of the best trial is {_probability(self.deflated)},"
-                f" below {percent(MIN_DEFLATED_SHARPE, 0)}"
+                "the deflated Sharpe ratio of the best trial is"
+                f" {_format_probability(self.deflated)}, below {percent(MIN_DEFLATED_SHARPE, 0)}"
             )
-        if overfitting is not None and overfitting.probability >= CHANCE_PBO:
+        if overfitting is not None and overfitting.probability >= NO_SKILL_PBO:
             failed.append(
-                f"PBO is {percent(overfitting.probability, 0)}, not below {percent(CHANCE_PBO, 0)}"
+                f"PBO is {percent(overfitting.probability, 0)}, not below"
+                f" {percent(NO_SKILL_PBO, 0)}"
             )
         return failed
 
@@ -85,41 +86,41 @@ class SearchReport:
     def verdict(self) -> Verdict:
         """Verdict: whether the search found better settings, and which criteria it fails."""
         lead = "an account was wiped out"
-        if self.lead is not None:
-            ends = interval(self.lead.interval, signed_percent)
-            ahead = self.lead.lead
+        if self.outperformance is not None:
+            ends = interval(self.outperformance.interval, signed_percent)
+            ahead = self.outperformance.lead
             lead = f"{'ahead' if ahead >= 0 else 'behind'} by {percent(abs(ahead), 1)}"
             lead += f" (90% interval {ends})" if ends else ""
         claim = "nothing found" if self.failed_criteria else "found"
         earned = signed_percent(self._figures[CHOSEN].total_return)
         default = signed_percent(self._figures[DEFAULT].total_return)
         claim += (
-            f": on {count_text(len(self.result.tested), 'test span')} the chosen settings earned"
-            f" {earned}, the default settings {default}; {lead}."
+            f": on {format_count_with_noun(len(self.result.tested_choices), 'test span')} the"
+            f" chosen settings earned {earned}, the default settings {default}; {lead}."
         )
         return Verdict(
             "bad" if self._no_evidence else "open" if self.failed_criteria else "good",
-            qualified_claim(self._no_evidence, claim),
+            qualify_claim(self._no_evidence, claim),
             self._evidence(),
         )
 
     def _evidence(self) -> str:
         failed = self.failed_criteria
         sentences = [f"Nothing found because {'; '.join(failed)}"] if failed else []
-        count = count_text(self.result.trials.count, "trial")
+        count = format_count_with_noun(self.result.trial_statistics.count, "trial")
         sentences.append(
             "Deflated Sharpe of the best trial on the last training span after"
-            f" {count}: {_probability(self.deflated)}"
+            f" {count}: {_format_probability(self.deflated)}"
         )
         overfitting = self.result.overfitting
         if overfitting is not None:
             sentences.append(
                 "PBO (probability of backtest overfitting) there:"
-                f" {percent(overfitting.probability, 0)} (chance: {percent(CHANCE_PBO, 0)})"
+                f" {percent(overfitting.probability, 0)} (chance: {percent(NO_SKILL_PBO, 0)})"
             )
         last = self.result.choices[-1]
         sentences.append(
-            f"Choice of the last training span, not yet tested: {params_text(last.params)}"
+            f"Choice of the last training span, not yet tested: {format_params(last.params)}"
         )
         return f"{'. '.join(sentences)}."
 
@@ -130,9 +131,12 @@ class SearchReport:
     def total_table(self) -> Table:
         """Return the figures of both settings over all test spans, and of the best in sample."""
         rows = []
-        for name, returns in (*self._returns.items(), (BEST, self.result.choices[-1].trained)):
+        for name, returns in (
+            *self._returns.items(),
+            (BEST_IN_SAMPLE_LABEL, self.result.choices[-1].training_returns),
+        ):
             figures = self.result.performance(returns)
-            ends = {} if name == BEST else self._intervals[name]
+            ends = {} if name == BEST_IN_SAMPLE_LABEL else self._intervals[name]
             sharpe = interval(ends.get("sharpe"), partial(number, places=1), " … ")
             rows.append(
                 (
@@ -140,7 +144,7 @@ class SearchReport:
                     signed_percent(figures.total_return),
                     Cell(number(figures.sharpe), subtext=sharpe),
                     percent(figures.max_drawdown, 1),
-                    _probability(self.deflated) if name == BEST else "",
+                    _format_probability(self.deflated) if name == BEST_IN_SAMPLE_LABEL else "",
                 )
             )
         heads = ("All test spans", "Return", "Sharpe", "Max drawdown", "Deflated Sharpe")
@@ -152,10 +156,10 @@ class SearchReport:
         rows = [
             (
                 " to ".join(choice.fold.test.dates) if choice.fold.test else "after the last bar",
-                params_text(choice.params),
-                number(choice.value),
-                _total(choice.returns),
-                _total(choice.default),
+                format_params(choice.params),
+                number(choice.objective_value),
+                _format_total_return(choice.test_returns),
+                _format_total_return(choice.default_test_returns),
             )
             for choice in self.result.choices
         ]
@@ -179,10 +183,10 @@ class SearchReport:
             "data": result.market.bars.source,
             "symbols": list(result.market.bars.symbols),
             "objective": result.plan.options.objective,
-            "trials": result.trials.count,
+            "trials": result.trial_statistics.count,
             "trials_per_span": result.plan.options.trials,
             "deflated_sharpe": self.deflated,
-            "lead": None if self.lead is None else asdict(self.lead),
+            "lead": None if self.outperformance is None else asdict(self.outperformance),
             "overfitting": None if result.overfitting is None else asdict(result.overfitting),
             "out_of_sample": {
                 name: {**self._figures[name].as_dict(), "intervals": self._intervals[name]}
@@ -194,7 +198,7 @@ class SearchReport:
 
     def page(self) -> str:
         """Return the HTML of `search.html`."""
-        first, _ = self.result.tested[0].fold.train.dates
+        first, _ = self.result.tested_choices[0].fold.train.dates
         last = self.result.choices[-1].fold.train.dates[1]
         count = self.result.plan.options.trials * len(self.result.choices)
         sheet = ComparisonPage(
@@ -212,25 +216,27 @@ class SearchReport:
         """Return the chart of the cumulative returns over all test spans."""
         spans = [choice.fold.test for choice in self.result.choices if choice.fold.test]
         start = spans[0].market.bars.times[spans[0].market.start_row]
-        at = np.concatenate([[start], *(span.market.bars.times[span.marks] for span in spans)])
+        at = np.concatenate(
+            [[start], *(span.market.bars.times[span.day_end_rows] for span in spans)]
+        )
         curves = [(at, growth_of(returns) - 1.0) for returns in self._returns.values()]
         text = "Cumulative returns over the test spans"
         return curves_chart(text, list(self._returns), curves, "percent", percent)
 
-    def files(self) -> Mapping[str, Callable[[Path], object]]:
+    def file_writers(self) -> Mapping[str, Callable[[Path], object]]:
         """Return the writer of each file of the report, by file name."""
-        text = json_text(self.summary())
+        text = format_json(self.summary())
         return {
             PAGE_FILE: lambda path: path.write_text(self.page(), encoding="utf-8"),
             RESULT_FILE: lambda path: path.write_text(text),
         }
 
 
-def _probability(value: float | None) -> str:
+def _format_probability(value: float | None) -> str:
     return NO_VALUE if value is None else percent(value, 0)
 
 
-def _total(returns: Array | None) -> str:
+def _format_total_return(returns: Array | None) -> str:
     return NO_VALUE if returns is None else signed_percent(float(growth_of(returns)[-1]) - 1.0)
 
 
@@ -238,12 +244,12 @@ def _span_summary(choice: SpanChoice) -> dict[str, Any]:
     test = choice.fold.test
     total = {
         name: None if returns is None else float(growth_of(returns)[-1]) - 1.0
-        for name, returns in ((CHOSEN, choice.returns), (DEFAULT, choice.default))
+        for name, returns in ((CHOSEN, choice.test_returns), (DEFAULT, choice.default_test_returns))
     }
     return {
         "train": choice.fold.train.dates,
         "test": None if test is None else test.dates,
         "chosen": choice.params,
-        "objective": choice.value,
+        "objective": choice.objective_value,
         "returns": total,
     }

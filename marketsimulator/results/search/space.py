@@ -16,18 +16,18 @@ from optuna.distributions import (
 from foundation.errors import InputError
 from foundation.plugin import allow_import, is_plugin
 from foundation.settings import with_changes
-from marketsimulator.results.run_record import value_text
+from marketsimulator.results.run_record import format_setting_value
 from marketsimulator.settings import BacktestSettings
 
-LOG = "log"  # third entry of a logarithmic range
-CHOICES = "choices"  # key of a choice between two numbers
-FORMS = "[low, high], [low, high, log] or a list of choices"
+LOG_KEYWORD = "log"  # third entry of a logarithmic range
+CHOICES_KEY = "choices"  # key of a choice between two numbers
+VALUE_FORMS = "[low, high], [low, high, log] or a list of choices"
 # Settings that all trials share: bars, period, capital, output.
-PANEL_KEYS = (
+UNSEARCHABLE_KEYS = (
     *("data", "symbols", "start", "end", "days", "timeframe", "fill", "increments", "seed"),
     *("capital", "trials", "output", "order_tag"),
 )
-STRATEGY = "sizing.strategy"
+STRATEGY_KEY = "sizing.strategy"
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -50,7 +50,7 @@ class SearchSpace:
         Raises `InputError` for an invalid key or value.
         """
         if not space:
-            raise InputError(f"space: no settings to search; set 'space={{KEY: {FORMS}}}'")
+            raise InputError(f"space: no settings to search; set 'space={{KEY: {VALUE_FORMS}}}'")
         for key in space:
             if key.partition(".")[0] in shared:
                 raise InputError(
@@ -59,14 +59,16 @@ class SearchSpace:
             if inner := [other for other in space if other.startswith(f"{key}.")]:
                 raise InputError(f"space.{inner[0]}: space.{key} sets it too; remove one of them")
         distributions = {
-            key: _parse(f"space.{key}", values, is_float=_is_float(settings, key))
+            key: _parse_distribution(f"space.{key}", values, is_float=_is_float(settings, key))
             for key, values in space.items()
         }
-        for name in _values(distributions[STRATEGY]) if STRATEGY in distributions else ():
+        for name in (
+            _choices_or_bounds(distributions[STRATEGY_KEY]) if STRATEGY_KEY in distributions else ()
+        ):
             if is_plugin(str(name)):
                 allow_import(str(name))
         for key, distribution in distributions.items():
-            for value in _values(distribution):
+            for value in _choices_or_bounds(distribution):
                 try:
                     with_changes(settings, {key: value}).sizing.build_strategy()
                 except InputError as error:
@@ -78,16 +80,16 @@ class SearchSpace:
         try:
             return with_changes(settings, params)
         except InputError as error:
-            raise InputError(f"space: {params_text(params)}: {error}") from error
+            raise InputError(f"space: {format_params(params)}: {error}") from error
 
 
-def params_text(params: Mapping[str, Any]) -> str:
+def format_params(params: Mapping[str, Any]) -> str:
     """Format drawn values: `sizing.arguments.fast=12, limits.symbol_cap=0.4`."""
-    return ", ".join(f"{key}={_short(value)}" for key, value in params.items())
+    return ", ".join(f"{key}={_format_param(value)}" for key, value in params.items())
 
 
-def _short(value: Any) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else value_text(value)
+def _format_param(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else format_setting_value(value)
 
 
 def _is_float(settings: BacktestSettings, key: str) -> bool:
@@ -98,7 +100,7 @@ def _is_float(settings: BacktestSettings, key: str) -> bool:
     return isinstance(value, float)
 
 
-def _values(distribution: BaseDistribution) -> Sequence[Any]:
+def _choices_or_bounds(distribution: BaseDistribution) -> Sequence[Any]:
     """Return the choices of a distribution, or its bounds."""
     if isinstance(distribution, CategoricalDistribution):
         return distribution.choices
@@ -106,23 +108,24 @@ def _values(distribution: BaseDistribution) -> Sequence[Any]:
     return distribution.low, distribution.high
 
 
-def _parse(place: str, values: Any, *, is_float: bool) -> BaseDistribution:
+def _parse_distribution(place: str, values: Any, *, is_float: bool) -> BaseDistribution:
     """Return the distribution of a key of the space.
 
     place: key, for messages.
     is_float: true if a range between integers is continuous.
     """
     if isinstance(values, Mapping):
-        if list(values) != [CHOICES]:
+        if list(values) != [CHOICES_KEY]:
             raise InputError(
-                f"{place}: invalid {dict(values)}; write {FORMS}, or {{{CHOICES}: [5, 50]}}"
+                f"{place}: invalid {dict(values)}; write {VALUE_FORMS}, or"
+                f" {{{CHOICES_KEY}: [5, 50]}}"
             )
-        return _choices(place, values[CHOICES])
+        return _parse_choices(place, values[CHOICES_KEY])
     if not _is_list(values):
-        raise InputError(f"{place}: invalid {value_text(values)}; write {FORMS}")
-    log = len(values) == 3 and values[2] == LOG
+        raise InputError(f"{place}: invalid {format_setting_value(values)}; write {VALUE_FORMS}")
+    log = len(values) == 3 and values[2] == LOG_KEYWORD
     if not (all(map(_is_number, values[:2])) and (log or len(values) == 2)):
-        return _choices(place, values)
+        return _parse_choices(place, values)
     low, high = values[:2]
     if not low < high:
         raise InputError(f"{place}: {low} must be below {high}: a range is [low, high]")
@@ -133,11 +136,11 @@ def _parse(place: str, values: Any, *, is_float: bool) -> BaseDistribution:
     return FloatDistribution(float(low), float(high), log=log)
 
 
-def _choices(place: str, values: Any) -> CategoricalDistribution:
+def _parse_choices(place: str, values: Any) -> CategoricalDistribution:
     if not _is_list(values) or len(values) < 2:
         raise InputError(
-            f"{place}: {value_text(values)} must be a list of two or more values; a single value"
-            " is set outside of the space"
+            f"{place}: {format_setting_value(values)} must be a list of two or more values; a"
+            " single value is set outside of the space"
         )
     for k, value in enumerate(values):
         if not (value is None or isinstance(value, str | int | float)):
@@ -145,7 +148,7 @@ def _choices(place: str, values: Any) -> CategoricalDistribution:
                 f"{place}: invalid choice {value}; use numbers, words, true, false or null"
             )
         if value in values[:k]:
-            raise InputError(f"{place}: {value_text(value)} appears twice; remove one")
+            raise InputError(f"{place}: {format_setting_value(value)} appears twice; remove one")
     return CategoricalDistribution(tuple(values))
 
 

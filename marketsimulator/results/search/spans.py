@@ -13,22 +13,22 @@ import numpy as np
 from foundation.arrays import Array, Index
 from foundation.errors import InputError
 from marketsimulator.results.metrics import daily_rows, returns_until_ruin
-from marketsimulator.results.significance import MIN_INTERVAL_DAYS
+from marketsimulator.results.significance import MIN_DAYS_FOR_INTERVALS
 from marketsimulator.settings import BacktestSettings
 from trainingdata.instants import new_york_date
 from trainingdata.market import Market
 
 
 @dataclass(frozen=True, eq=False, slots=True)
-class Span:
+class SearchSpan:
     """A run over some days of a market, which starts in cash.
 
     market: bars up to the end of the span; the run starts at `market.start_row`.
-    marks: [D] rows of the bars at 16:00 New York of each day.
+    day_end_rows: [D] rows of the bars at 16:00 New York of each day.
     """
 
     market: Market
-    marks: Index
+    day_end_rows: Index
 
     @property
     def dates(self) -> tuple[str, str]:
@@ -39,7 +39,7 @@ class Span:
 
     def daily_returns(self, equity: Array, capital: float) -> Array:
         """Return the daily returns [D] from 16:00 to 16:00, of equity [N] at the run's instants."""
-        daily = np.append(capital, equity[self.marks - self.market.start_row])
+        daily = np.append(capital, equity[self.day_end_rows - self.market.start_row])
         return returns_until_ruin(daily)
 
 
@@ -53,16 +53,16 @@ class Fold:
     """
 
     number: int
-    train: Span
-    test: Span | None
+    train: SearchSpan
+    test: SearchSpan | None
 
 
-def whole_span(market: Market) -> Span:
+def whole_span(market: Market) -> SearchSpan:
     """Return all days of a market's run as one span."""
     rows, _ = daily_rows(market.run_bars.times, has_crypto=bool(market.bars.crypto.any()))
     marks = market.start_row + rows
     # A run that starts at 16:00 has no return of that day.
-    return Span(market, marks[marks > market.start_row])
+    return SearchSpan(market, marks[marks > market.start_row])
 
 
 def walk_forward(
@@ -72,24 +72,24 @@ def walk_forward(
 
     count: number of spans; each but the first is a test span once.
     window: number of training spans before each test span; None: all earlier ones.
-    Raises `InputError` if a span has fewer than `MIN_INTERVAL_DAYS` days.
+    Raises `InputError` if a span has fewer than `MIN_DAYS_FOR_INTERVALS` days.
     """
-    marks = whole_span(market).marks
-    if len(marks) < count * MIN_INTERVAL_DAYS:
+    marks = whole_span(market).day_end_rows
+    if len(marks) < count * MIN_DAYS_FOR_INTERVALS:
         raise InputError(
             f"spans: {count} spans of {len(marks)} days have {len(marks) // count} each, fewer than"
-            f" {MIN_INTERVAL_DAYS}; set fewer spans or a longer period"
+            f" {MIN_DAYS_FOR_INTERVALS}; set fewer spans or a longer period"
         )
     ends = [len(marks) * k // count for k in range(count + 1)]
     edges = [market.start_row, *(int(marks[end - 1]) for end in ends[1:])]
 
-    def span(begin: int, end: int) -> Span:
+    def build_span(begin: int, end: int) -> SearchSpan:
         bars = market.bars.slice_rows(0, edges[end] + 1)
         cut = settings.data.market(bars, edges[begin])
-        return Span(settings.data.with_finer_bars(cut), marks[ends[begin] : ends[end]])
+        return SearchSpan(settings.data.with_finer_bars(cut), marks[ends[begin] : ends[end]])
 
     folds = []
     for k in range(1, count + 1):
-        train = span(0 if window is None else max(0, k - window), k)
-        folds.append(Fold(k, train, span(k, k + 1) if k < count else None))
+        train = build_span(0 if window is None else max(0, k - window), k)
+        folds.append(Fold(k, train, build_span(k, k + 1) if k < count else None))
     return folds

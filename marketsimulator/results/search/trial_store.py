@@ -19,15 +19,15 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 from sqlalchemy.exc import SQLAlchemyError
 
 from foundation.arrays import Array
-from foundation.errors import InputError, one_line
+from foundation.errors import InputError, to_one_line
 
 STORAGE_FILE = "search.sqlite"
-IDENTITY = "identity"  # attribute of a study: digest of the search
-RETURNS = "returns"  # attribute of a trial: daily returns on the training span
-FORECASTER = "forecaster"  # attribute of a trial: name of the forecaster
+IDENTITY_ATTRIBUTE = "identity"  # attribute of a study: digest of the search
+RETURNS_ATTRIBUTE = "returns"  # attribute of a trial: daily returns on the training span
+FORECASTER_ATTRIBUTE = "forecaster"  # attribute of a trial: name of the forecaster
 
 
-class TriedSettings(NamedTuple):
+class TrialResult(NamedTuple):
     """Result of one trial.
 
     returns: [D] daily returns on the training span.
@@ -38,10 +38,10 @@ class TriedSettings(NamedTuple):
     forecaster: str
 
     @classmethod
-    def from_stored(cls, trial: FrozenTrial) -> TriedSettings:
+    def from_stored(cls, trial: FrozenTrial) -> TrialResult:
         """Read the result of a stored trial."""
-        returns = np.array(trial.user_attrs[RETURNS], dtype=np.float64)
-        return cls(returns, trial.user_attrs[FORECASTER])
+        returns = np.array(trial.user_attrs[RETURNS_ATTRIBUTE], dtype=np.float64)
+        return cls(returns, trial.user_attrs[FORECASTER_ATTRIBUTE])
 
 
 class TrialStore:
@@ -62,7 +62,7 @@ class TrialStore:
             self._storage = RDBStorage(f"sqlite:///{path}")
         except (OSError, SQLAlchemyError, RuntimeError) as error:
             raise InputError(
-                f"output: cannot open {path}: {one_line(str(getattr(error, 'orig', error)))};"
+                f"output: cannot open {path}: {to_one_line(str(getattr(error, 'orig', error)))};"
                 " choose another folder, or set overwrite=true"
             ) from error
 
@@ -74,20 +74,20 @@ class TrialStore:
             direction="maximize",
             load_if_exists=True,
         )
-        if IDENTITY not in study.user_attrs:
-            study.set_user_attr(IDENTITY, self._identity)
-        if study.user_attrs[IDENTITY] != self._identity:
-            self._refuse("another search, with other bars, settings, space, spans or seed")
+        if IDENTITY_ATTRIBUTE not in study.user_attrs:
+            study.set_user_attr(IDENTITY_ATTRIBUTE, self._identity)
+        if study.user_attrs[IDENTITY_ATTRIBUTE] != self._identity:
+            self._refuse_folder("another search, with other bars, settings, space, spans or seed")
         return study
 
-    def finished(self, study: optuna.Study) -> list[FrozenTrial]:
+    def finished_trials(self, study: optuna.Study) -> list[FrozenTrial]:
         """Return the finished trials of a study, in the order of their draws."""
         return study.get_trials(deepcopy=False, states=[TrialState.COMPLETE])
 
     def refuse_other_draw(self, stored: FrozenTrial, params: Mapping[str, Any]) -> None:
         """Raise `InputError` if a stored trial differs from the trial drawn at its position."""
         if stored.params != params:
-            self._refuse("trials drawn by another version of Optuna")
+            self._refuse_folder("trials drawn by another version of Optuna")
 
     def add(
         self,
@@ -95,7 +95,7 @@ class TrialStore:
         params: dict[str, Any],
         distributions: Mapping[str, BaseDistribution],
         value: float,
-        tried: TriedSettings,
+        tried: TrialResult,
     ) -> None:
         """Write a finished trial."""
         study.add_trial(
@@ -103,7 +103,10 @@ class TrialStore:
                 params=params,
                 distributions=dict(distributions),
                 value=value,
-                user_attrs={RETURNS: tried.returns.tolist(), FORECASTER: tried.forecaster},
+                user_attrs={
+                    RETURNS_ATTRIBUTE: tried.returns.tolist(),
+                    FORECASTER_ATTRIBUTE: tried.forecaster,
+                },
             )
         )
 
@@ -112,7 +115,7 @@ class TrialStore:
         self._storage.remove_session()
         self._storage.engine.dispose()
 
-    def _refuse(self, content: str) -> None:
+    def _refuse_folder(self, content: str) -> None:
         raise InputError(
             f"output: {self._folder} contains {content}; choose another folder, or set"
             " overwrite=true"

@@ -1,9 +1,9 @@
 """Walk-forward search: try settings on a training span, test the best ones on the next span.
 
-Optuna's TPE sampler draws `BATCH` trials before it learns their objectives, so the draws do not
-depend on the number of parallel runs. Each training span has its own seed. A resumed search repeats
-the draws and reads the results of finished trials from the store, so that it ends with the same
-choice as an uninterrupted one.
+Optuna's TPE sampler draws `TRIALS_PER_BATCH` trials before it learns their objectives, so the draws
+do not depend on the number of parallel runs. Each training span has its own seed. A resumed search
+repeats the draws and reads the results of finished trials from the store, so that it ends with the
+same choice as an uninterrupted one.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ import optuna
 from execution.decision.beliefs import BeliefTable
 from forecasting.forecast import Progress, has_look_ahead
 from foundation.arrays import Array
-from marketsimulator.results.belief_tables import BeliefTables
+from marketsimulator.results.belief_tables import BeliefTableCache
 from marketsimulator.results.metrics import (
     Performance,
     count_periods_per_year,
     measure_daily_performance,
 )
 from marketsimulator.results.search.space import SearchSpace
-from marketsimulator.results.search.spans import Fold, Span, walk_forward, whole_span
-from marketsimulator.results.search.trial_store import TrialStore, TriedSettings
+from marketsimulator.results.search.spans import Fold, SearchSpan, walk_forward, whole_span
+from marketsimulator.results.search.trial_store import TrialResult, TrialStore
 from marketsimulator.results.significance import (
     Outperformance,
     Overfitting,
@@ -49,8 +49,8 @@ from marketsimulator.runs.outcome import simulate_variants, simulate_variants_on
 from marketsimulator.settings import BacktestSettings, SearchOptions
 from trainingdata.market import Market
 
-BATCH = 10  # trials drawn before the first of them has a result
-RUINED = -100.0  # objective of settings that lose everything
+TRIALS_PER_BATCH = 10  # trials drawn before the first of them has a result
+RUINED_OBJECTIVE = -100.0  # objective of settings that lose everything
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,18 +67,19 @@ class SpanChoice:
 
     fold: training span and test span.
     params: chosen values by key.
-    value: their objective on the training span.
-    trained: [D] daily returns on the training span.
-    returns: [D] daily returns on the test span; None without a test.
-    default: [D] daily returns of the default settings on the test span; None without a test.
+    objective_value: their objective on the training span.
+    training_returns: [D] daily returns on the training span.
+    test_returns: [D] daily returns on the test span; None without a test.
+    default_test_returns: [D] daily returns of the default settings on the test span; None without a
+        test.
     """
 
     fold: Fold
     params: dict[str, Any]
-    value: float
-    trained: Array
-    returns: Array | None = None
-    default: Array | None = None
+    objective_value: float
+    training_returns: Array
+    test_returns: Array | None = None
+    default_test_returns: Array | None = None
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -88,11 +89,12 @@ class SearchResult:
     market: bars of the whole search.
     plan: search space and options.
     choices: choice of each training span.
-    trials: number of all trials on these data, and variance of the Sharpe ratios of the trials on
+    trial_statistics: number of all trials on these data, and variance of the Sharpe ratios of the
+        trials on
         the last training span.
     overfitting: probability of backtest overfitting among the trials of the last training span;
         None for too few days or variants.
-    per_year: days per year.
+    days_per_year: days per year.
     forecasters: names of the forecasters of the choices.
     seed: seed of the bootstrap.
     """
@@ -100,36 +102,38 @@ class SearchResult:
     market: Market
     plan: SearchPlan
     choices: tuple[SpanChoice, ...]
-    trials: TrialStatistics
+    trial_statistics: TrialStatistics
     overfitting: Overfitting | None
-    per_year: int
+    days_per_year: int
     forecasters: tuple[str, ...]
     seed: int
 
     @property
-    def tested(self) -> tuple[SpanChoice, ...]:
-        return tuple(choice for choice in self.choices if choice.returns is not None)
+    def tested_choices(self) -> tuple[SpanChoice, ...]:
+        return tuple(choice for choice in self.choices if choice.test_returns is not None)
 
     @property
     def returns(self) -> Array:
         """Daily returns [D] of the choices over all test spans, concatenated."""
-        return np.concatenate([c.returns for c in self.choices if c.returns is not None])
+        return np.concatenate([c.test_returns for c in self.choices if c.test_returns is not None])
 
     @property
     def default_returns(self) -> Array:
         """Daily returns [D] of the default settings over all test spans."""
-        return np.concatenate([c.default for c in self.choices if c.default is not None])
+        return np.concatenate(
+            [c.default_test_returns for c in self.choices if c.default_test_returns is not None]
+        )
 
     def performance(self, returns: Array) -> Performance:
-        return measure_daily_performance(growth_of(returns), self.per_year)
+        return measure_daily_performance(growth_of(returns), self.days_per_year)
 
     def intervals(self, returns: Array) -> dict[str, tuple[float, float]]:
         """Return 90 % intervals of annual figures; empty if the account was wiped out."""
         if (returns <= -1).any():
             return {}
-        return bootstrap_intervals(returns, self.per_year, seed=self.seed)
+        return bootstrap_intervals(returns, self.days_per_year, seed=self.seed)
 
-    def lead(self) -> Outperformance | None:
+    def outperformance(self) -> Outperformance | None:
         """Return the lead of the choices over the default; None if an account was wiped out."""
         both = np.stack([self.returns, self.default_returns])
         if (both <= -1).any():
@@ -144,7 +148,7 @@ class SearchResult:
         larger variance among the trials reflects real differences, such as losses by costs, and
         would reject every edge. So the smaller of both is used.
         """
-        figures = self.performance(self.choices[-1].trained)
+        figures = self.performance(self.choices[-1].training_returns)
         ratio = figures.daily_sharpe()
         if ratio is None or figures.days < 2:
             return None
@@ -153,8 +157,8 @@ class SearchResult:
         return deflated_sharpe(
             ratio,
             figures.days,
-            trials=self.trials.count,
-            variance=min(self.trials.sharpe_variance, chance),
+            trials=self.trial_statistics.count,
+            variance=min(self.trial_statistics.sharpe_variance, chance),
             skewness=figures.skewness or 0.0,
             excess_kurtosis=figures.excess_kurtosis or 0.0,
             autocorrelation=memory,
@@ -176,14 +180,14 @@ def run_search(
     """
     market = settings.market()
     folds = walk_forward(settings, market, plan.options.spans, plan.options.window)
-    store = TrialStore(output, _identity(settings, market, plan))
+    store = TrialStore(output, _search_digest(settings, market, plan))
     try:
         return _Search(settings, plan, market, store, progress).run(folds)
     finally:
         store.close()
 
 
-def _identity(settings: BacktestSettings, market: Market, plan: SearchPlan) -> str:
+def _search_digest(settings: BacktestSettings, market: Market, plan: SearchPlan) -> str:
     """Return the digest of a search, whatever its number of trials."""
     options = plan.options
     return config_hash(
@@ -212,7 +216,7 @@ class _Search:
         self._market = market
         self._store = store
         self._progress = progress
-        self._tables = BeliefTables(market, progress)
+        self._tables = BeliefTableCache(market, progress)
         has_crypto = bool(market.bars.crypto.any())
         self._per_year = count_periods_per_year(market.run_bars.times, has_crypto=has_crypto)
         self._configs: set[str] = set()  # digests of the configurations tried
@@ -222,60 +226,63 @@ class _Search:
         """Search every fold; return the choices with statistics of all trials."""
         choices: list[SpanChoice] = []
         forecasters: list[str] = []
-        tried: list[TriedSettings] = []
+        tried: list[TrialResult] = []
         for fold in folds:
             choice, tried = self._choose(fold)
             if fold.test is not None:
                 chosen = self._plan.space.variant(self._settings, choice.params)
-                both = self._run([chosen, self._settings], fold.test)
-                choice = replace(choice, returns=both[0].returns, default=both[1].returns)
+                both = self._run_variants([chosen, self._settings], fold.test)
+                choice = replace(
+                    choice, test_returns=both[0].returns, default_test_returns=both[1].returns
+                )
                 forecasters += [each.forecaster for each in both]
             choices.append(choice)
         return SearchResult(
             market=self._market,
             plan=self._plan,
             choices=tuple(choices),
-            trials=self._statistics(tried),
+            trial_statistics=self._statistics(tried),
             overfitting=estimate_overfitting(np.stack([each.returns for each in tried])),
-            per_year=self._per_year,
+            days_per_year=self._per_year,
             forecasters=tuple(dict.fromkeys(forecasters)),
             seed=self._settings.seed,
         )
 
-    def _choose(self, fold: Fold) -> tuple[SpanChoice, list[TriedSettings]]:
+    def _choose(self, fold: Fold) -> tuple[SpanChoice, list[TrialResult]]:
         """Return the choice of a training span, not yet tested, and its distinct trials.
 
         Ties go to the trial drawn first.
         """
         options, space = self._plan.options, self._plan.space
         archive = self._store.study(fold.number)
-        stored = self._store.finished(archive)
+        stored = self._store.finished_trials(archive)
         seed = np.random.SeedSequence([self._settings.seed, fold.number]).generate_state(1)
         sampler = optuna.samplers.TPESampler(seed=int(seed[0]))
         study = optuna.create_study(sampler=sampler, direction="maximize")
         digest = data_hash(fold.train.market)
-        tried: dict[str, TriedSettings] = {}  # by the drawn values
-        for begin in range(0, options.trials, BATCH):
-            count = min(BATCH, options.trials - begin)
+        tried: dict[str, TrialResult] = {}  # by the drawn values
+        for begin in range(0, options.trials, TRIALS_PER_BATCH):
+            count = min(TRIALS_PER_BATCH, options.trials - begin)
             draws = [study.ask(dict(space.distributions)) for _ in range(count)]
             finished = stored[begin : begin + count]
             for draw, trial in zip(draws, finished, strict=False):
                 self._store.refuse_other_draw(trial, draw.params)
-                tried.setdefault(_name(draw.params), TriedSettings.from_stored(trial))
+                tried.setdefault(_params_key(draw.params), TrialResult.from_stored(trial))
             variants = {
-                _name(draw.params): space.variant(self._settings, draw.params) for draw in draws
+                _params_key(draw.params): space.variant(self._settings, draw.params)
+                for draw in draws
             }
             missing = [name for name in variants if name not in tried]
-            results = self._run([variants[name] for name in missing], fold.train)
+            results = self._run_variants([variants[name] for name in missing], fold.train)
             tried |= dict(zip(missing, results, strict=True))
             # The ledger comes first, so that it counts every stored trial.
-            self._record(
+            self._record_trials(
                 fold.train.market,
                 digest,
                 [(variant, tried[name]) for name, variant in variants.items()],
             )
             for k, draw in enumerate(draws):
-                result = tried[_name(draw.params)]
+                result = tried[_params_key(draw.params)]
                 value = objective_of(result.returns, options.objective, self._per_year)
                 if k >= len(finished):
                     self._store.add(archive, draw.params, space.distributions, value, result)
@@ -283,14 +290,16 @@ class _Search:
             self._done += count
             self._progress("trials", self._done, options.trials * options.spans)
         params = study.best_params
-        trained = tried[_name(params)].returns
+        trained = tried[_params_key(params)].returns
         return SpanChoice(fold, params, study.best_value, trained), list(tried.values())
 
-    def _run(self, variants: Sequence[BacktestSettings], span: Span) -> list[TriedSettings]:
+    def _run_variants(
+        self, variants: Sequence[BacktestSettings], span: SearchSpan
+    ) -> list[TrialResult]:
         """Run variants over a span; return the daily returns and the forecaster of each."""
         options = self._plan.options
-        results: dict[int, TriedSettings] = {}
-        for table, members, forecaster in self._tables.groups(variants):
+        results: dict[int, TrialResult] = {}
+        for table, members, forecaster in self._tables.group_variants(variants):
             chosen = [variants[k] for k in members]
             beliefs = _beliefs_within(table, span.market)
             inputs = chosen, span.market, beliefs
@@ -300,16 +309,16 @@ class _Search:
                 runs = simulate_variants(*inputs, workers=options.workers)
             for k, variant, outcome in zip(members, chosen, runs, strict=True):
                 returns = span.daily_returns(outcome.equity, variant.capital)
-                results[k] = TriedSettings(returns, forecaster)
+                results[k] = TrialResult(returns, forecaster)
         return [results[k] for k in range(len(variants))]
 
-    def _record(
-        self, market: Market, digest: str, tried: Sequence[tuple[BacktestSettings, TriedSettings]]
+    def _record_trials(
+        self, market: Market, digest: str, tried: Sequence[tuple[BacktestSettings, TrialResult]]
     ) -> TrialStatistics | None:
         """Record runs over the same bars in the trial ledger; return its statistics, if any."""
         trials = []
         for variant, (returns, forecaster) in tried:
-            figures = self._figures(returns)
+            figures = self._performance(returns)
             trial = make_trial(
                 *(variant, market, digest, forecaster),
                 days=len(returns),
@@ -321,7 +330,7 @@ class _Search:
             trials.append(trial)
         return record_trials(self._settings.trials, trials)
 
-    def _statistics(self, tried: Sequence[TriedSettings]) -> TrialStatistics:
+    def _statistics(self, tried: Sequence[TrialResult]) -> TrialStatistics:
         """Return the number of all trials on these bars, and the variance of their Sharpe ratios.
 
         The run of the default settings over the whole period is a trial, too. The variance is that
@@ -329,13 +338,15 @@ class _Search:
 
         tried: distinct trials of the last training span.
         """
-        [default] = self._run([self._settings], whole_span(self._market))
-        recorded = self._record(self._market, data_hash(self._market), [(self._settings, default)])
+        [default] = self._run_variants([self._settings], whole_span(self._market))
+        recorded = self._record_trials(
+            self._market, data_hash(self._market), [(self._settings, default)]
+        )
         count = len(self._configs) if recorded is None else recorded.count
-        ratios = [self._figures(each.returns).daily_sharpe() for each in tried]
+        ratios = [self._performance(each.returns).daily_sharpe() for each in tried]
         return TrialStatistics(count, TrialStatistics.from_sharpe_ratios(ratios).sharpe_variance)
 
-    def _figures(self, returns: Array) -> Performance:
+    def _performance(self, returns: Array) -> Performance:
         return measure_daily_performance(growth_of(returns), self._per_year)
 
 
@@ -343,16 +354,16 @@ def objective_of(returns: Array, objective: str, per_year: int) -> float:
     """Return the objective of daily returns [D].
 
     `sharpe` is the annual Sharpe ratio, 0 for constant returns; `log_growth` the logarithmic growth
-    per year. The objective of a ruined account is `RUINED`.
+    per year. The objective of a ruined account is `RUINED_OBJECTIVE`.
     """
     if (returns <= -1).any():
-        return RUINED
+        return RUINED_OBJECTIVE
     if objective == "log_growth":
         return float(np.log1p(returns).mean()) * per_year
     return measure_daily_performance(growth_of(returns), per_year).sharpe or 0.0
 
 
-def _name(params: Mapping[str, Any]) -> str:
+def _params_key(params: Mapping[str, Any]) -> str:
     return json.dumps(params, sort_keys=True)
 
 

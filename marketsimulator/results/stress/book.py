@@ -34,19 +34,19 @@ from foundation.formatting import usd
 from marketsimulator.account.timeline import IMPACT_VOLATILITY_BARS
 from marketsimulator.results.run_folder import CONFIG_FILE, RunFolder
 from marketsimulator.settings import BacktestSettings
-from trainingdata.bar_files import find_files
+from trainingdata.bar_files import find_bar_files
 from trainingdata.bars import FIELDS, NO_INSTANTS, VOLUME, Bars, build_panel, last_closes_by_symbol
 from trainingdata.confirmation import drop_unconfirmed, restore_confirmed
 from trainingdata.feed.endpoint import ApiKeys, BrokerSettings
 from trainingdata.feed.fields import parse_objects
-from trainingdata.instants import utc_text
+from trainingdata.instants import format_utc
 from trainingdata.instruments import Instrument, instrument
 
 # Groups of settings that a book is marked and settled by, and of which a word may change a run's.
 OVERRIDABLE_GROUPS = ("data", "costs", "fees", "margin", "fills")
-_KEPT = ("symbols", "increments", "timeframe", "fill", *OVERRIDABLE_GROUPS)
-_TOLERANCE = 0.01  # USD by which the bars may value a book otherwise than the run did
-_OWN_BARS = "give the bars that the run used, data.dir=[DIR]"
+_KEPT_SETTINGS = ("symbols", "increments", "timeframe", "fill", *OVERRIDABLE_GROUPS)
+_VALUE_TOLERANCE_USD = 0.01  # USD by which the bars may value a book otherwise than the run did
+_RUN_BARS_HINT = "give the bars that the run used, data.dir=[DIR]"
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -58,7 +58,7 @@ class StressedBook:
     short_proceeds: USD from the sale of open shorts, by symbol.
     bars: all bars of the symbols, for scenarios of a historical day.
     known_bars: bars that were known at the time of the account.
-    option_risk: maximum loss of open options from their present value, USD.
+    max_option_loss: maximum loss of open options from their present value, USD.
     notes: remarks for the report.
     """
 
@@ -67,7 +67,7 @@ class StressedBook:
     short_proceeds: Mapping[str, float]
     bars: Bars
     known_bars: Bars
-    option_risk: float = 0.0
+    max_option_loss: float = 0.0
     notes: tuple[str, ...] = ()
 
     @property
@@ -91,14 +91,14 @@ class StressedBook:
         return np.array([self.account.prices[symbol] for symbol in self.symbols])
 
     @property
-    def values(self) -> Array:
+    def position_values(self) -> Array:
         """Return the signed value of each position at its mark, USD, [S]."""
         return np.asarray(self.quantities * self.marks)
 
     @property
     def equity(self) -> float:
         """Return the equity of the account at the marks, USD."""
-        return self.account.cash + float(self.values.sum())
+        return self.account.cash + float(self.position_values.sum())
 
     @property
     def volumes(self) -> Array:
@@ -128,7 +128,9 @@ def load_run_settings(run: RunFolder, overrides: DictConfig) -> BacktestSettings
             f"{run.path / CONFIG_FILE} does not exist; give the results folder of a"
             " backtest, which contains it"
         )
-    kept = OmegaConf.create(_finite({key: content[key] for key in _KEPT if key in content}))
+    kept = OmegaConf.create(
+        _drop_infinite_values({key: content[key] for key in _KEPT_SETTINGS if key in content})
+    )
     kept.merge_with(overrides)
     try:
         return BacktestSettings.from_config(kept)
@@ -136,14 +138,16 @@ def load_run_settings(run: RunFolder, overrides: DictConfig) -> BacktestSettings
         raise InputError(f"{run.path / CONFIG_FILE}: {error}") from None
 
 
-def _finite(value: Any) -> Any:
+def _drop_infinite_values(value: Any) -> Any:
     """Remove infinite values from nested settings.
 
     They are defaults, not values set by the user, so they can be left out.
     """
     if isinstance(value, dict):
-        return {key: _finite(part) for key, part in value.items() if part != float("inf")}
-    return [_finite(part) for part in value] if isinstance(value, list) else value
+        return {
+            key: _drop_infinite_values(part) for key, part in value.items() if part != float("inf")
+        }
+    return [_drop_infinite_values(part) for part in value] if isinstance(value, list) else value
 
 
 def load_run_book(run: RunFolder, at: str, settings: BacktestSettings) -> StressedBook:
@@ -159,18 +163,18 @@ def load_run_book(run: RunFolder, at: str, settings: BacktestSettings) -> Stress
     bars = settings.with_increments(settings.data.bars(sorted(held.positions), None, None, files))
     settings.require_volume_units(bars)
     known = bars.slice_until(held.at)
-    when = utc_text(held.at)
+    when = format_utc(held.at)
     marks = last_closes_by_symbol(known) if len(known.times) else {}
     for symbol in held.positions:
         if not marks.get(symbol, np.nan) > 0:
             raise InputError(
-                f"data.dir: {bars.source} has no bar of {symbol} up to {when}; {_OWN_BARS}"
+                f"data.dir: {bars.source} has no bar of {symbol} up to {when}; {_RUN_BARS_HINT}"
             )
     account = AccountSnapshot(held.cash, held.positions, marks, held.at)
-    if abs(account.equity - held.equity) > _TOLERANCE:
+    if abs(account.equity - held.equity) > _VALUE_TOLERANCE_USD:
         raise InputError(
             f"data.dir: equity at {when} is {account.equity:,.2f} USD with the prices of"
-            f" {bars.source}, but {held.equity:,.2f} USD in the run; {_OWN_BARS}"
+            f" {bars.source}, but {held.equity:,.2f} USD in the run; {_RUN_BARS_HINT}"
         )
     market = settings.data.market(bars)
     notes = []
@@ -198,7 +202,7 @@ def load_account_book(
     account = AlpacaBroker(broker, keys).account()
     connection = VenueConnection(broker, keys)
     with connection.translate_errors("the positions"):
-        risk = option_risk(parse_objects(connection.client.get_all_positions()))
+        risk = compute_max_option_loss(parse_objects(connection.client.get_all_positions()))
     held = sorted(symbol for symbol, quantity in account.positions.items() if quantity)
     if not held:
         raise InputError(
@@ -208,7 +212,7 @@ def load_account_book(
     shorts = {symbol: -value for symbol, value in values.items() if value < 0}
     # The venue reports the proceeds of all shorts in total: they are split by present value.
     share = account.short_proceeds / sum(shorts.values()) if shorts else 0.0
-    bars = _bars(settings, [instrument(symbol) for symbol in held], account.as_of)
+    bars = _load_bars(settings, [instrument(symbol) for symbol in held], account.as_of)
     notes = []
     if risk:
         notes.append(
@@ -219,7 +223,7 @@ def load_account_book(
         notes.append("Open orders are ignored: the test assumes that they do not fill.")
     return StressedBook(
         account,
-        f"{'paper account' if broker.paper else 'account'} at {utc_text(account.as_of)}",
+        f"{'paper account' if broker.paper else 'account'} at {format_utc(account.as_of)}",
         {symbol: round(worth * share, 6) for symbol, worth in shorts.items()},
         bars,
         bars,
@@ -228,13 +232,13 @@ def load_account_book(
     )
 
 
-def _bars(settings: BacktestSettings, held: Sequence[Instrument], now: np.datetime64) -> Bars:
+def _load_bars(settings: BacktestSettings, held: Sequence[Instrument], now: np.datetime64) -> Bars:
     """Load those bars of the symbols that are known at `now`; symbols without a file have none."""
     real: dict[str, tuple[Instants, Array]] = {}
     if settings.data.dir:
-        files = find_files([Path(folder).expanduser() for folder in settings.data.dir], None)
+        files = find_bar_files([Path(folder).expanduser() for folder in settings.data.dir], None)
         if symbols := [item.symbol for item in held if item.symbol in files]:
-            known = settings.data.bars_up_to(symbols, now, settings.timeframe_or_hourly)
+            known = settings.data.load_panel_up_to(symbols, now, settings.timeframe_or_hourly)
             settings.require_volume_units(known)
             bars = restore_confirmed(drop_unconfirmed(settings.data.market(known).visible_bars()))
             real = {symbol: bars.bars_of_symbol(s) for s, symbol in enumerate(bars.symbols)}
@@ -244,7 +248,7 @@ def _bars(settings: BacktestSettings, held: Sequence[Instrument], now: np.dateti
     return build_panel(tables, "files", settings.timeframe_or_hourly, here)
 
 
-def option_risk(positions: Sequence[Mapping[str, Any]]) -> float:
+def compute_max_option_loss(positions: Sequence[Mapping[str, Any]]) -> float:
     """Return the maximum loss of the option positions up to their expiry, USD.
 
     It is the value at which the account counts the options, plus any liability beyond it.

@@ -17,7 +17,7 @@ import numpy as np
 from execution.orders.orders import Fill
 from foundation.arrays import Array, Instants
 from foundation.decimals import round_parts_to_cents, to_cents
-from marketsimulator.account.book import set_positions
+from marketsimulator.account.book import set_opening_balance
 from marketsimulator.account.broker import SimulatedBroker
 from marketsimulator.account.margin import assess_margin, required_equity
 from marketsimulator.account.terms import FillTerms
@@ -27,7 +27,7 @@ from marketsimulator.settings import BacktestSettings, Scenario
 from trainingdata.bars import build_panel
 from trainingdata.instruments import AssetClass
 from trainingdata.market import Market
-from trainingdata.sessions import calendar, in_session, outside_calendar_error
+from trainingdata.sessions import calendar, is_in_session, outside_calendar_error
 from trainingdata.timeframe import Timeframe, nth_next_bar_end
 
 OPTIONS_LABEL = "options"  # under which the greatest loss of open options stands
@@ -99,7 +99,9 @@ def run_stress(
     # If a symbol has no volume, no fill is bounded by volume.
     fills = settings.fills if book.volumes.all() else FillTerms(volume_share=None)
     terms = replace(settings, fills=fills)
-    outcomes = (_outcome(book, each, scenario_moves(each, book), terms) for each in scenarios)
+    outcomes = (
+        _simulate_scenario(book, each, scenario_moves(each, book), terms) for each in scenarios
+    )
     return StressResult(book, tuple(outcomes))
 
 
@@ -108,7 +110,7 @@ def leverage_of(gross: float, equity: float) -> float | None:
     return gross / equity if equity > 0 else None
 
 
-def _outcome(
+def _simulate_scenario(
     book: StressedBook,
     scenario: Scenario,
     moves: Mapping[str, PriceMove],
@@ -120,27 +122,27 @@ def _outcome(
     """
     fractions = np.array([each.fraction for each in moves.values()])
     prices = book.marks * (1.0 + fractions)
-    parts = dict(zip(book.symbols, (-book.values * fractions).tolist(), strict=True))
-    if book.option_risk:
-        parts[OPTIONS_LABEL] = book.option_risk
+    parts = dict(zip(book.symbols, (-book.position_values * fractions).tolist(), strict=True))
+    if book.max_option_loss:
+        parts[OPTIONS_LABEL] = book.max_option_loss
     lost = sum(parts.values())
     loss = to_cents(lost)
     equity = book.equity
 
-    market = _moved_market(book, prices)
+    market = _market_after_moves(book, prices)
     first = market.start_row
     account = settings.build_book(market.bars)
     # Shorts were sold for other prices than the present ones, and interest is charged by those.
     short_proceeds = np.array([book.short_proceeds.get(symbol, 0.0) for symbol in book.symbols])
-    set_positions(account, book.account.cash, book.quantities, book.marks, short_proceeds)
+    set_opening_balance(account, book.account.cash, book.quantities, book.marks, short_proceeds)
     line = settings.build_timeline(market)
     broker = SimulatedBroker(market, line, account)
-    broker.deposit(-book.option_risk)
+    broker.deposit(-book.max_option_loss)
     for symbol, each in moves.items():
         if each.basis == HALTED_BASIS:
             broker.set_halted(symbol, True)
     state = account.account[0]
-    if not in_session(market.run_bars.times[:1])[0]:
+    if not is_in_session(market.run_bars.times[:1])[0]:
         # Positions called at the previous close are closed at the next opens, moved or not.
         assess_margin(account, line.day_terms[line.day_rows[first]])
     standing = bool(state["called"])
@@ -167,7 +169,7 @@ def _outcome(
             ending = "met"
         elif len(broker.fills) == sold:
             ending = "nothing_left"
-    gross = float(np.abs(book.values * (1.0 + fractions)).sum())
+    gross = float(np.abs(book.position_values * (1.0 + fractions)).sum())
     after = to_cents(equity) - loss
     # Rounded apart, the two would differ where the broker does nothing.
     spent = to_cents(float(state["equity"]) - (equity - lost))
@@ -187,7 +189,7 @@ def _outcome(
     )
 
 
-def _moved_market(book: StressedBook, prices: Array) -> Market:
+def _market_after_moves(book: StressedBook, prices: Array) -> Market:
     """Return a market of the account's recent bars, followed by bars at constant prices [S].
 
     Stocks have all bars of the next `MAX_CALL_SESSIONS` sessions. Crypto has one bar, because it is

@@ -6,7 +6,7 @@ from dataclasses import asdict
 
 from foundation.decimals import to_cents
 from foundation.formatting import multiple, percent, quantity, usd
-from foundation.tables import Table, json_text
+from foundation.tables import Table, format_json
 from marketsimulator.results.stress.outcomes import (
     MAX_CALL_SESSIONS,
     ScenarioOutcome,
@@ -29,7 +29,7 @@ def stress_verdict(result: StressResult) -> tuple[str, str]:
         return "No scenario could be computed.", ""
     claim = "No scenario causes a loss."
     if worst.loss > 0:
-        claim = f"Worst case: {worst.name} loses {usd(worst.loss)}{_of_equity(result, worst)}."
+        claim = f"Worst case: {worst.name} loses {usd(worst.loss)}{_format_equity_share(result, worst)}."
     called = [each.name for each in result.outcomes if each.margin.has_margin_call]
     wiped = [each.name for each in result.outcomes if each.is_wiped_out]
     rest = f"Margin calls: {', '.join(called) or 'none'}."
@@ -38,7 +38,7 @@ def stress_verdict(result: StressResult) -> tuple[str, str]:
     return claim, rest
 
 
-def _of_equity(found: StressResult, outcome: ScenarioOutcome) -> str:
+def _format_equity_share(found: StressResult, outcome: ScenarioOutcome) -> str:
     equity = found.book.equity
     return f", {percent(float(outcome.loss) / equity, 1)} of equity" if equity > 0 else ""
 
@@ -55,8 +55,8 @@ def stress_json(result: StressResult) -> str:
         "book": {
             "cash": to_cents(book.account.cash),
             "equity": to_cents(book.equity),
-            "leverage": _leverage(result),
-            "option_risk": to_cents(book.option_risk),
+            "leverage": _book_leverage(result),
+            "option_risk": to_cents(book.max_option_loss),
             "positions": [{"symbol": s, "quantity": q, "mark": mark} for s, q, mark in held],
         },
         "scenarios": [
@@ -65,7 +65,7 @@ def stress_json(result: StressResult) -> str:
         ],
         "remarks": result.book.notes,
     }
-    return json_text(content)
+    return format_json(content)
 
 
 def scenario_table(result: StressResult) -> Table:
@@ -75,17 +75,17 @@ def scenario_table(result: StressResult) -> Table:
     rows = [
         (
             each.name,
-            usd(each.loss) + _of_equity(result, each),
+            usd(each.loss) + _format_equity_share(result, each),
             usd(each.equity_after),
-            _call_text(each),
-            _closed_text(each),
-            _leverage_text(each.leverage_after),
+            _describe_margin_call(each),
+            _describe_liquidation(each),
+            _format_leverage(each.leverage_after),
             usd(each.final_equity),
-            _leverage_text(each.final_leverage),
+            _format_leverage(each.final_leverage),
         )
         for each in result.outcomes
     ]
-    equity, leverage = usd(to_cents(result.book.equity)), _leverage_text(_leverage(result))
+    equity, leverage = usd(to_cents(result.book.equity)), _format_leverage(_book_leverage(result))
     title = f"{result.book.source}: equity {equity}, leverage {leverage}"
     optional = range(len(heads), len(heads) + len(more))
     return Table(title, (*heads, *more), rows, text_columns=(3, 4), optional_columns=optional)
@@ -106,15 +106,15 @@ def loss_table(result: StressResult) -> Table:
     return Table("Loss by symbol in the worst case", heads, rows, text_columns=(4,))
 
 
-def _leverage(found: StressResult) -> float | None:
-    return leverage_of(float(abs(found.book.values).sum()), found.book.equity)
+def _book_leverage(found: StressResult) -> float | None:
+    return leverage_of(float(abs(found.book.position_values).sum()), found.book.equity)
 
 
-def _leverage_text(leverage: float | None) -> str:
+def _format_leverage(leverage: float | None) -> str:
     return "no equity" if leverage is None else multiple(leverage)
 
 
-def _call_text(outcome: ScenarioOutcome) -> str:
+def _describe_margin_call(outcome: ScenarioOutcome) -> str:
     """Describe an outcome's margin call with its shortfall; without one, the excess margin."""
     margin = outcome.margin
     deficit = "; intraday deficit" if margin.has_intraday_deficit else ""
@@ -124,7 +124,7 @@ def _call_text(outcome: ScenarioOutcome) -> str:
     return f"{before} excess {usd(-margin.collateral_shortfall)}{deficit}"
 
 
-def _closed_text(outcome: ScenarioOutcome) -> str:
+def _describe_liquidation(outcome: ScenarioOutcome) -> str:
     """Describe the quantities liquidated, by symbol, and whether the margin call was met."""
     sizes: dict[str, float] = {}
     for each in outcome.liquidations:

@@ -12,7 +12,7 @@ from foundation.arrays import Array, Mask
 from marketsimulator.results.stress.book import StressedBook
 from marketsimulator.settings import Scenario
 from trainingdata.bars import CLOSE
-from trainingdata.instants import utc_text
+from trainingdata.instants import format_utc
 from trainingdata.instruments import instrument
 from trainingdata.sessions import Session, session_on
 
@@ -33,12 +33,12 @@ def scenario_moves(scenario: Scenario, book: StressedBook) -> Mapping[str, Price
     A symbol that the scenario halts has a move of 0 and the basis `HALTED_BASIS`.
     """
     trading = np.ones(len(book.symbols), dtype=bool)
-    stocks = np.where(book.crypto, 0.0, np.abs(book.values))
+    stocks = np.where(book.crypto, 0.0, np.abs(book.position_values))
     if scenario.halted and stocks.any():
         trading[int(np.argmax(stocks))] = False
-    moves, basis = _stated_moves(scenario, book)
+    moves, basis = _assumed_moves(scenario, book)
     if session := scenario.session():
-        moves, basis = _own_moves(book, trading, session, moves, basis)
+        moves, basis = _historical_moves(book, trading, session, moves, basis)
     each = zip(book.symbols, moves.tolist(), basis, trading.tolist(), strict=True)
     # No move has no sign.
     return {
@@ -47,7 +47,7 @@ def scenario_moves(scenario: Scenario, book: StressedBook) -> Mapping[str, Price
     }
 
 
-def _stated_moves(scenario: Scenario, book: StressedBook) -> tuple[Array, list[str]]:
+def _assumed_moves(scenario: Scenario, book: StressedBook) -> tuple[Array, list[str]]:
     """Return the move that the scenario states for each symbol or its class [S], and its basis."""
     single = {instrument(symbol).symbol: move for symbol, move in scenario.symbols.items()}
     shorts = scenario.stocks if scenario.shorts is None else scenario.shorts
@@ -60,7 +60,7 @@ def _stated_moves(scenario: Scenario, book: StressedBook) -> tuple[Array, list[s
     ]
 
 
-def _own_moves(
+def _historical_moves(
     book: StressedBook, trading: Mask, session: Session, stated: Array, basis: list[str]
 ) -> tuple[Array, list[str]]:
     """Return the historical move of each symbol in a session, [S], and the basis of each.
@@ -84,9 +84,9 @@ def _own_moves(
     )
     rows = np.flatnonzero(day & bars.mask[own].any(axis=0))
     moves = np.where(own, closes[rows] / closes[np.flatnonzero(eve)[-1]] - 1.0, stated)
-    worst = int(np.argmin(moves @ np.where(trading, book.values, 0.0)))
+    worst = int(np.argmin(moves @ np.where(trading, book.position_values, 0.0)))
     words = (
-        f"historical bars of the symbol, {utc_text(before.closes)} to"
-        f" {utc_text(bars.times[rows[worst]])}"
+        f"historical bars of the symbol, {format_utc(before.closes)} to"
+        f" {format_utc(bars.times[rows[worst]])}"
     )
     return moves[worst], [words if mine else said for mine, said in zip(own, basis, strict=True)]
