@@ -1,20 +1,20 @@
-r"""Comparison of variable sizes with one size, Kelly, random actions and none.
+r"""Comparison of policies with variable order sizes, with one fixed size, and by Kelly.
 
     python -m event_contracts.compare variable_checkpoints=[A.safetensors,…]
     fixed_checkpoints=[B.safetensors,…] \
         [folder=RECORDED] [key=value …]
 
-Every policy plays every held-out session under the same money, fees and limits; checkpoints of
-several training seeds are runs of one policy. The page states whether the variable sizes earn more
-than 10 % more than the fixed one, at a better Sharpe ratio: yes, no, or no power. It states the
-same for Kelly, which needs no training. Checkpoints of one kind are compared with Kelly of the same
-sizes.
+Every policy plays every held-out session with the same money, fees and limits. Checkpoints of
+several training seeds are runs of one policy. Random actions and HOLD serve as references. The page
+states whether the variable sizes earn over 10 % more than the fixed size, at a higher Sharpe ratio:
+yes, no, or no power. It states the same for Kelly, which needs no training. If only one kind of
+checkpoint is given, it is compared with Kelly at the same sizes.
 
     python -m event_contracts.compare journal=ACCOUNT/journal.sqlite [fixed_size=10]
 
 With a journal the sessions are the settled markets of that account. Its decisions are replayed in
-them, as they were and at the one size. Every policy trades at recorded ticks only. The account's
-own bookings are listed next to the replays.
+these markets, once at the recorded sizes and once at `fixed_size`. Every policy trades at recorded
+ticks only. A further row shows the result that the account itself booked.
 `episode` has to state the limits, fees and order settings that the account traded with.
 """
 
@@ -97,7 +97,10 @@ VERDICT_LEVELS: Mapping[str, Any] = {"yes": "good", "no": "bad", "no power": "op
 
 
 def held_out_sessions(settings: ComparisonSettings) -> HeldOutSessions:
-    """Return sessions that no training has used: synthetic ones, or markets of the last events."""
+    """Return the held-out sessions: synthetic ones, or the markets of the last recorded events.
+
+    Synthetic sessions have a seed that training never uses.
+    """
     if settings.folder is not None:
         return _recorded(settings, settings.folder)
     market = settings.episode.market
@@ -127,7 +130,12 @@ def build_compared_policies(
     held_out_sessions: HeldOutSessions,
     account: JournaledDecisions | None = None,
 ) -> list[ComparedPolicy]:
-    """Return the policies to compare: account, checkpoints, Kelly, random actions and HOLD."""
+    """Return the policies to compare: account, checkpoints, Kelly, random actions and HOLD.
+
+    The replayed account and Kelly play once with all sizes and once with the fixed size.
+
+    account: decisions to replay; None without a journal.
+    """
     every = settings.episode
     single = replace(every, fixed_size=settings.fixed_size)
     entrants = []
@@ -167,11 +175,14 @@ def build_compared_policies(
 def pairs_to_compare(
     settings: ComparisonSettings, account: JournaledDecisions | None = None
 ) -> list[tuple[str, str]]:
-    """Return pairs of policy names to compare; the verdict is about the first pair.
+    """Return pairs of policy names to compare; the page's verdict is that of the first pair.
 
-    The first pair is the account at its own sizes and at one size, else the checkpoints. If only
-    one kind of checkpoint is given, it is compared with Kelly. Without account and checkpoints the
-    only pair is Kelly at all sizes and at one size.
+    The pairs are, in this order and as far as they are given:
+
+    - the replayed account at its recorded sizes, and at the fixed size
+    - checkpoints with variable sizes, and with the fixed size; if only one kind is given, that kind
+      and Kelly at the same sizes
+    - Kelly at all sizes, and at the fixed size (always)
     """
     kelly, kelly_fixed = KELLY_NAME, settings.name_at_fixed_size(KELLY_NAME)
     pairs = (
@@ -191,7 +202,11 @@ def pairs_to_compare(
 def _trained(
     name: str, paths: tuple[str, ...], episode: EpisodeSettings, held_out: HeldOutSessions
 ) -> ComparedPolicy:
-    """Return the checkpoints of one kind as one policy with several runs."""
+    """Group the checkpoints at `paths` into one policy, with one run per checkpoint.
+
+    Raises InputError for an unreadable or repeated checkpoint, and for one that was trained with
+    other order settings or on held-out events.
+    """
     try:
         policies = tuple(load_network(path) for path in paths)
     except InputError as error:
@@ -212,7 +227,7 @@ def _trained(
 
 
 def _check_unseen(path: str, about: CheckpointInfo, held_out: HeldOutSessions) -> None:
-    """Refuse a checkpoint that was trained on recorded events of the held-out sessions."""
+    """Raise InputError if a checkpoint was trained on recorded events that are held out."""
     if held_out.earlier_event_count is None:
         return
     events = 0
@@ -234,7 +249,7 @@ def _check_unseen(path: str, about: CheckpointInfo, held_out: HeldOutSessions) -
 
 
 def compare(settings: ComparisonSettings, *, progress: Progress = no_progress) -> Comparison:
-    """Compare the policies of the settings over held-out or journaled sessions.
+    """Compare the configured policies over held-out sessions, or over a journal's settled markets.
 
     progress: called after each run.
     """
@@ -256,9 +271,9 @@ def run(settings: ComparisonSettings, progress: Progress) -> Result:
 
 
 def build_result(comparison: Comparison) -> Result:
-    """Return the command's result: verdicts, one table row per policy, and files to write.
+    """Return the command's result: verdicts, a table with one row per policy, and files to write.
 
-    The files are an HTML page and its data as JSON.
+    The files are comparison.html, a page, and comparison.json, its figures.
     """
     standings = comparison.policy_results
     sizes = {each.name: PositionSizeMetrics.from_episodes(each.episodes) for each in standings}
@@ -294,7 +309,10 @@ def build_result(comparison: Comparison) -> Result:
 
 
 def _rows(comparison: Comparison, sizes: Mapping[str, PositionSizeMetrics]) -> list[Row]:
-    """Return the table's rows: the account's own result, and one row per policy."""
+    """Return the table's rows: the account's booked result, if any, then one row per policy.
+
+    sizes: metrics of order sizes, by policy name.
+    """
     rows = _booked_row(comparison)
     for each in comparison.policy_results:
         rows.append((each.name, *_cells(each, sizes[each.name])))
@@ -302,7 +320,7 @@ def _rows(comparison: Comparison, sizes: Mapping[str, PositionSizeMetrics]) -> l
 
 
 def _booked_row(comparison: Comparison) -> list[Row]:
-    """Return the row of the account's own result; no row without a journal."""
+    """Return a list with the row of the account's booked result; empty without a journal."""
     booked = comparison.booked_result
     if booked is None:
         return []
@@ -315,7 +333,7 @@ def _booked_row(comparison: Comparison) -> list[Row]:
 
 
 def _booked_words(comparison: Comparison) -> list[str]:
-    """Return sentences on the account's own result; empty without a journal."""
+    """Return a list with a sentence on the account's booked result; empty without a journal."""
     booked = comparison.booked_result
     if booked is None:
         return []
@@ -332,7 +350,7 @@ def _booked_words(comparison: Comparison) -> list[str]:
 
 
 def _cells(standing: PolicyResult, sizes: PositionSizeMetrics) -> tuple[Cell, ...]:
-    """Return the cells of a row, one per column of `TABLE_HEADERS`."""
+    """Return the cells of a policy's row, one for each of `TABLE_HEADERS` after the name."""
     figures = standing.performance
     return (
         _estimate_cell(figures.growth, partial(percent, places=3, sign=True)),
@@ -346,12 +364,15 @@ def _cells(standing: PolicyResult, sizes: PositionSizeMetrics) -> tuple[Cell, ..
 
 
 def _estimate_cell(estimate: Estimate, words: NumberFormatter) -> Cell:
-    """Return a cell with a figure, and its interval below it."""
+    """Return a table cell that shows an estimate, with its confidence interval below.
+
+    words: formatter of the value and of the interval's bounds.
+    """
     return Cell(words(estimate.value), subtext=interval(estimate.interval, words, " … "))
 
 
 def _sentence(pair: tuple[str, str], answer: PairComparison) -> str:
-    """Return the verdict on a pair of policies as a sentence with both intervals."""
+    """Return a sentence with the verdict on a pair of policies, and its confidence intervals."""
     one, other = pair
     excess = _estimate_cell(answer.excess_usd, USD_FORMATTER)
     sharpe = _estimate_cell(answer.sharpe_difference, RATIO_FORMATTER)
@@ -389,7 +410,10 @@ def _booked_content(booked: BookedResult | None) -> dict[str, Any] | None:
 
 
 def _content(comparison: Comparison, sizes: Mapping[str, PositionSizeMetrics]) -> dict[str, Any]:
-    """Return the results as JSON data; money in USD, growth and returns as fractions."""
+    """Return the content of comparison.json: money in USD, growth and returns as fractions.
+
+    sizes: metrics of order sizes, by policy name.
+    """
     held_out = comparison.held_out_sessions
     return {
         "data": held_out.source,
@@ -419,12 +443,13 @@ def _content(comparison: Comparison, sizes: Mapping[str, PositionSizeMetrics]) -
 
 @dataclass(frozen=True, eq=False, slots=True)
 class JournaledDecisions:
-    """The decisions of an account's journal in its settled markets.
+    """An account's decisions in its settled markets, read from its journal.
 
     held_out_sessions: the settled markets as sessions.
-    action_codes: action code sent on each row of each market [N, T]; HOLD if none was sent.
-    starting_cash: USD before the first decision, in whole cents.
-    booked_result: the account's own result in these markets.
+    action_codes: [N, T], code of the action sent at each row of each market; HOLD where no order
+        was sent.
+    starting_cash: the account's cash before the first decision, USD, in whole cents.
+    booked_result: result that the account booked in these markets.
     """
 
     held_out_sessions: HeldOutSessions
@@ -435,7 +460,7 @@ class JournaledDecisions:
     def replay_policy(self, size_index: int | None = None) -> ReplayPolicy:
         """Return a policy that replays the decisions.
 
-        size_index: index of one size for every order; None: the recorded sizes.
+        size_index: index of the position size that every order gets; None: the recorded sizes.
         """
         if size_index is None:
             return ReplayPolicy(self.action_codes)
@@ -444,9 +469,10 @@ class JournaledDecisions:
 
 
 class ReplayPolicy:
-    """Policy that replays recorded action codes [N, T], one step per call; HOLD if forbidden.
+    """Policy that replays recorded action codes [N, T], one column per call.
 
-    It can be played only once.
+    An action that is not permitted becomes HOLD. An instance can be played only once, because every
+    call uses up a column.
     """
 
     name = "account"
@@ -462,11 +488,12 @@ class ReplayPolicy:
 def journaled_decisions(path: Path, space: LimitOrderActionSpace) -> JournaledDecisions:
     """Read the decisions in a journal of event contracts, for replay in sessions.
 
-    Every settled market becomes a session that starts with its first recorded tick. It is played
-    separately, with the account's cash at its first decision, and every order that was not rejected
-    is sent again at its tick. Orders are sent and filled at recorded ticks only, because quotes
-    between them are unknown. An order rests for `life` recorded ticks, as the account's orders did.
-    A gap in which an order would expire at the venue stays in the session without trades.
+    Every settled market becomes a session that starts with its first recorded tick. Each session is
+    played separately and starts with the account's cash before its first decision. Every order that
+    was not rejected is sent again at its tick. Orders are sent and filled at recorded ticks only,
+    because quotes between ticks are unknown. An order rests for `life` recorded ticks, as the
+    account's orders did. Rows without a recorded tick are dropped, except in gaps so long that an
+    order would expire at the venue: nothing trades in such a gap.
 
     path: path of the journal.
     space: action space with the account's order settings.
@@ -483,7 +510,7 @@ def journaled_decisions(path: Path, space: LimitOrderActionSpace) -> JournaledDe
 
 
 def _booked(records: ActionRecords, markets: Collection[str]) -> BookedResult:
-    """Return the account's own orders and settlements from its journal."""
+    """Return the result that the account booked in these markets, from its journal."""
     paid = [each for each in records.settled_markets() if each.market in markets]
     stated = {each.market: each.profit for each in paid if each.profit is not None}
     orders = [
@@ -500,7 +527,12 @@ def _booked(records: ActionRecords, markets: Collection[str]) -> BookedResult:
 
 
 def _kept_rows(is_recorded: Mask, life: int) -> Index:
-    """Return the row indices to keep: recorded rows, settlement, and gaps longer than `life`."""
+    """Return the indices of a session's rows to keep.
+
+    These are the recorded rows, the settlement row, and all rows of gaps longer than `life` rows.
+
+    is_recorded: [T], true for rows with a recorded tick.
+    """
     seen = np.flatnonzero(is_recorded)
     ends = np.append(seen, len(is_recorded) - 1)
     keep = is_recorded.copy()

@@ -1,9 +1,9 @@
 """An exchange of event contracts with one account: several markets, stepped tick by tick.
 
-The environments' kernel matches orders. A new order trades at once with the book that its market
-shows, which then shows less until the next tick. Its resting remainder fills with `advance`. Each
-market is a record of the kernel. While a market trades, its record holds the account's cash and the
-value of positions in other markets.
+Orders are matched by the same `kernel` as in the environments. A new order trades at once with the
+book that its market shows; the book then shows less until the next tick. The remainder that rests
+can fill with each call of `advance`. Each market is a record of the kernel. While a market trades,
+its record holds the account's cash and the value of positions in other markets.
 
     tape = session_to_tape(session)
     exchange = Exchange([SimulatedListing("RAIN", tape)], EpisodeSettings(starting_cash=1000))
@@ -88,7 +88,7 @@ _MINUTE = np.timedelta64(1, "m")
 
 @dataclass(frozen=True, eq=False, slots=True)
 class SimulatedListing:
-    """A market of the simulated exchange.
+    """A market that is listed on the simulated exchange.
 
     tape: TICK records [T], T ≥ 2, the settlement row last (`sessions.session_to_tape`).
     first_tick: tick of the exchange at which the market opens and shows row 0.
@@ -121,7 +121,7 @@ class PlacedOrder:
     """An accepted order and its progress.
 
     placed_tick: tick at which the order was accepted.
-    remaining: contracts that can still trade; 0 once the order has ended.
+    remaining: contracts that can still trade, without withheld ones; 0 once the order has ended.
     state: `resting`; `executed`, completely traded; `canceled`, ended before that.
     fills: fills of the order, in booking order.
     expires: UTC, instant after which no tick fills the order; None: no expiry.
@@ -195,7 +195,7 @@ class SimulatedSettlement:
 
 @dataclass(eq=False, slots=True)
 class _Market:
-    """State of one listed market: kernel record, order slots [SLOTS], tape [T], settlement."""
+    """State of one listed market: kernel record, slots of resting orders, tape [T], settlement."""
 
     listing: SimulatedListing
     record: Records
@@ -234,7 +234,7 @@ class _Market:
         return f"{self.listing.ticker}-{int(number)}"
 
     def remaining(self) -> dict[str, Decimal]:
-        """Return the remaining contracts of each order, in the order of their slots."""
+        """Return the remaining contracts of each resting order, by order id, in slot order."""
         rows = self.slots[: int(self.record["resting"])]
         return {self.order_id(row["number"]): Decimal(int(row["remaining"])) for row in rows}
 
@@ -258,7 +258,7 @@ class OrderCheck(Protocol):
         *,
         rests: bool,
     ) -> str | None:
-        """Return the reason to refuse an order, or None."""
+        """Return the reason to refuse an order, or None if it is accepted."""
 
 
 class Exchange:
@@ -276,8 +276,8 @@ class Exchange:
         markets, rewards and features are not used.
     start: UTC, the instant of tick 0.
     interval: time between ticks.
-    settlement: ticks from the end of trading until a market pays. The outcome is known one tick
-        before the payment.
+    settlement_ticks: ticks from the end of trading until a market pays. The outcome is known one
+        tick before the payment.
     """
 
     def __init__(
@@ -319,7 +319,7 @@ class Exchange:
 
     @property
     def cash(self) -> Decimal:
-        """Return the cash in USD, without pending payouts; resting orders are not deducted."""
+        """Return the cash in USD, without pending payouts, before costs of resting orders."""
         return Decimal(self._cash) / MICROS_PER_DOLLAR
 
     @property
@@ -365,15 +365,15 @@ class Exchange:
         )
 
     def position(self, market: str) -> Decimal:
-        """Return the contracts held of a market, NO negative.
+        """Return the contracts held of a market, YES positive and NO negative.
 
-        A settled market keeps its contracts until it pays.
+        After settlement the position remains until the market pays.
         """
         unpaid = self._unpaid(market)
         return unpaid.position if unpaid else self._market(market).position
 
     def shown_tick(self, market: str) -> Record:
-        """Return the present tick of a market, a TICK record; the settlement row once settled."""
+        """Return the current tick of a market, a TICK record; the settlement row once settled."""
         if self.market_state(market) == "initialized":
             raise InputError(
                 f"{market} opens at tick {self.listings[market].first_tick} and has no quote yet"
@@ -384,9 +384,9 @@ class Exchange:
         return quote_from_tick(self.shown_tick(market), price_usd(self._terms.tick))
 
     def view(self, market: str) -> MarketView:
-        """Return the account and the quote of a market.
+        """Return the account and the quote of a market, as input for a decision.
 
-        Positions elsewhere are valued at mid quotes, or at their pending payouts.
+        Positions in other markets are valued at mid quotes, or at their pending payouts.
         """
         position = self.position(market)
         others = (other for other in self.listings if other != market)
@@ -403,10 +403,11 @@ class Exchange:
         return Decimal(int(record["bids"])), Decimal(int(record["asks"]))
 
     def reachable_depth(self, order: EventContractOrder) -> tuple[Decimal, Decimal | None]:
-        """Return the depth within an order's limit price, and the depth before an own order.
+        """Return the depth that a new order can reach, and the depth before a self-trade.
 
-        The second number is the contracts that would trade before the account's first resting order
-        that the new order would meet; None without such an order.
+        The first number is the contracts of the opposite quote within the order's limit price. The
+        second is the contracts that would trade before the new order meets a resting order of the
+        same account; None if it meets none.
         """
         market = self._market(order.market)
         tables = market.record, market.slots, market.shown_tick
@@ -425,7 +426,7 @@ class Exchange:
 
         A client_order_id may repeat. Raises `OrderRejected` if the order is refused.
 
-        self_trade: self-trade prevention; None: the one that this project's client requests.
+        self_trade: type of self-trade prevention; None: the type that the live client requests.
         withheld_count, rejects_later: injected faults, as in `PlacedOrder`.
         """
         market = self._market(order.market)
@@ -491,7 +492,7 @@ class Exchange:
                 worth = elsewhere + self._worth(ticker)
 
     def _trade(self, market: _Market, placed: PlacedOrder, *, cancels_own: bool) -> None:
-        """Match a new order with the present book; its remainder rests or ends."""
+        """Match a new order with the current book; its remainder rests or ends."""
         order = placed.order
         ticker = order.market
         self._lend(market, sum(map(self._worth, self.listings)) - self._worth(ticker))
@@ -513,20 +514,20 @@ class Exchange:
         market.record["elsewhere"] = elsewhere
 
     def _set_exposure(self, ticker: str, market: _Market) -> None:
-        """Write the maximum losses of other markets' positions, without orders, into the record."""
+        """Write maximum losses of positions (not orders) in other markets into this record."""
         record = market.record
         exposure = self._exposure(ticker, ())
         record["event_if_yes"], record["event_if_no"], record["other_events"] = exposure
 
     def _take_fills(self, ticker: str, market: _Market) -> None:
-        """Append the kernel's fills in a market to the exchange's and the orders' fills."""
+        """Append the fills of the kernel's last step to `fills` and to the orders concerned."""
         for row in self._fills[: int(market.record["fills"])]:
             order_id = market.order_id(row["number"])
             self.fills.append(to_contract_fill(row, order_id, ticker, self.tick))
             self.orders[order_id].fills.append(self.fills[-1])
 
     def _step(self, ticker: str, market: _Market, elsewhere: int, paused: bool) -> None:
-        """Move a market to its next tick.
+        """Move a market to its next tick, match its resting orders, and settle it at the last tick.
 
         elsewhere: value of other markets, millionths of a USD.
         """
@@ -551,7 +552,7 @@ class Exchange:
         self._note_remaining(ticker, market)
 
     def _note_remaining(self, ticker: str, market: _Market) -> None:
-        """Update the remainder of each order from the kernel; end orders without a remainder."""
+        """Copy the remainder of each order from the kernel; end orders that no longer rest."""
         left = market.remaining()
         for placed in [each for each in self._open.values() if each.order.market == ticker]:
             if placed.order_id in left:
@@ -565,14 +566,14 @@ class Exchange:
         del self._open[placed.order_id]
 
     def _worth(self, ticker: str) -> int:
-        """Return a position's value at mid quote, or its unpaid payout, millionths of a USD."""
+        """Return a position's value at mid quote, or its pending payout, millionths of a USD."""
         unpaid = self._unpaid(ticker)
         return (
             int(unpaid.payout * MICROS_PER_DOLLAR) if unpaid else self._market(ticker).value_micros
         )
 
     def _exposure(self, market: str, resting: tuple[RestingOrder, ...]) -> Exposure:
-        """Return the maximum losses of other markets; resting: orders that may still fill."""
+        """Return the maximum losses of all other markets, if the orders in `resting` fill."""
         held = {
             ticker: each.position
             for ticker, each in self._markets.items()
@@ -583,7 +584,7 @@ class Exchange:
         return compute_exposure(market, held, resting, quotes, events)
 
     def _unpaid(self, ticker: str) -> SimulatedSettlement | None:
-        """Return the unpaid settlement of a market, or None."""
+        """Return the settlement of a market if it is not paid yet, else None."""
         settlement = self._market(ticker).settlement
         return settlement if settlement and settlement.payout_tick > self.tick else None
 
@@ -653,7 +654,7 @@ class SimulatedOrderManager:
     def cancel_stale_orders(
         self, market: str, sent_before: np.datetime64
     ) -> tuple[OrderIntent, ...]:
-        """Return no orders: the exchange itself ends orders after `life` ticks."""
+        """Return an empty tuple, because the exchange itself ends orders after `life` ticks."""
         del market, sent_before
         return ()
 
@@ -663,7 +664,7 @@ class SimulatedOrderManager:
 
 
 class _Venue:
-    """Adapter of the exchange to the `Venue` interface; it accepts two orders with one id."""
+    """Adapter of the exchange to the `Venue` interface; a client_order_id may be used twice."""
 
     name: ClassVar[str] = "simulated"
     has_idempotent_client_ids: ClassVar[bool] = False

@@ -1,4 +1,4 @@
-"""Settings of episodes, shared by single and vectorised environments, and of learning."""
+"""Settings of sessions, of episodes (for both environments), and of reinforcement learning."""
 
 from __future__ import annotations
 

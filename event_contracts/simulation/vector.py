@@ -50,7 +50,7 @@ ActionCodes = npt.NDArray[np.int64]
 
 
 class VectorKalshiEnv(VectorEnv[Floats, ActionCodes, Any]):
-    """Vector environment of N markets; a settled market starts another episode at once.
+    """Vector environment of N markets; a market that settles starts another episode at once.
 
     Market i plays exactly like a `MarketAgnosticKalshiEnv` with the seed of the first reset plus i.
 
@@ -153,7 +153,7 @@ class VectorKalshiEnv(VectorEnv[Floats, ActionCodes, Any]):
         )
 
     def advance(self, codes: ActionCodes) -> tuple[Array, Mask]:
-        """Step every market without validation or reset; return rewards and settled markets, [N].
+        """Step every market without validation or reset; return rewards and settlement flags, [N].
 
         codes: action codes [N].
         """
@@ -349,7 +349,7 @@ class MarketAgnosticKalshiEnv(gymnasium.Env[Floats, np.int64]):
 
 
 def _fill(row: Any) -> dict[str, Any]:
-    """Return a fill by field names; price in USD of its side, fee in USD net of the rebate."""
+    """Convert a FILL record to a dictionary: price in USD of its side, fee in USD after rebate."""
     action, side = INTENT_SIDES[int(row["intent"]) - 1]
     return {
         "action": action,

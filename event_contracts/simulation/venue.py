@@ -2,10 +2,10 @@
 
 There is one book, of YES: a bid buys YES or sells NO, an ask sells YES or buys NO, at the price of
 YES. With `reduce_only`, allowed on immediate-or-cancel orders only, an order sells the position.
-Without it, an order buys, and pairs with the other side's contracts are paid out. An order that
-crosses the book shown fills at once, as a taker at the book's price, and the book shows so much
-less until the next tick. The remainder rests, or is cancelled if the order is immediate. Public
-repositories report of production (2025 to 2026): a fill-or-kill order that the book cannot fill
+Without it, an order buys; pairs of a YES and a NO are then paid out. An order that crosses the book
+shown fills at once, as a taker at the book's price, and the book shows correspondingly less until
+the next tick. The remainder rests, or is cancelled if the order is immediate. Public repositories
+report the following of production (2025 to 2026): a fill-or-kill order that the book cannot fill
 gets 409 `fill_or_kill_insufficient_resting_volume` and leaves no order; a `post_only` order that
 crosses gets 400 `invalid_order`, "post only cross".
 
@@ -77,7 +77,7 @@ MAX_ORDER_COUNT = 10**9  # contracts of an order
 
 
 def _count(value: object) -> Decimal:
-    """Parse a number of contracts, which must be whole."""
+    """Parse a positive whole number of contracts."""
     count = parse_traded_count(value)
     if count > MAX_ORDER_COUNT or count % 1:
         raise ValueError(
@@ -95,7 +95,10 @@ def _instant(seconds: object) -> np.datetime64 | None:
 
 
 def _unsimulated(value: object) -> None:
-    """Accept only values that mean the same as an absent field; else raise `ValueError`."""
+    """Raise `ValueError` for a value that differs in effect from leaving the field out.
+
+    null, false and 0 are accepted.
+    """
     if value is None or value is False or (type(value) is int and value == 0):
         return
     raise ValueError(f"{value!r} is not supported by this practice venue; omit the field")
@@ -236,7 +239,7 @@ def get_placed_order(exchange: Exchange, order_id: str) -> PlacedOrder:
 
 
 def _covered_count(exchange: Exchange, request: OrderRequest) -> Decimal:
-    """Return the contracts of an order, for a `reduce_only` order at most the position."""
+    """Return the number of contracts to submit; a `reduce_only` order is capped at the position."""
     if not request.reduce_only:
         return request.count
     _, side = order_side(request.side, reduces=True)
@@ -277,7 +280,10 @@ def order_response(exchange: Exchange, placed: PlacedOrder) -> Response:
 
 
 def _costs(kind: str, fills: Sequence[ContractFill]) -> Response:
-    """Return cost and fees of an order's taker or maker fills, USD."""
+    """Return the API fields with cost and fees of an order's taker or maker fills, USD.
+
+    kind: `taker` or `maker`, the start of the fields' names.
+    """
     cost = sum((fill.price * fill.count for fill in fills), ZERO)
     fees = sum((fill.fee for fill in fills), ZERO)
     return {
@@ -350,7 +356,7 @@ def _ids(placed: PlacedOrder) -> Response:
 
 
 def enumerate_rows(rows: Collection[Row], hidden_count: int = 0) -> Iterator[tuple[int, Row]]:
-    """Yield rows with their numbers from 1, which serve as cursors.
+    """Yield each row with its number, from 1; a cursor of the API is such a number.
 
     hidden_count: number of the newest rows to skip.
     """
@@ -416,9 +422,8 @@ class PositionCost:
     realized_pnl: realised profit before fees, USD.
     fees: fees of all fills, USD.
     last_fill_tick: tick of the exchange at the last fill.
-    yes_purchases, no_purchases: contracts bought and their cost in USD; a sale of one side counts
-        as a
-        purchase of the other.
+    yes_purchases, no_purchases: contracts bought and their cost in USD. A sale of YES counts as a
+        purchase of NO, and vice versa.
     """
 
     position: Decimal = ZERO
@@ -475,7 +480,7 @@ def position_costs(fills: Iterable[ContractFill]) -> dict[str, PositionCost]:
 def get_balance(exchange: Exchange, query: Query) -> Response:
     """Return the response to `GET /portfolio/balance`.
 
-    Cash that resting orders may use is not deducted.
+    The balance includes cash that resting orders may use.
     """
     refuse_unknown_keys(query, "subaccount", "exchange_index")
     cash = exchange.cash
@@ -489,7 +494,10 @@ def get_balance(exchange: Exchange, query: Query) -> Response:
 
 
 def get_positions(exchange: Exchange, query: Query) -> Response:
-    """Return the response to `GET /portfolio/positions`: traded markets that have not paid."""
+    """Return the response to `GET /portfolio/positions`.
+
+    It lists markets in which the account has traded and which have not paid yet.
+    """
     refuse_unknown_keys(
         query, *PAGE_PARAMETERS, "ticker", "event_ticker", "count_filter", "subaccount"
     )
@@ -513,7 +521,10 @@ def get_positions(exchange: Exchange, query: Query) -> Response:
 
 
 def _filter_names(text: str) -> tuple[str, ...]:
-    """Parse `count_filter`, the names of amounts of which a listed row needs one above 0."""
+    """Parse `count_filter`, names of amounts separated by commas.
+
+    A position is listed only if at least one of these amounts is not 0.
+    """
     names = tuple(name for name in text.split(",") if name)
     if other := set(names) - set(COUNT_FILTERS):
         raise InputError(f"count_filter: {min(other)} is not one of {', '.join(COUNT_FILTERS)}")
@@ -589,7 +600,10 @@ def _fill(exchange: Exchange, number: int, fill: ContractFill) -> Response:
 
 
 def get_settlements(exchange: Exchange, query: Query) -> Response:
-    """Return the response to `GET /portfolio/settlements`: traded markets that have paid."""
+    """Return the response to `GET /portfolio/settlements`.
+
+    It lists markets in which the account has traded and which have paid.
+    """
     refuse_unknown_keys(
         query, *PAGE_PARAMETERS, *TIME_PARAMETERS, "ticker", "event_ticker", "subaccount"
     )

@@ -154,7 +154,7 @@ class KalshiKeys:
         }
 
     def sign(self, method: str, path: str) -> Mapping[str, str]:
-        """Return the headers of one attempt of a request, signed by this machine's clock."""
+        """Return the signature headers of one attempt of a request, at this machine's time."""
         return self.signature_headers(method, path, time.time_ns() // 1_000_000)
 
     def redact(self, text: str) -> str:
@@ -191,7 +191,7 @@ class KalshiSettings(RequestSettings):
 
     @property
     def is_loopback(self) -> bool:
-        """Return whether the address is a server on this machine, which has no real money."""
+        """Return whether the address is on this machine: a practice server without real money."""
         return self.url_override is not None
 
     @property
@@ -343,9 +343,9 @@ class KalshiConnection:
         return as_mapping(response.json()) if response.content else {}
 
     def resume_time_text(self) -> str:
-        """Return text with the venue's estimate of the end of a pause; empty if it gives none.
+        """Query and return, as text, when the venue expects a pause to end; empty if unknown.
 
-        Errors of this query are ignored.
+        Errors of the query are ignored.
         """
         from requests.exceptions import RequestException
 

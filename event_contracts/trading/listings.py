@@ -224,9 +224,9 @@ class UnknownMarket(QuarantinedMarket):
 
 @dataclass(frozen=True, slots=True)
 class UnreadableListing(MarketListing):
-    """Listing of a market that is not listed, or whose row cannot be read.
+    """Placeholder for a market that the venue does not list, or whose row cannot be read.
 
-    status: the reason.
+    status: the reason, as text.
     """
 
     @classmethod
@@ -274,7 +274,8 @@ def unreadable_markets(listings: Iterable[MarketListing]) -> dict[str, str]:
 class MarketEvents:
     """Lookup of the events of markets, with a cache of which events are mutually exclusive.
 
-    If the venue does not state it, or cannot be queried, losses of the event's markets add up.
+    If the venue does not state whether an event is, or cannot be queried, losses of the event's
+    markets add up.
     """
 
     def __init__(self, connection: KalshiConnection) -> None:
@@ -350,15 +351,20 @@ class FeeTerms:
     charges_makers: bool = True
 
     def apply_to(self, dated: FeeRules) -> FeeRules:
-        """Return the day's fee rules with the series' fee multiplier applied."""
+        """Return the day's fee rules with these terms applied.
+
+        Rates are multiplied; the maker rate is 0 if makers are not charged.
+        """
         maker = dated.maker * self.rate_multiplier if self.charges_makers else ZERO
         return replace(dated, taker=dated.taker * self.rate_multiplier, maker=maker)
 
 
 class MarketFees:
-    """Fee rules by market and instant; before a market's series is read, the dated rates apply.
+    """Fee rules by market and instant, from rules by date and the fee terms of each series.
 
-    on: returns the dated rules in force on a New York date, YYYY-MM-DD.
+    Until a market's fee terms are loaded, the rules of the date apply without changes.
+
+    rules_on: function that returns the rules in force on a New York date, YYYY-MM-DD.
     """
 
     def __init__(self, rules_on: Callable[[str], FeeRules]) -> None:
@@ -369,13 +375,13 @@ class MarketFees:
         return self._terms.get(market, FeeTerms()).apply_to(self._dated(at))
 
     def highest_rates(self, at: np.datetime64) -> FeeRules:
-        """Return fee rules with the highest rates among the markets whose series were read."""
+        """Return fee rules with the highest rates among markets whose fee terms were loaded."""
         rules = [each.apply_to(self._dated(at)) for each in self._terms.values() or (FeeTerms(),)]
         taker = max(each.taker for each in rules)
         return replace(rules[0], taker=taker, maker=max(each.maker for each in rules))
 
     def load_fee_terms(self, connection: KalshiConnection, markets: Iterable[str]) -> None:
-        """Read the series' fee terms of markets that have none yet."""
+        """For each market without loaded fee terms, read the terms of its series."""
         for market in markets:
             if market not in self._terms:
                 self._terms[market] = _terms(connection, market)
@@ -424,7 +430,7 @@ def _multiplier(value: Any) -> Decimal:
 
 
 def parse_payout(value: Any) -> Decimal:
-    """Return a contract's payout in USD from cents."""
+    """Parse a contract's payout from whole cents, 0 to 100; return USD."""
     usd = parse_cents(value)
     if not 0 <= usd <= PAYOUT_USD:
         raise ValueError("not a payout between 0 and 100 cents")
@@ -433,7 +439,7 @@ def parse_payout(value: Any) -> Decimal:
 
 @dataclass(frozen=True, slots=True)
 class _SettlementRow(ParsedEntry):
-    """An entry of `settlements`, `GET /portfolio/settlements`."""
+    """An entry of the list `settlements` in the response to `GET /portfolio/settlements`."""
 
     market: Annotated[str, FirstField(("ticker", parse_text), ("market_ticker", parse_text))]
     at: Annotated[
@@ -456,12 +462,15 @@ class _SettlementRow(ParsedEntry):
 
     @property
     def result_payout(self) -> Decimal | None:
-        """Return the payout of a YES in USD for the results `yes` and `no`; None for any other."""
+        """Return the payout of a YES in USD: 1 for the result `yes`, 0 for `no`, otherwise None."""
         return {"yes": PAYOUT_USD, "no": ZERO}.get(self.result)
 
     @property
     def net_position(self) -> Decimal | None:
-        """Return the contracts held at the end, YES positive and NO negative."""
+        """Return the contracts held at settlement, YES positive and NO negative.
+
+        The result is None if the venue does not state both counts.
+        """
         return (
             None
             if self.yes_count is None or self.no_count is None
@@ -494,10 +503,9 @@ class MarketSettlement:
 
     yes_payout: settlement value of a YES, USD; a NO is paid $1 less this value.
     at: UTC, instant of the payment; NaT if the venue does not state it.
-    result: `yes_payout`, `no`, or the venue's word for another result.
+    result: `yes`, `no`, or the venue's word for another result.
     net_position: contracts that were paid, YES positive and NO negative; None if the venue does not
-        state
-        them.
+        state them.
     revenue: USD paid for these contracts; None if the settlement value gives it exactly.
     profit: USD after fees; None if the venue does not state it.
     remark: description of a contradiction between the settlement's figures; empty if they agree.
@@ -514,9 +522,10 @@ class MarketSettlement:
 
     @classmethod
     def parse(cls, entry: Mapping[str, Any]) -> MarketSettlement:
-        """Parse an entry of the venue's list.
+        """Parse an entry of the venue's list of settlements.
 
-        Raises InvalidResponse for an entry without a payout and without revenue and counts.
+        Raises InvalidResponse if the entry states neither the payout of a YES, nor the revenue
+        together with both counts.
         """
         row = _SettlementRow.parse(entry)
         net, paid = row.net_position, row.revenue
@@ -540,7 +549,12 @@ class MarketSettlement:
         return cls(row.market, yes, row.at, row.result, net, paid, row.profit, remark)
 
     def payout(self, position: Decimal) -> Decimal:
-        """Return the payout of a position, USD; held: contracts, YES positive and NO negative."""
+        """Return the payout of a position, USD.
+
+        The stated revenue is used for the position for which the venue states it.
+
+        position: contracts, YES positive and NO negative.
+        """
         if self.revenue is not None and position == self.net_position:
             return self.revenue
         return position_payout(position, self.yes_payout)
@@ -556,5 +570,9 @@ def position_payout(position: Decimal, yes_payout: Decimal) -> Decimal:
 
 
 def _rate(net: Decimal, paid: Decimal) -> Decimal:
-    """Return the payout of a YES, USD, implied by the payment for a position."""
+    """Return the payout of a YES, USD, that the payment for a position implies.
+
+    net: contracts paid, YES positive and NO negative.
+    paid: payment for them, USD.
+    """
     return paid / net if net > 0 else PAYOUT_USD + paid / net

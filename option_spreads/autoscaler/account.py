@@ -98,9 +98,9 @@ class AccountFiles:
     """Balance file and trades file of one account, paper or live.
 
     folder: folder of the files.
-    starting: starting balance, USD.
+    starting_balance: balance before the first trade, USD.
     live: true for the account with real money.
-    balance_file: path of the balance file if it is outside the folder.
+    balance_file: path of a balance file outside the folder; None: the file in the folder.
     """
 
     @classmethod
