@@ -127,11 +127,11 @@ class Spread:
 
     @property
     def collateral(self) -> Decimal:
-        """Return the collateral per contract in USD: the width, without the credit."""
+        """Return the collateral per contract, USD: the width; the credit is not deducted."""
         return Decimal(str(self.width)) * SHARES_PER_OPTION
 
     def affordable_contracts(self, buying_power: Decimal | Fraction) -> int:
-        """Return the number of contracts whose collateral this buying power in USD covers."""
+        """Return the number of contracts whose collateral a buying power in USD covers."""
         # The credit is excluded, because it depends on the fill.
         return max(int(Fraction(buying_power) // Fraction(self.collateral)), 0)
 
@@ -193,7 +193,7 @@ def build_spread(
 
 
 def remaining_variance_share(minutes: Number) -> Number:
-    """Return the share of a session's variance in its last minutes, by HOURLY_VARIANCE_SHARES.
+    """Return the share of a session's variance in its last minutes; from HOURLY_VARIANCE_SHARES.
 
     minutes: minutes to the close, 0 to 390.
     """
@@ -205,7 +205,7 @@ def remaining_variance_share(minutes: Number) -> Number:
 
 @settings_class("implied")
 class ImpliedVolatility:
-    """Implied volatility of same-day options: at the money, and within a session."""
+    """Implied volatility of same-day options at the money, and its course over a session."""
 
     vix_multiple: float = setting(
         DEFAULT_VIX_MULTIPLE,
@@ -221,11 +221,14 @@ class ImpliedVolatility:
     )
 
     def variance_days(self, minutes: Number) -> Number:
-        """Return the variance of a session's last minutes, as a share of a day's variance."""
+        """Return the variance of a session's last `minutes`, as a share of a day's variance."""
         return remaining_variance_share(minutes) * self.session_variance_share
 
     def variance_years(self, minutes: Number) -> Number:
-        """Return the variance of a session's last minutes in years, for option prices."""
+        """Return the variance of a session's last `minutes`, as a share of a year's variance.
+
+        Option prices use it as the time to expiry in years.
+        """
         return self.variance_days(minutes) / TRADING_DAYS
 
     def yearly_deviation(self, vix: Number, index: float = 1.0) -> Number:
@@ -326,7 +329,10 @@ class SpreadRules:
 
     @property
     def distance_and_width(self) -> tuple[float, float]:
-        """Return distance in standard deviations and width in points; defaults by strategy."""
+        """Return the short strikes' distance in standard deviations, and the width in points.
+
+        Each is the strategy's default if it is not set.
+        """
         name = parse_strategy(self.strategy)
         distance = DEFAULT_STRIKE_DISTANCES[name] if self.distance is None else self.distance
         width = SPREAD_WIDTHS[name] if self.width is None else self.width
@@ -432,7 +438,7 @@ class SpreadCosts:
     )
 
     def fees(self, spread: Spread, orders: int) -> Decimal:
-        """Return commission and exchange fees of a number of orders, USD per contract."""
+        """Return commission and exchange fees of `orders` orders in a spread, USD per contract."""
         a_leg = Decimal(str(self.commission)) + Decimal(str(self.fee))
         return a_leg * len(spread.legs) * orders
 
