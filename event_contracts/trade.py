@@ -265,7 +265,7 @@ def trade(
 ) -> None:
     """Trade until `steps` ticks are done, every market has settled, or a stop is requested.
 
-    on_decision: called with every decision.
+    on_decision: callback for every decision, after its order was sent.
     """
     venue = settings.venue_settings()
     fees = MarketFees(settings.fees.rules_on)
@@ -422,7 +422,7 @@ class KalshiAccount:
     alerted_markets: set[str] = field(default_factory=set)
 
     def is_opening_halted(self) -> bool:
-        """Return whether a halt forbids opening orders."""
+        """Return whether a halt of all trading, or of openings, forbids opening orders."""
         halts = self.account.halts
         return bool(halt_reason(halts, "everything") or halt_reason(halts, "openings"))
 

@@ -265,7 +265,7 @@ def series_ticker_of(listing: SimulatedListing) -> str:
 def get_exchange_status(pause: str = "", resumes_at: np.datetime64 | None = None) -> Response:
     """Return the response to `GET /exchange/status`.
 
-    pause: error code of the present pause; empty while trading is open.
+    pause: error code of the current pause; empty while trading is open.
     resumes_at: UTC, expected end of the pause; None if unknown.
     """
     is_active, is_trading = pause != EXCHANGE_PAUSED, not pause

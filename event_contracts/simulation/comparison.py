@@ -138,7 +138,7 @@ class ComparedPolicy:
     """A policy to compare, with one instance per run.
 
     name: name in the results.
-    seeded_policies: one policy per run, each with its own seed.
+    seeded_policies: one instance of the policy per run, each with a different seed.
     episode: money, order and fee settings under which it plays.
     """
 
@@ -152,7 +152,8 @@ class Estimate:
     """Estimate of a figure with its bootstrap interval, for one policy or a pair of policies.
 
     value: the figure; None if undefined.
-    interval: 90 % interval; None below 20 groups, or if the figure is undefined in some draw.
+    interval: 90 % confidence interval; None for fewer than 20 groups, or if the figure is undefined
+        in any bootstrap draw.
     """
 
     value: float | None
@@ -194,7 +195,7 @@ class PolicyPerformance:
 
     growth: mean logarithm of final over starting cash.
     profit_usd: mean profit.
-    sharpe: mean over standard deviation of returns; not annual.
+    sharpe: mean of returns divided by their standard deviation; not annualised.
     """
 
     growth: Estimate
@@ -204,14 +205,14 @@ class PolicyPerformance:
 
 @dataclass(frozen=True, slots=True)
 class PairComparison:
-    """Test whether one policy earns over 10 % more than another, at a higher Sharpe ratio.
+    """Result of the test whether one policy earns over 10 % more than another, at a higher Sharpe.
 
     excess_usd: mean profit per episode of the first policy less max(1.1 · mean profit of the
         second, 0). If the second loses, the first has to earn a profit.
     sharpe_difference: Sharpe ratio per episode of the first policy less that of the second.
     verdict: `yes` if both intervals are above 0; the probability of a wrong `yes` is at most 5 %.
-        `no` if one interval is at or below 0. `no power` otherwise, and if neither policy has
-        traded: these sessions cannot decide.
+        `no` if one interval is at or below 0. Otherwise `no power`, because these sessions cannot
+        decide; likewise if neither policy has traded.
     """
 
     excess_usd: Estimate
@@ -223,7 +224,7 @@ class PairComparison:
 class ResampledReturns:
     """Returns of policies over the same sessions, with their bootstrap draws.
 
-    returns: [K, N] by policy, for K runs; K may be 1 for some policies.
+    returns: [K, N] for each policy, with K runs; a policy without a seed has one run.
     groups: index of each session's group [N], 0 … G - 1.
     cash: starting cash of each session, USD.
     seed: seed of the draws.

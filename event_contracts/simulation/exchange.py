@@ -309,7 +309,7 @@ class Exchange:
 
     @property
     def now(self) -> np.datetime64:
-        """Return the instant of the present tick, UTC."""
+        """Return the instant of the current tick, UTC."""
         return self.instant_of(self.tick)
 
     def instant_of(self, tick: int) -> np.datetime64:
@@ -348,7 +348,7 @@ class Exchange:
         return tuple(RestingOrder(each.order_id, each.order, each.remaining) for each in placed)
 
     def market_state(self, market: str) -> MarketState:
-        """Return the present state of a market."""
+        """Return the current state of a market."""
         settlement = self._market(market).settlement
         if settlement is None:
             return "initialized" if self.tick < self.listings[market].first_tick else "active"
@@ -473,7 +473,7 @@ class Exchange:
     def advance(self, *, paused: bool = False) -> None:
         """Move every active market to its next tick, and match its resting orders with the tick.
 
-        paused: true if trading is paused. Orders then keep resting, and expired ones end.
+        paused: true if trading is paused. Orders then rest without fills until they expire.
         """
         after = self.now + self.interval
         for placed in list(self._open.values()):
@@ -637,7 +637,7 @@ class SimulatedOrderManager:
     def submit(self, order: EventContractOrder) -> OrderReceipt:
         """Send an order once.
 
-        The order trades with the present book; a resting remainder can fill from the next tick on.
+        The order trades with the current book; a resting remainder can fill from the next tick on.
         """
         before = self.exchange.resting_orders
         placed = self._outbox.post(order, self._gate)

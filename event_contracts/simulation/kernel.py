@@ -385,5 +385,5 @@ def step(
 
 @jit_inline
 def is_yes_outcome(last: Record) -> bool:
-    """Return whether YES won, from the quote of a market's settlement row."""
+    """Return whether YES won, by the quote in a market's settlement row."""
     return bool(last.bid + last.ask >= PRICE_UNITS)

@@ -175,7 +175,7 @@ def surrogate_and_entropy(
 class Learner:
     """Trainer of the policy and value networks by proximal policy optimisation.
 
-    checkpoint_info: description that checkpoints get; `save` sets its number of steps.
+    checkpoint_info: description that is stored in checkpoints; `save` sets its number of steps.
     generator: random generator of actions and of the order of batches.
     steps: number of steps so far, over all markets and runs.
     """
@@ -274,7 +274,7 @@ class Learner:
     def load(self, path: Path) -> None:
         """Load networks and optimizer state from a checkpoint with the same layers and sizes.
 
-        Raises `InputError` for a checkpoint of other networks.
+        Raises `InputError` if the checkpoint's networks differ from these.
         """
         weights, about = read_checkpoint(path)
         for name in ("position_sizes", "fixed_size"):
@@ -365,8 +365,8 @@ class Rollout:
     action_codes: codes of the chosen actions [T, N].
     log_probs: log-likelihoods of the chosen actions [T, N].
     rewards: [T, N], percent of the starting cash, or 100 times the change of log wealth.
-    terminated: [T, N], true if a step settled the market; the next observation is of the next
-        episode.
+    terminated: [T, N], true if a step settled the market. The next observation then belongs to the
+        market's next episode.
     """
 
     observations: Floats
@@ -406,9 +406,10 @@ class RolloutCollector:
         return self._seen
 
     def collect_rollout(self, choose: ChooseActions) -> Rollout:
-        """Play the next `rollout` steps, continuing open episodes, and return them.
+        """Play the next `rollout` steps of all markets and return them; open episodes continue.
 
-        choose: returns action codes and log-likelihoods for observations and masks.
+        choose: function that returns action codes and their log-likelihoods for observations and
+            masks of permitted actions.
         """
         env, length = self.env, self._settings.rollout
         first = self.reset() if self._seen is None else self._seen

@@ -80,7 +80,7 @@ def recorded_sessions(folder: Path | str, step: np.timedelta64 = FIVE_MINUTES) -
 def recorded_markets(
     folder: Path | str, step: np.timedelta64 = FIVE_MINUTES
 ) -> list[RecordedMarket]:
-    """Return all recorded markets: events in the order of their first quotes, then by ticker.
+    """Read all recorded markets of a folder, sorted by their event's first quote, then by ticker.
 
     Raises `InputError` for a missing folder or an invalid step, and `DataError` for files that
     cannot be read or have other contents.

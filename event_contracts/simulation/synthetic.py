@@ -121,7 +121,7 @@ def next_generator(rng: np.random.Generator) -> np.random.Generator:
 def draw_from_generators(
     generators: Sequence[np.random.Generator], settings: SyntheticSessionModel
 ) -> RandomDraws:
-    """Draw the random numbers of one market from each generator."""
+    """Draw the random numbers of several markets, each from its own generator."""
     count = len(generators)
     rows = settings.steps + 1
     normals = np.zeros((count, 3, rows))

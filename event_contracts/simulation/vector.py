@@ -121,8 +121,8 @@ class VectorKalshiEnv(VectorEnv[Floats, ActionCodes, Any]):
     def step(self, actions: npt.ArrayLike) -> tuple[Floats, Array, Mask, Mask, dict[str, Any]]:
         """Send the orders of action codes [N], and move every market to its next tick.
 
-        For settled markets the info has their indices `settled` [K], last observations `final_obs`
-        [K, F], and records `final_markets` [K].
+        If K markets settle, the info has their indices `settled` [K], last observations `final_obs`
+        [K, F] and records `final_markets` [K].
         """
         given = np.asarray(actions)
         if given.dtype.kind not in "iu":
@@ -295,7 +295,7 @@ class MarketAgnosticKalshiEnv(gymnasium.Env[Floats, np.int64]):
     ) -> tuple[Floats, dict[str, Any]]:
         """Start another episode.
 
-        A seed determines the episode, independent of earlier episodes.
+        seed: seed that determines the episode, independent of earlier ones; None: the next episode.
         """
         super().reset(seed=seed)
         self._one.generators = [self.np_random]
@@ -327,7 +327,7 @@ class MarketAgnosticKalshiEnv(gymnasium.Env[Floats, np.int64]):
 
     @property
     def quote(self) -> tuple[float, float]:
-        """Return the present YES bid and YES ask, USD."""
+        """Return the current YES bid and YES ask, USD."""
         self._refuse_unbegun()
         tick = self._one.tapes[0, self._market["row"]]
         return int(tick["bid"]) / PRICE_UNITS, int(tick["ask"]) / PRICE_UNITS

@@ -177,13 +177,13 @@ def accept_order(
     fills_half: bool = False,
     reject: bool = False,
 ) -> PlacedOrder:
-    """Accept an order request and submit its order to the exchange.
+    """Submit the order of a request to the exchange, and return the accepted order.
 
-    Raises `Refused` with the status and code of the API.
+    Raises `Refused` with the status and code of the API if the order is not accepted.
 
-    reused_ids_refused: true if a used client_order_id is refused.
-    fills_half: fault by which half of the order may trade and the rest never does.
-    reject: fault by which the order trades nothing and ends before the next tick.
+    reused_ids_refused: true to refuse a client_order_id that was used before.
+    fills_half: injected fault: half of the order may trade, the other half never does.
+    reject: injected fault: the order trades nothing and ends before the next tick.
     """
     market = get_listing(exchange, request.ticker)
     if exchange.market_state(market.ticker) != "active":
@@ -227,7 +227,7 @@ def get_listing(exchange: Exchange, ticker: str) -> SimulatedListing:
 
 
 def event_ticker_of(listing: SimulatedListing) -> str:
-    """Return the ticker of a market's event; without one, the market's own ticker."""
+    """Return the ticker of a market's event; for a market without an event, the market's ticker."""
     return listing.event or listing.ticker
 
 
@@ -366,7 +366,7 @@ def enumerate_rows(rows: Collection[Row], hidden_count: int = 0) -> Iterator[tup
 def matches_filters(query: Query, **row_values: str) -> bool:
     """Return whether a row passes the filters of a query.
 
-    row_values: values of the row by filter name.
+    row_values: the row's value for each filter, by the filter's name.
     """
     return all(query.get(name) in (None, value) for name, value in row_values.items())
 
@@ -437,7 +437,7 @@ class PositionCost:
 
     @property
     def exposure(self) -> Decimal:
-        """Return the cost of the position, USD."""
+        """Return the cost at which the position was bought, USD."""
         return abs(self.position) * (
             self.average_price if self.position > 0 else PAYOUT_USD - self.average_price
         )

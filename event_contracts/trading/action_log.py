@@ -127,7 +127,7 @@ class ActionEntry:
     intent: HOLD, BUY_YES, SELL_YES, BUY_NO or SELL_NO.
     size: contracts of the order; 0 without one.
     price: limit price of the order, USD; None without an order.
-    reason: reason of the order, or of sending none.
+    reason: reason why the order, or no order, was sent.
     observation_digest: SHA-256 of the observation (features and action mask); empty without an
         observation.
     allowed_bits: bit mask of permitted actions, bit k for action k; 0 without an observation.

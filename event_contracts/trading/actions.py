@@ -89,7 +89,7 @@ INTENT_SIDES: Final[tuple[tuple[ContractAction, Outcome], ...]] = (  # of each i
 
 
 class LimitOrderActions:
-    """Codes of intents, 0 … 4 (arguments of `encode_action`), and of actions with sizes, 1 … 20."""
+    """Codes of intents, 0 … 4 (for `encode_action`), and of actions with a size, 1 … 20."""
 
     HOLD: Final = 0
     BUY_YES_LIMIT: Final = 1
@@ -173,7 +173,7 @@ def expand_price_styles(
 class PositionLimits:
     """Limits on the position in one market, and on the losses of its event and of the account.
 
-    A loss is the present value of positions less their payout in the worst outcome of their events
+    A loss is the current value of positions less their payout in the worst outcome of their events
     (`event_contracts.trading.event_risk`). The default limits of events and of the account never
     bind in an account that trades a single market.
     """
@@ -269,17 +269,20 @@ class PositionLimits:
 
     @property
     def max_event_loss(self) -> Decimal:
-        """Return the maximum loss of one event, USD: `event_loss`, by default `value`."""
+        """Return the limit on the loss of one event, USD: `event_loss`, by default `value`."""
         return self.value if self.event_loss is None else self.event_loss
 
     @property
     def max_event_share(self) -> Decimal:
-        """Return the maximum loss of one event as a share of the portfolio; default: `share`."""
+        """Return the limit on the loss of one event, as a share of the portfolio.
+
+        The default is `share`.
+        """
         return self.share if self.event_share is None else self.event_share
 
     @property
     def max_account_loss(self) -> Decimal:
-        """Return the maximum loss of all markets, USD.
+        """Return the limit on the loss of all markets, USD.
 
         If `account_loss` is not set, this is an amount above any equity.
         """
@@ -291,7 +294,7 @@ class PositionLimits:
 
     @property
     def max_account_share(self) -> Decimal:
-        """Return the maximum loss of all markets as a share of the portfolio.
+        """Return the limit on the loss of all markets, as a share of the portfolio.
 
         The default is twice `share`, at most 1.
         """

@@ -2,9 +2,9 @@
 
 At each tick the service cancels old orders, builds the observation and the action mask, lets the
 policy choose, records the decision and sends its order. An order rests for as many ticks as in
-training, and is cancelled at the next one, with or without a decision. The policy sees the same
-features as in the training environment. An order is recorded with its decision before it is sent.
-Each tick has at most one decision.
+training. It is cancelled at the tick after that, even if that tick has no decision. The policy sees
+the same features as in the training environment. An order is recorded with its decision before it
+is sent. Each tick has at most one decision.
 """
 
 from __future__ import annotations
@@ -113,7 +113,10 @@ class ActorService:
         self._markets[market] = memory
 
     def process(self, update: MarketUpdate) -> ActionEntry | None:
-        """Decide on a tick of a followed market and send the order; return the decision, if any."""
+        """Decide on a tick of a followed market, send the order, and return the decision.
+
+        Return None for a tick without a decision; `skip_counts` counts the reasons.
+        """
         memory = self._markets[update.market]
         if not memory.is_newer(update.at):
             self._skip("old")
@@ -167,7 +170,10 @@ class ActorService:
             self.action_log.order_store.refusals.report_resumed()
 
     def _decide(self, memory: MarketHistory, update: MarketUpdate) -> ActionEntry:
-        """Build an observation, select a permitted action, record it and send its order."""
+        """Build an observation, let the policy choose, record the decision and send its order.
+
+        While an order has an unknown outcome, the decision is HOLD.
+        """
         market = update.market
         unknown = self.manager.query_unknown_outcomes(market)
         view = self.manager.view(market)
@@ -384,7 +390,7 @@ class MarketHistory:
         self._market["total"] += size
 
     def build_observation(self, view: MarketView) -> Observation:
-        """Build the policy's observation of an account and the latest tick.
+        """Build the policy's observation from the account and the latest tick.
 
         Positions are rounded down to whole contracts, resting orders are rounded up.
         """

@@ -1,6 +1,6 @@
 """Connection to an account at Kalshi: address, keys, and signed requests at a limited rate.
 
-Only reads are retried. Error messages are one line without secrets.
+Only requests that read data are retried. Error messages have one line and contain no secrets.
 """
 
 from __future__ import annotations
@@ -327,8 +327,8 @@ class KalshiConnection:
     ) -> JsonObject:
         """Send one request and return the JSON object of the response.
 
-        Raises `HttpStatusError` for an HTTP error status, `RequestException` without a complete
-        response, and `InvalidResponse` if the response is not a JSON object.
+        Raises `HttpStatusError` for an HTTP error status, `RequestException` if there is no
+        complete response, and `InvalidResponse` if the response is not a JSON object.
 
         path: path after /trade-api/v2.
         query: query parameters.

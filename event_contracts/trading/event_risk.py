@@ -68,8 +68,8 @@ class Strike:
 class StrikeFields:
     """Parser of a market's strike from `strike_type`, `floor_strike` and `cap_strike`.
 
-    It returns None for a market without thresholds, with another target (`custom_strike`), or
-    without a number. Losses of such markets add up.
+    The strike is None for a market without thresholds, with another target (`custom_strike`), or
+    without a number. Losses of such markets add up, because they may occur together.
     """
 
     def read(self, entry: Mapping[str, Any]) -> Strike | None:
@@ -95,7 +95,7 @@ class StrikeFields:
 
 
 def strike_fields(strike: Strike | None) -> dict[str, Any]:
-    """Return a strike in the venue's fields, which `StrikeFields` parses."""
+    """Convert a strike to the venue's fields; `StrikeFields` parses these fields."""
     if strike is None:
         return {}
     if strike.low is not None and strike.high is not None:
@@ -162,9 +162,9 @@ def greatest_loss(legs: Sequence[EventLeg]) -> Number:
 
 
 def max_loss_of_other_markets(own: MarketEvent, legs: Sequence[EventLeg]) -> MarketLoss:
-    """Return the maximum loss of an event's other markets, by the outcome of one market.
+    """Return the maximum loss of an event's other markets, for each outcome of one market.
 
-    own: event and strike of that market.
+    own: event and strike of the one market.
     legs: events and losses of the other markets.
     """
     if own.is_mutually_exclusive:

@@ -2,7 +2,7 @@
 
     market ──event_ticker──▶ /events/{…} ──series_ticker──▶ /series/{…}: fee_type, fee_multiplier
 
-An event's overrides of both take precedence over its series.
+`fee_type_override` and `fee_multiplier_override` of an event take precedence over its series.
 
 `quadratic` charges takers only, `quadratic_with_maker_fees` makers as well; both dated rates are
 multiplied by `fee_multiplier`. A fill during a fee waiver states its fee.
@@ -13,9 +13,10 @@ A settlement states its payout twice:
     paid     `revenue`, whole cents for the final position without pairs: a pair of YES and NO was
              paid when it was made, though both counts list it
 
-The revenue decides. A stated payout within a cent of it is exact, since the revenue is rounded. A
-larger difference is alerted, and the revenue is booked. In production `value` was 0 for some
-markets that paid YES (public repositories, 2026).
+The revenue takes precedence, but it is rounded. If the stated payout differs from it by at most a
+cent, the stated payout is booked, because it is exact. A larger difference is alerted, and the
+revenue is booked. In production `value` was 0 for some markets that paid YES (public repositories,
+2026).
 """
 
 from __future__ import annotations
@@ -185,7 +186,7 @@ class MarketListing(ParsedEntry):
         return None
 
     def value_of(self, position: Decimal, sale_prices: SidePrices) -> Decimal:
-        """Return the value of a position from this market alone, USD; YES positive, NO negative.
+        """Return the value of a position in this market, USD; YES positive, NO negative.
 
             both sides quoted            the mid quote
             no offer                     the bid, at which the position can be sold
@@ -194,7 +195,7 @@ class MarketListing(ParsedEntry):
             result YES or NO             $1 or nothing, even before it is paid
             another result               its settlement value; the last sale price until stated
 
-        A side without a bid so far has the sale price 0.
+        If a side has never had a bid, its last sale price is 0.
 
         sale_prices: last sale prices of YES and NO.
         """
@@ -267,7 +268,7 @@ def check_all_listed(listings: Iterable[MarketListing]) -> None:
 
 
 def unreadable_markets(listings: Iterable[MarketListing]) -> dict[str, str]:
-    """Return the reasons why markets cannot be read, by ticker; skip readable markets."""
+    """Return the reason for each market that cannot be read, by ticker."""
     return {each.market: each.status for each in listings if isinstance(each, UnreadableListing)}
 
 

@@ -108,7 +108,7 @@ class AccountUpdates:
 
 @dataclass(frozen=True, slots=True)
 class AccountBooks:
-    """Snapshot of an account as reported by the venue.
+    """Cash and positions of an account at one time, as the venue reports them.
 
     at: instant on this machine's clock at which the snapshot began.
     cash: USD, including the cash that resting orders may use.
@@ -297,7 +297,7 @@ class AccountReader:
         self._began_at = books.at if self._began_at is None else self._began_at
 
     def expect_fills(self, order: VenueOrder, sent_at: np.datetime64) -> None:
-        """Reject snapshots that list fewer fills of an order than its response stated.
+        """Make later snapshots fail if they list fewer fills of an order than its response stated.
 
         sent_at: instant of sending. Orders sent before the first books are not checked, because
             their fills may be too old to be listed.
@@ -484,7 +484,7 @@ def _in_order(listed: Sequence[VenueFill], since: np.datetime64) -> tuple[VenueF
 
 
 def _set_aside(positions: Positions) -> Decimal:
-    """Return the collateral of NO positions, USD: $1 for each NO, booked as a short YES."""
+    """Return the collateral of NO positions, USD: $1 a NO, because it is booked as a short YES."""
     return sum((max(-count, ZERO) for count in positions.values()), ZERO)
 
 

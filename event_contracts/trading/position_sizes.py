@@ -202,7 +202,10 @@ class _Ledger:
             self.largest = max(self.largest, held)
 
     def settle(self, pays: Fraction) -> None:
-        """Close the remaining contracts; pays: settlement value of one YES contract, USD."""
+        """Close the remaining contracts at settlement.
+
+        pays: settlement value of one YES contract, USD.
+        """
         for side, lots in self._lots.items():
             count = sum((count for _, count, _ in lots), Decimal(0))
             self._close(side, count, pays if side == "YES" else 1 - pays)

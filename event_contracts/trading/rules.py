@@ -79,7 +79,7 @@ class OrderRuleTerms(NamedTuple):
     """Order rules for compiled code.
 
     order_life_ticks: number of steps after which a resting order is cancelled.
-    tick: ten-thousandths between prices.
+    tick: price step, ten-thousandths of a USD.
     size_limits: maximum position after a purchase of each of the five sizes, contracts; -1 if the
         size is masked.
     styles: price style of each intent.
@@ -202,7 +202,7 @@ def limit_price(bid: Number, ask: Number, tick: Number, buys: bool, style: int) 
 def is_immediate(buys: bool, style: int) -> bool:
     """Return whether an order is immediate-or-cancel: a sale at the other side's price.
 
-    The venue limits such a sale to the position (`reduce_only`); resting sales are not limited.
+    The venue caps such a sale at the position (`reduce_only`), but not a resting sale.
     """
     return not buys and style == AGGRESSIVE
 

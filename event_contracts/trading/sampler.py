@@ -134,7 +134,7 @@ class Sampler:
     """Sampler of the quotes of a fixed set of markets, at equal time steps.
 
     interval: time between ticks, positive.
-    estimates_at: returns the user's probabilities of YES at an instant, by ticker.
+    estimates_at: function that returns the user's probabilities of YES at an instant, by ticker.
     schedules: schedules of the followed markets.
     unreadable_reasons: reasons why markets could not be read in the last sample, by ticker.
     """

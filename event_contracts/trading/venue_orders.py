@@ -308,7 +308,7 @@ def book_side(action: ContractAction, side: Outcome) -> BookSide:
 
 
 def yes_price(side: Outcome, price: Decimal) -> Decimal:
-    """Convert a side's price to USD of YES, or the reverse."""
+    """Convert a price of a side to the price of YES, or a price of YES to that of the side."""
     return price if side == "YES" else PAYOUT_USD - price
 
 
@@ -359,7 +359,10 @@ def contract_order(intent: OrderIntent) -> EventContractOrder:
 
 
 def to_resting_order(intent: OrderIntent) -> RestingOrder:
-    """Return the unfilled remainder of an intent as a resting order, under its client_order_id."""
+    """Return the unfilled remainder of an intent as a resting order.
+
+    Its order id is the client_order_id, because the venue's id may be unknown.
+    """
     order = contract_order(intent)
     return RestingOrder(intent.client_order_id, order, order.count - intent.progress.filled)
 
@@ -456,7 +459,7 @@ class OrderVenue(KalshiConnection):
         return [order for order in read if order is not None and order.matches(intent)]
 
     def reload(self, placed: VenueOrder) -> VenueOrder:
-        """Return the present state of an order.
+        """Query an order again and return its current state.
 
         Raises `BrokerError` if the venue does not know it.
         """

@@ -1,4 +1,4 @@
-"""Account files for contract sizing: a balance file and a file of trades, always consistent.
+"""Account files for contract sizing: a balance file and a file of trades, kept consistent.
 
 `trades.csv` is the source of truth: one row per trade, with the P/L of all its contracts.
 `account_balance.json` contains `{balance, last_updated, trades, total_trades}`. An update first
@@ -59,7 +59,7 @@ class UnknownAccountState(InputError):
 
 
 class ConflictingBooking(InputError):
-    """Raised if a trade is already booked with another P/L; a person has to resolve it."""
+    """Raised if a trade is already booked with another P/L; an operator has to correct one."""
 
 
 class WrongAccountFile(ValueError):

@@ -40,7 +40,7 @@ SPREADS_FOLDER_EVENT = "spreads folder"  # journal event with the folder of the 
 
 
 class ReconciledAccount:
-    """Account of the spread seller: reconciled with the journal, and read before each sale.
+    """Account of the spread seller, which is reconciled with the journal and read before each sale.
 
     live: account of the live loop.
     desk: broker that reads and reconciles the account.
@@ -60,9 +60,10 @@ class ReconciledAccount:
         self._marked_at: np.datetime64 | None = None
 
     def reconcile(self) -> None:
-        """Compare positions with the journal; alert and quarantine discrepancies.
+        """Compare positions with the journal; alert discrepancies and quarantine their symbols.
 
-        If no other job marks the account, mark it once a minute, so that losses can raise halts.
+        If no other job marks the account to market, do so once a minute, so that losses can trigger
+        halts.
         """
         self._live.reconcile()
         now = self._live.connection.estimated_now()
@@ -83,7 +84,7 @@ class ReconciledAccount:
 
 
 class SpreadGate:
-    """Gate of spread orders: reads the account before a sale, and alerts a denied sale.
+    """Gate of spread orders, which reads the account before a sale and alerts if it denies a sale.
 
     at_risk: maximum loss of the open spreads, USD, by the root of their options.
     """
@@ -101,9 +102,10 @@ class SpreadGate:
         return {}
 
     def refusal(self, order: AnyOrder, role: OrderRole, now: np.datetime64) -> str:
-        """Return why an order is denied, or an empty string.
+        """Return why an order is denied, or an empty string if it may be sent.
 
-        Raises `BrokerError` if the venue does not respond; the order is then not sent.
+        Orders that only reduce a position are checked without reading the account. Raises
+        `BrokerError` if the venue does not respond; the order is then not sent.
         """
         if role == "reduction":
             return self._live.guards.build_gate(None).refusal(order, role, now)
@@ -260,10 +262,10 @@ class SpreadJob:
         return lines
 
     def finish(self, *, flatten: bool) -> list[str]:
-        """Cancel working orders; with `flatten`, buy back all open spreads instead.
+        """Cancel working orders, and return []; with `flatten`, buy back all open spreads.
 
-        Return the trade ids of spreads that could not be bought back. Raises BrokerError if an
-        order may still be working.
+        With `flatten` the result is the trade ids of spreads that could not be bought back. Raises
+        BrokerError if an order may still be working.
         """
         if not flatten:
             try:

@@ -122,7 +122,7 @@ class Spread:
 
     @property
     def width(self) -> float:
-        """Return the points between the strikes of a side; the wider side of an iron condor."""
+        """Return the points between a side's strikes; an iron condor's wider side counts."""
         return max(abs(long.strike - short.strike) for short, long in self.sides)
 
     @property
@@ -361,7 +361,10 @@ class SpreadRules:
         )
 
     def accepts_credit(self, credit: float, spread: Spread) -> bool:
-        """Return whether a spread is sold at this credit, points in whole cents."""
+        """Return whether a spread may be sold at this credit, points.
+
+        The credit must be at least `min_credit` and less than the width.
+        """
         # A credit of the whole width leaves no risk to size contracts from.
         return self.min_credit <= credit < spread.width
 
@@ -387,7 +390,7 @@ class SpreadRules:
         """Return the reason to buy a spread back, or None to keep it. Amounts are points.
 
         credit: credit of the sale.
-        cost: present cost of buying the spread back.
+        cost: current cost of buying the spread back.
         previous_cost: cost of buying the spread back at the previous poll.
         best_profit: highest profit of any poll, including this one.
         minute: minutes after 09:30.
@@ -425,7 +428,7 @@ class SpreadRules:
 
 @settings_class("costs")
 class SpreadCosts:
-    """Trading costs of a spread. Cash settlement pays no second fee."""
+    """Trading costs of a spread. Each order pays fees; cash settlement does not."""
 
     slippage: float = setting(
         0.05, "slippage per leg, points from the mid price, for simulated prices", ge=0, le=1e3
@@ -457,7 +460,7 @@ def minutes_since_open(session: Session, at: np.datetime64) -> float:
 
 
 def default_cutoff_minutes(root: str) -> float:
-    """Return the order cutoff of expiring options, minutes before the close, by Alpaca's rules.
+    """Return how many minutes before the close expiring options stop taking orders at Alpaca.
 
     root: root of the options' symbols, such as SPY or SPXW.
     """

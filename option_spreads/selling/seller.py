@@ -354,7 +354,7 @@ class SpreadSeller:
         return not find_option_discrepancies((*others, *before), held, spread.options.__contains__)
 
     def _apply_rules(self, spread: OpenSpread, session: Session, now: np.datetime64) -> None:
-        """Apply the exit rules to the cost of buying a spread back; buy it back if required."""
+        """Check the exit rules at the current cost of buying a spread back; buy it back if due."""
         # A reason to exit remains until all is bought back, even if a closing order failed.
         if self.exiting and not spread.exit_reason:
             spread = replace(spread, exit_reason="flattened")
@@ -556,7 +556,7 @@ class SpreadSeller:
     def _offer(
         self, rules: SpreadRules, session: Session, name: str, now: np.datetime64
     ) -> OpenSpread | None:
-        """Return the spread to sell at an entry, or None with the reason in the log.
+        """Return the spread to sell at an entry, or None; the log then has the reason.
 
         name: name of the entry, which becomes the id of the trade.
         """

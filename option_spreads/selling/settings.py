@@ -131,7 +131,7 @@ class SellingSettings(AutoscalingSettings):
 
     @property
     def cutoff_minutes(self) -> float:
-        """Return the order cutoff of expiring options, minutes before the session's close."""
+        """Return how many minutes before the close expiring options stop taking orders."""
         return default_cutoff_minutes(self.root) if self.cutoff is None else self.cutoff
 
     @property

@@ -106,7 +106,7 @@ class OpenSpread:
         _ = self.spread
 
     def __str__(self) -> str:
-        """Return one line of text: id, contracts, strikes, credit, and what remains to close."""
+        """Return one line of text: id, contracts, strikes, credit, and contracts left to close."""
         sold = "being sold" if self.stage == "opening" else "sold"
         line = f"{self.trade_id}: {self.contracts} {self.strategy} {self.spread.strikes}"
         line += f" {sold} at {self.credit}"

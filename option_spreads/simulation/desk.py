@@ -60,7 +60,7 @@ class OptionDesk:
 
         terms: volatility smile and slippage of the quotes.
         free_cash: function that returns the cash that may still be reserved, USD.
-        on_cash_flow: callback for each change of cash, USD: fills, settlement and reserves.
+        on_cash_flow: callback for each change of free cash, USD, by fills, settlement or reserves.
         on_filled: callback for each order that has filled.
         """
         self.root = root

@@ -118,8 +118,8 @@ class IndexModel:
         The path of a date does not depend on how many dates follow.
 
         seed: seed of the random generator.
-        smile: volatility smile that prices the options; its `level` and `session` scale the moves
-            of the index. None: the default smile.
+        smile: volatility smile that prices the options; its `vix_multiple` and
+            `session_variance_share` scale the moves of the index. None: the default smile.
         """
         steps = SESSION_MINUTES // self.step_minutes
         smile = smile or Smile()
@@ -258,7 +258,7 @@ def build_index_days(
 
 
 def _path_within(bars: Array) -> Array:
-    """Return a five-minute price path interpolated linearly within hourly bars [B, 5].
+    """Return a path of five-minute prices, interpolated linearly within hourly bars [B, 5].
 
     The path of an hour is open, the extreme opposite to its move, the other extreme, close. The
     last bar of a session is half an hour long.

@@ -137,7 +137,7 @@ class ResamplingRules(NamedTuple):
     fee_per_contract: fee per contract that is not included in the sample's P/L, units.
     rolling_window: number of trades in the rolling window of the statistics.
     bootstrap_trades: number of closed trades before statistics are used.
-    prior_kelly_fraction: full Kelly fraction during the bootstrap; NaN for one contract.
+    prior_kelly_fraction: full Kelly fraction during the bootstrap; NaN to sell one contract then.
     kelly_multiple: multiple of full Kelly that is used, such as 0.5.
     max_contracts: maximum number of contracts of a trade.
     negative_kelly_contracts: number of contracts if the Kelly fraction is negative.
@@ -187,7 +187,7 @@ class AccountPaths(NamedTuple):
     starting_balance: starting balance of each run, USD.
     balances: [R, D], balance at the end of each day, USD.
     max_drawdown: [R], maximum drawdown as a share of the peak, trade by trade.
-    max_drawdown_usd: [R], maximum drawdown in USD, which may be another drawdown.
+    max_drawdown_usd: [R], maximum drawdown in USD, which may have occurred at another time.
     longest_days_under_water: [R], longest number of days below the previous peak.
     is_halted: [R], true if the safety halt applied at any time.
     contract_counts: [R], total number of contracts.
@@ -214,7 +214,7 @@ class AccountPaths(NamedTuple):
         return np.concatenate([begins, self.balances], axis=1)
 
     def select_runs(self, rows: slice) -> AccountPaths:
-        """Return these runs; their arrays are views that share memory."""
+        """Return the paths of the runs in `rows`; the arrays are views that share memory."""
         arrays = {
             name: getattr(self, name)[rows] for name in self._fields if name != "starting_balance"
         }
