@@ -3,8 +3,8 @@
 The single environment and the vectorised one call the same functions, which change the records in
 place. `event_contracts.trading.rules` has the limits that an order must keep.
 
-The book has one level on each side. Prices below are those of the order's side, YES or NO; a price
-of NO is one less the price of YES. A purchase fills in two ways:
+The book has one level on each side. Prices below are those of the order's side, YES or NO; the
+price of NO is 1 − the price of YES. A purchase fills in two ways:
 
 - At once: if its limit price reaches the ask that its decision saw, it trades at the ask, up to the
   depth shown. The book then shows less depth until the next tick.
