@@ -1,20 +1,20 @@
-r"""Comparison of variable sizes with one size, Kelly, random actions and none.
+r"""Comparison of policies with variable order sizes, with one fixed size, and by Kelly.
 
     python -m event_contracts.compare variable_checkpoints=[A.safetensors,…]
     fixed_checkpoints=[B.safetensors,…] \
         [folder=RECORDED] [key=value …]
 
-Every policy plays every held-out session under the same money, fees and limits; checkpoints of
-several training seeds are runs of one policy. The page states whether the variable sizes earn more
-than 10 % more than the fixed one, at a better Sharpe ratio: yes, no, or no power. It states the
-same for Kelly, which needs no training. Checkpoints of one kind are compared with Kelly of the same
-sizes.
+Every policy plays every held-out session with the same money, fees and limits. Checkpoints of
+several training seeds are runs of one policy. Random actions and HOLD serve as references. The page
+states whether the variable sizes earn over 10 % more than the fixed size, at a higher Sharpe ratio:
+yes, no, or no power. It states the same for Kelly, which needs no training. If only one kind of
+checkpoint is given, it is compared with Kelly at the same sizes.
 
     python -m event_contracts.compare journal=ACCOUNT/journal.sqlite [fixed_size=10]
 
 With a journal the sessions are the settled markets of that account. Its decisions are replayed in
-them, as they were and at the one size. Every policy trades at recorded ticks only. The account's
-own bookings are listed next to the replays.
+these markets, once at the recorded sizes and once at `fixed_size`. Every policy trades at recorded
+ticks only. A further row shows the result that the account itself booked.
 `episode` has to state the limits, fees and order settings that the account traded with.
 """
 
@@ -108,7 +108,10 @@ VERDICT_LEVELS: Mapping[str, Any] = {"yes": "good", "no": "bad", "no power": "op
 
 
 def load_held_out_sessions(settings: ComparisonSettings) -> HeldOutSessions:
-    """Return sessions that no training has used: synthetic ones, or markets of the last events."""
+    """Return the held-out sessions: synthetic ones, or the markets of the last recorded events.
+
+    Synthetic sessions have a seed that training never uses.
+    """
     if settings.folder is not None:
         return _read_recorded_sessions(settings, settings.folder)
     market = settings.episode.market
@@ -138,7 +141,12 @@ def build_compared_policies(
     held_out_sessions: HeldOutSessions,
     account: JournaledDecisions | None = None,
 ) -> list[ComparedPolicy]:
-    """Return the policies to compare: account, checkpoints, Kelly, random actions and HOLD."""
+    """Return the policies to compare: account, checkpoints, Kelly, random actions and HOLD.
+
+    The replayed account and Kelly play once with all sizes and once with the fixed size.
+
+    account: decisions to replay; None without a journal.
+    """
     every = settings.episode
     single = replace(every, fixed_size=settings.fixed_size)
     entrants = []
@@ -182,11 +190,14 @@ def build_compared_policies(
 def pairs_to_compare(
     settings: ComparisonSettings, account: JournaledDecisions | None = None
 ) -> list[tuple[str, str]]:
-    """Return pairs of policy names to compare; the verdict is about the first pair.
+    """Return pairs of policy names to compare; the page's verdict is that of the first pair.
 
-    The first pair is the account at its own sizes and at one size, else the checkpoints. If only
-    one kind of checkpoint is given, it is compared with Kelly. Without account and checkpoints the
-    only pair is Kelly at all sizes and at one size.
+    The pairs are, in this order and as far as they are given:
+
+    - the replayed account at its recorded sizes, and at the fixed size
+    - checkpoints with variable sizes, and with the fixed size; if only one kind is given, that kind
+      and Kelly at the same sizes
+    - Kelly at all sizes, and at the fixed size (always)
     """
     kelly, kelly_fixed = KELLY_NAME, settings.append_fixed_size(KELLY_NAME)
     pairs = (
@@ -206,7 +217,11 @@ def pairs_to_compare(
 def _load_trained_policy(
     name: str, paths: tuple[str, ...], episode: EpisodeSettings, held_out: HeldOutSessions
 ) -> ComparedPolicy:
-    """Return the checkpoints of one kind as one policy with several runs."""
+    """Group the checkpoints at `paths` into one policy, with one run per checkpoint.
+
+    Raises InputError for an unreadable or repeated checkpoint, and for one that was trained with
+    other order settings or on held-out events.
+    """
     try:
         policies = tuple(load_network(path) for path in paths)
     except InputError as error:
@@ -227,7 +242,7 @@ def _load_trained_policy(
 
 
 def _check_unseen(path: str, about: CheckpointInfo, held_out: HeldOutSessions) -> None:
-    """Refuse a checkpoint that was trained on recorded events of the held-out sessions."""
+    """Raise InputError if a checkpoint was trained on recorded events that are held out."""
     if held_out.earlier_event_count is None:
         return
     events = 0
@@ -249,7 +264,7 @@ def _check_unseen(path: str, about: CheckpointInfo, held_out: HeldOutSessions) -
 
 
 def compare(settings: ComparisonSettings, *, progress: Progress = no_progress) -> Comparison:
-    """Compare the policies of the settings over held-out or journaled sessions.
+    """Compare the configured policies over held-out sessions, or over a journal's settled markets.
 
     progress: called after each run.
     """
@@ -271,9 +286,9 @@ def run(settings: ComparisonSettings, progress: Progress) -> Result:
 
 
 def build_result(comparison: Comparison) -> Result:
-    """Return the command's result: verdicts, one table row per policy, and files to write.
+    """Return the command's result: verdicts, a table with one row per policy, and files to write.
 
-    The files are an HTML page and its data as JSON.
+    The files are comparison.html, a page, and comparison.json, its figures.
     """
     standings = comparison.policy_results
     sizes = {each.name: PositionSizeMetrics.from_episodes(each.episodes) for each in standings}
@@ -311,7 +326,10 @@ def build_result(comparison: Comparison) -> Result:
 def _build_table_rows(
     comparison: Comparison, sizes: Mapping[str, PositionSizeMetrics]
 ) -> list[Row]:
-    """Return the table's rows: the account's own result, and one row per policy."""
+    """Return the table's rows: the account's booked result, if any, then one row per policy.
+
+    sizes: metrics of order sizes, by policy name.
+    """
     rows = _build_booked_rows(comparison)
     for each in comparison.policy_results:
         rows.append((each.name, *_build_policy_cells(each, sizes[each.name])))
@@ -319,7 +337,7 @@ def _build_table_rows(
 
 
 def _build_booked_rows(comparison: Comparison) -> list[Row]:
-    """Return the row of the account's own result; no row without a journal."""
+    """Return a list with the row of the account's booked result; empty without a journal."""
     booked = comparison.booked_result
     if booked is None:
         return []
@@ -332,7 +350,7 @@ def _build_booked_rows(comparison: Comparison) -> list[Row]:
 
 
 def _format_booked_result(comparison: Comparison) -> list[str]:
-    """Return sentences on the account's own result; empty without a journal."""
+    """Return a list with a sentence on the account's booked result; empty without a journal."""
     booked = comparison.booked_result
     if booked is None:
         return []
@@ -350,7 +368,7 @@ def _format_booked_result(comparison: Comparison) -> list[str]:
 
 
 def _build_policy_cells(standing: PolicyResult, sizes: PositionSizeMetrics) -> tuple[Cell, ...]:
-    """Return the cells of a row, one per column of `TABLE_HEADERS`."""
+    """Return the cells of a policy's row, one for each of `TABLE_HEADERS` after the name."""
     figures = standing.performance
     return (
         _estimate_cell(figures.growth, partial(percent, places=3, sign=True)),
@@ -364,12 +382,15 @@ def _build_policy_cells(standing: PolicyResult, sizes: PositionSizeMetrics) -> t
 
 
 def _estimate_cell(estimate: Estimate, words: NumberFormatter) -> Cell:
-    """Return a cell with a figure, and its interval below it."""
+    """Return a table cell that shows an estimate, with its confidence interval below.
+
+    words: formatter of the value and of the interval's bounds.
+    """
     return Cell(words(estimate.value), subtext=interval(estimate.interval, words, " … "))
 
 
 def _format_verdict(pair: tuple[str, str], answer: PairComparison) -> str:
-    """Return the verdict on a pair of policies as a sentence with both intervals."""
+    """Return a sentence with the verdict on a pair of policies, and its confidence intervals."""
     one, other = pair
     excess = _estimate_cell(answer.excess_usd, USD_FORMATTER)
     sharpe = _estimate_cell(answer.sharpe_difference, RATIO_FORMATTER)
@@ -409,7 +430,10 @@ def _booked_result_json(booked: BookedResult | None) -> dict[str, Any] | None:
 def _build_json_content(
     comparison: Comparison, sizes: Mapping[str, PositionSizeMetrics]
 ) -> dict[str, Any]:
-    """Return the results as JSON data; money in USD, growth and returns as fractions."""
+    """Return the content of comparison.json: money in USD, growth and returns as fractions.
+
+    sizes: metrics of order sizes, by policy name.
+    """
     held_out = comparison.held_out_sessions
     return {
         "data": held_out.source,
@@ -439,12 +463,13 @@ def _build_json_content(
 
 @dataclass(frozen=True, eq=False, slots=True)
 class JournaledDecisions:
-    """The decisions of an account's journal in its settled markets.
+    """An account's decisions in its settled markets, read from its journal.
 
     held_out_sessions: the settled markets as sessions.
-    action_codes: action code sent on each row of each market [N, T]; HOLD if none was sent.
-    starting_cash: USD before the first decision, in whole cents.
-    booked_result: the account's own result in these markets.
+    action_codes: [N, T], code of the action sent at each row of each market; HOLD where no order
+        was sent.
+    starting_cash: the account's cash before the first decision, USD, in whole cents.
+    booked_result: result that the account booked in these markets.
     """
 
     held_out_sessions: HeldOutSessions
@@ -455,7 +480,7 @@ class JournaledDecisions:
     def build_replay_policy(self, size_index: int | None = None) -> ReplayPolicy:
         """Return a policy that replays the decisions.
 
-        size_index: index of one size for every order; None: the recorded sizes.
+        size_index: index of the position size that every order gets; None: the recorded sizes.
         """
         if size_index is None:
             return ReplayPolicy(self.action_codes)
@@ -464,9 +489,10 @@ class JournaledDecisions:
 
 
 class ReplayPolicy:
-    """Policy that replays recorded action codes [N, T], one step per call; HOLD if forbidden.
+    """Policy that replays recorded action codes [N, T], one column per call.
 
-    It can be played only once.
+    An action that is not permitted becomes HOLD. An instance can be played only once, because every
+    call uses up a column.
     """
 
     name = "account"
@@ -482,11 +508,12 @@ class ReplayPolicy:
 def read_journaled_decisions(path: Path, space: LimitOrderActionSpace) -> JournaledDecisions:
     """Read the decisions in a journal of event contracts, for replay in sessions.
 
-    Every settled market becomes a session that starts with its first recorded tick. It is played
-    separately, with the account's cash at its first decision, and every order that was not rejected
-    is sent again at its tick. Orders are sent and filled at recorded ticks only, because quotes
-    between them are unknown. An order rests for `life` recorded ticks, as the account's orders did.
-    A gap in which an order would expire at the venue stays in the session without trades.
+    Every settled market becomes a session that starts with its first recorded tick. Each session is
+    played separately and starts with the account's cash before its first decision. Every order that
+    was not rejected is sent again at its tick. Orders are sent and filled at recorded ticks only,
+    because quotes between ticks are unknown. An order rests for `life` recorded ticks, as the
+    account's orders did. Rows without a recorded tick are dropped, except in gaps so long that an
+    order would expire at the venue: nothing trades in such a gap.
 
     path: path of the journal.
     space: action space with the account's order settings.
@@ -503,7 +530,7 @@ def read_journaled_decisions(path: Path, space: LimitOrderActionSpace) -> Journa
 
 
 def _read_booked_result(records: ActionRecords, markets: Collection[str]) -> BookedResult:
-    """Return the account's own orders and settlements from its journal."""
+    """Return the result that the account booked in these markets, from its journal."""
     paid = [each for each in records.read_settled_markets() if each.market in markets]
     stated = {each.market: each.profit for each in paid if each.profit is not None}
     orders = [
@@ -520,7 +547,12 @@ def _read_booked_result(records: ActionRecords, markets: Collection[str]) -> Boo
 
 
 def _find_rows_to_keep(is_recorded: Mask, life: int) -> Index:
-    """Return the row indices to keep: recorded rows, settlement, and gaps longer than `life`."""
+    """Return the indices of a session's rows to keep.
+
+    These are the recorded rows, the settlement row, and all rows of gaps longer than `life` rows.
+
+    is_recorded: [T], true for rows with a recorded tick.
+    """
     seen = np.flatnonzero(is_recorded)
     ends = np.append(seen, len(is_recorded) - 1)
     keep = is_recorded.copy()

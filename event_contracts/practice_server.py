@@ -5,17 +5,18 @@
 
 --key-file FILE      file that the private key is written to, PEM; it must not exist
 --folder DIR         folder of recorded files; none: synthetic markets
---markets TICKER …   none: every market of the folder
---speed wait|N       wait for a client, or run N times as fast as the client's clock
+--markets TICKER …   recorded markets to serve; none: every market of the folder
+--speed wait|N       tick only on a client's request, or N times as often as `interval` says
 --host, --port       address to listen on: 127.0.0.1 and 8001 by default; port 0: a free port
---capital N          USD, 1,000 by default
+--capital N          starting cash, USD: 1,000 by default
 
 Requests are signed as Kalshi requires, with a throw-away key: its id is printed, and the private
 key is written to the file named by --key-file, readable by the user alone. With `--speed wait` the
-clock stands until a client moves it (POST /control/advance, {"steps": 1}). With a number N the
-venue's clock is the client's, and ticks come N times as fast: `--speed 60` shows a tick a second
-if `interval` is 60. Orders expire by that clock at every speed. POST /control/faults, {"kind": …}
-injects faults; DELETE clears them. POST /control/land does the requests held by a fault `late`.
+clock stands still until a client advances it (POST /control/advance, {"steps": 1}). With a number N
+the venue's clock shows real time, and ticks come N times as fast: `--speed 60` shows a tick a
+second if `interval` is 60. Orders expire by the venue's clock at every speed. POST /control/faults,
+{"kind": …} injects faults; DELETE clears them. POST /control/land executes the requests that a
+`late` fault has held back.
 POST /control/pause pauses trading and DELETE resumes it: orders and cancellations are refused
 with 409, and no resting order fills. `GET /exchange/status` states when the weekly pause ends.
 """
@@ -112,7 +113,7 @@ MAX_CLOCK_OFFSET_MS = (
 
 
 def generate_keys() -> KalshiKeys:
-    """Generate throw-away keys; the private key is PEM (PKCS #8), unencrypted."""
+    """Generate a throw-away API key: a random id, and a private RSA key as unencrypted PEM."""
     key = rsa.generate_private_key(public_exponent=65_537, key_size=RSA_KEY_BITS)
     pem = key.private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
@@ -125,9 +126,9 @@ def find_signature_failure(
 ) -> str | None:
     """Return the reason why a request's signature is invalid, or None if it is valid.
 
-    keys: keys that must have signed it.
-    path: path without the query.
-    now_ms: epoch milliseconds.
+    keys: keys that must have signed the request.
+    path: path of the request, without its query.
+    now_ms: the server's time, epoch milliseconds.
     """
     missing = [
         name for name in (KEY_HEADER, TIMESTAMP_HEADER, SIGNATURE_HEADER) if not headers.get(name)
@@ -152,13 +153,13 @@ def find_signature_failure(
 
 
 def is_maintenance(at: np.datetime64) -> bool:
-    """Return whether an instant, UTC, is in the weekly pause: Thursday 3:00-5:00, New York time."""
+    """Return whether a UTC instant is in the weekly pause, Thursday 3:00-5:00 New York time."""
     local = _to_new_york_time(at)
     return local.weekday() == MAINTENANCE_WEEKDAY and local.hour in MAINTENANCE_HOURS
 
 
 def maintenance_end(at: np.datetime64) -> np.datetime64:
-    """Return the instant, UTC, at which the weekly pause around an instant ends."""
+    """Return the UTC end of the weekly pause that contains `at`."""
     local = _to_new_york_time(at)
     end = local.replace(hour=MAINTENANCE_HOURS.stop, minute=0, second=0, microsecond=0)
     return np.datetime64(end.astimezone(UTC).replace(tzinfo=None), "ns")
@@ -173,9 +174,9 @@ class KalshiServer(PracticeServer):
     """HTTP server of a simulated exchange, with Kalshi's REST API.
 
     keys: keys with which clients must sign requests.
-    speed: factor by which ticks come faster than the exchange's interval; None: the clock waits
-        for a client.
-    reused_ids_refused: true if an order with a used client_order_id is refused.
+    speed: number of ticks in each interval of the exchange; None: the clock advances only on a
+        client's request.
+    reused_ids_refused: true to refuse an order whose client_order_id was used before.
     estimates: file to which probabilities of YES are written at every tick; None: no file.
     maintenance: true if trading pauses every Thursday from 3:00 to 5:00, New York time.
     """
@@ -252,23 +253,26 @@ class KalshiServer(PracticeServer):
 
     @property
     def pause_code(self) -> str:
-        """Return the error code that refuses orders during a pause; empty while trading is open."""
+        """Return the error code for orders during a pause, or "" while trading is open."""
         if self._pause or not self._maintenance:
             return self._pause
         return EXCHANGE_PAUSED if is_maintenance(self.exchange.now) else ""
 
     @property
     def resumes_at(self) -> np.datetime64 | None:
-        """Return the end of the weekly pause, UTC, or None outside it.
+        """Return the UTC end of the weekly pause, or None outside it.
 
-        Pauses that a client has started have no known end.
+        The result is also None during a pause that a client started, because its end is unknown.
         """
         if self._pause or not self.pause_code:
             return None
         return maintenance_end(self.exchange.now)
 
     def authentication_failure(self, request: Request) -> str | None:
-        """Return why a request is not authenticated, or None; public paths need no keys."""
+        """Return why a request's authentication fails, or None if it may be served.
+
+        Requests to public paths may be unsigned.
+        """
         if KEY_HEADER not in request.headers and not request.path.startswith(PRIVATE_PATH_PREFIX):
             return None
         now = time.time_ns() // 1_000_000
@@ -279,7 +283,7 @@ class KalshiServer(PracticeServer):
         return {"code": word, "message": message, "details": ""}
 
     def clock_state(self) -> Response:
-        """Return the exchange's time in epoch milliseconds, as a response."""
+        """Return a response with the exchange's time, in epoch milliseconds."""
         return {"ts_ms": epoch_milliseconds(self.exchange.now)}
 
     @property
@@ -288,7 +292,7 @@ class KalshiServer(PracticeServer):
 
     @property
     def next_instant(self) -> np.datetime64 | None:
-        """Return the exchange's next instant; None once every market has settled and paid."""
+        """Return the instant of the next tick; None once every market has settled and paid."""
         exchange = self.exchange
         return None if exchange.is_over else exchange.instant_of(exchange.tick + 1)
 
@@ -301,7 +305,10 @@ class KalshiServer(PracticeServer):
         self._write_estimates()
 
     def _write_estimates(self) -> None:
-        """Write the present probabilities of YES as a file that `event_contracts.trade` reads."""
+        """Write the current probabilities of YES to the file of estimates, if one is set.
+
+        The file has the format that `event_contracts.trade` reads.
+        """
         if self._estimates is None:
             return
         exchange = self.exchange
@@ -316,7 +323,11 @@ class KalshiServer(PracticeServer):
             part.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
     def _begin_pause(self, asked: Request) -> None:
-        """Pause trading under a code, {"code": "trading_is_paused"}, until DELETE resumes it."""
+        """Pause trading until DELETE /control/pause resumes it.
+
+        The body names the error code for orders, as in {"code": "trading_is_paused"}. Raises
+        `RequestRefused` (422) for an unknown code.
+        """
         code = asked.json_object().get("code", TRADING_PAUSED)
         if code not in PAUSE_CODES:
             raise RequestRefused(
@@ -369,18 +380,18 @@ class KalshiServer(PracticeServer):
         return {"order": self.apply_state_fault(venue.order_response(self.exchange, placed), asked)}
 
     def _count_hidden_rows(self, asked: Request) -> int:
-        """Return the number of newest rows that a response omits because of a fault: 1 or 0."""
+        """Return how many of the newest rows a response omits: 1 for a fault `unlisted`, else 0."""
         return int(self.faults.consume_fault(asked, "unlisted") is not None)
 
 
 @dataclass(frozen=True, slots=True)
 class CollateralCheck:
-    """Pre-trade check of the venue: purchases need cash, except for closing a position.
+    """Pre-trade check of the venue: a purchase needs cash, except for contracts that it closes.
 
-    A sale is capped at the position before it is checked. Purchases first close positions of the
-    other side, in the order in which they were placed.
+    Sales always pass, because they are capped at the position beforehand. Purchases first close
+    contracts of the other side; resting purchases do so in the order of their placement.
 
-    position_of: returns the contracts held of a market, YES positive and NO negative.
+    position_of: function that returns the contracts held of a market, YES positive and NO negative.
     """
 
     fees: FeeRules
@@ -396,7 +407,7 @@ class CollateralCheck:
         *,
         rests: bool,
     ) -> str | None:
-        """Return the reason to refuse an order, or None."""
+        """Return the reason to refuse an order, or None if it is accepted."""
         del rests
         if action == "SELL":
             return None
@@ -411,7 +422,7 @@ class CollateralCheck:
         )
 
     def _uncovered_order_cost(self, resting: Iterable[RestingOrder]) -> Decimal:
-        """Return the maximum cost in USD of resting orders beyond those that close positions."""
+        """Return the maximum cost of resting orders, USD, except for contracts that they close."""
         closing: dict[tuple[str, Outcome], Decimal] = {}
         total = ZERO
         for each in resting:
@@ -426,7 +437,7 @@ class CollateralCheck:
 
 
 def build_listings(settings: KalshiVenueSettings) -> list[SimulatedListing]:
-    """Return the markets to list; recorded ones keep their opening times relative to the first."""
+    """Return the markets to list; recorded ones keep the delays between their openings."""
     if settings.folder is None:
         drawn = (
             synthetic_session((settings.seed, k), settings.market)
@@ -463,7 +474,7 @@ def build_listings(settings: KalshiVenueSettings) -> list[SimulatedListing]:
 def build_exchange(
     settings: KalshiVenueSettings, listings: Sequence[SimulatedListing], now: np.datetime64
 ) -> Exchange:
-    """Return a simulated exchange with these markets and the venue's pre-trade check.
+    """Return a simulated exchange of these markets, with `CollateralCheck` as pre-trade check.
 
     now: instant of the first tick, UTC.
     """
@@ -477,7 +488,7 @@ def build_exchange(
 
 
 def precompile_exchange() -> None:
-    """Compile the exchange's functions before the server starts, so that no request waits."""
+    """Compile the exchange's functions, so that no request has to wait for compilation."""
     session = synthetic_session(0, SyntheticSessionModel(steps=3))
     listings = [SimulatedListing("SIM", session_to_tick_records(session))]
     exchange = build_exchange(KalshiVenueSettings(), listings, np.datetime64(0, "ns"))
@@ -503,7 +514,10 @@ class PracticeServerArguments:
     server_options: ServerOptions
 
     def build_server(self) -> tuple[KalshiServer, str]:
-        """Write the private key; return the server, and a text with its markets and key id."""
+        """Write the private key; return the server, and a text with its markets and key id.
+
+        Raises InputError if the key's file already exists or a file cannot be written.
+        """
         with _translate_key_file_errors(self.key_file) as key_file:
             if key_file.exists():
                 raise InputError(
@@ -534,7 +548,10 @@ class PracticeServerArguments:
 
 
 def parse_arguments(words: Sequence[str]) -> tuple[PracticeServerArguments, None]:
-    """Parse the command line; return the arguments, and None as the output folder."""
+    """Parse the command line.
+
+    The second element of the result is None, because the server has no output folder.
+    """
     parser = ServingParser("event_contracts.practice_server", port=8001)
     parser.add_argument("--key-file")
     parser.add_argument("--folder")
@@ -561,7 +578,10 @@ def run(settings: PracticeServerArguments) -> None:
 
 @contextmanager
 def _translate_key_file_errors(word: str) -> Iterator[Path]:
-    """Yield the path of the private key, with ~ expanded; raise system errors as `InputError`."""
+    """Yield the path of the private key, with ~ expanded; raise file errors as `InputError`.
+
+    word: value of --key-file.
+    """
     try:
         yield Path(word).expanduser()
     except (OSError, RuntimeError) as error:

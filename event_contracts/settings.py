@@ -26,11 +26,12 @@ MAX_STEPS_PER_UPDATE = 10_000_000  # steps of an update
 
 @settings_class("guards")
 class KalshiGuardSettings:
-    """Guards of opening orders; only the kill file and halts refuse reductions.
+    """Limits on opening orders. Only the kill file and halts of all trading stop reductions.
 
-    A contract pays $1 or nothing. So a position at the maximum share (`limits.share`, a quarter)
-    may lose its whole value on an ordinary day. By default one such loss halts openings for the
-    day. Two of them, 44 %, halt openings until a person or a recovery ends the halt.
+    A contract pays $1 or nothing. So a position at the maximum share of equity (`limits.share`, by
+    default a quarter) may lose its whole value on an ordinary day. By default one such loss exceeds
+    `daily_loss` and halts opening orders for the day. Two such losses amount to 44 % and exceed
+    `drawdown`: opening orders are halted until an operator or a recovery ends the halt.
     """
 
     max_order: float = setting(
@@ -58,7 +59,7 @@ class KalshiGuardSettings:
 
 @settings_class()
 class KalshiTradingSettings(OrderSettings, MonitoringSettings):
-    """Settings of trading at Kalshi: an account, its markets, and the policy of its orders."""
+    """Settings of trading at Kalshi: the account, its markets, and the policy that decides."""
 
     mode: Literal["dry", "paper", "live"] = setting(
         "paper",
@@ -164,7 +165,7 @@ class TrainingSettings(SessionSettings):
 
     @property
     def steps_per_update(self) -> int:
-        """Return the number of steps, over all markets, between two updates."""
+        """Return the number of steps, over all markets, between two updates of the networks."""
         return self.markets * self.learner.rollout
 
 
@@ -289,7 +290,7 @@ class KalshiVenueSettings:
         return settings_from_config(cls, config)
 
     def episode_settings(self) -> EpisodeSettings:
-        """Return the simulated exchange's settings, without cash buffer and position limits."""
+        """Return the settings of the simulated exchange: no cash buffer and no position limits."""
         return EpisodeSettings(
             market=self.market,
             starting_cash=self.starting_cash,

@@ -5,10 +5,10 @@
 
 Keys come from KALSHI_API_KEY_ID, and KALSHI_PRIVATE_KEY or KALSHI_PRIVATE_KEY_PATH. Real money
 needs mode=live and confirm_live=true. After an interruption or a kill, a restart resumes where it
-was. Told to stop it cancels its orders; after a crash they expire.
+was. On a stop request the command cancels its orders. After a crash they expire at the venue.
 
-Names of settings are the keys of configs/trade_kalshi.yaml. A day is New York's, as for stocks: the
-venue is there, and its fees are dated by it.
+Names of settings are the keys of configs/trade_kalshi.yaml. Days are New York dates, as for stocks,
+because the venue is there and dates its fees by them.
 """
 
 from __future__ import annotations
@@ -104,9 +104,9 @@ _NANOSECOND = np.timedelta64(1, "ns")
 
 @dataclass(frozen=True, slots=True)
 class KalshiGate:
-    """Gate that checks every order of an account.
+    """Gate that checks every order of an account right before it is sent.
 
-    order_store: orders of all jobs of the account.
+    order_store: orders of all jobs of the account, for the hourly limit.
     kill_file: path of the kill file; while it exists, nothing is sent.
     """
 
@@ -119,7 +119,7 @@ class KalshiGate:
     prices: ClassVar[Mapping[str, float]] = MappingProxyType({})
 
     def refusal(self, order: AnyOrder, role: OrderRole, now: np.datetime64) -> str:
-        """Return the reason to refuse an order, or an empty string."""
+        """Return the reason to deny an order, or an empty string if it may be sent."""
         if why := stop_reason(self.halts, self.kill_file):
             return why
         if role in REDUCING_ROLES:
@@ -136,9 +136,9 @@ class KalshiGate:
 
 @dataclass(slots=True)
 class KalshiJob:
-    """The job that decides at every tick of an account's markets, until all have settled.
+    """Job that samples an account's markets and decides at every tick, until all have settled.
 
-    account: account that the job reads and marks; a tick is a cycle of the account.
+    account: account that the job reads and marks to market; the journal has one cycle per tick.
     max_ticks: maximum number of ticks; None continues until every market has settled.
     skip_reasons: reasons why markets are not followed until the process restarts, by ticker.
     ticks_done: number of ticks so far.
@@ -165,7 +165,10 @@ class KalshiJob:
         return JOB_NAME
 
     def due(self, now: np.datetime64) -> np.datetime64 | None:
-        """Return the next tick's instant; None after the last, or once all markets are booked."""
+        """Return the instant of the next tick; None after the last one.
+
+        The last tick is number `max_ticks`, or the one after which all settlements are booked.
+        """
         if self.ticks_done == self.max_ticks or not (
             self.sampler.schedules or self.unbooked_reasons
         ):
@@ -173,7 +176,7 @@ class KalshiJob:
         return self.sampler.next_tick_after(now)
 
     def step(self) -> None:
-        """Sample the markets, decide on each tick, then read and mark the account."""
+        """Sample the markets, decide on each tick, then read the account and mark it to market."""
         self.ticks_done += 1
         now = self.account.account.now()
         number = self.account.journal.cycles.begin_cycle(now)
@@ -210,9 +213,9 @@ class KalshiJob:
         )
 
     def check_all_booked(self) -> None:
-        """Raise BrokerError if followed markets have ended and are not booked.
+        """Raise BrokerError if the settlement of a followed market is not in the journal yet.
 
-        A stopped loop does not wait for them.
+        After a stop request nothing is raised, because the loop did not wait for settlements.
         """
         reasons = [
             f"{market} ({why})"
@@ -227,9 +230,11 @@ class KalshiJob:
     def _find_unbooked_reasons(
         self, held: Collection[str], reading: KalshiSnapshot
     ) -> dict[str, str]:
-        """Return the reasons why markets that have ended are not booked, by ticker.
+        """Return, by ticker, why the settlement of an ended market is not in the journal.
 
-        A market that was not followed from the start is checked while a position in it is held.
+        An ended market is checked if it is in `held`, is quarantined, or was unbooked before.
+
+        held: markets with a position, now or at the last mark.
         """
         ended = {*self.sampler.markets} - {*self.sampler.schedules}
         waiting = ended & {*held, *reading.quarantine_reasons(), *self.unbooked_reasons}
@@ -241,10 +246,10 @@ class KalshiJob:
         return {market: reasons[market] for market in sorted(waiting)}
 
     def finish(self, *, flatten: bool) -> list[str]:
-        """Cancel the working orders, and return the positions that should be closed, as text.
+        """Cancel the working orders; return the positions that remain to be closed, as text.
 
-        flatten: true if positions should be closed. This job cannot close them, so it returns
-            all; false: it returns none.
+        flatten: true if positions should be closed. This job cannot close them, so it returns all
+            of them. False: the result is empty.
         """
         now = self.account.account.now()
         troubles = []
@@ -268,7 +273,7 @@ def trade(
 ) -> None:
     """Trade until `steps` ticks are done, every market has settled, or a stop is requested.
 
-    on_decision: called with every decision.
+    on_decision: callback for every decision, after its order was sent.
     """
     venue = settings.venue_settings()
     fees = MarketFees(settings.fees.rules_on)
@@ -362,9 +367,9 @@ def trade(
 
 
 def _check_keys_and_markets(connection: OrderVenue, markets: Sequence[str]) -> bool:
-    """Return true if the keys open the account and the venue lists the markets.
+    """Check that the keys open the account and that the venue lists the markets; return True.
 
-    Raises UnknownMarket for the first market that the venue does not list.
+    Raises AccessDenied for invalid keys, and UnknownMarket for the first unlisted market.
     """
     connection.read_cash()
     check_all_listed(read_market_listings(connection, markets).values())
@@ -372,7 +377,7 @@ def _check_keys_and_markets(connection: OrderVenue, markets: Sequence[str]) -> b
 
 
 def _read_equity(manager: KalshiMultiMarketOrderManager, markets: Sequence[str]) -> Decimal:
-    """Return the account's equity, USD, by the view of the first market not quarantined."""
+    """Return the account's equity, USD, as read with the first market that is not quarantined."""
     *others, last = markets
     for market in others:
         with suppress(QuarantinedMarket):
@@ -383,9 +388,10 @@ def _read_equity(manager: KalshiMultiMarketOrderManager, markets: Sequence[str])
 def build_policy(
     settings: KalshiTradingSettings,
 ) -> Callable[[LimitOrderActionSpace, float], Policy]:
-    """Return a factory of the policy in the settings.
+    """Return a factory of the policy that the settings name.
 
-    Its arguments are the action space and the starting equity in USD, which scales the features.
+    The factory takes the action space and the starting equity in USD; a policy reads features that
+    are scaled by this equity. Raises InputError for an unreadable or incompatible checkpoint.
     """
     if settings.policy == "nothing":
         return lambda *_: HoldPolicy()
@@ -412,8 +418,8 @@ class KalshiAccount:
     """An account at Kalshi that this process has locked, with its journal and loss limits.
 
     account: locked account with its database, marks and halts.
-    journal, action_log: journal and action log of the job.
-    gate: gate of the account's orders.
+    journal, action_log: decision journal and action log of the job.
+    gate: gate that checks each order right before it is sent.
     loss_limits: loss limits, as shares of equity.
     alerted_markets: quarantined markets whose alert has been sent.
     """
@@ -426,12 +432,12 @@ class KalshiAccount:
     alerted_markets: set[str] = field(default_factory=set)
 
     def is_opening_halted(self) -> bool:
-        """Return whether a halt forbids opening orders."""
+        """Return whether a halt of all trading, or of openings, forbids opening orders."""
         halts = self.account.halts
         return bool(halt_reason(halts, "everything") or halt_reason(halts, "openings"))
 
     def held_markets(self) -> Collection[str]:
-        """Return the markets with a position at the last mark."""
+        """Return the markets in which the account had a position at the last mark."""
         kept = self.action_log.read_books()
         return () if kept is None else kept[0].positions.keys()
 
@@ -444,9 +450,10 @@ class KalshiAccount:
         manager: KalshiMultiMarketOrderManager,
         unsampled_reasons: Mapping[str, str] = NO_REASONS,
     ) -> KalshiSnapshot:
-        """Mark the account, update halts by its losses, and return the account snapshot.
+        """Read the account, mark it to market, update halts by its losses; return the snapshot.
 
-        The snapshot is compared with the books of the last mark.
+        The snapshot is compared with the books of the last mark. Discrepancies and quarantined
+        markets are alerted.
 
         unsampled_reasons: reasons why followed markets could not be read, by ticker.
         """
@@ -484,7 +491,10 @@ class KalshiAccount:
         return reading
 
     def _alert_quarantined(self, quarantined: Mapping[str, str]) -> None:
-        """Send one alert for each quarantined market until it can be read again."""
+        """Alert each quarantined market, and end the alert once the market can be read again.
+
+        quarantined: reasons by ticker.
+        """
         notices = self.account.notices
         for market, why in quarantined.items():
             text = f"{market} is quarantined and not traded, other markets are: {why}"
@@ -495,7 +505,10 @@ class KalshiAccount:
         self.alerted_markets.update(quarantined)
 
     def _next_mark_time(self, at: np.datetime64) -> np.datetime64:
-        """Return the instant of a mark: after the previous one, even if the clock was set back."""
+        """Return the instant for a mark: `at`, or just after the previous mark if that is later.
+
+        `at` is before the previous mark if the clock was set back.
+        """
         last = self.account.marks.index_point_before()
         return at if last is None else max(at, last.at + _NANOSECOND)
 
@@ -504,7 +517,7 @@ class KalshiAccount:
 def open_kalshi_account(
     settings: KalshiTradingSettings, venue: KalshiSettings, keys: KalshiKeys, clock: InstantSource
 ) -> Iterator[KalshiAccount]:
-    """Lock an account and open its journal, in memory for a dry run; yield the account."""
+    """Lock an account, open its journal (in memory for a dry run), and yield the account."""
     name, root, dry = account_name(venue, keys), Path(settings.folder), settings.mode == "dry"
     told = settings.healthcheck_url, settings.alert_url
     with open_account(name, root, keys, clock, *told, unattended=True, is_dry_run=dry) as account:
@@ -522,7 +535,8 @@ def open_kalshi_account(
 def account_name(venue: KalshiSettings, keys: KalshiKeys) -> str:
     """Return the account's local name, derived from its key, because the venue gives no id.
 
-    Two keys of one account give two names: only one process may trade an account.
+    Two keys of one account give two names and therefore two locks. The user has to ensure that only
+    one process trades an account.
     """
     # This machine has several host names, and a port has one account.
     where = urlsplit(venue.address).port if venue.is_loopback else venue.address
@@ -531,7 +545,7 @@ def account_name(venue: KalshiSettings, keys: KalshiKeys) -> str:
 
 
 class DryRunGate:
-    """The gate of a dry run, which denies every order."""
+    """Gate of a dry run, which denies every order."""
 
     prices: ClassVar[Mapping[str, float]] = MappingProxyType({})
 
@@ -541,7 +555,7 @@ class DryRunGate:
 
 
 def print_decision(entry: ActionEntry) -> None:
-    """Print a decision that has an order; other decisions print nothing."""
+    """Print a decision with its order and the venue's response; skip decisions without an order."""
     if not entry.size:
         return
     with tolerate_print_errors():
@@ -550,7 +564,10 @@ def print_decision(entry: ActionEntry) -> None:
 
 
 def check_policy_and_estimates(settings: KalshiTradingSettings) -> None:
-    """Raise `InputError` for an unreadable policy or estimate file, before keys are needed."""
+    """Check that the policy and the file of estimates can be read; raise `InputError` if not.
+
+    The command does this before it asks for keys.
+    """
     build_policy(settings)
     if settings.estimates is not None:
         read_estimates(Path(settings.estimates))

@@ -1,10 +1,10 @@
-"""Train a network that chooses intents and sizes of event contracts.
+"""Train a policy network that chooses the side and size of orders in event contracts.
 
     python -m event_contracts.train steps=5000000 episode.reward=log_wealth [key=value …]
 
-The output folder has `checkpoint.safetensors`, written whole every so many steps, and
-`updates.jsonl` with figures of every update. `resume=OUTPUT/checkpoint.safetensors` continues a
-run that was stopped.
+The output folder has `checkpoint.safetensors`, rewritten every `checkpoint_steps` steps, and
+`updates.jsonl` with the statistics of every update. `resume=OUTPUT/checkpoint.safetensors`
+continues a run that was stopped.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ UPDATES_FILE = "updates.jsonl"
 
 
 def load_training_sessions(settings: TrainingSettings) -> list[Array] | None:
-    """Return the recorded sessions [T, F] to train on; None for synthetic markets."""
+    """Return the sessions [T, F] of the first recorded events; None to train on synthetic ones."""
     if settings.folder is None:
         return None
     markets = recorded_markets(settings.folder)
@@ -49,7 +49,7 @@ def load_training_sessions(settings: TrainingSettings) -> list[Array] | None:
 def train(settings: TrainingSettings, progress: Progress = no_progress) -> Learner:
     """Train a network, write checkpoints to the output folder, and return the learner.
 
-    progress: called with the work, the steps done and the total number of steps.
+    progress: callback with the name of the work, the steps done and the total number of steps.
     """
     import torch
 
@@ -104,7 +104,7 @@ def _train_and_save(
 
 
 def _refuse_to_overwrite(output: Path, resume: str | None) -> None:
-    """Refuse to replace the checkpoint of another run, unless it is resumed."""
+    """Raise InputError if the output folder has a checkpoint that this run does not resume."""
     there = output / CHECKPOINT_FILE
     if there.exists() and (resume is None or not there.samefile(resume)):
         raise InputError(

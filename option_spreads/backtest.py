@@ -4,10 +4,10 @@ r"""Backtests of option spreads with the autoscaler in the loop.
         [strategies=[PUT,IRON_CONDOR]] [output=DIR] [key=value …]
     python -m option_spreads.backtest bars.dir=[DIR] bars.symbol=SPY bars.vix=VIX.parquet
 
-All strategies share one account, which begins with STARTING_CAPITAL, as the live seller's do. The
-command writes figures and a file of trades that a Monte Carlo can read. The index is a model unless
-bars are named. In both cases the options are priced by a model on the volatility index, so the
-profits are that model's, not fills.
+All strategies share one account that starts with STARTING_CAPITAL, as in live trading. The command
+writes performance figures and a file of trades that `option_spreads.monte_carlo` can read. The
+index is simulated by a model, unless `bars.dir` is set. In both cases a model based on the
+volatility index prices the options: profits come from model prices, not from real fills.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ SIMULATED_INDEX_NOTE = (
 
 
 def backtest_account(settings: SpreadSettings, days: IndexDays) -> SpreadAccountResult:
-    """Backtest the account over these sessions, with every spread that the strategies propose."""
+    """Simulate the account over these sessions, with the spreads that its strategies propose."""
     names = parse_strategies(settings.strategies)
     rules = [replace(settings.rules, strategy=name) for name in names]
     offers = list_candidate_trades(days, rules, settings.costs, settings.pricing_smile)
@@ -89,7 +89,7 @@ def summarize_backtest(
 
 
 def run(settings: SpreadSettings, progress: Progress) -> Result:
-    """Run a backtest of selling spreads; return its report and its files."""
+    """Run a backtest of selling spreads; return its report and the files to write."""
     del progress  # there are no steps to count
     days = settings.load_days()
     account = backtest_account(settings, days)

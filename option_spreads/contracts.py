@@ -1,7 +1,7 @@
 """Number of contracts of an option spread to sell now, with reasons, for the configured account.
 
     python -m option_spreads.contracts [LIVE|PAPER] …    balance, statistics, Kelly, size, risk
-    python -m option_spreads.contracts init …            begin an account
+    python -m option_spreads.contracts init …            create an account
     python -m option_spreads.contracts recover …         rebuild its balance from its trades
     python -m option_spreads.contracts review …          compare the last month with a Monte Carlo
 
@@ -67,9 +67,10 @@ def calculate_position_size(
     mode: str = "PAPER",
     verbose: bool = True,
 ) -> int:
-    """Return the contracts of the next spread by half-Kelly on closed trades.
+    """Return the number of contracts of the next spread, by half-Kelly on closed trades.
 
-    The result is between 1 and MAX_CONTRACTS. KELLY_FRACTION=1 sizes from full Kelly.
+    The result is between 1 and MAX_CONTRACTS, or 0 as described below. KELLY_FRACTION=1 sizes by
+    full Kelly.
 
     Parameters
     ----------
@@ -82,13 +83,13 @@ def calculate_position_size(
     mode
         account: `PAPER` or `LIVE`.
     verbose
-        true logs the lines that operators grep for, or prints them without a log.
+        true to log the lines that operators grep for; without a log handler they are printed.
 
     Returns
     -------
     int
-        0 in a halt and if the account's state is not known with certainty. Both are logged as
-        errors and sent to ALERT_URL.
+        number of contracts; 0 in a safety halt, and if the account's files are unreadable or
+        inconsistent. Both cases are logged as errors and sent to ALERT_URL.
 
     Raises
     ------
@@ -130,14 +131,13 @@ def get_max_risk_for_strategy(
 
 @dataclass(frozen=True, eq=False, slots=True)
 class MonthlyReview:
-    """Comparison of an account's last month with a Monte Carlo, per contract.
+    """Comparison of an account's last month with a Monte Carlo, at one contract per trade.
 
     first_date, last_date: New York dates of the month's first and last session.
-    trade_count: number of closed trades entered in the month.
-    profit_per_contract: total P/L of the month's trades, one contract each, USD.
+    trade_count: number of closed trades that were entered in the month.
+    profit_per_contract: total P/L of the month's trades at one contract each, USD.
     earlier_trade_count: number of closed trades before the month, which the Monte Carlo resamples.
-    simulated_profits_by_set: simulated total P/L over the same number of sessions, USD, [R] by set
-        of
+    simulated_profits_by_set: simulated total P/L over as many sessions, USD: [R] for each set of
         runs.
     resampling_caveat: sentence on what resampling cannot show.
     """
@@ -151,7 +151,7 @@ class MonthlyReview:
     resampling_caveat: str
 
     def profit_percentile(self, run_set: str) -> float:
-        """Return the percentile of the month's P/L among simulated ones; ties count half.
+        """Return the percentile of the month's P/L among the simulated P/L; ties count half.
 
         run_set: set of runs: `iid`, `block` or `stress`.
         """
@@ -171,8 +171,8 @@ def review_month(path: Path, settings: AutoscalingSettings, now: np.datetime64) 
     path: path of trades.csv.
     now: the present instant.
 
-    Raises InputError if a trade has no entry time, if the month has no trade, or for fewer than 30
-    trades before the month.
+    Raises InputError if a trade has no entry time, if the month has no trade, or if there are fewer
+    than 30 trades before the month.
     """
     today = new_york_date(np.array([now]))[0]
     dates = calendar().dates
@@ -217,7 +217,7 @@ def review_month(path: Path, settings: AutoscalingSettings, now: np.datetime64) 
 
 
 def _sum_profits(trades: list[TradeRow], settings: AutoscalingSettings) -> float:
-    """Return the sum of trades at one contract each, after fees not yet in results, USD."""
+    """Return the total P/L of trades at one contract each, USD, after FEE_PER_CONTRACT for each."""
     fee = Fraction(str(settings.FEE_PER_CONTRACT))
     return float(sum((trade.profit - fee for trade in trades), Fraction(0)))
 
@@ -232,7 +232,7 @@ def _simulate_profits(sample: TradeSample, options: MonteCarloSettings) -> dict[
 
 
 def render_review(review: MonthlyReview) -> Iterator[RenderableType]:
-    """Yield the verdict, a table of percentiles by set of runs, and the limits of resampling."""
+    """Yield the verdict, a table of percentiles by set of runs, and a note on resampling."""
     yield Text(format_verdict(review))
     rows = []
     for name, runs in review.simulated_profits_by_set.items():
@@ -274,7 +274,7 @@ def build_account_result(
 ) -> Result:
     """Return a report of an account: balance, trade statistics and contracts of each strategy.
 
-    opening_sentences: sentences shown first.
+    opening_sentences: sentences that the report shows first.
     """
     state = files.read_account()
     # The fifth line is the size for one risk; the table has the size for each strategy's own risk.
@@ -300,7 +300,7 @@ def build_account_result(
 
 
 def build_review_result(files: AccountFiles, settings: AutoscalingSettings) -> Result:
-    """Return a report that compares the last month's trades with a Monte Carlo of earlier ones."""
+    """Return a report that compares last month's trades with a Monte Carlo of earlier trades."""
     files.read_account()
     found = review_month(files.folder / TRADES_FILE, settings, utc_now())
     return Result(list(render_review(found)))
@@ -317,7 +317,7 @@ def _format_written_files(files: AccountFiles, state: AccountState) -> str:
 
 @dataclass(frozen=True, slots=True)
 class AccountRequest:
-    """Parsed command line.
+    """Parsed command line of `option_spreads.contracts`.
 
     mode: account, `PAPER` or `LIVE`.
     task: `init`, `recover` or `review`; empty to show the account.
@@ -331,6 +331,8 @@ class AccountRequest:
 
 def parse_arguments(words: Sequence[str]) -> tuple[AccountRequest, None]:
     """Parse the command line into account, task and settings.
+
+    The second element of the result is None, because the command has no output folder.
 
     Raises InputError for unknown words, for two accounts or tasks, and for `recover LIVE` without
     STARTING_CAPITAL.
@@ -357,7 +359,7 @@ def parse_arguments(words: Sequence[str]) -> tuple[AccountRequest, None]:
 
 
 def run(settings: AccountRequest) -> Result:
-    """Run the requested task; return the report of the account or of the review."""
+    """Run the requested task; return the report to show: the review, or else the account."""
     files = AccountFiles.from_settings(settings.settings, settings.mode)
     if settings.task == "review":
         return build_review_result(files, settings.settings)

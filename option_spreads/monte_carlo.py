@@ -1,12 +1,13 @@
-r"""Monte Carlo of a year of trades: resampled results with the autoscaler inside every run.
+r"""Monte Carlo of a year of trades: resampled trades, sized by the autoscaler in every run.
 
     python -m option_spreads.monte_carlo trades=FILE.csv [runs=10000] [days=252] [seed=0] \
         [output=DIR] [key=value …]
 
-Every run starts with STARTING_CAPITAL and an empty history. Trades are drawn one by one and in
-blocks, per contract, each with its own risk. The rules of `option_spreads.autoscaler.rules` size
-them in their order. Resampling cannot show a loss that is not in the file. A third set of runs
-therefore gives each trade a chance of its maximum loss, which the file does not rule out.
+Every run starts with STARTING_CAPITAL and an empty history. One set of runs draws trades one by
+one, a second set in blocks of consecutive trades. A drawn trade has its P/L and its maximum loss
+per contract. The rules of `option_spreads.autoscaler.rules` size each trade from the trades before
+it. Resampling cannot show a loss that is not in the file. In a third set of runs each trade may
+therefore take its maximum loss, with a probability that the file does not rule out.
 """
 
 from __future__ import annotations
@@ -144,9 +145,9 @@ def _format_figures(figures: Mapping[str, Any]) -> dict[str, str]:
 
 
 def run(settings: MonteCarloSettings, progress: Progress) -> Result:
-    """Run the Monte Carlo; return its table, warnings and files.
+    """Run the Monte Carlo; return its table, warnings and files to write.
 
-    Raises InputError without a file of trades.
+    Raises InputError if `trades` is not set.
     """
     del progress  # there are no steps to count
     if settings.trades is None:
@@ -175,7 +176,7 @@ def plot_final_balances(
 
     paths_by_set: simulated accounts by set of runs, at least one set, all with the same starting
         balance.
-    halt_balance: halt balance, below which nothing is sold, USD.
+    halt_balance: balance below which no spread is sold, USD.
     """
     # Imported here: reading a sample, as other commands do, needs no plots.
     from matplotlib.figure import Figure
@@ -216,7 +217,7 @@ def plot_final_balances(
 
 
 def describe_runs_beyond_axis(final_balances: Array, axis_max: float) -> str:
-    """Return a note on runs beyond the axis: their number and highest balance; empty if none.
+    """Return a note with the number of runs beyond the axis and their highest balance, or "".
 
     final_balances: final balances [R], USD.
     axis_max: upper end of the axis, USD.

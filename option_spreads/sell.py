@@ -3,12 +3,13 @@
     python -m option_spreads.sell vix=VIX.parquet [strategies=[PUT,IRON_CONDOR]]
     [broker.url_override=URL] [key=value …]
 
-It sizes from the account of `python -m option_spreads.contracts`, which `init` begins, and books
-its trades. After an interruption or a kill, a restart resumes where it was. Until then open spreads
-stay open and are not watched. If its options are traded by hand as well, it stops ordering and
-alerts. `python -m execution.live kill` ends it; with --flatten it first buys back what is open.
+The seller sizes spreads by the account files that `python -m option_spreads.contracts init`
+creates, and books its trades there. After an interruption or a kill, a restart resumes where it
+was. Until then open spreads stay open and are not monitored. If someone trades its options by hand
+as well, the seller sends an alert and no more orders. `python -m execution.live kill` ends it; with
+--flatten it first buys back all open spreads.
 
-It is the loop of `trade_stock_e2e.py` with the one job `spreads`.
+The command runs the loop of `trade_stock_e2e.py` with the single job `spreads`.
 """
 
 from __future__ import annotations
@@ -62,7 +63,10 @@ def sell(overrides: Sequence[str], keys: ApiKeys) -> None:
 
 
 def parse_arguments(words: Sequence[str]) -> tuple[Sequence[str], None]:
-    """Return the command line's overrides of configs/sell_spreads.yaml unchanged."""
+    """Return the command line unchanged: overrides of configs/sell_spreads.yaml.
+
+    The second element of the result is None, because the command has no output folder.
+    """
     return words, None
 
 

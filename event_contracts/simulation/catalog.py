@@ -52,9 +52,9 @@ PRICE_STRUCTURE_BY_STEP_USD = {Decimal("0.01"): "linear_cent", Decimal("0.001"):
 
 
 class TopOfBook(NamedTuple):
-    """The best bid and ask of a market, USD of YES, with their contracts.
+    """The best bid and ask of a market, USD of YES, and the contracts at these prices.
 
-    An empty bid is 0 and an empty ask is 1, with no contracts.
+    Without a bid its price is 0, without an ask its price is 1. The contracts are then 0.
     """
 
     bid: Decimal = ZERO
@@ -63,7 +63,10 @@ class TopOfBook(NamedTuple):
     ask_size: Decimal = ZERO
 
     def to_api_fields(self, prefix: str = "") -> Response:
-        """Return bid and ask as fields of the API; prefix: start of the field names."""
+        """Return bid and ask as fields of the API.
+
+        prefix: text before `yes_bid_dollars` and `yes_ask_dollars` in the names of the fields.
+        """
         return {
             f"{prefix}yes_bid_dollars": format_dollars(self.bid),
             f"{prefix}yes_ask_dollars": format_dollars(self.ask),
@@ -93,7 +96,11 @@ def get_markets(exchange: Exchange, query: Query) -> Response:
 
 
 def get_market(exchange: Exchange, ticker: str) -> Response:
-    """Return one market in the API's format; empty sides and closed markets quote $0 and $1."""
+    """Return one market in the API's format.
+
+    A side without orders quotes $0 (bid) or $1 (ask); so do both sides if the market does not
+    trade.
+    """
     listing = get_listing(exchange, ticker)
     outcome = exchange.outcome(ticker)
     opens, closes = listing.first_tick, listing.first_tick + len(listing.tick_records) - 1
@@ -147,7 +154,7 @@ def get_market(exchange: Exchange, ticker: str) -> Response:
 
 
 def get_orderbook(exchange: Exchange, ticker: str, query: Query) -> Response:
-    """Return the response to `GET /markets/{ticker}/orderbook`: one bid level of each side."""
+    """Return the response to `GET /markets/{ticker}/orderbook`: the best bids of YES and of NO."""
     refuse_unknown_keys(query, "depth")
     query_integer(query, "depth", 0, 0, MAX_DEPTH_LEVELS)
     get_listing(exchange, ticker)
@@ -160,7 +167,10 @@ def get_orderbook(exchange: Exchange, ticker: str, query: Query) -> Response:
 
 
 def get_series_list(exchange: Exchange, query: Query) -> Response:
-    """Return the response to `GET /series`: every series, or none for another category."""
+    """Return the response to `GET /series`.
+
+    Every series has the category `SERIES_CATEGORY`; a query for another category gets none.
+    """
     refuse_unknown_keys(query, "category")
     listed = dict.fromkeys(map(series_ticker_of, exchange.listings.values()))
     named = matches_filters(query, category=SERIES_CATEGORY)
@@ -168,7 +178,7 @@ def get_series_list(exchange: Exchange, query: Query) -> Response:
 
 
 def get_series(exchange: Exchange, ticker: str) -> Response:
-    """Return the response to `GET /series/{series_ticker}`: a series with its fees."""
+    """Return the response to `GET /series/{series_ticker}`: a series with its fee terms."""
     if ticker not in {series_ticker_of(each) for each in exchange.listings.values()}:
         raise RequestRefused(404, None, f"series {ticker} not found")
     return {"series": _build_series(exchange, ticker)}
@@ -230,7 +240,11 @@ def _group_by_event(exchange: Exchange) -> dict[str, list[SimulatedListing]]:
 def _build_event(
     exchange: Exchange, members: Sequence[SimulatedListing], *, nested: bool
 ) -> Response:
-    """Return one event; nested: true if it contains its markets."""
+    """Return one event in the API's format.
+
+    members: listings of the event's markets.
+    nested: true to include the markets.
+    """
     name = event_ticker_of(members[0])
     markets = {"markets": [get_market(exchange, each.ticker) for each in members]} if nested else {}
     return {
@@ -253,7 +267,7 @@ def series_ticker_of(listing: SimulatedListing) -> str:
 def get_exchange_status(pause: str = "", resumes_at: np.datetime64 | None = None) -> Response:
     """Return the response to `GET /exchange/status`.
 
-    pause: error code of the present pause; empty while trading is open.
+    pause: error code of the current pause; empty while trading is open.
     resumes_at: UTC, expected end of the pause; None if unknown.
     """
     is_active, is_trading = pause != EXCHANGE_PAUSED, not pause
@@ -277,7 +291,7 @@ def get_exchange_status(pause: str = "", resumes_at: np.datetime64 | None = None
 
 
 def _find_top_of_book(exchange: Exchange, ticker: str) -> TopOfBook:
-    """Return a market's present best prices; empty before its opening and after its close."""
+    """Return the best prices that a market shows now; no prices if the market does not trade."""
     if exchange.market_state(ticker) != "active":
         return TopOfBook()
     row = exchange.current_tick(ticker)
@@ -285,7 +299,7 @@ def _find_top_of_book(exchange: Exchange, ticker: str) -> TopOfBook:
 
 
 def _last_top_of_book(rows: Records) -> TopOfBook:
-    """Return the best prices in the last row of a tape."""
+    """Return the best prices in the last of these rows of a tape; no prices without a row."""
     if not len(rows):
         return TopOfBook()
     row = rows[-1]
@@ -294,7 +308,10 @@ def _last_top_of_book(rows: Records) -> TopOfBook:
 
 
 def _build_top_of_book(bid: int, ask: int, bid_size: Decimal, ask_size: Decimal) -> TopOfBook:
-    """Return the best prices of a quote in ten-thousandths; a side without contracts is empty."""
+    """Convert a quote to best prices; a side without contracts has no price.
+
+    bid, ask: ten-thousandths of a USD.
+    """
     bids = (price_to_usd(bid), bid_size) if bid > 0 and bid_size else (ZERO, ZERO)
     asks = (
         (price_to_usd(ask), ask_size)
@@ -305,12 +322,15 @@ def _build_top_of_book(bid: int, ask: int, bid_size: Decimal, ask_size: Decimal)
 
 
 def _sum_traded_contracts(rows: Records) -> Decimal:
-    """Return the contracts that others traded in rows of a tape."""
+    """Return the contracts that other traders bought or sold in these rows of a tape."""
     return Decimal(int(rows["sold"].sum() + rows["bought"].sum()))
 
 
 def _last_trade_price(rows: Records) -> Decimal:
-    """Return the quote at which the last trade took place, USD of YES; 0 before the first."""
+    """Return the price of the last trade in these rows, USD of YES; 0 if there is none.
+
+    Purchases trade at the ask of their row, sales at the bid.
+    """
     traded = np.flatnonzero(rows["sold"] + rows["bought"])
     if not len(traded):
         return ZERO

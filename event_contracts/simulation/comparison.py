@@ -1,13 +1,14 @@
 """Comparison of policies over the same held-out sessions, with confidence intervals.
 
-A return is the profit of a session as a multiple of its starting cash. K runs of a policy (seeds of
-its training, or of its draws) play the same N sessions: returns [K, N]; a policy without a seed
-plays once. Dependent sessions, as the markets of one event, form one group.
+A return is the profit of a session as a multiple of its starting cash. K runs of a policy play the
+same N sessions, which gives returns [K, N]. The runs differ in the seed of the policy's training or
+of its random choices; a policy without a seed has one run. Dependent sessions, such as the markets
+of one event, form one group.
 
-Intervals are those of `marketsimulator.results.significance`, except that groups and seeds are
-drawn, each with replacement (Owen 2007, the pigeonhole bootstrap), with the same draws for all
-policies. Effects of a session on two policies cancel in their difference. There are no intervals
-for fewer than 20 groups.
+Confidence intervals are those of `marketsimulator.results.significance`, except that the bootstrap
+draws both groups and runs, each with replacement (Owen 2007, the pigeonhole bootstrap). All
+policies get the same draws, so that effects of a session on two policies cancel in their
+difference. There are no intervals for fewer than 20 groups.
 """
 
 from __future__ import annotations
@@ -63,8 +64,8 @@ def play_sessions(
 ) -> PlayedSessions:
     """Let a policy play every session from its first row to its settlement.
 
-    The policy decides on all markets together, step by step. A settled session gets no further
-    orders while others are still played.
+    The policy decides on all markets together, step by step. A session that has settled gets no
+    further orders while longer sessions are still played.
 
     sessions: arrays [T, F].
     tradable_rows: mask of rows of each session at which orders may be sent [N, T]; None: all rows.
@@ -117,9 +118,8 @@ class HeldOutSessions:
     sessions: N arrays [T, F].
     group_indices: index of each session's group [N], 0 … G - 1; sessions of a group are dependent.
     source: description of the sessions' origin.
-    earlier_event_count: number of earlier recorded events, which training may have seen; None for
-        synthetic
-        sessions.
+    earlier_event_count: number of recorded events before the held-out ones, which training may use;
+        None for synthetic sessions.
     tradable_rows: mask of rows of each session at which orders may be sent [N, T]; None: all rows.
     """
 
@@ -140,7 +140,7 @@ class ComparedPolicy:
     """A policy to compare, with one instance per run.
 
     name: name in the results.
-    seeded_policies: one policy per run, each with its own seed.
+    seeded_policies: one instance of the policy per run, each with a different seed.
     episode_settings: money, order and fee settings under which it plays.
     """
 
@@ -154,7 +154,8 @@ class Estimate:
     """Estimate of a figure with its bootstrap interval, for one policy or a pair of policies.
 
     value: the figure; None if undefined.
-    interval: 90 % interval; None below 20 groups, or if the figure is undefined in some draw.
+    interval: 90 % confidence interval; None for fewer than 20 groups, or if the figure is undefined
+        in any bootstrap draw.
     """
 
     value: float | None
@@ -164,8 +165,8 @@ class Estimate:
     def from_draws(cls, values: Array, unit: float = 1.0) -> Estimate:
         """Return the estimate from the value over all sessions and the values of bootstrap draws.
 
-        Without a value in every draw there is no interval: quantiles of the others would omit the
-        most extreme draws.
+        If any draw has no value, there is no interval, because quantiles of the other draws would
+        omit the most extreme ones.
 
         values: [1 + R], first the value over all sessions.
         unit: factor on value and interval.
@@ -180,7 +181,10 @@ class Estimate:
 
     @property
     def interval_sign(self) -> int:
-        """Return 1 if the interval is above 0, -1 if it is at or below 0, else 0."""
+        """Return 1 if the whole interval is above 0, -1 if it is at or below 0, else 0.
+
+        Without an interval the result is 0.
+        """
         if self.interval is None:
             return 0
         low, high = self.interval
@@ -193,7 +197,7 @@ class PolicyPerformance:
 
     growth: mean logarithm of final over starting cash.
     profit_usd: mean profit.
-    sharpe: mean over standard deviation of returns; not annual.
+    sharpe: mean of returns divided by their standard deviation; not annualised.
     """
 
     growth: Estimate
@@ -203,14 +207,14 @@ class PolicyPerformance:
 
 @dataclass(frozen=True, slots=True)
 class PairComparison:
-    """Test whether one policy earns over 10 % more than another, at a higher Sharpe ratio.
+    """Result of the test whether one policy earns over 10 % more than another, at a higher Sharpe.
 
     excess_usd: mean profit per episode of the first policy less max(1.1 · mean profit of the
         second, 0). If the second loses, the first has to earn a profit.
     sharpe_difference: Sharpe ratio per episode of the first policy less that of the second.
     verdict: `yes` if both intervals are above 0; the probability of a wrong `yes` is at most 5 %.
-        `no` if one interval is at or below 0. `no power` otherwise, and if neither policy has
-        traded: these sessions cannot decide.
+        `no` if one interval is at or below 0. Otherwise `no power`, because these sessions cannot
+        decide; likewise if neither policy has traded.
     """
 
     excess_usd: Estimate
@@ -222,7 +226,7 @@ class PairComparison:
 class ResampledReturns:
     """Returns of policies over the same sessions, with their bootstrap draws.
 
-    returns_by_policy: [K, N] by policy, for K runs; K may be 1 for some policies.
+    returns_by_policy: [K, N] for each policy, with K runs; a policy without a seed has one run.
     group_indices: index of each session's group [N], 0 … G - 1.
     starting_cash: starting cash of each session, USD.
     seed: seed of the draws.
@@ -242,9 +246,9 @@ class ResampledReturns:
         )
 
     def compare_pair(self, one: str, other: str) -> PairComparison:
-        """Compare two policies.
+        """Test whether one policy has a higher profit and Sharpe ratio than another.
 
-        one: name of the policy that is tested for a higher profit and Sharpe ratio.
+        one: name of the policy that is expected to be better.
         other: name of the policy to exceed.
         """
         mean, square, _ = self._resample_means(one)
@@ -259,9 +263,10 @@ class ResampledReturns:
         return PairComparison(excess, sharpe, verdict if traded else "no power")
 
     def _resample_means(self, name: str) -> tuple[Array, Array, Array]:
-        """Return means of returns, of squared returns and of log(1 + return), [1 + R] each.
+        """Return a policy's means of returns, of squared returns and of log(1 + return).
 
-        The first value is over all sessions, the others are over bootstrap draws.
+        Each array is [1 + R]: first the mean over all sessions, then the means of R bootstrap
+        draws.
         """
         returns = self.returns_by_policy[name]
         count = int(self.group_indices.max()) + 1
@@ -278,14 +283,24 @@ class ResampledReturns:
         return mean, square, growth
 
     def _draw_index_counts(self, count: int, stream: int, drawn: int) -> Array:
-        """Return the number of times that each index is drawn, [1 + drawn, count]; first row: 1."""
+        """Return how often each bootstrap draw contains each index, [1 + drawn, count].
+
+        The first row stands for the original sample: every index once.
+
+        count: number of indices.
+        stream: number that separates the random draws of groups and of runs.
+        drawn: number of bootstrap draws.
+        """
         rng = np.random.default_rng([self.seed, stream, count])
         draws = rng.multinomial(count, np.full(count, 1.0 / count), size=drawn)
         return np.concatenate([np.ones((1, count)), draws])
 
 
 def _sharpe(mean: Array, square: Array) -> Array:
-    """Return mean over standard deviation [1 + R]; NaN for constant returns."""
+    """Return the Sharpe ratios [1 + R], mean over standard deviation; NaN for constant returns.
+
+    mean, square: means of the returns and of their squares [1 + R].
+    """
     variance = square - mean**2
     moves = variance > _MIN_RELATIVE_VARIANCE * np.maximum(square, _MIN_RELATIVE_VARIANCE)
     undefined = np.full(len(mean), np.nan)
@@ -321,7 +336,7 @@ class PolicyResult:
 
 @dataclass(frozen=True, slots=True)
 class BookedResult:
-    """An account's own result in the compared markets, from its journal.
+    """Result that an account booked in the compared markets, from its journal.
 
     profit: profit after fees in USD, as the venue's settlements state it.
     markets_without_stated_profit: markets whose settlement states no profit, or is not in the
@@ -344,7 +359,7 @@ class Comparison:
     policy_results: result of each policy.
     pair_comparisons: comparison of each pair of policies, by their names; the first one is tested
         for a higher profit and Sharpe ratio.
-    booked_result: the account's own result in these markets; None without a journal.
+    booked_result: result that the account booked in these markets; None without a journal.
     """
 
     held_out_sessions: HeldOutSessions
@@ -355,7 +370,7 @@ class Comparison:
 
     @property
     def has_fills(self) -> bool:
-        """Return whether any policy has a fill."""
+        """Return whether any policy has a fill in these sessions."""
         return any(each.fills_per_episode for each in self.policy_results)
 
 
@@ -369,7 +384,7 @@ def compare_policies(
 ) -> Comparison:
     """Let every policy play every session, and compare the policies.
 
-    pairs: names of two policies each, the potentially better one first.
+    pairs: names of two policies each; the first is tested for a higher profit and Sharpe ratio.
     seed: seed of the bootstrap draws.
     progress: called after each run.
     """

@@ -1,9 +1,9 @@
 """An exchange of event contracts with one account: several markets, stepped tick by tick.
 
-The environments' kernel matches orders. A new order trades at once with the book that its market
-shows, which then shows less until the next tick. Its resting remainder fills with `advance`. Each
-market is a record of the kernel. While a market trades, its record holds the account's cash and the
-value of positions in other markets.
+Orders are matched by the same `kernel` as in the environments. A new order trades at once with the
+book that its market shows; the book then shows less until the next tick. The remainder that rests
+can fill with each call of `advance`. Each market is a record of the kernel. While a market trades,
+its record holds the account's cash and the value of positions in other markets.
 
     tape = session_to_tape(session)
     exchange = Exchange([SimulatedListing("RAIN", tape)], EpisodeSettings(starting_cash=1000))
@@ -88,7 +88,7 @@ _MINUTE = np.timedelta64(1, "m")
 
 @dataclass(frozen=True, eq=False, slots=True)
 class SimulatedListing:
-    """A market of the simulated exchange.
+    """A market that is listed on the simulated exchange.
 
     tick_records: TICK records [T], T ≥ 2, the settlement row last (`sessions.session_to_tape`).
     first_tick: tick of the exchange at which the market opens and shows row 0.
@@ -123,7 +123,7 @@ class PlacedOrder:
     """An accepted order and its progress.
 
     placed_tick: tick at which the order was accepted.
-    remaining_count: contracts that can still trade; 0 once the order has ended.
+    remaining_count: contracts that can still trade, without withheld ones; 0 once the order has ended.
     state: `resting`; `executed`, completely traded; `canceled`, ended before that.
     fills: fills of the order, in booking order.
     expires_at: UTC, instant after which no tick fills the order; None: no expiry.
@@ -198,7 +198,7 @@ class SimulatedSettlement:
 
 @dataclass(eq=False, slots=True)
 class _Market:
-    """State of one listed market: kernel record, order slots [SLOTS], tape [T], settlement."""
+    """State of one listed market: kernel record, slots of resting orders, tape [T], settlement."""
 
     listing: SimulatedListing
     market_record: Records
@@ -239,7 +239,7 @@ class _Market:
         return f"{self.listing.ticker}-{int(number)}"
 
     def remaining_by_order_id(self) -> dict[str, Decimal]:
-        """Return the remaining contracts of each order, in the order of their slots."""
+        """Return the remaining contracts of each resting order, by order id, in slot order."""
         rows = self.order_slots[: int(self.market_record["resting"])]
         return {self.format_order_id(row["number"]): Decimal(int(row["remaining"])) for row in rows}
 
@@ -263,7 +263,7 @@ class OrderCheck(Protocol):
         *,
         rests: bool,
     ) -> str | None:
-        """Return the reason to refuse an order, or None."""
+        """Return the reason to refuse an order, or None if it is accepted."""
 
 
 class Exchange:
@@ -281,8 +281,8 @@ class Exchange:
         markets, rewards and features are not used.
     start: UTC, the instant of tick 0.
     interval: time between ticks.
-    settlement: ticks from the end of trading until a market pays. The outcome is known one tick
-        before the payment.
+    settlement_ticks: ticks from the end of trading until a market pays. The outcome is known one
+        tick before the payment.
     """
 
     def __init__(
@@ -314,7 +314,7 @@ class Exchange:
 
     @property
     def now(self) -> np.datetime64:
-        """Return the instant of the present tick, UTC."""
+        """Return the instant of the current tick, UTC."""
         return self.instant_of(self.tick)
 
     def instant_of(self, tick: int) -> np.datetime64:
@@ -324,7 +324,7 @@ class Exchange:
 
     @property
     def cash(self) -> Decimal:
-        """Return the cash in USD, without pending payouts; resting orders are not deducted."""
+        """Return the cash in USD, without pending payouts, before costs of resting orders."""
         return Decimal(self._cash) / MICROS_PER_DOLLAR
 
     @property
@@ -355,7 +355,7 @@ class Exchange:
         )
 
     def market_state(self, market: str) -> MarketState:
-        """Return the present state of a market."""
+        """Return the current state of a market."""
         settlement = self._market(market).settlement
         if settlement is None:
             return "initialized" if self.tick < self.listings[market].first_tick else "active"
@@ -372,15 +372,15 @@ class Exchange:
         )
 
     def position(self, market: str) -> Decimal:
-        """Return the contracts held of a market, NO negative.
+        """Return the contracts held of a market, YES positive and NO negative.
 
-        A settled market keeps its contracts until it pays.
+        After settlement the position remains until the market pays.
         """
         unpaid = self._find_unpaid_settlement(market)
         return unpaid.position if unpaid else self._market(market).position
 
     def current_tick(self, market: str) -> Record:
-        """Return the present tick of a market, a TICK record; the settlement row once settled."""
+        """Return the current tick of a market, a TICK record; the settlement row once settled."""
         if self.market_state(market) == "initialized":
             raise InputError(
                 f"{market} opens at tick {self.listings[market].first_tick} and has no quote yet"
@@ -391,9 +391,9 @@ class Exchange:
         return quote_from_tick(self.current_tick(market), price_to_usd(self._terms.price_step))
 
     def view(self, market: str) -> MarketView:
-        """Return the account and the quote of a market.
+        """Return the account and the quote of a market, as input for a decision.
 
-        Positions elsewhere are valued at mid quotes, or at their pending payouts.
+        Positions in other markets are valued at mid quotes, or at their pending payouts.
         """
         position = self.position(market)
         others = (other for other in self.listings if other != market)
@@ -410,10 +410,11 @@ class Exchange:
         return Decimal(int(record["bids"])), Decimal(int(record["asks"]))
 
     def depth_within_limit(self, order: EventContractOrder) -> tuple[Decimal, Decimal | None]:
-        """Return the depth within an order's limit price, and the depth before an own order.
+        """Return the depth that a new order can reach, and the depth before a self-trade.
 
-        The second number is the contracts that would trade before the account's first resting order
-        that the new order would meet; None without such an order.
+        The first number is the contracts of the opposite quote within the order's limit price. The
+        second is the contracts that would trade before the new order meets a resting order of the
+        same account; None if it meets none.
         """
         market = self._market(order.market)
         tables = market.market_record, market.order_slots, market.current_tick
@@ -434,7 +435,7 @@ class Exchange:
 
         A client_order_id may repeat. Raises `OrderRejected` if the order is refused.
 
-        self_trade: self-trade prevention; None: the one that this project's client requests.
+        self_trade: type of self-trade prevention; None: the type that the live client requests.
         withheld_count, rejects_later: injected faults, as in `PlacedOrder`.
         """
         market = self._market(order.market)
@@ -481,7 +482,7 @@ class Exchange:
     def advance(self, *, paused: bool = False) -> None:
         """Move every active market to its next tick, and match its resting orders with the tick.
 
-        paused: true if trading is paused. Orders then keep resting, and expired ones end.
+        paused: true if trading is paused. Orders then rest without fills until they expire.
         """
         after = self.now + self.interval
         for placed in list(self._open.values()):
@@ -504,7 +505,7 @@ class Exchange:
     def _match_placed_order(
         self, market: _Market, placed: PlacedOrder, *, cancels_own: bool
     ) -> None:
-        """Match a new order with the present book; its remainder rests or ends."""
+        """Match a new order with the current book; its remainder rests or ends."""
         order = placed.order
         ticker = order.market
         self._write_account_values(
@@ -536,20 +537,20 @@ class Exchange:
         market.market_record["elsewhere"] = elsewhere
 
     def _set_exposure(self, ticker: str, market: _Market) -> None:
-        """Write the maximum losses of other markets' positions, without orders, into the record."""
+        """Write maximum losses of positions (not orders) in other markets into this record."""
         record = market.market_record
         exposure = self._exposure(ticker, ())
         record["event_if_yes"], record["event_if_no"], record["other_events"] = exposure
 
     def _append_fills(self, ticker: str, market: _Market) -> None:
-        """Append the kernel's fills in a market to the exchange's and the orders' fills."""
+        """Append the fills of the kernel's last step to `fills` and to the orders concerned."""
         for row in self._fills[: int(market.market_record["fills"])]:
             order_id = market.format_order_id(row["number"])
             self.fills.append(to_contract_fill(row, order_id, ticker, self.tick))
             self.orders[order_id].fills.append(self.fills[-1])
 
     def _step_market(self, ticker: str, market: _Market, elsewhere: int, paused: bool) -> None:
-        """Move a market to its next tick.
+        """Move a market to its next tick, match its resting orders, and settle it at the last tick.
 
         elsewhere: value of other markets, millionths of a USD.
         """
@@ -576,7 +577,7 @@ class Exchange:
         self._update_remaining_counts(ticker, market)
 
     def _update_remaining_counts(self, ticker: str, market: _Market) -> None:
-        """Update the remainder of each order from the kernel; end orders without a remainder."""
+        """Copy the remainder of each order from the kernel; end orders that no longer rest."""
         left = market.remaining_by_order_id()
         for placed in [each for each in self._open.values() if each.order.market == ticker]:
             if placed.order_id in left:
@@ -590,14 +591,14 @@ class Exchange:
         del self._open[placed.order_id]
 
     def _position_value_micros(self, ticker: str) -> int:
-        """Return a position's value at mid quote, or its unpaid payout, millionths of a USD."""
+        """Return a position's value at mid quote, or its pending payout, millionths of a USD."""
         unpaid = self._find_unpaid_settlement(ticker)
         return (
             int(unpaid.payout * MICROS_PER_DOLLAR) if unpaid else self._market(ticker).value_micros
         )
 
     def _exposure(self, market: str, resting: tuple[RestingOrder, ...]) -> Exposure:
-        """Return the maximum losses of other markets; resting: orders that may still fill."""
+        """Return the maximum losses of all other markets, if the orders in `resting` fill."""
         held = {
             ticker: each.position
             for ticker, each in self._markets.items()
@@ -608,7 +609,7 @@ class Exchange:
         return compute_exposure(market, held, resting, quotes, events)
 
     def _find_unpaid_settlement(self, ticker: str) -> SimulatedSettlement | None:
-        """Return the unpaid settlement of a market, or None."""
+        """Return the settlement of a market if it is not paid yet, else None."""
         settlement = self._market(ticker).settlement
         return settlement if settlement and settlement.payout_tick > self.tick else None
 
@@ -661,7 +662,7 @@ class SimulatedOrderManager:
     def submit(self, order: EventContractOrder) -> OrderReceipt:
         """Send an order once.
 
-        The order trades with the present book; a resting remainder can fill from the next tick on.
+        The order trades with the current book; a resting remainder can fill from the next tick on.
         """
         before = self.exchange.resting_orders
         placed = self._outbox.post(order, self._gate)
@@ -678,7 +679,7 @@ class SimulatedOrderManager:
     def cancel_stale_orders(
         self, market: str, sent_before: np.datetime64
     ) -> tuple[OrderIntent, ...]:
-        """Return no orders: the exchange itself ends orders after `life` ticks."""
+        """Return an empty tuple, because the exchange itself ends orders after `life` ticks."""
         del market, sent_before
         return ()
 
@@ -688,7 +689,7 @@ class SimulatedOrderManager:
 
 
 class _SimulatedVenue:
-    """Adapter of the exchange to the `Venue` interface; it accepts two orders with one id."""
+    """Adapter of the exchange to the `Venue` interface; a client_order_id may be used twice."""
 
     name: ClassVar[str] = "simulated"
     has_idempotent_client_ids: ClassVar[bool] = False

@@ -3,20 +3,21 @@
 The single environment and the vectorised one call the same functions, which change the records in
 place. `event_contracts.trading.rules` has the limits that an order must keep.
 
-The book has one level on each side. Seen from its own side (YES, or NO at one less the YES price),
-a purchase fills in two ways:
+The book has one level on each side. Prices below are those of the order's side, YES or NO; the
+price of NO is 1 − the price of YES. A purchase fills in two ways:
 
-- At once: if it reaches the ask that its decision saw, it takes the ask, at the ask's price and up
-  to the depth shown. That depth then shows less until the next tick.
-- Resting: from the next tick on, its remainder trades at its own price. If the ask has come to that
-  price, it trades up to the ask's size. Else it trades with the sales at the bid that are left
-  after the orders ahead of it in the queue. The depth shown is the depth after these trades.
+- At once: if its limit price reaches the ask that its decision saw, it trades at the ask, up to the
+  depth shown. The book then shows less depth until the next tick.
+- Resting: from the next tick on, its remainder trades at its limit price. If the ask has fallen to
+  that price, it trades up to the ask's size. Otherwise it trades with market sales at the bid, as
+  far as the orders ahead of it in the queue leave any. The depth of a tick is the depth after these
+  trades.
 
 A sale is the mirror image. The remainder of an immediate order is cancelled. Orders of one account
-do not trade with each other. By the venue's self-trade prevention either the new order stops in
-front of the resting one (`taker_at_cross`), or it cancels that and trades on (`maker`, for sales).
-An order that would break the cash buffer or a limit is cancelled before it fills. At the last tick
-nothing trades: resting orders are cancelled, and the market pays.
+do not trade with each other. The venue's self-trade prevention has two types: the new order stops
+before it meets the resting one (`taker_at_cross`), or it cancels the resting order and continues to
+trade (`maker`, for sales). An order that would break the cash buffer or a limit is cancelled before
+it fills. At the last tick nothing trades: resting orders are cancelled, and the market pays.
 """
 
 from __future__ import annotations
@@ -53,7 +54,12 @@ def _book_fill(
     count: int,
     maker: bool,
 ) -> bool:
-    """Book a fill and return true, unless a purchase would break the cash buffer or a limit."""
+    """Book a fill in the market, the order and `fills`; return whether it was booked.
+
+    A purchase that would break the cash buffer or a limit is not booked.
+
+    maker: true if the order rested in the book.
+    """
     yes = is_yes_intent(order.intent)
     buys = is_purchase(order.intent)
     revenue = price * count * MICROS_PER_PRICE_UNIT
@@ -90,7 +96,7 @@ def _book_fill(
 
 @jit_inline
 def _remove_ended_orders(market: Record, orders: Records) -> None:
-    """Remove ended orders from their slots; the others keep their order."""
+    """Remove ended orders from the order slots and close the gaps; the sequence is unchanged."""
     kept = 0
     for k in range(market.resting):
         if orders[k].remaining > 0:
@@ -109,7 +115,7 @@ def reset_depth(market: Record, tick: Record) -> None:
 
 @jit_inline
 def _is_on_yes_bid(intent: int) -> bool:
-    """Return whether an intent's orders rest on the YES bid: YES purchases and NO sales."""
+    """Return whether orders of an intent are bids for YES: purchases of YES, and sales of NO."""
     return is_purchase(intent) == is_yes_intent(intent)
 
 
@@ -120,7 +126,7 @@ def _yes_price(intent: int, price: int) -> int:
 
 @jit_inline
 def _queue_ahead_count(market: Record, tick: Record, order: Record) -> int:
-    """Return the contracts of other traders with priority over a resting order of the account."""
+    """Return the contracts of other traders that trade before a resting order of the account."""
     bid = _is_on_yes_bid(order.intent)
     price = _yes_price(order.intent, order.price)
     best = tick.bid if bid else tick.ask
@@ -132,7 +138,11 @@ def _queue_ahead_count(market: Record, tick: Record, order: Record) -> int:
 
 @jit_inline
 def _crosses_own_order(order: Record, intent: int, price: int) -> bool:
-    """Return whether a new order would trade with a resting one of the account."""
+    """Return whether a new order would trade with a resting order of the same account.
+
+    order: the resting order.
+    intent, price: intent and limit price of the new order.
+    """
     bid = _is_on_yes_bid(intent)
     if order.remaining <= 0 or _is_on_yes_bid(order.intent) == bid:
         return False
@@ -145,10 +155,11 @@ def _crosses_own_order(order: Record, intent: int, price: int) -> bool:
 def depth_within_limit(
     market: Record, orders: Records, tick: Record, intent: int, price: int
 ) -> tuple[int, int]:
-    """Return the depth within an order's limit price, and the depth before an own order.
+    """Return the depth that a new order can reach, and the depth before a self-trade.
 
-    The second number is the contracts that would trade before the account's first resting order
-    that the new order would meet; `MAX_AMOUNT` without such an order.
+    The first number is the contracts of the opposite quote within the order's limit price. The
+    second is the contracts that would trade before the new order meets a resting order of the same
+    account; `MAX_AMOUNT` if it meets none.
     """
     yes = is_yes_intent(intent)
     buys = is_purchase(intent)
@@ -178,11 +189,11 @@ def match_new_order(
 ) -> None:
     """Match a new order with the book of a tick; its remainder rests or ends.
 
-    The market needs a free order slot.
+    The market must have a free order slot.
 
-    rests: true if the remainder rests, behind the depth at its price.
+    rests: true if the remainder rests, queued behind the depth at its price.
     cancels_own: true if the order cancels the account's resting orders that it meets; false if it
-        stops before them.
+        stops before it meets them.
     rejects_later: true if a fault keeps the order from trading.
     """
     yes = is_yes_intent(intent)
@@ -239,7 +250,10 @@ def _fill_order(
     count: int,
     maker: bool,
 ) -> int:
-    """Fill an order and return the filled contracts; end an order that breaks a limit."""
+    """Fill `count` contracts of an order; return the contracts filled.
+
+    If the fill would break the cash buffer or a limit, the order ends and 0 is returned.
+    """
     if count <= 0:
         return 0
     if not _book_fill(market, order, fills, terms, price, count, maker):
@@ -253,7 +267,10 @@ def _fill_order(
 def _match_at_quote(
     market: Record, order: Record, fills: Records, after: Record, terms: OrderRuleTerms
 ) -> bool:
-    """Trade a resting order with the other side's quote; return whether the prices cross."""
+    """Fill a resting order against the opposite quote; return whether their prices cross.
+
+    after: the new tick.
+    """
     yes = is_yes_intent(order.intent)
     buys = is_purchase(order.intent)
     met = best_ask(after, yes) if buys else best_bid(after, yes)
@@ -272,7 +289,12 @@ def _match_at_quote(
 def _match_in_queue(
     market: Record, order: Record, fills: Records, after: Record, terms: OrderRuleTerms
 ) -> None:
-    """Trade an order at the best price with incoming market orders, behind its queue."""
+    """Fill a resting order from incoming market orders, after the contracts ahead in the queue.
+
+    An order at a worse price than the best one of its side gets no fill.
+
+    after: the new tick.
+    """
     yes = is_yes_intent(order.intent)
     buys = is_purchase(order.intent)
     bids = _is_on_yes_bid(order.intent)
@@ -298,7 +320,7 @@ def _match_in_queue(
 def _match_resting_orders(
     market: Record, orders: Records, fills: Records, after: Record, terms: OrderRuleTerms
 ) -> None:
-    """Match every resting order with a tick, the oldest first."""
+    """Match the account's resting orders with a new tick, the oldest order first."""
     reset_depth(market, after)
     market.sold = after.sold
     market.bought = after.bought
@@ -321,7 +343,9 @@ def step_market(
     terms: OrderRuleTerms,
     action: int,
 ) -> None:
-    """Run one step of one market: an action, the next tick, and the payout at the last one.
+    """Run one step of one market: send an action's order, show the next tick, match resting orders.
+
+    The last tick settles the market and pays the position.
 
     fills: [MAX_FILLS], the fills of this step.
     tape: ticks, at least those of the market's rows.
@@ -363,5 +387,5 @@ def step_market(
 
 @jit_inline
 def is_yes_outcome(last: Record) -> bool:
-    """Return whether YES won, from the quote of a market's settlement row."""
+    """Return whether YES won, by the quote in a market's settlement row."""
     return bool(last.bid + last.ask >= PRICE_UNITS_PER_DOLLAR)

@@ -1,7 +1,7 @@
 """Proximal policy optimisation with action masks over many markets, with checkpoints.
 
-Schulman et al. 2017, and Huang and Ontañón 2020 for the masks; initial weights, Adam's epsilon,
-normalised advantages and gradient clipping as Huang et al. 2022 list them.
+The algorithm follows Schulman et al. 2017, the masks Huang and Ontañón 2020. Initial weights,
+Adam's epsilon, normalised advantages and gradient clipping are those of Huang et al. 2022.
 """
 
 from __future__ import annotations
@@ -98,7 +98,11 @@ class PolicyValueNetworks:
 
 
 def _parameter_shapes(width: int, layers: tuple[int, ...]) -> dict[str, tuple[int, ...]]:
-    """Return shapes of all weights and biases by name, in the order of checkpoints."""
+    """Return shapes of all weights and biases by name, in the order in which checkpoints list them.
+
+    width: number of features.
+    layers: units of each hidden layer.
+    """
     widths = (width, *layers)
     linear = {
         f"{hidden}{2 * k}.": (units, widths[k])
@@ -174,7 +178,7 @@ def surrogate_and_entropy(
 class Learner:
     """Trainer of the policy and value networks by proximal policy optimisation.
 
-    checkpoint_info: description that checkpoints get; `save` sets its number of steps.
+    checkpoint_info: description that is stored in checkpoints; `save` sets its number of steps.
     generator: random generator of actions and of the order of batches.
     steps_done: number of steps so far, over all markets and runs.
     """
@@ -229,7 +233,10 @@ class Learner:
         )
 
     def _update_networks(self, lessons: TrainingBatch) -> dict[str, float]:
-        """Optimise over the rollout in minibatches; return the mean of each loss."""
+        """Update the networks in several epochs of minibatches; return the mean losses by name.
+
+        lessons: the steps of one rollout.
+        """
         losses = []
         for _ in range(self.settings.epochs):
             order = torch.randperm(len(lessons.action_codes), generator=self.generator)
@@ -240,7 +247,10 @@ class Learner:
         return dict(zip(names, torch.stack(losses).mean(0).tolist(), strict=True))
 
     def _take_optimizer_step(self, lessons: TrainingBatch) -> tuple[Tensor, Tensor, Tensor]:
-        """Take one optimizer step; return surrogate loss, entropy and value error before it."""
+        """Take one optimizer step on a minibatch.
+
+        Return surrogate loss, entropy and value error of the networks before this step.
+        """
         deviation, mean = torch.std_mean(lessons.advantages, correction=0)
         normed = lessons._replace(advantages=(lessons.advantages - mean) / (deviation + 1e-8))
         networks = self.networks
@@ -255,7 +265,7 @@ class Learner:
         return surrogate.detach(), doubt.detach(), error.detach()
 
     def save(self, path: Path) -> None:
-        """Write networks, optimizer state and description to a checkpoint."""
+        """Write networks, optimizer state and the description of the training to a checkpoint."""
         tensors = {
             name: value.detach().numpy() for name, value in self.networks.named_parameters.items()
         }
@@ -267,7 +277,7 @@ class Learner:
     def load(self, path: Path) -> None:
         """Load networks and optimizer state from a checkpoint with the same layers and sizes.
 
-        Raises `InputError` for a checkpoint of other networks.
+        Raises `InputError` if the checkpoint's networks differ from these.
         """
         weights, about = read_checkpoint(path)
         for name in ("position_sizes", "fixed_size"):
@@ -309,7 +319,10 @@ class Learner:
 def _read_parameter_vector(
     path: Path, weights: Weights, shapes: Mapping[str, torch.Size]
 ) -> Tensor:
-    """Return the named tensors of a checkpoint, validated and concatenated."""
+    """Return the tensors of a checkpoint that `shapes` names, validated and joined to a vector.
+
+    Raises `InputError` for a missing tensor, another shape, or values that are not finite float32.
+    """
     for name, shape in shapes.items():
         values = weights.get(name)
         if values is None or values.shape != shape:
@@ -359,8 +372,8 @@ class Rollout:
     action_codes: codes of the chosen actions [T, N].
     log_probs: log-likelihoods of the chosen actions [T, N].
     rewards: [T, N], percent of the starting cash, or 100 times the change of log wealth.
-    terminated: [T, N], true if a step settled the market; the next observation is of the next
-        episode.
+    terminated: [T, N], true if a step settled the market. The next observation then belongs to the
+        market's next episode.
     """
 
     observations: Floats
@@ -392,7 +405,7 @@ class RolloutCollector:
         self.episode_results: list[float] = []
 
     def skip_played_sessions(self, steps: int) -> None:
-        """Change the seeds so that sessions of the first `steps` steps are not played again."""
+        """Change the seeds, so that a resumed run does not repeat its first `steps` steps."""
         self._seeds = [[each, steps] for each in self._seeds]
 
     def reset(self) -> Floats:
@@ -400,9 +413,10 @@ class RolloutCollector:
         return self._seen
 
     def collect_rollout(self, choose: ChooseActions) -> Rollout:
-        """Play the next `rollout` steps, continuing open episodes, and return them.
+        """Play the next `rollout` steps of all markets and return them; open episodes continue.
 
-        choose: returns action codes and log-likelihoods for observations and masks.
+        choose: function that returns action codes and their log-likelihoods for observations and
+            masks of permitted actions.
         """
         env, length = self.env, self._settings.rollout
         first = self.reset() if self._seen is None else self._seen
@@ -440,7 +454,14 @@ class RolloutCollector:
         )
 
     def _shaping_potentials(self, observations: Floats, held: Array, equity: Array) -> Array:
-        """Return the value of positions at the estimate less the value at mid quote, [T, N]."""
+        """Return the potentials of reward shaping [T, N]: the expected profit of each position.
+
+        It is the value at the estimate less the value at mid quote, USD. For rewards in log wealth
+        it is the log growth of equity by this amount.
+
+        held: contracts [T, N], YES positive and NO negative.
+        equity: USD [T, N].
+        """
         bid, ask, estimate = (
             observations[..., place].astype(np.float64) for place in QUOTE_FEATURE_INDICES
         )
@@ -454,9 +475,11 @@ class RolloutCollector:
             self._total[settled] = 0
 
     def pop_statistics(self) -> dict[str, float]:
-        """Return and reset statistics of the episodes since the last call; omit undefined ones.
+        """Return statistics of the episodes since the last call, and reset them.
 
-        episode_results: mean result of an episode, percent.
+        A statistic without data is omitted. The keys are:
+
+        earned: mean result of an episode, percent.
         orders: mean number of orders in an episode.
         size: mean contracts of an order.
         share_…: share of each size among the orders.

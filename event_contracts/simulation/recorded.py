@@ -1,21 +1,22 @@
-"""Recorded sessions of event contracts, from changes of the top of the book.
+"""Recorded sessions of event contracts, from records of the best bids and asks.
 
 A folder holds, for each series of events, two Parquet files:
 
     SERIES_top_of_book.parquet   timestamp (UTC), ticker, event, yes_bid, no_bid in cents
     SERIES_settlement.parquet    ticker, settled_yes_inferred (0 or 1)
 
-A row shows the last quote at or before its instant. Instants are whole multiples of the step since
-the epoch, from the market's first quote to the last quote of any market of its event. A market
-whose price has become certain therefore lasts as long as the others, and the length of a session is
-independent of its outcome. The YES ask is 100 less the NO bid. Quotes whose bid is not below their
-ask last for moments, and are skipped. A settlement row follows the last instant.
+Each market becomes one session. A row of the session shows the last quote at or before its instant.
+Instants are whole multiples of the step since the epoch, from the market's first quote to the last
+quote of any market of its event. A market whose price has become certain therefore lasts as long as
+the event's other markets, and the length of a session is independent of its outcome. The YES ask is
+100 less the NO bid. Quotes whose bid is not below their ask are skipped, because they last for
+moments only. A settlement row follows the last instant.
 
-Such files have no sizes and no trades. Instead every level of the book holds `CONTRACTS_PER_LEVEL`
-contracts. If the bid falls by some ticks, as many levels have gone: market sellers took the share
-`TRADED_SHARE` of them, and the rest was cancelled. Buyers at the ask are the mirror image. No trade
-is assumed without a move of the quote, so that a resting order never fills because nothing
-happened.
+Such files have no sizes and no trades. By assumption every level of the book holds
+`CONTRACTS_PER_LEVEL` contracts. If the bid falls by some ticks, as many levels have gone: market
+sellers took the share `TRADED_SHARE` of their contracts, and the rest was cancelled. Buyers at the
+ask are the mirror image. Without a move of the quote no trade is assumed, so that resting orders do
+not fill in a quiet market.
 """
 
 from __future__ import annotations
@@ -79,7 +80,7 @@ def recorded_sessions(folder: Path | str, step: np.timedelta64 = FIVE_MINUTES) -
 def recorded_markets(
     folder: Path | str, step: np.timedelta64 = FIVE_MINUTES
 ) -> list[RecordedMarket]:
-    """Return all recorded markets: events in the order of their first quotes, then by ticker.
+    """Read all recorded markets of a folder, sorted by their event's first quote, then by ticker.
 
     Raises `InputError` for a missing folder or an invalid step, and `DataError` for files that
     cannot be read or have other contents.
@@ -113,11 +114,12 @@ def recorded_markets(
 
 
 def list_events(markets: Sequence[RecordedMarket], count: int, key: str) -> list[str]:
-    """Return the events of recorded markets, in order.
+    """Return the events of recorded markets, in the order of the markets.
 
-    Raises `InputError` if `count` events are all there are, so that none is left for training or
-    for judging.
+    Raises `InputError` if there are no more than `count` events, because training and testing need
+    at least one each.
 
+    count: number of events for one of the two.
     key: settings key of `count`, for the message.
     """
     events = list(dict.fromkeys(market.event for market in markets))
@@ -130,7 +132,10 @@ def list_events(markets: Sequence[RecordedMarket], count: int, key: str) -> list
 
 
 def _read_yes_payouts(path: Path) -> dict[str, int]:
-    """Return the payout of YES for each settled market, USD, by ticker."""
+    """Read the payout of a YES contract, 0 or 1 USD, of each settled market, by ticker.
+
+    Raises `DataError` for another value and for contradictory rows.
+    """
     table = _read_parquet(path, ["ticker", "settled_yes_inferred"])
     outcomes: dict[str, int] = {}
     said = table["settled_yes_inferred"]
@@ -148,7 +153,7 @@ def _read_yes_payouts(path: Path) -> dict[str, int]:
 
 
 def _iterate_event_quotes(path: Path) -> Iterator[tuple[str, pd.DataFrame]]:
-    """Yield the quotes of each event, by the time of its first one."""
+    """Yield the ticker and the quotes of each event, in the order of the events' first quotes."""
     table = _read_parquet(path, ["timestamp", "ticker", "event", "yes_bid", "no_bid"])
     if table.empty:
         return
@@ -176,7 +181,13 @@ def _read_parquet(path: Path, columns: list[str]) -> pd.DataFrame:
 def _build_event_markets(
     event: str, quotes: pd.DataFrame, outcomes: Mapping[str, int], step: np.timedelta64
 ) -> list[RecordedMarket]:
-    """Return the settled markets of an event, by ticker."""
+    """Return the recorded markets of one event, sorted by ticker.
+
+    Markets without a recorded settlement, or without a quote for a whole step, are skipped with a
+    warning.
+
+    outcomes: payout of YES by ticker.
+    """
     length = pd.Timedelta(step)
     end = quotes["timestamp"].iloc[-1]
     markets = []
@@ -202,7 +213,11 @@ def _build_event_markets(
 
 
 def _build_session(bid: Index, ask: Index, outcome: int) -> Array:
-    """Build a session [T, F] from quotes in cents, with the settlement row."""
+    """Build a session [T, F] from quotes, and append the settlement row.
+
+    bid, ask: prices of YES [T - 1], cents.
+    outcome: 1 if YES won, else 0.
+    """
     session = np.zeros((len(bid) + 1, len(SESSION_COLUMNS)))
     rows = session[:-1]
     rows[:, YES_BID] = bid / CENTS_PER_DOLLAR

@@ -12,9 +12,9 @@ A session is a float64 array [T, F] of equal steps, at least two rows, and the F
     estimate   probability of YES from a model outside the market at this row; without a model
                the mid quote
 
-A bid of 0 and an ask of 1 are empty sides: no order rests at them. Step k is decided on rows up to
-k and matched with row k + 1. No row depends on later rows. The last row is settlement: nothing
-trades at it, and its mid quote is the outcome.
+A bid of 0 and an ask of 1 are empty sides: no order rests at them. The decision at row k uses rows
+up to k; orders that rest are matched with row k + 1. No row depends on later rows. The last row is
+settlement: nothing trades at it, and its mid quote is the outcome.
 """
 
 from __future__ import annotations
@@ -101,7 +101,7 @@ def session_outcome(session: Array) -> int:
 
 
 def ticks_per_dollar(tick: float) -> int:
-    """Return the number of ticks in a dollar."""
+    """Return the number of price steps of `tick` USD in a dollar."""
     ticks = round(1 / tick) if 0 < tick < 1 else 0
     if not 2 <= ticks <= 10_000 or abs(ticks * tick - 1) > _ROUNDING_TOL_USD:
         raise InputError(f"tick: ${tick:g} must divide a dollar into 2 … 10000 ticks")

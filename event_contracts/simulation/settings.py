@@ -1,4 +1,4 @@
-"""Settings of episodes, shared by single and vectorised environments, and of learning."""
+"""Settings of sessions, of episodes (for both environments), and of reinforcement learning."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ class EpisodeSettings(OrderSettings):
         return self.default_action_space().build_order_rule_terms(Decimal(str(self.market.tick)))
 
     def as_keyword_arguments(self) -> dict[str, Any]:
-        """Return all settings as keyword arguments of the environments."""
+        """Return all settings as keyword arguments for the constructors of the environments."""
         return {each.name: getattr(self, each.name) for each in fields(self)}
 
     @property

@@ -1,10 +1,10 @@
 """Synthetic sessions of event-contract markets, with fair prices by construction.
 
 The log-odds x of the event follow an Ornstein-Uhlenbeck process. YES comes true with probability
-L(x) at the last row's x, where L is the logistic function to 5e-6. The fair price of a row is the
-expectation of that probability given the row's x, a martingale. L is a mixture of normal
-distribution functions (Monahan and Stefanski, 1992), so that the expectation is a closed formula
-and no approximation: for x at the end with mean m and deviation s,
+L(x) at the last row's x. L is a mixture of normal distribution functions that equals the logistic
+function to within 5e-6 (Monahan and Stefanski, 1992). The fair price of a row is the expectation of
+that probability given the row's x, a martingale. Because L is a mixture, this expectation has an
+exact closed form. If x at the end has mean m and standard deviation s,
 
     E[L(x)] = Σ w_j Φ(σ_j m / √(1 + σ_j² s²)).
 
@@ -12,7 +12,8 @@ and no approximation: for x at the end with mean m and deviation s,
   market's price is inside it.
 - Depth at the top is geometric, drawn independently at every row.
 - Market sellers arrive as a Poisson number of orders, which rises with the fall of the price below
-  the bid of the previous row: they hit that bid knowing the new price. Buyers are the mirror image.
+  the bid of the previous row: they sell at that bid and know the new price. Buyers are the mirror
+  image.
   Uninformed orders (`noise_order_rate`) pay an edge to resting orders, so there are none by
   default.
 - With `mispricing`, the market's price is the fair price plus a mispricing that fades. The estimate
@@ -67,12 +68,11 @@ OUTCOME_DRAW_INDEX = WIDTH  # draw of the last row, which needs no width
 
 @dataclass(frozen=True, eq=False, slots=True)
 class RandomDraws:
-    """The random numbers of C markets with T rows, separate for each row.
+    """The random numbers of C markets with T rows.
 
-    normal_draws: normal draws [C, 3, T] of the log-odds, the mispricing and the estimate.
-    uniform_draws: uniform draws [C, T, 5] of width, two depths, sellers and buyers; the first draw
-        of
-        the last row decides the outcome.
+    normal_draws: normal draws [C, 3, T] for the log-odds, the mispricing and the estimate.
+    uniform_draws: uniform draws [C, T, 5] for the spread's width, two depths, sellers and buyers.
+        The first draw of the last row decides the outcome.
     """
 
     normal_draws: Array
@@ -111,14 +111,17 @@ def draw_from_seed(
 
 
 def next_generator(rng: np.random.Generator) -> np.random.Generator:
-    """Return the generator of a market's next session; rng: generator of the market."""
+    """Return a new random generator for a market's next session, seeded from `rng`.
+
+    rng: the market's generator.
+    """
     return market_generator(int(rng.integers(SESSION_SEED_COUNT)))
 
 
 def draw_from_generators(
     generators: Sequence[np.random.Generator], settings: SyntheticSessionModel
 ) -> RandomDraws:
-    """Draw the random numbers of one market from each generator."""
+    """Draw the random numbers of several markets, each from its own generator."""
     count = len(generators)
     rows = settings.steps + 1
     normals = np.zeros((count, 3, rows))
@@ -134,7 +137,10 @@ def draw_from_generators(
 
 
 def build_sessions(draws: RandomDraws, settings: SyntheticSessionModel) -> Array:
-    """Build sessions [C, T, F] from random draws; row k uses the draws of rows 0 … k only."""
+    """Build sessions [C, T, F] from random draws.
+
+    Row k uses only the draws of rows 0 … k, so that no row looks ahead.
+    """
     sessions = np.empty((*draws.uniform_draws.shape[:2], COLUMN_COUNT))
     decay, slopes = _fair_price_constants(settings)
     _write_sessions(
@@ -153,12 +159,12 @@ class _CompiledParameters(NamedTuple):
     """Parameters of synthetic sessions for compiled code.
 
     mean_log_odds: log-odds to which the process reverts.
-    start_deviation: standard deviation of the first log-odds around the centre.
-    retained_share: share of the distance to the centre that remains after a step.
-    step_deviation: standard deviation of a step's increment.
+    start_deviation: standard deviation of the first log-odds around `mean_log_odds`.
+    retained_share: share of the distance to `mean_log_odds` that remains after a step.
+    step_deviation: standard deviation of a step's increment of the log-odds.
     tick_count: ticks per dollar.
-    mean_extra_ticks: mean number of ticks by which the spread exceeds one.
-    log_depth_ratio: logarithm of the ratio of the geometric distribution of depth.
+    mean_extra_ticks: mean number of ticks by which the spread exceeds one tick.
+    log_depth_ratio: logarithm of the common ratio of the geometric distribution of depth.
     lot: contracts of a market order.
     informed_order_rate: expected informed orders per step for each tick that the price passes the
         quote.
@@ -207,7 +213,7 @@ def _build_parameters(settings: SyntheticSessionModel) -> _CompiledParameters:
 
 
 def _step_share_and_deviation(settings: SyntheticSessionModel) -> tuple[float, float]:
-    """Return the share of the distance to the centre that a step retains, and its deviation."""
+    """Return `retained_share` and `step_deviation`, as `_CompiledParameters` describes them."""
     pull = settings.reversion / settings.steps
     variance = settings.volatility**2 / settings.steps
     if pull > 0:
@@ -216,10 +222,11 @@ def _step_share_and_deviation(settings: SyntheticSessionModel) -> tuple[float, f
 
 
 def _fair_price_constants(settings: SyntheticSessionModel) -> tuple[Array, Array]:
-    """Return two constants for the fair price of each row.
+    """Return two arrays of constants from which the fair price of each row is computed.
 
-    The first is the share of the row's distance to the centre that remains at the end, [T]. The
-    second is σ_j / √(1 + σ_j² s²) / √2, [T, J].
+    The first is the share of the row's distance to the mean log-odds that is expected to remain at
+    the end, [T]. The second is σ_j / √(1 + σ_j² s²) / √2, [T, J], with σ_j and s as in the module's
+    formula.
     """
     keep, shock = _step_share_and_deviation(settings)
     left = np.arange(settings.steps, -1, -1)
@@ -230,7 +237,7 @@ def _fair_price_constants(settings: SyntheticSessionModel) -> tuple[Array, Array
 
 
 def market_generator(seed: Seed, market: int = 0) -> np.random.Generator:
-    """Return the random generator of a market under a seed."""
+    """Return the random generator of market number `market` under a seed."""
     try:
         spawned = np.random.SeedSequence(seed, spawn_key=(market,))
     except (TypeError, ValueError):
@@ -263,15 +270,19 @@ def _poisson_quantile(uniform: float, mean: float) -> int:
 
 @jit_inline
 def _geometric_quantile(uniform: float, fade: float) -> float:
-    """Return a geometric number, from 1, of a uniform draw; fade: logarithm of its ratio."""
+    """Convert a uniform draw to a depth, a geometrically distributed number of contracts from 1.
+
+    fade: logarithm of the common ratio of the distribution.
+    """
     return 1.0 + math.floor(math.log(1.0 - uniform) / fade)
 
 
 @jit_inline
 def _market_order_contracts(uniform: float, beyond: float, terms: _CompiledParameters) -> float:
-    """Return the contracts of market orders in a step.
+    """Return the contracts that market orders trade on one side in a step.
 
-    beyond: ticks by which the price moved past the quote.
+    uniform: uniform draw that determines the number of orders.
+    beyond: ticks by which the price moved past the quote on this side.
     """
     mean = terms.noise_order_rate + terms.informed_order_rate * max(beyond, 0.0)
     if mean == 0.0:

@@ -50,7 +50,7 @@ ActionCodes = npt.NDArray[np.int64]
 
 
 class VectorKalshiEnv(VectorEnv[Floats, ActionCodes, Any]):
-    """Vector environment of N markets; a settled market starts another episode at once.
+    """Vector environment of N markets; a market that settles starts another episode at once.
 
     Market i plays exactly like a `MarketAgnosticKalshiEnv` with the seed of the first reset plus i.
 
@@ -121,8 +121,8 @@ class VectorKalshiEnv(VectorEnv[Floats, ActionCodes, Any]):
     def step(self, actions: npt.ArrayLike) -> tuple[Floats, Array, Mask, Mask, dict[str, Any]]:
         """Send the orders of action codes [N], and move every market to its next tick.
 
-        For settled markets the info has their indices `settled` [K], last observations `final_obs`
-        [K, F], and records `final_markets` [K].
+        If K markets settle, the info has their indices `settled` [K], last observations `final_obs`
+        [K, F] and records `final_markets` [K].
         """
         given = np.asarray(actions)
         if given.dtype.kind not in "iu":
@@ -153,7 +153,7 @@ class VectorKalshiEnv(VectorEnv[Floats, ActionCodes, Any]):
         )
 
     def advance(self, codes: ActionCodes) -> tuple[Array, Mask]:
-        """Step every market without validation or reset; return rewards and settled markets, [N].
+        """Step every market without validation or reset; return rewards and settlement flags, [N].
 
         codes: action codes [N].
         """
@@ -295,7 +295,7 @@ class MarketAgnosticKalshiEnv(gymnasium.Env[Floats, np.int64]):
     ) -> tuple[Floats, dict[str, Any]]:
         """Start another episode.
 
-        A seed determines the episode, independent of earlier episodes.
+        seed: seed that determines the episode, independent of earlier ones; None: the next episode.
         """
         super().reset(seed=seed)
         self._one.generators = [self.np_random]
@@ -333,7 +333,7 @@ class MarketAgnosticKalshiEnv(gymnasium.Env[Floats, np.int64]):
 
     @property
     def quote(self) -> tuple[float, float]:
-        """Return the present YES bid and YES ask, USD."""
+        """Return the current YES bid and YES ask, USD."""
         self._require_reset()
         tick = self._one.tapes[0, self._market["row"]]
         return int(tick["bid"]) / PRICE_UNITS_PER_DOLLAR, int(tick["ask"]) / PRICE_UNITS_PER_DOLLAR
@@ -355,7 +355,7 @@ class MarketAgnosticKalshiEnv(gymnasium.Env[Floats, np.int64]):
 
 
 def _fill_to_dict(row: Any) -> dict[str, Any]:
-    """Return a fill by field names; price in USD of its side, fee in USD net of the rebate."""
+    """Convert a FILL record to a dictionary: price in USD of its side, fee in USD after rebate."""
     action, side = INTENT_SIDES[int(row["intent"]) - 1]
     return {
         "action": action,

@@ -2,10 +2,10 @@
 
 There is one book, of YES: a bid buys YES or sells NO, an ask sells YES or buys NO, at the price of
 YES. With `reduce_only`, allowed on immediate-or-cancel orders only, an order sells the position.
-Without it, an order buys, and pairs with the other side's contracts are paid out. An order that
-crosses the book shown fills at once, as a taker at the book's price, and the book shows so much
-less until the next tick. The remainder rests, or is cancelled if the order is immediate. Public
-repositories report of production (2025 to 2026): a fill-or-kill order that the book cannot fill
+Without it, an order buys; pairs of a YES and a NO are then paid out. An order that crosses the book
+shown fills at once, as a taker at the book's price, and the book shows correspondingly less until
+the next tick. The remainder rests, or is cancelled if the order is immediate. Public repositories
+report the following of production (2025 to 2026): a fill-or-kill order that the book cannot fill
 gets 409 `fill_or_kill_insufficient_resting_volume` and leaves no order; a `post_only` order that
 crosses gets 400 `invalid_order`, "post only cross".
 
@@ -77,7 +77,7 @@ MAX_REQUESTED_CONTRACTS = 10**9  # contracts of an order
 
 
 def _parse_whole_count(value: object) -> Decimal:
-    """Parse a number of contracts, which must be whole."""
+    """Parse a positive whole number of contracts."""
     count = parse_traded_count(value)
     if count > MAX_REQUESTED_CONTRACTS or count % 1:
         raise ValueError(
@@ -95,7 +95,10 @@ def _parse_expiration_time(seconds: object) -> np.datetime64 | None:
 
 
 def _refuse_unsimulated(value: object) -> None:
-    """Accept only values that mean the same as an absent field; else raise `ValueError`."""
+    """Raise `ValueError` for a value that differs in effect from leaving the field out.
+
+    null, false and 0 are accepted.
+    """
     if value is None or value is False or (type(value) is int and value == 0):
         return
     raise ValueError(f"{value!r} is not supported by this practice venue; omit the field")
@@ -176,13 +179,13 @@ def accept_order(
     fills_half: bool = False,
     reject: bool = False,
 ) -> PlacedOrder:
-    """Accept an order request and submit its order to the exchange.
+    """Submit the order of a request to the exchange, and return the accepted order.
 
-    Raises `RequestRefused` with the status and code of the API.
+    Raises `RequestRefused` with the status and code of the API if the order is not accepted.
 
-    reused_ids_refused: true if a used client_order_id is refused.
-    fills_half: fault by which half of the order may trade and the rest never does.
-    reject: fault by which the order trades nothing and ends before the next tick.
+    reused_ids_refused: true to refuse a client_order_id that was used before.
+    fills_half: injected fault: half of the order may trade, the other half never does.
+    reject: injected fault: the order trades nothing and ends before the next tick.
     """
     market = get_listing(exchange, request.ticker)
     if exchange.market_state(market.ticker) != "active":
@@ -228,7 +231,7 @@ def get_listing(exchange: Exchange, ticker: str) -> SimulatedListing:
 
 
 def event_ticker_of(listing: SimulatedListing) -> str:
-    """Return the ticker of a market's event; without one, the market's own ticker."""
+    """Return the ticker of a market's event; for a market without an event, the market's ticker."""
     return listing.event_ticker or listing.ticker
 
 
@@ -240,7 +243,7 @@ def get_placed_order(exchange: Exchange, order_id: str) -> PlacedOrder:
 
 
 def _cap_at_position(exchange: Exchange, request: OrderRequest) -> Decimal:
-    """Return the contracts of an order, for a `reduce_only` order at most the position."""
+    """Return the number of contracts to submit; a `reduce_only` order is capped at the position."""
     if not request.reduce_only:
         return request.count
     _, side = to_action_and_side(request.side, reduces=True)
@@ -283,7 +286,10 @@ def order_response(exchange: Exchange, placed: PlacedOrder) -> Response:
 
 
 def _build_cost_fields(kind: str, fills: Sequence[ContractFill]) -> Response:
-    """Return cost and fees of an order's taker or maker fills, USD."""
+    """Return the API fields with cost and fees of an order's taker or maker fills, USD.
+
+    kind: `taker` or `maker`, the start of the fields' names.
+    """
     cost = sum((fill.price * fill.count for fill in fills), ZERO)
     fees = sum((fill.fee for fill in fills), ZERO)
     return {
@@ -356,7 +362,7 @@ def _build_id_fields(placed: PlacedOrder) -> Response:
 
 
 def enumerate_rows(rows: Collection[Row], hidden_count: int = 0) -> Iterator[tuple[int, Row]]:
-    """Yield rows with their numbers from 1, which serve as cursors.
+    """Yield each row with its number, from 1; a cursor of the API is such a number.
 
     hidden_count: number of the newest rows to skip.
     """
@@ -366,7 +372,7 @@ def enumerate_rows(rows: Collection[Row], hidden_count: int = 0) -> Iterator[tup
 def matches_filters(query: Query, **row_values: str) -> bool:
     """Return whether a row passes the filters of a query.
 
-    row_values: values of the row by filter name.
+    row_values: the row's value for each filter, by the filter's name.
     """
     return all(query.get(name) in (None, value) for name, value in row_values.items())
 
@@ -422,10 +428,8 @@ class PositionCost:
     realized_pnl: realised profit before fees, USD.
     fees: fees of all fills, USD.
     last_fill_tick: tick of the exchange at the last fill.
-    yes_count_and_cost, no_count_and_cost: contracts bought and their cost in USD; a sale of one
-        side counts
-        as a
-        purchase of the other.
+    yes_count_and_cost, no_count_and_cost: contracts bought and their cost in USD. A sale of YES
+        counts as a purchase of NO, and vice versa.
     """
 
     position: Decimal = ZERO
@@ -439,7 +443,7 @@ class PositionCost:
 
     @property
     def exposure(self) -> Decimal:
-        """Return the cost of the position, USD."""
+        """Return the cost at which the position was bought, USD."""
         return abs(self.position) * (
             self.average_price if self.position > 0 else PAYOUT_USD - self.average_price
         )
@@ -482,7 +486,7 @@ def position_costs(fills: Iterable[ContractFill]) -> dict[str, PositionCost]:
 def get_balance(exchange: Exchange, query: Query) -> Response:
     """Return the response to `GET /portfolio/balance`.
 
-    Cash that resting orders may use is not deducted.
+    The balance includes cash that resting orders may use.
     """
     refuse_unknown_keys(query, "subaccount", "exchange_index")
     cash = exchange.cash
@@ -496,7 +500,10 @@ def get_balance(exchange: Exchange, query: Query) -> Response:
 
 
 def get_positions(exchange: Exchange, query: Query) -> Response:
-    """Return the response to `GET /portfolio/positions`: traded markets that have not paid."""
+    """Return the response to `GET /portfolio/positions`.
+
+    It lists markets in which the account has traded and which have not paid yet.
+    """
     refuse_unknown_keys(
         query, *PAGE_PARAMETERS, "ticker", "event_ticker", "count_filter", "subaccount"
     )
@@ -520,7 +527,10 @@ def get_positions(exchange: Exchange, query: Query) -> Response:
 
 
 def _parse_count_filter(text: str) -> tuple[str, ...]:
-    """Parse `count_filter`, the names of amounts of which a listed row needs one above 0."""
+    """Parse `count_filter`, names of amounts separated by commas.
+
+    A position is listed only if at least one of these amounts is not 0.
+    """
     names = tuple(name for name in text.split(",") if name)
     if other := set(names) - set(COUNT_FILTERS):
         raise InputError(f"count_filter: {min(other)} is not one of {', '.join(COUNT_FILTERS)}")
@@ -598,7 +608,10 @@ def _build_fill(exchange: Exchange, number: int, fill: ContractFill) -> Response
 
 
 def get_settlements(exchange: Exchange, query: Query) -> Response:
-    """Return the response to `GET /portfolio/settlements`: traded markets that have paid."""
+    """Return the response to `GET /portfolio/settlements`.
+
+    It lists markets in which the account has traded and which have paid.
+    """
     refuse_unknown_keys(
         query, *PAGE_PARAMETERS, *TIME_PARAMETERS, "ticker", "event_ticker", "subaccount"
     )

@@ -1,1 +1,1 @@
-"""Trading of Kalshi's event contracts: sized actions, orders, admission, fees, the account."""
+"""Trading of Kalshi's event contracts: sized actions, orders, their checks, fees, the account."""

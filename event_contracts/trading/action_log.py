@@ -1,7 +1,7 @@
 """Ticks, decisions and orders on markets of event contracts, and the account's books, in a journal.
 
-A decision and its intent are one commit, before anything is sent. Instants are UTC, as text that
-sorts; money is text in USD.
+A decision and the intent of its order are committed together before the order is sent. Instants are
+stored as UTC text that sorts by time, money as text in USD.
 """
 
 from __future__ import annotations
@@ -127,7 +127,7 @@ class ActionEntry:
     intent: HOLD, BUY_YES, SELL_YES, BUY_NO or SELL_NO.
     size: contracts of the order; 0 without one.
     price: limit price of the order, USD; None without an order.
-    reason: reason of the order, or of sending none.
+    reason: reason why the order, or no order, was sent.
     observation_digest: SHA-256 of the observation (features and action mask); empty without an
         observation.
     allowed_bits: bit mask of permitted actions, bit k for action k; 0 without an observation.
@@ -169,7 +169,10 @@ _ACTIONS_TABLE = JournalTable(
 
 
 def make_client_order_id(account: str, market: str, at: np.datetime64, action: int) -> str:
-    """Return the reproducible client_order_id of an action on a market at an instant."""
+    """Return the client_order_id of an action on a market at an instant.
+
+    The same arguments always give the same id.
+    """
     return str(uuid5(NAMESPACE_URL, f"kalshi {account} {market} {at} {action}"))
 
 
@@ -188,19 +191,22 @@ class ActionRecords:
         )
 
     def read_settled_markets(self, max_markets: int | None = None) -> list[SettledMarket]:
-        """Return the markets that have paid, at most so many, newest first."""
+        """Return the markets that have paid, newest first.
+
+        max_markets: maximum number of markets; None: all.
+        """
         limit = "" if max_markets is None else f" LIMIT {max_markets}"
         return _SETTLEMENTS_TABLE.select_rows(self.database, f"ORDER BY at DESC, rowid DESC{limit}")
 
     def read_entries(self, market: str | None = None) -> list[ActionEntry]:
-        """Return the decisions on a market, or on all, oldest first."""
+        """Return the decisions on one market, or on all markets if None, oldest first."""
         condition, values = ("", ()) if market is None else ("WHERE market = ? ", (market,))
         clause = f"{condition}ORDER BY at, rowid"
         return _ACTIONS_TABLE.select_rows(self.database, clause, values)
 
 
 class ActionLog(ActionRecords):
-    """The log to which one job of an account writes its decisions.
+    """Log to which one job of an account writes its ticks, decisions and books.
 
     job: name of the job.
     """
@@ -223,14 +229,14 @@ class ActionLog(ActionRecords):
             table.create(database)
 
     def read_starting_equity(self) -> Decimal | None:
-        """Return the account's equity when the journal began, USD; None before that."""
+        """Return the recorded equity at the start of the journal, USD; None if none is recorded."""
         row = _STARTING_EQUITY_TABLE.first_row(self.database)
         return None if row is None else row.equity
 
     def record_starting_equity(self, equity: Decimal) -> Decimal:
-        """Record the starting equity unless one is recorded; return the recorded one, USD.
+        """Record the starting equity, unless one is recorded already; return the recorded value.
 
-        equity: present equity, USD.
+        equity: current equity, USD.
         """
         with self.database.transaction():
             _STARTING_EQUITY_TABLE.insert(
@@ -242,7 +248,7 @@ class ActionLog(ActionRecords):
         return equity if first is None else first
 
     def record_schedule(self, market: str, schedule: SamplingSchedule) -> SamplingSchedule:
-        """Record the sampling schedule of a market unless it has one; return the recorded one."""
+        """Record a market's schedule, unless one is recorded already; return the recorded one."""
         interval = int(schedule.interval.astype("timedelta64[ns]").astype(np.int64))
         with self.database.transaction():
             row = _ScheduleRow(market, schedule.start, interval, schedule.row_count)
@@ -257,7 +263,7 @@ class ActionLog(ActionRecords):
     def record_decision(
         self, update: MarketUpdate, entry: ActionEntry, intent: OrderIntent | None = None
     ) -> None:
-        """Record a tick, its decision and the order intent, if any, in one commit."""
+        """Record a tick, the decision on it and the order's intent, if any, in one commit."""
         with self.database.transaction():
             self.record_tick(update)
             _ACTIONS_TABLE.insert(self.database, entry)
@@ -278,17 +284,17 @@ class ActionLog(ActionRecords):
         )
 
     def read_books(self) -> tuple[AccountBooks, Mapping[str, SidePrices]] | None:
-        """Return the last recorded books and sale prices, or None."""
+        """Return the last recorded books and sale prices; None before the first record."""
         row = _BOOKS_TABLE.first_row(self.database)
         if row is None:
             return None
         return row.content.books, row.content.sale_prices
 
     def record_settlements(self, paid: Iterable[PaidPosition]) -> None:
-        """Record settled positions; an existing record of the same market and instant is kept.
+        """Record positions that settlements have paid.
 
-        If the books no longer contain the position, the contracts that the settlement states are
-        recorded.
+        An existing record of the same market and instant is kept. If the books no longer contained
+        a position, the contracts that its settlement states are recorded.
         """
         for each in paid:
             settled = each.settlement
@@ -305,7 +311,7 @@ class ActionLog(ActionRecords):
             _SETTLEMENTS_TABLE.insert(self.database, row, then=_IGNORE_CONFLICT_SQL)
 
     def deny_unsent_orders(self) -> int:
-        """Deny intents that an earlier process planned but never sent; return their number."""
+        """Deny intents that an earlier process recorded but never sent; return their number."""
         with self.database.transaction():
             left = [
                 each for each in self.order_store.in_states(("planned",)) if each.job == self.job

@@ -4,8 +4,8 @@
     1 … 20   (intent − 1) · 5 + size index + 1, intents BUY_YES, SELL_YES, BUY_NO, SELL_NO
     21 … 24  reserved: always masked, treated as HOLD if sent
 
-An action becomes a limit order whose price and time in force follow from the price style of its
-intent. Action masks, the simulated order manager and the live one apply the same pre-trade check,
+An action becomes a limit order. The price style of its intent determines the order's price and time
+in force. Action masks, the simulated order manager and the live one apply the same pre-trade check,
 `PreTradeCheck`. Every function raises `ValueError` for an unknown code.
 """
 
@@ -89,7 +89,7 @@ INTENT_SIDES: Final[tuple[tuple[ContractAction, Outcome], ...]] = (  # of each i
 
 
 class LimitOrderActions:
-    """Codes of intents, 0 … 4 (arguments of `encode_action`), and of actions with sizes, 1 … 20."""
+    """Codes of intents, 0 … 4 (for `encode_action`), and of actions with a size, 1 … 20."""
 
     HOLD: Final = 0
     BUY_YES_LIMIT: Final = 1
@@ -173,7 +173,7 @@ def expand_price_styles(
 class PositionLimits:
     """Limits on the position in one market, and on the losses of its event and of the account.
 
-    A loss is the present value of positions less their payout in the worst outcome of their events
+    A loss is the current value of positions less their payout in the worst outcome of their events
     (`event_contracts.trading.event_risk`). The default limits of events and of the account never
     bind in an account that trades a single market.
     """
@@ -218,10 +218,11 @@ class PositionLimits:
     ) -> str | None:
         """Return the reason to refuse an order, as text, or None if all limits allow it.
 
-        position = held + resting + count, at the order's price; portfolio = cash + elsewhere +
-        held, at that price. Example: $1,000 of cash and no position. A purchase of 400 YES at $0.62
-        costs $248 and is allowed; 410 cost $254.20, above 25 %. An order after which the position
-        is flat or on the other side reduces it and is allowed.
+        The limits apply to the position after the order, held + resting_count + count. The
+        portfolio is cash + other_positions_value + held. Contracts are valued at the order's price.
+        Example: $1,000 of cash and no position. A purchase of 400 YES at $0.62 costs $248 and is
+        allowed; 410 cost $254.20, above 25 %. An order after which the position is flat or on the
+        other side is always allowed, because it reduces the position.
 
         count: contracts of the order, positive. A sale of YES is an order towards NO, and vice
             versa.
@@ -270,17 +271,23 @@ class PositionLimits:
 
     @property
     def max_event_loss(self) -> Decimal:
-        """Return the maximum loss of one event, USD: `event_loss`, by default `value`."""
+        """Return the limit on the loss of one event, USD: `event_loss`, by default `value`."""
         return self.value if self.event_loss is None else self.event_loss
 
     @property
     def max_event_share(self) -> Decimal:
-        """Return the maximum loss of one event as a share of the portfolio; default: `share`."""
+        """Return the limit on the loss of one event, as a share of the portfolio.
+
+        The default is `share`.
+        """
         return self.share if self.event_share is None else self.event_share
 
     @property
     def max_account_loss(self) -> Decimal:
-        """Return the maximum loss of all markets, USD; without a setting, above any equity."""
+        """Return the limit on the loss of all markets, USD.
+
+        If `account_loss` is not set, this is an amount above any equity.
+        """
         return (
             Decimal(MAX_AMOUNT) / MICROS_PER_DOLLAR
             if self.account_loss is None
@@ -289,7 +296,7 @@ class PositionLimits:
 
     @property
     def max_account_share(self) -> Decimal:
-        """Return the maximum loss of all markets as a share of the portfolio.
+        """Return the limit on the loss of all markets, as a share of the portfolio.
 
         The default is twice `share`, at most 1.
         """
@@ -328,7 +335,7 @@ class PreTradeCheck:
 
     position_limits: limits on the position in a market.
     cash_buffer: USD that no purchase may use, at least 0.
-    fees: rates and steps in force.
+    fees: fee rates and rounding steps in force.
     """
 
     position_limits: PositionLimits = field(default_factory=PositionLimits)
@@ -353,7 +360,8 @@ class PreTradeCheck:
         rests, all orders that reduce its position together must not exceed the position: otherwise
         the venue would reverse the position.
 
-        rests: true if the order rests; the venue caps an immediate sale at the position.
+        rests: true if the order may rest. An immediate sale needs no check against resting
+            purchases, because the venue caps it at the position.
         """
         against = opposite_side(side)
         held, opposite = view.held_count(side), view.held_count(against)
@@ -539,7 +547,10 @@ class LimitOrderActionSpace(OrderSettings):
         )
 
     def _size_limit(self, size: int) -> int:
-        """Return the maximum position after a purchase of this size, contracts; -1 if masked."""
+        """Return the maximum position after a purchase of this size, contracts.
+
+        The result is -1 if `fixed_size` masks this size.
+        """
         if self.fixed_size not in (None, size):
             return -1
         return min((self.size_limits or {}).get(size, MAX_AMOUNT), MAX_AMOUNT)
@@ -558,8 +569,9 @@ class LimitOrderActionSpace(OrderSettings):
 
         intent: code 1 … 4.
 
-        Style passive: a purchase at the side's bid, a sale at its ask. Style aggressive: the
-        reverse. Style mid: the mid quote, rounded to a tick in the order's favour.
+        Style passive: a purchase at the side's bid, a sale at its ask. Style aggressive: a purchase
+        at the ask, a sale at the bid. Style mid: the mid quote, rounded to a tick in the order's
+        favour.
         """
         verb, side = INTENT_SIDES[intent - 1]
         bid, ask, tick = (
@@ -584,7 +596,10 @@ class LimitOrderActionSpace(OrderSettings):
         return STYLE_CODES[self.style_by_intent[INTENTS[intent]]]
 
     def refusal(self, action: int, view: MarketView) -> str | None:
-        """Return the reason to refuse an action, as text; None if it is allowed, and for HOLD."""
+        """Return the reason to refuse an action, as text; None if it is allowed.
+
+        HOLD is always allowed.
+        """
         found = self._order_or_refusal(action, view, "asked")
         return found if isinstance(found, str) else None
 
@@ -601,7 +616,10 @@ class LimitOrderActionSpace(OrderSettings):
     def _order_or_refusal(
         self, action: int, view: MarketView, name: str
     ) -> EventContractOrder | str | None:
-        """Return the order of an action, or the reason to refuse it; None for HOLD."""
+        """Return the order of an action, or the reason to refuse it as text; None for HOLD.
+
+        name: client_order_id of the order.
+        """
         intent, size_index = decode_action(action)
         if not intent:
             return f"action code {action} is reserved" if action else None
@@ -628,7 +646,7 @@ class LimitOrderActionSpace(OrderSettings):
         return why or order
 
     def _size_refusal(self, side: Outcome, count: int, view: MarketView) -> str | None:
-        """Return the reason why `size_limits` forbids a purchase, or None."""
+        """Return the reason why `size_limits` forbids a purchase of `count` contracts, or None."""
         most = (self.size_limits or {}).get(count)
         after = (
             view.held_count(side)
@@ -646,7 +664,7 @@ class LimitOrderActionSpace(OrderSettings):
     def execute_action_sync(
         self, action: int, manager: OrderManager, market: str, client_order_id: str
     ) -> ActionResult:
-        """Send the order of an action; a refused action sends nothing, like HOLD.
+        """Send the order of an action, and return the result; HOLD and refused actions send none.
 
         Raises `ValueError` for a code outside 0 … 24, `OrderRejected` if the venue rejects the
         order, and `OutcomeUnknown` if its outcome is unknown.
@@ -670,7 +688,12 @@ class LimitOrderActionSpace(OrderSettings):
 
 
 def _scale_to_integer(key: str, amount: Decimal, unit: int) -> int:
-    """Return an amount as a whole number of units within 64 bits, for compiled code."""
+    """Convert an amount to a whole number of 1/`unit`, within 64 bits, for compiled code.
+
+    Raises InputError if it does not fit.
+
+    key: setting that contains the amount, for the message.
+    """
     number = scale_amount(amount, unit)
     if not isinstance(number, int) or number > MAX_AMOUNT:
         raise InputError(

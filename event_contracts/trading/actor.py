@@ -2,9 +2,9 @@
 
 At each tick the service cancels old orders, builds the observation and the action mask, lets the
 policy choose, records the decision and sends its order. An order rests for as many ticks as in
-training, and is cancelled at the next one, with or without a decision. The policy sees the same
-features as in the training environment. An order is recorded with its decision before it is sent.
-Each tick has at most one decision.
+training. It is cancelled at the tick after that, even if that tick has no decision. The policy sees
+the same features as in the training environment. An order is recorded with its decision before it
+is sent. Each tick has at most one decision.
 """
 
 from __future__ import annotations
@@ -70,11 +70,11 @@ class ActorService:
 
     account: account name, from which client order ids are derived.
     space: sizes, limits, price styles and life of the orders, as in the policy's training.
-    clock: returns the present instant, UTC, or the time of a simulation.
+    clock: function that returns the current instant, UTC; simulated in a simulation.
     decision_valid_seconds: seconds after a tick within which a decision is allowed.
-    is_opening_halted: returns true if openings are halted: resting orders are then cancelled at
-        every tick.
-    on_decision: called with every decision after its order was sent.
+    is_opening_halted: function that returns whether opening orders are halted. Resting orders are
+        then cancelled at every tick.
+    on_decision: callback for every decision, after its order was sent.
     skip_counts: number of ticks without a decision, by reason: `old`, `settling`, `late`, `paused`.
     """
 
@@ -98,7 +98,7 @@ class ActorService:
         self.action_log.deny_unsent_orders()
 
     def follow_market(self, market: str, schedule: SamplingSchedule) -> None:
-        """Start to trade a market, with the ticks in the journal as its history.
+        """Start to trade a market; its history are the ticks and orders in the journal.
 
         schedule: sampling schedule; a schedule in the journal takes precedence.
         """
@@ -113,7 +113,10 @@ class ActorService:
         self._history_by_market[market] = memory
 
     def process_update(self, update: MarketUpdate) -> ActionEntry | None:
-        """Decide on a tick of a followed market and send the order; return the decision, if any."""
+        """Decide on a tick of a followed market, send the order, and return the decision.
+
+        Return None for a tick without a decision; `skip_counts` counts the reasons.
+        """
         memory = self._history_by_market[update.market]
         if not memory.is_newer(update.at):
             self._count_skipped_tick("old")
@@ -152,7 +155,10 @@ class ActorService:
         self.skip_counts[why] = self.skip_counts.get(why, 0) + 1
 
     def _cancel_stale_orders(self, update: MarketUpdate, schedule: SamplingSchedule) -> None:
-        """Cancel orders in a market that have rested for the maximum number of ticks."""
+        """Cancel orders in a market that have rested too long, or that may no longer rest.
+
+        An order may rest for `space.life` ticks, or for one tick while opening orders are halted.
+        """
         met = 1 if self.is_opening_halted() else self.space.life
         before = update.at - (met - 1) * schedule.interval
         for each in self.manager.cancel_stale_orders(update.market, before):
@@ -164,7 +170,10 @@ class ActorService:
             self.action_log.order_store.refusals.report_resumed()
 
     def _decide_and_send(self, memory: MarketHistory, update: MarketUpdate) -> ActionEntry:
-        """Build an observation, select a permitted action, record it and send its order."""
+        """Build an observation, let the policy choose, record the decision and send its order.
+
+        While an order has an unknown outcome, the decision is HOLD.
+        """
         market = update.market
         unknown = self.manager.query_unknown_outcomes(market)
         view = self.manager.view(market)
@@ -203,7 +212,7 @@ class ActorService:
     ) -> ActionEntry:
         """Record a decision with its intent in one commit, send the order, record the response.
 
-        draft: decision without the order's fields.
+        draft: decision whose order fields are still empty.
         """
         entry = replace(
             draft,
@@ -253,7 +262,12 @@ class ActorService:
         )
 
     def _load_starting_equity(self, market: str) -> int:
-        """Return the recorded starting equity, millionths of a USD; record it at the first call."""
+        """Return the recorded starting equity, millionths of a USD.
+
+        If none is recorded, the current equity is read and recorded.
+
+        market: market whose view supplies the equity.
+        """
         if self._starting_equity_micros is None:
             starting_equity = self.action_log.read_starting_equity()
             if starting_equity is None:
@@ -293,14 +307,14 @@ class ActorService:
 
 
 def _format_acceptance(order: EventContractOrder, receipt: OrderReceipt) -> str:
-    """Return text on an accepted order: contracts filled, resting and cancelled at once."""
+    """Describe the response to an accepted order: contracts filled, resting and cancelled."""
     text = f"accepted {receipt.order_id}: {receipt.filled_count} filled, {receipt.remaining_count} resting"
     missed = order.count - receipt.filled_count - receipt.remaining_count
     return f"{text}, {missed} cancelled for lack of depth" if missed else text
 
 
 def _is_reducing_order(order: EventContractOrder, view: MarketView) -> bool:
-    """Return whether an order only reduces the position."""
+    """Return whether an order can only reduce the position, even if resting orders fill first."""
     if order.action == "SELL":
         return True
     # Resting orders in the same direction may use up the position before this one does.
@@ -310,7 +324,7 @@ def _is_reducing_order(order: EventContractOrder, view: MarketView) -> bool:
 
 
 def failure_alert_kind(market: str) -> str:
-    """Return the alert kind for failures of a market, by which its alerts are raised and ended."""
+    """Return the kind under which alerts of a market's failures are raised and ended."""
     return f"kalshi {market}"
 
 
@@ -330,7 +344,7 @@ class Observation(NamedTuple):
 
 
 class MarketHistory:
-    """History of one market: its ticks, and the sizes of the orders sent.
+    """History of one market: its ticks, and the sizes of the orders that were sent.
 
     tape: TICK records of all rows of the schedule; future rows are empty.
     schedule: sampling schedule of the ticks.
@@ -355,10 +369,10 @@ class MarketHistory:
         return self.row < self.schedule.row_at(at) < self.schedule.row_count
 
     def add_tick(self, at: np.datetime64, tick: Record) -> bool:
-        """Add a newer tick; return whether the tick comes before settlement.
+        """Add a tick that is newer than the last; return whether it is before settlement.
 
-        Missed rows repeat the previous quote without trades. Rows before the first tick repeat its
-        quote.
+        Rows of missed ticks repeat the previous quote without trades. Rows before the first tick
+        repeat the first tick's quote.
         """
         row = self.schedule.row_at(at)
         self.tape[row] = tick
@@ -376,7 +390,7 @@ class MarketHistory:
         self._market["total"] += size
 
     def build_observation(self, view: MarketView) -> Observation:
-        """Build the policy's observation of an account and the latest tick.
+        """Build the policy's observation from the account and the latest tick.
 
         Positions are rounded down to whole contracts, resting orders are rounded up.
         """

@@ -1,6 +1,6 @@
 """Connection to an account at Kalshi: address, keys, and signed requests at a limited rate.
 
-Only reads are retried. Error messages are one line without secrets.
+Only requests that read data are retried. Error messages have one line and contain no secrets.
 """
 
 from __future__ import annotations
@@ -154,7 +154,7 @@ class KalshiKeys:
         }
 
     def sign(self, method: str, path: str) -> Mapping[str, str]:
-        """Return the headers of one attempt of a request, signed by this machine's clock."""
+        """Return the signature headers of one attempt of a request, at this machine's time."""
         return self.signature_headers(method, path, time.time_ns() // 1_000_000)
 
     def redact(self, text: str) -> str:
@@ -191,7 +191,7 @@ class KalshiSettings(RequestSettings):
 
     @property
     def is_loopback(self) -> bool:
-        """Return whether the address is a server on this machine, which has no real money."""
+        """Return whether the address is on this machine: a practice server without real money."""
         return self.url_override is not None
 
     @property
@@ -327,8 +327,8 @@ class KalshiConnection:
     ) -> JsonObject:
         """Send one request and return the JSON object of the response.
 
-        Raises `HttpStatusError` for an HTTP error status, `RequestException` without a complete
-        response, and `InvalidResponse` if the response is not a JSON object.
+        Raises `HttpStatusError` for an HTTP error status, `RequestException` if there is no
+        complete response, and `InvalidResponse` if the response is not a JSON object.
 
         path: path after /trade-api/v2.
         query: query parameters.
@@ -343,9 +343,9 @@ class KalshiConnection:
         return as_mapping(response.json()) if response.content else {}
 
     def format_resume_time(self) -> str:
-        """Return text with the venue's estimate of the end of a pause; empty if it gives none.
+        """Query and return, as text, when the venue expects a pause to end; empty if unknown.
 
-        Errors of this query are ignored.
+        Errors of the query are ignored.
         """
         from requests.exceptions import RequestException
 

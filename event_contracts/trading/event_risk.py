@@ -1,9 +1,10 @@
 """Maximum loss of event contracts over the outcomes of their events, in micro-dollars.
 
-A position loses its value if its side loses, and gains the rest of the dollar if its side wins. An
-order that rests, or whose outcome is unknown, may fill or not: its cost is lost if its side loses,
-and it gains nothing if its side wins. So every market has two figures, its loss if YES wins and its
-loss if NO wins. An event's loss is their largest sum over its possible outcomes:
+A position loses its value if its side loses. If its side wins, it gains the difference between the
+payout of $1 a contract and its value. An order that rests, or whose outcome is unknown, may fill or
+not: its cost is lost if its side loses, and it gains nothing if its side wins. So every market has
+two figures, its loss if YES wins and its loss if NO wins. An event's loss is the largest sum of its
+markets' losses over the possible outcomes, which depend on how the markets are related:
 
 - `exclusive`, which the venue calls `mutually_exclusive`: no market pays YES, or one does
 - thresholds (`greater`, `less`, `between`, …) of one event refer to one figure: the outcomes are
@@ -38,7 +39,7 @@ from trainingdata.feed.fields import parse_decimal
 class Strike:
     """Range of figures for which a threshold market pays YES.
 
-    low, high: bounds of the range; None if it is unbounded there.
+    low, high: bounds of the range; None: no bound.
     includes_low, includes_high: true if the bound belongs to the range.
     """
 
@@ -67,8 +68,8 @@ class Strike:
 class StrikeFields:
     """Parser of a market's strike from `strike_type`, `floor_strike` and `cap_strike`.
 
-    It returns None for a market without thresholds, with another target (`custom_strike`), or
-    without a number. Losses of such markets add up.
+    The strike is None for a market without thresholds, with another target (`custom_strike`), or
+    without a number. Losses of such markets add up, because they may occur together.
     """
 
     def read(self, entry: Mapping[str, Any]) -> Strike | None:
@@ -94,7 +95,7 @@ class StrikeFields:
 
 
 def format_strike_fields(strike: Strike | None) -> dict[str, Any]:
-    """Return a strike in the venue's fields, which `StrikeFields` parses."""
+    """Convert a strike to the venue's fields; `StrikeFields` parses these fields."""
     if strike is None:
         return {}
     if strike.low is not None and strike.high is not None:
@@ -155,15 +156,15 @@ def market_loss(
 
 
 def compute_max_event_loss(legs: Sequence[EventLeg]) -> Number:
-    """Return the maximum loss of one event's markets over its outcomes."""
+    """Return the maximum of the summed losses of one event's markets over its outcomes."""
     exclusive = bool(legs) and all(event.is_mutually_exclusive for event, _ in legs)
     return max_loss_of_other_markets(MarketEvent(is_mutually_exclusive=exclusive), legs).if_no
 
 
 def max_loss_of_other_markets(own: MarketEvent, legs: Sequence[EventLeg]) -> MarketLoss:
-    """Return the maximum loss of an event's other markets, by the outcome of one market.
+    """Return the maximum loss of an event's other markets, for each outcome of one market.
 
-    own: event and strike of that market.
+    own: event and strike of the one market.
     legs: events and losses of the other markets.
     """
     if own.is_mutually_exclusive:
@@ -187,7 +188,10 @@ def max_loss_of_other_markets(own: MarketEvent, legs: Sequence[EventLeg]) -> Mar
 
 
 def _list_representative_figures(strikes: Sequence[Strike]) -> list[Decimal]:
-    """Return one figure for each outcome: every bound, and a figure in each interval."""
+    """Return one figure for each possible outcome of threshold markets.
+
+    The figures are every bound of the strikes, and one figure between, below and above the bounds.
+    """
     ends = sorted({end for strike in strikes for end in strike.bounds})
     if not ends:
         return [Decimal(0)]
@@ -207,7 +211,7 @@ def compute_exposure(
     A position is valued at its side's ask, the present price of a purchase.
 
     market: the market to exclude.
-    positions: contracts by market, YES positive and NO negative; markets without a known result.
+    positions: contracts by market, YES positive and NO negative, of markets without a result yet.
     resting: orders of every market, including those of unknown outcome.
     quotes: quotes of the markets with a position.
     events: events of every market.

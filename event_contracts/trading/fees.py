@@ -97,9 +97,10 @@ class FeeRules:
     def max_cost(self, price: Decimal, count: Decimal) -> Decimal:
         """Return the maximum cost of buying contracts at this price or below, USD, fees included.
 
-        price · count + the larger rate's fee + count · fee_step + balance_step: every contract may
-        fill alone and round its own fee up, and an order never loses a whole balance_step to
-        rounding. 10 at $0.37: 3.70 + 0.1632 + 0.001 + 0.01 = $3.8742. Fills are of whole contracts.
+        It is price · count + the larger rate's fee + count · fee_step + balance_step. Every
+        contract may fill alone, with its fee rounded up, and an order loses less than one
+        balance_step to rounding. 10 at $0.37: 3.70 + 0.1632 + 0.001 + 0.01 = $3.8742. Fills are of
+        whole contracts.
         """
         # price + rate · price · (1 − price) grows with the price: a better price never costs more.
         return micros_to_usd(

@@ -23,7 +23,7 @@ ID_FIELDS = ("fill_id", "trade_id", "order_id", "ticker")  # names of a row's ow
 class FirstField(Generic[T]):
     """A field that responses contain under one of several names.
 
-    names: the names, in order of precedence, each with the parser of its value.
+    names: pairs of a name and the parser of its value, in order of precedence.
     default: value if no name is present; without a default, absence is an error.
     """
 
@@ -69,7 +69,7 @@ class UnreadableRow:
 def build_unreadable_row(
     list_name: str, entry: JsonEntry, error: Exception
 ) -> UnreadableRow | None:
-    """Return the `UnreadableRow` of an entry; None for an entry without a market.
+    """Describe an entry that could not be parsed; return None if it does not state its market.
 
     list_name: name of the list that contains the entry.
     error: error of parsing the entry.

@@ -2,7 +2,7 @@
 
     market ──event_ticker──▶ /events/{…} ──series_ticker──▶ /series/{…}: fee_type, fee_multiplier
 
-An event's overrides of both take precedence over its series.
+`fee_type_override` and `fee_multiplier_override` of an event take precedence over its series.
 
 `quadratic` charges takers only, `quadratic_with_maker_fees` makers as well; both dated rates are
 multiplied by `fee_multiplier`. A fill during a fee waiver states its fee.
@@ -13,9 +13,10 @@ A settlement states its payout twice:
     paid     `revenue`, whole cents for the final position without pairs: a pair of YES and NO was
              paid when it was made, though both counts list it
 
-The revenue decides. A stated payout within a cent of it is exact, since the revenue is rounded. A
-larger difference is alerted, and the revenue is booked. In production `value` was 0 for some
-markets that paid YES (public repositories, 2026).
+The revenue takes precedence, but it is rounded. If the stated payout differs from it by at most a
+cent, the stated payout is booked, because it is exact. A larger difference is alerted, and the
+revenue is booked. In production `value` was 0 for some markets that paid YES (public repositories,
+2026).
 """
 
 from __future__ import annotations
@@ -185,7 +186,7 @@ class MarketListing(ParsedEntry):
         return None
 
     def value_of(self, position: Decimal, sale_prices: SidePrices) -> Decimal:
-        """Return the value of a position from this market alone, USD; YES positive, NO negative.
+        """Return the value of a position in this market, USD; YES positive, NO negative.
 
             both sides quoted            the mid quote
             no offer                     the bid, at which the position can be sold
@@ -194,7 +195,7 @@ class MarketListing(ParsedEntry):
             result YES or NO             $1 or nothing, even before it is paid
             another result               its settlement value; the last sale price until stated
 
-        A side without a bid so far has the sale price 0.
+        If a side has never had a bid, its last sale price is 0.
 
         sale_prices: last sale prices of YES and NO.
         """
@@ -224,9 +225,9 @@ class UnknownMarket(QuarantinedMarket):
 
 @dataclass(frozen=True, slots=True)
 class UnreadableListing(MarketListing):
-    """Listing of a market that is not listed, or whose row cannot be read.
+    """Placeholder for a market that the venue does not list, or whose row cannot be read.
 
-    status: the reason.
+    status: the reason, as text.
     """
 
     @classmethod
@@ -269,14 +270,15 @@ def check_all_listed(listings: Iterable[MarketListing]) -> None:
 
 
 def find_unreadable_reasons(listings: Iterable[MarketListing]) -> dict[str, str]:
-    """Return the reasons why markets cannot be read, by ticker; skip readable markets."""
+    """Return the reason for each market that cannot be read, by ticker."""
     return {each.market: each.status for each in listings if isinstance(each, UnreadableListing)}
 
 
 class MarketEvents:
     """Lookup of the events of markets, with a cache of which events are mutually exclusive.
 
-    If the venue does not state it, or cannot be queried, losses of the event's markets add up.
+    If the venue does not state whether an event is, or cannot be queried, losses of the event's
+    markets add up.
     """
 
     def __init__(self, connection: KalshiConnection) -> None:
@@ -352,15 +354,20 @@ class FeeTerms:
     charges_makers: bool = True
 
     def apply_to(self, dated: FeeRules) -> FeeRules:
-        """Return the day's fee rules with the series' fee multiplier applied."""
+        """Return the day's fee rules with these terms applied.
+
+        Rates are multiplied; the maker rate is 0 if makers are not charged.
+        """
         maker = dated.maker * self.rate_multiplier if self.charges_makers else ZERO
         return replace(dated, taker=dated.taker * self.rate_multiplier, maker=maker)
 
 
 class MarketFees:
-    """Fee rules by market and instant; before a market's series is read, the dated rates apply.
+    """Fee rules by market and instant, from rules by date and the fee terms of each series.
 
-    on: returns the dated rules in force on a New York date, YYYY-MM-DD.
+    Until a market's fee terms are loaded, the rules of the date apply without changes.
+
+    rules_on: function that returns the rules in force on a New York date, YYYY-MM-DD.
     """
 
     def __init__(self, rules_on: Callable[[str], FeeRules]) -> None:
@@ -371,7 +378,7 @@ class MarketFees:
         return self._terms.get(market, FeeTerms()).apply_to(self._rules_on_date(at))
 
     def highest_rates(self, at: np.datetime64) -> FeeRules:
-        """Return fee rules with the highest rates among the markets whose series were read."""
+        """Return fee rules with the highest rates among markets whose fee terms were loaded."""
         rules = [
             each.apply_to(self._rules_on_date(at)) for each in self._terms.values() or (FeeTerms(),)
         ]
@@ -379,7 +386,7 @@ class MarketFees:
         return replace(rules[0], taker=taker, maker=max(each.maker for each in rules))
 
     def load_fee_terms(self, connection: KalshiConnection, markets: Iterable[str]) -> None:
-        """Read the series' fee terms of markets that have none yet."""
+        """For each market without loaded fee terms, read the terms of its series."""
         for market in markets:
             if market not in self._terms:
                 self._terms[market] = _read_fee_terms(connection, market)
@@ -430,7 +437,7 @@ def _parse_fee_multiplier(value: Any) -> Decimal:
 
 
 def parse_payout(value: Any) -> Decimal:
-    """Return a contract's payout in USD from cents."""
+    """Parse a contract's payout from whole cents, 0 to 100; return USD."""
     usd = parse_cents(value)
     if not 0 <= usd <= PAYOUT_USD:
         raise ValueError("not a payout between 0 and 100 cents")
@@ -439,7 +446,7 @@ def parse_payout(value: Any) -> Decimal:
 
 @dataclass(frozen=True, slots=True)
 class _SettlementRow(ParsedEntry):
-    """An entry of `settlements`, `GET /portfolio/settlements`."""
+    """An entry of the list `settlements` in the response to `GET /portfolio/settlements`."""
 
     market: Annotated[str, FirstField(("ticker", parse_text), ("market_ticker", parse_text))]
     at: Annotated[
@@ -462,12 +469,15 @@ class _SettlementRow(ParsedEntry):
 
     @property
     def result_payout(self) -> Decimal | None:
-        """Return the payout of a YES in USD for the results `yes` and `no`; None for any other."""
+        """Return the payout of a YES in USD: 1 for the result `yes`, 0 for `no`, otherwise None."""
         return {"yes": PAYOUT_USD, "no": ZERO}.get(self.result)
 
     @property
     def net_position(self) -> Decimal | None:
-        """Return the contracts held at the end, YES positive and NO negative."""
+        """Return the contracts held at settlement, YES positive and NO negative.
+
+        The result is None if the venue does not state both counts.
+        """
         return (
             None
             if self.yes_count is None or self.no_count is None
@@ -500,10 +510,9 @@ class MarketSettlement:
 
     yes_payout: settlement value of a YES, USD; a NO is paid $1 less this value.
     at: UTC, instant of the payment; NaT if the venue does not state it.
-    result: `yes_payout`, `no`, or the venue's word for another result.
+    result: `yes`, `no`, or the venue's word for another result.
     net_position: contracts that were paid, YES positive and NO negative; None if the venue does not
-        state
-        them.
+        state them.
     revenue: USD paid for these contracts; None if the settlement value gives it exactly.
     profit: USD after fees; None if the venue does not state it.
     remark: description of a contradiction between the settlement's figures; empty if they agree.
@@ -520,9 +529,10 @@ class MarketSettlement:
 
     @classmethod
     def parse(cls, entry: Mapping[str, Any]) -> MarketSettlement:
-        """Parse an entry of the venue's list.
+        """Parse an entry of the venue's list of settlements.
 
-        Raises InvalidResponse for an entry without a payout and without revenue and counts.
+        Raises InvalidResponse if the entry states neither the payout of a YES, nor the revenue
+        together with both counts.
         """
         row = _SettlementRow.parse(entry)
         net, paid = row.net_position, row.revenue
@@ -546,7 +556,12 @@ class MarketSettlement:
         return cls(row.market, yes, row.at, row.result, net, paid, row.profit, remark)
 
     def payout(self, position: Decimal) -> Decimal:
-        """Return the payout of a position, USD; held: contracts, YES positive and NO negative."""
+        """Return the payout of a position, USD.
+
+        The stated revenue is used for the position for which the venue states it.
+
+        position: contracts, YES positive and NO negative.
+        """
         if self.revenue is not None and position == self.net_position:
             return self.revenue
         return position_payout(position, self.yes_payout)
@@ -562,5 +577,9 @@ def position_payout(position: Decimal, yes_payout: Decimal) -> Decimal:
 
 
 def _implied_yes_payout(net: Decimal, paid: Decimal) -> Decimal:
-    """Return the payout of a YES, USD, implied by the payment for a position."""
+    """Return the payout of a YES, USD, that the payment for a position implies.
+
+    net: contracts paid, YES positive and NO negative.
+    paid: payment for them, USD.
+    """
     return paid / net if net > 0 else PAYOUT_USD + paid / net

@@ -1,20 +1,20 @@
 """One account at Kalshi: its state, and its orders in many markets, each sent once.
 
 The reader rejects a snapshot that lists fewer fills of an order than a response about that order
-stated. Fills and settlements may be listed late. Changes that they do not explain are therefore
-read again, accepted once they persist, and alerted.
+stated. The venue may list fills and settlements late. If the listed ones do not explain a change of
+the account, the account is therefore read again. A change that persists is accepted and alerted.
 
 A pair of YES and NO pays $1 at once, so that a NO is booked as a short YES with $1 of collateral.
-With positions q, YES positive and NO negative, whatever the order of the list:
+With positions q, YES positive and NO negative, and independent of the sequence of the fills:
 
     cash + Σ max(−q, 0)  moves by  −p·C − fee of a bid, p·C − fee of an ask,
                          and by  q·y of a market that pays y for a YES
 
 p is the price of YES, C are contracts, and `fee` is the venue's stated charge, or the fee by this
-project's rules without one. The venue lists no deposits: the rest of a change in its cash is a
-deposit, or a withdrawal if negative. Less than $1 is rounding, and counts as profit or loss. So
-does all of it if contracts are unexplained as well, because cash has then moved with trades that
-are not listed.
+project's rules if the venue states none. The venue lists no deposits. A change in cash that the
+formula does not explain is a deposit, or a withdrawal if negative. Less than $1 is rounding, and
+counts as profit or loss. If positions are unexplained as well, the whole change counts as profit or
+loss, because unlisted trades have then moved cash.
 """
 
 from __future__ import annotations
@@ -94,7 +94,7 @@ Positions = Mapping[str, Decimal]
 
 @dataclass(frozen=True, slots=True)
 class AccountUpdates:
-    """Fills and settlements that the venue lists since an instant.
+    """Fills and settlements since an instant, as the venue lists them.
 
     fills: fills, oldest first.
     settlements: settlements of markets.
@@ -108,7 +108,7 @@ class AccountUpdates:
 
 @dataclass(frozen=True, slots=True)
 class AccountBooks:
-    """Snapshot of an account as reported by the venue.
+    """Cash and positions of an account at one time, as the venue reports them.
 
     at: instant on this machine's clock at which the snapshot began.
     cash: USD, including the cash that resting orders may use.
@@ -152,7 +152,7 @@ class PaidPosition:
 
 @dataclass(frozen=True, slots=True)
 class ExpectedBooks:
-    """Expected books: earlier books plus the fills and settlements listed since.
+    """Expected books: earlier books plus the fills and settlements that were listed afterwards.
 
     books: books with the expected cash and positions.
     new_fill_count: number of fills that are not in the earlier books.
@@ -173,14 +173,14 @@ class ExpectedBooks:
         return (*self.excess_fee_remarks, *said)
 
     def net_deposits(self, books: AccountBooks) -> Decimal:
-        """Return deposits less withdrawals, USD; books: books of a later snapshot."""
+        """Return net deposits up to later books, USD; 0 if small, or if positions do not agree."""
         flow = books.cash - self.books.cash
         return ZERO if self.unexplained_positions(books) or abs(flow) < MIN_CASH_FLOW_USD else flow
 
     def unexplained_positions(
         self, books: AccountBooks, excluded_markets: Collection[str] = ()
     ) -> tuple[str, ...]:
-        """Return descriptions of unexplained positions in the books of a later snapshot.
+        """Return descriptions of positions in later books that differ from the expected ones.
 
         excluded_markets: markets to skip.
         """
@@ -197,7 +197,7 @@ class ExpectedBooks:
 def apply_updates(
     books: AccountBooks, updates: AccountUpdates, fee_rules_of: FeeRulesLookup
 ) -> ExpectedBooks:
-    """Return the books expected after the listed updates, by the formula of this module.
+    """Return the books that are expected after these updates, by the formula of this module.
 
     books: earlier books.
     fee_rules_of: returns the fee rules of a market at an instant.
@@ -240,20 +240,17 @@ def apply_updates(
 class KalshiSnapshot:
     """An account snapshot compared with earlier books.
 
-    resting_orders: resting orders of any sender, oldest first, and unlisted orders of this project
-        that
-        may still trade.
-    new_fill_count: number of fills beyond the earlier books.
+    resting_orders: resting orders of any sender, oldest first, then unlisted orders of this project
+        that may still trade.
+    new_fill_count: number of fills that the earlier books do not include.
     spendable_cash: USD available for orders, the smaller of the venue's and the expected cash. It
-        excludes
-        unbooked deposits.
+        excludes unbooked deposits.
     net_deposits: deposits less withdrawals since the earlier books, USD.
     discrepancies: descriptions of changes that fills, settlements and fee rules do not explain.
         Deposits and quarantined markets are not included.
     paid_positions: positions that were paid out since the earlier books.
     unreadable_reasons: reasons why rows of markets cannot be read, by ticker. The books keep the
-        last known
-        positions in these markets.
+        last known positions in these markets.
     """
 
     books: AccountBooks
@@ -301,7 +298,7 @@ class AccountReader:
         self._began_at = books.at if self._began_at is None else self._began_at
 
     def expect_fills(self, order: VenueOrder, sent_at: np.datetime64) -> None:
-        """Reject snapshots that list fewer fills of an order than its response stated.
+        """Make later snapshots fail if they list fewer fills of an order than its response stated.
 
         sent_at: instant of sending. Orders sent before the first books are not checked, because
             their fills may be too old to be listed.
@@ -312,10 +309,11 @@ class AccountReader:
             self._market_of[order.order_id] = order.market
 
     def read_snapshot(self) -> KalshiSnapshot:
-        """Read the account until two reads of its lists agree and include all stated fills.
+        """Read the account until two reads of its lists agree; return the snapshot.
 
-        Unexplained changes are accepted once they persist in a second snapshot. Raises
-        `BrokerError` if the reads never agree.
+        The lists must include all fills that responses to orders stated. Unexplained changes are
+        accepted once they persist in a second snapshot. Raises `BrokerError` if the reads never
+        agree.
         """
         for _ in self._venue.time.attempts((*SINGLE_POLL_DELAYS_SECONDS, *POLL_DELAYS_SECONDS)):
             at = self._venue.now()
@@ -378,10 +376,11 @@ class AccountReader:
         """Read the resting orders; return them, and the rows that cannot be read.
 
         Orders of this project get action and side from their intents. An order that rested before
-        and is missing in the list is queried by id; if that fails, it counts in full.
+        and is missing in the list is queried by id. If the query fails, all its unfilled contracts
+        count as resting.
 
-        The store of intents is updated with the state of each order. Fills that a response states
-        must appear in the list of fills later.
+        The store of intents is updated with the state of each order. Later snapshots must list the
+        fills that the orders state.
         """
         book = self._outbox.book
         waiting, unread = self._venue.list_resting_orders()
@@ -421,7 +420,7 @@ class AccountReader:
     def _find_missing_fills(
         self, news: AccountUpdates, quarantined: Mapping[str, str]
     ) -> tuple[str, ...]:
-        """Return descriptions of fills reported in an order response but not in the list yet.
+        """Return descriptions of fills that an order's response stated, but no list contains yet.
 
         Quarantined markets are skipped, because their fills may be unreadable rows.
         """
@@ -443,7 +442,7 @@ class AccountReader:
 def _read_positions(
     connection: KalshiConnection,
 ) -> tuple[dict[str, Decimal], tuple[UnreadableRow, ...]]:
-    """Return contracts by market, without zeros, and rows that cannot be read."""
+    """Read the positions; return contracts by market, without zeros, and unreadable rows."""
     ticker, count = (
         RequiredField("ticker", parse_text),
         RequiredField("position_fp", parse_signed_count),
@@ -471,11 +470,13 @@ def _read_account_updates(connection: KalshiConnection, since: np.datetime64) ->
 
 
 def _sort_fills(listed: Sequence[VenueFill], since: np.datetime64) -> tuple[VenueFill, ...]:
-    """Return fills, oldest first.
+    """Return the fills sorted by time, oldest first.
 
-    A fill without an instant gets the instant of the previous fill, on which only its fee depends.
+    A fill without an instant gets the instant of the previous fill. Only its fee depends on the
+    instant.
 
     listed: fills, newest first.
+    since: instant for fills before the first one with an instant.
     """
     at = since
     fills = []
@@ -486,7 +487,7 @@ def _sort_fills(listed: Sequence[VenueFill], since: np.datetime64) -> tuple[Venu
 
 
 def _short_yes_collateral(positions: Positions) -> Decimal:
-    """Return the collateral of NO positions, USD: $1 for each NO, booked as a short YES."""
+    """Return the collateral of NO positions, USD: $1 a NO, because it is booked as a short YES."""
     return sum((max(-count, ZERO) for count in positions.values()), ZERO)
 
 
@@ -502,12 +503,12 @@ ORDER_LIFE = np.timedelta64(600, "s")
 class KalshiMultiMarketOrderManager:
     """Live order manager for every market of one account at Kalshi.
 
-    admission: pre-trade check of every order.
-    fee_rules_of: returns the fee rules of a market at an instant.
-    book: store of intents; None keeps them in memory until the process ends.
+    pre_trade_check: pre-trade check of every order.
+    fee_rules_of: function that returns the fee rules of a market at an instant.
+    order_store: store of intents; None keeps them in memory until the process ends.
     gate: gate that checks each order right before it is sent.
     job: name of the job that sends the orders.
-    life: time after which a resting order expires at the venue.
+    order_life: time after which a resting order expires at the venue.
     time: clock of this machine, because the venue reports none.
 
     Every method raises `BrokerError` if the venue does not respond or its responses disagree.
@@ -538,7 +539,7 @@ class KalshiMultiMarketOrderManager:
         self._turn = threading.RLock()
 
     def set_baseline(self, books: AccountBooks) -> None:
-        """Set the baseline books of later comparisons; the default is the first snapshot."""
+        """Set the books with which later snapshots are compared; by default the first snapshot."""
         with self._turn:
             self._account.set_baseline(books)
 
@@ -557,7 +558,7 @@ class KalshiMultiMarketOrderManager:
             return self._read_view_and_listing(market)[0]
 
     def next_order_expiry(self) -> np.datetime64:
-        """Return the instant at which an order sent now ends at the venue, in whole seconds."""
+        """Return the instant at which an order sent now would expire, in whole seconds."""
         return np.datetime64(epoch_seconds(self.venue.now() + self._life) * 10**9, "ns")
 
     def submit(self, order: EventContractOrder) -> OrderReceipt:
@@ -629,7 +630,7 @@ class KalshiMultiMarketOrderManager:
             )
 
     def _read_view_and_listing(self, market: str) -> tuple[MarketView, MarketListing]:
-        """Read the account; return its view for a market, and the market's listing."""
+        """Read the account; return the view for a decision on a market, and its listing."""
         unknown = self._outbox.book.unknown_outcomes()
         waiting = self._outbox.refresh_intents(
             each for each in unknown if each.venue == OrderVenue.name
@@ -664,9 +665,9 @@ class KalshiMultiMarketOrderManager:
         return view, listings[market]
 
     def _may_rest(self, intent: OrderIntent) -> bool:
-        """Return whether an order's remainder would pass the pre-trade check as a new order.
+        """Return whether a resting order's remainder would pass the pre-trade check as a new order.
 
-        Orders of a quarantined market may not rest.
+        The result is False for an order in a quarantined market.
         """
         order = contract_order(intent)
         try:
@@ -695,7 +696,7 @@ class KalshiMultiMarketOrderManager:
             raise BrokerError(f"order {order_id}: still resting after its cancellation")
 
     def _refusal(self, order: EventContractOrder) -> str | None:
-        """Return the reason to refuse an order, as text, or None."""
+        """Return why the market or the pre-trade check refuses an order, as text, or None."""
         view, listing = self._read_view_and_listing(order.market)
         return listing.refusal(order) or self._admission.refusal(
             order.action, order.side, order.price, order.count, view, rests=order.can_rest

@@ -53,7 +53,10 @@ DEVIATION_STEPS = 20  # steps
 
 @jit_inline
 def account_value(market: Record, tick: Record) -> float:
-    """Return the account's value, USD: cash, this position at mid quote, and other positions."""
+    """Return the account's value, USD: cash, this market's position at mid quote, and the others.
+
+    Positions in other markets have the value that the record states.
+    """
     return float(
         (market.cash + market.elsewhere) / MICROS_PER_DOLLAR + _position_value_usd(market, tick)
     )
@@ -89,7 +92,10 @@ def _price_deviation(tape: Records, row: int) -> float:
 
 @jit_inline
 def _largest_allowed_size(allowed: Mask, terms: OrderRuleTerms, intent: int) -> float:
-    """Return the largest permitted size of an intent, in multiples of the largest size."""
+    """Return the largest permitted size of an intent, as a share of the largest of all sizes.
+
+    The result is 0 if no size is permitted.
+    """
     for size in range(4, -1, -1):
         if allowed[(intent - 1) * 5 + size + 1]:
             return float(terms.position_sizes[size] / terms.position_sizes[4])

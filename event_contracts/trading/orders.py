@@ -1,4 +1,4 @@
-"""Quotes, orders and fills of event contracts, and the interface of their manager.
+"""Quotes, orders and fills of event contracts, and the interface of order managers.
 
 A contract pays $1 if its side, YES or NO, comes true. A YES and a NO of one market together pay $1,
 so that one book serves both: the NO ask is 1 − the YES bid. Prices are USD of the order's own side.
@@ -119,8 +119,8 @@ class Exposure(NamedTuple):
 
     The rules are in `event_contracts.trading.event_risk`.
 
-    event_loss_if_yes: loss of other markets of the event if the excepted market settles YES.
-    event_loss_if_no: loss of other markets of the event if the excepted market settles NO.
+    event_loss_if_yes: loss of the event's other markets if the excluded market settles YES.
+    event_loss_if_no: loss of the event's other markets if the excluded market settles NO.
     other_events_loss: loss of markets of other events.
     """
 
@@ -142,7 +142,7 @@ class MarketView:
     resting_orders: the account's orders in every market.
     quote: best prices of this market.
     other_positions_value: USD, value of positions in other markets.
-    exposure: maximum losses of other markets.
+    exposure: maximum losses of positions and orders in other markets.
     """
 
     market: str
@@ -163,7 +163,7 @@ class MarketView:
 
     @property
     def equity(self) -> Decimal:
-        """Return equity, USD: cash, this position at mid quote, and positions elsewhere."""
+        """Return equity, USD: cash, this position at mid quote, and positions in other markets."""
         middle = (self.quote.yes_bid + self.quote.yes_ask) / 2
         return (
             self.cash
@@ -176,7 +176,7 @@ class MarketView:
         return self.yes_count if side == "YES" else self.no_count
 
     def resting_count(self, action: ContractAction, side: Outcome) -> Decimal:
-        """Return the contracts in this market that resting orders of a kind can still fill."""
+        """Return the unfilled contracts of this market's resting orders with an action and side."""
         kind = (self.market, action, side)
         waiting = [
             r.remaining_count
@@ -186,7 +186,7 @@ class MarketView:
         return sum(waiting, Decimal(0))
 
     def resting_count_towards(self, side: Outcome) -> Decimal:
-        """Return the contracts that resting orders can still add to a side's position."""
+        """Return the contracts by which resting orders can still move the position to a side."""
         return self.resting_count("BUY", side) + self.resting_count("SELL", opposite_side(side))
 
 
@@ -197,7 +197,7 @@ class OrderManager(Protocol):
     """
 
     def view(self, market: str) -> MarketView:
-        """Return the account and the quote of a market at present."""
+        """Return the account and the quote of a market, as input for a decision."""
 
     def submit(self, order: EventContractOrder) -> OrderReceipt:
         """Send an order once.
@@ -210,7 +210,7 @@ class OrderManager(Protocol):
         """Cancel an order, unless it has ended."""
 
     def next_order_expiry(self) -> np.datetime64 | None:
-        """Return the instant at which an order sent now ends at the venue, or None."""
+        """Return the instant at which an order sent now would expire; None if it would not."""
 
     def query_unknown_outcomes(self, market: str) -> tuple[OrderIntent, ...]:
         """Query orders of unknown outcome in a market, and return those that stay unknown."""
@@ -218,7 +218,7 @@ class OrderManager(Protocol):
     def cancel_stale_orders(
         self, market: str, sent_before: np.datetime64
     ) -> tuple[OrderIntent, ...]:
-        """Cancel working orders in a market that are old or may not rest, and return them.
+        """Cancel working orders in a market that are old or may no longer rest; return them.
 
         sent_before: orders sent before this instant are old.
         """

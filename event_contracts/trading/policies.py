@@ -1,8 +1,8 @@
 """Policies that choose among permitted actions: hold, random, Kelly, a trained network.
 
-A checkpoint is one safetensors file of numbers without code. It holds the weights of two small
-networks over the same features (one chooses, the other values). JSON in its header describes their
-training.
+A checkpoint is one safetensors file, which holds numbers and no code. It contains the weights of
+two small networks over the same features: one chooses actions, the other estimates future rewards.
+JSON in the file's header describes their training.
 """
 
 from __future__ import annotations
@@ -73,8 +73,8 @@ class HoldPolicy:
 class RandomPolicy:
     """Policy that draws from the permitted actions with equal probability.
 
-    The choice for a market depends on the seed, on its row and on the number of calls: it is
-    independent of the number of markets.
+    The choice for a market depends on the seed, on the market's row and on the number of calls, but
+    not on the number of markets.
 
     seed: non-negative integer.
     """
@@ -98,10 +98,10 @@ class _KellyBounds(NamedTuple):
 
     buy_intent: the intent that buys the side; the next intent sells it.
     held_counts: contracts [N].
-    target_share: share of the account to hold at the cost of a purchase [N].
+    target_share: Kelly share of the account to hold in this side, at the cost of a purchase [N].
     max_counts: contracts up to which buying is worth its costs, within the limits [N].
-    min_counts: contracts down to which selling is worth its costs; the whole position without a bid
-        [N].
+    min_counts: contracts down to which selling is worth its costs [N]; without a bid the whole
+        position, so that nothing is sold.
     """
 
     buy_intent: int
@@ -139,7 +139,10 @@ class BinaryKelly:
             raise InputError(f"starting_cash: {self.starting_cash} must be above 0 and finite")
 
     def choose_actions(self, observations: Observations, allowed: Mask) -> ActionCodes:
-        """Return action codes [N]; a sale of the position precedes a purchase of the other side."""
+        """Return action codes [N].
+
+        If a sale of the position and a purchase of the other side are both due, the sale is chosen.
+        """
         columns = {
             name: observations[:, place].astype(np.float64)
             for name, place in _FEATURE_INDICES.items()
@@ -173,8 +176,11 @@ class BinaryKelly:
     ) -> _KellyBounds:
         """Return the Kelly bounds of a side.
 
+        buy: intent that buys the side.
         chance: probability that the side wins [N].
         bid, ask: best prices of the side, USD [N].
+        held: contracts held of the side [N].
+        cash: USD [N].
         """
         price, rate = self._price_and_fee_rate(buy, bid, ask)
         cost = price + rate * price * (1.0 - price)
@@ -190,7 +196,7 @@ class BinaryKelly:
         return _KellyBounds(buy, held, share, most, least)
 
     def _price_and_fee_rate(self, intent: int, bid: Array, ask: Array) -> tuple[Array, float]:
-        """Return the price [N] at which an order of an intent trades, and the rate of its fee."""
+        """Return the price [N] at which an intent's order trades, and its fee rate, by style."""
         fees = self.space.fees
         style = self.space.style_by_intent[INTENTS[intent]]
         if style == "mid":
@@ -203,7 +209,10 @@ class BinaryKelly:
         return priced, float(fees.taker if style == "aggressive" else fees.maker)
 
     def _choose_codes(self, intent: int, wanted: Array, allowed: Mask) -> ActionCodes:
-        """Return codes [N] of the largest permitted size of an intent within a count; else 0."""
+        """Return action codes [N] for an intent: the largest permitted size up to `wanted`.
+
+        The code is 0, HOLD, if no size fits.
+        """
         first = encode_action(intent, 0)
         sizes = np.array(self.space.position_sizes)
         # A count is whole but for the rounding of 32-bit features.
@@ -300,7 +309,7 @@ def load_network(path: Path | str) -> NetworkPolicy:
 def read_checkpoint(path: Path | str) -> tuple[Weights, CheckpointInfo]:
     """Read a checkpoint; return its tensors by name, and the description of its training.
 
-    Raises `InputError` for a file that is not a checkpoint of these actions and features.
+    Raises `InputError` for a file that is no checkpoint, or one with other actions or features.
     """
     path = Path(path)
     try:
@@ -356,9 +365,10 @@ def _check_layers(path: Path, weights: Weights, about: CheckpointInfo) -> None:
 
 
 def _layer_names(weights: Weights) -> list[str]:
-    """Return the names of the policy network's weights in order, including missing ones.
+    """Return the names that the policy network's weights should have, in the order of the layers.
 
-    A hyperbolic tangent, which has no weights, follows each hidden layer.
+    The names count up from 0 in steps of 2, because a hyperbolic tangent, which has no weights,
+    follows each hidden layer. A name may be missing in the file.
     """
     count = sum(
         name.startswith(POLICY_LAYERS_PREFIX) and name.endswith(".weight") for name in weights

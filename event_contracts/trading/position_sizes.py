@@ -77,12 +77,11 @@ class Episode:
     fills: fills of the orders, as booked.
     outcome: the winning side; None before settlement.
     yes_payout: settlement value of a YES in USD, as an alternative to an outcome.
-    order_profits: USD after fees of each order, in the same order; None for an order that opened
-        nothing,
-        or has contracts open.
+    order_profits: profit after fees of each order, USD, in the sequence of `orders`; None for an
+        order that opened nothing or has contracts open.
     max_position: maximum contracts of one side held at once; None before the first fill.
 
-    Raises `ValueError` for a fill of an order that was not sent, and a sale beyond the position.
+    Raises `ValueError` for a fill of an order that was not sent, or a sale beyond the position.
     """
 
     orders: tuple[SentOrder, ...]
@@ -110,7 +109,7 @@ class Episode:
 
     @property
     def size_changes(self) -> int:
-        """Return the number of orders whose size differs from that of the previous order."""
+        """Return the number of orders whose size differs from the previous order's size."""
         return sum(one.size != after.size for one, after in pairwise(self.orders))
 
 
@@ -152,7 +151,7 @@ class PositionSizeMetrics:
         )
 
     def as_json(self) -> dict[str, Any]:
-        """Return the metrics as a dictionary for JSON, in which keys of sizes are text."""
+        """Return the metrics as a dictionary for JSON; sizes that serve as keys become text."""
         sizes = {str(size): count for size, count in self.position_size_distribution.items()}
         return {**asdict(self), "position_size_distribution": sizes}
 
@@ -165,7 +164,7 @@ class PositionSizeMetrics:
 
 
 def list_sizes_and_profits(episodes: Iterable[Episode]) -> list[tuple[int, float]]:
-    """Return contracts and profit in USD of each order with a known profit, in sent order."""
+    """Return (contracts, profit in USD) of each order with a known profit, in sending order."""
     return [
         (order.size, float(profit))
         for episode in episodes
@@ -175,7 +174,7 @@ def list_sizes_and_profits(episodes: Iterable[Episode]) -> list[tuple[int, float
 
 
 class _Ledger:
-    """Open contracts of one market by their opening order, oldest first."""
+    """Open contracts of one market with the orders that opened them, and the orders' profits."""
 
     def __init__(self) -> None:
         self.largest = Decimal(0)
@@ -203,18 +202,24 @@ class _Ledger:
             self.largest = max(self.largest, held)
 
     def settle(self, pays: Fraction) -> None:
-        """Close the remaining contracts; pays: settlement value of one YES contract, USD."""
+        """Close the remaining contracts at settlement.
+
+        pays: settlement value of one YES contract, USD.
+        """
         for side, lots in self._lots.items():
             count = sum((count for _, count, _ in lots), Decimal(0))
             self._close_contracts(side, count, pays if side == "YES" else 1 - pays)
 
     def profit_by_order_id(self) -> dict[str, Fraction]:
-        """Return profits in USD by order, for orders that opened contracts and have none open."""
+        """Return profits in USD by order id, of orders whose opened contracts are all closed."""
         still_open = {name for lots in self._lots.values() for name, _, _ in lots}
         return {name: usd for name, usd in self._profits.items() if name not in still_open}
 
     def _close_contracts(self, side: Outcome, count: Decimal, brings: Fraction) -> Decimal:
-        """Close up to a number of contracts of a side; return the shortfall."""
+        """Close contracts of a side, oldest first; return how many of `count` were not there.
+
+        brings: proceeds of closing one contract, USD.
+        """
         lots = self._lots[side]
         while count and lots:
             name, held, cost = lots.popleft()

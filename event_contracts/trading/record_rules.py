@@ -67,7 +67,7 @@ def held_count(market: Record, yes: bool) -> int:
 
 @jit_inline
 def _resting_count(orders: Records, market: Record, intent: int) -> int:
-    """Return the contracts that resting orders of an intent can still fill."""
+    """Return the unfilled contracts of the resting orders with this intent."""
     total = 0
     for k in range(market.resting):
         if orders[k].intent == intent:
@@ -77,7 +77,7 @@ def _resting_count(orders: Records, market: Record, intent: int) -> int:
 
 @jit_inline
 def _free_cash(orders: Records, market: Record, terms: OrderRuleTerms) -> int:
-    """Return the cash less the buffer and the maximum cost of resting purchases."""
+    """Return the cash less the buffer and the maximum cost of resting purchases, micro-dollars."""
     free = market.cash - market.reserved_cash - terms.cash_buffer
     for k in range(market.resting):
         if is_purchase(orders[k].intent):
@@ -89,11 +89,10 @@ def _free_cash(orders: Records, market: Record, terms: OrderRuleTerms) -> int:
 def compute_order_bounds(
     market: Record, orders: Records, tick: Record, terms: OrderRuleTerms, intent: int
 ) -> tuple[int, int, int, int]:
-    """Return price and bounds of an intent's orders at a tick, the input of `fits`.
+    """Return price and bounds of an intent's orders at a tick, as input of `is_order_permitted`.
 
-    The four values are the limit price, 0 if there is none; the maximum contracts; and, for a
-    purchase, the cash that it may use and the contracts that resting orders may add to the
-    position.
+    The four values are `price`, `max_count`, `free_cash` and `resting_count`; the last two are 0
+    for a sale.
     """
     yes = is_yes_intent(intent)
     buys = is_purchase(intent)
@@ -117,7 +116,12 @@ def compute_order_bounds(
 def breaks_limits(
     market: Record, terms: OrderRuleTerms, yes: bool, price: int, count: int, resting: int
 ) -> bool:
-    """Return whether an order, with the resting ones filled, would break a position limit."""
+    """Return whether an order would break a position limit once it and resting orders fill.
+
+    yes: true if the order goes towards YES.
+    price: price of this side, ten-thousandths of a USD.
+    resting: contracts that resting orders may add to the position.
+    """
     held = held_count(market, yes) - held_count(market, not yes)
     money = market.cash + market.elsewhere
     position, value, portfolio = position_after(price, count, held, resting, money)

@@ -1,9 +1,9 @@
 """Record types (numpy dtypes) of markets, orders and fills of event contracts.
 
 Compiled code works on these records. Money is int64 in millionths of a USD, prices are in
-ten-thousandths (the venue's finest step), contracts are whole: every rule of
-`event_contracts.trading.orders` and `event_contracts.trading.fees` is exact in them. A record is
-one row of a numpy structured array.
+ten-thousandths (the venue's finest step), contracts are whole. In these units every rule of
+`event_contracts.trading.orders` and `event_contracts.trading.fees` is exact. A record is one row of
+a numpy structured array.
 """
 
 from __future__ import annotations
@@ -144,7 +144,7 @@ def price_to_usd(price: int) -> Decimal:
 
 
 def quote_from_tick(tick: Record, step: Decimal) -> ContractQuote:
-    """Return the best prices of a tick.
+    """Convert the best prices of a tick to a quote in USD.
 
     tick: record of dtype TICK.
     step: price step, USD.

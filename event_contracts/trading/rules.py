@@ -46,11 +46,10 @@ class ScaledFeeRules(NamedTuple):
 class ScaledPositionLimits(NamedTuple):
     """Position limits for compiled code.
 
-    Units are contracts, millionths of a USD, and for shares millionths of the portfolio.
+    Amounts are in contracts or in millionths of a USD, shares in millionths of the portfolio.
 
-    is_value_limit_sufficient: 1 if loss limits cannot bind unless other markets may lose, the usual
-        case. Then
-        compiled code can return early.
+    is_value_limit_sufficient: 1 if the loss limits can bind only if other markets may lose too.
+        Without such markets compiled code then skips the loss limits.
     """
 
     max_contracts: Number
@@ -82,7 +81,7 @@ class OrderRuleTerms(NamedTuple):
     """Order rules for compiled code.
 
     order_life_ticks: number of steps after which a resting order is cancelled.
-    price_step: ten-thousandths between prices.
+    price_step: price step, ten-thousandths of a USD.
     size_limits: maximum position after a purchase of each of the five sizes, contracts; -1 if the
         size is masked.
     style_codes: price style of each intent.
@@ -127,12 +126,12 @@ def position_after(
 ) -> tuple[Number, Number, Number]:
     """Return the position after an order, its value, and the value of the portfolio.
 
-    Values are in millionths of a USD.
+    Values are in millionths of a USD. Resting orders in the same direction count as filled.
 
     price: price of the side that the order goes towards, ten-thousandths of a USD.
-    held: contracts held, positive for that side, negative for the other.
+    held: contracts held, positive for that side, negative for the other side.
     resting: contracts of resting orders in the same direction.
-    other_value: cash, and the value of positions in other markets.
+    other_value: cash plus the value of positions in other markets.
     """
     position = held + resting + count
     worth = held * price if held > 0 else -held * (PRICE_UNITS_PER_DOLLAR - price)
@@ -153,13 +152,12 @@ def find_violated_limit(
 ) -> int:
     """Return the code of the first limit that an order violates, or `NO_LIMIT`.
 
-    An order after which the side has no position violates none.
+    An order after which the position is flat or on the other side violates no limit.
 
     position, value: position after the order, and its value.
     portfolio_value: value of the portfolio.
     event_loss, account_loss: maximum loss of the event, and of all markets, over the outcomes in
-        which this
-        order loses. No order raises the loss of an outcome in which it wins.
+        which this order loses. No order raises the loss of an outcome in which it wins.
     """
     if position <= 0:
         return NO_LIMIT
@@ -189,7 +187,7 @@ def find_violated_limit(
 
 
 def limit_price(bid: Number, ask: Number, tick: Number, buys: bool, style: int) -> Number:
-    """Return the limit price of an order by its price style; 0 if the quote has none.
+    """Return the limit price of an order by its price style; 0 if the quote lacks that price.
 
     bid, ask, tick: quote and price step of the order's own side, ten-thousandths of a USD.
     """
@@ -206,7 +204,7 @@ def limit_price(bid: Number, ask: Number, tick: Number, buys: bool, style: int) 
 def is_immediate(buys: bool, style: int) -> bool:
     """Return whether an order is immediate-or-cancel: a sale at the other side's price.
 
-    The venue limits such a sale to the position (`reduce_only`); resting sales are not limited.
+    The venue caps such a sale at the position (`reduce_only`), but not a resting sale.
     """
     return not buys and style == AGGRESSIVE
 
@@ -216,8 +214,9 @@ def max_sale(held: Number, sales: Number, purchases: Number, immediate: bool) ->
 
     held: contracts of the side.
     sales: contracts of resting sales of the side.
-    purchases: contracts of resting purchases of the other side, which reduce the position too. The
-        venue caps an immediate sale itself.
+    purchases: contracts of resting purchases of the other side, which reduce the position too.
+    immediate: true for an immediate sale, for which `purchases` do not count, because the venue
+        caps such a sale at the position.
     """
     return held - sales if immediate else held - sales - purchases
 
@@ -225,8 +224,9 @@ def max_sale(held: Number, sales: Number, purchases: Number, immediate: bool) ->
 def max_purchase(held: Number, sales: Number, purchases: Number) -> Number:
     """Return the maximum contracts of a purchase while sales of the other side rest.
 
-    Without a position the venue fills a resting sale as a purchase of the other side. So all orders
-    that reduce a position together must not exceed it.
+    All orders that reduce a position must together not exceed it. Otherwise the venue would fill
+    the rest of a resting sale as a purchase of the opposite side. Without resting sales there is no
+    limit.
 
     held: contracts of the other side.
     sales: contracts of the other side's resting sales.

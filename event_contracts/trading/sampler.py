@@ -1,15 +1,15 @@
 """Ticks of live markets: the top of each book, read at equal steps, until the market has settled.
 
-`GET /markets` reports no trades: `sold` and `bought` of these ticks are 0. The estimate is the
-user's own, and without one the mid quote, as in recorded sessions. Estimates are in a
-file that another program writes and replaces:
+`GET /markets` reports no trades, so that `sold` and `bought` of these ticks are 0. The estimate of
+a tick is the user's probability of YES or, without one, the mid quote, as in recorded sessions. The
+probabilities are in a file that another program writes and replaces:
 
     market,probability,until
     KXHIGHNY-26NOV24-B52,0.62,2026-11-24T12:00:00Z
 
 `probability` is that of YES, `until` the instant at which it expires. The file is read again at
-every tick. An unreadable file is alerted, and the previous estimates apply until they expire. At
-the mid quote there is no edge.
+every tick. An unreadable file is alerted, and the previous estimates apply until they expire. With
+the mid quote as estimate a policy sees no edge.
 """
 
 from __future__ import annotations
@@ -66,7 +66,10 @@ class EstimateFile:
         self._said = {} if path is None else read_estimates(path)
 
     def estimates_at(self, at: np.datetime64) -> Mapping[str, float]:
-        """Return unexpired probabilities of YES at an instant, by market."""
+        """Read the file; return the probabilities of YES that are unexpired at `at`, by market.
+
+        If the file is unreadable, those of the previous call are used.
+        """
         if self._path is not None:
             try:
                 self._said = read_estimates(self._path)
@@ -77,7 +80,7 @@ class EstimateFile:
 
 
 def read_estimates(path: Path) -> dict[str, tuple[float, np.datetime64]]:
-    """Read probabilities of YES from a file; return them and their expiry instants, by market."""
+    """Read the user's probabilities; return (probability of YES, expiry instant) by market."""
     try:
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, ValueError) as error:
@@ -115,7 +118,7 @@ def read_estimates(path: Path) -> dict[str, tuple[float, np.datetime64]]:
 
 
 def tick_from_listing(listing: MarketListing) -> Record:
-    """Return a listed market's quote as a TICK record; the settlement row once it has settled."""
+    """Return a market's quote as a TICK record, or its settlement row if it has settled."""
     tick = np.zeros(1, TICK_DTYPE)[0]
     if listing.is_settled:
         tick["bid"], tick["ask"] = _SETTLEMENT_QUOTE_BY_RESULT[listing.result]
@@ -135,7 +138,7 @@ class Sampler:
     """Sampler of the quotes of a fixed set of markets, at equal time steps.
 
     interval: time between ticks, positive.
-    estimates_at: returns the user's probabilities of YES at an instant, by ticker.
+    estimates_at: function that returns the user's probabilities of YES at an instant, by ticker.
     schedules: schedules of the followed markets.
     unreadable_reasons: reasons why markets could not be read in the last sample, by ticker.
     """
@@ -148,7 +151,7 @@ class Sampler:
     unreadable_reasons: dict[str, str] = field(default_factory=dict, init=False)
 
     def next_tick_after(self, now: np.datetime64) -> np.datetime64:
-        """Return the first tick after an instant; ticks are whole steps since the epoch."""
+        """Return the first tick after an instant; ticks are whole intervals since the epoch."""
         epoch = np.datetime64(0, "ns")
         instant: np.datetime64 = epoch + ((now - epoch) // self.interval + 1) * self.interval
         return instant

@@ -1,4 +1,4 @@
-"""Sections of an account's page: settled markets, and sizes of orders."""
+"""Sections of an account's status page: settled markets, and sizes of orders."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ def _build_market_cells(paid: SettledMarket) -> tuple[Cell, ...]:
 
 
 def _format_result(paid: SettledMarket) -> str:
-    """Return the result as text, with the settlement value of a YES if it is not $1 or $0."""
+    """Return the market's result as text: YES, NO, or another result with the payout of a YES."""
     if paid.result in ("yes", "no"):
         return paid.result.upper()
     pays = f"{usd(float(paid.yes_payout), 4)} a YES"
@@ -108,7 +108,10 @@ def _format_position(held: Decimal) -> str:
 
 
 def _profit_chart(paid: Sequence[SettledMarket]) -> Chart:
-    """Return a chart of cumulative settled profit; paid: newest first."""
+    """Return a chart of the cumulative profit of settled markets.
+
+    paid: settled markets, newest first.
+    """
     rows = [each for each in reversed(paid) if each.profit is not None]
     at = np.array([each.at for each in rows], "datetime64[ns]")
     total = np.cumsum([float(each.profit or 0) for each in rows])
@@ -139,7 +142,7 @@ def _render_order_sizes(book: OrderStore, records: ActionRecords) -> str:
 
 
 def _size_chart(intents: Sequence[OrderIntent]) -> Chart:
-    """Return a chart of contracts per order over time: purchases and sales."""
+    """Return a chart of contracts per order over time, with purchases and sales as two series."""
     series = []
     for name, action, colour in (("sales", "SELL", "second"), ("purchases", "BUY", "first")):
         rows = [intent for intent in intents if contract_order(intent).action == action]
@@ -158,12 +161,12 @@ def _size_chart(intents: Sequence[OrderIntent]) -> Chart:
 
 
 def _build_episode(intents: Sequence[OrderIntent], paid: SettledMarket | None) -> Episode:
-    """Return a market's orders with their fills, in the order in which they were sent.
+    """Return a market's orders with their fills, in the sequence in which they were sent.
 
-    The journal does not record the sequence of fills. If fills in sent order are inconsistent, they
-    are omitted.
+    The journal does not record the sequence of fills, so that orders are assumed to fill in sending
+    order. If this sequence contains a sale beyond the position, all fills are omitted.
 
-    paid: settlement of the market; None before that.
+    paid: settlement of the market; None before it has settled.
     """
     orders = []
     fills = []

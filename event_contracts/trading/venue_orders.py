@@ -1,18 +1,19 @@
-"""Orders and fills in the venue's format and in this project's, and parsers of the fields.
+"""Orders and fills: conversion between the venue's and this project's formats, and parsers.
 
-Prices are `_dollars` and counts `_fp`: fixed-point text, never a float. The venue has one book, of
-YES: a bid buys YES or sells NO, an ask at p sells YES or buys NO at 1 − p. The venue does not state
-afterwards which of the two it is; the journal states it for orders of this project. Every other
-order counts as a purchase, which uses more cash than a sale.
+Fields of prices end in `_dollars`, fields of counts in `_fp`. Both are fixed-point text, never
+floats. The venue has one book, of YES: a bid buys YES or sells NO, an ask at p sells YES or buys NO
+at 1 − p. The venue's list does not state which of the two an order is. For orders of this project
+the journal states it. Every other order counts as a purchase, which uses more cash than a sale.
 
-A sale is either immediate-or-cancel with `reduce_only`, which the venue caps at the position and
-accepts on no other order. Or it rests as a plain order on the other side of the book, which would
-reverse the position if more of it fills than is held: `PreTradeCheck` prevents that.
+A sale has one of two forms. An immediate-or-cancel order has `reduce_only`: the venue caps it at
+the position, and accepts this flag on no other order. A sale that rests is a plain order on the
+other side of the book. It would reverse the position if it filled more contracts than are held;
+`PreTradeCheck` prevents that.
 
 The venue does not document that it refuses a second order with a used id. Orders are therefore
 posted once, and looked up by client_order_id among the account's orders and fills. An order of
-unknown outcome is never posted again. It is queried, and counts until the venue states its outcome.
-After its expiry and a margin of time it counts as lost.
+unknown outcome is never posted again. It is queried, and counts as resting until the venue states
+its outcome. After its expiry and a margin of time it counts as lost.
 """
 
 from __future__ import annotations
@@ -81,7 +82,10 @@ MAX_CLOCK_SKEW = np.timedelta64(1, "h")  # maximum lead of this machine's clock 
 
 
 def parse_fixed_point(value: Any) -> Decimal:
-    """Parse a number in fixed-point text; a float may have been rounded."""
+    """Parse a fixed-point number from text.
+
+    Floats are rejected (`ValueError`), because they may have been rounded.
+    """
     if not isinstance(value, str):
         raise ValueError("not a fixed-point string")
     return parse_decimal(value)
@@ -96,7 +100,7 @@ def parse_price(value: Any) -> Decimal:
 
 
 def parse_order_price(value: Any) -> Decimal:
-    """Parse a price in USD, above 0 and below 1, in ten-thousandths."""
+    """Parse the price of an order in USD: a multiple of 0.0001, above 0 and below 1."""
     price = parse_price(value)
     if price in (0, PAYOUT_USD) or price % PRICE_STEP_USD:
         raise ValueError("not an order price above 0 and below 1, in ten-thousandths")
@@ -104,7 +108,7 @@ def parse_order_price(value: Any) -> Decimal:
 
 
 def parse_signed_count(value: Any) -> Decimal:
-    """Parse a number of contracts, in hundredths."""
+    """Parse a number of contracts of either sign, a multiple of 0.01."""
     count = parse_fixed_point(value)
     if count % COUNT_STEP:
         raise ValueError("not a number of contracts in hundredths")
@@ -112,7 +116,7 @@ def parse_signed_count(value: Any) -> Decimal:
 
 
 def parse_count(value: Any) -> Decimal:
-    """Parse a number of contracts, 0 or more, in hundredths."""
+    """Parse a number of contracts, a multiple of 0.01 that is 0 or more."""
     count = parse_signed_count(value)
     if count < 0:
         raise ValueError("below 0")
@@ -120,22 +124,22 @@ def parse_count(value: Any) -> Decimal:
 
 
 def parse_traded_count(value: Any) -> Decimal:
-    """Parse a number of contracts, positive, in hundredths."""
+    """Parse a positive number of contracts, a multiple of 0.01."""
     return parse_positive(parse_count(value))
 
 
 def parse_outcome_side(value: Any) -> BookSide:
-    """Parse an `outcome_side` into the side of the book of YES: `yes` is a bid."""
+    """Convert an `outcome_side` to the side of the book of YES: `yes` to bid, `no` to ask."""
     return "bid" if choice_parser("yes", "no")(value) == "yes" else "ask"
 
 
 def parse_no_price(value: Any) -> Decimal:
-    """Parse an order's price of NO and return the price of YES, USD."""
+    """Parse an order's price of NO in USD; return the equivalent price of YES."""
     return PAYOUT_USD - parse_order_price(value)
 
 
 def parse_cents(value: Any) -> Decimal:
-    """Parse a whole number of cents and return USD."""
+    """Parse a whole number of cents; return USD."""
     number = parse_decimal(value)
     if number % 1:
         raise ValueError("not a whole number of cents")
@@ -258,7 +262,9 @@ class VenueOrder(ParsedEntry):
 
 @dataclass(frozen=True, slots=True)
 class VenueFill(ParsedEntry):
-    """An entry of `fills`, `GET /portfolio/fills`; it does not state the client_order_id.
+    """An entry of the list `fills` in the response to `GET /portfolio/fills`.
+
+    The venue does not state the client_order_id of a fill.
 
     order_id: the venue's id of the order.
     side: side in the book of YES.
@@ -287,7 +293,7 @@ class VenueFill(ParsedEntry):
 
 
 def to_action_and_side(side: BookSide, reduces: bool) -> tuple[ContractAction, Outcome]:
-    """Return the action and side of an order from its side in the book of YES.
+    """Convert an order's side in the book of YES to its action and side.
 
     A bid buys YES or, if it reduces, sells NO; an ask buys NO or, if it reduces, sells YES.
     """
@@ -302,15 +308,15 @@ def book_side(action: ContractAction, side: Outcome) -> BookSide:
 
 
 def yes_price(side: Outcome, price: Decimal) -> Decimal:
-    """Convert a side's price to USD of YES, or the reverse."""
+    """Convert a price of a side to the price of YES, or a price of YES to that of the side."""
     return price if side == "YES" else PAYOUT_USD - price
 
 
 def build_order_request(order: EventContractOrder) -> dict[str, Any]:
     """Return an order in the venue's format.
 
-    A resting order expires at the venue, rounded down to the second. The venue refuses
-    `reduce_only` on a resting order, and an expiration on an immediate one.
+    A resting order states its expiry, rounded down to the second; the venue refuses an expiry on an
+    immediate order. Only immediate sales have `reduce_only`, which it refuses on resting orders.
     """
     if order.can_rest and order.expires_at is None:
         raise InputError(
@@ -331,10 +337,11 @@ def build_order_request(order: EventContractOrder) -> dict[str, Any]:
 
 
 def self_trade_prevention(order: EventContractOrder) -> SelfTradePrevention:
-    """Return which order is cancelled if an order would trade with the account's resting one.
+    """Return the self-trade prevention for an order: which of two orders the venue cancels.
 
-    `taker_at_cross` cancels the new order. `maker` cancels the resting one, and the new order
-    trades on: a sale reduces risk and must not fail because of the account's own purchase.
+    `taker_at_cross` cancels the new order if it would trade with a resting order of the account.
+    `maker` cancels the resting order, and the new order continues to trade. Sales use `maker`: they
+    reduce risk and must not fail because of the account's own purchase.
     """
     return "maker" if order.action == "SELL" else "taker_at_cross"
 
@@ -352,7 +359,10 @@ def contract_order(intent: OrderIntent) -> EventContractOrder:
 
 
 def to_resting_order(intent: OrderIntent) -> RestingOrder:
-    """Return the unfilled remainder of an intent as a resting order, under its client_order_id."""
+    """Return the unfilled remainder of an intent as a resting order.
+
+    Its order id is the client_order_id, because the venue's id may be unknown.
+    """
     order = contract_order(intent)
     return RestingOrder(intent.client_order_id, order, order.count - intent.progress.filled)
 
@@ -382,7 +392,7 @@ class OrderVenue(KalshiConnection):
         return tuple(reversed([order for order in listed if order.remaining_count])), unread
 
     def get_order(self, order_id: str) -> VenueOrder | None:
-        """Return the order with an id of the venue; None if the venue does not know the id."""
+        """Return the order with this venue id; None if the venue does not know the id."""
         what = f"order {order_id}"
         answer = self.get_object(what, f"{ORDERS_PATH}/{order_id}", "order")
         if answer is None:
@@ -396,7 +406,7 @@ class OrderVenue(KalshiConnection):
     def find(self, client_order_id: str, intent: OrderIntent | None) -> VenueOrder | None:
         """Return the order with this client_order_id; None if the venue lists none.
 
-        intent: recorded intent of the order; None: the venue is not queried.
+        intent: recorded intent of the order; if None, the result is None without a query.
         """
         if intent is None:
             return None
@@ -436,9 +446,11 @@ class OrderVenue(KalshiConnection):
     def _find_orders_by_fills(
         self, what: str, query: JsonObject, known: Collection[str], intent: OrderIntent
     ) -> list[VenueOrder]:
-        """Return orders that match an intent and have listed fills, but are not listed themselves.
+        """Return orders that match an intent and that only the list of fills refers to.
 
-        known: ids of listed orders.
+        what: name of the order, for messages.
+        query: filters of the list of fills.
+        known: ids in the list of orders, which are skipped.
         """
         order_id = RequiredField("order_id", parse_text)
         fills = self.list_entries(f"fills of {what}", FILLS_PATH, "fills", order_id.read, **query)
@@ -447,7 +459,7 @@ class OrderVenue(KalshiConnection):
         return [order for order in read if order is not None and order.matches(intent)]
 
     def refresh_order(self, placed: VenueOrder) -> VenueOrder:
-        """Return the present state of an order.
+        """Query an order again and return its current state.
 
         Raises `BrokerError` if the venue does not know it.
         """
@@ -459,7 +471,7 @@ class OrderVenue(KalshiConnection):
     def cancel(self, placed: VenueOrder) -> None:
         """Cancel an order, unless it has ended.
 
-        Raises `TradingPaused` if it still rests because trading is paused.
+        Raises `TradingPaused` if the order still rests because trading is paused.
         """
         with self.translate_errors(f"cancellation of order {placed.order_id}"):
             try:
@@ -503,7 +515,11 @@ class OrderVenue(KalshiConnection):
             raise InconclusiveResponse(type(error).__name__) from None
 
     def _find_after_rate_limit(self, intent: OrderIntent) -> VenueOrder:
-        """Look up an order once after a 429, which states that the venue did nothing."""
+        """Look up an order once after HTTP status 429, and return it if the venue has it.
+
+        429 means that the request was not executed. Raises `OrderDenied` if the order is not found,
+        and `InconclusiveResponse` if the lookup fails.
+        """
         name = intent.client_order_id
         try:
             order = self.find(name, intent)
@@ -518,7 +534,7 @@ class OrderVenue(KalshiConnection):
         return order
 
     def is_lost(self, intent: OrderIntent, now: np.datetime64) -> bool:
-        """Return whether an unlisted order can no longer reach the venue."""
+        """Return whether an order that the venue does not list can no longer arrive there."""
         # The venue may accept an order that expired in transit.
         landing = np.timedelta64(round(self.settings.late_arrival_seconds * 1e9), "ns")
         expires = intent.order.expires_at

@@ -1,4 +1,4 @@
-"""Account files for contract sizing: a balance file and a file of trades, always consistent.
+"""Account files for contract sizing: a balance file and a file of trades, kept consistent.
 
 `trades.csv` is the source of truth: one row per trade, with the P/L of all its contracts.
 `account_balance.json` contains `{balance, last_updated, trades, total_trades}`. An update first
@@ -59,7 +59,7 @@ class UnknownAccountState(InputError):
 
 
 class ConflictingBooking(InputError):
-    """Raised if a trade is already booked with another P/L; a person has to resolve it."""
+    """Raised if a trade is already booked with another P/L; an operator has to correct one."""
 
 
 class WrongAccountFile(ValueError):
@@ -98,9 +98,9 @@ class AccountFiles:
     """Balance file and trades file of one account, paper or live.
 
     folder: folder of the files.
-    starting: starting balance, USD.
+    starting_balance: balance before the first trade, USD.
     live: true for the account with real money.
-    balance_file: path of the balance file if it is outside the folder.
+    balance_file: path of a balance file outside the folder; None: the file in the folder.
     """
 
     @classmethod
@@ -236,7 +236,10 @@ class AccountFiles:
 
     @contextmanager
     def _lock_account(self) -> Iterator[None]:
-        """Lock the account for this process, after finishing an update that another began."""
+        """Lock the account for this process, and finish an update that a killed process began.
+
+        Raises UnknownAccountState if the account is missing, locked by another process or damaged.
+        """
         if self.is_empty:
             raise UnknownAccountState(self.missing_account_message)
         self._refuse_other_account()
@@ -264,7 +267,10 @@ class AccountFiles:
             pass  # `_read_state` reports a file that is missing or damaged
 
     def _finish_update(self) -> None:
-        """Put both files in place if a killed process left its journal."""
+        """Write both files from the update journal, if a killed process left one.
+
+        Raises UnknownAccountState if the journal is unreadable.
+        """
         journal = self.folder / UPDATE_FILE
         if not journal.exists():
             return
@@ -281,7 +287,10 @@ class AccountFiles:
         self._replace_files(contents)
 
     def _read_state(self) -> AccountState:
-        """Read the account's state from its files, which must agree."""
+        """Read the account's state; raise UnknownAccountState if the files are invalid or disagree.
+
+        An unreadable balance file is first quarantined and rebuilt from the trades.
+        """
         columns, rows = self._read_rows()
         path = self.balance_file
         if not path.exists():
@@ -318,7 +327,7 @@ class AccountFiles:
         return AccountState(Fraction(balance), results, Fraction(self._compute_balance(rows)))
 
     def _read_rows(self) -> tuple[list[str], list[CsvRow]]:
-        """Return columns and rows of trades.csv, checked."""
+        """Return the columns and the validated rows of trades.csv."""
         path = self.folder / TRADES_FILE
         try:
             return parse_trade_rows(path.read_bytes())
@@ -330,7 +339,10 @@ class AccountFiles:
             raise UnknownAccountState(f"{path}: {error}") from None
 
     def _book_trade(self, trade: ClosedTrade) -> None:
-        """Add a trade to both files, unless it is booked already."""
+        """Add a trade to trades.csv and its P/L to the balance, unless it is booked already.
+
+        Raises ConflictingBooking if it is booked with another P/L.
+        """
         columns, rows = self._read_rows()
         balance, _ = parse_balance_file(self.balance_file.read_bytes(), self._owner)
         name = trade.trade_id.strip()
@@ -353,7 +365,7 @@ class AccountFiles:
     def _write_files(
         self, columns: list[str], rows: list[CsvRow], balance: Decimal | None = None
     ) -> None:
-        """Write both files, or neither, whenever the process is killed.
+        """Write both files through the journal: a kill at any time changes both or neither.
 
         balance: USD; None: the booked balance of the rows.
         """
@@ -366,7 +378,10 @@ class AccountFiles:
         self._replace_files(contents)
 
     def _replace_files(self, contents: Mapping[str, str]) -> None:
-        """Replace both files by the contents in the journal, and delete the journal."""
+        """Replace both files, and then delete the journal, which holds the same contents.
+
+        contents: text of each file, by file name.
+        """
         write_atomically(self.folder / TRADES_FILE, contents[TRADES_FILE].encode())
         write_atomically(self.balance_file, contents[BALANCE_FILE].encode())
         flush_to_disk(self.balance_file.parent)
@@ -382,13 +397,13 @@ class AccountFiles:
         return aside
 
     def _compute_balance(self, rows: list[CsvRow]) -> Decimal:
-        """Return the starting balance plus every P/L and deposit of the rows, USD."""
+        """Return the booked balance: the starting balance plus every P/L and deposit, USD."""
         flows = [parse_total_profit(row) for row in rows if row["P/L_$"].strip()]
         return self._starting + sum(flows, Decimal(0))
 
 
 def find_quarantine_path(path: Path) -> Path:
-    """Return an unused path beside a file, to which the caller moves the file to quarantine it."""
+    """Return an unused path in a file's folder, to which the caller can rename a damaged file."""
     stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
     names = (path.with_name(f"{path.name}.aside-{stamp}-{k}") for k in itertools.count())
     return next(name for name in names if not name.exists())
@@ -422,7 +437,7 @@ def parse_balance_file(content: bytes, owner: str | None = None) -> tuple[Decima
     owner: `PAPER` or `LIVE`, the account that the file must belong to; None skips this check. A
         file that does not state its account passes.
 
-    Raises ValueError for unreadable content, and WrongAccountFile for the other account's file.
+    Raises ValueError for unreadable content, and WrongAccountFile for the file of another account.
     """
     try:
         # A float would round the balance, and every booked trade would add to the error.

@@ -115,7 +115,8 @@ def size_contracts(
     max_risk_per_contract: maximum loss of one contract, USD, above 0.
     notices: receiver of the alerts.
     account_balance: USD; None reads the balance from the files. Trades are read in any case.
-    verbose: true logs the lines that operators search for, or prints them without a log handler.
+    verbose: true to log the lines that operators search for; without a log handler they are
+        printed.
     """
     if check_amount(max_risk_per_contract, "max_risk_per_contract") <= 0:
         raise InputError(f"max_risk_per_contract: {max_risk_per_contract} must be above 0")
@@ -149,7 +150,7 @@ def size_contracts(
 
 
 def _log_or_print(line: str) -> None:
-    """Log a line, or print it without a log handler."""
+    """Log a line; print it instead if no log handler is configured."""
     if log.isEnabledFor(logging.INFO) and log.hasHandlers():
         log.info("%s", line)
     else:
@@ -157,7 +158,7 @@ def _log_or_print(line: str) -> None:
 
 
 def _format_balance_discrepancy(state: AccountState, files: AccountFiles) -> str:
-    """Return the alert for a balance that differs from the booked balance, or an empty string."""
+    """Return an alert if the balance file differs from the booked balance, else ""."""
     if not state.balance_discrepancy or state.booked_balance is None:
         return ""
     return (

@@ -1,8 +1,8 @@
 """Sizing rules of option spreads: contracts by half-Kelly on the last trades, in exact arithmetic.
 
 Kelly% = (W · mean win − L · mean loss) / mean win, with W and L the shares of winning and losing
-trades; a P/L of zero is a loss. contracts = ⌊balance · Kelly% / 2 / risk of one contract⌋, between
-1 and a cap; the half is KELLY_FRACTION.
+trades; a P/L of zero is a loss. contracts = ⌊balance · Kelly% / 2 / risk of one contract⌋, at least
+1 and at most MAX_CONTRACTS. The factor 1/2 is the default of KELLY_FRACTION.
 
 P/L per contract is an exact fraction of a dollar. In floats a quotient of exactly 2 may fall just
 below 2, and its floor would be one contract too few.
@@ -45,9 +45,9 @@ STRATEGY_ALIASES = {"IC": "IRON_CONDOR", "OTM-SS": "OTM_SINGLE_SIDED"}
 
 @settings_class()
 class AutoscalingSettings:
-    """Settings of configs/autoscaling.yaml, under their names in the environment.
+    """Settings of configs/autoscaling.yaml, with the names of their environment variables.
 
-    Settings of products that use these sizing rules include them.
+    The settings of the live seller, the backtest and the Monte Carlo inherit them.
     """
 
     STARTING_CAPITAL: float = setting(
@@ -106,7 +106,7 @@ class AutoscalingSettings:
 
     @classmethod
     def from_config(cls, config: DictConfig) -> Self:
-        """Return the checked settings of a composed configuration."""
+        """Return the validated settings of a composed configuration."""
         return settings_from_config(cls, config)
 
     @property
@@ -170,8 +170,8 @@ class TradeStatistics:
     def kelly_fraction(self) -> Fraction | None:
         """Return the full Kelly fraction, W − L · mean loss / mean win; None without wins.
 
-        W and L are the shares of winning and losing trades. The fraction equals wins · (won −
-        lost) / (trades · won).
+        W and L are the shares of winning and losing trades. It is computed as
+        wins · (gross_profit − gross_loss) / (trade_count · gross_profit).
         """
         if not self.win_count:
             return None

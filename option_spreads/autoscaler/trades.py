@@ -140,7 +140,10 @@ def format_csv(columns: list[str], rows: list[CsvRow]) -> str:
 
 
 def _check_row(row: Mapping[str, Any], booked: set[str]) -> None:
-    """Validate a row, and add its trade id to the booked ones."""
+    """Validate a row, and add its trade id to `booked`. An open trade, without P/L, is not added.
+
+    Raises ValueError for an invalid row, and for a trade id that is already in `booked`.
+    """
     # csv.DictReader puts surplus fields under None, and None in place of missing ones.
     if None in row or any(value is None for value in row.values()):
         raise ValueError("the number of fields differs from the number of columns")
@@ -170,7 +173,7 @@ def parse_total_profit(row: Mapping[str, str]) -> Decimal:
 
 
 def parse_dollars(text: str, name: str) -> Decimal:
-    """Parse an amount of money, USD. Raises ValueError for another text.
+    """Parse an amount of money, USD. Raises ValueError if the text is not an amount in range.
 
     name: name of the field, for messages.
     """
@@ -204,7 +207,7 @@ def parse_position_size(row: Mapping[str, str]) -> int:
 
 
 def is_closed_trade(row: Mapping[str, str]) -> bool:
-    """Return whether a row is a closed trade, instead of an open trade, deposit or withdrawal."""
+    """Return whether a row is a closed trade, and no open trade, deposit or withdrawal."""
     return (
         bool(row["P/L_$"].strip())
         and row.get("Strategy", "").strip().upper() not in CASH_FLOW_STRATEGIES

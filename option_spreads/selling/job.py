@@ -45,7 +45,7 @@ SPREADS_FOLDER_EVENT = "spreads folder"  # journal event with the folder of the 
 
 
 class ReconciledAccount:
-    """Account of the spread seller: reconciled with the journal, and read before each sale.
+    """Account of the spread seller, which is reconciled with the journal and read before each sale.
 
     live: account of the live loop.
     desk: broker that reads and reconciles the account.
@@ -65,9 +65,10 @@ class ReconciledAccount:
         self._marked_at: np.datetime64 | None = None
 
     def reconcile(self) -> None:
-        """Compare positions with the journal; alert and quarantine discrepancies.
+        """Compare positions with the journal; alert discrepancies and quarantine their symbols.
 
-        If no other job marks the account, mark it once a minute, so that losses can raise halts.
+        If no other job marks the account to market, do so once a minute, so that losses can trigger
+        halts.
         """
         self._live.reconcile()
         now = self._live.connection.estimated_now()
@@ -79,16 +80,16 @@ class ReconciledAccount:
             self._desk.account()
 
     def build_gate(self, spreads: Sequence[OpenSpread]) -> OrderGate:
-        """Return the gate of a spread order, which knows the maximum loss of the open spreads.
+        """Return the gate of a spread order, which adds the order's loss to that of open spreads.
 
-        Sales in flight are excluded, because the gate adds the loss of the order that it checks.
+        Spreads that are being sold are left out, because the order that the gate checks sells them.
         """
         held = [each for each in spreads if each.stage != "opening"]
         return SpreadGate(self._live, self._desk, self._files, max_loss_by_root(held, self._root))
 
 
 class SpreadGate:
-    """Gate of spread orders: reads the account before a sale, and alerts a denied sale.
+    """Gate of spread orders, which reads the account before a sale and alerts if it denies a sale.
 
     at_risk: maximum loss of the open spreads, USD, by the root of their options.
     """
@@ -106,9 +107,10 @@ class SpreadGate:
         return {}
 
     def refusal(self, order: AnyOrder, role: OrderRole, now: np.datetime64) -> str:
-        """Return why an order is denied, or an empty string.
+        """Return why an order is denied, or an empty string if it may be sent.
 
-        Raises `BrokerError` if the venue does not respond; the order is then not sent.
+        Orders that only reduce a position are checked without reading the account. Raises
+        `BrokerError` if the venue does not respond; the order is then not sent.
         """
         if role == "reduction":
             return self._live.guards.build_gate(None).refusal(order, role, now)
@@ -128,7 +130,12 @@ class SpreadGate:
 
 
 def max_loss_by_root(spreads: Sequence[OpenSpread], root: str) -> Mapping[str, float]:
-    """Return the maximum loss of spreads, USD, by the root of their options; empty if none."""
+    """Return the maximum loss of all spreads together, USD, under the key `root`.
+
+    Without spreads the mapping is empty.
+
+    root: root of the options' symbols.
+    """
     return {root: float(total_collateral(spreads))} if spreads else {}
 
 
@@ -150,7 +157,7 @@ class SpreadJob:
 
     A failed poll does not stop the job, because open spreads need monitoring.
 
-    live: account, whose journal, guards and alerts the job shares with other jobs.
+    live: account of the live loop; the job shares its journal, guards and alerts with other jobs.
     marks: true if this job marks the account to market, because no other job does.
     """
 
@@ -214,7 +221,10 @@ class SpreadJob:
             raise InputError(format_error(trouble)) from trouble
 
     def _poll(self) -> Exception | None:
-        """Poll once, and report failures; return the failure, or None."""
+        """Poll once, and print the open spreads or the failure; return the failure, or None.
+
+        A restarted practice server and an unusable journal raise instead.
+        """
         now = self._live.connection.estimated_now()
         self._next = now + self._interval
         trouble: Exception | None = None
@@ -237,7 +247,10 @@ class SpreadJob:
         return trouble
 
     def _record_open_spreads(self) -> list[str]:
-        """Return the open spreads as text, one line each; record changes in the journal."""
+        """Return the open spreads as text, one line each, and record changes in the journal.
+
+        The maximum loss of the spreads is passed to the account's guards.
+        """
         spreads = self._seller.spreads
         self._live.spread_risk_by_job[SPREADS_JOB] = max_loss_by_root(spreads, self._settings.root)
         lines = [str(spread) for spread in spreads]
@@ -254,10 +267,10 @@ class SpreadJob:
         return lines
 
     def finish(self, *, flatten: bool) -> list[str]:
-        """Cancel working orders; with `flatten`, buy back all open spreads instead.
+        """Cancel working orders, and return []; with `flatten`, buy back all open spreads.
 
-        Return the trade ids of spreads that could not be bought back. Raises BrokerError if an
-        order may still be working.
+        With `flatten` the result is the trade ids of spreads that could not be bought back. Raises
+        BrokerError if an order may still be working.
         """
         if not flatten:
             try:
@@ -276,15 +289,13 @@ class SpreadJob:
 
 
 def refuse_missing_open_spreads(folder: Path, events: EventLog) -> None:
-    """Refuse a folder that lacks a spread which the account's journal records as open.
+    """Raise InputError if a folder lacks a spread that the account's journal records as open.
 
-    The stops of that spread would not be monitored. A spread may be missing from an existing file
-    of the recorded folder, because a person may have removed it.
+    The stops of such a spread would not be monitored. If the folder is the one that the journal
+    records and its file exists, nothing is raised, because an operator may have removed the spread.
 
     folder: folder of the account files.
     events: events of the account's journal.
-
-    Raises InputError.
     """
     known = {spread.trade_id for spread in read_state(folder).spreads}
     lost = [
@@ -304,13 +315,14 @@ def refuse_missing_open_spreads(folder: Path, events: EventLog) -> None:
 
 @contextmanager
 def open_job(live_settings: LiveSettings, keys: ApiKeys, live: LiveAccount) -> Iterator[SpreadJob]:
-    """Open the job with the loop's broker and folder, and lock its account files.
+    """Open the job with the loop's broker and folder, and lock its account files; yield the job.
 
-    On a regular exit of the context, working orders are cancelled.
+    When the context exits without an error, working orders are cancelled.
 
     live_settings: settings of the loop, with overrides of configs/sell_spreads.yaml in `spreads`.
 
-    Raises InputError for missing or foreign account files, and if another seller has locked them.
+    Raises InputError for missing account files, for files of another account, and if another seller
+    has locked them.
     """
     selling = SellingSettings.from_config(
         compose_config("sell_spreads", list(live_settings.spreads))

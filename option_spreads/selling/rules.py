@@ -124,16 +124,16 @@ class Spread:
 
     @property
     def width(self) -> float:
-        """Return the points between the strikes of a side; the wider side of an iron condor."""
+        """Return the points between a side's strikes; an iron condor's wider side counts."""
         return max(abs(long.strike - short.strike) for short, long in self.sides)
 
     @property
     def collateral(self) -> Decimal:
-        """Return the collateral per contract in USD: the width, without the credit."""
+        """Return the collateral per contract, USD: the width; the credit is not deducted."""
         return Decimal(str(self.width)) * SHARES_PER_OPTION
 
     def affordable_contracts(self, buying_power: Decimal | Fraction) -> int:
-        """Return the number of contracts whose collateral this buying power in USD covers."""
+        """Return the number of contracts whose collateral a buying power in USD covers."""
         # The credit is excluded, because it depends on the fill.
         return max(int(Fraction(buying_power) // Fraction(self.collateral)), 0)
 
@@ -196,7 +196,7 @@ def build_spread(
 
 
 def remaining_variance_share(minutes: Number) -> Number:
-    """Return the share of a session's variance in its last minutes, by HOURLY_VARIANCE_SHARES.
+    """Return the share of a session's variance in its last minutes; from HOURLY_VARIANCE_SHARES.
 
     minutes: minutes to the close, 0 to 390.
     """
@@ -208,7 +208,7 @@ def remaining_variance_share(minutes: Number) -> Number:
 
 @settings_class("implied")
 class ImpliedVolatility:
-    """Implied volatility of same-day options: at the money, and within a session."""
+    """Implied volatility of same-day options at the money, and its course over a session."""
 
     vix_multiple: float = setting(
         DEFAULT_VIX_MULTIPLE,
@@ -224,11 +224,14 @@ class ImpliedVolatility:
     )
 
     def variance_days(self, minutes: Number) -> Number:
-        """Return the variance of a session's last minutes, as a share of a day's variance."""
+        """Return the variance of a session's last `minutes`, as a share of a day's variance."""
         return remaining_variance_share(minutes) * self.session_variance_share
 
     def variance_years(self, minutes: Number) -> Number:
-        """Return the variance of a session's last minutes in years, for option prices."""
+        """Return the variance of a session's last `minutes`, as a share of a year's variance.
+
+        Option prices use it as the time to expiry in years.
+        """
         return self.variance_days(minutes) / TRADING_DAYS
 
     def yearly_deviation(self, vix: Number, index: float = 1.0) -> Number:
@@ -329,7 +332,10 @@ class SpreadRules:
 
     @property
     def distance_and_width(self) -> tuple[float, float]:
-        """Return distance in standard deviations and width in points; defaults by strategy."""
+        """Return the short strikes' distance in standard deviations, and the width in points.
+
+        Each is the strategy's default if it is not set.
+        """
         name = parse_strategy(self.strategy)
         distance = DEFAULT_STRIKE_DISTANCES[name] if self.distance is None else self.distance
         width = WIDTH_POINTS_BY_STRATEGY[name] if self.width is None else self.width
@@ -358,7 +364,10 @@ class SpreadRules:
         )
 
     def accepts_credit(self, credit: float, spread: Spread) -> bool:
-        """Return whether a spread is sold at this credit, points in whole cents."""
+        """Return whether a spread may be sold at this credit, points.
+
+        The credit must be at least `min_credit` and less than the width.
+        """
         # A credit of the whole width leaves no risk to size contracts from.
         return self.min_credit <= credit < spread.width
 
@@ -384,7 +393,7 @@ class SpreadRules:
         """Return the reason to buy a spread back, or None to keep it. Amounts are points.
 
         credit: credit of the sale.
-        cost: present cost of buying the spread back.
+        cost: current cost of buying the spread back.
         previous_cost: cost of buying the spread back at the previous poll.
         best_profit: highest profit of any poll, including this one.
         minute: minutes after 09:30.
@@ -422,7 +431,7 @@ class SpreadRules:
 
 @settings_class("costs")
 class SpreadCosts:
-    """Trading costs of a spread. Cash settlement pays no second fee."""
+    """Trading costs of a spread. Each order pays fees; cash settlement does not."""
 
     slippage: float = setting(
         0.05, "slippage per leg, points from the mid price, for simulated prices", ge=0, le=1e3
@@ -435,7 +444,7 @@ class SpreadCosts:
     )
 
     def fees(self, spread: Spread, orders: int) -> Decimal:
-        """Return commission and exchange fees of a number of orders, USD per contract."""
+        """Return commission and exchange fees of `orders` orders in a spread, USD per contract."""
         a_leg = Decimal(str(self.commission)) + Decimal(str(self.fee))
         return a_leg * len(spread.legs) * orders
 
@@ -454,7 +463,7 @@ def minutes_since_open(session: Session, at: np.datetime64) -> float:
 
 
 def default_cutoff_minutes(root: str) -> float:
-    """Return the order cutoff of expiring options, minutes before the close, by Alpaca's rules.
+    """Return how many minutes before the close expiring options stop taking orders at Alpaca.
 
     root: root of the options' symbols, such as SPY or SPXW.
     """

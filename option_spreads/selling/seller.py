@@ -1,9 +1,10 @@
 """The seller of spreads, which sells, monitors and books spreads, one step at a time.
 
 A step reads the open spreads (`state.py`) and queries orders of unknown outcome at the venue. It
-applies the exit rules (`rules.py`) to the present costs of buying back, and books expired spreads.
-Then it sells the spreads of due entries. The process may be killed at any time and resumes: every
-order is written to disk before it is sent, and no order is sent twice.
+applies the exit rules (`rules.py`) to the current costs of buying back, and books expired spreads.
+Then it sells new spreads whose entry time has come. The process may be killed at any time. It
+resumes after a restart, because every order is written to disk before it is sent, and no order is
+sent twice.
 """
 
 from __future__ import annotations
@@ -66,7 +67,10 @@ SPREAD_ALERT_KINDS = ("blind", "leaving", "closing", "late", "settling")
 
 @contextmanager
 def alert_failures(notices: Notifier, step_part: str) -> Iterator[None]:
-    """Alert a failure in the block as `step PART`, and re-raise it; success ends the alert."""
+    """Alert an error of the block and re-raise it; if the block succeeds, the alert ends.
+
+    step_part: name of the block; the kind of the alert is `step` and this name.
+    """
     kind = f"step {step_part}"
     try:
         yield
@@ -89,12 +93,12 @@ class SellerAccount(Protocol):
         ...
 
     def build_gate(self, spreads: Sequence[OpenSpread]) -> OrderGate:
-        """Return the gate that checks a spread order, given the open spreads."""
+        """Return the gate that checks a spread order while these spreads are open."""
         ...
 
 
 class UnreconciledAccount:
-    """An account that is not reconciled and whose gate denies no order."""
+    """Account without reconciliation, whose gate denies no order."""
 
     def reconcile(self) -> None:
         pass
@@ -112,8 +116,8 @@ class SpreadSeller:
 
     venue: quotes, positions and orders of options.
     vix: function that reads the daily closes of the volatility index, by date.
-    notices: receiver of alerts for a person.
-    line: account that is reconciled before a sale, and that returns the gates of orders.
+    notices: receiver of alerts for operators.
+    line: account that is reconciled before a sale and supplies the gates of orders.
     exiting: true to buy back all open spreads, and to sell none.
     """
 
@@ -142,12 +146,12 @@ class SpreadSeller:
         return self._state.spreads
 
     def step(self) -> SellerState:
-        """Monitor open spreads, sell spreads of due entries, and return the new state.
+        """Monitor open spreads, sell new spreads at due entry times, and return the new state.
 
         If the file of open spreads has become unreadable, the seller monitors the spreads of the
         previous step, and sells nothing. A failure with one spread does not stop the monitoring of
-        others or the comparison of positions, but no new spread is sold. The account is reconciled
-        last, so that a failed reconciliation stops no other part.
+        other spreads or the comparison of positions, but no new spread is sold. The account is
+        reconciled after the monitoring, so that a failed reconciliation does not stop it.
 
         Raises
         ------
@@ -192,7 +196,10 @@ class SpreadSeller:
 
     @contextmanager
     def _alert_part_failure(self, what: str) -> Iterator[None]:
-        """Catch and alert a failure in the block, so that the step continues."""
+        """Alert an error of the block and suppress it, so that the step continues.
+
+        what: name of the block, for the alert.
+        """
         try:
             with alert_failures(self._notices, what):
                 yield
@@ -200,15 +207,16 @@ class SpreadSeller:
             self._met.append(error)
 
     def _finish_step(self) -> SellerState:
-        """Return the state after the step; raise the step's first failure."""
+        """Return the state after the step, or raise the first error that the step suppressed."""
         if self._met:
             raise self._met[0]
         return self._state
 
     def _read_spreads(self) -> bool:
-        """Read the file of open spreads; return whether it is readable.
+        """Read the file of open spreads, which an operator may have edited.
 
-        A person may have edited it.
+        Return whether it is readable. An unreadable file is quarantined and written again from the
+        previous step; at the first step it raises UnknownAccountState.
         """
         try:
             self._state = read_state(self._account.folder, may_be_missing=not self.spreads)
@@ -236,7 +244,11 @@ class SpreadSeller:
         return spread
 
     def _process_spread(self, spread: OpenSpread, now: np.datetime64) -> None:
-        """Query the order of a spread, apply its exit rules or settle it, by stage and time."""
+        """Advance a spread, depending on its stage and the time.
+
+        An order in flight is queried first. An open spread is then checked against the exit rules;
+        an expired one is settled, and one that was bought back is booked.
+        """
         if spread.stage != "open":
             again = self._is_holding_unchanged(spread)
             ended = self._resume_order(spread, send_again=again)
@@ -260,18 +272,22 @@ class SpreadSeller:
             self._apply_rules(spread, session, now)
 
     def _send_order(self, spread: OpenSpread, until: np.datetime64) -> OpenSpread | None:
-        """Send the recorded order.
+        """Send the order that is recorded for a spread.
 
-        Return the spread afterwards; None if it was not sold, or if the outcome is unknown.
+        Return the updated spread; None if it was not sold, or if the outcome is unknown.
+
+        until: instant at which the order expires.
         """
         return self._record_order_outcome(
             spread, lambda: self._venue.submit(spread.build_order(until), self._build_gate())
         )
 
     def _resume_order(self, spread: OpenSpread, *, send_again: bool) -> OpenSpread | None:
-        """Query an order left in flight by an earlier step or process.
+        """Query the order of a spread that an earlier step or process left in flight.
 
-        Return the spread afterwards; None if it was not sold, or if the outcome is unknown.
+        Return the updated spread; None if it was not sold, or if the outcome is unknown.
+
+        send_again: true to send the order again if the venue does not know it.
         """
         gate = self._build_gate() if send_again else None
         return self._record_order_outcome(
@@ -284,12 +300,12 @@ class SpreadSeller:
     def _record_order_outcome(
         self, spread: OpenSpread, ask: Callable[[], SpreadFill]
     ) -> OpenSpread | None:
-        """Save and return the spread with the outcome of its order.
+        """Update the spread by the outcome of its order, save it and return it.
 
-        None if the spread was not sold, or if the outcome is unknown: the order may have filled or
-        may still fill, so the spread stays unchanged until the outcome is known.
+        Return None if the spread was not sold, or if the outcome is unknown. In the latter case the
+        spread stays unchanged, because the order may still fill.
 
-        ask: sends the order, or queries its outcome.
+        ask: function that sends the order, or queries it, and returns the fill.
         """
         opening = spread.stage == "opening"
         kind = f"{spread.stage} {spread.trade_id}"
@@ -331,10 +347,10 @@ class SpreadSeller:
         return self._save_spread(spread.apply_fill(fill))
 
     def _is_holding_unchanged(self, spread: OpenSpread) -> bool:
-        """Return whether the venue holds as many of a spread's options as before its last order.
+        """Return whether the venue's positions are as they were before the spread's last order.
 
-        The holding may differ after a late fill or a manual trade: sending the same order again
-        would open a position.
+        Only the spread's options are compared. They may differ after a late fill or a manual trade;
+        the same order must not be sent again then, because it would open a position.
         """
         others = self._state.without_spread(spread.trade_id).spreads
         before = () if spread.stage == "opening" else (replace(spread, stage="open"),)
@@ -342,7 +358,7 @@ class SpreadSeller:
         return not find_option_discrepancies((*others, *before), held, spread.options.__contains__)
 
     def _apply_rules(self, spread: OpenSpread, session: Session, now: np.datetime64) -> None:
-        """Apply the exit rules to the cost of buying a spread back; buy it back if required."""
+        """Check the exit rules at the current cost of buying a spread back; buy it back if due."""
         # A reason to exit remains until all is bought back, even if a closing order failed.
         if self.exiting and not spread.exit_reason:
             spread = replace(spread, exit_reason="flattened")
@@ -368,9 +384,11 @@ class SpreadSeller:
             self._buy_back(spread, session, now)
 
     def _read_buyback_price(self, spread: OpenSpread, *, needed: bool) -> Decimal | None:
-        """Return the points that buying a spread back brings in; None if a leg has no quote.
+        """Return the net credit of buying a spread back, points: minus its cost.
 
-        needed: true if a venue that does not respond counts as a failure.
+        The result is None, with an alert, if a leg has no quote.
+
+        needed: true to raise BrokerError if the venue does not respond; else the result is None.
         """
         price = None
         why = "a leg has no quote"
@@ -385,7 +403,10 @@ class SpreadSeller:
         return price
 
     def _buy_back(self, spread: OpenSpread, session: Session, now: np.datetime64) -> None:
-        """Send an order to buy back the remaining contracts of a spread."""
+        """Send an order to buy back the remaining contracts of a spread, and book it if it fills.
+
+        No order is sent, with an alert, if the venue's positions do not match the spread.
+        """
         # If the venue does not hold these options, buying them would open a position.
         kind = f"leaving {spread.trade_id}"
         if not self._are_holdings_equal(spread.options.__contains__):
@@ -404,9 +425,9 @@ class SpreadSeller:
             self._book_closed_spread(ended, now, None)
 
     def _check_after_cutoff(self, spread: OpenSpread, session: Session) -> None:
-        """Alert once that the broker accepts no more orders for a spread.
+        """Alert that the broker accepts no more orders for a spread that was to be bought back.
 
-        Record whether the spread is still held.
+        Record in the state whether the venue still holds the spread.
         """
         # Cash-settled spreads may be held to the close.
         rules = self._settings.find_rules(spread.strategy)
@@ -430,7 +451,7 @@ class SpreadSeller:
     def _settle_expired_spread(
         self, spread: OpenSpread, session: Session | None, now: np.datetime64
     ) -> None:
-        """Book an expired spread at its settlement value; alert if that is unknown."""
+        """Book an expired spread at its settlement value; alert if that value is not certain."""
         expired = f"{spread.trade_id} has expired"
         by_hand = (
             "its result is unknown. Correct the account at the broker, add the trade to"
@@ -462,8 +483,9 @@ class SpreadSeller:
     ) -> None:
         """Book a closed spread in the account's files.
 
-        at: instant of its closing.
-        settled_at: settlement value of the remainder, points per spread; None without a remainder.
+        at: instant at which the spread was closed.
+        settled_at: settlement value of the contracts held to expiry, points per spread; None if all
+            were bought back.
         """
         # The trade is booked before the spread leaves the state. After a crash between the two it
         # is booked again, which changes nothing: the account knows a trade by its id. Until the
@@ -490,7 +512,7 @@ class SpreadSeller:
         self._save_state(self._state.without_spread(name))
 
     def _are_unexpired_holdings_equal(self, session: Session) -> bool:
-        """Return whether the venue's holdings of unexpired options agree with the state."""
+        """Return whether the venue's positions in unexpired options agree with the open spreads."""
         root, today = self._settings.root, session.date.astype(object)
         agree = self._are_holdings_equal(lambda each: each.root == root and each.expiry >= today)
         if agree:
@@ -498,7 +520,10 @@ class SpreadSeller:
         return agree
 
     def _are_holdings_equal(self, concerned: Callable[[OptionContract], bool]) -> bool:
-        """Return whether the venue's holdings agree with the state, among the options concerned."""
+        """Return whether the venue's positions agree with the open spreads; alert if not.
+
+        concerned: predicate that selects the options to compare.
+        """
         different = find_option_discrepancies(
             self.spreads, self._venue.option_positions(), concerned
         )
@@ -514,7 +539,7 @@ class SpreadSeller:
     def _process_due_entries(
         self, rules: SpreadRules, session: Session, now: np.datetime64
     ) -> None:
-        """Process the due entries of a strategy."""
+        """Sell a spread at each entry time of a strategy that is due and was not processed yet."""
         # Half-days have no entries: distances and exits count the minutes to 16:00.
         cutoff = self._settings.order_cutoff_time(session)
         if not session.is_full or now >= cutoff:
@@ -545,7 +570,7 @@ class SpreadSeller:
     def _propose_entry(
         self, rules: SpreadRules, session: Session, name: str, now: np.datetime64
     ) -> OpenSpread | None:
-        """Return the spread to sell at an entry, or None with the reason in the log.
+        """Return the spread to sell at an entry, or None; the log then has the reason.
 
         name: name of the entry, which becomes the id of the trade.
         """
@@ -609,8 +634,9 @@ class SpreadSeller:
     def _affordable_contracts(self, spread: Spread, rest: Fraction, name: str) -> int:
         """Return the contracts of a spread that the balance and the venue's buying power cover.
 
-        rest: balance less the collateral of open spreads, USD. The venue subtracts this collateral
-            from its buying power.
+        rest: balance less the collateral of open spreads, USD. The venue's buying power already
+            excludes this collateral.
+        name: name of the entry, for messages.
         """
         count = spread.affordable_contracts(rest)
         if count == 0:
@@ -634,9 +660,9 @@ class SpreadSeller:
     def _read_credit_and_cost(
         self, legs: Sequence[OptionLeg], name: str
     ) -> tuple[Decimal, Decimal] | None:
-        """Return the present credit for selling the legs, and the cost of buying them back, points.
+        """Return the current credit for selling the legs, and the cost of buying them back, points.
 
-        None, with a warning, if a leg has no quote.
+        The result is None, with a warning, if a leg has no quote.
         """
         options = [leg.contract for leg in legs]
         quotes = self._venue.quotes(options)
@@ -652,7 +678,7 @@ class SpreadSeller:
     def _previous_closes(self, session: Session) -> tuple[float, float] | None:
         """Return the closes of the volatility index and of the index before a session, points.
 
-        None, with an alert, if one of them is unknown.
+        The result is None, with an alert, if one of them is unknown.
         """
         before = session.previous_date
         kind = f"volatility {session.date}"

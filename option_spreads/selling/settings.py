@@ -113,7 +113,10 @@ class SellingSettings(AutoscalingSettings):
             )
 
     def _refuse_late_exit(self) -> None:
-        """Refuse an exit minute too close to the cutoff of the broker's orders."""
+        """Raise InputError if `rules.exit_minute` is too close to the broker's order cutoff.
+
+        There must be time for a poll and for its order to end.
+        """
         exit_minute = self.rules.exit_minute
         # A poll must happen, and its order must end, before the venue stops taking orders.
         latest = (
@@ -128,12 +131,12 @@ class SellingSettings(AutoscalingSettings):
 
     @property
     def cutoff_minutes(self) -> float:
-        """Return the order cutoff of expiring options, minutes before the session's close."""
+        """Return how many minutes before the close expiring options stop taking orders."""
         return default_cutoff_minutes(self.root) if self.cutoff is None else self.cutoff
 
     @property
     def delivers_shares(self) -> bool:
-        """Return whether options that expire in the money deliver shares, instead of cash."""
+        """Return whether options that expire in the money deliver shares instead of cash."""
         return self.root == self.underlying if self.share_delivery is None else self.share_delivery
 
     @property
@@ -144,16 +147,19 @@ class SellingSettings(AutoscalingSettings):
         )
 
     def find_rules(self, strategy: str) -> SpreadRules:
-        """Return the rules of a strategy; of the first strategy if it is not in the settings."""
+        """Return the rules of a strategy, or those of the first configured one if it is not set.
+
+        The rules differ only in the strategy's name and its defaults.
+        """
         every = self.strategy_rules
         return next((each for each in every if each.strategy == strategy), every[0])
 
     def order_cutoff_time(self, session: Session) -> np.datetime64:
-        """Return the instant of a session from which its expiring options are not ordered."""
+        """Return the instant from which the options that expire in a session take no orders."""
         return order_cutoff_time(session, self.cutoff_minutes)
 
     def read_vix_closes(self) -> pd.Series:
-        """Read the daily closes of the volatility index, points, by date, from the file `vix`."""
+        """Read the file `vix`; return daily closes of the volatility index, in points, by date."""
         return read_volatility_index(self.vix, "vix")
 
     @property

@@ -1,7 +1,7 @@
 """Open spreads of a seller, saved to a file so that a restart resumes after a crash.
 
-An order is written to the file before it is sent, under its order id. The journal records the
-outcome of the order; the file records which part of the outcome the spread already includes.
+An order is written to the file before it is sent. The account's journal records the outcome of the
+order; the file records how much of the outcome the spread already includes.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ class OpenSpread:
     trade_id: id of the trade and of its opening order.
     strategy: CALL, PUT, IRON_CONDOR or OTM_SINGLE_SIDED.
     legs: OCC symbols, for each side the short option and then the long option.
-    stage: `opening` or `start_closing` while an order is in flight, otherwise `open`.
+    stage: `opening` or `closing` while an order is in flight, otherwise `open`.
     contracts: number of spreads ordered; once open, number of spreads sold.
     credit: credit of the sale, points per spread.
     entry_time: New York time of the entry.
@@ -106,7 +106,7 @@ class OpenSpread:
         _ = self.spread
 
     def __str__(self) -> str:
-        """Return one line of text: id, contracts, strikes, credit, and what remains to close."""
+        """Return one line of text: id, contracts, strikes, credit, and contracts left to close."""
         sold = "being sold" if self.stage == "opening" else "sold"
         line = f"{self.trade_id}: {self.contracts} {self.strategy} {self.spread.strikes_label}"
         line += f" {sold} at {self.credit}"
@@ -154,7 +154,7 @@ class OpenSpread:
 
     @property
     def order_id(self) -> str:
-        """Return the id of the opening order while in flight, else of the last closing order."""
+        """Return the id of the opening order while that is in flight, else of the last close."""
         # Each attempt has a separate id: the venue refuses a used id, even that of a cancelled
         # order.
         return (
@@ -180,11 +180,11 @@ class OpenSpread:
         )
 
     def start_closing(self) -> OpenSpread:
-        """Return the spread with its next closing order about to be sent."""
+        """Return the spread in stage `closing`, with the id of its next closing order."""
         return replace(self, stage="closing", closing_attempts=self.closing_attempts + 1)
 
     def revert_unsent_close(self) -> OpenSpread:
-        """Return the spread without its unsent closing order; the next order reuses the id."""
+        """Return the open spread without its unsent closing order; the next one reuses the id."""
         return replace(self, stage="open", closing_attempts=self.closing_attempts - 1)
 
     def apply_fill(self, fill: SpreadFill) -> OpenSpread:
@@ -243,7 +243,7 @@ class SellerState:
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
 
     def has_pending_spread(self, now: np.datetime64) -> bool:
-        """Return whether any spread has an order in flight, or has expired and is not booked."""
+        """Return whether any spread has an order in flight, or has expired but is not booked."""
         sessions = [spread.expiry_session for spread in self.spreads]
         lasting = all(session is not None and now < session.closes for session in sessions)
         return not lasting or any(spread.stage != "open" for spread in self.spreads)
@@ -259,7 +259,10 @@ class SellerState:
         return replace(self, spreads=others)
 
     def without_entry(self, entry: str) -> SellerState:
-        """Return the state without an entry and its spread, whose order was never sent."""
+        """Return the state without an entry and its spread, so that the entry can be retried.
+
+        The order of that spread was never sent.
+        """
         tried = tuple(each for each in self.processed_entries if each != entry)
         return replace(self.without_spread(entry), processed_entries=tried)
 
@@ -277,7 +280,7 @@ _STATE_ADAPTER = TypeAdapter(SellerState)
 
 
 def total_collateral(spreads: Iterable[OpenSpread]) -> Decimal:
-    """Return the collateral that the venue reserves for spreads, USD: width times contracts."""
+    """Return the collateral that the venue reserves for the remaining contracts of spreads, USD."""
     return sum((each.spread.collateral * each.remaining_contracts for each in spreads), Decimal(0))
 
 

@@ -60,7 +60,7 @@ class OptionDesk:
 
         terms: volatility smile and slippage of the quotes.
         free_cash: function that returns the cash that may still be reserved, USD.
-        on_cash_flow: callback for each change of cash, USD: fills, settlement and reserves.
+        on_cash_flow: callback for each change of free cash, USD, by fills, settlement or reserves.
         on_filled: callback for each order that has filled.
         """
         self.root = root
@@ -105,7 +105,7 @@ class OptionDesk:
         return [contract for contract in contracts if not contract.has_expired(now)]
 
     def quotes(self, contracts: Iterable[OptionContract]) -> dict[OptionContract, Quote]:
-        """Return quotes of these options, without options that do not trade or have expired.
+        """Return quotes of these options, except for those that do not trade or have expired.
 
         Outside the session no option has a quote.
         """
@@ -193,7 +193,7 @@ class OptionDesk:
         return settled
 
     def _match_order(self, ticket: SpreadTicket, contracts: int) -> None:
-        """Fill a number of contracts of an order if its price is met."""
+        """Fill a number of contracts of an order if the quotes pay at least its minimum credit."""
         order = ticket.order
         quotes = self.quotes(leg.contract for leg in order.legs)
         credit = net_credit(order.legs, quotes)
@@ -212,7 +212,7 @@ class OptionDesk:
         self._working.discard(ticket.client_order_id)
 
     def _book_cash(self, cash: Decimal) -> None:
-        """Book the cash of an order or a settlement, and update the reserve."""
+        """Report the cash of an order or settlement, and update the reserve for maximum losses."""
         needed = max_expiry_loss(self.option_positions()) or Decimal(0)
         self._cash_flow(cash + self.reserved_cash - needed)
         self.reserved_cash = needed
@@ -245,16 +245,17 @@ class OptionDesk:
         return ""
 
     def _is_past_cutoff(self, contract: OptionContract) -> bool:
-        """Return whether an option expires today and is past the cutoff of its orders."""
+        """Return whether an option's order cutoff, which is on its expiry day, has passed."""
         session = session_on(np.datetime64(contract.expiry, "D"))
         return session is not None and bool(
             self.now() >= order_cutoff_time(session, default_cutoff_minutes(contract.root))
         )
 
     def _variance_years(self, expiry: date, now: np.datetime64) -> float | None:
-        """Return the years of variance until an expiry's close; None if the option does not trade.
+        """Return the time to an expiry's close in years; None if options of it do not trade now.
 
-        The rest of today's session counts by its minutes; every later day counts as a whole.
+        Years count variance: the remaining minutes of today count by their share of a day's
+        variance, and every later session as one day.
         """
         last = session_on(np.datetime64(expiry, "D"))
         today = now.astype("datetime64[D]")

@@ -64,14 +64,14 @@ class IndexDays:
 class IndexModel:
     """Model of an index that moves as its options imply, with a mean-reverting volatility index.
 
-    Within a session its logarithm has independent normal increments on the variance clock of the
-    prices, and its options are quoted flat (`Smile.flat_smile`). From every minute on, its close
-    has the distribution that prices imply, narrower by the premium and conditional on the path so
-    far.
+    Within a session the index's logarithm has independent normal increments. Their variances are
+    spread over the session as in the option prices, and options have the same implied volatility at
+    every strike (`Smile.flat_smile`). At every minute, given the path so far, the close has the
+    distribution that option prices imply, but narrower by `volatility_premium`.
 
-    The volatility index is constant from open to close, and falls raise it for the next session. At
-    a premium of 0, prices are mean payoffs at every time. A spread then earns its costs in the
-    mean, independent of the rules of its sale and exit.
+    The volatility index is constant from open to close, and falls of the index raise it for the
+    next session. With a premium of 0, prices equal mean payoffs at every time. A spread then loses
+    its costs on average, whatever the entry and exit rules.
     """
 
     initial_index: float = setting(5000.0, "index before the first session, points", ge=1, le=1e6)
@@ -118,8 +118,8 @@ class IndexModel:
         The path of a date does not depend on how many dates follow.
 
         seed: seed of the random generator.
-        smile: volatility smile that prices the options; its `level` and `session` scale the moves
-            of the index. None: the default smile.
+        smile: volatility smile that prices the options; its `vix_multiple` and
+            `session_variance_share` scale the moves of the index. None: the default smile.
         """
         steps = SESSION_MINUTES // self.step_minutes
         smile = smile or Smile()
@@ -178,13 +178,13 @@ class IndexModel:
 def simulate_log_returns(
     remaining_variance: Array, deviation: float, path_count: int, rng: np.random.Generator
 ) -> Array:
-    """Simulate cumulative log returns of the index from the first point on, [count, K + 1].
+    """Simulate cumulative log returns of the index from the first point on, [path_count, K + 1].
 
-    The first value is 0. The index is a martingale: its expected later level is its present level.
+    The first value is 0. The index is a martingale: its expected later level is its current level.
 
-    remaining_variance: share of the variance from each point to the end, falling from 1 to 0 [K +
-        1].
-    deviation: standard deviation from the first point to the end, log.
+    remaining_variance: [K + 1], share of the variance from each point to the end, falling from 1 to
+        0.
+    deviation: standard deviation of the log return from the first point to the end.
     path_count: number of paths.
     rng: random generator.
     """
@@ -258,7 +258,7 @@ def build_index_days(
 
 
 def _interpolate_path(bars: Array) -> Array:
-    """Return a five-minute price path interpolated linearly within hourly bars [B, 5].
+    """Return a path of five-minute prices, interpolated linearly within hourly bars [B, 5].
 
     The path of an hour is open, the extreme opposite to its move, the other extreme, close. The
     last bar of a session is half an hour long.

@@ -26,13 +26,15 @@ CENT_TOL = 1e-7
 class Smile(ImpliedVolatility):
     """Implied volatility by strike: lowest near the money, higher on both sides of it.
 
-    With σ = level · index / 100 it is σ · (1 − slope · x + wing · (√(1 + x²) − 1)), at least the
-    share `min_volatility_share` of σ. x = ln(K / S) / (σ √T) is the distance of strike K from spot
-    S in deviations over T years. The curve is round at the money and straight far out.
+    At the money it is σ = vix_multiple · volatility index / 100. At a strike it is
+    σ · (1 − slope · x + wing · (√(1 + x²) − 1)), but at least `min_volatility_share` · σ.
+    x = ln(K / S) / (σ √T) is the distance of strike K from spot S in standard deviations over T
+    years. The curve is round at the money and straight far away from it.
 
-    The defaults are 0.804 ± 0.075, 0.025 ± 0.011 and 0.221 ± 0.018 by jackknife over days. They
-    come from 185 prints of same-day S&P 500 options on 20 days of spring 2025 (docs/STUDIES.md).
-    The level alone moves by a fifth from day to day.
+    The defaults are estimates from 185 prints of same-day S&P 500 options on 20 days of spring 2025
+    (docs/STUDIES.md), with standard errors by jackknife over days: vix_multiple 0.804 ± 0.075,
+    slope 0.025 ± 0.011 and wing 0.221 ± 0.018. `vix_multiple` alone moves by a fifth from day to
+    day.
     """
 
     slope: float = setting(
@@ -77,7 +79,10 @@ class Smile(ImpliedVolatility):
         return np.asarray(base * self._relative_volatility(x))
 
     def _relative_volatility(self, x: Array) -> Array:
-        """Return implied volatility over at-the-money volatility, x deviations from the index."""
+        """Return the ratio of a strike's implied volatility to that at the money.
+
+        x: distance of the strike from spot, standard deviations.
+        """
         curve = 1.0 - self.slope * x + self.wing * (np.hypot(1.0, x) - 1.0)
         return np.asarray(np.maximum(curve, self.min_volatility_share))
 

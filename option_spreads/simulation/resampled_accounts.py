@@ -73,8 +73,8 @@ def _refuse_beyond_memory(settings: MonteCarloSettings, most: int) -> None:
 def stress_loss_probability(sample: TradeSample, settings: MonteCarloSettings) -> float:
     """Return the probability that a trade of the stress runs loses its maximum.
 
-    By default the share of maximum losses in the sample. If n trades have none, it is the upper
-    bound of the 95 % confidence interval, 1 - 0.05^(1/n).
+    By default it is the share of maximum losses in the sample. If none of n trades is one, it is
+    the upper bound of the 95 % confidence interval, 1 - 0.05^(1/n).
     """
     n = len(sample.profit_units)
     if settings.stress_probability is not None:

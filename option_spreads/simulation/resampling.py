@@ -48,8 +48,8 @@ def draw_trades(
     """Draw the trades of each run by iid or circular block bootstrap; return indices [R, D, P].
 
     With a mean of 2.4 trades per day, each day has 2 trades, and a third one with probability 0.4.
-    A missing trade is -1. Random streams depend on the run's number: the first thousand of ten
-    thousand runs equal a thousand runs.
+    A missing trade has the index -1. The draws of a run depend on its number only: the first
+    thousand of ten thousand runs are the same as a thousand runs.
 
     trade_count: number of trades in the sample.
     runs, days: number of runs R, and of days D in a run.
@@ -73,7 +73,7 @@ def draw_trades(
 
 
 def _distribute_over_days(draws: DrawArray, has_all: npt.NDArray[np.bool_]) -> DrawArray:
-    """Distribute draws [R, D, P] in order over days with P or P - 1 trades.
+    """Distribute draws [R, D, P] over days with P or P - 1 trades; their sequence is unchanged.
 
     has_all: [R, D] true for days with P trades.
     """
@@ -91,9 +91,9 @@ def _distribute_over_days(draws: DrawArray, has_all: npt.NDArray[np.bool_]) -> D
 def _iterate_generators(
     seed: int, runs: int, *purpose: int
 ) -> Iterator[tuple[np.random.Generator, int]]:
-    """Yield a stream of random numbers for each chunk of runs, and the number of its runs.
+    """Yield a random generator for each chunk of runs, and the number of runs in the chunk.
 
-    purpose: key that separates streams of different uses; none for the resampling draws.
+    purpose: key that separates the generators of different uses; left out for the resampling draws.
     """
     for k in range(0, runs, RUNS_PER_STREAM):
         yield (
@@ -103,7 +103,11 @@ def _iterate_generators(
 
 
 def _draw_chunk(rng: np.random.Generator, n: int, runs: int, length: int, block: int) -> DrawArray:
-    """Return the draws of one chunk of runs, [R, length]."""
+    """Return the indices of the trades that one chunk of runs draws, [runs, length].
+
+    n: number of trades in the sample.
+    block: number of consecutive trades that are drawn together.
+    """
     # The whole chunk is drawn and the rest cut off, so that a run does not depend on the number of
     # runs.
     starts = rng.integers(n, size=(RUNS_PER_STREAM, -(-length // block)), dtype=np.int32)[:runs]
@@ -112,12 +116,12 @@ def _draw_chunk(rng: np.random.Generator, n: int, runs: int, length: int, block:
 
 
 def add_max_losses(draws: DrawArray, trade_count: int, probability: float, seed: int) -> DrawArray:
-    """Return a copy of the draws in which each trade is a maximum loss with probability
-    `probability`.
+    """Return a copy of the draws in which trades become maximum losses at random.
 
-    Draw k + n is trade k with its maximum loss.
+    If index k is trade k, index k + trade_count is the same trade with its maximum loss.
 
     trade_count: number of trades in the sample.
+    probability: probability that a trade becomes a maximum loss.
     """
     worse = draws.copy()
     first = 0
@@ -137,7 +141,7 @@ class ResamplingRules(NamedTuple):
     fee_units_per_contract: fee per contract that is not included in the sample's P/L, units.
     rolling_window: number of trades in the rolling window of the statistics.
     bootstrap_trades: number of closed trades before statistics are used.
-    prior_kelly_fraction: full Kelly fraction during the bootstrap; NaN for one contract.
+    prior_kelly_fraction: full Kelly fraction during the bootstrap; NaN to sell one contract then.
     kelly_multiple: multiple of full Kelly that is used, such as 0.5.
     max_contracts: maximum number of contracts of a trade.
     negative_kelly_contracts: number of contracts if the Kelly fraction is negative.
@@ -187,7 +191,7 @@ class AccountPaths(NamedTuple):
     starting_balance: starting balance of each run, USD.
     balances: [R, D], balance at the end of each day, USD.
     max_drawdown_share: [R], maximum drawdown as a share of the peak, trade by trade.
-    max_drawdown_usd: [R], maximum drawdown in USD, which may be another drawdown.
+    max_drawdown_usd: [R], maximum drawdown in USD, which may have occurred at another time.
     longest_days_under_water: [R], longest number of days below the previous peak.
     halted_runs: [R], true if the safety halt applied at any time.
     contract_counts: [R], total number of contracts.
@@ -214,7 +218,7 @@ class AccountPaths(NamedTuple):
         return np.concatenate([begins, self.balances], axis=1)
 
     def select_runs(self, rows: slice) -> AccountPaths:
-        """Return these runs; their arrays are views that share memory."""
+        """Return the paths of the runs in `rows`; the arrays are views that share memory."""
         arrays = {
             name: getattr(self, name)[rows] for name in self._fields if name != "starting_balance"
         }
@@ -235,8 +239,8 @@ def simulate_account_paths(
     draws: indices of trades; a negative index is not a trade, and ends the day.
     rules: sizing rules.
     overlap_counts: [N], number of preceding trades that were still open at each trade's entry. A
-        trade is
-        sized without their P/L. At the end of a day all trades are closed. None: no overlaps.
+        trade is sized without their P/L. At the end of a day all trades are closed. None: no
+        overlaps.
     """
     if overlap_counts is None:
         overlap_counts = np.zeros(len(profits), dtype=np.int64)
@@ -279,10 +283,10 @@ def _next_contracts(
 ) -> int:
     """Return the number of contracts as `count_contracts` does, without the safety halt.
 
-    n: number of trades in the window.
-    won, lost: sums of their gains and losses, units.
-    closed: number of trades so far.
-    risk: risk of one contract, units.
+    n, wins: number of trades in the rolling window, and of those that won.
+    won, lost: sums of the gains and of the losses in the window, units.
+    closed: number of closed trades so far.
+    risk: maximum loss of one contract, units.
     """
     if not rules.is_enabled:
         return 1

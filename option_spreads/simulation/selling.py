@@ -207,7 +207,7 @@ def simulate_spread_account(
 
 
 class _SimulatedAccount:
-    """Balance, history and open spreads of an account along a path."""
+    """Balance, closed trades and open spreads of an account while a path is simulated."""
 
     def __init__(self, sizing: AutoscalingSettings, max_position: Fraction) -> None:
         self.closed: list[SpreadTrade] = []
@@ -278,14 +278,14 @@ class _SimulatedAccount:
 def _max_loss_per_contract(
     strategy: str, credit: float, width: float, condor: CondorRiskMethod
 ) -> Fraction:
-    """Return the maximum loss of one contract, USD; cached, because few credits differ."""
+    """Return the maximum loss of one contract, USD; cached, because many credits are equal."""
     return Fraction(str(compute_max_risk(strategy, credit, width, condor)))
 
 
 def _find_exit(
     credit: float, closing_costs: Sequence[float], minutes: Sequence[float], rules: SpreadRules
 ) -> tuple[int, ExitReason | None]:
-    """Return (step, reason) of the exit; the last step and None if the spread is held to the close.
+    """Return (index of the exit's point, reason); the last point and None if held to the close.
 
     closing_costs: [K], cost of buying the spread back, points.
     minutes: [K], minutes after 09:30.
@@ -302,9 +302,10 @@ def _find_exit(
 
 
 def _list_entries(days: IndexDays, rules: Sequence[SpreadRules]) -> list[tuple[int, SpreadRules]]:
-    """Return (row of the path, rules) of every entry of a day, by time.
+    """Return (row of the path, rules) for every entry of a day, in the order of time.
 
-    An entry between two points takes place at the later one.
+    An entry between two points of the path takes place at the later point. Entries from
+    `last_entry_minute` on are left out.
     """
     entries = []
     for rule in rules:

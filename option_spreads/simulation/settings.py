@@ -107,7 +107,8 @@ class SpreadSettings(AutoscalingSettings):
     def pricing_smile(self) -> Smile:
         """Return the smile that prices options: the full smile on bars, a flat one on the model.
 
-        Moves of the model are normal: wings would pay the seller for crashes that never happen.
+        Moves of the model are normal, so that a smile's higher prices of distant strikes would pay
+        the seller for crashes that never happen.
         """
         return self.smile if self.bars.dir else self.smile.flat_smile
 
@@ -166,7 +167,7 @@ class MonteCarloSettings(AutoscalingSettings):
     output: str = setting("outputs/monte-carlo", "folder of the results")
 
     def effective_block_length(self, trades_per_day: float) -> int:
-        """Return the number of trades per block; by default those of a week, five sessions."""
+        """Return the number of trades per block; by default the trades of a week, five sessions."""
         return self.block or max(round(5 * trades_per_day), 1)
 
 

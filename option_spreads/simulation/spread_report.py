@@ -56,8 +56,8 @@ def compute_account_figures(account: SpreadAccountResult, days: IndexDays) -> di
 def _find_trading_stop(account: SpreadAccountResult, days: IndexDays) -> dict[str, Any] | None:
     """Return when and why an account stopped trading for good; None if it sold to the end.
 
-    The account stopped if a halt or a negative Kelly fraction refuses every candidate trade after
-    the last sale.
+    The account stopped if every candidate trade after the last sale was refused by a halt or
+    because of a negative Kelly fraction.
     """
     last = max((trade.day_index for trade in account.trades), default=-1)
     later = [refusal for refusal in account.refused_trades if refusal.day_index > last]
@@ -133,7 +133,7 @@ def compute_trade_figures(trades: Sequence[SpreadTrade]) -> dict[str, Any]:
 
 
 def _daily_profits(trades: Sequence[SpreadTrade], days: IndexDays) -> Array:
-    """Return the profit of each day, USD [D], to the cent."""
+    """Return the total profit of each day's trades, USD [D], rounded to cents."""
     daily = np.zeros(len(days.dates))
     np.add.at(
         daily,
@@ -151,8 +151,12 @@ def _mean(values: npt.NDArray[Any]) -> float | None:
 def _standard_error(results: Array, entry_days: list[int]) -> float | None:
     """Return the standard error of the mean result; None for fewer than two days.
 
-    Trades of a day share its path, so their deviations are summed before they are squared. Treated
-    as independent, they would make the error too small.
+    Trades of a day share its index path, so that their results are dependent. Deviations from the
+    mean are therefore summed for each day before they are squared; otherwise the error would be too
+    small.
+
+    results: result of each trade.
+    entry_days: index of each trade's day.
     """
     count = len(set(entry_days))
     if count < 2:
@@ -262,7 +266,7 @@ def _format_clock_time(minutes: float) -> str:
 
 
 def _format_trading_stop(summary: Mapping[str, Any]) -> str:
-    """Return a sentence on an account that stopped trading before the end, or ""."""
+    """Return a sentence if the account stopped trading before the end, else ""."""
     stopped = summary["account"]["stopped"]
     if stopped is None:
         return ""
@@ -276,7 +280,7 @@ def _format_trading_stop(summary: Mapping[str, Any]) -> str:
 
 
 def _format_unsold_counts(account: Mapping[str, Any]) -> str:
-    """Return sentences with the counts of candidate trades, sold and unsold, and collateral."""
+    """Return sentences with the counts of sold and unsold candidates, and the peak collateral."""
     unsold = [
         f"{count:,} {REFUSAL_TEXTS[name]}" for name, count in account["unsold"].items() if count
     ]
@@ -336,7 +340,7 @@ def _format_trade_figures(figures: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _format_profit_factor(figures: Mapping[str, Any]) -> str:
-    """Return the profit factor, or why it is undefined."""
+    """Return the profit factor as text, or the reason why it is undefined."""
     if not figures["trades"]:
         return f"{NO_VALUE}, no trade"
     if figures["profit_factor"] is None:

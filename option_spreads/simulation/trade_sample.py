@@ -132,9 +132,9 @@ def build_sample(trades: Sequence[TradeRow]) -> TradeSample:
 
 
 def _count_still_open(trades: Sequence[TradeRow], number: int) -> int:
-    """Return the number of trades right before one that closed after its entry.
+    """Return how many trades directly before trade `number` were still open at its entry.
 
-    Trades are in the order of their closing.
+    trades: trades in the order of their closing.
     """
     entered = trades[number].entry_time
     count = 0
@@ -147,9 +147,9 @@ def _count_still_open(trades: Sequence[TradeRow], number: int) -> int:
 
 
 def _trades_per_session(trades: Sequence[TradeRow]) -> float:
-    """Return trades per session of the exchange, from the first entry to the last.
+    """Return the mean number of trades per session, from the first entry to the last.
 
-    Sessions without a trade count. A trade without a time counts as a separate session.
+    Sessions without a trade are included. A trade without an entry time adds one session.
     """
     days = [_new_york_day(trade.entry_time) for trade in trades if trade.entry_time is not None]
     sessions = max(len(sessions_between(min(days), max(days))), 1) if days else 0
@@ -168,15 +168,15 @@ def _parse_trade(row: CsvRow, now: np.datetime64) -> TradeRow:
 
 
 def _to_units(values: Sequence[Fraction]) -> IntArray:
-    """Return whole ten-thousandths of a dollar [N], so that balances of a run are exact."""
+    """Convert USD to whole ten-thousandths of a dollar [N], so that balances of runs are exact."""
     return np.array([round_to_units(value) for value in values], dtype=np.int64)
 
 
 def _max_loss_per_contract(row: CsvRow) -> Fraction:
     """Return the USD that one contract of a trade could lose: its width less its credit.
 
-    The width comes from the strikes if the row has them. One risk for every spread would understate
-    the loss of a wide one.
+    The width comes from the row's strikes or, if it has none, from the strategy's default. The
+    default alone would understate the loss of a wider spread.
     """
     credit = row.get("Entry_Credit", "").strip()
     words = row.get("Strikes", "").replace("-", "/").split("/")
@@ -195,10 +195,11 @@ def _max_loss_per_contract(row: CsvRow) -> Fraction:
 def _parse_trade_times(
     row: CsvRow, now: np.datetime64
 ) -> tuple[np.datetime64 | None, np.datetime64 | None]:
-    """Return the instants of a trade's entry and exit; None if the row does not state one.
+    """Return the instants of a trade's entry and exit; None for one that the row does not state.
 
-    An exit time without a date is on the entry's day, both in New York time. An exit that is not
-    a time, and an entry in another zone, count as not stated.
+    If the entry is in New York time, an exit time without a date is on the same day. Any other exit
+    that is not an instant counts as not stated. Raises ValueError for an unreadable entry, an
+    instant in the future, and an exit before the entry.
     """
     entered, left = (row.get(name, "").strip() for name in (ENTRY_COLUMN, EXIT_COLUMN))
     entry = _parse_instant(entered) if entered else None
@@ -231,7 +232,10 @@ def _new_york_day(at: np.datetime64) -> np.datetime64:
 
 
 def _parse_instant(word: str, name: str = ENTRY_COLUMN) -> np.datetime64:
-    """Return the instant of a date, of a date and a time in New York, or of an instant."""
+    """Parse a date, a New York date and time, or an instant with a time zone; return the instant.
+
+    name: column of the text, for the message.
+    """
     if _NEW_YORK_TIME_PATTERN.fullmatch(word):
         # A time that no clock shows is left unchanged, and is refused with other errors.
         with suppress(ValueError):
