@@ -64,7 +64,7 @@ from foundation.compose import compose_config
 from foundation.console import LoopTerminal, tolerate_print_errors
 from foundation.errors import InputError, invalid_choice_error
 from foundation.files import may_overwrite
-from foundation.formatting import format_count_with_noun, number, rounded_price, usd
+from foundation.formatting import format_count, number, rounded_price, usd
 from foundation.notifier import Supervisor
 from foundation.signals import exit_on_errors
 from foundation.tables import Table
@@ -407,7 +407,7 @@ def _cycle_lines(cycle: Cycle) -> list[str]:
         lines.append(f"Enhanced sizing failed: {decision.sizing_failure}")
     lines += [f"filled {f.qty:+f} {f.symbol} at {rounded_price(f.price)}" for f in cycle.fills]
     if cycle.planned_orders:
-        count = format_count_with_noun(len(cycle.planned_orders), "order")
+        count = format_count(len(cycle.planned_orders), "order")
         at = format_utc(first_accepted_time(cycle.planned_orders[0], cycle.account.as_of))
         lines.append(f"planned: {count} for the auction, sent at {at}")
     for order in decision.orders:

@@ -79,14 +79,7 @@ from foundation.cli import Result
 from foundation.decimals import CENT
 from foundation.errors import InputError
 from foundation.files import file_digest
-from foundation.formatting import (
-    NumberFormatter,
-    format_count_with_noun,
-    interval,
-    number,
-    percent,
-    usd,
-)
+from foundation.formatting import NumberFormatter, format_count, interval, number, percent, usd
 from foundation.tables import Cell, Row, Table, format_json
 from marketsimulator.results.comparison_page import ComparisonPage
 from marketsimulator.results.significance import CONFIDENCE_LEVEL, MIN_DAYS_FOR_INTERVALS
@@ -298,7 +291,7 @@ def build_result(comparison: Comparison) -> Result:
     level = VERDICT_LEVELS[next(iter(comparison.pair_comparisons.values())).verdict]
     groups = comparison.held_out_sessions.group_count
     verb = "is" if groups == 1 else "are"
-    few = f"{format_count_with_noun(groups, 'group')} {verb} fewer than {MIN_DAYS_FOR_INTERVALS}"
+    few = f"{format_count(groups, 'group')} {verb} fewer than {MIN_DAYS_FOR_INTERVALS}"
     warning = f"{few}: no figure has a confidence interval, and no comparison has a verdict."
     source = comparison.held_out_sessions.source
     sheet = ComparisonPage(
@@ -362,7 +355,7 @@ def _format_booked_result(comparison: Comparison) -> list[str]:
     return [
         f"{BOOKED_ROW_NAME}: settled profit {usd(booked.profit, sign=True)};"
         f" {booked.filled_order_count} of"
-        f" {format_count_with_noun(booked.accepted_order_count, 'order')} had"
+        f" {format_count(booked.accepted_order_count, 'order')} had"
         f" fills{missing}. The other rows are replays."
     ]
 
@@ -408,8 +401,8 @@ def _list_table_notes(comparison: Comparison) -> list[str]:
         f"Figures are per episode, which starts with {usd(comparison.starting_cash)}: mean log"
         " growth of the account, mean profit after fees, and the Sharpe ratio (not annualised)."
         f" Below them are {percent(CONFIDENCE_LEVEL, 0)} confidence intervals: a bootstrap of"
-        f" {format_count_with_noun(len(comparison.held_out_sessions.sessions), 'session')} in"
-        f" {format_count_with_noun(groups, 'independent group')}, and of the runs of a policy.",
+        f" {format_count(len(comparison.held_out_sessions.sessions), 'session')} in"
+        f" {format_count(groups, 'independent group')}, and of the runs of a policy.",
         "Yes: both differences are significantly above 0. No: one is significantly below 0."
         " No power: these sessions do not decide it.",
     ]
@@ -607,7 +600,7 @@ def _read_decisions(records: ActionRecords, space: LimitOrderActionSpace) -> Jou
         HeldOutSessions(
             sessions=sessions,
             group_indices=np.unique(events, return_inverse=True)[1],
-            source=f"{format_count_with_noun(len(sessions), 'settled market')} of {records.database.path}",
+            source=f"{format_count(len(sessions), 'settled market')} of {records.database.path}",
             tradable_rows=may_trade,
         ),
         codes,

@@ -28,7 +28,7 @@ from foundation.arrays import Array
 from foundation.cli import Result
 from foundation.errors import InputError
 from foundation.files import check_output_file, check_output_folder
-from foundation.formatting import format_count_with_noun
+from foundation.formatting import format_count
 
 if TYPE_CHECKING:
     from event_contracts.simulation.learner import Learner
@@ -74,7 +74,7 @@ def train(settings: TrainingSettings, progress: Progress = no_progress) -> Learn
         learner.load(Path(settings.resume))
         if learner.steps_done >= settings.steps:
             raise InputError(
-                f"steps: {settings.resume} has {format_count_with_noun(learner.steps_done, 'step')}"
+                f"steps: {settings.resume} has {format_count(learner.steps_done, 'step')}"
                 " already; set"
                 f" steps, the total of all runs, above that instead of {settings.steps:,}"
             )
@@ -116,7 +116,7 @@ def run(settings: TrainingSettings, progress: Progress) -> Result:
     learner = train(settings, progress)
     return Result(
         sentences=[
-            f"Trained for {format_count_with_noun(learner.steps_done, 'step')}, in rounds of"
+            f"Trained for {format_count(learner.steps_done, 'step')}, in rounds of"
             f" {settings.steps_per_update:,}; checkpoint"
             f" {Path(settings.output) / CHECKPOINT_FILE}. Compare it with others:"
             " python -m event_contracts.compare"

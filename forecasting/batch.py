@@ -54,7 +54,7 @@ from foundation.files import (
     refuse_data_folder,
     remove_stale_temporary_files,
 )
-from foundation.formatting import format_count_with_noun
+from foundation.formatting import format_count
 from foundation.threads import parallel_map
 from trainingdata.bars import CLOSE, Bars
 from trainingdata.coverage import coverage_report
@@ -128,11 +128,11 @@ def run(settings: BatchSettings, progress: Progress) -> Result:
         written = write_batch(batch, output, progress)
         place = f"written to {output}{batch.format_missing_values(written)}"
     seconds = time.monotonic() - began
-    forecasts = format_count_with_noun(int(written.sum()), "forecast")
+    forecasts = format_count(int(written.sum()), "forecast")
     forecast = set(np.flatnonzero(issued).tolist())
     without = [each for s, each in enumerate(batch.bars.symbols) if s not in forecast]
     none = f"; none for {', '.join(without)}: too few bars" if without else ""
-    symbols = format_count_with_noun(int((written > 0).sum()), "symbol")
+    symbols = format_count(int((written > 0).sum()), "symbol")
     doubts = batch.bars.data_warnings_between(batch.start, batch.end)
     return Result(
         list(coverage_report(batch.bars, settings.start, settings.end, doubts)),
@@ -240,7 +240,7 @@ def write_batch(batch: Batch, output: Path, progress: Progress = no_progress) ->
             if not written.any():
                 raise InputError(
                     f"output: {output} was not written: none of"
-                    f" {format_count_with_noun(total, 'forecast')} has"
+                    f" {format_count(total, 'forecast')} has"
                     f" values{batch.format_missing_values(written)}"
                 )
     except OSError as error:

@@ -51,7 +51,7 @@ from foundation.errors import InputError
 from foundation.formatting import (
     MIN_WEEKS_FOR_INTERVALS,
     NumberFormatter,
-    format_count_with_noun,
+    format_count,
     number,
     percent,
     plus_minus,
@@ -322,7 +322,7 @@ def search_symbol_settings(
     for symbol, count in zip(bars.symbols, counts, strict=True):
         if count < MIN_FOLD_FORECASTS * folds:
             raise InputError(
-                f"{symbol}: {format_count_with_noun(count, 'forecast')} with"
+                f"{symbol}: {format_count(count, 'forecast')} with"
                 f" {int(windows.lengths[0])} bars of"
                 f" context, but {folds} folds need {MIN_FOLD_FORECASTS * folds}; start earlier"
             )

@@ -20,7 +20,7 @@ from forecasting.forecast import LEVELS, MEDIAN_INDEX, ForecastTable, Progress, 
 from forecasting.moments import volatility
 from foundation.arrays import Array, Index
 from foundation.errors import InputError
-from foundation.formatting import MIN_WEEKS_FOR_INTERVALS, format_count_with_noun
+from foundation.formatting import MIN_WEEKS_FOR_INTERVALS, format_count
 from trainingdata.bars import Bars
 from trainingdata.instants import format_utc
 from trainingdata.instruments import AssetClass
@@ -313,7 +313,7 @@ def score_common_forecasts(
         for table, rows in zip(tables, numbers, strict=True):
             if np.isnan(table.quantiles[rows, 0, MEDIAN_INDEX]).all():
                 raise InputError(
-                    f"start, end: none of {format_count_with_noun(len(rows), 'forecast')} by"
+                    f"start, end: none of {format_count(len(rows), 'forecast')} by"
                     f" {table.name} has"
                     " values: the closes never change, so their volatility is zero; choose other"
                     " symbols"

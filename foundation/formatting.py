@@ -121,7 +121,7 @@ def format_minute(at: np.datetime64) -> str:
 SECONDS_PER_MINUTE = 60  # seconds
 
 
-def format_count_with_noun(number: int, noun: str, plural: str = "") -> str:
+def format_count(number: int, noun: str, plural: str = "") -> str:
     """Return a number with its noun as text: 1 day, 1,000 days.
 
     plural: irregular plural of the noun.
@@ -153,7 +153,7 @@ def format_duration(seconds: float) -> str:
         count, rest = divmod(rest, size)
         if count or parts:
             parts.append((count, name))
-    return " ".join(format_count_with_noun(count, name) for count, name in parts[:2] if count)
+    return " ".join(format_count(count, name) for count, name in parts[:2] if count)
 
 
 # Minimum data for a figure or a claim on a page. Annual figures need days and fills.

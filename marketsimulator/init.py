@@ -57,7 +57,7 @@ from foundation.compose import (
 )
 from foundation.errors import InputError, escape_controls, invalid_choice_error
 from foundation.files import check_output_folder, write_files_atomically
-from foundation.formatting import format_count_with_noun
+from foundation.formatting import format_count
 from foundation.notifier import check_url
 from foundation.signals import exit_on_errors
 from marketsimulator import backtest
@@ -394,9 +394,7 @@ def _download(setup: Setup, live: LiveSettings, progress: Progress) -> None:
     feed = live.data.feed, live.data.adjustment, live.timeframe_or_hourly
     data = MarketData(live.broker, setup.keys, *feed)
     counts = download(data, setup.symbols, setup.start, utc_now(), setup.bars_folder, progress)
-    sys.stdout.write(
-        f"{setup.bars_folder}: {format_count_with_noun(sum(counts.values()), 'bar')}\n"
-    )
+    sys.stdout.write(f"{setup.bars_folder}: {format_count(sum(counts.values()), 'bar')}\n")
 
 
 def _next_steps(setup: Setup, words: Sequence[str]) -> list[str]:

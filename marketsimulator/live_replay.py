@@ -41,7 +41,7 @@ from foundation.files import (
     check_output_folder,
     write_files_atomically,
 )
-from foundation.formatting import format_count_with_noun
+from foundation.formatting import format_count
 from foundation.signals import Terminated
 from foundation.transport import format_connection_error
 from marketsimulator.results.journal_record import JournalRecord
@@ -229,7 +229,7 @@ class ReplayFiles:
         if kept_back:
             first = f"{kept_back[0].client_order_id}: {kept_back[0].state_reason}"
             print_warning(
-                f"{format_count_with_noun(len(kept_back), 'order')} of the replay NOT sent. The"
+                f"{format_count(len(kept_back), 'order')} of the replay NOT sent. The"
                 f" first: {first}."
             )
         for halt in halts:

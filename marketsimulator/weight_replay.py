@@ -21,7 +21,7 @@ from execution.orders.lending import MarginTerms
 from foundation.arrays import Array, Index, Instants, Records
 from foundation.compiled import compiled, jit_inline, without_refcount
 from foundation.errors import InputError, invalid_choice_error, not_installed_error
-from foundation.formatting import format_count_with_noun
+from foundation.formatting import format_count
 from foundation.settings import setting, settings_class
 from marketsimulator.account.book import (
     BORROW,
@@ -165,7 +165,7 @@ class ReplayResult:
             benchmark,
             name=self.name,
             trials=trials,
-            source=f"{', '.join(map(str, self.symbols))} · {format_count_with_noun(len(self.at), 'row')}",
+            source=f"{', '.join(map(str, self.symbols))} · {format_count(len(self.at), 'row')}",
             account={name: self.figures[name] for name in _ACCOUNT_FIGURES},
         )
 

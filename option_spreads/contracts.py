@@ -29,7 +29,7 @@ from foundation.cli import Result
 from foundation.clock import utc_now
 from foundation.compose import compose_config, is_override
 from foundation.errors import InputError, invalid_choice_error
-from foundation.formatting import MIN_FILLS_FOR_ANNUAL_FIGURES, format_count_with_noun, number, usd
+from foundation.formatting import MIN_FILLS_FOR_ANNUAL_FIGURES, format_count, number, usd
 from foundation.notifier import Notifier
 from foundation.tables import Table
 from option_spreads.autoscaler.account import TRADES_FILE, AccountFiles, AccountState
@@ -240,7 +240,9 @@ def render_review(review: MonthlyReview) -> Iterator[RenderableType]:
         figures = (usd(value, 2, sign=True) for value in (low, middle, high))
         rows.append((REVIEW_SET_LABELS[name], *figures, number(review.profit_percentile(name), 0)))
     heads = ("runs", "5 %", "median", "95 %", "percentile of the month")
-    title = f"{format_count_with_noun(review.earlier_trade_count, 'trade')} before {review.first_date}, resampled"
+    title = (
+        f"{format_count(review.earlier_trade_count, 'trade')} before {review.first_date}, resampled"
+    )
     yield Table(title, heads, rows)
     yield Text(f"USD, with one contract per trade. {review.resampling_caveat}")
 
@@ -254,7 +256,7 @@ def format_verdict(review: MonthlyReview) -> str:
     inside = RANGE_PERCENTILES[0] <= place <= RANGE_PERCENTILES[1]
     return (
         f"Last {REVIEW_LOOKBACK_SESSIONS} sessions, {review.first_date} to {review.last_date}:"
-        f" {format_count_with_noun(review.trade_count, 'trade')},"
+        f" {format_count(review.trade_count, 'trade')},"
         f" {usd(review.profit_per_contract, 2, sign=True)} per contract, at percentile"
         f" {number(place, 0)} of the Monte Carlo: {'within' if inside else 'outside'} its 90 %"
         " range."
@@ -293,7 +295,7 @@ def build_account_result(
     balance = float(state.conservative_balance)
     advice = (
         f"A balance of ${balance:,.0f} supports up to"
-        f" {format_count_with_noun(recommend_max_contracts(balance), 'contract')}; MAX_CONTRACTS is"
+        f" {format_count(recommend_max_contracts(balance), 'contract')}; MAX_CONTRACTS is"
         f" {settings.MAX_CONTRACTS}."
     )
     return Result([*opening_sentences, *lines, table], [advice])
@@ -311,7 +313,7 @@ def _format_written_files(files: AccountFiles, state: AccountState) -> str:
     return (
         f"Written: {files.balance_file} and {files.folder / TRADES_FILE}; {files.mode} account,"
         f" ${float(state.balance):,.2f}: STARTING_CAPITAL and"
-        f" {format_count_with_noun(len(state.trade_profits), 'trade')}."
+        f" {format_count(len(state.trade_profits), 'trade')}."
     )
 
 

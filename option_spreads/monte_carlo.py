@@ -28,7 +28,7 @@ from foundation.arrays import Array
 from foundation.cli import Result
 from foundation.clock import utc_now
 from foundation.errors import InputError
-from foundation.formatting import format_count_with_noun, number, percent, usd
+from foundation.formatting import format_count, number, percent, usd
 from foundation.tables import format_json
 from option_spreads.simulation.resampled_accounts import (
     find_sample_warnings,
@@ -110,9 +110,9 @@ def build_file_writers(
 
 def _format_heading(content: Mapping[str, Any]) -> str:
     return (
-        f"{format_count_with_noun(content['runs'], 'run')} of"
-        f" {format_count_with_noun(content['days'], 'day')},"
-        f" {format_count_with_noun(content['trades']['n'], 'trade')}, seed {content['seed']}"
+        f"{format_count(content['runs'], 'run')} of"
+        f" {format_count(content['days'], 'day')},"
+        f" {format_count(content['trades']['n'], 'trade')}, seed {content['seed']}"
     )
 
 
@@ -225,5 +225,5 @@ def describe_runs_beyond_axis(final_balances: Array, axis_max: float) -> str:
     beyond = final_balances[final_balances > axis_max]
     if not len(beyond):
         return ""
-    words = f"not drawn: {format_count_with_noun(len(beyond), 'run')} above {usd(axis_max, 0)},"
+    words = f"not drawn: {format_count(len(beyond), 'run')} above {usd(axis_max, 0)},"
     return f"{words} up to {usd(beyond.max(), 0)} →"

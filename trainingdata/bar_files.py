@@ -80,9 +80,9 @@ def find_bar_files(
             there = sorted(filter(is_symbol, found))
             unnamed = sorted(name for name in found if not is_symbol(name))
             raise DataError(
-                f"{symbol}: no {symbol}.parquet or {symbol}.csv found in {where}; available:"
-                ""
-                f" {format_choices(there) or 'none'}{format_suggestion(closest_symbols(symbol, there))}"
+                f"{symbol}: no {symbol}.parquet or {symbol}.csv found in {where}; available: "
+                + (format_choices(there) or "none")
+                + format_suggestion(closest_symbols(symbol, there))
                 + (
                     f"; {found[unnamed[0]][0].path} is not named after a symbol: {_NAMING_ADVICE}"
                     if unnamed

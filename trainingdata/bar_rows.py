@@ -12,7 +12,7 @@ import pandas as pd
 
 from foundation.arrays import Array, Instants, Mask, first_true
 from foundation.errors import DataError
-from foundation.formatting import format_count_with_noun
+from foundation.formatting import format_count
 from trainingdata.bars import CLOSE, VOLUME, Provenance, check_bars, keep_regular_bars, row_error
 from trainingdata.conventions import Conventions, EpochUnit, StampSide
 from trainingdata.file_formats import DATE_FORMATS, EpochFormat, FileFormat
@@ -112,17 +112,15 @@ class SymbolFileRows:
             notes.append(f"{self.bar_minutes}-minute bars are aggregated to {timeframe.bars_text}")
             if made.incomplete_bars:
                 verb = "lacks" if made.incomplete_bars == 1 else "lack"
-                of = format_count_with_noun(len(times), unit)
+                of = format_count(len(times), unit)
                 notes.append(f"{made.incomplete_bars:,} of {of} {verb} some of these bars")
             if made.truncated_bars:
-                cut = format_count_with_noun(made.truncated_bars, unit)
+                cut = format_count(made.truncated_bars, unit)
                 notes.append(f"skipped: {cut} cut off by the start or end of the file")
         else:
             raise DataError(f"{self.path}: {_format_no_parts_error(self.bar_minutes, timeframe)}")
         if outside:
-            notes.append(
-                f"skipped: {format_count_with_noun(outside, 'row')} outside regular New York hours"
-            )
+            notes.append(f"skipped: {format_count(outside, 'row')} outside regular New York hours")
             if self.time_zone == self.naive_time_zone and self.item.kind is AssetClass.STOCK:
                 _refuse_wrong_zone(starts, self.bar_minutes, self.time_zone, outside, self.path)
         origin = Provenance(
@@ -184,12 +182,10 @@ def check_symbol_rows(
         raise DataError(f"{path}: no row contains a trade; every price or volume is empty")
     check_bars(stamps, values, path)
     if gaps := len(listed) - len(stamps):
-        notes.append(
-            f"skipped: {format_count_with_noun(gaps, 'row')} without any number (no trade)"
-        )
+        notes.append(f"skipped: {format_count(gaps, 'row')} without any number (no trade)")
     if file_format.ignored_columns:
         notes.append(
-            f"ignored: {format_count_with_noun(len(file_format.ignored_columns), 'column')}"
+            f"ignored: {format_count(len(file_format.ignored_columns), 'column')}"
             f" {', '.join(file_format.ignored_columns)}"
         )
     if file_format.adjusted_close_column and file_format.adjusted_close_column in frame.columns:
@@ -214,7 +210,7 @@ def check_symbol_rows(
         if late.any():
             stamps = np.where(late, _round_up_to_minute(stamps), stamps)
             notes.append(
-                f"{format_count_with_noun(int(late.sum()), 'timestamp')} at :59 s are rounded up to"
+                f"{format_count(int(late.sum()), 'timestamp')} at :59 s are rounded up to"
                 " the next minute"
             )
     volume_known = True
@@ -293,7 +289,7 @@ def _join_file_rows(
     parts = [_read_file_rows(frame, head, path, naive_zone, epoch) for frame in frames]
     notes = []
     if reversed_files := sum(part.newest_first for part in parts):
-        several = f" in {format_count_with_noun(reversed_files, 'file')}" if len(parts) > 1 else ""
+        several = f" in {format_count(reversed_files, 'file')}" if len(parts) > 1 else ""
         notes.append(f"rows are newest first{several} and are read in reverse order")
     if len({part.dates for part in parts}) > 1:
         raise DataError(
@@ -687,7 +683,7 @@ def _refuse_lone_times(column: pd.Series, path: str) -> None:
             path,
             row,
             f"{column.name} {format_cell(column.iloc[row])} is not a date, but"
-            f" {format_count_with_noun(int(dates.sum()), 'other row')} are dates; remove the row,"
+            f" {format_count(int(dates.sum()), 'other row')} are dates; remove the row,"
             " or keep bars of different lengths in separate files",
         )
 
@@ -751,7 +747,7 @@ def _refuse_wrong_zone(starts: Instants, minutes: int, zone: str, outside: int, 
         return
     verb = "lies" if outside == 1 else "lie"
     raise DataError(
-        f"{path}: the time zone {zone} looks wrong: {format_count_with_noun(outside, 'row')} {verb}"
+        f"{path}: the time zone {zone} looks wrong: {format_count(outside, 'row')} {verb}"
         " outside New"
         " York trading hours, and no row matches the open, or none the close; correct data.zone"
     )

@@ -36,7 +36,7 @@ from foundation.clock import utc_now
 from foundation.compose import compose_config, is_override
 from foundation.errors import DataError, InputError
 from foundation.files import atomic_file, check_output_folder, may_overwrite
-from foundation.formatting import format_count_with_noun
+from foundation.formatting import format_count
 from foundation.settings import settings_from_config
 from trainingdata.bar_files import read_bars
 from trainingdata.bars import FIELDS
@@ -240,7 +240,5 @@ def run(settings: DownloadSettings, progress: Progress) -> Result:
     counts = download(data, settings.symbols, *span, settings.folder, progress)
     files = {settings.folder / f"{symbol}.parquet": count for symbol, count in counts.items()}
     return Result(
-        sentences=[
-            f"{file}: {format_count_with_noun(count, 'bar')}" for file, count in files.items()
-        ]
+        sentences=[f"{file}: {format_count(count, 'bar')}" for file, count in files.items()]
     )

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from foundation.errors import DataError
-from foundation.formatting import format_count_with_noun
+from foundation.formatting import format_count
 from trainingdata.confirmation import MAX_VOLATILITY_INDEX_RATIO, find_unconfirmed_volatility
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ def read_volatility_index(path: str, key: str = "bars.vix") -> pd.Series:
             " accepted close and no later close confirms it; the first is of %s; the session after"
             " each is not traded; check the file",
             key,
-            format_count_with_noun(int(unconfirmed_closes.sum()), "close"),
+            format_count(int(unconfirmed_closes.sum()), "close"),
             MAX_VOLATILITY_INDEX_RATIO,
             closes.index[unconfirmed_closes][0].date(),
         )

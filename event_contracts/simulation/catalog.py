@@ -14,7 +14,7 @@ from event_contracts.simulation.venue import (
     PAGE_PARAMETERS,
     enumerate_rows,
     event_ticker_of,
-    format_count,
+    format_contracts,
     format_dollars,
     format_timestamp,
     get_listing,
@@ -126,14 +126,14 @@ def get_market(exchange: Exchange, ticker: str) -> Response:
         "settlement_timer_seconds": int(exchange.settlement_timer / np.timedelta64(1, "s")),
         "status": exchange.market_state(ticker),
         **top.to_api_fields(),
-        "yes_bid_size_fp": format_count(top.bid_size),
-        "yes_ask_size_fp": format_count(top.ask_size),
+        "yes_bid_size_fp": format_contracts(top.bid_size),
+        "yes_ask_size_fp": format_contracts(top.ask_size),
         "no_bid_dollars": format_dollars(PAYOUT_USD - top.ask),
         "no_ask_dollars": format_dollars(PAYOUT_USD - top.bid),
         "last_price_dollars": format_dollars(_last_trade_price(rows)),
-        "volume_fp": format_count(_sum_traded_contracts(rows)),
-        "volume_24h_fp": format_count(_sum_traded_contracts(rows[-day:])),
-        "open_interest_fp": format_count(abs(exchange.position(ticker))),
+        "volume_fp": format_contracts(_sum_traded_contracts(rows)),
+        "volume_24h_fp": format_contracts(_sum_traded_contracts(rows[-day:])),
+        "open_interest_fp": format_contracts(abs(exchange.position(ticker))),
         "notional_value_dollars": format_dollars(PAYOUT_USD),
         **_last_top_of_book(rows[:-day]).to_api_fields("previous_"),
         "previous_price_dollars": format_dollars(_last_trade_price(rows[:-day])),
@@ -159,9 +159,11 @@ def get_orderbook(exchange: Exchange, ticker: str, query: Query) -> Response:
     query_integer(query, "depth", 0, 0, MAX_DEPTH_LEVELS)
     get_listing(exchange, ticker)
     top = _find_top_of_book(exchange, ticker)
-    yes = [[format_dollars(top.bid), format_count(top.bid_size)]] if top.bid_size else []
+    yes = [[format_dollars(top.bid), format_contracts(top.bid_size)]] if top.bid_size else []
     no = (
-        [[format_dollars(PAYOUT_USD - top.ask), format_count(top.ask_size)]] if top.ask_size else []
+        [[format_dollars(PAYOUT_USD - top.ask), format_contracts(top.ask_size)]]
+        if top.ask_size
+        else []
     )
     return {"orderbook_fp": {"yes_dollars": yes, "no_dollars": no}}
 

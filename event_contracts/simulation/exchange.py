@@ -123,7 +123,8 @@ class PlacedOrder:
     """An accepted order and its progress.
 
     placed_tick: tick at which the order was accepted.
-    remaining_count: contracts that can still trade, without withheld ones; 0 once the order has ended.
+    remaining_count: contracts that can still trade, without withheld ones; 0 once the order has
+        ended.
     state: `resting`; `executed`, completely traded; `canceled`, ended before that.
     fills: fills of the order, in booking order.
     expires_at: UTC, instant after which no tick fills the order; None: no expiry.

@@ -141,7 +141,7 @@ class OrderRequest:
 
     @classmethod
     def parse(cls, body: Mapping[str, Any]) -> OrderRequest:
-        """Parse a JSON object as an order request. Raises `RequestRefused` with the invalid field."""
+        """Parse a JSON object as an order request. Raises `RequestRefused` for an invalid field."""
         try:
             request = TypeAdapter(cls).validate_python(body)
         except ValidationError as error:
@@ -270,9 +270,9 @@ def order_response(exchange: Exchange, placed: PlacedOrder) -> Response:
         "user_id": USER_ID,
         "type": "limit",
         "status": placed.state,
-        "fill_count_fp": format_count(placed.filled_count),
-        "remaining_count_fp": format_count(placed.open_count),
-        "initial_count_fp": format_count(placed.count),
+        "fill_count_fp": format_contracts(placed.filled_count),
+        "remaining_count_fp": format_contracts(placed.open_count),
+        "initial_count_fp": format_contracts(placed.count),
         **_build_cost_fields("taker", [fill for fill in placed.fills if not fill.is_maker]),
         **_build_cost_fields("maker", [fill for fill in placed.fills if fill.is_maker]),
         "expiration_time": None
@@ -301,8 +301,8 @@ def _build_cost_fields(kind: str, fills: Sequence[ContractFill]) -> Response:
 def submission_response(placed: PlacedOrder, now: np.datetime64) -> Response:
     """Return the response to a new order, with the contracts filled at once and resting."""
     counts = {
-        "fill_count": format_count(placed.filled_count),
-        "remaining_count": format_count(placed.open_count),
+        "fill_count": format_contracts(placed.filled_count),
+        "remaining_count": format_contracts(placed.open_count),
     }
     return {**_build_id_fields(placed), **counts, "ts_ms": epoch_milliseconds(now)}
 
@@ -316,7 +316,7 @@ def cancellation_response(
     """
     return {
         **_build_id_fields(placed),
-        "reduced_by": format_count(cancelled_count),
+        "reduced_by": format_contracts(cancelled_count),
         "ts_ms": epoch_milliseconds(now),
     }
 
@@ -405,7 +405,7 @@ def format_dollars(amount: Decimal) -> str:
     return text[:-2] if text.endswith("00") else text
 
 
-def format_count(contracts: Decimal) -> str:
+def format_contracts(contracts: Decimal) -> str:
     return f"{contracts:.2f}"
 
 
@@ -543,7 +543,7 @@ def _build_position(exchange: Exchange, ticker: str, cost: PositionCost) -> Resp
         "exchange_index": EXCHANGE_INDEX,
         "total_traded_dollars": format_dollars(cost.traded_usd),
         # A closed market that has not paid lists the contracts that it will pay for.
-        "position_fp": format_count(exchange.position(ticker)),
+        "position_fp": format_contracts(exchange.position(ticker)),
         "market_exposure_dollars": format_dollars(cost.exposure),
         "realized_pnl_dollars": format_dollars(cost.realized_pnl),
         "fees_paid_dollars": format_dollars(cost.fees),
@@ -562,7 +562,7 @@ def _build_event_position(
     return {
         "event_ticker": event,
         "total_cost_dollars": format_total("traded_usd"),
-        "total_cost_shares_fp": format_count(
+        "total_cost_shares_fp": format_contracts(
             sum((each.yes_count_and_cost[0] + each.no_count_and_cost[0] for each in ours), ZERO)
         ),
         "event_exposure_dollars": format_total("exposure"),
@@ -598,7 +598,7 @@ def _build_fill(exchange: Exchange, number: int, fill: ContractFill) -> Response
         **build_order_fields(fill),
         "market_ticker": fill.market,
         "exchange_index": EXCHANGE_INDEX,
-        "count_fp": format_count(fill.count),
+        "count_fp": format_contracts(fill.count),
         "is_taker": not fill.is_maker,
         "fee_cost": format_dollars(fill.fee),
         "created_time": format_timestamp(at),
@@ -638,9 +638,9 @@ def _build_settlement(
         "exchange_index": EXCHANGE_INDEX,
         "event_ticker": event_ticker_of(exchange.listings[settlement.market]),
         "market_result": settlement.outcome.lower(),
-        "yes_count_fp": format_count(yes),
+        "yes_count_fp": format_contracts(yes),
         "yes_total_cost_dollars": format_dollars(yes_cost),
-        "no_count_fp": format_count(no),
+        "no_count_fp": format_contracts(no),
         "no_total_cost_dollars": format_dollars(no_cost),
         "revenue": int(settlement.payout * CENTS_PER_DOLLAR),
         "settled_time": format_timestamp(exchange.instant_of(settlement.payout_tick)),

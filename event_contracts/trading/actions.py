@@ -258,7 +258,9 @@ class PositionLimits:
             VALUE: f"limits.value ${self.value}",
             SHARE: f"limits.share {_format_share_limit(self.share, portfolio)}",
             EVENT_LOSS: f"limits.event_loss ${self.max_event_loss}",
-            EVENT_SHARE: f"limits.event_share {_format_share_limit(self.max_event_share, portfolio)}",
+            EVENT_SHARE: (
+                f"limits.event_share {_format_share_limit(self.max_event_share, portfolio)}"
+            ),
             ACCOUNT_LOSS: f"limits.account_loss ${self.account_loss}",
         }.get(
             broken, f"limits.account_share {_format_share_limit(self.max_account_share, portfolio)}"

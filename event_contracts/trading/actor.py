@@ -308,7 +308,10 @@ class ActorService:
 
 def _format_acceptance(order: EventContractOrder, receipt: OrderReceipt) -> str:
     """Describe the response to an accepted order: contracts filled, resting and cancelled."""
-    text = f"accepted {receipt.order_id}: {receipt.filled_count} filled, {receipt.remaining_count} resting"
+    text = (
+        f"accepted {receipt.order_id}: {receipt.filled_count} filled,"
+        f" {receipt.remaining_count} resting"
+    )
     missed = order.count - receipt.filled_count - receipt.remaining_count
     return f"{text}, {missed} cancelled for lack of depth" if missed else text
 

@@ -71,7 +71,7 @@ def build_scaled_limits(
     account_loss: Number,
     account_share: Number,
 ) -> ScaledPositionLimits:
-    """Return position limits for compiled code, from values in the units of `ScaledPositionLimits`."""
+    """Return position limits for compiled code, from values in its units."""
     decides = value <= min(event_loss, account_loss) and share <= min(event_share, account_share)
     losses = event_loss, event_share, account_loss, account_share
     return ScaledPositionLimits(contracts, value, share, *losses, int(decides))

@@ -15,7 +15,7 @@ from event_contracts.trading.venue_orders import contract_order
 from execution.journal.order_store import ACCEPTED_STATES, OrderIntent, OrderStore
 from execution.live.status_page import PageSection
 from foundation.charts import Chart, Series
-from foundation.formatting import format_count_with_noun, quantity, usd
+from foundation.formatting import format_count, quantity, usd
 from foundation.page import render_page
 from foundation.tables import Cell, Table
 from trainingdata.instants import format_utc
@@ -65,7 +65,7 @@ def _render_settled_markets(records: ActionRecords) -> str:
         return ""
     stated = [each.profit for each in paid if each.profit is not None]
     total = usd(float(sum(stated)), sign=True)
-    markets = format_count_with_noun(len(stated), "settled market")
+    markets = format_count(len(stated), "settled market")
     return render_page(
         "event_contracts/settled.html.j2",
         summary=f"{markets} earned {total} after fees, as stated by the venue",
@@ -115,7 +115,7 @@ def _profit_chart(paid: Sequence[SettledMarket]) -> Chart:
     rows = [each for each in reversed(paid) if each.profit is not None]
     at = np.array([each.at for each in rows], "datetime64[ns]")
     total = np.cumsum([float(each.profit or 0) for each in rows])
-    markets = format_count_with_noun(len(rows), "settled market")
+    markets = format_count(len(rows), "settled market")
     text = f"Cumulative profit of {markets}: {usd(total[-1], sign=True)}."
     return Chart(
         text, (Series("settled profit", "first", at, total, "steps").downsample(),), "usd", "UTC"
@@ -152,7 +152,7 @@ def _size_chart(intents: Sequence[OrderIntent]) -> Chart:
             order = np.argsort(at, kind="stable")
             series.append(Series(name, colour, at[order], counts[order], "dots").downsample())
     sizes = [contract_order(intent).count for intent in intents]
-    orders = format_count_with_noun(len(intents), "order")
+    orders = format_count(len(intents), "order")
     text = (
         f"Size of {orders} over time, from {quantity(min(sizes))} to {quantity(max(sizes))}"
         " contracts."

@@ -498,7 +498,10 @@ class OrderVenue(KalshiConnection):
         except HttpStatusError as error:
             words = self.keys.redact(error.response_text)[:300]
             if error.is_pause:
-                why = f"trading is paused at the venue ({error.venue_error_code}){self.format_resume_time()}"
+                why = (
+                    "trading is paused at the venue"
+                    f" ({error.venue_error_code}){self.format_resume_time()}"
+                )
                 raise OrderPaused(f"{name}: not sent: {why}") from None
             if error.status == TOO_MANY_REQUESTS:
                 return self._find_after_rate_limit(intent)

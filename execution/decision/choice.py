@@ -216,12 +216,18 @@ def _format_not_held_reason(choice: Choice, equity: float) -> str:
             )
         return f"the expected return is 0: {_format_expected_return(choice)}"
     if choice.kelly < 0 and "long_only" in choice.binding_shadow_prices:
-        return f"a loss is expected, and short sales are not allowed: {_format_expected_return(choice)}"
+        return (
+            "a loss is expected, and short sales are not allowed:"
+            f" {_format_expected_return(choice)}"
+        )
     if "cost" in choice.binding_shadow_prices:
         cost = f"{choice.unit_cost * 1e4:.3g} bp one way"
         return f"{_format_expected_return(choice)}, too little for trading costs of {cost}"
     if choice.binding_shadow_prices:
-        return f"bound by {' and '.join(choice.binding_shadow_prices)}: {_format_expected_return(choice)}"
+        return (
+            f"bound by {' and '.join(choice.binding_shadow_prices)}:"
+            f" {_format_expected_return(choice)}"
+        )
     return f"{COST_OR_BOOK_TEXT}: {_format_expected_return(choice)}"
 
 

@@ -31,7 +31,7 @@ from execution.orders.option_orders import SpreadOrder
 from execution.orders.orders import Order
 from foundation.database import Database
 from foundation.errors import InputError, to_one_line
-from foundation.formatting import format_count_with_noun
+from foundation.formatting import format_count
 from foundation.notifier import ALL_CLEAR, TRADING_PAUSED, Notifier
 from trainingdata.instants import format_utc
 from trainingdata.instruments import is_stock
@@ -129,7 +129,7 @@ class Refusal:
         where = f"{shown} and {more} more" if more > 0 else shown
         urgent = "URGENT, including reducing orders: " if self.is_urgent else ""
         return (
-            f"{urgent}{format_count_with_noun(self.order_count, 'order')} since"
+            f"{urgent}{format_count(self.order_count, 'order')} since"
             f" {format_utc(self.first_at)}"
             f" ({where}), last at {format_utc(self.last_at)}: {self.last_text}"
         )
@@ -264,7 +264,7 @@ class RefusalBook:
         with self._database.transaction():
             self._database.execute("DELETE FROM refusals WHERE cause = ?", (row.cause,))
             self._events.append("refusal ended", row.cause, {"how": how})
-            count = format_count_with_noun(row.order_count, "order")
+            count = format_count(row.order_count, "order")
             refused = (
                 "" if row.is_venue_pause or row.is_account_block else f"{count} had been refused: "
             )

@@ -58,7 +58,7 @@ from foundation.clock import utc_now
 from foundation.database import Database
 from foundation.errors import InputError
 from foundation.files import write_atomically
-from foundation.formatting import format_count_with_noun
+from foundation.formatting import format_count
 from foundation.notifier import alert_heading
 from foundation.redaction import NO_SECRETS
 from trainingdata.instants import format_utc
@@ -168,9 +168,12 @@ def _cycle_lines(database: Database) -> Iterator[str]:
     for row in reversed(latest_cycles(database, MAX_CYCLES_SHOWN)):
         what = row.failure or row.idle_reason
         if row.decision_id:
-            what = what or f"{row.decision_id}, {format_count_with_noun(row.fill_count, 'fill')}"
+            what = what or f"{row.decision_id}, {format_count(row.fill_count, 'fill')}"
             if unsent := book.unsent_reasons(row.decision_id):
-                what += f", {format_count_with_noun(len(unsent), 'order')} NOT sent: {next(iter(unsent.values()))}"
+                what += (
+                    f", {format_count(len(unsent), 'order')} NOT sent:"
+                    f" {next(iter(unsent.values()))}"
+                )
         elif not what:
             over = row.ended_at is not None
             what = "no decision" if over else "no decision yet: in progress, or killed"
@@ -226,9 +229,7 @@ def clear_refusals(path: Path, by: str) -> Result:
         ended = RefusalBook(database, EventLog(database)).clear(by)
     if not ended:
         raise InputError(f"{REFUSED_ALERT}: nothing to clear, the venue refuses no orders now")
-    return Result(
-        sentences=[f"cleared: {format_count_with_noun(ended, 'cause')} of refused orders"]
-    )
+    return Result(sentences=[f"cleared: {format_count(ended, 'cause')} of refused orders"])
 
 
 @contextmanager

@@ -15,7 +15,7 @@ from execution.live.account_lock import (
     recorded_journal_path,
 )
 from foundation.errors import InputError
-from foundation.formatting import format_count_with_noun
+from foundation.formatting import format_count
 
 EVENT_ACCOUNT_PREFIX = "kalshi-"  # prefix of the names of accounts of event contracts
 TRADE_JOB = "trade"  # job of stocks and crypto
@@ -60,7 +60,7 @@ def account_folder(root: Path, account: str | None) -> Path:
     if len(folders) == 1:
         return folders[0]
     traded = [folder for folder in folders if is_traded(folder.name, folder)]
-    several = format_count_with_noun(len(folders), "account")
+    several = format_count(len(folders), "account")
     if len(traded) == 1:
         sys.stdout.write(
             f"Selected {traded[0].name}, the only one of {several} in {root} that is traded now.\n"

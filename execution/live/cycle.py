@@ -26,7 +26,7 @@ from execution.orders.gate import OrderGate
 from execution.orders.orders import Fill, Order
 from execution.orders.venue_rules import VenueRules
 from foundation.clock import SYSTEM_TIME, TimeSource
-from foundation.formatting import format_count_with_noun
+from foundation.formatting import format_count
 from trainingdata.bars import Bars, last_closes_by_symbol
 from trainingdata.delistings import BarAbsence
 from trainingdata.feed.bar_feed import BarFeed
@@ -190,9 +190,7 @@ def _log_missing_bars(bars: Bars) -> None:
     ):
         if count:
             log.warning(
-                "%s: no decision, bars are missing for %s",
-                symbol,
-                format_count_with_noun(count, "session"),
+                "%s: no decision, bars are missing for %s", symbol, format_count(count, "session")
             )
 
 

@@ -37,7 +37,7 @@ from execution.live.trading import TradingJob
 from foundation.clock import TimeSource, utc_now
 from foundation.database import DatabaseFailed
 from foundation.errors import AccessDenied, BrokerError, ResponseRejected
-from foundation.formatting import format_count_with_noun, usd
+from foundation.formatting import format_count, usd
 from foundation.notifier import Supervisor
 from foundation.plugin import load_entry_point
 from trainingdata.feed.bar_feed import BarFeed
@@ -270,16 +270,12 @@ def _format_activity_since(account: OpenAccount, event: int, cycle: int) -> str:
     refusals = account.refusals.active()
     refused = [each for each in refusals if not each.is_venue_pause]
     parts = [
-        format_count_with_noun(cycles, "cycle"),
+        format_count(cycles, "cycle"),
         *_format_order_counts(account.book, event),
         equity,
         f"halted: {halts}" if halts else "no halt",
         *([PAUSE_CAUSE] if any(each.is_venue_pause for each in refusals) else []),
-        *(
-            [f"the venue refuses orders: {format_count_with_noun(len(refused), 'cause')}"]
-            if refused
-            else []
-        ),
+        *([f"the venue refuses orders: {format_count(len(refused), 'cause')}"] if refused else []),
     ]
     return ", ".join(parts)
 
@@ -299,12 +295,12 @@ def _format_order_counts(book: OrderStore, event: int) -> list[str]:
     in_part = sum(intent.state != "filled" for intent in filled)
     apart = {
         f"{in_part} of them partially": in_part,
-        f"{format_count_with_noun(decided['rejected'], 'order')} refused": decided["rejected"],
-        f"{format_count_with_noun(unsent, 'order')} not sent": unsent,
+        f"{format_count(decided['rejected'], 'order')} refused": decided["rejected"],
+        f"{format_count(unsent, 'order')} not sent": unsent,
     }
     return [
-        f"{format_count_with_noun(decided.total() - unsent, 'order')} sent",
-        f"{format_count_with_noun(len(filled), 'order')} filled",
+        f"{format_count(decided.total() - unsent, 'order')} sent",
+        f"{format_count(len(filled), 'order')} filled",
         *(words for words, count in apart.items() if count),
     ]
 

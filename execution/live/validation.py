@@ -11,7 +11,7 @@ import numpy as np
 from execution.orders.account_snapshot import AccountSnapshot
 from execution.orders.last_trades import TradeSource, fetch_last_trades
 from foundation.arrays import Mask
-from foundation.formatting import format_count_with_noun
+from foundation.formatting import format_count
 from trainingdata.bars import CLOSE, OPEN, Bars, last_closes_by_symbol
 from trainingdata.confirmation import drop_unconfirmed, find_contradicted
 from trainingdata.instants import DAY
@@ -34,7 +34,7 @@ def missing_history_reasons(bars: Bars, symbols: Iterable[str], min_bars: int) -
     listed = dict(zip(bars.symbols, bars.has_bar.sum(axis=1).tolist(), strict=True))
     counts = {symbol: listed.get(symbol, 0) for symbol in sorted(symbols)}
     return {
-        symbol: f"traded before, but the venue lists only {format_count_with_noun(count, 'bar')} of it"
+        symbol: f"traded before, but the venue lists only {format_count(count, 'bar')} of it"
         for symbol, count in counts.items()
         if count < max(min_bars, 1)
     }

@@ -36,7 +36,10 @@ def auction_refusal(order: Order, at: np.datetime64) -> str:
     again = first_accepted_time(order, at)
     if again == at:
         return ""
-    return f"the {_AUCTION_NAMES[order.tif]} auction accepts no orders now; next at {format_utc(again)}"
+    return (
+        f"the {_AUCTION_NAMES[order.tif]} auction accepts no orders now; next at"
+        f" {format_utc(again)}"
+    )
 
 
 def first_accepted_time(order: Order, at: np.datetime64) -> np.datetime64:

@@ -18,7 +18,7 @@ from forecasting.chronos2.compilation import error_reason
 from forecasting.chronos2.profile import Device, Dtype
 from forecasting.forecast import HORIZON, LEVELS
 from foundation.errors import InputError
-from foundation.formatting import format_count_with_noun
+from foundation.formatting import format_count
 
 log = logging.getLogger(__name__)
 
@@ -56,7 +56,7 @@ def resolve_device(device: Device) -> str:
     if number >= count:
         raise InputError(
             f"forecaster.device: {device} does not exist: this machine has"
-            f" {format_count_with_noun(count, 'GPU')}, up to cuda:{count - 1}"
+            f" {format_count(count, 'GPU')}, up to cuda:{count - 1}"
         )
     return device
 

@@ -53,7 +53,7 @@ from forecasting.forecast import HORIZON, LEVELS, Progress
 from forecasting.windows import Windows
 from foundation.arrays import Array32, Index
 from foundation.errors import InputError
-from foundation.formatting import format_count_with_noun
+from foundation.formatting import format_count
 
 if TYPE_CHECKING:
     from chronos.chronos2.model import Chronos2Model
@@ -523,7 +523,7 @@ def load_model(contents: CheckpointContents, device: torch.device) -> Chronos2Mo
             first = min(each if isinstance(each, str) else each[0] for each in tensors)
             raise InputError(
                 f"forecaster.model: {name_of_model} cannot be loaded as Chronos-2: "
-                f"{format_count_with_noun(len(tensors), 'tensor')} {kind}: {first}"
+                f"{format_count(len(tensors), 'tensor')} {kind}: {first}"
             )
     return model
 

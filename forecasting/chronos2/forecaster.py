@@ -31,7 +31,7 @@ from forecasting.forecast import (
 from forecasting.windows import Windows
 from foundation.arrays import Array32, Index, Instants
 from foundation.errors import InputError
-from foundation.formatting import format_count_with_noun
+from foundation.formatting import format_count
 from trainingdata.bars import Bars, check_bars
 from trainingdata.instruments import instrument
 
@@ -325,7 +325,7 @@ def ohlc_context(
             raise InputError(f"{place}: column {name!r} appears twice; keep one")
     if len(frame) < length:
         raise InputError(
-            f"{place}: has {format_count_with_noun(len(frame), 'bar')}, but {length} are required"
+            f"{place}: has {format_count(len(frame), 'bar')}, but {length} are required"
         )
     _refuse_newest_first(frame, place)
     try:
@@ -336,7 +336,7 @@ def ohlc_context(
         raise InputError(f"{place}: every price must be a finite number")
     order = np.arange(length).astype("datetime64[ns]")
     bars = np.column_stack([context, np.zeros(length)])
-    check_bars(order, bars, f"{place}: last {format_count_with_noun(length, 'bar')}")
+    check_bars(order, bars, f"{place}: last {format_count(length, 'bar')}")
     return list(np.ascontiguousarray(context.T))
 
 

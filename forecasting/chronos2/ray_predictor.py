@@ -29,7 +29,7 @@ from forecasting.windows import Windows
 from foundation import VERSION
 from foundation.arrays import Array32, Index
 from foundation.errors import InputError, not_installed_error, to_one_line
-from foundation.formatting import format_count_with_noun
+from foundation.formatting import format_count
 from foundation.settings import setting, settings_class
 
 if TYPE_CHECKING:  # compiled code; checking settings must not load it
@@ -101,7 +101,7 @@ class RayPredictor:
         given = (forecaster, profile.for_job(total), self.settings.cores)
         # In a list, so that a task receives the reference and maps the object.
         shared = [ray.put(windows)]
-        count = format_count_with_noun(min(places, len(portions)), "task")
+        count = format_count(min(places, len(portions)), "task")
         log.info("running %s at a time on Ray, each with %s", count, share)
         left = deque([np.empty(0, dtype=np.int64), *portions])
         running: dict[Any, Index] = {}
@@ -128,7 +128,7 @@ class RayPredictor:
                 _refuse_different_worker(answer, first)
                 log.info(
                     "%s computed by %s",
-                    format_count_with_noun(len(rows), "forecast"),
+                    format_count(len(rows), "forecast"),
                     answer.worker_description,
                 )
                 done += len(rows)
@@ -225,10 +225,8 @@ def _task_slots(
         rooms += [machine.get("GPU", 0) // share["num_gpus"]] if share["num_gpus"] else []
         count += int(min(rooms))
     if not count:
-        what = format_count_with_noun(share["num_cpus"], "core")
-        what += (
-            f" and {format_count_with_noun(share['num_gpus'], 'GPU')}" if share["num_gpus"] else ""
-        )
+        what = format_count(share["num_cpus"], "core")
+        what += f" and {format_count(share['num_gpus'], 'GPU')}" if share["num_gpus"] else ""
         raise InputError(
             f"ray.cores, ray.gpus: no machine of the cluster has {what} for a task; lower them"
         )

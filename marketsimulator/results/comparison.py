@@ -18,7 +18,7 @@ from foundation.formatting import (
     MIN_FILLS_FOR_ANNUAL_FIGURES,
     NO_VALUE,
     allows_annual_figures,
-    format_count_with_noun,
+    format_count,
     interval,
     percent,
 )
@@ -222,7 +222,7 @@ class Comparison:
         links = [_link(record.path, output) for record in self.records]
         first, last = new_york_date(np.array([self.runs.at[0], self.runs.end]))
         sheet = ComparisonPage(
-            title=f"{format_count_with_noun(len(self.names), 'run')}, {first} to {last}",
+            title=f"{format_count(len(self.names), 'run')}, {first} to {last}",
             subtitle=f"{self._subtitle()} · dates are New York's, amounts are USD",
             verdict=self.verdict,
             table=self._ranking_table(colours, len(links), links),
@@ -413,7 +413,7 @@ def _describe_common_period(shared: SharedDays) -> str:
     first, last = new_york_date(shared.at[[0, -1]])
     return (
         "The runs cover different periods. They are compared over their"
-        f" {format_count_with_noun(shared.days, 'common day')} from {first} to {last}, without the"
+        f" {format_count(shared.days, 'common day')} from {first} to {last}, without the"
         " costs and fills of whole runs."
     )
 

@@ -15,7 +15,7 @@ import numpy as np
 from execution.decision.belief_building import due_mask
 from execution.decision.beliefs import BeliefTable
 from foundation.arrays import Array, Index, Instants, Mask
-from foundation.formatting import format_count_with_noun
+from foundation.formatting import format_count
 from marketsimulator.run_result import Run
 from trainingdata.bars import CLOSE, Bars
 from trainingdata.corporate_actions import CorporateAction
@@ -176,7 +176,7 @@ def coverage_remarks(run: Run, market: Market, schedule: Schedule, in_universe: 
     if not len(forecast) or len(forecast) >= MIN_FORECAST_COVERAGE * possible:
         return []
     return [
-        f"Forecasts cover {len(forecast):,} of {format_count_with_noun(possible, 'decision')}, the"
+        f"Forecasts cover {len(forecast):,} of {format_count(possible, 'decision')}, the"
         " first at"
         f" {format_utc(forecast[0])} and the last at {format_utc(forecast[-1])}. No decision was"
         " made at the other times."

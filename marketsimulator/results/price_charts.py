@@ -13,7 +13,7 @@ import pandas as pd
 from execution.orders.orders import Fill
 from foundation.arrays import Array
 from foundation.charts import Chart, Series, SeriesForm
-from foundation.formatting import format_count_with_noun, quantity, rounded_price
+from foundation.formatting import format_count, quantity, rounded_price
 from marketsimulator.results.order_reasons import short_reasons
 from marketsimulator.results.report_charts import CHART_TIMEZONE
 from marketsimulator.results.report_tables import QUANTITY_DIGITS
@@ -162,7 +162,7 @@ def _description(symbol: str, closes: Array, trades: Sequence[ChartTrade], shown
     """Return the description of a chart for screen readers."""
     first, last = (rounded_price(float(close), 2, prefix="$") for close in closes[[0, -1]])
     changes = sum(trade.is_entry_or_exit for trade in trades)
-    text = f"{symbol}: from {first} to {last}, {format_count_with_noun(len(trades), 'trade')}"
+    text = f"{symbol}: from {first} to {last}, {format_count(len(trades), 'trade')}"
     if trades:
         text += f", {changes:,} of which open, close or reverse a position"
     return f"{text}; {shown:,} are marked" if shown < len(trades) else text

@@ -23,7 +23,7 @@ from foundation.formatting import (
     MIN_FILLS_FOR_ANNUAL_FIGURES,
     allows_annual_figures,
     basis_points,
-    format_count_with_noun,
+    format_count,
     number,
     percent,
     rounded_price,
@@ -78,7 +78,7 @@ def delisting_remarks(
         own = sum(profits[symbol] for symbol in ended)
         booked = sum(each.usd for each in run.bookings if each.kind == DELISTED)
         notes.append(
-            f"{format_count_with_noun(len(ended), 'symbol')} delisted within the run"
+            f"{format_count(len(ended), 'symbol')} delisted within the run"
             f" ({_format_symbols(ended)}): profit"
             f" {usd(own, sign=True)} of {usd(total, sign=True)}, of which payouts"
             f" {usd(booked, sign=True)}."
@@ -142,7 +142,7 @@ def describe_price_adjustment(
     if any(doubt.kind == "split" for doubt in doubts):
         splits = "not adjusted for every split"
     elif checked:
-        splits = f"adjusted for {format_count_with_noun(checked, 'split')} that data.actions lists"
+        splits = f"adjusted for {format_count(checked, 'split')} that data.actions lists"
     dividends = "; configured as dividend-adjusted (not checked)" if adjustment == "all" else ""
     return splits + dividends
 
@@ -197,8 +197,8 @@ def sample_size_remarks(trades: int, days: int) -> list[str]:
     """Report that a run has too few days or trades for annual figures."""
     if allows_annual_figures(trades, days):
         return []
-    few = [format_count_with_noun(trades, "fill")] if trades < MIN_FILLS_FOR_ANNUAL_FIGURES else []
-    few += [format_count_with_noun(days, "day")] if days < MIN_DAYS_FOR_ANNUAL_FIGURES else []
+    few = [format_count(trades, "fill")] if trades < MIN_FILLS_FOR_ANNUAL_FIGURES else []
+    few += [format_count(days, "day")] if days < MIN_DAYS_FOR_ANNUAL_FIGURES else []
     return [f"Small sample ({' and '.join(few)}): {NO_ANNUAL_FIGURES_NOTE}."]
 
 
@@ -279,7 +279,7 @@ def deflated_sharpe_remarks(deflated_sharpe: float | None, trials: int | None) -
         return []
     return [
         f"Luck is not ruled out: deflated Sharpe {percent(deflated_sharpe, 0)} after"
-        f" {format_count_with_noun(trials, 'variant')} tried on these data, below"
+        f" {format_count(trials, 'variant')} tried on these data, below"
         f" {percent(MIN_DEFLATED_SHARPE, 0)}."
     ]
 
@@ -343,7 +343,7 @@ def universe_remarks(
     if missing := listed.difference(bars.symbols):
         notes.append(
             f"universe.members: {len(missing):,} of the"
-            f" {format_count_with_noun(len(listed), 'listed symbol')} have no bars and cannot be"
+            f" {format_count(len(listed), 'listed symbol')} have no bars and cannot be"
             " held."
         )
     return notes
@@ -359,7 +359,7 @@ def undecided_remarks(run: Run, symbols: Sequence[str]) -> list[str]:
 def broker_remarks(run: Run) -> list[str]:
     """Report margin calls, account freezes, and orders that were not filled completely."""
     notes = [
-        f"Broker intervention: {format_count_with_noun(run.margin_events[name], *words)}."
+        f"Broker intervention: {format_count(run.margin_events[name], *words)}."
         for name, words in MARGIN_EVENT_TEXTS.items()
         if run.margin_events.get(name)
     ]
@@ -367,9 +367,7 @@ def broker_remarks(run: Run) -> list[str]:
     if short:
         orders = len(run.decision_log.orders)
         why = "too little volume, no bar, or too little buying power or position"
-        notes.append(
-            f"{short:,} of {format_count_with_noun(orders, 'order')} filled partly or not: {why}."
-        )
+        notes.append(f"{short:,} of {format_count(orders, 'order')} filled partly or not: {why}.")
     return notes
 
 
@@ -383,13 +381,13 @@ def small_order_remarks(run: Run, size_limits: OrderSizeLimits) -> list[str]:
     notes = []
     if small:
         notes.append(
-            f"{format_count_with_noun(small, 'crypto order')} not sent: below"
+            f"{format_count(small, 'crypto order')} not sent: below"
             f" orders.min_crypto_value ${size_limits.min_crypto_value:g} plus orders.price_margin"
             f" {percent(size_limits.price_margin)}."
         )
     if dust:
         notes.append(
-            f"{format_count_with_noun(dust, 'crypto sale')} not sent: position below"
+            f"{format_count(dust, 'crypto sale')} not sent: position below"
             f" orders.crypto_dust ${size_limits.crypto_dust:g}."
         )
     return notes
@@ -404,8 +402,10 @@ def position_remarks(run: Run, max_positions: int | None) -> list[str]:
         return []
     gaps = run.decision_log.optimality_gaps
     known = gaps[np.isfinite(gaps)]
-    bounded = format_count_with_noun(int((gaps != 0.0).sum()), "decision")
-    text = f"At most {format_count_with_noun(max_positions, 'position')}: at {bounded} the strategy wanted more"
+    bounded = format_count(int((gaps != 0.0).sum()), "decision")
+    text = (
+        f"At most {format_count(max_positions, 'position')}: at {bounded} the strategy wanted more"
+    )
     if len(known):
         text += (
             f"; the optimum is at most {percent(known.mean())} a year better on average and"
@@ -420,10 +420,7 @@ def failure_remarks(run: Run) -> list[str]:
     failed = run.decision_log.failure_count
     if not failed:
         return []
-    return [
-        f"Sizing failed at {format_count_with_noun(failed, 'instant')}; see the log for the"
-        " reasons."
-    ]
+    return [f"Sizing failed at {format_count(failed, 'instant')}; see the log for the reasons."]
 
 
 def no_trade_remarks(
@@ -445,7 +442,10 @@ def no_trade_remarks(
         return [small]
     if is_plugin(strategy):
         best = max(choices, key=_largest_requested_change)
-        change = f"the largest weight change that {strategy} requested, {_largest_requested_change(best):.2g} of"
+        change = (
+            f"the largest weight change that {strategy} requested,"
+            f" {_largest_requested_change(best):.2g} of"
+        )
         return [f"No trades: {change} equity ({best.symbol}), led to no order."]
     best = max(forecast, key=lambda choice: _absolute_expected_return(choice) - choice.unit_cost)
     edge = f"{basis_points(_absolute_expected_return(best))} ({best.symbol})"

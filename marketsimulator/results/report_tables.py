@@ -18,7 +18,7 @@ from foundation.formatting import (
     NO_VALUE,
     NumberFormatter,
     basis_points,
-    format_count_with_noun,
+    format_count,
     format_minute,
     interval,
     number,
@@ -109,13 +109,13 @@ def describe_significance(summary: dict[str, Any]) -> str:
     if "sharpe" in summary["intervals"]:
         text += (
             f", 90% interval {interval(summary['intervals']['sharpe'], number)} (stationary"
-            f" bootstrap, {format_count_with_noun(summary['days'], 'day')})"
+            f" bootstrap, {format_count(summary['days'], 'day')})"
         )
     if summary["probabilistic_sharpe"] is not None:
         chance = percent(summary["probabilistic_sharpe"], 0)
         text += f"; probabilistic Sharpe (above zero) {chance}"
     if summary["deflated_sharpe"] is not None:
-        others = format_count_with_noun(summary["trials"], "variant")
+        others = format_count(summary["trials"], "variant")
         text += f"; deflated Sharpe {percent(summary['deflated_sharpe'], 0)} after {others}"
     return text + "."
 

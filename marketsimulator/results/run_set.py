@@ -15,7 +15,7 @@ from foundation.errors import InputError
 from foundation.formatting import (
     MIN_DAYS_FOR_ANNUAL_FIGURES,
     MIN_FILLS_FOR_ANNUAL_FIGURES,
-    format_count_with_noun,
+    format_count,
     percent,
 )
 from marketsimulator.results.remarks import MIN_DEFLATED_SHARPE, NO_ANNUAL_FIGURES_NOTE
@@ -236,15 +236,15 @@ def _supporting_sentences(runs: RunSet, found: BestRunComparison, ruined: Sequen
         else "Ranked by Sharpe"
     )
     sentences = [
-        f"{order}: {format_count_with_noun(len(runs.names), 'run')} over the same"
-        f" {format_count_with_noun(runs.days, 'day')}"
+        f"{order}: {format_count(len(runs.names), 'run')} over the same"
+        f" {format_count(runs.days, 'day')}"
     ]
     best: Any = runs.table.iloc[found.best_run_index]
     deflated = float(best["deflated_sharpe"])
     if np.isfinite(deflated):
         luck = ", luck is not ruled out" if deflated < MIN_DEFLATED_SHARPE else ""
         sentences.append(
-            f"Deflated Sharpe of the best after {format_count_with_noun(best['trials'], 'trial')}:"
+            f"Deflated Sharpe of the best after {format_count(best['trials'], 'trial')}:"
             f" {percent(deflated, 0)}{luck}"
         )
     sentences.append(describe_overfitting(runs))
@@ -257,9 +257,7 @@ def _supporting_sentences(runs: RunSet, found: BestRunComparison, ruined: Sequen
             " pairs simultaneously"
         )
     if left_out := found.relations.count("left out"):
-        sentences.append(
-            f"The {format_count_with_noun(left_out, 'lowest-ranked run')} are not compared"
-        )
+        sentences.append(f"The {format_count(left_out, 'lowest-ranked run')} are not compared")
     if ruined:
         sentences.append(f"Wiped out: {_format_run_names(ruined)}")
     return f"{'. '.join(sentences)}."
@@ -306,7 +304,7 @@ def _format_run_names(names: Sequence[str]) -> str:
 def short_run_remarks(runs: RunSet) -> list[str]:
     """Report which runs have too few days or fills for annual figures."""
     if runs.days < MIN_DAYS_FOR_ANNUAL_FIGURES:
-        return [f"Only {format_count_with_noun(runs.days, 'day')}: {NO_ANNUAL_FIGURES_NOTE}."]
+        return [f"Only {format_count(runs.days, 'day')}: {NO_ANNUAL_FIGURES_NOTE}."]
     few = [runs.names[k] for k in runs.ranking() if not runs.table["annual_figures"][k]]
     return (
         [

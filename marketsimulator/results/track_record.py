@@ -20,7 +20,7 @@ from foundation.formatting import (
     MIN_DAYS_FOR_INTERVALS,
     MIN_FILLS_FOR_ANNUAL_FIGURES,
     allows_annual_figures,
-    format_count_with_noun,
+    format_count,
     percent,
 )
 from foundation.tables import format_json
@@ -123,9 +123,7 @@ class TrackRecord:
             other = "benchmark" if other == name else other
             dates, values, aligned = _common_days(dates, values, benchmark, (name, other))
             if len(dates) < len(returns):
-                notes.append(
-                    f"Cut to the {format_count_with_noun(len(dates), 'day')} that {other} covers."
-                )
+                notes.append(f"Cut to the {format_count(len(dates), 'day')} that {other} covers.")
                 if account:
                     account = {k: v for k, v in account.items() if k != "total_return"}
                     notes.append("Exposure, costs and fills are those of the whole run.")
@@ -263,13 +261,13 @@ class TrackRecord:
 
     def _describe_sample_size(self) -> str:
         fills = self.account_figures.get("trades")
-        text = f"Small sample of {format_count_with_noun(self.days, 'day')}"
-        return text if fills is None else f"{text} and {format_count_with_noun(fills, 'fill')}"
+        text = f"Small sample of {format_count(self.days, 'day')}"
+        return text if fills is None else f"{text} and {format_count(fills, 'fill')}"
 
     def verdict(self) -> Verdict:
         """Return the verdict: the lead over the benchmark, or the sign of the Sharpe ratio."""
         figures = self.figures
-        total = f"{percent(figures['total_return'], sign=True)} in {format_count_with_noun(self.days, 'day')}"
+        total = f"{percent(figures['total_return'], sign=True)} in {format_count(self.days, 'day')}"
         lost = wipeout_date(new_york_four_pm(self.dates), self.daily_equity)
         if lost:
             return Verdict("bad", f"Account lost: no equity was left on {lost}.", "")
@@ -286,7 +284,7 @@ class TrackRecord:
                 " if this was the only trial."
                 if deflated is None
                 else f" for one trial, {percent(deflated, 0)} after"
-                f" {format_count_with_noun(int(self.trials or 1), 'trial')} (deflated Sharpe)."
+                f" {format_count(int(self.trials or 1), 'trial')} (deflated Sharpe)."
             )
         level = {1: "good" if sure else "open", 0: "open", -1: "bad"}[sign]
         return Verdict(level, f"{total}; {claim}.", rest)  # type: ignore[arg-type]
@@ -366,7 +364,7 @@ def _common_days(
     if covered.sum() < MIN_DAYS_FOR_INTERVALS:
         raise InputError(
             f"benchmark: {names[1]} ({known[0]} to {known[-1]}) and {names[0]} ({dates[0]} to"
-            f" {dates[-1]}) share {format_count_with_noun(int(covered.sum()), 'day')}, fewer than"
+            f" {dates[-1]}) share {format_count(int(covered.sum()), 'day')}, fewer than"
             f" {MIN_DAYS_FOR_INTERVALS}; choose a benchmark with a longer history"
         )
     with np.errstate(divide="ignore", invalid="ignore"):

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from forecasting.forecast import has_look_ahead
-from foundation.formatting import enumeration, format_count_with_noun, percent
+from foundation.formatting import enumeration, format_count, percent
 
 RANDOM_WALK = "random_walk"  # the comparison that shows what the forecast adds
 BUY_AND_HOLD = "buy_and_hold"  # the comparison that shows what active decisions add
@@ -62,7 +62,7 @@ def backtest_verdict(summary: dict[str, Any]) -> Verdict:
         if relation in names
     ]
     earned = percent(summary["total_return"], sign=True)
-    earned += f" after costs in {format_count_with_noun(summary['days'], 'day')}"
+    earned += f" after costs in {format_count(summary['days'], 'day')}"
     claim = f"{earned}, {'; '.join(claims) or 'nothing to compare with'}."
     level: Literal["good", "bad", "open"] = "good" if list(names) == ["ahead"] else "open"
     reason = no_evidence_reason(summary["forecaster"], summary["data"])

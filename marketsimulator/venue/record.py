@@ -44,7 +44,7 @@ class VenueRecord:
         return format_timestamp(max(self.now(), self.running()))
 
     def refuse_used_id(self, client_order_id: str) -> None:
-        """Raise `RequestRefused` for a client_order_id that an earlier order had, whatever its state."""
+        """Raise `RequestRefused` for a client_order_id that any earlier order had."""
         if client_order_id in self.orders:
             raise RequestRefused(422, 40010001, "client_order_id must be unique")
 
@@ -59,7 +59,7 @@ class VenueRecord:
         return self._by_number[venue_id]
 
     def order_by_client_id(self, client_order_id: str) -> VenueOrder:
-        """Return the order with this client_order_id. Raises `RequestRefused` (404) if it is unknown."""
+        """Return the order with this client_order_id. Raises `RequestRefused` (404) if unknown."""
         if client_order_id not in self.orders:
             raise RequestRefused(404, None, f"order not found for {client_order_id}")
         return self.orders[client_order_id]

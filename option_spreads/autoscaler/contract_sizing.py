@@ -9,7 +9,7 @@ from fractions import Fraction
 
 from foundation.decimals import check_amount
 from foundation.errors import InputError
-from foundation.formatting import format_count_with_noun, short_usd
+from foundation.formatting import format_count, short_usd
 from foundation.notifier import Notifier
 from option_spreads.autoscaler.account import AccountFiles, AccountState, UnknownAccountState
 from option_spreads.autoscaler.rules import (
@@ -73,9 +73,9 @@ class ContractSizing:
         rate = f"{s.win_rate:.1%}" if s.trade_count else "n/a"
         return [
             f"{LOG_TAG} Account Balance: {balance}",
-            f"{LOG_TAG} Trade History: {format_count_with_noun(s.trade_count, 'trade')}"
-            f" ({format_count_with_noun(s.win_count, 'win')},"
-            f" {format_count_with_noun(s.loss_count, 'loss', 'losses')})",
+            f"{LOG_TAG} Trade History: {format_count(s.trade_count, 'trade')}"
+            f" ({format_count(s.win_count, 'win')},"
+            f" {format_count(s.loss_count, 'loss', 'losses')})",
             f"{LOG_TAG} Win Rate: {rate} | Avg Win: ${s.average_win:.2f}"
             f" | Avg Loss: ${s.average_loss:.2f}",
             f"{LOG_TAG} Kelly%: {_format_percent(kelly)} | {name}%: {_format_percent(share)}",

@@ -14,7 +14,7 @@ import numpy as np
 
 from foundation.arrays import Array
 from foundation.errors import InputError
-from foundation.formatting import MIN_FILLS_FOR_ANNUAL_FIGURES, format_count_with_noun
+from foundation.formatting import MIN_FILLS_FOR_ANNUAL_FIGURES, format_count
 from option_spreads.selling.rules import TRADING_DAYS
 from option_spreads.simulation.resampling import (
     AccountPaths,
@@ -65,7 +65,7 @@ def _refuse_beyond_memory(settings: MonteCarloSettings, most: int) -> None:
     if needed > there:
         raise InputError(
             f"runs: {settings.runs:,} runs of {settings.days:,} days with up to"
-            f" {format_count_with_noun(most, 'trade')} need {needed / 1e9:,.0f} GB of memory, but"
+            f" {format_count(most, 'trade')} need {needed / 1e9:,.0f} GB of memory, but"
             f" this machine has {there / 1e9:,.0f} GB; reduce runs or days"
         )
 
@@ -170,7 +170,7 @@ def find_sample_warnings(sample: TradeSample) -> Iterator[str]:
     n = len(sample.profit_units)
     if n < MIN_FILLS_FOR_ANNUAL_FIGURES:
         yield (
-            f"The file has {format_count_with_noun(n, 'trade')}; with fewer than"
+            f"The file has {format_count(n, 'trade')}; with fewer than"
             f" {MIN_FILLS_FOR_ANNUAL_FIGURES} every"
             " figure depends on a few lucky or unlucky trades."
         )
@@ -181,7 +181,7 @@ def find_sample_warnings(sample: TradeSample) -> Iterator[str]:
         ).sum()
     ):
         yield (
-            f"{beyond} of {format_count_with_noun(n, 'trade')} won more than the credit or lost"
+            f"{beyond} of {format_count(n, 'trade')} won more than the credit or lost"
             " more than width"
             " less credit, which is impossible for a spread. Check P/L_$, Position_Size,"
             " Entry_Credit and Strikes."

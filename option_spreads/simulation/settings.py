@@ -8,7 +8,7 @@ from typing import Annotated
 import numpy as np
 
 from foundation.errors import DataError, InputError
-from foundation.formatting import format_count_with_noun
+from foundation.formatting import format_count
 from foundation.settings import required_setting, setting, settings_class
 from marketsimulator.settings import OptionTerms, VenueSettings
 from option_spreads.autoscaler.rules import AutoscalingSettings, parse_strategies
@@ -127,7 +127,7 @@ class SpreadSettings(AutoscalingSettings):
         if len(dates) < count:
             raise InputError(
                 "start, years: the calendar ends before"
-                f" {format_count_with_noun(self.years, 'year')} after"
+                f" {format_count(self.years, 'year')} after"
                 f" {self.start}; choose an earlier start or fewer years"
             )
         return self.index.simulate_days(dates, self.seed, self.smile)

@@ -17,7 +17,7 @@ from rich.text import Text
 
 from execution.orders.option_orders import SHARES_PER_OPTION
 from foundation.arrays import Array
-from foundation.formatting import NO_VALUE, format_count_with_noun, number, percent, usd
+from foundation.formatting import NO_VALUE, format_count, number, percent, usd
 from foundation.tables import Table
 from option_spreads.autoscaler.trades import TRADE_COLUMNS, ClosedTrade, entry_columns, format_csv
 from option_spreads.selling.rules import SpreadCosts
@@ -199,7 +199,7 @@ def render_report(summary: Mapping[str, Any]) -> Iterator[RenderableType]:
     if text := _format_trading_stop(summary):
         yield Text(text)
     title = (
-        f"{format_count_with_noun(summary['days'], 'session')} of {summary['index']},"
+        f"{format_count(summary['days'], 'session')} of {summary['index']},"
         f" {summary['first']} to {summary['last']}"
     )
     parts = account["by_strategy"].items() if len(account["by_strategy"]) > 1 else ()
@@ -274,7 +274,7 @@ def _format_trading_stop(summary: Mapping[str, Any]) -> str:
     return (
         f"Stopped on {stopped['date']} at a balance of {balance}:"
         f" {TRADING_STOP_TEXTS[stopped['reason']]}. The last"
-        f" {format_count_with_noun(stopped['sessions_left'], 'session')} of {summary['days']:,}"
+        f" {format_count(stopped['sessions_left'], 'session')} of {summary['days']:,}"
         " have no trades, but count in every figure below."
     )
 
@@ -284,9 +284,7 @@ def _format_unsold_counts(account: Mapping[str, Any]) -> str:
     unsold = [
         f"{count:,} {REFUSAL_TEXTS[name]}" for name, count in account["unsold"].items() if count
     ]
-    text = (
-        f"{format_count_with_noun(account['offers'], 'spread')} offered, {account['trades']:,} sold"
-    )
+    text = f"{format_count(account['offers'], 'spread')} offered, {account['trades']:,} sold"
     if unsold:
         text += f"; not sold: {', '.join(unsold)}"
     if account["first_halt"]:

@@ -189,8 +189,10 @@ def beside_the_pipeline(
         memory=memory,
         largest=float(error.max()),
         mean=float(error.max(axis=(1, 2)).mean()),
-        note=f"{engine.computation_description}; load {load:.1f}; processor µs a window: {each:.0f},"
-        f" pipeline {of_pipeline:.0f}",
+        note=(
+            f"{engine.computation_description}; load {load:.1f}; processor µs a window:"
+            f" {each:.0f}, pipeline {of_pipeline:.0f}"
+        ),
     )
 
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from foundation.arrays import Array, Instants
 from foundation.errors import DataError
-from foundation.formatting import format_count_with_noun
+from foundation.formatting import format_count
 from trainingdata.bars import Bars, build_panel
 from trainingdata.feed.market_data import LastTrade, MarketData
 from trainingdata.instants import history_start
@@ -60,7 +60,7 @@ class BarFeed:
         if missing or changed:
             self._request_histories([*missing, *changed], since, now)
         if not self._tables:
-            days = format_count_with_noun(self._days, "day")
+            days = format_count(self._days, "day")
             raise DataError(
                 f"{', '.join(self._symbols)}: the venue has no bars from the last {days}"
             )

@@ -11,7 +11,7 @@ import numpy as np
 from rich.console import RenderableType
 
 from foundation.decimals import ZERO_FRACTION, to_cents
-from foundation.formatting import format_count_with_noun, number, rounded_price
+from foundation.formatting import format_count, number, rounded_price
 from foundation.tables import Table, format_json
 from marketsimulator.results.drift.decisions import CAUSE_MEANINGS, DecisionComparison
 from marketsimulator.results.drift.orders import OrderComparison, UncomparedCounts
@@ -165,20 +165,20 @@ def _describe_uncompared(drift: Drift) -> Iterator[str]:
     later = drift.uncompared_counts
     if later.orders or later.decisions:
         yield (
-            f"Not compared: {format_count_with_noun(later.orders, 'order')} ({later.filled_orders}"
-            f" filled) and {format_count_with_noun(later.decisions, 'decision')} after"
+            f"Not compared: {format_count(later.orders, 'order')} ({later.filled_orders}"
+            f" filled) and {format_count(later.decisions, 'decision')} after"
             f" {format_utc(drift.end)}. They"
             " can be compared after the next reading of the account, with bars up to then."
         )
 
 
 def _verdict(drift: Drift) -> str:
-    compared = format_count_with_noun(drift.decisions.compared_instants, "decision")
+    compared = format_count(drift.decisions.compared_instants, "decision")
     if not drift.is_equal:
         return "The live account drifts from the simulation."
     if not drift.is_conclusive:
         return f"No verdict on fills yet: {compared} compared, but no order."
-    return f"No drift in {compared} and {format_count_with_noun(len(drift.orders), 'order')}."
+    return f"No drift in {compared} and {format_count(len(drift.orders), 'order')}."
 
 
 def _profit_table(drift: Drift) -> Table:

@@ -12,7 +12,7 @@ import numpy as np
 
 from foundation.arrays import Array
 from foundation.charts import Chart
-from foundation.formatting import NO_VALUE, format_count_with_noun, interval, number, percent
+from foundation.formatting import NO_VALUE, format_count, interval, number, percent
 from foundation.tables import Cell, Table, format_json
 from marketsimulator.results.comparison_page import ComparisonPage
 from marketsimulator.results.remarks import MIN_DEFLATED_SHARPE, data_warning_remarks
@@ -95,7 +95,7 @@ class SearchReport:
         earned = signed_percent(self._figures[CHOSEN].total_return)
         default = signed_percent(self._figures[DEFAULT].total_return)
         claim += (
-            f": on {format_count_with_noun(len(self.result.tested_choices), 'test span')} the"
+            f": on {format_count(len(self.result.tested_choices), 'test span')} the"
             f" chosen settings earned {earned}, the default settings {default}; {lead}."
         )
         return Verdict(
@@ -107,7 +107,7 @@ class SearchReport:
     def _evidence(self) -> str:
         failed = self.failed_criteria
         sentences = [f"Nothing found because {'; '.join(failed)}"] if failed else []
-        count = format_count_with_noun(self.result.trial_statistics.count, "trial")
+        count = format_count(self.result.trial_statistics.count, "trial")
         sentences.append(
             "Deflated Sharpe of the best trial on the last training span after"
             f" {count}: {_format_probability(self.deflated)}"

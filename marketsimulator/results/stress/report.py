@@ -29,7 +29,10 @@ def stress_verdict(result: StressResult) -> tuple[str, str]:
         return "No scenario could be computed.", ""
     claim = "No scenario causes a loss."
     if worst.loss > 0:
-        claim = f"Worst case: {worst.name} loses {usd(worst.loss)}{_format_equity_share(result, worst)}."
+        claim = (
+            f"Worst case: {worst.name} loses"
+            f" {usd(worst.loss)}{_format_equity_share(result, worst)}."
+        )
     called = [each.name for each in result.outcomes if each.margin.has_margin_call]
     wiped = [each.name for each in result.outcomes if each.is_wiped_out]
     rest = f"Margin calls: {', '.join(called) or 'none'}."
